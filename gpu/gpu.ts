@@ -1,0 +1,306 @@
+/**
+ * One opened device: tensors in, kernels recorded in batches, numbers out.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import type { AdapterDescription, Precision } from "./device.ts";
+import { type KernelSource, kernelWgsl, writeParams } from "./kernel.ts";
+import { Memory, type MemoryUse } from "./memory.ts";
+import { bytesOf, type GpuDtype, sizeOf, Tensor } from "./tensor.ts";
+
+/** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
+const PARAMS_STRIDE = 256;
+/** Dispatches in one command buffer, at most. */
+const BATCH = 256;
+
+/** One launch of a kernel. */
+export interface Dispatch {
+  /** A tensor for each buffer the kernel declares. */
+  readonly buffers: Readonly<Record<string, Tensor>>;
+  /** A number for each parameter the kernel declares. */
+  readonly params: Readonly<Record<string, number>>;
+  /** Workgroups along x, y, z. */
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** What {@link Gpu} is opened with; see `openGpu`. */
+export interface GpuSettings {
+  readonly description: AdapterDescription;
+  readonly precision: Precision;
+  readonly subgroups: boolean;
+  readonly memoryLimit: number;
+}
+
+/** A device, its memory and the commands being recorded for it. */
+export class Gpu {
+  /** Fills every new tensor with NaN, so that a test sees what a kernel left unwritten. */
+  poison = false;
+
+  readonly #memory: Memory;
+  readonly #pipelines = new Map<KernelSource, GPUComputePipeline>();
+  readonly #params: GPUBuffer;
+  readonly #paramsStaging = new DataView(new ArrayBuffer(BATCH * PARAMS_STRIDE));
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #recorded = 0;
+  #scopes: Set<Tensor>[] = [];
+  #failure: Error | undefined;
+  #placeholder: Tensor | undefined;
+
+  constructor(readonly device: GPUDevice, readonly settings: GpuSettings) {
+    this.#memory = new Memory(device, settings.memoryLimit, (error) => this.#failure ??= error);
+    this.#params = device.createBuffer({
+      label: "params",
+      size: BATCH * PARAMS_STRIDE,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    device.lost.then(({ reason, message }) => {
+      this.#failure ??= new TilereelError(
+        `the GPU was lost while working (${message || reason}): another program may have used up its memory, ` +
+          `or its driver restarted; run the command again, with a smaller size if it happens again`,
+      );
+    });
+    device.addEventListener("uncapturederror", (event) => {
+      const { error } = event as GPUUncapturedErrorEvent;
+      this.#failure ??= error instanceof GPUOutOfMemoryError
+        ? new TilereelError(`too little memory: the GPU refused an allocation (${error.message})`)
+        : new Error(`WebGPU: ${error.message}`);
+    });
+  }
+
+  /** Runs on the CPU: barriers are dear, and workgroup memory is no faster than any other. */
+  get software(): boolean {
+    return this.settings.description.software;
+  }
+
+  /** Whether matrix operands are held in f16. */
+  get f16(): boolean {
+    return this.settings.precision === "f16";
+  }
+
+  get memory(): MemoryUse {
+    return this.#memory.use;
+  }
+
+  /** The most bytes one tensor can have. */
+  get maxTensorBytes(): number {
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
+    return Math.min(maxStorageBufferBindingSize, maxBufferSize);
+  }
+
+  /**
+   * A new tensor; what it holds is undefined.
+   *
+   * @param what named in the message when memory runs out
+   * @throws {TilereelError} when it does not fit
+   */
+  tensor(shape: readonly number[], dtype: GpuDtype = "f32", what = `a tensor of [${shape}]`): Tensor {
+    const buffer = this.#memory.allocate(bytesOf(shape, dtype), what);
+    const tensor = new Tensor(buffer, 0, shape, dtype);
+    this.#scopes.at(-1)?.add(tensor);
+    if (this.poison) this.#fillWithNaN(tensor);
+    return tensor;
+  }
+
+  /** A tensor with these numbers; 16-bit formats are given packed, as a Uint8Array of their bytes. */
+  upload(data: Float32Array | Uint32Array | Uint8Array, shape: readonly number[], dtype: GpuDtype = "f32"): Tensor {
+    if (data.byteLength !== Math.ceil(bytesOf(shape, dtype)) && data.byteLength * 8 !== sizeOf(shape) * 16) {
+      throw new Error(`${data.byteLength} bytes given for [${shape}] ${dtype}`);
+    }
+    const tensor = this.tensor(shape, dtype);
+    this.write(tensor, data, 0);
+    return tensor;
+  }
+
+  /** Overwrites part of a tensor, from byte `offset`, in order with the work recorded so far. */
+  write(tensor: Tensor, data: Float32Array | Uint32Array | Uint8Array, offset: number): void {
+    this.submit();
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const whole = bytes.byteLength & ~3;
+    const at = tensor.offset + offset;
+    if (whole > 0) this.device.queue.writeBuffer(tensor.buffer, at, bytes as Uint8Array<ArrayBuffer>, 0, whole);
+    if (whole < bytes.byteLength) {
+      const rest = new Uint8Array(4);
+      rest.set(bytes.subarray(whole));
+      this.device.queue.writeBuffer(tensor.buffer, at + whole, rest);
+    }
+  }
+
+  /**
+   * Runs `work`, which records but does not wait, and frees every tensor made in it but those it returns; these pass to
+   * the scope around, or to the caller where there is none.
+   */
+  scope<T extends Tensor | readonly Tensor[] | void>(work: () => T): T {
+    const scope = new Set<Tensor>();
+    this.#scopes.push(scope);
+    let kept: readonly Tensor[] = [];
+    try {
+      const result = work();
+      kept = result instanceof Tensor ? [result] : result ?? [];
+      return result;
+    } finally {
+      this.#scopes.pop();
+      const keep = new Set(kept.map((t) => t.buffer));
+      const outer = this.#scopes.at(-1);
+      for (const tensor of scope) {
+        if (keep.has(tensor.buffer)) outer?.add(tensor);
+        else this.#memory.release(tensor.buffer);
+      }
+    }
+  }
+
+  /** Frees a tensor before its scope ends. Work already recorded still runs on it. */
+  release(tensor: Tensor): void {
+    for (const scope of this.#scopes) {
+      for (const owned of scope) if (owned.buffer === tensor.buffer) scope.delete(owned);
+    }
+    this.#memory.release(tensor.buffer);
+  }
+
+  /** Gives memory that is kept for reuse back to the device. */
+  trim(): void {
+    this.#memory.trim();
+  }
+
+  /** Stands in for a buffer that a kernel declares but does not read this time. */
+  get placeholder(): Tensor {
+    return this.#placeholder ??= new Tensor(this.#memory.allocate(256, "placeholder"), 0, [1], "f32");
+  }
+
+  /** Records one launch of a kernel. */
+  run(kernel: KernelSource, { buffers, params, workgroups }: Dispatch): void {
+    if (this.#failure) throw this.#failure;
+    if (workgroups.some((n) => n > 65535)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
+    if (workgroups.some((n) => n === 0)) return;
+    const pipeline = this.#pipeline(kernel);
+    if (this.#recorded === BATCH) this.submit();
+    const at = this.#recorded * PARAMS_STRIDE;
+    writeParams(kernel, params, this.#paramsStaging, at);
+    const entries: GPUBindGroupEntry[] = [{
+      binding: 0,
+      resource: { buffer: this.#params, offset: at, size: Math.max(16, Object.keys(kernel.params).length * 4) },
+    }];
+    for (const name of Object.keys(kernel.buffers)) {
+      const tensor = buffers[name];
+      if (!tensor) throw new Error(`kernel ${kernel.name}: buffer ${name} is missing`);
+      const { buffer, offset } = tensor;
+      // Whole vec4s are read where a row ends; the buffer's grain makes room for them.
+      const size = Math.min(Math.ceil(tensor.bytes / 16) * 16, buffer.size - offset);
+      entries.push({ binding: entries.length, resource: { buffer, offset, size } });
+    }
+    const group = this.device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+    this.#encoder ??= this.device.createCommandEncoder();
+    this.#pass ??= this.#encoder.beginComputePass();
+    this.#pass.setPipeline(pipeline);
+    this.#pass.setBindGroup(0, group);
+    this.#pass.dispatchWorkgroups(...workgroups);
+    this.#recorded++;
+  }
+
+  /** Copies the numbers of `from` into `to`, which have the same size. */
+  copy(from: Tensor, to: Tensor): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+    this.#encoder ??= this.device.createCommandEncoder();
+    this.#encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, from.bytes);
+  }
+
+  /** Sends what is recorded to the device, without waiting. */
+  submit(): void {
+    if (!this.#encoder) return;
+    this.#pass?.end();
+    this.device.queue.writeBuffer(this.#params, 0, this.#paramsStaging.buffer, 0, this.#recorded * PARAMS_STRIDE);
+    this.device.queue.submit([this.#encoder.finish()]);
+    this.#encoder = this.#pass = undefined;
+    this.#recorded = 0;
+  }
+
+  /**
+   * Submits and waits until the device is done.
+   *
+   * @throws {TilereelError} when the device was lost or memory ran out since the last wait
+   */
+  async finish(): Promise<void> {
+    if (!this.#failure) {
+      this.submit();
+      await this.device.queue.onSubmittedWorkDone().catch(() => {/* a lost device: #failure says so below */});
+    }
+    // Lets the late reports of lost devices and refused allocations arrive.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** The numbers of an f32 tensor, after everything recorded so far. */
+  async read(tensor: Tensor): Promise<Float32Array> {
+    return new Float32Array(await this.readBytes(tensor));
+  }
+
+  /** The bytes of a tensor, after everything recorded so far. */
+  async readBytes(tensor: Tensor): Promise<ArrayBuffer> {
+    const { bytes } = tensor;
+    const staging = this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    try {
+      this.#pass?.end();
+      this.#pass = undefined;
+      this.#encoder ??= this.device.createCommandEncoder();
+      this.#encoder.copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, bytes);
+      await this.finish();
+      await staging.mapAsync(GPUMapMode.READ);
+      return staging.getMappedRange().slice(0);
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  /** Lets the device go. */
+  close(): void {
+    this.#failure ??= new Error("the GPU was closed");
+    this.device.destroy();
+  }
+
+  /** Kernels are compiled once; callers keep their sources, so that one variant is one object. */
+  #pipeline(kernel: KernelSource): GPUComputePipeline {
+    let pipeline = this.#pipelines.get(kernel);
+    if (!pipeline) {
+      const types: GPUBufferBindingType[] = [
+        "uniform",
+        ...Object.values(kernel.buffers).map(({ access }) =>
+          access === "read" ? "read-only-storage" : "storage" as const
+        ),
+      ];
+      // Laid out by hand: "auto" would drop a buffer that a variant declares and never reads.
+      const layout = this.device.createBindGroupLayout({
+        entries: types.map((type, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } })),
+      });
+      pipeline = this.device.createComputePipeline({
+        label: kernel.name,
+        layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: {
+          module: this.device.createShaderModule({ label: kernel.name, code: kernelWgsl(kernel) }),
+          entryPoint: "main",
+        },
+      });
+      this.#pipelines.set(kernel, pipeline);
+    }
+    return pipeline;
+  }
+
+  #fillWithNaN(tensor: Tensor): void {
+    const groups = Math.ceil(tensor.bytes / 4 / 64);
+    this.run(FILL, {
+      buffers: { y: tensor },
+      params: { count: tensor.bytes / 4, value: 0x7fc07fc0 },
+      workgroups: [Math.min(groups, 65535), Math.ceil(groups / 65535), 1],
+    });
+  }
+}
+
+const FILL: KernelSource = {
+  name: "fill",
+  buffers: { y: { access: "read_write", element: "u32" } },
+  params: { count: "u32", value: "u32" },
+  workgroupSize: [64, 1, 1],
+  body: `  let i = (wid.y * nwg.x + wid.x) * 64u + li;
+  if (i < p.count) { y[i] = p.value; }`,
+};

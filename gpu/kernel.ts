@@ -1,0 +1,88 @@
+/**
+ * A compute kernel: WGSL with its bindings and parameters declared once, so that the shader's declarations and the
+ * checks on what is bound cannot drift apart.
+ *
+ * @module
+ */
+
+/** Types of the scalars in a kernel's uniform block. */
+export type ParamType = "u32" | "i32" | "f32";
+
+/** What a kernel is made of. */
+export interface KernelSource {
+  /** Shown in error messages, traces and GPU debuggers. */
+  readonly name: string;
+  /** Storage buffers in binding order: WGSL element type and access. */
+  readonly buffers: Readonly<Record<string, Binding>>;
+  /** Fields of the uniform block `p`, four bytes each. */
+  readonly params: Readonly<Record<string, ParamType>>;
+  readonly workgroupSize: readonly [number, number, number];
+  /** Module-scope WGSL: workgroup memory, helper functions. */
+  readonly declarations?: string;
+  /**
+   * Body of the entry point. In scope: `p` (parameters), the buffers by name, and the built-ins `gid` (global
+   * invocation), `lid` (local invocation), `li` (its index), `wid` (workgroup), `nwg` (number of workgroups).
+   */
+  readonly body: string;
+  /** Needs `enable f16;`. */
+  readonly f16?: boolean;
+}
+
+/** One storage buffer of a kernel. */
+export interface Binding {
+  readonly access: "read" | "read_write";
+  /** WGSL type of an element: `f32`, `vec4f`, `u32`, … */
+  readonly element: string;
+}
+
+/** A read-only storage buffer of `element`s. */
+export const read = (element: string): Binding => ({ access: "read", element });
+/** A storage buffer of `element`s that the kernel writes. */
+export const write = (element: string): Binding => ({ access: "read_write", element });
+
+/** The whole WGSL module of a kernel. */
+export function kernelWgsl(kernel: KernelSource): string {
+  const fields = Object.entries(kernel.params).map(([name, type]) => `  ${name}: ${type},`).join("\n");
+  const buffers = Object.entries(kernel.buffers).map(([name, { access, element }], i) =>
+    `@group(0) @binding(${i + 1}) var<storage, ${access}> ${name}: array<${element}>;`
+  ).join("\n");
+  return `${kernel.f16 ? "enable f16;\n" : ""}struct Params {
+${fields}
+}
+@group(0) @binding(0) var<uniform> p: Params;
+${buffers}
+${kernel.declarations ?? ""}
+@compute @workgroup_size(${kernel.workgroupSize.join(", ")})
+fn main(
+  @builtin(global_invocation_id) gid: vec3u,
+  @builtin(local_invocation_id) lid: vec3u,
+  @builtin(local_invocation_index) li: u32,
+  @builtin(workgroup_id) wid: vec3u,
+  @builtin(num_workgroups) nwg: vec3u,
+) {
+${kernel.body}
+}
+`;
+}
+
+/** Writes a kernel's parameters at byte `offset` of `view`, in the order they are declared. */
+export function writeParams(
+  kernel: KernelSource,
+  values: Readonly<Record<string, number>>,
+  view: DataView,
+  offset: number,
+): void {
+  for (const [name, type] of Object.entries(kernel.params)) {
+    const value = values[name];
+    if (value === undefined) throw new Error(`kernel ${kernel.name}: parameter ${name} is missing`);
+    if (type === "f32") view.setFloat32(offset, value, true);
+    else if (type === "i32") view.setInt32(offset, value, true);
+    else view.setUint32(offset, value, true);
+    offset += 4;
+  }
+}
+
+/** Repeats a piece of WGSL: naga adds a guard to every loop, so inner loops are written out. */
+export function unroll(count: number, line: (i: number) => string): string {
+  return Array.from({ length: count }, (_, i) => line(i)).join("\n");
+}

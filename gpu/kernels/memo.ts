@@ -1,0 +1,16 @@
+/**
+ * Remembers what a pure function of a small key made, so that one kernel variant is one object.
+ *
+ * @module
+ */
+
+/** `make`, called once for each distinct key. Keys are compared as JSON. */
+export function memo<K, V>(make: (key: K) => V): (key: K) => V {
+  const made = new Map<string, V>();
+  return (key) => {
+    const id = JSON.stringify(key);
+    let value = made.get(id);
+    if (value === undefined) made.set(id, value = make(key));
+    return value;
+  };
+}

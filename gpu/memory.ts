@@ -1,0 +1,120 @@
+/**
+ * GPU memory: buffers are handed out, taken back and handed out again, so that a forward pass holds no more than what is
+ * alive at once and allocates nothing after the first.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+
+/** Buffers are rounded up to this many bytes so that sizes that nearly agree share. */
+const GRAIN = 256;
+/** A free buffer serves a request when it wastes at most this share of itself. */
+const WASTE = 0.25;
+
+/** Bytes held by a {@link Memory}. */
+export interface MemoryUse {
+  /** In use now. */
+  readonly used: number;
+  /** Allocated now, free buffers included. */
+  readonly held: number;
+  /** The most that was allocated at once. */
+  readonly peak: number;
+}
+
+/** The buffers of one device. */
+export class Memory {
+  #free: GPUBuffer[] = [];
+  #used = 0;
+  #held = 0;
+  #peak = 0;
+
+  /**
+   * @param limit bytes that may be allocated at once
+   * @param onFailure told of an allocation the device refused, which WebGPU reports late
+   */
+  constructor(
+    private readonly device: GPUDevice,
+    private readonly limit: number,
+    private readonly onFailure: (error: TilereelError) => void,
+  ) {}
+
+  get use(): MemoryUse {
+    return { used: this.#used, held: this.#held, peak: this.#peak };
+  }
+
+  /**
+   * A buffer of at least `bytes` for storage, copies and uploads; what it holds is undefined.
+   *
+   * @throws {TilereelError} when the adapter or the limit forbids it: what was asked, what there is
+   */
+  allocate(bytes: number, what: string): GPUBuffer {
+    const size = Math.max(Math.ceil(bytes / GRAIN) * GRAIN, GRAIN);
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
+    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    if (bytes > most) {
+      throw new TilereelError(
+        `too little memory: ${what} needs one buffer of ${formatBytes(bytes)}, this adapter allows ` +
+          `${formatBytes(most)}; use a smaller size, fewer frames, or another adapter`,
+      );
+    }
+    let best = -1;
+    for (const [i, buffer] of this.#free.entries()) {
+      if (buffer.size < size || buffer.size * (1 - WASTE) > size) continue;
+      if (best < 0 || buffer.size < this.#free[best]!.size) best = i;
+    }
+    const buffer = best >= 0 ? this.#free.splice(best, 1)[0]! : this.#create(size, what);
+    this.#used += buffer.size;
+    return buffer;
+  }
+
+  /** Takes a buffer back. Work already recorded still runs on it: the queue keeps order. */
+  release(buffer: GPUBuffer): void {
+    this.#used -= buffer.size;
+    this.#free.push(buffer);
+  }
+
+  /** Gives the free buffers back to the device. */
+  trim(): void {
+    for (const buffer of this.#free.splice(0)) {
+      this.#held -= buffer.size;
+      buffer.destroy();
+    }
+  }
+
+  #create(size: number, what: string): GPUBuffer {
+    if (this.#held + size > this.limit) this.trim();
+    if (this.#held + size > this.limit) {
+      throw new TilereelError(
+        `too little memory: ${what} needs ${formatBytes(size)} more than the ${formatBytes(this.#held)} in use, ` +
+          `and the limit is ${formatBytes(this.limit)}; use a smaller size or fewer frames`,
+      );
+    }
+    const before = this.#held;
+    this.device.pushErrorScope("out-of-memory");
+    const buffer = this.device.createBuffer({
+      label: what,
+      size,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    this.device.popErrorScope().then((error) => {
+      if (!error) return;
+      this.onFailure(
+        new TilereelError(
+          `too little memory: the GPU has no ${formatBytes(size)} for ${what} beside the ${formatBytes(before)} ` +
+            `in use; use a smaller size, fewer frames, or another adapter`,
+        ),
+      );
+    }, () => {/* the device is gone: its loss is reported where it is noticed */});
+    this.#held += size;
+    this.#peak = Math.max(this.#peak, this.#held);
+    return buffer;
+  }
+}
+
+/** Bytes as a person reads them: "1.5 GiB". */
+export function formatBytes(bytes: number): string {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  while (bytes >= 1024 && i < units.length - 1) [bytes, i] = [bytes / 1024, i + 1];
+  return `${i === 0 ? bytes : bytes.toPrecision(3)} ${units[i]}`;
+}

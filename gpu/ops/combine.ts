@@ -1,0 +1,44 @@
+/**
+ * Weighted sums of tensors: scheduler steps, classifier-free guidance, latents' mean and std.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+/** A coefficient and what it multiplies. */
+export type Term = readonly [coefficient: number, tensor: Tensor];
+
+const kernel = memo((terms: number): KernelSource => ({
+  name: `combine_${terms}`,
+  buffers: {
+    ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`x${i}`, read("f32")])),
+    y: write("f32"),
+  },
+  params: {
+    count: "u32",
+    ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`c${i}`, "f32" as const])),
+  },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  var v = p.c0 * x0[i];
+${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
+  y[i] = v;`,
+}));
+
+/** Σ cᵢ·xᵢ of one to six f32 tensors of one shape. */
+export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
+  const [first] = terms;
+  if (!first || terms.length > 6) throw new Error(`combine takes 1 to 6 terms, got ${terms.length}`);
+  const y = gpu.tensor(first[1].shape);
+  gpu.run(kernel(terms.length), {
+    buffers: { ...Object.fromEntries(terms.map(([, x], i) => [`x${i}`, x])), y },
+    params: { count: y.size, ...Object.fromEntries(terms.map(([c], i) => [`c${i}`, c])) },
+    workgroups: groups1d(y.size),
+  });
+  return y;
+}

@@ -1,0 +1,94 @@
+/**
+ * Layer norm, plain, affine or adaptive.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
+import { rowShape } from "../kernels/row_reduction.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Chunk } from "./modulation.ts";
+
+const kernel = memo((software: boolean): KernelSource => {
+  const shape = rowShape(software);
+  return {
+    name: "layer_norm",
+    buffers: { x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f"), y: write("vec4f") },
+    params: {
+      rows: "u32",
+      dim4: "u32",
+      eps: "f32",
+      affine: "u32",
+      scale_plus: "f32",
+      rows_per_batch: "u32",
+      stride4: "u32",
+      scale_offset4: "u32",
+      shift_offset4: "u32",
+    },
+    workgroupSize: shape.workgroupSize,
+    declarations: shape.declarations,
+    // The variance is taken round the mean: E[x²] − E[x]² loses the digits that the bounds ask for.
+    body: `  ${shape.index}
+  let at = min(row, p.rows - 1u) * p.dim4;
+  let dim = f32(p.dim4 * 4u);
+  var sum = vec4f();
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { sum += x[at + i]; }
+  let mean = row_sum(dot(sum, vec4f(1.0)), lane) / dim;
+  var squares = vec4f();
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { let d = x[at + i] - mean; squares += d * d; }
+  let scale_by = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / dim + p.eps);
+  if (row >= p.rows) { return; }
+  let batch = (row / p.rows_per_batch) * p.stride4;
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+    var v = (x[at + i] - mean) * scale_by;
+    if (p.affine != 0u) {
+      v = v * (scale[batch + p.scale_offset4 + i] + p.scale_plus) + shift[batch + p.shift_offset4 + i];
+    }
+    y[at + i] = v;
+  }`,
+  };
+});
+
+/** What follows the normalisation. */
+export type LayerNormAffine =
+  /** y = norm(x)·weight + bias, both [dim]. */
+  | { readonly weight: Tensor; readonly bias: Tensor }
+  /** y = norm(x)·(1 + scale) + shift, one vector a batch item. */
+  | { readonly scale: Chunk; readonly shift: Chunk };
+
+/**
+ * Normalises each row to mean 0 and variance 1.
+ *
+ * @param x [batch, tokens, dim], f32; dim a multiple of 4
+ */
+export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAffine): Tensor {
+  const dim = x.dim(-1), rows = x.size / dim;
+  const y = gpu.tensor(x.shape);
+  let [scale, shift] = [gpu.placeholder, gpu.placeholder];
+  let [plus, rowsPerBatch, stride, scaleOffset, shiftOffset] = [0, rows, 0, 0, 0];
+  if (affine && "weight" in affine) {
+    [scale, shift] = [affine.weight, affine.bias];
+  } else if (affine) {
+    const { tensor } = affine.scale;
+    [scale, shift, plus] = [tensor, affine.shift.tensor, 1];
+    [rowsPerBatch, stride] = [rows / tensor.dim(0), tensor.size / tensor.dim(0) / 4];
+    [scaleOffset, shiftOffset] = [affine.scale.index * dim / 4, affine.shift.index * dim / 4];
+  }
+  gpu.run(kernel(gpu.software), {
+    buffers: { x, scale, shift, y },
+    params: {
+      rows,
+      dim4: dim / 4,
+      eps,
+      affine: affine ? 1 : 0,
+      scale_plus: plus,
+      rows_per_batch: rowsPerBatch,
+      stride4: stride,
+      scale_offset4: scaleOffset,
+      shift_offset4: shiftOffset,
+    },
+    workgroups: rowShape(gpu.software).workgroups(rows),
+  });
+  return y;
+}

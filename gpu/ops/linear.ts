@@ -1,0 +1,64 @@
+/**
+ * Linear layer.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type Activation, ACTIVATIONS, gemmPlain, gemmTiled, PLAIN } from "../kernels/gemm.ts";
+import type { WeightDtype } from "../kernels/packed.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Chunk } from "./modulation.ts";
+
+/** What is fused behind the product. */
+export interface LinearOptions {
+  /** [out], f32 */
+  readonly bias?: Tensor | undefined;
+  readonly activation?: Activation;
+  /** [rows, out], f32: added last. */
+  readonly residual?: Tensor;
+  /** Multiplies the result before the residual is added; one vector of `out` a batch item. */
+  readonly gate?: Chunk;
+  /** Written instead of a new tensor; [rows, out], f32. */
+  readonly into?: Tensor;
+}
+
+/**
+ * y = residual + gate · act(x·wᵀ + bias)
+ *
+ * @param x [..., in], f32; `in` a multiple of 4
+ * @param w [out, in], f32, bf16 or f16, as in PyTorch
+ * @returns [..., out], f32
+ */
+export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = {}): Tensor {
+  const { bias, activation = "none", residual, gate } = options;
+  const k = x.dim(-1), m = x.size / k, n = w.dim(0);
+  if (w.size !== n * k || k % 4 !== 0) throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]`);
+  const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), n], "f32");
+  const dtype = w.dtype as WeightDtype;
+  const params = {
+    m,
+    n,
+    k4: k / 4,
+    activation: ACTIVATIONS[activation],
+    has_bias: bias ? 1 : 0,
+    has_residual: residual ? 1 : 0,
+    has_gate: gate ? 1 : 0,
+    rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
+    gate_offset: gate ? gate.index * n : 0,
+    gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
+  };
+  const none = gpu.placeholder;
+  const buffers = { x, w, bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none, y };
+  if (gpu.software) {
+    const { rows, cols, threads } = PLAIN;
+    const workgroups = [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1] as const;
+    gpu.run(gemmPlain(dtype), { buffers, params, workgroups });
+  } else {
+    // A big tile reads less, but too few of them leave the GPU idle.
+    const perThread = Math.ceil(m / 128) * Math.ceil(n / 128) >= 128 ? 8 : 4;
+    const tile = 16 * perThread;
+    const workgroups = [Math.ceil(n / tile), Math.ceil(m / tile), 1] as const;
+    gpu.run(gemmTiled({ dtype, perThread, f16: gpu.f16 }), { buffers, params, workgroups });
+  }
+  return y;
+}

@@ -1,0 +1,89 @@
+/**
+ * Cutting a latent video into patches and putting it together again.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+/** Patch lengths along frames, height, width. */
+export type PatchSize = readonly [number, number, number];
+
+const PARAMS = {
+  count: "u32",
+  channels: "u32",
+  frames: "u32",
+  height: "u32",
+  width: "u32",
+  pt: "u32",
+  ph: "u32",
+  pw: "u32",
+} as const;
+
+/** Both ways take the video's element `i` apart into its patch and the place in it. */
+const kernel = memo((direction: "split" | "join"): KernelSource => ({
+  name: `patches_${direction}`,
+  buffers: { x: read("f32"), y: write("f32") },
+  params: PARAMS,
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let w = i % p.width;
+  let h = (i / p.width) % p.height;
+  let t = (i / (p.width * p.height)) % p.frames;
+  let c = (i / (p.width * p.height * p.frames)) % p.channels;
+  let b = i / (p.width * p.height * p.frames * p.channels);
+  let token = ((b * (p.frames / p.pt) + t / p.pt) * (p.height / p.ph) + h / p.ph) * (p.width / p.pw) + w / p.pw;
+  let place = ((t % p.pt) * p.ph + h % p.ph) * p.pw + w % p.pw;
+  let patch = p.pt * p.ph * p.pw;
+  ${
+    direction === "split"
+      ? "y[token * p.channels * patch + c * patch + place] = x[i];" // channels first, as a convolution's weight lies
+      : "y[i] = x[token * p.channels * patch + place * p.channels + c];" // channels last, as the output head's rows lie
+  }`,
+}));
+
+/**
+ * Cuts a video into patches, ready for the patch embedding as a linear layer.
+ *
+ * @param x [batch, channels, frames, height, width], f32; lengths are multiples of the patch
+ * @returns [batch, tokens, channels·pt·ph·pw], f32
+ */
+export function patchify(gpu: Gpu, x: Tensor, patch: PatchSize): Tensor {
+  const [batch, channels, frames, height, width] = x.shape as [number, number, number, number, number];
+  const tokens = frames * height * width / (patch[0] * patch[1] * patch[2]);
+  const y = gpu.tensor([batch, tokens, x.size / (batch * tokens)]);
+  launch(gpu, "split", x, y, [channels, frames, height, width], patch);
+  return y;
+}
+
+/**
+ * The way back, from the output head's rows.
+ *
+ * @param x [batch, tokens, pt·ph·pw·channels], f32
+ * @param shape [batch, channels, frames, height, width] of the result
+ */
+export function unpatchify(gpu: Gpu, x: Tensor, shape: readonly number[], patch: PatchSize): Tensor {
+  const [, channels, frames, height, width] = shape as [number, number, number, number, number];
+  const y = gpu.tensor(shape);
+  launch(gpu, "join", x, y, [channels, frames, height, width], patch);
+  return y;
+}
+
+function launch(
+  gpu: Gpu,
+  direction: "split" | "join",
+  x: Tensor,
+  y: Tensor,
+  [channels, frames, height, width]: readonly [number, number, number, number],
+  [pt, ph, pw]: PatchSize,
+): void {
+  gpu.run(kernel(direction), {
+    buffers: { x, y },
+    params: { count: y.size, channels, frames, height, width, pt, ph, pw },
+    workgroups: groups1d(y.size),
+  });
+}

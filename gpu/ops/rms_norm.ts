@@ -1,0 +1,64 @@
+/**
+ * RMS norm of each row, with rotary position embedding behind it where asked.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
+import { rowShape } from "../kernels/row_reduction.ts";
+import type { Tensor } from "../tensor.ts";
+
+const kernel = memo((software: boolean): KernelSource => {
+  const shape = rowShape(software);
+  return {
+    name: "rms_norm",
+    buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
+    params: { rows: "u32", dim4: "u32", eps: "f32", has_rope: "u32", head_dim4: "u32", tokens: "u32" },
+    workgroupSize: shape.workgroupSize,
+    declarations: shape.declarations,
+    body: `  ${shape.index}
+  let at = min(row, p.rows - 1u) * p.dim4;
+  var squares = vec4f();
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { let v = x[at + i]; squares += v * v; }
+  let scale = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / f32(p.dim4 * 4u) + p.eps);
+  if (row >= p.rows) { return; }
+  let angles = (row % p.tokens) * p.head_dim4;
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+    let v = x[at + i] * scale * weight[i];
+    if (p.has_rope == 0u) { y[at + i] = v; continue; }
+    let r = rope[angles + i % p.head_dim4]; // cos, sin, cos, sin of two pairs
+    y[at + i] = vec4f(v.x * r.x - v.y * r.y, v.x * r.y + v.y * r.x, v.z * r.z - v.w * r.w, v.z * r.w + v.w * r.z);
+  }`,
+  };
+});
+
+/** Rotation of consecutive pairs of each head by the token's angles. */
+export interface Rope {
+  /** [tokens, head dim / 2, 2], f32: cos and sin of each pair. */
+  readonly table: Tensor;
+}
+
+/**
+ * y = x / rms(x) · weight, then rotated.
+ *
+ * @param x [batch, tokens, dim], f32; dim a multiple of 4
+ * @param weight [dim], f32
+ */
+export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, rope?: Rope): Tensor {
+  const dim = x.dim(-1), rows = x.size / dim;
+  const y = gpu.tensor(x.shape);
+  gpu.run(kernel(gpu.software), {
+    buffers: { x, weight, rope: rope?.table ?? gpu.placeholder, y },
+    params: {
+      rows,
+      dim4: dim / 4,
+      eps,
+      has_rope: rope ? 1 : 0,
+      head_dim4: rope ? rope.table.dim(1) / 2 : 1,
+      tokens: rope ? rope.table.dim(0) : 1,
+    },
+    workgroups: rowShape(gpu.software).workgroups(rows),
+  });
+  return y;
+}
