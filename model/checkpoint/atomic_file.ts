@@ -1,0 +1,31 @@
+/**
+ * Files that appear under their name only once they are complete.
+ *
+ * @module
+ */
+import { fileError } from "./file_error.ts";
+
+/**
+ * Has `write` fill a temporary file beside `path` and then gives it that name, replacing what was there. If anything
+ * fails the temporary file is removed and `path` left as it was.
+ *
+ * @throws {TilereelError} if the file cannot be written.
+ */
+export async function writeFileAtomically(path: string, write: (file: Deno.FsFile) => Promise<void>): Promise<void> {
+  const temporary = `${path}.${crypto.randomUUID()}.tmp`;
+  try {
+    {
+      using file = await Deno.open(temporary, { write: true, createNew: true });
+      await write(file);
+      // A full disk may show only here.
+      await file.sync();
+    }
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    if (error instanceof Deno.errors.NotFound) {
+      throw fileError(path, "written", new Error("its folder does not exist"));
+    }
+    throw fileError(path, "written", error);
+  }
+}

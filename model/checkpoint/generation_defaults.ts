@@ -1,0 +1,64 @@
+/**
+ * What a model renders when the user does not say otherwise.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { Config } from "./json.ts";
+
+/** A model's own defaults, from `generation.json` in its folder. */
+export interface GenerationDefaults {
+  readonly width: number;
+  readonly height: number;
+  readonly frames: number;
+  /** Frames a second. */
+  readonly fps: number;
+  /** Denoising steps. */
+  readonly steps: number;
+  /** Guidance scale; 1 means none. */
+  readonly guidance: number;
+  /** Tokens the prompt is padded or cut to. */
+  readonly textTokens: number;
+}
+
+/** Wan 2.1's. */
+export const WAN_GENERATION_DEFAULTS: GenerationDefaults = {
+  width: 832,
+  height: 480,
+  frames: 81,
+  fps: 16,
+  steps: 50,
+  guidance: 5,
+  textTokens: 512,
+};
+
+const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tokens"];
+
+/**
+ * Reads `generation.json`. Keys that are absent, or all if there is no such file, are Wan's.
+ *
+ * @throws {TilereelError} if a key is unknown or its value is of the wrong type.
+ */
+export async function readGenerationDefaults(path: string): Promise<GenerationDefaults> {
+  const wan = WAN_GENERATION_DEFAULTS;
+  let config: Config;
+  try {
+    config = await Config.read(path);
+  } catch (error) {
+    if (error instanceof Error && error.cause instanceof Deno.errors.NotFound) return wan;
+    throw error;
+  }
+  const unknown = config.keys().find((key) => !KEYS.includes(key));
+  if (unknown !== undefined) {
+    throw new TilereelError(`${path}: ${JSON.stringify(unknown)} is not known; the keys are ${KEYS.join(", ")}`);
+  }
+  return {
+    width: config.integer("width", wan.width),
+    height: config.integer("height", wan.height),
+    frames: config.integer("frames", wan.frames),
+    fps: config.number("fps", wan.fps, { positive: true }),
+    steps: config.integer("steps", wan.steps),
+    guidance: config.number("guidance", wan.guidance, { min: 0 }),
+    textTokens: config.integer("text_tokens", wan.textTokens),
+  };
+}

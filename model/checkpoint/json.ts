@@ -1,0 +1,160 @@
+/**
+ * JSON files, and configs read from them value by value.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { fileError } from "./file_error.ts";
+
+/**
+ * Reads a JSON file that holds an object.
+ *
+ * @throws {TilereelError} if there is no such file, it is not JSON, or not an object.
+ */
+export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    throw fileError(path, "read", error);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new TilereelError(`${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new TilereelError(`${path} does not hold a JSON object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+/** The range of a number: inclusive, or exclusive of 0 with `positive`. */
+export interface NumberRange {
+  readonly min?: number;
+  readonly positive?: boolean;
+}
+
+/**
+ * A config file whose values are asked for by key and type. A key that is absent takes the default given, which is
+ * diffusers' or transformers' own; a value of the wrong type throws a {@linkcode TilereelError} naming file and key.
+ */
+export class Config {
+  constructor(readonly path: string, private readonly values: Readonly<Record<string, unknown>>) {}
+
+  /** Reads the config in the JSON file at `path`. */
+  static async read(path: string): Promise<Config> {
+    return new Config(path, await readJsonObject(path));
+  }
+
+  /** All keys of the file. */
+  keys(): string[] {
+    return Object.keys(this.values);
+  }
+
+  /** The value as it stands; undefined if the key is absent. */
+  value(key: string): unknown {
+    return Object.hasOwn(this.values, key) ? this.values[key] : undefined;
+  }
+
+  /** Whether the key is absent or null. */
+  isNull(key: string): boolean {
+    return this.value(key) === undefined || this.value(key) === null;
+  }
+
+  boolean(key: string, absent: boolean): boolean {
+    return this.#typed(key, absent, isBoolean, "true or false");
+  }
+
+  string(key: string, absent: string): string {
+    return this.#typed(key, absent, isString, "a string");
+  }
+
+  /** A whole number of at least `min`: 1 unless told. */
+  integer(key: string, absent: number, min = 1): number {
+    return this.#typed(key, absent, isInteger(min), `a whole number of at least ${min}`);
+  }
+
+  number(key: string, absent: number, { min = -Infinity, positive = false }: NumberRange = {}): number {
+    const inRange = (value: unknown): value is number =>
+      typeof value === "number" && Number.isFinite(value) && value >= min && (!positive || value > 0);
+    const kind = positive ? "a number above 0" : min > -Infinity ? `a number of at least ${min}` : "a number";
+    return this.#typed(key, absent, inRange, kind);
+  }
+
+  booleans(key: string, absent: readonly boolean[], length?: number): readonly boolean[] {
+    return this.#list(key, absent, isBoolean, "true or false", length);
+  }
+
+  /** Whole numbers of at least `min`: 1 unless told. */
+  integers(key: string, absent: readonly number[], length?: number, min = 1): readonly number[] {
+    return this.#list(key, absent, isInteger(min), `whole numbers of at least ${min}`, length);
+  }
+
+  numbers(key: string, absent: readonly number[], length?: number): readonly number[] {
+    return this.#list(key, absent, isFinite, "numbers", length);
+  }
+
+  /**
+   * Requires a value that tilereel's code takes for granted.
+   *
+   * @param absent What a file without the key means.
+   */
+  require(key: string, supported: readonly unknown[], absent: unknown): void {
+    const value = Object.hasOwn(this.values, key) ? this.values[key] : absent;
+    if (!supported.includes(value)) throw this.unsupported(key, supported);
+  }
+
+  /** The error to throw when the value of `key` is none that tilereel supports. */
+  unsupported(key: string, supported: readonly unknown[]): TilereelError {
+    const value = this.value(key);
+    const actual = value === undefined ? "is absent, which" : `${JSON.stringify(value)}`;
+    const expected = supported.map((value) => JSON.stringify(value)).join(" or ");
+    return new TilereelError(`${this.path}: ${key} ${actual} is not supported; ${expected} was expected`);
+  }
+
+  #typed<T>(key: string, absent: T, is: (value: unknown) => value is T, kind: string): T {
+    const value = this.value(key);
+    if (value === undefined) return absent;
+    if (!is(value)) {
+      throw new TilereelError(`${this.path}: ${key} is ${JSON.stringify(value)}, but ${kind} was expected`);
+    }
+    return value;
+  }
+
+  #list<T>(
+    key: string,
+    absent: readonly T[],
+    is: (value: unknown) => value is T,
+    kind: string,
+    length?: number,
+  ): readonly T[] {
+    const list = this.#typed(
+      key,
+      absent,
+      (value): value is readonly T[] => Array.isArray(value) && value.every(is),
+      `a list of ${kind}`,
+    );
+    if (length !== undefined && list.length !== length) {
+      throw new TilereelError(`${this.path}: ${key} has ${list.length} entries, but ${length} were expected`);
+    }
+    return list;
+  }
+}
+
+function isBoolean(value: unknown): value is boolean {
+  return typeof value === "boolean";
+}
+
+function isString(value: unknown): value is string {
+  return typeof value === "string";
+}
+
+function isFinite(value: unknown): value is number {
+  return typeof value === "number" && Number.isFinite(value);
+}
+
+function isInteger(min: number): (value: unknown) => value is number {
+  return (value): value is number => Number.isSafeInteger(value) && (value as number) >= min;
+}

@@ -1,0 +1,121 @@
+/**
+ * A model folder in the diffusers layout: `model_index.json` and a folder for each part.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { fileError } from "./file_error.ts";
+import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
+import { Config } from "./json.ts";
+
+/** The parts of a text-to-video model, by the names of their folders. */
+export type Component = "transformer" | "vae" | "scheduler" | "text_encoder" | "tokenizer";
+
+/** The classes that each part may be of; any for the tokenizer, whose file says what it is. */
+const SUPPORTED_CLASSES: Readonly<Record<Component, readonly string[] | undefined>> = {
+  transformer: ["WanTransformer3DModel"],
+  vae: ["AutoencoderKLWan"],
+  scheduler: ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"],
+  text_encoder: ["UMT5EncoderModel"],
+  tokenizer: undefined,
+};
+
+/** A model folder that tilereel can render from. */
+export interface ModelFolder {
+  readonly path: string;
+  readonly generation: GenerationDefaults;
+  /**
+   * The folder of a part.
+   *
+   * @throws {TilereelError} if the model comes without it: a text encoder or tokenizer is not missed until asked for.
+   */
+  component(name: Component): Promise<string>;
+}
+
+/**
+ * Opens a model folder: checks that it is a Wan text-to-video model with a transformer, a VAE and a scheduler, and
+ * reads its `generation.json`, if any. No weights are touched.
+ *
+ * @throws {TilereelError} if there is no such folder, or it holds no model or one of another kind.
+ */
+export async function openModelFolder(path: string): Promise<ModelFolder> {
+  if (!await isFolder(path)) throw new TilereelError(`${path} is not a folder; the folder of a model was expected`);
+  const indexPath = `${path}/model_index.json`;
+  if (!await exists(indexPath)) {
+    throw new TilereelError(
+      `${path} holds no model: a folder in the diffusers layout was expected, with model_index.json and the folders ` +
+        `transformer, vae, text_encoder, tokenizer and scheduler, such as Wan2.1-T2V-1.3B-Diffusers`,
+    );
+  }
+  const index = await Config.read(indexPath);
+  checkPipeline(index);
+
+  const component = async (name: Component): Promise<string> => {
+    const className = componentClass(index, name);
+    const folder = `${path}/${name}`;
+    if (className === null || !await isFolder(folder, false)) {
+      throw new TilereelError(`${path} has no folder ${name}, which a Wan model needs here; copy or download it`);
+    }
+    return folder;
+  };
+  for (const name of ["transformer", "vae", "scheduler"] as const) await component(name);
+  return { path, generation: await readGenerationDefaults(`${path}/generation.json`), component };
+}
+
+function checkPipeline(index: Config): void {
+  const className = index.string("_class_name", "");
+  if (className !== "WanPipeline") {
+    throw new TilereelError(
+      `${index.path}: _class_name ${JSON.stringify(className)} is not supported; only text to video with Wan 2.1 is, ` +
+        `whose class is "WanPipeline"`,
+    );
+  }
+  if (componentClass(index, "transformer_2") !== null) {
+    throw new TilereelError(
+      `${index.path}: transformer_2 is not supported; models with two transformers, such as Wan 2.2 A14B, cannot be run`,
+    );
+  }
+  index.require("boundary_ratio", [null], null);
+  index.require("expand_timesteps", [false], false);
+  for (const [name, classes] of Object.entries(SUPPORTED_CLASSES)) {
+    const actual = componentClass(index, name);
+    if (classes && typeof actual === "string" && !classes.includes(actual)) {
+      throw new TilereelError(
+        `${index.path}: the ${name} is a ${actual}, which is not supported; ${classes.join(" or ")} was expected`,
+      );
+    }
+  }
+}
+
+/** The class a part is of: null if the model comes without, undefined if the index says nothing of it. */
+function componentClass(index: Config, name: string): string | null | undefined {
+  if (!index.keys().includes(name)) return name === "transformer_2" ? null : undefined;
+  if (index.isNull(name)) return null;
+  const entry = index.value(name);
+  const [library, className] = Array.isArray(entry) ? entry : [];
+  if (library === null && className === null) return null;
+  if (typeof className !== "string") {
+    throw new TilereelError(`${index.path}: ${name} is ${JSON.stringify(entry)}, but [library, class] was expected`);
+  }
+  return className;
+}
+
+/** @throws {TilereelError} if there is nothing at `path`, unless that is not `required`. */
+async function isFolder(path: string, required = true): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isDirectory;
+  } catch (error) {
+    if (!required && error instanceof Deno.errors.NotFound) return false;
+    throw fileError(path, "read", error);
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw fileError(path, "read", error);
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * Safetensors files, read lazily. This module is the door to the others about safetensors.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { RandomAccessFile } from "./random_access_file.ts";
+import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
+import type { TensorInfo, TensorSource } from "./tensor_source.ts";
+
+export { bytesPerElement, type Dtype, elementCount, toFloat32, toNumbers, WEIGHT_DTYPES } from "./dtype.ts";
+export { expectTensor, readFloat32, type TensorInfo, type TensorSource } from "./tensor_source.ts";
+export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
+
+/**
+ * Opens one safetensors file. Its header is read and checked in full; tensors are read when asked for.
+ *
+ * @throws {TilereelError} if there is no such file, or it is truncated or corrupt.
+ */
+export async function openSafetensors(path: string): Promise<TensorSource> {
+  const file = await RandomAccessFile.open(path);
+  try {
+    return new SafetensorsFile(file, await readSafetensorsHeader(file));
+  } catch (error) {
+    file[Symbol.dispose]();
+    throw error;
+  }
+}
+
+class SafetensorsFile implements TensorSource {
+  #closed = false;
+
+  constructor(private readonly file: RandomAccessFile, private readonly header: SafetensorsHeader) {}
+
+  get path(): string {
+    return this.file.path;
+  }
+
+  get metadata(): Readonly<Record<string, string>> {
+    return this.header.metadata;
+  }
+
+  names(): string[] {
+    return [...this.header.tensors.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.header.tensors.has(name);
+  }
+
+  info(name: string): TensorInfo {
+    return this.#stored(name);
+  }
+
+  async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    return await this.readRange(name, 0, this.#stored(name).bytes);
+  }
+
+  async readRange(name: string, byteStart: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    const { offset, bytes } = this.#stored(name);
+    if (byteStart < 0 || byteLength < 0 || byteStart + byteLength > bytes) {
+      throw new RangeError(`bytes ${byteStart} to ${byteStart + byteLength} of "${name}", which has ${bytes}`);
+    }
+    const into = allocate(name, byteLength);
+    await this.file.read(offset + byteStart, into);
+    return into;
+  }
+
+  async readRows(name: string, rows: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {
+    const { offset, bytes, shape } = this.#stored(name);
+    const count = shape[0] ?? 0;
+    const wanted = [...rows];
+    const bad = wanted.find((row) => !(Number.isInteger(row) && row >= 0 && row < count));
+    if (bad !== undefined) {
+      throw new TilereelError(`tensor "${name}" in ${this.path} has ${count} rows, but row ${bad} was asked for`);
+    }
+    const rowBytes = count === 0 ? 0 : bytes / count;
+    const into = allocate(name, wanted.length * rowBytes);
+    const starts = new Map<number, number>();
+    for (const [i, row] of wanted.entries()) {
+      const start = i * rowBytes;
+      const earlier = starts.get(row);
+      if (earlier === undefined) {
+        await this.file.read(offset + row * rowBytes, into.subarray(start, start + rowBytes));
+        starts.set(row, start);
+      } else {
+        into.copyWithin(start, earlier, earlier + rowBytes);
+      }
+    }
+    return into;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.file[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #stored(name: string): StoredTensor {
+    const tensor = this.header.tensors.get(name);
+    if (!tensor) throw new TilereelError(`${this.path} holds no tensor "${name}", which this model needs`);
+    return tensor;
+  }
+}
+
+function allocate(name: string, byteLength: number): Uint8Array<ArrayBuffer> {
+  try {
+    return new Uint8Array(byteLength);
+  } catch {
+    throw new TilereelError(`there is too little memory to read tensor "${name}": ${byteLength} bytes were asked for`);
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The header of a safetensors file: eight bytes that say how long it is, then JSON that says where each tensor lies.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { bytesPerElement, type Dtype, elementCount, isDtype } from "./dtype.ts";
+import type { RandomAccessFile } from "./random_access_file.ts";
+import type { TensorInfo } from "./tensor_source.ts";
+
+/** As in the reference implementation: larger headers are taken for damage. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+/** A tensor and where in the file its bytes begin. */
+export interface StoredTensor extends TensorInfo {
+  readonly offset: number;
+}
+
+/** What a file's header says, checked. */
+export interface SafetensorsHeader {
+  readonly metadata: Readonly<Record<string, string>>;
+  /** In the order of their bytes in the file. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
+/**
+ * Reads and checks a header: every dtype known, every range as long as shape and dtype say, the ranges covering the
+ * rest of the file without gap or overlap.
+ *
+ * @throws {TilereelError} naming the file and what is wrong with it.
+ */
+export async function readSafetensorsHeader(file: RandomAccessFile): Promise<SafetensorsHeader> {
+  const { path } = file;
+  if (file.length < 8) throw truncated(path, 8, file.length);
+  const lengthBytes = new Uint8Array(8);
+  await file.read(0, lengthBytes);
+  const headerLength = new DataView(lengthBytes.buffer).getBigUint64(0, true);
+  if (headerLength > MAX_HEADER_BYTES) {
+    throw corrupt(path, `its header would be ${headerLength} bytes long, which no safetensors file's is`);
+  }
+  const dataStart = 8 + Number(headerLength);
+  if (dataStart > file.length) throw truncated(path, dataStart, file.length);
+
+  const headerBytes = new Uint8Array(Number(headerLength));
+  await file.read(8, headerBytes);
+  const header = parseHeader(path, headerBytes);
+  const metadata = parseMetadata(path, header.__metadata__);
+
+  const tensors = Object.entries(header)
+    .filter(([name]) => name !== "__metadata__")
+    .map(([name, entry]) => parseTensor(path, name, entry, dataStart))
+    .sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
+
+  let end = dataStart;
+  for (const { name, offset, bytes } of tensors) {
+    if (offset < end) throw corrupt(path, `tensor "${name}" overlaps the one before it`);
+    if (offset > end) throw corrupt(path, `there is a gap before tensor "${name}"`);
+    end = offset + bytes;
+  }
+  if (file.length < end) throw truncated(path, end, file.length);
+  if (file.length > end) throw corrupt(path, `${file.length - end} bytes follow its last tensor`);
+  return { metadata, tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])) };
+}
+
+function parseHeader(path: string, bytes: Uint8Array): Record<string, unknown> {
+  let header: unknown;
+  try {
+    header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw corrupt(path, "its header is not JSON");
+  }
+  if (!isRecord(header)) throw corrupt(path, "its header is not a JSON object");
+  return header;
+}
+
+function parseMetadata(path: string, metadata: unknown): Record<string, string> {
+  if (metadata === undefined) return {};
+  if (!isRecord(metadata) || Object.values(metadata).some((value) => typeof value !== "string")) {
+    throw corrupt(path, "its __metadata__ is not a JSON object of strings");
+  }
+  return metadata as Record<string, string>;
+}
+
+function parseTensor(path: string, name: string, entry: unknown, dataStart: number): StoredTensor {
+  if (!isRecord(entry)) throw corrupt(path, `its entry of tensor "${name}" is not a JSON object`);
+  const { dtype, shape, data_offsets: offsets } = entry;
+  if (!isDtype(dtype)) {
+    throw new TilereelError(
+      `${path}: tensor "${name}" has the dtype ${JSON.stringify(dtype)}, which tilereel does not know; ` +
+        `F32, F16 or BF16 was expected`,
+    );
+  }
+  if (!isSizes(shape)) throw corrupt(path, `the shape of tensor "${name}" is not a list of whole numbers`);
+  if (!isSizes(offsets) || offsets.length !== 2) {
+    throw corrupt(path, `the data_offsets of tensor "${name}" are not two whole numbers`);
+  }
+  const [begin, end] = offsets as [number, number];
+  const bytes = byteLength(shape, dtype);
+  if (end - begin !== bytes) {
+    throw corrupt(
+      path,
+      `tensor "${name}" has ${end - begin} bytes, but ${dtype} [${shape.join(", ")}] takes ${bytes}`,
+    );
+  }
+  return { name, dtype, shape, bytes, file: path, offset: dataStart + begin };
+}
+
+function byteLength(shape: readonly number[], dtype: Dtype): number {
+  return elementCount(shape) * bytesPerElement(dtype);
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function truncated(path: string, expected: number, actual: number): TilereelError {
+  return new TilereelError(
+    `${path} is truncated: it has ${actual} bytes of at least ${expected}; copy or download it again`,
+  );
+}
+
+function corrupt(path: string, what: string): TilereelError {
+  return new TilereelError(`${path} is corrupt or no safetensors file: ${what}; copy or download it again`);
+}

@@ -1,0 +1,150 @@
+/**
+ * A model part's weights in its folder: one safetensors file, or several with an index.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { fileError } from "./file_error.ts";
+import { readJsonObject } from "./json.ts";
+import { openSafetensors } from "./safetensors.ts";
+import type { TensorInfo, TensorSource } from "./tensor_source.ts";
+
+/** Endings of weights that are not read; seeing one explains a missing safetensors file. */
+const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
+
+/**
+ * Opens the weights in `folder` whose files are called `stem` ("diffusion_pytorch_model" in diffusers' parts, "model"
+ * in transformers'): `<stem>.safetensors` or `<stem>.safetensors.index.json`, or else their bf16 or fp16 variant. All
+ * headers are read and checked; tensors are read when asked for.
+ *
+ * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
+ */
+export async function openCheckpoint(folder: string, stem: string): Promise<TensorSource> {
+  const files = await listFiles(folder);
+  for (const variant of ["", ".bf16", ".fp16"]) {
+    const single = `${stem}${variant}.safetensors`;
+    if (files.has(single)) return await openSafetensors(`${folder}/${single}`);
+    const index = `${stem}.safetensors.index${variant}.json`;
+    if (files.has(index)) return await openShards(folder, index);
+  }
+  const expected = `${stem}.safetensors or ${stem}.safetensors.index.json`;
+  const other = [...files].sort().find((name) => OTHER_FORMATS.test(name));
+  throw new TilereelError(
+    other === undefined
+      ? `${folder} holds no weights; ${expected} was expected`
+      : `${folder} holds no safetensors weights (${expected}), only ${other}; only safetensors is read, so convert it`,
+  );
+}
+
+async function listFiles(folder: string): Promise<Set<string>> {
+  try {
+    const names = new Set<string>();
+    for await (const entry of Deno.readDir(folder)) names.add(entry.name);
+    return names;
+  } catch (error) {
+    throw fileError(folder, "read", error);
+  }
+}
+
+async function openShards(folder: string, indexName: string): Promise<TensorSource> {
+  const path = `${folder}/${indexName}`;
+  const weightMap = readWeightMap(path, (await readJsonObject(path)).weight_map);
+  const shards = new Map<string, TensorSource>();
+  try {
+    for (const shard of new Set(weightMap.values())) {
+      shards.set(shard, await openShard(folder, shard, indexName));
+    }
+    const tensors = new Map<string, TensorSource>();
+    for (const [name, shard] of weightMap) {
+      const source = shards.get(shard)!;
+      if (!source.has(name)) {
+        throw new TilereelError(
+          `${path} says that ${shard} holds the tensor "${name}", but it does not; copy or download both again`,
+        );
+      }
+      tensors.set(name, source);
+    }
+    return new ShardedCheckpoint(path, tensors, [...shards.values()]);
+  } catch (error) {
+    for (const shard of shards.values()) shard.close();
+    throw error;
+  }
+}
+
+function readWeightMap(path: string, value: unknown): Map<string, string> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new TilereelError(`${path} has no "weight_map" object that says which file holds which tensor`);
+  }
+  const weightMap = new Map<string, string>();
+  for (const [name, shard] of Object.entries(value)) {
+    if (typeof shard !== "string" || shard === "" || shard === "." || shard === ".." || /[/\\\0]/.test(shard)) {
+      throw new TilereelError(
+        `${path} places the tensor "${name}" in ${JSON.stringify(shard)}; the name of a file beside it was expected`,
+      );
+    }
+    weightMap.set(name, shard);
+  }
+  return weightMap;
+}
+
+async function openShard(folder: string, shard: string, indexName: string): Promise<TensorSource> {
+  const path = `${folder}/${shard}`;
+  try {
+    return await openSafetensors(path);
+  } catch (error) {
+    if (error instanceof Error && error.cause instanceof Deno.errors.NotFound) {
+      throw new TilereelError(
+        `${path} is missing: ${indexName} lists it as one of the shards; copy or download it into this folder`,
+      );
+    }
+    throw error;
+  }
+}
+
+class ShardedCheckpoint implements TensorSource {
+  readonly metadata = {};
+
+  constructor(
+    readonly path: string,
+    private readonly tensors: ReadonlyMap<string, TensorSource>,
+    private readonly shards: readonly TensorSource[],
+  ) {}
+
+  names(): string[] {
+    return [...this.tensors.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.tensors.has(name);
+  }
+
+  info(name: string): TensorInfo {
+    return this.#shard(name).info(name);
+  }
+
+  async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    return await this.#shard(name).read(name);
+  }
+
+  async readRange(name: string, byteStart: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    return await this.#shard(name).readRange(name, byteStart, byteLength);
+  }
+
+  async readRows(name: string, rows: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {
+    return await this.#shard(name).readRows(name, rows);
+  }
+
+  close(): void {
+    for (const shard of this.shards) shard.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #shard(name: string): TensorSource {
+    const shard = this.tensors.get(name);
+    if (!shard) throw new TilereelError(`${this.path} lists no tensor "${name}", which this model needs`);
+    return shard;
+  }
+}

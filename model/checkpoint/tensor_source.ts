@@ -1,0 +1,79 @@
+/**
+ * Where a model part takes its weights from: one safetensors file, or a set of shards, read tensor by tensor.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { type Dtype, toFloat32, WEIGHT_DTYPES } from "./dtype.ts";
+
+/** What is known of a stored tensor before it is read. */
+export interface TensorInfo {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  /** Its size as stored. */
+  readonly bytes: number;
+  /** The file that holds it. */
+  readonly file: string;
+}
+
+/** Stored tensors by name. Nothing but headers is read before a tensor is asked for. */
+export interface TensorSource extends Disposable {
+  /** The file, or the index of a sharded set: for messages. */
+  readonly path: string;
+  /** The file's own key-value pairs; empty for a sharded set. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** All tensors' names. */
+  names(): string[];
+  /** Whether there is a tensor of that name. */
+  has(name: string): boolean;
+  /** @throws {TilereelError} if there is no such tensor. */
+  info(name: string): TensorInfo;
+  /** The whole tensor's bytes, as stored, in a buffer of their own. */
+  read(name: string): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * `byteLength` bytes of the tensor from `byteStart` on: for taking a large tensor in pieces.
+   *
+   * @throws {RangeError} if they don't lie inside the tensor.
+   */
+  readRange(name: string, byteStart: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Rows of the first axis, one behind the other in the order asked for; no other bytes are read. A row asked for
+   * several times is read once.
+   *
+   * @throws {TilereelError} if the tensor has no such row.
+   */
+  readRows(name: string, rows: Iterable<number>): Promise<Uint8Array<ArrayBuffer>>;
+  /** Closes the files; also done at the end of a `using` block. */
+  close(): void;
+}
+
+/**
+ * Checks a weight before it is used.
+ *
+ * @throws {TilereelError} if it is missing, has another shape, or is not stored as F32, F16 or BF16.
+ */
+export function expectTensor(source: TensorSource, name: string, shape: readonly number[]): TensorInfo {
+  const info = source.info(name);
+  if (info.shape.length !== shape.length || info.shape.some((size, axis) => size !== shape[axis])) {
+    throw new TilereelError(
+      `tensor "${name}" in ${info.file} has the shape [${info.shape.join(", ")}], but [${shape.join(", ")}] was ` +
+        `expected; config.json and the weights must belong to the same model`,
+    );
+  }
+  if (!WEIGHT_DTYPES.includes(info.dtype)) {
+    throw new TilereelError(
+      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but weights must be F32, F16 or BF16`,
+    );
+  }
+  return info;
+}
+
+/**
+ * Reads a whole tensor of floats as float32.
+ *
+ * @throws {TilereelError} if it is missing or holds no floats.
+ */
+export async function readFloat32(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
+  return toFloat32(await source.read(name), source.info(name).dtype);
+}

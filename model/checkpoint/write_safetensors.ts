@@ -1,0 +1,57 @@
+/**
+ * Writing safetensors files.
+ *
+ * @module
+ */
+import { writeFileAtomically } from "./atomic_file.ts";
+import { bytesPerElement, type Dtype, elementCount } from "./dtype.ts";
+
+/** A tensor to be stored; `data` holds its elements in row-major order, encoded as `dtype` says. */
+export interface TensorToWrite {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly data: ArrayBufferView;
+}
+
+/**
+ * Writes `tensors` and `metadata` to `path`. The file appears only when it is complete. Equal input gives equal bytes.
+ *
+ * @throws {TilereelError} if the file cannot be written.
+ * @throws {RangeError} if a tensor's data is not as long as its shape and dtype say.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Readonly<Record<string, TensorToWrite>>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  // The widest elements come first, so that every tensor lies aligned, as the reference implementation does it.
+  const entries = Object.entries(tensors).sort(([nameA, a], [nameB, b]) =>
+    bytesPerElement(b.dtype) - bytesPerElement(a.dtype) || (nameA < nameB ? -1 : 1)
+  );
+  const header: Record<string, unknown> = Object.create(null);
+  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  let offset = 0;
+  for (const [name, { dtype, shape, data }] of entries) {
+    const bytes = elementCount(shape) * bytesPerElement(dtype);
+    if (data.byteLength !== bytes) {
+      throw new RangeError(`"${name}": ${dtype} [${shape.join(", ")}] takes ${bytes} bytes, got ${data.byteLength}`);
+    }
+    header[name] = { dtype, shape, data_offsets: [offset, offset += bytes] };
+  }
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const headerLength = Math.ceil(json.length / 8) * 8;
+  const start = new Uint8Array(8 + headerLength).fill(0x20);
+  new DataView(start.buffer).setBigUint64(0, BigInt(headerLength), true);
+  start.set(json, 8);
+
+  await writeFileAtomically(path, async (file) => {
+    await writeAll(file, start);
+    for (const [, { data }] of entries) {
+      await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    }
+  });
+}
+
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
+}

@@ -1,0 +1,72 @@
+/**
+ * Which scheduler a model asks for, from `scheduler/scheduler_config.json`.
+ *
+ * @module
+ */
+import { Config } from "../checkpoint/json.ts";
+
+/** The schedulers there are. */
+export type SchedulerKind = "unipc" | "euler";
+
+/** A model's scheduler and its settings. Settings of the kind that it is not are diffusers' defaults. */
+export interface SchedulerConfig {
+  readonly kind: SchedulerKind;
+  /** What a timestep counts to: a sigma of 1. */
+  readonly numTrainTimesteps: number;
+  /** How much the steps dwell on high noise; 1 spaces them evenly. */
+  readonly flowShift: number;
+  /** UniPC: the highest order of a step. */
+  readonly solverOrder: 1 | 2;
+  /** UniPC: the step function B(h), h for bh1 and exp(h) − 1 for bh2. */
+  readonly solverType: "bh1" | "bh2";
+  /** UniPC: the steps whose result is not corrected in the step after. */
+  readonly disableCorrector: readonly number[];
+}
+
+const UNIPC = "UniPCMultistepScheduler";
+const EULER = "FlowMatchEulerDiscreteScheduler";
+
+/**
+ * Reads `scheduler_config.json` of a UniPC or flow-match Euler scheduler.
+ *
+ * @throws {TilereelError} if it is another scheduler, a value has the wrong type, or is not supported.
+ */
+export async function readSchedulerConfig(path: string): Promise<SchedulerConfig> {
+  const config = await Config.read(path);
+  config.require("_class_name", [UNIPC, EULER], undefined);
+  for (
+    const key of ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_dynamic_shifting"]
+  ) config.require(key, [false], false);
+  config.require("shift_terminal", [null], null);
+  const numTrainTimesteps = config.integer("num_train_timesteps", 1000);
+
+  if (config.value("_class_name") === EULER) {
+    config.require("invert_sigmas", [false], false);
+    config.require("stochastic_sampling", [false], false);
+    return {
+      kind: "euler",
+      numTrainTimesteps,
+      flowShift: config.number("shift", 1, { positive: true }),
+      solverOrder: 2,
+      solverType: "bh2",
+      disableCorrector: [],
+    };
+  }
+  // lower_order_final is not asked for: up to order 2 it concerns but the last step, which can only be of order 1.
+  config.require("prediction_type", ["flow_prediction"], "epsilon");
+  config.require("use_flow_sigmas", [true], false);
+  config.require("predict_x0", [true], true);
+  config.require("thresholding", [false], false);
+  config.require("solver_p", [null], null);
+  config.require("final_sigmas_type", ["zero"], "zero");
+  config.require("solver_order", [1, 2], 2);
+  config.require("solver_type", ["bh1", "bh2"], "bh2");
+  return {
+    kind: "unipc",
+    numTrainTimesteps,
+    flowShift: config.number("flow_shift", 1, { positive: true }),
+    solverOrder: config.integer("solver_order", 2) as 1 | 2,
+    solverType: config.string("solver_type", "bh2") as "bh1" | "bh2",
+    disableCorrector: config.integers("disable_corrector", [], undefined, 0),
+  };
+}

@@ -1,0 +1,185 @@
+/**
+ * UniPC ("UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models", arXiv 2302.04867) for
+ * flow matching, as diffusers' `UniPCMultistepScheduler` with `flow_prediction`: predicts x₀, orders 1 and 2.
+ *
+ * Every step turns the velocity into a prediction of x₀, with it corrects the sample that the step before predicted
+ * (UniC), and predicts the next one (UniP). The noise levels are written as λ = log α − log σ with α = 1 − σ, over
+ * which the solution is exponential.
+ *
+ * @module
+ */
+import type { SchedulerConfig } from "./config.ts";
+import { flowShift, linspace } from "./flow_shift.ts";
+import type { Scheduler, Stepper, TensorOps, Term } from "./scheduler.ts";
+
+/** λ is infinite at a sigma of 1, so the first sigma stays this far below. */
+const SIGMA_MARGIN = 1e-6;
+
+/** Makes the scheduler for `steps` steps. */
+export function createUniPC(config: SchedulerConfig, steps: number): Scheduler {
+  const { numTrainTimesteps, flowShift: shift } = config;
+  const levels = linspace(1, 1 / numTrainTimesteps, steps + 1).slice(0, -1).map((sigma) => flowShift(sigma, shift));
+  if (Math.abs(levels[0]! - 1) < SIGMA_MARGIN) levels[0]! -= SIGMA_MARGIN;
+  const sigmas = Float32Array.of(...levels, 0);
+  const timesteps = Float32Array.from(levels, (sigma) => Math.trunc(sigma * numTrainTimesteps));
+  return {
+    kind: "unipc",
+    timesteps,
+    sigmas,
+    start: (ops) => new UniPCStepper(config, sigmas, ops),
+  };
+}
+
+/** What the step before left: the sample it started from, corrected, and its order. */
+interface LastStep<T> {
+  readonly sample: T;
+  readonly order: 1 | 2;
+}
+
+class UniPCStepper<T> implements Stepper<T> {
+  #index = 0;
+  /** Predictions of x₀ at the steps taken, the newest first; no more than the order needs. */
+  #predictions: T[] = [];
+  #last: LastStep<T> | undefined;
+
+  constructor(
+    private readonly config: SchedulerConfig,
+    private readonly sigmas: Float32Array,
+    private readonly ops: TensorOps<T>,
+  ) {}
+
+  step(velocity: T, sample: T): T {
+    const { ops, sigmas, config } = this;
+    const index = this.#index;
+    const steps = sigmas.length - 1;
+    if (index >= steps) throw new RangeError(`all ${steps} steps have been taken`);
+
+    const prediction = ops.combine([[1, sample], [-sigmas[index]!, velocity]]);
+    ops.release(velocity);
+    const corrected = this.#correct(prediction, sample);
+
+    this.#predictions.unshift(prediction);
+    if (this.#predictions.length > config.solverOrder) ops.release(this.#predictions.pop()!);
+    const order = this.#order();
+    const next = ops.combine(updateTerms({
+      ...this.#transition(index, order),
+      sample: corrected,
+      predictions: this.#predictions.slice(0, order),
+    }));
+
+    this.#last = { sample: corrected, order };
+    this.#index++;
+    if (this.#index === steps) this.dispose();
+    return next;
+  }
+
+  dispose(): void {
+    if (this.#last) this.ops.release(this.#last.sample);
+    for (const prediction of this.#predictions) this.ops.release(prediction);
+    this.#last = undefined;
+    this.#predictions = [];
+  }
+
+  /** Takes the step before again, knowing the prediction behind it. Releases what is then done with. */
+  #correct(prediction: T, sample: T): T {
+    const last = this.#last;
+    if (!last) return sample;
+    this.#last = undefined;
+    if (this.config.disableCorrector.includes(this.#index - 1)) {
+      this.ops.release(last.sample);
+      return sample;
+    }
+    const corrected = this.ops.combine(updateTerms({
+      ...this.#transition(this.#index - 1, last.order),
+      sample: last.sample,
+      predictions: this.#predictions.slice(0, last.order),
+      nextPrediction: prediction,
+    }));
+    this.ops.release(last.sample);
+    this.ops.release(sample);
+    return corrected;
+  }
+
+  /** The order of the next step. */
+  #order(): 1 | 2 {
+    // The last step leaves nothing but the prediction; a slope would there be multiplied by an infinite step in λ.
+    const isLast = this.#index === this.sigmas.length - 2;
+    return this.#predictions.length === 2 && !isLast ? 2 : 1;
+  }
+
+  #transition(index: number, order: 1 | 2): Transition {
+    return {
+      solverType: this.config.solverType,
+      order,
+      fromSigma: this.sigmas[index]!,
+      toSigma: this.sigmas[index + 1]!,
+      previousSigma: this.sigmas[index - 1],
+    };
+  }
+}
+
+/** From which noise level to which a step goes, and the level before that. */
+interface Transition {
+  readonly solverType: "bh1" | "bh2";
+  readonly order: 1 | 2;
+  readonly fromSigma: number;
+  readonly toSigma: number;
+  readonly previousSigma: number | undefined;
+}
+
+/** A transition and its tensors: one prediction an order, the newest first; the one behind it when correcting. */
+interface Update<T> extends Transition {
+  readonly sample: T;
+  readonly predictions: readonly T[];
+  readonly nextPrediction?: T;
+}
+
+/**
+ * The step as a linear combination. In the paper's notation, with m the predictions, h the step in λ and
+ * D₁ = (m₋₁ − m₀) / r the slope between predictions, it is
+ *
+ *   σ_to/σ_from · x − α_to · (e⁻ʰ − 1) · m₀ − α_to · B(h) · (ρ₁ · D₁ + ρ₂ · (m₊₁ − m₀)),
+ *
+ * with m₊₁ only when correcting.
+ */
+function updateTerms<T>(update: Update<T>): Term<T>[] {
+  const { sample, predictions, nextPrediction, order, fromSigma, toSigma, previousSigma } = update;
+  const alpha = 1 - toSigma;
+  const h = logSnr(toSigma) - logSnr(fromSigma);
+  const expm1 = Math.expm1(-h);
+  const stepFunction = update.solverType === "bh1" ? -h : expm1;
+
+  let newest = -alpha * expm1;
+  const terms: Term<T>[] = [[toSigma / fromSigma, sample]];
+  const slope = (tensor: T, weight: number) => {
+    const coefficient = -alpha * stepFunction * weight;
+    terms.push([coefficient, tensor]);
+    newest -= coefficient;
+  };
+  const correcting = nextPrediction !== undefined;
+  if (order === 2) {
+    const r = (logSnr(previousSigma!) - logSnr(fromSigma)) / h;
+    const rho = correcting ? correctorWeights(h, r, stepFunction) : { previous: 0.5, next: 0 };
+    slope(predictions[1]!, rho.previous / r);
+    if (correcting) slope(nextPrediction, rho.next);
+  } else if (correcting) {
+    slope(nextPrediction, 0.5);
+  }
+  terms.push([newest, predictions[0]!]);
+  return terms;
+}
+
+/** ρ₁ and ρ₂ of a corrector of order 2: they make it exact where the predictions are quadratic in λ. */
+function correctorWeights(h: number, r: number, stepFunction: number): { previous: number; next: number } {
+  const phi1 = Math.expm1(-h) / -h - 1;
+  const phi2 = phi1 / -h - 0.5;
+  const first = phi1 / stepFunction;
+  const second = 2 * phi2 / stepFunction;
+  const previous = (first - second) / (1 - r);
+  return { previous, next: first - previous };
+}
+
+/** λ of a noise level: infinite at 0. In float32, since that is what the references were made with. */
+function logSnr(sigma: number): number {
+  return Math.fround(Math.fround(Math.log(1 - sigma)) - Math.fround(Math.log(sigma)));
+}

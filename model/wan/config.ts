@@ -1,0 +1,65 @@
+/**
+ * The shape of a Wan transformer, from `transformer/config.json`.
+ *
+ * @module
+ */
+import { Config } from "../checkpoint/json.ts";
+
+/** What `WanTransformer3DModel` is built from. */
+export interface TransformerConfig {
+  /** Latent frames, rows and columns that make one token. */
+  readonly patchSize: readonly [number, number, number];
+  readonly heads: number;
+  /** Channels of one head: 32, 64 or 128. */
+  readonly headDim: number;
+  /** Channels of a token: heads × headDim. */
+  readonly dim: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+  /** Channels of a text embedding. */
+  readonly textDim: number;
+  /** Channels of the sinusoidal embedding of the timestep. */
+  readonly freqDim: number;
+  readonly ffnDim: number;
+  readonly layers: number;
+  /** Whether the norm before cross-attention has weights; without, tokens go in as they are. */
+  readonly crossAttnNorm: boolean;
+  readonly eps: number;
+  /** Positions along one axis that rotary embeddings exist for. */
+  readonly ropeMaxSeqLen: number;
+}
+
+/**
+ * Reads `config.json` of a transformer in the diffusers layout.
+ *
+ * @throws {TilereelError} if a value has the wrong type or asks for something other than text to video.
+ */
+export async function readTransformerConfig(path: string): Promise<TransformerConfig> {
+  const config = await Config.read(path);
+  config.require("_class_name", ["WanTransformer3DModel"], "WanTransformer3DModel");
+  config.require("qk_norm", ["rms_norm_across_heads"], "rms_norm_across_heads");
+  // These belong to the image-to-video models.
+  for (const key of ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"]) config.require(key, [null], null);
+  config.require("attention_head_dim", [32, 64, 128], 128);
+
+  const heads = config.integer("num_attention_heads", 40);
+  const headDim = config.integer("attention_head_dim", 128);
+  const inChannels = config.integer("in_channels", 16);
+  const freqDim = config.integer("freq_dim", 256);
+  if (freqDim % 2 !== 0) throw config.unsupported("freq_dim", [freqDim + 1]);
+  return {
+    patchSize: config.integers("patch_size", [1, 2, 2], 3) as [number, number, number],
+    heads,
+    headDim,
+    dim: heads * headDim,
+    inChannels,
+    outChannels: config.isNull("out_channels") ? inChannels : config.integer("out_channels", inChannels),
+    textDim: config.integer("text_dim", 4096),
+    freqDim,
+    ffnDim: config.integer("ffn_dim", 13824),
+    layers: config.integer("num_layers", 40),
+    crossAttnNorm: config.boolean("cross_attn_norm", true),
+    eps: config.number("eps", 1e-6, { positive: true }),
+    ropeMaxSeqLen: config.integer("rope_max_seq_len", 1024),
+  };
+}

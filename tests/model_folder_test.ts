@@ -1,0 +1,114 @@
+import { openModelFolder } from "../model/checkpoint/model_folder.ts";
+import { TilereelError } from "../errors.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+
+const DEMO = new URL("../model/demo", import.meta.url).pathname;
+
+const INDEX = {
+  _class_name: "WanPipeline",
+  transformer: ["diffusers", "WanTransformer3DModel"],
+  vae: ["diffusers", "AutoencoderKLWan"],
+  scheduler: ["diffusers", "UniPCMultistepScheduler"],
+  text_encoder: ["transformers", "UMT5EncoderModel"],
+  tokenizer: ["transformers", "T5TokenizerFast"],
+};
+
+/** Runs `test` in a folder with empty parts and this model_index.json, gone afterwards. */
+async function inModel(index: unknown, test: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const part of ["transformer", "vae", "scheduler"]) await Deno.mkdir(`${folder}/${part}`);
+    await Deno.writeTextFile(`${folder}/model_index.json`, JSON.stringify(index));
+    await test(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("the demo model", async () => {
+  const model = await openModelFolder(DEMO);
+  assertEquals(model.path, DEMO);
+  assertEquals(model.generation, {
+    width: 128,
+    height: 128,
+    frames: 29,
+    fps: 16,
+    steps: 10,
+    guidance: 4,
+    textTokens: 32,
+  });
+  for (const part of ["transformer", "vae", "scheduler", "text_encoder", "tokenizer"] as const) {
+    assertEquals(await model.component(part), `${DEMO}/${part}`);
+  }
+});
+
+Deno.test("without generation.json Wan's defaults hold, with it those it lacks", () =>
+  inModel(INDEX, async (folder) => {
+    const wan = { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 };
+    assertEquals((await openModelFolder(folder)).generation, wan);
+    await Deno.writeTextFile(`${folder}/generation.json`, '{"fps": 23.976, "steps": 8}');
+    assertEquals((await openModelFolder(folder)).generation, { ...wan, fps: 23.976, steps: 8 });
+  }));
+
+Deno.test("a generation.json that is wrong is refused", () =>
+  inModel(INDEX, async (folder) => {
+    const cases = [
+      ['{"size": 3}', '"size" is not known; the keys are width, height'],
+      ['{"width": "832"}', 'width is "832", but a whole number of at least 1'],
+      ['{"frames": 0}', "frames is 0"],
+      ['{"fps": 0}', "fps is 0, but a number above 0"],
+      ['{"guidance": -1}', "guidance is -1, but a number of at least 0"],
+      ["[]", "does not hold a JSON object"],
+      ["{", "is not valid JSON"],
+    ] as const;
+    for (const [text, message] of cases) {
+      await Deno.writeTextFile(`${folder}/generation.json`, text);
+      await assertRejects(() => openModelFolder(folder), TilereelError, message);
+    }
+  }));
+
+Deno.test("what is no folder or holds no model is refused", async () => {
+  await assertRejects(() => openModelFolder("/nowhere/at/all"), TilereelError, "/nowhere/at/all does not exist");
+  const file = await Deno.makeTempFile();
+  await assertRejects(() => openModelFolder(file), TilereelError, "is not a folder");
+  await Deno.remove(file);
+  const folder = await Deno.makeTempDir();
+  await assertRejects(() => openModelFolder(folder), TilereelError, "holds no model: a folder in the diffusers layout");
+  await Deno.remove(folder);
+});
+
+Deno.test("models of other kinds are refused by name", async () => {
+  const changes: [Record<string, unknown>, string][] = [
+    [
+      { _class_name: "WanImageToVideoPipeline" },
+      '_class_name "WanImageToVideoPipeline" is not supported; only text to',
+    ],
+    [{ _class_name: undefined }, '_class_name "" is not supported'],
+    [{ transformer_2: ["diffusers", "WanTransformer3DModel"] }, "transformer_2 is not supported"],
+    [{ boundary_ratio: 0.875 }, "boundary_ratio 0.875 is not supported"],
+    [{ expand_timesteps: true }, "expand_timesteps true is not supported"],
+    [{ vae: ["diffusers", "AutoencoderKL"] }, "the vae is a AutoencoderKL, which is not supported"],
+    [{ scheduler: ["diffusers", "DDIMScheduler"] }, "UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler was"],
+    [{ transformer: "WanTransformer3DModel" }, "but [library, class] was expected"],
+    [{ transformer: [null, null] }, "has no folder transformer"],
+  ];
+  for (const [change, message] of changes) {
+    await inModel({ ...INDEX, ...change }, async (folder) => {
+      await assertRejects(() => openModelFolder(folder), TilereelError, message);
+    });
+  }
+  await inModel(
+    { ...INDEX, transformer_2: [null, null], boundary_ratio: null, expand_timesteps: false },
+    async (path) => {
+      await openModelFolder(path);
+    },
+  );
+});
+
+Deno.test("a missing part is named; a text encoder is not missed until asked for", () =>
+  inModel(INDEX, async (folder) => {
+    const model = await openModelFolder(folder);
+    await assertRejects(() => model.component("text_encoder"), TilereelError, "has no folder text_encoder");
+    await Deno.remove(`${folder}/vae`);
+    await assertRejects(() => openModelFolder(folder), TilereelError, "has no folder vae");
+  }));

@@ -1,0 +1,208 @@
+import { readSchedulerConfig, type SchedulerConfig } from "../model/schedulers/config.ts";
+import { createScheduler, type TensorOps } from "../model/schedulers/scheduler.ts";
+import { openSafetensors, readFloat32, toNumbers } from "../model/checkpoint/safetensors.ts";
+import { TilereelError } from "../errors.ts";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+
+const FIXTURES = new URL("./fixtures/", import.meta.url).pathname;
+
+const UNIPC: SchedulerConfig = {
+  kind: "unipc",
+  numTrainTimesteps: 1000,
+  flowShift: 3,
+  solverOrder: 2,
+  solverType: "bh2",
+  disableCorrector: [],
+};
+
+/** Arrays, with a record of those that were made or handed over and not yet released. */
+class ArrayOps implements TensorOps<Float32Array> {
+  readonly live = new Set<Float32Array>();
+
+  own(tensor: Float32Array): Float32Array {
+    this.live.add(tensor);
+    return tensor;
+  }
+
+  combine(terms: readonly (readonly [number, Float32Array])[]): Float32Array {
+    assert(terms.length >= 1 && terms.length <= 4, `${terms.length} terms`);
+    for (const [coefficient, tensor] of terms) {
+      assert(Number.isFinite(coefficient), `coefficient ${coefficient}`);
+      assert(this.live.has(tensor), "a released tensor is used");
+    }
+    assertEquals(new Set(terms.map(([, tensor]) => tensor)).size, terms.length);
+    const sum = new Float32Array(terms[0]![1].length);
+    for (let i = 0; i < sum.length; i++) {
+      sum[i] = terms.reduce((total, [coefficient, tensor]) => total + coefficient * tensor[i]!, 0);
+    }
+    return this.own(sum);
+  }
+
+  release(tensor: Float32Array): void {
+    assert(this.live.delete(tensor), "a tensor is released twice");
+  }
+}
+
+function relativeError(actual: Float32Array, expected: Float32Array): number {
+  assertEquals(actual.length, expected.length);
+  let difference = 0, norm = 0;
+  for (let i = 0; i < expected.length; i++) {
+    difference += (actual[i]! - expected[i]!) ** 2;
+    norm += expected[i]! ** 2;
+  }
+  return Math.sqrt(difference / norm);
+}
+
+for (const shift of [3, 5]) {
+  for (const steps of [8, 20, 50]) {
+    for (const kind of ["unipc", "euler"] as const) {
+      Deno.test(`${kind}, shift ${shift}, ${steps} steps: as diffusers`, async () => {
+        using fixture = await openSafetensors(`${FIXTURES}scheduler_shift${shift}_steps${steps}.safetensors`);
+        const scheduler = createScheduler(UNIPC, { kind, steps, flowShift: shift });
+        assertEquals(scheduler.kind, kind);
+
+        const stored = await fixture.read(`${kind}.timesteps`);
+        const timesteps = kind === "unipc"
+          ? toNumbers(stored, "I64")
+          : [...await readFloat32(fixture, "euler.timesteps")];
+        assertEquals([...scheduler.timesteps], timesteps);
+        const sigmaError = relativeError(scheduler.sigmas, await readFloat32(fixture, `${kind}.sigmas`));
+        assert(sigmaError <= 1e-5, `sigmas: ${sigmaError}`);
+
+        const samples = await readFloat32(fixture, `${kind}.samples`);
+        const velocities = await readFloat32(fixture, `${kind}.velocities`);
+        const size = samples.length / (steps + 1);
+        const ops = new ArrayOps();
+        const stepper = scheduler.start(ops);
+        const mine = new Float32Array(samples.length);
+        let sample = ops.own(samples.slice(0, size));
+        mine.set(sample);
+        for (let i = 0; i < steps; i++) {
+          sample = stepper.step(ops.own(velocities.slice(i * size, (i + 1) * size)), sample);
+          mine.set(sample, (i + 1) * size);
+        }
+        const error = relativeError(mine, samples);
+        assert(error <= 1e-5, `samples: ${error}`);
+        assertEquals([...ops.live], [sample]);
+        assertThrows(() => stepper.step(sample, sample), RangeError, "steps have been taken");
+      });
+    }
+  }
+}
+
+/** Runs dx/dσ = v with v = x·slope from 2 at σ = 1. */
+function integrate(config: SchedulerConfig, steps: number, slope: number): number {
+  const ops = new ArrayOps();
+  const stepper = createScheduler(config, { steps }).start(ops);
+  let sample = ops.own(Float32Array.of(2));
+  for (let i = 0; i < steps; i++) sample = stepper.step(ops.own(sample.map((x) => x * slope)), sample);
+  assertEquals([...ops.live], [sample]);
+  return sample[0]!;
+}
+
+for (const steps of [1, 2, 3]) {
+  for (const kind of ["unipc", "euler"] as const) {
+    Deno.test(`${kind} with ${steps} steps is exact for a constant prediction of x₀`, () => {
+      const ops = new ArrayOps();
+      const scheduler = createScheduler(UNIPC, { kind, steps });
+      const stepper = scheduler.start(ops);
+      const x0 = 0.25, noise = -1.5;
+      let sample = ops.own(Float32Array.of((1 - scheduler.sigmas[0]!) * x0 + scheduler.sigmas[0]! * noise));
+      for (let i = 0; i < steps; i++) sample = stepper.step(ops.own(Float32Array.of(noise - x0)), sample);
+      assertAlmostEquals(sample[0]!, x0, 1e-5);
+    });
+  }
+}
+
+Deno.test("UniPC converges to the solution, with every setting", () => {
+  const exact = 2 * Math.exp(-0.8);
+  assertAlmostEquals(integrate(UNIPC, 40, 0.8), exact, 2e-3);
+  for (
+    const change of [
+      { solverType: "bh1" },
+      { solverOrder: 1 },
+      { disableCorrector: [0, 1, 2] },
+    ] as const
+  ) {
+    const result = integrate({ ...UNIPC, ...change }, 40, 0.8);
+    assertAlmostEquals(result, exact, 2e-2, JSON.stringify(change));
+    assert(result !== integrate(UNIPC, 40, 0.8), `${JSON.stringify(change)} changes nothing`);
+  }
+});
+
+Deno.test("dispose releases what an interrupted run keeps", () => {
+  const ops = new ArrayOps();
+  const stepper = createScheduler(UNIPC, { steps: 10 }).start(ops);
+  let sample = ops.own(Float32Array.of(1));
+  for (let i = 0; i < 4; i++) sample = stepper.step(ops.own(Float32Array.of(0.5)), sample);
+  stepper.dispose();
+  assertEquals([...ops.live], [sample]);
+});
+
+Deno.test("steps and flow shift are checked", () => {
+  for (const steps of [0, -1, 1.5, NaN, 1001]) {
+    assertThrows(() => createScheduler(UNIPC, { steps }), TilereelError, "a whole number from 1 to 1000");
+  }
+  for (const flowShift of [0, -3, NaN, Infinity]) {
+    assertThrows(() => createScheduler(UNIPC, { steps: 4, flowShift }), TilereelError, "a number above 0");
+  }
+});
+
+async function readConfig(value: unknown): Promise<SchedulerConfig> {
+  const path = await Deno.makeTempFile({ suffix: ".json" });
+  try {
+    await Deno.writeTextFile(path, JSON.stringify(value));
+    return await readSchedulerConfig(path);
+  } finally {
+    await Deno.remove(path);
+  }
+}
+
+const UNIPC_JSON = {
+  _class_name: "UniPCMultistepScheduler",
+  prediction_type: "flow_prediction",
+  use_flow_sigmas: true,
+  flow_shift: 5.0,
+};
+
+Deno.test("scheduler_config.json: the demo's and both classes", async () => {
+  const demo = await readSchedulerConfig(
+    new URL("../model/demo/scheduler/scheduler_config.json", import.meta.url).pathname,
+  );
+  assertEquals(demo, UNIPC);
+  assertEquals(await readConfig(UNIPC_JSON), { ...UNIPC, flowShift: 5 });
+  assertEquals(
+    await readConfig({ _class_name: "FlowMatchEulerDiscreteScheduler", shift: 8 }),
+    { ...UNIPC, kind: "euler", flowShift: 8 },
+  );
+});
+
+Deno.test("scheduler_config.json: what is not supported is named", async () => {
+  const changes: [Record<string, unknown>, string][] = [
+    [{ _class_name: "DDIMScheduler" }, '_class_name "DDIMScheduler" is not supported'],
+    [{ _class_name: undefined }, "_class_name is absent, which is not supported"],
+    [{ prediction_type: "epsilon" }, 'prediction_type "epsilon" is not supported; "flow_prediction" was expected'],
+    [{ prediction_type: undefined }, "prediction_type is absent"],
+    [{ use_flow_sigmas: undefined }, "use_flow_sigmas is absent"],
+    [{ solver_order: 3 }, "solver_order 3 is not supported; 1 or 2 was expected"],
+    [{ solver_type: "heun" }, 'solver_type "heun"'],
+    [{ predict_x0: false }, "predict_x0 false"],
+    [{ thresholding: true }, "thresholding true"],
+    [{ final_sigmas_type: "sigma_min" }, 'final_sigmas_type "sigma_min"'],
+    [{ use_karras_sigmas: true }, "use_karras_sigmas true"],
+    [{ use_exponential_sigmas: true }, "use_exponential_sigmas true"],
+    [{ use_beta_sigmas: true }, "use_beta_sigmas true"],
+    [{ use_dynamic_shifting: true }, "use_dynamic_shifting true"],
+    [{ shift_terminal: 0.1 }, "shift_terminal 0.1"],
+    [{ flow_shift: "3" }, 'flow_shift is "3", but a number above 0 was expected'],
+    [{ flow_shift: 0 }, "flow_shift is 0"],
+    [{ disable_corrector: [-1] }, "disable_corrector is [-1]"],
+  ];
+  for (const [change, message] of changes) {
+    await assertRejects(() => readConfig({ ...UNIPC_JSON, ...change }), TilereelError, message);
+  }
+  const euler = { _class_name: "FlowMatchEulerDiscreteScheduler" };
+  for (const key of ["use_dynamic_shifting", "use_karras_sigmas", "invert_sigmas", "stochastic_sampling"]) {
+    await assertRejects(() => readConfig({ ...euler, [key]: true }), TilereelError, `${key} true is not supported`);
+  }
+});
