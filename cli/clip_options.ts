@@ -1,0 +1,110 @@
+/**
+ * The options that describe one clip: on the command line, and as keys of a line in a prompts file.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import { checkFrames, checkSize } from "../model/video_size.ts";
+import { choice, integer, number, type Option, type OptionValues, text } from "./options.ts";
+
+/** Width and height in pixels. */
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Seeds are 32 bits: from 0 to this. */
+export const LARGEST_SEED = 2 ** 32 - 1;
+
+const CLIP = "Clip";
+const SAMPLING = "Sampling";
+
+/** See the module. */
+export const clipOptions = {
+  size: size({
+    group: CLIP,
+    value: "WxH",
+    help: "Width and height in pixels, both multiples of 16.",
+    default: "the model's",
+  }),
+  frames: frames({
+    group: CLIP,
+    value: "N",
+    help: "How many frames: a multiple of 4 plus 1.",
+    default: "the model's",
+  }),
+  fps: integer({
+    group: CLIP,
+    value: "N",
+    help: "Frames a second.",
+    default: "the model's",
+    min: 1,
+    max: 240,
+  }),
+  negative: text({ group: SAMPLING, value: "TEXT", help: "What the clip should not show.", default: "nothing" }),
+  seed: integer({
+    group: SAMPLING,
+    value: "N",
+    help: "Start of the noise. The same seed on the same adapter gives the same bytes.",
+    default: "a random one, which is shown",
+    min: 0,
+    max: LARGEST_SEED,
+  }),
+  steps: integer({
+    group: SAMPLING,
+    value: "N",
+    help: "Denoising steps: more are slower and often better.",
+    default: "the model's",
+    min: 1,
+  }),
+  guidance: number({
+    group: SAMPLING,
+    value: "X",
+    help: "How closely to follow the prompt. 1 turns guidance off, which halves the time.",
+    default: "the model's",
+    min: 0,
+  }),
+  scheduler: choice({
+    group: SAMPLING,
+    of: ["unipc", "euler"],
+    help: "How a step is taken.",
+    default: "the model's",
+  }),
+  "flow-shift": number({
+    group: SAMPLING,
+    value: "X",
+    help: "Spends more of the steps at high noise; larger sizes want more.",
+    default: "the model's",
+    above: 0,
+  }),
+};
+
+/** Values of {@linkcode clipOptions} that were given. */
+export type ClipValues = OptionValues<typeof clipOptions>;
+
+function size(about: Omit<Option<Size>, "parse">): Option<Size> {
+  return {
+    ...about,
+    parse: (text, name) => {
+      const match = /^(\d+)[x×*](\d+)$/i.exec(text.trim());
+      if (!match) {
+        throw new TilereelError(`${name} must be a width and a height as in 832x480, not ${JSON.stringify(text)}`);
+      }
+      const [width, height] = [Number(match[1]), Number(match[2])];
+      checkSize(width, height, name);
+      return { width, height };
+    },
+  };
+}
+
+function frames(about: Omit<Option<number>, "parse"> & { value: string }): Option<number> {
+  const count = integer({ ...about, min: 1 });
+  return {
+    ...count,
+    parse: (text, name) => {
+      const frames = count.parse(text, name);
+      checkFrames(frames, name);
+      return frames;
+    },
+  };
+}

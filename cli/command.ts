@@ -1,0 +1,35 @@
+/**
+ * What a command of the command line is made of.
+ *
+ * @module
+ */
+import type { OptionTable, OptionValues } from "./options.ts";
+
+/** An example of a command line and what it does. */
+export interface Example {
+  readonly line: string;
+  readonly does: string;
+}
+
+/** A command: its description, which help is written from, and what it does. */
+export interface Command<T extends OptionTable = OptionTable> {
+  readonly name: string;
+  /** One sentence under the usage line. */
+  readonly description: string;
+  /** Positional arguments as the usage line shows them, as `[DIR]`. */
+  readonly positionals: string;
+  /** How many positional arguments there may be. */
+  readonly maxPositionals: number;
+  readonly options: T;
+  readonly examples: readonly Example[];
+  /** More to know, after the options. */
+  readonly notes?: string;
+  /** Runs it and gives the exit status. User errors are thrown as `TilereelError`. */
+  readonly run: (values: OptionValues<T>, positionals: readonly string[]) => Promise<number>;
+}
+
+/** Ties the types of a command's table and its `run` together. */
+export function defineCommand<T extends OptionTable>(command: Command<T>): Command {
+  // A table's values are only ever made by parsing with that same table (see parse.ts), so forgetting T is safe.
+  return command as unknown as Command;
+}

@@ -1,0 +1,215 @@
+/**
+ * `tilereel generate`: prompts in, videos out.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { openGpu } from "../../gpu/device.ts";
+import { readFloat32 } from "../../model/checkpoint/tensor_source.ts";
+import { openSafetensors } from "../../model/checkpoint/safetensors.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import { type GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
+import { type Clip, planClips } from "../clip_plan.ts";
+import { clipOptions, type ClipValues } from "../clip_options.ts";
+import { defineCommand } from "../command.ts";
+import { choice, flag, type OptionValues, path, text } from "../options.ts";
+import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
+import { formatOf, VIDEO_FORMATS, writeVideo } from "../video/write_video.ts";
+
+const options = {
+  out: path({
+    group: "Output",
+    short: "o",
+    value: "PATH",
+    help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Folders on the way " +
+      "are made; a file of that name is replaced. With --prompts: the folder of the clips.",
+    default: "out/<prompt>-<seed>.mp4",
+  }),
+  format: choice({
+    group: "Output",
+    of: VIDEO_FORMATS,
+    help: "What to write where --out names no file.",
+    default: "mp4",
+  }),
+  json: flag({
+    group: "Output",
+    help: "Print one JSON object a video on the standard output, and nothing else there.",
+  }),
+  quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors (and what --json asks for)." }),
+  model: path({
+    group: "Model",
+    short: "m",
+    value: "DIR",
+    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    default: "the embedded demo model",
+  }),
+  "text-encoder": path({
+    group: "Model",
+    value: "FILE.onnx",
+    help: "Run this ONNX file as the text encoder instead of the model's own.",
+  }),
+  gpu: text({
+    group: "Model",
+    value: "NAME",
+    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows.',
+    default: "auto",
+  }),
+  prompts: path({
+    group: "Prompts",
+    short: "p",
+    value: "FILE",
+    help: 'Render many: one prompt a line, or JSON objects such as {"prompt": "a red circle", "seed": 7, "size": ' +
+      '"128x128", "out": "circle.gif"} with any of the clip and sampling options as keys. What is already there is ' +
+      "skipped, so a batch that was broken off can be run again. Blank lines and lines that begin with # don't count.",
+  }),
+  ...clipOptions,
+  latents: path({
+    group: "Sampling",
+    value: "FILE",
+    help: 'Start from this noise: a safetensors file with one tensor, or one called "latents" or "latents.init".',
+    default: "noise from the seed",
+  }),
+};
+
+/** See the module. */
+export const command = defineCommand({
+  name: "generate",
+  description: "Renders a video from a text prompt.",
+  positionals: "PROMPT",
+  maxPositionals: 1,
+  options,
+  examples: [
+    { line: 'tilereel generate "a red circle moving right on a black background"', does: "An MP4 in out/." },
+    {
+      line: 'tilereel generate "a blue square" --seed 7 --steps 20 --out square.gif',
+      does: "A GIF that can be repeated.",
+    },
+    {
+      line: 'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 33',
+      does: "Real Wan weights, a shorter clip.",
+    },
+    {
+      line: "tilereel generate --prompts prompts.txt --out clips --format gif",
+      does: "Many GIFs; run again to resume.",
+    },
+    {
+      line: 'tilereel generate "a green star" --out frames/ --json',
+      does: "Frames as PNG, and what was done as JSON.",
+    },
+  ],
+  run,
+});
+
+async function run(values: OptionValues<typeof options>, [prompt]: readonly string[]): Promise<number> {
+  const { json = false, quiet = false } = values;
+  const clips = await planClips({
+    values: clipValues(values),
+    ...prompt !== undefined && { prompt },
+    ...values.prompts !== undefined && { prompts: values.prompts },
+    ...values.out !== undefined && { out: values.out },
+    ...values.format !== undefined && { format: values.format },
+  });
+  const say = (line: string) => {
+    if (!json && !quiet) console.log(line);
+  };
+  const todo = clips.filter((clip) => !clip.done);
+  if (todo.length < clips.length) {
+    say(`${clips.length - todo.length} of ${clips.length} clips are already there and are skipped.`);
+  }
+  if (json) { for (const { out, prompt, done } of clips) if (done) printJson({ file: out, prompt, skipped: true }); }
+  if (todo.length === 0) return 0;
+
+  const latents = values.latents === undefined ? undefined : await readLatents(values.latents);
+  const progress: ProgressDisplay = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
+  using cleanUp = new DisposableStack();
+  cleanUp.defer(() => progress.stop());
+  const gpu = await openGpu({ choice: values.gpu ?? "auto" });
+  cleanUp.defer(() => gpu.close());
+  const pipeline = await WanPipeline.load(values.model ?? embeddedModelDir(), {
+    gpu,
+    onProgress: progress.onProgress,
+    ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
+  });
+  cleanUp.defer(() => pipeline.close());
+  for (const clip of todo) {
+    const settings = settingsOf(clip, pipeline.defaults);
+    const start = performance.now();
+    const video = await pipeline.generate({ ...settings, ...latents && { latents }, onProgress: progress.onProgress });
+    const bytes = await writeVideo(clip.out, video, progress.onProgress);
+    const seconds = (performance.now() - start) / 1000;
+    progress.stop();
+    say(summary(clip, settings, bytes, seconds));
+    if (json) {
+      printJson({
+        file: clip.out,
+        format: formatOf(clip.out),
+        bytes,
+        seconds: Number(seconds.toFixed(3)),
+        ...settings,
+      });
+    }
+  }
+  return 0;
+}
+
+type Settings = Omit<GenerateOptions, "latents" | "onProgress" | "signal">;
+
+/** What was asked for, over the model's defaults. */
+function settingsOf(
+  { prompt, seed, values }: Clip,
+  defaults: Pick<Settings, "width" | "height" | "frames" | "fps" | "steps" | "guidance">,
+): Settings {
+  return {
+    prompt,
+    ...values.negative !== undefined && { negativePrompt: values.negative },
+    width: values.size?.width ?? defaults.width,
+    height: values.size?.height ?? defaults.height,
+    frames: values.frames ?? defaults.frames,
+    fps: values.fps ?? defaults.fps,
+    steps: values.steps ?? defaults.steps,
+    guidance: values.guidance ?? defaults.guidance,
+    seed,
+    ...values.scheduler !== undefined && { scheduler: values.scheduler },
+    ...values["flow-shift"] !== undefined && { flowShift: values["flow-shift"] },
+  };
+}
+
+function clipValues(values: OptionValues<typeof options>): ClipValues {
+  const keys = Object.keys(clipOptions) as (keyof ClipValues)[];
+  return Object.fromEntries(keys.filter((key) => values[key] !== undefined).map((key) => [key, values[key]]));
+}
+
+function summary(clip: Clip, settings: Settings, bytes: number, seconds: number): string {
+  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift } = settings;
+  const sampling = [
+    `seed ${seed}`,
+    `${steps} steps`,
+    `guidance ${guidance}`,
+    ...scheduler ? [scheduler] : [],
+    ...flowShift ? [`flow shift ${flowShift}`] : [],
+  ];
+  return `${clip.out}: ${width}x${height}, ${frames} frames at ${fps} fps, ${formatBytes(bytes)}, ` +
+    `in ${seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)}\n  ${sampling.join(", ")}`;
+}
+
+/** Reads start noise: the tensor called so, or the only one. */
+async function readLatents(file: string): Promise<{ data: Float32Array; shape: number[] }> {
+  using source = await openSafetensors(file);
+  const names = source.names();
+  const name = ["latents", "latents.init"].find((known) => source.has(known)) ??
+    (names.length === 1 ? names[0] : undefined);
+  if (name === undefined) {
+    throw new TilereelError(
+      `--latents ${file} holds ${names.length} tensors, none called "latents" or "latents.init": name the one to use so`,
+    );
+  }
+  return { data: await readFloat32(source, name), shape: [...source.info(name).shape] };
+}
+
+function formatBytes(bytes: number): string {
+  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function printJson(object: unknown): void {
+  console.log(JSON.stringify(object));
+}

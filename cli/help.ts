@@ -1,0 +1,70 @@
+/**
+ * Help texts, written from the commands' descriptions.
+ *
+ * @module
+ */
+import type { Command, Example } from "./command.ts";
+import type { Option } from "./options.ts";
+
+const WIDTH = 100;
+
+/** The help of one command: usage, options in groups with defaults, notes, examples. */
+export function commandHelp(command: Command): string {
+  const groups = Map.groupBy(Object.entries(command.options), ([, option]) => option.group);
+  const parts = [
+    `Usage: tilereel ${command.name} ${command.positionals} [options]`,
+    wrap(command.description, 0),
+  ];
+  for (const [group, options] of groups) {
+    parts.push([`${group}:`, ...options.map(([name, option]) => optionHelp(name, option))].join("\n"));
+  }
+  if (command.notes) parts.push(wrap(command.notes, 0));
+  parts.push(examplesHelp(command.examples));
+  return parts.join("\n\n");
+}
+
+/** The help of tilereel itself. */
+export function mainHelp(
+  commands: Readonly<Record<string, { readonly summary: string }>>,
+  examples: Example[],
+): string {
+  const width = Math.max(...Object.keys(commands).map((name) => name.length));
+  return [
+    "tilereel makes short videos from text with Wan 2.1 checkpoints, on WebGPU.",
+    "Usage: tilereel <command> [options]",
+    ["Commands:", ...Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`)]
+      .join("\n"),
+    'Every command has its own help: "tilereel generate --help". "tilereel --version" prints the version.',
+    examplesHelp(examples),
+  ].join("\n\n");
+}
+
+function optionHelp(name: string, option: Option<unknown>): string {
+  const short = option.short ? `-${option.short}, ` : "";
+  const head = `  ${short}--${name}${option.value ? ` ${option.value}` : ""}`;
+  const text = option.help + (option.default === undefined ? "" : ` (default: ${option.default})`);
+  const indent = 26;
+  const body = wrap(text, indent);
+  return head.length < indent - 1 ? head + body.slice(head.length) : `${head}\n${body}`;
+}
+
+function examplesHelp(examples: readonly Example[]): string {
+  return ["Examples:", ...examples.map(({ line, does }) => `  ${line}\n      ${does}`)].join("\n");
+}
+
+/** Breaks text into indented lines between words; its own line breaks stay. */
+function wrap(text: string, indent: number): string {
+  const pad = " ".repeat(indent);
+  const lines: string[] = [];
+  for (const paragraph of text.split("\n")) {
+    let line = "";
+    for (const word of paragraph.split(" ")) {
+      if (line && pad.length + line.length + 1 + word.length > WIDTH) {
+        lines.push(pad + line);
+        line = word;
+      } else line = line ? `${line} ${word}` : word;
+    }
+    lines.push(pad + line);
+  }
+  return lines.join("\n");
+}

@@ -1,0 +1,86 @@
+/**
+ * What a model folder holds, from its configs and the headers of its weights.
+ *
+ * @module
+ */
+import { basename } from "node:path";
+import type { GenerationDefaults } from "../model/checkpoint/generation_defaults.ts";
+import { type Component, type ModelFolder, openModelFolder } from "../model/checkpoint/model_folder.ts";
+import { openCheckpoint } from "../model/checkpoint/sharded.ts";
+import { TilereelError } from "../errors.ts";
+
+/** A part that has weights. */
+export interface ComponentDescription {
+  readonly name: string;
+  readonly parameters: number;
+  /** Number formats in use, the most used first. */
+  readonly dtypes: readonly string[];
+  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+}
+
+/** A model folder. */
+export interface ModelDescription {
+  readonly path: string;
+  readonly components: readonly ComponentDescription[];
+  /** Parts that are only configuration. */
+  readonly withoutWeights: readonly string[];
+  /** Parts the folder comes without. */
+  readonly missing: readonly string[];
+  readonly defaults: GenerationDefaults;
+}
+
+/** Parts with weights and what their files are called. */
+const WEIGHTS = {
+  transformer: "diffusion_pytorch_model",
+  vae: "diffusion_pytorch_model",
+  text_encoder: "model",
+} as const;
+const CONFIGURED = ["tokenizer", "scheduler"] as const;
+
+/**
+ * Describes the model in a folder.
+ *
+ * @throws {TilereelError} when it holds no model, or a part's weights are damaged
+ */
+export async function describeModel(path: string): Promise<ModelDescription> {
+  const folder = await openModelFolder(path);
+  const components: ComponentDescription[] = [];
+  const withoutWeights: string[] = [];
+  const missing: string[] = [];
+  for (const [name, stem] of Object.entries(WEIGHTS) as [keyof typeof WEIGHTS, string][]) {
+    const part = await componentFolder(folder, name);
+    if (part === undefined) missing.push(name);
+    else components.push(await describeComponent(name, part, stem));
+  }
+  for (const name of CONFIGURED) {
+    (await componentFolder(folder, name) === undefined ? missing : withoutWeights).push(name);
+  }
+  return { path, components, withoutWeights, missing, defaults: folder.generation };
+}
+
+/** A part's folder, or nothing where the model comes without it. */
+async function componentFolder(folder: ModelFolder, name: Component): Promise<string | undefined> {
+  try {
+    return await folder.component(name);
+  } catch (error) {
+    if (error instanceof TilereelError) return undefined;
+    throw error;
+  }
+}
+
+async function describeComponent(name: string, folder: string, stem: string): Promise<ComponentDescription> {
+  using weights = await openCheckpoint(folder, stem);
+  const infos = weights.names().map((tensor) => weights.info(tensor));
+  const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+  const byDtype = new Map<string, number>();
+  for (const { dtype, shape } of infos) byDtype.set(dtype, (byDtype.get(dtype) ?? 0) + count(shape));
+  const paths = [...new Set(infos.map((info) => info.file))].sort();
+  return {
+    name,
+    parameters: infos.reduce((sum, info) => sum + count(info.shape), 0),
+    dtypes: [...byDtype].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype),
+    files: await Promise.all(
+      paths.map(async (file) => ({ name: basename(file), bytes: (await Deno.stat(file)).size })),
+    ),
+  };
+}

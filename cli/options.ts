@@ -1,0 +1,106 @@
+/**
+ * A command's options as a table: one entry drives parsing, validation and help.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import { didYouMean } from "./nearest.ts";
+
+/** One option of a command. */
+export interface Option<T> {
+  /** Heading it stands under in the help. */
+  readonly group: string;
+  /** One sentence for the help. */
+  readonly help: string;
+  /** What the value is called in the help, as `DIR`; none for a flag. */
+  readonly value?: string;
+  /** The default in words, for the help. */
+  readonly default?: string;
+  /** One letter that means the same. */
+  readonly short?: string;
+  /** Checks the text and turns it into a value. Throws a {@linkcode TilereelError} that starts with `name`. */
+  readonly parse: (text: string, name: string) => T;
+}
+
+/** The options of a command, by name as typed after `--`. */
+// deno-lint-ignore no-explicit-any
+export type OptionTable = Readonly<Record<string, Option<any>>>;
+
+/** The values a table parses to: those that were given. */
+export type OptionValues<T extends OptionTable> = { [K in keyof T]?: T[K] extends Option<infer V> ? V : never };
+
+type About = Omit<Option<unknown>, "parse">;
+
+/** An option without a value. */
+export function flag(about: Omit<About, "value">): Option<boolean> {
+  return { ...about, parse: () => true };
+}
+
+/** Any text. */
+export function text(about: About & { value: string }): Option<string> {
+  return { ...about, parse: (text) => text };
+}
+
+/** A path, or another text that must not be empty. */
+export function path(about: About & { value: string }): Option<string> {
+  return {
+    ...about,
+    parse: (text, name) => {
+      if (text === "") throw new TilereelError(`${name} needs a ${about.value}, but was given nothing`);
+      return text;
+    },
+  };
+}
+
+/** A number from `min` to `max`; with `above`, greater than it. */
+export function number(
+  about: About & { value: string; min?: number; above?: number; max?: number; integer?: boolean },
+): Option<number> {
+  const { min = -Infinity, above = -Infinity, max = Infinity, integer = false, ...rest } = about;
+  const range = above > -Infinity
+    ? ` above ${above}`
+    : max < Infinity
+    ? ` from ${min} to ${max}`
+    : min > -Infinity
+    ? ` of at least ${min}`
+    : "";
+  return {
+    ...rest,
+    parse: (text, name) => {
+      const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text.trim()) ? Number(text) : NaN;
+      if (!Number.isFinite(value) || value < min || value <= above || value > max || integer && value % 1 !== 0) {
+        throw new TilereelError(
+          `${name} must be a ${integer ? "whole number" : "number"}${range}, not ${JSON.stringify(text)}`,
+        );
+      }
+      return value;
+    },
+  };
+}
+
+/** A whole number from `min` to `max`. */
+export function integer(about: About & { value: string; min?: number; max?: number }): Option<number> {
+  return number({ ...about, integer: true });
+}
+
+/** One of a few words. */
+export function choice<const T extends string>(about: Omit<About, "value"> & { of: readonly T[] }): Option<T> {
+  const { of, ...rest } = about;
+  return {
+    ...rest,
+    value: of.join("|"),
+    parse: (text, name) => {
+      const found = of.find((word) => word === text);
+      if (found === undefined) {
+        throw new TilereelError(
+          `${name} must be ${listOf(of)}, not ${JSON.stringify(text)}${didYouMean(text, of)}`,
+        );
+      }
+      return found;
+    },
+  };
+}
+
+function listOf(words: readonly string[]): string {
+  return words.length === 1 ? words[0]! : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+}

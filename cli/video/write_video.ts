@@ -1,0 +1,61 @@
+/**
+ * Writes a clip in the format its name asks for.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import type { OnProgress } from "../../model/progress.ts";
+import type { Video } from "../../model/video.ts";
+import { writeAtomically } from "../output.ts";
+import { writeFrames } from "./frames.ts";
+import { encodeGif } from "./gif.ts";
+import { encodeMp4 } from "./mp4.ts";
+import { encodeContactSheet } from "./png.ts";
+
+/** What a clip can be written as: `png` is a contact sheet, `frames` a folder of numbered pictures. */
+export const VIDEO_FORMATS = ["mp4", "gif", "png", "frames"] as const;
+export type VideoFormat = typeof VIDEO_FORMATS[number];
+
+/**
+ * The format a path asks for: by its extension, or a folder of frames when it ends in a slash.
+ *
+ * @throws {TilereelError} when it is none of these
+ */
+export function formatOf(path: string): VideoFormat {
+  if (/[\\/]$/.test(path)) return "frames";
+  const extension = /[^\\/]\.([^.\\/]+)$/.exec(path)?.[1]?.toLowerCase();
+  if (extension === "mp4" || extension === "gif" || extension === "png") return extension;
+  throw new TilereelError(
+    `${path} does not say what to write: end it in .mp4, .gif, .png (a contact sheet) or / (a folder of frames)`,
+  );
+}
+
+/** `path` with the ending of `format` after it. */
+export function withFormat(path: string, format: VideoFormat): string {
+  return format === "frames" ? `${path}/` : `${path}.${format}`;
+}
+
+/**
+ * Writes the clip to `path`, complete or not at all, and gives the size in bytes of what was written.
+ *
+ * @throws {TilereelError} when the place cannot be written or the disk is full
+ */
+export async function writeVideo(path: string, video: Video, onProgress?: OnProgress): Promise<number> {
+  const format = formatOf(path);
+  let size = 0;
+  await writeAtomically(path, async (temporary) => {
+    if (format === "frames") {
+      await writeFrames(temporary, video);
+      for await (const entry of Deno.readDir(temporary)) size += (await Deno.stat(`${temporary}/${entry.name}`)).size;
+      return;
+    }
+    const bytes = format === "mp4"
+      ? await encodeMp4(video, (done) => onProgress?.({ stage: "encode MP4", done, total: video.frames }))
+      : format === "gif"
+      ? encodeGif(video)
+      : encodeContactSheet(video);
+    size = bytes.length;
+    await Deno.writeFile(temporary, bytes);
+  });
+  return size;
+}

@@ -1,0 +1,108 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { join } from "node:path";
+import config from "../deno.json" with { type: "json" };
+
+const ROOT = join(import.meta.dirname!, "..");
+
+interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+Deno.test({
+  name: "the self-extracting executable runs alone, from an empty folder",
+  ignore: Deno.build.os === "windows",
+  fn: async (t) => {
+    const dir = await Deno.makeTempDir();
+    try {
+      const binary = join(dir, "tilereel");
+      const [home, empty] = [join(dir, "home"), join(dir, "empty")];
+      await Deno.mkdir(home);
+      await Deno.mkdir(empty);
+      const built = await execute(Deno.execPath(), [
+        "run",
+        "-A",
+        "tools/compile.ts",
+        "--self-extracting",
+        "--out",
+        binary,
+      ], {
+        cwd: ROOT,
+      });
+      assertEquals(built.code, 0, built.err);
+      assertStringIncludes(built.out, "self-extracting");
+
+      // Nothing of this process's environment but where programs lie: no Deno folder, no npm cache.
+      const start = (args: string[], env: Record<string, string> = { HOME: home }) =>
+        execute(binary, args, { cwd: empty, clearEnv: true, env: { PATH: Deno.env.get("PATH")!, ...env } });
+      const cache = join(home, ".cache", "tilereel");
+
+      await t.step("--version and --help", async () => {
+        assertEquals(await start(["--version"]), { code: 0, out: `tilereel ${config.version}\n`, err: "" });
+        assertStringIncludes((await start(["generate", "--help"])).out, "--flow-shift");
+      });
+
+      await t.step("it is unpacked once, under one name", async () => {
+        const before = [...Deno.readDirSync(cache)].map(({ name }) => name);
+        assertEquals(before.length, 1);
+        const stamp = (await Deno.stat(join(cache, before[0]!))).ino;
+        assertEquals((await start(["--version"])).code, 0);
+        assertEquals([...Deno.readDirSync(cache)].map(({ name }) => name), before);
+        assertEquals((await Deno.stat(join(cache, before[0]!))).ino, stamp);
+      });
+
+      await t.step("the demo model is inside", async () => {
+        const [id] = [...Deno.readDirSync(cache)];
+        const model = join(cache, id!.name, "demo");
+        const { code, out, err } = await start(["info", model, "--json"]);
+        assertEquals(code, 0, err);
+        const names = JSON.parse(out).model.components.map(({ name }: { name: string }) => name);
+        assertEquals(names, ["transformer", "vae", "text_encoder"]);
+      });
+
+      await t.step("user errors keep their exit status, and arguments arrive whole", async () => {
+        const { code, out, err } = await start(["generate", "a  'b' \"c\" $d\n*", "--frames", "30"]);
+        assertEquals([code, out], [1, ""]);
+        assertEquals(err.split("\n").length, 2);
+        assertStringIncludes(err, "tilereel: --frames 30 does not fit");
+        assertStringIncludes((await start(["info", "a", "b  c"])).err, 'unexpected argument "b  c"');
+      });
+
+      await t.step("without a home it unpacks among the temporary files", async () => {
+        for (const [name, env] of Object.entries({ none: {}, unwritable: { HOME: "/proc/none" } })) {
+          const temporary = join(dir, name);
+          await Deno.mkdir(temporary);
+          const { code, err } = await start(["--version"], { TMPDIR: temporary, ...env });
+          assertEquals([code, err], [0, ""]);
+          assert([...Deno.readDirSync(temporary)].some(({ name }) => name.startsWith("tilereel-")));
+        }
+      });
+
+      await t.step("a cut-off executable says so and leaves nothing", async () => {
+        const cut = join(dir, "cut");
+        const other = join(dir, "other");
+        await Deno.mkdir(other);
+        await Deno.copyFile(binary, cut);
+        await Deno.truncate(cut, 20_000_000);
+        const { code, err } = await execute(cut, ["--version"], {
+          cwd: empty,
+          clearEnv: true,
+          env: { PATH: Deno.env.get("PATH")!, XDG_CACHE_HOME: other },
+        });
+        assertEquals(code, 1);
+        assertStringIncludes(err, "tilereel: cannot unpack into");
+        assertEquals([...Deno.readDirSync(join(other, "tilereel"))], []);
+      });
+
+      assertEquals([...Deno.readDirSync(empty)], []);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  },
+});
+
+async function execute(program: string, args: string[], options: Deno.CommandOptions): Promise<Outcome> {
+  const { code, stdout, stderr } = await new Deno.Command(program, { args, stdin: "null", ...options }).output();
+  return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
+}

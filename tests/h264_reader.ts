@@ -1,0 +1,98 @@
+/**
+ * Reads MP4 files back with other people's code: mp4box takes the container apart, tinyh264 decodes the samples.
+ *
+ * @module
+ */
+import { createFile, MP4BoxBuffer } from "mp4box";
+// @ts-types="./tinyh264.d.ts"
+import tinyH264 from "tinyh264";
+// @ts-types="./tinyh264_decoder.d.ts"
+import TinyH264Decoder from "tinyh264/decoder";
+
+/** What a container says of its one video track. */
+export interface Mp4Track {
+  readonly codec: string;
+  readonly width: number;
+  readonly height: number;
+  readonly seconds: number;
+  /** Frames as planar 4:2:0, in order. */
+  readonly frames: Uint8Array[];
+  /** The `colr` box: primaries, transfer, matrix, full range. */
+  readonly colour: number[] | undefined;
+}
+
+/** Takes an MP4 apart and decodes it. */
+export async function readMp4(mp4: Uint8Array<ArrayBuffer>): Promise<Mp4Track> {
+  const file = createFile(true);
+  let failure: unknown;
+  file.onError = (_module: string, message: string) => failure = message;
+  file.appendBuffer(MP4BoxBuffer.fromArrayBuffer(mp4.slice().buffer, 0));
+  file.flush();
+  if (failure) throw new Error(String(failure));
+  const info = file.getInfo();
+  if (info.videoTracks.length !== 1) throw new Error(`${info.videoTracks.length} video tracks`);
+  const track = info.videoTracks[0]!;
+  const samples = file.getTrackSamplesInfo(track.id).map((sample) =>
+    mp4.subarray(sample.offset, sample.offset + sample.size)
+  );
+  // deno-lint-ignore no-explicit-any
+  const entry = file.getTrackById(track.id).mdia.minf.stbl.stsd.entries[0] as any;
+  const parameterSets = [...entry.avcC.SPS, ...entry.avcC.PPS].map((set: { data: Uint8Array }) => set.data);
+  const frames = await decode([...parameterSets, ...samples.flatMap(nalUnits)]);
+  const colr = entry.colr;
+  return {
+    codec: track.codec,
+    width: track.track_width,
+    height: track.track_height,
+    seconds: info.duration / info.timescale,
+    frames,
+    colour: colr &&
+      [colr.colour_primaries, colr.transfer_characteristics, colr.matrix_coefficients, colr.full_range_flag],
+  };
+}
+
+/** The NAL units of a sample: each behind its length in four bytes. */
+function nalUnits(sample: Uint8Array): Uint8Array[] {
+  const view = new DataView(sample.buffer, sample.byteOffset, sample.length);
+  const units: Uint8Array[] = [];
+  for (let at = 0; at < sample.length;) {
+    const size = view.getUint32(at);
+    units.push(sample.subarray(at + 4, at + 4 + size));
+    at += 4 + size;
+  }
+  return units;
+}
+
+async function decode(units: Uint8Array[]): Promise<Uint8Array[]> {
+  const frames: Uint8Array[] = [];
+  const decoder = new TinyH264Decoder(await loadTinyH264(), (picture: Uint8Array) => frames.push(picture.slice()));
+  for (const unit of units) decoder.decode(new Uint8Array([0, 0, 0, 1, ...unit]));
+  decoder.release();
+  return frames;
+}
+
+/** tinyh264 was made for browsers' workers and asks where it was loaded from, though its WebAssembly is inside it. */
+async function loadTinyH264(): Promise<unknown> {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "location");
+  Object.defineProperty(globalThis, "location", { value: { href: import.meta.url }, configurable: true });
+  try {
+    return await tinyH264();
+  } finally {
+    if (before) Object.defineProperty(globalThis, "location", before);
+  }
+}
+
+/** Planar 4:2:0 BT.601 in limited range back to RGB [height, width, 3]. */
+export function yuv420ToRgb(yuv: Uint8Array, width: number, height: number): Uint8Array {
+  const rgb = new Uint8ClampedArray(width * height * 3);
+  const cb = yuv.subarray(width * height);
+  const cr = yuv.subarray(width * height * 5 / 4);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const chroma = (y >> 1) * (width >> 1) + (x >> 1);
+      const l = 1.164384 * (yuv[y * width + x]! - 16), u = cb[chroma]! - 128, v = cr[chroma]! - 128;
+      rgb.set([l + 1.596027 * v, l - 0.391762 * u - 0.812968 * v, l + 2.017232 * u], (y * width + x) * 3);
+    }
+  }
+  return new Uint8Array(rgb.buffer);
+}

@@ -1,0 +1,82 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { checkWritable, removeUnfinished, writeAtomically } from "../cli/output.ts";
+import { TilereelError } from "../errors.ts";
+
+async function inTempDir(test: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await test(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const names = (dir: string) => [...Deno.readDirSync(dir)].map(({ name }) => name);
+
+Deno.test("a file appears only when it is complete", () =>
+  inTempDir(async (dir) => {
+    await writeAtomically(`${dir}/a.txt`, async (temporary) => {
+      await Deno.writeTextFile(temporary, "half");
+      assert(!names(dir).includes("a.txt"));
+      await Deno.writeTextFile(temporary, "whole");
+    });
+    assertEquals(names(dir), ["a.txt"]);
+    assertEquals(await Deno.readTextFile(`${dir}/a.txt`), "whole");
+  }));
+
+Deno.test("what fails leaves nothing behind and the old file as it was", () =>
+  inTempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/a.txt`, "old");
+    const failing = writeAtomically(`${dir}/a.txt`, async (temporary) => {
+      await Deno.writeTextFile(temporary, "half");
+      throw new RangeError("no");
+    });
+    await assertRejects(() => failing, RangeError, "no");
+    assertEquals(names(dir), ["a.txt"]);
+    assertEquals(await Deno.readTextFile(`${dir}/a.txt`), "old");
+  }));
+
+Deno.test("ended from outside, what is half-written goes", () =>
+  inTempDir(async (dir) => {
+    const halfWritten = Promise.withResolvers<void>();
+    const end = Promise.withResolvers<void>();
+    const writing = writeAtomically(`${dir}/frames/`, async (temporary) => {
+      await Deno.mkdir(temporary);
+      await Deno.writeTextFile(`${temporary}/0001.png`, "half");
+      halfWritten.resolve();
+      await end.promise;
+    });
+    await halfWritten.promise;
+    assertEquals(names(dir).length, 1);
+    removeUnfinished();
+    assertEquals(names(dir), []);
+    end.resolve();
+    await assertRejects(() => writing, TilereelError, "cannot write");
+  }));
+
+Deno.test({
+  name: "a full disk is one sentence, and nothing half-written remains",
+  // /dev/full is Linux's: whatever is written there meets a full disk.
+  ignore: Deno.build.os !== "linux",
+  fn: () =>
+    inTempDir(async (dir) => {
+      const failing = writeAtomically(`${dir}/a.mp4`, async (temporary) => {
+        await Deno.symlink("/dev/full", temporary);
+        await Deno.writeFile(temporary, new Uint8Array(1000));
+      });
+      await assertRejects(() => failing, TilereelError, `cannot write ${dir}/a.mp4: the disk is full`);
+      assertEquals(names(dir), []);
+    }),
+});
+
+Deno.test("places that cannot be written are told beforehand, and nothing is made", () =>
+  inTempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/file`, "");
+    await assertRejects(() => checkWritable(`${dir}/file/a.mp4`), TilereelError, "is a file, not a folder");
+    await assertRejects(() => checkWritable(`${dir}/file/b/a.mp4`), TilereelError, "is a file, not a folder");
+    if (Deno.build.os === "linux") {
+      await assertRejects(() => checkWritable("/proc/a/b.mp4"), TilereelError, "cannot write");
+    }
+    await checkWritable(`${dir}/x/y/a.mp4`);
+    assertEquals(names(dir), ["file"]);
+  }));

@@ -1,0 +1,120 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { planClips, type PlanOptions } from "../cli/clip_plan.ts";
+import { parsePrompts, readPrompts } from "../cli/prompts_file.ts";
+import { slug } from "../cli/slug.ts";
+import { TilereelError } from "../errors.ts";
+
+const refuses = (content: string, message: string, path = "p.txt") =>
+  assertThrows(() => parsePrompts(content, path), TilereelError, message);
+
+async function inTempDir(test: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await test(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("text: one prompt a line, without blank lines and comments", () => {
+  assertEquals(parsePrompts("\uFEFFa cat\r\n\n  # no\n  a dog \n", "p.txt"), [
+    { prompt: "a cat", values: {}, line: 1 },
+    { prompt: "a dog", values: {}, line: 4 },
+  ]);
+});
+
+Deno.test("JSONL: the clip options as keys", () => {
+  const line =
+    '{"prompt": "a cat", "seed": 7, "size": "832x480", "flow_shift": 3, "negative": "dogs", "out": "cat.gif", "steps": null}';
+  assertEquals(parsePrompts(line, "p.jsonl"), [{
+    prompt: "a cat",
+    out: "cat.gif",
+    values: { seed: 7, size: { width: 832, height: 480 }, "flow-shift": 3, negative: "dogs" },
+    line: 1,
+  }]);
+});
+
+Deno.test("wrong lines are named", () => {
+  refuses("a\n{x}", "p.txt line 2 is no valid JSON");
+  refuses("a cat", "p.jsonl line 1 is no valid JSON", "p.jsonl");
+  refuses("[1]", "p.jsonl line 1 is no JSON object", "p.jsonl");
+  refuses('{"seed": 1}', 'line 1 has no "prompt"');
+  refuses('{"prompt": "a", "seeed": 1}', 'line 1: unknown key "seeed": did you mean "seed"?');
+  refuses('{"prompt": "a", "seed": -1}', 'line 1: "seed" must be a whole number');
+  refuses('{"prompt": "a", "frames": 30}', 'line 1: "frames" 30 does not fit');
+  refuses('{"prompt": ["a"]}', '"prompt" must be text or a number');
+  refuses("\n# only this\n", "holds no prompts");
+});
+
+Deno.test("a prompts file that cannot be read is one sentence", () =>
+  inTempDir(async (dir) => {
+    await assertRejects(() => readPrompts(`${dir}/none`), TilereelError, "there is no such file");
+    await assertRejects(() => readPrompts(dir), TilereelError, "it is a folder");
+    await Deno.writeFile(`${dir}/bytes`, new Uint8Array([0xff, 0xfe, 0]));
+    await assertRejects(() => readPrompts(`${dir}/bytes`), TilereelError, "not UTF-8 text");
+  }));
+
+Deno.test("slugs are file names", () => {
+  assertEquals(slug("A red circle, moving right!"), "a-red-circle-moving-right");
+  assertEquals(slug("../../etc/passwd"), "etc-passwd");
+  assertEquals(slug("红色 圆圈"), "红色-圆圈");
+  assertEquals(slug("?!"), "clip");
+  assert(slug("word ".repeat(100)).length <= 48);
+  assert(slug("x".repeat(500)).length <= 48);
+});
+
+Deno.test("a batch goes into a folder, one clip a prompt, and what is there counts as done", () =>
+  inTempDir(async (dir) => {
+    const prompts = `${dir}/p.txt`;
+    await Deno.writeTextFile(prompts, 'a cat\n{"prompt": "a dog", "seed": 5, "out": "d/dog.gif", "steps": 3}\na cat\n');
+    const options: PlanOptions = { prompts, out: `${dir}/clips`, values: { seed: 1, steps: 9 } };
+    const clips = await planClips(options);
+    assertEquals(clips, [
+      { prompt: "a cat", seed: 1, values: { seed: 1, steps: 9 }, out: `${dir}/clips/0001-a-cat.mp4`, done: false },
+      { prompt: "a dog", seed: 5, values: { seed: 5, steps: 3 }, out: `${dir}/clips/d/dog.gif`, done: false },
+      { prompt: "a cat", seed: 1, values: { seed: 1, steps: 9 }, out: `${dir}/clips/0003-a-cat.mp4`, done: false },
+    ]);
+    assertEquals([...Deno.readDirSync(dir)].map(({ name }) => name), ["p.txt"]);
+
+    await Deno.mkdir(`${dir}/clips/0002-x`, { recursive: true });
+    await Deno.writeTextFile(`${dir}/clips/0001-a-cat.mp4`, "there");
+    assertEquals((await planClips(options)).map(({ done }) => done), [true, false, false]);
+    const folders = await planClips({ ...options, format: "frames" });
+    assertEquals(folders[0]!.out, `${dir}/clips/0001-a-cat/`);
+  }));
+
+Deno.test("a folder of frames counts as done when something is in it", () =>
+  inTempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/p.txt`, "a\nb\n");
+    await Deno.mkdir(`${dir}/clips/0001-a`, { recursive: true });
+    await Deno.mkdir(`${dir}/clips/0002-b`);
+    await Deno.writeTextFile(`${dir}/clips/0002-b/0001.png`, "");
+    const clips = await planClips({ prompts: `${dir}/p.txt`, out: `${dir}/clips`, format: "frames", values: {} });
+    assertEquals(clips.map(({ done }) => done), [false, true]);
+  }));
+
+Deno.test("a plan that cannot work is refused before anything is loaded", () =>
+  inTempDir(async (dir) => {
+    const prompts = `${dir}/p.txt`;
+    await Deno.writeTextFile(prompts, '{"prompt": "a", "out": "x.gif"}\n{"prompt": "b", "out": "./x.gif"}\n');
+    const refused = (options: Omit<PlanOptions, "values">, message: string) =>
+      assertRejects(() => planClips({ ...options, values: {} }), TilereelError, message);
+    await refused({ prompts, out: dir }, "lines 1 and 2 would both be written to");
+    await refused({ prompts, out: "clip.mp4" }, "names one file, but --prompts makes several");
+    await refused({ prompts, prompt: "a" }, "either a prompt or --prompts");
+    await refused({}, "no prompt");
+    await refused({ prompt: "  " }, "the prompt is empty");
+    await refused({ prompt: "a", out: `${dir}/a.webm` }, "does not say what to write");
+    await refused({ prompt: "a", out: `${dir}/a.gif`, format: "mp4" }, "asks for gif, but --format for mp4");
+    await refused({ prompt: "a", out: dir }, "exists and is not empty");
+    await refused({ prompt: "a", out: `${prompts}/a.mp4` }, "is a file, not a folder");
+    await Deno.writeTextFile(prompts, '{"prompt": "a", "out": "x.webm"}\n');
+    await refused({ prompts, out: dir }, "does not say what to write");
+  }));
+
+Deno.test("one prompt: the seed is in the default name", async () => {
+  const [clip] = await planClips({ prompt: "A cat!", values: { seed: 42 }, format: "gif" });
+  assertEquals(clip!.out, "out/a-cat-42.gif");
+  const [random] = await planClips({ prompt: "A cat!", values: {} });
+  assertEquals(random!.out, `out/a-cat-${random!.seed}.mp4`);
+});

@@ -1,0 +1,3 @@
+/** The package has no types of its own. */
+declare function tinyH264(): Promise<unknown>;
+export default tinyH264;

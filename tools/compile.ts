@@ -1,0 +1,86 @@
+/**
+ * `deno task compile`: makes `dist/tilereel`, one file that runs alone, with the demo model inside.
+ *
+ * With the network that is `deno compile`. It downloads Deno's runtime, denort; where that cannot be had, a
+ * self-extracting executable of this very Deno and the bundled program is made instead.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { parseCommand } from "../cli/parse.ts";
+import { checkWritable, removeUnfinished } from "../cli/output.ts";
+import { flag, path } from "../cli/options.ts";
+import { TilereelError } from "../errors.ts";
+import { stageProgram } from "./stage_program.ts";
+import { writeSelfExtracting } from "./self_extracting.ts";
+
+/** Where denort comes from; tried first, since `deno compile` itself may wait very long for a host that is silent. */
+const DENORT_HOST = "https://dl.deno.land/";
+const PROBE_MS = 10_000;
+
+const options = {
+  out: path({ group: "Output", value: "FILE", help: "Where to write it.", default: "dist/tilereel" }),
+  "self-extracting": flag({ group: "Output", help: "Don't try deno compile." }),
+};
+
+if (import.meta.main) {
+  Deno.addSignalListener("SIGINT", () => {
+    removeUnfinished();
+    Deno.exit(130);
+  });
+  try {
+    await compile();
+    Deno.exit(0);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`compile: ${error.message}`);
+    Deno.exit(1);
+  }
+}
+
+async function compile(): Promise<void> {
+  const { values, help } = parseCommand(Deno.args, options, "compile");
+  if (help) {
+    console.log("Usage: deno task compile [--out FILE] [--self-extracting]");
+    return;
+  }
+  const out = values.out ?? join("dist", Deno.build.os === "windows" ? "tilereel.exe" : "tilereel");
+  await checkWritable(out);
+  const folder = await Deno.makeTempDir({ prefix: "tilereel-compile-" });
+  try {
+    await stageProgram(folder);
+    const obstacle = values["self-extracting"] ? "it was not asked for" : await denoCompile(folder, out);
+    if (obstacle !== undefined) {
+      console.log(`deno compile was not used: ${obstacle}.`);
+      console.log("Making a self-extracting executable of this Deno and the bundled program instead.");
+      await writeSelfExtracting(folder, out);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+  console.log(`${out}: ${((await Deno.stat(out)).size / 1e6).toFixed(1)} MB`);
+}
+
+/** Runs `deno compile` and says what stood in its way, if anything did. */
+async function denoCompile(folder: string, out: string): Promise<string | undefined> {
+  if (!Deno.env.has("DENORT_BIN")) {
+    try {
+      const response = await fetch(DENORT_HOST, { method: "HEAD", signal: AbortSignal.timeout(PROBE_MS) });
+      await response.body?.cancel();
+    } catch {
+      return `denort cannot be downloaded, since ${new URL(DENORT_HOST).host} cannot be reached`;
+    }
+  }
+  const included = [...Deno.readDirSync(folder)].map(({ name }) => `--include=${join(folder, name)}`).sort();
+  const args = ["compile", "-A", "--no-check", "--no-config", "--quiet", ...included];
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [...args, "--output", out, join(folder, "tilereel.js")],
+    stdin: "null",
+    env: { NO_COLOR: "1" },
+  }).output();
+  if (success) return undefined;
+  const lines = new TextDecoder().decode(stderr).split("\n").map((line) => line.trim());
+  return `it failed with "${
+    lines.find((line) => line.startsWith("error:")) ?? lines.find((line) => line) ?? "no word"
+  }"`;
+}

@@ -1,0 +1,33 @@
+/**
+ * Lays out the program so that it needs nothing from outside its folder.
+ *
+ * @module
+ */
+import { cp } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { TilereelError } from "../errors.ts";
+
+const ROOT = join(import.meta.dirname!, "..");
+
+/** What onnxruntime-web loads from beside the module it is in, when a text encoder is given as an ONNX file. */
+const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
+
+/**
+ * Fills `folder` with `tilereel.js` (the command line with every module it imports), the demo model, and the
+ * WebAssembly that is loaded as a file.
+ *
+ * @throws {TilereelError} when the program cannot be bundled
+ */
+export async function stageProgram(folder: string): Promise<void> {
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["bundle", "--platform", "deno", "--quiet", "--output", join(folder, "tilereel.js"), "cli/main.ts"],
+    cwd: ROOT,
+    stdin: "null",
+  }).output();
+  if (!success) throw new TilereelError(`deno bundle failed: ${new TextDecoder().decode(stderr).trim()}`);
+  // Beside the bundle, where embeddedModelDir looks.
+  await cp(join(ROOT, "model", "demo"), join(folder, "demo"), { recursive: true });
+  const runtime = new URL(".", import.meta.resolve("onnxruntime-web"));
+  for (const name of ONNX_RUNTIME_FILES) await Deno.copyFile(fileURLToPath(new URL(name, runtime)), join(folder, name));
+}
