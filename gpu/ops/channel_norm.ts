@@ -1,0 +1,80 @@
+/**
+ * The norm of Wan's autoencoder: every pixel's channels are scaled to a root mean square of one.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** Threads that share a pixel on a GPU: neighbours read neighbouring vec4s. */
+const LANES = 16;
+/** Pixels of a workgroup of either variant. */
+const PIXELS = 16;
+
+const kernel = memo((software: boolean): KernelSource => {
+  const lanes = software ? 1 : LANES;
+  return {
+    name: "channel_norm",
+    buffers: { x: read("vec4f"), gamma: read("vec4f"), y: write("vec4f") },
+    params: { pixels: "u32", c4: "u32", start: "u32", scale: "f32", silu: "u32" },
+    workgroupSize: [PIXELS * lanes, 1, 1],
+    declarations: software ? "" : `var<workgroup> partial: array<f32, ${PIXELS * LANES}>;`,
+    body: `  let pixel = (wid.y * nwg.x + wid.x) * ${PIXELS}u + li / ${lanes}u;
+  let lane = li % ${lanes}u;
+  let at = min(pixel, p.pixels - 1u) * p.c4;
+  var sum = 0.0;
+  for (var i = lane; i < p.c4; i += ${lanes}u) { let v = x[at + i]; sum += dot(v, v); }
+${
+      software ? "" : `  partial[li] = sum;
+  workgroupBarrier();
+  sum = 0.0;
+  for (var i = 0u; i < ${LANES}u; i++) { sum += partial[li - lane + i]; }`
+    }
+  if (pixel >= p.pixels) { return; }
+  let scale = p.scale / max(sqrt(sum), 1e-12);
+  for (var i = lane; i < p.c4; i += ${lanes}u) {
+    var v = x[at + i] * scale * gamma[i];
+    if (p.silu != 0u) { v = v / (1.0 + exp(-v)); }
+    y[p.start * p.c4 + at + i] = v;
+  }`,
+  };
+});
+
+/** What goes around a {@link channelNorm}. */
+export interface ChannelNormOptions {
+  /** Ends in SiLU. */
+  readonly silu?: boolean;
+  /** Written instead of a new tensor, from pixel `start` on; has the channels of x. */
+  readonly into?: Tensor;
+  readonly start?: number;
+}
+
+/**
+ * y = x / ‖x‖ · √dim · gamma, over the last axis
+ *
+ * @param x [..., channels], f32; channels a multiple of 4, those beyond `dim` zero
+ * @param gamma [channels], f32
+ * @param dim how many of the channels count
+ */
+export function channelNorm(
+  gpu: Gpu,
+  x: Tensor,
+  gamma: Tensor,
+  dim: number,
+  { silu = false, into, start = 0 }: ChannelNormOptions = {},
+): Tensor {
+  const channels = x.dim(-1), pixels = x.size / channels;
+  const y = into ?? gpu.tensor(x.shape);
+  if (gamma.size !== channels || (start + pixels) * channels > y.size) {
+    throw new Error(`channelNorm: x [${x.shape}], gamma [${gamma.shape}], y [${y.shape}] from ${start}`);
+  }
+  const groups = Math.ceil(pixels / PIXELS);
+  gpu.run(kernel(gpu.software), {
+    buffers: { x, gamma, y },
+    params: { pixels, c4: channels / 4, start, scale: Math.sqrt(dim), silu: silu ? 1 : 0 },
+    workgroups: [Math.min(groups, 65535), Math.ceil(groups / 65535), 1],
+  });
+  return y;
+}

@@ -1,0 +1,67 @@
+/**
+ * Operations on each number by itself.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+const FILL: KernelSource = {
+  name: "fill_value",
+  buffers: { y: write("f32") },
+  params: { count: "u32", value: "f32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i < p.count) { y[i] = p.value; }`,
+};
+
+/** Overwrites an f32 tensor with one value. */
+export function fill(gpu: Gpu, y: Tensor, value: number): void {
+  gpu.run(FILL, { buffers: { y }, params: { count: y.size, value }, workgroups: groups1d(y.size) });
+}
+
+const CLAMP: KernelSource = {
+  name: "clamp",
+  buffers: { y: write("f32") },
+  params: { count: "u32", low: "f32", high: "f32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i < p.count) { y[i] = clamp(y[i], p.low, p.high); }`,
+};
+
+/** Clamps an f32 tensor to low…high, in place. */
+export function clampInPlace(gpu: Gpu, y: Tensor, low: number, high: number): void {
+  gpu.run(CLAMP, { buffers: { y }, params: { count: y.size, low, high }, workgroups: groups1d(y.size) });
+}
+
+const CHANNEL_AFFINE: KernelSource = {
+  name: "channel_affine",
+  buffers: { x: read("f32"), scale: read("f32"), shift: read("f32"), y: write("f32") },
+  params: { count: "u32", channels: "u32", inner: "u32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let c = (i / p.inner) % p.channels;
+  y[i] = x[i] * scale[c] + shift[c];`,
+};
+
+/**
+ * y = x · scale + shift with one pair a channel.
+ *
+ * @param x [batch, channels, ...], f32
+ * @param scale [channels], f32
+ * @param shift [channels], f32
+ */
+export function channelAffine(gpu: Gpu, x: Tensor, scale: Tensor, shift: Tensor): Tensor {
+  const batch = x.dim(0), channels = x.dim(1);
+  if (scale.size !== channels || shift.size !== channels) throw new Error(`channelAffine: x [${x.shape}]`);
+  const y = gpu.tensor(x.shape);
+  gpu.run(CHANNEL_AFFINE, {
+    buffers: { x, scale, shift, y },
+    params: { count: x.size, channels, inner: x.size / (batch * channels) },
+    workgroups: groups1d(x.size),
+  });
+  return y;
+}

@@ -1,0 +1,141 @@
+/**
+ * Between the two ways a clip lies in memory: [channels, frames, height, width], as models take and give it, and
+ * channels-last [frames, height, width, channels], as convolutions work on it.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+/** A part of a clip: `frames` from `frame`, and of each the window `height` × `width` from `top`, `left`. */
+export interface Window {
+  readonly frame: number;
+  readonly frames: number;
+  readonly top: number;
+  readonly left: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+const PARAMS = {
+  count: "u32",
+  channels: "u32",
+  frames: "u32",
+  height: "u32",
+  width: "u32",
+  clip_frames: "u32",
+  clip_height: "u32",
+  clip_width: "u32",
+  frame: "u32",
+  top: "u32",
+  left: "u32",
+} as const;
+
+const CUT: KernelSource = {
+  name: "cut_window",
+  buffers: { x: read("f32"), y: write("vec4f") },
+  params: PARAMS,
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let c4 = (p.channels + 3u) / 4u;
+  let c = i % c4 * 4u;
+  let w = (i / c4) % p.width;
+  let h = (i / (c4 * p.width)) % p.height;
+  let t = i / (c4 * p.width * p.height);
+  let plane = p.clip_frames * p.clip_height * p.clip_width;
+  let at = ((p.frame + t) * p.clip_height + p.top + h) * p.clip_width + p.left + w;
+  var v = vec4f();
+  for (var j = 0u; j < 4u; j++) {
+    if (c + j < p.channels) { v[j] = x[(c + j) * plane + at]; }
+  }
+  y[i] = v;`,
+};
+
+/**
+ * Takes a window out of a clip, channels last.
+ *
+ * @param x [channels, frames, height, width], f32
+ * @returns [frames, height, width, channels], f32, with zeros up to a multiple of 4 channels
+ */
+export function cutWindow(gpu: Gpu, x: Tensor, window: Window): Tensor {
+  const [channels, clipFrames, clipHeight, clipWidth] = x.shape as [number, number, number, number];
+  const { frame, frames, top, left, height, width } = window;
+  const y = gpu.tensor([frames, height, width, Math.ceil(channels / 4) * 4]);
+  const params = {
+    count: y.size / 4,
+    channels,
+    frames,
+    height,
+    width,
+    clip_frames: clipFrames,
+    clip_height: clipHeight,
+    clip_width: clipWidth,
+    frame,
+    top,
+    left,
+  };
+  gpu.run(CUT, { buffers: { x, y }, params, workgroups: groups1d(y.size / 4) });
+  return y;
+}
+
+const PASTE: KernelSource = {
+  name: "paste_window",
+  buffers: { x: read("f32"), weights: read("f32"), y: write("f32") },
+  params: { ...PARAMS, stride: "u32", blend: "u32", limit: "f32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let w = i % p.width;
+  let h = (i / p.width) % p.height;
+  let t = (i / (p.width * p.height)) % p.frames;
+  let c = i / (p.width * p.height * p.frames);
+  let v = clamp(x[((t * p.height + h) * p.width + w) * p.stride + c], -p.limit, p.limit);
+  let at = ((c * p.clip_frames + p.frame + t) * p.clip_height + p.top + h) * p.clip_width + p.left + w;
+  if (p.blend == 0u) { y[at] = v; } else { y[at] += v * weights[h * p.width + w]; }`,
+};
+
+/** How a window goes into a clip. */
+export interface PasteOptions {
+  /** [height, width]: the window is multiplied by them and added to what is there, instead of replacing it. */
+  readonly weights?: Tensor;
+  /** Numbers are clamped to −limit…limit before. */
+  readonly limit?: number;
+}
+
+/**
+ * Puts channels-last frames into a clip; the way back from {@link cutWindow}.
+ *
+ * @param x [frames, height, width, channels or more], f32
+ * @param y [channels, frames, height, width], f32
+ */
+export function pasteWindow(
+  gpu: Gpu,
+  x: Tensor,
+  y: Tensor,
+  { frame, top, left }: Pick<Window, "frame" | "top" | "left">,
+  { weights, limit = 3.4e38 }: PasteOptions = {},
+): void {
+  const [frames, height, width, stride] = x.shape as [number, number, number, number];
+  const [channels, clipFrames, clipHeight, clipWidth] = y.shape as [number, number, number, number];
+  const count = channels * frames * height * width;
+  const params = {
+    count,
+    channels,
+    frames,
+    height,
+    width,
+    clip_frames: clipFrames,
+    clip_height: clipHeight,
+    clip_width: clipWidth,
+    frame,
+    top,
+    left,
+    stride,
+    blend: weights ? 1 : 0,
+    limit,
+  };
+  gpu.run(PASTE, { buffers: { x, weights: weights ?? gpu.placeholder, y }, params, workgroups: groups1d(count) });
+}

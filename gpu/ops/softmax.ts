@@ -1,0 +1,74 @@
+/**
+ * Softmax of rows.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+
+const LANES = 128;
+
+const BUFFERS = { x: write("f32") };
+const PARAMS = { rows: "u32", columns: "u32", stride: "u32" } as const;
+
+/** One row a thread. */
+const ALONE: KernelSource = {
+  name: "softmax_plain",
+  buffers: BUFFERS,
+  params: PARAMS,
+  workgroupSize: [8, 1, 1],
+  body: `  if (gid.x >= p.rows) { return; }
+  let at = gid.x * p.stride;
+  var top = x[at];
+  for (var i = 1u; i < p.columns; i++) { top = max(top, x[at + i]); }
+  var sum = 0.0;
+  for (var i = 0u; i < p.columns; i++) { let e = exp(x[at + i] - top); x[at + i] = e; sum += e; }
+  for (var i = 0u; i < p.columns; i++) { x[at + i] /= sum; }
+  for (var i = p.columns; i < p.stride; i++) { x[at + i] = 0.0; }`,
+};
+
+/** One row a workgroup. */
+const SHARED: KernelSource = {
+  name: "softmax",
+  buffers: BUFFERS,
+  params: PARAMS,
+  workgroupSize: [LANES, 1, 1],
+  declarations: `var<workgroup> partial: array<f32, ${LANES}>;`,
+  body: `  let at = wid.x * p.stride;
+  var top = x[at];
+  for (var i = li; i < p.columns; i += ${LANES}u) { top = max(top, x[at + i]); }
+  partial[li] = top;
+  workgroupBarrier();
+  for (var half = ${LANES / 2}u; half > 0u; half /= 2u) {
+    if (li < half) { partial[li] = max(partial[li], partial[li + half]); }
+    workgroupBarrier();
+  }
+  top = partial[0];
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = li; i < p.columns; i += ${LANES}u) { let e = exp(x[at + i] - top); x[at + i] = e; sum += e; }
+  partial[li] = sum;
+  workgroupBarrier();
+  for (var half = ${LANES / 2}u; half > 0u; half /= 2u) {
+    if (li < half) { partial[li] += partial[li + half]; }
+    workgroupBarrier();
+  }
+  sum = partial[0];
+  for (var i = li; i < p.stride; i += ${LANES}u) { x[at + i] = select(0.0, x[at + i] / sum, i < p.columns); }`,
+};
+
+/**
+ * Softmax of every row, in place.
+ *
+ * @param x [rows, width], f32; at most 65535 rows
+ * @param columns numbers of a row that take part; the others become 0
+ */
+export function softmaxInPlace(gpu: Gpu, x: Tensor, columns: number): void {
+  const stride = x.dim(-1), rows = x.size / stride;
+  gpu.run(gpu.software ? ALONE : SHARED, {
+    buffers: { x },
+    params: { rows, columns, stride },
+    workgroups: [gpu.software ? Math.ceil(rows / 8) : rows, 1, 1],
+  });
+}
