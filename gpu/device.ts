@@ -88,6 +88,8 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
 
 async function findAdapters(choice: string): Promise<GPUAdapter[]> {
   if (!navigator.gpu) throw new TilereelError("this runtime has no WebGPU: use Deno 2.9 or later");
+  // Without a display server's runtime folder the drivers grumble on stderr, and need none to compute.
+  if (!Deno.env.get("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
   // Deno picks its backends once, when the first adapter is asked for.
   if (choice === "vulkan" || choice === "gl") Deno.env.set("DENO_WEBGPU_BACKEND", choice);
   const found = new Map<string, GPUAdapter>();

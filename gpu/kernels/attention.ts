@@ -143,17 +143,15 @@ ${
       }`)
       }
       workgroupBarrier();
+      for (var c = 0u; c < ${chunk * TILE}u; c += ${TILE}u) {
+${unroll(4, (i) => `        let a${i} = stage[c + ${16 * i}u + lid.y];`)}
 ${
-        unroll(chunk, (c) =>
-          `      {
-${unroll(4, (i) => `        let a${i} = stage[${c * TILE + 16 * i}u + lid.y];`)}
-${
-            unroll(4, (j) =>
-              `        { let b = stage[${512 + c * TILE + 16 * j}u + lid.x]; ${
-                unroll(4, (i) => `s${4 * i + j} += ${times(`a${i}`, "b")};`)
-              } }`)
-          }
-      }`)
+        unroll(4, (j) =>
+          `        { let b = stage[${512 + 16 * j}u + c + lid.x]; ${
+            unroll(4, (i) =>
+              `s${4 * i + j} += ${times(`a${i}`, "b")};`)
+          } }`)
+      }
       }
       workgroupBarrier();
     }

@@ -135,17 +135,15 @@ ${
     }`)
     }
     workgroupBarrier();
+    for (var k = 0u; k < ${BLOCK_K4 * tile}u; k += ${tile}u) {
+${unroll(perThread, (i) => `      let a${i} = xs[k + ${16 * i}u + lid.y];`)}
 ${
-      unroll(BLOCK_K4, (k) =>
-        `    {
-${unroll(perThread, (i) => `      let a${i} = xs[${k * tile + 16 * i}u + lid.y];`)}
-${
-          unroll(perThread, (j) =>
-            `      { let b = ws[${k * tile + 16 * j}u + lid.x]; ${
-              unroll(perThread, (i) => `c${i * perThread + j} += ${f16 ? `f32(dot(a${i}, b))` : `dot(a${i}, b)`};`)
-            } }`)
-        }
-    }`)
+      unroll(perThread, (j) =>
+        `      { let b = ws[k + ${16 * j}u + lid.x]; ${
+          unroll(perThread, (i) =>
+            `c${i * perThread + j} += ${f16 ? `f32(dot(a${i}, b))` : `dot(a${i}, b)`};`)
+        } }`)
+    }
     }
     workgroupBarrier();
   }

@@ -38,11 +38,11 @@ const kernel = memo((direction: "split" | "join"): KernelSource => ({
   let b = i / (p.width * p.height * p.frames * p.channels);
   let token = ((b * (p.frames / p.pt) + t / p.pt) * (p.height / p.ph) + h / p.ph) * (p.width / p.pw) + w / p.pw;
   let place = ((t % p.pt) * p.ph + h % p.ph) * p.pw + w % p.pw;
-  let patch = p.pt * p.ph * p.pw;
+  let volume = p.pt * p.ph * p.pw;
   ${
     direction === "split"
-      ? "y[token * p.channels * patch + c * patch + place] = x[i];" // channels first, as a convolution's weight lies
-      : "y[i] = x[token * p.channels * patch + place * p.channels + c];" // channels last, as the output head's rows lie
+      ? "y[token * p.channels * volume + c * volume + place] = x[i];" // channels first, as a convolution's weight lies
+      : "y[i] = x[token * p.channels * volume + place * p.channels + c];" // channels last, as the output head's rows lie
   }`,
 }));
 

@@ -1,0 +1,97 @@
+/**
+ * What the GPU tests share: a poisoned device in each kernel variant, random numbers, and the error measure.
+ *
+ * @module
+ */
+import { openGpu } from "../gpu/device.ts";
+import { Gpu } from "../gpu/gpu.ts";
+import { assert } from "@std/assert";
+
+/** A device as one family of kernels sees it. */
+export interface Variant {
+  readonly name: "plain" | "tiled" | "tiled f16";
+  readonly gpu: Gpu;
+  /** Largest relative error an op may have: rounding of the operands, and no more. */
+  readonly bound: number;
+}
+
+let opened: Promise<Variant[]> | undefined;
+
+/**
+ * The machine's adapter in every variant it can run: `plain` as software adapters use it, `tiled` as GPUs do, and f16
+ * where there is shader-f16. One device serves them all. Software rendering over OpenGL takes minutes to compile a tiled
+ * kernel, which it never runs: there only `plain` is tested.
+ */
+export function variants(): Promise<Variant[]> {
+  return opened ??= open();
+}
+
+async function open(): Promise<Variant[]> {
+  const { device, settings } = await openGpu();
+  const as = (name: Variant["name"], software: boolean, precision: "f32" | "f16", bound: number): Variant => {
+    const gpu = new Gpu(device, { ...settings, precision, description: { ...settings.description, software } });
+    gpu.poison = true;
+    return { name, gpu, bound };
+  };
+  const f16 = settings.description.features.includes("shader-f16");
+  const found = [as("plain", true, "f32", 2e-6)];
+  if (f16 || !settings.description.software) found.push(as("tiled", false, "f32", 2e-6));
+  if (f16) found.push(as("tiled f16", false, "f16", 2e-3));
+  return found;
+}
+
+/** Runs a test on every variant. Devices outlive a test, so Deno must not count them as leaks. */
+export function testVariants(name: string, run: (variant: Variant) => Promise<void>): void {
+  Deno.test({
+    name,
+    sanitizeResources: false,
+    sanitizeOps: false,
+    fn: async (t) => {
+      for (const variant of await variants()) {
+        await t.step({ name: variant.name, sanitizeResources: false, sanitizeOps: false, fn: () => run(variant) });
+      }
+    },
+  });
+}
+
+/** Normally distributed numbers, the same for the same seed. */
+export function randn(count: number, seed: number, scale = 1): Float32Array {
+  let state = seed * 2654435761 + 1 >>> 0;
+  const uniform = () => {
+    state = Math.imul(state ^ state >>> 15, 0x2c1b3c6d) + 0x9e3779b9 >>> 0;
+    let z = state;
+    z = Math.imul(z ^ z >>> 16, 0x21f0aaad) >>> 0;
+    z = Math.imul(z ^ z >>> 15, 0x735a2d97) >>> 0;
+    return ((z ^ z >>> 15) >>> 0) / 2 ** 32;
+  };
+  return Float32Array.from({ length: count }, () => {
+    const r = Math.sqrt(-2 * Math.log(1 - uniform()));
+    return scale * r * Math.cos(2 * Math.PI * uniform());
+  });
+}
+
+/** ‖out − ref‖ / ‖ref‖. */
+export function relativeError(out: ArrayLike<number>, ref: ArrayLike<number>): number {
+  assert(out.length === ref.length, `lengths differ: ${out.length}, ${ref.length}`);
+  let difference = 0, norm = 0;
+  for (let i = 0; i < ref.length; i++) {
+    difference += (out[i]! - ref[i]!) ** 2;
+    norm += ref[i]! ** 2;
+  }
+  return Math.sqrt(difference / norm);
+}
+
+/** Fails unless `out` is within `bound` of `ref`. */
+export function assertClose(out: ArrayLike<number>, ref: ArrayLike<number>, bound: number, what = ""): void {
+  const error = relativeError(out, ref);
+  assert(error <= bound, `${what} relative error ${error} exceeds ${bound}`);
+}
+
+/** The upper halves of f32s, packed, and the numbers they stand for. */
+export function toBf16(values: Float32Array): { packed: Uint8Array; values: Float32Array } {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const packed = new Uint16Array(values.length), rounded = new Float32Array(values.length);
+  for (let i = 0; i < bits.length; i++) packed[i] = bits[i]! >>> 16;
+  new Uint32Array(rounded.buffer).set(bits.map((b) => b & 0xffff0000));
+  return { packed: new Uint8Array(packed.buffer), values: rounded };
+}

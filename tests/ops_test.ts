@@ -1,0 +1,216 @@
+import { attention } from "../gpu/ops/attention.ts";
+import { activation } from "../gpu/ops/activation.ts";
+import { combine } from "../gpu/ops/combine.ts";
+import { layerNorm } from "../gpu/ops/layer_norm.ts";
+import { linear } from "../gpu/ops/linear.ts";
+import { modulation } from "../gpu/ops/modulation.ts";
+import { patchify, unpatchify } from "../gpu/ops/patches.ts";
+import { rmsNorm } from "../gpu/ops/rms_norm.ts";
+import { assertClose, randn, testVariants, toBf16 } from "./gpu.ts";
+
+const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+const silu = (x: number) => x / (1 + Math.exp(-x));
+
+for (const [m, n, k] of [[1, 1, 4], [3, 5, 8], [65, 67, 36], [200, 24, 260], [129, 257, 64]] as const) {
+  testVariants(`linear ${m}x${n}x${k}`, async ({ gpu, bound }) => {
+    const x = randn(m * k, 1), w = randn(n * k, 2), b = randn(n, 3);
+    const ref = new Float64Array(m * n);
+    for (let i = 0; i < m; i++) {
+      for (let j = 0; j < n; j++) {
+        let s = b[j]!;
+        for (let l = 0; l < k; l++) s += x[i * k + l]! * w[j * k + l]!;
+        ref[i * n + j] = s;
+      }
+    }
+    const y = linear(gpu, gpu.upload(x, [m, k]), gpu.upload(w, [n, k]), { bias: gpu.upload(b, [n]) });
+    assertClose(await gpu.read(y), ref, bound);
+  });
+}
+
+testVariants("linear with bf16 and f16 weights, activation, gate and residual", async ({ gpu, bound }) => {
+  const [batch, tokens, k, n] = [2, 37, 52, 44], m = batch * tokens;
+  const x = randn(m * k, 1), bf16 = toBf16(randn(n * k, 2)), b = randn(n, 3), r = randn(m * n, 4);
+  const gate = randn(batch * 6 * n, 5);
+  const f16 = new Float16Array(bf16.values);
+  for (
+    const [dtype, packed, w] of [["bf16", bf16.packed, bf16.values], ["f16", new Uint8Array(f16.buffer), f16]] as const
+  ) {
+    for (const [name, act] of [["gelu_tanh", gelu], ["silu", silu], ["none", (v: number) => v]] as const) {
+      const ref = new Float64Array(m * n);
+      for (let i = 0; i < m; i++) {
+        for (let j = 0; j < n; j++) {
+          let s = b[j]!;
+          for (let l = 0; l < k; l++) s += x[i * k + l]! * w[j * k + l]!;
+          ref[i * n + j] = r[i * n + j]! + act(s) * gate[(Math.floor(i / tokens) * 6 + 2) * n + j]!;
+        }
+      }
+      const y = linear(gpu, gpu.upload(x, [batch, tokens, k]), gpu.upload(packed, [n, k], dtype), {
+        bias: gpu.upload(b, [n]),
+        activation: name,
+        residual: gpu.upload(r, [m, n]),
+        gate: { tensor: gpu.upload(gate, [batch, 6, n]), index: 2 },
+      });
+      assertClose(await gpu.read(y), ref, bound, `${dtype} ${name}`);
+    }
+  }
+});
+
+/** softmax(scale·qkᵀ + bias)v in float64. */
+function attentionReference(
+  [q, k, v]: readonly Float32Array[],
+  [batch, heads, queries, keys, headDim]: readonly number[],
+  { scale, bias, lengths }: { scale: number; bias?: Float32Array; lengths?: readonly number[] },
+): Float64Array {
+  const [B, H, N, M, D] = [batch!, heads!, queries!, keys!, headDim!];
+  const y = new Float64Array(B * N * H * D);
+  for (let b = 0; b < B; b++) {
+    for (let h = 0; h < H; h++) {
+      for (let i = 0; i < N; i++) {
+        const live = lengths?.[b] ?? M;
+        const scores = Array.from({ length: live }, (_, j) => {
+          let s = 0;
+          for (let d = 0; d < D; d++) s += q![((b * N + i) * H + h) * D + d]! * k![((b * M + j) * H + h) * D + d]!;
+          return s * scale + (bias ? bias[(h * N + i) * M + j]! : 0);
+        });
+        const top = Math.max(...scores), e = scores.map((s) => Math.exp(s - top));
+        const total = e.reduce((a, c) => a + c, 0);
+        for (let d = 0; d < D; d++) {
+          let s = 0;
+          for (let j = 0; j < live; j++) s += e[j]! * v![((b * M + j) * H + h) * D + d]!;
+          y[((b * N + i) * H + h) * D + d] = s / total;
+        }
+      }
+    }
+  }
+  return y;
+}
+
+for (
+  const [batch, heads, queries, keys, headDim] of [
+    [1, 1, 1, 1, 32],
+    [2, 3, 70, 65, 32],
+    [1, 2, 64, 130, 64],
+    [1, 2, 131, 33, 128],
+    [2, 1, 5, 3, 16],
+  ] as const
+) {
+  testVariants(
+    `attention ${batch}x${heads}, ${queries} queries, ${keys} keys of ${headDim}`,
+    async ({ gpu, bound }) => {
+      const sizes = [batch, heads, queries, keys, headDim], dim = heads * headDim;
+      const q = randn(batch * queries * dim, 1, 2), k = randn(batch * keys * dim, 2), v = randn(batch * keys * dim, 3);
+      const upload = (x: Float32Array, n: number) => gpu.upload(x, [batch, n, dim]);
+      const y = attention(gpu, upload(q, queries), upload(k, keys), upload(v, keys), { heads });
+      const ref = attentionReference([q, k, v], sizes, { scale: headDim ** -0.5 });
+      assertClose(await gpu.read(y), ref, 2 * bound);
+    },
+  );
+}
+
+testVariants("attention with a bias, a scale and key lengths", async ({ gpu, bound }) => {
+  const [batch, heads, queries, keys, headDim] = [2, 2, 37, 71, 64], dim = heads * headDim;
+  const q = randn(batch * queries * dim, 1, 0.2), k = randn(batch * keys * dim, 2), v = randn(batch * keys * dim, 3);
+  const bias = randn(heads * queries * keys, 4), lengths = [1, 66];
+  const y = attention(
+    gpu,
+    gpu.upload(q, [batch, queries, dim]),
+    gpu.upload(k, [batch, keys, dim]),
+    gpu.upload(v, [batch, keys, dim]),
+    {
+      heads,
+      scale: 1,
+      bias: gpu.upload(bias, [heads, queries, keys]),
+      keyLengths: gpu.upload(Uint32Array.from(lengths), [2], "u32"),
+    },
+  );
+  const ref = attentionReference([q, k, v], [batch, heads, queries, keys, headDim], { scale: 1, bias, lengths });
+  assertClose(await gpu.read(y), ref, 2 * bound);
+});
+
+testVariants("attention survives scores of thousands", async ({ gpu, bound }) => {
+  const [n, dim] = [40, 32];
+  const q = randn(n * dim, 1, 60), k = randn(n * dim, 2, 60), v = randn(n * dim, 3);
+  const y = attention(gpu, gpu.upload(q, [1, n, dim]), gpu.upload(k, [1, n, dim]), gpu.upload(v, [1, n, dim]), {
+    heads: 1,
+  });
+  const ref = attentionReference([q, k, v], [1, 1, n, n, dim], { scale: dim ** -0.5 });
+  // Scores are rounded to 1 in 2^24 of thousands before they are exponentiated.
+  assertClose(await gpu.read(y), ref, bound * 1000);
+});
+
+testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
+  const [batch, tokens, dim, eps] = [2, 13, 36, 1e-6], rows = batch * tokens;
+  const x = randn(rows * dim, 1, 3).map((v) => v + 5), w = randn(dim, 2), b = randn(dim, 3);
+  const m = randn(batch * 6 * dim, 4);
+  const norm = new Float64Array(rows * dim);
+  for (let r = 0; r < rows; r++) {
+    const row = x.subarray(r * dim, (r + 1) * dim);
+    const mean = row.reduce((a, c) => a + c, 0) / dim;
+    const variance = row.reduce((a, c) => a + (c - mean) ** 2, 0) / dim;
+    for (let d = 0; d < dim; d++) norm[r * dim + d] = (row[d]! - mean) / Math.sqrt(variance + eps);
+  }
+  const input = gpu.upload(x, [batch, tokens, dim]), mod = gpu.upload(m, [batch, 6, dim]);
+  assertClose(await gpu.read(layerNorm(gpu, input, eps)), norm, 1e-6, "plain");
+  const affine = layerNorm(gpu, input, eps, { weight: gpu.upload(w, [dim]), bias: gpu.upload(b, [dim]) });
+  assertClose(await gpu.read(affine), norm.map((v, i) => v * w[i % dim]! + b[i % dim]!), 1e-6, "affine");
+  const adaptive = layerNorm(gpu, input, eps, { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } });
+  const ref = norm.map((v, i) => {
+    const at = Math.floor(i / (tokens * dim)) * 6 * dim + i % dim;
+    return v * (1 + m[at + 4 * dim]!) + m[at + 3 * dim]!;
+  });
+  assertClose(await gpu.read(adaptive), ref, 1e-6, "adaptive");
+});
+
+testVariants("rms norm with and without rope", async ({ gpu }) => {
+  const [batch, tokens, heads, headDim, eps] = [2, 9, 3, 8, 1e-6], dim = heads * headDim;
+  const x = randn(batch * tokens * dim, 1), w = randn(dim, 2);
+  const angles = randn(tokens * headDim / 2, 3, 3);
+  const table = new Float32Array(tokens * headDim);
+  angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
+  const norm = new Float64Array(x.length), rotated = new Float64Array(x.length);
+  for (let r = 0; r < batch * tokens; r++) {
+    const row = x.subarray(r * dim, (r + 1) * dim);
+    const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / dim + eps);
+    for (let d = 0; d < dim; d++) norm[r * dim + d] = row[d]! / rms * w[d]!;
+    for (let d = 0; d < dim; d += 2) {
+      const at = (r % tokens) * headDim + d % headDim, [c, s] = [table[at]!, table[at + 1]!];
+      const [a, b] = [norm[r * dim + d]!, norm[r * dim + d + 1]!];
+      rotated.set([a * c - b * s, a * s + b * c], r * dim + d);
+    }
+  }
+  const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [dim]);
+  assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
+  const rope = { table: gpu.upload(table, [tokens, headDim / 2, 2]) };
+  assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
+});
+
+testVariants("combine, activation and modulation", async ({ gpu }) => {
+  const [a, b, c] = [randn(77, 1), randn(77, 2), randn(77, 3)];
+  const [x, y, z] = [a, b, c].map((v) => gpu.upload(v, [7, 11]));
+  const sum = combine(gpu, [[2, x!], [-0.5, y!], [3, z!]]);
+  assertClose(await gpu.read(sum), a.map((v, i) => 2 * v - 0.5 * b[i]! + 3 * c[i]!), 1e-6);
+  assertClose(await gpu.read(activation(gpu, x!, "silu")), a.map(silu), 1e-6);
+  const table = randn(6 * 8, 4), full = randn(2 * 6 * 8, 5), one = randn(2 * 8, 6);
+  const mod = modulation(gpu, gpu.upload(table, [1, 6, 8]), gpu.upload(full, [2, 6, 8]));
+  assertClose(await gpu.read(mod), full.map((v, i) => v + table[i % 48]!), 1e-6);
+  const head = modulation(gpu, gpu.upload(table.subarray(0, 16), [1, 2, 8]), gpu.upload(one, [2, 8]));
+  const ref = Float32Array.from({ length: 32 }, (_, i) => table[i % 16]! + one[Math.floor(i / 16) * 8 + i % 8]!);
+  assertClose(await gpu.read(head), ref, 1e-6);
+});
+
+testVariants("patches go apart and together again", async ({ gpu }) => {
+  const shape = [2, 3, 4, 6, 10], x = randn(2 * 3 * 4 * 6 * 10, 1), patch = [2, 3, 5] as const;
+  const split = await gpu.read(patchify(gpu, gpu.upload(x, shape), patch));
+  const tokens = 2 * 2 * 2, size = 3 * 30;
+  const ref = new Float32Array(x.length), rows = new Float32Array(x.length);
+  for (let i = 0; i < x.length; i++) {
+    const [w, h, t] = [i % 10, Math.floor(i / 10) % 6, Math.floor(i / 60) % 4];
+    const [c, b] = [Math.floor(i / 240) % 3, Math.floor(i / 720)];
+    const token = b * tokens + (Math.floor(t / 2) * 2 + Math.floor(h / 3)) * 2 + Math.floor(w / 5);
+    const place = ((t % 2) * 3 + h % 3) * 5 + w % 5;
+    ref[token * size + c * 30 + place] = x[i]!;
+    rows[token * size + place * 3 + c] = x[i]!;
+  }
+  assertClose(split, ref, 0);
+  assertClose(await gpu.read(unpatchify(gpu, gpu.upload(rows, [2, tokens, size]), shape, patch)), x, 0);
+});
