@@ -1,0 +1,40 @@
+/**
+ * Attention bias by the distance of query and key.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+const KERNEL: KernelSource = {
+  name: "relative_position_bias",
+  buffers: { table: read("f32"), buckets: read("u32"), y: write("f32") },
+  params: { count: "u32", tokens: "u32", heads: "u32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let key = i % p.tokens;
+  let query = (i / p.tokens) % p.tokens;
+  let head = i / (p.tokens * p.tokens);
+  y[i] = table[buckets[key + p.tokens - 1u - query] * p.heads + head];`,
+};
+
+/**
+ * Looks up what each head adds to the score of each query and key.
+ *
+ * @param table [buckets, heads], f32
+ * @param buckets [2 · tokens − 1], u32: the bucket of each distance key − query, from 1 − tokens up
+ * @returns [heads, tokens, tokens], f32, ready as the `bias` of `attention`
+ */
+export function relativePositionBias(gpu: Gpu, table: Tensor, buckets: Tensor): Tensor {
+  const tokens = (buckets.dim(0) + 1) / 2, heads = table.dim(1);
+  const y = gpu.tensor([heads, tokens, tokens], "f32", "the position bias of the text encoder");
+  gpu.run(KERNEL, {
+    buffers: { table, buckets, y },
+    params: { count: y.size, tokens, heads },
+    workgroups: groups1d(y.size),
+  });
+  return y;
+}

@@ -1,0 +1,58 @@
+/**
+ * What the pipeline asks of a text encoder, whatever runs it.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import type { OnProgress } from "./progress.ts";
+
+/** A prompt as the tokenizer leaves it. */
+export interface TokenizedPrompt {
+  /** Token ids, padded to the number of text tokens. */
+  readonly ids: Int32Array;
+  /** How many of them are the prompt's, its end token included; at least one. */
+  readonly length: number;
+}
+
+/** Turns tokens into the embeddings that a transformer is conditioned on. */
+export interface TextEncoder {
+  /**
+   * @param prompts at least one, all padded to the same number of tokens
+   * @param onProgress told of stage "encode prompt"
+   * @returns [prompts, tokens, text dim], f32, zero past each prompt's end as Wan's pipeline leaves it; the caller's
+   * @throws {TilereelError} if weights cannot be read or used, memory runs out, or the tokens don't fit the encoder
+   */
+  encode(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor>;
+  /** Lets files and memory go. The encoder cannot be used afterwards. */
+  release(): void;
+}
+
+/** The stage under which text encoders report progress. */
+export const ENCODE_STAGE = "encode prompt";
+
+/** The prompts' ids, one behind the other. */
+export function joinIds(prompts: readonly TokenizedPrompt[]): { ids: Int32Array<ArrayBuffer>; tokens: number } {
+  const tokens = prompts[0]?.ids.length ?? 0;
+  if (tokens === 0 || prompts.some(({ ids, length }) => ids.length !== tokens || length < 1 || length > tokens)) {
+    throw new RangeError("prompts must be padded to the same number of tokens and not be empty");
+  }
+  const ids = new Int32Array(prompts.length * tokens);
+  for (const [i, prompt] of prompts.entries()) ids.set(prompt.ids, i * tokens);
+  return { ids, tokens };
+}
+
+/**
+ * Checks that a text encoder makes what a transformer takes.
+ *
+ * @param path the encoder's file, for the message
+ * @throws {TilereelError} if the widths differ
+ */
+export function checkTextDim(path: string, actual: number, expected: number): void {
+  if (actual !== expected) {
+    throw new TilereelError(
+      `${path} makes text embeddings of ${actual} channels, but the transformer takes ${expected}; ` +
+        `use the text encoder that the transformer was trained with`,
+    );
+  }
+}

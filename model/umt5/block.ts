@@ -1,0 +1,93 @@
+/**
+ * One block of the UMT5 encoder: self-attention and a gated feed-forward, each behind a norm and added to its input.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { attention } from "../../gpu/ops/attention.ts";
+import { linear } from "../../gpu/ops/linear.ts";
+import { relativePositionBias } from "../../gpu/ops/relative_position_bias.ts";
+import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { Weights } from "../weights.ts";
+import type { Umt5Config } from "./config.ts";
+
+/** The weights of one block on the GPU. Matrices are [out, in]. */
+export interface Umt5Block {
+  readonly attentionNorm: Tensor;
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  readonly o: Tensor;
+  /** [buckets, heads] */
+  readonly positionTable: Tensor;
+  readonly feedForwardNorm: Tensor;
+  /** The half of the feed-forward that goes through GELU. */
+  readonly wi0: Tensor;
+  /** The half it is multiplied by. */
+  readonly wi1: Tensor;
+  readonly wo: Tensor;
+}
+
+/**
+ * Uploads a block.
+ *
+ * @param weights scoped to the block
+ * @throws {TilereelError} if a tensor is missing, has another shape, or does not fit the GPU
+ */
+export async function loadUmt5Block(weights: Weights, config: Umt5Config): Promise<Umt5Block> {
+  const { dModel, dFf, heads, relativeBuckets } = config, inner = heads * config.dKv;
+  return {
+    attentionNorm: await weights.vector("layer.0.layer_norm.weight", [dModel]),
+    q: await weights.matrix("layer.0.SelfAttention.q.weight", [inner, dModel]),
+    k: await weights.matrix("layer.0.SelfAttention.k.weight", [inner, dModel]),
+    v: await weights.matrix("layer.0.SelfAttention.v.weight", [inner, dModel]),
+    o: await weights.matrix("layer.0.SelfAttention.o.weight", [dModel, inner]),
+    positionTable: await weights.vector("layer.0.SelfAttention.relative_attention_bias.weight", [
+      relativeBuckets,
+      heads,
+    ]),
+    feedForwardNorm: await weights.vector("layer.1.layer_norm.weight", [dModel]),
+    wi0: await weights.matrix("layer.1.DenseReluDense.wi_0.weight", [dFf, dModel]),
+    wi1: await weights.matrix("layer.1.DenseReluDense.wi_1.weight", [dFf, dModel]),
+    wo: await weights.matrix("layer.1.DenseReluDense.wo.weight", [dModel, dFf]),
+  };
+}
+
+/** What all blocks share in one run. */
+export interface Umt5Sequence {
+  /** [batch], u32: tokens of each prompt that are not padding */
+  readonly lengths: Tensor;
+  /** See `relativePositionBias`. */
+  readonly buckets: Tensor;
+}
+
+/**
+ * Records one block.
+ *
+ * @param x [batch, tokens, dModel], f32
+ * @returns the same shape
+ */
+export function runUmt5Block(gpu: Gpu, block: Umt5Block, config: Umt5Config, x: Tensor, of: Umt5Sequence): Tensor {
+  return gpu.scope(() => {
+    const attended = gpu.scope(() => {
+      const normed = rmsNorm(gpu, x, block.attentionNorm, config.eps);
+      const [q, k, v] = [block.q, block.k, block.v].map((w) => linear(gpu, normed, w)) as [Tensor, Tensor, Tensor];
+      const mixed = attention(gpu, q, k, v, {
+        heads: config.heads,
+        scale: 1, // T5 has the scaling in its weights
+        bias: relativePositionBias(gpu, block.positionTable, of.buckets),
+        keyLengths: of.lengths,
+      });
+      return linear(gpu, mixed, block.o, { residual: x });
+    });
+    const normed = rmsNorm(gpu, attended, block.feedForwardNorm, config.eps);
+    const gate = linear(gpu, normed, block.wi0, { activation: "gelu_tanh" });
+    // Each row is a batch item of its own here, so that its gate is its own too.
+    const rows = gate.size / config.dFf;
+    const hidden = linear(gpu, normed, block.wi1, {
+      gate: { tensor: gate.reshape([rows, 1, config.dFf]), index: 0 },
+    });
+    return linear(gpu, hidden, block.wo, { residual: attended });
+  });
+}
