@@ -1,0 +1,62 @@
+/**
+ * Start noise. The numbers are those of PyTorch's CPU generator, so that a seed means here what it means to diffusers:
+ * `torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))`.
+ *
+ * @module
+ */
+
+/**
+ * Normally distributed numbers, mean 0 and variance 1, the same for the same seed.
+ *
+ * @param count how many; at least 16, below which PyTorch draws them in another way
+ * @param seed a whole number; its low 32 bits count
+ */
+export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
+  if (count < 16) throw new RangeError(`randn makes at least 16 numbers, asked for ${count}`);
+  const random = mersenneTwister(seed);
+  const uniform = () => (random() & 0xffffff) / 2 ** 24;
+  const noise = Float32Array.from({ length: count }, uniform);
+  for (let at = 0; at + 16 <= count; at += 16) boxMuller(noise.subarray(at, at + 16));
+  if (count % 16 !== 0) {
+    const tail = noise.subarray(count - 16);
+    for (let i = 0; i < 16; i++) tail[i] = uniform();
+    boxMuller(tail);
+  }
+  return noise;
+}
+
+/** Turns 16 uniform numbers into normal ones: the first eight give the radii, the last eight the angles. */
+function boxMuller(x: Float32Array): void {
+  for (let i = 0; i < 8; i++) {
+    const radius = Math.sqrt(-2 * Math.log(1 - x[i]!)), angle = 2 * Math.PI * x[i + 8]!;
+    x[i] = radius * Math.cos(angle);
+    x[i + 8] = radius * Math.sin(angle);
+  }
+}
+
+/** MT19937 (Matsumoto and Nishimura 1998): a function that gives the next 32 random bits. */
+function mersenneTwister(seed: number): () => number {
+  const N = 624, M = 397;
+  const state = new Uint32Array(N);
+  state[0] = seed;
+  for (let i = 1; i < N; i++) {
+    const s = state[i - 1]! ^ state[i - 1]! >>> 30;
+    state[i] = Math.imul(1812433253, s) + i;
+  }
+  let next = N;
+  const twist = () => {
+    for (let i = 0; i < N; i++) {
+      const y = state[i]! & 0x80000000 | state[(i + 1) % N]! & 0x7fffffff;
+      state[i] = state[(i + M) % N]! ^ y >>> 1 ^ (y & 1 ? 0x9908b0df : 0);
+    }
+    next = 0;
+  };
+  return () => {
+    if (next === N) twist();
+    let y = state[next++]!;
+    y ^= y >>> 11;
+    y ^= y << 7 & 0x9d2c5680;
+    y ^= y << 15 & 0xefc60000;
+    return (y ^ y >>> 18) >>> 0;
+  };
+}

@@ -1,0 +1,62 @@
+/**
+ * The attention layers of a block: projections, norms across heads, rotary embedding, attention.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { attention } from "../../gpu/ops/attention.ts";
+import { linear, type LinearOptions } from "../../gpu/ops/linear.ts";
+import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { Weights } from "../weights.ts";
+import type { TransformerConfig } from "./config.ts";
+import { type Linear, loadLinear } from "./linear.ts";
+
+/** Weights of one attention layer. */
+export interface AttentionWeights {
+  readonly toQ: Linear;
+  readonly toK: Linear;
+  readonly toV: Linear;
+  readonly toOut: Linear;
+  /** [dim] */
+  readonly normQ: Tensor;
+  readonly normK: Tensor;
+}
+
+/** Loads `attn1` or `attn2` of a block. */
+export async function loadAttention(weights: Weights, dim: number): Promise<AttentionWeights> {
+  return {
+    toQ: await loadLinear(weights, "to_q", dim, dim),
+    toK: await loadLinear(weights, "to_k", dim, dim),
+    toV: await loadLinear(weights, "to_v", dim, dim),
+    toOut: await loadLinear(weights, "to_out.0", dim, dim),
+    normQ: await weights.vector("norm_q.weight", [dim]),
+    normK: await weights.vector("norm_k.weight", [dim]),
+  };
+}
+
+/**
+ * One attention layer.
+ *
+ * @param x [batch, tokens, dim]: where queries come from
+ * @param context [batch, keys, dim]: where keys and values come from; x itself in self-attention
+ * @param rope rotates queries and keys; self-attention only
+ * @param output what is fused behind the output projection
+ * @returns [batch, tokens, dim]
+ */
+export function attentionLayer(
+  gpu: Gpu,
+  w: AttentionWeights,
+  { heads, eps }: TransformerConfig,
+  x: Tensor,
+  context: Tensor,
+  rope: Rope | undefined,
+  output: LinearOptions,
+): Tensor {
+  return gpu.scope(() => {
+    const q = gpu.scope(() => rmsNorm(gpu, linear(gpu, x, w.toQ.weight, w.toQ), w.normQ, eps, rope));
+    const k = gpu.scope(() => rmsNorm(gpu, linear(gpu, context, w.toK.weight, w.toK), w.normK, eps, rope));
+    const v = linear(gpu, context, w.toV.weight, w.toV);
+    return linear(gpu, attention(gpu, q, k, v, { heads }), w.toOut.weight, { bias: w.toOut.bias, ...output });
+  });
+}

@@ -1,0 +1,175 @@
+/**
+ * `WanTransformer3DModel`: predicts the velocity of a noisy latent video.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { activation } from "../../gpu/ops/activation.ts";
+import { layerNorm } from "../../gpu/ops/layer_norm.ts";
+import { linear } from "../../gpu/ops/linear.ts";
+import { modulation } from "../../gpu/ops/modulation.ts";
+import { patchify, unpatchify } from "../../gpu/ops/patches.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import type { OnProgress } from "../progress.ts";
+import { Weights } from "../weights.ts";
+import { type BlockWeights, type Conditioning, loadBlock, runBlock } from "./block.ts";
+import type { TransformerConfig } from "./config.ts";
+import { type Grid, gridOf } from "./grid.ts";
+import { type Linear, loadLinear } from "./linear.ts";
+import { ropeTable } from "./rope.ts";
+import { timestepEmbedding } from "./time_embedding.ts";
+
+/** Weights outside the blocks. */
+interface OuterWeights {
+  readonly patchEmbedding: Linear;
+  readonly time1: Linear;
+  readonly time2: Linear;
+  readonly timeProj: Linear;
+  readonly text1: Linear;
+  readonly text2: Linear;
+  readonly projOut: Linear;
+  /** [1, 2, dim]: shift and scale of the output norm */
+  readonly scaleShiftTable: Tensor;
+}
+
+/** What a forward pass takes. */
+export interface TransformerInput {
+  /** [batch, channels, frames, height, width], f32 */
+  readonly hiddenStates: Tensor;
+  /** One a batch item, 0 to 1000. */
+  readonly timesteps: readonly number[];
+  /** [batch, text tokens, text dim], f32 */
+  readonly textEmbeddings: Tensor;
+}
+
+/** A loaded transformer. */
+export class WanTransformer3DModel {
+  #rope: { readonly grid: string; readonly table: Tensor } | undefined;
+
+  private constructor(
+    private readonly gpu: Gpu,
+    readonly config: TransformerConfig,
+    private readonly weights: Weights,
+    private readonly outer: OuterWeights,
+    private readonly blocks: readonly BlockWeights[],
+  ) {}
+
+  /**
+   * Uploads all weights, as they are stored.
+   *
+   * @throws {TilereelError} if a tensor is missing, has another shape or format than `config` asks for, or memory runs out
+   */
+  static async load(
+    gpu: Gpu,
+    source: TensorSource,
+    config: TransformerConfig,
+    onProgress: OnProgress = () => {},
+  ): Promise<WanTransformer3DModel> {
+    const total = source.names().reduce((sum, name) => sum + source.info(name).bytes, 0);
+    const stage = "load transformer";
+    let done = 0;
+    onProgress({ stage, done, total });
+    const weights = new Weights(gpu, source, (bytes) => onProgress({ stage, done: done += bytes, total }));
+    try {
+      const outer = await loadOuter(weights, config);
+      const blocks: BlockWeights[] = [];
+      for (let i = 0; i < config.layers; i++) blocks.push(await loadBlock(weights.scope(`blocks.${i}.`), config));
+      onProgress({ stage, done: total, total });
+      return new WanTransformer3DModel(gpu, config, weights, outer, blocks);
+    } catch (error) {
+      weights.release();
+      throw error;
+    }
+  }
+
+  /** Frees the weights. */
+  release(): void {
+    this.weights.release();
+    if (this.#rope) this.gpu.release(this.#rope.table);
+    this.#rope = undefined;
+  }
+
+  /**
+   * Records one forward pass.
+   *
+   * @returns the velocity, [batch, channels, frames, height, width], f32; the caller's
+   */
+  forward({ hiddenStates, timesteps, textEmbeddings }: TransformerInput): Tensor {
+    const { gpu, config, outer } = this;
+    const grid = gridOf(hiddenStates.shape, config.patchSize);
+    const rope = this.#ropeFor(grid);
+    return gpu.scope(() => {
+      const { temb, conditioning } = this.#condition(timesteps, textEmbeddings, rope);
+      let x = gpu.scope(() =>
+        linear(gpu, patchify(gpu, hiddenStates, config.patchSize), outer.patchEmbedding.weight, outer.patchEmbedding)
+      );
+      for (const block of this.blocks) {
+        const next = runBlock(gpu, block, config, x, conditioning);
+        gpu.release(x);
+        x = next;
+      }
+      const mod = modulation(gpu, outer.scaleShiftTable, temb);
+      const norm = layerNorm(gpu, x, config.eps, {
+        shift: { tensor: mod, index: 0 },
+        scale: { tensor: mod, index: 1 },
+      });
+      const rows = linear(gpu, norm, outer.projOut.weight, outer.projOut);
+      const [batch, , ...size] = hiddenStates.shape;
+      return unpatchify(gpu, rows, [batch!, config.outChannels, ...size], config.patchSize);
+    });
+  }
+
+  /** Embeds timestep and text. */
+  #condition(
+    timesteps: readonly number[],
+    textEmbeddings: Tensor,
+    table: Tensor,
+  ): { temb: Tensor; conditioning: Conditioning } {
+    const { gpu, outer, config } = this;
+    const batch = timesteps.length;
+    const sinusoid = gpu.upload(timestepEmbedding(timesteps, config.freqDim), [batch, config.freqDim]);
+    const hidden = linear(gpu, sinusoid, outer.time1.weight, { bias: outer.time1.bias, activation: "silu" });
+    const temb = linear(gpu, hidden, outer.time2.weight, outer.time2);
+    const time = linear(gpu, activation(gpu, temb, "silu"), outer.timeProj.weight, outer.timeProj);
+    const text = linear(
+      gpu,
+      linear(gpu, textEmbeddings, outer.text1.weight, { bias: outer.text1.bias, activation: "gelu_tanh" }),
+      outer.text2.weight,
+      outer.text2,
+    );
+    return { temb, conditioning: { text, time: time.reshape([batch, 6, config.dim]), rope: { table } } };
+  }
+
+  /** The rotation table of a grid, kept while the grid stays the same. */
+  #ropeFor(grid: Grid): Tensor {
+    const id = grid.join();
+    if (this.#rope?.grid !== id) {
+      const { headDim } = this.config;
+      const table = this.gpu.upload(ropeTable(this.config, grid), [grid[0] * grid[1] * grid[2], headDim / 2, 2]);
+      if (this.#rope) this.gpu.release(this.#rope.table);
+      this.#rope = { grid: id, table };
+    }
+    return this.#rope!.table;
+  }
+}
+
+async function loadOuter(weights: Weights, config: TransformerConfig): Promise<OuterWeights> {
+  const { dim, patchSize, inChannels, outChannels, freqDim, textDim } = config;
+  const patch = patchSize[0] * patchSize[1] * patchSize[2];
+  const embedder = weights.scope("condition_embedder.");
+  return {
+    patchEmbedding: {
+      weight: (await weights.matrix("patch_embedding.weight", [dim, inChannels, ...patchSize]))
+        .reshape([dim, inChannels * patch]),
+      bias: await weights.vector("patch_embedding.bias", [dim]),
+    },
+    time1: await loadLinear(embedder, "time_embedder.linear_1", dim, freqDim),
+    time2: await loadLinear(embedder, "time_embedder.linear_2", dim, dim),
+    timeProj: await loadLinear(embedder, "time_proj", 6 * dim, dim),
+    text1: await loadLinear(embedder, "text_embedder.linear_1", dim, textDim),
+    text2: await loadLinear(embedder, "text_embedder.linear_2", dim, dim),
+    projOut: await loadLinear(weights, "proj_out", outChannels * patch, dim),
+    scaleShiftTable: await weights.vector("scale_shift_table", [1, 2, dim]),
+  };
+}
