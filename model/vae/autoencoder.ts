@@ -1,0 +1,326 @@
+/**
+ * Wan 2.1's video autoencoder on the GPU: diffusers' `AutoencoderKLWan`.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { channelAffine, clampInPlace, fill } from "../../gpu/ops/elementwise.ts";
+import { cutWindow, pasteWindow } from "../../gpu/ops/frames.ts";
+import { rgb8 } from "../../gpu/ops/rgb8.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import type { OnProgress } from "../progress.ts";
+import { type Chunk, chunksOf, eachChunk } from "./chunks.ts";
+import type { VaeConfig } from "./config.ts";
+import { Decoder, decoderMemory } from "./decoder.ts";
+import { Encoder, encoderMemory } from "./encoder.ts";
+import { framesOf } from "./feature_cache.ts";
+import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
+import { VaeWeights } from "./weights.ts";
+
+/** Tiles in pixels, as diffusers has them. */
+const TILE_SIZE = 256;
+const TILE_STRIDE = 192;
+/** WebGPU does not tell how much memory a GPU has. Without a limit from the user, pictures that need more are tiled. */
+const ASSUMED_MEMORY = 8 * 2 ** 30;
+/** One tensor of activations takes so many bytes before frames are worked on in smaller groups. */
+const PIECE_BYTES = 2 ** 28;
+
+/** The halves of the autoencoder. */
+export type VaePart = "encoder" | "decoder";
+
+/** How a clip is cut up on its way through. */
+export interface CodingOptions {
+  /** Told "encode" or "decode" after every chunk, in latent frames (of all tiles). */
+  readonly onProgress?: OnProgress | undefined;
+  /**
+   * Whether large pictures are worked on in overlapping tiles, whose seams are blended. "auto", the default: where they
+   * would not fit the memory otherwise.
+   */
+  readonly tiling?: "auto" | boolean;
+  /** Edge of a tile, and from one tile to the next, in pixels. 256 and 192 where absent. */
+  readonly tileSize?: number;
+  readonly tileStride?: number;
+  /** Bytes that one tensor of activations may take before frames are worked on in smaller groups. 2²⁸ where absent. */
+  readonly pieceBytes?: number;
+}
+
+/** The distribution of latents that a clip encodes to. */
+export interface LatentDistribution {
+  /** [1, latent channels, latent frames, height, width], f32 */
+  readonly mean: Tensor;
+  /** So too; logarithm of the variance, within −30…20. */
+  readonly logvar: Tensor;
+}
+
+/** Part of the clip that is being put together. */
+interface Canvas {
+  /** [channels, frames, height, width] */
+  readonly clip: Tensor;
+  /** Which frame its first is. */
+  readonly start: number;
+}
+
+/** Wan 2.1's autoencoder. Clips are [1, 3, frames, height, width] in −1…1; the batch is always 1. */
+export class AutoencoderKLWan {
+  readonly #encoder: Encoder | undefined;
+  readonly #decoder: Decoder | undefined;
+
+  private constructor(
+    private readonly gpu: Gpu,
+    readonly config: VaeConfig,
+    private readonly weights: VaeWeights,
+    parts: { readonly encoder: Encoder | undefined; readonly decoder: Decoder | undefined },
+  ) {
+    this.#encoder = parts.encoder;
+    this.#decoder = parts.decoder;
+  }
+
+  /**
+   * Loads weights to the GPU.
+   *
+   * @param source stays open, and the caller's
+   * @param onProgress told "load vae", in tensors
+   * @param parts what is needed; both where absent
+   * @throws {TilereelError} if a weight is missing, has another shape, or does not fit the GPU
+   */
+  static async load(
+    gpu: Gpu,
+    source: TensorSource,
+    config: VaeConfig,
+    onProgress?: OnProgress,
+    parts: readonly VaePart[] = ["encoder", "decoder"],
+  ): Promise<AutoencoderKLWan> {
+    const prefixes = parts.flatMap((part) => part === "encoder" ? ["encoder.", "quant_conv."] : ["decoder.", "post_"]);
+    const total = source.names().filter((name) => prefixes.some((prefix) => name.startsWith(prefix))).length;
+    let done = 0;
+    onProgress?.({ stage: "load vae", done, total });
+    const weights = new VaeWeights(gpu, source, () => onProgress?.({ stage: "load vae", done: ++done, total }));
+    try {
+      const encoder = parts.includes("encoder") ? await Encoder.load(weights, config) : undefined;
+      const decoder = parts.includes("decoder") ? await Decoder.load(weights, config) : undefined;
+      return new AutoencoderKLWan(gpu, config, weights, { encoder, decoder });
+    } catch (error) {
+      weights.release();
+      throw error;
+    }
+  }
+
+  /** Frees the weights. */
+  release(): void {
+    this.weights.release();
+  }
+
+  /** Frames of the clip that so many latent frames stand for. */
+  framesOf(latentFrames: number): number {
+    return (latentFrames - 1) * this.config.temporalScale + 1;
+  }
+
+  /** From the transformer's latents [1, channels, ...] to the autoencoder's: z · std + mean. */
+  denormalize(latents: Tensor): Tensor {
+    const { latentsMean, latentsStd } = this.config;
+    return this.#affine(latents, latentsStd, latentsMean);
+  }
+
+  /** From the autoencoder's latents [1, channels, ...] to the transformer's: (z − mean) / std. */
+  normalize(latents: Tensor): Tensor {
+    const { latentsMean, latentsStd } = this.config;
+    return this.#affine(
+      latents,
+      latentsStd.map((std) => 1 / std),
+      latentsMean.map((mean, c) => -mean / latentsStd[c]!),
+    );
+  }
+
+  /**
+   * Decodes latents.
+   *
+   * @param latents [1, channels, latent frames, height, width], f32, not normalized
+   * @returns [1, 3, frames, 8·height, 8·width], f32, within −1…1
+   * @throws {TilereelError} if the clip does not fit into one tensor, or the work not into memory
+   */
+  async decode(latents: Tensor, options: CodingOptions = {}): Promise<Tensor> {
+    const { gpu } = this;
+    const shape = this.#clipShape(latents);
+    const plan = this.#plan(latents.dim(3), latents.dim(4), decoderMemory, options);
+    const clip = gpu.tensor(shape, "f32", "the decoded clip");
+    try {
+      if (isTiled(plan)) fill(gpu, clip, 0);
+      await this.#decode(latents, plan, options, () => ({ clip, start: 0 }), () => gpu.finish());
+      if (isTiled(plan)) clampInPlace(gpu, clip, -1, 1);
+      return clip.reshape([1, ...shape]);
+    } catch (error) {
+      gpu.release(clip);
+      throw error;
+    }
+  }
+
+  /**
+   * Decodes latents to 8-bit pictures. Finished frames leave the GPU chunk by chunk, so the clip as a whole need not fit
+   * (unless it is tiled: then it lies there until the last tile is done, in one tensor a chunk).
+   *
+   * @param latents as in {@link decode}
+   * @returns the samples [frames, height, width, 3]
+   * @throws {TilereelError} if the work does not fit into memory
+   */
+  async decodeRgb8(latents: Tensor, options: CodingOptions = {}): Promise<Uint8Array> {
+    const { gpu } = this;
+    const [channels, frames, height, width] = this.#clipShape(latents);
+    const plan = this.#plan(latents.dim(3), latents.dim(4), decoderMemory, options);
+    const frameSamples = height * width * channels;
+    const video = new Uint8Array(frames * frameSamples);
+    const canvases = new Map<Chunk, Tensor>();
+    const canvasOf = (chunk: Chunk): Canvas => {
+      let clip = canvases.get(chunk);
+      if (!clip) {
+        clip = gpu.tensor([channels, chunk.count, height, width], "f32", "decoded frames");
+        canvases.set(chunk, clip);
+        if (isTiled(plan)) fill(gpu, clip, 0);
+      }
+      return { clip, start: chunk.start };
+    };
+    const finish = async (chunk: Chunk, lastTile: boolean) => {
+      if (!lastTile) return await gpu.finish();
+      const packed = rgb8(gpu, canvasOf(chunk).clip);
+      try {
+        const bytes = new Uint8Array(await gpu.readBytes(packed));
+        video.set(bytes.subarray(0, chunk.count * frameSamples), chunk.start * frameSamples);
+      } finally {
+        gpu.release(packed);
+      }
+      gpu.release(canvasOf(chunk).clip);
+      canvases.delete(chunk);
+    };
+    try {
+      await this.#decode(latents, plan, options, canvasOf, finish);
+      return video;
+    } finally {
+      for (const clip of canvases.values()) gpu.release(clip);
+    }
+  }
+
+  /**
+   * Encodes a clip. As in the reference, frames behind the last whole group of `temporalScale` are left out.
+   *
+   * @param clip [1, 3, frames, height, width], f32, within −1…1; height and width multiples of `spatialScale`
+   * @throws {TilereelError} if the picture has another size, or the work does not fit into memory
+   */
+  async encode(clip: Tensor, options: CodingOptions = {}): Promise<LatentDistribution> {
+    const { gpu } = this;
+    const encoder = this.#encoder;
+    if (!encoder) throw new Error("the encoder was not loaded");
+    const { zDim, spatialScale: scale, temporalScale } = this.config;
+    const [frames, height, width] = clip.shape.slice(2) as [number, number, number];
+    if (height % scale !== 0 || width % scale !== 0) {
+      throw new TilereelError(
+        `the clip is ${width}x${height}, but the VAE encodes multiples of ${scale} only: crop or resize it`,
+      );
+    }
+    const latentFrames = 1 + Math.floor((frames - 1) / temporalScale);
+    const plan = this.#plan(height / scale, width / scale, encoderMemory, options);
+    const video = clip.reshape(clip.shape.slice(1));
+    const moments = gpu.tensor([2 * zDim, latentFrames, height / scale, width / scale]);
+    try {
+      if (isTiled(plan)) fill(gpu, moments, 0);
+      await eachChunk(gpu, {
+        stage: "encode",
+        plan,
+        scale: 1,
+        chunks: chunksOf(gpu, latentFrames, tilePixels(plan), temporalScale),
+        pieceBytes: options.pieceBytes ?? PIECE_BYTES,
+        onProgress: options.onProgress,
+        record: (pass, chunk, { row, column, weights }) => {
+          const window = cutWindow(gpu, video, {
+            frame: chunk.start,
+            frames: chunk.count,
+            top: row.start * scale,
+            left: column.start * scale,
+            height: row.length * scale,
+            width: column.length * scale,
+          });
+          const place = { frame: chunk.latentStart, top: row.start, left: column.start };
+          pasteWindow(gpu, encoder.forward(pass, window), moments, place, weights ? { weights } : {});
+        },
+        finish: () => gpu.finish(),
+      });
+      const shape = [1, zDim, ...moments.shape.slice(1)];
+      const mean = gpu.tensor(shape), logvar = gpu.tensor(shape);
+      gpu.copy(framesOf(moments, 0, zDim), mean);
+      gpu.copy(framesOf(moments, zDim, zDim), logvar);
+      clampInPlace(gpu, logvar, -30, 20);
+      return { mean, logvar };
+    } finally {
+      gpu.release(moments);
+    }
+  }
+
+  /** [channels, frames, height, width] of what latents decode to */
+  #clipShape(latents: Tensor): [number, number, number, number] {
+    const { outChannels, spatialScale } = this.config;
+    const [frames, height, width] = latents.shape.slice(2) as [number, number, number];
+    return [outChannels, this.framesOf(frames), height * spatialScale, width * spatialScale];
+  }
+
+  async #decode(
+    latents: Tensor,
+    plan: TilePlan,
+    options: CodingOptions,
+    canvasOf: (chunk: Chunk) => Canvas,
+    finish: (chunk: Chunk, lastTile: boolean) => Promise<void>,
+  ): Promise<void> {
+    const { gpu } = this;
+    const decoder = this.#decoder;
+    if (!decoder) throw new Error("the decoder was not loaded");
+    const { spatialScale: scale, temporalScale } = this.config;
+    const z = latents.reshape(latents.shape.slice(1));
+    await eachChunk(gpu, {
+      stage: "decode",
+      plan,
+      scale,
+      chunks: chunksOf(gpu, latents.dim(2), tilePixels(plan), temporalScale),
+      pieceBytes: options.pieceBytes ?? PIECE_BYTES,
+      onProgress: options.onProgress,
+      begin: canvasOf,
+      record: (pass, chunk, { row, column, weights }) => {
+        const { clip, start } = canvasOf(chunk);
+        const window = cutWindow(gpu, z, {
+          frame: chunk.latentStart,
+          frames: chunk.latentCount,
+          top: row.start,
+          left: column.start,
+          height: row.length,
+          width: column.length,
+        });
+        let frame = chunk.start - start;
+        decoder.forward(pass, window, (frames) => {
+          const place = { frame, top: row.start * scale, left: column.start * scale };
+          pasteWindow(gpu, frames, clip, place, weights ? { weights } : { limit: 1 });
+          frame += frames.dim(0);
+        });
+      },
+      finish,
+    });
+  }
+
+  /** Whether and how a picture of so many latent pixels is tiled. */
+  #plan(height: number, width: number, memory: typeof decoderMemory, options: CodingOptions): TilePlan {
+    const { tiling = "auto", tileSize = TILE_SIZE, tileStride = TILE_STRIDE } = options;
+    const { gpu, config } = this, scale = config.spatialScale;
+    const whole = wholePicture(height, width);
+    const size = Math.floor(tileSize / scale), stride = Math.floor(tileStride / scale);
+    if (tiling === false || (height <= size && width <= size)) return whole;
+    const tiles = tilePlan(height, width, size, stride);
+    if (tiling === true) return tiles;
+    const { largest, total } = memory(config, height * width);
+    const { memoryLimit } = gpu.settings;
+    const available = memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit - gpu.memory.used;
+    return largest > gpu.maxTensorBytes || total > available ? tiles : whole;
+  }
+
+  #affine(latents: Tensor, scale: readonly number[], shift: readonly number[]): Tensor {
+    const { gpu } = this;
+    const vector = (values: readonly number[]) => gpu.upload(Float32Array.from(values), [values.length]);
+    return gpu.scope(() => channelAffine(gpu, latents, vector(scale), vector(shift)));
+  }
+}

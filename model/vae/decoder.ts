@@ -1,0 +1,125 @@
+/**
+ * From latents to frames.
+ *
+ * @module
+ */
+import { conv3d } from "../../gpu/ops/conv3d.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { VaeConfig } from "./config.ts";
+import { type Pass, PAST } from "./feature_cache.ts";
+import { type Layer, loadMidBlock, runLayers } from "./mid_block.ts";
+import { eachPiece, pieceFrames } from "./pieces.ts";
+import { Upsample } from "./resample.ts";
+import { NormConv, pointwise, ResnetBlock } from "./resnet_block.ts";
+import type { Conv, VaeWeights } from "./weights.ts";
+
+/** One resolution of the decoder. */
+interface Stage {
+  /** Channels of what comes in and of what its residual blocks give. */
+  readonly cin: number;
+  readonly cout: number;
+  /** What the step to the next stage does; none behind the last. */
+  readonly up: { readonly time: boolean } | undefined;
+}
+
+/** The stages of a configuration, lowest resolution first. */
+function stagesOf({ decoderBaseDim, dimMult, temporalDownsample }: VaeConfig): Stage[] {
+  const dims = [...dimMult].reverse().map((mult) => mult * decoderBaseDim);
+  const time = [...temporalDownsample].reverse();
+  return dims.map((cout, i) => ({
+    cin: i === 0 ? cout : dims[i - 1]! / 2,
+    cout,
+    up: i < dims.length - 1 ? { time: time[i]! } : undefined,
+  }));
+}
+
+/** Bytes of the largest tensor that one frame of a stage makes, for latents of so many pixels. */
+function frameBytes(stage: Stage, index: number, latentPixels: number): number {
+  const pixels = latentPixels * 4 ** index;
+  const upsampled = stage.up ? 4 * stage.cout / 2 * (stage.up.time ? 2 : 1) : 0;
+  return 4 * pixels * Math.max(stage.cin, stage.cout, upsampled);
+}
+
+/**
+ * What decoding latents of so many pixels holds at once, at least.
+ *
+ * @returns bytes of the largest tensor, and of all together
+ */
+export function decoderMemory(config: VaeConfig, latentPixels: number): { largest: number; total: number } {
+  let largest = 0, past = 0;
+  for (const [i, stage] of stagesOf(config).entries()) {
+    const frame = frameBytes(stage, i, latentPixels);
+    largest = Math.max(largest, (PAST + 1) * frame);
+    const channels = stage.cin + (2 * config.numResBlocks + 1) * stage.cout +
+      (stage.up?.time === false ? 0 : stage.cout);
+    past += PAST * 4 * latentPixels * 4 ** i * channels;
+  }
+  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out.
+  return { largest, total: past + 3 * largest };
+}
+
+/** diffusers' `WanDecoder3d` with `post_quant_conv` before it. */
+export class Decoder {
+  private constructor(
+    private readonly postQuant: Conv,
+    private readonly convIn: Conv,
+    private readonly mid: readonly Layer[],
+    private readonly stages: readonly (Stage & { readonly layers: readonly Layer[] })[],
+    private readonly head: NormConv,
+  ) {}
+
+  static async load(weights: VaeWeights, config: VaeConfig): Promise<Decoder> {
+    const { zDim, numResBlocks } = config;
+    const stages = stagesOf(config);
+    const postQuant = await weights.conv("post_quant_conv", zDim, zDim, [1, 1, 1]);
+    const convIn = await weights.conv("decoder.conv_in", zDim, stages[0]!.cin, [3, 3, 3]);
+    const mid = await loadMidBlock(weights, "decoder.mid_block", stages[0]!.cin);
+    const loaded = [];
+    for (const [i, stage] of stages.entries()) {
+      const name = `decoder.up_blocks.${i}`, layers: Layer[] = [];
+      for (let j = 0; j <= numResBlocks; j++) {
+        const cin = j === 0 ? stage.cin : stage.cout;
+        layers.push(await ResnetBlock.load(weights, `${name}.resnets.${j}`, cin, stage.cout));
+      }
+      if (stage.up) layers.push(await Upsample.load(weights, `${name}.upsamplers.0`, stage.cout, stage.up.time));
+      loaded.push({ ...stage, layers });
+    }
+    const head = await NormConv.load(
+      weights,
+      "decoder.norm_out",
+      "decoder.conv_out",
+      stages.at(-1)!.cout,
+      config.outChannels,
+    );
+    return new Decoder(postQuant, convIn, mid, loaded, head);
+  }
+
+  /**
+   * Records the decoding of a chunk.
+   *
+   * @param latents [frames, height, width, channels]: the clip's first frame, or any number of those that follow
+   * @param emit given the frames [frames, height, width, 4] in order, group by group; freed behind it
+   */
+  forward(pass: Pass, latents: Tensor, emit: (frames: Tensor) => void): void {
+    const { gpu, cache } = pass;
+    const quantized = pointwise(pass, latents, this.postQuant);
+    const past = cache.extend(this.convIn, quantized);
+    gpu.release(quantized);
+    const x = conv3d(gpu, past, this.convIn.weight, this.convIn.bias);
+    gpu.release(past);
+    this.#run(pass, 0, latents.dim(1) * latents.dim(2), runLayers(pass, this.mid, x), emit);
+  }
+
+  #run(pass: Pass, index: number, latentPixels: number, x: Tensor, emit: (frames: Tensor) => void): void {
+    const { gpu } = pass;
+    const stage = this.stages[index]!;
+    eachPiece(gpu, x, pieceFrames(gpu, pass.pieceBytes, frameBytes(stage, index, latentPixels)), (piece) => {
+      const y = runLayers(pass, stage.layers, piece);
+      if (stage.up) return this.#run(pass, index + 1, latentPixels, y, emit);
+      const frames = this.head.forward(pass, y);
+      gpu.release(y);
+      emit(frames);
+      gpu.release(frames);
+    });
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * From frames to the moments of latents.
+ *
+ * @module
+ */
+import { conv3d } from "../../gpu/ops/conv3d.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { VaeConfig } from "./config.ts";
+import { framesOf, type Pass, PAST } from "./feature_cache.ts";
+import { type Layer, loadMidBlock, runLayers } from "./mid_block.ts";
+import { eachPiece, pieceFrames } from "./pieces.ts";
+import { DownsampleSpace, DownsampleTime } from "./resample.ts";
+import { NormConv, pointwise, ResnetBlock } from "./resnet_block.ts";
+import type { Conv, VaeWeights } from "./weights.ts";
+
+/** One resolution of the encoder. */
+interface Stage {
+  readonly cin: number;
+  readonly cout: number;
+}
+
+/** The stages of a configuration, highest resolution first. */
+function stagesOf({ baseDim, dimMult }: VaeConfig): Stage[] {
+  return dimMult.map((mult, i) => ({ cin: baseDim * (i === 0 ? 1 : dimMult[i - 1]!), cout: baseDim * mult }));
+}
+
+/** Bytes of the largest tensor that one frame of a stage makes, for a picture of so many pixels. */
+function frameBytes({ cin, cout }: Stage, index: number, pixels: number): number {
+  return 4 * pixels / 4 ** index * Math.max(cin, cout);
+}
+
+/**
+ * What encoding to latents of so many pixels holds at once, at least.
+ *
+ * @returns bytes of the largest tensor, and of all together
+ */
+export function encoderMemory(config: VaeConfig, latentPixels: number): { largest: number; total: number } {
+  const pixels = latentPixels * config.spatialScale ** 2;
+  let largest = 0, past = 0;
+  for (const [i, stage] of stagesOf(config).entries()) {
+    largest = Math.max(largest, (PAST + 1) * frameBytes(stage, i, pixels));
+    past += PAST * 4 * pixels / 4 ** i * (stage.cin + 2 * config.numResBlocks * stage.cout);
+  }
+  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out.
+  return { largest, total: past + 3 * largest };
+}
+
+/** diffusers' `WanEncoder3d` with `quant_conv` behind it. */
+export class Encoder {
+  private constructor(
+    private readonly convIn: Conv,
+    private readonly stages: readonly (Stage & {
+      readonly layers: readonly Layer[];
+      readonly time: DownsampleTime | undefined;
+    })[],
+    private readonly mid: readonly Layer[],
+    private readonly head: NormConv,
+    private readonly quant: Conv,
+  ) {}
+
+  static async load(weights: VaeWeights, config: VaeConfig): Promise<Encoder> {
+    const { zDim, numResBlocks, temporalDownsample, inChannels, baseDim } = config;
+    const stages = stagesOf(config);
+    const convIn = await weights.conv("encoder.conv_in", inChannels, baseDim, [3, 3, 3]);
+    const loaded = [];
+    let block = 0;
+    for (const [i, stage] of stages.entries()) {
+      const layers: Layer[] = [];
+      for (let j = 0; j < numResBlocks; j++) {
+        const cin = j === 0 ? stage.cin : stage.cout;
+        layers.push(await ResnetBlock.load(weights, `encoder.down_blocks.${block++}`, cin, stage.cout));
+      }
+      let time: DownsampleTime | undefined;
+      if (i < stages.length - 1) {
+        const name = `encoder.down_blocks.${block++}`;
+        layers.push(await DownsampleSpace.load(weights, name, stage.cout));
+        if (temporalDownsample[i]) time = await DownsampleTime.load(weights, name, stage.cout);
+      }
+      loaded.push({ ...stage, layers, time });
+    }
+    const dim = stages.at(-1)!.cout;
+    const mid = await loadMidBlock(weights, "encoder.mid_block", dim);
+    const head = await NormConv.load(weights, "encoder.norm_out", "encoder.conv_out", dim, 2 * zDim);
+    const quant = await weights.conv("quant_conv", 2 * zDim, 2 * zDim, [1, 1, 1]);
+    return new Encoder(convIn, loaded, mid, head, quant);
+  }
+
+  /**
+   * Records the encoding of a chunk.
+   *
+   * @param frames [frames, height, width, 4], taken over: the clip's first frame, or as many of those that follow as make
+   *   whole latent frames
+   * @returns [latent frames, height / 8, width / 8, 2·latent channels]: means, then logarithms of variances
+   */
+  forward(pass: Pass, frames: Tensor): Tensor {
+    const { gpu, cache } = pass;
+    const pixels = frames.dim(1) * frames.dim(2);
+    let x = frames;
+    for (const [i, stage] of this.stages.entries()) {
+      const most = pieceFrames(gpu, pass.pieceBytes, frameBytes(stage, i, pixels));
+      const all = x.dim(0), done: Tensor[] = [];
+      eachPiece(gpu, x, most, (piece) => {
+        if (i === 0) {
+          const past = cache.extend(this.convIn, piece);
+          gpu.release(piece);
+          piece = conv3d(gpu, past, this.convIn.weight, this.convIn.bias);
+          gpu.release(past);
+        }
+        done.push(runLayers(pass, stage.layers, piece));
+      });
+      x = this.#join(pass, done, all);
+      if (stage.time) x = runLayers(pass, [stage.time], x);
+    }
+    x = runLayers(pass, [...this.mid, this.head], x);
+    const moments = pointwise(pass, x, this.quant);
+    gpu.release(x);
+    return moments;
+  }
+
+  /** Groups of frames to one tensor. They are taken over. */
+  #join({ gpu }: Pass, pieces: readonly Tensor[], frames: number): Tensor {
+    const [first] = pieces as [Tensor];
+    if (pieces.length === 1) return first;
+    const x = gpu.tensor([frames, ...first.shape.slice(1)]);
+    let at = 0;
+    for (const piece of pieces) {
+      gpu.copy(piece, framesOf(x, at, piece.dim(0)));
+      at += piece.dim(0);
+      gpu.release(piece);
+    }
+    return x;
+  }
+}

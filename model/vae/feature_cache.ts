@@ -1,0 +1,86 @@
+/**
+ * What causal convolutions remember of the frames before: a clip is worked on in chunks, and each chunk's first frames
+ * see the last ones of the chunk before, as if the clip were worked on at once.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { fill } from "../../gpu/ops/elementwise.ts";
+import { Tensor } from "../../gpu/tensor.ts";
+
+/** Frames that a kernel of three frames sees of the past. */
+export const PAST = 2;
+
+/** `count` frames of [frames, ...] from `start`, to copy from or to: any frame, unlike with {@link Tensor.rows}. */
+export function framesOf(x: Tensor, start: number, count: number): Tensor {
+  const bytes = x.bytes / x.dim(0);
+  return new Tensor(x.buffer, x.offset + start * bytes, [count, ...x.shape.slice(1)], x.dtype);
+}
+
+/** The past of each layer of one pass over a clip. Before the clip, all is zero. */
+export class FeatureCache {
+  #past = new Map<object, Tensor>();
+  /** Made since the last {@link settle}: still the scope's. */
+  #fresh = new Set<object>();
+
+  constructor(private readonly gpu: Gpu) {}
+
+  /**
+   * A new tensor with room for `frames` frames behind the past ones of `layer`, which it begins with. Once the frames are
+   * written, {@link keep} must be called.
+   *
+   * @param frame [height, width, channels]
+   */
+  extended(layer: object, frames: number, frame: readonly number[], past = PAST): Tensor {
+    const { gpu } = this;
+    const x = gpu.tensor([past + frames, ...frame]);
+    const before = this.#past.get(layer);
+    const start = framesOf(x, 0, past);
+    if (before) gpu.copy(before, start);
+    else fill(gpu, start, 0);
+    return x;
+  }
+
+  /** As {@link extended}, with the frames of `x`; they are kept. */
+  extend(layer: object, x: Tensor, past = PAST): Tensor {
+    const y = this.extended(layer, x.dim(0), x.shape.slice(1), past);
+    this.gpu.copy(x, framesOf(y, past, x.dim(0)));
+    this.keep(layer, y, past);
+    return y;
+  }
+
+  /** Remembers the last frames of `x` for the next chunk. */
+  keep(layer: object, x: Tensor, past = PAST): void {
+    let kept = this.#past.get(layer);
+    if (!kept) {
+      kept = this.gpu.tensor([past, ...x.shape.slice(1)]);
+      this.#past.set(layer, kept);
+      this.#fresh.add(layer);
+    }
+    this.gpu.copy(framesOf(x, x.dim(0) - past, past), kept);
+  }
+
+  /** What was made since the last call, for the scope around a chunk to hand over. */
+  settle(): Tensor[] {
+    const made = [...this.#fresh].map((layer) => this.#past.get(layer)!);
+    this.#fresh.clear();
+    return made;
+  }
+
+  /** Frees what was settled; what was not, its scope frees. */
+  release(): void {
+    for (const [layer, tensor] of this.#past) if (!this.#fresh.has(layer)) this.gpu.release(tensor);
+    this.#past.clear();
+    this.#fresh.clear();
+  }
+}
+
+/** What blocks run in. */
+export interface Pass {
+  readonly gpu: Gpu;
+  readonly cache: FeatureCache;
+  /** The clip's first chunk, which is its first frame: nothing is doubled or halved in time. */
+  readonly first: boolean;
+  /** Bytes that one tensor may take before frames are worked on in smaller groups. */
+  readonly pieceBytes: number;
+}

@@ -1,0 +1,27 @@
+/**
+ * Working on few frames at a time where frames are large: the layers are causal and remember, so how frames are grouped
+ * changes nothing but the memory they need.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { framesOf, PAST } from "./feature_cache.ts";
+
+/** Frames that a stage takes at once, if a frame's largest tensor has `frameBytes` and no tensor is to exceed `limit`. */
+export function pieceFrames(gpu: Gpu, limit: number, frameBytes: number): number {
+  return Math.max(1, Math.floor(Math.min(limit, gpu.maxTensorBytes) / frameBytes) - PAST);
+}
+
+/** Calls `work` on [frames, ...] in groups of at most `most` frames. `x` is taken over; `work` takes over its group. */
+export function eachPiece(gpu: Gpu, x: Tensor, most: number, work: (piece: Tensor) => void): void {
+  const frames = x.dim(0);
+  if (frames <= most) return work(x);
+  for (let start = 0; start < frames; start += most) {
+    const count = Math.min(most, frames - start);
+    const piece = gpu.tensor([count, ...x.shape.slice(1)]);
+    gpu.copy(framesOf(x, start, count), piece);
+    work(piece);
+  }
+  gpu.release(x);
+}

@@ -1,0 +1,101 @@
+/**
+ * The autoencoder's weights: from PyTorch's layout to the channels-last one of the convolutions.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
+
+/** Channels are filled up with zeros to a multiple of 4, so that they can be read as vec4s. */
+export const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;
+
+/** A convolution's weights on the GPU, both channel counts filled up. */
+export interface Conv {
+  /** [out, kernel frames, kernel height, kernel width, in], f32 */
+  readonly weight: Tensor;
+  /** [out], f32 */
+  readonly bias: Tensor;
+}
+
+/** What {@link VaeWeights.matrix} takes of a 1×1 convolution. */
+export interface MatrixPart {
+  /** First output channel. 0 where absent. */
+  readonly start?: number;
+  /** Multiplies weight and bias. 1 where absent. */
+  readonly scale?: number;
+}
+
+/** Reads, checks and uploads weights by name, and remembers them so that they can be freed together. */
+export class VaeWeights {
+  #tensors: Tensor[] = [];
+
+  /** @param onTensor told after each tensor that was read */
+  constructor(private readonly gpu: Gpu, readonly source: TensorSource, private readonly onTensor: () => void) {}
+
+  /**
+   * A convolution's `.weight` and `.bias`.
+   *
+   * @param kernel [frames, height, width]; two lengths for a 2D convolution
+   */
+  async conv(name: string, cin: number, cout: number, kernel: readonly number[]): Promise<Conv> {
+    const values = await this.#read(`${name}.weight`, [cout, cin, ...kernel]);
+    const taps = kernel.reduce((a, b) => a * b);
+    const rowsOut = padChannels(cout), columns = padChannels(cin);
+    const weight = new Float32Array(rowsOut * taps * columns);
+    for (let n = 0; n < cout; n++) {
+      for (let c = 0; c < cin; c++) {
+        const from = (n * cin + c) * taps, to = n * taps * columns + c;
+        for (let k = 0; k < taps; k++) weight[to + k * columns] = values[from + k]!;
+      }
+    }
+    const shape = kernel.length === 2 ? [1, ...kernel] : kernel;
+    const bias = await this.#read(`${name}.bias`, [cout]);
+    return { weight: this.#upload(weight, [rowsOut, ...shape, columns]), bias: this.#vector(bias) };
+  }
+
+  /** Some output channels of a 2D 1×1 convolution, as a linear layer's weight [out, in] and bias. */
+  async matrices(name: string, dim: number, parts: readonly MatrixPart[]): Promise<Conv[]> {
+    const total = parts.length * dim;
+    const values = await this.#read(`${name}.weight`, [total, dim, 1, 1]);
+    const biases = await this.#read(`${name}.bias`, [total]);
+    const padded = padChannels(dim);
+    return parts.map(({ start = 0, scale = 1 }) => {
+      const weight = new Float32Array(padded * padded), bias = new Float32Array(dim);
+      for (let n = 0; n < dim; n++) {
+        bias[n] = biases[start + n]! * scale;
+        for (let c = 0; c < dim; c++) weight[n * padded + c] = values[(start + n) * dim + c]! * scale;
+      }
+      return { weight: this.#upload(weight, [padded, padded]), bias: this.#vector(bias) };
+    });
+  }
+
+  /** A norm's `.gamma`, [dim, 1, …] with so many ones. */
+  async gamma(name: string, dim: number, ones: number): Promise<Tensor> {
+    return this.#vector(await this.#read(`${name}.gamma`, [dim, ...Array(ones).fill(1)]));
+  }
+
+  /** Frees all that was uploaded. */
+  release(): void {
+    for (const tensor of this.#tensors.splice(0)) this.gpu.release(tensor);
+  }
+
+  async #read(name: string, shape: readonly number[]): Promise<Float32Array> {
+    expectTensor(this.source, name, shape);
+    const values = await readFloat32(this.source, name);
+    this.onTensor();
+    return values;
+  }
+
+  #vector(values: Float32Array): Tensor {
+    const padded = new Float32Array(padChannels(values.length));
+    padded.set(values);
+    return this.#upload(padded, [padded.length]);
+  }
+
+  #upload(values: Float32Array, shape: readonly number[]): Tensor {
+    const tensor = this.gpu.upload(values, shape);
+    this.#tensors.push(tensor);
+    return tensor;
+  }
+}
