@@ -96,8 +96,6 @@ function exitOn(signal: Deno.Signal, status: number): void {
 }
 
 if (import.meta.main) {
-  // Mesa's EGL complains on the standard error where this is not set, though it needs nothing from it.
-  if (Deno.build.os === "linux" && !Deno.env.has("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
   exitOn("SIGINT", 130);
   if (Deno.build.os !== "windows") exitOn("SIGTERM", 143);
   Deno.exit(await main(Deno.args));

@@ -125,6 +125,8 @@ export class Gpu {
       rest.set(bytes.subarray(whole));
       this.device.queue.writeBuffer(tensor.buffer, at + whole, rest);
     }
+    // wgpu keeps its own copy until the next submission: without one, a model would lie in memory twice.
+    this.device.queue.submit([]);
   }
 
   /**

@@ -61,7 +61,7 @@ export class Weights {
     const tensor = this.#tensor(shape, GPU_DTYPES[info.dtype]!, info.name);
     for (let at = 0; at < info.bytes; at += SLICE_BYTES) {
       const length = Math.min(SLICE_BYTES, info.bytes - at);
-      this.#write(tensor, await this.source.readRange(info.name, at, length), at);
+      this.gpu.write(tensor, await this.source.readRange(info.name, at, length), at);
     }
     this.onUpload(info.bytes);
     return tensor;
@@ -79,7 +79,7 @@ export class Weights {
     const widening = tensor.bytes / info.bytes;
     for (let at = 0; at < info.bytes; at += SLICE_BYTES) {
       const stored = await this.source.readRange(info.name, at, Math.min(SLICE_BYTES, info.bytes - at));
-      this.#write(tensor, toFloat32(stored, info.dtype), at * widening);
+      this.gpu.write(tensor, toFloat32(stored, info.dtype), at * widening);
     }
     this.onUpload(info.bytes);
     return tensor;
@@ -95,12 +95,5 @@ export class Weights {
     const tensor = this.gpu.tensor(shape, dtype, `the weight "${name}"`);
     this.#tensors.push(tensor);
     return tensor;
-  }
-
-  #write(tensor: Tensor, data: Float32Array | Uint8Array, offset: number): void {
-    this.gpu.write(tensor, data, offset);
-    // wgpu keeps its own copy of what is written until the next submission: without one a model would lie in memory
-    // twice.
-    this.gpu.device.queue.submit([]);
   }
 }

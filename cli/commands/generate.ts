@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../errors.ts";
 import { openGpu } from "../../gpu/device.ts";
+import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import { readFloat32 } from "../../model/checkpoint/tensor_source.ts";
 import { openSafetensors } from "../../model/checkpoint/safetensors.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
@@ -152,13 +153,13 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   return 0;
 }
 
-type Settings = Omit<GenerateOptions, "latents" | "onProgress" | "signal">;
+/** A clip's settings, with nothing left open. */
+type Settings =
+  & Required<Pick<GenerateOptions, "prompt" | "width" | "height" | "frames" | "fps" | "steps" | "guidance" | "seed">>
+  & Pick<GenerateOptions, "negativePrompt" | "scheduler" | "flowShift">;
 
 /** What was asked for, over the model's defaults. */
-function settingsOf(
-  { prompt, seed, values }: Clip,
-  defaults: Pick<Settings, "width" | "height" | "frames" | "fps" | "steps" | "guidance">,
-): Settings {
+function settingsOf({ prompt, seed, values }: Clip, defaults: GenerationDefaults): Settings {
   return {
     prompt,
     ...values.negative !== undefined && { negativePrompt: values.negative },

@@ -1,0 +1,220 @@
+/**
+ * Text to video: prompt → tokens → embeddings → latents → frames.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { combine } from "../gpu/ops/combine.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
+import { type ModelFolder, openModelFolder } from "./checkpoint/model_folder.ts";
+import { openCheckpoint } from "./checkpoint/sharded.ts";
+import { randn } from "./noise.ts";
+import type { OnProgress } from "./progress.ts";
+import { readSchedulerConfig, type SchedulerConfig, type SchedulerKind } from "./schedulers/config.ts";
+import { createScheduler } from "./schedulers/scheduler.ts";
+import { type PromptEmbeddings, PromptEncoder } from "./prompt_encoder.ts";
+import { AutoencoderKLWan } from "./vae/autoencoder.ts";
+import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
+import type { Video } from "./video.ts";
+import { checkFrames, checkSize } from "./video_size.ts";
+import { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
+import { WanTransformer3DModel } from "./wan/transformer.ts";
+
+/** Numbers with a shape, in this machine's memory. */
+export interface Array5D {
+  readonly data: Float32Array;
+  /** [1, channels, frames, height, width] */
+  readonly shape: readonly number[];
+}
+
+/** What {@link WanPipeline.load} takes. */
+export interface LoadOptions {
+  readonly gpu: Gpu;
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly textEncoder?: string;
+  /** Told "load transformer" in bytes, "load vae" in tensors. */
+  readonly onProgress?: OnProgress;
+}
+
+/** What {@link WanPipeline.generate} takes. */
+export interface GenerateOptions {
+  readonly prompt: string;
+  /** What to steer away from. Default: nothing, the empty prompt. */
+  readonly negativePrompt?: string;
+  /** Embeddings to use instead of encoding the prompts. */
+  readonly embeddings?: PromptEmbeddings;
+  /** Pixels; multiples of 16. Defaults for this and what follows are the model's: {@link WanPipeline.defaults}. */
+  readonly width?: number;
+  readonly height?: number;
+  /** 4k + 1. */
+  readonly frames?: number;
+  /** Frames a second; written into the file, the model knows nothing of it. */
+  readonly fps?: number;
+  readonly steps?: number;
+  /** Classifier-free guidance scale; 1 and below: none, and half the work. */
+  readonly guidance?: number;
+  /** Of the start noise: torch's, on the CPU. Default 0. */
+  readonly seed?: number;
+  readonly scheduler?: SchedulerKind;
+  readonly flowShift?: number;
+  /** Start noise to use instead of the seed's: [1, channels, latent frames, height / 8, width / 8]. */
+  readonly latents?: Array5D;
+  /** Told "encode prompt", "denoise" in steps, "decode". */
+  readonly onProgress?: OnProgress;
+  /** Shown the latents after each step; must not keep them. */
+  readonly onStep?: (latents: Tensor, step: number) => Promise<void> | void;
+  /** Ends the run between two steps. */
+  readonly signal?: AbortSignal;
+}
+
+interface Parts {
+  readonly folder: ModelFolder;
+  readonly prompts: PromptEncoder;
+  readonly scheduler: SchedulerConfig;
+  readonly transformer: WanTransformer3DModel;
+  readonly vae: AutoencoderKLWan;
+}
+
+/** A loaded model. */
+export class WanPipeline {
+  private constructor(private readonly gpu: Gpu, private readonly parts: Parts) {}
+
+  /**
+   * Loads a model folder in the diffusers layout. The text encoder's weights are read when a prompt is encoded.
+   *
+   * @throws {TilereelError} if the folder holds no model that can be run, a file is damaged, or memory runs out
+   */
+  static async load(dir: string, { gpu, textEncoder, onProgress }: LoadOptions): Promise<WanPipeline> {
+    const folder = await openModelFolder(dir);
+    const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
+    const config = await readTransformerConfig(`${transformerDir}/config.json`);
+    const vaeConfig = await readVaeConfig(`${vaeDir}/config.json`);
+    const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
+    checkLatentChannels(dir, config, vaeConfig);
+    using loaded = new DisposableStack();
+    // Damaged files are found before anything is uploaded.
+    using transformerSource = await openCheckpoint(transformerDir, "diffusion_pytorch_model");
+    using vaeSource = await openCheckpoint(vaeDir, "diffusion_pytorch_model");
+    const prompts = loaded.adopt(
+      new PromptEncoder(gpu, folder, { textDim: config.textDim, onnx: textEncoder }),
+      (p) => p.release(),
+    );
+    const transformer = loaded.adopt(
+      await WanTransformer3DModel.load(gpu, transformerSource, config, onProgress),
+      (t) => t.release(),
+    );
+    const vae = await AutoencoderKLWan.load(gpu, vaeSource, vaeConfig, onProgress, ["decoder"]);
+    loaded.move();
+    return new WanPipeline(gpu, { folder, prompts, scheduler, transformer, vae });
+  }
+
+  /** What is rendered where {@link GenerateOptions} says nothing. */
+  get defaults(): GenerationDefaults {
+    return this.parts.folder.generation;
+  }
+
+  /** Frees the GPU memory of the model. The `Gpu` stays open. */
+  close(): void {
+    const { prompts, transformer, vae } = this.parts;
+    for (const part of [prompts, transformer, vae]) part.release();
+    this.gpu.trim();
+  }
+
+  /**
+   * Renders a clip.
+   *
+   * @throws {TilereelError} if the settings do not fit the model, memory runs out, or the GPU is lost
+   * @throws the signal's reason, if it is aborted
+   */
+  async generate(options: GenerateOptions): Promise<Video> {
+    const { gpu, parts, defaults } = this;
+    const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
+    checkSize(width, height);
+    checkFrames(frames);
+    const scheduler = createScheduler(parts.scheduler, {
+      steps: options.steps ?? defaults.steps,
+      kind: options.scheduler,
+      flowShift: options.flowShift,
+    });
+    const start = this.#startNoise(width, height, frames, options);
+    const guidance = options.guidance ?? defaults.guidance;
+    const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];
+    const embeddings = await parts.prompts.encode(prompts, defaults.textTokens, options);
+    let latents: Tensor | undefined;
+    try {
+      latents = await this.#denoise(start, embeddings, scheduler, guidance, options);
+      const denormalized = parts.vae.denormalize(latents);
+      gpu.release(latents);
+      latents = denormalized;
+      const data = await parts.vae.decodeRgb8(latents, { onProgress: options.onProgress });
+      return { width, height, frames, fps, data };
+    } finally {
+      for (const tensor of [embeddings, ...latents ? [latents] : []]) gpu.release(tensor);
+    }
+  }
+
+  /** The latents to start from, on the GPU. */
+  #startNoise(width: number, height: number, frames: number, { latents, seed = 0 }: GenerateOptions): Tensor {
+    const { spatialScale, temporalScale, zDim } = this.parts.vae.config;
+    const shape = [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+    if (latents && latents.shape.join() !== shape.join()) {
+      throw new TilereelError(
+        `the start noise has shape [${latents.shape.join(", ")}], but ${width}x${height} and ${frames} frames need ` +
+          `[${shape.join(", ")}]`,
+      );
+    }
+    return this.gpu.upload(latents?.data ?? randn(shape.reduce((a, b) => a * b), seed), shape);
+  }
+
+  /** Walks from noise to clean latents. Takes `start` over. */
+  async #denoise(
+    start: Tensor,
+    embeddings: Tensor,
+    scheduler: ReturnType<typeof createScheduler>,
+    guidance: number,
+    { onProgress, onStep, signal }: GenerateOptions,
+  ): Promise<Tensor> {
+    const { gpu, parts: { transformer } } = this;
+    const stepper = scheduler.start<Tensor>({
+      combine: (terms) => combine(gpu, terms),
+      release: (tensor) => gpu.release(tensor),
+    });
+    const total = scheduler.timesteps.length;
+    let latents = start;
+    try {
+      onProgress?.({ stage: "denoise", done: 0, total });
+      for (const [step, timestep] of scheduler.timesteps.entries()) {
+        signal?.throwIfAborted();
+        const predict = (prompt: number) =>
+          transformer.forward({
+            hiddenStates: latents,
+            timesteps: [timestep],
+            textEmbeddings: embeddings.rows(prompt, 1),
+          });
+        const velocity = gpu.scope(() => {
+          const conditional = predict(0);
+          return guidance > 1 ? combine(gpu, [[guidance, conditional], [1 - guidance, predict(1)]]) : conditional;
+        });
+        latents = stepper.step(velocity, latents);
+        await gpu.finish();
+        await onStep?.(latents, step);
+        onProgress?.({ stage: "denoise", done: step + 1, total });
+      }
+      return latents;
+    } catch (error) {
+      stepper.dispose();
+      throw error;
+    }
+  }
+}
+
+/** A transformer denoises what the VAE decodes. */
+function checkLatentChannels(dir: string, { inChannels, outChannels }: TransformerConfig, { zDim }: VaeConfig): void {
+  if (inChannels === zDim && outChannels === zDim) return;
+  throw new TilereelError(
+    `${dir}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
+      `they belong to different models, or to one that does not make video from text alone`,
+  );
+}

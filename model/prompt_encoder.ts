@@ -1,0 +1,97 @@
+/**
+ * From prompts to the embeddings a transformer is conditioned on.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import type { ModelFolder } from "./checkpoint/model_folder.ts";
+import { openOnnxTextEncoder } from "./onnx/text_encoder.ts";
+import type { OnProgress } from "./progress.ts";
+import type { TextEncoder } from "./text_encoder.ts";
+import { cleanPrompt } from "./tokenizer/prompt.ts";
+import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
+import { openUmt5Encoder } from "./umt5/encoder.ts";
+
+/** Embeddings made elsewhere, zero past the prompt's end. */
+export interface PromptEmbeddings {
+  /** [text tokens, text dim], row by row */
+  readonly positive: Float32Array;
+  /** So too; needed with guidance. */
+  readonly negative?: Float32Array;
+}
+
+/** Where the text encoder comes from. */
+export interface TextEncoderChoice {
+  /** Channels that the transformer takes. */
+  readonly textDim: number;
+  /** An ONNX file to run instead of the model's own encoder. */
+  readonly onnx: string | undefined;
+}
+
+/** A model's tokenizer and text encoder, opened when they are first needed. */
+export class PromptEncoder {
+  #opened: Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> | undefined;
+  #encoder: TextEncoder | undefined;
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly folder: ModelFolder,
+    private readonly choice: TextEncoderChoice,
+  ) {}
+
+  /**
+   * Embeds prompts.
+   *
+   * @param textTokens tokens that each prompt is padded or cut to
+   * @returns [prompts, text tokens, text dim], f32; the caller's
+   * @throws {TilereelError} if there is no encoder, it does not fit the transformer, or given embeddings do not
+   */
+  async encode(
+    prompts: readonly string[],
+    textTokens: number,
+    { embeddings, onProgress }: { embeddings?: PromptEmbeddings; onProgress?: OnProgress } = {},
+  ): Promise<Tensor> {
+    if (embeddings) return this.#upload(embeddings, prompts.length);
+    const { tokenizer, encoder } = await (this.#opened ??= this.#open());
+    // All at once: a large encoder's weights are read from disk anew for every call.
+    return await encoder.encode(prompts.map((p) => tokenizer.encode(cleanPrompt(p), textTokens)), onProgress);
+  }
+
+  /** Frees what was opened. */
+  release(): void {
+    this.#encoder?.release();
+    this.#encoder = this.#opened = undefined;
+  }
+
+  async #open(): Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> {
+    const { gpu, folder, choice: { textDim, onnx } } = this;
+    const tokenizer = await loadTokenizer(await folder.component("tokenizer"));
+    const encoder = onnx === undefined
+      ? await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim)
+      : await openOnnxTextEncoder(gpu, onnx, textDim);
+    this.#encoder = encoder;
+    return { tokenizer, encoder };
+  }
+
+  #upload({ positive, negative }: PromptEmbeddings, count: number): Tensor {
+    const { textDim } = this.choice;
+    if (count > 1 && !negative) {
+      throw new TilereelError(
+        "with guidance, embeddings of the negative prompt are needed too: give them, or set guidance to 1",
+      );
+    }
+    const all = [positive, negative].slice(0, count) as Float32Array[];
+    const [{ length }] = all as [Float32Array];
+    if (length === 0 || length % textDim !== 0 || all.some((data) => data.length !== length)) {
+      throw new TilereelError(
+        `the given embeddings hold ${all.map((data) => data.length).join(" and ")} numbers, but rows of ${textDim} ` +
+          `were expected, as many for the negative prompt as for the prompt`,
+      );
+    }
+    const stacked = new Float32Array(count * length);
+    all.forEach((data, i) => stacked.set(data, i * length));
+    return this.gpu.upload(stacked, [count, length / textDim, textDim]);
+  }
+}
