@@ -69,9 +69,12 @@ export class Gpu {
     });
   }
 
-  /** Runs on the CPU: barriers are dear, and workgroup memory is no faster than any other. */
+  /**
+   * Whether kernels for software adapters are run: there barriers are dear, and workgroup memory is no faster than any
+   * other. f16 exists only in the kernels for GPUs.
+   */
   get software(): boolean {
-    return this.settings.description.software;
+    return this.settings.description.software && !this.f16;
   }
 
   /** Whether matrix operands are held in f16. */

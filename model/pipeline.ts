@@ -53,6 +53,8 @@ export interface GenerateOptions {
   /** Frames a second; written into the file, the model knows nothing of it. */
   readonly fps?: number;
   readonly steps?: number;
+  /** Tokens that a prompt is padded or cut to. */
+  readonly textTokens?: number;
   /** Classifier-free guidance scale; 1 and below: none, and half the work. */
   readonly guidance?: number;
   /** Of the start noise: torch's, on the CPU. Default 0. */
@@ -115,6 +117,11 @@ export class WanPipeline {
     return this.parts.folder.generation;
   }
 
+  /** Channels of the text embeddings that the model takes. */
+  get textDim(): number {
+    return this.parts.transformer.config.textDim;
+  }
+
   /** Frees the GPU memory of the model. The `Gpu` stays open. */
   close(): void {
     const { prompts, transformer, vae } = this.parts;
@@ -141,7 +148,7 @@ export class WanPipeline {
     const start = this.#startNoise(width, height, frames, options);
     const guidance = options.guidance ?? defaults.guidance;
     const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];
-    const embeddings = await parts.prompts.encode(prompts, defaults.textTokens, options);
+    const embeddings = await parts.prompts.encode(prompts, options.textTokens ?? defaults.textTokens, options);
     let latents: Tensor | undefined;
     try {
       latents = await this.#denoise(start, embeddings, scheduler, guidance, options);
@@ -165,7 +172,10 @@ export class WanPipeline {
           `[${shape.join(", ")}]`,
       );
     }
-    return this.gpu.upload(latents?.data ?? randn(shape.reduce((a, b) => a * b), seed), shape);
+    // Room first: noise for a clip that is far too large would not even fit this machine's memory.
+    const noise = this.gpu.tensor(shape, "f32", "the start noise");
+    this.gpu.write(noise, latents?.data ?? randn(shape.reduce((a, b) => a * b), seed), 0);
+    return noise;
   }
 
   /** Walks from noise to clean latents. Takes `start` over. */

@@ -1,0 +1,82 @@
+/**
+ * `tilereel parity`: every part against reference tensors.
+ *
+ * @module
+ */
+import { openGpu } from "../../gpu/device.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import { type Check, passes } from "../../model/parity/case.ts";
+import { planParity, runParity } from "../../model/parity/parity.ts";
+import { defineCommand } from "../command.ts";
+import { flag, type OptionValues, path, text } from "../options.ts";
+
+const options = {
+  model: path({
+    group: "Model",
+    short: "m",
+    value: "DIR",
+    help: "The model that made the references named demo_* and tokens.json.",
+    default: "the embedded demo model",
+  }),
+  gpu: text({ group: "Model", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  json: flag({ group: "Output", help: "Print one JSON object a check instead of lines." }),
+};
+
+/** Where the project keeps its own references, from the checkout's root. */
+const DEFAULT_FOLDER = "tests/fixtures";
+
+/** See the module. */
+export const command = defineCommand({
+  name: "parity",
+  description: "Compares every part of a model with reference tensors made by diffusers and others: " +
+    "exits with 1 if one is further off than its bound.",
+  positionals: "[DIR]",
+  maxPositionals: 1,
+  options,
+  examples: [
+    { line: "tilereel parity", does: "The project's own references, in a checkout of tilereel." },
+    { line: "tilereel parity refs --model my-model", does: "References made from another model." },
+    { line: "tilereel parity --gpu gl", does: "On OpenGL instead of Vulkan." },
+  ],
+  notes: "Errors are ‖out − reference‖ / ‖reference‖. Adapters with shader-f16 are also checked in f16.",
+  run,
+});
+
+async function run(
+  values: OptionValues<typeof options>,
+  [folder = DEFAULT_FOLDER]: readonly string[],
+): Promise<number> {
+  const { json = false } = values;
+  const plan = await planParity(folder);
+  const choice = values.gpu ?? "auto";
+  using gpus = new DisposableStack();
+  const open = async (precision: "f32" | "f16") => gpus.adopt(await openGpu({ choice, precision }), (g) => g.close());
+  const gpu = await open("f32");
+  const { name, features } = gpu.settings.description;
+  if (!json) console.log(`${name}: ${plan.runs.length} cases in ${folder}`);
+  const context = {
+    gpus: [gpu, ...features.includes("shader-f16") ? [await open("f16")] : []] as const,
+    model: values.model ?? embeddedModelDir(),
+  };
+  let count = 0, failed = 0;
+  for await (const check of runParity(plan, context)) {
+    count++;
+    if (!passes(check)) failed++;
+    console.log(json ? JSON.stringify({ ...check, pass: passes(check) }) : line(check));
+  }
+  if (!json) {
+    if (plan.unknown.length > 0) console.log(`not checked, no case of that name: ${plan.unknown.join(", ")}`);
+    console.log(`${count - failed} of ${count} checks pass`);
+  }
+  return failed === 0 ? 0 : 1;
+}
+
+function line(check: Check): string {
+  const { name, value, unit, bound } = check;
+  const [shown, limit] = {
+    relative: [value.toExponential(2), `bound ${bound.toExponential(0)}`],
+    dB: [`${value.toFixed(1)} dB`, `bound ${bound} dB`],
+    differing: [`${value} differ`, `bound ${bound}`],
+  }[unit];
+  return `${name.padEnd(46)} ${shown!.padStart(10)}   ${limit!.padEnd(12)}   ${passes(check) ? "pass" : "FAIL"}`;
+}

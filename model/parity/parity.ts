@@ -1,0 +1,61 @@
+/**
+ * Comparison with reference tensors of other implementations: diffusers, transformers, the papers' own code.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import type { Check, ParityCase, ParityContext } from "./case.ts";
+import { demoPipeline } from "./pipeline.ts";
+import { schedulers } from "./schedulers.ts";
+import { demoTextEncoder, tinyUmt5 } from "./text_encoder.ts";
+import { tokens } from "./tokens.ts";
+import { demoTransformer, tinyTransformer } from "./transformer.ts";
+import { demoVae, tinyVae } from "./vae.ts";
+
+/** In the order they are run: what others build on comes first. */
+const CASES: readonly ParityCase[] = [
+  tokens,
+  schedulers,
+  tinyUmt5,
+  demoTextEncoder,
+  tinyTransformer,
+  demoTransformer,
+  tinyVae,
+  demoVae,
+  demoPipeline,
+];
+
+/** What a folder holds. */
+export interface ParityPlan {
+  readonly runs: readonly { readonly path: string; readonly case: ParityCase }[];
+  /** Entries that no case knows. */
+  readonly unknown: readonly string[];
+}
+
+/**
+ * Finds the cases in a folder.
+ *
+ * @throws {TilereelError} if there is no such folder, or no case in it
+ */
+export async function planParity(folder: string): Promise<ParityPlan> {
+  let names: string[];
+  try {
+    names = (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
+  } catch {
+    throw new TilereelError(`${folder} is not a folder that can be read; a folder of reference tensors was expected`);
+  }
+  const runs = CASES.flatMap((entry) =>
+    names.filter((name) => entry.matches.test(name)).map((name) => ({ path: `${folder}/${name}`, case: entry }))
+  );
+  if (runs.length === 0) {
+    throw new TilereelError(
+      `${folder} holds no parity case: files named as in tests/fixtures were expected, such as demo_transformer.safetensors`,
+    );
+  }
+  return { runs, unknown: names.filter((name) => !CASES.some((entry) => entry.matches.test(name))) };
+}
+
+/** Runs every case of a plan and yields each comparison as it is made. */
+export async function* runParity({ runs }: ParityPlan, context: ParityContext): AsyncIterable<Check> {
+  for (const run of runs) yield* run.case.run(run.path, context);
+}

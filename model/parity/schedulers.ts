@@ -1,0 +1,61 @@
+/**
+ * `scheduler_shiftS_stepsN.safetensors`: schedules and whole runs with given velocities.
+ *
+ * @module
+ */
+import type { SchedulerConfig } from "../schedulers/config.ts";
+import { createScheduler, type TensorOps } from "../schedulers/scheduler.ts";
+import { type Check, type ParityCase, References } from "./case.ts";
+import { relativeError } from "./measures.ts";
+
+const BOUND = 1e-5;
+const NAME = /^scheduler_shift(\d+(?:\.\d+)?)_steps(\d+)\.safetensors$/;
+
+/** As Wan 2.1 ships it; the flow shift is in the file's name. */
+const WAN_SCHEDULER: SchedulerConfig = {
+  kind: "unipc",
+  numTrainTimesteps: 1000,
+  flowShift: 3,
+  solverOrder: 2,
+  solverType: "bh2",
+  disableCorrector: [],
+};
+
+const ARRAYS: TensorOps<Float32Array> = {
+  combine: (terms) => terms[0]![1].map((_, i) => terms.reduce((sum, [c, x]) => sum + c * x[i]!, 0)),
+  release: () => {},
+};
+
+/** Timesteps, sigmas and samples of both schedulers. */
+export const schedulers: ParityCase = {
+  matches: NAME,
+  async *run(path): AsyncIterable<Check> {
+    const file = path.split("/").at(-1)!, [, shift, steps] = NAME.exec(file)!;
+    using references = await References.open(path);
+    for (const kind of ["unipc", "euler"] as const) {
+      const scheduler = createScheduler(WAN_SCHEDULER, {
+        steps: Number(steps),
+        kind,
+        flowShift: Number(shift),
+      });
+      const check = async (what: string, value: Float32Array): Promise<Check> => ({
+        name: `${file.replace(".safetensors", "")} ${kind} ${what}`,
+        value: relativeError(value, await references.read(`${kind}.${what}`)),
+        unit: "relative",
+        bound: BOUND,
+      });
+      yield await check("timesteps", scheduler.timesteps);
+      yield await check("sigmas", scheduler.sigmas);
+      const velocities = await references.read(`${kind}.velocities`),
+        expected = await references.read(`${kind}.samples`);
+      const size = expected.length / (Number(steps) + 1);
+      const samples = expected.slice();
+      const stepper = scheduler.start(ARRAYS);
+      for (let i = 0, sample = expected.slice(0, size); i < Number(steps); i++) {
+        sample = stepper.step(velocities.slice(i * size, (i + 1) * size), sample) as Float32Array<ArrayBuffer>;
+        samples.set(sample, (i + 1) * size);
+      }
+      yield await check("samples", samples);
+    }
+  },
+};

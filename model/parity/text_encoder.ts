@@ -1,0 +1,73 @@
+/**
+ * `demo_text_encoder.safetensors`, and folders `tiny_umt5*` with an encoder of their own.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { openModelFolder } from "../checkpoint/model_folder.ts";
+import { openOnnxTextEncoder } from "../onnx/text_encoder.ts";
+import type { TextEncoder } from "../text_encoder.ts";
+import { cleanPrompt } from "../tokenizer/prompt.ts";
+import { loadTokenizer } from "../tokenizer/tokenizer.ts";
+import { readUmt5Config } from "../umt5/config.ts";
+import { openUmt5Encoder, Umt5Encoder } from "../umt5/encoder.ts";
+import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { type Check, forwardBound, forwardName, type ParityCase, References } from "./case.ts";
+import { relativeError } from "./measures.ts";
+
+/** Prompts to embeddings, by the model's encoder and, where it ships one, by its ONNX twin. */
+export const demoTextEncoder: ParityCase = {
+  matches: /^demo_text_encoder\.safetensors$/,
+  async *run(path, { gpus, model }): AsyncIterable<Check> {
+    using references = await References.open(path);
+    const expected = await references.read("prompt_embeds");
+    const textDim = references.source.info("prompt_embeds").shape.at(-1)!;
+    const folder = await openModelFolder(model);
+    const tokenizer = await loadTokenizer(await folder.component("tokenizer"));
+    const prompts = references.setting<string[]>("texts")
+      .map((text) => tokenizer.encode(cleanPrompt(text), references.setting<number>("max_sequence_length")));
+    const encoderFolder = await folder.component("text_encoder");
+    const compare = async (what: string, gpu: Gpu, encoder: TextEncoder): Promise<Check> => {
+      const embeddings = await encoder.encode(prompts);
+      const value = relativeError(await gpu.read(embeddings), expected);
+      gpu.release(embeddings);
+      encoder.release();
+      return { name: forwardName(path, what, gpu), value, unit: "relative", bound: forwardBound(gpu) };
+    };
+    for (const gpu of gpus) {
+      yield await compare("prompt_embeds", gpu, await openUmt5Encoder(gpu, encoderFolder, textDim));
+    }
+    const onnx = `${encoderFolder}/model.onnx`;
+    if (await Deno.stat(onnx).then((file) => file.isFile, () => false)) {
+      yield await compare("prompt_embeds by onnx", gpus[0], await openOnnxTextEncoder(gpus[0], onnx, textDim));
+    }
+  },
+};
+
+/** A small encoder on a batch with padding. */
+export const tinyUmt5: ParityCase = {
+  matches: /^tiny_umt5/,
+  async *run(path, { gpus }): AsyncIterable<Check> {
+    using references = await References.open(`${path}/reference.safetensors`);
+    const [batch, tokens] = references.source.info("input_ids").shape as [number, number];
+    const ids = Int32Array.from(await references.read("input_ids"));
+    const mask = await references.read("attention_mask");
+    const prompts = Array.from({ length: batch }, (_, b) => ({
+      ids: ids.slice(b * tokens, (b + 1) * tokens),
+      length: mask.slice(b * tokens, (b + 1) * tokens).filter((m) => m !== 0).length,
+    }));
+    const config = await readUmt5Config(`${path}/config.json`);
+    for (const gpu of gpus) {
+      const encoder = new Umt5Encoder(gpu, config, await openCheckpoint(path, "model"));
+      const hidden = await encoder.lastHiddenState(prompts);
+      yield {
+        name: forwardName(path, "last_hidden_state", gpu),
+        value: relativeError(await gpu.read(hidden), await references.read("last_hidden_state")),
+        unit: "relative",
+        bound: forwardBound(gpu),
+      };
+      gpu.release(hidden);
+      encoder.release();
+    }
+  },
+};

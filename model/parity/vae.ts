@@ -1,0 +1,49 @@
+/**
+ * `demo_vae.safetensors`, and folders `tiny_vae*` with an autoencoder of their own.
+ *
+ * @module
+ */
+import { openModelFolder } from "../checkpoint/model_folder.ts";
+import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { AutoencoderKLWan } from "../vae/autoencoder.ts";
+import { readVaeConfig } from "../vae/config.ts";
+import { type Check, forwardBound, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
+import { relativeError } from "./measures.ts";
+
+/** Decoding and encoding with the model under test. */
+export const demoVae: ParityCase = {
+  matches: /^demo_vae\.safetensors$/,
+  async *run(path, context): AsyncIterable<Check> {
+    yield* compare(path, await (await openModelFolder(context.model)).component("vae"), path, context);
+  },
+};
+
+/** Decoding and encoding with a small model at odd sizes. */
+export const tinyVae: ParityCase = {
+  matches: /^tiny_vae/,
+  async *run(path, context): AsyncIterable<Check> {
+    yield* compare(path, path, `${path}/reference.safetensors`, context);
+  },
+};
+
+async function* compare(path: string, folder: string, file: string, { gpus }: ParityContext): AsyncIterable<Check> {
+  using references = await References.open(file);
+  using source = await openCheckpoint(folder, "diffusion_pytorch_model");
+  const config = await readVaeConfig(`${folder}/config.json`);
+  for (const gpu of gpus) {
+    const vae = await AutoencoderKLWan.load(gpu, source, config);
+    const latents = await references.upload(gpu, "latents"), clip = await references.upload(gpu, "clip");
+    const decoded = await vae.decode(latents);
+    const { mean, logvar } = await vae.encode(clip);
+    for (const [name, tensor] of Object.entries({ decoded, mean, logvar })) {
+      yield {
+        name: forwardName(path, name, gpu),
+        value: relativeError(await gpu.read(tensor), await references.read(name)),
+        unit: "relative",
+        bound: forwardBound(gpu),
+      };
+    }
+    for (const tensor of [latents, clip, decoded, mean, logvar]) gpu.release(tensor);
+    vae.release();
+  }
+}
