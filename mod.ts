@@ -1,0 +1,49 @@
+/**
+ * Text to video with Wan 2.1 checkpoints on WebGPU, in Deno.
+ *
+ * ```ts
+ * import { embeddedModelDir, openGpu, WanPipeline, writeVideo } from "./mod.ts";
+ *
+ * const gpu = await openGpu();
+ * const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu });
+ * const video = await pipeline.generate({
+ *   prompt: "a red circle moving right on a black background",
+ *   seed: 7,
+ *   steps: 4,
+ *   onProgress: ({ stage, done, total }) => console.log(stage, done, total),
+ * });
+ * await writeVideo("circle.mp4", video);
+ * pipeline.close();
+ * gpu.close();
+ * ```
+ *
+ * Everything that the user can put right is thrown as a {@linkcode TilereelError} with one clear sentence.
+ *
+ * @module
+ */
+export { TilereelError } from "./errors.ts";
+export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions, type Precision } from "./gpu/device.ts";
+export type { Gpu } from "./gpu/gpu.ts";
+export { embeddedModelDir } from "./model/embedded.ts";
+export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";
+export { type Array5D, type GenerateOptions, type LoadOptions, WanPipeline } from "./model/pipeline.ts";
+export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
+export type { OnProgress, Progress } from "./model/progress.ts";
+export type { SchedulerKind } from "./model/schedulers/config.ts";
+export type { Video } from "./model/video.ts";
+export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./cli/video/write_video.ts";
+
+// The parts, for those who build their own pipeline.
+export { combine } from "./gpu/ops/combine.ts";
+export type { Tensor } from "./gpu/tensor.ts";
+export { openCheckpoint } from "./model/checkpoint/sharded.ts";
+export { openSafetensors, readFloat32, type TensorSource, writeSafetensors } from "./model/checkpoint/safetensors.ts";
+export { randn } from "./model/noise.ts";
+export { readSchedulerConfig } from "./model/schedulers/config.ts";
+export { createScheduler, type Scheduler, type Stepper, type TensorOps } from "./model/schedulers/scheduler.ts";
+export { loadTokenizer, type Tokenizer } from "./model/tokenizer/tokenizer.ts";
+export { openUmt5Encoder } from "./model/umt5/encoder.ts";
+export { AutoencoderKLWan } from "./model/vae/autoencoder.ts";
+export { readVaeConfig } from "./model/vae/config.ts";
+export { readTransformerConfig } from "./model/wan/config.ts";
+export { WanTransformer3DModel } from "./model/wan/transformer.ts";

@@ -1,0 +1,58 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { TilereelError } from "../errors.ts";
+import { planParity } from "../model/parity/parity.ts";
+import { passes } from "../model/parity/case.ts";
+import { psnr, relativeError } from "../model/parity/measures.ts";
+
+const root = new URL("..", import.meta.url).pathname;
+
+async function parity(...args: string[]): Promise<{ code: number; out: string }> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", `${root}cli/main.ts`, "parity", ...args],
+    cwd: root,
+  }).output();
+  return { code, out: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
+}
+
+Deno.test("every part agrees with its references", async () => {
+  const { code, out } = await parity();
+  console.log(out);
+  assertEquals(code, 0, out);
+  for (const part of ["tokens", "scheduler_", "demo_text_encoder", "tiny_hd128", "tiny_vae", "demo_pipeline video"]) {
+    assertStringIncludes(out, part);
+  }
+});
+
+Deno.test("one number off by too much fails, and the exit status says so", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const bytes = await Deno.readFile(`${root}tests/fixtures/scheduler_shift3_steps8.safetensors`);
+    bytes[bytes.length - 2]! ^= 0x10; // in the last tensor's last number: its exponent's low bits
+    await Deno.writeFile(`${dir}/scheduler_shift3_steps8.safetensors`, bytes);
+    const { code, out } = await parity(dir);
+    assertEquals(code, 1, out);
+    assertStringIncludes(out, "FAIL");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("a folder without cases is an error", async () => {
+  const dir = await Deno.makeTempDir();
+  await Deno.writeTextFile(`${dir}/notes.txt`, "nothing");
+  await assertRejects(() => planParity(dir), TilereelError, "no parity case");
+  await assertRejects(() => planParity(`${dir}/none`), TilereelError, "is not a folder");
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("measures tell good from bad", () => {
+  assertEquals(relativeError([3, 4], [3, 4]), 0);
+  assertEquals(relativeError([3, 5], [3, 4]), 0.2);
+  assertEquals(relativeError([3, NaN], [3, 4]), Infinity);
+  assertEquals(relativeError([3], [3, 4]), Infinity);
+  assertEquals(psnr(Uint8Array.of(1, 2), Uint8Array.of(1, 2)), Infinity);
+  assertEquals(psnr(Uint8Array.of(0), Uint8Array.of(255)), 0);
+  assert(passes({ name: "", value: 60, unit: "dB", bound: 50 }));
+  assert(!passes({ name: "", value: 40, unit: "dB", bound: 50 }));
+  assert(!passes({ name: "", value: 2e-4, unit: "relative", bound: 1e-4 }));
+});
