@@ -41,7 +41,7 @@ function frameBytes(stage: Stage, index: number, latentPixels: number): number {
 }
 
 /**
- * What decoding latents of so many pixels holds at once, at least.
+ * What decoding latents of so many pixels holds at once, if frames are worked on one by one.
  *
  * @returns bytes of the largest tensor, and of all together
  */
@@ -54,8 +54,9 @@ export function decoderMemory(config: VaeConfig, latentPixels: number): { larges
       (stage.up?.time === false ? 0 : stage.cout);
     past += PAST * 4 * latentPixels * 4 ** i * channels;
   }
-  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out.
-  return { largest, total: past + 3 * largest };
+  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out; with
+  // what waits in the stages around and the buffers kept for reuse, that measured to somewhat less than this.
+  return { largest, total: past + 5 * largest };
 }
 
 /** diffusers' `WanDecoder3d` with `post_quant_conv` before it. */

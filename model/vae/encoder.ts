@@ -30,7 +30,7 @@ function frameBytes({ cin, cout }: Stage, index: number, pixels: number): number
 }
 
 /**
- * What encoding to latents of so many pixels holds at once, at least.
+ * What encoding to latents of so many pixels holds at once, if frames are worked on one by one.
  *
  * @returns bytes of the largest tensor, and of all together
  */
@@ -41,8 +41,9 @@ export function encoderMemory(config: VaeConfig, latentPixels: number): { larges
     largest = Math.max(largest, (PAST + 1) * frameBytes(stage, i, pixels));
     past += PAST * 4 * pixels / 4 ** i * (stage.cin + 2 * config.numResBlocks * stage.cout);
   }
-  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out.
-  return { largest, total: past + 3 * largest };
+  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out; with
+  // what waits in the stages around and the buffers kept for reuse, that measured to somewhat less than this.
+  return { largest, total: past + 5 * largest };
 }
 
 /** diffusers' `WanEncoder3d` with `quant_conv` behind it. */
