@@ -133,7 +133,7 @@ async function openDevice(adapter: GPUAdapter): Promise<{ device: GPUDevice; sub
   try {
     const device = await adapter.requestDevice({
       requiredLimits,
-      requiredFeatures: [...requiredFeatures, "subgroups" as GPUFeatureName],
+      requiredFeatures: [...requiredFeatures, "subgroups"],
     });
     return { device, subgroups: true };
   } catch {
