@@ -24,8 +24,14 @@ const TILE_SIZE = 256;
 const TILE_STRIDE = 192;
 /** WebGPU does not tell how much memory a GPU has. Without a limit from the user, pictures that need more are tiled. */
 const ASSUMED_MEMORY = 8 * 2 ** 30;
-/** One tensor of activations takes so many bytes before frames are worked on in smaller groups. */
+/** Bytes of one tensor of activations before frames are worked on in smaller groups, at most, and as a share of memory. */
 const PIECE_BYTES = 2 ** 28;
+const PIECE_SHARE = 1 / 32;
+/**
+ * How many of the largest tensors lie in memory at once: a residual block's input, the frames in front of a convolution
+ * with their past, what comes out, what waits in the stages around, and buffers kept for reuse. Measured: 4.6.
+ */
+const LIVE_TENSORS = 5;
 
 /** The halves of the autoencoder. */
 export type VaePart = "encoder" | "decoder";
@@ -42,7 +48,7 @@ export interface CodingOptions {
   /** Edge of a tile, and from one tile to the next, in pixels. 256 and 192 where absent. */
   readonly tileSize?: number;
   readonly tileStride?: number;
-  /** Bytes that one tensor of activations may take before frames are worked on in smaller groups. 2²⁸ where absent. */
+  /** Bytes that one tensor of activations may take before frames are worked on in smaller groups. 2²⁸, or less where memory is scarce. */
   readonly pieceBytes?: number;
 }
 
@@ -228,7 +234,7 @@ export class AutoencoderKLWan {
         plan,
         scale: 1,
         chunks: chunksOf(gpu, latentFrames, tilePixels(plan), temporalScale),
-        pieceBytes: options.pieceBytes ?? PIECE_BYTES,
+        pieceBytes: this.#pieceBytes(options),
         onProgress: options.onProgress,
         record: (pass, chunk, { row, column, weights }) => {
           const window = cutWindow(gpu, video, {
@@ -279,7 +285,7 @@ export class AutoencoderKLWan {
       plan,
       scale,
       chunks: chunksOf(gpu, latents.dim(2), tilePixels(plan), temporalScale),
-      pieceBytes: options.pieceBytes ?? PIECE_BYTES,
+      pieceBytes: this.#pieceBytes(options),
       onProgress: options.onProgress,
       begin: canvasOf,
       record: (pass, chunk, { row, column, weights }) => {
@@ -312,10 +318,19 @@ export class AutoencoderKLWan {
     if (tiling === false || (height <= size && width <= size)) return whole;
     const tiles = tilePlan(height, width, size, stride);
     if (tiling === true) return tiles;
-    const { largest, total } = memory(config, height * width);
-    const { memoryLimit } = gpu.settings;
-    const available = memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit - gpu.memory.used;
-    return largest > gpu.maxTensorBytes || total > available ? tiles : whole;
+    const { largest, past } = memory(config, height * width);
+    const total = past + LIVE_TENSORS * Math.max(largest, this.#pieceBytes(options));
+    return largest > gpu.maxTensorBytes || total > this.#available() ? tiles : whole;
+  }
+
+  /** Bytes that may be taken, as far as is known. */
+  #available(): number {
+    const { memoryLimit } = this.gpu.settings;
+    return memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit - this.gpu.memory.used;
+  }
+
+  #pieceBytes({ pieceBytes }: CodingOptions): number {
+    return pieceBytes ?? Math.min(PIECE_BYTES, this.#available() * PIECE_SHARE);
   }
 
   #affine(latents: Tensor, scale: readonly number[], shift: readonly number[]): Tensor {

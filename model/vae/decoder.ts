@@ -41,11 +41,11 @@ function frameBytes(stage: Stage, index: number, latentPixels: number): number {
 }
 
 /**
- * What decoding latents of so many pixels holds at once, if frames are worked on one by one.
+ * What decoding latents of so many pixels holds, if frames are worked on one by one.
  *
- * @returns bytes of the largest tensor, and of all together
+ * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
  */
-export function decoderMemory(config: VaeConfig, latentPixels: number): { largest: number; total: number } {
+export function decoderMemory(config: VaeConfig, latentPixels: number): { largest: number; past: number } {
   let largest = 0, past = 0;
   for (const [i, stage] of stagesOf(config).entries()) {
     const frame = frameBytes(stage, i, latentPixels);
@@ -54,9 +54,7 @@ export function decoderMemory(config: VaeConfig, latentPixels: number): { larges
       (stage.up?.time === false ? 0 : stage.cout);
     past += PAST * 4 * latentPixels * 4 ** i * channels;
   }
-  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out; with
-  // what waits in the stages around and the buffers kept for reuse, that measured to somewhat less than this.
-  return { largest, total: past + 5 * largest };
+  return { largest, past };
 }
 
 /** diffusers' `WanDecoder3d` with `post_quant_conv` before it. */

@@ -30,20 +30,18 @@ function frameBytes({ cin, cout }: Stage, index: number, pixels: number): number
 }
 
 /**
- * What encoding to latents of so many pixels holds at once, if frames are worked on one by one.
+ * What encoding to latents of so many pixels holds, if frames are worked on one by one.
  *
- * @returns bytes of the largest tensor, and of all together
+ * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
  */
-export function encoderMemory(config: VaeConfig, latentPixels: number): { largest: number; total: number } {
+export function encoderMemory(config: VaeConfig, latentPixels: number): { largest: number; past: number } {
   const pixels = latentPixels * config.spatialScale ** 2;
   let largest = 0, past = 0;
   for (const [i, stage] of stagesOf(config).entries()) {
     largest = Math.max(largest, (PAST + 1) * frameBytes(stage, i, pixels));
     past += PAST * 4 * pixels / 4 ** i * (stage.cin + 2 * config.numResBlocks * stage.cout);
   }
-  // A residual block holds its input, the frames in front of a convolution with their past, and what comes out; with
-  // what waits in the stages around and the buffers kept for reuse, that measured to somewhat less than this.
-  return { largest, total: past + 5 * largest };
+  return { largest, past };
 }
 
 /** diffusers' `WanEncoder3d` with `quant_conv` behind it. */
