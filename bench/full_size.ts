@@ -1,0 +1,188 @@
+/**
+ * A run at full size: writes a checkpoint of Wan 2.1 T2V 1.3B's shape with random weights, loads it, denoises and
+ * decodes a clip, and says how long each part took and what it needed.
+ *
+ *     deno run -A bench/full_size.ts --steps 2 --size 832x480 --frames 33
+ *
+ * @module
+ */
+import { clipOptions } from "../cli/clip_options.ts";
+import { choice, flag, integer, path, text } from "../cli/options.ts";
+import { parseCommand } from "../cli/parse.ts";
+import { TilereelError } from "../errors.ts";
+import { openGpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { WanPipeline } from "../model/pipeline.ts";
+import { randn } from "../model/noise.ts";
+import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
+import { assertVaried } from "./full_size/varied.ts";
+import { markdownTable } from "./table.ts";
+
+const GROUP = "Full size";
+
+const options = {
+  dir: path({
+    group: GROUP,
+    value: "DIR",
+    help: "New folder that the model is written to.",
+    default: "a temporary one",
+  }),
+  keep: flag({ group: GROUP, help: "Leave the model there." }),
+  layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "30", min: 1 }),
+  gpu: text({ group: GROUP, value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  precision: choice({ group: GROUP, of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  size: clipOptions.size,
+  frames: clipOptions.frames,
+  steps: clipOptions.steps,
+};
+
+const TEXT_TOKENS = 512;
+/** Tokens of a prompt of usual length; the rest of the embeddings is zero. */
+const PROMPT_TOKENS = 64;
+const TEXT_DIM = 4096;
+
+/** What a run took. Seconds, and bytes of GPU memory. */
+interface Report {
+  readonly adapter: string;
+  readonly precision: string;
+  readonly clip: string;
+  readonly layers: number;
+  readonly weightBytes: number;
+  readonly writeSeconds: number;
+  readonly loadSeconds: number;
+  /** Of each step; the first also compiles the kernels. */
+  readonly stepSeconds: readonly number[];
+  readonly decodeSeconds: number;
+  readonly heldAfterLoad: number;
+  readonly heldAtEnd: number;
+  readonly peak: number;
+  /** Standard deviation of the last latents, and of the samples (0 to 255). */
+  readonly latentStd: number;
+  readonly sampleStd: number;
+}
+
+if (import.meta.main) {
+  try {
+    await main();
+    Deno.exit(0);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`full_size: ${error.message}`);
+    Deno.exit(1);
+  }
+}
+
+async function main(): Promise<void> {
+  const { values, help } = parseCommand(Deno.args, options, "full_size");
+  if (help) {
+    console.log(
+      "Usage: deno run -A bench/full_size.ts [--dir DIR] [--keep] [--layers N] [--size WxH] [--frames N] [--steps N] " +
+        "[--gpu NAME] [--precision f32|f16]",
+    );
+    return;
+  }
+  const { layers = 30, precision = "f32", keep = false } = values;
+  const gpu = await openGpu({ choice: values.gpu ?? "auto", precision });
+  const dir = values.dir === undefined
+    ? await Deno.makeTempDir({ prefix: "tilereel-full-size-" })
+    : await newFolder(values.dir);
+  try {
+    const start = performance.now();
+    const weightBytes = await writeRandomCheckpoint(dir, { transformer: { num_layers: layers } });
+    const writeSeconds = secondsSince(start);
+    console.error(`wrote ${(weightBytes / 1e9).toFixed(2)} GB in ${writeSeconds.toFixed(1)} s`);
+    const { width, height } = values.size ?? { width: 832, height: 480 };
+    const { frames = 33, steps = 2 } = values;
+    const report: Report = {
+      adapter: gpu.settings.description.name,
+      precision,
+      clip: `${width}x${height}, ${frames} frames`,
+      layers,
+      weightBytes,
+      writeSeconds,
+      ...await render(gpu, dir, { width, height, frames, steps }),
+    };
+    console.log(JSON.stringify(report));
+    console.log(`\n${reportTable(report)}`);
+  } finally {
+    gpu.close();
+    if (!keep) await Deno.remove(dir, { recursive: true });
+  }
+}
+
+/** Makes a folder. One that exists is left alone: it will be removed with all that is in it. */
+async function newFolder(dir: string): Promise<string> {
+  try {
+    await Deno.mkdir(dir);
+    return dir;
+  } catch (error) {
+    throw new TilereelError(`--dir ${dir} cannot be made: ${(error as Error).message}; name a new folder`);
+  }
+}
+
+type Rendered = Omit<Report, "adapter" | "precision" | "clip" | "layers" | "weightBytes" | "writeSeconds">;
+
+/** Loads the model and renders one clip with guidance. */
+async function render(
+  gpu: Gpu,
+  dir: string,
+  clip: { width: number; height: number; frames: number; steps: number },
+): Promise<Rendered> {
+  let start = performance.now();
+  const pipeline = await WanPipeline.load(dir, { gpu });
+  await gpu.finish();
+  const loadSeconds = secondsSince(start), heldAfterLoad = gpu.memory.held;
+  console.error(`loaded in ${loadSeconds.toFixed(1)} s`);
+  const stepSeconds: number[] = [];
+  let latentStd = 0, decodeSeconds = 0;
+  const video = await pipeline.generate({
+    ...clip,
+    prompt: "",
+    guidance: 5,
+    embeddings: { positive: randomEmbeddings(1), negative: randomEmbeddings(2) },
+    onStep: async (latents) => {
+      stepSeconds.push(secondsSince(start));
+      latentStd = assertVaried(await gpu.read(latents), `the latents after step ${stepSeconds.length}`);
+      console.error(`step ${stepSeconds.length}: ${stepSeconds.at(-1)!.toFixed(2)} s`);
+      start = performance.now();
+    },
+    onProgress: ({ stage, done, total }) => {
+      if (done === 0) start = performance.now();
+      if (stage === "decode" && done === total) decodeSeconds = secondsSince(start);
+    },
+  });
+  const sampleStd = assertVaried(video.data, "the decoded clip");
+  const { held, peak } = gpu.memory;
+  pipeline.close();
+  return { loadSeconds, stepSeconds, decodeSeconds, heldAfterLoad, heldAtEnd: held, peak, latentStd, sampleStd };
+}
+
+/** [text tokens, text dim], zero past the prompt's end. */
+function randomEmbeddings(seed: number): Float32Array {
+  const embeddings = new Float32Array(TEXT_TOKENS * TEXT_DIM);
+  embeddings.set(randn(PROMPT_TOKENS * TEXT_DIM, seed));
+  return embeddings;
+}
+
+function secondsSince(start: number): number {
+  return (performance.now() - start) / 1000;
+}
+
+function reportTable(r: Report): string {
+  const seconds = (s: number) => `${s.toFixed(2)} s`, gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  const [first, ...rest] = r.stepSeconds as [number, ...number[]];
+  return markdownTable([
+    ["what", `${r.adapter}, ${r.precision}`],
+    ["clip", `${r.clip}, ${r.layers} blocks, guidance 5`],
+    ["weights", `${(r.weightBytes / 1e9).toFixed(2)} GB, written in ${seconds(r.writeSeconds)}`],
+    ["load", seconds(r.loadSeconds)],
+    ["first step (compiles kernels)", seconds(first)],
+    ...(rest.length > 0
+      ? [["step (median of the others)", seconds(rest.toSorted((a, b) => a - b)[rest.length >> 1]!)]]
+      : []),
+    ["decode", seconds(r.decodeSeconds)],
+    ["GPU memory after load", gib(r.heldAfterLoad)],
+    ["GPU memory at its peak", gib(r.peak)],
+    ["deviation of latents, of samples", `${r.latentStd.toFixed(3)}, ${r.sampleStd.toFixed(1)}`],
+  ]);
+}

@@ -1,0 +1,113 @@
+/**
+ * `deno task bench`: how fast the kernels, the transformer and the VAE run on this machine.
+ *
+ * @module
+ */
+import { parseCommand } from "../cli/parse.ts";
+import { choice, flag, text } from "../cli/options.ts";
+import { TilereelError } from "../errors.ts";
+import type { Case, Size } from "./case.ts";
+import { attentionCases } from "./cases/attention.ts";
+import { conv3dCases } from "./cases/conv3d.ts";
+import { gemmCases } from "./cases/gemm.ts";
+import { transformerCase } from "./cases/transformer.ts";
+import { vaeDecodeCase } from "./cases/vae_decode.ts";
+import { FLOP_FORMULAS } from "./flops.ts";
+import { measure, type Measurement } from "./measure.ts";
+import { markdownTable } from "./table.ts";
+import { openVariants, type Variant } from "./variants.ts";
+
+const options = {
+  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
+  size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
+  json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
+};
+
+/** One case on one variant. */
+interface Result extends Measurement {
+  readonly case: string;
+  readonly kernels: Variant["name"];
+  /** Its rate over that of the fastest matrix product of this run, of any variant. */
+  readonly ofBestGemm: number;
+}
+
+if (import.meta.main) {
+  try {
+    await bench();
+    Deno.exit(0);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`bench: ${error.message}`);
+    Deno.exit(1);
+  }
+}
+
+async function bench(): Promise<void> {
+  const { values, help } = parseCommand(Deno.args, options, "bench");
+  if (help) {
+    console.log("Usage: deno task bench [--gpu NAME] [--precision f32|f16] [--size small|large] [--json]");
+    return;
+  }
+  const variants = await openVariants(values.gpu ?? "auto", values.precision);
+  const { device, settings: { description: { name } } } = variants[0]!.gpu;
+  const software = variants.some((v) => v.used && v.name.startsWith("plain"));
+  const size = values.size ?? (software ? "small" : "large");
+  const results = await runAll(size, variants);
+  if (values.json) {
+    console.log(JSON.stringify({ adapter: name, software, size, flopFormulas: FLOP_FORMULAS, results }));
+  } else {
+    console.log(`\n${name}, ${size} sizes\n\n${resultTable(results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`);
+  }
+  device.destroy();
+}
+
+async function runAll(size: Size, variants: readonly Variant[]): Promise<Result[]> {
+  const gemms = gemmCases(size);
+  const others = [...attentionCases(size), ...conv3dCases(size), transformerCase, vaeDecodeCase(size)];
+  const measured: Omit<Result, "ofBestGemm">[] = [];
+  for (const task of [...gemms, ...others]) {
+    for (const variant of variants) {
+      if (!variant.used && task !== gemms[0]) continue;
+      const result = { case: task.name, kernels: variant.name, ...await runCase(task, variant) };
+      measured.push(result);
+      console.error(`${result.case}, ${result.kernels}: ${result.ms.toFixed(2)} ms, ${rate(result)} GFLOP/s`);
+    }
+  }
+  const names = gemms.map((task) => task.name);
+  const best = Math.max(...measured.filter((r) => names.includes(r.case)).map((r) => r.gflopsPerSecond));
+  return measured.map((result) => ({ ...result, ofBestGemm: result.gflopsPerSecond / best }));
+}
+
+async function runCase(task: Case, { gpu }: Variant): Promise<Measurement> {
+  const prepared = await task.prepare(gpu);
+  try {
+    return await measure(gpu, prepared.work);
+  } finally {
+    prepared.release();
+    gpu.trim();
+  }
+}
+
+function resultTable(results: readonly Result[]): string {
+  return markdownTable([
+    ["case", "kernels", "GFLOP", "ms", "spread", "GFLOP/s", "of best GEMM"],
+    ...results.map((r) => [
+      r.case,
+      r.kernels,
+      (r.flops / 1e9).toPrecision(3),
+      r.ms.toFixed(2),
+      percent(r.spread),
+      rate(r),
+      percent(r.ofBestGemm),
+    ]),
+  ]);
+}
+
+function rate({ gflopsPerSecond }: Measurement): string {
+  return gflopsPerSecond.toFixed(gflopsPerSecond < 100 ? 1 : 0);
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(0)}%`;
+}

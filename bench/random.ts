@@ -1,0 +1,60 @@
+/**
+ * Random operands. Zeros would time differently, and hide what was never written.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/gpu.ts";
+import { type GpuDtype, sizeOf, type Tensor } from "../gpu/tensor.ts";
+import { randn } from "../model/noise.ts";
+
+/** Numbers drawn; longer tensors repeat them. No multiple of usual row lengths, so that rows differ. */
+const PERIOD = 2 ** 20 + 36;
+
+const blocks = new Map<string, Uint8Array>();
+
+/**
+ * The bytes of normally distributed numbers.
+ *
+ * @param std standard deviation
+ * @param mean of all numbers
+ */
+export function normalBytes(dtype: "f32" | "bf16", std: number, mean = 0): Uint8Array {
+  const id = [dtype, std, mean].join();
+  let block = blocks.get(id);
+  if (!block) {
+    const values = randn(PERIOD, 1).map((x) => mean + x * std);
+    block = new Uint8Array(values.buffer);
+    if (dtype === "bf16") {
+      const bits = new Uint32Array(values.buffer);
+      block = new Uint8Array(Uint16Array.from(bits, (b) => b >>> 16).buffer);
+    }
+    blocks.set(id, block);
+  }
+  return block;
+}
+
+/** Hands out `length` bytes of a repeating block, beginning `start` bytes in; both multiples of 4. */
+export function* repeated(block: Uint8Array, start: number, length: number): Generator<Uint8Array> {
+  for (let at = start % block.length, left = length; left > 0; at = 0) {
+    const piece = block.subarray(at, Math.min(block.length, at + left));
+    left -= piece.length;
+    yield piece;
+  }
+}
+
+/** A tensor of normally distributed numbers; the caller's. */
+export function normalTensor(
+  gpu: Gpu,
+  shape: readonly number[],
+  std = 1,
+  dtype: GpuDtype & ("f32" | "bf16") = "f32",
+): Tensor {
+  const tensor = gpu.tensor(shape, dtype);
+  const start = 4 * (sizeOf(shape) % 99991);
+  let at = 0;
+  for (const piece of repeated(normalBytes(dtype, std), start, tensor.bytes)) {
+    gpu.write(tensor, piece, at);
+    at += piece.length;
+  }
+  return tensor;
+}

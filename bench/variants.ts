@@ -1,0 +1,38 @@
+/**
+ * The families of kernels that one device can run, side by side.
+ *
+ * @module
+ */
+import type { OpenGpuOptions, Precision } from "../gpu/device.ts";
+import { openGpu } from "../gpu/device.ts";
+import { Gpu } from "../gpu/gpu.ts";
+
+/** A device as one family of kernels sees it. */
+export interface Variant {
+  readonly name: "plain f32" | "tiled f32" | "tiled f16";
+  readonly gpu: Gpu;
+  /** Whether tilereel uses it on this adapter. Others are timed for comparison, on matrix products only. */
+  readonly used: boolean;
+}
+
+/**
+ * Opens the adapter in every variant worth timing. Without `precision` a GPU runs in f32 and, where it can, in f16.
+ * Software rendering over OpenGL takes minutes to compile a tiled kernel, which it never runs: it has `plain` only.
+ *
+ * @throws {TilereelError} as `openGpu`
+ */
+export async function openVariants(choice: string, precision?: Precision): Promise<Variant[]> {
+  const options: OpenGpuOptions = precision === undefined ? { choice } : { choice, precision };
+  const { device, settings } = await openGpu(options);
+  const { software, features } = settings.description;
+  const variant = (name: Variant["name"], used: boolean): Variant => {
+    const description = { ...settings.description, software: name === "plain f32" };
+    const precision = name === "tiled f16" ? "f16" : "f32";
+    return { name, used, gpu: new Gpu(device, { ...settings, description, precision }) };
+  };
+  const f16 = features.includes("shader-f16");
+  const names: Variant["name"][] = ["plain f32"];
+  if (precision !== "f16" && (f16 || !software)) names.push("tiled f32");
+  if (precision === "f16" || precision === undefined && f16 && !software) names.push("tiled f16");
+  return names.map((name) => variant(name, name.startsWith("plain") === software));
+}
