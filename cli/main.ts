@@ -75,6 +75,8 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
 }
 
 function report(error: unknown): number {
+  // An error, and another while cleaning up after it: the first is the cause.
+  while (error instanceof SuppressedError) error = error.suppressed;
   const trace = Deno.env.get("TILEREEL_TRACE") === "1";
   if (error instanceof TilereelError) {
     console.error(trace ? error : `tilereel: ${error.message}`);

@@ -49,7 +49,10 @@ export class Gpu {
   #placeholder: Tensor | undefined;
 
   constructor(readonly device: GPUDevice, readonly settings: GpuSettings) {
-    this.#memory = new Memory(device, settings.memoryLimit, (error) => this.#failure ??= error);
+    this.#memory = new Memory(device, settings.memoryLimit, {
+      onFailure: (error) => this.#failure ??= error,
+      submit: () => this.submit(),
+    });
     this.#params = device.createBuffer({
       label: "params",
       size: BATCH * PARAMS_STRIDE,
@@ -155,12 +158,17 @@ export class Gpu {
     }
   }
 
-  /** Frees a tensor before its scope ends. Work already recorded still runs on it. */
-  release(tensor: Tensor): void {
+  /** Takes a tensor out of its scopes, for one that outlives them: its owner releases it. */
+  keep(tensor: Tensor): Tensor {
     for (const scope of this.#scopes) {
       for (const owned of scope) if (owned.buffer === tensor.buffer) scope.delete(owned);
     }
-    this.#memory.release(tensor.buffer);
+    return tensor;
+  }
+
+  /** Frees a tensor before its scope ends. Work already recorded still runs on it. */
+  release(tensor: Tensor): void {
+    this.#memory.release(this.keep(tensor).buffer);
   }
 
   /** Gives memory that is kept for reuse back to the device. */

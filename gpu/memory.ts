@@ -24,18 +24,20 @@ export interface MemoryUse {
 /** The buffers of one device. */
 export class Memory {
   #free: GPUBuffer[] = [];
+  #live = new Set<GPUBuffer>();
   #used = 0;
   #held = 0;
   #peak = 0;
 
   /**
    * @param limit bytes that may be allocated at once
-   * @param onFailure told of an allocation the device refused, which WebGPU reports late
+   * @param hooks `onFailure` is told of an allocation the device refused, which WebGPU reports late; `submit` sends
+   * what is recorded, for a buffer must not be destroyed before the work on it is submitted
    */
   constructor(
     private readonly device: GPUDevice,
     private readonly limit: number,
-    private readonly onFailure: (error: TilereelError) => void,
+    private readonly hooks: { onFailure(error: TilereelError): void; submit(): void },
   ) {}
 
   get use(): MemoryUse {
@@ -64,17 +66,20 @@ export class Memory {
     }
     const buffer = best >= 0 ? this.#free.splice(best, 1)[0]! : this.#create(size, what);
     this.#used += buffer.size;
+    this.#live.add(buffer);
     return buffer;
   }
 
   /** Takes a buffer back. Work already recorded still runs on it: the queue keeps order. */
   release(buffer: GPUBuffer): void {
+    if (!this.#live.delete(buffer)) throw new Error(`"${buffer.label}" was released twice`);
     this.#used -= buffer.size;
     this.#free.push(buffer);
   }
 
   /** Gives the free buffers back to the device. */
   trim(): void {
+    this.hooks.submit();
     for (const buffer of this.#free.splice(0)) {
       this.#held -= buffer.size;
       buffer.destroy();
@@ -98,7 +103,7 @@ export class Memory {
     });
     this.device.popErrorScope().then((error) => {
       if (!error) return;
-      this.onFailure(
+      this.hooks.onFailure(
         new TilereelError(
           `too little memory: the GPU has no ${formatBytes(size)} for ${what} beside the ${formatBytes(before)} ` +
             `in use; use a smaller size, fewer frames, or another adapter`,

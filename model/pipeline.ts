@@ -162,8 +162,8 @@ export class WanPipeline {
     }
   }
 
-  /** The latents to start from, on the GPU. */
-  #startNoise(width: number, height: number, frames: number, { latents, seed = 0 }: GenerateOptions): Tensor {
+  /** The latents to start from. */
+  #startNoise(width: number, height: number, frames: number, { latents, seed = 0 }: GenerateOptions): Array5D {
     const { spatialScale, temporalScale, zDim } = this.parts.vae.config;
     const shape = [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
     if (latents && latents.shape.join() !== shape.join()) {
@@ -178,9 +178,9 @@ export class WanPipeline {
     return noise;
   }
 
-  /** Walks from noise to clean latents. Takes `start` over. */
+  /** Walks from noise to clean latents. */
   async #denoise(
-    start: Tensor,
+    start: Array5D,
     embeddings: Tensor,
     scheduler: ReturnType<typeof createScheduler>,
     guidance: number,
@@ -192,14 +192,16 @@ export class WanPipeline {
       release: (tensor) => gpu.release(tensor),
     });
     const total = scheduler.timesteps.length;
-    let latents = start;
+    /** Ours; undefined while the stepper has it. */
+    let latents: Tensor | undefined = gpu.upload(start.data, start.shape);
     try {
       onProgress?.({ stage: "denoise", done: 0, total });
       for (const [step, timestep] of scheduler.timesteps.entries()) {
         signal?.throwIfAborted();
+        const sample: Tensor = latents;
         const predict = (prompt: number) =>
           transformer.forward({
-            hiddenStates: latents,
+            hiddenStates: sample,
             timesteps: [timestep],
             textEmbeddings: embeddings.rows(prompt, 1),
           });
@@ -207,7 +209,8 @@ export class WanPipeline {
           const conditional = predict(0);
           return guidance > 1 ? combine(gpu, [[guidance, conditional], [1 - guidance, predict(1)]]) : conditional;
         });
-        latents = stepper.step(velocity, latents);
+        latents = undefined;
+        latents = stepper.step(velocity, sample);
         await gpu.finish();
         await onStep?.(latents, step);
         onProgress?.({ stage: "denoise", done: step + 1, total });
@@ -215,6 +218,7 @@ export class WanPipeline {
       return latents;
     } catch (error) {
       stepper.dispose();
+      if (latents) gpu.release(latents);
       throw error;
     }
   }

@@ -146,7 +146,8 @@ export class WanTransformer3DModel {
     const id = grid.join();
     if (this.#rope?.grid !== id) {
       const { headDim } = this.config;
-      const table = this.gpu.upload(ropeTable(this.config, grid), [grid[0] * grid[1] * grid[2], headDim / 2, 2]);
+      const tokens = grid[0] * grid[1] * grid[2];
+      const table = this.gpu.keep(this.gpu.upload(ropeTable(this.config, grid), [tokens, headDim / 2, 2]));
       if (this.#rope) this.gpu.release(this.#rope.table);
       this.#rope = { grid: id, table };
     }
