@@ -145,13 +145,13 @@ export class WanPipeline {
       kind: options.scheduler,
       flowShift: options.flowShift,
     });
-    const start = this.#startNoise(width, height, frames, options);
+    const shape = this.#latentShape(width, height, frames, options.latents);
     const guidance = options.guidance ?? defaults.guidance;
     const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];
     const embeddings = await parts.prompts.encode(prompts, options.textTokens ?? defaults.textTokens, options);
     let latents: Tensor | undefined;
     try {
-      latents = await this.#denoise(start, embeddings, scheduler, guidance, options);
+      latents = await this.#denoise(shape, embeddings, scheduler, guidance, options);
       const denormalized = parts.vae.denormalize(latents);
       gpu.release(latents);
       latents = denormalized;
@@ -162,30 +162,36 @@ export class WanPipeline {
     }
   }
 
-  /** The latents to start from. */
-  #startNoise(width: number, height: number, frames: number, { latents, seed = 0 }: GenerateOptions): Array5D {
+  /** Shape of a clip's latents, which given start noise must have. */
+  #latentShape(width: number, height: number, frames: number, given: Array5D | undefined): readonly number[] {
     const { spatialScale, temporalScale, zDim } = this.parts.vae.config;
     const shape = [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
-    if (latents && latents.shape.join() !== shape.join()) {
+    if (given && given.shape.join() !== shape.join()) {
       throw new TilereelError(
-        `the start noise has shape [${latents.shape.join(", ")}], but ${width}x${height} and ${frames} frames need ` +
+        `the start noise has shape [${given.shape.join(", ")}], but ${width}x${height} and ${frames} frames need ` +
           `[${shape.join(", ")}]`,
       );
     }
+    return shape;
+  }
+
+  /** The latents to start from, on the GPU. */
+  #startNoise(shape: readonly number[], { latents, seed = 0 }: GenerateOptions): Tensor {
     // Room first: noise for a clip that is far too large would not even fit this machine's memory.
     const noise = this.gpu.tensor(shape, "f32", "the start noise");
-    this.gpu.write(noise, latents?.data ?? randn(shape.reduce((a, b) => a * b), seed), 0);
+    this.gpu.write(noise, latents?.data ?? randn(noise.size, seed), 0);
     return noise;
   }
 
   /** Walks from noise to clean latents. */
   async #denoise(
-    start: Array5D,
+    shape: readonly number[],
     embeddings: Tensor,
     scheduler: ReturnType<typeof createScheduler>,
     guidance: number,
-    { onProgress, onStep, signal }: GenerateOptions,
+    options: GenerateOptions,
   ): Promise<Tensor> {
+    const { onProgress, onStep, signal } = options;
     const { gpu, parts: { transformer } } = this;
     const stepper = scheduler.start<Tensor>({
       combine: (terms) => combine(gpu, terms),
@@ -193,7 +199,7 @@ export class WanPipeline {
     });
     const total = scheduler.timesteps.length;
     /** Ours; undefined while the stepper has it. */
-    let latents: Tensor | undefined = gpu.upload(start.data, start.shape);
+    let latents: Tensor | undefined = this.#startNoise(shape, options);
     try {
       onProgress?.({ stage: "denoise", done: 0, total });
       for (const [step, timestep] of scheduler.timesteps.entries()) {
