@@ -9,7 +9,7 @@ import { normalTensor } from "../random.ts";
 
 /** Rows, columns, and what is added up; the large ones are a square, and Wan 1.3B's feed-forward at 832x480, 33 frames. */
 const SHAPES: Readonly<Record<Size, readonly (readonly [m: number, n: number, k: number])[]>> = {
-  small: [[512, 512, 512], [512, 1024, 256]],
+  small: [[1024, 1024, 1024], [512, 1024, 256]],
   large: [[4096, 4096, 4096], [14040, 8960, 1536], [14040, 1536, 8960]],
 };
 

@@ -25,7 +25,7 @@ export const transformerCase: Case = {
     const hiddenStates = normalTensor(gpu, [1, config.inChannels, ...LATENTS]);
     const textEmbeddings = normalTensor(gpu, [1, TEXT_TOKENS, config.textDim]);
     return {
-      work: () => gpu.scope(() => void transformer.forward({ hiddenStates, timesteps: [500], textEmbeddings })),
+      work: () => gpu.release(transformer.forward({ hiddenStates, timesteps: [500], textEmbeddings })),
       release: () => {
         transformer.release();
         [hiddenStates, textEmbeddings].forEach((t) => gpu.release(t));

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Packs what a GPU machine without network needs to run tilereel.
+#
+# usage: tools/gpu_machine/pack.sh [DEST]      on a machine with npm, apt-get, xz and deno; DEST is .carry by default
+#
+#   DEST/kit       Deno and the Vulkan loader: changes with the version of Deno only, and is not made again
+#   DEST/program   the bundled command line and benchmarks, and run.sh: changes with the source
+#   DEST/data      the demo model and reference tensors (of tests/fixtures; FIXTURES="demo_* tiny_*" takes but those)
+#
+# There: `. DEST/kit/unpack.sh`, then `DEST/program/run.sh`. All parts unpack into $GPU_KIT, so they may arrive one after
+# the other where not everything can be sent at once.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+mkdir -p "${1:-$root/.carry}"
+dest=$(cd "${1:-$root/.carry}" && pwd)
+deno_version=$(deno --version | awk 'NR == 1 { print $2 }')
+FIXTURES=${FIXTURES:-*}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+pack_kit() {
+  mkdir -p "$dest/kit/deb"
+  cp "$here/unpack.sh" "$dest/kit/"
+  [ "$(cat "$dest/kit/version" 2>/dev/null)" = "$deno_version" ] && return
+  # The Linux binary from npm, whatever system this is.
+  (cd "$work" && npm init -y >/dev/null && npm install --silent --ignore-scripts --force "@deno/linux-x64-glibc@$deno_version" >/dev/null)
+  xz -9 -T0 -c "$work/node_modules/@deno/linux-x64-glibc/deno" >"$dest/kit/deno.xz"
+  # A package list of our own, so that this needs no root and works on other architectures.
+  local apt="-oAPT::Architecture=amd64 -oAPT::Architectures=amd64 -oDir::State::Lists=$work/lists"
+  mkdir -p "$work/lists/partial"
+  apt-get $apt -qq update
+  (cd "$dest/kit/deb" && apt-get $apt -qq download libvulkan1 libegl1 libglvnd0 libopengl0 libgl1 libglx0 libgles2)
+  echo "$deno_version" >"$dest/kit/version"
+}
+
+pack_program() {
+  mkdir -p "$work/program" "$dest/program"
+  (cd "$root" && deno run -A tools/gpu_machine/stage.ts "$work/program")
+  archive "$work/program" >"$dest/program/program.tar.xz"
+  cp "$here/run.sh" "$dest/program/"
+}
+
+pack_data() {
+  local fixtures=$work/data/tests/fixtures
+  mkdir -p "$fixtures" "$dest/data"
+  cp -r "$root/model/demo" "$work/data/demo"
+  (cd "$root/tests/fixtures" && cp -r $FIXTURES "$fixtures/")
+  archive "$work/data" >"$dest/data/data.tar.xz"
+}
+
+# Weights are floats, mostly noise: these settings see that every second or fourth byte is an exponent.
+archive() {
+  tar --sort=name --mtime=@0 --owner=0 --group=0 -C "$1" -c . | xz --lzma2=preset=9e,lc=0,lp=2,pb=2 -T2 -c
+}
+
+pack_kit
+pack_program
+pack_data
+du -sh --apparent-size "$dest"/*

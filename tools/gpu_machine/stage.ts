@@ -1,0 +1,30 @@
+/**
+ * Lays out, in the folder given as the argument, the programs that run on a machine without network: the command line and
+ * the benchmarks, each with every module it imports. The demo model is left out: it is packed with the data.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import { stageProgram } from "../stage_program.ts";
+
+const ROOT = join(import.meta.dirname!, "..", "..");
+/** Entry points besides the command line, which `stageProgram` bundles. */
+const BENCHMARKS = { "bench.js": "bench/main.ts", "full_size.js": "bench/full_size.ts" };
+
+if (import.meta.main) {
+  const [folder] = Deno.args;
+  if (folder === undefined) throw new TilereelError("the folder to fill is missing: stage.ts DIR");
+  await stageProgram(folder);
+  await Deno.remove(join(folder, "demo"), { recursive: true });
+  for (const [name, entry] of Object.entries(BENCHMARKS)) await bundle(entry, join(folder, name));
+}
+
+async function bundle(entry: string, output: string): Promise<void> {
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["bundle", "--platform", "deno", "--quiet", "--output", output, entry],
+    cwd: ROOT,
+    stdin: "null",
+  }).output();
+  if (!success) throw new TilereelError(`deno bundle of ${entry} failed: ${new TextDecoder().decode(stderr).trim()}`);
+}
