@@ -49,9 +49,8 @@ async function bench(): Promise<void> {
     console.log("Usage: deno task bench [--gpu NAME] [--precision f32|f16] [--size small|large] [--json]");
     return;
   }
-  const variants = await openVariants(values.gpu ?? "auto", values.precision);
-  const { device, settings: { description: { name } } } = variants[0]!.gpu;
-  const software = variants.some((v) => v.used && v.name.startsWith("plain"));
+  const { adapter, variants } = await openVariants(values.gpu ?? "auto", values.precision);
+  const { name, software } = adapter;
   const size = values.size ?? (software ? "small" : "large");
   const results = await runAll(size, variants);
   if (values.json) {
@@ -59,7 +58,7 @@ async function bench(): Promise<void> {
   } else {
     console.log(`\n${name}, ${size} sizes\n\n${resultTable(results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`);
   }
-  device.destroy();
+  for (const { gpu } of variants) gpu.close();
 }
 
 async function runAll(size: Size, variants: readonly Variant[]): Promise<Result[]> {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { OpenGpuOptions, Precision } from "../gpu/device.ts";
+import type { AdapterDescription, OpenGpuOptions, Precision } from "../gpu/device.ts";
 import { openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
 
@@ -15,13 +15,19 @@ export interface Variant {
   readonly used: boolean;
 }
 
+/** An adapter and the variants it runs. */
+export interface Opened {
+  readonly adapter: AdapterDescription;
+  readonly variants: readonly Variant[];
+}
+
 /**
  * Opens the adapter in every variant worth timing. Without `precision` a GPU runs in f32 and, where it can, in f16.
  * Software rendering over OpenGL takes minutes to compile a tiled kernel, which it never runs: it has `plain` only.
  *
  * @throws {TilereelError} as `openGpu`
  */
-export async function openVariants(choice: string, precision?: Precision): Promise<Variant[]> {
+export async function openVariants(choice: string, precision?: Precision): Promise<Opened> {
   const options: OpenGpuOptions = precision === undefined ? { choice } : { choice, precision };
   const { device, settings } = await openGpu(options);
   const { software, features } = settings.description;
@@ -34,5 +40,9 @@ export async function openVariants(choice: string, precision?: Precision): Promi
   const names: Variant["name"][] = ["plain f32"];
   if (precision !== "f16" && (f16 || !software)) names.push("tiled f32");
   if (precision === "f16" || precision === undefined && f16 && !software) names.push("tiled f16");
-  return names.map((name) => variant(name, name.startsWith("plain") === software));
+  const plainUsed = software && precision !== "f16";
+  return {
+    adapter: settings.description,
+    variants: names.map((name) => variant(name, name.startsWith("plain") === plainUsed)),
+  };
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Packs what a GPU machine without network needs to run tilereel.
 #
-# usage: tools/gpu_machine/pack.sh [DEST]      on a machine with npm, apt-get, xz and deno; DEST is .carry by default
+# usage: tools/gpu_machine/pack.sh [DEST [PART...]]      on a machine with npm, apt-get, xz and deno
+#
+# DEST is .carry by default; the parts, all where none is named:
 #
 #   DEST/kit       Deno and the Vulkan loader: changes with the version of Deno only, and is not made again
 #   DEST/program   the bundled command line and benchmarks, and run.sh: changes with the source
@@ -54,7 +56,6 @@ archive() {
   tar --sort=name --mtime=@0 --owner=0 --group=0 -C "$1" -c . | xz --lzma2=preset=9e,lc=0,lp=2,pb=2 -T2 -c
 }
 
-pack_kit
-pack_program
-pack_data
+[ $# -gt 1 ] && parts=${*:2} || parts="kit program data"
+for part in $parts; do "pack_$part"; done
 du -sh --apparent-size "$dest"/*
