@@ -16,6 +16,9 @@ export interface Size {
 /** Seeds are 32 bits: from 0 to this. */
 export const LARGEST_SEED = 2 ** 32 - 1;
 
+/** Wan tells 1000 noise levels apart: with more steps than that, steps would stand still. */
+const MOST_STEPS = 1000;
+
 const CLIP = "Clip";
 const SAMPLING = "Sampling";
 
@@ -56,6 +59,7 @@ export const clipOptions = {
     help: "Denoising steps: more are slower and often better.",
     default: "the model's",
     min: 1,
+    max: MOST_STEPS,
   }),
   guidance: number({
     group: SAMPLING,

@@ -83,6 +83,25 @@ export function integer(about: About & { value: string; min?: number; max?: numb
   return number({ ...about, integer: true });
 }
 
+/** An amount of memory in bytes, written with its unit: `2GiB`, `512 MiB`, `1.5GB`. */
+export function memory(about: About & { value: string }): Option<number> {
+  return {
+    ...about,
+    parse: (text, name) => {
+      const match = /^(\d+\.?\d*|\.\d+)\s*([KMGT])(iB?|B)?$/i.exec(text.trim());
+      const power = match ? "KMGT".indexOf(match[2]!.toUpperCase()) + 1 : 0;
+      // As everyone means it: GB counts in thousands, GiB and a bare G in 1024s.
+      const bytes = match ? Math.floor(Number(match[1]) * (/^B$/i.test(match[3] ?? "") ? 1000 : 1024) ** power) : 0;
+      if (bytes <= 0) {
+        throw new TilereelError(
+          `${name} must be an amount with its unit, as in 2GiB or 512MiB, not ${JSON.stringify(text)}`,
+        );
+      }
+      return bytes;
+    },
+  };
+}
+
 /** One of a few words. */
 export function choice<const T extends string>(about: Omit<About, "value"> & { of: readonly T[] }): Option<T> {
   const { of, ...rest } = about;

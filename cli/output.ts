@@ -52,6 +52,8 @@ export async function checkWritable(path: string): Promise<void> {
   let folder = dirname(resolve(path));
   try {
     while (!await exists(folder)) folder = dirname(folder);
+    // Asking after the name itself shows whether it is one that can be.
+    await exists(join(folder, basename(resolve(path))));
     const probe = join(folder, `.tilereel-${crypto.randomUUID().slice(0, 8)}.part`);
     unfinished.add(probe);
     try {

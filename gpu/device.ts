@@ -35,6 +35,13 @@ export const GPU_CHOICES = ["auto", "software", "vulkan", "gl"] as const;
 const NO_ADAPTER = "no WebGPU adapter was found: install a Vulkan driver for your GPU, " +
   "or software rendering (on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri)";
 
+const NO_ADAPTER_OVER: Readonly<Record<string, string>> = {
+  vulkan: "no Vulkan adapter was found: install a Vulkan driver for your GPU, or software rendering " +
+    "(on Debian and Ubuntu: apt install libvulkan1 mesa-vulkan-drivers), or leave out --gpu vulkan",
+  gl: "no OpenGL adapter was found: install an OpenGL driver for your GPU, or software rendering " +
+    "(on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri), or leave out --gpu gl",
+};
+
 /** What {@link openGpu} may be told. */
 export interface OpenGpuOptions {
   /** "auto", "software", "vulkan", "gl", or a part of an adapter's name. */
@@ -65,7 +72,7 @@ export async function listAdapters(choice = "auto"): Promise<AdapterDescription[
 export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   const { choice = "auto", precision = "f32" } = options;
   const adapters = await findAdapters(choice);
-  if (adapters.length === 0) throw new TilereelError(NO_ADAPTER);
+  if (adapters.length === 0) throw new TilereelError(NO_ADAPTER_OVER[choice] ?? NO_ADAPTER);
   const adapter = adapters.find((a) => fits(a, choice));
   if (!adapter) {
     const names = adapters.map((a) => `"${describe(a).name}"`).join(", ");

@@ -6,15 +6,15 @@
 import { TilereelError } from "../../errors.ts";
 import { openGpu } from "../../gpu/device.ts";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
-import { readFloat32 } from "../../model/checkpoint/tensor_source.ts";
-import { openSafetensors } from "../../model/checkpoint/safetensors.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
+import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
 import { clipOptions, type ClipValues } from "../clip_options.ts";
 import { defineCommand } from "../command.ts";
-import { choice, flag, type OptionValues, path, text } from "../options.ts";
+import { choice, flag, memory, type OptionValues, path, text } from "../options.ts";
 import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
+import { type EmbeddingsFile, readEmbeddings, readLatents } from "../tensor_files.ts";
 import { formatOf, VIDEO_FORMATS, writeVideo } from "../video/write_video.ts";
 
 const options = {
@@ -48,6 +48,24 @@ const options = {
     group: "Model",
     value: "FILE.onnx",
     help: "Run this ONNX file as the text encoder instead of the model's own.",
+  }),
+  embeddings: path({
+    group: "Model",
+    value: "FILE",
+    help: "Use these embeddings instead of encoding the prompt, which then only names the output: a safetensors file " +
+      'with the tensor "prompt_embeds" and, for guidance, "negative_prompt_embeds". The model needs no text encoder.',
+  }),
+  precision: choice({
+    group: "Model",
+    of: ["f32", "f16"],
+    help: "Number format of the operands of matrix products; sums are f32 always.",
+    default: "f32",
+  }),
+  memory: memory({
+    group: "Model",
+    value: "LIMIT",
+    help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
+    default: "what the adapter grants",
   }),
   gpu: text({
     group: "Model",
@@ -103,6 +121,7 @@ export const command = defineCommand({
 
 async function run(values: OptionValues<typeof options>, [prompt]: readonly string[]): Promise<number> {
   const { json = false, quiet = false } = values;
+  checkEmbeddingsAlone(values);
   const clips = await planClips({
     values: clipValues(values),
     ...prompt !== undefined && { prompt },
@@ -121,10 +140,15 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   if (todo.length === 0) return 0;
 
   const latents = values.latents === undefined ? undefined : await readLatents(values.latents);
+  const embeddings = values.embeddings === undefined ? undefined : await readEmbeddings(values.embeddings);
   const progress: ProgressDisplay = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   using cleanUp = new DisposableStack();
   cleanUp.defer(() => progress.stop());
-  const gpu = await openGpu({ choice: values.gpu ?? "auto" });
+  const gpu = await openGpu({
+    choice: values.gpu ?? "auto",
+    ...values.precision !== undefined && { precision: values.precision },
+    ...values.memory !== undefined && { memoryLimit: values.memory },
+  });
   cleanUp.defer(() => gpu.close());
   const pipeline = await WanPipeline.load(values.model ?? embeddedModelDir(), {
     gpu,
@@ -132,14 +156,19 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
   });
   cleanUp.defer(() => pipeline.close());
+  const given = {
+    ...latents && { latents },
+    ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
+    onProgress: progress.onProgress,
+  };
   for (const clip of todo) {
     const settings = settingsOf(clip, pipeline.defaults);
     const start = performance.now();
-    const video = await pipeline.generate({ ...settings, ...latents && { latents }, onProgress: progress.onProgress });
+    const video = await pipeline.generate({ ...settings, ...given });
     const bytes = await writeVideo(clip.out, video, progress.onProgress);
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
-    say(summary(clip, settings, bytes, seconds));
+    say(summary(clip, settings, bytes, seconds, values.latents));
     if (json) {
       printJson({
         file: clip.out,
@@ -147,10 +176,33 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         bytes,
         seconds: Number(seconds.toFixed(3)),
         ...settings,
+        // Noise that was given is not the seed's.
+        ...values.latents !== undefined && { seed: null, latents: values.latents },
       });
     }
   }
   return 0;
+}
+
+/** Embeddings are one encoded prompt: what speaks of prompts and of encoding them contradicts them. */
+function checkEmbeddingsAlone(values: OptionValues<typeof options>): void {
+  if (values.embeddings === undefined) return;
+  const other = (["prompts", "negative", "text-encoder"] as const).find((name) => values[name] !== undefined);
+  if (other === undefined) return;
+  throw new TilereelError(
+    `--${other} cannot be used with --embeddings, which stand for one encoded prompt: leave one out`,
+  );
+}
+
+function fittingEmbeddings(path: string, { positive, negative }: EmbeddingsFile, textDim: number): PromptEmbeddings {
+  const channels = positive.shape.at(-1);
+  if (channels !== textDim) {
+    throw new TilereelError(
+      `--embeddings ${path} have ${channels} channels, but the transformer takes ${textDim}: ` +
+        `use those of the text encoder that it was trained with`,
+    );
+  }
+  return { positive: positive.data, ...negative && { negative: negative.data } };
 }
 
 /** A clip's settings, with nothing left open. */
@@ -180,10 +232,10 @@ function clipValues(values: OptionValues<typeof options>): ClipValues {
   return Object.fromEntries(keys.filter((key) => values[key] !== undefined).map((key) => [key, values[key]]));
 }
 
-function summary(clip: Clip, settings: Settings, bytes: number, seconds: number): string {
+function summary(clip: Clip, settings: Settings, bytes: number, seconds: number, noise: string | undefined): string {
   const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift } = settings;
   const sampling = [
-    `seed ${seed}`,
+    noise === undefined ? `seed ${seed}` : `noise from ${noise}`,
     `${steps} steps`,
     `guidance ${guidance}`,
     ...scheduler ? [scheduler] : [],
@@ -191,20 +243,6 @@ function summary(clip: Clip, settings: Settings, bytes: number, seconds: number)
   ];
   return `${clip.out}: ${width}x${height}, ${frames} frames at ${fps} fps, ${formatBytes(bytes)}, ` +
     `in ${seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)}\n  ${sampling.join(", ")}`;
-}
-
-/** Reads start noise: the tensor called so, or the only one. */
-async function readLatents(file: string): Promise<{ data: Float32Array; shape: number[] }> {
-  using source = await openSafetensors(file);
-  const names = source.names();
-  const name = ["latents", "latents.init"].find((known) => source.has(known)) ??
-    (names.length === 1 ? names[0] : undefined);
-  if (name === undefined) {
-    throw new TilereelError(
-      `--latents ${file} holds ${names.length} tensors, none called "latents" or "latents.init": name the one to use so`,
-    );
-  }
-  return { data: await readFloat32(source, name), shape: [...source.info(name).shape] };
 }
 
 function formatBytes(bytes: number): string {

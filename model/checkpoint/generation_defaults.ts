@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
+import { checkFrames, checkSize } from "../video_size.ts";
 import { Config } from "./json.ts";
 
 /** A model's own defaults, from `generation.json` in its folder. */
@@ -37,7 +38,7 @@ const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tok
 /**
  * Reads `generation.json`. Keys that are absent, or all if there is no such file, are Wan's.
  *
- * @throws {TilereelError} if a key is unknown or its value is of the wrong type.
+ * @throws {TilereelError} if a key is unknown or its value is of the wrong type or does not fit.
  */
 export async function readGenerationDefaults(path: string): Promise<GenerationDefaults> {
   const wan = WAN_GENERATION_DEFAULTS;
@@ -52,7 +53,7 @@ export async function readGenerationDefaults(path: string): Promise<GenerationDe
   if (unknown !== undefined) {
     throw new TilereelError(`${path}: ${JSON.stringify(unknown)} is not known; the keys are ${KEYS.join(", ")}`);
   }
-  return {
+  const defaults = {
     width: config.integer("width", wan.width),
     height: config.integer("height", wan.height),
     frames: config.integer("frames", wan.frames),
@@ -61,4 +62,7 @@ export async function readGenerationDefaults(path: string): Promise<GenerationDe
     guidance: config.number("guidance", wan.guidance, { min: 0 }),
     textTokens: config.integer("text_tokens", wan.textTokens),
   };
+  checkSize(defaults.width, defaults.height, `${path}: size`);
+  checkFrames(defaults.frames, `${path}: frames`);
+  return defaults;
 }

@@ -1,0 +1,78 @@
+/**
+ * Tensors that the user brings in safetensors files: start noise, and prompts that are encoded already.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import { openSafetensors, readFloat32, type TensorSource } from "../model/checkpoint/safetensors.ts";
+
+/** Numbers with a shape. */
+export interface Array32 {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** A prompt's embeddings as a file holds them. */
+export interface EmbeddingsFile {
+  /** [1, tokens, channels] or [tokens, channels] */
+  readonly positive: Array32;
+  /** Of the same shape. */
+  readonly negative?: Array32;
+}
+
+/** What diffusers' pipelines call them. */
+const POSITIVE = "prompt_embeds", NEGATIVE = "negative_prompt_embeds";
+
+/**
+ * Reads start noise: the tensor called "latents" or "latents.init", or the only one.
+ *
+ * @throws {TilereelError} when the file cannot be read or holds no such tensor
+ */
+export async function readLatents(file: string): Promise<Array32> {
+  using source = await openSafetensors(file);
+  const names = source.names();
+  const name = ["latents", "latents.init"].find((known) => source.has(known)) ??
+    (names.length === 1 ? names[0] : undefined);
+  if (name === undefined) {
+    throw new TilereelError(
+      `--latents ${file} holds ${names.length} tensors, none called "latents" or "latents.init": name the one to use so`,
+    );
+  }
+  return await readArray(source, name);
+}
+
+/**
+ * Reads embeddings: the tensors "prompt_embeds" and, where there is one, "negative_prompt_embeds".
+ *
+ * @throws {TilereelError} when the file cannot be read, or the tensors are missing or of other shapes
+ */
+export async function readEmbeddings(file: string): Promise<EmbeddingsFile> {
+  using source = await openSafetensors(file);
+  if (!source.has(POSITIVE)) {
+    throw new TilereelError(
+      `--embeddings ${file} holds no tensor "${POSITIVE}": name the embeddings so, and the negative prompt's ` +
+        `"${NEGATIVE}"`,
+    );
+  }
+  const positive = await readArray(source, POSITIVE);
+  const { shape } = positive;
+  if (!(shape.length === 2 || shape.length === 3 && shape[0] === 1) || shape.includes(0)) {
+    throw new TilereelError(
+      `--embeddings ${file}: "${POSITIVE}" has the shape [${shape.join(", ")}], but [tokens, channels] or ` +
+        `[1, tokens, channels] was expected`,
+    );
+  }
+  if (!source.has(NEGATIVE)) return { positive };
+  const negative = await readArray(source, NEGATIVE);
+  if (negative.shape.join() !== shape.join()) {
+    throw new TilereelError(
+      `--embeddings ${file}: "${NEGATIVE}" has the shape [${negative.shape.join(", ")}], but that of "${POSITIVE}", ` +
+        `[${shape.join(", ")}], was expected`,
+    );
+  }
+  return { positive, negative };
+}
+
+async function readArray(source: TensorSource, name: string): Promise<Array32> {
+  return { data: await readFloat32(source, name), shape: [...source.info(name).shape] };
+}
