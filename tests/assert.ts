@@ -21,6 +21,11 @@ export function assertAlmostEquals(actual: number, expected: number, tolerance =
   ok(Math.abs(actual - expected) <= tolerance, msg ?? `${actual} is not within ${tolerance} of ${expected}`);
 }
 
+/** Fails if both are deeply equal. */
+export function assertNotEquals(actual: unknown, expected: unknown, msg?: string): void {
+  strict.notDeepEqual(actual, expected, msg);
+}
+
 /** Fails unless `actual` contains `expected`. */
 export function assertStringIncludes(actual: string, expected: string, msg?: string): void {
   ok(actual.includes(expected), msg ?? `expected ${JSON.stringify(actual)} to include ${JSON.stringify(expected)}`);
