@@ -64,7 +64,7 @@ Deno.test("values out of range are refused with what is wanted", () => {
   refuses('--seed must be a whole number from 0 to 4294967295, not "1.5"', "--seed", "1.5");
   refuses('--seed must be a whole number from 0 to 4294967295, not "-1"', "--seed=-1");
   refuses('not "4294967296"', "--seed", "4294967296");
-  refuses('--steps must be a whole number of at least 1, not "0"', "--steps", "0");
+  refuses('--steps must be a whole number from 1 to 1000, not "0"', "--steps", "0");
   refuses('--guidance must be a number of at least 0, not "high"', "--guidance", "high");
   refuses("--guidance must be", "--guidance", "Infinity");
   refuses("--guidance must be", "--guidance", "0x10");

@@ -33,7 +33,7 @@ Deno.test("the demo model", async () => {
     height: 128,
     frames: 29,
     fps: 16,
-    steps: 10,
+    steps: 20,
     guidance: 4,
     textTokens: 32,
   });
