@@ -5,6 +5,7 @@
  */
 import { openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
+import { relativeError } from "../model/parity/measures.ts";
 import { assert } from "@std/assert";
 
 /** A device as one family of kernels sees it. */
@@ -68,17 +69,6 @@ export function randn(count: number, seed: number, scale = 1): Float32Array {
     const r = Math.sqrt(-2 * Math.log(1 - uniform()));
     return scale * r * Math.cos(2 * Math.PI * uniform());
   });
-}
-
-/** ‖out − ref‖ / ‖ref‖. */
-export function relativeError(out: ArrayLike<number>, ref: ArrayLike<number>): number {
-  assert(out.length === ref.length, `lengths differ: ${out.length}, ${ref.length}`);
-  let difference = 0, norm = 0;
-  for (let i = 0; i < ref.length; i++) {
-    difference += (out[i]! - ref[i]!) ** 2;
-    norm += ref[i]! ** 2;
-  }
-  return Math.sqrt(difference / norm);
 }
 
 /** Fails unless `out` is within `bound` of `ref`. */

@@ -8,7 +8,8 @@ import { readVaeConfig } from "../model/vae/config.ts";
 import { decoderMemory } from "../model/vae/decoder.ts";
 import { blendWeights, tileSpans } from "../model/vae/tiling.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { assertClose, randn, relativeError, testVariants } from "./gpu.ts";
+import { relativeError } from "../model/parity/measures.ts";
+import { assertClose, randn, testVariants } from "./gpu.ts";
 
 const here = (path: string) => new URL(path, import.meta.url).pathname;
 const DEMO = { folder: here("../model/demo/vae"), reference: here("fixtures/demo_vae.safetensors") };
