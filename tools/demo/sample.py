@@ -1,0 +1,67 @@
+"""Generates every prompt of a file with diffusers' WanPipeline, judges the clips and draws a contact sheet.
+
+usage: sample.py MODEL PROMPTS --size 128 --steps 10 --out PREFIX     -> PREFIX.json, PREFIX.jpg (and PREFIX.npy with --keep)
+"""
+import argparse
+import time
+
+import numpy as np
+import torch
+
+import common
+import judge
+from clips import FRAMES
+from common import DEVICE, log
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("model")
+    p.add_argument("prompts")
+    p.add_argument("--size", type=int, default=128)
+    p.add_argument("--steps", type=int, default=10)
+    p.add_argument("--guidance", type=float, default=4.0)
+    p.add_argument("--seed", type=int, default=7)
+    p.add_argument("--count", type=int, default=10 ** 6)
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--out", required=True)
+    p.add_argument("--keep", action="store_true")
+    args = p.parse_args()
+    common.setup(0)
+    from diffusers import WanPipeline
+    from PIL import Image
+
+    with open(args.prompts) as f:
+        prompts = [line.strip() for line in f if line.strip()][:args.count]
+    pipe = WanPipeline.from_pretrained(args.model, torch_dtype=torch.float32).to(DEVICE)
+    pipe.set_progress_bar_config(disable=True)
+
+    def embed(texts):
+        # What the pipeline does, without its text cleaning (which wants a package the GPU machine lacks).
+        t = pipe.tokenizer(texts, padding="max_length", max_length=32, truncation=True, return_tensors="pt").to(DEVICE)
+        return pipe.text_encoder(t.input_ids, t.attention_mask).last_hidden_state * t.attention_mask[..., None]
+
+    t, videos = time.time(), []
+    with torch.no_grad():
+        for i in range(0, len(prompts), args.batch):
+            some = prompts[i:i + args.batch]
+            generators = [torch.Generator("cpu").manual_seed(args.seed + i + j) for j in range(len(some))]
+            v = pipe(prompt_embeds=embed(some), negative_prompt_embeds=embed([""] * len(some)), height=args.size, width=args.size, num_frames=FRAMES,
+                     num_inference_steps=args.steps, guidance_scale=args.guidance, max_sequence_length=32, generator=generators, output_type="np").frames
+            videos.append((np.asarray(v) * 255).round().astype(np.uint8))
+    videos = np.concatenate(videos)
+    log(f"{len(videos)} clips at {args.size} in {time.time() - t:.1f} s")
+    if args.keep:
+        np.save(args.out + ".npy", videos)
+    k = args.size // 64
+    small = videos[:, ::4].reshape(len(videos), -1, 64, k, 64, k, 3).mean((3, 5)).astype(np.uint8)
+    rows = [np.concatenate(list(v), 1) for v in small]
+    half = (len(rows) + 1) // 2
+    rows += [np.zeros_like(rows[0])] * (2 * half - len(rows))
+    sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], 1)
+    Image.fromarray(sheet).save(args.out + ".jpg", quality=88)
+    judge.judge_all(list(videos), prompts, f"{args.size}x{args.size}, {args.steps} steps, guidance {args.guidance}", args.out + ".json")
+
+
+if __name__ == "__main__":
+    main()
