@@ -55,6 +55,17 @@ testVariants("linear with bf16 and f16 weights, activation, gate and residual", 
   }
 });
 
+testVariants("linear keeps operands in f32 where it is told to: they may be too large for f16", async ({ gpu }) => {
+  const [m, n, k] = [5, 7, 12], x = randn(m * k, 1, 1e5), w = randn(n * k, 2);
+  const ref = Float64Array.from({ length: m * n }, (_, i) => {
+    let s = 0;
+    for (let l = 0; l < k; l++) s += x[Math.floor(i / n) * k + l]! * w[(i % n) * k + l]!;
+    return s;
+  });
+  const y = linear(gpu, gpu.upload(x, [m, k]), gpu.upload(w, [n, k]), { precision: "f32" });
+  assertClose(await gpu.read(y), ref, 2e-6);
+});
+
 /** softmax(scale·qkᵀ + bias)v in float64. */
 function attentionReference(
   [q, k, v]: readonly Float32Array[],

@@ -18,6 +18,8 @@ export interface LinearOptions {
   readonly residual?: Tensor;
   /** Multiplies the result before the residual is added; one vector of `out` a batch item. */
   readonly gate?: Chunk;
+  /** "f32" keeps the operands in f32 whatever the device is set to: for those that f16, which ends at 65504, cannot hold. */
+  readonly precision?: "f32";
   /** Written instead of a new tensor; [rows, out], f32. */
   readonly into?: Tensor;
 }
@@ -58,7 +60,11 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
     const perThread = Math.ceil(m / 128) * Math.ceil(n / 128) >= 128 ? 8 : 4;
     const tile = 16 * perThread;
     const workgroups = [Math.ceil(n / tile), Math.ceil(m / tile), 1] as const;
-    gpu.run(gemmTiled({ dtype, perThread, f16: gpu.f16 }), { buffers, params, workgroups });
+    gpu.run(gemmTiled({ dtype, perThread, f16: gpu.f16 && options.precision !== "f32" }), {
+      buffers,
+      params,
+      workgroups,
+    });
   }
   return y;
 }

@@ -88,6 +88,7 @@ export function runUmt5Block(gpu: Gpu, block: Umt5Block, config: Umt5Config, x: 
     const hidden = linear(gpu, normed, block.wi1, {
       gate: { tensor: gate.reshape([rows, 1, config.dFf]), index: 0 },
     });
-    return linear(gpu, hidden, block.wo, { residual: attended });
+    // T5's gated products outgrow f16, which is why transformers keeps this layer in f32 too.
+    return linear(gpu, hidden, block.wo, { residual: attended, precision: "f32" });
   });
 }
