@@ -67,7 +67,7 @@ Deno.test("info shows the adapters, and a model's parts and defaults", async () 
       dtypes,
       files.length,
     ]),
-    [["transformer", ["BF16"], 3], ["vae", ["F32"], 1], ["text_encoder", ["F32"], 1]],
+    [["transformer", ["BF16"], 3], ["vae", ["F16"], 1], ["text_encoder", ["F32"], 1]],
   );
   assertEquals([model.defaults.width, model.defaults.frames, model.missing], [128, 29, []]);
   assertStringIncludes(await succeed(["info", MODEL]), "128x128, 29 frames at 16 fps");

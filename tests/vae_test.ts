@@ -25,7 +25,9 @@ async function load(gpu: Gpu, { folder }: typeof DEMO, contrast = 1): Promise<Au
   source.read = async (name) => {
     const bytes = await read(name);
     if (name.startsWith("decoder.conv_out.")) {
-      const values = new Float32Array(bytes.buffer);
+      const values = new { F16: Float16Array, F32: Float32Array }[source.info(name).dtype as "F16" | "F32"](
+        bytes.buffer,
+      );
       for (let i = 0; i < values.length; i++) values[i]! *= contrast;
     }
     return bytes;
