@@ -57,11 +57,17 @@ export class Tensor {
    * The first number must lie on a 256-byte boundary, as WebGPU asks of bindings.
    */
   rows(start: number, count: number): Tensor {
-    const rowBytes = sizeOf(this.shape.slice(1)) * BITS[this.dtype] / 8;
-    const offset = this.offset + start * rowBytes;
-    if (offset % 256 !== 0 || start + count > this.dim(0)) {
+    const rows = this.slice(start, count);
+    if (rows.offset % 256 !== 0) {
       throw new Error(`rows ${start}..${start + count} of [${this.shape}] ${this.dtype} cannot be bound`);
     }
-    return new Tensor(this.buffer, offset, [count, ...this.shape.slice(1)], this.dtype);
+    return rows;
+  }
+
+  /** As {@link rows}, from anywhere: to copy from or to, not to bind. */
+  slice(start: number, count: number): Tensor {
+    if (start + count > this.dim(0)) throw new Error(`[${this.shape}] has no rows ${start}..${start + count}`);
+    const rowBytes = sizeOf(this.shape.slice(1)) * BITS[this.dtype] / 8;
+    return new Tensor(this.buffer, this.offset + start * rowBytes, [count, ...this.shape.slice(1)], this.dtype);
   }
 }

@@ -206,10 +206,11 @@ export class WanPipeline {
         signal?.throwIfAborted();
         const sample: Tensor = latents;
         const predict = (prompt: number) =>
-          transformer.forward({
-            hiddenStates: sample,
-            timesteps: [timestep],
-            textEmbeddings: embeddings.rows(prompt, 1),
+          gpu.scope(() => {
+            // A copy: a prompt's embeddings may begin where no buffer can be bound.
+            const textEmbeddings = gpu.tensor([1, ...embeddings.shape.slice(1)]);
+            gpu.copy(embeddings.slice(prompt, 1), textEmbeddings);
+            return transformer.forward({ hiddenStates: sample, timesteps: [timestep], textEmbeddings });
           });
         const velocity = gpu.scope(() => {
           const conditional = predict(0);

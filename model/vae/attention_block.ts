@@ -8,7 +8,7 @@ import { fill } from "../../gpu/ops/elementwise.ts";
 import { linear } from "../../gpu/ops/linear.ts";
 import { softmaxInPlace } from "../../gpu/ops/softmax.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { framesOf, type Pass } from "./feature_cache.ts";
+import type { Pass } from "./feature_cache.ts";
 import type { Conv, VaeWeights } from "./weights.ts";
 
 /** Scores of so many bytes are held at once; Wan's head of 384 is too wide for the attention kernels. */
@@ -46,8 +46,8 @@ export class AttentionBlock {
     for (let t = 0; t < frames; t++) {
       gpu.scope(() => {
         const frame = gpu.tensor([height * width, channels]);
-        gpu.copy(framesOf(x, t, 1), frame);
-        gpu.copy(this.#frame(pass, frame), framesOf(y, t, 1));
+        gpu.copy(x.slice(t, 1), frame);
+        gpu.copy(this.#frame(pass, frame), y.slice(t, 1));
       });
     }
     return y;

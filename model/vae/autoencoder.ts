@@ -15,7 +15,6 @@ import { type Chunk, chunksOf, eachChunk } from "./chunks.ts";
 import type { VaeConfig } from "./config.ts";
 import { Decoder, decoderMemory } from "./decoder.ts";
 import { Encoder, encoderMemory } from "./encoder.ts";
-import { framesOf } from "./feature_cache.ts";
 import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
 import { VaeWeights } from "./weights.ts";
 
@@ -252,8 +251,8 @@ export class AutoencoderKLWan {
       });
       const shape = [1, zDim, ...moments.shape.slice(1)];
       const mean = gpu.tensor(shape), logvar = gpu.tensor(shape);
-      gpu.copy(framesOf(moments, 0, zDim), mean);
-      gpu.copy(framesOf(moments, zDim, zDim), logvar);
+      gpu.copy(moments.slice(0, zDim), mean);
+      gpu.copy(moments.slice(zDim, zDim), logvar);
       clampInPlace(gpu, logvar, -30, 20);
       return { mean, logvar };
     } finally {

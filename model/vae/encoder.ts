@@ -6,7 +6,7 @@
 import { conv3d } from "../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { VaeConfig } from "./config.ts";
-import { framesOf, type Pass, PAST } from "./feature_cache.ts";
+import { type Pass, PAST } from "./feature_cache.ts";
 import { type Layer, loadMidBlock, runLayers } from "./mid_block.ts";
 import { eachPiece, pieceFrames } from "./pieces.ts";
 import { DownsampleSpace, DownsampleTime } from "./resample.ts";
@@ -123,7 +123,7 @@ export class Encoder {
     const x = gpu.tensor([frames, ...first.shape.slice(1)]);
     let at = 0;
     for (const piece of pieces) {
-      gpu.copy(piece, framesOf(x, at, piece.dim(0)));
+      gpu.copy(piece, x.slice(at, piece.dim(0)));
       at += piece.dim(0);
       gpu.release(piece);
     }

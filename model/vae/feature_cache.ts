@@ -6,16 +6,10 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { fill } from "../../gpu/ops/elementwise.ts";
-import { Tensor } from "../../gpu/tensor.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 
 /** Frames that a kernel of three frames sees of the past. */
 export const PAST = 2;
-
-/** `count` frames of [frames, ...] from `start`, to copy from or to: any frame, unlike with {@link Tensor.rows}. */
-export function framesOf(x: Tensor, start: number, count: number): Tensor {
-  const bytes = x.bytes / x.dim(0);
-  return new Tensor(x.buffer, x.offset + start * bytes, [count, ...x.shape.slice(1)], x.dtype);
-}
 
 /** The past of each layer of one pass over a clip. Before the clip, all is zero. */
 export class FeatureCache {
@@ -35,7 +29,7 @@ export class FeatureCache {
     const { gpu } = this;
     const x = gpu.tensor([past + frames, ...frame]);
     const before = this.#past.get(layer);
-    const start = framesOf(x, 0, past);
+    const start = x.slice(0, past);
     if (before) gpu.copy(before, start);
     else fill(gpu, start, 0);
     return x;
@@ -44,7 +38,7 @@ export class FeatureCache {
   /** As {@link extended}, with the frames of `x`; they are kept. */
   extend(layer: object, x: Tensor, past = PAST): Tensor {
     const y = this.extended(layer, x.dim(0), x.shape.slice(1), past);
-    this.gpu.copy(x, framesOf(y, past, x.dim(0)));
+    this.gpu.copy(x, y.slice(past, x.dim(0)));
     this.keep(layer, y, past);
     return y;
   }
@@ -57,7 +51,7 @@ export class FeatureCache {
       this.#past.set(layer, kept);
       this.#fresh.add(layer);
     }
-    this.gpu.copy(framesOf(x, x.dim(0) - past, past), kept);
+    this.gpu.copy(x.slice(x.dim(0) - past, past), kept);
   }
 
   /** What was made since the last call, for the scope around a chunk to hand over. */

@@ -6,7 +6,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { framesOf, PAST } from "./feature_cache.ts";
+import { PAST } from "./feature_cache.ts";
 
 /** Frames that a stage takes at once, if a frame's largest tensor has `frameBytes` and no tensor is to exceed `limit`. */
 export function pieceFrames(gpu: Gpu, limit: number, frameBytes: number): number {
@@ -20,7 +20,7 @@ export function eachPiece(gpu: Gpu, x: Tensor, most: number, work: (piece: Tenso
   for (let start = 0; start < frames; start += most) {
     const count = Math.min(most, frames - start);
     const piece = gpu.tensor([count, ...x.shape.slice(1)]);
-    gpu.copy(framesOf(x, start, count), piece);
+    gpu.copy(x.slice(start, count), piece);
     work(piece);
   }
   gpu.release(x);

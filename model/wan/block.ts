@@ -90,26 +90,26 @@ const FFN_BYTES = 512 * 2 ** 20;
 /** residual + gate · down(gelu(up(x))), a piece of the tokens at a time where the widened activations are large. */
 function feedForward(gpu: Gpu, w: BlockWeights, x: Tensor, gate: Chunk, residual: Tensor): Tensor {
   const [batch, tokens, dim] = x.shape as [number, number, number];
-  const most = Math.min(FFN_BYTES, gpu.maxTensorBytes);
-  // A multiple of 64 rows keeps every piece on a boundary that can be bound.
-  const piece = Math.min(tokens, Math.max(64, Math.floor(most / (4 * w.up.weight.dim(0)) / 64) * 64));
   const y = gpu.tensor(x.shape);
+  const run = (x: Tensor, gate: Chunk, residual: Tensor, into: Tensor) =>
+    gpu.scope(() => {
+      const up = linear(gpu, x, w.up.weight, { bias: w.up.bias, activation: "gelu_tanh" });
+      linear(gpu, up, w.down.weight, { bias: w.down.bias, gate, residual, into });
+    });
+  const most = Math.floor(Math.min(FFN_BYTES, gpu.maxTensorBytes) / (4 * w.up.weight.dim(0)));
+  if (batch * tokens <= most) {
+    // The items of a small batch may begin where no buffer can be bound.
+    run(x, gate, residual, y);
+    return y;
+  }
+  // A multiple of 64 rows keeps every piece on a boundary that can be bound.
+  const piece = Math.max(64, Math.floor(most / 64) * 64);
   const item = (t: Tensor, b: number) => t.rows(b, 1).reshape([tokens, dim]);
   for (let b = 0; b < batch; b++) {
     for (let start = 0; start < tokens; start += piece) {
       const count = Math.min(piece, tokens - start);
-      gpu.scope(() => {
-        const up = linear(gpu, item(x, b).rows(start, count), w.up.weight, {
-          bias: w.up.bias,
-          activation: "gelu_tanh",
-        });
-        linear(gpu, up, w.down.weight, {
-          bias: w.down.bias,
-          gate: { tensor: gate.tensor.rows(b, 1), index: gate.index },
-          residual: item(residual, b).rows(start, count),
-          into: item(y, b).rows(start, count),
-        });
-      });
+      const part = (t: Tensor) => item(t, b).rows(start, count);
+      run(part(x), { tensor: gate.tensor.rows(b, 1), index: gate.index }, part(residual), part(y));
     }
   }
   return y;
