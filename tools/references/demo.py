@@ -1,0 +1,93 @@
+"""tokens.json and demo_*: the parts of the demo model, and its whole pipeline, by diffusers and transformers."""
+import json
+
+import torch
+import torch.nn.functional as F
+
+from common import DEVICE, MAX_SEQUENCE_LENGTH
+
+TEXTS = [
+    "a red circle moving right on a black background",
+    "a big yellow square spinning on a navy background",
+    "A Small GREEN triangle bouncing, and a blue ring moving left on a gray background!",
+    "two zebras  dancing\nin the rain",
+    "",
+]
+STEPS = 8
+GUIDANCE_SCALE = 4.0
+LATENTS = (16, 8, 16, 16)
+
+
+def tokens(references):
+    """The tokenizer's ids for the texts as they stand."""
+    tokenizer = references.pipeline.tokenizer
+    rows = [{"text": text, "ids": tokenizer(text).input_ids} for text in TEXTS]
+    with open(references.path("tokens.json"), "w") as file:
+        json.dump(rows, file, indent=1)
+
+
+def text_encoder(references):
+    """Embeddings as the pipeline makes them: cleaned prompts, zeros past a prompt's end. Returns them."""
+    embeds, _ = references.pipeline.encode_prompt(
+        TEXTS, negative_prompt=[""] * len(TEXTS), max_sequence_length=MAX_SEQUENCE_LENGTH, device=DEVICE,
+    )
+    metadata = {"texts": TEXTS, "max_sequence_length": MAX_SEQUENCE_LENGTH}
+    references.save("demo_text_encoder", {"prompt_embeds": embeds}, metadata)
+    return embeds
+
+
+@torch.no_grad()
+def transformer(references, embeds):
+    """One forward pass over a batch of two, each with a timestep of its own."""
+    inputs = {
+        "hidden_states": references.randn(2, 2, *LATENTS).to(DEVICE),
+        "timestep": torch.tensor([903.0, 247.0], device=DEVICE),
+        "encoder_hidden_states": embeds[:2],
+    }
+    output = references.pipeline.transformer(**inputs, return_dict=False)[0]
+    references.save("demo_transformer", {**inputs, "output": output})
+
+
+@torch.no_grad()
+def vae(references):
+    """Decoding of latents, encoding of a smooth clip of 9 frames."""
+    autoencoder = references.pipeline.vae
+    latents = references.randn(3, 1, 16, 3, 8, 8).to(DEVICE)
+    coarse = references.randn(4, 1, 3, 3, 8, 8)
+    clip = torch.tanh(F.interpolate(coarse, size=(9, 64, 64), mode="trilinear")).to(DEVICE)
+    posterior = autoencoder.encode(clip).latent_dist
+    decoded = autoencoder.decode(latents).sample
+    tensors = {"latents": latents, "decoded": decoded, "clip": clip, "mean": posterior.mean, "logvar": posterior.logvar}
+    references.save("demo_vae", tensors)
+
+
+def pipeline(references):
+    """From latents to a clip, with the latents after every step."""
+    latents = references.randn(5, 1, *LATENTS)
+    trace = {}
+
+    def keep(_pipeline, step, _timestep, state):
+        trace[f"latents.{step}"] = state["latents"].clone()
+        return state
+
+    frames = references.pipeline(
+        prompt=TEXTS[0], negative_prompt="", height=128, width=128, num_frames=29, num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE, max_sequence_length=MAX_SEQUENCE_LENGTH, latents=latents.clone().to(DEVICE),
+        output_type="np", callback_on_step_end=keep,
+    ).frames[0]
+    video = torch.from_numpy((frames * 255).round().astype("uint8"))
+    metadata = {
+        "prompt": TEXTS[0],
+        "steps": STEPS,
+        "guidance_scale": GUIDANCE_SCALE,
+        "max_sequence_length": MAX_SEQUENCE_LENGTH,
+    }
+    references.save("demo_pipeline", {"latents.init": latents, **trace, "video": video}, metadata)
+
+
+def make(references):
+    tokens(references)
+    embeds = text_encoder(references)
+    transformer(references, embeds)
+    vae(references)
+    pipeline(references)

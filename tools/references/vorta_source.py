@@ -1,0 +1,32 @@
+"""The VORTA authors' functions that the references come from (VORTA_SRC: the folder that holds their package)."""
+import os
+import sys
+import types
+
+import common  # noqa: F401  first, as it says where diffusers is
+
+
+def _stand_in(name, attributes):
+    """Registers an empty module, for what the authors' package imports but is not used here."""
+    module = types.ModuleType(name)
+    for attribute in attributes:
+        setattr(module, attribute, None)
+    sys.modules[name] = module
+
+
+# Reading of videos and distributed training, which want packages of their own.
+_stand_in("decord", [])
+_stand_in("vorta.utils.video_io", ["load_video", "save_video"])
+_stand_in("vorta.train", ["load_router_checkpoint", "load_optimizer_checkpoint", "save_checkpoint"])
+if "VORTA_SRC" in os.environ:
+    sys.path.insert(0, os.environ["VORTA_SRC"])
+
+from vorta.attention import (  # noqa: E402, F401
+    create_sliding_tile_attn_mask_func,
+    get_group_info,
+    pool_sequence_by_similarity,
+    unpool_sequence_by_similarity,
+)
+from vorta.attention.sliding_attn_flex import sliding_tile_flex_attn  # noqa: E402, F401
+from vorta.patch.modeling_wan import apply_vorta_transformer  # noqa: E402, F401
+from vorta.patch.utils import prepare_wan_self_attn_kwargs  # noqa: E402, F401
