@@ -1,6 +1,7 @@
 """vorta_train and vorta_eval: the demo model with the VORTA authors' routers, trained and run by their code.
 
-Needs a GPU, as PyTorch has no gradients of FlexAttention on a CPU. Comes last, since their code replaces methods of diffusers' classes.
+Needs a GPU, as PyTorch has no gradients of FlexAttention on a CPU. Comes last, since their code replaces methods of
+diffusers' classes.
 """
 import torch
 import torch.nn.functional as F
