@@ -45,18 +45,26 @@ export async function readTransformerConfig(path: string): Promise<TransformerCo
   const heads = config.integer("num_attention_heads", 40);
   const headDim = config.integer("attention_head_dim", 128);
   const inChannels = config.integer("in_channels", 16);
-  const freqDim = config.integer("freq_dim", 256);
-  if (freqDim % 2 !== 0) throw config.unsupported("freq_dim", [freqDim + 1]);
+  const patchSize = config.integers("patch_size", [1, 2, 2], 3) as [number, number, number];
+  const dims = {
+    textDim: config.integer("text_dim", 4096),
+    freqDim: config.integer("freq_dim", 256),
+    ffnDim: config.integer("ffn_dim", 13824),
+  };
+  // Kernels read what a matrix product adds up four at a time.
+  const added = { text_dim: dims.textDim, freq_dim: dims.freqDim, ffn_dim: dims.ffnDim };
+  for (const [key, dim] of Object.entries(added)) {
+    if (dim % 4 !== 0) throw config.unsupported(key, [4 * Math.ceil(dim / 4)]);
+  }
+  if (inChannels * patchSize.reduce((a, b) => a * b) % 4 !== 0) throw config.unsupported("patch_size", [[1, 2, 2]]);
   return {
-    patchSize: config.integers("patch_size", [1, 2, 2], 3) as [number, number, number],
+    patchSize,
     heads,
     headDim,
     dim: heads * headDim,
     inChannels,
     outChannels: config.isNull("out_channels") ? inChannels : config.integer("out_channels", inChannels),
-    textDim: config.integer("text_dim", 4096),
-    freqDim,
-    ffnDim: config.integer("ffn_dim", 13824),
+    ...dims,
     layers: config.integer("num_layers", 40),
     crossAttnNorm: config.boolean("cross_attn_norm", true),
     eps: config.number("eps", 1e-6, { positive: true }),
