@@ -18,7 +18,7 @@ import { type PromptEmbeddings, PromptEncoder } from "./prompt_encoder.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
 import type { Video } from "./video.ts";
-import { checkFrames, checkSize } from "./video_size.ts";
+import { checkFrames, checkSize, FRAME_MULTIPLE, SIZE_MULTIPLE } from "./video_size.ts";
 import { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
 import { WanTransformer3DModel } from "./wan/transformer.ts";
 
@@ -94,7 +94,7 @@ export class WanPipeline {
     const config = await readTransformerConfig(`${transformerDir}/config.json`);
     const vaeConfig = await readVaeConfig(`${vaeDir}/config.json`);
     const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
-    checkLatentChannels(dir, config, vaeConfig);
+    checkLatents(dir, config, vaeConfig);
     using loaded = new DisposableStack();
     // Damaged files are found before anything is uploaded.
     using transformerSource = await openCheckpoint(transformerDir, "diffusion_pytorch_model");
@@ -149,12 +149,15 @@ export class WanPipeline {
     const guidance = options.guidance ?? defaults.guidance;
     const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];
     const embeddings = await parts.prompts.encode(prompts, options.textTokens ?? defaults.textTokens, options);
+    // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
+    gpu.trim();
     let latents: Tensor | undefined;
     try {
       latents = await this.#denoise(shape, embeddings, scheduler, guidance, options);
       const denormalized = parts.vae.denormalize(latents);
       gpu.release(latents);
       latents = denormalized;
+      gpu.trim();
       const data = await parts.vae.decodeRgb8(latents, { onProgress: options.onProgress });
       return { width, height, frames, fps, data };
     } finally {
@@ -231,11 +234,21 @@ export class WanPipeline {
   }
 }
 
-/** A transformer denoises what the VAE decodes. */
-function checkLatentChannels(dir: string, { inChannels, outChannels }: TransformerConfig, { zDim }: VaeConfig): void {
-  if (inChannels === zDim && outChannels === zDim) return;
-  throw new TilereelError(
-    `${dir}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
-      `they belong to different models, or to one that does not make video from text alone`,
-  );
+/** A transformer denoises what the VAE decodes, and every size that is let through can be cut into its patches. */
+function checkLatents(dir: string, transformer: TransformerConfig, vae: VaeConfig): void {
+  const { inChannels, outChannels, patchSize: [patchFrames, ...patch] } = transformer;
+  const { zDim, spatialScale, temporalScale } = vae;
+  if (inChannels !== zDim || outChannels !== zDim) {
+    throw new TilereelError(
+      `${dir}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
+        `they belong to different models, or to one that does not make video from text alone`,
+    );
+  }
+  const cuts = patch.map((length) => length * spatialScale);
+  if (patchFrames !== 1 || FRAME_MULTIPLE % temporalScale !== 0 || cuts.some((cut) => SIZE_MULTIPLE % cut !== 0)) {
+    throw new TilereelError(
+      `${dir}: patch_size ${JSON.stringify(transformer.patchSize)} with a VAE that packs ${temporalScale} frames of ` +
+        `${spatialScale}x${spatialScale} pixels is not supported; Wan 2.1 has [1,2,2] with 4 frames of 8x8`,
+    );
+  }
 }

@@ -54,7 +54,10 @@ export class PromptEncoder {
     { embeddings, onProgress }: { embeddings?: PromptEmbeddings; onProgress?: OnProgress } = {},
   ): Promise<Tensor> {
     if (embeddings) return this.#upload(embeddings, prompts.length);
-    const { tokenizer, encoder } = await (this.#opened ??= this.#open());
+    const { tokenizer, encoder } = await (this.#opened ??= this.#open().catch((error) => {
+      this.#opened = undefined;
+      throw error;
+    }));
     // All at once: a large encoder's weights are read from disk anew for every call.
     return await encoder.encode(prompts.map((p) => tokenizer.encode(cleanPrompt(p), textTokens)), onProgress);
   }

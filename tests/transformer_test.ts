@@ -1,9 +1,11 @@
+import { TilereelError } from "../errors.ts";
+import type { Gpu } from "../gpu/gpu.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import { WanPipeline } from "../model/pipeline.ts";
 import { readTransformerConfig } from "../model/wan/config.ts";
 import { WanTransformer3DModel } from "../model/wan/transformer.ts";
-import { writeRandomCheckpoint } from "../bench/full_size/checkpoint.ts";
-import { assert, assertEquals } from "@std/assert";
+import { type Changes, writeRandomCheckpoint } from "../bench/full_size/checkpoint.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { assertClose, randn, testVariants, variants } from "./gpu.ts";
 
 /** Rows of 128 bytes: with odd counts of them, batch items begin where no buffer can be bound. */
@@ -12,14 +14,30 @@ const NARROW = {
   vae: { base_dim: 8, num_res_blocks: 1 },
 };
 
-async function withNarrowModel(work: (dir: string) => Promise<void>): Promise<void> {
+async function withNarrowModel(work: (dir: string) => Promise<void>, changes: Changes = {}): Promise<void> {
   const dir = await Deno.makeTempDir();
   try {
-    await writeRandomCheckpoint(dir, NARROW);
+    const { transformer, vae } = changes;
+    await writeRandomCheckpoint(dir, {
+      transformer: { ...NARROW.transformer, ...transformer },
+      vae: { ...NARROW.vae, ...vae },
+    });
     await work(dir);
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+}
+
+function testNarrow(name: string, run: (dir: string, gpu: Gpu) => Promise<void>, changes: Changes = {}): void {
+  Deno.test({
+    name,
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async () => {
+      const { gpu } = (await variants())[0]!;
+      await withNarrowModel((dir) => run(dir, gpu), changes);
+    },
+  });
 }
 
 testVariants(
@@ -46,34 +64,62 @@ testVariants(
     }),
 );
 
-Deno.test({
-  name: "pipeline: embeddings of any length, with guidance",
-  sanitizeOps: false,
-  sanitizeResources: false,
-  fn: () =>
-    withNarrowModel(async (dir) => {
-      const { gpu } = (await variants())[0]!;
-      const pipeline = await WanPipeline.load(dir, { gpu });
-      const render = (positive: Float32Array, negative: Float32Array) =>
-        pipeline.generate({
-          prompt: "",
-          width: 32,
-          height: 16,
-          frames: 1,
-          steps: 1,
-          guidance: 2,
-          embeddings: { positive, negative },
-        });
-      const a = randn(5 * 32, 1, 9), b = randn(5 * 32, 2, 9);
-      const ab = await render(a, b);
-      const { used } = gpu.memory;
-      const ba = await render(b, a);
-      assert(ab.data.some((v, i) => v !== ba.data[i]), "the negative prompt's embeddings do not count");
-      assertEquals((await render(a, b)).data, ab.data);
-      assertEquals(gpu.memory.used, used);
-      pipeline.close();
-    }),
+testNarrow("pipeline: embeddings of any length, with guidance", async (dir, gpu) => {
+  const pipeline = await WanPipeline.load(dir, { gpu });
+  const render = (positive: Float32Array, negative: Float32Array) =>
+    pipeline.generate({
+      prompt: "",
+      width: 32,
+      height: 16,
+      frames: 1,
+      steps: 1,
+      guidance: 2,
+      embeddings: { positive, negative },
+    });
+  const a = randn(5 * 32, 1, 9), b = randn(5 * 32, 2, 9);
+  const ab = await render(a, b);
+  const { used } = gpu.memory;
+  const ba = await render(b, a);
+  assert(ab.data.some((v, i) => v !== ba.data[i]), "the negative prompt's embeddings do not count");
+  assertEquals((await render(a, b)).data, ab.data);
+  assertEquals(gpu.memory.used, used);
+  pipeline.close();
 });
+
+testNarrow("pipeline: each stage begins with no idle buffers of the one before", async (dir, gpu) => {
+  const pipeline = await WanPipeline.load(dir, { gpu });
+  const idle = new Map<string, number>();
+  await pipeline.generate({
+    prompt: "",
+    width: 64,
+    height: 64,
+    frames: 5,
+    steps: 1,
+    guidance: 1,
+    embeddings: { positive: randn(8 * 32, 1) },
+    onProgress: ({ stage, done }) => {
+      if (done === 0) idle.set(stage, gpu.memory.held - gpu.memory.used);
+    },
+  });
+  pipeline.close();
+  assertEquals(idle.get("denoise"), 0);
+  assertEquals(idle.get("decode"), 0);
+});
+
+for (
+  const [what, changes] of [
+    ["frames in one patch", { transformer: { patch_size: [2, 2, 2] } }],
+    ["patches of 3", { transformer: { patch_size: [1, 3, 3] } }],
+    ["16x16 pixels in a latent", {
+      vae: { dim_mult: [1, 1, 1, 1, 1], temperal_downsample: [false, false, true, true] },
+    }],
+    ["8 frames in a latent", { vae: { temperal_downsample: [true, true, true] } }],
+  ] as [string, Changes][]
+) {
+  testNarrow(`pipeline: a model of ${what} is refused before its weights are read`, async (dir, gpu) => {
+    await assertRejects(() => WanPipeline.load(dir, { gpu }), TilereelError, "is not supported; Wan 2.1 has");
+  }, changes);
+}
 
 function joined(parts: readonly Float32Array[]): Float32Array {
   return Float32Array.from(parts.flatMap((part) => [...part]));
