@@ -7,7 +7,7 @@ import { TilereelError } from "../errors.ts";
 import type { AdapterDescription, Precision } from "./device.ts";
 import { type KernelSource, kernelWgsl, writeParams } from "./kernel.ts";
 import { Memory, type MemoryUse } from "./memory.ts";
-import { bytesOf, type GpuDtype, sizeOf, Tensor } from "./tensor.ts";
+import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 
 /** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
 const PARAMS_STRIDE = 256;
@@ -85,6 +85,7 @@ export class Gpu {
     return this.settings.precision === "f16";
   }
 
+  /** Bytes it holds. */
   get memory(): MemoryUse {
     return this.#memory.use;
   }
@@ -111,7 +112,7 @@ export class Gpu {
 
   /** A tensor with these numbers; 16-bit formats are given packed, as a Uint8Array of their bytes. */
   upload(data: Float32Array | Uint32Array | Uint8Array, shape: readonly number[], dtype: GpuDtype = "f32"): Tensor {
-    if (data.byteLength !== Math.ceil(bytesOf(shape, dtype)) && data.byteLength * 8 !== sizeOf(shape) * 16) {
+    if (Math.ceil(data.byteLength / 4) * 4 !== bytesOf(shape, dtype)) {
       throw new Error(`${data.byteLength} bytes given for [${shape}] ${dtype}`);
     }
     const tensor = this.tensor(shape, dtype);
@@ -121,6 +122,9 @@ export class Gpu {
 
   /** Overwrites part of a tensor, from byte `offset`, in order with the work recorded so far. */
   write(tensor: Tensor, data: Float32Array | Uint32Array | Uint8Array, offset: number): void {
+    if (offset + data.byteLength > tensor.bytes) {
+      throw new Error(`${data.byteLength} bytes from ${offset} on do not fit [${tensor.shape}] ${tensor.dtype}`);
+    }
     this.submit();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     const whole = bytes.byteLength & ~3;

@@ -53,7 +53,7 @@ export class Memory {
     const size = Math.max(Math.ceil(bytes / GRAIN) * GRAIN, GRAIN);
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
     const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
-    if (bytes > most) {
+    if (size > most) {
       throw new TilereelError(
         `too little memory: ${what} needs one buffer of ${formatBytes(bytes)}, this adapter allows ` +
           `${formatBytes(most)}; use a smaller size, fewer frames, or another adapter`,

@@ -21,7 +21,7 @@ export interface AttentionOptions {
 /**
  * softmax(scale · q·kᵀ + bias)·v for each head.
  *
- * @param q [batch, queries, heads · head dim], f32; head dim a multiple of 4 (of 16 on GPUs)
+ * @param q [batch, queries, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k [batch, keys, heads · head dim], f32
  * @param v [batch, keys, heads · head dim], f32
  * @returns [batch, queries, heads · head dim], f32
@@ -30,6 +30,9 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   const { heads, bias, keyLengths } = options;
   const [batch, queries, dim] = q.shape as [number, number, number];
   const headDim = dim / heads, keys = k.dim(1);
+  if (gpu.software ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
+    throw new Error(`attention: ${heads} heads of ${headDim}`);
+  }
   const y = gpu.tensor(q.shape);
   const params = {
     queries,
