@@ -14,7 +14,7 @@ export interface Size {
 }
 
 /** Seeds are 32 bits: from 0 to this. */
-export const LARGEST_SEED = 2 ** 32 - 1;
+const LARGEST_SEED = 2 ** 32 - 1;
 
 /** Wan tells 1000 noise levels apart: with more steps than that, steps would stand still. */
 const MOST_STEPS = 1000;

@@ -5,7 +5,7 @@
  */
 import { join, resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
-import { type ClipValues, LARGEST_SEED } from "./clip_options.ts";
+import type { ClipValues } from "./clip_options.ts";
 import { checkWritable, exists } from "./output.ts";
 import { type PromptEntry, readPrompts } from "./prompts_file.ts";
 import { slug } from "./slug.ts";
@@ -141,5 +141,5 @@ async function isFolder(path: string): Promise<boolean> {
 }
 
 function randomSeed(): number {
-  return crypto.getRandomValues(new Uint32Array(1))[0]! % (LARGEST_SEED + 1);
+  return crypto.getRandomValues(new Uint32Array(1))[0]!;
 }

@@ -29,9 +29,6 @@ const SHOWN_LIMITS = [
 /** Features asked for where there are any. Native Deno does not list `subgroups`, yet grants it: asked for by trial. */
 const WANTED_FEATURES = ["shader-f16", "timestamp-query"] as const satisfies readonly GPUFeatureName[];
 
-/** What `--gpu` takes besides a part of an adapter's name. */
-export const GPU_CHOICES = ["auto", "software", "vulkan", "gl"] as const;
-
 const NO_ADAPTER = "no WebGPU adapter was found: install a Vulkan driver for your GPU, " +
   "or software rendering (on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri)";
 

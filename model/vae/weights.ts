@@ -8,7 +8,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
 
 /** Channels are filled up with zeros to a multiple of 4, so that they can be read as vec4s. */
-export const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;
+const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;
 
 /** A convolution's weights on the GPU, both channel counts filled up. */
 export interface Conv {
@@ -18,7 +18,7 @@ export interface Conv {
   readonly bias: Tensor;
 }
 
-/** What {@link VaeWeights.matrix} takes of a 1×1 convolution. */
+/** What {@link VaeWeights.matrices} takes of a 1×1 convolution. */
 export interface MatrixPart {
   /** First output channel. 0 where absent. */
   readonly start?: number;
@@ -54,7 +54,7 @@ export class VaeWeights {
     return { weight: this.#upload(weight, [rowsOut, ...shape, columns]), bias: this.#vector(bias) };
   }
 
-  /** Some output channels of a 2D 1×1 convolution, as a linear layer's weight [out, in] and bias. */
+  /** Parts of the output channels of a 2D 1×1 convolution, each `dim` of them as a linear layer's weight and bias. */
   async matrices(name: string, dim: number, parts: readonly MatrixPart[]): Promise<Conv[]> {
     const total = parts.length * dim;
     const values = await this.#read(`${name}.weight`, [total, dim, 1, 1]);
