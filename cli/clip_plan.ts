@@ -121,7 +121,10 @@ function placeInBatch(
 async function checkPlace(out: string): Promise<void> {
   if (formatOf(out) === "frames") {
     if (await isMade(out)) {
-      throw new TilereelError(`--out ${out} exists and is not empty: remove it or name another folder`);
+      throw new TilereelError(
+        `--out ${out} exists and is not empty, but a folder is made anew of one clip's frames: name a new one, or a ` +
+          `file such as ${join(out, "clip.mp4")}`,
+      );
     }
   } else if (await isFolder(out)) {
     throw new TilereelError(`cannot write ${out}: that is a folder; name a file in it with --out`);

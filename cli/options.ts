@@ -18,6 +18,8 @@ export interface Option<T> {
   readonly default?: string;
   /** One letter that means the same. */
   readonly short?: string;
+  /** What other programs call it: refused, but answered with this option's name. */
+  readonly elsewhere?: readonly string[];
   /** Checks the text and turns it into a value. Throws a {@linkcode TilereelError} that starts with `name`. */
   readonly parse: (text: string, name: string) => T;
 }
@@ -28,6 +30,22 @@ export type OptionTable = Readonly<Record<string, Option<any>>>;
 
 /** The values a table parses to: those that were given. */
 export type OptionValues<T extends OptionTable> = { [K in keyof T]?: T[K] extends Option<infer V> ? V : never };
+
+/**
+ * `: did you mean NAME?` for a name that is none of `names`, or nothing.
+ *
+ * @param table describes some of them
+ */
+export function suggestOption(
+  given: string,
+  names: readonly string[],
+  table: OptionTable,
+  show: (name: string) => string,
+): string {
+  const name = given.replaceAll("_", "-");
+  const meant = Object.keys(table).find((known) => table[known]!.elsewhere?.includes(name));
+  return meant === undefined ? didYouMean(name, names, show) : `: did you mean ${show(meant)}?`;
+}
 
 type About = Omit<Option<unknown>, "parse">;
 

@@ -5,8 +5,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { TilereelError } from "../errors.ts";
-import { didYouMean } from "./nearest.ts";
-import type { OptionTable, OptionValues } from "./options.ts";
+import { type OptionTable, type OptionValues, suggestOption } from "./options.ts";
 
 /** What a command line was parsed to. */
 export interface Parsed<T extends OptionTable> {
@@ -47,7 +46,7 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
   );
   if (unknown[0] !== undefined) {
     const given = unknown[0].replace(/=.*$/s, "");
-    const near = didYouMean(given.replace(/^-+/, ""), [...names, "help"], (name) => `--${name}`);
+    const near = suggestOption(given.replace(/^-+/, ""), [...names, "help"], table, (name) => `--${name}`);
     throw new TilereelError(
       `${given} is no option of "tilereel ${command}"${near || `; see "tilereel ${command} --help"`}`,
     );

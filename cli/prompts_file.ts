@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../errors.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
-import { didYouMean } from "./nearest.ts";
+import { suggestOption } from "./options.ts";
 
 /** One clip that a prompts file asks for. */
 export interface PromptEntry {
@@ -31,7 +31,7 @@ export async function readPrompts(path: string): Promise<PromptEntry[]> {
     content = new TextDecoder("utf-8", { fatal: true }).decode(await Deno.readFile(path));
   } catch (error) {
     const reason = error instanceof Deno.errors.NotFound
-      ? "there is no such file"
+      ? "there is no such file (a prompt itself is written without --prompts or -p)"
       : error instanceof Deno.errors.IsADirectory
       ? "it is a folder"
       : error instanceof Deno.errors.PermissionDenied
@@ -80,7 +80,9 @@ function parseObject(text: string, where: string): Omit<PromptEntry, "line"> {
   for (const [given, value] of Object.entries(object)) {
     const key = given.replaceAll("_", "-");
     if (!KEYS.includes(key)) {
-      throw new TilereelError(`${where}: unknown key "${given}"${didYouMean(key, KEYS, (k) => `"${k}"`)}`);
+      throw new TilereelError(
+        `${where}: unknown key "${given}"${suggestOption(key, KEYS, clipOptions, (k) => `"${k}"`)}`,
+      );
     }
     if (value === null) continue;
     if (typeof value !== "string" && typeof value !== "number") {

@@ -53,6 +53,14 @@ Deno.test("unknown options name the nearest that exists", () => {
   refuses("--no-seed is no option", "--no-seed");
 });
 
+Deno.test("options as other programs call them are answered with ours", () => {
+  refuses('--width is no option of "tilereel generate": did you mean --size?', "--width", "832");
+  refuses("did you mean --guidance?", "--cfg-scale=6");
+  refuses("did you mean --steps?", "--num_inference_steps", "20");
+  refuses("did you mean --negative?", "--negative-prompt", "blur");
+  refuses("did you mean --negative?", "-n", "blur");
+});
+
 Deno.test("missing and unexpected values", () => {
   refuses("--seed needs a value: --seed N", "--seed");
   refuses("--seed needs a value", "--seed", "--quiet");

@@ -40,6 +40,7 @@ Deno.test("wrong lines are named", () => {
   refuses("[1]", "p.jsonl line 1 is no JSON object", "p.jsonl");
   refuses('{"seed": 1}', 'line 1 has no "prompt"');
   refuses('{"prompt": "a", "seeed": 1}', 'line 1: unknown key "seeed": did you mean "seed"?');
+  refuses('{"prompt": "a", "num_inference_steps": 9}', 'unknown key "num_inference_steps": did you mean "steps"?');
   refuses('{"prompt": "a", "seed": -1}', 'line 1: "seed" must be a whole number');
   refuses('{"prompt": "a", "frames": 30}', 'line 1: "frames" 30 does not fit');
   refuses('{"prompt": ["a"]}', '"prompt" must be text or a number');
@@ -107,6 +108,8 @@ Deno.test("a plan that cannot work is refused before anything is loaded", () =>
     await refused({ prompt: "a", out: `${dir}/a.webm` }, "does not say what to write");
     await refused({ prompt: "a", out: `${dir}/a.gif`, format: "mp4" }, "asks for gif, but --format for mp4");
     await refused({ prompt: "a", out: dir }, "exists and is not empty");
+    await refused({ prompt: "a", out: dir }, `or a file such as ${dir}/clip.mp4`);
+    await refused({ prompts: "a red circle" }, "a prompt itself is written without --prompts or -p");
     await refused({ prompt: "a", out: `${prompts}/a.mp4` }, "is a file, not a folder");
     await Deno.writeTextFile(prompts, '{"prompt": "a", "out": "x.webm"}\n');
     await refused({ prompts, out: dir }, "does not say what to write");

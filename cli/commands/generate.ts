@@ -24,6 +24,7 @@ const options = {
     value: "PATH",
     help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Folders on the way " +
       "are made; a file of that name is replaced. With --prompts: the folder of the clips.",
+    elsewhere: ["output", "output-path", "save-file"],
     default: "out/<prompt>-<seed>.mp4",
   }),
   format: choice({
@@ -42,6 +43,7 @@ const options = {
     short: "m",
     value: "DIR",
     help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    elsewhere: ["model-path", "diffusion-model", "ckpt-dir", "M"],
     default: "the embedded demo model",
   }),
   "text-encoder": path({
@@ -59,6 +61,7 @@ const options = {
     group: "Model",
     of: ["f32", "f16"],
     help: "Number format of the operands of matrix products; sums are f32 always.",
+    elsewhere: ["dtype", "type", "torch-dtype"],
     default: "f32",
   }),
   memory: memory({
@@ -71,6 +74,7 @@ const options = {
     group: "Model",
     value: "NAME",
     help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows.',
+    elsewhere: ["device", "backend"],
     default: "auto",
   }),
   prompts: path({
