@@ -32,7 +32,7 @@ export interface GpuSettings {
   readonly memoryLimit: number;
 }
 
-/** A device, its memory and the commands being recorded for it. */
+/** A device, its memory and the commands being recorded for it. Made by `openGpu`. */
 export class Gpu {
   /** Fills every new tensor with NaN, so that a test sees what a kernel left unwritten. */
   poison = false;
@@ -263,7 +263,11 @@ export class Gpu {
       this.#encoder ??= this.device.createCommandEncoder();
       this.#encoder.copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, bytes);
       await this.finish();
-      await staging.mapAsync(GPUMapMode.READ);
+      await staging.mapAsync(GPUMapMode.READ).catch(async (error) => {
+        // A device lost by now has its own words for that.
+        await this.finish();
+        throw error;
+      });
       return staging.getMappedRange().slice(0);
     } finally {
       staging.destroy();

@@ -328,6 +328,17 @@ Deno.test("the device is lost in the middle", async (t) => {
     assertEquals(steps, 1);
     gpu.close();
   });
+  await t.step("between waiting for numbers and reading them", async () => {
+    const gpu = await openGpu();
+    const finish = gpu.finish.bind(gpu);
+    gpu.finish = async () => {
+      await finish();
+      gpu.device.destroy();
+    };
+    const numbers = gpu.upload(new Float32Array(8), [8]);
+    await assertRejects(() => gpu.read(numbers), TilereelError, "the GPU was lost while working");
+    gpu.close();
+  });
   // Anywhere at all: while weights go up, kernels are made, results come back.
   for (const submissions of [1, 20, 200, 500]) {
     await t.step(`after batch ${submissions} of work, on the command line`, () =>
