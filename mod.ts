@@ -23,7 +23,7 @@
  */
 export { TilereelError } from "./errors.ts";
 export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions, type Precision } from "./gpu/device.ts";
-export type { Gpu } from "./gpu/gpu.ts";
+export type { Dispatch, Gpu, GpuSettings } from "./gpu/gpu.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
 export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";
 export { type Array5D, type GenerateOptions, type LoadOptions, WanPipeline } from "./model/pipeline.ts";
@@ -34,16 +34,39 @@ export type { Video } from "./model/video.ts";
 export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./cli/video/write_video.ts";
 
 // The parts, for those who build their own pipeline.
-export { combine } from "./gpu/ops/combine.ts";
-export type { Tensor } from "./gpu/tensor.ts";
+export type { Binding, KernelSource, ParamType } from "./gpu/kernel.ts";
+export type { MemoryUse } from "./gpu/memory.ts";
+export { combine, type Term } from "./gpu/ops/combine.ts";
+export type { GpuDtype, Tensor } from "./gpu/tensor.ts";
 export { openCheckpoint } from "./model/checkpoint/sharded.ts";
-export { openSafetensors, readFloat32, type TensorSource, writeSafetensors } from "./model/checkpoint/safetensors.ts";
+export {
+  type Dtype,
+  openSafetensors,
+  readFloat32,
+  type TensorInfo,
+  type TensorSource,
+  type TensorToWrite,
+  writeSafetensors,
+} from "./model/checkpoint/safetensors.ts";
 export { randn } from "./model/noise.ts";
-export { readSchedulerConfig } from "./model/schedulers/config.ts";
-export { createScheduler, type Scheduler, type Stepper, type TensorOps } from "./model/schedulers/scheduler.ts";
-export { loadTokenizer, type Tokenizer } from "./model/tokenizer/tokenizer.ts";
-export { openUmt5Encoder } from "./model/umt5/encoder.ts";
-export { AutoencoderKLWan } from "./model/vae/autoencoder.ts";
-export { readVaeConfig } from "./model/vae/config.ts";
-export { readTransformerConfig } from "./model/wan/config.ts";
-export { WanTransformer3DModel } from "./model/wan/transformer.ts";
+export { readSchedulerConfig, type SchedulerConfig } from "./model/schedulers/config.ts";
+export {
+  createScheduler,
+  type Scheduler,
+  type SchedulerOptions,
+  type Stepper,
+  type TensorOps,
+} from "./model/schedulers/scheduler.ts";
+export type { TextEncoder, TokenizedPrompt } from "./model/text_encoder.ts";
+export { type EncodedText, loadTokenizer, type Tokenizer } from "./model/tokenizer/tokenizer.ts";
+export type { Umt5Config } from "./model/umt5/config.ts";
+export { openUmt5Encoder, type Umt5Encoder } from "./model/umt5/encoder.ts";
+export {
+  AutoencoderKLWan,
+  type CodingOptions,
+  type LatentDistribution,
+  type VaePart,
+} from "./model/vae/autoencoder.ts";
+export { readVaeConfig, type VaeConfig } from "./model/vae/config.ts";
+export { readTransformerConfig, type TransformerConfig } from "./model/wan/config.ts";
+export { type TransformerInput, WanTransformer3DModel } from "./model/wan/transformer.ts";

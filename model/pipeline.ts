@@ -31,6 +31,7 @@ export interface Array5D {
 
 /** What {@link WanPipeline.load} takes. */
 export interface LoadOptions {
+  /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string;
@@ -40,6 +41,7 @@ export interface LoadOptions {
 
 /** What {@link WanPipeline.generate} takes. */
 export interface GenerateOptions {
+  /** What to show. */
   readonly prompt: string;
   /** What to steer away from. Default: nothing, the empty prompt. */
   readonly negativePrompt?: string;
@@ -52,6 +54,7 @@ export interface GenerateOptions {
   readonly frames?: number;
   /** Frames a second; written into the file, the model knows nothing of it. */
   readonly fps?: number;
+  /** Denoising steps: how many times the model is asked, or twice that with guidance. */
   readonly steps?: number;
   /** Tokens that a prompt is padded or cut to. */
   readonly textTokens?: number;
@@ -59,7 +62,9 @@ export interface GenerateOptions {
   readonly guidance?: number;
   /** Of the start noise: torch's, on the CPU. Default 0. */
   readonly seed?: number;
+  /** In place of the model's own. */
   readonly scheduler?: SchedulerKind;
+  /** Above 0: how much the steps dwell on high noise. In place of the model's own. */
   readonly flowShift?: number;
   /** Start noise to use instead of the seed's: [1, channels, latent frames, height / 8, width / 8]. */
   readonly latents?: Array5D;

@@ -14,6 +14,7 @@ import { encodeContactSheet } from "./png.ts";
 
 /** What a clip can be written as: `png` is a contact sheet, `frames` a folder of numbered pictures. */
 export const VIDEO_FORMATS = ["mp4", "gif", "png", "frames"] as const;
+/** One of {@link VIDEO_FORMATS}. */
 export type VideoFormat = typeof VIDEO_FORMATS[number];
 
 /**

@@ -27,7 +27,11 @@ export interface TensorSource extends Disposable {
   names(): string[];
   /** Whether there is a tensor of that name. */
   has(name: string): boolean;
-  /** @throws {TilereelError} if there is no such tensor. */
+  /**
+   * What is known of a tensor.
+   *
+   * @throws {TilereelError} if there is none of that name.
+   */
   info(name: string): TensorInfo;
   /** The whole tensor's bytes, as stored, in a buffer of their own. */
   read(name: string): Promise<Uint8Array<ArrayBuffer>>;
