@@ -121,5 +121,6 @@ export function formatBytes(bytes: number): string {
   const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
   let i = 0;
   while (bytes >= 1024 && i < units.length - 1) [bytes, i] = [bytes / 1024, i + 1];
-  return `${i === 0 ? bytes : bytes.toPrecision(3)} ${units[i]}`;
+  // From 1000 on three digits would be written with an exponent.
+  return `${i === 0 ? bytes : bytes < 999.5 ? bytes.toPrecision(3) : Math.round(bytes)} ${units[i]}`;
 }

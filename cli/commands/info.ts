@@ -4,6 +4,7 @@
  * @module
  */
 import { type AdapterDescription, listAdapters } from "../../gpu/device.ts";
+import { formatBytes } from "../../gpu/memory.ts";
 import { defineCommand } from "../command.ts";
 import { describeModel, type ModelDescription } from "../model_description.ts";
 import { flag, type OptionValues } from "../options.ts";
@@ -82,13 +83,6 @@ function table(rows: readonly (readonly string[])[]): string {
 
 function formatLimit(name: string, value: number): string {
   return /Size$/.test(name) ? formatBytes(value) : String(value);
-}
-
-function formatBytes(bytes: number): string {
-  for (const [unit, size] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]] as const) {
-    if (bytes >= size) return `${Number((bytes / size).toFixed(1))} ${unit}`;
-  }
-  return `${bytes} bytes`;
 }
 
 function formatCount(count: number): string {
