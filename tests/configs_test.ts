@@ -122,6 +122,8 @@ Deno.test("UMT5: the demo and the fixture", async () => {
 Deno.test("UMT5: what is not supported is named", () =>
   assertRefused(readUmt5Config, { model_type: "umt5" }, [
     [{ model_type: "t5" }, 'model_type "t5" is not supported; "umt5" was expected'],
+    [{ d_kv: 48 }, "d_kv 48 is not supported"],
+    [{ d_ff: 10 }, "d_ff 10 is not supported"],
     [{ model_type: undefined }, "model_type is absent, which is not supported"],
     [{ feed_forward_proj: "relu" }, 'feed_forward_proj "relu" is not supported; "gated-gelu" was expected'],
     [{ dense_act_fn: "silu" }, 'dense_act_fn "silu"'],

@@ -31,6 +31,12 @@ export async function readUmt5Config(path: string): Promise<Umt5Config> {
   config.require("model_type", ["umt5"], undefined);
   config.require("feed_forward_proj", ["gated-gelu"], "gated-gelu");
   config.require("dense_act_fn", ["gelu_new"], "gelu_new");
+  // What the attention kernels are written for; all matrices are read four numbers at a time.
+  config.require("d_kv", [16, 32, 64, 128], 64);
+  for (const [key, absent] of [["d_model", 512], ["d_ff", 1024]] as const) {
+    const dim = config.integer(key, absent);
+    if (dim % 4 !== 0) throw config.unsupported(key, [4 * Math.ceil(dim / 4)]);
+  }
 
   const relativeBuckets = config.integer("relative_attention_num_buckets", 32, 4);
   if (relativeBuckets % 4 !== 0) throw config.unsupported("relative_attention_num_buckets", [32]);

@@ -40,10 +40,11 @@ export class Umt5Encoder implements TextEncoder {
 
   async encode(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor> {
     const hidden = await this.lastHiddenState(prompts, onProgress);
-    const lengths = this.#lengths(prompts);
-    const embeddings = zeroPastLength(this.gpu, hidden, lengths);
-    for (const tensor of [hidden, lengths]) this.gpu.release(tensor);
-    return embeddings;
+    try {
+      return this.gpu.scope(() => zeroPastLength(this.gpu, hidden, this.#lengths(prompts)));
+    } finally {
+      this.gpu.release(hidden);
+    }
   }
 
   /** As {@link encode}, with what the encoder makes of the padding left in. */
