@@ -116,7 +116,7 @@ export const command = defineCommand({
       does: "Many GIFs; run again to resume.",
     },
     {
-      line: 'tilereel generate "a green star" --out frames/ --json',
+      line: 'tilereel generate "a green cross" --out frames/ --json',
       does: "Frames as PNG, and what was done as JSON.",
     },
   ],
