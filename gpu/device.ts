@@ -26,7 +26,7 @@ const SHOWN_LIMITS = [
   "maxComputeInvocationsPerWorkgroup",
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
-/** Features asked for where there are any. Native Deno does not list `subgroups`, yet grants it: asked for by trial. */
+/** Features asked for where there are any. */
 const WANTED_FEATURES = ["shader-f16", "timestamp-query"] as const satisfies readonly GPUFeatureName[];
 
 const NO_ADAPTER = "no WebGPU adapter was found: install a Vulkan driver for your GPU, " +
@@ -81,11 +81,10 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   if (precision === "f16" && !adapter.features.has("shader-f16")) {
     throw new TilereelError(`${description.name} has no shader-f16, which precision f16 needs: use f32`);
   }
-  const { device, subgroups } = await openDevice(adapter);
+  const device = await openDevice(adapter);
   return new Gpu(device, {
     description,
     precision,
-    subgroups,
     memoryLimit: options.memoryLimit ?? Infinity,
   });
 }
@@ -131,20 +130,10 @@ function describe(adapter: GPUAdapter): AdapterDescription {
 }
 
 /** Opens a device with every limit the adapter has and every wanted feature it grants. */
-async function openDevice(adapter: GPUAdapter): Promise<{ device: GPUDevice; subgroups: boolean }> {
+async function openDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const requiredLimits = Object.fromEntries(SHOWN_LIMITS.map((name) => [name, adapter.limits[name] as number]));
-  const requiredFeatures = WANTED_FEATURES.filter((f) => adapter.features.has(f)) as GPUFeatureName[];
-  try {
-    const device = await adapter.requestDevice({
-      requiredLimits,
-      requiredFeatures: [...requiredFeatures, "subgroups"],
-    });
-    return { device, subgroups: true };
-  } catch {
-    // An adapter is spent by a failed request only in browsers; native ones can be asked again.
-    const device = await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause) => {
-      throw new TilereelError(`the GPU adapter ${describe(adapter).name} could not be opened: ${cause.message}`);
-    });
-    return { device, subgroups: false };
-  }
+  const requiredFeatures = WANTED_FEATURES.filter((f) => adapter.features.has(f));
+  return await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause) => {
+    throw new TilereelError(`the GPU adapter ${describe(adapter).name} could not be opened: ${cause.message}`);
+  });
 }

@@ -28,7 +28,6 @@ export interface Dispatch {
 export interface GpuSettings {
   readonly description: AdapterDescription;
   readonly precision: Precision;
-  readonly subgroups: boolean;
   readonly memoryLimit: number;
 }
 

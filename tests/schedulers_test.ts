@@ -1,19 +1,11 @@
 import { readSchedulerConfig, type SchedulerConfig } from "../model/schedulers/config.ts";
+import { WAN_SCHEDULER } from "../model/parity/schedulers.ts";
 import { createScheduler, type TensorOps } from "../model/schedulers/scheduler.ts";
 import { openSafetensors, readFloat32, toNumbers } from "../model/checkpoint/safetensors.ts";
 import { TilereelError } from "../errors.ts";
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 
 const FIXTURES = new URL("./fixtures/", import.meta.url).pathname;
-
-const UNIPC: SchedulerConfig = {
-  kind: "unipc",
-  numTrainTimesteps: 1000,
-  flowShift: 3,
-  solverOrder: 2,
-  solverType: "bh2",
-  disableCorrector: [],
-};
 
 /** Arrays, with a record of those that were made or handed over and not yet released. */
 class ArrayOps implements TensorOps<Float32Array> {
@@ -58,7 +50,7 @@ for (const shift of [3, 5]) {
     for (const kind of ["unipc", "euler"] as const) {
       Deno.test(`${kind}, shift ${shift}, ${steps} steps: as diffusers`, async () => {
         using fixture = await openSafetensors(`${FIXTURES}scheduler_shift${shift}_steps${steps}.safetensors`);
-        const scheduler = createScheduler(UNIPC, { kind, steps, flowShift: shift });
+        const scheduler = createScheduler(WAN_SCHEDULER, { kind, steps, flowShift: shift });
         assertEquals(scheduler.kind, kind);
 
         const stored = await fixture.read(`${kind}.timesteps`);
@@ -104,7 +96,7 @@ for (const steps of [1, 2, 3]) {
   for (const kind of ["unipc", "euler"] as const) {
     Deno.test(`${kind} with ${steps} steps is exact for a constant prediction of x₀`, () => {
       const ops = new ArrayOps();
-      const scheduler = createScheduler(UNIPC, { kind, steps });
+      const scheduler = createScheduler(WAN_SCHEDULER, { kind, steps });
       const stepper = scheduler.start(ops);
       const x0 = 0.25, noise = -1.5;
       let sample = ops.own(Float32Array.of((1 - scheduler.sigmas[0]!) * x0 + scheduler.sigmas[0]! * noise));
@@ -116,7 +108,7 @@ for (const steps of [1, 2, 3]) {
 
 Deno.test("UniPC converges to the solution, with every setting", () => {
   const exact = 2 * Math.exp(-0.8);
-  assertAlmostEquals(integrate(UNIPC, 40, 0.8), exact, 2e-3);
+  assertAlmostEquals(integrate(WAN_SCHEDULER, 40, 0.8), exact, 2e-3);
   for (
     const change of [
       { solverType: "bh1" },
@@ -124,15 +116,15 @@ Deno.test("UniPC converges to the solution, with every setting", () => {
       { disableCorrector: [0, 1, 2] },
     ] as const
   ) {
-    const result = integrate({ ...UNIPC, ...change }, 40, 0.8);
+    const result = integrate({ ...WAN_SCHEDULER, ...change }, 40, 0.8);
     assertAlmostEquals(result, exact, 2e-2, JSON.stringify(change));
-    assert(result !== integrate(UNIPC, 40, 0.8), `${JSON.stringify(change)} changes nothing`);
+    assert(result !== integrate(WAN_SCHEDULER, 40, 0.8), `${JSON.stringify(change)} changes nothing`);
   }
 });
 
 Deno.test("dispose releases what an interrupted run keeps", () => {
   const ops = new ArrayOps();
-  const stepper = createScheduler(UNIPC, { steps: 10 }).start(ops);
+  const stepper = createScheduler(WAN_SCHEDULER, { steps: 10 }).start(ops);
   let sample = ops.own(Float32Array.of(1));
   for (let i = 0; i < 4; i++) sample = stepper.step(ops.own(Float32Array.of(0.5)), sample);
   stepper.dispose();
@@ -141,10 +133,10 @@ Deno.test("dispose releases what an interrupted run keeps", () => {
 
 Deno.test("steps and flow shift are checked", () => {
   for (const steps of [0, -1, 1.5, NaN, 1001]) {
-    assertThrows(() => createScheduler(UNIPC, { steps }), TilereelError, "a whole number from 1 to 1000");
+    assertThrows(() => createScheduler(WAN_SCHEDULER, { steps }), TilereelError, "a whole number from 1 to 1000");
   }
   for (const flowShift of [0, -3, NaN, Infinity]) {
-    assertThrows(() => createScheduler(UNIPC, { steps: 4, flowShift }), TilereelError, "a number above 0");
+    assertThrows(() => createScheduler(WAN_SCHEDULER, { steps: 4, flowShift }), TilereelError, "a number above 0");
   }
 });
 
@@ -158,7 +150,7 @@ async function readConfig(value: unknown): Promise<SchedulerConfig> {
   }
 }
 
-const UNIPC_JSON = {
+const WAN_SCHEDULER_JSON = {
   _class_name: "UniPCMultistepScheduler",
   prediction_type: "flow_prediction",
   use_flow_sigmas: true,
@@ -169,11 +161,11 @@ Deno.test("scheduler_config.json: the demo's and both classes", async () => {
   const demo = await readSchedulerConfig(
     new URL("../model/demo/scheduler/scheduler_config.json", import.meta.url).pathname,
   );
-  assertEquals(demo, UNIPC);
-  assertEquals(await readConfig(UNIPC_JSON), { ...UNIPC, flowShift: 5 });
+  assertEquals(demo, WAN_SCHEDULER);
+  assertEquals(await readConfig(WAN_SCHEDULER_JSON), { ...WAN_SCHEDULER, flowShift: 5 });
   assertEquals(
     await readConfig({ _class_name: "FlowMatchEulerDiscreteScheduler", shift: 8 }),
-    { ...UNIPC, kind: "euler", flowShift: 8 },
+    { ...WAN_SCHEDULER, kind: "euler", flowShift: 8 },
   );
 });
 
@@ -199,7 +191,7 @@ Deno.test("scheduler_config.json: what is not supported is named", async () => {
     [{ disable_corrector: [-1] }, "disable_corrector is [-1]"],
   ];
   for (const [change, message] of changes) {
-    await assertRejects(() => readConfig({ ...UNIPC_JSON, ...change }), TilereelError, message);
+    await assertRejects(() => readConfig({ ...WAN_SCHEDULER_JSON, ...change }), TilereelError, message);
   }
   const euler = { _class_name: "FlowMatchEulerDiscreteScheduler" };
   for (const key of ["use_dynamic_shifting", "use_karras_sigmas", "invert_sigmas", "stochastic_sampling"]) {

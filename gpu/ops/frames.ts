@@ -33,6 +33,23 @@ const PARAMS = {
   left: "u32",
 } as const;
 
+/** Where a window lies in a clip [channels, frames, height, width], as both kernels take it. */
+function windowParams(clip: Tensor, { frame, frames, top, left, height, width }: Window) {
+  const [channels, clipFrames, clipHeight, clipWidth] = clip.shape as [number, number, number, number];
+  return {
+    channels,
+    frames,
+    height,
+    width,
+    clip_frames: clipFrames,
+    clip_height: clipHeight,
+    clip_width: clipWidth,
+    frame,
+    top,
+    left,
+  };
+}
+
 const CUT: KernelSource = {
   name: "cut_window",
   buffers: { x: read("f32"), y: write("vec4f") },
@@ -61,22 +78,9 @@ const CUT: KernelSource = {
  * @returns [frames, height, width, channels], f32, with zeros up to a multiple of 4 channels
  */
 export function cutWindow(gpu: Gpu, x: Tensor, window: Window): Tensor {
-  const [channels, clipFrames, clipHeight, clipWidth] = x.shape as [number, number, number, number];
-  const { frame, frames, top, left, height, width } = window;
-  const y = gpu.tensor([frames, height, width, Math.ceil(channels / 4) * 4]);
-  const params = {
-    count: y.size / 4,
-    channels,
-    frames,
-    height,
-    width,
-    clip_frames: clipFrames,
-    clip_height: clipHeight,
-    clip_width: clipWidth,
-    frame,
-    top,
-    left,
-  };
+  const { frames, height, width } = window;
+  const y = gpu.tensor([frames, height, width, Math.ceil(x.dim(0) / 4) * 4]);
+  const params = { count: y.size / 4, ...windowParams(x, window) };
   gpu.run(CUT, { buffers: { x, y }, params, workgroups: groups1d(y.size / 4) });
   return y;
 }
@@ -119,20 +123,10 @@ export function pasteWindow(
   { weights, limit = 3.4e38 }: PasteOptions = {},
 ): void {
   const [frames, height, width, stride] = x.shape as [number, number, number, number];
-  const [channels, clipFrames, clipHeight, clipWidth] = y.shape as [number, number, number, number];
-  const count = channels * frames * height * width;
+  const count = y.dim(0) * frames * height * width;
   const params = {
     count,
-    channels,
-    frames,
-    height,
-    width,
-    clip_frames: clipFrames,
-    clip_height: clipHeight,
-    clip_width: clipWidth,
-    frame,
-    top,
-    left,
+    ...windowParams(y, { frame, frames, top, left, height, width }),
     stride,
     blend: weights ? 1 : 0,
     limit,

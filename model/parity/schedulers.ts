@@ -12,7 +12,7 @@ const BOUND = 1e-5;
 const NAME = /^scheduler_shift(\d+(?:\.\d+)?)_steps(\d+)\.safetensors$/;
 
 /** As Wan 2.1 ships it; the flow shift is in the file's name. */
-const WAN_SCHEDULER: SchedulerConfig = {
+export const WAN_SCHEDULER: SchedulerConfig = {
   kind: "unipc",
   numTrainTimesteps: 1000,
   flowShift: 3,
