@@ -7,6 +7,7 @@ import { TilereelError } from "../errors.ts";
 import type { AdapterDescription, Precision } from "./device.ts";
 import { type KernelSource, kernelWgsl, writeParams } from "./kernel.ts";
 import { Memory, type MemoryUse } from "./memory.ts";
+import type { Tape } from "./tape.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 
 /** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
@@ -44,6 +45,7 @@ export class Gpu {
   #pass: GPUComputePassEncoder | undefined;
   #recorded = 0;
   #scopes: Set<Tensor>[] = [];
+  #tape: Tape | undefined;
   #failure: Error | undefined;
   #placeholder: Tensor | undefined;
 
@@ -140,7 +142,7 @@ export class Gpu {
 
   /**
    * Runs `work`, which records but does not wait, and frees every tensor made in it but those it returns; these pass to
-   * the scope around, or to the caller where there is none.
+   * the scope around, or to the caller where there is none. While a tape is open all pass to the scope around.
    */
   scope<T extends Tensor | readonly Tensor[] | void>(work: () => T): T {
     const scope = new Set<Tensor>();
@@ -155,7 +157,7 @@ export class Gpu {
       const keep = new Set(kept.map((t) => t.buffer));
       const outer = this.#scopes.at(-1);
       for (const tensor of scope) {
-        if (keep.has(tensor.buffer)) outer?.add(tensor);
+        if (this.#tape || keep.has(tensor.buffer)) outer?.add(tensor);
         else this.#memory.release(tensor.buffer);
       }
     }
@@ -169,8 +171,25 @@ export class Gpu {
     return tensor;
   }
 
-  /** Frees a tensor before its scope ends. Work already recorded still runs on it. */
+  /** The tape that ops record on, while one is open. */
+  get tape(): Tape | undefined {
+    return this.#tape;
+  }
+
+  /** Runs `work` with the tape open: nothing is freed in it, for the way back needs it. Wants a scope around. */
+  taping<T extends Tensor | readonly Tensor[] | void>(tape: Tape, work: () => T): T {
+    if (this.#scopes.length === 0) throw new Error("taping without a scope would never be freed");
+    this.#tape = tape;
+    try {
+      return work();
+    } finally {
+      this.#tape = undefined;
+    }
+  }
+
+  /** Frees a tensor before its scope ends, or at its end while a tape is open. Work already recorded still runs on it. */
   release(tensor: Tensor): void {
+    if (this.#tape) return;
     this.#memory.release(this.keep(tensor).buffer);
   }
 
