@@ -120,6 +120,29 @@ export class WanTransformer3DModel {
     });
   }
 
+  /**
+   * The embedding of each timestep, before its projection to shift, scale and gate: what VORTA's routers are given.
+   *
+   * @returns [timesteps, dim]
+   */
+  async timeEmbedding(timesteps: readonly number[]): Promise<Float32Array> {
+    const { gpu } = this;
+    const temb = gpu.scope(() => this.#embedTime(timesteps));
+    try {
+      return await gpu.read(temb);
+    } finally {
+      gpu.release(temb);
+    }
+  }
+
+  /** @returns [batch, dim] */
+  #embedTime(timesteps: readonly number[]): Tensor {
+    const { gpu, outer, config } = this;
+    const sinusoid = gpu.upload(timestepEmbedding(timesteps, config.freqDim), [timesteps.length, config.freqDim]);
+    const hidden = linear(gpu, sinusoid, outer.time1.weight, { bias: outer.time1.bias, activation: "silu" });
+    return linear(gpu, hidden, outer.time2.weight, outer.time2);
+  }
+
   /** Embeds timestep and text. */
   #condition(
     timesteps: readonly number[],
@@ -128,9 +151,7 @@ export class WanTransformer3DModel {
   ): { temb: Tensor; conditioning: Conditioning } {
     const { gpu, outer, config } = this;
     const batch = timesteps.length;
-    const sinusoid = gpu.upload(timestepEmbedding(timesteps, config.freqDim), [batch, config.freqDim]);
-    const hidden = linear(gpu, sinusoid, outer.time1.weight, { bias: outer.time1.bias, activation: "silu" });
-    const temb = linear(gpu, hidden, outer.time2.weight, outer.time2);
+    const temb = this.#embedTime(timesteps);
     const time = linear(gpu, activation(gpu, temb, "silu"), outer.timeProj.weight, outer.timeProj);
     const text = linear(
       gpu,

@@ -1,0 +1,16 @@
+/**
+ * What self-attention did while a clip was rendered.
+ *
+ * @module
+ */
+
+/** Told when a clip's denoising is done. */
+export interface AttentionReport {
+  /** Pairs of queries and keys that were multiplied, of those of full attention, over all steps, layers and heads. */
+  readonly density: number;
+  /**
+   * For routed attention: the branch that each head took, an index into `BRANCHES` of model/vorta/branch.ts, as
+   * [steps][layers][heads].
+   */
+  readonly routes?: readonly (readonly Uint8Array[])[];
+}
