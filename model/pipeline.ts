@@ -141,8 +141,30 @@ export class WanPipeline {
    * @throws the signal's reason, if it is aborted
    */
   async generate(options: GenerateOptions): Promise<Video> {
-    const { gpu, parts, defaults } = this;
+    const { gpu, parts: { vae }, defaults } = this;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
+    let latents = await this.sampleLatents(options);
+    try {
+      const denormalized = vae.denormalize(latents);
+      gpu.release(latents);
+      latents = denormalized;
+      gpu.trim();
+      const data = await vae.decodeRgb8(latents, { onProgress: options.onProgress });
+      return { width, height, frames, fps, data };
+    } finally {
+      gpu.release(latents);
+    }
+  }
+
+  /**
+   * The latents that {@link generate} decodes, as the transformer gives them: normalized.
+   *
+   * @returns [1, channels, latent frames, height / 8, width / 8], f32; the caller's
+   * @throws as {@link generate} does
+   */
+  async sampleLatents(options: GenerateOptions): Promise<Tensor> {
+    const { gpu, parts, defaults } = this;
+    const { width = defaults.width, height = defaults.height, frames = defaults.frames } = options;
     checkSize(width, height);
     checkFrames(frames);
     const scheduler = createScheduler(parts.scheduler, {
@@ -156,18 +178,23 @@ export class WanPipeline {
     const embeddings = await parts.prompts.encode(prompts, options.textTokens ?? defaults.textTokens, options);
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
-    let latents: Tensor | undefined;
     try {
-      latents = await this.#denoise(shape, embeddings, scheduler, guidance, options);
-      const denormalized = parts.vae.denormalize(latents);
-      gpu.release(latents);
-      latents = denormalized;
-      gpu.trim();
-      const data = await parts.vae.decodeRgb8(latents, { onProgress: options.onProgress });
-      return { width, height, frames, fps, data };
+      return await this.#denoise(shape, embeddings, scheduler, guidance, options);
     } finally {
-      for (const tensor of [embeddings, ...latents ? [latents] : []]) gpu.release(tensor);
+      gpu.release(embeddings);
     }
+  }
+
+  /**
+   * Embeds prompts: what {@link GenerateOptions.embeddings} takes.
+   *
+   * @param textTokens tokens that each is padded or cut to. Default: the model's
+   * @returns [prompts, text tokens, text dim], f32, zero past a prompt's end; the caller's
+   * @throws {TilereelError} if the model has no text encoder or it does not fit
+   */
+  async encodePrompts(prompts: readonly string[], textTokens?: number, onProgress?: OnProgress): Promise<Tensor> {
+    const tokens = textTokens ?? this.defaults.textTokens;
+    return await this.parts.prompts.encode(prompts, tokens, { ...onProgress && { onProgress } });
   }
 
   /** Shape of a clip's latents, which given start noise must have. */
