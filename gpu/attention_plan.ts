@@ -1,0 +1,74 @@
+/**
+ * Which queries see which keys. Sparse attention is the same computation as dense attention over fewer pairs, so a new
+ * pattern is a new plan, not a new kernel.
+ *
+ * @module
+ */
+import type { Gpu } from "./gpu.ts";
+import { PLAIN_ROWS } from "./kernels/attention/plain.ts";
+import { TILE } from "./kernels/attention/tiles.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** A block of slots that are walked together, and the list of runs that it sees. */
+export interface Block {
+  /** First slot. */
+  readonly first: number;
+  /** Slots, at most {@link blockRows}. */
+  readonly count: number;
+  /** Number of its first run in the list of runs. */
+  readonly firstRun: number;
+  /** Runs; at least one. */
+  readonly runs: number;
+}
+
+/** Neighbouring slots. */
+export interface Run {
+  readonly first: number;
+  /** At least one. */
+  readonly count: number;
+}
+
+/** Blocks with what they see, on the GPU. */
+export interface BlockList {
+  /** [blocks, 4], u32: the fields of {@link Block} */
+  readonly blocks: Tensor;
+  /** [lists, runs, 2], u32: the fields of {@link Run}; one list for all heads, or one for each of batch · heads */
+  readonly runs: Tensor;
+}
+
+/** A pattern of self-attention over a sequence of slots, ready for the kernels. */
+export interface AttentionPlan {
+  /** [orders, slots], u32: the token in each slot. One order for all heads, or one for each of batch · heads. */
+  readonly order: Tensor;
+  /** Queries with the keys they see: the way forward, and queries' gradients. */
+  readonly queries: BlockList;
+  /** The other way round: keys with the queries that see them, for their gradients. Absent where nothing is trained. */
+  readonly keys?: BlockList;
+}
+
+/** Slots of a block that this device's kernels take at once. Blocks may be shorter, at a loss. */
+export function blockRows(gpu: Gpu, headDim: number): number {
+  return gpu.software ? PLAIN_ROWS(headDim) : TILE;
+}
+
+/** Cuts a run of slots into blocks that all see the same runs. */
+export function cutBlocks({ first, count }: Run, rows: number, firstRun: number, runs: number): Block[] {
+  return Array.from({ length: Math.ceil(count / rows) }, (_, i) => ({
+    first: first + i * rows,
+    count: Math.min(rows, count - i * rows),
+    firstRun,
+    runs,
+  }));
+}
+
+/** Puts blocks and one list of runs for all heads on the GPU. */
+export function uploadBlockList(gpu: Gpu, blocks: readonly Block[], runs: readonly Run[]): BlockList {
+  return {
+    blocks: gpu.upload(
+      Uint32Array.from(blocks.flatMap((b) => [b.first, b.count, b.firstRun, b.runs])),
+      [blocks.length, 4],
+      "u32",
+    ),
+    runs: gpu.upload(Uint32Array.from(runs.flatMap((r) => [r.first, r.count])), [1, runs.length, 2], "u32"),
+  };
+}

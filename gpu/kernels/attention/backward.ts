@@ -1,0 +1,182 @@
+/**
+ * The way back through attention, without ever holding the scores: they are made again from q, k and the log-sum-exp of
+ * each query (Dao et al. 2022, algorithm 4). With P = exp(scale·q·kᵀ − lse), dP = dy·vᵀ, d = Σ dy∘y and
+ * dS = P∘(dP − d):
+ *
+ *     dq += scale·dS·k     dk += scale·dSᵀ·q     dv += Pᵀ·dy
+ *
+ * Queries' gradients are summed by threads that hold queries, keys' and values' by threads that hold keys: no atomics,
+ * so results repeat bit for bit. A head's results may be scaled on the way out.
+ *
+ * @module
+ */
+import { type KernelSource, read, unroll, write } from "../../kernel.ts";
+import { memo } from "../memo.ts";
+import { OutputTile, products, storeWeights, TILE, workgroupAreas } from "./tiles.ts";
+import { walk } from "./walk.ts";
+
+/** A variant of a backward kernel. */
+export interface BackwardAttention {
+  readonly headDim: number;
+  readonly plan: boolean;
+  /** What it sums: of queries (outer rows are queries, inner rows keys), or of keys and values (the other way round). */
+  readonly of: "q" | "kv";
+}
+
+const INPUTS = {
+  q: read("vec4f"),
+  k: read("vec4f"),
+  v: read("vec4f"),
+  dy: read("vec4f"),
+  /** [batch, queries, heads] */
+  lse: read("f32"),
+  /** [batch, queries, heads]: Σ dy∘y over a head's channels */
+  dot_y: read("f32"),
+  /** [batch, heads]: what a head's gradients are multiplied with */
+  head_scale: read("f32"),
+};
+
+const outputs = (of: "q" | "kv") => of === "q" ? { dq: write("vec4f") } : { dk: write("vec4f"), dv: write("vec4f") };
+
+const PARAMS = { has_head_scale: "u32" } as const;
+const FACTOR = `  let factor = select(1.0, head_scale[wid.z * p.heads + h], p.has_head_scale != 0u);`;
+
+/** For software adapters: a thread takes the rows of a block one after the other. */
+export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
+  const d4 = headDim / 4;
+  const w = walk({ plan, rows: 1 });
+  const each = (line: (c: number) => string) => unroll(d4, line);
+  const rows = `${w.begin("gid.x")}
+${FACTOR}
+  for (var row = first; row <= last; row++) {
+  let token = ${w.outer("row")};
+  let here = token * p.dim4 + head;`;
+  return {
+    name: `attention_backward_${of}_plain_${headDim}${plan ? "_plan" : ""}`,
+    buffers: { ...INPUTS, ...w.buffers, ...outputs(of) },
+    params: { ...w.params, ...PARAMS },
+    workgroupSize: [8, 1, 1],
+    body: of === "q"
+      ? `${rows}
+  let top = lse[token * p.heads + h]; let d = dot_y[token * p.heads + h];
+${each((c) => `  let q${c} = q[here + ${c}u] * p.scale; let g${c} = dy[here + ${c}u]; var a${c} = vec4f();`)}
+${
+        w.steps(
+          1,
+          `    let there = ${w.inner("at")} * p.dim4 + head;
+    var s = 0.0; var dp = 0.0;
+${each((c) => `    let k${c} = k[there + ${c}u]; s += dot(q${c}, k${c}); dp += dot(g${c}, v[there + ${c}u]);`)}
+    let ds = exp(s - top) * (dp - d);
+${each((c) => `    a${c} += ds * k${c};`)}`,
+        )
+      }
+${each((c) => `  dq[here + ${c}u] += a${c} * (p.scale * factor);`)}
+  }`
+      : `${rows}
+${
+        each((c) =>
+          `  let k${c} = k[here + ${c}u] * p.scale; let v${c} = v[here + ${c}u]; var a${c} = vec4f(); var b${c} = vec4f();`
+        )
+      }
+${
+        w.steps(
+          1,
+          `    let other = ${w.inner("at")};
+    let there = other * p.dim4 + head;
+    var s = 0.0; var dp = 0.0;
+${
+            each((c) =>
+              `    let q${c} = q[there + ${c}u]; let g${c} = dy[there + ${c}u]; s += dot(q${c}, k${c}); dp += dot(g${c}, v${c});`
+            )
+          }
+    let e = exp(s - lse[other * p.heads + h]);
+    let ds = e * (dp - dot_y[other * p.heads + h]);
+${each((c) => `    a${c} += ds * q${c}; b${c} += e * g${c};`)}`,
+        )
+      }
+${
+        each((c) =>
+          `  dk[here + ${c}u] += a${c} * (p.scale * factor);
+  dv[here + ${c}u] += b${c} * factor;`
+        )
+      }
+  }`,
+  };
+});
+
+/** For GPUs. */
+export const attentionBackwardTiled = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
+  const w = walk({ plan, rows: TILE });
+  const out = new OutputTile(headDim);
+  const outer = (from: string, scale?: string) => ({
+    from,
+    token: (row: string) => w.outer(`first + ${row}`),
+    ...scale !== undefined && { scale },
+  });
+  const inner = (from: string) => ({ from, token: (row: string) => w.inner(`at + ${row}`) });
+  const four = (name: string, i: number) => `vec4f(${[0, 1, 2, 3].map((j) => `${name}${4 * i + j}`).join(", ")})`;
+  const store = (name: string, to: string, factor: string) =>
+    out.each(
+      name,
+      (sum, row, col) =>
+        `  if (first + ${row} <= last) { ${to}[${
+          w.outer(`first + ${row}`)
+        } * p.dim4 + head + ${col}] += ${sum} * ${factor}; }`,
+    );
+  // A weight of a row past the end is nothing.
+  const inside = `let inside = vec4<bool>(${[0, 1, 2, 3].map((j) => `at + lid.x * 4u + ${j}u < end`).join(", ")});`;
+  const begin = `${w.begin("wid.x")}
+${FACTOR}
+${out.place}`;
+  return {
+    name: `attention_backward_${of}_tiled_${headDim}${plan ? "_plan" : ""}`,
+    buffers: { ...INPUTS, ...w.buffers, ...outputs(of) },
+    params: { ...w.params, ...PARAMS },
+    workgroupSize: [16, 16, 1],
+    declarations: workgroupAreas("vec4f"),
+    body: of === "q"
+      ? `${begin}
+${out.sums("o")}
+${
+        unroll(4, (i) =>
+          `  let token${i} = ${w.outer(`first + lid.y + ${16 * i}u`)} * p.heads + h;
+  let top${i} = lse[token${i}]; let d${i} = dot_y[token${i}];`)
+      }
+${
+        w.steps(
+          TILE,
+          `${products("s", outer("q", "p.scale"), inner("k"), headDim, "vec4f")}
+${products("t", outer("dy"), inner("v"), headDim, "vec4f")}
+    ${inside}
+${storeWeights("vec4f", (i) => `select(vec4f(), exp(${four("s", i)} - top${i}) * (${four("t", i)} - d${i}), inside)`)}
+${out.accumulate("o", inner("k"), "vec4f")}`,
+        )
+      }
+${store("o", "dq", "(p.scale * factor)")}`
+      : `${begin}
+${out.sums("a")}
+${out.sums("b")}
+${
+        w.steps(
+          TILE,
+          `${products("s", outer("k", "p.scale"), inner("q"), headDim, "vec4f")}
+    ${inside}
+    var top = vec4f(); var d = vec4f();
+${
+            unroll(4, (j) =>
+              `    { let i = ${
+                w.inner(`at + lid.x * 4u + ${j}u`)
+              } * p.heads + h; top[${j}] = lse[i]; d[${j}] = dot_y[i]; }`)
+          }
+${unroll(4, (i) => `    let e${i} = select(vec4f(), exp(${four("s", i)} - top), inside);`)}
+${storeWeights("vec4f", (i) => `e${i}`)}
+${out.accumulate("b", inner("dy"), "vec4f")}
+${products("t", outer("v"), inner("dy"), headDim, "vec4f")}
+${storeWeights("vec4f", (i) => `e${i} * (${four("t", i)} - d)`)}
+${out.accumulate("a", inner("q"), "vec4f")}`,
+        )
+      }
+${store("a", "dk", "(p.scale * factor)")}
+${store("b", "dv", "factor")}`,
+  };
+});
