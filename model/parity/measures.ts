@@ -15,11 +15,3 @@ export function relativeError(out: ArrayLike<number>, ref: ArrayLike<number>): n
   const error = Math.sqrt(difference / norm);
   return Number.isNaN(error) ? Infinity : error;
 }
-
-/** Peak signal-to-noise ratio of 8-bit pictures, in dB; 0 where the lengths differ. */
-export function psnr(out: Uint8Array, ref: Uint8Array): number {
-  if (out.length !== ref.length) return 0;
-  let squares = 0;
-  for (let i = 0; i < ref.length; i++) squares += (out[i]! - ref[i]!) ** 2;
-  return 10 * Math.log10(255 ** 2 / (squares / ref.length));
-}

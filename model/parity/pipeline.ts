@@ -4,8 +4,9 @@
  * @module
  */
 import { WanPipeline } from "../pipeline.ts";
+import { psnr } from "../quality.ts";
 import { type Check, type ParityCase, References } from "./case.ts";
-import { psnr, relativeError } from "./measures.ts";
+import { relativeError } from "./measures.ts";
 
 const LATENTS_BOUND = 1e-3;
 const VIDEO_BOUND = 50;
