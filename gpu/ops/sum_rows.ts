@@ -1,0 +1,53 @@
+/**
+ * Sums over rows.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+/** Rows that one thread adds up. */
+const CHUNK = 64;
+
+const KERNEL: KernelSource = {
+  name: "sum_rows",
+  buffers: { x: read("f32"), y: write("f32") },
+  params: { count: "u32", rows: "u32", columns: "u32", chunks: "u32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let column = i % p.columns;
+  let chunk = (i / p.columns) % p.chunks;
+  let batch = i / (p.columns * p.chunks);
+  var sum = 0.0;
+  for (var r = chunk * ${CHUNK}u; r < min((chunk + 1u) * ${CHUNK}u, p.rows); r++) {
+    sum += x[(batch * p.rows + r) * p.columns + column];
+  }
+  y[i] = sum;`,
+};
+
+/**
+ * Sums of the columns, in steps that depend on the shape alone: the same numbers give the same bits.
+ *
+ * @param x [batch, rows, columns], f32
+ * @returns [batch, columns], f32
+ */
+export function sumRows(gpu: Gpu, x: Tensor): Tensor {
+  const [batch, , columns] = x.shape as [number, number, number];
+  return gpu.scope(() => {
+    let sums = x;
+    do {
+      const rows = sums.dim(1), chunks = Math.ceil(rows / CHUNK);
+      const y = gpu.tensor([batch, chunks, columns]);
+      gpu.run(KERNEL, {
+        buffers: { x: sums, y },
+        params: { count: y.size, rows, columns, chunks },
+        workgroups: groups1d(y.size),
+      });
+      sums = y;
+    } while (sums.dim(1) > 1);
+    return sums.reshape([batch, columns]);
+  });
+}
