@@ -20,6 +20,8 @@ export interface Option<T> {
   readonly short?: string;
   /** What other programs call it: refused, but answered with this option's name. */
   readonly elsewhere?: readonly string[];
+  /** Whether it may be given several times: then T is an array, and each text is parsed to a part of it. */
+  readonly many?: true;
   /** Checks the text and turns it into a value. Throws a {@linkcode TilereelError} that starts with `name`. */
   readonly parse: (text: string, name: string) => T;
 }
@@ -68,6 +70,11 @@ export function path(about: About & { value: string }): Option<string> {
       return text;
     },
   };
+}
+
+/** An option that may be given several times: the values, in order. */
+export function many<T>(option: Option<T>): Option<readonly T[]> {
+  return { ...option, many: true, parse: (text, name) => [option.parse(text, name)] };
 }
 
 /** A number from `min` to `max`; with `above`, greater than it. */

@@ -16,7 +16,7 @@ export interface Parsed<T extends OptionTable> {
 }
 
 /**
- * Parses `args` by `table`. An option given twice counts as given last. Throws a `TilereelError` for an unknown option
+ * Parses `args` by `table`. An option given twice counts as given last, unless it is one of many. Throws a `TilereelError` for an unknown option
  * (with the nearest that exists), a missing or unexpected value, and a value that its option refuses.
  */
 export function parseCommand<T extends OptionTable>(args: readonly string[], table: T, command: string): Parsed<T> {
@@ -58,18 +58,21 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
   const values: Record<string, unknown> = {};
   for (const name of names) {
     const option = table[name]!;
-    const all = parsed[name];
-    const given = Array.isArray(all) ? all.at(-1) : all;
+    const all: unknown[] = [parsed[name]].flat();
     if (option.value === undefined) {
-      if (given === true) values[name] = true;
-    } else if (typeof given === "string") {
-      if (given === "" && !isGivenEmpty(args, name, option.short)) {
-        throw new TilereelError(
-          `--${name} needs a value: --${name} ${option.value} (or --${name}=${option.value} if it starts with a dash)`,
-        );
-      }
-      values[name] = option.parse(given, `--${name}`);
+      if (all.at(-1) === true) values[name] = true;
+      continue;
     }
+    const given = all.filter((text) => typeof text === "string");
+    if (given.length === 0) continue;
+    const counted = option.many ? given : given.slice(-1);
+    if (counted.includes("") && !isGivenEmpty(args, name, option.short)) {
+      throw new TilereelError(
+        `--${name} needs a value: --${name} ${option.value} (or --${name}=${option.value} if it starts with a dash)`,
+      );
+    }
+    const parts = counted.map((text) => option.parse(text, `--${name}`));
+    values[name] = option.many ? parts.flat() : parts[0];
   }
   return { values: values as OptionValues<T>, positionals: parsed._, help: false };
 }

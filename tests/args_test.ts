@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { clipOptions } from "../cli/clip_options.ts";
 import { defineCommand } from "../cli/command.ts";
 import { commandHelp } from "../cli/help.ts";
-import { choice, flag, integer, number, path, text } from "../cli/options.ts";
+import { choice, flag, integer, many, number, path, text } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { TilereelError } from "../errors.ts";
 import { checkFrames, checkSize } from "../model/video_size.ts";
@@ -42,6 +42,21 @@ Deno.test("text stays text: numbers, dashes, quotes, nothing, and what follows -
 
 Deno.test("given twice, the last counts", () => {
   assertEquals(parse("--seed", "1", "--seed", "2").values, { seed: 2 });
+});
+
+Deno.test("an option of many: every value counts, in order, and each is checked", () => {
+  const several = {
+    clip: many(choice({ group: "Some", of: ["cat", "dog"], help: "Animals.", short: "c" })),
+    quiet: flag({ group: "Some", help: "Say nothing." }),
+  };
+  const parse = (...args: string[]) => parseCommand(args, several, "x").values;
+  assertEquals(parse("--clip", "dog", "-c", "cat", "--clip=dog"), { clip: ["dog", "cat", "dog"] });
+  assertEquals(parse("--clip", "cat"), { clip: ["cat"] });
+  assertEquals(parse("--quiet"), { quiet: true });
+  const refuses = (message: string, ...args: string[]) => assertThrows(() => parse(...args), TilereelError, message);
+  refuses('--clip must be cat or dog, not "cow"', "--clip", "cow", "--clip", "cat");
+  refuses("--clip needs a value", "--clip", "cat", "--clip", "--quiet");
+  refuses('--clip must be cat or dog, not ""', "--clip", "cat", "--clip=");
 });
 
 Deno.test("unknown options name the nearest that exists", () => {
