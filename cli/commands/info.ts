@@ -8,6 +8,7 @@ import { formatBytes } from "../../gpu/memory.ts";
 import { defineCommand } from "../command.ts";
 import { describeModel, type ModelDescription } from "../model_description.ts";
 import { flag, type OptionValues } from "../options.ts";
+import { textTable } from "../text_table.ts";
 
 const options = {
   json: flag({ group: "Output", help: "Print one JSON object instead of tables." }),
@@ -48,7 +49,7 @@ function adaptersText(adapters: readonly AdapterDescription[]): string {
       ["features", adapter.features.join(", ") || "none of those tilereel can use"],
       ...Object.entries(adapter.limits).map(([name, value]) => [name, formatLimit(name, value)]),
     ];
-    return `Adapter ${i + 1}: ${adapter.name}\n${table(rows)}`;
+    return `Adapter ${i + 1}: ${adapter.name}\n${textTable(rows)}`;
   }).join("\n\n");
 }
 
@@ -66,19 +67,13 @@ function modelText(model: ModelDescription): string {
   const { width, height, frames, fps, steps, guidance, textTokens } = model.defaults;
   return [
     `Model: ${model.path}`,
-    table(parts),
+    textTable(parts),
     `  without weights: ${model.withoutWeights.join(", ") || "nothing"}${
       model.missing.length > 0 ? `; missing: ${model.missing.join(", ")}` : ""
     }`,
     `  defaults: ${width}x${height}, ${frames} frames at ${fps} fps, ${steps} steps, guidance ${guidance}, ` +
     `${textTokens} text tokens`,
   ].join("\n");
-}
-
-/** Rows as aligned columns. */
-function table(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => `  ${row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ")}`.trimEnd()).join("\n");
 }
 
 function formatLimit(name: string, value: number): string {
