@@ -12,6 +12,14 @@ import type { Weights } from "../weights.ts";
 import type { TransformerConfig } from "./config.ts";
 import { type Linear, loadLinear } from "./linear.ts";
 
+/**
+ * Self-attention of one layer, between its projections.
+ *
+ * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; so k
+ * @returns as q
+ */
+export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => Tensor;
+
 /** Weights of one attention layer. */
 export interface AttentionWeights {
   readonly toQ: Linear;
@@ -42,6 +50,7 @@ export async function loadAttention(weights: Weights, dim: number): Promise<Atte
  * @param context [batch, keys, dim]: where keys and values come from; x itself in self-attention
  * @param rope rotates queries and keys; self-attention only
  * @param output what is fused behind the output projection
+ * @param attend instead of full attention
  * @returns [batch, tokens, dim]
  */
 export function attentionLayer(
@@ -52,11 +61,12 @@ export function attentionLayer(
   context: Tensor,
   rope: Rope | undefined,
   output: LinearOptions,
+  attend = (q: Tensor, k: Tensor, v: Tensor): Tensor => attention(gpu, q, k, v, { heads }),
 ): Tensor {
   return gpu.scope(() => {
     const q = gpu.scope(() => rmsNorm(gpu, linear(gpu, x, w.toQ.weight, w.toQ), w.normQ, eps, rope));
     const k = gpu.scope(() => rmsNorm(gpu, linear(gpu, context, w.toK.weight, w.toK), w.normK, eps, rope));
     const v = linear(gpu, context, w.toV.weight, w.toV);
-    return linear(gpu, attention(gpu, q, k, v, { heads }), w.toOut.weight, { bias: w.toOut.bias, ...output });
+    return linear(gpu, attend(q, k, v), w.toOut.weight, { bias: w.toOut.bias, ...output });
   });
 }

@@ -5,23 +5,21 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { layerNorm } from "../../gpu/ops/layer_norm.ts";
-import { linear } from "../../gpu/ops/linear.ts";
 import { type Chunk, modulation } from "../../gpu/ops/modulation.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Weights } from "../weights.ts";
-import { attentionLayer, type AttentionWeights, loadAttention } from "./attention.ts";
+import { attentionLayer, type AttentionWeights, loadAttention, type SelfAttention } from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
-import { type Linear, loadLinear } from "./linear.ts";
+import { feedForward, type FeedForwardWeights } from "./feed_forward.ts";
+import { loadLinear } from "./linear.ts";
 
 /** Weights of one block. */
-export interface BlockWeights {
+export interface BlockWeights extends FeedForwardWeights {
   readonly selfAttention: AttentionWeights;
   readonly crossAttention: AttentionWeights;
   /** Of the norm before cross-attention, where the model has one. */
   readonly crossNorm: { readonly weight: Tensor; readonly bias: Tensor } | undefined;
-  readonly up: Linear;
-  readonly down: Linear;
   /** [1, 6, dim]: shift, scale and gate of self-attention, then of the feed-forward */
   readonly scaleShiftTable: Tensor;
 }
@@ -48,12 +46,15 @@ export interface Conditioning {
   /** [batch, 6, dim]: the timestep's part of shift, scale and gate */
   readonly time: Tensor;
   readonly rope: Rope;
+  /** Default: full attention. */
+  readonly selfAttention?: SelfAttention | undefined;
 }
 
 /**
  * Runs one block.
  *
  * @param x [batch, tokens, dim]
+ * @param layer its number
  * @returns [batch, tokens, dim]
  */
 export function runBlock(
@@ -61,7 +62,8 @@ export function runBlock(
   w: BlockWeights,
   config: TransformerConfig,
   x: Tensor,
-  { text, time, rope }: Conditioning,
+  { text, time, rope, selfAttention }: Conditioning,
+  layer: number,
 ): Tensor {
   const { eps } = config;
   return gpu.scope(() => {
@@ -70,7 +72,8 @@ export function runBlock(
 
     const afterSelf = gpu.scope(() => {
       const norm = layerNorm(gpu, x, eps, { shift: chunk(0), scale: chunk(1) });
-      return attentionLayer(gpu, w.selfAttention, config, norm, norm, rope, { gate: chunk(2), residual: x });
+      const attend = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
+      return attentionLayer(gpu, w.selfAttention, config, norm, norm, rope, { gate: chunk(2), residual: x }, attend);
     });
 
     const afterCross = gpu.scope(() => {
@@ -82,35 +85,4 @@ export function runBlock(
     const norm = layerNorm(gpu, afterCross, eps, { shift: chunk(3), scale: chunk(4) });
     return feedForward(gpu, w, norm, chunk(5), afterCross);
   });
-}
-
-/** The widened activations of a feed-forward take at most so many bytes at once. */
-const FFN_BYTES = 512 * 2 ** 20;
-
-/** residual + gate · down(gelu(up(x))), a piece of the tokens at a time where the widened activations are large. */
-function feedForward(gpu: Gpu, w: BlockWeights, x: Tensor, gate: Chunk, residual: Tensor): Tensor {
-  const [batch, tokens, dim] = x.shape as [number, number, number];
-  const y = gpu.tensor(x.shape);
-  const run = (x: Tensor, gate: Chunk, residual: Tensor, into: Tensor) =>
-    gpu.scope(() => {
-      const up = linear(gpu, x, w.up.weight, { bias: w.up.bias, activation: "gelu_tanh" });
-      linear(gpu, up, w.down.weight, { bias: w.down.bias, gate, residual, into });
-    });
-  const most = Math.floor(Math.min(FFN_BYTES, gpu.maxTensorBytes) / (4 * w.up.weight.dim(0)));
-  if (batch * tokens <= most) {
-    // The items of a small batch may begin where no buffer can be bound.
-    run(x, gate, residual, y);
-    return y;
-  }
-  // A multiple of 64 rows keeps every piece on a boundary that can be bound.
-  const piece = Math.max(64, Math.floor(most / 64) * 64);
-  const item = (t: Tensor, b: number) => t.rows(b, 1).reshape([tokens, dim]);
-  for (let b = 0; b < batch; b++) {
-    for (let start = 0; start < tokens; start += piece) {
-      const count = Math.min(piece, tokens - start);
-      const part = (t: Tensor) => item(t, b).rows(start, count);
-      run(part(x), { tensor: gate.tensor.rows(b, 1), index: gate.index }, part(residual), part(y));
-    }
-  }
-  return y;
 }

@@ -13,6 +13,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { OnProgress } from "../progress.ts";
 import { Weights } from "../weights.ts";
+import type { SelfAttention } from "./attention.ts";
 import { type BlockWeights, type Conditioning, loadBlock, runBlock } from "./block.ts";
 import type { TransformerConfig } from "./config.ts";
 import { type Grid, gridOf } from "./grid.ts";
@@ -41,6 +42,17 @@ export interface TransformerInput {
   readonly timesteps: readonly number[];
   /** [batch, text tokens, text dim], f32 */
   readonly textEmbeddings: Tensor;
+  /** Instead of full attention among the video's tokens. */
+  readonly selfAttention?: SelfAttention | undefined;
+}
+
+/** What the blocks start from. */
+export interface Embedded {
+  /** [batch, tokens, dim] */
+  readonly x: Tensor;
+  /** [batch, dim]: the timestep's embedding before its projection */
+  readonly temb: Tensor;
+  readonly conditioning: Conditioning;
 }
 
 /** A loaded transformer. */
@@ -95,29 +107,72 @@ export class WanTransformer3DModel {
    *
    * @returns the velocity, [batch, channels, frames, height, width], f32; the caller's
    */
-  forward({ hiddenStates, timesteps, textEmbeddings }: TransformerInput): Tensor {
-    const { gpu, config, outer } = this;
-    const grid = gridOf(hiddenStates.shape, config.patchSize);
-    const rope = this.#ropeFor(grid);
+  forward(input: TransformerInput): Tensor {
+    const { gpu } = this;
     return gpu.scope(() => {
-      const { temb, conditioning } = this.#condition(timesteps, textEmbeddings, rope);
-      let x = gpu.scope(() =>
-        linear(gpu, patchify(gpu, hiddenStates, config.patchSize), outer.patchEmbedding.weight, outer.patchEmbedding)
-      );
-      for (const block of this.blocks) {
-        const next = runBlock(gpu, block, config, x, conditioning);
+      const embedded = this.embed(input);
+      let { x } = embedded;
+      for (const layer of this.blocks.keys()) {
+        const next = this.runBlock(layer, x, embedded.conditioning);
         gpu.release(x);
         x = next;
       }
+      return this.project(x, embedded.temb, input.hiddenStates.shape);
+    });
+  }
+
+  /** What comes before the blocks. The tensors belong to the scope around, or to the caller. */
+  embed({ hiddenStates, timesteps, textEmbeddings, selfAttention }: TransformerInput): Embedded {
+    const { gpu, config, outer } = this;
+    const rope = this.#ropeFor(this.gridOf(hiddenStates.shape));
+    const [x, temb, time, text] = gpu.scope(() => {
+      const x = linear(
+        gpu,
+        patchify(gpu, hiddenStates, config.patchSize),
+        outer.patchEmbedding.weight,
+        outer.patchEmbedding,
+      );
+      const temb = this.#embedTime(timesteps);
+      const time = linear(gpu, activation(gpu, temb, "silu"), outer.timeProj.weight, outer.timeProj);
+      const hidden = linear(gpu, textEmbeddings, outer.text1.weight, {
+        bias: outer.text1.bias,
+        activation: "gelu_tanh",
+      });
+      const text = linear(gpu, hidden, outer.text2.weight, outer.text2);
+      return [x, temb, time.reshape([timesteps.length, 6, config.dim]), text] as const;
+    });
+    return { x, temb, conditioning: { text, time, rope: { table: rope }, selfAttention } };
+  }
+
+  /** One block: x [batch, tokens, dim] to the same. */
+  runBlock(layer: number, x: Tensor, conditioning: Conditioning): Tensor {
+    return runBlock(this.gpu, this.blocks[layer]!, this.config, x, conditioning, layer);
+  }
+
+  /**
+   * What comes after the blocks.
+   *
+   * @param x [batch, tokens, dim]
+   * @param temb [batch, dim]
+   * @param shape of the latents
+   * @returns the velocity, [batch, channels, frames, height, width], f32
+   */
+  project(x: Tensor, temb: Tensor, [batch, , ...size]: readonly number[]): Tensor {
+    const { gpu, config, outer } = this;
+    return gpu.scope(() => {
       const mod = modulation(gpu, outer.scaleShiftTable, temb);
       const norm = layerNorm(gpu, x, config.eps, {
         shift: { tensor: mod, index: 0 },
         scale: { tensor: mod, index: 1 },
       });
       const rows = linear(gpu, norm, outer.projOut.weight, outer.projOut);
-      const [batch, , ...size] = hiddenStates.shape;
       return unpatchify(gpu, rows, [batch!, config.outChannels, ...size], config.patchSize);
     });
+  }
+
+  /** The grid of tokens of latents [batch, channels, frames, height, width]. */
+  gridOf(shape: readonly number[]): Grid {
+    return gridOf(shape, this.config.patchSize);
   }
 
   /**
@@ -141,25 +196,6 @@ export class WanTransformer3DModel {
     const sinusoid = gpu.upload(timestepEmbedding(timesteps, config.freqDim), [timesteps.length, config.freqDim]);
     const hidden = linear(gpu, sinusoid, outer.time1.weight, { bias: outer.time1.bias, activation: "silu" });
     return linear(gpu, hidden, outer.time2.weight, outer.time2);
-  }
-
-  /** Embeds timestep and text. */
-  #condition(
-    timesteps: readonly number[],
-    textEmbeddings: Tensor,
-    table: Tensor,
-  ): { temb: Tensor; conditioning: Conditioning } {
-    const { gpu, outer, config } = this;
-    const batch = timesteps.length;
-    const temb = this.#embedTime(timesteps);
-    const time = linear(gpu, activation(gpu, temb, "silu"), outer.timeProj.weight, outer.timeProj);
-    const text = linear(
-      gpu,
-      linear(gpu, textEmbeddings, outer.text1.weight, { bias: outer.text1.bias, activation: "gelu_tanh" }),
-      outer.text2.weight,
-      outer.text2,
-    );
-    return { temb, conditioning: { text, time: time.reshape([batch, 6, config.dim]), rope: { table } } };
   }
 
   /** The rotation table of a grid, kept while the grid stays the same. */

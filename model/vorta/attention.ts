@@ -1,0 +1,209 @@
+/**
+ * VORTA's three kinds of self-attention over one grid: each alone, one a head by its route, or all three weighted by the
+ * router's scores, as it is trained.
+ *
+ * @module
+ */
+import { type AttentionPlan, blockRows, cutBlocks, uploadBlockList } from "../../gpu/attention_plan.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { attention, attentionBackward, type AttentionPattern } from "../../gpu/ops/attention.ts";
+import {
+  bucketCollect,
+  type Buckets,
+  bucketSelect,
+  bucketSpread,
+  keptSlots,
+  type Selection,
+} from "../../gpu/ops/bucket_select.ts";
+import { fill } from "../../gpu/ops/elementwise.ts";
+import { headDots } from "../../gpu/ops/head_dots.ts";
+import { mixHeads } from "../../gpu/ops/mix_heads.ts";
+import { sumRows } from "../../gpu/ops/sum_rows.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { SelfAttention } from "../wan/attention.ts";
+import type { TransformerConfig } from "../wan/config.ts";
+import type { Grid } from "../wan/grid.ts";
+import { type Branch, BRANCHES } from "./branch.ts";
+import { coreSet } from "./core_set.ts";
+import type { VortaSettings } from "./settings.ts";
+import { type BlockRuns, slidingTiles } from "./sliding_tile.ts";
+
+/** What one branch may be told. */
+interface BranchOptions {
+  /** [n], u32: heads to compute. Default all */
+  readonly only?: Tensor;
+  /** Written instead of a new tensor. */
+  readonly into?: Tensor;
+}
+
+/** A branch's output, and what the way back through it needs. */
+interface Taken {
+  readonly y: Tensor;
+  readonly lse: Tensor;
+  readonly pattern: AttentionPattern;
+  /** Where tokens were dropped. */
+  readonly selection?: Selection;
+}
+
+/** The patterns of a grid, on the GPU until {@link release}. */
+export class VortaAttention {
+  readonly #owned: Tensor[] = [];
+  readonly #sliding: AttentionPlan;
+  /** Absent where no bucket fits into the grid, so that every token is kept. */
+  readonly #coreSet: { readonly buckets: Buckets; readonly plan: Omit<AttentionPlan, "order"> } | undefined;
+  /** Pairs of queries and keys that each branch multiplies, of one head. */
+  readonly pairs: Readonly<Record<Branch, number>>;
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly config: Pick<TransformerConfig, "heads" | "headDim">,
+    grid: Grid,
+    settings: VortaSettings,
+  ) {
+    const rows = blockRows(gpu, config.headDim);
+    const tokens = grid[0] * grid[1] * grid[2];
+    const sliding = slidingTiles(grid, settings, rows);
+    this.#sliding = {
+      order: this.#upload(sliding.order, [1, tokens]),
+      queries: this.#blockList(sliding.queries),
+      keys: this.#blockList(sliding.keys),
+    };
+    const core = coreSet(grid, settings);
+    this.pairs = { full: tokens ** 2, coreset: core.kept ** 2, sliding: sliding.pairs };
+    if (core.members.length === 0 || core.size === 1) {
+      this.pairs = { ...this.pairs, coreset: tokens ** 2 };
+      return;
+    }
+    const all = { first: 0, count: core.kept };
+    const list = this.#blockList({ blocks: cutBlocks(all, rows, 0, 1), runs: [all] });
+    this.#coreSet = {
+      buckets: {
+        members: this.#upload(core.members, [core.members.length / core.size, core.size]),
+        centre: core.centre,
+        keep: core.keep,
+        rest: core.rest.length > 0 ? this.#upload(core.rest, [core.rest.length]) : undefined,
+      },
+      plan: { queries: list, keys: list },
+    };
+    if (keptSlots(this.#coreSet.buckets) !== core.kept) throw new Error(`core-set: ${core.kept} tokens`);
+  }
+
+  /** Frees the patterns. */
+  release(): void {
+    for (const tensor of this.#owned.splice(0)) this.gpu.release(tensor);
+  }
+
+  /** All heads through one branch. */
+  single(branch: Branch): SelfAttention {
+    return (q, k, v) => this.gpu.scope(() => this.#branch(branch, q, k, v).y);
+  }
+
+  /**
+   * Each head through the branch that its route names; the heads of a branch go in one dispatch.
+   *
+   * @param routes for each layer the branch of each head, as an index into {@link BRANCHES}
+   */
+  routed(routes: readonly Uint8Array[]): SelfAttention {
+    const { gpu, config: { heads } } = this;
+    // A row for each layer and branch, on a boundary that can be bound.
+    const width = Math.ceil(heads / 64) * 64;
+    const ids = new Uint32Array(routes.length * BRANCHES.length * width);
+    const groups = routes.map((route, layer) =>
+      BRANCHES.map((_, branch) => {
+        const group = [...route.keys()].filter((head) => route[head] === branch);
+        ids.set(group, (layer * BRANCHES.length + branch) * width);
+        return group.length;
+      })
+    );
+    const rows = gpu.upload(ids, [routes.length * BRANCHES.length, width], "u32");
+    return (q, k, v, layer) =>
+      gpu.scope(() => {
+        const into = gpu.tensor(q.shape);
+        for (const [branch, count] of groups[layer]!.entries()) {
+          if (count === 0) continue;
+          const only = rows.rows(layer * BRANCHES.length + branch, 1).reshape([width]).rows(0, count);
+          this.#branch(BRANCHES[branch]!, q, k, v, { only, into });
+        }
+        return into;
+      });
+  }
+
+  /**
+   * All branches, summed by scores, which can be watched by a tape (VORTA eq. 5).
+   *
+   * @param scores for each layer and branch, [batch, heads], f32
+   */
+  weighted(scores: readonly (readonly Tensor[])[]): SelfAttention {
+    const { gpu } = this;
+    return (q, k, v, layer) => {
+      const weights = scores[layer]!;
+      const taken = BRANCHES.map((branch) => this.#branch(branch, q, k, v));
+      const y = mixHeads(gpu, taken.map(({ y }, i) => [weights[i]!, y]));
+      gpu.tape?.record(y, [q, k, v, ...weights], (dy, wanted) => {
+        const gradients = wanted[0] ? { dq: this.#zeros(q), dk: this.#zeros(k), dv: this.#zeros(v) } : undefined;
+        const dWeights = taken.map((branch, i) =>
+          gpu.scope(() => this.#back(branch, dy, { q, k, v }, gradients, weights[i]!))
+        );
+        return [gradients?.dq, gradients?.dk, gradients?.dv, ...dWeights];
+      });
+      return y;
+    };
+  }
+
+  /** @returns the gradient of the branch's weights; adds those of q, k, v where they are asked for */
+  #back(
+    { y, lse, pattern, selection }: Taken,
+    dy: Tensor,
+    qkv: { q: Tensor; k: Tensor; v: Tensor },
+    gradients: { dq: Tensor; dk: Tensor; dv: Tensor } | undefined,
+    weights: Tensor,
+  ): Tensor {
+    const { gpu, config: { heads } } = this;
+    if (selection) {
+      const collected = gpu.tensor(dy.shape);
+      gpu.copy(dy, collected);
+      bucketCollect(gpu, collected, heads, this.#coreSet!.buckets, selection);
+      dy = collected;
+    }
+    const dotY = headDots(gpu, dy, y, heads);
+    if (gradients) attentionBackward(gpu, { ...qkv, dy, lse, dotY }, gradients, pattern, weights);
+    return sumRows(gpu, dotY);
+  }
+
+  #branch(branch: Branch, q: Tensor, k: Tensor, v: Tensor, options: BranchOptions = {}): Taken {
+    const { gpu, config: { heads } } = this;
+    const { only, into = gpu.tensor(q.shape) } = options;
+    const lse = gpu.tensor([q.dim(0), q.dim(1), heads]);
+    const run = (pattern: AttentionPattern, selection?: Selection): Taken => {
+      const y = attention(gpu, q, k, v, { ...pattern, into, lse });
+      if (selection) bucketSpread(gpu, y, heads, selection, only);
+      return { y, lse, pattern, ...selection && { selection } };
+    };
+    if (branch === "sliding") return run({ heads, only, plan: this.#sliding });
+    if (branch === "full" || !this.#coreSet) return run({ heads, only });
+    const selection = bucketSelect(gpu, q, heads, this.#coreSet.buckets, only);
+    return run({ heads, only, plan: { ...this.#coreSet.plan, order: selection.order } }, selection);
+  }
+
+  #zeros(like: Tensor): Tensor {
+    const tensor = this.gpu.tensor(like.shape);
+    fill(this.gpu, tensor, 0);
+    return tensor;
+  }
+
+  #upload(data: Uint32Array, shape: readonly number[]): Tensor {
+    return this.#own(this.gpu.upload(data, shape, "u32"));
+  }
+
+  #blockList({ blocks, runs }: BlockRuns) {
+    const list = uploadBlockList(this.gpu, blocks, runs);
+    this.#own(list.blocks);
+    this.#own(list.runs);
+    return list;
+  }
+
+  #own(tensor: Tensor): Tensor {
+    this.#owned.push(this.gpu.keep(tensor));
+    return tensor;
+  }
+}
