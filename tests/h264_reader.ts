@@ -4,10 +4,7 @@
  * @module
  */
 import { createFile, MP4BoxBuffer } from "mp4box";
-// @ts-types="./tinyh264.d.ts"
-import tinyH264 from "tinyh264";
-// @ts-types="./tinyh264_decoder.d.ts"
-import TinyH264Decoder from "tinyh264/decoder";
+import { openH264Decoder } from "../cli/video/read/tiny_h264.ts";
 
 /** What a container says of its one video track. */
 export interface Mp4Track {
@@ -64,22 +61,8 @@ function nalUnits(sample: Uint8Array): Uint8Array[] {
 }
 
 async function decode(units: Uint8Array[]): Promise<Uint8Array[]> {
-  const frames: Uint8Array[] = [];
-  const decoder = new TinyH264Decoder(await loadTinyH264(), (picture: Uint8Array) => frames.push(picture.slice()));
-  for (const unit of units) decoder.decode(new Uint8Array([0, 0, 0, 1, ...unit]));
-  decoder.release();
-  return frames;
-}
-
-/** tinyh264 was made for browsers' workers and asks where it was loaded from, though its WebAssembly is inside it. */
-async function loadTinyH264(): Promise<unknown> {
-  const before = Object.getOwnPropertyDescriptor(globalThis, "location");
-  Object.defineProperty(globalThis, "location", { value: { href: import.meta.url }, configurable: true });
-  try {
-    return await tinyH264();
-  } finally {
-    if (before) Object.defineProperty(globalThis, "location", before);
-  }
+  using decoder = await openH264Decoder();
+  return units.flatMap((unit) => decoder.decode(unit)?.yuv ?? []);
 }
 
 /** Planar 4:2:0 BT.601 in limited range back to RGB [height, width, 3]. */
