@@ -187,6 +187,17 @@ export class Gpu {
     }
   }
 
+  /** Runs `work` with the tape closed: for what records itself as one step, whatever ops it is made of. */
+  untaped<T>(work: () => T): T {
+    const tape = this.#tape;
+    this.#tape = undefined;
+    try {
+      return work();
+    } finally {
+      this.#tape = tape;
+    }
+  }
+
   /** Frees a tensor before its scope ends, or at its end while a tape is open. Work already recorded still runs on it. */
   release(tensor: Tensor): void {
     if (this.#tape) return;

@@ -81,14 +81,13 @@ export class Tape {
         return inner;
       });
       if (!of.some((tensor) => tensor.buffer === output.buffer)) gradients.delete(output.buffer);
+      const done = new Map([[outer.buffer, outer]]);
       for (const [i, { buffer }] of targets.entries()) {
         const sofar = gradients.get(buffer), more = inner[i]!;
         gradients.set(buffer, sofar ? combine(gpu, [[1, sofar], [1, more]]) : more);
-        if (!sofar) continue;
-        drop(sofar);
-        if (more.buffer !== sofar.buffer) drop(more);
+        if (sofar) done.set(sofar.buffer, sofar).set(more.buffer, more);
       }
-      drop(outer);
+      for (const tensor of done.values()) drop(tensor);
     }
     return of.map(({ buffer }) => gradients.get(buffer));
   }

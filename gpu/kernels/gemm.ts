@@ -7,6 +7,8 @@
  * Two shapes of the loop: `plain` for software adapters (no barrier, no workgroup memory, a block of outputs a thread)
  * and `tiled` for GPUs (blocks staged in workgroup memory, in f32 or f16; sums always in f32).
  *
+ * Of each there is a form for the way back, `transposed`, that takes w[k, n]: its loads lie along n.
+ *
  * @module
  */
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
@@ -92,6 +94,40 @@ ${
 ${unroll(PLAIN.rows, (i) => unroll(PLAIN.cols, (j) => `  store(m0 + ${i}u, n0 + ${j}u, c${i * PLAIN.cols + j});`))}`,
 }));
 
+/** As {@link gemmPlain}, for w[k, n]; k and n multiples of 4. */
+export const gemmPlainTransposed = memo((dtype: WeightDtype): KernelSource => ({
+  name: `gemm_plain_transposed_${dtype}`,
+  buffers: BUFFERS(dtype),
+  params: PARAMS,
+  workgroupSize: [PLAIN.threads[0], PLAIN.threads[1], 1],
+  declarations: `${unpack4(dtype)}${EPILOGUE}`,
+  body: `  let n0 = gid.x * ${PLAIN.cols}u;
+  let m0 = gid.y * ${PLAIN.rows}u;
+  if (m0 >= p.m || n0 >= p.n) { return; }
+  let n4 = p.n / 4u;
+${unroll(PLAIN.rows, (i) => `  let xr${i} = min(m0 + ${i}u, p.m - 1u) * p.k4;`)}
+${unroll(PLAIN.cols / 4, (j) => `  let wc${j} = min(n0 / 4u + ${j}u, n4 - 1u);`)}
+${unroll(PLAIN.rows * PLAIN.cols / 4, (i) => `  var c${i} = vec4f();`)}
+  for (var k = 0u; k < p.k4; k++) {
+${unroll(PLAIN.rows, (i) => `    let x${i} = x[xr${i} + k];`)}
+${
+    unroll(PLAIN.cols / 4, (j) =>
+      `    {
+${unroll(4, (r) => `      let b${r} = unpack4(w[(4u * k + ${r}u) * n4 + wc${j}]);`)}
+${
+        unroll(PLAIN.rows, (i) =>
+          `      c${i * PLAIN.cols / 4 + j} += x${i}.x * b0 + x${i}.y * b1 + x${i}.z * b2 + x${i}.w * b3;`)
+      }
+    }`)
+  }
+  }
+${
+    unroll(PLAIN.rows, (i) =>
+      unroll(PLAIN.cols, (j) =>
+        `  store(m0 + ${i}u, n0 + ${j}u, c${i * PLAIN.cols / 4 + (j >> 2)}.${"xyzw"[j & 3]});`))
+  }`,
+}));
+
 /** A variant of {@link gemmTiled}. */
 export interface TiledGemm {
   readonly dtype: WeightDtype;
@@ -151,6 +187,75 @@ ${
       unroll(perThread, (i) =>
         unroll(perThread, (j) =>
           `  store(m0 + lid.y + ${16 * i}u, n0 + lid.x + ${16 * j}u, c${i * perThread + j});`))
+    }`,
+  };
+});
+
+/** A variant of {@link gemmTiledTransposed}. */
+export type TransposedTiledGemm = Omit<TiledGemm, "f16">;
+
+/**
+ * As {@link gemmTiled}, for w[k, n]; k and n multiples of 4. Half of the threads stage x, the other half take 4×4 blocks
+ * of w and transpose them on the way into workgroup memory. Only in f32: gradients may be smaller than f16 can tell from 0.
+ */
+export const gemmTiledTransposed = memo(({ dtype, perThread }: TransposedTiledGemm): KernelSource => {
+  // So deep that 128 threads with four vec4s each stage one operand, whatever the tile.
+  const tile = 16 * perThread, blocks = tile / 4, depth4 = 512 / tile;
+  // Column 4·b + j of the tile lies in slot j·blocks + b, so that neighbouring threads write neighbouring vec4s.
+  const column = (j: number) => `4u * (lid.x + ${16 * j % blocks}u) + ${Math.floor(16 * j / blocks)}u`;
+  return {
+    name: `gemm_tiled_transposed_${tile}_${dtype}`,
+    buffers: BUFFERS(dtype),
+    params: PARAMS,
+    workgroupSize: [16, 16, 1],
+    declarations: `${unpack4(dtype)}${EPILOGUE}
+var<workgroup> xs: array<vec4f, 512>;
+var<workgroup> ws: array<vec4f, 512>;`,
+    body: `  let n0 = wid.x * ${tile}u;
+  let m0 = wid.y * ${tile}u;
+  let n4 = p.n / 4u;
+${unroll(perThread * perThread, (i) => `  var c${i} = 0.0;`)}
+  for (var kb = 0u; kb < p.k4; kb += ${depth4}u) {
+    if (li < 128u) {
+${
+      unroll(4, (i) =>
+        `      {
+        let at = li + ${128 * i}u;
+        let k = kb + at % ${depth4}u;
+        let row = at / ${depth4}u;
+        xs[(at % ${depth4}u) * ${tile}u + row] =
+          select(vec4f(), x[min(m0 + row, p.m - 1u) * p.k4 + min(k, p.k4 - 1u)], k < p.k4);
+      }`)
+    }
+    } else {
+      let block = (li - 128u) % ${blocks}u;
+      let deep = (li - 128u) / ${blocks}u;
+      let at = 4u * min(kb + deep, p.k4 - 1u) * n4 + min(n0 / 4u + block, n4 - 1u);
+${unroll(4, (r) => `      let b${r} = unpack4(w[at + ${r}u * n4]);`)}
+      let slot = deep * ${tile}u + block;
+${
+      unroll(4, (j) => {
+        const c = "xyzw"[j]!;
+        return `      ws[slot + ${j * blocks}u] = vec4f(b0.${c}, b1.${c}, b2.${c}, b3.${c});`;
+      })
+    }
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < 512u; k += ${tile}u) {
+${unroll(perThread, (i) => `      let a${i} = xs[k + ${16 * i}u + lid.y];`)}
+${
+      unroll(perThread, (j) =>
+        `      { let b = ws[k + ${16 * j}u + lid.x]; ${
+          unroll(perThread, (i) =>
+            `c${i * perThread + j} += dot(a${i}, b);`)
+        } }`)
+    }
+    }
+    workgroupBarrier();
+  }
+${
+      unroll(perThread, (i) =>
+        unroll(perThread, (j) => `  store(m0 + lid.y + ${16 * i}u, n0 + ${column(j)}, c${i * perThread + j});`))
     }`,
   };
 });

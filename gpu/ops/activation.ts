@@ -1,5 +1,5 @@
 /**
- * Activations that no matrix product precedes.
+ * Activations that no matrix product precedes, and their derivatives.
  *
  * @module
  */
@@ -25,6 +25,47 @@ export function activation(gpu: Gpu, x: Tensor, kind: Activation): Tensor {
   gpu.run(KERNEL, {
     buffers: { x, y },
     params: { count: x.size, kind: ACTIVATIONS[kind] },
+    workgroups: groups1d(x.size),
+  });
+  gpu.tape?.record(y, [x], (dy) => [activationSlope(gpu, x, kind, dy)]);
+  return y;
+}
+
+const SLOPE_KERNEL: KernelSource = {
+  name: "activation_slope",
+  buffers: { x: read("f32"), dy: read("f32"), y: write("f32") },
+  params: { count: "u32", kind: "u32", has_dy: "u32" },
+  workgroupSize: [64, 1, 1],
+  // Where tanh is clamped it is 1 but for rounding, which the large factor behind it would blow up.
+  declarations: `
+fn gelu_tanh_slope(x: f32) -> f32 {
+  let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
+  let t = tanh(clamp(u, -10.0, 10.0));
+  let du = 0.7978845608028654 * (1.0 + 0.134145 * x * x);
+  return 0.5 * (1.0 + t) + select(0.0, 0.5 * x * (1.0 - t * t) * du, abs(u) < 10.0);
+}
+fn silu_slope(x: f32) -> f32 {
+  let s = 1.0 / (1.0 + exp(-x));
+  return s * (1.0 + x * (1.0 - s));
+}
+fn slope(x: f32, kind: u32) -> f32 {
+  if (kind == ${ACTIVATIONS.gelu_tanh}u) { return gelu_tanh_slope(x); }
+  if (kind == ${ACTIVATIONS.silu}u) { return silu_slope(x); }
+  return 1.0;
+}`,
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  var v = slope(x[i], p.kind);
+  if (p.has_dy != 0u) { v *= dy[i]; }
+  y[i] = v;`,
+};
+
+/** act′(x), times the gradient `dy` of act(x) where it is given; elementwise, f32. */
+export function activationSlope(gpu: Gpu, x: Tensor, kind: Activation, dy?: Tensor): Tensor {
+  const y = gpu.tensor(x.shape);
+  gpu.run(SLOPE_KERNEL, {
+    buffers: { x, dy: dy ?? gpu.placeholder, y },
+    params: { count: x.size, kind: ACTIVATIONS[kind], has_dy: dy ? 1 : 0 },
     workgroups: groups1d(x.size),
   });
   return y;

@@ -30,7 +30,7 @@ ${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
   y[i] = v;`,
 }));
 
-/** Σ cᵢ·xᵢ of one to six f32 tensors of one shape. */
+/** Σ cᵢ·xᵢ of one to six f32 tensors of one size; the sum has the shape of the first. */
 export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
   const [first] = terms;
   if (!first || terms.length > 6) throw new Error(`combine takes 1 to 6 terms, got ${terms.length}`);
@@ -40,5 +40,10 @@ export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
     params: { count: y.size, ...Object.fromEntries(terms.map(([c], i) => [`c${i}`, c])) },
     workgroups: groups1d(y.size),
   });
+  gpu.tape?.record(y, terms.map(([, x]) => x), (dy, wanted) =>
+    terms.map(([c, x], i) => {
+      if (!wanted[i]) return undefined;
+      return (c === 1 ? dy : combine(gpu, [[c, dy]])).reshape(x.shape);
+    }));
   return y;
 }

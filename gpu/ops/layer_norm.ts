@@ -50,6 +50,58 @@ const kernel = memo((software: boolean): KernelSource => {
   };
 });
 
+/**
+ * With x̂ = (x − mean)·r, r the inverse deviation, and g = dy·scale: dx = r·(g − mean(g) − x̂·mean(g·x̂)).
+ */
+const backwardKernel = memo((software: boolean): KernelSource => {
+  const shape = rowShape(software);
+  return {
+    name: "layer_norm_backward",
+    buffers: { x: read("vec4f"), dy: read("vec4f"), scale: read("vec4f"), dx: write("vec4f") },
+    params: {
+      rows: "u32",
+      dim4: "u32",
+      eps: "f32",
+      affine: "u32",
+      scale_plus: "f32",
+      rows_per_batch: "u32",
+      stride4: "u32",
+      scale_offset4: "u32",
+    },
+    workgroupSize: shape.workgroupSize,
+    declarations: `${shape.declarations}
+fn before_affine(dy: vec4f, scale_at: u32) -> vec4f {
+  if (p.affine == 0u) { return dy; }
+  return dy * (scale[scale_at] + p.scale_plus);
+}`,
+    body: `  ${shape.index}
+  let at = min(row, p.rows - 1u) * p.dim4;
+  let dim = f32(p.dim4 * 4u);
+  var sum = vec4f();
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { sum += x[at + i]; }
+  let mean = row_sum(dot(sum, vec4f(1.0)), lane) / dim;
+  let scale_at = (min(row, p.rows - 1u) / p.rows_per_batch) * p.stride4 + p.scale_offset4;
+  var squares = vec4f();
+  var sum_g = vec4f();
+  var sum_gd = vec4f();
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+    let d = x[at + i] - mean;
+    let g = before_affine(dy[at + i], scale_at + i);
+    squares += d * d;
+    sum_g += g;
+    sum_gd += g * d;
+  }
+  let r = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / dim + p.eps);
+  let mean_g = row_sum(dot(sum_g, vec4f(1.0)), lane) / dim;
+  let along = row_sum(dot(sum_gd, vec4f(1.0)), lane) / dim * r * r;
+  if (row >= p.rows) { return; }
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+    let g = before_affine(dy[at + i], scale_at + i);
+    dx[at + i] = r * (g - mean_g - along * (x[at + i] - mean));
+  }`,
+  };
+});
+
 /** What follows the normalisation. */
 export type LayerNormAffine =
   /** y = norm(x)·weight + bias, both [dim]. */
@@ -75,20 +127,24 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
     [rowsPerBatch, stride] = [rows / tensor.dim(0), tensor.size / tensor.dim(0) / 4];
     [scaleOffset, shiftOffset] = [affine.scale.index * dim / 4, affine.shift.index * dim / 4];
   }
-  gpu.run(kernel(gpu.software), {
-    buffers: { x, scale, shift, y },
-    params: {
-      rows,
-      dim4: dim / 4,
-      eps,
-      affine: affine ? 1 : 0,
-      scale_plus: plus,
-      rows_per_batch: rowsPerBatch,
-      stride4: stride,
-      scale_offset4: scaleOffset,
-      shift_offset4: shiftOffset,
-    },
-    workgroups: rowShape(gpu.software).workgroups(rows),
+  const params = {
+    rows,
+    dim4: dim / 4,
+    eps,
+    affine: affine ? 1 : 0,
+    scale_plus: plus,
+    rows_per_batch: rowsPerBatch,
+    stride4: stride,
+    scale_offset4: scaleOffset,
+    shift_offset4: shiftOffset,
+  };
+  const workgroups = rowShape(gpu.software).workgroups(rows);
+  gpu.run(kernel(gpu.software), { buffers: { x, scale, shift, y }, params, workgroups });
+  // Scale and shift are taken as constants: named here, so that a tape that watches them says so.
+  gpu.tape?.record(y, [x, scale, shift], (dy) => {
+    const dx = gpu.tensor(x.shape);
+    gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, scale, dx }, params, workgroups });
+    return [dx];
   });
   return y;
 }

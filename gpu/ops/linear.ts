@@ -4,9 +4,20 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type Activation, ACTIVATIONS, gemmPlain, gemmTiled, PLAIN } from "../kernels/gemm.ts";
+import {
+  type Activation,
+  ACTIVATIONS,
+  gemmPlain,
+  gemmPlainTransposed,
+  gemmTiled,
+  gemmTiledTransposed,
+  PLAIN,
+} from "../kernels/gemm.ts";
 import type { WeightDtype } from "../kernels/packed.ts";
 import type { Tensor } from "../tensor.ts";
+import { activation as activate } from "./activation.ts";
+import { combine } from "./combine.ts";
+import { gated } from "./gated.ts";
 import type { Chunk } from "./modulation.ts";
 
 /** What is fused behind the product. */
@@ -20,8 +31,13 @@ export interface LinearOptions {
   readonly gate?: Chunk;
   /** "f32" keeps the operands in f32 whatever the device is set to: for those that f16, which ends at 65504, cannot hold. */
   readonly precision?: "f32";
-  /** Written instead of a new tensor; [rows, out], f32. */
+  /** Written instead of a new tensor; [rows, out], f32. Not while a tape is open. */
   readonly into?: Tensor;
+  /**
+   * y = … x·w …, with w [in, out] and `out` a multiple of 4: the way back through a layer. Operands are f32 whatever the
+   * device is set to, for gradients may be smaller than f16 can tell from 0.
+   */
+  readonly transposed?: boolean;
 }
 
 /**
@@ -32,9 +48,13 @@ export interface LinearOptions {
  * @returns [..., out], f32
  */
 export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = {}): Tensor {
-  const { bias, activation = "none", residual, gate } = options;
-  const k = x.dim(-1), m = x.size / k, n = w.dim(0);
-  if (w.size !== n * k || k % 4 !== 0) throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]`);
+  if (gpu.tape && (options.activation ?? "none") !== "none") return linearThenActivation(gpu, x, w, options);
+  const { bias, activation = "none", residual, gate, transposed = false } = options;
+  const k = x.dim(-1), m = x.size / k, n = transposed ? w.size / k : w.dim(0);
+  if (w.size !== n * k || w.dim(0) !== (transposed ? k : n) || k % 4 !== 0 || transposed && n % 4 !== 0) {
+    throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
+  }
+  if (gpu.tape && options.into) throw new Error("linear: a part of a tensor cannot be written while a tape is open");
   const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), n], "f32");
   const dtype = w.dtype as WeightDtype;
   const params = {
@@ -54,17 +74,30 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
   if (gpu.software) {
     const { rows, cols, threads } = PLAIN;
     const workgroups = [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1] as const;
-    gpu.run(gemmPlain(dtype), { buffers, params, workgroups });
+    gpu.run(transposed ? gemmPlainTransposed(dtype) : gemmPlain(dtype), { buffers, params, workgroups });
   } else {
     // A big tile reads less, but too few of them leave the GPU idle.
     const perThread = Math.ceil(m / 128) * Math.ceil(n / 128) >= 128 ? 8 : 4;
     const tile = 16 * perThread;
     const workgroups = [Math.ceil(n / tile), Math.ceil(m / tile), 1] as const;
-    gpu.run(gemmTiled({ dtype, perThread, f16: gpu.f16 && options.precision !== "f32" }), {
-      buffers,
-      params,
-      workgroups,
-    });
+    const f16 = gpu.f16 && options.precision !== "f32";
+    const kernel = transposed ? gemmTiledTransposed({ dtype, perThread }) : gemmTiled({ dtype, perThread, f16 });
+    gpu.run(kernel, { buffers, params, workgroups });
   }
+  // Weight and gate are taken as constants: named here, so that a tape that watches them says so.
+  gpu.tape?.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
+    wanted[0]
+      ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }).reshape(x.shape)
+      : undefined,
+    wanted[1] ? dy.reshape(residual!.shape) : undefined,
+  ]);
   return y;
+}
+
+/** The same under a tape: the way back through the activation needs what it was given. */
+function linearThenActivation(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions): Tensor {
+  const { activation, residual, gate, ...product } = options;
+  const y = activate(gpu, linear(gpu, x, w, product), activation!);
+  if (gate) return gated(gpu, y, gate, residual);
+  return residual ? combine(gpu, [[1, y], [1, residual]]) : y;
 }

@@ -23,8 +23,17 @@ const PARAMS = {
   pw: "u32",
 } as const;
 
-/** Both ways take the video's element `i` apart into its patch and the place in it. */
-const kernel = memo((direction: "split" | "join"): KernelSource => ({
+/** What a kernel does with the video's element `i`, given its patch and the place in it. */
+const MOVES = {
+  /** Channels first, as a convolution's weight lies. */
+  split: "y[token * p.channels * volume + c * volume + place] = x[i];",
+  /** Channels last, as the output head's rows lie. */
+  join: "y[i] = x[token * p.channels * volume + place * p.channels + c];",
+  /** The way back of `join`. */
+  unjoin: "y[token * p.channels * volume + place * p.channels + c] = x[i];",
+} as const;
+
+const kernel = memo((direction: keyof typeof MOVES): KernelSource => ({
   name: `patches_${direction}`,
   buffers: { x: read("f32"), y: write("f32") },
   params: PARAMS,
@@ -39,11 +48,7 @@ const kernel = memo((direction: "split" | "join"): KernelSource => ({
   let token = ((b * (p.frames / p.pt) + t / p.pt) * (p.height / p.ph) + h / p.ph) * (p.width / p.pw) + w / p.pw;
   let place = ((t % p.pt) * p.ph + h % p.ph) * p.pw + w % p.pw;
   let volume = p.pt * p.ph * p.pw;
-  ${
-    direction === "split"
-      ? "y[token * p.channels * volume + c * volume + place] = x[i];" // channels first, as a convolution's weight lies
-      : "y[i] = x[token * p.channels * volume + place * p.channels + c];" // channels last, as the output head's rows lie
-  }`,
+  ${MOVES[direction]}`,
 }));
 
 /**
@@ -70,12 +75,17 @@ export function unpatchify(gpu: Gpu, x: Tensor, shape: readonly number[], patch:
   const [, channels, frames, height, width] = shape as [number, number, number, number, number];
   const y = gpu.tensor(shape);
   launch(gpu, "join", x, y, [channels, frames, height, width], patch);
+  gpu.tape?.record(y, [x], (dy) => {
+    const dx = gpu.tensor(x.shape);
+    launch(gpu, "unjoin", dy, dx, [channels, frames, height, width], patch);
+    return [dx];
+  });
   return y;
 }
 
 function launch(
   gpu: Gpu,
-  direction: "split" | "join",
+  direction: keyof typeof MOVES,
   x: Tensor,
   y: Tensor,
   [channels, frames, height, width]: readonly [number, number, number, number],

@@ -9,12 +9,14 @@ import { memo } from "../kernels/memo.ts";
 import { rowShape } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
+const PARAMS = { rows: "u32", dim4: "u32", eps: "f32", has_rope: "u32", head_dim4: "u32", tokens: "u32" } as const;
+
 const kernel = memo((software: boolean): KernelSource => {
   const shape = rowShape(software);
   return {
     name: "rms_norm",
     buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
-    params: { rows: "u32", dim4: "u32", eps: "f32", has_rope: "u32", head_dim4: "u32", tokens: "u32" },
+    params: PARAMS,
     workgroupSize: shape.workgroupSize,
     declarations: shape.declarations,
     body: `  ${shape.index}
@@ -29,6 +31,47 @@ const kernel = memo((software: boolean): KernelSource => {
     if (p.has_rope == 0u) { y[at + i] = v; continue; }
     let r = rope[angles + i % p.head_dim4]; // cos, sin, cos, sin of two pairs
     y[at + i] = vec4f(v.x * r.x - v.y * r.y, v.x * r.y + v.y * r.x, v.z * r.z - v.w * r.w, v.z * r.w + v.w * r.z);
+  }`,
+  };
+});
+
+/**
+ * With g = dy, rotated back, times weight, and r the inverse root mean square of x:
+ * dx = r·(g − x·r²·mean(g·x)).
+ */
+const backwardKernel = memo((software: boolean): KernelSource => {
+  const shape = rowShape(software);
+  return {
+    name: "rms_norm_backward",
+    buffers: { x: read("vec4f"), dy: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), dx: write("vec4f") },
+    params: PARAMS,
+    workgroupSize: shape.workgroupSize,
+    declarations: `${shape.declarations}
+fn before_rope(dy: vec4f, angle_at: u32) -> vec4f {
+  if (p.has_rope == 0u) { return dy; }
+  let r = rope[angle_at];
+  return vec4f(
+    dy.x * r.x + dy.y * r.y, dy.y * r.x - dy.x * r.y,
+    dy.z * r.z + dy.w * r.w, dy.w * r.z - dy.z * r.w,
+  );
+}`,
+    body: `  ${shape.index}
+  let at = min(row, p.rows - 1u) * p.dim4;
+  let angles = (row % p.tokens) * p.head_dim4;
+  var squares = vec4f();
+  var sum = vec4f();
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+    let v = x[at + i];
+    squares += v * v;
+    sum += before_rope(dy[at + i], angles + i % p.head_dim4) * weight[i] * v;
+  }
+  let dim = f32(p.dim4 * 4u);
+  let r = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / dim + p.eps);
+  let along = row_sum(dot(sum, vec4f(1.0)), lane) / dim * r * r;
+  if (row >= p.rows) { return; }
+  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+    let g = before_rope(dy[at + i], angles + i % p.head_dim4) * weight[i];
+    dx[at + i] = r * (g - along * x[at + i]);
   }`,
   };
 });
@@ -48,17 +91,21 @@ export interface Rope {
 export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, rope?: Rope): Tensor {
   const dim = x.dim(-1), rows = x.size / dim;
   const y = gpu.tensor(x.shape);
-  gpu.run(kernel(gpu.software), {
-    buffers: { x, weight, rope: rope?.table ?? gpu.placeholder, y },
-    params: {
-      rows,
-      dim4: dim / 4,
-      eps,
-      has_rope: rope ? 1 : 0,
-      head_dim4: rope ? rope.table.dim(1) / 2 : 1,
-      tokens: rope ? rope.table.dim(0) : 1,
-    },
-    workgroups: rowShape(gpu.software).workgroups(rows),
+  const table = rope?.table ?? gpu.placeholder;
+  const params = {
+    rows,
+    dim4: dim / 4,
+    eps,
+    has_rope: rope ? 1 : 0,
+    head_dim4: rope ? table.dim(1) / 2 : 1,
+    tokens: rope ? table.dim(0) : 1,
+  };
+  const workgroups = rowShape(gpu.software).workgroups(rows);
+  gpu.run(kernel(gpu.software), { buffers: { x, weight, rope: table, y }, params, workgroups });
+  gpu.tape?.record(y, [x], (dy) => {
+    const dx = gpu.tensor(x.shape);
+    gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, weight, rope: table, dx }, params, workgroups });
+    return [dx];
   });
   return y;
 }

@@ -1,0 +1,40 @@
+/**
+ * Whether a tensor is finite: to name the part of a model where numbers went wrong.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+/** At most so many counts are read back. */
+const COUNTS = 4096;
+
+const KERNEL: KernelSource = {
+  name: "count_non_finite",
+  // Read as bits: compilers of WGSL may take it that no f32 is NaN.
+  buffers: { x: read("u32"), y: write("u32") },
+  params: { count: "u32", counts: "u32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.counts) { return; }
+  var found = 0u;
+  for (var at = i; at < p.count; at += p.counts) {
+    found += select(0u, 1u, (x[at] & 0x7f800000u) == 0x7f800000u);
+  }
+  y[i] = found;`,
+};
+
+/**
+ * Counts NaNs and infinities in parts of a tensor; their sum is that of the whole.
+ *
+ * @param x any shape, f32
+ * @returns [parts], at most 4096 of them, u32
+ */
+export function countNonFinite(gpu: Gpu, x: Tensor): Tensor {
+  const counts = Math.min(x.size, COUNTS);
+  const y = gpu.tensor([counts], "u32");
+  gpu.run(KERNEL, { buffers: { x, y }, params: { count: x.size, counts }, workgroups: groups1d(counts) });
+  return y;
+}

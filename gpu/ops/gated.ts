@@ -1,0 +1,59 @@
+/**
+ * Adaptive gates that no matrix product precedes.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+import type { Chunk } from "./modulation.ts";
+
+const KERNEL: KernelSource = {
+  name: "gated",
+  buffers: { x: read("f32"), gate: read("f32"), residual: read("f32"), y: write("f32") },
+  params: {
+    count: "u32",
+    dim: "u32",
+    rows_per_batch: "u32",
+    gate_offset: "u32",
+    gate_stride: "u32",
+    has_residual: "u32",
+  },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  var v = x[i] * gate[(i / p.dim / p.rows_per_batch) * p.gate_stride + p.gate_offset + i % p.dim];
+  if (p.has_residual != 0u) { v += residual[i]; }
+  y[i] = v;`,
+};
+
+/**
+ * y = residual + gate · x
+ *
+ * @param x [..., dim], f32
+ * @param gate one vector of `dim` a batch item
+ * @param residual the size of x, f32
+ */
+export function gated(gpu: Gpu, x: Tensor, gate: Chunk, residual?: Tensor): Tensor {
+  const { tensor, index } = gate;
+  const dim = x.dim(-1), batch = tensor.dim(0);
+  const y = gpu.tensor(x.shape);
+  gpu.run(KERNEL, {
+    buffers: { x, gate: tensor, residual: residual ?? gpu.placeholder, y },
+    params: {
+      count: x.size,
+      dim,
+      rows_per_batch: x.size / dim / batch,
+      gate_offset: index * dim,
+      gate_stride: tensor.size / batch,
+      has_residual: residual ? 1 : 0,
+    },
+    workgroups: groups1d(x.size),
+  });
+  gpu.tape?.record(y, [x, residual, tensor], (dy, wanted) => [
+    wanted[0] ? gated(gpu, dy, gate) : undefined,
+    wanted[1] ? dy.reshape(residual!.shape) : undefined,
+  ]);
+  return y;
+}

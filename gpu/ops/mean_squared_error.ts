@@ -1,0 +1,80 @@
+/**
+ * Mean squared error of two tensors, as a loss: its value and its gradient.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+/** At most so many sums are read back. */
+const SUMS = 4096;
+
+const SUMS_KERNEL: KernelSource = {
+  name: "squared_error_sums",
+  buffers: { a: read("f32"), b: read("f32"), y: write("f32") },
+  params: { count: "u32", sums: "u32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.sums) { return; }
+  var sum = 0.0;
+  for (var at = i; at < p.count; at += p.sums) { let d = a[at] - b[at]; sum += d * d; }
+  y[i] = sum;`,
+};
+
+/**
+ * Sums of (a − b)² over parts of two tensors, the same bit for bit every time; {@link meanSquaredError} finishes them.
+ *
+ * @param a any shape, f32
+ * @param b the size of a, f32
+ * @returns [parts], at most 4096 of them, f32
+ */
+export function squaredErrorSums(gpu: Gpu, a: Tensor, b: Tensor): Tensor {
+  const count = sizeOfBoth(a, b), sums = Math.min(count, SUMS);
+  const y = gpu.tensor([sums]);
+  gpu.run(SUMS_KERNEL, { buffers: { a, b, y }, params: { count, sums }, workgroups: groups1d(sums) });
+  return y;
+}
+
+/**
+ * The mean of (a − b)², in float64.
+ *
+ * @param sums what {@link squaredErrorSums} gave, read back
+ * @param size numbers in a
+ */
+export function meanSquaredError(sums: Float32Array, size: number): number {
+  return sums.reduce((total, sum) => total + sum, 0) / size;
+}
+
+const GRADIENT_KERNEL: KernelSource = {
+  name: "mean_squared_error_gradient",
+  buffers: { a: read("f32"), b: read("f32"), y: write("f32") },
+  params: { count: "u32", factor: "f32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i < p.count) { y[i] = p.factor * (a[i] - b[i]); }`,
+};
+
+/**
+ * The gradient of weight · mean((a − b)²) by a, that is 2 · weight · (a − b) / size.
+ *
+ * @param a any shape, f32
+ * @param b the size of a, f32
+ * @returns the shape of a, f32
+ */
+export function meanSquaredErrorGradient(gpu: Gpu, a: Tensor, b: Tensor, weight = 1): Tensor {
+  const count = sizeOfBoth(a, b);
+  const y = gpu.tensor(a.shape);
+  gpu.run(GRADIENT_KERNEL, {
+    buffers: { a, b, y },
+    params: { count, factor: 2 * weight / count },
+    workgroups: groups1d(count),
+  });
+  return y;
+}
+
+function sizeOfBoth(a: Tensor, b: Tensor): number {
+  if (a.size !== b.size) throw new Error(`mean squared error of [${a.shape}] and [${b.shape}]`);
+  return a.size;
+}

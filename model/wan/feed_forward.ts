@@ -1,0 +1,102 @@
+/**
+ * The feed-forward of a block, and the way back through it.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { activationSlope } from "../../gpu/ops/activation.ts";
+import { gated } from "../../gpu/ops/gated.ts";
+import { linear } from "../../gpu/ops/linear.ts";
+import type { Chunk } from "../../gpu/ops/modulation.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { Linear } from "./linear.ts";
+
+/** Weights of a feed-forward. */
+export interface FeedForwardWeights {
+  readonly up: Linear;
+  readonly down: Linear;
+}
+
+/** The widened activations of a feed-forward take at most so many bytes at once. */
+const FFN_BYTES = 512 * 2 ** 20;
+
+/**
+ * residual + gate · down(gelu(up(x))), a piece of the tokens at a time where the widened activations are large.
+ *
+ * One step on the tape: the way back makes the widened activations anew, in the same pieces, two tensors of them at once.
+ *
+ * @param x [batch, tokens, dim]
+ * @param residual [batch, tokens, dim]
+ * @param widenedBytes the most that the widened activations of a piece may take, but for pieces of 64 tokens
+ * @returns [batch, tokens, dim]
+ */
+export function feedForward(
+  gpu: Gpu,
+  w: FeedForwardWeights,
+  x: Tensor,
+  gate: Chunk,
+  residual: Tensor,
+  widenedBytes = FFN_BYTES,
+): Tensor {
+  const pieces = piecesOf(gpu, x, w.up.weight.dim(0), widenedBytes);
+  const y = gpu.tensor(x.shape);
+  gpu.untaped(() => {
+    for (const piece of pieces) {
+      gpu.scope(() => {
+        const up = linear(gpu, piece.rows(x), w.up.weight, { bias: w.up.bias, activation: "gelu_tanh" });
+        linear(gpu, up, w.down.weight, {
+          bias: w.down.bias,
+          gate: piece.gate(gate),
+          residual: piece.rows(residual),
+          into: piece.rows(y),
+        });
+      });
+    }
+  });
+  gpu.tape?.record(y, [x, residual, gate.tensor], (dy, wanted) => {
+    if (!wanted[0]) return [undefined, dy];
+    const dx = gpu.tensor(x.shape);
+    for (const piece of pieces) {
+      backward(gpu, w, piece.rows(x), piece.gate(gate), piece.rows(dy), piece.rows(dx));
+    }
+    return [dx, dy];
+  });
+  return y;
+}
+
+/** dx = ((gate · dy)·W_down · gelu′(up(x)))·W_up, of one piece. */
+function backward(gpu: Gpu, w: FeedForwardWeights, x: Tensor, gate: Chunk, dy: Tensor, dx: Tensor): void {
+  gpu.scope(() => {
+    const slope = gpu.scope(() => activationSlope(gpu, linear(gpu, x, w.up.weight, w.up), "gelu_tanh"));
+    // Each row is a batch item of its own here, so that its slopes are its gate.
+    const rows = { tensor: slope.reshape([x.size / x.dim(-1), 1, slope.dim(-1)]), index: 0 };
+    const widened = linear(gpu, gated(gpu, dy, gate), w.down.weight, { transposed: true, gate: rows });
+    linear(gpu, widened, w.up.weight, { transposed: true, into: dx });
+  });
+}
+
+/** Some of the tokens: what cuts a tensor [batch, tokens, dim], and one with a vector a batch item, to them. */
+interface Piece {
+  rows(tensor: Tensor): Tensor;
+  gate(chunk: Chunk): Chunk;
+}
+
+function piecesOf(gpu: Gpu, x: Tensor, widened: number, bytes: number): Piece[] {
+  const [batch, tokens, dim] = x.shape as [number, number, number];
+  const most = Math.floor(Math.min(bytes, gpu.maxTensorBytes) / (4 * widened));
+  // The items of a small batch may begin where no buffer can be bound.
+  if (batch * tokens <= most) return [{ rows: (tensor) => tensor, gate: (chunk) => chunk }];
+  // A multiple of 64 rows keeps every piece on a boundary that can be bound.
+  const length = Math.max(64, Math.floor(most / 64) * 64);
+  const pieces: Piece[] = [];
+  for (let b = 0; b < batch; b++) {
+    for (let start = 0; start < tokens; start += length) {
+      const count = Math.min(length, tokens - start);
+      pieces.push({
+        rows: (tensor) => tensor.rows(b, 1).reshape([tokens, dim]).rows(start, count),
+        gate: ({ tensor, index }) => ({ tensor: tensor.rows(b, 1), index }),
+      });
+    }
+  }
+  return pieces;
+}
