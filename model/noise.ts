@@ -13,8 +13,7 @@
  */
 export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
   if (count < 16) throw new RangeError(`randn makes at least 16 numbers, asked for ${count}`);
-  const random = mersenneTwister(seed);
-  const uniform = () => (random() & 0xffffff) / 2 ** 24;
+  const uniform = uniformNumbers(seed);
   const noise = Float32Array.from({ length: count }, uniform);
   for (let at = 0; at + 16 <= count; at += 16) boxMuller(noise.subarray(at, at + 16));
   if (count % 16 !== 0) {
@@ -23,6 +22,16 @@ export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
     boxMuller(tail);
   }
   return noise;
+}
+
+/**
+ * A function that gives one number after the other, uniform in [0, 1): those of `torch.rand` from the same seed.
+ *
+ * @param seed a whole number; its low 32 bits count
+ */
+export function uniformNumbers(seed: number): () => number {
+  const random = mersenneTwister(seed);
+  return () => (random() & 0xffffff) / 2 ** 24;
 }
 
 /** Turns 16 uniform numbers into normal ones: the first eight give the radii, the last eight the angles. */

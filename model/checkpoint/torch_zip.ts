@@ -1,0 +1,213 @@
+/**
+ * State dicts that `torch.save` wrote: a zip archive of a pickle, which says what there is, and the numbers themselves.
+ * Nothing in the file is run.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { bytesPerElement, elementCount, toFloat32 } from "./dtype.ts";
+import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
+import { RandomAccessFile } from "./random_access_file.ts";
+import { isZip, readZipDirectory, type ZipEntry } from "./zip_directory.ts";
+
+/** A tensor of a state dict. */
+export interface TorchTensor {
+  readonly shape: readonly number[];
+  /** In row-major order, whatever the file's. */
+  readonly data: Float32Array<ArrayBuffer>;
+}
+
+const STORAGE_DTYPES = {
+  "torch.DoubleStorage": "F64",
+  "torch.FloatStorage": "F32",
+  "torch.HalfStorage": "F16",
+  "torch.BFloat16Storage": "BF16",
+} as const;
+type StorageName = keyof typeof STORAGE_DTYPES;
+
+const REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2";
+
+/** The names and sizes of a few thousand tensors take a hundredth of this. */
+const LARGEST_PICKLE = 2 ** 24;
+const MOST_DIMENSIONS = 8;
+
+/** Numbers in the archive, as the pickle speaks of them. */
+class Storage {
+  constructor(readonly key: string, readonly dtype: (typeof STORAGE_DTYPES)[StorageName], readonly length: number) {}
+}
+
+/** A view of a storage. */
+class View {
+  constructor(
+    readonly storage: Storage,
+    readonly offset: number,
+    readonly shape: readonly number[],
+    readonly strides: readonly number[],
+  ) {}
+}
+
+/** How files of PyTorch before 1.6 begin: a pickle of a number chosen for them. No safetensors file can begin so. */
+const OLD_MAGIC = [0x80, 0x02, 0x8a, 0x0a];
+
+/**
+ * Whether the file at `path` is a zip archive, which those of `torch.save` are.
+ *
+ * @throws {TilereelError} if it cannot be read, or was written by PyTorch before 1.6.
+ */
+export async function isTorchZip(path: string): Promise<boolean> {
+  using file = await RandomAccessFile.open(path);
+  const start = new Uint8Array(Math.min(4, file.length));
+  await file.read(0, start);
+  if (OLD_MAGIC.every((byte, i) => start[i] === byte)) {
+    throw refused(path, "it is in the format that torch.save had before PyTorch 1.6");
+  }
+  return isZip(start);
+}
+
+/**
+ * Reads a state dict of float tensors.
+ *
+ * @param wanted which of its tensors to read; the others are checked alone
+ * @throws {TilereelError} naming the file, if it is damaged, holds anything but named float tensors, or makes more of its
+ * bytes than there are.
+ */
+export async function readTorchStateDict(
+  path: string,
+  wanted: (name: string) => boolean = () => true,
+): Promise<Map<string, TorchTensor>> {
+  using file = await RandomAccessFile.open(path);
+  const entries = await readZipDirectory(file);
+  const pickle = [...entries.values()].filter(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
+  if (pickle.length !== 1) throw refused(path, 'it has no "data.pkl", so torch.save did not write it');
+  const root = pickle[0]!.name.slice(0, -"data.pkl".length);
+  await checkByteOrder(file, entries.get(`${root}byteorder`));
+  if (pickle[0]!.length > LARGEST_PICKLE) throw refused(path, `its pickle is ${pickle[0]!.length} bytes long`);
+
+  const views = readViews(path, await readEntry(file, pickle[0]!));
+  checkSizes(path, views, (key) => entries.get(`${root}data/${key}`));
+  const storages = new Map<string, Float32Array>();
+  const tensors = new Map<string, TorchTensor>();
+  for (const [name, view] of views) {
+    if (!wanted(name)) continue;
+    const { key, dtype } = view.storage;
+    const stored = storages.get(key) ?? toFloat32(await readEntry(file, entries.get(`${root}data/${key}`)!), dtype);
+    storages.set(key, stored);
+    tensors.set(name, { shape: view.shape, data: gather(stored, view) });
+  }
+  return tensors;
+}
+
+function readViews(path: string, pickle: Uint8Array): Map<string, View> {
+  let value: PickledValue;
+  try {
+    value = readPickle<Storage | View>(pickle, {
+      names: new Set([...Object.keys(STORAGE_DTYPES), REBUILD_TENSOR]),
+      external: readStorage,
+      call: (_, args) => readView(args),
+    });
+  } catch (error) {
+    if (error instanceof PickleError) throw refused(path, error.message, error);
+    throw error;
+  }
+  if (!(value instanceof PickledDict)) throw refused(path, "it is no dict of named tensors");
+  const views = new Map<string, View>();
+  for (const [name, view] of value.entries) {
+    if (typeof name !== "string") throw refused(path, "one of its tensors has no name");
+    if (!(view instanceof View)) throw refused(path, `${JSON.stringify(name)} in it is no tensor`);
+    views.set(name, view);
+  }
+  return views;
+}
+
+/** ("storage", type, key, device, elements) */
+function readStorage(id: PickledValue): Storage {
+  const [kind, type, key, , length] = id instanceof PickledTuple ? id.items : [];
+  const dtype = type instanceof PickledName && Object.hasOwn(STORAGE_DTYPES, type.name)
+    ? STORAGE_DTYPES[type.name as StorageName]
+    : undefined;
+  if (kind !== "storage" || dtype === undefined || typeof key !== "string" || !isSize(length)) {
+    throw new PickleError("it names a storage in an unknown way");
+  }
+  return new Storage(key, dtype, length);
+}
+
+/** (storage, offset, shape, strides, requires_grad, hooks) */
+function readView(args: readonly PickledValue[]): View {
+  const [storage, offset, shape, strides] = args;
+  if (
+    !(storage instanceof Storage) || !isSize(offset) || !(shape instanceof PickledTuple) ||
+    !(strides instanceof PickledTuple) || ![...shape.items, ...strides.items].every(isSize) ||
+    shape.items.length !== strides.items.length || shape.items.length > MOST_DIMENSIONS
+  ) throw new PickleError("it describes a tensor in an unknown way");
+  return new View(storage, offset, shape.items as number[], strides.items as number[]);
+}
+
+/** Checks every tensor against its storage and the storage against the archive, before anything is allocated. */
+function checkSizes(path: string, views: ReadonlyMap<string, View>, entryOf: (key: string) => ZipEntry | undefined) {
+  let taken = 0, stored = 0;
+  const seen = new Map<string, Storage>();
+  for (const [name, { storage, offset, shape, strides }] of views) {
+    const what = `tensor ${JSON.stringify(name)}`;
+    const earlier = seen.get(storage.key);
+    if (earlier && earlier.dtype !== storage.dtype) {
+      throw refused(path, `${what} reads another's numbers as another type`);
+    }
+    const bytes = entryOf(storage.key)?.length;
+    const expected = storage.length * bytesPerElement(storage.dtype);
+    if (bytes !== expected) {
+      throw refused(path, `${what} needs ${expected} bytes of numbers, but ${bytes ?? "none"} are there`);
+    }
+    const last = shape.reduce((at, size, axis) => at + (size - 1) * strides[axis]!, offset);
+    if (shape.every((size) => size > 0) && last >= storage.length) {
+      throw refused(path, `${what} reaches past the end of its ${storage.length} numbers`);
+    }
+    taken += elementCount(shape);
+    if (!earlier) stored += storage.length;
+    seen.set(storage.key, storage);
+  }
+  // A stride of 0, or one storage named a thousand times, would make gigabytes of a few bytes.
+  if (taken > stored) throw refused(path, `its tensors have ${taken} numbers, but only ${stored} are there`);
+}
+
+function gather(stored: Float32Array, { offset, shape, strides }: View): Float32Array<ArrayBuffer> {
+  const data = new Float32Array(elementCount(shape));
+  const index = shape.map(() => 0);
+  let from = offset;
+  for (let to = 0; to < data.length; to++) {
+    data[to] = stored[from]!;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += strides[axis]!;
+      if (++index[axis]! < shape[axis]!) break;
+      from -= shape[axis]! * strides[axis]!;
+      index[axis] = 0;
+    }
+  }
+  return data;
+}
+
+async function checkByteOrder(file: RandomAccessFile, entry: ZipEntry | undefined): Promise<void> {
+  // Before PyTorch 2.1 there was no such entry, and the numbers were the writing machine's: little-endian but on a few.
+  if (!entry) return;
+  const order = entry.length <= 16 ? new TextDecoder().decode(await readEntry(file, entry)) : "";
+  if (order !== "little") {
+    throw refused(file.path, `its byte order is ${JSON.stringify(order)}, but only "little" is read`);
+  }
+}
+
+async function readEntry(file: RandomAccessFile, { offset, length }: ZipEntry): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(length);
+  await file.read(offset, bytes);
+  return bytes;
+}
+
+function isSize(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function refused(path: string, what: string, cause?: Error): TilereelError {
+  return new TilereelError(
+    `${path} is no state dict of float tensors that can be read: ${what}; ` +
+      `save the tensors again, with torch.save or as safetensors`,
+    { cause },
+  );
+}

@@ -1,0 +1,132 @@
+/**
+ * Zip archives whose entries lie in them as they are, as `torch.save` writes them.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import type { RandomAccessFile } from "./random_access_file.ts";
+
+/** Where an entry's bytes lie in the file. */
+export interface ZipEntry {
+  readonly name: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+const END = 0x06054b50;
+const END_LENGTH = 22;
+const CENTRAL = 0x02014b50;
+const CENTRAL_LENGTH = 46;
+const LOCAL = 0x04034b50;
+const LOCAL_LENGTH = 30;
+const LONGEST_COMMENT = 0xffff;
+/** More than any state dict's: a name, its fields and padding for each tensor of the largest models. */
+const LARGEST_DIRECTORY = 2 ** 24;
+
+/** Whether a file that starts with these bytes is a zip archive. */
+export function isZip(start: Uint8Array): boolean {
+  return start.length >= 4 && new DataView(start.buffer, start.byteOffset).getUint32(0, true) === LOCAL;
+}
+
+/**
+ * Reads which entries an archive has, by name. Each is checked to lie whole in the file and apart from all others.
+ *
+ * @throws {TilereelError} naming the file and what is wrong with it.
+ */
+export async function readZipDirectory(file: RandomAccessFile): Promise<Map<string, ZipEntry>> {
+  const { start, length, count } = await findDirectory(file);
+  const bytes = new Uint8Array(length);
+  await file.read(start, bytes);
+  const view = new DataView(bytes.buffer);
+  const entries: (ZipEntry & { readonly start: number })[] = [];
+  for (let at = 0, i = 0; i < count; i++) {
+    if (at + CENTRAL_LENGTH > length || view.getUint32(at, true) !== CENTRAL) {
+      throw damaged(file, `its directory ends after ${i} of ${count} entries`);
+    }
+    const [nameLength, extraLength, commentLength] = [28, 30, 32].map((field) => view.getUint16(at + field, true));
+    const end = at + CENTRAL_LENGTH + nameLength!;
+    if (end > length) throw damaged(file, "the name of an entry reaches past its directory");
+    const name = decodeName(file, bytes.subarray(at + CENTRAL_LENGTH, end));
+    const [flags, method] = [view.getUint16(at + 8, true), view.getUint16(at + 10, true)];
+    if (method !== 0 || (flags & 1) !== 0) {
+      throw new TilereelError(
+        `${file.path}: its entry ${JSON.stringify(name)} is ${flags & 1 ? "encrypted" : "compressed"}, but ` +
+          `torch.save stores entries as they are; save the file again with torch.save`,
+      );
+    }
+    const [stored, size, local] = [20, 24, 42].map((field) => view.getUint32(at + field, true)) as [
+      number,
+      number,
+      number,
+    ];
+    if ([stored, size, local].includes(0xffffffff)) throw tooLarge(file);
+    if (stored !== size) throw damaged(file, `its entry ${JSON.stringify(name)} has two sizes, ${stored} and ${size}`);
+    entries.push({ name, start: local, offset: await dataOffset(file, name, local, start), length: size });
+    at = end + extraLength! + commentLength!;
+  }
+  const byName = new Map(entries.map(({ name, offset, length }) => [name, { name, offset, length }]));
+  if (byName.size < entries.length) throw damaged(file, "two of its entries have the same name");
+  entries.sort((a, b) => a.start - b.start);
+  let end = 0;
+  for (const entry of entries) {
+    if (entry.start < end) throw damaged(file, `its entry ${JSON.stringify(entry.name)} overlaps another`);
+    end = entry.offset + entry.length;
+    if (end > start) throw damaged(file, `its entry ${JSON.stringify(entry.name)} reaches past the data`);
+  }
+  return byName;
+}
+
+/** Where the directory lies. It is found from the file's end, before which there may be a comment. */
+async function findDirectory(file: RandomAccessFile): Promise<{ start: number; length: number; count: number }> {
+  const tail = new Uint8Array(Math.min(file.length, END_LENGTH + LONGEST_COMMENT));
+  const tailStart = file.length - tail.length;
+  await file.read(tailStart, tail);
+  const view = new DataView(tail.buffer);
+  let at = tail.length - END_LENGTH;
+  while (
+    at >= 0 && (view.getUint32(at, true) !== END || at + END_LENGTH + view.getUint16(at + 20, true) !== tail.length)
+  ) {
+    at--;
+  }
+  if (at < 0) throw damaged(file, "its end is missing");
+  const count = view.getUint16(at + 10, true);
+  const [length, start] = [view.getUint32(at + 12, true), view.getUint32(at + 16, true)];
+  if (count === 0xffff || length === 0xffffffff || start === 0xffffffff) throw tooLarge(file);
+  if (length > LARGEST_DIRECTORY) throw damaged(file, `its directory would be ${length} bytes long`);
+  if (start + length > tailStart + at) throw damaged(file, "its directory reaches past its end");
+  return { start, length, count };
+}
+
+/** An entry's data follow its own header, which repeats the name and may be padded. */
+async function dataOffset(file: RandomAccessFile, name: string, local: number, limit: number): Promise<number> {
+  if (local + LOCAL_LENGTH > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
+  const header = new Uint8Array(LOCAL_LENGTH);
+  await file.read(local, header);
+  const view = new DataView(header.buffer);
+  if (view.getUint32(0, true) !== LOCAL) throw damaged(file, `its entry ${JSON.stringify(name)} has no header`);
+  const nameLength = view.getUint16(26, true);
+  const offset = local + LOCAL_LENGTH + nameLength + view.getUint16(28, true);
+  if (offset > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
+  const own = new Uint8Array(nameLength);
+  await file.read(local + LOCAL_LENGTH, own);
+  if (decodeName(file, own) !== name) {
+    throw damaged(file, `its entry ${JSON.stringify(name)} is called something else in its own header`);
+  }
+  return offset;
+}
+
+function decodeName(file: RandomAccessFile, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw damaged(file, "the name of an entry is not UTF-8");
+  }
+}
+
+function damaged(file: RandomAccessFile, what: string): TilereelError {
+  return new TilereelError(`${file.path} is a damaged zip archive: ${what}; copy or download it again`);
+}
+
+function tooLarge(file: RandomAccessFile): TilereelError {
+  return new TilereelError(`${file.path} is too large: zip archives of 4 GiB or more are not read; use safetensors`);
+}

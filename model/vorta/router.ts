@@ -1,0 +1,204 @@
+/**
+ * VORTA's routers (§3.3): for each block, how much each head should attend by each of the three branches at a timestep.
+ *
+ * They are a thousandth of a model and see the timestep alone, so they run on the CPU, forwards and backwards.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { uniformNumbers } from "../noise.ts";
+import type { TransformerConfig } from "../wan/config.ts";
+import { BRANCHES } from "./branch.ts";
+
+const ROUTES = BRANCHES.length;
+
+/** One block's linear layer. */
+export interface RouterLayer {
+  /** [heads · 3, dim]: a head's three rows lie together */
+  readonly weight: Float32Array<ArrayBuffer>;
+  /** [heads · 3] */
+  readonly bias: Float32Array<ArrayBuffer>;
+}
+
+/** What a router must agree on with its transformer. */
+export type RouterShape = Pick<TransformerConfig, "layers" | "heads" | "dim">;
+
+/** The routers of all blocks. */
+export class Router {
+  /** @throws {RangeError} if a layer's arrays are not of the size that `heads` and `dim` ask for. */
+  constructor(readonly heads: number, readonly dim: number, readonly layers: readonly RouterLayer[]) {
+    for (const [i, { weight, bias }] of layers.entries()) {
+      if (weight.length !== heads * ROUTES * dim || bias.length !== heads * ROUTES) {
+        throw new RangeError(
+          `layer ${i}: ${weight.length} weights and ${bias.length} biases for ${heads} heads × ${dim}`,
+        );
+      }
+    }
+  }
+
+  /**
+   * Routers as PyTorch makes them, block after block: each weight and bias uniform within ±1/√dim. The numbers are
+   * those of `nn.Linear` after `torch.manual_seed(seed)`.
+   */
+  static random({ layers, heads, dim }: RouterShape, seed: number): Router {
+    const next = uniformNumbers(seed);
+    const bound = Math.fround(1 / Math.sqrt(dim));
+    // Rounded once, to float32, as PyTorch's fused multiply and add does it.
+    const draw = (length: number) => Float32Array.from({ length }, () => next() * 2 * bound - bound);
+    return new Router(
+      heads,
+      dim,
+      Array.from({ length: layers }, () => ({ weight: draw(heads * ROUTES * dim), bias: draw(heads * ROUTES) })),
+    );
+  }
+
+  /** All zeros, in the same shape: gradients and moments are kept so. */
+  zeros(): Router {
+    return new Router(
+      this.heads,
+      this.dim,
+      this.layers.map(({ weight, bias }) => ({
+        weight: new Float32Array(weight.length),
+        bias: new Float32Array(bias.length),
+      })),
+    );
+  }
+
+  /** All arrays by their names in the authors' state dict. */
+  parameters(): Map<string, { readonly shape: readonly number[]; readonly data: Float32Array<ArrayBuffer> }> {
+    return new Map(this.layers.flatMap(({ weight, bias }, block) => [
+      [parameterName(block, "weight"), { shape: [this.heads * ROUTES, this.dim], data: weight }],
+      [parameterName(block, "bias"), { shape: [this.heads * ROUTES], data: bias }],
+    ]));
+  }
+
+  /**
+   * softmax(Linear(SiLU(temb))) over the three branches.
+   *
+   * @param temb [timesteps, dim]: timestep embeddings as the transformer gives them, before any activation
+   * @returns [layers, timesteps, heads, 3]
+   */
+  scores(temb: Float32Array): Float32Array<ArrayBuffer> {
+    const { dim } = this;
+    const count = this.#timesteps(temb);
+    const rows = this.heads * ROUTES;
+    const inputs = silu(temb);
+    const scores = new Float32Array(this.layers.length * count * rows);
+    for (const [l, { weight, bias }] of this.layers.entries()) {
+      for (let n = 0; n < count; n++) {
+        const out = scores.subarray((l * count + n) * rows, (l * count + n + 1) * rows);
+        const logits = new Float64Array(rows);
+        for (let row = 0; row < rows; row++) {
+          let sum = bias[row]!;
+          for (let c = 0; c < dim; c++) sum += weight[row * dim + c]! * inputs[n * dim + c]!;
+          logits[row] = sum;
+        }
+        for (let at = 0; at < rows; at += ROUTES) out.set(softmax(logits.subarray(at, at + ROUTES)), at);
+      }
+    }
+    return scores;
+  }
+
+  /**
+   * The gradients of all weights and biases.
+   *
+   * @param temb what the scores were made from
+   * @param scores what {@linkcode Router.scores} gave for it
+   * @param scoreGradients the loss's gradients of those, in the same shape
+   * @param into gradients are added to what it holds
+   */
+  backward(temb: Float32Array, scores: Float32Array, scoreGradients: Float32Array, into: Router): void {
+    const { dim } = this;
+    const count = this.#timesteps(temb);
+    const rows = this.heads * ROUTES;
+    if (scores.length !== this.layers.length * count * rows || scoreGradients.length !== scores.length) {
+      throw new RangeError(`${scores.length} scores with ${scoreGradients.length} gradients for ${count} timesteps`);
+    }
+    const inputs = silu(temb);
+    for (const [l, { weight, bias }] of into.layers.entries()) {
+      for (let n = 0; n < count; n++) {
+        const at = (l * count + n) * rows;
+        for (let row = 0; row < rows; row++) {
+          const head = at + row - row % ROUTES;
+          let mean = 0;
+          for (let i = 0; i < ROUTES; i++) mean += scores[head + i]! * scoreGradients[head + i]!;
+          const logit = scores[at + row]! * (scoreGradients[at + row]! - mean);
+          bias[row]! += logit;
+          for (let c = 0; c < dim; c++) weight[row * dim + c]! += logit * inputs[n * dim + c]!;
+        }
+      }
+    }
+  }
+
+  #timesteps(temb: Float32Array): number {
+    const count = temb.length / this.dim;
+    if (!Number.isInteger(count)) throw new RangeError(`${temb.length} numbers are no embeddings of ${this.dim}`);
+    return count;
+  }
+}
+
+/** A parameter's name in the authors' state dict. */
+export function parameterName(block: number, kind: "weight" | "bias"): string {
+  return `blocks.${block}.router.linear.${kind}`;
+}
+
+/**
+ * The branch each head takes: the one of the best score, or full attention where that is below `tau`. Among equal
+ * scores the first branch wins, and `tau` is compared in float32; both as in the authors' PyTorch code. (Of a batch they
+ * look at the first sample alone; its samples share a timestep and so all scores.)
+ *
+ * @param scores [..., 3]
+ * @returns indices into {@linkcode BRANCHES}, [...]
+ */
+export function routes(scores: Float32Array, tau: number): Uint8Array<ArrayBuffer> {
+  const threshold = Math.fround(tau);
+  return Uint8Array.from({ length: scores.length / ROUTES }, (_, head) => {
+    let best = 0;
+    for (let i = 1; i < ROUTES; i++) if (scores[head * ROUTES + i]! > scores[head * ROUTES + best]!) best = i;
+    return scores[head * ROUTES + best]! < threshold ? 0 : best;
+  });
+}
+
+/**
+ * The loss that draws heads away from full attention: Σ over blocks of the mean over heads of score_full², and its
+ * gradients.
+ *
+ * @param scores [layers, heads, 3]: of one timestep
+ * @returns gradients of the shape of `scores`
+ */
+export function regularization(scores: Float32Array, heads: number): { loss: number; gradients: Float32Array } {
+  const gradients = new Float32Array(scores.length);
+  let loss = 0;
+  for (let i = 0; i < scores.length; i += ROUTES) {
+    loss += scores[i]! ** 2 / heads;
+    gradients[i] = 2 * scores[i]! / heads;
+  }
+  return { loss, gradients };
+}
+
+/**
+ * Checks that a router was made for a transformer of this shape.
+ *
+ * @param path names the router in the message
+ * @throws {TilereelError} if it was not.
+ */
+export function checkRouter(router: Router, shape: RouterShape, path: string): void {
+  const own = { layers: router.layers.length, heads: router.heads, dim: router.dim };
+  if (own.layers === shape.layers && own.heads === shape.heads && own.dim === shape.dim) return;
+  const words = ({ layers, heads, dim }: RouterShape) => `${layers} blocks with ${heads} heads on ${dim} channels`;
+  throw new TilereelError(
+    `${path} was made for another model: it routes ${words(own)}, but this model has ${words(shape)}; ` +
+      `use a router that was trained on this model`,
+  );
+}
+
+function silu(x: Float32Array): Float64Array {
+  return Float64Array.from(x, (value) => value / (1 + Math.exp(-value)));
+}
+
+function softmax(logits: Float64Array): Float64Array {
+  const max = Math.max(...logits);
+  const powers = logits.map((logit) => Math.exp(logit - max));
+  const sum = powers.reduce((a, b) => a + b);
+  return powers.map((power) => power / sum);
+}

@@ -1,0 +1,160 @@
+/**
+ * Routers in files: the authors' `router.pt`, and safetensors with the settings in the metadata.
+ *
+ * @module
+ */
+import { dirname, resolve } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import { elementCount } from "../checkpoint/dtype.ts";
+import { readJsonObject } from "../checkpoint/json.ts";
+import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { isTorchZip, readTorchStateDict, type TorchTensor } from "../checkpoint/torch_zip.ts";
+import { BRANCHES } from "./branch.ts";
+import { parameterName, Router } from "./router.ts";
+import { PAPER_SETTINGS, SETTINGS_KEY, settingsFromKwargs, settingsToKwargs, type VortaSettings } from "./settings.ts";
+
+/** A router and the sizes that it was trained for. */
+export interface LoadedRouter {
+  readonly router: Router;
+  readonly settings: VortaSettings;
+}
+
+/** Names that wrappers of PyTorch's modules put before, and between, those of the modules. */
+const WRAPPERS = new Set(["_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module"]);
+const PARAMETER = /^blocks\.(0|[1-9]\d{0,3})\.router\.linear\.(weight|bias)$/;
+/** The authors keep `config.json` two folders above `ckpt/step-N/router.pt`. */
+const PARENTS = 2;
+
+/**
+ * Loads a router. Its settings come from the file's metadata, else from a `config.json` beside it or in one of the two
+ * folders above, else they are the paper's.
+ *
+ * @param path a safetensors file, or a zip archive by `torch.save`: what it is shows from its first bytes
+ * @throws {TilereelError} if it is neither, damaged, lacks a tensor, or one is of another shape or not finite.
+ */
+export async function loadRouter(path: string): Promise<LoadedRouter> {
+  const isRouter = (name: string) => PARAMETER.test(bareName(name));
+  if (await isTorchZip(path)) {
+    const tensors = await readTorchStateDict(path, isRouter);
+    return { router: routerOf(path, tensors), settings: await settingsNear(path) };
+  }
+  using source = await openSafetensors(path);
+  const tensors = new Map<string, TorchTensor>();
+  for (const name of source.names().filter(isRouter)) {
+    tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
+  }
+  return {
+    router: routerOf(path, tensors),
+    settings: settingsFromMetadata(source.metadata, path) ?? await settingsNear(path),
+  };
+}
+
+/**
+ * Writes a router as safetensors. The file appears only when it is complete.
+ *
+ * @param metadata more to store beside the settings
+ * @throws {TilereelError} if the file cannot be written.
+ */
+export async function saveRouter(
+  path: string,
+  router: Router,
+  settings: VortaSettings,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const tensors = Object.fromEntries(
+    [...router.parameters()].map(([name, tensor]) => [name, { dtype: "F32" as const, ...tensor }]),
+  );
+  await writeSafetensors(path, tensors, { ...metadata, [SETTINGS_KEY]: JSON.stringify(settingsToKwargs(settings)) });
+}
+
+/**
+ * The settings in a safetensors file's metadata; undefined if there are none.
+ *
+ * @throws {TilereelError} if they are no settings.
+ */
+export function settingsFromMetadata(
+  metadata: Readonly<Record<string, string>>,
+  path: string,
+): VortaSettings | undefined {
+  const text = metadata[SETTINGS_KEY];
+  if (text === undefined) return undefined;
+  let kwargs: unknown;
+  try {
+    kwargs = JSON.parse(text);
+  } catch {
+    kwargs = text;
+  }
+  return settingsFromKwargs(kwargs, path);
+}
+
+/** A tensor's name without what wrappers added. */
+function bareName(name: string): string {
+  return name.split(".").filter((part) => !WRAPPERS.has(part)).join(".");
+}
+
+function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>): Router {
+  const byName = new Map<string, TorchTensor>();
+  for (const [name, tensor] of tensors) {
+    const bare = bareName(name);
+    if (byName.has(bare)) throw new TilereelError(`${path} holds two tensors for "${bare}"; one was expected`);
+    if (tensor.data.some((value) => !Number.isFinite(value))) {
+      throw new TilereelError(`tensor "${name}" in ${path} holds numbers that are not finite; its training went wrong`);
+    }
+    byName.set(bare, tensor);
+  }
+  const first = byName.get(parameterName(0, "weight"));
+  if (byName.size === 0) {
+    throw new TilereelError(
+      `${path} holds no router: tensors such as "${
+        parameterName(0, "weight")
+      }" were expected, one and its bias a block`,
+    );
+  }
+  const layers = 1 + Math.max(...[...byName.keys()].map((name) => Number(PARAMETER.exec(name)![1])));
+  const heads = Math.floor((first?.shape[0] ?? 0) / BRANCHES.length);
+  const dim = first?.shape[1] ?? 0;
+  const take = (block: number, kind: "weight" | "bias") => {
+    const name = parameterName(block, kind);
+    const tensor = byName.get(name);
+    if (!tensor) {
+      throw new TilereelError(
+        `${path} lacks the tensor "${name}": it has ${byName.size} router tensors, but the highest block in it is ` +
+          `number ${layers - 1}, so ${2 * layers} were expected`,
+      );
+    }
+    const expected = kind === "weight" ? [heads * BRANCHES.length, dim] : [heads * BRANCHES.length];
+    if (elementCount(expected) === 0 || tensor.shape.join() !== expected.join()) {
+      throw new TilereelError(
+        `tensor "${name}" in ${path} has the shape [${tensor.shape.join(", ")}], but ` +
+          (elementCount(expected) === 0 ? "[3 · heads, dim]" : `[${expected.join(", ")}]`) + ` was expected`,
+      );
+    }
+    return tensor.data;
+  };
+  return new Router(
+    heads,
+    dim,
+    Array.from({ length: layers }, (_, block) => ({ weight: take(block, "weight"), bias: take(block, "bias") })),
+  );
+}
+
+async function settingsNear(path: string): Promise<VortaSettings> {
+  // The folder of a link, not of what it leads to: Hugging Face's cache keeps files under their hashes elsewhere.
+  let folder = dirname(resolve(path));
+  for (let up = 0; up <= PARENTS; up++, folder = dirname(folder)) {
+    const config = `${folder}/config.json`;
+    const kwargs = await kwargsOf(config);
+    if (kwargs !== undefined) return settingsFromKwargs(kwargs, config);
+  }
+  return PAPER_SETTINGS;
+}
+
+/** Undefined if there is no such file, or it is that of something else. */
+async function kwargsOf(config: string): Promise<unknown> {
+  try {
+    return (await readJsonObject(config))[SETTINGS_KEY];
+  } catch (error) {
+    if (error instanceof Error && error.cause instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
