@@ -56,7 +56,7 @@ export class Tape {
    *
    * @param dy gradient of `y`, same shape; the caller's
    * @param of watched tensors
-   * @returns the gradients of `of`; undefined where `y` does not depend on it
+   * @returns the gradients of `of`, same shapes; undefined where `y` does not depend on it
    */
   gradients(gpu: Gpu, y: Tensor, dy: Tensor, of: readonly Tensor[]): (Tensor | undefined)[] {
     const gradients = new Map<GPUBuffer, Tensor>([[y.buffer, dy]]);
@@ -67,13 +67,16 @@ export class Tape {
       gpu.release(tensor);
     };
     for (const { inputs, output, backward } of this.#steps.reverse()) {
-      const outer = gradients.get(output.buffer);
+      // A view of the output may have been what went on.
+      const outer = gradients.get(output.buffer)?.reshape(output.shape);
       if (!outer) continue;
       const wanted = inputs.map((input) => input !== undefined && this.#watched.has(input.buffer));
       const inner: Tensor[] = [], targets: Tensor[] = [];
       gpu.scope(() => {
-        for (const [i, gradient] of backward(outer, wanted).entries()) {
-          if (!wanted[i]) continue;
+        const found = backward(outer, wanted);
+        for (const [i, want] of wanted.entries()) {
+          if (!want) continue;
+          const gradient = found[i];
           if (!gradient) throw new Error(`no gradient for input ${i} of [${output.shape}]`);
           inner.push(gradient);
           targets.push(inputs[i]!);
@@ -89,6 +92,6 @@ export class Tape {
       }
       for (const tensor of done.values()) drop(tensor);
     }
-    return of.map(({ buffer }) => gradients.get(buffer));
+    return of.map(({ buffer, shape }) => gradients.get(buffer)?.reshape(shape));
   }
 }
