@@ -17,6 +17,11 @@ export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): 
   return new Html(strings.reduce((page, string, i) => page + textOf(parts[i - 1]) + string));
 }
 
+/** Text that is HTML, or the style or script of a page, already. */
+export function raw(text: string): Html {
+  return new Html(text);
+}
+
 function textOf(part: Part): string {
   if (part === undefined) return "";
   if (part instanceof Html) return part.text;

@@ -1,0 +1,46 @@
+/**
+ * A whole comparison, as the page and `table.json` tell it.
+ *
+ * @module
+ */
+import { psnrOfError } from "../../model/quality.ts";
+import type { ClipRecord, PromptRecord } from "./record.ts";
+import { type Row, tableOf } from "./table.ts";
+
+/** A prompt's record and the name of its folder. */
+export interface ComparedPrompt extends PromptRecord {
+  readonly folder: string;
+}
+
+/** See the module. */
+export interface Comparison {
+  readonly version: string;
+  /** ISO 8601, of the moment it was complete. */
+  readonly date: string;
+  readonly commandLine: string;
+  readonly model: string;
+  readonly adapter: string;
+  readonly precision: string;
+  /** In order, as they were written. */
+  readonly settings: readonly { readonly name: string; readonly words: string }[];
+  readonly prompts: readonly ComparedPrompt[];
+}
+
+/** `table.json`. Where clips are equal PSNR is infinite, which JSON lacks: it is null. */
+export function toJson(comparison: Comparison): string {
+  const { prompts, settings, ...about } = comparison;
+  const table = tableOf(prompts).map((row: Row, i) => ({ ...row, words: settings[i]!.words, psnr: finite(row.psnr) }));
+  return `${JSON.stringify({ ...about, settings: table, prompts: prompts.map(promptJson) }, null, 2)}\n`;
+}
+
+function promptJson({ folder, sideBySide, clips, ...prompt }: ComparedPrompt): unknown {
+  return { ...prompt, sideBySide: `${folder}/${sideBySide}`, clips: clips.map((clip) => clipJson(folder, clip)) };
+}
+
+function clipJson(folder: string, { file, poster: _, meanSquaredError, ...clip }: ClipRecord): unknown {
+  return { ...clip, file: `${folder}/${file}`, psnr: finite(psnrOfError(meanSquaredError)) };
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}

@@ -1,0 +1,72 @@
+/**
+ * The figures of a comparison: a row a setting, over all prompts.
+ *
+ * @module
+ */
+import { psnrOfError } from "../../model/quality.ts";
+import { textTable } from "../text_table.ts";
+import type { ClipRecord, PromptRecord } from "./record.ts";
+
+/** One setting over all prompts. */
+export interface Row {
+  readonly setting: string;
+  /** Means over the clips. */
+  readonly seconds: ClipRecord["seconds"];
+  /** Denoising time of the first setting over this one's. */
+  readonly speedup: number;
+  /** Mean over the clips. */
+  readonly density: number;
+  /** In dB, of the mean squared error over all clips against the first setting's; infinite where they are equal. */
+  readonly psnr: number;
+  /** Mean over the clips, against the first setting's. */
+  readonly ssim: number;
+}
+
+/** What the columns after the setting's name are called. */
+export const COLUMNS = ["denoising", "in all", "speed", "density", "PSNR", "SSIM"] as const;
+
+/** A row a setting, in the settings' order. */
+export function tableOf(records: readonly PromptRecord[]): Row[] {
+  const denoise = (setting: number) => mean(records.map((record) => record.clips[setting]!.seconds.denoise));
+  return records[0]!.clips.map(({ setting }, i) => {
+    const clips = records.map((record) => record.clips[i]!);
+    return {
+      setting,
+      seconds: { denoise: denoise(i), total: mean(clips.map((clip) => clip.seconds.total)) },
+      speedup: denoise(0) / denoise(i),
+      density: mean(clips.map((clip) => clip.density)),
+      psnr: psnrOfError(mean(clips.map((clip) => clip.meanSquaredError))),
+      ssim: mean(clips.map((clip) => clip.ssim)),
+    };
+  });
+}
+
+/** A row's figures as they are shown, by {@link COLUMNS}. The reference has no likeness to itself. */
+export function cells(row: Row, isReference: boolean): string[] {
+  return [
+    formatSeconds(row.seconds.denoise),
+    formatSeconds(row.seconds.total),
+    `${row.speedup.toFixed(2)}×`,
+    `${(100 * row.density).toFixed(1)} %`,
+    ...isReference ? ["–", "–"] : [formatPsnr(row.psnr), row.ssim.toFixed(4)],
+  ];
+}
+
+/** The table as lines of text. */
+export function printedTable(rows: readonly Row[]): string {
+  return textTable([["setting", ...COLUMNS], ...rows.map((row, i) => [row.setting, ...cells(row, i === 0)])], 1);
+}
+
+/** `31.2 dB`, or `equal` where no sample differs. */
+export function formatPsnr(psnr: number): string {
+  return psnr === Infinity ? "equal" : `${psnr.toFixed(1)} dB`;
+}
+
+/** `0.52 s`, `7.3 s`, `125 s`. */
+export function formatSeconds(seconds: number): string {
+  return `${seconds.toFixed(seconds < 1 ? 2 : seconds < 100 ? 1 : 0)} s`;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

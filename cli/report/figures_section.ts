@@ -1,0 +1,48 @@
+/**
+ * The table of the figures.
+ *
+ * @module
+ */
+import type { Comparison } from "../compare/comparison.ts";
+import { cells, COLUMNS, type Row, tableOf } from "../compare/table.ts";
+import { type Html, html } from "./html.ts";
+
+/** A row a setting, and what the figures mean. */
+export function figuresSection({ prompts, settings }: Comparison): Html {
+  const rows = tableOf(prompts);
+  // The roles are the elements' own, which browsers forget where the style sheet stacks cells.
+  return html`
+    <section aria-labelledby="figures">
+      <h2 id="figures">Figures</h2>
+      <div class="figures scroll" role="region" aria-labelledby="figures" tabindex="0">
+        <table role="table">
+          <thead role="rowgroup">
+            <tr role="row">${["setting", ...COLUMNS].map(columnHeader)}</tr>
+          </thead>
+          <tbody role="rowgroup">${rows.map((row, i) => tableRow(row, i === 0))}</tbody>
+        </table>
+      </div>
+      <p class="note">${explanation(prompts.length, settings[0]!.name)}</p>
+    </section>
+  `;
+}
+
+function columnHeader(name: string): Html {
+  return html`<th role="columnheader" scope="col">${name}</th>`;
+}
+
+function tableRow(row: Row, isReference: boolean): Html {
+  const figures = cells(row, isReference).map((text, column) =>
+    html`<td role="cell" data-column="${COLUMNS[column]}">${text}</td>`
+  );
+  return html`<tr role="row"><th role="rowheader" scope="row">${row.setting}</th>${figures}</tr>`;
+}
+
+function explanation(count: number, reference: string): string {
+  const over = count === 1 ? "" : ` Figures are over ${count} prompts.`;
+  return `Denoising: seconds a clip takes for all its steps. In all: with the prompt's encoding and the frames' ` +
+    `decoding, but not the writing of files. Each setting ran once for warming up beforehand, when its kernels were ` +
+    `compiled, which does not count. Speed: denoising against ${reference}. Density: pairs of queries and keys that ` +
+    `self-attention multiplied, of all there are. PSNR and SSIM: likeness to the clips of ${reference}, of 8-bit RGB ` +
+    `and of luma; a lower one means another clip, not a worse one.${over}`;
+}
