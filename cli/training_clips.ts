@@ -1,0 +1,126 @@
+/**
+ * Folders of clips with captions, as users bring them to train on.
+ *
+ * @module
+ */
+import { basename, isAbsolute, join } from "node:path";
+import { TilereelError } from "../errors.ts";
+import { fileError } from "../model/checkpoint/file_error.ts";
+import { frameNames } from "./video/read/frame_folder.ts";
+
+/** A clip and what it shows. */
+export interface ClipOnDisk {
+  /** A file or a folder of frames. */
+  readonly path: string;
+  readonly caption: string;
+}
+
+/** Lists the clips of a folder with their captions, where these are not in files of their own. */
+const METADATA = "metadata.jsonl";
+const FILE_KEYS = ["file", "file_name"], CAPTION_KEYS = ["caption", "text", "prompt"];
+const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv|ogv|gif)$/i;
+
+/**
+ * The clips of a folder. Either `metadata.jsonl` lists them, a line such as `{"file": "cat.mp4", "caption": "a cat"}`
+ * each (`file_name` and `text`, as in Hugging Face's video folders, mean the same); or they are all videos and all
+ * folders of PNG or JPEG frames in it, with a caption beside each: `cat.txt` for `cat.mp4` or `cat/`. Other files do not
+ * count.
+ *
+ * @throws {TilereelError} when there is no clip, or a caption is missing, which names the clip
+ */
+export async function findClips(folder: string): Promise<ClipOnDisk[]> {
+  const names = await namesIn(folder);
+  const clips = names.includes(METADATA)
+    ? await fromMetadata(folder)
+    : await Promise.all((await clipNames(folder, names)).map((name) => withCaptionBeside(folder, name)));
+  if (clips.length > 0) return clips;
+  throw new TilereelError(
+    `--data ${folder} holds no clips: put videos or folders of PNG or JPEG frames in it, each with its caption beside ` +
+      `it, as in cat.mp4 and cat.txt`,
+  );
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  const names: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(folder)) if (!name.startsWith(".")) names.push(name);
+  } catch (error) {
+    const reason = error instanceof Deno.errors.NotFound
+      ? "there is no such folder"
+      : error instanceof Deno.errors.NotADirectory
+      ? "it is a file; a folder of clips was expected"
+      : (error as Error).message;
+    throw new TilereelError(`--data ${folder} cannot be read: ${reason}`, { cause: error });
+  }
+  return names.sort();
+}
+
+async function clipNames(folder: string, names: readonly string[]): Promise<string[]> {
+  const clips: string[] = [];
+  for (const name of names) {
+    const path = join(folder, name);
+    const isFolder = (await Deno.stat(path)).isDirectory;
+    if (isFolder ? (await frameNames(path)).length > 0 : VIDEO.test(name)) clips.push(name);
+  }
+  return clips;
+}
+
+async function withCaptionBeside(folder: string, name: string): Promise<ClipOnDisk> {
+  const path = join(folder, name);
+  const isFolder = (await Deno.stat(path)).isDirectory;
+  const captionPath = join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`);
+  const caption = await readText(captionPath).catch((error) => {
+    if (!(error instanceof TilereelError) || !(error.cause instanceof Deno.errors.NotFound)) throw error;
+    throw new TilereelError(
+      `${path} has no caption: write what it shows into ${captionPath}, or list all clips in ${join(folder, METADATA)}`,
+    );
+  });
+  if (caption.trim() === "") throw new TilereelError(`${captionPath} is empty: write into it what ${name} shows`);
+  return { path, caption: caption.trim() };
+}
+
+async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
+  const path = join(folder, METADATA);
+  const clips: ClipOnDisk[] = [];
+  for (const [index, line] of (await readText(path)).split(/\r?\n/).entries()) {
+    if (line.trim() === "") continue;
+    const where = `${path} line ${index + 1}`;
+    const entry = parseObject(line, where);
+    const file = textAt(entry, FILE_KEYS, where), caption = textAt(entry, CAPTION_KEYS, where);
+    const clip = isAbsolute(file) ? file : join(folder, file);
+    await Deno.stat(clip).catch((error) => {
+      if (error instanceof Deno.errors.NotFound) throw new TilereelError(`${where}: there is no clip ${clip}`);
+      throw fileError(clip, "read", error);
+    });
+    clips.push({ path: clip, caption });
+  }
+  return clips;
+}
+
+function parseObject(line: string, where: string): Readonly<Record<string, unknown>> {
+  try {
+    const entry: unknown = JSON.parse(line);
+    if (typeof entry === "object" && entry !== null && !Array.isArray(entry)) return entry as Record<string, unknown>;
+  } catch {
+    // Said below, as for JSON of another kind.
+  }
+  throw new TilereelError(`${where} is no JSON object, as in {"file": "cat.mp4", "caption": "a cat on a beach"}`);
+}
+
+function textAt(entry: Readonly<Record<string, unknown>>, keys: readonly string[], where: string): string {
+  const key = keys.find((key) => key in entry);
+  const value = key === undefined ? undefined : entry[key];
+  if (typeof value === "string" && value.trim() !== "") return value.trim();
+  throw new TilereelError(
+    `${where} has no "${keys[0]}": write {"file": "cat.mp4", "caption": "a cat on a beach"}, one such line a clip`,
+  );
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(await Deno.readFile(path));
+  } catch (error) {
+    if (error instanceof TypeError) throw new TilereelError(`${basename(path)} is not UTF-8 text: ${path}`);
+    throw fileError(path, "read", error);
+  }
+}

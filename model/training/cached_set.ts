@@ -1,0 +1,80 @@
+/**
+ * Training sets whose samples are made once, before training starts, and then read from the cache.
+ *
+ * @module
+ */
+import type { OnProgress } from "../progress.ts";
+import type { LatentCache, Recipe } from "./latent_cache.ts";
+import type { TrainingSample, TrainingSet } from "./training_set.ts";
+
+/** How many samples are made together: text encoders read their weights anew for every group. */
+const GROUP = 16;
+
+/** How missing samples are made. */
+export interface Maker<Item> extends AsyncDisposable {
+  /**
+   * Makes a group of samples.
+   *
+   * @param onStep called now and then on the way, so that a display shows life
+   * @returns for each item its sample, or undefined where it turned out to give none; one after another
+   */
+  make(items: readonly Item[], onStep: () => void): AsyncIterable<TrainingSample | undefined>;
+}
+
+/** What {@link cachedSet} takes. */
+export interface CachedSetOptions<Item> {
+  readonly cache: LatentCache;
+  readonly recipe: (item: Item) => Recipe;
+  /** Opens what makes samples: not called when none is missing. */
+  readonly open: () => Promise<Maker<Item>>;
+  /** Told "check latents" in samples, then "make latents" in those that were missing. */
+  readonly onProgress?: OnProgress | undefined;
+  /** Ends the making between two samples; those made stay in the cache. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * The set of the items' samples, in their order; those that are not in the cache are made now. Items that give no
+ * sample are not in the set.
+ *
+ * @throws the signal's reason, if it is aborted
+ */
+export async function cachedSet<Item>(items: readonly Item[], options: CachedSetOptions<Item>): Promise<TrainingSet> {
+  const { cache, recipe, onProgress } = options;
+  const missing: Item[] = [];
+  for (const [done, item] of items.entries()) {
+    onProgress?.({ stage: "check latents", done, total: items.length });
+    if (!await cache.has(recipe(item))) missing.push(item);
+  }
+  onProgress?.({ stage: "check latents", done: items.length, total: items.length });
+  const without = missing.length > 0 ? await makeAll(missing, options) : new Set();
+  const recipes = items.filter((item) => !without.has(item)).map(recipe);
+  return {
+    size: recipes.length,
+    sample: (index) => cache.read(recipes[index]!),
+  };
+}
+
+/** Makes samples and keeps them; gives the items that have none. */
+async function makeAll<Item>(items: readonly Item[], options: CachedSetOptions<Item>): Promise<Set<Item>> {
+  const { cache, recipe, open, onProgress, signal } = options;
+  const without = new Set<Item>();
+  let done = 0;
+  const report = () => onProgress?.({ stage: "make latents", done, total: items.length });
+  await using maker = await open();
+  report();
+  for (let at = 0; at < items.length; at += GROUP) {
+    const group = items.slice(at, at + GROUP);
+    let next = 0;
+    signal?.throwIfAborted();
+    for await (const sample of maker.make(group, report)) {
+      const item = group[next++]!;
+      if (sample) await cache.write(recipe(item), sample);
+      else without.add(item);
+      done++;
+      report();
+      signal?.throwIfAborted();
+    }
+  }
+  return without;
+}

@@ -1,0 +1,144 @@
+/**
+ * Training on clips: the VAE's latents of them, and embeddings of their captions.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { type ModelFolder, openModelFolder } from "../checkpoint/model_folder.ts";
+import { openCheckpoint } from "../checkpoint/sharded.ts";
+import type { OnProgress } from "../progress.ts";
+import { PromptEncoder } from "../prompt_encoder.ts";
+import { AutoencoderKLWan } from "../vae/autoencoder.ts";
+import { readVaeConfig } from "../vae/config.ts";
+import type { Video } from "../video.ts";
+import { checkFrames, checkSize } from "../video_size.ts";
+import { readTransformerConfig } from "../wan/config.ts";
+import { cachedSet, type Maker } from "./cached_set.ts";
+import type { LatentCache, Recipe } from "./latent_cache.ts";
+import { modelDigest } from "./model_digest.ts";
+import { readAndRelease } from "./read_and_release.ts";
+import type { TrainingSample, TrainingSet } from "./training_set.ts";
+
+/** A clip with its caption. */
+export interface CaptionedClip {
+  readonly caption: string;
+  /** What tells its frames from those of all other clips: where it lies, its size and age, and what it is brought to. */
+  readonly origin: Recipe;
+  /** Its frames, of the size and number asked for; undefined where it has too few and is to be left out. */
+  read(): Promise<Video | undefined>;
+}
+
+/** The model that encodes, and where its latents are kept. */
+export interface EncodedSetOptions {
+  readonly gpu: Gpu;
+  /** The model's folder. */
+  readonly model: string;
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly textEncoder?: string | undefined;
+  readonly cache: LatentCache;
+  /** Told "check latents" and, where some are missing, "load vae" and "make latents", in samples. */
+  readonly onProgress?: OnProgress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Latents of clips (the mean of what the VAE's encoder gives, normalized as the transformer takes it) and embeddings of
+ * their captions. VAE and text encoder are loaded when a sample is missing in the cache, and let go before this returns.
+ *
+ * @throws {TilereelError} if the model cannot be loaded, or a clip does not fit it or the memory
+ */
+export async function encodedSet(clips: readonly CaptionedClip[], options: EncodedSetOptions): Promise<TrainingSet> {
+  const { gpu, model, textEncoder, cache, onProgress, signal } = options;
+  const folder = await openModelFolder(model);
+  const { textTokens } = folder.generation;
+  const parts = await Promise.all((["vae", "tokenizer"] as const).map((part) => folder.component(part)));
+  const digest = await modelDigest([...parts, textEncoder ?? await folder.component("text_encoder")]);
+  const recipe = ({ caption, origin }: CaptionedClip): Recipe => ({
+    ...origin,
+    source: "encoded",
+    model: digest,
+    precision: gpu.settings.precision,
+    textTokens,
+    caption,
+  });
+  const open = () => ClipEncoder.load(gpu, folder, textEncoder, onProgress);
+  return await cachedSet(clips, { cache, recipe, open, onProgress, signal });
+}
+
+class ClipEncoder implements Maker<CaptionedClip> {
+  private constructor(
+    private readonly gpu: Gpu,
+    private readonly textTokens: number,
+    private readonly prompts: PromptEncoder,
+    private readonly vae: AutoencoderKLWan,
+  ) {}
+
+  static async load(
+    gpu: Gpu,
+    folder: ModelFolder,
+    onnx: string | undefined,
+    onProgress: OnProgress | undefined,
+  ): Promise<ClipEncoder> {
+    const vaeDir = await folder.component("vae");
+    const { textDim } = await readTransformerConfig(`${await folder.component("transformer")}/config.json`);
+    const config = await readVaeConfig(`${vaeDir}/config.json`);
+    using source = await openCheckpoint(vaeDir, "diffusion_pytorch_model");
+    const vae = await AutoencoderKLWan.load(gpu, source, config, onProgress, ["encoder"]);
+    return new ClipEncoder(gpu, folder.generation.textTokens, new PromptEncoder(gpu, folder, { textDim, onnx }), vae);
+  }
+
+  async *make(clips: readonly CaptionedClip[], onStep: () => void): AsyncIterable<TrainingSample | undefined> {
+    const embedded = await this.prompts.encode(clips.map(({ caption }) => caption), this.textTokens, {
+      onProgress: onStep,
+    });
+    const textShape = [1, ...embedded.shape.slice(1)], length = embedded.size / clips.length;
+    const texts = await readAndRelease(this.gpu, embedded);
+    this.gpu.trim();
+    for (const [i, clip] of clips.entries()) {
+      const video = await clip.read();
+      if (!video) {
+        yield undefined;
+        continue;
+      }
+      const latents = await this.#encode(video, onStep);
+      yield { ...latents, text: texts.slice(i * length, (i + 1) * length), textShape };
+    }
+  }
+
+  /** The normalized mean of a clip's latents. */
+  async #encode(video: Video, onStep: () => void): Promise<Pick<TrainingSample, "latents" | "shape">> {
+    const { gpu, vae } = this, { width, height, frames } = video;
+    checkSize(width, height);
+    checkFrames(frames);
+    // Room first: the numbers of a clip that is far too large would not even fit this machine's memory.
+    const clip = gpu.tensor([1, 3, frames, height, width], "f32", "the clip to encode");
+    try {
+      for (let channel = 0; channel < 3; channel++) {
+        const plane = channelOf(video, channel);
+        gpu.write(clip, plane, channel * plane.byteLength);
+      }
+      const { mean, logvar } = await vae.encode(clip, { onProgress: onStep });
+      gpu.release(logvar);
+      const normalized = vae.normalize(mean);
+      gpu.release(mean);
+      const { shape } = normalized;
+      return { latents: await readAndRelease(gpu, normalized), shape };
+    } finally {
+      gpu.release(clip);
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.prompts.release();
+    this.vae.release();
+    this.gpu.trim();
+    return Promise.resolve();
+  }
+}
+
+/** One colour of all frames, [frames, height, width], within −1…1. */
+function channelOf({ data }: Video, channel: number): Float32Array {
+  const plane = new Float32Array(data.length / 3);
+  for (let from = channel, to = 0; to < plane.length; from += 3) plane[to++] = data[from]! / 127.5 - 1;
+  return plane;
+}

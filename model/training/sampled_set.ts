@@ -1,0 +1,129 @@
+/**
+ * Training without a data set: prompts, and the latents that the model itself makes of them.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { openModelFolder } from "../checkpoint/model_folder.ts";
+import { type GenerateOptions, WanPipeline } from "../pipeline.ts";
+import type { OnProgress } from "../progress.ts";
+import type { SchedulerKind } from "../schedulers/config.ts";
+import { cachedSet, type Maker } from "./cached_set.ts";
+import type { LatentCache, Recipe } from "./latent_cache.ts";
+import { modelDigest } from "./model_digest.ts";
+import { readAndRelease } from "./read_and_release.ts";
+import type { TrainingSample, TrainingSet } from "./training_set.ts";
+
+/** One clip to sample: as in {@link GenerateOptions}, with nothing left open but what the scheduler's file says. */
+export interface SampledClip {
+  readonly prompt: string;
+  readonly negativePrompt: string;
+  readonly width: number;
+  readonly height: number;
+  readonly frames: number;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly seed: number;
+  readonly scheduler?: SchedulerKind | undefined;
+  readonly flowShift?: number | undefined;
+}
+
+/** The model that samples, and where its samples are kept. */
+export interface SampledSetOptions {
+  readonly gpu: Gpu;
+  /** The model's folder. */
+  readonly model: string;
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly textEncoder?: string | undefined;
+  readonly cache: LatentCache;
+  /** Told "check latents" and, where some are missing, what loading tells and "make latents", in samples. */
+  readonly onProgress?: OnProgress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Seed of a prompt's start noise, from the seed of the training. It does not depend on the other prompts, so that
+ * prompts can be added to a file, or moved in it, and the samples of the others stay.
+ *
+ * @param occurrence how often the same prompt came before
+ */
+export function sampleSeed(trainingSeed: number, prompt: string, occurrence: number): number {
+  return createHash("sha256").update(`${trainingSeed}\n${occurrence}\n${prompt}`).digest().readUInt32LE(0);
+}
+
+/**
+ * Latents by the model's own sampling, with full attention, and the prompts' embeddings. The model is loaded when a
+ * sample is missing in the cache, and let go before this returns.
+ *
+ * @throws {TilereelError} if the model cannot be loaded, or the settings do not fit it
+ */
+export async function sampledSet(clips: readonly SampledClip[], options: SampledSetOptions): Promise<TrainingSet> {
+  const { gpu, model, textEncoder, cache, onProgress, signal } = options;
+  const folder = await openModelFolder(model);
+  const parts = await Promise.all((["transformer", "scheduler", "tokenizer"] as const).map((p) => folder.component(p)));
+  const digest = await modelDigest([...parts, textEncoder ?? await folder.component("text_encoder")]);
+  const recipe = (clip: SampledClip): Recipe => ({
+    source: "sampled",
+    model: digest,
+    precision: gpu.settings.precision,
+    textTokens: folder.generation.textTokens,
+    prompt: clip.prompt,
+    negativePrompt: clip.guidance > 1 ? clip.negativePrompt : null,
+    width: clip.width,
+    height: clip.height,
+    frames: clip.frames,
+    steps: clip.steps,
+    guidance: clip.guidance,
+    seed: clip.seed,
+    scheduler: clip.scheduler ?? null,
+    flowShift: clip.flowShift ?? null,
+  });
+  const open = async () => {
+    const pipeline = await WanPipeline.load(model, {
+      gpu,
+      ...onProgress && { onProgress },
+      ...textEncoder !== undefined && { textEncoder },
+    });
+    return new Sampler(gpu, pipeline, signal);
+  };
+  return await cachedSet(clips, { cache, recipe, open, onProgress, signal });
+}
+
+class Sampler implements Maker<SampledClip> {
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly pipeline: WanPipeline,
+    private readonly signal: AbortSignal | undefined,
+  ) {}
+
+  async *make(clips: readonly SampledClip[], onStep: () => void): AsyncIterable<TrainingSample> {
+    const texts = [...new Set(clips.flatMap(({ prompt, negativePrompt }) => [prompt, negativePrompt]))];
+    const encoded = await this.pipeline.encodePrompts(texts, undefined, onStep);
+    const textShape = [1, ...encoded.shape.slice(1)], length = encoded.size / texts.length;
+    const all = await readAndRelease(this.gpu, encoded);
+    const embeddingOf = (text: string) => {
+      const at = texts.indexOf(text) * length;
+      return all.slice(at, at + length);
+    };
+    for (const { negativePrompt, scheduler, flowShift, ...clip } of clips) {
+      const text = embeddingOf(clip.prompt);
+      const options: GenerateOptions = {
+        ...clip,
+        embeddings: { positive: text, negative: embeddingOf(negativePrompt) },
+        ...scheduler !== undefined && { scheduler },
+        ...flowShift !== undefined && { flowShift },
+        ...this.signal && { signal: this.signal },
+        onProgress: onStep,
+      };
+      const latents = await this.pipeline.sampleLatents(options);
+      const { shape } = latents;
+      yield { latents: await readAndRelease(this.gpu, latents), shape, text, textShape };
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.pipeline.close();
+    return Promise.resolve();
+  }
+}
