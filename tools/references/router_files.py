@@ -35,6 +35,25 @@ def scores(tensors, temb):
     ])
 
 
+def adamw():
+    """Three clipped steps of two parameters, by torch.optim.AdamW with the authors' options."""
+    generator = torch.Generator().manual_seed(3)
+    randn = lambda *shape: torch.randn(shape, generator=generator)
+    parameters = [torch.nn.Parameter(randn(5)), torch.nn.Parameter(randn(2, 3))]
+    start = [parameter.flatten().tolist() for parameter in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.999), weight_decay=0.01, eps=1e-8)
+    steps = []
+    for scale in 1.0, 0.01, 3.0:
+        for parameter in parameters:
+            parameter.grad = randn(*parameter.shape) * scale
+        gradients = [parameter.grad.flatten().tolist() for parameter in parameters]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0).item()
+        optimizer.step()
+        after = [parameter.flatten().tolist() for parameter in parameters]
+        steps.append({"gradients": gradients, "norm": norm, "after": after})
+    return {"start": start, "steps": steps}
+
+
 def main(out):
     out.mkdir(parents=True, exist_ok=True)
     tensors = router()
@@ -64,6 +83,7 @@ def main(out):
         "torch": torch.__version__, "temb": temb.tolist(), "scores": result.tolist(), "upstream": upstream.tolist(),
         "tensors": {key: value.flatten().tolist() for key, value in tensors.items()},
         "gradients": {key: value.grad.flatten().tolist() for key, value in leaves.items()},
+        "adamw": adamw(),
     }
     (out / "expected.json").write_text(json.dumps(expected))
 

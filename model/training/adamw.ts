@@ -1,0 +1,60 @@
+/**
+ * AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults, and clipping of gradients, on the CPU.
+ *
+ * @module
+ */
+
+/** What of AdamW can be chosen. */
+export interface AdamWOptions {
+  /** Learning rate. */
+  readonly lr: number;
+  /** The part of each parameter, times the learning rate, that a step takes away. */
+  readonly weightDecay: number;
+}
+
+/** A parameter with all that a step needs; the arrays have the same length. */
+export interface AdamWParameter {
+  readonly data: Float32Array;
+  readonly gradient: Float32Array;
+  /** Running mean of the gradients, zeros before the first step. */
+  readonly mean: Float32Array;
+  /** Running mean of their squares, likewise. */
+  readonly square: Float32Array;
+}
+
+const BETA1 = 0.9;
+const BETA2 = 0.999;
+const EPSILON = 1e-8;
+
+/**
+ * Takes one step: changes `data`, `mean` and `square`.
+ *
+ * @param step counts from 1
+ */
+export function adamwStep(parameter: AdamWParameter, step: number, { lr, weightDecay }: AdamWOptions): void {
+  const { data, gradient, mean, square } = parameter;
+  const decay = 1 - lr * weightDecay;
+  const rate = lr / (1 - BETA1 ** step);
+  const correction = Math.sqrt(1 - BETA2 ** step);
+  for (let i = 0; i < data.length; i++) {
+    const g = gradient[i]!;
+    mean[i] = BETA1 * mean[i]! + (1 - BETA1) * g;
+    square[i] = BETA2 * square[i]! + (1 - BETA2) * g * g;
+    data[i] = decay * data[i]! - rate * mean[i]! / (Math.sqrt(square[i]!) / correction + EPSILON);
+  }
+}
+
+/**
+ * Scales all gradients together so that their 2-norm is at most `most`.
+ *
+ * @returns the norm as it was
+ */
+export function clipGradients(gradients: readonly Float32Array[], most: number): number {
+  let sum = 0;
+  for (const gradient of gradients) for (const g of gradient) sum += g * g;
+  const norm = Math.sqrt(sum);
+  // The small number is PyTorch's.
+  const scale = most / (norm + 1e-6);
+  if (scale < 1) { for (const gradient of gradients) for (let i = 0; i < gradient.length; i++) gradient[i]! *= scale; }
+  return norm;
+}

@@ -1,0 +1,61 @@
+/**
+ * A log of training: a file of JSON objects, one a line and a step.
+ *
+ * @module
+ */
+import { writeFileAtomically } from "../checkpoint/atomic_file.ts";
+import { fileError } from "../checkpoint/file_error.ts";
+
+/** What a line says at least. */
+export interface LoggedStep {
+  /** Counts from 1. */
+  readonly step: number;
+}
+
+/**
+ * Cuts the log back to the steps up to `last`, for training to go on after that: what was logged beyond the last
+ * checkpoint will be done, and logged, again. A line that was only half written counts for nothing, nor does what
+ * follows it.
+ *
+ * @throws {TilereelError} if the file cannot be read or written
+ */
+export async function cutLog(path: string, last: number): Promise<void> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw fileError(path, "read", error);
+  }
+  const lines = text.split("\n");
+  const bad = lines.findIndex((line) => !(stepOf(line) <= last));
+  const kept = lines.slice(0, bad === -1 ? lines.length : bad).map((line) => `${line}\n`).join("");
+  if (kept === text) return;
+  await writeFileAtomically(path, async (file) => {
+    const bytes = new TextEncoder().encode(kept);
+    for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
+  });
+}
+
+/**
+ * Adds a line.
+ *
+ * @throws {TilereelError} if the file cannot be written
+ */
+export async function logStep(path: string, step: LoggedStep): Promise<void> {
+  try {
+    await Deno.writeTextFile(path, `${JSON.stringify(step)}\n`, { append: true });
+  } catch (error) {
+    throw fileError(path, "written", error);
+  }
+}
+
+/** NaN if the line is none. */
+function stepOf(line: string): number {
+  try {
+    const { step } = JSON.parse(line);
+    return typeof step === "number" ? step : NaN;
+  } catch {
+    return NaN;
+  }
+}

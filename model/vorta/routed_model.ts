@@ -1,0 +1,60 @@
+/**
+ * What the trainer needs of a transformer, as arrays in this machine's memory.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { WanTransformer3DModel } from "../wan/transformer.ts";
+import type { RouterShape } from "./router.ts";
+import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
+
+/** An array with its shape. */
+export interface Shaped {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** As {@linkcode TrainingPassInput}, before it is on the GPU. */
+export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "textEmbeddings"> {
+  readonly noisy: Shaped;
+  readonly target: Shaped;
+  readonly textEmbeddings: Shaped;
+}
+
+/** A frozen transformer whose attention is routed. */
+export interface RoutedModel extends RouterShape {
+  /** @returns [dim]: what the routers are given at a timestep */
+  timeEmbedding(timestep: number): Promise<Float32Array>;
+  /** As `trainingPass`. */
+  pass(input: RoutedPassInput): Promise<TrainingPassResult>;
+}
+
+/** The transformer on its GPU. */
+export function routedModel(gpu: Gpu, transformer: WanTransformer3DModel): RoutedModel {
+  const { layers, heads, dim } = transformer.config;
+  return {
+    layers,
+    heads,
+    dim,
+    timeEmbedding: (timestep) => transformer.timeEmbedding([timestep]),
+    async pass({ noisy, target, textEmbeddings, ...rest }) {
+      const uploaded: Tensor[] = [];
+      const upload = ({ data, shape }: Shaped) => {
+        const tensor = gpu.upload(data, shape);
+        uploaded.push(tensor);
+        return tensor;
+      };
+      try {
+        return await trainingPass(gpu, transformer, {
+          ...rest,
+          noisy: upload(noisy),
+          target: upload(target),
+          textEmbeddings: upload(textEmbeddings),
+        });
+      } finally {
+        for (const tensor of uploaded) gpu.release(tensor);
+      }
+    },
+  };
+}
