@@ -5,7 +5,7 @@
  */
 import { psnrOfError } from "../../model/quality.ts";
 import type { ClipRecord, PromptRecord } from "./record.ts";
-import { type Row, tableOf } from "./table.ts";
+import { tableOf } from "./table.ts";
 
 /** A prompt's record and the name of its folder. */
 export interface ComparedPrompt extends PromptRecord {
@@ -27,18 +27,22 @@ export interface Comparison {
 }
 
 /** `table.json`. Where clips are equal PSNR is infinite, which JSON lacks: it is null. */
-export function toJson(comparison: Comparison): string {
-  const { prompts, settings, ...about } = comparison;
-  const table = tableOf(prompts).map((row: Row, i) => ({ ...row, words: settings[i]!.words, psnr: finite(row.psnr) }));
-  return `${JSON.stringify({ ...about, settings: table, prompts: prompts.map(promptJson) }, null, 2)}\n`;
+export function toJson({ prompts, settings, ...about }: Comparison): string {
+  const rows = tableOf(prompts).map(({ setting, psnr, ...row }, i) => ({
+    setting,
+    words: settings[i]!.words,
+    ...row,
+    psnr: finite(psnr),
+  }));
+  return `${JSON.stringify({ ...about, settings: rows, prompts: prompts.map(promptJson) }, null, 2)}\n`;
 }
 
 function promptJson({ folder, sideBySide, clips, ...prompt }: ComparedPrompt): unknown {
   return { ...prompt, sideBySide: `${folder}/${sideBySide}`, clips: clips.map((clip) => clipJson(folder, clip)) };
 }
 
-function clipJson(folder: string, { file, poster: _, meanSquaredError, ...clip }: ClipRecord): unknown {
-  return { ...clip, file: `${folder}/${file}`, psnr: finite(psnrOfError(meanSquaredError)) };
+function clipJson(folder: string, { setting, file, poster: _, meanSquaredError, ...clip }: ClipRecord): unknown {
+  return { setting, file: `${folder}/${file}`, ...clip, psnr: finite(psnrOfError(meanSquaredError)) };
 }
 
 function finite(value: number): number | null {

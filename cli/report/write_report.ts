@@ -1,0 +1,32 @@
+/**
+ * Writes what a comparison found: the page and the numbers.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { type Comparison, toJson } from "../compare/comparison.ts";
+import { writeAtomically } from "../output.ts";
+import { embedClips } from "./embed.ts";
+import { reportPage } from "./page.ts";
+
+/** What was written. */
+export interface WrittenReport {
+  readonly page: string;
+  readonly table: string;
+  /** Prompts at the end whose clips are not in the page, which would be too large with them. */
+  readonly left: number;
+}
+
+/**
+ * Writes `report.html` and `table.json` into the folder of a comparison.
+ *
+ * @throws {TilereelError} when it cannot be written
+ */
+export async function writeReport(folder: string, comparison: Comparison): Promise<WrittenReport> {
+  const embedded = await embedClips(folder, comparison.prompts);
+  const text = await reportPage(comparison, embedded);
+  const page = join(folder, "report.html"), table = join(folder, "table.json");
+  await writeAtomically(page, (temporary) => Deno.writeTextFile(temporary, text));
+  await writeAtomically(table, (temporary) => Deno.writeTextFile(temporary, toJson(comparison)));
+  return { page, table, left: comparison.prompts.length - embedded.length };
+}
