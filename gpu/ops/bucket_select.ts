@@ -158,10 +158,10 @@ const SPREAD: KernelSource = {
   let token = (i / (p.head_dim4 * p.chosen)) % p.tokens;
   let batch = i / (p.head_dim4 * p.chosen * p.tokens);
   let head = select(pick, head_ids[pick], p.has_heads != 0u);
-  let from = source[(batch * p.heads + head) * p.tokens + token];
-  if (from == token) { return; }
+  let giver = source[(batch * p.heads + head) * p.tokens + token];
+  if (giver == token) { return; }
   y[((batch * p.tokens + token) * p.heads + head) * p.head_dim4 + c] =
-    y[((batch * p.tokens + from) * p.heads + head) * p.head_dim4 + c];`,
+    y[((batch * p.tokens + giver) * p.heads + head) * p.head_dim4 + c];`,
 };
 
 /** Gives every token that is not kept what its centre has, in place: y [batch, tokens, heads · head dim], f32. */

@@ -93,6 +93,16 @@ export class VortaAttention {
     for (const tensor of this.#owned.splice(0)) this.gpu.release(tensor);
   }
 
+  /**
+   * The tokens that core-set attention keeps; undefined where no bucket fits into the grid.
+   *
+   * @returns [batch · heads, kept tokens], u32: centres, then the others bucket by bucket, then those in no bucket
+   */
+  kept(q: Tensor): Tensor | undefined {
+    const core = this.#coreSet;
+    return core && this.gpu.scope(() => bucketSelect(this.gpu, q, this.config.heads, core.buckets).order);
+  }
+
   /** All heads through one branch. */
   single(branch: Branch): SelfAttention {
     return (q, k, v) => this.gpu.scope(() => this.#branch(branch, q, k, v).y);

@@ -1,0 +1,279 @@
+/**
+ * `vorta_attention_*`, `vorta_train` and `vorta_eval`: made by the VORTA authors' code.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { openModelFolder } from "../checkpoint/model_folder.ts";
+import { openCheckpoint } from "../checkpoint/sharded.ts";
+
+import { VortaAttention } from "../vorta/attention.ts";
+import { BRANCHES } from "../vorta/branch.ts";
+import { type CoreSet, coreSet } from "../vorta/core_set.ts";
+import { regularization, Router, routes } from "../vorta/router.ts";
+import { settingsFromKwargs, type VortaSettings } from "../vorta/settings.ts";
+import { scoreTensors, trainingPass } from "../vorta/training_pass.ts";
+import type { SelfAttention } from "../wan/attention.ts";
+import { readTransformerConfig } from "../wan/config.ts";
+import type { Grid } from "../wan/grid.ts";
+import { WanTransformer3DModel } from "../wan/transformer.ts";
+import { type Check, forwardBound, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
+import { relativeError } from "./measures.ts";
+
+/** The three branches on given q, k, v, and the tokens that core-set attention keeps. */
+export const vortaAttention: ParityCase = {
+  matches: /^vorta_attention_.*\.safetensors$/,
+  async *run(path, { gpus }): AsyncIterable<Check> {
+    using references = await References.open(path);
+    const [, heads, tokens, headDim] = references.source.info("q").shape as [number, number, number, number];
+    const grid = references.setting<Grid>("grid");
+    const settings: VortaSettings = {
+      tile: references.setting("tile"),
+      window: references.setting("sliding_window"),
+      bucket: references.setting("coreset_window"),
+      rate: references.setting("reduction_rate"),
+    };
+    // The references lie head by head, ours token by token.
+    const read = async (name: string) => headsLast(await references.read(name), heads, tokens, headDim);
+    for (const gpu of gpus) {
+      const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
+      const upload = async (name: string) => gpu.upload(await read(name), [1, tokens, heads * headDim]);
+      const q = await upload("q"), k = await upload("k"), v = await upload("v");
+      for (const branch of BRANCHES) {
+        const y = vorta.single(branch)(q, k, v, 0);
+        yield {
+          name: forwardName(path, branch, gpu),
+          value: relativeError(await gpu.read(y), await read(branch)),
+          unit: "relative",
+          bound: forwardBound(gpu),
+        };
+        gpu.release(y);
+      }
+      const order = vorta.kept(q)!;
+      yield {
+        name: forwardName(path, "kept tokens", gpu),
+        value: differing(
+          new Uint32Array(await gpu.readBytes(order)),
+          await references.read("coreset.kept"),
+          heads,
+          coreSet(grid, settings),
+        ),
+        unit: "differing",
+        bound: 0,
+      };
+      for (const tensor of [q, k, v, order]) gpu.release(tensor);
+      vorta.release();
+    }
+  },
+};
+
+/** The losses that the references were trained with. */
+const WEIGHTS = { diffusion: 1, regularization: 0.02, distillation: 20 };
+
+/** One training pass, then the losses and routers of three steps of AdamW. */
+export const vortaTrain: ParityCase = {
+  matches: /^vorta_train\.safetensors$/,
+  async *run(path, context): AsyncIterable<Check> {
+    const [gpu] = context.gpus;
+    using references = await References.open(path);
+    using setup = await Setup.open(gpu, references, references, context);
+    const { transformer, settings, inputs, temb } = setup;
+    const { heads, layers } = transformer.config;
+    const router = await setup.router();
+    const against = async (what: string, value: ArrayLike<number>, bound: number): Promise<Check> => ({
+      name: forwardName(path, what, gpu),
+      value: relativeError(value, await references.read(what)),
+      unit: "relative",
+      bound,
+    });
+
+    const scores = router.scores(temb);
+    yield await against("routing_scores", scores, 1e-5);
+    const weighted = scoreTensors(gpu, scores, layers, heads);
+    yield await against("output", await setup.forward((vorta) => vorta.weighted(weighted)), 1e-4);
+    for (const tensor of weighted.flat()) gpu.release(tensor);
+
+    const target = await references.upload(gpu, "target");
+    const optimizer = new AdamW(router.parameters(), { rate: 1e-2, decay: 0.01 });
+    const losses: number[] = [];
+    for (let step = 0; step < 3; step++) {
+      const scores = router.scores(temb);
+      const weights = {
+        diffusion: WEIGHTS.diffusion,
+        distillation: WEIGHTS.distillation,
+        hidden: step === 0 ? 1e-30 : 0,
+      };
+      const pass = await trainingPass(gpu, transformer, { ...inputs, target, scores, settings, weights });
+      const penalty = regularization(scores, heads);
+      losses.push(
+        WEIGHTS.diffusion * pass.losses.diffusion + WEIGHTS.regularization * penalty.loss +
+          WEIGHTS.distillation * pass.losses.distillation,
+      );
+      const gradients = router.zeros();
+      router.backward(
+        temb,
+        scores,
+        pass.scoreGradients.map((g, i) => g + WEIGHTS.regularization * penalty.gradients[i]!),
+        gradients,
+      );
+      if (step === 0) {
+        yield await against("loss.diffusion", [pass.losses.diffusion], 1e-4);
+        yield await against("loss.regularization", [penalty.loss], 1e-4);
+        yield await against("loss.distillation", [pass.losses.distillation], 1e-4);
+        yield await against("loss.hidden", [pass.losses.hidden], 1e-4);
+        yield await against("loss.total", [losses[0]!], 1e-4);
+        for (const [name, { data }] of gradients.parameters()) yield await against(`grad.${name}`, data, 1e-3);
+      }
+      clipGradients(gradients.parameters(), 1);
+      optimizer.step(gradients.parameters());
+    }
+    gpu.release(target);
+    yield {
+      name: forwardName(path, "losses of 3 steps", gpu),
+      value: relativeError(losses, references.setting<number[]>("losses_of_3_steps")),
+      unit: "relative",
+      bound: 1e-3,
+    };
+    for (const [name, { data }] of router.parameters()) yield await against(`step3.${name}`, data, 1e-3);
+  },
+};
+
+/** Routed inference: each head takes the branch that its score names. */
+export const vortaEval: ParityCase = {
+  matches: /^vorta_eval\.safetensors$/,
+  async *run(path, context): AsyncIterable<Check> {
+    using references = await References.open(path);
+    using inputs = await References.open(
+      `${path.slice(0, path.lastIndexOf("/"))}/${references.setting<string>("inputs")}`,
+    );
+    for (const gpu of context.gpus) {
+      using setup = await Setup.open(gpu, inputs, references, context);
+      const { layers, heads } = setup.transformer.config;
+      const scores = (await setup.router()).scores(setup.temb);
+      for (const tau of [0.3, 0.5]) {
+        const route = routes(scores, tau);
+        const perLayer = Array.from({ length: layers }, (_, l) => route.subarray(l * heads, (l + 1) * heads));
+        yield {
+          name: forwardName(path, `output, τ ${tau}`, gpu),
+          value: relativeError(
+            await setup.forward((vorta) => vorta.routed(perLayer)),
+            await references.read(`output.tau${tau}`),
+          ),
+          unit: "relative",
+          bound: forwardBound(gpu),
+        };
+      }
+    }
+  },
+};
+
+/** The demo model and what the references were made from, on one GPU. */
+class Setup implements Disposable {
+  private constructor(
+    private readonly gpu: Gpu,
+    private readonly references: References,
+    readonly transformer: WanTransformer3DModel,
+    readonly settings: VortaSettings,
+    readonly inputs: { readonly noisy: Tensor; readonly textEmbeddings: Tensor; readonly timestep: number },
+    /** [1, dim] */
+    readonly temb: Float32Array,
+  ) {}
+
+  static async open(
+    gpu: Gpu,
+    references: References,
+    config: References,
+    { model }: ParityContext,
+  ): Promise<Setup> {
+    const dir = await (await openModelFolder(model)).component("transformer");
+    using source = await openCheckpoint(dir, "diffusion_pytorch_model");
+    const transformer = await WanTransformer3DModel.load(
+      gpu,
+      source,
+      await readTransformerConfig(`${dir}/config.json`),
+    );
+    const timestep = (await references.read("timestep"))[0]!;
+    return new Setup(
+      gpu,
+      references,
+      transformer,
+      settingsFromKwargs(config.setting("config"), "references"),
+      {
+        noisy: await references.upload(gpu, "hidden_states"),
+        textEmbeddings: await references.upload(gpu, "encoder_hidden_states"),
+        timestep,
+      },
+      await transformer.timeEmbedding([timestep]),
+    );
+  }
+
+  /** The router that the references start from. */
+  async router(): Promise<Router> {
+    const { heads, dim, layers } = this.transformer.config;
+    const router = Router.random({ heads, dim, layers }, 0);
+    for (const [name, { data }] of router.parameters()) data.set(await this.references.read(name));
+    return router;
+  }
+
+  /** One forward pass. */
+  async forward(attend: (vorta: VortaAttention) => SelfAttention): Promise<Float32Array> {
+    const { gpu, transformer, inputs: { noisy, timestep, textEmbeddings } } = this;
+    const vorta = new VortaAttention(gpu, transformer.config, transformer.gridOf(noisy.shape), this.settings);
+    const output = gpu.scope(() =>
+      transformer.forward({
+        hiddenStates: noisy,
+        timesteps: [timestep],
+        textEmbeddings,
+        selfAttention: attend(vorta),
+      })
+    );
+    const numbers = await gpu.read(output);
+    gpu.release(output);
+    vorta.release();
+    return numbers;
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of [this.inputs.noisy, this.inputs.textEmbeddings]) this.gpu.release(tensor);
+    this.transformer.release();
+  }
+}
+
+/** [heads, tokens, head dim] as [tokens, heads, head dim]. */
+function headsLast(x: Float32Array, heads: number, tokens: number, headDim: number): Float32Array {
+  const y = new Float32Array(x.length);
+  for (let h = 0; h < heads; h++) {
+    for (let t = 0; t < tokens; t++) {
+      const from = (h * tokens + t) * headDim;
+      y.set(x.subarray(from, from + headDim), (t * heads + h) * headDim);
+    }
+  }
+  return y;
+}
+
+/**
+ * Tokens that one side keeps and the other does not.
+ *
+ * @param order [heads, slots]: centres, then the kept tokens bucket by bucket
+ * @param reference [heads, buckets, keep]: their places among a bucket's other tokens
+ */
+function differing(
+  order: Uint32Array,
+  reference: Float32Array,
+  heads: number,
+  { members, size, centre, keep, kept }: CoreSet,
+): number {
+  const buckets = members.length / size;
+  let count = 0;
+  for (let h = 0; h < heads; h++) {
+    for (let b = 0; b < buckets; b++) {
+      const first = h * kept + buckets + b * keep;
+      const ours = new Set(order.subarray(first, first + keep));
+      for (const place of reference.subarray((h * buckets + b) * keep, (h * buckets + b + 1) * keep)) {
+        if (!ours.has(members[b * size + place + (place >= centre ? 1 : 0)]!)) count++;
+      }
+    }
+  }
+  return count;
+}

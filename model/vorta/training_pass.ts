@@ -1,0 +1,261 @@
+/**
+ * One pass of router training over the transformer, forwards and backwards (VORTA §3.3): every block runs all three
+ * branches, weighted by the routing scores, beside a reference stream with full attention. The base model is frozen; what
+ * comes out is the loss and its gradient by the scores.
+ *
+ * Blocks are run again on the way back, so that only one block's activations are alive at a time. What is kept of each
+ * block is its input: on the GPU as long as there are few of them, in this machine's memory beyond.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { combine } from "../../gpu/ops/combine.ts";
+import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
+import { meanSquaredError, meanSquaredErrorGradient, squaredErrorSums } from "../../gpu/ops/mean_squared_error.ts";
+import { readTogether } from "../../gpu/read_together.ts";
+import { Tape } from "../../gpu/tape.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { Embedded, WanTransformer3DModel } from "../wan/transformer.ts";
+import { VortaAttention } from "./attention.ts";
+import { BRANCHES } from "./branch.ts";
+import type { VortaSettings } from "./settings.ts";
+import { Shelf } from "./shelf.ts";
+
+/** What a pass is given. */
+export interface TrainingPassInput {
+  /** [1, channels, frames, height, width], f32: (1 − σ)·latents + σ·noise */
+  readonly noisy: Tensor;
+  /** noise − latents, as `noisy` */
+  readonly target: Tensor;
+  readonly timestep: number;
+  /** [1, tokens, text dim], f32 */
+  readonly textEmbeddings: Tensor;
+  /** [layers, heads, 3]: the routers' scores at this timestep */
+  readonly scores: Float32Array;
+  readonly settings: VortaSettings;
+  /** What each loss is multiplied with before gradients are taken; at 0 it costs nothing where that can be had. */
+  readonly weights: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
+  /** Bytes of blocks' inputs that may stay on the GPU. Default 1 GiB. */
+  readonly keepBytes?: number;
+}
+
+/** What comes of it. */
+export interface TrainingPassResult {
+  /** Unweighted: mean squared errors to the target, to the reference stream's prediction, and to its blocks' outputs, summed. */
+  readonly losses: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
+  /** [layers, heads, 3]: the gradient of the weighted sum of the losses by the scores */
+  readonly scoreGradients: Float32Array;
+}
+
+/** A loss or a gradient was NaN or infinite. */
+export class NonFiniteError extends Error {
+  override name = "NonFiniteError";
+
+  /** @param block the first that made such a number; undefined if it was none of them */
+  constructor(readonly block: number | undefined) {
+    super(`a number is not finite, ${block === undefined ? "outside the blocks" : `in block ${block}`}`);
+  }
+}
+
+const KEEP_BYTES = 2 ** 30;
+
+/**
+ * Runs one pass.
+ *
+ * @throws {NonFiniteError} if a loss or a gradient is not finite
+ * @throws {TilereelError} if memory runs out or the GPU is lost
+ */
+export async function trainingPass(
+  gpu: Gpu,
+  transformer: WanTransformer3DModel,
+  input: TrainingPassInput,
+): Promise<TrainingPassResult> {
+  using pass = new Pass(gpu, transformer, input);
+  return await pass.run();
+}
+
+/**
+ * Routing scores as {@link VortaAttention.weighted} takes them.
+ *
+ * @param scores [layers, heads, 3]
+ * @returns for each layer and branch, [1, heads], f32; the caller's
+ */
+export function scoreTensors(gpu: Gpu, scores: Float32Array, layers: number, heads: number): Tensor[][] {
+  return Array.from({ length: layers }, (_, layer) =>
+    BRANCHES.map((_, branch) => {
+      const at = (head: number) => scores[(layer * heads + head) * BRANCHES.length + branch]!;
+      return gpu.upload(Float32Array.from({ length: heads }, (_, head) => at(head)), [1, heads]);
+    }));
+}
+
+/** The state of one pass: tensors it owns until the end. */
+class Pass implements Disposable {
+  readonly #owned = new Set<Tensor>();
+  readonly #inputs: Shelf;
+  /** Gradients of the hidden loss by the blocks' outputs. */
+  readonly #hidden: Shelf;
+  readonly #vorta: VortaAttention;
+  readonly #scores: readonly (readonly Tensor[])[];
+  readonly #layers: number;
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly transformer: WanTransformer3DModel,
+    private readonly input: TrainingPassInput,
+  ) {
+    const { config } = transformer, { heads, layers } = config;
+    this.#layers = layers;
+    this.#inputs = new Shelf(gpu, input.keepBytes ?? KEEP_BYTES);
+    this.#hidden = new Shelf(gpu, 0);
+    this.#vorta = new VortaAttention(gpu, config, transformer.gridOf(input.noisy.shape), input.settings);
+    this.#scores = scoreTensors(gpu, input.scores, layers, heads);
+    for (const tensor of this.#scores.flat()) this.#own(tensor);
+  }
+
+  async run(): Promise<TrainingPassResult> {
+    const { gpu, transformer, input: { noisy, target, weights } } = this;
+    const embedded = this.#embed();
+    const sums: Tensor[] = [];
+    const { x, reference } = await this.#forward(embedded, sums);
+
+    const tape = new Tape([x]);
+    const gradient = gpu.scope(() => {
+      const project = (x: Tensor) => transformer.project(x, embedded.temb, noisy.shape);
+      const teacher = reference && project(reference);
+      const y = gpu.taping(tape, () => project(x));
+      sums.push(gpu.keep(squaredErrorSums(gpu, y, target)));
+      if (teacher) sums.push(gpu.keep(squaredErrorSums(gpu, y, teacher)));
+      const toTarget = meanSquaredErrorGradient(gpu, y, target, weights.diffusion);
+      const toTeacher = teacher && meanSquaredErrorGradient(gpu, y, teacher, weights.distillation);
+      const dy = toTeacher ? combine(gpu, [[1, toTarget], [1, toTeacher]]) : toTarget;
+      return tape.gradients(gpu, y, dy, [x])[0]!;
+    });
+    this.#release(x);
+    if (reference) this.#release(reference);
+    for (const tensor of sums) this.#own(tensor);
+    const scoreGradients = this.#backward(embedded, this.#own(gradient));
+    return await this.#result(sums, scoreGradients, reference !== undefined);
+  }
+
+  #embed(): Embedded {
+    const { noisy, timestep, textEmbeddings } = this.input;
+    const embedded = this.transformer.embed({
+      hiddenStates: noisy,
+      timesteps: [timestep],
+      textEmbeddings,
+      selfAttention: this.#vorta.weighted(this.#scores),
+    });
+    const { x, temb, conditioning: { text, time } } = embedded;
+    for (const tensor of [x, temb, text, time]) this.#own(tensor);
+    return embedded;
+  }
+
+  /** Both streams through all blocks. Leaves each block's input on its shelf, and the hidden losses' sums in `sums`. */
+  async #forward(embedded: Embedded, sums: Tensor[]): Promise<{ x: Tensor; reference: Tensor | undefined }> {
+    const { gpu, transformer, input: { weights } } = this;
+    const dense = { ...embedded.conditioning, selfAttention: undefined };
+    const teach = weights.distillation > 0 || weights.hidden > 0;
+    let { x } = embedded;
+    let reference = teach ? x : undefined;
+    for (let layer = 0; layer < this.#layers; layer++) {
+      const y = this.#own(transformer.runBlock(layer, x, embedded.conditioning));
+      if (reference) {
+        const next = this.#own(transformer.runBlock(layer, reference, dense));
+        if (reference !== x) this.#release(reference);
+        reference = next;
+      }
+      await this.#inputs.put(this.#disown(x));
+      if (weights.hidden > 0) {
+        sums.push(squaredErrorSums(gpu, y, reference!));
+        await this.#hidden.put(meanSquaredErrorGradient(gpu, y, reference!, weights.hidden));
+      }
+      x = y;
+    }
+    return { x, reference };
+  }
+
+  /** @returns for each layer the gradients of the three branches' scores; takes the gradient of the last block's output */
+  #backward(embedded: Embedded, gradient: Tensor): Tensor[] {
+    const { gpu, transformer, input: { weights } } = this;
+    const all: Tensor[][] = [];
+    for (let layer = this.#layers - 1; layer >= 0; layer--) {
+      const x = this.#own(this.#inputs.take());
+      const extra = weights.hidden > 0 ? this.#own(this.#hidden.take()) : undefined;
+      const scores = this.#scores[layer]!;
+      // Nothing before the first block is trained.
+      const watched = layer > 0 ? [...scores, x] : scores;
+      const gradients = gpu.scope(() => {
+        const dy = extra ? combine(gpu, [[1, gradient], [1, extra]]) : gradient;
+        const tape = new Tape(watched);
+        const y = gpu.taping(tape, () => transformer.runBlock(layer, x, embedded.conditioning));
+        return tape.gradients(gpu, y, dy, watched).map((g) => g!);
+      });
+      for (const tensor of gradients) this.#own(tensor);
+      all.unshift(gradients.slice(0, BRANCHES.length));
+      for (const tensor of [x, gradient, ...extra ? [extra] : []]) this.#release(tensor);
+      gradient = gradients[BRANCHES.length]!;
+    }
+    return all.flat();
+  }
+
+  async #result(sums: readonly Tensor[], gradients: readonly Tensor[], teach: boolean): Promise<TrainingPassResult> {
+    const { gpu, input: { noisy, weights }, transformer: { config: { heads, dim } } } = this;
+    const numbers = await readTogether(gpu, [...sums, ...gradients]);
+    const tokens = this.transformer.gridOf(noisy.shape).reduce((a, b) => a * b);
+    const outputs = numbers.slice(0, sums.length);
+    const hidden = weights.hidden > 0 ? outputs.splice(0, this.#layers) : [];
+    const losses = {
+      diffusion: meanSquaredError(outputs[0]!, noisy.size),
+      distillation: teach ? meanSquaredError(outputs[1]!, noisy.size) : 0,
+      hidden: hidden.reduce((sum, part) => sum + meanSquaredError(part, tokens * dim), 0),
+    };
+    const scoreGradients = new Float32Array(this.#layers * heads * BRANCHES.length);
+    for (const [i, part] of numbers.slice(sums.length).entries()) {
+      const layer = Math.floor(i / BRANCHES.length), branch = i % BRANCHES.length;
+      for (const [head, g] of part.entries()) scoreGradients[(layer * heads + head) * BRANCHES.length + branch] = g;
+    }
+    if (!Object.values(losses).every(Number.isFinite)) throw new NonFiniteError(await this.#firstNonFinite());
+    // On the way back the last block comes first.
+    const bad = scoreGradients.findLastIndex((g) => !Number.isFinite(g));
+    if (bad >= 0) throw new NonFiniteError(Math.floor(bad / (heads * BRANCHES.length)));
+    return { losses, scoreGradients };
+  }
+
+  /** Runs the blocks again to find the one whose output is not finite first. */
+  async #firstNonFinite(): Promise<number | undefined> {
+    const { gpu, transformer } = this;
+    const embedded = this.#embed();
+    let { x } = embedded;
+    const isBad = async (tensor: Tensor) =>
+      new Uint32Array(await gpu.readBytes(this.#own(countNonFinite(gpu, tensor)))).some((count) => count > 0);
+    if (await isBad(x)) return undefined;
+    for (let layer = 0; layer < this.#layers; layer++) {
+      const y = this.#own(transformer.runBlock(layer, x, embedded.conditioning));
+      if (await isBad(y)) return layer;
+      this.#release(x);
+      x = y;
+    }
+    return undefined;
+  }
+
+  #own(tensor: Tensor): Tensor {
+    this.#owned.add(tensor);
+    return tensor;
+  }
+
+  #disown(tensor: Tensor): Tensor {
+    this.#owned.delete(tensor);
+    return tensor;
+  }
+
+  #release(tensor: Tensor): void {
+    this.gpu.release(this.#disown(tensor));
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of [...this.#owned]) this.#release(tensor);
+    this.#inputs.clear();
+    this.#hidden.clear();
+    this.#vorta.release();
+  }
+}
