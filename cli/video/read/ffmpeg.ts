@@ -48,8 +48,9 @@ export async function* readWithFfmpeg(
 }
 
 function start(path: string, frames: number, fps: number, obstacle: string): Deno.ChildProcess {
-  // Each frame of the clip goes to the first slot that begins at or after it, and the last that comes there stays.
-  const pick = `setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`;
+  // Each frame of the clip goes to the first slot that begins at or after it, and the last that comes there stays. In
+  // microseconds: the clip's own unit of time may be as long as a frame.
+  const pick = `settb=1/1000000,setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`;
   const args = [
     "-nostdin",
     "-v",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createFile, MP4BoxBuffer } from "mp4box";
+import { createFile, Log, MP4BoxBuffer } from "mp4box";
 import { TilereelError } from "../../../errors.ts";
 import { RandomAccessFile } from "../../../model/checkpoint/random_access_file.ts";
 import type { Pictures } from "./timed_picture.ts";
@@ -51,6 +51,9 @@ export async function openMp4(path: string): Promise<Mp4> {
   const track = await describe(file);
   return typeof track === "string" ? { obstacle: track } : { pictures: decode(path, track) };
 }
+
+// What is wrong with a file is said in one sentence, not also on the console.
+Log.error = (module, message, file) => file?.onError?.(module, message ?? "it is damaged");
 
 /** Finds the one video track and what is needed to decode it. */
 async function describe(file: RandomAccessFile): Promise<Track | string> {
