@@ -6,7 +6,7 @@
 import type { AttentionPlan, BlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import type { KernelSource } from "../kernel.ts";
-import { attentionBackwardPlain, attentionBackwardTiled } from "../kernels/attention/backward.ts";
+import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
 import { attentionPlain, PLAIN_ROWS } from "../kernels/attention/plain.ts";
 import { attentionTiled } from "../kernels/attention/tiled.ts";
 import { TILE } from "../kernels/attention/tiles.ts";
@@ -113,7 +113,7 @@ export function attentionBackward(
   const headDim = headDimOf(gpu, q, heads);
   const variant = { headDim, plan: plan !== undefined };
   const kernel = gpu.software ? attentionBackwardPlain : attentionBackwardTiled;
-  const rows = gpu.software ? 1 : TILE;
+  const rows = gpu.software ? PLAIN_BACKWARD_ROWS(headDim) : TILE;
   const buffers = {
     ...{ q, k, v, dy, lse, dot_y: dotY, head_scale: headScale ?? gpu.placeholder },
     key_lengths: gpu.placeholder,

@@ -41,63 +41,122 @@ const outputs = (of: "q" | "kv") => of === "q" ? { dq: write("vec4f") } : { dk: 
 const PARAMS = { has_head_scale: "u32" } as const;
 const FACTOR = `  let factor = select(1.0, head_scale[wid.z * p.heads + h], p.has_head_scale != 0u);`;
 
-/** For software adapters: a thread takes the rows of a block one after the other. */
+/** Outer rows that a thread of {@link attentionBackwardPlain} holds at once. */
+export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 2 : 1;
+/** Inner rows it takes in one step. */
+const PLAIN_STEP = 2;
+
+/** For software adapters: a thread takes the rows of a block, a few at a time. */
 export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
-  const d4 = headDim / 4;
-  const w = walk({ plan, rows: 1 });
-  const each = (line: (c: number) => string) => unroll(d4, line);
-  const rows = `${w.begin("gid.x")}
+  const d4 = headDim / 4, rows = PLAIN_BACKWARD_ROWS(headDim);
+  const w = walk({ plan, rows });
+  const channels = (line: (c: number) => string) => unroll(d4, line);
+  const held = (line: (i: number) => string) => unroll(rows, line);
+  const passed = (line: (j: number) => string) => unroll(PLAIN_STEP, line);
+  const begin = `${w.begin("gid.x")}
 ${FACTOR}
-  for (var row = first; row <= last; row++) {
-  let token = ${w.outer("row")};
-  let here = token * p.dim4 + head;`;
+  for (var row = first; row <= last; row += ${rows}u) {
+${held((i) => `  let token${i} = ${w.outer(`row + ${i}u`)}; let here${i} = token${i} * p.dim4 + head;`)}`;
+  const inner = (body: string) =>
+    w.steps(
+      PLAIN_STEP,
+      `${passed((j) => `    let other${j} = ${w.inner(`at + ${j}u`)}; let there${j} = other${j} * p.dim4 + head;`)}
+${held((i) => passed((j) => `    var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`))}
+${body}`,
+    );
+  // A weight of a row past the end is nothing.
+  const inside = (j: number, value: string) => j === 0 ? value : `select(0.0, ${value}, at + ${j}u < end)`;
   return {
     name: `attention_backward_${of}_plain_${headDim}${plan ? "_plan" : ""}`,
     buffers: { ...INPUTS, ...w.buffers, ...outputs(of) },
     params: { ...w.params, ...PARAMS },
     workgroupSize: [8, 1, 1],
     body: of === "q"
-      ? `${rows}
-  let top = lse[token * p.heads + h]; let d = dot_y[token * p.heads + h];
-${each((c) => `  let q${c} = q[here + ${c}u] * p.scale; let g${c} = dy[here + ${c}u]; var a${c} = vec4f();`)}
+      ? `${begin}
 ${
-        w.steps(
-          1,
-          `    let there = ${w.inner("at")} * p.dim4 + head;
-    var s = 0.0; var dp = 0.0;
-${each((c) => `    let k${c} = k[there + ${c}u]; s += dot(q${c}, k${c}); dp += dot(g${c}, v[there + ${c}u]);`)}
-    let ds = exp(s - top) * (dp - d);
-${each((c) => `    a${c} += ds * k${c};`)}`,
+        held((i) =>
+          `  let top${i} = lse[token${i} * p.heads + h]; let d${i} = dot_y[token${i} * p.heads + h];
+${
+            channels((c) =>
+              `  let q${i}_${c} = q[here${i} + ${c}u] * p.scale; let g${i}_${c} = dy[here${i} + ${c}u]; var a${i}_${c} = vec4f();`
+            )
+          }`
         )
       }
-${each((c) => `  dq[here + ${c}u] += a${c} * (p.scale * factor);`)}
+${
+        inner(`${
+          passed((j) =>
+            channels((c) =>
+              `    { let k = k[there${j} + ${c}u]; let v = v[there${j} + ${c}u]; ${
+                held((i) => `s${i}_${j} += dot(q${i}_${c}, k); t${i}_${j} += dot(g${i}_${c}, v);`)
+              } }`
+            )
+          )
+        }
+${held((i) => passed((j) => `    s${i}_${j} = ${inside(j, `exp(s${i}_${j} - top${i}) * (t${i}_${j} - d${i})`)};`))}
+${
+          passed((j) =>
+            channels((c) => `    { let k = k[there${j} + ${c}u]; ${held((i) => `a${i}_${c} += s${i}_${j} * k;`)} }`)
+          )
+        }`)
+      }
+${
+        held((i) =>
+          `  if (row + ${i}u <= last) {
+${channels((c) => `    dq[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);`)}
   }`
-      : `${rows}
+        )
+      }
+  }`
+      : `${begin}
 ${
-        each((c) =>
-          `  let k${c} = k[here + ${c}u] * p.scale; let v${c} = v[here + ${c}u]; var a${c} = vec4f(); var b${c} = vec4f();`
+        held((i) =>
+          channels((c) =>
+            `  let k${i}_${c} = k[here${i} + ${c}u] * p.scale; let v${i}_${c} = v[here${i} + ${c}u];
+  var a${i}_${c} = vec4f(); var b${i}_${c} = vec4f();`
+          )
         )
       }
 ${
-        w.steps(
-          1,
-          `    let other = ${w.inner("at")};
-    let there = other * p.dim4 + head;
-    var s = 0.0; var dp = 0.0;
+        inner(`${
+          passed((j) =>
+            channels((c) =>
+              `    { let q = q[there${j} + ${c}u]; let g = dy[there${j} + ${c}u]; ${
+                held((i) => `s${i}_${j} += dot(k${i}_${c}, q); t${i}_${j} += dot(v${i}_${c}, g);`)
+              } }`
+            )
+          )
+        }
 ${
-            each((c) =>
-              `    let q${c} = q[there + ${c}u]; let g${c} = dy[there + ${c}u]; s += dot(q${c}, k${c}); dp += dot(g${c}, v${c});`
+          passed((j) =>
+            `    { let top = lse[other${j} * p.heads + h]; let d = dot_y[other${j} * p.heads + h];
+${
+              held((i) =>
+                `      s${i}_${j} = ${inside(j, `exp(s${i}_${j} - top)`)}; t${i}_${j} = s${i}_${j} * (t${i}_${j} - d);`
+              )
+            } }`
+          )
+        }
+${
+          passed((j) =>
+            channels((c) =>
+              `    { let q = q[there${j} + ${c}u]; let g = dy[there${j} + ${c}u]; ${
+                held((i) => `a${i}_${c} += t${i}_${j} * q; b${i}_${c} += s${i}_${j} * g;`)
+              } }`
+            )
+          )
+        }`)
+      }
+${
+        held((i) =>
+          `  if (row + ${i}u <= last) {
+${
+            channels((c) =>
+              `    dk[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);
+    dv[here${i} + ${c}u] += b${i}_${c} * factor;`
             )
           }
-    let e = exp(s - lse[other * p.heads + h]);
-    let ds = e * (dp - dot_y[other * p.heads + h]);
-${each((c) => `    a${c} += ds * q${c}; b${c} += e * g${c};`)}`,
-        )
-      }
-${
-        each((c) =>
-          `  dk[here + ${c}u] += a${c} * (p.scale * factor);
-  dv[here + ${c}u] += b${c} * factor;`
+  }`
         )
       }
   }`,
