@@ -9,6 +9,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { WanPipeline } from "../model/pipeline.ts";
+import { modelDigest } from "../model/training/model_digest.ts";
 import { sampleSeed } from "../model/training/sampled_set.ts";
 import type { TrainingSample, TrainingSet } from "../model/training/training_set.ts";
 import { AutoencoderKLWan } from "../model/vae/autoencoder.ts";
@@ -339,6 +340,35 @@ testData("what is wrong with prompts and options is said before anything is made
   await refused({ data: dir }, "holds no clips");
   assertEquals(listFiles(dir), []);
 });
+
+Deno.test("models: a copy has the same digest, other files have another", () =>
+  inTempDir(async (dir) => {
+    const part = join(dir, "part"), large = join(part, "weights.bin"), small = join(part, "config.json");
+    const bytes = Uint8Array.from({ length: 3_000_000 }, (_, i) => i * 31 >> 3);
+    const digest = () => modelDigest([part]);
+    const write = async () => {
+      await Deno.mkdir(part, { recursive: true });
+      await Deno.writeFile(large, bytes);
+      await Deno.writeTextFile(small, "{}");
+    };
+    await write();
+    const first = await digest();
+    await Deno.remove(part, { recursive: true });
+    await write();
+    assertEquals(await digest(), first);
+    const changes = {
+      "a config": () => Deno.writeTextFile(small, "[]"),
+      "a name": () => Deno.rename(small, `${small}5`),
+      "a length": () => Deno.writeFile(large, bytes.subarray(1)),
+      "a layer": () => Deno.writeFile(large, bytes.map((byte, i) => i > 1e6 && i < 1.1e6 ? byte ^ 1 : byte)),
+    };
+    for (const [what, change] of Object.entries(changes)) {
+      await change();
+      assertNotEquals(await digest(), first, what);
+      await Deno.remove(part, { recursive: true });
+      await write();
+    }
+  }));
 
 Deno.test("captions: beside the clips, or listed", () =>
   inTempDir(async (dir) => {

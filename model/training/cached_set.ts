@@ -7,7 +7,7 @@ import type { OnProgress } from "../progress.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
 
-/** How many samples are made together: text encoders read their weights anew for every group. */
+/** How many samples are made together: their texts are embedded in few calls. */
 const GROUP = 16;
 
 /** How missing samples are made. */

@@ -14,6 +14,7 @@ import type { Video } from "../video.ts";
 import { checkFrames, checkSize } from "../video_size.ts";
 import { readTransformerConfig } from "../wan/config.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
+import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import { modelDigest } from "./model_digest.ts";
 import { readAndRelease } from "./read_and_release.ts";
@@ -88,20 +89,22 @@ class ClipEncoder implements Maker<CaptionedClip> {
   }
 
   async *make(clips: readonly CaptionedClip[], onStep: () => void): AsyncIterable<TrainingSample | undefined> {
-    const embedded = await this.prompts.encode(clips.map(({ caption }) => caption), this.textTokens, {
-      onProgress: onStep,
-    });
-    const textShape = [1, ...embedded.shape.slice(1)], length = embedded.size / clips.length;
-    const texts = await readAndRelease(this.gpu, embedded);
-    this.gpu.trim();
-    for (const [i, clip] of clips.entries()) {
+    const { gpu, prompts, textTokens } = this;
+    const texts = await embedTexts(
+      gpu,
+      clips.map(({ caption }) => caption),
+      textTokens,
+      (some) => prompts.encode(some, textTokens, { onProgress: onStep }),
+    );
+    gpu.trim();
+    for (const clip of clips) {
       const video = await clip.read();
       if (!video) {
         yield undefined;
         continue;
       }
       const latents = await this.#encode(video, onStep);
-      yield { ...latents, text: texts.slice(i * length, (i + 1) * length), textShape };
+      yield { ...latents, text: texts.of(clip.caption), textShape: texts.shape };
     }
   }
 

@@ -10,6 +10,7 @@ import { type GenerateOptions, WanPipeline } from "../pipeline.ts";
 import type { OnProgress } from "../progress.ts";
 import type { SchedulerKind } from "../schedulers/config.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
+import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import { modelDigest } from "./model_digest.ts";
 import { readAndRelease } from "./read_and_release.ts";
@@ -98,27 +99,29 @@ class Sampler implements Maker<SampledClip> {
   ) {}
 
   async *make(clips: readonly SampledClip[], onStep: () => void): AsyncIterable<TrainingSample> {
-    const texts = [...new Set(clips.flatMap(({ prompt, negativePrompt }) => [prompt, negativePrompt]))];
-    const encoded = await this.pipeline.encodePrompts(texts, undefined, onStep);
-    const textShape = [1, ...encoded.shape.slice(1)], length = encoded.size / texts.length;
-    const all = await readAndRelease(this.gpu, encoded);
-    const embeddingOf = (text: string) => {
-      const at = texts.indexOf(text) * length;
-      return all.slice(at, at + length);
-    };
+    const { gpu, pipeline } = this;
+    const asked = clips.flatMap((
+      { prompt, negativePrompt, guidance },
+    ) => [prompt, ...guidance > 1 ? [negativePrompt] : []]);
+    const texts = await embedTexts(
+      gpu,
+      asked,
+      pipeline.defaults.textTokens,
+      (some) => pipeline.encodePrompts(some, undefined, onStep),
+    );
     for (const { negativePrompt, scheduler, flowShift, ...clip } of clips) {
-      const text = embeddingOf(clip.prompt);
+      const text = texts.of(clip.prompt);
       const options: GenerateOptions = {
         ...clip,
-        embeddings: { positive: text, negative: embeddingOf(negativePrompt) },
+        embeddings: { positive: text, ...clip.guidance > 1 && { negative: texts.of(negativePrompt) } },
         ...scheduler !== undefined && { scheduler },
         ...flowShift !== undefined && { flowShift },
         ...this.signal && { signal: this.signal },
         onProgress: onStep,
       };
-      const latents = await this.pipeline.sampleLatents(options);
+      const latents = await pipeline.sampleLatents(options);
       const { shape } = latents;
-      yield { latents: await readAndRelease(this.gpu, latents), shape, text, textShape };
+      yield { latents: await readAndRelease(gpu, latents), shape, text, textShape: texts.shape };
     }
   }
 
