@@ -13,7 +13,7 @@ import type { Tensor } from "./tensor.ts";
  *
  * @param dy of the output, same shape; must not be overwritten
  * @param wanted for each input whether its gradient is needed
- * @returns one a wanted input, same shape as the input; what stands for the others is ignored. May return `dy` itself
+ * @returns one a wanted input, of its size; what stands for the others is ignored. May return `dy` itself
  */
 export type Backward = (dy: Tensor, wanted: readonly boolean[]) => readonly (Tensor | undefined)[];
 

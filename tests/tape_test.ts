@@ -58,6 +58,21 @@ testVariants("a tape gives gradients of what lies between, too, and of the end i
   }
 });
 
+testVariants("a tape takes views of an output for the output", async ({ gpu }) => {
+  const [rows, n, k] = [6, 8, 4], w = randn(n * k, 1), dy = randn(rows * n, 2);
+  const x = gpu.upload(randn(rows * k, 3), [2, 3, k]), weight = gpu.upload(w, [n, k]);
+  const [dx] = await gradientsOnGpu(gpu, [x], dy, () => {
+    const y = linear(gpu, x.reshape([rows, k]), weight);
+    return combine(gpu, [[1, y.reshape([rows * n])], [2, y.reshape([n, rows])]]);
+  });
+  const ref = Float64Array.from({ length: rows * k }, (_, i) => {
+    let sum = 0;
+    for (let j = 0; j < n; j++) sum += 3 * dy[Math.floor(i / k) * n + j]! * w[j * k + i % k]!;
+    return sum;
+  });
+  assertClose(dx!, ref, 1e-6);
+});
+
 testVariants("what is not watched gets no gradient and no work", ({ gpu }) => {
   const [m, n, k] = [3, 8, 4];
   const x = gpu.upload(randn(m * k, 1), [m, k]), w = gpu.upload(randn(n * k, 2), [n, k]);

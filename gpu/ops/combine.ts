@@ -41,9 +41,9 @@ export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
     workgroups: groups1d(y.size),
   });
   gpu.tape?.record(y, terms.map(([, x]) => x), (dy, wanted) =>
-    terms.map(([c, x], i) => {
+    terms.map(([c], i) => {
       if (!wanted[i]) return undefined;
-      return (c === 1 ? dy : combine(gpu, [[c, dy]])).reshape(x.shape);
+      return c === 1 ? dy : combine(gpu, [[c, dy]]);
     }));
   return y;
 }

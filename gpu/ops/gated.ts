@@ -53,7 +53,7 @@ export function gated(gpu: Gpu, x: Tensor, gate: Chunk, residual?: Tensor): Tens
   });
   gpu.tape?.record(y, [x, residual, tensor], (dy, wanted) => [
     wanted[0] ? gated(gpu, dy, gate) : undefined,
-    wanted[1] ? dy.reshape(residual!.shape) : undefined,
+    wanted[1] ? dy : undefined,
   ]);
   return y;
 }

@@ -86,10 +86,8 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
   }
   // Weight and gate are taken as constants: named here, so that a tape that watches them says so.
   gpu.tape?.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
-    wanted[0]
-      ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }).reshape(x.shape)
-      : undefined,
-    wanted[1] ? dy.reshape(residual!.shape) : undefined,
+    wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }) : undefined,
+    wanted[1] ? dy : undefined,
   ]);
   return y;
 }
