@@ -7,6 +7,8 @@ import { TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { type AttentionMethod, fullAttention } from "./attention/method.ts";
+import type { AttentionReport } from "./attention/report.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { type ModelFolder, openModelFolder } from "./checkpoint/model_folder.ts";
 import { openCheckpoint } from "./checkpoint/sharded.ts";
@@ -19,6 +21,7 @@ import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
 import type { Video } from "./video.ts";
 import { checkFrames, checkSize, FRAME_MULTIPLE, SIZE_MULTIPLE } from "./video_size.ts";
+import type { SelfAttention } from "./wan/attention.ts";
 import { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
 import { WanTransformer3DModel } from "./wan/transformer.ts";
 
@@ -72,6 +75,10 @@ export interface GenerateOptions {
   readonly onProgress?: OnProgress;
   /** Shown the latents after each step; must not keep them. */
   readonly onStep?: (latents: Tensor, step: number) => Promise<void> | void;
+  /** How self-attention is computed. Default: full attention. */
+  readonly attention?: AttentionMethod;
+  /** Told what self-attention did, after the last step. */
+  readonly onAttention?: (report: AttentionReport) => void;
   /** Ends the run between two steps. */
   readonly signal?: AbortSignal;
 }
@@ -228,6 +235,12 @@ export class WanPipeline {
   ): Promise<Tensor> {
     const { onProgress, onStep, signal } = options;
     const { gpu, parts: { transformer } } = this;
+    using attention = await (options.attention ?? fullAttention).prepare({
+      gpu,
+      transformer,
+      grid: transformer.gridOf(shape),
+      timesteps: scheduler.timesteps,
+    });
     const stepper = scheduler.start<Tensor>({
       combine: (terms) => combine(gpu, terms),
       release: (tensor) => gpu.release(tensor),
@@ -240,16 +253,18 @@ export class WanPipeline {
       for (const [step, timestep] of scheduler.timesteps.entries()) {
         signal?.throwIfAborted();
         const sample: Tensor = latents;
-        const predict = (prompt: number) =>
+        const predict = (prompt: number, selfAttention: SelfAttention | undefined) =>
           gpu.scope(() => {
             // A copy: a prompt's embeddings may begin where no buffer can be bound.
             const textEmbeddings = gpu.tensor([1, ...embeddings.shape.slice(1)]);
             gpu.copy(embeddings.slice(prompt, 1), textEmbeddings);
-            return transformer.forward({ hiddenStates: sample, timesteps: [timestep], textEmbeddings });
+            return transformer.forward({ hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention });
           });
         const velocity = gpu.scope(() => {
-          const conditional = predict(0);
-          return guidance > 1 ? combine(gpu, [[guidance, conditional], [1 - guidance, predict(1)]]) : conditional;
+          const selfAttention = attention.at(step);
+          const conditional = predict(0, selfAttention);
+          if (guidance <= 1) return conditional;
+          return combine(gpu, [[guidance, conditional], [1 - guidance, predict(1, selfAttention)]]);
         });
         latents = undefined;
         latents = stepper.step(velocity, sample);
@@ -257,6 +272,7 @@ export class WanPipeline {
         await onStep?.(latents, step);
         onProgress?.({ stage: "denoise", done: step + 1, total });
       }
+      options.onAttention?.(attention.report);
       return latents;
     } catch (error) {
       stepper.dispose();

@@ -1,0 +1,65 @@
+/**
+ * VORTA's attention, as the pipeline takes it.
+ *
+ * @module
+ */
+import type { AttentionMethod } from "../attention/method.ts";
+import { VortaAttention } from "./attention.ts";
+import { type Branch, BRANCHES } from "./branch.ts";
+import { checkRouter, type Router, routes } from "./router.ts";
+import type { VortaSettings } from "./settings.ts";
+
+/** One of the sparse branches for all heads, for study: "sliding" or "coreset". */
+export function singleBranch(branch: Exclude<Branch, "full">, settings: VortaSettings): AttentionMethod {
+  return {
+    prepare({ gpu, transformer, grid }) {
+      const vorta = new VortaAttention(gpu, transformer.config, grid, settings);
+      const attend = vorta.single(branch);
+      return Promise.resolve({
+        at: () => attend,
+        report: { density: vorta.pairs[branch] / vorta.pairs.full },
+        [Symbol.dispose]: () => vorta.release(),
+      });
+    },
+  };
+}
+
+/** What {@link routedAttention} takes. */
+export interface RoutedAttentionOptions {
+  readonly router: Router;
+  readonly settings: VortaSettings;
+  /** Scores below this send a head through full attention. Default 0.3, as in the paper. */
+  readonly tau?: number;
+  /** Names the router in messages. */
+  readonly name?: string;
+}
+
+/** The threshold of the paper. */
+export const DEFAULT_TAU = 0.3;
+
+/** Each head through the branch that the router names for its layer and the timestep (VORTA §3.2). */
+export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
+  const { router, settings, tau = DEFAULT_TAU, name = "the router" } = options;
+  return {
+    async prepare({ gpu, transformer, grid, timesteps }) {
+      const { config } = transformer;
+      checkRouter(router, config, name);
+      const { heads, layers } = config;
+      // Scores depend on the timestep alone, so the whole schedule's routes are known before its first step.
+      const all = routes(router.scores(await transformer.timeEmbedding(timesteps)), tau);
+      const byStep = timesteps.map((_, step) =>
+        Array.from({ length: layers }, (_, layer) => {
+          const at = (layer * timesteps.length + step) * heads;
+          return all.slice(at, at + heads);
+        })
+      );
+      const vorta = new VortaAttention(gpu, config, grid, settings);
+      const pairs = all.reduce((sum, route) => sum + vorta.pairs[BRANCHES[route]!], 0);
+      return {
+        at: (step) => vorta.routed(byStep[step]!),
+        report: { density: pairs / (all.length * vorta.pairs.full), routes: byStep },
+        [Symbol.dispose]: () => vorta.release(),
+      };
+    },
+  };
+}
