@@ -239,7 +239,7 @@ export class WanPipeline {
       gpu,
       transformer,
       grid: transformer.gridOf(shape),
-      timesteps: scheduler.timesteps,
+      timesteps: [...scheduler.timesteps],
     });
     const stepper = scheduler.start<Tensor>({
       combine: (terms) => combine(gpu, terms),

@@ -5,11 +5,13 @@
  */
 import { TilereelError } from "../../errors.ts";
 import { openGpu } from "../../gpu/device.ts";
+import type { AttentionReport } from "../../model/attention/report.ts";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
+import { attentionMethod, attentionOptions } from "../attention_options.ts";
 import { clipOptions, type ClipValues } from "../clip_options.ts";
 import { defineCommand } from "../command.ts";
 import { choice, flag, memory, type OptionValues, path, text } from "../options.ts";
@@ -86,6 +88,7 @@ const options = {
       "skipped, so a batch that was broken off can be run again. Blank lines and lines that begin with # don't count.",
   }),
   ...clipOptions,
+  ...attentionOptions,
   latents: path({
     group: "Sampling",
     value: "FILE",
@@ -110,6 +113,10 @@ export const command = defineCommand({
     {
       line: 'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 33',
       does: "Real Wan weights, a shorter clip.",
+    },
+    {
+      line: 'tilereel generate "a yellow ring" --attention vorta --tau 0.5',
+      does: "Sparse attention, as the model's router says.",
     },
     {
       line: "tilereel generate --prompts prompts.txt --out clips --format gif",
@@ -143,6 +150,8 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   if (json) { for (const { out, prompt, done } of clips) if (done) printJson({ file: out, prompt, skipped: true }); }
   if (todo.length === 0) return 0;
 
+  const model = values.model ?? embeddedModelDir();
+  const attention = await attentionMethod(values, model);
   const latents = values.latents === undefined ? undefined : await readLatents(values.latents);
   const embeddings = values.embeddings === undefined ? undefined : await readEmbeddings(values.embeddings);
   const progress: ProgressDisplay = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
@@ -154,13 +163,16 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     ...values.memory !== undefined && { memoryLimit: values.memory },
   });
   cleanUp.defer(() => gpu.close());
-  const pipeline = await WanPipeline.load(values.model ?? embeddedModelDir(), {
+  const pipeline = await WanPipeline.load(model, {
     gpu,
     onProgress: progress.onProgress,
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
   });
   cleanUp.defer(() => pipeline.close());
+  let density = 1;
   const given = {
+    attention,
+    onAttention: (report: AttentionReport) => density = report.density,
     ...latents && { latents },
     ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
     onProgress: progress.onProgress,
@@ -173,6 +185,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
     say(summary(clip, settings, bytes, seconds, values.latents));
+    if (density < 1) say(`  attention: ${(100 * density).toFixed(1)} % of the pairs of full attention`);
     if (json) {
       printJson({
         file: clip.out,
@@ -180,6 +193,8 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         bytes,
         seconds: Number(seconds.toFixed(3)),
         ...settings,
+        attention: values.attention ?? (values.router === undefined ? "full" : "vorta"),
+        density: Number(density.toFixed(4)),
         // Noise that was given is not the seed's.
         ...values.latents !== undefined && { seed: null, latents: values.latents },
       });

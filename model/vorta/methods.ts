@@ -4,16 +4,20 @@
  * @module
  */
 import type { AttentionMethod } from "../attention/method.ts";
+import type { Grid } from "../wan/grid.ts";
 import { VortaAttention } from "./attention.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { checkRouter, type Router, routes } from "./router.ts";
 import type { VortaSettings } from "./settings.ts";
 
+/** Sizes for a grid. */
+export type SettingsFor = (grid: Grid) => VortaSettings;
+
 /** One of the sparse branches for all heads, for study: "sliding" or "coreset". */
-export function singleBranch(branch: Exclude<Branch, "full">, settings: VortaSettings): AttentionMethod {
+export function singleBranch(branch: Exclude<Branch, "full">, settings: SettingsFor): AttentionMethod {
   return {
     prepare({ gpu, transformer, grid }) {
-      const vorta = new VortaAttention(gpu, transformer.config, grid, settings);
+      const vorta = new VortaAttention(gpu, transformer.config, grid, settings(grid));
       const attend = vorta.single(branch);
       return Promise.resolve({
         at: () => attend,
@@ -27,7 +31,7 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: VortaSet
 /** What {@link routedAttention} takes. */
 export interface RoutedAttentionOptions {
   readonly router: Router;
-  readonly settings: VortaSettings;
+  readonly settings: SettingsFor;
   /** Scores below this send a head through full attention. Default 0.3, as in the paper. */
   readonly tau?: number;
   /** Names the router in messages. */
@@ -53,7 +57,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
           return all.slice(at, at + heads);
         })
       );
-      const vorta = new VortaAttention(gpu, config, grid, settings);
+      const vorta = new VortaAttention(gpu, config, grid, settings(grid));
       const pairs = all.reduce((sum, route) => sum + vorta.pairs[BRANCHES[route]!], 0);
       return {
         at: (step) => vorta.routed(byStep[step]!),

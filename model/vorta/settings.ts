@@ -22,6 +22,15 @@ export interface VortaSettings {
 /** The paper's, for 77 frames at 720p: 20×45×80 tokens. */
 export const PAPER_SETTINGS: VortaSettings = { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.5 };
 
+/**
+ * Sizes for a grid that nothing says more about: the paper's, with smaller tiles where there would be fewer than four
+ * along an axis, for then a window would leave little out, and buckets that fit the grid's rows.
+ */
+export function defaultSettings(grid: Grid): VortaSettings {
+  const tile = grid.map((length, axis) => Math.min(PAPER_SETTINGS.tile[axis]!, Math.ceil(length / 4)));
+  return { ...PAPER_SETTINGS, tile: tile as unknown as Grid, bucket: [2, grid[1] % 3 === 0 ? 3 : 2, 2] };
+}
+
 /** The key that the settings stand under in the authors' `config.json`, and in the metadata of tilereel's routers. */
 export const SETTINGS_KEY = "self_attention_kwargs";
 

@@ -1,0 +1,99 @@
+/**
+ * The options that say how self-attention is computed.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
+import { DEFAULT_TAU, routedAttention, singleBranch } from "../model/vorta/methods.ts";
+import { loadRouter } from "../model/vorta/router_file.ts";
+import { defaultSettings, type VortaSettings } from "../model/vorta/settings.ts";
+import type { Grid } from "../model/wan/grid.ts";
+import { exists } from "./output.ts";
+import { choice, number, type OptionValues, path } from "./options.ts";
+import { vortaOptions } from "./vorta_options.ts";
+
+const ATTENTION = "Attention";
+
+/** See the module. */
+export const attentionOptions = {
+  attention: choice({
+    group: ATTENTION,
+    of: ["full", "vorta", "sliding", "coreset"],
+    help:
+      "How video tokens see one another: all of them, each head as a trained router says, or, for study, every head " +
+      "its neighbourhood or representatives alone.",
+    elsewhere: ["attention-type", "attn", "attention-backend"],
+    default: "full; vorta with --router",
+  }),
+  router: path({
+    group: ATTENTION,
+    value: "FILE",
+    help: 'For vorta: a router, as "tilereel train router" or the authors of VORTA made it (safetensors or router.pt).',
+    elsewhere: ["router-path", "resume-dir"],
+    default: "router.safetensors in the model's folder",
+  }),
+  tau: number({
+    group: ATTENTION,
+    value: "X",
+    help: "For vorta: a head whose best score is below this takes full attention. Higher is slower and closer to full.",
+    elsewhere: ["tau-sparse"],
+    default: String(DEFAULT_TAU),
+    min: 0,
+    max: 1,
+  }),
+  ...vortaOptions,
+};
+
+/** Values of {@linkcode attentionOptions} that were given. */
+export type AttentionValues = OptionValues<typeof attentionOptions>;
+
+/** What each kind of attention can be told. */
+const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>> = {
+  full: [],
+  vorta: ["router", "tau", "tile", "window", "bucket", "rate"],
+  sliding: ["tile", "window"],
+  coreset: ["bucket", "rate"],
+};
+
+/**
+ * The attention that was asked for.
+ *
+ * @param model folder of the model, where its own router is looked for
+ * @throws {TilereelError} if options contradict one another, or the router cannot be used
+ */
+export async function attentionMethod(values: AttentionValues, model: string): Promise<AttentionMethod> {
+  const kind = values.attention ?? (values.router === undefined ? "full" : "vorta");
+  const stray = (Object.keys(attentionOptions) as (keyof AttentionValues)[])
+    .find((key) => key !== "attention" && values[key] !== undefined && !TAKES[kind]!.includes(key));
+  if (stray !== undefined) {
+    const kinds = Object.keys(TAKES).filter((kind) => TAKES[kind]!.includes(stray));
+    throw new TilereelError(
+      `--${stray} says nothing to --attention ${kind}: leave it out, or use --attention ${kinds.join(" or ")}`,
+    );
+  }
+  if (kind === "full") return fullAttention;
+  const own = `${model}/router.safetensors`;
+  const path = values.router ?? (await exists(own) ? own : undefined);
+  const loaded = path === undefined ? undefined : await loadRouter(path);
+  const settings = (grid: Grid): VortaSettings => ({
+    ...(loaded?.settings ?? defaultSettings(grid)),
+    ...values.tile && { tile: values.tile },
+    ...values.window && { window: values.window },
+    ...values.bucket && { bucket: values.bucket },
+    ...values.rate !== undefined && { rate: values.rate },
+  });
+  if (kind !== "vorta") return singleBranch(kind as "sliding" | "coreset", settings);
+  if (!loaded) {
+    throw new TilereelError(
+      `--attention vorta needs a router, and ${model} has none: name one with --router FILE, ` +
+        `or train one with "tilereel train router"`,
+    );
+  }
+  return routedAttention({
+    router: loaded.router,
+    settings,
+    ...values.tau !== undefined && { tau: values.tau },
+    name: path!,
+  });
+}

@@ -1,0 +1,86 @@
+/**
+ * The sizes of VORTA's attention as options.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
+import type { Grid } from "../model/wan/grid.ts";
+import { number, type Option, type OptionValues } from "./options.ts";
+
+const ATTENTION = "Attention";
+
+/** See the module. */
+export const vortaOptions = {
+  tile: sizes({
+    group: ATTENTION,
+    value: "TxHxW",
+    help:
+      "Tokens of a tile of sliding-tile attention, along frames, rows and columns. A token is one latent frame of " +
+      "16x16 pixels.",
+    elsewhere: ["tile-size", "sliding-attn-tile-size"],
+    default: sizesText(PAPER_SETTINGS.tile),
+  }),
+  window: sizes({
+    group: ATTENTION,
+    value: "TxHxW",
+    help: "Tiles that a query sees, its own among them.",
+    elsewhere: ["window-size", "sliding-attn-window-size"],
+    default: sizesText(PAPER_SETTINGS.window),
+  }),
+  bucket: sizes({
+    group: ATTENTION,
+    value: "TxHxW",
+    help: "Tokens of a bucket of core-set attention.",
+    elsewhere: ["bucket-size", "lowres-window-size"],
+    default: sizesText(PAPER_SETTINGS.bucket),
+  }),
+  rate: number({
+    group: ATTENTION,
+    value: "X",
+    help: "The part of a bucket's tokens that core-set attention drops.",
+    elsewhere: ["reduction-rate", "lowres-reduction-rate"],
+    default: String(PAPER_SETTINGS.rate),
+    min: 0,
+    max: 1,
+  }),
+};
+
+/**
+ * What was asked for, over the paper's.
+ *
+ * @throws {TilereelError} if the rate leaves nothing of a bucket
+ */
+export function vortaSettings(values: OptionValues<typeof vortaOptions>): VortaSettings {
+  const { tile, window, bucket, rate } = PAPER_SETTINGS;
+  const settings = {
+    tile: values.tile ?? tile,
+    window: values.window ?? window,
+    bucket: values.bucket ?? bucket,
+    rate: values.rate ?? rate,
+  };
+  checkSettings(settings, "--rate");
+  return settings;
+}
+
+/** `5x9x8` */
+export function sizesText(sizes: Grid): string {
+  return sizes.join("x");
+}
+
+/** Three whole numbers of at least 1. */
+function sizes(about: Omit<Option<Grid>, "parse">): Option<Grid> {
+  return {
+    ...about,
+    parse: (text, name) => {
+      const match = /^(\d{1,6})[x×*](\d{1,6})[x×*](\d{1,6})$/i.exec(text.trim());
+      const sizes = match?.slice(1).map(Number);
+      if (!sizes || sizes.includes(0)) {
+        throw new TilereelError(
+          `${name} must be frames, rows and columns as in 5x9x8, each at least 1, not ${JSON.stringify(text)}`,
+        );
+      }
+      return sizes as unknown as Grid;
+    },
+  };
+}
