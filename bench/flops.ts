@@ -9,7 +9,7 @@ import type { KernelSource } from "../gpu/kernel.ts";
 /** How the floating-point operations of each kernel are counted: an addition or a multiplication is one. */
 export const FLOP_FORMULAS = [
   "matrix product 2·m·n·k",
-  "attention 4·batch·heads·queries·keys·head dim (q·kᵀ and p·v; softmax not counted)",
+  "dense attention 4·batch·heads·queries·keys·head dim (q·kᵀ and p·v; softmax not counted)",
   "convolution 2·frames·height·width·out·in·kernel volume (of the output; padding counted as if it were there)",
   "everything else (norms, activations, …) 0",
 ] as const;
@@ -34,7 +34,8 @@ export async function countFlops(gpu: Gpu, work: () => unknown): Promise<number>
 function flopsOf({ name }: KernelSource, { buffers, params: p }: Dispatch): number {
   if (name.startsWith("gemm_")) return 2 * p.m! * p.n! * 4 * p.k4!;
   // The query's size has batch, queries, heads and head dim in it.
-  if (name.startsWith("attention_")) return 4 * buffers.q!.size * p.keys!;
+  // What a plan keeps, and the way back, are not counted.
+  if (/^attention_(plain|tiled)/.test(name) && !name.includes("_plan")) return 4 * buffers.q!.size * p.inner!;
   if (name.startsWith("conv3d_")) {
     return 2 * p.frames! * p.height! * p.width! * p.channels! * 4 * p.c4! * p.kernel_t! * p.kernel_h! * p.kernel_w!;
   }

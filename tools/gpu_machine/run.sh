@@ -2,7 +2,7 @@
 # On the GPU machine, after `. kit/unpack.sh`: unpacks program and data and runs the jobs named, or all of them, one after
 # the other. Each has its own time limit and its own log in $OUT; one that fails does not keep the others from running.
 #
-# usage: run.sh [info] [parity] [bench] [demo] [full_size] [full_size_f16]
+# usage: run.sh [info] [parity] [bench] [sparse] [demo] [full_size] [full_size_f16]
 #
 # SCALE=2 doubles the limits. OPTIONS go to every job (`OPTIONS="--gpu vulkan"`), FULL_SIZE_OPTIONS to full_size alone.
 set -u
@@ -63,12 +63,13 @@ demo() {
 export program OUT
 export -f run_js info demo
 
-[ $# -gt 0 ] || set -- info parity bench demo full_size full_size_f16
+[ $# -gt 0 ] || set -- info parity bench sparse demo full_size full_size_f16
 for name in "$@"; do
   # shellcheck disable=SC2086  # options are several words
   case $name in
     info) job info 30 bash -c info ;;
     parity) job parity 150 bash -c 'run_js tilereel.js parity "$@"' parity $OPTIONS ;;
+    sparse) job sparse 60 bash -c 'run_js sparse.js "$@"' sparse $OPTIONS ;;
     bench) job bench 100 bash -c 'run_js bench.js "$@"' bench $OPTIONS ;;
     demo) job demo 50 bash -c 'demo "$@"' demo $OPTIONS ;;
     full_size) job full_size 120 bash -c 'run_js full_size.js "$@"' full_size $OPTIONS $FULL_SIZE_OPTIONS ;;

@@ -10,7 +10,11 @@ import { stageProgram } from "../stage_program.ts";
 
 const ROOT = join(import.meta.dirname!, "..", "..");
 /** Entry points besides the command line, which `stageProgram` bundles. */
-const BENCHMARKS = { "bench.js": "bench/main.ts", "full_size.js": "bench/full_size.ts" };
+const BENCHMARKS = {
+  "bench.js": "bench/main.ts",
+  "sparse.js": "bench/sparse.ts",
+  "full_size.js": "bench/full_size.ts",
+};
 
 if (import.meta.main) {
   const [folder] = Deno.args;
