@@ -28,6 +28,25 @@ export interface Command<T extends OptionTable = OptionTable> {
   readonly run: (values: OptionValues<T>, positionals: readonly string[]) => Promise<number>;
 }
 
+/** Where a command is found. */
+export interface CommandEntry {
+  /** A few words for the list of commands. */
+  readonly summary: string;
+  /** Commands are loaded when they are run, so that help is quick. */
+  readonly load: () => Promise<{ readonly command: Command } | { readonly group: CommandGroup }>;
+}
+
+/** Commands by the word that names them. */
+export type CommandTable = Readonly<Record<string, CommandEntry>>;
+
+/** A command that only says what the next word is. */
+export interface CommandGroup {
+  readonly name: string;
+  readonly description: string;
+  readonly commands: CommandTable;
+  readonly examples: readonly Example[];
+}
+
 /** Ties the types of a command's table and its `run` together. */
 export function defineCommand<T extends OptionTable>(command: Command<T>): Command {
   // A table's values are only ever made by parsing with that same table (see parse.ts), so forgetting T is safe.

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Command, Example } from "./command.ts";
+import type { Command, CommandGroup, CommandTable, Example } from "./command.ts";
 import type { Option } from "./options.ts";
 
 const WIDTH = 100;
@@ -12,7 +12,7 @@ const WIDTH = 100;
 export function commandHelp(command: Command): string {
   const groups = Map.groupBy(Object.entries(command.options), ([, option]) => option.group);
   const parts = [
-    `Usage: tilereel ${command.name} ${command.positionals} [options]`,
+    `Usage: ${["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ")}`,
     wrap(command.description, 0),
   ];
   for (const [group, options] of groups) {
@@ -23,20 +23,31 @@ export function commandHelp(command: Command): string {
   return parts.join("\n\n");
 }
 
+/** The help of a group of commands. */
+export function groupHelp({ name, description, commands, examples }: CommandGroup): string {
+  return [
+    `Usage: tilereel ${name} <${Object.keys(commands).join("|")}> [options]`,
+    wrap(description, 0),
+    ["Commands:", ...commandLines(commands)].join("\n"),
+    `Each has its own help: "tilereel ${name} ${Object.keys(commands)[0]} --help".`,
+    examplesHelp(examples),
+  ].join("\n\n");
+}
+
 /** The help of tilereel itself. */
-export function mainHelp(
-  commands: Readonly<Record<string, { readonly summary: string }>>,
-  examples: Example[],
-): string {
-  const width = Math.max(...Object.keys(commands).map((name) => name.length));
+export function mainHelp(commands: CommandTable, examples: readonly Example[]): string {
   return [
     "tilereel makes short videos from text with Wan 2.1 checkpoints, on WebGPU.",
     "Usage: tilereel <command> [options]",
-    ["Commands:", ...Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`)]
-      .join("\n"),
+    ["Commands:", ...commandLines(commands)].join("\n"),
     'Every command has its own help: "tilereel generate --help". "tilereel --version" prints the version.',
     examplesHelp(examples),
   ].join("\n\n");
+}
+
+function commandLines(commands: CommandTable): string[] {
+  const width = Math.max(...Object.keys(commands).map((name) => name.length));
+  return Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
 }
 
 function optionHelp(name: string, option: Option<unknown>): string {

@@ -5,20 +5,24 @@
  */
 import config from "../deno.json" with { type: "json" };
 import { TilereelError } from "../errors.ts";
-import type { Command } from "./command.ts";
-import { commandHelp, mainHelp } from "./help.ts";
+import type { Command, CommandEntry, CommandTable } from "./command.ts";
+import { commandHelp, groupHelp, mainHelp } from "./help.ts";
 import { didYouMean } from "./nearest.ts";
-import { removeUnfinished } from "./output.ts";
 import { parseCommand } from "./parse.ts";
+import { handleSignals } from "./signals.ts";
 
 /** Exit statuses. */
 const USER_ERROR = 1;
 /** As sysexits.h has it for an error in the program itself. */
 const BUG = 70;
 
-/** Commands are loaded when they are run, so that help is quick. */
-const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<{ command: Command }> }>> = {
+const COMMANDS: CommandTable = {
   generate: { summary: "render videos from text", load: () => import("./commands/generate.ts") },
+  compare: {
+    summary: "the same prompts under several settings: figures, clips side by side, a page",
+    load: () => import("./commands/compare.ts"),
+  },
+  train: { summary: "train what makes attention sparse", load: () => import("./commands/train.ts") },
   info: {
     summary: "show GPU adapters, and what a model folder holds",
     load: () => import("./commands/info.ts"),
@@ -53,22 +57,41 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
     console.log(`tilereel ${config.version}`);
     return 0;
   }
-  if (name === "help") return await dispatch([rest[0]!, "--help"]);
-  if (!Object.hasOwn(COMMANDS, name)) {
-    const near = didYouMean(name.replace(/^-+/, ""), Object.keys(COMMANDS), (known) => `"tilereel ${known}"`);
-    const what = name.startsWith("-") ? "option of tilereel" : "tilereel command";
-    throw new TilereelError(`"${name}" is no ${what}${near || '; see "tilereel --help"'}`);
+  if (name === "help") return await dispatch([...rest, "--help"]);
+  const what = name.startsWith("-") ? "option of tilereel" : "tilereel command";
+  const loaded = await find(COMMANDS, name, what, "tilereel").load();
+  if ("command" in loaded) return await runCommand(loaded.command, rest);
+  const { group } = loaded;
+  const [next, ...others] = rest;
+  if (next === undefined || next === "--help" || next === "-h") {
+    console.log(groupHelp(group));
+    return 0;
   }
-  const { command } = await COMMANDS[name]!.load();
-  const { values, positionals, help } = parseCommand(rest, command.options, name);
+  const before = `tilereel ${group.name}`;
+  const kind = next.startsWith("-") ? "option" : "command";
+  const inner = await find(group.commands, next, `${kind} of "${before}"`, before).load();
+  if (!("command" in inner)) throw new Error(`${next} is a group in a group`);
+  return await runCommand(inner.command, others);
+}
+
+/** @param before what stands before the name on the command line */
+function find(commands: CommandTable, name: string, what: string, before: string): CommandEntry {
+  if (Object.hasOwn(commands, name)) return commands[name]!;
+  const near = didYouMean(name.replace(/^-+/, ""), Object.keys(commands), (known) => `"${before} ${known}"`);
+  throw new TilereelError(`"${name}" is no ${what}${near || `; see "${before} --help"`}`);
+}
+
+async function runCommand(command: Command, args: readonly string[]): Promise<number> {
+  const { values, positionals, help } = parseCommand(args, command.options, command.name);
   if (help) {
     console.log(commandHelp(command));
     return 0;
   }
   if (positionals.length > command.maxPositionals) {
+    const usage = ["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ");
     throw new TilereelError(
-      `unexpected argument ${JSON.stringify(positionals[command.maxPositionals])}: usage is ` +
-        `tilereel ${name} ${command.positionals} [options]; put quotes around text that has spaces`,
+      `unexpected argument ${JSON.stringify(positionals[command.maxPositionals])}: usage is ${usage}; ` +
+        `put quotes around text that has spaces`,
     );
   }
   return await command.run(values, positionals);
@@ -89,16 +112,7 @@ function report(error: unknown): number {
   return BUG;
 }
 
-/** Ends at once when told to from outside, with nothing half-written left. */
-function exitOn(signal: Deno.Signal, status: number): void {
-  Deno.addSignalListener(signal, () => {
-    removeUnfinished();
-    Deno.exit(status);
-  });
-}
-
 if (import.meta.main) {
-  exitOn("SIGINT", 130);
-  if (Deno.build.os !== "windows") exitOn("SIGTERM", 143);
+  handleSignals();
   Deno.exit(await main(Deno.args));
 }

@@ -62,6 +62,8 @@ export function formatDuration(seconds: number): string {
 abstract class Stage {
   readonly name: string;
   protected readonly start: number;
+  /** Units that were done before: work that goes on says nothing of their time. */
+  readonly #before: number;
 
   constructor(
     public progress: Progress,
@@ -70,6 +72,7 @@ abstract class Stage {
   ) {
     this.name = progress.stage;
     this.start = now();
+    this.#before = progress.done;
   }
 
   abstract update(progress: Progress): void;
@@ -79,13 +82,15 @@ abstract class Stage {
     return this.now() - this.start;
   }
 
-  /** `denoise  3/10  30%  12 s, 28 s left`, with `bar` after the name. */
+  /** `denoise  3/10  30%  12 s, 28 s left`, with `bar` after the name and the detail at the end. */
   protected line(bar = ""): string {
-    const { done, total } = this.progress;
+    const { done, total, detail } = this.progress;
     const percent = total > 0 ? Math.floor(100 * done / total) : 100;
     const seconds = this.elapsed / 1000;
-    const left = done > 0 && done < total ? `, ${formatDuration(seconds / done * (total - done))} left` : "";
-    return `${this.name}${bar}  ${done}/${total}  ${percent}%  ${formatDuration(seconds)}${left}`;
+    const since = done - this.#before;
+    const left = since > 0 && done < total ? `, ${formatDuration(seconds / since * (total - done))} left` : "";
+    const more = detail === undefined ? "" : `  ${detail}`;
+    return `${this.name}${bar}  ${done}/${total}  ${percent}%  ${formatDuration(seconds)}${left}${more}`;
   }
 }
 

@@ -12,6 +12,8 @@ export interface Progress {
   readonly done: number;
   /** Units in the whole stage. */
   readonly total: number;
+  /** More to show beside the numbers: "loss 0.82". */
+  readonly detail?: string;
 }
 
 /** Receives progress; must not throw. */

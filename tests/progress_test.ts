@@ -41,6 +41,17 @@ Deno.test("without a terminal: a line now and then, and one at the end", () => {
   ]);
 });
 
+Deno.test("work that goes on is timed by what was done since; details stand at the end of the line", () => {
+  const { stream, written } = fakeStream(false);
+  let time = 0;
+  const { onProgress, stop } = showProgress({ stream, now: () => time });
+  onProgress({ stage: "train", done: 40, total: 100 });
+  time += 10_000;
+  onProgress({ stage: "train", done: 50, total: 100, detail: "loss 0.82" });
+  stop();
+  assertEquals(written(), "train  50/100  50%  10 s, 50 s left  loss 0.82\n");
+});
+
 Deno.test("what takes less than a second is not shown", () => {
   const { stream, written } = fakeStream(false);
   let time = 0;

@@ -5,6 +5,20 @@
  */
 import { fileError } from "./file_error.ts";
 
+/** Temporary files that are being written now. */
+const unfinished = new Set<string>();
+
+/** Removes what is being written now, at once: for the moment before the program is ended from outside. */
+export function removeUnfinishedFiles(): void {
+  for (const temporary of unfinished) {
+    try {
+      Deno.removeSync(temporary);
+    } catch {
+      // Not made yet, or gone already.
+    }
+  }
+}
+
 /**
  * Has `write` fill a temporary file beside `path` and then gives it that name, replacing what was there. If anything
  * fails the temporary file is removed and `path` left as it was.
@@ -13,6 +27,7 @@ import { fileError } from "./file_error.ts";
  */
 export async function writeFileAtomically(path: string, write: (file: Deno.FsFile) => Promise<void>): Promise<void> {
   const temporary = `${path}.${crypto.randomUUID()}.tmp`;
+  unfinished.add(temporary);
   try {
     {
       using file = await Deno.open(temporary, { write: true, createNew: true });
@@ -27,5 +42,7 @@ export async function writeFileAtomically(path: string, write: (file: Deno.FsFil
       throw fileError(path, "written", new Error("its folder does not exist"));
     }
     throw fileError(path, "written", error);
+  } finally {
+    unfinished.delete(temporary);
   }
 }

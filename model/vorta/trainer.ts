@@ -51,6 +51,8 @@ export interface RouterTraining {
   readonly resume: boolean;
   /** What else the result depends on, such as the model; a checkpoint that says otherwise is not gone on from. */
   readonly identity?: TrainingIdentity;
+  /** Told before the first step how many are done. */
+  readonly onStart?: (step: number) => void;
   /** Told after each step. */
   readonly onStep?: (step: TrainingStep) => void;
   /** Ends the training within a sample's time; the state after the last whole step is saved. */
@@ -130,6 +132,7 @@ export async function trainRouter(training: RouterTraining): Promise<TrainingOut
     throw new TilereelError(`${files.checkpoint} is ${state.step} steps on, but --steps ${steps} were asked for`);
   }
   await cutLog(files.log, state.step);
+  training.onStart?.(state.step);
 
   const sampleOf = shuffledRounds(data.size, seed);
   let saved = training.resume ? state.step : -1;

@@ -1,0 +1,21 @@
+/**
+ * `tilereel train`: what can be trained, each a command of its own.
+ *
+ * @module
+ */
+import type { CommandGroup } from "../command.ts";
+
+/** See the module. */
+export const group: CommandGroup = {
+  name: "train",
+  description: "Trains what a model needs for sparse attention. The model itself stays as it is.",
+  commands: {
+    router: {
+      summary: "VORTA: which heads need full attention, and when",
+      load: () => import("./train_router.ts"),
+    },
+  },
+  examples: [
+    { line: "tilereel train router --prompts prompts.txt", does: "A router for the embedded demo model." },
+  ],
+};

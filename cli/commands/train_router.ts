@@ -1,0 +1,435 @@
+/**
+ * `tilereel train router`: VORTA's routers, trained on a frozen model.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import { openGpu } from "../../gpu/device.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import type { OnProgress } from "../../model/progress.ts";
+import { modelDigest } from "../../model/training/model_digest.ts";
+import { BRANCHES } from "../../model/vorta/branch.ts";
+import { AUTHORS_RECIPE, type TrainingRecipe } from "../../model/vorta/recipe.ts";
+import { routedModel } from "../../model/vorta/routed_model.ts";
+import type { VortaSettings } from "../../model/vorta/settings.ts";
+import { checkTrainingFolder, trainingFiles, type TrainingStep, trainRouter } from "../../model/vorta/trainer.ts";
+import type { TrainingIdentity } from "../../model/vorta/training_state.ts";
+import { readTransformerConfig } from "../../model/wan/config.ts";
+import type { Grid } from "../../model/wan/grid.ts";
+import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
+import { clipOptions, type ClipValues } from "../clip_options.ts";
+import { defineCommand } from "../command.ts";
+import { flag, integer, memory, number, type OptionValues, path, text } from "../options.ts";
+import { checkWritable } from "../output.ts";
+import { formatDuration, showProgress } from "../progress.ts";
+import { Interruption } from "../signals.ts";
+import { openTrainingSet } from "../training_data.ts";
+import { sizesText, vortaOptions, vortaSettings } from "../vorta_options.ts";
+
+const DATA = "Data (one of --prompts and --data)";
+const SAMPLING = "How clips are made of --prompts";
+const TRAINING = "Training";
+const LOSS = "Loss";
+const OUTPUT = "Output";
+const MODEL = "Model";
+const DEFAULT_OUT = "out/router";
+const DEFAULT_STEPS = 100, DEFAULT_SEED = 0, DEFAULT_TAU = 0.3, DEFAULT_EVERY = 10;
+const LARGEST_SEED = 2 ** 32 - 1;
+
+const { weights } = AUTHORS_RECIPE;
+const weight = (help: string, value: number, elsewhere: readonly string[]) =>
+  number({ group: LOSS, value: "X", help, elsewhere, default: String(value), min: 0 });
+
+const options = {
+  prompts: path({
+    group: DATA,
+    short: "p",
+    value: "FILE",
+    help: "Train without a data set: on clips that the model makes of these prompts, one a line, or JSON objects as " +
+      '"tilereel generate --prompts" takes them.',
+  }),
+  data: path({
+    group: DATA,
+    short: "d",
+    value: "DIR",
+    help: "Train on clips: videos or folders of frames, each with its caption beside it (cat.mp4 and cat.txt), or " +
+      'listed in metadata.jsonl as {"file": "cat.mp4", "caption": "a cat"}.',
+    elsewhere: ["data-dir", "data-json-file", "dataset"],
+  }),
+  size: { ...clipOptions.size, group: DATA },
+  frames: { ...clipOptions.frames, group: DATA },
+  fps: { ...clipOptions.fps, group: DATA, help: "Frames a second that clips of --data are taken at." },
+  cache: path({
+    group: DATA,
+    value: "DIR",
+    help: "Where latents are kept once they are made. Trainings can share it.",
+    default: "out/latents",
+  }),
+  "sampling-steps": integer({
+    group: SAMPLING,
+    value: "N",
+    help: "Denoising steps.",
+    elsewhere: ["num-inference-steps"],
+    default: "the model's",
+    min: 1,
+    max: 1000,
+  }),
+  guidance: { ...clipOptions.guidance, group: SAMPLING },
+  negative: { ...clipOptions.negative, group: SAMPLING },
+  scheduler: { ...clipOptions.scheduler, group: SAMPLING },
+  "flow-shift": { ...clipOptions["flow-shift"], group: SAMPLING },
+  steps: integer({
+    group: TRAINING,
+    value: "N",
+    help: "Steps of the optimizer.",
+    elsewhere: ["max-train-steps", "num-steps"],
+    default: String(DEFAULT_STEPS),
+    min: 1,
+  }),
+  lr: number({
+    group: TRAINING,
+    value: "X",
+    help: "Learning rate.",
+    elsewhere: ["learning-rate"],
+    default: String(AUTHORS_RECIPE.lr),
+    above: 0,
+  }),
+  "weight-decay": number({
+    group: TRAINING,
+    value: "X",
+    help: "AdamW's weight decay.",
+    default: String(AUTHORS_RECIPE.weightDecay),
+    min: 0,
+  }),
+  accumulate: integer({
+    group: TRAINING,
+    value: "N",
+    help: "Samples a step.",
+    elsewhere: ["gradient-accumulation-steps", "batch-size"],
+    default: String(AUTHORS_RECIPE.accumulate),
+    min: 1,
+  }),
+  clip: number({
+    group: TRAINING,
+    value: "X",
+    help: "Largest norm of a step's gradient.",
+    elsewhere: ["max-grad-norm", "grad-clip"],
+    default: String(AUTHORS_RECIPE.clip),
+    above: 0,
+  }),
+  intervals: integer({
+    group: TRAINING,
+    value: "N",
+    help: "Equal parts of the noise levels: the samples of a step come from one of them, and in the last, the least " +
+      "noisy, the diffusion loss is left out.",
+    elsewhere: ["t-num-intervals"],
+    default: String(AUTHORS_RECIPE.intervals),
+    min: 1,
+    max: 1000,
+  }),
+  seed: integer({
+    group: TRAINING,
+    value: "N",
+    help: "Start of everything random. The same seed on the same adapter gives the same router.",
+    default: String(DEFAULT_SEED),
+    min: 0,
+    max: LARGEST_SEED,
+  }),
+  "diffusion-weight": weight("Weight of the squared error to the velocity.", weights.diffusion, [
+    "diffusion-loss-weight",
+  ]),
+  "regularization-weight": weight(
+    "Weight of the squared scores of full attention: more makes more heads sparse.",
+    weights.regularization,
+    ["reg-loss-weight"],
+  ),
+  "distillation-weight": weight(
+    "Weight of the squared error to the model's own prediction with full attention.",
+    weights.distillation,
+    ["last-layer-distill-loss-weight"],
+  ),
+  "hidden-weight": weight("Weight of the same error after every block.", weights.hidden, [
+    "hidden-layer-distill-loss-weight",
+  ]),
+  ...vortaOptions,
+  out: path({
+    group: OUTPUT,
+    short: "o",
+    value: "DIR",
+    help: "Folder of router.safetensors, checkpoint.safetensors and metrics.jsonl (one line a step).",
+    elsewhere: ["output", "exp-dir", "output-dir"],
+    default: DEFAULT_OUT,
+  }),
+  resume: flag({
+    group: OUTPUT,
+    help: "Go on with the training in --out. Give the other options as before; the result is that of an unbroken run.",
+  }),
+  "checkpoint-every": integer({
+    group: OUTPUT,
+    value: "N",
+    help: "Steps from one checkpoint to the next. Ctrl-C and the end make one, too.",
+    elsewhere: ["ckpt-interval", "save-every"],
+    default: String(DEFAULT_EVERY),
+    min: 1,
+  }),
+  tau: number({
+    group: OUTPUT,
+    value: "X",
+    help: "Count a head as full whose best score is below this, in the shares that are shown.",
+    elsewhere: ["tau-sparse"],
+    default: String(DEFAULT_TAU),
+    min: 0,
+    max: 1,
+  }),
+  quiet: flag({ group: OUTPUT, short: "q", help: "Print nothing but errors." }),
+  model: path({
+    group: MODEL,
+    short: "m",
+    value: "DIR",
+    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
+    default: "the embedded demo model",
+  }),
+  "text-encoder": path({
+    group: MODEL,
+    value: "FILE.onnx",
+    help: "Run this ONNX file as the text encoder instead of the model's own.",
+  }),
+  memory: memory({
+    group: MODEL,
+    value: "LIMIT",
+    help: "GPU memory that may be used, as in 8GiB or 512MiB.",
+    default: "what the adapter grants",
+  }),
+  gpu: text({
+    group: MODEL,
+    value: "NAME",
+    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows.',
+    elsewhere: ["device", "backend"],
+    default: "auto",
+  }),
+};
+
+/** See the module. */
+export const command = defineCommand({
+  name: "train router",
+  description:
+    "Trains VORTA's routers: for every head and noise level, whether it needs full attention, or core-set or " +
+    "sliding-tile attention does. The model stays as it is. The defaults are the authors' recipe.",
+  positionals: "",
+  maxPositionals: 0,
+  options,
+  notes:
+    "Latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume goes on with it.",
+  examples: [
+    {
+      line: "tilereel train router --prompts prompts.txt --tile 2x2x2 --bucket 2x2x2",
+      does: "A router for the embedded demo model, whose clips are small: small tiles and buckets.",
+    },
+    {
+      line: "tilereel train router --data clips --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 77 --out wan",
+      does: "A router for real Wan weights, on one's own clips.",
+    },
+    { line: "tilereel train router --prompts prompts.txt --out wan --resume", does: "Goes on after Ctrl-C." },
+  ],
+  run,
+});
+
+type Values = OptionValues<typeof options>;
+
+async function run(values: Values): Promise<number> {
+  checkData(values);
+  const settings = vortaSettings(values);
+  const { out = DEFAULT_OUT, seed = DEFAULT_SEED, quiet = false, resume = false } = values;
+  await checkTrainingFolder(out, resume);
+  await checkWritable(join(out, "checkpoint.safetensors"));
+  const model = values.model ?? embeddedModelDir();
+  const folder = await openModelFolder(model);
+  const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
+  using cleanUp = new DisposableStack();
+  cleanUp.defer(() => progress.stop());
+  const say = (line: string) => {
+    progress.stop();
+    if (!quiet) console.log(line);
+  };
+  const gpu = await openGpu({
+    choice: values.gpu ?? "auto",
+    ...values.memory !== undefined && { memoryLimit: values.memory },
+  });
+  cleanUp.defer(() => gpu.close());
+
+  using interruption = new Interruption();
+  interruption.signal.addEventListener("abort", () => {
+    progress.stop();
+    if (!quiet) console.error("Stopping after this sample; Ctrl-C again stops at once, back to the last checkpoint.");
+  });
+  const { signal } = interruption;
+  let data;
+  try {
+    data = await openTrainingSet({
+      gpu,
+      model,
+      textEncoder: values["text-encoder"],
+      prompts: values.prompts,
+      data: values.data,
+      values: clipValues(values),
+      seed,
+      cache: values.cache ?? "out/latents",
+      onProgress: progress.onProgress,
+      onNote: (note) => say(`Note: ${note}.`),
+      signal,
+    });
+  } catch (error) {
+    if (interruption.status === undefined || error !== signal.reason) throw error;
+    say(`Stopped while latents were made; those that are done are kept. Go on with:\n  ${commandLine(resume)}`);
+    return interruption.status;
+  }
+  const transformer = await loadTransformer(gpu, folder, progress.onProgress);
+  cleanUp.defer(() => transformer.release());
+  const note = coarseNote(transformer.gridOf((await data.sample(0)).shape), settings);
+  if (note !== undefined) say(note);
+
+  const { steps = DEFAULT_STEPS, tau = DEFAULT_TAU } = values;
+  const start = performance.now();
+  let last: TrainingStep | undefined;
+  const outcome = await trainRouter({
+    model: routedModel(gpu, transformer),
+    data,
+    recipe: recipeOf(values),
+    settings,
+    seed,
+    steps,
+    tau,
+    folder: out,
+    checkpointEvery: values["checkpoint-every"] ?? DEFAULT_EVERY,
+    resume,
+    identity: await identityOf(values, folder),
+    onStart: (step) => progress.onProgress({ stage: "train", done: step, total: steps }),
+    onStep: (step) => {
+      last = step;
+      progress.onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) });
+    },
+    signal,
+  });
+  const { checkpoint, router } = trainingFiles(out);
+  if (outcome.step < steps) {
+    say(
+      `Stopped after ${outcome.step} of ${steps} steps, which ${checkpoint} holds. Go on with:\n  ${commandLine(true)}`,
+    );
+    return interruption.status ?? 1;
+  }
+  const seconds = (performance.now() - start) / 1000;
+  say(`${router}: ${outcome.step} steps${last ? ` in ${formatDuration(seconds)}, at the end ${figures(last)}` : ""}`);
+  return 0;
+}
+
+/** The options that only one of the two sources of data knows. */
+const OF_PROMPTS = ["sampling-steps", "guidance", "negative", "scheduler", "flow-shift"] as const;
+const OF_DATA = ["fps"] as const;
+
+function checkData(values: Values): void {
+  const { prompts, data } = values;
+  if ((prompts === undefined) === (data === undefined)) {
+    throw new TilereelError(
+      `give ${data === undefined ? "" : "only one of "}--prompts FILE, whose clips the model makes itself, ` +
+        `or --data DIR, a folder of clips with captions`,
+    );
+  }
+  const other = (data === undefined ? OF_DATA : OF_PROMPTS).find((name) => values[name] !== undefined);
+  if (other !== undefined) {
+    throw new TilereelError(`--${other} says nothing to ${data === undefined ? "--prompts" : "--data"}: leave it out`);
+  }
+}
+
+function clipValues(values: Values): ClipValues {
+  const { size, frames, fps, guidance, negative, scheduler, "sampling-steps": steps, "flow-shift": flowShift } = values;
+  const all = { size, frames, fps, guidance, negative, scheduler, steps, "flow-shift": flowShift };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
+
+function recipeOf(values: Values): TrainingRecipe {
+  const { weights, lr, weightDecay, accumulate, clip, intervals } = AUTHORS_RECIPE;
+  return {
+    lr: values.lr ?? lr,
+    weightDecay: values["weight-decay"] ?? weightDecay,
+    accumulate: values.accumulate ?? accumulate,
+    clip: values.clip ?? clip,
+    intervals: values.intervals ?? intervals,
+    weights: {
+      diffusion: values["diffusion-weight"] ?? weights.diffusion,
+      regularization: values["regularization-weight"] ?? weights.regularization,
+      distillation: values["distillation-weight"] ?? weights.distillation,
+      hidden: values["hidden-weight"] ?? weights.hidden,
+    },
+  };
+}
+
+/** What the data and the model are, beyond what the trainer sees of them. */
+async function identityOf(values: Values, folder: ModelFolder): Promise<TrainingIdentity> {
+  const { generation } = folder;
+  const { width, height } = values.size ?? generation;
+  return {
+    model: (await modelDigest([await folder.component("transformer")])).slice(0, 16),
+    ...values.prompts === undefined
+      ? { source: "clips" }
+      : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },
+    size: `${width}x${height}`,
+    frames: values.frames ?? generation.frames,
+    ...values.data === undefined
+      ? {
+        "sampling-steps": values["sampling-steps"] ?? generation.steps,
+        guidance: values.guidance ?? generation.guidance,
+        negative: values.negative ?? "",
+        scheduler: values.scheduler ?? "the model's",
+        "flow-shift": values["flow-shift"] ?? "the model's",
+      }
+      : { fps: values.fps ?? generation.fps },
+  };
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 16);
+}
+
+async function loadTransformer(gpu: Gpu, folder: ModelFolder, onProgress: OnProgress): Promise<WanTransformer3DModel> {
+  const path = await folder.component("transformer");
+  const config = await readTransformerConfig(join(path, "config.json"));
+  using source = await openCheckpoint(path, "diffusion_pytorch_model");
+  return await WanTransformer3DModel.load(gpu, source, config, onProgress);
+}
+
+/** What to say where a branch is no sparser than full attention. */
+function coarseNote(grid: Grid, { tile, window, bucket }: VortaSettings): string | undefined {
+  const seesAll = grid.every((tokens, axis) => Math.ceil(tokens / tile[axis]!) <= window[axis]!);
+  const noBucket = grid.some((tokens, axis) => tokens < bucket[axis]!);
+  if (!seesAll && !noBucket) return undefined;
+  const what = seesAll
+    ? `a window of ${sizesText(window)} tiles of ${
+      sizesText(tile)
+    } covers all of it, so sliding-tile attention is full ` +
+      `attention; name a smaller --tile`
+    : `no bucket of ${
+      sizesText(bucket)
+    } fits into it, so core-set attention is full attention; name a smaller --bucket`;
+  return `Note: these clips are a grid of ${sizesText(grid)} tokens: ${what}.`;
+}
+
+/** `loss 3.797 (diffusion 0.412, distillation 0.168)  full 31%, core-set 40%, sliding 29%` */
+function figures({ loss, losses: { diffusion, distillation }, shares }: TrainingStep): string {
+  const names = { full: "full", coreset: "core-set", sliding: "sliding" };
+  const routes = BRANCHES.map((branch) => `${names[branch]} ${Math.round(100 * shares[branch])}%`).join(", ");
+  const short = (value: number) => value.toPrecision(3);
+  return `loss ${short(loss)} (diffusion ${short(diffusion)}, distillation ${short(distillation)})  ${routes}`;
+}
+
+/** This run's command line, as it would be typed to go on. */
+function commandLine(resume: boolean): string {
+  const args = Deno.args.filter((arg) => arg !== "--resume");
+  const quote = (arg: string) => /^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", `'\\''`)}'`;
+  return ["tilereel", ...args.map(quote), ...resume ? ["--resume"] : []].join(" ");
+}
