@@ -13,6 +13,7 @@ const ROOT = join(import.meta.dirname!, "..", "..");
 const BENCHMARKS = {
   "bench.js": "bench/main.ts",
   "sparse.js": "bench/sparse.ts",
+  "quality.js": "bench/quality.ts",
   "full_size.js": "bench/full_size.ts",
 };
 

@@ -1,0 +1,177 @@
+/**
+ * `deno task bench:quality`: what sparse attention does to the clips. Every prompt is rendered with the same start noise
+ * by full attention, by each sparse branch alone, by a trained router, and by random routes with as many heads on each
+ * branch; clips are compared with full attention's, and written for tools/demo/judge.py.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { flag, integer, type OptionValues, path, text } from "../cli/options.ts";
+import { clipOptions } from "../cli/clip_options.ts";
+import { parseCommand } from "../cli/parse.ts";
+import { readPrompts } from "../cli/prompts_file.ts";
+import { TilereelError } from "../errors.ts";
+import { openGpu } from "../gpu/device.ts";
+import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
+import type { AttentionReport } from "../model/attention/report.ts";
+import { embeddedModelDir } from "../model/embedded.ts";
+import { WanPipeline } from "../model/pipeline.ts";
+import { psnr, ssim } from "../model/quality.ts";
+import type { Video } from "../model/video.ts";
+import { BRANCHES } from "../model/vorta/branch.ts";
+import { routedAttention, singleBranch } from "../model/vorta/methods.ts";
+import { loadRouter } from "../model/vorta/router_file.ts";
+import { markdownTable } from "./table.ts";
+import { npyOfFrames } from "./quality/npy.ts";
+import { randomRoutes } from "./quality/random_routes.ts";
+
+const options = {
+  prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
+  count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "all", min: 1 }),
+  router: path({ group: "Bench", value: "FILE", help: "The router.", default: "the model's" }),
+  taus: text({ group: "Bench", value: "X,Y", help: "Thresholds to run it at.", default: "0.3,0.5" }),
+  model: path({ group: "Bench", value: "DIR", help: "The model.", default: "the embedded demo model" }),
+  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  size: clipOptions.size,
+  steps: clipOptions.steps,
+  seed: integer({ group: "Bench", value: "N", help: "Prompt i starts from the noise of seed N + i.", default: "0" }),
+  out: path({ group: "Bench", value: "DIR", help: "Where clips go, as SETTING/000.npy.", default: "nowhere" }),
+  json: flag({ group: "Bench", help: "Print JSON instead of tables." }),
+};
+
+/** One setting's figures over all prompts. */
+interface Result {
+  readonly setting: string;
+  readonly report: AttentionReport;
+  /** Means over the clips; undefined for full attention itself. */
+  readonly psnr?: number;
+  readonly ssim?: number;
+  readonly seconds: number;
+}
+
+if (import.meta.main) {
+  try {
+    await bench();
+    Deno.exit(0);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`bench: ${error.message}`);
+    Deno.exit(1);
+  }
+}
+
+async function bench(): Promise<void> {
+  const { values, help } = parseCommand(Deno.args, options, "bench:quality");
+  if (help) {
+    console.log(`Usage: deno task bench:quality ${Object.keys(options).map((name) => `[--${name}]`).join(" ")}`);
+    return;
+  }
+  const model = values.model ?? embeddedModelDir();
+  const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
+    .slice(0, values.count).map(({ prompt }) => prompt);
+  const methods = await settings(values.router ?? `${model}/router.safetensors`, values.taus ?? "0.3,0.5");
+  const gpu = await openGpu({ choice: values.gpu ?? "auto" });
+  const pipeline = await WanPipeline.load(model, { gpu });
+  const results = await run(pipeline, prompts, methods, values);
+  pipeline.close();
+  gpu.close();
+  if (values.json) console.log(JSON.stringify({ prompts: prompts.length, results: results.map(withShares) }));
+  else print(results);
+}
+
+async function settings(router: string, taus: string): Promise<Map<string, AttentionMethod>> {
+  const { router: trained, settings } = await loadRouter(router);
+  const sizes = () => settings;
+  const methods = new Map<string, AttentionMethod>([["full", fullAttention]]);
+  for (const tau of taus.split(",").map(Number)) {
+    const routed = routedAttention({ router: trained, settings: sizes, tau });
+    methods.set(`vorta-${tau}`, routed);
+    methods.set(`random-${tau}`, randomRoutes(routed, settings));
+  }
+  methods.set("sliding", singleBranch("sliding", sizes));
+  methods.set("coreset", singleBranch("coreset", sizes));
+  return methods;
+}
+
+async function run(
+  pipeline: WanPipeline,
+  prompts: readonly string[],
+  methods: ReadonlyMap<string, AttentionMethod>,
+  { size, steps, seed = 0, out }: OptionValues<typeof options>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  const references: Video[] = [];
+  for (const [setting, attention] of methods) {
+    const start = performance.now();
+    let report: AttentionReport = { density: 1 };
+    const psnrs: number[] = [], ssims: number[] = [];
+    for (const [i, prompt] of prompts.entries()) {
+      const video = await pipeline.generate({
+        prompt,
+        seed: seed + i,
+        attention,
+        onAttention: (made) => report = made,
+        ...size && { width: size.width, height: size.height },
+        ...steps !== undefined && { steps },
+      });
+      if (out !== undefined) {
+        await Deno.mkdir(join(out, setting), { recursive: true });
+        await Deno.writeFile(join(out, setting, `${String(i).padStart(3, "0")}.npy`), npyOfFrames(video));
+      }
+      if (attention === fullAttention) references.push(video);
+      else {
+        psnrs.push(psnr(video.data, references[i]!.data));
+        ssims.push(ssim(video, references[i]!));
+      }
+    }
+    const seconds = (performance.now() - start) / 1000;
+    results.push({
+      setting,
+      report,
+      seconds,
+      ...psnrs.length > 0 && { psnr: mean(psnrs), ssim: mean(ssims) },
+    });
+    console.error(`${setting}: ${(100 * report.density).toFixed(1)} %, ${seconds.toFixed(1)} s`);
+  }
+  return results;
+}
+
+function print(results: readonly Result[]): void {
+  console.log(markdownTable([
+    ["attention", "density", "full", "core-set", "sliding", "PSNR, dB", "SSIM", "seconds"],
+    ...results.map(({ setting, report, psnr, ssim, seconds }) => [
+      setting,
+      percent(report.density),
+      ...BRANCHES.map((_, branch) => report.routes ? percent(share(report.routes.flat(), branch)) : ""),
+      psnr?.toFixed(2) ?? "",
+      ssim?.toFixed(4) ?? "",
+      seconds.toFixed(1),
+    ]),
+  ]));
+  for (const { setting, report: { routes } } of results) {
+    if (!routes) continue;
+    console.log(`\n${setting}: heads on full / core-set / sliding, by layer and step\n`);
+    console.log(markdownTable([
+      ["layer", ...routes.map((_, step) => String(step + 1))],
+      ...routes[0]!.map((_, layer) => [
+        String(layer),
+        ...routes.map((layers) =>
+          BRANCHES.map((_, branch) => layers[layer]!.filter((route) => route === branch).length).join("/")
+        ),
+      ]),
+    ]));
+  }
+}
+
+function withShares(result: Result) {
+  const { routes, density } = result.report;
+  return { ...result, report: { density, routes: routes?.map((layers) => layers.map((heads) => [...heads])) } };
+}
+
+function share(routes: readonly Uint8Array[], branch: number): number {
+  const all = routes.flatMap((heads) => [...heads]);
+  return all.filter((route) => route === branch).length / all.length;
+}
+
+const mean = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0) / numbers.length;
+const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
