@@ -6,13 +6,13 @@
 import { TilereelError } from "../../errors.ts";
 import { openGpu } from "../../gpu/device.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
-import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { type GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
+import { WanPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
 import { attentionMethod, attentionOptions } from "../attention_options.ts";
-import { clipOptions, type ClipValues } from "../clip_options.ts";
+import { clipOptions } from "../clip_options.ts";
+import { type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
 import { defineCommand } from "../command.ts";
 import { choice, flag, memory, type OptionValues, path, text } from "../options.ts";
 import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
@@ -134,7 +134,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   const { json = false, quiet = false } = values;
   checkEmbeddingsAlone(values);
   const clips = await planClips({
-    values: clipValues(values),
+    values: clipValuesOf(values),
     ...prompt !== undefined && { prompt },
     ...values.prompts !== undefined && { prompts: values.prompts },
     ...values.out !== undefined && { out: values.out },
@@ -178,7 +178,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     onProgress: progress.onProgress,
   };
   for (const clip of todo) {
-    const settings = settingsOf(clip, pipeline.defaults);
+    const settings = clipSettings(clip, pipeline.defaults);
     const start = performance.now();
     const video = await pipeline.generate({ ...settings, ...given });
     const bytes = await writeVideo(clip.out, video, progress.onProgress);
@@ -224,34 +224,13 @@ function fittingEmbeddings(path: string, { positive, negative }: EmbeddingsFile,
   return { positive: positive.data, ...negative && { negative: negative.data } };
 }
 
-/** A clip's settings, with nothing left open. */
-type Settings =
-  & Required<Pick<GenerateOptions, "prompt" | "width" | "height" | "frames" | "fps" | "steps" | "guidance" | "seed">>
-  & Pick<GenerateOptions, "negativePrompt" | "scheduler" | "flowShift">;
-
-/** What was asked for, over the model's defaults. */
-function settingsOf({ prompt, seed, values }: Clip, defaults: GenerationDefaults): Settings {
-  return {
-    prompt,
-    ...values.negative !== undefined && { negativePrompt: values.negative },
-    width: values.size?.width ?? defaults.width,
-    height: values.size?.height ?? defaults.height,
-    frames: values.frames ?? defaults.frames,
-    fps: values.fps ?? defaults.fps,
-    steps: values.steps ?? defaults.steps,
-    guidance: values.guidance ?? defaults.guidance,
-    seed,
-    ...values.scheduler !== undefined && { scheduler: values.scheduler },
-    ...values["flow-shift"] !== undefined && { flowShift: values["flow-shift"] },
-  };
-}
-
-function clipValues(values: OptionValues<typeof options>): ClipValues {
-  const keys = Object.keys(clipOptions) as (keyof ClipValues)[];
-  return Object.fromEntries(keys.filter((key) => values[key] !== undefined).map((key) => [key, values[key]]));
-}
-
-function summary(clip: Clip, settings: Settings, bytes: number, seconds: number, noise: string | undefined): string {
+function summary(
+  clip: Clip,
+  settings: ClipSettings,
+  bytes: number,
+  seconds: number,
+  noise: string | undefined,
+): string {
   const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift } = settings;
   const sampling = [
     noise === undefined ? `seed ${seed}` : `noise from ${noise}`,

@@ -24,11 +24,12 @@ large: they lie beside it, in its folder.</p>`
 
 function article(prompt: EmbeddedPrompt): Html {
   const { width, height, frames, fps, seed } = prompt;
+  const room = `--clips: ${prompt.clips.length}; --width: ${width}px`;
   return html`
     <article>
       <h3>${prompt.prompt}</h3>
       <p class="note">seed ${seed}, ${width}×${height}, ${frames} frames at ${fps} a second</p>
-      <div class="clips" style="--clips: ${prompt.clips.length}" data-together data-frame="${1 / fps}">
+      <div class="clips" style="${room}" data-together data-frame="${1 / fps}">
     ${prompt.clips.map((_, i) => figure(prompt, i))}</div>
     </article>
   `;

@@ -1,0 +1,43 @@
+/**
+ * A clip's settings, with nothing left open.
+ *
+ * @module
+ */
+import type { GenerationDefaults } from "../model/checkpoint/generation_defaults.ts";
+import type { GenerateOptions } from "../model/pipeline.ts";
+import { clipOptions, type ClipValues } from "./clip_options.ts";
+
+/** See the module. */
+export type ClipSettings =
+  & Required<Pick<GenerateOptions, "prompt" | "width" | "height" | "frames" | "fps" | "steps" | "guidance" | "seed">>
+  & Pick<GenerateOptions, "negativePrompt" | "scheduler" | "flowShift">;
+
+/** What a clip is asked for. */
+export interface ClipRequest {
+  readonly prompt: string;
+  readonly seed: number;
+  readonly values: ClipValues;
+}
+
+/** What was asked for, over the model's defaults. */
+export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: GenerationDefaults): ClipSettings {
+  return {
+    prompt,
+    ...values.negative !== undefined && { negativePrompt: values.negative },
+    width: values.size?.width ?? defaults.width,
+    height: values.size?.height ?? defaults.height,
+    frames: values.frames ?? defaults.frames,
+    fps: values.fps ?? defaults.fps,
+    steps: values.steps ?? defaults.steps,
+    guidance: values.guidance ?? defaults.guidance,
+    seed,
+    ...values.scheduler !== undefined && { scheduler: values.scheduler },
+    ...values["flow-shift"] !== undefined && { flowShift: values["flow-shift"] },
+  };
+}
+
+/** The values among others that describe a clip. */
+export function clipValuesOf(values: ClipValues): ClipValues {
+  const keys = Object.keys(clipOptions) as (keyof ClipValues)[];
+  return Object.fromEntries(keys.filter((key) => values[key] !== undefined).map((key) => [key, values[key]]));
+}

@@ -1,0 +1,145 @@
+/**
+ * `tilereel compare`: the same prompts and seeds under several settings.
+ *
+ * @module
+ */
+import { openGpu } from "../../gpu/device.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import { clipOptions } from "../clip_options.ts";
+import { clipValuesOf } from "../clip_settings.ts";
+import { defineCommand } from "../command.ts";
+import { planComparison } from "../compare/plan.ts";
+import { readySettings } from "../compare/ready_setting.ts";
+import { runComparison } from "../compare/run_comparison.ts";
+import { setting } from "../compare/setting.ts";
+import { printedTable, tableOf } from "../compare/table.ts";
+import { choice, flag, many, memory, type OptionValues, path, text } from "../options.ts";
+import { type ProgressDisplay, showProgress } from "../progress.ts";
+import { writeReport } from "../report/write_report.ts";
+
+const options = {
+  setting: many(setting({
+    group: "Settings",
+    short: "s",
+    value: '"WORDS"',
+    help: "One of the settings to compare; give it several times. A kind of attention and key=value, as in " +
+      '"vorta tau=0.5", with the options of generate about attention and sampling as keys; "NAME: WORDS" gives it a ' +
+      "name. The others are measured against the first.",
+    elsewhere: ["settings", "attention", "router", "tau"],
+    default: "full and vorta; full, sliding and coreset where the model has no router",
+  })),
+  out: path({
+    group: "Output",
+    short: "o",
+    value: "DIR",
+    help: "Folder of the page, the table and the clips. Prompts that are in it already are not rendered again, so a " +
+      "comparison that was broken off can be run again.",
+    default: "out/compare-<prompt>-<seed>",
+  }),
+  quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors." }),
+  model: path({
+    group: "Model",
+    short: "m",
+    value: "DIR",
+    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    default: "the embedded demo model",
+  }),
+  "text-encoder": path({
+    group: "Model",
+    value: "FILE.onnx",
+    help: "Run this ONNX file as the text encoder instead of the model's own.",
+  }),
+  precision: choice({
+    group: "Model",
+    of: ["f32", "f16"],
+    help: "Number format of the operands of matrix products; sums are f32 always.",
+    default: "f32",
+  }),
+  memory: memory({
+    group: "Model",
+    value: "LIMIT",
+    help: "GPU memory that may be used, as for generate.",
+    default: "what the adapter grants",
+  }),
+  gpu: text({ group: "Model", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  prompts: path({
+    group: "Prompts",
+    short: "p",
+    value: "FILE",
+    help: 'Compare over many: a file as for generate (its "out" does not count here).',
+  }),
+  ...clipOptions,
+  seed: { ...clipOptions.seed, help: "Start of the noise, the same for every setting.", default: "0" },
+};
+
+type Values = OptionValues<typeof options>;
+
+/** See the module. */
+export const command = defineCommand({
+  name: "compare",
+  description:
+    "Renders the same prompts and seeds under several settings: a table of seconds, density, PSNR and SSIM, " +
+    "the clips side by side, and a page with all of it in one file.",
+  positionals: "PROMPT",
+  maxPositionals: 1,
+  options,
+  examples: [
+    { line: 'tilereel compare "a red circle moving right on a black background"', does: "Full attention and VORTA." },
+    {
+      line:
+        'tilereel compare "a blue square" -s full -s "vorta tau=0.5" -s "sliding tile=2x2x2" -s "few: full steps=10"',
+      does: "Four settings, the last with a name.",
+    },
+    { line: "tilereel compare --prompts prompts.txt --out study", does: "Many prompts; run again to resume." },
+  ],
+  run,
+});
+
+async function run(values: Values, [prompt]: readonly string[]): Promise<number> {
+  const { quiet = false, precision = "f32" } = values;
+  const say = (line: string) => {
+    if (!quiet) console.log(line);
+  };
+  const plan = await planComparison({
+    values: clipValuesOf(values),
+    ...prompt !== undefined && { prompt },
+    ...values.prompts !== undefined && { prompts: values.prompts },
+    ...values.out !== undefined && { out: values.out },
+  });
+  const settings = await readySettings(values.setting, values.model ?? embeddedModelDir());
+  using cleanUp = new DisposableStack();
+  const gpu = await openGpu({
+    choice: values.gpu ?? "auto",
+    precision,
+    ...values.memory !== undefined && { memoryLimit: values.memory },
+  });
+  cleanUp.defer(() => gpu.close());
+  const progress = quiet ? SILENT : showProgress();
+  cleanUp.defer(() => progress.stop());
+  const comparison = await runComparison(plan, settings, {
+    gpu,
+    precision,
+    ...values.model !== undefined && { model: values.model },
+    ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
+    commandLine: ["tilereel", ...Deno.args].map(quoted).join(" "),
+    onProgress: progress.onProgress,
+    onSkipped: (count) => say(`${count} of ${plan.prompts.length} prompts are already there and are skipped.`),
+  });
+  progress.stop();
+  const { page, table, left } = await writeReport(plan.folder, comparison);
+  say(printedTable(tableOf(comparison.prompts)));
+  say(
+    `${page}: the page${
+      left === 0 ? "" : `, without the clips of the last ${left} prompts, which would make it too large`
+    }`,
+  );
+  say(`${table}: the numbers`);
+  return 0;
+}
+
+const SILENT: ProgressDisplay = { onProgress: () => {}, stop: () => {} };
+
+/** An argument as one would type it. */
+function quoted(argument: string): string {
+  return /^[\w./:=@%+,-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
+}

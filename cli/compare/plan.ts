@@ -1,0 +1,78 @@
+/**
+ * Works out, before any model is loaded, which prompts a comparison has and where it goes.
+ *
+ * @module
+ */
+import { basename, join } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import type { ClipValues } from "../clip_options.ts";
+import { checkWritable } from "../output.ts";
+import { readPrompts } from "../prompts_file.ts";
+import { slug } from "../slug.ts";
+
+/** One prompt to render under every setting. */
+export interface PlannedPrompt {
+  readonly prompt: string;
+  readonly seed: number;
+  /** What was asked for whatever the setting. */
+  readonly values: ClipValues;
+  /** Name of its folder in the comparison's. */
+  readonly folder: string;
+}
+
+/** See the module. */
+export interface ComparisonPlan {
+  /** Where everything goes. */
+  readonly folder: string;
+  readonly prompts: readonly PlannedPrompt[];
+}
+
+/** What decides the plan. */
+export interface PlanOptions {
+  readonly prompt?: string;
+  /** A file of prompts, instead of one prompt. */
+  readonly prompts?: string;
+  readonly out?: string;
+  /** What holds for every prompt; lines of a prompts file may say otherwise. */
+  readonly values: ClipValues;
+}
+
+/** Without one, a comparison that was broken off could not go on with the same noise. */
+const DEFAULT_SEED = 0;
+
+/**
+ * Plans a comparison.
+ *
+ * @throws {TilereelError} for prompts that cannot be used, or a place that cannot be written
+ */
+export async function planComparison({ prompt, prompts, out, values }: PlanOptions): Promise<ComparisonPlan> {
+  const entries = await promptsOf(prompt, prompts, values);
+  const planned = entries.map((entry, i) => ({
+    ...entry,
+    folder: `${String(i + 1).padStart(4, "0")}-${slug(entry.prompt)}`,
+  }));
+  const { seed } = planned[0]!;
+  const subject = prompts === undefined ? `${slug(prompt!)}-${seed}` : slug(basename(prompts).replace(/\.\w+$/, ""));
+  const folder = out ?? join("out", `compare-${subject}`);
+  if (await Deno.stat(folder).then((info) => info.isFile, () => false)) {
+    throw new TilereelError(`cannot write ${folder}: that is a file; name a folder with --out`);
+  }
+  await checkWritable(join(folder, planned[0]!.folder));
+  return { folder, prompts: planned };
+}
+
+type Entry = Omit<PlannedPrompt, "folder">;
+
+async function promptsOf(prompt: string | undefined, path: string | undefined, values: ClipValues): Promise<Entry[]> {
+  if (path === undefined) {
+    if (prompt === undefined) throw new TilereelError('no prompt: write tilereel compare "a red circle moving right"');
+    if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');
+    return [{ prompt, seed: values.seed ?? DEFAULT_SEED, values }];
+  }
+  if (prompt !== undefined) throw new TilereelError("give either a prompt or --prompts FILE, not both");
+  return (await readPrompts(path)).map((entry) => {
+    if (entry.prompt.trim() === "") throw new TilereelError(`${path} line ${entry.line}: the prompt is empty`);
+    const merged = { ...values, ...entry.values };
+    return { prompt: entry.prompt, seed: merged.seed ?? DEFAULT_SEED, values: merged };
+  });
+}

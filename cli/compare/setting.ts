@@ -1,0 +1,103 @@
+/**
+ * Settings to compare, each written as words: `vorta tau=0.5`, `full steps=10`, `mine: vorta router=my.safetensors`.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { attentionOptions } from "../attention_options.ts";
+import { clipOptions } from "../clip_options.ts";
+import { type Option, type OptionValues, suggestOption } from "../options.ts";
+
+const { negative, steps, guidance, scheduler, "flow-shift": flowShift, ...ofEveryClip } = clipOptions;
+
+/** What one setting can have otherwise than another. */
+export const settingOptions = { ...attentionOptions, negative, steps, guidance, scheduler, "flow-shift": flowShift };
+
+/** Values of {@link settingOptions} that were given. */
+export type SettingValues = OptionValues<typeof settingOptions>;
+
+/** One setting. */
+export interface Setting {
+  /** What it was called, or its words. */
+  readonly name: string;
+  /** As they were written, with single spaces between. */
+  readonly words: string;
+  readonly values: SettingValues;
+}
+
+const KEYS = Object.keys(settingOptions);
+
+/** An option for a setting. */
+export function setting(about: Omit<Option<Setting>, "parse">): Option<Setting> {
+  return { ...about, parse: parseSetting };
+}
+
+/**
+ * Reads a setting: words as `key=value`, one of which may be just the kind of attention. Values with spaces stand in
+ * quotes. What ends in a colon in front is its name.
+ *
+ * @throws {TilereelError} that starts with `name`, for a key or a value that is none
+ */
+export function parseSetting(text: string, name: string): Setting {
+  const where = `${name} ${JSON.stringify(text)}`;
+  const [, called, rest] = /^\s*(?:([^=]*?):(?=\s|$))?(.*)$/s.exec(text)!;
+  const words = splitWords(rest!, where);
+  if (called?.trim() === "") throw new TilereelError(`${where}: there is no name before the colon`);
+  if (words.length === 0) {
+    throw new TilereelError(`${where} says nothing: write a kind of attention, or key=value, as in "vorta tau=0.5"`);
+  }
+  const values: Record<string, unknown> = {};
+  for (const word of words) {
+    const [key, value] = keyAndValue(word, where);
+    if (key === "attention" && Object.hasOwn(values, "attention")) {
+      throw new TilereelError(`${where}: ${JSON.stringify(word)} is no second kind of attention, and no key=value`);
+    }
+    if (Object.hasOwn(values, key)) throw new TilereelError(`${where} has ${key} twice: leave one out`);
+    values[key] = settingOptions[key].parse(value, `${where}: ${key}`);
+  }
+  return { name: called?.trim() || words.join(" "), words: words.join(" "), values: values as SettingValues };
+}
+
+/** Words between spaces, with what stands in quotes in one. */
+function splitWords(text: string, where: string): string[] {
+  const words = text.match(/(?:[^\s"']|"[^"]*"|'[^']*')+|["']/g) ?? [];
+  if (words.some((word) => word === '"' || word === "'")) {
+    throw new TilereelError(`${where} has a quote that does not end`);
+  }
+  return words;
+}
+
+function keyAndValue(word: string, where: string): [keyof typeof settingOptions, string] {
+  const [, given, quoted] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
+  if (given === undefined) return ["attention", unquote(word)];
+  const key = given.replace(/^--/, "").replaceAll("_", "-");
+  if (Object.hasOwn(settingOptions, key)) return [key as keyof typeof settingOptions, unquote(quoted!)];
+  if (Object.hasOwn(ofEveryClip, key)) {
+    throw new TilereelError(`${where}: ${key} is the same for all settings: give it as --${key} instead`);
+  }
+  throw new TilereelError(`${where}: unknown key "${given}"${suggestOption(key, KEYS, settingOptions, (k) => k)}`);
+}
+
+function unquote(text: string): string {
+  return text.replace(/"([^"]*)"|'([^']*)'/g, (_, double, single) => double ?? single);
+}
+
+/**
+ * Checks that there is something to compare, and that names tell the settings apart.
+ *
+ * @throws {TilereelError} if not
+ */
+export function checkSettings(settings: readonly Setting[]): void {
+  if (settings.length === 1) {
+    throw new TilereelError(
+      `one --setting has nothing to be compared with: give another, as in --setting full --setting "steps=10"`,
+    );
+  }
+  const twice = settings.find(({ name }, i) => settings.findIndex((other) => other.name === name) < i);
+  if (twice !== undefined) {
+    throw new TilereelError(
+      `two settings are called ${JSON.stringify(twice.name)}: put a name in front of one, as in --setting ` +
+        `"other: ${twice.words}"`,
+    );
+  }
+}

@@ -1,0 +1,36 @@
+/**
+ * Runs every setting once before anything is timed: kernels are compiled when they are first used, and the text encoder
+ * is read when a prompt is first encoded.
+ *
+ * @module
+ */
+import type { GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
+import type { OnProgress } from "../../model/progress.ts";
+
+/** A schedule this short still goes all the way from noise to none, so that routed heads take their other routes, too. */
+const STEPS = 4;
+
+/** Takes a few steps with each, at its true size, since kernels are chosen by size; decodes just the first. */
+export async function warmUp(
+  pipeline: WanPipeline,
+  clips: readonly GenerateOptions[],
+  onProgress: OnProgress,
+): Promise<void> {
+  for (const [i, clip] of clips.entries()) {
+    const short = { ...clip, steps: STEPS, guidance: 1, onProgress };
+    if (i === 0) await pipeline.generate(short);
+    else await denoiseOnly(pipeline, short);
+  }
+}
+
+async function denoiseOnly(pipeline: WanPipeline, clip: GenerateOptions): Promise<void> {
+  const enough = new AbortController();
+  const onStep = (_: unknown, step: number) => {
+    if (step === STEPS - 2) enough.abort();
+  };
+  try {
+    await pipeline.generate({ ...clip, onStep, signal: enough.signal });
+  } catch (error) {
+    if (error !== enough.signal.reason) throw error;
+  }
+}

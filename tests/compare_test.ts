@@ -1,0 +1,251 @@
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { decode as decodePng } from "fast-png";
+import { join } from "node:path";
+import { parseSetting } from "../cli/compare/setting.ts";
+import { TilereelError } from "../errors.ts";
+import { Router } from "../model/vorta/router.ts";
+import { saveRouter } from "../model/vorta/router_file.ts";
+import type { VortaSettings } from "../model/vorta/settings.ts";
+import { readMp4, yuv420ToRgb } from "./h264_reader.ts";
+import { psnr } from "./moving_shapes.ts";
+import { naiveSsim } from "./naive_ssim.ts";
+import { assertRefused, inTempDir, listFiles, tilereel } from "./process.ts";
+
+const SIZE = 64, FRAMES = 5;
+/** Options for clips that are made in a few seconds. */
+const SMALL = ["--size", "64x64", "--frames", "5", "--steps", "2"] as const;
+
+const SLIDING = "sliding tile=1x2x2 window=1x1x1";
+const SIZES: VortaSettings = { tile: [1, 2, 2], window: [1, 1, 1], bucket: [2, 2, 2], rate: 0.5 };
+
+/** A router of the demo model whose heads take all branches. */
+function undecidedRouter(): Router {
+  const router = Router.random({ layers: 8, heads: 8, dim: 256 }, 3);
+  for (const { weight } of router.layers) weight.forEach((w, i) => weight[i] = 8 * w);
+  return router;
+}
+
+const parse = (text: string) => parseSetting(text, "--setting");
+
+Deno.test("a setting: words by generate's options, and a name in front", () => {
+  assertEquals(parse("full"), { name: "full", words: "full", values: { attention: "full" } });
+  assertEquals(parse("  steps=3   sliding "), {
+    name: "steps=3 sliding",
+    words: "steps=3 sliding",
+    values: { steps: 3, attention: "sliding" },
+  });
+  assertEquals(parse("my own: vorta tau=0.5 router=C:\\r.pt --flow_shift=2"), {
+    name: "my own",
+    words: "vorta tau=0.5 router=C:\\r.pt --flow_shift=2",
+    values: { attention: "vorta", tau: 0.5, router: "C:\\r.pt", "flow-shift": 2 },
+  });
+  assertEquals(parse(`full negative="red, 'or: blue'" router='a b'/c`).values, {
+    attention: "full",
+    negative: "red, 'or: blue'",
+    router: "a b/c",
+  });
+  assertEquals(parse("negative=").values, { negative: "" });
+});
+
+Deno.test("settings that say nothing, or what no option does, are refused in one sentence", () => {
+  const refuses = (text: string, message: string) => assertThrows(() => parse(text), TilereelError, message);
+  refuses("", '--setting "" says nothing');
+  refuses("name:", "says nothing");
+  refuses(" : full", "there is no name before the colon");
+  refuses("vrota", '--setting "vrota": attention must be full, vorta, sliding or coreset, not "vrota": did you mean');
+  refuses("vorta tua=0.5", '--setting "vorta tua=0.5": unknown key "tua": did you mean tau?');
+  refuses("full cfg_scale=3", "did you mean guidance?");
+  refuses("full toString=3", 'unknown key "toString"');
+  refuses("vorta tau=2", '"vorta tau=2": tau must be a number from 0 to 1, not "2"');
+  refuses("full steps=0", "steps must be a whole number from 1 to 1000");
+  refuses("full seed=3", "seed is the same for all settings: give it as --seed instead");
+  refuses("full size=32x32", "give it as --size instead");
+  refuses("vorta tau 0.5", '"tau" is no second kind of attention');
+  refuses("full steps=1 steps=2", "has steps twice");
+  refuses("full negative='x", "has a quote that does not end");
+});
+
+Deno.test("comparisons that cannot be are refused before anything is loaded", () =>
+  inTempDir(async (dir) => {
+    const refused = async (message: string, ...args: string[]) =>
+      assertRefused(await tilereel(["compare", ...args], { cwd: dir }), message);
+    await refused("no prompt: write tilereel compare");
+    await refused("the prompt is empty", " ");
+    await refused("one --setting has nothing to be compared with", "a", "--setting", "full");
+    await refused('two settings are called "full"', "a", "-s", "full", "-s", "full");
+    await refused('--setting "vrota": attention must be', "a", "-s", "full", "-s", "vrota");
+    await refused("--setting needs a value", "a", "-s", "full", "-s");
+    await refused(
+      'setting "full tau=0.5": --tau says nothing to --attention full',
+      "a",
+      "-s",
+      "full",
+      "-s",
+      "full tau=0.5",
+    );
+    await refused('setting "x": none.pt', "a", "-s", "full", "-s", "x: vorta router=none.pt");
+    await refused("did you mean --setting?", "a", "--tau", "0.5");
+    await Deno.writeTextFile(join(dir, "file"), "");
+    await refused("cannot write file: that is a file", "a", "--out", "file");
+    await Deno.mkdir(join(dir, "out/0001-a"), { recursive: true });
+    await refused("0001-a is in the way, and no comparison's", "a", "--out", "out", "-s", "full", "-s", "steps=1");
+    assertEquals(listFiles(dir), ["file", "out/", "out/0001-a/"]);
+  }));
+
+/** The samples of a clip made by `generate`, without loss. */
+async function framesOf(dir: string, prompt: string, ...args: string[]): Promise<Uint8Array> {
+  const out = join(dir, `frames-${crypto.randomUUID()}/`);
+  const { code, err } = await tilereel(["generate", prompt, "--seed", "0", "--out", out, ...SMALL, ...args]);
+  assertEquals(code, 0, err);
+  const frames = listFiles(out).map((name) => decodePng(Deno.readFileSync(join(out, name))).data);
+  return new Uint8Array(frames.flatMap((frame) => [...frame]));
+}
+
+/** A clip that others' decoders read from an MP4, as RGB: in whole blocks of 16 columns, as this decoder gives it. */
+async function decoded(path: string, width: number, height: number): Promise<Uint8Array> {
+  const track = await readMp4(await Deno.readFile(path));
+  assertEquals([track.width, track.height, track.frames.length], [width, height, FRAMES]);
+  return new Uint8Array(track.frames.flatMap((frame) => [...yuv420ToRgb(frame, blocks(width), height)]));
+}
+
+function blocks(length: number): number {
+  return Math.ceil(length / 16) * 16;
+}
+
+/** Columns `from` to `from + count` of RGB frames of `width`. */
+function columns(frames: Uint8Array, width: number, from: number, count: number): Uint8Array {
+  return frames.filter((_, i) => {
+    const x = Math.floor(i / 3) % width;
+    return x >= from && x < from + count;
+  });
+}
+
+Deno.test("one prompt under several settings: true figures, clips that others can read, a page by itself", async (t) => {
+  await inTempDir(async (dir) => {
+    const prompt = `a "red" circle <script>alert('x')</script> & more`;
+    const out = join(dir, "study");
+    const settings = [
+      "full",
+      "again: full",
+      "few: full steps=1",
+      `near: ${SLIDING}`,
+      "vorta tau=0.5 router=r.safetensors",
+    ];
+    await saveRouter(join(dir, "r.safetensors"), undecidedRouter(), SIZES);
+    const args = ["compare", prompt, "--out", out, ...SMALL, ...settings.flatMap((words) => ["-s", words])];
+    const { code, out: said, err } = await tilereel(args, { cwd: dir });
+    assertEquals(code, 0, err);
+    const folder = "0001-a-red-circle-script-alert-x-script-more";
+    const clips = ["1-full", "2-again", "3-few", "4-near", "5-vorta-tau-0-5-router-r-safetensors"];
+    const files = clips.flatMap((name) => [`${name}.mp4`, `${name}.png`]);
+    const table = JSON.parse(await Deno.readTextFile(join(out, "table.json")));
+    const full = await framesOf(dir, prompt);
+    const few = await framesOf(dir, prompt, "--steps", "1");
+
+    await t.step("files", () => {
+      const inside = [...files, "figures.json", "side-by-side.mp4"].map((name) => `${folder}/${name}`);
+      assertEquals(listFiles(out), [`${folder}/`, ...inside, "report.html", "table.json"]);
+    });
+    await t.step("likeness is that of the samples that generate makes with the same settings", () => {
+      const [first, again, fewer] = table.settings;
+      assertEquals([first.psnr, first.ssim, again.psnr, again.ssim], [null, 1, null, 1]);
+      assertAlmostEquals(fewer.psnr, psnr(few, full), 1e-9);
+      const video = (data: Uint8Array) => ({ width: SIZE, height: SIZE, frames: FRAMES, fps: 16, data });
+      assertAlmostEquals(fewer.ssim, naiveSsim(video(few), video(full)), 1e-9);
+      assert(fewer.ssim < 0.99);
+    });
+    await t.step("seconds", () => {
+      for (const { seconds, speedup } of table.settings) {
+        assert(0 < seconds.denoise && seconds.denoise < seconds.total, JSON.stringify(seconds));
+        assertAlmostEquals(speedup, table.settings[0].seconds.denoise / seconds.denoise, 1e-9);
+      }
+      assertEquals(table.prompts[0].clips.map(({ steps }: { steps: number }) => steps), [2, 2, 1, 2, 2]);
+    });
+    await t.step("density, and routes of 2 steps, 8 layers and 8 heads", () => {
+      const densities = table.settings.map(({ density }: { density: number }) => density);
+      // Of 2x4x4 tokens each sees its own tile of four; buckets of eight keep four.
+      assertEquals(densities.slice(0, 4), [1, 1, 1, 1 / 8]);
+      const { routes } = table.prompts[0].clips[4];
+      assertEquals(routes.map((layers: string[]) => layers.map((heads) => heads.length)), [
+        new Array(8).fill(8),
+        new Array(8).fill(8),
+      ]);
+      const branches = [...routes.flat().join("")].map(Number);
+      assertEquals([...new Set(branches)].sort(), [0, 1, 2]);
+      const mean = branches.reduce((sum, branch) => sum + [1, 1 / 4, 1 / 8][branch]!, 0) / branches.length;
+      assertAlmostEquals(densities[4], mean, 1e-12);
+    });
+    await t.step("what is printed", () => {
+      const lines = said.split("\n");
+      assertEquals(lines[0]!.trim().split(/ {2,}/), [
+        ...["setting", "denoising", "in all", "speed", "density", "PSNR", "SSIM"],
+      ]);
+      assertEquals(lines[1]!.trim().split(/ {2,}/).slice(-3), ["100.0 %", "–", "–"]);
+      assertEquals(lines[2]!.trim().split(/ {2,}/).slice(-2), ["equal", "1.0000"]);
+      assertStringIncludes(said, join(out, "report.html"));
+    });
+    await t.step("each clip, and all side by side in their order", async () => {
+      const near = await framesOf(dir, prompt, "--attention", "sliding", "--tile", "1x2x2", "--window", "1x1x1");
+      const made = [full, full, few, near];
+      for (const [i, clip] of made.entries()) {
+        const quality = psnr(await decoded(join(out, folder, `${clips[i]}.mp4`), SIZE, SIZE), clip);
+        assert(quality > 25, `${clips[i]}: ${quality} dB`);
+      }
+      const width = 5 * SIZE + 4 * 4;
+      const all = await decoded(join(out, folder, "side-by-side.mp4"), width, SIZE);
+      for (const [i, clip] of made.entries()) {
+        const quality = psnr(columns(all, blocks(width), i * (SIZE + 4), SIZE), clip);
+        assert(quality > 25, `clip ${i} side by side: ${quality} dB`);
+      }
+    });
+    await t.step("the page has the very clips in it, the prompt as text, and nothing from elsewhere", async () => {
+      const page = await Deno.readTextFile(join(out, "report.html"));
+      for (const name of files) {
+        assertStringIncludes(page, `;base64,${(await Deno.readFile(join(out, folder, name))).toBase64()}"`);
+      }
+      assertStringIncludes(page, "a &quot;red&quot; circle &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; more");
+      assertEquals(page.match(/<script/g)!.length, 1);
+      assertEquals(page.match(/https?:|\bsrc="(?!data:)|\bhref=|url\(/g), null);
+      assertStringIncludes(page, "the same as full");
+      assertStringIncludes(page, "full steps=1");
+      assertEquals(page.match(/Routes of/g)!.length, 1);
+      assertEquals(page.match(/"Layer \d: /g)!.length, 8);
+    });
+  });
+});
+
+Deno.test("many prompts: a comparison that was broken off goes on, and one made otherwise is left alone", () =>
+  inTempDir(async (dir) => {
+    const prompts = join(dir, "p.jsonl"), out = join(dir, "study");
+    await Deno.writeTextFile(
+      prompts,
+      '{"prompt": "a red circle", "seed": 5}\n{"prompt": "a blue square", "size": "48x32"}\n',
+    );
+    const small = ["--size", "32x32", "--frames", "5", "--steps", "1", "--guidance", "1"];
+    const compare = (...args: string[]) => tilereel(["compare", "--prompts", prompts, "--out", out, ...small, ...args]);
+    const two = ["-s", "full", "-s", "guided: full guidance=2"];
+    const made = async () => JSON.parse(await Deno.readTextFile(join(out, "table.json")));
+    assertEquals((await compare(...two, "--quiet")).out, "");
+    const first = await made();
+    assertEquals(
+      first.prompts.map(({ seed, width, height }: Record<string, number>) => [seed, width, height]),
+      [[5, 32, 32], [0, 48, 32]],
+    );
+
+    const kept = join(out, "0001-a-red-circle"), lost = join(out, "0002-a-blue-square");
+    const before = await Deno.stat(join(kept, "figures.json"));
+    await Deno.remove(lost, { recursive: true });
+    await Deno.remove(join(out, "report.html"));
+    const { code, out: said } = await compare(...two);
+    assertEquals(code, 0);
+    assertStringIncludes(said, "1 of 2 prompts are already there and are skipped.");
+    assertEquals((await Deno.stat(join(kept, "figures.json"))).mtime, before.mtime);
+    const second = await made();
+    assertEquals(second.prompts[0], first.prompts[0]);
+    assertEquals(second.prompts[1].clips[1].psnr, first.prompts[1].clips[1].psnr);
+    assert((await Deno.stat(join(out, "report.html"))).isFile);
+
+    assertRefused(await compare(...two, "--steps", "2"), "was made with another size or sampling: name a new folder");
+    assertRefused(await compare("-s", "full", "-s", "steps=2"), "was made with another list of settings");
+    assertEquals(await made(), second);
+  }));
