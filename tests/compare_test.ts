@@ -165,7 +165,8 @@ Deno.test("one prompt under several settings: true figures, clips that others ca
       const densities = table.settings.map(({ density }: { density: number }) => density);
       // Of 2x4x4 tokens each sees its own tile of four; buckets of eight keep four.
       assertEquals(densities.slice(0, 4), [1, 1, 1, 1 / 8]);
-      const { routes } = table.prompts[0].clips[4];
+      const { routes, timesteps } = table.prompts[0].clips[4];
+      assertEquals([timesteps.length, timesteps[0] > timesteps[1]], [2, true]);
       assertEquals(routes.map((layers: string[]) => layers.map((heads) => heads.length)), [
         new Array(8).fill(8),
         new Array(8).fill(8),

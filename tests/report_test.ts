@@ -18,7 +18,14 @@ const ROUTES = [["000", "012"], ["111", "012"], ["222", "012"], ["222", "210"]];
 
 function clip(setting: string, figures: Partial<ClipRecord> = {}): ClipRecord {
   return {
-    ...{ setting, file: `${setting}.mp4`, poster: `${setting}.png`, steps: 4, guidance: 4 },
+    ...{
+      setting,
+      file: `${setting}.mp4`,
+      poster: `${setting}.png`,
+      steps: 4,
+      guidance: 4,
+      timesteps: [1000, 900.4, 600, 250],
+    },
     ...{ seconds: { denoise: 2, total: 3 }, density: 1, meanSquaredError: 0, ssim: 1 },
     ...figures,
   };
@@ -130,7 +137,8 @@ Deno.test("the route map has every head at every step on its branch, and on no o
   for (const share of ["full, 29.2 %", "core-set, 29.2 %", "sliding tile, 41.7 %"]) {
     assertStringIncludes(page.replaceAll(/\s+/g, " "), share);
   }
-  assertStringIncludes(page, `<td>16.7 %</td><td>66.7 %</td><td>16.7 %</td>`);
+  assertStringIncludes(page, `<th scope="row">2</th><td>900</td><td>16.7 %</td><td>66.7 %</td><td>16.7 %</td>`);
+  assertStringIncludes(page, "step 4, timestep 250");
 });
 
 Deno.test("clips beside one another, in rows where they would be too wide", () => {

@@ -27,6 +27,8 @@ export interface ClipRecord {
   readonly ssim: number;
   /** For routed attention: [steps][layers], a digit a head, an index into `BRANCHES` of model/vorta/branch.ts. */
   readonly routes?: readonly (readonly string[])[];
+  /** Of all steps, from 1000 at pure noise to 0. */
+  readonly timesteps: readonly number[];
 }
 
 /** One prompt under every setting. */

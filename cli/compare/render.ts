@@ -33,6 +33,7 @@ interface Rendered {
   readonly video: Video;
   readonly seconds: ClipRecord["seconds"];
   readonly report: AttentionReport;
+  readonly timesteps: readonly number[];
 }
 
 const SIDE_BY_SIDE = "side-by-side.mp4";
@@ -82,10 +83,17 @@ export function clipOf(
 async function render(planned: PlannedPrompt, setting: ReadySetting, context: RenderContext): Promise<Rendered> {
   const clip = clipOf(planned, setting, context.pipeline.defaults);
   let report: AttentionReport | undefined;
+  let timesteps: readonly number[] = [];
   let begun = 0, denoised = 0;
   const start = performance.now();
   const video = await context.pipeline.generate({
     ...clip,
+    attention: {
+      prepare(task) {
+        timesteps = task.timesteps;
+        return setting.attention.prepare(task);
+      },
+    },
     onAttention: (told) => report = told,
     onProgress: (progress) => {
       // The pipeline waits for the GPU after each step: these times are true.
@@ -94,14 +102,14 @@ async function render(planned: PlannedPrompt, setting: ReadySetting, context: Re
     },
   });
   const seconds = { denoise: (denoised - begun) / 1000, total: (performance.now() - start) / 1000 };
-  return { clip, video, seconds, report: report! };
+  return { clip, video, seconds, report: report!, timesteps };
 }
 
 async function writeClip(
   folder: string,
   index: number,
   setting: ReadySetting,
-  { clip, video, seconds, report }: Rendered,
+  { clip, video, seconds, report, timesteps }: Rendered,
   reference: Video,
   context: RenderContext,
 ): Promise<ClipRecord> {
@@ -117,6 +125,7 @@ async function writeClip(
     density: report.density,
     meanSquaredError: meanSquaredError(video.data, reference.data),
     ssim: ssim(video, reference),
+    timesteps,
     ...report.routes && { routes: report.routes.map((layers) => layers.map((heads) => heads.join(""))) },
   };
 }

@@ -9,7 +9,7 @@ import { formatPsnr, formatSeconds } from "../compare/table.ts";
 import type { EmbeddedPrompt } from "./embed.ts";
 import { type Html, html } from "./html.ts";
 
-/** An article a prompt. play.js makes what stands in one `data-together` play in step. */
+/** An article a prompt; play.js makes what stands in one `data-together` play in step. */
 export function clipsSection({ prompts }: Comparison, embedded: readonly EmbeddedPrompt[]): Html {
   const left = prompts.length - embedded.length;
   return html`<section aria-labelledby="clips">

@@ -40,8 +40,8 @@ function tableRow(row: Row, isReference: boolean): Html {
 
 function explanation(count: number, reference: string): string {
   const over = count === 1 ? "" : ` Figures are over ${count} prompts.`;
-  return `Denoising: seconds a clip takes for all its steps. In all: with the prompt's encoding and the frames' ` +
-    `decoding, but not the writing of files. Each setting ran once for warming up beforehand, when its kernels were ` +
+  return `Denoising: seconds a clip takes for all its steps. In all: with the prompt's encoding, what attention ` +
+    `prepares and the frames' decoding, but not the writing of files. Each setting ran once for warming up beforehand, when its kernels were ` +
     `compiled, which does not count. Speed: denoising against ${reference}. Density: pairs of queries and keys that ` +
     `self-attention multiplied, of all there are. PSNR and SSIM: likeness to the clips of ${reference}, of 8-bit RGB ` +
     `and of luma; a lower one means another clip, not a worse one.${over}`;

@@ -7,28 +7,27 @@ import type { Comparison } from "../compare/comparison.ts";
 import { type Html, html } from "./html.ts";
 
 /** Model, adapter, settings as they were written, command line. */
-export function makingSection(comparison: Comparison): Html {
-  const { model, adapter, precision, settings, commandLine } = comparison;
+export function makingSection({ model, adapter, precision, settings, prompts, commandLine }: Comparison): Html {
+  const described = settings.map(({ name, words }, i) => {
+    // As the first prompt had it: a prompts file may say otherwise for others.
+    const { steps, guidance } = prompts[0]!.clips[i]!;
+    return [name, html`<code>${words}</code>, ${steps} steps, guidance ${guidance}`] as const;
+  });
+  const rows = [
+    ["Model", model],
+    ["Adapter", `${adapter}, ${precision}`],
+    ...described,
+    ["Command line", html`<code>${commandLine}</code>`],
+  ] as const;
   return html`
     <section aria-labelledby="making">
       <h2 id="making">How it was made</h2>
-      <dl>
-    <dt>Model</dt><dd>${model}</dd>
-    <dt>Adapter</dt><dd>${adapter}, ${precision}</dd>
-    <dt>Sampling</dt><dd>${sampling(comparison)}</dd>
-    ${settings.map(({ name, words }) => html`<dt>${name}</dt><dd><code>${words}</code></dd>\n`)}<dt>Command line</dt>
-    <dd><code>${commandLine}</code></dd>
-      </dl>
+      <dl>${rows.map(([term, description]) =>
+        html`
+          <dt>${term}</dt>
+          <dd>${description}</dd>
+        `
+      )}</dl>
     </section>
   `;
-}
-
-/** Steps and guidance: of all clips, or of each setting where they differ, as the first prompt had them. */
-function sampling({ prompts }: Comparison): string {
-  const each = prompts[0]!.clips.map(({ setting, steps, guidance }) => ({
-    setting,
-    text: `${steps} steps, guidance ${guidance}`,
-  }));
-  const same = each.every(({ text }) => text === each[0]!.text);
-  return same ? each[0]!.text : each.map(({ setting, text }) => `${setting}: ${text}`).join("; ");
 }

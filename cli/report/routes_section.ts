@@ -15,21 +15,22 @@ type Routes = readonly (readonly string[])[];
 
 /** A section a setting that routes. Routes depend on the timestep alone, so that one clip's are every clip's. */
 export function routesSections({ prompts }: Comparison): Html[] {
-  return prompts[0]!.clips.flatMap(({ setting, routes }, i) =>
-    routes === undefined ? [] : [routesSection(setting, routes, `routes-${i}`)]
+  return prompts[0]!.clips.flatMap(({ setting, routes, timesteps }, i) =>
+    routes === undefined ? [] : [routesSection(setting, routes, timesteps, `routes-${i}`)]
   );
 }
 
-function routesSection(setting: string, routes: Routes, id: string): Html {
+function routesSection(setting: string, routes: Routes, timesteps: readonly number[], id: string): Html {
   const layers = routes[0]!.map((_, layer) => routes.map((step) => step[layer]!));
   return html`<section aria-labelledby="${id}">
 <h2 id="${id}">Routes of ${setting}</h2>
 ${legend(routes)}
 <h3>Share of the heads at each step</h3>
-${shareChart(routes)}
-${shareTable(routes)}
+${shareChart(routes, timesteps)}
+${shareTable(routes, timesteps)}
 <h3>Each head in each layer</h3>
-<p class="note">A panel a layer, a row a head, a column a step: the first step, which has the most noise, on the left.</p>
+<p class="note">A panel a layer, a row a head, a column a step: the first step, at the highest timestep and with the most noise, on the
+left.</p>
 <div class="layers">
 ${layers.map(layerPanel)}</div>
 </section>`;
@@ -47,7 +48,7 @@ ${percent(share(all, branch))}</li>`
 }
 
 /** A bar a step, cut into the branches' shares, full attention's below. */
-function shareChart(routes: Routes): Html {
+function shareChart(routes: Routes, timesteps: readonly number[]): Html {
   const bars = BRANCHES.map((_, branch) =>
     routes.map((step, x) => {
       const heads = step.join("");
@@ -60,23 +61,27 @@ function shareChart(routes: Routes): Html {
       <svg viewBox="0 0 ${routes.length} 1" preserveAspectRatio="none" role="img"
         aria-label="Share of the heads on each branch at each step; the table after it has the numbers">${paths(bars)}
       </svg>
-      <figcaption><span>step 1</span><span>step ${routes.length}</span></figcaption>
+      <figcaption>${[0, routes.length - 1].map((i) =>
+        html`<span>step ${i + 1}, timestep ${Math.round(timesteps[i]!)}</span>`
+      )}</figcaption>
     </figure>
   `;
 }
 
-function shareTable(routes: Routes): Html {
+function shareTable(routes: Routes, timesteps: readonly number[]): Html {
   return html`
     <details>
       <summary>As numbers</summary>
       <div class="scroll" role="region" aria-label="Share of the heads on each branch at each step" tabindex="0">
         <table>
           <thead>
-            <tr><th scope="col">Step</th>${NAMES.map((name) => html`<th scope="col">${name}</th>`)}</tr>
+            <tr><th scope="col">step</th><th scope="col">timestep</th>${NAMES.map((name) =>
+              html`<th scope="col">${name}</th>`
+            )}</tr>
           </thead>
           <tbody>
     ${routes.map((step, i) =>
-      html`<tr><th scope="row">${i + 1}</th>${
+      html`<tr><th scope="row">${i + 1}</th><td>${Math.round(timesteps[i]!)}</td>${
         NAMES.map((_, branch) => html`<td>${percent(share(step.join(""), branch))}</td>`)
       }</tr>\n`
     )}</tbody>
