@@ -7,11 +7,11 @@ import { TilereelError } from "../errors.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
 import { DEFAULT_TAU, routedAttention, singleBranch } from "../model/vorta/methods.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
-import { defaultSettings, type VortaSettings } from "../model/vorta/settings.ts";
+import { defaultSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { exists } from "./output.ts";
 import { choice, number, type OptionValues, path } from "./options.ts";
-import { vortaOptions } from "./vorta_options.ts";
+import { vortaOptions, vortaSettings } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
 
@@ -56,6 +56,11 @@ const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>
   coreset: ["bucket", "rate"],
 };
 
+/** Where the router of a model lies that comes with one. */
+export function ownRouter(model: string): string {
+  return `${model}/router.safetensors`;
+}
+
 /**
  * The attention that was asked for.
  *
@@ -73,16 +78,10 @@ export async function attentionMethod(values: AttentionValues, model: string): P
     );
   }
   if (kind === "full") return fullAttention;
-  const own = `${model}/router.safetensors`;
+  const own = ownRouter(model);
   const path = values.router ?? (await exists(own) ? own : undefined);
   const loaded = path === undefined ? undefined : await loadRouter(path);
-  const settings = (grid: Grid): VortaSettings => ({
-    ...(loaded?.settings ?? defaultSettings(grid)),
-    ...values.tile && { tile: values.tile },
-    ...values.window && { window: values.window },
-    ...values.bucket && { bucket: values.bucket },
-    ...values.rate !== undefined && { rate: values.rate },
-  });
+  const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
   if (kind !== "vorta") return singleBranch(kind as "sliding" | "coreset", settings);
   if (!loaded) {
     throw new TilereelError(

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../errors.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
-import { attentionMethod } from "../attention_options.ts";
+import { attentionMethod, ownRouter } from "../attention_options.ts";
 import { exists } from "../output.ts";
 import { checkSettings, parseSetting, type Setting } from "./setting.ts";
 
@@ -26,7 +26,7 @@ const DEFAULTS = { routed: ["full", "vorta"], unrouted: ["full", "sliding", "cor
  * @throws {TilereelError} if they cannot be compared, or one of them cannot be used
  */
 export async function readySettings(given: readonly Setting[] | undefined, model: string): Promise<ReadySetting[]> {
-  const own = `${model}/router.safetensors`;
+  const own = ownRouter(model);
   const words = DEFAULTS[await exists(own) ? "routed" : "unrouted"];
   const settings = given ?? words.map((text) => parseSetting(text, "--setting"));
   checkSettings(settings);
