@@ -19,45 +19,44 @@ export const vortaOptions = {
       "Tokens of a tile of sliding-tile attention, along frames, rows and columns. A token is one latent frame of " +
       "16x16 pixels.",
     elsewhere: ["tile-size", "sliding-attn-tile-size"],
-    default: sizesText(PAPER_SETTINGS.tile),
+    default: `the router's, or ${sizesText(PAPER_SETTINGS.tile)}, or less on small clips`,
   }),
   window: sizes({
     group: ATTENTION,
     value: "TxHxW",
     help: "Tiles that a query sees, its own among them.",
     elsewhere: ["window-size", "sliding-attn-window-size"],
-    default: sizesText(PAPER_SETTINGS.window),
+    default: `the router's, or ${sizesText(PAPER_SETTINGS.window)}`,
   }),
   bucket: sizes({
     group: ATTENTION,
     value: "TxHxW",
     help: "Tokens of a bucket of core-set attention.",
     elsewhere: ["bucket-size", "lowres-window-size"],
-    default: sizesText(PAPER_SETTINGS.bucket),
+    default: `the router's, or ${sizesText(PAPER_SETTINGS.bucket)}, or 2x2x2 where that cuts rows evenly`,
   }),
   rate: number({
     group: ATTENTION,
     value: "X",
     help: "The part of a bucket's tokens that core-set attention drops.",
     elsewhere: ["reduction-rate", "lowres-reduction-rate"],
-    default: String(PAPER_SETTINGS.rate),
+    default: `the router's, or ${PAPER_SETTINGS.rate}`,
     min: 0,
     max: 1,
   }),
 };
 
 /**
- * What was asked for, over the paper's.
+ * What was asked for, over what holds otherwise.
  *
  * @throws {TilereelError} if the rate leaves nothing of a bucket
  */
-export function vortaSettings(values: OptionValues<typeof vortaOptions>): VortaSettings {
-  const { tile, window, bucket, rate } = PAPER_SETTINGS;
+export function vortaSettings(values: OptionValues<typeof vortaOptions>, otherwise: VortaSettings): VortaSettings {
   const settings = {
-    tile: values.tile ?? tile,
-    window: values.window ?? window,
-    bucket: values.bucket ?? bucket,
-    rate: values.rate ?? rate,
+    tile: values.tile ?? otherwise.tile,
+    window: values.window ?? otherwise.window,
+    bucket: values.bucket ?? otherwise.bucket,
+    rate: values.rate ?? otherwise.rate,
   };
   checkSettings(settings, "--rate");
   return settings;

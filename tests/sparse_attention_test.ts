@@ -166,7 +166,7 @@ for (const [grid, settings] of CASES) {
 
 testVariants("dense attention, backwards, to keys of another number", async (variant) => {
   const { gpu } = variant;
-  for (const [queries, keys, headDim] of [[70, 130, 32], [1, 1, 16], [67, 3, 128], [5, 66, 64]] as const) {
+  for (const [queries, keys, headDim] of [[70, 130, 32], [1, 1, 16], [67, 3, 128], [5, 66, 16]] as const) {
     const r: Reference = { batch: BATCH, queries, keys, heads: HEADS, headDim };
     const dim = HEADS * headDim;
     const q = randn(BATCH * queries * dim, 1), k = randn(BATCH * keys * dim, 2), v = randn(BATCH * keys * dim, 3);

@@ -16,7 +16,8 @@ import { modelDigest } from "../../model/training/model_digest.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
 import { AUTHORS_RECIPE, type TrainingRecipe } from "../../model/vorta/recipe.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
-import type { VortaSettings } from "../../model/vorta/settings.ts";
+import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../../model/video_size.ts";
+import { defaultSettings, type VortaSettings } from "../../model/vorta/settings.ts";
 import { checkTrainingFolder, trainingFiles, type TrainingStep, trainRouter } from "../../model/vorta/trainer.ts";
 import type { TrainingIdentity } from "../../model/vorta/training_state.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
@@ -228,8 +229,8 @@ export const command = defineCommand({
     "Latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume goes on with it.",
   examples: [
     {
-      line: "tilereel train router --prompts prompts.txt --tile 2x2x2 --bucket 2x2x2",
-      does: "A router for the embedded demo model, whose clips are small: small tiles and buckets.",
+      line: "tilereel train router --prompts prompts.txt",
+      does: "A router for the embedded demo model.",
     },
     {
       line: "tilereel train router --data clips --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 77 --out wan",
@@ -244,12 +245,12 @@ type Values = OptionValues<typeof options>;
 
 async function run(values: Values): Promise<number> {
   checkData(values);
-  const settings = vortaSettings(values);
   const { out = DEFAULT_OUT, seed = DEFAULT_SEED, quiet = false, resume = false } = values;
   await checkTrainingFolder(out, resume);
   await checkWritable(join(out, "checkpoint.safetensors"));
   const model = values.model ?? embeddedModelDir();
   const folder = await openModelFolder(model);
+  const settings = vortaSettings(values, defaultSettings(clipGrid(values, folder)));
   const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   using cleanUp = new DisposableStack();
   cleanUp.defer(() => progress.stop());
@@ -367,6 +368,12 @@ function recipeOf(values: Values): TrainingRecipe {
       hidden: values["hidden-weight"] ?? weights.hidden,
     },
   };
+}
+
+/** Tokens of the clips. */
+function clipGrid({ size, frames }: Values, { generation }: ModelFolder): Grid {
+  const { width, height } = size ?? generation;
+  return [((frames ?? generation.frames) - 1) / FRAME_MULTIPLE + 1, height / SIZE_MULTIPLE, width / SIZE_MULTIPLE];
 }
 
 /** What the data and the model are, beyond what the trainer sees of them. */

@@ -11,6 +11,7 @@ import { demoTextEncoder, tinyUmt5 } from "./text_encoder.ts";
 import { tokens } from "./tokens.ts";
 import { demoTransformer, tinyTransformer } from "./transformer.ts";
 import { demoVae, tinyVae } from "./vae.ts";
+import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
 
 /** In the order they are run: what others build on comes first. */
 const CASES: readonly ParityCase[] = [
@@ -23,6 +24,9 @@ const CASES: readonly ParityCase[] = [
   tinyVae,
   demoVae,
   demoPipeline,
+  vortaAttention,
+  vortaTrain,
+  vortaEval,
 ];
 
 /** What a folder holds. */

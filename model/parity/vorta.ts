@@ -8,6 +8,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 
+import { adamwStep, clipGradients } from "../training/adamw.ts";
 import { VortaAttention } from "../vorta/attention.ts";
 import { BRANCHES } from "../vorta/branch.ts";
 import { type CoreSet, coreSet } from "../vorta/core_set.ts";
@@ -95,7 +96,7 @@ export const vortaTrain: ParityCase = {
     for (const tensor of weighted.flat()) gpu.release(tensor);
 
     const target = await references.upload(gpu, "target");
-    const optimizer = new AdamW(router.parameters(), { rate: 1e-2, decay: 0.01 });
+    const [mean, square] = [router.zeros().parameters(), router.zeros().parameters()];
     const losses: number[] = [];
     for (let step = 0; step < 3; step++) {
       const scores = router.scores(temb);
@@ -125,8 +126,16 @@ export const vortaTrain: ParityCase = {
         yield await against("loss.total", [losses[0]!], 1e-4);
         for (const [name, { data }] of gradients.parameters()) yield await against(`grad.${name}`, data, 1e-3);
       }
-      clipGradients(gradients.parameters(), 1);
-      optimizer.step(gradients.parameters());
+      const all = gradients.parameters();
+      clipGradients([...all.values()].map(({ data }) => data), 1);
+      for (const [name, { data }] of router.parameters()) {
+        const [gradient, m, s] = [all, mean, square].map((of) => of.get(name)!.data) as [
+          Float32Array,
+          Float32Array,
+          Float32Array,
+        ];
+        adamwStep({ data, gradient, mean: m, square: s }, step + 1, { lr: 1e-2, weightDecay: 0.01 });
+      }
     }
     gpu.release(target);
     yield {
