@@ -28,8 +28,8 @@ import { randomRoutes } from "./quality/random_routes.ts";
 const options = {
   prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
   count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "all", min: 1 }),
-  router: path({ group: "Bench", value: "FILE", help: "The router.", default: "the model's" }),
-  taus: text({ group: "Bench", value: "X,Y", help: "Thresholds to run it at.", default: "0.3,0.5" }),
+  routers: path({ group: "Bench", value: "FILE,FILE", help: "The routers.", default: "the model's" }),
+  taus: text({ group: "Bench", value: "X,Y", help: "Thresholds to run each at.", default: "0.3" }),
   model: path({ group: "Bench", value: "DIR", help: "The model.", default: "the embedded demo model" }),
   gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
   size: clipOptions.size,
@@ -69,7 +69,8 @@ async function bench(): Promise<void> {
   const model = values.model ?? embeddedModelDir();
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
     .slice(0, values.count).map(({ prompt }) => prompt);
-  const methods = await settings(values.router ?? `${model}/router.safetensors`, values.taus ?? "0.3,0.5");
+  const routers = values.routers?.split(",") ?? [`${model}/router.safetensors`];
+  const methods = await settings(routers, (values.taus ?? "0.3").split(",").map(Number));
   const gpu = await openGpu({ choice: values.gpu ?? "auto" });
   const pipeline = await WanPipeline.load(model, { gpu });
   const results = await run(pipeline, prompts, methods, values);
@@ -79,17 +80,20 @@ async function bench(): Promise<void> {
   else print(results);
 }
 
-async function settings(router: string, taus: string): Promise<Map<string, AttentionMethod>> {
-  const { router: trained, settings } = await loadRouter(router);
-  const sizes = () => settings;
+async function settings(routers: readonly string[], taus: readonly number[]): Promise<Map<string, AttentionMethod>> {
   const methods = new Map<string, AttentionMethod>([["full", fullAttention]]);
-  for (const tau of taus.split(",").map(Number)) {
-    const routed = routedAttention({ router: trained, settings: sizes, tau });
-    methods.set(`vorta-${tau}`, routed);
-    methods.set(`random-${tau}`, randomRoutes(routed, settings));
+  for (const [i, path] of routers.entries()) {
+    const { router, settings } = await loadRouter(path);
+    const sizes = () => settings;
+    const which = routers.length > 1 ? `-${i + 1}` : "";
+    for (const tau of taus) {
+      const routed = routedAttention({ router, settings: sizes, tau });
+      methods.set(`vorta${which}-${tau}`, routed);
+      methods.set(`random${which}-${tau}`, randomRoutes(routed, settings));
+    }
+    methods.set("sliding", singleBranch("sliding", sizes));
+    methods.set("coreset", singleBranch("coreset", sizes));
   }
-  methods.set("sliding", singleBranch("sliding", sizes));
-  methods.set("coreset", singleBranch("coreset", sizes));
   return methods;
 }
 
@@ -173,5 +177,10 @@ function share(routes: readonly Uint8Array[], branch: number): number {
   return all.filter((route) => route === branch).length / all.length;
 }
 
-const mean = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0) / numbers.length;
-const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
+function mean(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => a + b, 0) / numbers.length;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
+}
