@@ -5,6 +5,7 @@
  * @module
  */
 import { type Block, cutBlocks, type Run } from "../../gpu/attention_plan.ts";
+import { raster, tileOrder } from "../attention/tile_order.ts";
 import type { Grid } from "../wan/grid.ts";
 import type { VortaSettings } from "./settings.ts";
 
@@ -32,33 +33,13 @@ export interface SlidingTiles {
  * @param rows slots of a block at most
  */
 export function slidingTiles(grid: Grid, { tile, window }: VortaSettings, rows: number): SlidingTiles {
-  const counts = grid.map((length, axis) => Math.ceil(length / tile[axis]!)) as unknown as Grid;
-  const { order, slots } = tileOrder(grid, tile, counts);
+  const { counts, order, tiles: slots } = tileOrder(grid, tile);
   const seen = tilesSeen(counts, window);
   const seenBy: number[][] = seen.map(() => []);
   for (const [query, keys] of seen.entries()) for (const key of keys) seenBy[key]!.push(query);
   let pairs = 0;
   for (const [query, keys] of seen.entries()) for (const key of keys) pairs += slots[query]!.count * slots[key]!.count;
   return { order, queries: blockRuns(slots, seen, rows), keys: blockRuns(slots, seenBy, rows), pairs };
-}
-
-/** The tokens of each tile, tile after tile, and where each tile lies in them. */
-function tileOrder(grid: Grid, tile: Grid, counts: Grid): { order: Uint32Array; slots: Run[] } {
-  const order = new Uint32Array(grid[0] * grid[1] * grid[2]);
-  const slots: Run[] = [];
-  let at = 0;
-  for (const corner of raster(counts)) {
-    const first = at;
-    const from = corner.map((c, axis) => c * tile[axis]!) as unknown as Grid;
-    const to = from.map((f, axis) => Math.min(f + tile[axis]!, grid[axis]!)) as unknown as Grid;
-    for (let f = from[0]; f < to[0]; f++) {
-      for (let r = from[1]; r < to[1]; r++) {
-        for (let c = from[2]; c < to[2]; c++) order[at++] = (f * grid[1] + r) * grid[2] + c;
-      }
-    }
-    slots.push({ first, count: at - first });
-  }
-  return { order, slots };
 }
 
 /** For each tile the tiles it sees, rising. */
@@ -91,13 +72,4 @@ function blockRuns(slots: readonly Run[], seen: readonly (readonly number[])[], 
     blocks.push(...cutBlocks(slots[tile]!, rows, firstRun, runs.length - firstRun));
   }
   return { blocks, runs };
-}
-
-/** All places of a grid in raster order. */
-function raster([frames, rows, columns]: Grid): Grid[] {
-  return Array.from({ length: frames * rows * columns }, (_, i) => [
-    Math.floor(i / (rows * columns)),
-    Math.floor(i / columns) % rows,
-    i % columns,
-  ]);
 }
