@@ -15,9 +15,12 @@ const HALF_STAGE = 512;
 /** Element type of what is staged: sums are f32 in any case. */
 export type Staged = "vec4f" | "vec4h";
 
+/** The area that {@link products} alone needs. */
+export const stageArea = (type: Staged): string => `var<workgroup> stage: array<${type}, ${2 * HALF_STAGE}>;`;
+
 /** The two areas. */
 export const workgroupAreas = (type: Staged): string => `
-var<workgroup> stage: array<${type}, ${2 * HALF_STAGE}>;
+${stageArea(type)}
 var<workgroup> probs: array<${type}, ${TILE * TILE / 4}>;`;
 
 /** Rows of a tensor, as WGSL. */

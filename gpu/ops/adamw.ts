@@ -1,0 +1,84 @@
+/**
+ * AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults, on parameters that stay on the GPU.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+const BETA1 = 0.9;
+const BETA2 = 0.999;
+const EPSILON = 1e-8;
+
+const ADAMW: KernelSource = {
+  name: "adamw",
+  buffers: { gradient: read("f32"), x: write("f32"), mean: write("f32"), square: write("f32") },
+  params: { count: "u32", decay: "f32", rate: "f32", correction: "f32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let g = gradient[i];
+  let m = ${BETA1} * mean[i] + ${1 - BETA1} * g;
+  let s = ${BETA2} * square[i] + ${1 - BETA2} * g * g;
+  mean[i] = m;
+  square[i] = s;
+  x[i] = p.decay * x[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
+};
+
+/** A parameter with all that a step needs: f32 tensors of one size. */
+export interface AdamWTensors {
+  readonly x: Tensor;
+  readonly gradient: Tensor;
+  /** Running mean of the gradients, zeros before the first step. */
+  readonly mean: Tensor;
+  /** Running mean of their squares, likewise. */
+  readonly square: Tensor;
+}
+
+/**
+ * Takes one step: changes `x`, `mean` and `square`.
+ *
+ * @param step counts from 1
+ * @param options learning rate, and the part of each parameter, times the learning rate, that a step takes away
+ */
+export function adamwInPlace(
+  gpu: Gpu,
+  { x, gradient, mean, square }: AdamWTensors,
+  step: number,
+  { lr, weightDecay }: { readonly lr: number; readonly weightDecay: number },
+): void {
+  if ([gradient, mean, square].some(({ size }) => size !== x.size)) {
+    throw new Error(`adamw: a gradient of [${x.shape}]`);
+  }
+  gpu.run(ADAMW, {
+    buffers: { gradient, x, mean, square },
+    params: {
+      count: x.size,
+      decay: 1 - lr * weightDecay,
+      rate: lr / (1 - BETA1 ** step),
+      correction: Math.sqrt(1 - BETA2 ** step),
+    },
+    workgroups: groups1d(x.size),
+  });
+}
+
+const AVERAGE: KernelSource = {
+  name: "moving_average",
+  buffers: { x: read("f32"), average: write("f32") },
+  params: { count: "u32", keep: "f32", rest: "f32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i < p.count) { average[i] = p.keep * average[i] + p.rest * x[i]; }`,
+};
+
+/** average ← keep · average + (1 − keep) · x, of two f32 tensors of one size. */
+export function moveAverage(gpu: Gpu, average: Tensor, x: Tensor, keep: number): void {
+  if (average.size !== x.size) throw new Error(`moveAverage: [${average.shape}] and [${x.shape}]`);
+  gpu.run(AVERAGE, {
+    buffers: { x, average },
+    params: { count: x.size, keep, rest: 1 - keep },
+    workgroups: groups1d(x.size),
+  });
+}

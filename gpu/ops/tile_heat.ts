@@ -1,0 +1,58 @@
+/**
+ * How much the queries of one tile attend to the keys of another: what tile selection is taught.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { heatPlain, heatTiled } from "../kernels/attention/heat.ts";
+import type { Tensor } from "../tensor.ts";
+import type { TileLayout } from "../tile_layout.ts";
+
+/** What {@link tileHeat} takes besides its operands. */
+export interface TileHeatOptions {
+  readonly heads: number;
+  readonly layout: TileLayout;
+  /** Multiplies q·k. Default 1 / √(head dim). */
+  readonly scale?: number;
+  /** [n], u32: the heads to compute; what belongs to others is undefined. Default all. */
+  readonly only?: Tensor | undefined;
+}
+
+/** Both kinds of heat, each [batch · heads, query tiles, key tiles], f32. */
+export interface TileHeat {
+  /** The largest attention probability between a token of the one and a token of the other. */
+  readonly max: Tensor;
+  /** The sum of these probabilities; a row's sums add up to the tokens of its tile. */
+  readonly sum: Tensor;
+}
+
+/**
+ * The heat of full attention, in one pass over q·kᵀ: what is held is a number a pair of tiles, never one a pair of tokens.
+ *
+ * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
+ * @param k likewise
+ * @param lse [batch, tokens, heads], f32: as `attention` gives it for the same q, k and scale
+ */
+export function tileHeat(gpu: Gpu, q: Tensor, k: Tensor, lse: Tensor, options: TileHeatOptions): TileHeat {
+  const { heads, layout: { order, tiles }, only } = options;
+  const [batch, tokens, dim] = q.shape as [number, number, number];
+  const headDim = dim / heads, count = tiles.dim(0), chosen = only?.dim(0) ?? heads;
+  if (gpu.software ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
+    throw new Error(`tileHeat: ${heads} heads of ${headDim}`);
+  }
+  const max = gpu.tensor([batch * heads, count, count]), sum = gpu.tensor(max.shape);
+  gpu.run(gpu.software ? heatPlain(headDim) : heatTiled({ headDim, f16: gpu.f16 }), {
+    buffers: { q, k, lse, order, tiles, head_ids: only ?? gpu.placeholder, maximum: max, total: sum },
+    params: {
+      tokens,
+      heads,
+      dim4: dim / 4,
+      tiles: count,
+      scale: options.scale ?? 1 / Math.sqrt(headDim),
+      chosen,
+      has_heads: only ? 1 : 0,
+    },
+    workgroups: [gpu.software ? Math.ceil(count / 8) : count, count, batch * chosen],
+  });
+  return { max, sum };
+}

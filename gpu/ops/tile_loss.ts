@@ -1,0 +1,112 @@
+/**
+ * How far scores of tiles are from a teacher's heat, as a loss: its value and its gradients.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
+import { rowShape } from "../kernels/row_reduction.ts";
+import type { Tensor } from "../tensor.ts";
+import { batchedProduct } from "./batched_product.ts";
+
+const kernel = memo((software: boolean): KernelSource => {
+  const { workgroupSize, lanes, index, declarations } = rowShape(software);
+  return {
+    name: `tile_loss_${software ? "plain" : "shared"}`,
+    buffers: {
+      scores: read("f32"),
+      heat: read("f32"),
+      ids: read("u32"),
+      loss: write("f32"),
+      gradient: write("f32"),
+    },
+    params: { rows: "u32", columns: "u32", weight: "f32", has_ids: "u32" },
+    workgroupSize,
+    declarations,
+    body: `  ${index}
+  let own = min(row, p.rows - 1u);
+  let list = select(own / p.columns, ids[own / p.columns], p.has_ids != 0u);
+  let at = (list * p.columns + own % p.columns) * p.columns;
+  // Every thread of a row reads all of it: they read the same number at the same time, which costs as much as one.
+  var top = scores[at];
+  for (var c = 1u; c < p.columns; c++) { top = max(top, scores[at + c]); }
+  var heats = 0.0;
+  var powers = 0.0;
+  for (var c = lane; c < p.columns; c += ${lanes}u) { heats += heat[at + c]; powers += exp(scores[at + c] - top); }
+  let total = row_sum(heats, lane);
+  let lse = top + log(row_sum(powers, lane));
+  var sum = 0.0;
+  for (var c = lane; c < p.columns; c += ${lanes}u) {
+    let teacher = heat[at + c] / total;
+    let student = scores[at + c] - lse;
+    // What the teacher never looks at costs nothing. A heat that is NaN is not left out by this.
+    if (!(teacher == 0.0)) { sum += teacher * (log(max(teacher, 1e-37)) - student); }
+    if (row < p.rows) { gradient[at + c] = p.weight * (exp(student) - teacher); }
+  }
+  let divergence = row_sum(sum, lane);
+  if (row < p.rows && lane == 0u) { loss[row] = divergence; }`,
+  };
+});
+
+/** What {@link tileLoss} gives. */
+export interface TileLoss {
+  /** [chosen lists, tiles, 1], f32: each row's divergence */
+  readonly rows: Tensor;
+  /** [lists, tiles, tiles], f32: of weight · Σ rows by the scores; undefined in other lists */
+  readonly gradient: Tensor;
+}
+
+/**
+ * KL(heat ‖ softmax(scores)) of each row, the heat's row divided by its sum (Veda's loss).
+ *
+ * @param scores [lists, tiles, tiles], f32; a list is a head of a batch item
+ * @param heat likewise; not negative, and no row all zeros
+ * @param weight of a row in the loss that the gradient is of
+ * @param only [n], u32: the chosen lists. Default all
+ */
+export function tileLoss(gpu: Gpu, scores: Tensor, heat: Tensor, weight: number, only?: Tensor): TileLoss {
+  if (heat.shape.join() !== scores.shape.join()) throw new Error(`tileLoss: [${scores.shape}] and [${heat.shape}]`);
+  const [lists, tiles, columns] = scores.shape as [number, number, number];
+  const rows = gpu.tensor([only?.dim(0) ?? lists, tiles, 1]), gradient = gpu.tensor(scores.shape);
+  gpu.run(kernel(gpu.software), {
+    buffers: { scores, heat, ids: only ?? gpu.placeholder, loss: rows, gradient },
+    params: { rows: rows.size, columns, weight, has_ids: only ? 1 : 0 },
+    workgroups: rowShape(gpu.software).workgroups(rows.size),
+  });
+  return { rows, gradient };
+}
+
+/** What scores of tiles were made of: score = scale · q̂·k̂ with q̂ = features·projection + mean. */
+export interface ScoredTiles {
+  /** [lists, tiles, 3 · head dim], f32 */
+  readonly featuresQ: Tensor;
+  readonly featuresK: Tensor;
+  /** [lists, tiles, head dim], f32: q̂ and k̂ */
+  readonly predictedQ: Tensor;
+  readonly predictedK: Tensor;
+}
+
+/**
+ * Gradients of the projections, from that of the scores.
+ *
+ * @param gradient [lists, tiles, tiles], f32: of the scores
+ * @param scale what the products are multiplied with
+ * @param into [lists, 3 · head dim, head dim], f32: written; of lists that are not chosen left as it is
+ * @param only [n], u32: the chosen lists. Default all
+ */
+export function projectionGradients(
+  gpu: Gpu,
+  gradient: Tensor,
+  { featuresQ, featuresK, predictedQ, predictedK }: ScoredTiles,
+  scale: number,
+  into: { readonly q: Tensor; readonly k: Tensor },
+  only?: Tensor,
+): void {
+  gpu.scope(() => {
+    const dq = batchedProduct(gpu, gradient, predictedK, { scale, only });
+    const dk = batchedProduct(gpu, gradient, predictedQ, { scale, transposed: true, only });
+    batchedProduct(gpu, featuresQ, dq, { transposed: true, into: into.q, only });
+    batchedProduct(gpu, featuresK, dk, { transposed: true, into: into.k, only });
+  });
+}
