@@ -13,7 +13,7 @@ import { readMp4, yuv420ToRgb } from "./h264_reader.ts";
 import { psnr } from "./moving_shapes.ts";
 import { assertRefused, inTempDir, listFiles, MODEL, QUICK, ROOT, tilereel } from "./process.ts";
 
-const COMMANDS = ["generate", "compare", "info", "parity"];
+const COMMANDS = ["generate", "compare", "train", "info", "parity"];
 
 /** Runs a command line that must succeed, and gives what it printed. */
 async function succeed(args: readonly string[], options: Deno.CommandOptions = {}): Promise<string> {
@@ -248,6 +248,8 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
       steps: 1,
       guidance: 1,
       seed: 3,
+      attention: "full",
+      density: 1,
     });
   }));
 
