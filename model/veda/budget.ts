@@ -23,7 +23,7 @@ export function budget(
   const perRow = keep * Math.ceil(tokens / capacity) ** 2 / n;
   if (keep >= 1 || perRow >= n) return Array.from({ length: n }, () => n);
   const low = Math.max(1, Math.floor(perRow)), high = Math.min(low + 1, n);
-  // Rounded, for else a sum of thirds would fall short of one.
+  // Rounded, so that what binary fractions are off by does not move a row's turn.
   const fraction = Number(Math.max(perRow - low, 0).toFixed(12));
   return Array.from(
     { length: n },

@@ -1,0 +1,135 @@
+/**
+ * Products of small matrices, one a head: op(a)·op(b), the operands read by strides so that either may lie transposed.
+ * For a model's own weights see `gemm.ts`, which is faster on large ones.
+ *
+ * @module
+ */
+import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { memo } from "./memo.ts";
+import type { WeightDtype } from "./packed.ts";
+
+const BUFFERS = (dtype: WeightDtype) => ({
+  a: read("f32"),
+  b: read(dtype === "f32" ? "f32" : "u32"),
+  added: read("f32"),
+  head_ids: read("u32"),
+  y: write("f32"),
+});
+
+const PARAMS = {
+  m: "u32",
+  n: "u32",
+  k: "u32",
+  heads: "u32",
+  chosen: "u32",
+  has_heads: "u32",
+  /** numbers from one matrix, row and column of a to the next */
+  a_matrix: "u32",
+  a_row: "u32",
+  a_column: "u32",
+  /** matrices of b, after which it begins anew */
+  b_count: "u32",
+  b_matrix: "u32",
+  b_row: "u32",
+  b_column: "u32",
+  has_added: "u32",
+  added_matrix: "u32",
+  added_row: "u32",
+  scale: "f32",
+} as const;
+
+const B_AT: Readonly<Record<WeightDtype, string>> = {
+  f32: "b[i]",
+  bf16: "bitcast<f32>(select(b[i / 2u] << 16u, b[i / 2u] & 0xffff0000u, i % 2u == 1u))",
+  f16: "unpack2x16float(b[i / 2u])[i % 2u]",
+};
+
+const DECLARATIONS = (dtype: WeightDtype) => `
+fn b_at(i: u32) -> f32 { return ${B_AT[dtype]}; }
+fn store(matrix: u32, m: u32, n: u32, sum: f32) {
+  if (m >= p.m || n >= p.n) { return; }
+  var v = p.scale * sum;
+  if (p.has_added != 0u) { v += added[matrix * p.added_matrix + m * p.added_row + n]; }
+  y[(matrix * p.m + m) * p.n + n] = v;
+}`;
+
+/** Defines the matrix and where its operands begin. */
+const MATRIX = `  let pick = wid.z % p.chosen;
+  let matrix = (wid.z / p.chosen) * p.heads + select(pick, head_ids[pick], p.has_heads != 0u);
+  let a_first = matrix * p.a_matrix;
+  let b_first = (matrix % p.b_count) * p.b_matrix;`;
+
+/** Outputs along either axis of one thread of {@link matmulPlain}. */
+export const PLAIN_MATMUL = 4;
+
+/** For software adapters: a thread holds 4×4 sums and reads straight from memory. Workgroups of 8×8 threads. */
+export const matmulPlain = memo((dtype: WeightDtype): KernelSource => ({
+  name: `matmul_plain_${dtype}`,
+  buffers: BUFFERS(dtype),
+  params: PARAMS,
+  workgroupSize: [8, 8, 1],
+  declarations: DECLARATIONS(dtype),
+  body: `  let n0 = gid.x * 4u;
+  let m0 = gid.y * 4u;
+  if (m0 >= p.m || n0 >= p.n) { return; }
+${MATRIX}
+${unroll(4, (i) => `  var ai${i} = a_first + min(m0 + ${i}u, p.m - 1u) * p.a_row;`)}
+${unroll(4, (j) => `  var bi${j} = b_first + min(n0 + ${j}u, p.n - 1u) * p.b_column;`)}
+${unroll(4, (i) => `  var c${i} = vec4f();`)}
+  for (var k = 0u; k < p.k; k++) {
+    let w = vec4f(b_at(bi0), b_at(bi1), b_at(bi2), b_at(bi3));
+${unroll(4, (i) => `    c${i} += a[ai${i}] * w; ai${i} += p.a_column; bi${i} += p.b_row;`)}
+  }
+${unroll(4, (i) => unroll(4, (j) => `  store(matrix, m0 + ${i}u, n0 + ${j}u, c${i}.${"xyzw"[j]});`))}`,
+}));
+
+/** Outputs along either axis of a workgroup of {@link matmulTiled}. */
+export const TILED_MATMUL = 64;
+/** Of the inner axis, staged at once. */
+const DEPTH = 16;
+
+/** For GPUs: a workgroup of 16×16 threads stages blocks of both and holds 64×64 sums. */
+export const matmulTiled = memo((dtype: WeightDtype): KernelSource => ({
+  name: `matmul_tiled_${dtype}`,
+  buffers: BUFFERS(dtype),
+  params: PARAMS,
+  workgroupSize: [16, 16, 1],
+  declarations: `${DECLARATIONS(dtype)}
+// A row more than a block has, so that neighbours along either axis lie in different banks.
+var<workgroup> a_staged: array<f32, ${DEPTH * (TILED_MATMUL + 1)}>;
+var<workgroup> b_staged: array<f32, ${DEPTH * (TILED_MATMUL + 1)}>;`,
+  body: `  let n0 = wid.x * ${TILED_MATMUL}u;
+  let m0 = wid.y * ${TILED_MATMUL}u;
+${MATRIX}
+${unroll(16, (i) => `  var c${i} = 0.0;`)}
+  for (var k0 = 0u; k0 < p.k; k0 += ${DEPTH}u) {
+${
+    unroll(4, (i) =>
+      `    {
+      let at = li + ${256 * i}u;
+      // Neighbouring threads go along the axis whose numbers are neighbours.
+      let ak = select(at / ${TILED_MATMUL}u, at % ${DEPTH}u, p.a_column == 1u);
+      let am = select(at % ${TILED_MATMUL}u, at / ${DEPTH}u, p.a_column == 1u);
+      let bk = select(at / ${TILED_MATMUL}u, at % ${DEPTH}u, p.b_row == 1u);
+      let bn = select(at % ${TILED_MATMUL}u, at / ${DEPTH}u, p.b_row == 1u);
+      let av = a[a_first + min(m0 + am, p.m - 1u) * p.a_row + min(k0 + ak, p.k - 1u) * p.a_column];
+      let bv = b_at(b_first + min(n0 + bn, p.n - 1u) * p.b_column + min(k0 + bk, p.k - 1u) * p.b_row);
+      a_staged[ak * ${TILED_MATMUL + 1}u + am] = select(0.0, av, k0 + ak < p.k);
+      b_staged[bk * ${TILED_MATMUL + 1}u + bn] = select(0.0, bv, k0 + bk < p.k);
+    }`)
+  }
+    workgroupBarrier();
+    for (var k = 0u; k < ${DEPTH * (TILED_MATMUL + 1)}u; k += ${TILED_MATMUL + 1}u) {
+${unroll(4, (i) => `      let a${i} = a_staged[k + lid.y + ${16 * i}u];`)}
+${
+    unroll(4, (j) =>
+      `      { let w = b_staged[k + lid.x + ${16 * j}u]; ${unroll(4, (i) => `c${4 * i + j} += a${i} * w;`)} }`)
+  }
+    }
+    workgroupBarrier();
+  }
+${
+    unroll(4, (i) =>
+      unroll(4, (j) => `  store(matrix, m0 + lid.y + ${16 * i}u, n0 + lid.x + ${16 * j}u, c${4 * i + j});`))
+  }`,
+}));

@@ -1,0 +1,76 @@
+/**
+ * Products of small matrices, one a head.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { matmulPlain, matmulTiled, PLAIN_MATMUL, TILED_MATMUL } from "../kernels/matmul.ts";
+import type { WeightDtype } from "../kernels/packed.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** What a product may be told. */
+export interface MatmulOptions {
+  /** Heads of a batch item. Default: as many as a has matrices */
+  readonly heads?: number;
+  /** [n], u32: heads to do; what belongs to others is left undefined. Default all */
+  readonly only?: Tensor | undefined;
+  /** a lies as [k, m]. */
+  readonly transposeA?: boolean;
+  /** b lies as [n, k]. */
+  readonly transposeB?: boolean;
+  /** Numbers along k that are multiplied: the first ones. Default: as many as b has */
+  readonly inner?: number;
+  /** Multiplies the product. Default 1 */
+  readonly scale?: number;
+  /** [batch · heads, m, at least n], f32: its first n columns are added last. */
+  readonly added?: Tensor;
+  /** [batch · heads, m, n], f32: written instead of a new tensor; what belongs to other heads is left as it is. */
+  readonly into?: Tensor;
+}
+
+/**
+ * y = scale · op(a)·op(b) + added for each matrix, in f32 whatever the device is set to.
+ *
+ * @param a [batch · heads, m, k], f32
+ * @param b [batch · heads or heads, k, n], f32, bf16 or f16
+ * @returns [batch · heads, m, n], f32
+ */
+export function matmul(gpu: Gpu, a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  const { heads = a.dim(0), only, transposeA = false, transposeB = false, scale = 1, added } = options;
+  const [matrices, aRows, aColumns] = a.shape as [number, number, number];
+  const [bCount, bRows, bColumns] = b.shape as [number, number, number];
+  const m = transposeA ? aColumns : aRows, n = transposeB ? bRows : bColumns;
+  const k = options.inner ?? (transposeB ? bColumns : bRows);
+  const fits = k <= (transposeA ? aRows : aColumns) && k <= (transposeB ? bColumns : bRows) &&
+    (bCount === matrices || bCount === heads) && matrices % heads === 0 &&
+    (!added || added.dim(0) === matrices && added.dim(1) === m && added.dim(2) >= n);
+  if (!fits) throw new Error(`matmul: [${a.shape}] · [${b.shape}]${added ? ` + [${added.shape}]` : ""}`);
+  const y = options.into ?? gpu.tensor([matrices, m, n]);
+  if (y.size !== matrices * m * n) throw new Error(`matmul: [${a.shape}] · [${b.shape}] into [${y.shape}]`);
+  const chosen = only?.dim(0) ?? heads;
+  const step = gpu.software ? 8 * PLAIN_MATMUL : TILED_MATMUL;
+  gpu.run((gpu.software ? matmulPlain : matmulTiled)(b.dtype as WeightDtype), {
+    buffers: { a, b, added: added ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, y },
+    params: {
+      m,
+      n,
+      k,
+      heads,
+      chosen,
+      has_heads: only ? 1 : 0,
+      a_matrix: aRows * aColumns,
+      a_row: transposeA ? 1 : aColumns,
+      a_column: transposeA ? aColumns : 1,
+      b_count: bCount,
+      b_matrix: bRows * bColumns,
+      b_row: transposeB ? 1 : bColumns,
+      b_column: transposeB ? bColumns : 1,
+      has_added: added ? 1 : 0,
+      added_matrix: added ? m * added.dim(2) : 0,
+      added_row: added?.dim(2) ?? 0,
+      scale,
+    },
+    workgroups: [Math.ceil(n / step), Math.ceil(m / step), matrices / heads * chosen],
+  });
+  return y;
+}

@@ -1,0 +1,91 @@
+/**
+ * What stands for a tile: mean, maximum and minimum of its tokens.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import type { TileLayout } from "../tile_layout.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+/** Neighbouring threads take neighbouring vec4s of one token, so a row of a head is read by one load a thread. */
+const KERNEL: KernelSource = {
+  name: "tile_pooling",
+  buffers: {
+    x: read("vec4f"),
+    order: read("u32"),
+    tiles: read("vec2u"),
+    head_ids: read("u32"),
+    y: write("vec4f"),
+  },
+  params: {
+    tokens: "u32",
+    heads: "u32",
+    chosen: "u32",
+    has_heads: "u32",
+    head_dim4: "u32",
+    tile_count: "u32",
+    count: "u32",
+  },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let c = i % p.head_dim4;
+  let tile = (i / p.head_dim4) % p.tile_count;
+  let pick = (i / (p.head_dim4 * p.tile_count)) % p.chosen;
+  let batch = i / (p.head_dim4 * p.tile_count * p.chosen);
+  let head = select(pick, head_ids[pick], p.has_heads != 0u);
+  let base = batch * p.tokens * p.heads * p.head_dim4 + head * p.head_dim4 + c;
+  let row = p.heads * p.head_dim4;
+  let slots = tiles[tile];
+  let at = ((batch * p.heads + head) * p.tile_count + tile) * 3u * p.head_dim4 + c;
+  if (slots.y == 0u) {
+    y[at] = vec4f();
+    y[at + p.head_dim4] = vec4f();
+    y[at + 2u * p.head_dim4] = vec4f();
+    return;
+  }
+  var sum = x[base + order[slots.x] * row];
+  var top = sum;
+  var low = sum;
+  for (var s = slots.x + 1u; s < slots.x + slots.y; s++) {
+    let v = x[base + order[s] * row];
+    sum += v;
+    top = max(top, v);
+    low = min(low, v);
+  }
+  y[at] = sum / f32(slots.y);
+  y[at + p.head_dim4] = top;
+  y[at + 2u * p.head_dim4] = low;`,
+};
+
+/**
+ * Features of tiles (Veda's triplet pooling). Tokens are read once, through the layout's order. No copy of x in that
+ * order is made here or later, for attention gathers through the same order: pooling costs one read of x.
+ *
+ * @param x [batch, tokens, heads · head dim], f32; head dim a multiple of 4
+ * @param only [n], u32: heads to do; what belongs to others is left undefined. Default all
+ * @returns [batch · heads, tiles, 3 · head dim], f32: mean, then maximum, then minimum; 0 of a tile without tokens
+ */
+export function poolTiles(gpu: Gpu, x: Tensor, heads: number, { order, tiles }: TileLayout, only?: Tensor): Tensor {
+  const [batch, tokens, dim] = x.shape as [number, number, number];
+  const chosen = only?.dim(0) ?? heads, tileCount = tiles.dim(0), headDim = dim / heads;
+  if (headDim % 4 !== 0) throw new Error(`poolTiles: ${heads} heads of ${headDim}`);
+  const y = gpu.tensor([batch * heads, tileCount, 3 * headDim]);
+  const count = batch * chosen * tileCount * headDim / 4;
+  gpu.run(KERNEL, {
+    buffers: { x, order, tiles, head_ids: only ?? gpu.placeholder, y },
+    params: {
+      tokens,
+      heads,
+      chosen,
+      has_heads: only ? 1 : 0,
+      head_dim4: headDim / 4,
+      tile_count: tileCount,
+      count,
+    },
+    workgroups: groups1d(count),
+  });
+  return y;
+}
