@@ -1,10 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { adamwInPlace, moveAverage } from "../gpu/ops/adamw.ts";
 import { attention } from "../gpu/ops/attention.ts";
-import { batchedProduct } from "../gpu/ops/batched_product.ts";
+import { tileAgreement } from "../gpu/ops/tile_agreement.ts";
 import { tileHeat } from "../gpu/ops/tile_heat.ts";
 import { projectionGradients, tileLoss } from "../gpu/ops/tile_loss.ts";
-import { uploadTileLayout } from "../gpu/tile_layout.ts";
+import { uploadTileBudget, uploadTileLayout } from "../gpu/tile_layout.ts";
 import { adamwStep } from "../model/training/adamw.ts";
 import { assertClose, randn, testVariants } from "./gpu.ts";
 
@@ -194,24 +194,6 @@ testVariants(
   },
 );
 
-testVariants("batched products", async ({ gpu, bound }) => {
-  for (const [batch, m, k, n] of [[1, 1, 1, 4], [3, 33, 70, 36], [2, 5, 129, 8]] as const) {
-    const a = randn(batch * m * k, 1), b = randn(batch * k * n, 2);
-    const expected = (at: (i: number, row: number, c: number) => number) =>
-      Float64Array.from({ length: batch * m * n }, (_, to) => {
-        const i = Math.floor(to / (m * n)), row = Math.floor(to / n) % m;
-        let sum = 0;
-        for (let c = 0; c < k; c++) sum += a[at(i, row, c)]! * b[(i * k + c) * n + to % n]!;
-        return 3 * sum;
-      });
-    const right = gpu.upload(b, [batch, k, n]);
-    const plain = batchedProduct(gpu, gpu.upload(a, [batch, m, k]), right, { scale: 3 });
-    assertClose(await gpu.read(plain), expected((i, row, c) => (i * m + row) * k + c), Math.min(bound, 2e-6));
-    const turned = batchedProduct(gpu, gpu.upload(a, [batch, k, m]), right, { scale: 3, transposed: true });
-    assertClose(await gpu.read(turned), expected((i, row, c) => (i * k + c) * m + row), Math.min(bound, 2e-6));
-  }
-});
-
 testVariants("AdamW on the GPU is that on the CPU", async ({ gpu }) => {
   const size = 131, options = { lr: 0.01, weightDecay: 0.1 };
   const data = randn(size, 1), mean = new Float32Array(size), square = new Float32Array(size);
@@ -230,4 +212,45 @@ testVariants("AdamW on the GPU is that on the CPU", async ({ gpu }) => {
   assertClose(await gpu.read(tensors.mean), mean, 1e-6, "means");
   assertClose(await gpu.read(tensors.square), square, 1e-6, "squares");
   assertClose(await gpu.read(average), expected, 1e-6, "average");
+});
+
+testVariants("agreement of picked tiles with the oracle's", async ({ gpu }) => {
+  const counts = [4, 3, 5, 1, 2], n = counts.length, lists = 3, keep = [1, 2, 3, 5, 2];
+  const { order, tiles } = layoutOf(counts);
+  const layout = uploadTileLayout(gpu, order, tiles), budget = uploadTileBudget(gpu, tiles, keep, 4);
+  const mass = randn(lists * n * n, 3).map(Math.abs);
+  // Any tiles will do; a row's own is among them.
+  const pick = (seed: number) => {
+    const noise = randn(lists * n * n, seed);
+    return Array.from({ length: lists * n }, (_, row) => {
+      const own = row % n;
+      const others = Array.from({ length: n }, (_, j) => j).filter((j) => j !== own)
+        .sort((a, b) => noise[row * n + a]! - noise[row * n + b]!);
+      return [own, ...others].slice(0, keep[own]).sort((a, b) => a - b);
+    });
+  };
+  const upload = (rows: number[][]) => {
+    const runs = rows.flat().flatMap((j) => [tiles[j]!.first, tiles[j]!.count]);
+    return gpu.upload(Uint32Array.from(runs), [lists, budget.runs, 2], "u32");
+  };
+  const picked = pick(1), oracle = pick(2);
+  const expected = Array.from({ length: lists }, (_, list) => {
+    const sums = [0, 0, 0, 0] as [number, number, number, number];
+    for (let own = 0; own < n; own++) {
+      const row = list * n + own, at = (j: number) => mass[row * n + j]!;
+      const wanted = oracle[row]!.filter((j) => j !== own);
+      sums[0] += wanted.filter((j) => picked[row]!.includes(j)).length;
+      sums[1] += wanted.length;
+      sums[2] += picked[row]!.reduce((sum, j) => sum + at(j), 0);
+      sums[3] += oracle[row]!.reduce((sum, j) => sum + at(j), 0);
+    }
+    return sums;
+  });
+  const [a, b, m] = [upload(picked), upload(oracle), gpu.upload(mass, [lists, n, n])];
+  assertClose(await gpu.read(tileAgreement(gpu, a, b, m, layout, budget)), expected.flat(), 1e-6);
+  const only = gpu.upload(Uint32Array.of(2), [1], "u32");
+  assertClose(await gpu.read(tileAgreement(gpu, a, b, m, layout, budget, only)), expected[2]!, 1e-6);
+  // The oracle agrees with itself.
+  const [both, wanted, mine, its] = await gpu.read(tileAgreement(gpu, b, b, m, layout, budget));
+  assertEquals([both, mine], [wanted, its]);
 });

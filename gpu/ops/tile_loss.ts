@@ -8,7 +8,7 @@ import { type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import { rowShape } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
-import { batchedProduct } from "./batched_product.ts";
+import { matmul } from "./matmul.ts";
 
 const kernel = memo((software: boolean): KernelSource => {
   const { workgroupSize, lanes, index, declarations } = rowShape(software);
@@ -104,9 +104,9 @@ export function projectionGradients(
   only?: Tensor,
 ): void {
   gpu.scope(() => {
-    const dq = batchedProduct(gpu, gradient, predictedK, { scale, only });
-    const dk = batchedProduct(gpu, gradient, predictedQ, { scale, transposed: true, only });
-    batchedProduct(gpu, featuresQ, dq, { transposed: true, into: into.q, only });
-    batchedProduct(gpu, featuresK, dk, { transposed: true, into: into.k, only });
+    const dq = matmul(gpu, gradient, predictedK, { scale, only });
+    const dk = matmul(gpu, gradient, predictedQ, { scale, only, transposeA: true });
+    matmul(gpu, featuresQ, dq, { transposeA: true, only, into: into.q });
+    matmul(gpu, featuresK, dk, { transposeA: true, only, into: into.k });
   });
 }

@@ -1,0 +1,78 @@
+/**
+ * How well picked tiles agree with those that a teacher would have picked.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+import type { TileBudget, TileLayout } from "../tile_layout.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+import { sumRows } from "./sum_rows.ts";
+
+/** Both lists of a row rise, so one walk over the tiles meets all of them. */
+const KERNEL: KernelSource = {
+  name: "tile_agreement",
+  buffers: {
+    picked: read("vec2u"),
+    oracle: read("vec2u"),
+    mass: read("f32"),
+    tiles: read("vec2u"),
+    rows: read("vec2u"),
+    ids: read("u32"),
+    y: write("vec4f"),
+  },
+  params: { n: "u32", runs_each: "u32", count: "u32", has_ids: "u32" },
+  workgroupSize: [64, 1, 1],
+  body: `  ${INDEX_1D}
+  if (i >= p.count) { return; }
+  let own = i % p.n;
+  let list = select(i / p.n, ids[i / p.n], p.has_ids != 0u);
+  let last = list * p.runs_each + rows[own].x + rows[own].y - 1u;
+  var a = list * p.runs_each + rows[own].x;
+  var b = a;
+  var found = vec4f();
+  for (var j = 0u; j < p.n; j++) {
+    let first = tiles[j].x;
+    let in_a = picked[min(a, last)].x == first && a <= last;
+    let in_b = oracle[min(b, last)].x == first && b <= last;
+    let m = mass[(list * p.n + own) * p.n + j];
+    if (j != own) { found += vec4f(select(0.0, 1.0, in_a && in_b), select(0.0, 1.0, in_b), 0.0, 0.0); }
+    found += vec4f(0.0, 0.0, select(0.0, m, in_a), select(0.0, m, in_b));
+    a += select(0u, 1u, in_a);
+    b += select(0u, 1u, in_b);
+  }
+  y[i] = found;`,
+};
+
+/**
+ * Compares two picks of key tiles under one budget, both as `selectTiles` gives them. No tile is without tokens.
+ *
+ * @param picked [lists, runs, 2], u32
+ * @param oracle likewise
+ * @param mass [lists, tiles, tiles], f32: sums of attention probabilities, see `tileHeat`
+ * @param only [n], u32: the lists to compare. Default all
+ * @returns [chosen lists, 4], f32: over a list's rows, tiles that both have and tiles of the oracle, the row's own not
+ * counted; mass of the picked tiles and of the oracle's
+ */
+export function tileAgreement(
+  gpu: Gpu,
+  picked: Tensor,
+  oracle: Tensor,
+  mass: Tensor,
+  { tiles }: Pick<TileLayout, "tiles">,
+  { rows, runs }: Pick<TileBudget, "rows" | "runs">,
+  only?: Tensor,
+): Tensor {
+  const [all, n] = mass.shape as [number, number, number];
+  const lists = only?.dim(0) ?? all;
+  return gpu.scope(() => {
+    const y = gpu.tensor([lists, n, 4]);
+    gpu.run(KERNEL, {
+      buffers: { picked, oracle, mass, tiles, rows, ids: only ?? gpu.placeholder, y },
+      params: { n, runs_each: runs, count: lists * n, has_ids: only ? 1 : 0 },
+      workgroups: groups1d(lists * n),
+    });
+    return sumRows(gpu, y);
+  });
+}
