@@ -24,19 +24,32 @@
 export { TilereelError } from "./errors.ts";
 export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions, type Precision } from "./gpu/device.ts";
 export type { Dispatch, Gpu, GpuSettings } from "./gpu/gpu.ts";
+export {
+  type AttentionMethod,
+  type AttentionTask,
+  fullAttention,
+  type PreparedAttention,
+} from "./model/attention/method.ts";
+export type { AttentionReport } from "./model/attention/report.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
 export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";
 export { type Array5D, type GenerateOptions, type LoadOptions, WanPipeline } from "./model/pipeline.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
 export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
+export { psnr, ssim } from "./model/quality.ts";
 export type { Video } from "./model/video.ts";
+export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleBranch } from "./model/vorta/methods.ts";
+export { Router, type RouterLayer, type RouterShape } from "./model/vorta/router.ts";
+export { type LoadedRouter, loadRouter, saveRouter } from "./model/vorta/router_file.ts";
+export { defaultSettings, type VortaSettings } from "./model/vorta/settings.ts";
 export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./cli/video/write_video.ts";
 
 // The parts, for those who build their own pipeline.
 export type { Binding, KernelSource, ParamType } from "./gpu/kernel.ts";
 export type { MemoryUse } from "./gpu/memory.ts";
 export { combine, type Term } from "./gpu/ops/combine.ts";
+export { type Backward, Tape } from "./gpu/tape.ts";
 export type { GpuDtype, Tensor } from "./gpu/tensor.ts";
 export { openCheckpoint } from "./model/checkpoint/sharded.ts";
 export {
@@ -69,4 +82,7 @@ export {
 } from "./model/vae/autoencoder.ts";
 export { readVaeConfig, type VaeConfig } from "./model/vae/config.ts";
 export { readTransformerConfig, type TransformerConfig } from "./model/wan/config.ts";
-export { type TransformerInput, WanTransformer3DModel } from "./model/wan/transformer.ts";
+export type { SelfAttention } from "./model/wan/attention.ts";
+export type { Conditioning } from "./model/wan/block.ts";
+export type { Grid } from "./model/wan/grid.ts";
+export { type Embedded, type TransformerInput, WanTransformer3DModel } from "./model/wan/transformer.ts";
