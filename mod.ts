@@ -82,6 +82,7 @@ export {
 } from "./model/vae/autoencoder.ts";
 export { readVaeConfig, type VaeConfig } from "./model/vae/config.ts";
 export { readTransformerConfig, type TransformerConfig } from "./model/wan/config.ts";
+export type { Rope } from "./gpu/ops/rms_norm.ts";
 export type { SelfAttention } from "./model/wan/attention.ts";
 export type { Conditioning } from "./model/wan/block.ts";
 export type { Grid } from "./model/wan/grid.ts";
