@@ -6,29 +6,29 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { TilereelError } from "../../errors.ts";
-import { openGpu } from "../../gpu/device.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { OnProgress } from "../../model/progress.ts";
+import type { TrainingIdentity } from "../../model/training/identity.ts";
 import { modelDigest } from "../../model/training/model_digest.ts";
+import { checkTrainingFolder } from "../../model/training/training_folder.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
 import { AUTHORS_RECIPE, type TrainingRecipe } from "../../model/vorta/recipe.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../../model/video_size.ts";
 import { defaultSettings, type VortaSettings } from "../../model/vorta/settings.ts";
-import { checkTrainingFolder, trainingFiles, type TrainingStep, trainRouter } from "../../model/vorta/trainer.ts";
-import type { TrainingIdentity } from "../../model/vorta/training_state.ts";
+import { trainingFiles, type TrainingStep, trainRouter } from "../../model/vorta/trainer.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import type { Grid } from "../../model/wan/grid.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import { clipOptions, type ClipValues } from "../clip_options.ts";
 import { defineCommand } from "../command.ts";
+import { commandLine, openLongRun } from "../long_run.ts";
 import { flag, integer, memory, number, type OptionValues, path, text } from "../options.ts";
 import { checkWritable } from "../output.ts";
-import { formatDuration, showProgress } from "../progress.ts";
-import { Interruption } from "../signals.ts";
+import { formatDuration } from "../progress.ts";
 import { openTrainingSet } from "../training_data.ts";
 import { sizesText, vortaOptions, vortaSettings } from "../vorta_options.ts";
 
@@ -251,25 +251,14 @@ async function run(values: Values): Promise<number> {
   const model = values.model ?? embeddedModelDir();
   const folder = await openModelFolder(model);
   const settings = vortaSettings(values, defaultSettings(clipGrid(values, folder)));
-  const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
+  using work = await openLongRun({
+    quiet,
+    gpu: values.gpu,
+    memory: values.memory,
+    stopping: "Stopping after this sample; Ctrl-C again stops at once, back to the last checkpoint.",
+  });
+  const { gpu, onProgress, say, signal } = work;
   using cleanUp = new DisposableStack();
-  cleanUp.defer(() => progress.stop());
-  const say = (line: string) => {
-    progress.stop();
-    if (!quiet) console.log(line);
-  };
-  const gpu = await openGpu({
-    choice: values.gpu ?? "auto",
-    ...values.memory !== undefined && { memoryLimit: values.memory },
-  });
-  cleanUp.defer(() => gpu.close());
-
-  using interruption = new Interruption();
-  interruption.signal.addEventListener("abort", () => {
-    progress.stop();
-    if (!quiet) console.error("Stopping after this sample; Ctrl-C again stops at once, back to the last checkpoint.");
-  });
-  const { signal } = interruption;
   let data;
   try {
     data = await openTrainingSet({
@@ -281,16 +270,16 @@ async function run(values: Values): Promise<number> {
       values: clipValues(values),
       seed,
       cache: values.cache ?? "out/latents",
-      onProgress: progress.onProgress,
+      onProgress,
       onNote: (note) => say(`Note: ${note}.`),
       signal,
     });
   } catch (error) {
-    if (interruption.status === undefined || error !== signal.reason) throw error;
+    if (work.status === undefined || error !== signal.reason) throw error;
     say(`Stopped while latents were made; those that are done are kept. Go on with:\n  ${commandLine(resume)}`);
-    return interruption.status;
+    return work.status;
   }
-  const transformer = await loadTransformer(gpu, folder, progress.onProgress);
+  const transformer = await loadTransformer(gpu, folder, onProgress);
   cleanUp.defer(() => transformer.release());
   const note = coarseNote(transformer.gridOf((await data.sample(0)).shape), settings);
   if (note !== undefined) say(note);
@@ -310,10 +299,10 @@ async function run(values: Values): Promise<number> {
     checkpointEvery: values["checkpoint-every"] ?? DEFAULT_EVERY,
     resume,
     identity: await identityOf(values, folder),
-    onStart: (step) => progress.onProgress({ stage: "train", done: step, total: steps }),
+    onStart: (step) => onProgress({ stage: "train", done: step, total: steps }),
     onStep: (step) => {
       last = step;
-      progress.onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) });
+      onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) });
     },
     signal,
   });
@@ -322,7 +311,7 @@ async function run(values: Values): Promise<number> {
     say(
       `Stopped after ${outcome.step} of ${steps} steps, which ${checkpoint} holds. Go on with:\n  ${commandLine(true)}`,
     );
-    return interruption.status ?? 1;
+    return work.status ?? 1;
   }
   const seconds = (performance.now() - start) / 1000;
   say(`${router}: ${outcome.step} steps${last ? ` in ${formatDuration(seconds)}, at the end ${figures(last)}` : ""}`);
@@ -432,11 +421,4 @@ function figures({ loss, losses: { diffusion, distillation }, shares }: Training
   const routes = BRANCHES.map((branch) => `${names[branch]} ${Math.round(100 * shares[branch])}%`).join(", ");
   const short = (value: number) => value.toPrecision(3);
   return `loss ${short(loss)} (diffusion ${short(diffusion)}, distillation ${short(distillation)})  ${routes}`;
-}
-
-/** This run's command line, as it would be typed to go on. */
-function commandLine(resume: boolean): string {
-  const args = Deno.args.filter((arg) => arg !== "--resume");
-  const quote = (arg: string) => /^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", `'\\''`)}'`;
-  return ["tilereel", ...args.map(quote), ...resume ? ["--resume"] : []].join(" ");
 }

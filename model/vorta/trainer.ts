@@ -8,11 +8,12 @@
  */
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../errors.ts";
-import { fileError } from "../checkpoint/file_error.ts";
 import { randn } from "../noise.ts";
 import { adamwStep, clipGradients } from "../training/adamw.ts";
+import type { TrainingIdentity } from "../training/identity.ts";
 import { shuffledRounds } from "../training/random.ts";
 import { cutLog, logStep } from "../training/step_log.ts";
+import { openTrainingFolder, type TrainingFiles, trainingFilesIn } from "../training/training_folder.ts";
 import type { TrainingSample, TrainingSet } from "../training/training_set.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import {
@@ -29,7 +30,7 @@ import { checkRouter, regularization, Router, routes } from "./router.ts";
 import { saveRouter } from "./router_file.ts";
 import type { VortaSettings } from "./settings.ts";
 import { NonFiniteError } from "./training_pass.ts";
-import { loadState, saveState, startState, type TrainingIdentity, type TrainingState } from "./training_state.ts";
+import { loadState, saveState, startState, type TrainingState } from "./training_state.ts";
 
 /** What is trained, on what, and where the results go. */
 export interface RouterTraining {
@@ -87,44 +88,21 @@ export interface TrainingOutcome {
 }
 
 /** The files of a training folder. */
-export function trainingFiles(folder: string): { checkpoint: string; log: string; router: string } {
-  return {
-    checkpoint: `${folder}/checkpoint.safetensors`,
-    log: `${folder}/metrics.jsonl`,
-    router: `${folder}/router.safetensors`,
-  };
-}
-
-/**
- * Checks, before anything slow is done, that the folder fits the wish to start or to go on.
- *
- * @throws {TilereelError} if it holds a training that would be lost, or none to go on with
- */
-export async function checkTrainingFolder(folder: string, resume: boolean): Promise<void> {
-  const { checkpoint } = trainingFiles(folder);
-  const there = await exists(checkpoint);
-  if (resume && !there) {
-    throw new TilereelError(`${checkpoint} does not exist, so there is nothing to go on with; leave out --resume`);
-  }
-  if (!resume && there) {
-    throw new TilereelError(`${folder} holds a training already; go on with it by --resume, or name another --out`);
-  }
+export function trainingFiles(folder: string): TrainingFiles & { router: string } {
+  return { ...trainingFilesIn(folder), router: `${folder}/router.safetensors` };
 }
 
 /**
  * Trains a router, and writes it with its log and checkpoints.
  *
- * @throws {TilereelError} if the folder does not fit (see {@linkcode checkTrainingFolder}), its checkpoint is of another
+ * @throws {TilereelError} if the folder does not fit (see `checkTrainingFolder`), its checkpoint is of another
  * training, a file cannot be written, or a number is not finite: then the step and, where it is known, the block are
  * named, and the last checkpoint stays as it is.
  */
 export async function trainRouter(training: RouterTraining): Promise<TrainingOutcome> {
   const { model, data, recipe, settings, seed, steps, folder, signal, onStep = () => {} } = training;
   const files = trainingFiles(folder);
-  await checkTrainingFolder(folder, training.resume);
-  await Deno.mkdir(folder, { recursive: true }).catch((error) => {
-    throw fileError(folder, "written", error);
-  });
+  await openTrainingFolder(folder, training.resume);
   const identity = { ...training.identity, ...await identityOf(training) };
   let state = training.resume ? await loadState(files.checkpoint, identity) : startState(Router.random(model, seed));
   checkRouter(state.router, model, files.checkpoint);
@@ -345,14 +323,4 @@ function meanWeights(passes: readonly PassFigures[], of: (pass: PassFigures) => 
     distillation: mean(passes, (pass) => of(pass).distillation),
     hidden: mean(passes, (pass) => of(pass).hidden),
   };
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw fileError(path, "read", error);
-  }
 }

@@ -6,6 +6,7 @@
  */
 import { TilereelError } from "../../errors.ts";
 import { openSafetensors, readFloat32, type TensorToWrite, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { checkpointMetadata, checkpointStep, type TrainingIdentity } from "../training/identity.ts";
 import type { Router } from "./router.ts";
 import { loadRouter } from "./router_file.ts";
 import { SETTINGS_KEY, settingsToKwargs, type VortaSettings } from "./settings.ts";
@@ -19,9 +20,6 @@ export interface TrainingState {
   readonly mean: Router;
   readonly square: Router;
 }
-
-/** Everything that the result depends on, by the name of its option. */
-export type TrainingIdentity = Readonly<Record<string, string | number>>;
 
 const MEAN = "exp_avg.", SQUARE = "exp_avg_sq.";
 
@@ -47,8 +45,7 @@ export async function saveState(
   }
   await writeSafetensors(path, tensors, {
     [SETTINGS_KEY]: JSON.stringify(settingsToKwargs(settings)),
-    step: String(step),
-    options: JSON.stringify(identity),
+    ...checkpointMetadata(step, identity),
   });
 }
 
@@ -60,11 +57,7 @@ export async function saveState(
  */
 export async function loadState(path: string, identity: TrainingIdentity): Promise<TrainingState> {
   using source = await openSafetensors(path);
-  checkIdentity(path, source.metadata.options, identity);
-  const step = Number(source.metadata.step);
-  if (!Number.isSafeInteger(step) || step < 0) {
-    throw new TilereelError(`${path} is no checkpoint: it does not say after which step it was written`);
-  }
+  const step = checkpointStep(path, source.metadata, identity);
   const { router } = await loadRouter(path);
   const moments = async (prefix: string) => {
     const into = router.zeros();
@@ -78,26 +71,4 @@ export async function loadState(path: string, identity: TrainingIdentity): Promi
     return into;
   };
   return { step, router, mean: await moments(MEAN), square: await moments(SQUARE) };
-}
-
-function checkIdentity(path: string, text: string | undefined, now: TrainingIdentity): void {
-  if (text === undefined) throw new TilereelError(`${path} is no checkpoint: it does not say what it was trained with`);
-  const before = readIdentity(path, text);
-  const differ = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);
-  if (differ.length === 0) return;
-  const one = (key: string) => `${key} was ${before[key] ?? "not given"} and is ${now[key] ?? "not given"}`;
-  throw new TilereelError(
-    `${path} cannot be gone on from with other options: ${differ.map(one).join(", ")}; ` +
-      `give those that it was started with, or another folder to start anew`,
-  );
-}
-
-function readIdentity(path: string, text: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
-  } catch {
-    // Said below.
-  }
-  throw new TilereelError(`${path} is no checkpoint: its options are not JSON`);
 }

@@ -1,0 +1,54 @@
+/**
+ * What a checkpoint says of the training that wrote it.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+
+/** Everything that the result depends on, by the name of its option. */
+export type TrainingIdentity = Readonly<Record<string, string | number>>;
+
+/** A checkpoint's metadata. */
+export function checkpointMetadata(step: number, identity: TrainingIdentity): Record<string, string> {
+  return { step: String(step), options: JSON.stringify(identity) };
+}
+
+/**
+ * The steps that were done before a checkpoint.
+ *
+ * @param path names the file in messages
+ * @param now identity of the training that is to go on from it
+ * @throws {TilereelError} if the file is no checkpoint, or comes from other options, which are named
+ */
+export function checkpointStep(
+  path: string,
+  metadata: Readonly<Record<string, string>>,
+  now: TrainingIdentity,
+): number {
+  checkIdentity(path, metadata.options, now);
+  const step = Number(metadata.step);
+  if (Number.isSafeInteger(step) && step >= 0) return step;
+  throw new TilereelError(`${path} is no checkpoint: it does not say after which step it was written`);
+}
+
+function checkIdentity(path: string, text: string | undefined, now: TrainingIdentity): void {
+  if (text === undefined) throw new TilereelError(`${path} is no checkpoint: it does not say what it was trained with`);
+  const before = readIdentity(path, text);
+  const differ = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);
+  if (differ.length === 0) return;
+  const one = (key: string) => `${key} was ${before[key] ?? "not given"} and is ${now[key] ?? "not given"}`;
+  throw new TilereelError(
+    `${path} cannot be gone on from with other options: ${differ.map(one).join(", ")}; ` +
+      `give those that it was started with, or another folder to start anew`,
+  );
+}
+
+function readIdentity(path: string, text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // Said below.
+  }
+  throw new TilereelError(`${path} is no checkpoint: its options are not JSON`);
+}
