@@ -39,6 +39,7 @@ export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
 export { psnr, ssim } from "./model/quality.ts";
 export type { Video } from "./model/video.ts";
+export { type Branch, BRANCHES } from "./model/vorta/branch.ts";
 export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleBranch } from "./model/vorta/methods.ts";
 export { Router, type RouterLayer, type RouterShape } from "./model/vorta/router.ts";
 export { type LoadedRouter, loadRouter, saveRouter } from "./model/vorta/router_file.ts";
