@@ -20,6 +20,7 @@ import { headDots } from "../../gpu/ops/head_dots.ts";
 import { mixHeads } from "../../gpu/ops/mix_heads.ts";
 import { sumRows } from "../../gpu/ops/sum_rows.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
 import type { SelfAttention } from "../wan/attention.ts";
 import type { TransformerConfig } from "../wan/config.ts";
 import type { Grid } from "../wan/grid.ts";
@@ -112,27 +113,22 @@ export class VortaAttention {
    * Each head through the branch that its route names; the heads of a branch go in one dispatch.
    *
    * @param routes for each layer the branch of each head, as an index into {@link BRANCHES}
+   * @param full computes the heads of the full branch instead
    */
-  routed(routes: readonly Uint8Array[]): SelfAttention {
-    const { gpu, config: { heads } } = this;
-    // A row for each layer and branch, on a boundary that can be bound.
-    const width = Math.ceil(heads / 64) * 64;
-    const ids = new Uint32Array(routes.length * BRANCHES.length * width);
-    const groups = routes.map((route, layer) =>
-      BRANCHES.map((_, branch) => {
-        const group = [...route.keys()].filter((head) => route[head] === branch);
-        ids.set(group, (layer * BRANCHES.length + branch) * width);
-        return group.length;
-      })
+  routed(routes: readonly Uint8Array[], full?: SomeHeads): SelfAttention {
+    const { gpu } = this;
+    const groups = routes.map((route) =>
+      BRANCHES.map((_, branch) => [...route.keys()].filter((head) => route[head] === branch))
     );
-    const rows = gpu.upload(ids, [routes.length * BRANCHES.length, width], "u32");
+    const lists = uploadHeadLists(gpu, groups.flat());
     return (q, k, v, layer) =>
       gpu.scope(() => {
         const into = gpu.tensor(q.shape);
-        for (const [branch, count] of groups[layer]!.entries()) {
-          if (count === 0) continue;
-          const only = rows.rows(layer * BRANCHES.length + branch, 1).reshape([width]).rows(0, count);
-          this.#branch(BRANCHES[branch]!, q, k, v, { only, into });
+        for (const [i, branch] of BRANCHES.entries()) {
+          const only = lists[layer * BRANCHES.length + i];
+          if (!only) continue;
+          if (branch === "full" && full) full(q, k, v, layer, into);
+          else this.#branch(branch, q, k, v, { only, into });
         }
         return into;
       });

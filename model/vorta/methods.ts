@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { SomeHeadsMethod } from "../attention/head_lists.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import type { Grid } from "../wan/grid.ts";
 import { VortaAttention } from "./attention.ts";
@@ -34,9 +35,14 @@ export interface RoutedAttentionOptions {
   readonly settings: SettingsFor;
   /** Scores below this send a head through full attention. Default 0.3, as in the paper. */
   readonly tau?: number;
+  /** Takes the heads that the router sends through full attention. */
+  readonly full?: SomeHeadsMethod;
   /** Names the router in messages. */
   readonly name?: string;
 }
+
+/** As routes name it. */
+const FULL = BRANCHES.indexOf("full");
 
 /** The threshold of the paper. */
 export const DEFAULT_TAU = 0.3;
@@ -45,12 +51,12 @@ export const DEFAULT_TAU = 0.3;
 export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
   const { router, settings, tau = DEFAULT_TAU, name = "the router" } = options;
   return {
-    async prepare({ gpu, transformer, grid, timesteps }) {
-      const { config } = transformer;
+    async prepare(task) {
+      const { gpu, transformer: { config }, grid, timesteps } = task;
       checkRouter(router, config, name);
       const { heads, layers } = config;
       // Scores depend on the timestep alone, so the whole schedule's routes are known before its first step.
-      const all = routes(router.scores(await transformer.timeEmbedding(timesteps)), tau);
+      const all = routes(router.scores(await task.transformer.timeEmbedding(timesteps)), tau);
       const byStep = timesteps.map((_, step) =>
         Array.from({ length: layers }, (_, layer) => {
           const at = (layer * timesteps.length + step) * heads;
@@ -58,11 +64,24 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
         })
       );
       const vorta = new VortaAttention(gpu, config, grid, settings(grid));
-      const pairs = all.reduce((sum, route) => sum + vorta.pairs[BRANCHES[route]!], 0);
+      using cleanUp = new DisposableStack();
+      cleanUp.defer(() => vorta.release());
+      const full = await options.full?.prepare(task);
+      if (full) cleanUp.use(full);
+      const fullHeads = byStep.map((step) => step.map((route) => [...route.keys()].filter((h) => route[h] === FULL)));
+      let pairs = 0;
+      for (const [step, layers] of byStep.entries()) {
+        for (const [layer, route] of layers.entries()) {
+          for (const [head, branch] of route.entries()) {
+            pairs += full && branch === FULL ? full.pairs(step, layer, head) : vorta.pairs[BRANCHES[branch]!];
+          }
+        }
+      }
+      const held = cleanUp.move();
       return {
-        at: (step) => vorta.routed(byStep[step]!),
+        at: (step) => vorta.routed(byStep[step]!, full?.at(step, fullHeads[step]!)),
         report: { density: pairs / (all.length * vorta.pairs.full), routes: byStep },
-        [Symbol.dispose]: () => vorta.release(),
+        [Symbol.dispose]: () => held.dispose(),
       };
     },
   };

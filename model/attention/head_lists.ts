@@ -1,0 +1,60 @@
+/**
+ * Attention of some heads, where others are computed otherwise.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { SelfAttention } from "../wan/attention.ts";
+import type { AttentionTask } from "./method.ts";
+
+/** Self-attention of some heads of a layer, written to `into`, [batch, tokens, heads · head dim]; the others are left. */
+export type SomeHeads = (q: Tensor, k: Tensor, v: Tensor, layer: number, into: Tensor) => void;
+
+/** Every head of every layer. */
+export function everyHead({ layers, heads }: { layers: number; heads: number }): number[][] {
+  return Array.from({ length: layers }, () => Array.from({ length: heads }, (_, head) => head));
+}
+
+/** Attention of all heads out of one that was told to compute them all. */
+export function wholeAttention(gpu: Gpu, some: SomeHeads): SelfAttention {
+  return (q, k, v, layer) =>
+    gpu.scope(() => {
+      const into = gpu.tensor(q.shape);
+      some(q, k, v, layer, into);
+      return into;
+    });
+}
+
+/** A kind of attention that can be had for some heads only. */
+export interface SomeHeadsMethod {
+  /** As `AttentionMethod.prepare`. */
+  prepare(task: AttentionTask): Promise<PreparedSomeHeads>;
+}
+
+/** The same for one clip; holds GPU memory until it is disposed of. */
+export interface PreparedSomeHeads extends Disposable {
+  /**
+   * For the forward passes of one step. What it uploads belongs to the scope around.
+   *
+   * @param heads the heads to compute, for each layer
+   * @returns undefined where the step is for full attention
+   */
+  at(step: number, heads: readonly (readonly number[])[]): SomeHeads | undefined;
+  /** Pairs of queries and keys that a head multiplies. */
+  pairs(step: number, layer: number, head: number): number;
+}
+
+/**
+ * Lists of heads on the GPU, for ops that do `only` those. What is uploaded belongs to the scope around.
+ *
+ * @returns for each list [n], u32; undefined where it is empty
+ */
+export function uploadHeadLists(gpu: Gpu, lists: readonly (readonly number[])[]): (Tensor | undefined)[] {
+  // Each on a boundary that can be bound.
+  const width = Math.ceil(Math.max(1, ...lists.map((list) => list.length)) / 64) * 64;
+  const ids = new Uint32Array(lists.length * width);
+  for (const [i, list] of lists.entries()) ids.set(list, i * width);
+  const rows = gpu.upload(ids, [lists.length, width], "u32");
+  return lists.map(({ length }, i) => length > 0 ? rows.rows(i, 1).reshape([width]).rows(0, length) : undefined);
+}

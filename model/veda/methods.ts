@@ -1,0 +1,116 @@
+/**
+ * Veda's attention, as the pipeline takes it.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import type { AttentionMethod } from "../attention/method.ts";
+import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_lists.ts";
+import type { Grid } from "../wan/grid.ts";
+import type { TransformerConfig } from "../wan/config.ts";
+import { VedaAttention } from "./attention.ts";
+import { DEFAULT_KEEP } from "./budget.ts";
+import { type TileScorer, uploadScorer } from "./scorer.ts";
+import { type TilePlan, uniformPlan } from "./tile_plan.ts";
+import { defaultCapacity, defaultShape, product, type TileShape } from "./tiling.ts";
+
+/** Steps that take full attention where nothing else is said: the first one sets the composition. */
+export const DEFAULT_DENSE_STEPS = 1;
+
+/** What {@link vedaAttention} takes. */
+export interface VedaOptions {
+  /** ρ, the share of tiles to keep, above 0. Default {@link DEFAULT_KEEP} */
+  readonly keep?: number;
+  /** First steps with full attention. Default {@link DEFAULT_DENSE_STEPS} */
+  readonly denseSteps?: number;
+  /** Layers with full attention. Default none */
+  readonly denseLayers?: readonly number[];
+  /** Default: tiles are scored by their means. */
+  readonly scorer?: TileScorer;
+  /** A shape for every layer and head, or one for all. Default: one that suits the grid */
+  readonly shapes?: TilePlan | TileShape;
+  /** Tokens of a tile where there are no shapes. Default: what suits the grid */
+  readonly tileTokens?: number;
+  /** Names scorer and shapes in messages. */
+  readonly name?: string;
+}
+
+/** Each query tile sees the key tiles that score best (Veda). */
+export function vedaAttention(options: VedaOptions): AttentionMethod {
+  const method = vedaHeads(options);
+  return {
+    async prepare(task) {
+      const veda = await method.prepare(task);
+      const { gpu, transformer: { config }, timesteps, grid } = task;
+      const all = everyHead(config);
+      let pairs = 0;
+      for (let step = 0; step < timesteps.length; step++) {
+        for (const [layer, list] of all.entries()) for (const head of list) pairs += veda.pairs(step, layer, head);
+      }
+      return {
+        at: (step) => {
+          const some = veda.at(step, all);
+          return some && wholeAttention(gpu, some);
+        },
+        report: { density: pairs / (timesteps.length * config.layers * config.heads * product(grid) ** 2) },
+        [Symbol.dispose]: () => veda[Symbol.dispose](),
+      };
+    },
+  };
+}
+
+/** The same for some heads. */
+export function vedaHeads(options: VedaOptions): SomeHeadsMethod {
+  const { keep = DEFAULT_KEEP, denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
+  return {
+    prepare({ gpu, transformer: { config }, grid }): Promise<PreparedSomeHeads> {
+      const plan = planFor(options, config, grid);
+      const denseLayers = new Set(options.denseLayers);
+      checkDenseLayers(denseLayers, config);
+      const projections = scorer && uploadScorer(gpu, scorer);
+      const veda = new VedaAttention(gpu, config, grid, { plan, keep, denseLayers, ...projections && { projections } });
+      return Promise.resolve({
+        at: (step, heads) => step < denseSteps ? undefined : veda.some(heads),
+        pairs: (step, layer, head) => step < denseSteps ? product(grid) ** 2 : veda.pairs(layer, head),
+        [Symbol.dispose]() {
+          veda.release();
+          for (const { q, k } of projections ?? []) [q, k].forEach((tensor) => gpu.release(tensor));
+        },
+      });
+    },
+  };
+}
+
+/** @throws {TilereelError} if scorer or plan belong to another model */
+function planFor(
+  { scorer, shapes, tileTokens, name = "the tiles" }: VedaOptions,
+  config: TransformerConfig,
+  grid: Grid,
+): TilePlan {
+  const { layers, heads, headDim } = config;
+  if (scorer && (scorer.layers.length !== layers || scorer.heads !== heads || scorer.headDim !== headDim)) {
+    throw new TilereelError(
+      `${name}: its scorer is for ${scorer.layers.length} layers with ${scorer.heads} heads of ${scorer.headDim}, but ` +
+        `this model has ${layers} with ${heads} of ${headDim}; train one for it with "tilereel train tiles"`,
+    );
+  }
+  if (!shapes || !("choices" in shapes)) {
+    return uniformPlan(shapes ?? defaultShape(grid, tileTokens ?? defaultCapacity(grid)), config);
+  }
+  const planned = shapes.choices.length, across = shapes.choices[0]?.length ?? 0;
+  if (planned !== layers || across !== heads) {
+    throw new TilereelError(
+      `${name}: its shapes of tiles are for ${planned} layers with ${across} heads, but this model has ${layers} with ` +
+        `${heads}; search for it with "tilereel search tiles"`,
+    );
+  }
+  return shapes;
+}
+
+function checkDenseLayers(dense: ReadonlySet<number>, { layers }: TransformerConfig): void {
+  const beyond = [...dense].find((layer) => layer >= layers);
+  if (beyond === undefined) return;
+  throw new TilereelError(
+    `there is no layer ${beyond} to be dense: this model has ${layers} layers, 0 to ${layers - 1}`,
+  );
+}

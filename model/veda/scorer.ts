@@ -1,0 +1,37 @@
+/**
+ * The trained part of Veda: for every layer and head two matrices that make a tile's vector from its features.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { GpuDtype, Tensor } from "../../gpu/tensor.ts";
+
+/** A projection of one layer as it is stored: [heads, 3 · head dim, head dim]. */
+export interface StoredProjection {
+  readonly dtype: "F32" | "BF16" | "F16";
+  /** Its bytes. */
+  readonly data: Uint8Array;
+}
+
+/** P_q and P_k of one layer. */
+export interface Projections<T> {
+  readonly q: T;
+  readonly k: T;
+}
+
+/** The projections of a model. */
+export interface TileScorer {
+  readonly heads: number;
+  readonly headDim: number;
+  /** By layer. */
+  readonly layers: readonly Projections<StoredProjection>[];
+}
+
+const GPU_DTYPES: Readonly<Record<StoredProjection["dtype"], GpuDtype>> = { F32: "f32", BF16: "bf16", F16: "f16" };
+
+/** Puts a scorer on the GPU as it is stored; the tensors are the caller's. */
+export function uploadScorer(gpu: Gpu, { heads, headDim, layers }: TileScorer): Projections<Tensor>[] {
+  const upload = ({ dtype, data }: StoredProjection) =>
+    gpu.keep(gpu.upload(data, [heads, 3 * headDim, headDim], GPU_DTYPES[dtype]));
+  return layers.map(({ q, k }) => ({ q: upload(q), k: upload(k) }));
+}

@@ -1,0 +1,88 @@
+/**
+ * Veda's steps over one grid cut into tiles of one shape: pooling → scores → selection → attention.
+ *
+ * @module
+ */
+import { blockRows } from "../../gpu/attention_plan.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { attention } from "../../gpu/ops/attention.ts";
+import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
+import { projectTiles, tileScores } from "../../gpu/ops/tile_scores.ts";
+import { selectTiles } from "../../gpu/ops/tile_selection.ts";
+import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { TransformerConfig } from "../wan/config.ts";
+import type { Grid } from "../wan/grid.ts";
+import { budget, keptPairs } from "./budget.ts";
+import type { Projections } from "./scorer.ts";
+import { type TileShape, type Tiling, tiling } from "./tiling.ts";
+
+/** On the GPU until {@link release}. */
+export class TilePattern {
+  readonly tiling: Tiling;
+  /** Key tiles of each query tile. */
+  readonly keep: readonly number[];
+  readonly layout: TileLayout;
+  readonly budget: TileBudget;
+  /** Pairs of queries and keys of one head that are multiplied, as `keptPairs` counts them. */
+  readonly pairs: number;
+
+  /** @param keep ρ, the share of tiles to keep */
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly config: Pick<TransformerConfig, "heads" | "headDim">,
+    grid: Grid,
+    shape: TileShape,
+    keep: number,
+  ) {
+    this.tiling = tiling(grid, shape);
+    const { order, tiles } = this.tiling;
+    this.keep = budget(keep, this.tiling);
+    this.pairs = keptPairs(this.keep, this.tiling);
+    this.layout = uploadTileLayout(gpu, order, tiles);
+    this.budget = uploadTileBudget(gpu, tiles, this.keep, blockRows(gpu, config.headDim));
+    for (const tensor of this.#tensors) gpu.keep(tensor);
+  }
+
+  /**
+   * Predicted scores of pairs of tiles.
+   *
+   * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; so k
+   * @param projections P of the layer; without, tiles are scored by their means
+   * @param only [n], u32: heads to do; what belongs to others is left undefined. Default all
+   * @returns [batch · heads, tiles, tiles], f32
+   */
+  scores(q: Tensor, k: Tensor, projections: Projections<Tensor> | undefined, only?: Tensor): Tensor {
+    const { gpu, config: { heads, headDim } } = this;
+    const vectors = (x: Tensor, projection: Tensor | undefined) =>
+      gpu.scope(() => projectTiles(gpu, poolTiles(gpu, x, heads, this.layout, only), projection, heads, only));
+    return gpu.scope(() =>
+      tileScores(gpu, vectors(q, projections?.q), vectors(k, projections?.k), { heads, headDim, only })
+    );
+  }
+
+  /** The tiles that are kept by such scores, see `selectTiles`: [batch · heads, runs, 2], u32. */
+  select(scores: Tensor, only?: Tensor): Tensor {
+    return selectTiles(this.gpu, scores, this.layout, this.budget, { heads: this.config.heads, only });
+  }
+
+  /**
+   * Attention over the tiles that are kept.
+   *
+   * @param runs of {@link select}
+   * @param into written instead of a new tensor
+   */
+  attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, { only, into }: { only?: Tensor; into?: Tensor } = {}): Tensor {
+    const plan = { order: this.layout.order, queries: { blocks: this.budget.blocks, runs } };
+    return attention(this.gpu, q, k, v, { heads: this.config.heads, plan, only, ...into && { into } });
+  }
+
+  /** Frees the pattern. */
+  release(): void {
+    for (const tensor of this.#tensors) this.gpu.release(tensor);
+  }
+
+  get #tensors(): Tensor[] {
+    return [this.layout.order, this.layout.tiles, this.budget.rows, this.budget.blocks];
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * What Veda knows of a model, in one safetensors file: a trained scorer, a plan of tile shapes, or both.
+ *
+ * - `blocks.N.tiles.project_q`, `blocks.N.tiles.project_k`: [heads, 3 · head dim, head dim]
+ * - `tiles.shapes`: [shapes, 3], I32: tokens along frames, rows and columns
+ * - `tiles.choices`: [layers, heads], U8: which of them each head has
+ * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`
+ *
+ * Scorer and plan belong to one model and one number of tokens a tile, not to a size of clips: they are used on any grid,
+ * whose far tiles may be partial.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { Config } from "../checkpoint/json.ts";
+import {
+  elementCount,
+  openSafetensors,
+  type TensorSource,
+  type TensorToWrite,
+  toFloat32,
+  toNumbers,
+  WEIGHT_DTYPES,
+  writeSafetensors,
+} from "../checkpoint/safetensors.ts";
+import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
+import type { TilePlan } from "./tile_plan.ts";
+import { checkCapacity, type TileShape } from "./tiling.ts";
+
+/** What of the teacher's attention a scorer was trained on. */
+export type Target = "max" | "sum";
+
+/** What a file holds; a scorer or a plan at least. */
+export interface VedaFile {
+  /** Tokens of a tile. */
+  readonly tileTokens: number;
+  readonly scorer?: TileScorer;
+  readonly plan?: TilePlan;
+  readonly target?: Target;
+  /** The share of tiles that it was trained or searched for. */
+  readonly keep?: number;
+}
+
+/** The key in the metadata. */
+const KEY = "tiles";
+const PROJECTION = /^blocks\.(0|[1-9]\d{0,3})\.tiles\.project_([qk])$/;
+
+/** Name of a projection in the file. */
+export function projectionName(layer: number, of: "q" | "k"): string {
+  return `blocks.${layer}.tiles.project_${of}`;
+}
+
+/**
+ * Loads a file.
+ *
+ * @throws {TilereelError} if there is none, it is damaged, or holds something else
+ */
+export async function loadVeda(path: string): Promise<VedaFile> {
+  using source = await openSafetensors(path);
+  const text = source.metadata[KEY];
+  const scorer = await readScorer(source), plan = await readPlan(source);
+  if (text === undefined || !scorer && !plan) {
+    throw new TilereelError(
+      `${path} holds no tiles: a file made by "tilereel train tiles" or "tilereel search tiles" was expected`,
+    );
+  }
+  const config = new Config(`${path}: ${KEY}`, parseObject(text, path));
+  const tileTokens = config.integer("tile_tokens", 128);
+  for (const shape of plan?.shapes ?? []) checkCapacity(shape, tileTokens, path);
+  if (!config.isNull("target")) config.require("target", ["max", "sum"], "max");
+  return {
+    tileTokens,
+    ...scorer && { scorer },
+    ...plan && { plan },
+    ...!config.isNull("target") && { target: config.string("target", "max") as Target },
+    ...!config.isNull("keep") && { keep: config.number("keep", 1, { positive: true }) },
+  };
+}
+
+/**
+ * Writes a file, which appears only when it is complete.
+ *
+ * @param metadata more to store
+ * @throws {TilereelError} if it cannot be written
+ */
+export async function saveVeda(
+  path: string,
+  { tileTokens, scorer, plan, target, keep }: VedaFile,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const tensors: Record<string, TensorToWrite> = {};
+  for (const [layer, projections] of scorer?.layers.entries() ?? []) {
+    const shape = [scorer!.heads, 3 * scorer!.headDim, scorer!.headDim];
+    for (const  of of["q", "k"] as const) tensors[projectionName(layer, of)] = { ...projections[of], shape };
+  }
+  if (plan) {
+    const { shapes, choices } = plan, heads = choices[0]!.length;
+    tensors["tiles.shapes"] = { dtype: "I32", shape: [shapes.length, 3], data: Int32Array.from(shapes.flat()) };
+    tensors["tiles.choices"] = {
+      dtype: "U8",
+      shape: [choices.length, heads],
+      data: Uint8Array.from(choices.flatMap((choice) => [...choice])),
+    };
+  }
+  const known = { tile_tokens: tileTokens, ...target && { target }, ...keep !== undefined && { keep } };
+  await writeSafetensors(path, tensors, { ...metadata, [KEY]: JSON.stringify(known) });
+}
+
+async function readScorer(source: TensorSource): Promise<TileScorer | undefined> {
+  const names = source.names().filter((name) => PROJECTION.test(name));
+  if (names.length === 0) return undefined;
+  const layers = 1 + Math.max(...names.map((name) => Number(PROJECTION.exec(name)![1])));
+  const missing = Array.from({ length: layers }, (_, layer) => [projectionName(layer, "q"), projectionName(layer, "k")])
+    .flat().find((name) => !source.has(name));
+  if (missing !== undefined) {
+    throw new TilereelError(
+      `${source.path} lacks the tensor "${missing}": the highest block in it is number ${layers - 1}, so ` +
+        `${2 * layers} projections were expected, but it has ${names.length}`,
+    );
+  }
+  const [heads = 0, , headDim = 0] = source.info(names[0]!).shape;
+  const shape = [heads, 3 * headDim, headDim];
+  const take = async (name: string): Promise<StoredProjection> => {
+    const info = source.info(name);
+    if (elementCount(shape) === 0 || info.shape.join() !== shape.join() || !WEIGHT_DTYPES.includes(info.dtype)) {
+      throw new TilereelError(
+        `tensor "${name}" in ${source.path} is ${info.dtype} of the shape [${
+          info.shape.join(", ")
+        }], but F32, F16 or ` +
+          `BF16 of ` + (elementCount(shape) === 0 ? "[heads, 3 · head dim, head dim]" : `[${shape.join(", ")}]`) +
+          ` was expected`,
+      );
+    }
+    const data = await source.read(name);
+    if (toFloat32(data, info.dtype).some((value) => !Number.isFinite(value))) {
+      throw new TilereelError(
+        `tensor "${name}" in ${source.path} holds numbers that are not finite; its training went wrong`,
+      );
+    }
+    return { dtype: info.dtype as StoredProjection["dtype"], data };
+  };
+  const all: Projections<StoredProjection>[] = [];
+  for (let layer = 0; layer < layers; layer++) {
+    all.push({ q: await take(projectionName(layer, "q")), k: await take(projectionName(layer, "k")) });
+  }
+  return { heads, headDim, layers: all };
+}
+
+async function readPlan(source: TensorSource): Promise<TilePlan | undefined> {
+  const names = ["tiles.shapes", "tiles.choices"] as const;
+  if (!names.some((name) => source.has(name))) return undefined;
+  const [shapes, choices] = names.map((name) => source.info(name));
+  const [layers = 0, heads = 0] = choices!.shape;
+  const numbers = async (name: string) => [...toNumbers(await source.read(name), source.info(name).dtype)].map(Number);
+  const [sizes, picks] = [await numbers("tiles.shapes"), await numbers("tiles.choices")];
+  const count = sizes.length / 3;
+  const fits = shapes!.shape.join() === `${count},3` && choices!.shape.length === 2 && picks.length > 0 &&
+    sizes.every((size) => Number.isInteger(size) && size > 0) &&
+    picks.every((pick) => Number.isInteger(pick) && pick >= 0 && pick < count) && count <= 256;
+  if (!fits) {
+    throw new TilereelError(
+      `${source.path}: "tiles.shapes" must be [shapes, 3], numbers of at least 1, and "tiles.choices" [layers, heads], ` +
+        `each the number of a shape`,
+    );
+  }
+  return {
+    shapes: Array.from({ length: count }, (_, i) => sizes.slice(3 * i, 3 * i + 3) as unknown as TileShape),
+    choices: Array.from(
+      { length: layers },
+      (_, layer) => Uint8Array.from(picks.slice(layer * heads, (layer + 1) * heads)),
+    ),
+  };
+}
+
+function parseObject(text: string, path: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = text;
+  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new TilereelError(
+    `${path}: "${KEY}" in its metadata is ${JSON.stringify(value)}, but a JSON object was expected`,
+  );
+}
