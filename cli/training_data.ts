@@ -69,7 +69,9 @@ export async function openTrainingSet(options: TrainingDataOptions): Promise<Tra
     );
   }
   // Whatever is wrong with them is found before the cache is made.
-  const clips = prompts === undefined ? await clipsOnDisk(data!, options) : await clipsOfPrompts(prompts, options);
+  const clips = prompts === undefined
+    ? await clipsOnDisk(data!, options)
+    : { sampled: await clipsOfPrompts(prompts, options) };
   const making = { ...options, cache: await LatentCache.open(options.cache, onNote) };
   const set = "sampled" in clips ? await sampledSet(clips.sampled, making) : await encodedSet(clips.encoded, making);
   if (set.size > 0) return set;
@@ -79,14 +81,18 @@ export async function openTrainingSet(options: TrainingDataOptions): Promise<Tra
   );
 }
 
-/** The prompts of a file with their settings. Where a line says the seed, that is it. Places to write to do not count. */
-async function clipsOfPrompts(
+/**
+ * The prompts of a file with their settings. Where a line says the seed, that is it. Places to write to do not count.
+ *
+ * @throws {TilereelError} if the file cannot be read or a line is wrong
+ */
+export async function clipsOfPrompts(
   path: string,
-  { model, values, seed }: TrainingDataOptions,
-): Promise<{ sampled: SampledClip[] }> {
+  { model, values, seed }: Pick<TrainingDataOptions, "model" | "values" | "seed">,
+): Promise<SampledClip[]> {
   const { generation } = await openModelFolder(model);
   const times = new Map<string, number>();
-  const sampled = (await readPrompts(path)).map((entry): SampledClip => {
+  return (await readPrompts(path)).map((entry): SampledClip => {
     const { prompt } = entry, given = { ...values, ...entry.values };
     if (prompt.trim() === "") throw new TilereelError(`${path} line ${entry.line}: the prompt is empty`);
     const occurrence = times.get(prompt) ?? 0;
@@ -104,7 +110,6 @@ async function clipsOfPrompts(
       flowShift: given["flow-shift"],
     };
   });
-  return { sampled };
 }
 
 /** The clips of a folder. Those that turn out too short are left out, with a note. */

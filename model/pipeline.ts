@@ -134,6 +134,12 @@ export class WanPipeline {
     return this.parts.transformer.config.textDim;
   }
 
+  /** Layers of the transformer, heads of each, and channels of a head. */
+  get headShape(): Pick<TransformerConfig, "layers" | "heads" | "headDim"> {
+    const { layers, heads, headDim } = this.parts.transformer.config;
+    return { layers, heads, headDim };
+  }
+
   /** Frees the GPU memory of the model. The `Gpu` stays open. */
   close(): void {
     const { prompts, transformer, vae } = this.parts;

@@ -81,14 +81,16 @@ export async function loadVeda(path: string): Promise<VedaFile> {
  * Writes a file, which appears only when it is complete.
  *
  * @param metadata more to store
+ * @param more tensors to store besides, as checkpoints do
  * @throws {TilereelError} if it cannot be written
  */
 export async function saveVeda(
   path: string,
   { tileTokens, scorer, plan, target, keep }: VedaFile,
   metadata: Readonly<Record<string, string>> = {},
+  more: Readonly<Record<string, TensorToWrite>> = {},
 ): Promise<void> {
-  const tensors: Record<string, TensorToWrite> = {};
+  const tensors: Record<string, TensorToWrite> = { ...more };
   for (const [layer, projections] of scorer?.layers.entries() ?? []) {
     const shape = [scorer!.heads, 3 * scorer!.headDim, scorer!.headDim];
     for (const  of of["q", "k"] as const) tensors[projectionName(layer, of)] = { ...projections[of], shape };

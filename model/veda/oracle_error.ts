@@ -1,0 +1,40 @@
+/**
+ * What attention under an oracle's choice of tiles is off by: the measure that tile shapes are judged by.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { combine } from "../../gpu/ops/combine.ts";
+import { headDots } from "../../gpu/ops/head_dots.ts";
+import { sumRows } from "../../gpu/ops/sum_rows.ts";
+import { tileHeat } from "../../gpu/ops/tile_heat.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { AttentionState } from "./sampling_states.ts";
+import type { TilePattern } from "./tile_pattern.ts";
+
+/** Of a state, what there is to compare with. */
+export type FullAttention = Pick<AttentionState, "q" | "k" | "v" | "y" | "lse">;
+
+/** ‖y‖² of each head, [1, heads], f32. */
+export function squaredNorm(gpu: Gpu, y: Tensor, heads: number): Tensor {
+  return gpu.scope(() => sumRows(gpu, headDots(gpu, y, y, heads)));
+}
+
+/** ‖O_sparse − O_full‖² of each head where each query tile sees the tiles in `runs`; [1, heads], f32. */
+export function sparseError(
+  gpu: Gpu,
+  { q, k, v, y }: FullAttention,
+  runs: Tensor,
+  pattern: TilePattern,
+  heads: number,
+): Tensor {
+  return gpu.scope(() => squaredNorm(gpu, combine(gpu, [[1, pattern.attend(q, k, v, runs)], [-1, y]]), heads));
+}
+
+/** As {@link sparseError}, with the tiles that full attention itself heats most. */
+export function oracleError(gpu: Gpu, state: FullAttention, pattern: TilePattern, heads: number): Tensor {
+  return gpu.scope(() => {
+    const { max } = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout: pattern.layout });
+    return sparseError(gpu, state, pattern.select(max), pattern, heads);
+  });
+}

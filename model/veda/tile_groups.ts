@@ -1,0 +1,64 @@
+/**
+ * Tile patterns by grid and shape, and the heads of each layer that share one: for work that meets several grids.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { uploadHeadLists } from "../attention/head_lists.ts";
+import type { Grid } from "../wan/grid.ts";
+import { TilePattern } from "./tile_pattern.ts";
+import type { TilePlan } from "./tile_plan.ts";
+import type { TileShape } from "./tiling.ts";
+
+/** Patterns, each made once and held until this is disposed of. */
+export class TilePatterns implements Disposable {
+  readonly #made = new Map<string, TilePattern>();
+
+  /** @param keep the share of tiles that patterns keep */
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly config: { readonly heads: number; readonly headDim: number },
+    private readonly keep: number,
+  ) {}
+
+  /** The pattern of a grid cut into tiles of one shape. */
+  of(grid: Grid, shape: TileShape): TilePattern {
+    const id = `${grid} ${shape}`;
+    let pattern = this.#made.get(id);
+    if (!pattern) this.#made.set(id, pattern = new TilePattern(this.gpu, this.config, grid, shape, this.keep));
+    return pattern;
+  }
+
+  [Symbol.dispose](): void {
+    for (const pattern of this.#made.values()) pattern.release();
+    this.#made.clear();
+  }
+}
+
+/** Heads of a layer that share a shape. */
+export interface HeadGroup {
+  readonly shape: TileShape;
+  /** Rising. */
+  readonly heads: readonly number[];
+  /** [heads], u32; undefined where they are all of the layer's */
+  readonly only: Tensor | undefined;
+}
+
+/** The groups of each layer; their tensors belong to the scope around, or to the caller. */
+export function headGroups(gpu: Gpu, { shapes, choices }: TilePlan): HeadGroup[][] {
+  const layers = choices.map((choice) =>
+    [...shapes.entries()].map(([i, shape]) => ({
+      shape,
+      heads: [...choice.keys()].filter((head) => choice[head] === i),
+    })).filter(({ heads }) => heads.length > 0)
+  );
+  const lists = uploadHeadLists(gpu, layers.flatMap((groups) => groups.map(({ heads }) => heads)));
+  let at = 0;
+  return layers.map((groups) =>
+    groups.map((group) => {
+      const only = lists[at++];
+      return { ...group, only: groups.length > 1 ? only : undefined };
+    })
+  );
+}

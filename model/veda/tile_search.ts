@@ -1,0 +1,171 @@
+/**
+ * Head-aware tiling, offline: which shape of tile suits each head, found by what attention is off by with each of them
+ * when an oracle picks the tiles.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { readTogether } from "../../gpu/read_together.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { Grid } from "../wan/grid.ts";
+import { oracleError, squaredNorm } from "./oracle_error.ts";
+import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
+import { TilePatterns } from "./tile_groups.ts";
+import { type TilePlan, uniformPlan } from "./tile_plan.ts";
+import { MAX_PADDING, padding, type TileShape, tileShapes } from "./tiling.ts";
+
+/**
+ * The shapes worth trying on a grid: of all with so many tokens those that pad it by no more than {@link MAX_PADDING}.
+ *
+ * @throws {TilereelError} if there is none
+ */
+export function candidateShapes(grid: Grid, capacity: number): TileShape[] {
+  const shapes = tileShapes(capacity).filter((shape) => padding(grid, shape) <= MAX_PADDING);
+  if (shapes.length > 0) return shapes;
+  throw new TilereelError(
+    `no tile of ${capacity} tokens fits a grid of ${grid.join("x")} tokens with at most ${100 * MAX_PADDING} % of ` +
+      `padding: name another --tile-tokens, or another --size or --frames`,
+  );
+}
+
+/** What {@link searchTiles} takes. */
+export interface TileSearch {
+  readonly gpu: Gpu;
+  readonly runs: SamplingRuns;
+  /** To try, all of one number of tokens. */
+  readonly shapes: readonly TileShape[];
+  /** Share of the pairs of tiles that the oracle keeps. */
+  readonly keep: number;
+  /** Denoising steps of each run that are looked at, spread evenly. */
+  readonly looks: number;
+  /** Told how many of how many steps are through. */
+  readonly onLook?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What a search found out: errors ‖O_sparse − O_full‖² / ‖O_full‖², [layers][heads][shapes]. */
+export interface SearchTable {
+  readonly shapes: readonly TileShape[];
+  /** Means over all states. */
+  readonly errors: readonly (readonly Float64Array[])[];
+  /** States in which each shape was the best. */
+  readonly votes: readonly (readonly Uint32Array[])[];
+}
+
+/**
+ * Tries all shapes on every layer and head of states of sampling runs.
+ *
+ * @throws the signal's reason, if it is aborted
+ * @throws {TilereelError} if a number is not finite
+ */
+export async function searchTiles(search: TileSearch): Promise<SearchTable> {
+  const { gpu, runs, shapes, keep, looks, onLook = () => {}, signal } = search;
+  const { layers, heads, headDim } = runs;
+  const empty = <T>(make: () => T) => Array.from({ length: layers }, () => Array.from({ length: heads }, make));
+  const errors = empty(() => new Float64Array(shapes.length));
+  const votes = empty(() => new Uint32Array(shapes.length));
+  using patterns = new TilePatterns(gpu, { heads, headDim }, keep);
+  const steps = (run: number) => spread(runs.steps(run), looks);
+  const total = Array.from({ length: runs.count }, (_, run) => steps(run).length).reduce((a, b) => a + b);
+  let done = 0;
+  onLook(done, total);
+  for (let run = 0; run < runs.count; run++) {
+    const wanted = steps(run), ended = new AbortController();
+    /** For each layer ‖y‖², then the error with each shape. */
+    let found: Tensor[] = [];
+    const onState = (state: AttentionState) => {
+      if (state.pass !== 0 || !wanted.includes(state.step)) return;
+      found.push(gpu.keep(squaredNorm(gpu, state.y, heads)));
+      for (const shape of shapes) {
+        found.push(gpu.keep(oracleError(gpu, state, patterns.of(state.grid, shape), heads)));
+      }
+    };
+    const onStep = async (step: number) => {
+      if (!wanted.includes(step)) return;
+      const numbers = await readTogether(gpu, found);
+      for (const tensor of found.splice(0)) gpu.release(tensor);
+      for (let layer = 0; layer < layers; layer++) {
+        const [norms, ...byShape] = numbers.splice(0, 1 + shapes.length) as [Float32Array, ...Float32Array[]];
+        for (let head = 0; head < heads; head++) {
+          const relative = byShape.map((error) => error[head]! / norms[head]!);
+          const best = leastOf(relative);
+          if (!relative.every(Number.isFinite)) {
+            throw new TilereelError(
+              `layer ${layer}, head ${head}: attention at step ${step + 1} of the sampling run of prompt ${run + 1} ` +
+                `is not finite; look at the clip that "tilereel generate" makes of it`,
+            );
+          }
+          for (const [i, error] of relative.entries()) errors[layer]![head]![i]! += error / total;
+          votes[layer]![head]![best]!++;
+        }
+      }
+      onLook(++done, total);
+      if (step === wanted.at(-1)) ended.abort();
+    };
+    try {
+      await runs.sample(run, {
+        onState,
+        onStep,
+        signal: signal ? AbortSignal.any([signal, ended.signal]) : ended.signal,
+      });
+    } catch (error) {
+      if (error !== ended.signal.reason || signal?.aborted) throw error;
+    } finally {
+      for (const tensor of found) gpu.release(tensor);
+      found = [];
+    }
+  }
+  return { shapes, errors, votes };
+}
+
+/**
+ * Each head's shape, as an index into the table's: the one with most votes, the least error deciding ties. Where a layer
+ * would need more than `most` shapes, those are left that most heads want, and the others take the best of them.
+ */
+export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TilePlan {
+  const choices = votes.map((byHead, layer) => {
+    const best = (head: number, among: readonly number[]) =>
+      among.reduce((a, b) => {
+        const more = byHead[head]![b]! - byHead[head]![a]!;
+        return more > 0 || more === 0 && errors[layer]![head]![b]! < errors[layer]![head]![a]! ? b : a;
+      });
+    const all = [...shapes.keys()];
+    const first = byHead.map((_, head) => best(head, all));
+    const wanted = all.map((shape) => first.filter((own) => own === shape).length);
+    // Equal counts stay in order, as sorting is stable.
+    const left = all.filter((shape) => wanted[shape]! > 0).sort((a, b) => wanted[b]! - wanted[a]!).slice(0, most);
+    return first.map((own, head) => left.includes(own) ? own : best(head, left));
+  });
+  const used = [...shapes.keys()].filter((shape) => choices.some((layer) => layer.includes(shape)));
+  return {
+    shapes: used.map((shape) => shapes[shape]!),
+    choices: choices.map((layer) => Uint8Array.from(layer, (shape) => used.indexOf(shape))),
+  };
+}
+
+/** Mean error over layers and heads under a plan of the table's shapes. */
+export function meanError({ shapes, errors }: SearchTable, plan: TilePlan): number {
+  const places = plan.shapes.map((shape) => shapes.findIndex((other) => String(other) === String(shape)));
+  const all = errors.flatMap((byHead, layer) =>
+    byHead.map((byShape, head) => byShape[places[plan.choices[layer]![head]!]!]!)
+  );
+  return all.reduce((a, b) => a + b) / all.length;
+}
+
+/** The one shape that is best for all heads together. */
+export function bestSingle(table: SearchTable): TileShape {
+  const { shapes, errors } = table, size = { layers: errors.length, heads: errors[0]!.length };
+  return shapes[leastOf(shapes.map((shape) => meanError(table, uniformPlan(shape, size))))]!;
+}
+
+/** So many of the numbers below `count`, from the middle of equal parts; all where there are no more. */
+function spread(count: number, wanted: number): number[] {
+  const some = Math.min(count, wanted);
+  return Array.from({ length: some }, (_, i) => Math.floor((i + 0.5) * count / some));
+}
+
+/** Index of the least number, the first of equal ones. */
+function leastOf(numbers: readonly number[]): number {
+  return numbers.reduce((best, x, i) => x < numbers[best]! ? i : best, 0);
+}
