@@ -6,11 +6,13 @@
 import { TilereelError } from "../errors.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
 import { DEFAULT_TAU, routedAttention, singleBranch } from "../model/vorta/methods.ts";
+import { vedaAttention, vedaHeads } from "../model/veda/methods.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { exists } from "./output.ts";
 import { choice, number, type OptionValues, path } from "./options.ts";
+import { VEDA_KEYS, vedaOptions, vedaSettings } from "./veda_options.ts";
 import { vortaOptions, vortaSettings } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
@@ -19,12 +21,12 @@ const ATTENTION = "Attention";
 export const attentionOptions = {
   attention: choice({
     group: ATTENTION,
-    of: ["full", "vorta", "sliding", "coreset"],
+    of: ["full", "vorta", "veda", "sliding", "coreset"],
     help:
-      "How video tokens see one another: all of them, each head as a trained router says, or, for study, every head " +
-      "its neighbourhood or representatives alone.",
+      "How video tokens see one another: all of them, each head as a trained router says (vorta), each tile of tokens " +
+      "the tiles that matter most to it (veda), or, for study, every head its neighbourhood or representatives alone.",
     elsewhere: ["attention-type", "attn", "attention-backend"],
-    default: "full; vorta with --router",
+    default: "full; vorta with --router, veda with --tiles",
   }),
   router: path({
     group: ATTENTION,
@@ -42,7 +44,14 @@ export const attentionOptions = {
     min: 0,
     max: 1,
   }),
+  "full-branch": choice({
+    group: ATTENTION,
+    of: ["full", "veda"],
+    help: "For vorta: how the heads that the router leaves full are computed. veda takes its options too.",
+    default: "full",
+  }),
   ...vortaOptions,
+  ...vedaOptions,
 };
 
 /** Values of {@linkcode attentionOptions} that were given. */
@@ -51,10 +60,18 @@ export type AttentionValues = OptionValues<typeof attentionOptions>;
 /** What each kind of attention can be told. */
 const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>> = {
   full: [],
-  vorta: ["router", "tau", "tile", "window", "bucket", "rate"],
+  vorta: ["router", "tau", "full-branch", "tile", "window", "bucket", "rate"],
+  veda: VEDA_KEYS,
   sliding: ["tile", "window"],
   coreset: ["bucket", "rate"],
 };
+
+/** The kind of attention that was asked for, if only by what is for it. */
+export function attentionKind(values: AttentionValues): string {
+  if (values.attention !== undefined) return values.attention;
+  if (values.router !== undefined || values["full-branch"] !== undefined) return "vorta";
+  return values.tiles === undefined ? "full" : "veda";
+}
 
 /** Where the router of a model lies that comes with one. */
 export function ownRouter(model: string): string {
@@ -68,16 +85,20 @@ export function ownRouter(model: string): string {
  * @throws {TilereelError} if options contradict one another, or the router cannot be used
  */
 export async function attentionMethod(values: AttentionValues, model: string): Promise<AttentionMethod> {
-  const kind = values.attention ?? (values.router === undefined ? "full" : "vorta");
+  const kind = attentionKind(values);
+  const both = kind === "vorta" && values["full-branch"] === "veda";
+  const takes = both ? [...TAKES.vorta!, ...VEDA_KEYS] : TAKES[kind]!;
   const stray = (Object.keys(attentionOptions) as (keyof AttentionValues)[])
-    .find((key) => key !== "attention" && values[key] !== undefined && !TAKES[kind]!.includes(key));
+    .find((key) => key !== "attention" && values[key] !== undefined && !takes.includes(key));
   if (stray !== undefined) {
     const kinds = Object.keys(TAKES).filter((kind) => TAKES[kind]!.includes(stray));
     throw new TilereelError(
-      `--${stray} says nothing to --attention ${kind}: leave it out, or use --attention ${kinds.join(" or ")}`,
+      `--${stray} says nothing to --attention ${kind}: leave it out, or use --attention ${kinds.join(" or ")}` +
+        (kind === "vorta" ? " (or --full-branch veda)" : ""),
     );
   }
   if (kind === "full") return fullAttention;
+  if (kind === "veda") return vedaAttention(await vedaSettings(values, model));
   const own = ownRouter(model);
   const path = values.router ?? (await exists(own) ? own : undefined);
   const loaded = path === undefined ? undefined : await loadRouter(path);
@@ -92,6 +113,7 @@ export async function attentionMethod(values: AttentionValues, model: string): P
   return routedAttention({
     router: loaded.router,
     settings,
+    ...both && { full: vedaHeads(await vedaSettings(values, model)) },
     ...values.tau !== undefined && { tau: values.tau },
     name: path!,
   });

@@ -83,7 +83,7 @@ export function number(
 ): Option<number> {
   const { min = -Infinity, above = -Infinity, max = Infinity, integer = false, ...rest } = about;
   const range = above > -Infinity
-    ? ` above ${above}`
+    ? ` above ${above}${max < Infinity ? ` and at most ${max}` : ""}`
     : max < Infinity
     ? ` from ${min} to ${max}`
     : min > -Infinity

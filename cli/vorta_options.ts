@@ -68,7 +68,7 @@ export function sizesText(sizes: Grid): string {
 }
 
 /** Three whole numbers of at least 1. */
-function sizes(about: Omit<Option<Grid>, "parse">): Option<Grid> {
+export function sizes(about: Omit<Option<Grid>, "parse">): Option<Grid> {
   return {
     ...about,
     parse: (text, name) => {

@@ -10,7 +10,7 @@ import { embeddedModelDir } from "../../model/embedded.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
-import { attentionMethod, attentionOptions } from "../attention_options.ts";
+import { attentionKind, attentionMethod, attentionOptions } from "../attention_options.ts";
 import { clipOptions } from "../clip_options.ts";
 import { type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
 import { defineCommand } from "../command.ts";
@@ -119,6 +119,10 @@ export const command = defineCommand({
       does: "Sparse attention, as the model's router says.",
     },
     {
+      line: 'tilereel generate "a yellow ring" --attention veda --keep 0.2 --dense-layers 0,1',
+      does: "A fifth of the tiles.",
+    },
+    {
       line: "tilereel generate --prompts prompts.txt --out clips --format gif",
       does: "Many GIFs; run again to resume.",
     },
@@ -193,7 +197,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         bytes,
         seconds: Number(seconds.toFixed(3)),
         ...settings,
-        attention: values.attention ?? (values.router === undefined ? "full" : "vorta"),
+        attention: attentionKind(values),
         density: Number(density.toFixed(4)),
         // Noise that was given is not the seed's.
         ...values.latents !== undefined && { seed: null, latents: values.latents },

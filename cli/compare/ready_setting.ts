@@ -5,15 +5,24 @@
  */
 import { TilereelError } from "../../errors.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
-import { attentionMethod, ownRouter } from "../attention_options.ts";
+import { attentionKind, attentionMethod, ownRouter } from "../attention_options.ts";
 import { exists } from "../output.ts";
+import { ownTiles } from "../veda_options.ts";
 import { checkSettings, parseSetting, type Setting } from "./setting.ts";
 
 /** A setting to render with. */
 export interface ReadySetting extends Setting {
   readonly attention: AttentionMethod;
-  /** The router's file, where it might be used, by what shows that it is another one. */
-  readonly router: { readonly path: string; readonly bytes: number; readonly changed: string } | undefined;
+  /** The files of the router and of the tiles, where they might be used. */
+  readonly router: FileStamp | undefined;
+  readonly tiles: FileStamp | undefined;
+}
+
+/** What shows that a file is another one. */
+interface FileStamp {
+  readonly path: string;
+  readonly bytes: number;
+  readonly changed: string;
 }
 
 /** What shows the most of a model with a router, and of one without. */
@@ -26,7 +35,7 @@ const DEFAULTS = { routed: ["full", "vorta"], unrouted: ["full", "sliding", "cor
  * @throws {TilereelError} if they cannot be compared, or one of them cannot be used
  */
 export async function readySettings(given: readonly Setting[] | undefined, model: string): Promise<ReadySetting[]> {
-  const own = ownRouter(model);
+  const [own, tiles] = [ownRouter(model), ownTiles(model)];
   const words = DEFAULTS[await exists(own) ? "routed" : "unrouted"];
   const settings = given ?? words.map((text) => parseSetting(text, "--setting"));
   checkSettings(settings);
@@ -34,7 +43,12 @@ export async function readySettings(given: readonly Setting[] | undefined, model
     ...setting,
     attention: await attentionOf(setting, model),
     router: setting.values.attention === "full" ? undefined : await stamp(setting.values.router ?? own),
+    tiles: usesTiles(setting) ? await stamp(setting.values.tiles ?? tiles) : undefined,
   })));
+}
+
+function usesTiles({ values }: Setting): boolean {
+  return attentionKind(values) === "veda" || values["full-branch"] === "veda";
 }
 
 async function attentionOf({ name, values }: Setting, model: string): Promise<AttentionMethod> {
@@ -46,7 +60,7 @@ async function attentionOf({ name, values }: Setting, model: string): Promise<At
   }
 }
 
-async function stamp(path: string): Promise<ReadySetting["router"]> {
+async function stamp(path: string): Promise<FileStamp | undefined> {
   if (!await exists(path)) return undefined;
   const { size, mtime } = await Deno.stat(path);
   return { path, bytes: size, changed: mtime?.toISOString() ?? "" };

@@ -77,7 +77,7 @@ function madeWith(
   settings: readonly ReadySetting[],
   about: MadeWith,
 ): MadeWith {
-  const list = settings.map(({ name, values, router }) => ({ name, values, router }));
+  const list = settings.map(({ name, values, router, tiles }) => ({ name, values, router, tiles }));
   return { prompt, seed, ...about, "size or sampling": clip, "list of settings": list };
 }
 

@@ -11,6 +11,7 @@ import { demoTextEncoder, tinyUmt5 } from "./text_encoder.ts";
 import { tokens } from "./tokens.ts";
 import { demoTransformer, tinyTransformer } from "./transformer.ts";
 import { demoVae, tinyVae } from "./vae.ts";
+import { vedaInference } from "./veda.ts";
 import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
 
 /** In the order they are run: what others build on comes first. */
@@ -27,6 +28,7 @@ const CASES: readonly ParityCase[] = [
   vortaAttention,
   vortaTrain,
   vortaEval,
+  vedaInference,
 ];
 
 /** What a folder holds. */

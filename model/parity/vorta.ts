@@ -20,6 +20,7 @@ import { readTransformerConfig } from "../wan/config.ts";
 import type { Grid } from "../wan/grid.ts";
 import { WanTransformer3DModel } from "../wan/transformer.ts";
 import { type Check, forwardBound, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
+import { headsLast } from "./heads_last.ts";
 import { relativeError } from "./measures.ts";
 
 /** The three branches on given q, k, v, and the tokens that core-set attention keeps. */
@@ -247,18 +248,6 @@ class Setup implements Disposable {
     for (const tensor of [this.inputs.noisy, this.inputs.textEmbeddings]) this.gpu.release(tensor);
     this.transformer.release();
   }
-}
-
-/** [heads, tokens, head dim] as [tokens, heads, head dim]. */
-function headsLast(x: Float32Array, heads: number, tokens: number, headDim: number): Float32Array {
-  const y = new Float32Array(x.length);
-  for (let h = 0; h < heads; h++) {
-    for (let t = 0; t < tokens; t++) {
-      const from = (h * tokens + t) * headDim;
-      y.set(x.subarray(from, from + headDim), (t * heads + h) * headDim);
-    }
-  }
-  return y;
 }
 
 /**

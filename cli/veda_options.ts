@@ -1,0 +1,112 @@
+/**
+ * Veda's attention as options.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import { DEFAULT_KEEP } from "../model/veda/budget.ts";
+import { DEFAULT_DENSE_STEPS, type VedaOptions } from "../model/veda/methods.ts";
+import { checkCapacity } from "../model/veda/tiling.ts";
+import { loadVeda } from "../model/veda/veda_file.ts";
+import { integer, number, type Option, type OptionValues, path } from "./options.ts";
+import { exists } from "./output.ts";
+import { sizes } from "./vorta_options.ts";
+
+const ATTENTION = "Attention";
+
+/** See the module. */
+export const vedaOptions = {
+  tiles: path({
+    group: ATTENTION,
+    value: "FILE",
+    help:
+      'For veda: trained scores of tiles and a shape for every head, as "tilereel train tiles" and "tilereel search ' +
+      'tiles" make them. Without, tiles are scored by the means of their tokens.',
+    elsewhere: ["tile-plan", "predictor"],
+    default: "tiles.safetensors in the model's folder, where there is one",
+  }),
+  keep: number({
+    group: ATTENTION,
+    value: "X",
+    help: "For veda: the share of tiles that each tile attends to. Lower is faster; 1 keeps all.",
+    elsewhere: ["keep-ratio", "density", "topk"],
+    default: String(DEFAULT_KEEP),
+    above: 0,
+    max: 1,
+  }),
+  "dense-steps": integer({
+    group: ATTENTION,
+    value: "N",
+    help: "For veda: so many first steps take full attention, for there the picture is laid out.",
+    elsewhere: ["warmup-steps", "first-steps"],
+    default: String(DEFAULT_DENSE_STEPS),
+    min: 0,
+  }),
+  "dense-layers": layers({
+    group: ATTENTION,
+    value: "LIST",
+    help: "For veda: these layers take full attention, counted from 0, as in 0,1,38-39.",
+    elsewhere: ["skip-layers", "full-layers"],
+    default: "none",
+  }),
+  "tile-shape": sizes({
+    group: ATTENTION,
+    value: "TxHxW",
+    help:
+      "For veda, for study: one shape of tile for all heads, along frames, rows and columns. Tiles are then scored by " +
+      "their means, or, with --tiles, by what that file was trained to.",
+    default: "the file's, or one that suits the grid, of up to 128 tokens",
+  }),
+};
+
+/** What {@link vedaOptions} can be told. */
+export const VEDA_KEYS = Object.keys(vedaOptions) as (keyof typeof vedaOptions)[];
+
+/** Where the tiles of a model lie that comes with some. */
+export function ownTiles(model: string): string {
+  return `${model}/tiles.safetensors`;
+}
+
+/**
+ * What was asked for.
+ *
+ * @param model folder of the model, where its own tiles are looked for
+ * @throws {TilereelError} if the file cannot be used, or the shape is not of its size
+ */
+export async function vedaSettings(values: OptionValues<typeof vedaOptions>, model: string): Promise<VedaOptions> {
+  const shape = values["tile-shape"];
+  const own = ownTiles(model);
+  const file = values.tiles ?? (shape === undefined && await exists(own) ? own : undefined);
+  const loaded = file === undefined ? undefined : await loadVeda(file);
+  if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file}`);
+  const shapes = shape ?? loaded?.plan;
+  return {
+    ...values.keep !== undefined && { keep: values.keep },
+    ...values["dense-steps"] !== undefined && { denseSteps: values["dense-steps"] },
+    ...values["dense-layers"] !== undefined && { denseLayers: values["dense-layers"] },
+    ...loaded && { tileTokens: loaded.tileTokens, name: file! },
+    ...loaded?.scorer && { scorer: loaded.scorer },
+    ...shapes && { shapes },
+  };
+}
+
+/** Numbers of layers, single or as ranges. */
+function layers(about: Omit<Option<readonly number[]>, "parse">): Option<readonly number[]> {
+  return {
+    ...about,
+    parse: (text, name) => {
+      const list: number[] = [];
+      for (const part of text.split(",")) {
+        const [, from, to] = /^\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?$/.exec(part) ?? [];
+        const first = Number(from), last = Number(to ?? from);
+        if (from === undefined || last < first) {
+          throw new TilereelError(
+            `${name} must be numbers of layers and rising ranges of them, as in 0,1,38-39, not ${JSON.stringify(text)}`,
+          );
+        }
+        for (let layer = first; layer <= last; layer++) list.push(layer);
+      }
+      return list;
+    },
+  };
+}
