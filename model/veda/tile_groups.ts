@@ -45,20 +45,32 @@ export interface HeadGroup {
   readonly only: Tensor | undefined;
 }
 
-/** The groups of each layer; their tensors belong to the scope around, or to the caller. */
-export function headGroups(gpu: Gpu, { shapes, choices }: TilePlan): HeadGroup[][] {
-  const layers = choices.map((choice) =>
-    [...shapes.entries()].map(([i, shape]) => ({
-      shape,
-      heads: [...choice.keys()].filter((head) => choice[head] === i),
-    })).filter(({ heads }) => heads.length > 0)
-  );
-  const lists = uploadHeadLists(gpu, layers.flatMap((groups) => groups.map(({ heads }) => heads)));
-  let at = 0;
-  return layers.map((groups) =>
-    groups.map((group) => {
-      const only = lists[at++];
-      return { ...group, only: groups.length > 1 ? only : undefined };
-    })
-  );
+/** The groups of all layers under a plan, on the GPU until they are disposed of. */
+export class HeadGroups implements Disposable {
+  /** By layer. */
+  readonly layers: readonly (readonly HeadGroup[])[];
+  readonly #lists: Tensor;
+
+  constructor(private readonly gpu: Gpu, { shapes, choices }: TilePlan) {
+    const layers = choices.map((choice) =>
+      [...shapes.entries()].map(([i, shape]) => ({
+        shape,
+        heads: [...choice.keys()].filter((head) => choice[head] === i),
+      })).filter(({ heads }) => heads.length > 0)
+    );
+    const lists = uploadHeadLists(gpu, layers.flatMap((groups) => groups.map(({ heads }) => heads)));
+    // All lists lie in one buffer.
+    this.#lists = gpu.keep(lists[0]!);
+    let at = 0;
+    this.layers = layers.map((groups) =>
+      groups.map((group) => {
+        const only = lists[at++];
+        return { ...group, only: groups.length > 1 ? only : undefined };
+      })
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.gpu.release(this.#lists);
+  }
 }

@@ -1,0 +1,62 @@
+/**
+ * What one layer's attention teaches its scorer: the loss, its gradients, and how well the tiles agree that the scores
+ * pick.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { sumRows } from "../../gpu/ops/sum_rows.ts";
+import { tileAgreement } from "../../gpu/ops/tile_agreement.ts";
+import { tileHeat } from "../../gpu/ops/tile_heat.ts";
+import { projectionGradients, tileLoss } from "../../gpu/ops/tile_loss.ts";
+import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
+import { projectTiles, tileScores } from "../../gpu/ops/tile_scores.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { AttentionState, HeadShape } from "./sampling_states.ts";
+import type { Projections } from "./scorer.ts";
+import type { HeadGroup } from "./tile_groups.ts";
+import type { TilePattern } from "./tile_pattern.ts";
+import type { Target } from "./veda_file.ts";
+
+/** What a lesson says, for each head of its group. */
+export interface LessonFigures {
+  /** [heads of the group, 1], f32: KL(teacher ‖ student) summed over the query tiles */
+  readonly divergence: Tensor;
+  /** [heads of the group, 4], f32: see `tileAgreement`; the teacher is the oracle */
+  readonly agreement: Tensor;
+}
+
+/**
+ * Records a lesson for the heads that share a shape.
+ *
+ * The gradients are those of the mean over the query tiles, for each head by itself. The loss is their mean over heads
+ * and layers besides; but every head has parameters of its own, and AdamW takes the same step however a gradient is
+ * scaled, as long as it does not come near its epsilon, as the fraction of a large model's loss would.
+ *
+ * @param gradients written for the group's heads
+ */
+export function tileLesson(
+  gpu: Gpu,
+  { q, k, lse }: Pick<AttentionState, "q" | "k" | "lse">,
+  { heads, headDim }: HeadShape,
+  pattern: TilePattern,
+  { only }: Pick<HeadGroup, "only">,
+  projections: Projections<Tensor>,
+  target: Target,
+  gradients: Projections<Tensor>,
+): LessonFigures {
+  const { layout, budget } = pattern;
+  const [divergence, agreement] = gpu.scope(() => {
+    const featuresQ = poolTiles(gpu, q, heads, layout, only), featuresK = poolTiles(gpu, k, heads, layout, only);
+    const predictedQ = projectTiles(gpu, featuresQ, projections.q, heads, only);
+    const predictedK = projectTiles(gpu, featuresK, projections.k, heads, only);
+    const scores = tileScores(gpu, predictedQ, predictedK, { heads, headDim, only });
+    const heat = tileHeat(gpu, q, k, lse, { heads, layout, only });
+    const { rows, gradient } = tileLoss(gpu, scores, heat[target], 1 / scores.dim(1), only);
+    const scored = { featuresQ, featuresK, predictedQ, predictedK };
+    projectionGradients(gpu, gradient, scored, 1 / Math.sqrt(headDim), gradients, only);
+    const picked = pattern.select(scores, only), oracle = pattern.select(heat[target], only);
+    return [sumRows(gpu, rows), tileAgreement(gpu, picked, oracle, heat.sum, layout, budget, only)] as const;
+  });
+  return { divergence, agreement };
+}
