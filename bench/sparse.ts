@@ -2,21 +2,23 @@
  * `deno task bench:sparse`: what sparse attention costs beside dense attention, side by side in one run.
  *
  * Efficiency is dense time × density / sparse time: 1 where a pattern that keeps a tenth of the pairs takes a tenth of
- * the time, with all that it needs around the attention itself.
+ * the time, with all that it needs around the attention itself, unless its row says otherwise.
  *
  * @module
  */
 import { choice, flag, type OptionValues, text } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
+import { vedaOptions } from "../cli/veda_options.ts";
 import { vortaOptions } from "../cli/vorta_options.ts";
 import { TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention } from "../gpu/ops/attention.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { TilePattern } from "../model/veda/tile_pattern.ts";
+import { defaultCapacity, defaultShape, product, type TileShape } from "../model/veda/tiling.ts";
 import { VortaAttention } from "../model/vorta/attention.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
-import type { Size } from "./case.ts";
 import { measure } from "./measure.ts";
 import { normalTensor } from "./random.ts";
 import { markdownTable } from "./table.ts";
@@ -25,22 +27,35 @@ import { openVariants } from "./variants.ts";
 const options = {
   gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
   precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
-  size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
+  shape: choice({
+    group: "Bench",
+    of: ["small", "1.3b", "14b"],
+    help: "Of the attention: a small one, Wan 1.3B's at 832x480, 81 frames, or Wan 14B's at 1280x720, 81 frames.",
+    elsewhere: ["size"],
+    default: "small on software adapters, else 1.3b",
+  }),
+  method: choice({ group: "Bench", of: ["all", "vorta", "veda"], help: "What to time beside dense.", default: "all" }),
   json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
   tile: vortaOptions.tile,
+  "tile-shape": vedaOptions["tile-shape"],
 };
 
 interface Shape {
   readonly heads: number;
   readonly headDim: number;
   readonly grid: Grid;
+  /** Heads that dense attention is timed on; its time is scaled up from there, for it is the same for every head. */
+  readonly denseHeads?: number;
 }
 
-/** The large one is Wan 1.3B's at 832x480, 81 frames. */
-const SHAPES: Readonly<Record<Size, Shape>> = {
+const SHAPES: Readonly<Record<"small" | "1.3b" | "14b", Shape>> = {
   small: { heads: 8, headDim: 32, grid: [8, 16, 16] },
-  large: { heads: 12, headDim: 128, grid: [21, 30, 52] },
+  "1.3b": { heads: 12, headDim: 128, grid: [21, 30, 52] },
+  "14b": { heads: 40, headDim: 128, grid: [21, 45, 80], denseHeads: 8 },
 };
+
+/** Veda's shares of tiles. */
+const KEEPS = [0.2, 0.1, 0.05];
 
 interface Result {
   readonly pattern: string;
@@ -48,6 +63,8 @@ interface Result {
   readonly ms: number;
   readonly spread: number;
   readonly efficiency: number;
+  /** Where it is what comes before attention: its time as a share of that of the attention. */
+  readonly share?: number;
 }
 
 if (import.meta.main) {
@@ -64,12 +81,15 @@ if (import.meta.main) {
 async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench:sparse");
   if (help) {
-    console.log("Usage: deno task bench:sparse [--gpu NAME] [--precision f32|f16] [--size small|large] [--json]");
+    console.log(
+      "Usage: deno task bench:sparse [--gpu NAME] [--precision f32|f16] [--shape small|1.3b|14b] " +
+        "[--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--json]",
+    );
     return;
   }
   const { adapter, variants } = await openVariants(values.gpu ?? "auto", values.precision ?? "f32");
   const { gpu } = variants.find(({ used }) => used)!;
-  const shape = SHAPES[values.size ?? (adapter.software ? "small" : "large")];
+  const shape = SHAPES[values.shape ?? (adapter.software ? "small" : "1.3b")];
   const results = await run(gpu, shape, values);
   const { heads, headDim, grid } = shape;
   const title = `${adapter.name}: ${grid.join("×")} tokens, ${heads} heads of ${headDim}`;
@@ -78,22 +98,46 @@ async function bench(): Promise<void> {
   for (const { gpu } of variants) gpu.close();
 }
 
-async function run(gpu: Gpu, { heads, headDim, grid }: Shape, values: OptionValues<typeof options>): Promise<Result[]> {
-  const settings = { ...defaultSettings(grid), ...values.tile && { tile: values.tile } };
-  const tokens = grid[0] * grid[1] * grid[2];
-  const [q, k, v] = [1, 2, 3].map(() => normalTensor(gpu, [1, tokens, heads * headDim])) as [Tensor, Tensor, Tensor];
-  const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
+/** Times one pattern; `of` are milliseconds that its time is put beside. */
+type Time = (pattern: string, density: number, work: () => Tensor, of?: number) => Promise<number>;
+
+async function run(gpu: Gpu, shape: Shape, values: OptionValues<typeof options>): Promise<Result[]> {
+  const { heads, headDim, grid, denseHeads = heads } = shape;
+  const dims = [1, product(grid), heads * headDim];
+  const [q, k, v] = [1, 2, 3].map(() => normalTensor(gpu, dims)) as [Tensor, Tensor, Tensor];
   const results: Result[] = [];
   let dense = 0;
-  const time = async (pattern: string, density: number, work: () => Tensor) => {
-    const { ms, spread } = await measure(gpu, () => gpu.release(work()));
+  const add = (pattern: string, density: number, { ms, spread }: { ms: number; spread: number }, of?: number) => {
     dense ||= ms;
-    results.push({ pattern, density, ms, spread, efficiency: dense * density / ms });
+    results.push({ pattern, density, ms, spread, efficiency: dense * density / ms, ...of && { share: ms / of } });
     console.error(`${pattern}: ${ms.toFixed(2)} ms`);
+    return ms;
   };
-  await time("dense", 1, () => attention(gpu, q, k, v, { heads }));
+  const time: Time = async (pattern, density, work, of) =>
+    add(pattern, density, await measure(gpu, () => gpu.release(work())), of);
+
+  const only = gpu.upload(Uint32Array.from({ length: denseHeads }, (_, head) => head), [denseHeads], "u32");
+  const some = await measure(gpu, () => gpu.release(attention(gpu, q, k, v, { heads, only })));
+  const scaled = denseHeads < heads ? ` (${denseHeads} heads timed, scaled to ${heads})` : "";
+  add(`dense${scaled}`, 1, { ms: some.ms * heads / denseHeads, spread: some.spread });
+  if (values.method !== "veda") await timeVorta(gpu, shape, [q, k, v], time, values);
+  if (values.method !== "vorta") {
+    const tiles = values["tile-shape"] ?? defaultShape(grid, defaultCapacity(grid));
+    for (const keep of KEEPS) await timeVeda(gpu, shape, [q, k, v], time, tiles, keep);
+  }
+  return results;
+}
+
+async function timeVorta(
+  gpu: Gpu,
+  { heads, headDim, grid }: Shape,
+  [q, k, v]: readonly [Tensor, Tensor, Tensor],
+  time: Time,
+  values: OptionValues<typeof options>,
+): Promise<void> {
+  const settings = { ...defaultSettings(grid), ...values.tile && { tile: values.tile } };
+  const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
   const { full, sliding, coreset } = vorta.pairs;
-  const sizes = (sizes: Grid) => sizes.join("×");
   await time(
     `sliding tile, ${sizes(settings.tile)} in windows of ${sizes(settings.window)}`,
     sliding / full,
@@ -108,19 +152,45 @@ async function run(gpu: Gpu, { heads, headDim, grid }: Shape, values: OptionValu
   // Every head through full attention by way of the routes: what grouping heads costs.
   const routes = [new Uint8Array(heads)];
   await time("routed, all heads full", 1, () => gpu.scope(() => vorta.routed(routes)(q, k, v, 0)));
-  return results;
+  vorta.release();
+}
+
+async function timeVeda(
+  gpu: Gpu,
+  { heads, headDim, grid }: Shape,
+  [q, k, v]: readonly [Tensor, Tensor, Tensor],
+  time: Time,
+  tiles: TileShape,
+  keep: number,
+): Promise<void> {
+  const pattern = new TilePattern(gpu, { heads, headDim }, grid, tiles, keep);
+  const density = pattern.pairs / pattern.tiling.tokens ** 2;
+  const [pq, pk] = [1, 2].map(() => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2)) as [Tensor, Tensor];
+  const choose = () => gpu.scope(() => pattern.select(pattern.scores(q, k, { q: pq, k: pk })));
+  const name = `veda, keep ${keep}, tiles of ${sizes(tiles)}`;
+  const runs = choose();
+  const attending = await time(`${name}: attention alone`, density, () => pattern.attend(q, k, v, runs));
+  await time(`${name}: all of it`, density, () => gpu.scope(() => pattern.attend(q, k, v, choose())));
+  await time(`${name}: pooling, scores and selection`, 0, choose, attending);
+  for (const tensor of [pq, pk, runs]) gpu.release(tensor);
+  pattern.release();
+}
+
+function sizes(grid: Grid): string {
+  return grid.join("×");
 }
 
 function table(results: readonly Result[]): string {
   const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
   return markdownTable([
-    ["attention", "density", "ms", "spread", "efficiency"],
-    ...results.map(({ pattern, density, ms, spread, efficiency }) => [
+    ["attention", "density", "ms", "spread", "efficiency", "of the attention's time"],
+    ...results.map(({ pattern, density, ms, spread, efficiency, share }) => [
       pattern,
       density > 0 ? percent(density) : "",
       ms.toFixed(2),
       percent(spread),
       density > 0 ? efficiency.toFixed(2) : "",
+      share === undefined ? "" : percent(share),
     ]),
   ]);
 }
