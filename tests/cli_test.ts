@@ -13,7 +13,7 @@ import { readMp4, yuv420ToRgb } from "./h264_reader.ts";
 import { psnr } from "./moving_shapes.ts";
 import { assertRefused, inTempDir, listFiles, MODEL, QUICK, ROOT, tilereel } from "./process.ts";
 
-const COMMANDS = ["generate", "compare", "train", "info", "parity"];
+const COMMANDS = ["generate", "compare", "info", "parity"];
 
 /** Runs a command line that must succeed, and gives what it printed. */
 async function succeed(args: readonly string[], options: Deno.CommandOptions = {}): Promise<string> {
