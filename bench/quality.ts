@@ -1,15 +1,18 @@
 /**
  * `deno task bench:quality`: what sparse attention does to the clips. Every prompt is rendered with the same start noise
- * by full attention, by each sparse branch alone, by a trained router, and by random routes with as many heads on each
- * branch; clips are compared with full attention's, and written for tools/demo/judge.py.
+ * by full attention and under other settings; clips are compared with full attention's, and written for
+ * tools/demo/judge.py.
  *
  * @module
  */
 import { join } from "node:path";
-import { flag, integer, type OptionValues, path, text } from "../cli/options.ts";
+import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_options.ts";
+import { parseSetting, setting } from "../cli/compare/setting.ts";
+import { flag, integer, many, type OptionValues, path, text } from "../cli/options.ts";
 import { clipOptions } from "../cli/clip_options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { readPrompts } from "../cli/prompts_file.ts";
+import { slug } from "../cli/slug.ts";
 import { TilereelError } from "../errors.ts";
 import { openGpu } from "../gpu/device.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
@@ -19,17 +22,21 @@ import { WanPipeline } from "../model/pipeline.ts";
 import { psnr, ssim } from "../model/quality.ts";
 import type { Video } from "../model/video.ts";
 import { BRANCHES } from "../model/vorta/branch.ts";
-import { routedAttention, singleBranch } from "../model/vorta/methods.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
 import { markdownTable } from "./table.ts";
 import { npyOfFrames } from "./quality/npy.ts";
 import { randomRoutes } from "./quality/random_routes.ts";
 
 const options = {
+  setting: many(setting({
+    group: "Bench",
+    value: "SETTING",
+    help: 'As for tilereel compare, after "full": "vorta tau=0.5", "sliding", "name: veda keep=0.25".',
+    default: "vorta, sliding, coreset",
+  })),
+  random: flag({ group: "Bench", help: "Beside each vorta setting, random routes with as many heads on each branch." }),
   prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
   count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "all", min: 1 }),
-  routers: path({ group: "Bench", value: "FILE,FILE", help: "The routers.", default: "the model's" }),
-  taus: text({ group: "Bench", value: "X,Y", help: "Thresholds to run each at.", default: "0.3" }),
   model: path({ group: "Bench", value: "DIR", help: "The model.", default: "the embedded demo model" }),
   gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
   size: clipOptions.size,
@@ -46,6 +53,8 @@ interface Result {
   /** Means over the clips; undefined for full attention itself. */
   readonly psnr?: number;
   readonly ssim?: number;
+  /** Change from frame to frame, over full attention's. */
+  readonly flicker?: number;
   readonly seconds: number;
 }
 
@@ -69,8 +78,7 @@ async function bench(): Promise<void> {
   const model = values.model ?? embeddedModelDir();
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
     .slice(0, values.count).map(({ prompt }) => prompt);
-  const routers = values.routers?.split(",") ?? [`${model}/router.safetensors`];
-  const methods = await settings(routers, (values.taus ?? "0.3").split(",").map(Number));
+  const methods = await attentionMethods(values, model);
   const gpu = await openGpu({ choice: values.gpu ?? "auto" });
   const pipeline = await WanPipeline.load(model, { gpu });
   const results = await run(pipeline, prompts, methods, values);
@@ -80,19 +88,20 @@ async function bench(): Promise<void> {
   else print(results);
 }
 
-async function settings(routers: readonly string[], taus: readonly number[]): Promise<Map<string, AttentionMethod>> {
-  const methods = new Map<string, AttentionMethod>([["full", fullAttention]]);
-  for (const [i, path] of routers.entries()) {
-    const { router, settings } = await loadRouter(path);
-    const sizes = () => settings;
-    const which = routers.length > 1 ? `-${i + 1}` : "";
-    for (const tau of taus) {
-      const routed = routedAttention({ router, settings: sizes, tau });
-      methods.set(`vorta${which}-${tau}`, routed);
-      methods.set(`random${which}-${tau}`, randomRoutes(routed, settings));
+/** Full attention, then what was asked for, by name. */
+async function attentionMethods(
+  { setting: given, random = false }: OptionValues<typeof options>,
+  model: string,
+): Promise<Map<string, AttentionMethod>> {
+  const settings = given ?? ["vorta", "sliding", "coreset"].map((words) => parseSetting(words, "--setting"));
+  const methods = new Map([["full", fullAttention]]);
+  for (const { name, values } of settings) {
+    const method = await attentionMethod(values, model);
+    methods.set(name, method);
+    if (random && attentionKind(values) === "vorta") {
+      const { settings } = await loadRouter(values.router ?? ownRouter(model));
+      methods.set(`${name}, random`, randomRoutes(method, settings));
     }
-    methods.set("sliding", singleBranch("sliding", sizes));
-    methods.set("coreset", singleBranch("coreset", sizes));
   }
   return methods;
 }
@@ -108,7 +117,7 @@ async function run(
   for (const [setting, attention] of methods) {
     const start = performance.now();
     let report: AttentionReport = { density: 1 };
-    const psnrs: number[] = [], ssims: number[] = [];
+    const psnrs: number[] = [], ssims: number[] = [], flickers: number[] = [];
     for (const [i, prompt] of prompts.entries()) {
       const video = await pipeline.generate({
         prompt,
@@ -119,13 +128,15 @@ async function run(
         ...steps !== undefined && { steps },
       });
       if (out !== undefined) {
-        await Deno.mkdir(join(out, setting), { recursive: true });
-        await Deno.writeFile(join(out, setting, `${String(i).padStart(3, "0")}.npy`), npyOfFrames(video));
+        const folder = join(out, slug(setting));
+        await Deno.mkdir(folder, { recursive: true });
+        await Deno.writeFile(join(folder, `${String(i).padStart(3, "0")}.npy`), npyOfFrames(video));
       }
       if (attention === fullAttention) references.push(video);
       else {
         psnrs.push(psnr(video.data, references[i]!.data));
         ssims.push(ssim(video, references[i]!));
+        flickers.push(change(video) / change(references[i]!));
       }
     }
     const seconds = (performance.now() - start) / 1000;
@@ -133,7 +144,7 @@ async function run(
       setting,
       report,
       seconds,
-      ...psnrs.length > 0 && { psnr: mean(psnrs), ssim: mean(ssims) },
+      ...psnrs.length > 0 && { psnr: mean(psnrs), ssim: mean(ssims), flicker: mean(flickers) },
     });
     console.error(`${setting}: ${(100 * report.density).toFixed(1)} %, ${seconds.toFixed(1)} s`);
   }
@@ -142,13 +153,14 @@ async function run(
 
 function print(results: readonly Result[]): void {
   console.log(markdownTable([
-    ["attention", "density", "full", "core-set", "sliding", "PSNR, dB", "SSIM", "seconds"],
-    ...results.map(({ setting, report, psnr, ssim, seconds }) => [
+    ["attention", "density", "full", "core-set", "sliding", "PSNR, dB", "SSIM", "flicker", "seconds"],
+    ...results.map(({ setting, report, psnr, ssim, flicker, seconds }) => [
       setting,
       percent(report.density),
       ...BRANCHES.map((_, branch) => report.routes ? percent(share(report.routes.flat(), branch)) : ""),
       psnr?.toFixed(2) ?? "",
       ssim?.toFixed(4) ?? "",
+      flicker?.toFixed(3) ?? "",
       seconds.toFixed(1),
     ]),
   ]));
@@ -165,6 +177,14 @@ function print(results: readonly Result[]): void {
       ]),
     ]));
   }
+}
+
+/** Mean absolute change of a sample from one frame to the next. */
+function change({ data, frames }: Video): number {
+  const frame = data.length / frames;
+  let sum = 0;
+  for (let at = frame; at < data.length; at++) sum += Math.abs(data[at]! - data[at - frame]!);
+  return sum / (data.length - frame);
 }
 
 function withShares(result: Result) {

@@ -3,7 +3,7 @@
 # does to the clips of the 64 prompts. Not part of run.sh: it takes some minutes.
 #
 # usage: vorta.sh train NAME [OPTIONS of train router...]     router and log in $OUT/NAME
-#        vorta.sh quality ROUTER,ROUTER [OPTIONS of bench:quality...]
+#        vorta.sh quality [OPTIONS of bench:quality...]      figures, and what the judge sees
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 demo=$here/../demo
@@ -20,7 +20,7 @@ case $1 in
     ;;
   quality)
     rm -rf /tmp/clips
-    run_js quality.js --prompts "$demo/prompts64.txt" --routers "$2" --out /tmp/clips "${@:3}"
+    run_js quality.js --prompts "$demo/prompts64.txt" --out /tmp/clips "${@:2}"
     for setting in /tmp/clips/*; do (cd "$demo" && python3 judge.py "$setting" prompts64.txt) || true; done
     ;;
 esac
