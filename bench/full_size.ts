@@ -17,6 +17,7 @@ import { randn } from "../model/noise.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
 import { markdownTable } from "./table.ts";
+import { runAsProgram } from "./run_as_program.ts";
 
 const GROUP = "Full size";
 
@@ -61,16 +62,7 @@ interface Report {
   readonly sampleStd: number;
 }
 
-if (import.meta.main) {
-  try {
-    await main();
-    Deno.exit(0);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`full_size: ${error.message}`);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runAsProgram("full_size", main);
 
 async function main(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "full_size");

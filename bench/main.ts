@@ -5,7 +5,6 @@
  */
 import { parseCommand } from "../cli/parse.ts";
 import { choice, flag, text } from "../cli/options.ts";
-import { TilereelError } from "../errors.ts";
 import type { Case, Size } from "./case.ts";
 import { attentionCases } from "./cases/attention.ts";
 import { conv3dCases } from "./cases/conv3d.ts";
@@ -16,6 +15,7 @@ import { FLOP_FORMULAS } from "./flops.ts";
 import { measure, type Measurement } from "./measure.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants, type Variant } from "./variants.ts";
+import { runAsProgram } from "./run_as_program.ts";
 
 const options = {
   gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
@@ -32,16 +32,7 @@ interface Result extends Measurement {
   readonly ofBestGemm: number;
 }
 
-if (import.meta.main) {
-  try {
-    await bench();
-    Deno.exit(0);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`bench: ${error.message}`);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runAsProgram("bench", bench);
 
 async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench");

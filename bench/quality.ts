@@ -13,7 +13,6 @@ import { clipOptions } from "../cli/clip_options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { readPrompts } from "../cli/prompts_file.ts";
 import { slug } from "../cli/slug.ts";
-import { TilereelError } from "../errors.ts";
 import { openGpu } from "../gpu/device.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
@@ -26,6 +25,7 @@ import { loadRouter } from "../model/vorta/router_file.ts";
 import { markdownTable } from "./table.ts";
 import { npyOfFrames } from "./quality/npy.ts";
 import { randomRoutes } from "./quality/random_routes.ts";
+import { runAsProgram } from "./run_as_program.ts";
 
 const options = {
   setting: many(setting({
@@ -58,16 +58,7 @@ interface Result {
   readonly seconds: number;
 }
 
-if (import.meta.main) {
-  try {
-    await bench();
-    Deno.exit(0);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`bench: ${error.message}`);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runAsProgram("bench", bench);
 
 async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench:quality");

@@ -10,7 +10,6 @@ import { choice, flag, type OptionValues, text } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { vedaOptions } from "../cli/veda_options.ts";
 import { vortaOptions } from "../cli/vorta_options.ts";
-import { TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention } from "../gpu/ops/attention.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -23,6 +22,7 @@ import { measure } from "./measure.ts";
 import { normalTensor } from "./random.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants } from "./variants.ts";
+import { runAsProgram } from "./run_as_program.ts";
 
 const options = {
   gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
@@ -67,16 +67,7 @@ interface Result {
   readonly share?: number;
 }
 
-if (import.meta.main) {
-  try {
-    await bench();
-    Deno.exit(0);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`bench: ${error.message}`);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runAsProgram("bench", bench);
 
 async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench:sparse");

@@ -1,0 +1,18 @@
+/**
+ * How a benchmark's module runs as a program.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+
+/** Runs it and ends the process: what the user can put right as one sentence, what is a bug with its trace. */
+export async function runAsProgram(name: string, bench: () => Promise<void>): Promise<never> {
+  try {
+    await bench();
+    Deno.exit(0);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`${name}: ${error.message}`);
+    Deno.exit(1);
+  }
+}
