@@ -23,6 +23,7 @@ const COMMANDS: CommandTable = {
     load: () => import("./commands/compare.ts"),
   },
   train: { summary: "train what makes attention sparse", load: () => import("./commands/train.ts") },
+  search: { summary: "search for what suits a model's heads", load: () => import("./commands/search.ts") },
   info: {
     summary: "show GPU adapters, and what a model folder holds",
     load: () => import("./commands/info.ts"),

@@ -14,8 +14,13 @@ export const group: CommandGroup = {
       summary: "VORTA: which heads need full attention, and when",
       load: () => import("./train_router.ts"),
     },
+    tiles: {
+      summary: "Veda: which tiles of a clip matter to which",
+      load: () => import("./train_tiles.ts"),
+    },
   },
   examples: [
     { line: "tilereel train router --prompts prompts.txt", does: "A router for the embedded demo model." },
+    { line: "tilereel train tiles --prompts prompts.txt", does: "Scores of tiles for it." },
   ],
 };

@@ -1,0 +1,21 @@
+/**
+ * `tilereel search`: what can be searched for, each a command of its own.
+ *
+ * @module
+ */
+import type { CommandGroup } from "../command.ts";
+
+/** See the module. */
+export const group: CommandGroup = {
+  name: "search",
+  description: "Finds out, by trying, what suits a model.",
+  commands: {
+    tiles: {
+      summary: "Veda: the shape of tile that suits each head",
+      load: () => import("./search_tiles.ts"),
+    },
+  },
+  examples: [
+    { line: "tilereel search tiles --prompts prompts.txt", does: "Shapes of tiles for the embedded demo model." },
+  ],
+};

@@ -1,0 +1,164 @@
+/**
+ * The options of commands that watch the model sample clips of prompts, and the runs that they describe.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { TilereelError } from "../errors.ts";
+import { openModelFolder } from "../model/checkpoint/model_folder.ts";
+import { embeddedModelDir } from "../model/embedded.ts";
+import { WanPipeline } from "../model/pipeline.ts";
+import type { TrainingIdentity } from "../model/training/identity.ts";
+import { modelDigest } from "../model/training/model_digest.ts";
+import type { SampledClip } from "../model/training/sampled_set.ts";
+import { type SamplingRuns, samplingRuns } from "../model/veda/sampling_states.ts";
+import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../model/video_size.ts";
+import type { Grid } from "../model/wan/grid.ts";
+import { clipOptions } from "./clip_options.ts";
+import type { LongRun } from "./long_run.ts";
+import { integer, memory, type OptionValues, path, text } from "./options.ts";
+import { clipsOfPrompts } from "./training_data.ts";
+
+const CLIPS = "Clips that the model samples";
+const MODEL = "Model";
+
+/** See the module. */
+export const samplingOptions = {
+  prompts: path({
+    group: CLIPS,
+    short: "p",
+    value: "FILE",
+    help: 'Prompts, one a line, or JSON objects as "tilereel generate --prompts" takes them. Nothing else is needed.',
+  }),
+  size: { ...clipOptions.size, group: CLIPS },
+  frames: { ...clipOptions.frames, group: CLIPS },
+  "sampling-steps": integer({
+    group: CLIPS,
+    value: "N",
+    help: "Denoising steps of a clip.",
+    elsewhere: ["num-inference-steps"],
+    default: "the model's",
+    min: 1,
+    max: 1000,
+  }),
+  guidance: { ...clipOptions.guidance, group: CLIPS },
+  negative: { ...clipOptions.negative, group: CLIPS },
+  scheduler: { ...clipOptions.scheduler, group: CLIPS },
+  "flow-shift": { ...clipOptions["flow-shift"], group: CLIPS },
+  seed: integer({
+    group: CLIPS,
+    value: "N",
+    help: "Start of everything random. The same seed on the same adapter gives the same result.",
+    default: "0",
+    min: 0,
+    max: 2 ** 32 - 1,
+  }),
+  model: path({
+    group: MODEL,
+    short: "m",
+    value: "DIR",
+    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
+    default: "the embedded demo model",
+  }),
+  "text-encoder": path({
+    group: MODEL,
+    value: "FILE.onnx",
+    help: "Run this ONNX file as the text encoder instead of the model's own.",
+  }),
+  memory: memory({
+    group: MODEL,
+    value: "LIMIT",
+    help: "GPU memory that may be used, as in 8GiB or 512MiB.",
+    default: "what the adapter grants",
+  }),
+  gpu: text({
+    group: MODEL,
+    value: "NAME",
+    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows.',
+    elsewhere: ["device", "backend"],
+    default: "auto",
+  }),
+};
+
+/** Values of {@linkcode samplingOptions} that were given. */
+export type SamplingValues = OptionValues<typeof samplingOptions>;
+
+/** What is sampled, known before anything is loaded. */
+export interface SamplingPlan {
+  /** The model's folder. */
+  readonly model: string;
+  readonly clips: readonly SampledClip[];
+  /** Tokens of the first clip. */
+  readonly grid: Grid;
+  /** Whether all clips are of that grid. */
+  readonly oneGrid: boolean;
+}
+
+/**
+ * Reads the prompts.
+ *
+ * @throws {TilereelError} if there are none, or they do not fit the model
+ */
+export async function planSampling(values: SamplingValues): Promise<SamplingPlan> {
+  const { prompts, size, frames, guidance, negative, scheduler, seed = 0 } = values;
+  if (prompts === undefined) {
+    throw new TilereelError("give --prompts FILE: the model learns from clips that it samples of these prompts itself");
+  }
+  const all = { size, frames, guidance, negative, scheduler };
+  const given = { ...all, steps: values["sampling-steps"], "flow-shift": values["flow-shift"] };
+  const clipValues = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const model = values.model ?? embeddedModelDir();
+  const clips = await clipsOfPrompts(prompts, { model, values: clipValues, seed });
+  const grids = clips.map(gridOfClip);
+  return { model, clips, grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) };
+}
+
+/** Runs that are ready; hold the model until they are disposed of. */
+export interface OpenRuns extends Disposable {
+  readonly runs: SamplingRuns;
+}
+
+/**
+ * Loads the model and embeds the prompts.
+ *
+ * @throws {TilereelError} if it cannot be loaded
+ */
+export async function openSamplingRuns(
+  { gpu, onProgress }: Pick<LongRun, "gpu" | "onProgress">,
+  { model, clips }: SamplingPlan,
+  textEncoder: string | undefined,
+): Promise<OpenRuns> {
+  const pipeline = await WanPipeline.load(model, { gpu, onProgress, ...textEncoder !== undefined && { textEncoder } });
+  try {
+    const runs = await samplingRuns(gpu, pipeline, clips, onProgress);
+    return { runs, [Symbol.dispose]: () => pipeline.close() };
+  } catch (error) {
+    pipeline.close();
+    throw error;
+  }
+}
+
+/** What the runs depend on. */
+export async function samplingIdentity(
+  { model, clips }: SamplingPlan,
+  textEncoder: string | undefined,
+): Promise<TrainingIdentity> {
+  const folder = await openModelFolder(model);
+  const parts = await Promise.all((["transformer", "scheduler", "tokenizer"] as const).map((p) => folder.component(p)));
+  const digest = await modelDigest([...parts, textEncoder ?? await folder.component("text_encoder")]);
+  const same = <T>(of: (clip: SampledClip) => T) =>
+    clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
+  return {
+    model: digest.slice(0, 16),
+    size: same(({ width, height }) => `${width}x${height}`),
+    frames: same(({ frames }) => frames),
+    "sampling-steps": same(({ steps }) => steps),
+    guidance: same(({ guidance }) => guidance),
+    "digest of the clips": createHash("sha256").update(JSON.stringify(clips)).digest("hex").slice(0, 16),
+  };
+}
+
+function gridOfClip({ width, height, frames }: SampledClip): Grid {
+  return [(frames - 1) / FRAME_MULTIPLE + 1, height / SIZE_MULTIPLE, width / SIZE_MULTIPLE];
+}
