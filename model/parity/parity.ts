@@ -12,6 +12,7 @@ import { tokens } from "./tokens.ts";
 import { demoTransformer, tinyTransformer } from "./transformer.ts";
 import { demoVae, tinyVae } from "./vae.ts";
 import { vedaInference } from "./veda.ts";
+import { vedaSearch, vedaTeacher } from "./veda_training.ts";
 import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
 
 /** In the order they are run: what others build on comes first. */
@@ -29,6 +30,8 @@ const CASES: readonly ParityCase[] = [
   vortaTrain,
   vortaEval,
   vedaInference,
+  vedaTeacher,
+  vedaSearch,
 ];
 
 /** What a folder holds. */
