@@ -22,7 +22,7 @@ export interface TiledAttention {
 /** With a running softmax, so that scores never leave the chip. Outer rows are queries, inner rows keys. */
 export const attentionTiled = memo(({ headDim, bias, plan, lse, f16 }: TiledAttention): KernelSource => {
   const type: Staged = f16 ? "vec4h" : "vec4f";
-  const w = walk({ plan, rows: TILE });
+  const w = walk({ plan, rows: TILE, across: true });
   const out = new OutputTile(headDim);
   // With f32 the row statistics lie in the staging area while it is free, to stay within 32 KiB.
   const stats = f16 ? "stats" : "stage";
@@ -44,7 +44,7 @@ export const attentionTiled = memo(({ headDim, bias, plan, lse, f16 }: TiledAtte
     },
     params: w.params,
     workgroupSize: [16, 16, 1],
-    declarations: `${workgroupAreas(type)}
+    declarations: `${w.declarations}${workgroupAreas(type)}
 ${f16 ? "var<workgroup> stats: array<vec4f, 1024>;" : ""}`,
     body: `${w.begin("wid.x")}
 ${out.place}

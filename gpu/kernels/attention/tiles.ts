@@ -40,19 +40,26 @@ export interface Rows {
 export function products(name: string, outer: Rows, inner: Rows, headDim: number, type: Staged): string {
   const d4 = headDim / 4, chunk = Math.min(8, d4); // vec4s along the head dimension staged at once
   const times = (a: string, b: string) => type === "vec4h" ? `f32(dot(${a}, ${b}))` : `dot(${a}, ${b})`;
-  const load = ({ from, token, scale }: Rows) =>
-    `${type}(${from}[${token("row")} * p.dim4 + head + c0 + c]${scale ? ` * ${scale}` : ""})`;
+  const loads = TILE * chunk / 256;
+  const load = (side: string, n: number, { from, scale }: Rows) =>
+    `${type}(${from}[${name}_${side}${n} + c0 + c]${scale ? ` * ${scale}` : ""})`;
   return `${unroll(16, (i) => `    var ${name}${i} = 0.0;`)}
+    // The rows that a thread stages are the same for every chunk.
+${
+    unroll(loads, (n) =>
+      `    let ${name}_outer${n} = ${outer.token(`(li / ${chunk}u + ${256 / chunk * n}u)`)} * p.dim4 + head;
+    let ${name}_inner${n} = ${inner.token(`(li / ${chunk}u + ${256 / chunk * n}u)`)} * p.dim4 + head;`)
+  }
     for (var c0 = 0u; c0 < ${d4}u; c0 += ${chunk}u) {
 ${
-    unroll(TILE * chunk / 256, (n) =>
+    unroll(loads, (n) =>
       `      {
         let i = li + ${256 * n}u;
         let c = i % ${chunk}u;
         let row = i / ${chunk}u;
-        stage[c * ${TILE}u + row] = ${load(outer)};
+        stage[c * ${TILE}u + row] = ${load("outer", n, outer)};
         // Row 4a+b goes to slot 16b+a, so that threads that take four in a row read neighbours.
-        stage[${HALF_STAGE}u + c * ${TILE}u + (row % 4u) * 16u + row / 4u] = ${load(inner)};
+        stage[${HALF_STAGE}u + c * ${TILE}u + (row % 4u) * 16u + row / 4u] = ${load("inner", n, inner)};
       }`)
   }
       workgroupBarrier();
@@ -115,13 +122,15 @@ export class OutputTile {
   accumulate(name: string, { from, token }: Rows, type: Staged): string {
     const { d4, rows, cols } = this;
     const staged = Math.min(TILE, 2 * HALF_STAGE / d4); // rows staged at once
+    const side = Math.min(8, d4), step = 256 / side; // threads side by side on one row, rows that all threads stage
     return `    for (var r0 = 0u; r0 < ${TILE}u; r0 += ${staged}u) {
 ${
-      unroll(staged * d4 / 256, (n) =>
+      unroll(staged / step, (n) =>
         `      {
-        let i = li + ${256 * n}u;
-        let row = r0 + i / ${d4}u;
-        stage[i] = ${type}(${from}[${token("row")} * p.dim4 + head + i % ${d4}u]);
+        let row = li / ${side}u + ${step * n}u;
+        let source = ${token("(r0 + row)")} * p.dim4 + head + li % ${side}u;
+        let slot = row * ${d4}u + li % ${side}u;
+${unroll(d4 / side, (c) => `        stage[slot + ${side * c}u] = ${type}(${from}[source + ${side * c}u]);`)}
       }`)
     }
       workgroupBarrier();

@@ -18,10 +18,14 @@ export interface WalkOptions {
   readonly plan: boolean;
   /** Outer rows in a block where no plan says otherwise. */
   readonly rows: number;
+  /** Whether a step that a run does not fill goes on in the next run: worth its bookkeeping where steps are long. */
+  readonly across?: boolean;
 }
 
 /** WGSL pieces of a walk. */
 export interface Walk {
+  /** Module-scope WGSL. */
+  readonly declarations: string;
   readonly buffers: Readonly<Record<string, Binding>>;
   readonly params: Readonly<Record<string, ParamType>>;
   /**
@@ -33,14 +37,14 @@ export interface Walk {
   begin(block: string): string;
   /** Token of an outer row; rows past the last stand for the last. */
   outer(row: string): string;
-  /** Loops over the inner rows in steps: `at` is the first row of a step, `end` lies behind the last row of its run. */
+  /** Loops over the inner rows in steps: `at` is the first row of a step, `end` lies behind the last that it may take. */
   steps(step: number, body: string): string;
   /** Token of an inner row; rows from `end` on stand for the last before it. */
   inner(row: string): string;
 }
 
 /** The pieces for one kernel. */
-export function walk({ plan, rows }: WalkOptions): Walk {
+export function walk({ plan, rows, across = false }: WalkOptions): Walk {
   const shared = {
     params: {
       /** tokens of a batch item on either side */
@@ -58,6 +62,7 @@ export function walk({ plan, rows }: WalkOptions): Walk {
   } as const;
   if (!plan) {
     return {
+      declarations: "",
       buffers: { head_ids: read("u32"), key_lengths: read("u32") },
       params: { ...shared.params, has_lengths: "u32" },
       begin: (block) =>
@@ -90,14 +95,51 @@ ${shared.head}
   let own_order = (wid.z * p.heads + h) * p.order_stride;
   let own_runs = (wid.z * p.heads + h) * p.runs_stride;`,
     outer: (row) => `(wid.z * p.outer + order[own_order + min(${row}, last)])`,
-    steps: (step, body) =>
-      `  for (var r = 0u; r < block.w; r++) {
+    ...across ? ACROSS_RUNS : WITHIN_RUNS,
+  };
+}
+
+type Inner = Pick<Walk, "declarations" | "steps" | "inner">;
+
+/** Run by run: rows are slots. */
+const WITHIN_RUNS: Inner = {
+  declarations: "",
+  steps: (step, body) =>
+    `  for (var r = 0u; r < block.w; r++) {
   let run = runs[own_runs + block.z + r];
   let end = run.x + run.y;
   for (var at = run.x; at < end; at += ${step}u) {
 ${body}
   }
   }`,
-    inner: (row) => `(wid.z * p.inner + order[own_order + min(${row}, end - 1u)])`,
-  };
-}
+  inner: (row) => `(wid.z * p.inner + order[own_order + min(${row}, end - 1u)])`,
+};
+
+/** All runs of a block as one: rows are counted from its first run on, `open` is the run in which a step begins. */
+const ACROSS_RUNS: Inner = {
+  declarations: `
+fn slot_of(row: u32, open: u32, before: u32) -> u32 {
+  var r = open;
+  var start = before;
+  var run = runs[r];
+  while (row >= start + run.y) {
+    start += run.y;
+    r++;
+    run = runs[r];
+  }
+  return run.x + row - start;
+}`,
+  steps: (step, body) =>
+    `  var open = own_runs + block.z;
+  var before = 0u;
+  var end = 0u;
+  for (var r = open; r < open + block.w; r++) { end += runs[r].y; }
+  for (var at = 0u; at < end; at += ${step}u) {
+    while (at >= before + runs[open].y) {
+      before += runs[open].y;
+      open++;
+    }
+${body}
+  }`,
+  inner: (row) => `(wid.z * p.inner + order[own_order + slot_of(min(${row}, end - 1u), open, before)])`,
+};
