@@ -209,8 +209,8 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
 });
 
 gpuTest("Veda's method refuses what belongs to another model", async () => {
-  const refused = async (options: Parameters<typeof vedaHeads>[0], message: string, config = CONFIG) => {
-    const clip = await task(2, config);
+  const refused = async (options: Parameters<typeof vedaHeads>[0], message: string, config = CONFIG, grid = GRID) => {
+    const clip = { ...await task(2, config), grid };
     await assertRejects(async () => await vedaHeads(options).prepare(clip), TilereelError, message);
   };
   const { scorer } = randomScorer();
@@ -221,6 +221,7 @@ gpuTest("Veda's method refuses what belongs to another model", async () => {
     "t.safetensors: its scorer is for 2 layers with 3 heads of 16",
     other,
   );
+  await refused({ shapes: [1, 1, 1] }, "tiles of 1x1x1 cut 32x16x16 tokens into 8192", CONFIG, [32, 16, 16]);
   await refused({ shapes: PLAN }, "its shapes of tiles are for 2 layers with 3 heads", other);
 });
 

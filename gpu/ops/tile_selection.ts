@@ -85,8 +85,8 @@ ${ROW}
 
 /** Threads of a workgroup of {@link TILED}: so many partial sums are added up in two steps of 16. */
 const THREADS = 256;
-/** Key tiles that fit. */
-const MAX_TILES = 4096;
+/** Tiles that there may be. */
+export const MAX_TILES = 4096;
 
 /** For GPUs: a row a workgroup, each thread a stretch of neighbouring tiles. */
 const TILED: KernelSource = {

@@ -6,7 +6,10 @@
 
 /** Told when a clip's denoising is done. */
 export interface AttentionReport {
-  /** Pairs of queries and keys that were multiplied, of those of full attention, over all steps, layers and heads. */
+  /**
+   * Pairs of queries and keys that were multiplied, of those of full attention, over all steps, layers and heads. Exact
+   * but for Veda over grids with partial tiles: which tiles are kept only the GPU knows, and they count as of mean size.
+   */
   readonly density: number;
   /**
    * For routed attention: the branch that each head took, an index into `BRANCHES` of model/vorta/branch.ts, as

@@ -67,15 +67,16 @@ export function vedaHeads(options: VedaOptions): SomeHeadsMethod {
       const plan = planFor(options, config, grid);
       const denseLayers = new Set(options.denseLayers);
       checkDenseLayers(denseLayers, config);
+      using cleanUp = new DisposableStack();
       const projections = scorer && uploadScorer(gpu, scorer);
+      cleanUp.defer(() => projections?.forEach(({ q, k }) => [q, k].forEach((tensor) => gpu.release(tensor))));
       const veda = new VedaAttention(gpu, config, grid, { plan, keep, denseLayers, ...projections && { projections } });
+      cleanUp.defer(() => veda.release());
+      const held = cleanUp.move();
       return Promise.resolve({
         at: (step, heads) => step < denseSteps ? undefined : veda.some(heads),
         pairs: (step, layer, head) => step < denseSteps ? product(grid) ** 2 : veda.pairs(layer, head),
-        [Symbol.dispose]() {
-          veda.release();
-          for (const { q, k } of projections ?? []) [q, k].forEach((tensor) => gpu.release(tensor));
-        },
+        [Symbol.dispose]: () => held.dispose(),
       });
     },
   };

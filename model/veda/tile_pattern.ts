@@ -3,12 +3,13 @@
  *
  * @module
  */
+import { TilereelError } from "../../errors.ts";
 import { blockRows } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
 import { projectTiles, tileScores } from "../../gpu/ops/tile_scores.ts";
-import { selectTiles } from "../../gpu/ops/tile_selection.ts";
+import { MAX_TILES, selectTiles } from "../../gpu/ops/tile_selection.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TransformerConfig } from "../wan/config.ts";
@@ -27,7 +28,10 @@ export class TilePattern {
   /** Pairs of queries and keys of one head that are multiplied, as `keptPairs` counts them. */
   readonly pairs: number;
 
-  /** @param keep ρ, the share of tiles to keep */
+  /**
+   * @param keep ρ, the share of tiles to keep
+   * @throws {TilereelError} if the tiles are too many
+   */
   constructor(
     private readonly gpu: Gpu,
     private readonly config: Pick<TransformerConfig, "heads" | "headDim">,
@@ -37,6 +41,14 @@ export class TilePattern {
   ) {
     this.tiling = tiling(grid, shape);
     const { order, tiles } = this.tiling;
+    if (tiles.length > MAX_TILES) {
+      throw new TilereelError(
+        `tiles of ${shape.join("x")} cut ${
+          grid.join("x")
+        } tokens into ${tiles.length}, but at most ${MAX_TILES} can be ` +
+          `chosen from; use larger tiles`,
+      );
+    }
     this.keep = budget(keep, this.tiling);
     this.pairs = keptPairs(this.keep, this.tiling);
     this.layout = uploadTileLayout(gpu, order, tiles);
