@@ -20,15 +20,25 @@ export function squaredNorm(gpu: Gpu, y: Tensor, heads: number): Tensor {
   return gpu.scope(() => sumRows(gpu, headDots(gpu, y, y, heads)));
 }
 
-/** ‖O_sparse − O_full‖² of each head where each query tile sees the tiles in `runs`; [1, heads], f32. */
+/**
+ * ‖O_sparse − O_full‖² of each head where each query tile sees the tiles in `runs`; [1, heads], f32.
+ *
+ * @param only [n], u32: heads to do; what is said of others is 0. Default all
+ */
 export function sparseError(
   gpu: Gpu,
   { q, k, v, y }: FullAttention,
   runs: Tensor,
   pattern: TilePattern,
   heads: number,
+  only?: Tensor,
 ): Tensor {
-  return gpu.scope(() => squaredNorm(gpu, combine(gpu, [[1, pattern.attend(q, k, v, runs)], [-1, y]]), heads));
+  return gpu.scope(() => {
+    const into = gpu.tensor(y.shape);
+    if (only) gpu.copy(y, into);
+    const sparse = pattern.attend(q, k, v, runs, { into, ...only && { only } });
+    return squaredNorm(gpu, combine(gpu, [[1, sparse], [-1, y]]), heads);
+  });
 }
 
 /** As {@link sparseError}, with the tiles that full attention itself heats most. */

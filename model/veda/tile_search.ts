@@ -160,7 +160,7 @@ export function bestSingle(table: SearchTable): TileShape {
 }
 
 /** So many of the numbers below `count`, from the middle of equal parts; all where there are no more. */
-function spread(count: number, wanted: number): number[] {
+export function spread(count: number, wanted: number): number[] {
   const some = Math.min(count, wanted);
   return Array.from({ length: some }, (_, i) => Math.floor((i + 0.5) * count / some));
 }

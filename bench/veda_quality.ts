@@ -1,0 +1,226 @@
+/**
+ * `deno task bench:veda`: how well Veda picks tiles. On states of the model's own sampling runs, the tiles that a trained
+ * scorer picks are compared with those of mean pooling, of a scorer that was never trained, of chance and of the oracle:
+ * recall, the attention that lies in them, and what the output is off by. Each scorer is looked at on the shapes it has.
+ *
+ * Nothing that is printed is of states that the scorers were trained on, if the prompts and seeds are others.
+ *
+ * @module
+ */
+import { type LongRun, openLongRun } from "../cli/long_run.ts";
+import { flag, integer, type OptionValues, path, text } from "../cli/options.ts";
+import { parseCommand } from "../cli/parse.ts";
+import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../cli/sampling_options.ts";
+import { sizesText } from "../cli/vorta_options.ts";
+import { TilereelError } from "../errors.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { tileAgreement } from "../gpu/ops/tile_agreement.ts";
+import { tileHeat } from "../gpu/ops/tile_heat.ts";
+import { readTogether } from "../gpu/read_together.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import { sparseError, squaredNorm } from "../model/veda/oracle_error.ts";
+import type { AttentionState } from "../model/veda/sampling_states.ts";
+import { type Projections, uploadScorer } from "../model/veda/scorer.ts";
+import { HeadGroups, TilePatterns } from "../model/veda/tile_groups.ts";
+import { TileParameters } from "../model/veda/tile_parameters.ts";
+import { type TilePlan, uniformPlan } from "../model/veda/tile_plan.ts";
+import { spread } from "../model/veda/tile_search.ts";
+import { defaultShape, product } from "../model/veda/tiling.ts";
+import { loadVeda } from "../model/veda/veda_file.ts";
+import type { Grid } from "../model/wan/grid.ts";
+import { markdownTable } from "./table.ts";
+
+const options = {
+  ...samplingOptions,
+  prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
+  count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "4", min: 1 }),
+  tiles: path({ group: "Bench", value: "FILE,FILE", help: 'Files of "train tiles" and "search tiles" to compare.' }),
+  keeps: text({ group: "Bench", value: "X,Y", help: "Keep ratios.", default: "0.5,0.25,0.125" }),
+  looks: integer({ group: "Bench", value: "N", help: "Denoising steps of a run to look at.", default: "4", min: 1 }),
+  json: flag({ group: "Bench", help: "Print JSON instead of tables." }),
+};
+
+if (import.meta.main) {
+  try {
+    await bench();
+    Deno.exit(0);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`bench: ${error.message}`);
+    Deno.exit(1);
+  }
+}
+
+/** A way to pick tiles. */
+interface Picker {
+  readonly name: string;
+  /** What its tiles are like, in words. */
+  readonly shapes: string;
+  readonly plan: TilePlan;
+  /** "oracle": by the teacher's heat; "means": without projections. */
+  readonly by: "oracle max" | "oracle sum" | "means" | readonly Projections<Tensor>[];
+}
+
+/** Means over layers, heads and states. */
+interface Result {
+  readonly picker: string;
+  readonly shapes: string;
+  readonly keep: number;
+  /** Of the tiles of the oracle by max, and by sum, the share that is picked. */
+  readonly recallMax: number;
+  readonly recallSum: number;
+  /** Share of attention that lies in the picked tiles. */
+  readonly kept: number;
+  /** ‖O_sparse − O_full‖² / ‖O_full‖² */
+  readonly error: number;
+}
+
+async function bench(): Promise<void> {
+  const { values, help } = parseCommand(Deno.args, options, "bench:veda");
+  if (help) {
+    console.log(`Usage: deno task bench:veda ${Object.keys(options).map((name) => `[--${name}]`).join(" ")}`);
+    return;
+  }
+  const { prompts = "tools/demo/prompts64.txt", count = 4, json = false } = values;
+  const all = await planSampling({ ...values, prompts });
+  const sampling = { ...all, clips: all.clips.slice(0, count) };
+  using work = await openLongRun({
+    quiet: json,
+    gpu: values.gpu,
+    memory: values.memory,
+    stopping: "Stopping after this step.",
+  });
+  using open = await openSamplingRuns(work, sampling, values["text-encoder"]);
+  const pickers = await openPickers(work.gpu, open, values, sampling.grid);
+  const keeps = (values.keeps ?? "0.5,0.25,0.125").split(",").map(Number);
+  const results = await measure(work, open, pickers, keeps, values.looks ?? 4);
+  if (json) console.log(JSON.stringify({ prompts: sampling.clips.length, results }));
+  else print(results, keeps);
+}
+
+/** All that are compared. */
+async function openPickers(
+  gpu: Gpu,
+  { runs }: OpenRuns,
+  { tiles, seed = 0 }: OptionValues<typeof options>,
+  grid: Grid,
+): Promise<Picker[]> {
+  if (tiles === undefined) throw new TilereelError('give --tiles FILE, as "tilereel train tiles" makes it');
+  const pickers = new Map<string, Picker>();
+  const untrained = TileParameters.random(gpu, runs, seed + 1);
+  for (const path of tiles.split(",")) {
+    const { scorer, plan: planned, tileTokens, target = "max" } = await loadVeda(path);
+    const plan = planned ?? uniformPlan(defaultShape(grid, tileTokens), runs);
+    const shapes = planned ? `the plan of ${path}` : sizesText(plan.shapes[0]!);
+    const add = (name: string, by: Picker["by"]) => pickers.set(`${name} ${shapes}`, { name, shapes, plan, by });
+    add("oracle, max", "oracle max");
+    add("oracle, sum", "oracle sum");
+    if (scorer) add(`trained to ${target}, ${path}`, uploadScorer(gpu, scorer));
+    add("means", "means");
+    add("untrained", Array.from({ length: runs.layers }, (_, layer) => untrained.projections(layer)));
+  }
+  return [...pickers.values()];
+}
+
+/** Looks at states of all runs. */
+async function measure(
+  { gpu, onProgress, signal }: Pick<LongRun, "gpu" | "onProgress" | "signal">,
+  { runs }: OpenRuns,
+  pickers: readonly Picker[],
+  keeps: readonly number[],
+  looks: number,
+): Promise<Result[]> {
+  const { heads, headDim } = runs;
+  using stack = new DisposableStack();
+  const patterns = keeps.map((keep) => stack.use(new TilePatterns(gpu, { heads, headDim }, keep)));
+  const groups = pickers.map(({ plan }) => stack.use(new HeadGroups(gpu, plan)));
+  const sums = pickers.map(() => keeps.map(() => ({ max: [0, 0], sum: [0, 0], kept: 0, error: 0 })));
+  const total = Array.from({ length: runs.count }, (_, run) => runs.steps(run)).reduce((a, b) => a + b);
+  let states = 0, done = 0;
+  for (let run = 0; run < runs.count; run++) {
+    const wanted = spread(runs.steps(run), looks);
+    const found: { tensors: Tensor[]; add: (numbers: readonly Float32Array[]) => void }[] = [];
+    const onState = (state: AttentionState) => {
+      if (!wanted.includes(state.step)) return;
+      states++;
+      const tokens = product(state.grid);
+      let norms: Float32Array;
+      found.push({ tensors: [gpu.keep(squaredNorm(gpu, state.y, heads))], add: ([numbers]) => norms = numbers! });
+      for (const [i, { by }] of pickers.entries()) {
+        for (const { shape, heads: own, only } of groups[i]!.layers[state.layer]!) {
+          gpu.scope(() => {
+            const { layout } = patterns[0]!.of(state.grid, shape);
+            const heat = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout, only });
+            for (const [j, at] of patterns.entries()) {
+              const pattern = at.of(state.grid, shape);
+              const scores = by === "oracle max"
+                ? heat.max
+                : by === "oracle sum"
+                ? heat.sum
+                : pattern.scores(state.q, state.k, by === "means" ? undefined : by[state.layer], only);
+              const picked = pattern.select(scores, only);
+              const agree = (target: Tensor) =>
+                tileAgreement(gpu, picked, pattern.select(target, only), heat.sum, layout, pattern.budget, only);
+              const tensors = [agree(heat.max), agree(heat.sum), sparseError(gpu, state, picked, pattern, heads, only)];
+              tensors.forEach((tensor) => gpu.keep(tensor));
+              found.push({
+                tensors,
+                add: ([max, sum, errors]) => {
+                  const to = sums[i]![j]!;
+                  for (const [place, head] of own.entries()) {
+                    for (const k of [0, 1]) to.max[k]! += max![4 * place + k]!;
+                    for (const k of [0, 1]) to.sum[k]! += sum![4 * place + k]!;
+                    to.kept += max![4 * place + 2]! / tokens;
+                    to.error += errors![head]! / norms[head]!;
+                  }
+                },
+              });
+            }
+          });
+        }
+      }
+    };
+    const onStep = async (step: number) => {
+      onProgress({ stage: "look", done: ++done, total });
+      if (!wanted.includes(step)) return;
+      const tensors = found.flatMap(({ tensors }) => tensors), numbers = await readTogether(gpu, tensors);
+      for (const { tensors, add } of found.splice(0)) add(numbers.splice(0, tensors.length));
+      for (const tensor of tensors) gpu.release(tensor);
+    };
+    await runs.sample(run, { onState, onStep, signal });
+  }
+  return pickers.flatMap(({ name, shapes }, i) =>
+    keeps.map((keep, j) => {
+      const { max, sum, kept, error } = sums[i]![j]!, all = states * heads;
+      return {
+        picker: name,
+        shapes,
+        keep,
+        recallMax: max[0]! / Math.max(1, max[1]!),
+        recallSum: sum[0]! / Math.max(1, sum[1]!),
+        kept: kept / all,
+        error: error / all,
+      };
+    })
+  );
+}
+
+function print(results: readonly Result[], keeps: readonly number[]): void {
+  const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
+  for (const keep of keeps) {
+    console.log(`\nkeep ${keep}\n`);
+    console.log(markdownTable([
+      ["picked by", "shapes", "recall, max", "recall, sum", "attention kept", "error"],
+      ...results.filter((result) => result.keep === keep).map(
+        ({ picker, shapes, recallMax, recallSum, kept, error }) => [
+          picker,
+          shapes,
+          percent(recallMax),
+          percent(recallSum),
+          percent(kept),
+          percent(error),
+        ],
+      ),
+    ]));
+  }
+}
