@@ -62,3 +62,35 @@ export async function inTempDir(test: (dir: string) => Promise<void>): Promise<v
     await Deno.remove(dir, { recursive: true });
   }
 }
+
+/** Starts a module, to be waited for and ended from outside. */
+export function start(dir: string, module: string, args: readonly string[]) {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: program(module, args),
+    cwd: dir,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1" },
+  }).spawn();
+  let [out, err, ended] = ["", "", false];
+  const read = async (stream: ReadableStream<Uint8Array>, add: (text: string) => void) => {
+    const decoder = new TextDecoder();
+    for await (const bytes of stream) add(decoder.decode(bytes, { stream: true }));
+  };
+  const output = (async () => {
+    await Promise.all([read(process.stdout, (text) => out += text), read(process.stderr, (text) => err += text)]);
+    const { code } = await process.status;
+    return { code, out, err };
+  })();
+  process.status.then(() => ended = true);
+  return {
+    process,
+    output,
+    /** Waits for something that this process does. */
+    async until(happened: (err: string, out: string) => boolean | Promise<boolean>): Promise<void> {
+      while (!await happened(err, out) && !ended) await new Promise((resolve) => setTimeout(resolve, 10));
+      assert(!ended, `it ended by itself: ${err}`);
+    },
+  };
+}
