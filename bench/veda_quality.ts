@@ -28,6 +28,7 @@ import { spread } from "../model/veda/tile_search.ts";
 import { defaultShape, product } from "../model/veda/tiling.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import type { Grid } from "../model/wan/grid.ts";
+import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";
 
 const options = {
@@ -40,16 +41,7 @@ const options = {
   json: flag({ group: "Bench", help: "Print JSON instead of tables." }),
 };
 
-if (import.meta.main) {
-  try {
-    await bench();
-    Deno.exit(0);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`bench: ${error.message}`);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runAsProgram("bench", bench);
 
 /** A way to pick tiles. */
 interface Picker {
