@@ -4,11 +4,16 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
+import { dawn } from "./device/dawn.ts";
+import { deno } from "./device/deno.ts";
+import type { Backend, DeviceSource, SourceName, WantedFeature } from "./device/source.ts";
 import { Gpu } from "./gpu.ts";
 
 /** An adapter as it is shown to the user. */
 export interface AdapterDescription {
   readonly name: string;
+  /** The WebGPU implementation it is reached through: Deno's own, or Dawn. */
+  readonly source: SourceName;
   readonly vendor: string;
   /** Runs on the CPU: slow, f32 only in places, no barriers wanted. */
   readonly software: boolean;
@@ -26,22 +31,12 @@ const SHOWN_LIMITS = [
   "maxComputeInvocationsPerWorkgroup",
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
-/** Features asked for where there are any. */
-const WANTED_FEATURES = ["shader-f16", "timestamp-query"] as const satisfies readonly GPUFeatureName[];
-
-const NO_ADAPTER = "no WebGPU adapter was found: install a Vulkan driver for your GPU, " +
-  "or software rendering (on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri)";
-
-const NO_ADAPTER_OVER: Readonly<Record<string, string>> = {
-  vulkan: "no Vulkan adapter was found: install a Vulkan driver for your GPU, or software rendering " +
-    "(on Debian and Ubuntu: apt install libvulkan1 mesa-vulkan-drivers), or leave out --gpu vulkan",
-  gl: "no OpenGL adapter was found: install an OpenGL driver for your GPU, or software rendering " +
-    "(on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri), or leave out --gpu gl",
-};
+/** Where devices come from; the first is the default. */
+const SOURCES: readonly DeviceSource[] = [deno, dawn];
 
 /** What {@link openGpu} may be told. */
 export interface OpenGpuOptions {
-  /** "auto", "software", "vulkan", "gl", or a part of an adapter's name. */
+  /** "auto", "software", "vulkan", "gl", or a part of an adapter's name; or "dawn", "dawn:software", "dawn:" and a part. */
   readonly choice?: string;
   /** "f16" holds matrix operands in 16 bits where the adapter can; sums stay in f32. */
   readonly precision?: Precision;
@@ -53,12 +48,41 @@ export interface OpenGpuOptions {
 export type Precision = "f32" | "f16";
 
 /**
- * The adapters of this machine, best first.
+ * The adapters of this machine, best first: those of one source. A device is opened on each, to see what it grants.
  *
- * @param choice see {@link OpenGpuOptions.choice}: "vulkan" and "gl" restrict the list to one backend.
+ * @param choice see {@link OpenGpuOptions.choice}: "vulkan", "gl" and "dawn" say where to look
+ * @throws {TilereelError} when the source that was asked for is not there
  */
 export async function listAdapters(choice = "auto"): Promise<AdapterDescription[]> {
-  return (await findAdapters(choice)).map(describe);
+  const { source, backend } = parseChoice(choice);
+  const descriptions: AdapterDescription[] = [];
+  for (const found of await findAdapters(source, backend)) {
+    const device = await openDevice(source, found);
+    descriptions.push(describe(source, found, device));
+    device.destroy();
+  }
+  return descriptions;
+}
+
+/**
+ * Of adapters that were looked for with `choice`, best first, the one that it means.
+ *
+ * @throws {TilereelError} when it means none
+ */
+export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "software">>(
+  adapters: readonly A[],
+  choice: string,
+): A {
+  const { source, backend, name } = parseChoice(choice);
+  if (adapters.length === 0) throw new TilereelError(source.noAdapter(backend));
+  const chosen = adapters.find((adapter) =>
+    name === "auto" || (name === "software" ? adapter.software : contains(adapter.name, name))
+  );
+  if (chosen) return chosen;
+  const names = adapters.map(({ name }) => `"${name}"`).join(", ");
+  throw new TilereelError(
+    `no GPU adapter fits --gpu ${choice}: this machine has ${names}; name one of them or "auto"`,
+  );
 }
 
 /**
@@ -68,72 +92,86 @@ export async function listAdapters(choice = "auto"): Promise<AdapterDescription[
  */
 export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   const { choice = "auto", precision = "f32" } = options;
-  const adapters = await findAdapters(choice);
-  if (adapters.length === 0) throw new TilereelError(NO_ADAPTER_OVER[choice] ?? NO_ADAPTER);
-  const adapter = adapters.find((a) => fits(a, choice));
-  if (!adapter) {
-    const names = adapters.map((a) => `"${describe(a).name}"`).join(", ");
-    throw new TilereelError(
-      `no GPU adapter fits --gpu ${choice}: this machine has ${names}; name one of them or "auto"`,
-    );
+  const { source, backend } = parseChoice(choice);
+  const chosen = chooseAdapter(await findAdapters(source, backend), choice);
+  if (precision === "f16" && !chosen.adapter.features.has("shader-f16")) {
+    throw new TilereelError(`${chosen.name} has no shader-f16, which precision f16 needs: use f32`);
   }
-  const description = describe(adapter);
-  if (precision === "f16" && !adapter.features.has("shader-f16")) {
-    throw new TilereelError(`${description.name} has no shader-f16, which precision f16 needs: use f32`);
-  }
-  const device = await openDevice(adapter);
+  const device = await openDevice(source, chosen);
   return new Gpu(device, {
-    description,
+    description: describe(source, chosen, device),
     precision,
     memoryLimit: options.memoryLimit ?? Infinity,
   });
 }
 
-async function findAdapters(choice: string): Promise<GPUAdapter[]> {
-  if (!navigator.gpu) throw new TilereelError("this runtime has no WebGPU: use Deno 2.9 or later");
+/** Where to look for what `choice` means, and what remains of it: "auto", "software", or a part of a name. */
+function parseChoice(choice: string): { source: DeviceSource; backend: Backend | undefined; name: string } {
+  const [prefix, rest] = choice.split(/:(.*)/s);
+  const named = SOURCES.find((source) => source.name === prefix);
+  const source = named ?? SOURCES[0]!;
+  const name = named ? rest || "auto" : choice;
+  const backend = source.backends.find((backend) => backend === name);
+  return { source, backend, name: backend ? "auto" : name };
+}
+
+/** An adapter before it is opened. */
+interface FoundAdapter {
+  readonly adapter: GPUAdapter;
+  readonly name: string;
+  readonly software: boolean;
+}
+
+async function findAdapters(source: DeviceSource, backend: Backend | undefined): Promise<FoundAdapter[]> {
   // Without a display server's runtime folder the drivers grumble on stderr, and need none to compute.
   if (!Deno.env.get("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
-  // Deno picks its backends once, when the first adapter is asked for.
-  if (choice === "vulkan" || choice === "gl") Deno.env.set("DENO_WEBGPU_BACKEND", choice);
-  const found = new Map<string, GPUAdapter>();
+  const implementation = source.implementation(backend);
+  const found = new Map<string, FoundAdapter>();
   for (
     const request of [{ powerPreference: "high-performance" }, { powerPreference: "low-power" }, {
       forceFallbackAdapter: true,
     }] as const
   ) {
-    const adapter = await navigator.gpu.requestAdapter(request).catch(() => null);
-    if (adapter && !found.has(describe(adapter).name)) found.set(describe(adapter).name, adapter);
+    const adapter = await implementation.requestAdapter(request).catch(() => null);
+    if (!adapter) continue;
+    const name = source.adapterName(adapter.info);
+    if (!found.has(name)) found.set(name, { adapter, name, software: isSoftware(adapter.info) });
   }
   const adapters = [...found.values()];
-  return [...adapters.filter((a) => !isSoftware(a)), ...adapters.filter(isSoftware)];
+  return [...adapters.filter(({ software }) => !software), ...adapters.filter(({ software }) => software)];
 }
 
-function fits(adapter: GPUAdapter, choice: string): boolean {
-  if (choice === "auto" || choice === "vulkan" || choice === "gl") return true;
-  if (choice === "software") return isSoftware(adapter);
-  return describe(adapter).name.toLowerCase().includes(choice.toLowerCase());
+function contains(name: string, part: string): boolean {
+  return name.toLowerCase().includes(part.toLowerCase());
 }
 
-function isSoftware(adapter: GPUAdapter): boolean {
-  return adapter.info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|softpipe/i.test(adapter.info.description);
+function isSoftware({ isFallbackAdapter, description }: GPUAdapterInfo): boolean {
+  return isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|softpipe/i.test(description);
 }
 
-function describe(adapter: GPUAdapter): AdapterDescription {
-  const { info, limits } = adapter;
+function describe(source: DeviceSource, { adapter, name, software }: FoundAdapter, device: GPUDevice) {
   return {
-    name: info.description || info.device || info.vendor || "unnamed adapter",
-    vendor: info.vendor,
-    software: isSoftware(adapter),
-    features: WANTED_FEATURES.filter((f) => adapter.features.has(f)),
-    limits: Object.fromEntries(SHOWN_LIMITS.map((name) => [name, limits[name] as number])),
-  };
+    name,
+    source: source.name,
+    vendor: adapter.info.vendor,
+    software,
+    features: source.features.map(({ name }) => name).filter((name) => device.features.has(name)),
+    limits: Object.fromEntries(SHOWN_LIMITS.map((name) => [name, adapter.limits[name] as number])),
+  } satisfies AdapterDescription;
 }
 
 /** Opens a device with every limit the adapter has and every wanted feature it grants. */
-async function openDevice(adapter: GPUAdapter): Promise<GPUDevice> {
-  const requiredLimits = Object.fromEntries(SHOWN_LIMITS.map((name) => [name, adapter.limits[name] as number]));
-  const requiredFeatures = WANTED_FEATURES.filter((f) => adapter.features.has(f));
-  return await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause) => {
-    throw new TilereelError(`the GPU adapter ${describe(adapter).name} could not be opened: ${cause.message}`);
+async function openDevice(source: DeviceSource, { adapter, name }: FoundAdapter): Promise<GPUDevice> {
+  const requiredLimits = Object.fromEntries(SHOWN_LIMITS.map((limit) => [limit, adapter.limits[limit] as number]));
+  const open = (wanted: readonly WantedFeature[]) =>
+    adapter.requestDevice({ requiredLimits, requiredFeatures: wanted.map(({ name }) => name) });
+  const listed = source.features.filter(({ name }) => adapter.features.has(name));
+  const granted = source.features.filter(({ name, unlisted }) => unlisted || adapter.features.has(name));
+  if (granted.length > listed.length) {
+    const device = await open(granted).catch(() => null);
+    if (device) return device;
+  }
+  return await open(listed).catch((cause) => {
+    throw new TilereelError(`the GPU adapter ${name} could not be opened: ${cause.message}`);
   });
 }

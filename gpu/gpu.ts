@@ -67,7 +67,9 @@ export class Gpu {
     });
     device.addEventListener("uncapturederror", (event) => {
       const { error } = event as GPUUncapturedErrorEvent;
-      this.#failure ??= error instanceof GPUOutOfMemoryError
+      event.preventDefault(); // Dawn would print it, too
+      // By its name: each source of devices has a class of its own.
+      this.#failure ??= error.constructor.name === "GPUOutOfMemoryError"
         ? new TilereelError(`too little memory: the GPU refused an allocation (${error.message})`)
         : new Error(`WebGPU: ${error.message}`);
     });
@@ -327,7 +329,10 @@ export class Gpu {
         label: kernel.name,
         layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
         compute: {
-          module: this.device.createShaderModule({ label: kernel.name, code: kernelWgsl(kernel) }),
+          module: this.device.createShaderModule({
+            label: kernel.name,
+            code: kernelWgsl(kernel, this.settings.description.source),
+          }),
           entryPoint: "main",
         },
       });

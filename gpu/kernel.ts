@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { SourceName } from "./device/source.ts";
 
 /** Types of the scalars in a kernel's uniform block. */
 export type ParamType = "u32" | "i32" | "f32";
@@ -26,6 +27,8 @@ export interface KernelSource {
   readonly body: string;
   /** Needs `enable f16;`. */
   readonly f16?: boolean;
+  /** Uses subgroup built-ins. */
+  readonly subgroups?: boolean;
 }
 
 /** One storage buffer of a kernel. */
@@ -40,13 +43,17 @@ export const read = (element: string): Binding => ({ access: "read", element });
 /** A storage buffer of `element`s that the kernel writes. */
 export const write = (element: string): Binding => ({ access: "read_write", element });
 
-/** The whole WGSL module of a kernel. */
-export function kernelWgsl(kernel: KernelSource): string {
+/**
+ * The whole WGSL module of a kernel, for the compiler of one source of devices: naga (Deno's) refuses `enable subgroups;`
+ * and knows the built-ins without it, Tint (Dawn's) wants that line.
+ */
+export function kernelWgsl(kernel: KernelSource, source: SourceName): string {
+  const enabled = [...kernel.f16 ? ["f16"] : [], ...kernel.subgroups && source === "dawn" ? ["subgroups"] : []];
   const fields = Object.entries(kernel.params).map(([name, type]) => `  ${name}: ${type},`).join("\n");
   const buffers = Object.entries(kernel.buffers).map(([name, { access, element }], i) =>
     `@group(0) @binding(${i + 1}) var<storage, ${access}> ${name}: array<${element}>;`
   ).join("\n");
-  return `${kernel.f16 ? "enable f16;\n" : ""}struct Params {
+  return `${enabled.map((name) => `enable ${name};\n`).join("")}struct Params {
 ${fields}
 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -21,14 +21,15 @@ let opened: Promise<Variant[]> | undefined;
 /**
  * The machine's adapter in every variant it can run: `plain` as software adapters use it, `tiled` as GPUs do, and f16
  * where there is shader-f16. One device serves them all. Software rendering over OpenGL takes minutes to compile a tiled
- * kernel, which it never runs: there only `plain` is tested.
+ * kernel, which it never runs: there only `plain` is tested. The environment variable TILEREEL_TEST_GPU names another
+ * adapter, as --gpu does.
  */
 export function variants(): Promise<Variant[]> {
   return opened ??= open();
 }
 
 async function open(): Promise<Variant[]> {
-  const { device, settings } = await openGpu();
+  const { device, settings } = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
   const as = (name: Variant["name"], software: boolean, precision: "f32" | "f16", bound: number): Variant => {
     const gpu = new Gpu(device, { ...settings, precision, description: { ...settings.description, software } });
     gpu.poison = true;

@@ -75,7 +75,8 @@ const options = {
   gpu: text({
     group: "Model",
     value: "NAME",
-    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows.',
+    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows; or ' +
+      '"dawn", Chrome\'s WebGPU, which is faster on GPUs and optional (deno task dawn), or "dawn:" and a part of a name.',
     elsewhere: ["device", "backend"],
     default: "auto",
   }),

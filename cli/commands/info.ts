@@ -3,45 +3,73 @@
  *
  * @module
  */
-import { type AdapterDescription, listAdapters } from "../../gpu/device.ts";
+import { type AdapterDescription, chooseAdapter, listAdapters } from "../../gpu/device.ts";
+import { dawnAddon } from "../../gpu/device/dawn.ts";
 import { formatBytes } from "../../gpu/memory.ts";
 import { defineCommand } from "../command.ts";
 import { describeModel, type ModelDescription } from "../model_description.ts";
-import { flag, type OptionValues } from "../options.ts";
+import { flag, type OptionValues, text } from "../options.ts";
 import { textTable } from "../text_table.ts";
 
 const options = {
+  gpu: text({
+    group: "Output",
+    value: "NAME",
+    help: 'What a command with this --gpu would run on: "dawn" shows the adapters of Dawn.',
+    default: "auto",
+  }),
   json: flag({ group: "Output", help: "Print one JSON object instead of tables." }),
 };
 
 /** See the module. */
 export const command = defineCommand({
   name: "info",
-  description: "Shows the GPU adapters of this machine with their features and limits and, given a model folder, its " +
-    "parts with their weights, and its defaults. No weights are read.",
+  description:
+    "Shows the GPU adapters of this machine with their features and limits, which one is used and why and, " +
+    "given a model folder, its parts with their weights, and its defaults. No weights are read.",
   positionals: "[MODEL_DIR]",
   maxPositionals: 1,
   options,
   examples: [
     { line: "tilereel info", does: "The adapters, best first." },
+    { line: "tilereel info --gpu dawn", does: "Those of Dawn, which is optional." },
     { line: "tilereel info Wan2.1-T2V-1.3B-Diffusers", does: "Also what that model holds." },
     { line: "tilereel info --json | jq '.adapters[0].name'", does: "The name of the best adapter." },
   ],
   run,
 });
 
-async function run({ json = false }: OptionValues<typeof options>, [folder]: readonly string[]): Promise<number> {
+async function run(values: OptionValues<typeof options>, [folder]: readonly string[]): Promise<number> {
+  const { gpu = "auto", json = false } = values;
   const model = folder === undefined ? undefined : await describeModel(folder);
-  const adapters = await listAdapters();
-  if (json) console.log(JSON.stringify({ adapters, ...model && { model } }, null, 2));
-  else console.log([adaptersText(adapters), ...model ? [modelText(model)] : []].join("\n\n"));
+  const adapters = await listAdapters(gpu);
+  const chosen = adapters.length === 0 ? undefined : chooseAdapter(adapters, gpu);
+  const used = chosen && { adapter: chosen.name, source: chosen.source, why: reason(chosen, values.gpu) };
+  if (json) console.log(JSON.stringify({ adapters, ...used && { used }, ...model && { model } }, null, 2));
+  else {
+    const lines = [adaptersText(adapters, gpu), ...used ? [`Used: ${used.adapter}, ${used.why}.`] : []];
+    console.log([...lines, ...model ? [modelText(model)] : []].join("\n\n"));
+  }
   return 0;
 }
 
-function adaptersText(adapters: readonly AdapterDescription[]): string {
+/** Why an adapter is used, and what became of Dawn. */
+function reason({ source }: AdapterDescription, choice: string | undefined): string {
+  if (source === "dawn") return `over Dawn, by --gpu ${choice}; addon: ${dawnAddon()}`;
+  const why = choice === undefined ? "the first one is the default" : `by --gpu ${choice}`;
+  const addon = dawnAddon();
+  return `over Deno's own WebGPU: ${why}, and Dawn ` +
+    (addon === undefined
+      ? "is not installed (deno task dawn)"
+      : `is used only where it is asked for, with --gpu dawn; addon: ${addon}`);
+}
+
+function adaptersText(adapters: readonly AdapterDescription[], choice: string): string {
   if (adapters.length === 0) {
-    return "No WebGPU adapter: install a Vulkan driver for your GPU, or software rendering " +
-      "(on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri).";
+    return choice.startsWith("dawn")
+      ? "No adapter for Dawn: install a Vulkan driver for your GPU."
+      : "No WebGPU adapter: install a Vulkan driver for your GPU, or software rendering " +
+        "(on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri).";
   }
   return adapters.map((adapter, i) => {
     const rows = [

@@ -1,0 +1,108 @@
+/**
+ * Dawn, Chrome's WebGPU, as the Node-API addon of the npm package `webgpu`: optional, and touched only when it is asked
+ * for. Its compiler makes faster code than Deno's own, and it has tensor cores.
+ *
+ * The addon is loaded as a file, never as a package: Deno would note the package in `deno.lock`, and every fresh clone
+ * would download its 51 MB.
+ *
+ * @module
+ */
+import { statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join, resolve } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import type { DeviceSource } from "./source.ts";
+
+/** Names the addon's file; without it the package is looked for as Node does. */
+export const DAWN_VARIABLE = "TILEREEL_DAWN";
+
+/** The folder of the package that is for this system. */
+export const DAWN_FOLDER = join(
+  "dist",
+  Deno.build.os === "darwin"
+    ? "darwin-universal"
+    : `${Deno.build.os === "windows" ? "win32" : Deno.build.os}-${Deno.build.arch === "aarch64" ? "arm64" : "x64"}`,
+);
+const ADDON = join(DAWN_FOLDER, "dawn.node");
+
+/** Dawn's switches: experimental features may be asked for, and NVIDIA's f16 is trusted. */
+const TOGGLES = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"];
+
+/** The one graphics API that is worth looking at on each system: others only add warnings. */
+const BACKENDS: Readonly<Partial<Record<typeof Deno.build.os, string>>> = { darwin: "metal", windows: "d3d12" };
+
+/** What the addon exports, as far as it is used. */
+interface Addon {
+  create(options: string[]): GPU;
+}
+
+/** One for the process: devices live no longer than it. */
+let instance: GPU | undefined;
+
+/** See the module. */
+export const dawn: DeviceSource = {
+  name: "dawn",
+  backends: [],
+  features: [
+    { name: "shader-f16" },
+    { name: "subgroups" },
+    { name: "timestamp-query" },
+    { name: "chromium-experimental-subgroup-matrix" as GPUFeatureName },
+  ],
+  implementation() {
+    return instance ??= load().create([
+      `backend=${BACKENDS[Deno.build.os] ?? "vulkan"}`,
+      `enable-dawn-features=${TOGGLES.join(",")}`,
+    ]);
+  },
+  // The description is the driver's, the device's is the GPU's own, in small letters with dashes.
+  adapterName({ description, device, vendor }) {
+    const gpu = device.replace(/-+$/, "") || vendor || "unnamed adapter";
+    return description ? `${gpu} (${description})` : gpu;
+  },
+  noAdapter: () =>
+    "Dawn found no adapter: install a Vulkan driver for your GPU, or software rendering (Mesa 23 or later; on Debian " +
+    "and Ubuntu: apt install libvulkan1 mesa-vulkan-drivers), or leave out --gpu dawn",
+};
+
+/** The file that {@link dawn} would load; undefined where there is none. */
+export function dawnAddon(): string | undefined {
+  const named = Deno.env.get(DAWN_VARIABLE);
+  if (named) return resolve(named);
+  let folder = import.meta.dirname;
+  while (folder !== undefined) {
+    const path = join(folder, "node_modules", "webgpu", ADDON);
+    if (isFile(path)) return path;
+    folder = dirname(folder) === folder ? undefined : dirname(folder);
+  }
+  return undefined;
+}
+
+function load(): Addon {
+  const path = dawnAddon();
+  if (path === undefined) {
+    throw new TilereelError(
+      '--gpu dawn needs the npm package webgpu, which is not installed: run "deno task dawn" in tilereel\'s checkout, ' +
+        `or set ${DAWN_VARIABLE} to the path of that package's ${ADDON}`,
+    );
+  }
+  if (!isFile(path)) throw new TilereelError(`${DAWN_VARIABLE} names ${path}, which is no file: name Dawn's dawn.node`);
+  let addon: Partial<Addon>;
+  try {
+    addon = createRequire(import.meta.url)(path);
+  } catch (cause) {
+    const [reason] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
+    throw new TilereelError(
+      `Dawn could not be loaded from ${path} (${reason}): it must be the dawn.node for this system, ` +
+        `${ADDON} in the npm package webgpu`,
+    );
+  }
+  if (typeof addon.create !== "function") {
+    throw new TilereelError(`${path} is not Dawn: name the dawn.node of the npm package webgpu in ${DAWN_VARIABLE}`);
+  }
+  return addon as Addon;
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+}

@@ -1,0 +1,65 @@
+/**
+ * `deno task dawn`: downloads Dawn, which `--gpu dawn` runs on, and puts it where that looks. Of the npm package only
+ * the addon for one system is kept.
+ *
+ * Runs with `--no-lock`: a package in `deno.lock` is downloaded with every fresh clone, and few need these 51 MB.
+ *
+ * @module
+ */
+import { cp, mkdir, rename, rm } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { path, text } from "../cli/options.ts";
+import { parseCommand } from "../cli/parse.ts";
+import { TilereelError } from "../errors.ts";
+import { DAWN_FOLDER } from "../gpu/device/dawn.ts";
+
+/** The only mention of its version: the import map must not name it, see the module. */
+const PACKAGE = "npm:webgpu@0.6.2";
+const ROOT = join(import.meta.dirname!, "..");
+
+const options = {
+  out: path({ group: "Output", value: "DIR", help: "Where to put it.", default: "node_modules/webgpu" }),
+  platform: text({ group: "Output", value: "NAME", help: "linux-x64, linux-arm64, …", default: "this system's" }),
+};
+
+if (import.meta.main) {
+  try {
+    const { values, help } = parseCommand(Deno.args, options, "dawn");
+    if (help) console.log("Usage: deno task dawn [--out DIR] [--platform NAME]");
+    else await install(values.out ?? join(ROOT, "node_modules", "webgpu"), values.platform);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`dawn: ${error.message}`);
+    Deno.exit(1);
+  }
+}
+
+async function install(folder: string, platform?: string): Promise<void> {
+  const part = platform === undefined ? DAWN_FOLDER : join("dist", platform);
+  const source = await download();
+  // Beside the place first, so that it is there whole or not at all.
+  const unfinished = `${folder}.part`;
+  await rm(unfinished, { recursive: true, force: true });
+  await mkdir(unfinished, { recursive: true });
+  await cp(join(source, part), join(unfinished, part), { recursive: true }).catch(() => {
+    throw new TilereelError(`${PACKAGE} has no ${part}: there is no Dawn for that system`);
+  });
+  for (const name of ["package.json", "LICENSE.md"]) await cp(join(source, name), join(unfinished, name));
+  await rm(folder, { recursive: true, force: true });
+  await rename(unfinished, folder);
+  console.log(`${relative(".", join(folder, part)) || "."}: Dawn of ${PACKAGE}`);
+}
+
+/** The package's folder in Deno's cache. */
+async function download(): Promise<string> {
+  const manifest = `${PACKAGE}/package.json`;
+  try {
+    // Its manifest: importing the package itself would load the addon for this system.
+    await import(manifest, { with: { type: "json" } });
+  } catch (cause) {
+    const [reason] = (cause as Error).message.split("\n");
+    throw new TilereelError(`${PACKAGE} could not be downloaded: ${reason}`);
+  }
+  return dirname(fileURLToPath(import.meta.resolve(manifest)));
+}
