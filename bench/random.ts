@@ -42,15 +42,20 @@ export function* repeated(block: Uint8Array, start: number, length: number): Gen
   }
 }
 
-/** A tensor of normally distributed numbers; the caller's. */
+/**
+ * A tensor of normally distributed numbers; the caller's.
+ *
+ * @param which tells tensors of one shape apart, which would else be equal
+ */
 export function normalTensor(
   gpu: Gpu,
   shape: readonly number[],
   std = 1,
   dtype: GpuDtype & ("f32" | "bf16") = "f32",
+  which = 0,
 ): Tensor {
   const tensor = gpu.tensor(shape, dtype);
-  const start = 4 * (sizeOf(shape) % 99991);
+  const start = 4 * ((sizeOf(shape) + which * 34567) % 99991);
   let at = 0;
   for (const piece of repeated(normalBytes(dtype, std), start, tensor.bytes)) {
     gpu.write(tensor, piece, at);

@@ -35,6 +35,7 @@ const options = {
     default: "small on software adapters, else 1.3b",
   }),
   method: choice({ group: "Bench", of: ["all", "vorta", "veda"], help: "What to time beside dense.", default: "all" }),
+  keeps: text({ group: "Bench", value: "X,Y", help: "Shares of tiles that Veda keeps.", default: "0.2,0.1,0.05" }),
   json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
   tile: vortaOptions.tile,
   "tile-shape": vedaOptions["tile-shape"],
@@ -54,7 +55,7 @@ const SHAPES: Readonly<Record<"small" | "1.3b" | "14b", Shape>> = {
   "14b": { heads: 40, headDim: 128, grid: [21, 45, 80], denseHeads: 8 },
 };
 
-/** Veda's shares of tiles. */
+/** Veda's shares of tiles, where none are named. */
 const KEEPS = [0.2, 0.1, 0.05];
 
 interface Result {
@@ -74,7 +75,7 @@ async function bench(): Promise<void> {
   if (help) {
     console.log(
       "Usage: deno task bench:sparse [--gpu NAME] [--precision f32|f16] [--shape small|1.3b|14b] " +
-        "[--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--json]",
+        "[--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--keeps X,Y] [--json]",
     );
     return;
   }
@@ -95,7 +96,7 @@ type Time = (pattern: string, density: number, work: () => Tensor, of?: number) 
 async function run(gpu: Gpu, shape: Shape, values: OptionValues<typeof options>): Promise<Result[]> {
   const { heads, headDim, grid, denseHeads = heads } = shape;
   const dims = [1, product(grid), heads * headDim];
-  const [q, k, v] = [1, 2, 3].map(() => normalTensor(gpu, dims)) as [Tensor, Tensor, Tensor];
+  const [q, k, v] = [0, 1, 2].map((which) => normalTensor(gpu, dims, 1, "f32", which)) as [Tensor, Tensor, Tensor];
   const results: Result[] = [];
   let dense = 0;
   const add = (pattern: string, density: number, { ms, spread }: { ms: number; spread: number }, of?: number) => {
@@ -114,7 +115,9 @@ async function run(gpu: Gpu, shape: Shape, values: OptionValues<typeof options>)
   if (values.method !== "veda") await timeVorta(gpu, shape, [q, k, v], time, values);
   if (values.method !== "vorta") {
     const tiles = values["tile-shape"] ?? defaultShape(grid, defaultCapacity(grid));
-    for (const keep of KEEPS) await timeVeda(gpu, shape, [q, k, v], time, tiles, keep);
+    for (const keep of values.keeps?.split(",").map(Number) ?? KEEPS) {
+      await timeVeda(gpu, shape, [q, k, v], time, tiles, keep);
+    }
   }
   return results;
 }
@@ -155,16 +158,31 @@ async function timeVeda(
   keep: number,
 ): Promise<void> {
   const pattern = new TilePattern(gpu, { heads, headDim }, grid, tiles, keep);
-  const density = pattern.pairs / pattern.tiling.tokens ** 2;
   const [pq, pk] = [1, 2].map(() => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2)) as [Tensor, Tensor];
   const choose = () => gpu.scope(() => pattern.select(pattern.scores(q, k, { q: pq, k: pk })));
   const name = `veda, keep ${keep}, tiles of ${sizes(tiles)}`;
   const runs = choose();
+  // Tiles are not of one size, and those that are picked are not picked evenly: what is computed is counted.
+  const density = await keptShare(gpu, pattern, runs, heads);
   const attending = await time(`${name}: attention alone`, density, () => pattern.attend(q, k, v, runs));
   await time(`${name}: all of it`, density, () => gpu.scope(() => pattern.attend(q, k, v, choose())));
   await time(`${name}: pooling, scores and selection`, 0, choose, attending);
   for (const tensor of [pq, pk, runs]) gpu.release(tensor);
   pattern.release();
+}
+
+/** Pairs of queries and keys in the tiles that were picked, of all. */
+async function keptShare(gpu: Gpu, { tiling, keep }: TilePattern, runs: Tensor, heads: number): Promise<number> {
+  const counts = new Uint32Array(await gpu.readBytes(runs));
+  let pairs = 0, at = 0;
+  for (let head = 0; head < heads; head++) {
+    for (const [row, tile] of tiling.tiles.entries()) {
+      let keys = 0;
+      for (let kept = 0; kept < keep[row]!; kept++, at++) keys += counts[2 * at + 1]!;
+      pairs += keys * tile.count;
+    }
+  }
+  return pairs / (heads * tiling.tokens ** 2);
 }
 
 function sizes(grid: Grid): string {

@@ -14,6 +14,7 @@ const BENCHMARKS = {
   "bench.js": "bench/main.ts",
   "sparse.js": "bench/sparse.ts",
   "quality.js": "bench/quality.ts",
+  "veda_quality.js": "bench/veda_quality.ts",
   "full_size.js": "bench/full_size.ts",
 };
 
