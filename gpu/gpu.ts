@@ -12,6 +12,8 @@ import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 
 /** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
 const PARAMS_STRIDE = 256;
+/** Storage buffers of a kernel that every adapter allows: Dawn and OpenGL have no more. */
+const MAX_STORAGE_BUFFERS = 16;
 /** Dispatches in one command buffer, at most. */
 const BATCH = 256;
 
@@ -315,6 +317,8 @@ export class Gpu {
   #pipeline(kernel: KernelSource): GPUComputePipeline {
     let pipeline = this.#pipelines.get(kernel);
     if (!pipeline) {
+      const count = Object.keys(kernel.buffers).length;
+      if (count > MAX_STORAGE_BUFFERS) throw new Error(`kernel ${kernel.name}: ${count} storage buffers`);
       const types: GPUBufferBindingType[] = [
         "uniform",
         ...Object.values(kernel.buffers).map(({ access }) =>

@@ -40,14 +40,17 @@ async function install(folder: string, platform?: string): Promise<void> {
   const source = await download();
   // Beside the place first, so that it is there whole or not at all.
   const unfinished = `${folder}.part`;
-  await rm(unfinished, { recursive: true, force: true });
-  await mkdir(unfinished, { recursive: true });
-  await cp(join(source, part), join(unfinished, part), { recursive: true }).catch(() => {
-    throw new TilereelError(`${PACKAGE} has no ${part}: there is no Dawn for that system`);
-  });
-  for (const name of ["package.json", "LICENSE.md"]) await cp(join(source, name), join(unfinished, name));
-  await rm(folder, { recursive: true, force: true });
-  await rename(unfinished, folder);
+  try {
+    await mkdir(unfinished, { recursive: true });
+    await cp(join(source, part), join(unfinished, part), { recursive: true }).catch(() => {
+      throw new TilereelError(`${PACKAGE} has no ${part}: there is no Dawn for that system`);
+    });
+    for (const name of ["package.json", "LICENSE.md"]) await cp(join(source, name), join(unfinished, name));
+    await rm(folder, { recursive: true, force: true });
+    await rename(unfinished, folder);
+  } finally {
+    await rm(unfinished, { recursive: true, force: true });
+  }
   console.log(`${relative(".", join(folder, part)) || "."}: Dawn of ${PACKAGE}`);
 }
 

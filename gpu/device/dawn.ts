@@ -61,8 +61,8 @@ export const dawn: DeviceSource = {
     return description ? `${gpu} (${description})` : gpu;
   },
   noAdapter: () =>
-    "Dawn found no adapter: install a Vulkan driver for your GPU, or software rendering (Mesa 23 or later; on Debian " +
-    "and Ubuntu: apt install libvulkan1 mesa-vulkan-drivers), or leave out --gpu dawn",
+    "Dawn found no adapter: install a driver for your GPU (on Linux one for Vulkan; software rendering by Mesa 25 does, " +
+    "that of Debian 12 is too old), or leave out --gpu dawn",
 };
 
 /** The file that {@link dawn} would load; undefined where there is none. */

@@ -5,7 +5,7 @@
 #
 # DEST is .carry by default; the parts, all where none is named:
 #
-#   DEST/kit       Deno and the Vulkan loader: changes with the version of Deno only, and is not made again
+#   DEST/kit       Deno, the Vulkan loader and Dawn: changes with the versions of Deno and Dawn only, and is not made again
 #   DEST/program   the bundled command line and benchmarks, and run.sh: changes with the source
 #   DEST/data      the demo model and reference tensors (of tests/fixtures; FIXTURES="demo_* tiny_*" takes but those)
 #
@@ -17,6 +17,8 @@ root=$(cd "$here/../.." && pwd)
 mkdir -p "${1:-$root/.carry}"
 dest=$(cd "${1:-$root/.carry}" && pwd)
 deno_version=$(deno --version | awk 'NR == 1 { print $2 }')
+dawn_version=$(sed -n 's/.*"npm:webgpu@\(.*\)".*/\1/p' "$root/tools/install_dawn.ts")
+version="deno $deno_version, dawn $dawn_version"
 FIXTURES=${FIXTURES:-*}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -24,16 +26,18 @@ trap 'rm -rf "$work"' EXIT
 pack_kit() {
   mkdir -p "$dest/kit/deb"
   cp "$here/unpack.sh" "$dest/kit/"
-  [ "$(cat "$dest/kit/version" 2>/dev/null)" = "$deno_version" ] && return
+  [ "$(cat "$dest/kit/version" 2>/dev/null)" = "$version" ] && return
   # The Linux binary from npm, whatever system this is.
   (cd "$work" && npm init -y >/dev/null && npm install --silent --ignore-scripts --force "@deno/linux-x64-glibc@$deno_version" >/dev/null)
   xz -9 -T0 -c "$work/node_modules/@deno/linux-x64-glibc/deno" >"$dest/kit/deno.xz"
+  (cd "$root" && deno run -A --quiet --no-lock tools/install_dawn.ts --platform linux-x64 --out "$work/webgpu" >/dev/null)
+  xz -9 -T0 -c "$work/webgpu/dist/linux-x64/dawn.node" >"$dest/kit/dawn.node.xz"
   # A package list of our own, so that this needs no root and works on other architectures.
   local apt="-oAPT::Architecture=amd64 -oAPT::Architectures=amd64 -oDir::State::Lists=$work/lists"
   mkdir -p "$work/lists/partial"
   apt-get $apt -qq update
   (cd "$dest/kit/deb" && apt-get $apt -qq download libvulkan1 libegl1 libglvnd0 libopengl0 libgl1 libglx0 libgles2)
-  echo "$deno_version" >"$dest/kit/version"
+  echo "$version" >"$dest/kit/version"
 }
 
 pack_program() {

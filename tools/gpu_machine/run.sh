@@ -4,7 +4,7 @@
 #
 # usage: run.sh [info] [parity] [bench] [sparse] [demo] [full_size] [full_size_f16]
 #
-# SCALE=2 doubles the limits. OPTIONS go to every job (`OPTIONS="--gpu vulkan"`), FULL_SIZE_OPTIONS to full_size alone.
+# SCALE=2 doubles the limits. OPTIONS go to every job (`OPTIONS="--gpu dawn"`), FULL_SIZE_OPTIONS to full_size alone.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 GPU_KIT=${GPU_KIT:-/tmp/gpu-kit}
@@ -50,7 +50,8 @@ run_js() {
 
 info() {
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
-  run_js tilereel.js info
+  run_js tilereel.js info || return
+  [ -z "${TILEREEL_DAWN:-}" ] || run_js tilereel.js info --gpu dawn
 }
 
 # Twice: the driver keeps compiled kernels, so that the second run starts faster.
