@@ -52,7 +52,10 @@ Deno.test("settings that say nothing, or what no option does, are refused in one
   refuses("", '--setting "" says nothing');
   refuses("name:", "says nothing");
   refuses(" : full", "there is no name before the colon");
-  refuses("vrota", '--setting "vrota": attention must be full, vorta, veda, sliding or coreset, not "vrota": did you mean');
+  refuses(
+    "vrota",
+    '--setting "vrota": attention must be full, vorta, veda, sliding or coreset, not "vrota": did you mean',
+  );
   refuses("vorta tua=0.5", '--setting "vorta tua=0.5": unknown key "tua": did you mean tau?');
   refuses("full cfg_scale=3", "did you mean guidance?");
   refuses("full toString=3", 'unknown key "toString"');
