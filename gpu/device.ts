@@ -8,6 +8,7 @@ import { dawn } from "./device/dawn.ts";
 import { deno } from "./device/deno.ts";
 import type { Backend, DeviceSource, SourceName, WantedFeature } from "./device/source.ts";
 import { Gpu } from "./gpu.ts";
+import { MATRIX_FEATURE, type MatrixUnits, matrixUnits } from "./matrix_units.ts";
 
 /** An adapter as it is shown to the user. */
 export interface AdapterDescription {
@@ -20,6 +21,8 @@ export interface AdapterDescription {
   /** Optional features tilereel can use that the adapter has. */
   readonly features: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
+  /** Absent where it has none that can be used. */
+  readonly matrixUnits?: MatrixUnits | undefined;
 }
 
 /** The limits that decide what fits, in the order they are shown. */
@@ -157,6 +160,7 @@ function describe(source: DeviceSource, { adapter, name, software }: FoundAdapte
     software,
     features: source.features.map(({ name }) => name).filter((name) => device.features.has(name)),
     limits: Object.fromEntries(SHOWN_LIMITS.map((name) => [name, adapter.limits[name] as number])),
+    matrixUnits: device.features.has(MATRIX_FEATURE) ? matrixUnits(adapter.info) : undefined,
   } satisfies AdapterDescription;
 }
 

@@ -6,9 +6,11 @@
 import { TilereelError } from "../errors.ts";
 import type { AdapterDescription, Precision } from "./device.ts";
 import { type KernelSource, kernelWgsl, writeParams } from "./kernel.ts";
+import type { MatrixUnits } from "./matrix_units.ts";
 import { Memory, type MemoryUse } from "./memory.ts";
 import type { Tape } from "./tape.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
+import type { KernelFamily } from "./tuning/family.ts";
 
 /** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
 const PARAMS_STRIDE = 256;
@@ -41,6 +43,8 @@ export class Gpu {
 
   readonly #memory: Memory;
   readonly #pipelines = new Map<KernelSource, GPUComputePipeline>();
+  readonly #chosen = new Map<string, string>();
+  readonly #picked = new Map<string, unknown>();
   readonly #params: GPUBuffer;
   readonly #paramsStaging = new DataView(new ArrayBuffer(BATCH * PARAMS_STRIDE));
   #encoder: GPUCommandEncoder | undefined;
@@ -88,6 +92,28 @@ export class Gpu {
   /** Whether matrix operands are held in f16. */
   get f16(): boolean {
     return this.settings.precision === "f16";
+  }
+
+  /** What multiplies f16 matrices in hardware; undefined where there is nothing, or operands are held in f32. */
+  get matrixUnits(): MatrixUnits | undefined {
+    return this.f16 ? this.settings.description.matrixUnits : undefined;
+  }
+
+  /** The variant of a kernel to use: the one that {@link choose} named, else the family's first. */
+  pick<V>(family: KernelFamily<V>): V {
+    const picked = this.#picked.get(family.name);
+    if (picked !== undefined) return picked as V;
+    const variants = family.variants(this);
+    const name = this.#chosen.get(family.name);
+    const variant = variants.get(name !== undefined && variants.has(name) ? name : [...variants.keys()][0]!)!;
+    this.#picked.set(family.name, variant);
+    return variant;
+  }
+
+  /** Has {@link pick} give the variant of that name from now on. */
+  choose(family: string, variant: string): void {
+    this.#chosen.set(family, variant);
+    this.#picked.delete(family);
   }
 
   /** Bytes it holds. */

@@ -29,6 +29,8 @@ export interface KernelSource {
   readonly f16?: boolean;
   /** Uses subgroup built-ins. */
   readonly subgroups?: boolean;
+  /** Multiplies with matrix units (see `matrix_units.ts`), which implies both. */
+  readonly matrix?: boolean;
 }
 
 /** One storage buffer of a kernel. */
@@ -48,12 +50,19 @@ export const write = (element: string): Binding => ({ access: "read_write", elem
  * and knows the built-ins without it, Tint (Dawn's) wants that line.
  */
 export function kernelWgsl(kernel: KernelSource, source: SourceName): string {
-  const enabled = [...kernel.f16 ? ["f16"] : [], ...kernel.subgroups && source === "dawn" ? ["subgroups"] : []];
+  const { f16, subgroups, matrix } = kernel;
+  const enabled = [
+    ...f16 || matrix ? ["f16"] : [],
+    ...(subgroups || matrix) && source === "dawn" ? ["subgroups"] : [],
+    ...matrix ? ["chromium_experimental_subgroup_matrix"] : [],
+  ];
+  // Where a subgroup's matrix lies depends on the subgroup's index, which Tint cannot prove to be uniform.
+  const diagnostics = matrix ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\n" : "";
   const fields = Object.entries(kernel.params).map(([name, type]) => `  ${name}: ${type},`).join("\n");
   const buffers = Object.entries(kernel.buffers).map(([name, { access, element }], i) =>
     `@group(0) @binding(${i + 1}) var<storage, ${access}> ${name}: array<${element}>;`
   ).join("\n");
-  return `${enabled.map((name) => `enable ${name};\n`).join("")}struct Params {
+  return `${enabled.map((name) => `enable ${name};\n`).join("")}${diagnostics}struct Params {
 ${fields}
 }
 @group(0) @binding(0) var<uniform> p: Params;

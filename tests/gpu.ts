@@ -10,7 +10,7 @@ import { assert } from "@std/assert";
 
 /** A device as one family of kernels sees it. */
 export interface Variant {
-  readonly name: "plain" | "tiled" | "tiled f16";
+  readonly name: "plain" | "tiled" | "tiled f16" | "matrix f16";
   readonly gpu: Gpu;
   /** Largest relative error an op may have: rounding of the operands, and no more. */
   readonly bound: number;
@@ -30,8 +30,14 @@ export function variants(): Promise<Variant[]> {
 
 async function open(): Promise<Variant[]> {
   const { device, settings } = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
+  const { matrixUnits } = settings.description;
   const as = (name: Variant["name"], software: boolean, precision: "f32" | "f16", bound: number): Variant => {
-    const gpu = new Gpu(device, { ...settings, precision, description: { ...settings.description, software } });
+    const description = {
+      ...settings.description,
+      software,
+      matrixUnits: name === "matrix f16" ? matrixUnits : undefined,
+    };
+    const gpu = new Gpu(device, { ...settings, precision, description });
     gpu.poison = true;
     return { name, gpu, bound };
   };
@@ -39,6 +45,7 @@ async function open(): Promise<Variant[]> {
   const found = [as("plain", true, "f32", 2e-6)];
   if (f16 || !settings.description.software) found.push(as("tiled", false, "f32", 2e-6));
   if (f16) found.push(as("tiled f16", false, "f16", 2e-3));
+  if (matrixUnits) found.push(as("matrix f16", false, "f16", 2e-3));
   return found;
 }
 

@@ -11,6 +11,7 @@ import { statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { TilereelError } from "../../errors.ts";
+import { MATRIX_FEATURE } from "../matrix_units.ts";
 import type { DeviceSource } from "./source.ts";
 
 /** Names the addon's file; without it the package is looked for as Node does. */
@@ -47,7 +48,7 @@ export const dawn: DeviceSource = {
     { name: "shader-f16" },
     { name: "subgroups" },
     { name: "timestamp-query" },
-    { name: "chromium-experimental-subgroup-matrix" as GPUFeatureName },
+    { name: MATRIX_FEATURE },
   ],
   implementation() {
     return instance ??= load().create([

@@ -1,0 +1,42 @@
+/**
+ * Matrix units: hardware that multiplies small matrices, which a subgroup holds together ("tensor cores", "cooperative
+ * matrices"). WGSL reaches them through `chromium_experimental_subgroup_matrix`, which Dawn alone has.
+ *
+ * @module
+ */
+
+/** The feature that a device must be opened with. */
+export const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
+
+/** The products that an adapter's matrix units make: m×k times k×n, f16 operands, f32 sums. */
+export interface MatrixUnits {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** Invocations of a subgroup. */
+  readonly subgroup: number;
+}
+
+/** What Dawn's `GPUAdapterInfo` says beyond the standard. */
+interface MatrixInfo {
+  readonly subgroupMatrixConfigs?: Iterable<{
+    readonly M: number;
+    readonly N: number;
+    readonly K: number;
+    readonly componentType: string;
+    readonly resultComponentType: string;
+  }>;
+}
+
+/**
+ * The largest product that an adapter offers with f16 operands and f32 sums; undefined where there is none, or where
+ * subgroups have no fixed size, so that a kernel cannot say how many of them its workgroup has.
+ */
+export function matrixUnits(info: GPUAdapterInfo): MatrixUnits | undefined {
+  const { subgroupMinSize, subgroupMaxSize } = info;
+  if (!subgroupMinSize || subgroupMinSize !== subgroupMaxSize) return undefined;
+  return [...(info as MatrixInfo).subgroupMatrixConfigs ?? []]
+    .filter(({ componentType, resultComponentType }) => componentType === "f16" && resultComponentType === "f32")
+    .map(({ M: m, N: n, K: k }) => ({ m, n, k, subgroup: subgroupMinSize }))
+    .sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k)[0];
+}

@@ -1,0 +1,22 @@
+/**
+ * Kernels that compute the same in different ways, and how to find out which of them an adapter runs fastest.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+
+/** See the module. `V` is what tells one variant from another: what a kernel's maker takes. */
+export interface KernelFamily<V> {
+  /** Under which its winner is remembered; the same from one version to the next. */
+  readonly name: string;
+  /**
+   * The variants that a device can run at its precision, by names that stay the same. The first is used where no trial
+   * was made: it must be right and reasonable everywhere.
+   */
+  variants(gpu: Gpu): ReadonlyMap<string, V>;
+  /**
+   * Makes operands of a size that real models have. What it gives records the work once with one variant, and frees
+   * what it made. The operands belong to the scope around.
+   */
+  trial(gpu: Gpu): (variant: V) => void;
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs a command in a Debian unstable of its own, whose Mesa has a software Vulkan with all that Dawn asks for, matrix
+# units included. So kernels for tensor cores are tested on a machine that has none:
+#
+#   tools/new_mesa.sh env TILEREEL_TEST_GPU=dawn deno test -A --no-check tests/ops_test.ts
+#
+# Debian or Ubuntu, as root. The first run takes a minute and 400 MB in $NEW_MESA (/opt/new_mesa by default). The checkout,
+# /tmp and /root are the same inside; so is Deno.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+new=${NEW_MESA:-/opt/new_mesa}
+
+if [ ! -e "$new/ready" ]; then
+  command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -qq -y debootstrap; } >&2
+  debootstrap --variant=minbase --include=mesa-vulkan-drivers,libvulkan1 sid "$new" >&2
+  touch "$new/ready"
+fi
+for folder in /proc /dev /sys /tmp /root "$root"; do
+  mkdir -p "$new$folder"
+  mountpoint -q "$new$folder" || mount --bind "$folder" "$new$folder"
+done
+deno=$(deno eval 'console.log(Deno.execPath())')
+mkdir -p "$new/usr/local/bin"
+cmp -s "$deno" "$new/usr/local/bin/deno" || cp "$deno" "$new/usr/local/bin/deno"
+exec chroot "$new" env --chdir="$root" XDG_RUNTIME_DIR=/tmp "$@"
