@@ -8,7 +8,7 @@ import { embeddedModelDir } from "../../model/embedded.ts";
 import { type Check, passes } from "../../model/parity/case.ts";
 import { planParity, runParity } from "../../model/parity/parity.ts";
 import { defineCommand } from "../command.ts";
-import { flag, type OptionValues, path, text } from "../options.ts";
+import { flag, many, type OptionValues, path, text } from "../options.ts";
 
 const options = {
   model: path({
@@ -19,6 +19,11 @@ const options = {
     default: "the embedded demo model",
   }),
   gpu: text({ group: "Model", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  skip: many(text({
+    group: "Checks",
+    value: "CASE",
+    help: "A case to leave out, by its file's name, as vorta_train. May be given several times.",
+  })),
   json: flag({ group: "Output", help: "Print one JSON object a check instead of lines." }),
 };
 
@@ -47,7 +52,7 @@ async function run(
   [folder = DEFAULT_FOLDER]: readonly string[],
 ): Promise<number> {
   const { json = false } = values;
-  const plan = await planParity(folder);
+  const plan = await planParity(folder, values.skip);
   const choice = values.gpu ?? "auto";
   using gpus = new DisposableStack();
   const open = async (precision: "f32" | "f16") => gpus.adopt(await openGpu({ choice, precision }), (g) => g.close());
