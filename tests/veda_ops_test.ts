@@ -8,7 +8,15 @@ import { blockRows } from "../gpu/attention_plan.ts";
 import { type TileLayout, uploadTileBudget, uploadTileLayout } from "../gpu/tile_layout.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { budget, keptPairs } from "../model/veda/budget.ts";
-import { defaultCapacity, defaultShape, padding, type TileShape, tileShapes, tiling } from "../model/veda/tiling.ts";
+import {
+  blockFill,
+  defaultCapacity,
+  defaultShape,
+  padding,
+  type TileShape,
+  tileShapes,
+  tiling,
+} from "../model/veda/tiling.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { assert, assertEquals } from "@std/assert";
 import { assertClose, randn, testVariants, toBf16 } from "./gpu.ts";
@@ -66,7 +74,13 @@ Deno.test("shapes: all of a product; the default is compact where padding allows
   assertEquals(tileShapes(4), [[1, 1, 4], [1, 2, 2], [1, 4, 1], [2, 1, 2], [2, 2, 1], [4, 1, 1]]);
   assertEquals(padding([3, 5, 7], [2, 2, 4]), 4 * 6 * 8 / 105 - 1);
   assertEquals(defaultShape([8, 8, 8], 8), [2, 2, 2]);
-  assert(padding([21, 45, 80], defaultShape([21, 45, 80], 128)) <= 0.2);
+  // Wan's grids at 480p and 720p, 81 frames. At 720p 2×8×8 is the most compact, but fills 93.75 % of its blocks.
+  assertEquals(defaultShape([21, 30, 52], 128), [2, 16, 4]);
+  assertEquals(defaultShape([21, 45, 80], 128), [2, 4, 16]);
+  assert(padding([21, 45, 80], [2, 4, 16]) <= 0.2);
+  assertEquals(blockFill(tiling([21, 30, 52], [2, 16, 4])), 0.9375);
+  assertEquals(blockFill(tiling([21, 45, 80], [2, 8, 8])), 0.9375);
+  assert(blockFill(tiling([21, 45, 80], [2, 4, 16])) > 0.97);
   // Nothing of 128 tokens fits a grid of one: the least padded is as good as any.
   assertEquals(defaultShape([1, 1, 1], 4), [1, 1, 4]);
   assertEquals([[8, 8, 8], [8, 16, 16], [21, 30, 52], [1, 1, 1]].map((grid) => defaultCapacity(grid as never)), [
