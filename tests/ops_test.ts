@@ -150,49 +150,54 @@ testVariants("attention survives scores of thousands", async ({ gpu, bound }) =>
 });
 
 testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
-  const [batch, tokens, dim, eps] = [2, 13, 36, 1e-6], rows = batch * tokens;
-  const x = randn(rows * dim, 1, 3).map((v) => v + 5), w = randn(dim, 2), b = randn(dim, 3);
-  const m = randn(batch * 6 * dim, 4);
-  const norm = new Float64Array(rows * dim);
-  for (let r = 0; r < rows; r++) {
-    const row = x.subarray(r * dim, (r + 1) * dim);
-    const mean = row.reduce((a, c) => a + c, 0) / dim;
-    const variance = row.reduce((a, c) => a + (c - mean) ** 2, 0) / dim;
-    for (let d = 0; d < dim; d++) norm[r * dim + d] = (row[d]! - mean) / Math.sqrt(variance + eps);
+  // Rows shorter than a workgroup has threads, longer, and longer than it holds.
+  for (const dim of [36, 1540, 6400]) {
+    const [batch, tokens, eps] = [2, 13, 1e-6], rows = batch * tokens;
+    const x = randn(rows * dim, 1, 3).map((v) => v + 5), w = randn(dim, 2), b = randn(dim, 3);
+    const m = randn(batch * 6 * dim, 4);
+    const norm = new Float64Array(rows * dim);
+    for (let r = 0; r < rows; r++) {
+      const row = x.subarray(r * dim, (r + 1) * dim);
+      const mean = row.reduce((a, c) => a + c, 0) / dim;
+      const variance = row.reduce((a, c) => a + (c - mean) ** 2, 0) / dim;
+      for (let d = 0; d < dim; d++) norm[r * dim + d] = (row[d]! - mean) / Math.sqrt(variance + eps);
+    }
+    const input = gpu.upload(x, [batch, tokens, dim]), mod = gpu.upload(m, [batch, 6, dim]);
+    assertClose(await gpu.read(layerNorm(gpu, input, eps)), norm, 1e-6, "plain");
+    const affine = layerNorm(gpu, input, eps, { weight: gpu.upload(w, [dim]), bias: gpu.upload(b, [dim]) });
+    assertClose(await gpu.read(affine), norm.map((v, i) => v * w[i % dim]! + b[i % dim]!), 1e-6, "affine");
+    const adaptive = layerNorm(gpu, input, eps, { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } });
+    const ref = norm.map((v, i) => {
+      const at = Math.floor(i / (tokens * dim)) * 6 * dim + i % dim;
+      return v * (1 + m[at + 4 * dim]!) + m[at + 3 * dim]!;
+    });
+    assertClose(await gpu.read(adaptive), ref, 1e-6, "adaptive");
   }
-  const input = gpu.upload(x, [batch, tokens, dim]), mod = gpu.upload(m, [batch, 6, dim]);
-  assertClose(await gpu.read(layerNorm(gpu, input, eps)), norm, 1e-6, "plain");
-  const affine = layerNorm(gpu, input, eps, { weight: gpu.upload(w, [dim]), bias: gpu.upload(b, [dim]) });
-  assertClose(await gpu.read(affine), norm.map((v, i) => v * w[i % dim]! + b[i % dim]!), 1e-6, "affine");
-  const adaptive = layerNorm(gpu, input, eps, { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } });
-  const ref = norm.map((v, i) => {
-    const at = Math.floor(i / (tokens * dim)) * 6 * dim + i % dim;
-    return v * (1 + m[at + 4 * dim]!) + m[at + 3 * dim]!;
-  });
-  assertClose(await gpu.read(adaptive), ref, 1e-6, "adaptive");
 });
 
 testVariants("rms norm with and without rope", async ({ gpu }) => {
-  const [batch, tokens, heads, headDim, eps] = [2, 9, 3, 8, 1e-6], dim = heads * headDim;
-  const x = randn(batch * tokens * dim, 1), w = randn(dim, 2);
-  const angles = randn(tokens * headDim / 2, 3, 3);
-  const table = new Float32Array(tokens * headDim);
-  angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
-  const norm = new Float64Array(x.length), rotated = new Float64Array(x.length);
-  for (let r = 0; r < batch * tokens; r++) {
-    const row = x.subarray(r * dim, (r + 1) * dim);
-    const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / dim + eps);
-    for (let d = 0; d < dim; d++) norm[r * dim + d] = row[d]! / rms * w[d]!;
-    for (let d = 0; d < dim; d += 2) {
-      const at = (r % tokens) * headDim + d % headDim, [c, s] = [table[at]!, table[at + 1]!];
-      const [a, b] = [norm[r * dim + d]!, norm[r * dim + d + 1]!];
-      rotated.set([a * c - b * s, a * s + b * c], r * dim + d);
+  for (const [heads, headDim] of [[3, 8], [5, 132], [50, 128]] as const) {
+    const [batch, tokens, eps] = [2, 9, 1e-6], dim = heads * headDim;
+    const x = randn(batch * tokens * dim, 1), w = randn(dim, 2);
+    const angles = randn(tokens * headDim / 2, 3, 3);
+    const table = new Float32Array(tokens * headDim);
+    angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
+    const norm = new Float64Array(x.length), rotated = new Float64Array(x.length);
+    for (let r = 0; r < batch * tokens; r++) {
+      const row = x.subarray(r * dim, (r + 1) * dim);
+      const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / dim + eps);
+      for (let d = 0; d < dim; d++) norm[r * dim + d] = row[d]! / rms * w[d]!;
+      for (let d = 0; d < dim; d += 2) {
+        const at = (r % tokens) * headDim + d % headDim, [c, s] = [table[at]!, table[at + 1]!];
+        const [a, b] = [norm[r * dim + d]!, norm[r * dim + d + 1]!];
+        rotated.set([a * c - b * s, a * s + b * c], r * dim + d);
+      }
     }
+    const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [dim]);
+    assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
+    const rope = { table: gpu.upload(table, [tokens, headDim / 2, 2]) };
+    assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
   }
-  const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [dim]);
-  assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
-  const rope = { table: gpu.upload(table, [tokens, headDim / 2, 2]) };
-  assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
 });
 
 testVariants("combine, activation and modulation", async ({ gpu }) => {
