@@ -8,7 +8,7 @@ import type { KernelSource } from "../../kernel.ts";
 import type { WeightDtype } from "../packed.ts";
 import type { MatrixTile } from "../product/matrix.ts";
 import type { Tile, TileFormat } from "../product/tiled.ts";
-import { byMatrixUnits, byThreads, type ProductVariant, thatFit, variantSize } from "../product/variants.ts";
+import { type ProductVariant, type Repertoire, variantFor, variantSize, variantsOf } from "../product/variants.ts";
 import { gemmMatrix } from "./matrix.ts";
 import { gemmPlain, gemmPlainTransposed, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
@@ -24,7 +24,6 @@ const F32_TILES: readonly Tile[] = [
   { threads: [8, 8], outputs: [8, 8], depth: 16, ahead: true },
 ];
 
-/** Where f16 is the slower of the two, a product in f32 wins the trial. */
 const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
   [F32_TILES[0]!, { stretch: 0 }],
   [F32_TILES[0]!, { stretch: 4 }],
@@ -47,17 +46,18 @@ const MATRIX_TILES: readonly MatrixTile[] = [
   { subgroups: [2, 4], units: [4, 2], depth: 4, ahead: true },
 ];
 
-/** A big tile reads less, but fewer of them than this leave a GPU idle. */
-const ENOUGH_TILES = 128;
-const SMALL_TILE: Tile = { threads: [16, 16], outputs: [4, 4], depth: 16, ahead: false };
-const SMALL_MATRIX_TILE: MatrixTile = { subgroups: [2, 2], units: [2, 2], depth: 2, ahead: true };
+const REPERTOIRE: Repertoire = {
+  f32: F32_TILES,
+  f16: F16_TILES,
+  matrix: MATRIX_TILES,
+  small: {
+    tile: { threads: [16, 16], outputs: [4, 4], depth: 16, ahead: false },
+    matrix: { subgroups: [2, 2], units: [2, 2], depth: 2, ahead: true },
+  },
+};
 
 /** How large products can be made on a device at its precision. */
-export function gemmVariants(gpu: Gpu): ReadonlyMap<string, ProductVariant> {
-  if (gpu.matrixUnits) return thatFit(gpu, MATRIX_TILES.map(byMatrixUnits));
-  if (gpu.f16) return thatFit(gpu, F16_TILES.map(([tile, format]) => byThreads(tile, format)));
-  return thatFit(gpu, F32_TILES.map((tile) => byThreads(tile, "f32")));
-}
+export const gemmVariants = (gpu: Gpu) => variantsOf(gpu, REPERTOIRE);
 
 /** A product to find a kernel for. */
 export interface GemmProblem {
@@ -72,18 +72,11 @@ export interface GemmProblem {
 
 /** How to make a product; `best` is what the device does best of {@link gemmVariants}. Undefined: with `plain` kernels. */
 export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, best: () => ProductVariant): ProductVariant | undefined {
+  const { n, k, f16 } = problem;
   // The kernels for GPUs write four outputs at a time.
-  if (gpu.software || problem.n % 4 !== 0) return undefined;
-  const [large, small] = bySize(gpu, problem, best);
-  const [across, down] = tiles(gpu, problem, large);
-  return across * down >= ENOUGH_TILES ? large : small;
-}
-
-/** How to make a product that is large, and one that is not. */
-function bySize(gpu: Gpu, { k, f16 }: GemmProblem, best: () => ProductVariant): [ProductVariant, ProductVariant] {
-  if (!f16) return [gpu.f16 ? byThreads(F32_TILES[0]!, "f32") : best(), byThreads(SMALL_TILE, "f32")];
-  if (gpu.matrixUnits && k % 8 === 0) return [best(), byMatrixUnits(SMALL_MATRIX_TILE)];
-  return [gpu.matrixUnits ? byThreads(...F16_TILES[0]!) : best(), byThreads(SMALL_TILE, { stretch: 0 })];
+  if (gpu.software || n % 4 !== 0) return undefined;
+  const count = (variant: ProductVariant) => tiles(gpu, problem, variant).reduce((a, b) => a * b);
+  return variantFor(gpu, REPERTOIRE, { f16, matrix: k % 8 === 0, tiles: count }, best);
 }
 
 function tiles(gpu: Gpu, { m, n }: GemmProblem, variant: ProductVariant): readonly [number, number, 1] {

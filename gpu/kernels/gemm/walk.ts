@@ -32,7 +32,7 @@ ${
           : unroll(wRows.length, (i) => `  let w_row${i} = min(n0 + ${wRows[i]}, p.n - 1u) * ${length};`)
       }`,
     blocks: `(${length} + ${depth - 1}u) / ${depth}u`,
-    next: `    first += ${depth}u;`,
+    next: () => `    first += ${depth}u;`,
     x: (i) => x(`x_row${i} + ${place("x_at")}`),
     inside: () => `first + x_at < ${length}`,
     w: (i) =>

@@ -112,7 +112,7 @@ ${
     }
 ${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = ${product.halves[1]}(w${i});`))}
     workgroupBarrier();
-${walk.next}
+${walk.next(x.each)}
 ${ahead ? load : ""}
 ${
       unroll(depth, (k) =>

@@ -152,7 +152,7 @@ ${ahead ? "" : load}
 ${stage("xs", x, xValue, true)}
 ${stage("ws", w, (i) => product.unpack(`w${i}`), !product.transposed)}
     workgroupBarrier();
-${walk.next}
+${walk.next(4 * x.each)}
 ${ahead ? load : ""}
 ${unroll(depth, step)}
   }

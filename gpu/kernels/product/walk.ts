@@ -16,8 +16,11 @@ export interface Walk {
   begin(xRows: readonly string[], wRows: readonly string[]): string;
   /** How many blocks there are. */
   readonly blocks: string;
-  /** Statements that go on to the next block; past the last one, too, where everything is still read from memory that is there. */
-  readonly next: string;
+  /**
+   * Statements that go on to the next block, given how many rows of x a thread stages; past the last block, too, where
+   * reading must do no harm.
+   */
+  next(xRows: number): string;
   /** The element of x that a thread stages of its i-th row. */
   x(i: number): string;
   /** Whether that element exists: where it does not, zeros are multiplied. */
