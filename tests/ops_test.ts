@@ -2,33 +2,65 @@ import { attention } from "../gpu/ops/attention.ts";
 import { activation } from "../gpu/ops/activation.ts";
 import { combine } from "../gpu/ops/combine.ts";
 import { layerNorm } from "../gpu/ops/layer_norm.ts";
-import { linear } from "../gpu/ops/linear.ts";
+import { GEMM, linear } from "../gpu/ops/linear.ts";
 import { modulation } from "../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../gpu/ops/patches.ts";
 import { rmsNorm } from "../gpu/ops/rms_norm.ts";
 import { assertClose, randn, testVariants, toBf16 } from "./gpu.ts";
+import { productVariants } from "./product_variants.ts";
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 const silu = (x: number) => x / (1 + Math.exp(-x));
 
-for (const [m, n, k] of [[1, 1, 4], [3, 5, 8], [65, 67, 36], [200, 24, 260], [129, 257, 64]] as const) {
+/** x·wᵀ + b in float64. */
+function linearReference(x: Float32Array, w: Float32Array, b: Float32Array, k: number): Float64Array {
+  const m = x.length / k, n = b.length, y = new Float64Array(m * n);
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      let s = b[j]!;
+      for (let l = 0; l < k; l++) s += x[i * k + l]! * w[j * k + l]!;
+      y[i * n + j] = s;
+    }
+  }
+  return y;
+}
+
+// An odd number of columns is for plain kernels everywhere, a k that is no multiple of 8 not for matrix units.
+for (
+  const [m, n, k] of [[1, 1, 4], [3, 5, 8], [65, 67, 36], [1, 4, 8], [65, 68, 36], [200, 24, 264], [
+    129,
+    260,
+    64,
+  ]] as const
+) {
   testVariants(`linear ${m}x${n}x${k}`, async ({ gpu, bound }) => {
     const x = randn(m * k, 1), w = randn(n * k, 2), b = randn(n, 3);
-    const ref = new Float64Array(m * n);
-    for (let i = 0; i < m; i++) {
-      for (let j = 0; j < n; j++) {
-        let s = b[j]!;
-        for (let l = 0; l < k; l++) s += x[i * k + l]! * w[j * k + l]!;
-        ref[i * n + j] = s;
-      }
-    }
+    const ref = linearReference(x, w, b, k);
     const y = linear(gpu, gpu.upload(x, [m, k]), gpu.upload(w, [n, k]), { bias: gpu.upload(b, [n]) });
     assertClose(await gpu.read(y), ref, bound);
   });
 }
 
+testVariants("linear in every way that an adapter can", async (variant) => {
+  const [m, n, k] = [270, 292, 72], { gpu, bound } = variant;
+  const x = randn(m * k, 1), w = randn(n * k, 2), b = randn(n, 3), ref = linearReference(x, w, b, k);
+  const operands = [gpu.upload(x, [m, k]), gpu.upload(w, [n, k])] as const, bias = gpu.upload(b, [n]);
+  for (const [name, way] of productVariants(variant, GEMM)) {
+    assertClose(await gpu.read(linear(gpu, ...operands, { bias, variant: way })), ref, bound, name);
+  }
+});
+
+testVariants("linear takes activations that f16 cannot hold as the largest that it can", async ({ gpu }) => {
+  const [m, n, k] = [3, 4, 8], x = new Float32Array(m * k).fill(1), w = new Float32Array(n * k).fill(1);
+  x[0] = 1e6;
+  x[k] = -1e6;
+  const y = await gpu.read(linear(gpu, gpu.upload(x, [m, k]), gpu.upload(w, [n, k])));
+  const far = gpu.f16 ? 65504 : 1e6;
+  assertClose(y, [far + 7, 7 - far, 8].flatMap((v) => Array(n).fill(v)), 1e-6);
+});
+
 testVariants("linear with bf16 and f16 weights, activation, gate and residual", async ({ gpu, bound }) => {
-  const [batch, tokens, k, n] = [2, 37, 52, 44], m = batch * tokens;
+  const [batch, tokens, k, n] = [2, 37, 56, 44], m = batch * tokens;
   const x = randn(m * k, 1), bf16 = toBf16(randn(n * k, 2)), b = randn(n, 3), r = randn(m * n, 4);
   const gate = randn(batch * 6 * n, 5);
   const f16 = new Float16Array(bf16.values);
