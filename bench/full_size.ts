@@ -7,10 +7,12 @@
  * @module
  */
 import { clipOptions } from "../cli/clip_options.ts";
-import { choice, flag, integer, path, text } from "../cli/options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { flag, integer, path } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
+import { profileOption, startProfile } from "../cli/profile.ts";
+import { showProgress } from "../cli/progress.ts";
 import { TilereelError } from "../errors.ts";
-import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { WanPipeline } from "../model/pipeline.ts";
 import { randn } from "../model/noise.ts";
@@ -30,8 +32,9 @@ const options = {
   }),
   keep: flag({ group: GROUP, help: "Leave the model there." }),
   layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "30", min: 1 }),
-  gpu: text({ group: GROUP, value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
-  precision: choice({ group: GROUP, of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  ...gpuOptions(GROUP),
+  precision: precisionOption(GROUP),
+  profile: profileOption(GROUP),
   size: clipOptions.size,
   frames: clipOptions.frames,
   steps: clipOptions.steps,
@@ -69,12 +72,12 @@ async function main(): Promise<void> {
   if (help) {
     console.log(
       "Usage: deno run -A bench/full_size.ts [--dir DIR] [--keep] [--layers N] [--size WxH] [--frames N] [--steps N] " +
-        "[--gpu NAME] [--precision f32|f16]",
+        "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--profile FILE]",
     );
     return;
   }
-  const { layers = 30, precision = "f32", keep = false } = values;
-  const gpu = await openGpu({ choice: values.gpu ?? "auto", precision });
+  const { layers = 30, keep = false } = values;
+  const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const dir = values.dir === undefined
     ? await Deno.makeTempDir({ prefix: "tilereel-full-size-" })
     : await newFolder(values.dir);
@@ -85,9 +88,10 @@ async function main(): Promise<void> {
     console.error(`wrote ${(weightBytes / 1e9).toFixed(2)} GB in ${writeSeconds.toFixed(1)} s`);
     const { width, height } = values.size ?? { width: 832, height: 480 };
     const { frames = 33, steps = 2 } = values;
+    using profile = values.profile === undefined ? undefined : await startProfile(gpu, values.profile);
     const report: Report = {
       adapter: gpu.settings.description.name,
-      precision,
+      precision: gpu.settings.precision,
       clip: `${width}x${height}, ${frames} frames`,
       layers,
       weightBytes,
@@ -96,6 +100,7 @@ async function main(): Promise<void> {
     };
     console.log(JSON.stringify(report));
     console.log(`\n${reportTable(report)}`);
+    if (profile) console.log(`\n${await profile.finish()}`);
   } finally {
     gpu.close();
     if (!keep) await Deno.remove(dir, { recursive: true });
@@ -133,6 +138,7 @@ async function render(
     guidance: 5,
     embeddings: { positive: randomEmbeddings(1), negative: randomEmbeddings(2) },
     onStep: async (latents) => {
+      await gpu.finish();
       stepSeconds.push(secondsSince(start));
       latentStd = assertVaried(await gpu.read(latents), `the latents after step ${stepSeconds.length}`);
       console.error(`step ${stepSeconds.length}: ${stepSeconds.at(-1)!.toFixed(2)} s`);

@@ -4,7 +4,8 @@
  * @module
  */
 import { parseCommand } from "../cli/parse.ts";
-import { choice, flag, text } from "../cli/options.ts";
+import { gpuOptions } from "../cli/gpu_options.ts";
+import { choice, flag } from "../cli/options.ts";
 import type { Case, Size } from "./case.ts";
 import { attentionCases } from "./cases/attention.ts";
 import { conv3dCases } from "./cases/conv3d.ts";
@@ -18,7 +19,7 @@ import { openVariants, type Variant } from "./variants.ts";
 import { runAsProgram } from "./run_as_program.ts";
 
 const options = {
-  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  ...gpuOptions("Bench"),
   precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
   size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
   json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
@@ -37,10 +38,12 @@ if (import.meta.main) await runAsProgram("bench", bench);
 async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench");
   if (help) {
-    console.log("Usage: deno task bench [--gpu NAME] [--precision f32|f16] [--size small|large] [--json]");
+    console.log(
+      "Usage: deno task bench [--gpu NAME] [--tuning auto|again|off] [--precision f32|f16] [--size small|large] [--json]",
+    );
     return;
   }
-  const { adapter, variants } = await openVariants(values.gpu ?? "auto", values.precision);
+  const { adapter, variants } = await openVariants(values);
   const { name, software } = adapter;
   const size = values.size ?? (software ? "small" : "large");
   const results = await runAll(size, variants);

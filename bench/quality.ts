@@ -8,12 +8,13 @@
 import { join } from "node:path";
 import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_options.ts";
 import { parseSetting, setting } from "../cli/compare/setting.ts";
-import { flag, integer, many, type OptionValues, path, text } from "../cli/options.ts";
+import { flag, integer, many, type OptionValues, path } from "../cli/options.ts";
 import { clipOptions } from "../cli/clip_options.ts";
+import { gpuOptions, openGpuAsAsked } from "../cli/gpu_options.ts";
+import { showProgress } from "../cli/progress.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { readPrompts } from "../cli/prompts_file.ts";
 import { slug } from "../cli/slug.ts";
-import { openGpu } from "../gpu/device.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
@@ -38,7 +39,7 @@ const options = {
   prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
   count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "all", min: 1 }),
   model: path({ group: "Bench", value: "DIR", help: "The model.", default: "the embedded demo model" }),
-  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  ...gpuOptions("Bench"),
   size: clipOptions.size,
   steps: clipOptions.steps,
   seed: integer({ group: "Bench", value: "N", help: "Prompt i starts from the noise of seed N + i.", default: "0" }),
@@ -70,7 +71,7 @@ async function bench(): Promise<void> {
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
     .slice(0, values.count).map(({ prompt }) => prompt);
   const methods = await attentionMethods(values, model);
-  const gpu = await openGpu({ choice: values.gpu ?? "auto" });
+  const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const pipeline = await WanPipeline.load(model, { gpu });
   const results = await run(pipeline, prompts, methods, values);
   pipeline.close();
