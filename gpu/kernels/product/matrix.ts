@@ -17,6 +17,8 @@ export interface MatrixTile {
   readonly depth: number;
   /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
   readonly ahead: boolean;
+  /** x was made f16 before: half as much is read, and nothing converted, by the many workgroups that need it. */
+  readonly packed?: true;
 }
 
 /** Outputs of a workgroup along m and n. */
@@ -39,8 +41,8 @@ export function matrixTileBytes(tile: MatrixTile, units: MatrixUnits): number {
 }
 
 /** A short name of a tile, for those of kernels and variants. */
-export function matrixTileName({ subgroups, units, depth, ahead }: MatrixTile): string {
-  return `matrix_${subgroups.join("x")}_${units.join("x")}_${depth}${ahead ? "_ahead" : ""}`;
+export function matrixTileName({ subgroups, units, depth, ahead, packed }: MatrixTile): string {
+  return `matrix_${subgroups.join("x")}_${units.join("x")}_${depth}${ahead ? "_ahead" : ""}${packed ? "_packed" : ""}`;
 }
 
 /** A product whose elements are eight numbers along the inner axis. */
