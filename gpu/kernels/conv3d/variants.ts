@@ -46,8 +46,9 @@ const REPERTOIRE: Repertoire = {
     { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
     { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true },
     { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: false },
-    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true, twice: true },
-    { subgroups: [8, 1], units: [2, 6], depth: 2, ahead: true },
+    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true, packed: true },
+    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true, twice: true, packed: true },
+    { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
   ],
   small: {
     tile: { threads: [16, 8], outputs: [4, 8], depth: 16, ahead: false },

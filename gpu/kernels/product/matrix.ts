@@ -19,7 +19,10 @@ export interface MatrixTile {
   readonly ahead: boolean;
   /** Two blocks are staged, so that one can be filled while some still multiply the other: a barrier less a block. */
   readonly twice?: true;
-  /** x was made f16 before: half as much is read, and nothing converted, by the many workgroups that need it. */
+  /**
+   * x, and the weight of a convolution, were made f16 before, by a kernel of its own: the many workgroups that need them
+   * read half as much and convert nothing.
+   */
   readonly packed?: true;
 }
 
