@@ -29,7 +29,7 @@ function testDawn(name: string, fn: () => Promise<void>): void {
 }
 
 async function withDawn(work: (gpu: Gpu) => Promise<void>): Promise<void> {
-  const gpu = await openGpu({ choice: "dawn" });
+  const gpu = await openGpu({ choice: "dawn", precision: "f32" });
   try {
     await work(gpu);
   } finally {
