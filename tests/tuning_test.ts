@@ -281,6 +281,22 @@ for (let i = 0; i < 100; i++) writeChoices(Deno.args[0], { families: "f", measur
     assert(Object.values(adapters).some((entry) => (entry as { measured: string }).measured === "99"));
   }));
 
+testTuning("a device that is lost in a trial is told, and its family left alone the next time", async ({ open }) => {
+  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const gpu = open();
+  const deadly: KernelFamily<string> = {
+    ...familyOf("deadly", { slow: SLOW, fast: FAST }).family,
+    trial: (gpu) => () => gpu.device.destroy(),
+  };
+  const families = [family, deadly];
+  await assertRejects(() => tuneKernels(gpu, { families }), TilereelError, "the GPU was lost while working");
+  const { device, settings } = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
+  const next = new Gpu(device, { ...settings, description: { ...settings.description, software: false } });
+  assertEquals(Object.keys((await tuneKernels(next, { families }))!.choices), ["sums"]);
+  assertEquals([next.pick(family), next.pick(deadly)], ["fast", "slow"]);
+  device.destroy();
+});
+
 testTuning("an attempt does not forgive a lost device", async ({ open }) => {
   const gpu = open();
   await assertRejects(
