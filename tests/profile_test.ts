@@ -124,6 +124,22 @@ Deno.test("a summary has the parts with their gaps, and the kernels that took mo
   assertEquals(profileSummary([], "p.json").split("\n")[0], "p.json: the profile of 0 dispatches of 0 kernels");
 });
 
+Deno.test("what comes after the first step is measured by itself, for there kernels are compiled", () => {
+  const again = { name: "denoise" };
+  const at = (labels: readonly { name: string }[], begin: number, end: number) => ({ kernel: "k", labels, begin, end });
+  const steps = [{ name: "step 1" }, { name: "step 2" }, { name: "step 1" }] as const;
+  const dispatches = [
+    ...[at([denoise], 0, 10), at([denoise, steps[0]], 500, 600), at([denoise], 610, 620)],
+    ...[at([denoise, steps[1]], 630, 700), at([decode], 900, 950), at([again, steps[2]], 1000, 1100)],
+  ];
+  assertEquals(stretchesOf(dispatches), [
+    { name: "all", span: 1100, busy: 340 },
+    { name: "denoise", span: 800, busy: 290 },
+    { name: "denoise, after step 1", span: 190, busy: 180 },
+    { name: "decode", span: 50, busy: 50 },
+  ]);
+});
+
 Deno.test("a trace has an event for each dispatch, and one for each label around it", () => {
   const { traceEvents } = JSON.parse(traceOf(INVENTED, "a test"));
   const shown = traceEvents.filter(({ ph }: { ph: string }) => ph === "X")
