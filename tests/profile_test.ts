@@ -51,7 +51,7 @@ testGpu("a profile has every dispatch once, in order, and its times add up", asy
 
   assertEquals(dispatches.length, 2 * BLOCKS + 1);
   for (const [i, { kernel, labels, begin, end }] of dispatches.entries()) {
-    assert(i % 2 === 0 ? kernel.startsWith("gemm_") : kernel === "layer_norm", kernel);
+    assert(kernel.startsWith(i % 2 === 0 ? "gemm_" : "layer_norm"), kernel);
     const names = i === 2 * BLOCKS ? [] : ["all blocks", `block ${i >> 1}`];
     assertEquals(labels.map(({ name }) => name), names);
     assert(begin < end && (i === 0 || begin >= dispatches[i - 1]!.end), `dispatch ${i}: ${begin} to ${end}`);
