@@ -11,6 +11,7 @@ import { layerNorm } from "../gpu/ops/layer_norm.ts";
 import { linear } from "../gpu/ops/linear.ts";
 import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
 import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
+import { tickBetween } from "../gpu/profile/tick.ts";
 import { traceOf } from "../gpu/profile/trace.ts";
 import { randn } from "./gpu.ts";
 import { assertRefused, inTempDir, listFiles, QUICK, tilereel } from "./process.ts";
@@ -96,6 +97,17 @@ testGpu("labels follow work that waits, and work that fails", async (gpu) => {
 testGpu("an adapter without timestamps is told in one sentence", async ({ device, settings }) => {
   const gpu = new Gpu(device, { ...settings, description: { ...settings.description, features: [] } });
   await assertRejects(() => Profiler.start(gpu), TilereelError, "has no timestamp-query, which a profile needs");
+});
+
+Deno.test("a tick is a nanosecond, unless two looks at the clock say otherwise", () => {
+  const first = { ticks: 10n ** 18n, before: 1000, after: 1010 };
+  // Between 60 and 90 ms passed.
+  const after = (ticks: number) =>
+    tickBetween(first, { ticks: first.ticks + BigInt(ticks), before: 1070, after: 1090 });
+  assertEquals([after(60e6), after(75e6), after(90e6)], [1, 1, 1]);
+  assertEquals([after(7e6), after(7e8)], [10, 0.1]);
+  // A clock that was set back says nothing.
+  assertEquals([after(0), after(-5)], [1, 1]);
 });
 
 const [denoise, decode, step] = [{ name: "denoise" }, { name: "decode" }, { name: "step 1" }];
