@@ -312,13 +312,19 @@ export class Gpu {
     const staging = this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     try {
       this.#recorder.copy(tensor.buffer, tensor.offset, staging, 0, bytes);
-      await this.finish();
-      await staging.mapAsync(GPUMapMode.READ).catch(async (error) => {
+      const finished = this.finish();
+      // Asked for at once: Deno looks for what is done every 10 ms, and would wait twice.
+      const mapped = staging.mapAsync(GPUMapMode.READ);
+      mapped.catch(() => {/* told below */});
+      await finished;
+      try {
+        await mapped;
+        return staging.getMappedRange().slice(0);
+      } catch (error) {
         // A device lost by now has its own words for that.
         await this.finish();
         throw error;
-      });
-      return staging.getMappedRange().slice(0);
+      }
     } finally {
       staging.destroy();
     }

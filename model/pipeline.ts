@@ -73,7 +73,7 @@ export interface GenerateOptions {
   readonly latents?: Array5D;
   /** Told "encode prompt", "denoise" in steps, "decode". */
   readonly onProgress?: OnProgress;
-  /** Shown the latents after each step; must not keep them. */
+  /** Shown the latents of each step once it is recorded, which reading them waits for; must not keep them. */
   readonly onStep?: (latents: Tensor, step: number) => Promise<void> | void;
   /** How self-attention is computed. Default: full attention. */
   readonly attention?: AttentionMethod;
@@ -284,9 +284,9 @@ export class WanPipeline {
         latents = stepper.step(velocity, sample);
         const recorded = gpu.finish();
         recorded.catch(() => {/* told where it is waited for, or by what came before */});
-        await onStep?.(latents, step);
         await underWay;
         if (underWay) onProgress?.({ stage: "denoise", done: step, total });
+        await onStep?.(latents, step);
         underWay = recorded;
       }
       await underWay;

@@ -328,12 +328,13 @@ Deno.test("the device is lost in the middle", async (t) => {
     assertEquals(steps, 1);
     gpu.close();
   });
-  await t.step("between waiting for numbers and reading them", async () => {
+  await t.step("while numbers are waited for", async () => {
     const gpu = await openGpu();
     const finish = gpu.finish.bind(gpu);
-    gpu.finish = async () => {
-      await finish();
+    gpu.finish = () => {
+      const finished = finish();
       gpu.device.destroy();
+      return finished;
     };
     const numbers = gpu.upload(new Float32Array(8), [8]);
     await assertRejects(() => gpu.read(numbers), TilereelError, "the GPU was lost while working");

@@ -73,7 +73,7 @@ for name in "$@"; do
     sparse) job sparse 60 bash -c 'run_js sparse.js "$@"' sparse $OPTIONS ;;
     bench) job bench 100 bash -c 'run_js bench.js "$@"' bench $OPTIONS ;;
     demo) job demo 50 bash -c 'demo "$@"' demo $OPTIONS ;;
-    full_size) job full_size 120 bash -c 'run_js full_size.js "$@"' full_size $OPTIONS $FULL_SIZE_OPTIONS ;;
+    full_size) job full_size 120 bash -c 'run_js full_size.js --precision f32 "$@"' full_size $OPTIONS $FULL_SIZE_OPTIONS ;;
     full_size_f16) job full_size_f16 110 bash -c 'run_js full_size.js --precision f16 "$@"' full_size $OPTIONS $FULL_SIZE_OPTIONS ;;
     *)
       echo "run.sh: no job is called $name" >&2
