@@ -59,9 +59,10 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   return found;
 }
 
+/** Whether the shape of the units goes into a tile, and a thread's scores of one step into its registers. */
 function matrixFits({ units: { m, n, k, subgroup }, rows, keys }: MatrixTile, headDim: number): boolean {
-  return rows % m === 0 && [n, k].every((side) => keys % side === 0 && headDim % side === 0) &&
-    rows * 4 % subgroup === 0;
+  const sides = [[rows, m], [keys, n], [keys, k], [headDim, n], [headDim, k], [4 * rows, subgroup]] as const;
+  return sides.every(([length, side]) => length % side === 0) && rows * keys / subgroup <= 64;
 }
 
 /** Whether subgroups have at least so many threads. */
