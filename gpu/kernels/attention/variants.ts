@@ -32,7 +32,6 @@ const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: 4, rows: 16, keys: 64, words: 1 },
   { subgroups: 4, rows: 16, keys: 64, words: 4 },
   { subgroups: 8, rows: 16, keys: 32, words: 2 },
-  { subgroups: 8, rows: 16, keys: 32, words: 4 },
   { subgroups: 4, rows: 32, keys: 32, words: 2 },
   { subgroups: 4, rows: 16, keys: 32, words: 2 },
 ];
