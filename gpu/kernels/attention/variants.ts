@@ -16,17 +16,17 @@ export type ForwardVariant =
 export const forwardRows = (variant: ForwardVariant): number =>
   variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
 
-/** Best guess first; the last needs no more than every adapter has. */
+/** The best guess for large GPUs, then the one for all others: every adapter has room for it. */
 const TILES: readonly Omit<Tile, "f16" | "subgroups">[] = [
   { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
+  { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 32, threads: 64, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 64, across: 8, values: 512 },
   { rows: 128, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 256, across: 16, values: 512 },
-  { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
 ];
 
-/** So too. */
+/** Likewise the best guess first; the last needs least room. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: 4, rows: 16, keys: 64, words: 2 },
   { subgroups: 4, rows: 16, keys: 64, words: 1 },
@@ -47,7 +47,7 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
     found.set(`matrix ${shape.subgroups}x${shape.rows}x${shape.keys} by ${shape.words}`, { kernel: "matrix", tile });
   }
   // Beside matrix units one tile will do, for devices that disappoint.
-  const some = found.size > 0 ? TILES.slice(-1) : TILES;
+  const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
   for (const f16 of gpu.f16 ? [true, false] : [false]) {
     for (const shape of f16 || !gpu.f16 ? some : some.slice(0, 2)) {
       const tile = { ...shape, f16, subgroups: haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4)) };
