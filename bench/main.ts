@@ -4,8 +4,9 @@
  * @module
  */
 import { parseCommand } from "../cli/parse.ts";
-import { choice, flag, text } from "../cli/options.ts";
+import { choice, text } from "../cli/options.ts";
 import type { Case, Size } from "./case.ts";
+import { ofCeiling } from "./ceilings.ts";
 import { attentionCases } from "./cases/attention.ts";
 import { conv3dCases } from "./cases/conv3d.ts";
 import { gemmCases } from "./cases/gemm.ts";
@@ -13,6 +14,7 @@ import { transformerCase } from "./cases/transformer.ts";
 import { vaeDecodeCase } from "./cases/vae_decode.ts";
 import { FLOP_FORMULAS } from "./flops.ts";
 import { measure, type Measurement } from "./measure.ts";
+import { handOver, resultOptions } from "./result.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants, type Variant } from "./variants.ts";
 import { runAsProgram } from "./run_as_program.ts";
@@ -21,7 +23,7 @@ const options = {
   gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
   precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
   size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
-  json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
+  ...resultOptions,
 };
 
 /** One case on one variant. */
@@ -37,18 +39,23 @@ if (import.meta.main) await runAsProgram("bench", bench);
 async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench");
   if (help) {
-    console.log("Usage: deno task bench [--gpu NAME] [--precision f32|f16] [--size small|large] [--json]");
+    console.log(
+      "Usage: deno task bench [--gpu NAME] [--precision f32|f16] [--size small|large] [--json] [--save FILE]",
+    );
     return;
   }
   const { adapter, variants } = await openVariants(values.gpu ?? "auto", values.precision);
   const { name, software } = adapter;
   const size = values.size ?? (software ? "small" : "large");
-  const results = await runAll(size, variants);
-  if (values.json) {
-    console.log(JSON.stringify({ adapter: name, software, size, flopFormulas: FLOP_FORMULAS, results }));
-  } else {
-    console.log(`\n${name}, ${size} sizes\n\n${resultTable(results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`);
-  }
+  const results = (await runAll(size, variants)).map((result) => ({
+    ...result,
+    ofCeiling: ofCeiling(name, result.gflopsPerSecond / 1000, result.kernels.startsWith("matrix")),
+  }));
+  await handOver(
+    values,
+    { adapter: name, source: adapter.source, software, size, flopFormulas: FLOP_FORMULAS, results },
+    `\n${name}, ${size} sizes\n\n${resultTable(results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`,
+  );
   for (const { gpu } of variants) gpu.close();
 }
 
@@ -79,9 +86,9 @@ async function runCase(task: Case, { gpu }: Variant): Promise<Measurement> {
   }
 }
 
-function resultTable(results: readonly Result[]): string {
+function resultTable(results: readonly (Result & { readonly ofCeiling: string })[]): string {
   return markdownTable([
-    ["case", "kernels", "GFLOP", "ms", "spread", "GFLOP/s", "of best GEMM"],
+    ["case", "kernels", "GFLOP", "ms", "spread", "GFLOP/s", "of best GEMM", "of the ceiling"],
     ...results.map((r) => [
       r.case,
       r.kernels,
@@ -90,6 +97,7 @@ function resultTable(results: readonly Result[]): string {
       percent(r.spread),
       rate(r),
       percent(r.ofBestGemm),
+      r.ofCeiling,
     ]),
   ]);
 }
