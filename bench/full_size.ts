@@ -1,13 +1,13 @@
 /**
- * A run at full size: writes a checkpoint of Wan 2.1 T2V 1.3B's shape with random weights, loads it, denoises and
- * decodes a clip, and says how long each part took and what it needed.
+ * A run at full size: writes a checkpoint of Wan 2.1 T2V's shape with random weights, loads it, denoises and decodes a
+ * clip, and says how long each part took and what it needed.
  *
  *     deno run -A bench/full_size.ts --steps 2 --size 832x480 --frames 33
  *
  * @module
  */
 import { clipOptions } from "../cli/clip_options.ts";
-import { choice, flag, integer, path, text } from "../cli/options.ts";
+import { choice, flag, integer, memory, path, text } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { TilereelError } from "../errors.ts";
 import { openGpu } from "../gpu/device.ts";
@@ -16,8 +16,10 @@ import { WanPipeline } from "../model/pipeline.ts";
 import { randn } from "../model/noise.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
-import { markdownTable } from "./table.ts";
+import { handOver, resultOptions } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
+import { markdownTable } from "./table.ts";
+import { WAN_SHAPES } from "./wan_shapes.ts";
 
 const GROUP = "Full size";
 
@@ -29,12 +31,15 @@ const options = {
     default: "a temporary one",
   }),
   keep: flag({ group: GROUP, help: "Leave the model there." }),
-  layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "30", min: 1 }),
+  shape: choice({ group: GROUP, of: ["1.3b", "14b"], help: "Of the transformer.", default: "1.3b" }),
+  layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "all", min: 1 }),
   gpu: text({ group: GROUP, value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
   precision: choice({ group: GROUP, of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
   size: clipOptions.size,
   frames: clipOptions.frames,
   steps: clipOptions.steps,
+  memory: memory({ group: GROUP, value: "SIZE", help: "GPU memory to stay within.", default: "all there is" }),
+  ...resultOptions,
 };
 
 const TEXT_TOKENS = 512;
@@ -45,7 +50,9 @@ const TEXT_DIM = 4096;
 /** What a run took. Seconds, and bytes of GPU memory. */
 interface Report {
   readonly adapter: string;
+  readonly source: string;
   readonly precision: string;
+  readonly shape: string;
   readonly clip: string;
   readonly layers: number;
   readonly weightBytes: number;
@@ -68,34 +75,43 @@ async function main(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "full_size");
   if (help) {
     console.log(
-      "Usage: deno run -A bench/full_size.ts [--dir DIR] [--keep] [--layers N] [--size WxH] [--frames N] [--steps N] " +
-        "[--gpu NAME] [--precision f32|f16]",
+      "Usage: deno run -A bench/full_size.ts [--shape 1.3b|14b] [--layers N] [--size WxH] [--frames N] [--steps N] " +
+        "[--gpu NAME] [--precision f32|f16] [--memory SIZE] [--dir DIR] [--keep] [--json] [--save FILE]",
     );
     return;
   }
-  const { layers = 30, precision = "f32", keep = false } = values;
-  const gpu = await openGpu({ choice: values.gpu ?? "auto", precision });
+  const { shape = "1.3b", precision = "f32", keep = false } = values;
+  const { heads, ffnDim, layers: all } = WAN_SHAPES[shape].config;
+  const layers = values.layers ?? all;
+  const gpu = await openGpu({
+    choice: values.gpu ?? "auto",
+    precision,
+    ...values.memory !== undefined && { memoryLimit: values.memory },
+  });
   const dir = values.dir === undefined
     ? await Deno.makeTempDir({ prefix: "tilereel-full-size-" })
     : await newFolder(values.dir);
   try {
     const start = performance.now();
-    const weightBytes = await writeRandomCheckpoint(dir, { transformer: { num_layers: layers } });
+    const weightBytes = await writeRandomCheckpoint(dir, {
+      transformer: { num_attention_heads: heads, ffn_dim: ffnDim, num_layers: layers },
+    });
     const writeSeconds = secondsSince(start);
     console.error(`wrote ${(weightBytes / 1e9).toFixed(2)} GB in ${writeSeconds.toFixed(1)} s`);
     const { width, height } = values.size ?? { width: 832, height: 480 };
     const { frames = 33, steps = 2 } = values;
     const report: Report = {
       adapter: gpu.settings.description.name,
+      source: gpu.settings.description.source,
       precision,
+      shape,
       clip: `${width}x${height}, ${frames} frames`,
       layers,
       weightBytes,
       writeSeconds,
       ...await render(gpu, dir, { width, height, frames, steps }),
     };
-    console.log(JSON.stringify(report));
-    console.log(`\n${reportTable(report)}`);
+    await handOver(values, report, `\n${reportTable(report)}`);
   } finally {
     gpu.close();
     if (!keep) await Deno.remove(dir, { recursive: true });
@@ -112,7 +128,10 @@ async function newFolder(dir: string): Promise<string> {
   }
 }
 
-type Rendered = Omit<Report, "adapter" | "precision" | "clip" | "layers" | "weightBytes" | "writeSeconds">;
+type Rendered = Omit<
+  Report,
+  "adapter" | "source" | "precision" | "shape" | "clip" | "layers" | "weightBytes" | "writeSeconds"
+>;
 
 /** Loads the model and renders one clip with guidance. */
 async function render(
