@@ -4,7 +4,7 @@
  * ```ts
  * import { embeddedModelDir, openGpu, WanPipeline, writeVideo } from "./mod.ts";
  *
- * const gpu = await openGpu();
+ * const gpu = await openGpu({ tune: true });
  * const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu });
  * const video = await pipeline.generate({
  *   prompt: "a red circle moving right on a black background",
@@ -17,13 +17,22 @@
  * gpu.close();
  * ```
  *
+ * `tune: true` has the fastest kernels for the adapter chosen by a trial of some seconds, the first time, which is
+ * remembered in the user's cache folder; {@linkcode tuneKernels} says more.
+ *
  * Everything that the user can put right is thrown as a {@linkcode TilereelError} with one clear sentence.
  *
  * @module
  */
 export { TilereelError } from "./errors.ts";
-export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions, type Precision } from "./gpu/device.ts";
-export type { Dispatch, Gpu, GpuSettings } from "./gpu/gpu.ts";
+export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
+export type { Gpu, GpuSettings } from "./gpu/gpu.ts";
+export type { Precision } from "./gpu/precision.ts";
+export { type Label, type ProfiledDispatch, Profiler } from "./gpu/profile/profiler.ts";
+export type { Dispatch } from "./gpu/recorder.ts";
+export type { FamilyChoice, KernelChoices } from "./gpu/tuning/cache.ts";
+export { tuneKernels, type TuneOptions } from "./gpu/tuning/tune.ts";
+export type { KernelFamily } from "./gpu/tuning/family.ts";
 export {
   type AttentionMethod,
   type AttentionTask,

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import type { Dispatch, Gpu } from "../gpu/gpu.ts";
+import type { Gpu } from "../gpu/gpu.ts";
 import type { KernelSource } from "../gpu/kernel.ts";
+import type { Dispatch } from "../gpu/recorder.ts";
 
 /** How the floating-point operations of each kernel are counted: an addition or a multiplication is one. */
 export const FLOP_FORMULAS = [

@@ -7,10 +7,12 @@
  * @module
  */
 import { clipOptions } from "../cli/clip_options.ts";
-import { choice, flag, integer, memory, path, text } from "../cli/options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { choice, flag, integer, memory, path } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
+import { profileOption, startProfile } from "../cli/profile.ts";
+import { showProgress } from "../cli/progress.ts";
 import { TilereelError } from "../errors.ts";
-import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { WanPipeline } from "../model/pipeline.ts";
 import { randn } from "../model/noise.ts";
@@ -33,8 +35,9 @@ const options = {
   keep: flag({ group: GROUP, help: "Leave the model there." }),
   shape: choice({ group: GROUP, of: ["1.3b", "14b"], help: "Of the transformer.", default: "1.3b" }),
   layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "all", min: 1 }),
-  gpu: text({ group: GROUP, value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
-  precision: choice({ group: GROUP, of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  ...gpuOptions(GROUP),
+  precision: precisionOption(GROUP),
+  profile: profileOption(GROUP),
   size: clipOptions.size,
   frames: clipOptions.frames,
   steps: clipOptions.steps,
@@ -76,18 +79,15 @@ async function main(): Promise<void> {
   if (help) {
     console.log(
       "Usage: deno run -A bench/full_size.ts [--shape 1.3b|14b] [--layers N] [--size WxH] [--frames N] [--steps N] " +
-        "[--gpu NAME] [--precision f32|f16] [--memory SIZE] [--dir DIR] [--keep] [--json] [--save FILE]",
+        "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--memory SIZE] [--profile FILE] " +
+        "[--dir DIR] [--keep] [--json] [--save FILE]",
     );
     return;
   }
-  const { shape = "1.3b", precision = "f32", keep = false } = values;
+  const { shape = "1.3b", keep = false } = values;
   const { heads, ffnDim, layers: all } = WAN_SHAPES[shape].config;
   const layers = values.layers ?? all;
-  const gpu = await openGpu({
-    choice: values.gpu ?? "auto",
-    precision,
-    ...values.memory !== undefined && { memoryLimit: values.memory },
-  });
+  const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const dir = values.dir === undefined
     ? await Deno.makeTempDir({ prefix: "tilereel-full-size-" })
     : await newFolder(values.dir);
@@ -100,10 +100,11 @@ async function main(): Promise<void> {
     console.error(`wrote ${(weightBytes / 1e9).toFixed(2)} GB in ${writeSeconds.toFixed(1)} s`);
     const { width, height } = values.size ?? { width: 832, height: 480 };
     const { frames = 33, steps = 2 } = values;
+    using profile = values.profile === undefined ? undefined : await startProfile(gpu, values.profile);
     const report: Report = {
       adapter: gpu.settings.description.name,
       source: gpu.settings.description.source,
-      precision,
+      precision: gpu.settings.precision,
       shape,
       clip: `${width}x${height}, ${frames} frames`,
       layers,
@@ -111,7 +112,8 @@ async function main(): Promise<void> {
       writeSeconds,
       ...await render(gpu, dir, { width, height, frames, steps }),
     };
-    await handOver(values, report, `\n${reportTable(report)}`);
+    const profiled = profile ? `\n\n${await profile.finish()}` : "";
+    await handOver(values, report, `\n${reportTable(report)}${profiled}`);
   } finally {
     gpu.close();
     if (!keep) await Deno.remove(dir, { recursive: true });
@@ -152,6 +154,7 @@ async function render(
     guidance: 5,
     embeddings: { positive: randomEmbeddings(1), negative: randomEmbeddings(2) },
     onStep: async (latents) => {
+      await gpu.finish();
       stepSeconds.push(secondsSince(start));
       latentStd = assertVaried(await gpu.read(latents), `the latents after step ${stepSeconds.length}`);
       console.error(`step ${stepSeconds.length}: ${stepSeconds.at(-1)!.toFixed(2)} s`);

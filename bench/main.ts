@@ -4,7 +4,8 @@
  * @module
  */
 import { parseCommand } from "../cli/parse.ts";
-import { choice, text } from "../cli/options.ts";
+import { gpuOptions } from "../cli/gpu_options.ts";
+import { choice } from "../cli/options.ts";
 import type { Case, Size } from "./case.ts";
 import { ofCeiling } from "./ceilings.ts";
 import { attentionCases } from "./cases/attention.ts";
@@ -20,7 +21,7 @@ import { openVariants, type Variant } from "./variants.ts";
 import { runAsProgram } from "./run_as_program.ts";
 
 const options = {
-  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  ...gpuOptions("Bench"),
   precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
   size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
   ...resultOptions,
@@ -40,11 +41,12 @@ async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench");
   if (help) {
     console.log(
-      "Usage: deno task bench [--gpu NAME] [--precision f32|f16] [--size small|large] [--json] [--save FILE]",
+      "Usage: deno task bench [--gpu NAME] [--tuning auto|again|off] [--precision f32|f16] [--size small|large] " +
+        "[--json] [--save FILE]",
     );
     return;
   }
-  const { adapter, variants } = await openVariants(values.gpu ?? "auto", values.precision);
+  const { adapter, variants } = await openVariants(values);
   const { name, software } = adapter;
   const size = values.size ?? (software ? "small" : "large");
   const results = (await runAll(size, variants)).map((result) => ({

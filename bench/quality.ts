@@ -8,12 +8,13 @@
 import { join } from "node:path";
 import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_options.ts";
 import { parseSetting, setting } from "../cli/compare/setting.ts";
-import { choice, flag, integer, many, type OptionValues, path, text } from "../cli/options.ts";
+import { flag, integer, many, type OptionValues, path } from "../cli/options.ts";
 import { clipOptions } from "../cli/clip_options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { showProgress } from "../cli/progress.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { readPrompts } from "../cli/prompts_file.ts";
 import { slug } from "../cli/slug.ts";
-import { openGpu } from "../gpu/device.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
@@ -40,8 +41,8 @@ const options = {
   from: integer({ group: "Bench", value: "N", help: "Leave out the first so many prompts.", default: "0", min: 0 }),
   count: integer({ group: "Bench", value: "N", help: "No more than so many prompts.", default: "all", min: 1 }),
   model: path({ group: "Bench", value: "DIR", help: "The model.", default: "the embedded demo model" }),
-  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
-  precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  ...gpuOptions("Bench"),
+  precision: precisionOption("Bench"),
   size: clipOptions.size,
   steps: clipOptions.steps,
   seed: integer({ group: "Bench", value: "N", help: "Prompt i starts from the noise of seed N + i.", default: "0" }),
@@ -79,7 +80,7 @@ async function bench(): Promise<void> {
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
   const methods = await attentionMethods(values, model);
-  const gpu = await openGpu({ choice: values.gpu ?? "auto", precision: values.precision ?? "f32" });
+  const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const pipeline = await WanPipeline.load(model, { gpu });
   const results = await run(pipeline, prompts, methods, values);
   pipeline.close();

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { gpuOptions, precisionOption } from "../cli/gpu_options.ts";
 import { choice, type OptionValues, text } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { vedaOptions } from "../cli/veda_options.ts";
@@ -27,8 +28,8 @@ import { openVariants } from "./variants.ts";
 import { SHAPE_NAMES, type ShapeName, WAN_SHAPES } from "./wan_shapes.ts";
 
 const options = {
-  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
-  precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  ...gpuOptions("Bench"),
+  precision: precisionOption("Bench"),
   shape: choice({
     group: "Bench",
     of: SHAPE_NAMES,
@@ -80,12 +81,13 @@ async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench:sparse");
   if (help) {
     console.log(
-      "Usage: deno task bench:sparse [--gpu NAME] [--precision f32|f16] [--shape small|1.3b|14b] " +
-        "[--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--keeps X,Y] [--json] [--save FILE]",
+      "Usage: deno task bench:sparse [--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] " +
+        "[--shape small|1.3b|14b] [--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--keeps X,Y] " +
+        "[--json] [--save FILE]",
     );
     return;
   }
-  const { adapter, variants } = await openVariants(values.gpu ?? "auto", values.precision ?? "f32");
+  const { adapter, variants } = await openVariants({ precision: "auto", ...values });
   const { gpu } = variants.find(({ used }) => used)!;
   const name = values.shape ?? (adapter.software ? "small" : "1.3b"), shape = shapeOf(name);
   const results = await run(gpu, shape, values);

@@ -8,9 +8,10 @@
  *
  * @module
  */
-import { choice, flag, integer, text } from "../cli/options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { choice, flag, integer } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
-import { openGpu } from "../gpu/device.ts";
+import { showProgress } from "../cli/progress.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/memory.ts";
 import { measure } from "./measure.ts";
@@ -23,8 +24,8 @@ import { markdownTable } from "./table.ts";
 import { SHAPE_NAMES, WAN_SHAPES, type WanShape } from "./wan_shapes.ts";
 
 const options = {
-  gpu: text({ group: "Bench", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
-  precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  ...gpuOptions("Bench"),
+  precision: precisionOption("Bench"),
   shape: choice({
     group: "Bench",
     of: SHAPE_NAMES,
@@ -78,12 +79,12 @@ async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench:steps");
   if (help) {
     console.log(
-      "Usage: deno task bench:steps [--gpu NAME] [--precision f32|f16] [--shape small|1.3b|14b] " +
-        "[--method all|vorta|veda] [--block] [--longest SECONDS] [--json] [--save FILE]",
+      "Usage: deno task bench:steps [--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] " +
+        "[--shape small|1.3b|14b] [--method all|vorta|veda] [--block] [--longest SECONDS] [--json] [--save FILE]",
     );
     return;
   }
-  const gpu = await openGpu({ choice: values.gpu ?? "auto", precision: values.precision ?? "f32" });
+  const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const { name: adapter, software, source } = gpu.settings.description;
   const name = values.shape ?? (software ? "small" : "1.3b"), shape = WAN_SHAPES[name];
   const blocks = values.block ?? name === "14b" ? 1 : shape.config.layers;

@@ -3,9 +3,11 @@
  *
  * @module
  */
-import type { AdapterDescription, OpenGpuOptions, Precision } from "../gpu/device.ts";
-import { openGpu } from "../gpu/device.ts";
+import type { GpuValues } from "../cli/gpu_options.ts";
+import { showProgress } from "../cli/progress.ts";
+import { type AdapterDescription, openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
+import { tuneKernels } from "../gpu/tuning/tune.ts";
 
 /** A device as one family of kernels sees it. */
 export interface Variant {
@@ -22,14 +24,14 @@ export interface Opened {
 }
 
 /**
- * Opens the adapter in every variant worth timing. Without `precision` a GPU runs in f32 and, where it can, in f16.
+ * Opens the adapter in every variant worth timing, those that are used with their fastest kernels. Without `precision` a GPU runs in f32 and, where it can, in f16.
  * Software rendering over OpenGL takes minutes to compile a tiled kernel, which it never runs: it has `plain` only.
  *
  * @throws {TilereelError} as `openGpu`
  */
-export async function openVariants(choice: string, precision?: Precision): Promise<Opened> {
-  const options: OpenGpuOptions = precision === undefined ? { choice } : { choice, precision };
-  const { device, settings } = await openGpu(options);
+export async function openVariants({ gpu: choice = "auto", precision: asked, tuning }: GpuValues): Promise<Opened> {
+  const { device, settings } = await openGpu({ choice, precision: asked ?? "f32" });
+  const precision = asked && settings.precision;
   const { software, features } = settings.description;
   const variant = (name: Variant["name"], used: boolean): Variant => {
     const description = { ...settings.description, software: name === "plain f32" };
@@ -42,8 +44,10 @@ export async function openVariants(choice: string, precision?: Precision): Promi
   if (precision !== "f16" && (f16 || !software)) names.push("tiled f32");
   if (precision === "f16" || precision === undefined && f16 && !software) names.push(halves);
   const plainUsed = software && precision !== "f16";
-  return {
-    adapter: settings.description,
-    variants: names.map((name) => variant(name, name.startsWith("plain") === plainUsed)),
-  };
+  const variants = names.map((name) => variant(name, name.startsWith("plain") === plainUsed));
+  if (tuning !== "off" && !software) {
+    const { onProgress } = showProgress();
+    for (const { used, gpu } of variants) if (used) await tuneKernels(gpu, { again: tuning === "again", onProgress });
+  }
+  return { adapter: settings.description, variants };
 }

@@ -78,8 +78,7 @@ async function bench(): Promise<void> {
   const sampling = { ...all, clips: all.clips.slice(0, count) };
   using work = await openLongRun({
     quiet: json,
-    gpu: values.gpu,
-    memory: values.memory,
+    values,
     stopping: "Stopping after this step.",
   });
   using open = await openSamplingRuns(work, sampling, values["text-encoder"]);

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { OnProgress } from "../model/progress.ts";
+import { type GpuValues, openGpuAsAsked } from "./gpu_options.ts";
 import { showProgress } from "./progress.ts";
 import { Interruption } from "./signals.ts";
 
@@ -13,9 +13,8 @@ import { Interruption } from "./signals.ts";
 export interface LongRunOptions {
   /** Prints nothing but errors. */
   readonly quiet: boolean;
-  /** As `--gpu` and `--memory` say. */
-  readonly gpu?: string | undefined;
-  readonly memory?: number | undefined;
+  /** As `--gpu`, `--tuning` and `--memory` say. */
+  readonly values: Omit<GpuValues, "precision">;
   /** Said when the first signal comes. */
   readonly stopping: string;
 }
@@ -37,11 +36,12 @@ export interface LongRun extends Disposable {
  *
  * @throws {TilereelError} if there is no such adapter
  */
-export async function openLongRun({ quiet, gpu: choice, memory, stopping }: LongRunOptions): Promise<LongRun> {
+export async function openLongRun({ quiet, values, stopping }: LongRunOptions): Promise<LongRun> {
   using cleanUp = new DisposableStack();
   const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   cleanUp.defer(() => progress.stop());
-  const gpu = await openGpu({ choice: choice ?? "auto", ...memory !== undefined && { memoryLimit: memory } });
+  // Gradients may be smaller than f16 can tell from 0, and what is measured for training is held to the same.
+  const gpu = await openGpuAsAsked({ ...values, precision: "f32" }, progress.onProgress);
   cleanUp.defer(() => gpu.close());
   const interruption = cleanUp.use(new Interruption());
   interruption.signal.addEventListener("abort", () => {

@@ -15,8 +15,9 @@ import { type SamplingRuns, samplingRuns } from "../model/veda/sampling_states.t
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../model/video_size.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { clipOptions } from "./clip_options.ts";
+import { gpuOptions } from "./gpu_options.ts";
 import type { LongRun } from "./long_run.ts";
-import { integer, memory, type OptionValues, path, text } from "./options.ts";
+import { integer, memory, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./training_data.ts";
 
 const CLIPS = "Clips that the model samples";
@@ -72,13 +73,7 @@ export const samplingOptions = {
     help: "GPU memory that may be used, as in 8GiB or 512MiB.",
     default: "what the adapter grants",
   }),
-  gpu: text({
-    group: MODEL,
-    value: "NAME",
-    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows.',
-    elsewhere: ["device", "backend"],
-    default: "auto",
-  }),
+  ...gpuOptions(MODEL),
 };
 
 /** Values of {@linkcode samplingOptions} that were given. */

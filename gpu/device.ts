@@ -9,6 +9,8 @@ import { deno } from "./device/deno.ts";
 import type { Backend, DeviceSource, SourceName, WantedFeature } from "./device/source.ts";
 import { Gpu } from "./gpu.ts";
 import { MATRIX_FEATURE, type MatrixUnits, matrixUnits } from "./matrix_units.ts";
+import { choosePrecision, type Precision } from "./precision.ts";
+import { tuneKernels, type TuneOptions } from "./tuning/tune.ts";
 
 /** An adapter as it is shown to the user. */
 export interface AdapterDescription {
@@ -16,6 +18,8 @@ export interface AdapterDescription {
   /** The WebGPU implementation it is reached through: Deno's own, or Dawn. */
   readonly source: SourceName;
   readonly vendor: string;
+  /** All that the source tells of the adapter and its driver: another one may run other kernels fastest. */
+  readonly identity: string;
   /** Runs on the CPU: slow, f32 only in places, no barriers wanted. */
   readonly software: boolean;
   /** Optional features tilereel can use that the adapter has. */
@@ -41,14 +45,16 @@ const SOURCES: readonly DeviceSource[] = [deno, dawn];
 export interface OpenGpuOptions {
   /** "auto", "software", "vulkan", "gl", or a part of an adapter's name; or "dawn", "dawn:software", "dawn:" and a part. */
   readonly choice?: string;
-  /** "f16" holds matrix operands in 16 bits where the adapter can; sums stay in f32. */
-  readonly precision?: Precision;
+  /**
+   * "f16" holds matrix operands in 16 bits; sums stay in f32. Default "auto": f16 where matrix units multiply it, see
+   * `gpu/precision.ts`.
+   */
+  readonly precision?: Precision | "auto";
+  /** Has the adapter's fastest kernels chosen by a short trial, once: see {@link tuneKernels}. */
+  readonly tune?: boolean | TuneOptions;
   /** Bytes of GPU memory tilereel may hold at once. Absent: what the adapter grants. */
   readonly memoryLimit?: number;
 }
-
-/** Number format of the operands of matrix products. */
-export type Precision = "f32" | "f16";
 
 /**
  * The adapters of this machine, best first: those of one source. A device is opened on each, to see what it grants.
@@ -94,18 +100,20 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
  * @throws {TilereelError} when there is no adapter, none fits `choice`, or it cannot do what was asked
  */
 export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
-  const { choice = "auto", precision = "f32" } = options;
+  const { choice = "auto", precision: asked = "auto", memoryLimit = Infinity, tune = false } = options;
   const { source, backend } = parseChoice(choice);
   const chosen = chooseAdapter(await findAdapters(source, backend), choice);
-  if (precision === "f16" && !chosen.adapter.features.has("shader-f16")) {
-    throw new TilereelError(`${chosen.name} has no shader-f16, which precision f16 needs: use f32`);
-  }
   const device = await openDevice(source, chosen);
-  return new Gpu(device, {
-    description: describe(source, chosen, device),
-    precision,
-    memoryLimit: options.memoryLimit ?? Infinity,
-  });
+  const description = describe(source, chosen, device);
+  try {
+    const { precision, why } = choosePrecision(asked, description);
+    const gpu = new Gpu(device, { description, precision, precisionReason: why, memoryLimit });
+    if (tune) await tuneKernels(gpu, tune === true ? {} : tune);
+    return gpu;
+  } catch (error) {
+    device.destroy();
+    throw error;
+  }
 }
 
 /** Where to look for what `choice` means, and what remains of it: "auto", "software", or a part of a name. */
@@ -157,11 +165,16 @@ function describe(source: DeviceSource, { adapter, name, software }: FoundAdapte
     name,
     source: source.name,
     vendor: adapter.info.vendor,
+    identity: identityOf(adapter.info),
     software,
     features: source.features.map(({ name }) => name).filter((name) => device.features.has(name)),
     limits: Object.fromEntries(SHOWN_LIMITS.map((name) => [name, adapter.limits[name] as number])),
     matrixUnits: device.features.has(MATRIX_FEATURE) ? matrixUnits(adapter.info) : undefined,
   } satisfies AdapterDescription;
+}
+
+function identityOf({ vendor, architecture, device, description }: GPUAdapterInfo): string {
+  return [vendor, architecture, device, description].filter(Boolean).join(", ");
 }
 
 /** Opens a device with every limit the adapter has and every wanted feature it grants. */

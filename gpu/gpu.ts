@@ -4,35 +4,23 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
-import type { AdapterDescription, Precision } from "./device.ts";
-import { type KernelSource, kernelWgsl, writeParams } from "./kernel.ts";
+import type { AdapterDescription } from "./device.ts";
+import type { KernelSource } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
 import { Memory, type MemoryUse } from "./memory.ts";
+import type { Precision } from "./precision.ts";
+import type { Profiler } from "./profile/profiler.ts";
+import { type Dispatch, Recorder } from "./recorder.ts";
 import type { Tape } from "./tape.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 import type { KernelFamily } from "./tuning/family.ts";
-
-/** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
-const PARAMS_STRIDE = 256;
-/** Storage buffers of a kernel that every adapter allows: Dawn and OpenGL have no more. */
-const MAX_STORAGE_BUFFERS = 16;
-/** Dispatches in one command buffer, at most. */
-const BATCH = 256;
-
-/** One launch of a kernel. */
-export interface Dispatch {
-  /** A tensor for each buffer the kernel declares. */
-  readonly buffers: Readonly<Record<string, Tensor>>;
-  /** A number for each parameter the kernel declares. */
-  readonly params: Readonly<Record<string, number>>;
-  /** Workgroups along x, y, z. */
-  readonly workgroups: readonly [number, number, number];
-}
 
 /** What {@link Gpu} is opened with; see `openGpu`. */
 export interface GpuSettings {
   readonly description: AdapterDescription;
   readonly precision: Precision;
+  /** Why it is that, in a few words. */
+  readonly precisionReason: string;
   readonly memoryLimit: number;
 }
 
@@ -42,30 +30,27 @@ export class Gpu {
   poison = false;
 
   readonly #memory: Memory;
-  readonly #pipelines = new Map<KernelSource, GPUComputePipeline>();
+  readonly #recorder: Recorder;
   readonly #chosen = new Map<string, string>();
   readonly #picked = new Map<string, unknown>();
-  readonly #params: GPUBuffer;
-  readonly #paramsStaging = new DataView(new ArrayBuffer(BATCH * PARAMS_STRIDE));
-  #encoder: GPUCommandEncoder | undefined;
-  #pass: GPUComputePassEncoder | undefined;
-  #recorded = 0;
   #scopes: Set<Tensor>[] = [];
   #tape: Tape | undefined;
   #failure: Error | undefined;
+  /** Nothing works any more: {@link attempt} does not forgive that. */
+  #gone = false;
   #placeholder: Tensor | undefined;
 
   constructor(readonly device: GPUDevice, readonly settings: GpuSettings) {
     this.#memory = new Memory(device, settings.memoryLimit, {
       onFailure: (error) => this.#failure ??= error,
-      submit: () => this.submit(),
+      beforeDestroying: () => {
+        this.submit();
+        this.#recorder.pipelines.unbind();
+      },
     });
-    this.#params = device.createBuffer({
-      label: "params",
-      size: BATCH * PARAMS_STRIDE,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
+    this.#recorder = new Recorder(device, settings.description.source);
     device.lost.then(({ reason, message }) => {
+      this.#gone = true;
       this.#failure ??= new TilereelError(
         `the GPU was lost while working (${message || reason}): another program may have used up its memory, ` +
           `or its driver restarted; run the command again, with a smaller size if it happens again`,
@@ -175,21 +160,24 @@ export class Gpu {
    * the scope around, or to the caller where there is none. While a tape is open all pass to the scope around.
    */
   scope<T extends Tensor | readonly Tensor[] | void>(work: () => T): T {
-    const scope = new Set<Tensor>();
-    this.#scopes.push(scope);
+    const scope = this.#openScope();
     let kept: readonly Tensor[] = [];
     try {
       const result = work();
       kept = result instanceof Tensor ? [result] : result ?? [];
       return result;
     } finally {
-      this.#scopes.pop();
-      const keep = new Set(kept.map((t) => t.buffer));
-      const outer = this.#scopes.at(-1);
-      for (const tensor of scope) {
-        if (this.#tape || keep.has(tensor.buffer)) outer?.add(tensor);
-        else this.#memory.release(tensor.buffer);
-      }
+      this.#closeScope(scope, kept);
+    }
+  }
+
+  /** As {@link scope}, for work that waits. Nothing else may use this `Gpu` meanwhile, and all its tensors are freed. */
+  async waitingScope<T>(work: () => Promise<T>): Promise<T> {
+    const scope = this.#openScope();
+    try {
+      return await work();
+    } finally {
+      this.#closeScope(scope, []);
     }
   }
 
@@ -245,62 +233,68 @@ export class Gpu {
   }
 
   /** Records one launch of a kernel. */
-  run(kernel: KernelSource, { buffers, params, workgroups }: Dispatch): void {
+  run(kernel: KernelSource, dispatch: Dispatch): void {
     if (this.#failure) throw this.#failure;
+    const { workgroups } = dispatch;
     if (workgroups.some((n) => n > 65535)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
-    if (workgroups.some((n) => n === 0)) return;
-    const pipeline = this.#pipeline(kernel);
-    if (this.#recorded === BATCH) this.submit();
-    const at = this.#recorded * PARAMS_STRIDE;
-    writeParams(kernel, params, this.#paramsStaging, at);
-    const entries: GPUBindGroupEntry[] = [{
-      binding: 0,
-      resource: { buffer: this.#params, offset: at, size: Math.max(16, Object.keys(kernel.params).length * 4) },
-    }];
-    for (const name of Object.keys(kernel.buffers)) {
-      const tensor = buffers[name];
-      if (!tensor) throw new Error(`kernel ${kernel.name}: buffer ${name} is missing`);
-      const { buffer, offset } = tensor;
-      // Whole vec4s are read where a row ends; the buffer's grain makes room for them.
-      const size = Math.min(Math.ceil(tensor.bytes / 16) * 16, buffer.size - offset);
-      entries.push({ binding: entries.length, resource: { buffer, offset, size } });
-    }
-    const group = this.device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-    this.#encoder ??= this.device.createCommandEncoder();
-    this.#pass ??= this.#encoder.beginComputePass();
-    this.#pass.setPipeline(pipeline);
-    this.#pass.setBindGroup(0, group);
-    this.#pass.dispatchWorkgroups(...workgroups);
-    this.#recorded++;
+    if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
 
   /** Copies the numbers of `from` into `to`, which have the same size. */
   copy(from: Tensor, to: Tensor): void {
-    this.#pass?.end();
-    this.#pass = undefined;
-    this.#encoder ??= this.device.createCommandEncoder();
-    this.#encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, from.bytes);
+    this.#recorder.copy(from.buffer, from.offset, to.buffer, to.offset, from.bytes);
   }
 
   /** Sends what is recorded to the device, without waiting. */
   submit(): void {
-    if (!this.#encoder) return;
-    this.#pass?.end();
-    this.device.queue.writeBuffer(this.#params, 0, this.#paramsStaging.buffer, 0, this.#recorded * PARAMS_STRIDE);
-    this.device.queue.submit([this.#encoder.finish()]);
-    this.#encoder = this.#pass = undefined;
-    this.#recorded = 0;
+    this.#recorder.submit();
+  }
+
+  /** What takes the times of what is run, if anything does: see `Profiler.start`. */
+  get profiler(): Profiler | undefined {
+    return this.#recorder.profiler;
+  }
+
+  set profiler(profiler: Profiler | undefined) {
+    this.#recorder.profiler = profiler;
+  }
+
+  /** Runs `work`, which may wait; in a profile, what it records carries the label. */
+  labelled<T>(name: string, work: () => T): T {
+    return this.profiler ? this.profiler.labelled(name, work) : work();
   }
 
   /**
-   * Submits and waits until the device is done.
+   * Runs `work`, which may fail and may wait, until the device is done: a kernel that does not compile leaves no trace.
+   *
+   * @returns what went wrong, thrown or reported late; undefined if all went well
+   * @throws {TilereelError} when the device is lost
+   */
+  async attempt(work: () => unknown): Promise<Error | undefined> {
+    await this.finish();
+    const compiled = this.#recorder.pipelines.kernels();
+    try {
+      await work();
+      await this.finish();
+      return undefined;
+    } catch (error) {
+      if (this.#gone || !(error instanceof Error)) throw error;
+      this.#recorder.discard();
+      this.#recorder.pipelines.keepOnly(compiled);
+      this.#failure = undefined;
+      this.trim(); // what was allocated in vain
+      return error;
+    }
+  }
+
+  /**
+   * Submits and waits until the device is done with it. What is recorded while this is not awaited goes on meanwhile.
    *
    * @throws {TilereelError} when the device was lost or memory ran out since the last wait
    */
   async finish(): Promise<void> {
     if (!this.#failure) {
-      this.submit();
-      await this.device.queue.onSubmittedWorkDone().catch(() => {/* a lost device: #failure says so below */});
+      await this.#recorder.done().catch(() => {/* a lost device: #failure says so below */});
     }
     // Lets the late reports of lost devices and refused allocations arrive.
     await new Promise((resolve) => setTimeout(resolve, 0));
@@ -317,10 +311,7 @@ export class Gpu {
     const { bytes } = tensor;
     const staging = this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     try {
-      this.#pass?.end();
-      this.#pass = undefined;
-      this.#encoder ??= this.device.createCommandEncoder();
-      this.#encoder.copyBufferToBuffer(tensor.buffer, tensor.offset, staging, 0, bytes);
+      this.#recorder.copy(tensor.buffer, tensor.offset, staging, 0, bytes);
       await this.finish();
       await staging.mapAsync(GPUMapMode.READ).catch(async (error) => {
         // A device lost by now has its own words for that.
@@ -336,39 +327,24 @@ export class Gpu {
   /** Lets the device go. */
   close(): void {
     this.#failure ??= new Error("the GPU was closed");
+    this.#gone = true;
     this.device.destroy();
   }
 
-  /** Kernels are compiled once; callers keep their sources, so that one variant is one object. */
-  #pipeline(kernel: KernelSource): GPUComputePipeline {
-    let pipeline = this.#pipelines.get(kernel);
-    if (!pipeline) {
-      const count = Object.keys(kernel.buffers).length;
-      if (count > MAX_STORAGE_BUFFERS) throw new Error(`kernel ${kernel.name}: ${count} storage buffers`);
-      const types: GPUBufferBindingType[] = [
-        "uniform",
-        ...Object.values(kernel.buffers).map(({ access }) =>
-          access === "read" ? "read-only-storage" : "storage" as const
-        ),
-      ];
-      // Laid out by hand: "auto" would drop a buffer that a variant declares and never reads.
-      const layout = this.device.createBindGroupLayout({
-        entries: types.map((type, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } })),
-      });
-      pipeline = this.device.createComputePipeline({
-        label: kernel.name,
-        layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-        compute: {
-          module: this.device.createShaderModule({
-            label: kernel.name,
-            code: kernelWgsl(kernel, this.settings.description.source),
-          }),
-          entryPoint: "main",
-        },
-      });
-      this.#pipelines.set(kernel, pipeline);
+  #openScope(): Set<Tensor> {
+    const scope = new Set<Tensor>();
+    this.#scopes.push(scope);
+    return scope;
+  }
+
+  #closeScope(scope: ReadonlySet<Tensor>, kept: readonly Tensor[]): void {
+    this.#scopes.pop();
+    const keep = new Set(kept.map((t) => t.buffer));
+    const outer = this.#scopes.at(-1);
+    for (const tensor of scope) {
+      if (this.#tape || keep.has(tensor.buffer)) outer?.add(tensor);
+      else this.#memory.release(tensor.buffer);
     }
-    return pipeline;
   }
 
   #fillWithNaN(tensor: Tensor): void {

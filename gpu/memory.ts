@@ -31,13 +31,13 @@ export class Memory {
 
   /**
    * @param limit bytes that may be allocated at once
-   * @param hooks `onFailure` is told of an allocation the device refused, which WebGPU reports late; `submit` sends
-   * what is recorded, for a buffer must not be destroyed before the work on it is submitted
+   * @param hooks `onFailure` is told of an allocation the device refused, which WebGPU reports late; `beforeDestroying`
+   * sends what is recorded, for a buffer must not be destroyed before the work on it is submitted
    */
   constructor(
     private readonly device: GPUDevice,
     private readonly limit: number,
-    private readonly hooks: { onFailure(error: TilereelError): void; submit(): void },
+    private readonly hooks: { onFailure(error: TilereelError): void; beforeDestroying(): void },
   ) {}
 
   get use(): MemoryUse {
@@ -79,7 +79,7 @@ export class Memory {
 
   /** Gives the free buffers back to the device. */
   trim(): void {
-    this.hooks.submit();
+    this.hooks.beforeDestroying();
     for (const buffer of this.#free.splice(0)) {
       this.#held -= buffer.size;
       buffer.destroy();

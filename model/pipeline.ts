@@ -162,7 +162,8 @@ export class WanPipeline {
       gpu.release(latents);
       latents = denormalized;
       gpu.trim();
-      const data = await vae.decodeRgb8(latents, { onProgress: options.onProgress });
+      const clean = latents;
+      const data = await gpu.labelled("decode", () => vae.decodeRgb8(clean, { onProgress: options.onProgress }));
       return { width, height, frames, fps, data };
     } finally {
       gpu.release(latents);
@@ -188,11 +189,12 @@ export class WanPipeline {
     const shape = this.#latentShape(width, height, frames, options.latents);
     const guidance = options.guidance ?? defaults.guidance;
     const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];
-    const embeddings = await parts.prompts.encode(prompts, options.textTokens ?? defaults.textTokens, options);
+    const textTokens = options.textTokens ?? defaults.textTokens;
+    const embeddings = await gpu.labelled("encode prompt", () => parts.prompts.encode(prompts, textTokens, options));
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
     try {
-      return await this.#denoise(shape, embeddings, scheduler, guidance, options);
+      return await gpu.labelled("denoise", () => this.#denoise(shape, embeddings, scheduler, guidance, options));
     } finally {
       gpu.release(embeddings);
     }
@@ -254,6 +256,9 @@ export class WanPipeline {
     const total = scheduler.timesteps.length;
     /** Ours; undefined while the stepper has it. */
     let latents: Tensor | undefined = this.#startNoise(shape, options);
+    // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
+    // Ctrl-C would come late.
+    let underWay: Promise<void> | undefined;
     try {
       onProgress?.({ stage: "denoise", done: 0, total });
       for (const [step, timestep] of scheduler.timesteps.entries()) {
@@ -264,20 +269,28 @@ export class WanPipeline {
             // A copy: a prompt's embeddings may begin where no buffer can be bound.
             const textEmbeddings = gpu.tensor([1, ...embeddings.shape.slice(1)]);
             gpu.copy(embeddings.slice(prompt, 1), textEmbeddings);
-            return transformer.forward({ hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention });
+            const input = { hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention };
+            return gpu.labelled(prompt === 0 ? "prompt" : "negative prompt", () => transformer.forward(input));
           });
-        const velocity = gpu.scope(() => {
-          const selfAttention = attention.at(step);
-          const conditional = predict(0, selfAttention);
-          if (guidance <= 1) return conditional;
-          return combine(gpu, [[guidance, conditional], [1 - guidance, predict(1, selfAttention)]]);
-        });
+        const work = () =>
+          gpu.scope(() => {
+            const selfAttention = attention.at(step);
+            const conditional = predict(0, selfAttention);
+            if (guidance <= 1) return conditional;
+            return combine(gpu, [[guidance, conditional], [1 - guidance, predict(1, selfAttention)]]);
+          });
+        const velocity = gpu.labelled(`step ${step + 1}`, work);
         latents = undefined;
         latents = stepper.step(velocity, sample);
-        await gpu.finish();
+        const recorded = gpu.finish();
+        recorded.catch(() => {/* told where it is waited for, or by what came before */});
         await onStep?.(latents, step);
-        onProgress?.({ stage: "denoise", done: step + 1, total });
+        await underWay;
+        if (underWay) onProgress?.({ stage: "denoise", done: step, total });
+        underWay = recorded;
       }
+      await underWay;
+      onProgress?.({ stage: "denoise", done: total, total });
       options.onAttention?.(attention.report);
       return latents;
     } catch (error) {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { openGpu } from "../../gpu/device.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { clipOptions } from "../clip_options.ts";
 import { clipValuesOf } from "../clip_settings.ts";
@@ -13,7 +12,8 @@ import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
 import { setting } from "../compare/setting.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
-import { choice, flag, many, memory, type OptionValues, path, text } from "../options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
+import { flag, many, memory, type OptionValues, path } from "../options.ts";
 import { type ProgressDisplay, showProgress } from "../progress.ts";
 import { writeReport } from "../report/write_report.ts";
 
@@ -49,19 +49,14 @@ const options = {
     value: "FILE.onnx",
     help: "Run this ONNX file as the text encoder instead of the model's own.",
   }),
-  precision: choice({
-    group: "Model",
-    of: ["f32", "f16"],
-    help: "Number format of the operands of matrix products; sums are f32 always.",
-    default: "f32",
-  }),
+  precision: precisionOption("Model"),
   memory: memory({
     group: "Model",
     value: "LIMIT",
     help: "GPU memory that may be used, as for generate.",
     default: "what the adapter grants",
   }),
-  gpu: text({ group: "Model", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  ...gpuOptions("Model"),
   prompts: path({
     group: "Prompts",
     short: "p",
@@ -96,7 +91,7 @@ export const command = defineCommand({
 });
 
 async function run(values: Values, [prompt]: readonly string[]): Promise<number> {
-  const { quiet = false, precision = "f32" } = values;
+  const { quiet = false } = values;
   const say = (line: string) => {
     if (!quiet) console.log(line);
   };
@@ -108,17 +103,12 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   });
   const settings = await readySettings(values.setting, values.model ?? embeddedModelDir());
   using cleanUp = new DisposableStack();
-  const gpu = await openGpu({
-    choice: values.gpu ?? "auto",
-    precision,
-    ...values.memory !== undefined && { memoryLimit: values.memory },
-  });
-  cleanUp.defer(() => gpu.close());
   const progress = quiet ? SILENT : showProgress();
   cleanUp.defer(() => progress.stop());
+  const gpu = await openGpuAsAsked(values, progress.onProgress);
+  cleanUp.defer(() => gpu.close());
   const comparison = await runComparison(plan, settings, {
     gpu,
-    precision,
     ...values.model !== undefined && { model: values.model },
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
     commandLine: ["tilereel", ...Deno.args].map(quoted).join(" "),

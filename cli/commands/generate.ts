@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
-import { openGpu } from "../../gpu/device.ts";
+import type { GpuSettings } from "../../gpu/gpu.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
@@ -14,7 +14,9 @@ import { attentionKind, attentionMethod, attentionOptions } from "../attention_o
 import { clipOptions } from "../clip_options.ts";
 import { type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
 import { defineCommand } from "../command.ts";
-import { choice, flag, memory, type OptionValues, path, text } from "../options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
+import { choice, flag, memory, type OptionValues, path } from "../options.ts";
+import { profileOption, startProfile } from "../profile.ts";
 import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
 import { type EmbeddingsFile, readEmbeddings, readLatents } from "../tensor_files.ts";
 import { formatOf, VIDEO_FORMATS, writeVideo } from "../video/write_video.ts";
@@ -39,6 +41,7 @@ const options = {
     group: "Output",
     help: "Print one JSON object a video on the standard output, and nothing else there.",
   }),
+  profile: profileOption("Output"),
   quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors (and what --json asks for)." }),
   model: path({
     group: "Model",
@@ -59,27 +62,14 @@ const options = {
     help: "Use these embeddings instead of encoding the prompt, which then only names the output: a safetensors file " +
       'with the tensor "prompt_embeds" and, for guidance, "negative_prompt_embeds". The model needs no text encoder.',
   }),
-  precision: choice({
-    group: "Model",
-    of: ["f32", "f16"],
-    help: "Number format of the operands of matrix products; sums are f32 always.",
-    elsewhere: ["dtype", "type", "torch-dtype"],
-    default: "f32",
-  }),
+  precision: precisionOption("Model"),
   memory: memory({
     group: "Model",
     value: "LIMIT",
     help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
     default: "what the adapter grants",
   }),
-  gpu: text({
-    group: "Model",
-    value: "NAME",
-    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows; or ' +
-      '"dawn", Chrome\'s WebGPU, which is faster on GPUs and optional (deno task dawn), or "dawn:" and a part of a name.',
-    elsewhere: ["device", "backend"],
-    default: "auto",
-  }),
+  ...gpuOptions("Model"),
   prompts: path({
     group: "Prompts",
     short: "p",
@@ -162,12 +152,9 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   const progress: ProgressDisplay = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   using cleanUp = new DisposableStack();
   cleanUp.defer(() => progress.stop());
-  const gpu = await openGpu({
-    choice: values.gpu ?? "auto",
-    ...values.precision !== undefined && { precision: values.precision },
-    ...values.memory !== undefined && { memoryLimit: values.memory },
-  });
+  const gpu = await openGpuAsAsked(values, progress.onProgress);
   cleanUp.defer(() => gpu.close());
+  const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
   const pipeline = await WanPipeline.load(model, {
     gpu,
     onProgress: progress.onProgress,
@@ -189,7 +176,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     const bytes = await writeVideo(clip.out, video, progress.onProgress);
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
-    say(summary(clip, settings, bytes, seconds, values.latents));
+    say(summary(clip, settings, bytes, seconds, values.latents, gpu.settings));
     if (density < 1) say(`  attention: ${(100 * density).toFixed(1)} % of the pairs of full attention`);
     if (json) {
       printJson({
@@ -198,12 +185,19 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         bytes,
         seconds: Number(seconds.toFixed(3)),
         ...settings,
+        precision: gpu.settings.precision,
+        precisionReason: gpu.settings.precisionReason,
         attention: attentionKind(values),
         density: Number(density.toFixed(4)),
         // Noise that was given is not the seed's.
         ...values.latents !== undefined && { seed: null, latents: values.latents },
       });
     }
+  }
+  if (profile) {
+    const lines = await profile.finish();
+    progress.stop();
+    say(lines);
   }
   return 0;
 }
@@ -235,6 +229,7 @@ function summary(
   bytes: number,
   seconds: number,
   noise: string | undefined,
+  { precision, precisionReason }: GpuSettings,
 ): string {
   const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift } = settings;
   const sampling = [
@@ -243,6 +238,7 @@ function summary(
     `guidance ${guidance}`,
     ...scheduler ? [scheduler] : [],
     ...flowShift ? [`flow shift ${flowShift}`] : [],
+    `${precision} (${precisionReason})`,
   ];
   return `${clip.out}: ${width}x${height}, ${frames} frames at ${fps} fps, ${formatBytes(bytes)}, ` +
     `in ${seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)}\n  ${sampling.join(", ")}`;

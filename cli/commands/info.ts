@@ -3,10 +3,14 @@
  *
  * @module
  */
-import { type AdapterDescription, chooseAdapter, listAdapters } from "../../gpu/device.ts";
+import { type AdapterDescription, chooseAdapter, listAdapters, openGpu } from "../../gpu/device.ts";
 import { dawnAddon } from "../../gpu/device/dawn.ts";
 import { formatBytes } from "../../gpu/memory.ts";
+import type { Precision } from "../../gpu/precision.ts";
+import { cacheFile, type KernelChoices } from "../../gpu/tuning/cache.ts";
+import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
 import { defineCommand } from "../command.ts";
+import { precisionOption } from "../gpu_options.ts";
 import { describeModel, type ModelDescription } from "../model_description.ts";
 import { flag, type OptionValues, text } from "../options.ts";
 import { textTable } from "../text_table.ts";
@@ -18,6 +22,7 @@ const options = {
     help: 'What a command with this --gpu would run on: "dawn" shows the adapters of Dawn.',
     default: "auto",
   }),
+  precision: precisionOption("Output"),
   json: flag({ group: "Output", help: "Print one JSON object instead of tables." }),
 };
 
@@ -25,8 +30,9 @@ const options = {
 export const command = defineCommand({
   name: "info",
   description:
-    "Shows the GPU adapters of this machine with their features and limits, which one is used and why and, " +
-    "given a model folder, its parts with their weights, and its defaults. No weights are read.",
+    "Shows the GPU adapters of this machine with their features and limits, which one is used and why, in what " +
+    "precision and with which kernels and, given a model folder, its parts with their weights, and its defaults. " +
+    "No weights are read.",
   positionals: "[MODEL_DIR]",
   maxPositionals: 1,
   options,
@@ -44,13 +50,59 @@ async function run(values: OptionValues<typeof options>, [folder]: readonly stri
   const model = folder === undefined ? undefined : await describeModel(folder);
   const adapters = await listAdapters(gpu);
   const chosen = adapters.length === 0 ? undefined : chooseAdapter(adapters, gpu);
-  const used = chosen && { adapter: chosen.name, source: chosen.source, why: reason(chosen, values.gpu) };
+  const used = chosen && {
+    ...{ adapter: chosen.name, source: chosen.source, why: reason(chosen, values.gpu) },
+    ...await workings(gpu, values.precision),
+  };
   if (json) console.log(JSON.stringify({ adapters, ...used && { used }, ...model && { model } }, null, 2));
   else {
-    const lines = [adaptersText(adapters, gpu), ...used ? [`Used: ${used.adapter}, ${used.why}.`] : []];
+    const lines = [adaptersText(adapters, gpu), ...used ? [usedText(used)] : []];
     console.log([...lines, ...model ? [modelText(model)] : []].join("\n\n"));
   }
   return 0;
+}
+
+/** How the adapter that is used would be made to work. */
+interface Workings {
+  readonly precision: Precision;
+  readonly precisionReason: string;
+  /** "plain": those for software, or without a choice; "untried": the next command has a trial made. */
+  readonly kernels: "plain" | "untried" | Omit<KernelChoices, "families">;
+}
+
+async function workings(choice: string, asked: Precision | "auto" = "auto"): Promise<Workings> {
+  const gpu = await openGpu({ choice, precision: asked });
+  try {
+    const { precision, precisionReason } = gpu.settings;
+    const remembered = rememberedChoices(gpu);
+    const kernels = !needsTuning(gpu)
+      ? "plain"
+      : remembered
+      ? { measured: remembered.measured, choices: remembered.choices }
+      : "untried";
+    return { precision, precisionReason, kernels };
+  } finally {
+    gpu.close();
+  }
+}
+
+function usedText(used: { readonly adapter: string; readonly why: string } & Workings): string {
+  return [
+    `Used: ${used.adapter}, ${used.why}.`,
+    `Precision: ${used.precision}, ${used.precisionReason}.`,
+    `Kernels: ${kernelsText(used.kernels)}`,
+  ].join("\n");
+}
+
+function kernelsText(kernels: Workings["kernels"]): string {
+  if (kernels === "plain") return "there is nothing to choose on this adapter.";
+  if (kernels === "untried") return "not chosen yet; the next command that renders tries them, for some seconds.";
+  const rows = Object.entries(kernels.choices).map(([family, { variant, ms }]) => [
+    ...[family, variant],
+    `${ms[variant]!.toFixed(3)} ms`,
+    `of ${Object.keys(ms).length} that ran`,
+  ]);
+  return `by a trial at ${kernels.measured}, remembered in ${cacheFile()}\n${textTable(rows)}`;
 }
 
 /** Why an adapter is used, and what became of Dawn. */

@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { openGpu } from "../../gpu/device.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type Check, passes } from "../../model/parity/case.ts";
 import { planParity, runParity } from "../../model/parity/parity.ts";
 import { defineCommand } from "../command.ts";
-import { flag, type OptionValues, path, text } from "../options.ts";
+import { gpuOptions, openGpuAsAsked } from "../gpu_options.ts";
+import { flag, type OptionValues, path } from "../options.ts";
+import { showProgress } from "../progress.ts";
 
 const options = {
   model: path({
@@ -18,7 +19,7 @@ const options = {
     help: "The model that made the references named demo_* and tokens.json.",
     default: "the embedded demo model",
   }),
-  gpu: text({ group: "Model", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
+  ...gpuOptions("Model"),
   json: flag({ group: "Output", help: "Print one JSON object a check instead of lines." }),
 };
 
@@ -48,9 +49,10 @@ async function run(
 ): Promise<number> {
   const { json = false } = values;
   const plan = await planParity(folder);
-  const choice = values.gpu ?? "auto";
   using gpus = new DisposableStack();
-  const open = async (precision: "f32" | "f16") => gpus.adopt(await openGpu({ choice, precision }), (g) => g.close());
+  const { onProgress } = showProgress();
+  const open = async (precision: "f32" | "f16") =>
+    gpus.adopt(await openGpuAsAsked({ ...values, precision }, onProgress), (gpu) => gpu.close());
   const gpu = await open("f32");
   const { name, features } = gpu.settings.description;
   if (!json) console.log(`${name}: ${plan.runs.length} cases in ${folder}`);

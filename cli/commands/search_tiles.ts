@@ -131,8 +131,7 @@ async function run(values: Values): Promise<number> {
   await checkWritable(out);
   using work = await openLongRun({
     quiet: quiet || json,
-    gpu: values.gpu,
-    memory: values.memory,
+    values,
     stopping: "Stopping after this step; nothing is written.",
   });
   const { gpu, onProgress, say, signal } = work;

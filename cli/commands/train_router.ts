@@ -24,9 +24,10 @@ import { readTransformerConfig } from "../../model/wan/config.ts";
 import type { Grid } from "../../model/wan/grid.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import { clipOptions, type ClipValues } from "../clip_options.ts";
+import { gpuOptions } from "../gpu_options.ts";
 import { defineCommand } from "../command.ts";
 import { commandLine, openLongRun } from "../long_run.ts";
-import { flag, integer, memory, number, type OptionValues, path, text } from "../options.ts";
+import { flag, integer, memory, number, type OptionValues, path } from "../options.ts";
 import { checkWritable } from "../output.ts";
 import { formatDuration } from "../progress.ts";
 import { openTrainingSet } from "../training_data.ts";
@@ -207,14 +208,7 @@ const options = {
     help: "GPU memory that may be used, as in 8GiB or 512MiB.",
     default: "what the adapter grants",
   }),
-  gpu: text({
-    group: MODEL,
-    value: "NAME",
-    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows; or ' +
-      '"dawn", Chrome\'s WebGPU, which is faster on GPUs and optional (deno task dawn), or "dawn:" and a part of a name.',
-    elsewhere: ["device", "backend"],
-    default: "auto",
-  }),
+  ...gpuOptions(MODEL),
 };
 
 /** See the module. */
@@ -254,8 +248,7 @@ async function run(values: Values): Promise<number> {
   const settings = vortaSettings(values, defaultSettings(clipGrid(values, folder)));
   using work = await openLongRun({
     quiet,
-    gpu: values.gpu,
-    memory: values.memory,
+    values,
     stopping: "Stopping after this sample; Ctrl-C again stops at once, back to the last checkpoint.",
   });
   const { gpu, onProgress, say, signal } = work;

@@ -152,8 +152,7 @@ async function run(values: Values): Promise<number> {
   const identity = await samplingIdentity(sampling, textEncoder);
   using work = await openLongRun({
     quiet,
-    gpu: values.gpu,
-    memory: values.memory,
+    values,
     stopping: "Stopping after this step; Ctrl-C again stops at once, back to the last checkpoint.",
   });
   const { gpu, onProgress, say, signal } = work;

@@ -19,7 +19,6 @@ import { warmUp } from "./warm_up.ts";
 /** What a comparison runs on. */
 export interface Workplace {
   readonly gpu: Gpu;
-  readonly precision: string;
   /** A model folder. Default: the embedded model. */
   readonly model?: string;
   /** An ONNX file. */
@@ -48,8 +47,9 @@ export async function runComparison(
   settings: readonly ReadySetting[],
   workplace: Workplace,
 ): Promise<Comparison> {
-  const { gpu, precision, commandLine, textEncoder, model = "the embedded demo model" } = workplace;
-  const about = { model, adapter: gpu.settings.description.name, precision };
+  const { gpu, commandLine, textEncoder, model = "the embedded demo model" } = workplace;
+  const { description, precision } = gpu.settings;
+  const about = { model, adapter: description.name, precision };
   const places = plan.prompts.map((planned): Place => ({
     planned,
     folder: join(plan.folder, planned.folder),

@@ -146,7 +146,8 @@ export class WanTransformer3DModel {
 
   /** One block: x [batch, tokens, dim] to the same. */
   runBlock(layer: number, x: Tensor, conditioning: Conditioning): Tensor {
-    return runBlock(this.gpu, this.blocks[layer]!, this.config, x, conditioning, layer);
+    const { gpu, config, blocks } = this;
+    return gpu.labelled(`block ${layer}`, () => runBlock(gpu, blocks[layer]!, config, x, conditioning, layer));
   }
 
   /**

@@ -1,0 +1,62 @@
+/**
+ * The options that say which GPU a command runs on, and how, and the opening of that GPU.
+ *
+ * @module
+ */
+import { openGpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { PRECISIONS } from "../gpu/precision.ts";
+import type { OnProgress } from "../model/progress.ts";
+import { choice, type OptionValues, text } from "./options.ts";
+
+/** --gpu and --tuning, which belong together; `group` is the heading they stand under. */
+export const gpuOptions = (group: string) => ({
+  gpu: text({
+    group,
+    value: "NAME",
+    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows; or ' +
+      '"dawn", Chrome\'s WebGPU, which is faster on GPUs and optional (deno task dawn), or "dawn:" and a part of a name.',
+    elsewhere: ["device", "backend"],
+    default: "auto",
+  }),
+  tuning: choice({
+    group,
+    of: ["auto", "again", "off"],
+    help: "How kernels are chosen: by a trial of some seconds, which each GPU needs once, by a new one, or without.",
+    elsewhere: ["retune", "tune", "autotune"],
+    default: "auto",
+  }),
+});
+
+/** --precision. */
+export const precisionOption = (group: string) =>
+  choice({
+    group,
+    of: PRECISIONS,
+    help: "Number format of the operands of matrix products; sums are f32 always. auto: f16 where the adapter has " +
+      "matrix units for it.",
+    elsewhere: ["dtype", "type", "torch-dtype"],
+    default: "auto",
+  });
+
+/** What the options say. */
+export interface GpuValues extends OptionValues<ReturnType<typeof gpuOptions>> {
+  readonly precision?: (typeof PRECISIONS)[number];
+  /** --memory, in bytes. */
+  readonly memory?: number | undefined;
+}
+
+/**
+ * Opens the GPU for work: with its fastest kernels.
+ *
+ * @throws {TilereelError} as `openGpu` does
+ */
+export async function openGpuAsAsked(values: GpuValues, onProgress: OnProgress): Promise<Gpu> {
+  const { gpu, precision, memory, tuning } = values;
+  return await openGpu({
+    ...gpu !== undefined && { choice: gpu },
+    ...precision !== undefined && { precision },
+    ...memory !== undefined && { memoryLimit: memory },
+    tune: tuning === "off" ? false : { again: tuning === "again", onProgress },
+  });
+}

@@ -1,0 +1,73 @@
+/**
+ * `--profile FILE`: what the GPU did, as a trace for chrome://tracing and Perfetto, and in a few lines.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/gpu.ts";
+import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
+import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
+import { traceOf } from "../gpu/profile/trace.ts";
+import { path } from "./options.ts";
+import { checkWritable, writeAtomically } from "./output.ts";
+import { textTable } from "./text_table.ts";
+
+/** Kernels that are listed. */
+const LISTED = 10;
+
+/** The option. */
+export const profileOption = (group: string) =>
+  path({
+    group,
+    value: "FILE.json",
+    help:
+      "Write when each kernel ran on the GPU, as a trace that chrome://tracing and ui.perfetto.dev show, and print " +
+      "what took most of the time. Every kernel is timed by itself, which makes small models slower.",
+    elsewhere: ["trace", "profiler"],
+  });
+
+/** A profile under way. */
+export interface RunningProfile extends Disposable {
+  /** Writes the file. @returns the summary, a line or more */
+  finish(): Promise<string>;
+}
+
+/**
+ * Profiles what a `Gpu` does from now on.
+ *
+ * @throws {TilereelError} if the file could not be written, or the adapter has no timestamps
+ */
+export async function startProfile(gpu: Gpu, file: string): Promise<RunningProfile> {
+  await checkWritable(file);
+  const profiler = await Profiler.start(gpu);
+  const { name } = gpu.settings.description;
+  return {
+    finish: async () => {
+      const dispatches = await profiler.take();
+      const trace = traceOf(dispatches, `tilereel on ${name}`);
+      await writeAtomically(file, (temporary) => Deno.writeTextFile(temporary, trace));
+      return profileSummary(dispatches, file);
+    },
+    [Symbol.dispose]: () => profiler.stop(),
+  };
+}
+
+/** Busy time and gaps of each stretch, then the kernels that took most of it. */
+export function profileSummary(dispatches: readonly ProfiledDispatch[], file: string): string {
+  const stretches = stretchesOf(dispatches), kernels = kernelTimes(dispatches);
+  const busy = stretches[0]!.busy;
+  const rows = stretches.map((s) => [s.name, ms(s.span), percent(s.busy, s.span), percent(s.span - s.busy, s.span)]);
+  const top = kernels.slice(0, LISTED).map((k) => [k.kernel, String(k.count), ms(k.time), percent(k.time, busy)]);
+  return [
+    `${file}: the profile of ${dispatches.length} dispatches of ${kernels.length} kernels`,
+    textTable([["part", "ms", "GPU busy", "gaps"], ...rows], 1),
+    textTable([["kernel", "dispatches", "ms", "of busy time"], ...top], 1),
+  ].join("\n");
+}
+
+function ms(nanoseconds: number): string {
+  return (nanoseconds / 1e6).toFixed(1);
+}
+
+function percent(part: number, whole: number): string {
+  return whole === 0 ? "–" : `${(100 * part / whole).toFixed(1)} %`;
+}

@@ -1,0 +1,40 @@
+/**
+ * Which number format the operands of matrix products have.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import type { AdapterDescription } from "./device.ts";
+
+/** Number format of the operands of matrix products; sums are f32 always. */
+export type Precision = "f32" | "f16";
+
+/** What may be asked for. */
+export const PRECISIONS = ["auto", "f32", "f16"] as const;
+
+/** A format, and why it is used, in a few words. */
+export interface ChosenPrecision {
+  readonly precision: Precision;
+  readonly why: string;
+}
+
+/**
+ * The precision that is meant: "auto" is f16 where an adapter has matrix units, which multiply it many times faster, and
+ * f32 everywhere else.
+ *
+ * @throws {TilereelError} when the adapter cannot have what was asked for
+ */
+export function choosePrecision(
+  asked: Precision | "auto",
+  { name, source, software, features, matrixUnits }: Omit<AdapterDescription, "limits">,
+): ChosenPrecision {
+  const f16 = features.includes("shader-f16");
+  if (asked === "f16" && !f16) {
+    throw new TilereelError(`${name} has no shader-f16, which precision f16 needs: use f32`);
+  }
+  if (asked !== "auto") return { precision: asked, why: "asked for" };
+  if (software) return { precision: "f32", why: "the adapter is software" };
+  if (f16 && matrixUnits) return { precision: "f16", why: "the adapter's matrix units multiply it" };
+  const hint = source === "dawn" ? "" : "; those that a GPU has are reached over Dawn";
+  return { precision: "f32", why: `the adapter offers no matrix units for f16${hint}` };
+}

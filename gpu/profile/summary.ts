@@ -1,0 +1,57 @@
+/**
+ * What a profile says in a few lines.
+ *
+ * @module
+ */
+import type { ProfiledDispatch } from "./profiler.ts";
+
+/** Time of the dispatches of one kernel. */
+export interface KernelTime {
+  readonly kernel: string;
+  readonly count: number;
+  /** Nanoseconds, summed up. */
+  readonly time: number;
+}
+
+/** A stretch of the profile. */
+export interface Stretch {
+  readonly name: string;
+  /** Nanoseconds from the first dispatch's begin to the last one's end. */
+  readonly span: number;
+  /** Of these, nanoseconds in which a kernel ran. */
+  readonly busy: number;
+}
+
+/** The whole profile, and what has an outermost label of its own, in order. */
+export function stretchesOf(dispatches: readonly ProfiledDispatch[]): Stretch[] {
+  const byName = Map.groupBy(dispatches, ({ labels }) => labels[0]?.name ?? "");
+  const named = [...byName].filter(([name]) => name !== "");
+  return [["all", dispatches] as const, ...named].map(([name, some]) => ({
+    name,
+    // A stretch may come again, as for each of many clips: what lies between is not its own.
+    ...sum([...Map.groupBy(some, ({ labels }) => name === "all" ? undefined : labels[0]).values()].map(measure)),
+  }));
+}
+
+/** The time of each kernel, the longest first. */
+export function kernelTimes(dispatches: readonly ProfiledDispatch[]): KernelTime[] {
+  return [...Map.groupBy(dispatches, ({ kernel }) => kernel)]
+    .map(([kernel, some]) => ({ kernel, count: some.length, time: busyOf(some) }))
+    .sort((a, b) => b.time - a.time);
+}
+
+function measure(dispatches: readonly ProfiledDispatch[]): Omit<Stretch, "name"> {
+  if (dispatches.length === 0) return { span: 0, busy: 0 };
+  return { span: dispatches.at(-1)!.end - dispatches[0]!.begin, busy: busyOf(dispatches) };
+}
+
+function sum(parts: readonly Omit<Stretch, "name">[]): Omit<Stretch, "name"> {
+  return {
+    span: parts.reduce((total, { span }) => total + span, 0),
+    busy: parts.reduce((total, { busy }) => total + busy, 0),
+  };
+}
+
+function busyOf(dispatches: readonly ProfiledDispatch[]): number {
+  return dispatches.reduce((total, { begin, end }) => total + (end - begin), 0);
+}

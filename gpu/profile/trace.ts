@@ -1,0 +1,69 @@
+/**
+ * A profile in Chrome's trace format, which chrome://tracing and https://ui.perfetto.dev show: a row for what the work
+ * belonged to, and one for the kernels, in which gaps are seen.
+ *
+ * @module
+ */
+import type { Label, ProfiledDispatch } from "./profiler.ts";
+
+/** An event of the format; times are in microseconds. */
+interface TraceEvent {
+  readonly name: string;
+  readonly ph: "X" | "M";
+  readonly ts?: number;
+  readonly dur?: number;
+  readonly pid: 1;
+  readonly tid: number;
+  readonly args?: Readonly<Record<string, string>>;
+}
+
+const LABELS = 1, KERNELS = 2;
+
+/**
+ * The trace as JSON.
+ *
+ * @param title what was profiled, and on what
+ */
+export function traceOf(dispatches: readonly ProfiledDispatch[], title: string): string {
+  const start = dispatches[0]?.begin ?? 0;
+  const event = (name: string, tid: number, begin: number, end: number): TraceEvent => ({
+    ...{ name, ph: "X", pid: 1, tid },
+    ts: microseconds(begin - start),
+    dur: microseconds(end - begin),
+  });
+  const about = (what: string, tid: number, name: string): TraceEvent => ({
+    ...{ name: what, ph: "M", pid: 1, tid },
+    args: { name },
+  });
+  const events = [
+    about("process_name", LABELS, title),
+    about("thread_name", LABELS, "model"),
+    about("thread_name", KERNELS, "kernels"),
+    ...[...spansOf(dispatches)].map(([{ name }, { begin, end }]) => event(name, LABELS, begin, end)),
+    ...dispatches.map(({ kernel, labels, begin, end }) => ({
+      ...event(kernel, KERNELS, begin, end),
+      args: { in: labels.map(({ name }) => name).join(" / ") },
+    })),
+  ];
+  return `{"displayTimeUnit": "ms", "traceEvents": [\n${
+    events.map((event) => JSON.stringify(event)).join(",\n")
+  }\n]}\n`;
+}
+
+/** Each label's time, outer ones before those in them. */
+function spansOf(dispatches: readonly ProfiledDispatch[]): Map<Label, { begin: number; end: number }> {
+  const spans = new Map<Label, { begin: number; end: number }>();
+  for (const { labels, begin, end } of dispatches) {
+    for (const label of labels) {
+      const span = spans.get(label);
+      if (span) span.end = end;
+      else spans.set(label, { begin, end });
+    }
+  }
+  return spans;
+}
+
+/** To the nanosecond. */
+function microseconds(nanoseconds: number): number {
+  return Math.round(nanoseconds) / 1000;
+}

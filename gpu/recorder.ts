@@ -1,0 +1,125 @@
+/**
+ * Commands as they are recorded for a device, and sent to it in batches.
+ *
+ * @module
+ */
+import type { SourceName } from "./device/source.ts";
+import { type KernelSource, writeParams } from "./kernel.ts";
+import { Pipelines } from "./pipelines.ts";
+import type { Profiler } from "./profile/profiler.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
+const PARAMS_STRIDE = 256;
+/**
+ * Dispatches in the first batch for an idle device: few, so that it starts while the rest is recorded. Each batch after
+ * it has twice as many, for a submission costs as much as many dispatches.
+ */
+const FIRST_BATCH = 16;
+/** Dispatches in one batch, at most. */
+export const LARGEST_BATCH = 256;
+
+/** One launch of a kernel. */
+export interface Dispatch {
+  /** A tensor for each buffer the kernel declares. */
+  readonly buffers: Readonly<Record<string, Tensor>>;
+  /** A number for each parameter the kernel declares. */
+  readonly params: Readonly<Record<string, number>>;
+  /** Workgroups along x, y, z. */
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** See the module. */
+export class Recorder {
+  readonly pipelines: Pipelines;
+  readonly #params: GPUBuffer;
+  readonly #paramsStaging = new DataView(new ArrayBuffer(LARGEST_BATCH * PARAMS_STRIDE));
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #profiler: Profiler | undefined;
+  #recorded = 0;
+  #batch = FIRST_BATCH;
+  #submissions = 0;
+
+  constructor(private readonly device: GPUDevice, source: SourceName) {
+    this.#params = device.createBuffer({
+      label: "params",
+      size: LARGEST_BATCH * PARAMS_STRIDE,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.pipelines = new Pipelines(device, source, this.#params);
+  }
+
+  /** Takes the times of what is recorded, while there is one. */
+  get profiler(): Profiler | undefined {
+    return this.#profiler;
+  }
+
+  set profiler(profiler: Profiler | undefined) {
+    this.submit();
+    this.#profiler = profiler;
+  }
+
+  /** Records one launch of a kernel. */
+  dispatch(kernel: KernelSource, { buffers, params, workgroups }: Dispatch): void {
+    const { pipeline } = this.pipelines.get(kernel);
+    if (this.#recorded === this.#batch) {
+      this.submit();
+      this.#batch = Math.min(this.#batch * 2, LARGEST_BATCH);
+    }
+    const at = this.#recorded * PARAMS_STRIDE;
+    writeParams(kernel, params, this.#paramsStaging, at);
+    const group = this.pipelines.bind(kernel, buffers);
+    this.#encoder ??= this.device.createCommandEncoder();
+    if (this.#profiler) this.#endPass();
+    this.#pass ??= this.#encoder.beginComputePass(
+      this.#profiler && { label: kernel.name, timestampWrites: this.#profiler.note(kernel.name) },
+    );
+    this.#pass.setPipeline(pipeline);
+    this.#pass.setBindGroup(0, group, [at]);
+    this.#pass.dispatchWorkgroups(...workgroups);
+    this.#recorded++;
+  }
+
+  /** Records a copy of bytes between two buffers. */
+  copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, bytes: number): void {
+    this.#endPass();
+    this.#encoder ??= this.device.createCommandEncoder();
+    this.#encoder.copyBufferToBuffer(from, fromOffset, to, toOffset, bytes);
+  }
+
+  /** Sends what is recorded to the device, without waiting. */
+  submit(): void {
+    if (!this.#encoder) return;
+    this.#endPass();
+    this.#profiler?.resolve(this.#encoder);
+    // The queue keeps order: the batch before has read its parameters when these are written.
+    this.device.queue.writeBuffer(this.#params, 0, this.#paramsStaging.buffer, 0, this.#recorded * PARAMS_STRIDE);
+    this.device.queue.submit([this.#encoder.finish()]);
+    this.#profiler?.collect();
+    this.#encoder = undefined;
+    this.#recorded = 0;
+    this.#submissions++;
+  }
+
+  /** Submits, and waits until that is done. More may be recorded meanwhile. */
+  async done(): Promise<void> {
+    this.submit();
+    const submissions = this.#submissions;
+    await this.device.queue.onSubmittedWorkDone();
+    if (submissions === this.#submissions) this.#batch = FIRST_BATCH;
+  }
+
+  /** Forgets what was recorded and not submitted. */
+  discard(): void {
+    this.#endPass();
+    this.#encoder = undefined;
+    this.#recorded = 0;
+    this.#profiler?.discard();
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+}

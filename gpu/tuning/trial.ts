@@ -1,0 +1,70 @@
+/**
+ * The trial of one family of kernels.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import type { FamilyChoice } from "./cache.ts";
+import type { AnyFamily } from "./families.ts";
+import type { Stopwatch } from "./stopwatch.ts";
+
+/** Runs of a variant, of which the median counts. */
+const RUNS = 5;
+/** A variant that takes so many times as long as the fastest is not run again. */
+const CLEARLY_SLOWER = 3;
+/** Milliseconds of work before anything is timed: an idle GPU runs at a low clock. */
+const WARM_UP = 100;
+/** Runs of the warm-up, at most. */
+const WARM_UP_RUNS = 100;
+
+/**
+ * Times every variant of a family.
+ *
+ * @param onVariant told after each variant
+ * @returns undefined when there was no room for the operands, or no variant ran
+ * @throws {TilereelError} when the device is lost
+ */
+export async function tryFamily(
+  gpu: Gpu,
+  family: AnyFamily,
+  stopwatch: Stopwatch,
+  onVariant: () => void,
+): Promise<FamilyChoice | undefined> {
+  const ms = await gpu.waitingScope(async () => {
+    const ms: Record<string, number> = {};
+    let record: ((variant: unknown) => void) | undefined;
+    await gpu.attempt(() => record = family.trial(gpu));
+    if (!record) return ms;
+    for (const [name, variant] of family.variants(gpu)) {
+      const time = await tryVariant(gpu, () => record!(variant), stopwatch, Object.values(ms));
+      if (time !== undefined) ms[name] = time;
+      onVariant();
+    }
+    return ms;
+  });
+  gpu.trim(); // Models want buffers of other sizes.
+  const [best] = Object.entries(ms).sort(([, a], [, b]) => a - b);
+  return best && { variant: best[0], ms };
+}
+
+/**
+ * @param others milliseconds of the variants before
+ * @returns milliseconds; undefined when the variant does not run
+ */
+async function tryVariant(
+  gpu: Gpu,
+  work: () => void,
+  stopwatch: Stopwatch,
+  others: readonly number[],
+): Promise<number | undefined> {
+  let ms: number | undefined;
+  const error = await gpu.attempt(async () => {
+    work(); // compiles
+    await gpu.finish();
+    const [once] = await stopwatch.time(work, 1) as [number];
+    if (others.length === 0) await stopwatch.time(work, Math.min(WARM_UP_RUNS, Math.ceil(WARM_UP / once)));
+    if (once > CLEARLY_SLOWER * Math.min(...others)) ms = once;
+    else ms = (await stopwatch.time(work, RUNS)).sort((a, b) => a - b)[RUNS >> 1];
+  });
+  return error ? undefined : ms;
+}

@@ -1,0 +1,89 @@
+/**
+ * Chooses kernels for an adapter: by a short trial of all that it can run, whose outcome is remembered.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import type { Gpu } from "../gpu.ts";
+import { type KernelChoices, readChoices, writeChoices } from "./cache.ts";
+import { type AnyFamily, FAMILIES } from "./families.ts";
+import { openStopwatch } from "./stopwatch.ts";
+import { tryFamily } from "./trial.ts";
+
+/** What {@link tuneKernels} may be told. */
+export interface TuneOptions {
+  /** Makes the trial anew, whatever is remembered. */
+  readonly again?: boolean;
+  /** Told "choose kernels", in variants. */
+  readonly onProgress?: (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
+  /** To choose from. Default: all there are. */
+  readonly families?: readonly AnyFamily[];
+}
+
+/**
+ * Has the `Gpu` use the fastest variant of every kernel: those that an earlier trial on this adapter found or, the first
+ * time, those that a trial finds now, which takes seconds. A software adapter's kernels are not tried: they are the plain
+ * ones. A variant that does not compile or run is left out.
+ *
+ * @returns what is used; undefined where nothing was to be chosen
+ * @throws {TilereelError} when the device is lost
+ */
+export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<KernelChoices | undefined> {
+  const { again = false, families = FAMILIES } = options;
+  const open = familiesToTry(gpu, families);
+  if (open.length === 0) return undefined;
+  const known = again ? undefined : rememberedChoices(gpu, families);
+  const choices = known ?? await runTrial(gpu, open, options);
+  if (!known) writeChoices(keyOf(gpu), choices);
+  for (const [family, { variant }] of Object.entries(choices.choices)) gpu.choose(family, variant);
+  return choices;
+}
+
+/** What an earlier trial of the same kernels found for the adapter at its precision; undefined if there was none. */
+export function rememberedChoices(gpu: Gpu, families: readonly AnyFamily[] = FAMILIES): KernelChoices | undefined {
+  const choices = readChoices(keyOf(gpu));
+  return choices?.families === digestOf(gpu, familiesToTry(gpu, families)) ? choices : undefined;
+}
+
+/** Whether kernels are chosen for the adapter: a trial would have something to try. */
+export function needsTuning(gpu: Gpu, families: readonly AnyFamily[] = FAMILIES): boolean {
+  return familiesToTry(gpu, families).length > 0;
+}
+
+/** The families that leave a choice. */
+function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonly AnyFamily[] {
+  return gpu.settings.description.software ? [] : families.filter((family) => family.variants(gpu).size > 1);
+}
+
+async function runTrial(
+  gpu: Gpu,
+  families: readonly AnyFamily[],
+  { onProgress = () => {} }: TuneOptions,
+): Promise<KernelChoices> {
+  const stage = "choose kernels";
+  const total = families.reduce((sum, family) => sum + family.variants(gpu).size, 0);
+  let done = 0;
+  onProgress({ stage, done, total });
+  const choices: Record<string, KernelChoices["choices"][string]> = {};
+  using stopwatch = await openStopwatch(gpu);
+  for (const family of families) {
+    const before = done;
+    const choice = await tryFamily(gpu, family, stopwatch, () => onProgress({ stage, done: ++done, total }));
+    if (choice) choices[family.name] = choice;
+    // A trial that could not be made leaves its variants out.
+    const after = before + family.variants(gpu).size;
+    if (done < after) onProgress({ stage, done: done = after, total });
+  }
+  return { families: digestOf(gpu, families), measured: new Date().toISOString(), choices };
+}
+
+/** Under which the choices for a device are remembered. */
+function keyOf({ settings: { description: { source, name, identity }, precision } }: Gpu): string {
+  return [source, name, identity, precision].join(" | ");
+}
+
+/** Tells one set of variants from another. */
+function digestOf(gpu: Gpu, families: readonly AnyFamily[]): string {
+  const names = families.map((family) => [family.name, ...family.variants(gpu).keys()]);
+  return createHash("sha256").update(JSON.stringify(names)).digest("hex").slice(0, 16);
+}
