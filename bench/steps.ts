@@ -15,6 +15,7 @@ import { showProgress } from "../cli/progress.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/memory.ts";
 import { measure } from "./measure.ts";
+import { type Profiled, profiled } from "./profiled.ts";
 import { handOver, resultOptions } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { full, type TimedMethod, veda, vorta } from "./steps/methods.ts";
@@ -50,6 +51,8 @@ const GOAL = 1.76;
 const FULL_HEADS = [0.3, 0, 0.6];
 const KEEPS = [0.1, 0.05];
 const PASSES = 2;
+/** Kernels that are named, of each kind of attention. */
+const LISTED = 8;
 
 /** Of one kind of attention. */
 interface Result {
@@ -71,6 +74,8 @@ interface Result {
   readonly wholeSpread?: number;
   /** Full attention's time over its own; whole passes where both were timed. */
   readonly speedUp: number;
+  /** Of the pass, or else of the blocks; absent where the adapter has no timestamps. */
+  readonly profile?: Profiled;
 }
 
 if (import.meta.main) await runAsProgram("bench:steps", bench);
@@ -154,6 +159,7 @@ async function timeMethod(
   const fits = transformer.loaded === layers && fromBlocks <= longest;
   const pass = fits ? await measure(gpu, () => transformer.forward(attend), { least: 2 }) : undefined;
   const whole = pass && pass.ms / 1000;
+  const profile = await profiled(gpu, () => pass ? transformer.forward(attend) : transformer.layers(period, attend));
   const both = dense?.whole !== undefined && whole !== undefined;
   return {
     method: name,
@@ -168,6 +174,7 @@ async function timeMethod(
     fromBlocks,
     ...pass && whole !== undefined && { whole, wholeSpread: pass.spread },
     speedUp: both ? dense.whole / whole : (dense?.fromBlocks ?? fromBlocks) / fromBlocks,
+    ...profile && { profile },
   };
 }
 
@@ -209,6 +216,7 @@ function report(data: Data): string {
         "timed",
         "speed-up",
         "of a layer",
+        "gaps",
       ],
       ...results.map((r) => [
         r.method,
@@ -224,10 +232,16 @@ function report(data: Data): string {
           : "whole",
         `${r.speedUp.toFixed(2)}x`,
         `${(results[0]!.blockMs / r.blockMs).toFixed(2)}x`,
+        r.profile ? percent(r.profile.gaps) : "",
       ]),
     ]),
     `Before and behind the blocks: ${outerMs.toFixed(1)} ms. GPU memory at its peak: ${formatBytes(peak)}.`,
   ];
+  for (const { method, profile } of results) {
+    if (!profile) continue;
+    const most = profile.kernels.slice(0, LISTED).map(({ kernel, share }) => `${kernel} ${percent(share)}`);
+    lines.push(`Kernels, ${method}: ${most.join(", ")}.`);
+  }
   if (shareAtGoal === null) lines.push(`VORTA is ${GOAL}x as fast as full attention at no share of full heads.`);
   else if (shareAtGoal !== undefined) {
     lines.push(

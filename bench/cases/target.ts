@@ -17,7 +17,7 @@ import { WAN_SHAPES } from "../wan_shapes.ts";
 /** One size of one family. */
 export interface TargetCase {
   readonly name: string;
-  /** Makes the operands. */
+  /** Makes the operands, which belong to the scope around. */
   prepare(gpu: Gpu): PreparedTarget;
 }
 
@@ -27,8 +27,8 @@ export interface PreparedTarget {
   readonly flops: number;
   /** Records one run; what it gives is the caller's. */
   readonly work: () => Tensor;
-  /** Frees the operands. */
-  readonly release: () => void;
+  /** Frees what belongs to no scope. */
+  readonly release?: () => void;
 }
 
 /** The cases of a family, told by its name; none for a family that has no target. */
@@ -47,7 +47,7 @@ function gemms(size: Size): TargetCase[] {
     name: `GEMM ${m}×${n}×${k}`,
     prepare: (gpu) => {
       const x = normalTensor(gpu, [m, k!]), w = normalTensor(gpu, [n!, k!], 1 / Math.sqrt(k!), "bf16");
-      return { flops: 2 * m * n! * k!, work: () => linear(gpu, x, w), release: () => free(gpu, x, w) };
+      return { flops: 2 * m * n! * k!, work: () => linear(gpu, x, w) };
     },
   }));
 }
@@ -60,7 +60,7 @@ function dense(size: Size): TargetCase {
     prepare: (gpu) => {
       const [q, k, v] = operands(gpu, tokens, dim);
       const flops = 4 * dim * tokens ** 2;
-      return { flops, work: () => attention(gpu, q, k, v, { heads }), release: () => free(gpu, q, k, v) };
+      return { flops, work: () => attention(gpu, q, k, v, { heads }) };
     },
   };
 }
@@ -80,10 +80,7 @@ function veda(size: Size, keep: number): TargetCase {
       return {
         flops: 4 * dim * pattern.pairs,
         work: () => pattern.attend(q, k, v, runs),
-        release: () => {
-          pattern.release();
-          free(gpu, q, k, v, projection, runs);
-        },
+        release: () => pattern.release(),
       };
     },
   };
@@ -102,7 +99,6 @@ function conv(size: Size): TargetCase {
       return {
         flops: 2 * frames * height * width * channels ** 2 * 27,
         work: () => conv3d(gpu, x, w, bias),
-        release: () => free(gpu, x, w, bias),
       };
     },
   };
@@ -114,8 +110,4 @@ function shapeOf(size: Size) {
 
 function operands(gpu: Gpu, tokens: number, dim: number): [Tensor, Tensor, Tensor] {
   return [0, 1, 2].map((which) => normalTensor(gpu, [1, tokens, dim], 1, "f32", which)) as [Tensor, Tensor, Tensor];
-}
-
-function free(gpu: Gpu, ...tensors: readonly Tensor[]): void {
-  for (const tensor of tensors) gpu.release(tensor);
 }

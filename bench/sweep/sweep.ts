@@ -8,7 +8,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { KernelFamily } from "../../gpu/tuning/family.ts";
 import { relativeError } from "../../model/parity/measures.ts";
 import type { Size } from "../case.ts";
-import { type PreparedTarget, targetCases } from "../cases/target.ts";
+import { targetCases } from "../cases/target.ts";
 import { measure } from "../measure.ts";
 
 /** One variant on one size. */
@@ -54,12 +54,10 @@ export async function sweep(
         const about = { family: family.name, case: target.name, variant };
         try {
           gpu.choose(family.name, variant);
-          const prepared = target.prepare(gpu, variant);
-          const { output, ...figures } = await time(gpu, prepared);
+          const { output, ...figures } = await time(gpu, (gpu) => target.prepare(gpu, variant));
           first ??= output;
           const off = output && first && output !== first ? relativeError(output, first) : undefined;
           results.push({ ...about, ...figures, ...off !== undefined && { off } });
-          prepared.release();
           gpu.trim();
         } catch (error) {
           results.push({ ...about, error: (error as Error).message.split("\n")[0]! });
@@ -77,7 +75,14 @@ export async function sweep(
 
 interface SweepCase {
   readonly name: string;
-  prepare(gpu: Gpu, variant: string): Omit<PreparedTarget, "work"> & { readonly work: () => Tensor | void };
+  prepare(gpu: Gpu, variant: string): SweepWork;
+}
+
+/** A target, or what makes no one tensor. */
+interface SweepWork {
+  readonly flops: number;
+  readonly work: () => Tensor | undefined;
+  readonly release?: () => void;
 }
 
 /** The targets of a family, or, where it has none, the trial that chooses among its variants. */
@@ -87,37 +92,32 @@ function casesOf(family: AnyFamily, size: Size): SweepCase[] {
   return [{
     name: "its trial",
     prepare: (gpu, variant) => {
-      // The trial's operands belong to a scope; those that are kept out of it are freed with the device.
-      let run: ((variant: unknown) => void) | undefined;
-      const made: Tensor[] = [];
-      const tensor = gpu.tensor;
-      gpu.tensor = (...args) => {
-        made.push(gpu.keep(tensor.apply(gpu, args)));
-        return made.at(-1)!;
+      const run = family.trial(gpu);
+      const work = () => {
+        run(family.variants(gpu).get(variant));
+        return undefined;
       };
-      try {
-        run = family.trial(gpu);
-      } finally {
-        gpu.tensor = tensor;
-      }
-      return {
-        flops: 0,
-        work: () => run!(family.variants(gpu).get(variant)),
-        release: () => made.forEach((tensor) => gpu.release(tensor)),
-      };
+      return { flops: 0, work };
     },
   }];
 }
 
-async function time(gpu: Gpu, { flops, work }: ReturnType<SweepCase["prepare"]>) {
-  const { ms, spread } = await measure(gpu, () => free(gpu, work()), { least: 2 });
-  // Poisoned, so that what is not written shows.
-  gpu.poison = true;
-  const made = work();
-  gpu.poison = false;
-  const output = made && await someRows(gpu, made);
-  free(gpu, made);
-  return { ms, spread, ...flops > 0 && { tflops: flops / ms / 1e9 }, output };
+async function time(gpu: Gpu, prepare: (gpu: Gpu) => SweepWork) {
+  return await gpu.waitingScope(async () => {
+    const { flops, work, release } = prepare(gpu);
+    const once = () => {
+      const made = work();
+      if (made) gpu.release(made);
+    };
+    const { ms, spread } = await measure(gpu, once, { least: 2 });
+    // Poisoned, so that what is not written shows.
+    gpu.poison = true;
+    const made = work();
+    gpu.poison = false;
+    const output = made && await someRows(gpu, made);
+    release?.();
+    return { ms, spread, ...flops > 0 && { tflops: flops / ms / 1e9 }, output };
+  });
 }
 
 async function someRows(gpu: Gpu, tensor: Tensor): Promise<Float32Array> {
@@ -127,8 +127,4 @@ async function someRows(gpu: Gpu, tensor: Tensor): Promise<Float32Array> {
   const parts: Float32Array[] = [];
   for (const at of [0, middle]) parts.push(await gpu.read(all.rows(at, Math.min(count, rows - at))));
   return Float32Array.from(parts.flatMap((part) => [...part]));
-}
-
-function free(gpu: Gpu, tensor: Tensor | void): void {
-  if (tensor) gpu.release(tensor);
 }
