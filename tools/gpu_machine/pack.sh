@@ -6,10 +6,13 @@
 # DEST is .carry by default; the parts, all where none is named:
 #
 #   DEST/kit       Deno, the Vulkan loader and Dawn: changes with the versions of Deno and Dawn only, and is not made again
-#   DEST/program   the bundled command line and benchmarks, and run.sh: changes with the source
+#   DEST/program   the bundled command line and benchmarks, PyTorch's baseline, the judge, and run.sh: changes with the
+#                  source
 #   DEST/data      the demo model and reference tensors (of tests/fixtures; FIXTURES="demo_* tiny_*" takes but those)
 #
-# There: `. DEST/kit/unpack.sh`, then `DEST/program/run.sh`. All parts unpack into $GPU_KIT, so they may arrive one after
+# There: `. DEST/kit/unpack.sh`, then `DEST/program/run.sh GROUP...`. Nothing else of the checkout is needed, so that it can
+# be thinned out where what travels is limited: `git sparse-checkout set --no-cone '/*' '!/tests/fixtures/' '!/model/demo/'`
+# (and `git sparse-checkout disable` after). All parts unpack into $GPU_KIT, so they may arrive one after
 # the other where not everything can be sent at once.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -43,6 +46,8 @@ pack_kit() {
 pack_program() {
   mkdir -p "$work/program" "$dest/program"
   (cd "$root" && deno run -A tools/gpu_machine/stage.ts "$work/program")
+  mkdir -p "$work/program/py"
+  (cd "$root/tools" && cp gpu_machine/torch_baseline.py demo/judge.py demo/clips.py demo/prompts64.txt "$work/program/py/")
   archive "$work/program" >"$dest/program/program.tar.xz"
   cp "$here/run.sh" "$dest/program/"
 }
