@@ -56,16 +56,19 @@ export function vorta(gpu: Gpu, { config, grid }: WanShape, fullHeads: number): 
 
 /** Veda with tiles of the paper's size, or the grid's; its scores are those of projections that nothing has trained. */
 export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedMethod {
-  const { heads, headDim, layers } = config;
+  const { heads, headDim } = config;
+  // All layers do the same.
+  const one = { ...config, layers: 1 };
   const shape = defaultShape(grid, defaultCapacity(grid));
   const [q, k] = [1, 2].map((which) => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2, "f32", which));
-  const projections = Array.from({ length: layers }, () => ({ q: q!, k: k! }));
-  const attention = new VedaAttention(gpu, config, grid, { plan: uniformPlan(shape, config), keep, projections });
+  const projections = [{ q: q!, k: k! }];
+  const attention = new VedaAttention(gpu, config, grid, { plan: uniformPlan(shape, one), keep, projections });
+  const attend = wholeAttention(gpu, attention.some(everyHead(one)));
   return {
     name: `veda, keep ${keep}, tiles of ${shape.join("×")}`,
     density: attention.pairs(0, 0) / (grid[0] * grid[1] * grid[2]) ** 2,
     period: 1,
-    attend: wholeAttention(gpu, attention.some(everyHead(config))),
+    attend: (q, k, v) => attend(q, k, v, 0),
     keep,
     [Symbol.dispose]: () => {
       attention.release();
