@@ -29,18 +29,15 @@ export function evenRoutes(shares: Shares, heads: number): Uint8Array[] {
   for (let more = 2; more <= LONGEST_PERIOD && off(layers) > 1e-9; more++) {
     if (off(more) < off(layers) - 1e-9) layers = more;
   }
-  const ends = shares.map((_, branch) => shares.slice(0, branch + 1).reduce((a, b) => a + b));
-  const upTo = (branch: number, layer: number) =>
-    branch === BRANCHES.length - 1 ? layer * heads : Math.round(ends[branch]! * layer * heads);
+  const given = shares.map(() => 0);
   return Array.from({ length: layers }, (_, layer) => {
-    const route = new Uint8Array(heads);
-    let at = 0;
-    for (const branch of BRANCHES.keys()) {
-      const before = branch === 0 ? [0, 0] : [upTo(branch - 1, layer), upTo(branch - 1, layer + 1)];
-      const count = upTo(branch, layer + 1) - upTo(branch, layer) - (before[1]! - before[0]!);
-      route.fill(branch, at, at += count);
-    }
-    return route;
+    const owed = (branch: number) => shares[branch]! * heads * (layer + 1) - given[branch]!;
+    const route = Uint8Array.from({ length: heads }, () => {
+      const branch = [...BRANCHES.keys()].reduce((most, branch) => owed(branch) > owed(most) ? branch : most);
+      given[branch]!++;
+      return branch;
+    });
+    return route.sort();
   });
 }
 
