@@ -6,7 +6,8 @@
  */
 import type { Gpu } from "./gpu.ts";
 import { PLAIN_ROWS } from "./kernels/attention/plain.ts";
-import { TILE } from "./kernels/attention/tiles.ts";
+import { forwardRows } from "./kernels/attention/variants.ts";
+import { forwardFamily } from "./ops/attention_forward.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** A block of slots that are walked together, and the list of runs that it sees. */
@@ -46,9 +47,12 @@ export interface AttentionPlan {
   readonly keys?: BlockList;
 }
 
-/** Slots of a block that this device's kernels take at once. Blocks may be shorter, at a loss. */
+/**
+ * Slots of a block that this device's kernels take at once. Blocks may be shorter, at a loss, but not longer: what is
+ * chosen for the device (`Gpu.choose`) is to be chosen before plans are made.
+ */
 export function blockRows(gpu: Gpu, headDim: number): number {
-  return gpu.software ? PLAIN_ROWS(headDim) : TILE;
+  return gpu.software ? PLAIN_ROWS(headDim) : forwardRows(gpu.pick(forwardFamily(headDim)));
 }
 
 /** Cuts a run of slots into blocks that all see the same runs. */

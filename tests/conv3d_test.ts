@@ -1,11 +1,12 @@
 import { channelNorm } from "../gpu/ops/channel_norm.ts";
-import { conv3d, type Conv3dOptions } from "../gpu/ops/conv3d.ts";
+import { CONV3D, conv3d, type Conv3dOptions } from "../gpu/ops/conv3d.ts";
 import { channelAffine, clampInPlace, fill } from "../gpu/ops/elementwise.ts";
 import { cutWindow, pasteWindow } from "../gpu/ops/frames.ts";
 import { rgb8 } from "../gpu/ops/rgb8.ts";
 import { softmaxInPlace } from "../gpu/ops/softmax.ts";
 import { assertEquals, assertThrows } from "@std/assert";
 import { assertClose, randn, testVariants } from "./gpu.ts";
+import { productVariants } from "./product_variants.ts";
 
 const four = (channels: number) => Math.ceil(channels / 4) * 4;
 
@@ -116,6 +117,17 @@ for (const [input, kernel, options] of CASES) {
     assertClose(await gpu.read(added), padded(Float32Array.from(ref, (v, i) => v + extra[i]!), cout), bound);
   });
 }
+
+testVariants("conv3d in every way that an adapter can", async (variant) => {
+  const { gpu, bound } = variant, input = [3, 9, 11, 24] as const, kernel = [100, 3, 3, 3] as const;
+  const x = randn(3 * 9 * 11 * 24, 1), w = randn(100 * 27 * 24, 2), b = randn(100, 3);
+  const { y: ref } = reference(x, input, w, kernel, b, {});
+  const weight = gpu.upload(channelsLast(w, kernel, 24), [100, 3, 3, 3, 24]);
+  const operands = [gpu.upload(x, input), weight, gpu.upload(b, [100])] as const;
+  for (const [name, way] of productVariants(variant, CONV3D)) {
+    assertClose(await gpu.read(conv3d(gpu, ...operands, { variant: way })), ref, bound, name);
+  }
+});
 
 testVariants("conv3d turns channels into frames", async ({ gpu, bound }) => {
   const input = [4, 3, 5, 8] as const, kernel = [16, 3, 1, 1] as const;

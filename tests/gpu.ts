@@ -14,6 +14,8 @@ export interface Variant {
   readonly gpu: Gpu;
   /** Largest relative error an op may have: rounding of the operands, and no more. */
   readonly bound: number;
+  /** Whether this is a real GPU, where the largest kernels compile in no time. */
+  readonly hardware: boolean;
 }
 
 let opened: Promise<Variant[]> | undefined;
@@ -39,7 +41,7 @@ async function open(): Promise<Variant[]> {
     };
     const gpu = new Gpu(device, { ...settings, precision, description });
     gpu.poison = true;
-    return { name, gpu, bound };
+    return { name, gpu, bound, hardware: !settings.description.software };
   };
   const f16 = settings.description.features.includes("shader-f16");
   const found = [as("plain", true, "f32", 2e-6)];

@@ -2,33 +2,65 @@ import { attention } from "../gpu/ops/attention.ts";
 import { activation } from "../gpu/ops/activation.ts";
 import { combine } from "../gpu/ops/combine.ts";
 import { layerNorm } from "../gpu/ops/layer_norm.ts";
-import { linear } from "../gpu/ops/linear.ts";
+import { GEMM, linear } from "../gpu/ops/linear.ts";
 import { modulation } from "../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../gpu/ops/patches.ts";
 import { rmsNorm } from "../gpu/ops/rms_norm.ts";
 import { assertClose, randn, testVariants, toBf16 } from "./gpu.ts";
+import { productVariants } from "./product_variants.ts";
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 const silu = (x: number) => x / (1 + Math.exp(-x));
 
-for (const [m, n, k] of [[1, 1, 4], [3, 5, 8], [65, 67, 36], [200, 24, 260], [129, 257, 64]] as const) {
+/** x·wᵀ + b in float64. */
+function linearReference(x: Float32Array, w: Float32Array, b: Float32Array, k: number): Float64Array {
+  const m = x.length / k, n = b.length, y = new Float64Array(m * n);
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      let s = b[j]!;
+      for (let l = 0; l < k; l++) s += x[i * k + l]! * w[j * k + l]!;
+      y[i * n + j] = s;
+    }
+  }
+  return y;
+}
+
+// An odd number of columns is for plain kernels everywhere, a k that is no multiple of 8 not for matrix units.
+for (
+  const [m, n, k] of [[1, 1, 4], [3, 5, 8], [65, 67, 36], [1, 4, 8], [65, 68, 36], [200, 24, 264], [
+    129,
+    260,
+    64,
+  ]] as const
+) {
   testVariants(`linear ${m}x${n}x${k}`, async ({ gpu, bound }) => {
     const x = randn(m * k, 1), w = randn(n * k, 2), b = randn(n, 3);
-    const ref = new Float64Array(m * n);
-    for (let i = 0; i < m; i++) {
-      for (let j = 0; j < n; j++) {
-        let s = b[j]!;
-        for (let l = 0; l < k; l++) s += x[i * k + l]! * w[j * k + l]!;
-        ref[i * n + j] = s;
-      }
-    }
+    const ref = linearReference(x, w, b, k);
     const y = linear(gpu, gpu.upload(x, [m, k]), gpu.upload(w, [n, k]), { bias: gpu.upload(b, [n]) });
     assertClose(await gpu.read(y), ref, bound);
   });
 }
 
+testVariants("linear in every way that an adapter can", async (variant) => {
+  const [m, n, k] = [270, 292, 72], { gpu, bound } = variant;
+  const x = randn(m * k, 1), w = randn(n * k, 2), b = randn(n, 3), ref = linearReference(x, w, b, k);
+  const operands = [gpu.upload(x, [m, k]), gpu.upload(w, [n, k])] as const, bias = gpu.upload(b, [n]);
+  for (const [name, way] of productVariants(variant, GEMM)) {
+    assertClose(await gpu.read(linear(gpu, ...operands, { bias, variant: way })), ref, bound, name);
+  }
+});
+
+testVariants("linear takes activations that f16 cannot hold as the largest that it can", async ({ gpu }) => {
+  const [m, n, k] = [3, 4, 8], x = new Float32Array(m * k).fill(1), w = new Float32Array(n * k).fill(1);
+  x[0] = 1e6;
+  x[k] = -1e6;
+  const y = await gpu.read(linear(gpu, gpu.upload(x, [m, k]), gpu.upload(w, [n, k])));
+  const far = gpu.f16 ? 65504 : 1e6;
+  assertClose(y, [far + 7, 7 - far, 8].flatMap((v) => Array(n).fill(v)), 1e-6);
+});
+
 testVariants("linear with bf16 and f16 weights, activation, gate and residual", async ({ gpu, bound }) => {
-  const [batch, tokens, k, n] = [2, 37, 52, 44], m = batch * tokens;
+  const [batch, tokens, k, n] = [2, 37, 56, 44], m = batch * tokens;
   const x = randn(m * k, 1), bf16 = toBf16(randn(n * k, 2)), b = randn(n, 3), r = randn(m * n, 4);
   const gate = randn(batch * 6 * n, 5);
   const f16 = new Float16Array(bf16.values);
@@ -150,49 +182,54 @@ testVariants("attention survives scores of thousands", async ({ gpu, bound }) =>
 });
 
 testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
-  const [batch, tokens, dim, eps] = [2, 13, 36, 1e-6], rows = batch * tokens;
-  const x = randn(rows * dim, 1, 3).map((v) => v + 5), w = randn(dim, 2), b = randn(dim, 3);
-  const m = randn(batch * 6 * dim, 4);
-  const norm = new Float64Array(rows * dim);
-  for (let r = 0; r < rows; r++) {
-    const row = x.subarray(r * dim, (r + 1) * dim);
-    const mean = row.reduce((a, c) => a + c, 0) / dim;
-    const variance = row.reduce((a, c) => a + (c - mean) ** 2, 0) / dim;
-    for (let d = 0; d < dim; d++) norm[r * dim + d] = (row[d]! - mean) / Math.sqrt(variance + eps);
+  // Rows shorter than a workgroup has threads, longer, and longer than it holds.
+  for (const dim of [36, 1540, 6400]) {
+    const [batch, tokens, eps] = [2, 13, 1e-6], rows = batch * tokens;
+    const x = randn(rows * dim, 1, 3).map((v) => v + 5), w = randn(dim, 2), b = randn(dim, 3);
+    const m = randn(batch * 6 * dim, 4);
+    const norm = new Float64Array(rows * dim);
+    for (let r = 0; r < rows; r++) {
+      const row = x.subarray(r * dim, (r + 1) * dim);
+      const mean = row.reduce((a, c) => a + c, 0) / dim;
+      const variance = row.reduce((a, c) => a + (c - mean) ** 2, 0) / dim;
+      for (let d = 0; d < dim; d++) norm[r * dim + d] = (row[d]! - mean) / Math.sqrt(variance + eps);
+    }
+    const input = gpu.upload(x, [batch, tokens, dim]), mod = gpu.upload(m, [batch, 6, dim]);
+    assertClose(await gpu.read(layerNorm(gpu, input, eps)), norm, 1e-6, "plain");
+    const affine = layerNorm(gpu, input, eps, { weight: gpu.upload(w, [dim]), bias: gpu.upload(b, [dim]) });
+    assertClose(await gpu.read(affine), norm.map((v, i) => v * w[i % dim]! + b[i % dim]!), 1e-6, "affine");
+    const adaptive = layerNorm(gpu, input, eps, { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } });
+    const ref = norm.map((v, i) => {
+      const at = Math.floor(i / (tokens * dim)) * 6 * dim + i % dim;
+      return v * (1 + m[at + 4 * dim]!) + m[at + 3 * dim]!;
+    });
+    assertClose(await gpu.read(adaptive), ref, 1e-6, "adaptive");
   }
-  const input = gpu.upload(x, [batch, tokens, dim]), mod = gpu.upload(m, [batch, 6, dim]);
-  assertClose(await gpu.read(layerNorm(gpu, input, eps)), norm, 1e-6, "plain");
-  const affine = layerNorm(gpu, input, eps, { weight: gpu.upload(w, [dim]), bias: gpu.upload(b, [dim]) });
-  assertClose(await gpu.read(affine), norm.map((v, i) => v * w[i % dim]! + b[i % dim]!), 1e-6, "affine");
-  const adaptive = layerNorm(gpu, input, eps, { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } });
-  const ref = norm.map((v, i) => {
-    const at = Math.floor(i / (tokens * dim)) * 6 * dim + i % dim;
-    return v * (1 + m[at + 4 * dim]!) + m[at + 3 * dim]!;
-  });
-  assertClose(await gpu.read(adaptive), ref, 1e-6, "adaptive");
 });
 
 testVariants("rms norm with and without rope", async ({ gpu }) => {
-  const [batch, tokens, heads, headDim, eps] = [2, 9, 3, 8, 1e-6], dim = heads * headDim;
-  const x = randn(batch * tokens * dim, 1), w = randn(dim, 2);
-  const angles = randn(tokens * headDim / 2, 3, 3);
-  const table = new Float32Array(tokens * headDim);
-  angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
-  const norm = new Float64Array(x.length), rotated = new Float64Array(x.length);
-  for (let r = 0; r < batch * tokens; r++) {
-    const row = x.subarray(r * dim, (r + 1) * dim);
-    const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / dim + eps);
-    for (let d = 0; d < dim; d++) norm[r * dim + d] = row[d]! / rms * w[d]!;
-    for (let d = 0; d < dim; d += 2) {
-      const at = (r % tokens) * headDim + d % headDim, [c, s] = [table[at]!, table[at + 1]!];
-      const [a, b] = [norm[r * dim + d]!, norm[r * dim + d + 1]!];
-      rotated.set([a * c - b * s, a * s + b * c], r * dim + d);
+  for (const [heads, headDim] of [[3, 8], [5, 132], [50, 128]] as const) {
+    const [batch, tokens, eps] = [2, 9, 1e-6], dim = heads * headDim;
+    const x = randn(batch * tokens * dim, 1), w = randn(dim, 2);
+    const angles = randn(tokens * headDim / 2, 3, 3);
+    const table = new Float32Array(tokens * headDim);
+    angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
+    const norm = new Float64Array(x.length), rotated = new Float64Array(x.length);
+    for (let r = 0; r < batch * tokens; r++) {
+      const row = x.subarray(r * dim, (r + 1) * dim);
+      const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / dim + eps);
+      for (let d = 0; d < dim; d++) norm[r * dim + d] = row[d]! / rms * w[d]!;
+      for (let d = 0; d < dim; d += 2) {
+        const at = (r % tokens) * headDim + d % headDim, [c, s] = [table[at]!, table[at + 1]!];
+        const [a, b] = [norm[r * dim + d]!, norm[r * dim + d + 1]!];
+        rotated.set([a * c - b * s, a * s + b * c], r * dim + d);
+      }
     }
+    const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [dim]);
+    assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
+    const rope = { table: gpu.upload(table, [tokens, headDim / 2, 2]) };
+    assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
   }
-  const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [dim]);
-  assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
-  const rope = { table: gpu.upload(table, [tokens, headDim / 2, 2]) };
-  assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
 });
 
 testVariants("combine, activation and modulation", async ({ gpu }) => {

@@ -12,7 +12,7 @@ import { writeVideo } from "../cli/video/write_video.ts";
 import { TilereelError } from "../errors.ts";
 import type { Video } from "../model/video.ts";
 import { movingShapes, psnr } from "./moving_shapes.ts";
-import { execute, inTempDir } from "./process.ts";
+import { execute, inTempDir, program } from "./process.ts";
 
 const FFMPEG = await execute("ffmpeg", ["-version"]).then(({ code }) => code === 0, () => false);
 
@@ -215,19 +215,20 @@ Deno.test(
       await Deno.writeTextFile(broken, "no video at all");
       await assertRejects(() => readClip(broken, shape), TilereelError, `${broken} cannot be read: ffmpeg says "`);
 
-      const refused = async (message: RegExp) => {
-        const error = await readClip(join(dir, "high.mp4"), shape).catch((error) => error);
-        assert(error instanceof TilereelError && message.test(error.message), String(error));
-      };
-      const path = Deno.env.get("PATH")!;
-      Deno.env.set("PATH", dir);
-      try {
-        await refused(/its codec is avc1\.64.*, which is not H.264 Baseline, .* is not installed; install it/);
-        // What is read here needs none.
-        assertEquals((await readClip(gif, shape)).frames, 9);
-      } finally {
-        Deno.env.set("PATH", path);
-      }
+      // In a process of its own, which finds no programs.
+      const { out, err } = await execute(
+        Deno.execPath(),
+        program("tests/read_clip.ts", [join(dir, "high.mp4"), gif]),
+        { env: { PATH: dir } },
+      );
+      const [refused, read] = out.split("\n");
+      assert(
+        /^TilereelError: .*its codec is avc1\.64.*, which is not H.264 Baseline, .* is not installed; install it/
+          .test(refused!),
+        out + err,
+      );
+      // What is read here needs none.
+      assertEquals(read, "9 frames");
     }),
 );
 

@@ -17,8 +17,8 @@ export interface Reference {
 
 type Numbers = ArrayLike<number>;
 
-/** The weights of one query. */
-function weights(q: Numbers, k: Numbers, r: Reference, b: number, h: number, i: number): Float64Array {
+/** The scores of one query; those that do not count are −∞. */
+function scoresOf(q: Numbers, k: Numbers, r: Reference, b: number, h: number, i: number): Float64Array {
   const { queries, keys, heads, headDim, sees } = r;
   const scores = new Float64Array(keys).fill(-Infinity);
   for (let j = 0; j < keys; j++) {
@@ -29,6 +29,12 @@ function weights(q: Numbers, k: Numbers, r: Reference, b: number, h: number, i: 
     }
     scores[j] = dot / Math.sqrt(headDim);
   }
+  return scores;
+}
+
+/** The weights of one query. */
+function weights(q: Numbers, k: Numbers, r: Reference, b: number, h: number, i: number): Float64Array {
+  const scores = scoresOf(q, k, r, b, h, i);
   const top = scores.reduce((a, c) => Math.max(a, c));
   const e = scores.map((s) => Math.exp(s - top));
   const sum = e.reduce((a, c) => a + c);
@@ -53,6 +59,17 @@ export function attend(q: Numbers, k: Numbers, v: Numbers, r: Reference): Float6
     }
   }
   return y;
+}
+
+/** log Σ exp(score) of each query over the keys that count: [batch, queries, heads]. */
+export function logSums(q: Numbers, k: Numbers, r: Reference): Float64Array {
+  const { batch, queries, heads } = r;
+  return Float64Array.from({ length: batch * queries * heads }, (_, at) => {
+    const row = Math.floor(at / heads);
+    const scores = scoresOf(q, k, r, Math.floor(row / queries), at % heads, row % queries);
+    const top = scores.reduce((a, c) => Math.max(a, c));
+    return top + Math.log(scores.reduce((sum, s) => sum + Math.exp(s - top), 0));
+  });
 }
 
 /** Gradients of Σ dy·y by q, k and v. */

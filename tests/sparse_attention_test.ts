@@ -261,6 +261,16 @@ Deno.test("a sliding-tile pattern lists each pair once, both ways, and counts th
   }
 });
 
+Deno.test("sliding tiles of one window share blocks, so that most are full", () => {
+  for (
+    const [grid, tile] of [[[21, 30, 52], [5, 8, 8]], [[21, 45, 80], [5, 9, 8]], [[20, 45, 80], [5, 9, 8]]] as const
+  ) {
+    const { queries, order } = slidingTiles(grid, { ...PAPER_SETTINGS, tile }, 64);
+    const fill = order.length / (64 * queries.blocks.length);
+    assert(fill > 0.96, `${grid}: ${fill}`);
+  }
+});
+
 Deno.test("buckets and the rest are all tokens, once", () => {
   for (const [grid, settings] of [...CASES, [[21, 30, 52], PAPER_SETTINGS] as const]) {
     const { members, rest, kept, size, keep } = coreSet(grid, settings);

@@ -20,6 +20,7 @@ const SETTINGS: VortaSettings = { tile: [1, 2, 2], window: [3, 3, 3], bucket: [1
 
 const data: TrainingSet = {
   size: 5,
+  digest: "of five",
   sample: (index) =>
     Promise.resolve({ latents: randn(96, index), shape: LATENTS, text: randn(8, 50 + index), textShape: [1, 2, 4] }),
 };

@@ -259,17 +259,22 @@ testData("clips: a frame folder, a GIF and an MP4 encode to latents that decode 
   }
 
   const files = cached();
-  assertEquals(await allSamples(await open({ data, values })), samples);
+  const again = await open({ data, values });
+  assertEquals(await allSamples(again), samples);
   assertEquals([[...stages], cached()], [["check latents"], files]);
   // Another caption, another age of the file, another size: each is another sample.
   await Deno.writeTextFile(join(data, "film.txt"), "another caption");
-  await open({ data, values });
+  const captioned = await open({ data, values });
   assertEquals(cached().length, 4);
   await Deno.utime(join(data, "animated.gif"), 1, 1);
-  await open({ data, values });
+  const touched = await open({ data, values });
   assertEquals(cached().length, 5);
   await open({ data, values: { ...values, size: { width: 32, height: 32 } } });
   assertEquals(cached().length, 8);
+  // The digest is of what the samples are, not of where and when they were made.
+  const digests = [again, captioned, touched].map(({ digest }) => digest);
+  assertEquals(new Set(digests).size, 2, digests.join());
+  assertEquals([digests[0] === digests[1], digests[1] === digests[2]], [false, true]);
 });
 
 /** What the demo model draws: a red circle that moves right over black, 64x64 pixels and 5 frames. */

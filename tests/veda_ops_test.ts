@@ -3,11 +3,20 @@ import { matmul } from "../gpu/ops/matmul.ts";
 import { poolTiles } from "../gpu/ops/tile_pooling.ts";
 import { projectTiles, tileScores } from "../gpu/ops/tile_scores.ts";
 import { selectTiles } from "../gpu/ops/tile_selection.ts";
+import { tileVectors } from "../gpu/ops/tile_vectors.ts";
 import { blockRows } from "../gpu/attention_plan.ts";
 import { type TileLayout, uploadTileBudget, uploadTileLayout } from "../gpu/tile_layout.ts";
-import type { Gpu } from "../gpu/gpu.ts";
+import { Gpu } from "../gpu/gpu.ts";
 import { budget, keptPairs } from "../model/veda/budget.ts";
-import { defaultCapacity, defaultShape, padding, type TileShape, tileShapes, tiling } from "../model/veda/tiling.ts";
+import {
+  blockFill,
+  defaultCapacity,
+  defaultShape,
+  padding,
+  type TileShape,
+  tileShapes,
+  tiling,
+} from "../model/veda/tiling.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { assert, assertEquals } from "@std/assert";
 import { assertClose, randn, testVariants, toBf16 } from "./gpu.ts";
@@ -65,7 +74,13 @@ Deno.test("shapes: all of a product; the default is compact where padding allows
   assertEquals(tileShapes(4), [[1, 1, 4], [1, 2, 2], [1, 4, 1], [2, 1, 2], [2, 2, 1], [4, 1, 1]]);
   assertEquals(padding([3, 5, 7], [2, 2, 4]), 4 * 6 * 8 / 105 - 1);
   assertEquals(defaultShape([8, 8, 8], 8), [2, 2, 2]);
-  assert(padding([21, 45, 80], defaultShape([21, 45, 80], 128)) <= 0.2);
+  // Wan's grids at 480p and 720p, 81 frames. At 720p 2×8×8 is the most compact, but fills 93.75 % of its blocks.
+  assertEquals(defaultShape([21, 30, 52], 128), [2, 16, 4]);
+  assertEquals(defaultShape([21, 45, 80], 128), [2, 4, 16]);
+  assert(padding([21, 45, 80], [2, 4, 16]) <= 0.2);
+  assertEquals(blockFill(tiling([21, 30, 52], [2, 16, 4])), 0.9375);
+  assertEquals(blockFill(tiling([21, 45, 80], [2, 8, 8])), 0.9375);
+  assert(blockFill(tiling([21, 45, 80], [2, 4, 16])) > 0.97);
   // Nothing of 128 tokens fits a grid of one: the least padded is as good as any.
   assertEquals(defaultShape([1, 1, 1], 4), [1, 1, 4]);
   assertEquals([[8, 8, 8], [8, 16, 16], [21, 30, 52], [1, 1, 1]].map((grid) => defaultCapacity(grid as never)), [
@@ -217,6 +232,81 @@ testVariants("tile scores: (features·P + mean) of queries times that of keys", 
   }
 });
 
+testVariants("tile vectors: pooled and projected, of queries and keys at once", async ({ gpu }) => {
+  // Beside the others: more tiles than a workgroup takes, tiles longer and shorter than what is read at once.
+  for (
+    const [grid, shape, headDim] of [...CASES, [[1, 9, 33], [1, 2, 4], 128], [[5, 5, 5], [2, 5, 3], 4]] as typeof CASES
+  ) {
+    const tokens = grid[0] * grid[1] * grid[2], dim = HEADS * headDim;
+    const { order, tiles } = tiling(grid, shape), n = tiles.length;
+    const [q, k] = [1, 2].map((seed) => randn(BATCH * tokens * dim, seed).map((v) => v - 2)) as [
+      Float32Array,
+      Float32Array,
+    ];
+    // What bf16 can hold, so that one expectation serves both formats.
+    const made = [3, 4].map((seed) => toBf16(randn(HEADS * 3 * headDim * headDim, seed, 0.1)));
+    const vectors = (x: Float32Array, project: Float32Array | undefined) => {
+      const y = new Float64Array(BATCH * HEADS * n * headDim);
+      for (let list = 0; list < BATCH * HEADS; list++) {
+        const b = Math.floor(list / HEADS), h = list % HEADS;
+        for (const [tile, { first, count }] of tiles.entries()) {
+          const column = (d: number) =>
+            [...order.subarray(first, first + count)].map((token) => x[(b * tokens + token) * dim + h * headDim + d]!);
+          const channels = Array.from({ length: headDim }, (_, d) => column(d));
+          const features = [
+            ...channels.map((values) => values.reduce((a, c) => a + c) / count),
+            ...channels.map((values) => Math.max(...values)),
+            ...channels.map((values) => Math.min(...values)),
+          ];
+          for (let d = 0; d < headDim; d++) {
+            let sum = features[d]!;
+            for (let c = 0; project && c < 3 * headDim; c++) {
+              sum += features[c]! * project[(h * 3 * headDim + c) * headDim + d]!;
+            }
+            y[(list * n + tile) * headDim + d] = sum;
+          }
+        }
+      }
+      return y;
+    };
+    const layout = uploadTileLayout(gpu, order, tiles);
+    const gq = gpu.upload(q, [BATCH, tokens, dim]), gk = gpu.upload(k, [BATCH, tokens, dim]);
+    const only = gpu.upload(Uint32Array.of(2, 0), [2], "u32");
+    for (const format of ["none", "f32", "bf16"] as const) {
+      const shape = [HEADS, 3 * headDim, headDim];
+      const [pq, pk] = made.map(({ values, packed }) =>
+        format === "none" ? undefined : gpu.upload(format === "f32" ? values : packed, shape, format)
+      );
+      const projections = pq && pk && { q: pq, k: pk };
+      const numbers = made.map(({ values }) => projections && values);
+      for (const chosen of [undefined, only]) {
+        const made = tileVectors(gpu, { q: gq, k: gk }, { heads: HEADS, layout, projections, only: chosen });
+        for (const [side, x, project] of [["q", q, numbers[0]], ["k", k, numbers[1]]] as const) {
+          // Means alone may come as the features that they are the first of.
+          const width = made[side].dim(2), y = await gpu.read(made[side]);
+          const found = Array.from(
+            { length: y.length / width },
+            (_, row) => [...y.subarray(row * width, row * width + headDim)],
+          );
+          const heads = chosen ? [2, 0] : [0, 1, 2], each = n * headDim;
+          const what = `${grid} by ${shape} of ${headDim}, ${format}, ${side}`;
+          assertClose(ofHeads(found.flat(), heads, each), ofHeads(vectors(x, project), heads, each), 2e-6, what);
+          if (chosen) assert(ofHeads(found.flat(), [1], each).every(Number.isNaN), "others are left alone");
+        }
+      }
+    }
+  }
+});
+
+testVariants("tile vectors: a tile without tokens is 0", async ({ gpu }) => {
+  const layout = uploadTileLayout(gpu, Uint32Array.of(1, 0), [{ first: 0, count: 2 }, { first: 2, count: 0 }]);
+  const x = gpu.upload(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), [1, 2, 4]);
+  const project = gpu.upload(new Float32Array(48).fill(1), [1, 12, 4]);
+  const { q, k } = tileVectors(gpu, { q: x, k: x }, { heads: 1, layout, projections: { q: project, k: project } });
+  // 3 + 4 + 5 + 6 + 5 + 6 + 7 + 8 + 1 + 2 + 3 + 4 beside the means.
+  for (const v of [q, k]) assertEquals([...await gpu.read(v)], [57, 58, 59, 60, 0, 0, 0, 0]);
+});
+
 /** The tiles of a row by definition: sorted by score, the own one first, ties by index. */
 function bestTiles(scores: Float32Array, own: number, keep: number, empty: readonly number[]): number[] {
   // Own tile, numbers, NaN.
@@ -265,6 +355,30 @@ testVariants("tile selection: the best tiles of each row, the own one among them
     assertEquals([...await read()], expected, `${n} tiles`);
     const only = gpu.upload(Uint32Array.of(1), [1], "u32");
     assertEquals(ofHeads(await read(only), [1], 2 * rows.runs), ofHeads(expected, [1], 2 * rows.runs));
+  }
+});
+
+testVariants("tile selection: thousands of tiles, equal scores, with subgroups and without", async ({ gpu }) => {
+  const { device, settings } = gpu, { description } = settings;
+  const features = description.features.filter((name) => name !== "subgroups");
+  const without = new Gpu(device, { ...settings, description: { ...description, features } });
+  without.poison = true;
+  for (const [n, levels] of [[64, 1], [1025, 40], [2100, 1e9]] as const) {
+    const scores = randn(n * n, n).map((x) => Math.round(x * levels) / levels);
+    const tiles = Array.from({ length: n }, (_, i) => ({ first: i, count: 1 }));
+    const keep = Array.from({ length: n }, (_, row) => row === 1 ? n : 1 + (row * 7) % 90 % n);
+    const expected: number[] = [];
+    for (let row = 0; row < n; row++) {
+      for (const tile of bestTiles(scores.subarray(row * n, (row + 1) * n), row, keep[row]!, [])) {
+        expected.push(tile, 1);
+      }
+    }
+    for (const on of [gpu, without]) {
+      const layout = uploadTileLayout(on, Uint32Array.from({ length: n }, (_, i) => i), tiles);
+      const rows = uploadTileBudget(on, tiles, keep, 64), gs = on.upload(scores, [1, n, n]);
+      const found = new Uint32Array(await on.readBytes(selectTiles(on, gs, layout, rows, { heads: 1 })));
+      assert(found.length === expected.length && found.every((x, i) => x === expected[i]), `${n} tiles`);
+    }
   }
 });
 

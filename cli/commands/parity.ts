@@ -8,7 +8,7 @@ import { type Check, passes } from "../../model/parity/case.ts";
 import { planParity, runParity } from "../../model/parity/parity.ts";
 import { defineCommand } from "../command.ts";
 import { gpuOptions, openGpuAsAsked } from "../gpu_options.ts";
-import { flag, type OptionValues, path } from "../options.ts";
+import { flag, many, type OptionValues, path, text } from "../options.ts";
 import { showProgress } from "../progress.ts";
 
 const options = {
@@ -19,6 +19,11 @@ const options = {
     help: "The model that made the references named demo_* and tokens.json.",
     default: "the embedded demo model",
   }),
+  skip: many(text({
+    group: "Checks",
+    value: "CASE",
+    help: "A case to leave out, by its file's name, as vorta_train. May be given several times.",
+  })),
   ...gpuOptions("Model"),
   json: flag({ group: "Output", help: "Print one JSON object a check instead of lines." }),
 };
@@ -48,7 +53,7 @@ async function run(
   [folder = DEFAULT_FOLDER]: readonly string[],
 ): Promise<number> {
   const { json = false } = values;
-  const plan = await planParity(folder);
+  const plan = await planParity(folder, values.skip);
   using gpus = new DisposableStack();
   const { onProgress } = showProgress();
   const open = async (precision: "f32" | "f16") =>

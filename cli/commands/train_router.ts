@@ -12,6 +12,7 @@ import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
+import type { TrainingSet } from "../../model/training/training_set.ts";
 import { modelDigest } from "../../model/training/model_digest.ts";
 import { checkTrainingFolder } from "../../model/training/training_folder.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
@@ -292,7 +293,7 @@ async function run(values: Values): Promise<number> {
     folder: out,
     checkpointEvery: values["checkpoint-every"] ?? DEFAULT_EVERY,
     resume,
-    identity: await identityOf(values, folder),
+    identity: await identityOf(values, folder, data),
     onStart: (step) => onProgress({ stage: "train", done: step, total: steps }),
     onStep: (step) => {
       last = step;
@@ -360,13 +361,13 @@ function clipGrid({ size, frames }: Values, { generation }: ModelFolder): Grid {
 }
 
 /** What the data and the model are, beyond what the trainer sees of them. */
-async function identityOf(values: Values, folder: ModelFolder): Promise<TrainingIdentity> {
+async function identityOf(values: Values, folder: ModelFolder, data: TrainingSet): Promise<TrainingIdentity> {
   const { generation } = folder;
   const { width, height } = values.size ?? generation;
   return {
     model: (await modelDigest([await folder.component("transformer")])).slice(0, 16),
     ...values.prompts === undefined
-      ? { source: "clips" }
+      ? { source: "clips", "digest of the clips": data.digest.slice(0, 16) }
       : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },
     size: `${width}x${height}`,
     frames: values.frames ?? generation.frames,

@@ -27,3 +27,44 @@ export function unpack4(dtype: WeightDtype): string {
       return `fn unpack4(w: vec2u) -> vec4f { return vec4f(unpack2x16float(w.x), unpack2x16float(w.y)); }`;
   }
 }
+
+/** f16 ends here. */
+export const F16_MAX = 65504;
+
+/** How eight consecutive numbers of a tensor are read, where rows are multiples of eight: WGSL. */
+export interface Eight {
+  /** Type of the buffer's elements. */
+  readonly element: string;
+  /** Type of what is read. */
+  readonly value: string;
+  /** Reads the eight numbers at `index`, counted in eights. */
+  read(buffer: string, index: string): string;
+  /** A function `name(value) -> vec4u` that makes them f16, packed; numbers that f16 cannot hold become the largest it can. */
+  halves(name: string): string;
+}
+
+/** See {@link Eight}. bf16 weights are taken to be within f16's range. */
+export function eight(dtype: WeightDtype): Eight {
+  if (dtype === "f32") {
+    return {
+      element: "vec4f",
+      value: "mat2x4f",
+      read: (buffer, index) => `mat2x4f(${buffer}[2u * (${index})], ${buffer}[2u * (${index}) + 1u])`,
+      halves: (name) => `
+fn ${name}(v: mat2x4f) -> vec4u {
+  let a = clamp(v[0], vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
+  let b = clamp(v[1], vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
+  return vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
+}`,
+    };
+  }
+  const widened = `vec2f(bitcast<f32>(v[i] << 16u), bitcast<f32>(v[i] & 0xffff0000u))`;
+  const packed = [0, 1, 2, 3].map((i) => `pack2x16float(${widened.replaceAll("[i]", `.${"xyzw"[i]}`)})`).join(", ");
+  return {
+    element: "vec4u",
+    value: "vec4u",
+    read: (buffer, index) => `${buffer}[${index}]`,
+    halves: (name) => `
+fn ${name}(v: vec4u) -> vec4u { return ${dtype === "f16" ? "v" : `vec4u(${packed})`}; }`,
+  };
+}

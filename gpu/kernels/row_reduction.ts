@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { unroll } from "../kernel.ts";
 
 /** How the threads of a row kernel are spread. */
 export interface RowShape {
@@ -53,4 +54,36 @@ const ALONE: RowShape = {
 /** The shape for a kind of adapter. */
 export function rowShape(software: boolean): RowShape {
   return software ? ALONE : SHARED;
+}
+
+/** How a kernel goes past the vec4s of its row of `x`, which begins at `at` and has `p.dim4` of them. */
+export interface RowVectors {
+  /** WGSL that reads what is held. */
+  readonly load: string;
+  /** WGSL that does `body` for each of the thread's vec4s: its name, and its place in the row. */
+  each(body: (v: string, i: string) => string): string;
+}
+
+/** Vec4s of a row that a thread holds at most: 6144 channels, spread over the threads of a GPU's workgroup. */
+const MOST_HELD = 12;
+
+/** Vec4s for {@link rowVectors} to hold; 0 where a row is read anew each time: by one thread, or too long. */
+export function heldVectors(software: boolean, dim4: number): number {
+  const each = Math.ceil(dim4 / LANES);
+  return software || each > MOST_HELD ? 0 : each;
+}
+
+/** @param held of each thread, in registers, so that a row is read once however often a kernel goes past it */
+export function rowVectors({ lanes }: RowShape, held: number): RowVectors {
+  if (held === 0) {
+    return {
+      load: "",
+      each: (body) =>
+        `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = x[at + i];\n    ${body("v", "i")}\n  }`,
+    };
+  }
+  return {
+    load: unroll(held, (n) => `  let i${n} = lane + ${n * lanes}u; let v${n} = x[at + min(i${n}, p.dim4 - 1u)];`),
+    each: (body) => unroll(held, (n) => `  if (i${n} < p.dim4) { ${body(`v${n}`, `i${n}`)} }`),
+  };
 }

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
-import { ACTIVATE, type Activation, ACTIVATIONS } from "../kernels/gemm.ts";
+import { ACTIVATE, type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 

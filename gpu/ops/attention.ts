@@ -3,27 +3,18 @@
  *
  * @module
  */
-import type { AttentionPlan, BlockList } from "../attention_plan.ts";
+import { blockRows } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
-import type { KernelSource } from "../kernel.ts";
 import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
 import { attentionPlain, PLAIN_ROWS } from "../kernels/attention/plain.ts";
-import { attentionTiled } from "../kernels/attention/tiled.ts";
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Tensor } from "../tensor.ts";
+import { forwardFamily, type ForwardTensors, runForward } from "./attention_forward.ts";
+import { type AttentionPattern, launchWalk } from "./attention_launch.ts";
 import { fill } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
-/** How heads lie, and which pairs take part. */
-export interface AttentionPattern {
-  readonly heads: number;
-  /** Multiplies q·k. Default 1 / √(head dim). */
-  readonly scale?: number;
-  /** Self-attention over what the plan keeps. Default: every query sees every key. */
-  readonly plan?: AttentionPlan;
-  /** [n], u32: the heads to compute; what belongs to others is left as it is. Default all. */
-  readonly only?: Tensor | undefined;
-}
+export type { AttentionPattern } from "./attention_launch.ts";
 
 /** What attention may be told besides its operands. */
 export interface AttentionOptions extends AttentionPattern {
@@ -51,17 +42,9 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   if (plan && (bias || keyLengths)) throw new Error("attention: a plan takes neither bias nor key lengths");
   const y = options.into ?? gpu.tensor(q.shape);
   const lse = options.lse ?? (gpu.tape ? gpu.tensor([q.dim(0), q.dim(1), heads]) : undefined);
-  const variant = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
-  launch(
-    gpu,
-    gpu.software ? attentionPlain(variant) : attentionTiled({ ...variant, f16: gpu.f16 }),
-    gpu.software ? PLAIN_ROWS(headDim) : TILE,
-    options,
-    plan?.queries,
-    { outer: q, inner: k },
-    { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
-    { has_lengths: keyLengths ? 1 : 0 },
-  );
+  const tensors = { q, k, v, bias, keyLengths, y, lse };
+  if (gpu.software) runPlain(gpu, options, tensors);
+  else runForward(gpu, gpu.pick(forwardFamily(headDim)), options, tensors);
   if (gpu.tape && !options.into) {
     if (bias || keyLengths) throw new Error("attention: there is no way back through a bias or key lengths");
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {
@@ -118,53 +101,41 @@ export function attentionBackward(
     ...{ q, k, v, dy, lse, dot_y: dotY, head_scale: headScale ?? gpu.placeholder },
     key_lengths: gpu.placeholder,
   };
-  const params = { has_head_scale: headScale ? 1 : 0, has_lengths: 0 };
+  const shared = {
+    ...{ pattern, rows, blockRows: blockRows(gpu, headDim) },
+    params: { has_head_scale: headScale ? 1 : 0, has_lengths: 0 },
+  };
   const { dq, dk, dv } = into;
   if (dq) {
-    const sides = { outer: q, inner: k };
-    launch(gpu, kernel({ ...variant, of: "q" }), rows, pattern, plan?.queries, sides, { ...buffers, dq }, params);
+    launchWalk(gpu, {
+      ...shared,
+      kernel: kernel({ ...variant, of: "q" }),
+      ...{ list: plan?.queries, outer: q, inner: k.dim(1), buffers: { ...buffers, dq } },
+    });
   }
   if (dk && dv) {
     if (plan && !plan.keys) throw new Error("attention: this plan has no way back");
-    const sides = { outer: k, inner: q };
-    launch(gpu, kernel({ ...variant, of: "kv" }), rows, pattern, plan?.keys, sides, { ...buffers, dk, dv }, params);
+    launchWalk(gpu, {
+      ...shared,
+      kernel: kernel({ ...variant, of: "kv" }),
+      ...{ list: plan?.keys, outer: k, inner: q.dim(1), buffers: { ...buffers, dk, dv } },
+    });
   }
 }
 
-/** Records a kernel that walks by `walk.ts`. */
-function launch(
+/** The way forward on software adapters. */
+function runPlain(
   gpu: Gpu,
-  kernel: KernelSource,
-  rows: number,
-  { heads, scale, plan, only }: AttentionPattern,
-  list: BlockList | undefined,
-  { outer, inner }: { outer: Tensor; inner: Tensor },
-  buffers: Readonly<Record<string, Tensor>>,
-  params: Readonly<Record<string, number>>,
+  pattern: AttentionPattern,
+  { q, k, v, bias, keyLengths, y, lse }: ForwardTensors,
 ): void {
-  const [batch, tokens, dim] = outer.shape as [number, number, number];
-  const blocks = list ? list.blocks.dim(0) : Math.ceil(tokens / rows);
-  gpu.run(kernel, {
-    buffers: {
-      ...buffers,
-      head_ids: only ?? gpu.placeholder,
-      ...plan && list && { order: plan.order, blocks: list.blocks, runs: list.runs },
-    },
-    params: {
-      ...params,
-      outer: tokens,
-      inner: inner.dim(1),
-      heads,
-      dim4: dim / 4,
-      scale: scale ?? 1 / Math.sqrt(dim / heads),
-      has_heads: only ? 1 : 0,
-      ...plan && list && {
-        order_stride: plan.order.dim(0) > 1 ? plan.order.dim(1) : 0,
-        runs_stride: list.runs.dim(0) > 1 ? list.runs.dim(1) : 0,
-        block_count: blocks,
-      },
-    },
-    workgroups: [gpu.software ? Math.ceil(blocks / 8) : blocks, only?.dim(0) ?? heads, batch],
+  const { plan, heads } = pattern;
+  const headDim = q.dim(-1) / heads, rows = PLAIN_ROWS(headDim);
+  launchWalk(gpu, {
+    kernel: attentionPlain({ headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined }),
+    ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
+    buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
+    params: { has_lengths: keyLengths ? 1 : 0 },
   });
 }
 

@@ -35,77 +35,174 @@ export function keptSlots({ members, keep, rest }: Buckets): number {
   return members.dim(0) * (1 + keep) + (rest?.dim(0) ?? 0);
 }
 
-const SELECT = memo(({ size, centre }: { size: number; centre: number }): KernelSource => {
-  const others = Array.from({ length: size }, (_, m) => m).filter((m) => m !== centre);
-  return {
-    name: `bucket_select_${size}_${centre}`,
-    buffers: {
-      x: read("vec4f"),
-      members: read("u32"),
-      rest: read("u32"),
-      head_ids: read("u32"),
-      order: write("u32"),
-      source: write("u32"),
-    },
-    params: {
-      buckets: "u32",
-      keep: "u32",
-      rest_count: "u32",
-      tokens: "u32",
-      heads: "u32",
-      chosen: "u32",
-      has_heads: "u32",
-      head_dim4: "u32",
-      slots: "u32",
-      count: "u32",
-    },
-    workgroupSize: [64, 1, 1],
-    body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  // A thread for each bucket and each token outside them.
-  let each = p.buckets + p.rest_count;
-  let place = i % each;
-  let pick = (i / each) % p.chosen;
-  let batch = i / (each * p.chosen);
-  let row = batch * p.heads + select(pick, head_ids[pick], p.has_heads != 0u);
-  let order_at = row * p.slots;
-  let source_at = row * p.tokens;
-  if (place >= p.buckets) {
-    let token = rest[place - p.buckets];
-    order[order_at + p.buckets * (1u + p.keep) + place - p.buckets] = token;
-    source[source_at + token] = token;
-    return;
+const SELECT_BUFFERS = {
+  x: read("vec4f"),
+  members: read("u32"),
+  rest: read("u32"),
+  head_ids: read("u32"),
+  order: write("u32"),
+  source: write("u32"),
+} as const;
+
+const SELECT_PARAMS = {
+  buckets: "u32",
+  keep: "u32",
+  rest_count: "u32",
+  tokens: "u32",
+  heads: "u32",
+  chosen: "u32",
+  has_heads: "u32",
+  head_dim4: "u32",
+  slots: "u32",
+} as const;
+
+/** Defines the head, and where its lists begin. Workgroups: z counts heads of batch items. */
+const SELECT_HEAD = `  let batch = wid.z / p.chosen;
+  let pick = wid.z % p.chosen;
+  let head = select(pick, head_ids[pick], p.has_heads != 0u);
+  let order_at = (batch * p.heads + head) * p.slots;
+  let source_at = (batch * p.heads + head) * p.tokens;`;
+
+/** A token in no bucket keeps its place behind those of the buckets. */
+const SELECT_REST = `fn keep_rest(place: u32, order_at: u32, source_at: u32) {
+  if (place >= p.rest_count) { return; }
+  let token = rest[place];
+  order[order_at + p.buckets * (1u + p.keep) + place] = token;
+  source[source_at + token] = token;
+}`;
+
+/**
+ * Writes what becomes of the bucket's nth other token.
+ *
+ * @param likeness WGSL: the likeness of one of them
+ */
+const SELECT_STORE = (others: number, centre: number, likeness: (n: string) => string) =>
+  `  var rank = 0u;
+  for (var o = 0u; o < ${others}u; o++) {
+    if (${likeness("o")} < ${likeness("n")} || (${likeness("o")} == ${likeness("n")} && o < n)) { rank++; }
   }
-  let head = row % p.heads;
-  let first = place * ${size}u;
+  let token = members[first + n + select(0u, 1u, n >= ${centre}u)];
+  source[source_at + token] = select(centre, token, rank < p.keep);
+  if (rank < p.keep) { order[order_at + p.buckets + bucket * p.keep + rank] = token; }`;
+
+/** What tells one selecting kernel from another. */
+interface SelectVariant {
+  readonly size: number;
+  readonly centre: number;
+  /** Threads that share a bucket. */
+  readonly lanes: number;
+}
+
+/** Places of a bucket but for the centre's. */
+function othersOf({ size, centre }: SelectVariant): number[] {
+  return Array.from({ length: size }, (_, m) => m).filter((m) => m !== centre);
+}
+
+/** Sums over the thread's vec4s of the products of each other token with the centre, and with itself. */
+function selectSums({ size, centre, lanes }: SelectVariant): string {
+  const others = othersOf({ size, centre, lanes });
+  return `  let first = bucket * ${size}u;
   let centre = members[first + ${centre}u];
   let centre_at = ((batch * p.tokens + centre) * p.heads + head) * p.head_dim4;
 ${
-      unroll(others.length, (n) =>
-        `  let t${n} = members[first + ${others[n]}u];
-  let at${n} = ((batch * p.tokens + t${n}) * p.heads + head) * p.head_dim4;
+    unroll(others.length, (n) =>
+      `  let at${n} = ((batch * p.tokens + members[first + ${others[n]}u]) * p.heads + head) * p.head_dim4;
   var dot${n} = 0.0; var norm${n} = 0.0;`)
-    }
-  for (var c = 0u; c < p.head_dim4; c++) {
-    let m = x[centre_at + c];
-${unroll(others.length, (n) => `    { let v = x[at${n} + c]; dot${n} += dot(m, v); norm${n} += dot(v, v); }`)}
   }
-  // The centre's own length is the same for all and leaves the order as it is; a token of length 0 is like no other.
-  var likeness: array<f32, ${others.length}>;
-${unroll(others.length, (n) => `  likeness[${n}] = dot${n} / max(sqrt(norm${n}), 1e-12);`)}
-  order[order_at + place] = centre;
+  for (var c = lane; c < p.head_dim4; c += ${lanes}u) {
+    let m = x[centre_at + c];
+${unroll(others.length, (n) => `    let v${n} = x[at${n} + c];`)}
+${unroll(others.length, (n) => `    dot${n} += dot(m, v${n}); norm${n} += dot(v${n}, v${n});`)}
+  }`;
+}
+
+/** The centre's own length is the same for all and leaves the order as it is; a token of length 0 is like no other. */
+const LIKENESS = "fn likeness_of(dot: f32, norm: f32) -> f32 { return dot / max(sqrt(norm), 1e-12); }";
+
+/** Threads of a workgroup of either kernel. */
+const THREADS = 64;
+
+/** For software adapters, and for buckets too large to share: a bucket a thread. */
+const SELECT_PLAIN = memo((variant: SelectVariant): KernelSource => {
+  const others = variant.size - 1;
+  return {
+    name: `bucket_select_plain_${variant.size}_${variant.centre}`,
+    buffers: SELECT_BUFFERS,
+    params: SELECT_PARAMS,
+    workgroupSize: [THREADS, 1, 1],
+    declarations: `${LIKENESS}\n${SELECT_REST}`,
+    body: `${SELECT_HEAD}
+  if (gid.x >= p.buckets) {
+    keep_rest(gid.x - p.buckets, order_at, source_at);
+    return;
+  }
+  let bucket = gid.x;
+  let lane = 0u;
+${selectSums(variant)}
+  var likeness: array<f32, ${others}>;
+${unroll(others, (n) => `  likeness[${n}] = likeness_of(dot${n}, norm${n});`)}
+  order[order_at + bucket] = centre;
   source[source_at + centre] = centre;
-  for (var n = 0u; n < ${others.length}u; n++) {
-    var rank = 0u;
-    for (var o = 0u; o < ${others.length}u; o++) {
-      if (likeness[o] < likeness[n] || (likeness[o] == likeness[n] && o < n)) { rank++; }
-    }
-    let token = members[first + n + select(0u, 1u, n >= ${centre}u)];
-    source[source_at + token] = select(centre, token, rank < p.keep);
-    if (rank < p.keep) { order[order_at + p.buckets + place * p.keep + rank] = token; }
+  for (var n = 0u; n < ${others}u; n++) {
+${SELECT_STORE(others, variant.centre, (n) => `likeness[${n}]`)}
   }`,
   };
 });
+
+/** For GPUs: neighbouring threads read a token's neighbouring vec4s, and share out what is to be added up. */
+const SELECT_SHARED = memo((variant: SelectVariant): KernelSource => {
+  const others = variant.size - 1, { lanes } = variant, buckets = THREADS / lanes;
+  // Each sum's parts lie together, and one apart, so that threads that add up different sums meet different banks.
+  const stride = lanes + 1;
+  return {
+    name: `bucket_select_${variant.size}_${variant.centre}_${lanes}`,
+    buffers: SELECT_BUFFERS,
+    params: SELECT_PARAMS,
+    workgroupSize: [THREADS, 1, 1],
+    declarations: `${LIKENESS}
+${SELECT_REST}
+var<workgroup> parts: array<vec2f, ${buckets * others * stride}>;
+var<workgroup> likeness: array<f32, ${buckets * others}>;`,
+    body: `${SELECT_HEAD}
+  let bucket_groups = (p.buckets + ${buckets - 1}u) / ${buckets}u;
+  // The same for the whole workgroup.
+  if (wid.x >= bucket_groups) {
+    keep_rest((wid.x - bucket_groups) * ${THREADS}u + li, order_at, source_at);
+    return;
+  }
+  let lane = li % ${lanes}u;
+  let own = li / ${lanes}u;
+  // The last workgroup's threads without a bucket do its last one over.
+  let bucket = min(wid.x * ${buckets}u + own, p.buckets - 1u);
+${selectSums(variant)}
+  let part_at = own * ${others * stride}u;
+${unroll(others, (n) => `  parts[part_at + ${n * stride}u + lane] = vec2f(dot${n}, norm${n});`)}
+  workgroupBarrier();
+  for (var n = lane; n < ${others}u; n += ${lanes}u) {
+    var sum = vec2f();
+${unroll(lanes, (i) => `    sum += parts[part_at + n * ${stride}u + ${i}u];`)}
+    likeness[own * ${others}u + n] = likeness_of(sum.x, sum.y);
+  }
+  workgroupBarrier();
+  if (lane == 0u) {
+    order[order_at + bucket] = centre;
+    source[source_at + centre] = centre;
+  }
+  for (var n = lane; n < ${others}u; n += ${lanes}u) {
+${SELECT_STORE(others, variant.centre, (n) => `likeness[own * ${others}u + ${n}]`)}
+  }`,
+  };
+});
+
+/** Tokens of a bucket whose sums fit into 32 KiB of workgroup memory, whatever a head has from 8 channels on. */
+const MOST_SHARED = 32;
+
+/** The largest power of two that divides a head's vec4s, but no more than a subgroup has of threads. */
+function selectLanes(headDim4: number): number {
+  let lanes = 1;
+  while (lanes < 32 && headDim4 % (2 * lanes) === 0) lanes *= 2;
+  return lanes;
+}
 
 /**
  * Picks, for each head and bucket, the tokens whose vectors are least like the centre's by their cosine.
@@ -116,62 +213,77 @@ ${unroll(others.length, (n) => `  likeness[${n}] = dot${n} / max(sqrt(norm${n}),
 export function bucketSelect(gpu: Gpu, x: Tensor, heads: number, buckets: Buckets, only?: Tensor): Selection {
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const { members, centre, keep, rest } = buckets;
-  const chosen = only?.dim(0) ?? heads, each = members.dim(0) + (rest?.dim(0) ?? 0);
+  const chosen = only?.dim(0) ?? heads, count = members.dim(0), size = members.dim(1);
+  const headDim4 = dim / heads / 4, restCount = rest?.dim(0) ?? 0;
   const slots = keptSlots(buckets);
   const order = gpu.tensor([batch * heads, slots], "u32"), source = gpu.tensor([batch * heads, tokens], "u32");
-  const count = batch * chosen * each;
-  gpu.run(SELECT({ size: members.dim(1), centre }), {
+  const lanes = selectLanes(headDim4);
+  const shared = !gpu.software && lanes > 1 && size <= MOST_SHARED;
+  const groups = shared
+    ? Math.ceil(count * lanes / THREADS) + Math.ceil(restCount / THREADS)
+    : Math.ceil((count + restCount) / THREADS);
+  gpu.run(shared ? SELECT_SHARED({ size, centre, lanes }) : SELECT_PLAIN({ size, centre, lanes: 1 }), {
     buffers: { x, members, rest: rest ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, order, source },
     params: {
-      buckets: members.dim(0),
+      buckets: count,
       keep,
-      rest_count: rest?.dim(0) ?? 0,
+      rest_count: restCount,
       tokens,
       heads,
       chosen,
       has_heads: only ? 1 : 0,
-      head_dim4: dim / heads / 4,
+      head_dim4: headDim4,
       slots,
-      count,
     },
-    workgroups: groups1d(count),
+    workgroups: [groups, 1, batch * chosen],
   });
   return { order, source };
 }
 
+/** Tokens of one thread of {@link SPREAD}. */
+const SPREAD_TOKENS = 4;
+
+/** Workgroups: y counts heads, z batch items. */
 const SPREAD: KernelSource = {
   name: "bucket_spread",
   buffers: { source: read("u32"), head_ids: read("u32"), y: write("vec4f") },
   params: {
     tokens: "u32",
     heads: "u32",
-    chosen: "u32",
     has_heads: "u32",
     head_dim4: "u32",
-    count: "u32",
+    /** tokens that a workgroup's threads stand at at once */
+    abreast: "u32",
   },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let c = i % p.head_dim4;
-  let pick = (i / p.head_dim4) % p.chosen;
-  let token = (i / (p.head_dim4 * p.chosen)) % p.tokens;
-  let batch = i / (p.head_dim4 * p.chosen * p.tokens);
-  let head = select(pick, head_ids[pick], p.has_heads != 0u);
-  let giver = source[(batch * p.heads + head) * p.tokens + token];
-  if (giver == token) { return; }
-  y[((batch * p.tokens + token) * p.heads + head) * p.head_dim4 + c] =
-    y[((batch * p.tokens + giver) * p.heads + head) * p.head_dim4 + c];`,
+  workgroupSize: [256, 1, 1],
+  body: `  let head = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
+  let source_at = (wid.z * p.heads + head) * p.tokens;
+  let at = (wid.z * p.tokens * p.heads + head) * p.head_dim4;
+  let row = p.heads * p.head_dim4;
+  let place = li / p.head_dim4;
+  if (place >= p.abreast) { return; }
+  let c = at + li % p.head_dim4;
+  let first = wid.x * p.abreast * ${SPREAD_TOKENS}u + place;
+${
+    unroll(SPREAD_TOKENS, (i) =>
+      `  {
+    let token = first + ${i}u * p.abreast;
+    if (token < p.tokens) {
+      let giver = source[source_at + token];
+      if (giver != token) { y[c + token * row] = y[c + giver * row]; }
+    }
+  }`)
+  }`,
 };
 
 /** Gives every token that is not kept what its centre has, in place: y [batch, tokens, heads · head dim], f32. */
 export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source }: Selection, only?: Tensor): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
-  const chosen = only?.dim(0) ?? heads, count = batch * tokens * chosen * dim / heads / 4;
+  const headDim4 = dim / heads / 4, abreast = Math.floor(256 / headDim4);
   gpu.run(SPREAD, {
     buffers: { source, head_ids: only ?? gpu.placeholder, y },
-    params: { tokens, heads, chosen, has_heads: only ? 1 : 0, head_dim4: dim / heads / 4, count },
-    workgroups: groups1d(count),
+    params: { tokens, heads, has_heads: only ? 1 : 0, head_dim4: headDim4, abreast },
+    workgroups: [Math.ceil(tokens / (abreast * SPREAD_TOKENS)), only?.dim(0) ?? heads, batch],
   });
 }
 

@@ -4,8 +4,12 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { conv3dPlain, conv3dTiled, PLAIN, type PlainWidth } from "../kernels/conv3d.ts";
+import { conv3dPlain, PLAIN, type PlainWidth } from "../kernels/conv3d/plain.ts";
+import { conv3dLaunch, conv3dVariantFor, conv3dVariants } from "../kernels/conv3d/variants.ts";
+import type { ProductVariant } from "../kernels/product/variants.ts";
 import type { Tensor } from "../tensor.ts";
+import type { KernelFamily } from "../tuning/family.ts";
+import { noise } from "../tuning/noise.ts";
 
 /** How a convolution walks its input, and what is fused around it. */
 export interface Conv3dOptions {
@@ -19,7 +23,19 @@ export interface Conv3dOptions {
   readonly residual?: Tensor;
   /** The output channels are those of so many frames that follow each other: they become frames. 1 where absent. */
   readonly interleave?: number;
+  /** The convolution is made so, whatever its size and the device's best way: for trials and tests. */
+  readonly variant?: ProductVariant;
 }
+
+/** The ways to make large convolutions; the trial is of the second-last stage of Wan's VAE. */
+export const CONV3D: KernelFamily<ProductVariant> = {
+  name: "conv3d",
+  variants: conv3dVariants,
+  trial(gpu) {
+    const x = noise(gpu, [4, 240, 416, 96]), weight = noise(gpu, [96, 3, 3, 3, 96]), bias = noise(gpu, [96]);
+    return (variant) => gpu.scope(() => void conv3d(gpu, x, weight, bias, { variant }));
+  },
+};
 
 /**
  * Zero padding in space is that of Wan's layers: a 3×3 kernel of stride 1 sees one pixel around the frame, one of stride
@@ -70,16 +86,10 @@ export function conv3d(gpu: Gpu, x: Tensor, weight: Tensor, bias: Tensor, option
       workgroups: [Math.ceil(blocks / PLAIN.threads), Math.ceil(channels / PLAIN.channels), 1],
     });
   } else {
-    const pixels = frames * height * width;
-    // 96 channels are a stage of Wan's own VAE: its widths are multiples of that.
-    const cols = channels <= 16 ? 1 : channels <= 32 ? 2 : channels % 96 === 0 ? 6 : 4;
-    // A big tile reads less, but too few of them leave the GPU idle.
-    const rows = Math.ceil(pixels / 128) * Math.ceil(channels / (16 * cols)) >= 128 ? 8 : 4;
-    gpu.run(conv3dTiled({ stride, up, rows, cols, f16: gpu.f16 }), {
-      buffers,
-      params,
-      workgroups: [Math.ceil(pixels / (16 * rows)), Math.ceil(channels / (16 * cols)), 1],
-    });
+    const problem = { stride, up, pixels: frames * height * width, channelsIn: cIn, channels };
+    const variant = options.variant ?? conv3dVariantFor(gpu, problem, () => gpu.pick(CONV3D));
+    const { kernel, workgroups } = conv3dLaunch(gpu, problem, variant);
+    gpu.run(kernel, { buffers, params, workgroups });
   }
   return y;
 }

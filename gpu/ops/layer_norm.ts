@@ -6,14 +6,14 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
-import { rowShape } from "../kernels/row_reduction.ts";
+import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Chunk } from "./modulation.ts";
 
-const kernel = memo((software: boolean): KernelSource => {
-  const shape = rowShape(software);
+const kernel = memo(({ software, held }: { software: boolean; held: number }): KernelSource => {
+  const shape = rowShape(software), vectors = rowVectors(shape, held);
   return {
-    name: "layer_norm",
+    name: `layer_norm_${held}`,
     buffers: { x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f"), y: write("vec4f") },
     params: {
       rows: "u32",
@@ -32,21 +32,24 @@ const kernel = memo((software: boolean): KernelSource => {
     body: `  ${shape.index}
   let at = min(row, p.rows - 1u) * p.dim4;
   let dim = f32(p.dim4 * 4u);
+${vectors.load}
   var sum = vec4f();
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { sum += x[at + i]; }
+${vectors.each((v) => `sum += ${v};`)}
   let mean = row_sum(dot(sum, vec4f(1.0)), lane) / dim;
   var squares = vec4f();
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { let d = x[at + i] - mean; squares += d * d; }
+${vectors.each((v) => `let d = ${v} - mean; squares += d * d;`)}
   let scale_by = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / dim + p.eps);
   if (row >= p.rows) { return; }
   let batch = (row / p.rows_per_batch) * p.stride4;
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
-    var v = (x[at + i] - mean) * scale_by;
+${
+      vectors.each((v, i) =>
+        `var n = (${v} - mean) * scale_by;
     if (p.affine != 0u) {
-      v = v * (scale[batch + p.scale_offset4 + i] + p.scale_plus) + shift[batch + p.shift_offset4 + i];
+      n = n * (scale[batch + p.scale_offset4 + ${i}] + p.scale_plus) + shift[batch + p.shift_offset4 + ${i}];
     }
-    y[at + i] = v;
-  }`,
+    y[at + ${i}] = n;`
+      )
+    }`,
   };
 });
 
@@ -139,7 +142,8 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
     shift_offset4: shiftOffset,
   };
   const workgroups = rowShape(gpu.software).workgroups(rows);
-  gpu.run(kernel(gpu.software), { buffers: { x, scale, shift, y }, params, workgroups });
+  const held = heldVectors(gpu.software, dim / 4);
+  gpu.run(kernel({ software: gpu.software, held }), { buffers: { x, scale, shift, y }, params, workgroups });
   // Scale and shift are taken as constants: named here, so that a tape that watches them says so.
   gpu.tape?.record(y, [x, scale, shift], (dy) => {
     const dx = gpu.tensor(x.shape);

@@ -4,17 +4,13 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import {
-  type Activation,
-  ACTIVATIONS,
-  gemmPlain,
-  gemmPlainTransposed,
-  gemmTiled,
-  gemmTiledTransposed,
-  PLAIN,
-} from "../kernels/gemm.ts";
+import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
+import { gemmLaunch, gemmVariantFor, gemmVariants } from "../kernels/gemm/variants.ts";
 import type { WeightDtype } from "../kernels/packed.ts";
+import type { ProductVariant } from "../kernels/product/variants.ts";
 import type { Tensor } from "../tensor.ts";
+import type { KernelFamily } from "../tuning/family.ts";
+import { noise } from "../tuning/noise.ts";
 import { activation as activate } from "./activation.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
@@ -38,7 +34,19 @@ export interface LinearOptions {
    * device is set to, for gradients may be smaller than f16 can tell from 0.
    */
   readonly transposed?: boolean;
+  /** The product is made so, whatever its size and the device's best way: for trials and tests. */
+  readonly variant?: ProductVariant;
 }
+
+/** The ways to make large products; the trial is of Wan 1.3B's width. */
+export const GEMM: KernelFamily<ProductVariant> = {
+  name: "gemm",
+  variants: gemmVariants,
+  trial(gpu) {
+    const x = noise(gpu, [8192, 2048]), w = noise(gpu, [1536, 2048], "bf16");
+    return (variant) => gpu.scope(() => void linear(gpu, x, w, { variant }));
+  },
+};
 
 /**
  * y = residual + gate · act(x·wᵀ + bias)
@@ -56,7 +64,6 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
   }
   if (gpu.tape && options.into) throw new Error("linear: a part of a tensor cannot be written while a tape is open");
   const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), n], "f32");
-  const dtype = w.dtype as WeightDtype;
   const params = {
     m,
     n,
@@ -71,19 +78,11 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
   };
   const none = gpu.placeholder;
   const buffers = { x, w, bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none, y };
-  if (gpu.software) {
-    const { rows, cols, threads } = PLAIN;
-    const workgroups = [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1] as const;
-    gpu.run(transposed ? gemmPlainTransposed(dtype) : gemmPlain(dtype), { buffers, params, workgroups });
-  } else {
-    // A big tile reads less, but too few of them leave the GPU idle.
-    const perThread = Math.ceil(m / 128) * Math.ceil(n / 128) >= 128 ? 8 : 4;
-    const tile = 16 * perThread;
-    const workgroups = [Math.ceil(n / tile), Math.ceil(m / tile), 1] as const;
-    const f16 = gpu.f16 && options.precision !== "f32";
-    const kernel = transposed ? gemmTiledTransposed({ dtype, perThread }) : gemmTiled({ dtype, perThread, f16 });
-    gpu.run(kernel, { buffers, params, workgroups });
-  }
+  const dtype = w.dtype as WeightDtype;
+  const problem = { m, n, k, dtype, transposed, f16: gpu.f16 && options.precision !== "f32" && !transposed };
+  const variant = options.variant ?? gemmVariantFor(gpu, problem, () => gpu.pick(GEMM));
+  const { kernel, workgroups } = gemmLaunch(gpu, problem, variant);
+  gpu.run(kernel, { buffers, params, workgroups });
   // Weight and gate are taken as constants: named here, so that a tape that watches them says so.
   gpu.tape?.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
     wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }) : undefined,

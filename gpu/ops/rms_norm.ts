@@ -6,32 +6,37 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
-import { rowShape } from "../kernels/row_reduction.ts";
+import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 const PARAMS = { rows: "u32", dim4: "u32", eps: "f32", has_rope: "u32", head_dim4: "u32", tokens: "u32" } as const;
 
-const kernel = memo((software: boolean): KernelSource => {
-  const shape = rowShape(software);
+const kernel = memo(({ software, held }: { software: boolean; held: number }): KernelSource => {
+  const shape = rowShape(software), vectors = rowVectors(shape, held);
   return {
-    name: "rms_norm",
+    name: `rms_norm_${held}`,
     buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
     declarations: shape.declarations,
     body: `  ${shape.index}
   let at = min(row, p.rows - 1u) * p.dim4;
+${vectors.load}
   var squares = vec4f();
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { let v = x[at + i]; squares += v * v; }
+${vectors.each((v) => `squares += ${v} * ${v};`)}
   let scale = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / f32(p.dim4 * 4u) + p.eps);
   if (row >= p.rows) { return; }
   let angles = (row % p.tokens) * p.head_dim4;
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
-    let v = x[at + i] * scale * weight[i];
-    if (p.has_rope == 0u) { y[at + i] = v; continue; }
-    let r = rope[angles + i % p.head_dim4]; // cos, sin, cos, sin of two pairs
-    y[at + i] = vec4f(v.x * r.x - v.y * r.y, v.x * r.y + v.y * r.x, v.z * r.z - v.w * r.w, v.z * r.w + v.w * r.z);
-  }`,
+${
+      vectors.each((v, i) =>
+        `let n = ${v} * scale * weight[${i}];
+    if (p.has_rope == 0u) { y[at + ${i}] = n; }
+    else {
+      let r = rope[angles + ${i} % p.head_dim4]; // cos, sin, cos, sin of two pairs
+      y[at + ${i}] = vec4f(n.x * r.x - n.y * r.y, n.x * r.y + n.y * r.x, n.z * r.z - n.w * r.w, n.z * r.w + n.w * r.z);
+    }`
+      )
+    }`,
   };
 });
 
@@ -101,7 +106,8 @@ export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, rope?:
     tokens: rope ? table.dim(0) : 1,
   };
   const workgroups = rowShape(gpu.software).workgroups(rows);
-  gpu.run(kernel(gpu.software), { buffers: { x, weight, rope: table, y }, params, workgroups });
+  const held = heldVectors(gpu.software, dim / 4);
+  gpu.run(kernel({ software: gpu.software, held }), { buffers: { x, weight, rope: table, y }, params, workgroups });
   gpu.tape?.record(y, [x], (dy) => {
     const dx = gpu.tensor(x.shape);
     gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, weight, rope: table, dx }, params, workgroups });

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, unroll, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
 
@@ -26,11 +27,84 @@ export function projectTiles(
   return projection ? matmul(gpu, features, projection, { heads, only, added: features }) : features;
 }
 
+/** Tiles of either side that a workgroup of {@link TILED} scores. */
+const BLOCK = 64;
+/** Vec4s of a vector that are staged at once. */
+const DEPTH = 8;
+
+/**
+ * For GPUs: 16×16 threads hold 64×64 scores. Vectors are staged turned, so that a vec4 has one channel of four tiles and
+ * a thread multiplies a column of four query tiles with a row of four key tiles.
+ */
+const TILED: KernelSource = {
+  name: "tile_scores",
+  buffers: { q: read("vec4f"), k: read("vec4f"), head_ids: read("u32"), y: write("f32") },
+  params: {
+    n: "u32",
+    heads: "u32",
+    chosen: "u32",
+    has_heads: "u32",
+    head_dim4: "u32",
+    /** vec4s from one tile's vector to the next */
+    q_row4: "u32",
+    k_row4: "u32",
+    scale: "f32",
+  },
+  workgroupSize: [16, 16, 1],
+  declarations: `
+var<workgroup> q_staged: array<vec4f, ${BLOCK * DEPTH}>;
+var<workgroup> k_staged: array<vec4f, ${BLOCK * DEPTH}>;
+fn store(at: u32, column: u32, scores: vec4f) {
+${unroll(4, (j) => `  if (column + ${j}u < p.n) { y[at + column + ${j}u] = scores.${"xyzw"[j]}; }`)}
+}`,
+  body: `  let pick = wid.z % p.chosen;
+  let matrix = (wid.z / p.chosen) * p.heads + select(pick, head_ids[pick], p.has_heads != 0u);
+  // Half of the threads stage queries, half keys: four tiles each, one vec4 of them.
+  let quad = li % 16u;
+  let depth = (li / 16u) % ${DEPTH}u;
+  let of_q = li < ${BLOCK * DEPTH / 4}u;
+${
+    unroll(4, (i) =>
+      `  let q${i} = (matrix * p.n + min(wid.y * ${BLOCK}u + quad * 4u + ${i}u, p.n - 1u)) * p.q_row4;
+  let k${i} = (matrix * p.n + min(wid.x * ${BLOCK}u + quad * 4u + ${i}u, p.n - 1u)) * p.k_row4;`)
+  }
+${unroll(4, (i) => `  var c${i} = vec4f();`)}
+  for (var d0 = 0u; d0 < p.head_dim4; d0 += ${DEPTH}u) {
+    let d = d0 + depth;
+    var v = mat4x4f();
+    if (d < p.head_dim4) {
+      if (of_q) { v = transpose(mat4x4f(q[q0 + d], q[q1 + d], q[q2 + d], q[q3 + d])); }
+      else { v = transpose(mat4x4f(k[k0 + d], k[k1 + d], k[k2 + d], k[k3 + d])); }
+    }
+    if (of_q) {
+${unroll(4, (j) => `      q_staged[(depth * 4u + ${j}u) * 16u + quad] = v[${j}];`)}
+    } else {
+${unroll(4, (j) => `      k_staged[(depth * 4u + ${j}u) * 16u + quad] = v[${j}];`)}
+    }
+    workgroupBarrier();
+    for (var s = 0u; s < ${BLOCK * DEPTH}u; s += 64u) {
+${
+    unroll(4, (s) =>
+      `      { let a = q_staged[s + ${16 * s}u + lid.y]; let b = k_staged[s + ${16 * s}u + lid.x];
+        c0 += a.x * b; c1 += a.y * b; c2 += a.z * b; c3 += a.w * b; }`)
+  }
+    }
+    workgroupBarrier();
+  }
+  let row = wid.y * ${BLOCK}u + lid.y * 4u;
+  let column = wid.x * ${BLOCK}u + lid.x * 4u;
+${
+    unroll(4, (i) =>
+      `  if (row + ${i}u < p.n) { store((matrix * p.n + row + ${i}u) * p.n, column, p.scale * c${i}); }`)
+  }`,
+};
+
 /**
  * Scores q̂·k̂ᵀ / √(head dim).
  *
  * @param q [batch · heads, tiles, at least head dim], f32: vectors of the query tiles, or their features
  * @param k as q, of the key tiles
+ * @param headDim a multiple of 4
  * @returns [batch · heads, tiles, tiles], f32
  */
 export function tileScores(
@@ -39,5 +113,27 @@ export function tileScores(
   k: Tensor,
   { heads, headDim, only }: { heads: number; headDim: number; only?: Tensor | undefined },
 ): Tensor {
-  return matmul(gpu, q, k, { heads, only, transposeB: true, inner: headDim, scale: 1 / Math.sqrt(headDim) });
+  const scale = 1 / Math.sqrt(headDim);
+  if (gpu.software) return matmul(gpu, q, k, { heads, only, transposeB: true, inner: headDim, scale });
+  const [matrices, n] = q.shape as [number, number, number];
+  if (headDim % 4 !== 0 || k.dim(0) !== matrices || k.dim(1) !== n || q.dim(2) < headDim || k.dim(2) < headDim) {
+    throw new Error(`tileScores: [${q.shape}] and [${k.shape}] of ${headDim}`);
+  }
+  const chosen = only?.dim(0) ?? heads, blocks = Math.ceil(n / BLOCK);
+  const y = gpu.tensor([matrices, n, n]);
+  gpu.run(TILED, {
+    buffers: { q, k, head_ids: only ?? gpu.placeholder, y },
+    params: {
+      n,
+      heads,
+      chosen,
+      has_heads: only ? 1 : 0,
+      head_dim4: headDim / 4,
+      q_row4: q.dim(2) / 4,
+      k_row4: k.dim(2) / 4,
+      scale,
+    },
+    workgroups: [blocks, blocks, matrices / heads * chosen],
+  });
+  return y;
 }

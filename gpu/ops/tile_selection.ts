@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
@@ -42,6 +43,11 @@ fn key_of(row_at: u32, own: u32, j: u32) -> u32 {
   if (size > 0x7f800000u) { return 1u; }
   if (size == 0u) { return 0x80000000u; }
   return select(bits | 0x80000000u, ~bits, bits > 0x7fffffffu);
+}
+// Behind the row's end no tile has tokens.
+fn key_at(row_at: u32, own: u32, j: u32) -> u32 {
+  if (j >= p.n) { return 0u; }
+  return key_of(row_at, own, j);
 }`;
 
 /** Defines the row: its query tile `own`, where its scores and runs begin, and the tiles it keeps. */
@@ -52,7 +58,7 @@ const ROW = `  let own = row % p.n;
   let runs_at = head * p.runs_each + rows[own].x;
   let keep = rows[own].y;`;
 
-/** For software adapters: a row a thread. */
+/** For software adapters: a row a thread. Four tiles a turn, for llvmpipe breaks a thread off after 65535 turns in all. */
 const PLAIN: KernelSource = {
   name: "tile_selection_plain",
   ...SHARED,
@@ -66,11 +72,15 @@ ${ROW}
   var threshold = 0u;
   for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
     var reached = 0u;
-    for (var j = 0u; j < p.n; j++) { reached += select(0u, 1u, key_of(row_at, own, j) >= (threshold | bit)); }
+    for (var j = 0u; j < p.n; j += 4u) {
+${unroll(4, (i) => `      reached += select(0u, 1u, key_at(row_at, own, j + ${i}u) >= (threshold | bit));`)}
+    }
     if (reached >= keep) { threshold |= bit; }
   }
   var above = 0u;
-  for (var j = 0u; j < p.n; j++) { above += select(0u, 1u, key_of(row_at, own, j) > threshold); }
+  for (var j = 0u; j < p.n; j += 4u) {
+${unroll(4, (i) => `    above += select(0u, 1u, key_at(row_at, own, j + ${i}u) > threshold);`)}
+  }
   // Of the tiles just at the threshold the first ones fill what is left.
   var ties = keep - above;
   var at = runs_at;
@@ -83,73 +93,89 @@ ${ROW}
   }`,
 };
 
-/** Threads of a workgroup of {@link TILED}: so many partial sums are added up in two steps of 16. */
-const THREADS = 256;
 /** Tiles that there may be. */
 export const MAX_TILES = 4096;
 
+/** How a row is spread over a workgroup. */
+interface RowSpread {
+  readonly threads: number;
+  /** Neighbouring tiles of one thread, held in registers. */
+  readonly each: number;
+  readonly subgroups: boolean;
+}
+
+/** As few threads as a row needs, for they wait for each other once a bit. */
+function rowSpread(n: number, subgroups: boolean): RowSpread {
+  const threads = n <= 512 ? 64 : n <= 1024 ? 128 : 256;
+  return { threads, each: n <= 2048 ? 8 : MAX_TILES / threads, subgroups };
+}
+
 /** For GPUs: a row a workgroup, each thread a stretch of neighbouring tiles. */
-const TILED: KernelSource = {
-  name: "tile_selection_tiled",
-  ...SHARED,
-  workgroupSize: [THREADS, 1, 1],
-  declarations: `${KEY}
-var<workgroup> keys: array<u32, ${MAX_TILES}>;
-var<workgroup> partial: array<vec3u, ${THREADS}>;
-var<workgroup> sixteenths: array<vec3u, 16>;
-// Sums over all threads, for all of them.
-fn sum_all(value: vec3u, li: u32) -> vec3u {
-  partial[li] = value;
-  workgroupBarrier();
-  if (li < 16u) {
-    var sum = vec3u();
-${unroll(16, (i) => `    sum += partial[li * 16u + ${i}u];`)}
-    sixteenths[li] = sum;
-  }
-  workgroupBarrier();
-  var sum = vec3u();
-${unroll(16, (i) => `  sum += sixteenths[${i}];`)}
-  return sum;
-}`,
-  body: `  let row = wid.y * nwg.x + wid.x;
+const TILED = memo(({ threads, each, subgroups }: RowSpread): KernelSource => {
+  const keys = (line: (i: number) => string) => unroll(each, line);
+  const scanSteps = Array.from({ length: Math.log2(threads) }, (_, i) => i);
+  // The sums of a step are read from one half and written to the other.
+  const half = (step: number) => `${step % 2 * threads}u`;
+  return {
+    name: `tile_selection_${threads}x${each}${subgroups ? "_subgroups" : ""}`,
+    ...SHARED,
+    subgroups,
+    workgroupSize: [threads, 1, 1],
+    declarations: `${KEY}
+// For each bit the tiles that reach its threshold; begins at 0, and each has its own, so that one barrier a bit is enough.
+var<workgroup> reached: array<atomic<u32>, 32>;
+var<workgroup> scan: array<u32, ${2 * threads}>;`,
+    body: `  let row = wid.y * nwg.x + wid.x;
   // The same for the whole workgroup.
   if (row >= p.count) { return; }
 ${ROW}
-  for (var j = li; j < p.n; j += ${THREADS}u) { keys[j] = key_of(row_at, own, j); }
-  workgroupBarrier();
-  let each = (p.n + ${THREADS - 1}u) / ${THREADS}u;
-  let first = min(li * each, p.n);
-  let end = min(first + each, p.n);
-  // The highest threshold that enough tiles reach, two bits at a time.
+  let first = li * ${each}u;
+${keys((i) => `  let key${i} = key_at(row_at, own, first + ${i}u);`)}
+  // The highest threshold that enough tiles reach, bit by bit.
   var threshold = 0u;
-  for (var bit = 0x40000000u; bit > 0u; bit >>= 2u) {
-    let steps = vec3u(threshold) + bit * vec3u(1u, 2u, 3u);
-    var reached = vec3u();
-    for (var j = first; j < end; j++) { reached += select(vec3u(), vec3u(1u), vec3u(keys[j]) >= steps); }
-    reached = sum_all(reached, li);
-    // Fewer reach a higher step, so the steps that enough reach are counted.
-    let enough = select(vec3u(), vec3u(1u), reached >= vec3u(keep));
-    threshold += bit * (enough.x + enough.y + enough.z);
-  }
-  // Tiles above the threshold and at it: in all, and before this thread's.
-  var mine = vec3u();
-  for (var j = first; j < end; j++) {
-    mine += vec3u(select(0u, 1u, keys[j] > threshold), select(0u, 1u, keys[j] == threshold), 0u);
-  }
-  let all = sum_all(mine, li);
-  let ties = keep - all.x;
-  var before = vec3u();
-  for (var i = 0u; i < li / 16u; i++) { before += sixteenths[i]; }
-  for (var i = li / 16u * 16u; i < li; i++) { before += partial[i]; }
-  // Of the tiles just at the threshold the first ones fill what is left.
-  for (var j = first; j < end; j++) {
-    let key = keys[j];
-    if (key > threshold || (key == threshold && before.y < ties)) {
-      runs[runs_at + before.x + min(before.y, ties)] = tiles[j];
+  for (var round = 0u; round < 32u; round++) {
+    let step = threshold | (0x80000000u >> round);
+    var count = 0u;
+${keys((i) => `    count += select(0u, 1u, key${i} >= step);`)}
+${
+      subgroups
+        ? `    count = subgroupAdd(count);
+    if (subgroupBroadcastFirst(li) == li) { atomicAdd(&reached[round], count); }`
+        : "    if (count > 0u) { atomicAdd(&reached[round], count); }"
     }
-    before += vec3u(select(0u, 1u, key > threshold), select(0u, 1u, key == threshold), 0u);
-  }`,
-};
+    workgroupBarrier();
+    if (atomicLoad(&reached[round]) >= keep) { threshold = step; }
+  }
+  // Tiles above the threshold in the upper half of a number, those at it in the lower one: this thread's, then the sum up
+  // to them, which each step takes from twice as far.
+  var mine = 0u;
+${keys((i) => `  mine += select(0u, 0x10000u, key${i} > threshold) + select(0u, 1u, key${i} == threshold);`)}
+  var sum = mine;
+  scan[li] = mine;
+  workgroupBarrier();
+${
+      scanSteps.map((step) =>
+        `  if (li >= ${2 ** step}u) { sum += scan[${half(step)} + li - ${2 ** step}u]; }
+  scan[${half(step + 1)} + li] = sum;
+  workgroupBarrier();`
+      ).join("\n")
+    }
+  let ties = keep - (scan[${half(scanSteps.length)} + ${threads - 1}u] >> 16u);
+  var before = sum - mine;
+  // Of the tiles just at the threshold the first ones fill what is left.
+${
+      keys((i) =>
+        `  {
+    let equal = before & 0xffffu;
+    if (key${i} > threshold || (key${i} == threshold && equal < ties)) {
+      runs[runs_at + (before >> 16u) + min(equal, ties)] = tiles[first + ${i}u];
+    }
+    before += select(0u, 0x10000u, key${i} > threshold) + select(0u, 1u, key${i} == threshold);
+  }`
+      )
+    }`,
+  };
+});
 
 /** How heads lie, and which to do. */
 export interface TileSelectionOptions {
@@ -177,7 +203,8 @@ export function selectTiles(
   if (n > MAX_TILES) throw new Error(`selectTiles: ${n} tiles, but at most ${MAX_TILES} fit`);
   const chosen = only?.dim(0) ?? heads, count = matrices / heads * chosen * n;
   const runs = gpu.tensor([matrices, budget.runs, 2], "u32");
-  gpu.run(gpu.software ? PLAIN : TILED, {
+  const subgroups = gpu.settings.description.features.includes("subgroups");
+  gpu.run(gpu.software ? PLAIN : TILED(rowSpread(n, subgroups)), {
     buffers: { scores, tiles, rows: budget.rows, head_ids: only ?? gpu.placeholder, runs },
     params: { n, heads, chosen, has_heads: only ? 1 : 0, runs_each: budget.runs, count },
     workgroups: gpu.software ? groups1d(count) : [Math.min(count, 65535), Math.ceil(count / 65535), 1],

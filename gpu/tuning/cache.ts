@@ -38,7 +38,7 @@ export function cacheFile(): string | undefined {
 function cacheFolder(): string | undefined {
   const named = Deno.env.get(CACHE_VARIABLE);
   if (named) return named;
-  const own = (parent: string | undefined, ...rest: string[]) => parent && join(parent, ...rest, "tilereel");
+  const own = (parent: string | undefined, ...rest: string[]) => parent ? join(parent, ...rest, "tilereel") : undefined;
   const home = Deno.env.get("HOME");
   if (Deno.build.os === "windows") return own(Deno.env.get("LOCALAPPDATA"));
   if (Deno.build.os === "darwin") return own(home, "Library", "Caches");

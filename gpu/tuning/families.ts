@@ -3,11 +3,17 @@
  *
  * @module
  */
+import { forwardFamily } from "../ops/attention_forward.ts";
+import { CONV3D } from "../ops/conv3d.ts";
+import { GEMM } from "../ops/linear.ts";
 import type { KernelFamily } from "./family.ts";
+
+/** Channels of a head in Wan's own models. */
+const HEAD_DIM = 128;
 
 /** A family of any kind of variant. */
 // deno-lint-ignore no-explicit-any
 export type AnyFamily = KernelFamily<any>;
 
 /** See the module. */
-export const FAMILIES: readonly AnyFamily[] = [];
+export const FAMILIES: readonly AnyFamily[] = [GEMM, forwardFamily(HEAD_DIM), CONV3D];

@@ -44,24 +44,33 @@ export interface ParityPlan {
 /**
  * Finds the cases in a folder.
  *
- * @throws {TilereelError} if there is no such folder, or no case in it
+ * @param skip names of cases that are not to be run, as `vorta_train`; others may still read their references
+ * @throws {TilereelError} if there is no such folder, no case in it, or none to skip of such a name
  */
-export async function planParity(folder: string): Promise<ParityPlan> {
+export async function planParity(folder: string, skip: readonly string[] = []): Promise<ParityPlan> {
   let names: string[];
   try {
     names = (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
   } catch {
     throw new TilereelError(`${folder} is not a folder that can be read; a folder of reference tensors was expected`);
   }
+  const known = names.filter((name) => CASES.some((entry) => entry.matches.test(name)));
+  const caseOf = (name: string) => name.replace(/\.\w+$/, "");
+  for (const name of skip) {
+    if (!known.some((file) => caseOf(file) === name)) {
+      throw new TilereelError(`there is no case ${JSON.stringify(name)} to skip in ${folder}`);
+    }
+  }
   const runs = CASES.flatMap((entry) =>
-    names.filter((name) => entry.matches.test(name)).map((name) => ({ path: `${folder}/${name}`, case: entry }))
+    known.filter((name) => entry.matches.test(name) && !skip.includes(caseOf(name)))
+      .map((name) => ({ path: `${folder}/${name}`, case: entry }))
   );
   if (runs.length === 0) {
     throw new TilereelError(
       `${folder} holds no parity case: files named as in tests/fixtures were expected, such as demo_transformer.safetensors`,
     );
   }
-  return { runs, unknown: names.filter((name) => !CASES.some((entry) => entry.matches.test(name))) };
+  return { runs, unknown: names.filter((name) => !known.includes(name)) };
 }
 
 /** Runs every case of a plan and yields each comparison as it is made. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import type { OnProgress } from "../progress.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
@@ -49,8 +50,11 @@ export async function cachedSet<Item>(items: readonly Item[], options: CachedSet
   onProgress?.({ stage: "check latents", done: items.length, total: items.length });
   const without = missing.length > 0 ? await makeAll(missing, options) : new Set();
   const recipes = items.filter((item) => !without.has(item)).map(recipe);
+  const digest = createHash("sha256");
+  for (const each of recipes) digest.update(await cache.checksum(each));
   return {
     size: recipes.length,
+    digest: digest.digest("hex"),
     sample: (index) => cache.read(recipes[index]!),
   };
 }

@@ -76,6 +76,16 @@ export class LatentCache {
   }
 
   /**
+   * Checksum of a sample that is there, as its file says it.
+   *
+   * @throws {TilereelError} if it is not, or damaged
+   */
+  async checksum(recipe: Recipe): Promise<string> {
+    using source = await openSafetensors(this.pathOf(recipe));
+    return source.metadata.sha256 ?? "";
+  }
+
+  /**
    * Keeps a sample: its file is there whole or not at all.
    *
    * @throws {TilereelError} if it cannot be written

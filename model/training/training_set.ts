@@ -20,6 +20,8 @@ export interface TrainingSample {
 export interface TrainingSet {
   /** How many samples there are; at least 1. */
   readonly size: number;
+  /** Tells these samples, in this order, from all others; the same wherever they lie. */
+  readonly digest: string;
   /**
    * One sample.
    *

@@ -7,9 +7,9 @@ import { TilereelError } from "../../errors.ts";
 import { blockRows } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
-import { projectTiles, tileScores } from "../../gpu/ops/tile_scores.ts";
+import { tileScores } from "../../gpu/ops/tile_scores.ts";
 import { MAX_TILES, selectTiles } from "../../gpu/ops/tile_selection.ts";
+import { tileVectors } from "../../gpu/ops/tile_vectors.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TransformerConfig } from "../wan/config.ts";
@@ -65,12 +65,11 @@ export class TilePattern {
    * @returns [batch · heads, tiles, tiles], f32
    */
   scores(q: Tensor, k: Tensor, projections: Projections<Tensor> | undefined, only?: Tensor): Tensor {
-    const { gpu, config: { heads, headDim } } = this;
-    const vectors = (x: Tensor, projection: Tensor | undefined) =>
-      gpu.scope(() => projectTiles(gpu, poolTiles(gpu, x, heads, this.layout, only), projection, heads, only));
-    return gpu.scope(() =>
-      tileScores(gpu, vectors(q, projections?.q), vectors(k, projections?.k), { heads, headDim, only })
-    );
+    const { gpu, layout, config: { heads, headDim } } = this;
+    return gpu.scope(() => {
+      const vectors = tileVectors(gpu, { q, k }, { heads, layout, projections, only });
+      return tileScores(gpu, vectors.q, vectors.k, { heads, headDim, only });
+    });
   }
 
   /** The tiles that are kept by such scores, see `selectTiles`: [batch · heads, runs, 2], u32. */

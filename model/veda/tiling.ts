@@ -43,17 +43,33 @@ export function tileShapes(capacity: number): TileShape[] {
   return shapes;
 }
 
+/** Queries that GPUs attend with at a time: of a tile's last block they take a whole one, however few are left. */
+const BLOCK = 64;
+/** Shapes with no more surface than this many times the least count as compact. */
+const COMPACT = 1.1;
+
+/** Queries over those that whole blocks would have: what efficiency cannot exceed. */
+export function blockFill({ tokens, tiles }: Pick<Tiling, "tokens" | "tiles">): number {
+  return tokens / tiles.reduce((sum, { count }) => sum + Math.ceil(count / BLOCK) * BLOCK, 0);
+}
+
 /**
- * A shape for a grid that nothing says more about: of those within {@link MAX_PADDING} the most compact, for tokens that
- * lie close together attend alike; if none is, the least padded.
+ * A shape for a grid that nothing says more about: of those within {@link MAX_PADDING} a compact one, for tokens that lie
+ * close together attend alike, and among these the one that fills its blocks of queries best; if none is within, the least
+ * padded.
  *
  * @param capacity tokens of a tile
  */
 export function defaultShape(grid: Grid, capacity: number): TileShape {
   const shapes = tileShapes(capacity);
   const fitting = shapes.filter((shape) => padding(grid, shape) <= MAX_PADDING);
-  if (fitting.length > 0) return fitting.reduce((best, shape) => surface(shape) < surface(best) ? shape : best);
-  return shapes.reduce((best, shape) => padding(grid, shape) < padding(grid, best) ? shape : best);
+  if (fitting.length === 0) {
+    return shapes.reduce((best, shape) => padding(grid, shape) < padding(grid, best) ? shape : best);
+  }
+  const most = COMPACT * Math.min(...fitting.map(surface));
+  const compact = fitting.filter((shape) => surface(shape) <= most).sort((a, b) => surface(a) - surface(b));
+  const fills = compact.map((shape) => blockFill(tiling(grid, shape)));
+  return compact[fills.indexOf(Math.max(...fills))]!;
 }
 
 /**

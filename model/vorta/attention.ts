@@ -35,12 +35,13 @@ interface BranchOptions {
   readonly only?: Tensor;
   /** Written instead of a new tensor. */
   readonly into?: Tensor;
+  /** [batch, tokens, heads], f32: receives what the way back needs */
+  readonly lse?: Tensor;
 }
 
-/** A branch's output, and what the way back through it needs. */
+/** A branch's output. */
 interface Taken {
   readonly y: Tensor;
-  readonly lse: Tensor;
   readonly pattern: AttentionPattern;
   /** Where tokens were dropped. */
   readonly selection?: Selection;
@@ -143,7 +144,10 @@ export class VortaAttention {
     const { gpu } = this;
     return (q, k, v, layer) => {
       const weights = scores[layer]!;
-      const taken = BRANCHES.map((branch) => this.#branch(branch, q, k, v));
+      const taken = BRANCHES.map((branch) => {
+        const lse = gpu.tensor([q.dim(0), q.dim(1), this.config.heads]);
+        return { ...this.#branch(branch, q, k, v, { lse }), lse };
+      });
       const y = mixHeads(gpu, taken.map(({ y }, i) => [weights[i]!, y]));
       gpu.tape?.record(y, [q, k, v, ...weights], (dy, wanted) => {
         const gradients = wanted[0] ? { dq: this.#zeros(q), dk: this.#zeros(k), dv: this.#zeros(v) } : undefined;
@@ -158,7 +162,7 @@ export class VortaAttention {
 
   /** @returns the gradient of the branch's weights; adds those of q, k, v where they are asked for */
   #back(
-    { y, lse, pattern, selection }: Taken,
+    { y, lse, pattern, selection }: Taken & { readonly lse: Tensor },
     dy: Tensor,
     qkv: { q: Tensor; k: Tensor; v: Tensor },
     gradients: { dq: Tensor; dk: Tensor; dv: Tensor } | undefined,
@@ -178,12 +182,11 @@ export class VortaAttention {
 
   #branch(branch: Branch, q: Tensor, k: Tensor, v: Tensor, options: BranchOptions = {}): Taken {
     const { gpu, config: { heads } } = this;
-    const { only, into = gpu.tensor(q.shape) } = options;
-    const lse = gpu.tensor([q.dim(0), q.dim(1), heads]);
+    const { only, into = gpu.tensor(q.shape), lse } = options;
     const run = (pattern: AttentionPattern, selection?: Selection): Taken => {
-      const y = attention(gpu, q, k, v, { ...pattern, into, lse });
+      const y = attention(gpu, q, k, v, { ...pattern, into, ...lse && { lse } });
       if (selection) bucketSpread(gpu, y, heads, selection, only);
-      return { y, lse, pattern, ...selection && { selection } };
+      return { y, pattern, ...selection && { selection } };
     };
     if (branch === "sliding") return run({ heads, only, plan: this.#sliding });
     if (branch === "full" || !this.#coreSet) return run({ heads, only });

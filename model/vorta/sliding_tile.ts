@@ -17,7 +17,7 @@ export interface BlockRuns {
 
 /** A pattern of attention on the CPU. */
 export interface SlidingTiles {
-  /** The token in each slot: tile by tile, in raster order within a tile. */
+  /** The token in each slot: tile by tile, those of one window side by side, in raster order within a tile. */
   readonly order: Uint32Array;
   readonly queries: BlockRuns;
   /** The other way round, for gradients. */
@@ -33,13 +33,23 @@ export interface SlidingTiles {
  * @param rows slots of a block at most
  */
 export function slidingTiles(grid: Grid, { tile, window }: VortaSettings, rows: number): SlidingTiles {
-  const { counts, order, tiles: slots } = tileOrder(grid, tile);
+  const { counts, order: raster, tiles } = tileOrder(grid, tile);
   const seen = tilesSeen(counts, window);
   const seenBy: number[][] = seen.map(() => []);
   for (const [query, keys] of seen.entries()) for (const key of keys) seenBy[key]!.push(query);
+  // Tiles of one window lie side by side, so that they share blocks, and few of these are partly filled.
+  const places = [...Map.groupBy(seen.keys(), (query) => seen[query]!.join()).values()].flat();
+  const order = new Uint32Array(raster.length), slots: Run[] = [];
+  let at = 0;
+  for (const place of places) {
+    const { first, count } = tiles[place]!;
+    order.set(raster.subarray(first, first + count), at);
+    slots[place] = { first: at, count };
+    at += count;
+  }
   let pairs = 0;
   for (const [query, keys] of seen.entries()) for (const key of keys) pairs += slots[query]!.count * slots[key]!.count;
-  return { order, queries: blockRuns(slots, seen, rows), keys: blockRuns(slots, seenBy, rows), pairs };
+  return { order, queries: blockRuns(places, slots, seen, rows), keys: blockRuns(places, slots, seenBy, rows), pairs };
 }
 
 /** For each tile the tiles it sees, rising. */
@@ -58,18 +68,37 @@ function tilesSeen(counts: Grid, window: Grid): number[][] {
   });
 }
 
-/** Neighbouring tiles become one run: few runs leave few of them partly filled. */
-function blockRuns(slots: readonly Run[], seen: readonly (readonly number[])[], rows: number): BlockRuns {
+/** @param places tiles by their slots */
+function blockRuns(
+  places: readonly number[],
+  slots: readonly Run[],
+  seen: readonly (readonly number[])[],
+  rows: number,
+): BlockRuns {
   const blocks: Block[] = [], runs: Run[] = [];
-  for (const [tile, others] of seen.entries()) {
-    const firstRun = runs.length;
-    let open: { first: number; count: number } | undefined;
-    for (const other of others) {
-      const { first, count } = slots[other]!;
-      if (open && open.first + open.count === first) open.count += count;
-      else runs.push(open = { first, count });
-    }
-    blocks.push(...cutBlocks(slots[tile]!, rows, firstRun, runs.length - firstRun));
+  const alike = joined(places, (a, b) => seen[a]!.join() === seen[b]!.join());
+  for (const tiles of alike) {
+    const firstRun = runs.length, others = seen[tiles[0]!]!.map((tile) => slots[tile]!);
+    // Neighbouring tiles become one run: few runs leave few of them partly filled.
+    const rising = others.sort((a, b) => a.first - b.first);
+    for (const run of joined(rising, (a, b) => a.first + a.count === b.first)) runs.push(whole(run));
+    blocks.push(...cutBlocks(whole(tiles.map((tile) => slots[tile]!)), rows, firstRun, runs.length - firstRun));
   }
   return { blocks, runs };
+}
+
+/** Cuts a list wherever two neighbours do not belong together. */
+function joined<T>(list: readonly T[], together: (a: T, b: T) => boolean): T[][] {
+  const parts: T[][] = [];
+  for (const item of list) {
+    const last = parts.at(-1);
+    if (last && together(last.at(-1)!, item)) last.push(item);
+    else parts.push([item]);
+  }
+  return parts;
+}
+
+/** Runs that follow each other, as one. */
+function whole(runs: readonly Run[]): Run {
+  return { first: runs[0]!.first, count: runs.reduce((sum, { count }) => sum + count, 0) };
 }

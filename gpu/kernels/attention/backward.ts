@@ -46,7 +46,7 @@ export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 
 /** Inner rows it takes in one step. */
 const PLAIN_STEP = 2;
 
-/** For software adapters: a thread takes the rows of a block, a few at a time. */
+/** For software adapters: a thread holds a few rows. */
 export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
   const d4 = headDim / 4, rows = PLAIN_BACKWARD_ROWS(headDim);
   const w = walk({ plan, rows });
@@ -55,8 +55,7 @@ export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAtten
   const passed = (line: (j: number) => string) => unroll(PLAIN_STEP, line);
   const begin = `${w.begin("gid.x")}
 ${FACTOR}
-  for (var row = first; row <= last; row += ${rows}u) {
-${held((i) => `  let token${i} = ${w.outer(`row + ${i}u`)}; let here${i} = token${i} * p.dim4 + head;`)}`;
+${held((i) => `  let token${i} = ${w.outer(`first + ${i}u`)}; let here${i} = token${i} * p.dim4 + head;`)}`;
   const inner = (body: string) =>
     w.steps(
       PLAIN_STEP,
@@ -102,12 +101,11 @@ ${
       }
 ${
         held((i) =>
-          `  if (row + ${i}u <= last) {
+          `  if (first + ${i}u <= last) {
 ${channels((c) => `    dq[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);`)}
   }`
         )
-      }
-  }`
+      }`
       : `${begin}
 ${
         held((i) =>
@@ -149,7 +147,7 @@ ${
       }
 ${
         held((i) =>
-          `  if (row + ${i}u <= last) {
+          `  if (first + ${i}u <= last) {
 ${
             channels((c) =>
               `    dk[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);
@@ -158,8 +156,7 @@ ${
           }
   }`
         )
-      }
-  }`,
+      }`,
   };
 });
 

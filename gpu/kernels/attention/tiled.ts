@@ -1,124 +1,224 @@
 /**
- * Attention for GPUs.
+ * Attention for GPUs, with a running softmax, so that scores never leave the chip. A workgroup holds a block of queries
+ * and goes past keys in steps; a thread holds the scores and the outputs of the same few queries, so that their softmax
+ * stays in registers.
  *
  * @module
  */
-import { type KernelSource, read, unroll, write } from "../../kernel.ts";
+import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { OutputTile, products, type Staged, storeWeights, TILE, workgroupAreas } from "./tiles.ts";
-import { MASKED, walk } from "./walk.ts";
+import { walkAhead } from "./ahead.ts";
+import { callName, forwardBuffers, type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
+import { MASKED } from "./walk.ts";
 
-/** A variant of {@link attentionTiled}. */
-export interface TiledAttention {
-  readonly headDim: number;
-  readonly bias: boolean;
-  readonly plan: boolean;
-  /** Writes the log of each query's sum of exponentials too. */
-  readonly lse: boolean;
+/** How a workgroup shares its work. All are powers of two. */
+export interface Tile {
+  /** Queries of a block. */
+  readonly rows: number;
+  /** Keys of a step. */
+  readonly keys: number;
+  readonly threads: number;
+  /** Threads that share a query, where its head has so many vec4s. */
+  readonly across: number;
+  /** vec4s of values that are staged at once. */
+  readonly values: number;
   /** Operands are staged in f16; sums are f32. */
   readonly f16: boolean;
+  /** Threads that share a query agree by subgroup operations, for which they must lie in one: `2 · across` threads. */
+  readonly subgroups: boolean;
 }
 
-/** With a running softmax, so that scores never leave the chip. Outer rows are queries, inner rows keys. */
-export const attentionTiled = memo(({ headDim, bias, plan, lse, f16 }: TiledAttention): KernelSource => {
-  const type: Staged = f16 ? "vec4h" : "vec4f";
-  const w = walk({ plan, rows: TILE, across: true });
-  const out = new OutputTile(headDim);
-  // With f32 the row statistics lie in the staging area while it is free, to stay within 32 KiB.
-  const stats = f16 ? "stats" : "stage";
-  const queries = { from: "q", token: (row: string) => w.outer(`first + ${row}`), scale: "p.scale" };
-  const keys = (from: string) => ({ from, token: (row: string) => w.inner(`at + ${row}`) });
+/** vec4s along the head dimension staged at once. */
+const CHUNK = 8;
+
+/** What follows from a tile and a head dimension. */
+function layout({ rows, keys, threads, values, f16, subgroups, ...tile }: Tile, headDim: number) {
+  const d4 = headDim / 4, chunk = Math.min(CHUNK, d4), across = Math.min(tile.across, d4), down = threads / across;
+  const valueRows = Math.min(keys, values / d4);
+  // A vec4 more than a row has, so that neighbouring rows lie in different banks.
+  const wide = chunk + 1, weightsWide = keys / 4 + 1;
+  const vec4s = (rows + keys) * wide + rows * weightsWide + valueRows * d4;
   return {
-    name: `attention_tiled_${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}${
-      f16 ? "_f16" : ""
+    d4,
+    chunk,
+    across,
+    /** Queries side by side; a thread has every so-manieth. */
+    down,
+    /** Queries of a thread. */
+    held: rows / down,
+    /** Fours of keys of a thread. */
+    fours: keys / 4 / across,
+    /** vec4s of an output in one thread. */
+    columns: d4 / across,
+    valueRows,
+    wide,
+    weightsWide,
+    bytes: vec4s * (f16 ? 8 : 16) + (subgroups ? 0 : 4 * rows * across) + 4 * keys,
+  };
+}
+
+/** Bytes of workgroup memory that a tile takes. */
+export const tileBytes = (tile: Tile, headDim: number): number => layout(tile, headDim).bytes;
+
+/** A kernel of this file. */
+export interface TiledAttention extends ForwardCall {
+  readonly tile: Tile;
+}
+
+/** See the module. Outer rows are queries, inner rows keys. */
+export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSource => {
+  const { rows, keys, threads, f16, subgroups } = tile;
+  const { d4, chunk, across, down, held, fours, columns, valueRows, wide, weightsWide } = layout(tile, call.headDim);
+  const w = walkAhead({ plan: call.plan, rows, step: keys, threads });
+  const vec = f16 ? "vec4h" : "vec4f";
+  const widened = (value: string) => f16 ? `vec4f(${value})` : value;
+  const mine = (line: (i: number) => string) => unroll(held, line);
+  const four = (line: (j: number) => string) => [0, 1, 2, 3].map(line).join(", ");
+  const row = (i: number) => `(lane_row + ${down * i}u)`;
+  /** Key of a step: number j of the g-th four of a thread. */
+  const key = (g: number, j: number) => `lane + ${across * (4 * g + j)}u`;
+  const chunkLoads = (count: number, line: (n: number, row: string) => string) =>
+    unroll(count * chunk / threads, (n) => line(n, `(li / ${chunk}u + ${threads / chunk * n}u)`));
+
+  /** Brings what the threads of a query have in `name` together. */
+  const agree = (name: string, both: (a: string, b: string) => string) =>
+    subgroups
+      ? mine((i) =>
+        unroll(
+          Math.log2(across),
+          (bit) => `  ${name}${i} = ${both(name + i, `subgroupShuffleXor(${name}${i}, ${2 << bit}u)`)};`,
+        )
+      )
+      : `${mine((i) => `  partial[${i}][lane_row][lane] = ${name}${i};`)}
+  workgroupBarrier();
+${
+        mine((i) =>
+          `  ${name}${i} = partial[${i}][lane_row][0];
+${unroll(across - 1, (t) => `  ${name}${i} = ${both(name + i, `partial[${i}][lane_row][${t + 1}]`)};`)}`
+        )
+      }`;
+
+  const scores = `${mine((i) => unroll(fours, (g) => `    var s${i}_${g} = vec4f();`))}
+${chunkLoads(keys, (n, row) => `    let key${n} = ${w.inner(row)} * p.dim4 + head + li % ${chunk}u;`)}
+    for (var c0 = 0u; c0 < ${d4}u; c0 += ${chunk}u) {
+      if (c0 > 0u) { workgroupBarrier(); }
+${
+    chunkLoads(rows, (n, row) =>
+      `      queries[${row} / ${down}u][${row} % ${down}u][li % ${chunk}u] = ${vec}(q[query${n} + c0]);`)
+  }
+${
+    chunkLoads(keys, (n, row) =>
+      `      keys[${row} / ${across}u][${row} % ${across}u][li % ${chunk}u] = ${vec}(k[key${n} + c0]);`)
+  }
+      workgroupBarrier();
+      for (var c = 0u; c < ${chunk}u; c++) {
+${mine((i) => `        let a${i} = ${widened(`queries[${i}][lane_row][c]`)};`)}
+${
+    unroll(fours, (g) =>
+      `        {
+${unroll(4, (j) => `          let b${j} = ${widened(`keys[${4 * g + j}][lane][c]`)};`)}
+${
+        unroll(4, (d) =>
+          `          { let t = vec4f(${four((j) => `b${j}[${d}]`)}); ${
+            mine((i) => `s${i}_${g} += a${i}[${d}] * t;`)
+          } }`)
+      }
+        }`)
+  }
+      }
+    }`;
+
+  const bias = (i: number, g: number) =>
+    `vec4f(${
+      four((j) => `bias[(h * p.outer + min(first + ${row(i)}, last)) * p.inner + min(at + ${key(g, j)}, end - 1u)]`)
+    })`;
+  const softmax = `${
+    unroll(fours, (g) => `    let inside${g} = vec4u(${four((j) => `at + ${key(g, j)}`)}) < vec4u(end);`)
+  }
+${
+    mine((i) =>
+      `    var top${i} = m${i};
+${
+        unroll(fours, (g) =>
+          `    s${i}_${g} *= p.scale * ${LOG2_E};
+${call.bias ? `    s${i}_${g} += ${LOG2_E} * ${bias(i, g)};` : ""}
+    s${i}_${g} = select(vec4f(${MASKED}), s${i}_${g}, inside${g});
+    top${i} = max(top${i}, max(max(s${i}_${g}.x, s${i}_${g}.y), max(s${i}_${g}.z, s${i}_${g}.w)));`)
+      }`
+    )
+  }
+${agree("top", (a, b) => `max(${a}, ${b})`)}
+${
+    mine((i) =>
+      `    let fade${i} = exp2(m${i} - top${i}); m${i} = top${i}; l${i} *= fade${i};
+${
+        unroll(fours, (g) =>
+          `    s${i}_${g} = exp2(s${i}_${g} - top${i}); l${i} += dot(s${i}_${g}, vec4f(1.0));
+    weights[${i}][lane_row][lane + ${across * g}u] = ${vec}(s${i}_${g});`)
+      }
+${unroll(columns, (c) => `    o${i}_${c} *= fade${i};`)}`
+    )
+  }`;
+
+  // Value rows come in the order of the weights: those of a thread's four keys one after the other.
+  const keyOfValue = (r: string) => `(${r} / 4u % ${across}u + ${across}u * (${r} % 4u + ${r} / ${4 * across}u * 4u))`;
+  const sums = `    for (var r0 = 0u; r0 < ${keys}u; r0 += ${valueRows}u) {
+      if (r0 > 0u) { workgroupBarrier(); }
+${
+    unroll(valueRows * d4 / threads, (n) =>
+      `      {
+        let r = li / ${d4}u + ${threads / d4 * n}u;
+        let value = v[${w.inner(keyOfValue("(r0 + r)"))} * p.dim4 + head + li % ${d4}u];
+        values[r / 4u][r % 4u][li % ${d4}u / ${across}u][li % ${across}u] = ${vec}(value);
+      }`)
+  }
+      workgroupBarrier();
+      for (var g = 0u; g < ${valueRows / 4}u; g++) {
+${mine((i) => `        let w${i} = ${widened(`weights[${i}][lane_row][r0 / 4u + g]`)};`)}
+${
+    unroll(columns, (c) =>
+      unroll(4, (j) =>
+        `        { let t = ${widened(`values[g][${j}][${c}][lane]`)}; ${
+          mine((i) =>
+            `o${i}_${c} += w${i}[${j}] * t;`
+          )
+        } }`))
+  }
+      }
+    }`;
+
+  return {
+    name: `attention_tiled_${callName(call)}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
+      subgroups ? "_subgroups" : ""
     }`,
     f16,
-    buffers: {
-      q: read("vec4f"),
-      k: read("vec4f"),
-      v: read("vec4f"),
-      ...w.buffers,
-      ...bias && { bias: read("f32") },
-      y: write("vec4f"),
-      ...lse && { lse: write("f32") },
-    },
+    subgroups,
+    buffers: forwardBuffers(call, "vec4f", w.buffers),
     params: w.params,
-    workgroupSize: [16, 16, 1],
-    declarations: `${w.declarations}${workgroupAreas(type)}
-${f16 ? "var<workgroup> stats: array<vec4f, 1024>;" : ""}`,
+    workgroupSize: [threads, 1, 1],
+    // Nested: a thread's place is one index, kept out of the loops, and what it takes there lies at constants from it.
+    declarations: `${w.declarations}
+var<workgroup> queries: array<array<array<${vec}, ${wide}>, ${down}>, ${held}>;
+var<workgroup> keys: array<array<array<${vec}, ${wide}>, ${across}>, ${4 * fours}>;
+var<workgroup> weights: array<array<array<${vec}, ${weightsWide}>, ${down}>, ${held}>;
+var<workgroup> values: array<array<array<array<${vec}, ${across}>, ${columns}>, 4>, ${valueRows / 4}>;
+${subgroups ? "" : `var<workgroup> partial: array<array<array<f32, ${across}>, ${down}>, ${held}>;`}`,
     body: `${w.begin("wid.x")}
-${out.place}
-${out.sums("o")}
-${unroll(4, (i) => `  var m${i} = ${MASKED}; var l${i} = 0.0;`)}
+  // Neighbouring threads have two queries in turn, and so read each vec4 of keys and values in pairs: half the traffic.
+  let lane = li / 2u % ${across}u;
+  let lane_row = li % 2u + 2u * (li / ${2 * across}u);
+${chunkLoads(rows, (n, row) => `  let query${n} = ${w.outer(`first + ${row}`)} * p.dim4 + head + li % ${chunk}u;`)}
+${mine((i) => `  var m${i} = ${MASKED}; var l${i} = 0.0; ${unroll(columns, (c) => `var o${i}_${c} = vec4f();`)}`)}
+${w.steps(`${scores}\n${softmax}\n${sums}`)}
+${agree("l", (a, b) => `${a} + ${b}`)}
 ${
-      w.steps(
-        TILE,
-        `${products("s", queries, keys("k"), headDim, type)}
-${
-          unroll(4, (j) =>
-            `    {
-      let key = at + lid.x * 4u + ${j}u;
-${
-              unroll(4, (i) =>
-                bias
-                  ? `      s${4 * i + j} += bias[(h * p.outer + min(first + lid.y + ${
-                    16 * i
-                  }u, last)) * p.inner + min(key, end - 1u)];`
-                  : "")
-            }
-      if (key >= end) { ${unroll(4, (i) => `s${4 * i + j} = ${MASKED};`)} }
-    }`)
-        }
-${
-          unroll(4, (i) =>
-            `    ${stats}[(lid.y + ${16 * i}u) * 16u + lid.x].x = max(max(s${4 * i}, s${4 * i + 1}), max(s${
-              4 * i + 2
-            }, s${4 * i + 3}));`)
-        }
-    workgroupBarrier();
-    if (li < ${TILE}u) {
-      var top = ${stats}[li * 16u].x;
-      for (var i = 1u; i < 16u; i++) { top = max(top, ${stats}[li * 16u + i].x); }
-      ${stats}[li * 16u].y = top;
-    }
-    workgroupBarrier();
-${
-          unroll(4, (i) =>
-            `    let top${i} = max(m${i}, ${stats}[(lid.y + ${16 * i}u) * 16u].y);
-    let fade${i} = exp(m${i} - top${i});
-    m${i} = top${i};
-    let e${i} = exp(vec4f(s${4 * i}, s${4 * i + 1}, s${4 * i + 2}, s${4 * i + 3}) - top${i});
-    l${i} = l${i} * fade${i} + dot(e${i}, vec4f(1.0));
-    if (lid.x == 0u) { ${stats}[(lid.y + ${16 * i}u) * 16u].z = fade${i}; }`)
-        }
-${storeWeights(type, (i) => `e${i}`)}
-    workgroupBarrier();
-${out.each("o", (sum, row) => `    ${sum} *= ${stats}[${row} * 16u].z;`)}
-    workgroupBarrier();
-${out.accumulate("o", keys("v"), type)}`,
+      mine((i) =>
+        `  if (first + ${row(i)} <= last) {
+    let token = ${w.outer(`first + ${row(i)}`)};
+${call.lse ? `    if (lane == 0u) { lse[token * p.heads + h] = m${i} * ${LN_2} + log(l${i}); }` : ""}
+${unroll(columns, (c) => `    y[token * p.dim4 + head + lane + ${across * c}u] = o${i}_${c} / l${i};`)}
+  }`
       )
-    }
-${unroll(4, (i) => `  ${stats}[(lid.y + ${16 * i}u) * 16u + lid.x].x = l${i};`)}
-  workgroupBarrier();
-  if (li < ${TILE}u) {
-    var total = ${stats}[li * 16u].x;
-    for (var i = 1u; i < 16u; i++) { total += ${stats}[li * 16u + i].x; }
-    ${stats}[li * 16u].y = total;
-  }
-  workgroupBarrier();
-${
-      lse
-        ? unroll(4, (i) =>
-          `  if (lid.x == 0u && first + lid.y + ${16 * i}u <= last) {
-    lse[${w.outer(`first + lid.y + ${16 * i}u`)} * p.heads + h] = m${i} + log(${stats}[(lid.y + ${16 * i}u) * 16u].y);
-  }`)
-        : ""
-    }
-${
-      out.each("o", (sum, row, col) =>
-        `  if (first + ${row} <= last) { y[${
-          w.outer(`first + ${row}`)
-        } * p.dim4 + head + ${col}] = ${sum} / ${stats}[${row} * 16u].y; }`)
     }`,
   };
 });

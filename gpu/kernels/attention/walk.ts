@@ -16,35 +16,34 @@ export const MASKED = "-1e30";
 /** Whether tokens are walked by a plan. */
 export interface WalkOptions {
   readonly plan: boolean;
-  /** Outer rows in a block where no plan says otherwise. */
+  /** Outer rows that are held at once. */
   readonly rows: number;
-  /** Whether a step that a run does not fill goes on in the next run: worth its bookkeeping where steps are long. */
-  readonly across?: boolean;
 }
 
 /** WGSL pieces of a walk. */
 export interface Walk {
-  /** Module-scope WGSL. */
-  readonly declarations: string;
   readonly buffers: Readonly<Record<string, Binding>>;
   readonly params: Readonly<Record<string, ParamType>>;
   /**
-   * Defines `first` and `last`, the block's outer rows, `h`, the head, and `head`, its first vec4 in a token. Leaves the
-   * kernel where there is no such block.
+   * Defines `first` and `last`, the outer rows to hold, `h`, the head, and `head`, its first vec4 in a token. Leaves the
+   * kernel where there are no such rows.
    *
-   * @param block WGSL: index of the block
+   * @param part WGSL: index of the part of a block; a plan's blocks have `p.parts` of them, others one
    */
-  begin(block: string): string;
+  begin(part: string): string;
   /** Token of an outer row; rows past the last stand for the last. */
   outer(row: string): string;
-  /** Loops over the inner rows in steps: `at` is the first row of a step, `end` lies behind the last that it may take. */
+  /**
+   * Loops over the inner rows in steps, run by run: `at` is the first row of a step, `end` lies behind the last that it
+   * may take.
+   */
   steps(step: number, body: string): string;
   /** Token of an inner row; rows from `end` on stand for the last before it. */
   inner(row: string): string;
 }
 
 /** The pieces for one kernel. */
-export function walk({ plan, rows, across = false }: WalkOptions): Walk {
+export function walk({ plan, rows }: WalkOptions): Walk {
   const shared = {
     params: {
       /** tokens of a batch item on either side */
@@ -62,11 +61,10 @@ export function walk({ plan, rows, across = false }: WalkOptions): Walk {
   } as const;
   if (!plan) {
     return {
-      declarations: "",
       buffers: { head_ids: read("u32"), key_lengths: read("u32") },
       params: { ...shared.params, has_lengths: "u32" },
-      begin: (block) =>
-        `  let first = ${block} * ${rows}u;
+      begin: (part) =>
+        `  let first = ${part} * ${rows}u;
   if (first >= p.outer) { return; }
   let last = min(first + ${rows}u, p.outer) - 1u;
   let end = select(p.inner, key_lengths[wid.z], p.has_lengths != 0u);
@@ -85,61 +83,28 @@ ${shared.head}`,
       /** from one head's runs to the next; 0 where all share them */
       runs_stride: "u32",
       block_count: "u32",
+      /** parts that a block is held in, one after the other */
+      parts: "u32",
     },
-    begin: (block) =>
-      `  if (${block} >= p.block_count) { return; }
-  let block = blocks[${block}];
-  let first = block.x;
-  let last = block.x + block.y - 1u;
+    begin: (part) =>
+      `  if (${part} >= p.block_count * p.parts) { return; }
+  let block = blocks[${part} / p.parts];
+  let before = (${part} % p.parts) * ${rows}u;
+  if (before >= block.y) { return; }
+  let first = block.x + before;
+  let last = block.x + min(before + ${rows}u, block.y) - 1u;
 ${shared.head}
   let own_order = (wid.z * p.heads + h) * p.order_stride;
-  let own_runs = (wid.z * p.heads + h) * p.runs_stride;`,
+  let own_runs = (wid.z * p.heads + h) * p.runs_stride + block.z;`,
     outer: (row) => `(wid.z * p.outer + order[own_order + min(${row}, last)])`,
-    ...across ? ACROSS_RUNS : WITHIN_RUNS,
-  };
-}
-
-type Inner = Pick<Walk, "declarations" | "steps" | "inner">;
-
-/** Run by run: rows are slots. */
-const WITHIN_RUNS: Inner = {
-  declarations: "",
-  steps: (step, body) =>
-    `  for (var r = 0u; r < block.w; r++) {
-  let run = runs[own_runs + block.z + r];
+    steps: (step, body) =>
+      `  for (var r = 0u; r < block.w; r++) {
+  let run = runs[own_runs + r];
   let end = run.x + run.y;
   for (var at = run.x; at < end; at += ${step}u) {
 ${body}
   }
   }`,
-  inner: (row) => `(wid.z * p.inner + order[own_order + min(${row}, end - 1u)])`,
-};
-
-/** All runs of a block as one: rows are counted from its first run on, `open` is the run in which a step begins. */
-const ACROSS_RUNS: Inner = {
-  declarations: `
-fn slot_of(row: u32, open: u32, before: u32) -> u32 {
-  var r = open;
-  var start = before;
-  var run = runs[r];
-  while (row >= start + run.y) {
-    start += run.y;
-    r++;
-    run = runs[r];
-  }
-  return run.x + row - start;
-}`,
-  steps: (step, body) =>
-    `  var open = own_runs + block.z;
-  var before = 0u;
-  var end = 0u;
-  for (var r = open; r < open + block.w; r++) { end += runs[r].y; }
-  for (var at = 0u; at < end; at += ${step}u) {
-    while (at >= before + runs[open].y) {
-      before += runs[open].y;
-      open++;
-    }
-${body}
-  }`,
-  inner: (row) => `(wid.z * p.inner + order[own_order + slot_of(min(${row}, end - 1u), open, before)])`,
-};
+    inner: (row) => `(wid.z * p.inner + order[own_order + min(${row}, end - 1u)])`,
+  };
+}

@@ -1,0 +1,102 @@
+/**
+ * The walk of the forward kernels for GPUs: long steps that go on across a plan's runs, so that only the last one is
+ * partly filled. A run's end may lie anywhere in a step, so which row comes where is looked up, once a step and row, a
+ * step ahead, into workgroup memory.
+ *
+ * @module
+ */
+import { unroll } from "../../kernel.ts";
+import { type Walk, walk, type WalkOptions } from "./walk.ts";
+
+/** How a workgroup goes. */
+export interface AheadOptions extends WalkOptions {
+  /** Inner rows of a step. */
+  readonly step: number;
+  /** Of the workgroup: a multiple of `step`, or a part of it that goes in evenly. */
+  readonly threads: number;
+  /** The inner rows lie in the order of slots, not of tokens. */
+  readonly sorted?: boolean;
+}
+
+/** WGSL pieces of such a walk; of `begin` and `outer` see {@link Walk}. */
+export interface AheadWalk extends Omit<Walk, "steps" | "inner"> {
+  /** Module-scope WGSL. */
+  readonly declarations: string;
+  /** Bytes of workgroup memory it takes. */
+  readonly bytes: number;
+  /**
+   * Loops over the inner rows: `at` counts those before a step, `end` is how many there are. The workgroup meets at the
+   * end of each step.
+   *
+   * @param body may read rows only up to a barrier that is not its last piece of work
+   */
+  steps(body: string): string;
+  /** Where row `row` of a step lies in the inner tensor; rows from the last on stand for the last. */
+  inner(row: string): string;
+}
+
+/** Runs whose lengths are read at once: none waits for another. */
+const TOGETHER = 8;
+
+/** The pieces for one kernel. */
+export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOptions): AheadWalk {
+  const { buffers, params, begin, outer } = walk({ plan, rows });
+  if (!plan) {
+    return {
+      declarations: "",
+      bytes: 0,
+      buffers,
+      params,
+      begin,
+      outer,
+      steps: (body) =>
+        `  for (var at = 0u; at < end; at += ${step}u) {
+${body}
+    workgroupBarrier();
+  }`,
+      inner: (row) => `(wid.z * p.inner + min(at + ${row}, end - 1u))`,
+    };
+  }
+  const slot = "run.x + row - passed";
+  // A thread's rows rise from step to step, so it goes on from the run where it was.
+  const lookUp = (from: string) =>
+    unroll(Math.max(1, step / threads), (i) =>
+      `    ${threads > step ? `if (li < ${step}u)` : ""} {
+      let row = min(${from} + li + ${i * threads}u, end - 1u);
+      while (row >= passed + run.y) {
+        passed += run.y;
+        open++;
+        run = runs[open];
+      }
+      rows_ahead[li + ${i * threads}u] = wid.z * p.inner + ${sorted ? slot : `order[own_order + ${slot}]`};
+    }`);
+  return {
+    declarations: `var<workgroup> rows_ahead: array<u32, ${step}>;\n`,
+    bytes: 4 * step,
+    buffers,
+    params,
+    begin,
+    outer,
+    steps: (body) =>
+      `  var end = 0u;
+  for (var r = 0u; r < block.w; r += ${TOGETHER}u) {
+${
+        unroll(
+          TOGETHER,
+          (i) => `    end += select(0u, runs[own_runs + min(r + ${i}u, block.w - 1u)].y, r + ${i}u < block.w);`,
+        )
+      }
+  }
+  var open = own_runs;
+  var run = runs[open];
+  var passed = 0u;
+${lookUp("0u")}
+  workgroupBarrier();
+  for (var at = 0u; at < end; at += ${step}u) {
+${body}
+${lookUp(`at + ${step}u`)}
+    workgroupBarrier();
+  }`,
+    inner: (row) => `rows_ahead[${row}]`,
+  };
+}

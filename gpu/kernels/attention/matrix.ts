@@ -1,0 +1,296 @@
+/**
+ * Attention by matrix units: f16 operands, f32 sums. A subgroup owns queries: their operands and outputs stay in its
+ * registers, their softmax is made by its own threads. Matrices in registers cannot be touched number by number, so
+ * scores pass through workgroup memory, and weights back; outputs do so only at the end, and where they must be scaled.
+ *
+ * That is rare: weights may be as large as 2^8, so outputs follow a query's largest score only when it has grown by more
+ * than 8 (in powers of two; as FlashAttention-4 has it).
+ *
+ * @module
+ */
+import { type KernelSource, unroll } from "../../kernel.ts";
+import type { MatrixUnits } from "../../matrix_units.ts";
+import { memo } from "../memo.ts";
+import { walkAhead } from "./ahead.ts";
+import { callName, forwardBuffers, type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
+import { MASKED } from "./walk.ts";
+
+/** How a workgroup shares its work. */
+export interface MatrixTile {
+  readonly units: MatrixUnits;
+  readonly subgroups: number;
+  /** Queries of a subgroup. */
+  readonly rows: number;
+  /** Keys of a step. */
+  readonly keys: number;
+  /** Words, of two numbers each, that a thread stages at once. */
+  readonly words: 1 | 2 | 4;
+}
+
+/** Queries of a workgroup. */
+export const matrixRows = ({ subgroups, rows }: MatrixTile): number => subgroups * rows;
+
+/** Rows of f16 and of f32 are so much longer than they need be, so that neighbours lie in different banks. */
+const PAD_F16 = 8, PAD_F32 = 4;
+/** Threads that share a query's softmax. */
+const LANES = 4;
+/** A query's outputs are scaled when its largest score has grown by more than this. */
+const SLACK = 8;
+
+/** Bytes of workgroup memory that a tile takes. */
+export function matrixBytes(tile: MatrixTile, headDim: number): number {
+  const rows = matrixRows(tile), { keys } = tile;
+  return keys * (headDim + PAD_F16) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + rows * 4 +
+    keys * 4 + 4;
+}
+
+/** A kernel of this file. */
+export interface MatrixAttention extends ForwardCall {
+  readonly tile: MatrixTile;
+}
+
+/** See the module. Keys and values come as `pack.ts` leaves them. Outer rows are queries, inner rows keys. */
+export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): KernelSource => {
+  const { units: { m, n, k, subgroup }, subgroups, rows: owned, keys } = tile;
+  const { headDim, bias, plan, lse } = call;
+  const rows = matrixRows(tile), threads = subgroups * subgroup;
+  // Fewer where a step of small heads has less than that for each thread.
+  const words = Math.min(tile.words, keys * headDim / 2 / threads);
+  const w = walkAhead({ plan, rows, step: keys, threads, sorted: true });
+  const bands = owned / m, deep = headDim / k, across = headDim / n;
+  const stagedWide = headDim + PAD_F16, scoresWide = keys + PAD_F32, weightsWide = keys + PAD_F16;
+  /** Passes in which a subgroup's threads take its queries for the softmax, and a thread's scores in each. */
+  const passes = owned * LANES / subgroup, each = keys / LANES;
+  const left = `subgroup_matrix_left<f16, ${k}, ${m}>`, right = `subgroup_matrix_right<f16, ${n}, ${k}>`;
+  const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
+
+  const band = (line: (b: number) => string) => unroll(bands, line);
+  const pass = (line: (s: number) => string) => unroll(passes, line);
+  const row = (s: number) => `(own + ${s * subgroup / LANES}u + lane / ${LANES}u)`;
+  const key = (i: number) => `lane % ${LANES}u + ${LANES * i}u`;
+  const parts = [..."xyzw"].slice(0, words);
+
+  // As many channels of the queries at once as fit where keys are staged later.
+  const width = [deep, deep / 2, deep / 4, deep / 8].find((count) =>
+    Number.isInteger(count) && rows * (count * k + PAD_F16) <= keys * stagedWide
+  )! * k;
+  const loadQueries = unroll(headDim / width, (piece) =>
+    `  for (var i = li; i < ${rows * width / 4}u; i += ${threads}u) {
+    let row = i / ${width / 4}u;
+    let c = i % ${width / 4}u;
+    let four = vec4h(clamp(q[${w.outer("first + row")} * p.dim4 + head + ${
+      piece * width / 4
+    }u + c], vec4f(-65504.0), vec4f(65504.0)));
+${
+      unroll(4, (e) => `    staged[row * ${width + PAD_F16}u + 4u * c + ${e}u] = four[${e}];`)
+    }
+  }
+  workgroupBarrier();
+${
+      band((b) =>
+        unroll(width / k, (d) =>
+          `  let q${b}_${piece * width / k + d} = subgroupMatrixLoad<${left}>(&staged, (own + ${b * m}u) * ${
+            width + PAD_F16
+          }u + ${d * k}u, false, ${width + PAD_F16}u);`)
+      )
+    }
+  workgroupBarrier();`);
+
+  const perRow = headDim / 2 / words, loads = keys * perRow / threads;
+  const fetch = (from: string) =>
+    unroll(loads, (i) =>
+      `    let ${from}${i} = ${from}[(${
+        w.inner(`(li + ${i * threads}u) / ${perRow}u`)
+      } * nwg.y + wid.y) * ${perRow}u + (li + ${i * threads}u) % ${perRow}u];`);
+  const stage = (from: string) =>
+    unroll(loads, (i) =>
+      `    {
+      let to = (li + ${i * threads}u) / ${perRow}u * ${stagedWide}u + (li + ${i * threads}u) % ${perRow}u * ${
+        2 * words
+      }u;
+${
+        parts.map((part, e) =>
+          `      let pair${e} = bitcast<vec2h>(${from}${i}${words > 1 ? `.${part}` : ""});
+      staged[to + ${2 * e}u] = pair${e}.x;
+      staged[to + ${2 * e + 1}u] = pair${e}.y;`
+        ).join("\n")
+      }
+    }`);
+
+  const scores = `    if (busy) {
+      for (var j = 0u; j < ${keys}u; j += ${n}u) {
+${
+    band((b) => `        var s${b}: ${result};`)
+  }
+${
+    unroll(deep, (d) =>
+      `        {
+          let t = subgroupMatrixLoad<${right}>(&staged, j * ${stagedWide}u + ${d * k}u, true, ${stagedWide}u);
+${
+        band((b) => `          s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b});`)
+      }
+        }`)
+  }
+${
+    band((b) =>
+      `        subgroupMatrixStore(&scores, (own + ${b * m}u) * ${scoresWide}u + j, s${b}, false, ${scoresWide}u);`
+    )
+  }
+      }
+    }`;
+
+  const biasOf = (s: number, i: number) =>
+    `bias[(h * p.outer + min(first + ${row(s)}, last)) * p.inner + min(at + ${key(i)}, end - 1u)]`;
+  const shared = (name: string, both: (a: string, b: string) => string) =>
+    unroll(Math.log2(LANES), (bit) =>
+      `      ${name} = ${both(name, `subgroupShuffleXor(${name}, ${1 << bit}u)`)};`);
+  const softmax = pass((s) =>
+    `    {
+${
+      unroll(each, (i) => {
+        const scaled = `scores[${row(s)} * ${scoresWide}u + ${key(i)}] * (p.scale * ${LOG2_E})`;
+        const score = bias ? `${scaled} + ${LOG2_E} * ${biasOf(s, i)}` : scaled;
+        return `      let s${i} = select(${MASKED}, ${score}, at + ${key(i)} < end);`;
+      })
+    }
+      var top = ${Array.from({ length: each }, (_, i) => `s${i}`).reduce((a, b) => `max(${a}, ${b})`)};
+${shared("top", (a, b) => `max(${a}, ${b})`)}
+      if (top > m${s} + ${SLACK}.0) {
+        let fade = exp2(m${s} - top);
+        m${s} = top;
+        l${s} *= fade;
+        factors[${row(s)}] = fade;
+        // Before the first step there is nothing to scale.
+        if (at > 0u) { grown = 1u; }
+      } else {
+        factors[${row(s)}] = 1.0;
+      }
+${
+      unroll(each, (i) =>
+        `      { let e = f16(exp2(s${i} - m${s})); weights[${row(s)} * ${weightsWide}u + ${
+          key(i)
+        }] = e; l${s} += f32(e); }`)
+    }
+    }`
+  );
+
+  const sums = `    if (busy) {
+      for (var j = 0u; j < ${keys}u; j += ${k}u) {
+${
+    band((b) =>
+      `        let e${b} = subgroupMatrixLoad<${left}>(&weights, (own + ${
+        b * m
+      }u) * ${weightsWide}u + j, false, ${weightsWide}u);`
+    )
+  }
+${
+    unroll(across, (c) =>
+      `        {
+          let t = subgroupMatrixLoad<${right}>(&staged, j * ${stagedWide}u + ${c * n}u, false, ${stagedWide}u);
+${band((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t, o${b}_${c});`)}
+        }`)
+  }
+      }
+    }`;
+
+  /** Outputs through the area of the scores, as many channels at once as it is wide. */
+  const together = Math.min(keys, headDim);
+  const outputs = (line: (first: number) => string) =>
+    unroll(
+      headDim / together,
+      (piece) =>
+        `${
+          band((b) =>
+            unroll(together / n, (c) =>
+              `      subgroupMatrixStore(&scores, (own + ${b * m}u) * ${scoresWide}u + ${c * n}u, o${b}_${
+                piece * together / n + c
+              }, false, ${scoresWide}u);`)
+          )
+        }
+      workgroupBarrier();
+${line(piece * together)}
+      workgroupBarrier();`,
+    );
+  const rescale = `    if (workgroupUniformLoad(&grown) != 0u) {
+${
+    outputs((from) =>
+      `      for (var i = lane; i < ${owned * together}u; i += ${subgroup}u) {
+        let row = own + i / ${together}u;
+        scores[row * ${scoresWide}u + i % ${together}u] *= factors[row];
+      }
+      workgroupBarrier();
+${
+        band((b) =>
+          unroll(together / n, (c) =>
+            `      o${b}_${from / n + c} = subgroupMatrixLoad<${result}>(&scores, (own + ${
+              b * m
+            }u) * ${scoresWide}u + ${c * n}u, false, ${scoresWide}u);`)
+        )
+      }`
+    )
+  }
+      grown = 0u;
+    }`;
+
+  return {
+    name: `attention_matrix_${callName(call)}_${subgroups}x${owned}x${keys}_${words}`,
+    matrix: true,
+    buffers: forwardBuffers(call, words === 1 ? "u32" : `vec${words}u`, w.buffers),
+    params: w.params,
+    workgroupSize: [threads, 1, 1],
+    declarations: `${w.declarations}
+var<workgroup> staged: array<f16, ${keys * stagedWide}>;
+var<workgroup> scores: array<f32, ${rows * scoresWide}>;
+var<workgroup> weights: array<f16, ${rows * weightsWide}>;
+var<workgroup> factors: array<f32, ${rows}>;
+var<workgroup> grown: u32;`,
+    body: `${w.begin("wid.x")}
+  let lane = li % ${subgroup}u;
+  let own = li / ${subgroup}u * ${owned}u;
+  // Subgroups without a query only help to stage.
+  let busy = first + own <= last;
+${loadQueries}
+${band((b) => unroll(across, (c) => `  var o${b}_${c}: ${result};`))}
+${pass((s) => `  var m${s} = ${MASKED}; var l${s} = 0.0;`)}
+${
+      w.steps(`${fetch("k")}
+${stage("k")}
+    workgroupBarrier();
+${scores}
+    workgroupBarrier();
+${fetch("v")}
+${softmax}
+${stage("v")}
+${rescale}
+${sums}`)
+    }
+${
+      pass((s) =>
+        `  {
+${shared(`l${s}`, (a, b) => `${a} + ${b}`)}
+    factors[${row(s)}] = 1.0 / l${s};
+${
+          lse
+            ? `    if (lane % ${LANES}u == 0u && first + ${row(s)} <= last) {
+      lse[${w.outer(`first + ${row(s)}`)} * p.heads + h] = m${s} * ${LN_2} + log(l${s});
+    }`
+            : ""
+        }
+  }`
+      )
+    }
+${
+      outputs((from) =>
+        `      for (var i = li; i < ${rows * together / 4}u; i += ${threads}u) {
+        let row = i / ${together / 4}u;
+        let c = i % ${together / 4}u;
+        let four = row * ${scoresWide}u + 4u * c;
+        if (first + row <= last) {
+          y[${w.outer("first + row")} * p.dim4 + head + ${from / 4}u + c] =
+            vec4f(scores[four], scores[four + 1u], scores[four + 2u], scores[four + 3u]) * factors[row];
+        }
+      }`
+      )
+    }`,
+  };
+});

@@ -1,0 +1,49 @@
+/**
+ * Keys and values as matrix units take them: f16, of the heads that are computed, in the order in which a plan walks
+ * them. Each is read many times and packed once.
+ *
+ * @module
+ */
+import { type KernelSource, read, unroll, write } from "../../kernel.ts";
+import { memo } from "../memo.ts";
+
+/** Threads of a workgroup along x, each with eight numbers of a row. */
+export const PACK_THREADS = 256;
+
+/** Rows in the order of tokens, or of a plan's slots. */
+export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolean }): KernelSource => ({
+  name: `attention_pack_${headDim}${plan ? "_plan" : ""}`,
+  buffers: {
+    k: read("vec4f"),
+    v: read("vec4f"),
+    head_ids: read("u32"),
+    ...plan && { order: read("u32") },
+    /** [batch, rows, chosen heads · head dim] */
+    packed_k: write("vec4u"),
+    packed_v: write("vec4u"),
+  },
+  params: {
+    tokens: "u32",
+    rows: "u32",
+    heads: "u32",
+    has_heads: "u32",
+    /** from one head's order to the next; 0 where all share one */
+    order_stride: "u32",
+  },
+  workgroupSize: [PACK_THREADS, 1, 1],
+  // What f16 cannot hold becomes the largest that it can.
+  declarations: `
+fn packed(a: vec4f, b: vec4f) -> vec4u {
+  let low = clamp(a, vec4f(-65504.0), vec4f(65504.0));
+  let high = clamp(b, vec4f(-65504.0), vec4f(65504.0));
+  return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+}`,
+  body: `  let row = gid.x / ${headDim / 8}u;
+  if (row >= p.rows) { return; }
+  let eight = gid.x % ${headDim / 8}u;
+  let h = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
+  let token = wid.z * p.tokens + ${plan ? "order[(wid.z * p.heads + h) * p.order_stride + row]" : "row"};
+  let from = (token * p.heads + h) * ${headDim / 4}u + 2u * eight;
+  let to = ((wid.z * p.rows + row) * nwg.y + wid.y) * ${headDim / 8}u + eight;
+${unroll(2, (i) => `  packed_${"kv"[i]}[to] = packed(${"kv"[i]}[from], ${"kv"[i]}[from + 1u]);`)}`,
+}));

@@ -1,0 +1,70 @@
+/**
+ * The forward kernels for GPUs that a device can run, by name.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu.ts";
+import { matrixBytes, matrixRows, type MatrixTile } from "./matrix.ts";
+import { type Tile, tileBytes } from "./tiled.ts";
+
+/** One of them. */
+export type ForwardVariant =
+  | { readonly kernel: "tiled"; readonly tile: Tile }
+  | { readonly kernel: "matrix"; readonly tile: MatrixTile };
+
+/** Queries that a workgroup holds. */
+export const forwardRows = (variant: ForwardVariant): number =>
+  variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
+
+/** Best guess first; the last needs no more than every adapter has. */
+const TILES: readonly Omit<Tile, "f16" | "subgroups">[] = [
+  { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
+  { rows: 64, keys: 32, threads: 64, across: 8, values: 256 },
+  { rows: 64, keys: 64, threads: 64, across: 8, values: 512 },
+  { rows: 128, keys: 32, threads: 128, across: 8, values: 256 },
+  { rows: 64, keys: 64, threads: 256, across: 16, values: 512 },
+  { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
+];
+
+/** So too. */
+const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
+  { subgroups: 4, rows: 16, keys: 64, words: 2 },
+  { subgroups: 4, rows: 16, keys: 64, words: 1 },
+  { subgroups: 4, rows: 16, keys: 64, words: 4 },
+  { subgroups: 8, rows: 16, keys: 32, words: 2 },
+  { subgroups: 8, rows: 16, keys: 32, words: 4 },
+  { subgroups: 4, rows: 32, keys: 32, words: 2 },
+  { subgroups: 4, rows: 16, keys: 32, words: 2 },
+];
+
+/** Matrix units before threads, where operands are held in f16; then by how likely they are to be fast. */
+export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
+  const { maxComputeWorkgroupStorageSize: room } = gpu.device.limits;
+  const found = new Map<string, ForwardVariant>();
+  const { matrixUnits: units } = gpu;
+  for (const shape of units ? MATRIX_TILES : []) {
+    const tile = { ...shape, units: units! };
+    if (!matrixFits(tile, headDim) || matrixBytes(tile, headDim) > room) continue;
+    found.set(`matrix ${shape.subgroups}x${shape.rows}x${shape.keys} by ${shape.words}`, { kernel: "matrix", tile });
+  }
+  // Beside matrix units one tile will do, for devices that disappoint.
+  const some = found.size > 0 ? TILES.slice(-1) : TILES;
+  for (const f16 of gpu.f16 ? [true, false] : [false]) {
+    for (const shape of f16 || !gpu.f16 ? some : some.slice(0, 2)) {
+      const tile = { ...shape, f16, subgroups: haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4)) };
+      if (tileBytes(tile, headDim) > room) continue;
+      found.set(`${f16 ? "f16 " : ""}${shape.rows}x${shape.keys} by ${shape.threads}`, { kernel: "tiled", tile });
+    }
+  }
+  return found;
+}
+
+function matrixFits({ units: { m, n, k, subgroup }, rows, keys }: MatrixTile, headDim: number): boolean {
+  return rows % m === 0 && [n, k].every((side) => keys % side === 0 && headDim % side === 0) &&
+    rows * 4 % subgroup === 0;
+}
+
+/** Whether subgroups have at least so many threads. */
+function haveSubgroups({ device }: Gpu, threads: number): boolean {
+  return device.features.has("subgroups") && (device.adapterInfo.subgroupMinSize ?? 0) >= threads;
+}

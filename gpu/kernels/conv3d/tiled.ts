@@ -1,0 +1,87 @@
+/**
+ * Convolutions for GPUs: products of matrices that never lie in memory, by threads or by matrix units.
+ *
+ * @module
+ */
+import type { KernelSource } from "../../kernel.ts";
+import type { MatrixUnits } from "../../matrix_units.ts";
+import { memo } from "../memo.ts";
+import { eight } from "../packed.ts";
+import { matrixProduct, type MatrixTile, matrixTileName } from "../product/matrix.ts";
+import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
+import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
+import { conv3dWalk } from "./walk.ts";
+
+const STORE = `
+fn store(m: u32, n: u32, sums: vec4f) {
+  let area = p.height * p.width;
+  if (m >= p.frames * area || n >= p.channels) { return; }
+  let frame = (m / area) * (p.channels / p.frame_channels) + n / p.frame_channels;
+  let at = ((frame * area + m % area) * p.frame_channels + n % p.frame_channels) / 4u;
+  var v = sums + bias[n / 4u];
+  if (p.has_residual != 0u) { v += residual[at]; }
+  y[at] = v;
+}`;
+
+const store = (m: string, n: string, sums: string) => `store(${m}, ${n}, ${sums});`;
+
+/** A variant of {@link conv3dTiled}: pixels along m, channels along n. */
+export interface TiledConv3d extends Conv3dShape {
+  readonly tile: Tile;
+  readonly format: TileFormat;
+}
+
+/** By the threads' own arithmetic. */
+export const conv3dTiled = memo(({ stride, up, tile, format }: TiledConv3d): KernelSource => {
+  const product = tiledProduct(tile, format, {
+    walk: conv3dWalk({
+      stride,
+      up,
+      depth: tile.depth / 4,
+      length: "p.c4",
+      x: (at) => `x[${at}]`,
+      weight: (at) => `weight[${at}]`,
+    }),
+    elements: ["vec4f", "vec4f"],
+    unpack: (element) => element,
+    store,
+  });
+  return {
+    name: `conv3d_${tileName(tile, format)}_${stride}_${up}`,
+    buffers: CONV3D_BUFFERS,
+    params: CONV3D_PARAMS,
+    ...product,
+    declarations: `${product.declarations}${STORE}`,
+  };
+});
+
+/** A variant of {@link conv3dMatrix}: pixels along m, channels along n. */
+export interface MatrixConv3d extends Conv3dShape {
+  readonly tile: MatrixTile;
+  readonly units: MatrixUnits;
+}
+
+/** By matrix units; the input channels are a multiple of 8. */
+export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): KernelSource => {
+  const { value, read, halves } = eight("f32");
+  const product = matrixProduct(tile, units, {
+    walk: conv3dWalk({
+      stride,
+      up,
+      depth: tile.depth * units.k / 8,
+      length: "(p.c4 / 2u)",
+      x: (at) => read("x", at),
+      weight: (at) => read("weight", at),
+    }),
+    elements: [value, value],
+    halves: ["halves", "halves"],
+    store,
+  });
+  return {
+    name: `conv3d_${matrixTileName(tile)}_${stride}_${up}`,
+    buffers: CONV3D_BUFFERS,
+    params: CONV3D_PARAMS,
+    ...product,
+    declarations: `${product.declarations}${halves("halves")}${STORE}`,
+  };
+});

@@ -1,0 +1,105 @@
+/**
+ * The kernels of convolutions on GPUs, and when each is used.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu.ts";
+import type { KernelSource } from "../../kernel.ts";
+import {
+  fittingWidth,
+  type ProductVariant,
+  type Repertoire,
+  variantFor,
+  variantSize,
+  variantsOf,
+} from "../product/variants.ts";
+import type { Conv3dShape } from "./shape.ts";
+import { conv3dMatrix, conv3dTiled } from "./tiled.ts";
+
+/** Along n a tile is as wide as it says at most: see {@link narrowed}. Wan's own VAE has multiples of 96 channels. */
+const TILES = {
+  ahead: { threads: [16, 8], outputs: [8, 12], depth: 16, ahead: true },
+  inTurn: { threads: [16, 8], outputs: [8, 12], depth: 16, ahead: false },
+} as const;
+
+const REPERTOIRE: Repertoire = {
+  f32: [
+    TILES.ahead,
+    TILES.inTurn,
+    { threads: [16, 8], outputs: [8, 12], depth: 8, ahead: true },
+    { threads: [16, 8], outputs: [8, 8], depth: 16, ahead: true },
+    { threads: [32, 8], outputs: [8, 12], depth: 16, ahead: true },
+    { threads: [32, 8], outputs: [4, 12], depth: 16, ahead: true },
+  ],
+  f16: [
+    [TILES.ahead, { stretch: 0 }],
+    [TILES.ahead, { stretch: 4 }],
+    [TILES.ahead, { stretch: 8 }],
+    [TILES.inTurn, { stretch: 0 }],
+    [TILES.inTurn, { stretch: 8 }],
+    [TILES.ahead, "f32"],
+    [TILES.inTurn, "f32"],
+  ],
+  matrix: [
+    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true },
+    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: false },
+    { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
+    { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true },
+    { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: false },
+    { subgroups: [4, 1], units: [2, 6], depth: 2, ahead: true },
+    { subgroups: [8, 1], units: [2, 6], depth: 2, ahead: true },
+  ],
+  small: {
+    tile: { threads: [16, 8], outputs: [4, 8], depth: 16, ahead: false },
+    matrix: { subgroups: [2, 2], units: [2, 2], depth: 2, ahead: true },
+  },
+};
+
+/** How large convolutions can be made on a device at its precision. */
+export const conv3dVariants = (gpu: Gpu) => variantsOf(gpu, REPERTOIRE);
+
+/** A convolution to find a kernel for. */
+export interface Conv3dProblem extends Conv3dShape {
+  /** Output pixels, of all frames. */
+  readonly pixels: number;
+  readonly channelsIn: number;
+  readonly channels: number;
+}
+
+/** How to make a convolution; `best` is what the device does best of {@link conv3dVariants}. */
+export function conv3dVariantFor(gpu: Gpu, problem: Conv3dProblem, best: () => ProductVariant): ProductVariant {
+  const count = (variant: ProductVariant) =>
+    tiles(gpu, problem, narrowed(gpu, problem, variant)).reduce((a, b) => a * b);
+  return variantFor(gpu, REPERTOIRE, { f16: gpu.f16, matrix: problem.channelsIn % 8 === 0, tiles: count }, best);
+}
+
+/** The kernel that makes a convolution in the way of `variant`, and its workgroups. */
+export function conv3dLaunch(gpu: Gpu, problem: Conv3dProblem, variant: ProductVariant): {
+  kernel: KernelSource;
+  workgroups: readonly [number, number, number];
+} {
+  const { stride, up } = problem, narrow = narrowed(gpu, problem, variant);
+  return {
+    kernel: narrow.by === "threads"
+      ? conv3dTiled({ stride, up, tile: narrow.tile, format: narrow.format })
+      : conv3dMatrix({ stride, up, tile: narrow.tile, units: gpu.matrixUnits! }),
+    workgroups: tiles(gpu, problem, narrow),
+  };
+}
+
+/** The variant with as many channels a thread or subgroup, of no more than it has, as leave the fewest idle. */
+function narrowed(gpu: Gpu, { channels }: Conv3dProblem, variant: ProductVariant): ProductVariant {
+  if (variant.by === "threads") {
+    const { tile } = variant, [rows, columns] = tile.outputs;
+    const width = fittingWidth(channels, tile.threads[1], columns, 4);
+    return { ...variant, tile: { ...tile, outputs: [rows, width] } };
+  }
+  const { tile } = variant, [rows, columns] = tile.units;
+  const width = fittingWidth(channels, tile.subgroups[1] * gpu.matrixUnits!.n, columns, 1);
+  return { ...variant, tile: { ...tile, units: [rows, width] } };
+}
+
+function tiles(gpu: Gpu, { pixels, channels }: Conv3dProblem, variant: ProductVariant) {
+  const [tileM, tileN] = variantSize(gpu, variant);
+  return [Math.ceil(channels / tileN), Math.ceil(pixels / tileM), 1] as const;
+}

@@ -1,0 +1,67 @@
+/**
+ * Where the operands of a convolution lie: it is a product of matrices whose rows are output pixels and whose inner axis
+ * is one tap of the kernel after the other, and in each the input channels.
+ *
+ * @module
+ */
+import { unroll } from "../../kernel.ts";
+import type { Walk } from "../product/walk.ts";
+import type { Conv3dShape } from "./shape.ts";
+
+/** What tells one convolution's walk from another. */
+export interface Conv3dWalk extends Conv3dShape {
+  /** Elements staged at once: of one tap. */
+  readonly depth: number;
+  /** WGSL: elements of a pixel. */
+  readonly length: string;
+  /** WGSL: reads an element by its index. */
+  x(index: string): string;
+  weight(index: string): string;
+}
+
+/** The walk over taps and channels; pixels and channels past the last one are read from the last. */
+export function conv3dWalk({ stride, up, depth, length, x, weight }: Conv3dWalk): Walk {
+  const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
+  // Where the tap sees each of the thread's pixels.
+  const locate = (pixels: number) =>
+    `{
+      let dx = i32(tap % p.kernel_w);
+      let dy = i32((tap / p.kernel_w) % p.kernel_h);
+      let dt = tap / (p.kernel_w * p.kernel_h);
+${
+      unroll(pixels, (i) =>
+        `      { let u = (left${i} + dx) >> ${up - 1}u; let v = (top${i} + dy) >> ${up - 1}u;
+        inside${i} = u32(u) < p.width_in && u32(v) < p.height_in;
+        let pixel = ((frame${i} + dt) * p.height_in + u32(v)) * p.width_in + u32(u);
+        at${i} = select(0u, pixel * ${length}, inside${i}); }`)
+    }
+    }`;
+  const taps = "p.kernel_t * p.kernel_h * p.kernel_w";
+  return {
+    begin: (xRows, wRows) =>
+      `  var first = 0u;
+  var tap = 0u;
+${
+        unroll(xRows.length, (i) =>
+          `  let pixel${i} = min(m0 + ${xRows[i]}, p.frames * p.height * p.width - 1u);
+  let left${i} = i32(pixel${i} % p.width) * ${stride} - p.pad;
+  let top${i} = i32((pixel${i} / p.width) % p.height) * ${stride} - p.pad;
+  let frame${i} = pixel${i} / (p.width * p.height) * p.stride_t;
+  var inside${i}: bool;
+  var at${i}: u32;`)
+      }
+${unroll(wRows.length, (i) => `  let w_row${i} = min(n0 + ${wRows[i]}, p.channels - 1u) * ${taps} * ${length};`)}
+    ${locate(xRows.length)}`,
+    blocks: `${taps} * ((${length} + ${depth - 1}u) / ${depth}u)`,
+    next: (xRows) =>
+      `    first += ${depth}u;
+    if (first >= ${length}) {
+      first = 0u;
+      tap = min(tap + 1u, ${taps} - 1u);
+      ${locate(xRows)}
+    }`,
+    x: (i) => x(`at${i} + ${place("x_at")}`),
+    inside: (i) => `inside${i} && first + x_at < ${length}`,
+    w: (i) => weight(`w_row${i} + tap * ${length} + ${place("w_at")}`),
+  };
+}

@@ -1,0 +1,74 @@
+/**
+ * Matrix product of a linear layer, with what follows it fused in:
+ *
+ *     y[m, n] = residual[m, n] + gate[m / rows_per_batch, n] · act(Σ_k x[m, k] · w[n, k] + bias[n])
+ *
+ * Its kernels differ in how they make the sum: `plain.ts` for software adapters, `tiled.ts` and `matrix.ts` for GPUs.
+ * Here is what they share. Of each but the last there is a form for the way back, `transposed`, that takes w[k, n].
+ *
+ * @module
+ */
+import { read, write } from "../../kernel.ts";
+
+/** Activations a linear layer can end in; the numbers are what the kernel's `activation` parameter takes. */
+export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2 } as const;
+export type Activation = keyof typeof ACTIVATIONS;
+
+/** The buffers; what belongs to the outputs is taken one number at a time, or four. */
+export const gemmBuffers = (w: string, output: "f32" | "vec4f") => ({
+  x: read("vec4f"),
+  w: read(w),
+  bias: read(output),
+  residual: read(output),
+  gate: read(output),
+  y: write(output),
+});
+
+export const GEMM_PARAMS = {
+  m: "u32",
+  n: "u32",
+  /** k / 4 */
+  k4: "u32",
+  activation: "u32",
+  has_bias: "u32",
+  has_residual: "u32",
+  has_gate: "u32",
+  rows_per_batch: "u32",
+  gate_offset: "u32",
+  gate_stride: "u32",
+} as const;
+
+/** What happens to a finished sum. tanh is written with a clamp: some drivers overflow to NaN past ±10. */
+export const ACTIVATE = `
+fn gelu_tanh(x: f32) -> f32 {
+  return 0.5 * x * (1.0 + tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -10.0, 10.0)));
+}
+fn silu(x: f32) -> f32 { return x / (1.0 + exp(-x)); }
+fn activate(x: f32, kind: u32) -> f32 {
+  if (kind == ${ACTIVATIONS.gelu_tanh}u) { return gelu_tanh(x); }
+  if (kind == ${ACTIVATIONS.silu}u) { return silu(x); }
+  return x;
+}`;
+
+/**
+ * WGSL: `store(m, n, sum)` finishes a sum and writes it, where there is such an output. With "vec4f" it takes four sums
+ * from column n on, and all columns are counted in fours.
+ */
+export function epilogue(output: "f32" | "vec4f"): string {
+  const four = output === "vec4f";
+  const [columns, offset, stride] = ["p.n", "p.gate_offset", "p.gate_stride"].map((v) => four ? `(${v} / 4u)` : v);
+  const activated = four
+    ? `vec4f(${[..."xyzw"].map((c) => `activate(v.${c}, p.activation)`).join(", ")})`
+    : "activate(v, p.activation)";
+  return `${ACTIVATE}
+fn store(m: u32, column: u32, sum: ${output}) {
+  let n = ${four ? "column / 4u" : "column"};
+  if (m >= p.m || n >= ${columns}) { return; }
+  var v = sum;
+  if (p.has_bias != 0u) { v += bias[n]; }
+  if (p.activation != 0u) { v = ${activated}; }
+  if (p.has_gate != 0u) { v *= gate[(m / p.rows_per_batch) * ${stride} + ${offset} + n]; }
+  if (p.has_residual != 0u) { v += residual[m * ${columns} + n]; }
+  y[m * ${columns} + n] = v;
+}`;
+}

@@ -1,0 +1,43 @@
+/**
+ * Matrix products by matrix units.
+ *
+ * @module
+ */
+import type { KernelSource } from "../../kernel.ts";
+import type { MatrixUnits } from "../../matrix_units.ts";
+import { memo } from "../memo.ts";
+import { eight, type WeightDtype } from "../packed.ts";
+import { matrixProduct, type MatrixTile, matrixTileName } from "../product/matrix.ts";
+import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
+import { gemmWalk } from "./walk.ts";
+
+/** A variant of {@link gemmMatrix}. */
+export interface MatrixGemm {
+  readonly tile: MatrixTile;
+  readonly units: MatrixUnits;
+  readonly dtype: WeightDtype;
+}
+
+/** k is a multiple of 8, n of 4. */
+export const gemmMatrix = memo(({ tile, units, dtype }: MatrixGemm): KernelSource => {
+  const x = eight("f32"), w = eight(dtype);
+  const product = matrixProduct(tile, units, {
+    walk: gemmWalk({
+      depth: tile.depth * units.k / 8,
+      length: "(p.k4 / 2u)",
+      x: (at) => x.read("x", at),
+      w: (at) => w.read("w", at),
+      transposed: false,
+    }),
+    elements: [x.value, w.value],
+    halves: ["x_halves", "w_halves"],
+    store: (m, n, sums) => `store(${m}, ${n}, ${sums});`,
+  });
+  return {
+    name: `gemm_${matrixTileName(tile)}_${dtype}`,
+    buffers: gemmBuffers(w.element, "vec4f"),
+    params: GEMM_PARAMS,
+    ...product,
+    declarations: `${product.declarations}${x.halves("x_halves")}${w.halves("w_halves")}${epilogue("vec4f")}`,
+  };
+});

@@ -1,0 +1,44 @@
+/**
+ * Matrix products for GPUs without matrix units, or in f32.
+ *
+ * @module
+ */
+import type { KernelSource } from "../../kernel.ts";
+import { memo } from "../memo.ts";
+import { packedElement, unpack4, type WeightDtype } from "../packed.ts";
+import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
+import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
+import { gemmWalk } from "./walk.ts";
+
+/** A variant of {@link gemmTiled}. */
+export interface TiledGemm {
+  readonly tile: Tile;
+  readonly format: TileFormat;
+  readonly dtype: WeightDtype;
+  /** Takes w[k, n]. */
+  readonly transposed: boolean;
+}
+
+/** k and n are multiples of 4. */
+export const gemmTiled = memo(({ tile, format, dtype, transposed }: TiledGemm): KernelSource => {
+  const product = tiledProduct(tile, format, {
+    walk: gemmWalk({
+      depth: tile.depth / 4,
+      length: "p.k4",
+      x: (at) => `x[${at}]`,
+      w: (at) => `w[${at}]`,
+      transposed,
+    }),
+    elements: ["vec4f", packedElement(dtype)],
+    unpack: (element) => `unpack4(${element})`,
+    transposed,
+    store: (m, n, sums) => `  store(${m}, ${n}, ${sums});`,
+  });
+  return {
+    name: `gemm_${tileName(tile, format)}_${dtype}${transposed ? "_transposed" : ""}`,
+    buffers: gemmBuffers(packedElement(dtype), "vec4f"),
+    params: GEMM_PARAMS,
+    ...product,
+    declarations: `${unpack4(dtype)}${epilogue("vec4f")}${product.declarations}`,
+  };
+});

@@ -1,0 +1,111 @@
+/**
+ * The kernels of matrix products, and when each is used.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu.ts";
+import type { KernelSource } from "../../kernel.ts";
+import type { WeightDtype } from "../packed.ts";
+import type { MatrixTile } from "../product/matrix.ts";
+import type { Tile, TileFormat } from "../product/tiled.ts";
+import { type ProductVariant, type Repertoire, variantFor, variantSize, variantsOf } from "../product/variants.ts";
+import { gemmMatrix } from "./matrix.ts";
+import { gemmPlain, gemmPlainTransposed, PLAIN } from "./plain.ts";
+import { gemmTiled } from "./tiled.ts";
+
+const F32_TILES: readonly Tile[] = [
+  { threads: [16, 16], outputs: [8, 8], depth: 16, ahead: true },
+  { threads: [16, 16], outputs: [8, 8], depth: 16, ahead: false },
+  { threads: [16, 16], outputs: [8, 8], depth: 8, ahead: true },
+  { threads: [16, 16], outputs: [8, 4], depth: 16, ahead: true },
+  { threads: [8, 16], outputs: [16, 8], depth: 16, ahead: false },
+  { threads: [16, 8], outputs: [8, 16], depth: 16, ahead: false },
+  { threads: [16, 16], outputs: [16, 8], depth: 16, ahead: false },
+  { threads: [8, 8], outputs: [8, 8], depth: 16, ahead: true },
+];
+
+const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
+  [F32_TILES[0]!, { stretch: 0 }],
+  [F32_TILES[0]!, { stretch: 4 }],
+  [F32_TILES[0]!, { stretch: 8 }],
+  [F32_TILES[1]!, { stretch: 0 }],
+  [F32_TILES[1]!, { stretch: 8 }],
+  [{ threads: [16, 16], outputs: [8, 4], depth: 32, ahead: true }, { stretch: 8 }],
+  [F32_TILES[0]!, "f32"],
+  [F32_TILES[1]!, "f32"],
+];
+
+const MATRIX_TILES: readonly MatrixTile[] = [
+  { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: true },
+  { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: false },
+  { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
+  { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: true },
+  { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: false },
+  { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true },
+  { subgroups: [2, 2], units: [4, 2], depth: 2, ahead: true },
+  { subgroups: [2, 4], units: [4, 2], depth: 4, ahead: true },
+];
+
+const REPERTOIRE: Repertoire = {
+  f32: F32_TILES,
+  f16: F16_TILES,
+  matrix: MATRIX_TILES,
+  small: {
+    tile: { threads: [16, 16], outputs: [4, 4], depth: 16, ahead: false },
+    matrix: { subgroups: [2, 2], units: [2, 2], depth: 2, ahead: true },
+  },
+};
+
+/** How large products can be made on a device at its precision. */
+export const gemmVariants = (gpu: Gpu) => variantsOf(gpu, REPERTOIRE);
+
+/** A product to find a kernel for. */
+export interface GemmProblem {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly dtype: WeightDtype;
+  readonly transposed: boolean;
+  /** Operands may be held in f16. */
+  readonly f16: boolean;
+}
+
+/** How to make a product; `best` is what the device does best of {@link gemmVariants}. Undefined: with `plain` kernels. */
+export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, best: () => ProductVariant): ProductVariant | undefined {
+  const { n, k, f16 } = problem;
+  // The kernels for GPUs write four outputs at a time.
+  if (gpu.software || n % 4 !== 0) return undefined;
+  const count = (variant: ProductVariant) => tiles(gpu, problem, variant).reduce((a, b) => a * b);
+  return variantFor(gpu, REPERTOIRE, { f16, matrix: k % 8 === 0, tiles: count }, best);
+}
+
+function tiles(gpu: Gpu, { m, n }: GemmProblem, variant: ProductVariant): readonly [number, number, 1] {
+  const [tileM, tileN] = variantSize(gpu, variant);
+  return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
+}
+
+/** A kernel and its workgroups. */
+export interface Launch {
+  readonly kernel: KernelSource;
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** The kernel that makes a product in the way of `variant`. By matrix units: k must be a multiple of 8, w not transposed. */
+export function gemmLaunch(gpu: Gpu, problem: GemmProblem, variant: ProductVariant | undefined): Launch {
+  const { m, n, k, dtype, transposed } = problem;
+  if (!variant) {
+    const { rows, cols, threads } = PLAIN;
+    return {
+      kernel: transposed ? gemmPlainTransposed(dtype) : gemmPlain(dtype),
+      workgroups: [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1],
+    };
+  }
+  const workgroups = tiles(gpu, problem, variant);
+  if (variant.by === "threads") {
+    return { kernel: gemmTiled({ tile: variant.tile, format: variant.format, dtype, transposed }), workgroups };
+  }
+  if (transposed || k % 8 !== 0) {
+    throw new Error(`no product of ${k} by matrix units${transposed ? ", transposed" : ""}`);
+  }
+  return { kernel: gemmMatrix({ tile: variant.tile, units: gpu.matrixUnits!, dtype }), workgroups };
+}

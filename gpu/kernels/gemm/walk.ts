@@ -1,0 +1,45 @@
+/**
+ * Where the operands of a matrix product lie.
+ *
+ * @module
+ */
+import { unroll } from "../../kernel.ts";
+import type { Walk } from "../product/walk.ts";
+
+/** What tells one matrix product's walk from another. */
+export interface GemmWalk {
+  /** Elements staged at once. */
+  readonly depth: number;
+  /** WGSL: elements of a row along k. */
+  readonly length: string;
+  /** WGSL: reads an element by its index. */
+  x(index: string): string;
+  w(index: string): string;
+  /** w lies as [k, n]: the four elements for a group of four rows lie along n, one a place along k. */
+  readonly transposed: boolean;
+}
+
+/** The walk along k; rows past the last one are read from the last. */
+export function gemmWalk({ depth, length, x, w, transposed }: GemmWalk): Walk {
+  const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
+  return {
+    begin: (xRows, wRows) =>
+      `  var first = 0u;
+${unroll(xRows.length, (i) => `  let x_row${i} = min(m0 + ${xRows[i]}, p.m - 1u) * ${length};`)}
+${
+        transposed
+          ? unroll(wRows.length / 4, (i) => `  let w_row${i} = min((n0 + ${wRows[4 * i]}) / 4u, p.n / 4u - 1u);`)
+          : unroll(wRows.length, (i) => `  let w_row${i} = min(n0 + ${wRows[i]}, p.n - 1u) * ${length};`)
+      }`,
+    blocks: `(${length} + ${depth - 1}u) / ${depth}u`,
+    next: () => `    first += ${depth}u;`,
+    x: (i) => x(`x_row${i} + ${place("x_at")}`),
+    inside: () => `first + x_at < ${length}`,
+    w: (i) =>
+      w(
+        transposed
+          ? `(4u * ${place("w_at")} + ${i % 4}u) * (p.n / 4u) + w_row${i >> 2}`
+          : `w_row${i} + ${place("w_at")}`,
+      ),
+  };
+}

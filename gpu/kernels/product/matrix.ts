@@ -1,0 +1,162 @@
+/**
+ * Products by matrix units (see `matrix_units.ts`): operands are staged in f16, row by row, sums are f32.
+ *
+ * @module
+ */
+import { unroll } from "../../kernel.ts";
+import type { MatrixUnits } from "../../matrix_units.ts";
+import { type Product, TILE_ORDER } from "./walk.ts";
+
+/** How a workgroup shares out a tile of outputs, counted in products of the matrix units. */
+export interface MatrixTile {
+  /** Subgroups along m and n. */
+  readonly subgroups: readonly [m: number, n: number];
+  /** Products that a subgroup has side by side along m and n. */
+  readonly units: readonly [m: number, n: number];
+  /** Of the inner axis, staged at once. */
+  readonly depth: number;
+  /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
+  readonly ahead: boolean;
+}
+
+/** Outputs of a workgroup along m and n. */
+export function matrixTileSize({ subgroups, units }: MatrixTile, { m, n }: MatrixUnits): readonly [number, number] {
+  return [subgroups[0] * units[0] * m, subgroups[1] * units[1] * n];
+}
+
+/** Invocations of a workgroup. */
+export function matrixTileThreads({ subgroups }: MatrixTile, { subgroup }: MatrixUnits): number {
+  return subgroups[0] * subgroups[1] * subgroup;
+}
+
+/** A row more of 16 bytes than a block has, so that neighbouring rows lie in different banks. */
+const rowOf = (depth: number, { k }: MatrixUnits) => depth * k / 8 + 1;
+
+/** Bytes of workgroup memory that a tile takes. */
+export function matrixTileBytes(tile: MatrixTile, units: MatrixUnits): number {
+  const [m, n] = matrixTileSize(tile, units), row = rowOf(tile.depth, units);
+  return 16 * ((m + n) * row + row);
+}
+
+/** A short name of a tile, for those of kernels and variants. */
+export function matrixTileName({ subgroups, units, depth, ahead }: MatrixTile): string {
+  return `matrix_${subgroups.join("x")}_${units.join("x")}_${depth}${ahead ? "_ahead" : ""}`;
+}
+
+/** A product whose elements are eight numbers along the inner axis. */
+export interface MatrixProduct extends Product {
+  /** WGSL functions from an element of x and of w, as they were read, to eight f16 in a vec4u. */
+  readonly halves: readonly [x: string, w: string];
+}
+
+/** The parts of a kernel that a product by matrix units fills in. */
+export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: MatrixProduct) {
+  const { subgroups, units, depth, ahead } = tile, { walk } = product;
+  const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
+  const [tileM, tileN] = matrixTileSize(tile, unit);
+
+  const side = (height: number) => {
+    const elements = height * places, each = Math.ceil(elements / count);
+    const rows = Array.from({ length: each }, (_, i) => `(li / ${places}u + ${i * count / places}u)`);
+    const guard = (i: number, code: string) =>
+      (i + 1) * count > elements ? `    if (li + ${i * count}u < ${elements}u) { ${code} }` : `    ${code}`;
+    return { rows, each, guard };
+  };
+  const x = side(tileM), w = side(tileN);
+  const load = unroll(x.each, (i) => x.guard(i, `x${i} = ${walk.x(i)};`)) + "\n" +
+    unroll(w.each, (i) => w.guard(i, `w${i} = ${walk.w(i)};`));
+  const slot = (first: number, at: string) => `staged[${first}u + ${at} * ${row}u + x_at]`;
+
+  const each = (visit: (i: number, j: number) => string) =>
+    unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
+  const [left, right, sums] = [
+    `subgroup_matrix_left<f16, ${unit.k}, ${unit.m}>`,
+    `subgroup_matrix_right<f16, ${unit.n}, ${unit.k}>`,
+    `subgroup_matrix_result<f32, ${unit.n}, ${unit.m}>`,
+  ];
+
+  // A subgroup's sums go through the staging area a strip of products at a time, the widest strip that fits.
+  const area = matrixTileBytes(tile, unit) / 16;
+  const strip = [...Array(units[1])].map((_, i) => units[1] - i).find((wide) =>
+    units[1] % wide === 0 && (subgroups[0] * subgroups[1] * unit.m + 1) * wide * unit.n / 4 <= area
+  )!;
+  const wide = strip * unit.n / 4, vectors = unit.m * wide;
+
+  return {
+    matrix: true,
+    workgroupSize: [count, 1, 1] as const,
+    // A row more than is staged: a load counts whole rows from where it begins.
+    declarations: `
+var<workgroup> staged: array<vec4u, ${area}>;`,
+    body: `${TILE_ORDER}
+  let m0 = wid_m * ${tileM}u;
+  let n0 = wid_n * ${tileN}u;
+  let subgroup = li / ${unit.subgroup}u;
+  let subgroup_m = subgroup / ${subgroups[1]}u * ${units[0] * unit.m}u;
+  let subgroup_n = subgroup % ${subgroups[1]}u * ${units[1] * unit.n}u;
+  let x_staged = subgroup_m * ${row}u;
+  let w_staged = (${tileM}u + subgroup_n) * ${row}u;
+${each((i, j) => `  var c${i}_${j}: ${sums};`)}
+${unroll(x.each, (i) => `  var x${i}: ${product.elements[0]};`)}
+${unroll(w.each, (i) => `  var w${i}: ${product.elements[1]};`)}
+  let x_at = li % ${places}u;
+  let w_at = x_at;
+${walk.begin(x.rows, w.rows)}
+${ahead ? load : ""}
+  for (var done = 0u; done < ${walk.blocks}; done++) {
+${ahead ? "" : load}
+    workgroupBarrier();
+${
+      unroll(x.each, (i) =>
+        x.guard(i, `${slot(0, x.rows[i]!)} = select(vec4u(), ${product.halves[0]}(x${i}), ${walk.inside(i)});`))
+    }
+${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = ${product.halves[1]}(w${i});`))}
+    workgroupBarrier();
+${walk.next(x.each)}
+${ahead ? load : ""}
+${
+      unroll(depth, (k) =>
+        `    {
+${
+          unroll(units[0], (i) =>
+            `      let l${i} = subgroupMatrixLoad<${left}, row_major>(&staged, x_staged + ${
+              i * unit.m * row + k * unit.k / 8
+            }u, ${row}u);`)
+        }
+${
+          unroll(units[1], (j) =>
+            `      let r${j} = subgroupMatrixLoad<${right}, col_major>(&staged, w_staged + ${
+              j * unit.n * row + k * unit.k / 8
+            }u, ${row}u);`)
+        }
+${each((i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});`)}
+    }`)
+    }
+  }
+  let mine = subgroup * ${vectors}u;
+${
+      unroll(units[0], (i) =>
+        unroll(units[1] / strip, (s) =>
+          `  workgroupBarrier();
+${
+            unroll(
+              strip,
+              (j) =>
+                `  subgroupMatrixStore<row_major>(&staged, mine + ${j * unit.n / 4}u, c${i}_${
+                  s * strip + j
+                }, ${wide}u);`,
+            )
+          }
+  workgroupBarrier();
+  for (var at = li % ${unit.subgroup}u; at < ${vectors}u; at += ${unit.subgroup}u) {
+    ${
+            product.store(
+              `m0 + subgroup_m + ${i * unit.m}u + at / ${wide}u`,
+              `n0 + subgroup_n + ${s * strip * unit.n}u + at % ${wide}u * 4u`,
+              "bitcast<vec4f>(staged[mine + at])",
+            )
+          }
+  }`))
+    }`,
+  };
+}

@@ -1,0 +1,169 @@
+/**
+ * Products by a thread's own multiply-adds. Both operands are staged with groups of four rows side by side, so that the
+ * inner step is an outer product: one vec4 of sums += one number of x · a vec4 of w.
+ *
+ * @module
+ */
+import { unroll } from "../../kernel.ts";
+import { F16_MAX } from "../packed.ts";
+import { type Product, TILE_ORDER } from "./walk.ts";
+
+/** How a workgroup shares out a tile of outputs. */
+export interface Tile {
+  /** Threads along m, a multiple of 4, and along n, a multiple of 8. */
+  readonly threads: readonly [m: number, n: number];
+  /** Outputs of a thread along m and n; multiples of 4. */
+  readonly outputs: readonly [m: number, n: number];
+  /** Of the inner axis, staged at once: 8, 16 or 32. */
+  readonly depth: number;
+  /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
+  readonly ahead: boolean;
+}
+
+/** In which format a tile is staged and multiplied; sums are f32. */
+export type TileFormat = "f32" | {
+  /** Operands in f16: so many products are added up in f16 before the sum is widened; 0 widens each operand. */
+  readonly stretch: 0 | 4 | 8;
+};
+
+/** How a product with vec4 elements turns what it read of w into four rows of four along the inner axis. */
+export interface TiledProduct extends Product {
+  /** WGSL: an element of w, as it was read, as a vec4f. */
+  unpack(element: string): string;
+  /** Whether the four elements of w that a thread reads for a group lie along n already, one a place of the inner axis. */
+  readonly transposed?: boolean;
+}
+
+/** Outputs of a workgroup along m and n. */
+export function tileSize({ threads, outputs }: Tile): readonly [m: number, n: number] {
+  return [threads[0] * outputs[0], threads[1] * outputs[1]];
+}
+
+/** Invocations of a workgroup. */
+export function tileThreads({ threads }: Tile): number {
+  return threads[0] * threads[1];
+}
+
+/** Bytes of workgroup memory that a tile takes. */
+export function tileBytes(tile: Tile, format: TileFormat): number {
+  const [m, n] = tileSize(tile);
+  return (m + n) * (tile.depth + 1) * (format === "f32" ? 4 : 2);
+}
+
+/** A short name of a tile, for those of kernels and variants. */
+export function tileName(tile: Tile, format: TileFormat): string {
+  const { outputs, depth, ahead } = tile;
+  return `${tileSize(tile).join("x")}_${outputs.join("x")}_${depth}${ahead ? "_ahead" : ""}${
+    format === "f32" ? "" : `_f16_${format.stretch}`
+  }`;
+}
+
+/** The parts of a kernel that a tiled product fills in. */
+export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProduct) {
+  const { threads, outputs, depth, ahead } = tile, { walk } = product;
+  const count = tileThreads(tile), places = depth / 4;
+  const [tileM, tileN] = tileSize(tile), groupsM = outputs[0] / 4, groupsN = outputs[1] / 4;
+  const half = format !== "f32", vec = half ? "vec4h" : "vec4f";
+  const stretch = half ? format.stretch : 0;
+
+  // Threads take groups of x from the first on and of w from the last on: where there are fewer groups than threads,
+  // most threads then have something to do.
+  const side = (height: number, thread: string) => {
+    const groups = height / 4 * places, each = Math.ceil(groups / count);
+    const group = (i: number) => `(${thread} / ${places}u + ${i * count / places}u)`;
+    const rows = Array.from({ length: 4 * each }, (_, i) => `4u * ${group(i >> 2)} + ${i & 3}u`);
+    const guard = (i: number, code: string) =>
+      (i + 1) * count > groups ? `    if (${thread} + ${i * count}u < ${groups}u) {\n${code}\n    }` : code;
+    return { rows, each, group, guard };
+  };
+  const x = side(tileM, "li"), w = side(tileN, "from_last");
+
+  const load = unroll(x.each, (i) => x.guard(i, unroll(4, (r) => `    x${4 * i + r} = ${walk.x(4 * i + r)};`))) + "\n" +
+    unroll(w.each, (i) => w.guard(i, unroll(4, (r) => `    w${4 * i + r} = ${walk.w(4 * i + r)};`)));
+  const xValue = (i: number) => {
+    const value = `select(vec4f(), x${i}, ${walk.inside(i)})`;
+    return half ? `clamp(${value}, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0))` : value;
+  };
+  // Four rows, four numbers each along the inner axis, become four places of four rows.
+  const stage = (to: "xs" | "ws", s: typeof x, value: (i: number) => string, turned: boolean) =>
+    unroll(s.each, (i) =>
+      s.guard(
+        i,
+        `    {
+${unroll(4, (r) => `      let v${r} = ${vec}(${value(4 * i + r)});`)}
+${
+          unroll(4, (c) =>
+            `      ${to}[${s.group(i)}][4u * ${to[0]}_at + ${c}u] = ${
+              turned
+                ? `${vec}(${[0, 1, 2, 3].map((r) => `v${r}.${"xyzw"[c]}`).join(", ")})`
+                : `v${c}`
+            };`)
+        }
+    }`,
+      ));
+
+  const sums = (visit: (row: number, j: number) => string) =>
+    unroll(outputs[0], (row) => unroll(groupsN, (j) => visit(row, j)));
+  const step = (k: number) => {
+    // Sums of a stretch begin with its first product, and go into the f32 sums after its last.
+    const first = stretch && k % stretch === 0, last = stretch && (k + 1) % stretch === 0;
+    const widen = half && !stretch ? "vec4f" : "";
+    return `    {
+${unroll(groupsM, (i) => `      let a${i} = ${widen}(xs[xg${i}][${k}]);`)}
+${unroll(groupsN, (j) => `      let b${j} = ${widen}(ws[wg${j}][${k}]);`)}
+${
+      sums((row, j) => {
+        const a = `${stretch ? "vec4h" : "vec4f"}(a${row >> 2}.${"xyzw"[row & 3]})`;
+        if (!stretch) return `      c${row}_${j} = fma(${a}, b${j}, c${row}_${j});`;
+        const sum = first ? `${a} * b${j}` : `fma(${a}, b${j}, h${row}_${j})`;
+        return last ? `      c${row}_${j} += vec4f(${sum});` : `      h${row}_${j} = ${sum};`;
+      })
+    }
+    }`;
+  };
+
+  return {
+    f16: half,
+    workgroupSize: [count, 1, 1] as const,
+    // A place more than a block has, so that neighbouring groups lie in different banks.
+    declarations: `
+var<workgroup> xs: array<array<${vec}, ${depth + 1}>, ${tileM / 4}>;
+var<workgroup> ws: array<array<${vec}, ${depth + 1}>, ${tileN / 4}>;`,
+    // 32 neighbouring threads hold 4×8 blocks of outputs: they read the fewest numbers that way.
+    body: `${TILE_ORDER}
+  let m0 = wid_m * ${tileM}u;
+  let n0 = wid_n * ${tileN}u;
+  let block = li / 32u;
+  let thread_n = block % ${threads[1] / 8}u * 8u + li % 8u;
+  let thread_m = block / ${threads[1] / 8}u * 4u + li % 32u / 8u;
+${unroll(groupsM, (i) => `  let xg${i} = thread_m + ${i * threads[0]}u;`)}
+${unroll(groupsN, (j) => `  let wg${j} = thread_n + ${j * threads[1]}u;`)}
+${sums((row, j) => `  var c${row}_${j} = vec4f();${stretch ? ` var h${row}_${j} = vec4h();` : ""}`)}
+${unroll(4 * x.each, (i) => `  var x${i}: ${product.elements[0]};`)}
+${unroll(4 * w.each, (i) => `  var w${i}: ${product.elements[1]};`)}
+  let from_last = ${count - 1}u - li;
+  let x_at = li % ${places}u;
+  let w_at = from_last % ${places}u;
+${walk.begin(x.rows, w.rows)}
+${ahead ? load : ""}
+  for (var done = 0u; done < ${walk.blocks}; done++) {
+${ahead ? "" : load}
+    workgroupBarrier();
+${stage("xs", x, xValue, true)}
+${stage("ws", w, (i) => product.unpack(`w${i}`), !product.transposed)}
+    workgroupBarrier();
+${walk.next(4 * x.each)}
+${ahead ? load : ""}
+${unroll(depth, step)}
+  }
+${
+      sums((row, j) =>
+        product.store(
+          `m0 + 4u * xg${row >> 2} + ${row & 3}u`,
+          `n0 + 4u * wg${j}`,
+          `c${row}_${j}`,
+        )
+      )
+    }`,
+  };
+}

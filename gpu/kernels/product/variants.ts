@@ -1,0 +1,93 @@
+/**
+ * The two ways to make a product on a GPU, as variants to choose among.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu.ts";
+import { type MatrixTile, matrixTileBytes, matrixTileName, matrixTileSize, matrixTileThreads } from "./matrix.ts";
+import { type Tile, tileBytes, type TileFormat, tileName, tileSize, tileThreads } from "./tiled.ts";
+
+/** How a product is made: by the threads' own arithmetic, or by matrix units. */
+export type ProductVariant =
+  | { readonly by: "threads"; readonly tile: Tile; readonly format: TileFormat }
+  | { readonly by: "matrix units"; readonly tile: MatrixTile };
+
+/** The ways that one kind of product can be made, each list with the best guess for a large GPU first. */
+export interface Repertoire {
+  readonly f32: readonly Tile[];
+  /** With f16 operands and no matrix units. Some GPUs are faster in f32: then that may win a trial here, too. */
+  readonly f16: readonly (readonly [Tile, TileFormat])[];
+  readonly matrix: readonly MatrixTile[];
+  /** For small products: a big tile reads less, but too few of them leave a GPU idle. */
+  readonly small: { readonly tile: Tile; readonly matrix: MatrixTile };
+}
+
+/** Fewer tiles than this leave a GPU idle. */
+const ENOUGH_TILES = 128;
+
+const byThreads = (tile: Tile, format: TileFormat): ProductVariant => ({ by: "threads", tile, format });
+const byMatrixUnits = (tile: MatrixTile): ProductVariant => ({ by: "matrix units", tile });
+
+/** How large products can be made on a device at its precision, by name. */
+export function variantsOf(gpu: Gpu, { f32, f16, matrix }: Repertoire): ReadonlyMap<string, ProductVariant> {
+  if (gpu.matrixUnits) return thatFit(gpu, matrix.map(byMatrixUnits));
+  if (gpu.f16) return thatFit(gpu, f16.map(([tile, format]) => byThreads(tile, format)));
+  return thatFit(gpu, f32.map((tile) => byThreads(tile, "f32")));
+}
+
+/** What a product asks of the way it is made. */
+export interface ProductNeeds {
+  /** Operands may be held in f16. */
+  readonly f16: boolean;
+  /** Matrix units can make it. */
+  readonly matrix: boolean;
+  /** How many tiles it has when it is made so. */
+  tiles(variant: ProductVariant): number;
+}
+
+/** How to make a product; `best` is what the device does best of {@link variantsOf}. */
+export function variantFor(
+  gpu: Gpu,
+  { f32, f16, small }: Repertoire,
+  needs: ProductNeeds,
+  best: () => ProductVariant,
+): ProductVariant {
+  const bySize = (large: ProductVariant, small: ProductVariant) => needs.tiles(large) >= ENOUGH_TILES ? large : small;
+  if (!needs.f16) return bySize(gpu.f16 ? byThreads(f32[0]!, "f32") : best(), byThreads(small.tile, "f32"));
+  if (gpu.matrixUnits && needs.matrix) return bySize(best(), byMatrixUnits(small.matrix));
+  return bySize(gpu.matrixUnits ? byThreads(...f16[0]!) : best(), byThreads(small.tile, { stretch: 0 }));
+}
+
+/**
+ * Of widths up to `max`, in steps, the one whose multiples by `per` cover `length` with the least to spare, and of those
+ * the largest.
+ */
+export function fittingWidth(length: number, per: number, max: number, step: number): number {
+  const widths = Array.from({ length: max / step }, (_, i) => max - i * step);
+  const covered = (width: number) => Math.ceil(length / (per * width)) * per * width;
+  return widths.reduce((best, width) => covered(width) < covered(best) ? width : best);
+}
+
+/** Outputs of a workgroup along m and n. */
+export function variantSize(gpu: Gpu, variant: ProductVariant): readonly [m: number, n: number] {
+  return variant.by === "threads" ? tileSize(variant.tile) : matrixTileSize(variant.tile, gpu.matrixUnits!);
+}
+
+/** Those of the variants that fit the device, by name, in their order. */
+function thatFit(gpu: Gpu, variants: readonly ProductVariant[]): ReadonlyMap<string, ProductVariant> {
+  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize } = gpu.device.limits;
+  const fits = (threads: number, bytes: number) =>
+    threads <= maxComputeInvocationsPerWorkgroup && bytes <= maxComputeWorkgroupStorageSize;
+  const units = gpu.matrixUnits;
+  const named = variants.flatMap((variant): [string, ProductVariant][] => {
+    if (variant.by === "threads") {
+      const { tile, format } = variant;
+      return fits(tileThreads(tile), tileBytes(tile, format)) ? [[tileName(tile, format), variant]] : [];
+    }
+    const { tile } = variant;
+    return units && fits(matrixTileThreads(tile, units), matrixTileBytes(tile, units))
+      ? [[matrixTileName(tile), variant]]
+      : [];
+  });
+  return new Map(named);
+}

@@ -1,0 +1,84 @@
+/**
+ * The way forward through attention on GPUs, by the kernel that the adapter runs fastest.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { attentionMatrix } from "../kernels/attention/matrix.ts";
+import { PACK_THREADS, packKeys } from "../kernels/attention/pack.ts";
+import { attentionTiled } from "../kernels/attention/tiled.ts";
+import { forwardRows, type ForwardVariant, forwardVariants } from "../kernels/attention/variants.ts";
+import { memo } from "../kernels/memo.ts";
+import type { Tensor } from "../tensor.ts";
+import type { KernelFamily } from "../tuning/family.ts";
+import { type AttentionPattern, launchWalk, orderStride } from "./attention_launch.ts";
+
+/** What it takes; of the shapes see `attention`. */
+export interface ForwardTensors {
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  readonly bias?: Tensor | undefined;
+  readonly keyLengths?: Tensor | undefined;
+  readonly y: Tensor;
+  readonly lse?: Tensor | undefined;
+}
+
+/** Self-attention of the trial: so many blocks that every core of a large GPU has several. */
+const TRIAL = { heads: 12, tokens: 8192 };
+
+/** The kernels for heads of one size; what is fast with one may be slow with another. */
+export const forwardFamily = memo((headDim: number): KernelFamily<ForwardVariant> => ({
+  name: `attention ${headDim}`,
+  variants: (gpu) => forwardVariants(gpu, headDim),
+  trial(gpu) {
+    const { heads, tokens } = TRIAL, shape = [1, tokens, heads * headDim];
+    const numbers = Float32Array.from({ length: tokens * heads * headDim }, (_, i) => Math.sin(i * i % 1009));
+    const x = gpu.upload(numbers, shape);
+    return (variant) =>
+      gpu.scope(() => runForward(gpu, variant, { heads }, { q: x, k: x, v: x, y: gpu.tensor(shape) }));
+  },
+}));
+
+/** Records it. A plan's blocks must be as long as this variant wants them, or shorter. */
+export function runForward(
+  gpu: Gpu,
+  variant: ForwardVariant,
+  pattern: AttentionPattern,
+  tensors: ForwardTensors,
+): void {
+  const { q, bias, keyLengths, y, lse } = tensors;
+  const { plan, heads, only } = pattern;
+  const headDim = q.dim(-1) / heads, rows = forwardRows(variant);
+  const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
+  const walk = (k: Tensor, v: Tensor) =>
+    launchWalk(gpu, {
+      kernel: variant.kernel === "matrix"
+        ? attentionMatrix({ ...call, tile: variant.tile })
+        : attentionTiled({ ...call, tile: variant.tile }),
+      ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
+      buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
+      params: { has_lengths: keyLengths ? 1 : 0 },
+    });
+  if (variant.kernel !== "matrix") return walk(tensors.k, tensors.v);
+  // What is packed is gone when this is recorded, whatever the tape wants to keep.
+  gpu.untaped(() =>
+    gpu.scope(() => {
+      const [batch, tokens] = tensors.k.shape as [number, number, number];
+      const chosen = only?.dim(0) ?? heads, slots = plan?.order.dim(1) ?? tokens;
+      const [k, v] = [0, 1].map(() => gpu.tensor([batch, slots, chosen * headDim], "f16")) as [Tensor, Tensor];
+      gpu.run(packKeys({ headDim, plan: call.plan }), {
+        buffers: {
+          ...{ k: tensors.k, v: tensors.v, packed_k: k, packed_v: v, head_ids: only ?? gpu.placeholder },
+          ...plan && { order: plan.order },
+        },
+        params: {
+          ...{ tokens, rows: slots, heads, has_heads: only ? 1 : 0 },
+          order_stride: plan ? orderStride(plan) : 0,
+        },
+        workgroups: [Math.ceil(slots * headDim / 8 / PACK_THREADS), chosen, batch],
+      });
+      walk(k, v);
+    })
+  );
+}

@@ -1,0 +1,75 @@
+/**
+ * Recording of the attention kernels.
+ *
+ * @module
+ */
+import type { AttentionPlan, BlockList } from "../attention_plan.ts";
+import type { Gpu } from "../gpu.ts";
+import type { KernelSource } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** How heads lie, and which pairs take part. */
+export interface AttentionPattern {
+  readonly heads: number;
+  /** Multiplies q·k. Default 1 / √(head dim). */
+  readonly scale?: number;
+  /** Self-attention over what the plan keeps. Default: every query sees every key. */
+  readonly plan?: AttentionPlan;
+  /** [n], u32: the heads to compute; what belongs to others is left as it is. Default all. */
+  readonly only?: Tensor | undefined;
+}
+
+/** A kernel that walks by `walk.ts`, and how it is to walk. */
+export interface WalkLaunch {
+  readonly kernel: KernelSource;
+  readonly pattern: AttentionPattern;
+  /** Of the pattern's plan, where there is one. */
+  readonly list: BlockList | undefined;
+  /** Outer rows that the kernel holds at once. */
+  readonly rows: number;
+  /** Slots of a plan's block, at most. */
+  readonly blockRows: number;
+  /** [batch, tokens, heads · head dim] */
+  readonly outer: Tensor;
+  /** Inner rows of a batch item. */
+  readonly inner: number;
+  readonly buffers: Readonly<Record<string, Tensor>>;
+  readonly params: Readonly<Record<string, number>>;
+}
+
+/** Records one. */
+export function launchWalk(gpu: Gpu, launch: WalkLaunch): void {
+  const { kernel, pattern: { heads, scale, plan, only }, list, rows, blockRows, outer, inner, buffers, params } =
+    launch;
+  const [batch, tokens, dim] = outer.shape as [number, number, number];
+  const parts = list ? Math.ceil(blockRows / rows) : 1;
+  const held = list ? list.blocks.dim(0) * parts : Math.ceil(tokens / rows);
+  gpu.run(kernel, {
+    buffers: {
+      ...buffers,
+      head_ids: only ?? gpu.placeholder,
+      ...plan && list && { order: plan.order, blocks: list.blocks, runs: list.runs },
+    },
+    params: {
+      ...params,
+      outer: tokens,
+      inner,
+      heads,
+      dim4: dim / 4,
+      scale: scale ?? 1 / Math.sqrt(dim / heads),
+      has_heads: only ? 1 : 0,
+      ...plan && list && {
+        order_stride: orderStride(plan),
+        runs_stride: list.runs.dim(0) > 1 ? list.runs.dim(1) : 0,
+        block_count: list.blocks.dim(0),
+        parts,
+      },
+    },
+    workgroups: [gpu.software ? Math.ceil(held / 8) : held, only?.dim(0) ?? heads, batch],
+  });
+}
+
+/** From one head's order to the next; 0 where all share one. */
+export function orderStride({ order }: AttentionPlan): number {
+  return order.dim(0) > 1 ? order.dim(1) : 0;
+}

@@ -1,0 +1,36 @@
+/**
+ * The ways to make a product that tests go through.
+ *
+ * @module
+ */
+import type { Tile } from "../gpu/kernels/product/tiled.ts";
+import type { ProductVariant } from "../gpu/kernels/product/variants.ts";
+import type { KernelFamily } from "../gpu/tuning/family.ts";
+import type { Variant } from "./gpu.ts";
+
+/** Fewer groups than threads, as many, and several a thread; one depth and another; both ways to read. */
+const SMALL_TILES: readonly Tile[] = [
+  { threads: [4, 8], outputs: [4, 4], depth: 8, ahead: true },
+  { threads: [4, 16], outputs: [8, 4], depth: 16, ahead: false },
+  { threads: [4, 8], outputs: [4, 12], depth: 16, ahead: true },
+];
+
+/** The code of each kind of variant, in tiles that a software renderer compiles in a second. */
+const SMALL: Readonly<Record<Variant["name"], readonly ProductVariant[]>> = {
+  "plain": [],
+  "tiled": SMALL_TILES.map((tile) => ({ by: "threads", tile, format: "f32" })),
+  "tiled f16": ([4, 8] as const).map((stretch) => ({ by: "threads", tile: SMALL_TILES[0]!, format: { stretch } })),
+  "matrix f16": [
+    { by: "matrix units", tile: { subgroups: [1, 2], units: [2, 1], depth: 1, ahead: false } },
+    { by: "matrix units", tile: { subgroups: [4, 1], units: [1, 3], depth: 2, ahead: true } },
+  ],
+};
+
+/** Those of a family on a real GPU; on a software renderer smaller ones with the same code. */
+export function productVariants(
+  { name, gpu, hardware }: Variant,
+  family: KernelFamily<ProductVariant>,
+): ReadonlyMap<string, ProductVariant> {
+  if (name === "plain") return new Map();
+  return hardware ? family.variants(gpu) : new Map(SMALL[name].map((variant) => [JSON.stringify(variant), variant]));
+}
