@@ -113,7 +113,7 @@ async function main(): Promise<void> {
       ...await render(gpu, dir, { width, height, frames, steps }),
     };
     const profiled = profile ? `\n\n${await profile.finish()}` : "";
-    await handOver(values, report, `\n${reportTable(report)}${profiled}`);
+    handOver(values, report, `\n${reportTable(report)}${profiled}`);
   } finally {
     gpu.close();
     if (!keep) await Deno.remove(dir, { recursive: true });

@@ -17,7 +17,7 @@ import { transformerCase } from "./cases/transformer.ts";
 import { vaeDecodeCase } from "./cases/vae_decode.ts";
 import { FLOP_FORMULAS } from "./flops.ts";
 import { measure, type Measurement } from "./measure.ts";
-import { handOver, resultOptions } from "./result.ts";
+import { handOver, resultOptions, saveResult } from "./result.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants, type Variant } from "./variants.ts";
 import { runAsProgram } from "./run_as_program.ts";
@@ -30,11 +30,16 @@ const options = {
 };
 
 /** One case on one variant. */
-interface Result extends Measurement {
+interface Measured extends Measurement {
   readonly case: string;
   readonly kernels: Variant["name"];
+}
+
+/** The same beside what there is to compare it with. */
+interface Result extends Measured {
   /** Its rate over that of the fastest matrix product of this run, of any variant. */
   readonly ofBestGemm: number;
+  readonly ofCeiling: string;
 }
 
 if (import.meta.main) await runAsProgram("bench", bench);
@@ -51,33 +56,50 @@ async function bench(): Promise<void> {
   const { adapter, variants } = await openVariants(values);
   const { name, software } = adapter;
   const size = values.size ?? (software ? "small" : "large");
-  const results = (await runAll(size, variants)).map((result) => ({
-    ...result,
-    ofCeiling: ofCeiling(name, result.gflopsPerSecond / 1000, result.kernels.startsWith("matrix")),
-  }));
-  await handOver(
+  const data = (results: readonly Measured[]) => ({
+    adapter: name,
+    source: adapter.source,
+    software,
+    size,
+    flopFormulas: FLOP_FORMULAS,
+    results: compared(results, name),
+  });
+  const all = data(await runAll(size, variants, (results) => saveResult(values, data(results))));
+  handOver(
     values,
-    { adapter: name, source: adapter.source, software, size, flopFormulas: FLOP_FORMULAS, results },
-    `\n${name}, ${size} sizes\n\n${resultTable(results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`,
+    all,
+    `\n${name}, ${size} sizes\n\n${resultTable(all.results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`,
   );
   for (const { gpu } of variants) gpu.close();
 }
 
-async function runAll(size: Size, variants: readonly Variant[]): Promise<Result[]> {
+async function runAll(
+  size: Size,
+  variants: readonly Variant[],
+  soFar: (results: readonly Measured[]) => void,
+): Promise<Measured[]> {
   const gemms = gemmCases(size);
   const others = [...attentionCases(size), ...conv3dCases(size), ...await demoCases(size)];
-  const measured: Omit<Result, "ofBestGemm">[] = [];
+  const measured: Measured[] = [];
   for (const task of [...gemms, ...others]) {
     for (const variant of variants) {
       if (!variant.used && task !== gemms[0]) continue;
       const result = { case: task.name, kernels: variant.name, ...await runCase(task, variant) };
       measured.push(result);
+      soFar(measured);
       console.error(`${result.case}, ${result.kernels}: ${result.ms.toFixed(2)} ms, ${rate(result)} GFLOP/s`);
     }
   }
-  const names = gemms.map((task) => task.name);
-  const best = Math.max(...measured.filter((r) => names.includes(r.case)).map((r) => r.gflopsPerSecond));
-  return measured.map((result) => ({ ...result, ofBestGemm: result.gflopsPerSecond / best }));
+  return measured;
+}
+
+function compared(measured: readonly Measured[], adapter: string): Result[] {
+  const best = Math.max(...measured.filter((r) => r.case.startsWith("GEMM")).map((r) => r.gflopsPerSecond));
+  return measured.map((result) => ({
+    ...result,
+    ofBestGemm: result.gflopsPerSecond / best,
+    ofCeiling: ofCeiling(adapter, result.gflopsPerSecond / 1000, result.kernels.startsWith("matrix")),
+  }));
 }
 
 /** Those of the demo model; none where it was not carried along. */
@@ -97,7 +119,7 @@ async function runCase(task: Case, { gpu }: Variant): Promise<Measurement> {
   }
 }
 
-function resultTable(results: readonly (Result & { readonly ofCeiling: string })[]): string {
+function resultTable(results: readonly Result[]): string {
   return markdownTable([
     ["case", "kernels", "GFLOP", "ms", "spread", "GFLOP/s", "of best GEMM", "of the ceiling"],
     ...results.map((r) => [

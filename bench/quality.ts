@@ -85,7 +85,7 @@ async function bench(): Promise<void> {
   const results = await run(pipeline, prompts, methods, values);
   pipeline.close();
   gpu.close();
-  await handOver(values, { prompts: prompts.length, results: results.map(withShares) }, tables(results));
+  handOver(values, { prompts: prompts.length, results: results.map(withShares) }, tables(results));
 }
 
 /** Full attention, then what was asked for, by name. */

@@ -11,13 +11,19 @@ export const resultOptions = {
   save: path({ group: "Bench", value: "FILE", help: "Write the JSON to a file too." }),
 };
 
-/** Prints the table, or the data as JSON; writes the data where it was asked for. */
-export async function handOver(
-  { json = false, save }: { readonly json?: boolean | undefined; readonly save?: string | undefined },
-  data: unknown,
-  table: string,
-): Promise<void> {
-  const text = JSON.stringify(data);
-  if (save !== undefined) await Deno.writeTextFile(save, `${text}\n`);
-  console.log(json ? text : table);
+/** What the options say. */
+export interface ResultValues {
+  readonly json?: boolean | undefined;
+  readonly save?: string | undefined;
+}
+
+/** Writes the data where it was asked for: also what there is so far, for a benchmark may be stopped. */
+export function saveResult({ save }: ResultValues, data: unknown): void {
+  if (save !== undefined) Deno.writeTextFileSync(save, `${JSON.stringify(data)}\n`);
+}
+
+/** Prints the table, or the data as JSON, and writes the data. */
+export function handOver(values: ResultValues, data: unknown, table: string): void {
+  saveResult(values, data);
+  console.log(values.json ? JSON.stringify(data) : table);
 }

@@ -21,7 +21,7 @@ import { defaultSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { measure } from "./measure.ts";
 import { normalTensor } from "./random.ts";
-import { handOver, resultOptions } from "./result.ts";
+import { handOver, resultOptions, saveResult } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants } from "./variants.ts";
@@ -90,12 +90,12 @@ async function bench(): Promise<void> {
   const { adapter, variants } = await openVariants({ precision: "auto", ...values });
   const { gpu } = variants.find(({ used }) => used)!;
   const name = values.shape ?? (adapter.software ? "small" : "1.3b"), shape = shapeOf(name);
-  const results = await run(gpu, shape, values);
   const { heads, headDim, grid } = shape;
   const { precision, description: { source } } = gpu.settings;
+  const about = { adapter: adapter.name, source, precision, shape: name, heads, headDim, grid };
+  const results = await run(gpu, shape, values, (results) => saveResult(values, { ...about, results }));
   const title = `${adapter.name} (${source}, ${precision}): ${grid.join("×")} tokens, ${heads} heads of ${headDim}`;
-  const data = { adapter: adapter.name, source, precision, shape: name, heads, headDim, grid, results };
-  await handOver(values, data, `\n${title}\n\n${table(results)}`);
+  handOver(values, { ...about, results }, `\n${title}\n\n${table(results)}`);
   for (const { gpu } of variants) gpu.close();
 }
 
@@ -105,7 +105,12 @@ type Kind = string;
 /** Times one pattern; `of` are milliseconds that its time is put beside. */
 type Time = (kind: Kind, pattern: string, density: number, work: () => Tensor, of?: number) => Promise<number>;
 
-async function run(gpu: Gpu, shape: Shape, values: OptionValues<typeof options>): Promise<Result[]> {
+async function run(
+  gpu: Gpu,
+  shape: Shape,
+  values: OptionValues<typeof options>,
+  soFar: (results: readonly Result[]) => void,
+): Promise<Result[]> {
   const { heads, headDim, grid, denseHeads } = shape;
   const dims = [1, product(grid), heads * headDim];
   const [q, k, v] = [0, 1, 2].map((which) => normalTensor(gpu, dims, 1, "f32", which)) as [Tensor, Tensor, Tensor];
@@ -120,6 +125,7 @@ async function run(gpu: Gpu, shape: Shape, values: OptionValues<typeof options>)
   ) => {
     dense ||= ms;
     results.push({ pattern, kind, density, ms, spread, efficiency: dense * density / ms, ...of && { share: ms / of } });
+    soFar(results);
     console.error(`${pattern}: ${ms.toFixed(2)} ms`);
     return ms;
   };

@@ -16,7 +16,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/memory.ts";
 import { measure } from "./measure.ts";
 import { type Profiled, profiled } from "./profiled.ts";
-import { handOver, resultOptions } from "./result.ts";
+import { handOver, resultOptions, saveResult } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { full, type TimedMethod, veda, vorta } from "./steps/methods.ts";
 import { shareFor } from "./steps/speed_up.ts";
@@ -93,11 +93,13 @@ async function bench(): Promise<void> {
   const { name: adapter, software, source } = gpu.settings.description;
   const name = values.shape ?? (software ? "small" : "1.3b"), shape = WAN_SHAPES[name];
   const blocks = values.block ?? name === "14b" ? 1 : shape.config.layers;
-  const timed = await run(gpu, shape, blocks, values.method ?? "all", values.longest ?? 8);
   const { layers } = shape.config;
   const { precision } = gpu.settings;
-  const data = { adapter, source, precision, shape: name, clip: shape.clip, grid: shape.grid, layers, ...timed };
-  await handOver(values, data, report(data));
+  const about = { adapter, source, precision, shape: name, clip: shape.clip, grid: shape.grid, layers };
+  const soFar = (timed: Timed) => saveResult(values, { ...about, ...timed });
+  const timed = await run(gpu, shape, blocks, values.method ?? "all", values.longest ?? 8, soFar);
+  const data = { ...about, ...timed };
+  handOver(values, data, report(data));
   gpu.close();
 }
 
@@ -119,6 +121,7 @@ async function run(
   blocks: number,
   which: "all" | "vorta" | "veda",
   longest: number,
+  soFar: (timed: Timed) => void,
 ): Promise<Timed> {
   const transformer = await openTransformer(gpu, shape, blocks);
   const outerMs = (await measure(gpu, () => transformer.outer())).ms;
@@ -130,19 +133,15 @@ async function run(
     ...which === "vorta" ? [] : KEEPS.map((keep) => () => veda(gpu, shape, keep)),
   ];
   const results: Result[] = [];
+  const timed = () => ({ blocks, outerMs, results, peak: gpu.memory.peak });
   for (const make of makers) {
     using method = make();
     const result = await timeMethod(gpu, transformer, shape, method, { outerMs, restMs: rest.ms, longest }, results[0]);
     results.push(result);
+    soFar(timed());
     console.error(`${result.method}: block ${result.blockMs.toFixed(2)} ms, forward ${secondsText(forward(result))}`);
   }
-  return {
-    blocks,
-    outerMs,
-    results,
-    ...which !== "veda" && { shareAtGoal: shareAtGoal(results) ?? null },
-    peak: gpu.memory.peak,
-  };
+  return { ...timed(), ...which !== "veda" && { shareAtGoal: shareAtGoal(results) ?? null } };
 }
 
 async function timeMethod(

@@ -11,7 +11,7 @@ import { openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
 import { ofCeiling } from "./ceilings.ts";
-import { handOver, resultOptions } from "./result.ts";
+import { handOver, resultOptions, saveResult } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { sweep, type SweepResult } from "./sweep/sweep.ts";
 import { markdownTable } from "./table.ts";
@@ -56,8 +56,13 @@ async function bench(): Promise<void> {
     ready = undefined;
     return taken;
   };
-  const results = await sweep(families, size, take, (result) => console.error(line(result)));
-  await handOver(
+  const done: SweepResult[] = [];
+  const results = await sweep(families, size, take, (result) => {
+    done.push(result);
+    saveResult(values, { ...about, results: done });
+    console.error(line(result));
+  });
+  handOver(
     values,
     { ...about, results },
     `\n${adapter} (${source}, ${precision}), ${size}\n\n${table(about, results)}`,
