@@ -7,16 +7,16 @@
 #
 #   all       kernels, then steps, then memory
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
-#   steps     info, torch, steps, steps14, sparse14         5 to 10 minutes
-#   memory    info, memory, stream, profile, demo           3 to 10 minutes
-#   sweep     info, sweep                                   every variant of every kernel, at the sizes that count
-#   quality   info, quality                                 the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
+#   steps     info, torch, step, step14, sparse14           5 to 10 minutes
+#   memory    info, peak, profile, demo, stream             3 to 10 minutes
+#   sweep     every variant of every kernel, at the sizes that count
+#   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
 # every job, so that they are there when the call is stopped. Figures of several calls go in one table by
 # `deno run -A bench/targets.ts DIR...`, given where their results.tar.gz were unpacked.
 #
-#   SECONDS_LEFT=580   for all of it; a job gets no more than what is left
+#   SECONDS_LEFT=580   for all of it; a job gets no more than what is left; SCALE=2 doubles the limits of the jobs
 #   SOURCES="dawn deno"   which are run; PRECISION_dawn=auto, PRECISION_deno=auto (f32, f16)
 #   SIZE=small         small sizes and short limits: for a rehearsal without a GPU
 #   GPU_dawn=dawn, GPU_deno=auto   adapters, as for --gpu
@@ -27,6 +27,7 @@ GPU_KIT=${GPU_KIT:-/tmp/gpu-kit}
 OUT=$(mkdir -p "${OUT:-$GPU_KIT/out}" && cd "${OUT:-$GPU_KIT/out}" && pwd)
 SECONDS_LEFT=${SECONDS_LEFT:-580}
 SOURCES=${SOURCES:-dawn deno}
+SCALE=${SCALE:-1}
 SIZE=${SIZE:-full}
 PRECISION_dawn=${PRECISION_dawn:-auto} PRECISION_deno=${PRECISION_deno:-auto}
 GPU_dawn=${GPU_dawn:-dawn} GPU_deno=${GPU_deno:-auto}
@@ -65,7 +66,7 @@ lacks() {
 
 # job NAME SECONDS COMMAND...: the command under its limit, its output in the log
 job() {
-  local name=$1 limit=$2 start status left
+  local name=$1 limit=$(($2 * SCALE)) start status left
   shift 2
   left=$(left)
   if [ "$left" -lt 15 ]; then
@@ -164,8 +165,8 @@ run() {
   case $1 in
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
-    steps) for part in info torch steps steps14 sparse14; do run $part; done ;;
-    memory) for part in info memory profile demo stream; do run $part; done ;;
+    steps) for part in info torch step step14 sparse14; do run $part; done ;;
+    memory) for part in info peak profile demo stream; do run $part; done ;;
     sweep) run info && js sweep 140 sweep.js $size ;;
     quality) run info && ! lacks quality demo && job quality 560 bash -c 'quality "$@"' quality "$GPU_deno" ;;
 
@@ -185,9 +186,9 @@ run() {
     bench) js bench 130 bench.js $size ;;
     sparse) js sparse 70 sparse.js $shape ;;
     sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.1,0.05 ;;
-    steps) js steps 150 steps.js $shape ;;
-    steps14) js steps14 200 steps.js $shape14 ;;
-    memory) js memory 150 full_size.js $clip ;;
+    step) js steps 150 steps.js $shape ;;
+    step14) js steps14 200 steps.js $shape14 ;;
+    peak) js memory 150 full_size.js $clip ;;
     stream) js stream 200 full_size.js $clip14 --weights stream ;;
     profile)
       for source in $SOURCES; do
