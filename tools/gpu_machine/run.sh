@@ -174,7 +174,7 @@ run() {
     check)
       lacks check tests/fixtures/tiny_hd128 || for source in $SOURCES; do
         local gpu=GPU_$source
-        job "check-$source" 60 bash -c 'run_js tilereel.js parity "$@"' parity "$results/check" --gpu "${!gpu}"
+        job "check-$source" 120 bash -c 'run_js tilereel.js parity "$@"' parity "$results/check" --gpu "${!gpu}"
       done
       ;;
     parity)
@@ -183,7 +183,7 @@ run() {
         job "parity-$source" 200 bash -c 'run_js tilereel.js parity "$@"' parity "$references" --gpu "${!gpu}"
       done
       ;;
-    bench) js bench 130 bench.js $size ;;
+    bench) js bench 160 bench.js $size ;;
     sparse) js sparse 70 sparse.js $shape ;;
     sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.1,0.05 ;;
     step) js steps 150 steps.js $shape ;;
