@@ -39,15 +39,16 @@ export function targetCases(family: string, size: Size): TargetCase[] {
   return [];
 }
 
-/** The two products of the feed-forward. */
+/** The two products of the feed-forward, or one that is just large enough not to count as small. */
 function gemms(size: Size): TargetCase[] {
-  const { config: { dim, ffnDim }, grid } = shapeOf(size);
+  const { config: { dim, ffnDim }, grid } = shapeOf("large");
   const m = product(grid);
-  return [[dim, ffnDim], [ffnDim, dim]].map(([n, k]) => ({
+  const sizes = size === "small" ? [[4096, 1024, 64] as const] : [[m, dim, ffnDim] as const, [m, ffnDim, dim] as const];
+  return sizes.map(([m, n, k]) => ({
     name: `GEMM ${m}×${n}×${k}`,
     prepare: (gpu) => {
-      const x = normalTensor(gpu, [m, k!]), w = normalTensor(gpu, [n!, k!], 1 / Math.sqrt(k!), "bf16");
-      return { flops: 2 * m * n! * k!, work: () => linear(gpu, x, w) };
+      const x = normalTensor(gpu, [m, k]), w = normalTensor(gpu, [n, k], 1 / Math.sqrt(k), "bf16");
+      return { flops: 2 * m * n * k, work: () => linear(gpu, x, w) };
     },
   }));
 }
