@@ -34,9 +34,9 @@ export async function countFlops(gpu: Gpu, work: () => unknown): Promise<number>
 
 function flopsOf({ name }: KernelSource, { buffers, params: p }: Dispatch): number {
   if (name.startsWith("gemm_")) return 2 * p.m! * p.n! * 4 * p.k4!;
-  // The query's size has batch, queries, heads and head dim in it.
+  // The output's size has batch, queries, heads and head dim in it.
   // What a plan keeps, and the way back, are not counted.
-  if (/^attention_(plain|tiled|matrix)/.test(name) && !name.includes("_plan")) return 4 * buffers.q!.size * p.inner!;
+  if (/^attention_(plain|tiled|matrix)/.test(name) && !name.includes("_plan")) return 4 * buffers.y!.size * p.inner!;
   if (name.startsWith("conv3d_")) {
     return 2 * p.frames! * p.height! * p.width! * p.channels! * 4 * p.c4! * p.kernel_t! * p.kernel_h! * p.kernel_w!;
   }

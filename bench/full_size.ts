@@ -1,6 +1,6 @@
 /**
- * A run at full size: writes a checkpoint of Wan 2.1 T2V 1.3B's shape with random weights, loads it, denoises and
- * decodes a clip, and says how long each part took and what it needed.
+ * A run at full size: writes a checkpoint of Wan 2.1 T2V's shape with random weights, loads it, denoises and decodes a
+ * clip, and says how long each part took and what it needed.
  *
  *     deno run -A bench/full_size.ts --steps 2 --size 832x480 --frames 33
  *
@@ -8,7 +8,7 @@
  */
 import { clipOptions } from "../cli/clip_options.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
-import { flag, integer, path } from "../cli/options.ts";
+import { choice, flag, integer, memory, path } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { profileOption, startProfile } from "../cli/profile.ts";
 import { showProgress } from "../cli/progress.ts";
@@ -18,8 +18,10 @@ import { WanPipeline } from "../model/pipeline.ts";
 import { randn } from "../model/noise.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
-import { markdownTable } from "./table.ts";
+import { handOver, resultOptions } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
+import { markdownTable } from "./table.ts";
+import { WAN_SHAPES } from "./wan_shapes.ts";
 
 const GROUP = "Full size";
 
@@ -31,13 +33,16 @@ const options = {
     default: "a temporary one",
   }),
   keep: flag({ group: GROUP, help: "Leave the model there." }),
-  layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "30", min: 1 }),
+  shape: choice({ group: GROUP, of: ["1.3b", "14b"], help: "Of the transformer.", default: "1.3b" }),
+  layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "all", min: 1 }),
   ...gpuOptions(GROUP),
   precision: precisionOption(GROUP),
   profile: profileOption(GROUP),
   size: clipOptions.size,
   frames: clipOptions.frames,
   steps: clipOptions.steps,
+  memory: memory({ group: GROUP, value: "SIZE", help: "GPU memory to stay within.", default: "all there is" }),
+  ...resultOptions,
 };
 
 const TEXT_TOKENS = 512;
@@ -48,7 +53,9 @@ const TEXT_DIM = 4096;
 /** What a run took. Seconds, and bytes of GPU memory. */
 interface Report {
   readonly adapter: string;
+  readonly source: string;
   readonly precision: string;
+  readonly shape: string;
   readonly clip: string;
   readonly layers: number;
   readonly weightBytes: number;
@@ -71,19 +78,24 @@ async function main(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "full_size");
   if (help) {
     console.log(
-      "Usage: deno run -A bench/full_size.ts [--dir DIR] [--keep] [--layers N] [--size WxH] [--frames N] [--steps N] " +
-        "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--profile FILE]",
+      "Usage: deno run -A bench/full_size.ts [--shape 1.3b|14b] [--layers N] [--size WxH] [--frames N] [--steps N] " +
+        "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--memory SIZE] [--profile FILE] " +
+        "[--dir DIR] [--keep] [--json] [--save FILE]",
     );
     return;
   }
-  const { layers = 30, keep = false } = values;
+  const { shape = "1.3b", keep = false } = values;
+  const { heads, ffnDim, layers: all } = WAN_SHAPES[shape].config;
+  const layers = values.layers ?? all;
   const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const dir = values.dir === undefined
     ? await Deno.makeTempDir({ prefix: "tilereel-full-size-" })
     : await newFolder(values.dir);
   try {
     const start = performance.now();
-    const weightBytes = await writeRandomCheckpoint(dir, { transformer: { num_layers: layers } });
+    const weightBytes = await writeRandomCheckpoint(dir, {
+      transformer: { num_attention_heads: heads, ffn_dim: ffnDim, num_layers: layers },
+    });
     const writeSeconds = secondsSince(start);
     console.error(`wrote ${(weightBytes / 1e9).toFixed(2)} GB in ${writeSeconds.toFixed(1)} s`);
     const { width, height } = values.size ?? { width: 832, height: 480 };
@@ -91,16 +103,17 @@ async function main(): Promise<void> {
     using profile = values.profile === undefined ? undefined : await startProfile(gpu, values.profile);
     const report: Report = {
       adapter: gpu.settings.description.name,
+      source: gpu.settings.description.source,
       precision: gpu.settings.precision,
+      shape,
       clip: `${width}x${height}, ${frames} frames`,
       layers,
       weightBytes,
       writeSeconds,
       ...await render(gpu, dir, { width, height, frames, steps }),
     };
-    console.log(JSON.stringify(report));
-    console.log(`\n${reportTable(report)}`);
-    if (profile) console.log(`\n${await profile.finish()}`);
+    const profiled = profile ? `\n\n${await profile.finish()}` : "";
+    handOver(values, report, `\n${reportTable(report)}${profiled}`);
   } finally {
     gpu.close();
     if (!keep) await Deno.remove(dir, { recursive: true });
@@ -117,7 +130,10 @@ async function newFolder(dir: string): Promise<string> {
   }
 }
 
-type Rendered = Omit<Report, "adapter" | "precision" | "clip" | "layers" | "weightBytes" | "writeSeconds">;
+type Rendered = Omit<
+  Report,
+  "adapter" | "source" | "precision" | "shape" | "clip" | "layers" | "weightBytes" | "writeSeconds"
+>;
 
 /** Loads the model and renders one clip with guidance. */
 async function render(

@@ -3,10 +3,13 @@
  *
  * @module
  */
+import { exists } from "../cli/output.ts";
 import { parseCommand } from "../cli/parse.ts";
+import { embeddedModelDir } from "../model/embedded.ts";
 import { gpuOptions } from "../cli/gpu_options.ts";
-import { choice, flag } from "../cli/options.ts";
+import { choice } from "../cli/options.ts";
 import type { Case, Size } from "./case.ts";
+import { ofCeiling } from "./ceilings.ts";
 import { attentionCases } from "./cases/attention.ts";
 import { conv3dCases } from "./cases/conv3d.ts";
 import { gemmCases } from "./cases/gemm.ts";
@@ -14,6 +17,7 @@ import { transformerCase } from "./cases/transformer.ts";
 import { vaeDecodeCase } from "./cases/vae_decode.ts";
 import { FLOP_FORMULAS } from "./flops.ts";
 import { measure, type Measurement } from "./measure.ts";
+import { handOver, resultOptions, saveResult } from "./result.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants, type Variant } from "./variants.ts";
 import { runAsProgram } from "./run_as_program.ts";
@@ -22,15 +26,20 @@ const options = {
   ...gpuOptions("Bench"),
   precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
   size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
-  json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
+  ...resultOptions,
 };
 
 /** One case on one variant. */
-interface Result extends Measurement {
+interface Measured extends Measurement {
   readonly case: string;
   readonly kernels: Variant["name"];
+}
+
+/** The same beside what there is to compare it with. */
+interface Result extends Measured {
   /** Its rate over that of the fastest matrix product of this run, of any variant. */
   readonly ofBestGemm: number;
+  readonly ofCeiling: string;
 }
 
 if (import.meta.main) await runAsProgram("bench", bench);
@@ -39,37 +48,65 @@ async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench");
   if (help) {
     console.log(
-      "Usage: deno task bench [--gpu NAME] [--tuning auto|again|off] [--precision f32|f16] [--size small|large] [--json]",
+      "Usage: deno task bench [--gpu NAME] [--tuning auto|again|off] [--precision f32|f16] [--size small|large] " +
+        "[--json] [--save FILE]",
     );
     return;
   }
   const { adapter, variants } = await openVariants(values);
   const { name, software } = adapter;
   const size = values.size ?? (software ? "small" : "large");
-  const results = await runAll(size, variants);
-  if (values.json) {
-    console.log(JSON.stringify({ adapter: name, software, size, flopFormulas: FLOP_FORMULAS, results }));
-  } else {
-    console.log(`\n${name}, ${size} sizes\n\n${resultTable(results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`);
-  }
+  const data = (results: readonly Measured[]) => ({
+    adapter: name,
+    source: adapter.source,
+    software,
+    size,
+    flopFormulas: FLOP_FORMULAS,
+    results: compared(results, name),
+  });
+  const all = data(await runAll(size, variants, (results) => saveResult(values, data(results))));
+  handOver(
+    values,
+    all,
+    `\n${name}, ${size} sizes\n\n${resultTable(all.results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`,
+  );
   for (const { gpu } of variants) gpu.close();
 }
 
-async function runAll(size: Size, variants: readonly Variant[]): Promise<Result[]> {
+async function runAll(
+  size: Size,
+  variants: readonly Variant[],
+  soFar: (results: readonly Measured[]) => void,
+): Promise<Measured[]> {
   const gemms = gemmCases(size);
-  const others = [...attentionCases(size), ...conv3dCases(size), transformerCase, vaeDecodeCase(size)];
-  const measured: Omit<Result, "ofBestGemm">[] = [];
+  const others = [...attentionCases(size), ...conv3dCases(size), ...await demoCases(size)];
+  const measured: Measured[] = [];
   for (const task of [...gemms, ...others]) {
     for (const variant of variants) {
       if (!variant.used && task !== gemms[0]) continue;
       const result = { case: task.name, kernels: variant.name, ...await runCase(task, variant) };
       measured.push(result);
+      soFar(measured);
       console.error(`${result.case}, ${result.kernels}: ${result.ms.toFixed(2)} ms, ${rate(result)} GFLOP/s`);
     }
   }
-  const names = gemms.map((task) => task.name);
-  const best = Math.max(...measured.filter((r) => names.includes(r.case)).map((r) => r.gflopsPerSecond));
-  return measured.map((result) => ({ ...result, ofBestGemm: result.gflopsPerSecond / best }));
+  return measured;
+}
+
+function compared(measured: readonly Measured[], adapter: string): Result[] {
+  const best = Math.max(...measured.filter((r) => r.case.startsWith("GEMM")).map((r) => r.gflopsPerSecond));
+  return measured.map((result) => ({
+    ...result,
+    ofBestGemm: result.gflopsPerSecond / best,
+    ofCeiling: ofCeiling(adapter, result.gflopsPerSecond / 1000, result.kernels.startsWith("matrix")),
+  }));
+}
+
+/** Those of the demo model; none where it was not carried along. */
+async function demoCases(size: Size): Promise<Case[]> {
+  if (await exists(embeddedModelDir())) return [transformerCase, vaeDecodeCase(size)];
+  console.error("The demo model is not here: its cases are left out.");
+  return [];
 }
 
 async function runCase(task: Case, { gpu }: Variant): Promise<Measurement> {
@@ -84,7 +121,7 @@ async function runCase(task: Case, { gpu }: Variant): Promise<Measurement> {
 
 function resultTable(results: readonly Result[]): string {
   return markdownTable([
-    ["case", "kernels", "GFLOP", "ms", "spread", "GFLOP/s", "of best GEMM"],
+    ["case", "kernels", "GFLOP", "ms", "spread", "GFLOP/s", "of best GEMM", "of the ceiling"],
     ...results.map((r) => [
       r.case,
       r.kernels,
@@ -93,6 +130,7 @@ function resultTable(results: readonly Result[]): string {
       percent(r.spread),
       rate(r),
       percent(r.ofBestGemm),
+      r.ofCeiling,
     ]),
   ]);
 }

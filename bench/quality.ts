@@ -10,7 +10,7 @@ import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_opti
 import { parseSetting, setting } from "../cli/compare/setting.ts";
 import { flag, integer, many, type OptionValues, path } from "../cli/options.ts";
 import { clipOptions } from "../cli/clip_options.ts";
-import { gpuOptions, openGpuAsAsked } from "../cli/gpu_options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
 import { showProgress } from "../cli/progress.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { readPrompts } from "../cli/prompts_file.ts";
@@ -23,10 +23,11 @@ import { psnr, ssim } from "../model/quality.ts";
 import type { Video } from "../model/video.ts";
 import { BRANCHES } from "../model/vorta/branch.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
-import { markdownTable } from "./table.ts";
 import { npyOfFrames } from "./quality/npy.ts";
 import { randomRoutes } from "./quality/random_routes.ts";
+import { handOver, resultOptions } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
+import { markdownTable } from "./table.ts";
 
 const options = {
   setting: many(setting({
@@ -37,26 +38,33 @@ const options = {
   })),
   random: flag({ group: "Bench", help: "Beside each vorta setting, random routes with as many heads on each branch." }),
   prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
-  count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "all", min: 1 }),
+  from: integer({ group: "Bench", value: "N", help: "Leave out the first so many prompts.", default: "0", min: 0 }),
+  count: integer({ group: "Bench", value: "N", help: "No more than so many prompts.", default: "all", min: 1 }),
   model: path({ group: "Bench", value: "DIR", help: "The model.", default: "the embedded demo model" }),
   ...gpuOptions("Bench"),
+  precision: precisionOption("Bench"),
   size: clipOptions.size,
   steps: clipOptions.steps,
   seed: integer({ group: "Bench", value: "N", help: "Prompt i starts from the noise of seed N + i.", default: "0" }),
   out: path({ group: "Bench", value: "DIR", help: "Where clips go, as SETTING/000.npy.", default: "nowhere" }),
-  json: flag({ group: "Bench", help: "Print JSON instead of tables." }),
+  ...resultOptions,
 };
 
 /** One setting's figures over all prompts. */
 interface Result {
   readonly setting: string;
   readonly report: AttentionReport;
-  /** Means over the clips; undefined for full attention itself. */
-  readonly psnr?: number;
-  readonly ssim?: number;
-  /** Change from frame to frame, over full attention's. */
-  readonly flicker?: number;
+  /** By clip; empty for full attention itself. */
+  readonly clips: readonly Likeness[];
   readonly seconds: number;
+}
+
+/** A clip beside full attention's of the same noise. */
+interface Likeness {
+  readonly psnr: number;
+  readonly ssim: number;
+  /** Change from frame to frame, over full attention's. */
+  readonly flicker: number;
 }
 
 if (import.meta.main) await runAsProgram("bench", bench);
@@ -68,16 +76,16 @@ async function bench(): Promise<void> {
     return;
   }
   const model = values.model ?? embeddedModelDir();
+  const { from = 0, count = Infinity } = values;
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
-    .slice(0, values.count).map(({ prompt }) => prompt);
+    .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
   const methods = await attentionMethods(values, model);
   const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const pipeline = await WanPipeline.load(model, { gpu });
   const results = await run(pipeline, prompts, methods, values);
   pipeline.close();
   gpu.close();
-  if (values.json) console.log(JSON.stringify({ prompts: prompts.length, results: results.map(withShares) }));
-  else print(results);
+  handOver(values, { prompts: prompts.length, results: results.map(withShares) }, tables(results));
 }
 
 /** Full attention, then what was asked for, by name. */
@@ -100,7 +108,7 @@ async function attentionMethods(
 
 async function run(
   pipeline: WanPipeline,
-  prompts: readonly string[],
+  prompts: readonly { readonly prompt: string; readonly number: number }[],
   methods: ReadonlyMap<string, AttentionMethod>,
   { size, steps, seed = 0, out }: OptionValues<typeof options>,
 ): Promise<Result[]> {
@@ -109,11 +117,11 @@ async function run(
   for (const [setting, attention] of methods) {
     const start = performance.now();
     let report: AttentionReport = { density: 1 };
-    const psnrs: number[] = [], ssims: number[] = [], flickers: number[] = [];
-    for (const [i, prompt] of prompts.entries()) {
+    const clips: Likeness[] = [];
+    for (const [i, { prompt, number }] of prompts.entries()) {
       const video = await pipeline.generate({
         prompt,
-        seed: seed + i,
+        seed: seed + number,
         attention,
         onAttention: (made) => report = made,
         ...size && { width: size.width, height: size.height },
@@ -122,44 +130,42 @@ async function run(
       if (out !== undefined) {
         const folder = join(out, slug(setting));
         await Deno.mkdir(folder, { recursive: true });
-        await Deno.writeFile(join(folder, `${String(i).padStart(3, "0")}.npy`), npyOfFrames(video));
+        await Deno.writeFile(join(folder, `${String(number).padStart(3, "0")}.npy`), npyOfFrames(video));
       }
       if (attention === fullAttention) references.push(video);
       else {
-        psnrs.push(psnr(video.data, references[i]!.data));
-        ssims.push(ssim(video, references[i]!));
-        flickers.push(change(video) / change(references[i]!));
+        const like = references[i]!;
+        clips.push({
+          psnr: psnr(video.data, like.data),
+          ssim: ssim(video, like),
+          flicker: change(video) / change(like),
+        });
       }
     }
     const seconds = (performance.now() - start) / 1000;
-    results.push({
-      setting,
-      report,
-      seconds,
-      ...psnrs.length > 0 && { psnr: mean(psnrs), ssim: mean(ssims), flicker: mean(flickers) },
-    });
+    results.push({ setting, report, clips, seconds });
     console.error(`${setting}: ${(100 * report.density).toFixed(1)} %, ${seconds.toFixed(1)} s`);
   }
   return results;
 }
 
-function print(results: readonly Result[]): void {
-  console.log(markdownTable([
+function tables(results: readonly Result[]): string {
+  const lines = [markdownTable([
     ["attention", "density", "full", "core-set", "sliding", "PSNR, dB", "SSIM", "flicker", "seconds"],
-    ...results.map(({ setting, report, psnr, ssim, flicker, seconds }) => [
+    ...results.map(({ setting, report, clips, seconds }) => [
       setting,
       percent(report.density),
       ...BRANCHES.map((_, branch) => report.routes ? percent(share(report.routes.flat(), branch)) : ""),
-      psnr?.toFixed(2) ?? "",
-      ssim?.toFixed(4) ?? "",
-      flicker?.toFixed(3) ?? "",
+      mean(clips.map(({ psnr }) => psnr), 2),
+      mean(clips.map(({ ssim }) => ssim), 4),
+      mean(clips.map(({ flicker }) => flicker), 3),
       seconds.toFixed(1),
     ]),
-  ]));
+  ])];
   for (const { setting, report: { routes } } of results) {
     if (!routes) continue;
-    console.log(`\n${setting}: heads on full / core-set / sliding, by layer and step\n`);
-    console.log(markdownTable([
+    lines.push(`${setting}: heads on full / core-set / sliding, by layer and step`);
+    lines.push(markdownTable([
       ["layer", ...routes.map((_, step) => String(step + 1))],
       ...routes[0]!.map((_, layer) => [
         String(layer),
@@ -169,6 +175,7 @@ function print(results: readonly Result[]): void {
       ]),
     ]));
   }
+  return lines.join("\n\n");
 }
 
 /** Mean absolute change of a sample from one frame to the next. */
@@ -189,8 +196,9 @@ function share(routes: readonly Uint8Array[], branch: number): number {
   return all.filter((route) => route === branch).length / all.length;
 }
 
-function mean(numbers: readonly number[]): number {
-  return numbers.reduce((a, b) => a + b, 0) / numbers.length;
+/** The mean with so many decimals; of nothing, nothing. */
+function mean(numbers: readonly number[], decimals: number): string {
+  return numbers.length === 0 ? "" : (numbers.reduce((a, b) => a + b) / numbers.length).toFixed(decimals);
 }
 
 function percent(share: number): string {

@@ -7,7 +7,7 @@
  * @module
  */
 import { gpuOptions, precisionOption } from "../cli/gpu_options.ts";
-import { choice, flag, type OptionValues, text } from "../cli/options.ts";
+import { choice, type OptionValues, text } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { vedaOptions } from "../cli/veda_options.ts";
 import { vortaOptions } from "../cli/vorta_options.ts";
@@ -21,23 +21,25 @@ import { defaultSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { measure } from "./measure.ts";
 import { normalTensor } from "./random.ts";
+import { handOver, resultOptions, saveResult } from "./result.ts";
+import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants } from "./variants.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { SHAPE_NAMES, type ShapeName, WAN_SHAPES } from "./wan_shapes.ts";
 
 const options = {
   ...gpuOptions("Bench"),
   precision: precisionOption("Bench"),
   shape: choice({
     group: "Bench",
-    of: ["small", "1.3b", "14b"],
+    of: SHAPE_NAMES,
     help: "Of the attention: a small one, Wan 1.3B's at 832x480, 81 frames, or Wan 14B's at 1280x720, 81 frames.",
     elsewhere: ["size"],
     default: "small on software adapters, else 1.3b",
   }),
   method: choice({ group: "Bench", of: ["all", "vorta", "veda"], help: "What to time beside dense.", default: "all" }),
   keeps: text({ group: "Bench", value: "X,Y", help: "Shares of tiles that Veda keeps.", default: "0.2,0.1,0.05" }),
-  json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
+  ...resultOptions,
   tile: vortaOptions.tile,
   "tile-shape": vedaOptions["tile-shape"],
 };
@@ -47,20 +49,24 @@ interface Shape {
   readonly headDim: number;
   readonly grid: Grid;
   /** Heads that dense attention is timed on; its time is scaled up from there, for it is the same for every head. */
-  readonly denseHeads?: number;
+  readonly denseHeads: number;
 }
 
-const SHAPES: Readonly<Record<"small" | "1.3b" | "14b", Shape>> = {
-  small: { heads: 8, headDim: 32, grid: [8, 16, 16] },
-  "1.3b": { heads: 12, headDim: 128, grid: [21, 30, 52] },
-  "14b": { heads: 40, headDim: 128, grid: [21, 45, 80], denseHeads: 8 },
-};
+/** Heads that dense attention is timed on, at most. */
+const DENSE_HEADS = 12;
+
+function shapeOf(name: ShapeName): Shape {
+  const { config: { heads, headDim }, grid } = WAN_SHAPES[name];
+  return { heads, headDim, grid, denseHeads: Math.min(heads, DENSE_HEADS) };
+}
 
 /** Veda's shares of tiles, where none are named. */
 const KEEPS = [0.2, 0.1, 0.05];
 
 interface Result {
   readonly pattern: string;
+  /** What it is, for programs. */
+  readonly kind: Kind;
   readonly density: number;
   readonly ms: number;
   readonly spread: number;
@@ -75,44 +81,61 @@ async function bench(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "bench:sparse");
   if (help) {
     console.log(
-      "Usage: deno task bench:sparse [--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--shape small|1.3b|14b] " +
-        "[--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--keeps X,Y] [--json]",
+      "Usage: deno task bench:sparse [--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] " +
+        "[--shape small|1.3b|14b] [--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--keeps X,Y] " +
+        "[--json] [--save FILE]",
     );
     return;
   }
   const { adapter, variants } = await openVariants({ precision: "auto", ...values });
   const { gpu } = variants.find(({ used }) => used)!;
-  const shape = SHAPES[values.shape ?? (adapter.software ? "small" : "1.3b")];
-  const results = await run(gpu, shape, values);
+  const name = values.shape ?? (adapter.software ? "small" : "1.3b"), shape = shapeOf(name);
   const { heads, headDim, grid } = shape;
-  const title = `${adapter.name}: ${grid.join("×")} tokens, ${heads} heads of ${headDim}`;
-  if (values.json) console.log(JSON.stringify({ adapter: adapter.name, ...shape, results }));
-  else console.log(`\n${title}\n\n${table(results)}`);
+  const { precision, description: { source } } = gpu.settings;
+  const about = { adapter: adapter.name, source, precision, shape: name, heads, headDim, grid };
+  const results = await run(gpu, shape, values, (results) => saveResult(values, { ...about, results }));
+  const title = `${adapter.name} (${source}, ${precision}): ${grid.join("×")} tokens, ${heads} heads of ${headDim}`;
+  handOver(values, { ...about, results }, `\n${title}\n\n${table(results)}`);
   for (const { gpu } of variants) gpu.close();
 }
 
-/** Times one pattern; `of` are milliseconds that its time is put beside. */
-type Time = (pattern: string, density: number, work: () => Tensor, of?: number) => Promise<number>;
+/** "dense", "sliding", "coreset", "veda 0.1", and "part" of what stands beside it. */
+type Kind = string;
 
-async function run(gpu: Gpu, shape: Shape, values: OptionValues<typeof options>): Promise<Result[]> {
-  const { heads, headDim, grid, denseHeads = heads } = shape;
+/** Times one pattern; `of` are milliseconds that its time is put beside. */
+type Time = (kind: Kind, pattern: string, density: number, work: () => Tensor, of?: number) => Promise<number>;
+
+async function run(
+  gpu: Gpu,
+  shape: Shape,
+  values: OptionValues<typeof options>,
+  soFar: (results: readonly Result[]) => void,
+): Promise<Result[]> {
+  const { heads, headDim, grid, denseHeads } = shape;
   const dims = [1, product(grid), heads * headDim];
   const [q, k, v] = [0, 1, 2].map((which) => normalTensor(gpu, dims, 1, "f32", which)) as [Tensor, Tensor, Tensor];
   const results: Result[] = [];
   let dense = 0;
-  const add = (pattern: string, density: number, { ms, spread }: { ms: number; spread: number }, of?: number) => {
+  const add = (
+    kind: Kind,
+    pattern: string,
+    density: number,
+    { ms, spread }: { ms: number; spread: number },
+    of?: number,
+  ) => {
     dense ||= ms;
-    results.push({ pattern, density, ms, spread, efficiency: dense * density / ms, ...of && { share: ms / of } });
+    results.push({ pattern, kind, density, ms, spread, efficiency: dense * density / ms, ...of && { share: ms / of } });
+    soFar(results);
     console.error(`${pattern}: ${ms.toFixed(2)} ms`);
     return ms;
   };
-  const time: Time = async (pattern, density, work, of) =>
-    add(pattern, density, await measure(gpu, () => gpu.release(work())), of);
+  const time: Time = async (kind, pattern, density, work, of) =>
+    add(kind, pattern, density, await measure(gpu, () => gpu.release(work())), of);
 
   const only = gpu.upload(Uint32Array.from({ length: denseHeads }, (_, head) => head), [denseHeads], "u32");
   const some = await measure(gpu, () => gpu.release(attention(gpu, q, k, v, { heads, only })));
   const scaled = denseHeads < heads ? ` (${denseHeads} heads timed, scaled to ${heads})` : "";
-  add(`dense${scaled}`, 1, { ms: some.ms * heads / denseHeads, spread: some.spread });
+  add("dense", `dense${scaled}`, 1, { ms: some.ms * heads / denseHeads, spread: some.spread });
   if (values.method !== "veda") await timeVorta(gpu, shape, [q, k, v], time, values);
   if (values.method !== "vorta") {
     const tiles = values["tile-shape"] ?? defaultShape(grid, defaultCapacity(grid));
@@ -134,19 +157,21 @@ async function timeVorta(
   const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
   const { full, sliding, coreset } = vorta.pairs;
   await time(
+    "sliding",
     `sliding tile, ${sizes(settings.tile)} in windows of ${sizes(settings.window)}`,
     sliding / full,
     () => vorta.single("sliding")(q, k, v, 0),
   );
   await time(
+    "coreset",
     `core-set, buckets of ${sizes(settings.bucket)}`,
     coreset / full,
     () => vorta.single("coreset")(q, k, v, 0),
   );
-  await time("core-set: selection alone", 0, () => vorta.kept(q)!);
+  await time("part", "core-set: selection alone", 0, () => vorta.kept(q)!);
   // Every head through full attention by way of the routes: what grouping heads costs.
   const routes = [new Uint8Array(heads)];
-  await time("routed, all heads full", 1, () => gpu.scope(() => vorta.routed(routes)(q, k, v, 0)));
+  await time("part", "routed, all heads full", 1, () => gpu.scope(() => vorta.routed(routes)(q, k, v, 0)));
   vorta.release();
 }
 
@@ -165,9 +190,9 @@ async function timeVeda(
   const runs = choose();
   // Tiles are not of one size, and those that are picked are not picked evenly: what is computed is counted.
   const density = await keptShare(gpu, pattern, runs, heads);
-  const attending = await time(`${name}: attention alone`, density, () => pattern.attend(q, k, v, runs));
-  await time(`${name}: all of it`, density, () => gpu.scope(() => pattern.attend(q, k, v, choose())));
-  await time(`${name}: pooling, scores and selection`, 0, choose, attending);
+  const attending = await time("part", `${name}: attention alone`, density, () => pattern.attend(q, k, v, runs));
+  await time(`veda ${keep}`, `${name}: all of it`, density, () => gpu.scope(() => pattern.attend(q, k, v, choose())));
+  await time("part", `${name}: pooling, scores and selection`, 0, choose, attending);
   for (const tensor of [pq, pk, runs]) gpu.release(tensor);
   pattern.release();
 }

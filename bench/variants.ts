@@ -11,7 +11,7 @@ import { tuneKernels } from "../gpu/tuning/tune.ts";
 
 /** A device as one family of kernels sees it. */
 export interface Variant {
-  readonly name: "plain f32" | "tiled f32" | "tiled f16";
+  readonly name: "plain f32" | "tiled f32" | "tiled f16" | "matrix f16";
   readonly gpu: Gpu;
   /** Whether tilereel uses it on this adapter. Others are timed for comparison, on matrix products only. */
   readonly used: boolean;
@@ -35,13 +35,14 @@ export async function openVariants({ gpu: choice = "auto", precision: asked, tun
   const { software, features } = settings.description;
   const variant = (name: Variant["name"], used: boolean): Variant => {
     const description = { ...settings.description, software: name === "plain f32" };
-    const precision = name === "tiled f16" ? "f16" : "f32";
+    const precision = name.endsWith("f16") ? "f16" : "f32";
     return { name, used, gpu: new Gpu(device, { ...settings, description, precision }) };
   };
   const f16 = features.includes("shader-f16");
+  const halves = settings.description.matrixUnits ? "matrix f16" : "tiled f16";
   const names: Variant["name"][] = ["plain f32"];
   if (precision !== "f16" && (f16 || !software)) names.push("tiled f32");
-  if (precision === "f16" || precision === undefined && f16 && !software) names.push("tiled f16");
+  if (precision === "f16" || precision === undefined && f16 && !software) names.push(halves);
   const plainUsed = software && precision !== "f16";
   const variants = names.map((name) => variant(name, name.startsWith("plain") === plainUsed));
   if (tuning !== "off" && !software) {

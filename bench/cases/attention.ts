@@ -14,16 +14,15 @@ interface Shape {
   readonly keys: number;
 }
 
-/** The large ones are Wan 1.3B's at 832x480: among the tokens of 33 and of 81 frames, and to the text. */
+/** The large ones are Wan 1.3B's at 832x480, 81 frames: among tokens, and to the text. */
 const SHAPES: Readonly<Record<Size, readonly Shape[]>> = {
   small: [
     { heads: 8, headDim: 32, queries: 512, keys: 512 },
     { heads: 4, headDim: 128, queries: 512, keys: 512 },
   ],
   large: [
-    { heads: 12, headDim: 128, queries: 14040, keys: 14040 },
     { heads: 12, headDim: 128, queries: 32760, keys: 32760 },
-    { heads: 12, headDim: 128, queries: 14040, keys: 512 },
+    { heads: 12, headDim: 128, queries: 32760, keys: 512 },
   ],
 };
 

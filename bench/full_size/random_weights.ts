@@ -83,8 +83,7 @@ async function writeShard(
   await writeFileAtomically(path, async (file) => {
     await writeAll(file, start);
     for (const [i, tensor] of tensors.entries()) {
-      // Every tensor begins elsewhere in the random numbers.
-      for (const piece of repeated(numbersFor(tensor, dtype), 4 * 7919 * (first + i), bytesOf(tensor, dtype))) {
+      for (const piece of repeated(numbersFor(tensor, dtype), startOf(first + i), bytesOf(tensor, dtype))) {
         await writeAll(file, piece);
       }
     }
@@ -95,8 +94,13 @@ async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
 }
 
+/** Where in the random numbers the i-th tensor begins: elsewhere than the others. */
+export function startOf(i: number): number {
+  return 4 * 7919 * i;
+}
+
 /** Norms scale by about 1, biases add little, and matrices keep activations of Wan's widths near 1. */
-function numbersFor({ name }: TensorSpec, dtype: StoredDtype): Uint8Array {
+export function numbersFor({ name }: TensorSpec, dtype: StoredDtype): Uint8Array {
   const norm = /(\.gamma|norm\d?(_[qk])?\.weight)$/.test(name);
   return normalBytes(dtype === "BF16" ? "bf16" : "f32", 0.02, norm ? 1 : 0);
 }

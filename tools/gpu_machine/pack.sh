@@ -6,11 +6,16 @@
 # DEST is .carry by default; the parts, all where none is named:
 #
 #   DEST/kit       Deno, the Vulkan loader and Dawn: changes with the versions of Deno and Dawn only, and is not made again
-#   DEST/program   the bundled command line and benchmarks, and run.sh: changes with the source
-#   DEST/data      the demo model and reference tensors (of tests/fixtures; FIXTURES="demo_* tiny_*" takes but those)
+#   DEST/program   the bundled command line and benchmarks, PyTorch's baseline, the judge, and run.sh: changes with the
+#                  source
+#   DEST/data      the demo model
+#   DEST/references   reference tensors, those of tests/fixtures; FIXTURES="tiny_hd128" takes but that
 #
-# There: `. DEST/kit/unpack.sh`, then `DEST/program/run.sh`. All parts unpack into $GPU_KIT, so they may arrive one after
-# the other where not everything can be sent at once.
+# There: `. DEST/kit/unpack.sh`, then `DEST/program/run.sh GROUP...`. Nothing else of the checkout is needed, so that it can
+# be thinned out where what travels is limited: `git sparse-checkout set --no-cone '/*' '!/tests/fixtures/' '!/model/demo/'`
+# (and `git sparse-checkout disable` after). All parts unpack into $GPU_KIT, so they may arrive one after the other where not
+# everything can be sent at once: kit, program and tiny_hd128 are what most of run.sh needs; quality and demo want data,
+# parity data and references.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -43,16 +48,24 @@ pack_kit() {
 pack_program() {
   mkdir -p "$work/program" "$dest/program"
   (cd "$root" && deno run -A tools/gpu_machine/stage.ts "$work/program")
+  mkdir -p "$work/program/py"
+  (cd "$root/tools" && cp gpu_machine/torch_baseline.py demo/judge.py demo/clips.py demo/prompts64.txt "$work/program/py/")
   archive "$work/program" >"$dest/program/program.tar.xz"
   cp "$here/run.sh" "$dest/program/"
 }
 
 pack_data() {
-  local fixtures=$work/data/tests/fixtures
-  mkdir -p "$fixtures" "$dest/data"
+  mkdir -p "$work/data" "$dest/data"
   cp -r "$root/model/demo" "$work/data/demo"
-  (cd "$root/tests/fixtures" && cp -r $FIXTURES "$fixtures/")
   archive "$work/data" >"$dest/data/data.tar.xz"
+}
+
+pack_references() {
+  local fixtures=$work/references/tests/fixtures
+  mkdir -p "$fixtures" "$dest/references"
+  # shellcheck disable=SC2086  # patterns
+  (cd "$root/tests/fixtures" && cp -r $FIXTURES "$fixtures/")
+  archive "$work/references" >"$dest/references/references.tar.xz"
 }
 
 # Weights are floats, mostly noise: these settings see that every second or fourth byte is an exponent.
@@ -60,6 +73,6 @@ archive() {
   tar --sort=name --mtime=@0 --owner=0 --group=0 -C "$1" -c . | xz --lzma2=preset=9e,lc=0,lp=2,pb=2 -T2 -c
 }
 
-[ $# -gt 1 ] && parts=${*:2} || parts="kit program data"
+[ $# -gt 1 ] && parts=${*:2} || parts="kit program data references"
 for part in $parts; do "pack_$part"; done
 du -sh --apparent-size "$dest"/*

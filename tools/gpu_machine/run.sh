@@ -1,18 +1,40 @@
 #!/usr/bin/env bash
-# On the GPU machine, after `. kit/unpack.sh`: unpacks program and data and runs the jobs named, or all of them, one after
-# the other. Each has its own time limit and its own log in $OUT; one that fails does not keep the others from running.
+# On the GPU machine, after `. kit/unpack.sh`: unpacks program and data, runs the jobs named one after the other on both
+# sources of devices, and prints what was measured beside what it should be, last. Each job has a limit of its own; one
+# that fails does not keep the others from running. The most important come first: what there is no time for is left out.
 #
-# usage: run.sh [info] [parity] [bench] [sparse] [demo] [full_size] [full_size_f16]
+# usage: run.sh GROUP|JOB...
 #
-# SCALE=2 doubles the limits. OPTIONS go to every job (`OPTIONS="--gpu dawn"`), FULL_SIZE_OPTIONS to full_size alone.
+#   all       kernels, then steps, then memory
+#   kernels   info, check, bench, sparse, parity            4 to 10 minutes
+#   steps     info, torch, step, step14, sparse14           5 to 10 minutes
+#   memory    info, peak, profile, demo, stream             3 to 10 minutes
+#   sweep     every variant of every kernel, at the sizes that count
+#   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
+#
+# Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
+# every job, so that they are there when the call is stopped. Figures of several calls go in one table by
+# `deno run -A bench/targets.ts DIR...`, given where their results.tar.gz were unpacked.
+#
+#   SECONDS_LEFT=580   for all of it; a job gets no more than what is left; SCALE=2 doubles the limits of the jobs
+#   SOURCES="dawn deno"   which are run; PRECISION_dawn=auto, PRECISION_deno=auto (f32, f16)
+#   SIZE=small         small sizes and short limits: for a rehearsal without a GPU
+#   GPU_dawn=dawn, GPU_deno=auto   adapters, as for --gpu
 set -u
+begun=$(date +%s)
 here=$(cd "$(dirname "$0")" && pwd)
 GPU_KIT=${GPU_KIT:-/tmp/gpu-kit}
 OUT=$(mkdir -p "${OUT:-$GPU_KIT/out}" && cd "${OUT:-$GPU_KIT/out}" && pwd)
+SECONDS_LEFT=${SECONDS_LEFT:-580}
+SOURCES=${SOURCES:-dawn deno}
 SCALE=${SCALE:-1}
-OPTIONS=${OPTIONS:-}
-FULL_SIZE_OPTIONS=${FULL_SIZE_OPTIONS:-}
+SIZE=${SIZE:-full}
+PRECISION_dawn=${PRECISION_dawn:-auto} PRECISION_deno=${PRECISION_deno:-auto}
+GPU_dawn=${GPU_dawn:-dawn} GPU_deno=${GPU_deno:-auto}
 program=$GPU_KIT/program
+results=$GPU_KIT/results
+mkdir -p "$results"
+: >>"$results/jobs.tsv"
 
 # unpack ARCHIVE: into the program's folder, unless it is what lies there.
 unpack() {
@@ -23,63 +45,179 @@ unpack() {
   python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$1" "$program" && cp "$1" "$mark"
 }
 
-unpack "$here/program.tar.xz" && unpack "$here/../data/data.tar.xz" || exit 1
+for archive in program.tar.xz ../data/data.tar.xz ../references/references.tar.xz; do unpack "$here/$archive" || exit 1; done
 cd "$program" || exit 1
 
-failures=0
-summary=""
+left() { echo $((SECONDS_LEFT - ($(date +%s) - begun))); }
 
-# job NAME SECONDS COMMAND...: the command under its limit, its output in $OUT/NAME.log
-job() {
-  local name=$1 limit=$(($2 * SCALE)) begin status
-  shift 2
-  begin=$(date +%s)
-  echo "== $name"
-  timeout --kill-after=10 "$limit" "$@" >"$OUT/$name.log" 2>&1
-  status=$?
-  [ "$status" = 0 ] || failures=$((failures + 1))
-  tail -n 60 "$OUT/$name.log"
-  summary="$summary$name: exit $status after $(($(date +%s) - begin)) s (limit $limit s)
-"
+# bundle: what has been measured so far, where it is brought back from
+bundle() {
+  run_js targets.js "$results" >"$results/table.md" 2>"$results/table.log"
+  cp "$results/table.md" "$OUT/table.md"
+  tar -C "$results" -czf "$OUT/results.part" . && mv "$OUT/results.part" "$OUT/results.tar.gz"
 }
 
-# tilereel NAME.js ARGUMENTS...: nothing but what was carried can be used
+# lacks NAME PATH: whether what a job needs was not carried; then it is left out
+lacks() {
+  [ ! -e "$program/$2" ] || return 1
+  echo "== $1: left out, $2 was not carried" | tee -a "$OUT/log.txt"
+  printf '%s\tleft out: %s was not carried\t0\t0\n' "$1" "$2" >>"$results/jobs.tsv"
+}
+
+# job NAME SECONDS COMMAND...: the command under its limit, its output in the log
+job() {
+  local name=$1 limit=$(($2 * SCALE)) start status left
+  shift 2
+  left=$(left)
+  if [ "$left" -lt 15 ]; then
+    echo "== $name: left out, no time" | tee -a "$OUT/log.txt"
+    printf '%s\tleft out\t0\t0\n' "$name" >>"$results/jobs.tsv"
+    return
+  fi
+  [ "$limit" -lt "$left" ] || limit=$((left - 8))
+  start=$(date +%s)
+  echo "== $name (limit $limit s, $left s left)" | tee -a "$OUT/log.txt"
+  timeout --kill-after=5 "$limit" "$@" >"$results/$name.log" 2>&1
+  status=$?
+  # Progress is written over itself.
+  tr '\r' '\n' <"$results/$name.log" | tail -n 40 | cut -c 1-400 | tee -a "$OUT/log.txt"
+  echo "-- $name: exit $status after $(($(date +%s) - start)) s" | tee -a "$OUT/log.txt"
+  printf '%s\t%s\t%s\t%s\n' "$name" "$status" $(($(date +%s) - start)) "$limit" >>"$results/jobs.tsv"
+  bundle
+}
+
+# run_js NAME.js ARGUMENTS...: nothing but what was carried can be used
 run_js() {
   deno run --quiet -A --no-config --no-lock --no-remote --cached-only "$program/$1" "${@:2}"
 }
+export program results SIZE
+export -f run_js
+
+# js NAME SECONDS PROGRAM.js ARGUMENTS...: the job on each source, with its JSON in NAME-SOURCE.json
+js() {
+  local name=$1 limit=$2 source gpu precision
+  shift 2
+  for source in $SOURCES; do
+    gpu=GPU_$source precision=PRECISION_$source
+    job "$name-$source" "$limit" bash -c 'run_js "$@"' "$name" "$@" --save "$results/$name-$source.json" \
+      --gpu "${!gpu}" $(precision_of "$1" "${!precision}")
+  done
+}
+
+# Some measure every precision.
+precision_of() {
+  case $1 in
+    bench.js) ;;
+    *) echo "--precision $2" ;;
+  esac
+}
+
+py() { python3 "$program/py/$1" "${@:2}"; }
+export -f py
 
 info() {
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
-  run_js tilereel.js info || return
-  [ -z "${TILEREEL_DAWN:-}" ] || run_js tilereel.js info --gpu dawn
+  for gpu in "$@"; do run_js tilereel.js info --gpu "$gpu" || return; done
+}
+
+# Four at once: rendering a small model waits for launches more than for the GPU.
+quality() {
+  local clips=/tmp/clips part shards=4 count=16 gpu=$1 size=256x256 pids="" failed=0 folder
+  if [ "$SIZE" = small ]; then shards=2 count=1 size=128x128; fi
+  rm -rf "$clips"
+  for part in $(seq 0 $((shards - 1))); do
+    run_js quality.js --gpu "$gpu" --prompts "$program/py/prompts64.txt" --from $((part * count)) --count "$count" \
+      --size "$size" --out "$clips" $([ "$SIZE" = small ] && echo "--steps 3") \
+      --setting "veda keep=0.5" --setting "veda keep=0.25" --setting "veda keep=0.125" \
+      --setting "vorta" --setting "vorta full-branch=veda" --save "$results/quality-$part.json" \
+      >"$results/quality-$part.log" 2>&1 &
+    pids="$pids $!"
+  done
+  for pid in $pids; do wait "$pid" || failed=1; done
+  tail -n 3 "$results"/quality-?.log
+  [ "$SIZE" = small ] && return $failed
+  for folder in "$clips"/*; do
+    py judge.py "$folder" "$program/py/prompts64.txt" --json "$results/judge-$(basename "$folder").json" || failed=1
+  done
+  return $failed
 }
 
 # Twice: the driver keeps compiled kernels, so that the second run starts faster.
 demo() {
   for run in 1 2; do
-    run_js tilereel.js generate "a big red circle moving right on a black background" --seed 1 --json --out "$OUT/demo.mp4" "$@" || return
+    run_js tilereel.js generate "a big red circle moving right on a black background" --seed 1 --json \
+      --out "$results/demo.mp4" "$@" || return
   done
 }
+export -f info quality demo
 
-export program OUT
-export -f run_js info demo
+if [ "$SIZE" = small ]; then
+  size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
+  clip="--layers 1 --size 64x64 --frames 5 --steps 1" clip14="$clip" references=$results/check
+else
+  size="--size large" shape="--shape 1.3b" shape14="--shape 14b" torch=""
+  clip="--size 832x480 --frames 81 --steps 2" clip14="--shape 14b --layers 6 --size 1280x720 --frames 81 --steps 1" references=tests/fixtures
+fi
+mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$results/check/tiny_hd128"
 
-[ $# -gt 0 ] || set -- info parity bench sparse demo full_size full_size_f16
-for name in "$@"; do
+run() {
   # shellcheck disable=SC2086  # options are several words
-  case $name in
-    info) job info 30 bash -c info ;;
-    parity) job parity 150 bash -c 'run_js tilereel.js parity "$@"' parity $OPTIONS ;;
-    sparse) job sparse 60 bash -c 'run_js sparse.js "$@"' sparse $OPTIONS ;;
-    bench) job bench 100 bash -c 'run_js bench.js "$@"' bench $OPTIONS ;;
-    demo) job demo 50 bash -c 'demo "$@"' demo $OPTIONS ;;
-    full_size) job full_size 120 bash -c 'run_js full_size.js --precision f32 "$@"' full_size $OPTIONS $FULL_SIZE_OPTIONS ;;
-    full_size_f16) job full_size_f16 110 bash -c 'run_js full_size.js --precision f16 "$@"' full_size $OPTIONS $FULL_SIZE_OPTIONS ;;
+  case $1 in
+    all) for part in kernels steps memory; do run $part; done ;;
+    kernels) for part in info check bench sparse parity; do run $part; done ;;
+    steps) for part in info torch step step14 sparse14; do run $part; done ;;
+    memory) for part in info peak profile demo stream; do run $part; done ;;
+    sweep) run info && js sweep 140 sweep.js $size ;;
+    quality) run info && ! lacks quality demo && job quality 560 bash -c 'quality "$@"' quality "$GPU_deno" ;;
+
+    info) job info 60 bash -c 'info "$@"' info $(for source in $SOURCES; do gpu=GPU_$source && echo "${!gpu}"; done) ;;
+    check)
+      lacks check tests/fixtures/tiny_hd128 || for source in $SOURCES; do
+        local gpu=GPU_$source
+        job "check-$source" 120 bash -c 'run_js tilereel.js parity "$@"' parity "$results/check" --gpu "${!gpu}"
+      done
+      ;;
+    parity)
+      lacks parity demo || lacks parity tests/fixtures/tiny_hd64 || for source in $SOURCES; do
+        local gpu=GPU_$source
+        job "parity-$source" 200 bash -c 'run_js tilereel.js parity "$@"' parity "$references" --gpu "${!gpu}"
+      done
+      ;;
+    bench) js bench 160 bench.js $size ;;
+    sparse) js sparse 70 sparse.js $shape ;;
+    sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.1,0.05 ;;
+    step) js steps 150 steps.js $shape ;;
+    step14) js steps14 200 steps.js $shape14 ;;
+    peak) js memory 150 full_size.js $clip ;;
+    stream) js stream 200 full_size.js $clip14 --weights stream ;;
+    profile)
+      for source in $SOURCES; do
+        local gpu=GPU_$source
+        job "profile-$source" 120 bash -c 'run_js full_size.js "$@"' profile $clip --gpu "${!gpu}" \
+          --profile "$results/trace-$source.json"
+      done
+      ;;
+    demo)
+      lacks demo demo || for source in $SOURCES; do
+        local gpu=GPU_$source
+        job "demo-$source" 50 bash -c 'demo "$@"' demo --gpu "${!gpu}"
+      done
+      ;;
+    torch)
+      lacks torch-check tests/fixtures/tiny_hd128 || job torch-check 60 bash -c 'py torch_baseline.py --check "$program/tests/fixtures/tiny_hd128"'
+      job torch 200 bash -c 'py torch_baseline.py "$@" --save "$results/torch.json"' torch $torch
+      ;;
     *)
-      echo "run.sh: no job is called $name" >&2
-      failures=$((failures + 1))
+      echo "run.sh: no job is called $1" >&2
+      printf '%s\tunknown\t0\t0\n' "$1" >>"$results/jobs.tsv"
       ;;
   esac
-done
-printf '== summary\n%s' "$summary" | tee "$OUT/summary.log"
-exit $((failures > 0))
+}
+
+[ $# -gt 0 ] || set -- all
+for name in "$@"; do run "$name"; done
+bundle
+printf '\n'
+cat "$results/table.md"
+echo "all of it took $(($(date +%s) - begun)) s; $(du -sh "$OUT" | cut -f1) in $OUT"
+awk -F '\t' '$2 != 0 { bad = 1 } END { exit bad }' "$results/jobs.tsv"

@@ -16,6 +16,9 @@ const BENCHMARKS = {
   "quality.js": "bench/quality.ts",
   "veda_quality.js": "bench/veda_quality.ts",
   "full_size.js": "bench/full_size.ts",
+  "steps.js": "bench/steps.ts",
+  "sweep.js": "bench/sweep.ts",
+  "targets.js": "bench/targets.ts",
 };
 
 if (import.meta.main) {

@@ -1,0 +1,37 @@
+/**
+ * Where the GPU's time goes in a piece of work.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/gpu.ts";
+import { Profiler } from "../gpu/profile/profiler.ts";
+import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
+
+/** See the module. */
+export interface Profiled {
+  /** Share of the time, from the first dispatch to the last, in which no kernel ran. */
+  readonly gaps: number;
+  /** Shares of the busy time, the largest first. */
+  readonly kernels: readonly { readonly kernel: string; readonly count: number; readonly share: number }[];
+}
+
+/**
+ * Runs work that has been warmed up once more and takes the time of every dispatch.
+ *
+ * @returns undefined where the adapter has no timestamps
+ */
+export async function profiled(gpu: Gpu, work: () => unknown): Promise<Profiled | undefined> {
+  if (!gpu.settings.description.features.includes("timestamp-query")) return undefined;
+  const profiler = await Profiler.start(gpu);
+  try {
+    await work();
+    const dispatches = await profiler.take();
+    const [all] = stretchesOf(dispatches);
+    return {
+      gaps: 1 - all!.busy / all!.span,
+      kernels: kernelTimes(dispatches).map(({ kernel, count, time }) => ({ kernel, count, share: time / all!.busy })),
+    };
+  } finally {
+    profiler.stop();
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * `deno task bench:sweep`: every variant of every family of kernels at the sizes that count, so that it can be read off
+ * which are fastest, and why. A variant that does not run is named with its reason and does not stop the others.
+ *
+ * @module
+ */
+import { choice, text } from "../cli/options.ts";
+import { gpuOptions, precisionOption } from "../cli/gpu_options.ts";
+import { parseCommand } from "../cli/parse.ts";
+import { openGpu } from "../gpu/device.ts";
+import { Gpu } from "../gpu/gpu.ts";
+import { FAMILIES } from "../gpu/tuning/families.ts";
+import { ofCeiling } from "./ceilings.ts";
+import { handOver, resultOptions, saveResult } from "./result.ts";
+import { runAsProgram } from "./run_as_program.ts";
+import { sweep, type SweepResult } from "./sweep/sweep.ts";
+import { markdownTable } from "./table.ts";
+
+const { gpu } = gpuOptions("Bench");
+const options = {
+  gpu,
+  precision: precisionOption("Bench"),
+  size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
+  only: text({ group: "Bench", value: "WORD", help: "Families whose name has it in.", default: "all" }),
+  ...resultOptions,
+};
+
+if (import.meta.main) await runAsProgram("bench:sweep", bench);
+
+async function bench(): Promise<void> {
+  const { values, help } = parseCommand(Deno.args, options, "bench:sweep");
+  if (help) {
+    console.log(
+      "Usage: deno task bench:sweep [--gpu NAME] [--precision auto|f32|f16] [--size small|large] [--only WORD] " +
+        "[--json] [--save FILE]",
+    );
+    return;
+  }
+  const { gpu: choice = "auto", precision: asked = "auto", only = "" } = values;
+  const open = async () => {
+    const { device, settings } = await openGpu({ choice, precision: asked });
+    // The kernels for GPUs are what there is to choose among, whatever this adapter is.
+    return {
+      settings,
+      gpu: new Gpu(device, { ...settings, description: { ...settings.description, software: false } }),
+    };
+  };
+  const first = await open();
+  const { precision, description: { name: adapter, source, software, matrixUnits } } = first.settings;
+  const families = FAMILIES.filter(({ name }) => name.includes(only));
+  const size = values.size ?? (software ? "small" : "large");
+  const about = { adapter, source, precision, size, matrix: precision === "f16" && matrixUnits !== undefined };
+  let ready: Gpu | undefined = first.gpu;
+  const take = async () => {
+    const taken = ready ?? (await open()).gpu;
+    ready = undefined;
+    return taken;
+  };
+  const done: SweepResult[] = [];
+  const results = await sweep(families, size, take, (result) => {
+    done.push(result);
+    saveResult(values, { ...about, results: done });
+    console.error(line(result));
+  });
+  handOver(
+    values,
+    { ...about, results },
+    `\n${adapter} (${source}, ${precision}), ${size}\n\n${table(about, results)}`,
+  );
+}
+
+function line({ family, case: name, variant, ms, tflops, error }: SweepResult): string {
+  const rate = tflops === undefined ? "" : `, ${tflops.toFixed(1)} TFLOP/s`;
+  return `${family}, ${name}, ${variant}: ${ms === undefined ? error : `${ms.toFixed(2)} ms${rate}`}`;
+}
+
+/** Of each size the fastest first. */
+function table(
+  { adapter, matrix }: { readonly adapter: string; readonly matrix: boolean },
+  results: readonly SweepResult[],
+): string {
+  const groups = Map.groupBy(results, (result) => `${result.family}\n${result.case}`);
+  const sorted = [...groups.values()].flatMap((group) =>
+    group.toSorted((a, b) => (a.ms ?? Infinity) - (b.ms ?? Infinity))
+  );
+  return markdownTable([
+    ["family", "case", "variant", "ms", "spread", "TFLOP/s", "of the ceiling", "off by"],
+    ...sorted.map(({ family, case: name, variant, ms, spread, tflops, off, error }) => [
+      family,
+      name,
+      variant,
+      ms?.toFixed(2) ?? "",
+      spread === undefined ? "" : `${(100 * spread).toFixed(0)}%`,
+      tflops?.toFixed(tflops < 1 ? 3 : 1) ?? "",
+      tflops === undefined ? error ?? "" : ofCeiling(adapter, tflops, matrix),
+      off?.toExponential(1) ?? "",
+    ]),
+  ]);
+}
