@@ -7,7 +7,7 @@ import { TilereelError } from "../errors.ts";
 import type { AdapterDescription, Precision } from "./device.ts";
 import { type KernelSource, kernelWgsl, writeParams } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
-import { Memory, type MemoryUse } from "./memory.ts";
+import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
 import type { Tape } from "./tape.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 import type { KernelFamily } from "./tuning/family.ts";
@@ -121,6 +121,12 @@ export class Gpu {
     return this.#memory.use;
   }
 
+  /** Bytes it may hold at once: the limit, or what a GPU is assumed to have. Plans go by it; allocations by the limit. */
+  get memoryBudget(): number {
+    const { memoryLimit } = this.settings;
+    return memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit;
+  }
+
   /** The most bytes one tensor can have. */
   get maxTensorBytes(): number {
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
@@ -190,6 +196,23 @@ export class Gpu {
         if (this.#tape || keep.has(tensor.buffer)) outer?.add(tensor);
         else this.#memory.release(tensor.buffer);
       }
+    }
+  }
+
+  /**
+   * Runs `work`, which records but does not wait, and hands over every tensor made in it that is still there: for what
+   * must outlive a wait, which no scope does. The caller releases them.
+   */
+  collect<T>(work: () => T): { readonly result: T; readonly tensors: readonly Tensor[] } {
+    const scope = new Set<Tensor>();
+    this.#scopes.push(scope);
+    try {
+      return { result: work(), tensors: [...scope] };
+    } catch (error) {
+      for (const tensor of scope) this.#memory.release(tensor.buffer);
+      throw error;
+    } finally {
+      this.#scopes.pop();
     }
   }
 
