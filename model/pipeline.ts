@@ -41,12 +41,12 @@ export interface LoadOptions {
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string;
   /**
-   * Where the transformer's blocks lie. "auto", the default: on the GPU where weights and the work on `clip` fit its
-   * memory, else on disk, from where they pass through it.
+   * Where the transformer's blocks lie. "auto", the default: on the GPU where weights and the work on the largest of
+   * `clips` fit its memory, else on disk, from where they pass through it.
    */
   readonly weights?: WeightsChoice;
-  /** The largest clip to come. Default: the model's defaults. */
-  readonly clip?: { readonly width: number; readonly height: number; readonly frames: number };
+  /** Clips to come, as {@link GenerateOptions} has them. Default: one as the model's defaults say. */
+  readonly clips?: readonly Pick<GenerateOptions, "width" | "height" | "frames">[];
   /** Told "load vae" in tensors, "load transformer" in bytes. */
   readonly onProgress?: OnProgress;
 }
@@ -128,9 +128,12 @@ export class WanPipeline {
     using loaded = new DisposableStack();
     loaded.use(files.transformer);
     using vaeSource = files.vae;
-    const { width, height, frames } = options.clip ?? folder.generation;
-    checkSize(width, height);
-    checkFrames(frames);
+    const tokens = (options.clips ?? [{}]).map((clip) => {
+      const { width, height, frames } = { ...folder.generation, ...clip };
+      checkSize(width, height);
+      checkFrames(frames);
+      return gridOf(latentShape(vaeConfig, width, height, frames), config.patchSize).reduce((a, b) => a * b);
+    });
     const prompts = loaded.adopt(
       new PromptEncoder(gpu, folder, { textDim: config.textDim, onnx: textEncoder }),
       (p) => p.release(),
@@ -139,8 +142,7 @@ export class WanPipeline {
       await AutoencoderKLWan.load(gpu, vaeSource, vaeConfig, onProgress, ["decoder"]),
       (v) => v.release(),
     );
-    const grid = gridOf(latentShape(vaeConfig, width, height, frames), config.patchSize);
-    const placement = placeWeights(gpu, files.transformer, config, grid, weights);
+    const placement = placeWeights(gpu, files.transformer, config, Math.max(...tokens), weights);
     const transformer = await WanTransformer3DModel.load(gpu, files.transformer, config, onProgress, placement.place);
     loaded.move();
     return new WanPipeline(gpu, {

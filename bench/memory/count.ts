@@ -56,7 +56,7 @@ export async function countMemory(
   const books = new Books();
   const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
   const clip = { width, height, frames };
-  const pipeline = await WanPipeline.of(dryModel(model), { gpu, weights, clip });
+  const pipeline = await WanPipeline.of(dryModel(model), { gpu, weights, clips: [clip] });
   const embeddings = { positive: new Float32Array(TEXT_TOKENS * TEXT_DIM) };
   let total = 0;
   await pipeline.generate({

@@ -15,6 +15,7 @@ import { setting } from "../compare/setting.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
 import { choice, flag, many, memory, type OptionValues, path, text } from "../options.ts";
 import { type ProgressDisplay, showProgress } from "../progress.ts";
+import { weightsLine, weightsOption } from "../weights_option.ts";
 import { writeReport } from "../report/write_report.ts";
 
 const options = {
@@ -61,6 +62,7 @@ const options = {
     help: "GPU memory that may be used, as for generate.",
     default: "what the adapter grants",
   }),
+  weights: weightsOption,
   gpu: text({ group: "Model", value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
   prompts: path({
     group: "Prompts",
@@ -120,9 +122,15 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
     gpu,
     precision,
     ...values.model !== undefined && { model: values.model },
+    ...values.weights !== undefined && { weights: values.weights },
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
     commandLine: ["tilereel", ...Deno.args].map(quoted).join(" "),
     onProgress: progress.onProgress,
+    onLoaded: (placement) => {
+      const streamed = weightsLine(placement);
+      progress.stop();
+      if (streamed) say(streamed);
+    },
     onSkipped: (count) => say(`${count} of ${plan.prompts.length} prompts are already there and are skipped.`),
   });
   progress.stop();

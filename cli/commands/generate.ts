@@ -12,11 +12,12 @@ import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
 import { attentionKind, attentionMethod, attentionOptions } from "../attention_options.ts";
 import { clipOptions } from "../clip_options.ts";
-import { type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
+import { clipExtent, type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
 import { defineCommand } from "../command.ts";
 import { choice, flag, memory, type OptionValues, path, text } from "../options.ts";
 import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
 import { type EmbeddingsFile, readEmbeddings, readLatents } from "../tensor_files.ts";
+import { weightsLine, weightsOption } from "../weights_option.ts";
 import { formatOf, VIDEO_FORMATS, writeVideo } from "../video/write_video.ts";
 
 const options = {
@@ -72,6 +73,7 @@ const options = {
     help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
     default: "what the adapter grants",
   }),
+  weights: weightsOption,
   gpu: text({
     group: "Model",
     value: "NAME",
@@ -170,10 +172,17 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   cleanUp.defer(() => gpu.close());
   const pipeline = await WanPipeline.load(model, {
     gpu,
+    clips: todo.map(({ values }) => clipExtent(values)),
+    ...values.weights !== undefined && { weights: values.weights },
     onProgress: progress.onProgress,
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
   });
   cleanUp.defer(() => pipeline.close());
+  const streamed = weightsLine(pipeline.weights);
+  if (streamed) {
+    progress.stop();
+    say(streamed);
+  }
   let density = 1;
   const given = {
     attention,
@@ -200,6 +209,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         ...settings,
         attention: attentionKind(values),
         density: Number(density.toFixed(4)),
+        weights: pipeline.weights,
         // Noise that was given is not the seed's.
         ...values.latents !== undefined && { seed: null, latents: values.latents },
       });

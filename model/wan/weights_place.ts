@@ -7,7 +7,6 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { formatBytes } from "../../gpu/memory.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { TransformerConfig } from "./config.ts";
-import { type Grid } from "./grid.ts";
 
 /** Where the blocks' weights lie: all on the GPU, or on disk, from where they pass through two slots on the GPU. */
 export type WeightsPlace = "resident" | "stream";
@@ -29,25 +28,25 @@ export interface WeightsPlacement {
 const LIVE_TENSORS = 6.5;
 
 /** Bytes that denoising a clip needs beside the weights, at most. */
-export function denoisingBytes({ dim }: Pick<TransformerConfig, "dim">, grid: Grid): number {
-  return LIVE_TENSORS * 4 * dim * grid.reduce((a, b) => a * b);
+export function denoisingBytes({ dim }: Pick<TransformerConfig, "dim">, tokens: number): number {
+  return LIVE_TENSORS * 4 * dim * tokens;
 }
 
 /**
  * Decides where the weights go. What the device holds already counts as taken.
  *
- * @param grid tokens of the largest clip to come
+ * @param tokens of the largest clip to come
  */
 export function placeWeights(
   gpu: Gpu,
   source: TensorSource,
   config: TransformerConfig,
-  grid: Grid,
+  tokens: number,
   choice: WeightsChoice,
 ): WeightsPlacement {
   if (choice !== "auto") return { place: choice, why: "it was asked for" };
   const weights = source.names().reduce((sum, name) => sum + source.info(name).bytes, 0);
-  const work = denoisingBytes(config, grid);
+  const work = denoisingBytes(config, tokens);
   const budget = gpu.memoryBudget, needed = gpu.memory.used + weights + work;
   const place = needed <= budget ? "resident" : "stream";
   const allowed = gpu.settings.memoryLimit === Infinity
