@@ -7,7 +7,7 @@ import { TilereelError } from "../errors.ts";
 import type { AdapterDescription } from "./device.ts";
 import type { KernelSource } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
-import { Memory, type MemoryUse } from "./memory.ts";
+import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
 import type { Precision } from "./precision.ts";
 import type { Profiler } from "./profile/profiler.ts";
 import { type Dispatch, Recorder } from "./recorder.ts";
@@ -106,6 +106,12 @@ export class Gpu {
     return this.#memory.use;
   }
 
+  /** Bytes it may hold at once: the limit, or what a GPU is assumed to have. Plans go by it; allocations by the limit. */
+  get memoryBudget(): number {
+    const { memoryLimit } = this.settings;
+    return memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit;
+  }
+
   /** The most bytes one tensor can have. */
   get maxTensorBytes(): number {
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
@@ -178,6 +184,23 @@ export class Gpu {
       return await work();
     } finally {
       this.#closeScope(scope, []);
+    }
+  }
+
+  /**
+   * Runs `work`, which records but does not wait, and hands over every tensor made in it that is still there: for what
+   * must outlive a wait, which no scope does. The caller releases them.
+   */
+  collect<T>(work: () => T): { readonly result: T; readonly tensors: readonly Tensor[] } {
+    const scope = new Set<Tensor>();
+    this.#scopes.push(scope);
+    try {
+      return { result: work(), tensors: [...scope] };
+    } catch (error) {
+      for (const tensor of scope) this.#memory.release(tensor.buffer);
+      throw error;
+    } finally {
+      this.#scopes.pop();
     }
   }
 
