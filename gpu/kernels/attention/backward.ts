@@ -43,22 +43,22 @@ const FACTOR = `  let factor = select(1.0, head_scale[wid.z * p.heads + h], p.ha
 
 /** Outer rows that a thread of {@link attentionBackwardPlain} holds at once. */
 export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 2 : 1;
-/** Inner rows it takes in one step. */
-const PLAIN_STEP = 2;
+/** Inner rows it takes in one step. Everything is written out, and large heads take long to compile. */
+const PLAIN_STEP = (headDim: number): number => headDim <= 64 ? 2 : 1;
 
 /** For software adapters: a thread holds a few rows. */
 export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
-  const d4 = headDim / 4, rows = PLAIN_BACKWARD_ROWS(headDim);
+  const d4 = headDim / 4, rows = PLAIN_BACKWARD_ROWS(headDim), step = PLAIN_STEP(headDim);
   const w = walk({ plan, rows });
   const channels = (line: (c: number) => string) => unroll(d4, line);
   const held = (line: (i: number) => string) => unroll(rows, line);
-  const passed = (line: (j: number) => string) => unroll(PLAIN_STEP, line);
+  const passed = (line: (j: number) => string) => unroll(step, line);
   const begin = `${w.begin("gid.x")}
 ${FACTOR}
 ${held((i) => `  let token${i} = ${w.outer(`first + ${i}u`)}; let here${i} = token${i} * p.dim4 + head;`)}`;
   const inner = (body: string) =>
     w.steps(
-      PLAIN_STEP,
+      step,
       `${passed((j) => `    let other${j} = ${w.inner(`at + ${j}u`)}; let there${j} = other${j} * p.dim4 + head;`)}
 ${held((i) => passed((j) => `    var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`))}
 ${body}`,
