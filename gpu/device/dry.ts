@@ -46,6 +46,7 @@ export function dryGpu(options: DryGpuOptions = {}): Gpu {
       matrixUnits,
     },
     precision,
+    precisionReason: "as asked",
     memoryLimit,
   });
 }
