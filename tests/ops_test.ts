@@ -6,6 +6,8 @@ import { GEMM, linear } from "../gpu/ops/linear.ts";
 import { modulation } from "../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../gpu/ops/patches.ts";
 import { rmsNorm } from "../gpu/ops/rms_norm.ts";
+import { noise } from "../gpu/tuning/noise.ts";
+import { assert, assertEquals } from "@std/assert";
 import { assertClose, randn, testVariants, toBf16 } from "./gpu.ts";
 import { productVariants } from "./product_variants.ts";
 
@@ -47,6 +49,15 @@ testVariants("linear in every way that an adapter can", async (variant) => {
   const operands = [gpu.upload(x, [m, k]), gpu.upload(w, [n, k])] as const, bias = gpu.upload(b, [n]);
   for (const [name, way] of productVariants(variant, GEMM)) {
     assertClose(await gpu.read(linear(gpu, ...operands, { bias, variant: way })), ref, bound, name);
+  }
+});
+
+testVariants("noise has numbers of both signs within 1, in either format and any length", async ({ gpu }) => {
+  for (const shape of [[3, 5], [70000]]) {
+    const x = noise(gpu, shape), numbers = await gpu.read(x);
+    assert(numbers.every((v) => Math.abs(v) <= 1) && numbers.some((v) => v < -0.5) && numbers.some((v) => v > 0.5));
+    const bf16 = new Uint16Array(await gpu.readBytes(noise(gpu, shape, "bf16"))).subarray(0, numbers.length);
+    assertEquals(bf16, new Uint16Array(new Uint32Array(numbers.buffer).map((bits) => bits >>> 16)));
   }
 });
 
