@@ -123,11 +123,11 @@ info() {
 # Four at once: rendering a small model waits for launches more than for the GPU.
 quality() {
   local clips=/tmp/clips part shards=4 count=16 gpu=$1 size=256x256 pids="" failed=0 folder
-  if [ "$SIZE" = small ]; then shards=2 count=1 size=128x128; fi
+  if [ "$SIZE" = small ]; then shards=2 count=1 size=64x64; fi
   rm -rf "$clips"
   for part in $(seq 0 $((shards - 1))); do
     run_js quality.js --gpu "$gpu" --prompts "$program/py/prompts64.txt" --from $((part * count)) --count "$count" \
-      --size "$size" --out "$clips" $([ "$SIZE" = small ] && echo "--steps 3") \
+      --size "$size" --out "$clips" $([ "$SIZE" = small ] && echo "--steps 2") \
       --setting "veda keep=0.5" --setting "veda keep=0.25" --setting "veda keep=0.125" \
       --setting "vorta" --setting "vorta full-branch=veda" --save "$results/quality-$part.json" \
       >"$results/quality-$part.log" 2>&1 &
