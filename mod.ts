@@ -44,6 +44,8 @@ export { embeddedModelDir } from "./model/embedded.ts";
 export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";
 export { type Array5D, type GenerateOptions, type LoadOptions, WanPipeline } from "./model/pipeline.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
+export type { ModelFiles } from "./model/model_files.ts";
+export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./model/wan/weights_place.ts";
 export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
 export { psnr, ssim } from "./model/quality.ts";

@@ -20,8 +20,12 @@ export interface Measurement {
 }
 
 const SAMPLES = 5;
-/** A sample repeats the work until it takes so long: waiting for the device costs a millisecond or so. */
-const SAMPLE_MS = 100;
+/**
+ * A sample repeats the work until it takes so long. Deno looks every 10 ms whether a device is done: what that takes on
+ * average is subtracted, and by how much it varies is little beside this.
+ */
+const SAMPLE_MS = 300;
+const MOST_REPEATS = 1000;
 /** No more samples are begun after so long. */
 const BUDGET_MS = 3000;
 
@@ -33,8 +37,9 @@ const BUDGET_MS = 3000;
  */
 export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {}): Promise<Measurement> {
   const flops = await countFlops(gpu, work); // also compiles the kernels and allocates the memory
-  const once = await time(gpu, work, 1);
-  const repeats = Math.max(1, Math.min(50, Math.round(SAMPLE_MS / once)));
+  const wait = await idleWait(gpu);
+  const once = await time(gpu, work, 1, wait);
+  const repeats = Math.max(1, Math.min(MOST_REPEATS, Math.round(SAMPLE_MS / once)));
   // What takes so long that it is done only as often as it must be is as warm as it will be.
   const samples = once > BUDGET_MS ? [once] : [];
   for (
@@ -42,7 +47,7 @@ export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {})
     samples.length < least || samples.length < SAMPLES && spent < BUDGET_MS && once <= BUDGET_MS;
     spent += samples.at(-1)! * repeats
   ) {
-    samples.push(await time(gpu, work, repeats));
+    samples.push(await time(gpu, work, repeats, wait));
   }
   samples.sort((a, b) => a - b);
   const ms = samples[samples.length >> 1]!;
@@ -55,10 +60,24 @@ export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {})
   };
 }
 
-/** Milliseconds a run. */
-async function time(gpu: Gpu, work: () => unknown, repeats: number): Promise<number> {
+/** Milliseconds a run, less the wait. */
+async function time(gpu: Gpu, work: () => unknown, repeats: number, wait: number): Promise<number> {
   const start = performance.now();
   for (let i = 0; i < repeats; i++) await work();
   await gpu.finish();
-  return (performance.now() - start) / repeats;
+  const elapsed = performance.now() - start;
+  // Work that is done before the device is first looked at takes no longer than the wait: then nothing can be said of it.
+  return Math.max(elapsed - wait, elapsed / 10) / repeats;
+}
+
+/** Milliseconds that waiting for a device takes which has nothing to do: the median of some. */
+async function idleWait(gpu: Gpu): Promise<number> {
+  await gpu.finish();
+  const waits: number[] = [];
+  for (let i = 0; i < 5; i++) {
+    const start = performance.now();
+    await gpu.finish();
+    waits.push(performance.now() - start);
+  }
+  return waits.sort((a, b) => a - b)[2]!;
 }

@@ -36,6 +36,11 @@ export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: Ge
   };
 }
 
+/** The size of a clip, as far as it was given. */
+export function clipExtent({ size, frames }: ClipValues): Partial<Pick<ClipSettings, "width" | "height" | "frames">> {
+  return { ...size, ...frames !== undefined && { frames } };
+}
+
 /** The values among others that describe a clip. */
 export function clipValuesOf(values: ClipValues): ClipValues {
   const keys = Object.keys(clipOptions) as (keyof ClipValues)[];

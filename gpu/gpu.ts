@@ -7,7 +7,7 @@ import { TilereelError } from "../errors.ts";
 import type { AdapterDescription } from "./device.ts";
 import type { KernelSource } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
-import { Memory, type MemoryUse } from "./memory.ts";
+import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
 import type { Precision } from "./precision.ts";
 import type { Profiler } from "./profile/profiler.ts";
 import { type Dispatch, Recorder } from "./recorder.ts";
@@ -106,6 +106,12 @@ export class Gpu {
     return this.#memory.use;
   }
 
+  /** Bytes it may hold at once: the limit, or what a GPU is assumed to have. Plans go by it; allocations by the limit. */
+  get memoryBudget(): number {
+    const { memoryLimit } = this.settings;
+    return memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit;
+  }
+
   /** The most bytes one tensor can have. */
   get maxTensorBytes(): number {
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
@@ -178,6 +184,23 @@ export class Gpu {
       return await work();
     } finally {
       this.#closeScope(scope, []);
+    }
+  }
+
+  /**
+   * Runs `work`, which records but does not wait, and hands over every tensor made in it that is still there: for what
+   * must outlive a wait, which no scope does. The caller releases them.
+   */
+  collect<T>(work: () => T): { readonly result: T; readonly tensors: readonly Tensor[] } {
+    const scope = new Set<Tensor>();
+    this.#scopes.push(scope);
+    try {
+      return { result: work(), tensors: [...scope] };
+    } catch (error) {
+      for (const tensor of scope) this.#memory.release(tensor.buffer);
+      throw error;
+    } finally {
+      this.#scopes.pop();
     }
   }
 
@@ -312,13 +335,19 @@ export class Gpu {
     const staging = this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     try {
       this.#recorder.copy(tensor.buffer, tensor.offset, staging, 0, bytes);
-      await this.finish();
-      await staging.mapAsync(GPUMapMode.READ).catch(async (error) => {
+      const finished = this.finish();
+      // Asked for at once: Deno looks for what is done every 10 ms, and would wait twice.
+      const mapped = staging.mapAsync(GPUMapMode.READ);
+      mapped.catch(() => {/* told below */});
+      await finished;
+      try {
+        await mapped;
+        return staging.getMappedRange().slice(0);
+      } catch (error) {
         // A device lost by now has its own words for that.
         await this.finish();
         throw error;
-      });
-      return staging.getMappedRange().slice(0);
+      }
     } finally {
       staging.destroy();
     }

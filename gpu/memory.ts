@@ -11,6 +11,9 @@ const GRAIN = 256;
 /** A free buffer serves a request when it wastes at most this share of itself. */
 const WASTE = 0.25;
 
+/** WebGPU does not tell how much memory a GPU has. Where the user sets no limit, plans count on so much. */
+export const ASSUMED_MEMORY = 8e9;
+
 /** Bytes held by a {@link Memory}. */
 export interface MemoryUse {
   /** In use now. */

@@ -10,20 +10,22 @@ import type { Tensor } from "../gpu/tensor.ts";
 import { type AttentionMethod, fullAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
-import { type ModelFolder, openModelFolder } from "./checkpoint/model_folder.ts";
-import { openCheckpoint } from "./checkpoint/sharded.ts";
+import type { ModelFolder } from "./checkpoint/model_folder.ts";
+import type { TensorSource } from "./checkpoint/tensor_source.ts";
+import { type ModelFiles, openModelFiles } from "./model_files.ts";
 import { randn } from "./noise.ts";
 import type { OnProgress } from "./progress.ts";
-import { readSchedulerConfig, type SchedulerConfig, type SchedulerKind } from "./schedulers/config.ts";
+import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type PromptEmbeddings, PromptEncoder } from "./prompt_encoder.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
-import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
+import type { VaeConfig } from "./vae/config.ts";
 import type { Video } from "./video.ts";
-import { checkFrames, checkSize, FRAME_MULTIPLE, SIZE_MULTIPLE } from "./video_size.ts";
-import type { SelfAttention } from "./wan/attention.ts";
-import { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
-import { WanTransformer3DModel } from "./wan/transformer.ts";
+import { checkFrames, checkSize } from "./video_size.ts";
+import type { TransformerConfig } from "./wan/config.ts";
+import { gridOf } from "./wan/grid.ts";
+import { type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
+import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./wan/weights_place.ts";
 
 /** Numbers with a shape, in this machine's memory. */
 export interface Array5D {
@@ -38,7 +40,14 @@ export interface LoadOptions {
   readonly gpu: Gpu;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string;
-  /** Told "load transformer" in bytes, "load vae" in tensors. */
+  /**
+   * Where the transformer's blocks lie. "auto", the default: on the GPU where weights and the work on the largest of
+   * `clips` fit its memory, else on disk, from where they pass through it.
+   */
+  readonly weights?: WeightsChoice;
+  /** Clips to come, as {@link GenerateOptions} has them. Default: one as the model's defaults say. */
+  readonly clips?: readonly Pick<GenerateOptions, "width" | "height" | "frames">[];
+  /** Told "load vae" in tensors, "load transformer" in bytes. */
   readonly onProgress?: OnProgress;
 }
 
@@ -73,7 +82,7 @@ export interface GenerateOptions {
   readonly latents?: Array5D;
   /** Told "encode prompt", "denoise" in steps, "decode". */
   readonly onProgress?: OnProgress;
-  /** Shown the latents after each step; must not keep them. */
+  /** Shown the latents of each step once it is recorded, which reading them waits for; must not keep them. */
   readonly onStep?: (latents: Tensor, step: number) => Promise<void> | void;
   /** How self-attention is computed. Default: full attention. */
   readonly attention?: AttentionMethod;
@@ -89,6 +98,9 @@ interface Parts {
   readonly scheduler: SchedulerConfig;
   readonly transformer: WanTransformer3DModel;
   readonly vae: AutoencoderKLWan;
+  readonly placement: WeightsPlacement;
+  /** The transformer's files, which stay open. */
+  readonly transformerSource: TensorSource;
 }
 
 /** A loaded model. */
@@ -100,28 +112,48 @@ export class WanPipeline {
    *
    * @throws {TilereelError} if the folder holds no model that can be run, a file is damaged, or memory runs out
    */
-  static async load(dir: string, { gpu, textEncoder, onProgress }: LoadOptions): Promise<WanPipeline> {
-    const folder = await openModelFolder(dir);
-    const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
-    const config = await readTransformerConfig(`${transformerDir}/config.json`);
-    const vaeConfig = await readVaeConfig(`${vaeDir}/config.json`);
-    const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
-    checkLatents(dir, config, vaeConfig);
-    using loaded = new DisposableStack();
+  static async load(dir: string, options: LoadOptions): Promise<WanPipeline> {
     // Damaged files are found before anything is uploaded.
-    using transformerSource = await openCheckpoint(transformerDir, "diffusion_pytorch_model");
-    using vaeSource = await openCheckpoint(vaeDir, "diffusion_pytorch_model");
+    return await WanPipeline.of(await openModelFiles(dir), options);
+  }
+
+  /**
+   * Loads a model from its opened files, which are taken over.
+   *
+   * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
+   */
+  static async of(files: ModelFiles, options: LoadOptions): Promise<WanPipeline> {
+    const { gpu, textEncoder, weights = "auto", onProgress } = options;
+    const { folder, scheduler, transformerConfig: config, vaeConfig } = files;
+    using loaded = new DisposableStack();
+    loaded.use(files.transformer);
+    using vaeSource = files.vae;
+    const tokens = (options.clips ?? [{}]).map((clip) => {
+      const { width, height, frames } = { ...folder.generation, ...clip };
+      checkSize(width, height);
+      checkFrames(frames);
+      return gridOf(latentShape(vaeConfig, width, height, frames), config.patchSize).reduce((a, b) => a * b);
+    });
     const prompts = loaded.adopt(
       new PromptEncoder(gpu, folder, { textDim: config.textDim, onnx: textEncoder }),
       (p) => p.release(),
     );
-    const transformer = loaded.adopt(
-      await WanTransformer3DModel.load(gpu, transformerSource, config, onProgress),
-      (t) => t.release(),
+    const vae = loaded.adopt(
+      await AutoencoderKLWan.load(gpu, vaeSource, vaeConfig, onProgress, ["decoder"]),
+      (v) => v.release(),
     );
-    const vae = await AutoencoderKLWan.load(gpu, vaeSource, vaeConfig, onProgress, ["decoder"]);
+    const placement = placeWeights(gpu, files.transformer, config, Math.max(...tokens), weights);
+    const transformer = await WanTransformer3DModel.load(gpu, files.transformer, config, onProgress, placement.place);
     loaded.move();
-    return new WanPipeline(gpu, { folder, prompts, scheduler, transformer, vae });
+    return new WanPipeline(gpu, {
+      ...{ folder, prompts, scheduler, transformer, vae, placement },
+      transformerSource: files.transformer,
+    });
+  }
+
+  /** Where the transformer's blocks lie, and why there. */
+  get weights(): WeightsPlacement {
+    return this.parts.placement;
   }
 
   /** What is rendered where {@link GenerateOptions} says nothing. */
@@ -142,8 +174,9 @@ export class WanPipeline {
 
   /** Frees the GPU memory of the model. The `Gpu` stays open. */
   close(): void {
-    const { prompts, transformer, vae } = this.parts;
+    const { prompts, transformer, vae, transformerSource } = this.parts;
     for (const part of [prompts, transformer, vae]) part.release();
+    transformerSource.close();
     this.gpu.trim();
   }
 
@@ -154,13 +187,15 @@ export class WanPipeline {
    * @throws the signal's reason, if it is aborted
    */
   async generate(options: GenerateOptions): Promise<Video> {
-    const { gpu, parts: { vae }, defaults } = this;
+    const { gpu, parts: { transformer, vae }, defaults } = this;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
     let latents = await this.sampleLatents(options);
     try {
       const denormalized = vae.denormalize(latents);
       gpu.release(latents);
       latents = denormalized;
+      // Rather read weights anew for the next clip than cut this one into tiles.
+      if (!vae.fitsWhole(latents)) transformer.dropBlocks();
       gpu.trim();
       const clean = latents;
       const data = await gpu.labelled("decode", () => vae.decodeRgb8(clean, { onProgress: options.onProgress }));
@@ -214,8 +249,7 @@ export class WanPipeline {
 
   /** Shape of a clip's latents, which given start noise must have. */
   #latentShape(width: number, height: number, frames: number, given: Array5D | undefined): readonly number[] {
-    const { spatialScale, temporalScale, zDim } = this.parts.vae.config;
-    const shape = [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+    const shape = latentShape(this.parts.vae.config, width, height, frames);
     if (given && given.shape.join() !== shape.join()) {
       throw new TilereelError(
         `the start noise has shape [${given.shape.join(", ")}], but ${width}x${height} and ${frames} frames need ` +
@@ -264,29 +298,26 @@ export class WanPipeline {
       for (const [step, timestep] of scheduler.timesteps.entries()) {
         signal?.throwIfAborted();
         const sample: Tensor = latents;
-        const predict = (prompt: number, selfAttention: SelfAttention | undefined) =>
-          gpu.scope(() => {
+        const { result: inputs, tensors } = gpu.collect(() => {
+          const selfAttention = attention.at(step);
+          return Array.from({ length: guidance > 1 ? 2 : 1 }, (_, prompt): TransformerInput => {
             // A copy: a prompt's embeddings may begin where no buffer can be bound.
             const textEmbeddings = gpu.tensor([1, ...embeddings.shape.slice(1)]);
             gpu.copy(embeddings.slice(prompt, 1), textEmbeddings);
-            const input = { hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention };
-            return gpu.labelled(prompt === 0 ? "prompt" : "negative prompt", () => transformer.forward(input));
+            return { hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention };
           });
-        const work = () =>
-          gpu.scope(() => {
-            const selfAttention = attention.at(step);
-            const conditional = predict(0, selfAttention);
-            if (guidance <= 1) return conditional;
-            return combine(gpu, [[guidance, conditional], [1 - guidance, predict(1, selfAttention)]]);
+        });
+        const velocity = await gpu.labelled(`step ${step + 1}`, () => guided(gpu, transformer, inputs, guidance))
+          .finally(() => {
+            for (const tensor of tensors) gpu.release(tensor);
           });
-        const velocity = gpu.labelled(`step ${step + 1}`, work);
         latents = undefined;
         latents = stepper.step(velocity, sample);
         const recorded = gpu.finish();
         recorded.catch(() => {/* told where it is waited for, or by what came before */});
-        await onStep?.(latents, step);
         await underWay;
         if (underWay) onProgress?.({ stage: "denoise", done: step, total });
+        await onStep?.(latents, step);
         underWay = recorded;
       }
       await underWay;
@@ -301,21 +332,24 @@ export class WanPipeline {
   }
 }
 
-/** A transformer denoises what the VAE decodes, and every size that is let through can be cut into its patches. */
-function checkLatents(dir: string, transformer: TransformerConfig, vae: VaeConfig): void {
-  const { inChannels, outChannels, patchSize: [patchFrames, ...patch] } = transformer;
-  const { zDim, spatialScale, temporalScale } = vae;
-  if (inChannels !== zDim || outChannels !== zDim) {
-    throw new TilereelError(
-      `${dir}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
-        `they belong to different models, or to one that does not make video from text alone`,
-    );
-  }
-  const cuts = patch.map((length) => length * spatialScale);
-  if (patchFrames !== 1 || FRAME_MULTIPLE % temporalScale !== 0 || cuts.some((cut) => SIZE_MULTIPLE % cut !== 0)) {
-    throw new TilereelError(
-      `${dir}: patch_size ${JSON.stringify(transformer.patchSize)} with a VAE that packs ${temporalScale} frames of ` +
-        `${spatialScale}x${spatialScale} pixels is not supported; Wan 2.1 has [1,2,2] with 4 frames of 8x8`,
-    );
-  }
+/** [1, channels, latent frames, height, width] of a clip */
+function latentShape({ spatialScale, temporalScale, zDim }: VaeConfig, width: number, height: number, frames: number) {
+  return [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+}
+
+/**
+ * The velocity of one step, with classifier-free guidance where there is a second input, which the first is led away
+ * from.
+ */
+async function guided(
+  gpu: Gpu,
+  transformer: WanTransformer3DModel,
+  inputs: readonly TransformerInput[],
+  guidance: number,
+): Promise<Tensor> {
+  const [conditional, unconditional] = await transformer.predict(inputs) as [Tensor, Tensor?];
+  if (!unconditional) return conditional;
+  const velocity = combine(gpu, [[guidance, conditional], [1 - guidance, unconditional]]);
+  for (const tensor of [conditional, unconditional]) gpu.release(tensor);
+  return velocity;
 }

@@ -6,10 +6,11 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import type { GpuDtype, Tensor } from "../gpu/tensor.ts";
 import { type Dtype, expectTensor, toFloat32 } from "./checkpoint/safetensors.ts";
-import type { TensorSource } from "./checkpoint/tensor_source.ts";
+import type { TensorInfo, TensorSource } from "./checkpoint/tensor_source.ts";
+import type { WeightSlot } from "./weight_slot.ts";
 
 /** Tensors are read and uploaded in pieces of at most so many bytes; a multiple of every format's size. */
-const SLICE_BYTES = 32 * 2 ** 20;
+export const SLICE_BYTES = 32 * 2 ** 20;
 
 /** How the GPU holds a matrix that is stored so. */
 const GPU_DTYPES: Partial<Record<Dtype, GpuDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
@@ -36,11 +37,14 @@ export class Weights {
     private readonly onUpload: OnUpload = () => {},
     /** What names start with in the files. */
     readonly prefix: string = "",
+    /** Has the tensors that are written to, and keeps them; without, each upload makes one. */
+    private readonly slot?: WeightSlot,
   ) {}
 
   /** The tensors whose names start with `prefix`, under the rest of their names. */
   scope(prefix: string): Weights {
-    const scope = new Weights(this.gpu, this.source, this.onUpload, this.prefix + prefix);
+    const { gpu, source, onUpload, slot } = this;
+    const scope = new Weights(gpu, source, onUpload, this.prefix + prefix, slot?.scope(prefix));
     this.#scopes.push(scope);
     return scope;
   }
@@ -58,12 +62,8 @@ export class Weights {
    */
   async matrix(name: string, shape: readonly number[]): Promise<Tensor> {
     const info = expectTensor(this.source, this.prefix + name, shape);
-    const tensor = this.#tensor(shape, GPU_DTYPES[info.dtype]!, info.name);
-    for (let at = 0; at < info.bytes; at += SLICE_BYTES) {
-      const length = Math.min(SLICE_BYTES, info.bytes - at);
-      this.gpu.write(tensor, await this.source.readRange(info.name, at, length), at);
-    }
-    this.onUpload(info.bytes);
+    const tensor = this.#tensor(name, shape, GPU_DTYPES[info.dtype]!);
+    await this.#upload(info, tensor, (stored) => stored);
     return tensor;
   }
 
@@ -75,13 +75,8 @@ export class Weights {
    */
   async vector(name: string, shape: readonly number[]): Promise<Tensor> {
     const info = expectTensor(this.source, this.prefix + name, shape);
-    const tensor = this.#tensor(shape, "f32", info.name);
-    const widening = tensor.bytes / info.bytes;
-    for (let at = 0; at < info.bytes; at += SLICE_BYTES) {
-      const stored = await this.source.readRange(info.name, at, Math.min(SLICE_BYTES, info.bytes - at));
-      this.gpu.write(tensor, toFloat32(stored, info.dtype), at * widening);
-    }
-    this.onUpload(info.bytes);
+    const tensor = this.#tensor(name, shape, "f32");
+    await this.#upload(info, tensor, (stored) => toFloat32(stored, info.dtype));
     return tensor;
   }
 
@@ -91,8 +86,27 @@ export class Weights {
     for (const scope of this.#scopes.splice(0)) scope.release();
   }
 
-  #tensor(shape: readonly number[], dtype: GpuDtype, name: string): Tensor {
-    const tensor = this.gpu.tensor(shape, dtype, `the weight "${name}"`);
+  async #upload(
+    { name, bytes }: TensorInfo,
+    tensor: Tensor,
+    convert: (stored: Uint8Array<ArrayBuffer>) => Uint8Array | Float32Array,
+  ): Promise<void> {
+    const { gpu, source, slot } = this;
+    let written = 0;
+    for (let at = 0; at < bytes; at += SLICE_BYTES) {
+      const stored = await source.readRange(name, at, Math.min(SLICE_BYTES, bytes - at), slot?.staging);
+      slot?.assertOpen();
+      const data = convert(stored);
+      gpu.write(tensor, data, written);
+      written += data.byteLength;
+    }
+    this.onUpload(bytes);
+  }
+
+  #tensor(name: string, shape: readonly number[], dtype: GpuDtype): Tensor {
+    const what = `the weight "${this.prefix}${name}"`;
+    if (this.slot) return this.slot.tensor(name, shape, dtype, what);
+    const tensor = this.gpu.tensor(shape, dtype, what);
     this.#tensors.push(tensor);
     return tensor;
   }

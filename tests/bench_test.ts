@@ -45,6 +45,7 @@ testVariants("bench: operations are counted by the formulas, whichever kernels d
 testVariants("bench: a measurement times real work and leaves the device as it was", async ({ gpu }) => {
   await gpuScope(gpu, async (tensor) => {
     const x = tensor([64, 64]), w = tensor([64, 64]);
+    gpu.placeholder; // made once and never freed
     const before = gpu.memory.used;
     let runs = 0;
     const result = await measure(gpu, () => {

@@ -3,15 +3,16 @@ import { decode as decodePng } from "fast-png";
 import { GifReader } from "omggif";
 import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
-import { openSafetensors, readFloat32, writeSafetensors } from "../model/checkpoint/safetensors.ts";
+import { writeSafetensors } from "../model/checkpoint/safetensors.ts";
 import { openModelFolder } from "../model/checkpoint/model_folder.ts";
 import { openGpu } from "../gpu/device.ts";
+import { randn } from "../model/noise.ts";
 import { PromptEncoder } from "../model/prompt_encoder.ts";
 import { BrokenModel } from "./broken_model.ts";
 import { redCentre } from "./colour_centre.ts";
 import { readMp4, yuv420ToRgb } from "./h264_reader.ts";
 import { psnr } from "./moving_shapes.ts";
-import { assertRefused, inTempDir, listFiles, MODEL, QUICK, ROOT, tilereel } from "./process.ts";
+import { assertRefused, inTempDir, listFiles, MODEL, QUICK, tilereel } from "./process.ts";
 
 const COMMANDS = ["generate", "compare", "info", "parity"];
 
@@ -197,20 +198,19 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
       }
     });
     await t.step("--latents: start noise from a file, whatever the seed", async () => {
-      const file = join(dir, "noise.safetensors");
-      {
-        using reference = await openSafetensors(join(ROOT, "tests/fixtures/demo_pipeline.safetensors"));
-        const data = await readFloat32(reference, "latents.init");
-        await writeSafetensors(file, { noise: { dtype: "F32", shape: [1, 16, 8, 16, 16], data } });
-      }
-      const clip = ["--size", "128x128", "--frames", "29", "--steps", "1", "--guidance", "1", "--json"];
-      const [a, b] = [join(dir, "a.png"), join(dir, "b.png")];
-      const prompt = ["generate", "a red circle", ...clip, "--latents"];
-      const said = JSON.parse(await succeed([...prompt, file, "--seed", "1", "--out", a]));
-      assertEquals([said.latents, said.seed], [file, null]);
-      // The fixture has many tensors; the one called so is taken.
-      await succeed([...prompt, join(ROOT, "tests/fixtures/demo_pipeline.safetensors"), "--seed", "2", "--out", b]);
+      const noise = { dtype: "F32" as const, shape: [1, 16, 2, 4, 4], data: randn(16 * 2 * 4 * 4, 5) };
+      const other = { ...noise, data: randn(16 * 2 * 4 * 4, 6) };
+      const [alone, among] = [join(dir, "noise.safetensors"), join(dir, "run.safetensors")];
+      await writeSafetensors(alone, { noise });
+      // Of many tensors, the one called so is taken.
+      await writeSafetensors(among, { "latents.0": other, "latents.init": noise, "latents.1": other });
+      const [a, b, c] = [join(dir, "a.png"), join(dir, "b.png"), join(dir, "c.png")];
+      const said = JSON.parse(await quick(a, "--json", "--latents", alone));
+      assertEquals([said.latents, said.seed], [alone, null]);
+      await quick(b, "--latents", among, "--seed", "2");
       assertEquals(await Deno.readFile(a), await Deno.readFile(b));
+      await quick(c);
+      assertNotEquals(await Deno.readFile(a), await Deno.readFile(c));
     });
   });
 });
@@ -234,8 +234,9 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
     assertEquals(await tilereel([...clip, "--quiet", "--out", join(dir, "q.mp4")]), { code: 0, out: "", err: "" });
     const { code, out, err } = await tilereel([...clip, "--quiet", "--json", "--out", join(dir, "j.mp4")]);
     assertEquals([code, err], [0, ""]);
-    const { seconds, ...said } = JSON.parse(out);
+    const { seconds, precision, precisionReason, ...said } = JSON.parse(out);
     assert(seconds > 0);
+    assertEquals([["f32", "f16"].includes(precision), precisionReason !== ""], [true, true]);
     assertEquals(said, {
       file: join(dir, "j.mp4"),
       format: "mp4",

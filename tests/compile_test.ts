@@ -4,6 +4,14 @@ import config from "../deno.json" with { type: "json" };
 import { readMp4 } from "./h264_reader.ts";
 import { execute, inTempDir, listFiles, type Outcome, QUICK, ROOT } from "./process.ts";
 
+/** What a program needs of this environment: where programs lie, and the kernels that the driver compiled already. */
+const SURROUNDINGS = Object.fromEntries(
+  ["PATH", "MESA_SHADER_CACHE_DIR"].flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [[name, value]];
+  }),
+);
+
 /** Runs `deno task compile` into `binary` and gives what it printed. */
 async function compile(binary: string, ...options: string[]): Promise<string> {
   const { code, out, err } = await execute(Deno.execPath(), ["task", "compile", "--out", binary, ...options], {
@@ -35,7 +43,7 @@ Deno.test({
       if (out.includes("self-extracting")) return assertStringIncludes(out, "deno compile was not used: denort");
       const [home, empty] = [join(dir, "home"), join(dir, "empty")];
       for (const folder of [home, empty]) await Deno.mkdir(folder);
-      const env = { PATH: Deno.env.get("PATH")!, HOME: home };
+      const env = { ...SURROUNDINGS, HOME: home };
       await assertRenders((args) => execute(binary, args, { cwd: empty, clearEnv: true, env }), empty);
     }),
 });
@@ -52,9 +60,9 @@ Deno.test({
       await Deno.mkdir(empty);
       assertStringIncludes(await compile(binary, "--self-extracting"), "self-extracting");
 
-      // Nothing of this process's environment but where programs lie: no Deno folder, no npm cache.
+      // Nothing else of this process's environment: no Deno folder, no npm cache.
       const start = (args: string[], env: Record<string, string> = { HOME: home }) =>
-        execute(binary, args, { cwd: empty, clearEnv: true, env: { PATH: Deno.env.get("PATH")!, ...env } });
+        execute(binary, args, { cwd: empty, clearEnv: true, env: { ...SURROUNDINGS, ...env } });
       const cache = join(home, ".cache", "tilereel");
 
       await t.step("--version and --help", async () => {
@@ -109,7 +117,7 @@ Deno.test({
         const { code, err } = await execute(cut, ["--version"], {
           cwd: empty,
           clearEnv: true,
-          env: { PATH: Deno.env.get("PATH")!, XDG_CACHE_HOME: other },
+          env: { ...SURROUNDINGS, XDG_CACHE_HOME: other },
         });
         assertEquals(code, 1);
         assertStringIncludes(err, "tilereel: cannot unpack into");

@@ -29,7 +29,7 @@ function testDawn(name: string, fn: () => Promise<void>): void {
 }
 
 async function withDawn(work: (gpu: Gpu) => Promise<void>): Promise<void> {
-  const gpu = await openGpu({ choice: "dawn" });
+  const gpu = await openGpu({ choice: "dawn", precision: "f32" });
   try {
     await work(gpu);
   } finally {
@@ -144,9 +144,10 @@ testDawn("a lost device, and a kernel that its compiler refuses, are told as eve
   await withDawn(async (gpu) => {
     const numbers = gpu.upload(new Float32Array(8), [8]);
     const finish = gpu.finish.bind(gpu);
-    gpu.finish = async () => {
-      await finish();
+    gpu.finish = () => {
+      const finished = finish();
       gpu.device.destroy();
+      return finished;
     };
     await assertRejects(() => gpu.read(numbers), TilereelError, "the GPU was lost while working");
   });

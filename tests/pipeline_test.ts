@@ -86,3 +86,26 @@ testPipeline("settings that do not fit are refused in a sentence", async (pipeli
   await refused({ embeddings: { positive: new Float32Array(100) } }, "negative");
   await refused({ embeddings: { positive: new Float32Array(100) }, guidance: 1 }, "rows of 128");
 });
+
+testPipeline("a step is recorded while the one before is under way, and none while two are", async (pipeline, gpu) => {
+  const seen: string[] = [];
+  const finish = gpu.finish.bind(gpu);
+  let steps = 0;
+  const onProgress = ({ stage, done }: { stage: string; done: number }) => {
+    if (stage !== "denoise") return;
+    if (done > 0) seen.push(`told ${done}`);
+    else {gpu.finish = async () => {
+        const step = ++steps;
+        seen.push(`recorded ${step}`);
+        await finish();
+        seen.push(`done ${step}`);
+      };}
+  };
+  const latents = await pipeline.sampleLatents({ ...CLIP, steps: 4, onProgress });
+  gpu.finish = finish;
+  gpu.release(latents);
+  assertEquals(seen, [
+    ...["recorded 1", "recorded 2", "done 1", "told 1", "recorded 3", "done 2", "told 2", "recorded 4", "done 3"],
+    ...["told 3", "done 4", "told 4"],
+  ]);
+});

@@ -8,9 +8,9 @@ import type { ProductVariant } from "../gpu/kernels/product/variants.ts";
 import type { KernelFamily } from "../gpu/tuning/family.ts";
 import type { Variant } from "./gpu.ts";
 
-/** Fewer groups than threads, as many, and several a thread; one depth and another; both ways to read. */
+/** Fewer groups than threads, as many, and several a thread; one depth and another; every way to read and stage. */
 const SMALL_TILES: readonly Tile[] = [
-  { threads: [4, 8], outputs: [4, 4], depth: 8, ahead: true },
+  { threads: [4, 8], outputs: [4, 4], depth: 8, ahead: true, twice: true },
   { threads: [4, 16], outputs: [8, 4], depth: 16, ahead: false },
   { threads: [4, 8], outputs: [4, 12], depth: 16, ahead: true },
 ];
@@ -21,7 +21,8 @@ const SMALL: Readonly<Record<Variant["name"], readonly ProductVariant[]>> = {
   "tiled": SMALL_TILES.map((tile) => ({ by: "threads", tile, format: "f32" })),
   "tiled f16": ([4, 8] as const).map((stretch) => ({ by: "threads", tile: SMALL_TILES[0]!, format: { stretch } })),
   "matrix f16": [
-    { by: "matrix units", tile: { subgroups: [1, 2], units: [2, 1], depth: 1, ahead: false } },
+    { by: "matrix units", tile: { subgroups: [1, 2], units: [2, 1], depth: 1, ahead: false, twice: true } },
+    { by: "matrix units", tile: { subgroups: [2, 1], units: [1, 1], depth: 1, ahead: true, packed: true } },
     { by: "matrix units", tile: { subgroups: [4, 1], units: [1, 3], depth: 2, ahead: true } },
   ],
 };

@@ -11,6 +11,7 @@ import { layerNorm } from "../gpu/ops/layer_norm.ts";
 import { linear } from "../gpu/ops/linear.ts";
 import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
 import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
+import { tickBetween } from "../gpu/profile/tick.ts";
 import { traceOf } from "../gpu/profile/trace.ts";
 import { randn } from "./gpu.ts";
 import { assertRefused, inTempDir, listFiles, QUICK, tilereel } from "./process.ts";
@@ -51,7 +52,7 @@ testGpu("a profile has every dispatch once, in order, and its times add up", asy
 
   assertEquals(dispatches.length, 2 * BLOCKS + 1);
   for (const [i, { kernel, labels, begin, end }] of dispatches.entries()) {
-    assert(i % 2 === 0 ? kernel.startsWith("gemm_") : kernel === "layer_norm", kernel);
+    assert(kernel.startsWith(i % 2 === 0 ? "gemm_" : "layer_norm"), kernel);
     const names = i === 2 * BLOCKS ? [] : ["all blocks", `block ${i >> 1}`];
     assertEquals(labels.map(({ name }) => name), names);
     assert(begin < end && (i === 0 || begin >= dispatches[i - 1]!.end), `dispatch ${i}: ${begin} to ${end}`);
@@ -98,6 +99,17 @@ testGpu("an adapter without timestamps is told in one sentence", async ({ device
   await assertRejects(() => Profiler.start(gpu), TilereelError, "has no timestamp-query, which a profile needs");
 });
 
+Deno.test("a tick is a nanosecond, unless two looks at the clock say otherwise", () => {
+  const first = { ticks: 10n ** 18n, before: 1000, after: 1010 };
+  // Between 60 and 90 ms passed.
+  const after = (ticks: number) =>
+    tickBetween(first, { ticks: first.ticks + BigInt(ticks), before: 1070, after: 1090 });
+  assertEquals([after(60e6), after(75e6), after(90e6)], [1, 1, 1]);
+  assertEquals([after(7e6), after(7e8)], [10, 0.1]);
+  // A clock that was set back says nothing.
+  assertEquals([after(0), after(-5)], [1, 1]);
+});
+
 const [denoise, decode, step] = [{ name: "denoise" }, { name: "decode" }, { name: "step 1" }];
 const INVENTED: ProfiledDispatch[] = [
   { kernel: "gemm", labels: [denoise, step], begin: 1000, end: 3000 },
@@ -122,6 +134,22 @@ Deno.test("a summary has the parts with their gaps, and the kernels that took mo
   assertEquals(lines[2], ["all", "0.0", "22.5 %", "77.5 %"]);
   assertEquals(lines[6], ["gemm", "2", "0.0", "66.7 %"]);
   assertEquals(profileSummary([], "p.json").split("\n")[0], "p.json: the profile of 0 dispatches of 0 kernels");
+});
+
+Deno.test("what comes after the first step is measured by itself, for there kernels are compiled", () => {
+  const again = { name: "denoise" };
+  const at = (labels: readonly { name: string }[], begin: number, end: number) => ({ kernel: "k", labels, begin, end });
+  const steps = [{ name: "step 1" }, { name: "step 2" }, { name: "step 1" }] as const;
+  const dispatches = [
+    ...[at([denoise], 0, 10), at([denoise, steps[0]], 500, 600), at([denoise], 610, 620)],
+    ...[at([denoise, steps[1]], 630, 700), at([decode], 900, 950), at([again, steps[2]], 1000, 1100)],
+  ];
+  assertEquals(stretchesOf(dispatches), [
+    { name: "all", span: 1100, busy: 340 },
+    { name: "denoise", span: 800, busy: 290 },
+    { name: "denoise, after step 1", span: 190, busy: 180 },
+    { name: "decode", span: 50, busy: 50 },
+  ]);
 });
 
 Deno.test("a trace has an event for each dispatch, and one for each label around it", () => {

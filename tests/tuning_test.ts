@@ -200,14 +200,15 @@ testTuning("a damaged file is made anew, and one that cannot be written is done 
   ];
   for (const text of damaged) {
     await Deno.writeTextFile(file, text);
+    assertEquals(rememberedChoices(open(), families), undefined, text);
+  }
+  for (const text of [damaged[1]!, damaged.at(-1)!]) {
+    await Deno.writeTextFile(file, text);
     const before = runs.fast!;
-    const gpu = open();
-    await tuneKernels(gpu, { families });
-    assert(runs.fast! > before, text);
-    assertEquals([gpu.pick(family), Object.keys(JSON.parse(await Deno.readTextFile(file)))], ["fast", [
-      "version",
-      "adapters",
-    ]]);
+    await tuneKernels(open(), { families });
+    assert(runs.fast! > before);
+    assert(rememberedChoices(open(), families));
+    assertEquals(Object.keys(JSON.parse(await Deno.readTextFile(file))), ["version", "adapters"]);
   }
   // A folder in its place, and a file in the folder's.
   await Deno.remove(file);
@@ -280,6 +281,22 @@ for (let i = 0; i < 100; i++) writeChoices(Deno.args[0], { families: "f", measur
     const { adapters } = JSON.parse(await Deno.readTextFile(file));
     assert(Object.values(adapters).some((entry) => (entry as { measured: string }).measured === "99"));
   }));
+
+testTuning("a device that is lost in a trial is told, and its family left alone the next time", async ({ open }) => {
+  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const gpu = open();
+  const deadly: KernelFamily<string> = {
+    ...familyOf("deadly", { slow: SLOW, fast: FAST }).family,
+    trial: (gpu) => () => gpu.device.destroy(),
+  };
+  const families = [family, deadly];
+  await assertRejects(() => tuneKernels(gpu, { families }), TilereelError, "the GPU was lost while working");
+  const { device, settings } = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
+  const next = new Gpu(device, { ...settings, description: { ...settings.description, software: false } });
+  assertEquals(Object.keys((await tuneKernels(next, { families }))!.choices), ["sums"]);
+  assertEquals([next.pick(family), next.pick(deadly)], ["fast", "slow"]);
+  device.destroy();
+});
 
 testTuning("an attempt does not forgive a lost device", async ({ open }) => {
   const gpu = open();

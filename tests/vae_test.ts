@@ -44,31 +44,30 @@ async function reference({ reference }: typeof DEMO) {
   return (name: string) => tensors.get(name)!;
 }
 
-for (const [name, model] of Object.entries({ demo: DEMO, tiny: TINY })) {
-  testVariants(`${name} VAE decodes and encodes as diffusers does`, async ({ gpu }) => {
-    gpu.placeholder; // made once and never freed
-    const before = gpu.memory.used;
-    const ref = await reference(model), vae = await load(gpu, model);
-    const latents = gpu.upload(ref("latents").values, ref("latents").shape);
-    const clip = gpu.upload(ref("clip").values, ref("clip").shape);
+// The demo's, which is larger, is held to diffusers by parity_test.ts, in f32 and f16.
+testVariants("a VAE decodes and encodes as diffusers does", async ({ gpu }) => {
+  gpu.placeholder; // made once and never freed
+  const before = gpu.memory.used;
+  const ref = await reference(TINY), vae = await load(gpu, TINY);
+  const latents = gpu.upload(ref("latents").values, ref("latents").shape);
+  const clip = gpu.upload(ref("clip").values, ref("clip").shape);
 
-    const decoded = await vae.decode(latents);
-    assertEquals(decoded.shape, ref("decoded").shape);
-    const samples = await gpu.read(decoded);
-    assertClose(samples, ref("decoded").values, parityBound(gpu), "decoded");
-    const { mean, logvar } = await vae.encode(clip);
-    assertEquals(mean.shape, ref("mean").shape);
-    assertClose(await gpu.read(mean), ref("mean").values, parityBound(gpu), "mean");
-    assertClose(await gpu.read(logvar), ref("logvar").values, parityBound(gpu), "logvar");
+  const decoded = await vae.decode(latents);
+  assertEquals(decoded.shape, ref("decoded").shape);
+  const samples = await gpu.read(decoded);
+  assertClose(samples, ref("decoded").values, parityBound(gpu), "decoded");
+  const { mean, logvar } = await vae.encode(clip);
+  assertEquals(mean.shape, ref("mean").shape);
+  assertClose(await gpu.read(mean), ref("mean").values, parityBound(gpu), "mean");
+  assertClose(await gpu.read(logvar), ref("logvar").values, parityBound(gpu), "logvar");
 
-    const video = await vae.decodeRgb8(latents);
-    assertEquals(video, toRgb8(samples, decoded.shape));
+  const video = await vae.decodeRgb8(latents);
+  assertEquals(video, toRgb8(samples, decoded.shape));
 
-    for (const tensor of [latents, clip, decoded, mean, logvar]) gpu.release(tensor);
-    vae.release();
-    assertEquals(gpu.memory.used, before, "memory is left behind");
-  });
-}
+  for (const tensor of [latents, clip, decoded, mean, logvar]) gpu.release(tensor);
+  vae.release();
+  assertEquals(gpu.memory.used, before, "memory is left behind");
+});
 
 testVariants("frames may go through the stages one by one", async ({ gpu }) => {
   if (!gpu.software) return; // a matter of what is remembered, not of the kernels
@@ -93,6 +92,7 @@ function toRgb8(samples: Float32Array, shape: readonly number[]): Uint8Array {
 }
 
 testVariants("decoding reports progress in latent frames", async ({ gpu }) => {
+  if (!gpu.software) return; // a matter of the frames, not of the kernels
   const vae = await load(gpu, TINY);
   const latents = gpu.upload(randn(16 * 3 * 5 * 7, 1, 0.3), [1, 16, 3, 5, 7]);
   const seen: Progress[] = [];
@@ -281,6 +281,7 @@ Deno.test("blend weights add up to 1 at every pixel", () => {
 });
 
 testVariants("tiling is chosen by the memory there is", async ({ gpu }) => {
+  if (!gpu.software) return; // a matter of the assembly, not of the kernels
   const latents = randn(16 * 5 * 7, 4, 0.3);
   const tilesWith = async (memoryLimit: number) => {
     const limited = new Gpu(gpu.device, { ...gpu.settings, memoryLimit });

@@ -186,7 +186,7 @@ testVariants("matmul: either operand transposed, b for each head or for all, by 
 });
 
 testVariants("tile scores: (features·P + mean) of queries times that of keys", async ({ gpu }) => {
-  for (const [n, headDim] of [[1, 16], [9, 32], [67, 32]] as const) {
+  for (const [n, headDim] of [[1, 16], [9, 32], [67, 32], [5, 4], [130, 64]] as const) {
     const [fq, fk] = [1, 2].map((seed) => randn(BATCH * HEADS * n * 3 * headDim, seed)) as [Float32Array, Float32Array];
     // What bf16 can hold, so that one expectation serves both formats.
     const [pq, pk] = [3, 4].map((seed) => toBf16(randn(HEADS * 3 * headDim * headDim, seed, 0.1)));

@@ -27,7 +27,8 @@ const SCHEDULER = {
   use_flow_sigmas: true,
 };
 
-const TRANSFORMER = {
+/** `config.json` of Wan 2.1 T2V 1.3B's transformer. */
+export const TRANSFORMER = {
   _class_name: "WanTransformer3DModel",
   attention_head_dim: 128,
   cross_attn_norm: true,
@@ -44,8 +45,11 @@ const TRANSFORMER = {
   text_dim: 4096,
 };
 
+/** What is other in 14B's. */
+export const LARGE = { ffn_dim: 13824, num_attention_heads: 40, num_layers: 40 };
+
 /** Means and deviations of the latents are left out: Wan's are the defaults. */
-const VAE = {
+export const VAE = {
   _class_name: "AutoencoderKLWan",
   base_dim: 96,
   dim_mult: [1, 2, 4, 4],

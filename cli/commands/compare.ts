@@ -15,6 +15,7 @@ import { printedTable, tableOf } from "../compare/table.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
 import { flag, many, memory, type OptionValues, path } from "../options.ts";
 import { type ProgressDisplay, showProgress } from "../progress.ts";
+import { weightsLine, weightsOption } from "../weights_option.ts";
 import { writeReport } from "../report/write_report.ts";
 
 const options = {
@@ -56,6 +57,7 @@ const options = {
     help: "GPU memory that may be used, as for generate.",
     default: "what the adapter grants",
   }),
+  weights: weightsOption,
   ...gpuOptions("Model"),
   prompts: path({
     group: "Prompts",
@@ -110,9 +112,15 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   const comparison = await runComparison(plan, settings, {
     gpu,
     ...values.model !== undefined && { model: values.model },
+    ...values.weights !== undefined && { weights: values.weights },
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
     commandLine: ["tilereel", ...Deno.args].map(quoted).join(" "),
     onProgress: progress.onProgress,
+    onLoaded: (placement) => {
+      const streamed = weightsLine(placement);
+      progress.stop();
+      if (streamed) say(streamed);
+    },
     onSkipped: (count) => say(`${count} of ${plan.prompts.length} prompts are already there and are skipped.`),
   });
   progress.stop();

@@ -12,13 +12,14 @@ import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
 import { attentionKind, attentionMethod, attentionOptions } from "../attention_options.ts";
 import { clipOptions } from "../clip_options.ts";
-import { type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
+import { clipExtent, type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
 import { defineCommand } from "../command.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
 import { choice, flag, memory, type OptionValues, path } from "../options.ts";
 import { profileOption, startProfile } from "../profile.ts";
 import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
 import { type EmbeddingsFile, readEmbeddings, readLatents } from "../tensor_files.ts";
+import { weightsLine, weightsOption } from "../weights_option.ts";
 import { formatOf, VIDEO_FORMATS, writeVideo } from "../video/write_video.ts";
 
 const options = {
@@ -69,6 +70,7 @@ const options = {
     help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
     default: "what the adapter grants",
   }),
+  weights: weightsOption,
   ...gpuOptions("Model"),
   prompts: path({
     group: "Prompts",
@@ -157,10 +159,17 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
   const pipeline = await WanPipeline.load(model, {
     gpu,
+    clips: todo.map(({ values }) => clipExtent(values)),
+    ...values.weights !== undefined && { weights: values.weights },
     onProgress: progress.onProgress,
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
   });
   cleanUp.defer(() => pipeline.close());
+  const streamed = weightsLine(pipeline.weights);
+  if (streamed) {
+    progress.stop();
+    say(streamed);
+  }
   let density = 1;
   const given = {
     attention,
@@ -189,6 +198,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         precisionReason: gpu.settings.precisionReason,
         attention: attentionKind(values),
         density: Number(density.toFixed(4)),
+        weights: pipeline.weights,
         // Noise that was given is not the seed's.
         ...values.latents !== undefined && { seed: null, latents: values.latents },
       });

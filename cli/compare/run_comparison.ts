@@ -9,6 +9,8 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
+import type { WeightsChoice, WeightsPlacement } from "../../model/wan/weights_place.ts";
+import { clipExtent } from "../clip_settings.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
 import type { ComparisonPlan, PlannedPrompt } from "./plan.ts";
 import { type MadeWith, type PromptRecord, readRecord } from "./record.ts";
@@ -23,9 +25,13 @@ export interface Workplace {
   readonly model?: string;
   /** An ONNX file. */
   readonly textEncoder?: string;
+  /** Where the transformer's weights lie. Default: where they fit. */
+  readonly weights?: WeightsChoice;
   /** As the user typed it, for the page. */
   readonly commandLine: string;
   readonly onProgress: OnProgress;
+  /** Told where they lie, once the model is loaded. */
+  readonly onLoaded: (placement: WeightsPlacement) => void;
   /** Told how many prompts were there already, if any. */
   readonly onSkipped: (count: number) => void;
 }
@@ -88,13 +94,16 @@ async function readAll(places: readonly Place[]): Promise<(PromptRecord | undefi
 async function renderAll(
   places: readonly Place[],
   settings: readonly ReadySetting[],
-  { gpu, model, textEncoder, onProgress }: Workplace,
+  { gpu, model, textEncoder, weights, onProgress, onLoaded }: Workplace,
 ): Promise<void> {
   const pipeline = await WanPipeline.load(model ?? embeddedModelDir(), {
     gpu,
     onProgress,
+    clips: places.map(({ planned }) => clipExtent(planned.values)),
     ...textEncoder !== undefined && { textEncoder },
+    ...weights !== undefined && { weights },
   });
+  onLoaded(pipeline.weights);
   try {
     const stage = (name: string): OnProgress => (progress) =>
       onProgress({ ...progress, stage: `${name}, ${progress.stage}` });

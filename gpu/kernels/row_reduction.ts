@@ -20,23 +20,29 @@ export interface RowShape {
 }
 
 const LANES = 128;
+/** Parts of a sum that one thread adds up in the first step. */
+const SHARE = 8;
 
 /** One row a workgroup. */
 const SHARED: RowShape = {
   workgroupSize: [LANES, 1, 1],
   lanes: LANES,
   index: `let row = wid.y * nwg.x + wid.x; let lane = li;`,
+  // Two steps, and no barrier after the last: a second sum's first barrier keeps it from what the first one still reads.
   declarations: `
 var<workgroup> partial: array<f32, ${LANES}>;
+var<workgroup> partial_sums: array<f32, ${LANES / SHARE}>;
 fn row_sum(value: f32, lane: u32) -> f32 {
   partial[lane] = value;
   workgroupBarrier();
-  for (var half = ${LANES / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
+  if (lane < ${LANES / SHARE}u) {
+    var sum = 0.0;
+${unroll(SHARE, (i) => `    sum += partial[lane + ${i * LANES / SHARE}u];`)}
+    partial_sums[lane] = sum;
   }
-  let sum = partial[0];
   workgroupBarrier();
+  var sum = 0.0;
+${unroll(LANES / SHARE, (i) => `  sum += partial_sums[${i}];`)}
   return sum;
 }`,
   workgroups: (rows) => [Math.min(rows, 65535), Math.ceil(rows / 65535), 1],

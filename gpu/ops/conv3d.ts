@@ -10,6 +10,7 @@ import type { ProductVariant } from "../kernels/product/variants.ts";
 import type { Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
+import { withOperands } from "./pack_halves.ts";
 
 /** How a convolution walks its input, and what is fused around it. */
 export interface Conv3dOptions {
@@ -89,7 +90,9 @@ export function conv3d(gpu: Gpu, x: Tensor, weight: Tensor, bias: Tensor, option
     const problem = { stride, up, pixels: frames * height * width, channelsIn: cIn, channels };
     const variant = options.variant ?? conv3dVariantFor(gpu, problem, () => gpu.pick(CONV3D));
     const { kernel, workgroups } = conv3dLaunch(gpu, problem, variant);
-    gpu.run(kernel, { buffers, params, workgroups });
+    withOperands(gpu, variant, [x, weight], ([x, weight]) => {
+      gpu.run(kernel, { buffers: { ...buffers, x: x!, weight: weight! }, params, workgroups });
+    });
   }
   return y;
 }

@@ -15,6 +15,7 @@ import { activation as activate } from "./activation.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
 import type { Chunk } from "./modulation.ts";
+import { withOperands } from "./pack_halves.ts";
 
 /** What is fused behind the product. */
 export interface LinearOptions {
@@ -77,12 +78,12 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
     gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
   };
   const none = gpu.placeholder;
-  const buffers = { x, w, bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none, y };
   const dtype = w.dtype as WeightDtype;
   const problem = { m, n, k, dtype, transposed, f16: gpu.f16 && options.precision !== "f32" && !transposed };
   const variant = options.variant ?? gemmVariantFor(gpu, problem, () => gpu.pick(GEMM));
   const { kernel, workgroups } = gemmLaunch(gpu, problem, variant);
-  gpu.run(kernel, { buffers, params, workgroups });
+  const beside = { w, bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none, y };
+  withOperands(gpu, variant, [x], ([x]) => gpu.run(kernel, { buffers: { x: x!, ...beside }, params, workgroups }));
   // Weight and gate are taken as constants: named here, so that a tape that watches them says so.
   gpu.tape?.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
     wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }) : undefined,

@@ -22,15 +22,30 @@ export interface Stretch {
   readonly busy: number;
 }
 
-/** The whole profile, and what has an outermost label of its own, in order. */
+/**
+ * The whole profile, and what has an outermost label of its own, in order. Where such a stretch has parts, as denoising
+ * has steps, also what comes after the first of them: that one waits while kernels are compiled.
+ */
 export function stretchesOf(dispatches: readonly ProfiledDispatch[]): Stretch[] {
-  const byName = Map.groupBy(dispatches, ({ labels }) => labels[0]?.name ?? "");
-  const named = [...byName].filter(([name]) => name !== "");
-  return [["all", dispatches] as const, ...named].map(([name, some]) => ({
-    name,
-    // A stretch may come again, as for each of many clips: what lies between is not its own.
-    ...sum([...Map.groupBy(some, ({ labels }) => name === "all" ? undefined : labels[0]).values()].map(measure)),
-  }));
+  const named = Map.groupBy(dispatches, ({ labels }) => labels[0]?.name);
+  named.delete(undefined);
+  return [
+    { name: "all", ...measure(dispatches) },
+    ...[...named].flatMap(([name, some]) => {
+      const first = some.find(({ labels }) => labels.length > 1)?.labels[1];
+      const rest = some.slice(some.findLastIndex(({ labels }) => labels[1] === first) + 1);
+      const parts = first !== undefined && rest.some(({ labels }) => labels.length > 1);
+      return [
+        { name: name!, ...measureApart(some) },
+        ...parts ? [{ name: `${name}, after ${first.name}`, ...measureApart(rest) }] : [],
+      ];
+    }),
+  ];
+}
+
+/** A stretch may come again, as for each of many clips: what lies between is not its own. */
+function measureApart(dispatches: readonly ProfiledDispatch[]): Omit<Stretch, "name"> {
+  return sum([...Map.groupBy(dispatches, ({ labels }) => labels[0]).values()].map(measure));
 }
 
 /** The time of each kernel, the longest first. */

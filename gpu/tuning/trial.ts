@@ -8,8 +8,10 @@ import type { FamilyChoice } from "./cache.ts";
 import type { AnyFamily } from "./families.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 
-/** Runs of a variant, of which the median counts. */
+/** Runs of a variant, at most, of which the median counts. */
 const RUNS = 5;
+/** Milliseconds after which a variant is not run again: on a small GPU one run has to do. */
+const ENOUGH = 400;
 /** A variant that takes so many times as long as the fastest is not run again. */
 const CLEARLY_SLOWER = 3;
 /** Milliseconds of work before anything is timed: an idle GPU runs at a low clock. */
@@ -63,8 +65,9 @@ async function tryVariant(
     await gpu.finish();
     const [once] = await stopwatch.time(work, 1) as [number];
     if (others.length === 0) await stopwatch.time(work, Math.min(WARM_UP_RUNS, Math.ceil(WARM_UP / once)));
-    if (once > CLEARLY_SLOWER * Math.min(...others)) ms = once;
-    else ms = (await stopwatch.time(work, RUNS)).sort((a, b) => a - b)[RUNS >> 1];
+    const runs = Math.min(RUNS, Math.floor(ENOUGH / once));
+    if (runs < 2 || once > CLEARLY_SLOWER * Math.min(...others)) ms = once;
+    else ms = (await stopwatch.time(work, runs)).sort((a, b) => a - b)[runs >> 1];
   });
   return error ? undefined : ms;
 }

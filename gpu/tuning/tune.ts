@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import type { Gpu } from "../gpu.ts";
-import { type KernelChoices, readChoices, writeChoices } from "./cache.ts";
+import { type FamilyChoice, type KernelChoices, readChoices, writeChoices } from "./cache.ts";
 import { type AnyFamily, FAMILIES } from "./families.ts";
 import { openStopwatch } from "./stopwatch.ts";
 import { tryFamily } from "./trial.ts";
@@ -34,7 +34,6 @@ export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<
   if (open.length === 0) return undefined;
   const known = again ? undefined : rememberedChoices(gpu, families);
   const choices = known ?? await runTrial(gpu, open, options);
-  if (!known) writeChoices(keyOf(gpu), choices);
   for (const [family, { variant }] of Object.entries(choices.choices)) gpu.choose(family, variant);
   return choices;
 }
@@ -55,6 +54,7 @@ function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonly AnyFa
   return gpu.settings.description.software ? [] : families.filter((family) => family.variants(gpu).size > 1);
 }
 
+/** Makes the trial and remembers its outcome. */
 async function runTrial(
   gpu: Gpu,
   families: readonly AnyFamily[],
@@ -64,17 +64,23 @@ async function runTrial(
   const total = families.reduce((sum, family) => sum + family.variants(gpu).size, 0);
   let done = 0;
   onProgress({ stage, done, total });
-  const choices: Record<string, KernelChoices["choices"][string]> = {};
+  const choices: Record<string, FamilyChoice> = {};
+  const outcome = { families: digestOf(gpu, families), measured: new Date().toISOString(), choices };
   using stopwatch = await openStopwatch(gpu);
-  for (const family of families) {
-    const before = done;
-    const choice = await tryFamily(gpu, family, stopwatch, () => onProgress({ stage, done: ++done, total }));
-    if (choice) choices[family.name] = choice;
-    // A trial that could not be made leaves its variants out.
-    const after = before + family.variants(gpu).size;
-    if (done < after) onProgress({ stage, done: done = after, total });
+  try {
+    for (const family of families) {
+      const before = done;
+      const choice = await tryFamily(gpu, family, stopwatch, () => onProgress({ stage, done: ++done, total }));
+      if (choice) choices[family.name] = choice;
+      // A trial that could not be made leaves its variants out.
+      const after = before + family.variants(gpu).size;
+      if (done < after) onProgress({ stage, done: done = after, total });
+    }
+  } finally {
+    // Also when a variant brought the device down: the next time it is left alone.
+    writeChoices(keyOf(gpu), outcome);
   }
-  return { families: digestOf(gpu, families), measured: new Date().toISOString(), choices };
+  return outcome;
 }
 
 /** Under which the choices for a device are remembered. */

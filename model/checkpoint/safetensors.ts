@@ -56,14 +56,19 @@ class SafetensorsFile implements TensorSource {
     return await this.readRange(name, 0, this.#stored(name).bytes);
   }
 
-  async readRange(name: string, byteStart: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+  async readRange(
+    name: string,
+    byteStart: number,
+    byteLength: number,
+    into = allocate(name, byteLength),
+  ): Promise<Uint8Array<ArrayBuffer>> {
     const { offset, bytes } = this.#stored(name);
     if (byteStart < 0 || byteLength < 0 || byteStart + byteLength > bytes) {
       throw new RangeError(`bytes ${byteStart} to ${byteStart + byteLength} of "${name}", which has ${bytes}`);
     }
-    const into = allocate(name, byteLength);
-    await this.file.read(offset + byteStart, into);
-    return into;
+    const part = into.subarray(0, byteLength);
+    await this.file.read(offset + byteStart, part);
+    return part;
   }
 
   async readRows(name: string, rows: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {

@@ -126,8 +126,13 @@ class ShardedCheckpoint implements TensorSource {
     return await this.#shard(name).read(name);
   }
 
-  async readRange(name: string, byteStart: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
-    return await this.#shard(name).readRange(name, byteStart, byteLength);
+  async readRange(
+    name: string,
+    byteStart: number,
+    byteLength: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    return await this.#shard(name).readRange(name, byteStart, byteLength, into);
   }
 
   async readRows(name: string, rows: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {

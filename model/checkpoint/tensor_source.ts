@@ -38,9 +38,15 @@ export interface TensorSource extends Disposable {
   /**
    * `byteLength` bytes of the tensor from `byteStart` on: for taking a large tensor in pieces.
    *
+   * @param into where to put them, at its beginning, instead of in a buffer of their own; what is returned is that part
    * @throws {RangeError} if they don't lie inside the tensor.
    */
-  readRange(name: string, byteStart: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>>;
+  readRange(
+    name: string,
+    byteStart: number,
+    byteLength: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>>;
   /**
    * Rows of the first axis, one behind the other in the order asked for; no other bytes are read. A row asked for
    * several times is read once.

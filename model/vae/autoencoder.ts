@@ -21,8 +21,6 @@ import { VaeWeights } from "./weights.ts";
 /** Tiles in pixels, as diffusers has them. */
 const TILE_SIZE = 256;
 const TILE_STRIDE = 192;
-/** WebGPU does not tell how much memory a GPU has. Without a limit from the user, pictures that need more are tiled. */
-const ASSUMED_MEMORY = 8 * 2 ** 30;
 /** Bytes of one tensor of activations before frames are worked on in smaller groups, at most, and as a share of memory. */
 const PIECE_BYTES = 2 ** 28;
 const PIECE_SHARE = 1 / 32;
@@ -206,6 +204,16 @@ export class AutoencoderKLWan {
   }
 
   /**
+   * Whether latents can be decoded without tiles beside what the GPU holds now.
+   *
+   * @param latents [1, channels, latent frames, height, width]
+   */
+  fitsWhole(latents: Tensor): boolean {
+    const [height, width] = latents.shape.slice(3) as [number, number];
+    return this.#wholeBytes(height, width, decoderMemory, {}) <= this.#available();
+  }
+
+  /**
    * Encodes a clip. As in the reference, frames behind the last whole group of `temporalScale` are left out.
    *
    * @param clip [1, 3, frames, height, width], f32, within −1…1; height and width multiples of `spatialScale`
@@ -317,15 +325,21 @@ export class AutoencoderKLWan {
     if (tiling === false || (height <= size && width <= size)) return whole;
     const tiles = tilePlan(height, width, size, stride);
     if (tiling === true) return tiles;
-    const { largest, past } = memory(config, height * width);
-    const total = past + LIVE_TENSORS * Math.max(largest, this.#pieceBytes(options));
+    const { largest } = memory(config, height * width);
+    const total = this.#wholeBytes(height, width, memory, options);
     return largest > gpu.maxTensorBytes || total > this.#available() ? tiles : whole;
+  }
+
+  /** Bytes that working on a picture of so many latent pixels as a whole takes, beside the weights. */
+  #wholeBytes(height: number, width: number, memory: typeof decoderMemory, options: CodingOptions): number {
+    const { largest, past } = memory(this.config, height * width);
+    return past + LIVE_TENSORS * Math.max(largest, this.#pieceBytes(options));
   }
 
   /** Bytes that may be taken, as far as is known. */
   #available(): number {
-    const { memoryLimit } = this.gpu.settings;
-    return memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit - this.gpu.memory.used;
+    const { gpu } = this;
+    return gpu.memoryBudget - gpu.memory.used;
   }
 
   #pieceBytes({ pieceBytes }: CodingOptions): number {

@@ -46,7 +46,11 @@ const WAN_LATENTS_STD: readonly number[] = [
  * @throws {TilereelError} if a value has the wrong type or asks for another VAE than Wan 2.1's.
  */
 export async function readVaeConfig(path: string): Promise<VaeConfig> {
-  const config = await Config.read(path);
+  return vaeConfig(await Config.read(path));
+}
+
+/** As {@link readVaeConfig}, of what such a file says. */
+export function vaeConfig(config: Config): VaeConfig {
   config.require("_class_name", ["AutoencoderKLWan"], "AutoencoderKLWan");
   // Wan 2.2's 16× VAE sets these two.
   config.require("is_residual", [false], false);
@@ -62,7 +66,7 @@ export async function readVaeConfig(path: string): Promise<VaeConfig> {
   const temporalDownsample = config.booleans("temperal_downsample", [false, true, true], dimMult.length - 1);
   const latentsStd = config.numbers("latents_std", WAN_LATENTS_STD, zDim);
   if (latentsStd.some((std) => std <= 0)) {
-    throw new TilereelError(`${path}: latents_std holds a value that is not above 0, but all must be`);
+    throw new TilereelError(`${config.path}: latents_std holds a value that is not above 0, but all must be`);
   }
 
   // The names in the config are only told to diffusers' pipeline; the network follows from the stages.

@@ -43,30 +43,50 @@ export async function loadAttention(weights: Weights, dim: number): Promise<Atte
   };
 }
 
+/** Queries, keys and values: [batch, tokens or keys, heads · head dim], after norm and RoPE. */
+export type Projected = readonly [q: Tensor, k: Tensor, v: Tensor];
+
 /**
- * One attention layer.
+ * The first half of an attention layer.
  *
  * @param x [batch, tokens, dim]: where queries come from
  * @param context [batch, keys, dim]: where keys and values come from; x itself in self-attention
  * @param rope rotates queries and keys; self-attention only
- * @param output what is fused behind the output projection
- * @param attend instead of full attention
- * @returns [batch, tokens, dim]
  */
-export function attentionLayer(
+export function project(
   gpu: Gpu,
   w: AttentionWeights,
-  { heads, eps }: TransformerConfig,
+  { eps }: TransformerConfig,
   x: Tensor,
   context: Tensor,
-  rope: Rope | undefined,
-  output: LinearOptions,
-  attend = (q: Tensor, k: Tensor, v: Tensor): Tensor => attention(gpu, q, k, v, { heads }),
-): Tensor {
+  rope?: Rope,
+): Projected {
   return gpu.scope(() => {
     const q = gpu.scope(() => rmsNorm(gpu, linear(gpu, x, w.toQ.weight, w.toQ), w.normQ, eps, rope));
     const k = gpu.scope(() => rmsNorm(gpu, linear(gpu, context, w.toK.weight, w.toK), w.normK, eps, rope));
-    const v = linear(gpu, context, w.toV.weight, w.toV);
-    return linear(gpu, attend(q, k, v), w.toOut.weight, { bias: w.toOut.bias, ...output });
+    return [q, k, linear(gpu, context, w.toV.weight, w.toV)] as const;
+  });
+}
+
+/**
+ * The second half: attention, and the output's projection.
+ *
+ * @param projected taken over: freed before the output is made, as no two tensors more than needed should lie in memory
+ * @param output what is fused behind the projection
+ * @param among instead of full attention
+ * @returns [batch, tokens, dim]
+ */
+export function attend(
+  gpu: Gpu,
+  w: AttentionWeights,
+  { heads }: TransformerConfig,
+  projected: Projected,
+  output: LinearOptions,
+  among = (q: Tensor, k: Tensor, v: Tensor): Tensor => attention(gpu, q, k, v, { heads }),
+): Tensor {
+  return gpu.scope(() => {
+    const y = among(...projected);
+    for (const tensor of projected) if (tensor.buffer !== y.buffer) gpu.release(tensor);
+    return linear(gpu, y, w.toOut.weight, { bias: w.toOut.bias, ...output });
   });
 }

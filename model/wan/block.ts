@@ -9,7 +9,7 @@ import { type Chunk, modulation } from "../../gpu/ops/modulation.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Weights } from "../weights.ts";
-import { attentionLayer, type AttentionWeights, loadAttention, type SelfAttention } from "./attention.ts";
+import { attend, type AttentionWeights, loadAttention, project, type SelfAttention } from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
 import { feedForward, type FeedForwardWeights } from "./feed_forward.ts";
 import { loadLinear } from "./linear.ts";
@@ -51,7 +51,8 @@ export interface Conditioning {
 }
 
 /**
- * Runs one block.
+ * Runs one block. At no time do more than five tensors as large as `x` lie in memory, `x` included: x, q, k, v and what
+ * attention gives; with the norm in place of the latter while they are made.
  *
  * @param x [batch, tokens, dim]
  * @param layer its number
@@ -70,16 +71,18 @@ export function runBlock(
     const mod = modulation(gpu, w.scaleShiftTable, time);
     const chunk = (index: number): Chunk => ({ tensor: mod, index });
 
-    const afterSelf = gpu.scope(() => {
+    const ofTokens = gpu.scope(() => {
       const norm = layerNorm(gpu, x, eps, { shift: chunk(0), scale: chunk(1) });
-      const attend = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
-      return attentionLayer(gpu, w.selfAttention, config, norm, norm, rope, { gate: chunk(2), residual: x }, attend);
+      return project(gpu, w.selfAttention, config, norm, norm, rope);
     });
+    const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
+    const afterSelf = attend(gpu, w.selfAttention, config, ofTokens, { gate: chunk(2), residual: x }, sparse);
 
-    const afterCross = gpu.scope(() => {
+    const withText = gpu.scope(() => {
       const norm = w.crossNorm ? layerNorm(gpu, afterSelf, eps, w.crossNorm) : afterSelf;
-      return attentionLayer(gpu, w.crossAttention, config, norm, text, undefined, { residual: afterSelf });
+      return project(gpu, w.crossAttention, config, norm, text);
     });
+    const afterCross = attend(gpu, w.crossAttention, config, withText, { residual: afterSelf });
     gpu.release(afterSelf);
 
     const norm = layerNorm(gpu, afterCross, eps, { shift: chunk(3), scale: chunk(4) });

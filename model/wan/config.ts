@@ -35,7 +35,11 @@ export interface TransformerConfig {
  * @throws {TilereelError} if a value has the wrong type or asks for something other than text to video.
  */
 export async function readTransformerConfig(path: string): Promise<TransformerConfig> {
-  const config = await Config.read(path);
+  return transformerConfig(await Config.read(path));
+}
+
+/** As {@link readTransformerConfig}, of what such a file says. */
+export function transformerConfig(config: Config): TransformerConfig {
   config.require("_class_name", ["WanTransformer3DModel"], "WanTransformer3DModel");
   config.require("qk_norm", ["rms_norm_across_heads"], "rms_norm_across_heads");
   // These belong to the image-to-video models.

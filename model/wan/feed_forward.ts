@@ -17,8 +17,11 @@ export interface FeedForwardWeights {
   readonly down: Linear;
 }
 
-/** The widened activations of a feed-forward take at most so many bytes at once. */
-const FFN_BYTES = 512 * 2 ** 20;
+/**
+ * The widened activations of a feed-forward take at most so many bytes at once, or as many as its input where that is
+ * more: then they fit a buffer that attention has left.
+ */
+const FFN_BYTES = 128 * 2 ** 20;
 
 /**
  * residual + gate · down(gelu(up(x))), a piece of the tokens at a time where the widened activations are large.
@@ -36,7 +39,7 @@ export function feedForward(
   x: Tensor,
   gate: Chunk,
   residual: Tensor,
-  widenedBytes = FFN_BYTES,
+  widenedBytes = Math.max(FFN_BYTES, x.bytes),
 ): Tensor {
   const pieces = piecesOf(gpu, x, w.up.weight.dim(0), widenedBytes);
   const y = gpu.tensor(x.shape);
@@ -86,14 +89,15 @@ function piecesOf(gpu: Gpu, x: Tensor, widened: number, bytes: number): Piece[] 
   const most = Math.floor(Math.min(bytes, gpu.maxTensorBytes) / (4 * widened));
   // The items of a small batch may begin where no buffer can be bound.
   if (batch * tokens <= most) return [{ rows: (tensor) => tensor, gate: (chunk) => chunk }];
-  // A multiple of 64 rows keeps every piece on a boundary that can be bound.
-  const length = Math.max(64, Math.floor(most / 64) * 64);
+  // A multiple of 64 rows keeps every piece on a boundary that can be bound, and like lengths share a buffer.
+  const count = Math.ceil(tokens / Math.max(64, Math.floor(most / 64) * 64));
+  const length = Math.ceil(tokens / count / 64) * 64;
   const pieces: Piece[] = [];
   for (let b = 0; b < batch; b++) {
     for (let start = 0; start < tokens; start += length) {
-      const count = Math.min(length, tokens - start);
+      const rows = Math.min(length, tokens - start);
       pieces.push({
-        rows: (tensor) => tensor.rows(b, 1).reshape([tokens, dim]).rows(start, count),
+        rows: (tensor) => tensor.rows(b, 1).reshape([tokens, dim]).rows(start, rows),
         gate: ({ tensor, index }) => ({ tensor: tensor.rows(b, 1), index }),
       });
     }

@@ -14,8 +14,10 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { OnProgress } from "../progress.ts";
 import { Weights } from "../weights.ts";
 import type { SelfAttention } from "./attention.ts";
-import { type BlockWeights, type Conditioning, loadBlock, runBlock } from "./block.ts";
+import { type BlockWeights, type Conditioning, runBlock } from "./block.ts";
+import { type BlockSource, ResidentBlocks, StreamedBlocks } from "./block_source.ts";
 import type { TransformerConfig } from "./config.ts";
+import type { WeightsPlace } from "./weights_place.ts";
 import { type Grid, gridOf } from "./grid.ts";
 import { type Linear, loadLinear } from "./linear.ts";
 import { ropeTable } from "./rope.ts";
@@ -64,12 +66,13 @@ export class WanTransformer3DModel {
     readonly config: TransformerConfig,
     private readonly weights: Weights,
     private readonly outer: OuterWeights,
-    private readonly blocks: readonly BlockWeights[],
+    private readonly blocks: BlockSource,
   ) {}
 
   /**
-   * Uploads all weights, as they are stored.
+   * Uploads the weights, as they are stored: all, or only those outside the blocks where these are streamed.
    *
+   * @param source the caller's; needed as long as the transformer if blocks are streamed or {@link dropBlocks} is used
    * @throws {TilereelError} if a tensor is missing, has another shape or format than `config` asks for, or memory runs out
    */
   static async load(
@@ -77,16 +80,19 @@ export class WanTransformer3DModel {
     source: TensorSource,
     config: TransformerConfig,
     onProgress: OnProgress = () => {},
+    place: WeightsPlace = "resident",
   ): Promise<WanTransformer3DModel> {
-    const total = source.names().reduce((sum, name) => sum + source.info(name).bytes, 0);
+    const names = source.names().filter((name) => place === "resident" || !name.startsWith("blocks."));
+    const total = names.reduce((sum, name) => sum + source.info(name).bytes, 0);
     const stage = "load transformer";
     let done = 0;
     onProgress({ stage, done, total });
-    const weights = new Weights(gpu, source, (bytes) => onProgress({ stage, done: done += bytes, total }));
+    const onUpload = (bytes: number) => onProgress({ stage, done: done += bytes, total });
+    const weights = new Weights(gpu, source, onUpload);
     try {
       const outer = await loadOuter(weights, config);
-      const blocks: BlockWeights[] = [];
-      for (let i = 0; i < config.layers; i++) blocks.push(await loadBlock(weights.scope(`blocks.${i}.`), config));
+      const blocks = new (place === "resident" ? ResidentBlocks : StreamedBlocks)(gpu, source, config);
+      await blocks.ready(onUpload);
       onProgress({ stage, done: total, total });
       return new WanTransformer3DModel(gpu, config, weights, outer, blocks);
     } catch (error) {
@@ -97,13 +103,69 @@ export class WanTransformer3DModel {
 
   /** Frees the weights. */
   release(): void {
+    this.blocks.drop();
     this.weights.release();
     if (this.#rope) this.gpu.release(this.#rope.table);
     this.#rope = undefined;
   }
 
+  /** Frees the weights of the blocks until {@link predict} needs them again. Work already recorded still runs on them. */
+  dropBlocks(): void {
+    this.blocks.drop();
+  }
+
   /**
-   * Records one forward pass.
+   * Forward passes of one step. Where blocks are streamed, all go through one before the next takes its place.
+   *
+   * @returns for each input what {@link forward} gives; the caller's
+   * @throws {TilereelError} if weights cannot be read any more, memory runs out, or the GPU is lost
+   */
+  async predict(inputs: readonly TransformerInput[]): Promise<Tensor[]> {
+    await this.blocks.ready();
+    const owned = new Set<Tensor>();
+    try {
+      if (!this.blocks.resident) return await this.#predictTogether(inputs, owned);
+      for (const input of inputs) owned.add(this.forward(input));
+      return [...owned];
+    } catch (error) {
+      for (const tensor of owned) this.gpu.release(tensor);
+      throw error;
+    }
+  }
+
+  /** All inputs through one block, then through the next. `owned` has at any time what is to be freed on failure. */
+  async #predictTogether(inputs: readonly TransformerInput[], owned: Set<Tensor>): Promise<Tensor[]> {
+    const { gpu, config } = this;
+    const release = (tensor: Tensor) => {
+      owned.delete(tensor);
+      gpu.release(tensor);
+    };
+    const passes = inputs.map((input) => {
+      const embedded = this.embed(input);
+      const { x, temb, conditioning: { text, time } } = embedded;
+      for (const tensor of [x, temb, text, time]) owned.add(tensor);
+      return { ...embedded, shape: input.hiddenStates.shape };
+    });
+    for (let layer = 0; layer < config.layers; layer++) {
+      const block = await this.blocks.at(layer);
+      for (const [i, pass] of passes.entries()) {
+        const x = this.#labelledBlock(block, layer, pass.x, pass.conditioning);
+        owned.add(x);
+        release(pass.x);
+        passes[i] = { ...pass, x };
+      }
+      gpu.submit();
+    }
+    return passes.map(({ x, temb, conditioning: { text, time }, shape }) => {
+      const velocity = this.project(x, temb, shape);
+      owned.add(velocity);
+      for (const tensor of [x, temb, text, time]) release(tensor);
+      return velocity;
+    });
+  }
+
+  /**
+   * Records one forward pass. The blocks must be resident.
    *
    * @returns the velocity, [batch, channels, frames, height, width], f32; the caller's
    */
@@ -112,7 +174,7 @@ export class WanTransformer3DModel {
     return gpu.scope(() => {
       const embedded = this.embed(input);
       let { x } = embedded;
-      for (const layer of this.blocks.keys()) {
+      for (let layer = 0; layer < this.config.layers; layer++) {
         const next = this.runBlock(layer, x, embedded.conditioning);
         gpu.release(x);
         x = next;
@@ -144,10 +206,14 @@ export class WanTransformer3DModel {
     return { x, temb, conditioning: { text, time, rope: { table: rope }, selfAttention } };
   }
 
-  /** One block: x [batch, tokens, dim] to the same. */
+  /** One block, which must be resident: x [batch, tokens, dim] to the same. */
   runBlock(layer: number, x: Tensor, conditioning: Conditioning): Tensor {
-    const { gpu, config, blocks } = this;
-    return gpu.labelled(`block ${layer}`, () => runBlock(gpu, blocks[layer]!, config, x, conditioning, layer));
+    return this.#labelledBlock(this.#resident[layer]!, layer, x, conditioning);
+  }
+
+  #labelledBlock(block: BlockWeights, layer: number, x: Tensor, conditioning: Conditioning): Tensor {
+    const { gpu, config } = this;
+    return gpu.labelled(`block ${layer}`, () => runBlock(gpu, block, config, x, conditioning, layer));
   }
 
   /**
@@ -189,6 +255,12 @@ export class WanTransformer3DModel {
     } finally {
       gpu.release(temb);
     }
+  }
+
+  get #resident(): readonly BlockWeights[] {
+    const { resident } = this.blocks;
+    if (!resident) throw new Error("blocks that are streamed run in predict only");
+    return resident;
   }
 
   /** @returns [batch, dim] */

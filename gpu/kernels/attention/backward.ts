@@ -41,10 +41,8 @@ const outputs = (of: "q" | "kv") => of === "q" ? { dq: write("vec4f") } : { dk: 
 const PARAMS = { has_head_scale: "u32" } as const;
 const FACTOR = `  let factor = select(1.0, head_scale[wid.z * p.heads + h], p.has_head_scale != 0u);`;
 
-/** Outer rows that a thread of {@link attentionBackwardPlain} holds at once. */
+/** Outer rows that a thread of {@link attentionBackwardPlain} holds at once. Inner rows it takes one by one. */
 export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 2 : 1;
-/** Inner rows it takes in one step. */
-const PLAIN_STEP = 2;
 
 /** For software adapters: a thread holds a few rows. */
 export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
@@ -52,19 +50,16 @@ export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAtten
   const w = walk({ plan, rows });
   const channels = (line: (c: number) => string) => unroll(d4, line);
   const held = (line: (i: number) => string) => unroll(rows, line);
-  const passed = (line: (j: number) => string) => unroll(PLAIN_STEP, line);
   const begin = `${w.begin("gid.x")}
 ${FACTOR}
 ${held((i) => `  let token${i} = ${w.outer(`first + ${i}u`)}; let here${i} = token${i} * p.dim4 + head;`)}`;
   const inner = (body: string) =>
     w.steps(
-      PLAIN_STEP,
-      `${passed((j) => `    let other${j} = ${w.inner(`at + ${j}u`)}; let there${j} = other${j} * p.dim4 + head;`)}
-${held((i) => passed((j) => `    var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`))}
+      1,
+      `    let other = ${w.inner("at")}; let there = other * p.dim4 + head;
+${held((i) => `    var s${i} = 0.0; var t${i} = 0.0;`)}
 ${body}`,
     );
-  // A weight of a row past the end is nothing.
-  const inside = (j: number, value: string) => j === 0 ? value : `select(0.0, ${value}, at + ${j}u < end)`;
   return {
     name: `attention_backward_${of}_plain_${headDim}${plan ? "_plan" : ""}`,
     buffers: { ...INPUTS, ...w.buffers, ...outputs(of) },
@@ -84,20 +79,14 @@ ${
       }
 ${
         inner(`${
-          passed((j) =>
-            channels((c) =>
-              `    { let k = k[there${j} + ${c}u]; let v = v[there${j} + ${c}u]; ${
-                held((i) => `s${i}_${j} += dot(q${i}_${c}, k); t${i}_${j} += dot(g${i}_${c}, v);`)
-              } }`
-            )
+          channels((c) =>
+            `    { let k = k[there + ${c}u]; let v = v[there + ${c}u]; ${
+              held((i) => `s${i} += dot(q${i}_${c}, k); t${i} += dot(g${i}_${c}, v);`)
+            } }`
           )
         }
-${held((i) => passed((j) => `    s${i}_${j} = ${inside(j, `exp(s${i}_${j} - top${i}) * (t${i}_${j} - d${i})`)};`))}
-${
-          passed((j) =>
-            channels((c) => `    { let k = k[there${j} + ${c}u]; ${held((i) => `a${i}_${c} += s${i}_${j} * k;`)} }`)
-          )
-        }`)
+${held((i) => `    s${i} = exp(s${i} - top${i}) * (t${i} - d${i});`)}
+${channels((c) => `    { let k = k[there + ${c}u]; ${held((i) => `a${i}_${c} += s${i} * k;`)} }`)}`)
       }
 ${
         held((i) =>
@@ -117,31 +106,19 @@ ${
       }
 ${
         inner(`${
-          passed((j) =>
-            channels((c) =>
-              `    { let q = q[there${j} + ${c}u]; let g = dy[there${j} + ${c}u]; ${
-                held((i) => `s${i}_${j} += dot(k${i}_${c}, q); t${i}_${j} += dot(v${i}_${c}, g);`)
-              } }`
-            )
-          )
-        }
-${
-          passed((j) =>
-            `    { let top = lse[other${j} * p.heads + h]; let d = dot_y[other${j} * p.heads + h];
-${
-              held((i) =>
-                `      s${i}_${j} = ${inside(j, `exp(s${i}_${j} - top)`)}; t${i}_${j} = s${i}_${j} * (t${i}_${j} - d);`
-              )
+          channels((c) =>
+            `    { let q = q[there + ${c}u]; let g = dy[there + ${c}u]; ${
+              held((i) => `s${i} += dot(k${i}_${c}, q); t${i} += dot(v${i}_${c}, g);`)
             } }`
           )
         }
+    { let top = lse[other * p.heads + h]; let d = dot_y[other * p.heads + h];
+${held((i) => `      s${i} = exp(s${i} - top); t${i} = s${i} * (t${i} - d);`)} }
 ${
-          passed((j) =>
-            channels((c) =>
-              `    { let q = q[there${j} + ${c}u]; let g = dy[there${j} + ${c}u]; ${
-                held((i) => `a${i}_${c} += t${i}_${j} * q; b${i}_${c} += s${i}_${j} * g;`)
-              } }`
-            )
+          channels((c) =>
+            `    { let q = q[there + ${c}u]; let g = dy[there + ${c}u]; ${
+              held((i) => `a${i}_${c} += t${i} * q; b${i}_${c} += s${i} * g;`)
+            } }`
           )
         }`)
       }

@@ -37,10 +37,15 @@ const LANES = 4;
 /** A query's outputs are scaled when its largest score has grown by more than this. */
 const SLACK = 8;
 
+/** Numbers of the area where keys and values are staged, and before them the queries: at least as wide as a matrix. */
+function stagedSize(tile: MatrixTile, headDim: number): number {
+  return Math.max(tile.keys * (headDim + PAD_F16), matrixRows(tile) * (tile.units.k + PAD_F16));
+}
+
 /** Bytes of workgroup memory that a tile takes. */
 export function matrixBytes(tile: MatrixTile, headDim: number): number {
   const rows = matrixRows(tile), { keys } = tile;
-  return keys * (headDim + PAD_F16) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + rows * 4 +
+  return stagedSize(tile, headDim) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + rows * 4 +
     keys * 4 + 4;
 }
 
@@ -71,37 +76,40 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const parts = [..."xyzw"].slice(0, words);
 
   // As many channels of the queries at once as fit where keys are staged later.
-  const width = [deep, deep / 2, deep / 4, deep / 8].find((count) =>
-    Number.isInteger(count) && rows * (count * k + PAD_F16) <= keys * stagedWide
-  )! * k;
-  const loadQueries = unroll(headDim / width, (piece) =>
-    `  for (var i = li; i < ${rows * width / 4}u; i += ${threads}u) {
+  let width = headDim;
+  while (rows * (width + PAD_F16) > stagedSize(tile, headDim)) width /= 2;
+  const loadQueries = unroll(
+    headDim / width,
+    (piece) =>
+      `  for (var i = li; i < ${rows * width / 4}u; i += ${threads}u) {
     let row = i / ${width / 4}u;
     let c = i % ${width / 4}u;
     let four = vec4h(clamp(q[${w.outer("first + row")} * p.dim4 + head + ${
-      piece * width / 4
-    }u + c], vec4f(-65504.0), vec4f(65504.0)));
-${
-      unroll(4, (e) => `    staged[row * ${width + PAD_F16}u + 4u * c + ${e}u] = four[${e}];`)
-    }
+        piece * width / 4
+      }u + c], vec4f(-65504.0), vec4f(65504.0)));
+${unroll(4, (e) => `    staged[row * ${width + PAD_F16}u + 4u * c + ${e}u] = four[${e}];`)}
   }
   workgroupBarrier();
 ${
-      band((b) =>
-        unroll(width / k, (d) =>
-          `  let q${b}_${piece * width / k + d} = subgroupMatrixLoad<${left}>(&staged, (own + ${b * m}u) * ${
-            width + PAD_F16
-          }u + ${d * k}u, false, ${width + PAD_F16}u);`)
-      )
-    }
-  workgroupBarrier();`);
+        band((b) =>
+          unroll(width / k, (d) =>
+            `  let q${b}_${piece * width / k + d} = subgroupMatrixLoad<${left}, row_major>(&staged, (own + ${
+              b * m
+            }u) * ${width + PAD_F16}u + ${d * k}u, ${width + PAD_F16}u);`)
+        )
+      }
+  workgroupBarrier();`,
+  );
 
   const perRow = headDim / 2 / words, loads = keys * perRow / threads;
   const fetch = (from: string) =>
-    unroll(loads, (i) =>
-      `    let ${from}${i} = ${from}[(${
-        w.inner(`(li + ${i * threads}u) / ${perRow}u`)
-      } * nwg.y + wid.y) * ${perRow}u + (li + ${i * threads}u) % ${perRow}u];`);
+    unroll(
+      loads,
+      (i) =>
+        `    let ${from}${i} = ${from}[(${
+          w.inner(`(li + ${i * threads}u) / ${perRow}u`)
+        } * nwg.y + wid.y) * ${perRow}u + (li + ${i * threads}u) % ${perRow}u];`,
+    );
   const stage = (from: string) =>
     unroll(loads, (i) =>
       `    {
@@ -117,23 +125,20 @@ ${
       }
     }`);
 
+  // Sums are set to zero by a value: Dawn clears a variable without one only the first time round a loop.
   const scores = `    if (busy) {
       for (var j = 0u; j < ${keys}u; j += ${n}u) {
-${
-    band((b) => `        var s${b}: ${result};`)
-  }
+${band((b) => `        var s${b} = ${result}();`)}
 ${
     unroll(deep, (d) =>
       `        {
-          let t = subgroupMatrixLoad<${right}>(&staged, j * ${stagedWide}u + ${d * k}u, true, ${stagedWide}u);
-${
-        band((b) => `          s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b});`)
-      }
+          let t = subgroupMatrixLoad<${right}, col_major>(&staged, j * ${stagedWide}u + ${d * k}u, ${stagedWide}u);
+${band((b) => `          s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b});`)}
         }`)
   }
 ${
     band((b) =>
-      `        subgroupMatrixStore(&scores, (own + ${b * m}u) * ${scoresWide}u + j, s${b}, false, ${scoresWide}u);`
+      `        subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + j, s${b}, ${scoresWide}u);`
     )
   }
       }
@@ -142,8 +147,7 @@ ${
   const biasOf = (s: number, i: number) =>
     `bias[(h * p.outer + min(first + ${row(s)}, last)) * p.inner + min(at + ${key(i)}, end - 1u)]`;
   const shared = (name: string, both: (a: string, b: string) => string) =>
-    unroll(Math.log2(LANES), (bit) =>
-      `      ${name} = ${both(name, `subgroupShuffleXor(${name}, ${1 << bit}u)`)};`);
+    unroll(Math.log2(LANES), (bit) => `      ${name} = ${both(name, `subgroupShuffleXor(${name}, ${1 << bit}u)`)};`);
   const softmax = pass((s) =>
     `    {
 ${
@@ -178,15 +182,15 @@ ${
       for (var j = 0u; j < ${keys}u; j += ${k}u) {
 ${
     band((b) =>
-      `        let e${b} = subgroupMatrixLoad<${left}>(&weights, (own + ${
+      `        let e${b} = subgroupMatrixLoad<${left}, row_major>(&weights, (own + ${
         b * m
-      }u) * ${weightsWide}u + j, false, ${weightsWide}u);`
+      }u) * ${weightsWide}u + j, ${weightsWide}u);`
     )
   }
 ${
     unroll(across, (c) =>
       `        {
-          let t = subgroupMatrixLoad<${right}>(&staged, j * ${stagedWide}u + ${c * n}u, false, ${stagedWide}u);
+          let t = subgroupMatrixLoad<${right}, row_major>(&staged, j * ${stagedWide}u + ${c * n}u, ${stagedWide}u);
 ${band((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t, o${b}_${c});`)}
         }`)
   }
@@ -202,9 +206,9 @@ ${band((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t,
         `${
           band((b) =>
             unroll(together / n, (c) =>
-              `      subgroupMatrixStore(&scores, (own + ${b * m}u) * ${scoresWide}u + ${c * n}u, o${b}_${
+              `      subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + ${c * n}u, o${b}_${
                 piece * together / n + c
-              }, false, ${scoresWide}u);`)
+              }, ${scoresWide}u);`)
           )
         }
       workgroupBarrier();
@@ -222,9 +226,9 @@ ${
 ${
         band((b) =>
           unroll(together / n, (c) =>
-            `      o${b}_${from / n + c} = subgroupMatrixLoad<${result}>(&scores, (own + ${
+            `      o${b}_${from / n + c} = subgroupMatrixLoad<${result}, row_major>(&scores, (own + ${
               b * m
-            }u) * ${scoresWide}u + ${c * n}u, false, ${scoresWide}u);`)
+            }u) * ${scoresWide}u + ${c * n}u, ${scoresWide}u);`)
         )
       }`
     )
@@ -239,7 +243,7 @@ ${
     params: w.params,
     workgroupSize: [threads, 1, 1],
     declarations: `${w.declarations}
-var<workgroup> staged: array<f16, ${keys * stagedWide}>;
+var<workgroup> staged: array<f16, ${stagedSize(tile, headDim)}>;
 var<workgroup> scores: array<f32, ${rows * scoresWide}>;
 var<workgroup> weights: array<f16, ${rows * weightsWide}>;
 var<workgroup> factors: array<f32, ${rows}>;
@@ -250,7 +254,7 @@ var<workgroup> grown: u32;`,
   // Subgroups without a query only help to stage.
   let busy = first + own <= last;
 ${loadQueries}
-${band((b) => unroll(across, (c) => `  var o${b}_${c}: ${result};`))}
+${band((b) => unroll(across, (c) => `  var o${b}_${c} = ${result}();`))}
 ${pass((s) => `  var m${s} = ${MASKED}; var l${s} = 0.0;`)}
 ${
       w.steps(`${fetch("k")}

@@ -43,7 +43,7 @@ fn packed(a: vec4f, b: vec4f) -> vec4u {
   let eight = gid.x % ${headDim / 8}u;
   let h = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
   let token = wid.z * p.tokens + ${plan ? "order[(wid.z * p.heads + h) * p.order_stride + row]" : "row"};
-  let from = (token * p.heads + h) * ${headDim / 4}u + 2u * eight;
-  let to = ((wid.z * p.rows + row) * nwg.y + wid.y) * ${headDim / 8}u + eight;
-${unroll(2, (i) => `  packed_${"kv"[i]}[to] = packed(${"kv"[i]}[from], ${"kv"[i]}[from + 1u]);`)}`,
+  let source = (token * p.heads + h) * ${headDim / 4}u + 2u * eight;
+  let at = ((wid.z * p.rows + row) * nwg.y + wid.y) * ${headDim / 8}u + eight;
+${unroll(2, (i) => `  packed_${"kv"[i]}[at] = packed(${"kv"[i]}[source], ${"kv"[i]}[source + 1u]);`)}`,
 }));

@@ -7,10 +7,11 @@ import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { MASKED, walk } from "./walk.ts";
 
-/** Queries of one thread of {@link attentionPlain}: as many as keep its registers' worth of state about the same. */
-export const PLAIN_ROWS = (headDim: number): number => Math.max(1, Math.min(4, Math.floor(128 / headDim)));
-/** Keys it takes in one step. */
-const PLAIN_KEYS = 4;
+/**
+ * Queries of one thread of {@link attentionPlain}. More share the loads of a key, but everything is written out, and
+ * large heads take long to compile. Keys are taken one by one: several in a step are no faster.
+ */
+export const PLAIN_ROWS = (headDim: number): number => headDim <= 32 ? 4 : 2;
 
 /** A variant of {@link attentionPlain}. */
 export interface PlainAttention {
@@ -50,35 +51,21 @@ ${unroll(d4, (c) => `  let q${i}_${c} = q[at${i} + ${c}u] * p.scale; var a${i}_$
     }
 ${
       w.steps(
-        PLAIN_KEYS,
-        `${
-          unroll(PLAIN_KEYS, (j) =>
-            `    let k${j} = ${w.inner(`at + ${j}u`)} * p.dim4 + head;
-${each((i) => `    var s${i}_${j} = 0.0;`)}
-${unroll(d4, (c) => `    { let t = k[k${j} + ${c}u]; ${each((i) => `s${i}_${j} += dot(q${i}_${c}, t);`)} }`)}
-${bias ? each((i) => `    s${i}_${j} += bias[bias${i} + min(at + ${j}u, end - 1u)];`) : ""}
-${
-              j > 0
-                ? each((i) => `    s${i}_${j} = select(${MASKED}, s${i}_${j}, at + ${j}u < end);`)
-                : ""
-            }`)
-        }
+        1,
+        `    let at_k = ${w.inner("at")} * p.dim4 + head;
+${each((i) => `    var s${i} = 0.0;`)}
+${unroll(d4, (c) => `    { let t = k[at_k + ${c}u]; ${each((i) => `s${i} += dot(q${i}_${c}, t);`)} }`)}
+${bias ? each((i) => `    s${i} += bias[bias${i} + at];`) : ""}
 ${
           each((i) =>
-            `    { let top = max(m${i}, max(max(s${i}_0, s${i}_1), max(s${i}_2, s${i}_3)));
+            `    { let top = max(m${i}, s${i});
       let fade = exp(m${i} - top); m${i} = top;
-${unroll(PLAIN_KEYS, (j) => `      s${i}_${j} = exp(s${i}_${j} - top);`)}
-      l${i} = l${i} * fade + (s${i}_0 + s${i}_1) + (s${i}_2 + s${i}_3);
+      s${i} = exp(s${i} - top);
+      l${i} = l${i} * fade + s${i};
 ${unroll(d4, (c) => `      a${i}_${c} *= fade;`)} }`
           )
         }
-${
-          unroll(
-            PLAIN_KEYS,
-            (j) =>
-              unroll(d4, (c) => `    { let t = v[k${j} + ${c}u]; ${each((i) => `a${i}_${c} += s${i}_${j} * t;`)} }`),
-          )
-        }`,
+${unroll(d4, (c) => `    { let t = v[at_k + ${c}u]; ${each((i) => `a${i}_${c} += s${i} * t;`)} }`)}`,
       )
     }
 ${

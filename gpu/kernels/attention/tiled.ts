@@ -91,12 +91,9 @@ export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSo
       )
       : `${mine((i) => `  partial[${i}][lane_row][lane] = ${name}${i};`)}
   workgroupBarrier();
-${
-        mine((i) =>
-          `  ${name}${i} = partial[${i}][lane_row][0];
-${unroll(across - 1, (t) => `  ${name}${i} = ${both(name + i, `partial[${i}][lane_row][${t + 1}]`)};`)}`
-        )
-      }`;
+  for (var t = 1u; t < ${across}u; t++) {
+${mine((i) => `    ${name}${i} = ${both(name + i, `partial[${i}][lane_row][(lane + t) % ${across}u]`)};`)}
+  }`;
 
   const scores = `${mine((i) => unroll(fours, (g) => `    var s${i}_${g} = vec4f();`))}
 ${chunkLoads(keys, (n, row) => `    let key${n} = ${w.inner(row)} * p.dim4 + head + li % ${chunk}u;`)}

@@ -16,23 +16,22 @@ export type ForwardVariant =
 export const forwardRows = (variant: ForwardVariant): number =>
   variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
 
-/** Best guess first; the last needs no more than every adapter has. */
+/** The best guess for large GPUs, then the one for all others: every adapter has room for it. */
 const TILES: readonly Omit<Tile, "f16" | "subgroups">[] = [
   { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
+  { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 32, threads: 64, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 64, across: 8, values: 512 },
   { rows: 128, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 256, across: 16, values: 512 },
-  { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
 ];
 
-/** So too. */
+/** Likewise the best guess first; the last needs least room. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: 4, rows: 16, keys: 64, words: 2 },
   { subgroups: 4, rows: 16, keys: 64, words: 1 },
   { subgroups: 4, rows: 16, keys: 64, words: 4 },
   { subgroups: 8, rows: 16, keys: 32, words: 2 },
-  { subgroups: 8, rows: 16, keys: 32, words: 4 },
   { subgroups: 4, rows: 32, keys: 32, words: 2 },
   { subgroups: 4, rows: 16, keys: 32, words: 2 },
 ];
@@ -48,7 +47,7 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
     found.set(`matrix ${shape.subgroups}x${shape.rows}x${shape.keys} by ${shape.words}`, { kernel: "matrix", tile });
   }
   // Beside matrix units one tile will do, for devices that disappoint.
-  const some = found.size > 0 ? TILES.slice(-1) : TILES;
+  const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
   for (const f16 of gpu.f16 ? [true, false] : [false]) {
     for (const shape of f16 || !gpu.f16 ? some : some.slice(0, 2)) {
       const tile = { ...shape, f16, subgroups: haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4)) };
@@ -59,9 +58,10 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   return found;
 }
 
+/** Whether the shape of the units goes into a tile, and a thread's scores of one step into its registers. */
 function matrixFits({ units: { m, n, k, subgroup }, rows, keys }: MatrixTile, headDim: number): boolean {
-  return rows % m === 0 && [n, k].every((side) => keys % side === 0 && headDim % side === 0) &&
-    rows * 4 % subgroup === 0;
+  const sides = [[rows, m], [keys, n], [keys, k], [headDim, n], [headDim, k], [4 * rows, subgroup]] as const;
+  return sides.every(([length, side]) => length % side === 0) && rows * keys / subgroup <= 64;
 }
 
 /** Whether subgroups have at least so many threads. */

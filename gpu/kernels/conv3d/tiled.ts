@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { KernelSource } from "../../kernel.ts";
+import { type KernelSource, read } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
 import { eight } from "../packed.ts";
@@ -61,17 +61,17 @@ export interface MatrixConv3d extends Conv3dShape {
   readonly units: MatrixUnits;
 }
 
-/** By matrix units; the input channels are a multiple of 8. */
+/** By matrix units; the input channels are a multiple of 8; with a `packed` tile x and weight are f16. */
 export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): KernelSource => {
-  const { value, read, halves } = eight("f32");
+  const { element, value, read: readEight, halves } = eight(tile.packed ? "f16" : "f32");
   const product = matrixProduct(tile, units, {
     walk: conv3dWalk({
       stride,
       up,
       depth: tile.depth * units.k / 8,
       length: "(p.c4 / 2u)",
-      x: (at) => read("x", at),
-      weight: (at) => read("weight", at),
+      x: (at) => readEight("x", at),
+      weight: (at) => readEight("weight", at),
     }),
     elements: [value, value],
     halves: ["halves", "halves"],
@@ -79,7 +79,7 @@ export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): Ke
   });
   return {
     name: `conv3d_${matrixTileName(tile)}_${stride}_${up}`,
-    buffers: CONV3D_BUFFERS,
+    buffers: { ...CONV3D_BUFFERS, x: read(element), weight: read(element) },
     params: CONV3D_PARAMS,
     ...product,
     declarations: `${product.declarations}${halves("halves")}${STORE}`,

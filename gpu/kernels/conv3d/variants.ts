@@ -26,7 +26,7 @@ const REPERTOIRE: Repertoire = {
   f32: [
     TILES.ahead,
     TILES.inTurn,
-    { threads: [16, 8], outputs: [8, 12], depth: 8, ahead: true },
+    { threads: [16, 8], outputs: [8, 12], depth: 16, ahead: true, twice: true },
     { threads: [16, 8], outputs: [8, 8], depth: 16, ahead: true },
     { threads: [32, 8], outputs: [8, 12], depth: 16, ahead: true },
     { threads: [32, 8], outputs: [4, 12], depth: 16, ahead: true },
@@ -46,8 +46,9 @@ const REPERTOIRE: Repertoire = {
     { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
     { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true },
     { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: false },
-    { subgroups: [4, 1], units: [2, 6], depth: 2, ahead: true },
-    { subgroups: [8, 1], units: [2, 6], depth: 2, ahead: true },
+    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true, packed: true },
+    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true, twice: true, packed: true },
+    { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
   ],
   small: {
     tile: { threads: [16, 8], outputs: [4, 8], depth: 16, ahead: false },

@@ -15,8 +15,8 @@ export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
 /** The buffers; what belongs to the outputs is taken one number at a time, or four. */
-export const gemmBuffers = (w: string, output: "f32" | "vec4f") => ({
-  x: read("vec4f"),
+export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f") => ({
+  x: read(x),
   w: read(w),
   bias: read(output),
   residual: read(output),

@@ -18,9 +18,9 @@ export interface MatrixGemm {
   readonly dtype: WeightDtype;
 }
 
-/** k is a multiple of 8, n of 4. */
+/** k is a multiple of 8, n of 4; with a `packed` tile x is f16. */
 export const gemmMatrix = memo(({ tile, units, dtype }: MatrixGemm): KernelSource => {
-  const x = eight("f32"), w = eight(dtype);
+  const x = eight(tile.packed ? "f16" : "f32"), w = eight(dtype);
   const product = matrixProduct(tile, units, {
     walk: gemmWalk({
       depth: tile.depth * units.k / 8,
@@ -35,7 +35,7 @@ export const gemmMatrix = memo(({ tile, units, dtype }: MatrixGemm): KernelSourc
   });
   return {
     name: `gemm_${matrixTileName(tile)}_${dtype}`,
-    buffers: gemmBuffers(w.element, "vec4f"),
+    buffers: gemmBuffers(x.element, w.element, "vec4f"),
     params: GEMM_PARAMS,
     ...product,
     declarations: `${product.declarations}${x.halves("x_halves")}${w.halves("w_halves")}${epilogue("vec4f")}`,

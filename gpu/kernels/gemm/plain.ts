@@ -15,7 +15,7 @@ export const PLAIN = { rows: 8, cols: 8, threads: [8, 4] } as const;
 /** For software adapters: each thread holds 8×8 sums and reads straight from memory. */
 export const gemmPlain = memo((dtype: WeightDtype): KernelSource => ({
   name: `gemm_plain_${dtype}`,
-  buffers: gemmBuffers(packedElement(dtype), "f32"),
+  buffers: gemmBuffers("vec4f", packedElement(dtype), "f32"),
   params: GEMM_PARAMS,
   workgroupSize: [PLAIN.threads[0], PLAIN.threads[1], 1],
   declarations: `${unpack4(dtype)}${epilogue("f32")}`,
@@ -41,7 +41,7 @@ ${unroll(PLAIN.rows, (i) => unroll(PLAIN.cols, (j) => `  store(m0 + ${i}u, n0 + 
 /** As {@link gemmPlain}, for w[k, n]; k and n multiples of 4. */
 export const gemmPlainTransposed = memo((dtype: WeightDtype): KernelSource => ({
   name: `gemm_plain_transposed_${dtype}`,
-  buffers: gemmBuffers(packedElement(dtype), "f32"),
+  buffers: gemmBuffers("vec4f", packedElement(dtype), "f32"),
   params: GEMM_PARAMS,
   workgroupSize: [PLAIN.threads[0], PLAIN.threads[1], 1],
   declarations: `${unpack4(dtype)}${epilogue("f32")}`,

@@ -36,7 +36,7 @@ export const gemmTiled = memo(({ tile, format, dtype, transposed }: TiledGemm): 
   });
   return {
     name: `gemm_${tileName(tile, format)}_${dtype}${transposed ? "_transposed" : ""}`,
-    buffers: gemmBuffers(packedElement(dtype), "vec4f"),
+    buffers: gemmBuffers("vec4f", packedElement(dtype), "vec4f"),
     params: GEMM_PARAMS,
     ...product,
     declarations: `${unpack4(dtype)}${epilogue("vec4f")}${product.declarations}`,

@@ -16,12 +16,12 @@ import { gemmTiled } from "./tiled.ts";
 const F32_TILES: readonly Tile[] = [
   { threads: [16, 16], outputs: [8, 8], depth: 16, ahead: true },
   { threads: [16, 16], outputs: [8, 8], depth: 16, ahead: false },
-  { threads: [16, 16], outputs: [8, 8], depth: 8, ahead: true },
+  { threads: [16, 16], outputs: [8, 8], depth: 8, ahead: true, twice: true },
+  { threads: [16, 16], outputs: [8, 8], depth: 16, ahead: true, twice: true },
   { threads: [16, 16], outputs: [8, 4], depth: 16, ahead: true },
   { threads: [8, 16], outputs: [16, 8], depth: 16, ahead: false },
   { threads: [16, 8], outputs: [8, 16], depth: 16, ahead: false },
   { threads: [16, 16], outputs: [16, 8], depth: 16, ahead: false },
-  { threads: [8, 8], outputs: [8, 8], depth: 16, ahead: true },
 ];
 
 const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
@@ -38,12 +38,13 @@ const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
 const MATRIX_TILES: readonly MatrixTile[] = [
   { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: true },
   { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: false },
+  { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: true, packed: true },
+  { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: true, twice: true, packed: true },
   { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
   { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: true },
   { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: false },
-  { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true },
-  { subgroups: [2, 2], units: [4, 2], depth: 2, ahead: true },
-  { subgroups: [2, 4], units: [4, 2], depth: 4, ahead: true },
+  { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: true, packed: true },
+  { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
 ];
 
 const REPERTOIRE: Repertoire = {

@@ -17,6 +17,13 @@ export interface MatrixTile {
   readonly depth: number;
   /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
   readonly ahead: boolean;
+  /** Two blocks are staged, so that one can be filled while some still multiply the other: a barrier less a block. */
+  readonly twice?: true;
+  /**
+   * x, and the weight of a convolution, were made f16 before, by a kernel of its own: the many workgroups that need them
+   * read half as much and convert nothing.
+   */
+  readonly packed?: true;
 }
 
 /** Outputs of a workgroup along m and n. */
@@ -29,18 +36,19 @@ export function matrixTileThreads({ subgroups }: MatrixTile, { subgroup }: Matri
   return subgroups[0] * subgroups[1] * subgroup;
 }
 
-/** A row more of 16 bytes than a block has, so that neighbouring rows lie in different banks. */
+/** From one staged row to the next, in 16 bytes: one more than a block has, so that neighbours lie in different banks. */
 const rowOf = (depth: number, { k }: MatrixUnits) => depth * k / 8 + 1;
 
-/** Bytes of workgroup memory that a tile takes. */
+/** Bytes of workgroup memory that a tile takes; a row more than is staged, for loads count whole rows from where they begin. */
 export function matrixTileBytes(tile: MatrixTile, units: MatrixUnits): number {
-  const [m, n] = matrixTileSize(tile, units), row = rowOf(tile.depth, units);
-  return 16 * ((m + n) * row + row);
+  const [m, n] = matrixTileSize(tile, units);
+  return 16 * rowOf(tile.depth, units) * ((tile.twice ? 2 : 1) * (m + n) + 1);
 }
 
 /** A short name of a tile, for those of kernels and variants. */
-export function matrixTileName({ subgroups, units, depth, ahead }: MatrixTile): string {
-  return `matrix_${subgroups.join("x")}_${units.join("x")}_${depth}${ahead ? "_ahead" : ""}`;
+export function matrixTileName({ subgroups, units, depth, ahead, twice, packed }: MatrixTile): string {
+  const options = `${ahead ? "_ahead" : ""}${twice ? "_twice" : ""}${packed ? "_packed" : ""}`;
+  return `matrix_${subgroups.join("x")}_${units.join("x")}_${depth}${options}`;
 }
 
 /** A product whose elements are eight numbers along the inner axis. */
@@ -51,7 +59,7 @@ export interface MatrixProduct extends Product {
 
 /** The parts of a kernel that a product by matrix units fills in. */
 export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: MatrixProduct) {
-  const { subgroups, units, depth, ahead } = tile, { walk } = product;
+  const { subgroups, units, depth, ahead, twice } = tile, { walk } = product;
   const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
   const [tileM, tileN] = matrixTileSize(tile, unit);
 
@@ -65,7 +73,7 @@ export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: Matr
   const x = side(tileM), w = side(tileN);
   const load = unroll(x.each, (i) => x.guard(i, `x${i} = ${walk.x(i)};`)) + "\n" +
     unroll(w.each, (i) => w.guard(i, `w${i} = ${walk.w(i)};`));
-  const slot = (first: number, at: string) => `staged[${first}u + ${at} * ${row}u + x_at]`;
+  const slot = (first: number, at: string) => `staged[block + ${first}u + ${at} * ${row}u + x_at]`;
 
   const each = (visit: (i: number, j: number) => string) =>
     unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
@@ -85,7 +93,6 @@ export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: Matr
   return {
     matrix: true,
     workgroupSize: [count, 1, 1] as const,
-    // A row more than is staged: a load counts whole rows from where it begins.
     declarations: `
 var<workgroup> staged: array<vec4u, ${area}>;`,
     body: `${TILE_ORDER}
@@ -105,7 +112,8 @@ ${walk.begin(x.rows, w.rows)}
 ${ahead ? load : ""}
   for (var done = 0u; done < ${walk.blocks}; done++) {
 ${ahead ? "" : load}
-    workgroupBarrier();
+    let block = ${twice ? `done % 2u * ${(tileM + tileN) * row}u` : "0u"};
+${twice ? "" : "    workgroupBarrier();"}
 ${
       unroll(x.each, (i) =>
         x.guard(i, `${slot(0, x.rows[i]!)} = select(vec4u(), ${product.halves[0]}(x${i}), ${walk.inside(i)});`))
@@ -119,13 +127,13 @@ ${
         `    {
 ${
           unroll(units[0], (i) =>
-            `      let l${i} = subgroupMatrixLoad<${left}, row_major>(&staged, x_staged + ${
+            `      let l${i} = subgroupMatrixLoad<${left}, row_major>(&staged, block + x_staged + ${
               i * unit.m * row + k * unit.k / 8
             }u, ${row}u);`)
         }
 ${
           unroll(units[1], (j) =>
-            `      let r${j} = subgroupMatrixLoad<${right}, col_major>(&staged, w_staged + ${
+            `      let r${j} = subgroupMatrixLoad<${right}, col_major>(&staged, block + w_staged + ${
               j * unit.n * row + k * unit.k / 8
             }u, ${row}u);`)
         }

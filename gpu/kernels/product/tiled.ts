@@ -18,6 +18,8 @@ export interface Tile {
   readonly depth: number;
   /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
   readonly ahead: boolean;
+  /** Two blocks are staged, so that one can be filled while some still multiply the other: a barrier less a block. */
+  readonly twice?: true;
 }
 
 /** In which format a tile is staged and multiplied; sums are f32. */
@@ -47,24 +49,23 @@ export function tileThreads({ threads }: Tile): number {
 /** Bytes of workgroup memory that a tile takes. */
 export function tileBytes(tile: Tile, format: TileFormat): number {
   const [m, n] = tileSize(tile);
-  return (m + n) * (tile.depth + 1) * (format === "f32" ? 4 : 2);
+  return (tile.twice ? 2 : 1) * (m + n) * (tile.depth + 1) * (format === "f32" ? 4 : 2);
 }
 
 /** A short name of a tile, for those of kernels and variants. */
 export function tileName(tile: Tile, format: TileFormat): string {
-  const { outputs, depth, ahead } = tile;
-  return `${tileSize(tile).join("x")}_${outputs.join("x")}_${depth}${ahead ? "_ahead" : ""}${
-    format === "f32" ? "" : `_f16_${format.stretch}`
-  }`;
+  const { outputs, depth, ahead, twice } = tile;
+  const options = `${ahead ? "_ahead" : ""}${twice ? "_twice" : ""}${format === "f32" ? "" : `_f16_${format.stretch}`}`;
+  return `${tileSize(tile).join("x")}_${outputs.join("x")}_${depth}${options}`;
 }
 
 /** The parts of a kernel that a tiled product fills in. */
 export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProduct) {
-  const { threads, outputs, depth, ahead } = tile, { walk } = product;
+  const { threads, outputs, depth, ahead, twice } = tile, { walk } = product;
   const count = tileThreads(tile), places = depth / 4;
   const [tileM, tileN] = tileSize(tile), groupsM = outputs[0] / 4, groupsN = outputs[1] / 4;
   const half = format !== "f32", vec = half ? "vec4h" : "vec4f";
-  const stretch = half ? format.stretch : 0;
+  const stretch = half ? format.stretch : 0, blocks = twice ? 2 : 1;
 
   // Threads take groups of x from the first on and of w from the last on: where there are fewer groups than threads,
   // most threads then have something to do.
@@ -84,6 +85,8 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
     const value = `select(vec4f(), x${i}, ${walk.inside(i)})`;
     return half ? `clamp(${value}, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0))` : value;
   };
+  // Where the block that is staged begins.
+  const block = (of: "xs" | "ws") => twice ? `done % 2u * ${(of === "xs" ? tileM : tileN) / 4}u + ` : "";
   // Four rows, four numbers each along the inner axis, become four places of four rows.
   const stage = (to: "xs" | "ws", s: typeof x, value: (i: number) => string, turned: boolean) =>
     unroll(s.each, (i) =>
@@ -93,7 +96,7 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
 ${unroll(4, (r) => `      let v${r} = ${vec}(${value(4 * i + r)});`)}
 ${
           unroll(4, (c) =>
-            `      ${to}[${s.group(i)}][4u * ${to[0]}_at + ${c}u] = ${
+            `      ${to}[${block(to)}${s.group(i)}][4u * ${to[0]}_at + ${c}u] = ${
               turned
                 ? `${vec}(${[0, 1, 2, 3].map((r) => `v${r}.${"xyzw"[c]}`).join(", ")})`
                 : `v${c}`
@@ -109,8 +112,8 @@ ${
     const first = stretch && k % stretch === 0, last = stretch && (k + 1) % stretch === 0;
     const widen = half && !stretch ? "vec4f" : "";
     return `    {
-${unroll(groupsM, (i) => `      let a${i} = ${widen}(xs[xg${i}][${k}]);`)}
-${unroll(groupsN, (j) => `      let b${j} = ${widen}(ws[wg${j}][${k}]);`)}
+${unroll(groupsM, (i) => `      let a${i} = ${widen}(xs[${block("xs")}xg${i}][${k}]);`)}
+${unroll(groupsN, (j) => `      let b${j} = ${widen}(ws[${block("ws")}wg${j}][${k}]);`)}
 ${
       sums((row, j) => {
         const a = `${stretch ? "vec4h" : "vec4f"}(a${row >> 2}.${"xyzw"[row & 3]})`;
@@ -127,15 +130,15 @@ ${
     workgroupSize: [count, 1, 1] as const,
     // A place more than a block has, so that neighbouring groups lie in different banks.
     declarations: `
-var<workgroup> xs: array<array<${vec}, ${depth + 1}>, ${tileM / 4}>;
-var<workgroup> ws: array<array<${vec}, ${depth + 1}>, ${tileN / 4}>;`,
+var<workgroup> xs: array<array<${vec}, ${depth + 1}>, ${blocks * tileM / 4}>;
+var<workgroup> ws: array<array<${vec}, ${depth + 1}>, ${blocks * tileN / 4}>;`,
     // 32 neighbouring threads hold 4×8 blocks of outputs: they read the fewest numbers that way.
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;
   let n0 = wid_n * ${tileN}u;
-  let block = li / 32u;
-  let thread_n = block % ${threads[1] / 8}u * 8u + li % 8u;
-  let thread_m = block / ${threads[1] / 8}u * 4u + li % 32u / 8u;
+  let square = li / 32u;
+  let thread_n = square % ${threads[1] / 8}u * 8u + li % 8u;
+  let thread_m = square / ${threads[1] / 8}u * 4u + li % 32u / 8u;
 ${unroll(groupsM, (i) => `  let xg${i} = thread_m + ${i * threads[0]}u;`)}
 ${unroll(groupsN, (j) => `  let wg${j} = thread_n + ${j * threads[1]}u;`)}
 ${sums((row, j) => `  var c${row}_${j} = vec4f();${stretch ? ` var h${row}_${j} = vec4h();` : ""}`)}
@@ -148,7 +151,7 @@ ${walk.begin(x.rows, w.rows)}
 ${ahead ? load : ""}
   for (var done = 0u; done < ${walk.blocks}; done++) {
 ${ahead ? "" : load}
-    workgroupBarrier();
+${twice ? "" : "    workgroupBarrier();"}
 ${stage("xs", x, xValue, true)}
 ${stage("ws", w, (i) => product.unpack(`w${i}`), !product.transposed)}
     workgroupBarrier();

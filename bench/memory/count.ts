@@ -1,0 +1,121 @@
+/**
+ * The memory that rendering a clip takes, stage by stage: the real pipeline on a dry device.
+ *
+ * @module
+ */
+import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
+import type { AttentionMethod } from "../../model/attention/method.ts";
+import { WanPipeline } from "../../model/pipeline.ts";
+import type { WeightsChoice, WeightsPlace } from "../../model/wan/weights_place.ts";
+import { type DRY_MODELS, dryModel } from "./dry_model.ts";
+
+/** What is rendered, and how. */
+export interface MemoryCase {
+  readonly model: typeof DRY_MODELS[number];
+  readonly width: number;
+  readonly height: number;
+  readonly frames: number;
+  readonly weights?: WeightsChoice;
+  readonly guidance?: number;
+  readonly attention?: AttentionMethod;
+  /** What it runs on. */
+  readonly device?: DryGpuOptions;
+}
+
+/** The stages, in order. */
+export const STAGES = ["load", "denoise", "decode"] as const;
+
+/** Name of a stage. */
+export type Stage = typeof STAGES[number];
+
+/** A moment at which a stage held most. */
+export interface StagePeak {
+  /** Bytes allocated, buffers that wait to be used again included. */
+  readonly held: number;
+  /** Sizes of the buffers, with what the first tensor in each was; largest share first. */
+  readonly parts: readonly { readonly label: string; readonly count: number; readonly bytes: number }[];
+}
+
+/** What was counted. */
+export interface MemoryCount {
+  readonly place: WeightsPlace;
+  readonly peaks: Readonly<Record<Stage, StagePeak>>;
+  /** Tiles of the picture that were decoded. */
+  readonly tiles: number;
+}
+
+/** Steps that are enough to have all that UniPC remembers in memory. */
+const STEPS = 3;
+const TEXT_TOKENS = 512;
+const TEXT_DIM = 4096;
+
+/** Loads, denoises and decodes on a dry device. */
+export async function countMemory(
+  { model, width, height, frames, weights = "auto", guidance = 5, attention, device }: MemoryCase,
+): Promise<MemoryCount> {
+  const books = new Books();
+  const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
+  const clip = { width, height, frames };
+  const pipeline = await WanPipeline.of(dryModel(model), { gpu, weights, clips: [clip] });
+  const embeddings = { positive: new Float32Array(TEXT_TOKENS * TEXT_DIM) };
+  let total = 0;
+  await pipeline.generate({
+    ...clip,
+    prompt: "",
+    steps: STEPS,
+    guidance,
+    embeddings: { ...embeddings, ...guidance > 1 && { negative: embeddings.positive } },
+    ...attention && { attention },
+    onProgress: (progress) => {
+      if (progress.stage === "denoise" && progress.done === 0) books.begin("denoise");
+      if (progress.stage === "decode" && progress.done === 0) books.begin("decode");
+      if (progress.stage === "decode") total = progress.total;
+    },
+  });
+  const { place } = pipeline.weights;
+  pipeline.close();
+  return { place, peaks: books.peaks(), tiles: total / ((frames - 1) / 4 + 1) };
+}
+
+/** Follows the buffers that are held. */
+class Books {
+  #stage: Stage = "load";
+  #held = 0;
+  /** By label and size. */
+  readonly #live = new Map<string, { label: string; size: number; count: number }>();
+  readonly #peaks = new Map<Stage, StagePeak>();
+  /** Whether the books changed for more since the peak was written down: parts are listed when they stop to. */
+  #rising = false;
+
+  note({ label, size, made }: { label: string; size: number; made: boolean }): void {
+    if (!made) this.#writeDown();
+    const key = `${size} ${label}`;
+    const entry = this.#live.get(key) ?? { label, size, count: 0 };
+    entry.count += made ? 1 : -1;
+    this.#live.set(key, entry);
+    this.#held += made ? size : -size;
+    this.#rising ||= made;
+  }
+
+  begin(stage: Stage): void {
+    this.#writeDown();
+    this.#stage = stage;
+    this.#rising = true;
+  }
+
+  peaks(): Record<Stage, StagePeak> {
+    this.#writeDown();
+    return Object.fromEntries(this.#peaks) as Record<Stage, StagePeak>;
+  }
+
+  #writeDown(): void {
+    if (!this.#rising) return;
+    this.#rising = false;
+    const before = this.#peaks.get(this.#stage);
+    if (before && before.held >= this.#held) return;
+    const parts = [...this.#live.values()].filter(({ count }) => count > 0)
+      .map(({ label, size, count }) => ({ label, count, bytes: size * count }))
+      .sort((a, b) => b.bytes - a.bytes);
+    this.#peaks.set(this.#stage, { held: this.#held, parts });
+  }
+}

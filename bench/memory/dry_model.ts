@@ -1,0 +1,67 @@
+/**
+ * Wan 2.1's models as files that hold nothing: for a dry device, which needs shapes only.
+ *
+ * @module
+ */
+import { WAN_GENERATION_DEFAULTS } from "../../model/checkpoint/generation_defaults.ts";
+import { bytesPerElement, elementCount } from "../../model/checkpoint/dtype.ts";
+import { Config } from "../../model/checkpoint/json.ts";
+import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
+import type { ModelFiles } from "../../model/model_files.ts";
+import { vaeConfig } from "../../model/vae/config.ts";
+import { transformerConfig } from "../../model/wan/config.ts";
+import { LARGE, TRANSFORMER, VAE } from "../full_size/checkpoint.ts";
+import { type TensorSpec, transformerTensors, vaeTensors } from "../full_size/tensor_spec.ts";
+
+/** Names of the models. */
+export const DRY_MODELS = ["1.3B", "14B"] as const;
+
+/** See the module; the transformer in bf16, the VAE in f32, no text encoder. */
+export function dryModel(name: typeof DRY_MODELS[number]): ModelFiles {
+  const config = transformerConfig(new Config(name, { ...TRANSFORMER, ...name === "14B" && LARGE }));
+  const vae = vaeConfig(new Config(name, VAE));
+  return {
+    folder: {
+      path: name,
+      generation: WAN_GENERATION_DEFAULTS,
+      component: (part) => Promise.reject(new Error(`a dry model has no ${part}`)),
+    },
+    scheduler: {
+      kind: "unipc",
+      numTrainTimesteps: 1000,
+      flowShift: 3,
+      solverOrder: 2,
+      solverType: "bh2",
+      disableCorrector: [],
+    },
+    transformerConfig: config,
+    transformer: drySource(transformerTensors(config), "BF16"),
+    vaeConfig: vae,
+    vae: drySource(vaeTensors(vae), "F32"),
+  };
+}
+
+/** Tensors of these shapes, all of them zeros. */
+export function drySource(tensors: readonly TensorSpec[], dtype: "F32" | "BF16"): TensorSource {
+  const infos = new Map(tensors.map(({ name, shape }): [string, TensorInfo] => [
+    name,
+    { name, shape, dtype, bytes: elementCount(shape) * bytesPerElement(dtype), file: "dry" },
+  ]));
+  const info = (name: string): TensorInfo => {
+    const found = infos.get(name);
+    if (!found) throw new Error(`no tensor "${name}"`);
+    return found;
+  };
+  return {
+    path: "dry",
+    metadata: {},
+    names: () => [...infos.keys()],
+    has: (name) => infos.has(name),
+    info,
+    read: (name) => Promise.resolve(new Uint8Array(info(name).bytes)),
+    readRange: (_name, _start, length, into) => Promise.resolve(into?.subarray(0, length) ?? new Uint8Array(length)),
+    readRows: () => Promise.reject(new Error("a dry source has no rows")),
+    close() {},
+    [Symbol.dispose]() {},
+  };
+}

@@ -1,0 +1,87 @@
+/**
+ * A device that computes nothing and holds nothing: whatever is recorded on it leaves zeros. `Gpu` keeps the same books
+ * over it as over any other, so the memory that work needs can be counted exactly, on any machine, in no time.
+ *
+ * @module
+ */
+import { Gpu } from "../gpu.ts";
+import type { MatrixUnits } from "../matrix_units.ts";
+import type { Precision } from "../precision.ts";
+
+/** What a {@link dryGpu} is to look like. */
+export interface DryGpuOptions {
+  /** Default: those of an NVIDIA card under Deno's WebGPU. */
+  readonly limits?: Partial<Pick<GPUSupportedLimits, "maxBufferSize" | "maxStorageBufferBindingSize">>;
+  readonly precision?: Precision;
+  /** As a software adapter, whose kernels take frames one by one. Default: false. */
+  readonly software?: boolean;
+  readonly matrixUnits?: MatrixUnits;
+  /** Bytes, as `OpenGpuOptions.memoryLimit`. */
+  readonly memoryLimit?: number;
+  /** Told of every buffer that is made for tensors, and of its end. */
+  readonly onBuffer?: (event: { readonly label: string; readonly size: number; readonly made: boolean }) => void;
+}
+
+/** NVIDIA's under Vulkan. */
+const LIMITS = {
+  maxBufferSize: 4 * 2 ** 30,
+  maxStorageBufferBindingSize: 2 * 2 ** 30 - 4,
+  maxComputeInvocationsPerWorkgroup: 1024,
+  maxComputeWorkgroupStorageSize: 48 * 2 ** 10,
+};
+
+/** Opens one. */
+export function dryGpu(options: DryGpuOptions = {}): Gpu {
+  const { precision = "f32", software = false, matrixUnits, memoryLimit = Infinity } = options;
+  const limits = { ...LIMITS, ...options.limits };
+  return new Gpu(dryDevice(limits, options.onBuffer), {
+    description: {
+      name: "dry",
+      identity: "dry",
+      source: "deno",
+      vendor: "",
+      software,
+      features: [],
+      limits,
+      matrixUnits,
+    },
+    precision,
+    precisionReason: "as asked",
+    memoryLimit,
+  });
+}
+
+/** The part of `GPUDevice` that `Gpu` and its memory use. */
+function dryDevice(limits: typeof LIMITS, onBuffer: DryGpuOptions["onBuffer"] = () => {}): GPUDevice {
+  const nothing = () => {};
+  const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
+  const device = {
+    limits,
+    features: new Set<string>(),
+    lost: new Promise<never>(nothing),
+    queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: () => Promise.resolve() },
+    createBuffer: ({ label = "", size, usage }: GPUBufferDescriptor) => {
+      // Uniforms and what is read back are no tensors.
+      const counted = (usage & GPUBufferUsage.STORAGE) !== 0;
+      if (counted) onBuffer({ label, size, made: true });
+      return {
+        label,
+        size,
+        destroy: () => counted && onBuffer({ label, size, made: false }),
+        mapAsync: () => Promise.resolve(),
+        getMappedRange: () => new ArrayBuffer(size),
+      };
+    },
+    createBindGroup: () => ({}),
+    createBindGroupLayout: () => ({}),
+    createPipelineLayout: () => ({}),
+    createShaderModule: () => ({}),
+    createComputePipeline: () => ({ getBindGroupLayout: nothing }),
+    createCommandEncoder: () => ({ beginComputePass: () => pass, copyBufferToBuffer: nothing, finish: () => ({}) }),
+    addEventListener: nothing,
+    pushErrorScope: nothing,
+    popErrorScope: () => Promise.resolve(null),
+    destroy: nothing,
+  };
+  return device as unknown as GPUDevice;
+}

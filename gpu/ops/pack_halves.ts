@@ -1,0 +1,48 @@
+/**
+ * Activations in half the room.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu.ts";
+import { type KernelSource, read, write } from "../kernel.ts";
+import { eight } from "../kernels/packed.ts";
+import type { ProductVariant } from "../kernels/product/variants.ts";
+import type { Tensor } from "../tensor.ts";
+import { groups1d, INDEX_1D } from "./grid.ts";
+
+const { element, read: readEight, halves } = eight("f32");
+
+const PACK: KernelSource = {
+  name: "pack_halves",
+  buffers: { x: read(element), y: write("vec4u") },
+  params: { count: "u32" },
+  workgroupSize: [64, 1, 1],
+  declarations: halves("halves"),
+  body: `  ${INDEX_1D}
+  if (i < p.count) { y[i] = halves(${readEight("x", "i")}); }`,
+};
+
+/**
+ * The same numbers in f16; those that it cannot hold as the largest it can.
+ *
+ * @param x f32, a multiple of 8 numbers
+ */
+function packHalves(gpu: Gpu, x: Tensor): Tensor {
+  if (x.size % 8 !== 0) throw new Error(`packHalves of ${x.size} numbers`);
+  const y = gpu.tensor(x.shape, "f16"), count = x.size / 8;
+  gpu.run(PACK, { buffers: { x, y }, params: { count }, workgroups: groups1d(count) });
+  return y;
+}
+
+/** Has `record` run a product on f32 operands as its variant wants them: as they are, or packed for the time being. */
+export function withOperands(
+  gpu: Gpu,
+  variant: ProductVariant | undefined,
+  operands: readonly Tensor[],
+  record: (operands: readonly Tensor[]) => void,
+): void {
+  if (variant?.by !== "matrix units" || !variant.tile.packed) return record(operands);
+  const packed = operands.map((operand) => packHalves(gpu, operand));
+  record(packed);
+  packed.forEach((operand) => gpu.release(operand));
+}

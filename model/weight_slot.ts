@@ -1,0 +1,68 @@
+/**
+ * Room on the GPU for one block of a model, which takes one block after the other.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/gpu.ts";
+import { bytesOf, type GpuDtype, Tensor } from "../gpu/tensor.ts";
+import { SLICE_BYTES } from "./weights.ts";
+
+/** What a slot and its scopes share. */
+interface Room {
+  /** By their names in a block. */
+  readonly tensors: Map<string, Tensor>;
+  /** Bytes on their way from the file: one upload at a time. */
+  staging: Uint8Array<ArrayBuffer> | undefined;
+  open: boolean;
+}
+
+/** See the module. Tensors are made by the first block; those that follow are written over it. */
+export class WeightSlot {
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly prefix = "",
+    private readonly room: Room = { tensors: new Map(), staging: undefined, open: true },
+  ) {}
+
+  /** The part of the slot under names that start with `prefix`. */
+  scope(prefix: string): WeightSlot {
+    return new WeightSlot(this.gpu, this.prefix + prefix, this.room);
+  }
+
+  /** Where bytes go between file and GPU, so that a stream of blocks leaves no litter. */
+  get staging(): Uint8Array<ArrayBuffer> {
+    return this.room.staging ??= new Uint8Array(SLICE_BYTES);
+  }
+
+  /** Names and shapes of what is in it. */
+  get layout(): { readonly name: string; readonly shape: readonly number[] }[] {
+    return [...this.room.tensors].map(([name, { shape }]) => ({ name, shape }));
+  }
+
+  /** The tensor of that name; a new one where there is none yet, or where a block has it in a wider format. */
+  tensor(name: string, shape: readonly number[], dtype: GpuDtype, what: string): Tensor {
+    const { gpu, room: { tensors } } = this;
+    this.assertOpen();
+    const key = this.prefix + name;
+    const before = tensors.get(key);
+    if (before && before.buffer.size >= bytesOf(shape, dtype)) return new Tensor(before.buffer, 0, shape, dtype);
+    if (before) gpu.release(before);
+    tensors.delete(key);
+    const tensor = gpu.tensor(shape, dtype, what);
+    tensors.set(key, tensor);
+    return tensor;
+  }
+
+  /** @throws {Error} once it was released: an upload was still on its way, and ends here */
+  assertOpen(): void {
+    if (!this.room.open) throw new Error("the slot was released");
+  }
+
+  /** Frees its tensors. Work already recorded still runs on them. */
+  release(): void {
+    for (const tensor of this.room.tensors.values()) this.gpu.release(tensor);
+    this.room.tensors.clear();
+    this.room.staging = undefined;
+    this.room.open = false;
+  }
+}
