@@ -8,7 +8,7 @@
 #   all       kernels, then steps, then memory
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
-#   memory    info, peak, profile, demo, stream             3 to 10 minutes
+#   memory    info, peak, profile, demo, stream, resident   3 to 10 minutes
 #   sweep     every variant of every kernel, at the sizes that count
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #
@@ -156,7 +156,7 @@ if [ "$SIZE" = small ]; then
   clip="--layers 1 --size 64x64 --frames 5 --steps 1" clip14="$clip" references=$results/check
 else
   size="--size large" shape="--shape 1.3b" shape14="--shape 14b" torch=""
-  clip="--size 832x480 --frames 81 --steps 2" clip14="--shape 14b --layers 6 --size 1280x720 --frames 81 --steps 1" references=tests/fixtures
+  clip="--size 832x480 --frames 81 --steps 2" clip14="--shape 14b --layers 3 --size 1280x720 --frames 81 --steps 2" references=tests/fixtures
 fi
 mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$results/check/tiny_hd128"
 
@@ -166,7 +166,7 @@ run() {
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
     steps) for part in info torch step step14 sparse14; do run $part; done ;;
-    memory) for part in info peak profile demo stream; do run $part; done ;;
+    memory) for part in info peak profile demo stream resident; do run $part; done ;;
     sweep) run info && js sweep 140 sweep.js $size ;;
     quality) run info && ! lacks quality demo && job quality 560 bash -c 'quality "$@"' quality "$GPU_deno" ;;
 
@@ -190,6 +190,7 @@ run() {
     step14) js steps14 200 steps.js $shape14 ;;
     peak) js memory 150 full_size.js $clip ;;
     stream) js stream 200 full_size.js $clip14 --weights stream ;;
+    resident) js resident 200 full_size.js $clip14 --weights resident ;;
     profile)
       for source in $SOURCES; do
         local gpu=GPU_$source
