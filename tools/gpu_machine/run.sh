@@ -167,7 +167,15 @@ run() {
     kernels) for part in info check bench sparse parity; do run $part; done ;;
     steps) for part in info torch step step14 sparse14; do run $part; done ;;
     memory) for part in info peak profile demo stream resident; do run $part; done ;;
-    sweep) run info && js sweep 140 sweep.js $size ;;
+    sweep)
+      run info
+      for pair in dawn-f16 deno-f32 deno-f16 dawn-f32; do
+        local gpu=GPU_${pair%-*}
+        [[ " $SOURCES " = *" ${pair%-*} "* ]] || continue
+        job "sweep-$pair" 190 bash -c 'run_js sweep.js "$@"' sweep $size --gpu "${!gpu}" --precision "${pair#*-}" \
+          --save "$results/sweep-$pair.json"
+      done
+      ;;
     quality) run info && ! lacks quality demo && job quality 560 bash -c 'quality "$@"' quality "$GPU_deno" ;;
 
     info) job info 60 bash -c 'info "$@"' info $(for source in $SOURCES; do gpu=GPU_$source && echo "${!gpu}"; done) ;;
