@@ -13,9 +13,11 @@ import { parseCommand } from "../cli/parse.ts";
 import { profileOption, startProfile } from "../cli/profile.ts";
 import { showProgress } from "../cli/progress.ts";
 import { TilereelError } from "../errors.ts";
+import { weightsOption } from "../cli/weights_option.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { WanPipeline } from "../model/pipeline.ts";
 import { randn } from "../model/noise.ts";
+import type { WeightsChoice } from "../model/wan/weights_place.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
 import { handOver, resultOptions } from "./result.ts";
@@ -42,6 +44,7 @@ const options = {
   frames: clipOptions.frames,
   steps: clipOptions.steps,
   memory: memory({ group: GROUP, value: "SIZE", help: "GPU memory to stay within.", default: "all there is" }),
+  weights: weightsOption,
   ...resultOptions,
 };
 
@@ -59,6 +62,8 @@ interface Report {
   readonly clip: string;
   readonly layers: number;
   readonly weightBytes: number;
+  /** Where the blocks' weights lay. */
+  readonly place: "resident" | "stream";
   readonly writeSeconds: number;
   readonly loadSeconds: number;
   /** Of each step; the first also compiles the kernels. */
@@ -79,8 +84,8 @@ async function main(): Promise<void> {
   if (help) {
     console.log(
       "Usage: deno run -A bench/full_size.ts [--shape 1.3b|14b] [--layers N] [--size WxH] [--frames N] [--steps N] " +
-        "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--memory SIZE] [--profile FILE] " +
-        "[--dir DIR] [--keep] [--json] [--save FILE]",
+        "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--memory SIZE] [--weights auto|resident|stream] " +
+        "[--profile FILE] [--dir DIR] [--keep] [--json] [--save FILE]",
     );
     return;
   }
@@ -110,7 +115,7 @@ async function main(): Promise<void> {
       layers,
       weightBytes,
       writeSeconds,
-      ...await render(gpu, dir, { width, height, frames, steps }),
+      ...await render(gpu, dir, { width, height, frames, steps }, values.weights),
     };
     const profiled = profile ? `\n\n${await profile.finish()}` : "";
     handOver(values, report, `\n${reportTable(report)}${profiled}`);
@@ -140,9 +145,10 @@ async function render(
   gpu: Gpu,
   dir: string,
   clip: { width: number; height: number; frames: number; steps: number },
+  weights: WeightsChoice = "auto",
 ): Promise<Rendered> {
   let start = performance.now();
-  const pipeline = await WanPipeline.load(dir, { gpu });
+  const pipeline = await WanPipeline.load(dir, { gpu, weights });
   await gpu.finish();
   const loadSeconds = secondsSince(start), heldAfterLoad = gpu.memory.held;
   console.error(`loaded in ${loadSeconds.toFixed(1)} s`);
@@ -167,8 +173,9 @@ async function render(
   });
   const sampleStd = assertVaried(video.data, "the decoded clip");
   const { held, peak } = gpu.memory;
+  const { place } = pipeline.weights;
   pipeline.close();
-  return { loadSeconds, stepSeconds, decodeSeconds, heldAfterLoad, heldAtEnd: held, peak, latentStd, sampleStd };
+  return { place, loadSeconds, stepSeconds, decodeSeconds, heldAfterLoad, heldAtEnd: held, peak, latentStd, sampleStd };
 }
 
 /** [text tokens, text dim], zero past the prompt's end. */
@@ -188,7 +195,7 @@ function reportTable(r: Report): string {
   return markdownTable([
     ["what", `${r.adapter}, ${r.precision}`],
     ["clip", `${r.clip}, ${r.layers} blocks, guidance 5`],
-    ["weights", `${(r.weightBytes / 1e9).toFixed(2)} GB, written in ${seconds(r.writeSeconds)}`],
+    ["weights", `${(r.weightBytes / 1e9).toFixed(2)} GB, written in ${seconds(r.writeSeconds)}, ${r.place}`],
     ["load", seconds(r.loadSeconds)],
     ["first step (compiles kernels)", seconds(first)],
     ...(rest.length > 0

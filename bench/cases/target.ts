@@ -105,8 +105,11 @@ function conv(size: Size): TargetCase {
   };
 }
 
+/** Wan 1.3B's, or a small one with heads as wide: kernels are chosen for a width. */
 function shapeOf(size: Size) {
-  return WAN_SHAPES[size === "small" ? "small" : "1.3b"];
+  const { config, grid } = WAN_SHAPES["1.3b"];
+  if (size === "large") return { config, grid };
+  return { config: { ...config, heads: 2, dim: 2 * config.headDim }, grid: WAN_SHAPES.small.grid };
 }
 
 function operands(gpu: Gpu, tokens: number, dim: number): [Tensor, Tensor, Tensor] {

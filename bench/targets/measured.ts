@@ -98,6 +98,7 @@ export interface Measured {
   readonly torch: TorchRun[];
   readonly memory: FullSizeRun[];
   readonly stream: FullSizeRun[];
+  readonly resident: FullSizeRun[];
   readonly quality: QualityRun[];
   readonly judge: JudgeRun[];
   readonly jobs: Job[];
@@ -111,6 +112,7 @@ const KINDS: readonly (readonly [start: RegExp, kind: Exclude<keyof Measured, "j
   [/^torch\./, "torch"],
   [/^memory-/, "memory"],
   [/^stream-/, "stream"],
+  [/^resident-/, "resident"],
   [/^quality-/, "quality"],
   [/^judge-/, "judge"],
 ];
@@ -124,6 +126,7 @@ export function readMeasured(folders: readonly string[]): Measured {
     torch: [],
     memory: [],
     stream: [],
+    resident: [],
     quality: [],
     judge: [],
     jobs: [],

@@ -176,7 +176,7 @@ function torch(measured: Measured): Row[] {
   });
 }
 
-function memory({ memory, stream }: Measured, { source, shown }: Source): Row[] {
+function memory({ memory, stream, resident }: Measured, { source, shown }: Source): Row[] {
   const row = (what: string, limit: number, run: Measured["memory"][number] | undefined): Row => {
     const target = `≤ ${limit} GB`;
     if (!run) return missing(what, target);
@@ -188,9 +188,17 @@ function memory({ memory, stream }: Measured, { source, shown }: Source): Row[] 
     };
   };
   const of = (runs: Measured["memory"]) => runs.find((run) => run.source === source);
+  const streamed = of(stream), kept = of(resident);
   return [
     row(`peak memory, 1.3B, ${shown}`, 8, of(memory)),
-    row(`peak memory, 14B streamed, ${shown}`, 24, of(stream)),
+    row(`peak memory, 14B streamed, ${shown}`, 24, streamed),
+    ...streamed && kept
+      ? [{
+        what: `last step of ${kept.layers} blocks of 14B, streamed and resident, ${shown}`,
+        target: "",
+        measured: `${seconds(streamed.stepSeconds.at(-1)!)}, ${seconds(kept.stepSeconds.at(-1)!)}`,
+      }]
+      : [],
   ];
 }
 

@@ -8,7 +8,7 @@
 #   all       kernels, then steps, then memory
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
-#   memory    info, peak, profile, demo, stream             3 to 10 minutes
+#   memory    info, peak, profile, demo, stream, resident   3 to 10 minutes
 #   sweep     every variant of every kernel, at the sizes that count
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #
@@ -123,11 +123,11 @@ info() {
 # Four at once: rendering a small model waits for launches more than for the GPU.
 quality() {
   local clips=/tmp/clips part shards=4 count=16 gpu=$1 size=256x256 pids="" failed=0 folder
-  if [ "$SIZE" = small ]; then shards=2 count=1 size=128x128; fi
+  if [ "$SIZE" = small ]; then shards=2 count=1 size=64x64; fi
   rm -rf "$clips"
   for part in $(seq 0 $((shards - 1))); do
     run_js quality.js --gpu "$gpu" --prompts "$program/py/prompts64.txt" --from $((part * count)) --count "$count" \
-      --size "$size" --out "$clips" $([ "$SIZE" = small ] && echo "--steps 3") \
+      --size "$size" --out "$clips" $([ "$SIZE" = small ] && echo "--steps 2") \
       --setting "veda keep=0.5" --setting "veda keep=0.25" --setting "veda keep=0.125" \
       --setting "vorta" --setting "vorta full-branch=veda" --save "$results/quality-$part.json" \
       >"$results/quality-$part.log" 2>&1 &
@@ -156,7 +156,7 @@ if [ "$SIZE" = small ]; then
   clip="--layers 1 --size 64x64 --frames 5 --steps 1" clip14="$clip" references=$results/check
 else
   size="--size large" shape="--shape 1.3b" shape14="--shape 14b" torch=""
-  clip="--size 832x480 --frames 81 --steps 2" clip14="--shape 14b --layers 6 --size 1280x720 --frames 81 --steps 1" references=tests/fixtures
+  clip="--size 832x480 --frames 81 --steps 2" clip14="--shape 14b --layers 3 --size 1280x720 --frames 81 --steps 2" references=tests/fixtures
 fi
 mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$results/check/tiny_hd128"
 
@@ -166,8 +166,16 @@ run() {
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
     steps) for part in info torch step step14 sparse14; do run $part; done ;;
-    memory) for part in info peak profile demo stream; do run $part; done ;;
-    sweep) run info && js sweep 140 sweep.js $size ;;
+    memory) for part in info peak profile demo stream resident; do run $part; done ;;
+    sweep)
+      run info
+      for pair in dawn-f16 deno-f32 deno-f16 dawn-f32; do
+        local gpu=GPU_${pair%-*}
+        [[ " $SOURCES " = *" ${pair%-*} "* ]] || continue
+        job "sweep-$pair" 190 bash -c 'run_js sweep.js "$@"' sweep $size --gpu "${!gpu}" --precision "${pair#*-}" \
+          --save "$results/sweep-$pair.json"
+      done
+      ;;
     quality) run info && ! lacks quality demo && job quality 560 bash -c 'quality "$@"' quality "$GPU_deno" ;;
 
     info) job info 60 bash -c 'info "$@"' info $(for source in $SOURCES; do gpu=GPU_$source && echo "${!gpu}"; done) ;;
@@ -190,6 +198,7 @@ run() {
     step14) js steps14 200 steps.js $shape14 ;;
     peak) js memory 150 full_size.js $clip ;;
     stream) js stream 200 full_size.js $clip14 --weights stream ;;
+    resident) js resident 200 full_size.js $clip14 --weights resident ;;
     profile)
       for source in $SOURCES; do
         local gpu=GPU_$source
