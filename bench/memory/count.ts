@@ -84,11 +84,12 @@ class Books {
   /** By label and size. */
   readonly #live = new Map<string, { label: string; size: number; count: number }>();
   readonly #peaks = new Map<Stage, StagePeak>();
-  /** Whether the books changed for more since the peak was written down: parts are listed when they stop to. */
+  /** Whether more is held than when the peak was last looked at: it is written down when that ends. */
   #rising = false;
 
-  note({ label, size, made }: { label: string; size: number; made: boolean }): void {
+  note({ label: given, size, made }: { label: string; size: number; made: boolean }): void {
     if (!made) this.#writeDown();
+    const label = given.replace(/blocks\.\d+\./, "blocks.N.");
     const key = `${size} ${label}`;
     const entry = this.#live.get(key) ?? { label, size, count: 0 };
     entry.count += made ? 1 : -1;

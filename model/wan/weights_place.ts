@@ -22,12 +22,12 @@ export interface WeightsPlacement {
 }
 
 /**
- * Tensors as large as the tokens that a denoising step holds at once: five in a block (see `runBlock`), one that waits
- * for the other pass of guidance or that sparse attention makes, and the rest, which is small.
+ * Tensors as large as the tokens that a denoising step holds at once: five in a block (see `runBlock`), and room for
+ * what sparse attention makes, the angles of RoPE and latents.
  */
 const LIVE_TENSORS = 6.5;
 
-/** Bytes that denoising a clip needs beside the weights, at most. */
+/** Bytes that denoising a clip takes beside resident weights, at most. */
 export function denoisingBytes({ dim }: Pick<TransformerConfig, "dim">, tokens: number): number {
   return LIVE_TENSORS * 4 * dim * tokens;
 }
