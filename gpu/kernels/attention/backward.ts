@@ -12,7 +12,7 @@
  */
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { OutputTile, products, storeWeights, TILE, workgroupAreas } from "./tiles.ts";
+import { OutputTile, products, storeWeights, TILE, WORKGROUP_AREAS } from "./tiles.ts";
 import { walk } from "./walk.ts";
 
 /** A variant of a backward kernel. */
@@ -166,7 +166,7 @@ ${out.place}`;
     buffers: { ...INPUTS, ...w.buffers, ...outputs(of) },
     params: { ...w.params, ...PARAMS },
     workgroupSize: [16, 16, 1],
-    declarations: workgroupAreas("vec4f"),
+    declarations: WORKGROUP_AREAS,
     body: of === "q"
       ? `${begin}
 ${out.sums("o")}
@@ -181,8 +181,8 @@ ${
           `${products("s", outer("q", "p.scale"), inner("k"), headDim, "vec4f")}
 ${products("t", outer("dy"), inner("v"), headDim, "vec4f")}
     ${inside}
-${storeWeights("vec4f", (i) => `select(vec4f(), exp(${four("s", i)} - top${i}) * (${four("t", i)} - d${i}), inside)`)}
-${out.accumulate("o", inner("k"), "vec4f")}`,
+${storeWeights((i) => `select(vec4f(), exp(${four("s", i)} - top${i}) * (${four("t", i)} - d${i}), inside)`)}
+${out.accumulate("o", inner("k"))}`,
         )
       }
 ${store("o", "dq", "(p.scale * factor)")}`
@@ -202,11 +202,11 @@ ${
               } * p.heads + h; top[${j}] = lse[i]; d[${j}] = dot_y[i]; }`)
           }
 ${unroll(4, (i) => `    let e${i} = select(vec4f(), exp(${four("s", i)} - top), inside);`)}
-${storeWeights("vec4f", (i) => `e${i}`)}
-${out.accumulate("b", inner("dy"), "vec4f")}
+${storeWeights((i) => `e${i}`)}
+${out.accumulate("b", inner("dy"))}
 ${products("t", outer("v"), inner("dy"), headDim, "vec4f")}
-${storeWeights("vec4f", (i) => `e${i} * (${four("t", i)} - d)`)}
-${out.accumulate("a", inner("q"), "vec4f")}`,
+${storeWeights((i) => `e${i} * (${four("t", i)} - d)`)}
+${out.accumulate("a", inner("q"))}`,
         )
       }
 ${store("a", "dk", "(p.scale * factor)")}

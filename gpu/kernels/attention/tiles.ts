@@ -1,7 +1,7 @@
 /**
- * Pieces of the attention kernels for GPUs. A workgroup of 16×16 threads holds a tile of 64 outer rows and walks tiles of
- * 64 inner rows. All that they share passes through two areas of workgroup memory: `stage` for operands, `probs` for a
- * tile of weights; 32 KiB in f32, half in f16.
+ * Pieces of the kernels for the way back through attention, and for its heat, on GPUs. A workgroup of 16×16 threads
+ * holds a tile of 64 outer rows and walks tiles of 64 inner rows. All that they share passes through two areas of
+ * workgroup memory: `stage` for operands, `probs` for a tile of weights; 32 KiB in all.
  *
  * @module
  */
@@ -18,10 +18,10 @@ export type Staged = "vec4f" | "vec4h";
 /** The area that {@link products} alone needs. */
 export const stageArea = (type: Staged): string => `var<workgroup> stage: array<${type}, ${2 * HALF_STAGE}>;`;
 
-/** The two areas. */
-export const workgroupAreas = (type: Staged): string => `
-${stageArea(type)}
-var<workgroup> probs: array<${type}, ${TILE * TILE / 4}>;`;
+/** The two areas, in f32. */
+export const WORKGROUP_AREAS = `
+${stageArea("vec4f")}
+var<workgroup> probs: array<vec4f, ${TILE * TILE / 4}>;`;
 
 /** Rows of a tensor, as WGSL. */
 export interface Rows {
@@ -119,7 +119,7 @@ export class OutputTile {
   }
 
   /** Adds the tile in `probs` times rows of a tensor to the sums. What was written to `probs` needs no barrier before. */
-  accumulate(name: string, { from, token }: Rows, type: Staged): string {
+  accumulate(name: string, { from, token }: Rows): string {
     const { d4, rows, cols } = this;
     const staged = Math.min(TILE, 2 * HALF_STAGE / d4); // rows staged at once
     const side = Math.min(8, d4), step = 256 / side; // threads side by side on one row, rows that all threads stage
@@ -130,7 +130,7 @@ ${
         let row = li / ${side}u + ${step * n}u;
         let source = ${token("(r0 + row)")} * p.dim4 + head + li % ${side}u;
         let slot = row * ${d4}u + li % ${side}u;
-${unroll(d4 / side, (c) => `        stage[slot + ${side * c}u] = ${type}(${from}[source + ${side * c}u]);`)}
+${unroll(d4 / side, (c) => `        stage[slot + ${side * c}u] = ${from}[source + ${side * c}u];`)}
       }`)
     }
       workgroupBarrier();
@@ -143,7 +143,7 @@ ${unroll(4, (k) => `          let t${k} = stage[(g * 4u + ${k}u) * ${d4}u + out_
 ${
           unroll(rows, (i) => {
             const sum = `w${i}.x * t0 + w${i}.y * t1 + w${i}.z * t2 + w${i}.w * t3`;
-            return `          ${name}${i * cols + j} += ${type === "vec4h" ? `vec4f(${sum})` : sum};`;
+            return `          ${name}${i * cols + j} += ${sum};`;
           })
         }
         }`)
@@ -155,6 +155,6 @@ ${
 }
 
 /** A tile of weights into `probs`: the four of outer row lid.y + 16i. */
-export function storeWeights(type: Staged, weights: (i: number) => string): string {
-  return unroll(4, (i) => `    probs[(lid.y + ${16 * i}u) * 16u + lid.x] = ${type}(${weights(i)});`);
+export function storeWeights(weights: (i: number) => string): string {
+  return unroll(4, (i) => `    probs[(lid.y + ${16 * i}u) * 16u + lid.x] = ${weights(i)};`);
 }
