@@ -7,14 +7,16 @@
  * @module
  */
 import { clipOptions } from "../cli/clip_options.ts";
-import { choice, flag, integer, path, text } from "../cli/options.ts";
+import { choice, flag, integer, memory, path, text } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
+import { weightsOption } from "../cli/weights_option.ts";
 import { TilereelError } from "../errors.ts";
 import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { WanPipeline } from "../model/pipeline.ts";
 import { randn } from "../model/noise.ts";
-import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
+import type { WeightsChoice, WeightsPlace } from "../model/wan/weights_place.ts";
+import { LARGE, TRANSFORMER, writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
 import { markdownTable } from "./table.ts";
 import { runAsProgram } from "./run_as_program.ts";
@@ -29,9 +31,12 @@ const options = {
     default: "a temporary one",
   }),
   keep: flag({ group: GROUP, help: "Leave the model there." }),
-  layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "30", min: 1 }),
+  model: choice({ group: GROUP, of: ["1.3B", "14B"], help: "Whose shape.", default: "1.3B" }),
+  layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "all of them", min: 1 }),
   gpu: text({ group: GROUP, value: "NAME", help: "Adapter to run on, as for generate.", default: "auto" }),
   precision: choice({ group: GROUP, of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  weights: weightsOption,
+  memory: memory({ group: GROUP, value: "LIMIT", help: "As for generate.", default: "8 GB are planned with" }),
   size: clipOptions.size,
   frames: clipOptions.frames,
   steps: clipOptions.steps,
@@ -48,6 +53,7 @@ interface Report {
   readonly precision: string;
   readonly clip: string;
   readonly layers: number;
+  readonly place: WeightsPlace;
   readonly weightBytes: number;
   readonly writeSeconds: number;
   readonly loadSeconds: number;
@@ -68,19 +74,25 @@ async function main(): Promise<void> {
   const { values, help } = parseCommand(Deno.args, options, "full_size");
   if (help) {
     console.log(
-      "Usage: deno run -A bench/full_size.ts [--dir DIR] [--keep] [--layers N] [--size WxH] [--frames N] [--steps N] " +
-        "[--gpu NAME] [--precision f32|f16]",
+      "Usage: deno run -A bench/full_size.ts [--dir DIR] [--keep] [--model 1.3B|14B] [--layers N] [--size WxH] [--frames N] [--steps N] " +
+        "[--gpu NAME] [--precision f32|f16] [--weights auto|resident|stream] [--memory LIMIT]",
     );
     return;
   }
-  const { layers = 30, precision = "f32", keep = false } = values;
-  const gpu = await openGpu({ choice: values.gpu ?? "auto", precision });
+  const { precision = "f32", keep = false, weights = "auto" } = values;
+  const shape = { ...TRANSFORMER, ...values.model === "14B" && LARGE };
+  const { layers = shape.num_layers } = values;
+  const gpu = await openGpu({
+    choice: values.gpu ?? "auto",
+    precision,
+    ...values.memory !== undefined && { memoryLimit: values.memory },
+  });
   const dir = values.dir === undefined
     ? await Deno.makeTempDir({ prefix: "tilereel-full-size-" })
     : await newFolder(values.dir);
   try {
     const start = performance.now();
-    const weightBytes = await writeRandomCheckpoint(dir, { transformer: { num_layers: layers } });
+    const weightBytes = await writeRandomCheckpoint(dir, { transformer: { ...shape, num_layers: layers } });
     const writeSeconds = secondsSince(start);
     console.error(`wrote ${(weightBytes / 1e9).toFixed(2)} GB in ${writeSeconds.toFixed(1)} s`);
     const { width, height } = values.size ?? { width: 832, height: 480 };
@@ -92,7 +104,7 @@ async function main(): Promise<void> {
       layers,
       weightBytes,
       writeSeconds,
-      ...await render(gpu, dir, { width, height, frames, steps }),
+      ...await render(gpu, dir, weights, { width, height, frames, steps }),
     };
     console.log(JSON.stringify(report));
     console.log(`\n${reportTable(report)}`);
@@ -118,13 +130,15 @@ type Rendered = Omit<Report, "adapter" | "precision" | "clip" | "layers" | "weig
 async function render(
   gpu: Gpu,
   dir: string,
+  weights: WeightsChoice,
   clip: { width: number; height: number; frames: number; steps: number },
 ): Promise<Rendered> {
   let start = performance.now();
-  const pipeline = await WanPipeline.load(dir, { gpu });
+  const pipeline = await WanPipeline.load(dir, { gpu, weights, clips: [clip] });
   await gpu.finish();
   const loadSeconds = secondsSince(start), heldAfterLoad = gpu.memory.held;
-  console.error(`loaded in ${loadSeconds.toFixed(1)} s`);
+  const { place, why } = pipeline.weights;
+  console.error(`loaded in ${loadSeconds.toFixed(1)} s; weights: ${place} (${why})`);
   const stepSeconds: number[] = [];
   let latentStd = 0, decodeSeconds = 0;
   const video = await pipeline.generate({
@@ -146,7 +160,7 @@ async function render(
   const sampleStd = assertVaried(video.data, "the decoded clip");
   const { held, peak } = gpu.memory;
   pipeline.close();
-  return { loadSeconds, stepSeconds, decodeSeconds, heldAfterLoad, heldAtEnd: held, peak, latentStd, sampleStd };
+  return { place, loadSeconds, stepSeconds, decodeSeconds, heldAfterLoad, heldAtEnd: held, peak, latentStd, sampleStd };
 }
 
 /** [text tokens, text dim], zero past the prompt's end. */
@@ -166,7 +180,7 @@ function reportTable(r: Report): string {
   return markdownTable([
     ["what", `${r.adapter}, ${r.precision}`],
     ["clip", `${r.clip}, ${r.layers} blocks, guidance 5`],
-    ["weights", `${(r.weightBytes / 1e9).toFixed(2)} GB, written in ${seconds(r.writeSeconds)}`],
+    ["weights", `${r.place}, ${(r.weightBytes / 1e9).toFixed(2)} GB, written in ${seconds(r.writeSeconds)}`],
     ["load", seconds(r.loadSeconds)],
     ["first step (compiles kernels)", seconds(first)],
     ...(rest.length > 0
