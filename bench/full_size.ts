@@ -17,7 +17,7 @@ import { weightsOption } from "../cli/weights_option.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { WanPipeline } from "../model/pipeline.ts";
 import { randn } from "../model/noise.ts";
-import type { WeightsChoice } from "../model/wan/weights_place.ts";
+import type { WeightsChoice, WeightsPlace } from "../model/wan/weights_place.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
 import { handOver, resultOptions } from "./result.ts";
@@ -63,7 +63,7 @@ interface Report {
   readonly layers: number;
   readonly weightBytes: number;
   /** Where the blocks' weights lay. */
-  readonly place: "resident" | "stream";
+  readonly place: WeightsPlace;
   readonly writeSeconds: number;
   readonly loadSeconds: number;
   /** Of each step; the first also compiles the kernels. */
@@ -148,10 +148,11 @@ async function render(
   weights: WeightsChoice = "auto",
 ): Promise<Rendered> {
   let start = performance.now();
-  const pipeline = await WanPipeline.load(dir, { gpu, weights });
+  const pipeline = await WanPipeline.load(dir, { gpu, weights, clips: [clip] });
   await gpu.finish();
   const loadSeconds = secondsSince(start), heldAfterLoad = gpu.memory.held;
-  console.error(`loaded in ${loadSeconds.toFixed(1)} s`);
+  const { place, why } = pipeline.weights;
+  console.error(`loaded in ${loadSeconds.toFixed(1)} s; weights: ${place} (${why})`);
   const stepSeconds: number[] = [];
   let latentStd = 0, decodeSeconds = 0;
   const video = await pipeline.generate({
@@ -173,7 +174,6 @@ async function render(
   });
   const sampleStd = assertVaried(video.data, "the decoded clip");
   const { held, peak } = gpu.memory;
-  const { place } = pipeline.weights;
   pipeline.close();
   return { place, loadSeconds, stepSeconds, decodeSeconds, heldAfterLoad, heldAtEnd: held, peak, latentStd, sampleStd };
 }

@@ -234,7 +234,8 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
     assertEquals(await tilereel([...clip, "--quiet", "--out", join(dir, "q.mp4")]), { code: 0, out: "", err: "" });
     const { code, out, err } = await tilereel([...clip, "--quiet", "--json", "--out", join(dir, "j.mp4")]);
     assertEquals([code, err], [0, ""]);
-    const { seconds, precision, precisionReason, ...said } = JSON.parse(out);
+    const { seconds, weights, precision, precisionReason, ...said } = JSON.parse(out);
+    assertEquals(weights.place, "resident");
     assert(seconds > 0);
     assertEquals([["f32", "f16"].includes(precision), precisionReason !== ""], [true, true]);
     assertEquals(said, {

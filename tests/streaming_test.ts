@@ -10,7 +10,7 @@ import { WanTransformer3DModel } from "../model/wan/transformer.ts";
 import type { WeightsPlace } from "../model/wan/weights_place.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { randn, testVariants, variants } from "./gpu.ts";
-import { assertRefused, inTempDir, listFiles, QUICK, tilereel } from "./process.ts";
+import { assertRefused, execute, inTempDir, listFiles, program, QUICK, tilereel } from "./process.ts";
 
 const SMALL = {
   transformer: { num_attention_heads: 2, attention_head_dim: 32, num_layers: 3, ffn_dim: 96, text_dim: 48 },
@@ -249,5 +249,21 @@ Deno.test("streamed: the command line says so, and makes the same clip", async (
     const before = listFiles(dir);
     assertRefused(await render("x.mp4", "--weights", "disk"), "--weights must be auto, resident or stream");
     assertEquals(listFiles(dir), before);
+  });
+});
+
+Deno.test("streamed: a device that is lost, also while a block is on its way, ends it with a sentence", async () => {
+  await inTempDir(async (dir) => {
+    for (const submissions of [60, 300]) {
+      const args = [String(submissions), "generate", "a", "--quiet", "--out", `${dir}/x.mp4`, "--size", "32x32"];
+      assertRefused(
+        await execute(
+          Deno.execPath(),
+          program("tests/lose_device.ts", [...args, "--steps", "1000", "--weights", "stream"]),
+        ),
+        "the GPU was lost while working",
+      );
+      assertEquals(listFiles(dir), []);
+    }
   });
 });
