@@ -15,13 +15,12 @@ import { type SamplingRuns, samplingRuns } from "../model/veda/sampling_states.t
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../model/video_size.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { clipOptions } from "./clip_options.ts";
-import { gpuOptions } from "./gpu_options.ts";
 import type { LongRun } from "./long_run.ts";
-import { integer, memory, type OptionValues, path } from "./options.ts";
+import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./training_data.ts";
+import { trainedModelOptions } from "./training_options.ts";
 
 const CLIPS = "Clips that the model samples";
-const MODEL = "Model";
 
 /** See the module. */
 export const samplingOptions = {
@@ -54,26 +53,7 @@ export const samplingOptions = {
     min: 0,
     max: 2 ** 32 - 1,
   }),
-  model: path({
-    group: MODEL,
-    short: "m",
-    value: "DIR",
-    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
-    elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
-    default: "the embedded demo model",
-  }),
-  "text-encoder": path({
-    group: MODEL,
-    value: "FILE.onnx",
-    help: "Run this ONNX file as the text encoder instead of the model's own.",
-  }),
-  memory: memory({
-    group: MODEL,
-    value: "LIMIT",
-    help: "GPU memory that may be used, as in 8GiB or 512MiB.",
-    default: "what the adapter grants",
-  }),
-  ...gpuOptions(MODEL),
+  ...trainedModelOptions,
 };
 
 /** Values of {@linkcode samplingOptions} that were given. */

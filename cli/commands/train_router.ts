@@ -25,13 +25,13 @@ import { readTransformerConfig } from "../../model/wan/config.ts";
 import type { Grid } from "../../model/wan/grid.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import { clipOptions, type ClipValues } from "../clip_options.ts";
-import { gpuOptions } from "../gpu_options.ts";
 import { defineCommand } from "../command.ts";
 import { commandLine, openLongRun } from "../long_run.ts";
-import { flag, integer, memory, number, type OptionValues, path } from "../options.ts";
+import { flag, integer, number, type OptionValues, path } from "../options.ts";
 import { checkWritable } from "../output.ts";
 import { formatDuration } from "../progress.ts";
 import { openTrainingSet } from "../training_data.ts";
+import { checkpointOptions, trainedModelOptions } from "../training_options.ts";
 import { sizesText, vortaOptions, vortaSettings } from "../vorta_options.ts";
 
 const DATA = "Data (one of --prompts and --data)";
@@ -39,7 +39,6 @@ const SAMPLING = "How clips are made of --prompts";
 const TRAINING = "Training";
 const LOSS = "Loss";
 const OUTPUT = "Output";
-const MODEL = "Model";
 const DEFAULT_OUT = "out/router";
 const DEFAULT_STEPS = 100, DEFAULT_SEED = 0, DEFAULT_TAU = 0.3, DEFAULT_EVERY = 10;
 const LARGEST_SEED = 2 ** 32 - 1;
@@ -168,18 +167,7 @@ const options = {
     elsewhere: ["output", "exp-dir", "output-dir"],
     default: DEFAULT_OUT,
   }),
-  resume: flag({
-    group: OUTPUT,
-    help: "Go on with the training in --out. Give the other options as before; the result is that of an unbroken run.",
-  }),
-  "checkpoint-every": integer({
-    group: OUTPUT,
-    value: "N",
-    help: "Steps from one checkpoint to the next. Ctrl-C and the end make one, too.",
-    elsewhere: ["ckpt-interval", "save-every"],
-    default: String(DEFAULT_EVERY),
-    min: 1,
-  }),
+  ...checkpointOptions(OUTPUT, DEFAULT_EVERY),
   tau: number({
     group: OUTPUT,
     value: "X",
@@ -190,26 +178,7 @@ const options = {
     max: 1,
   }),
   quiet: flag({ group: OUTPUT, short: "q", help: "Print nothing but errors." }),
-  model: path({
-    group: MODEL,
-    short: "m",
-    value: "DIR",
-    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
-    elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
-    default: "the embedded demo model",
-  }),
-  "text-encoder": path({
-    group: MODEL,
-    value: "FILE.onnx",
-    help: "Run this ONNX file as the text encoder instead of the model's own.",
-  }),
-  memory: memory({
-    group: MODEL,
-    value: "LIMIT",
-    help: "GPU memory that may be used, as in 8GiB or 512MiB.",
-    default: "what the adapter grants",
-  }),
-  ...gpuOptions(MODEL),
+  ...trainedModelOptions,
 };
 
 /** See the module. */

@@ -16,6 +16,7 @@ import { choice, flag, integer, number, type OptionValues, path } from "../optio
 import { checkWritable } from "../output.ts";
 import { formatDuration } from "../progress.ts";
 import { openSamplingRuns, planSampling, samplingIdentity, samplingOptions } from "../sampling_options.ts";
+import { checkpointOptions } from "../training_options.ts";
 
 const TILES = "Tiles";
 const TRAINING = "Training";
@@ -102,18 +103,7 @@ const options = {
     elsewhere: ["output", "exp-dir", "output-dir"],
     default: DEFAULT_OUT,
   }),
-  resume: flag({
-    group: OUTPUT,
-    help: "Go on with the training in --out. Give the other options as before; the result is that of an unbroken run.",
-  }),
-  "checkpoint-every": integer({
-    group: OUTPUT,
-    value: "N",
-    help: "Steps from one checkpoint to the next. Ctrl-C and the end make one, too.",
-    elsewhere: ["ckpt-interval", "save-every"],
-    default: String(DEFAULT_EVERY),
-    min: 1,
-  }),
+  ...checkpointOptions(OUTPUT, DEFAULT_EVERY),
   quiet: flag({ group: OUTPUT, short: "q", help: "Print nothing but errors." }),
 };
 

@@ -1,0 +1,49 @@
+/**
+ * Options that all commands share which train something for a model.
+ *
+ * @module
+ */
+import { gpuOptions } from "./gpu_options.ts";
+import { flag, integer, memory, path } from "./options.ts";
+
+const MODEL = "Model";
+
+/** The model that something is trained for, and where it runs. */
+export const trainedModelOptions = {
+  model: path({
+    group: MODEL,
+    short: "m",
+    value: "DIR",
+    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
+    default: "the embedded demo model",
+  }),
+  "text-encoder": path({
+    group: MODEL,
+    value: "FILE.onnx",
+    help: "Run this ONNX file as the text encoder instead of the model's own.",
+  }),
+  memory: memory({
+    group: MODEL,
+    value: "LIMIT",
+    help: "GPU memory that may be used, as in 8GiB or 512MiB.",
+    default: "what the adapter grants",
+  }),
+  ...gpuOptions(MODEL),
+};
+
+/** --resume and --checkpoint-every; `every` is how often where nothing is said. */
+export const checkpointOptions = (group: string, every: number) => ({
+  resume: flag({
+    group,
+    help: "Go on with the training in --out. Give the other options as before; the result is that of an unbroken run.",
+  }),
+  "checkpoint-every": integer({
+    group,
+    value: "N",
+    help: "Steps from one checkpoint to the next. Ctrl-C and the end make one, too.",
+    elsewhere: ["ckpt-interval", "save-every"],
+    default: String(every),
+    min: 1,
+  }),
+});
