@@ -304,7 +304,8 @@ export class WanPipeline {
             // A copy: a prompt's embeddings may begin where no buffer can be bound.
             const textEmbeddings = gpu.tensor([1, ...embeddings.shape.slice(1)]);
             gpu.copy(embeddings.slice(prompt, 1), textEmbeddings);
-            return { hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention };
+            const label = prompt === 0 ? "prompt" : "negative prompt";
+            return { hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention, label };
           });
         });
         const velocity = await gpu.labelled(`step ${step + 1}`, () => guided(gpu, transformer, inputs, guidance))

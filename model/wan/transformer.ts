@@ -46,7 +46,12 @@ export interface TransformerInput {
   readonly textEmbeddings: Tensor;
   /** Instead of full attention among the video's tokens. */
   readonly selfAttention?: SelfAttention | undefined;
+  /** What a profile calls this pass. Default: "pass" */
+  readonly label?: string;
 }
+
+/** Label of a pass without one. */
+const PASS = "pass";
 
 /** What the blocks start from. */
 export interface Embedded {
@@ -125,7 +130,7 @@ export class WanTransformer3DModel {
     const owned = new Set<Tensor>();
     try {
       if (!this.blocks.resident) return await this.#predictTogether(inputs, owned);
-      for (const input of inputs) owned.add(this.forward(input));
+      for (const input of inputs) owned.add(this.gpu.labelled(input.label ?? PASS, () => this.forward(input)));
       return [...owned];
     } catch (error) {
       for (const tensor of owned) this.gpu.release(tensor);
@@ -149,7 +154,10 @@ export class WanTransformer3DModel {
     for (let layer = 0; layer < config.layers; layer++) {
       const block = await this.blocks.at(layer);
       for (const [i, pass] of passes.entries()) {
-        const x = this.#labelledBlock(block, layer, pass.x, pass.conditioning);
+        const x = gpu.labelled(
+          inputs[i]!.label ?? PASS,
+          () => this.#labelledBlock(block, layer, pass.x, pass.conditioning),
+        );
         owned.add(x);
         release(pass.x);
         passes[i] = { ...pass, x };
