@@ -285,6 +285,7 @@ Deno.test({
       name,
       variants: () => new Map(["good", "broken", "other"].map((variant) => [variant, variant])),
       trial: (gpu: Gpu) => (variant: string) => run(gpu, variant),
+      sample: (gpu: Gpu) => gpu.tensor([1]),
     });
     // A Gpu that is closed takes its device with it: this one is shared.
     const opened: Gpu[] = [];

@@ -11,9 +11,11 @@ import { type KernelSource, write } from "../gpu/kernel.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { cacheFile, readChoices, writeChoices } from "../gpu/tuning/cache.ts";
 import type { KernelFamily } from "../gpu/tuning/family.ts";
+import { FAMILIES } from "../gpu/tuning/families.ts";
 import { wallStopwatch } from "../gpu/tuning/stopwatch.ts";
 import { tryFamily } from "../gpu/tuning/trial.ts";
 import { rememberedChoices, tuneKernels } from "../gpu/tuning/tune.ts";
+import { assertClose, testVariants } from "./gpu.ts";
 import { inTempDir, listFiles, ROOT, tilereel } from "./process.ts";
 
 /** Adds up so many terms for each of `y`. */
@@ -31,6 +33,7 @@ function summing(name: string, terms: number): KernelSource {
 
 /** So far apart that no other work on this machine makes one the other. */
 const FAST = summing("fast", 100), SLOW = summing("slow", 2000);
+const WRONG = summing("wrong", 10);
 const BROKEN: KernelSource = { ...summing("broken", 1), body: "  y[0] = nonsense(p.count);" };
 
 /** A family of kernels, and how often each was recorded. */
@@ -47,6 +50,12 @@ function familyOf(name: string, variants: Readonly<Record<string, KernelSource |
         if (kernel === "throws") throw new Error("this variant cannot be run");
         sum(gpu, kernel, y);
       };
+    },
+    // All that are right add up the same here, however long they take when they are timed.
+    sample: (gpu, variant = "") => {
+      const y = gpu.tensor([100]), kernel = variants[variant];
+      sum(gpu, kernel === BROKEN || kernel === WRONG ? kernel : FAST, y);
+      return y;
     },
   };
   return { family, runs };
@@ -87,29 +96,38 @@ function testTuning(
   });
 }
 
-testTuning("the fastest variant is chosen; those that do not compile or run are left out", async ({ open }) => {
-  const gpu = open();
-  const { family, runs } = familyOf("sums", { slow: SLOW, broken: BROKEN, fast: FAST, throws: "throws" });
-  const { family: hopeless } = familyOf("hopeless", { broken: BROKEN, throws: "throws" });
-  assertEquals(gpu.pick(family), "slow");
-  const progress: string[] = [];
-  const choices = await tuneKernels(gpu, {
-    families: [family, hopeless],
-    onProgress: ({ stage, done, total }) => progress.push(`${stage} ${done}/${total}`),
-  });
-  assertEquals(gpu.pick(family), "fast");
-  assertEquals(gpu.pick(hopeless), "broken");
-  assertEquals([runs.broken, runs.throws], [1, 1]);
-  const { sums, ...others } = choices!.choices;
-  assertEquals([sums!.variant, Object.keys(sums!.ms), others], ["fast", ["slow", "fast"], {}]);
-  assert(sums!.ms.fast! > 0 && sums!.ms.slow! > sums!.ms.fast!, JSON.stringify(sums));
-  assertEquals(progress, Array.from({ length: 7 }, (_, i) => `choose kernels ${i}/6`));
-  assertEquals(gpu.memory.held, 0);
-  // The failures left no trace.
-  const y = gpu.tensor([3]);
-  sum(gpu, FAST, y);
-  assert((await gpu.read(y)).every(Number.isFinite));
-});
+testTuning(
+  "the fastest variant is chosen; those that are wrong, or do not compile or run, are left out",
+  async ({ open }) => {
+    const gpu = open();
+    const { family, runs } = familyOf("sums", {
+      slow: SLOW,
+      wrong: WRONG,
+      broken: BROKEN,
+      fast: FAST,
+      throws: "throws",
+    });
+    const { family: hopeless } = familyOf("hopeless", { broken: BROKEN, throws: "throws" });
+    assertEquals(gpu.pick(family), "slow");
+    const progress: string[] = [];
+    const choices = await tuneKernels(gpu, {
+      families: [family, hopeless],
+      onProgress: ({ stage, done, total }) => progress.push(`${stage} ${done}/${total}`),
+    });
+    assertEquals(gpu.pick(family), "fast");
+    assertEquals(gpu.pick(hopeless), "broken");
+    assertEquals([runs.wrong, runs.broken, runs.throws], [undefined, undefined, 1]);
+    const { sums, ...others } = choices!.choices;
+    assertEquals([sums!.variant, Object.keys(sums!.ms), others], ["fast", ["slow", "fast"], {}]);
+    assert(sums!.ms.fast! > 0 && sums!.ms.slow! > sums!.ms.fast!, JSON.stringify(sums));
+    assertEquals(progress, Array.from({ length: 8 }, (_, i) => `choose kernels ${i}/7`));
+    assertEquals(gpu.memory.held, 0);
+    // The failures left no trace.
+    const y = gpu.tensor([3]);
+    sum(gpu, FAST, y);
+    assert((await gpu.read(y)).every(Number.isFinite));
+  },
+);
 
 testTuning("a variant that is clearly slower is not run again", async ({ open }) => {
   const { family, runs } = familyOf("sums", { fast: FAST, slow: SLOW });
@@ -317,4 +335,22 @@ Deno.test("info says in what precision and with which kernels the adapter works"
   assertStringIncludes(out, "Precision: f32, the adapter is software.\nKernels: there is nothing to choose");
   const { used } = JSON.parse((await tilereel(["info", "--gpu", "software", "--json"])).out);
   assertEquals([used.precision, used.precisionReason, used.kernels], ["f32", "the adapter is software", "plain"]);
+});
+
+testVariants("samples of the families that there are tell what is computed right", async ({ gpu, name }) => {
+  if (gpu.software) return;
+  const { device, settings } = gpu;
+  const plain = new Gpu(device, {
+    ...settings,
+    precision: "f32",
+    description: { ...settings.description, software: true },
+  });
+  for (const family of FAMILIES) {
+    const first = [...family.variants(gpu).values()][0];
+    const numbers = await gpu.waitingScope(() => gpu.read(family.sample(gpu, first)));
+    const reference = await plain.waitingScope(() => plain.read(family.sample(plain)));
+    assertClose(numbers, reference, gpu.f16 ? 1e-2 : 1e-5, `${family.name}, ${name}`);
+    // Not of numbers that any kernel would give.
+    assert(reference.some((x) => Math.abs(x) > 0.1) && new Set(reference).size > reference.length / 2, family.name);
+  }
 });

@@ -6,10 +6,9 @@
 import { blockRows } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
-import { attentionPlain, PLAIN_ROWS } from "../kernels/attention/plain.ts";
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Tensor } from "../tensor.ts";
-import { forwardFamily, type ForwardTensors, runForward } from "./attention_forward.ts";
+import { forwardFamily, runForward, runPlain } from "./attention_forward.ts";
 import { type AttentionPattern, launchWalk } from "./attention_launch.ts";
 import { fill } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
@@ -121,22 +120,6 @@ export function attentionBackward(
       ...{ list: plan?.keys, outer: k, inner: q.dim(1), buffers: { ...buffers, dk, dv } },
     });
   }
-}
-
-/** The way forward on software adapters. */
-function runPlain(
-  gpu: Gpu,
-  pattern: AttentionPattern,
-  { q, k, v, bias, keyLengths, y, lse }: ForwardTensors,
-): void {
-  const { plan, heads } = pattern;
-  const headDim = q.dim(-1) / heads, rows = PLAIN_ROWS(headDim);
-  launchWalk(gpu, {
-    kernel: attentionPlain({ headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined }),
-    ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
-    buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
-    params: { has_lengths: keyLengths ? 1 : 0 },
-  });
 }
 
 function headDimOf(gpu: Gpu, q: Tensor, heads: number): number {

@@ -6,11 +6,13 @@
 import type { Gpu } from "../gpu.ts";
 import { attentionMatrix } from "../kernels/attention/matrix.ts";
 import { PACK_THREADS, packKeys } from "../kernels/attention/pack.ts";
+import { attentionPlain, PLAIN_ROWS } from "../kernels/attention/plain.ts";
 import { attentionTiled } from "../kernels/attention/tiled.ts";
 import { forwardRows, type ForwardVariant, forwardVariants } from "../kernels/attention/variants.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
+import { noise } from "../tuning/noise.ts";
 import { type AttentionPattern, launchWalk, orderStride } from "./attention_launch.ts";
 
 /** What it takes; of the shapes see `attention`. */
@@ -26,6 +28,8 @@ export interface ForwardTensors {
 
 /** Self-attention of the trial: so many blocks that every core of a large GPU has several. */
 const TRIAL = { heads: 12, tokens: 8192 };
+/** That of the sample. */
+const SAMPLE = { heads: 3, tokens: 333 };
 
 /** The kernels for heads of one size; what is fast with one may be slow with another. */
 export const forwardFamily = memo((headDim: number): KernelFamily<ForwardVariant> => ({
@@ -37,6 +41,19 @@ export const forwardFamily = memo((headDim: number): KernelFamily<ForwardVariant
     const x = gpu.upload(numbers, shape);
     return (variant) =>
       gpu.scope(() => runForward(gpu, variant, { heads }, { q: x, k: x, v: x, y: gpu.tensor(shape) }));
+  },
+  // Scores so far apart that running sums must be scaled on the way.
+  sample(gpu, variant) {
+    const pattern = { heads: SAMPLE.heads, scale: 1 }, shape = [1, SAMPLE.tokens, SAMPLE.heads * headDim];
+    const [q, k, v, y] = [
+      noise(gpu, shape),
+      noise(gpu, shape, "f32", 1),
+      noise(gpu, shape, "f32", 2),
+      gpu.tensor(shape),
+    ];
+    if (variant) runForward(gpu, variant, pattern, { q, k, v, y });
+    else runPlain(gpu, pattern, { q, k, v, y });
+    return y;
   },
 }));
 
@@ -81,4 +98,20 @@ export function runForward(
       walk(k, v);
     })
   );
+}
+
+/** The way forward on software adapters. */
+export function runPlain(
+  gpu: Gpu,
+  pattern: AttentionPattern,
+  { q, k, v, bias, keyLengths, y, lse }: ForwardTensors,
+): void {
+  const { plan, heads } = pattern;
+  const headDim = q.dim(-1) / heads, rows = PLAIN_ROWS(headDim);
+  launchWalk(gpu, {
+    kernel: attentionPlain({ headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined }),
+    ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
+    buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
+    params: { has_lengths: keyLengths ? 1 : 0 },
+  });
 }

@@ -36,6 +36,10 @@ export const CONV3D: KernelFamily<ProductVariant> = {
     const x = noise(gpu, [4, 240, 416, 96]), weight = noise(gpu, [96, 3, 3, 3, 96]), bias = noise(gpu, [96]);
     return (variant) => gpu.scope(() => void conv3d(gpu, x, weight, bias, { variant }));
   },
+  sample(gpu, variant) {
+    const x = noise(gpu, [4, 19, 23, 40]), weight = noise(gpu, [36, 3, 3, 3, 40]), bias = noise(gpu, [36]);
+    return conv3d(gpu, x, weight, bias, { ...variant && { variant } });
+  },
 };
 
 /**

@@ -47,6 +47,8 @@ export const GEMM: KernelFamily<ProductVariant> = {
     const x = noise(gpu, [8192, 2048]), w = noise(gpu, [1536, 2048], "bf16");
     return (variant) => gpu.scope(() => void linear(gpu, x, w, { variant }));
   },
+  sample: (gpu, variant) =>
+    linear(gpu, noise(gpu, [331, 264]), noise(gpu, [140, 264], "bf16"), { ...variant && { variant } }),
 };
 
 /**

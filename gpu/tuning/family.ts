@@ -4,6 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
+import type { Tensor } from "../tensor.ts";
 
 /** See the module. `V` is what tells one variant from another: what a kernel's maker takes. */
 export interface KernelFamily<V> {
@@ -19,4 +20,11 @@ export interface KernelFamily<V> {
    * what it made. The operands belong to the scope around.
    */
   trial(gpu: Gpu): (variant: V) => void;
+  /**
+   * Something small, always the same, of sizes that no tile goes into: with one variant or, without, as the device does it
+   * by itself. What a variant gives must agree with what the plain kernels do, or it is not used.
+   *
+   * @returns f32; it and the operands belong to the scope around
+   */
+  sample(gpu: Gpu, variant?: V): Tensor;
 }

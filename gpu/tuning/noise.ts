@@ -11,9 +11,11 @@ const PERIOD = 1 << 16;
 
 /**
  * A tensor of numbers between −1 and 1: a GPU that multiplies zeros runs faster than it will at work.
+ *
+ * @param start where in the numbers it begins: tensors with different ones differ
  */
-export function noise(gpu: Gpu, shape: readonly number[], dtype: "f32" | "bf16" = "f32"): Tensor {
-  const numbers = Float32Array.from({ length: PERIOD }, (_, i) => Math.sin(i * i));
+export function noise(gpu: Gpu, shape: readonly number[], dtype: "f32" | "bf16" = "f32", start = 0): Tensor {
+  const numbers = Float32Array.from({ length: PERIOD }, (_, i) => Math.sin((i + start) ** 2));
   const halves = Uint16Array.from(new Uint32Array(numbers.buffer), (bits) => bits >>> 16);
   const period = new Uint8Array(dtype === "f32" ? numbers.buffer : halves.buffer);
   const bytes = new Uint8Array(bytesOf(shape, dtype));

@@ -3,11 +3,14 @@
  *
  * @module
  */
-import type { Gpu } from "../gpu.ts";
+import { Gpu } from "../gpu.ts";
+import { relativeError } from "../relative_error.ts";
 import type { FamilyChoice } from "./cache.ts";
 import type { AnyFamily } from "./families.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 
+/** A variant that is farther from the plain kernels than this computes something else. */
+const WRONG = { f32: 1e-4, f16: 3e-2 } as const;
 /** Runs of a variant, at most, of which the median counts. */
 const RUNS = 5;
 /** Milliseconds after which a variant is not run again: on a small GPU one run has to do. */
@@ -32,13 +35,15 @@ export async function tryFamily(
   stopwatch: Stopwatch,
   onVariant: () => void,
 ): Promise<FamilyChoice | undefined> {
+  const expected = await plainSample(gpu, family);
   const ms = await gpu.waitingScope(async () => {
     const ms: Record<string, number> = {};
     let record: ((variant: unknown) => void) | undefined;
     await gpu.attempt(() => record = family.trial(gpu));
     if (!record) return ms;
     for (const [name, variant] of family.variants(gpu)) {
-      const time = await tryVariant(gpu, () => record!(variant), stopwatch, Object.values(ms));
+      const right = await computesWell(gpu, family, variant, expected);
+      const time = right ? await tryVariant(gpu, () => record!(variant), stopwatch, Object.values(ms)) : undefined;
       if (time !== undefined) ms[name] = time;
       onVariant();
     }
@@ -47,6 +52,37 @@ export async function tryFamily(
   gpu.trim(); // Models want buffers of other sizes.
   const [best] = Object.entries(ms).sort(([, a], [, b]) => a - b);
   return best && { variant: best[0], ms };
+}
+
+/** What the plain kernels make of a family's sample, in f32; undefined where they do not run. */
+async function plainSample(gpu: Gpu, family: AnyFamily): Promise<Float32Array | undefined> {
+  const { device, settings } = gpu;
+  const plain = new Gpu(device, {
+    ...settings,
+    precision: "f32",
+    description: { ...settings.description, software: true },
+  });
+  let numbers: Float32Array | undefined;
+  await plain.attempt(() => plain.waitingScope(async () => numbers = await plain.read(family.sample(plain))));
+  plain.trim();
+  return numbers;
+}
+
+/** Whether a variant runs, and agrees with the plain kernels: drivers compile some kernels wrongly. */
+async function computesWell(
+  gpu: Gpu,
+  family: AnyFamily,
+  variant: unknown,
+  expected: Float32Array | undefined,
+): Promise<boolean> {
+  let error = Infinity;
+  await gpu.attempt(() =>
+    gpu.waitingScope(async () => {
+      const numbers = await gpu.read(family.sample(gpu, variant));
+      error = expected ? relativeError(numbers, expected) : 0;
+    })
+  );
+  return error <= WRONG[gpu.settings.precision];
 }
 
 /**
