@@ -9,7 +9,7 @@ import { openGpu } from "../gpu/device.ts";
 import { Gpu, type GpuSettings } from "../gpu/gpu.ts";
 import { type KernelSource, write } from "../gpu/kernel.ts";
 import type { Tensor } from "../gpu/tensor.ts";
-import { cacheFile, readChoices, writeChoices } from "../gpu/tuning/cache.ts";
+import { cacheFile } from "../gpu/tuning/cache.ts";
 import type { KernelFamily } from "../gpu/tuning/family.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
 import { wallStopwatch } from "../gpu/tuning/stopwatch.ts";
@@ -242,27 +242,15 @@ testTuning("a damaged file is made anew, and one that cannot be written is done 
 });
 
 Deno.test("the file lies in the user's cache folder", { ignore: Deno.build.os !== "linux" }, () => {
-  const names = ["TILEREEL_CACHE", "XDG_CACHE_HOME", "HOME"] as const;
-  const before = names.map((name) => Deno.env.get(name));
-  const set = (values: readonly (string | undefined)[]) =>
-    names.forEach((name, i) => values[i] === undefined ? Deno.env.delete(name) : Deno.env.set(name, values[i]!));
-  try {
-    for (
-      const [values, file] of [
-        [["/t", "/x", "/h"], "/t/kernels.json"],
-        [[undefined, "/x", "/h"], "/x/tilereel/kernels.json"],
-        [["", "", "/h"], "/h/.cache/tilereel/kernels.json"],
-        [[undefined, undefined, undefined], undefined],
-      ] as const
-    ) {
-      set(values);
-      assertEquals(cacheFile(), file);
-    }
-    // Nowhere to write is no reason to fail.
-    writeChoices("key", { families: "", measured: "", choices: {} });
-    assertEquals(readChoices("key"), undefined);
-  } finally {
-    set(before);
+  for (
+    const [variables, file] of [
+      [{ TILEREEL_CACHE: "/t", XDG_CACHE_HOME: "/x", HOME: "/h" }, "/t/kernels.json"],
+      [{ XDG_CACHE_HOME: "/x", HOME: "/h" }, "/x/tilereel/kernels.json"],
+      [{ TILEREEL_CACHE: "", XDG_CACHE_HOME: "", HOME: "/h" }, "/h/.cache/tilereel/kernels.json"],
+      [{}, undefined],
+    ] as const
+  ) {
+    assertEquals(cacheFile((name) => (variables as Record<string, string>)[name]), file);
   }
 });
 

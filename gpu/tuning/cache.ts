@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** Names another folder than the user's cache folder. */
 export const CACHE_VARIABLE = "TILEREEL_CACHE";
@@ -29,20 +29,24 @@ export interface KernelChoices {
   readonly choices: Readonly<Record<string, FamilyChoice>>;
 }
 
-/** The file; undefined where this system has no folder for it. */
-export function cacheFile(): string | undefined {
-  const folder = cacheFolder();
+/**
+ * The file; undefined where this system has no folder for it.
+ *
+ * @param variable reads a variable of the environment
+ */
+export function cacheFile(variable = (name: string) => Deno.env.get(name)): string | undefined {
+  const folder = cacheFolder(variable);
   return folder === undefined ? undefined : join(folder, "kernels.json");
 }
 
-function cacheFolder(): string | undefined {
-  const named = Deno.env.get(CACHE_VARIABLE);
+function cacheFolder(variable: (name: string) => string | undefined): string | undefined {
+  const named = variable(CACHE_VARIABLE);
   if (named) return named;
   const own = (parent: string | undefined, ...rest: string[]) => parent ? join(parent, ...rest, "tilereel") : undefined;
-  const home = Deno.env.get("HOME");
-  if (Deno.build.os === "windows") return own(Deno.env.get("LOCALAPPDATA"));
+  const home = variable("HOME");
+  if (Deno.build.os === "windows") return own(variable("LOCALAPPDATA"));
   if (Deno.build.os === "darwin") return own(home, "Library", "Caches");
-  return own(Deno.env.get("XDG_CACHE_HOME")) ?? own(home, ".cache");
+  return own(variable("XDG_CACHE_HOME")) ?? own(home, ".cache");
 }
 
 /** What is remembered under a key; undefined if nothing can be read. */
@@ -61,7 +65,7 @@ export function writeChoices(key: string, choices: KernelChoices): void {
   const temporary = `${file}.${crypto.randomUUID()}.tmp`;
   // Not asynchronous: Ctrl-C cannot come between and leave the temporary file.
   try {
-    Deno.mkdirSync(cacheFolder()!, { recursive: true });
+    Deno.mkdirSync(dirname(file), { recursive: true });
     const text = JSON.stringify({ version: VERSION, adapters: { ...readAll(), [key]: choices } }, null, 2);
     Deno.writeTextFileSync(temporary, `${text}\n`, { createNew: true });
     Deno.renameSync(temporary, file);
