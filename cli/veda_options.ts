@@ -30,7 +30,7 @@ export const vedaOptions = {
     value: "X",
     help: "For veda: the share of tiles that each tile attends to. Lower is faster; 1 keeps all.",
     elsewhere: ["keep-ratio", "density", "topk"],
-    default: `the file's, or ${DEFAULT_KEEP}`,
+    default: `the file's, or ${DEFAULT_KEEP}; on small grids more`,
     above: 0,
     max: 1,
   }),
@@ -80,9 +80,9 @@ export async function vedaSettings(values: OptionValues<typeof vedaOptions>, mod
   const loaded = file === undefined ? undefined : await loadVeda(file);
   if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file}`);
   const shapes = shape ?? loaded?.plan;
-  const keep = values.keep ?? loaded?.keep;
   return {
-    ...keep !== undefined && { keep },
+    ...values.keep !== undefined && { keep: values.keep },
+    ...loaded?.keep !== undefined && { usualKeep: loaded.keep },
     ...values["dense-steps"] !== undefined && { denseSteps: values["dense-steps"] },
     ...values["dense-layers"] !== undefined && { denseLayers: values["dense-layers"] },
     ...loaded && { tileTokens: loaded.tileTokens, name: file! },

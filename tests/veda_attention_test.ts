@@ -6,7 +6,7 @@ import { everyHead, wholeAttention } from "../model/attention/head_lists.ts";
 import type { AttentionTask } from "../model/attention/method.ts";
 import { type TensorToWrite, writeSafetensors } from "../model/checkpoint/safetensors.ts";
 import { VedaAttention } from "../model/veda/attention.ts";
-import { budget } from "../model/veda/budget.ts";
+import { budget, defaultKeep } from "../model/veda/budget.ts";
 import { vedaAttention, vedaHeads } from "../model/veda/methods.ts";
 import { type TileScorer, uploadScorer } from "../model/veda/scorer.ts";
 import type { TilePlan } from "../model/veda/tile_plan.ts";
@@ -202,10 +202,25 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
   const [, second] = await density({ denseSteps: 0, denseLayers: [1] });
   assert(Math.abs(first + second - 1 - sparse) < 1e-12);
   assertEquals((await density({ keep: 1, denseSteps: 0 }))[1], 1);
-  // Nothing given: a shape that suits the grid.
+  // Nothing given: a shape that suits the grid, which has so few tiles of it that all are kept; of smaller ones twelve.
   const alone = await vedaAttention({}).prepare(await task(2));
-  assert(alone.report.density < 1);
+  assertEquals(alone.report.density, 1);
   alone[Symbol.dispose]();
+  const clip = await task(2);
+  const densityOf = async (options: Parameters<typeof vedaAttention>[0]) => {
+    using prepared = await vedaAttention({ tileTokens: 4, denseSteps: 0, ...options }).prepare(clip);
+    return prepared.report.density;
+  };
+  const twelve = await densityOf({ keep: 12 / Math.ceil(TOKENS / 4) });
+  assert(twelve < 0.5 && await densityOf({}) === twelve && await densityOf({ usualKeep: 0.9 }) > twelve);
+});
+
+Deno.test("where no share is asked for, small grids keep twelve tiles a row, and all where they have no more", () => {
+  assertEquals(defaultKeep(0.5, 512, 32), 0.75);
+  assertEquals(defaultKeep(0.5, 2048, 32), 0.5);
+  assertEquals(defaultKeep(0.1, 32760, 128), 0.1);
+  assertEquals(defaultKeep(0.1, 1537, 128), 12 / 13);
+  assertEquals(defaultKeep(0.1, 100, 32), 1);
 });
 
 gpuTest("Veda's method refuses what belongs to another model", async () => {

@@ -7,6 +7,20 @@ import type { Tiling } from "./tiling.ts";
 
 /** The keep ratio that nothing else is said about. */
 export const DEFAULT_KEEP = 0.1;
+/**
+ * Where no ratio is asked for, each query tile sees at least so many: of few tiles each stands for much of the clip. The
+ * demo model's clips of 128×128 have 16 tiles, and show what 8 of them leave out, but not what 12 do.
+ */
+const LEAST_TILES = 12;
+
+/**
+ * The keep ratio of a grid where none is asked for.
+ *
+ * @param usual the ratio that scores were trained for
+ */
+export function defaultKeep(usual: number, tokens: number, capacity: number): number {
+  return Math.min(1, Math.max(usual, LEAST_TILES / Math.ceil(tokens / capacity)));
+}
 
 /**
  * The key tiles of each query tile, its own among them. Over whole tiles full attention would take n_ideal² pairs of

@@ -9,7 +9,7 @@ import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention
 import type { Grid } from "../wan/grid.ts";
 import type { TransformerConfig } from "../wan/config.ts";
 import { VedaAttention } from "./attention.ts";
-import { DEFAULT_KEEP } from "./budget.ts";
+import { DEFAULT_KEEP, defaultKeep } from "./budget.ts";
 import { type TileScorer, uploadScorer } from "./scorer.ts";
 import { type TilePlan, uniformPlan } from "./tile_plan.ts";
 import { defaultCapacity, defaultShape, product, type TileShape } from "./tiling.ts";
@@ -19,8 +19,10 @@ export const DEFAULT_DENSE_STEPS = 1;
 
 /** What {@link vedaAttention} takes. */
 export interface VedaOptions {
-  /** ρ, the share of tiles to keep, above 0. Default {@link DEFAULT_KEEP} */
+  /** ρ, the share of tiles to keep, above 0. Default: `usualKeep`, or more on small grids, see `defaultKeep` */
   readonly keep?: number;
+  /** The ratio that scores were trained for. Default {@link DEFAULT_KEEP} */
+  readonly usualKeep?: number;
   /** First steps with full attention. Default {@link DEFAULT_DENSE_STEPS} */
   readonly denseSteps?: number;
   /** Layers with full attention. Default none */
@@ -61,10 +63,11 @@ export function vedaAttention(options: VedaOptions): AttentionMethod {
 
 /** The same for some heads. */
 export function vedaHeads(options: VedaOptions): SomeHeadsMethod {
-  const { keep = DEFAULT_KEEP, denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
+  const { usualKeep = DEFAULT_KEEP, denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
   return {
     prepare({ gpu, transformer: { config }, grid }): Promise<PreparedSomeHeads> {
       const plan = planFor(options, config, grid);
+      const { keep = defaultKeep(usualKeep, product(grid), product(plan.shapes[0]!)) } = options;
       const denseLayers = new Set(options.denseLayers);
       checkDenseLayers(denseLayers, config);
       using cleanUp = new DisposableStack();
