@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import { conv3d } from "../../gpu/ops/conv3d.ts";
+import { CONV3D, conv3d } from "../../gpu/ops/conv3d.ts";
 import { linear } from "../../gpu/ops/linear.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TilePattern } from "../../model/veda/tile_pattern.ts";
@@ -99,7 +99,8 @@ function conv(size: Size): TargetCase {
       const bias = normalTensor(gpu, [channels]);
       return {
         flops: 2 * frames * height * width * channels ** 2 * 27,
-        work: () => conv3d(gpu, x, w, bias),
+        // Named, as a small one would be made by a small tile whatever the variant.
+        work: () => conv3d(gpu, x, w, bias, { variant: gpu.pick(CONV3D) }),
       };
     },
   };
