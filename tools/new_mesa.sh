@@ -15,11 +15,14 @@ if [ ! -e "$new/ready" ]; then
   debootstrap --variant=minbase --include=mesa-vulkan-drivers,libvulkan1 sid "$new" >&2
   touch "$new/ready"
 fi
-for folder in /proc /dev /sys /tmp /root "$root"; do
-  mkdir -p "$new$folder"
-  mountpoint -q "$new$folder" || mount --bind "$folder" "$new$folder"
-done
 deno=$(deno eval 'console.log(Deno.execPath())')
 mkdir -p "$new/usr/local/bin"
 cmp -s "$deno" "$new/usr/local/bin/deno" || cp "$deno" "$new/usr/local/bin/deno"
-exec chroot "$new" env --chdir="$root" XDG_RUNTIME_DIR=/tmp "$@"
+
+# Mounted for this command alone: nothing of the machine is left in the folder for someone who deletes it.
+folders="/proc /dev /sys /tmp /root $root"
+for folder in $folders; do mkdir -p "$new$folder"; done
+export new root folders
+exec unshare --mount --propagation private bash -c '
+  for folder in $folders; do mount --rbind "$folder" "$new$folder"; done
+  exec chroot "$new" env --chdir="$root" XDG_RUNTIME_DIR=/tmp "$@"' new_mesa "$@"
