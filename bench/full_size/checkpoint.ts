@@ -28,7 +28,7 @@ const SCHEDULER = {
 };
 
 /** `config.json` of Wan 2.1 T2V 1.3B's transformer. */
-export const TRANSFORMER = {
+const TRANSFORMER = {
   _class_name: "WanTransformer3DModel",
   attention_head_dim: 128,
   cross_attn_norm: true,
@@ -44,9 +44,6 @@ export const TRANSFORMER = {
   rope_max_seq_len: 1024,
   text_dim: 4096,
 };
-
-/** What is other in 14B's. */
-export const LARGE = { ffn_dim: 13824, num_attention_heads: 40, num_layers: 40 };
 
 /** Means and deviations of the latents are left out: Wan's are the defaults. */
 export const VAE = {

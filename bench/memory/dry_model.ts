@@ -9,16 +9,16 @@ import { Config } from "../../model/checkpoint/json.ts";
 import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import type { ModelFiles } from "../../model/model_files.ts";
 import { vaeConfig } from "../../model/vae/config.ts";
-import { transformerConfig } from "../../model/wan/config.ts";
-import { LARGE, TRANSFORMER, VAE } from "../full_size/checkpoint.ts";
+import { VAE } from "../full_size/checkpoint.ts";
 import { type TensorSpec, transformerTensors, vaeTensors } from "../full_size/tensor_spec.ts";
+import { WAN_SHAPES } from "../wan_shapes.ts";
 
 /** Names of the models. */
 export const DRY_MODELS = ["1.3B", "14B"] as const;
 
 /** See the module; the transformer in bf16, the VAE in f32, no text encoder. */
 export function dryModel(name: typeof DRY_MODELS[number]): ModelFiles {
-  const config = transformerConfig(new Config(name, { ...TRANSFORMER, ...name === "14B" && LARGE }));
+  const { config } = WAN_SHAPES[name === "14B" ? "14b" : "1.3b"];
   const vae = vaeConfig(new Config(name, VAE));
   return {
     folder: {
