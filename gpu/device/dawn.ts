@@ -54,7 +54,10 @@ export const dawn: DeviceSource = {
     { name: MATRIX_FEATURE },
   ],
   implementation() {
-    return instance ??= load().create([
+    if (instance) return instance;
+    const addon = load();
+    pollByTimer();
+    return instance = addon.create([
       `backend=${BACKENDS[Deno.build.os] ?? "vulkan"}`,
       `enable-dawn-features=${TOGGLES.join(",")}`,
       `disable-dawn-features=${WITHOUT.join(",")}`,
@@ -69,6 +72,22 @@ export const dawn: DeviceSource = {
     "Dawn found no adapter: install a driver for your GPU (on Linux one for Vulkan; software rendering by Mesa 25 does, " +
     "that of Debian 12 is too old), or leave out --gpu dawn",
 };
+
+/** Milliseconds between two looks at whether the GPU is done. */
+const POLL_MS = 1;
+
+/**
+ * While the GPU works, the addon looks at it in every turn of the event loop, by a native function that it makes anew for
+ * each: some fifty a millisecond, and collecting a hundred thousand of those stops Deno 2.9.6 for a second and more. So
+ * native functions wait for a timer. All others are called immediately, as ever.
+ */
+function pollByTimer(): void {
+  const immediately = globalThis.setImmediate;
+  const native = (callback: unknown) => Function.prototype.toString.call(callback).endsWith("{ [native code] }");
+  const replacement = (callback: (...args: unknown[]) => void, ...args: unknown[]) =>
+    native(callback) ? setTimeout(callback, POLL_MS, ...args) : immediately(callback, ...args);
+  globalThis.setImmediate = replacement as typeof setImmediate;
+}
 
 /** The file that {@link dawn} would load; undefined where there is none. */
 export function dawnAddon(): string | undefined {
