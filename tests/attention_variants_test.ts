@@ -63,15 +63,8 @@ testVariants(
     const chosen = (at: number, each: number) => ONLY.includes(Math.floor(at / each) % HEADS);
     const family = forwardFamily(HEAD_DIM), tensors = [q, k, v].map((x) => gpu.upload(x, [BATCH, TOKENS, dim]));
     const only = gpu.upload(Uint32Array.from(ONLY), [ONLY.length], "u32");
-    const names = new Map(family.variants(gpu));
+    const names = family.variants(gpu);
     assertEquals(gpu.matrixUnits !== undefined, [...names.keys()].some((name) => name.startsWith("matrix")));
-    // However many words a thread stages at once.
-    for (const [name, forward] of [...names]) {
-      if (forward.kernel !== "matrix" || forward.tile.subgroups * forward.tile.keys > 128) continue;
-      for (const words of [1, 2, 4] as const) {
-        names.set(`${name} or ${words}`, { ...forward, tile: { ...forward.tile, words } });
-      }
-    }
     for (const [name, forward] of names) {
       if (tested.has(name)) continue;
       tested.add(name);

@@ -13,6 +13,7 @@ import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
 import { walkAhead } from "./ahead.ts";
 import { callName, forwardBuffers, type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
+import { PACKED } from "./pack.ts";
 import { MASKED } from "./walk.ts";
 
 /** How a workgroup shares its work. */
@@ -23,8 +24,6 @@ export interface MatrixTile {
   readonly rows: number;
   /** Keys of a step. */
   readonly keys: number;
-  /** Words, of two numbers each, that a thread stages at once. */
-  readonly words: 1 | 2 | 4;
 }
 
 /** Queries of a workgroup. */
@@ -32,7 +31,7 @@ export const matrixRows = ({ subgroups, rows }: MatrixTile): number => subgroups
 
 /** Rows of f16 and of f32 are so much longer than they need be, so that neighbours lie in different banks. */
 const PAD_F16 = 8, PAD_F32 = 4;
-/** Threads that share a query's softmax. */
+/** Threads that share a query's softmax: each has eights of scores, every so-manieth. */
 const LANES = 4;
 /** A query's outputs are scaled when its largest score has grown by more than this. */
 const SLACK = 8;
@@ -59,35 +58,33 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const { units: { m, n, k, subgroup }, subgroups, rows: owned, keys } = tile;
   const { headDim, bias, plan, lse } = call;
   const rows = matrixRows(tile), threads = subgroups * subgroup;
-  // Fewer where a step of small heads has less than that for each thread.
-  const words = Math.min(tile.words, keys * headDim / 2 / threads);
   const w = walkAhead({ plan, rows, step: keys, threads, sorted: true });
   const bands = owned / m, deep = headDim / k, across = headDim / n;
-  const stagedWide = headDim + PAD_F16, scoresWide = keys + PAD_F32, weightsWide = keys + PAD_F16;
+  // All memory that matrices come from is counted in 16 bytes, eight f16 or four f32: so it begins where they must.
+  const stagedWide = (headDim + PAD_F16) / 8, scoresWide = (keys + PAD_F32) / 4, weightsWide = (keys + PAD_F16) / 8;
   /** Passes in which a subgroup's threads take its queries for the softmax, and a thread's scores in each. */
-  const passes = owned * LANES / subgroup, each = keys / LANES;
+  const passes = owned * LANES / subgroup, eights = keys / LANES / 8;
   const left = `subgroup_matrix_left<f16, ${k}, ${m}>`, right = `subgroup_matrix_right<f16, ${n}, ${k}>`;
   const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
 
   const band = (line: (b: number) => string) => unroll(bands, line);
   const pass = (line: (s: number) => string) => unroll(passes, line);
   const row = (s: number) => `(own + ${s * subgroup / LANES}u + lane / ${LANES}u)`;
-  const key = (i: number) => `lane % ${LANES}u + ${LANES * i}u`;
-  const parts = [..."xyzw"].slice(0, words);
+  /** The first key of a thread's g-th eight, in eights. */
+  const eight = (g: number) => `(lane % ${LANES}u + ${LANES * g}u)`;
 
   // As many channels of the queries at once as fit where keys are staged later.
   let width = headDim;
   while (rows * (width + PAD_F16) > stagedSize(tile, headDim)) width /= 2;
+  const wide = (width + PAD_F16) / 8;
   const loadQueries = unroll(
     headDim / width,
     (piece) =>
-      `  for (var i = li; i < ${rows * width / 4}u; i += ${threads}u) {
-    let row = i / ${width / 4}u;
-    let c = i % ${width / 4}u;
-    let four = vec4h(clamp(q[${w.outer("first + row")} * p.dim4 + head + ${
-        piece * width / 4
-      }u + c], vec4f(-65504.0), vec4f(65504.0)));
-${unroll(4, (e) => `    staged[row * ${width + PAD_F16}u + 4u * c + ${e}u] = four[${e}];`)}
+      `  for (var i = li; i < ${rows * width / 8}u; i += ${threads}u) {
+    let row = i / ${width / 8}u;
+    let c = i % ${width / 8}u;
+    let source = ${w.outer("first + row")} * p.dim4 + head + ${piece * width / 4}u + 2u * c;
+    staged[row * ${wide}u + c] = packed(q[source], q[source + 1u]);
   }
   workgroupBarrier();
 ${
@@ -95,35 +92,39 @@ ${
           unroll(width / k, (d) =>
             `  let q${b}_${piece * width / k + d} = subgroupMatrixLoad<${left}, row_major>(&staged, (own + ${
               b * m
-            }u) * ${width + PAD_F16}u + ${d * k}u, ${width + PAD_F16}u);`)
+            }u) * ${wide}u + ${d * k / 8}u, ${wide}u);`)
         )
       }
   workgroupBarrier();`,
   );
 
-  const perRow = headDim / 2 / words, loads = keys * perRow / threads;
+  const perRow = headDim / 8, loads = Math.ceil(keys * perRow / threads);
+  const each = (i: number, code: string) =>
+    (i + 1) * threads > keys * perRow ? `if (li + ${i * threads}u < ${keys * perRow}u) { ${code} }` : code;
   const fetch = (from: string) =>
     unroll(
       loads,
       (i) =>
-        `    let ${from}${i} = ${from}[(${
-          w.inner(`(li + ${i * threads}u) / ${perRow}u`)
-        } * nwg.y + wid.y) * ${perRow}u + (li + ${i * threads}u) % ${perRow}u];`,
+        `    var ${from}${i}: vec4u;
+    ${
+          each(
+            i,
+            `${from}${i} = ${from}[(${
+              w.inner(`(li + ${i * threads}u) / ${perRow}u`)
+            } * nwg.y + wid.y) * ${perRow}u + (li + ${i * threads}u) % ${perRow}u];`,
+          )
+        }`,
     );
   const stage = (from: string) =>
     unroll(loads, (i) =>
-      `    {
-      let to = (li + ${i * threads}u) / ${perRow}u * ${stagedWide}u + (li + ${i * threads}u) % ${perRow}u * ${
-        2 * words
-      }u;
-${
-        parts.map((part, e) =>
-          `      let pair${e} = bitcast<vec2h>(${from}${i}${words > 1 ? `.${part}` : ""});
-      staged[to + ${2 * e}u] = pair${e}.x;
-      staged[to + ${2 * e + 1}u] = pair${e}.y;`
-        ).join("\n")
-      }
-    }`);
+      `    ${
+        each(
+          i,
+          `staged[(li + ${i * threads}u) / ${perRow}u * ${stagedWide}u + (li + ${
+            i * threads
+          }u) % ${perRow}u] = ${from}${i};`,
+        )
+      }`);
 
   // Sums are set to zero by a value: Dawn clears a variable without one only the first time round a loop.
   const scores = `    if (busy) {
@@ -132,32 +133,39 @@ ${band((b) => `        var s${b} = ${result}();`)}
 ${
     unroll(deep, (d) =>
       `        {
-          let t = subgroupMatrixLoad<${right}, col_major>(&staged, j * ${stagedWide}u + ${d * k}u, ${stagedWide}u);
+          let t = subgroupMatrixLoad<${right}, col_major>(&staged, j * ${stagedWide}u + ${d * k / 8}u, ${stagedWide}u);
 ${band((b) => `          s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b});`)}
         }`)
   }
 ${
     band((b) =>
-      `        subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + j, s${b}, ${scoresWide}u);`
+      `        subgroupMatrixStore<row_major>(&scores, (own + ${
+        b * m
+      }u) * ${scoresWide}u + j / 4u, s${b}, ${scoresWide}u);`
     )
   }
       }
     }`;
 
-  const biasOf = (s: number, i: number) =>
-    `bias[(h * p.outer + min(first + ${row(s)}, last)) * p.inner + min(at + ${key(i)}, end - 1u)]`;
+  const vec4 = (line: (i: number) => string) => `vec4f(${[0, 1, 2, 3].map(line).join(", ")})`;
+  const biasOf = (s: number, key: string) =>
+    vec4((i) => `bias[(h * p.outer + min(first + ${row(s)}, last)) * p.inner + min(at + ${key} + ${i}u, end - 1u)]`);
+  const fours = (line: (g: number, half: number) => string) =>
+    unroll(eights, (g) => unroll(2, (half) => line(g, half)));
   const shared = (name: string, both: (a: string, b: string) => string) =>
     unroll(Math.log2(LANES), (bit) => `      ${name} = ${both(name, `subgroupShuffleXor(${name}, ${1 << bit}u)`)};`);
   const softmax = pass((s) =>
     `    {
+      var top = ${MASKED};
 ${
-      unroll(each, (i) => {
-        const scaled = `scores[${row(s)} * ${scoresWide}u + ${key(i)}] * (p.scale * ${LOG2_E})`;
-        const score = bias ? `${scaled} + ${LOG2_E} * ${biasOf(s, i)}` : scaled;
-        return `      let s${i} = select(${MASKED}, ${score}, at + ${key(i)} < end);`;
+      fours((g, half) => {
+        const key = `8u * ${eight(g)} + ${4 * half}u`, name = `s${g}_${half}`;
+        const scaled = `scores[${row(s)} * ${scoresWide}u + 2u * ${eight(g)} + ${half}u] * (p.scale * ${LOG2_E})`;
+        const score = bias ? `${scaled} + ${LOG2_E} * ${biasOf(s, key)}` : scaled;
+        return `      let ${name} = select(vec4f(${MASKED}), ${score}, vec4u(at + ${key}) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
+      top = max(top, max(max(${name}.x, ${name}.y), max(${name}.z, ${name}.w)));`;
       })
     }
-      var top = ${Array.from({ length: each }, (_, i) => `s${i}`).reduce((a, b) => `max(${a}, ${b})`)};
 ${shared("top", (a, b) => `max(${a}, ${b})`)}
       if (top > m${s} + ${SLACK}.0) {
         let fade = exp2(m${s} - top);
@@ -170,10 +178,17 @@ ${shared("top", (a, b) => `max(${a}, ${b})`)}
         factors[${row(s)}] = 1.0;
       }
 ${
-      unroll(each, (i) =>
-        `      { let e = f16(exp2(s${i} - m${s})); weights[${row(s)} * ${weightsWide}u + ${
-          key(i)
-        }] = e; l${s} += f32(e); }`)
+      unroll(eights, (g) =>
+        `      {
+        let e = vec4u(${
+          [0, 1].map((half) =>
+            ["xy", "zw"].map((pair) => `pack2x16float(exp2(s${g}_${half}.${pair} - m${s}))`).join(", ")
+          ).join(", ")
+        });
+        weights[${row(s)} * ${weightsWide}u + ${eight(g)}] = e;
+        // As they were rounded, so that weights add up to one.
+        l${s} += dot(unpack2x16float(e.x) + unpack2x16float(e.y) + unpack2x16float(e.z) + unpack2x16float(e.w), vec2f(1.0));
+      }`)
     }
     }`
   );
@@ -184,13 +199,13 @@ ${
     band((b) =>
       `        let e${b} = subgroupMatrixLoad<${left}, row_major>(&weights, (own + ${
         b * m
-      }u) * ${weightsWide}u + j, ${weightsWide}u);`
+      }u) * ${weightsWide}u + j / 8u, ${weightsWide}u);`
     )
   }
 ${
     unroll(across, (c) =>
       `        {
-          let t = subgroupMatrixLoad<${right}, row_major>(&staged, j * ${stagedWide}u + ${c * n}u, ${stagedWide}u);
+          let t = subgroupMatrixLoad<${right}, row_major>(&staged, j * ${stagedWide}u + ${c * n / 8}u, ${stagedWide}u);
 ${band((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t, o${b}_${c});`)}
         }`)
   }
@@ -206,9 +221,9 @@ ${band((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t,
         `${
           band((b) =>
             unroll(together / n, (c) =>
-              `      subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + ${c * n}u, o${b}_${
-                piece * together / n + c
-              }, ${scoresWide}u);`)
+              `      subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + ${
+                c * n / 4
+              }u, o${b}_${piece * together / n + c}, ${scoresWide}u);`)
           )
         }
       workgroupBarrier();
@@ -218,9 +233,9 @@ ${line(piece * together)}
   const rescale = `    if (workgroupUniformLoad(&grown) != 0u) {
 ${
     outputs((from) =>
-      `      for (var i = lane; i < ${owned * together}u; i += ${subgroup}u) {
-        let row = own + i / ${together}u;
-        scores[row * ${scoresWide}u + i % ${together}u] *= factors[row];
+      `      for (var i = lane; i < ${owned * together / 4}u; i += ${subgroup}u) {
+        let row = own + i / ${together / 4}u;
+        scores[row * ${scoresWide}u + i % ${together / 4}u] *= factors[row];
       }
       workgroupBarrier();
 ${
@@ -228,7 +243,7 @@ ${
           unroll(together / n, (c) =>
             `      o${b}_${from / n + c} = subgroupMatrixLoad<${result}, row_major>(&scores, (own + ${
               b * m
-            }u) * ${scoresWide}u + ${c * n}u, ${scoresWide}u);`)
+            }u) * ${scoresWide}u + ${c * n / 4}u, ${scoresWide}u);`)
         )
       }`
     )
@@ -237,15 +252,15 @@ ${
     }`;
 
   return {
-    name: `attention_matrix_${callName(call)}_${subgroups}x${owned}x${keys}_${words}`,
+    name: `attention_matrix_${callName(call)}_${subgroups}x${owned}x${keys}`,
     matrix: true,
-    buffers: forwardBuffers(call, words === 1 ? "u32" : `vec${words}u`, w.buffers),
+    buffers: forwardBuffers(call, "vec4u", w.buffers),
     params: w.params,
     workgroupSize: [threads, 1, 1],
-    declarations: `${w.declarations}
-var<workgroup> staged: array<f16, ${stagedSize(tile, headDim)}>;
-var<workgroup> scores: array<f32, ${rows * scoresWide}>;
-var<workgroup> weights: array<f16, ${rows * weightsWide}>;
+    declarations: `${w.declarations}${PACKED}
+var<workgroup> staged: array<vec4u, ${stagedSize(tile, headDim) / 8}>;
+var<workgroup> scores: array<vec4f, ${rows * scoresWide}>;
+var<workgroup> weights: array<vec4u, ${rows * weightsWide}>;
 var<workgroup> factors: array<f32, ${rows}>;
 var<workgroup> grown: u32;`,
     body: `${w.begin("wid.x")}
@@ -288,10 +303,9 @@ ${
         `      for (var i = li; i < ${rows * together / 4}u; i += ${threads}u) {
         let row = i / ${together / 4}u;
         let c = i % ${together / 4}u;
-        let four = row * ${scoresWide}u + 4u * c;
         if (first + row <= last) {
           y[${w.outer("first + row")} * p.dim4 + head + ${from / 4}u + c] =
-            vec4f(scores[four], scores[four + 1u], scores[four + 2u], scores[four + 3u]) * factors[row];
+            scores[row * ${scoresWide}u + c] * factors[row];
         }
       }`
       )

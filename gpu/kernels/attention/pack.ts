@@ -10,6 +10,14 @@ import { memo } from "../memo.ts";
 /** Threads of a workgroup along x, each with eight numbers of a row. */
 export const PACK_THREADS = 256;
 
+/** WGSL: eight numbers as f16. What f16 cannot hold becomes the largest that it can. */
+export const PACKED = `
+fn packed(a: vec4f, b: vec4f) -> vec4u {
+  let low = clamp(a, vec4f(-65504.0), vec4f(65504.0));
+  let high = clamp(b, vec4f(-65504.0), vec4f(65504.0));
+  return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+}`;
+
 /** Rows in the order of tokens, or of a plan's slots. */
 export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolean }): KernelSource => ({
   name: `attention_pack_${headDim}${plan ? "_plan" : ""}`,
@@ -31,13 +39,7 @@ export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolea
     order_stride: "u32",
   },
   workgroupSize: [PACK_THREADS, 1, 1],
-  // What f16 cannot hold becomes the largest that it can.
-  declarations: `
-fn packed(a: vec4f, b: vec4f) -> vec4u {
-  let low = clamp(a, vec4f(-65504.0), vec4f(65504.0));
-  let high = clamp(b, vec4f(-65504.0), vec4f(65504.0));
-  return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
-}`,
+  declarations: PACKED,
   body: `  let row = gid.x / ${headDim / 8}u;
   if (row >= p.rows) { return; }
   let eight = gid.x % ${headDim / 8}u;

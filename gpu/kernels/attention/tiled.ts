@@ -24,6 +24,8 @@ export interface Tile {
   readonly values: number;
   /** Operands are staged in f16; sums are f32. */
   readonly f16: boolean;
+  /** With `f16`: eight products are added up in f16 before they go to the sums. Packed f16 is twice as fast on some GPUs. */
+  readonly stretch?: true;
   /** Threads that share a query agree by subgroup operations, for which they must lie in one: `2 · across` threads. */
   readonly subgroups: boolean;
 }
@@ -67,11 +69,13 @@ export interface TiledAttention extends ForwardCall {
 
 /** See the module. Outer rows are queries, inner rows keys. */
 export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSource => {
-  const { rows, keys, threads, f16, subgroups } = tile;
+  const { rows, keys, threads, f16, stretch, subgroups } = tile;
   const { d4, chunk, across, down, held, fours, columns, valueRows, wide, weightsWide } = layout(tile, call.headDim);
   const w = walkAhead({ plan: call.plan, rows, step: keys, threads });
   const vec = f16 ? "vec4h" : "vec4f";
-  const widened = (value: string) => f16 ? `vec4f(${value})` : value;
+  const widened = (value: string) => f16 && !stretch ? `vec4f(${value})` : value;
+  /** Steps along the head dimension, and fours of values, between two that add to the f32 sums. */
+  const together = stretch ? Math.min(2, chunk, valueRows / 4) : 1;
   const mine = (line: (i: number) => string) => unroll(held, line);
   const four = (line: (j: number) => string) => [0, 1, 2, 3].map(line).join(", ");
   const row = (i: number) => `(lane_row + ${down * i}u)`;
@@ -101,27 +105,34 @@ ${chunkLoads(keys, (n, row) => `    let key${n} = ${w.inner(row)} * p.dim4 + hea
       if (c0 > 0u) { workgroupBarrier(); }
 ${
     chunkLoads(rows, (n, row) =>
-      `      queries[${row} / ${down}u][${row} % ${down}u][li % ${chunk}u] = ${vec}(q[query${n} + c0]);`)
+      `      queries[${row} / ${down}u][${row} % ${down}u][li % ${chunk}u] = ${vec}(q[query${n} + c0] * (p.scale * ${LOG2_E}));`)
   }
 ${
     chunkLoads(keys, (n, row) =>
       `      keys[${row} / ${across}u][${row} % ${across}u][li % ${chunk}u] = ${vec}(k[key${n} + c0]);`)
   }
       workgroupBarrier();
-      for (var c = 0u; c < ${chunk}u; c++) {
-${mine((i) => `        let a${i} = ${widened(`queries[${i}][lane_row][c]`)};`)}
+      for (var c = 0u; c < ${chunk}u; c += ${together}u) {
+${stretch ? mine((i) => unroll(fours, (g) => `        var h${i}_${g} = vec4h();`)) : ""}
 ${
-    unroll(fours, (g) =>
+    unroll(together, (u) =>
       `        {
-${unroll(4, (j) => `          let b${j} = ${widened(`keys[${4 * g + j}][lane][c]`)};`)}
+${mine((i) => `        let a${i} = ${widened(`queries[${i}][lane_row][c + ${u}u]`)};`)}
 ${
-        unroll(4, (d) =>
-          `          { let t = vec4f(${four((j) => `b${j}[${d}]`)}); ${
-            mine((i) => `s${i}_${g} += a${i}[${d}] * t;`)
-          } }`)
+        unroll(fours, (g) =>
+          `        {
+${unroll(4, (j) => `          let b${j} = ${widened(`keys[${4 * g + j}][lane][c + ${u}u]`)};`)}
+${
+            unroll(4, (d) =>
+              `          { let t = ${stretch ? "vec4h" : "vec4f"}(${four((j) => `b${j}[${d}]`)}); ${
+                mine((i) => `${stretch ? "h" : "s"}${i}_${g} += a${i}[${d}] * t;`)
+              } }`)
+          }
+        }`)
       }
         }`)
   }
+${stretch ? mine((i) => unroll(fours, (g) => `        s${i}_${g} += vec4f(h${i}_${g});`)) : ""}
       }
     }`;
 
@@ -137,8 +148,7 @@ ${
       `    var top${i} = m${i};
 ${
         unroll(fours, (g) =>
-          `    s${i}_${g} *= p.scale * ${LOG2_E};
-${call.bias ? `    s${i}_${g} += ${LOG2_E} * ${bias(i, g)};` : ""}
+          `${call.bias ? `    s${i}_${g} += ${LOG2_E} * ${bias(i, g)};` : ""}
     s${i}_${g} = select(vec4f(${MASKED}), s${i}_${g}, inside${g});
     top${i} = max(top${i}, max(max(s${i}_${g}.x, s${i}_${g}.y), max(s${i}_${g}.z, s${i}_${g}.w)));`)
       }`
@@ -170,24 +180,29 @@ ${
       }`)
   }
       workgroupBarrier();
-      for (var g = 0u; g < ${valueRows / 4}u; g++) {
-${mine((i) => `        let w${i} = ${widened(`weights[${i}][lane_row][r0 / 4u + g]`)};`)}
+      for (var g = 0u; g < ${valueRows / 4}u; g += ${together}u) {
+${stretch ? mine((i) => unroll(columns, (c) => `        var h${i}_${c} = vec4h();`)) : ""}
 ${
-    unroll(columns, (c) =>
-      unroll(4, (j) =>
-        `        { let t = ${widened(`values[g][${j}][${c}][lane]`)}; ${
-          mine((i) =>
-            `o${i}_${c} += w${i}[${j}] * t;`
-          )
-        } }`))
+    unroll(together, (u) =>
+      `        {
+${mine((i) => `        let w${i} = ${widened(`weights[${i}][lane_row][r0 / 4u + g + ${u}u]`)};`)}
+${
+        unroll(columns, (c) =>
+          unroll(4, (j) =>
+            `        { let t = ${widened(`values[g + ${u}u][${j}][${c}][lane]`)}; ${
+              mine((i) => `${stretch ? "h" : "o"}${i}_${c} += w${i}[${j}] * t;`)
+            } }`))
+      }
+        }`)
   }
+${stretch ? mine((i) => unroll(columns, (c) => `        o${i}_${c} += vec4f(h${i}_${c});`)) : ""}
       }
     }`;
 
   return {
     name: `attention_tiled_${callName(call)}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
-      subgroups ? "_subgroups" : ""
-    }`,
+      stretch ? "_stretch" : ""
+    }${subgroups ? "_subgroups" : ""}`,
     f16,
     subgroups,
     buffers: forwardBuffers(call, "vec4f", w.buffers),

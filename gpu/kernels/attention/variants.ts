@@ -17,23 +17,23 @@ export const forwardRows = (variant: ForwardVariant): number =>
   variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
 
 /** The best guess for large GPUs, then the one for all others: every adapter has room for it. */
-const TILES: readonly Omit<Tile, "f16" | "subgroups">[] = [
+const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
   { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
   { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 32, threads: 64, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 64, across: 8, values: 512 },
   { rows: 128, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 256, across: 16, values: 512 },
+  { rows: 128, keys: 64, threads: 256, across: 16, values: 512 },
 ];
 
 /** Likewise the best guess first; the last needs least room. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
-  { subgroups: 4, rows: 16, keys: 64, words: 2 },
-  { subgroups: 4, rows: 16, keys: 64, words: 1 },
-  { subgroups: 4, rows: 16, keys: 64, words: 4 },
-  { subgroups: 8, rows: 16, keys: 32, words: 2 },
-  { subgroups: 4, rows: 32, keys: 32, words: 2 },
-  { subgroups: 4, rows: 16, keys: 32, words: 2 },
+  { subgroups: 4, rows: 16, keys: 64 },
+  { subgroups: 8, rows: 16, keys: 32 },
+  { subgroups: 8, rows: 16, keys: 64 },
+  { subgroups: 4, rows: 32, keys: 32 },
+  { subgroups: 4, rows: 16, keys: 32 },
 ];
 
 /** Matrix units before threads, where operands are held in f16; then by how likely they are to be fast. */
@@ -44,15 +44,17 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   for (const shape of units ? MATRIX_TILES : []) {
     const tile = { ...shape, units: units! };
     if (!matrixFits(tile, headDim) || matrixBytes(tile, headDim) > room) continue;
-    found.set(`matrix ${shape.subgroups}x${shape.rows}x${shape.keys} by ${shape.words}`, { kernel: "matrix", tile });
+    found.set(`matrix ${shape.subgroups}x${shape.rows}x${shape.keys}`, { kernel: "matrix", tile });
   }
   // Beside matrix units one tile will do, for devices that disappoint.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
-  for (const f16 of gpu.f16 ? [true, false] : [false]) {
+  for (const format of gpu.f16 ? (["f16 in eights ", "f16 ", ""] as const) : [""] as const) {
+    const f16 = format !== "", stretch = format === "f16 in eights ";
     for (const shape of f16 || !gpu.f16 ? some : some.slice(0, 2)) {
-      const tile = { ...shape, f16, subgroups: haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4)) };
+      const subgroups = haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4));
+      const tile = { ...shape, f16, ...stretch && { stretch }, subgroups };
       if (tileBytes(tile, headDim) > room) continue;
-      found.set(`${f16 ? "f16 " : ""}${shape.rows}x${shape.keys} by ${shape.threads}`, { kernel: "tiled", tile });
+      found.set(`${format}${shape.rows}x${shape.keys} by ${shape.threads}`, { kernel: "tiled", tile });
     }
   }
   return found;
