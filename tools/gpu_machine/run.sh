@@ -120,9 +120,9 @@ info() {
   for gpu in "$@"; do run_js tilereel.js info --gpu "$gpu" || return; done
 }
 
-# Four at once: rendering a small model waits for launches more than for the GPU.
+# Eight at once: rendering a small model waits for launches more than for the GPU.
 quality() {
-  local clips=/tmp/clips part shards=4 count=16 gpu=$1 size=256x256 pids="" failed=0 folder
+  local clips=/tmp/clips part shards=8 count=8 gpu=$1 size=256x256 pids="" failed=0 folder
   if [ "$SIZE" = small ]; then shards=2 count=1 size=64x64; fi
   rm -rf "$clips"
   for part in $(seq 0 $((shards - 1))); do
