@@ -62,7 +62,7 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const bands = owned / m, deep = headDim / k, across = headDim / n;
   // All memory that matrices come from is counted in 16 bytes, eight f16 or four f32: so it begins where they must.
   const stagedWide = (headDim + PAD_F16) / 8, scoresWide = (keys + PAD_F32) / 4, weightsWide = (keys + PAD_F16) / 8;
-  /** Passes in which a subgroup's threads take its queries for the softmax, and a thread's scores in each. */
+  /** Passes in which a subgroup's threads take its queries for the softmax, and a thread's eights of scores in each. */
   const passes = owned * LANES / subgroup, eights = keys / LANES / 8;
   const left = `subgroup_matrix_left<f16, ${k}, ${m}>`, right = `subgroup_matrix_right<f16, ${n}, ${k}>`;
   const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
