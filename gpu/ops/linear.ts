@@ -15,7 +15,7 @@ import { activation as activate } from "./activation.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
 import type { Chunk } from "./modulation.ts";
-import { withOperands } from "./pack_halves.ts";
+import { withBlocks } from "./pack_blocks.ts";
 
 /** What is fused behind the product. */
 export interface LinearOptions {
@@ -84,8 +84,13 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
   const problem = { m, n, k, dtype, transposed, f16: gpu.f16 && options.precision !== "f32" && !transposed };
   const variant = options.variant ?? gemmVariantFor(gpu, problem, () => gpu.pick(GEMM));
   const { kernel, workgroups } = gemmLaunch(gpu, problem, variant);
-  const beside = { w, bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none, y };
-  withOperands(gpu, variant, [x], ([x]) => gpu.run(kernel, { buffers: { x: x!, ...beside }, params, workgroups }));
+  const beside = { bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none, y };
+  withBlocks(
+    gpu,
+    variant,
+    [x, w],
+    (x, w) => gpu.run(kernel, { buffers: { x, w, ...beside }, params, workgroups }),
+  );
   // Weight and gate are taken as constants: named here, so that a tape that watches them says so.
   gpu.tape?.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
     wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }) : undefined,

@@ -7,9 +7,15 @@ import type { KernelSource } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
 import { eight, type WeightDtype } from "../packed.ts";
-import { matrixProduct, type MatrixTile, matrixTileName } from "../product/matrix.ts";
+import {
+  matrixProduct,
+  type MatrixTile,
+  matrixTileName,
+  matrixTileSize,
+  matrixTileThreads,
+} from "../product/matrix.ts";
 import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
-import { gemmWalk } from "./walk.ts";
+import { gemmWalk, packedWalk } from "./walk.ts";
 
 /** A variant of {@link gemmMatrix}. */
 export interface MatrixGemm {
@@ -18,23 +24,26 @@ export interface MatrixGemm {
   readonly dtype: WeightDtype;
 }
 
-/** k is a multiple of 8, n of 4; with a `packed` tile x is f16. */
+/** k is a multiple of 8, n of 4; with a `packed` tile x and w lie as `pack.ts` leaves them. */
 export const gemmMatrix = memo(({ tile, units, dtype }: MatrixGemm): KernelSource => {
-  const x = eight(tile.packed ? "f16" : "f32"), w = eight(dtype);
+  const x = eight(tile.packed ? "f16" : "f32"), w = eight(tile.packed ? "f16" : dtype);
+  const depth = tile.depth * units.k / 8;
   const product = matrixProduct(tile, units, {
-    walk: gemmWalk({
-      depth: tile.depth * units.k / 8,
-      length: "(p.k4 / 2u)",
-      x: (at) => x.read("x", at),
-      w: (at) => w.read("w", at),
-      transposed: false,
-    }),
+    walk: tile.packed
+      ? packedWalk({ depth, rows: matrixTileSize(tile, units), threads: matrixTileThreads(tile, units) })
+      : gemmWalk({
+        depth,
+        length: "(p.k4 / 2u)",
+        x: (at) => x.read("x", at),
+        w: (at) => w.read("w", at),
+        transposed: false,
+      }),
     elements: [x.value, w.value],
     halves: ["x_halves", "w_halves"],
     store: (m, n, sums) => `store(${m}, ${n}, ${sums});`,
   });
   return {
-    name: `gemm_${matrixTileName(tile)}_${dtype}`,
+    name: `gemm_${matrixTileName(tile)}${tile.packed ? "" : `_${dtype}`}`,
     buffers: gemmBuffers(x.element, w.element, "vec4f"),
     params: GEMM_PARAMS,
     ...product,

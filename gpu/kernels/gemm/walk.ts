@@ -43,3 +43,30 @@ ${
       ),
   };
 }
+
+/** The walk along operands that lie in blocks, as `pack.ts` leaves them. */
+export interface PackedWalk {
+  /** Elements of a row in a block. */
+  readonly depth: number;
+  /** Rows of a block of x and of w. */
+  readonly rows: readonly [x: number, w: number];
+  readonly threads: number;
+}
+
+/** A workgroup's threads read a block one element after the other. */
+export function packedWalk({ depth, rows, threads }: PackedWalk): Walk {
+  const blocks = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
+  const element = (operand: "x" | "w", i: number) =>
+    `${operand}[${operand}_first + place * ${rows[operand === "x" ? 0 : 1] * depth}u + ${i * threads}u]`;
+  return {
+    begin: () =>
+      `  var place = 0u;
+  let x_first = wid_m * ${blocks} * ${rows[0] * depth}u + li;
+  let w_first = wid_n * ${blocks} * ${rows[1] * depth}u + li;`,
+    blocks,
+    next: () => `    place = min(place + 1u, ${blocks} - 1u);`,
+    x: (i) => element("x", i),
+    inside: () => "true",
+    w: (i) => element("w", i),
+  };
+}

@@ -20,8 +20,8 @@ export interface MatrixTile {
   /** Two blocks are staged, so that one can be filled while some still multiply the other: a barrier less a block. */
   readonly twice?: true;
   /**
-   * x, and the weight of a convolution, were made f16 before, by a kernel of its own: the many workgroups that need them
-   * read half as much and convert nothing.
+   * The operands were made f16 before, by a kernel of its own: the many workgroups that need them read half as much and
+   * convert nothing. Those of a matrix product also lie as workgroups want them (see `gemm/pack.ts`).
    */
   readonly packed?: true;
 }
@@ -71,8 +71,15 @@ export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: Matr
     return { rows, each, guard };
   };
   const x = side(tileM), w = side(tileN);
-  const load = unroll(x.each, (i) => x.guard(i, `x${i} = ${walk.x(i)};`)) + "\n" +
-    unroll(w.each, (i) => w.guard(i, `w${i} = ${walk.w(i)};`));
+  /** Reads a block; what was read is made f16 by {@link made}. */
+  const load = `${unroll(x.each, (i) => `    var next_x${i}: ${product.elements[0]};`)}
+${unroll(w.each, (i) => `    var next_w${i}: ${product.elements[1]};`)}
+${unroll(x.each, (i) => x.guard(i, `next_x${i} = ${walk.x(i)};`))}
+${unroll(w.each, (i) => w.guard(i, `next_w${i} = ${walk.w(i)};`))}`;
+  const made = `${
+    unroll(x.each, (i) => `    x${i} = select(vec4u(), ${product.halves[0]}(next_x${i}), ${walk.inside(i)});`)
+  }
+${unroll(w.each, (i) => `    w${i} = ${product.halves[1]}(next_w${i});`)}`;
   const slot = (first: number, at: string) => `staged[block + ${first}u + ${at} * ${row}u + x_at]`;
 
   const each = (visit: (i: number, j: number) => string) =>
@@ -104,21 +111,18 @@ var<workgroup> staged: array<vec4u, ${area}>;`,
   let x_staged = subgroup_m * ${row}u;
   let w_staged = (${tileM}u + subgroup_n) * ${row}u;
 ${each((i, j) => `  var c${i}_${j}: ${sums};`)}
-${unroll(x.each, (i) => `  var x${i}: ${product.elements[0]};`)}
-${unroll(w.each, (i) => `  var w${i}: ${product.elements[1]};`)}
+${unroll(x.each, (i) => `  var x${i}: vec4u;`)}
+${unroll(w.each, (i) => `  var w${i}: vec4u;`)}
   let x_at = li % ${places}u;
   let w_at = x_at;
 ${walk.begin(x.rows, w.rows)}
-${ahead ? load : ""}
+${ahead ? `  {\n${load}\n${made}\n  }` : ""}
   for (var done = 0u; done < ${walk.blocks}; done++) {
-${ahead ? "" : load}
+${ahead ? "" : `${load}\n${made}`}
     let block = ${twice ? `done % 2u * ${(tileM + tileN) * row}u` : "0u"};
 ${twice ? "" : "    workgroupBarrier();"}
-${
-      unroll(x.each, (i) =>
-        x.guard(i, `${slot(0, x.rows[i]!)} = select(vec4u(), ${product.halves[0]}(x${i}), ${walk.inside(i)});`))
-    }
-${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = ${product.halves[1]}(w${i});`))}
+${unroll(x.each, (i) => x.guard(i, `${slot(0, x.rows[i]!)} = x${i};`))}
+${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = w${i};`))}
     workgroupBarrier();
 ${walk.next(x.each)}
 ${ahead ? load : ""}
@@ -140,6 +144,7 @@ ${
 ${each((i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});`)}
     }`)
     }
+${ahead ? made : ""}
   }
   let mine = subgroup * ${vectors}u;
 ${
