@@ -24,15 +24,20 @@ export interface AheadWalk extends Omit<Walk, "steps" | "inner"> {
   readonly declarations: string;
   /** Bytes of workgroup memory it takes. */
   readonly bytes: number;
-  /**
-   * Loops over the inner rows: `at` counts those before a step, `end` is how many there are. The workgroup meets at the
-   * end of each step.
-   *
-   * @param body may read rows only up to a barrier that is not its last piece of work
-   */
-  steps(body: string): string;
+  /** Loops over the inner rows: `at` counts those before a step, `end` is how many there are. */
+  steps(pieces: Steps): string;
   /** Where row `row` of a step lies in the inner tensor; rows from the last on stand for the last. */
   inner(row: string): string;
+}
+
+/** WGSL that goes into the loop. Which step's rows `inner` tells changes from one step to the next between two pieces. */
+export interface Steps {
+  /** Before the first step, whose rows are known. */
+  readonly first?: string;
+  /** May read rows only up to a barrier that is not its last piece of work. */
+  readonly body: string;
+  /** Knows the next step's rows once it has passed a barrier; the workgroup meets after it. */
+  readonly rest?: string;
 }
 
 /** Runs whose lengths are read at once: none waits for another. */
@@ -49,27 +54,37 @@ export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOp
       params,
       begin,
       outer,
-      steps: (body) =>
-        `  for (var at = 0u; at < end; at += ${step}u) {
+      steps: ({ first = "", body, rest = "" }) =>
+        `  var reached = 0u;
+${first}
+  for (var at = 0u; at < end; at += ${step}u) {
 ${body}
+    reached += ${step}u;
+${rest}
     workgroupBarrier();
   }`,
-      inner: (row) => `(wid.z * p.inner + min(at + ${row}, end - 1u))`,
+      inner: (row) => `(wid.z * p.inner + min(reached + ${row}, end - 1u))`,
     };
   }
   const slot = "run.x + row - passed";
+  const found = (line: (i: number) => string) => unroll(Math.max(1, step / threads), line);
   // A thread's rows rise from step to step, so it goes on from the run where it was.
-  const lookUp = (from: string) =>
-    unroll(Math.max(1, step / threads), (i) =>
-      `    ${threads > step ? `if (li < ${step}u)` : ""} {
-      let row = min(${from} + li + ${i * threads}u, end - 1u);
+  const lookUp = (first: string) =>
+    found((i) =>
+      `    var ahead${i} = 0u;
+    ${threads > step ? `if (li < ${step}u)` : ""} {
+      let row = min(${first} + li + ${i * threads}u, end - 1u);
       while (row >= passed + run.y) {
         passed += run.y;
         open++;
         run = runs[open];
       }
-      rows_ahead[li + ${i * threads}u] = wid.z * p.inner + ${sorted ? slot : `order[own_order + ${slot}]`};
-    }`);
+      ahead${i} = wid.z * p.inner + ${sorted ? slot : `order[own_order + ${slot}]`};
+    }`
+    );
+  const keep = found((i) =>
+    `    ${threads > step ? `if (li < ${step}u) ` : ""}{ rows_ahead[li + ${i * threads}u] = ahead${i}; }`
+  );
   return {
     declarations: `var<workgroup> rows_ahead: array<u32, ${step}>;\n`,
     bytes: 4 * step,
@@ -77,7 +92,7 @@ ${body}
     params,
     begin,
     outer,
-    steps: (body) =>
+    steps: ({ first = "", body, rest = "" }) =>
       `  var end = 0u;
   for (var r = 0u; r < block.w; r += ${TOGETHER}u) {
 ${
@@ -90,11 +105,18 @@ ${
   var open = own_runs;
   var run = runs[open];
   var passed = 0u;
+  {
 ${lookUp("0u")}
+${keep}
+  }
   workgroupBarrier();
+${first}
   for (var at = 0u; at < end; at += ${step}u) {
-${body}
+    // Looked up long before it is needed: nothing waits for it.
 ${lookUp(`at + ${step}u`)}
+${body}
+${keep}
+${rest}
     workgroupBarrier();
   }`,
     inner: (row) => `rows_ahead[${row}]`,

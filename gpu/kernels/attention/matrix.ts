@@ -19,15 +19,25 @@ import { MASKED } from "./walk.ts";
 /** How a workgroup shares its work. */
 export interface MatrixTile {
   readonly units: MatrixUnits;
-  readonly subgroups: number;
+  /**
+   * Subgroups side by side, and those that share queries: each makes the scores of a part of the keys, and a part of the
+   * outputs' channels. More of them hide each other's waits, for each needs fewer registers.
+   */
+  readonly subgroups: readonly [side: number, sharing: number];
   /** Queries of a subgroup. */
   readonly rows: number;
   /** Keys of a step. */
   readonly keys: number;
+  /** Keys are read a step ahead, while weights meet values, and wait in registers. */
+  readonly ahead?: true;
 }
 
 /** Queries of a workgroup. */
-export const matrixRows = ({ subgroups, rows }: MatrixTile): number => subgroups * rows;
+export const matrixRows = ({ subgroups, rows }: MatrixTile): number => subgroups[0] * rows;
+
+/** A short name of a tile, for those of kernels and variants. */
+export const matrixName = ({ subgroups, rows, keys, ahead }: Omit<MatrixTile, "units">): string =>
+  `${subgroups.join("x")}_${rows}x${keys}${ahead ? "_ahead" : ""}`;
 
 /** Rows of f16 and of f32 are so much longer than they need be, so that neighbours lie in different banks. */
 const PAD_F16 = 8, PAD_F32 = 4;
@@ -44,8 +54,7 @@ function stagedSize(tile: MatrixTile, headDim: number): number {
 /** Bytes of workgroup memory that a tile takes. */
 export function matrixBytes(tile: MatrixTile, headDim: number): number {
   const rows = matrixRows(tile), { keys } = tile;
-  return stagedSize(tile, headDim) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + rows * 4 +
-    keys * 4 + 4;
+  return stagedSize(tile, headDim) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + keys * 4 + 4;
 }
 
 /** A kernel of this file. */
@@ -55,21 +64,25 @@ export interface MatrixAttention extends ForwardCall {
 
 /** See the module. Keys and values come as `pack.ts` leaves them. Outer rows are queries, inner rows keys. */
 export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): KernelSource => {
-  const { units: { m, n, k, subgroup }, subgroups, rows: owned, keys } = tile;
+  const { units: { m, n, k, subgroup }, subgroups: [beside, sharing], rows: owned, keys, ahead } = tile;
   const { headDim, bias, plan, lse } = call;
-  const rows = matrixRows(tile), threads = subgroups * subgroup;
+  const rows = matrixRows(tile), threads = beside * sharing * subgroup;
   const w = walkAhead({ plan, rows, step: keys, threads, sorted: true });
-  const bands = owned / m, deep = headDim / k, across = headDim / n;
+  const bands = owned / m, deep = headDim / k;
+  /** A subgroup's share of the keys of a step and of the channels of outputs, and its products along these. */
+  const ownKeys = keys / sharing, channels = headDim / sharing, across = channels / n;
   // All memory that matrices come from is counted in 16 bytes, eight f16 or four f32: so it begins where they must.
   const stagedWide = (headDim + PAD_F16) / 8, scoresWide = (keys + PAD_F32) / 4, weightsWide = (keys + PAD_F16) / 8;
-  /** Passes in which a subgroup's threads take its queries for the softmax, and a thread's eights of scores in each. */
-  const passes = owned * LANES / subgroup, eights = keys / LANES / 8;
+  /** Passes in which a subgroup's threads take its share of queries for the softmax; a thread's eights of scores in each. */
+  const passes = owned / sharing * LANES / subgroup, eights = keys / LANES / 8;
   const left = `subgroup_matrix_left<f16, ${k}, ${m}>`, right = `subgroup_matrix_right<f16, ${n}, ${k}>`;
   const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
 
   const band = (line: (b: number) => string) => unroll(bands, line);
   const pass = (line: (s: number) => string) => unroll(passes, line);
-  const row = (s: number) => `(own + ${s * subgroup / LANES}u + lane / ${LANES}u)`;
+  const row = (s: number) => `(own + part * ${owned / sharing}u + ${s * subgroup / LANES}u + lane / ${LANES}u)`;
+  /** By what a query's outputs are to be multiplied: its row of scores has room for it at its end. */
+  const factor = (row: string) => `scores[${row} * ${scoresWide}u + ${keys / 4}u].x`;
   /** The first key of a thread's g-th eight, in eights. */
   const eight = (g: number) => `(lane % ${LANES}u + ${LANES * g}u)`;
 
@@ -84,7 +97,7 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
     let row = i / ${width / 8}u;
     let c = i % ${width / 8}u;
     let source = ${w.outer("first + row")} * p.dim4 + head + ${piece * width / 4}u + 2u * c;
-    staged[row * ${wide}u + c] = packed(q[source], q[source + 1u]);
+    staged[row * ${wide}u + c] = packed(q[source] * scale, q[source + 1u] * scale);
   }
   workgroupBarrier();
 ${
@@ -101,12 +114,12 @@ ${
   const perRow = headDim / 8, loads = Math.ceil(keys * perRow / threads);
   const each = (i: number, code: string) =>
     (i + 1) * threads > keys * perRow ? `if (li + ${i * threads}u < ${keys * perRow}u) { ${code} }` : code;
+  const fetched = (from: string) => unroll(loads, (i) => `    var ${from}${i}: vec4u;`);
   const fetch = (from: string) =>
     unroll(
       loads,
       (i) =>
-        `    var ${from}${i}: vec4u;
-    ${
+        `    ${
           each(
             i,
             `${from}${i} = ${from}[(${
@@ -126,22 +139,28 @@ ${
         )
       }`);
 
+  /** Products of scores side by side: none waits for the sum of another. */
+  const side = Math.min(ownKeys / n, 4);
   // Sums are set to zero by a value: Dawn clears a variable without one only the first time round a loop.
   const scores = `    if (busy) {
-      for (var j = 0u; j < ${keys}u; j += ${n}u) {
-${band((b) => `        var s${b} = ${result}();`)}
+      for (var j = part * ${ownKeys}u; j < (part + 1u) * ${ownKeys}u; j += ${side * n}u) {
+${band((b) => unroll(side, (i) => `        var s${b}_${i} = ${result}();`))}
 ${
     unroll(deep, (d) =>
-      `        {
-          let t = subgroupMatrixLoad<${right}, col_major>(&staged, j * ${stagedWide}u + ${d * k / 8}u, ${stagedWide}u);
-${band((b) => `          s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b});`)}
-        }`)
+      unroll(side, (i) =>
+        `        {
+          let t = subgroupMatrixLoad<${right}, col_major>(&staged, (j + ${i * n}u) * ${stagedWide}u + ${
+          d * k / 8
+        }u, ${stagedWide}u);
+${band((b) => `          s${b}_${i} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b}_${i});`)}
+        }`))
   }
 ${
     band((b) =>
-      `        subgroupMatrixStore<row_major>(&scores, (own + ${
-        b * m
-      }u) * ${scoresWide}u + j / 4u, s${b}, ${scoresWide}u);`
+      unroll(side, (i) =>
+        `        subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + (j + ${
+          i * n
+        }u) / 4u, s${b}_${i}, ${scoresWide}u);`)
     )
   }
       }
@@ -160,9 +179,11 @@ ${
 ${
       fours((g, half) => {
         const key = `8u * ${eight(g)} + ${4 * half}u`, name = `s${g}_${half}`;
-        const scaled = `scores[${row(s)} * ${scoresWide}u + 2u * ${eight(g)} + ${half}u] * (p.scale * ${LOG2_E})`;
-        const score = bias ? `${scaled} + ${LOG2_E} * ${biasOf(s, key)}` : scaled;
-        return `      let ${name} = select(vec4f(${MASKED}), ${score}, vec4u(at + ${key}) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
+        const score = `scores[${row(s)} * ${scoresWide}u + 2u * ${eight(g)} + ${half}u]`;
+        return `      var ${name} = ${bias ? `${score} + ${LOG2_E} * ${biasOf(s, key)}` : score};
+      if (at + ${keys}u > end) {
+        ${name} = select(vec4f(${MASKED}), ${name}, vec4u(at + ${key}) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
+      }
       top = max(top, max(max(${name}.x, ${name}.y), max(${name}.z, ${name}.w)));`;
       })
     }
@@ -171,23 +192,20 @@ ${shared("top", (a, b) => `max(${a}, ${b})`)}
         let fade = exp2(m${s} - top);
         m${s} = top;
         l${s} *= fade;
-        factors[${row(s)}] = fade;
+        ${factor(row(s))} = fade;
         // Before the first step there is nothing to scale.
         if (at > 0u) { grown = 1u; }
       } else {
-        factors[${row(s)}] = 1.0;
+        ${factor(row(s))} = 1.0;
       }
 ${
       unroll(eights, (g) =>
         `      {
-        let e = vec4u(${
-          [0, 1].map((half) =>
-            ["xy", "zw"].map((pair) => `pack2x16float(exp2(s${g}_${half}.${pair} - m${s}))`).join(", ")
-          ).join(", ")
-        });
-        weights[${row(s)} * ${weightsWide}u + ${eight(g)}] = e;
-        // As they were rounded, so that weights add up to one.
-        l${s} += dot(unpack2x16float(e.x) + unpack2x16float(e.y) + unpack2x16float(e.z) + unpack2x16float(e.w), vec2f(1.0));
+        let a = exp2(s${g}_0 - m${s});
+        let b = exp2(s${g}_1 - m${s});
+        l${s} += dot(a + b, vec4f(1.0));
+        weights[${row(s)} * ${weightsWide}u + ${eight(g)}] =
+          vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
       }`)
     }
     }`
@@ -205,25 +223,27 @@ ${
 ${
     unroll(across, (c) =>
       `        {
-          let t = subgroupMatrixLoad<${right}, row_major>(&staged, j * ${stagedWide}u + ${c * n / 8}u, ${stagedWide}u);
+          let t = subgroupMatrixLoad<${right}, row_major>(&staged, j * ${stagedWide}u + ${c * n / 8}u + part * ${
+        channels / 8
+      }u, ${stagedWide}u);
 ${band((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t, o${b}_${c});`)}
         }`)
   }
       }
     }`;
 
-  /** Outputs through the area of the scores, as many channels at once as it is wide. */
-  const together = Math.min(keys, headDim);
+  /** Outputs through the area of the scores, as many of a subgroup's channels at once as its share of that is wide. */
+  const together = Math.min(ownKeys, channels);
   const outputs = (line: (first: number) => string) =>
     unroll(
-      headDim / together,
+      channels / together,
       (piece) =>
         `${
           band((b) =>
             unroll(together / n, (c) =>
-              `      subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + ${
-                c * n / 4
-              }u, o${b}_${piece * together / n + c}, ${scoresWide}u);`)
+              `      subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + part * ${
+                together / 4
+              }u + ${c * n / 4}u, o${b}_${piece * together / n + c}, ${scoresWide}u);`)
           )
         }
       workgroupBarrier();
@@ -235,7 +255,7 @@ ${
     outputs((from) =>
       `      for (var i = lane; i < ${owned * together / 4}u; i += ${subgroup}u) {
         let row = own + i / ${together / 4}u;
-        scores[row * ${scoresWide}u + i % ${together / 4}u] *= factors[row];
+        scores[row * ${scoresWide}u + part * ${together / 4}u + i % ${together / 4}u] *= ${factor("row")};
       }
       workgroupBarrier();
 ${
@@ -243,7 +263,7 @@ ${
           unroll(together / n, (c) =>
             `      o${b}_${from / n + c} = subgroupMatrixLoad<${result}, row_major>(&scores, (own + ${
               b * m
-            }u) * ${scoresWide}u + ${c * n / 4}u, ${scoresWide}u);`)
+            }u) * ${scoresWide}u + part * ${together / 4}u + ${c * n / 4}u, ${scoresWide}u);`)
         )
       }`
     )
@@ -252,42 +272,66 @@ ${
     }`;
 
   return {
-    name: `attention_matrix_${callName(call)}_${subgroups}x${owned}x${keys}`,
+    name: `attention_matrix_${callName(call)}_${matrixName(tile)}`,
     matrix: true,
     buffers: forwardBuffers(call, "vec4u", w.buffers),
     params: w.params,
     workgroupSize: [threads, 1, 1],
     declarations: `${w.declarations}${PACKED}
-var<workgroup> staged: array<vec4u, ${stagedSize(tile, headDim) / 8}>;
+var<workgroup> staged: array<vec4u, ${(stagedSize(tile, headDim) - PAD_F16) / 8}>;
 var<workgroup> scores: array<vec4f, ${rows * scoresWide}>;
-var<workgroup> weights: array<vec4u, ${rows * weightsWide}>;
-var<workgroup> factors: array<f32, ${rows}>;
+var<workgroup> weights: array<vec4u, ${rows * weightsWide - PAD_F16 / 8}>;
 var<workgroup> grown: u32;`,
     body: `${w.begin("wid.x")}
   let lane = li % ${subgroup}u;
-  let own = li / ${subgroup}u * ${owned}u;
+  let own = li / ${sharing * subgroup}u * ${owned}u;
+  let part = ${sharing > 1 ? `li / ${subgroup}u % ${sharing}u` : "0u"};
   // Subgroups without a query only help to stage.
   let busy = first + own <= last;
+  // In powers of two, which GPUs are quick at.
+  let scale = p.scale * ${LOG2_E};
 ${loadQueries}
 ${band((b) => unroll(across, (c) => `  var o${b}_${c} = ${result}();`))}
 ${pass((s) => `  var m${s} = ${MASKED}; var l${s} = 0.0;`)}
 ${
-      w.steps(`${fetch("k")}
+      w.steps(
+        ahead
+          ? {
+            first: `${fetched("k")}\n${fetch("k")}`,
+            body: `${stage("k")}
+    workgroupBarrier();
+${fetched("v")}
+${fetch("v")}
+${scores}
+    workgroupBarrier();
+${softmax}
+${stage("v")}`,
+            // Scaling begins with a barrier.
+            rest: `${rescale}
+${fetch("k")}
+${sums}`,
+          }
+          : {
+            body: `${fetched("k")}
+${fetch("k")}
 ${stage("k")}
     workgroupBarrier();
 ${scores}
     workgroupBarrier();
+${fetched("v")}
 ${fetch("v")}
 ${softmax}
 ${stage("v")}
 ${rescale}
-${sums}`)
+${sums}`,
+          },
+      )
     }
 ${
       pass((s) =>
         `  {
 ${shared(`l${s}`, (a, b) => `${a} + ${b}`)}
-    factors[${row(s)}] = 1.0 / l${s};
+    ${factor(row(s))} = 1.0 / l${s};
 ${
           lse
             ? `    if (lane % ${LANES}u == 0u && first + ${row(s)} <= last) {
@@ -300,12 +344,12 @@ ${
     }
 ${
       outputs((from) =>
-        `      for (var i = li; i < ${rows * together / 4}u; i += ${threads}u) {
-        let row = i / ${together / 4}u;
-        let c = i % ${together / 4}u;
+        `      for (var i = li; i < ${rows * sharing * together / 4}u; i += ${threads}u) {
+        let row = i / ${sharing * together / 4}u;
+        let c = i % ${sharing * together / 4}u;
         if (first + row <= last) {
-          y[${w.outer("first + row")} * p.dim4 + head + ${from / 4}u + c] =
-            scores[row * ${scoresWide}u + c] * factors[row];
+          let channel = c / ${together / 4}u * ${channels / 4}u + ${from / 4}u + c % ${together / 4}u;
+          y[${w.outer("first + row")} * p.dim4 + head + channel] = scores[row * ${scoresWide}u + c] * ${factor("row")};
         }
       }`
       )

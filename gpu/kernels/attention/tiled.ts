@@ -221,7 +221,7 @@ ${subgroups ? "" : `var<workgroup> partial: array<array<array<f32, ${across}>, $
   let lane_row = li % 2u + 2u * (li / ${2 * across}u);
 ${chunkLoads(rows, (n, row) => `  let query${n} = ${w.outer(`first + ${row}`)} * p.dim4 + head + li % ${chunk}u;`)}
 ${mine((i) => `  var m${i} = ${MASKED}; var l${i} = 0.0; ${unroll(columns, (c) => `var o${i}_${c} = vec4f();`)}`)}
-${w.steps(`${scores}\n${softmax}\n${sums}`)}
+${w.steps({ body: `${scores}\n${softmax}\n${sums}` })}
 ${agree("l", (a, b) => `${a} + ${b}`)}
 ${
       mine((i) =>

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu.ts";
-import { matrixBytes, matrixRows, type MatrixTile } from "./matrix.ts";
+import { matrixBytes, matrixName, matrixRows, type MatrixTile } from "./matrix.ts";
 import { type Tile, tileBytes } from "./tiled.ts";
 
 /** One of them. */
@@ -29,11 +29,12 @@ const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
 
 /** Likewise the best guess first; the last needs least room. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
-  { subgroups: 4, rows: 16, keys: 64 },
-  { subgroups: 8, rows: 16, keys: 32 },
-  { subgroups: 8, rows: 16, keys: 64 },
-  { subgroups: 4, rows: 32, keys: 32 },
-  { subgroups: 4, rows: 16, keys: 32 },
+  { subgroups: [4, 1], rows: 16, keys: 32, ahead: true },
+  { subgroups: [4, 2], rows: 16, keys: 32, ahead: true },
+  { subgroups: [4, 2], rows: 16, keys: 32 },
+  { subgroups: [8, 1], rows: 16, keys: 32, ahead: true },
+  { subgroups: [4, 1], rows: 16, keys: 64, ahead: true },
+  { subgroups: [4, 1], rows: 16, keys: 32 },
 ];
 
 /** Matrix units before threads, where operands are held in f16; then by how likely they are to be fast. */
@@ -44,7 +45,10 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   for (const shape of units ? MATRIX_TILES : []) {
     const tile = { ...shape, units: units! };
     if (!matrixFits(tile, headDim) || matrixBytes(tile, headDim) > room) continue;
-    found.set(`matrix ${shape.subgroups}x${shape.rows}x${shape.keys}`, { kernel: "matrix", tile });
+    found.set(`matrix ${matrixName(shape)}`, {
+      kernel: "matrix",
+      tile,
+    });
   }
   // Beside matrix units one tile will do, for devices that disappoint.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
@@ -61,9 +65,13 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
 }
 
 /** Whether the shape of the units goes into a tile, and a thread's scores of one step into its registers. */
-function matrixFits({ units: { m, n, k, subgroup }, rows, keys }: MatrixTile, headDim: number): boolean {
-  const sides = [[rows, m], [keys, n], [keys, k], [headDim, n], [headDim, k], [4 * rows, subgroup]] as const;
-  return sides.every(([length, side]) => length % side === 0) && rows * keys / subgroup <= 64;
+function matrixFits({ units: { m, n, k, subgroup }, subgroups, rows, keys }: MatrixTile, headDim: number): boolean {
+  const [, sharing] = subgroups;
+  const sides = [
+    ...[[rows, m], [keys / sharing, n], [keys, k], [headDim / sharing, n], [headDim, k]] as const,
+    [4 * rows, subgroup * sharing] as const,
+  ];
+  return sides.every(([length, side]) => length % side === 0) && rows * keys / subgroup / sharing <= 64;
 }
 
 /** Whether subgroups have at least so many threads. */
