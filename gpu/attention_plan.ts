@@ -5,16 +5,13 @@
  * @module
  */
 import type { Gpu } from "./gpu.ts";
-import { PLAIN_ROWS } from "./kernels/attention/plain.ts";
-import { forwardRows } from "./kernels/attention/variants.ts";
-import { forwardFamily } from "./ops/attention_forward.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** A block of slots that are walked together, and the list of runs that it sees. */
 export interface Block {
   /** First slot. */
   readonly first: number;
-  /** Slots, at most {@link blockRows}. */
+  /** Slots, at most `blockRows`. */
   readonly count: number;
   /** Number of its first run in the list of runs. */
   readonly firstRun: number;
@@ -45,14 +42,6 @@ export interface AttentionPlan {
   readonly queries: BlockList;
   /** The other way round: keys with the queries that see them, for their gradients. Absent where nothing is trained. */
   readonly keys?: BlockList;
-}
-
-/**
- * Slots of a block that this device's kernels take at once. Blocks may be shorter, at a loss, but not longer: what is
- * chosen for the device (`Gpu.choose`) is to be chosen before plans are made.
- */
-export function blockRows(gpu: Gpu, headDim: number): number {
-  return gpu.software ? PLAIN_ROWS(headDim) : forwardRows(gpu.pick(forwardFamily(headDim)));
 }
 
 /** Cuts a run of slots into blocks that all see the same runs. */

@@ -61,7 +61,8 @@ testVariants(
     };
     const y = attend(q, k, v, r), lse = logSums(q, k, r);
     const chosen = (at: number, each: number) => ONLY.includes(Math.floor(at / each) % HEADS);
-    const family = forwardFamily(HEAD_DIM), tensors = [q, k, v].map((x) => gpu.upload(x, [BATCH, TOKENS, dim]));
+    const family = forwardFamily({ headDim: HEAD_DIM, plan: true }),
+      tensors = [q, k, v].map((x) => gpu.upload(x, [BATCH, TOKENS, dim]));
     const only = gpu.upload(Uint32Array.from(ONLY), [ONLY.length], "u32");
     const names = family.variants(gpu);
     assertEquals(gpu.matrixUnits !== undefined, [...names.keys()].some((name) => name.startsWith("matrix")));

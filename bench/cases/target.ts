@@ -34,7 +34,8 @@ export interface PreparedTarget {
 /** The cases of a family, told by its name; none for a family that has no target. */
 export function targetCases(family: string, size: Size): TargetCase[] {
   if (/gemm|linear/.test(family)) return gemms(size);
-  if (/attention/.test(family)) return [dense(size), veda(size, 0.1)];
+  if (/attention.*plan/.test(family)) return [veda(size, 0.1)];
+  if (/attention/.test(family)) return [dense(size)];
   if (/conv/.test(family)) return [conv(size)];
   return [];
 }

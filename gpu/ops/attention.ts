@@ -3,12 +3,11 @@
  *
  * @module
  */
-import { blockRows } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Tensor } from "../tensor.ts";
-import { forwardFamily, runForward, runPlain } from "./attention_forward.ts";
+import { blockRows, forwardFamily, runForward, runPlain } from "./attention_forward.ts";
 import { type AttentionPattern, launchWalk } from "./attention_launch.ts";
 import { fill } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
@@ -43,7 +42,7 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   const lse = options.lse ?? (gpu.tape ? gpu.tensor([q.dim(0), q.dim(1), heads]) : undefined);
   const tensors = { q, k, v, bias, keyLengths, y, lse };
   if (gpu.software) runPlain(gpu, options, tensors);
-  else runForward(gpu, gpu.pick(forwardFamily(headDim)), options, tensors);
+  else runForward(gpu, gpu.pick(forwardFamily({ headDim, plan: plan !== undefined })), options, tensors);
   if (gpu.tape && !options.into) {
     if (bias || keyLengths) throw new Error("attention: there is no way back through a bias or key lengths");
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {

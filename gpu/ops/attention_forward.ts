@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { type BlockList, cutBlocks, type Run, uploadBlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import { attentionMatrix } from "../kernels/attention/matrix.ts";
 import { PACK_THREADS, packKeys } from "../kernels/attention/pack.ts";
@@ -31,19 +32,32 @@ const TRIAL = { heads: 12, tokens: 8192 };
 /** That of the sample. */
 const SAMPLE = { heads: 3, tokens: 333 };
 
-/** The kernels for heads of one size; what is fast with one may be slow with another. */
-export const forwardFamily = memo((headDim: number): KernelFamily<ForwardVariant> => ({
-  name: `attention ${headDim}`,
+/** Which calls have kernels of their own. */
+export interface ForwardUse {
+  /** What is fast with heads of one size may be slow with another. */
+  readonly headDim: number;
+  /** By a plan: where the next keys lie must be looked up, which some kernels hide better than others. */
+  readonly plan: boolean;
+}
+
+/** The kernels for one use. */
+export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<ForwardVariant> => ({
+  name: `attention ${headDim}${plan ? " by a plan" : ""}`,
   variants: (gpu) => forwardVariants(gpu, headDim),
   trial(gpu) {
     const { heads, tokens } = TRIAL, shape = [1, tokens, heads * headDim];
     // Not one tensor for both: a query that meets itself among the keys makes sums be scaled, which is rare in models.
     const q = noise(gpu, shape), k = noise(gpu, shape, "f32", 1);
-    return (variant) => gpu.scope(() => runForward(gpu, variant, { heads }, { q, k, v: q, y: gpu.tensor(shape) }));
+    const pattern = patternFor(gpu, plan, heads, tokens);
+    // Uploaded before anything is timed, and kept.
+    for (const variant of forwardVariants(gpu, headDim).values()) pattern(forwardRows(variant));
+    return (variant) =>
+      gpu.scope(() => runForward(gpu, variant, pattern(forwardRows(variant)), { q, k, v: q, y: gpu.tensor(shape) }));
   },
   // Scores so far apart that running sums must be scaled on the way.
   sample(gpu, variant) {
-    const pattern = { heads: SAMPLE.heads, scale: 1 }, shape = [1, SAMPLE.tokens, SAMPLE.heads * headDim];
+    const { heads, tokens } = SAMPLE, shape = [1, tokens, heads * headDim];
+    const pattern = { ...patternFor(gpu, plan, heads, tokens)(rowsOf(variant, headDim)), scale: 1 };
     const [q, k, v, y] = [
       noise(gpu, shape),
       noise(gpu, shape, "f32", 1),
@@ -55,6 +69,44 @@ export const forwardFamily = memo((headDim: number): KernelFamily<ForwardVariant
     return y;
   },
 }));
+
+/** Slots of a run of the trial's plan; of so many runs one is seen. */
+const RUN = 128, RUNS_FOR_ONE = 4;
+
+/**
+ * All pairs; or by a plan what sparse attention mostly is: queries and keys that lie apart in memory, of which a part is
+ * seen, in runs. What it gives takes how many slots a block may have.
+ */
+function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (rows: number) => AttentionPattern {
+  if (!plan) return () => ({ heads });
+  // 5 and the tokens have no common factor.
+  const order = gpu.upload(Uint32Array.from({ length: tokens }, (_, i) => i * 5 % tokens), [1, tokens], "u32");
+  const runs: Run[] = [];
+  for (let first = 0; first < tokens; first += RUNS_FOR_ONE * RUN) {
+    runs.push({ first, count: Math.min(RUN, tokens - first) });
+  }
+  const lists = new Map<number, BlockList>();
+  return (rows) => {
+    let queries = lists.get(rows);
+    if (!queries) {
+      const blocks = cutBlocks({ first: 0, count: tokens }, rows, 0, runs.length);
+      lists.set(rows, queries = uploadBlockList(gpu, blocks, runs));
+    }
+    return { heads, plan: { order, queries } };
+  };
+}
+
+/** Slots of a block that kernels take at once: those of a variant, or the plain ones. */
+const rowsOf = (variant: ForwardVariant | undefined, headDim: number) =>
+  variant ? forwardRows(variant) : PLAIN_ROWS(headDim);
+
+/**
+ * Slots of a block that this device's kernels take at once. Blocks may be shorter, at a loss, but not longer: what is
+ * chosen for the device (`Gpu.choose`) is to be chosen before plans are made.
+ */
+export function blockRows(gpu: Gpu, headDim: number): number {
+  return rowsOf(gpu.software ? undefined : gpu.pick(forwardFamily({ headDim, plan: true })), headDim);
+}
 
 /** Records it. A plan's blocks must be as long as this variant wants them, or shorter. */
 export function runForward(

@@ -16,4 +16,9 @@ const HEAD_DIM = 128;
 export type AnyFamily = KernelFamily<any>;
 
 /** See the module. */
-export const FAMILIES: readonly AnyFamily[] = [GEMM, forwardFamily(HEAD_DIM), CONV3D];
+export const FAMILIES: readonly AnyFamily[] = [
+  GEMM,
+  forwardFamily({ headDim: HEAD_DIM, plan: false }),
+  forwardFamily({ headDim: HEAD_DIM, plan: true }),
+  CONV3D,
+];

@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { type AttentionPlan, blockRows, cutBlocks, uploadBlockList } from "../../gpu/attention_plan.ts";
+import { type AttentionPlan, cutBlocks, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention, attentionBackward, type AttentionPattern } from "../../gpu/ops/attention.ts";
+import { blockRows } from "../../gpu/ops/attention_forward.ts";
 import {
   bucketCollect,
   type Buckets,
