@@ -6,6 +6,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
@@ -58,8 +59,7 @@ const SELECT_PARAMS = {
 
 /** Defines the head, and where its lists begin. Workgroups: z counts heads of batch items. */
 const SELECT_HEAD = `  let batch = wid.z / p.chosen;
-  let pick = wid.z % p.chosen;
-  let head = select(pick, head_ids[pick], p.has_heads != 0u);
+${chosenHead("head", "wid.z % p.chosen")}
   let order_at = (batch * p.heads + head) * p.slots;
   let source_at = (batch * p.heads + head) * p.tokens;`;
 
@@ -256,7 +256,7 @@ const SPREAD: KernelSource = {
     abreast: "u32",
   },
   workgroupSize: [256, 1, 1],
-  body: `  let head = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
+  body: `${chosenHead("head", "wid.y")}
   let source_at = (wid.z * p.heads + head) * p.tokens;
   let at = (wid.z * p.tokens * p.heads + head) * p.head_dim4;
   let row = p.heads * p.head_dim4;
