@@ -54,6 +54,8 @@ export interface OpenGpuOptions {
   readonly tune?: boolean | TuneOptions;
   /** Bytes of GPU memory tilereel may hold at once. Absent: what the adapter grants. */
   readonly memoryLimit?: number;
+  /** For tests: as `GpuSettings.checkBounds`. */
+  readonly checkBounds?: boolean;
 }
 
 /**
@@ -100,14 +102,15 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
  * @throws {TilereelError} when there is no adapter, none fits `choice`, or it cannot do what was asked
  */
 export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
-  const { choice = "auto", precision: asked = "auto", memoryLimit = Infinity, tune = false } = options;
+  const { choice = "auto", precision: asked = "auto", memoryLimit = Infinity, tune = false, checkBounds = false } =
+    options;
   const { source, backend } = parseChoice(choice);
   const chosen = chooseAdapter(await findAdapters(source, backend), choice);
   const device = await openDevice(source, chosen);
   const description = describe(source, chosen, device);
   try {
     const { precision, why } = choosePrecision(asked, description);
-    const gpu = new Gpu(device, { description, precision, precisionReason: why, memoryLimit });
+    const gpu = new Gpu(device, { description, precision, precisionReason: why, memoryLimit, checkBounds });
     if (tune) await tuneKernels(gpu, tune === true ? {} : tune);
     return gpu;
   } catch (error) {

@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
+import { BoundsChecker } from "./bounds/checker.ts";
 import type { AdapterDescription } from "./device.ts";
 import type { KernelSource } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
@@ -22,6 +23,8 @@ export interface GpuSettings {
   /** Why it is that, in a few words. */
   readonly precisionReason: string;
   readonly memoryLimit: number;
+  /** Kernels are compiled with checks of their indices, and {@link Gpu.finish} throws when one was out of bounds. */
+  readonly checkBounds?: boolean;
 }
 
 /** A device, its memory and the commands being recorded for it. Made by `openGpu`. */
@@ -31,6 +34,7 @@ export class Gpu {
 
   readonly #memory: Memory;
   readonly #recorder: Recorder;
+  readonly #bounds: BoundsChecker | undefined;
   readonly #chosen = new Map<string, string>();
   readonly #picked = new Map<string, unknown>();
   #scopes: Set<Tensor>[] = [];
@@ -49,6 +53,7 @@ export class Gpu {
       },
     });
     this.#recorder = new Recorder(device, settings.description.source);
+    this.#bounds = settings.checkBounds ? new BoundsChecker(device) : undefined;
     device.lost.then(({ reason, message }) => {
       this.#gone = true;
       this.#failure ??= new TilereelError(
@@ -260,6 +265,7 @@ export class Gpu {
     if (this.#failure) throw this.#failure;
     const { workgroups } = dispatch;
     if (workgroups.some((n) => n > 65535)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
+    if (this.#bounds) [kernel, dispatch] = this.#bounds.watched(kernel, dispatch);
     if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
 
@@ -322,6 +328,7 @@ export class Gpu {
     // Lets the late reports of lost devices and refused allocations arrive.
     await new Promise((resolve) => setTimeout(resolve, 0));
     if (this.#failure) throw this.#failure;
+    await this.#bounds?.check();
   }
 
   /** The numbers of an f32 tensor, after everything recorded so far. */

@@ -91,3 +91,19 @@ testVariants("bucket selection keeps centres and what is least like them; the ot
     }
   }
 });
+
+testVariants("every slot has a token of its own, also where numbers went wrong", async ({ gpu }) => {
+  for (const c of CASES) {
+    const { members, rest } = cut(c), tokens = members.length + rest.length;
+    const buckets = {
+      ...{ members: gpu.upload(members, [c.buckets, c.size], "u32"), centre: c.centre, keep: c.size - 1 },
+      rest: c.rest > 0 ? gpu.upload(rest, [c.rest], "u32") : undefined,
+    };
+    for (const share of [0.3, 1]) {
+      const wrong = randn(tokens * c.headDim, 2).map((x, i) => (Math.sin(i) + 1) / 2 <= share ? NaN : x * Infinity);
+      const { order } = bucketSelect(gpu, gpu.upload(wrong, [1, tokens, c.headDim]), 1, buckets);
+      const found = [...new Uint32Array(await gpu.readBytes(order))].sort((a, b) => a - b);
+      assertEquals(found, [...Array(tokens).keys()], `${share} of ${c.headDim}`);
+    }
+  }
+});

@@ -30,8 +30,14 @@ export function variants(): Promise<Variant[]> {
   return opened ??= open();
 }
 
+/** The adapter to test on. With TILEREEL_CHECK_BOUNDS=1 its kernels check their indices. */
+export function openTestGpu(): Promise<Gpu> {
+  const choice = Deno.env.get("TILEREEL_TEST_GPU") ?? "auto";
+  return openGpu({ choice, checkBounds: Deno.env.get("TILEREEL_CHECK_BOUNDS") === "1" });
+}
+
 async function open(): Promise<Variant[]> {
-  const { device, settings } = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
+  const { device, settings } = await openTestGpu();
   const { matrixUnits } = settings.description;
   const as = (name: Variant["name"], software: boolean, precision: "f32" | "f16", bound: number): Variant => {
     const description = {

@@ -5,7 +5,6 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "node:path";
 import { profileSummary } from "../cli/profile.ts";
 import { TilereelError } from "../errors.ts";
-import { openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { layerNorm } from "../gpu/ops/layer_norm.ts";
 import { linear } from "../gpu/ops/linear.ts";
@@ -13,7 +12,7 @@ import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
 import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
 import { tickBetween } from "../gpu/profile/tick.ts";
 import { traceOf } from "../gpu/profile/trace.ts";
-import { randn } from "./gpu.ts";
+import { openTestGpu, randn } from "./gpu.ts";
 import { assertRefused, inTempDir, listFiles, QUICK, tilereel } from "./process.ts";
 
 /** More than two batches of dispatches. */
@@ -25,7 +24,7 @@ function testGpu(name: string, test: (gpu: Gpu) => Promise<void>): void {
     sanitizeOps: false,
     sanitizeResources: false,
     fn: async () => {
-      const gpu = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
+      const gpu = await openTestGpu();
       gpu.poison = true;
       try {
         await test(gpu);

@@ -5,7 +5,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { TilereelError } from "../errors.ts";
-import { openGpu } from "../gpu/device.ts";
 import { Gpu, type GpuSettings } from "../gpu/gpu.ts";
 import { type KernelSource, write } from "../gpu/kernel.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -15,7 +14,7 @@ import { FAMILIES } from "../gpu/tuning/families.ts";
 import { wallStopwatch } from "../gpu/tuning/stopwatch.ts";
 import { tryFamily } from "../gpu/tuning/trial.ts";
 import { rememberedChoices, tuneKernels } from "../gpu/tuning/tune.ts";
-import { assertClose, testVariants } from "./gpu.ts";
+import { assertClose, openTestGpu, testVariants } from "./gpu.ts";
 import { inTempDir, listFiles, ROOT, tilereel } from "./process.ts";
 
 /** Adds up so many terms for each of `y`. */
@@ -77,7 +76,7 @@ function testTuning(
     fn: () =>
       inTempDir(async (dir) => {
         Deno.env.set("TILEREEL_CACHE", join(dir, "cache"));
-        const { device, settings } = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
+        const { device, settings } = await openTestGpu();
         const open = (about: Partial<GpuSettings["description"]> = {}) => {
           const gpu = new Gpu(device, {
             ...settings,
@@ -297,7 +296,7 @@ testTuning("a device that is lost in a trial is told, and its family left alone 
   };
   const families = [family, deadly];
   await assertRejects(() => tuneKernels(gpu, { families }), TilereelError, "the GPU was lost while working");
-  const { device, settings } = await openGpu({ choice: Deno.env.get("TILEREEL_TEST_GPU") ?? "auto" });
+  const { device, settings } = await openTestGpu();
   const next = new Gpu(device, { ...settings, description: { ...settings.description, software: false } });
   assertEquals(Object.keys((await tuneKernels(next, { families }))!.choices), ["sums"]);
   assertEquals([next.pick(family), next.pick(deadly)], ["fast", "slow"]);

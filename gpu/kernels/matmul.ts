@@ -5,6 +5,7 @@
  * @module
  */
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { chosenHead } from "./chosen_head.ts";
 import { memo } from "./memo.ts";
 import type { WeightDtype } from "./packed.ts";
 
@@ -54,8 +55,8 @@ fn store(matrix: u32, m: u32, n: u32, sum: f32) {
 }`;
 
 /** Defines the matrix and where its operands begin. */
-const MATRIX = `  let pick = wid.z % p.chosen;
-  let matrix = (wid.z / p.chosen) * p.heads + select(pick, head_ids[pick], p.has_heads != 0u);
+const MATRIX = `${chosenHead("head", "wid.z % p.chosen")}
+  let matrix = (wid.z / p.chosen) * p.heads + head;
   let a_first = matrix * p.a_matrix;
   let b_first = (matrix % p.b_count) * p.b_matrix;`;
 

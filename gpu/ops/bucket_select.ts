@@ -6,6 +6,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
@@ -58,8 +59,7 @@ const SELECT_PARAMS = {
 
 /** Defines the head, and where its lists begin. Workgroups: z counts heads of batch items. */
 const SELECT_HEAD = `  let batch = wid.z / p.chosen;
-  let pick = wid.z % p.chosen;
-  let head = select(pick, head_ids[pick], p.has_heads != 0u);
+${chosenHead("head", "wid.z % p.chosen")}
   let order_at = (batch * p.heads + head) * p.slots;
   let source_at = (batch * p.heads + head) * p.tokens;`;
 
@@ -116,8 +116,16 @@ ${unroll(others.length, (n) => `    dot${n} += dot(m, v${n}); norm${n} += dot(v$
   }`;
 }
 
-/** The centre's own length is the same for all and leaves the order as it is; a token of length 0 is like no other. */
-const LIKENESS = "fn likeness_of(dot: f32, norm: f32) -> f32 { return dot / max(sqrt(norm), 1e-12); }";
+/**
+ * The centre's own length is the same for all and leaves the order as it is; a token of length 0 is like no other. The
+ * likeness comes as a whole number that rises as it does (−0 is 0): of whole numbers each has a rank of its own, also
+ * where NaN was among the likenesses, so that no slot of the order is left unwritten, to send attention anywhere.
+ */
+const LIKENESS = `fn likeness_of(dot: f32, norm: f32) -> u32 {
+  let bits = bitcast<u32>(dot / max(sqrt(norm), 1e-12));
+  if ((bits & 0x7fffffffu) == 0u) { return 0x80000000u; }
+  return select(bits | 0x80000000u, ~bits, bits > 0x7fffffffu);
+}`;
 
 /** Threads of a workgroup of either kernel. */
 const THREADS = 64;
@@ -139,7 +147,7 @@ const SELECT_PLAIN = memo((variant: SelectVariant): KernelSource => {
   let bucket = gid.x;
   let lane = 0u;
 ${selectSums(variant)}
-  var likeness: array<f32, ${others}>;
+  var likeness: array<u32, ${others}>;
 ${unroll(others, (n) => `  likeness[${n}] = likeness_of(dot${n}, norm${n});`)}
   order[order_at + bucket] = centre;
   source[source_at + centre] = centre;
@@ -162,7 +170,7 @@ const SELECT_SHARED = memo((variant: SelectVariant): KernelSource => {
     declarations: `${LIKENESS}
 ${SELECT_REST}
 var<workgroup> parts: array<vec2f, ${buckets * others * stride}>;
-var<workgroup> likeness: array<f32, ${buckets * others}>;`,
+var<workgroup> likeness: array<u32, ${buckets * others}>;`,
     body: `${SELECT_HEAD}
   let bucket_groups = (p.buckets + ${buckets - 1}u) / ${buckets}u;
   // The same for the whole workgroup.
@@ -256,7 +264,7 @@ const SPREAD: KernelSource = {
     abreast: "u32",
   },
   workgroupSize: [256, 1, 1],
-  body: `  let head = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
+  body: `${chosenHead("head", "wid.y")}
   let source_at = (wid.z * p.heads + head) * p.tokens;
   let at = (wid.z * p.tokens * p.heads + head) * p.head_dim4;
   let row = p.heads * p.head_dim4;

@@ -27,7 +27,8 @@ const KERNEL: KernelSource = {
   body: `  ${INDEX_1D}
   if (i >= p.count) { return; }
   let own = i % p.n;
-  let list = select(i / p.n, ids[i / p.n], p.has_ids != 0u);
+  var list = i / p.n;
+  if (p.has_ids != 0u) { list = ids[list]; }
   let last = list * p.runs_each + rows[own].x + rows[own].y - 1u;
   var a = list * p.runs_each + rows[own].x;
   var b = a;

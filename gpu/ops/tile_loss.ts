@@ -26,7 +26,8 @@ const kernel = memo((software: boolean): KernelSource => {
     declarations,
     body: `  ${index}
   let own = min(row, p.rows - 1u);
-  let list = select(own / p.columns, ids[own / p.columns], p.has_ids != 0u);
+  var list = own / p.columns;
+  if (p.has_ids != 0u) { list = ids[list]; }
   let at = (list * p.columns + own % p.columns) * p.columns;
   // Every thread of a row reads all of it: they read the same number at the same time, which costs as much as one.
   var top = scores[at];

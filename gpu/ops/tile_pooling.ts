@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
+import { chosenHead } from "../kernels/chosen_head.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
@@ -33,9 +34,8 @@ const KERNEL: KernelSource = {
   if (i >= p.count) { return; }
   let c = i % p.head_dim4;
   let tile = (i / p.head_dim4) % p.tile_count;
-  let pick = (i / (p.head_dim4 * p.tile_count)) % p.chosen;
   let batch = i / (p.head_dim4 * p.tile_count * p.chosen);
-  let head = select(pick, head_ids[pick], p.has_heads != 0u);
+${chosenHead("head", "(i / (p.head_dim4 * p.tile_count)) % p.chosen")}
   let base = batch * p.tokens * p.heads * p.head_dim4 + head * p.head_dim4 + c;
   let row = p.heads * p.head_dim4;
   let slots = tiles[tile];

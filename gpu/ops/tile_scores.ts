@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { chosenHead } from "../kernels/chosen_head.ts";
 import type { Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
 
@@ -57,8 +58,8 @@ var<workgroup> k_staged: array<vec4f, ${BLOCK * DEPTH}>;
 fn store(at: u32, column: u32, scores: vec4f) {
 ${unroll(4, (j) => `  if (column + ${j}u < p.n) { y[at + column + ${j}u] = scores.${"xyzw"[j]}; }`)}
 }`,
-  body: `  let pick = wid.z % p.chosen;
-  let matrix = (wid.z / p.chosen) * p.heads + select(pick, head_ids[pick], p.has_heads != 0u);
+  body: `${chosenHead("head", "wid.z % p.chosen")}
+  let matrix = (wid.z / p.chosen) * p.heads + head;
   // Half of the threads stage queries, half keys: four tiles each, one vec4 of them.
   let quad = li % 16u;
   let depth = (li / 16u) % ${DEPTH}u;

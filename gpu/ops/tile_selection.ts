@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
@@ -52,10 +53,10 @@ fn key_at(row_at: u32, own: u32, j: u32) -> u32 {
 
 /** Defines the row: its query tile `own`, where its scores and runs begin, and the tiles it keeps. */
 const ROW = `  let own = row % p.n;
-  let pick = (row / p.n) % p.chosen;
-  let head = (row / (p.n * p.chosen)) * p.heads + select(pick, head_ids[pick], p.has_heads != 0u);
-  let row_at = (head * p.n + own) * p.n;
-  let runs_at = head * p.runs_each + rows[own].x;
+${chosenHead("head", "(row / p.n) % p.chosen")}
+  let list = (row / (p.n * p.chosen)) * p.heads + head;
+  let row_at = (list * p.n + own) * p.n;
+  let runs_at = list * p.runs_each + rows[own].x;
   let keep = rows[own].y;`;
 
 /** For software adapters: a row a thread. Four tiles a turn, for llvmpipe breaks a thread off after 65535 turns in all. */

@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import { packedElement, unpack4, type WeightDtype } from "../kernels/packed.ts";
 import type { Tensor } from "../tensor.ts";
@@ -140,7 +141,7 @@ ${sides.map(project).join("")}`
     }`,
     body: `  let is_query = (wid.z & 1u) == 0u;
   let batch = wid.z >> 1u;
-  let head = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
+${chosenHead("head", "wid.y")}
   let tile = wid.x * ${tiles}u + lid.y;
   let slots = select(vec2u(), tiles[min(tile, p.tile_count - 1u)], tile < p.tile_count);
   let at = (batch * p.tokens * p.heads + head) * ${headDim4}u + lid.x;

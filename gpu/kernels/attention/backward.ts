@@ -39,7 +39,8 @@ const INPUTS = {
 const outputs = (of: "q" | "kv") => of === "q" ? { dq: write("vec4f") } : { dk: write("vec4f"), dv: write("vec4f") };
 
 const PARAMS = { has_head_scale: "u32" } as const;
-const FACTOR = `  let factor = select(1.0, head_scale[wid.z * p.heads + h], p.has_head_scale != 0u);`;
+const FACTOR = `  var factor = 1.0;
+  if (p.has_head_scale != 0u) { factor = head_scale[wid.z * p.heads + h]; }`;
 
 /** Outer rows that a thread of {@link attentionBackwardPlain} holds at once. Inner rows it takes one by one. */
 export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 2 : 1;

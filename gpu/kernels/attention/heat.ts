@@ -5,6 +5,7 @@
  * @module
  */
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
+import { chosenHead } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
 import { PLAIN_ROWS } from "./plain.ts";
 import { products, stageArea, type Staged, TILE } from "./tiles.ts";
@@ -36,7 +37,7 @@ const PARAMS = {
 
 /** Defines `batch`, `h` and `head`, its first vec4 in a token. */
 const HEAD = `  let batch = wid.z / p.chosen;
-  let h = select(wid.z % p.chosen, head_ids[wid.z % p.chosen], p.has_heads != 0u);
+${chosenHead("h", "wid.z % p.chosen")}
   let head = h * (p.dim4 / p.heads);`;
 
 /** Token of a row of a tile; rows past its last stand for the last. */

@@ -5,6 +5,7 @@
  * @module
  */
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
+import { chosenHead } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
 
 /** Threads of a workgroup along x, each with eight numbers of a row. */
@@ -43,7 +44,7 @@ export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolea
   body: `  let row = gid.x / ${headDim / 8}u;
   if (row >= p.rows) { return; }
   let eight = gid.x % ${headDim / 8}u;
-  let h = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
+${chosenHead("h", "wid.y")}
   let token = wid.z * p.tokens + ${plan ? "order[(wid.z * p.heads + h) * p.order_stride + row]" : "row"};
   let source = (token * p.heads + h) * ${headDim / 4}u + 2u * eight;
   let at = ((wid.z * p.rows + row) * nwg.y + wid.y) * ${headDim / 8}u + eight;

@@ -9,6 +9,7 @@
  * @module
  */
 import { type Binding, type ParamType, read } from "../../kernel.ts";
+import { chosenHead } from "../chosen_head.ts";
 
 /** Less than any score, yet finite: exp of a difference of two of them is 1, not NaN. */
 export const MASKED = "-1e30";
@@ -56,7 +57,7 @@ export function walk({ plan, rows }: WalkOptions): Walk {
       /** whether wid.y counts the heads of `head_ids` rather than all */
       has_heads: "u32",
     },
-    head: `  let h = select(wid.y, head_ids[wid.y], p.has_heads != 0u);
+    head: `${chosenHead("h", "wid.y")}
   let head = h * (p.dim4 / p.heads);`,
   } as const;
   if (!plan) {
@@ -67,7 +68,8 @@ export function walk({ plan, rows }: WalkOptions): Walk {
         `  let first = ${part} * ${rows}u;
   if (first >= p.outer) { return; }
   let last = min(first + ${rows}u, p.outer) - 1u;
-  let end = select(p.inner, key_lengths[wid.z], p.has_lengths != 0u);
+  var end = p.inner;
+  if (p.has_lengths != 0u) { end = key_lengths[wid.z]; }
 ${shared.head}`,
       outer: (row) => `(wid.z * p.outer + min(${row}, last))`,
       steps: (step, body) => `  for (var at = 0u; at < end; at += ${step}u) {\n${body}\n  }`,
