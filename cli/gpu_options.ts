@@ -33,8 +33,7 @@ export const precisionOption = (group: string) =>
   choice({
     group,
     of: PRECISIONS,
-    help: "Number format of the operands of matrix products; sums are f32 always. auto: f16 where the adapter has " +
-      "matrix units for it.",
+    help: "Number format of the operands of matrix products. auto: f16 on GPUs that have it, f32 on software.",
     elsewhere: ["dtype", "type", "torch-dtype"],
     default: "auto",
   });

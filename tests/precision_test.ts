@@ -6,15 +6,15 @@ const GPU = { name: "a GPU", source: "dawn", vendor: "", identity: "", software:
 const HALF = { ...GPU, features: ["shader-f16"] };
 const UNITS = { ...HALF, matrixUnits: { m: 16, n: 16, k: 16, subgroup: 32 } };
 
-Deno.test("auto is f16 where matrix units multiply it, and f32 everywhere else", () => {
+Deno.test("auto is f16 on GPUs that have it, and f32 everywhere else", () => {
   assertEquals(choosePrecision("auto", UNITS), { precision: "f16", why: "the adapter's matrix units multiply it" });
-  assertEquals(choosePrecision("auto", { ...UNITS, software: true }).precision, "f32");
-  assertEquals(choosePrecision("auto", { ...UNITS, features: [] }).precision, "f32");
-  assertEquals(choosePrecision("auto", HALF).precision, "f32");
+  assertEquals(choosePrecision("auto", HALF), { precision: "f16", why: "the adapter has it" });
   assertEquals(choosePrecision("auto", { ...HALF, source: "deno" }), {
-    precision: "f32",
-    why: "the adapter offers no matrix units for f16; those that a GPU has are reached over Dawn",
+    precision: "f16",
+    why: "the adapter has it; matrix units, where a GPU has them, are reached over Dawn",
   });
+  assertEquals(choosePrecision("auto", { ...UNITS, software: true }).precision, "f32");
+  assertEquals(choosePrecision("auto", GPU), { precision: "f32", why: "the adapter has no f16" });
 });
 
 Deno.test("what is asked for is used, or refused", () => {
