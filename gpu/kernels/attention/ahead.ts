@@ -28,15 +28,16 @@ export interface AheadWalk extends Omit<Walk, "steps" | "inner"> {
   steps(pieces: Steps): string;
   /** Where row `row` of a step lies in the inner tensor; rows from the last on stand for the last. */
   inner(row: string): string;
+  /** The same of the step after. */
+  next(row: string): string;
 }
 
-/** WGSL that goes into the loop. Which step's rows `inner` tells changes from one step to the next between two pieces. */
+/** WGSL that goes into the loop. */
 export interface Steps {
   /** Before the first step, whose rows are known. */
   readonly first?: string;
-  /** May read rows only up to a barrier that is not its last piece of work. */
   readonly body: string;
-  /** Knows the next step's rows once it has passed a barrier; the workgroup meets after it. */
+  /** Knows the next step's rows, too, once it has passed a barrier; the workgroup meets after it. */
   readonly rest?: string;
 }
 
@@ -55,20 +56,21 @@ export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOp
       begin,
       outer,
       steps: ({ first = "", body, rest = "" }) =>
-        `  var reached = 0u;
+        `  var at = 0u;
 ${first}
-  for (var at = 0u; at < end; at += ${step}u) {
+  for (; at < end; at += ${step}u) {
 ${body}
-    reached += ${step}u;
 ${rest}
     workgroupBarrier();
   }`,
-      inner: (row) => `(wid.z * p.inner + min(reached + ${row}, end - 1u))`,
+      inner: (row) => `(wid.z * p.inner + min(at + ${row}, end - 1u))`,
+      next: (row) => `(wid.z * p.inner + min(at + ${step}u + ${row}, end - 1u))`,
     };
   }
   const slot = "run.x + row - passed";
   const found = (line: (i: number) => string) => unroll(Math.max(1, step / threads), line);
-  // A thread's rows rise from step to step, so it goes on from the run where it was.
+  // A thread's rows rise from step to step, so it goes on from the run where it was. The run after that is read long
+  // before it is reached.
   const lookUp = (first: string) =>
     found((i) =>
       `    var ahead${i} = 0u;
@@ -76,18 +78,23 @@ ${rest}
       let row = min(${first} + li + ${i * threads}u, end - 1u);
       while (row >= passed + run.y) {
         passed += run.y;
-        open++;
-        run = runs[open];
+        run = coming;
+        open = min(open + 1u, own_runs + block.w - 1u);
+        coming = runs[open];
       }
       ahead${i} = wid.z * p.inner + ${sorted ? slot : `order[own_order + ${slot}]`};
     }`
     );
-  const keep = found((i) =>
-    `    ${threads > step ? `if (li < ${step}u) ` : ""}{ rows_ahead[li + ${i * threads}u] = ahead${i}; }`
-  );
+  // Those of two steps: nobody still reads what is written over.
+  const kept = (at: string, row: string) => `rows_ahead[${at} % ${2 * step}u + ${row}]`;
+  const keep = (at: string) =>
+    found((i) =>
+      `    ${threads > step ? `if (li < ${step}u) ` : ""}{ ${kept(at, `li + ${i * threads}u`)} = ahead${i}; }`
+    );
+  const later = `(at + ${step}u)`;
   return {
-    declarations: `var<workgroup> rows_ahead: array<u32, ${step}>;\n`,
-    bytes: 4 * step,
+    declarations: `var<workgroup> rows_ahead: array<u32, ${2 * step}>;\n`,
+    bytes: 8 * step,
     buffers,
     params,
     begin,
@@ -102,23 +109,26 @@ ${
         )
       }
   }
-  var open = own_runs;
-  var run = runs[open];
+  var run = runs[own_runs];
+  var open = min(own_runs + 1u, own_runs + block.w - 1u);
+  var coming = runs[open];
   var passed = 0u;
+  var at = 0u;
   {
 ${lookUp("0u")}
-${keep}
+${keep("at")}
   }
   workgroupBarrier();
 ${first}
-  for (var at = 0u; at < end; at += ${step}u) {
+  for (; at < end; at += ${step}u) {
     // Looked up long before it is needed: nothing waits for it.
-${lookUp(`at + ${step}u`)}
+${lookUp(later)}
 ${body}
-${keep}
+${keep(later)}
 ${rest}
     workgroupBarrier();
   }`,
-    inner: (row) => `rows_ahead[${row}]`,
+    inner: (row) => kept("at", row),
+    next: (row) => kept(later, row),
   };
 }

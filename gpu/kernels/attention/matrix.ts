@@ -28,7 +28,7 @@ export interface MatrixTile {
   readonly rows: number;
   /** Keys of a step. */
   readonly keys: number;
-  /** Keys are read a step ahead, while weights meet values, and wait in registers. */
+  /** Keys are read a step ahead, values while scores are made: both wait in registers. */
   readonly ahead?: true;
 }
 
@@ -54,7 +54,7 @@ function stagedSize(tile: MatrixTile, headDim: number): number {
 /** Bytes of workgroup memory that a tile takes. */
 export function matrixBytes(tile: MatrixTile, headDim: number): number {
   const rows = matrixRows(tile), { keys } = tile;
-  return stagedSize(tile, headDim) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + keys * 4 + 4;
+  return stagedSize(tile, headDim) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + keys * 8 + 4;
 }
 
 /** A kernel of this file. */
@@ -86,19 +86,43 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   /** The first key of a thread's g-th eight, in eights. */
   const eight = (g: number) => `(lane % ${LANES}u + ${LANES * g}u)`;
 
-  // As many channels of the queries at once as fit where keys are staged later.
+  // As many channels of the queries at once as fit where keys are staged later. All are read before any is staged, so that
+  // they are waited for once.
   let width = headDim;
   while (rows * (width + PAD_F16) > stagedSize(tile, headDim)) width /= 2;
-  const wide = (width + PAD_F16) / 8;
-  const loadQueries = unroll(
-    headDim / width,
-    (piece) =>
-      `  for (var i = li; i < ${rows * width / 8}u; i += ${threads}u) {
-    let row = i / ${width / 8}u;
-    let c = i % ${width / 8}u;
-    let source = ${w.outer("first + row")} * p.dim4 + head + ${piece * width / 4}u + 2u * c;
-    staged[row * ${wide}u + c] = packed(q[source] * scale, q[source + 1u] * scale);
+  const wide = (width + PAD_F16) / 8, ofPiece = rows * width / 8, reads = Math.ceil(ofPiece / threads);
+  const piece = (line: (piece: number) => string) => unroll(headDim / width, line);
+  const read = (i: number, code: string) =>
+    (i + 1) * threads > ofPiece ? `if (li + ${i * threads}u < ${ofPiece}u) { ${code} }` : `{ ${code} }`;
+  const loadQueries = `${
+    piece((piece) =>
+      unroll(reads, (i) =>
+        `  var query${piece}_${i}: vec4u;
+  ${
+          read(
+            i,
+            `
+    let source = ${w.outer(`first + (li + ${i * threads}u) / ${width / 8}u`)} * p.dim4 + head + ${
+              piece * width / 4
+            }u + 2u * ((li + ${i * threads}u) % ${width / 8}u);
+    query${piece}_${i} = packed(q[source] * scale, q[source + 1u] * scale);`,
+          )
+        }`)
+    )
   }
+${
+    piece((piece) =>
+      `${
+        unroll(reads, (i) =>
+          `  ${
+            read(
+              i,
+              `staged[(li + ${i * threads}u) / ${width / 8}u * ${wide}u + (li + ${i * threads}u) % ${
+                width / 8
+              }u] = query${piece}_${i};`,
+            )
+          }`)
+      }
   workgroupBarrier();
 ${
         band((b) =>
@@ -108,14 +132,15 @@ ${
             }u) * ${wide}u + ${d * k / 8}u, ${wide}u);`)
         )
       }
-  workgroupBarrier();`,
-  );
+  workgroupBarrier();`
+    )
+  }`;
 
   const perRow = headDim / 8, loads = Math.ceil(keys * perRow / threads);
   const each = (i: number, code: string) =>
     (i + 1) * threads > keys * perRow ? `if (li + ${i * threads}u < ${keys * perRow}u) { ${code} }` : code;
   const fetched = (from: string) => unroll(loads, (i) => `    var ${from}${i}: vec4u;`);
-  const fetch = (from: string) =>
+  const fetch = (from: string, of: (row: string) => string = w.inner) =>
     unroll(
       loads,
       (i) =>
@@ -123,7 +148,7 @@ ${
           each(
             i,
             `${from}${i} = ${from}[(${
-              w.inner(`(li + ${i * threads}u) / ${perRow}u`)
+              of(`(li + ${i * threads}u) / ${perRow}u`)
             } * nwg.y + wid.y) * ${perRow}u + (li + ${i * threads}u) % ${perRow}u];`,
           )
         }`,
@@ -139,30 +164,39 @@ ${
         )
       }`);
 
+  /**
+   * Asks after what was fetched, so that it is waited for here: compilers put a read off until it is needed, behind a
+   * barrier, where nothing hides it. What is done if the answer is yes does no harm.
+   */
+  const demanded = (from: string) =>
+    `    if ((${Array.from({ length: loads }, (_, i) => `${from}${i}.x`).join(" ^ ")}) == 0x7ff17ff1u) { grown = 1u; }`;
+
   /** Products of scores side by side: none waits for the sum of another. */
   const side = Math.min(ownKeys / n, 4);
   // Sums are set to zero by a value: Dawn clears a variable without one only the first time round a loop.
-  const scores = `    if (busy) {
+  const scores = (between = "") =>
+    `    if (busy) {
       for (var j = part * ${ownKeys}u; j < (part + 1u) * ${ownKeys}u; j += ${side * n}u) {
 ${band((b) => unroll(side, (i) => `        var s${b}_${i} = ${result}();`))}
 ${
-    unroll(deep, (d) =>
-      unroll(side, (i) =>
-        `        {
+      unroll(deep, (d) =>
+        unroll(side, (i) =>
+          `        {
           let t = subgroupMatrixLoad<${right}, col_major>(&staged, (j + ${i * n}u) * ${stagedWide}u + ${
-          d * k / 8
-        }u, ${stagedWide}u);
+            d * k / 8
+          }u, ${stagedWide}u);
 ${band((b) => `          s${b}_${i} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b}_${i});`)}
         }`))
-  }
+    }
+${between}
 ${
-    band((b) =>
-      unroll(side, (i) =>
-        `        subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + (j + ${
-          i * n
-        }u) / 4u, s${b}_${i}, ${scoresWide}u);`)
-    )
-  }
+      band((b) =>
+        unroll(side, (i) =>
+          `        subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + (j + ${
+            i * n
+          }u) / 4u, s${b}_${i}, ${scoresWide}u);`)
+      )
+    }
       }
     }`;
 
@@ -297,26 +331,30 @@ ${
       w.steps(
         ahead
           ? {
-            first: `${fetched("k")}\n${fetch("k")}`,
-            body: `${stage("k")}
-    workgroupBarrier();
-${fetched("v")}
-${fetch("v")}
-${scores}
-    workgroupBarrier();
-${softmax}
-${stage("v")}`,
-            // Scaling begins with a barrier.
-            rest: `${rescale}
+            first: `${fetched("k")}
 ${fetch("k")}
-${sums}`,
+${stage("k")}
+  workgroupBarrier();`,
+            body: `${fetched("v")}
+${fetch("v")}
+${scores(demanded("v"))}`,
+            // Scaling begins with a barrier.
+            rest: `    workgroupBarrier();
+${fetch("k", w.next)}
+${softmax}
+${stage("v")}
+${rescale}
+${sums}
+${demanded("k")}
+    workgroupBarrier();
+${stage("k")}`,
           }
           : {
             body: `${fetched("k")}
 ${fetch("k")}
 ${stage("k")}
     workgroupBarrier();
-${scores}
+${scores()}
     workgroupBarrier();
 ${fetched("v")}
 ${fetch("v")}

@@ -55,7 +55,7 @@ function layout({ rows, keys, threads, values, f16, subgroups, ...tile }: Tile, 
     valueRows,
     wide,
     weightsWide,
-    bytes: vec4s * (f16 ? 8 : 16) + (subgroups ? 0 : 4 * rows * across) + 4 * keys,
+    bytes: vec4s * (f16 ? 8 : 16) + (subgroups ? 0 : 4 * rows * across) + 8 * keys,
   };
 }
 
