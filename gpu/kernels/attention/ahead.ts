@@ -42,7 +42,7 @@ export interface Steps {
 }
 
 /** Runs whose lengths are read at once: none waits for another. */
-const TOGETHER = 8;
+const TOGETHER = 32;
 
 /** The pieces for one kernel. */
 export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOptions): AheadWalk {
@@ -91,23 +91,23 @@ ${rest}
     found((i) =>
       `    ${threads > step ? `if (li < ${step}u) ` : ""}{ ${kept(at, `li + ${i * threads}u`)} = ahead${i}; }`
     );
+  const lengths = (from: string) =>
+    unroll(
+      TOGETHER,
+      (i) => `    end += select(0u, runs[own_runs + min(${from} + ${i}u, block.w - 1u)].y, ${from} + ${i}u < block.w);`,
+    );
   const later = `(at + ${step}u)`;
   return {
     declarations: `var<workgroup> rows_ahead: array<u32, ${2 * step}>;\n`,
     bytes: 8 * step,
     buffers,
     params,
-    begin,
+    // Most lists are no longer: what is read next need not wait for them.
+    begin: (at) => `${begin(at)}\n  var end = 0u;\n${lengths("0u")}`,
     outer,
     steps: ({ first = "", body, rest = "" }) =>
-      `  var end = 0u;
-  for (var r = 0u; r < block.w; r += ${TOGETHER}u) {
-${
-        unroll(
-          TOGETHER,
-          (i) => `    end += select(0u, runs[own_runs + min(r + ${i}u, block.w - 1u)].y, r + ${i}u < block.w);`,
-        )
-      }
+      `  for (var r = ${TOGETHER}u; r < block.w; r += ${TOGETHER}u) {
+${lengths("r")}
   }
   var run = runs[own_runs];
   var open = min(own_runs + 1u, own_runs + block.w - 1u);
