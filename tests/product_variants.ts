@@ -21,7 +21,7 @@ const SMALL: Readonly<Record<Variant["name"], readonly ProductVariant[]>> = {
   "tiled": SMALL_TILES.map((tile) => ({ by: "threads", tile, format: "f32" })),
   "tiled f16": ([4, 8] as const).map((stretch) => ({ by: "threads", tile: SMALL_TILES[0]!, format: { stretch } })),
   "matrix f16": [
-    { by: "matrix units", tile: { subgroups: [1, 2], units: [2, 1], depth: 1, ahead: false, twice: true } },
+    { by: "matrix units", tile: { subgroups: [1, 2], units: [2, 1], depth: 1, ahead: false } },
     { by: "matrix units", tile: { subgroups: [2, 1], units: [1, 1], depth: 1, ahead: true, packed: true } },
     { by: "matrix units", tile: { subgroups: [4, 1], units: [1, 3], depth: 2, ahead: true } },
   ],

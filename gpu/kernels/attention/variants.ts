@@ -30,11 +30,8 @@ const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
 /** Likewise the best guess first; the last needs least room. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: [4, 1], rows: 16, keys: 32, ahead: true },
-  { subgroups: [4, 2], rows: 16, keys: 32, ahead: true },
-  { subgroups: [2, 2], rows: 32, keys: 32, ahead: true },
-  { subgroups: [4, 1], rows: 16, keys: 64, ahead: true },
   { subgroups: [8, 1], rows: 16, keys: 32, ahead: true },
-  { subgroups: [2, 1], rows: 16, keys: 32, ahead: true },
+  { subgroups: [2, 2], rows: 32, keys: 32, ahead: true },
   { subgroups: [4, 2], rows: 16, keys: 32 },
   { subgroups: [4, 1], rows: 16, keys: 32 },
 ];

@@ -45,9 +45,7 @@ const REPERTOIRE: Repertoire = {
     { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: false },
     { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
     { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true },
-    { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: false },
     { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true, packed: true },
-    { subgroups: [4, 2], units: [2, 4], depth: 2, ahead: true, twice: true, packed: true },
     { subgroups: [4, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
   ],
   small: {

@@ -17,8 +17,6 @@ export interface MatrixTile {
   readonly depth: number;
   /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
   readonly ahead: boolean;
-  /** Two blocks are staged, so that one can be filled while some still multiply the other: a barrier less a block. */
-  readonly twice?: true;
   /**
    * The operands were made f16 before, by a kernel of its own: the many workgroups that need them read half as much and
    * convert nothing. Those of a matrix product also lie as workgroups want them (see `gemm/pack.ts`).
@@ -42,12 +40,12 @@ const rowOf = (depth: number, { k }: MatrixUnits) => depth * k / 8 + 1;
 /** Bytes of workgroup memory that a tile takes; a row more than is staged, for loads count whole rows from where they begin. */
 export function matrixTileBytes(tile: MatrixTile, units: MatrixUnits): number {
   const [m, n] = matrixTileSize(tile, units);
-  return 16 * rowOf(tile.depth, units) * ((tile.twice ? 2 : 1) * (m + n) + 1);
+  return 16 * rowOf(tile.depth, units) * (m + n + 1);
 }
 
 /** A short name of a tile, for those of kernels and variants. */
-export function matrixTileName({ subgroups, units, depth, ahead, twice, packed }: MatrixTile): string {
-  const options = `${ahead ? "_ahead" : ""}${twice ? "_twice" : ""}${packed ? "_packed" : ""}`;
+export function matrixTileName({ subgroups, units, depth, ahead, packed }: MatrixTile): string {
+  const options = `${ahead ? "_ahead" : ""}${packed ? "_packed" : ""}`;
   return `matrix_${subgroups.join("x")}_${units.join("x")}_${depth}${options}`;
 }
 
@@ -59,7 +57,7 @@ export interface MatrixProduct extends Product {
 
 /** The parts of a kernel that a product by matrix units fills in. */
 export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: MatrixProduct) {
-  const { subgroups, units, depth, ahead, twice } = tile, { walk } = product;
+  const { subgroups, units, depth, ahead } = tile, { walk } = product;
   const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
   const [tileM, tileN] = matrixTileSize(tile, unit);
 
@@ -80,7 +78,7 @@ ${unroll(w.each, (i) => w.guard(i, `next_w${i} = ${walk.w(i)};`))}`;
     unroll(x.each, (i) => `    x${i} = select(vec4u(), ${product.halves[0]}(next_x${i}), ${walk.inside(i)});`)
   }
 ${unroll(w.each, (i) => `    w${i} = ${product.halves[1]}(next_w${i});`)}`;
-  const slot = (first: number, at: string) => `staged[block + ${first}u + ${at} * ${row}u + x_at]`;
+  const slot = (first: number, at: string) => `staged[${first}u + ${at} * ${row}u + x_at]`;
 
   const each = (visit: (i: number, j: number) => string) =>
     unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
@@ -119,8 +117,7 @@ ${walk.begin(x.rows, w.rows)}
 ${ahead ? `  {\n${load}\n${made}\n  }` : ""}
   for (var done = 0u; done < ${walk.blocks}; done++) {
 ${ahead ? "" : `${load}\n${made}`}
-    let block = ${twice ? `done % 2u * ${(tileM + tileN) * row}u` : "0u"};
-${twice ? "" : "    workgroupBarrier();"}
+    workgroupBarrier();
 ${unroll(x.each, (i) => x.guard(i, `${slot(0, x.rows[i]!)} = x${i};`))}
 ${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = w${i};`))}
     workgroupBarrier();
@@ -131,13 +128,13 @@ ${
         `    {
 ${
           unroll(units[0], (i) =>
-            `      let l${i} = subgroupMatrixLoad<${left}, row_major>(&staged, block + x_staged + ${
+            `      let l${i} = subgroupMatrixLoad<${left}, row_major>(&staged, x_staged + ${
               i * unit.m * row + k * unit.k / 8
             }u, ${row}u);`)
         }
 ${
           unroll(units[1], (j) =>
-            `      let r${j} = subgroupMatrixLoad<${right}, col_major>(&staged, block + w_staged + ${
+            `      let r${j} = subgroupMatrixLoad<${right}, col_major>(&staged, w_staged + ${
               j * unit.n * row + k * unit.k / 8
             }u, ${row}u);`)
         }
