@@ -193,7 +193,7 @@ run() {
       ;;
     bench) js bench 160 bench.js $size ;;
     sparse) js sparse 70 sparse.js $shape ;;
-    sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.1,0.05 ;;
+    sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.2,0.1,0.05 ;;
     step) js steps 150 steps.js $shape ;;
     step14) js steps14 200 steps.js $shape14 ;;
     peak) js memory 150 full_size.js $clip ;;
