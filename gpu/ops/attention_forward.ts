@@ -70,27 +70,27 @@ export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<
   },
 }));
 
-/** Slots of a run of the trial's plan; of so many runs one is seen. */
-const RUN = 128, RUNS_FOR_ONE = 4;
+/** Slots of the tiles of the trial's plan, over and over: at a grid's borders they are partial. One of so many is seen. */
+const TILES = [128, 112, 128, 112, 128, 112, 128, 112, 64], TILES_FOR_ONE = 4;
 
-/**
- * All pairs; or by a plan what sparse attention mostly is: queries and keys that lie apart in memory, of which a part is
- * seen, in runs. What it gives takes how many slots a block may have.
- */
+/** All pairs; or, by a plan, tiles of tokens that lie apart in memory. What it gives takes how many slots a block may have. */
 function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (rows: number) => AttentionPattern {
   if (!plan) return () => ({ heads });
   // 5 and the tokens have no common factor.
   const order = gpu.upload(Uint32Array.from({ length: tokens }, (_, i) => i * 5 % tokens), [1, tokens], "u32");
-  const runs: Run[] = [];
-  for (let first = 0; first < tokens; first += RUNS_FOR_ONE * RUN) {
-    runs.push({ first, count: Math.min(RUN, tokens - first) });
+  const tiles: Run[] = [];
+  for (let first = 0; first < tokens;) {
+    const count = Math.min(TILES[tiles.length % TILES.length]!, tokens - first);
+    tiles.push({ first, count });
+    first += count;
   }
+  const seen = tiles.filter((_, i) => i % TILES_FOR_ONE === 0);
   const lists = new Map<number, BlockList>();
   return (rows) => {
     let queries = lists.get(rows);
     if (!queries) {
-      const blocks = cutBlocks({ first: 0, count: tokens }, rows, 0, runs.length);
-      lists.set(rows, queries = uploadBlockList(gpu, blocks, runs));
+      const blocks = tiles.flatMap((tile) => cutBlocks(tile, rows, 0, seen.length));
+      lists.set(rows, queries = uploadBlockList(gpu, blocks, seen));
     }
     return { heads, plan: { order, queries } };
   };

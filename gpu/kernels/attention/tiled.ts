@@ -24,8 +24,11 @@ export interface Tile {
   readonly values: number;
   /** Operands are staged in f16; sums are f32. */
   readonly f16: boolean;
-  /** With `f16`: eight products are added up in f16 before they go to the sums. Packed f16 is twice as fast on some GPUs. */
-  readonly stretch?: true;
+  /**
+   * With `f16`: so many products are added up in f16 before they go to the sums. Packed f16 is twice as fast on some GPUs,
+   * and what goes to the sums must be widened.
+   */
+  readonly stretch?: 8 | 16;
   /** Threads that share a query agree by subgroup operations, for which they must lie in one: `2 · across` threads. */
   readonly subgroups: boolean;
 }
@@ -75,7 +78,12 @@ export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSo
   const vec = f16 ? "vec4h" : "vec4f";
   const widened = (value: string) => f16 && !stretch ? `vec4f(${value})` : value;
   /** Steps along the head dimension, and fours of values, between two that add to the f32 sums. */
-  const together = stretch ? Math.min(2, chunk, valueRows / 4) : 1;
+  const [together, valuesTogether] = [chunk, valueRows / 4].map((most) =>
+    stretch ? Math.min(stretch / 4, most) : 1
+  ) as [
+    number,
+    number,
+  ];
   const mine = (line: (i: number) => string) => unroll(held, line);
   const four = (line: (j: number) => string) => [0, 1, 2, 3].map(line).join(", ");
   const row = (i: number) => `(lane_row + ${down * i}u)`;
@@ -180,10 +188,10 @@ ${
       }`)
   }
       workgroupBarrier();
-      for (var g = 0u; g < ${valueRows / 4}u; g += ${together}u) {
+      for (var g = 0u; g < ${valueRows / 4}u; g += ${valuesTogether}u) {
 ${stretch ? mine((i) => unroll(columns, (c) => `        var h${i}_${c} = vec4h();`)) : ""}
 ${
-    unroll(together, (u) =>
+    unroll(valuesTogether, (u) =>
       `        {
 ${mine((i) => `        let w${i} = ${widened(`weights[${i}][lane_row][r0 / 4u + g + ${u}u]`)};`)}
 ${
@@ -201,7 +209,7 @@ ${stretch ? mine((i) => unroll(columns, (c) => `        o${i}_${c} += vec4f(h${i
 
   return {
     name: `attention_tiled_${callName(call)}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
-      stretch ? "_stretch" : ""
+      stretch ? `_${stretch}` : ""
     }${subgroups ? "_subgroups" : ""}`,
     f16,
     subgroups,

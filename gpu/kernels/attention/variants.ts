@@ -20,11 +20,20 @@ export const forwardRows = (variant: ForwardVariant): number =>
 const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
   { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
   { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
+  { rows: 64, keys: 32, threads: 128, across: 8, values: 512 },
   { rows: 64, keys: 32, threads: 64, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 64, across: 8, values: 512 },
   { rows: 128, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 256, across: 16, values: 512 },
   { rows: 128, keys: 64, threads: 256, across: 16, values: 512 },
+];
+
+/** How operands are held; beside f16 in stretches a few tiles of each will do. */
+const FORMATS: readonly (Pick<Tile, "f16" | "stretch"> & { readonly format: string; readonly most?: number })[] = [
+  { format: "f16 in sixteens ", f16: true, stretch: 16 },
+  { format: "f16 in eights ", f16: true, stretch: 8 },
+  { format: "f16 ", f16: true, most: 2 },
+  { format: "", f16: false, most: 1 },
 ];
 
 /** Likewise the best guess first; the last needs least room. */
@@ -51,13 +60,17 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   }
   // Beside matrix units one tile will do, for devices that disappoint.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
-  for (const format of gpu.f16 ? (["f16 in eights ", "f16 ", ""] as const) : [""] as const) {
-    const f16 = format !== "", stretch = format === "f16 in eights ";
-    for (const shape of f16 || !gpu.f16 ? some : some.slice(0, 2)) {
+  for (const { format, f16, stretch, most } of gpu.f16 ? FORMATS : FORMATS.slice(-1)) {
+    for (const shape of some.slice(0, gpu.f16 ? most : undefined)) {
       const subgroups = haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4));
       const tile = { ...shape, f16, ...stretch && { stretch }, subgroups };
       if (tileBytes(tile, headDim) > room) continue;
-      found.set(`${format}${shape.rows}x${shape.keys} by ${shape.threads}`, { kernel: "tiled", tile });
+      found.set(
+        `${format}${shape.rows}x${shape.keys} by ${shape.threads}${
+          shape.values === 512 && shape.keys === 32 ? " v512" : ""
+        }`,
+        { kernel: "tiled", tile },
+      );
     }
   }
   return found;
