@@ -27,8 +27,11 @@ export interface ForwardTensors {
   readonly lse?: Tensor | undefined;
 }
 
-/** Self-attention of the trial: so many blocks that every core of a large GPU has several. */
-const TRIAL = { heads: 12, tokens: 8192 };
+/**
+ * Self-attention of the trial: so many blocks that every core of a large GPU has several, and by a plan, of which each
+ * sees little, so many that it matters little how they go into whole rounds.
+ */
+const TRIAL = { heads: 12, tokens: 8192, tokensByPlan: 16384 };
 /** That of the sample. */
 const SAMPLE = { heads: 3, tokens: 333 };
 
@@ -45,7 +48,8 @@ export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<
   name: `attention ${headDim}${plan ? " by a plan" : ""}`,
   variants: (gpu) => forwardVariants(gpu, headDim),
   trial(gpu) {
-    const { heads, tokens } = TRIAL, shape = [1, tokens, heads * headDim];
+    const { heads } = TRIAL, tokens = plan ? TRIAL.tokensByPlan : TRIAL.tokens;
+    const shape = [1, tokens, heads * headDim];
     // Not one tensor for both: a query that meets itself among the keys makes sums be scaled, which is rare in models.
     const q = noise(gpu, shape), k = noise(gpu, shape, "f32", 1);
     const pattern = patternFor(gpu, plan, heads, tokens);
@@ -119,16 +123,18 @@ export function runForward(
   const { plan, heads, only } = pattern;
   const headDim = q.dim(-1) / heads, rows = forwardRows(variant);
   const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
+  // Packed in eights.
+  const packed = variant.kernel === "matrix" || variant.tile.f16 && headDim % 8 === 0;
   const walk = (k: Tensor, v: Tensor) =>
     launchWalk(gpu, {
       kernel: variant.kernel === "matrix"
         ? attentionMatrix({ ...call, tile: variant.tile })
-        : attentionTiled({ ...call, tile: variant.tile }),
+        : attentionTiled({ ...call, tile: variant.tile, packed }),
       ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
       buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
       params: { has_lengths: keyLengths ? 1 : 0 },
     });
-  if (variant.kernel !== "matrix") return walk(tensors.k, tensors.v);
+  if (!packed) return walk(tensors.k, tensors.v);
   // What is packed is gone when this is recorded, whatever the tape wants to keep.
   gpu.untaped(() =>
     gpu.scope(() => {

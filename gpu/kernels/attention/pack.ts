@@ -1,6 +1,6 @@
 /**
- * Keys and values as matrix units take them: f16, of the heads that are computed, in the order in which a plan walks
- * them. Each is read many times and packed once.
+ * Keys and values as kernels take them that hold operands in f16: of the heads that are computed, in the order in which
+ * a plan walks them. Each is read many times and packed once.
  *
  * @module
  */

@@ -68,13 +68,18 @@ export const tileBytes = (tile: Tile, headDim: number): number => layout(tile, h
 /** A kernel of this file. */
 export interface TiledAttention extends ForwardCall {
   readonly tile: Tile;
+  /** Keys and values come as `pack.ts` leaves them. */
+  readonly packed: boolean;
 }
 
 /** See the module. Outer rows are queries, inner rows keys. */
-export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSource => {
+export const attentionTiled = memo(({ tile, packed, ...call }: TiledAttention): KernelSource => {
   const { rows, keys, threads, f16, stretch, subgroups } = tile;
   const { d4, chunk, across, down, held, fours, columns, valueRows, wide, weightsWide } = layout(tile, call.headDim);
-  const w = walkAhead({ plan: call.plan, rows, step: keys, threads });
+  const w = walkAhead({ plan: call.plan, rows, step: keys, threads, sorted: packed });
+  /** Where the first vec4 of a row of keys or values lies. */
+  const inner = (row: string) =>
+    packed ? `(${w.inner(row)} * nwg.y + wid.y) * ${d4}u` : `${w.inner(row)} * p.dim4 + head`;
   const vec = f16 ? "vec4h" : "vec4f";
   const widened = (value: string) => f16 && !stretch ? `vec4f(${value})` : value;
   /** Steps along the head dimension, and fours of values, between two that add to the f32 sums. */
@@ -108,7 +113,7 @@ ${mine((i) => `    ${name}${i} = ${both(name + i, `partial[${i}][lane_row][(lane
   }`;
 
   const scores = `${mine((i) => unroll(fours, (g) => `    var s${i}_${g} = vec4f();`))}
-${chunkLoads(keys, (n, row) => `    let key${n} = ${w.inner(row)} * p.dim4 + head + li % ${chunk}u;`)}
+${chunkLoads(keys, (n, row) => `    let key${n} = ${inner(row)} + li % ${chunk}u;`)}
     for (var c0 = 0u; c0 < ${d4}u; c0 += ${chunk}u) {
       if (c0 > 0u) { workgroupBarrier(); }
 ${
@@ -183,7 +188,7 @@ ${
     unroll(valueRows * d4 / threads, (n) =>
       `      {
         let r = li / ${d4}u + ${threads / d4 * n}u;
-        let value = v[${w.inner(keyOfValue("(r0 + r)"))} * p.dim4 + head + li % ${d4}u];
+        let value = v[${inner(keyOfValue("(r0 + r)"))} + li % ${d4}u];
         values[r / 4u][r % 4u][li % ${d4}u / ${across}u][li % ${across}u] = ${vec}(value);
       }`)
   }
@@ -208,12 +213,12 @@ ${stretch ? mine((i) => unroll(columns, (c) => `        o${i}_${c} += vec4f(h${i
     }`;
 
   return {
-    name: `attention_tiled_${callName(call)}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
+    name: `attention_tiled_${callName(call)}${packed ? "_packed" : ""}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
       stretch ? `_${stretch}` : ""
     }${subgroups ? "_subgroups" : ""}`,
     f16,
     subgroups,
-    buffers: forwardBuffers(call, "vec4f", w.buffers),
+    buffers: forwardBuffers(call, packed ? "vec4h" : "vec4f", w.buffers),
     params: w.params,
     workgroupSize: [threads, 1, 1],
     // Nested: a thread's place is one index, kept out of the loops, and what it takes there lies at constants from it.

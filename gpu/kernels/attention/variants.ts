@@ -67,7 +67,7 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
       if (tileBytes(tile, headDim) > room) continue;
       found.set(
         `${format}${shape.rows}x${shape.keys} by ${shape.threads}${
-          shape.values === 512 && shape.keys === 32 ? " v512" : ""
+          shape.values > 8 * shape.keys ? ", more values" : ""
         }`,
         { kernel: "tiled", tile },
       );
