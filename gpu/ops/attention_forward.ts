@@ -88,13 +88,19 @@ function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (ro
     tiles.push({ first, count });
     first += count;
   }
-  const seen = tiles.filter((_, i) => i % TILES_FOR_ONE === 0);
+  /** Its own tile among them. Neighbours see others: so it is in models, and what one has read is not at hand for the next. */
+  const seenBy = (own: number) => tiles.filter((_, i) => (i - own) % TILES_FOR_ONE === 0);
   const lists = new Map<number, BlockList>();
   return (rows) => {
     let queries = lists.get(rows);
     if (!queries) {
-      const blocks = tiles.flatMap((tile) => cutBlocks(tile, rows, 0, seen.length));
-      lists.set(rows, queries = uploadBlockList(gpu, blocks, seen));
+      const runs: Run[] = [];
+      const blocks = tiles.flatMap((tile, i) => {
+        const seen = seenBy(i), blocks = cutBlocks(tile, rows, runs.length, seen.length);
+        runs.push(...seen);
+        return blocks;
+      });
+      lists.set(rows, queries = uploadBlockList(gpu, blocks, runs));
     }
     return { heads, plan: { order, queries } };
   };
