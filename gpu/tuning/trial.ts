@@ -17,8 +17,10 @@ const RUNS = 5;
 const ENOUGH = 400;
 /** A variant that takes so many times as long as the fastest is not run again. */
 const CLEARLY_SLOWER = 3;
-/** Milliseconds of work before anything is timed: an idle GPU runs at a low clock. */
-const WARM_UP = 100;
+/** Milliseconds of work before a variant is timed: an idle GPU runs at a low clock, and it idles while kernels compile. */
+const WARM_UP = 60;
+/** How many times as fast a warm GPU is as an idle one, at most. */
+const WARM = 6;
 /** Runs of the warm-up, at most. */
 const WARM_UP_RUNS = 100;
 
@@ -99,8 +101,11 @@ async function tryVariant(
   const error = await gpu.attempt(async () => {
     work(); // compiles
     await gpu.finish();
-    const [once] = await stopwatch.time(work, 1) as [number];
-    if (others.length === 0) await stopwatch.time(work, Math.min(WARM_UP_RUNS, Math.ceil(WARM_UP / once)));
+    let [once] = await stopwatch.time(work, 1) as [number];
+    if (once < WARM_UP && once < WARM * CLEARLY_SLOWER * Math.min(...others)) {
+      for (let left = Math.min(WARM_UP_RUNS, WARM_UP / once); left > 0; left--) work();
+      [once] = await stopwatch.time(work, 1) as [number];
+    }
     const runs = Math.min(RUNS, Math.floor(ENOUGH / once));
     if (runs < 2 || once > CLEARLY_SLOWER * Math.min(...others)) ms = once;
     else ms = (await stopwatch.time(work, runs)).sort((a, b) => a - b)[runs >> 1];
