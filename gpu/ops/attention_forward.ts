@@ -129,18 +129,16 @@ export function runForward(
   const { plan, heads, only } = pattern;
   const headDim = q.dim(-1) / heads, rows = forwardRows(variant);
   const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
-  // Packed in eights.
-  const packed = variant.kernel === "matrix" || variant.tile.f16 && headDim % 8 === 0;
   const walk = (k: Tensor, v: Tensor) =>
     launchWalk(gpu, {
       kernel: variant.kernel === "matrix"
         ? attentionMatrix({ ...call, tile: variant.tile })
-        : attentionTiled({ ...call, tile: variant.tile, packed }),
+        : attentionTiled({ ...call, tile: variant.tile }),
       ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
       buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
       params: { has_lengths: keyLengths ? 1 : 0 },
     });
-  if (!packed) return walk(tensors.k, tensors.v);
+  if (variant.kernel === "tiled" && !variant.tile.f16) return walk(tensors.k, tensors.v);
   // What is packed is gone when this is recorded, whatever the tape wants to keep.
   gpu.untaped(() =>
     gpu.scope(() => {

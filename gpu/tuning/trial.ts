@@ -19,10 +19,14 @@ const ENOUGH = 400;
 const CLEARLY_SLOWER = 3;
 /** Milliseconds of work before a variant is timed: an idle GPU runs at a low clock, and it idles while kernels compile. */
 const WARM_UP = 60;
-/** How many times as fast a warm GPU is as an idle one, at most. */
-const WARM = 6;
 /** Runs of the warm-up, at most. */
 const WARM_UP_RUNS = 100;
+
+/** Work, and the milliseconds that it takes. */
+interface Timed {
+  readonly work: () => void;
+  readonly ms: number;
+}
 
 /**
  * Times every variant of a family.
@@ -40,13 +44,16 @@ export async function tryFamily(
   const expected = await plainSample(gpu, family);
   const ms = await gpu.waitingScope(async () => {
     const ms: Record<string, number> = {};
+    let fastest: Timed | undefined;
     let record: ((variant: unknown) => void) | undefined;
     await gpu.attempt(() => record = family.trial(gpu));
     if (!record) return ms;
     for (const [name, variant] of family.variants(gpu)) {
       const right = await computesWell(gpu, family, variant, expected);
-      const time = right ? await tryVariant(gpu, () => record!(variant), stopwatch, Object.values(ms)) : undefined;
+      const work = () => record!(variant);
+      const time = right ? await tryVariant(gpu, work, stopwatch, fastest) : undefined;
       if (time !== undefined) ms[name] = time;
+      if (time !== undefined && time < (fastest?.ms ?? Infinity)) fastest = { work, ms: time };
       onVariant();
     }
     return ms;
@@ -88,26 +95,24 @@ async function computesWell(
 }
 
 /**
- * @param others milliseconds of the variants before
+ * @param fastest of the variants before: it warms the GPU, too, for a slow one need not run often
  * @returns milliseconds; undefined when the variant does not run
  */
 async function tryVariant(
   gpu: Gpu,
   work: () => void,
   stopwatch: Stopwatch,
-  others: readonly number[],
+  fastest: Timed | undefined,
 ): Promise<number | undefined> {
   let ms: number | undefined;
   const error = await gpu.attempt(async () => {
     work(); // compiles
     await gpu.finish();
-    let [once] = await stopwatch.time(work, 1) as [number];
-    if (once < WARM_UP && once < WARM * CLEARLY_SLOWER * Math.min(...others)) {
-      for (let left = Math.min(WARM_UP_RUNS, WARM_UP / once); left > 0; left--) work();
-      [once] = await stopwatch.time(work, 1) as [number];
-    }
+    const warm = fastest ?? { work, ms: (await stopwatch.time(work, 1))[0]! };
+    for (let left = Math.min(WARM_UP_RUNS, WARM_UP / warm.ms); left > 0; left--) warm.work();
+    const [once] = await stopwatch.time(work, 1) as [number];
     const runs = Math.min(RUNS, Math.floor(ENOUGH / once));
-    if (runs < 2 || once > CLEARLY_SLOWER * Math.min(...others)) ms = once;
+    if (runs < 2 || once > CLEARLY_SLOWER * (fastest?.ms ?? Infinity)) ms = once;
     else ms = (await stopwatch.time(work, runs)).sort((a, b) => a - b)[runs >> 1];
   });
   return error ? undefined : ms;

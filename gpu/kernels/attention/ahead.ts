@@ -55,14 +55,7 @@ export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOp
       params,
       begin,
       outer,
-      steps: ({ first = "", body, rest = "" }) =>
-        `  var at = 0u;
-${first}
-  for (; at < end; at += ${step}u) {
-${body}
-${rest}
-    workgroupBarrier();
-  }`,
+      steps: (pieces) => `  var at = 0u;\n${loop(step, pieces)}`,
       inner: (row) => `(wid.z * p.inner + min(at + ${row}, end - 1u))`,
       next: (row) => `(wid.z * p.inner + min(at + ${step}u + ${row}, end - 1u))`,
     };
@@ -105,7 +98,7 @@ ${rest}
     // Most lists are no longer: what is read next need not wait for them.
     begin: (at) => `${begin(at)}\n  var end = 0u;\n${lengths("0u")}`,
     outer,
-    steps: ({ first = "", body, rest = "" }) =>
+    steps: ({ first, body, rest }) =>
       `  for (var r = ${TOGETHER}u; r < block.w; r += ${TOGETHER}u) {
 ${lengths("r")}
   }
@@ -119,16 +112,19 @@ ${lookUp("0u")}
 ${keep("at")}
   }
   workgroupBarrier();
-${first}
-  for (; at < end; at += ${step}u) {
-    // Looked up long before it is needed: nothing waits for it.
-${lookUp(later)}
-${body}
-${keep(later)}
-${rest}
-    workgroupBarrier();
-  }`,
+  // Looked up long before it is needed: nothing waits for it.
+${loop(step, { ...first && { first }, body: `${lookUp(later)}\n${body}\n${keep(later)}`, ...rest && { rest } })}`,
     inner: (row) => kept("at", row),
     next: (row) => kept(later, row),
   };
+}
+
+/** The loop itself; `at` is there. */
+function loop(step: number, { first = "", body, rest = "" }: Steps): string {
+  return `${first}
+  for (; at < end; at += ${step}u) {
+${body}
+${rest}
+    workgroupBarrier();
+  }`;
 }

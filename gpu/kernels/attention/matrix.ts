@@ -86,42 +86,43 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   /** The first key of a thread's g-th eight, in eights. */
   const eight = (g: number) => `(lane % ${LANES}u + ${LANES * g}u)`;
 
+  /** The piece of work `i` of each thread, of so many in all. */
+  const shareOf = (count: number) => (i: number, code: string) =>
+    (i + 1) * threads > count ? `if (li + ${i * threads}u < ${count}u) { ${code} }` : `{ ${code} }`;
+  /** Row and eight of a thread's piece of work `i`, where a row has so many eights. */
+  const cell = (i: number, wide: number) =>
+    [`(li + ${i * threads}u) / ${wide}u`, `(li + ${i * threads}u) % ${wide}u`] as const;
+
   // As many channels of the queries at once as fit where keys are staged later. All are read before any is staged, so that
   // they are waited for once.
   let width = headDim;
   while (rows * (width + PAD_F16) > stagedSize(tile, headDim)) width /= 2;
   const wide = (width + PAD_F16) / 8, ofPiece = rows * width / 8, reads = Math.ceil(ofPiece / threads);
   const piece = (line: (piece: number) => string) => unroll(headDim / width, line);
-  const read = (i: number, code: string) =>
-    (i + 1) * threads > ofPiece ? `if (li + ${i * threads}u < ${ofPiece}u) { ${code} }` : `{ ${code} }`;
+  const query = shareOf(ofPiece);
   const loadQueries = `${
     piece((piece) =>
-      unroll(reads, (i) =>
-        `  var query${piece}_${i}: vec4u;
+      unroll(reads, (i) => {
+        const [row, eight] = cell(i, width / 8);
+        return `  var query${piece}_${i}: vec4u;
   ${
-          read(
+          query(
             i,
             `
-    let source = ${w.outer(`first + (li + ${i * threads}u) / ${width / 8}u`)} * p.dim4 + head + ${
-              piece * width / 4
-            }u + 2u * ((li + ${i * threads}u) % ${width / 8}u);
+    let source = ${w.outer(`first + ${row}`)} * p.dim4 + head + ${piece * width / 4}u + 2u * (${eight});
     query${piece}_${i} = packed(q[source] * scale, q[source + 1u] * scale);`,
           )
-        }`)
+        }`;
+      })
     )
   }
 ${
     piece((piece) =>
       `${
-        unroll(reads, (i) =>
-          `  ${
-            read(
-              i,
-              `staged[(li + ${i * threads}u) / ${width / 8}u * ${wide}u + (li + ${i * threads}u) % ${
-                width / 8
-              }u] = query${piece}_${i};`,
-            )
-          }`)
+        unroll(reads, (i) => {
+          const [row, eight] = cell(i, width / 8);
+          return `  ${query(i, `staged[${row} * ${wide}u + ${eight}] = query${piece}_${i};`)}`;
+        })
       }
   workgroupBarrier();
 ${
@@ -137,32 +138,18 @@ ${
   }`;
 
   const perRow = headDim / 8, loads = Math.ceil(keys * perRow / threads);
-  const each = (i: number, code: string) =>
-    (i + 1) * threads > keys * perRow ? `if (li + ${i * threads}u < ${keys * perRow}u) { ${code} }` : code;
+  const each = shareOf(keys * perRow);
   const fetched = (from: string) => unroll(loads, (i) => `    var ${from}${i}: vec4u;`);
   const fetch = (from: string, of: (row: string) => string = w.inner) =>
-    unroll(
-      loads,
-      (i) =>
-        `    ${
-          each(
-            i,
-            `${from}${i} = ${from}[(${
-              of(`(li + ${i * threads}u) / ${perRow}u`)
-            } * nwg.y + wid.y) * ${perRow}u + (li + ${i * threads}u) % ${perRow}u];`,
-          )
-        }`,
-    );
+    unroll(loads, (i) => {
+      const [row, eight] = cell(i, perRow);
+      return `    ${each(i, `${from}${i} = ${from}[(${of(row)} * nwg.y + wid.y) * ${perRow}u + ${eight}];`)}`;
+    });
   const stage = (from: string) =>
-    unroll(loads, (i) =>
-      `    ${
-        each(
-          i,
-          `staged[(li + ${i * threads}u) / ${perRow}u * ${stagedWide}u + (li + ${
-            i * threads
-          }u) % ${perRow}u] = ${from}${i};`,
-        )
-      }`);
+    unroll(loads, (i) => {
+      const [row, eight] = cell(i, perRow);
+      return `    ${each(i, `staged[${row} * ${stagedWide}u + ${eight}] = ${from}${i};`)}`;
+    });
 
   /**
    * Asks after what was fetched, so that it is waited for here: compilers put a read off until it is needed, behind a

@@ -22,7 +22,7 @@ export interface Tile {
   readonly across: number;
   /** vec4s of values that are staged at once. */
   readonly values: number;
-  /** Operands are staged in f16; sums are f32. */
+  /** Operands are staged in f16, and keys and values come as `pack.ts` leaves them; sums are f32. */
   readonly f16: boolean;
   /**
    * With `f16`: so many products are added up in f16 before they go to the sums. Packed f16 is twice as fast on some GPUs,
@@ -68,18 +68,15 @@ export const tileBytes = (tile: Tile, headDim: number): number => layout(tile, h
 /** A kernel of this file. */
 export interface TiledAttention extends ForwardCall {
   readonly tile: Tile;
-  /** Keys and values come as `pack.ts` leaves them. */
-  readonly packed: boolean;
 }
 
 /** See the module. Outer rows are queries, inner rows keys. */
-export const attentionTiled = memo(({ tile, packed, ...call }: TiledAttention): KernelSource => {
+export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSource => {
   const { rows, keys, threads, f16, stretch, subgroups } = tile;
   const { d4, chunk, across, down, held, fours, columns, valueRows, wide, weightsWide } = layout(tile, call.headDim);
-  const w = walkAhead({ plan: call.plan, rows, step: keys, threads, sorted: packed });
+  const w = walkAhead({ plan: call.plan, rows, step: keys, threads, sorted: f16 });
   /** Where the first vec4 of a row of keys or values lies. */
-  const inner = (row: string) =>
-    packed ? `(${w.inner(row)} * nwg.y + wid.y) * ${d4}u` : `${w.inner(row)} * p.dim4 + head`;
+  const inner = (row: string) => f16 ? `(${w.inner(row)} * nwg.y + wid.y) * ${d4}u` : `${w.inner(row)} * p.dim4 + head`;
   const vec = f16 ? "vec4h" : "vec4f";
   const widened = (value: string) => f16 && !stretch ? `vec4f(${value})` : value;
   /** Steps along the head dimension, and fours of values, between two that add to the f32 sums. */
@@ -213,12 +210,12 @@ ${stretch ? mine((i) => unroll(columns, (c) => `        o${i}_${c} += vec4f(h${i
     }`;
 
   return {
-    name: `attention_tiled_${callName(call)}${packed ? "_packed" : ""}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
+    name: `attention_tiled_${callName(call)}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
       stretch ? `_${stretch}` : ""
     }${subgroups ? "_subgroups" : ""}`,
     f16,
     subgroups,
-    buffers: forwardBuffers(call, packed ? "vec4h" : "vec4f", w.buffers),
+    buffers: forwardBuffers(call, f16 ? "vec4h" : "vec4f", w.buffers),
     params: w.params,
     workgroupSize: [threads, 1, 1],
     // Nested: a thread's place is one index, kept out of the loops, and what it takes there lies at constants from it.

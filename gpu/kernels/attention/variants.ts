@@ -28,12 +28,19 @@ const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
   { rows: 128, keys: 64, threads: 256, across: 16, values: 512 },
 ];
 
-/** How operands are held; beside f16 in stretches a few tiles of each will do. */
-const FORMATS: readonly (Pick<Tile, "f16" | "stretch"> & { readonly format: string; readonly most?: number })[] = [
+/** How operands are held. */
+interface Format extends Pick<Tile, "f16" | "stretch"> {
+  readonly format: string;
+  /** So many tiles will do. */
+  readonly most?: number;
+}
+
+const F32: Format = { format: "", f16: false };
+const WITH_F16: readonly Format[] = [
   { format: "f16 in sixteens ", f16: true, stretch: 16 },
   { format: "f16 in eights ", f16: true, stretch: 8 },
   { format: "f16 ", f16: true, most: 2 },
-  { format: "", f16: false, most: 1 },
+  { ...F32, most: 1 },
 ];
 
 /** Likewise the best guess first; the last needs least room. */
@@ -60,8 +67,8 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   }
   // Beside matrix units one tile will do, for devices that disappoint.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
-  for (const { format, f16, stretch, most } of gpu.f16 ? FORMATS : FORMATS.slice(-1)) {
-    for (const shape of some.slice(0, gpu.f16 ? most : undefined)) {
+  for (const { format, f16, stretch, most } of gpu.f16 ? WITH_F16 : [F32]) {
+    for (const shape of some.slice(0, most)) {
       const subgroups = haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4));
       const tile = { ...shape, f16, ...stretch && { stretch }, subgroups };
       if (tileBytes(tile, headDim) > room) continue;

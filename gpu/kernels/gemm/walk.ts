@@ -56,17 +56,17 @@ export interface PackedWalk {
 /** A workgroup's threads read a block one element after the other. */
 export function packedWalk({ depth, rows, threads }: PackedWalk): Walk {
   const blocks = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
-  const element = (operand: "x" | "w", i: number) =>
-    `${operand}[${operand}_first + place * ${rows[operand === "x" ? 0 : 1] * depth}u + ${i * threads}u]`;
+  const side = (operand: "x" | "w", band: string, height: number) => ({
+    begin: `  let ${operand}_first = ${band} * ${blocks} * ${height * depth}u + li;`,
+    element: (i: number) => `${operand}[${operand}_first + place * ${height * depth}u + ${i * threads}u]`,
+  });
+  const x = side("x", "wid_m", rows[0]), w = side("w", "wid_n", rows[1]);
   return {
-    begin: () =>
-      `  var place = 0u;
-  let x_first = wid_m * ${blocks} * ${rows[0] * depth}u + li;
-  let w_first = wid_n * ${blocks} * ${rows[1] * depth}u + li;`,
+    begin: () => `  var place = 0u;\n${x.begin}\n${w.begin}`,
     blocks,
     next: () => `    place = min(place + 1u, ${blocks} - 1u);`,
-    x: (i) => element("x", i),
+    x: x.element,
     inside: () => "true",
-    w: (i) => element("w", i),
+    w: w.element,
   };
 }
