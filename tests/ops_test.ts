@@ -1,8 +1,9 @@
 import { attention } from "../gpu/ops/attention.ts";
 import { activation } from "../gpu/ops/activation.ts";
+import { Blocks } from "../gpu/ops/blocks.ts";
 import { combine } from "../gpu/ops/combine.ts";
 import { layerNorm } from "../gpu/ops/layer_norm.ts";
-import { GEMM, linear } from "../gpu/ops/linear.ts";
+import { GEMM, linear, linearInto, sharedInput, sharedWeight } from "../gpu/ops/linear.ts";
 import { modulation } from "../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../gpu/ops/patches.ts";
 import { rmsNorm } from "../gpu/ops/rms_norm.ts";
@@ -69,6 +70,31 @@ testVariants("linear takes activations that f16 cannot hold as the largest that 
   const far = gpu.f16 ? 65504 : 1e6;
   assertClose(y, [far + 7, 7 - far, 8].flatMap((v) => Array(n).fill(v)), 1e-6);
 });
+
+testVariants(
+  "linear layers one after the other give the same whatever form operands are handed on in",
+  async ({ gpu }) => {
+    // So many tiles that matrix units take them in blocks, which neither the rows nor the columns fill.
+    const [m, k, wide, n] = [700, 72, 1000, 968];
+    const x = gpu.upload(randn(m * k, 1), [m, k]),
+      up = noise(gpu, [wide, k], "bf16"),
+      down = noise(gpu, [n, wide], "bf16");
+    const bias = gpu.upload(randn(wide, 2), [wide]), residual = gpu.upload(randn(m * n, 3), [m, n]);
+    const expected = await gpu.read(
+      linear(gpu, linear(gpu, x, up, { bias, activation: "gelu_tanh" }), down, { residual }),
+    );
+    const shared = { x: sharedInput(gpu, x, up), up: sharedWeight(gpu, up, m), down: sharedWeight(gpu, down, m) };
+    const widened = linearInto(gpu, shared.x, shared.up, shared.down, { bias, activation: "gelu_tanh" });
+    assertEquals(
+      [shared.x, shared.up, shared.down, widened].map((operand) => operand instanceof Blocks),
+      Array(4).fill(gpu.matrixUnits !== undefined),
+    );
+    assertEquals(await gpu.read(linear(gpu, widened, shared.down, { residual })), expected);
+    // Fewer rows are made in another way, for which they are packed anew.
+    const few = gpu.upload(randn(3 * k, 4), [3, k]);
+    assertEquals(await gpu.read(linear(gpu, few, shared.up)), await gpu.read(linear(gpu, few, up)));
+  },
+);
 
 testVariants("linear with bf16 and f16 weights, activation, gate and residual", async ({ gpu, bound }) => {
   const [batch, tokens, k, n] = [2, 37, 56, 44], m = batch * tokens;

@@ -5,17 +5,18 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
-import { gemmLaunch, gemmVariantFor, gemmVariants } from "../kernels/gemm/variants.ts";
+import type { Cut } from "../kernels/gemm/pack.ts";
+import { gemmLaunch, type GemmProblem, gemmVariantFor, gemmVariants } from "../kernels/gemm/variants.ts";
 import type { WeightDtype } from "../kernels/packed.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
-import type { Tensor } from "../tensor.ts";
+import { sizeOf, Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
 import { activation as activate } from "./activation.ts";
+import { Blocks, cutOperand, cutsOf, type Operand } from "./blocks.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
 import type { Chunk } from "./modulation.ts";
-import { withBlocks } from "./pack_blocks.ts";
 
 /** What is fused behind the product. */
 export interface LinearOptions {
@@ -58,15 +59,79 @@ export const GEMM: KernelFamily<ProductVariant> = {
  * @param w [out, in], f32, bf16 or f16, as in PyTorch
  * @returns [..., out], f32
  */
-export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = {}): Tensor {
-  if (gpu.tape && (options.activation ?? "none") !== "none") return linearThenActivation(gpu, x, w, options);
-  const { bias, activation = "none", residual, gate, transposed = false } = options;
-  const k = x.dim(-1), m = x.size / k, n = transposed ? w.size / k : w.dim(0);
-  if (w.size !== n * k || w.dim(0) !== (transposed ? k : n) || k % 4 !== 0 || transposed && n % 4 !== 0) {
+export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions = {}): Tensor {
+  if (gpu.tape) return taped(gpu, x, w, options);
+  const { m, n } = sizes(x, w, options.transposed);
+  const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), n], "f32");
+  product(gpu, x, w, problemOf(gpu, m, n, w, options), options, y);
+  return y;
+}
+
+/**
+ * As {@link linear}, for an output that is nothing but the input of another one: in the form that this one reads fastest,
+ * f16 in blocks, or as it is.
+ *
+ * @param next the weight of the other one
+ */
+export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
+  const { m, n } = sizes(x, w, options.transposed);
+  const cut = inputCut(gpu, m, next), problem = problemOf(gpu, m, n, w, options);
+  if (!cut || variantOf(gpu, problem, options)?.by !== "matrix units") return linear(gpu, x, w, options);
+  const y = Blocks.empty(gpu, [...x.shape.slice(0, -1), n], cut);
+  product(gpu, x, w, problem, options, y);
+  return y;
+}
+
+/** x as products with weights like `w` read it fastest, made once for several of them; or as it is. Blocks belong to the scope around. */
+export function sharedInput(gpu: Gpu, x: Tensor, w: Tensor): Operand {
+  const cut = inputCut(gpu, x.size / x.dim(-1), w);
+  return cut ? Blocks.of(gpu, x, cut) : x;
+}
+
+/** Likewise w, for inputs of so many rows. */
+export function sharedWeight(gpu: Gpu, w: Tensor, rows: number): Operand {
+  const cut = gpu.tape ? undefined : cutsOf(gpu, variantOf(gpu, problemOf(gpu, rows, w.dim(0), w)))?.w;
+  return cut ? Blocks.of(gpu, w, cut) : w;
+}
+
+/** How a product with w wants an input of so many rows cut. While a tape is open nothing is. */
+function inputCut(gpu: Gpu, rows: number, w: Operand): Cut | undefined {
+  return gpu.tape ? undefined : cutsOf(gpu, variantOf(gpu, problemOf(gpu, rows, w.shape[0]!, w)))?.x;
+}
+
+/** Rows and columns of the output. */
+function sizes(x: Operand, w: Operand, transposed = false): { readonly m: number; readonly n: number } {
+  const k = x.shape.at(-1)!, size = sizeOf(w.shape);
+  const m = sizeOf(x.shape) / k, n = transposed ? size / k : w.shape[0]!;
+  if (size !== n * k || w.shape[0] !== (transposed ? k : n) || k % 4 !== 0 || transposed && n % 4 !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
-  if (gpu.tape && options.into) throw new Error("linear: a part of a tensor cannot be written while a tape is open");
-  const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), n], "f32");
+  return { m, n };
+}
+
+function problemOf(gpu: Gpu, m: number, n: number, w: Operand, options: LinearOptions = {}): GemmProblem {
+  const { precision, transposed = false } = options;
+  const dtype = (w instanceof Tensor ? w : w.source ?? w.tensor).dtype as WeightDtype;
+  const f16 = gpu.f16 && precision !== "f32" && !transposed;
+  return { m, n, k: sizeOf(w.shape) / n, dtype, transposed, f16 };
+}
+
+const variantOf = (gpu: Gpu, problem: GemmProblem, options: LinearOptions = {}) =>
+  options.variant ?? gemmVariantFor(gpu, problem, () => gpu.pick(GEMM));
+
+/** Records it. */
+function product(
+  gpu: Gpu,
+  x: Operand,
+  w: Operand,
+  problem: GemmProblem,
+  options: LinearOptions,
+  y: Operand,
+): void {
+  const { bias, activation = "none", residual, gate } = options;
+  const { m, n, k } = problem, none = gpu.placeholder;
+  const variant = variantOf(gpu, problem, options), cuts = cutsOf(gpu, variant);
+  const { kernel, workgroups } = gemmLaunch(gpu, problem, variant, y instanceof Blocks ? y.cut : undefined);
   const params = {
     m,
     n,
@@ -79,30 +144,37 @@ export function linear(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions = 
     gate_offset: gate ? gate.index * n : 0,
     gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
   };
-  const none = gpu.placeholder;
-  const dtype = w.dtype as WeightDtype;
-  const problem = { m, n, k, dtype, transposed, f16: gpu.f16 && options.precision !== "f32" && !transposed };
-  const variant = options.variant ?? gemmVariantFor(gpu, problem, () => gpu.pick(GEMM));
-  const { kernel, workgroups } = gemmLaunch(gpu, problem, variant);
-  const beside = { bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none, y };
-  withBlocks(
-    gpu,
-    variant,
-    [x, w],
-    (x, w) => gpu.run(kernel, { buffers: { x, w, ...beside }, params, workgroups }),
+  gpu.scope(() =>
+    gpu.run(kernel, {
+      buffers: {
+        x: cutOperand(gpu, x, cuts?.x),
+        w: cutOperand(gpu, w, cuts?.w),
+        bias: bias ?? none,
+        residual: residual ?? none,
+        gate: gate?.tensor ?? none,
+        y: y instanceof Blocks ? y.tensor : y,
+      },
+      params,
+      workgroups,
+    })
   );
+}
+
+/** The same under a tape: the way back through the activation needs what it was given, so that is made by itself. */
+function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor {
+  if (!(x instanceof Tensor && w instanceof Tensor)) throw new Error("linear: a tape takes no blocks");
+  if (options.into) throw new Error("linear: a part of a tensor cannot be written while a tape is open");
+  const { activation = "none", residual, gate, transposed = false, ...rest } = options;
+  if (activation !== "none") {
+    const y = activate(gpu, linear(gpu, x, w, { ...rest, transposed }), activation);
+    if (gate) return gated(gpu, y, gate, residual);
+    return residual ? combine(gpu, [[1, y], [1, residual]]) : y;
+  }
+  const y = gpu.untaped(() => linear(gpu, x, w, options));
   // Weight and gate are taken as constants: named here, so that a tape that watches them says so.
-  gpu.tape?.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
+  gpu.tape!.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
     wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }) : undefined,
     wanted[1] ? dy : undefined,
   ]);
   return y;
-}
-
-/** The same under a tape: the way back through the activation needs what it was given. */
-function linearThenActivation(gpu: Gpu, x: Tensor, w: Tensor, options: LinearOptions): Tensor {
-  const { activation, residual, gate, ...product } = options;
-  const y = activate(gpu, linear(gpu, x, w, product), activation!);
-  if (gate) return gated(gpu, y, gate, residual);
-  return residual ? combine(gpu, [[1, y], [1, residual]]) : y;
 }

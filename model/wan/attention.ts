@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import { linear, type LinearOptions } from "../../gpu/ops/linear.ts";
+import { linear, type LinearOptions, sharedInput } from "../../gpu/ops/linear.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Weights } from "../weights.ts";
@@ -62,9 +62,11 @@ export function project(
   rope?: Rope,
 ): Projected {
   return gpu.scope(() => {
-    const q = gpu.scope(() => rmsNorm(gpu, linear(gpu, x, w.toQ.weight, w.toQ), w.normQ, eps, rope));
-    const k = gpu.scope(() => rmsNorm(gpu, linear(gpu, context, w.toK.weight, w.toK), w.normK, eps, rope));
-    return [q, k, linear(gpu, context, w.toV.weight, w.toV)] as const;
+    const ofQueries = sharedInput(gpu, x, w.toQ.weight);
+    const ofKeys = context === x ? ofQueries : sharedInput(gpu, context, w.toK.weight);
+    const q = gpu.scope(() => rmsNorm(gpu, linear(gpu, ofQueries, w.toQ.weight, w.toQ), w.normQ, eps, rope));
+    const k = gpu.scope(() => rmsNorm(gpu, linear(gpu, ofKeys, w.toK.weight, w.toK), w.normK, eps, rope));
+    return [q, k, linear(gpu, ofKeys, w.toV.weight, w.toV)] as const;
   });
 }
 

@@ -6,7 +6,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
 import { gated } from "../../gpu/ops/gated.ts";
-import { linear } from "../../gpu/ops/linear.ts";
+import { linear, linearInto, sharedWeight } from "../../gpu/ops/linear.ts";
 import type { Chunk } from "../../gpu/ops/modulation.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Linear } from "./linear.ts";
@@ -43,19 +43,23 @@ export function feedForward(
 ): Tensor {
   const pieces = piecesOf(gpu, x, w.up.weight.dim(0), widenedBytes);
   const y = gpu.tensor(x.shape);
-  gpu.untaped(() => {
-    for (const piece of pieces) {
-      gpu.scope(() => {
-        const up = linear(gpu, piece.rows(x), w.up.weight, { bias: w.up.bias, activation: "gelu_tanh" });
-        linear(gpu, up, w.down.weight, {
-          bias: w.down.bias,
-          gate: piece.gate(gate),
-          residual: piece.rows(residual),
-          into: piece.rows(y),
+  gpu.untaped(() =>
+    gpu.scope(() => {
+      const rows = pieces[0]!.rows(x).size / x.dim(-1);
+      const up = sharedWeight(gpu, w.up.weight, rows), down = sharedWeight(gpu, w.down.weight, rows);
+      for (const piece of pieces) {
+        gpu.scope(() => {
+          const widened = linearInto(gpu, piece.rows(x), up, down, { bias: w.up.bias, activation: "gelu_tanh" });
+          linear(gpu, widened, down, {
+            bias: w.down.bias,
+            gate: piece.gate(gate),
+            residual: piece.rows(residual),
+            into: piece.rows(y),
+          });
         });
-      });
-    }
-  });
+      }
+    })
+  );
   gpu.tape?.record(y, [x, residual, gate.tensor], (dy, wanted) => {
     if (!wanted[0]) return [undefined, dy];
     const dx = gpu.tensor(x.shape);

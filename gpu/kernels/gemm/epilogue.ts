@@ -9,19 +9,21 @@
  * @module
  */
 import { read, write } from "../../kernel.ts";
+import { F16_MAX } from "../packed.ts";
+import { type Cut, placeInBlocks } from "./pack.ts";
 
 /** Activations a linear layer can end in; the numbers are what the kernel's `activation` parameter takes. */
 export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
-/** The buffers; what belongs to the outputs is taken one number at a time, or four. */
-export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f") => ({
+/** The buffers; what belongs to the outputs is taken one number at a time, or four. `y` may be in blocks. */
+export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f", y: "vec2u" | typeof output = output) => ({
   x: read(x),
   w: read(w),
   bias: read(output),
   residual: read(output),
   gate: read(output),
-  y: write(output),
+  y: write(y),
 });
 
 export const GEMM_PARAMS = {
@@ -55,20 +57,53 @@ fn activate(x: f32, kind: u32) -> f32 {
  * from column n on, and all columns are counted in fours.
  */
 export function epilogue(output: "f32" | "vec4f"): string {
+  const { columns, finished } = finishing(output);
+  return `${ACTIVATE}
+fn store(m: u32, column: u32, sum: ${output}) {
+  let n = ${output === "vec4f" ? "column / 4u" : "column"};
+  if (m >= p.m || n >= ${columns}) { return; }
+${finished}
+  y[m * ${columns} + n] = v;
+}`;
+}
+
+/**
+ * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and cut, as the x of a product that follows; n is a
+ * multiple of 8. Rows past the last one are left as they are: they reach no row that counts.
+ */
+export function epilogueInBlocks(cut: Cut): string {
+  const { columns, finished } = finishing("vec4f");
+  return `${ACTIVATE}
+fn store(m: u32, column: u32, sum: vec4f) {
+  let n = column / 4u;
+  if (m >= p.m || column >= (p.n + ${8 * cut.depth - 1}u) / ${8 * cut.depth}u * ${8 * cut.depth}u) { return; }
+  var halves = vec2u();
+  if (n < ${columns}) {
+${finished}
+    v = clamp(v, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
+    halves = vec2u(pack2x16float(v.xy), pack2x16float(v.zw));
+  }
+  y[2u * (${placeInBlocks(cut, "m", "(column / 8u)", "(p.n / 8u)")}) + n % 2u] = halves;
+}`;
+}
+
+/** WGSL that makes `v` of `sum`, at row `m` and column `n`. */
+function finishing(output: "f32" | "vec4f"): { readonly columns: string; readonly finished: string } {
   const four = output === "vec4f";
-  const [columns, offset, stride] = ["p.n", "p.gate_offset", "p.gate_stride"].map((v) => four ? `(${v} / 4u)` : v);
+  const [columns, offset, stride] = ["p.n", "p.gate_offset", "p.gate_stride"].map((v) => four ? `(${v} / 4u)` : v) as [
+    string,
+    string,
+    string,
+  ];
   const activated = four
     ? `vec4f(${[..."xyzw"].map((c) => `activate(v.${c}, p.activation)`).join(", ")})`
     : "activate(v, p.activation)";
-  return `${ACTIVATE}
-fn store(m: u32, column: u32, sum: ${output}) {
-  let n = ${four ? "column / 4u" : "column"};
-  if (m >= p.m || n >= ${columns}) { return; }
-  var v = sum;
+  return {
+    columns,
+    finished: `  var v = sum;
   if (p.has_bias != 0u) { v += bias[n]; }
   if (p.activation != 0u) { v = ${activated}; }
   if (p.has_gate != 0u) { v *= gate[(m / p.rows_per_batch) * ${stride} + ${offset} + n]; }
-  if (p.has_residual != 0u) { v += residual[m * ${columns} + n]; }
-  y[m * ${columns} + n] = v;
-}`;
+  if (p.has_residual != 0u) { v += residual[m * ${columns} + n]; }`,
+  };
 }

@@ -14,7 +14,8 @@ import {
   matrixTileSize,
   matrixTileThreads,
 } from "../product/matrix.ts";
-import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
+import { epilogue, epilogueInBlocks, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
+import type { Cut } from "./pack.ts";
 import { gemmWalk, packedWalk } from "./walk.ts";
 
 /** A variant of {@link gemmMatrix}. */
@@ -22,10 +23,12 @@ export interface MatrixGemm {
   readonly tile: MatrixTile;
   readonly units: MatrixUnits;
   readonly dtype: WeightDtype;
+  /** The output is cut so, in f16. */
+  readonly into?: Cut | undefined;
 }
 
 /** k is a multiple of 8, n of 4; with a `packed` tile x and w lie as `pack.ts` leaves them. */
-export const gemmMatrix = memo(({ tile, units, dtype }: MatrixGemm): KernelSource => {
+export const gemmMatrix = memo(({ tile, units, dtype, into }: MatrixGemm): KernelSource => {
   const x = eight(tile.packed ? "f16" : "f32"), w = eight(tile.packed ? "f16" : dtype);
   const depth = tile.depth * units.k / 8;
   const product = matrixProduct(tile, units, {
@@ -43,10 +46,14 @@ export const gemmMatrix = memo(({ tile, units, dtype }: MatrixGemm): KernelSourc
     store: (m, n, sums) => `store(${m}, ${n}, ${sums});`,
   });
   return {
-    name: `gemm_${matrixTileName(tile)}${tile.packed ? "" : `_${dtype}`}`,
-    buffers: gemmBuffers(x.element, w.element, "vec4f"),
+    name: `gemm_${matrixTileName(tile)}${tile.packed ? "" : `_${dtype}`}${
+      into ? `_into_${into.rows}x${8 * into.depth}` : ""
+    }`,
+    buffers: gemmBuffers(x.element, w.element, "vec4f", into && "vec2u"),
     params: GEMM_PARAMS,
     ...product,
-    declarations: `${product.declarations}${x.halves("x_halves")}${w.halves("w_halves")}${epilogue("vec4f")}`,
+    declarations: `${product.declarations}${x.halves("x_halves")}${w.halves("w_halves")}${
+      into ? epilogueInBlocks(into) : epilogue("vec4f")
+    }`,
   };
 });

@@ -3,24 +3,40 @@
  * piece. Blocks of one band of rows follow one another. What a block has beyond the operand is zero, so that nothing has
  * to be checked where it is read.
  *
+ * Within a block eights lie in the order in which they are staged (`stagedPlace`).
+ *
  * @module
  */
 import { type KernelSource, read, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { eight, type WeightDtype } from "../packed.ts";
+import { stagedPlace } from "../product/matrix.ts";
 
 /** How an operand is cut. */
-export interface PackedBlocks {
-  /** Rows of a block. */
+export interface Cut {
+  /** Rows of a block, a multiple of 8. */
   readonly rows: number;
   /** Eights of numbers of a row in a block. */
   readonly depth: number;
 }
 
+/** Blocks of an operand of so many rows of length k. */
+export function blockCount({ rows, depth }: Cut, height: number, k: number): number {
+  return Math.ceil(height / rows) * Math.ceil(k / 8 / depth);
+}
+
+/** WGSL: which eight of all blocks it is that has `eight` of `row`, where a row has so many. */
+export function placeInBlocks({ rows, depth }: Cut, row: string, eight: string, eights: string): string {
+  const block = `(${row} / ${rows}u * ((${eights} + ${depth - 1}u) / ${depth}u) + ${eight} / ${depth}u)`;
+  const inBlock = `(${row} % ${rows}u / 8u * ${8 * depth}u + ${eight} % ${depth}u * 8u + ${row} % 8u)`;
+  return `${block} * ${rows * depth}u + ${inBlock}`;
+}
+
 /** A thread makes eight numbers; `i` is its index. */
 export const packBlocks = memo(
-  ({ dtype, rows, depth, index }: PackedBlocks & { dtype: WeightDtype; index: string }): KernelSource => {
+  ({ dtype, rows, depth, index }: Cut & { dtype: WeightDtype; index: string }): KernelSource => {
     const source = eight(dtype);
+    const [row, place] = stagedPlace(depth, `(i % ${rows * depth}u)`);
     return {
       name: `gemm_pack_${rows}x${8 * depth}_${dtype}`,
       buffers: { x: read(source.element), y: write("vec4u") },
@@ -31,8 +47,8 @@ export const packBlocks = memo(
   if (i >= p.count) { return; }
   let block = i / ${rows * depth}u;
   let blocks = (p.eights + ${depth - 1}u) / ${depth}u;
-  let row = block / blocks * ${rows}u + i / ${depth}u % ${rows}u;
-  let eight = block % blocks * ${depth}u + i % ${depth}u;
+  let row = block / blocks * ${rows}u + ${row};
+  let eight = block % blocks * ${depth}u + ${place};
   var made = vec4u();
   if (row < p.rows && eight < p.eights) { made = halves(${source.read("x", "row * p.eights + eight")}); }
   y[i] = made;`,

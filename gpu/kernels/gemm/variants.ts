@@ -10,6 +10,7 @@ import type { MatrixTile } from "../product/matrix.ts";
 import type { Tile, TileFormat } from "../product/tiled.ts";
 import { type ProductVariant, type Repertoire, variantFor, variantSize, variantsOf } from "../product/variants.ts";
 import { gemmMatrix } from "./matrix.ts";
+import type { Cut } from "./pack.ts";
 import { gemmPlain, gemmPlainTransposed, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
 
@@ -26,20 +27,20 @@ const F32_TILES: readonly Tile[] = [
 
 const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
   [F32_TILES[0]!, { stretch: 0 }],
-  [F32_TILES[0]!, { stretch: 4 }],
-  [F32_TILES[0]!, { stretch: 8 }],
   [F32_TILES[1]!, { stretch: 0 }],
-  [F32_TILES[1]!, { stretch: 8 }],
+  [{ threads: [16, 8], outputs: [8, 8], depth: 32, ahead: true }, { stretch: 16 }],
+  [{ threads: [8, 16], outputs: [8, 8], depth: 32, ahead: false }, { stretch: 16 }],
+  [{ threads: [16, 16], outputs: [8, 4], depth: 32, ahead: true }, { stretch: 16 }],
   [{ threads: [16, 16], outputs: [8, 4], depth: 32, ahead: true }, { stretch: 8 }],
   [F32_TILES[0]!, "f32"],
   [F32_TILES[1]!, "f32"],
 ];
 
 const MATRIX_TILES: readonly MatrixTile[] = [
+  { subgroups: [2, 2], units: [4, 5], depth: 2, ahead: true, packed: true },
+  { subgroups: [2, 2], units: [5, 4], depth: 2, ahead: true, packed: true },
   { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
-  { subgroups: [2, 2], units: [4, 4], depth: 4, ahead: true, packed: true },
   { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: true, packed: true },
-  { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: true, packed: true },
   { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
   { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: false },
 ];
@@ -88,8 +89,12 @@ export interface Launch {
   readonly workgroups: readonly [number, number, number];
 }
 
-/** The kernel that makes a product in the way of `variant`. By matrix units: k must be a multiple of 8, w not transposed. */
-export function gemmLaunch(gpu: Gpu, problem: GemmProblem, variant: ProductVariant | undefined): Launch {
+/**
+ * The kernel that makes a product in the way of `variant`. By matrix units: k must be a multiple of 8, w not transposed.
+ *
+ * @param into the output is to be cut so: matrix units only
+ */
+export function gemmLaunch(gpu: Gpu, problem: GemmProblem, variant: ProductVariant | undefined, into?: Cut): Launch {
   const { m, n, k, dtype, transposed } = problem;
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
@@ -105,5 +110,5 @@ export function gemmLaunch(gpu: Gpu, problem: GemmProblem, variant: ProductVaria
   if (transposed || k % 8 !== 0) {
     throw new Error(`no product of ${k} by matrix units${transposed ? ", transposed" : ""}`);
   }
-  return { kernel: gemmMatrix({ tile: variant.tile, units: gpu.matrixUnits!, dtype }), workgroups };
+  return { kernel: gemmMatrix({ tile: variant.tile, units: gpu.matrixUnits!, dtype, into }), workgroups };
 }

@@ -37,6 +37,14 @@ export function matrixTileThreads({ subgroups }: MatrixTile, { subgroup }: Matri
 /** From one staged row to the next, in 16 bytes: one more than a block has, so that neighbours lie in different banks. */
 const rowOf = (depth: number, { k }: MatrixUnits) => depth * k / 8 + 1;
 
+/**
+ * Row and place, WGSL, of the i-th eight that is staged. Eight neighbouring threads stage the same place of as many rows:
+ * these lie in different banks, as the places of one row and the next do not.
+ */
+export function stagedPlace(places: number, i: string): readonly [row: string, place: string] {
+  return [`(${i} / ${8 * places}u * 8u + ${i} % 8u)`, `(${i} / 8u % ${places}u)`];
+}
+
 /** Bytes of workgroup memory that a tile takes; a row more than is staged, for loads count whole rows from where they begin. */
 export function matrixTileBytes(tile: MatrixTile, units: MatrixUnits): number {
   const [m, n] = matrixTileSize(tile, units);
@@ -61,9 +69,11 @@ export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: Matr
   const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
   const [tileM, tileN] = matrixTileSize(tile, unit);
 
+  // A thread's further elements are at the same place of rows further on.
+  const [firstRow, at] = stagedPlace(places, "li");
   const side = (height: number) => {
     const elements = height * places, each = Math.ceil(elements / count);
-    const rows = Array.from({ length: each }, (_, i) => `(li / ${places}u + ${i * count / places}u)`);
+    const rows = Array.from({ length: each }, (_, i) => `(${firstRow} + ${i * count / places}u)`);
     const guard = (i: number, code: string) =>
       (i + 1) * count > elements ? `    if (li + ${i * count}u < ${elements}u) { ${code} }` : `    ${code}`;
     return { rows, each, guard };
@@ -111,7 +121,7 @@ var<workgroup> staged: array<vec4u, ${area}>;`,
 ${each((i, j) => `  var c${i}_${j}: ${sums};`)}
 ${unroll(x.each, (i) => `  var x${i}: vec4u;`)}
 ${unroll(w.each, (i) => `  var w${i}: vec4u;`)}
-  let x_at = li % ${places}u;
+  let x_at = ${at};
   let w_at = x_at;
 ${walk.begin(x.rows, w.rows)}
 ${ahead ? `  {\n${load}\n${made}\n  }` : ""}
