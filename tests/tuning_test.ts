@@ -128,10 +128,11 @@ testTuning(
   },
 );
 
-testTuning("a variant that is clearly slower is not run again", async ({ open }) => {
+testTuning("a variant that is clearly slower is timed once", async ({ open }) => {
   const { family, runs } = familyOf("sums", { fast: FAST, slow: SLOW });
   await tuneKernels(open(), { families: [family] });
-  assertEquals(runs.slow, 2);
+  // To compile it, on the cold GPU, and then.
+  assertEquals(runs.slow, 3);
   assert(runs.fast! > 5, `${runs.fast}`);
 });
 
@@ -171,7 +172,8 @@ testTuning("what was chosen is remembered, for each adapter and precision", asyn
   assertEquals(await tuneKernels(again, { families }), first);
   assertEquals([again.pick(family), total()], ["fast", once]);
   // Another adapter, another driver: tried by themselves, and nothing is forgotten.
-  for (const about of [{ name: "another" }, { identity: "another driver" }, { source: "dawn" as const }]) {
+  const source = again.settings.description.source === "dawn" ? "deno" as const : "dawn" as const;
+  for (const about of [{ name: "another" }, { identity: "another driver" }, { source }]) {
     const before = total();
     assertEquals(rememberedChoices(open(about), families), undefined);
     await tuneKernels(open(about), { families });

@@ -11,8 +11,8 @@ const LONG_SAMPLE = 50;
 
 /** See the module. */
 export interface Stopwatch extends Disposable {
-  /** Milliseconds of each of `count` runs of what `work` records. */
-  time(work: () => void, count: number): Promise<number[]>;
+  /** Milliseconds that each work took, of those that the functions record; one runs after the other, with no pause that can be helped. */
+  time(works: readonly (() => void)[]): Promise<number[]>;
 }
 
 /** Opens the best one that the adapter has. Nothing else may profile the `Gpu` meanwhile. */
@@ -24,12 +24,11 @@ export async function openStopwatch(gpu: Gpu): Promise<Stopwatch> {
 async function gpuStopwatch(gpu: Gpu): Promise<Stopwatch> {
   const profiler = await Profiler.start(gpu);
   return {
-    async time(work, count) {
+    async time(works) {
       await profiler.take();
-      for (let i = 0; i < count; i++) work();
-      const dispatches = await profiler.take();
-      const length = dispatches.length / count;
-      return Array.from({ length: count }, (_, i) => spanOf(dispatches.slice(i * length, (i + 1) * length)));
+      works.forEach((work, i) => profiler.labelled(`${i}`, work));
+      const dispatches = Map.groupBy(await profiler.take(), ({ labels }) => labels[0]!.name);
+      return works.map((_, i) => spanOf(dispatches.get(`${i}`)!));
     },
     [Symbol.dispose]: () => profiler.stop(),
   };
@@ -49,14 +48,14 @@ export function wallStopwatch(gpu: Gpu): Stopwatch {
     return (performance.now() - start) / repeats;
   };
   return {
-    async time(work, count) {
+    async time(works) {
       await gpu.finish();
-      const once = await sample(work, 1);
-      if (count === 1) return [once];
-      const repeats = Math.ceil(LONG_SAMPLE / once);
-      const samples: number[] = [];
-      while (samples.length < count) samples.push(await sample(work, repeats));
-      return samples;
+      const times: number[] = [];
+      for (const work of works) {
+        const once = await sample(work, 1), repeats = Math.ceil(LONG_SAMPLE / once);
+        times.push(repeats > 1 ? await sample(work, repeats) : once);
+      }
+      return times;
     },
     [Symbol.dispose]: () => {},
   };

@@ -11,25 +11,23 @@ import type { Stopwatch } from "./stopwatch.ts";
 
 /** A variant that is farther from the plain kernels than this computes something else. */
 const WRONG = { f32: 1e-4, f16: 3e-2 } as const;
-/** Runs of a variant, at most, of which the median counts. */
-const RUNS = 5;
-/** Milliseconds after which a variant is not run again: on a small GPU one run has to do. */
-const ENOUGH = 400;
-/** A variant that takes so many times as long as the fastest is not run again. */
-const CLEARLY_SLOWER = 3;
-/** Milliseconds of work before a variant is timed: an idle GPU runs at a low clock, and it idles while kernels compile. */
-const WARM_UP = 60;
-/** Runs of the warm-up, at most. */
-const WARM_UP_RUNS = 100;
+/** Times that each variant is timed, at most; the median counts. */
+const ROUNDS = 5;
+/** Milliseconds of rounds after which there is no other one: on a small GPU one has to do. */
+const ENOUGH = 1000;
+/** A variant that takes so many times as long as the fastest is not timed again. */
+const CLEARLY_SLOWER = 2;
+/** Milliseconds of work before anything counts: an idle GPU runs at a low clock, and it idles while kernels compile. */
+const WARM_UP = 500;
 
-/** Work, and the milliseconds that it takes. */
-interface Timed {
+/** A variant that runs and computes what it should. */
+interface Candidate {
+  readonly name: string;
   readonly work: () => void;
-  readonly ms: number;
 }
 
 /**
- * Times every variant of a family.
+ * Times every variant of a family. First all are compiled, then all are timed in turn, so that they meet the same clock.
  *
  * @param onVariant told after each variant
  * @returns undefined when there was no room for the operands, or no variant ran
@@ -43,24 +41,56 @@ export async function tryFamily(
 ): Promise<FamilyChoice | undefined> {
   const expected = await plainSample(gpu, family);
   const ms = await gpu.waitingScope(async () => {
-    const ms: Record<string, number> = {};
-    let fastest: Timed | undefined;
     let record: ((variant: unknown) => void) | undefined;
     await gpu.attempt(() => record = family.trial(gpu));
-    if (!record) return ms;
+    if (!record) return {};
+    const candidates: Candidate[] = [];
     for (const [name, variant] of family.variants(gpu)) {
-      const right = await computesWell(gpu, family, variant, expected);
       const work = () => record!(variant);
-      const time = right ? await tryVariant(gpu, work, stopwatch, fastest) : undefined;
-      if (time !== undefined) ms[name] = time;
-      if (time !== undefined && time < (fastest?.ms ?? Infinity)) fastest = { work, ms: time };
+      const runs = await computesWell(gpu, family, variant, expected) && !await gpu.attempt(work);
+      if (runs) candidates.push({ name, work });
       onVariant();
     }
-    return ms;
+    return await timeInRounds(gpu, candidates, stopwatch);
   });
   gpu.trim(); // Models want buffers of other sizes.
   const [best] = Object.entries(ms).sort(([, a], [, b]) => a - b);
   return best && { variant: best[0], ms };
+}
+
+const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+
+/** Has the GPU work for {@link WARM_UP}, mostly on what it does fast. */
+async function warmUp(candidates: readonly Candidate[], stopwatch: Stopwatch): Promise<void> {
+  const end = performance.now() + WARM_UP;
+  const cold = await stopwatch.time(candidates.map(({ work }) => work)), fastest = Math.min(...cold);
+  const work = candidates[cold.indexOf(fastest)]?.work;
+  while (work && performance.now() < end) await stopwatch.time(Array(Math.ceil(WARM_UP / 10 / fastest)).fill(work));
+}
+
+/** @returns milliseconds, by name; none where even what ran before failed */
+async function timeInRounds(
+  gpu: Gpu,
+  candidates: readonly Candidate[],
+  stopwatch: Stopwatch,
+): Promise<Record<string, number>> {
+  const times = new Map<string, number[]>(candidates.map(({ name }) => [name, []]));
+  const median = (name: string) => {
+    const sorted = times.get(name)!.sort((a, b) => a - b);
+    return sorted[sorted.length >> 1]!;
+  };
+  const error = await gpu.attempt(async () => {
+    let open = candidates;
+    await warmUp(candidates, stopwatch);
+    for (let counted = 0, round = 0; round < ROUNDS && counted < ENOUGH; round++) {
+      const spent = await stopwatch.time(open.map(({ work }) => work));
+      open.forEach(({ name }, i) => times.get(name)!.push(spent[i]!));
+      counted += sum(spent);
+      const fastest = Math.min(...open.map(({ name }) => median(name)));
+      open = open.filter(({ name }) => median(name) <= CLEARLY_SLOWER * fastest);
+    }
+  });
+  return error ? {} : Object.fromEntries(candidates.map(({ name }) => [name, median(name)]));
 }
 
 /** What the plain kernels make of a family's sample, in f32; undefined where they do not run. */
@@ -92,28 +122,4 @@ async function computesWell(
     })
   );
   return error <= WRONG[gpu.settings.precision];
-}
-
-/**
- * @param fastest of the variants before: it warms the GPU, too, for a slow one need not run often
- * @returns milliseconds; undefined when the variant does not run
- */
-async function tryVariant(
-  gpu: Gpu,
-  work: () => void,
-  stopwatch: Stopwatch,
-  fastest: Timed | undefined,
-): Promise<number | undefined> {
-  let ms: number | undefined;
-  const error = await gpu.attempt(async () => {
-    work(); // compiles
-    await gpu.finish();
-    const warm = fastest ?? { work, ms: (await stopwatch.time(work, 1))[0]! };
-    for (let left = Math.min(WARM_UP_RUNS, WARM_UP / warm.ms); left > 0; left--) warm.work();
-    const [once] = await stopwatch.time(work, 1) as [number];
-    const runs = Math.min(RUNS, Math.floor(ENOUGH / once));
-    if (runs < 2 || once > CLEARLY_SLOWER * (fastest?.ms ?? Infinity)) ms = once;
-    else ms = (await stopwatch.time(work, runs)).sort((a, b) => a - b)[runs >> 1];
-  });
-  return error ? undefined : ms;
 }

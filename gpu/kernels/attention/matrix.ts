@@ -40,7 +40,7 @@ export const matrixName = ({ subgroups, rows, keys, ahead }: Omit<MatrixTile, "u
   `${subgroups.join("x")}_${rows}x${keys}${ahead ? "_ahead" : ""}`;
 
 /** Rows of f16 and of f32 are so much longer than they need be, so that neighbours lie in different banks. */
-const PAD_F16 = 8, PAD_F32 = 4;
+const PAD_F16 = 8, PAD_F32 = 8;
 /** Threads that share a query's softmax: each has eights of scores, every so-manieth. */
 const LANES = 4;
 /** A query's outputs are scaled when its largest score has grown by more than this. */
@@ -80,11 +80,12 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
 
   const band = (line: (b: number) => string) => unroll(bands, line);
   const pass = (line: (s: number) => string) => unroll(passes, line);
-  const row = (s: number) => `(own + part * ${owned / sharing}u + ${s * subgroup / LANES}u + lane / ${LANES}u)`;
+  const atOnce = subgroup / LANES;
+  const row = (s: number) => `(own + part * ${owned / sharing}u + ${s * atOnce}u + lane % ${atOnce}u)`;
   /** By what a query's outputs are to be multiplied: its row of scores has room for it at its end. */
   const factor = (row: string) => `scores[${row} * ${scoresWide}u + ${keys / 4}u].x`;
   /** The first key of a thread's g-th eight, in eights. */
-  const eight = (g: number) => `(lane % ${LANES}u + ${LANES * g}u)`;
+  const eight = (g: number) => `(lane / ${atOnce}u + ${LANES * g}u)`;
 
   /** The piece of work `i` of each thread, of so many in all. */
   const shareOf = (count: number) => (i: number, code: string) =>
@@ -193,14 +194,17 @@ ${
   const fours = (line: (g: number, half: number) => string) =>
     unroll(eights, (g) => unroll(2, (half) => line(g, half)));
   const shared = (name: string, both: (a: string, b: string) => string) =>
-    unroll(Math.log2(LANES), (bit) => `      ${name} = ${both(name, `subgroupShuffleXor(${name}, ${1 << bit}u)`)};`);
+    unroll(
+      Math.log2(LANES),
+      (bit) => `      ${name} = ${both(name, `subgroupShuffleXor(${name}, ${atOnce << bit}u)`)};`,
+    );
   const softmax = pass((s) =>
     `    {
       var top = ${MASKED};
 ${
       fours((g, half) => {
-        const key = `8u * ${eight(g)} + ${4 * half}u`, name = `s${g}_${half}`;
-        const score = `scores[${row(s)} * ${scoresWide}u + 2u * ${eight(g)} + ${half}u]`;
+        const key = `8u * ${eight(g)} + 4u * (${half}u ^ turned)`, name = `s${g}_${half}`;
+        const score = `scores[${row(s)} * ${scoresWide}u + 2u * ${eight(g)} + (${half}u ^ turned)]`;
         return `      var ${name} = ${bias ? `${score} + ${LOG2_E} * ${biasOf(s, key)}` : score};
       if (at + ${keys}u > end) {
         ${name} = select(vec4f(${MASKED}), ${name}, vec4u(at + ${key}) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
@@ -225,8 +229,8 @@ ${
         let a = exp2(s${g}_0 - m${s});
         let b = exp2(s${g}_1 - m${s});
         l${s} += dot(a + b, vec4f(1.0));
-        weights[${row(s)} * ${weightsWide}u + ${eight(g)}] =
-          vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
+        let c = vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
+        weights[${row(s)} * ${weightsWide}u + ${eight(g)}] = select(c, c.zwxy, turned != 0u);
       }`)
     }
     }`
@@ -305,6 +309,8 @@ var<workgroup> weights: array<vec4u, ${rows * weightsWide - PAD_F16 / 8}>;
 var<workgroup> grown: u32;`,
     body: `${w.begin("wid.x")}
   let lane = li % ${subgroup}u;
+  // Rows that are read at once lie in different banks if half of the threads begin with the later half of their eights.
+  let turned = lane / 4u % 2u;
   let own = li / ${sharing * subgroup}u * ${owned}u;
   let part = ${sharing > 1 ? `li / ${subgroup}u % ${sharing}u` : "0u"};
   // Subgroups without a query only help to stage.
@@ -359,7 +365,7 @@ ${shared(`l${s}`, (a, b) => `${a} + ${b}`)}
     ${factor(row(s))} = 1.0 / l${s};
 ${
           lse
-            ? `    if (lane % ${LANES}u == 0u && first + ${row(s)} <= last) {
+            ? `    if (lane < ${atOnce}u && first + ${row(s)} <= last) {
       lse[${w.outer(`first + ${row(s)}`)} * p.heads + h] = m${s} * ${LN_2} + log(l${s});
     }`
             : ""
