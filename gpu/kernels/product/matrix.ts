@@ -69,8 +69,9 @@ export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: Matr
   const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
   const [tileM, tileN] = matrixTileSize(tile, unit);
 
-  // A thread's further elements are at the same place of rows further on.
-  const [firstRow, at] = stagedPlace(places, "li");
+  // A thread's further elements are at the same place of rows further on. What is wider than it is staged is read best
+  // along its rows.
+  const [firstRow, at] = tile.packed ? stagedPlace(places, "li") : [`li / ${places}u`, `li % ${places}u`];
   const side = (height: number) => {
     const elements = height * places, each = Math.ceil(elements / count);
     const rows = Array.from({ length: each }, (_, i) => `(${firstRow} + ${i * count / places}u)`);
