@@ -19,7 +19,11 @@ const SMALL_TILES: readonly Tile[] = [
 const SMALL: Readonly<Record<Variant["name"], readonly ProductVariant[]>> = {
   "plain": [],
   "tiled": SMALL_TILES.map((tile) => ({ by: "threads", tile, format: "f32" })),
-  "tiled f16": ([4, 8] as const).map((stretch) => ({ by: "threads", tile: SMALL_TILES[0]!, format: { stretch } })),
+  "tiled f16": ([[0, 0], [0, 8], [1, 16]] as const).map(([tile, stretch]) => ({
+    by: "threads",
+    tile: SMALL_TILES[tile]!,
+    format: { stretch },
+  })),
   "matrix f16": [
     { by: "matrix units", tile: { subgroups: [1, 2], units: [2, 1], depth: 1, ahead: false } },
     { by: "matrix units", tile: { subgroups: [2, 1], units: [1, 1], depth: 1, ahead: true, packed: true } },

@@ -33,9 +33,11 @@ const REPERTOIRE: Repertoire = {
   ],
   f16: [
     [TILES.ahead, { stretch: 0 }],
-    [TILES.ahead, { stretch: 4 }],
-    [TILES.ahead, { stretch: 8 }],
     [TILES.inTurn, { stretch: 0 }],
+    [{ ...TILES.ahead, depth: 32 }, { stretch: 16 }],
+    [{ ...TILES.inTurn, depth: 32 }, { stretch: 16 }],
+    [{ threads: [16, 8], outputs: [4, 12], depth: 32, ahead: true }, { stretch: 16 }],
+    [{ threads: [16, 8], outputs: [4, 12], depth: 32, ahead: false }, { stretch: 16 }],
     [TILES.inTurn, { stretch: 8 }],
     [TILES.ahead, "f32"],
     [TILES.inTurn, "f32"],

@@ -37,9 +37,9 @@ const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
 ];
 
 const MATRIX_TILES: readonly MatrixTile[] = [
+  { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
   { subgroups: [2, 2], units: [4, 5], depth: 2, ahead: true, packed: true },
   { subgroups: [2, 2], units: [5, 4], depth: 2, ahead: true, packed: true },
-  { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
   { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: true, packed: true },
   { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
   { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: false },
