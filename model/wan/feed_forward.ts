@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
+import { Blocks } from "../../gpu/ops/blocks.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import { linear, linearInto, sharedWeight } from "../../gpu/ops/linear.ts";
 import type { Chunk } from "../../gpu/ops/modulation.ts";
@@ -26,7 +27,7 @@ const FFN_BYTES = 128 * 2 ** 20;
 /**
  * residual + gate · down(gelu(up(x))), a piece of the tokens at a time where the widened activations are large.
  *
- * One step on the tape: the way back makes the widened activations anew, in the same pieces, two tensors of them at once.
+ * One step on the tape: the way back makes the widened activations anew, in such pieces, two tensors of them at once.
  *
  * @param x [batch, tokens, dim]
  * @param residual [batch, tokens, dim]
@@ -41,16 +42,14 @@ export function feedForward(
   residual: Tensor,
   widenedBytes = Math.max(FFN_BYTES, x.bytes),
 ): Tensor {
-  const pieces = piecesOf(gpu, x, w.up.weight.dim(0), widenedBytes);
-  const y = gpu.tensor(x.shape);
+  const y = gpu.tensor(x.shape), rows = x.size / x.dim(-1), widened = w.up.weight.dim(0);
   gpu.untaped(() =>
     gpu.scope(() => {
-      const rows = pieces[0]!.rows(x).size / x.dim(-1);
       const up = sharedWeight(gpu, w.up.weight, rows), down = sharedWeight(gpu, w.down.weight, rows);
-      for (const piece of pieces) {
+      for (const piece of piecesOf(gpu, x, widened * (down instanceof Blocks ? 2 : 4), widenedBytes)) {
         gpu.scope(() => {
-          const widened = linearInto(gpu, piece.rows(x), up, down, { bias: w.up.bias, activation: "gelu_tanh" });
-          linear(gpu, widened, down, {
+          const wide = linearInto(gpu, piece.rows(x), up, down, { bias: w.up.bias, activation: "gelu_tanh" });
+          linear(gpu, wide, down, {
             bias: w.down.bias,
             gate: piece.gate(gate),
             residual: piece.rows(residual),
@@ -63,7 +62,7 @@ export function feedForward(
   gpu.tape?.record(y, [x, residual, gate.tensor], (dy, wanted) => {
     if (!wanted[0]) return [undefined, dy];
     const dx = gpu.tensor(x.shape);
-    for (const piece of pieces) {
+    for (const piece of piecesOf(gpu, x, 4 * widened, widenedBytes)) {
       backward(gpu, w, piece.rows(x), piece.gate(gate), piece.rows(dy), piece.rows(dx));
     }
     return [dx, dy];
@@ -88,9 +87,10 @@ interface Piece {
   gate(chunk: Chunk): Chunk;
 }
 
-function piecesOf(gpu: Gpu, x: Tensor, widened: number, bytes: number): Piece[] {
+/** @param each bytes of a token's widened activations */
+function piecesOf(gpu: Gpu, x: Tensor, each: number, bytes: number): Piece[] {
   const [batch, tokens, dim] = x.shape as [number, number, number];
-  const most = Math.floor(Math.min(bytes, gpu.maxTensorBytes) / (4 * widened));
+  const most = Math.floor(Math.min(bytes, gpu.maxTensorBytes) / each);
   // The items of a small batch may begin where no buffer can be bound.
   if (batch * tokens <= most) return [{ rows: (tensor) => tensor, gate: (chunk) => chunk }];
   // A multiple of 64 rows keeps every piece on a boundary that can be bound, and like lengths share a buffer.
