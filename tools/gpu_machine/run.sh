@@ -9,7 +9,7 @@
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
 #   memory    info, peak, profile, demo, stream, resident   3 to 10 minutes
-#   sweep     every variant of every kernel, at the sizes that count
+#   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
@@ -169,6 +169,7 @@ run() {
     memory) for part in info peak profile demo stream resident; do run $part; done ;;
     sweep)
       run info
+      run arithmetic
       for pair in dawn-f16 deno-f32 deno-f16 dawn-f32; do
         local gpu=GPU_${pair%-*}
         [[ " $SOURCES " = *" ${pair%-*} "* ]] || continue
@@ -192,6 +193,13 @@ run() {
       done
       ;;
     bench) js bench 160 bench.js $size ;;
+    arithmetic)
+      for source in $SOURCES; do
+        local gpu=GPU_$source
+        job "arithmetic-$source" 40 bash -c 'run_js arithmetic.js "$@"' arithmetic --gpu "${!gpu}" \
+          --save "$results/arithmetic-$source.json"
+      done
+      ;;
     sparse) js sparse 70 sparse.js $shape ;;
     sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.2,0.1,0.05 ;;
     step) js steps 150 steps.js $shape ;;

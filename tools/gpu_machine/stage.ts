@@ -17,6 +17,7 @@ const BENCHMARKS = {
   "veda_quality.js": "bench/veda_quality.ts",
   "full_size.js": "bench/full_size.ts",
   "steps.js": "bench/steps.ts",
+  "arithmetic.js": "bench/arithmetic.ts",
   "sweep.js": "bench/sweep.ts",
   "targets.js": "bench/targets.ts",
 };
