@@ -18,7 +18,7 @@ const ENOUGH = 1000;
 /** A variant that takes so many times as long as the fastest is not timed again. */
 const CLEARLY_SLOWER = 2;
 /** Milliseconds of work before anything counts: an idle GPU runs at a low clock, and it idles while kernels compile. */
-const WARM_UP = 500;
+const WARM_UP = 1000;
 
 /** A variant that runs and computes what it should. */
 interface Candidate {
