@@ -13,13 +13,14 @@ const SMALL_TILES: readonly Tile[] = [
   { threads: [4, 8], outputs: [4, 4], depth: 8, ahead: true, twice: true },
   { threads: [4, 16], outputs: [8, 4], depth: 16, ahead: false },
   { threads: [4, 8], outputs: [4, 12], depth: 16, ahead: true },
+  { threads: [4, 8], outputs: [4, 4], depth: 32, ahead: true },
 ];
 
 /** The code of each kind of variant, in tiles that a software renderer compiles in a second. */
 const SMALL: Readonly<Record<Variant["name"], readonly ProductVariant[]>> = {
   "plain": [],
   "tiled": SMALL_TILES.map((tile) => ({ by: "threads", tile, format: "f32" })),
-  "tiled f16": ([[0, 0], [0, 8], [1, 16]] as const).map(([tile, stretch]) => ({
+  "tiled f16": ([[0, 0], [0, 8], [1, 16], [3, 32]] as const).map(([tile, stretch]) => ({
     by: "threads",
     tile: SMALL_TILES[tile]!,
     format: { stretch },

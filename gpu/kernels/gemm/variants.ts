@@ -28,10 +28,10 @@ const F32_TILES: readonly Tile[] = [
 const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
   [F32_TILES[0]!, { stretch: 0 }],
   [F32_TILES[1]!, { stretch: 0 }],
+  [{ threads: [16, 8], outputs: [8, 8], depth: 32, ahead: true }, { stretch: 32 }],
+  [{ threads: [8, 16], outputs: [8, 8], depth: 32, ahead: false }, { stretch: 32 }],
   [{ threads: [16, 8], outputs: [8, 8], depth: 32, ahead: true }, { stretch: 16 }],
-  [{ threads: [8, 16], outputs: [8, 8], depth: 32, ahead: false }, { stretch: 16 }],
   [{ threads: [16, 16], outputs: [8, 4], depth: 32, ahead: true }, { stretch: 16 }],
-  [{ threads: [16, 16], outputs: [8, 4], depth: 32, ahead: true }, { stretch: 8 }],
   [F32_TILES[0]!, "f32"],
   [F32_TILES[1]!, "f32"],
 ];
