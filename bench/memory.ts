@@ -38,7 +38,12 @@ const options = {
     help: "How; veda keeps a tenth.",
     default: "full",
   }),
-  precision: choice({ group: GROUP, of: ["f32", "f16"], help: "Of matrix operands.", default: "f32" }),
+  precision: choice({
+    group: GROUP,
+    of: ["f32", "f16", "matrix"],
+    help: "Of matrix operands: matrix is f16 as matrix units take it.",
+    default: "f32",
+  }),
   memory: memory({ group: GROUP, value: "LIMIT", help: "As for generate.", default: "8 GB" }),
   parts: flag({ group: GROUP, help: "List what lies in memory at each peak." }),
   json: flag({ group: GROUP, help: "Print JSON instead of a table." }),
@@ -60,6 +65,9 @@ const CASES: readonly (MemoryCase & { readonly method?: string })[] = [
   { ...LARGE, weights: "resident", device: SERVER },
 ];
 
+/** NVIDIA's. */
+const MATRIX_UNITS = { m: 16, n: 16, k: 16, subgroup: 32 };
+
 /** Largest kinds of buffers that are listed. */
 const PARTS = 6;
 
@@ -70,14 +78,16 @@ async function main(): Promise<void> {
   if (help) {
     console.log(
       "Usage: deno task bench:memory [--model 1.3B|14B] [--size WxH] [--frames N] [--guidance X] " +
-        "[--weights auto|resident|stream] [--attention full|sliding|coreset|veda] [--precision f32|f16] " +
+        "[--weights auto|resident|stream] [--attention full|sliding|coreset|veda] [--precision f32|f16|matrix] " +
         "[--memory LIMIT] [--parts] [--json]",
     );
     return;
   }
   const { model, size = { width: 832, height: 480 }, frames = 81, weights = "auto", guidance = 5 } = values;
   const device = {
-    ...values.precision !== undefined && { precision: values.precision },
+    ...values.precision === "matrix"
+      ? { precision: "f16" as const, matrixUnits: MATRIX_UNITS }
+      : values.precision !== undefined && { precision: values.precision },
     ...values.memory !== undefined && { memoryLimit: values.memory },
   };
   const cases = model === undefined

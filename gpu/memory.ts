@@ -9,7 +9,7 @@ import { TilereelError } from "../errors.ts";
 /** Buffers are rounded up to this many bytes so that sizes that nearly agree share. */
 const GRAIN = 256;
 /** A free buffer serves a request when it wastes at most this share of itself. */
-const WASTE = 0.25;
+const WASTE = 0.35;
 
 /** WebGPU does not tell how much memory a GPU has. Where the user sets no limit, plans count on so much. */
 export const ASSUMED_MEMORY = 8e9;

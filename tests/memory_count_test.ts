@@ -14,6 +14,8 @@ import { randn, testVariants } from "./gpu.ts";
 import { inTempDir } from "./process.ts";
 
 const SMALL = { model: "1.3B", width: 832, height: 480, frames: 81 } as const;
+/** As a GPU over Dawn has them. */
+const MATRIX = { precision: "f16", matrixUnits: { m: 16, n: 16, k: 16, subgroup: 32 } } as const;
 const LARGE = { model: "14B", width: 1280, height: 720, frames: 81 } as const;
 
 testVariants("memory: a dry device counts what a real one holds", async ({ gpu }) => {
@@ -59,6 +61,7 @@ Deno.test("memory: 1.3B renders 832x480, 81 frames within 8 GB, resident and str
   await fits(SMALL, 8e9);
   await fits({ ...SMALL, device: { memoryLimit: 8e9 } }, 8e9);
   await fits({ ...SMALL, weights: "stream" }, 8e9);
+  await fits({ ...SMALL, device: MATRIX }, 8e9);
   assertEquals((await countMemory({ ...SMALL, frames: 5 })).place, "resident");
 });
 
@@ -67,25 +70,30 @@ Deno.test("memory: 14B renders 1280x720, 81 frames on a card of 24 GB, by stream
   assertEquals((await countMemory(one)).place, "stream");
   await fits({ ...one, weights: "stream", device: { memoryLimit: 24e9 } }, 24e9);
   await fits({ ...one, weights: "stream", device: { precision: "f16", memoryLimit: 24e9 } }, 24e9);
+  await fits({ ...one, weights: "stream", device: { ...MATRIX, memoryLimit: 24e9 } }, 24e9);
 });
 
 Deno.test("memory: denoising takes no more than the choice of weights counts on, and not far less", async () => {
   const { transformerConfig } = dryModel("1.3B");
-  const estimate = denoisingBytes(transformerConfig, 21 * 30 * 52);
+  const devices = { f32: {}, f16: { precision: "f16" }, "matrix units": MATRIX } as const;
   const methods = {
     full: undefined,
     sliding: singleBranch("sliding", defaultSettings),
     coreset: singleBranch("coreset", defaultSettings),
     veda: vedaAttention({ keep: 0.1 }),
   };
-  for (const [name, attention] of Object.entries(methods)) {
-    const { peaks: { load, denoise } } = await countMemory({
-      ...SMALL,
-      weights: "resident",
-      ...attention && { attention },
-    });
-    const taken = denoise.held - load.held;
-    assert(taken <= estimate && taken > estimate / 2, `${name}: ${taken} of ${estimate} bytes`);
+  for (const [kind, device] of Object.entries(devices)) {
+    const estimate = denoisingBytes(dryGpu(device), transformerConfig, 21 * 30 * 52);
+    for (const [name, attention] of Object.entries(methods)) {
+      const { peaks: { load, denoise } } = await countMemory({
+        ...SMALL,
+        device,
+        weights: "resident",
+        ...attention && { attention },
+      });
+      const taken = denoise.held - load.held;
+      assert(taken <= estimate && taken > estimate / 2, `${kind}, ${name}: ${taken} of ${estimate} bytes`);
+    }
   }
 });
 

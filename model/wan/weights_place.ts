@@ -23,13 +23,14 @@ export interface WeightsPlacement {
 
 /**
  * Tensors as large as the tokens that a denoising step holds at once: five in a block (see `runBlock`), and room for
- * what sparse attention makes, the angles of RoPE and latents.
+ * what sparse attention makes, the angles of RoPE and latents. In f16 attention packs keys and values, and matrix units
+ * take all that they multiply packed.
  */
-const LIVE_TENSORS = 6.5;
+const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
 
 /** Bytes that denoising a clip takes beside resident weights, at most. */
-export function denoisingBytes({ dim }: Pick<TransformerConfig, "dim">, tokens: number): number {
-  return LIVE_TENSORS * 4 * dim * tokens;
+export function denoisingBytes(gpu: Gpu, { dim }: Pick<TransformerConfig, "dim">, tokens: number): number {
+  return LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision] * 4 * dim * tokens;
 }
 
 /**
@@ -46,7 +47,7 @@ export function placeWeights(
 ): WeightsPlacement {
   if (choice !== "auto") return { place: choice, why: "it was asked for" };
   const weights = source.names().reduce((sum, name) => sum + source.info(name).bytes, 0);
-  const work = denoisingBytes(config, tokens);
+  const work = denoisingBytes(gpu, config, tokens);
   const budget = gpu.memoryBudget, needed = gpu.memory.used + weights + work;
   const place = needed <= budget ? "resident" : "stream";
   const allowed = gpu.settings.memoryLimit === Infinity
