@@ -11,8 +11,8 @@ import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { openStopwatch } from "../gpu/tuning/stopwatch.ts";
 import { ofCeiling } from "./ceilings.ts";
-import { measure } from "./measure.ts";
 import { handOver, resultOptions } from "./result.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";
@@ -41,6 +41,7 @@ const THREADS = 128, STEPS = 32;
 const WORK = { hardware: { groups: 4096, rounds: 128 }, software: { groups: 16, rounds: 2 } } as const;
 /** An idle GPU runs at a low clock: so long, in milliseconds, it works before anything is timed. */
 const WARM_UP = 1000;
+const SAMPLES = 9;
 /** Operations of a thread in a round. */
 const ROUND_FLOPS = 2 * 8 * 8 * STEPS;
 
@@ -104,15 +105,15 @@ async function bench(): Promise<void> {
   const { name: adapter, source, software, features } = gpu.settings.description;
   const { groups, rounds } = WORK[software ? "software" : "hardware"];
   const y = gpu.tensor([groups * THREADS]);
-  for (const end = performance.now() + WARM_UP; performance.now() < end; await gpu.finish()) {
-    run(gpu, FORMS[0]!, y, groups, rounds);
-  }
-  const results = [];
-  for (const form of FORMS.filter(({ f16 }) => !f16 || features.includes("shader-f16"))) {
-    const { ms, spread } = await measure(gpu, () => run(gpu, form, y, groups, rounds));
-    results.push({ form: form.name, ms, spread, tflops: ROUND_FLOPS * rounds * THREADS * groups / ms / 1e9 });
-  }
+  const forms = FORMS.filter(({ f16 }) => !f16 || features.includes("shader-f16"));
+  const works = forms.map((form) => () => run(gpu, form, y, groups, rounds));
+  const times = await sample(gpu, works);
   gpu.close();
+  const results = forms.map(({ name: form }, i) => {
+    const sorted = times.map((round) => round[i]!).sort((a, b) => a - b), ms = sorted[SAMPLES >> 1]!;
+    const tflops = ROUND_FLOPS * rounds * THREADS * groups / ms / 1e9;
+    return { form, ms, spread: (sorted.at(-1)! - sorted[0]!) / ms, tflops };
+  });
   handOver(
     values,
     { adapter, source, results },
@@ -133,4 +134,13 @@ async function bench(): Promise<void> {
 
 function run(gpu: Gpu, form: Form, y: Tensor, groups: number, rounds: number): void {
   gpu.run(kernel(form), { buffers: { y }, params: { rounds }, workgroups: [groups, 1, 1] });
+}
+
+/** Milliseconds of each work, in each of {@link SAMPLES} rounds. */
+async function sample(gpu: Gpu, works: readonly (() => void)[]): Promise<number[][]> {
+  using stopwatch = await openStopwatch(gpu);
+  for (const end = performance.now() + WARM_UP; performance.now() < end;) await stopwatch.time(works);
+  const rounds: number[][] = [];
+  while (rounds.length < SAMPLES) rounds.push(await stopwatch.time(works));
+  return rounds;
 }
