@@ -7,6 +7,7 @@ import { clipOptions } from "../cli/clip_options.ts";
 import { choice, flag, memory, number } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { weightsOption } from "../cli/weights_option.ts";
+import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/memory.ts";
 import type { AttentionMethod } from "../model/attention/method.ts";
 import { vedaAttention } from "../model/veda/methods.ts";
@@ -65,9 +66,6 @@ const CASES: readonly (MemoryCase & { readonly method?: string })[] = [
   { ...LARGE, weights: "resident", device: SERVER },
 ];
 
-/** NVIDIA's. */
-const MATRIX_UNITS = { m: 16, n: 16, k: 16, subgroup: 32 };
-
 /** Largest kinds of buffers that are listed. */
 const PARTS = 6;
 
@@ -86,7 +84,7 @@ async function main(): Promise<void> {
   const { model, size = { width: 832, height: 480 }, frames = 81, weights = "auto", guidance = 5 } = values;
   const device = {
     ...values.precision === "matrix"
-      ? { precision: "f16" as const, matrixUnits: MATRIX_UNITS }
+      ? { precision: "f16" as const, matrixUnits: NVIDIA_MATRIX_UNITS }
       : values.precision !== undefined && { precision: values.precision },
     ...values.memory !== undefined && { memoryLimit: values.memory },
   };

@@ -2,7 +2,7 @@ import { writeRandomCheckpoint } from "../bench/full_size/checkpoint.ts";
 import { countMemory, type MemoryCase, STAGES } from "../bench/memory/count.ts";
 import { dryModel } from "../bench/memory/dry_model.ts";
 import { TilereelError } from "../errors.ts";
-import { dryGpu } from "../gpu/device/dry.ts";
+import { dryGpu, NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { WanPipeline } from "../model/pipeline.ts";
 import { vedaAttention } from "../model/veda/methods.ts";
@@ -15,7 +15,7 @@ import { inTempDir } from "./process.ts";
 
 const SMALL = { model: "1.3B", width: 832, height: 480, frames: 81 } as const;
 /** As a GPU over Dawn has them. */
-const MATRIX = { precision: "f16", matrixUnits: { m: 16, n: 16, k: 16, subgroup: 32 } } as const;
+const MATRIX = { precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS } as const;
 const LARGE = { model: "14B", width: 1280, height: 720, frames: 81 } as const;
 
 testVariants("memory: a dry device counts what a real one holds", async ({ gpu }) => {

@@ -1,10 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { TilereelError } from "../errors.ts";
+import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { choosePrecision } from "../gpu/precision.ts";
 
 const GPU = { name: "a GPU", source: "dawn", vendor: "", identity: "", software: false, features: [] } as const;
 const HALF = { ...GPU, features: ["shader-f16"] };
-const UNITS = { ...HALF, matrixUnits: { m: 16, n: 16, k: 16, subgroup: 32 } };
+const UNITS = { ...HALF, matrixUnits: NVIDIA_MATRIX_UNITS };
 
 Deno.test("auto is f16 on GPUs that have it, and f32 everywhere else", () => {
   assertEquals(choosePrecision("auto", UNITS), { precision: "f16", why: "the adapter's matrix units multiply it" });

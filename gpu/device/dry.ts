@@ -22,6 +22,9 @@ export interface DryGpuOptions {
   readonly onBuffer?: (event: { readonly label: string; readonly size: number; readonly made: boolean }) => void;
 }
 
+/** Those of NVIDIA's cards, as Dawn offers them. */
+export const NVIDIA_MATRIX_UNITS: MatrixUnits = { m: 16, n: 16, k: 16, subgroup: 32 };
+
 /** NVIDIA's under Vulkan. */
 const LIMITS = {
   maxBufferSize: 4 * 2 ** 30,

@@ -5,7 +5,6 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
-import type { Cut } from "../kernels/gemm/pack.ts";
 import { gemmLaunch, type GemmProblem, gemmVariantFor, gemmVariants } from "../kernels/gemm/variants.ts";
 import type { WeightDtype } from "../kernels/packed.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
@@ -61,9 +60,9 @@ export const GEMM: KernelFamily<ProductVariant> = {
  */
 export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions = {}): Tensor {
   if (gpu.tape) return taped(gpu, x, w, options);
-  const { m, n } = sizes(x, w, options.transposed);
-  const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), n], "f32");
-  product(gpu, x, w, problemOf(gpu, m, n, w, options), options, y);
+  const way = wayOf(gpu, x, w, options);
+  const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), way.problem.n], "f32");
+  product(gpu, way, x, w, options, y);
   return y;
 }
 
@@ -74,46 +73,53 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
  * @param next the weight of the other one
  */
 export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
-  const { m, n } = sizes(x, w, options.transposed);
-  const cut = inputCut(gpu, m, next), problem = problemOf(gpu, m, n, w, options);
-  if (!cut || variantOf(gpu, problem, options)?.by !== "matrix units") return linear(gpu, x, w, options);
+  const way = wayOf(gpu, x, w, options), { m, n } = way.problem, cut = sharedCuts(gpu, m, next)?.x;
+  if (!cut || way.variant?.by !== "matrix units") return linear(gpu, x, w, options);
   const y = Blocks.empty(gpu, [...x.shape.slice(0, -1), n], cut);
-  product(gpu, x, w, problem, options, y);
+  product(gpu, way, x, w, options, y);
   return y;
 }
 
-/** x as products with weights like `w` read it fastest, made once for several of them; or as it is. Blocks belong to the scope around. */
+/**
+ * x as products with weights like `w` read it fastest, made once for several of them; or as it is. Blocks belong to the
+ * scope around.
+ */
 export function sharedInput(gpu: Gpu, x: Tensor, w: Tensor): Operand {
-  const cut = inputCut(gpu, x.size / x.dim(-1), w);
+  const cut = sharedCuts(gpu, x.size / x.dim(-1), w)?.x;
   return cut ? Blocks.of(gpu, x, cut) : x;
 }
 
 /** Likewise w, for inputs of so many rows. */
 export function sharedWeight(gpu: Gpu, w: Tensor, rows: number): Operand {
-  const cut = gpu.tape ? undefined : cutsOf(gpu, variantOf(gpu, problemOf(gpu, rows, w.dim(0), w)))?.w;
+  const cut = sharedCuts(gpu, rows, w)?.w;
   return cut ? Blocks.of(gpu, w, cut) : w;
 }
 
-/** How a product with w wants an input of so many rows cut. While a tape is open nothing is. */
-function inputCut(gpu: Gpu, rows: number, w: Operand): Cut | undefined {
-  return gpu.tape ? undefined : cutsOf(gpu, variantOf(gpu, problemOf(gpu, rows, w.shape[0]!, w)))?.x;
+/** How products of so many rows with w want their operands cut. While a tape is open nothing is. */
+function sharedCuts(gpu: Gpu, rows: number, w: Operand) {
+  return gpu.tape ? undefined : cutsOf(gpu, variantOf(gpu, problemOf(gpu, rows, w)));
 }
 
-/** Rows and columns of the output. */
-function sizes(x: Operand, w: Operand, transposed = false): { readonly m: number; readonly n: number } {
-  const k = x.shape.at(-1)!, size = sizeOf(w.shape);
-  const m = sizeOf(x.shape) / k, n = transposed ? size / k : w.shape[0]!;
-  if (size !== n * k || w.shape[0] !== (transposed ? k : n) || k % 4 !== 0 || transposed && n % 4 !== 0) {
+/** What is to be made, and how. */
+interface Way {
+  readonly problem: GemmProblem;
+  readonly variant: ProductVariant | undefined;
+}
+
+function wayOf(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Way {
+  const inner = x.shape.at(-1)!, problem = problemOf(gpu, sizeOf(x.shape) / inner, w, options);
+  const { n, k, transposed } = problem;
+  if (k !== inner || k % 4 !== 0 || transposed && n % 4 !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
-  return { m, n };
+  return { problem, variant: variantOf(gpu, problem, options) };
 }
 
-function problemOf(gpu: Gpu, m: number, n: number, w: Operand, options: LinearOptions = {}): GemmProblem {
-  const { precision, transposed = false } = options;
+function problemOf(gpu: Gpu, m: number, w: Operand, options: LinearOptions = {}): GemmProblem {
+  const { precision, transposed = false } = options, first = w.shape[0]!, other = sizeOf(w.shape) / first;
+  const [n, k] = transposed ? [other, first] : [first, other];
   const dtype = (w instanceof Tensor ? w : w.source ?? w.tensor).dtype as WeightDtype;
-  const f16 = gpu.f16 && precision !== "f32" && !transposed;
-  return { m, n, k: sizeOf(w.shape) / n, dtype, transposed, f16 };
+  return { m, n, k, dtype, transposed, f16: gpu.f16 && precision !== "f32" && !transposed };
 }
 
 const variantOf = (gpu: Gpu, problem: GemmProblem, options: LinearOptions = {}) =>
@@ -122,15 +128,14 @@ const variantOf = (gpu: Gpu, problem: GemmProblem, options: LinearOptions = {}) 
 /** Records it. */
 function product(
   gpu: Gpu,
+  { problem, variant }: Way,
   x: Operand,
   w: Operand,
-  problem: GemmProblem,
   options: LinearOptions,
   y: Operand,
 ): void {
   const { bias, activation = "none", residual, gate } = options;
-  const { m, n, k } = problem, none = gpu.placeholder;
-  const variant = variantOf(gpu, problem, options), cuts = cutsOf(gpu, variant);
+  const { m, n, k } = problem, none = gpu.placeholder, cuts = cutsOf(gpu, variant);
   const { kernel, workgroups } = gemmLaunch(gpu, problem, variant, y instanceof Blocks ? y.cut : undefined);
   const params = {
     m,

@@ -11,7 +11,10 @@ const LONG_SAMPLE = 50;
 
 /** See the module. */
 export interface Stopwatch extends Disposable {
-  /** Milliseconds that each work took, of those that the functions record; one runs after the other, with no pause that can be helped. */
+  /**
+   * Milliseconds that each work took, of those that the functions record; one runs after the other, with no pause that
+   * can be helped.
+   */
   time(works: readonly (() => void)[]): Promise<number[]>;
 }
 

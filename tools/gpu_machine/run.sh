@@ -107,7 +107,7 @@ js() {
 # Some measure every precision.
 precision_of() {
   case $1 in
-    bench.js) ;;
+    bench.js | arithmetic.js) ;;
     *) echo "--precision $2" ;;
   esac
 }
@@ -193,13 +193,7 @@ run() {
       done
       ;;
     bench) js bench 160 bench.js $size ;;
-    arithmetic)
-      for source in $SOURCES; do
-        local gpu=GPU_$source
-        job "arithmetic-$source" 40 bash -c 'run_js arithmetic.js "$@"' arithmetic --gpu "${!gpu}" \
-          --save "$results/arithmetic-$source.json"
-      done
-      ;;
+    arithmetic) js arithmetic 40 arithmetic.js ;;
     sparse) js sparse 70 sparse.js $shape ;;
     sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.2,0.1,0.05 ;;
     step) js steps 150 steps.js $shape ;;

@@ -25,7 +25,7 @@ export function blockCount({ rows, depth }: Cut, height: number, k: number): num
   return Math.ceil(height / rows) * Math.ceil(k / 8 / depth);
 }
 
-/** WGSL: which eight of all blocks it is that has `eight` of `row`, where a row has so many. */
+/** WGSL: which eight of all blocks it is that has `eight` of `row`, where a row has so many. Undoes `stagedPlace`. */
 export function placeInBlocks({ rows, depth }: Cut, row: string, eight: string, eights: string): string {
   const block = `(${row} / ${rows}u * ((${eights} + ${depth - 1}u) / ${depth}u) + ${eight} / ${depth}u)`;
   const inBlock = `(${row} % ${rows}u / 8u * ${8 * depth}u + ${eight} % ${depth}u * 8u + ${row} % 8u)`;

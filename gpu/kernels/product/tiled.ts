@@ -24,7 +24,10 @@ export interface Tile {
 
 /** In which format a tile is staged and multiplied; sums are f32. */
 export type TileFormat = "f32" | {
-  /** Operands in f16: so many products, of a depth at least as much, are added up in f16 before the sum is widened; 0 widens each operand. */
+  /**
+   * Operands in f16: so many products, of a depth at least as much, are added up in f16 before the sum is widened; 0
+   * widens each operand.
+   */
   readonly stretch: 0 | 8 | 16 | 32;
 };
 
