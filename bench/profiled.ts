@@ -5,14 +5,19 @@
  */
 import type { Gpu } from "../gpu/gpu.ts";
 import { Profiler } from "../gpu/profile/profiler.ts";
-import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
+import { type Gaps, gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
 
 /** See the module. */
 export interface Profiled {
+  readonly dispatches: number;
+  /** Milliseconds in which kernels ran. */
+  readonly busyMs: number;
   /** Share of the time, from the first dispatch to the last, in which no kernel ran. */
   readonly gaps: number;
   /** Shares of the busy time, the largest first. */
   readonly kernels: readonly { readonly kernel: string; readonly count: number; readonly share: number }[];
+  /** Where the gaps are, the most first. */
+  readonly between: readonly Gaps[];
 }
 
 /**
@@ -28,8 +33,11 @@ export async function profiled(gpu: Gpu, work: () => unknown): Promise<Profiled 
     const dispatches = await profiler.take();
     const [all] = stretchesOf(dispatches);
     return {
+      dispatches: dispatches.length,
+      busyMs: all!.busy / 1e6,
       gaps: 1 - all!.busy / all!.span,
       kernels: kernelTimes(dispatches).map(({ kernel, count, time }) => ({ kernel, count, share: time / all!.busy })),
+      between: gapsBetween(dispatches),
     };
   } finally {
     profiler.stop();

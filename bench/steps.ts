@@ -239,7 +239,13 @@ function report(data: Data): string {
   for (const { method, profile } of results) {
     if (!profile) continue;
     const most = profile.kernels.slice(0, LISTED).map(({ kernel, share }) => `${kernel} ${percent(share)}`);
-    lines.push(`Kernels, ${method}: ${most.join(", ")}.`);
+    const gaps = profile.between.slice(0, LISTED).map(({ before, after, count, time, longest }) =>
+      `${before} to ${after} ${count} × ${micro(time / count)}, at most ${micro(longest)}`
+    );
+    lines.push(
+      `Kernels, ${method}: ${most.join(", ")}.`,
+      `${profile.dispatches} dispatches, busy for ${profile.busyMs.toFixed(1)} ms; gaps: ${gaps.join("; ")}.`,
+    );
   }
   if (shareAtGoal === null) lines.push(`VORTA is ${GOAL}x as fast as full attention at no share of full heads.`);
   else if (shareAtGoal !== undefined) {
@@ -249,6 +255,10 @@ function report(data: Data): string {
     );
   }
   return `\n${lines.join("\n\n")}`;
+}
+
+function micro(nanoseconds: number): string {
+  return `${(nanoseconds / 1e3).toFixed(1)} µs`;
 }
 
 function secondsText(seconds: number): string {

@@ -5,14 +5,14 @@
  */
 import type { Gpu } from "../gpu/gpu.ts";
 import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
-import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
+import { gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
 import { traceOf } from "../gpu/profile/trace.ts";
 import { path } from "./options.ts";
 import { checkWritable, writeAtomically } from "./output.ts";
 import { textTable } from "./text_table.ts";
 
-/** Kernels that are listed. */
-const LISTED = 10;
+/** Kernels that are listed, and pairs of kernels between which gaps are. */
+const LISTED = 10, LISTED_GAPS = 5;
 
 /** The option. */
 export const profileOption = (group: string) =>
@@ -51,16 +51,19 @@ export async function startProfile(gpu: Gpu, file: string): Promise<RunningProfi
   };
 }
 
-/** Busy time and gaps of each stretch, then the kernels that took most of it. */
+/** Busy time and gaps of each stretch, the kernels that took most of it, and where most gaps are. */
 export function profileSummary(dispatches: readonly ProfiledDispatch[], file: string): string {
   const stretches = stretchesOf(dispatches), kernels = kernelTimes(dispatches);
   const busy = stretches[0]!.busy;
   const rows = stretches.map((s) => [s.name, ms(s.span), percent(s.busy, s.span), percent(s.span - s.busy, s.span)]);
   const top = kernels.slice(0, LISTED).map((k) => [k.kernel, String(k.count), ms(k.time), percent(k.time, busy)]);
+  const between = gapsBetween(dispatches).filter(({ time }) => time > 0).slice(0, LISTED_GAPS)
+    .map((g) => [g.before, g.after, String(g.count), ms(g.time), ms(g.longest)]);
   return [
     `${file}: the profile of ${dispatches.length} dispatches of ${kernels.length} kernels`,
     textTable([["part", "ms", "GPU busy", "gaps"], ...rows], 1),
     textTable([["kernel", "dispatches", "ms", "of busy time"], ...top], 1),
+    ...between.length > 0 ? [textTable([["gaps behind", "before", "gaps", "ms", "longest"], ...between], 2)] : [],
   ].join("\n");
 }
 

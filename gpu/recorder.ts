@@ -96,7 +96,6 @@ export class Recorder {
     // The queue keeps order: the batch before has read its parameters when these are written.
     this.device.queue.writeBuffer(this.#params, 0, this.#paramsStaging.buffer, 0, this.#recorded * PARAMS_STRIDE);
     this.device.queue.submit([this.#encoder.finish()]);
-    this.#profiler?.collect();
     this.#encoder = undefined;
     this.#recorded = 0;
     this.#submissions++;

@@ -9,7 +9,7 @@ import { Gpu } from "../gpu/gpu.ts";
 import { layerNorm } from "../gpu/ops/layer_norm.ts";
 import { linear } from "../gpu/ops/linear.ts";
 import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
-import { kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
+import { gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
 import { tickBetween } from "../gpu/profile/tick.ts";
 import { traceOf } from "../gpu/profile/trace.ts";
 import { openTestGpu, randn } from "./gpu.ts";
@@ -93,6 +93,31 @@ testGpu("labels follow work that waits, and work that fails", async (gpu) => {
   profiler.stop();
 });
 
+testGpu(
+  "a profile asks for no times before it is taken: Deno stands still until what it asks for is there",
+  async (gpu) => {
+    const { device } = gpu, create = device.createBuffer.bind(device);
+    let asked = 0;
+    device.createBuffer = (descriptor) => {
+      const buffer = create(descriptor), map = buffer.mapAsync.bind(buffer);
+      buffer.mapAsync = (mode) => {
+        asked++;
+        return map(mode);
+      };
+      return buffer;
+    };
+    const profiler = await Profiler.start(gpu);
+    const before = asked;
+    const x = gpu.upload(randn(16, 1), [4, 4]), w = gpu.upload(randn(16, 2), [4, 4]);
+    for (let i = 0; i < BLOCKS; i++) gpu.release(linear(gpu, x, w));
+    await gpu.finish();
+    assertEquals(asked, before);
+    const dispatches = await profiler.take();
+    assert(asked > before + 1 && dispatches.length >= BLOCKS, `${asked} buffers, ${dispatches.length} dispatches`);
+    profiler.stop();
+  },
+);
+
 testGpu("an adapter without timestamps is told in one sentence", async ({ device, settings }) => {
   const gpu = new Gpu(device, { ...settings, description: { ...settings.description, features: [] } });
   await assertRejects(() => Profiler.start(gpu), TilereelError, "has no timestamp-query, which a profile needs");
@@ -128,10 +153,19 @@ Deno.test("a summary has the parts with their gaps, and the kernels that took mo
     { kernel: "gemm", count: 2, time: 3000 },
     { kernel: "norm", count: 2, time: 1500 },
   ]);
+  assertEquals(gapsBetween(INVENTED), [
+    { before: "gemm", after: "norm", count: 2, time: 11000, longest: 10000 },
+    { before: "norm", after: "gemm", count: 1, time: 4500, longest: 4500 },
+  ]);
   const lines = profileSummary(INVENTED, "p.json").split("\n").map((line) => line.trim().split(/ {2,}/));
   assertEquals(lines[0], ["p.json: the profile of 4 dispatches of 2 kernels"]);
   assertEquals(lines[2], ["all", "0.0", "22.5 %", "77.5 %"]);
   assertEquals(lines[6], ["gemm", "2", "0.0", "66.7 %"]);
+  assertEquals(lines.slice(8), [
+    ["gaps behind", "before", "gaps", "ms", "longest"],
+    ["gemm", "norm", "2", "0.0", "0.0"],
+    ["norm", "gemm", "1", "0.0", "0.0"],
+  ]);
   assertEquals(profileSummary([], "p.json").split("\n")[0], "p.json: the profile of 0 dispatches of 0 kernels");
 });
 

@@ -1,6 +1,7 @@
 /**
  * Takes the GPU's own time of every dispatch: each gets a compute pass of its own, which writes two timestamps. They are
- * resolved with the batch they belong to and read back behind the work, which never waits for them.
+ * resolved with the batch they belong to, and stay on the device until the profile is taken: asked for earlier, Deno would
+ * stand still until they are there, and the GPU with it.
  *
  * @module
  */
@@ -27,19 +28,23 @@ export interface Label {
   readonly name: string;
 }
 
-/** A dispatch whose times are on the way. */
+/** A dispatch whose times are not read yet. */
 type Noted = Pick<ProfiledDispatch, "kernel" | "labels">;
+
+/** A batch whose times are on the device. */
+interface Batch {
+  readonly copy: GPUBuffer;
+  readonly noted: readonly Noted[];
+}
 
 /** See the module. Works while it is the `profiler` of a `Gpu`. */
 export class Profiler {
   readonly #device: GPUDevice;
   readonly #queries: GPUQuerySet;
   readonly #resolved: GPUBuffer;
-  #staging: GPUBuffer[] = [];
   #noted: Noted[] = [];
-  #copy: GPUBuffer | undefined;
   #labels: readonly Label[] = [];
-  #arriving: Promise<readonly ProfiledDispatch[]>[] = [];
+  #batches: Batch[] = [];
   /** Ticks that times are counted from: all of them may be more than a number holds. */
   #origin: bigint | undefined;
 
@@ -91,27 +96,19 @@ export class Profiler {
     return { querySet: this.#queries, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
   }
 
-  /** Records the way home of the timestamps of a batch, last of all in it. */
+  /** Records the way of a batch's timestamps out of the queries, last of all in it. */
   resolve(encoder: GPUCommandEncoder): void {
-    const count = this.#noted.length;
+    const noted = this.#noted, count = noted.length;
     if (count === 0) return;
-    this.#copy = this.#staging.pop() ?? this.#device.createBuffer({
+    const copy = this.#device.createBuffer({
       label: "timestamps",
-      size: LARGEST_BATCH * BYTES,
+      size: count * BYTES,
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
     });
     // One query set and one buffer serve all batches: the queue keeps order.
     encoder.resolveQuerySet(this.#queries, 0, 2 * count, this.#resolved, 0);
-    encoder.copyBufferToBuffer(this.#resolved, 0, this.#copy, 0, count * BYTES);
-  }
-
-  /** Fetches them, once the batch was submitted. */
-  collect(): void {
-    if (!this.#copy) return;
-    const arriving = this.#fetch(this.#copy, this.#noted);
-    arriving.catch(() => {/* the device is gone: told where it is waited for */});
-    this.#arriving.push(arriving);
-    this.#copy = undefined;
+    encoder.copyBufferToBuffer(this.#resolved, 0, copy, 0, count * BYTES);
+    this.#batches.push({ copy, noted });
     this.#noted = [];
   }
 
@@ -123,23 +120,21 @@ export class Profiler {
   /** Waits, and gives what ran since the start, or since the last call, in order. */
   async take(): Promise<readonly ProfiledDispatch[]> {
     await this.gpu.finish();
-    const batches = await Promise.all(this.#arriving);
-    this.#arriving = [];
-    return batches.flat();
+    // All at once: Deno looks at each every 10 ms.
+    return (await Promise.all(this.#batches.splice(0).map((batch) => this.#fetch(batch)))).flat();
   }
 
   /** Ends the profile. */
   stop(): void {
     this.gpu.profiler = undefined;
-    for (const buffer of [this.#resolved, ...this.#staging.splice(0)]) buffer.destroy();
+    for (const buffer of [this.#resolved, ...this.#batches.splice(0).map(({ copy }) => copy)]) buffer.destroy();
     this.#queries.destroy();
   }
 
-  async #fetch(copy: GPUBuffer, noted: readonly Noted[]): Promise<readonly ProfiledDispatch[]> {
+  async #fetch({ copy, noted }: Batch): Promise<readonly ProfiledDispatch[]> {
     await copy.mapAsync(GPUMapMode.READ);
     const ticks = new BigUint64Array(copy.getMappedRange(0, noted.length * BYTES).slice(0));
-    copy.unmap();
-    this.#staging.push(copy);
+    copy.destroy();
     const origin = this.#origin ??= ticks[0]!;
     const time = (i: number) => Number(ticks[i]! - origin) * this.tick;
     return noted.map((dispatch, i) => ({ ...dispatch, begin: time(2 * i), end: time(2 * i + 1) }));

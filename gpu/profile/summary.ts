@@ -13,6 +13,17 @@ export interface KernelTime {
   readonly time: number;
 }
 
+/** Time in which no kernel ran, between dispatches of one kernel and those of another that came next. */
+export interface Gaps {
+  readonly before: string;
+  readonly after: string;
+  readonly count: number;
+  /** Nanoseconds, summed up. */
+  readonly time: number;
+  /** Nanoseconds of the longest. */
+  readonly longest: number;
+}
+
 /** A stretch of the profile. */
 export interface Stretch {
   readonly name: string;
@@ -53,6 +64,22 @@ export function kernelTimes(dispatches: readonly ProfiledDispatch[]): KernelTime
   return [...Map.groupBy(dispatches, ({ kernel }) => kernel)]
     .map(([kernel, some]) => ({ kernel, count: some.length, time: busyOf(some) }))
     .sort((a, b) => b.time - a.time);
+}
+
+/** The gaps, by the kernels they lie between, those that sum up to most first. */
+export function gapsBetween(dispatches: readonly ProfiledDispatch[]): Gaps[] {
+  const gaps = dispatches.slice(1).map(({ kernel, begin }, i) => ({
+    before: dispatches[i]!.kernel,
+    after: kernel,
+    time: begin - dispatches[i]!.end,
+  }));
+  return [...Map.groupBy(gaps, ({ before, after }) => `${before} ${after}`).values()].map((some) => ({
+    before: some[0]!.before,
+    after: some[0]!.after,
+    count: some.length,
+    time: some.reduce((total, { time }) => total + time, 0),
+    longest: Math.max(...some.map(({ time }) => time)),
+  })).sort((a, b) => b.time - a.time);
 }
 
 function measure(dispatches: readonly ProfiledDispatch[]): Omit<Stretch, "name"> {
