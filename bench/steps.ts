@@ -53,6 +53,8 @@ const KEEPS = [0.1, 0.05];
 const PASSES = 2;
 /** Kernels that are named, of each kind of attention. */
 const LISTED = 8;
+/** Gaps that are named, of each. */
+const LISTED_GAPS = 3;
 
 /** Of one kind of attention. */
 interface Result {
@@ -239,7 +241,7 @@ function report(data: Data): string {
   for (const { method, profile } of results) {
     if (!profile) continue;
     const most = profile.kernels.slice(0, LISTED).map(({ kernel, share }) => `${kernel} ${percent(share)}`);
-    const gaps = profile.between.slice(0, LISTED).map(({ before, after, count, time, longest }) =>
+    const gaps = profile.between.slice(0, LISTED_GAPS).map(({ before, after, count, time, longest }) =>
       `${before} to ${after} ${count} × ${micro(time / count)}, at most ${micro(longest)}`
     );
     lines.push(

@@ -143,17 +143,19 @@ function steps(measured: Measured, { source, shown }: Source): Row[] {
         ...target !== "" && { pass: ratio >= VEDA },
       },
     );
-    if (shape === "1.3b") rows.push(gaps(full, names));
+    if (shape === "1.3b") rows.push(gaps(run, names));
     return rows;
   });
 }
 
-function gaps(full: StepsRun["results"][number] | undefined, names: string): Row {
+/** Of the kind of attention that has most. */
+function gaps(run: StepsRun | undefined, names: string): Row {
   const what = `gaps between kernels, ${names}`, target = `≤ ${100 * MOST_GAPS} %`;
-  const share = full?.profile?.gaps;
-  return share === undefined
+  const shares = run?.results.flatMap(({ method, profile }) => profile ? [{ method, share: profile.gaps }] : []);
+  const most = shares?.sort((a, b) => b.share - a.share)[0];
+  return most === undefined
     ? missing(what, target)
-    : { what, target, measured: `${(100 * share).toFixed(1)} %`, pass: share <= MOST_GAPS };
+    : { what, target, measured: `${(100 * most.share).toFixed(1)} % (${most.method})`, pass: most.share <= MOST_GAPS };
 }
 
 /** Veda's step on Dawn beside PyTorch's dense one. */
