@@ -33,7 +33,8 @@ export async function countFlops(gpu: Gpu, work: () => unknown): Promise<number>
 }
 
 function flopsOf({ name }: KernelSource, { buffers, params: p }: Dispatch): number {
-  if (name.startsWith("gemm_")) return 2 * p.m! * p.n! * 4 * p.k4!;
+  // Cutting an operand into blocks is no arithmetic.
+  if (name.startsWith("gemm_") && !name.startsWith("gemm_pack_")) return 2 * p.m! * p.n! * 4 * p.k4!;
   // The output's size has batch, queries, heads and head dim in it.
   // What a plan keeps, and the way back, are not counted.
   if (/^attention_(plain|tiled|matrix)/.test(name) && !name.includes("_plan")) return 4 * buffers.y!.size * p.inner!;

@@ -1,3 +1,4 @@
+import { dryGpu, NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
@@ -40,6 +41,18 @@ testVariants("bench: operations are counted by the formulas, whichever kernels d
     const clip = tensor([5, 6, 8, 4]), weight = tensor([8, 3, 3, 3, 4]), bias = tensor([8]);
     assertEquals(await countFlops(gpu, () => conv3d(gpu, clip, weight, bias)), 2 * 3 * 6 * 8 * 8 * 4 * 27);
   });
+});
+
+Deno.test("bench: operations are counted where matrix units want their operands packed", async () => {
+  const gpu = dryGpu({ precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS });
+  const x = gpu.tensor([2048, 256]), w = gpu.tensor([1536, 256], "bf16");
+  const kernels: string[] = [], run = gpu.run;
+  gpu.run = (kernel, dispatch) => {
+    kernels.push(kernel.name);
+    run.call(gpu, kernel, dispatch);
+  };
+  assertEquals(await countFlops(gpu, () => linear(gpu, x, w)), 2 * 2048 * 1536 * 256);
+  assertEquals(kernels.map((name) => name.split("_", 2)[1]), ["pack", "pack", "matrix"]);
 });
 
 testVariants("bench: a measurement times real work and leaves the device as it was", async ({ gpu }) => {
