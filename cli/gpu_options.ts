@@ -22,7 +22,9 @@ export const gpuOptions = (group: string) => ({
   tuning: choice({
     group,
     of: ["auto", "again", "off"],
-    help: "How kernels are chosen: by a trial of some seconds, which each GPU needs once, by a new one, or without.",
+    help:
+      "How kernels are chosen. auto: by a trial that each GPU needs once, before its first work with a model of yours " +
+      "(the embedded one is done sooner than that); again: by a new one; off: without.",
     elsewhere: ["retune", "tune", "autotune"],
     default: "auto",
   }),
@@ -48,14 +50,19 @@ export interface GpuValues extends OptionValues<ReturnType<typeof gpuOptions>> {
 /**
  * Opens the GPU for work: with its fastest kernels.
  *
+ * @param brief the work is done sooner than a trial: with the fastest that are known
  * @throws {TilereelError} as `openGpu` does
  */
-export async function openGpuAsAsked(values: GpuValues, onProgress: OnProgress): Promise<Gpu> {
-  const { gpu, precision, memory, tuning } = values;
+export async function openGpuAsAsked(
+  values: GpuValues,
+  onProgress: OnProgress,
+  { brief = false } = {},
+): Promise<Gpu> {
+  const { gpu, precision, memory, tuning } = values, again = tuning === "again";
   return await openGpu({
     ...gpu !== undefined && { choice: gpu },
     ...precision !== undefined && { precision },
     ...memory !== undefined && { memoryLimit: memory },
-    tune: tuning === "off" ? false : { again: tuning === "again", onProgress },
+    tune: tuning === "off" ? false : { again, rememberedOnly: brief && !again, onProgress },
   });
 }

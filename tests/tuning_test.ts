@@ -190,6 +190,20 @@ testTuning("what was chosen is remembered, for each adapter and precision", asyn
   assert(total() > before);
 });
 
+testTuning(
+  "work that is done sooner than a trial takes what is remembered, and waits for none",
+  async ({ open, dir }) => {
+    const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
+    const families = [family];
+    const gpu = open();
+    assertEquals(await tuneKernels(gpu, { families, rememberedOnly: true }), undefined);
+    assertEquals([gpu.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
+    const found = await tuneKernels(open(), { families });
+    assertEquals(await tuneKernels(gpu, { families, rememberedOnly: true }), found);
+    assertEquals(gpu.pick(family), "fast");
+  },
+);
+
 testTuning("a software adapter's kernels are not tried", async ({ open, dir }) => {
   const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
   const gpu = open({ software: true });

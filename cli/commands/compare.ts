@@ -107,7 +107,7 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   using cleanUp = new DisposableStack();
   const progress = quiet ? SILENT : showProgress();
   cleanUp.defer(() => progress.stop());
-  const gpu = await openGpuAsAsked(values, progress.onProgress);
+  const gpu = await openGpuAsAsked(values, progress.onProgress, { brief: values.model === undefined });
   cleanUp.defer(() => gpu.close());
   const comparison = await runComparison(plan, settings, {
     gpu,

@@ -154,7 +154,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   const progress: ProgressDisplay = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   using cleanUp = new DisposableStack();
   cleanUp.defer(() => progress.stop());
-  const gpu = await openGpuAsAsked(values, progress.onProgress);
+  const gpu = await openGpuAsAsked(values, progress.onProgress, { brief: values.model === undefined });
   cleanUp.defer(() => gpu.close());
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
   const pipeline = await WanPipeline.load(model, {

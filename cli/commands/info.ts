@@ -66,7 +66,7 @@ async function run(values: OptionValues<typeof options>, [folder]: readonly stri
 interface Workings {
   readonly precision: Precision;
   readonly precisionReason: string;
-  /** "plain": those for software, or without a choice; "untried": the next command has a trial made. */
+  /** "plain": those for software, or without a choice; "untried": no trial was made yet. */
   readonly kernels: "plain" | "untried" | Omit<KernelChoices, "families">;
 }
 
@@ -96,7 +96,9 @@ function usedText(used: { readonly adapter: string; readonly why: string } & Wor
 
 function kernelsText(kernels: Workings["kernels"]): string {
   if (kernels === "plain") return "there is nothing to choose on this adapter.";
-  if (kernels === "untried") return "not chosen yet; the next command that renders tries them, for some seconds.";
+  if (kernels === "untried") {
+    return "not chosen yet: tried, for up to a minute, before the first work with a model of yours.";
+  }
   const rows = Object.entries(kernels.choices).map(([family, { variant, ms }]) => [
     ...[family, variant],
     `${ms[variant]!.toFixed(3)} ms`,

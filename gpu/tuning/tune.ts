@@ -14,6 +14,8 @@ import { tryFamily } from "./trial.ts";
 export interface TuneOptions {
   /** Makes the trial anew, whatever is remembered. */
   readonly again?: boolean;
+  /** Makes no trial: what none found yet stays as it is. For work that is done sooner than a trial. */
+  readonly rememberedOnly?: boolean;
   /** Told "choose kernels", in variants. */
   readonly onProgress?: (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
   /** To choose from. Default: all there are. */
@@ -22,18 +24,19 @@ export interface TuneOptions {
 
 /**
  * Has the `Gpu` use the fastest variant of every kernel: those that an earlier trial on this adapter found or, the first
- * time, those that a trial finds now, which takes seconds. A software adapter's kernels are not tried: they are the plain
+ * time, those that a trial finds now, which takes up to a minute. A software adapter's kernels are not tried: they are the plain
  * ones. A variant that does not compile or run is left out.
  *
  * @returns what is used; undefined where nothing was to be chosen
  * @throws {TilereelError} when the device is lost
  */
 export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<KernelChoices | undefined> {
-  const { again = false, families = FAMILIES } = options;
+  const { again = false, rememberedOnly = false, families = FAMILIES } = options;
   const open = familiesToTry(gpu, families);
   if (open.length === 0) return undefined;
   const known = again ? undefined : rememberedChoices(gpu, families);
-  const choices = known ?? await runTrial(gpu, open, options);
+  const choices = known ?? (rememberedOnly ? undefined : await runTrial(gpu, open, options));
+  if (!choices) return undefined;
   for (const [family, { variant }] of Object.entries(choices.choices)) gpu.choose(family, variant);
   return choices;
 }

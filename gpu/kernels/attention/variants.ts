@@ -21,11 +21,9 @@ const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
   { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
   { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 32, threads: 128, across: 8, values: 512 },
-  { rows: 64, keys: 32, threads: 64, across: 8, values: 256 },
-  { rows: 64, keys: 64, threads: 64, across: 8, values: 512 },
-  { rows: 128, keys: 32, threads: 128, across: 8, values: 256 },
   { rows: 64, keys: 64, threads: 256, across: 16, values: 512 },
-  { rows: 128, keys: 64, threads: 256, across: 16, values: 512 },
+  { rows: 64, keys: 32, threads: 64, across: 8, values: 256 },
+  { rows: 128, keys: 32, threads: 128, across: 8, values: 256 },
 ];
 
 /** How operands are held. */
@@ -38,8 +36,8 @@ interface Format extends Pick<Tile, "f16" | "stretch"> {
 const F32: Format = { format: "", f16: false };
 const WITH_F16: readonly Format[] = [
   { format: "f16 in sixteens ", f16: true, stretch: 16 },
-  { format: "f16 in eights ", f16: true, stretch: 8 },
-  { format: "f16 ", f16: true, most: 2 },
+  { format: "f16 in eights ", f16: true, stretch: 8, most: 3 },
+  { format: "f16 ", f16: true, most: 1 },
   { ...F32, most: 1 },
 ];
 
