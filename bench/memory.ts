@@ -9,6 +9,7 @@ import { parseCommand } from "../cli/parse.ts";
 import { weightsOption } from "../cli/weights_option.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/memory.ts";
+import { TilereelError } from "../errors.ts";
 import type { AttentionMethod } from "../model/attention/method.ts";
 import { vedaAttention } from "../model/veda/methods.ts";
 import { singleBranch } from "../model/vorta/methods.ts";
@@ -81,15 +82,22 @@ async function main(): Promise<void> {
     );
     return;
   }
+  const ofOne = (["size", "frames", "guidance", "weights", "attention", "memory"] as const)
+    .find((name) => values[name] !== undefined);
+  if (values.model === undefined && ofOne) {
+    throw new TilereelError(
+      `--${ofOne} is of one clip, and without --model a table of several is counted: add --model`,
+    );
+  }
   const { model, size = { width: 832, height: 480 }, frames = 81, weights = "auto", guidance = 5 } = values;
-  const device = {
+  const operands = {
     ...values.precision === "matrix"
       ? { precision: "f16" as const, matrixUnits: NVIDIA_MATRIX_UNITS }
       : values.precision !== undefined && { precision: values.precision },
-    ...values.memory !== undefined && { memoryLimit: values.memory },
   };
+  const device = { ...operands, ...values.memory !== undefined && { memoryLimit: values.memory } };
   const cases = model === undefined
-    ? CASES
+    ? CASES.map((one) => ({ ...one, device: { ...one.device, ...operands } }))
     : [{ model, ...size, frames, weights, guidance, device, method: values.attention ?? "full" }];
   const rows: string[][] = [["model", "clip", "limit", "weights", "attention", ...STAGES, "tiles"]];
   for (const one of cases) {

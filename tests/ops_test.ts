@@ -2,13 +2,13 @@ import { attention } from "../gpu/ops/attention.ts";
 import { activation } from "../gpu/ops/activation.ts";
 import { Blocks } from "../gpu/ops/blocks.ts";
 import { combine } from "../gpu/ops/combine.ts";
-import { layerNorm } from "../gpu/ops/layer_norm.ts";
+import { layerNorm, layerNormInto } from "../gpu/ops/layer_norm.ts";
 import { GEMM, linear, linearInto, sharedInput, sharedWeight } from "../gpu/ops/linear.ts";
 import { modulation } from "../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../gpu/ops/patches.ts";
 import { rmsNorm } from "../gpu/ops/rms_norm.ts";
 import { noise } from "../gpu/tuning/noise.ts";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { assertClose, randn, testVariants, toBf16 } from "./gpu.ts";
 import { productVariants } from "./product_variants.ts";
 
@@ -243,6 +243,28 @@ testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
     assertClose(await gpu.read(adaptive), ref, 1e-6, "adaptive");
   }
 });
+
+testVariants(
+  "a layer norm's output is the same to products in whatever form they take it, in pieces too",
+  async ({ gpu }) => {
+    for (const [m, k, n] of [[700, 1600, 968], [130, 96, 8192]] as const) {
+      const x = gpu.upload(randn(m * k, 1, 3), [1, m, k]), w = noise(gpu, [n, k], "bf16");
+      const mod = gpu.upload(randn(6 * k, 4), [1, 6, k]);
+      const adaptive = { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } };
+      const expected = await gpu.read(linear(gpu, layerNorm(gpu, x, 1e-6, adaptive), w));
+      const norm = layerNormInto(gpu, x, 1e-6, adaptive, w);
+      assertEquals(norm instanceof Blocks, gpu.matrixUnits !== undefined);
+      assertEquals(await gpu.read(linear(gpu, norm, w)), expected);
+      if (!(norm instanceof Blocks)) continue;
+      // The last piece has fewer rows than products are made of in blocks.
+      for (let start = 0, step = norm.cut.rows; start < m; start += step) {
+        const rows = Math.min(step, m - start), piece = await gpu.read(linear(gpu, norm.rows(start, rows), w));
+        assertClose(piece, expected.subarray(start * n, (start + rows) * n), 1e-6);
+      }
+      assertThrows(() => norm.rows(1, 1), Error, "do not begin where a block");
+    }
+  },
+);
 
 testVariants("rms norm with and without rope", async ({ gpu }) => {
   for (const [heads, headDim] of [[3, 8], [5, 132], [50, 128]] as const) {

@@ -31,6 +31,13 @@ export function unpack4(dtype: WeightDtype): string {
 /** f16 ends here. */
 export const F16_MAX = 65504;
 
+/** A WGSL function `four_halves(v) -> vec2u` that makes four numbers f16; those that f16 cannot hold become the largest it can. */
+export const FOUR_HALVES = `
+fn four_halves(v: vec4f) -> vec2u {
+  let held = clamp(v, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
+  return vec2u(pack2x16float(held.xy), pack2x16float(held.zw));
+}`;
+
 /** How eight consecutive numbers of a tensor are read, where rows are multiples of eight: WGSL. */
 export interface Eight {
   /** Type of the buffer's elements. */

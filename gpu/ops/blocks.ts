@@ -41,6 +41,13 @@ export class Blocks {
     });
     return blocks;
   }
+
+  /** As `Tensor.rows`, of all rows as one axis; `start` is a multiple of a block's rows. */
+  rows(start: number, count: number): Blocks {
+    const { cut } = this, k = this.shape.at(-1)!;
+    if (start % cut.rows !== 0) throw new Error(`rows ${start}.. do not begin where a block of ${cut.rows} does`);
+    return new Blocks([count, k], cut, this.tensor.rows(blockCount(cut, start, k), blockCount(cut, count, k)));
+  }
 }
 
 /** What a product takes. */

@@ -5,16 +5,37 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
+import { type Cut, placeInBlocks } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
+import { FOUR_HALVES } from "../kernels/packed.ts";
 import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
+import { Blocks, type Operand } from "./blocks.ts";
+import { inputCut } from "./linear.ts";
 import type { Chunk } from "./modulation.ts";
 
-const kernel = memo(({ software, held }: { software: boolean; held: number }): KernelSource => {
+interface Variant {
+  readonly software: boolean;
+  /** As of `rowVectors`. */
+  readonly held: number;
+  /** The output is cut so, in f16; rows are multiples of a block's. */
+  readonly into?: Cut;
+}
+
+const kernel = memo(({ software, held, into }: Variant): KernelSource => {
   const shape = rowShape(software), vectors = rowVectors(shape, held);
+  const store = (i: string) =>
+    into
+      ? `y[2u * (${placeInBlocks(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
+      : `y[at + ${i}] = n;`;
   return {
-    name: `layer_norm_${held}`,
-    buffers: { x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f"), y: write("vec4f") },
+    name: `layer_norm_${held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
+    buffers: {
+      x: read("vec4f"),
+      scale: read("vec4f"),
+      shift: read("vec4f"),
+      y: write(into ? "vec2u" : "vec4f"),
+    },
     params: {
       rows: "u32",
       dim4: "u32",
@@ -27,7 +48,7 @@ const kernel = memo(({ software, held }: { software: boolean; held: number }): K
       shift_offset4: "u32",
     },
     workgroupSize: shape.workgroupSize,
-    declarations: shape.declarations,
+    declarations: `${shape.declarations}${into ? FOUR_HALVES : ""}`,
     // The variance is taken round the mean: E[x²] − E[x]² loses the digits that the bounds ask for.
     body: `  ${shape.index}
   let at = min(row, p.rows - 1u) * p.dim4;
@@ -47,7 +68,7 @@ ${
     if (p.affine != 0u) {
       n = n * (scale[batch + p.scale_offset4 + ${i}] + p.scale_plus) + shift[batch + p.shift_offset4 + ${i}];
     }
-    y[at + ${i}] = n;`
+    ${store(i)}`
       )
     }`,
   };
@@ -118,8 +139,38 @@ export type LayerNormAffine =
  * @param x [batch, tokens, dim], f32; dim a multiple of 4
  */
 export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAffine): Tensor {
-  const dim = x.dim(-1), rows = x.size / dim;
   const y = gpu.tensor(x.shape);
+  const { scale, shift, params, workgroups } = record(gpu, x, eps, affine, y);
+  // Scale and shift are taken as constants: named here, so that a tape that watches them says so.
+  gpu.tape?.record(y, [x, scale, shift], (dy) => {
+    const dx = gpu.tensor(x.shape);
+    gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, scale, dx }, params, workgroups });
+    return [dx];
+  });
+  return y;
+}
+
+/**
+ * As {@link layerNorm}, for an output that is nothing but the input of products with weights like `next`: in the form that
+ * these read fastest, f16 in blocks, or as it is.
+ */
+export function layerNormInto(
+  gpu: Gpu,
+  x: Tensor,
+  eps: number,
+  affine: LayerNormAffine | undefined,
+  next: Tensor,
+): Operand {
+  const dim = x.dim(-1), cut = inputCut(gpu, x.size / dim, next);
+  if (!cut || dim % (8 * cut.depth) !== 0) return layerNorm(gpu, x, eps, affine);
+  const y = Blocks.empty(gpu, x.shape, cut);
+  record(gpu, x, eps, affine, y.tensor, cut);
+  return y;
+}
+
+/** Records the norm; gives what the way back takes of it. */
+function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | undefined, y: Tensor, into?: Cut) {
+  const dim = x.dim(-1), rows = x.size / dim;
   let [scale, shift] = [gpu.placeholder, gpu.placeholder];
   let [plus, rowsPerBatch, stride, scaleOffset, shiftOffset] = [0, rows, 0, 0, 0];
   if (affine && "weight" in affine) {
@@ -143,12 +194,7 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
   };
   const workgroups = rowShape(gpu.software).workgroups(rows);
   const held = heldVectors(gpu.software, dim / 4);
-  gpu.run(kernel({ software: gpu.software, held }), { buffers: { x, scale, shift, y }, params, workgroups });
-  // Scale and shift are taken as constants: named here, so that a tape that watches them says so.
-  gpu.tape?.record(y, [x, scale, shift], (dy) => {
-    const dx = gpu.tensor(x.shape);
-    gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, scale, dx }, params, workgroups });
-    return [dx];
-  });
-  return y;
+  const source = kernel({ software: gpu.software, held, ...into && { into } });
+  gpu.run(source, { buffers: { x, scale, shift, y }, params, workgroups });
+  return { scale, shift, params, workgroups };
 }

@@ -73,7 +73,7 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
  * @param next the weight of the other one
  */
 export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
-  const way = wayOf(gpu, x, w, options), { m, n } = way.problem, cut = sharedCuts(gpu, m, next)?.x;
+  const way = wayOf(gpu, x, w, options), { m, n } = way.problem, cut = inputCut(gpu, m, next);
   if (!cut || way.variant?.by !== "matrix units") return linear(gpu, x, w, options);
   const y = Blocks.empty(gpu, [...x.shape.slice(0, -1), n], cut);
   product(gpu, way, x, w, options, y);
@@ -84,8 +84,9 @@ export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, opti
  * x as products with weights like `w` read it fastest, made once for several of them; or as it is. Blocks belong to the
  * scope around.
  */
-export function sharedInput(gpu: Gpu, x: Tensor, w: Tensor): Operand {
-  const cut = sharedCuts(gpu, x.size / x.dim(-1), w)?.x;
+export function sharedInput(gpu: Gpu, x: Operand, w: Tensor): Operand {
+  if (x instanceof Blocks) return x;
+  const cut = inputCut(gpu, x.size / x.dim(-1), w);
   return cut ? Blocks.of(gpu, x, cut) : x;
 }
 
@@ -94,6 +95,9 @@ export function sharedWeight(gpu: Gpu, w: Tensor, rows: number): Operand {
   const cut = sharedCuts(gpu, rows, w)?.w;
   return cut ? Blocks.of(gpu, w, cut) : w;
 }
+
+/** How products of so many rows with weights like w want their input cut; undefined where they take it as it is. */
+export const inputCut = (gpu: Gpu, rows: number, w: Operand) => sharedCuts(gpu, rows, w)?.x;
 
 /** How products of so many rows with w want their operands cut. While a tape is open nothing is. */
 function sharedCuts(gpu: Gpu, rows: number, w: Operand) {
@@ -112,7 +116,9 @@ function wayOf(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Way {
   if (k !== inner || k % 4 !== 0 || transposed && n % 4 !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
-  return { problem, variant: variantOf(gpu, problem, options) };
+  // Blocks of which there is nothing else were made for the large products' way: these take them, however few there are.
+  const onlyBlocks = x instanceof Blocks && !x.source;
+  return { problem, variant: onlyBlocks ? gpu.pick(GEMM) : variantOf(gpu, problem, options) };
 }
 
 function problemOf(gpu: Gpu, m: number, w: Operand, options: LinearOptions = {}): GemmProblem {

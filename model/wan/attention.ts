@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
+import type { Operand } from "../../gpu/ops/blocks.ts";
 import { linear, type LinearOptions, sharedInput } from "../../gpu/ops/linear.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -57,8 +58,8 @@ export function project(
   gpu: Gpu,
   w: AttentionWeights,
   { eps }: TransformerConfig,
-  x: Tensor,
-  context: Tensor,
+  x: Operand,
+  context: Operand,
   rope?: Rope,
 ): Projected {
   return gpu.scope(() => {

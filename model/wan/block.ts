@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { layerNorm } from "../../gpu/ops/layer_norm.ts";
+import { layerNorm, layerNormInto } from "../../gpu/ops/layer_norm.ts";
 import { type Chunk, modulation } from "../../gpu/ops/modulation.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -72,20 +72,26 @@ export function runBlock(
     const chunk = (index: number): Chunk => ({ tensor: mod, index });
 
     const ofTokens = gpu.scope(() => {
-      const norm = layerNorm(gpu, x, eps, { shift: chunk(0), scale: chunk(1) });
+      const adaptive = { shift: chunk(0), scale: chunk(1) };
+      const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
       return project(gpu, w.selfAttention, config, norm, norm, rope);
     });
     const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
     const afterSelf = attend(gpu, w.selfAttention, config, ofTokens, { gate: chunk(2), residual: x }, sparse);
 
     const withText = gpu.scope(() => {
-      const norm = w.crossNorm ? layerNorm(gpu, afterSelf, eps, w.crossNorm) : afterSelf;
+      const { crossNorm, crossAttention: { toQ } } = w;
+      const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, toQ.weight) : afterSelf;
       return project(gpu, w.crossAttention, config, norm, text);
     });
     const afterCross = attend(gpu, w.crossAttention, config, withText, { residual: afterSelf });
     gpu.release(afterSelf);
 
-    const norm = layerNorm(gpu, afterCross, eps, { shift: chunk(3), scale: chunk(4) });
+    const adaptive = { shift: chunk(3), scale: chunk(4) };
+    // In blocks a batch cannot be cut into the pieces that the feed-forward takes.
+    const norm = afterCross.dim(0) === 1
+      ? layerNormInto(gpu, afterCross, eps, adaptive, w.up.weight)
+      : layerNorm(gpu, afterCross, eps, adaptive);
     return feedForward(gpu, w, norm, chunk(5), afterCross);
   });
 }

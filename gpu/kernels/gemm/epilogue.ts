@@ -9,7 +9,7 @@
  * @module
  */
 import { read, write } from "../../kernel.ts";
-import { F16_MAX } from "../packed.ts";
+import { FOUR_HALVES } from "../packed.ts";
 import { type Cut, placeInBlocks } from "./pack.ts";
 
 /** Activations a linear layer can end in; the numbers are what the kernel's `activation` parameter takes. */
@@ -73,15 +73,14 @@ ${finished}
  */
 export function epilogueInBlocks(cut: Cut): string {
   const { columns, finished } = finishing("vec4f");
-  return `${ACTIVATE}
+  return `${ACTIVATE}${FOUR_HALVES}
 fn store(m: u32, column: u32, sum: vec4f) {
   let n = column / 4u;
   if (m >= p.m || column >= (p.n + ${8 * cut.depth - 1}u) / ${8 * cut.depth}u * ${8 * cut.depth}u) { return; }
   var halves = vec2u();
   if (n < ${columns}) {
 ${finished}
-    v = clamp(v, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
-    halves = vec2u(pack2x16float(v.xy), pack2x16float(v.zw));
+    halves = four_halves(v);
   }
   y[2u * (${placeInBlocks(cut, "m", "(column / 8u)", "(p.n / 8u)")}) + n % 2u] = halves;
 }`;
