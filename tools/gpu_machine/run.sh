@@ -18,6 +18,7 @@
 #
 #   SECONDS_LEFT=580   for all of it; a job gets no more than what is left; SCALE=2 doubles the limits of the jobs
 #   SOURCES="dawn deno"   which are run; PRECISION_dawn=auto, PRECISION_deno=auto (f32, f16)
+#   COUNT=4            prompts of quality in each of its eight processes: 8 is all 64
 #   SIZE=small         small sizes and short limits: for a rehearsal without a GPU
 #   GPU_dawn=dawn, GPU_deno=auto   adapters, as for --gpu
 set -u
@@ -122,7 +123,7 @@ info() {
 
 # Eight at once: rendering a small model waits for launches more than for the GPU.
 quality() {
-  local clips=/tmp/clips part shards=8 count=8 gpu=$1 size=256x256 pids="" failed=0 folder
+  local clips=/tmp/clips part shards=8 count=${COUNT:-8} gpu=$1 size=256x256 pids="" failed=0 folder
   if [ "$SIZE" = small ]; then shards=2 count=1 size=64x64; fi
   rm -rf "$clips"
   for part in $(seq 0 $((shards - 1))); do
