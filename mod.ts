@@ -4,7 +4,7 @@
  * ```ts
  * import { embeddedModelDir, openGpu, WanPipeline, writeVideo } from "./mod.ts";
  *
- * const gpu = await openGpu({ tune: true });
+ * const gpu = await openGpu();
  * const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu });
  * const video = await pipeline.generate({
  *   prompt: "a red circle moving right on a black background",
@@ -17,8 +17,8 @@
  * gpu.close();
  * ```
  *
- * `tune: true` has the fastest kernels for the adapter chosen by a trial of some seconds, the first time, which is
- * remembered in the user's cache folder; {@linkcode tuneKernels} says more.
+ * `openGpu({ tune: true })`, for large models, has the fastest kernels for the adapter chosen by a trial of up to a
+ * minute, the first time, which is remembered in the user's cache folder; {@linkcode tuneKernels} says more.
  *
  * Everything that the user can put right is thrown as a {@linkcode TilereelError} with one clear sentence.
  *
@@ -26,12 +26,15 @@
  */
 export { TilereelError } from "./errors.ts";
 export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
+export type { SourceName } from "./gpu/device/source.ts";
 export type { Gpu, GpuSettings } from "./gpu/gpu.ts";
+export type { MatrixUnits } from "./gpu/matrix_units.ts";
 export type { Precision } from "./gpu/precision.ts";
 export { type Label, type ProfiledDispatch, Profiler } from "./gpu/profile/profiler.ts";
 export type { Dispatch } from "./gpu/recorder.ts";
 export type { FamilyChoice, KernelChoices } from "./gpu/tuning/cache.ts";
 export { tuneKernels, type TuneOptions } from "./gpu/tuning/tune.ts";
+export type { AnyFamily } from "./gpu/tuning/families.ts";
 export type { KernelFamily } from "./gpu/tuning/family.ts";
 export {
   type AttentionMethod,
@@ -43,6 +46,7 @@ export type { AttentionReport } from "./model/attention/report.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
 export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";
 export { type Array5D, type GenerateOptions, type LoadOptions, WanPipeline } from "./model/pipeline.ts";
+export type { ModelFolder } from "./model/checkpoint/model_folder.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
 export type { ModelFiles } from "./model/model_files.ts";
 export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./model/wan/weights_place.ts";
@@ -50,11 +54,12 @@ export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
 export { psnr, ssim } from "./model/quality.ts";
 export type { Video } from "./model/video.ts";
-export type { SomeHeadsMethod } from "./model/attention/head_lists.ts";
+export type { PreparedSomeHeads, SomeHeadsMethod } from "./model/attention/head_lists.ts";
 export { vedaAttention, vedaHeads, type VedaOptions } from "./model/veda/methods.ts";
-export type { TileScorer } from "./model/veda/scorer.ts";
+export type { Projections, StoredProjection, TileScorer } from "./model/veda/scorer.ts";
 export type { TilePlan } from "./model/veda/tile_plan.ts";
-export { loadVeda, saveVeda, type VedaFile } from "./model/veda/veda_file.ts";
+export type { TileShape } from "./model/veda/tiling.ts";
+export { loadVeda, saveVeda, type Target, type VedaFile } from "./model/veda/veda_file.ts";
 export { type Branch, BRANCHES } from "./model/vorta/branch.ts";
 export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleBranch } from "./model/vorta/methods.ts";
 export { Router, type RouterLayer, type RouterShape } from "./model/vorta/router.ts";

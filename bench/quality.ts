@@ -80,7 +80,7 @@ async function bench(): Promise<void> {
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
   const methods = await attentionMethods(values, model);
-  const gpu = await openGpuAsAsked(values, showProgress().onProgress);
+  const gpu = await openGpuAsAsked(values, showProgress().onProgress, { brief: values.model === undefined });
   const pipeline = await WanPipeline.load(model, { gpu });
   const results = await run(pipeline, prompts, methods, values);
   pipeline.close();

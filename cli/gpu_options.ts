@@ -23,8 +23,8 @@ export const gpuOptions = (group: string) => ({
     group,
     of: ["auto", "again", "off"],
     help:
-      "How kernels are chosen. auto: by a trial that each GPU needs once, before its first work with a model of yours " +
-      "(the embedded one is done sooner than that); again: by a new one; off: without.",
+      "How kernels are chosen. auto: by a trial that each GPU needs once in each precision, before its first work with " +
+      "a model of yours (the embedded one is done sooner); again: by a new one; off: without.",
     elsewhere: ["retune", "tune", "autotune"],
     default: "auto",
   }),

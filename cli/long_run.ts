@@ -13,8 +13,8 @@ import { Interruption } from "./signals.ts";
 export interface LongRunOptions {
   /** Prints nothing but errors. */
   readonly quiet: boolean;
-  /** As `--gpu`, `--tuning` and `--memory` say. */
-  readonly values: Omit<GpuValues, "precision">;
+  /** As `--gpu`, `--tuning`, `--memory` and `--model` say. */
+  readonly values: Omit<GpuValues, "precision"> & { readonly model?: string | undefined };
   /** Said when the first signal comes. */
   readonly stopping: string;
 }
@@ -41,7 +41,9 @@ export async function openLongRun({ quiet, values, stopping }: LongRunOptions): 
   const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   cleanUp.defer(() => progress.stop());
   // Gradients may be smaller than f16 can tell from 0, and what is measured for training is held to the same.
-  const gpu = await openGpuAsAsked({ ...values, precision: "f32" }, progress.onProgress);
+  const gpu = await openGpuAsAsked({ ...values, precision: "f32" }, progress.onProgress, {
+    brief: values.model === undefined,
+  });
   cleanUp.defer(() => gpu.close());
   const interruption = cleanUp.use(new Interruption());
   interruption.signal.addEventListener("abort", () => {

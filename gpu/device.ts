@@ -46,11 +46,11 @@ export interface OpenGpuOptions {
   /** "auto", "software", "vulkan", "gl", or a part of an adapter's name; or "dawn", "dawn:software", "dawn:" and a part. */
   readonly choice?: string;
   /**
-   * "f16" holds matrix operands in 16 bits; sums stay in f32. Default "auto": f16 where matrix units multiply it, see
-   * `gpu/precision.ts`.
+   * "f16" holds matrix operands in 16 bits; see {@link Precision} for sums. Default "auto": f16 on every GPU that has it,
+   * f32 on software.
    */
   readonly precision?: Precision | "auto";
-  /** Has the adapter's fastest kernels chosen by a short trial, once: see {@link tuneKernels}. */
+  /** Has the adapter's fastest kernels chosen by a trial of up to a minute, once: see {@link tuneKernels}. */
   readonly tune?: boolean | TuneOptions;
   /** Bytes of GPU memory tilereel may hold at once. Absent: what the adapter grants. */
   readonly memoryLimit?: number;

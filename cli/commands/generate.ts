@@ -68,7 +68,7 @@ const options = {
     group: "Model",
     value: "LIMIT",
     help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
-    default: "what the adapter grants",
+    default: "no limit; plans go by 8 GB",
   }),
   weights: weightsOption,
   ...gpuOptions("Model"),
@@ -77,7 +77,7 @@ const options = {
     short: "p",
     value: "FILE",
     help: 'Render many: one prompt a line, or JSON objects such as {"prompt": "a red circle", "seed": 7, "size": ' +
-      '"128x128", "out": "circle.gif"} with any of the clip and sampling options as keys. What is already there is ' +
+      '"128x128", "out": "circle.gif"} with any of the clip and sampling options but latents as keys. What is already there is ' +
       "skipped, so a batch that was broken off can be run again. Blank lines and lines that begin with # don't count.",
   }),
   ...clipOptions,

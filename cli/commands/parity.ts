@@ -57,7 +57,10 @@ async function run(
   using gpus = new DisposableStack();
   const { onProgress } = showProgress();
   const open = async (precision: "f32" | "f16") =>
-    gpus.adopt(await openGpuAsAsked({ ...values, precision }, onProgress), (gpu) => gpu.close());
+    gpus.adopt(
+      await openGpuAsAsked({ ...values, precision }, onProgress, { brief: values.model === undefined }),
+      (gpu) => gpu.close(),
+    );
   const gpu = await open("f32");
   const { name, features } = gpu.settings.description;
   if (!json) console.log(`${name}: ${plan.runs.length} cases in ${folder}`);

@@ -37,9 +37,11 @@ export function withFormat(path: string, format: VideoFormat): string {
 }
 
 /**
- * Writes the clip to `path`, complete or not at all, and gives the size in bytes of what was written.
+ * Writes the clip to `path`, complete or not at all, as its end says: `.mp4`, `.gif`, `.png` (a contact sheet) or `/` (a
+ * folder of frames).
  *
- * @throws {TilereelError} when the place cannot be written or the disk is full
+ * @returns the size in bytes of what was written
+ * @throws {TilereelError} when the end says nothing, the place cannot be written or the disk is full
  */
 export async function writeVideo(path: string, video: Video, onProgress?: OnProgress): Promise<number> {
   const format = formatOf(path);

@@ -30,7 +30,11 @@ ${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
   y[i] = v;`,
 }));
 
-/** Σ cᵢ·xᵢ of one to six f32 tensors of one size; the sum has the shape of the first. */
+/**
+ * Σ cᵢ·xᵢ of one to six f32 tensors of one size; the sum has the shape of the first.
+ *
+ * @throws {Error} for another number of them
+ */
 export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
   const [first] = terms;
   if (!first || terms.length > 6) throw new Error(`combine takes 1 to 6 terms, got ${terms.length}`);

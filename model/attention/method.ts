@@ -10,7 +10,7 @@ import type { Grid } from "../wan/grid.ts";
 import type { WanTransformer3DModel } from "../wan/transformer.ts";
 import type { AttentionReport } from "./report.ts";
 
-/** What a clip is made of. */
+/** What attention gets ready for: one clip's grid and schedule. */
 export interface AttentionTask {
   readonly gpu: Gpu;
   readonly transformer: WanTransformer3DModel;

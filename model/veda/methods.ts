@@ -61,7 +61,7 @@ export function vedaAttention(options: VedaOptions): AttentionMethod {
   };
 }
 
-/** The same for some heads. */
+/** As {@link vedaAttention}, for those heads of a layer that another method hands over. */
 export function vedaHeads(options: VedaOptions): SomeHeadsMethod {
   const { usualKeep = DEFAULT_KEEP, denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
   return {

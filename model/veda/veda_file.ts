@@ -30,7 +30,7 @@ import { checkCapacity, type TileShape } from "./tiling.ts";
 /** What of the teacher's attention a scorer was trained on. */
 export type Target = "max" | "sum";
 
-/** What a file holds; a scorer or a plan at least. */
+/** What a file of Veda's (`tiles.safetensors`) holds; a scorer or a plan at least. */
 export interface VedaFile {
   /** Tokens of a tile. */
   readonly tileTokens: number;
@@ -51,7 +51,7 @@ export function projectionName(layer: number, of: "q" | "k"): string {
 }
 
 /**
- * Loads a file.
+ * Loads a scorer, a plan of tile shapes, or both, from safetensors.
  *
  * @throws {TilereelError} if there is none, it is damaged, or holds something else
  */
@@ -78,7 +78,7 @@ export async function loadVeda(path: string): Promise<VedaFile> {
 }
 
 /**
- * Writes a file, which appears only when it is complete.
+ * Writes a scorer, a plan of tile shapes, or both, as safetensors: a file that appears only when it is complete.
  *
  * @param metadata more to store
  * @param more tensors to store besides, as checkpoints do

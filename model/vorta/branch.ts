@@ -6,4 +6,5 @@
 
 /** In the order of the router's scores: a head's route is an index into this. */
 export const BRANCHES = ["full", "coreset", "sliding"] as const;
+/** One of {@link BRANCHES}: full, core-set or sliding-tile attention. */
 export type Branch = (typeof BRANCHES)[number];

@@ -14,7 +14,7 @@ export type WeightsPlace = "resident" | "stream";
 /** What can be asked for; "auto" is resident where that fits. */
 export type WeightsChoice = WeightsPlace | "auto";
 
-/** A decision. */
+/** Where a transformer's weights lie, and why. */
 export interface WeightsPlacement {
   readonly place: WeightsPlace;
   /** A clause in words: "it was asked for". */
