@@ -104,7 +104,12 @@ export async function openSamplingRuns(
   { model, clips }: SamplingPlan,
   textEncoder: string | undefined,
 ): Promise<OpenRuns> {
-  const pipeline = await WanPipeline.load(model, { gpu, onProgress, ...textEncoder !== undefined && { textEncoder } });
+  const pipeline = await WanPipeline.load(model, {
+    gpu,
+    clips,
+    onProgress,
+    ...textEncoder !== undefined && { textEncoder },
+  });
   try {
     const runs = await samplingRuns(gpu, pipeline, clips, onProgress);
     return { runs, [Symbol.dispose]: () => pipeline.close() };

@@ -4,7 +4,9 @@ import { TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention } from "../gpu/ops/attention.ts";
 import { openSafetensors } from "../model/checkpoint/safetensors.ts";
-import type { SamplingRuns, Watching } from "../model/veda/sampling_states.ts";
+import { embeddedModelDir } from "../model/embedded.ts";
+import { WanPipeline } from "../model/pipeline.ts";
+import { type SamplingRuns, samplingRuns, type Watching } from "../model/veda/sampling_states.ts";
 import type { TilePlan } from "../model/veda/tile_plan.ts";
 import {
   DEFAULT_RECIPE,
@@ -115,6 +117,26 @@ function gpuTest(name: string, run: (gpu: Gpu, dir: string) => Promise<void>): v
     fn: () => inTempDir(async (dir) => await run((await variants())[0]!.gpu, dir)),
   });
 }
+
+gpuTest("from a model whose blocks are streamed it learns the same as from one that is resident", async (gpu, dir) => {
+  const clip = { negativePrompt: "", width: 64, height: 64, frames: 5, steps: 2, guidance: 4 };
+  const clips = ["a red ring", "a blue square"].map((prompt, seed) => ({ ...clip, prompt, seed }));
+  const learnt = [];
+  for (const weights of ["resident", "stream"] as const) {
+    const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu, weights });
+    const runs = await samplingRuns(gpu, pipeline, clips);
+    // Both passes, of the prompt and of the negative one, are learnt from.
+    const folder = join(dir, weights);
+    await trainTiles(training(gpu, folder, { runs, seed: 1, steps: 4, tileTokens: 8 }));
+    const { log, tiles } = await results(folder);
+    const shapes = candidateShapes([2, 4, 4], 8).slice(0, 2);
+    learnt.push({ log, tiles, search: await searchTiles({ gpu, runs, shapes, keep: 0.5, looks: 1 }) });
+    pipeline.close();
+  }
+  const [resident, streamed] = learnt;
+  assertEquals(new Set(resident!.log.map(({ pass }) => pass)), new Set([0, 1]));
+  assertEquals(streamed, resident);
+});
 
 gpuTest("it learns, and a training that is broken off and gone on with ends as one that was not", async (gpu, dir) => {
   // Made once and kept.

@@ -128,7 +128,7 @@ async function run(values: Values): Promise<number> {
     );
   }
   const shapes = candidateShapes(sampling.grid, tileTokens);
-  await checkWritable(out);
+  await checkWritable(out, { asFile: true });
   using work = await openLongRun({
     quiet: quiet || json,
     values,
@@ -174,7 +174,7 @@ async function run(values: Values): Promise<number> {
   say(layerTable(plan));
   say(
     `${out}: each head's own shape is off by ${percent(ours)} at keep ${keep}, the best single shape, ` +
-      `${sizesText(single)}, by ${percent(theirs)}: ${percent(1 - ours / theirs)} less.`,
+      `${sizesText(single)}, by ${percent(theirs)}${theirs > 0 ? `: ${percent(1 - ours / theirs)} less` : ""}.`,
   );
   return 0;
 }

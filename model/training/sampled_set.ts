@@ -83,6 +83,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: Sampled
   const open = async () => {
     const pipeline = await WanPipeline.load(model, {
       gpu,
+      clips,
       ...onProgress && { onProgress },
       ...textEncoder !== undefined && { textEncoder },
     });

@@ -59,7 +59,7 @@ export interface SamplingRuns extends HeadShape {
 export interface Watching {
   /** Shown every layer of every pass, while the pass is recorded: it may record work of its own, and not wait. */
   readonly onState: (state: AttentionState) => void;
-  /** Called after a step, when the GPU is done with it. */
+  /** Called after a step, when all of it is recorded. */
   readonly onStep: (step: number) => Promise<void> | void;
   readonly signal?: AbortSignal | undefined;
 }
@@ -73,9 +73,10 @@ export function watchedAttention(onState: (state: AttentionState) => void): Atte
     prepare: ({ gpu, grid, transformer: { config: { heads } } }) =>
       Promise.resolve({
         at(step) {
-          let pass = -1;
+          // By layer: where blocks are streamed all passes go through one before the next.
+          const passes: number[] = [];
           return (q, k, v, layer) => {
-            if (layer === 0) pass++;
+            const pass = passes[layer] = (passes[layer] ?? -1) + 1;
             const lse = gpu.tensor([q.dim(0), q.dim(1), heads]);
             const y = attention(gpu, q, k, v, { heads, lse });
             gpu.scope(() => onState({ q, k, v, y, lse, layer, grid, step, pass }));

@@ -31,7 +31,13 @@ const GPU_DTYPES: Readonly<Record<StoredProjection["dtype"], GpuDtype>> = { F32:
 
 /** Puts a scorer on the GPU as it is stored; the tensors are the caller's. */
 export function uploadScorer(gpu: Gpu, { heads, headDim, layers }: TileScorer): Projections<Tensor>[] {
+  using uploaded = new DisposableStack();
   const upload = ({ dtype, data }: StoredProjection) =>
-    gpu.keep(gpu.upload(data, [heads, 3 * headDim, headDim], GPU_DTYPES[dtype]));
-  return layers.map(({ q, k }) => ({ q: upload(q), k: upload(k) }));
+    uploaded.adopt(
+      gpu.keep(gpu.upload(data, [heads, 3 * headDim, headDim], GPU_DTYPES[dtype])),
+      (tensor) => gpu.release(tensor),
+    );
+  const projections = layers.map(({ q, k }) => ({ q: upload(q), k: upload(k) }));
+  uploaded.move();
+  return projections;
 }

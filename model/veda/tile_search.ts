@@ -83,6 +83,9 @@ export async function searchTiles(search: TileSearch): Promise<SearchTable> {
     };
     const onStep = async (step: number) => {
       if (!wanted.includes(step)) return;
+      if (found.length !== layers * (1 + shapes.length)) {
+        throw new Error(`step ${step} did not show all ${layers} layers`);
+      }
       const numbers = await readTogether(gpu, found);
       for (const tensor of found.splice(0)) gpu.release(tensor);
       for (let layer = 0; layer < layers; layer++) {

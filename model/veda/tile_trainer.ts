@@ -239,7 +239,8 @@ class School implements Disposable {
    * @throws {TilereelError} if a loss is not finite
    */
   async figures(step: number) {
-    const { gpu, runs: { heads } } = this.training;
+    const { gpu, runs: { heads, layers } } = this.training;
+    if (Object.keys(this.#lessons).length !== layers) throw new Error(`step ${step} did not show all ${layers} layers`);
     const lessons = this.#lessons, tensors = lessons.flat().flatMap(({ figures }) => Object.values(figures));
     this.#lessons = [];
     const numbers = await readTogether(gpu, tensors);
