@@ -38,6 +38,9 @@ const SHOWN_LIMITS = [
   "maxComputeInvocationsPerWorkgroup",
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
+/** All that a device is asked for. */
+const WANTED_LIMITS = [...SHOWN_LIMITS, "maxComputeWorkgroupSizeX"] as const;
+
 /** Where devices come from; the first is the default. */
 const SOURCES: readonly DeviceSource[] = [deno, dawn];
 
@@ -182,7 +185,7 @@ function identityOf({ vendor, architecture, device, description }: GPUAdapterInf
 
 /** Opens a device with every limit the adapter has and every wanted feature it grants. */
 async function openDevice(source: DeviceSource, { adapter, name }: FoundAdapter): Promise<GPUDevice> {
-  const requiredLimits = Object.fromEntries(SHOWN_LIMITS.map((limit) => [limit, adapter.limits[limit] as number]));
+  const requiredLimits = Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit] as number]));
   const open = (wanted: readonly WantedFeature[]) =>
     adapter.requestDevice({ requiredLimits, requiredFeatures: wanted.map(({ name }) => name) });
   const listed = source.features.filter(({ name }) => adapter.features.has(name));

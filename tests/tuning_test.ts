@@ -128,6 +128,20 @@ testTuning(
   },
 );
 
+testTuning("plain kernels that do not run do not keep variants from being tried", async ({ open }) => {
+  const gpu = open();
+  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const sample = (on: Gpu, variant?: string) => {
+    const y = on.tensor([100]);
+    sum(on, variant === undefined ? BROKEN : FAST, y);
+    return y;
+  };
+  assertEquals((await tuneKernels(gpu, { families: [{ ...family, sample }] }))?.choices.sums?.variant, "fast");
+  const y = gpu.tensor([3]);
+  sum(gpu, FAST, y);
+  assert((await gpu.read(y)).every(Number.isFinite));
+});
+
 testTuning("a variant that is clearly slower is timed once", async ({ open }) => {
   const { family, runs } = familyOf("sums", { fast: FAST, slow: SLOW });
   await tuneKernels(open(), { families: [family] });

@@ -30,6 +30,7 @@ const LIMITS = {
   maxBufferSize: 4 * 2 ** 30,
   maxStorageBufferBindingSize: 2 * 2 ** 30 - 4,
   maxComputeInvocationsPerWorkgroup: 1024,
+  maxComputeWorkgroupSizeX: 1024,
   maxComputeWorkgroupStorageSize: 48 * 2 ** 10,
 };
 

@@ -1,6 +1,6 @@
 /**
  * Products of small matrices, one a head: op(a)·op(b), the operands read by strides so that either may lie transposed.
- * For a model's own weights see `gemm.ts`, which is faster on large ones.
+ * For a model's own weights see `gemm/`, which is faster on large ones.
  *
  * @module
  */

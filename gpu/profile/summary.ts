@@ -78,7 +78,7 @@ export function gapsBetween(dispatches: readonly ProfiledDispatch[]): Gaps[] {
     after: some[0]!.after,
     count: some.length,
     time: some.reduce((total, { time }) => total + time, 0),
-    longest: Math.max(...some.map(({ time }) => time)),
+    longest: some.reduce((most, { time }) => Math.max(most, time), 0),
   })).sort((a, b) => b.time - a.time);
 }
 

@@ -102,7 +102,10 @@ async function plainSample(gpu: Gpu, family: AnyFamily): Promise<Float32Array | 
     description: { ...settings.description, software: true },
   });
   let numbers: Float32Array | undefined;
-  await plain.attempt(() => plain.waitingScope(async () => numbers = await plain.read(family.sample(plain))));
+  // Whatever goes wrong on the device is told to both.
+  await gpu.attempt(() =>
+    plain.attempt(() => plain.waitingScope(async () => numbers = await plain.read(family.sample(plain))))
+  );
   plain.trim();
   return numbers;
 }

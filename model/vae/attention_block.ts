@@ -71,7 +71,8 @@ export class AttentionBlock {
       const count = Math.min(step, padded - start);
       const scores = linear(gpu, q.rows(start, count), k);
       softmaxInPlace(gpu, scores, pixels);
-      linear(gpu, scores, v, { bias: this.v.bias, into: mixed.rows(start, count) });
+      // Of many pixels each weighs less than f16's least normal number, below which a GPU may take it for 0.
+      linear(gpu, scores, v, { bias: this.v.bias, into: mixed.rows(start, count), precision: "f32" });
       gpu.release(scores);
     }
     return linear(gpu, mixed.rows(0, pixels), this.proj.weight, { bias: this.proj.bias, residual: x });

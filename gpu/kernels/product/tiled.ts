@@ -22,11 +22,11 @@ export interface Tile {
   readonly twice?: true;
 }
 
-/** In which format a tile is staged and multiplied; sums are f32. */
+/** In which format a tile is staged and multiplied; what sums go to in the end is f32. */
 export type TileFormat = "f32" | {
   /**
    * Operands in f16: so many products, of a depth at least as much, are added up in f16 before the sum is widened; 0
-   * widens each operand.
+   * widens each operand. Such a sum is infinite past 65504, where single operands are held back to that.
    */
   readonly stretch: 0 | 8 | 16 | 32;
 };

@@ -73,11 +73,15 @@ export function variantSize(gpu: Gpu, variant: ProductVariant): readonly [m: num
   return variant.by === "threads" ? tileSize(variant.tile) : matrixTileSize(variant.tile, gpu.matrixUnits!);
 }
 
+/** Threads that a workgroup of one row can have. */
+export function mostThreads({ device: { limits } }: Gpu): number {
+  return Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
+}
+
 /** Those of the variants that fit the device, by name, in their order. */
 function thatFit(gpu: Gpu, variants: readonly ProductVariant[]): ReadonlyMap<string, ProductVariant> {
-  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize } = gpu.device.limits;
-  const fits = (threads: number, bytes: number) =>
-    threads <= maxComputeInvocationsPerWorkgroup && bytes <= maxComputeWorkgroupStorageSize;
+  const most = mostThreads(gpu), { maxComputeWorkgroupStorageSize } = gpu.device.limits;
+  const fits = (threads: number, bytes: number) => threads <= most && bytes <= maxComputeWorkgroupStorageSize;
   const units = gpu.matrixUnits;
   const named = variants.flatMap((variant): [string, ProductVariant][] => {
     if (variant.by === "threads") {
