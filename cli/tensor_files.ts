@@ -74,5 +74,11 @@ export async function readEmbeddings(file: string): Promise<EmbeddingsFile> {
 }
 
 async function readArray(source: TensorSource, name: string): Promise<Array32> {
-  return { data: await readFloat32(source, name), shape: [...source.info(name).shape] };
+  const data = await readFloat32(source, name);
+  if (!data.every(Number.isFinite)) {
+    throw new TilereelError(
+      `${source.path}: "${name}" holds numbers that are not finite, which would make an empty clip`,
+    );
+  }
+  return { data, shape: [...source.info(name).shape] };
 }

@@ -6,6 +6,7 @@
 import { TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
+import { countNonFinite } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { type AttentionMethod, fullAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
@@ -191,6 +192,7 @@ export class WanPipeline {
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
     let latents = await this.sampleLatents(options);
     try {
+      await this.#checkFinite(latents);
       const denormalized = vae.denormalize(latents);
       gpu.release(latents);
       latents = denormalized;
@@ -245,6 +247,20 @@ export class WanPipeline {
   async encodePrompts(prompts: readonly string[], textTokens?: number, onProgress?: OnProgress): Promise<Tensor> {
     const tokens = textTokens ?? this.defaults.textTokens;
     return await this.parts.prompts.encode(prompts, tokens, { ...onProgress && { onProgress } });
+  }
+
+  /** @throws {TilereelError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */
+  async #checkFinite(latents: Tensor): Promise<void> {
+    const { gpu } = this;
+    const counts = gpu.scope(() => countNonFinite(gpu, latents));
+    const found = new Uint32Array(await gpu.readBytes(counts).finally(() => gpu.release(counts)));
+    const bad = found.reduce((sum, count) => sum + count, 0);
+    if (bad === 0) return;
+    throw new TilereelError(
+      `denoising ended in ${bad === latents.size ? "nothing but" : bad} numbers that are not finite, and no clip: ` +
+        (gpu.f16 ? "try --precision f32, or a lower guidance; " : "try a lower guidance; ") +
+        "if that changes nothing the model's weights are damaged",
+    );
   }
 
   /** Shape of a clip's latents, which given start noise must have. */
@@ -350,7 +366,9 @@ async function guided(
 ): Promise<Tensor> {
   const [conditional, unconditional] = await transformer.predict(inputs) as [Tensor, Tensor?];
   if (!unconditional) return conditional;
-  const velocity = combine(gpu, [[guidance, conditional], [1 - guidance, unconditional]]);
-  for (const tensor of [conditional, unconditional]) gpu.release(tensor);
-  return velocity;
+  try {
+    return combine(gpu, [[guidance, conditional], [1 - guidance, unconditional]]);
+  } finally {
+    for (const tensor of [conditional, unconditional]) gpu.release(tensor);
+  }
 }

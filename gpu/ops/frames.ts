@@ -96,7 +96,10 @@ const PASTE: KernelSource = {
   let h = (i / p.width) % p.height;
   let t = (i / (p.width * p.height)) % p.frames;
   let c = i / (p.width * p.height * p.frames);
-  let v = clamp(x[((t * p.height + h) * p.width + w) * p.stride + c], -p.limit, p.limit);
+  let given = x[((t * p.height + h) * p.width + w) * p.stride + c];
+  // What is no number stays none, to be noticed.
+  let finite = (bitcast<u32>(given) & 0x7f800000u) != 0x7f800000u;
+  let v = select(given, clamp(given, -p.limit, p.limit), finite);
   let at = ((c * p.clip_frames + p.frame + t) * p.clip_height + p.top + h) * p.clip_width + p.left + w;
   if (p.blend == 0u) { y[at] = v; } else { y[at] += v * weights[h * p.width + w]; }`,
 };
@@ -105,7 +108,7 @@ const PASTE: KernelSource = {
 export interface PasteOptions {
   /** [height, width]: the window is multiplied by them and added to what is there, instead of replacing it. */
   readonly weights?: Tensor;
-  /** Numbers are clamped to −limit…limit before. */
+  /** Numbers are clamped to −limit…limit before; infinities and NaNs stay. */
   readonly limit?: number;
 }
 

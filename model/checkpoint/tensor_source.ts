@@ -79,11 +79,17 @@ export function expectTensor(source: TensorSource, name: string, shape: readonly
   return info;
 }
 
+const FLOATS: readonly Dtype[] = [...WEIGHT_DTYPES, "F64"];
+
 /**
  * Reads a whole tensor of floats as float32.
  *
  * @throws {TilereelError} if it is missing or holds no floats.
  */
 export async function readFloat32(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
-  return toFloat32(await source.read(name), source.info(name).dtype);
+  const { dtype } = source.info(name);
+  if (!FLOATS.includes(dtype)) {
+    throw new TilereelError(`${source.path}: "${name}" holds ${dtype} values, but ${FLOATS.join(", ")} was expected`);
+  }
+  return toFloat32(await source.read(name), dtype);
 }

@@ -5,9 +5,11 @@
  */
 import { TilereelError } from "../../errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
+import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
 import { channelAffine, clampInPlace, fill } from "../../gpu/ops/elementwise.ts";
 import { cutWindow, pasteWindow } from "../../gpu/ops/frames.ts";
 import { rgb8 } from "../../gpu/ops/rgb8.ts";
+import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { OnProgress } from "../progress.ts";
@@ -174,6 +176,8 @@ export class AutoencoderKLWan {
     const frameSamples = height * width * channels;
     const video = new Uint8Array(frames * frameSamples);
     const canvases = new Map<Chunk, Tensor>();
+    /** By chunk, how many samples are no numbers. Read at the end: each read is a wait. */
+    const counts: Tensor[] = [];
     const canvasOf = (chunk: Chunk): Canvas => {
       let clip = canvases.get(chunk);
       if (!clip) {
@@ -185,6 +189,7 @@ export class AutoencoderKLWan {
     };
     const finish = async (chunk: Chunk, lastTile: boolean) => {
       if (!lastTile) return await gpu.finish();
+      counts.push(gpu.scope(() => countNonFinite(gpu, canvasOf(chunk).clip)));
       const packed = rgb8(gpu, canvasOf(chunk).clip);
       try {
         const bytes = new Uint8Array(await gpu.readBytes(packed));
@@ -197,9 +202,16 @@ export class AutoencoderKLWan {
     };
     try {
       await this.#decode(latents, plan, options, canvasOf, finish);
+      // As f32 these counts are tiny, but no zeros.
+      if ((await readTogether(gpu, counts)).some((count) => count.some((found) => found !== 0))) {
+        throw new TilereelError(
+          "decoding gave samples that are no numbers, and no clip: " +
+            (gpu.f16 ? "try --precision f32; if that changes nothing " : "") + "the VAE's weights are damaged",
+        );
+      }
       return video;
     } finally {
-      for (const clip of canvases.values()) gpu.release(clip);
+      for (const tensor of [...canvases.values(), ...counts]) gpu.release(tensor);
     }
   }
 
