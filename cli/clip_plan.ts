@@ -6,7 +6,7 @@
 import { join, resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
 import type { ClipValues } from "./clip_options.ts";
-import { checkWritable, exists } from "./output.ts";
+import { checkWritable, exists, isFolder } from "./output.ts";
 import { type PromptEntry, readPrompts } from "./prompts_file.ts";
 import { slug } from "./slug.ts";
 import { formatOf, type VideoFormat, withFormat } from "./video/write_video.ts";
@@ -126,21 +126,15 @@ async function checkPlace(out: string): Promise<void> {
           `file such as ${join(out, "clip.mp4")}`,
       );
     }
-  } else if (await isFolder(out)) {
-    throw new TilereelError(`cannot write ${out}: that is a folder; name a file in it with --out`);
   }
-  await checkWritable(out);
+  await checkWritable(out, { asFile: formatOf(out) !== "frames" });
 }
 
-/** Whether a file is there, or a folder with something in it. */
+/** Whether a file is there, or a folder with something in it. What cannot be told is found out when it is to be written. */
 async function isMade(out: string): Promise<boolean> {
-  if (!await isFolder(out)) return formatOf(out) !== "frames" && await exists(out);
+  if (!await isFolder(out)) return formatOf(out) !== "frames" && await exists(out).catch(() => false);
   for await (const _ of Deno.readDir(out)) return true;
   return false;
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  return await Deno.stat(path).then((info) => info.isDirectory, () => false);
 }
 
 function randomSeed(): number {

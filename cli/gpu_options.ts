@@ -7,11 +7,11 @@ import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { PRECISIONS } from "../gpu/precision.ts";
 import type { OnProgress } from "../model/progress.ts";
-import { choice, type OptionValues, text } from "./options.ts";
+import { choice, type OptionValues, path } from "./options.ts";
 
 /** --gpu and --tuning, which belong together; `group` is the heading they stand under. */
 export const gpuOptions = (group: string) => ({
-  gpu: text({
+  gpu: path({
     group,
     value: "NAME",
     help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or a part of a name that "tilereel info" shows; or ' +

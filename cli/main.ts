@@ -5,6 +5,7 @@
  */
 import config from "../deno.json" with { type: "json" };
 import { TilereelError } from "../errors.ts";
+import { systemReason } from "../model/checkpoint/file_error.ts";
 import type { Command, CommandEntry, CommandTable } from "./command.ts";
 import { commandHelp, groupHelp, mainHelp } from "./help.ts";
 import { didYouMean } from "./nearest.ts";
@@ -107,6 +108,12 @@ function report(error: unknown): number {
     return USER_ERROR;
   }
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const reason = systemReason(error);
+  if (reason !== undefined) {
+    // Not foreseen where it happened, such as a full disk behind the standard output, but no bug.
+    console.error(trace ? error : `tilereel: ${reason} (${(error as Error).message})`);
+    return USER_ERROR;
+  }
   console.error(`tilereel: ${message}`);
   console.error("This is a bug in tilereel; please report it. Set TILEREEL_TRACE=1 to see where it comes from.");
   if (trace) console.error(error);

@@ -5,31 +5,52 @@
  */
 import { basename, dirname, join, resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
+import { isDiskFull, systemReason } from "../model/checkpoint/file_error.ts";
+import { placeOf } from "../model/checkpoint/place.ts";
+
+const OUT = "--out";
 
 /** Temporary files and folders of outputs that are being written now. */
 const unfinished = new Set<string>();
 
+/** What is said of an output that cannot be written. */
+export interface OutputOptions {
+  /** The option that names it. */
+  readonly option?: string;
+}
+
 /**
  * Makes the file or folder `path`: `write` makes it under the temporary name that it is given, in the same folder
  * (which is created), and it is renamed once `write` is through. When anything fails nothing is left behind. A file of
- * that name is replaced; a folder of that name is only replaced when it is empty.
+ * that name is replaced, or what it links to; a folder of that name is only replaced when it is empty.
  *
  * @throws {TilereelError} when the disk is full or the place cannot be written
  */
-export async function writeAtomically(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
-  const target = resolve(path);
-  const temporary = join(dirname(target), `.${basename(target).slice(0, 100)}.${crypto.randomUUID().slice(0, 8)}.part`);
-  unfinished.add(temporary);
+export async function writeAtomically(
+  path: string,
+  write: (temporary: string) => Promise<void>,
+  options: OutputOptions = {},
+): Promise<void> {
+  let temporary: string | undefined;
   try {
+    const target = await placeOf(resolve(path)), name = basename(target).slice(0, 100);
+    temporary = join(dirname(target), `.${name}.${crypto.randomUUID().slice(0, 8)}.part`);
+    unfinished.add(temporary);
     await Deno.mkdir(dirname(target), { recursive: true });
     await write(temporary);
     await Deno.rename(temporary, target);
   } catch (error) {
-    await Deno.remove(temporary, { recursive: true }).catch(() => {});
-    throw outputError(error, path);
+    if (temporary !== undefined) await Deno.remove(temporary, { recursive: true }).catch(() => {});
+    throw outputError(underFinalName(error, temporary, path), path, options);
   } finally {
-    unfinished.delete(temporary);
+    if (temporary !== undefined) unfinished.delete(temporary);
   }
+}
+
+/** What is written into a folder under way is called as it will be. */
+function underFinalName(error: unknown, temporary: string | undefined, path: string): unknown {
+  if (!(error instanceof TilereelError) || temporary === undefined || !error.message.includes(temporary)) return error;
+  return new TilereelError(error.message.replaceAll(temporary, path.replace(/[\\/]$/, "")), { cause: error });
 }
 
 /** Removes what is being written now, at once: for the moment before the program is ended from outside. */
@@ -46,15 +67,23 @@ export function removeUnfinished(): void {
 /**
  * Checks that `path` could be made, without making it or the folders that lead there: before hours of work, not after.
  *
+ * @param asFile a folder of that name is in the way
  * @throws {TilereelError} when it could not
  */
-export async function checkWritable(path: string): Promise<void> {
+export async function checkWritable(
+  path: string,
+  { asFile = false, ...options }: OutputOptions & { readonly asFile?: boolean } = {},
+): Promise<void> {
+  const { option = OUT } = options;
   let folder = dirname(resolve(path));
   try {
     while (!await exists(folder)) folder = dirname(folder);
     // Asking after the name itself shows whether it is one that can be.
-    await exists(join(folder, basename(resolve(path))));
-    const probe = join(folder, `.tilereel-${crypto.randomUUID().slice(0, 8)}.part`);
+    const target = await placeOf(join(folder, basename(resolve(path))));
+    if (asFile && await isFolder(path)) {
+      throw new TilereelError(`cannot write ${path}: that is a folder; name a file in it with ${option}`);
+    }
+    const probe = join(dirname(target), `.tilereel-${crypto.randomUUID().slice(0, 8)}.part`);
     unfinished.add(probe);
     try {
       await Deno.writeFile(probe, new Uint8Array(0), { createNew: true });
@@ -63,8 +92,13 @@ export async function checkWritable(path: string): Promise<void> {
       unfinished.delete(probe);
     }
   } catch (error) {
-    throw outputError(error, path);
+    throw outputError(error, path, options);
   }
+}
+
+/** Whether there is a folder of that name. */
+export async function isFolder(path: string): Promise<boolean> {
+  return await Deno.stat(path).then((info) => info.isDirectory, () => false);
 }
 
 /** Whether there is a file or folder of that name. */
@@ -79,24 +113,11 @@ export async function exists(path: string): Promise<boolean> {
 }
 
 /** Says in one sentence why `path` could not be written, where the reason lies outside the program. */
-function outputError(error: unknown, path: string): unknown {
-  if (error instanceof TilereelError || !(error instanceof Error)) return error;
-  const reason = REASONS[(error as Error & { code?: string }).code ?? ""];
-  return reason === undefined ? error : new TilereelError(`cannot write ${path}: ${reason}`, { cause: error });
+function outputError(error: unknown, path: string, { option = OUT }: OutputOptions): unknown {
+  const reason = systemReason(error);
+  if (reason === undefined || error instanceof TilereelError) return error;
+  const remedy = isDiskFull(error) ? "free some space or " : "";
+  return new TilereelError(`cannot write ${path}: ${reason}; ${remedy}name another place with ${option}`, {
+    cause: error,
+  });
 }
-
-const REASONS: Readonly<Record<string, string>> = {
-  EACCES: "no permission to write there; name another place with --out",
-  EDQUOT: "your disk quota is used up; free some space or name another place with --out",
-  EEXIST: "something of that name is in the way; name another place with --out",
-  EFBIG: "the file would be larger than is allowed there; name another place with --out",
-  EISDIR: "that is a folder; name a file in it with --out",
-  ELOOP: "its links lead nowhere; name another place with --out",
-  ENAMETOOLONG: "that name is too long; name a shorter one with --out",
-  ENOENT: "nothing can be made there; name another place with --out",
-  ENOSPC: "the disk is full; free some space or name another place with --out",
-  ENOTDIR: "a part of that path is a file, not a folder; name another place with --out",
-  ENOTEMPTY: "that folder exists and is not empty; remove it or name another with --out",
-  EPERM: "no permission to write there; name another place with --out",
-  EROFS: "that disk is read-only; name another place with --out",
-};

@@ -25,7 +25,7 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
   const alias: Record<string, string> = { h: "help" };
   for (const name of names) if (table[name]!.short) alias[table[name]!.short] = name;
   const unknown: string[] = [];
-  const parsed = parseArgs(args, {
+  const parsed = parseArgs(withNegativeValues(args, table), {
     string: ["_", ...names.filter((name) => !flags.includes(name))],
     boolean: ["help", ...flags],
     alias,
@@ -75,6 +75,18 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
     values[name] = option.many ? parts.flat() : parts[0];
   }
   return { values: values as OptionValues<T>, positionals: parsed._, help: false };
+}
+
+/** `--seed -1` is an option with a value, not two options. */
+function withNegativeValues(args: readonly string[], table: OptionTable): string[] {
+  const end = endOfOptions(args);
+  return args.flatMap((arg, i) => {
+    const takesValue = (at: number) =>
+      at >= 0 && at < end && table[/^--(.+)$/.exec(args[at]!)?.[1] ?? ""]?.value !== undefined;
+    const isNegative = (at: number) => at < end && /^-\.?\d/.test(args[at] ?? "");
+    if (isNegative(i) && takesValue(i - 1)) return [];
+    return takesValue(i) && isNegative(i + 1) ? [`${arg}=${args[i + 1]}`] : [arg];
+  });
 }
 
 /** Whether the option's value was really written as nothing (`--x=` or `--x ''`), rather than left out. */

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { resolve } from "node:path";
+import { TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
 import { gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
@@ -31,20 +33,36 @@ export interface RunningProfile extends Disposable {
   finish(): Promise<string>;
 }
 
+const OPTION = { option: "--profile" };
+
+/**
+ * Checks that a profile could be written, before any work.
+ *
+ * @param others files that the command writes too
+ * @throws {TilereelError} when it could not
+ */
+export async function checkProfile(file: string, others: readonly string[] = []): Promise<void> {
+  const same = others.find((other) => resolve(other) === resolve(file));
+  if (same !== undefined) {
+    throw new TilereelError(`--profile ${file} would replace the clip that is written there: name another file`);
+  }
+  await checkWritable(file, { asFile: true, ...OPTION });
+}
+
 /**
  * Profiles what a `Gpu` does from now on.
  *
  * @throws {TilereelError} if the file could not be written, or the adapter has no timestamps
  */
 export async function startProfile(gpu: Gpu, file: string): Promise<RunningProfile> {
-  await checkWritable(file);
+  await checkProfile(file);
   const profiler = await Profiler.start(gpu);
   const { name } = gpu.settings.description;
   return {
     finish: async () => {
       const dispatches = await profiler.take();
       const trace = traceOf(dispatches, `tilereel on ${name}`);
-      await writeAtomically(file, (temporary) => Deno.writeTextFile(temporary, trace));
+      await writeAtomically(file, (temporary) => Deno.writeTextFile(temporary, trace), OPTION);
       return profileSummary(dispatches, file);
     },
     [Symbol.dispose]: () => profiler.stop(),

@@ -1,5 +1,5 @@
 /**
- * Ctrl-C and the signal to terminate: they end the program at once, or, while work that can be saved is under way, the
+ * Ctrl-C, the signal to terminate, and a terminal that is closed: they end the program at once, or, while work that can be saved is under way, the
  * first ends the work and the second the program.
  *
  * @module
@@ -8,14 +8,14 @@ import { removeUnfinishedFiles } from "../model/checkpoint/atomic_file.ts";
 import { removeUnfinished } from "./output.ts";
 
 /** Exit statuses, as shells have them. */
-const STATUSES = { SIGINT: 130, SIGTERM: 143 } as const;
+const STATUSES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 let working: Interruption | undefined;
 
 /** Has the signals handled as the module says, from now on. */
 export function handleSignals(): void {
   for (const [signal, status] of Object.entries(STATUSES) as [keyof typeof STATUSES, number][]) {
-    if (signal === "SIGTERM" && Deno.build.os === "windows") continue;
+    if (signal !== "SIGINT" && Deno.build.os === "windows") continue;
     Deno.addSignalListener(signal, () => {
       if (working && working.status === undefined) return working.interrupt(status);
       removeUnfinished();

@@ -58,16 +58,22 @@ async function namesIn(folder: string): Promise<string[]> {
 async function clipNames(folder: string, names: readonly string[]): Promise<string[]> {
   const clips: string[] = [];
   for (const name of names) {
-    const path = join(folder, name);
-    const isFolder = (await Deno.stat(path)).isDirectory;
+    const path = join(folder, name), isFolder = await isDirectory(path);
     if (isFolder ? (await frameNames(path)).length > 0 : VIDEO.test(name)) clips.push(name);
   }
   return clips;
 }
 
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isDirectory;
+  } catch (error) {
+    throw fileError(path, "read", error);
+  }
+}
+
 async function withCaptionBeside(folder: string, name: string): Promise<ClipOnDisk> {
-  const path = join(folder, name);
-  const isFolder = (await Deno.stat(path)).isDirectory;
+  const path = join(folder, name), isFolder = await isDirectory(path);
   const captionPath = join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`);
   const caption = await readText(captionPath).catch((error) => {
     if (!(error instanceof TilereelError) || !(error.cause instanceof Deno.errors.NotFound)) throw error;

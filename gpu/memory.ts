@@ -94,7 +94,7 @@ export class Memory {
     if (this.#held + size > this.limit) {
       throw new TilereelError(
         `too little memory: ${what} needs ${formatBytes(size)} more than the ${formatBytes(this.#held)} in use, ` +
-          `and the limit is ${formatBytes(this.limit)}; use a smaller size or fewer frames`,
+          `and the limit is ${formatBytes(this.limit)}; raise it, or use a smaller size or fewer frames`,
       );
     }
     const before = this.#held;

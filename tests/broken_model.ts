@@ -46,6 +46,17 @@ export class BrokenModel {
     });
   }
 
+  /** Changes a tensor's bytes. */
+  async bytes(name: string, tensor: string, change: (bytes: Uint8Array) => void): Promise<this> {
+    return await this.replace(name, (file) => {
+      const length = Number(new DataView(file.buffer).getBigUint64(0, true));
+      const header = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + length)));
+      const [begin, end] = header[tensor].data_offsets;
+      change(file.subarray(8 + length + begin, 8 + length + end));
+      return file;
+    });
+  }
+
   /** Changes a tensor's entry in the header of a safetensors file; its bytes stay. */
   async tensor(name: string, tensor: string, change: (entry: { dtype: string; shape: number[] }) => void) {
     return await this.replace(name, (bytes) => {

@@ -249,6 +249,8 @@ Deno.test("many prompts: a comparison that was broken off goes on, and one made 
     assertEquals(second.prompts[1].clips[1].psnr, first.prompts[1].clips[1].psnr);
     assert((await Deno.stat(join(out, "report.html"))).isFile);
 
+    await Deno.remove(join(out, second.prompts[1].clips[0].file));
+    assertRefused(await compare(...two, "--quiet"), `is gone: remove ${lost} to have its clips rendered again`);
     assertRefused(await compare(...two, "--steps", "2"), "was made with another size or sampling: name a new folder");
     assertRefused(await compare("-s", "full", "-s", "steps=2"), "was made with another list of settings");
     assertEquals(await made(), second);

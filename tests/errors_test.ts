@@ -252,10 +252,14 @@ Deno.test("embeddings files that cannot be used", () =>
 
 Deno.test("too little memory: what was asked, and what there is", async (t) => {
   await t.step("a limit that the model does not fit", async () => {
-    await refused("and the limit is 10.0 MiB; use a smaller size or fewer frames", ["--memory", "10MiB", ...QUICK]);
+    await refused("and the limit is 10.0 MiB; raise it, or use a smaller size or fewer frames", [
+      "--memory",
+      "10MiB",
+      ...QUICK,
+    ]);
   });
   await t.step("a limit that the model fits and the clip does not", async () => {
-    await refused("and the limit is 40.0 MiB; use a smaller size or fewer frames", [
+    await refused("and the limit is 40.0 MiB; raise it, or use a smaller size or fewer frames", [
       "--memory",
       "40MiB",
       ...QUICK,
@@ -477,4 +481,41 @@ Deno.test({
         }));
     }
   },
+});
+
+Deno.test("numbers that are not finite make no clip", async (t) => {
+  await inTempDir(async (dir) => {
+    const latents = join(dir, "latents.safetensors"), numbers = new Float32Array(16 * 2 * 4 * 4);
+    const write = (value: number) =>
+      writeSafetensors(latents, {
+        latents: { dtype: "F32", shape: [1, 16, 2, 4, 4], data: numbers.fill(value, 5, 6) },
+      });
+    await t.step("in noise that is given", async () => {
+      await write(NaN);
+      await refused(`${latents}: "latents" holds numbers that are not finite`, [...QUICK, "--latents", latents]);
+    });
+    await t.step("after denoising", async () => {
+      await refused("denoising ended in nothing but numbers that are not finite", [...QUICK, "--guidance", "1e300"]);
+    });
+    await t.step("after decoding", async () => {
+      const model = await BrokenModel.make(join(dir, "model"));
+      // All bits set is NaN in every format.
+      await model.bytes(VAE, "decoder.conv_in.bias", (bytes) => void bytes.fill(0xff));
+      await refused("decoding gave samples that are no numbers", [...QUICK, "--model", model.path]);
+    });
+  });
+});
+
+Deno.test("a profile does not take the place of the clip, nor of a folder", () =>
+  inTempDir(async (dir) => {
+    const clip = join(dir, "x.mp4");
+    await refused("would replace the clip", [...QUICK, "--out", clip, "--profile", `${dir}/./x.mp4`]);
+    await refused("name a file in it with --profile", [...QUICK, "--profile", dir]);
+    assertEquals(listFiles(dir), []);
+  }));
+
+Deno.test("a full disk behind the standard output is no bug", { ignore: Deno.build.os !== "linux" }, async () => {
+  const command = [Deno.execPath(), ...program("cli/main.ts", ["--help"])].map((word) => `'${word}'`).join(" ");
+  const { code, err } = await execute("sh", ["-c", `${command} > /dev/full`]);
+  assertEquals([code, err.includes("the disk is full"), err.includes("bug")], [1, true, false], err);
 });

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { checkWritable, removeUnfinished, writeAtomically } from "../cli/output.ts";
 import { TilereelError } from "../errors.ts";
+import { writeFileAtomically } from "../model/checkpoint/atomic_file.ts";
 
 async function inTempDir(test: (dir: string) => Promise<void>): Promise<void> {
   const dir = await Deno.makeTempDir();
@@ -79,4 +80,52 @@ Deno.test("places that cannot be written are told beforehand, and nothing is mad
     }
     await checkWritable(`${dir}/x/y/a.mp4`);
     assertEquals(names(dir), ["file"]);
+  }));
+
+Deno.test({
+  name: "a link is followed; a device, a pipe and a link that leads nowhere are left alone",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inTempDir(async (dir) => {
+      await Deno.mkdir(`${dir}/real`);
+      await Deno.writeTextFile(`${dir}/real/a.txt`, "old");
+      await Deno.symlink("real/a.txt", `${dir}/link.txt`);
+      await Deno.symlink("real/b.txt", `${dir}/nowhere.txt`);
+      assertEquals((await new Deno.Command("mkfifo", { args: [`${dir}/pipe`] }).output()).code, 0);
+      const write = (temporary: string) => Deno.writeTextFile(temporary, "new");
+      const into = (path: string) => (file: Deno.FsFile) => file.write(new TextEncoder().encode(path)).then(() => {});
+
+      await writeAtomically(`${dir}/link.txt`, write);
+      assertEquals(await Deno.readTextFile(`${dir}/real/a.txt`), "new");
+      await writeFileAtomically(`${dir}/link.txt`, into("newer"));
+      assertEquals(await Deno.readTextFile(`${dir}/real/a.txt`), "newer");
+      assert((await Deno.lstat(`${dir}/link.txt`)).isSymlink);
+      for (const [name, message] of [["pipe", "is a device or a pipe"], ["nowhere.txt", "leads nowhere"]] as const) {
+        const path = `${dir}/${name}`;
+        await assertRejects(() => checkWritable(path), TilereelError, message);
+        await assertRejects(() => writeAtomically(path, write), TilereelError, message);
+        await assertRejects(() => writeFileAtomically(path, into(path)), TilereelError, message);
+      }
+      assert((await Deno.lstat(`${dir}/pipe`)).isFifo);
+      assertEquals(names(dir).sort(), ["link.txt", "nowhere.txt", "pipe", "real"]);
+      assertEquals(names(`${dir}/real`), ["a.txt"]);
+    }),
+});
+
+Deno.test("a folder in a file's place, and what fails in a folder under way, are told by their names", () =>
+  inTempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/a.json`);
+    const checked = checkWritable(`${dir}/a.json`, { asFile: true, option: "--profile" });
+    await assertRejects(() => checked, TilereelError, "that is a folder; name a file in it with --profile");
+    await checkWritable(`${dir}/a.json`);
+    const failing = writeAtomically(`${dir}/clips/`, async (temporary) => {
+      await Deno.mkdir(temporary);
+      await writeAtomically(`${temporary}/1.mp4`, () => Promise.reject(Object.assign(new Error(), { code: "ENOSPC" })));
+    });
+    await assertRejects(
+      () => failing,
+      TilereelError,
+      `cannot write ${dir}/clips/1.mp4: the disk is full; free some space`,
+    );
+    assertEquals(names(dir), ["a.json"]);
   }));

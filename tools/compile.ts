@@ -23,11 +23,18 @@ const options = {
   "self-extracting": flag({ group: "Output", help: "Don't try deno compile." }),
 };
 
+/** Where the program is laid out, while it is. */
+let staging: string | undefined;
+
 if (import.meta.main) {
-  Deno.addSignalListener("SIGINT", () => {
-    removeUnfinished();
-    Deno.exit(130);
-  });
+  for (const [signal, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    if (signal === "SIGTERM" && Deno.build.os === "windows") continue;
+    Deno.addSignalListener(signal, () => {
+      removeUnfinished();
+      if (staging !== undefined) Deno.removeSync(staging, { recursive: true });
+      Deno.exit(status);
+    });
+  }
   try {
     await compile();
     Deno.exit(0);
@@ -46,7 +53,7 @@ async function compile(): Promise<void> {
   }
   const out = values.out ?? join("dist", Deno.build.os === "windows" ? "tilereel.exe" : "tilereel");
   await checkWritable(out);
-  const folder = await Deno.makeTempDir({ prefix: "tilereel-compile-" });
+  const folder = staging = Deno.makeTempDirSync({ prefix: "tilereel-compile-" });
   try {
     await stageProgram(folder);
     const obstacle = values["self-extracting"] ? "it was not asked for" : await denoCompile(folder, out);
@@ -57,6 +64,7 @@ async function compile(): Promise<void> {
     }
   } finally {
     await Deno.remove(folder, { recursive: true });
+    staging = undefined;
   }
   console.log(`${out}: ${((await Deno.stat(out)).size / 1e6).toFixed(1)} MB`);
 }

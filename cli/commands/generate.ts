@@ -16,7 +16,7 @@ import { clipExtent, type ClipSettings, clipSettings, clipValuesOf } from "../cl
 import { defineCommand } from "../command.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
 import { choice, flag, memory, type OptionValues, path } from "../options.ts";
-import { profileOption, startProfile } from "../profile.ts";
+import { checkProfile, profileOption, startProfile } from "../profile.ts";
 import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
 import { type EmbeddingsFile, readEmbeddings, readLatents } from "../tensor_files.ts";
 import { weightsLine, weightsOption } from "../weights_option.ts";
@@ -146,6 +146,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
   }
   if (json) { for (const { out, prompt, done } of clips) if (done) printJson({ file: out, prompt, skipped: true }); }
   if (todo.length === 0) return 0;
+  if (values.profile !== undefined) await checkProfile(values.profile, todo.map(({ out }) => out));
 
   const model = values.model ?? embeddedModelDir();
   const attention = await attentionMethod(values, model);

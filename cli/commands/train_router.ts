@@ -212,7 +212,7 @@ async function run(values: Values): Promise<number> {
   checkData(values);
   const { out = DEFAULT_OUT, seed = DEFAULT_SEED, quiet = false, resume = false } = values;
   await checkTrainingFolder(out, resume);
-  await checkWritable(join(out, "checkpoint.safetensors"));
+  for (const file of Object.values(trainingFiles(out))) await checkWritable(file, { asFile: true });
   const model = values.model ?? embeddedModelDir();
   const folder = await openModelFolder(model);
   const settings = vortaSettings(values, defaultSettings(clipGrid(values, folder)));

@@ -138,7 +138,7 @@ async function run(values: Values): Promise<number> {
   const sampling = await planSampling(values);
   const { plan, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
   const files = tileTrainingFiles(out);
-  await checkWritable(files.checkpoint);
+  for (const file of Object.values(files)) await checkWritable(file, { asFile: true });
   const identity = await samplingIdentity(sampling, textEncoder);
   using work = await openLongRun({
     quiet,

@@ -7,6 +7,7 @@ import { basename, join } from "node:path";
 import { TilereelError } from "../../errors.ts";
 import type { ClipValues } from "../clip_options.ts";
 import { checkWritable } from "../output.ts";
+import { reportFiles } from "../report/files.ts";
 import { readPrompts } from "../prompts_file.ts";
 import { slug } from "../slug.ts";
 
@@ -58,6 +59,7 @@ export async function planComparison({ prompt, prompts, out, values }: PlanOptio
     throw new TilereelError(`cannot write ${folder}: that is a file; name a folder with --out`);
   }
   await checkWritable(join(folder, planned[0]!.folder));
+  for (const file of Object.values(reportFiles(folder))) await checkWritable(file, { asFile: true });
   return { folder, prompts: planned };
 }
 

@@ -65,6 +65,7 @@ export async function readRecord(folder: string, madeWith: MadeWith): Promise<Pr
   let found: PromptRecord & { madeWith: unknown };
   try {
     found = JSON.parse(await Deno.readTextFile(join(folder, NAME)));
+    if (typeof found !== "object" || found === null) throw new TypeError(`${NAME} holds no object`);
   } catch (cause) {
     throw new TilereelError(`${folder} is in the way, and no comparison's: name another folder with --out`, { cause });
   }

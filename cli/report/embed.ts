@@ -4,6 +4,8 @@
  * @module
  */
 import { join } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import { fileError } from "../../model/checkpoint/file_error.ts";
 import type { ComparedPrompt } from "../compare/comparison.ts";
 
 /** A page of more than this many bytes of clips is slow to open on a phone. */
@@ -17,6 +19,8 @@ export interface EmbeddedPrompt extends ComparedPrompt {
 /**
  * Reads the clips of a comparison in `folder`: those of the first prompts, as many as stay within `most` bytes in the
  * page, but of one prompt at least.
+ *
+ * @throws {TilereelError} when one of them cannot be read
  */
 export async function embedClips(
   folder: string,
@@ -26,8 +30,8 @@ export async function embedClips(
   const embedded: EmbeddedPrompt[] = [];
   let bytes = 0;
   for (const prompt of prompts) {
-    const read = async (name: string, type: string) =>
-      dataUri(await Deno.readFile(join(folder, prompt.folder, name)), type);
+    const own = join(folder, prompt.folder);
+    const read = async (name: string, type: string) => dataUri(await readClip(join(own, name), own), type);
     const media = await Promise.all(prompt.clips.map(async ({ file, poster }) => ({
       video: await read(file, "video/mp4"),
       poster: await read(poster, "image/png"),
@@ -37,6 +41,16 @@ export async function embedClips(
     embedded.push({ ...prompt, media });
   }
   return embedded;
+}
+
+/** @throws {TilereelError} when it is gone */
+async function readClip(path: string, folder: string): Promise<Uint8Array> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw fileError(path, "read", error);
+    throw new TilereelError(`${path} is gone: remove ${folder} to have its clips rendered again`, { cause: error });
+  }
 }
 
 function dataUri(bytes: Uint8Array, type: string): string {

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { join } from "node:path";
 import { type Comparison, toJson } from "../compare/comparison.ts";
 import { writeAtomically } from "../output.ts";
 import { embedClips } from "./embed.ts";
+import { reportFiles } from "./files.ts";
 import { reportPage } from "./page.ts";
 
 /** What was written. */
@@ -25,7 +25,7 @@ export interface WrittenReport {
 export async function writeReport(folder: string, comparison: Comparison): Promise<WrittenReport> {
   const embedded = await embedClips(folder, comparison.prompts);
   const text = await reportPage(comparison, embedded);
-  const page = join(folder, "report.html"), table = join(folder, "table.json");
+  const { page, table } = reportFiles(folder);
   await writeAtomically(page, (temporary) => Deno.writeTextFile(temporary, text));
   await writeAtomically(table, (temporary) => Deno.writeTextFile(temporary, toJson(comparison)));
   return { page, table, left: comparison.prompts.length - embedded.length };

@@ -4,6 +4,7 @@
  * @module
  */
 import { fileError } from "./file_error.ts";
+import { placeOf } from "./place.ts";
 
 /** Temporary files that are being written now. */
 const unfinished = new Set<string>();
@@ -26,7 +27,10 @@ export function removeUnfinishedFiles(): void {
  * @throws {TilereelError} if the file cannot be written.
  */
 export async function writeFileAtomically(path: string, write: (file: Deno.FsFile) => Promise<void>): Promise<void> {
-  const temporary = `${path}.${crypto.randomUUID()}.tmp`;
+  const place = await placeOf(path).catch((error) => {
+    throw fileError(path, "written", error);
+  });
+  const temporary = `${place}.${crypto.randomUUID()}.tmp`;
   unfinished.add(temporary);
   try {
     {
@@ -35,7 +39,7 @@ export async function writeFileAtomically(path: string, write: (file: Deno.FsFil
       // A full disk may show only here.
       await file.sync();
     }
-    await Deno.rename(temporary, path);
+    await Deno.rename(temporary, place);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
     if (error instanceof Deno.errors.NotFound) {

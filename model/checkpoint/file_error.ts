@@ -5,10 +5,42 @@
  */
 import { TilereelError } from "../../errors.ts";
 
+/** By the system's codes. */
+const REASONS: Readonly<Record<string, string>> = {
+  EACCES: "there is no permission",
+  EDQUOT: "your disk quota is used up",
+  EEXIST: "something of that name is in the way",
+  EFBIG: "the file would be larger than is allowed there",
+  EISDIR: "that is a folder, and a file was expected",
+  ELOOP: "its links lead nowhere",
+  ENAMETOOLONG: "that name is too long",
+  ENOENT: "there is no such file or folder",
+  ENOSPC: "the disk is full",
+  ENOTDIR: "a part of that path is a file, not a folder",
+  ENOTEMPTY: "that folder exists and is not empty",
+  EPERM: "there is no permission",
+  EROFS: "that disk is read-only",
+};
+
+/** What went wrong, in words, where the reason lies outside the program; else undefined. */
+export function systemReason(error: unknown): string | undefined {
+  return error instanceof Error ? REASONS[codeOf(error)] : undefined;
+}
+
+/** Whether there was no room to write. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && ["ENOSPC", "EDQUOT"].includes(codeOf(error));
+}
+
 /** The error to throw when reading or writing `path` failed with `error`. */
 export function fileError(path: string, doing: "read" | "written", error: unknown): TilereelError {
   if (error instanceof TilereelError) return error;
   if (error instanceof Deno.errors.NotFound) return new TilereelError(`${path} does not exist`, { cause: error });
-  const reason = error instanceof Error ? error.message : String(error);
-  return new TilereelError(`${path} cannot be ${doing}: ${reason}`, { cause: error });
+  const reason = systemReason(error) ?? (error instanceof Error ? error.message : String(error));
+  const remedy = isDiskFull(error) ? "; free some space" : "";
+  return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
+}
+
+function codeOf(error: Error & { readonly code?: string }): string {
+  return error.code ?? "";
 }

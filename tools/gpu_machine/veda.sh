@@ -24,6 +24,7 @@ case $1 in
     cp "/tmp/veda/$2/tiles.safetensors" "/tmp/veda/$2/metrics.jsonl" "$OUT/$2/"
     ;;
   measure)
+    mkdir -p /tmp/veda
     head -n 4 "$here/../demo/prompts64.txt" >/tmp/veda/measure.txt
     run_js veda_quality.js --prompts /tmp/veda/measure.txt --size 256x256 "${@:2}"
     ;;

@@ -1,0 +1,31 @@
+/**
+ * Where a file is written that replaces what was there.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+
+/**
+ * The path itself or, where it is a link, what it leads to.
+ *
+ * @throws {TilereelError} when a link leads nowhere, or there is something that must not be replaced: a device, a pipe
+ */
+export async function placeOf(path: string): Promise<string> {
+  const own = await Deno.lstat(path).catch(orNothing);
+  if (!own) return path;
+  if (!own.isSymlink) return replaceable(path, own);
+  const place = await Deno.realPath(path).catch(orNothing);
+  if (place === undefined) {
+    throw new TilereelError(`${path} is a link that leads nowhere: remove it, or name another file`);
+  }
+  return replaceable(place, await Deno.stat(place));
+}
+
+function replaceable(path: string, { isFile, isDirectory }: Deno.FileInfo): string {
+  if (isFile || isDirectory) return path;
+  throw new TilereelError(`${path} is a device or a pipe, which would be replaced: name a file`);
+}
+
+function orNothing(error: unknown): undefined {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
