@@ -6,7 +6,7 @@
 import { TilereelError } from "../errors.ts";
 import { BoundsChecker } from "./bounds/checker.ts";
 import type { AdapterDescription } from "./device.ts";
-import type { KernelSource } from "./kernel.ts";
+import { folded, type KernelSource, MOST_GROUPS } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
 import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
 import type { Precision } from "./precision.ts";
@@ -264,7 +264,7 @@ export class Gpu {
   run(kernel: KernelSource, dispatch: Dispatch): void {
     if (this.#failure) throw this.#failure;
     const { workgroups } = dispatch;
-    if (workgroups.some((n) => n > 65535)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
+    if (workgroups.some((n) => n > MOST_GROUPS)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
     if (this.#bounds) [kernel, dispatch] = this.#bounds.watched(kernel, dispatch);
     if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
@@ -384,11 +384,11 @@ export class Gpu {
   }
 
   #fillWithNaN(tensor: Tensor): void {
-    const groups = Math.ceil(tensor.bytes / 4 / 64);
+    const count = tensor.bytes / 4;
     this.run(FILL, {
       buffers: { y: tensor },
-      params: { count: tensor.bytes / 4, value: 0x7fc07fc0 },
-      workgroups: [Math.min(groups, 65535), Math.ceil(groups / 65535), 1],
+      params: { count, value: 0x7fc07fc0 },
+      workgroups: folded(Math.ceil(count / 64)),
     });
   }
 }

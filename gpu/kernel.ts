@@ -33,6 +33,14 @@ export interface KernelSource {
   readonly matrix?: boolean;
 }
 
+/** Workgroups that WebGPU allows along an axis. */
+export const MOST_GROUPS = 65535;
+
+/** So many workgroups or, where they are too many for x, folded onto y: a few more. A kernel finds `wid.y * nwg.x + wid.x`. */
+export function folded(groups: number): readonly [number, number, number] {
+  return [Math.min(groups, MOST_GROUPS), Math.ceil(groups / MOST_GROUPS), 1];
+}
+
 /** One storage buffer of a kernel. */
 export interface Binding {
   readonly access: "read" | "read_write";

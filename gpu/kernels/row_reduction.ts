@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { unroll } from "../kernel.ts";
+import { folded, unroll } from "../kernel.ts";
 
 /** How the threads of a row kernel are spread. */
 export interface RowShape {
@@ -45,7 +45,7 @@ ${unroll(SHARE, (i) => `    sum += partial[lane + ${i * LANES / SHARE}u];`)}
 ${unroll(LANES / SHARE, (i) => `  sum += partial_sums[${i}];`)}
   return sum;
 }`,
-  workgroups: (rows) => [Math.min(rows, 65535), Math.ceil(rows / 65535), 1],
+  workgroups: folded,
 };
 
 /** One row a thread. */

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { folded, type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 
@@ -70,11 +70,10 @@ export function channelNorm(
   if (gamma.size !== channels || (start + pixels) * channels > y.size) {
     throw new Error(`channelNorm: x [${x.shape}], gamma [${gamma.shape}], y [${y.shape}] from ${start}`);
   }
-  const groups = Math.ceil(pixels / PIXELS);
   gpu.run(kernel(gpu.software), {
     buffers: { x, gamma, y },
     params: { pixels, c4: channels / 4, start, scale: Math.sqrt(dim), silu: silu ? 1 : 0 },
-    workgroups: [Math.min(groups, 65535), Math.ceil(groups / 65535), 1],
+    workgroups: folded(Math.ceil(pixels / PIXELS)),
   });
   return y;
 }

@@ -14,6 +14,18 @@ import { Blocks, type Operand } from "./blocks.ts";
 import { inputCut } from "./linear.ts";
 import type { Chunk } from "./modulation.ts";
 
+const PARAMS = {
+  rows: "u32",
+  dim4: "u32",
+  eps: "f32",
+  affine: "u32",
+  scale_plus: "f32",
+  rows_per_batch: "u32",
+  stride4: "u32",
+  scale_offset4: "u32",
+  shift_offset4: "u32",
+} as const;
+
 interface Variant {
   readonly software: boolean;
   /** As of `rowVectors`. */
@@ -36,17 +48,7 @@ const kernel = memo(({ software, held, into }: Variant): KernelSource => {
       shift: read("vec4f"),
       y: write(into ? "vec2u" : "vec4f"),
     },
-    params: {
-      rows: "u32",
-      dim4: "u32",
-      eps: "f32",
-      affine: "u32",
-      scale_plus: "f32",
-      rows_per_batch: "u32",
-      stride4: "u32",
-      scale_offset4: "u32",
-      shift_offset4: "u32",
-    },
+    params: PARAMS,
     workgroupSize: shape.workgroupSize,
     declarations: `${shape.declarations}${into ? FOUR_HALVES : ""}`,
     // The variance is taken round the mean: E[x²] − E[x]² loses the digits that the bounds ask for.
@@ -82,16 +84,7 @@ const backwardKernel = memo((software: boolean): KernelSource => {
   return {
     name: "layer_norm_backward",
     buffers: { x: read("vec4f"), dy: read("vec4f"), scale: read("vec4f"), dx: write("vec4f") },
-    params: {
-      rows: "u32",
-      dim4: "u32",
-      eps: "f32",
-      affine: "u32",
-      scale_plus: "f32",
-      rows_per_batch: "u32",
-      stride4: "u32",
-      scale_offset4: "u32",
-    },
+    params: PARAMS,
     workgroupSize: shape.workgroupSize,
     declarations: `${shape.declarations}
 fn before_affine(dy: vec4f, scale_at: u32) -> vec4f {

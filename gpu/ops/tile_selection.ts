@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { folded, type KernelSource, read, unroll, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
@@ -208,7 +208,7 @@ export function selectTiles(
   gpu.run(gpu.software ? PLAIN : TILED(rowSpread(n, subgroups)), {
     buffers: { scores, tiles, rows: budget.rows, head_ids: only ?? gpu.placeholder, runs },
     params: { n, heads, chosen, has_heads: only ? 1 : 0, runs_each: budget.runs, count },
-    workgroups: gpu.software ? groups1d(count) : [Math.min(count, 65535), Math.ceil(count / 65535), 1],
+    workgroups: gpu.software ? groups1d(count) : folded(count),
   });
   return runs;
 }

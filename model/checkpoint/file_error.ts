@@ -41,6 +41,21 @@ export function fileError(path: string, doing: "read" | "written", error: unknow
   return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
 }
 
+/**
+ * Whether there is a file or folder of that name.
+ *
+ * @throws {TilereelError} if that cannot be told
+ */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw fileError(path, "read", error);
+  }
+}
+
 function codeOf(error: Error & { readonly code?: string }): string {
   return error.code ?? "";
 }

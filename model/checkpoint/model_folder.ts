@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
-import { fileError } from "./file_error.ts";
+import { exists, fileError } from "./file_error.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
 
@@ -106,16 +106,6 @@ async function isFolder(path: string, required = true): Promise<boolean> {
     return (await Deno.stat(path)).isDirectory;
   } catch (error) {
     if (!required && error instanceof Deno.errors.NotFound) return false;
-    throw fileError(path, "read", error);
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
     throw fileError(path, "read", error);
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
-import { fileError } from "../checkpoint/file_error.ts";
+import { exists, fileError } from "../checkpoint/file_error.ts";
 
 /** What every training folder holds, besides what is trained. */
 export interface TrainingFiles {
@@ -45,14 +45,4 @@ export async function openTrainingFolder(folder: string, resume: boolean): Promi
   await Deno.mkdir(folder, { recursive: true }).catch((error) => {
     throw fileError(folder, "written", error);
   });
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw fileError(path, "read", error);
-  }
 }

@@ -7,17 +7,14 @@
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { chosenHead } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
+import { FOUR_HALVES } from "../packed.ts";
 
 /** Threads of a workgroup along x, each with eight numbers of a row. */
 export const PACK_THREADS = 256;
 
 /** WGSL: eight numbers as f16. What f16 cannot hold becomes the largest that it can. */
-export const PACKED = `
-fn packed(a: vec4f, b: vec4f) -> vec4u {
-  let low = clamp(a, vec4f(-65504.0), vec4f(65504.0));
-  let high = clamp(b, vec4f(-65504.0), vec4f(65504.0));
-  return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
-}`;
+export const PACKED = `${FOUR_HALVES}
+fn packed(a: vec4f, b: vec4f) -> vec4u { return vec4u(four_halves(a), four_halves(b)); }`;
 
 /** Rows in the order of tokens, or of a plan's slots. */
 export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolean }): KernelSource => ({
