@@ -9,3 +9,6 @@
 export class TilereelError extends Error {
   override name = "TilereelError";
 }
+
+/** Numbers came out that are not finite, and no clip. Other prompts and settings of the same model may fare better. */
+export class NotFiniteError extends TilereelError {}

@@ -24,7 +24,7 @@
  *
  * @module
  */
-export { TilereelError } from "./errors.ts";
+export { NotFiniteError, TilereelError } from "./errors.ts";
 export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
 export type { SourceName } from "./gpu/device/source.ts";
 export type { Gpu, GpuSettings } from "./gpu/gpu.ts";

@@ -1,7 +1,7 @@
 /**
- * `deno task bench:arithmetic`: what an adapter's own multiply-adds make when nothing else is done: outer products of 8×8
- * numbers out of workgroup memory, over and over, as matrix products by threads make them. That is their ceiling, without
- * what it takes to bring operands there.
+ * `deno task bench:arithmetic`: what an adapter's own multiply-adds make when nothing else is done: outer products of
+ * 8×8 numbers out of workgroup memory, over and over, as matrix products by threads make them. That is their ceiling,
+ * without what it takes to bring operands there.
  *
  * @module
  */

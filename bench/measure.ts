@@ -66,7 +66,8 @@ async function time(gpu: Gpu, work: () => unknown, repeats: number, wait: number
   for (let i = 0; i < repeats; i++) await work();
   await gpu.finish();
   const elapsed = performance.now() - start;
-  // Work that is done before the device is first looked at takes no longer than the wait: then nothing can be said of it.
+  // Work that is done before the device is first looked at takes no longer than the wait: then nothing can be said of
+  // it.
   return Math.max(elapsed - wait, elapsed / 10) / repeats;
 }
 

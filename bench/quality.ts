@@ -1,6 +1,6 @@
 /**
- * `deno task bench:quality`: what sparse attention does to the clips. Every prompt is rendered with the same start noise
- * by full attention and under other settings; clips are compared with full attention's, and written for
+ * `deno task bench:quality`: what sparse attention does to the clips. Every prompt is rendered with the same start
+ * noise by full attention and under other settings; clips are compared with full attention's, and written for
  * tools/demo/judge.py.
  *
  * @module

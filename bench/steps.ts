@@ -2,9 +2,9 @@
  * `deno task bench:steps`: seconds a denoising step takes at Wan's sizes, by full and by sparse attention, with random
  * weights.
  *
- * Every kind of attention is timed over a block (or the few after which VORTA's routes come out even), then over a whole
- * forward pass where that is short enough and all blocks fit; otherwise a forward pass is the block's time × layers, and
- * what lies around the blocks. Guidance takes two forward passes a step.
+ * Every kind of attention is timed over a block (or the few after which VORTA's routes come out even), then over a
+ * whole forward pass where that is short enough and all blocks fit; otherwise a forward pass is the block's time ×
+ * layers, and what lies around the blocks. Guidance takes two forward passes a step.
  *
  * @module
  */

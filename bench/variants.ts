@@ -24,8 +24,9 @@ export interface Opened {
 }
 
 /**
- * Opens the adapter in every variant worth timing, those that are used with their fastest kernels. Without `precision` a GPU runs in f32 and, where it can, in f16.
- * Software rendering over OpenGL takes minutes to compile a tiled kernel, which it never runs: it has `plain` only.
+ * Opens the adapter in every variant worth timing, those that are used with their fastest kernels. Without `precision`
+ * a GPU runs in f32 and, where it can, in f16. Software rendering over OpenGL takes minutes to compile a tiled kernel,
+ * which it never runs: it has `plain` only.
  *
  * @throws {TilereelError} as `openGpu`
  */

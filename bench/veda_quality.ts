@@ -1,7 +1,8 @@
 /**
- * `deno task bench:veda`: how well Veda picks tiles. On states of the model's own sampling runs, the tiles that a trained
- * scorer picks are compared with those of mean pooling, of a scorer that was never trained, of chance and of the oracle:
- * recall, the attention that lies in them, and what the output is off by. Each scorer is looked at on the shapes it has.
+ * `deno task bench:veda`: how well Veda picks tiles. On states of the model's own sampling runs, the tiles that a
+ * trained scorer picks are compared with those of mean pooling, of a scorer that was never trained, of chance and of
+ * the oracle: recall, the attention that lies in them, and what the output is off by. Each scorer is looked at on the
+ * shapes it has.
  *
  * Nothing that is printed is of states that the scorers were trained on, if the prompts and seeds are others.
  *

@@ -130,7 +130,10 @@ async function checkPlace(out: string): Promise<void> {
   await checkWritable(out, { asFile: formatOf(out) !== "frames" });
 }
 
-/** Whether a file is there, or a folder with something in it. What cannot be told is found out when it is to be written. */
+/**
+ * Whether a file is there, or a folder with something in it. What cannot be told is found out when it is to be
+ * written.
+ */
 async function isMade(out: string): Promise<boolean> {
   if (!await isFolder(out)) return formatOf(out) !== "frames" && await exists(out).catch(() => false);
   for await (const _ of Deno.readDir(out)) return true;

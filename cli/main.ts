@@ -109,7 +109,8 @@ function report(error: unknown): number {
   }
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const reason = systemReason(error);
-  if (reason !== undefined) {
+  // A file that is not there should have been asked for.
+  if (reason !== undefined && !(error instanceof Deno.errors.NotFound)) {
     // Not foreseen where it happened, such as a full disk behind the standard output, but no bug.
     console.error(trace ? error : `tilereel: ${reason} (${(error as Error).message})`);
     return USER_ERROR;

@@ -74,16 +74,23 @@ export async function checkWritable(
   path: string,
   { asFile = false, ...options }: OutputOptions & { readonly asFile?: boolean } = {},
 ): Promise<void> {
-  const { option = OUT } = options;
-  let folder = dirname(resolve(path));
+  const { option = OUT } = options, target = resolve(path);
   try {
-    while (!await exists(folder)) folder = dirname(folder);
-    // Asking after the name itself shows whether it is one that can be.
-    const target = await placeOf(join(folder, basename(resolve(path))));
-    if (asFile && await isFolder(path)) {
-      throw new TilereelError(`cannot write ${path}: that is a folder; name a file in it with ${option}`);
+    let folder = dirname(target);
+    if (await exists(folder)) {
+      folder = dirname(await placeOf(target));
+      if (asFile && await isFolder(path)) {
+        throw new TilereelError(
+          `cannot write ${path}: that is a folder, where a file would be written; remove it, or name another place with ` +
+            option,
+        );
+      }
+    } else {
+      while (!await exists(folder)) folder = dirname(folder);
+      // Asking after the name shows whether it is one that can be.
+      await exists(join(folder, basename(target)));
     }
-    const probe = join(dirname(target), `.tilereel-${crypto.randomUUID().slice(0, 8)}.part`);
+    const probe = join(folder, `.tilereel-${crypto.randomUUID().slice(0, 8)}.part`);
     unfinished.add(probe);
     try {
       await Deno.writeFile(probe, new Uint8Array(0), { createNew: true });

@@ -16,8 +16,9 @@ export interface Parsed<T extends OptionTable> {
 }
 
 /**
- * Parses `args` by `table`. An option given twice counts as given last, unless it is one of many. Throws a `TilereelError` for an unknown option
- * (with the nearest that exists), a missing or unexpected value, and a value that its option refuses.
+ * Parses `args` by `table`. An option given twice counts as given last, unless it is one of many. Throws a
+ * `TilereelError` for an unknown option (with the nearest that exists), a missing or unexpected value, and a value that
+ * its option refuses.
  */
 export function parseCommand<T extends OptionTable>(args: readonly string[], table: T, command: string): Parsed<T> {
   const names = Object.keys(table);
@@ -77,16 +78,18 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
   return { values: values as OptionValues<T>, positionals: parsed._, help: false };
 }
 
-/** `--seed -1` is an option with a value, not two options. */
+/** Has values that look like options, for they are negative numbers, belong to the option before: `--seed -1`. */
 function withNegativeValues(args: readonly string[], table: OptionTable): string[] {
-  const end = endOfOptions(args);
-  return args.flatMap((arg, i) => {
-    const takesValue = (at: number) =>
-      at >= 0 && at < end && table[/^--(.+)$/.exec(args[at]!)?.[1] ?? ""]?.value !== undefined;
-    const isNegative = (at: number) => at < end && /^-\.?\d/.test(args[at] ?? "");
-    if (isNegative(i) && takesValue(i - 1)) return [];
-    return takesValue(i) && isNegative(i + 1) ? [`${arg}=${args[i + 1]}`] : [arg];
-  });
+  const names = Object.entries(table).filter(([, { value }]) => value !== undefined)
+    .flatMap(([name, { short }]) => [`--${name}`, ...short ? [`-${short}`] : []]);
+  const joined: string[] = [];
+  for (const [i, arg] of args.entries()) {
+    if (args.slice(0, i).includes("--")) joined.push(arg);
+    else if (/^-\.?\d/.test(arg) && names.includes(args[i - 1] ?? "") && joined.at(-1) === args[i - 1]) {
+      joined[joined.length - 1] += `=${arg}`;
+    } else joined.push(arg);
+  }
+  return joined;
 }
 
 /** Whether the option's value was really written as nothing (`--x=` or `--x ''`), rather than left out. */

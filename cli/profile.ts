@@ -6,6 +6,7 @@
 import { resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { placeOf } from "../model/checkpoint/place.ts";
 import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
 import { gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
 import { traceOf } from "../gpu/profile/trace.ts";
@@ -42,11 +43,12 @@ const OPTION = { option: "--profile" };
  * @throws {TilereelError} when it could not
  */
 export async function checkProfile(file: string, others: readonly string[] = []): Promise<void> {
-  const same = others.find((other) => resolve(other) === resolve(file));
-  if (same !== undefined) {
+  await checkWritable(file, { asFile: true, ...OPTION });
+  const place = await placeOf(resolve(file));
+  for (const other of others) {
+    if (await placeOf(resolve(other)) !== place) continue;
     throw new TilereelError(`--profile ${file} would replace the clip that is written there: name another file`);
   }
-  await checkWritable(file, { asFile: true, ...OPTION });
 }
 
 /**

@@ -1,10 +1,11 @@
 /**
- * Ctrl-C, the signal to terminate, and a terminal that is closed: they end the program at once, or, while work that can be saved is under way, the
- * first ends the work and the second the program.
+ * Ctrl-C, the signal to terminate, and a terminal that is closed: they end the program at once, or, while work that can
+ * be saved is under way, the first ends the work and the second the program.
  *
  * @module
  */
 import { removeUnfinishedFiles } from "../model/checkpoint/atomic_file.ts";
+import { ignoreClosedTerminal } from "./closed_terminal.ts";
 import { removeUnfinished } from "./output.ts";
 
 /** Exit statuses, as shells have them. */
@@ -14,6 +15,7 @@ let working: Interruption | undefined;
 
 /** Has the signals handled as the module says, from now on. */
 export function handleSignals(): void {
+  ignoreClosedTerminal();
   for (const [signal, status] of Object.entries(STATUSES) as [keyof typeof STATUSES, number][]) {
     if (signal !== "SIGINT" && Deno.build.os === "windows") continue;
     Deno.addSignalListener(signal, () => {

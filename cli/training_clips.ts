@@ -23,8 +23,8 @@ const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv|ogv|gif)$/i;
 /**
  * The clips of a folder. Either `metadata.jsonl` lists them, a line such as `{"file": "cat.mp4", "caption": "a cat"}`
  * each (`file_name` and `text`, as in Hugging Face's video folders, mean the same); or they are all videos and all
- * folders of PNG or JPEG frames in it, with a caption beside each: `cat.txt` for `cat.mp4` or `cat/`. Other files do not
- * count.
+ * folders of PNG or JPEG frames in it, with a caption beside each: `cat.txt` for `cat.mp4` or `cat/`. Other files do
+ * not count.
  *
  * @throws {TilereelError} when there is no clip, or a caption is missing, which names the clip
  */

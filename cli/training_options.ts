@@ -27,7 +27,7 @@ export const trainedModelOptions = {
     group: MODEL,
     value: "LIMIT",
     help: "GPU memory that may be used, as in 8GiB or 512MiB.",
-    default: "what the adapter grants",
+    default: "no limit; plans go by 8 GB",
   }),
   ...gpuOptions(MODEL),
 };

@@ -46,16 +46,19 @@ const SOURCES: readonly DeviceSource[] = [deno, dawn];
 
 /** What {@link openGpu} may be told. */
 export interface OpenGpuOptions {
-  /** "auto", "software", "vulkan", "gl", or a part of an adapter's name; or "dawn", "dawn:software", "dawn:" and a part. */
+  /**
+   * "auto", "software", "vulkan", "gl", or a part of an adapter's name; or "dawn", "dawn:software", "dawn:" and a
+   * part.
+   */
   readonly choice?: string;
   /**
-   * "f16" holds matrix operands in 16 bits; see {@link Precision} for sums. Default "auto": f16 on every GPU that has it,
-   * f32 on software.
+   * "f16" holds matrix operands in 16 bits; see {@link Precision} for sums. Default "auto": f16 on every GPU that has
+   * it, f32 on software.
    */
   readonly precision?: Precision | "auto";
   /** Has the adapter's fastest kernels chosen by a trial of up to a minute, once: see {@link tuneKernels}. */
   readonly tune?: boolean | TuneOptions;
-  /** Bytes of GPU memory tilereel may hold at once. Absent: what the adapter grants. */
+  /** Bytes of GPU memory tilereel may hold at once. Absent: no limit; plans go by 8 GB. */
   readonly memoryLimit?: number;
   /** For tests: as `GpuSettings.checkBounds`. */
   readonly checkBounds?: boolean;

@@ -111,7 +111,9 @@ export class Gpu {
     return this.#memory.use;
   }
 
-  /** Bytes it may hold at once: the limit, or what a GPU is assumed to have. Plans go by it; allocations by the limit. */
+  /**
+   * Bytes it may hold at once: the limit, or what a GPU is assumed to have. Plans go by it; allocations by the limit.
+   */
   get memoryBudget(): number {
     const { memoryLimit } = this.settings;
     return memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit;
@@ -121,6 +123,12 @@ export class Gpu {
   get maxTensorBytes(): number {
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
     return Math.min(maxStorageBufferBindingSize, maxBufferSize);
+  }
+
+  /** Threads that a workgroup along one axis can have. */
+  get maxThreads(): number {
+    const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX } = this.device.limits;
+    return Math.min(maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX);
   }
 
   /**
@@ -182,7 +190,9 @@ export class Gpu {
     }
   }
 
-  /** As {@link scope}, for work that waits. Nothing else may use this `Gpu` meanwhile, and all its tensors are freed. */
+  /**
+   * As {@link scope}, for work that waits. Nothing else may use this `Gpu` meanwhile, and all its tensors are freed.
+   */
   async waitingScope<T>(work: () => Promise<T>): Promise<T> {
     const scope = this.#openScope();
     try {
@@ -244,7 +254,9 @@ export class Gpu {
     }
   }
 
-  /** Frees a tensor before its scope ends, or at its end while a tape is open. Work already recorded still runs on it. */
+  /**
+   * Frees a tensor before its scope ends, or at its end while a tape is open. Work already recorded still runs on it.
+   */
   release(tensor: Tensor): void {
     if (this.#tape) return;
     this.#memory.release(this.keep(tensor).buffer);

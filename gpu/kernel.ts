@@ -36,7 +36,10 @@ export interface KernelSource {
 /** Workgroups that WebGPU allows along an axis. */
 export const MOST_GROUPS = 65535;
 
-/** So many workgroups or, where they are too many for x, folded onto y: a few more. A kernel finds `wid.y * nwg.x + wid.x`. */
+/**
+ * So many workgroups or, where they are too many for x, folded onto y: a few more. A kernel finds `wid.y * nwg.x +
+ * wid.x`.
+ */
 export function folded(groups: number): readonly [number, number, number] {
   return [Math.min(groups, MOST_GROUPS), Math.ceil(groups / MOST_GROUPS), 1];
 }
@@ -54,8 +57,8 @@ export const read = (element: string): Binding => ({ access: "read", element });
 export const write = (element: string): Binding => ({ access: "read_write", element });
 
 /**
- * The whole WGSL module of a kernel, for the compiler of one source of devices: naga (Deno's) refuses `enable subgroups;`
- * and knows the built-ins without it, Tint (Dawn's) wants that line.
+ * The whole WGSL module of a kernel, for the compiler of one source of devices: naga (Deno's) refuses `enable
+ * subgroups;` and knows the built-ins without it, Tint (Dawn's) wants that line.
  */
 export function kernelWgsl(kernel: KernelSource, source: SourceName): string {
   const { f16, subgroups, matrix } = kernel;

@@ -1,6 +1,6 @@
 /**
- * GPU memory: buffers are handed out, taken back and handed out again, so that a forward pass holds no more than what is
- * alive at once and allocates nothing after the first.
+ * GPU memory: buffers are handed out, taken back and handed out again, so that a forward pass holds no more than what
+ * is alive at once and allocates nothing after the first.
  *
  * @module
  */

@@ -6,7 +6,10 @@
 import { TilereelError } from "../errors.ts";
 import type { AdapterDescription } from "./device.ts";
 
-/** Number format of the operands of matrix products; sums are f32, of single products or of up to 32 that were added up in f16 before. */
+/**
+ * Number format of the operands of matrix products; sums are f32, of single products or of up to 32 that were added
+ * up in f16 before.
+ */
 export type Precision = "f32" | "f16";
 
 /** What may be asked for. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { NotFiniteError, TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
 import { countNonFinite } from "../gpu/ops/count_non_finite.ts";
@@ -249,14 +249,14 @@ export class WanPipeline {
     return await this.parts.prompts.encode(prompts, tokens, { ...onProgress && { onProgress } });
   }
 
-  /** @throws {TilereelError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */
+  /** @throws {NotFiniteError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */
   async #checkFinite(latents: Tensor): Promise<void> {
     const { gpu } = this;
     const counts = gpu.scope(() => countNonFinite(gpu, latents));
     const found = new Uint32Array(await gpu.readBytes(counts).finally(() => gpu.release(counts)));
     const bad = found.reduce((sum, count) => sum + count, 0);
     if (bad === 0) return;
-    throw new TilereelError(
+    throw new NotFiniteError(
       `denoising ended in ${bad === latents.size ? "nothing but" : bad} numbers that are not finite, and no clip: ` +
         (gpu.f16 ? "try --precision f32, or a lower guidance; " : "try a lower guidance; ") +
         "if that changes nothing the model's weights are damaged",

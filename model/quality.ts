@@ -39,9 +39,10 @@ export function psnr(out: Uint8Array, ref: Uint8Array): number {
 }
 
 /**
- * Structural similarity of two clips of the same size (Wang, Bovik, Sheikh and Simoncelli 2004, equation 13), at most 1.
- * On luma (0.299 R + 0.587 G + 0.114 B, not rounded, from 0 to 255), in a Gaussian window of 11×11 samples with σ = 1.5
- * that sums to 1, K₁ = 0.01, K₂ = 0.03: the mean over the windows that lie whole inside the frame, then over the frames.
+ * Structural similarity of two clips of the same size (Wang, Bovik, Sheikh and Simoncelli 2004, equation 13), at most
+ * 1. On luma (0.299 R + 0.587 G + 0.114 B, not rounded, from 0 to 255), in a Gaussian window of 11×11 samples with σ =
+ * 1.5 that sums to 1, K₁ = 0.01, K₂ = 0.03: the mean over the windows that lie whole inside the frame, then over the
+ * frames.
  *
  * @throws {Error} if their sizes differ, or a frame is no larger than 10 pixels along a side
  */

@@ -34,6 +34,12 @@ Deno.test("options become typed values, the rest positional text", () => {
 Deno.test("text stays text: numbers, dashes, quotes, nothing, and what follows --", () => {
   assertEquals(parse("12").positionals, ["12"]);
   assertEquals(parse("--", "--seed", "-x").positionals, ["--seed", "-x"]);
+  assertEquals(parse("--negative", "-5 degrees").values, { negative: "-5 degrees" });
+  assertEquals(parse("-o", "-1.mp4", "--seed", "1").values, { out: "-1.mp4", seed: 1 });
+  assertEquals(parse("--", "--seed", "-1").positionals, ["--seed", "-1"]);
+  assertEquals(parse("--quiet", "--", "-1").positionals, ["-1"]);
+  refuses('--seed must be a whole number from 0 to 4294967295, not "-1"', "--seed", "-1");
+  refuses("-1 is no option", "--quiet", "-1");
   assertEquals(parse("--negative=-blurry").values, { negative: "-blurry" });
   assertEquals(parse("--negative", "").values, { negative: "" });
   assertEquals(parse("--negative=").values, { negative: "" });

@@ -13,7 +13,9 @@ interface Case {
   readonly rest: number;
 }
 
-/** One bucket; more than a workgroup takes; larger than it can share; few threads to a bucket; more rest than threads. */
+/**
+ * One bucket; more than a workgroup takes; larger than it can share; few threads to a bucket; more rest than threads.
+ */
 const CASES: readonly Case[] = [
   { headDim: 128, buckets: 33, size: 12, centre: 9, keep: 5, rest: 70 },
   { headDim: 64, buckets: 1, size: 2, centre: 1, keep: 0, rest: 0 },

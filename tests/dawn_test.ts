@@ -1,6 +1,7 @@
 /**
- * Dawn as a source of devices: what happens without it, and, where it is installed and finds an adapter, that it computes
- * what Deno's own WebGPU does, and ends as it does. All kernels run on it with `TILEREEL_TEST_GPU=dawn deno task test`.
+ * Dawn as a source of devices: what happens without it, and, where it is installed and finds an adapter, that it
+ * computes what Deno's own WebGPU does, and ends as it does. All kernels run on it with `TILEREEL_TEST_GPU=dawn deno
+ * task test`.
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";

@@ -390,8 +390,8 @@ Deno.test("places that cannot be written", async (t) => {
 });
 
 /**
- * Runs `generate` into a folder that has a disk of its own, mounted with `mountOptions`; it lists on the standard output
- * what is left there. Where nothing can be mounted, files are kept from growing beyond 4 KiB instead.
+ * Runs `generate` into a folder that has a disk of its own, mounted with `mountOptions`; it lists on the standard
+ * output what is left there. Where nothing can be mounted, files are kept from growing beyond 4 KiB instead.
  */
 async function onDisk(dir: string, mountOptions: string | undefined, args: readonly string[]) {
   const prompt = "a white cross spinning on a checkered gray background"; // too varied for an MP4 of 4 KiB
@@ -497,6 +497,13 @@ Deno.test("numbers that are not finite make no clip", async (t) => {
     await t.step("after denoising", async () => {
       await refused("denoising ended in nothing but numbers that are not finite", [...QUICK, "--guidance", "1e300"]);
     });
+    await t.step("of one of many, which keeps none of the others away", async () => {
+      const prompts = join(dir, "p.jsonl"), out = join(dir, "clips");
+      await Deno.writeTextFile(prompts, '{"prompt": "a", "guidance": 1e300}\n{"prompt": "b"}\n');
+      const outcome = await tilereel(["generate", "--prompts", prompts, "--quiet", ...QUICK, "--out", out]);
+      assertRefused(outcome, `${join(out, "0001-a.mp4")}: denoising ended in`);
+      assertEquals(listFiles(out), ["0002-b.mp4"]);
+    });
     await t.step("after decoding", async () => {
       const model = await BrokenModel.make(join(dir, "model"));
       // All bits set is NaN in every format.
@@ -510,7 +517,11 @@ Deno.test("a profile does not take the place of the clip, nor of a folder", () =
   inTempDir(async (dir) => {
     const clip = join(dir, "x.mp4");
     await refused("would replace the clip", [...QUICK, "--out", clip, "--profile", `${dir}/./x.mp4`]);
-    await refused("name a file in it with --profile", [...QUICK, "--profile", dir]);
+    await Deno.writeTextFile(clip, "an older one");
+    await Deno.symlink("x.mp4", join(dir, "link.json"));
+    await refused("would replace the clip", [...QUICK, "--out", clip, "--profile", join(dir, "link.json")]);
+    await Promise.all([clip, join(dir, "link.json")].map((path) => Deno.remove(path)));
+    await refused("that is a folder, where a file would be written", [...QUICK, "--profile", dir]);
     assertEquals(listFiles(dir), []);
   }));
 

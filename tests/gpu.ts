@@ -22,9 +22,9 @@ let opened: Promise<Variant[]> | undefined;
 
 /**
  * The machine's adapter in every variant it can run: `plain` as software adapters use it, `tiled` as GPUs do, and f16
- * where there is shader-f16. One device serves them all. Software rendering over OpenGL takes minutes to compile a tiled
- * kernel, which it never runs: there only `plain` is tested. The environment variable TILEREEL_TEST_GPU names another
- * adapter, as --gpu does.
+ * where there is shader-f16. One device serves them all. Software rendering over OpenGL takes minutes to compile a
+ * tiled kernel, which it never runs: there only `plain` is tested. The environment variable TILEREEL_TEST_GPU names
+ * another adapter, as --gpu does.
  */
 export function variants(): Promise<Variant[]> {
   return opened ??= open();

@@ -116,8 +116,16 @@ Deno.test("a folder in a file's place, and what fails in a folder under way, are
   inTempDir(async (dir) => {
     await Deno.mkdir(`${dir}/a.json`);
     const checked = checkWritable(`${dir}/a.json`, { asFile: true, option: "--profile" });
-    await assertRejects(() => checked, TilereelError, "that is a folder; name a file in it with --profile");
+    await assertRejects(
+      () => checked,
+      TilereelError,
+      "that is a folder, where a file would be written",
+    );
     await checkWritable(`${dir}/a.json`);
+    // What has that name elsewhere does not count.
+    await Deno.symlink("nowhere", `${dir}/b.json`);
+    await checkWritable(`${dir}/new/b.json`);
+    await Deno.remove(`${dir}/b.json`);
     const failing = writeAtomically(`${dir}/clips/`, async (temporary) => {
       await Deno.mkdir(temporary);
       await writeAtomically(`${temporary}/1.mp4`, () => Promise.reject(Object.assign(new Error(), { code: "ENOSPC" })));

@@ -1,5 +1,6 @@
 import type { WriteStream } from "node:tty";
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { unlessClosed } from "../cli/closed_terminal.ts";
 import { formatDuration, showProgress } from "../cli/progress.ts";
 
 /** A stream that keeps what is written. */
@@ -103,4 +104,13 @@ Deno.test("durations read as people say them", () => {
     "1 h 00 min",
     "1 h 02 min",
   ]);
+});
+
+Deno.test("what is printed on a closed terminal goes nowhere, and other failures are told", () => {
+  const failing = (message: string) => () => {
+    throw new Error(message);
+  };
+  assertEquals(unlessClosed((text: string) => text.length, 0)("abc"), 3);
+  assertEquals(unlessClosed(failing("Input/output error (os error 5)"), true)(), true);
+  assertThrows(unlessClosed(failing("No space left on device (os error 28)"), true), Error, "No space left");
 });

@@ -70,7 +70,7 @@ testVariants(
 
 testVariants("feed-forward: in pieces it gives the same, whatever form its input has", async ({ gpu }) => {
   // So wide that matrix units take the input in blocks, of which the last piece has one that is not full.
-  const [tokens, dim, wide] = [330, 512, 2048], gate = { tensor: gpu.upload(randn(6 * dim, 1), [1, 6, dim]), index: 5 };
+  const [tokens, dim, wide] = [330, 256, 5640], gate = { tensor: gpu.upload(randn(6 * dim, 1), [1, 6, dim]), index: 5 };
   const x = gpu.upload(randn(tokens * dim, 2), [1, tokens, dim]);
   const w = {
     up: { weight: noise(gpu, [wide, dim], "bf16"), bias: gpu.upload(randn(wide, 3), [wide]) },

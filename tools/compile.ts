@@ -31,8 +31,11 @@ if (import.meta.main) {
     if (signal === "SIGTERM" && Deno.build.os === "windows") continue;
     Deno.addSignalListener(signal, () => {
       removeUnfinished();
-      if (staging !== undefined) Deno.removeSync(staging, { recursive: true });
-      Deno.exit(status);
+      try {
+        if (staging !== undefined) Deno.removeSync(staging, { recursive: true });
+      } finally {
+        Deno.exit(status);
+      }
     });
   }
   try {
@@ -52,7 +55,7 @@ async function compile(): Promise<void> {
     return;
   }
   const out = values.out ?? join("dist", Deno.build.os === "windows" ? "tilereel.exe" : "tilereel");
-  await checkWritable(out);
+  await checkWritable(out, { asFile: true });
   const folder = staging = Deno.makeTempDirSync({ prefix: "tilereel-compile-" });
   try {
     await stageProgram(folder);

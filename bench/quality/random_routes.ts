@@ -7,7 +7,10 @@ import type { AttentionMethod } from "../../model/attention/method.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
 import type { VortaSettings } from "../../model/vorta/settings.ts";
 
-/** The routes of `like`, dealt out anew over steps, layers and heads: so many heads on each branch, of the same density. */
+/**
+ * The routes of `like`, dealt out anew over steps, layers and heads: so many heads on each branch, of the same
+ * density.
+ */
 export function randomRoutes(like: AttentionMethod, settings: VortaSettings): AttentionMethod {
   return {
     async prepare(task) {

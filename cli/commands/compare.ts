@@ -55,7 +55,7 @@ const options = {
     group: "Model",
     value: "LIMIT",
     help: "GPU memory that may be used, as for generate.",
-    default: "what the adapter grants",
+    default: "no limit; plans go by 8 GB",
   }),
   weights: weightsOption,
   ...gpuOptions("Model"),

@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { NotFiniteError, TilereelError } from "../../errors.ts";
 import type { GpuSettings } from "../../gpu/gpu.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
+import type { Video } from "../../model/video.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
 import { attentionKind, attentionMethod, attentionOptions } from "../attention_options.ts";
 import { clipOptions } from "../clip_options.ts";
@@ -179,10 +180,21 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
     onProgress: progress.onProgress,
   };
+  let status = 0;
   for (const clip of todo) {
     const settings = clipSettings(clip, pipeline.defaults);
     const start = performance.now();
-    const video = await pipeline.generate({ ...settings, ...given });
+    let video: Video;
+    try {
+      video = await pipeline.generate({ ...settings, ...given });
+    } catch (error) {
+      if (!(error instanceof NotFiniteError)) throw error;
+      // The others of a batch may come out well.
+      progress.stop();
+      console.error(`tilereel: ${clip.out}: ${error.message}`);
+      status = 1;
+      continue;
+    }
     const bytes = await writeVideo(clip.out, video, progress.onProgress);
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
@@ -210,7 +222,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     progress.stop();
     say(lines);
   }
-  return 0;
+  return status;
 }
 
 /** Embeddings are one encoded prompt: what speaks of prompts and of encoding them contradicts them. */

@@ -7,7 +7,9 @@
 import type { GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 
-/** A schedule this short still goes all the way from noise to none, so that routed heads take their other routes, too. */
+/**
+ * A schedule this short still goes all the way from noise to none, so that routed heads take their other routes, too.
+ */
 const STEPS = 4;
 
 /** Takes a few steps with each, at its true size, since kernels are chosen by size; decodes just the first. */

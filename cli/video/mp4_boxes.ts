@@ -11,8 +11,8 @@ const CONTAINERS: Readonly<Record<string, number>> = { moov: 0, trak: 0, mdia: 0
 const TIMED = new Set(["mvhd", "tkhd", "mdhd"]);
 
 /**
- * `colr` of kind `nclx`: primaries BT.709 (which are sRGB's), transfer sRGB, matrix BT.601, limited range: how rgbToYuv420
- * makes the samples.
+ * `colr` of kind `nclx`: primaries BT.709 (which are sRGB's), transfer sRGB, matrix BT.601, limited range: how
+ * rgbToYuv420 makes the samples.
  */
 // deno-fmt-ignore
 const COLOUR_BOX = new Uint8Array([0, 0, 0, 19, ...ascii("colrnclx"), 0, 1, 0, 13, 0, 6, 0]);

@@ -1,13 +1,15 @@
 /**
  * A kernel that watches its own indices: each subscript of an array is compared with the array's length. WebGPU clamps
- * an index that is out of bounds, or gives zeros, and says nothing; where Dawn's clamping is off (`device/dawn.ts`) such
- * an index does harm. No kernel may have one, and this shows which has.
+ * an index that is out of bounds, or gives zeros, and says nothing; where Dawn's clamping is off (`device/dawn.ts`)
+ * such an index does harm. No kernel may have one, and this shows which has.
  *
  * @module
  */
 import { type KernelSource, write } from "../kernel.ts";
 
-/** The buffer that a watched kernel has beside its own: for each site the largest index that was out of bounds, or 0. */
+/**
+ * The buffer that a watched kernel has beside its own: for each site the largest index that was out of bounds, or 0.
+ */
 export const SITES = "out_of_bounds";
 
 /** See the module. */

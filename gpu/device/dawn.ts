@@ -81,9 +81,9 @@ export const dawn: DeviceSource = {
 const POLL_MS = 1;
 
 /**
- * While the GPU works, the addon looks at it in every turn of the event loop, by a native function that it makes anew for
- * each: some fifty a millisecond, and collecting some ten thousand of those stops Deno 2.9.6 for a second and more. So
- * native functions wait for a timer. All others are called immediately, as ever.
+ * While the GPU works, the addon looks at it in every turn of the event loop, by a native function that it makes anew
+ * for each: some fifty a millisecond, and collecting some ten thousand of those stops Deno 2.9.6 for a second and more.
+ * So native functions wait for a timer. All others are called immediately, as ever.
  */
 function pollByTimer(): void {
   const immediately = globalThis.setImmediate;

@@ -1,6 +1,6 @@
 /**
- * Reading four consecutive numbers of a tensor whatever its number format. There is no bf16 in WGSL: a bf16 is the upper
- * half of an f32, so a shift widens it exactly. f16 is widened by `unpack2x16float`, which needs no extension.
+ * Reading four consecutive numbers of a tensor whatever its number format. There is no bf16 in WGSL: a bf16 is the
+ * upper half of an f32, so a shift widens it exactly. f16 is widened by `unpack2x16float`, which needs no extension.
  *
  * @module
  */
@@ -31,7 +31,10 @@ export function unpack4(dtype: WeightDtype): string {
 /** f16 ends here. */
 export const F16_MAX = 65504;
 
-/** A WGSL function `four_halves(v) -> vec2u` that makes four numbers f16; those that f16 cannot hold become the largest it can. */
+/**
+ * A WGSL function `four_halves(v) -> vec2u` that makes four numbers f16; those that f16 cannot hold become the
+ * largest it can.
+ */
 export const FOUR_HALVES = `
 fn four_halves(v: vec4f) -> vec2u {
   let held = clamp(v, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
@@ -46,7 +49,10 @@ export interface Eight {
   readonly value: string;
   /** Reads the eight numbers at `index`, counted in eights. */
   read(buffer: string, index: string): string;
-  /** A function `name(value) -> vec4u` that makes them f16, packed; numbers that f16 cannot hold become the largest it can. */
+  /**
+   * A function `name(value) -> vec4u` that makes them f16, packed; numbers that f16 cannot hold become the largest it
+   * can.
+   */
   halves(name: string): string;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Kernels that reduce each row of a matrix come in two shapes of one body: on a GPU a workgroup shares a row and adds up
- * through workgroup memory; on a software adapter, where barriers are dear, each thread takes a row of its own.
+ * Kernels that reduce each row of a matrix come in two shapes of one body: on a GPU a workgroup shares a row and adds
+ * up through workgroup memory; on a software adapter, where barriers are dear, each thread takes a row of its own.
  *
  * @module
  */
@@ -28,7 +28,8 @@ const SHARED: RowShape = {
   workgroupSize: [LANES, 1, 1],
   lanes: LANES,
   index: `let row = wid.y * nwg.x + wid.x; let lane = li;`,
-  // Two steps, and no barrier after the last: a second sum's first barrier keeps it from what the first one still reads.
+  // Two steps, and no barrier after the last: a second sum's first barrier keeps it from what the first one still
+  // reads.
   declarations: `
 var<workgroup> partial: array<f32, ${LANES}>;
 var<workgroup> partial_sums: array<f32, ${LANES / SHARE}>;

@@ -18,9 +18,14 @@ export type { AttentionPattern } from "./attention_launch.ts";
 export interface AttentionOptions extends AttentionPattern {
   /** [heads, queries, keys], f32: added to the scaled scores, the same for every batch item. Not with a plan. */
   readonly bias?: Tensor;
-  /** [batch], u32: only the first so many keys of a batch item take part; at least one. Default all. Not with a plan. */
+  /**
+   * [batch], u32: only the first so many keys of a batch item take part; at least one. Default all. Not with a plan.
+   */
   readonly keyLengths?: Tensor;
-  /** Written instead of a new tensor; [batch, queries, heads · head dim], f32. Queries outside the plan are left as they are. */
+  /**
+   * Written instead of a new tensor; [batch, queries, heads · head dim], f32. Queries outside the plan are left as
+   * they are.
+   */
   readonly into?: Tensor;
   /** [batch, queries, heads], f32: receives each query's log Σ exp(score), which the way back needs. */
   readonly lse?: Tensor;

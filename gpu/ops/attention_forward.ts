@@ -74,10 +74,16 @@ export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<
   },
 }));
 
-/** Slots of the tiles of the trial's plan, over and over: at a grid's borders they are partial. One of so many is seen. */
+/**
+ * Slots of the tiles of the trial's plan, over and over: at a grid's borders they are partial. One of so many is
+ * seen.
+ */
 const TILES = [128, 112, 128, 112, 128, 112, 128, 112, 64], TILES_FOR_ONE = 4;
 
-/** All pairs; or, by a plan, tiles of tokens that lie apart in memory. What it gives takes how many slots a block may have. */
+/**
+ * All pairs; or, by a plan, tiles of tokens that lie apart in memory. What it gives takes how many slots a block may
+ * have.
+ */
 function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (rows: number) => AttentionPattern {
   if (!plan) return () => ({ heads });
   // 5 and the tokens have no common factor.
@@ -88,7 +94,10 @@ function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (ro
     tiles.push({ first, count });
     first += count;
   }
-  /** Its own tile among them. Neighbours see others: so it is in models, and what one has read is not at hand for the next. */
+  /**
+   * Its own tile among them. Neighbours see others: so it is in models, and what one has read is not at hand for the
+   * next.
+   */
   const seenBy = (own: number) => tiles.filter((_, i) => (i - own) % TILES_FOR_ONE === 0);
   const lists = new Map<number, BlockList>();
   return (rows) => {

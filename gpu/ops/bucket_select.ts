@@ -25,7 +25,10 @@ export interface Buckets {
 
 /** What is kept, for each head. */
 export interface Selection {
-  /** [batch · heads, buckets · (1 + keep) + rest], u32: the centres, then the kept ones bucket by bucket, then the rest */
+  /**
+   * [batch · heads, buckets · (1 + keep) + rest], u32: the centres, then the kept ones bucket by bucket, then the
+   * rest
+   */
   readonly order: Tensor;
   /** [batch · heads, tokens], u32: the token whose output a token takes; its own where it is kept */
   readonly source: Tensor;
@@ -323,7 +326,10 @@ ${
   y[((batch * p.tokens + centre) * p.heads + head) * p.head_dim4 + c] += sum;`,
 }));
 
-/** The way back through {@link bucketSpread}, in place: centres get the sum over the tokens that copied them, these get 0. */
+/**
+ * The way back through {@link bucketSpread}, in place: centres get the sum over the tokens that copied them, these
+ * get 0.
+ */
 export function bucketCollect(
   gpu: Gpu,
   y: Tensor,

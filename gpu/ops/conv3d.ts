@@ -43,9 +43,9 @@ export const CONV3D: KernelFamily<ProductVariant> = {
 };
 
 /**
- * Zero padding in space is that of Wan's layers: a 3×3 kernel of stride 1 sees one pixel around the frame, one of stride
- * 2 one pixel to the right and below. Time is not padded: `kernel frames − 1` frames of the input come before the first
- * of the output.
+ * Zero padding in space is that of Wan's layers: a 3×3 kernel of stride 1 sees one pixel around the frame, one of
+ * stride 2 one pixel to the right and below. Time is not padded: `kernel frames − 1` frames of the input come before
+ * the first of the output.
  *
  * @param x [frames, height, width, in], f32; `in` a multiple of 4
  * @param weight [out, kernel frames, kernel height, kernel width, in], f32; `out` a multiple of 4, kernel width 1 or 3

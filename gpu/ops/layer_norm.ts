@@ -30,7 +30,7 @@ interface Variant {
   readonly software: boolean;
   /** As of `rowVectors`. */
   readonly held: number;
-  /** The output is cut so, in f16; rows are multiples of a block's. */
+  /** The output is cut so, in f16. Rows are as long as some blocks; those past the last one are left as they are. */
   readonly into?: Cut;
 }
 
@@ -144,8 +144,8 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
 }
 
 /**
- * As {@link layerNorm}, for an output that is nothing but the input of products with weights like `next`: in the form that
- * these read fastest, f16 in blocks, or as it is.
+ * As {@link layerNorm}, for an output that is nothing but the input of products with weights like `next`: in the form
+ * that these read fastest, f16 in blocks, or as it is.
  */
 export function layerNormInto(
   gpu: Gpu,

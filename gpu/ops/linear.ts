@@ -26,13 +26,16 @@ export interface LinearOptions {
   readonly residual?: Tensor;
   /** Multiplies the result before the residual is added; one vector of `out` a batch item. */
   readonly gate?: Chunk;
-  /** "f32" keeps the operands in f32 whatever the device is set to: for those that f16, which ends at 65504, cannot hold. */
+  /**
+   * "f32" keeps the operands in f32 whatever the device is set to: for those that f16, which ends at 65504, cannot
+   * hold.
+   */
   readonly precision?: "f32";
   /** Written instead of a new tensor; [rows, out], f32. Not while a tape is open. */
   readonly into?: Tensor;
   /**
-   * y = … x·w …, with w [in, out] and `out` a multiple of 4: the way back through a layer. Operands are f32 whatever the
-   * device is set to, for gradients may be smaller than f16 can tell from 0.
+   * y = … x·w …, with w [in, out] and `out` a multiple of 4: the way back through a layer. Operands are f32 whatever
+   * the device is set to, for gradients may be smaller than f16 can tell from 0.
    */
   readonly transposed?: boolean;
   /** The product is made so, whatever its size and the device's best way: for trials and tests. */
@@ -67,8 +70,8 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
 }
 
 /**
- * As {@link linear}, for an output that is nothing but the input of another one: in the form that this one reads fastest,
- * f16 in blocks, or as it is.
+ * As {@link linear}, for an output that is nothing but the input of another one: in the form that this one reads
+ * fastest, f16 in blocks, or as it is.
  *
  * @param next the weight of the other one
  */
@@ -116,9 +119,12 @@ function wayOf(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Way {
   if (k !== inner || k % 4 !== 0 || transposed && n % 4 !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
-  // Blocks of which there is nothing else were made for the large products' way: these take them, however few there are.
+  // Blocks of which there is nothing else were made for the large products' way: these take them, however few there
+  // are.
   const onlyBlocks = x instanceof Blocks && !x.source;
-  return { problem, variant: onlyBlocks ? gpu.pick(GEMM) : variantOf(gpu, problem, options) };
+  if (onlyBlocks && !problem.f16) throw new Error("linear: blocks are f16");
+  const large = onlyBlocks ? options.variant ?? gpu.pick(GEMM) : undefined;
+  return { problem, variant: large ?? variantOf(gpu, problem, options) };
 }
 
 function problemOf(gpu: Gpu, m: number, w: Operand, options: LinearOptions = {}): GemmProblem {

@@ -27,7 +27,8 @@ export interface TileHeat {
 }
 
 /**
- * The heat of full attention, in one pass over q·kᵀ: what is held is a number a pair of tiles, never one a pair of tokens.
+ * The heat of full attention, in one pass over q·kᵀ: what is held is a number a pair of tiles, never one a pair of
+ * tokens.
  *
  * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k likewise

@@ -34,8 +34,8 @@ const BLOCK = 64;
 const DEPTH = 8;
 
 /**
- * For GPUs: 16×16 threads hold 64×64 scores. Vectors are staged turned, so that a vec4 has one channel of four tiles and
- * a thread multiplies a column of four query tiles with a row of four key tiles.
+ * For GPUs: 16×16 threads hold 64×64 scores. Vectors are staged turned, so that a vec4 has one channel of four tiles
+ * and a thread multiplies a column of four query tiles with a row of four key tiles.
  */
 const TILED: KernelSource = {
   name: "tile_scores",

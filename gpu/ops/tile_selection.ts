@@ -59,7 +59,10 @@ ${chosenHead("head", "(row / p.n) % p.chosen")}
   let runs_at = list * p.runs_each + rows[own].x;
   let keep = rows[own].y;`;
 
-/** For software adapters: a row a thread. Four tiles a turn, for llvmpipe breaks a thread off after 65535 turns in all. */
+/**
+ * For software adapters: a row a thread. Four tiles a turn, for llvmpipe breaks a thread off after 65535 turns in
+ * all.
+ */
 const PLAIN: KernelSource = {
   name: "tile_selection_plain",
   ...SHARED,
@@ -123,7 +126,8 @@ const TILED = memo(({ threads, each, subgroups }: RowSpread): KernelSource => {
     subgroups,
     workgroupSize: [threads, 1, 1],
     declarations: `${KEY}
-// For each bit the tiles that reach its threshold; begins at 0, and each has its own, so that one barrier a bit is enough.
+// For each bit the tiles that reach its threshold; begins at 0, and each has its own, so that one barrier a bit is
+// enough.
 var<workgroup> reached: array<atomic<u32>, 32>;
 var<workgroup> scan: array<u32, ${2 * threads}>;`,
     body: `  let row = wid.y * nwg.x + wid.x;
@@ -147,8 +151,8 @@ ${
     workgroupBarrier();
     if (atomicLoad(&reached[round]) >= keep) { threshold = step; }
   }
-  // Tiles above the threshold in the upper half of a number, those at it in the lower one: this thread's, then the sum up
-  // to them, which each step takes from twice as far.
+  // Tiles above the threshold in the upper half of a number, those at it in the lower one: this thread's, then the sum
+  // up to them, which each step takes from twice as far.
   var mine = 0u;
 ${keys((i) => `  mine += select(0u, 0x10000u, key${i} > threshold) + select(0u, 1u, key${i} == threshold);`)}
   var sum = mine;
@@ -187,8 +191,8 @@ export interface TileSelectionOptions {
 
 /**
  * The best key tiles of each query tile, as runs for an attention plan: its own always, which counts, then by score.
- * Ties go to the lower index. A tile without tokens is no choice: where nothing else is left, its run is empty. The runs
- * of a row rise, so that neighbouring tiles are read one after the other. The same scores give the same runs.
+ * Ties go to the lower index. A tile without tokens is no choice: where nothing else is left, its run is empty. The
+ * runs of a row rise, so that neighbouring tiles are read one after the other. The same scores give the same runs.
  *
  * @param scores [batch · heads, tiles, tiles], f32: query tiles by key tiles
  * @returns [batch · heads, runs, 2], u32: first slot and slots of each tile kept

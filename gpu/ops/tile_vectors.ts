@@ -23,7 +23,10 @@ export interface Sides<T> {
 export interface TileVectorOptions {
   readonly heads: number;
   readonly layout: TileLayout;
-  /** P of each side, [heads, 3 · head dim, head dim], f32, bf16 or f16. Without, the mean of a tile's tokens is its vector. */
+  /**
+   * P of each side, [heads, 3 · head dim, head dim], f32, bf16 or f16. Without, the mean of a tile's tokens is its
+   * vector.
+   */
   readonly projections?: Sides<Tensor> | undefined;
   /** [n], u32: heads to do; what belongs to others is left undefined. Default all */
   readonly only?: Tensor | undefined;
@@ -80,9 +83,10 @@ function tilesAtOnce(headDim4: number): number {
 }
 
 /**
- * For GPUs, queries and keys in one launch. A row of threads pools a tile: neighbours take neighbouring vec4s of a token,
- * eight tokens are on their way at once. The features stay in workgroup memory. They are projected four tiles a thread,
- * so that a number of P serves four products, each thread over a part of the features; the parts are added up at last.
+ * For GPUs, queries and keys in one launch. A row of threads pools a tile: neighbours take neighbouring vec4s of a
+ * token, eight tokens are on their way at once. The features stay in workgroup memory. They are projected four tiles a
+ * thread, so that a number of P serves four products, each thread over a part of the features; the parts are added up
+ * at last.
  */
 const KERNEL = memo(({ headDim4, dtype }: { headDim4: number; dtype: WeightDtype | "none" }): KernelSource => {
   const tiles = tilesAtOnce(headDim4), features = 3 * headDim4;

@@ -1,7 +1,7 @@
 /**
- * Takes the GPU's own time of every dispatch: each gets a compute pass of its own, which writes two timestamps. They are
- * resolved with the batch they belong to, and stay on the device until the profile is taken: asked for earlier, Deno would
- * stand still until they are there, and the GPU with it.
+ * Takes the GPU's own time of every dispatch: each gets a compute pass of its own, which writes two timestamps. They
+ * are resolved with the batch they belong to, and stay on the device until the profile is taken: asked for earlier,
+ * Deno would stand still until they are there, and the GPU with it.
  *
  * @module
  */

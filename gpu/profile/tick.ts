@@ -1,6 +1,6 @@
 /**
- * How long a tick of the GPU's clock is. WebGPU promises nanoseconds, and Deno's gives the ticks of the hardware: 1 ns on
- * NVIDIA and software adapters, 10 on AMD, 83 on Intel.
+ * How long a tick of the GPU's clock is. WebGPU promises nanoseconds, and Deno's gives the ticks of the hardware: 1 ns
+ * on NVIDIA and software adapters, 10 on AMD, 83 on Intel.
  *
  * @module
  */
@@ -46,7 +46,9 @@ export async function nanosecondsPerTick(device: GPUDevice): Promise<number> {
   }
 }
 
-/** A nanosecond, unless the looks contradict that. Else the moments before are trusted: an idle device looks at once. */
+/**
+ * A nanosecond, unless the looks contradict that. Else the moments before are trusted: an idle device looks at once.
+ */
 export function tickBetween(first: Look, second: Look): number {
   const ticks = Number(second.ticks - first.ticks);
   const least = (second.before - first.after) * 1e6, most = (second.after - first.before) * 1e6;

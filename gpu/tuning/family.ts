@@ -21,8 +21,8 @@ export interface KernelFamily<V> {
    */
   trial(gpu: Gpu): (variant: V) => void;
   /**
-   * Something small, always the same, of sizes that no tile goes into: with one variant or, without, as the device does it
-   * by itself. What a variant gives must agree with what the plain kernels do, or it is not used.
+   * Something small, always the same, of sizes that no tile goes into: with one variant or, without, as the device does
+   * it by itself. What a variant gives must agree with what the plain kernels do, or it is not used.
    *
    * @returns f32; it and the operands belong to the scope around
    */

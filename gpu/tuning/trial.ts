@@ -27,7 +27,8 @@ interface Candidate {
 }
 
 /**
- * Times every variant of a family. First all are compiled, then all are timed in turn, so that they meet the same clock.
+ * Times every variant of a family. First all are compiled, then all are timed in turn, so that they meet the same
+ * clock.
  *
  * @param onVariant told after each variant
  * @returns undefined when there was no room for the operands, or no variant ran

@@ -23,9 +23,9 @@ export interface TuneOptions {
 }
 
 /**
- * Has the `Gpu` use the fastest variant of every kernel: those that an earlier trial on this adapter found or, the first
- * time, those that a trial finds now, which takes up to a minute. A software adapter's kernels are not tried: they are the plain
- * ones. A variant that does not compile or run is left out.
+ * Has the `Gpu` use the fastest variant of every kernel: those that an earlier trial on this adapter found or, the
+ * first time, those that a trial finds now, which takes up to a minute. A software adapter's kernels are not tried:
+ * they are the plain ones. A variant that does not compile or run is left out.
  *
  * @returns what is used; undefined where nothing was to be chosen
  * @throws {TilereelError} when the device is lost

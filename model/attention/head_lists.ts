@@ -8,7 +8,9 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../wan/attention.ts";
 import type { AttentionTask } from "./method.ts";
 
-/** Self-attention of some heads of a layer, written to `into`, [batch, tokens, heads · head dim]; the others are left. */
+/**
+ * Self-attention of some heads of a layer, written to `into`, [batch, tokens, heads · head dim]; the others are left.
+ */
 export type SomeHeads = (q: Tensor, k: Tensor, v: Tensor, layer: number, into: Tensor) => void;
 
 /** Every head of every layer. */

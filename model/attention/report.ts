@@ -8,7 +8,8 @@
 export interface AttentionReport {
   /**
    * Pairs of queries and keys that were multiplied, of those of full attention, over all steps, layers and heads. Exact
-   * but for Veda over grids with partial tiles: which tiles are kept only the GPU knows, and they count as of mean size.
+   * but for Veda over grids with partial tiles: which tiles are kept only the GPU knows, and they count as of mean
+   * size.
    */
   readonly density: number;
   /**

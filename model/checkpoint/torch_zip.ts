@@ -68,8 +68,8 @@ export async function isTorchZip(path: string): Promise<boolean> {
  * Reads a state dict of float tensors.
  *
  * @param wanted which of its tensors to read; the others are checked alone
- * @throws {TilereelError} naming the file, if it is damaged, holds anything but named float tensors, or makes more of its
- * bytes than there are.
+ * @throws {TilereelError} naming the file, if it is damaged, holds anything but named float tensors, or makes more of
+ * its bytes than there are.
  */
 export async function readTorchStateDict(
   path: string,

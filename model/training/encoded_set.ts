@@ -23,7 +23,9 @@ import type { TrainingSample, TrainingSet } from "./training_set.ts";
 /** A clip with its caption. */
 export interface CaptionedClip {
   readonly caption: string;
-  /** What tells its frames from those of all other clips: where it lies, its size and age, and what it is brought to. */
+  /**
+   * What tells its frames from those of all other clips: where it lies, its size and age, and what it is brought to.
+   */
   readonly origin: Recipe;
   /** Its frames, of the size and number asked for; undefined where it has too few and is to be left out. */
   read(): Promise<Video | undefined>;
@@ -44,7 +46,8 @@ export interface EncodedSetOptions {
 
 /**
  * Latents of clips (the mean of what the VAE's encoder gives, normalized as the transformer takes it) and embeddings of
- * their captions. VAE and text encoder are loaded when a sample is missing in the cache, and let go before this returns.
+ * their captions. VAE and text encoder are loaded when a sample is missing in the cache, and let go before this
+ * returns.
  *
  * @throws {TilereelError} if the model cannot be loaded, or a clip does not fit it or the memory
  */

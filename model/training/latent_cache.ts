@@ -1,6 +1,6 @@
 /**
- * Training samples on disk: one safetensors file each, named after everything that the sample is made from. What is made
- * from something else has another name, so nothing in the cache is ever out of date.
+ * Training samples on disk: one safetensors file each, named after everything that the sample is made from. What is
+ * made from something else has another name, so nothing in the cache is ever out of date.
  *
  * @module
  */

@@ -56,14 +56,16 @@ export class AttentionBlock {
   /** [pixels, channels], and so the result */
   #frame({ gpu }: Pass, x: Tensor): Tensor {
     const [pixels, channels] = x.shape as [number, number];
-    // Matrix products need a multiple of 4 along the axis they add up: pixels of zeros, which get no weight, make it one.
+    // Matrix products need a multiple of 4 along the axis they add up: pixels of zeros, which get no weight, make it
+    // one.
     const padded = Math.ceil(pixels / 4) * 4;
     const normed = gpu.tensor([padded, channels]);
     if (padded > pixels) fill(gpu, normed, 0);
     channelNorm(gpu, x, this.gamma, this.dim, { into: normed });
     const q = linear(gpu, normed, this.q.weight, { bias: this.q.bias });
     const k = linear(gpu, normed, this.k.weight, { bias: this.k.bias });
-    // Comes out transposed, as the second product wants it. The weights of a row add up to 1: the bias can be added after.
+    // Comes out transposed, as the second product wants it. The weights of a row add up to 1: the bias can be added
+    // after.
     const v = linear(gpu, this.v.weight, normed);
     const mixed = gpu.tensor([padded, channels]);
     const step = Math.max(1, Math.floor(SCORE_BYTES / (padded * 4) / QUERY_GRAIN)) * QUERY_GRAIN;

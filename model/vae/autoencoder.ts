@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { NotFiniteError, TilereelError } from "../../errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
 import { channelAffine, clampInPlace, fill } from "../../gpu/ops/elementwise.ts";
@@ -23,7 +23,10 @@ import { VaeWeights } from "./weights.ts";
 /** Tiles in pixels, as diffusers has them. */
 const TILE_SIZE = 256;
 const TILE_STRIDE = 192;
-/** Bytes of one tensor of activations before frames are worked on in smaller groups, at most, and as a share of memory. */
+/**
+ * Bytes of one tensor of activations before frames are worked on in smaller groups, at most, and as a share of
+ * memory.
+ */
 const PIECE_BYTES = 2 ** 28;
 const PIECE_SHARE = 1 / 32;
 /**
@@ -47,7 +50,10 @@ export interface CodingOptions {
   /** Edge of a tile, and from one tile to the next, in pixels. 256 and 192 where absent. */
   readonly tileSize?: number;
   readonly tileStride?: number;
-  /** Bytes that one tensor of activations may take before frames are worked on in smaller groups. 2²⁸, or less where memory is scarce. */
+  /**
+   * Bytes that one tensor of activations may take before frames are worked on in smaller groups. 2²⁸, or less where
+   * memory is scarce.
+   */
   readonly pieceBytes?: number;
 }
 
@@ -162,8 +168,8 @@ export class AutoencoderKLWan {
   }
 
   /**
-   * Decodes latents to 8-bit pictures. Finished frames leave the GPU chunk by chunk, so the clip as a whole need not fit
-   * (unless it is tiled: then it lies there until the last tile is done, in one tensor a chunk).
+   * Decodes latents to 8-bit pictures. Finished frames leave the GPU chunk by chunk, so the clip as a whole need not
+   * fit (unless it is tiled: then it lies there until the last tile is done, in one tensor a chunk).
    *
    * @param latents as in {@link decode}
    * @returns the samples [frames, height, width, 3]
@@ -204,7 +210,7 @@ export class AutoencoderKLWan {
       await this.#decode(latents, plan, options, canvasOf, finish);
       // As f32 these counts are tiny, but no zeros.
       if ((await readTogether(gpu, counts)).some((count) => count.some((found) => found !== 0))) {
-        throw new TilereelError(
+        throw new NotFiniteError(
           "decoding gave samples that are no numbers, and no clip: " +
             (gpu.f16 ? "try --precision f32; if that changes nothing " : "") + "the VAE's weights are damaged",
         );

@@ -87,8 +87,8 @@ export class Encoder {
   /**
    * Records the encoding of a chunk.
    *
-   * @param frames [frames, height, width, 4], taken over: the clip's first frame, or as many of those that follow as make
-   *   whole latent frames
+   * @param frames [frames, height, width, 4], taken over: the clip's first frame, or as many of those that follow as
+   * make   whole latent frames
    * @returns [latent frames, height / 8, width / 8, 2·latent channels]: means, then logarithms of variances
    */
   forward(pass: Pass, frames: Tensor): Tensor {

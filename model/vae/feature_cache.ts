@@ -20,8 +20,8 @@ export class FeatureCache {
   constructor(private readonly gpu: Gpu) {}
 
   /**
-   * A new tensor with room for `frames` frames behind the past ones of `layer`, which it begins with. Once the frames are
-   * written, {@link keep} must be called.
+   * A new tensor with room for `frames` frames behind the past ones of `layer`, which it begins with. Once the frames
+   * are written, {@link keep} must be called.
    *
    * @param frame [height, width, channels]
    */

@@ -41,8 +41,8 @@ function places(spans: readonly Span[], index: number, stride: number, overlap: 
  * What the pixels of the tile in row `row` and column `column` count.
  *
  * At a corner four tiles meet. With u and v the shares along width and height, the tile that owns the pixel counts u·v,
- * the one to its left (1 − u)·v, the one above u²·(1 − v) and the one above to the left (1 − u²)·(1 − v): the tile above
- * comes blended with its own left one already, and the left tile blended with the one above it.
+ * the one to its left (1 − u)·v, the one above u²·(1 − v) and the one above to the left (1 − u²)·(1 − v): the tile
+ * above comes blended with its own left one already, and the left tile blended with the one above it.
  *
  * @returns [height, width] of the tile
  */

@@ -1,6 +1,6 @@
 /**
- * What Veda learns from: queries and keys of every layer, as they come up when the model samples clips from prompts with
- * full attention.
+ * What Veda learns from: queries and keys of every layer, as they come up when the model samples clips from prompts
+ * with full attention.
  *
  * @module
  */

@@ -123,8 +123,8 @@ export async function searchTiles(search: TileSearch): Promise<SearchTable> {
 }
 
 /**
- * Each head's shape, as an index into the table's: the one with most votes, the least error deciding ties. Where a layer
- * would need more than `most` shapes, those are left that most heads want, and the others take the best of them.
+ * Each head's shape, as an index into the table's: the one with most votes, the least error deciding ties. Where a
+ * layer would need more than `most` shapes, those are left that most heads want, and the others take the best of them.
  */
 export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TilePlan {
   const choices = votes.map((byHead, layer) => {

@@ -1,7 +1,7 @@
 /**
- * Training of a tile scorer on a frozen model (Veda): the model samples clips from prompts with full attention, and every
- * layer's attention on the way teaches the scorer of that layer. A step of the optimizer is a denoising step; with
- * guidance it learns from one of the step's two passes.
+ * Training of a tile scorer on a frozen model (Veda): the model samples clips from prompts with full attention, and
+ * every layer's attention on the way teaches the scorer of that layer. A step of the optimizer is a denoising step;
+ * with guidance it learns from one of the step's two passes.
  *
  * Everything random is a function of the seed and the step. A training that goes on from a checkpoint samples the clip
  * that it was in anew up to where it was, so it ends with the same bytes as one that was never broken off.
@@ -97,9 +97,9 @@ export function tileTrainingFiles(folder: string): TrainingFiles & { tiles: stri
  * Trains a scorer, and writes it with its log and checkpoints.
  *
  * @returns the steps done, fewer than asked for if it was ended before
- * @throws {TilereelError} if the folder does not fit (see `checkTrainingFolder`), its checkpoint is of another training,
- * a file cannot be written, or a number is not finite: then step and layer are named. The last checkpoint stays as it
- * is: what fails within a step leaves some layers ahead of others.
+ * @throws {TilereelError} if the folder does not fit (see `checkTrainingFolder`), its checkpoint is of another
+ * training, a file cannot be written, or a number is not finite: then step and layer are named. The last checkpoint
+ * stays as it is: what fails within a step leaves some layers ahead of others.
  */
 export async function trainTiles(training: TileTraining): Promise<number> {
   const { gpu, runs, recipe, plan, tileTokens, seed, steps, folder, signal } = training;

@@ -54,9 +54,9 @@ export function blockFill({ tokens, tiles }: Pick<Tiling, "tokens" | "tiles">): 
 }
 
 /**
- * A shape for a grid that nothing says more about: of those within {@link MAX_PADDING} a compact one, for tokens that lie
- * close together attend alike, and among these the one that fills its blocks of queries best; if none is within, the least
- * padded.
+ * A shape for a grid that nothing says more about: of those within {@link MAX_PADDING} a compact one, for tokens that
+ * lie close together attend alike, and among these the one that fills its blocks of queries best; if none is within,
+ * the least padded.
  *
  * @param capacity tokens of a tile
  */

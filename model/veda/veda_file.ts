@@ -6,8 +6,8 @@
  * - `tiles.choices`: [layers, heads], U8: which of them each head has
  * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`
  *
- * Scorer and plan belong to one model and one number of tokens a tile, not to a size of clips: they are used on any grid,
- * whose far tiles may be partial.
+ * Scorer and plan belong to one model and one number of tokens a tile, not to a size of clips: they are used on any
+ * grid, whose far tiles may be partial.
  *
  * @module
  */

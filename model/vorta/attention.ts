@@ -1,6 +1,6 @@
 /**
- * VORTA's three kinds of self-attention over one grid: each alone, one a head by its route, or all three weighted by the
- * router's scores, as it is trained.
+ * VORTA's three kinds of self-attention over one grid: each alone, one a head by its route, or all three weighted by
+ * the router's scores, as it is trained.
  *
  * @module
  */

@@ -144,8 +144,8 @@ export function parameterName(block: number, kind: "weight" | "bias"): string {
 
 /**
  * The branch each head takes: the one of the best score, or full attention where that is below `tau`. Among equal
- * scores the first branch wins, and `tau` is compared in float32; both as in the authors' PyTorch code. (Of a batch they
- * look at the first sample alone; its samples share a timestep and so all scores.)
+ * scores the first branch wins, and `tau` is compared in float32; both as in the authors' PyTorch code. (Of a batch
+ * they look at the first sample alone; its samples share a timestep and so all scores.)
  *
  * @param scores [..., 3]
  * @returns indices into {@linkcode BRANCHES}, [...]

@@ -1,7 +1,7 @@
 /**
  * One pass of router training over the transformer, forwards and backwards (VORTA §3.3): every block runs all three
- * branches, weighted by the routing scores, beside a reference stream with full attention. The base model is frozen; what
- * comes out is the loss and its gradient by the scores.
+ * branches, weighted by the routing scores, beside a reference stream with full attention. The base model is frozen;
+ * what comes out is the loss and its gradient by the scores.
  *
  * Blocks are run again on the way back, so that only one block's activations are alive at a time. What is kept of each
  * block is its input: on the GPU as long as there are few of them, in this machine's memory beyond.
@@ -41,7 +41,10 @@ export interface TrainingPassInput {
 
 /** What comes of it. */
 export interface TrainingPassResult {
-  /** Unweighted: mean squared errors to the target, to the reference stream's prediction, and to its blocks' outputs, summed. */
+  /**
+   * Unweighted: mean squared errors to the target, to the reference stream's prediction, and to its blocks' outputs,
+   * summed.
+   */
   readonly losses: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
   /** [layers, heads, 3]: the gradient of the weighted sum of the losses by the scores */
   readonly scoreGradients: Float32Array;
@@ -174,7 +177,10 @@ class Pass implements Disposable {
     return { x, reference };
   }
 
-  /** @returns for each layer the gradients of the three branches' scores; takes the gradient of the last block's output */
+  /**
+   * @returns for each layer the gradients of the three branches' scores; takes the gradient of the last block's
+   * output
+   */
   #backward(embedded: Embedded, gradient: Tensor): Tensor[] {
     const { gpu, transformer, input: { weights } } = this;
     const all: Tensor[][] = [];

@@ -1,6 +1,6 @@
 /**
- * Where the weights of the blocks are while a transformer runs: all on the GPU, or on disk, from where they pass through
- * a few slots on the GPU one after the other.
+ * Where the weights of the blocks are while a transformer runs: all on the GPU, or on disk, from where they pass
+ * through a few slots on the GPU one after the other.
  *
  * @module
  */

@@ -31,7 +31,8 @@ const FFN_BYTES = 128 * 2 ** 20;
  *
  * @param x [batch, tokens, dim]; a batch of one, where it is in blocks
  * @param residual [batch, tokens, dim]
- * @param widenedBytes the most that the widened activations of a piece may take, but for pieces of 64 tokens
+ * @param widenedBytes the most that the widened activations of a piece may take, but for the least piece: 64 tokens,
+ * and whole blocks
  * @returns [batch, tokens, dim]
  */
 export function feedForward(

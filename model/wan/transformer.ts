@@ -78,7 +78,8 @@ export class WanTransformer3DModel {
    * Uploads the weights, as they are stored: all, or only those outside the blocks where these are streamed.
    *
    * @param source the caller's; needed as long as the transformer if blocks are streamed or {@link dropBlocks} is used
-   * @throws {TilereelError} if a tensor is missing, has another shape or format than `config` asks for, or memory runs out
+   * @throws {TilereelError} if a tensor is missing, has another shape or format than `config` asks for, or memory runs
+   * out
    */
   static async load(
     gpu: Gpu,
@@ -114,7 +115,9 @@ export class WanTransformer3DModel {
     this.#rope = undefined;
   }
 
-  /** Frees the weights of the blocks until {@link predict} needs them again. Work already recorded still runs on them. */
+  /**
+   * Frees the weights of the blocks until {@link predict} needs them again. Work already recorded still runs on them.
+   */
   dropBlocks(): void {
     this.blocks.drop();
   }

@@ -1,6 +1,6 @@
 /**
- * Lays out, in the folder given as the argument, the programs that run on a machine without network: the command line and
- * the benchmarks, each with every module it imports. The demo model is left out: it is packed with the data.
+ * Lays out, in the folder given as the argument, the programs that run on a machine without network: the command line
+ * and the benchmarks, each with every module it imports. The demo model is left out: it is packed with the data.
  *
  * @module
  */

@@ -19,7 +19,9 @@ import { walk } from "./walk.ts";
 export interface BackwardAttention {
   readonly headDim: number;
   readonly plan: boolean;
-  /** What it sums: of queries (outer rows are queries, inner rows keys), or of keys and values (the other way round). */
+  /**
+   * What it sums: of queries (outer rows are queries, inner rows keys), or of keys and values (the other way round).
+   */
   readonly of: "q" | "kv";
 }
 

@@ -3,8 +3,8 @@
  * registers, their softmax is made by its own threads. Matrices in registers cannot be touched number by number, so
  * scores pass through workgroup memory, and weights back; outputs do so only at the end, and where they must be scaled.
  *
- * That is rare: weights may be as large as 2^8, so outputs follow a query's largest score only when it has grown by more
- * than 8 (in powers of two; as FlashAttention-4 has it).
+ * That is rare: weights may be as large as 2^8, so outputs follow a query's largest score only when it has grown by
+ * more than 8 (in powers of two; as FlashAttention-4 has it).
  *
  * @module
  */
@@ -20,8 +20,8 @@ import { MASKED } from "./walk.ts";
 export interface MatrixTile {
   readonly units: MatrixUnits;
   /**
-   * Subgroups side by side, and those that share queries: each makes the scores of a part of the keys, and a part of the
-   * outputs' channels. More of them hide each other's waits, for each needs fewer registers.
+   * Subgroups side by side, and those that share queries: each makes the scores of a part of the keys, and a part of
+   * the outputs' channels. More of them hide each other's waits, for each needs fewer registers.
    */
   readonly subgroups: readonly [side: number, sharing: number];
   /** Queries of a subgroup. */
@@ -73,7 +73,10 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const ownKeys = keys / sharing, channels = headDim / sharing, across = channels / n;
   // All memory that matrices come from is counted in 16 bytes, eight f16 or four f32: so it begins where they must.
   const stagedWide = (headDim + PAD_F16) / 8, scoresWide = (keys + PAD_F32) / 4, weightsWide = (keys + PAD_F16) / 8;
-  /** Passes in which a subgroup's threads take its share of queries for the softmax; a thread's eights of scores in each. */
+  /**
+   * Passes in which a subgroup's threads take its share of queries for the softmax; a thread's eights of scores in
+   * each.
+   */
   const passes = owned / sharing * LANES / subgroup, eights = keys / LANES / 8;
   const left = `subgroup_matrix_left<f16, ${k}, ${m}>`, right = `subgroup_matrix_right<f16, ${n}, ${k}>`;
   const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
@@ -94,8 +97,8 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const cell = (i: number, wide: number) =>
     [`(li + ${i * threads}u) / ${wide}u`, `(li + ${i * threads}u) % ${wide}u`] as const;
 
-  // As many channels of the queries at once as fit where keys are staged later. All are read before any is staged, so that
-  // they are waited for once.
+  // As many channels of the queries at once as fit where keys are staged later. All are read before any is staged, so
+  // that they are waited for once.
   let width = headDim;
   while (rows * (width + PAD_F16) > stagedSize(tile, headDim)) width /= 2;
   const wide = (width + PAD_F16) / 8, ofPiece = rows * width / 8, reads = Math.ceil(ofPiece / threads);

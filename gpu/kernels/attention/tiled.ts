@@ -25,8 +25,8 @@ export interface Tile {
   /** Operands are staged in f16, and keys and values come as `pack.ts` leaves them; sums are f32. */
   readonly f16: boolean;
   /**
-   * With `f16`: so many products are added up in f16 before they go to the sums. Packed f16 is twice as fast on some GPUs,
-   * and what goes to the sums must be widened.
+   * With `f16`: so many products are added up in f16 before they go to the sums. Packed f16 is twice as fast on some
+   * GPUs, and what goes to the sums must be widened.
    */
   readonly stretch?: 8 | 16;
   /** Threads that share a query agree by subgroup operations, for which they must lie in one: `2 · across` threads. */
@@ -87,7 +87,9 @@ export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSo
     number,
   ];
   const mine = (line: (i: number) => string) => unroll(held, line);
-  /** Adds a number times `t`. Said so, for compilers do not make one instruction of a product with a number and a sum. */
+  /**
+   * Adds a number times `t`. Said so, for compilers do not make one instruction of a product with a number and a sum.
+   */
   const times = (sum: string, a: string) => `${sum} = fma(${stretch ? "vec4h" : "vec4f"}(${a}), t, ${sum});`;
   const four = (line: (j: number) => string) => [0, 1, 2, 3].map(line).join(", ");
   const row = (i: number) => `(lane_row + ${down * i}u)`;

@@ -118,7 +118,9 @@ export class OutputTile {
     );
   }
 
-  /** Adds the tile in `probs` times rows of a tensor to the sums. What was written to `probs` needs no barrier before. */
+  /**
+   * Adds the tile in `probs` times rows of a tensor to the sums. What was written to `probs` needs no barrier before.
+   */
   accumulate(name: string, { from, token }: Rows): string {
     const { d4, rows, cols } = this;
     const staged = Math.min(TILE, 2 * HALF_STAGE / d4); // rows staged at once

@@ -6,7 +6,6 @@
 import type { Gpu } from "../../gpu.ts";
 import { matrixBytes, matrixName, matrixRows, type MatrixTile } from "./matrix.ts";
 import { type Tile, tileBytes } from "./tiled.ts";
-import { mostThreads } from "../product/variants.ts";
 
 /** One of them. */
 export type ForwardVariant =
@@ -59,7 +58,7 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   for (const shape of units ? MATRIX_TILES : []) {
     const tile = { ...shape, units: units! };
     const [own, sharing] = shape.subgroups, threads = own * sharing * units!.subgroup;
-    if (!matrixFits(tile, headDim) || matrixBytes(tile, headDim) > room || threads > mostThreads(gpu)) continue;
+    if (!matrixFits(tile, headDim) || matrixBytes(tile, headDim) > room || threads > gpu.maxThreads) continue;
     found.set(`matrix ${matrixName(shape)}`, {
       kernel: "matrix",
       tile,

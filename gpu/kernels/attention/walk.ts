@@ -26,8 +26,8 @@ export interface Walk {
   readonly buffers: Readonly<Record<string, Binding>>;
   readonly params: Readonly<Record<string, ParamType>>;
   /**
-   * Defines `first` and `last`, the outer rows to hold, `h`, the head, and `head`, its first vec4 in a token. Leaves the
-   * kernel where there are no such rows.
+   * Defines `first` and `last`, the outer rows to hold, `h`, the head, and `head`, its first vec4 in a token. Leaves
+   * the kernel where there are no such rows.
    *
    * @param part WGSL: index of the part of a block; a plan's blocks have `p.parts` of them, others one
    */

@@ -21,7 +21,8 @@ export const conv3dPlain = memo(
   ({ stride, up, kernelWidth }: Conv3dShape & { kernelWidth: PlainWidth }): KernelSource => {
     const { pixels, channels } = PLAIN;
     const pad = kernelWidth === 3 && stride === 1 ? 1 : 0;
-    // Where pixel i's tap dx lies among the pixels loaded, which start at the row's first pixel − pad (upsampled: rounded down).
+    // Where pixel i's tap dx lies among the pixels loaded, which start at the row's first pixel − pad (upsampled:
+    // rounded down).
     const slot = (i: number, dx: number) =>
       up === 1 ? i * stride + dx : Math.floor((i + dx - pad) / 2) - Math.floor(-pad / 2);
     const loads = slot(pixels - 1, kernelWidth - 1) + 1;

@@ -1,9 +1,10 @@
 /**
- * 3D convolution of channels-last frames, with what surrounds it in a video autoencoder fused in: zero padding in space,
- * nearest-neighbour 2× upsampling of the input, a residual, and the interleaving of output channels into frames.
+ * 3D convolution of channels-last frames, with what surrounds it in a video autoencoder fused in: zero padding in
+ * space, nearest-neighbour 2× upsampling of the input, a residual, and the interleaving of output channels into frames.
  *
  *     y[t, h, w, n] = residual[t, h, w, n] + bias[n]
- *                   + Σ_(dt, dy, dx, c) x[t·stride_t + dt, (h·stride + dy − pad) / up, (w·stride + dx − pad) / up, c] · weight[n, dt, dy, dx, c]
+ * + Σ_(dt, dy, dx, c) x[t·stride_t + dt, (h·stride + dy − pad) / up, (w·stride + dx − pad) / up, c] · weight[n, dt, dy,
+ * dx, c]
  *
  * Time is never padded: the frames before come with the input. Input and weight are contiguous along c. Its kernels are
  * `plain.ts` for software adapters, and for GPUs `tiled.ts`, a product of matrices whose rows are pixels. Here is what

@@ -1,6 +1,6 @@
 /**
- * Where the operands of a convolution lie: it is a product of matrices whose rows are output pixels and whose inner axis
- * is one tap of the kernel after the other, and in each the input channels.
+ * Where the operands of a convolution lie: it is a product of matrices whose rows are output pixels and whose inner
+ * axis is one tap of the kernel after the other, and in each the input channels.
  *
  * @module
  */

@@ -68,8 +68,8 @@ ${finished}
 }
 
 /**
- * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and cut, as the x of a product that follows; n is a
- * multiple of 8. Rows past the last one are left as they are: they reach no row that counts.
+ * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and cut, as the x of a product that follows; n is
+ * a multiple of 8. Rows past the last one are left as they are: they reach no row that counts.
  */
 export function epilogueInBlocks(cut: Cut): string {
   const { columns, finished } = finishing("vec4f");

@@ -1,7 +1,8 @@
 /**
- * Operands as products by matrix units read them fastest: in f16, cut into the blocks that workgroups stage, each in one
- * piece. Blocks of one band of rows follow one another. What a block has beyond the operand is zero, so that nothing has
- * to be checked where it is read.
+ * Operands as products by matrix units read them fastest: in f16, cut into the blocks that workgroups stage, each in
+ * one piece. Blocks of one band of rows follow one another. What a block has beyond the operand's columns is zero, so
+ * that nothing has to be checked where it is read; beyond its rows there may be anything, which reaches no row that
+ * counts.
  *
  * Within a block eights lie in the order in which they are staged (`stagedPlace`).
  *

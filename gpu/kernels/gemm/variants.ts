@@ -69,7 +69,10 @@ export interface GemmProblem {
   readonly f16: boolean;
 }
 
-/** How to make a product; `best` is what the device does best of {@link gemmVariants}. Undefined: with `plain` kernels. */
+/**
+ * How to make a product; `best` is what the device does best of {@link gemmVariants}. Undefined: with `plain`
+ * kernels.
+ */
 export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, best: () => ProductVariant): ProductVariant | undefined {
   const { n, k, f16 } = problem;
   // The kernels for GPUs write four outputs at a time.
@@ -90,7 +93,8 @@ export interface Launch {
 }
 
 /**
- * The kernel that makes a product in the way of `variant`. By matrix units: k must be a multiple of 8, w not transposed.
+ * The kernel that makes a product in the way of `variant`. By matrix units: k must be a multiple of 8, w not
+ * transposed.
  *
  * @param into the output is to be cut so: matrix units only
  */

@@ -34,18 +34,23 @@ export function matrixTileThreads({ subgroups }: MatrixTile, { subgroup }: Matri
   return subgroups[0] * subgroups[1] * subgroup;
 }
 
-/** From one staged row to the next, in 16 bytes: one more than a block has, so that neighbours lie in different banks. */
+/**
+ * From one staged row to the next, in 16 bytes: one more than a block has, so that neighbours lie in different banks.
+ */
 const rowOf = (depth: number, { k }: MatrixUnits) => depth * k / 8 + 1;
 
 /**
- * Row and place, WGSL, of the i-th eight that is staged. Eight neighbouring threads stage the same place of as many rows:
- * these lie in different banks, as the places of one row and the next do not.
+ * Row and place, WGSL, of the i-th eight that is staged. Eight neighbouring threads stage the same place of as many
+ * rows: these lie in different banks, as the places of one row and the next do not.
  */
 export function stagedPlace(places: number, i: string): readonly [row: string, place: string] {
   return [`(${i} / ${8 * places}u * 8u + ${i} % 8u)`, `(${i} / 8u % ${places}u)`];
 }
 
-/** Bytes of workgroup memory that a tile takes; a row more than is staged, for loads count whole rows from where they begin. */
+/**
+ * Bytes of workgroup memory that a tile takes; a row more than is staged, for loads count whole rows from where they
+ * begin.
+ */
 export function matrixTileBytes(tile: MatrixTile, units: MatrixUnits): number {
   const [m, n] = matrixTileSize(tile, units);
   return 16 * rowOf(tile.depth, units) * (m + n + 1);

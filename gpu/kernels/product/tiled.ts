@@ -35,7 +35,10 @@ export type TileFormat = "f32" | {
 export interface TiledProduct extends Product {
   /** WGSL: an element of w, as it was read, as a vec4f. */
   unpack(element: string): string;
-  /** Whether the four elements of w that a thread reads for a group lie along n already, one a place of the inner axis. */
+  /**
+   * Whether the four elements of w that a thread reads for a group lie along n already, one a place of the inner
+   * axis.
+   */
   readonly transposed?: boolean;
 }
 

@@ -59,8 +59,8 @@ export function variantFor(
 }
 
 /**
- * Of widths up to `max`, in steps, the one whose multiples by `per` cover `length` with the least to spare, and of those
- * the largest.
+ * Of widths up to `max`, in steps, the one whose multiples by `per` cover `length` with the least to spare, and of
+ * those the largest.
  */
 export function fittingWidth(length: number, per: number, max: number, step: number): number {
   const widths = Array.from({ length: max / step }, (_, i) => max - i * step);
@@ -73,15 +73,10 @@ export function variantSize(gpu: Gpu, variant: ProductVariant): readonly [m: num
   return variant.by === "threads" ? tileSize(variant.tile) : matrixTileSize(variant.tile, gpu.matrixUnits!);
 }
 
-/** Threads that a workgroup of one row can have. */
-export function mostThreads({ device: { limits } }: Gpu): number {
-  return Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
-}
-
 /** Those of the variants that fit the device, by name, in their order. */
 function thatFit(gpu: Gpu, variants: readonly ProductVariant[]): ReadonlyMap<string, ProductVariant> {
-  const most = mostThreads(gpu), { maxComputeWorkgroupStorageSize } = gpu.device.limits;
-  const fits = (threads: number, bytes: number) => threads <= most && bytes <= maxComputeWorkgroupStorageSize;
+  const { maxThreads, device: { limits: { maxComputeWorkgroupStorageSize } } } = gpu;
+  const fits = (threads: number, bytes: number) => threads <= maxThreads && bytes <= maxComputeWorkgroupStorageSize;
   const units = gpu.matrixUnits;
   const named = variants.flatMap((variant): [string, ProductVariant][] => {
     if (variant.by === "threads") {

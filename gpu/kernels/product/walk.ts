@@ -1,15 +1,15 @@
 /**
- * What matrix products and convolutions have in common on GPUs: two operands are walked along their inner axis, block by
- * block; a workgroup stages a block of each in its memory and multiplies them. `tiled.ts` and `matrix.ts` are two ways
- * to do that; a {@link Walk} tells them where the operands lie.
+ * What matrix products and convolutions have in common on GPUs: two operands are walked along their inner axis, block
+ * by block; a workgroup stages a block of each in its memory and multiplies them. `tiled.ts` and `matrix.ts` are two
+ * ways to do that; a {@link Walk} tells them where the operands lie.
  *
  * @module
  */
 
 /**
- * Where the operands lie, in WGSL. A thread stages elements of several rows of each operand, all at the same place along
- * the block. In scope: `m0` and `n0`, where the workgroup's tile begins, `x_at` and `w_at`, the thread's place in the
- * block, counted in elements.
+ * Where the operands lie, in WGSL. A thread stages elements of several rows of each operand, all at the same place
+ * along the block. In scope: `m0` and `n0`, where the workgroup's tile begins, `x_at` and `w_at`, the thread's place in
+ * the block, counted in elements.
  */
 export interface Walk {
   /** Statements before the first block, given the rows that a thread stages, counted from the tile's first. */
@@ -34,7 +34,9 @@ export interface Product {
   readonly walk: Walk;
   /** WGSL types of an element of x and of w as they lie in memory. */
   readonly elements: readonly [x: string, w: string];
-  /** WGSL that takes four neighbouring sums of a row: `m`, `n` (a multiple of 4) and `sums` (a vec4f) are expressions. */
+  /**
+   * WGSL that takes four neighbouring sums of a row: `m`, `n` (a multiple of 4) and `sums` (a vec4f) are expressions.
+   */
   store(m: string, n: string, sums: string): string;
 }
 
