@@ -63,13 +63,21 @@ async function singlePlace(
   out: string | undefined,
   format: VideoFormat | undefined,
 ): Promise<string> {
-  if (out === undefined) return join(DEFAULT_FOLDER, withFormat(`${slug(prompt)}-${seed}`, format ?? "mp4"));
+  if (out === undefined) return await freeName(join(DEFAULT_FOLDER, `${slug(prompt)}-${seed}`), format ?? "mp4");
   const asFolder = !/[\\/]$/.test(out) && (format === "frames" || await isFolder(out));
   const asked = asFolder ? `${out}/` : out;
   if (format !== undefined && format !== formatOf(asked)) {
     throw new TilereelError(`--out ${out} asks for ${formatOf(asked)}, but --format for ${format}: name one of them`);
   }
   return asked;
+}
+
+/** The name with its ending or, where there is something of that name, the first of `NAME-2`, `NAME-3` … that is free. */
+async function freeName(name: string, format: VideoFormat): Promise<string> {
+  for (let count = 1;; count++) {
+    const free = withFormat(count === 1 ? name : `${name}-${count}`, format);
+    if (!await isMade(free)) return free;
+  }
 }
 
 async function planBatch(path: string, { prompt, out, format = "mp4", values }: PlanOptions): Promise<Clip[]> {

@@ -122,6 +122,9 @@ function report(error: unknown): number {
 }
 
 if (import.meta.main) {
+  // Tasks run in the checkout, wherever they are called from.
+  const folder = Deno.env.get("TILEREEL_CWD");
+  if (folder) Deno.chdir(folder);
   handleSignals();
   Deno.exit(await main(Deno.args));
 }

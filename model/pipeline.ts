@@ -83,6 +83,8 @@ export interface GenerateOptions {
   readonly latents?: Array5D;
   /** Told "encode prompt", "denoise" in steps, "decode". */
   readonly onProgress?: OnProgress;
+  /** Told in a clause what of the prompts the model does not see: words it has none for, and what is too long. */
+  readonly onNote?: (note: string) => void;
   /** Shown the latents of each step once it is recorded, which reading them waits for; must not keep them. */
   readonly onStep?: (latents: Tensor, step: number) => Promise<void> | void;
   /** How self-attention is computed. Default: full attention. */
@@ -218,6 +220,7 @@ export class WanPipeline {
     const { width = defaults.width, height = defaults.height, frames = defaults.frames } = options;
     checkSize(width, height);
     checkFrames(frames);
+    checkRequest(options);
     const scheduler = createScheduler(parts.scheduler, {
       steps: options.steps ?? defaults.steps,
       kind: options.scheduler,
@@ -347,6 +350,13 @@ export class WanPipeline {
       throw error;
     }
   }
+}
+
+/** What types say, for callers that are not checked. */
+function checkRequest({ prompt, seed = 0 }: GenerateOptions): void {
+  if (typeof prompt !== "string") throw new TilereelError("a clip needs a prompt: a text that says what to show");
+  if (Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32) return;
+  throw new TilereelError(`seed must be a whole number from 0 to ${2 ** 32 - 1}, not ${seed}`);
 }
 
 /** [1, channels, latent frames, height, width] of a clip */

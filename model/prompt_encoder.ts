@@ -30,6 +30,17 @@ export interface TextEncoderChoice {
   readonly onnx: string | undefined;
 }
 
+/** What {@link PromptEncoder.encode} may be told. */
+export interface EncodeOptions {
+  /** Used instead. */
+  readonly embeddings?: PromptEmbeddings;
+  readonly onProgress?: OnProgress;
+  readonly onNote?: (note: string) => void;
+}
+
+/** A prompt in a message, cut where it is long. */
+const quoted = (prompt: string) => JSON.stringify(prompt.length > 60 ? `${prompt.slice(0, 59)}…` : prompt);
+
 /** A model's tokenizer and text encoder, opened when they are first needed. */
 export class PromptEncoder {
   #opened: Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> | undefined;
@@ -45,21 +56,32 @@ export class PromptEncoder {
    * Embeds prompts.
    *
    * @param textTokens tokens that each prompt is padded or cut to
+   * @param options `onNote` is told in a clause what of a prompt the model does not see
    * @returns [prompts, text tokens, text dim], f32; the caller's
    * @throws {TilereelError} if there is no encoder, it does not fit the transformer, or given embeddings do not
    */
   async encode(
     prompts: readonly string[],
     textTokens: number,
-    { embeddings, onProgress }: { embeddings?: PromptEmbeddings; onProgress?: OnProgress } = {},
+    { embeddings, onProgress, onNote }: EncodeOptions = {},
   ): Promise<Tensor> {
     if (embeddings) return this.#upload(embeddings, prompts.length);
     const { tokenizer, encoder } = await (this.#opened ??= this.#open().catch((error) => {
       this.#opened = undefined;
       throw error;
     }));
+    const cleaned = prompts.map(cleanPrompt), encoded = cleaned.map((text) => tokenizer.encode(text, textTokens));
+    for (const [i, { lost }] of encoded.entries()) {
+      const unknown = tokenizer.unknownWords(cleaned[i]!).map((word) => `"${word}"`).join(", ");
+      if (unknown) {
+        onNote?.(`the model has no word for ${unknown} in ${quoted(prompts[i]!)}, and cannot tell what it is`);
+      }
+      if (lost > 0) {
+        onNote?.(`the model reads ${textTokens} tokens, so the last ${lost} of ${quoted(prompts[i]!)} are lost`);
+      }
+    }
     // All at once: a large encoder's weights are read from disk anew for every call.
-    return await encoder.encode(prompts.map((p) => tokenizer.encode(cleanPrompt(p), textTokens)), onProgress);
+    return await encoder.encode(encoded, onProgress);
   }
 
   /** Frees what was opened. */

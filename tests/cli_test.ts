@@ -12,7 +12,7 @@ import { BrokenModel } from "./broken_model.ts";
 import { redCentre } from "./colour_centre.ts";
 import { readMp4, yuv420ToRgb } from "./h264_reader.ts";
 import { psnr } from "./moving_shapes.ts";
-import { assertRefused, inTempDir, listFiles, MODEL, QUICK, tilereel } from "./process.ts";
+import { assertRefused, execute, inTempDir, listFiles, MODEL, QUICK, ROOT, tilereel } from "./process.ts";
 
 const COMMANDS = ["generate", "compare", "info", "parity"];
 
@@ -234,7 +234,8 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
     assertEquals(await tilereel([...clip, "--quiet", "--out", join(dir, "q.mp4")]), { code: 0, out: "", err: "" });
     const { code, out, err } = await tilereel([...clip, "--quiet", "--json", "--out", join(dir, "j.mp4")]);
     assertEquals([code, err], [0, ""]);
-    const { seconds, weights, precision, precisionReason, ...said } = JSON.parse(out);
+    const { seconds, weights, precision, precisionReason, adapter, source, ...said } = JSON.parse(out);
+    assertEquals([adapter !== "", ["deno", "dawn"].includes(source)], [true, true]);
     assertEquals(weights.place, "resident");
     assert(seconds > 0);
     assertEquals([["f32", "f16"].includes(precision), precisionReason !== ""], [true, true]);
@@ -252,7 +253,34 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
       seed: 3,
       attention: "full",
       density: 1,
+      model: "embedded",
     });
+  }));
+
+Deno.test("what the model does not see of a prompt is noted", async () => {
+  await inTempDir(async (dir) => {
+    const prompt = `a cat and a red circle${" on a black background".repeat(10)}`;
+    const args = ["generate", prompt, ...QUICK, "--out", join(dir, "x.mp4")];
+    const { code, err } = await tilereel(args);
+    assertEquals(code, 0, err);
+    assertStringIncludes(err, 'Note: the model has no word for "cat" in "a cat and a red circle on a black');
+    assertStringIncludes(err, "Note: the model reads 32 tokens, so the last ");
+    assertEquals((await tilereel([...args, "--quiet"])).err, "");
+  });
+});
+
+Deno.test("without --out clips stand side by side, in the folder that the task was called from", () =>
+  inTempDir(async (dir) => {
+    const task = (...args: string[]) =>
+      execute(Deno.execPath(), ["task", "--config", join(ROOT, "deno.json"), "tilereel", ...args], {
+        cwd: dir,
+        env: { NO_COLOR: "1" },
+      });
+    for (const more of [[], ["--attention", "vorta"], []]) {
+      const { code, err } = await task("generate", "a red circle", ...QUICK, "--seed", "1", ...more);
+      assertEquals(code, 0, err);
+    }
+    assertEquals(listFiles(dir), ["out/", ...["", "-2", "-3"].map((n) => `out/a-red-circle-1${n}.mp4`)].sort());
   }));
 
 Deno.test("a batch of prompts, as text and as JSONL, that can be resumed", async (t) => {

@@ -30,6 +30,17 @@ Deno.test("a text that is too long keeps its end token", async () => {
   }
 });
 
+Deno.test("what of a text the model does not see: tokens past the end, and words that it has none for", async () => {
+  const tokenizer = await loadTokenizer(DEMO);
+  const text = "a big red circle and a Cat on a black background, 赤い";
+  const { length } = tokenizer.encode(text, 100);
+  assertEquals([100, length, 5].map((room) => tokenizer.encode(text, room).lost), [0, 0, length - 5]);
+  assertEquals(tokenizer.unknownWords(text), ["Cat", "赤い"]);
+  for (const { text } of (await fixture()).filter(({ text }) => /^a (big|small)/.test(text))) {
+    assertEquals(tokenizer.unknownWords(text), [], text);
+  }
+});
+
 Deno.test("a vocabulary of UMT5's size", async () => {
   const folder = await Deno.makeTempDir();
   try {

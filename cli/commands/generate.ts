@@ -9,6 +9,7 @@ import type { AttentionReport } from "../../model/attention/report.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
+import type { OnProgress } from "../../model/progress.ts";
 import type { Video } from "../../model/video.ts";
 import { type Clip, planClips } from "../clip_plan.ts";
 import { attentionKind, attentionMethod, attentionOptions } from "../attention_options.ts";
@@ -125,6 +126,9 @@ export const command = defineCommand({
       does: "Frames as PNG, and what was done as JSON.",
     },
   ],
+  notes: "The embedded model draws coloured shapes that move, and nothing else: a [small|big] COLOUR circle, square, " +
+    "triangle, diamond, ring or cross that is moving right, left, up or down, bouncing, circling, growing, shrinking, " +
+    "spinning or standing still [and a second one] on a [striped|checkered] black, gray, navy, teal or maroon background.",
   run,
 });
 
@@ -178,28 +182,35 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     onAttention: (report: AttentionReport) => density = report.density,
     ...latents && { latents },
     ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
-    onProgress: progress.onProgress,
+    onNote: (note: string) => {
+      progress.stop();
+      if (!quiet) console.error(`Note: ${note}.`);
+    },
   };
   let status = 0;
-  for (const clip of todo) {
+  for (const [i, clip] of todo.entries()) {
     const settings = clipSettings(clip, pipeline.defaults);
     const start = performance.now();
+    const which = todo.length > 1 ? `clip ${i + 1} of ${todo.length}, ` : "";
+    const onProgress: OnProgress = (told) => progress.onProgress({ ...told, stage: `${which}${told.stage}` });
     let video: Video;
     try {
-      video = await pipeline.generate({ ...settings, ...given });
+      video = await pipeline.generate({ ...settings, ...given, onProgress });
     } catch (error) {
-      if (!(error instanceof NotFiniteError)) throw error;
+      if (!(error instanceof TilereelError)) throw error;
+      if (!(error instanceof NotFiniteError)) throw todo.length > 1 ? named(error, clip) : error;
       // The others of a batch may come out well.
       progress.stop();
       console.error(`tilereel: ${clip.out}: ${error.message}`);
       status = 1;
       continue;
     }
-    const bytes = await writeVideo(clip.out, video, progress.onProgress);
+    const bytes = await writeVideo(clip.out, video, onProgress);
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
     say(summary(clip, settings, bytes, seconds, values.latents, gpu.settings));
-    if (density < 1) say(`  attention: ${(100 * density).toFixed(1)} % of the pairs of full attention`);
+    const kind = attentionKind(values);
+    if (kind !== "full") say(`  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention`);
     if (json) {
       printJson({
         file: clip.out,
@@ -209,8 +220,11 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         ...settings,
         precision: gpu.settings.precision,
         precisionReason: gpu.settings.precisionReason,
-        attention: attentionKind(values),
+        attention: kind,
         density: Number(density.toFixed(4)),
+        model: values.model ?? "embedded",
+        adapter: gpu.settings.description.name,
+        source: gpu.settings.description.source,
         weights: pipeline.weights,
         // Noise that was given is not the seed's.
         ...values.latents !== undefined && { seed: null, latents: values.latents },
@@ -223,6 +237,11 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     say(lines);
   }
   return status;
+}
+
+/** The error, with the clip of a batch that it is about. */
+function named(error: TilereelError, { out }: Clip): TilereelError {
+  return new TilereelError(`${out}: ${error.message}`, { cause: error });
 }
 
 /** Embeddings are one encoded prompt: what speaks of prompts and of encoding them contradicts them. */
@@ -257,13 +276,15 @@ function summary(
   const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift } = settings;
   const sampling = [
     noise === undefined ? `seed ${seed}` : `noise from ${noise}`,
-    `${steps} steps`,
+    `${steps} ${steps === 1 ? "step" : "steps"}`,
     `guidance ${guidance}`,
     ...scheduler ? [scheduler] : [],
     ...flowShift ? [`flow shift ${flowShift}`] : [],
     `${precision} (${precisionReason})`,
   ];
-  return `${clip.out}: ${width}x${height}, ${frames} frames at ${fps} fps, ${formatBytes(bytes)}, ` +
+  return `${clip.out}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ${
+    formatBytes(bytes)
+  }, ` +
     `in ${seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)}\n  ${sampling.join(", ")}`;
 }
 

@@ -13,6 +13,8 @@ export interface EncodedText {
   readonly ids: Int32Array<ArrayBuffer>;
   /** How many of them are the text's, its end token included. */
   readonly length: number;
+  /** How many there was no room for. */
+  readonly lost: number;
 }
 
 /** Turns text into token ids. */
@@ -24,6 +26,8 @@ export interface Tokenizer {
    * end, but keeps the end token.
    */
   encode(text: string, maxLength: number): EncodedText;
+  /** Words of a text that the vocabulary has nothing for, or but their single letters: they say little to a model. */
+  unknownWords(text: string): string[];
 }
 
 /**
@@ -42,6 +46,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const padId = tokenizer.token_to_id(padToken);
   if (padId === undefined) throw new TilereelError(`${path} has no token ${JSON.stringify(padToken)} to pad with`);
 
+  const unknownId = tokenizer.token_to_id(tokenContent(config.unk_token) ?? "<unk>");
+
   // The library adds special tokens before one could truncate, so they are learnt here and added by ourselves.
   const ending = tokenizer.encode("").ids;
   const withEnding = tokenizer.encode("a").ids;
@@ -57,7 +63,16 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       const tokens = [...body.slice(0, Math.max(0, maxLength - ending.length)), ...ending].slice(-maxLength);
       const ids = new Int32Array(maxLength).fill(padId);
       ids.set(tokens);
-      return { ids, length: tokens.length };
+      return { ids, length: tokens.length, lost: body.length + ending.length - tokens.length };
+    },
+    unknownWords(text) {
+      // Where letters are words, as in Chinese, being spelt says nothing.
+      const words = new Set(text.match(/[\p{Script=Latin}]{3,}|[\p{L}\p{N}]+/gu));
+      return [...words].filter((word) => {
+        const { ids } = tokenizer.encode(word, { add_special_tokens: false });
+        const spelt = /^[\p{Script=Latin}]{3,}$/u.test(word) && ids.length >= [...word].length;
+        return spelt || unknownId !== undefined && ids.includes(unknownId);
+      });
     },
   };
 }
