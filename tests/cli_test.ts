@@ -274,7 +274,8 @@ Deno.test("without --out clips stand side by side, in the folder that the task w
     const task = (...args: string[]) =>
       execute(Deno.execPath(), ["task", "--config", join(ROOT, "deno.json"), "tilereel", ...args], {
         cwd: dir,
-        env: { NO_COLOR: "1" },
+        // Deno says so itself, unless a task around this one has.
+        env: { NO_COLOR: "1", INIT_CWD: dir },
       });
     for (const more of [[], ["--attention", "vorta"], []]) {
       const { code, err } = await task("generate", "a red circle", ...QUICK, "--seed", "1", ...more);

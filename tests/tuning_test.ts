@@ -31,7 +31,7 @@ function summing(name: string, terms: number): KernelSource {
 }
 
 /** So far apart that no other work on this machine makes one the other. */
-const FAST = summing("fast", 100), SLOW = summing("slow", 2000);
+const FAST = summing("fast", 100), SLOW = summing("slow", 10_000);
 const WRONG = summing("wrong", 10);
 const BROKEN: KernelSource = { ...summing("broken", 1), body: "  y[0] = nonsense(p.count);" };
 
