@@ -32,7 +32,7 @@ const options = {
     help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Folders on the way " +
       "are made; a file of that name is replaced. With --prompts: the folder of the clips.",
     elsewhere: ["output", "output-path", "save-file"],
-    default: "out/<prompt>-<seed>.mp4",
+    default: "out/<prompt>-<seed>.mp4, or -2, -3 … where that is taken",
   }),
   format: choice({
     group: "Output",
