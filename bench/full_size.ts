@@ -10,7 +10,7 @@ import { clipOptions } from "../cli/clip_options.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
 import { choice, flag, integer, memory, path } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
-import { profileOption, startProfile } from "../cli/profile.ts";
+import { checkProfile, profileOption, startProfile } from "../cli/profile.ts";
 import { showProgress } from "../cli/progress.ts";
 import { TilereelError } from "../errors.ts";
 import { weightsOption } from "../cli/weights_option.ts";
@@ -92,6 +92,7 @@ async function main(): Promise<void> {
   const { shape = "1.3b", keep = false } = values;
   const { heads, ffnDim, layers: all } = WAN_SHAPES[shape].config;
   const layers = values.layers ?? all;
+  if (values.profile !== undefined) await checkProfile(values.profile);
   const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const dir = values.dir === undefined
     ? await Deno.makeTempDir({ prefix: "tilereel-full-size-" })

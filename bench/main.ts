@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { exists } from "../cli/output.ts";
+import { exists } from "../model/checkpoint/file_error.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { gpuOptions } from "../cli/gpu_options.ts";

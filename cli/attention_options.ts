@@ -10,7 +10,7 @@ import { vedaAttention, vedaHeads } from "../model/veda/methods.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
-import { exists } from "./output.ts";
+import { exists } from "../model/checkpoint/file_error.ts";
 import { choice, number, type OptionValues, path } from "./options.ts";
 import { VEDA_KEYS, vedaOptions, vedaSettings } from "./veda_options.ts";
 import { vortaOptions, vortaSettings } from "./vorta_options.ts";

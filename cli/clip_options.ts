@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
+import { LARGEST_SEED } from "../model/noise.ts";
 import { checkFrames, checkSize } from "../model/video_size.ts";
 import { choice, integer, number, type Option, type OptionValues, text } from "./options.ts";
 
@@ -12,9 +13,6 @@ export interface Size {
   readonly width: number;
   readonly height: number;
 }
-
-/** Seeds are 32 bits: from 0 to this. */
-const LARGEST_SEED = 2 ** 32 - 1;
 
 /** Wan tells 1000 noise levels apart: with more steps than that, steps would stand still. */
 const MOST_STEPS = 1000;

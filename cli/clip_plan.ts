@@ -5,8 +5,9 @@
  */
 import { join, resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
+import { exists } from "../model/checkpoint/file_error.ts";
 import type { ClipValues } from "./clip_options.ts";
-import { checkWritable, exists, isFolder } from "./output.ts";
+import { checkWritable, isFolder } from "./output.ts";
 import { type PromptEntry, readPrompts } from "./prompts_file.ts";
 import { slug } from "./slug.ts";
 import { formatOf, type VideoFormat, withFormat } from "./video/write_video.ts";
@@ -72,7 +73,9 @@ async function singlePlace(
   return asked;
 }
 
-/** The name with its ending or, where there is something of that name, the first of `NAME-2`, `NAME-3` … that is free. */
+/**
+ * The name with its ending or, where there is something of that name, the first of `NAME-2`, `NAME-3` … that is free.
+ */
 async function freeName(name: string, format: VideoFormat): Promise<string> {
   for (let count = 1;; count++) {
     const free = withFormat(count === 1 ? name : `${name}-${count}`, format);

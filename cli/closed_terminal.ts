@@ -1,6 +1,6 @@
 /**
- * A terminal that was closed takes no more output: what is written there fails, at once or later. That must not end work
- * whose results can still be saved.
+ * A terminal that was closed takes no more output: what is written there fails, at once or later. That must not end
+ * work whose results can still be saved.
  *
  * @module
  */

@@ -5,7 +5,7 @@
  */
 import { basename, dirname, join, resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
-import { isDiskFull, systemReason } from "../model/checkpoint/file_error.ts";
+import { exists, isDiskFull, systemReason } from "../model/checkpoint/file_error.ts";
 import { placeOf } from "../model/checkpoint/place.ts";
 
 const OUT = "--out";
@@ -31,25 +31,26 @@ export async function writeAtomically(
   write: (temporary: string) => Promise<void>,
   options: OutputOptions = {},
 ): Promise<void> {
-  let temporary: string | undefined;
+  const target = await placeOf(resolve(path)).catch((error) => {
+    throw outputError(error, path, options);
+  });
+  const temporary = join(dirname(target), `.${basename(target).slice(0, 100)}.${crypto.randomUUID().slice(0, 8)}.part`);
+  unfinished.add(temporary);
   try {
-    const target = await placeOf(resolve(path)), name = basename(target).slice(0, 100);
-    temporary = join(dirname(target), `.${name}.${crypto.randomUUID().slice(0, 8)}.part`);
-    unfinished.add(temporary);
     await Deno.mkdir(dirname(target), { recursive: true });
     await write(temporary);
     await Deno.rename(temporary, target);
   } catch (error) {
-    if (temporary !== undefined) await Deno.remove(temporary, { recursive: true }).catch(() => {});
+    await Deno.remove(temporary, { recursive: true }).catch(() => {});
     throw outputError(underFinalName(error, temporary, path), path, options);
   } finally {
-    if (temporary !== undefined) unfinished.delete(temporary);
+    unfinished.delete(temporary);
   }
 }
 
 /** What is written into a folder under way is called as it will be. */
-function underFinalName(error: unknown, temporary: string | undefined, path: string): unknown {
-  if (!(error instanceof TilereelError) || temporary === undefined || !error.message.includes(temporary)) return error;
+function underFinalName(error: unknown, temporary: string, path: string): unknown {
+  if (!(error instanceof TilereelError) || !error.message.includes(temporary)) return error;
   return new TilereelError(error.message.replaceAll(temporary, path.replace(/[\\/]$/, "")), { cause: error });
 }
 
@@ -106,17 +107,6 @@ export async function checkWritable(
 /** Whether there is a folder of that name. */
 export async function isFolder(path: string): Promise<boolean> {
   return await Deno.stat(path).then((info) => info.isDirectory, () => false);
-}
-
-/** Whether there is a file or folder of that name. */
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
 
 /** Says in one sentence why `path` could not be written, where the reason lies outside the program. */

@@ -82,12 +82,11 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
 function withNegativeValues(args: readonly string[], table: OptionTable): string[] {
   const names = Object.entries(table).filter(([, { value }]) => value !== undefined)
     .flatMap(([name, { short }]) => [`--${name}`, ...short ? [`-${short}`] : []]);
-  const joined: string[] = [];
+  const end = endOfOptions(args), joined: string[] = [];
   for (const [i, arg] of args.entries()) {
-    if (args.slice(0, i).includes("--")) joined.push(arg);
-    else if (/^-\.?\d/.test(arg) && names.includes(args[i - 1] ?? "") && joined.at(-1) === args[i - 1]) {
-      joined[joined.length - 1] += `=${arg}`;
-    } else joined.push(arg);
+    const isValue = i < end && /^-\.?\d/.test(arg) && names.includes(args[i - 1] ?? "");
+    if (isValue) joined[joined.length - 1] += `=${arg}`;
+    else joined.push(arg);
   }
   return joined;
 }

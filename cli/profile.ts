@@ -54,10 +54,10 @@ export async function checkProfile(file: string, others: readonly string[] = [])
 /**
  * Profiles what a `Gpu` does from now on.
  *
- * @throws {TilereelError} if the file could not be written, or the adapter has no timestamps
+ * @param file see {@link checkProfile}
+ * @throws {TilereelError} if the adapter has no timestamps
  */
 export async function startProfile(gpu: Gpu, file: string): Promise<RunningProfile> {
-  await checkProfile(file);
   const profiler = await Profiler.start(gpu);
   const { name } = gpu.settings.description;
   return {

@@ -9,7 +9,7 @@ import { DEFAULT_DENSE_STEPS, type VedaOptions } from "../model/veda/methods.ts"
 import { checkCapacity } from "../model/veda/tiling.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { integer, number, type Option, type OptionValues, path } from "./options.ts";
-import { exists } from "./output.ts";
+import { exists } from "../model/checkpoint/file_error.ts";
 import { sizes } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";

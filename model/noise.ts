@@ -5,6 +5,9 @@
  * @module
  */
 
+/** Seeds are 32 bits: from 0 to this. */
+export const LARGEST_SEED = 2 ** 32 - 1;
+
 /**
  * Normally distributed numbers, mean 0 and variance 1, the same for the same seed.
  *

@@ -6,7 +6,7 @@
 import { NotFiniteError, TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
-import { countNonFinite } from "../gpu/ops/count_non_finite.ts";
+import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { type AttentionMethod, fullAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
@@ -14,7 +14,7 @@ import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import { type ModelFiles, openModelFiles } from "./model_files.ts";
-import { randn } from "./noise.ts";
+import { LARGEST_SEED, randn } from "./noise.ts";
 import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
@@ -254,10 +254,7 @@ export class WanPipeline {
 
   /** @throws {NotFiniteError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */
   async #checkFinite(latents: Tensor): Promise<void> {
-    const { gpu } = this;
-    const counts = gpu.scope(() => countNonFinite(gpu, latents));
-    const found = new Uint32Array(await gpu.readBytes(counts).finally(() => gpu.release(counts)));
-    const bad = found.reduce((sum, count) => sum + count, 0);
+    const { gpu } = this, bad = await nonFiniteIn(gpu, latents);
     if (bad === 0) return;
     throw new NotFiniteError(
       `denoising ended in ${bad === latents.size ? "nothing but" : bad} numbers that are not finite, and no clip: ` +
@@ -355,8 +352,8 @@ export class WanPipeline {
 /** What types say, for callers that are not checked. */
 function checkRequest({ prompt, seed = 0 }: GenerateOptions): void {
   if (typeof prompt !== "string") throw new TilereelError("a clip needs a prompt: a text that says what to show");
-  if (Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32) return;
-  throw new TilereelError(`seed must be a whole number from 0 to ${2 ** 32 - 1}, not ${seed}`);
+  if (Number.isInteger(seed) && seed >= 0 && seed <= LARGEST_SEED) return;
+  throw new TilereelError(`seed must be a whole number from 0 to ${LARGEST_SEED}, not ${seed}`);
 }
 
 /** [1, channels, latent frames, height, width] of a clip */

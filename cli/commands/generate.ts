@@ -187,6 +187,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
       if (!quiet) console.error(`Note: ${note}.`);
     },
   };
+  const kind = attentionKind(values);
   let status = 0;
   for (const [i, clip] of todo.entries()) {
     const settings = clipSettings(clip, pipeline.defaults);
@@ -209,7 +210,6 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
     say(summary(clip, settings, bytes, seconds, values.latents, gpu.settings));
-    const kind = attentionKind(values);
     if (kind !== "full") say(`  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention`);
     if (json) {
       printJson({

@@ -6,7 +6,7 @@
 import { TilereelError } from "../../errors.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { attentionKind, attentionMethod, ownRouter } from "../attention_options.ts";
-import { exists } from "../output.ts";
+import { exists } from "../../model/checkpoint/file_error.ts";
 import { ownTiles } from "../veda_options.ts";
 import { checkSettings, parseSetting, type Setting } from "./setting.ts";
 

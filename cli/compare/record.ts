@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { TilereelError } from "../../errors.ts";
-import { exists } from "../output.ts";
+import { exists } from "../../model/checkpoint/file_error.ts";
 
 /** One prompt under one setting. Files are named from the prompt's folder. */
 export interface ClipRecord {

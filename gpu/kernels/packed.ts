@@ -32,14 +32,17 @@ export function unpack4(dtype: WeightDtype): string {
 export const F16_MAX = 65504;
 
 /**
- * A WGSL function `four_halves(v) -> vec2u` that makes four numbers f16; those that f16 cannot hold become the
- * largest it can.
+ * A WGSL function `name(v) -> vec2u` that makes four numbers f16; those that f16 cannot hold become the largest it
+ * can.
  */
-export const FOUR_HALVES = `
-fn four_halves(v: vec4f) -> vec2u {
+const fourHalves = (name: string) => `
+fn ${name}(v: vec4f) -> vec2u {
   let held = clamp(v, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
   return vec2u(pack2x16float(held.xy), pack2x16float(held.zw));
 }`;
+
+/** It as `four_halves`. */
+export const FOUR_HALVES = fourHalves("four_halves");
 
 /** How eight consecutive numbers of a tensor are read, where rows are multiples of eight: WGSL. */
 export interface Eight {
@@ -63,12 +66,9 @@ export function eight(dtype: WeightDtype): Eight {
       element: "vec4f",
       value: "mat2x4f",
       read: (buffer, index) => `mat2x4f(${buffer}[2u * (${index})], ${buffer}[2u * (${index}) + 1u])`,
-      halves: (name) => `
-fn ${name}(v: mat2x4f) -> vec4u {
-  let a = clamp(v[0], vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
-  let b = clamp(v[1], vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
-  return vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
-}`,
+      halves: (name) =>
+        `${fourHalves(`${name}_of_four`)}
+fn ${name}(v: mat2x4f) -> vec4u { return vec4u(${name}_of_four(v[0]), ${name}_of_four(v[1])); }`,
     };
   }
   const widened = `vec2f(bitcast<f32>(v[i] << 16u), bitcast<f32>(v[i] & 0xffff0000u))`;

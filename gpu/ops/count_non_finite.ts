@@ -38,3 +38,13 @@ export function countNonFinite(gpu: Gpu, x: Tensor): Tensor {
   gpu.run(KERNEL, { buffers: { x, y }, params: { count: x.size, counts }, workgroups: groups1d(counts) });
   return y;
 }
+
+/** How many NaNs and infinities there are in a tensor, after everything recorded so far. */
+export async function nonFiniteIn(gpu: Gpu, x: Tensor): Promise<number> {
+  const counts = gpu.scope(() => countNonFinite(gpu, x));
+  try {
+    return new Uint32Array(await gpu.readBytes(counts)).reduce((sum, count) => sum + count, 0);
+  } finally {
+    gpu.release(counts);
+  }
+}

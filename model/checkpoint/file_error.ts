@@ -41,19 +41,26 @@ export function fileError(path: string, doing: "read" | "written", error: unknow
   return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
 }
 
-/**
- * Whether there is a file or folder of that name.
- *
- * @throws {TilereelError} if that cannot be told
- */
+/** Whether there is a file or folder of that name. Throws what the system says if that cannot be told. */
 export async function exists(path: string): Promise<boolean> {
   try {
     await Deno.stat(path);
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
-    throw fileError(path, "read", error);
+    throw error;
   }
+}
+
+/**
+ * As {@link exists}, of what is to be read.
+ *
+ * @throws {TilereelError} if that cannot be told
+ */
+export async function existsToRead(path: string): Promise<boolean> {
+  return await exists(path).catch((error) => {
+    throw fileError(path, "read", error);
+  });
 }
 
 function codeOf(error: Error & { readonly code?: string }): string {

@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
-import { exists, fileError } from "./file_error.ts";
+import { existsToRead, fileError } from "./file_error.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
 
@@ -41,7 +41,7 @@ export interface ModelFolder {
 export async function openModelFolder(path: string): Promise<ModelFolder> {
   if (!await isFolder(path)) throw new TilereelError(`${path} is not a folder; the folder of a model was expected`);
   const indexPath = `${path}/model_index.json`;
-  if (!await exists(indexPath)) {
+  if (!await existsToRead(indexPath)) {
     throw new TilereelError(
       `${path} holds no model: a folder in the diffusers layout was expected, with model_index.json and the folders ` +
         `transformer, vae, text_encoder, tokenizer and scheduler, such as Wan2.1-T2V-1.3B-Diffusers`,

@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
-import { exists, fileError } from "../checkpoint/file_error.ts";
+import { existsToRead, fileError } from "../checkpoint/file_error.ts";
 
 /** What every training folder holds, besides what is trained. */
 export interface TrainingFiles {
@@ -26,7 +26,7 @@ export function trainingFilesIn(folder: string): TrainingFiles {
  */
 export async function checkTrainingFolder(folder: string, resume: boolean): Promise<void> {
   const { checkpoint } = trainingFilesIn(folder);
-  const there = await exists(checkpoint);
+  const there = await existsToRead(checkpoint);
   if (resume && !there) {
     throw new TilereelError(`${checkpoint} does not exist, so there is nothing to go on with; leave out --resume`);
   }

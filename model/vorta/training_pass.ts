@@ -10,7 +10,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
-import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
+import { nonFiniteIn } from "../../gpu/ops/count_non_finite.ts";
 import { meanSquaredError, meanSquaredErrorGradient, squaredErrorSums } from "../../gpu/ops/mean_squared_error.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import { Tape } from "../../gpu/tape.ts";
@@ -232,8 +232,7 @@ class Pass implements Disposable {
     const { gpu, transformer } = this;
     const embedded = this.#embed();
     let { x } = embedded;
-    const isBad = async (tensor: Tensor) =>
-      new Uint32Array(await gpu.readBytes(this.#own(countNonFinite(gpu, tensor)))).some((count) => count > 0);
+    const isBad = async (tensor: Tensor) => await nonFiniteIn(gpu, tensor) > 0;
     if (await isBad(x)) return undefined;
     for (let layer = 0; layer < this.#layers; layer++) {
       const y = this.#own(transformer.runBlock(layer, x, embedded.conditioning));
