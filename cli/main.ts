@@ -8,7 +8,7 @@ import { TilereelError } from "../errors.ts";
 import { systemReason } from "../model/checkpoint/file_error.ts";
 import type { Command, CommandEntry, CommandTable } from "./command.ts";
 import { commandHelp, groupHelp, mainHelp } from "./help.ts";
-import { didYouMean } from "./nearest.ts";
+import { didYouMean } from "../nearest.ts";
 import { parseCommand } from "./parse.ts";
 import { handleSignals } from "./signals.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
-import { didYouMean } from "./nearest.ts";
+import { didYouMean } from "../nearest.ts";
 
 /** One option of a command. */
 export interface Option<T> {
