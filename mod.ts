@@ -45,6 +45,7 @@ export {
 export type { AttentionReport } from "./model/attention/report.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
 export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";
+export type { TrainedSize } from "./model/checkpoint/trained_sizes.ts";
 export { type Array5D, type GenerateOptions, type LoadOptions, WanPipeline } from "./model/pipeline.ts";
 export type { ModelFolder } from "./model/checkpoint/model_folder.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
@@ -65,8 +66,7 @@ export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleB
 export { Router, type RouterLayer, type RouterShape } from "./model/vorta/router.ts";
 export { type LoadedRouter, loadRouter, saveRouter } from "./model/vorta/router_file.ts";
 export { defaultSettings, type VortaSettings } from "./model/vorta/settings.ts";
-export { type ClipRecord, readRecord } from "./cli/video/record.ts";
-export { VIDEO_FORMATS, type VideoFormat, type WriteOptions, writeVideo } from "./cli/video/write_video.ts";
+export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./cli/video/write_video.ts";
 
 // The parts, for those who build their own pipeline.
 export type { Binding, KernelSource, ParamType } from "./gpu/kernel.ts";

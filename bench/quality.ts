@@ -9,8 +9,7 @@ import { join } from "node:path";
 import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_options.ts";
 import { parseSetting, setting } from "../cli/compare/setting.ts";
 import { flag, integer, many, type OptionValues, path } from "../cli/options.ts";
-import { clipOptions, type ClipValues } from "../cli/clip_options.ts";
-import { clipSettings, clipValuesOf } from "../cli/clip_settings.ts";
+import { clipOptions } from "../cli/clip_options.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
 import { showProgress } from "../cli/progress.ts";
 import { parseCommand } from "../cli/parse.ts";
@@ -80,66 +79,60 @@ async function bench(): Promise<void> {
   const { from = 0, count = Infinity } = values;
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
-  const contenders = await contendersOf(values, model);
+  const methods = await attentionMethods(values, model);
   const gpu = await openGpuAsAsked(values, showProgress().onProgress, { brief: values.model === undefined });
   const pipeline = await WanPipeline.load(model, { gpu });
-  const results = await run(pipeline, prompts, contenders, values);
+  const results = await run(pipeline, prompts, methods, values);
   pipeline.close();
   gpu.close();
   handOver(values, { prompts: prompts.length, results: results.map(withShares) }, tables(results));
 }
 
-/** What every prompt is rendered with. */
-interface Contender {
-  readonly attention: AttentionMethod;
-  /** What the setting says of sampling, over the options of the whole bench. */
-  readonly values: ClipValues;
-}
-
 /** Full attention, then what was asked for, by name. */
-async function contendersOf(
+async function attentionMethods(
   { setting: given, random = false }: OptionValues<typeof options>,
   model: string,
-): Promise<Map<string, Contender>> {
+): Promise<Map<string, AttentionMethod>> {
   const settings = given ?? ["vorta", "sliding", "coreset"].map((words) => parseSetting(words, "--setting"));
-  const contenders = new Map<string, Contender>([["full", { attention: fullAttention, values: {} }]]);
+  const methods = new Map([["full", fullAttention]]);
   for (const { name, values } of settings) {
-    const contender = { attention: await attentionMethod(values, model), values: clipValuesOf(values) };
-    contenders.set(name, contender);
+    const method = await attentionMethod(values, model);
+    methods.set(name, method);
     if (random && attentionKind(values) === "vorta") {
       const { settings } = await loadRouter(values.router ?? ownRouter(model));
-      contenders.set(`${name}, random`, { ...contender, attention: randomRoutes(contender.attention, settings) });
+      methods.set(`${name}, random`, randomRoutes(method, settings));
     }
   }
-  return contenders;
+  return methods;
 }
 
 async function run(
   pipeline: WanPipeline,
   prompts: readonly { readonly prompt: string; readonly number: number }[],
-  contenders: ReadonlyMap<string, Contender>,
+  methods: ReadonlyMap<string, AttentionMethod>,
   { size, steps, seed = 0, out }: OptionValues<typeof options>,
 ): Promise<Result[]> {
   const results: Result[] = [];
   const references: Video[] = [];
-  for (const [setting, { attention, values }] of contenders) {
-    const isReference = results.length === 0;
+  for (const [setting, attention] of methods) {
     const start = performance.now();
     let report: AttentionReport = { density: 1 };
     const clips: Likeness[] = [];
-    const all = { ...size && { size }, ...steps !== undefined && { steps }, ...values };
     for (const [i, { prompt, number }] of prompts.entries()) {
       const video = await pipeline.generate({
-        ...clipSettings({ prompt, seed: seed + number, values: all }, pipeline.defaults),
+        prompt,
+        seed: seed + number,
         attention,
         onAttention: (made) => report = made,
+        ...size && { width: size.width, height: size.height },
+        ...steps !== undefined && { steps },
       });
       if (out !== undefined) {
         const folder = join(out, slug(setting));
         await Deno.mkdir(folder, { recursive: true });
         await Deno.writeFile(join(folder, `${String(number).padStart(3, "0")}.npy`), npyOfFrames(video));
       }
-      if (isReference) references.push(video);
+      if (attention === fullAttention) references.push(video);
       else {
         const like = references[i]!;
         clips.push({

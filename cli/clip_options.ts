@@ -36,10 +36,10 @@ export const clipOptions = {
     elsewhere: ["num-frames", "video-frames", "length"],
     default: "the model's",
   }),
-  fps: integer({
+  fps: number({
     group: CLIP,
-    value: "N",
-    help: "Frames a second.",
+    value: "X",
+    help: "Frames a second, as in 16 or 23.976.",
     elsewhere: ["frame-rate"],
     default: "the model's",
     min: 1,

@@ -5,6 +5,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { TilereelError } from "../errors.ts";
+import { notSupported } from "./not_supported.ts";
 import { type OptionTable, type OptionValues, suggestOption } from "./options.ts";
 
 /** What a command line was parsed to. */
@@ -47,6 +48,8 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
   );
   if (unknown[0] !== undefined) {
     const given = unknown[0].replace(/=.*$/s, "");
+    const instead = notSupported(given.replace(/^-+/, ""));
+    if (instead !== undefined) throw new TilereelError(`${given} ${instead}`);
     const near = suggestOption(given.replace(/^-+/, ""), [...names, "help"], table, (name) => `--${name}`);
     throw new TilereelError(
       `${given} is no option of "tilereel ${command}"${near || `; see "tilereel ${command} --help"`}`,

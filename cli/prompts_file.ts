@@ -4,31 +4,46 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
-import { clipOptions, type ClipValues } from "./clip_options.ts";
-import { suggestOption } from "./options.ts";
+import { clipOptions } from "./clip_options.ts";
+import { notSupported } from "./not_supported.ts";
+import { type OptionTable, type OptionValues, suggestOption } from "./options.ts";
 
 /** One clip that a prompts file asks for. */
-export interface PromptEntry {
+export interface PromptEntry<T extends OptionTable = typeof clipOptions> {
   readonly prompt: string;
   /** Where to write it, if the line says so. */
   readonly out?: string;
   /** What the line sets. */
-  readonly values: ClipValues;
+  readonly values: OptionValues<T>;
   /** Line number from 1, for messages. */
   readonly line: number;
 }
 
-const KEYS = ["prompt", "out", ...Object.keys(clipOptions)];
+/** The name that stands for the standard input. */
+export const STDIN = "-";
+
+const EXAMPLE = '{"prompt": "a red circle", "seed": 7}';
+
+/** What a prompts file is called in messages. */
+export function promptsName(path: string): string {
+  return path === STDIN ? "the standard input" : path;
+}
 
 /**
- * Reads a prompts file.
+ * Reads a prompts file, or the standard input for the path "-".
  *
+ * @param table the options that a line of JSON can have as keys
  * @throws {TilereelError} when it cannot be read, holds no prompt, or a line is wrong
  */
-export async function readPrompts(path: string): Promise<PromptEntry[]> {
+export async function readPrompts(path: string): Promise<PromptEntry[]>;
+export async function readPrompts<T extends OptionTable>(path: string, table: T): Promise<PromptEntry<T>[]>;
+export async function readPrompts(path: string, table: OptionTable = clipOptions): Promise<PromptEntry<OptionTable>[]> {
   let content: string;
   try {
-    content = new TextDecoder("utf-8", { fatal: true }).decode(await Deno.readFile(path));
+    const bytes = path === STDIN
+      ? new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer())
+      : await Deno.readFile(path);
+    content = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
     const reason = error instanceof Deno.errors.NotFound
       ? "there is no such file (a prompt itself is written without --prompts or -p)"
@@ -41,7 +56,7 @@ export async function readPrompts(path: string): Promise<PromptEntry[]> {
       : (error as Error).message;
     throw new TilereelError(`--prompts ${path} cannot be read: ${reason}`, { cause: error });
   }
-  return parsePrompts(content, path);
+  return parsePrompts(content, promptsName(path), table);
 }
 
 /**
@@ -50,48 +65,75 @@ export async function readPrompts(path: string): Promise<PromptEntry[]> {
  *
  * @throws {TilereelError} with the line's number
  */
-export function parsePrompts(content: string, path: string): PromptEntry[] {
+export function parsePrompts(content: string, path: string): PromptEntry[];
+export function parsePrompts<T extends OptionTable>(content: string, path: string, table: T): PromptEntry<T>[];
+export function parsePrompts(
+  content: string,
+  path: string,
+  table: OptionTable = clipOptions,
+): PromptEntry<OptionTable>[] {
   const onlyJson = /\.(jsonl|ndjson)$/i.test(path);
-  const entries: PromptEntry[] = [];
-  for (const [index, raw] of content.replace(/^\uFEFF/, "").split(/\r?\n/).entries()) {
-    const text = raw.trim();
-    if (text === "" || text.startsWith("#")) continue;
+  const text = content.replace(/^\uFEFF/, "");
+  // Each of its lines would pass for a prompt.
+  if (/^\s*\[\s*["{[\]]/.test(text)) {
+    throw new TilereelError(
+      `${path} is a JSON array, but JSONL was expected: write one object a line, without brackets and commas around ` +
+        `them, as in ${EXAMPLE}`,
+    );
+  }
+  const entries: PromptEntry<OptionTable>[] = [];
+  for (const [index, raw] of text.split(/\r?\n/).entries()) {
+    const trimmed = raw.trim();
+    if (trimmed === "" || trimmed.startsWith("#")) continue;
     const line = index + 1;
-    if (text.startsWith("{") || onlyJson) entries.push({ ...parseObject(text, `${path} line ${line}`), line });
-    else entries.push({ prompt: text, values: {}, line });
+    if (trimmed.startsWith("{") || onlyJson) {
+      entries.push({ ...parseObject(trimmed, `${path} line ${line}`, table), line });
+    } else entries.push({ prompt: trimmed, values: {}, line });
   }
   if (entries.length === 0) throw new TilereelError(`${path} holds no prompts: write one a line`);
   return entries;
 }
 
-function parseObject(text: string, where: string): Omit<PromptEntry, "line"> {
+function parseObject(text: string, where: string, table: OptionTable): Omit<PromptEntry<OptionTable>, "line"> {
   let object: unknown;
   try {
     object = JSON.parse(text);
   } catch {
-    throw new TilereelError(`${where} is no valid JSON: write one object a line, as in {"prompt": "a red circle"}`);
+    throw new TilereelError(`${where} is not valid JSON: write one object a line, as in ${EXAMPLE}`);
   }
   if (typeof object !== "object" || object === null || Array.isArray(object)) {
-    throw new TilereelError(`${where} is no JSON object, as in {"prompt": "a red circle"}`);
+    throw new TilereelError(`${where} is not a JSON object, as in ${EXAMPLE}`);
   }
   const values: Record<string, unknown> = {};
   let prompt: string | undefined;
   let out: string | undefined;
   for (const [given, value] of Object.entries(object)) {
     const key = given.replaceAll("_", "-");
-    if (!KEYS.includes(key)) {
-      throw new TilereelError(
-        `${where}: unknown key "${given}"${suggestOption(key, KEYS, clipOptions, (k) => `"${k}"`)}`,
-      );
-    }
+    const known = key === "prompt" || key === "out" || Object.hasOwn(table, key);
+    if (!known) throw new TilereelError(unknownKey(given, where, table));
     if (value === null) continue;
-    if (typeof value !== "string" && typeof value !== "number") {
-      throw new TilereelError(`${where}: "${given}" must be text or a number`);
-    }
-    if (key === "prompt") prompt = String(value);
-    else if (key === "out") out = String(value);
-    else values[key] = clipOptions[key as keyof typeof clipOptions].parse(String(value), `${where}: "${given}"`);
+    const text = textOf(value, key !== "prompt" && key !== "out");
+    if (text === undefined) throw new TilereelError(`${where}: "${given}" must be text or a number`);
+    if (key === "prompt") prompt = text;
+    else if (key === "out") out = text;
+    else values[key] = table[key]!.parse(text, `${where}: "${given}"`);
   }
   if (prompt === undefined) throw new TilereelError(`${where} has no "prompt"`);
-  return { prompt, ...out !== undefined && { out }, values: values as ClipValues };
+  return { prompt, ...out !== undefined && { out }, values };
+}
+
+/** What would stand on the command line: numbers of a list have commas between them. */
+function textOf(value: unknown, listed: boolean): string | undefined {
+  if (typeof value === "string" || typeof value === "number") return String(value);
+  const isList = listed && Array.isArray(value) && value.length > 0 &&
+    value.every((entry) => typeof entry === "number");
+  return isList ? value.join(",") : undefined;
+}
+
+function unknownKey(given: string, where: string, table: OptionTable): string {
+  const instead = notSupported(given);
+  if (instead !== undefined) return `${where}: ${JSON.stringify(given)} ${instead}`;
+  const key = given.replaceAll("_", "-");
+  const near = suggestOption(key, ["prompt", "out", ...Object.keys(table)], table, (name) => JSON.stringify(name));
+  return `${where}: unknown key ${JSON.stringify(given.slice(0, 60))}${near}`;
 }

@@ -11,6 +11,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import { type AttentionMethod, fullAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
+import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import { type ModelFiles, openModelFiles } from "./model_files.ts";
@@ -83,7 +84,10 @@ export interface GenerateOptions {
   readonly latents?: Array5D;
   /** Told "encode prompt", "denoise" in steps, "decode". */
   readonly onProgress?: OnProgress;
-  /** Told in a clause what of the prompts the model does not see: words it has none for, and what is too long. */
+  /**
+   * Told in a clause what may disappoint: words of the prompts that the model has none for, what is too long for it,
+   * and a size that it was not trained on.
+   */
   readonly onNote?: (note: string) => void;
   /** Shown the latents of each step once it is recorded, which reading them waits for; must not keep them. */
   readonly onStep?: (latents: Tensor, step: number) => Promise<void> | void;
@@ -221,6 +225,8 @@ export class WanPipeline {
     checkSize(width, height);
     checkFrames(frames);
     checkRequest(options);
+    const note = sizeNote(defaults.trained, { width, height, frames });
+    if (note !== undefined) options.onNote?.(note);
     const scheduler = createScheduler(parts.scheduler, {
       steps: options.steps ?? defaults.steps,
       kind: options.scheduler,

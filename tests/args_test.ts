@@ -82,6 +82,13 @@ Deno.test("options as other programs call them are answered with ours", () => {
   refuses("did you mean --negative?", "-n", "blur");
 });
 
+Deno.test("options that there are none of yet say what there is instead", () => {
+  refuses("--image is not supported yet: tilereel renders from text only", "--image", "cat.png");
+  refuses("--init_img is not supported yet", "--init_img=cat.png");
+  refuses("--lora is not supported yet: merge the LoRA", "--lora", "x.safetensors");
+  refuses("--preview is not supported yet", "--preview");
+});
+
 Deno.test("missing and unexpected values", () => {
   refuses("--seed needs a value: --seed N", "--seed");
   refuses("--seed needs a value", "--seed", "--quiet");

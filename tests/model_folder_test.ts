@@ -1,4 +1,5 @@
 import { openModelFolder } from "../model/checkpoint/model_folder.ts";
+import { sizeNote } from "../model/checkpoint/trained_sizes.ts";
 import { TilereelError } from "../errors.ts";
 import { assertEquals, assertRejects } from "@std/assert";
 
@@ -36,6 +37,7 @@ Deno.test("the demo model", async () => {
     steps: 20,
     guidance: 4,
     textTokens: 32,
+    trained: [{ width: 128, height: 128, frames: 29 }, { width: 256, height: 256, frames: 29 }],
   });
   for (const part of ["transformer", "vae", "scheduler", "text_encoder", "tokenizer"] as const) {
     assertEquals(await model.component(part), `${DEMO}/${part}`);
@@ -50,6 +52,18 @@ Deno.test("without generation.json Wan's defaults hold, with it those it lacks",
     assertEquals((await openModelFolder(folder)).generation, { ...wan, fps: 23.976, steps: 8 });
   }));
 
+Deno.test("clips of sizes that a model was not trained on are noted, where it says which those are", () => {
+  const size = (width: number, height: number, frames: number) => ({ width, height, frames });
+  const trained = [size(128, 128, 29), size(256, 256, 29), size(128, 128, 1)];
+  assertEquals(sizeNote(undefined, size(64, 64, 5)), undefined);
+  assertEquals(sizeNote(trained, size(256, 256, 29)), undefined);
+  assertEquals(
+    sizeNote(trained, size(256, 128, 29)),
+    "the model was trained on clips of 128x128, 256x256 with 29 frames and 128x128 with 1 frame, so one of 256x128 " +
+      "with 29 frames may come out worse",
+  );
+});
+
 Deno.test("a generation.json that is wrong is refused", () =>
   inModel(INDEX, async (folder) => {
     const cases = [
@@ -58,6 +72,9 @@ Deno.test("a generation.json that is wrong is refused", () =>
       ['{"frames": 0}', "frames is 0"],
       ['{"fps": 0}', "fps is 0, but a number above 0"],
       ['{"guidance": -1}', "guidance is -1, but a number of at least 0"],
+      ['{"trained": {}}', "trained is {}, but a list such as"],
+      ['{"trained": [{"width": 16, "height": 16}]}', "trained[0] is"],
+      ['{"trained": [{"width": 16, "height": 16, "frames": 2}]}', "trained[0]: frames 2 does not fit"],
       ["[]", "does not hold a JSON object"],
       ["{", "is not valid JSON"],
     ] as const;
@@ -70,15 +87,23 @@ Deno.test("a generation.json that is wrong is refused", () =>
 Deno.test("what is no folder or holds no model is refused", async () => {
   await assertRejects(() => openModelFolder("/nowhere/at/all"), TilereelError, "/nowhere/at/all does not exist");
   const file = await Deno.makeTempFile();
-  await assertRejects(() => openModelFolder(file), TilereelError, "is empty, but the folder of a text-to-video model");
+  await assertRejects(() => openModelFolder(file), TilereelError, "is not a folder");
   await Deno.remove(file);
   const folder = await Deno.makeTempDir();
   await assertRejects(() => openModelFolder(folder), TilereelError, "holds no model: a folder in the diffusers layout");
   await Deno.remove(folder);
 });
 
-Deno.test("parts of other kinds are refused by name", async () => {
+Deno.test("models of other kinds are refused by name", async () => {
   const changes: [Record<string, unknown>, string][] = [
+    [
+      { _class_name: "WanImageToVideoPipeline" },
+      '_class_name "WanImageToVideoPipeline" is not supported; only text to',
+    ],
+    [{ _class_name: undefined }, '_class_name "" is not supported'],
+    [{ transformer_2: ["diffusers", "WanTransformer3DModel"] }, "transformer_2 is not supported"],
+    [{ boundary_ratio: 0.875 }, "boundary_ratio 0.875 is not supported"],
+    [{ expand_timesteps: true }, "expand_timesteps true is not supported"],
     [{ vae: ["diffusers", "AutoencoderKL"] }, "the vae is a AutoencoderKL, which is not supported"],
     [{ scheduler: ["diffusers", "DDIMScheduler"] }, "UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler was"],
     [{ transformer: "WanTransformer3DModel" }, "but [library, class] was expected"],

@@ -35,16 +35,26 @@ Deno.test("JSONL: the clip options as keys", () => {
 });
 
 Deno.test("wrong lines are named", () => {
-  refuses("a\n{x}", "p.txt line 2 is no valid JSON");
-  refuses("a cat", "p.jsonl line 1 is no valid JSON", "p.jsonl");
-  refuses("[1]", "p.jsonl line 1 is no JSON object", "p.jsonl");
+  refuses("a\n{x}", "p.txt line 2 is not valid JSON");
+  refuses("a cat", "p.jsonl line 1 is not valid JSON", "p.jsonl");
+  refuses("[1]", "p.jsonl line 1 is not a JSON object", "p.jsonl");
   refuses('{"seed": 1}', 'line 1 has no "prompt"');
   refuses('{"prompt": "a", "seeed": 1}', 'line 1: unknown key "seeed": did you mean "seed"?');
   refuses('{"prompt": "a", "num_inference_steps": 9}', 'unknown key "num_inference_steps": did you mean "steps"?');
   refuses('{"prompt": "a", "seed": -1}', 'line 1: "seed" must be a whole number');
   refuses('{"prompt": "a", "frames": 30}', 'line 1: "frames" 30 does not fit');
+  refuses('{"prompt": "a", "notes": "x"}', 'line 1: unknown key "notes"');
+  refuses('{"prompt": "a", "image": "x.png"}', '"image" is not supported yet: tilereel renders from text only');
   refuses('{"prompt": ["a"]}', '"prompt" must be text or a number');
   refuses("\n# only this\n", "holds no prompts");
+});
+
+Deno.test("a JSON array is no prompts file, however its lines break", () => {
+  const array = '[{"prompt": "a"}, {"prompt": "b"}]';
+  for (const text of [array, JSON.stringify(JSON.parse(array), null, 2), '["a", "b"]', `\uFEFF\n${array},`]) {
+    refuses(text, "p.json is a JSON array, but JSONL was expected: write one object a line", "p.json");
+  }
+  assertEquals(parsePrompts("[small] a cat", "p.txt")[0]!.prompt, "[small] a cat");
 });
 
 Deno.test("a prompts file that cannot be read is one sentence", () =>

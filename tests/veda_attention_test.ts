@@ -15,7 +15,7 @@ import { loadVeda, projectionName, saveVeda, type VedaFile } from "../model/veda
 import { VortaAttention } from "../model/vorta/attention.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { assertClose, randn, testVariants, toBf16, variants } from "./gpu.ts";
 import { inTempDir } from "./process.ts";
 import { attend } from "./reference_attention.ts";
@@ -175,14 +175,16 @@ const gpuTest = (name: string, fn: () => Promise<void>) =>
 
 gpuTest("Veda's method: first steps and chosen layers are dense, and the density says so", async () => {
   const shapes = PLAN;
-  const density = async (options: Parameters<typeof vedaAttention>[0], steps = 4) => {
-    const clip = await task(steps), before = clip.gpu.memory.used;
+  const density = async (options: Parameters<typeof vedaAttention>[0], reason?: string) => {
+    const steps = 4, clip = await task(steps), before = clip.gpu.memory.used;
     const prepared = await vedaAttention({ shapes, keep: KEEP, scorer: randomScorer().scorer, ...options }).prepare(
       clip,
     );
     let dense = 0;
     for (let step = 0; step < steps; step++) clip.gpu.scope(() => void (prepared.at(step) ?? dense++));
-    const { density } = prepared.report;
+    const { density, whyFull } = prepared.report;
+    assertEquals(whyFull !== undefined, density === 1, "nothing left out has a reason, and nothing else");
+    if (reason !== undefined) assertStringIncludes(whyFull ?? "", reason);
     prepared[Symbol.dispose]();
     assertEquals(clip.gpu.memory.used, before, "nothing is left behind");
     return [dense, density] as const;
@@ -195,16 +197,17 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
   const [one, mixed] = await density({});
   assertEquals(one, 1);
   assert(Math.abs(mixed - (1 + 3 * sparse) / 4) < 1e-12);
-  assertEquals(await density({ denseSteps: 9 }), [4, 1]);
-  assertEquals((await density({ denseLayers: [0, 1] }))[1], 1);
+  assertEquals(await density({ denseSteps: 9 }, "the first 9 steps are dense, and the clip has only 4"), [4, 1]);
+  assertEquals((await density({ denseLayers: [0, 1] }, "all 2 layers are dense"))[1], 1);
   // Layers weigh alike, but their plans differ.
   const [, first] = await density({ denseSteps: 0, denseLayers: [0] });
   const [, second] = await density({ denseSteps: 0, denseLayers: [1] });
   assert(Math.abs(first + second - 1 - sparse) < 1e-12);
-  assertEquals((await density({ keep: 1, denseSteps: 0 }))[1], 1);
+  assertEquals((await density({ keep: 1, denseSteps: 0 }, "all tiles were asked for"))[1], 1);
   // Nothing given: a shape that suits the grid, which has so few tiles of it that all are kept; of smaller ones twelve.
   const alone = await vedaAttention({}).prepare(await task(2));
   assertEquals(alone.report.density, 1);
+  assertStringIncludes(alone.report.whyFull ?? "", "and at least 12 are kept where no share is asked for");
   alone[Symbol.dispose]();
   const clip = await task(2);
   const densityOf = async (options: Parameters<typeof vedaAttention>[0]) => {

@@ -92,7 +92,7 @@ Deno.test("generate: Veda by a shape, by a file, and for the heads that VORTA le
 Deno.test("generate: options of Veda that cannot be are refused in one sentence", () =>
   inTempDir(async (dir) => {
     const refuses = async (args: readonly string[], message: string) =>
-      assertRefused(await tilereel(["generate", "x", "--out", join(dir, "x.png"), ...args]), message);
+      assertRefused(await tilereel(["generate", "x", "--quiet", "--out", join(dir, "x.png"), ...args]), message);
     await refuses(["--attention", "vorta", "--keep", "0.1"], "(or --full-branch veda)");
     await refuses(["--attention", "veda", "--keep", "0"], "--keep must be a number above 0 and at most 1");
     await refuses(["--tiles", join(MODEL, "router.safetensors")], "holds no tiles");

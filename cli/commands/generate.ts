@@ -176,10 +176,10 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     progress.stop();
     say(streamed);
   }
-  let density = 1;
+  let report: AttentionReport = { density: 1 };
   const given = {
     attention,
-    onAttention: (report: AttentionReport) => density = report.density,
+    onAttention: (told: AttentionReport) => report = told,
     ...latents && { latents },
     ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
     onNote: (note: string) => {
@@ -206,11 +206,11 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
       status = 1;
       continue;
     }
-    const bytes = await writeVideo(clip.out, video, { onProgress });
+    const bytes = await writeVideo(clip.out, video, onProgress);
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
     say(summary(clip, settings, bytes, seconds, values.latents, gpu.settings));
-    if (kind !== "full") say(`  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention`);
+    if (kind !== "full") say(attentionLine(kind, report));
     if (json) {
       printJson({
         file: clip.out,
@@ -221,7 +221,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
         precision: gpu.settings.precision,
         precisionReason: gpu.settings.precisionReason,
         attention: kind,
-        density: Number(density.toFixed(4)),
+        density: Number(report.density.toFixed(4)),
         model: values.model ?? "embedded",
         adapter: gpu.settings.description.name,
         source: gpu.settings.description.source,
@@ -286,6 +286,11 @@ function summary(
     formatBytes(bytes)
   }, ` +
     `in ${seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)}\n  ${sampling.join(", ")}`;
+}
+
+function attentionLine(kind: string, { density, whyFull }: AttentionReport): string {
+  const why = whyFull === undefined ? "" : `: ${whyFull}`;
+  return `  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention${why}`;
 }
 
 function formatBytes(bytes: number): string {

@@ -12,6 +12,8 @@ export interface AttentionReport {
    * size.
    */
   readonly density: number;
+  /** In a clause, why nothing was left out where the method was meant to: a density of 1. */
+  readonly whyFull?: string;
   /**
    * For routed attention: the branch that each head took, an index into `BRANCHES` of model/vorta/branch.ts, as
    * [steps][layers][heads].

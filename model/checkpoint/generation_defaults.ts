@@ -6,6 +6,7 @@
 import { TilereelError } from "../../errors.ts";
 import { checkFrames, checkSize } from "../video_size.ts";
 import { Config } from "./json.ts";
+import { readTrainedSizes, type TrainedSize } from "./trained_sizes.ts";
 
 /** A model's own defaults, from `generation.json` in its folder. */
 export interface GenerationDefaults {
@@ -20,6 +21,8 @@ export interface GenerationDefaults {
   readonly guidance: number;
   /** Tokens the prompt is padded or cut to. */
   readonly textTokens: number;
+  /** Clips that the model was trained on, where the folder says so. */
+  readonly trained?: readonly TrainedSize[];
 }
 
 /** Wan 2.1's. */
@@ -33,7 +36,7 @@ export const WAN_GENERATION_DEFAULTS: GenerationDefaults = {
   textTokens: 512,
 };
 
-const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tokens"];
+const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tokens", "trained"];
 
 /**
  * Reads `generation.json`. Keys that are absent, or all if there is no such file, are Wan's.
@@ -53,7 +56,8 @@ export async function readGenerationDefaults(path: string): Promise<GenerationDe
   if (unknown !== undefined) {
     throw new TilereelError(`${path}: ${JSON.stringify(unknown)} is not known; the keys are ${KEYS.join(", ")}`);
   }
-  const defaults = {
+  const trained = readTrainedSizes(config.value("trained"), path);
+  const defaults: GenerationDefaults = {
     width: config.integer("width", wan.width),
     height: config.integer("height", wan.height),
     frames: config.integer("frames", wan.frames),
@@ -61,6 +65,7 @@ export async function readGenerationDefaults(path: string): Promise<GenerationDe
     steps: config.integer("steps", wan.steps),
     guidance: config.number("guidance", wan.guidance, { min: 0 }),
     textTokens: config.integer("text_tokens", wan.textTokens),
+    ...trained && { trained },
   };
   checkSize(defaults.width, defaults.height, `${path}: size`);
   checkFrames(defaults.frames, `${path}: frames`);

@@ -11,7 +11,7 @@ export const DEFAULT_KEEP = 0.1;
  * Where no ratio is asked for, each query tile sees at least so many: of few tiles each stands for much of the clip.
  * The demo model's clips of 128×128 have 16 tiles, and show what 8 of them leave out, but not what 12 do.
  */
-const LEAST_TILES = 12;
+export const LEAST_TILES = 12;
 
 /**
  * The keep ratio of a grid where none is asked for.

@@ -9,7 +9,7 @@ import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention
 import type { Grid } from "../wan/grid.ts";
 import type { TransformerConfig } from "../wan/config.ts";
 import { VedaAttention } from "./attention.ts";
-import { DEFAULT_KEEP, defaultKeep } from "./budget.ts";
+import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";
 import { type TileScorer, uploadScorer } from "./scorer.ts";
 import { type TilePlan, uniformPlan } from "./tile_plan.ts";
 import { defaultCapacity, defaultShape, product, type TileShape } from "./tiling.ts";
@@ -49,25 +49,53 @@ export function vedaAttention(options: VedaOptions): AttentionMethod {
       for (let step = 0; step < timesteps.length; step++) {
         for (const [layer, list] of all.entries()) for (const head of list) pairs += veda.pairs(step, layer, head);
       }
+      const density = pairs / (timesteps.length * config.layers * config.heads * product(grid) ** 2);
       return {
         at: (step) => {
           const some = veda.at(step, all);
           return some && wholeAttention(gpu, some);
         },
-        report: { density: pairs / (timesteps.length * config.layers * config.heads * product(grid) ** 2) },
+        report: { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, config, grid) } },
         [Symbol.dispose]: () => veda[Symbol.dispose](),
       };
     },
   };
 }
 
+/** ρ, the share of tiles that is kept on a grid: what was asked for, or what suits it. */
+export function keepOn(grid: Grid, { keep, usualKeep = DEFAULT_KEEP, shapes, tileTokens }: VedaOptions): number {
+  if (keep !== undefined) return keep;
+  const shape = shapes && ("choices" in shapes ? shapes.shapes[0]! : shapes);
+  return defaultKeep(usualKeep, product(grid), shape ? product(shape) : tileTokens ?? defaultCapacity(grid));
+}
+
+/** Why every tile sees all others. */
+function whyFull(options: VedaOptions, steps: number, config: TransformerConfig, grid: Grid): string {
+  const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [], keep } = options;
+  if (denseSteps >= steps) {
+    return `the first ${
+      denseSteps === 1 ? "step is" : `${denseSteps} steps are`
+    } dense, and the clip has only ${steps}`;
+  }
+  if (new Set(denseLayers).size >= config.layers) return `all ${config.layers} layers are dense`;
+  if (keep === 1) return "all tiles were asked for";
+  const shape = planFor(options, config, grid).shapes[0]!;
+  const tiles = Math.ceil(product(grid) / product(shape));
+  return `a clip of ${product(grid)} tokens has only ${tiles} ${tiles === 1 ? "tile" : "tiles"} of ${
+    product(shape)
+  }, ` +
+    (keep === undefined
+      ? `and at least ${LEAST_TILES} are kept where no share is asked for`
+      : "too few to leave one out");
+}
+
 /** As {@link vedaAttention}, for those heads of a layer that another method hands over. */
 export function vedaHeads(options: VedaOptions): SomeHeadsMethod {
-  const { usualKeep = DEFAULT_KEEP, denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
+  const { denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
   return {
     prepare({ gpu, transformer: { config }, grid }): Promise<PreparedSomeHeads> {
       const plan = planFor(options, config, grid);
-      const { keep = defaultKeep(usualKeep, product(grid), product(plan.shapes[0]!)) } = options;
+      const keep = keepOn(grid, options);
       const denseLayers = new Set(options.denseLayers);
       checkDenseLayers(denseLayers, config);
       using cleanUp = new DisposableStack();

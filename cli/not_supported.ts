@@ -1,0 +1,41 @@
+/**
+ * Options that people look for and tilereel does not have yet, with what there is instead.
+ *
+ * @module
+ */
+
+const SENTENCES = {
+  image: "is not supported yet: tilereel renders from text only (Wan 2.1 text to video)",
+  lora: "is not supported yet: merge the LoRA into the model's weights with another program and name that model with " +
+    "--model",
+  preview: "is not supported yet: progress is shown in steps; --steps 8 with a small --size gives a quick first look",
+} as const;
+
+/** By the names that other programs use, without leading dashes. */
+const NAMES: Readonly<Record<string, keyof typeof SENTENCES>> = {
+  image: "image",
+  "init-img": "image",
+  "init-image": "image",
+  "input-image": "image",
+  "first-frame": "image",
+  "start-image": "image",
+  "end-image": "image",
+  "end-img": "image",
+  i: "image",
+  lora: "lora",
+  loras: "lora",
+  "lora-path": "lora",
+  "lora-dir": "lora",
+  "lora-model-dir": "lora",
+  "lora-weights": "lora",
+  preview: "preview",
+  "preview-method": "preview",
+  "preview-path": "preview",
+  "preview-interval": "preview",
+};
+
+/** What is said of an option, after its name; nothing for any other. */
+export function notSupported(name: string): string | undefined {
+  const known = name.replaceAll("_", "-").toLowerCase();
+  return Object.hasOwn(NAMES, known) ? SENTENCES[NAMES[known]!] : undefined;
+}

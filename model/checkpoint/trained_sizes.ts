@@ -1,0 +1,62 @@
+/**
+ * The sizes of the clips that a model was trained on, from `trained` in its `generation.json`.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { checkFrames, checkSize } from "../video_size.ts";
+import { Config } from "./json.ts";
+
+/** Size and length of clips. */
+export interface TrainedSize {
+  readonly width: number;
+  readonly height: number;
+  readonly frames: number;
+}
+
+const KEYS = ["width", "height", "frames"] as const;
+
+/**
+ * The value of `trained`: a list such as `[{"width": 832, "height": 480, "frames": 81}]`; nothing where it is absent.
+ *
+ * @param path names the file in messages
+ * @throws {TilereelError} if it is something else, or a size does not fit
+ */
+export function readTrainedSizes(value: unknown, path: string): TrainedSize[] | undefined {
+  if (value === undefined) return undefined;
+  const expected = `a list such as [{"width": 832, "height": 480, "frames": 81}] was expected`;
+  if (!Array.isArray(value) || value.length === 0) {
+    throw new TilereelError(`${path}: trained is ${JSON.stringify(value)}, but ${expected}`);
+  }
+  return value.map((entry: unknown, i): TrainedSize => {
+    const where = `${path}: trained[${i}]`;
+    const isObject = typeof entry === "object" && entry !== null;
+    if (!isObject || KEYS.some((key) => !Object.hasOwn(entry, key)) || Object.keys(entry).length > KEYS.length) {
+      throw new TilereelError(`${where} is ${JSON.stringify(entry)}, but ${expected}`);
+    }
+    const config = new Config(where, entry as Record<string, unknown>);
+    const [width, height, frames] = KEYS.map((key) => config.integer(key, 0)) as [number, number, number];
+    checkSize(width, height, `${where}: size`);
+    checkFrames(frames, `${where}: frames`);
+    return { width, height, frames };
+  });
+}
+
+/** What to know, in a clause, of a clip that is of none of the sizes; nothing where it is of one, or none are known. */
+export function sizeNote(
+  trained: readonly TrainedSize[] | undefined,
+  { width, height, frames }: TrainedSize,
+): string | undefined {
+  const isOne = (size: TrainedSize) => size.width === width && size.height === height && size.frames === frames;
+  if (!trained || trained.some(isOne)) return undefined;
+  const byFrames = Map.groupBy(trained, (size) => size.frames);
+  const known = [...byFrames].map(([frames, sizes]) =>
+    `${sizes.map(({ width, height }) => `${width}x${height}`).join(", ")} with ${counted(frames)}`
+  );
+  return `the model was trained on clips of ${known.join(" and ")}, so one of ${width}x${height} with ` +
+    `${counted(frames)} may come out worse`;
+}
+
+function counted(frames: number): string {
+  return `${frames} ${frames === 1 ? "frame" : "frames"}`;
+}
