@@ -8,7 +8,7 @@ import { choice, flag, memory, number } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { weightsOption } from "../cli/weights_option.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
-import { formatBytes } from "../gpu/memory.ts";
+import { formatBytes } from "../format_bytes.ts";
 import { TilereelError } from "../errors.ts";
 import type { AttentionMethod } from "../model/attention/method.ts";
 import { vedaAttention } from "../model/veda/methods.ts";

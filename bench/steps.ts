@@ -13,7 +13,7 @@ import { choice, flag, integer } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
 import { showProgress } from "../cli/progress.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { formatBytes } from "../gpu/memory.ts";
+import { formatBytes } from "../format_bytes.ts";
 import { measure } from "./measure.ts";
 import { type Profiled, profiled } from "./profiled.ts";
 import { handOver, resultOptions, saveResult } from "./result.ts";

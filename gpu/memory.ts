@@ -5,6 +5,7 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
+import { formatBytes } from "../format_bytes.ts";
 
 /** Buffers are rounded up to this many bytes so that sizes that nearly agree share. */
 const GRAIN = 256;
@@ -117,13 +118,4 @@ export class Memory {
     this.#peak = Math.max(this.#peak, this.#held);
     return buffer;
   }
-}
-
-/** Bytes as a person reads them: "1.5 GiB". */
-export function formatBytes(bytes: number): string {
-  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-  let i = 0;
-  while (bytes >= 1024 && i < units.length - 1) [bytes, i] = [bytes / 1024, i + 1];
-  // From 1000 on three digits would be written with an exponent.
-  return `${i === 0 ? bytes : bytes < 999.5 ? bytes.toPrecision(3) : Math.round(bytes)} ${units[i]}`;
 }

@@ -1,9 +1,10 @@
-import { formatBytes } from "../gpu/memory.ts";
+import { formatBytes } from "../format_bytes.ts";
 import { assertEquals } from "@std/assert";
 
 Deno.test("amounts of memory are written with three digits, and never with an exponent", () => {
   const amounts: [number, string][] = [
     [0, "0 bytes"],
+    [1, "1 byte"],
     [1023, "1023 bytes"],
     [1024, "1.00 KiB"],
     [128 * 2 ** 20, "128 MiB"],

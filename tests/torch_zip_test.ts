@@ -184,10 +184,10 @@ Deno.test("hostile tensors: no byte outside the storage, no more memory than the
     await bad({ shape: [long(2n ** 52n), int(3)] }, "reaches past the end");
     await bad({ shape: [long(2n ** 52n)], strides: [int(0)] }, "its tensors have 4503599627370496 numbers, but only 6");
     await bad({ shape: Array(9).fill(int(1)), strides: Array(9).fill(int(1)) }, "unknown way");
-    await bad({ length: int(7) }, 'tensor "x" needs 28 bytes of numbers, but 24 are there');
-    await bad({ length: int(5) }, "needs 20 bytes of numbers, but 24 are there");
-    await bad({ length: long(2n ** 50n) }, "but 24 are there");
-    await bad({ type: "DoubleStorage" }, "needs 48 bytes of numbers, but 24 are there");
+    await bad({ length: int(7) }, 'tensor "x" needs 28 bytes of numbers, but 24 bytes are there');
+    await bad({ length: int(5) }, "needs 20 bytes of numbers, but 24 bytes are there");
+    await bad({ length: long(2n ** 50n) }, "but 24 bytes are there");
+    await bad({ type: "DoubleStorage" }, "needs 48 bytes of numbers, but 24 bytes are there");
     await bad({ type: "LongStorage" }, '"torch.LongStorage"');
     await bad({ key: "1" }, "but none are there");
     await bad({ key: "../data.pkl" }, "but none are there");

@@ -5,7 +5,7 @@
  */
 import { type AdapterDescription, chooseAdapter, listAdapters, openGpu } from "../../gpu/device.ts";
 import { dawnAddon } from "../../gpu/device/dawn.ts";
-import { formatBytes } from "../../gpu/memory.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { cacheFile, type KernelChoices } from "../../gpu/tuning/cache.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";

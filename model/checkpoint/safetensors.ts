@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import { RandomAccessFile } from "./random_access_file.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
@@ -116,6 +117,8 @@ function allocate(name: string, byteLength: number): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(byteLength);
   } catch {
-    throw new TilereelError(`there is too little memory to read tensor "${name}": ${byteLength} bytes were asked for`);
+    throw new TilereelError(
+      `there is too little memory to read tensor "${name}": ${formatBytes(byteLength)} were asked for`,
+    );
   }
 }

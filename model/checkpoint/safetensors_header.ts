@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import { bytesPerElement, type Dtype, elementCount, isDtype } from "./dtype.ts";
 import type { RandomAccessFile } from "./random_access_file.ts";
 import type { TensorInfo } from "./tensor_source.ts";
@@ -36,7 +37,10 @@ export async function readSafetensorsHeader(file: RandomAccessFile): Promise<Saf
   await file.read(0, lengthBytes);
   const headerLength = new DataView(lengthBytes.buffer).getBigUint64(0, true);
   if (headerLength > MAX_HEADER_BYTES) {
-    throw corrupt(path, `its header would be ${headerLength} bytes long, which no safetensors file's is`);
+    throw corrupt(
+      path,
+      `its header would be ${formatBytes(Number(headerLength))} long, which no safetensors file's is`,
+    );
   }
   const dataStart = 8 + Number(headerLength);
   if (dataStart > file.length) throw truncated(path, dataStart, file.length);
@@ -58,7 +62,7 @@ export async function readSafetensorsHeader(file: RandomAccessFile): Promise<Saf
     end = offset + bytes;
   }
   if (file.length < end) throw truncated(path, end, file.length);
-  if (file.length > end) throw corrupt(path, `${file.length - end} bytes follow its last tensor`);
+  if (file.length > end) throw corrupt(path, `it has ${formatBytes(file.length - end)} more than its header describes`);
   return { metadata, tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])) };
 }
 
@@ -99,7 +103,10 @@ function parseTensor(path: string, name: string, entry: unknown, dataStart: numb
   if (end - begin !== bytes) {
     throw corrupt(
       path,
-      `tensor "${name}" has ${end - begin} bytes, but ${dtype} [${shape.join(", ")}] takes ${bytes}`,
+      `tensor "${name}" has ${formatBytes(Math.abs(end - begin - bytes))} too ${
+        end - begin < bytes ? "few" : "many"
+      } ` +
+        `for ${dtype} [${shape.join(", ")}], which takes ${formatBytes(bytes)}`,
     );
   }
   return { name, dtype, shape, bytes, file: path, offset: dataStart + begin };
@@ -119,7 +126,8 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function truncated(path: string, expected: number, actual: number): TilereelError {
   return new TilereelError(
-    `${path} is truncated: it has ${actual} bytes of at least ${expected}; copy or download it again`,
+    `${path} is truncated: it has ${formatBytes(actual)}, and needs at least ${formatBytes(expected - actual)} more; ` +
+      `copy or download it again`,
   );
 }
 

@@ -5,6 +5,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import { bytesPerElement, elementCount, toFloat32 } from "./dtype.ts";
 import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
 import { RandomAccessFile } from "./random_access_file.ts";
@@ -81,7 +82,7 @@ export async function readTorchStateDict(
   if (pickle.length !== 1) throw refused(path, 'it has no "data.pkl", so torch.save did not write it');
   const root = pickle[0]!.name.slice(0, -"data.pkl".length);
   await checkByteOrder(file, entries.get(`${root}byteorder`));
-  if (pickle[0]!.length > LARGEST_PICKLE) throw refused(path, `its pickle is ${pickle[0]!.length} bytes long`);
+  if (pickle[0]!.length > LARGEST_PICKLE) throw refused(path, `its pickle is ${formatBytes(pickle[0]!.length)} long`);
 
   const views = readViews(path, await readEntry(file, pickle[0]!));
   checkSizes(path, views, (key) => entries.get(`${root}data/${key}`));
@@ -155,7 +156,12 @@ function checkSizes(path: string, views: ReadonlyMap<string, View>, entryOf: (ke
     const bytes = entryOf(storage.key)?.length;
     const expected = storage.length * bytesPerElement(storage.dtype);
     if (bytes !== expected) {
-      throw refused(path, `${what} needs ${expected} bytes of numbers, but ${bytes ?? "none"} are there`);
+      throw refused(
+        path,
+        `${what} needs ${formatBytes(expected)} of numbers, but ${
+          bytes === undefined ? "none" : formatBytes(bytes)
+        } are there`,
+      );
     }
     const last = shape.reduce((at, size, axis) => at + (size - 1) * strides[axis]!, offset);
     if (shape.every((size) => size > 0) && last >= storage.length) {

@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import type { RandomAccessFile } from "./random_access_file.ts";
 
 /** Where an entry's bytes lie in the file. */
@@ -92,7 +93,7 @@ async function findDirectory(file: RandomAccessFile): Promise<{ start: number; l
   const count = view.getUint16(at + 10, true);
   const [length, start] = [view.getUint32(at + 12, true), view.getUint32(at + 16, true)];
   if (count === 0xffff || length === 0xffffffff || start === 0xffffffff) throw tooLarge(file);
-  if (length > LARGEST_DIRECTORY) throw damaged(file, `its directory would be ${length} bytes long`);
+  if (length > LARGEST_DIRECTORY) throw damaged(file, `its directory would be ${formatBytes(length)} long`);
   if (start + length > tailStart + at) throw damaged(file, "its directory reaches past its end");
   return { start, length, count };
 }

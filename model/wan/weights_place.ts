@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { formatBytes } from "../../gpu/memory.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { TransformerConfig } from "./config.ts";
 

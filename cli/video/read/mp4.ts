@@ -5,6 +5,7 @@
  */
 import { createFile, Log, MP4BoxBuffer } from "mp4box";
 import { TilereelError } from "../../../errors.ts";
+import { formatBytes } from "../../../format_bytes.ts";
 import { RandomAccessFile } from "../../../model/checkpoint/random_access_file.ts";
 import type { Pictures } from "./timed_picture.ts";
 import { LARGEST_NAL_UNIT, openH264Decoder } from "./tiny_h264.ts";
@@ -116,7 +117,7 @@ async function* decode(path: string, track: Track): Pictures & AsyncGenerator {
     const [frame, ...more] = nalUnits(bytes, lengthSize).flatMap((unit) => {
       if (unit.length > LARGEST_NAL_UNIT) {
         throw new TilereelError(
-          `${path}: frame ${i + 1} has ${unit.length} bytes in one piece, more than can be decoded here; ` +
+          `${path}: frame ${i + 1} has ${formatBytes(unit.length)} in one piece, more than can be decoded here; ` +
             `make it a GIF or a folder of PNG or JPEG frames`,
         );
       }
