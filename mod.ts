@@ -66,7 +66,8 @@ export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleB
 export { Router, type RouterLayer, type RouterShape } from "./model/vorta/router.ts";
 export { type LoadedRouter, loadRouter, saveRouter } from "./model/vorta/router_file.ts";
 export { defaultSettings, type VortaSettings } from "./model/vorta/settings.ts";
-export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./cli/video/write_video.ts";
+export { type ClipRecord, readRecord } from "./cli/video/record.ts";
+export { VIDEO_FORMATS, type VideoFormat, type WriteOptions, writeVideo } from "./cli/video/write_video.ts";
 
 // The parts, for those who build their own pipeline.
 export type { Binding, KernelSource, ParamType } from "./gpu/kernel.ts";

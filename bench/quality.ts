@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_options.ts";
 import { parseSetting, setting } from "../cli/compare/setting.ts";
 import { flag, integer, many, type OptionValues, path } from "../cli/options.ts";
-import { clipOptions } from "../cli/clip_options.ts";
+import { clipOptions, type ClipValues } from "../cli/clip_options.ts";
+import { clipSettings, clipValuesOf } from "../cli/clip_settings.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
 import { showProgress } from "../cli/progress.ts";
 import { parseCommand } from "../cli/parse.ts";
@@ -79,60 +80,66 @@ async function bench(): Promise<void> {
   const { from = 0, count = Infinity } = values;
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
-  const methods = await attentionMethods(values, model);
+  const contenders = await contendersOf(values, model);
   const gpu = await openGpuAsAsked(values, showProgress().onProgress, { brief: values.model === undefined });
   const pipeline = await WanPipeline.load(model, { gpu });
-  const results = await run(pipeline, prompts, methods, values);
+  const results = await run(pipeline, prompts, contenders, values);
   pipeline.close();
   gpu.close();
   handOver(values, { prompts: prompts.length, results: results.map(withShares) }, tables(results));
 }
 
+/** What every prompt is rendered with. */
+interface Contender {
+  readonly attention: AttentionMethod;
+  /** What the setting says of sampling, over the options of the whole bench. */
+  readonly values: ClipValues;
+}
+
 /** Full attention, then what was asked for, by name. */
-async function attentionMethods(
+async function contendersOf(
   { setting: given, random = false }: OptionValues<typeof options>,
   model: string,
-): Promise<Map<string, AttentionMethod>> {
+): Promise<Map<string, Contender>> {
   const settings = given ?? ["vorta", "sliding", "coreset"].map((words) => parseSetting(words, "--setting"));
-  const methods = new Map([["full", fullAttention]]);
+  const contenders = new Map<string, Contender>([["full", { attention: fullAttention, values: {} }]]);
   for (const { name, values } of settings) {
-    const method = await attentionMethod(values, model);
-    methods.set(name, method);
+    const contender = { attention: await attentionMethod(values, model), values: clipValuesOf(values) };
+    contenders.set(name, contender);
     if (random && attentionKind(values) === "vorta") {
       const { settings } = await loadRouter(values.router ?? ownRouter(model));
-      methods.set(`${name}, random`, randomRoutes(method, settings));
+      contenders.set(`${name}, random`, { ...contender, attention: randomRoutes(contender.attention, settings) });
     }
   }
-  return methods;
+  return contenders;
 }
 
 async function run(
   pipeline: WanPipeline,
   prompts: readonly { readonly prompt: string; readonly number: number }[],
-  methods: ReadonlyMap<string, AttentionMethod>,
+  contenders: ReadonlyMap<string, Contender>,
   { size, steps, seed = 0, out }: OptionValues<typeof options>,
 ): Promise<Result[]> {
   const results: Result[] = [];
   const references: Video[] = [];
-  for (const [setting, attention] of methods) {
+  for (const [setting, { attention, values }] of contenders) {
+    const isReference = results.length === 0;
     const start = performance.now();
     let report: AttentionReport = { density: 1 };
     const clips: Likeness[] = [];
+    const all = { ...size && { size }, ...steps !== undefined && { steps }, ...values };
     for (const [i, { prompt, number }] of prompts.entries()) {
       const video = await pipeline.generate({
-        prompt,
-        seed: seed + number,
+        ...clipSettings({ prompt, seed: seed + number, values: all }, pipeline.defaults),
         attention,
         onAttention: (made) => report = made,
-        ...size && { width: size.width, height: size.height },
-        ...steps !== undefined && { steps },
       });
       if (out !== undefined) {
         const folder = join(out, slug(setting));
         await Deno.mkdir(folder, { recursive: true });
         await Deno.writeFile(join(folder, `${String(number).padStart(3, "0")}.npy`), npyOfFrames(video));
       }
-      if (attention === fullAttention) references.push(video);
+      if (isReference) references.push(video);
       else {
         const like = references[i]!;
         clips.push({

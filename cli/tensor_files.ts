@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../errors.ts";
 import { openSafetensors, readFloat32, type TensorSource } from "../model/checkpoint/safetensors.ts";
+import { whatTensorsAre } from "../model/checkpoint/tensor_names.ts";
 
 /** Numbers with a shape. */
 export interface Array32 {
@@ -35,7 +36,8 @@ export async function readLatents(file: string): Promise<Array32> {
     (names.length === 1 ? names[0] : undefined);
   if (name === undefined) {
     throw new TilereelError(
-      `--latents ${file} holds ${names.length} tensors, none called "latents" or "latents.init": name the one to use so`,
+      `--latents ${file} holds ${whatTensorsAre(source)}, and none called "latents" or "latents.init"; ` +
+        `name the one to use so`,
     );
   }
   return await readArray(source, name);
@@ -50,8 +52,8 @@ export async function readEmbeddings(file: string): Promise<EmbeddingsFile> {
   using source = await openSafetensors(file);
   if (!source.has(POSITIVE)) {
     throw new TilereelError(
-      `--embeddings ${file} holds no tensor "${POSITIVE}": name the embeddings so, and the negative prompt's ` +
-        `"${NEGATIVE}"`,
+      `--embeddings ${file} holds no tensor "${POSITIVE}", but ${whatTensorsAre(source)}; name the embeddings so, ` +
+        `and the negative prompt's "${NEGATIVE}"`,
     );
   }
   const positive = await readArray(source, POSITIVE);

@@ -47,8 +47,8 @@ const SOURCES: readonly DeviceSource[] = [deno, dawn];
 /** What {@link openGpu} may be told. */
 export interface OpenGpuOptions {
   /**
-   * "auto", "software", "vulkan", "gl", or a part of an adapter's name; or "dawn", "dawn:software", "dawn:" and a
-   * part.
+   * "auto", "software", "vulkan", "gl", a part of an adapter's name, or its number in {@linkcode listAdapters}, from 1;
+   * or "dawn", "dawn:software", "dawn:" and a part or a number.
    */
   readonly choice?: string;
   /**
@@ -92,13 +92,16 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
 ): A {
   const { source, backend, name } = parseChoice(choice);
   if (adapters.length === 0) throw new TilereelError(source.noAdapter(backend));
-  const chosen = adapters.find((adapter) =>
-    name === "auto" || (name === "software" ? adapter.software : contains(adapter.name, name))
-  );
+  const chosen = /^\d+$/.test(name)
+    // Never a part of a name: "1" stands in most of them.
+    ? adapters[Number(name) - 1]
+    : adapters.find((adapter) =>
+      name === "auto" || (name === "software" ? adapter.software : contains(adapter.name, name))
+    );
   if (chosen) return chosen;
-  const names = adapters.map(({ name }) => `"${name}"`).join(", ");
+  const names = adapters.map(({ name }, i) => `"${name}" (${i + 1})`).join(", ");
   throw new TilereelError(
-    `no GPU adapter fits --gpu ${choice}: this machine has ${names}; name one of them or "auto"`,
+    `no GPU adapter fits --gpu ${choice}: this machine has ${names}; give a number, a part of a name, or "auto"`,
   );
 }
 
@@ -125,7 +128,7 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   }
 }
 
-/** Where to look for what `choice` means, and what remains of it: "auto", "software", or a part of a name. */
+/** Where to look for what `choice` means, and what remains of it: "auto", "software", a number, or a part of a name. */
 function parseChoice(choice: string): { source: DeviceSource; backend: Backend | undefined; name: string } {
   const [prefix, rest] = choice.split(/:(.*)/s);
   const named = SOURCES.find((source) => source.name === prefix);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
@@ -37,9 +37,6 @@ export interface EncodeOptions {
   readonly onProgress?: OnProgress;
   readonly onNote?: (note: string) => void;
 }
-
-/** A prompt in a message, cut where it is long. */
-const quoted = (prompt: string) => JSON.stringify(prompt.length > 60 ? `${prompt.slice(0, 59)}…` : prompt);
 
 /** A model's tokenizer and text encoder, opened when they are first needed. */
 export class PromptEncoder {

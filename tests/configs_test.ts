@@ -57,7 +57,7 @@ Deno.test("transformer: what is not supported is named", () =>
     [{ _class_name: "WanVACETransformer3DModel" }, '_class_name "WanVACETransformer3DModel" is not supported'],
     [{ qk_norm: "layer_norm" }, 'qk_norm "layer_norm" is not supported; "rms_norm_across_heads" was expected'],
     [{ qk_norm: null }, "qk_norm null is not supported"],
-    [{ image_dim: 1280 }, "image_dim 1280 is not supported; null was expected"],
+    [{ image_dim: 1280 }, "image_dim 1280 is not supported, for it belongs to image to video"],
     [{ added_kv_proj_dim: 5120 }, "added_kv_proj_dim 5120"],
     [{ pos_embed_seq_len: 514 }, "pos_embed_seq_len 514"],
     [{ attention_head_dim: 96 }, "attention_head_dim 96 is not supported; 32 or 64 or 128 was expected"],

@@ -30,7 +30,7 @@ Deno.test("model folders that cannot be used", async (t) => {
   const cut = (bytes: Uint8Array<ArrayBuffer>) => bytes.subarray(0, bytes.length - 1000);
   const garbage = () => new TextEncoder().encode("this is no such file, however long it may be, not at all");
   const cases: [what: string, message: string, edit: (model: BrokenModel) => Promise<unknown>][] = [
-    ["no model", "holds no model: a folder in the diffusers layout was expected", (m) => m.remove("model_index.json")],
+    ["no index", "lacks model_index.json, which says what model it is", (m) => m.remove("model_index.json")],
     ["no transformer", "has no folder transformer, which a Wan model needs", (m) => m.remove("transformer")],
     ["no text encoder", "has no folder text_encoder, which a Wan model needs", (m) => m.remove("text_encoder")],
     ["no tokenizer", "has no folder tokenizer, which a Wan model needs", (m) => m.remove("tokenizer")],
@@ -43,8 +43,12 @@ Deno.test("model folders that cannot be used", async (t) => {
     ["a truncated shard", `${SHARDS(1)} is truncated: it has`, (m) => m.replace(SHARDS(1), cut)],
     ["a truncated VAE", `${VAE} is truncated: it has`, (m) => m.replace(VAE, cut)],
     ["a truncated text encoder", `${TEXT_ENCODER} is truncated: it has`, (m) => m.replace(TEXT_ENCODER, cut)],
-    ["an empty file", `${VAE} is truncated: it has 0 bytes`, (m) => m.replace(VAE, () => new Uint8Array(0))],
-    ["no safetensors", `${VAE} is corrupt or no safetensors file: its header would be`, (m) => m.replace(VAE, garbage)],
+    [
+      "an empty file",
+      `${VAE} is empty, but a safetensors file was expected`,
+      (m) => m.replace(VAE, () => new Uint8Array(0)),
+    ],
+    ["no safetensors", `${VAE} is a text file that begins "this is no such`, (m) => m.replace(VAE, garbage)],
     [
       "a damaged header",
       `${VAE} is corrupt or no safetensors file: its header is not JSON`,
@@ -87,7 +91,7 @@ Deno.test("model folders that cannot be used", async (t) => {
     ],
     [
       "another pipeline",
-      '_class_name "WanImageToVideoPipeline" is not supported',
+      "this model is Wan 2.1 I2V (image to video), but only text to video",
       (m) => m.set("model_index.json", { _class_name: "WanImageToVideoPipeline" }),
     ],
     [
@@ -139,7 +143,7 @@ Deno.test("model folders that cannot be used", async (t) => {
     ["a damaged tokenizer", "tokenizer/tokenizer.json", (m) => m.replace("tokenizer/tokenizer.json", garbage)],
   ];
   await t.step("no such folder", () => refused("/no/such/model does not exist", ["--model", "/no/such/model"]));
-  await t.step("a file", () => refused("is not a folder", ["--model", join(ROOT, "deno.json")]));
+  await t.step("a file", () => refused("is a JSON file, but the folder of", ["--model", join(ROOT, "deno.json")]));
   for (const [what, message, edit] of cases) {
     await t.step(what, () =>
       inTempDir(async (dir) => {
@@ -186,13 +190,13 @@ Deno.test("what is asked for cannot be had", async (t) => {
       ...QUICK,
     ],
   );
-  await step("start noise that is none", "deno.json is corrupt or no safetensors file", [
+  await step("start noise that is none", "deno.json is a JSON file, but a safetensors file was expected", [
     "--latents",
     join(ROOT, "deno.json"),
   ]);
   await step("no start noise", "/no/noise does not exist", ["--latents", "/no/noise"]);
   await step("no ONNX file", "/no/encoder.onnx does not exist", ["--text-encoder", "/no/encoder.onnx", ...QUICK]);
-  await step("an ONNX file that is none", "deno.json is no ONNX model that onnxruntime can load", [
+  await step("an ONNX file that is none", "deno.json is a JSON file, but an ONNX model was expected", [
     "--text-encoder",
     join(ROOT, "deno.json"),
     ...QUICK,

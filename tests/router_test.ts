@@ -258,13 +258,13 @@ Deno.test("routers that lack something are refused by name", () =>
     await refused((t) => {
       for (const name of Object.keys(t)) delete t[name];
       t["blocks.0.attn1.to_q.weight"] = of(2, 2);
-    }, `holds no router: tensors such as "${weight}" were expected`);
+    }, `holds no router, but the tensor "blocks.0.attn1.to_q.weight" alone; tensors such as "${weight}" were expected`);
     // What else is in the file does not matter.
     await writeSafetensors(path, { ...whole(), "exp_avg.blocks.7.router.linear.bias": of(6), step: of(1) });
     assertEquals((await loadRouter(path)).router, Router.random(SHAPE, 1));
     await assertRejects(() => loadRouter(join(dir, "none.pt")), TilereelError, "none.pt does not exist");
     await Deno.writeTextFile(path, "hello, I am a text");
-    await assertRejects(() => loadRouter(path), TilereelError, "is corrupt or no safetensors file");
+    await assertRejects(() => loadRouter(path), TilereelError, "is a text file that begins");
 
     assertThrows(
       () => checkRouter(Router.random(SHAPE, 1), { layers: 2, heads: 4, dim: 8 }, "x.pt"),

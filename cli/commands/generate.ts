@@ -206,7 +206,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
       status = 1;
       continue;
     }
-    const bytes = await writeVideo(clip.out, video, onProgress);
+    const bytes = await writeVideo(clip.out, video, { onProgress });
     const seconds = (performance.now() - start) / 1000;
     progress.stop();
     say(summary(clip, settings, bytes, seconds, values.latents, gpu.settings));

@@ -58,7 +58,7 @@ export async function renderPrompt(
       clips.push(await writeClip(temporary, i, setting, rendered, videos[0]!, context));
     }
     const { width, height, frames, fps } = videos[0]!;
-    await writeVideo(join(temporary, SIDE_BY_SIDE), sideBySide(videos), context.onProgress);
+    await writeVideo(join(temporary, SIDE_BY_SIDE), sideBySide(videos), { onProgress: context.onProgress });
     const record: PromptRecord = {
       prompt: planned.prompt,
       seed: planned.seed,
@@ -115,7 +115,7 @@ async function writeClip(
 ): Promise<ClipRecord> {
   const name = `${index + 1}-${slug(setting.name)}`;
   const [file, poster] = [`${name}.mp4`, `${name}.png`];
-  await writeVideo(join(folder, file), video, context.onProgress);
+  await writeVideo(join(folder, file), video, { onProgress: context.onProgress });
   await Deno.writeFile(join(folder, poster), encodePoster(video));
   return {
     setting: setting.name,

@@ -18,13 +18,33 @@ const TIMED = new Set(["mvhd", "tkhd", "mdhd"]);
 const COLOUR_BOX = new Uint8Array([0, 0, 0, 19, ...ascii("colrnclx"), 0, 1, 0, 13, 0, 6, 0]);
 
 /** The same MP4 with its times set to zero and its colours named. The `moov` box must come after `mdat`. */
-export function finishMp4(mp4: Uint8Array): Uint8Array<ArrayBuffer> {
+export function finishMp4(mp4: Uint8Array, userData: Uint8Array): Uint8Array<ArrayBuffer> {
   const parts = boxes(mp4);
   const media = parts.findIndex((box) => box.type === "mdat");
   const movie = parts.findIndex((box) => box.type === "moov");
   // The movie box grows: were it before the samples, the offsets in it that point at them would be wrong.
   if (media === -1 || movie < media) throw new Error("the MP4 writer put moov before mdat");
-  return concatenate(parts.map((box) => rewrite(box)));
+  return concatenate(parts.map((box) => rewrite(box, userData)));
+}
+
+/** A box of these parts, of which texts are Latin-1. */
+export function box(
+  type: string,
+  ...parts: readonly (Uint8Array | readonly number[] | string)[]
+): Uint8Array<ArrayBuffer> {
+  const bytes = concatenate([
+    new Uint8Array(4),
+    ...[type, ...parts].map((part) => typeof part === "string" ? ascii(part) : part).map((part) =>
+      Uint8Array.from(part)
+    ),
+  ]);
+  new DataView(bytes.buffer).setUint32(0, bytes.length);
+  return bytes;
+}
+
+/** A box of version 0 that begins with flags. */
+export function fullBox(type: string, flags: number, ...parts: Parameters<typeof box>[1][]): Uint8Array<ArrayBuffer> {
+  return box(type, [0, flags >> 16, flags >> 8 & 255, flags & 255], ...parts);
 }
 
 interface Box {
@@ -49,7 +69,7 @@ function boxes(data: Uint8Array): Box[] {
   return found;
 }
 
-function rewrite(box: Box): Uint8Array {
+function rewrite(box: Box, userData: Uint8Array): Uint8Array {
   if (TIMED.has(box.type)) {
     const bytes = box.bytes.slice();
     const long = bytes[box.header] === 1;
@@ -59,7 +79,8 @@ function rewrite(box: Box): Uint8Array {
   const skip = CONTAINERS[box.type];
   if (skip === undefined) return box.bytes;
   const inner = box.header + skip;
-  const children = boxes(box.bytes.subarray(inner)).map(rewrite);
+  const children = boxes(box.bytes.subarray(inner)).map((child) => rewrite(child, userData));
+  if (box.type === "moov") children.push(userData);
   if (box.type === "avc1") children.push(COLOUR_BOX);
   const out = concatenate([box.bytes.subarray(0, inner), ...children]);
   new DataView(out.buffer).setUint32(0, out.length);

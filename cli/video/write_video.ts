@@ -3,14 +3,18 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { TilereelError } from "../../errors.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { Video } from "../../model/video.ts";
 import { writeAtomically } from "../output.ts";
+import { withGifComment } from "./comment/gif.ts";
+import { withPngComment } from "./comment/png.ts";
 import { writeFrames } from "./frames.ts";
 import { encodeGif } from "./gif.ts";
 import { encodeMp4 } from "./mp4.ts";
 import { encodeContactSheet } from "./png.ts";
+import { type ClipRecord, RECORD_FILE, recordText, toAscii } from "./record.ts";
 
 /** What a clip can be written as: `png` is a contact sheet, `frames` a folder of numbered pictures. */
 export const VIDEO_FORMATS = ["mp4", "gif", "png", "frames"] as const;
@@ -36,6 +40,15 @@ export function withFormat(path: string, format: VideoFormat): string {
   return format === "frames" ? `${path}/` : `${path}.${format}`;
 }
 
+/** How a clip is written. */
+export interface WriteOptions {
+  readonly onProgress?: OnProgress;
+  /** What made the clip, for the file to carry: see {@link readRecord}. */
+  readonly record?: ClipRecord;
+  /** How good an MP4 is, from 1 to 100; 80 where none is given. Other formats have one quality. */
+  readonly quality?: number;
+}
+
 /**
  * Writes the clip to `path`, complete or not at all, as its end says: `.mp4`, `.gif`, `.png` (a contact sheet) or `/`
  * (a folder of frames).
@@ -43,22 +56,41 @@ export function withFormat(path: string, format: VideoFormat): string {
  * @returns the size in bytes of what was written
  * @throws {TilereelError} when the end says nothing, the place cannot be written or the disk is full
  */
-export async function writeVideo(path: string, video: Video, onProgress?: OnProgress): Promise<number> {
+export async function writeVideo(path: string, video: Video, options: WriteOptions = {}): Promise<number> {
+  const { record } = options;
   const format = formatOf(path);
+  const comment = record && recordText(record);
   let size = 0;
   await writeAtomically(path, async (temporary) => {
     if (format === "frames") {
       await writeFrames(temporary, video);
+      if (comment !== undefined) await Deno.writeTextFile(join(temporary, RECORD_FILE), comment);
       for await (const entry of Deno.readDir(temporary)) size += (await Deno.stat(`${temporary}/${entry.name}`)).size;
       return;
     }
-    const bytes = format === "mp4"
-      ? await encodeMp4(video, (done) => onProgress?.({ stage: "encode MP4", done, total: video.frames }))
-      : format === "gif"
-      ? encodeGif(video)
-      : encodeContactSheet(video);
+    const bytes = await encode(format, video, comment, options);
     size = bytes.length;
     await Deno.writeFile(temporary, bytes);
   });
   return size;
+}
+
+async function encode(
+  format: Exclude<VideoFormat, "frames">,
+  video: Video,
+  comment: string | undefined,
+  { onProgress, quality }: WriteOptions,
+): Promise<Uint8Array> {
+  switch (format) {
+    case "mp4":
+      return await encodeMp4(video, {
+        comment,
+        quality,
+        onFrame: (done) => onProgress?.({ stage: "encode MP4", done, total: video.frames }),
+      });
+    case "gif":
+      return comment === undefined ? encodeGif(video) : withGifComment(encodeGif(video), toAscii(comment));
+    case "png":
+      return comment === undefined ? encodeContactSheet(video) : withPngComment(encodeContactSheet(video), comment);
+  }
 }

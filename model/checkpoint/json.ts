@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../errors.ts";
 import { fileError } from "./file_error.ts";
+import { notWanted, recogniseBytes } from "./recognise.ts";
 
 /**
  * Reads a JSON file that holds an object.
@@ -12,16 +13,18 @@ import { fileError } from "./file_error.ts";
  * @throws {TilereelError} if there is no such file, it is not JSON, or not an object.
  */
 export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
-  let text: string;
+  let bytes: Uint8Array;
   try {
-    text = await Deno.readTextFile(path);
+    bytes = await Deno.readFile(path);
   } catch (error) {
     throw fileError(path, "read", error);
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
+    const recognised = recogniseBytes(bytes);
+    if (!["json", "text", "unknown"].includes(recognised.kind)) throw notWanted(path, recognised, "a JSON file");
     throw new TilereelError(`${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {

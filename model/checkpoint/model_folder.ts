@@ -7,6 +7,9 @@ import { TilereelError } from "../../errors.ts";
 import { existsToRead, fileError } from "./file_error.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
+import { checkKind } from "./known_models.ts";
+import { fileForModel, folderWithoutModel, noSuchModel } from "./not_a_model.ts";
+import { getIt } from "./unfinished.ts";
 
 /** The parts of a text-to-video model, by the names of their folders. */
 export type Component = "transformer" | "vae" | "scheduler" | "text_encoder" | "tokenizer";
@@ -39,22 +42,20 @@ export interface ModelFolder {
  * @throws {TilereelError} if there is no such folder, or it holds no model or one of another kind.
  */
 export async function openModelFolder(path: string): Promise<ModelFolder> {
-  if (!await isFolder(path)) throw new TilereelError(`${path} is not a folder; the folder of a model was expected`);
+  if (!await existsToRead(path)) throw await noSuchModel(path);
+  if (!await isFolder(path)) throw await fileForModel(path);
   const indexPath = `${path}/model_index.json`;
-  if (!await existsToRead(indexPath)) {
-    throw new TilereelError(
-      `${path} holds no model: a folder in the diffusers layout was expected, with model_index.json and the folders ` +
-        `transformer, vae, text_encoder, tokenizer and scheduler, such as Wan2.1-T2V-1.3B-Diffusers`,
-    );
-  }
+  if (!await existsToRead(indexPath)) throw await folderWithoutModel(path);
   const index = await Config.read(indexPath);
-  checkPipeline(index);
+  await checkKind(index, path);
+  checkClasses(index);
 
   const component = async (name: Component): Promise<string> => {
     const className = componentClass(index, name);
     const folder = `${path}/${name}`;
     if (className === null || !await isFolder(folder, false)) {
-      throw new TilereelError(`${path} has no folder ${name}, which a Wan model needs here; copy or download it`);
+      const todo = await getIt(path, "copy or download it");
+      throw new TilereelError(`${path} has no folder ${name}, which a Wan model needs here; ${todo}`);
     }
     return folder;
   };
@@ -62,21 +63,7 @@ export async function openModelFolder(path: string): Promise<ModelFolder> {
   return { path, generation: await readGenerationDefaults(`${path}/generation.json`), component };
 }
 
-function checkPipeline(index: Config): void {
-  const className = index.string("_class_name", "");
-  if (className !== "WanPipeline") {
-    throw new TilereelError(
-      `${index.path}: _class_name ${JSON.stringify(className)} is not supported; only text to video with Wan 2.1 is, ` +
-        `whose class is "WanPipeline"`,
-    );
-  }
-  if (componentClass(index, "transformer_2") !== null) {
-    throw new TilereelError(
-      `${index.path}: transformer_2 is not supported; models with two transformers, such as Wan 2.2 A14B, cannot be run`,
-    );
-  }
-  index.require("boundary_ratio", [null], null);
-  index.require("expand_timesteps", [false], false);
+function checkClasses(index: Config): void {
   for (const [name, classes] of Object.entries(SUPPORTED_CLASSES)) {
     const actual = componentClass(index, name);
     if (classes && typeof actual === "string" && !classes.includes(actual)) {
@@ -89,7 +76,7 @@ function checkPipeline(index: Config): void {
 
 /** The class a part is of: null if the model comes without, undefined if the index says nothing of it. */
 function componentClass(index: Config, name: string): string | null | undefined {
-  if (!index.keys().includes(name)) return name === "transformer_2" ? null : undefined;
+  if (!index.keys().includes(name)) return undefined;
   if (index.isNull(name)) return null;
   const entry = index.value(name);
   const [library, className] = Array.isArray(entry) ? entry : [];

@@ -6,8 +6,10 @@
 import { TilereelError } from "../../errors.ts";
 import { formatBytes } from "../../format_bytes.ts";
 import { RandomAccessFile } from "./random_access_file.ts";
+import { notWanted, recogniseOpened } from "./recognise.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
+import { checkFinished } from "./unfinished.ts";
 
 export { bytesPerElement, type Dtype, elementCount, toFloat32, toNumbers, WEIGHT_DTYPES } from "./dtype.ts";
 export { expectTensor, readFloat32, type TensorInfo, type TensorSource } from "./tensor_source.ts";
@@ -16,11 +18,14 @@ export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
 /**
  * Opens one safetensors file. Its header is read and checked in full; tensors are read when asked for.
  *
- * @throws {TilereelError} if there is no such file, or it is truncated or corrupt.
+ * @throws {TilereelError} if there is no such file, it is of another kind, truncated or corrupt.
  */
 export async function openSafetensors(path: string): Promise<TensorSource> {
   const file = await RandomAccessFile.open(path);
   try {
+    const recognised = await recogniseOpened(file);
+    if (!["safetensors", "unknown"].includes(recognised.kind)) throw notWanted(path, recognised, "a safetensors file");
+    await checkFinished(path);
     return new SafetensorsFile(file, await readSafetensorsHeader(file));
   } catch (error) {
     file[Symbol.dispose]();

@@ -8,6 +8,7 @@ import { fileError } from "./file_error.ts";
 import { readJsonObject } from "./json.ts";
 import { openSafetensors } from "./safetensors.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
+import { getIt } from "./unfinished.ts";
 
 /** Endings of weights that are not read; seeing one explains a missing safetensors file. */
 const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
@@ -31,7 +32,7 @@ export async function openCheckpoint(folder: string, stem: string): Promise<Tens
   const other = [...files].sort().find((name) => OTHER_FORMATS.test(name));
   throw new TilereelError(
     other === undefined
-      ? `${folder} holds no weights; ${expected} was expected`
+      ? `${folder} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
       : `${folder} holds no safetensors weights (${expected}), only ${other}; only safetensors is read, so convert it`,
   );
 }
@@ -94,7 +95,8 @@ async function openShard(folder: string, shard: string, indexName: string): Prom
   } catch (error) {
     if (error instanceof Error && error.cause instanceof Deno.errors.NotFound) {
       throw new TilereelError(
-        `${path} is missing: ${indexName} lists it as one of the shards; copy or download it into this folder`,
+        `${path} is missing: ${indexName} lists it as one of the shards; ` +
+          await getIt(folder, "copy or download it into this folder"),
       );
     }
     throw error;

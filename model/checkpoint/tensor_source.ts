@@ -73,7 +73,8 @@ export function expectTensor(source: TensorSource, name: string, shape: readonly
   }
   if (!WEIGHT_DTYPES.includes(info.dtype)) {
     throw new TilereelError(
-      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but weights must be F32, F16 or BF16`,
+      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but weights must be F32, F16 or BF16` +
+        (info.dtype.startsWith("F8") ? "; use the model's version in BF16 or F16" : ""),
     );
   }
   return info;

@@ -8,11 +8,15 @@ import { TilereelError } from "../../errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { fileError } from "../checkpoint/file_error.ts";
+import { notWanted, type Recognised, recogniseFile } from "../checkpoint/recognise.ts";
 import type { OnProgress } from "../progress.ts";
 import { checkTextDim, ENCODE_STAGE, joinIds, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
 
 /** The names that exporters of transformers' encoders use. */
 const IDS = "input_ids", MASK = "attention_mask", OUTPUT = "last_hidden_state";
+
+/** What makes one. */
+const EXPORT = 'export the text encoder with "optimum-cli export onnx", or leave it out and use the model\'s own';
 
 /** What fails is thrown, and told by us. */
 const QUIET = { logSeverityLevel: 4 } as const;
@@ -26,6 +30,11 @@ const QUIET = { logSeverityLevel: 4 } as const;
  * @throws {TilereelError} if there is no such file, it is no ONNX model, or one with other inputs or outputs
  */
 export async function openOnnxTextEncoder(gpu: Gpu, path: string, textDim: number): Promise<OnnxTextEncoder> {
+  // Before it is read: what is something else may be very large.
+  const recognised = await recogniseFile(path);
+  if (!["onnx", "unknown"].includes(recognised.kind)) {
+    throw notWanted(path, withoutTodo(recognised), "an ONNX model", EXPORT);
+  }
   const bytes = await Deno.readFile(path).catch((error) => {
     throw fileError(path, "read", error);
   });
@@ -45,6 +54,11 @@ export async function openOnnxTextEncoder(gpu: Gpu, path: string, textDim: numbe
     await session.release();
     throw error;
   }
+}
+
+/** Other formats of the same weights are not what is asked for. */
+function withoutTodo({ kind, is, todo }: Recognised): Recognised {
+  return ["lfs", "html", "archive", "empty", "zeros"].includes(kind) && todo ? { kind, is, todo } : { kind, is };
 }
 
 /** The names of what goes in and comes out, and the integers' format. */

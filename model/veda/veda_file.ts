@@ -23,6 +23,7 @@ import {
   WEIGHT_DTYPES,
   writeSafetensors,
 } from "../checkpoint/safetensors.ts";
+import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import { checkCapacity, type TileShape } from "./tiling.ts";
@@ -61,7 +62,8 @@ export async function loadVeda(path: string): Promise<VedaFile> {
   const scorer = await readScorer(source), plan = await readPlan(source);
   if (text === undefined || !scorer && !plan) {
     throw new TilereelError(
-      `${path} holds no tiles: a file made by "tilereel train tiles" or "tilereel search tiles" was expected`,
+      `${path} holds no tiles${scorer || plan ? "" : `, but ${whatTensorsAre(source)}`}; a file made by ` +
+        `"tilereel train tiles" or "tilereel search tiles" was expected`,
     );
   }
   const config = new Config(`${path}: ${KEY}`, parseObject(text, path));

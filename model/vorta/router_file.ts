@@ -8,6 +8,7 @@ import { TilereelError } from "../../errors.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import { isTorchZip, readTorchStateDict, type TorchTensor } from "../checkpoint/torch_zip.ts";
 import { BRANCHES } from "./branch.ts";
 import { parameterName, Router } from "./router.ts";
@@ -44,7 +45,7 @@ export async function loadRouter(path: string): Promise<LoadedRouter> {
     tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
   }
   return {
-    router: routerOf(path, tensors),
+    router: routerOf(path, tensors, whatTensorsAre(source)),
     settings: settingsFromMetadata(source.metadata, path) ?? await settingsNear(path),
   };
 }
@@ -92,7 +93,8 @@ function bareName(name: string): string {
   return name.split(".").filter((part) => !WRAPPERS.has(part)).join(".");
 }
 
-function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>): Router {
+/** @param holds what is there instead, where that is known */
+function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds = ""): Router {
   const byName = new Map<string, TorchTensor>();
   for (const [name, tensor] of tensors) {
     const bare = bareName(name);
@@ -105,9 +107,8 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>): Rout
   const first = byName.get(parameterName(0, "weight"));
   if (byName.size === 0) {
     throw new TilereelError(
-      `${path} holds no router: tensors such as "${
-        parameterName(0, "weight")
-      }" were expected, one and its bias a block`,
+      `${path} holds no router${holds && `, but ${holds}`}; tensors such as "${parameterName(0, "weight")}" were ` +
+        `expected, one and its bias a block, as "tilereel train router" makes them`,
     );
   }
   const layers = 1 + Math.max(...[...byName.keys()].map((name) => Number(PARAMETER.exec(name)![1])));

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { TilereelError } from "../../errors.ts";
 import { Config } from "../checkpoint/json.ts";
 
 /** What `WanTransformer3DModel` is built from. */
@@ -43,7 +44,15 @@ export function transformerConfig(config: Config): TransformerConfig {
   config.require("_class_name", ["WanTransformer3DModel"], "WanTransformer3DModel");
   config.require("qk_norm", ["rms_norm_across_heads"], "rms_norm_across_heads");
   // These belong to the image-to-video models.
-  for (const key of ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"]) config.require(key, [null], null);
+  const ofImages = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"].find((key) => !config.isNull(key));
+  if (ofImages !== undefined) {
+    throw new TilereelError(
+      `${config.path}: ${ofImages} ${
+        JSON.stringify(config.value(ofImages))
+      } is not supported, for it belongs to image ` +
+        `to video; use the transformer of a text-to-video model`,
+    );
+  }
   config.require("attention_head_dim", [32, 64, 128], 128);
 
   const heads = config.integer("num_attention_heads", 40);

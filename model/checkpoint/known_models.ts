@@ -1,0 +1,96 @@
+/**
+ * Models that are not supported, told apart by their `model_index.json`, and how to get one that is.
+ *
+ * @module
+ */
+import { basename } from "node:path";
+import { quoted, TilereelError } from "../../errors.ts";
+import { exists } from "./file_error.ts";
+import { Config } from "./json.ts";
+
+/** The smallest model that is supported, on Hugging Face. */
+export const SMALLEST = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
+const LARGE = "Wan-AI/Wan2.1-T2V-14B-Diffusers";
+
+/** The command that downloads a model from Hugging Face. */
+export function downloadLine(id: string): string {
+  return `hf download ${id} --local-dir ${basename(id)}`;
+}
+
+/** What to do where there is no model: get one of about this size. */
+export function getModel(size: "1.3B" | "14B" = "1.3B"): string {
+  return `get one with "${downloadLine(size === "14B" ? LARGE : SMALLEST)}" and name that folder`;
+}
+
+/** Pipelines by diffusers' `_class_name`. */
+const PIPELINES: Readonly<Record<string, string>> = {
+  AllegroPipeline: "Allegro",
+  AnimateDiffPipeline: "AnimateDiff",
+  CogVideoXImageToVideoPipeline: "CogVideoX image to video",
+  CogVideoXPipeline: "CogVideoX",
+  FluxPipeline: "Flux, which makes pictures",
+  HunyuanVideo15ImageToVideoPipeline: "HunyuanVideo 1.5 image to video",
+  HunyuanVideo15Pipeline: "HunyuanVideo 1.5",
+  HunyuanVideoFramepackPipeline: "FramePack",
+  HunyuanVideoImageToVideoPipeline: "HunyuanVideo image to video",
+  HunyuanVideoPipeline: "HunyuanVideo",
+  LTX2Pipeline: "LTX-2",
+  LTXConditionPipeline: "LTX Video",
+  LTXImageToVideoPipeline: "LTX Video image to video",
+  LTXPipeline: "LTX Video",
+  MochiPipeline: "Mochi",
+  QwenImagePipeline: "Qwen-Image, which makes pictures",
+  SkyReelsV2DiffusionForcingPipeline: "SkyReels V2 (diffusion forcing)",
+  SkyReelsV2ImageToVideoPipeline: "SkyReels V2 image to video",
+  SkyReelsV2Pipeline: "SkyReels V2",
+  StableDiffusionPipeline: "Stable Diffusion, which makes pictures",
+  StableDiffusionXLPipeline: "Stable Diffusion XL, which makes pictures",
+  StableVideoDiffusionPipeline: "Stable Video Diffusion",
+  WanAnimatePipeline: "Wan Animate",
+  WanVACEPipeline: "Wan VACE",
+  WanVideoToVideoPipeline: "Wan video to video",
+};
+
+/**
+ * Checks that a model's index is of a kind that is supported.
+ *
+ * @param folder the model's
+ * @throws {TilereelError} that says what it is
+ */
+export async function checkKind(index: Config, folder: string): Promise<void> {
+  const what = await unsupportedKind(index, folder);
+  if (what === undefined) return;
+  throw new TilereelError(
+    `${index.path}: this model is ${what}, but only text to video with Wan 2.1 is supported; ${getModel()}`,
+  );
+}
+
+async function unsupportedKind(index: Config, folder: string): Promise<string | undefined> {
+  const name = index.value("_class_name");
+  const twoTransformers = isPart(index.value("transformer_2"));
+  if (name === "WanPipeline") {
+    if (twoTransformers || !index.isNull("boundary_ratio")) return "Wan 2.2 T2V A14B, which has two transformers";
+    // Wan 2.2's 5B has a timestep for every token.
+    return index.value("expand_timesteps") === true ? "Wan 2.2 TI2V 5B" : undefined;
+  }
+  if (name === "WanImageToVideoPipeline") {
+    if (twoTransformers) return "Wan 2.2 I2V A14B (image to video), which has two transformers";
+    if (index.value("expand_timesteps") === true) return "Wan 2.2 TI2V 5B";
+    return await takesTwoImages(folder)
+      ? "Wan 2.1 FLF2V 14B (first and last frame to video)"
+      : "Wan 2.1 I2V (image to video)";
+  }
+  if (typeof name !== "string") return "of an unknown kind, for its _class_name is missing";
+  return Object.hasOwn(PIPELINES, name) ? `${PIPELINES[name]} (${name})` : `a ${quoted(name)}`;
+}
+
+/** Two images have 514 positions where one has none of its own. */
+async function takesTwoImages(folder: string): Promise<boolean> {
+  const path = `${folder}/transformer/config.json`;
+  return await exists(path) && !(await Config.read(path)).isNull("pos_embed_seq_len");
+}
+
+/** Parts are [library, class]; [null, null] where the model comes without. */
+function isPart(entry: unknown): boolean {
+  return Array.isArray(entry) ? entry[1] !== null : entry !== undefined && entry !== null;
+}

@@ -1,0 +1,151 @@
+/**
+ * What was given in the place of a model's folder: answered by what it is, what was expected, and what to do.
+ *
+ * @module
+ */
+import { basename, dirname, resolve } from "node:path";
+import { quoted, TilereelError } from "../../errors.ts";
+import { exists } from "./file_error.ts";
+import { Config } from "./json.ts";
+import { downloadLine, getModel } from "./known_models.ts";
+import { notWanted, type Recognised, recogniseFile } from "./recognise.ts";
+import { openSafetensors } from "./safetensors.ts";
+import { whatTensorsAre } from "./tensor_names.ts";
+import { unfinishedIn } from "./unfinished.ts";
+
+const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
+const INDEX = "model_index.json";
+
+/** The error for a path at which there is nothing: perhaps it is the name of a model on Hugging Face. */
+export async function noSuchModel(path: string): Promise<TilereelError> {
+  const id = await hubId(path);
+  if (id === undefined) return new TilereelError(`${path} does not exist; ${EXPECTED} was expected`);
+  const what = `${quoted(path)} is no folder on this machine`;
+  const name = basename(id);
+  if (/gguf/i.test(id)) return new TilereelError(`${what}, and GGUF files are not read; ${getModel()}`);
+  if (!id.startsWith("Wan-AI/")) {
+    return new TilereelError(
+      `${path} does not exist; if it is the name of a model on Hugging Face, download it with ` +
+        `"${downloadLine(id)}" and name that folder`,
+    );
+  }
+  if (!/^Wan2\.1-T2V-/.test(name)) {
+    return new TilereelError(`${what}, and only Wan 2.1's text-to-video models (T2V) are supported; ${getModel()}`);
+  }
+  const diffusers = /-Diffusers$/.test(id) ? id : `${id}-Diffusers`;
+  return new TilereelError(
+    `${what}; download it with "${downloadLine(diffusers)}" and name the folder ${basename(diffusers)}`,
+  );
+}
+
+/** The error for a file. */
+export async function fileForModel(path: string): Promise<TilereelError> {
+  const above = dirname(resolve(path)), name = basename(path);
+  if (name === INDEX) return new TilereelError(`${path} is a file of a model; name its folder, ${dirname(path)}`);
+  if (await exists(`${dirname(above)}/${INDEX}`)) {
+    return new TilereelError(`${path} is a file of a part of a model; name the model's folder, ${dirname(above)}`);
+  }
+  const recognised = await recogniseFile(path);
+  const wanted = EXPECTED, get = getModel();
+  if (recognised.kind !== "safetensors") return notWanted(path, forModel(recognised), wanted, get);
+  using source = await openSafetensors(path);
+  const what = whatTensorsAre(source);
+  return notWanted(path, { kind: "safetensors", is: `a safetensors file with ${what}` }, wanted, getModel(size(what)));
+}
+
+/** The error for a folder without a `model_index.json`. */
+export async function folderWithoutModel(path: string): Promise<TilereelError> {
+  const names = new Set((await Array.fromAsync(Deno.readDir(path))).map(({ name }) => name));
+  const be = (what: string, todo: string) => new TilereelError(`${path} ${what}; ${todo}`);
+  const mark = await unfinishedIn(path);
+  if (mark !== undefined) {
+    return be(`holds no ${INDEX}, and its download is not complete (${mark})`, "run that again, to the end");
+  }
+  if (names.has("snapshots")) {
+    const snapshot = (await Array.fromAsync(Deno.readDir(`${path}/snapshots`)))[0]?.name;
+    if (snapshot) {
+      return be("is a folder of Hugging Face's cache", `name the model in it, ${path}/snapshots/${snapshot}`);
+    }
+  }
+  const original = await originalLayout(path, names);
+  if (original) return original;
+  const above = dirname(resolve(path));
+  if (await exists(`${above}/${INDEX}`)) return be("is a part of a model", `name the model's folder, ${above}`);
+  const inside = await modelInside(path, names);
+  if (inside !== undefined) return be("holds no model itself", `name the one in it, ${inside}`);
+  if (["diffusion_models", "unet", "checkpoints"].some((name) => names.has(name)) && names.has("vae")) {
+    return be(`is a folder of ComfyUI's models, but ${EXPECTED} was expected`, getModel());
+  }
+  if (names.has("transformer") && names.has("vae")) {
+    return be(`lacks ${INDEX}, which says what model it is`, "copy or download it again, whole");
+  }
+  const part = await partAlone(path, names);
+  if (part !== undefined) return be(`holds ${part} alone, but ${EXPECTED} was expected`, getModel());
+  const weights = [...names].filter((name) => /\.(safetensors|gguf|ckpt|pth?|bin)$/i.test(name)).sort()[0];
+  if (weights !== undefined) {
+    return be(`holds ${quoted(weights)} but no ${INDEX}, and ${EXPECTED} was expected`, getModel());
+  }
+  return be(
+    `holds no model: a folder in the diffusers layout was expected, with ${INDEX} and the folders transformer, vae, ` +
+      `text_encoder, tokenizer and scheduler`,
+    getModel(),
+  );
+}
+
+/** An owner and a name, as a model has them on Hugging Face; undefined where this rather is a path. */
+async function hubId(path: string): Promise<string | undefined> {
+  const trimmed = path.replace(/^(https?:\/\/)?(www\.)?(huggingface\.co|hf\.co)\//, "").replace(/\/(tree\/.*)?$/, "");
+  if (/^Wan2\.\d-[\w.-]+$/.test(trimmed)) return `Wan-AI/${trimmed}`;
+  if (!/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(trimmed)) return undefined;
+  // A folder of that name: what is missing is in it.
+  return await exists(dirname(trimmed)).catch(() => false) ? undefined : trimmed;
+}
+
+/** A file's own remedy is for one that was broken on its way; in a model's place it is of the wrong kind anyhow. */
+function forModel({ kind, is, todo }: Recognised): Recognised {
+  const keep = kind === "lfs" || kind === "archive";
+  return { kind, is, ...keep && todo !== undefined && { todo } };
+}
+
+/** Wan's own repositories: one folder, VAE and text encoder as pickles beside the transformer. */
+async function originalLayout(path: string, names: ReadonlySet<string>): Promise<TilereelError | undefined> {
+  const config = names.has("config.json") ? await Config.read(`${path}/config.json`).catch(() => undefined) : undefined;
+  const isWan = config?.value("_class_name") === "WanModel";
+  if (
+    !isWan && !["Wan2.1_VAE.pth", "Wan2.2_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"].some((name) => names.has(name))
+  ) {
+    return undefined;
+  }
+  const type = config?.value("model_type"), large = config?.value("dim") === 5120;
+  const layout = `${path} is a model in Wan's original layout`;
+  const supported = type === undefined || type === "t2v";
+  if (names.has("high_noise_model") || names.has("Wan2.2_VAE.pth") || !supported) {
+    const what = supported ? "Wan 2.2" : quoted(String(type));
+    return new TilereelError(`${layout}, and of a kind (${what}) that is not supported; ${getModel()}`);
+  }
+  return new TilereelError(
+    `${layout}, but the diffusers layout was expected; ${getModel(large ? "14B" : "1.3B")}`,
+  );
+}
+
+/** A model one folder further in. */
+async function modelInside(path: string, names: ReadonlySet<string>): Promise<string | undefined> {
+  for (const name of [...names].sort()) {
+    if (await exists(`${path}/${name}/${INDEX}`).catch(() => false)) return `${path}/${name}`;
+  }
+  return undefined;
+}
+
+/** A part of a model that was downloaded alone. */
+async function partAlone(path: string, names: ReadonlySet<string>): Promise<string | undefined> {
+  if (names.has("scheduler_config.json")) return "a scheduler";
+  if (names.has("tokenizer.json") || names.has("spiece.model")) return "a tokenizer";
+  if (!names.has("config.json")) return undefined;
+  const config = await Config.read(`${path}/config.json`).catch(() => undefined);
+  const name = config?.value("_class_name") ?? config?.value("model_type");
+  return typeof name === "string" ? `a part of a model (${quoted(name)})` : undefined;
+}
+
+function size(what: string): "1.3B" | "14B" {
+  return /14B/.test(what) ? "14B" : "1.3B";
+}

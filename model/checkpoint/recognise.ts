@@ -1,0 +1,173 @@
+/**
+ * What a file is, by its first bytes: so that one of the wrong kind is answered by what it is. All loaders ask here.
+ *
+ * @module
+ */
+import { quoted, TilereelError } from "../../errors.ts";
+import { RandomAccessFile } from "./random_access_file.ts";
+
+/** A file that was recognised. */
+export interface Recognised {
+  readonly kind:
+    | "safetensors"
+    | "gguf"
+    | "torch zip"
+    | "pickle"
+    | "onnx"
+    | "lfs"
+    | "html"
+    | "json"
+    | "text"
+    | "archive"
+    | "media"
+    | "hdf5"
+    | "zeros"
+    | "empty"
+    | "unknown";
+  /** In words: "a GGUF file". */
+  readonly is: string;
+  /** What to do about it, where the kind tells. */
+  readonly todo?: string;
+}
+
+/** Enough for the title of a web page and for GGUF's architecture, which comes first. */
+const LOOK_AT = 4096;
+/** As in the reference implementation: longer headers are taken for damage. */
+const LONGEST_SAFETENSORS_HEADER = 100_000_000;
+
+const RUNS_CODE = "which may run code when it is loaded and is not read";
+const CONVERT = "download the safetensors version of the same model, or convert it";
+const AGAIN = "copy or download it again";
+
+/** Files that begin with these bytes, at an offset of their own where it is not 0. */
+const MAGIC: readonly (Recognised & { readonly bytes: readonly number[]; readonly at?: number })[] = [
+  { kind: "hdf5", is: "an HDF5 file (Keras)", todo: CONVERT, bytes: [0x89, 0x48, 0x44, 0x46] },
+  { kind: "archive", is: "a gzip archive", todo: "unpack it first", bytes: [0x1f, 0x8b] },
+  { kind: "archive", is: "a 7z archive", todo: "unpack it first", bytes: [0x37, 0x7a, 0xbc, 0xaf] },
+  { kind: "archive", is: "an xz archive", todo: "unpack it first", bytes: [0xfd, 0x37, 0x7a, 0x58] },
+  { kind: "archive", is: "a Zstandard archive", todo: "unpack it first", bytes: [0x28, 0xb5, 0x2f, 0xfd] },
+  { kind: "archive", is: "a RAR archive", todo: "unpack it first", bytes: [0x52, 0x61, 0x72, 0x21] },
+  { kind: "archive", is: "a tar archive", todo: "unpack it first", bytes: [...ascii("ustar")], at: 257 },
+  { kind: "media", is: "a PNG picture", bytes: [0x89, 0x50, 0x4e, 0x47] },
+  { kind: "media", is: "a JPEG picture", bytes: [0xff, 0xd8, 0xff] },
+  { kind: "media", is: "a GIF", bytes: [...ascii("GIF8")] },
+  { kind: "media", is: "an MP4 video", bytes: [...ascii("ftyp")], at: 4 },
+  { kind: "media", is: "a WebM or Matroska video", bytes: [0x1a, 0x45, 0xdf, 0xa3] },
+  { kind: "media", is: "a WebP picture", bytes: [...ascii("WEBP")], at: 8 },
+  { kind: "media", is: "a PDF", bytes: [...ascii("%PDF-")] },
+];
+
+/**
+ * Looks at the beginning of the file at `path`.
+ *
+ * @throws {TilereelError} if it cannot be read
+ */
+export async function recogniseFile(path: string): Promise<Recognised> {
+  using file = await RandomAccessFile.open(path);
+  return await recogniseOpened(file);
+}
+
+/** As {@link recogniseFile}, of a file that is open. */
+export async function recogniseOpened(file: RandomAccessFile): Promise<Recognised> {
+  const start = new Uint8Array(Math.min(LOOK_AT, file.length));
+  await file.read(0, start);
+  return recogniseBytes(start);
+}
+
+/** What a file is that begins with these bytes; where it is shorter than 4096, all of it. */
+export function recogniseBytes(start: Uint8Array): Recognised {
+  if (start.length === 0) return { kind: "empty", is: "empty", todo: AGAIN };
+  if (isSafetensors(start)) return { kind: "safetensors", is: "a safetensors file" };
+  if (begins(start, ascii("GGUF"))) return gguf(start);
+  if (begins(start, [0x50, 0x4b, 3, 4])) return zip(start);
+  if (start[0] === 0x80 && start[1]! >= 2 && start[1]! <= 5) {
+    return { kind: "pickle", is: `a Python pickle (.bin, .ckpt, .pt or .pth), ${RUNS_CODE}`, todo: CONVERT };
+  }
+  const magic = MAGIC.find(({ bytes, at = 0 }) => begins(start.subarray(at), bytes));
+  if (magic) return { kind: magic.kind, is: magic.is, ...magic.todo !== undefined && { todo: magic.todo } };
+  // A model in ONNX's protobuf: its version, then the name of what made it, or what it imports.
+  if (start[0] === 0x08 && start[1]! < 32 && [0x12, 0x3a, 0x42].includes(start[2]!)) {
+    return { kind: "onnx", is: "an ONNX model" };
+  }
+  if (start.length >= 64 && start.every((byte) => byte === 0)) {
+    return { kind: "zeros", is: "nothing but zeros at its beginning, as unfinished downloads are", todo: AGAIN };
+  }
+  return text(start) ?? { kind: "unknown", is: "of no kind that tilereel knows" };
+}
+
+/** The error for a file that is something else than was wanted: "a safetensors file". */
+export function notWanted(path: string, { is, todo }: Recognised, wanted: string, otherwise = AGAIN): TilereelError {
+  return new TilereelError(`${path} is ${is}, but ${wanted} was expected; ${todo ?? otherwise}`);
+}
+
+function isSafetensors(start: Uint8Array): boolean {
+  if (start.length < 9 || start[8] !== 0x7b) return false;
+  return new DataView(start.buffer, start.byteOffset).getBigUint64(0, true) <= LONGEST_SAFETENSORS_HEADER;
+}
+
+/** GGUF: magic, version, counts of tensors and values, then the values by name, of which the architecture is first. */
+function gguf(start: Uint8Array): Recognised {
+  const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
+  const read = (at: number): { text: string; end: number } | undefined => {
+    if (at + 8 > start.length) return undefined;
+    const length = Number(view.getBigUint64(at, true));
+    return at + 8 + length > start.length
+      ? undefined
+      : { text: new TextDecoder().decode(start.subarray(at + 8, at + 8 + length)), end: at + 8 + length };
+  };
+  const key = read(24);
+  const isString = key && key.end + 4 <= start.length && view.getUint32(key.end, true) === 8;
+  const value = key?.text === "general.architecture" && isString ? read(key.end + 4) : undefined;
+  const of = value ? ` (of architecture ${quoted(value.text)})` : "";
+  return { kind: "gguf", is: `a GGUF file${of}, which is not read`, todo: CONVERT };
+}
+
+/** `torch.save` puts a pickle called data.pkl, and so begins, into a zip. */
+function zip(start: Uint8Array): Recognised {
+  const length = start.length < 30 ? 0 : new DataView(start.buffer, start.byteOffset).getUint16(26, true);
+  const name = new TextDecoder().decode(start.subarray(30, 30 + length));
+  if (/^[^/]+\/(data\.pkl|byteorder|version|\.format_version|\.data\/.*|data\/.*)$/.test(name)) {
+    return { kind: "torch zip", is: `a PyTorch file (.pt, .pth, .ckpt or .bin), ${RUNS_CODE}`, todo: CONVERT };
+  }
+  return { kind: "archive", is: "a zip archive", todo: "unpack it first" };
+}
+
+/** Undefined if the bytes are no text in UTF-8. */
+function text(start: Uint8Array): Recognised | undefined {
+  let text: string;
+  try {
+    // What is cut off in the middle of a character is no reason to call it something else.
+    text = new TextDecoder("utf-8", { fatal: true }).decode(start, { stream: start.length >= LOOK_AT });
+  } catch {
+    return undefined;
+  }
+  // deno-lint-ignore no-control-regex
+  if (/[\x00-\x08\x0e-\x1a\x1c-\x1f]/.test(text)) return undefined;
+  const trimmed = text.trimStart();
+  if (trimmed.startsWith("version https://git-lfs.github.com/spec/")) {
+    return {
+      kind: "lfs",
+      is: "a Git LFS pointer, which only stands for the file",
+      todo: 'run "git lfs pull" in its repository, or download the model with "hf download"',
+    };
+  }
+  if (/^(<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(!doctype html|html|head|body|title|script)\b/is.test(trimmed)) {
+    const title = /<title[^>]*>\s*(.*?)\s*<\/title>/is.exec(trimmed)?.[1];
+    return {
+      kind: "html",
+      is: `a web page${title ? ` (${quoted(title)})` : ""} that was saved under this name`,
+      todo: 'download the file itself, after "hf auth login" where the model asks for it',
+    };
+  }
+  if (/^[{[]/.test(trimmed)) return { kind: "json", is: "a JSON file" };
+  const [line = ""] = trimmed.split(/[\r\n]/, 1);
+  return { kind: "text", is: `a text file that begins ${quoted(line)}`, todo: AGAIN };
+}
+
+function begins(bytes: Uint8Array, magic: ArrayLike<number>): boolean {
+  return bytes.length >= magic.length && Array.from(magic).every((byte, i) => bytes[i] === byte);
+}
+
+function ascii(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}

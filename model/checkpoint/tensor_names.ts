@@ -1,0 +1,81 @@
+/**
+ * What a safetensors file holds, by the names of its tensors: so that a model part, an adapter or a router in the place
+ * of another is answered by what it is.
+ *
+ * @module
+ */
+import { quoted } from "../../errors.ts";
+import type { TensorInfo } from "./tensor_source.ts";
+
+/** What is asked of a file: names, and what is known of each. */
+export interface NamedTensors {
+  names(): string[];
+  has(name: string): boolean;
+  info(name: string): TensorInfo;
+}
+
+/** What ComfyUI and others put before the names of a transformer. */
+const PREFIX = /^(model\.diffusion_model|diffusion_model|model)\./;
+
+/**
+ * What the tensors are together, in words: "a Wan transformer …". Where they are nothing known, their number and a name.
+ */
+export function whatTensorsAre(source: NamedTensors): string {
+  const names = source.names(), bare = new Map(names.map((name) => [name.replace(PREFIX, ""), name]));
+  const has = (...wanted: readonly string[]) => wanted.some((name) => bare.has(name));
+  const some = (pattern: RegExp) => names.some((name) => pattern.test(name));
+  if (some(/\.lora_(A|B|up|down)\b|\.lora_(unet|te)_|^lora_/)) return "a LoRA, which is not supported";
+  if (some(/\brouter\.linear\.(weight|bias)$/)) return "a router of VORTA";
+  if (some(/^tiles\.(shapes|choices)$|\.tiles\.project_[qk]$/)) return "tiles of Veda";
+  if (has("blocks.0.self_attn.q.weight")) return wanTransformer(source, bare);
+  if (has("blocks.0.attn1.to_q.weight") && some(/^condition_embedder\./)) {
+    return "a Wan transformer in the diffusers layout" + fp8(source, bare.get("blocks.0.attn1.to_q.weight")!);
+  }
+  if (has("input_blocks.0.0.weight")) return "a Stable Diffusion checkpoint";
+  if (has("txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.weight")) return "a HunyuanVideo transformer";
+  if (has("double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn_qkv.weight")) {
+    return "a Flux or HunyuanVideo transformer";
+  }
+  if (has("encoder.block.0.layer.0.SelfAttention.q.weight")) return "a T5 text encoder";
+  if (has("blocks.0.attn.q.weight") && has("token_embedding.weight")) {
+    return "Wan's text encoder (UMT5) in the original layout";
+  }
+  if (some(/^(vision_model|visual)\./)) return "a CLIP image encoder";
+  if (has("decoder.middle.0.residual.0.gamma")) return "Wan's VAE in the original layout";
+  if (has("decoder.conv_in.weight", "decoder.conv_in.conv.weight")) return "a VAE";
+  if (has("prompt_embeds")) return "text embeddings";
+  if (has("latents", "latents.init")) return "latents";
+  if (names.length === 0) return "nothing";
+  return names.length === 1
+    ? `the tensor ${quoted(names[0]!)} alone`
+    : `${names.length} tensors such as ${quoted(names[0]!)}`;
+}
+
+/** Wan's own names: which of its transformers it is shows from the shape of the first layer and from extra parts. */
+function wanTransformer(source: NamedTensors, bare: ReadonlyMap<string, string>): string {
+  const [dim, channels] = bare.has("patch_embedding.weight")
+    ? source.info(bare.get("patch_embedding.weight")!).shape
+    : [];
+  const does = bare.has("vace_blocks.0.self_attn.q.weight")
+    ? "VACE"
+    : bare.has("img_emb.emb_pos")
+    ? "first and last frame to video"
+    : bare.has("img_emb.proj.0.weight") || channels === 36
+    ? "image to video"
+    : channels === 48
+    ? "Wan 2.2 TI2V 5B"
+    : channels === 16
+    ? "text to video"
+    : undefined;
+  const size = { 1536: "1.3B", 5120: "14B" }[dim ?? 0];
+  const known = [does, size].filter((word) => word !== undefined).join(", ");
+  return `a Wan transformer in the original layout${known && ` (${known})`}, as ComfyUI has it` +
+    fp8(source, bare.get("blocks.0.self_attn.q.weight")!);
+}
+
+/** ComfyUI's "fp8_scaled" has a scale beside each matrix. */
+function fp8(source: NamedTensors, matrix: string): string {
+  if (!source.info(matrix).dtype.startsWith("F8")) return "";
+  const scaled = source.has(matrix.replace(/weight$/, "scale_weight")) || source.has(`${matrix}_scale`);
+  return `, in FP8${scaled ? " (scaled)" : ""}, which is not read`;
+}

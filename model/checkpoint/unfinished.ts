@@ -1,0 +1,53 @@
+/**
+ * Marks that programs leave beside what they have not finished downloading.
+ *
+ * @module
+ */
+import { basename, dirname } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import { exists } from "./file_error.ts";
+
+/** hf download, aria2, browsers, wget and curl's wrappers. */
+const MARK = /\.(incomplete|aria2|part|partial|crdownload|download|tmp)$/i;
+/** Where "hf download --local-dir" keeps what is not complete, in the folder of the model. */
+const HF_CACHE = ".cache/huggingface/download";
+
+/**
+ * The mark of a download into `folder` that is not complete, by its path; undefined where there is none.
+ *
+ * @param part of a model's parts, which "hf download" notes in the folder above
+ */
+export async function unfinishedIn(folder: string): Promise<string | undefined> {
+  const places = [folder, `${folder}/${HF_CACHE}`, `${dirname(folder)}/${HF_CACHE}/${basename(folder)}`];
+  for (const place of places) {
+    const found = (await namesIn(place)).filter((name) => MARK.test(name)).sort()[0];
+    if (found !== undefined) return `${place}/${found}`;
+  }
+  return undefined;
+}
+
+/** `; ` and what to do about something that is missing in `folder`: by whether a download of it is under way. */
+export async function getIt(folder: string, otherwise: string): Promise<string> {
+  const mark = await unfinishedIn(folder);
+  return mark === undefined ? otherwise : `its download is not complete (${mark}), so run that again`;
+}
+
+/**
+ * aria2 gives a file its full length at once and fills it in no order: only its mark tells that numbers are missing.
+ *
+ * @throws {TilereelError} if the file is not complete
+ */
+export async function checkFinished(path: string): Promise<void> {
+  if (!await exists(`${path}.aria2`).catch(() => false)) return;
+  throw new TilereelError(
+    `${path} is not complete, for ${basename(path)}.aria2 lies beside it; run its download again, to the end`,
+  );
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}
