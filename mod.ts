@@ -51,6 +51,7 @@ export type { ModelFolder } from "./model/checkpoint/model_folder.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
 export type { ModelFiles } from "./model/model_files.ts";
 export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./model/wan/weights_place.ts";
+export type { WeightDtypeChoice } from "./model/weight_dtype.ts";
 export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
 export { psnr, ssim } from "./model/quality.ts";

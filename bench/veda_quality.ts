@@ -82,7 +82,7 @@ async function bench(): Promise<void> {
     values,
     stopping: "Stopping after this step.",
   });
-  using open = await openSamplingRuns(work, sampling, values["text-encoder"]);
+  using open = await openSamplingRuns(work, sampling);
   const pickers = await openPickers(work.gpu, open, values, sampling.grid);
   const keeps = (values.keeps ?? "0.5,0.25,0.125").split(",").map(Number);
   const results = await measure(work, open, pickers, keeps, values.looks ?? 4);

@@ -8,6 +8,11 @@ import type { GenerationDefaults } from "../model/checkpoint/generation_defaults
 import { type Component, type ModelFolder, openModelFolder } from "../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import { TilereelError } from "../errors.ts";
+import { bytesOf, type GpuDtype } from "../gpu/tensor.ts";
+import type { TensorInfo } from "../model/checkpoint/tensor_source.ts";
+import { isExactInUmt5, UMT5_BLOCK } from "../model/umt5/block.ts";
+import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../model/weight_dtype.ts";
+import { WAN_BLOCK } from "../model/wan/block.ts";
 
 /** A part that has weights. */
 export interface ComponentDescription {
@@ -16,6 +21,24 @@ export interface ComponentDescription {
   /** Number formats in use, the most used first. */
   readonly dtypes: readonly string[];
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
+  readonly onGpu: ComponentOnGpu;
+}
+
+/** What becomes of a part's weights on the GPU. */
+export interface ComponentOnGpu {
+  /** Formats that its matrices are held in, the most used first. */
+  readonly dtypes: readonly GpuDtype[];
+  /** All weights together. */
+  readonly bytes: number;
+  /** The largest block: a text encoder, and a transformer that is streamed, lies there block by block. */
+  readonly blockBytes?: number;
+}
+
+/** How weights would be held. */
+export interface WeightsHeld {
+  /** Whether products hold their operands in f16. */
+  readonly f16: boolean;
+  readonly dtype: WeightDtypeChoice;
 }
 
 /** A model folder. */
@@ -42,7 +65,7 @@ const CONFIGURED = ["tokenizer", "scheduler"] as const;
  *
  * @throws {TilereelError} when it holds no model, or a part's weights are damaged
  */
-export async function describeModel(path: string): Promise<ModelDescription> {
+export async function describeModel(path: string, held: WeightsHeld): Promise<ModelDescription> {
   const folder = await openModelFolder(path);
   const components: ComponentDescription[] = [];
   const withoutWeights: string[] = [];
@@ -50,7 +73,7 @@ export async function describeModel(path: string): Promise<ModelDescription> {
   for (const [name, stem] of Object.entries(WEIGHTS) as [keyof typeof WEIGHTS, string][]) {
     const part = await componentFolder(folder, name);
     if (part === undefined) missing.push(name);
-    else components.push(await describeComponent(name, part, stem));
+    else components.push(await describeComponent(name, part, stem, held));
   }
   for (const name of CONFIGURED) {
     (await componentFolder(folder, name) === undefined ? missing : withoutWeights).push(name);
@@ -68,7 +91,12 @@ async function componentFolder(folder: ModelFolder, name: Component): Promise<st
   }
 }
 
-async function describeComponent(name: string, folder: string, stem: string): Promise<ComponentDescription> {
+async function describeComponent(
+  name: keyof typeof WEIGHTS,
+  folder: string,
+  stem: string,
+  held: WeightsHeld,
+): Promise<ComponentDescription> {
   using weights = await openCheckpoint(folder, stem);
   const infos = weights.names().map((tensor) => weights.info(tensor));
   const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
@@ -78,9 +106,23 @@ async function describeComponent(name: string, folder: string, stem: string): Pr
   return {
     name,
     parameters: infos.reduce((sum, info) => sum + count(info.shape), 0),
+    onGpu: onGpu(name, infos, held),
     dtypes: [...byDtype].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype),
     files: await Promise.all(
       paths.map(async (file) => ({ name: basename(file), bytes: (await Deno.stat(file)).size })),
     ),
   };
+}
+
+function onGpu(part: keyof typeof WEIGHTS, tensors: readonly TensorInfo[], gpu: WeightsHeld): ComponentOnGpu {
+  // The VAE's decoder is widened.
+  if (part === "vae") {
+    const decoder = tensors.filter(({ name }) => !/^(encoder|quant_conv)\./.test(name));
+    return { dtypes: ["f32"], bytes: decoder.reduce((sum, { shape }) => sum + bytesOf(shape, "f32"), 0) };
+  }
+  const [block, exact] = part === "text_encoder" ? [UMT5_BLOCK, isExactInUmt5] as const : [WAN_BLOCK, undefined];
+  // Of the embedding table only rows are read.
+  const used = part === "text_encoder" ? tensors.filter(({ name }) => block.test(name)) : tensors;
+  const { held, bytes } = weightsOnGpu(gpu, used, gpu.dtype, exact);
+  return { dtypes: held, bytes, blockBytes: largestBlock(gpu, used, block, gpu.dtype, exact) };
 }

@@ -19,6 +19,7 @@ import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./training_data.ts";
 import { trainedModelOptions } from "./training_options.ts";
+import { castIdentity, type WeightDtypeChoice } from "../model/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
 
@@ -64,6 +65,10 @@ export interface SamplingPlan {
   /** The model's folder. */
   readonly model: string;
   readonly clips: readonly SampledClip[];
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly textEncoder: string | undefined;
+  /** In which format the GPU holds matrices. */
+  readonly weightDtype: WeightDtypeChoice | undefined;
   /** Tokens of the first clip. */
   readonly grid: Grid;
   /** Whether all clips are of that grid. */
@@ -86,7 +91,10 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   const model = values.model ?? embeddedModelDir();
   const clips = await clipsOfPrompts(prompts, { model, values: clipValues, seed });
   const grids = clips.map(gridOfClip);
-  return { model, clips, grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) };
+  return {
+    ...{ model, clips, textEncoder: values["text-encoder"], weightDtype: values["weight-dtype"] },
+    ...{ grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) },
+  };
 }
 
 /** Runs that are ready; hold the model until they are disposed of. */
@@ -101,14 +109,14 @@ export interface OpenRuns extends Disposable {
  */
 export async function openSamplingRuns(
   { gpu, onProgress }: Pick<LongRun, "gpu" | "onProgress">,
-  { model, clips }: SamplingPlan,
-  textEncoder: string | undefined,
+  { model, clips, textEncoder, weightDtype }: SamplingPlan,
 ): Promise<OpenRuns> {
   const pipeline = await WanPipeline.load(model, {
     gpu,
     clips,
     onProgress,
     ...textEncoder !== undefined && { textEncoder },
+    ...weightDtype !== undefined && { weightDtype },
   });
   try {
     const runs = await samplingRuns(gpu, pipeline, clips, onProgress);
@@ -121,8 +129,7 @@ export async function openSamplingRuns(
 
 /** What the runs depend on. */
 export async function samplingIdentity(
-  { model, clips }: SamplingPlan,
-  textEncoder: string | undefined,
+  { model, clips, textEncoder, weightDtype }: SamplingPlan,
 ): Promise<TrainingIdentity> {
   const folder = await openModelFolder(model);
   const parts = await Promise.all((["transformer", "scheduler", "tokenizer"] as const).map((p) => folder.component(p)));
@@ -131,6 +138,7 @@ export async function samplingIdentity(
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
   return {
     model: digest.slice(0, 16),
+    ...castIdentity(weightDtype),
     size: same(({ width, height }) => `${width}x${height}`),
     frames: same(({ frames }) => frames),
     "sampling-steps": same(({ steps }) => steps),

@@ -13,6 +13,7 @@ import { LatentCache, type Recipe } from "../model/training/latent_cache.ts";
 import { type SampledClip, sampledSet, sampleSeed } from "../model/training/sampled_set.ts";
 import type { TrainingSet } from "../model/training/training_set.ts";
 import { checkFrames, checkSize } from "../model/video_size.ts";
+import type { WeightDtypeChoice } from "../model/weight_dtype.ts";
 import type { ClipValues } from "./clip_options.ts";
 import { readPrompts } from "./prompts_file.ts";
 import { type ClipOnDisk, findClips } from "./training_clips.ts";
@@ -26,6 +27,8 @@ export interface TrainingDataOptions {
   readonly model: string;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string | undefined;
+  /** In which format the GPU holds matrices. Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice | undefined;
   /** A file of prompts; or … */
   readonly prompts?: string | undefined;
   /** … a folder of clips with captions. One of the two. */

@@ -5,6 +5,7 @@
  */
 import { gpuOptions } from "./gpu_options.ts";
 import { flag, integer, memory, path } from "./options.ts";
+import { weightDtypeOption } from "./weights_option.ts";
 
 const MODEL = "Model";
 
@@ -23,6 +24,7 @@ export const trainedModelOptions = {
     value: "FILE.onnx",
     help: "Run this ONNX file as the text encoder instead of the model's own.",
   }),
+  "weight-dtype": weightDtypeOption,
   memory: memory({
     group: MODEL,
     value: "LIMIT",

@@ -1,14 +1,16 @@
 /**
- * `--weights`, of the commands that render.
+ * `--weights` and `--weight-dtype`, of the commands that load a model.
  *
  * @module
  */
+import { formatBytes } from "../format_bytes.ts";
+import { castText, WEIGHT_DTYPE_CHOICES } from "../model/weight_dtype.ts";
 import type { WeightsChoice, WeightsPlacement } from "../model/wan/weights_place.ts";
 import { choice } from "./options.ts";
 
 const CHOICES = ["auto", "resident", "stream"] as const satisfies readonly WeightsChoice[];
 
-/** See the module. */
+/** --weights. */
 export const weightsOption = choice({
   group: "Model",
   of: CHOICES,
@@ -18,7 +20,22 @@ export const weightsOption = choice({
   default: "auto",
 });
 
-/** The line that says that weights are streamed, and why; nothing where they lie on the GPU as one would expect. */
-export function weightsLine({ place, why }: WeightsPlacement): string | undefined {
-  return place === "stream" ? `Weights are streamed from disk, block by block: ${why}.` : undefined;
+/** --weight-dtype. */
+export const weightDtypeOption = choice({
+  group: "Model",
+  of: WEIGHT_DTYPE_CHOICES,
+  help:
+    "Number format in which the GPU holds the matrices of transformer and text encoder. auto: as they are stored, but " +
+    "F32 as f16 where --precision is f16, which multiplies the same numbers from half the memory; stored: as they are " +
+    "stored; f16, bf16: all cast while loading, rounded to nearest.",
+  elsewhere: ["weights-dtype", "weight-type"],
+  default: "auto",
+});
+
+/** The line that says that weights are streamed, and why, or cast; nothing where they are as one would expect. */
+export function weightsLine(placement: WeightsPlacement): string | undefined {
+  const { place, why, bytes } = placement, text = castText(placement);
+  const formats = `${text}, ${formatBytes(bytes)} on the GPU`;
+  if (place === "stream") return `Weights are streamed from disk, block by block: ${why}; ${formats}.`;
+  return text.includes("cast") ? `Weights are ${formats}.` : undefined;
 }

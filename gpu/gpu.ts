@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../errors.ts";
 import { BoundsChecker } from "./bounds/checker.ts";
+import { type ClampCount, ClampCounter, CLAMPED } from "./clamps.ts";
 import type { AdapterDescription } from "./device.ts";
 import { folded, type KernelSource, MOST_GROUPS } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
@@ -29,12 +30,13 @@ export interface GpuSettings {
 
 /** A device, its memory and the commands being recorded for it. Made by `openGpu`. */
 export class Gpu {
-  /** Fills every new tensor with NaN, so that a test sees what a kernel left unwritten. */
+  /** Fills every new tensor that can be bound with NaN, so that a test sees what a kernel left unwritten. */
   poison = false;
 
   readonly #memory: Memory;
   readonly #recorder: Recorder;
   readonly #bounds: BoundsChecker | undefined;
+  readonly #clamps: ClampCounter;
   readonly #chosen = new Map<string, string>();
   readonly #picked = new Map<string, unknown>();
   #scopes: Set<Tensor>[] = [];
@@ -53,6 +55,7 @@ export class Gpu {
       },
     });
     this.#recorder = new Recorder(device, settings.description.source);
+    this.#clamps = new ClampCounter(device);
     this.#bounds = settings.checkBounds ? new BoundsChecker(device) : undefined;
     device.lost.then(({ reason, message }) => {
       this.#gone = true;
@@ -138,11 +141,16 @@ export class Gpu {
    * @throws {TilereelError} when it does not fit
    */
   tensor(shape: readonly number[], dtype: GpuDtype = "f32", what = `a tensor of [${shape}]`): Tensor {
-    const buffer = this.#memory.allocate(bytesOf(shape, dtype), what);
-    const tensor = new Tensor(buffer, 0, shape, dtype);
-    this.#scopes.at(-1)?.add(tensor);
-    if (this.poison) this.#fillWithNaN(tensor);
-    return tensor;
+    return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what), shape, dtype);
+  }
+
+  /**
+   * A new tensor that may be larger than what a kernel can bind: a weight, which `linear` takes in parts.
+   *
+   * @throws {TilereelError} when it does not fit
+   */
+  weight(shape: readonly number[], dtype: GpuDtype, what: string): Tensor {
+    return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what, "in parts"), shape, dtype);
   }
 
   /** A tensor with these numbers; 16-bit formats are given packed, as a Uint8Array of their bytes. */
@@ -277,6 +285,10 @@ export class Gpu {
     if (this.#failure) throw this.#failure;
     const { workgroups } = dispatch;
     if (workgroups.some((n) => n > MOST_GROUPS)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
+    if (CLAMPED in kernel.buffers) {
+      this.#clamps.used = true;
+      dispatch = { ...dispatch, buffers: { ...dispatch.buffers, [CLAMPED]: this.#clamps.tensor } };
+    }
     if (this.#bounds) [kernel, dispatch] = this.#bounds.watched(kernel, dispatch);
     if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
@@ -372,11 +384,33 @@ export class Gpu {
     }
   }
 
+  /** Where `castInto` counts what f16 cannot hold of a weight of that name. */
+  clampPlace(name: string): number {
+    return this.#clamps.placeOf(name);
+  }
+
+  /** Numbers that f16 could not hold since this was last asked for, after everything recorded so far. */
+  async takeClamped(): Promise<ClampCount[]> {
+    if (!this.#clamps.used) return [];
+    this.#clamps.used = false;
+    const { tensor } = this.#clamps;
+    const counts = this.#clamps.counts(await this.readBytes(tensor));
+    if (counts.length > 0) this.write(tensor, new Uint32Array(tensor.size), 0);
+    return counts;
+  }
+
   /** Lets the device go. */
   close(): void {
     this.#failure ??= new Error("the GPU was closed");
     this.#gone = true;
     this.device.destroy();
+  }
+
+  #made(buffer: GPUBuffer, shape: readonly number[], dtype: GpuDtype): Tensor {
+    const tensor = new Tensor(buffer, 0, shape, dtype);
+    this.#scopes.at(-1)?.add(tensor);
+    if (this.poison && tensor.bytes <= this.maxTensorBytes) this.#fillWithNaN(tensor);
+    return tensor;
   }
 
   #openScope(): Set<Tensor> {

@@ -51,12 +51,13 @@ export class Memory {
   /**
    * A buffer of at least `bytes` for storage, copies and uploads; what it holds is undefined.
    *
+   * @param bound "in parts": it may be larger than what a kernel can bind
    * @throws {TilereelError} when the adapter or the limit forbids it: what was asked, what there is
    */
-  allocate(bytes: number, what: string): GPUBuffer {
+  allocate(bytes: number, what: string, bound: "whole" | "in parts" = "whole"): GPUBuffer {
     const size = Math.max(Math.ceil(bytes / GRAIN) * GRAIN, GRAIN);
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
-    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    const most = bound === "whole" ? Math.min(maxStorageBufferBindingSize, maxBufferSize) : maxBufferSize;
     if (size > most) {
       throw new TilereelError(
         `too little memory: ${what} needs one buffer of ${formatBytes(bytes)}, this adapter allows ` +

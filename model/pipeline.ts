@@ -24,6 +24,7 @@ import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import type { VaeConfig } from "./vae/config.ts";
 import type { Video } from "./video.ts";
 import { checkFrames, checkSize } from "./video_size.ts";
+import type { WeightDtypeChoice } from "./weight_dtype.ts";
 import type { TransformerConfig } from "./wan/config.ts";
 import { gridOf } from "./wan/grid.ts";
 import { type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
@@ -47,6 +48,11 @@ export interface LoadOptions {
    * `clips` fit its memory, else on disk, from where they pass through it.
    */
   readonly weights?: WeightsChoice;
+  /**
+   * In which number format the GPU holds the matrices of transformer and text encoder. "auto", the default: as stored,
+   * but f32 as f16 where products hold their operands in f16, which changes no product.
+   */
+  readonly weightDtype?: WeightDtypeChoice;
   /** Clips to come, as {@link GenerateOptions} has them. Default: one as the model's defaults say. */
   readonly clips?: readonly Pick<GenerateOptions, "width" | "height" | "frames">[];
   /** Told "load vae" in tensors, "load transformer" in bytes. */
@@ -130,7 +136,7 @@ export class WanPipeline {
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
   static async of(files: ModelFiles, options: LoadOptions): Promise<WanPipeline> {
-    const { gpu, textEncoder, weights = "auto", onProgress } = options;
+    const { gpu, textEncoder, weights = "auto", weightDtype: dtype = "auto", onProgress } = options;
     const { folder, scheduler, transformerConfig: config, vaeConfig } = files;
     using loaded = new DisposableStack();
     loaded.use(files.transformer);
@@ -142,15 +148,18 @@ export class WanPipeline {
       return gridOf(latentShape(vaeConfig, width, height, frames), config.patchSize).reduce((a, b) => a * b);
     });
     const prompts = loaded.adopt(
-      new PromptEncoder(gpu, folder, { textDim: config.textDim, onnx: textEncoder }),
+      new PromptEncoder(gpu, folder, { textDim: config.textDim, onnx: textEncoder, dtype }),
       (p) => p.release(),
     );
     const vae = loaded.adopt(
       await AutoencoderKLWan.load(gpu, vaeSource, vaeConfig, onProgress, ["decoder"]),
       (v) => v.release(),
     );
-    const placement = placeWeights(gpu, files.transformer, config, Math.max(...tokens), weights);
-    const transformer = await WanTransformer3DModel.load(gpu, files.transformer, config, onProgress, placement.place);
+    const placement = placeWeights(gpu, files.transformer, config, Math.max(...tokens), weights, dtype);
+    const transformer = await WanTransformer3DModel.load(gpu, files.transformer, config, onProgress, {
+      place: placement.place,
+      dtype,
+    });
     loaded.move();
     return new WanPipeline(gpu, {
       ...{ folder, prompts, scheduler, transformer, vae, placement },
@@ -158,7 +167,7 @@ export class WanPipeline {
     });
   }
 
-  /** Where the transformer's blocks lie, and why there. */
+  /** Where the transformer's blocks lie, why there, and in which formats. */
   get weights(): WeightsPlacement {
     return this.parts.placement;
   }

@@ -13,6 +13,7 @@ import type { TextEncoder } from "./text_encoder.ts";
 import { cleanPrompt } from "./tokenizer/prompt.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
 import { openUmt5Encoder } from "./umt5/encoder.ts";
+import type { WeightDtypeChoice } from "./weight_dtype.ts";
 
 /** Embeddings made elsewhere, zero past the prompt's end. */
 export interface PromptEmbeddings {
@@ -28,6 +29,8 @@ export interface TextEncoderChoice {
   readonly textDim: number;
   /** An ONNX file to run instead of the model's own encoder. */
   readonly onnx: string | undefined;
+  /** In which format the GPU holds its matrices. Default: "auto". */
+  readonly dtype?: WeightDtypeChoice | undefined;
 }
 
 /** What {@link PromptEncoder.encode} may be told. */
@@ -88,10 +91,10 @@ export class PromptEncoder {
   }
 
   async #open(): Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> {
-    const { gpu, folder, choice: { textDim, onnx } } = this;
+    const { gpu, folder, choice: { textDim, onnx, dtype } } = this;
     const tokenizer = await loadTokenizer(await folder.component("tokenizer"));
     const encoder = onnx === undefined
-      ? await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim)
+      ? await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim, dtype)
       : await openOnnxTextEncoder(gpu, onnx, textDim);
     this.#encoder = encoder;
     return { tokenizer, encoder };

@@ -48,7 +48,7 @@ export class WeightSlot {
     if (before && before.buffer.size >= bytesOf(shape, dtype)) return new Tensor(before.buffer, 0, shape, dtype);
     if (before) gpu.release(before);
     tensors.delete(key);
-    const tensor = gpu.tensor(shape, dtype, what);
+    const tensor = gpu.weight(shape, dtype, what);
     tensors.set(key, tensor);
     return tensor;
   }

@@ -4,19 +4,30 @@
  * @module
  */
 import type { Gpu } from "../gpu/gpu.ts";
-import type { GpuDtype, Tensor } from "../gpu/tensor.ts";
-import { type Dtype, expectTensor, toFloat32 } from "./checkpoint/safetensors.ts";
+import { castInto } from "../gpu/ops/cast.ts";
+import { bytesOf, type GpuDtype, Tensor } from "../gpu/tensor.ts";
+import { bytesPerElement } from "./checkpoint/dtype.ts";
+import { expectTensor, toFloat32 } from "./checkpoint/safetensors.ts";
 import type { TensorInfo, TensorSource } from "./checkpoint/tensor_source.ts";
+import { matrixDtype, type WeightDtypeChoice } from "./weight_dtype.ts";
 import type { WeightSlot } from "./weight_slot.ts";
 
 /** Tensors are read and uploaded in pieces of at most so many bytes; a multiple of every format's size. */
 export const SLICE_BYTES = 32 * 2 ** 20;
 
-/** How the GPU holds a matrix that is stored so. */
-const GPU_DTYPES: Partial<Record<Dtype, GpuDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-
 /** Told of each tensor that has been uploaded, with its size in the file. */
 export type OnUpload = (bytes: number) => void;
+
+/** What {@link Weights} may be told. */
+export interface WeightsOptions {
+  readonly onUpload?: OnUpload | undefined;
+  /** Default: "auto". */
+  readonly dtype?: WeightDtypeChoice | undefined;
+  /** What names start with in the files. */
+  readonly prefix?: string;
+  /** Has the tensors that are written to, and keeps them; without, each upload makes one. */
+  readonly slot?: WeightSlot | undefined;
+}
 
 /**
  * Uploads tensors by name, checks them on the way, and remembers them so that they can be freed together.
@@ -34,17 +45,19 @@ export class Weights {
   constructor(
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
-    private readonly onUpload: OnUpload = () => {},
-    /** What names start with in the files. */
-    readonly prefix: string = "",
-    /** Has the tensors that are written to, and keeps them; without, each upload makes one. */
-    private readonly slot?: WeightSlot,
+    private readonly options: WeightsOptions = {},
   ) {}
+
+  /** What names start with in the files. */
+  get prefix(): string {
+    return this.options.prefix ?? "";
+  }
 
   /** The tensors whose names start with `prefix`, under the rest of their names. */
   scope(prefix: string): Weights {
-    const { gpu, source, onUpload, slot } = this;
-    const scope = new Weights(gpu, source, onUpload, this.prefix + prefix, slot?.scope(prefix));
+    const { gpu, source, options } = this;
+    const slot = options.slot?.scope(prefix);
+    const scope = new Weights(gpu, source, { ...options, prefix: this.prefix + prefix, slot });
     this.#scopes.push(scope);
     return scope;
   }
@@ -55,15 +68,28 @@ export class Weights {
   }
 
   /**
-   * Uploads a tensor in the format it is stored in: what `linear` takes as its weight.
+   * Uploads what `linear` takes as its weight, and casts it where that is wanted; see {@link WeightDtypeChoice}.
    *
+   * @param exact its products hold their operands in f32 whatever the device is set to
    * @returns `shape`; f32, or bf16 or f16 packed two in 32 bits
    * @throws {TilereelError} if it is missing, has another shape or format, cannot be read, or does not fit the GPU
    */
-  async matrix(name: string, shape: readonly number[]): Promise<Tensor> {
+  async matrix(name: string, shape: readonly number[], { exact = false } = {}): Promise<Tensor> {
+    const { gpu, options: { dtype = "auto" } } = this;
     const info = expectTensor(this.source, this.prefix + name, shape);
-    const tensor = this.#tensor(name, shape, GPU_DTYPES[info.dtype]!);
-    await this.#upload(info, tensor, (stored) => stored);
+    const stored = matrixDtype(gpu, info.dtype, "stored"), held = matrixDtype(gpu, info.dtype, dtype, exact);
+    const tensor = this.#tensor(name, shape, held);
+    if (stored === held) {
+      await this.#upload(info, (bytes, at) => gpu.write(tensor, bytes, at));
+    } else {
+      const place = gpu.clampPlace(`the weight "${info.name}"`), width = bytesPerElement(info.dtype);
+      await this.#upload(info, (bytes, at) => {
+        const part = [bytes.length / width], from = gpu.tensor(part, stored, "weights to be cast");
+        gpu.write(from, bytes, 0);
+        castInto(gpu, from, new Tensor(tensor.buffer, bytesOf([at / width], held), part, held), place);
+        gpu.release(from);
+      });
+    }
     return tensor;
   }
 
@@ -76,7 +102,11 @@ export class Weights {
   async vector(name: string, shape: readonly number[]): Promise<Tensor> {
     const info = expectTensor(this.source, this.prefix + name, shape);
     const tensor = this.#tensor(name, shape, "f32");
-    await this.#upload(info, tensor, (stored) => toFloat32(stored, info.dtype));
+    const width = bytesPerElement(info.dtype);
+    await this.#upload(
+      info,
+      (bytes, at) => this.gpu.write(tensor, toFloat32(bytes, info.dtype), bytesOf([at / width], "f32")),
+    );
     return tensor;
   }
 
@@ -86,27 +116,25 @@ export class Weights {
     for (const scope of this.#scopes.splice(0)) scope.release();
   }
 
+  /** Has `take` called with piece after piece of what is stored, each with its place in bytes. */
   async #upload(
     { name, bytes }: TensorInfo,
-    tensor: Tensor,
-    convert: (stored: Uint8Array<ArrayBuffer>) => Uint8Array | Float32Array,
+    take: (stored: Uint8Array<ArrayBuffer>, at: number) => void,
   ): Promise<void> {
-    const { gpu, source, slot } = this;
-    let written = 0;
+    const { source, options: { slot, onUpload } } = this;
     for (let at = 0; at < bytes; at += SLICE_BYTES) {
       const stored = await source.readRange(name, at, Math.min(SLICE_BYTES, bytes - at), slot?.staging);
       slot?.assertOpen();
-      const data = convert(stored);
-      gpu.write(tensor, data, written);
-      written += data.byteLength;
+      take(stored, at);
     }
-    this.onUpload(bytes);
+    onUpload?.(bytes);
   }
 
   #tensor(name: string, shape: readonly number[], dtype: GpuDtype): Tensor {
     const what = `the weight "${this.prefix}${name}"`;
-    if (this.slot) return this.slot.tensor(name, shape, dtype, what);
-    const tensor = this.gpu.tensor(shape, dtype, what);
+    const { slot } = this.options;
+    if (slot) return slot.tensor(name, shape, dtype, what);
+    const tensor = this.gpu.weight(shape, dtype, what);
     this.#tensors.push(tensor);
     return tensor;
   }

@@ -36,7 +36,7 @@ async function open(
   const passed = Object.fromEntries(methods.map((name) => [name, source[name].bind(source)]));
   const changed = { path: source.path, ...passed, ...change(source) } as unknown as TensorSource;
   const config = await readTransformerConfig(`${dir}/transformer/config.json`);
-  const transformer = await WanTransformer3DModel.load(gpu, changed, config, undefined, place).catch((error) => {
+  const transformer = await WanTransformer3DModel.load(gpu, changed, config, undefined, { place }).catch((error) => {
     source.close();
     throw error;
   });
@@ -200,7 +200,14 @@ test("streamed: auto goes by the memory there is, keeps to it, and leaves nothin
     };
     const resident = await render("auto", Infinity), stream = await render("stream", Infinity);
     assertEquals(resident.placement.place, "resident");
-    assertEquals(stream.placement, { place: "stream", why: "it was asked for" });
+    const { place, why, stored, held, bytes } = stream.placement;
+    assertEquals({ place, why, stored, held }, {
+      place: "stream",
+      why: "it was asked for",
+      stored: ["BF16"],
+      held: ["bf16"],
+    });
+    assert(bytes < resident.placement.bytes / 4);
     assert(stream.peak < resident.peak / 2, `${stream.peak} of ${resident.peak} bytes`);
     const limit = Math.ceil((stream.peak + resident.peak) / 2);
     const auto = await render("auto", limit);
@@ -238,10 +245,11 @@ Deno.test("streamed: the command line says so, and makes the same clip", async (
     const json = await render("json.mp4", "--weights", "stream", "--json", "--attention", "full");
     assertEquals([resident.code, streamed.code, json.code], [0, 0, 0], streamed.err);
     assert(
-      streamed.out.startsWith("Weights are streamed from disk, block by block: it was asked for.\n"),
+      streamed.out.startsWith("Weights are streamed from disk, block by block: it was asked for; stored as BF16, "),
       streamed.out,
     );
-    assertEquals(JSON.parse(json.out).weights, { place: "stream", why: "it was asked for" });
+    const { place, why, stored, held } = JSON.parse(json.out).weights;
+    assertEquals([place, why, stored, held], ["stream", "it was asked for", ["BF16"], ["bf16"]]);
     assertEquals(JSON.parse(resident.out).weights.place, "resident");
     assertEquals(Deno.readFileSync(`${dir}/streamed.mp4`), Deno.readFileSync(`${dir}/resident.mp4`));
     const before = listFiles(dir);

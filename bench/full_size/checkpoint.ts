@@ -5,7 +5,7 @@
  */
 import { readVaeConfig } from "../../model/vae/config.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
-import { writeRandomWeights } from "./random_weights.ts";
+import { type StoredDtype, writeRandomWeights } from "./random_weights.ts";
 import { transformerTensors, vaeTensors } from "./tensor_spec.ts";
 
 const MODEL_INDEX = {
@@ -57,12 +57,14 @@ export const VAE = {
 
 /** Values that stand instead of the full size's, under the names of `config.json`. */
 export interface Changes {
+  /** What the transformer is stored in. Default: BF16, as converted checkpoints; Wan-AI's are F32. */
+  readonly stored?: StoredDtype;
   readonly transformer?: Readonly<Record<string, unknown>>;
   readonly vae?: Readonly<Record<string, unknown>>;
 }
 
 /**
- * Writes the model into `dir`, which is made: a bf16 transformer in shards, an f32 VAE, a scheduler; no text encoder.
+ * Writes the model into `dir`, which is made: a transformer in shards, an f32 VAE, a scheduler; no text encoder.
  *
  * @returns bytes of the weights
  */
@@ -78,7 +80,7 @@ export async function writeRandomCheckpoint(dir: string, changes: Changes = {}):
   await writeJson(`${dir}/vae/config.json`, configs.vae);
   const transformer = transformerTensors(await readTransformerConfig(`${dir}/transformer/config.json`));
   const vae = vaeTensors(await readVaeConfig(`${dir}/vae/config.json`));
-  return await writeRandomWeights(`${dir}/transformer`, transformer, "BF16") +
+  return await writeRandomWeights(`${dir}/transformer`, transformer, changes.stored ?? "BF16") +
     await writeRandomWeights(`${dir}/vae`, vae, "F32");
 }
 

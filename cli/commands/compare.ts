@@ -15,7 +15,7 @@ import { printedTable, tableOf } from "../compare/table.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
 import { flag, many, memory, type OptionValues, path } from "../options.ts";
 import { type ProgressDisplay, showProgress } from "../progress.ts";
-import { weightsLine, weightsOption } from "../weights_option.ts";
+import { weightDtypeOption, weightsLine, weightsOption } from "../weights_option.ts";
 import { writeReport } from "../report/write_report.ts";
 
 const options = {
@@ -58,6 +58,7 @@ const options = {
     default: "no limit; plans go by 8 GB",
   }),
   weights: weightsOption,
+  "weight-dtype": weightDtypeOption,
   ...gpuOptions("Model"),
   prompts: path({
     group: "Prompts",
@@ -113,6 +114,7 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
     gpu,
     ...values.model !== undefined && { model: values.model },
     ...values.weights !== undefined && { weights: values.weights },
+    ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
     commandLine: ["tilereel", ...Deno.args].map(quoted).join(" "),
     onProgress: progress.onProgress,

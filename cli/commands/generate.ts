@@ -21,7 +21,7 @@ import { choice, flag, memory, type OptionValues, path } from "../options.ts";
 import { checkProfile, profileOption, startProfile } from "../profile.ts";
 import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
 import { type EmbeddingsFile, readEmbeddings, readLatents } from "../tensor_files.ts";
-import { weightsLine, weightsOption } from "../weights_option.ts";
+import { weightDtypeOption, weightsLine, weightsOption } from "../weights_option.ts";
 import { formatOf, VIDEO_FORMATS, writeVideo } from "../video/write_video.ts";
 
 const options = {
@@ -73,6 +73,7 @@ const options = {
     default: "no limit; plans go by 8 GB",
   }),
   weights: weightsOption,
+  "weight-dtype": weightDtypeOption,
   ...gpuOptions("Model"),
   prompts: path({
     group: "Prompts",
@@ -167,6 +168,7 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     gpu,
     clips: todo.map(({ values }) => clipExtent(values)),
     ...values.weights !== undefined && { weights: values.weights },
+    ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },
     onProgress: progress.onProgress,
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
   });

@@ -11,8 +11,9 @@ import { cacheFile, type KernelChoices } from "../../gpu/tuning/cache.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
 import { defineCommand } from "../command.ts";
 import { precisionOption } from "../gpu_options.ts";
-import { describeModel, type ModelDescription } from "../model_description.ts";
+import { type ComponentOnGpu, describeModel, type ModelDescription } from "../model_description.ts";
 import { flag, type OptionValues, text } from "../options.ts";
+import { weightDtypeOption } from "../weights_option.ts";
 import { textTable } from "../text_table.ts";
 
 const options = {
@@ -23,6 +24,7 @@ const options = {
     default: "auto",
   }),
   precision: precisionOption("Output"),
+  "weight-dtype": { ...weightDtypeOption, group: "Output" },
   json: flag({ group: "Output", help: "Print one JSON object instead of tables." }),
 };
 
@@ -47,13 +49,14 @@ export const command = defineCommand({
 
 async function run(values: OptionValues<typeof options>, [folder]: readonly string[]): Promise<number> {
   const { gpu = "auto", json = false } = values;
-  const model = folder === undefined ? undefined : await describeModel(folder);
   const adapters = await listAdapters(gpu);
   const chosen = adapters.length === 0 ? undefined : chooseAdapter(adapters, gpu);
   const used = chosen && {
     ...{ adapter: chosen.name, source: chosen.source, why: reason(chosen, values.gpu) },
     ...await workings(gpu, values.precision),
   };
+  const held = { f16: used?.precision === "f16", dtype: values["weight-dtype"] ?? "auto" } as const;
+  const model = folder === undefined ? undefined : await describeModel(folder, held);
   if (json) console.log(JSON.stringify({ adapters, ...used && { used }, ...model && { model } }, null, 2));
   else {
     const lines = [adaptersText(adapters, gpu), ...used ? [usedText(used)] : []];
@@ -137,13 +140,14 @@ function adaptersText(adapters: readonly AdapterDescription[], choice: string): 
 
 function modelText(model: ModelDescription): string {
   const parts = [
-    ["part", "parameters", "stored as", "files", "size"],
-    ...model.components.map(({ name, parameters, dtypes, files }) => [
+    ["part", "parameters", "stored as", "files", "size", "on the GPU"],
+    ...model.components.map(({ name, parameters, dtypes, files, onGpu }) => [
       name,
       formatCount(parameters),
       dtypes.join(", "),
       String(files.length),
       formatBytes(files.reduce((sum, file) => sum + file.bytes, 0)),
+      onGpuText(name, onGpu),
     ]),
   ];
   const { width, height, frames, fps, steps, guidance, textTokens } = model.defaults;
@@ -156,6 +160,12 @@ function modelText(model: ModelDescription): string {
     `  defaults: ${width}x${height}, ${frames} frames at ${fps} fps, ${steps} steps, guidance ${guidance}, ` +
     `${textTokens} text tokens`,
   ].join("\n");
+}
+
+function onGpuText(part: string, { dtypes, bytes, blockBytes }: ComponentOnGpu): string {
+  const block = blockBytes === undefined ? "" : `${formatBytes(blockBytes)} a block`;
+  const size = part === "text_encoder" ? block : [formatBytes(bytes), ...block ? [block] : []].join(", ");
+  return `${dtypes.join(" and ")}, ${size}`;
 }
 
 function formatLimit(name: string, value: number): string {

@@ -135,7 +135,7 @@ async function run(values: Values): Promise<number> {
     stopping: "Stopping after this step; nothing is written.",
   });
   const { gpu, onProgress, say, signal } = work;
-  using open = await openSamplingRuns(work, sampling, values["text-encoder"]);
+  using open = await openSamplingRuns(work, sampling);
   say(`Trying ${shapes.length} shapes: ${shapes.map(sizesText).join(", ")}.`);
   let table: SearchTable;
   try {

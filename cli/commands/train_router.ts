@@ -33,6 +33,7 @@ import { formatDuration } from "../progress.ts";
 import { openTrainingSet } from "../training_data.ts";
 import { checkpointOptions, trainedModelOptions } from "../training_options.ts";
 import { sizesText, vortaOptions, vortaSettings } from "../vorta_options.ts";
+import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 
 const DATA = "Data (one of --prompts and --data)";
 const SAMPLING = "How clips are made of --prompts";
@@ -229,6 +230,7 @@ async function run(values: Values): Promise<number> {
       gpu,
       model,
       textEncoder: values["text-encoder"],
+      weightDtype: values["weight-dtype"],
       prompts: values.prompts,
       data: values.data,
       values: clipValues(values),
@@ -243,7 +245,7 @@ async function run(values: Values): Promise<number> {
     say(`Stopped while latents were made; those that are done are kept. Go on with:\n  ${commandLine(resume)}`);
     return work.status;
   }
-  const transformer = await loadTransformer(gpu, folder, onProgress);
+  const transformer = await loadTransformer(gpu, folder, values["weight-dtype"], onProgress);
   cleanUp.defer(() => transformer.release());
   const note = coarseNote(transformer.gridOf((await data.sample(0)).shape), settings);
   if (note !== undefined) say(note);
@@ -335,6 +337,7 @@ async function identityOf(values: Values, folder: ModelFolder, data: TrainingSet
   const { width, height } = values.size ?? generation;
   return {
     model: (await modelDigest([await folder.component("transformer")])).slice(0, 16),
+    ...castIdentity(values["weight-dtype"]),
     ...values.prompts === undefined
       ? { source: "clips", "digest of the clips": data.digest.slice(0, 16) }
       : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },
@@ -356,11 +359,16 @@ function digest(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 16);
 }
 
-async function loadTransformer(gpu: Gpu, folder: ModelFolder, onProgress: OnProgress): Promise<WanTransformer3DModel> {
+async function loadTransformer(
+  gpu: Gpu,
+  folder: ModelFolder,
+  dtype: WeightDtypeChoice | undefined,
+  onProgress: OnProgress,
+): Promise<WanTransformer3DModel> {
   const path = await folder.component("transformer");
   const config = await readTransformerConfig(join(path, "config.json"));
   using source = await openCheckpoint(path, "diffusion_pytorch_model");
-  return await WanTransformer3DModel.load(gpu, source, config, onProgress);
+  return await WanTransformer3DModel.load(gpu, source, config, onProgress, { dtype });
 }
 
 /** What to say where a branch is no sparser than full attention. */

@@ -133,20 +133,19 @@ type Values = OptionValues<typeof options>;
 
 async function run(values: Values): Promise<number> {
   const { out = DEFAULT_OUT, quiet = false, resume = false, steps = DEFAULT_STEPS, keep = DEFAULT_KEEP } = values;
-  const textEncoder = values["text-encoder"];
   await checkTrainingFolder(out, resume);
   const sampling = await planSampling(values);
   const { plan, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
   const files = tileTrainingFiles(out);
   for (const file of Object.values(files)) await checkWritable(file, { asFile: true });
-  const identity = await samplingIdentity(sampling, textEncoder);
+  const identity = await samplingIdentity(sampling);
   using work = await openLongRun({
     quiet,
     values,
     stopping: "Stopping after this step; Ctrl-C again stops at once, back to the last checkpoint.",
   });
   const { gpu, onProgress, say, signal } = work;
-  using open = await openSamplingRuns(work, sampling, textEncoder);
+  using open = await openSamplingRuns(work, sampling);
   const start = performance.now();
   let last: TileTrainingStep | undefined;
   const done = await trainTiles({

@@ -17,6 +17,7 @@ import { type MadeWith, type PromptRecord, readRecord } from "./record.ts";
 import type { ReadySetting } from "./ready_setting.ts";
 import { clipOf, renderPrompt } from "./render.ts";
 import { warmUp } from "./warm_up.ts";
+import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 
 /** What a comparison runs on. */
 export interface Workplace {
@@ -27,6 +28,8 @@ export interface Workplace {
   readonly textEncoder?: string;
   /** Where the transformer's weights lie. Default: where they fit. */
   readonly weights?: WeightsChoice;
+  /** In which format the GPU holds matrices. Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice;
   /** As the user typed it, for the page. */
   readonly commandLine: string;
   readonly onProgress: OnProgress;
@@ -55,7 +58,7 @@ export async function runComparison(
 ): Promise<Comparison> {
   const { gpu, commandLine, textEncoder, model = "the embedded demo model" } = workplace;
   const { description, precision } = gpu.settings;
-  const about = { model, adapter: description.name, precision };
+  const about = { model, adapter: description.name, precision, ...castIdentity(workplace.weightDtype) };
   const places = plan.prompts.map((planned): Place => ({
     planned,
     folder: join(plan.folder, planned.folder),
@@ -94,7 +97,7 @@ async function readAll(places: readonly Place[]): Promise<(PromptRecord | undefi
 async function renderAll(
   places: readonly Place[],
   settings: readonly ReadySetting[],
-  { gpu, model, textEncoder, weights, onProgress, onLoaded }: Workplace,
+  { gpu, model, textEncoder, weights, weightDtype, onProgress, onLoaded }: Workplace,
 ): Promise<void> {
   const pipeline = await WanPipeline.load(model ?? embeddedModelDir(), {
     gpu,
@@ -102,6 +105,7 @@ async function renderAll(
     clips: places.map(({ planned }) => clipExtent(planned.values)),
     ...textEncoder !== undefined && { textEncoder },
     ...weights !== undefined && { weights },
+    ...weightDtype !== undefined && { weightDtype },
   });
   onLoaded(pipeline.weights);
   try {

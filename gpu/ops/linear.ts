@@ -3,11 +3,13 @@
  *
  * @module
  */
+import { TilereelError } from "../../errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import { gemmLaunch, type GemmProblem, gemmVariantFor, gemmVariants } from "../kernels/gemm/variants.ts";
 import type { WeightDtype } from "../kernels/packed.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
@@ -96,7 +98,7 @@ export function sharedInput(gpu: Gpu, x: Operand, w: Tensor): Operand {
 /** Likewise w, for inputs of so many rows. */
 export function sharedWeight(gpu: Gpu, w: Tensor, rows: number): Operand {
   const cut = sharedCuts(gpu, rows, w)?.w;
-  return cut ? Blocks.of(gpu, w, cut) : w;
+  return cut && isBindable(gpu, w) ? Blocks.of(gpu, w, cut) : w;
 }
 
 /** How products of so many rows with weights like w want their input cut; undefined where they take it as it is. */
@@ -147,35 +149,61 @@ function product(
   y: Operand,
 ): void {
   const { bias, activation = "none", residual, gate } = options;
-  const { m, n, k } = problem, none = gpu.placeholder, cuts = cutsOf(gpu, variant);
-  const { kernel, workgroups } = gemmLaunch(gpu, problem, variant, y instanceof Blocks ? y.cut : undefined);
+  const { m, n: columns, k } = problem, none = gpu.placeholder, cuts = cutsOf(gpu, variant);
   const params = {
     m,
-    n,
+    columns,
     k4: k / 4,
     activation: ACTIVATIONS[activation],
     has_bias: bias ? 1 : 0,
     has_residual: residual ? 1 : 0,
     has_gate: gate ? 1 : 0,
     rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
-    gate_offset: gate ? gate.index * n : 0,
+    gate_offset: gate ? gate.index * columns : 0,
     gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
   };
-  gpu.scope(() =>
-    gpu.run(kernel, {
-      buffers: {
-        x: cutOperand(gpu, x, cuts?.x),
-        w: cutOperand(gpu, w, cuts?.w),
-        bias: bias ?? none,
-        residual: residual ?? none,
-        gate: gate?.tensor ?? none,
-        y: y instanceof Blocks ? y.tensor : y,
-      },
-      params,
-      workgroups,
-    })
-  );
+  gpu.scope(() => {
+    const input = cutOperand(gpu, x, cuts?.x);
+    for (const { first, w: part } of partsOf(gpu, w, problem)) {
+      const n = problem.transposed ? columns : part.shape[0]!;
+      const into = y instanceof Blocks ? y.cut : undefined;
+      const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, into);
+      gpu.run(kernel, {
+        buffers: {
+          x: input,
+          w: cutOperand(gpu, part, cuts?.w),
+          bias: bias ?? none,
+          residual: residual ?? none,
+          gate: gate?.tensor ?? none,
+          y: y instanceof Blocks ? y.tensor : y,
+        },
+        params: { ...params, n, first },
+        workgroups,
+      });
+    }
+  });
 }
+
+/** Rows of a part of a weight are a multiple of this: then it begins where it can be bound, and with a block. */
+const PART_ROWS = 256;
+
+/** A weight that a kernel cannot bind as a whole, in parts of its rows, which make as many columns of the output. */
+function partsOf(gpu: Gpu, w: Operand, { transposed }: GemmProblem): { readonly first: number; readonly w: Operand }[] {
+  if (w instanceof Blocks || isBindable(gpu, w)) return [{ first: 0, w }];
+  const rows = w.shape[0]!, most = Math.floor(gpu.maxTensorBytes / (w.bytes / rows) / PART_ROWS) * PART_ROWS;
+  if (transposed || most === 0) {
+    throw new TilereelError(
+      `${transposed ? "the way back through " : ""}a weight of [${w.shape}] needs ${formatBytes(w.bytes)} at once, ` +
+        `but this adapter allows ${formatBytes(gpu.maxTensorBytes)}; use another adapter`,
+    );
+  }
+  return Array.from({ length: Math.ceil(rows / most) }, (_, i) => {
+    const first = i * most;
+    return { first, w: w.rows(first, Math.min(most, rows - first)) };
+  });
+}
+
+const isBindable = (gpu: Gpu, w: Operand) => w instanceof Blocks || w.bytes <= gpu.maxTensorBytes;
 
 /** The same under a tape: the way back through the activation needs what it was given, so that is made by itself. */
 function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor {

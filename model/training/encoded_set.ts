@@ -7,7 +7,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { type ModelFolder, openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 import type { OnProgress } from "../progress.ts";
-import { PromptEncoder } from "../prompt_encoder.ts";
+import { PromptEncoder, type TextEncoderChoice } from "../prompt_encoder.ts";
 import { AutoencoderKLWan } from "../vae/autoencoder.ts";
 import { readVaeConfig } from "../vae/config.ts";
 import type { Video } from "../video.ts";
@@ -19,6 +19,7 @@ import type { LatentCache, Recipe } from "./latent_cache.ts";
 import { modelDigest } from "./model_digest.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
+import { castIdentity, type WeightDtypeChoice } from "../weight_dtype.ts";
 
 /** A clip with its caption. */
 export interface CaptionedClip {
@@ -38,6 +39,8 @@ export interface EncodedSetOptions {
   readonly model: string;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string | undefined;
+  /** In which format the GPU holds matrices. Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice | undefined;
   readonly cache: LatentCache;
   /** Told "check latents" and, where some are missing, "load vae" and "make latents", in samples. */
   readonly onProgress?: OnProgress | undefined;
@@ -52,7 +55,7 @@ export interface EncodedSetOptions {
  * @throws {TilereelError} if the model cannot be loaded, or a clip does not fit it or the memory
  */
 export async function encodedSet(clips: readonly CaptionedClip[], options: EncodedSetOptions): Promise<TrainingSet> {
-  const { gpu, model, textEncoder, cache, onProgress, signal } = options;
+  const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
   const { textTokens } = folder.generation;
   const parts = await Promise.all((["vae", "tokenizer"] as const).map((part) => folder.component(part)));
@@ -62,10 +65,11 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: Encod
     source: "encoded",
     model: digest,
     precision: gpu.settings.precision,
+    ...castIdentity(weightDtype),
     textTokens,
     caption,
   });
-  const open = () => ClipEncoder.load(gpu, folder, textEncoder, onProgress);
+  const open = () => ClipEncoder.load(gpu, folder, { onnx: textEncoder, dtype: weightDtype }, onProgress);
   return await cachedSet(clips, { cache, recipe, open, onProgress, signal });
 }
 
@@ -80,7 +84,7 @@ class ClipEncoder implements Maker<CaptionedClip> {
   static async load(
     gpu: Gpu,
     folder: ModelFolder,
-    onnx: string | undefined,
+    encoder: Omit<TextEncoderChoice, "textDim">,
     onProgress: OnProgress | undefined,
   ): Promise<ClipEncoder> {
     const vaeDir = await folder.component("vae");
@@ -88,7 +92,8 @@ class ClipEncoder implements Maker<CaptionedClip> {
     const config = await readVaeConfig(`${vaeDir}/config.json`);
     using source = await openCheckpoint(vaeDir, "diffusion_pytorch_model");
     const vae = await AutoencoderKLWan.load(gpu, source, config, onProgress, ["encoder"]);
-    return new ClipEncoder(gpu, folder.generation.textTokens, new PromptEncoder(gpu, folder, { textDim, onnx }), vae);
+    const prompts = new PromptEncoder(gpu, folder, { textDim, ...encoder });
+    return new ClipEncoder(gpu, folder.generation.textTokens, prompts, vae);
   }
 
   async *make(clips: readonly CaptionedClip[], onStep: () => void): AsyncIterable<TrainingSample | undefined> {

@@ -15,6 +15,7 @@ import type { LatentCache, Recipe } from "./latent_cache.ts";
 import { modelDigest } from "./model_digest.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
+import { castIdentity, type WeightDtypeChoice } from "../weight_dtype.ts";
 
 /** One clip to sample: as in {@link GenerateOptions}, with nothing left open but what the scheduler's file says. */
 export interface SampledClip {
@@ -37,6 +38,8 @@ export interface SampledSetOptions {
   readonly model: string;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string | undefined;
+  /** In which format the GPU holds matrices. Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice | undefined;
   readonly cache: LatentCache;
   /** Told "check latents" and, where some are missing, what loading tells and "make latents", in samples. */
   readonly onProgress?: OnProgress | undefined;
@@ -60,7 +63,7 @@ export function sampleSeed(trainingSeed: number, prompt: string, occurrence: num
  * @throws {TilereelError} if the model cannot be loaded, or the settings do not fit it
  */
 export async function sampledSet(clips: readonly SampledClip[], options: SampledSetOptions): Promise<TrainingSet> {
-  const { gpu, model, textEncoder, cache, onProgress, signal } = options;
+  const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
   const parts = await Promise.all((["transformer", "scheduler", "tokenizer"] as const).map((p) => folder.component(p)));
   const digest = await modelDigest([...parts, textEncoder ?? await folder.component("text_encoder")]);
@@ -68,6 +71,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: Sampled
     source: "sampled",
     model: digest,
     precision: gpu.settings.precision,
+    ...castIdentity(weightDtype),
     textTokens: folder.generation.textTokens,
     prompt: clip.prompt,
     negativePrompt: clip.guidance > 1 ? clip.negativePrompt : null,
@@ -86,6 +90,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: Sampled
       clips,
       ...onProgress && { onProgress },
       ...textEncoder !== undefined && { textEncoder },
+      ...weightDtype !== undefined && { weightDtype },
     });
     return new Sampler(gpu, pipeline, signal);
   };

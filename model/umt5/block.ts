@@ -29,6 +29,12 @@ export interface Umt5Block {
   readonly wo: Tensor;
 }
 
+/** Whether a matrix of that name is multiplied in f32 always: see {@link runUmt5Block}. */
+export const isExactInUmt5 = (name: string): boolean => name.endsWith(".layer.1.DenseReluDense.wo.weight");
+
+/** What a block's tensors' names begin with. */
+export const UMT5_BLOCK = /^encoder\.block\.\d+\./;
+
 /**
  * Uploads a block.
  *
@@ -50,7 +56,7 @@ export async function loadUmt5Block(weights: Weights, config: Umt5Config): Promi
     feedForwardNorm: await weights.vector("layer.1.layer_norm.weight", [dModel]),
     wi0: await weights.matrix("layer.1.DenseReluDense.wi_0.weight", [dFf, dModel]),
     wi1: await weights.matrix("layer.1.DenseReluDense.wi_1.weight", [dFf, dModel]),
-    wo: await weights.matrix("layer.1.DenseReluDense.wo.weight", [dModel, dFf]),
+    wo: await weights.matrix("layer.1.DenseReluDense.wo.weight", [dModel, dFf], { exact: true }),
   };
 }
 

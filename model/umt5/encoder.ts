@@ -12,6 +12,7 @@ import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safete
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 import type { OnProgress } from "../progress.ts";
 import { checkTextDim, ENCODE_STAGE, joinIds, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
+import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { Weights } from "../weights.ts";
 import { loadUmt5Block, runUmt5Block, type Umt5Sequence } from "./block.ts";
 import { readUmt5Config, type Umt5Config } from "./config.ts";
@@ -25,18 +26,29 @@ const EMBEDDING_NAMES = ["shared.weight", "encoder.embed_tokens.weight"] as cons
  *
  * @param folder holds `config.json` and the safetensors
  * @param textDim channels of a text embedding that the transformer takes
+ * @param dtype in which format the GPU holds its matrices. Default: "auto"
  * @throws {TilereelError} if the folder holds no UMT5 encoder, a damaged one, or one for another transformer
  */
-export async function openUmt5Encoder(gpu: Gpu, folder: string, textDim: number): Promise<Umt5Encoder> {
+export async function openUmt5Encoder(
+  gpu: Gpu,
+  folder: string,
+  textDim: number,
+  dtype?: WeightDtypeChoice,
+): Promise<Umt5Encoder> {
   const config = await readUmt5Config(`${folder}/config.json`);
   checkTextDim(folder, config.dModel, textDim);
-  return new Umt5Encoder(gpu, config, await openCheckpoint(folder, "model"));
+  return new Umt5Encoder(gpu, config, await openCheckpoint(folder, "model"), dtype);
 }
 
 /** transformers' `UMT5EncoderModel`. */
 export class Umt5Encoder implements TextEncoder {
   /** Takes `source` over: {@link release} closes it. */
-  constructor(private readonly gpu: Gpu, readonly config: Umt5Config, private readonly source: TensorSource) {}
+  constructor(
+    private readonly gpu: Gpu,
+    readonly config: Umt5Config,
+    private readonly source: TensorSource,
+    private readonly dtype?: WeightDtypeChoice,
+  ) {}
 
   async encode(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor> {
     const hidden = await this.lastHiddenState(prompts, onProgress);
@@ -49,9 +61,9 @@ export class Umt5Encoder implements TextEncoder {
 
   /** As {@link encode}, with what the encoder makes of the padding left in. */
   async lastHiddenState(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor> {
-    const { gpu, config } = this;
+    const { gpu, config, dtype } = this;
     const { ids, tokens } = joinIds(prompts);
-    const weights = new Weights(gpu, this.source);
+    const weights = new Weights(gpu, this.source, { dtype });
     const sequence: Umt5Sequence = {
       lengths: this.#lengths(prompts),
       buckets: gpu.upload(

@@ -24,6 +24,9 @@ export interface BlockWeights extends FeedForwardWeights {
   readonly scaleShiftTable: Tensor;
 }
 
+/** What a block's tensors' names begin with. */
+export const WAN_BLOCK = /^blocks\.\d+\./;
+
 /** Loads `blocks.N`. */
 export async function loadBlock(weights: Weights, config: TransformerConfig): Promise<BlockWeights> {
   const { dim, ffnDim } = config;

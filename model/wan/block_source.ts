@@ -7,6 +7,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { expectTensor, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { WeightSlot } from "../weight_slot.ts";
+import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { type OnUpload, Weights } from "../weights.ts";
 import { type BlockWeights, loadBlock } from "./block.ts";
 import type { TransformerConfig } from "./config.ts";
@@ -43,6 +44,7 @@ export class ResidentBlocks implements BlockSource {
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
     private readonly config: TransformerConfig,
+    private readonly dtype: WeightDtypeChoice,
   ) {}
 
   get resident(): readonly BlockWeights[] {
@@ -52,8 +54,8 @@ export class ResidentBlocks implements BlockSource {
 
   async ready(onUpload?: OnUpload): Promise<void> {
     if (this.#blocks) return;
-    const { gpu, source, config } = this;
-    const weights = new Weights(gpu, source, onUpload);
+    const { gpu, source, config, dtype } = this;
+    const weights = new Weights(gpu, source, { onUpload, dtype });
     try {
       const blocks: BlockWeights[] = [];
       for (let i = 0; i < config.layers; i++) blocks.push(await loadBlock(weights.scope(prefixOf(i)), config));
@@ -76,7 +78,7 @@ export class ResidentBlocks implements BlockSource {
 }
 
 /** A slot for the block that computes, and one for the block that is on its way. */
-const SLOTS = 2;
+export const SLOTS = 2;
 
 /** A block on its way into a slot. */
 interface Loading {
@@ -97,6 +99,7 @@ export class StreamedBlocks implements BlockSource {
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
     private readonly config: TransformerConfig,
+    private readonly dtype: WeightDtypeChoice,
   ) {}
 
   /** The first block is on its way from here on; that the others are there and fit is seen by their headers. */
@@ -138,10 +141,10 @@ export class StreamedBlocks implements BlockSource {
   }
 
   #load(layer: number): Loading {
-    const { gpu, source, config } = this;
+    const { gpu, source, config, dtype } = this;
     const slot = this.#slots[this.#turn++ % SLOTS]!;
     const prefix = prefixOf(layer);
-    const block = loadBlock(new Weights(gpu, source, undefined, prefix, slot), config);
+    const block = loadBlock(new Weights(gpu, source, { dtype, prefix, slot }), config);
     // Thrown where the block is asked for; that may never be.
     block.catch(() => {});
     return this.#loading = { layer, block };

@@ -12,6 +12,7 @@ import { patchify, unpatchify } from "../../gpu/ops/patches.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { OnProgress } from "../progress.ts";
+import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { Weights } from "../weights.ts";
 import type { SelfAttention } from "./attention.ts";
 import { type BlockWeights, type Conditioning, runBlock } from "./block.ts";
@@ -50,6 +51,14 @@ export interface TransformerInput {
   readonly label?: string;
 }
 
+/** How a transformer's weights are loaded. */
+export interface TransformerLoadOptions {
+  /** Where its blocks lie. Default: "resident". */
+  readonly place?: WeightsPlace | undefined;
+  /** In which format matrices are held. Default: "auto". */
+  readonly dtype?: WeightDtypeChoice | undefined;
+}
+
 /** Label of a pass without one. */
 const PASS = "pass";
 
@@ -75,7 +84,7 @@ export class WanTransformer3DModel {
   ) {}
 
   /**
-   * Uploads the weights, as they are stored: all, or only those outside the blocks where these are streamed.
+   * Uploads the weights: all, or only those outside the blocks where these are streamed.
    *
    * @param source the caller's; needed as long as the transformer if blocks are streamed or {@link dropBlocks} is used
    * @throws {TilereelError} if a tensor is missing, has another shape or format than `config` asks for, or memory runs
@@ -86,7 +95,7 @@ export class WanTransformer3DModel {
     source: TensorSource,
     config: TransformerConfig,
     onProgress: OnProgress = () => {},
-    place: WeightsPlace = "resident",
+    { place = "resident", dtype = "auto" }: TransformerLoadOptions = {},
   ): Promise<WanTransformer3DModel> {
     const names = source.names().filter((name) => place === "resident" || !name.startsWith("blocks."));
     const total = names.reduce((sum, name) => sum + source.info(name).bytes, 0);
@@ -94,10 +103,10 @@ export class WanTransformer3DModel {
     let done = 0;
     onProgress({ stage, done, total });
     const onUpload = (bytes: number) => onProgress({ stage, done: done += bytes, total });
-    const weights = new Weights(gpu, source, onUpload);
+    const weights = new Weights(gpu, source, { onUpload, dtype });
     try {
       const outer = await loadOuter(weights, config);
-      const blocks = new (place === "resident" ? ResidentBlocks : StreamedBlocks)(gpu, source, config);
+      const blocks = new (place === "resident" ? ResidentBlocks : StreamedBlocks)(gpu, source, config, dtype);
       await blocks.ready(onUpload);
       onProgress({ stage, done: total, total });
       return new WanTransformer3DModel(gpu, config, weights, outer, blocks);

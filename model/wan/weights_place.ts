@@ -6,6 +6,9 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { formatBytes } from "../../format_bytes.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import { largestBlock, type WeightDtypeChoice, type WeightsOnGpu, weightsOnGpu } from "../weight_dtype.ts";
+import { WAN_BLOCK } from "./block.ts";
+import { SLOTS } from "./block_source.ts";
 import type { TransformerConfig } from "./config.ts";
 
 /** Where the blocks' weights lie: all on the GPU, or on disk, from where they pass through two slots on the GPU. */
@@ -14,8 +17,8 @@ export type WeightsPlace = "resident" | "stream";
 /** What can be asked for; "auto" is resident where that fits. */
 export type WeightsChoice = WeightsPlace | "auto";
 
-/** Where a transformer's weights lie, and why. */
-export interface WeightsPlacement {
+/** Where a transformer's weights lie, and why; in which formats, and how many bytes of them the GPU holds at once. */
+export interface WeightsPlacement extends WeightsOnGpu {
   readonly place: WeightsPlace;
   /** A clause in words: "it was asked for". */
   readonly why: string;
@@ -37,6 +40,7 @@ export function denoisingBytes(gpu: Gpu, { dim }: Pick<TransformerConfig, "dim">
  * Decides where the weights go. What the device holds already counts as taken.
  *
  * @param tokens of the largest clip to come
+ * @param dtype in which format matrices are to be held
  */
 export function placeWeights(
   gpu: Gpu,
@@ -44,18 +48,27 @@ export function placeWeights(
   config: TransformerConfig,
   tokens: number,
   choice: WeightsChoice,
+  dtype: WeightDtypeChoice,
 ): WeightsPlacement {
-  if (choice !== "auto") return { place: choice, why: "it was asked for" };
-  const weights = source.names().reduce((sum, name) => sum + source.info(name).bytes, 0);
+  const tensors = source.names().map((name) => source.info(name)), all = weightsOnGpu(gpu, tensors, dtype);
+  const weights = all.bytes;
+  const placed = (place: WeightsPlace, why: string): WeightsPlacement => {
+    const outer = tensors.filter(({ name }) => !WAN_BLOCK.test(name));
+    const bytes = place === "resident"
+      ? weights
+      : weightsOnGpu(gpu, outer, dtype).bytes + SLOTS * largestBlock(gpu, tensors, WAN_BLOCK, dtype);
+    return { ...all, place, why, bytes };
+  };
+  if (choice !== "auto") return placed(choice, "it was asked for");
   const work = denoisingBytes(gpu, config, tokens);
   const budget = gpu.memoryBudget, needed = gpu.memory.used + weights + work;
   const place = needed <= budget ? "resident" : "stream";
   const allowed = gpu.settings.memoryLimit === Infinity
     ? `the ${formatBytes(budget)} that a GPU is assumed to have where no limit is given`
     : `the limit of ${formatBytes(budget)}`;
-  return {
+  return placed(
     place,
-    why: `${formatBytes(weights)} of weights and up to ${formatBytes(work)} for the work ` +
+    `${formatBytes(weights)} of weights and up to ${formatBytes(work)} for the work ` +
       `${place === "resident" ? "fit" : "do not fit"} ${allowed}`,
-  };
+  );
 }

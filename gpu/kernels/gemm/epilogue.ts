@@ -28,7 +28,11 @@ export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f", y: "v
 
 export const GEMM_PARAMS = {
   m: "u32",
+  /** columns that are made: rows of w */
   n: "u32",
+  /** the first of them, and how many y has: others than 0 and n where w is taken in parts; multiples of 4 */
+  first: "u32",
+  columns: "u32",
   /** k / 4 */
   k4: "u32",
   activation: "u32",
@@ -54,14 +58,13 @@ fn activate(x: f32, kind: u32) -> f32 {
 
 /**
  * WGSL: `store(m, n, sum)` finishes a sum and writes it, where there is such an output. With "vec4f" it takes four sums
- * from column n on, and all columns are counted in fours.
+ * from column n on.
  */
 export function epilogue(output: "f32" | "vec4f"): string {
   const { columns, finished } = finishing(output);
   return `${ACTIVATE}
 fn store(m: u32, column: u32, sum: ${output}) {
-  let n = ${output === "vec4f" ? "column / 4u" : "column"};
-  if (m >= p.m || n >= ${columns}) { return; }
+  if (m >= p.m || column >= p.n) { return; }
 ${finished}
   y[m * ${columns} + n] = v;
 }`;
@@ -69,37 +72,36 @@ ${finished}
 
 /**
  * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and cut, as the x of a product that follows; n is
- * a multiple of 8. Rows past the last one are left as they are: they reach no row that counts.
+ * a multiple of 8, and where w is taken in parts these begin with a block. Rows past the last one are left as they are:
+ * they reach no row that counts.
  */
 export function epilogueInBlocks(cut: Cut): string {
-  const { columns, finished } = finishing("vec4f");
+  const { finished } = finishing("vec4f"), wide = 8 * cut.depth;
   return `${ACTIVATE}${FOUR_HALVES}
 fn store(m: u32, column: u32, sum: vec4f) {
-  let n = column / 4u;
-  if (m >= p.m || column >= (p.n + ${8 * cut.depth - 1}u) / ${8 * cut.depth}u * ${8 * cut.depth}u) { return; }
+  if (m >= p.m || column >= (p.n + ${wide - 1}u) / ${wide}u * ${wide}u) { return; }
   var halves = vec2u();
-  if (n < ${columns}) {
+  if (column < p.n) {
 ${finished}
     halves = four_halves(v);
   }
-  y[2u * (${placeInBlocks(cut, "m", "(column / 8u)", "(p.n / 8u)")}) + n % 2u] = halves;
+  let at = p.first + column;
+  y[2u * (${placeInBlocks(cut, "m", "(at / 8u)", "(p.columns / 8u)")}) + at / 4u % 2u] = halves;
 }`;
 }
 
-/** WGSL that makes `v` of `sum`, at row `m` and column `n`. */
+/** WGSL that makes `v` of `sum`, at row `m` and the `column` that w's rows have it at, and `n`, where y has it. */
 function finishing(output: "f32" | "vec4f"): { readonly columns: string; readonly finished: string } {
   const four = output === "vec4f";
-  const [columns, offset, stride] = ["p.n", "p.gate_offset", "p.gate_stride"].map((v) => four ? `(${v} / 4u)` : v) as [
-    string,
-    string,
-    string,
-  ];
+  const [columns, offset, stride, n] = ["p.columns", "p.gate_offset", "p.gate_stride", "(p.first + column)"]
+    .map((v) => four ? `(${v} / 4u)` : v) as [string, string, string, string];
   const activated = four
     ? `vec4f(${[..."xyzw"].map((c) => `activate(v.${c}, p.activation)`).join(", ")})`
     : "activate(v, p.activation)";
   return {
     columns,
-    finished: `  var v = sum;
+    finished: `  let n = ${n};
+  var v = sum;
   if (p.has_bias != 0u) { v += bias[n]; }
   if (p.activation != 0u) { v = ${activated}; }
   if (p.has_gate != 0u) { v *= gate[(m / p.rows_per_batch) * ${stride} + ${offset} + n]; }

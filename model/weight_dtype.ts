@@ -1,0 +1,98 @@
+/**
+ * In which number format the GPU holds a model's matrices.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/gpu.ts";
+import { bytesOf, type GpuDtype } from "../gpu/tensor.ts";
+import type { Dtype } from "./checkpoint/dtype.ts";
+import type { TensorInfo } from "./checkpoint/tensor_source.ts";
+
+/**
+ * What can be asked for. "auto" makes f32 matrices f16 where products hold their operands in f16, which changes no
+ * product; "stored" leaves all as they are in the files; "f16" and "bf16" cast all matrices.
+ */
+export const WEIGHT_DTYPE_CHOICES = ["auto", "stored", "f16", "bf16"] as const;
+export type WeightDtypeChoice = (typeof WEIGHT_DTYPE_CHOICES)[number];
+
+const STORED: Partial<Record<Dtype, GpuDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
+
+/** What identifies results that depend on the choice: nothing where it is the default. */
+export const castIdentity = (choice: WeightDtypeChoice = "auto"): { "weight-dtype"?: string } =>
+  choice === "auto" ? {} : { "weight-dtype": choice };
+
+/**
+ * The format of a matrix on the GPU.
+ *
+ * @param stored F32, F16 or BF16
+ * @param exact its products hold their operands in f32 always
+ */
+export function matrixDtype(
+  { f16 }: Pick<Gpu, "f16">,
+  stored: Dtype,
+  choice: WeightDtypeChoice,
+  exact = false,
+): GpuDtype & ("f32" | "f16" | "bf16") {
+  if (choice === "f16" || choice === "bf16") return choice;
+  const cast = choice === "auto" && stored === "F32" && f16 && !exact;
+  return cast ? "f16" : STORED[stored] as "f32" | "f16" | "bf16";
+}
+
+/** What becomes of tensors on the GPU, as the files' headers tell. */
+export interface WeightsOnGpu {
+  /** Bytes that they take there. */
+  readonly bytes: number;
+  /** Formats that matrices are stored in, the most used first. */
+  readonly stored: readonly Dtype[];
+  /** Formats that the GPU holds them in, so too. */
+  readonly held: readonly GpuDtype[];
+}
+
+/**
+ * Looks through tensors before they are loaded.
+ *
+ * @param isExact as of {@link matrixDtype}
+ */
+export function weightsOnGpu(
+  gpu: Pick<Gpu, "f16">,
+  tensors: readonly TensorInfo[],
+  choice: WeightDtypeChoice,
+  isExact: (name: string) => boolean = () => false,
+): WeightsOnGpu {
+  const stored = new Map<Dtype, number>(), held = new Map<GpuDtype, number>();
+  let bytes = 0;
+  for (const { name, dtype, shape, bytes: size } of tensors) {
+    // Vectors, tables and what is no weight at all are widened, or left out.
+    const matrix = name.endsWith(".weight") && shape.length > 1 && dtype in STORED;
+    const as = matrix ? matrixDtype(gpu, dtype, choice, isExact(name)) : "f32";
+    bytes += bytesOf(shape, as);
+    if (!matrix) continue;
+    stored.set(dtype, (stored.get(dtype) ?? 0) + size);
+    held.set(as, (held.get(as) ?? 0) + size);
+  }
+  const byUse = <T>(counts: Map<T, number>) => [...counts].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
+  return { bytes, stored: byUse(stored), held: byUse(held) };
+}
+
+/**
+ * The most bytes that a block takes on the GPU.
+ *
+ * @param block finds the part of a tensor's name that its block's tensors share
+ */
+export function largestBlock(
+  gpu: Pick<Gpu, "f16">,
+  tensors: readonly TensorInfo[],
+  block: RegExp,
+  choice: WeightDtypeChoice,
+  isExact?: (name: string) => boolean,
+): number {
+  const blocks = Map.groupBy(tensors, ({ name }) => block.exec(name)?.[0]);
+  blocks.delete(undefined);
+  return Math.max(0, ...[...blocks.values()].map((block) => weightsOnGpu(gpu, block, choice, isExact).bytes));
+}
+
+/** In words: "stored as F32, cast to f16 while loading", "stored as BF16". */
+export function castText({ stored, held }: WeightsOnGpu): string {
+  const cast = stored.map((dtype) => STORED[dtype]).join() !== held.join();
+  return `stored as ${stored.join(" and ")}${cast ? `, cast to ${held.join(" and ")} while loading` : ""}`;
+}
