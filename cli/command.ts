@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { OptionTable, OptionValues } from "./options.ts";
+import type { Completion, OptionTable, OptionValues } from "./options.ts";
 
 /** An example of a command line and what it does. */
 export interface Example {
@@ -18,6 +18,8 @@ export interface Command<T extends OptionTable = OptionTable> {
   readonly description: string;
   /** Positional arguments as the usage line shows them, as `[DIR]`. */
   readonly positionals: string;
+  /** What positional arguments can be, where that can be completed. */
+  readonly completion?: Completion;
   /** How many positional arguments there may be. */
   readonly maxPositionals: number;
   readonly options: T;

@@ -14,6 +14,7 @@ export const gpuOptions = (group: string) => ({
   gpu: path({
     group,
     value: "NAME",
+    completion: ["auto", "software", "vulkan", "gl", "dawn"],
     help:
       'Adapter to run on: "auto", "software", "vulkan", "gl", or a number or a part of a name that "tilereel info" ' +
       'shows; or "dawn", Chrome\'s WebGPU, which is faster on GPUs and optional (deno task dawn), or "dawn:" and a number ' +

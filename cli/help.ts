@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ENVIRONMENT, type EnvironmentVariable } from "../environment.ts";
 import type { Command, CommandGroup, CommandTable, Example } from "./command.ts";
 import type { Option } from "./options.ts";
 
@@ -18,6 +19,10 @@ export function commandHelp(command: Command): string {
   for (const [group, options] of groups) {
     parts.push([`${group}:`, ...options.map(([name, option]) => optionHelp(name, option))].join("\n"));
   }
+  const variables = VARIABLES.filter(([, { option }]) =>
+    option !== undefined && Object.hasOwn(command.options, option)
+  );
+  if (variables.length > 0) parts.push(environmentHelp(variables));
   if (command.notes) parts.push(wrap(command.notes, 0));
   parts.push(examplesHelp(command.examples));
   return parts.join("\n\n");
@@ -41,6 +46,7 @@ export function mainHelp(commands: CommandTable, examples: readonly Example[]): 
     "Usage: tilereel <command> [options]",
     ["Commands:", ...commandLines(commands)].join("\n"),
     'Every command has its own help: "tilereel generate --help". "tilereel --version" prints the version.',
+    environmentHelp(VARIABLES),
     examplesHelp(examples),
   ].join("\n\n");
 }
@@ -50,10 +56,21 @@ function commandLines(commands: CommandTable): string[] {
   return Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
 }
 
+const VARIABLES: readonly (readonly [string, EnvironmentVariable])[] = Object.entries(ENVIRONMENT);
+
+function environmentHelp(variables: typeof VARIABLES): string {
+  return ["Environment variables:", ...variables.map(([name, { help }]) => entry(`  ${name}`, help))].join("\n");
+}
+
 function optionHelp(name: string, option: Option<unknown>): string {
   const short = option.short ? `-${option.short}, ` : "";
   const head = `  ${short}--${name}${option.value ? ` ${option.value}` : ""}`;
   const text = option.help + (option.default === undefined ? "" : ` (default: ${option.default})`);
+  return entry(head, text);
+}
+
+/** A name and, in the next column, what is said of it. */
+function entry(head: string, text: string): string {
   const indent = 26;
   const body = wrap(text, indent);
   return head.length < indent - 1 ? head + body.slice(head.length) : `${head}\n${body}`;

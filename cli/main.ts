@@ -4,9 +4,11 @@
  * @module
  */
 import config from "../deno.json" with { type: "json" };
+import { variable } from "../environment.ts";
 import { TilereelError } from "../errors.ts";
 import { systemReason } from "../model/checkpoint/file_error.ts";
 import type { Command, CommandEntry, CommandTable } from "./command.ts";
+import { COMMANDS } from "./command_table.ts";
 import { commandHelp, groupHelp, mainHelp } from "./help.ts";
 import { didYouMean } from "../nearest.ts";
 import { parseCommand } from "./parse.ts";
@@ -16,21 +18,6 @@ import { handleSignals } from "./signals.ts";
 const USER_ERROR = 1;
 /** As sysexits.h has it for an error in the program itself. */
 const BUG = 70;
-
-const COMMANDS: CommandTable = {
-  generate: { summary: "render videos from text", load: () => import("./commands/generate.ts") },
-  compare: {
-    summary: "the same prompts under several settings: figures, clips side by side, a page",
-    load: () => import("./commands/compare.ts"),
-  },
-  train: { summary: "train what makes attention sparse", load: () => import("./commands/train.ts") },
-  search: { summary: "search for what suits a model's heads", load: () => import("./commands/search.ts") },
-  info: {
-    summary: "show GPU adapters, and what a model folder holds",
-    load: () => import("./commands/info.ts"),
-  },
-  parity: { summary: "compare every part with reference tensors", load: () => import("./commands/parity.ts") },
-};
 
 const EXAMPLES = [
   { line: 'tilereel generate "a red circle moving right"', does: "Renders with the embedded demo model into out/." },
@@ -102,7 +89,7 @@ async function runCommand(command: Command, args: readonly string[]): Promise<nu
 function report(error: unknown): number {
   // An error, and another while cleaning up after it: the first is the cause.
   while (error instanceof SuppressedError) error = error.suppressed;
-  const trace = Deno.env.get("TILEREEL_TRACE") === "1";
+  const trace = variable("TILEREEL_TRACE") === "1";
   if (error instanceof TilereelError) {
     console.error(trace ? error : `tilereel: ${error.message}`);
     return USER_ERROR;
@@ -123,7 +110,7 @@ function report(error: unknown): number {
 
 if (import.meta.main) {
   // Tasks run in the checkout, wherever they are called from.
-  const folder = Deno.env.get("TILEREEL_CWD");
+  const folder = variable("TILEREEL_CWD");
   if (folder) Deno.chdir(folder);
   handleSignals();
   Deno.exit(await main(Deno.args));

@@ -6,6 +6,9 @@
 import { TilereelError } from "../errors.ts";
 import { didYouMean } from "../nearest.ts";
 
+/** How a shell completes a value: as the name of a file or of a folder, or as one of these words. */
+export type Completion = "file" | "folder" | readonly string[];
+
 /** One option of a command. */
 export interface Option<T> {
   /** Heading it stands under in the help. */
@@ -14,6 +17,8 @@ export interface Option<T> {
   readonly help: string;
   /** What the value is called in the help, as `DIR`; none for a flag. */
   readonly value?: string;
+  /** How the value can be completed, if at all. */
+  readonly completion?: Completion;
   /** The default in words, for the help. */
   readonly default?: string;
   /** One letter that means the same. */
@@ -64,6 +69,7 @@ export function text(about: About & { value: string }): Option<string> {
 /** A path, or another text that must not be empty. */
 export function path(about: About & { value: string }): Option<string> {
   return {
+    completion: about.value === "DIR" ? "folder" : "file",
     ...about,
     parse: (text, name) => {
       if (text === "") throw new TilereelError(`${name} needs a ${about.value}, but was given nothing`);
@@ -133,6 +139,7 @@ export function choice<const T extends string>(about: Omit<About, "value"> & { o
   return {
     ...rest,
     value: of.join("|"),
+    completion: of,
     parse: (text, name) => {
       const found = of.find((word) => word === text);
       if (found === undefined) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { variable } from "../environment.ts";
 import { TilereelError } from "../errors.ts";
 import { dawn } from "./device/dawn.ts";
 import { deno } from "./device/deno.ts";
@@ -147,7 +148,7 @@ interface FoundAdapter {
 
 async function findAdapters(source: DeviceSource, backend: Backend | undefined): Promise<FoundAdapter[]> {
   // Without a display server's runtime folder the drivers grumble on stderr, and need none to compute.
-  if (!Deno.env.get("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
+  if (!variable("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
   const implementation = source.implementation(backend);
   const found = new Map<string, FoundAdapter>();
   for (

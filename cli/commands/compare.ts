@@ -23,6 +23,7 @@ const options = {
     group: "Settings",
     short: "s",
     value: '"WORDS"',
+    completion: ["full", "vorta", "veda", "sliding", "coreset"],
     help: "One of the settings to compare; give it several times. A kind of attention and key=value, as in " +
       '"vorta tau=0.5", with the options of generate about attention and sampling as keys; "NAME: WORDS" gives it a ' +
       "name. The others are measured against the first.",

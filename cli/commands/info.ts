@@ -20,6 +20,7 @@ const options = {
   gpu: text({
     group: "Output",
     value: "NAME",
+    completion: ["auto", "vulkan", "gl", "dawn"],
     help: 'What a command with this --gpu would run on: "dawn" shows the adapters of Dawn.',
     default: "auto",
   }),
@@ -36,6 +37,7 @@ export const command = defineCommand({
     "precision and with which kernels and, given a model folder, its parts with their weights, and its defaults. " +
     "No weights are read.",
   positionals: "[MODEL_DIR]",
+  completion: "folder",
   maxPositionals: 1,
   options,
   examples: [

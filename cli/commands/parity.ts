@@ -37,6 +37,7 @@ export const command = defineCommand({
   description: "Compares every part of a model with reference tensors made by diffusers and others: " +
     "exits with 1 if one is further off than its bound.",
   positionals: "[DIR]",
+  completion: "folder",
   maxPositionals: 1,
   options,
   examples: [

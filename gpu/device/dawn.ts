@@ -10,6 +10,7 @@
 import { statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
+import { variable } from "../../environment.ts";
 import { TilereelError } from "../../errors.ts";
 import { MATRIX_FEATURE } from "../matrix_units.ts";
 import type { DeviceSource } from "./source.ts";
@@ -95,7 +96,7 @@ function pollByTimer(): void {
 
 /** The file that {@link dawn} would load; undefined where there is none. */
 export function dawnAddon(): string | undefined {
-  const named = Deno.env.get(DAWN_VARIABLE);
+  const named = variable(DAWN_VARIABLE);
   if (named) return resolve(named);
   let folder = import.meta.dirname;
   while (folder !== undefined) {

@@ -5,9 +5,8 @@
  * @module
  */
 import { dirname, join } from "node:path";
+import { variable, type VariableName } from "../../environment.ts";
 
-/** Names another folder than the user's cache folder. */
-export const CACHE_VARIABLE = "TILEREEL_CACHE";
 /** Changes with the file's layout. */
 const VERSION = 1;
 
@@ -32,21 +31,21 @@ export interface KernelChoices {
 /**
  * The file; undefined where this system has no folder for it.
  *
- * @param variable reads a variable of the environment
+ * @param read reads a variable of the environment
  */
-export function cacheFile(variable = (name: string) => Deno.env.get(name)): string | undefined {
-  const folder = cacheFolder(variable);
+export function cacheFile(read: (name: VariableName) => string | undefined = variable): string | undefined {
+  const folder = cacheFolder(read);
   return folder === undefined ? undefined : join(folder, "kernels.json");
 }
 
-function cacheFolder(variable: (name: string) => string | undefined): string | undefined {
-  const named = variable(CACHE_VARIABLE);
+function cacheFolder(read: (name: VariableName) => string | undefined): string | undefined {
+  const named = read("TILEREEL_CACHE");
   if (named) return named;
   const own = (parent: string | undefined, ...rest: string[]) => parent ? join(parent, ...rest, "tilereel") : undefined;
-  const home = variable("HOME");
-  if (Deno.build.os === "windows") return own(variable("LOCALAPPDATA"));
+  const home = read("HOME");
+  if (Deno.build.os === "windows") return own(read("LOCALAPPDATA"));
   if (Deno.build.os === "darwin") return own(home, "Library", "Caches");
-  return own(variable("XDG_CACHE_HOME")) ?? own(home, ".cache");
+  return own(read("XDG_CACHE_HOME")) ?? own(home, ".cache");
 }
 
 /** What is remembered under a key; undefined if nothing can be read. */

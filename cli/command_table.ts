@@ -1,0 +1,26 @@
+/**
+ * The commands of the command line.
+ *
+ * @module
+ */
+import type { CommandTable } from "./command.ts";
+
+/** By the word that names them, in the order of the help. */
+export const COMMANDS: CommandTable = {
+  generate: { summary: "render videos from text", load: () => import("./commands/generate.ts") },
+  compare: {
+    summary: "the same prompts under several settings: figures, clips side by side, a page",
+    load: () => import("./commands/compare.ts"),
+  },
+  train: { summary: "train what makes attention sparse", load: () => import("./commands/train.ts") },
+  search: { summary: "search for what suits a model's heads", load: () => import("./commands/search.ts") },
+  info: {
+    summary: "show GPU adapters, and what a model folder holds",
+    load: () => import("./commands/info.ts"),
+  },
+  parity: { summary: "compare every part with reference tensors", load: () => import("./commands/parity.ts") },
+  completion: {
+    summary: "print a script that completes commands in a shell",
+    load: () => import("./commands/completion.ts"),
+  },
+};

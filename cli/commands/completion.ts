@@ -1,0 +1,51 @@
+/**
+ * `tilereel completion`: scripts that complete commands, options and their values in a shell.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { defineCommand } from "../command.ts";
+import { COMMANDS } from "../command_table.ts";
+import { bashCompletion } from "../completion/bash.ts";
+import { describeCommands, type DescribedTable } from "../completion/described_commands.ts";
+import { fishCompletion } from "../completion/fish.ts";
+import { zshCompletion } from "../completion/zsh.ts";
+
+const SHELLS: Readonly<Record<string, (table: DescribedTable) => string>> = {
+  bash: bashCompletion,
+  zsh: zshCompletion,
+  fish: fishCompletion,
+};
+
+/** See the module. */
+export const command = defineCommand({
+  name: "completion",
+  description: "Prints a script that completes commands, options and their values in a shell.",
+  positionals: Object.keys(SHELLS).join("|"),
+  maxPositionals: 1,
+  completion: Object.keys(SHELLS),
+  options: {},
+  notes: "It completes what is called tilereel: the binary, or an alias for the checkout's task:\n" +
+    "  alias tilereel='deno task --quiet --config ~/tilereel/deno.json tilereel'\n" +
+    "(zsh completes an alias after setopt complete_aliases.) Run this command again after an update.",
+  examples: [
+    { line: "echo 'source <(tilereel completion bash)' >> ~/.bashrc", does: "bash: in every new shell." },
+    {
+      line: "tilereel completion bash > ~/.local/share/bash-completion/completions/tilereel",
+      does: "bash with the package bash-completion: loaded when it is needed.",
+    },
+    { line: 'tilereel completion zsh > "${fpath[1]}/_tilereel"', does: "zsh: after compinit, in a new shell." },
+    { line: "tilereel completion fish > ~/.config/fish/completions/tilereel.fish", does: "fish." },
+  ],
+  run: async (_, [shell]) => {
+    const write = shell === undefined || !Object.hasOwn(SHELLS, shell) ? undefined : SHELLS[shell];
+    if (!write) {
+      throw new TilereelError(
+        `${shell === undefined ? "no shell was named" : `${JSON.stringify(shell)} is no shell known here`}: ` +
+          `write tilereel completion ${Object.keys(SHELLS).join("|")}`,
+      );
+    }
+    console.log(write(await describeCommands(COMMANDS)).trimEnd());
+    return 0;
+  },
+});

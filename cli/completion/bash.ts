@@ -1,0 +1,87 @@
+/**
+ * Completion for bash, 3.2 (macOS) and later.
+ *
+ * @module
+ */
+import { allCommands, type DescribedCommand, type DescribedTable } from "./described_commands.ts";
+
+/** The script. */
+export function bashCompletion(table: DescribedTable): string {
+  const groups = [...table].flatMap(([name, entry]) => "commands" in entry ? [[name, [...entry.commands.keys()]]] : []);
+  return `# bash completion for tilereel: source it, or save it as ~/.local/share/bash-completion/completions/tilereel
+
+_tilereel_words() {
+  COMPREPLY=($(compgen -W "$1" -- "$2"))
+}
+
+# The names of files (-f) or folders (-d), which may have spaces.
+_tilereel_files() {
+  local name
+  while IFS= read -r name; do COMPREPLY+=("$name"); done < <(compgen "$1" -- "$2")
+  compopt -o filenames 2>/dev/null
+}
+
+_tilereel() {
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]} command=\${COMP_WORDS[1]} at=$COMP_CWORD
+  COMPREPLY=()
+  # bash takes --name=value apart.
+  if [[ $cur == = ]]; then
+    cur=
+  elif [[ $prev == = ]]; then
+    prev=\${COMP_WORDS[COMP_CWORD - 2]}
+  fi
+  # "help" stands before the words of a command.
+  if [[ $command == help && $at -gt 1 ]]; then
+    command=\${COMP_WORDS[2]}
+    at=$((at - 1))
+  fi
+  if ((at == 1)); then
+    _tilereel_words "${[...table.keys(), "help", "--help", "--version"].join(" ")}" "$cur"
+    return
+  fi
+  case $command in
+${
+    groups.map(([name, inner]) =>
+      `    ${name})
+      if ((at == 2)); then
+        _tilereel_words "${[...inner!, "--help"].join(" ")}" "$cur"
+        return
+      fi
+      command="$command \${COMP_WORDS[COMP_CWORD - at + 2]}"
+      ;;`
+    ).join("\n")
+  }
+  esac
+  [[ \${COMP_WORDS[1]} == help ]] && return
+  case $command in
+${allCommands(table).map(([words, command]) => commandCase(words.join(" "), command)).join("\n")}
+  esac
+}
+
+complete -F _tilereel tilereel
+`;
+}
+
+function commandCase(name: string, { options, completion }: DescribedCommand): string {
+  const byAction = Map.groupBy(options.filter(({ value }) => value !== undefined), (option) => action(option));
+  const values = [...byAction].map(([action, options]) => {
+    const names = options.flatMap(({ long, short }) => [long, ...short ? [short] : []]).join(" | ");
+    return `        ${names}) ${action ? `${action}; ` : ""}return ;;`;
+  });
+  const names = options.map(({ long }) => long).join(" ");
+  return `    ${/ /.test(name) ? `"${name}"` : name})
+      case $prev in
+${values.join("\n")}
+      esac
+      if [[ $cur == -* ]]; then
+        _tilereel_words "${names}" "$cur"
+${completion ? `      else\n        ${action({ completion })}\n` : ""}      fi
+      ;;`;
+}
+
+function action({ completion }: Pick<DescribedCommand, "completion">): string {
+  if (completion === undefined) return "";
+  if (completion === "file") return '_tilereel_files -f "$cur"';
+  if (completion === "folder") return '_tilereel_files -d "$cur"';
+  return `_tilereel_words "${completion.join(" ")}" "$cur"`;
+}

@@ -1,0 +1,104 @@
+/**
+ * Completion for zsh.
+ *
+ * @module
+ */
+import {
+  allCommands,
+  type DescribedCommand,
+  type DescribedGroup,
+  type DescribedOption,
+  type DescribedTable,
+} from "./described_commands.ts";
+
+/** The script. */
+export function zshCompletion(table: DescribedTable): string {
+  const groups = [...table].flatMap(([name, entry]) => "commands" in entry ? [[name, entry.commands] as const] : []);
+  return `#compdef tilereel
+# zsh completion for tilereel: save it as _tilereel in a folder of $fpath, or source it after compinit
+
+_tilereel() {
+  local -a commands
+  # "help" stands before the words of a command.
+  local help=
+  if [[ $words[2] == help && $CURRENT -gt 2 ]]; then
+    help=1
+    words=($words[1] \${words[3,-1]})
+    ((CURRENT--))
+  fi
+  if ((CURRENT == 2)); then
+    commands=(${described([...table, ["help", { summary: "show the help of a command" }]])})
+    _describe command commands
+    return
+  fi
+  local command=$words[2]
+  shift words
+  ((CURRENT--))
+  case $command in
+${
+    groups.map(([name, commands]) =>
+      `    ${name})
+      if ((CURRENT == 2)); then
+        commands=(${described([...commands])})
+        _describe command commands
+        return
+      fi
+      command="$command $words[2]"
+      shift words
+      ((CURRENT--))
+      ;;`
+    ).join("\n")
+  }
+  esac
+  [[ -n $help ]] && return
+  case $command in
+${allCommands(table).map(([words, command]) => commandCase(words.join(" "), command)).join("\n")}
+  esac
+}
+
+if [[ $funcstack[1] == _tilereel ]]; then
+  _tilereel "$@"
+else
+  compdef _tilereel tilereel
+fi
+`;
+}
+
+function described(
+  entries: readonly (readonly [string, Pick<DescribedCommand | DescribedGroup, "summary">])[],
+): string {
+  return entries.map(([name, { summary }]) => quoted(`${name}:${summary}`)).join(" ");
+}
+
+function commandCase(name: string, { options, positional, completion }: DescribedCommand): string {
+  const specs = options.map(optionSpec);
+  if (positional) specs.push(quoted(`*:${escaped(positional)}:${action({ completion })}`));
+  return `    ${quoted(name)})
+      _arguments ${specs.join(" \\\n        ")}
+      ;;`;
+}
+
+/** As `_arguments` takes it: `'(-m --model)'{-m,--model=}'[Folder]:DIR:_files -/'`. */
+function optionSpec({ long, short, help, value, completion, many }: DescribedOption): string {
+  const rest = `[${escaped(help)}]` + (value === undefined ? "" : `:${escaped(value)}:${action({ completion })}`);
+  const name = value === undefined ? long : `${long}=`;
+  if (short === undefined) return quoted(`${many ? "*" : ""}${name}${rest}`);
+  const before = many ? "\\*" : quoted(`(${short} ${long})`);
+  return `${before}{${short},${name}}${quoted(rest)}`;
+}
+
+function action({ completion }: { readonly completion: DescribedCommand["completion"] | undefined }): string {
+  if (completion === undefined) return " ";
+  if (completion === "file") return "_files";
+  if (completion === "folder") return "_files -/";
+  return `(${completion.join(" ")})`;
+}
+
+/** What stands in a spec of `_arguments`. */
+function escaped(text: string): string {
+  return text.replace(/[[\]:\\]/g, "\\$&");
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}

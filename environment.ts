@@ -1,0 +1,41 @@
+/**
+ * The environment variables that the program reads. Nothing else reads them, so that help lists all.
+ *
+ * @module
+ */
+
+/** One variable. */
+export interface EnvironmentVariable {
+  /** One sentence for the help. */
+  readonly help: string;
+  /** The option whose commands list it in their own help, too. */
+  readonly option?: string;
+}
+
+/** By name, in the order of the help. */
+export const ENVIRONMENT = {
+  TILEREEL_CACHE: {
+    help: "Folder of kernels.json, which remembers each GPU's fastest kernels (default: tilereel in the user's cache " +
+      "folder, which XDG_CACHE_HOME or HOME, on Windows LOCALAPPDATA, tells).",
+    option: "tuning",
+  },
+  TILEREEL_DAWN: {
+    help: "File dawn.node of the npm package webgpu, for --gpu dawn (default: where deno task dawn puts it).",
+    option: "gpu",
+  },
+  TILEREEL_TRACE: { help: "1 shows errors with a stack trace, for bug reports." },
+  TILEREEL_CWD: { help: "Folder to run in (default: the current one); deno task tilereel sets it." },
+  NO_COLOR: { help: "Anything: no colours in stack traces (Deno reads it)." },
+  XDG_CACHE_HOME: { help: "The user's cache folder on Linux (default: .cache in HOME)." },
+  HOME: { help: "The user's folder, where caches are on Linux and macOS." },
+  LOCALAPPDATA: { help: "The user's cache folder on Windows." },
+  XDG_RUNTIME_DIR: { help: "Set to /tmp for GPU drivers where it is not set." },
+} as const satisfies Readonly<Record<string, EnvironmentVariable>>;
+
+/** A variable's name. */
+export type VariableName = keyof typeof ENVIRONMENT;
+
+/** Its value; undefined where it is not set. */
+export function variable(name: VariableName): string | undefined {
+  return Deno.env.get(name);
+}
