@@ -5,15 +5,13 @@
  */
 import { formatBytes } from "../format_bytes.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../model/weight_dtype.ts";
-import type { WeightsChoice, WeightsPlacement } from "../model/wan/weights_place.ts";
+import { WEIGHTS_CHOICES, type WeightsPlacement } from "../model/wan/weights_place.ts";
 import { choice } from "./options.ts";
-
-const CHOICES = ["auto", "resident", "stream"] as const satisfies readonly WeightsChoice[];
 
 /** --weights. */
 export const weightsOption = choice({
   group: "Model",
-  of: CHOICES,
+  of: WEIGHTS_CHOICES,
   help:
     "Where the transformer's weights lie: all on the GPU, or on disk, from where block after block is uploaded while " +
     "the one before computes. auto: on the GPU where weights and clip fit --memory, or 8 GB where that is not given.",

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { aFlag, aText, check, checkOptions, either, type Kinds, objectWith, oneOf } from "../check_options.ts";
 import { variable } from "../environment.ts";
 import { TilereelError } from "../errors.ts";
 import { dawn } from "./device/dawn.ts";
@@ -10,8 +11,8 @@ import { deno } from "./device/deno.ts";
 import type { Backend, DeviceSource, SourceName, WantedFeature } from "./device/source.ts";
 import { Gpu } from "./gpu.ts";
 import { MATRIX_FEATURE, type MatrixUnits, matrixUnits } from "./matrix_units.ts";
-import { choosePrecision, type Precision } from "./precision.ts";
-import { tuneKernels, type TuneOptions } from "./tuning/tune.ts";
+import { choosePrecision, type Precision, PRECISIONS } from "./precision.ts";
+import { TUNE_KINDS, tuneKernels, type TuneOptions } from "./tuning/tune.ts";
 
 /** An adapter as it is shown to the user. */
 export interface AdapterDescription {
@@ -65,6 +66,14 @@ export interface OpenGpuOptions {
   readonly checkBounds?: boolean;
 }
 
+const OPEN_KINDS: Kinds<OpenGpuOptions> = {
+  choice: aText,
+  precision: oneOf(PRECISIONS),
+  tune: either(aFlag, objectWith("an object of options", {})),
+  memoryLimit: { expected: "a number of bytes above 0", fits: (value) => typeof value === "number" && value > 0 },
+  checkBounds: aFlag,
+};
+
 /**
  * The adapters of this machine, best first: those of one source. A device is opened on each, to see what it grants.
  *
@@ -72,6 +81,7 @@ export interface OpenGpuOptions {
  * @throws {TilereelError} when the source that was asked for is not there
  */
 export async function listAdapters(choice = "auto"): Promise<AdapterDescription[]> {
+  check("listAdapters: choice", choice, aText);
   const { source, backend } = parseChoice(choice);
   const descriptions: AdapterDescription[] = [];
   for (const found of await findAdapters(source, backend)) {
@@ -112,6 +122,8 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
  * @throws {TilereelError} when there is no adapter, none fits `choice`, or it cannot do what was asked
  */
 export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
+  checkOptions("openGpu", options, OPEN_KINDS);
+  if (typeof options.tune === "object") checkOptions("openGpu: tune", options.tune, TUNE_KINDS);
   const { choice = "auto", precision: asked = "auto", memoryLimit = Infinity, tune = false, checkBounds = false } =
     options;
   const { source, backend } = parseChoice(choice);

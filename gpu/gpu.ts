@@ -44,6 +44,7 @@ export class Gpu {
   #failure: Error | undefined;
   /** Nothing works any more: {@link attempt} does not forgive that. */
   #gone = false;
+  #closed = false;
   #placeholder: Tensor | undefined;
 
   constructor(readonly device: GPUDevice, readonly settings: GpuSettings) {
@@ -141,6 +142,7 @@ export class Gpu {
    * @throws {TilereelError} when it does not fit
    */
   tensor(shape: readonly number[], dtype: GpuDtype = "f32", what = `a tensor of [${shape}]`): Tensor {
+    this.#checkOpen();
     return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what), shape, dtype);
   }
 
@@ -150,6 +152,7 @@ export class Gpu {
    * @throws {TilereelError} when it does not fit
    */
   weight(shape: readonly number[], dtype: GpuDtype, what: string): Tensor {
+    this.#checkOpen();
     return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what, "in parts"), shape, dtype);
   }
 
@@ -399,11 +402,16 @@ export class Gpu {
     return counts;
   }
 
-  /** Lets the device go. */
+  /** Lets the device go; nothing can be done with it afterwards. */
   close(): void {
-    this.#failure ??= new Error("the GPU was closed");
-    this.#gone = true;
+    if (this.#closed) return;
+    this.#failure = new TilereelError("this GPU is closed: open it again with openGpu");
+    this.#closed = this.#gone = true;
     this.device.destroy();
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw this.#failure;
   }
 
   #made(buffer: GPUBuffer, shape: readonly number[], dtype: GpuDtype): Tensor {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { aFunction, aPath, aText, check, checkOptions, listOf, optional, wholeNumber } from "../check_options.ts";
 import { NotFiniteError, TilereelError } from "../errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
@@ -15,7 +16,8 @@ import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import { type ModelFiles, openModelFiles } from "./model_files.ts";
-import { LARGEST_SEED, randn } from "./noise.ts";
+import { randn } from "./noise.ts";
+import { GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
@@ -118,6 +120,9 @@ interface Parts {
 
 /** A loaded model. */
 export class WanPipeline {
+  #closed = false;
+  #busy = false;
+
   private constructor(private readonly gpu: Gpu, private readonly parts: Parts) {}
 
   /**
@@ -126,6 +131,8 @@ export class WanPipeline {
    * @throws {TilereelError} if the folder holds no model that can be run, a file is damaged, or memory runs out
    */
   static async load(dir: string, options: LoadOptions): Promise<WanPipeline> {
+    check("WanPipeline.load: the model's folder", dir, aPath);
+    checkOptions("WanPipeline.load", options, LOAD_KINDS, ["gpu"]);
     // Damaged files are found before anything is uploaded.
     return await WanPipeline.of(await openModelFiles(dir), options);
   }
@@ -188,8 +195,10 @@ export class WanPipeline {
     return { layers, heads, headDim };
   }
 
-  /** Frees the GPU memory of the model. The `Gpu` stays open. */
+  /** Frees the GPU memory of the model, which cannot be used afterwards. The `Gpu` stays open. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     const { prompts, transformer, vae, transformerSource } = this.parts;
     for (const part of [prompts, transformer, vae]) part.release();
     transformerSource.close();
@@ -199,13 +208,19 @@ export class WanPipeline {
   /**
    * Renders a clip.
    *
-   * @throws {TilereelError} if the settings do not fit the model, memory runs out, or the GPU is lost
+   * @throws {TilereelError} if the settings do not fit the model, memory runs out, the GPU is lost, or this pipeline is
+   * closed or at work on another clip
    * @throws the signal's reason, if it is aborted
    */
   async generate(options: GenerateOptions): Promise<Video> {
+    checkOptions("WanPipeline.generate", options, GENERATE_KINDS, ["prompt"]);
+    return await this.#alone(() => this.#generate(options));
+  }
+
+  async #generate(options: GenerateOptions): Promise<Video> {
     const { gpu, parts: { transformer, vae }, defaults } = this;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
-    let latents = await this.sampleLatents(options);
+    let latents = await this.#sampleLatents(options);
     try {
       await this.#checkFinite(latents);
       const denormalized = vae.denormalize(latents);
@@ -229,11 +244,15 @@ export class WanPipeline {
    * @throws as {@link generate} does
    */
   async sampleLatents(options: GenerateOptions): Promise<Tensor> {
+    checkOptions("WanPipeline.sampleLatents", options, GENERATE_KINDS, ["prompt"]);
+    return await this.#alone(() => this.#sampleLatents(options));
+  }
+
+  async #sampleLatents(options: GenerateOptions): Promise<Tensor> {
     const { gpu, parts, defaults } = this;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames } = options;
     checkSize(width, height);
     checkFrames(frames);
-    checkRequest(options);
     const note = sizeNote(defaults.trained, { width, height, frames });
     if (note !== undefined) options.onNote?.(note);
     const scheduler = createScheduler(parts.scheduler, {
@@ -263,8 +282,25 @@ export class WanPipeline {
    * @throws {TilereelError} if the model has no text encoder or it does not fit
    */
   async encodePrompts(prompts: readonly string[], textTokens?: number, onProgress?: OnProgress): Promise<Tensor> {
+    check("WanPipeline.encodePrompts: prompts", prompts, listOf(aText, "a list of texts"));
+    check("WanPipeline.encodePrompts: textTokens", textTokens, optional(wholeNumber(1)));
+    check("WanPipeline.encodePrompts: onProgress", onProgress, optional(aFunction));
     const tokens = textTokens ?? this.defaults.textTokens;
-    return await this.parts.prompts.encode(prompts, tokens, { ...onProgress && { onProgress } });
+    return await this.#alone(() => this.parts.prompts.encode(prompts, tokens, { ...onProgress && { onProgress } }));
+  }
+
+  /** Work on the model, of which there is one piece at a time: it records on one GPU, and frees what is not its own. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new TilereelError("this pipeline is closed: load the model again with WanPipeline.load");
+    if (this.#busy) {
+      throw new TilereelError("this pipeline is at work on another clip: await that before asking for the next");
+    }
+    this.#busy = true;
+    try {
+      return await work();
+    } finally {
+      this.#busy = false;
+    }
   }
 
   /** @throws {NotFiniteError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */
@@ -362,13 +398,6 @@ export class WanPipeline {
       throw error;
     }
   }
-}
-
-/** What types say, for callers that are not checked. */
-function checkRequest({ prompt, seed = 0 }: GenerateOptions): void {
-  if (typeof prompt !== "string") throw new TilereelError("a clip needs a prompt: a text that says what to show");
-  if (Number.isInteger(seed) && seed >= 0 && seed <= LARGEST_SEED) return;
-  throw new TilereelError(`seed must be a whole number from 0 to ${LARGEST_SEED}, not ${seed}`);
 }
 
 /** [1, channels, latent frames, height, width] of a clip */

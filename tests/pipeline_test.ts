@@ -83,8 +83,10 @@ testPipeline("settings that do not fit are refused in a sentence", async (pipeli
   await refused({ latents: { data: new Float32Array(4), shape: [1, 4] } }, "need [1, 16, 2, 6, 4]");
   await refused({ embeddings: { positive: new Float32Array(100) } }, "negative");
   await refused({ embeddings: { positive: new Float32Array(100) }, guidance: 1 }, "rows of 128");
-  for (const seed of [-1, 0.5, 2 ** 32]) await refused({ seed }, `seed must be a whole number from 0 to 4294967295`);
-  await refused({ prompt: undefined as unknown as string }, "a clip needs a prompt");
+  for (const seed of [-1, 0.5, 2 ** 32]) {
+    await refused({ seed }, `seed is ${seed}, but a whole number from 0 to 4294967295`);
+  }
+  await refused({ prompt: undefined as unknown as string }, "needs the option prompt: a text that says what to show");
 });
 
 testPipeline("a step is recorded while the one before is under way, and none while two are", async (pipeline, gpu) => {

@@ -4,6 +4,18 @@
  * @module
  */
 import { join } from "node:path";
+import {
+  aboveZero,
+  aFunction,
+  aNumber,
+  aPath,
+  check,
+  checkOptions,
+  type Kind,
+  type Kinds,
+  objectWith,
+  wholeNumber,
+} from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { Video } from "../../model/video.ts";
@@ -49,6 +61,19 @@ export interface WriteOptions {
   readonly quality?: number;
 }
 
+const A_VIDEO: Kind = {
+  expected: "a clip with width, height, frames, fps and data (RGB, 8 bits a channel, all frames)",
+  fits: (video) =>
+    [video?.width, video?.height, video?.frames].every(wholeNumber(1).fits) && aboveZero.fits(video.fps) &&
+    video.data instanceof Uint8Array && video.data.length === video.width * video.height * video.frames * 3,
+};
+
+const WRITE_KINDS: Kinds<WriteOptions> = {
+  onProgress: aFunction,
+  record: objectWith("a record of what made the clip", {}),
+  quality: aNumber(1, 100),
+};
+
 /**
  * Writes the clip to `path`, complete or not at all, as its end says: `.mp4`, `.gif`, `.png` (a contact sheet) or `/`
  * (a folder of frames).
@@ -57,6 +82,9 @@ export interface WriteOptions {
  * @throws {TilereelError} when the end says nothing, the place cannot be written or the disk is full
  */
 export async function writeVideo(path: string, video: Video, options: WriteOptions = {}): Promise<number> {
+  check("writeVideo: path", path, aPath);
+  check("writeVideo: the video", video, A_VIDEO);
+  checkOptions("writeVideo", options, WRITE_KINDS);
   const { record } = options;
   const format = formatOf(path);
   const comment = record && recordText(record);

@@ -4,7 +4,17 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import type { Gpu } from "../gpu.ts";
+import {
+  aFlag,
+  aFunction,
+  check,
+  checkOptions,
+  instance,
+  type Kinds,
+  listOf,
+  objectWith,
+} from "../../check_options.ts";
+import { Gpu } from "../gpu.ts";
 import { type FamilyChoice, type KernelChoices, readChoices, writeChoices } from "./cache.ts";
 import { type AnyFamily, FAMILIES } from "./families.ts";
 import { openStopwatch } from "./stopwatch.ts";
@@ -22,6 +32,14 @@ export interface TuneOptions {
   readonly families?: readonly AnyFamily[];
 }
 
+/** What its options must be. */
+export const TUNE_KINDS: Kinds<TuneOptions> = {
+  again: aFlag,
+  rememberedOnly: aFlag,
+  onProgress: aFunction,
+  families: listOf(objectWith("a family of kernels", { variants: aFunction }), "a list of families of kernels"),
+};
+
 /**
  * Has the `Gpu` use the fastest variant of every kernel: those that an earlier trial on this adapter found or, the
  * first time, those that a trial finds now, which takes up to a minute. A software adapter's kernels are not tried:
@@ -31,6 +49,8 @@ export interface TuneOptions {
  * @throws {TilereelError} when the device is lost
  */
 export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<KernelChoices | undefined> {
+  check("tuneKernels: gpu", gpu, instance(Gpu, "a Gpu, as openGpu opens it,"));
+  checkOptions("tuneKernels", options, TUNE_KINDS);
   const { again = false, rememberedOnly = false, families = FAMILIES } = options;
   const open = familiesToTry(gpu, families);
   if (open.length === 0) return undefined;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkPath } from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import { fileError } from "./file_error.ts";
 
@@ -15,6 +16,7 @@ export class RandomAccessFile implements Disposable {
 
   /** @throws {TilereelError} if `path` is no file that can be read. */
   static async open(path: string): Promise<RandomAccessFile> {
+    checkPath("the path of a file to read", path);
     let file: Deno.FsFile | undefined;
     try {
       file = await Deno.open(path, { read: true });

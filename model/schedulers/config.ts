@@ -6,7 +6,9 @@
 import { Config } from "../checkpoint/json.ts";
 
 /** The schedulers there are. */
-export type SchedulerKind = "unipc" | "euler";
+export const SCHEDULER_KINDS = ["unipc", "euler"] as const;
+/** One of {@link SCHEDULER_KINDS}. */
+export type SchedulerKind = typeof SCHEDULER_KINDS[number];
 
 /** A model's scheduler and its settings. Settings of the kind that it is not are diffusers' defaults. */
 export interface SchedulerConfig {

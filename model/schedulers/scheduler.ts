@@ -7,7 +7,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
-import type { SchedulerConfig, SchedulerKind } from "./config.ts";
+import { SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
 import { createUniPC } from "./unipc.ts";
 
@@ -71,6 +71,9 @@ export function createScheduler(config: SchedulerConfig, { steps, kind, flowShif
   const shift = flowShift ?? config.flowShift;
   if (!(Number.isFinite(shift) && shift > 0)) {
     throw new TilereelError(`a flow shift of ${shift} is not possible; a number above 0 was expected`);
+  }
+  if (kind !== undefined && !SCHEDULER_KINDS.includes(kind)) {
+    throw new TilereelError(`scheduler is ${JSON.stringify(kind)}, but ${SCHEDULER_KINDS.join(" or ")} was expected`);
   }
   const create = { unipc: createUniPC, euler: createFlowMatchEuler }[kind ?? config.kind];
   return create({ ...config, flowShift: shift }, steps);

@@ -3,6 +3,16 @@
  *
  * @module
  */
+import {
+  aboveZero,
+  aText,
+  checkOptions,
+  either,
+  type Kinds,
+  listOf,
+  objectWith,
+  wholeNumber,
+} from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_lists.ts";
@@ -37,8 +47,25 @@ export interface VedaOptions {
   readonly name?: string;
 }
 
+const VEDA_KINDS: Kinds<VedaOptions> = {
+  keep: aboveZero,
+  usualKeep: aboveZero,
+  denseSteps: wholeNumber(0),
+  denseLayers: listOf(wholeNumber(0), "a list of layers, counted from 0,"),
+  scorer: objectWith("a scorer, as loadVeda gives it,", { heads: wholeNumber(1), headDim: wholeNumber(1) }),
+  shapes: either(
+    {
+      expected: "a shape of three whole numbers",
+      fits: (value) => Array.isArray(value) && value.length === 3 && value.every(wholeNumber(1).fits),
+    },
+    objectWith("a plan, as loadVeda gives it,", { choices: { expected: "", fits: Array.isArray } }),
+  ),
+  tileTokens: wholeNumber(1),
+  name: aText,
+};
+
 /** Each query tile sees the key tiles that score best (Veda). */
-export function vedaAttention(options: VedaOptions): AttentionMethod {
+export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
   const method = vedaHeads(options);
   return {
     async prepare(task) {
@@ -90,7 +117,8 @@ function whyFull(options: VedaOptions, steps: number, config: TransformerConfig,
 }
 
 /** As {@link vedaAttention}, for those heads of a layer that another method hands over. */
-export function vedaHeads(options: VedaOptions): SomeHeadsMethod {
+export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
+  checkOptions("vedaAttention", options, VEDA_KINDS);
   const { denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
   return {
     prepare({ gpu, transformer: { config }, grid }): Promise<PreparedSomeHeads> {

@@ -3,12 +3,23 @@
  *
  * @module
  */
+import {
+  aFunction,
+  aNumber,
+  aText,
+  check,
+  checkOptions,
+  instance,
+  type Kinds,
+  objectWith,
+  oneOf,
+} from "../../check_options.ts";
 import type { SomeHeadsMethod } from "../attention/head_lists.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import type { Grid } from "../wan/grid.ts";
 import { VortaAttention } from "./attention.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
-import { checkRouter, type Router, routes } from "./router.ts";
+import { checkRouter, Router, routes } from "./router.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Sizes for a grid. */
@@ -16,6 +27,8 @@ export type SettingsFor = (grid: Grid) => VortaSettings;
 
 /** One of the sparse branches for all heads, for study: "sliding" or "coreset". */
 export function singleBranch(branch: Exclude<Branch, "full">, settings: SettingsFor): AttentionMethod {
+  check("singleBranch: branch", branch, oneOf(BRANCHES.filter((name) => name !== "full")));
+  check("singleBranch: settings", settings, { ...aFunction, expected: "a function from a grid to settings" });
   return {
     prepare({ gpu, transformer, grid }) {
       const vorta = new VortaAttention(gpu, transformer.config, grid, settings(grid));
@@ -47,8 +60,17 @@ const FULL = BRANCHES.indexOf("full");
 /** The threshold of the paper. */
 export const DEFAULT_TAU = 0.3;
 
+const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
+  router: instance(Router, "a Router, as loadRouter gives it,"),
+  settings: { ...aFunction, expected: "a function from a grid to settings" },
+  tau: aNumber(0, 1),
+  full: objectWith("a kind of attention for some heads, as vedaHeads gives it,", { prepare: aFunction }),
+  name: aText,
+};
+
 /** Each head through the branch that the router names for its layer and the timestep (VORTA §3.2). */
 export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
+  checkOptions("routedAttention", options, ROUTED_KINDS, ["router", "settings"]);
   const { router, settings, tau = DEFAULT_TAU, name = "the router" } = options;
   return {
     async prepare(task) {

@@ -4,6 +4,7 @@
  * @module
  */
 import { dirname, resolve } from "node:path";
+import { checkPath } from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
@@ -34,6 +35,7 @@ const PARENTS = 2;
  * @throws {TilereelError} if it is neither, damaged, lacks a tensor, or one is of another shape or not finite.
  */
 export async function loadRouter(path: string): Promise<LoadedRouter> {
+  checkPath("loadRouter: path", path);
   const isRouter = (name: string) => PARAMETER.test(bareName(name));
   if (await isTorchZip(path)) {
     const tensors = await readTorchStateDict(path, isRouter);

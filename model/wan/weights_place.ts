@@ -15,7 +15,9 @@ import type { TransformerConfig } from "./config.ts";
 export type WeightsPlace = "resident" | "stream";
 
 /** What can be asked for; "auto" is resident where that fits. */
-export type WeightsChoice = WeightsPlace | "auto";
+export const WEIGHTS_CHOICES = ["auto", "resident", "stream"] as const satisfies readonly (WeightsPlace | "auto")[];
+/** One of {@link WEIGHTS_CHOICES}. */
+export type WeightsChoice = typeof WEIGHTS_CHOICES[number];
 
 /** Where a transformer's weights lie, and why; in which formats, and how many bytes of them the GPU holds at once. */
 export interface WeightsPlacement extends WeightsOnGpu {

@@ -1,0 +1,80 @@
+/**
+ * What the options of a pipeline must be.
+ *
+ * @module
+ */
+import {
+  aboveZero,
+  aFunction,
+  aNumber,
+  aPath,
+  aText,
+  floats,
+  instance,
+  type Kinds,
+  listOf,
+  objectWith,
+  oneOf,
+  optional,
+  wholeNumber,
+} from "../check_options.ts";
+import { Gpu } from "../gpu/gpu.ts";
+import { LARGEST_SEED } from "./noise.ts";
+import type { GenerateOptions, LoadOptions } from "./pipeline.ts";
+import { SCHEDULER_KINDS } from "./schedulers/config.ts";
+import { WEIGHT_DTYPE_CHOICES } from "./weight_dtype.ts";
+import { WEIGHTS_CHOICES } from "./wan/weights_place.ts";
+
+/** An open GPU. */
+export const aGpu = instance(Gpu, "a Gpu, as openGpu opens it,");
+/** A kind of attention. */
+export const anAttention = objectWith("a kind of attention, as routedAttention or vedaAttention gives it,", {
+  prepare: aFunction,
+});
+
+const sides = { width: wholeNumber(1), height: wholeNumber(1), frames: wholeNumber(1) };
+
+/** Of {@link LoadOptions}. */
+export const LOAD_KINDS: Kinds<LoadOptions> = {
+  gpu: aGpu,
+  textEncoder: aPath,
+  weights: oneOf(WEIGHTS_CHOICES),
+  weightDtype: oneOf(WEIGHT_DTYPE_CHOICES),
+  clips: {
+    ...listOf(
+      objectWith("", { width: optional(sides.width), height: optional(sides.height), frames: optional(sides.frames) }),
+      "a list of clips, each with width, height and frames as whole numbers,",
+    ),
+  },
+  onProgress: aFunction,
+};
+
+/** Of {@link GenerateOptions}. */
+export const GENERATE_KINDS: Kinds<GenerateOptions> = {
+  prompt: { ...aText, expected: "a text that says what to show" },
+  negativePrompt: aText,
+  embeddings: objectWith("an object with positive, and perhaps negative, as Float32Array", {
+    positive: floats,
+    negative: optional(floats),
+  }),
+  ...sides,
+  fps: aboveZero,
+  steps: wholeNumber(1),
+  textTokens: wholeNumber(1),
+  guidance: aNumber(0),
+  seed: wholeNumber(0, LARGEST_SEED),
+  scheduler: oneOf(SCHEDULER_KINDS),
+  flowShift: aboveZero,
+  latents: {
+    expected: "an object with data as Float32Array, and its shape",
+    fits: (value) =>
+      floats.fits(value?.data) && Array.isArray(value.shape) &&
+      value.shape.reduce((a: number, b: number) => a * b, 1) === value.data.length,
+  },
+  onProgress: aFunction,
+  onNote: aFunction,
+  onStep: aFunction,
+  attention: anAttention,
+  onAttention: aFunction,
+  signal: instance(AbortSignal, "an AbortSignal"),
+};
