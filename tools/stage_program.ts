@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TilereelError } from "../errors.ts";
 
-const ROOT = join(import.meta.dirname!, "..");
+/** The checkout. */
+export const ROOT = join(import.meta.dirname!, "..");
 
 /** What onnxruntime-web loads from beside the module it is in, when a text encoder is given as an ONNX file. */
 const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
@@ -20,13 +21,26 @@ const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threade
  * @throws {TilereelError} when the program cannot be bundled
  */
 export async function stageProgram(folder: string): Promise<void> {
+  await bundle("--output", join(folder, "tilereel.js"), "cli/main.ts");
+  await stageFiles(folder);
+}
+
+/**
+ * Bundles modules of the checkout with all that they import: `args` of `deno bundle`.
+ *
+ * @throws {TilereelError} when they cannot be bundled
+ */
+export async function bundle(...args: readonly string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["bundle", "--platform", "deno", "--quiet", "--output", join(folder, "tilereel.js"), "cli/main.ts"],
+    args: ["bundle", "--platform", "deno", "--quiet", ...args],
     cwd: ROOT,
     stdin: "null",
   }).output();
   if (!success) throw new TilereelError(`deno bundle failed: ${new TextDecoder().decode(stderr).trim()}`);
-  // Beside the bundle, where embeddedModelDir looks.
+}
+
+/** Puts into `folder` what a bundle in it reads as files: the demo model, where embeddedModelDir looks, and WebAssembly. */
+export async function stageFiles(folder: string): Promise<void> {
   await cp(join(ROOT, "model", "demo"), join(folder, "demo"), { recursive: true });
   const runtime = new URL(".", import.meta.resolve("onnxruntime-web"));
   for (const name of ONNX_RUNTIME_FILES) await Deno.copyFile(fileURLToPath(new URL(name, runtime)), join(folder, name));

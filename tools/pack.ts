@@ -1,0 +1,111 @@
+/**
+ * `deno task pack`: makes `dist/tilereel-VERSION.tgz`, an npm package for Deno with the library, its types, the command
+ * line and the demo model. All that it imports is bundled, so it has no dependencies.
+ *
+ * Deno runs no TypeScript out of node_modules: hence JavaScript with declarations beside it.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { create } from "tar";
+import config from "../deno.json" with { type: "json" };
+import { flag, path } from "../cli/options.ts";
+import { checkWritable, writeAtomically } from "../cli/output.ts";
+import { parseCommand } from "../cli/parse.ts";
+import { TilereelError } from "../errors.ts";
+import { writeTypes } from "./pack_types.ts";
+import { bundle, ROOT, stageFiles } from "./stage_program.ts";
+
+const options = {
+  out: path({
+    group: "Output",
+    value: "FILE",
+    help: "Where to write it.",
+    default: `dist/tilereel-${config.version}.tgz`,
+  }),
+  untyped: flag({ group: "Output", help: "Leave out the declarations, for which TypeScript is downloaded." }),
+};
+
+if (import.meta.main) {
+  try {
+    await pack();
+    Deno.exit(0);
+  } catch (error) {
+    if (!(error instanceof TilereelError)) throw error;
+    console.error(`pack: ${error.message}`);
+    Deno.exit(1);
+  }
+}
+
+async function pack(): Promise<void> {
+  const { values, help } = parseCommand(Deno.args, options, "pack");
+  if (help) {
+    console.log("Usage: deno task pack [--out FILE] [--untyped]");
+    return;
+  }
+  const out = values.out ?? join("dist", `tilereel-${config.version}.tgz`);
+  await checkWritable(out, { asFile: true });
+  const folder = await Deno.makeTempDir({ prefix: "tilereel-pack-" });
+  try {
+    const content = join(folder, "package");
+    await stagePackage(content, !values.untyped);
+    const archive = await archiveOf(folder);
+    await writeAtomically(out, (temporary) => Deno.writeFile(temporary, archive));
+    console.log(`${out}: ${(archive.length / 1e6).toFixed(1)} MB`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function stagePackage(folder: string, types: boolean): Promise<void> {
+  await Deno.mkdir(join(folder, "licenses"), { recursive: true });
+  await bundle("--code-splitting", "--outdir", folder, "mod.ts", "cli/main.ts");
+  await stageFiles(folder);
+  if (types) {
+    await writeTypes(join(folder, "types"));
+    // Where the module is imported by its path no package.json says where its types are.
+    const module = join(folder, "mod.js");
+    await Deno.writeTextFile(module, `/* @ts-self-types="./types/mod.d.ts" */\n${await Deno.readTextFile(module)}`);
+  }
+  for (const name of ["README.md", "LICENSE"]) await Deno.copyFile(join(ROOT, name), join(folder, name));
+  await copyLicenses(join(folder, "licenses"));
+  await Deno.copyFile(join(import.meta.dirname!, "pack_launcher.js"), join(folder, "bin.js"));
+  await Deno.chmod(join(folder, "bin.js"), 0o755).catch(() => {/* Windows has no modes */});
+  const manifest = {
+    name: "tilereel",
+    version: config.version,
+    description: "Text to video with Wan 2.1 and sparse attention on WebGPU, for Deno",
+    license: config.license,
+    type: "module",
+    exports: {
+      ".": { ...types && { types: "./types/mod.d.ts" }, default: "./mod.js" },
+      "./package.json": "./package.json",
+    },
+    ...types && { types: "./types/mod.d.ts" },
+    bin: { tilereel: "bin.js" },
+    engines: { deno: ">=2.9" },
+  };
+  await Deno.writeTextFile(join(folder, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+/** Licences of what is bundled. */
+async function copyLicenses(folder: string): Promise<void> {
+  const names = Object.entries(config.imports).filter(([, target]) => target.startsWith("npm:")).map(([name]) => name);
+  for (const name of names) {
+    const [, home, id] = /^(.*\/((?:@[^/]+\/)?[^/@]+)\/\d+\.\d+\.\d+[^/]*\/)/.exec(import.meta.resolve(name)) ?? [];
+    if (home === undefined) continue;
+    for await (const { name } of Deno.readDir(fileURLToPath(home))) {
+      if (!/^(licen[cs]e|copying|notice)/i.test(name)) continue;
+      await Deno.copyFile(fileURLToPath(new URL(name, home)), join(folder, `${id!.replace("/", "-")}-${name}`));
+    }
+  }
+}
+
+/** A folder as npm packs one: the same content gives the same bytes. */
+async function archiveOf(folder: string): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  const options = { cwd: folder, gzip: { level: 9 }, portable: true, mtime: new Date(0) } as const;
+  for await (const chunk of create(options, ["package"])) chunks.push(chunk as Uint8Array);
+  return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
+}

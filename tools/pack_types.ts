@@ -1,0 +1,59 @@
+/**
+ * Declarations of the library for the npm package.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { TilereelError } from "../errors.ts";
+import { ROOT } from "./stage_program.ts";
+
+/** In neither import map nor lock file: what stands there is downloaded with every fresh clone, and this has 23 MB. */
+const TYPESCRIPT = "npm:typescript@5.9.3/tsc";
+
+/**
+ * Writes `mod.d.ts`, and one for every module that it takes types from, into `folder`.
+ *
+ * @throws {TilereelError} when TypeScript cannot be had or makes none
+ */
+export async function writeTypes(folder: string): Promise<void> {
+  const options = {
+    declaration: true,
+    emitDeclarationOnly: true,
+    // The checkout is checked by deno check; here types of Deno and of packages are not known.
+    noCheck: true,
+    skipLibCheck: true,
+    allowImportingTsExtensions: true,
+    module: "esnext",
+    moduleResolution: "bundler",
+    target: "esnext",
+    lib: "esnext,dom,dom.iterable",
+    strict: true,
+    rootDir: ROOT,
+    outDir: folder,
+  };
+  const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-config", "--no-lock", "--quiet", TYPESCRIPT, ...args, join(ROOT, "mod.ts")],
+    stdin: "null",
+    env: { NO_COLOR: "1" },
+  }).output();
+  await Deno.mkdir(folder, { recursive: true });
+  let count = 0;
+  for await (const path of declarations(folder)) {
+    const text = await Deno.readTextFile(path);
+    // Beside JavaScript a declaration is named by it.
+    await Deno.writeTextFile(path, text.replace(/((?:from|import)\s*\(?\s*"\.[^"]*)\.ts"/g, '$1.js"'));
+    count++;
+  }
+  if (count > 0) return;
+  const said = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join(" ").trim();
+  throw new TilereelError(`${TYPESCRIPT} made no declarations (${said.slice(0, 300)}); use --untyped without them`);
+}
+
+async function* declarations(folder: string): AsyncIterable<string> {
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    const path = join(folder, name);
+    if (isDirectory) yield* declarations(path);
+    else if (name.endsWith(".d.ts")) yield path;
+  }
+}
