@@ -54,6 +54,7 @@ export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./model/wan/
 export type { WeightDtypeChoice } from "./model/weight_dtype.ts";
 export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
+export type { SigmaGrid, Sigmas } from "./model/schedulers/sigmas.ts";
 export { psnr, ssim } from "./model/quality.ts";
 export type { Video } from "./model/video.ts";
 export type { PreparedSomeHeads, SomeHeadsMethod } from "./model/attention/head_lists.ts";

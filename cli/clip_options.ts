@@ -5,7 +5,9 @@
  */
 import { TilereelError } from "../errors.ts";
 import { LARGEST_SEED } from "../model/noise.ts";
+import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../model/schedulers/sigmas.ts";
 import { checkFrames, checkSize } from "../model/video_size.ts";
+import { didYouMean } from "../nearest.ts";
 import { choice, integer, number, type Option, type OptionValues, text } from "./options.ts";
 
 /** Width and height in pixels. */
@@ -84,6 +86,16 @@ export const clipOptions = {
     elsewhere: ["sampler", "sampler-name", "sampling-method", "sample-solver"],
     default: "the model's",
   }),
+  sigmas: sigmas({
+    group: SAMPLING,
+    value: "diffusers|wan|LIST",
+    help:
+      "The noise levels of the steps: evenly spaced as diffusers (0.37 and later) or as Wan's own program has them, " +
+      "or a falling list as in 1,0.75,0.5,0.25, of as many as there are steps. --flow-shift applies to all of them: 1 " +
+      "takes a list as it is.",
+    elsewhere: ["custom-sigmas", "sigma-schedule"],
+    default: DEFAULT_SIGMA_GRID,
+  }),
   "flow-shift": number({
     group: SAMPLING,
     value: "X",
@@ -108,6 +120,26 @@ function size(about: Omit<Option<Size>, "parse">): Option<Size> {
       const [width, height] = [Number(match[1]), Number(match[2])];
       checkSize(width, height, name);
       return { width, height };
+    },
+  };
+}
+
+/** Sigmas: a word, or numbers between commas. */
+function sigmas(about: Omit<Option<Sigmas>, "parse">): Option<Sigmas> {
+  return {
+    ...about,
+    parse: (text, name) => {
+      const grid = SIGMA_GRIDS.find((word) => word === text.trim());
+      if (grid !== undefined) return grid;
+      const list = text.split(",").map((part) => /^\s*[-+.\de]+\s*$/i.test(part) ? Number(part) : NaN);
+      if (list.some(Number.isNaN)) {
+        throw new TilereelError(
+          `${name} must be diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25, not ` +
+            `${JSON.stringify(text.slice(0, 60))}${didYouMean(text.trim(), SIGMA_GRIDS)}`,
+        );
+      }
+      checkSigmas(list, name);
+      return list;
     },
   };
 }

@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
 import type { ClipValues } from "./clip_options.ts";
+import { overlay } from "./clip_settings.ts";
 import { checkWritable, isFolder } from "./output.ts";
 import { type PromptEntry, readPrompts } from "./prompts_file.ts";
 import { slug } from "./slug.ts";
@@ -103,7 +104,7 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
     }
   }
   return await Promise.all(entries.map(async (entry, i) => {
-    const merged = { ...values, ...entry.values };
+    const merged = overlay(values, entry.values);
     return {
       prompt: entry.prompt,
       seed: merged.seed ?? randomSeed(),

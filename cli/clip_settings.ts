@@ -5,12 +5,13 @@
  */
 import type { GenerationDefaults } from "../model/checkpoint/generation_defaults.ts";
 import type { GenerateOptions } from "../model/pipeline.ts";
+import { stepsOf } from "../model/schedulers/sigmas.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
 
 /** See the module. */
 export type ClipSettings =
   & Required<Pick<GenerateOptions, "prompt" | "width" | "height" | "frames" | "fps" | "steps" | "guidance" | "seed">>
-  & Pick<GenerateOptions, "negativePrompt" | "scheduler" | "flowShift">;
+  & Pick<GenerateOptions, "negativePrompt" | "scheduler" | "flowShift" | "sigmas">;
 
 /** What a clip is asked for. */
 export interface ClipRequest {
@@ -28,12 +29,24 @@ export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: Ge
     height: values.size?.height ?? defaults.height,
     frames: values.frames ?? defaults.frames,
     fps: values.fps ?? defaults.fps,
-    steps: values.steps ?? defaults.steps,
+    steps: stepsOf(values.sigmas, values.steps, defaults.steps),
     guidance: values.guidance ?? defaults.guidance,
     seed,
     ...values.scheduler !== undefined && { scheduler: values.scheduler },
     ...values["flow-shift"] !== undefined && { flowShift: values["flow-shift"] },
+    ...values.sigmas !== undefined && { sigmas: values.sigmas },
   };
+}
+
+/**
+ * What a prompt or a setting says, over what was asked for in general. A list of sigmas and a number of steps both say
+ * how many steps there are: the one that is closer to the clip counts.
+ */
+export function overlay<T extends ClipValues>(general: T, own: T): T {
+  const merged = { ...general, ...own };
+  if (own.steps === undefined && Array.isArray(own.sigmas)) delete merged.steps;
+  if (own.sigmas === undefined && own.steps !== undefined && Array.isArray(general.sigmas)) delete merged.sigmas;
+  return merged;
 }
 
 /** The size of a clip, as far as it was given. */
@@ -41,8 +54,13 @@ export function clipExtent({ size, frames }: ClipValues): Partial<Pick<ClipSetti
   return { ...size, ...frames !== undefined && { frames } };
 }
 
-/** The values among others that describe a clip. */
+/**
+ * The values among others that describe a clip.
+ *
+ * @throws {TilereelError} if they contradict one another
+ */
 export function clipValuesOf(values: ClipValues): ClipValues {
   const keys = Object.keys(clipOptions) as (keyof ClipValues)[];
+  stepsOf(values.sigmas, values.steps, 0);
   return Object.fromEntries(keys.filter((key) => values[key] !== undefined).map((key) => [key, values[key]]));
 }

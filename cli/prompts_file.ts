@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
+import { type Sigmas, stepsOf } from "../model/schedulers/sigmas.ts";
 import { clipOptions } from "./clip_options.ts";
 import { notSupported } from "./not_supported.ts";
 import { type OptionTable, type OptionValues, suggestOption } from "./options.ts";
@@ -119,6 +120,7 @@ function parseObject(text: string, where: string, table: OptionTable): Omit<Prom
     else values[key] = table[key]!.parse(text, `${where}: "${given}"`);
   }
   if (prompt === undefined) throw new TilereelError(`${where} has no "prompt"`);
+  stepsOf(values.sigmas as Sigmas | undefined, values.steps as number | undefined, 0, `${where}: `);
   return { prompt, ...out !== undefined && { out }, values };
 }
 

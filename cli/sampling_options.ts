@@ -45,6 +45,7 @@ export const samplingOptions = {
   guidance: { ...clipOptions.guidance, group: CLIPS },
   negative: { ...clipOptions.negative, group: CLIPS },
   scheduler: { ...clipOptions.scheduler, group: CLIPS },
+  sigmas: { ...clipOptions.sigmas, group: CLIPS },
   "flow-shift": { ...clipOptions["flow-shift"], group: CLIPS },
   seed: integer({
     group: CLIPS,
@@ -81,11 +82,11 @@ export interface SamplingPlan {
  * @throws {TilereelError} if there are none, or they do not fit the model
  */
 export async function planSampling(values: SamplingValues): Promise<SamplingPlan> {
-  const { prompts, size, frames, guidance, negative, scheduler, seed = 0 } = values;
+  const { prompts, size, frames, guidance, negative, scheduler, sigmas, seed = 0 } = values;
   if (prompts === undefined) {
     throw new TilereelError("give --prompts FILE: the model learns from clips that it samples of these prompts itself");
   }
-  const all = { size, frames, guidance, negative, scheduler };
+  const all = { size, frames, guidance, negative, scheduler, sigmas };
   const given = { ...all, steps: values["sampling-steps"], "flow-shift": values["flow-shift"] };
   const clipValues = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const model = values.model ?? embeddedModelDir();

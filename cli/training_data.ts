@@ -11,10 +11,12 @@ import type { OnProgress } from "../model/progress.ts";
 import { type CaptionedClip, encodedSet } from "../model/training/encoded_set.ts";
 import { LatentCache, type Recipe } from "../model/training/latent_cache.ts";
 import { type SampledClip, sampledSet, sampleSeed } from "../model/training/sampled_set.ts";
+import { stepsOf } from "../model/schedulers/sigmas.ts";
 import type { TrainingSet } from "../model/training/training_set.ts";
 import { checkFrames, checkSize } from "../model/video_size.ts";
 import type { WeightDtypeChoice } from "../model/weight_dtype.ts";
 import type { ClipValues } from "./clip_options.ts";
+import { overlay } from "./clip_settings.ts";
 import { readPrompts } from "./prompts_file.ts";
 import { type ClipOnDisk, findClips } from "./training_clips.ts";
 import { frameNames } from "./video/read/frame_folder.ts";
@@ -96,7 +98,7 @@ export async function clipsOfPrompts(
   const { generation } = await openModelFolder(model);
   const times = new Map<string, number>();
   return (await readPrompts(path)).map((entry): SampledClip => {
-    const { prompt } = entry, given = { ...values, ...entry.values };
+    const { prompt } = entry, given = overlay(values, entry.values);
     if (prompt.trim() === "") throw new TilereelError(`${path} line ${entry.line}: the prompt is empty`);
     const occurrence = times.get(prompt) ?? 0;
     times.set(prompt, occurrence + 1);
@@ -106,11 +108,12 @@ export async function clipsOfPrompts(
       width: given.size?.width ?? generation.width,
       height: given.size?.height ?? generation.height,
       frames: given.frames ?? generation.frames,
-      steps: given.steps ?? generation.steps,
+      steps: stepsOf(given.sigmas, given.steps, generation.steps),
       guidance: given.guidance ?? generation.guidance,
       seed: entry.values.seed ?? sampleSeed(seed, prompt, occurrence),
       scheduler: given.scheduler,
       flowShift: given["flow-shift"],
+      sigmas: given.sigmas,
     };
   });
 }

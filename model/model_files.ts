@@ -32,7 +32,10 @@ export async function openModelFiles(dir: string): Promise<ModelFiles> {
   const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
   const transformerConfig = await readTransformerConfig(`${transformerDir}/config.json`);
   const vaeConfig = await readVaeConfig(`${vaeDir}/config.json`);
-  const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
+  const scheduler = await readSchedulerConfig(
+    `${await folder.component("scheduler")}/scheduler_config.json`,
+    folder.className("scheduler"),
+  );
   checkLatents(dir, transformerConfig, vaeConfig);
   using opened = new DisposableStack();
   const transformer = opened.use(await openCheckpoint(transformerDir, "diffusion_pytorch_model"));

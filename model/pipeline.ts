@@ -20,7 +20,9 @@ import { randn } from "./noise.ts";
 import { GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
+import { scheduleNotes } from "./schedulers/notes.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
+import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import { type PromptEmbeddings, PromptEncoder } from "./prompt_encoder.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import type { VaeConfig } from "./vae/config.ts";
@@ -76,7 +78,10 @@ export interface GenerateOptions {
   readonly frames?: number;
   /** Frames a second; written into the file, the model knows nothing of it. */
   readonly fps?: number;
-  /** Denoising steps: how many times the model is asked, or twice that with guidance. */
+  /**
+   * Denoising steps: how many times the model is asked, or twice that with guidance. Where {@link sigmas} is a list, its
+   * length.
+   */
   readonly steps?: number;
   /** Tokens that a prompt is padded or cut to. */
   readonly textTokens?: number;
@@ -88,13 +93,18 @@ export interface GenerateOptions {
   readonly scheduler?: SchedulerKind;
   /** Above 0: how much the steps dwell on high noise. In place of the model's own. */
   readonly flowShift?: number;
+  /**
+   * The noise levels before the flow shift: evenly spaced as "diffusers" or as "wan" has them, or a falling list.
+   * Default "diffusers"
+   */
+  readonly sigmas?: Sigmas;
   /** Start noise to use instead of the seed's: [1, channels, latent frames, height / 8, width / 8]. */
   readonly latents?: Array5D;
   /** Told "encode prompt", "denoise" in steps, "decode". */
   readonly onProgress?: OnProgress;
   /**
    * Told in a clause what may disappoint: words of the prompts that the model has none for, what is too long for it,
-   * and a size that it was not trained on.
+   * a size that it was not trained on, and settings of its own that do not fit the clip.
    */
   readonly onNote?: (note: string) => void;
   /** Shown the latents of each step once it is recorded, which reading them waits for; must not keep them. */
@@ -256,10 +266,12 @@ export class WanPipeline {
     const note = sizeNote(defaults.trained, { width, height, frames });
     if (note !== undefined) options.onNote?.(note);
     const scheduler = createScheduler(parts.scheduler, {
-      steps: options.steps ?? defaults.steps,
+      steps: stepsOf(options.sigmas, options.steps, defaults.steps),
       kind: options.scheduler,
       flowShift: options.flowShift,
+      sigmas: options.sigmas,
     });
+    for (const note of scheduleNotes(parts.scheduler, { ...options, width, height })) options.onNote?.(note);
     const shape = this.#latentShape(width, height, frames, options.latents);
     const guidance = options.guidance ?? defaults.guidance;
     const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];

@@ -22,6 +22,7 @@ import { Gpu } from "../gpu/gpu.ts";
 import { LARGEST_SEED } from "./noise.ts";
 import type { GenerateOptions, LoadOptions } from "./pipeline.ts";
 import { SCHEDULER_KINDS } from "./schedulers/config.ts";
+import { SIGMA_GRIDS } from "./schedulers/sigmas.ts";
 import { WEIGHT_DTYPE_CHOICES } from "./weight_dtype.ts";
 import { WEIGHTS_CHOICES } from "./wan/weights_place.ts";
 
@@ -65,6 +66,11 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   seed: wholeNumber(0, LARGEST_SEED),
   scheduler: oneOf(SCHEDULER_KINDS),
   flowShift: aboveZero,
+  sigmas: {
+    expected: `${SIGMA_GRIDS.map((word) => `"${word}"`).join(", ")} or a list of numbers`,
+    fits: (value) =>
+      SIGMA_GRIDS.includes(value) || Array.isArray(value) && value.every((sigma) => typeof sigma === "number"),
+  },
   latents: {
     expected: "an object with data as Float32Array, and its shape",
     fits: (value) =>

@@ -107,6 +107,13 @@ Deno.test("values out of range are refused with what is wanted", () => {
   refuses('--flow-shift must be a number above 0, not "0"', "--flow-shift", "0");
   refuses('--scheduler must be unipc or euler, not "eulr": did you mean euler?', "--scheduler", "eulr");
   refuses("--size must be a width and a height as in 832x480", "--size", "832");
+  refuses(
+    '--sigmas must be diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25, not "wam": did',
+    "--sigmas",
+    "wam",
+  );
+  refuses("--sigmas must be falling numbers, each at most 1 and above 0", "--sigmas", "0.5,1");
+  refuses("the last one is 0, which is added behind the last step", "--sigmas", "1,0.5,0");
 });
 
 Deno.test("sizes and frame counts that don't fit name the nearest that do", () => {

@@ -161,6 +161,7 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
         ["--seed", "2"],
         ["--scheduler", "euler"],
         ["--flow-shift", "1"],
+        ["--sigmas", "wan"],
         ["--steps", "3"],
         ["--guidance", "2"],
         ["--negative", "a blue square"],
@@ -255,6 +256,27 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
       density: 1,
       model: "embedded",
     });
+  }));
+
+Deno.test("a folder as Wan 14B's, whose index names another scheduler than its config; steps by a list of sigmas", () =>
+  inTempDir(async (dir) => {
+    const model = await BrokenModel.make(join(dir, "model"));
+    await model.set("model_index.json", { scheduler: ["diffusers", "FlowMatchEulerDiscreteScheduler"] });
+    const [odd, plain] = [join(dir, "odd.png"), join(dir, "plain.png")];
+    const args = ["generate", "a red circle", "--size", "32x32", "--frames", "5", "--guidance", "1", "--seed", "1"];
+    const sigmas = ["--sigmas", "1,0.5"];
+    const { code, out, err } = await tilereel([...args, ...sigmas, "--json", "--out", odd, "--model", model.path]);
+    assertEquals(code, 0, err);
+    assertStringIncludes(err, "Note: model_index.json names FlowMatchEulerDiscreteScheduler, but");
+    const said = JSON.parse(out);
+    assertEquals([said.steps, said.sigmas], [2, [1, 0.5]]);
+    const { err: none } = await tilereel([...args, ...sigmas, "--scheduler", "unipc", "--out", plain]);
+    assertEquals(none.includes("Note"), false, none);
+    assertEquals(await Deno.readFile(odd), await Deno.readFile(plain));
+    assertRefused(
+      await tilereel([...args, ...sigmas, "--steps", "3"], { cwd: dir }),
+      "2 sigmas make 2 steps, but 3 steps were asked for: leave out one of the two",
+    );
   }));
 
 Deno.test("what the model does not see of a prompt is noted", async () => {

@@ -45,6 +45,7 @@ Deno.test("a setting: words by generate's options, and a name in front", () => {
     router: "a b/c",
   });
   assertEquals(parse("negative=").values, { negative: "" });
+  assertEquals(parse("full sigmas=1,0.5").values, { attention: "full", sigmas: [1, 0.5] });
 });
 
 Deno.test("settings that say nothing, or what no option does, are refused in one sentence", () => {
@@ -66,6 +67,10 @@ Deno.test("settings that say nothing, or what no option does, are refused in one
   refuses("vorta tau 0.5", '"tau" is no second kind of attention');
   refuses("full steps=1 steps=2", "has steps twice");
   refuses("full negative='x", "has a quote that does not end");
+  refuses(
+    "full sigmas=1,0.5 steps=3",
+    '"full sigmas=1,0.5 steps=3": 2 sigmas make 2 steps, but 3 steps were asked for',
+  );
 });
 
 Deno.test("comparisons that cannot be are refused before anything is loaded", () =>

@@ -42,6 +42,7 @@ Deno.test("the demo model", async () => {
   for (const part of ["transformer", "vae", "scheduler", "text_encoder", "tokenizer"] as const) {
     assertEquals(await model.component(part), `${DEMO}/${part}`);
   }
+  assertEquals(model.className("scheduler"), "UniPCMultistepScheduler");
 });
 
 Deno.test("without generation.json Wan's defaults hold, with it those it lacks", () =>

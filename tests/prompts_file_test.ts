@@ -1,3 +1,5 @@
+import type { ClipValues } from "../cli/clip_options.ts";
+import { overlay } from "../cli/clip_settings.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { planClips, type PlanOptions } from "../cli/clip_plan.ts";
 import { parsePrompts, readPrompts } from "../cli/prompts_file.ts";
@@ -32,6 +34,26 @@ Deno.test("JSONL: the clip options as keys", () => {
     values: { seed: 7, size: { width: 832, height: 480 }, "flow-shift": 3, negative: "dogs" },
     line: 1,
   }]);
+});
+
+Deno.test("JSONL: sigmas as a word, a text and a list", () => {
+  const sigmas = (value: string) => parsePrompts(`{"prompt": "a", "sigmas": ${value}}`, "p.jsonl")[0]!.values.sigmas;
+  assertEquals(sigmas('"wan"'), "wan");
+  assertEquals(sigmas('"1, 0.5"'), [1, 0.5]);
+  assertEquals(sigmas("[1, 0.75, 1e-3]"), [1, 0.75, 0.001]);
+  refuses('{"prompt": "a", "sigmas": ["1"]}', '"sigmas" must be text or a number');
+  refuses('{"prompt": "a", "sigmas": [0.5, 1]}', 'line 1: "sigmas" must be falling numbers');
+  refuses('{"prompt": "a", "sigmas": [1, 0.5], "steps": 3}', "line 1: 2 sigmas make 2 steps, but 3 steps were asked");
+});
+
+Deno.test("a list of sigmas and a number of steps: the one closer to the clip counts", () => {
+  const list = [1, 0.5];
+  const over = (general: ClipValues, own: ClipValues) => overlay<ClipValues>(general, own);
+  assertEquals(over({ steps: 9, seed: 1 }, { sigmas: list }), { seed: 1, sigmas: list });
+  assertEquals(over({ sigmas: list }, { steps: 9 }), { steps: 9 });
+  assertEquals(over({ sigmas: "wan" }, { steps: 9 }), { sigmas: "wan", steps: 9 });
+  assertEquals(over({ steps: 9 }, { sigmas: "wan" }), { steps: 9, sigmas: "wan" });
+  assertEquals(over({ sigmas: list }, { guidance: 2 }), { sigmas: list, guidance: 2 });
 });
 
 Deno.test("wrong lines are named", () => {

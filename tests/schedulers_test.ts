@@ -1,6 +1,8 @@
 import { readSchedulerConfig, type SchedulerConfig } from "../model/schedulers/config.ts";
 import { WAN_SCHEDULER } from "../model/parity/schedulers.ts";
-import { createScheduler, type TensorOps } from "../model/schedulers/scheduler.ts";
+import { createScheduler, type SchedulerOptions, type TensorOps } from "../model/schedulers/scheduler.ts";
+import { type Scheduled, scheduleNotes } from "../model/schedulers/notes.ts";
+import type { Sigmas } from "../model/schedulers/sigmas.ts";
 import { openSafetensors, readFloat32, toNumbers } from "../model/checkpoint/safetensors.ts";
 import { TilereelError } from "../errors.ts";
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -82,6 +84,119 @@ for (const shift of [3, 5]) {
   }
 }
 
+// What NumPy gives for the definitions: Wan's fm_solvers_unipc.py; scheduling_unipc_multistep.py of diffusers 0.33 gives
+// the same timesteps.
+const WAN_50_STEPS = [
+  [999, 995, 991, 987, 982, 978, 973, 968, 963, 957, 952, 946, 940, 934, 927, 920, 913, 906, 898, 890, 882, 873, 863],
+  [854, 843, 833, 821, 809, 796, 783, 768, 753, 737, 720, 701, 681, 660, 636, 611, 584, 555, 522, 487, 448, 405, 356],
+  [302, 241, 172, 92],
+].flat();
+
+Deno.test("sigmas wan: as Wan's own program", () => {
+  const create = (options: SchedulerOptions) => createScheduler(WAN_SCHEDULER, { sigmas: "wan", ...options });
+  assertEquals([...create({ steps: 50, flowShift: 5 }).timesteps], WAN_50_STEPS);
+  assertEquals(
+    [...create({ steps: 8, flowShift: 5 }).sigmas],
+    [
+      ...[0.9997998476028442, 0.9720060229301453, 0.9372654557228088, 0.8926018476486206, 0.8330553770065308],
+      ...[0.7496998310089111, 0.6246873736381531, 0.4163888096809387, 0],
+    ],
+  );
+  const euler = create({ steps: 5, flowShift: 3.3, kind: "euler" });
+  assertEquals(
+    [...euler.timesteps],
+    [999.69677734375, 929.2498779296875, 831.5830078125, 687.1417236328125, 451.7450256347656],
+  );
+});
+
+Deno.test("sigmas wan, by the definition, at any number of steps and shift", () => {
+  const largest = Math.fround(1 - 1 / 1000);
+  for (const flowShift of [1, 2.5, 3, 5, 8, 12]) {
+    for (let steps = 1; steps <= 100; steps++) {
+      const { timesteps, sigmas } = createScheduler(WAN_SCHEDULER, { sigmas: "wan", steps, flowShift });
+      for (let i = 0; i < steps; i++) {
+        const sigma = largest + i * (-largest / steps), shifted = flowShift * sigma / (1 + (flowShift - 1) * sigma);
+        assertEquals(sigmas[i], Math.fround(shifted));
+        assertEquals(timesteps[i], Math.trunc(shifted * 1000));
+      }
+      assertEquals(sigmas.length, steps + 1);
+    }
+  }
+});
+
+Deno.test("a list of sigmas is shifted, as diffusers' set_timesteps(sigmas=…) does; a shift of 1 takes it as it is", () => {
+  const create = (kind: "unipc" | "euler", flowShift: number) =>
+    createScheduler(WAN_SCHEDULER, { sigmas: [1, 0.9375, 0.8333, 0.625], steps: 4, kind, flowShift });
+  assertEquals([...create("unipc", 1).sigmas], [0.9999989867210388, 0.9375, 0.833299994468689, 0.625, 0]);
+  assertEquals([...create("unipc", 1).timesteps], [999, 937, 833, 625]);
+  assertEquals(
+    [...create("unipc", 3.3).sigmas],
+    [0.9999989867210388, 0.9801980257034302, 0.9428442120552063, 0.8461538553237915, 0],
+  );
+  assertEquals([...create("unipc", 5).timesteps], [999, 986, 961, 892]);
+  assertEquals(
+    [...create("euler", 3.3).sigmas],
+    [1, 0.9801980257034302, 0.9428441524505615, 0.8461538553237915, 0],
+  );
+  assertEquals([...create("euler", 3).timesteps], [1000, 978.2608642578125, 937.4859008789062, 833.3333129882812]);
+});
+
+for (const kind of ["unipc", "euler"] as const) {
+  Deno.test(`${kind} is exact for a constant prediction of x₀ with Wan's sigmas and with a list`, () => {
+    for (const sigmas of ["wan", [1, 0.75, 0.5, 0.25]] as const) {
+      const ops = new ArrayOps(), scheduler = createScheduler(WAN_SCHEDULER, { kind, steps: 4, sigmas });
+      const stepper = scheduler.start(ops), x0 = 0.25, noise = -1.5;
+      let sample = ops.own(Float32Array.of((1 - scheduler.sigmas[0]!) * x0 + scheduler.sigmas[0]! * noise));
+      for (let i = 0; i < 4; i++) sample = stepper.step(ops.own(Float32Array.of(noise - x0)), sample);
+      assertAlmostEquals(sample[0]!, x0, 1e-5);
+    }
+  });
+}
+
+Deno.test("sigmas that are none are refused in one sentence", () => {
+  const refuses = (sigmas: Sigmas, message: string, steps = 2) =>
+    assertThrows(() => createScheduler(WAN_SCHEDULER, { steps, sigmas }), TilereelError, message);
+  refuses("karras" as "wan", 'must be "diffusers", "wan" or a list of numbers, not "karras"');
+  refuses([], "but there is none");
+  refuses(
+    [0.5, 0.75],
+    "must be falling numbers, each at most 1 and above 0, as in 1,0.75,0.5,0.25, but number 2 is 0.75",
+  );
+  refuses([1, 1], "number 2 is 1");
+  refuses([1.5, 1], "number 1 is 1.5");
+  refuses([1, NaN], "number 2 is NaN");
+  refuses([1, 0], "the last one is 0, which is added behind the last step");
+  refuses(7 as unknown as Sigmas, "but there is none");
+  refuses([1, 0.75, 0.5], "3 sigmas make 3 steps, but 2 steps were asked for: leave out one of the two");
+  refuses([0.5, 0.49999999], "sigmas 1 and 2 are too close to each other at a flow shift of 3");
+  assertThrows(
+    () => createScheduler(WAN_SCHEDULER, { steps: 20, flowShift: 1e9 }),
+    TilereelError,
+    "take fewer steps, or a lower flow shift",
+  );
+});
+
+Deno.test("notes: a flow shift meant for smaller clips, and an index that names another scheduler", async () => {
+  const notes = (about: Partial<SchedulerConfig>, clip: Partial<Scheduled>) =>
+    scheduleNotes({ ...WAN_SCHEDULER, ...about }, { width: 832, height: 480, ...clip });
+  assertEquals(notes({}, {}), []);
+  assertEquals(notes({}, { width: 1280, height: 720 }), [
+    "the flow shift of 3 that the model's folder has is meant for 480p; at 1280x720 Wan's own program uses 5",
+  ]);
+  assertEquals(notes({}, { width: 720, height: 1280 }).length, 1);
+  assertEquals(notes({}, { width: 1280, height: 720, flowShift: 3 }), []);
+  assertEquals(notes({ flowShift: 5 }, { width: 1280, height: 720 }), []);
+
+  const euler = "FlowMatchEulerDiscreteScheduler";
+  const wan14B = await readConfig({ ...WAN_SCHEDULER_JSON, flow_shift: 3 }, euler);
+  assertEquals(wan14B, { ...WAN_SCHEDULER, otherClass: euler });
+  assertEquals(await readConfig(WAN_SCHEDULER_JSON, "UniPCMultistepScheduler"), { ...WAN_SCHEDULER, flowShift: 5 });
+  assertEquals(notes(wan14B, {}), [
+    `model_index.json names ${euler}, but scheduler_config.json is that of UniPC, which is used, as in Wan's own program`,
+  ]);
+  assertEquals(notes(wan14B, { scheduler: "euler" }), []);
+});
+
 /** Runs dx/dσ = v with v = x·slope from 2 at σ = 1. */
 function integrate(config: SchedulerConfig, steps: number, slope: number): number {
   const ops = new ArrayOps();
@@ -140,11 +255,11 @@ Deno.test("steps and flow shift are checked", () => {
   }
 });
 
-async function readConfig(value: unknown): Promise<SchedulerConfig> {
+async function readConfig(value: unknown, indexClass?: string): Promise<SchedulerConfig> {
   const path = await Deno.makeTempFile({ suffix: ".json" });
   try {
     await Deno.writeTextFile(path, JSON.stringify(value));
-    return await readSchedulerConfig(path);
+    return await readSchedulerConfig(path, indexClass);
   } finally {
     await Deno.remove(path);
   }

@@ -25,6 +25,7 @@ export function dryModel(name: typeof DRY_MODELS[number]): ModelFiles {
       path: name,
       generation: WAN_GENERATION_DEFAULTS,
       component: (part) => Promise.reject(new Error(`a dry model has no ${part}`)),
+      className: () => undefined,
     },
     scheduler: {
       kind: "unipc",

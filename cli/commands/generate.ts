@@ -179,6 +179,8 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     say(streamed);
   }
   let report: AttentionReport = { density: 1 };
+  /** What is true of all clips of a batch is said once. */
+  const noted = new Set<string>();
   const given = {
     attention,
     onAttention: (told: AttentionReport) => report = told,
@@ -186,7 +188,8 @@ async function run(values: OptionValues<typeof options>, [prompt]: readonly stri
     ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
     onNote: (note: string) => {
       progress.stop();
-      if (!quiet) console.error(`Note: ${note}.`);
+      if (!quiet && !noted.has(note)) console.error(`Note: ${note}.`);
+      noted.add(note);
     },
   };
   const kind = attentionKind(values);
@@ -275,13 +278,14 @@ function summary(
   noise: string | undefined,
   { precision, precisionReason }: GpuSettings,
 ): string {
-  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift } = settings;
+  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift, sigmas } = settings;
   const sampling = [
     noise === undefined ? `seed ${seed}` : `noise from ${noise}`,
     `${steps} ${steps === 1 ? "step" : "steps"}`,
     `guidance ${guidance}`,
     ...scheduler ? [scheduler] : [],
     ...flowShift ? [`flow shift ${flowShift}`] : [],
+    ...sigmas ? [`sigmas ${sigmas}`] : [],
     `${precision} (${precisionReason})`,
   ];
   return `${clip.out}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ${

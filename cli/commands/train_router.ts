@@ -85,6 +85,7 @@ const options = {
   guidance: { ...clipOptions.guidance, group: SAMPLING },
   negative: { ...clipOptions.negative, group: SAMPLING },
   scheduler: { ...clipOptions.scheduler, group: SAMPLING },
+  sigmas: { ...clipOptions.sigmas, group: SAMPLING },
   "flow-shift": { ...clipOptions["flow-shift"], group: SAMPLING },
   steps: integer({
     group: TRAINING,
@@ -285,7 +286,7 @@ async function run(values: Values): Promise<number> {
 }
 
 /** The options that only one of the two sources of data knows. */
-const OF_PROMPTS = ["sampling-steps", "guidance", "negative", "scheduler", "flow-shift"] as const;
+const OF_PROMPTS = ["sampling-steps", "guidance", "negative", "scheduler", "sigmas", "flow-shift"] as const;
 const OF_DATA = ["fps"] as const;
 
 function checkData(values: Values): void {
@@ -303,8 +304,8 @@ function checkData(values: Values): void {
 }
 
 function clipValues(values: Values): ClipValues {
-  const { size, frames, fps, guidance, negative, scheduler, "sampling-steps": steps, "flow-shift": flowShift } = values;
-  const all = { size, frames, fps, guidance, negative, scheduler, steps, "flow-shift": flowShift };
+  const { size, frames, fps, guidance, negative, scheduler, sigmas, "sampling-steps": steps } = values;
+  const all = { size, frames, fps, guidance, negative, scheduler, sigmas, steps, "flow-shift": values["flow-shift"] };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
@@ -350,6 +351,7 @@ async function identityOf(values: Values, folder: ModelFolder, data: TrainingSet
         negative: values.negative ?? "",
         scheduler: values.scheduler ?? "the model's",
         "flow-shift": values["flow-shift"] ?? "the model's",
+        ...values.sigmas !== undefined && { sigmas: String(values.sigmas) },
       }
       : { fps: values.fps ?? generation.fps },
   };

@@ -6,6 +6,7 @@
 import { basename, join } from "node:path";
 import { TilereelError } from "../../errors.ts";
 import type { ClipValues } from "../clip_options.ts";
+import { overlay } from "../clip_settings.ts";
 import { checkWritable } from "../output.ts";
 import { reportFiles } from "../report/files.ts";
 import { readPrompts } from "../prompts_file.ts";
@@ -74,7 +75,7 @@ async function promptsOf(prompt: string | undefined, path: string | undefined, v
   if (prompt !== undefined) throw new TilereelError("give either a prompt or --prompts FILE, not both");
   return (await readPrompts(path)).map((entry) => {
     if (entry.prompt.trim() === "") throw new TilereelError(`${path} line ${entry.line}: the prompt is empty`);
-    const merged = { ...values, ...entry.values };
+    const merged = overlay(values, entry.values);
     return { prompt: entry.prompt, seed: merged.seed ?? DEFAULT_SEED, values: merged };
   });
 }

@@ -10,7 +10,7 @@ import type { GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/quality.ts";
 import type { Video } from "../../model/video.ts";
-import { type ClipSettings, clipSettings } from "../clip_settings.ts";
+import { type ClipSettings, clipSettings, overlay } from "../clip_settings.ts";
 import { writeAtomically } from "../output.ts";
 import { slug } from "../slug.ts";
 import { writeVideo } from "../video/write_video.ts";
@@ -76,7 +76,7 @@ export function clipOf(
   setting: ReadySetting,
   defaults: GenerationDefaults,
 ): ClipSettings & Required<Pick<GenerateOptions, "attention">> {
-  const clip = clipSettings({ prompt, seed, values: { ...values, ...setting.values } }, defaults);
+  const clip = clipSettings({ prompt, seed, values: overlay(values, setting.values) }, defaults);
   return { ...clip, attention: setting.attention };
 }
 

@@ -6,12 +6,16 @@
 import { TilereelError } from "../../errors.ts";
 import { attentionOptions } from "../attention_options.ts";
 import { clipOptions } from "../clip_options.ts";
+import { type Sigmas, stepsOf } from "../../model/schedulers/sigmas.ts";
 import { type Option, type OptionValues, suggestOption } from "../options.ts";
 
-const { negative, steps, guidance, scheduler, "flow-shift": flowShift, ...ofEveryClip } = clipOptions;
+const { negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift, ...ofEveryClip } = clipOptions;
 
 /** What one setting can have otherwise than another. */
-export const settingOptions = { ...attentionOptions, negative, steps, guidance, scheduler, "flow-shift": flowShift };
+export const settingOptions = {
+  ...attentionOptions,
+  ...{ negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift },
+};
 
 /** Values of {@link settingOptions} that were given. */
 export type SettingValues = OptionValues<typeof settingOptions>;
@@ -55,6 +59,7 @@ export function parseSetting(text: string, name: string): Setting {
     if (Object.hasOwn(values, key)) throw new TilereelError(`${where} has ${key} twice: leave one out`);
     values[key] = settingOptions[key].parse(value, `${where}: ${key}`);
   }
+  stepsOf(values.sigmas as Sigmas | undefined, values.steps as number | undefined, 0, `${where}: `);
   return { name: called?.trim() || words.join(" "), words: words.join(" "), values: values as SettingValues };
 }
 

@@ -33,6 +33,8 @@ export interface ModelFolder {
    * @throws {TilereelError} if the model comes without it: a text encoder or tokenizer is not missed until asked for.
    */
   component(name: Component): Promise<string>;
+  /** The class that `model_index.json` gives a part; undefined where it says none. */
+  className(name: Component): string | undefined;
 }
 
 /**
@@ -60,7 +62,8 @@ export async function openModelFolder(path: string): Promise<ModelFolder> {
     return folder;
   };
   for (const name of ["transformer", "vae", "scheduler"] as const) await component(name);
-  return { path, generation: await readGenerationDefaults(`${path}/generation.json`), component };
+  const className = (name: Component) => componentClass(index, name) ?? undefined;
+  return { path, generation: await readGenerationDefaults(`${path}/generation.json`), component, className };
 }
 
 function checkClasses(index: Config): void {

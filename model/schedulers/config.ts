@@ -23,19 +23,27 @@ export interface SchedulerConfig {
   readonly solverType: "bh1" | "bh2";
   /** UniPC: the steps whose result is not corrected in the step after. */
   readonly disableCorrector: readonly number[];
+  /** The class that `model_index.json` names, where it is not that of this config. */
+  readonly otherClass?: string;
 }
 
 const UNIPC = "UniPCMultistepScheduler";
 const EULER = "FlowMatchEulerDiscreteScheduler";
 
 /**
- * Reads `scheduler_config.json` of a UniPC or flow-match Euler scheduler.
+ * Reads `scheduler_config.json` of a UniPC or flow-match Euler scheduler. Its own `_class_name` decides, not the class
+ * that `model_index.json` names: Wan 2.1 T2V 14B has UniPC's config under the name of flow-match Euler, from which
+ * diffusers makes an Euler scheduler that drops `flow_shift` as unknown and does not shift at all. Its guide then has one
+ * build UniPC from that config, which is also what Wan's own program runs.
  *
+ * @param indexClass the class that `model_index.json` names
  * @throws {TilereelError} if it is another scheduler, a value has the wrong type, or is not supported.
  */
-export async function readSchedulerConfig(path: string): Promise<SchedulerConfig> {
+export async function readSchedulerConfig(path: string, indexClass?: string): Promise<SchedulerConfig> {
   const config = await Config.read(path);
   config.require("_class_name", [UNIPC, EULER], undefined);
+  const otherClass = indexClass !== undefined && indexClass !== config.value("_class_name") &&
+    { otherClass: indexClass };
   for (
     const key of ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_dynamic_shifting"]
   ) config.require(key, [false], false);
@@ -52,6 +60,7 @@ export async function readSchedulerConfig(path: string): Promise<SchedulerConfig
       solverOrder: 2,
       solverType: "bh2",
       disableCorrector: [],
+      ...otherClass,
     };
   }
   // lower_order_final is not asked for: up to order 2 it concerns but the last step, which can only be of order 1.
@@ -70,5 +79,6 @@ export async function readSchedulerConfig(path: string): Promise<SchedulerConfig
     solverOrder: config.integer("solver_order", 2) as 1 | 2,
     solverType: config.string("solver_type", "bh2") as "bh1" | "bh2",
     disableCorrector: config.integers("disable_corrector", [], undefined, 0),
+    ...otherClass,
   };
 }

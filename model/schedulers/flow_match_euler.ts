@@ -6,20 +6,39 @@
 import type { SchedulerConfig } from "./config.ts";
 import { flowShift, linspace } from "./flow_shift.ts";
 import type { Scheduler, Stepper, TensorOps } from "./scheduler.ts";
+import { type Sigmas, wanLevels } from "./sigmas.ts";
 
-/** Makes the scheduler for `steps` steps. */
-export function createFlowMatchEuler(config: SchedulerConfig, steps: number): Scheduler {
-  const { numTrainTimesteps, flowShift: shift } = config;
-  const last = lowestSigma(numTrainTimesteps, shift) * numTrainTimesteps;
-  const levels = linspace(numTrainTimesteps, last, steps).map((time) => flowShift(time / numTrainTimesteps, shift));
-  const sigmas = Float32Array.of(...levels, 0);
-  const timesteps = sigmas.slice(0, steps).map((sigma) => sigma * numTrainTimesteps);
+/** Makes the scheduler for `steps` steps. The flow shift applies to a list of sigmas too, as in diffusers. */
+export function createFlowMatchEuler(config: SchedulerConfig, steps: number, sigmas: Sigmas): Scheduler {
+  const { numTrainTimesteps } = config;
+  const visited = Float32Array.of(...shiftedLevels(config, steps, sigmas), 0);
+  const timesteps = visited.slice(0, steps).map((sigma) => sigma * numTrainTimesteps);
   return {
     kind: "euler",
     timesteps,
-    sigmas,
-    start: (ops) => new EulerStepper(sigmas, ops),
+    sigmas: visited,
+    start: (ops) => new EulerStepper(visited, ops),
   };
+}
+
+/** Diffusers takes levels that it is given in float32, Wan's grid among them, and its own in float64. */
+function shiftedLevels(
+  { numTrainTimesteps, flowShift: shift }: SchedulerConfig,
+  steps: number,
+  sigmas: Sigmas,
+): readonly number[] {
+  if (sigmas === "diffusers") {
+    const last = lowestSigma(numTrainTimesteps, shift) * numTrainTimesteps;
+    return linspace(numTrainTimesteps, last, steps).map((time) => flowShift(time / numTrainTimesteps, shift));
+  }
+  const given = sigmas === "wan" ? wanLevels(steps, numTrainTimesteps) : sigmas;
+  return given.map((sigma) => flowShiftInFloat32(sigma, shift));
+}
+
+/** {@link flowShift} with every operation rounded to float32. */
+function flowShiftInFloat32(sigma: number, shift: number): number {
+  const { fround } = Math, given = fround(sigma);
+  return fround(fround(fround(shift) * given) / fround(1 + fround(fround(shift - 1) * given)));
 }
 
 /**
@@ -27,9 +46,7 @@ export function createFlowMatchEuler(config: SchedulerConfig, steps: number): Sc
  * since diffusers does so; every operation rounds to float32, as there, so that the timesteps come out equal.
  */
 function lowestSigma(numTrainTimesteps: number, shift: number): number {
-  const { fround } = Math;
-  const sigma = fround(1 / numTrainTimesteps);
-  return fround(fround(shift * sigma) / fround(1 + fround((shift - 1) * sigma)));
+  return flowShiftInFloat32(1 / numTrainTimesteps, shift);
 }
 
 class EulerStepper<T> implements Stepper<T> {

@@ -9,6 +9,7 @@
 import { TilereelError } from "../../errors.ts";
 import { SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
+import { checkSigmas, DEFAULT_SIGMA_GRID, type Sigmas, stepsOf } from "./sigmas.ts";
 import { createUniPC } from "./unipc.ts";
 
 /** A tensor times a number. */
@@ -49,8 +50,10 @@ export interface Stepper<T> {
 
 /** What the user chooses. */
 export interface SchedulerOptions {
-  /** How many times the model is asked. */
+  /** How many times the model is asked; as many as there are {@link sigmas}, where these are a list. */
   readonly steps: number;
+  /** The noise levels before the flow shift. Default "diffusers" */
+  readonly sigmas?: Sigmas | undefined;
   /** In place of the model's own scheduler. */
   readonly kind?: SchedulerKind | undefined;
   /** In place of the model's own flow shift. */
@@ -60,9 +63,11 @@ export interface SchedulerOptions {
 /**
  * Makes the scheduler of a run.
  *
- * @throws {TilereelError} if `steps` is no whole number from 1 on, or `flowShift` is not above 0.
+ * @throws {TilereelError} if `steps` is no whole number from 1 on, `flowShift` is not above 0, `sigmas` are none, or as
+ * a list are not as many as there are steps
  */
-export function createScheduler(config: SchedulerConfig, { steps, kind, flowShift }: SchedulerOptions): Scheduler {
+export function createScheduler(config: SchedulerConfig, options: SchedulerOptions): Scheduler {
+  const { steps, kind, flowShift, sigmas = DEFAULT_SIGMA_GRID } = options;
   if (!Number.isSafeInteger(steps) || steps < 1 || steps > config.numTrainTimesteps) {
     throw new TilereelError(
       `${steps} steps cannot be taken; a whole number from 1 to ${config.numTrainTimesteps} was expected`,
@@ -75,6 +80,14 @@ export function createScheduler(config: SchedulerConfig, { steps, kind, flowShif
   if (kind !== undefined && !SCHEDULER_KINDS.includes(kind)) {
     throw new TilereelError(`scheduler is ${JSON.stringify(kind)}, but ${SCHEDULER_KINDS.join(" or ")} was expected`);
   }
+  checkSigmas(sigmas);
+  stepsOf(sigmas, steps, steps);
   const create = { unipc: createUniPC, euler: createFlowMatchEuler }[kind ?? config.kind];
-  return create({ ...config, flowShift: shift }, steps);
+  const scheduler = create({ ...config, flowShift: shift }, steps, sigmas);
+  const still = scheduler.sigmas.findIndex((sigma, i) => i > 0 && sigma >= scheduler.sigmas[i - 1]!);
+  if (still < 0) return scheduler;
+  throw new TilereelError(
+    `sigmas ${still} and ${still + 1} are too close to each other at a flow shift of ${shift}: ` +
+      `take fewer steps, or a lower flow shift`,
+  );
 }

@@ -11,23 +11,30 @@
 import type { SchedulerConfig } from "./config.ts";
 import { flowShift, linspace } from "./flow_shift.ts";
 import type { Scheduler, Stepper, TensorOps, Term } from "./scheduler.ts";
+import { type Sigmas, wanLevels } from "./sigmas.ts";
 
 /** λ is infinite at a sigma of 1, so the first sigma stays this far below. */
 const SIGMA_MARGIN = 1e-6;
 
-/** Makes the scheduler for `steps` steps. */
-export function createUniPC(config: SchedulerConfig, steps: number): Scheduler {
+/** Makes the scheduler for `steps` steps. The flow shift applies to a list of sigmas too, as in diffusers. */
+export function createUniPC(config: SchedulerConfig, steps: number, sigmas: Sigmas): Scheduler {
   const { numTrainTimesteps, flowShift: shift } = config;
-  const levels = linspace(1, 1 / numTrainTimesteps, steps + 1).slice(0, -1).map((sigma) => flowShift(sigma, shift));
+  const levels = unshiftedLevels(sigmas, steps, numTrainTimesteps).map((sigma) => flowShift(sigma, shift));
   if (Math.abs(levels[0]! - 1) < SIGMA_MARGIN) levels[0]! -= SIGMA_MARGIN;
-  const sigmas = Float32Array.of(...levels, 0);
+  const visited = Float32Array.of(...levels, 0);
   const timesteps = Float32Array.from(levels, (sigma) => Math.trunc(sigma * numTrainTimesteps));
   return {
     kind: "unipc",
     timesteps,
-    sigmas,
-    start: (ops) => new UniPCStepper(config, sigmas, ops),
+    sigmas: visited,
+    start: (ops) => new UniPCStepper(config, visited, ops),
   };
+}
+
+function unshiftedLevels(sigmas: Sigmas, steps: number, numTrainTimesteps: number): readonly number[] {
+  if (typeof sigmas !== "string") return sigmas;
+  if (sigmas === "wan") return wanLevels(steps, numTrainTimesteps);
+  return linspace(1, 1 / numTrainTimesteps, steps + 1).slice(0, -1);
 }
 
 /** What the step before left: the sample it started from, corrected, and its order. */

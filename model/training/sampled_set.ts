@@ -9,6 +9,7 @@ import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { type GenerateOptions, WanPipeline } from "../pipeline.ts";
 import type { OnProgress } from "../progress.ts";
 import type { SchedulerKind } from "../schedulers/config.ts";
+import type { Sigmas } from "../schedulers/sigmas.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
@@ -29,6 +30,7 @@ export interface SampledClip {
   readonly seed: number;
   readonly scheduler?: SchedulerKind | undefined;
   readonly flowShift?: number | undefined;
+  readonly sigmas?: Sigmas | undefined;
 }
 
 /** The model that samples, and where its samples are kept. */
@@ -83,6 +85,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: Sampled
     seed: clip.seed,
     scheduler: clip.scheduler ?? null,
     flowShift: clip.flowShift ?? null,
+    ...clip.sigmas !== undefined && { sigmas: String(clip.sigmas) },
   });
   const open = async () => {
     const pipeline = await WanPipeline.load(model, {
@@ -115,13 +118,14 @@ class Sampler implements Maker<SampledClip> {
       pipeline.defaults.textTokens,
       (some) => pipeline.encodePrompts(some, undefined, onStep),
     );
-    for (const { negativePrompt, scheduler, flowShift, ...clip } of clips) {
+    for (const { negativePrompt, scheduler, flowShift, sigmas, ...clip } of clips) {
       const text = texts.of(clip.prompt);
       const options: GenerateOptions = {
         ...clip,
         embeddings: { positive: text, ...clip.guidance > 1 && { negative: texts.of(negativePrompt) } },
         ...scheduler !== undefined && { scheduler },
         ...flowShift !== undefined && { flowShift },
+        ...sigmas !== undefined && { sigmas },
         ...this.signal && { signal: this.signal },
         onProgress: onStep,
       };

@@ -114,7 +114,7 @@ export async function samplingRuns(
     steps: (run) => clips[run]!.steps,
     passes: (run) => guided(clips[run]!) ? 2 : 1,
     async sample(run, { onState, onStep, signal }) {
-      const { negativePrompt, scheduler, flowShift, ...clip } = clips[run]!;
+      const { negativePrompt, scheduler, flowShift, sigmas, ...clip } = clips[run]!;
       const options: GenerateOptions = {
         ...clip,
         embeddings: {
@@ -123,6 +123,7 @@ export async function samplingRuns(
         },
         ...scheduler !== undefined && { scheduler },
         ...flowShift !== undefined && { flowShift },
+        ...sigmas !== undefined && { sigmas },
         ...signal && { signal },
         attention: watchedAttention(onState),
         onStep: (_, step) => onStep(step),

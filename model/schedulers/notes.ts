@@ -1,0 +1,40 @@
+/**
+ * What is worth knowing of a clip's schedule where the model's own settings decide it.
+ *
+ * @module
+ */
+import type { SchedulerConfig, SchedulerKind } from "./config.ts";
+
+/** What of a clip its schedule depends on. */
+export interface Scheduled {
+  readonly width: number;
+  readonly height: number;
+  /** As asked for, if they were. */
+  readonly scheduler?: SchedulerKind | undefined;
+  readonly flowShift?: number | undefined;
+}
+
+/** What Wan's own program shifts text to video by at every size, and diffusers' guide from 720p on. */
+const WAN_FLOW_SHIFT = 5;
+/** Pixels half way, as a factor, from 832x480 to 1280x720: larger clips are 720p. */
+const PIXELS_720P = Math.sqrt(832 * 480 * 1280 * 720);
+
+/** Notes as clauses, in the terms of the folder and not of any command line. */
+export function scheduleNotes(config: SchedulerConfig, clip: Scheduled): string[] {
+  const notes: string[] = [];
+  if (config.otherClass !== undefined && clip.scheduler === undefined) {
+    const used = config.kind === "unipc" ? "UniPC" : "flow-match Euler";
+    notes.push(
+      `model_index.json names ${config.otherClass}, but scheduler_config.json is that of ${used}, which is used, as in ` +
+        `Wan's own program`,
+    );
+  }
+  const { flowShift } = config;
+  if (flowShift < WAN_FLOW_SHIFT && clip.flowShift === undefined && clip.width * clip.height > PIXELS_720P) {
+    notes.push(
+      `the flow shift of ${flowShift} that the model's folder has is meant for 480p; at ${clip.width}x${clip.height} ` +
+        `Wan's own program uses ${WAN_FLOW_SHIFT}`,
+    );
+  }
+  return notes;
+}
