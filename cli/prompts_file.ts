@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../errors.ts";
+import { LOOK_AT, recogniseBytes, type Recognised } from "../model/checkpoint/recognise.ts";
 import { type Sigmas, stepsOf } from "../model/schedulers/sigmas.ts";
 import { clipOptions } from "./clip_options.ts";
 import { notSupported } from "./not_supported.ts";
@@ -22,6 +23,9 @@ export interface PromptEntry<T extends OptionTable = typeof clipOptions> {
 
 /** The name that stands for the standard input. */
 export const STDIN = "-";
+
+/** Kinds of files that prompts may be in, or that are refused for what is wrong in them. */
+const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfies Recognised["kind"][];
 
 const EXAMPLE = '{"prompt": "a red circle", "seed": 7}';
 
@@ -44,8 +48,13 @@ export async function readPrompts(path: string, table: OptionTable = clipOptions
     const bytes = path === STDIN
       ? new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer())
       : await Deno.readFile(path);
+    const { kind, is } = recogniseBytes(bytes.subarray(0, LOOK_AT));
+    if (!PROMPTS.includes(kind)) {
+      throw new TilereelError(`${promptsName(path)} is ${is}, but a text file with one prompt a line was expected`);
+    }
     content = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
+    if (error instanceof TilereelError) throw error;
     const reason = error instanceof Deno.errors.NotFound
       ? "there is no such file (a prompt itself is written without --prompts or -p)"
       : error instanceof Deno.errors.IsADirectory

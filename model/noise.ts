@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { check, wholeNumber } from "../check_options.ts";
 
 /** Seeds are 32 bits: from 0 to this. */
 export const LARGEST_SEED = 2 ** 32 - 1;
@@ -15,7 +16,8 @@ export const LARGEST_SEED = 2 ** 32 - 1;
  * @param seed a whole number; its low 32 bits count
  */
 export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
-  if (count < 16) throw new RangeError(`randn makes at least 16 numbers, asked for ${count}`);
+  check("randn: count", count, wholeNumber(16));
+  check("randn: seed", seed, { expected: "a whole number", fits: Number.isSafeInteger });
   const uniform = uniformNumbers(seed);
   const noise = Float32Array.from({ length: count }, uniform);
   for (let at = 0; at + 16 <= count; at += 16) boxMuller(noise.subarray(at, at + 16));

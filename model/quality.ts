@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { TilereelError } from "../errors.ts";
 import type { Video } from "./video.ts";
 
 /** The largest value of a sample of 8 bits. */
@@ -44,14 +45,21 @@ export function psnr(out: Uint8Array, ref: Uint8Array): number {
  * 1.5 that sums to 1, K₁ = 0.01, K₂ = 0.03: the mean over the windows that lie whole inside the frame, then over the
  * frames.
  *
- * @throws {Error} if their sizes differ, or a frame is no larger than 10 pixels along a side
+ * @throws {TilereelError} if their sizes differ, or a frame is no larger than 10 pixels along a side
  */
 export function ssim(out: Video, ref: Video): number {
   const { width, height, frames } = ref;
   if (out.width !== width || out.height !== height || out.frames !== frames) {
-    throw new Error("SSIM of clips of different sizes");
+    throw new TilereelError(
+      `clips of ${out.width}x${out.height}, ${out.frames} frames, and of ${width}x${height}, ${frames} frames, cannot be ` +
+        `compared; clips of one size were expected`,
+    );
   }
-  if (width <= 2 * RADIUS || height <= 2 * RADIUS) throw new Error(`no SSIM window fits into ${width}x${height}`);
+  if (width <= 2 * RADIUS || height <= 2 * RADIUS) {
+    throw new TilereelError(
+      `no SSIM window fits into ${width}x${height}; more than 10 pixels along each side are needed`,
+    );
+  }
   const comparison = new FrameComparison(width, height);
   let sum = 0;
   for (let frame = 0; frame < frames; frame++) sum += comparison.ssim(out.data, ref.data, frame * width * height * 3);

@@ -89,6 +89,13 @@ Deno.test("what needs no GPU", async () => {
       [() => singleBranch("full", settings), 'branch is "full", but "coreset" or "sliding" was expected'],
       [() => singleBranch("sliding"), "settings is undefined, but a function from a grid to settings"],
       [() => library.loadRouter(), "loadRouter: path is undefined, but a path was expected"],
+      [() => library.randn(4, 0), "randn: count is 4, but a whole number of at least 16 was expected"],
+      [() => library.randn(16, NaN), "randn: seed is NaN, but a whole number was expected"],
+      [() => library.ssim(video, { ...video, width: 2 }), "clips of one size were expected"],
+      [() => library.ssim(video, video), "no SSIM window fits into 1x1"],
+      [() => library.saveRouter("r.safetensors", {}), "saveRouter: the router is an object, but a Router was expected"],
+      [() => library.openCheckpoint(), "openCheckpoint: the folder is undefined, but a path was expected"],
+      [() => library.readVaeConfig(), "the path of a JSON file is undefined, but a path was expected"],
       [() => library.loadVeda(3), "the path of a file to read is 3, but a path was expected"],
       [
         () =>

@@ -18,6 +18,24 @@ async function inTempDir(test: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
+Deno.test("files of other kinds are told from prompts", () =>
+  inTempDir(async (dir) => {
+    for (
+      const [start, message] of [
+        [
+          [0, 0, 0, 32, ...new TextEncoder().encode("ftypisom")],
+          "is an MP4 video, but a text file with one prompt a line",
+        ],
+        [[...new TextEncoder().encode("<!DOCTYPE html><html>")], "is a web page that was saved under this name, but"],
+        [[...new TextEncoder().encode("GGUF\x03\0\0\0")], "is a GGUF file, which is not read, but a text file"],
+        [[0x61, 0xff], "it is not UTF-8 text"],
+      ] as const
+    ) {
+      await Deno.writeFile(`${dir}/p.txt`, Uint8Array.from(start));
+      await assertRejects(() => readPrompts(`${dir}/p.txt`), TilereelError, message);
+    }
+  }));
+
 Deno.test("text: one prompt a line, without blank lines and comments", () => {
   assertEquals(parsePrompts("\uFEFFa cat\r\n\n  # no\n  a dog \n", "p.txt"), [
     { prompt: "a cat", values: {}, line: 1 },

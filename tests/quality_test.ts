@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { TilereelError } from "../errors.ts";
 import { meanSquaredError, psnr, psnrOfError, ssim } from "../model/quality.ts";
 import type { Video } from "../model/video.ts";
 import { movingShapes } from "./moving_shapes.ts";
@@ -47,8 +48,8 @@ Deno.test("SSIM: 1 for the same clip, the same either way round, below 0 for a n
 
 Deno.test("SSIM: clips that cannot be compared are a bug", () => {
   const clip = movingShapes(32, 32, 2);
-  assertThrows(() => ssim(clip, movingShapes(32, 32, 3)), Error, "different sizes");
-  assertThrows(() => ssim(clip, movingShapes(32, 48, 2)), Error, "different sizes");
+  assertThrows(() => ssim(clip, movingShapes(32, 32, 3)), TilereelError, "clips of one size were expected");
+  assertThrows(() => ssim(clip, movingShapes(32, 48, 2)), TilereelError, "clips of one size were expected");
   const small = movingShapes(10, 32, 1);
   assertThrows(() => ssim(small, small), Error, "10x32");
 });

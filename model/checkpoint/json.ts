@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkPath } from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import { fileError } from "./file_error.ts";
 import { notWanted, recogniseBytes } from "./recognise.ts";
@@ -13,6 +14,7 @@ import { notWanted, recogniseBytes } from "./recognise.ts";
  * @throws {TilereelError} if there is no such file, it is not JSON, or not an object.
  */
 export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
+  checkPath("the path of a JSON file", path);
   let bytes: Uint8Array;
   try {
     bytes = await Deno.readFile(path);

@@ -30,8 +30,8 @@ export interface Recognised {
   readonly todo?: string;
 }
 
-/** Enough for the title of a web page and for GGUF's architecture, which comes first. */
-const LOOK_AT = 4096;
+/** Bytes that are looked at: enough for the title of a web page and for GGUF's architecture, which comes first. */
+export const LOOK_AT = 4096;
 /** As in the reference implementation: longer headers are taken for damage. */
 const LONGEST_SAFETENSORS_HEADER = 100_000_000;
 

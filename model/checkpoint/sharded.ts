@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkPath } from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import { fileError } from "./file_error.ts";
 import { readJsonObject } from "./json.ts";
@@ -21,6 +22,7 @@ const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
  * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
  */
 export async function openCheckpoint(folder: string, stem: string): Promise<TensorSource> {
+  checkPath("openCheckpoint: the folder", folder);
   const files = await listFiles(folder);
   for (const variant of ["", ".bf16", ".fp16"]) {
     const single = `${stem}${variant}.safetensors`;

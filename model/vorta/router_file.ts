@@ -4,7 +4,7 @@
  * @module
  */
 import { dirname, resolve } from "node:path";
-import { checkPath } from "../../check_options.ts";
+import { check, checkPath, instance } from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
@@ -64,6 +64,8 @@ export async function saveRouter(
   settings: VortaSettings,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
+  checkPath("saveRouter: path", path);
+  check("saveRouter: the router", router, instance(Router, "a Router"));
   const tensors = Object.fromEntries(
     [...router.parameters()].map(([name, tensor]) => [name, { dtype: "F32" as const, ...tensor }]),
   );
