@@ -1,4 +1,3 @@
-import { cleanPrompt } from "../model/tokenizer/prompt.ts";
 import { loadTokenizer } from "../model/tokenizer/tokenizer.ts";
 import { TilereelError } from "../errors.ts";
 import { assertEquals, assertRejects } from "@std/assert";
@@ -78,19 +77,4 @@ Deno.test("folders that hold no tokenizer are refused", async () => {
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
-});
-
-Deno.test("cleanPrompt", () => {
-  const cases: [string, string][] = [
-    ["  a red\n\n circle\t moving\u00a0\u3000right  ", "a red circle moving right"],
-    ["salt &amp; pepper", "salt & pepper"],
-    ["salt &amp;amp; pepper &lt;3", "salt & pepper <3"],
-    ["&amp;nbsp;a&nbsp;b&#32;c &#x41;&copy", "a b c A©"],
-    ["5 & 6 &unknown; &notit;", "5 & 6 &unknown; ¬it;"],
-    ["\x1ca\x1fb\x85c", "a b c"],
-    ["a\ufeffb", "a\ufeffb"],
-    ["", ""],
-    [" \n ", ""],
-  ];
-  for (const [text, cleaned] of cases) assertEquals(cleanPrompt(text), cleaned);
 });
