@@ -127,15 +127,21 @@ for (const choice of ["auto", "dawn"]) {
     ignore: choice === "dawn" && obstacle !== undefined,
     sanitizeOps: false,
     sanitizeResources: false,
-    fn: async () => {
+    fn: async (t) => {
       const gpu = await openGpu({ choice });
-      if (gpu.settings.description.features.includes("subgroups")) {
-        const y = gpu.tensor([64], "u32");
-        gpu.run(SUBGROUP_SUM, { buffers: { y }, params: { one: 1 }, workgroups: [1, 1, 1] });
-        const sums = new Uint32Array(await gpu.readBytes(y));
-        assert(sums[0]! >= 4 && sums[0]! <= 64, `${sums[0]}`);
-        assertEquals([...sums], Array(64).fill(sums[0]));
-      }
+      await t.step({
+        name: "where there are subgroups",
+        ignore: !gpu.settings.description.features.includes("subgroups"),
+        sanitizeOps: false,
+        sanitizeResources: false,
+        fn: async () => {
+          const y = gpu.tensor([64], "u32");
+          gpu.run(SUBGROUP_SUM, { buffers: { y }, params: { one: 1 }, workgroups: [1, 1, 1] });
+          const sums = new Uint32Array(await gpu.readBytes(y));
+          assert(sums[0]! >= 4 && sums[0]! <= 64, `${sums[0]}`);
+          assertEquals([...sums], Array(64).fill(sums[0]));
+        },
+      });
       gpu.close();
     },
   });

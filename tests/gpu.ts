@@ -8,9 +8,11 @@ import { Gpu } from "../gpu/gpu.ts";
 import { relativeError } from "../model/parity/measures.ts";
 import { assert } from "@std/assert";
 
+const VARIANTS = ["plain", "tiled", "tiled f16", "matrix f16"] as const;
+
 /** A device as one family of kernels sees it. */
 export interface Variant {
-  readonly name: "plain" | "tiled" | "tiled f16" | "matrix f16";
+  readonly name: typeof VARIANTS[number];
   readonly gpu: Gpu;
   /** Largest relative error an op may have: rounding of the operands, and no more. */
   readonly bound: number;
@@ -59,19 +61,39 @@ async function open(): Promise<Variant[]> {
   return found;
 }
 
-/** Runs a test on every variant. Devices outlive a test, so Deno must not count them as leaks. */
-export function testVariants(name: string, run: (variant: Variant) => Promise<void>): void {
+/**
+ * Runs a test on every variant, or on those that `applies` picks. Variants that the adapter cannot run, and those that
+ * are not picked, are shown as ignored. Devices outlive a test, so Deno must not count them as leaks.
+ */
+export function testVariants(
+  name: string,
+  run: (variant: Variant) => Promise<void>,
+  applies: (variant: Variant) => boolean = () => true,
+): void {
   Deno.test({
     name,
     sanitizeResources: false,
     sanitizeOps: false,
     fn: async (t) => {
-      for (const variant of await variants()) {
-        await t.step({ name: variant.name, sanitizeResources: false, sanitizeOps: false, fn: () => run(variant) });
+      const found = new Map((await variants()).map((variant) => [variant.name, variant]));
+      for (const name of VARIANTS) {
+        const variant = found.get(name);
+        await t.step({
+          name,
+          ignore: variant === undefined || !applies(variant),
+          sanitizeResources: false,
+          sanitizeOps: false,
+          fn: () => run(variant!),
+        });
       }
     },
   });
 }
+
+/** For {@link testVariants}: the kernels for software adapters, where what is tested is the same for all kernels. */
+export const plainOnly = ({ name }: Variant) => name === "plain";
+/** For {@link testVariants}: the kernels for GPUs. */
+export const exceptPlain = ({ name }: Variant) => name !== "plain";
 
 /** Normally distributed numbers, the same for the same seed. */
 export function randn(count: number, seed: number, scale = 1): Float32Array {

@@ -37,6 +37,5 @@ export function productVariants(
   { name, gpu, hardware }: Variant,
   family: KernelFamily<ProductVariant>,
 ): ReadonlyMap<string, ProductVariant> {
-  if (name === "plain") return new Map();
   return hardware ? family.variants(gpu) : new Map(SMALL[name].map((variant) => [JSON.stringify(variant), variant]));
 }

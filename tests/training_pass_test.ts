@@ -3,7 +3,7 @@ import { NonFiniteError, trainingPass, type TrainingPassInput } from "../model/v
 import { readTransformerConfig } from "../model/wan/config.ts";
 import { WanTransformer3DModel } from "../model/wan/transformer.ts";
 import { assert, assertEquals } from "@std/assert";
-import { randn, testVariants, type Variant } from "./gpu.ts";
+import { plainOnly, randn, testVariants, type Variant } from "./gpu.ts";
 import { MODEL } from "./process.ts";
 
 const LATENTS = [1, 16, 2, 8, 8] as const, SIZE = 16 * 2 * 8 * 8, HEADS = 8;
@@ -45,7 +45,6 @@ testVariants(
 );
 
 testVariants("a training pass takes no more GPU memory for more blocks, but their weights", async (variant) => {
-  if (variant.name !== "plain") return; // Memory is the same for all kernels.
   const { gpu } = variant;
   const peaks: number[] = [];
   for (const layers of [2, 6]) {
@@ -66,10 +65,9 @@ testVariants("a training pass takes no more GPU memory for more blocks, but thei
   }
   // What grows is three weights a head and block, and their gradients, 256 bytes each.
   assert(peaks[0]! > 100_000 && peaks[1]! - peaks[0]! <= 4 * 6 * 256, `${peaks[0]} and ${peaks[1]} bytes`);
-});
+}, plainOnly);
 
 testVariants("a number that is not finite is traced to its block", async (variant) => {
-  if (variant.name !== "plain") return;
   const { gpu } = variant;
   const transformer = await model(variant, 3), input = inputs(variant, 3);
   const scores = input.scores.slice();
@@ -86,4 +84,4 @@ testVariants("a number that is not finite is traced to its block", async (varian
   gpu.release(noisy);
   assertEquals(gpu.memory.used, used);
   transformer.release();
-});
+}, plainOnly);

@@ -9,7 +9,7 @@ import { decoderMemory } from "../model/vae/decoder.ts";
 import { blendWeights, tileSpans } from "../model/vae/tiling.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { relativeError } from "../model/parity/measures.ts";
-import { assertClose, randn, testVariants } from "./gpu.ts";
+import { assertClose, plainOnly, randn, testVariants } from "./gpu.ts";
 
 const here = (path: string) => new URL(path, import.meta.url).pathname;
 const DEMO = { folder: here("../model/demo/vae"), reference: here("fixtures/demo_vae.safetensors") };
@@ -70,7 +70,6 @@ testVariants("a VAE decodes and encodes as diffusers does", async ({ gpu }) => {
 });
 
 testVariants("frames may go through the stages one by one", async ({ gpu }) => {
-  if (!gpu.software) return; // a matter of what is remembered, not of the kernels
   const ref = await reference(TINY), vae = await load(gpu, TINY);
   const latents = gpu.upload(ref("latents").values, ref("latents").shape);
   const clip = gpu.upload(ref("clip").values, ref("clip").shape);
@@ -79,7 +78,7 @@ testVariants("frames may go through the stages one by one", async ({ gpu }) => {
   const { mean } = await vae.encode(clip), pieces = await vae.encode(clip, { pieceBytes: 1 });
   assertClose(await gpu.read(pieces.mean), await gpu.read(mean), 1e-6, "encoded");
   vae.release();
-});
+}, plainOnly);
 
 /** [1, 3, frames, height, width] in −1…1 to [frames, height, width, 3] in 0…255. */
 function toRgb8(samples: Float32Array, shape: readonly number[]): Uint8Array {
@@ -92,7 +91,6 @@ function toRgb8(samples: Float32Array, shape: readonly number[]): Uint8Array {
 }
 
 testVariants("decoding reports progress in latent frames", async ({ gpu }) => {
-  if (!gpu.software) return; // a matter of the frames, not of the kernels
   const vae = await load(gpu, TINY);
   const latents = gpu.upload(randn(16 * 3 * 5 * 7, 1, 0.3), [1, 16, 3, 5, 7]);
   const seen: Progress[] = [];
@@ -102,7 +100,7 @@ testVariants("decoding reports progress in latent frames", async ({ gpu }) => {
   assertEquals(seen.at(-1), { stage: "decode", done: 3, total: 3 });
   gpu.release(latents);
   vae.release();
-});
+}, plainOnly);
 
 testVariants("normalize and denormalize use the latents' mean and std", async ({ gpu }) => {
   const vae = await load(gpu, DEMO);
@@ -191,7 +189,6 @@ function crop(
 }
 
 testVariants("tiles are put together as diffusers does", async ({ gpu }) => {
-  if (!gpu.software) return; // a matter of the assembly, not of the kernels
   const vae = await load(gpu, TINY, 0.05);
   const shape = [1, 16, 2, 5, 7], latents = randn(16 * 2 * 35, 3, 0.3);
   const tiling = { tiling: true, tileSize: 32, tileStride: 24 };
@@ -235,10 +232,9 @@ testVariants("tiles are put together as diffusers does", async ({ gpu }) => {
   const { mean } = await vae.encode(decoded, tiling);
   assertClose(await gpu.read(mean), blendAsDiffusers(means, 3, 1, 5, 7), 1e-6, "encoded");
   vae.release();
-});
+}, plainOnly);
 
 testVariants("seams of tiles are blended", async ({ gpu }) => {
-  if (!gpu.software) return; // a matter of the assembly, not of the kernels
   const vae = await load(gpu, DEMO);
   // Latents that change slowly across the picture.
   const [h, w] = [12, 12];
@@ -260,7 +256,7 @@ testVariants("seams of tiles are blended", async ({ gpu }) => {
   };
   assert(step(blended, 48) < step(abrupt, 48) / 4, `${step(blended, 48)}, ${step(abrupt, 48)}`);
   vae.release();
-});
+}, plainOnly);
 
 Deno.test("blend weights add up to 1 at every pixel", () => {
   for (
@@ -281,7 +277,6 @@ Deno.test("blend weights add up to 1 at every pixel", () => {
 });
 
 testVariants("tiling is chosen by the memory there is", async ({ gpu }) => {
-  if (!gpu.software) return; // a matter of the assembly, not of the kernels
   const latents = randn(16 * 5 * 7, 4, 0.3);
   const tilesWith = async (memoryLimit: number) => {
     const limited = new Gpu(gpu.device, { ...gpu.settings, memoryLimit });
@@ -297,7 +292,7 @@ testVariants("tiling is chosen by the memory there is", async ({ gpu }) => {
   const { largest, past } = decoderMemory(config, 35), needed = past + 5 * largest;
   assertEquals((await tilesWith(ample.used + 2 * needed)).tiles, 1);
   assertEquals((await tilesWith(ample.used + 0.9 * needed)).tiles, 6);
-});
+}, plainOnly);
 
 testVariants("a clip that is no multiple of 8 is refused in words", async ({ gpu }) => {
   const vae = await load(gpu, TINY);
