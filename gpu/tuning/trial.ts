@@ -17,8 +17,13 @@ const ROUNDS = 5;
 const ENOUGH = 1000;
 /** A variant that takes so many times as long as the fastest is not timed again. */
 const CLEARLY_SLOWER = 2;
-/** Milliseconds of work before anything counts: an idle GPU runs at a low clock, and it idles while kernels compile. */
-const WARM_UP = 1000;
+
+/** How variants are timed. */
+export interface Timing {
+  readonly stopwatch: Stopwatch;
+  /** Milliseconds of work before anything counts: an idle GPU runs at a low clock, and it idles while kernels compile. */
+  readonly warmUp: number;
+}
 
 /** A variant that runs and computes what it should. */
 interface Candidate {
@@ -37,7 +42,7 @@ interface Candidate {
 export async function tryFamily(
   gpu: Gpu,
   family: AnyFamily,
-  stopwatch: Stopwatch,
+  timing: Timing,
   onVariant: () => void,
 ): Promise<FamilyChoice | undefined> {
   const expected = await plainSample(gpu, family);
@@ -52,7 +57,7 @@ export async function tryFamily(
       if (runs) candidates.push({ name, work });
       onVariant();
     }
-    return await timeInRounds(gpu, candidates, stopwatch);
+    return await timeInRounds(gpu, candidates, timing);
   });
   gpu.trim(); // Models want buffers of other sizes.
   const [best] = Object.entries(ms).sort(([, a], [, b]) => a - b);
@@ -61,19 +66,19 @@ export async function tryFamily(
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
-/** Has the GPU work for {@link WARM_UP}, mostly on what it does fast. */
-async function warmUp(candidates: readonly Candidate[], stopwatch: Stopwatch): Promise<void> {
-  const end = performance.now() + WARM_UP;
+/** Has the GPU work before anything counts, mostly on what it does fast. */
+async function warm(candidates: readonly Candidate[], { stopwatch, warmUp }: Timing): Promise<void> {
+  const end = performance.now() + warmUp;
   const cold = await stopwatch.time(candidates.map(({ work }) => work)), fastest = Math.min(...cold);
   const work = candidates[cold.indexOf(fastest)]?.work;
-  while (work && performance.now() < end) await stopwatch.time(Array(Math.ceil(WARM_UP / 10 / fastest)).fill(work));
+  while (work && performance.now() < end) await stopwatch.time(Array(Math.ceil(warmUp / 10 / fastest)).fill(work));
 }
 
 /** @returns milliseconds, by name; none where even what ran before failed */
 async function timeInRounds(
   gpu: Gpu,
   candidates: readonly Candidate[],
-  stopwatch: Stopwatch,
+  timing: Timing,
 ): Promise<Record<string, number>> {
   const times = new Map<string, number[]>(candidates.map(({ name }) => [name, []]));
   const median = (name: string) => {
@@ -82,9 +87,9 @@ async function timeInRounds(
   };
   const error = await gpu.attempt(async () => {
     let open = candidates;
-    await warmUp(candidates, stopwatch);
+    await warm(candidates, timing);
     for (let counted = 0, round = 0; round < ROUNDS && counted < ENOUGH; round++) {
-      const spent = await stopwatch.time(open.map(({ work }) => work));
+      const spent = await timing.stopwatch.time(open.map(({ work }) => work));
       open.forEach(({ name }, i) => times.get(name)!.push(spent[i]!));
       counted += sum(spent);
       const fastest = Math.min(...open.map(({ name }) => median(name)));

@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import {
+  aboveZero,
   aFlag,
   aFunction,
   check,
@@ -30,6 +31,8 @@ export interface TuneOptions {
   readonly onProgress?: (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
   /** To choose from. Default: all there are. */
   readonly families?: readonly AnyFamily[];
+  /** Milliseconds that the GPU works before a family is timed: an idle one runs at a low clock. Default: 1000. */
+  readonly warmUp?: number;
 }
 
 /** What its options must be. */
@@ -37,6 +40,7 @@ export const TUNE_KINDS: Kinds<TuneOptions> = {
   again: aFlag,
   rememberedOnly: aFlag,
   onProgress: aFunction,
+  warmUp: aboveZero,
   families: listOf(objectWith("a family of kernels", { variants: aFunction }), "a list of families of kernels"),
 };
 
@@ -81,7 +85,7 @@ function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonly AnyFa
 async function runTrial(
   gpu: Gpu,
   families: readonly AnyFamily[],
-  { onProgress = () => {} }: TuneOptions,
+  { onProgress = () => {}, warmUp = 1000 }: TuneOptions,
 ): Promise<KernelChoices> {
   const stage = "choose kernels";
   const total = families.reduce((sum, family) => sum + family.variants(gpu).size, 0);
@@ -93,7 +97,8 @@ async function runTrial(
   try {
     for (const family of families) {
       const before = done;
-      const choice = await tryFamily(gpu, family, stopwatch, () => onProgress({ stage, done: ++done, total }));
+      const told = () => onProgress({ stage, done: ++done, total });
+      const choice = await tryFamily(gpu, family, { stopwatch, warmUp }, told);
       if (choice) choices[family.name] = choice;
       // A trial that could not be made leaves its variants out.
       const after = before + family.variants(gpu).size;

