@@ -2,11 +2,13 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { decode as decodePng } from "fast-png";
 import omggif from "omggif";
 import { evenlySpaced, frameOf } from "../cli/video/frames.ts";
+import { frameRate } from "../cli/video/frame_rate.ts";
 import { encodeGif } from "../cli/video/gif.ts";
 import { encodeMp4 } from "../cli/video/mp4.ts";
 import { encodeContactSheet } from "../cli/video/png.ts";
 import { formatOf, writeVideo } from "../cli/video/write_video.ts";
 import { TilereelError } from "../errors.ts";
+import type { Video } from "../model/video.ts";
 import { readMp4, yuv420ToRgb } from "./h264_reader.ts";
 import { movingShapes, psnr } from "./moving_shapes.ts";
 
@@ -15,9 +17,90 @@ Deno.test("mp4: a demuxer finds one H.264 track of the right size, length and co
   const track = await readMp4(await encodeMp4(video));
   assert(track.codec.startsWith("avc1."), track.codec);
   assertEquals([track.width, track.height, track.frames.length], [128, 96, 29]);
-  assertAlmostEquals(track.seconds, 29 / 16, 0.01);
-  // Primaries BT.709, transfer sRGB, matrix BT.601, limited range.
-  assertEquals(track.colour, [1, 13, 6, 0]);
+  assertEquals(track.durations, new Array(29).fill(track.timescale / 16));
+  // A key frame a second.
+  assertEquals(track.keyFrames, Array.from({ length: 29 }, (_, i) => i % 16 === 0));
+  // Constrained Baseline, level 1; frames come in order, and refer to one before.
+  assertEquals([track.stream.profile, track.stream.reorder], [[66, 0xc0, 10], [0, 1]]);
+});
+
+Deno.test("mp4: the description comes before the frames, which are where it says", async () => {
+  const mp4 = await encodeMp4(movingShapes(64, 48, 5), { comment: "x".repeat(1000) });
+  const track = await readMp4(mp4);
+  assert(track.movieAt < track.firstSampleAt, `${track.movieAt}, ${track.firstSampleAt}`);
+  assertEquals(new TextDecoder("latin1").decode(mp4.subarray(track.firstSampleAt - 4, track.firstSampleAt)), "mdat");
+  assertEquals(track.frames.length, 5);
+});
+
+Deno.test("mp4: file and stream name the same colours, those that players take for the size", async () => {
+  // Primaries BT.709, transfer sRGB, matrix BT.601 or BT.709, limited range.
+  const sizes = [[128, 96, 6], [1024, 576, 6], [480, 832, 1], [1280, 16, 1]] as const;
+  for (const [width, height, matrix] of sizes) {
+    const track = await readMp4(await encodeMp4(flat(width, height, [200, 40, 90])));
+    assertEquals([track.colour, track.stream.colour], [[1, 13, matrix, 0], [1, 13, matrix, 0]], `${width}x${height}`);
+    // By the definition of luma and of colour differences.
+    const [kr, kb] = matrix === 1 ? [0.2126, 0.0722] : [0.299, 0.114];
+    const y = (kr * 200 + (1 - kr - kb) * 40 + kb * 90) / 255;
+    const expected = [16 + 219 * y, 128 + 112 * (90 / 255 - y) / (1 - kb), 128 + 112 * (200 / 255 - y) / (1 - kr)];
+    const [yuv] = track.frames, pixels = width * height;
+    for (const [plane, at] of [0, pixels, pixels * 5 / 4].entries()) {
+      assertAlmostEquals(yuv![at]!, expected[plane]!, 1.5);
+    }
+  }
+});
+
+/** One frame of one colour. */
+function flat(width: number, height: number, rgb: readonly number[]): Video {
+  const data = Uint8Array.from({ length: width * height * 3 }, (_, i) => rgb[i % 3]!);
+  return { width, height, frames: 1, fps: 16, data };
+}
+
+Deno.test("mp4: frame rates are exact in file and stream", async () => {
+  const rates = [[10, 10], [23.976, 24000 / 1001], [23.98, 24000 / 1001], [29.97, 30000 / 1001], [12.5, 12.5], [
+    7.3,
+    7.3,
+  ]];
+  for (const [fps, exact] of rates) {
+    const track = await readMp4(await encodeMp4(movingShapes(32, 16, 3, fps)));
+    assertEquals(track.frames.length, 3);
+    for (const duration of track.durations) assertEquals(track.timescale / duration, exact);
+    assertEquals(track.stream.framesPerSecond, exact);
+  }
+});
+
+Deno.test("frame rates as fractions", () => {
+  const fraction = (fps: number) => {
+    const { timescale, frameTicks } = frameRate(fps);
+    return [timescale, frameTicks];
+  };
+  assertEquals([24, 59.94, 12.5, 1 / 3, 15.015, 0.1].map(fraction), [
+    [24000, 1000],
+    [60000, 1001],
+    [25000, 2000],
+    [1000, 3000],
+    [15_015 / 5, 200].map((n) => n * 1000),
+    [1000, 10000],
+  ]);
+  for (let fps = 0.5; fps < 121; fps += 0.37) {
+    const { timescale, frameTicks } = frameRate(fps);
+    assertAlmostEquals(timescale / frameTicks, fps, 0.005);
+    assert(Number.isInteger(timescale) && Number.isInteger(frameTicks) && timescale < 2 ** 31, `${fps}`);
+  }
+});
+
+Deno.test("mp4: better quality takes more bytes and is closer", async () => {
+  const video = movingShapes(64, 48, 5);
+  const encoded = await Promise.all([1, 40, 80, 100].map(async (quality) => {
+    const mp4 = await encodeMp4(video, { quality });
+    return { bytes: mp4.length, psnr: psnr(yuv420ToRgb((await readMp4(mp4)).frames[4]!, 64, 48), frameOf(video, 4)) };
+  }));
+  for (const [i, { bytes, psnr }] of encoded.entries()) {
+    if (i > 0) assert(bytes > encoded[i - 1]!.bytes && psnr > encoded[i - 1]!.psnr, JSON.stringify(encoded));
+  }
+  assertEquals(await encodeMp4(video, { quality: 80 }), await encodeMp4(video));
+  for (const quality of [0, 101, NaN, -5]) {
+    await assertRejects(() => encodeMp4(video, { quality }), TilereelError, `quality is ${quality}, and should be`);
+  }
 });
 
 Deno.test("mp4: every decoded frame is within 35 dB of the original", async () => {
@@ -28,13 +111,6 @@ Deno.test("mp4: every decoded frame is within 35 dB of the original", async () =
     const quality = psnr(yuv420ToRgb(yuv, video.width, video.height), frameOf(video, i));
     assert(quality >= 35, `frame ${i}: ${quality.toFixed(1)} dB`);
   }
-});
-
-Deno.test("mp4: other sizes and frame rates", async () => {
-  const video = movingShapes(80, 48, 5, 10);
-  const track = await readMp4(await encodeMp4(video));
-  assertEquals([track.width, track.height, track.frames.length], [80, 48, 5]);
-  assertAlmostEquals(track.seconds, 5 / 10, 0.01);
 });
 
 Deno.test("mp4: the same clip gives the same bytes at another time", async () => {
@@ -60,6 +136,15 @@ Deno.test("gif: frames, length, loop and colours", () => {
     assert(quality >= 35, `frame ${i}: ${quality.toFixed(1)} dB`);
   }
   assertEquals(hundredths, Math.round(video.frames * 100 / video.fps));
+});
+
+Deno.test("gif: a clip at any rate keeps its length", () => {
+  for (const fps of [23.976, 29.97, 12.5, 7.3, 48]) {
+    const gif = new omggif.GifReader(encodeGif(movingShapes(16, 16, 24, fps)));
+    const delays = Array.from({ length: 24 }, (_, i) => gif.frameInfo(i).delay);
+    assertEquals(delays.reduce((sum, delay) => sum + delay, 0), Math.round(24 * 100 / fps), `${fps}`);
+    assert(delays.every((delay) => Math.abs(delay - 100 / fps) < 1), `${delays}`);
+  }
 });
 
 Deno.test("png: a contact sheet holds eight frames, first and last among them, exactly", () => {

@@ -6,15 +6,24 @@
 import hme from "h264-mp4-encoder";
 import { TilereelError } from "../../errors.ts";
 import type { Video } from "../../model/video.ts";
-import { commentBox } from "./comment/mp4.ts";
+import { coloursFor } from "./colours.ts";
+import { frameRate } from "./frame_rate.ts";
 import { frameOf } from "./frames.ts";
-import { finishMp4 } from "./mp4_boxes.ts";
+import { describeStream } from "./h264_sps.ts";
+import { findBox } from "./mp4_boxes.ts";
+import { type H264Track, muxMp4 } from "./mp4_mux.ts";
 import { rgbToYuv420, yuv420Size } from "./yuv.ts";
 
 /** The quality of an MP4, from 1 to 100, where none is asked for: what is lost then is less than chroma at half size loses. */
 export const DEFAULT_QUALITY = 80;
 /** Frames encoded before others get their turn, so that Ctrl-C and the progress bar don't wait for the whole clip. */
 const FRAMES_A_TURN = 4;
+
+/** The way to the tables of samples in an MP4, and bytes before the boxes in those that have any. */
+const SAMPLE_TABLE = ["moov", "trak", "mdia", "minf", "stbl"];
+const ENTRIES = { stsd: 8, avc1: 78 };
+/** `nal_unit_type` of slices of frames that can be decoded by themselves. */
+const KEY_SLICE = 5;
 
 /** How a clip is encoded. */
 export interface Mp4Options {
@@ -34,30 +43,34 @@ export interface Mp4Options {
 export async function encodeMp4(video: Video, options: Mp4Options = {}): Promise<Uint8Array<ArrayBuffer>> {
   const { quality = DEFAULT_QUALITY, comment, onFrame } = options;
   const quantization = quantizationOf(quality);
+  const { width, height } = video;
   const encoder = await hme.createH264MP4Encoder();
   // All encoders share one file system.
   const name = `${crypto.randomUUID()}.mp4`;
   try {
     encoder.outputFilename = name;
-    encoder.width = video.width;
-    encoder.height = video.height;
-    // The encoder counts whole frames a second and would cut off the rest.
-    encoder.frameRate = Math.max(1, Math.round(video.fps));
+    encoder.width = width;
+    encoder.height = height;
     encoder.quantizationParameter = quantization;
     // A key frame a second keeps seeking quick.
     encoder.groupOfPictures = Math.max(1, Math.round(video.fps));
     encoder.initialize();
-    const yuv = new Uint8Array(yuv420Size(video.width, video.height));
+    const colours = coloursFor(width, height);
+    const yuv = new Uint8Array(yuv420Size(width, height));
     for (let i = 0; i < video.frames; i++) {
-      rgbToYuv420(frameOf(video, i), video.width, video.height, yuv);
+      rgbToYuv420(frameOf(video, i), width, height, colours.yuv, yuv);
       encoder.addFrameYuv(yuv);
       onFrame?.(i + 1);
       if (i % FRAMES_A_TURN === FRAMES_A_TURN - 1) await new Promise((resolve) => setTimeout(resolve));
     }
     encoder.finalize();
-    const mp4 = finishMp4(encoder.FS.readFile(name), comment === undefined ? new Uint8Array() : commentBox(comment));
+    const encoded = takeApart(encoder.FS.readFile(name));
     encoder.FS.unlink(name);
-    return mp4;
+    const rate = frameRate(video.fps);
+    const bits = encoded.samples.reduce((sum, sample) => sum + sample.length, 0) * 8;
+    const bitrate = bits * rate.timescale / rate.frameTicks / video.frames;
+    const sps = describeStream(encoded.sps, { colours: colours.tags, rate, bitrate });
+    return muxMp4({ ...encoded, width, height, rate, colours: colours.tags, sps }, comment);
   } finally {
     encoder.delete();
   }
@@ -69,4 +82,27 @@ function quantizationOf(quality: number): number {
     throw new TilereelError(`quality is ${quality}, and should be a number from 1 to 100, which is the best`);
   }
   return Math.round(51 - 0.41 * quality);
+}
+
+/** The stream in the encoder's own MP4, whose descriptions are poor. */
+function takeApart(mp4: Uint8Array): Pick<H264Track, "sps" | "pps" | "samples" | "keyFrames"> {
+  const media = findBox(mp4, ["mdat"]);
+  const sizes = findBox(mp4, [...SAMPLE_TABLE, "stsz"]);
+  const view = new DataView(sizes.buffer, sizes.byteOffset, sizes.length);
+  // All samples' size where it is the same, as that of one is; else zero.
+  const same = view.getUint32(4);
+  const samples: Uint8Array[] = [];
+  for (let i = 0, at = 0; i < view.getUint32(8); i++) {
+    const size = same || view.getUint32(12 + i * 4);
+    samples.push(media.subarray(at, at + size));
+    at += size;
+  }
+  // After the length of a NAL unit comes its type.
+  const keyFrames = [...samples.keys()].filter((i) => (samples[i]![4]! & 31) === KEY_SLICE);
+  const configuration = findBox(mp4, [...SAMPLE_TABLE, "stsd", "avc1", "avcC"], ENTRIES);
+  const spsSize = configuration[6]! << 8 | configuration[7]!;
+  const sps = configuration.slice(8, 8 + spsSize);
+  // The number of picture parameter sets, and the length of the one.
+  const pps = configuration.slice(8 + spsSize + 3);
+  return { sps, pps, samples, keyFrames };
 }

@@ -6,10 +6,11 @@
 import { createFile, Log, MP4BoxBuffer } from "mp4box";
 import { TilereelError } from "../../../errors.ts";
 import { formatBytes } from "../../../format_bytes.ts";
+import { BT601, BT709, MATRIX_BT709, type YuvColours } from "../colours.ts";
 import { RandomAccessFile } from "../../../model/checkpoint/random_access_file.ts";
 import type { Pictures } from "./timed_picture.ts";
 import { LARGEST_NAL_UNIT, openH264Decoder } from "./tiny_h264.ts";
-import { BT601, BT709, yuv420ToRgb, type YuvColours } from "./yuv.ts";
+import { yuv420ToRgb } from "./yuv.ts";
 
 /** Bytes that are read at once while the description of the tracks is looked for. */
 const HEADER_PIECE = 1 << 18;
@@ -17,8 +18,6 @@ const HEADER_PIECE = 1 << 18;
 const BASELINE = 66;
 /** A track's matrix when it is shown as it lies: not turned, mirrored or moved. */
 const UPRIGHT = [0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000];
-/** `matrix_coefficients` of a `colr` box. */
-const MATRIX_BT709 = 1;
 
 /** Where a frame lies in the file, and when it gives way to the next. */
 interface Sample {

@@ -4,19 +4,7 @@
  * @module
  */
 
-/** What the samples stand for. */
-export interface YuvColours {
-  /** The red and the blue weight of luma: BT.601's or BT.709's. */
-  readonly kr: number;
-  readonly kb: number;
-  /** Whether samples use all 256 levels; else luma lies within 16…235 and chroma within 16…240. */
-  readonly fullRange: boolean;
-}
-
-/** BT.601 in limited range: what is meant where a file does not say, as ffmpeg takes it. */
-export const BT601: YuvColours = { kr: 0.299, kb: 0.114, fullRange: false };
-/** BT.709 in limited range. */
-export const BT709: YuvColours = { kr: 0.2126, kb: 0.0722, fullRange: false };
+import type { YuvColours } from "../colours.ts";
 
 /**
  * The upper left `width` × `height` pixels of a 4:2:0 frame whose planes are `stride` wide and `lines` high, both even.
