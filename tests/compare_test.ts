@@ -9,7 +9,7 @@ import type { VortaSettings } from "../model/vorta/settings.ts";
 import { readMp4, yuv420ToRgb } from "./h264_reader.ts";
 import { psnr } from "./moving_shapes.ts";
 import { naiveSsim } from "./naive_ssim.ts";
-import { assertRefused, inTempDir, listFiles, tilereel } from "./process.ts";
+import { assertRefused, inTempDir, listFiles, start, tilereel } from "./process.ts";
 
 const SIZE = 64, FRAMES = 5;
 /** Options for clips that are made in a few seconds. */
@@ -48,7 +48,7 @@ Deno.test("a setting: words by generate's options, and a name in front", () => {
   assertEquals(parse("full sigmas=1,0.5").values, { attention: "full", sigmas: [1, 0.5] });
 });
 
-Deno.test("settings that say nothing, or what no option does, are refused in one sentence", () => {
+Deno.test("settings that are empty, or what no option takes, are refused in one sentence", () => {
   const refuses = (text: string, message: string) => assertThrows(() => parse(text), TilereelError, message);
   refuses("", '--setting "" says nothing');
   refuses("name:", "says nothing");
@@ -95,9 +95,7 @@ Deno.test("comparisons that cannot be are refused before anything is loaded", ()
     await refused("did you mean --setting?", "a", "--tau", "0.5");
     await Deno.writeTextFile(join(dir, "file"), "");
     await refused("cannot write file: that is a file", "a", "--out", "file");
-    await Deno.mkdir(join(dir, "out/0001-a"), { recursive: true });
-    await refused("0001-a is in the way, and no comparison's", "a", "--out", "out", "-s", "full", "-s", "steps=1");
-    assertEquals(listFiles(dir), ["file", "out/", "out/0001-a/"]);
+    assertEquals(listFiles(dir), ["file"]);
   }));
 
 /** The samples of a clip made by `generate`, without loss. */
@@ -143,16 +141,24 @@ Deno.test("one prompt under several settings: true figures, clips that others ca
     const args = ["compare", prompt, "--out", out, ...SMALL, ...settings.flatMap((words) => ["-s", words])];
     const { code, out: said, err } = await tilereel(args, { cwd: dir });
     assertEquals(code, 0, err);
-    const folder = "0001-a-red-circle-script-alert-x-script-more";
-    const clips = ["1-full", "2-again", "3-few", "4-near", "5-vorta-tau-0-5-router-r-safetensors"];
-    const files = clips.flatMap((name) => [`${name}.mp4`, `${name}.png`]);
+    const folder = "a-red-circle-script-alert-x-script-more-0";
+    // "again" is the same clip as "full".
+    const clips = ["full", "full", "few", "near", "vorta-tau-0-5-router-r-safetensors"];
+    const names = [...new Set(clips)];
+    const files = names.flatMap((name) => [`${name}.mp4`, `${name}.png`]);
     const table = JSON.parse(await Deno.readTextFile(join(out, "table.json")));
     const full = await framesOf(dir, prompt);
     const few = await framesOf(dir, prompt, "--steps", "1");
 
     await t.step("files", () => {
-      const inside = [...files, "figures.json", "side-by-side.mp4"].map((name) => `${folder}/${name}`);
-      assertEquals(listFiles(out), [`${folder}/`, ...inside, "report.html", "table.json"]);
+      const others = [...names.flatMap((name) => [`${name}.json`, `${name}.rgb.gz`])];
+      const inside = [...files, ...others, "side-by-side.json", "side-by-side.mp4"].map((name) => `${folder}/${name}`);
+      assertEquals(listFiles(out), [`${folder}/`, ...inside, "report.html", "table.json"].sort());
+    });
+    await t.step("samples without loss, as gzip unpacks them", async () => {
+      const packed = new Blob([await Deno.readFile(join(out, folder, "few.rgb.gz"))]).stream();
+      const samples = await new Response(packed.pipeThrough(new DecompressionStream("gzip"))).bytes();
+      assertEquals(samples, few);
     });
     await t.step("likeness is that of the samples that generate makes with the same settings", () => {
       const [first, again, fewer] = table.settings;
@@ -223,40 +229,94 @@ Deno.test("one prompt under several settings: true figures, clips that others ca
   });
 });
 
-Deno.test("many prompts: a comparison that was broken off goes on, and one made otherwise is left alone", () =>
+Deno.test("a comparison renders only what is new or changed, and is made anew from all", () =>
   inTempDir(async (dir) => {
     const prompts = join(dir, "p.jsonl"), out = join(dir, "study");
-    await Deno.writeTextFile(
-      prompts,
-      '{"prompt": "a red circle", "seed": 5}\n{"prompt": "a blue square", "size": "48x32"}\n',
-    );
+    const lines = ['{"prompt": "a red circle", "seed": 5}', '{"prompt": "a blue square", "size": "48x32"}'];
+    const write = (...lines: string[]) => Deno.writeTextFile(prompts, lines.join("\n"));
+    await write(...lines);
     const small = ["--size", "32x32", "--frames", "5", "--steps", "1", "--guidance", "1"];
     const compare = (...args: string[]) => tilereel(["compare", "--prompts", prompts, "--out", out, ...small, ...args]);
+    const ran = async (...args: string[]) => {
+      const { code, out, err } = await compare(...args);
+      assertEquals(code, 0, err);
+      return out;
+    };
+    const table = async () => JSON.parse(await Deno.readTextFile(join(out, "table.json")));
+    const changed = async () =>
+      Object.fromEntries(
+        await Promise.all(
+          listFiles(out).filter((name) => name.endsWith(".mp4"))
+            .map(async (name) => [name, (await Deno.stat(join(out, name))).mtime!.getTime()]),
+        ),
+      );
     const two = ["-s", "full", "-s", "guided: full guidance=2"];
-    const made = async () => JSON.parse(await Deno.readTextFile(join(out, "table.json")));
-    assertEquals((await compare(...two, "--quiet")).out, "");
-    const first = await made();
+    assertEquals(await ran(...two, "--quiet"), "");
+    const first = await table(), before = await changed();
     assertEquals(
       first.prompts.map(({ seed, width, height }: Record<string, number>) => [seed, width, height]),
       [[5, 32, 32], [0, 48, 32]],
     );
+    assertEquals(Object.keys(before), [
+      ...["full", "guided", "side-by-side"].map((name) => `a-blue-square-0/${name}.mp4`),
+      ...["full", "guided", "side-by-side"].map((name) => `a-red-circle-5/${name}.mp4`),
+    ]);
 
-    const kept = join(out, "0001-a-red-circle"), lost = join(out, "0002-a-blue-square");
-    const before = await Deno.stat(join(kept, "figures.json"));
-    await Deno.remove(lost, { recursive: true });
-    await Deno.remove(join(out, "report.html"));
-    const { code, out: said } = await compare(...two);
-    assertEquals(code, 0);
-    assertStringIncludes(said, "1 of 2 prompts are already there and are skipped.");
-    assertEquals((await Deno.stat(join(kept, "figures.json"))).mtime, before.mtime);
-    const second = await made();
-    assertEquals(second.prompts[0], first.prompts[0]);
-    assertEquals(second.prompts[1].clips[1].psnr, first.prompts[1].clips[1].psnr);
-    assert((await Deno.stat(join(out, "report.html"))).isFile);
+    // One more setting and one more prompt, each before what was there; another name; a damaged and a lost clip.
+    await write('{"prompt": "a green cross"}', ...lines);
+    await Deno.remove(join(out, "a-red-circle-5/guided.mp4"));
+    const more = ["-s", "full", "-s", "scheduler=euler", "-s", "renamed: full guidance=2"];
+    assertStringIncludes(await ran(...more), "3 of 9 clips are there already and are kept.\n");
+    const second = await table(), after = await changed();
+    const kept = Object.keys(before).filter((name) => before[name] === after[name]);
+    assertEquals(kept, ["a-blue-square-0/full.mp4", "a-blue-square-0/guided.mp4", "a-red-circle-5/full.mp4"]);
+    const likeness = (all: typeof first, prompt: number, setting: number) => {
+      const { psnr, ssim } = all.prompts[prompt].clips[setting];
+      return [psnr, ssim];
+    };
+    assertEquals(likeness(second, 1, 2), likeness(first, 0, 1));
+    assertEquals(likeness(second, 2, 2), likeness(first, 1, 1));
+    assertEquals(second.prompts[2].clips[2].seconds, first.prompts[1].clips[1].seconds);
+    assertEquals(second.settings.map(({ setting }: { setting: string }) => setting), [
+      ...["full", "scheduler=euler", "renamed"],
+    ]);
+    const shown = await readMp4(await Deno.readFile(join(out, "a-blue-square-0/side-by-side.mp4")));
+    assertEquals([shown.width, shown.height], [3 * 48 + 2 * 4, 32]);
 
-    await Deno.remove(join(out, second.prompts[1].clips[0].file));
-    assertRefused(await compare(...two, "--quiet"), `is gone: remove ${lost} to have its clips rendered again`);
-    assertRefused(await compare(...two, "--steps", "2"), "was made with another size or sampling: name a new folder");
-    assertRefused(await compare("-s", "full", "-s", "steps=2"), "was made with another list of settings");
-    assertEquals(await made(), second);
+    // The first setting is what others are measured against: also those that are kept.
+    assertStringIncludes(await ran(...more.slice(2), "-s", "full"), "9 of 9 clips are there already and are kept.\n");
+    const third = await table();
+    assertEquals(third.prompts[1].clips[0].psnr, null);
+    assertAlmostEquals(third.prompts[1].clips[2].psnr, psnrOf(second, 1, 1), 1e-9);
+
+    // What was made otherwise is made anew.
+    assertEquals((await ran(...two, "--steps", "2")).includes("are kept"), false);
+    assertEquals((await table()).prompts[0].clips[0].steps, 2);
   }));
+
+// deno-lint-ignore no-explicit-any
+function psnrOf(table: any, prompt: number, setting: number): number {
+  return table.prompts[prompt].clips[setting].psnr;
+}
+
+Deno.test({
+  name: "Ctrl-C keeps the clips of a comparison that are there, and says how to continue",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inTempDir(async (dir) => {
+      const line = ["compare", "a red circle", "--size", "32x32", "--frames", "5", "--guidance", "1", "--out", "study"];
+      const settings = ["-s", "steps=1", "-s", "long: steps=1000"];
+      const { process, output, until } = start(dir, "cli/main.ts", [...line, ...settings]);
+      const record = join(dir, "study/a-red-circle-0/steps-1.json");
+      await until(() => Deno.stat(record).then(() => true, () => false));
+      process.kill("SIGINT");
+      const { code, out, err } = await output;
+      assertEquals(code, 130, err);
+      assertStringIncludes(out, "Stopped with 1 of 2 clips, which are kept. Continue with:\n  tilereel compare 'a red");
+      const made = ["json", "mp4", "png", "rgb.gz"].map((end) => `study/a-red-circle-0/steps-1.${end}`);
+      assertEquals(listFiles(dir), ["study/", "study/a-red-circle-0/", ...made]);
+      const again = await tilereel([...line, "-s", "steps=1", "-s", "steps=2"], { cwd: dir });
+      assertEquals(again.code, 0, again.err);
+      assertStringIncludes(again.out, "1 of 2 clips are there already and are kept.");
+    }),
+});

@@ -16,6 +16,8 @@ import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
 import { flag, many, memory, type OptionValues, path } from "../options.ts";
 import { type ProgressDisplay, showProgress } from "../progress.ts";
 import { weightDtypeOption, weightsLine, weightsOption } from "../weights_option.ts";
+import { Interruption } from "../signals.ts";
+import { lineOf } from "../training/next_commands.ts";
 import { writeReport } from "../report/write_report.ts";
 
 const options = {
@@ -34,8 +36,8 @@ const options = {
     group: "Output",
     short: "o",
     value: "DIR",
-    help: "Folder of the page, the table and the clips. Prompts that are in it already are not rendered again, so a " +
-      "comparison that was broken off can be run again.",
+    help: "Folder of the page, the table and the clips. Clips that it has already are kept, so you can add a setting " +
+      "or a prompt, or continue after Ctrl-C, by running the command again.",
     default: "out/compare-<prompt>-<seed>",
   }),
   quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors." }),
@@ -89,7 +91,10 @@ export const command = defineCommand({
         'tilereel compare "a blue square" -s full -s "vorta tau=0.5" -s "sliding tile=2x2x2" -s "few: full steps=10"',
       does: "Four settings, the last with a name.",
     },
-    { line: "tilereel compare --prompts prompts.txt --out study", does: "Many prompts; run again to resume." },
+    {
+      line: "tilereel compare --prompts prompts.txt --out study",
+      does: "Many prompts; run it again with one more setting to render only that.",
+    },
   ],
   run,
 });
@@ -111,22 +116,39 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   cleanUp.defer(() => progress.stop());
   const gpu = await openGpuAsAsked(values, progress.onProgress, { brief: values.model === undefined });
   cleanUp.defer(() => gpu.close());
+  const interruption = cleanUp.use(new Interruption());
+  interruption.signal.addEventListener("abort", () => {
+    progress.stop();
+    if (!quiet) console.error("Stopping after this step; Ctrl-C again stops at once. Finished clips are kept.");
+  });
+  let done = 0;
   const comparison = await runComparison(plan, settings, {
     gpu,
     ...values.model !== undefined && { model: values.model },
     ...values.weights !== undefined && { weights: values.weights },
     ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },
     ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
-    commandLine: ["tilereel", ...Deno.args].map(quoted).join(" "),
+    commandLine: lineOf(...Deno.args),
     onProgress: progress.onProgress,
     onLoaded: (placement) => {
       const streamed = weightsLine(placement);
       progress.stop();
       if (streamed) say(streamed);
     },
-    onSkipped: (count) => say(`${count} of ${plan.prompts.length} prompts are already there and are skipped.`),
+    onKept: (kept, total) => {
+      if (kept > 0) say(`${kept} of ${total} clips are there already and are kept.`);
+    },
+    onClip: (count) => done = count,
+    signal: interruption.signal,
+  }).catch((error) => {
+    if (interruption.status === undefined || error !== interruption.signal.reason) throw error;
   });
   progress.stop();
+  if (!comparison) {
+    const total = plan.prompts.length * settings.length;
+    say(`Stopped with ${done} of ${total} clips, which are kept. Continue with:\n  ${lineOf(...Deno.args)}`);
+    return interruption.status!;
+  }
   const { page, table, left } = await writeReport(plan.folder, comparison);
   say(printedTable(tableOf(comparison.prompts)));
   say(
@@ -139,8 +161,3 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
 }
 
 const SILENT: ProgressDisplay = { onProgress: () => {}, stop: () => {} };
-
-/** An argument as one would type it. */
-function quoted(argument: string): string {
-  return /^[\w./:=@%+,-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
-}

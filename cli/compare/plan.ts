@@ -18,8 +18,6 @@ export interface PlannedPrompt {
   readonly seed: number;
   /** What was asked for whatever the setting. */
   readonly values: ClipValues;
-  /** Name of its folder in the comparison's. */
-  readonly folder: string;
 }
 
 /** See the module. */
@@ -48,25 +46,23 @@ const DEFAULT_SEED = 0;
  * @throws {TilereelError} for prompts that cannot be used, or a place that cannot be written
  */
 export async function planComparison({ prompt, prompts, out, values }: PlanOptions): Promise<ComparisonPlan> {
-  const entries = await promptsOf(prompt, prompts, values);
-  const planned = entries.map((entry, i) => ({
-    ...entry,
-    folder: `${String(i + 1).padStart(4, "0")}-${slug(entry.prompt)}`,
-  }));
+  const planned = await promptsOf(prompt, prompts, values);
   const { seed } = planned[0]!;
   const subject = prompts === undefined ? `${slug(prompt!)}-${seed}` : slug(basename(prompts).replace(/\.\w+$/, ""));
   const folder = out ?? join("out", `compare-${subject}`);
   if (await Deno.stat(folder).then((info) => info.isFile, () => false)) {
     throw new TilereelError(`cannot write ${folder}: that is a file; name a folder with --out`);
   }
-  await checkWritable(join(folder, planned[0]!.folder));
+  await checkWritable(join(folder, slug(planned[0]!.prompt)));
   for (const file of Object.values(reportFiles(folder))) await checkWritable(file, { asFile: true });
   return { folder, prompts: planned };
 }
 
-type Entry = Omit<PlannedPrompt, "folder">;
-
-async function promptsOf(prompt: string | undefined, path: string | undefined, values: ClipValues): Promise<Entry[]> {
+async function promptsOf(
+  prompt: string | undefined,
+  path: string | undefined,
+  values: ClipValues,
+): Promise<PlannedPrompt[]> {
   if (path === undefined) {
     if (prompt === undefined) throw new TilereelError('no prompt: write tilereel compare "a red circle moving right"');
     if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');

@@ -7,22 +7,16 @@ import { TilereelError } from "../../errors.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { attentionKind, attentionMethod, ownRouter } from "../attention_options.ts";
 import { exists } from "../../model/checkpoint/file_error.ts";
+import { modelDigest } from "../../model/training/model_digest.ts";
 import { ownTiles } from "../veda_options.ts";
 import { checkSettings, parseSetting, type Setting } from "./setting.ts";
 
 /** A setting to render with. */
 export interface ReadySetting extends Setting {
   readonly attention: AttentionMethod;
-  /** The files of the router and of the tiles, where they might be used. */
-  readonly router: FileStamp | undefined;
-  readonly tiles: FileStamp | undefined;
-}
-
-/** What shows that a file is another one. */
-interface FileStamp {
-  readonly path: string;
-  readonly bytes: number;
-  readonly changed: string;
+  /** Digests of the files of the router and of the tiles, where they might be used. */
+  readonly router: string | undefined;
+  readonly tiles: string | undefined;
 }
 
 /** What shows the most of a model with a router, and of one without. */
@@ -42,9 +36,14 @@ export async function readySettings(given: readonly Setting[] | undefined, model
   return await Promise.all(settings.map(async (setting) => ({
     ...setting,
     attention: await attentionOf(setting, model),
-    router: setting.values.attention === "full" ? undefined : await stamp(setting.values.router ?? own),
-    tiles: usesTiles(setting) ? await stamp(setting.values.tiles ?? tiles) : undefined,
+    router: usesRouter(setting) ? await digest(setting.values.router ?? own) : undefined,
+    tiles: usesTiles(setting) ? await digest(setting.values.tiles ?? tiles) : undefined,
   })));
+}
+
+/** The sizes of the single branches are the router's, too. */
+function usesRouter({ values }: Setting): boolean {
+  return !["full", "veda"].includes(attentionKind(values));
 }
 
 function usesTiles({ values }: Setting): boolean {
@@ -60,8 +59,6 @@ async function attentionOf({ name, values }: Setting, model: string): Promise<At
   }
 }
 
-async function stamp(path: string): Promise<FileStamp | undefined> {
-  if (!await exists(path)) return undefined;
-  const { size, mtime } = await Deno.stat(path);
-  return { path, bytes: size, changed: mtime?.toISOString() ?? "" };
+async function digest(path: string): Promise<string | undefined> {
+  return await exists(path) ? await modelDigest([path]) : undefined;
 }

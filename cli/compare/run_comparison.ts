@@ -3,21 +3,25 @@
  *
  * @module
  */
-import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import type { Gpu } from "../../gpu/gpu.ts";
+import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
+import { meanSquaredError, ssim } from "../../model/quality.ts";
+import type { Video } from "../../model/video.ts";
 import type { WeightsChoice, WeightsPlacement } from "../../model/wan/weights_place.ts";
-import { clipExtent } from "../clip_settings.ts";
-import type { ComparedPrompt, Comparison } from "./comparison.ts";
-import type { ComparisonPlan, PlannedPrompt } from "./plan.ts";
-import { type MadeWith, type PromptRecord, readRecord } from "./record.ts";
-import type { ReadySetting } from "./ready_setting.ts";
-import { clipOf, renderPrompt } from "./render.ts";
-import { warmUp } from "./warm_up.ts";
 import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import { clipExtent, type ClipSettings } from "../clip_settings.ts";
+import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
+import type { ComparedPrompt, Comparison } from "./comparison.ts";
+import { clipIdentity, modelIdentity } from "./identity.ts";
+import type { ComparisonPlan, PlannedPrompt } from "./plan.ts";
+import type { ReadySetting } from "./ready_setting.ts";
+import { clipOf, render } from "./render.ts";
+import { sideBySide } from "./side_by_side.ts";
+import { warmUp } from "./warm_up.ts";
 
 /** What a comparison runs on. */
 export interface Workplace {
@@ -35,89 +39,174 @@ export interface Workplace {
   readonly onProgress: OnProgress;
   /** Told where they lie, once the model is loaded. */
   readonly onLoaded: (placement: WeightsPlacement) => void;
-  /** Told how many prompts were there already, if any. */
-  readonly onSkipped: (count: number) => void;
+  /** Told how many of how many clips are there already and are kept. */
+  readonly onKept: (kept: number, total: number) => void;
+  /** Told how many clips are there, whenever one more is. */
+  readonly onClip?: (done: number) => void;
+  /** Ends the work within a step's time; finished clips stay. */
+  readonly signal?: AbortSignal;
 }
 
-/** A prompt, and where it goes. */
-interface Place {
-  readonly planned: PlannedPrompt;
-  readonly folder: string;
-  readonly madeWith: MadeWith;
+/** A clip to have: a prompt under a setting. */
+interface Wanted {
+  readonly setting: ReadySetting;
+  readonly clip: ClipSettings;
+  readonly identity: Identity;
 }
 
 /**
- * Renders every prompt whose folder is not there yet.
+ * Renders every clip that is not there yet, and measures each against the first setting's.
  *
- * @throws {TilereelError} when a folder that is there was made with something else, or rendering fails
+ * @throws {TilereelError} when rendering fails or something cannot be written
+ * @throws the signal's reason, if it is aborted
  */
 export async function runComparison(
   plan: ComparisonPlan,
   settings: readonly ReadySetting[],
   workplace: Workplace,
 ): Promise<Comparison> {
-  const { gpu, commandLine, textEncoder, model = "the embedded demo model" } = workplace;
+  const { gpu, commandLine, textEncoder, weightDtype, model = "the embedded demo model", signal } = workplace;
+  const path = workplace.model ?? embeddedModelDir();
   const { description, precision } = gpu.settings;
-  const about = { model, adapter: description.name, precision, ...castIdentity(workplace.weightDtype) };
-  const places = plan.prompts.map((planned): Place => ({
-    planned,
-    folder: join(plan.folder, planned.folder),
-    madeWith: madeWith(planned, settings, { ...about, "text encoder": textEncoder ?? null }),
-  }));
-  const missing = (await readAll(places)).flatMap((record, i) => record === undefined ? [places[i]!] : []);
-  if (missing.length < places.length) workplace.onSkipped(places.length - missing.length);
-  if (missing.length > 0) await renderAll(missing, settings, workplace);
+  const about = { model, adapter: description.name, precision, ...castIdentity(weightDtype) };
+  const made = { ...about, model: await modelIdentity(path, textEncoder) };
+  const { generation } = await openModelFolder(path);
+  const wanted = plan.prompts.map((planned) =>
+    settings.map((setting): Wanted => {
+      const clip = clipOf(planned, setting, generation);
+      return { setting, clip, identity: clipIdentity(clip, setting, made) };
+    })
+  );
+  const store = await ClipStore.open(plan.folder);
+  const missing = wanted.flat().filter(({ identity }) => !store.find(identity));
+  const total = wanted.flat().length;
+  const tell = () => workplace.onClip?.(wanted.flat().filter(({ identity }) => store.find(identity)).length);
+  workplace.onKept(total - missing.length, total);
+  tell();
+  using renderer = new Renderer(workplace, plan.prompts, missing.length > 0 ? missing : wanted.flat());
+  const prompts: ComparedPrompt[] = [];
+  for (const [i, planned] of plan.prompts.entries()) {
+    const stage = plan.prompts.length === 1 ? "" : `prompt ${i + 1} of ${plan.prompts.length}, `;
+    const onProgress: OnProgress = (progress) =>
+      workplace.onProgress({ ...progress, stage: `${stage}${progress.stage}` });
+    const add = async (one: Wanted) => {
+      signal?.throwIfAborted();
+      const { video, figures } = await renderer.render(one, onProgress);
+      const clip = await store.add(one.setting.name, video, { ...figures, identity: one.identity }, onProgress);
+      tell();
+      return { clip, video };
+    };
+    prompts.push(await comparePrompt(planned, wanted[i]!, { store, add, onProgress }));
+  }
   return {
     version: config.version,
     date: new Date().toISOString(),
     commandLine,
     ...about,
     settings: settings.map(({ name, words }) => ({ name, words })),
-    prompts: (await readAll(places)).map((record, i): ComparedPrompt => ({
-      ...record!,
-      folder: plan.prompts[i]!.folder,
-    })),
+    prompts,
   };
 }
 
-/** By names that a sentence can say. */
-function madeWith(
-  { prompt, seed, values: { seed: _, ...clip } }: PlannedPrompt,
-  settings: readonly ReadySetting[],
-  about: MadeWith,
-): MadeWith {
-  const list = settings.map(({ name, values, router, tiles }) => ({ name, values, router, tiles }));
-  return { prompt, seed, ...about, "size or sampling": clip, "list of settings": list };
+/** What clips are compared with. */
+interface Bench {
+  readonly store: ClipStore;
+  /** Renders a clip and keeps it. */
+  readonly add: (one: Wanted) => Promise<{ readonly clip: StoredClip; readonly video: Video }>;
+  readonly onProgress: OnProgress;
 }
 
-async function readAll(places: readonly Place[]): Promise<(PromptRecord | undefined)[]> {
-  return await Promise.all(places.map(({ folder, madeWith }) => readRecord(folder, madeWith)));
+async function comparePrompt(
+  { prompt, seed }: PlannedPrompt,
+  wanted: readonly Wanted[],
+  { store, add, onProgress }: Bench,
+): Promise<ComparedPrompt> {
+  const clips: StoredClip[] = [];
+  const videos: (Video | undefined)[] = [];
+  for (const [i, one] of wanted.entries()) {
+    const found = store.find(one.identity);
+    if (found) clips[i] = found;
+    else ({ clip: clips[i], video: videos[i] } = await add(one));
+  }
+  const videoOf = async (i: number): Promise<Video> => {
+    const video = videos[i] ?? await store.samples(clips[i]!);
+    if (video) return videos[i] = video;
+    store.forget(clips[i]!);
+    ({ clip: clips[i], video: videos[i] } = await add(wanted[i]!));
+    return videos[i]!;
+  };
+  for (let i = 0; i < clips.length; i++) {
+    if (clips[i]!.recorded.likeness?.to === clips[0]!.digest) continue;
+    const reference = await videoOf(0), video = await videoOf(i);
+    const measured = { meanSquaredError: meanSquaredError(video.data, reference.data), ssim: ssim(video, reference) };
+    clips[i] = await store.note(clips[i]!, measured, clips[0]!);
+  }
+  const all = async () => sideBySide(await inOrder(wanted.map((_, i) => () => videoOf(i))));
+  const { width, height, frames, fps } = clips[0]!.recorded.shape;
+  return {
+    ...{ prompt, seed, width, height, frames, fps },
+    folder: clips[0]!.folder,
+    sideBySide: await store.together(clips, all, onProgress),
+    clips: clips.map((clip, i) => {
+      const { identity: _, shape: __, likeness, ...figures } = clip.recorded;
+      const { meanSquaredError, ssim } = likeness!;
+      return { setting: wanted[i]!.setting.name, ...filesOf(clip), ...figures, meanSquaredError, ssim };
+    }),
+  };
 }
 
-async function renderAll(
-  places: readonly Place[],
-  settings: readonly ReadySetting[],
-  { gpu, model, textEncoder, weights, weightDtype, onProgress, onLoaded }: Workplace,
-): Promise<void> {
-  const pipeline = await WanPipeline.load(model ?? embeddedModelDir(), {
-    gpu,
-    onProgress,
-    clips: places.map(({ planned }) => clipExtent(planned.values)),
-    ...textEncoder !== undefined && { textEncoder },
-    ...weights !== undefined && { weights },
-    ...weightDtype !== undefined && { weightDtype },
-  });
-  onLoaded(pipeline.weights);
-  try {
-    const stage = (name: string): OnProgress => (progress) =>
-      onProgress({ ...progress, stage: `${name}, ${progress.stage}` });
-    const clips = settings.map((setting) => clipOf(places[0]!.planned, setting, pipeline.defaults));
-    await warmUp(pipeline, clips, stage("warming up"));
-    for (const [i, { planned, folder, madeWith }] of places.entries()) {
-      const named = places.length === 1 ? onProgress : stage(`prompt ${i + 1} of ${places.length}`);
-      await renderPrompt(folder, planned, madeWith, { pipeline, settings, onProgress: named });
+async function inOrder<T>(work: readonly (() => Promise<T>)[]): Promise<T[]> {
+  const results: T[] = [];
+  for (const one of work) results.push(await one());
+  return results;
+}
+
+/** A pipeline that is loaded and warmed up when the first clip is rendered. */
+class Renderer implements Disposable {
+  #pipeline: WanPipeline | undefined;
+
+  /** @param wanted the clips that are likely to be rendered */
+  constructor(
+    private readonly workplace: Workplace,
+    private readonly prompts: readonly PlannedPrompt[],
+    private readonly wanted: readonly Wanted[],
+  ) {}
+
+  async render({ clip, setting }: Wanted, onProgress: OnProgress) {
+    const { signal } = this.workplace;
+    return await render(clip, setting, { pipeline: this.#pipeline ??= await this.#load(), onProgress, signal });
+  }
+
+  async #load(): Promise<WanPipeline> {
+    const { gpu, model, textEncoder, weights, weightDtype, onProgress, onLoaded, signal } = this.workplace;
+    const pipeline = await WanPipeline.load(model ?? embeddedModelDir(), {
+      gpu,
+      onProgress,
+      clips: this.prompts.map(({ values }) => clipExtent(values)),
+      ...textEncoder !== undefined && { textEncoder },
+      ...weights !== undefined && { weights },
+      ...weightDtype !== undefined && { weightDtype },
+    });
+    try {
+      onLoaded(pipeline.weights);
+      const firsts = this.wanted.filter(({ setting }, i) =>
+        this.wanted.findIndex((other) => other.setting === setting) === i
+      );
+      const clips = firsts.map(({ clip, setting: { attention } }) => ({ ...clip, attention }));
+      await warmUp(
+        pipeline,
+        clips,
+        (progress) => onProgress({ ...progress, stage: `warming up, ${progress.stage}` }),
+        signal,
+      );
+      return pipeline;
+    } catch (error) {
+      pipeline.close();
+      throw error;
     }
-  } finally {
-    pipeline.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.#pipeline?.close();
   }
 }

@@ -17,9 +17,10 @@ export async function warmUp(
   pipeline: WanPipeline,
   clips: readonly GenerateOptions[],
   onProgress: OnProgress,
+  signal?: AbortSignal,
 ): Promise<void> {
   for (const [i, clip] of clips.entries()) {
-    const short = { ...clip, steps: STEPS, guidance: 1, onProgress };
+    const short = { ...clip, steps: STEPS, guidance: 1, onProgress, ...signal && { signal } };
     if (i === 0) await pipeline.generate(short);
     else await denoiseOnly(pipeline, short);
   }
@@ -31,7 +32,8 @@ async function denoiseOnly(pipeline: WanPipeline, clip: GenerateOptions): Promis
     if (step === STEPS - 2) enough.abort();
   };
   try {
-    await pipeline.generate({ ...clip, onStep, signal: enough.signal });
+    const signal = AbortSignal.any([enough.signal, ...clip.signal ? [clip.signal] : []]);
+    await pipeline.generate({ ...clip, onStep, signal });
   } catch (error) {
     if (error !== enough.signal.reason) throw error;
   }

@@ -1,0 +1,219 @@
+/**
+ * The clips in a comparison's folder, found again by all that they were made with: a folder a prompt and seed, in it
+ * for every clip an MP4, a poster, its samples, and a record, which is written last.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { exists, fileError } from "../../model/checkpoint/file_error.ts";
+import type { OnProgress } from "../../model/progress.ts";
+import type { Video } from "../../model/video.ts";
+import { writeAtomically } from "../output.ts";
+import { slug } from "../slug.ts";
+import { writeVideo } from "../video/write_video.ts";
+import { encodePoster } from "./poster.ts";
+import type { Figures, Likeness } from "./record.ts";
+import { readSamples, writeSamples } from "./samples.ts";
+
+/** All that decides a clip and its figures. */
+export type Identity = Readonly<Record<string, unknown>> & { readonly prompt: string; readonly seed: number };
+
+/** A clip as its record has it. */
+interface Recorded extends Figures {
+  readonly identity: Identity;
+  readonly shape: Omit<Video, "data">;
+  /** To the clip of this digest. */
+  readonly likeness?: Likeness & { readonly to: string };
+}
+
+/** A clip that is there. */
+export interface StoredClip {
+  /** Of its identity. */
+  readonly digest: string;
+  /** Name of the prompt's folder in the comparison's, and of the clip's files in it, without endings. */
+  readonly folder: string;
+  readonly name: string;
+  readonly recorded: Recorded;
+}
+
+const VIDEO = ".mp4", POSTER = ".png", SAMPLES = ".rgb.gz", RECORD = ".json";
+
+/** See the module. */
+export class ClipStore {
+  readonly #clips = new Map<string, StoredClip>();
+  /** What several clips stand in beside one another, by their digests. */
+  readonly #together = new Map<string, string>();
+  /** Prompts and seeds by the folders of their clips. */
+  readonly #folders = new Map<string, string>();
+  /** Files of this run, which it does not write over. */
+  readonly #used = new Set<string>();
+
+  private constructor(private readonly root: string) {}
+
+  /**
+   * Looks through a folder, which need not be there. What is no comparison's is passed over.
+   *
+   * @throws {TilereelError} when it cannot be read
+   */
+  static async open(root: string): Promise<ClipStore> {
+    const store = new ClipStore(root);
+    if (!await exists(root)) return store;
+    try {
+      for await (const { name, isDirectory } of Deno.readDir(root)) {
+        if (isDirectory && !name.startsWith(".")) await store.#readFolder(name);
+      }
+    } catch (error) {
+      throw fileError(root, "read", error);
+    }
+    return store;
+  }
+
+  /** The clip of this identity, if it is there; then its files are kept. */
+  find(identity: Identity): StoredClip | undefined {
+    const clip = this.#clips.get(digestOf(identity));
+    if (clip) this.#used.add(join(clip.folder, clip.name));
+    return clip;
+  }
+
+  /** Writes a clip, in place of one of that name that this run does not have. */
+  async add(
+    label: string,
+    video: Video,
+    { identity, ...figures }: Figures & { readonly identity: Identity },
+    onProgress: OnProgress,
+  ): Promise<StoredClip> {
+    const folder = this.#folderOf(identity), name = this.#freeName(folder, slug(label));
+    const path = join(this.root, folder, name);
+    // A record says that all is there.
+    await Deno.remove(path + RECORD).catch(() => {});
+    await writeVideo(path + VIDEO, video, { onProgress });
+    await writeAtomically(path + POSTER, (temporary) => Deno.writeFile(temporary, encodePoster(video)));
+    await writeSamples(path + SAMPLES, video);
+    const { data: _, ...shape } = video;
+    return await this.#record({ digest: digestOf(identity), folder, name, recorded: { identity, shape, ...figures } });
+  }
+
+  /** A clip's samples; undefined where they are damaged. */
+  async samples({ folder, name, recorded }: StoredClip): Promise<Video | undefined> {
+    return await readSamples(join(this.root, folder, name + SAMPLES), recorded.shape);
+  }
+
+  /** Notes how near a clip comes to another. */
+  async note(clip: StoredClip, likeness: Likeness, to: StoredClip): Promise<StoredClip> {
+    return await this.#record({ ...clip, recorded: { ...clip.recorded, likeness: { ...likeness, to: to.digest } } });
+  }
+
+  /** Forgets a clip whose files turned out damaged. */
+  forget(clip: StoredClip): void {
+    this.#clips.delete(clip.digest);
+    this.#used.delete(join(clip.folder, clip.name));
+  }
+
+  /**
+   * The file that has these clips beside one another, named from their folder; makes it where there is none.
+   *
+   * @param make gives what it shows
+   */
+  async together(
+    clips: readonly StoredClip[],
+    make: () => Promise<Video>,
+    onProgress: OnProgress,
+  ): Promise<string> {
+    const { folder } = clips[0]!, digests = clips.map(({ digest }) => digest);
+    const found = this.#together.get(digests.join());
+    if (found !== undefined) {
+      this.#used.add(join(folder, found));
+      return found + VIDEO;
+    }
+    const name = this.#freeName(folder, "side-by-side");
+    const path = join(this.root, folder, name);
+    await Deno.remove(path + RECORD).catch(() => {});
+    await writeVideo(path + VIDEO, await make(), { onProgress });
+    await writeJson(path + RECORD, { together: digests });
+    this.#together.set(digests.join(), name);
+    return name + VIDEO;
+  }
+
+  async #record(clip: StoredClip): Promise<StoredClip> {
+    await writeJson(join(this.root, clip.folder, clip.name + RECORD), clip.recorded);
+    this.#clips.set(clip.digest, clip);
+    return clip;
+  }
+
+  async #readFolder(folder: string): Promise<void> {
+    const names = new Set<string>();
+    for await (const { name } of Deno.readDir(join(this.root, folder))) names.add(name);
+    for (const file of names) {
+      if (!file.endsWith(RECORD) || file.startsWith(".")) continue;
+      const name = file.slice(0, -RECORD.length), has = (end: string) => names.has(name + end);
+      const record = await readJson(join(this.root, folder, file));
+      if (isTogether(record) && has(VIDEO)) this.#together.set(record.together.join(), name);
+      if (!isRecorded(record)) continue;
+      const { identity } = record;
+      this.#folders.set(folder, sceneOf(identity));
+      if (![VIDEO, POSTER, SAMPLES].every(has)) continue;
+      const digest = digestOf(identity);
+      this.#clips.set(digest, { digest, folder, name, recorded: record });
+    }
+  }
+
+  /** The folder of a prompt and a seed: the one they have, or a new one. */
+  #folderOf(identity: Identity): string {
+    const scene = sceneOf(identity), base = `${slug(identity.prompt)}-${identity.seed}`;
+    for (const [folder, other] of this.#folders) if (other === scene) return folder;
+    const folder = numbered(base, (name) => this.#folders.has(name));
+    this.#folders.set(folder, scene);
+    return folder;
+  }
+
+  #freeName(folder: string, base: string): string {
+    const name = numbered(base, (name) => this.#used.has(join(folder, name)));
+    this.#used.add(join(folder, name));
+    return name;
+  }
+}
+
+/** The files of a clip that are shown. */
+export function filesOf({ name }: StoredClip): { file: string; poster: string } {
+  return { file: name + VIDEO, poster: name + POSTER };
+}
+
+function digestOf(identity: Identity): string {
+  return createHash("sha256").update(JSON.stringify(identity)).digest("hex").slice(0, 16);
+}
+
+function sceneOf({ prompt, seed }: Identity): string {
+  return JSON.stringify([prompt, seed]);
+}
+
+/** `name`, or the first of `name-2`, `name-3`, … that is not taken. */
+function numbered(name: string, isTaken: (name: string) => boolean): string {
+  if (!isTaken(name)) return name;
+  let i = 2;
+  while (isTaken(`${name}-${i}`)) i++;
+  return `${name}-${i}`;
+}
+
+async function writeJson(path: string, value: unknown): Promise<void> {
+  await writeAtomically(path, (temporary) => Deno.writeTextFile(temporary, `${JSON.stringify(value, null, 1)}\n`));
+}
+
+/** Undefined where it is not JSON, or cannot be read: then it is made anew. */
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await Deno.readTextFile(path));
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecorded(value: unknown): value is Recorded {
+  const { identity, shape, seconds, timesteps } = (value ?? {}) as Partial<Recorded>;
+  return typeof identity?.prompt === "string" && typeof identity.seed === "number" &&
+    typeof shape?.width === "number" && typeof seconds?.denoise === "number" && Array.isArray(timesteps);
+}
+
+function isTogether(value: unknown): value is { readonly together: readonly string[] } {
+  return Array.isArray((value as { together?: unknown } | undefined | null)?.together);
+}

@@ -1,0 +1,56 @@
+/**
+ * Command lines to go on with, with the user's own options.
+ *
+ * @module
+ */
+import type { OptionTable } from "../options.ts";
+
+/** How an option of this command is called by the next. */
+export type Renamed = Readonly<Record<string, string>>;
+
+/** Options that describe a model and where it runs: all commands have them. */
+const MODEL = ["model", "text-encoder", "weight-dtype", "memory", "gpu", "tuning"];
+/** Options that describe a clip. */
+const CLIP = ["size", "frames", "negative", "guidance", "scheduler", "flow-shift"];
+
+/** An argument as one would type it. */
+export function quoted(argument: string): string {
+  return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
+}
+
+/** A command line from its words. */
+export function lineOf(...words: readonly string[]): string {
+  return ["tilereel", ...words.map(quoted)].join(" ");
+}
+
+/** Of this run's options those about model and clips, as they were typed, for another command. */
+export function sharedOptions(table: OptionTable, args: readonly string[] = Deno.args): string[] {
+  return [
+    ...given(table, args, MODEL),
+    ...given(table, args, CLIP),
+    ...given(table, args, ["sampling-steps"], "steps"),
+  ];
+}
+
+/** As {@linkcode sharedOptions}, for a command that samples clips as this one does. */
+export function samplingOptionsGiven(table: OptionTable, args: readonly string[] = Deno.args): string[] {
+  return given(table, args, ["prompts", ...MODEL, ...CLIP, "sampling-steps", "seed"]);
+}
+
+/** Names of options and the texts that were given for them; of an option that was given twice the last. */
+function given(table: OptionTable, args: readonly string[], names: readonly string[], as?: string): string[] {
+  return names.flatMap((name) => {
+    const option = table[name];
+    if (option === undefined) return [];
+    const spellings = [`--${name}`, ...option.short ? [`-${option.short}`] : []];
+    const texts = args.flatMap((arg, i) => {
+      if (spellings.includes(arg) && args[i + 1] !== undefined) return [args[i + 1]!];
+      const start = spellings.map((spelling) => `${spelling}=`).find((start) => arg.startsWith(start));
+      return start === undefined ? [] : [arg.slice(start.length)];
+    });
+    const text = texts.at(-1);
+    if (text === undefined) return [];
+    // What starts with a dash would be taken for an option.
+    return text.startsWith("-") ? [`--${as ?? name}=${text}`] : [`--${as ?? name}`, text];
+  });
+}
