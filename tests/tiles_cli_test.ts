@@ -57,11 +57,20 @@ Deno.test("a plan is searched for, scores are trained for it, and clips are made
     );
     assertStringIncludes(said, "Trying 3 shapes: 1x1x2, 1x2x1, 2x1x1.");
     assertStringIncludes(said, "plan: each head's own shape is off by ");
+    assertStringIncludes(said, "\nVerdict: ");
+    const next = "train tiles --prompts p.txt --size 64x32 --frames 5 --guidance 1 --sampling-steps 2 --plan plan";
+    assertStringIncludes(said, `\n  tilereel ${next}\n`);
     const { plan, tileTokens, keep, scorer } = await loadVeda(join(dir, "plan"));
     assertEquals([tileTokens, keep, scorer, plan!.choices.length, plan!.choices[0]!.length], [2, 0.4, undefined, 8, 8]);
     const train = ["train", "tiles", ...CLIPS.slice(0, -2), "--plan", "plan", "--out", "t"];
     const trained = await ran(...train, "--steps", "2");
+    const [, generate] = trained.split("\n").filter((line) => line.startsWith("  tilereel "));
+    assertEquals(
+      generate,
+      "  tilereel generate 'a red circle' --size 64x32 --frames 5 --steps 2 --tiles t/tiles.safetensors",
+    );
     assertStringIncludes(trained, "t/tiles.safetensors: 2 steps");
+    assertStringIncludes(trained, "\nVerdict: too early to tell. ");
     const file = await loadVeda(join(dir, "t/tiles.safetensors"));
     assertEquals([file.plan, file.tileTokens, file.scorer!.layers.length], [plan, 2, 8]);
     const clip = ["generate", "a red circle", "--size", "64x32", "--frames", "5", "--steps", "2", "--json"];
@@ -104,7 +113,7 @@ Deno.test({
       const done = await steps();
       assertStringIncludes(
         stopped.out,
-        `Stopped after ${done} of 1000 steps, which t/checkpoint.safetensors holds. Go on`,
+        `Stopped after ${done} of 1000 steps, which t/checkpoint.safetensors holds. Continue with`,
       );
       assertStringIncludes(stopped.out, `\n  tilereel ${train.join(" ")} --steps 1000 --resume\n`);
       const total = String(done + 1);
@@ -122,7 +131,7 @@ Deno.test({
         (_, out) => out.includes("Trying 3 shapes"),
       );
       assertEquals(search.code, 130, search.err);
-      assertStringIncludes(search.out, "nothing was written. Start anew with:\n  tilereel search tiles");
+      assertStringIncludes(search.out, "nothing was written. Start again with:\n  tilereel search tiles");
       assertEquals(listFiles(dir).filter((name) => name.includes("plan")), []);
     }),
 });

@@ -54,8 +54,8 @@ Deno.test("mistyped trainings: one sentence, exit 1, and nothing written", () =>
       router("--bucket", "1x2x2", "--rate", "0.8"),
       "a reduction rate of 0.8 keeps nothing of a bucket of 4",
     );
-    await refused(router("--fps", "8"), "--fps says nothing to --prompts");
-    await refused(["router", "--data", ".", "--guidance", "2"], "--guidance says nothing to --data");
+    await refused(router("--fps", "8"), "--fps has no effect with --prompts");
+    await refused(["router", "--data", ".", "--guidance", "2"], "--guidance has no effect with --data");
     await refused(router("--resume"), "checkpoint.safetensors does not exist, so there is nothing to go on with");
     await refused(router("--model", "nowhere"), "nowhere");
     await refused(["router", "--prompts", "none.txt"], "none.txt");
@@ -90,7 +90,7 @@ Deno.test({
         const steps = (await logged(out)).length;
         assertStringIncludes(
           said,
-          `Stopped after ${steps} of 1000 steps, which ${out}/checkpoint.safetensors holds. Go on`,
+          `Stopped after ${steps} of 1000 steps, which ${out}/checkpoint.safetensors holds. Continue with`,
         );
         const quoted = out === "ended" ? "ended" : `'it'\\''s broken'`;
         assertStringIncludes(said, `\n  tilereel ${LINE.join(" ")} --steps 1000 --out ${quoted} --resume\n`);
@@ -102,6 +102,13 @@ Deno.test({
         const resumed = await tilereel([...LINE, ...args], { cwd: dir });
         assertEquals(resumed.code, 0, resumed.err);
         assertStringIncludes(resumed.out, `${out}/router.safetensors: ${Math.max(steps, 6)} steps in`);
+        assertStringIncludes(resumed.out, "\nVerdict: too early to tell. ");
+        assertStringIncludes(
+          resumed.out,
+          `\n  tilereel generate 'a red circle' --size 32x32 --frames 5 --guidance 1 --steps 1 --router ${
+            out === "ended" ? out : `'it'\\''s broken`
+          }/router.safetensors`,
+        );
         const expected = await logged("whole");
         const untimed = (lines: Record<string, unknown>[]) => lines.slice(0, 6).map(({ seconds: _, ...rest }) => rest);
         assertEquals(untimed(await logged(out)), untimed(expected));

@@ -22,6 +22,9 @@ import { flag, integer, number, type OptionValues, path } from "../options.ts";
 import { checkWritable, writeAtomically } from "../output.ts";
 import { openSamplingRuns, planSampling, samplingOptions } from "../sampling_options.ts";
 import { textTable } from "../text_table.ts";
+import { lineOf, samplingOptionsGiven } from "../training/next_commands.ts";
+import { searchVerdict } from "../training/search_verdict.ts";
+import { verdictText } from "../training/verdict.ts";
 import { sizesText } from "../vorta_options.ts";
 
 const SEARCH = "Search";
@@ -79,7 +82,8 @@ const options = {
   scorer: path({
     group: OUTPUT,
     value: "FILE",
-    help: 'Take the scores of this file into the result. Better is to train them anew with "train tiles --plan".',
+    help:
+      'Take the scores of this file into the result. It is better to train them for the new shapes with "train tiles --plan".',
     default: "none",
   }),
   json: flag({ group: OUTPUT, help: "Print the whole table as JSON." }),
@@ -95,7 +99,7 @@ export const command = defineCommand({
   positionals: "",
   maxPositionals: 0,
   options,
-  notes: "Nothing is written before all is tried.",
+  notes: "Nothing is written before all shapes were tried.",
   examples: [
     {
       line: "tilereel search tiles --prompts prompts.txt --out plan.safetensors",
@@ -151,7 +155,7 @@ async function run(values: Values): Promise<number> {
     });
   } catch (error) {
     if (work.status === undefined || error !== signal.reason) throw error;
-    say(`Stopped before all shapes were tried; nothing was written. Start anew with:\n  ${commandLine(false)}`);
+    say(`Stopped before all shapes were tried; nothing was written. Start again with:\n  ${commandLine(false)}`);
     return work.status;
   }
   const plan = choosePlan(table, values["most-shapes"] ?? DEFAULT_MOST);
@@ -165,17 +169,20 @@ async function run(values: Values): Promise<number> {
   await writeAtomically(out, (temporary) => saveVeda(temporary, file));
   const single = bestSingle(table);
   const ours = meanError(table, plan), theirs = meanError(table, uniformPlan(single, open.runs));
+  const verdict = searchVerdict({ ours, theirs, keep, single: sizesText(single) });
+  const next = [lineOf("train", "tiles", ...samplingOptionsGiven(options), "--plan", out)];
   if (json) {
-    console.log(
-      JSON.stringify({ out, keep, tileTokens, ...asJson(table), plan: planAsJson(plan), single, ours, theirs }),
-    );
+    const found = { ...asJson(table), plan: planAsJson(plan), single, ours, theirs };
+    console.log(JSON.stringify({ out, keep, tileTokens, ...found, verdict, next }));
     return 0;
   }
   say(layerTable(plan));
-  say(
+  say([
     `${out}: each head's own shape is off by ${percent(ours)} at keep ${keep}, the best single shape, ` +
-      `${sizesText(single)}, by ${percent(theirs)}${theirs > 0 ? `: ${percent(1 - ours / theirs)} less` : ""}.`,
-  );
+    `${sizesText(single)}, by ${percent(theirs)}${theirs > 0 ? `: ${percent(1 - ours / theirs)} less` : ""}.`,
+    verdictText(verdict),
+    `Train scores for these shapes:\n  ${next}`,
+  ].join("\n"));
   return 0;
 }
 

@@ -10,12 +10,15 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import type { AttentionTask } from "../../model/attention/method.ts";
+import type { AttentionReport } from "../../model/attention/report.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import type { TrainingSet } from "../../model/training/training_set.ts";
 import { modelDigest } from "../../model/training/model_digest.ts";
 import { checkTrainingFolder } from "../../model/training/training_folder.ts";
-import { BRANCHES } from "../../model/vorta/branch.ts";
+import { type Branch, BRANCHES } from "../../model/vorta/branch.ts";
+import { routedAttention, type RoutedAttentionOptions } from "../../model/vorta/methods.ts";
 import { AUTHORS_RECIPE, type TrainingRecipe } from "../../model/vorta/recipe.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../../model/video_size.ts";
@@ -30,6 +33,12 @@ import { commandLine, openLongRun } from "../long_run.ts";
 import { flag, integer, number, type OptionValues, path } from "../options.ts";
 import { checkWritable } from "../output.ts";
 import { formatDuration } from "../progress.ts";
+import { readPrompts } from "../prompts_file.ts";
+import { TrainingLog, trendText } from "../training/log_summary.ts";
+import { lineOf, sharedOptions } from "../training/next_commands.ts";
+import { routerVerdict } from "../training/router_verdict.ts";
+import { percent, verdictText } from "../training/verdict.ts";
+import { findClips } from "../training_clips.ts";
 import { openTrainingSet } from "../training_data.ts";
 import { checkpointOptions, trainedModelOptions } from "../training_options.ts";
 import { sizesText, vortaOptions, vortaSettings } from "../vorta_options.ts";
@@ -179,6 +188,7 @@ const options = {
     min: 0,
     max: 1,
   }),
+  json: flag({ group: OUTPUT, help: "Print one JSON object at the end, with the verdict, and nothing else." }),
   quiet: flag({ group: OUTPUT, short: "q", help: "Print nothing but errors." }),
   ...trainedModelOptions,
 };
@@ -192,8 +202,7 @@ export const command = defineCommand({
   positionals: "",
   maxPositionals: 0,
   options,
-  notes:
-    "Latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume goes on with it.",
+  notes: "Latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume continues it.",
   examples: [
     {
       line: "tilereel train router --prompts prompts.txt",
@@ -203,7 +212,7 @@ export const command = defineCommand({
       line: "tilereel train router --data clips --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 77 --out wan",
       does: "A router for real Wan weights, on one's own clips.",
     },
-    { line: "tilereel train router --prompts prompts.txt --out wan --resume", does: "Goes on after Ctrl-C." },
+    { line: "tilereel train router --prompts prompts.txt --out wan --resume", does: "Continues after Ctrl-C." },
   ],
   run,
 });
@@ -212,14 +221,14 @@ type Values = OptionValues<typeof options>;
 
 async function run(values: Values): Promise<number> {
   checkData(values);
-  const { out = DEFAULT_OUT, seed = DEFAULT_SEED, quiet = false, resume = false } = values;
+  const { out = DEFAULT_OUT, seed = DEFAULT_SEED, quiet = false, json = false, resume = false } = values;
   await checkTrainingFolder(out, resume);
   for (const file of Object.values(trainingFiles(out))) await checkWritable(file, { asFile: true });
   const model = values.model ?? embeddedModelDir();
   const folder = await openModelFolder(model);
   const settings = vortaSettings(values, defaultSettings(clipGrid(values, folder)));
   using work = await openLongRun({
-    quiet,
+    quiet: quiet || json,
     values,
     stopping: "Stopping after this sample; Ctrl-C again stops at once, back to the last checkpoint.",
   });
@@ -243,7 +252,9 @@ async function run(values: Values): Promise<number> {
     });
   } catch (error) {
     if (work.status === undefined || error !== signal.reason) throw error;
-    say(`Stopped while latents were made; those that are done are kept. Go on with:\n  ${commandLine(resume)}`);
+    const next = [commandLine(resume)];
+    say(`Stopped while samples were made; those that are finished are kept. Continue with:\n  ${next}`);
+    if (json) console.log(JSON.stringify({ out, stopped: true, step: 0, steps: values.steps ?? DEFAULT_STEPS, next }));
     return work.status;
   }
   const transformer = await loadTransformer(gpu, folder, values["weight-dtype"], onProgress);
@@ -253,7 +264,6 @@ async function run(values: Values): Promise<number> {
 
   const { steps = DEFAULT_STEPS, tau = DEFAULT_TAU } = values;
   const start = performance.now();
-  let last: TrainingStep | undefined;
   const outcome = await trainRouter({
     model: routedModel(gpu, transformer),
     data,
@@ -267,22 +277,82 @@ async function run(values: Values): Promise<number> {
     resume,
     identity: await identityOf(values, folder, data),
     onStart: (step) => onProgress({ stage: "train", done: step, total: steps }),
-    onStep: (step) => {
-      last = step;
-      onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) });
-    },
+    onStep: (step) => onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) }),
     signal,
   });
-  const { checkpoint, router } = trainingFiles(out);
+  const { checkpoint, router, log } = trainingFiles(out);
   if (outcome.step < steps) {
-    say(
-      `Stopped after ${outcome.step} of ${steps} steps, which ${checkpoint} holds. Go on with:\n  ${commandLine(true)}`,
-    );
+    const next = [commandLine(true)];
+    say(`Stopped after ${outcome.step} of ${steps} steps, which ${checkpoint} holds. Continue with:\n  ${next}`);
+    if (json) console.log(JSON.stringify({ out, stopped: true, step: outcome.step, steps, next }));
     return work.status ?? 1;
   }
   const seconds = (performance.now() - start) / 1000;
-  say(`${router}: ${outcome.step} steps${last ? ` in ${formatDuration(seconds)}, at the end ${figures(last)}` : ""}`);
+  const grid = transformer.gridOf((await data.sample(0)).shape);
+  const { density, routes } = await routedReport({ gpu, transformer, grid, timesteps: NOISE_LEVELS }, {
+    router: outcome.router,
+    settings: () => settings,
+    tau,
+    name: router,
+  });
+  const logged = await TrainingLog.read<TrainingStep>(log);
+  const trend = {
+    loss: logged.trend(({ loss }) => loss),
+    diffusion: logged.trend(({ losses }) => losses.diffusion),
+    distillation: logged.trend(({ losses }) => losses.distillation),
+  };
+  const shares = sharesOf(routes!);
+  const distilled = recipeOf(values).weights.distillation > 0;
+  const verdict = routerVerdict({ steps, density, distilled, loss: trend.loss, distillation: trend.distillation });
+  const next = await nextCommands(values, router);
+  if (json) {
+    const about = { router, steps, seconds, window: logged.window, losses: trend, tau, shares, density };
+    console.log(JSON.stringify({ ...about, verdict, next }));
+    return 0;
+  }
+  say([
+    `${router}: ${steps} steps in ${formatDuration(seconds)}`,
+    `Loss ${trendText(trend.loss)} (diffusion ${trendText(trend.diffusion)}, distillation ${
+      trendText(trend.distillation)
+    }): means of the first and the last ${logged.window === 1 ? "step" : `${logged.window} steps`}.`,
+    `Heads at tau ${tau}: ${sharesText(shares)}, so that ${percent(density)} of full attention's pairs are multiplied.`,
+    verdictText(verdict),
+    `See it beside full attention, then use it:\n${next.map((line) => `  ${line}`).join("\n")}`,
+  ].join("\n"));
   return 0;
+}
+
+/** Timesteps that routes are counted over, evenly spread as those of the training are. */
+const NOISE_LEVELS = Array.from({ length: 25 }, (_, i) => 980 - 40 * i);
+
+/** What routed attention would do at these timesteps. */
+async function routedReport(task: AttentionTask, options: RoutedAttentionOptions): Promise<AttentionReport> {
+  using prepared = await routedAttention(options).prepare(task);
+  return prepared.report;
+}
+
+function sharesOf(routes: NonNullable<AttentionReport["routes"]>): Record<Branch, number> {
+  const all = routes.flat().flatMap((heads) => [...heads]);
+  const share = (branch: Branch) => all.filter((route) => BRANCHES[route] === branch).length / all.length;
+  return { full: share("full"), coreset: share("coreset"), sliding: share("sliding") };
+}
+
+/** Comparing the router with full attention on the first prompt, and rendering with it. */
+async function nextCommands(values: Values, router: string): Promise<string[]> {
+  const prompt = values.prompts === undefined
+    ? (await findClips(values.data!))[0]!.caption
+    : (await readPrompts(values.prompts))[0]!.prompt;
+  const words = [prompt, ...sharedOptions(options)];
+  const tau = values.tau === undefined ? [] : ["--tau", String(values.tau)];
+  const setting = [
+    "vorta",
+    `router=${/\s/.test(router) ? `"${router}"` : router}`,
+    ...tau.length ? [`tau=${tau[1]}`] : [],
+  ];
+  return [
+    lineOf("compare", ...words, "--setting", "full", "--setting", setting.join(" ")),
+    lineOf("generate", ...words, "--router", router, ...tau),
+  ];
 }
 
 /** The options that only one of the two sources of data knows. */
@@ -299,7 +369,9 @@ function checkData(values: Values): void {
   }
   const other = (data === undefined ? OF_DATA : OF_PROMPTS).find((name) => values[name] !== undefined);
   if (other !== undefined) {
-    throw new TilereelError(`--${other} says nothing to ${data === undefined ? "--prompts" : "--data"}: leave it out`);
+    throw new TilereelError(
+      `--${other} has no effect with ${data === undefined ? "--prompts" : "--data"}: leave it out`,
+    );
   }
 }
 
@@ -391,8 +463,13 @@ function coarseNote(grid: Grid, { tile, window, bucket }: VortaSettings): string
 
 /** `loss 3.797 (diffusion 0.412, distillation 0.168)  full 31%, core-set 40%, sliding 29%` */
 function figures({ loss, losses: { diffusion, distillation }, shares }: TrainingStep): string {
-  const names = { full: "full", coreset: "core-set", sliding: "sliding" };
-  const routes = BRANCHES.map((branch) => `${names[branch]} ${Math.round(100 * shares[branch])}%`).join(", ");
   const short = (value: number) => value.toPrecision(3);
-  return `loss ${short(loss)} (diffusion ${short(diffusion)}, distillation ${short(distillation)})  ${routes}`;
+  return `loss ${short(loss)} (diffusion ${short(diffusion)}, distillation ${short(distillation)})  ${
+    sharesText(shares)
+  }`;
+}
+
+function sharesText(shares: Readonly<Record<Branch, number>>): string {
+  const names = { full: "full", coreset: "core-set", sliding: "sliding" };
+  return BRANCHES.map((branch) => `${names[branch]} ${Math.round(100 * shares[branch])}%`).join(", ");
 }

@@ -16,6 +16,10 @@ import { choice, flag, integer, number, type OptionValues, path } from "../optio
 import { checkWritable } from "../output.ts";
 import { formatDuration } from "../progress.ts";
 import { openSamplingRuns, planSampling, samplingIdentity, samplingOptions } from "../sampling_options.ts";
+import { TrainingLog, type Trend, trendText } from "../training/log_summary.ts";
+import { lineOf, sharedOptions } from "../training/next_commands.ts";
+import { tilesVerdict } from "../training/tiles_verdict.ts";
+import { percent, verdictText } from "../training/verdict.ts";
 import { checkpointOptions } from "../training_options.ts";
 
 const TILES = "Tiles";
@@ -33,8 +37,8 @@ const options = {
   target: choice({
     group: TILES,
     of: ["max", "sum"],
-    help: "What of full attention scores are to tell: the largest attention from a token of one tile to a token of " +
-      "another, or all of it.",
+    help: "What the scores learn of full attention: the largest attention from a token of one tile to a token of " +
+      "another, or the sum of it.",
     elsewhere: ["teacher"],
     default: DEFAULT_RECIPE.target,
   }),
@@ -104,6 +108,7 @@ const options = {
     default: DEFAULT_OUT,
   }),
   ...checkpointOptions(OUTPUT, DEFAULT_EVERY),
+  json: flag({ group: OUTPUT, help: "Print one JSON object at the end, with the verdict, and nothing else." }),
   quiet: flag({ group: OUTPUT, short: "q", help: "Print nothing but errors." }),
 };
 
@@ -116,7 +121,7 @@ export const command = defineCommand({
   positionals: "",
   maxPositionals: 0,
   options,
-  notes: "Ctrl-C saves the training; --resume goes on with it.",
+  notes: "Ctrl-C saves the training; --resume continues it.",
   examples: [
     { line: "tilereel train tiles --prompts prompts.txt", does: "Scores for the embedded demo model." },
     {
@@ -124,7 +129,7 @@ export const command = defineCommand({
         "--plan plan.safetensors --out wan",
       does: "Scores for real Wan weights, with the shapes that were searched for.",
     },
-    { line: "tilereel train tiles --prompts prompts.txt --out wan --resume", does: "Goes on after Ctrl-C." },
+    { line: "tilereel train tiles --prompts prompts.txt --out wan --resume", does: "Continues after Ctrl-C." },
   ],
   run,
 });
@@ -132,7 +137,8 @@ export const command = defineCommand({
 type Values = OptionValues<typeof options>;
 
 async function run(values: Values): Promise<number> {
-  const { out = DEFAULT_OUT, quiet = false, resume = false, steps = DEFAULT_STEPS, keep = DEFAULT_KEEP } = values;
+  const { out = DEFAULT_OUT, quiet = false, json = false, resume = false } = values;
+  const { steps = DEFAULT_STEPS, keep = DEFAULT_KEEP } = values;
   await checkTrainingFolder(out, resume);
   const sampling = await planSampling(values);
   const { plan, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
@@ -140,14 +146,13 @@ async function run(values: Values): Promise<number> {
   for (const file of Object.values(files)) await checkWritable(file, { asFile: true });
   const identity = await samplingIdentity(sampling);
   using work = await openLongRun({
-    quiet,
+    quiet: quiet || json,
     values,
     stopping: "Stopping after this step; Ctrl-C again stops at once, back to the last checkpoint.",
   });
   const { gpu, onProgress, say, signal } = work;
   using open = await openSamplingRuns(work, sampling);
   const start = performance.now();
-  let last: TileTrainingStep | undefined;
   const done = await trainTiles({
     gpu,
     runs: open.runs,
@@ -168,21 +173,53 @@ async function run(values: Values): Promise<number> {
     identity,
     onStart: (step) => onProgress({ stage: "train", done: step, total: steps }),
     onReplay: (replayed, total) => onProgress({ stage: "sample anew", done: replayed, total }),
-    onStep: (step) => {
-      last = step;
-      onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) });
-    },
+    onStep: (step) => onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) }),
     signal,
   });
   if (done < steps) {
-    say(
-      `Stopped after ${done} of ${steps} steps, which ${files.checkpoint} holds. Go on with:\n  ${commandLine(true)}`,
-    );
+    const next = [commandLine(true)];
+    say(`Stopped after ${done} of ${steps} steps, which ${files.checkpoint} holds. Continue with:\n  ${next}`);
+    if (json) console.log(JSON.stringify({ out, stopped: true, step: done, steps, next }));
     return work.status ?? 1;
   }
   const seconds = (performance.now() - start) / 1000;
-  say(`${files.tiles}: ${done} steps${last ? ` in ${formatDuration(seconds)}, at the end ${figures(last)}` : ""}`);
+  const logged = await TrainingLog.read<TileTrainingStep>(files.log);
+  const trend = {
+    loss: logged.trend(({ loss }) => loss),
+    recall: logged.trend(({ recall }) => recall),
+    kept: logged.trend(({ kept }) => kept),
+    oracle: logged.trend(({ oracle }) => oracle),
+  };
+  const verdict = tilesVerdict({ steps, keep, planned: plan !== undefined, ...trend });
+  const next = nextCommands(values, sampling.clips[0]!.prompt, files.tiles);
+  if (json) {
+    const { loss, recall, kept, oracle } = trend;
+    const about = { tiles: files.tiles, steps, seconds, window: logged.window, keep, loss, recall, kept, oracle };
+    console.log(JSON.stringify({ ...about, verdict, next }));
+    return 0;
+  }
+  say([
+    `${files.tiles}: ${steps} steps in ${formatDuration(seconds)}`,
+    `KL ${trendText(trend.loss)}, recall ${trendOfShares(trend.recall)}, attention in the picked tiles ${
+      trendOfShares(trend.kept)
+    } (the oracle's: ${percent(trend.oracle.last)}) at keep ${keep}: means of the first and the last ${
+      logged.window === 1 ? "step" : `${logged.window} steps`
+    }.`,
+    verdictText(verdict),
+    `See it beside full attention, then use it:\n${next.map((line) => `  ${line}`).join("\n")}`,
+  ].join("\n"));
   return 0;
+}
+
+/** Comparing the scores with full attention on the first prompt, and rendering with them. */
+function nextCommands({ keep }: Values, prompt: string, tiles: string): string[] {
+  const words = [prompt, ...sharedOptions(options)];
+  const setting = ["veda", `tiles=${/\s/.test(tiles) ? `"${tiles}"` : tiles}`];
+  if (keep !== undefined) setting.push(`keep=${keep}`);
+  return [
+    lineOf("compare", ...words, "--setting", "full", "--setting", setting.join(" ")),
+    lineOf("generate", ...words, "--tiles", tiles, ...keep === undefined ? [] : ["--keep", String(keep)]),
+  ];
 }
 
 /** @throws {TilereelError} if the file has no plan, or one of other tiles */
@@ -197,9 +234,12 @@ async function planOf(values: Values): Promise<{ plan?: TilePlan; tileTokens?: n
   return { plan, tileTokens };
 }
 
+function trendOfShares({ first, last }: Trend): string {
+  return `${percent(first)} → ${percent(last)}`;
+}
+
 /** `KL 0.512  recall 61%  kept 83% of attention, the oracle 88%` */
 function figures({ loss, recall, kept, oracle }: TileTrainingStep): string {
-  const percent = (share: number) => `${Math.round(100 * share)}%`;
   return `KL ${loss.toPrecision(3)}  recall ${percent(recall)}  kept ${percent(kept)} of attention, the oracle ${
     percent(oracle)
   }`;
