@@ -10,7 +10,7 @@ import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_opti
 import { parseSetting, setting } from "../cli/compare/setting.ts";
 import { flag, integer, many, type OptionValues, path } from "../cli/options.ts";
 import { clipOptions, type ClipValues } from "../cli/clip_options.ts";
-import { clipSettings, clipValuesOf } from "../cli/clip_settings.ts";
+import { clipSettings, clipValuesOf, overlay } from "../cli/clip_settings.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
 import { showProgress } from "../cli/progress.ts";
 import { parseCommand } from "../cli/parse.ts";
@@ -127,7 +127,7 @@ async function run(
     const start = performance.now();
     let report: AttentionReport = { density: 1 };
     const clips: Likeness[] = [];
-    const all = { ...size && { size }, ...steps !== undefined && { steps }, ...values };
+    const all = overlay<ClipValues>({ ...size && { size }, ...steps !== undefined && { steps } }, values);
     for (const [i, { prompt, number }] of prompts.entries()) {
       const video = await pipeline.generate({
         ...clipSettings({ prompt, seed: seed + number, values: all }, pipeline.defaults),

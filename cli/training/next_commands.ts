@@ -11,7 +11,7 @@ export type Renamed = Readonly<Record<string, string>>;
 /** Options that describe a model and where it runs: all commands have them. */
 const MODEL = ["model", "text-encoder", "weight-dtype", "memory", "gpu", "tuning"];
 /** Options that describe a clip. */
-const CLIP = ["size", "frames", "negative", "guidance", "scheduler", "flow-shift"];
+const CLIP = ["size", "frames", "negative", "guidance", "scheduler", "sigmas", "flow-shift"];
 
 /** An argument as one would type it. */
 export function quoted(argument: string): string {
