@@ -19,8 +19,10 @@ export async function warmUp(
   onProgress: OnProgress,
   signal?: AbortSignal,
 ): Promise<void> {
-  for (const [i, clip] of clips.entries()) {
-    const short = { ...clip, steps: STEPS, guidance: 1, onProgress, ...signal && { signal } };
+  for (const [i, { sigmas, ...clip }] of clips.entries()) {
+    // A list of noise levels would have its own number of steps.
+    const spaced = typeof sigmas === "string" ? { sigmas } : {};
+    const short = { ...clip, ...spaced, steps: STEPS, guidance: 1, onProgress, ...signal && { signal } };
     if (i === 0) await pipeline.generate(short);
     else await denoiseOnly(pipeline, short);
   }
