@@ -1,11 +1,17 @@
 /**
- * Text to token ids, by a model's own `tokenizer.json`.
+ * Text to token ids, by a model's own `tokenizer.json` or `spiece.model`, as Hugging Face's tokenizers makes them: what
+ * diffusers and Wan's own program use.
  *
  * @module
  */
-import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { TilereelError } from "../../errors.ts";
+import { existsToRead } from "../checkpoint/file_error.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
+import { type AddedToken, AddedTokens } from "./added_tokens.ts";
+import { parseSentencePiece, STANDALONE_TYPES } from "./spiece.ts";
+import { META_SPACE, type Normalizer, normalizerOf, type Splitter, splitterOf } from "./steps.ts";
+import { charsmapNormalizer } from "./charsmap.ts";
+import { Unigram } from "./unigram.ts";
 
 /** The tokens of one text. */
 export interface EncodedText {
@@ -30,36 +36,40 @@ export interface Tokenizer {
   unknownWords(text: string): string[];
 }
 
+/** The parts of a tokenizer. */
+interface Parts {
+  readonly model: Unigram;
+  readonly unknownId: number;
+  readonly added: AddedTokens;
+  readonly normalize: Normalizer;
+  readonly split: Splitter;
+  /** Ids that end a text. */
+  readonly ending: readonly number[];
+}
+
 /**
- * Loads `tokenizer.json` and `tokenizer_config.json` from `folder`. Padding and truncation set in them are ignored:
- * `encode` is told the length.
+ * Loads `tokenizer.json`, or where there is none `spiece.model`, and `tokenizer_config.json` from `folder`. Padding and
+ * truncation set in them are ignored: `encode` is told the length.
  *
- * @throws {TilereelError} if a file is missing or is no tokenizer that ends a text with its end token.
+ * @throws {TilereelError} if a file is missing or is not a Unigram tokenizer that ends a text with its end token.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const path = `${folder}/tokenizer.json`;
+  const json = `${folder}/tokenizer.json`, spiece = `${folder}/spiece.model`;
   const config = await readJsonObject(`${folder}/tokenizer_config.json`);
-  const json = await readJsonObject(path);
-  const tokenizer = createTokenizer(path, json, config);
+  const path = !await existsToRead(json) && await existsToRead(spiece) ? spiece : json;
+  const parts = path === spiece
+    ? partsOfSentencePiece(await Deno.readFile(spiece), config, spiece)
+    : partsOfJson(await readJsonObject(json), json);
 
   const padToken = tokenContent(config.pad_token) ?? "<pad>";
-  const padId = tokenizer.token_to_id(padToken);
+  const padId = parts.added.idOf(padToken) ?? parts.model.idOf(padToken);
   if (padId === undefined) throw new TilereelError(`${path} has no token ${JSON.stringify(padToken)} to pad with`);
-
-  const unknownId = tokenizer.token_to_id(tokenContent(config.unk_token) ?? "<unk>");
-
-  // The library adds special tokens before one could truncate, so they are learnt here and added by ourselves.
-  const ending = tokenizer.encode("").ids;
-  const withEnding = tokenizer.encode("a").ids;
-  const bare = tokenizer.encode("a", { add_special_tokens: false }).ids;
-  if (ending.length === 0 || withEnding.join() !== [...bare, ...ending].join()) {
-    throw new TilereelError(`${path} does not end a text with an end token, as the tokenizer of a T5 model must`);
-  }
-
+  const { ending, unknownId } = parts;
+  const bodyOf = (text: string) => encodeBody(text, parts);
   return {
     padId,
     encode(text, maxLength) {
-      const body = tokenizer.encode(text, { add_special_tokens: false }).ids;
+      const body = bodyOf(text);
       const tokens = [...body.slice(0, Math.max(0, maxLength - ending.length)), ...ending].slice(-maxLength);
       const ids = new Int32Array(maxLength).fill(padId);
       ids.set(tokens);
@@ -69,24 +79,83 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       // Where letters are words, as in Chinese, being spelt says nothing.
       const words = new Set(text.match(/[\p{Script=Latin}]{3,}|[\p{L}\p{N}]+/gu));
       return [...words].filter((word) => {
-        const { ids } = tokenizer.encode(word, { add_special_tokens: false });
+        const ids = bodyOf(word);
         const spelt = /^[\p{Script=Latin}]{3,}$/u.test(word) && ids.length >= [...word].length;
-        return spelt || unknownId !== undefined && ids.includes(unknownId);
+        return spelt || ids.includes(unknownId);
       });
     },
   };
 }
 
-function createTokenizer(
-  path: string,
-  json: Record<string, unknown>,
-  config: Record<string, unknown>,
-): HuggingFaceTokenizer {
-  try {
-    return new HuggingFaceTokenizer(json, config);
-  } catch (error) {
-    throw new TilereelError(`${path} is no tokenizer that can be read: ${(error as Error).message}`, { cause: error });
+/** Ids of a text without its end. */
+function encodeBody(text: string, { added, normalize, split, model }: Parts): number[] {
+  return added.split(text).flatMap((part, i) => {
+    if (typeof part === "number") return [part];
+    const normalized = normalize(part);
+    return normalized === "" ? [] : split(normalized, i === 0).flatMap((word) => model.encode(word));
+  });
+}
+
+function partsOfJson(json: Record<string, unknown>, path: string): Parts {
+  const { type, vocab, unk_id: unknownId, byte_fallback } = (json.model ?? {}) as Readonly<Record<string, unknown>>;
+  if (type !== "Unigram") {
+    throw new TilereelError(
+      `${path}: its model is ${JSON.stringify(type)?.slice(0, 60) ?? "absent"}, but "Unigram" was expected, as T5's ` +
+        `tokenizers have it`,
+    );
   }
+  const isPiece = (entry: unknown) =>
+    Array.isArray(entry) && typeof entry[0] === "string" && typeof entry[1] === "number";
+  if (!Array.isArray(vocab) || vocab.length === 0 || !vocab.every(isPiece) || typeof unknownId !== "number") {
+    throw new TilereelError(`${path}: its vocabulary is not a list of pieces with scores; download it again`);
+  }
+  const model = new Unigram({ pieces: vocab, unknownId, byteFallback: byte_fallback === true });
+  return {
+    model,
+    unknownId,
+    added: new AddedTokens(Array.isArray(json.added_tokens) ? json.added_tokens : [], path),
+    normalize: normalizerOf(json.normalizer, path),
+    split: splitterOf(json.pre_tokenizer, path),
+    ending: endingOf(json.post_processor, path),
+  };
+}
+
+/** As the converter of transformers makes a tokenizer of T5's: without the fallback to bytes, whatever the file says. */
+function partsOfSentencePiece(bytes: Uint8Array, config: Record<string, unknown>, path: string): Parts {
+  const { pieces, unknownId, charsmap } = parseSentencePiece(bytes, path);
+  const model = new Unigram({
+    pieces: pieces.map(({ piece, score }) => [piece, score]),
+    unknownId,
+    byteFallback: false,
+  });
+  const mapped: Normalizer = charsmap.length === 0 ? (text) => text : charsmapNormalizer(charsmap, path);
+  const added = pieces.flatMap(({ piece, type }, id): AddedToken[] =>
+    STANDALONE_TYPES.includes(type) || id === unknownId ? [{ id, content: piece }] : []
+  );
+  const endToken = tokenContent(config.eos_token) ?? "</s>", end = model.idOf(endToken);
+  if (end === undefined) throw new TilereelError(`${path} has no token ${JSON.stringify(endToken)} to end a text with`);
+  return {
+    model,
+    unknownId,
+    added: new AddedTokens(added, path),
+    normalize: (text) => mapped(text).replace(/\p{White_Space}+$/u, "").replace(/ {2,}/g, META_SPACE),
+    split: splitterOf({ type: "Metaspace" }, path),
+    ending: [end],
+  };
+}
+
+/** The ids that a template adds behind a text; before it, T5's add none. */
+function endingOf(json: unknown, path: string): number[] {
+  const { type, single, special_tokens } = (json ?? {}) as Readonly<Record<string, unknown>>;
+  const refused = new TilereelError(
+    `${path} does not end a text with an end token, as the tokenizer of a T5 model must`,
+  );
+  if (type !== "TemplateProcessing" || !Array.isArray(single) || !("Sequence" in (single[0] ?? {}))) throw refused;
+  const ids = single.slice(1).flatMap((entry): unknown[] =>
+    (special_tokens as Record<string, { ids?: unknown[] }> | undefined)?.[entry?.SpecialToken?.id]?.ids ?? [NaN]
+  );
+  if (ids.length === 0 || !ids.every((id) => Number.isSafeInteger(id))) throw refused;
+  return ids as number[];
 }
 
 /** A special token in a tokenizer's config is a string or an object with its text as `content`. */

@@ -1,0 +1,108 @@
+/**
+ * The Unigram model: a text becomes the pieces of a vocabulary whose scores sum to the most.
+ *
+ * @module
+ */
+
+/** A vocabulary and how what is not in it is encoded. */
+export interface UnigramVocabulary {
+  /** Pieces and their scores, by id. Of two alike the last counts. */
+  readonly pieces: readonly (readonly [piece: string, score: number])[];
+  /** Id of what the vocabulary lacks. */
+  readonly unknownId: number;
+  /** Whether that becomes its UTF-8 bytes, as pieces `<0x00>` to `<0xFF>`, where the vocabulary has them. */
+  readonly byteFallback: boolean;
+}
+
+/** How far below the worst piece an unknown character is. */
+const UNKNOWN_PENALTY = 10;
+const ENCODER = new TextEncoder();
+
+/** Encodes as the Unigram model of Hugging Face's tokenizers does. */
+export class Unigram {
+  readonly #ids = new Map<string, number>();
+  readonly #scores: Float64Array;
+  /** UTF-16 units of the longest piece that begins with a unit. */
+  readonly #longest = new Map<string, number>();
+  readonly #unknownScore: number;
+  readonly #unknownId: number;
+  /** Ids of bytes; undefined without a fallback to them. */
+  readonly #bytes: readonly (number | undefined)[] | undefined;
+
+  constructor({ pieces, unknownId, byteFallback }: UnigramVocabulary) {
+    this.#scores = new Float64Array(pieces.length);
+    let least = Infinity;
+    for (const [id, [piece, score]] of pieces.entries()) {
+      this.#ids.set(piece, id);
+      this.#scores[id] = score;
+      least = Math.min(least, score);
+      const first = piece.charAt(0);
+      if ((this.#longest.get(first) ?? 0) < piece.length) this.#longest.set(first, piece.length);
+    }
+    this.#unknownScore = least - UNKNOWN_PENALTY;
+    this.#unknownId = unknownId;
+    this.#bytes = byteFallback
+      ? Array.from(
+        { length: 256 },
+        (_, byte) => this.#ids.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`),
+      )
+      : undefined;
+  }
+
+  /** Id of a piece, if the vocabulary has it. */
+  idOf(piece: string): number | undefined {
+    return this.#ids.get(piece);
+  }
+
+  /** Ids of a text; characters in a row that the vocabulary lacks make one unknown. */
+  encode(text: string): number[] {
+    const path = this.#bestPath(text), ids: number[] = [];
+    for (let i = 0; i < path.length; i++) {
+      const { id, from, to } = path[i]!;
+      if (id !== this.#unknownId) {
+        ids.push(id);
+        continue;
+      }
+      let end = to;
+      while (path[i + 1]?.id === this.#unknownId) end = path[++i]!.to;
+      ids.push(...this.#unknown(text.slice(from, end)));
+    }
+    return ids;
+  }
+
+  #unknown(text: string): number[] {
+    const known = this.#ids.get(text);
+    if (known !== undefined) return [known];
+    const bytes = this.#bytes && Array.from(ENCODER.encode(text), (byte) => this.#bytes![byte]);
+    return bytes?.every((id) => id !== undefined) ? bytes : [this.#unknownId];
+  }
+
+  /** The pieces of the best way through the text, in order (Viterbi). Of ways that score the same the first stays. */
+  #bestPath(text: string): { id: number; from: number; to: number }[] {
+    const { length } = text;
+    const scores = new Float64Array(length + 1), froms = new Int32Array(length + 1).fill(-1);
+    const ids = new Int32Array(length + 1);
+    const offer = (from: number, to: number, id: number, score: number) => {
+      if (froms[to]! >= 0 && score <= scores[to]!) return;
+      scores[to] = score;
+      froms[to] = from;
+      ids[to] = id;
+    };
+    for (let from = 0; from < length;) {
+      const char = text.codePointAt(from)! > 0xffff ? 2 : 1, here = scores[from]!;
+      const furthest = Math.min(length, from + (this.#longest.get(text.charAt(from)) ?? 0));
+      let single = false;
+      for (let to = from + char; to <= furthest; to++) {
+        const id = this.#ids.get(text.slice(from, to));
+        if (id === undefined) continue;
+        offer(from, to, id, here + this.#scores[id]!);
+        single ||= to === from + char;
+      }
+      if (!single) offer(from, from + char, this.#unknownId, here + this.#unknownScore);
+      from += char;
+    }
+    const path = [];
+    for (let to = length; to > 0; to = froms[to]!) path.push({ id: ids[to]!, from: froms[to]!, to });
+    return path.reverse();
+  }
+}
