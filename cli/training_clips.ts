@@ -110,7 +110,7 @@ function parseObject(line: string, where: string): Readonly<Record<string, unkno
   } catch {
     // Said below, as for JSON of another kind.
   }
-  throw new TilereelError(`${where} is no JSON object, as in {"file": "cat.mp4", "caption": "a cat on a beach"}`);
+  throw new TilereelError(`${where} is not a JSON object, as in {"file": "cat.mp4", "caption": "a cat on a beach"}`);
 }
 
 function textAt(entry: Readonly<Record<string, unknown>>, keys: readonly string[], where: string): string {

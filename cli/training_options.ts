@@ -38,7 +38,8 @@ export const trainedModelOptions = {
 export const checkpointOptions = (group: string, every: number) => ({
   resume: flag({
     group,
-    help: "Go on with the training in --out. Give the other options as before; the result is that of an unbroken run.",
+    help:
+      "Continue the training in --out. Give the other options as before; the result is that of an uninterrupted run.",
   }),
   "checkpoint-every": integer({
     group,

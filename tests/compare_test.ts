@@ -50,8 +50,8 @@ Deno.test("a setting: words by generate's options, and a name in front", () => {
 
 Deno.test("settings that are empty, or what no option takes, are refused in one sentence", () => {
   const refuses = (text: string, message: string) => assertThrows(() => parse(text), TilereelError, message);
-  refuses("", '--setting "" says nothing');
-  refuses("name:", "says nothing");
+  refuses("", '--setting "" is empty');
+  refuses("name:", "is empty");
   refuses(" : full", "there is no name before the colon");
   refuses(
     "vrota",
@@ -64,7 +64,7 @@ Deno.test("settings that are empty, or what no option takes, are refused in one 
   refuses("full steps=0", "steps must be a whole number from 1 to 1000");
   refuses("full seed=3", "seed is the same for all settings: give it as --seed instead");
   refuses("full size=32x32", "give it as --size instead");
-  refuses("vorta tau 0.5", '"tau" is no second kind of attention');
+  refuses("vorta tau 0.5", '"tau" is neither key=value nor the only kind of attention');
   refuses("full steps=1 steps=2", "has steps twice");
   refuses("full negative='x", "has a quote that does not end");
   refuses(
@@ -79,7 +79,7 @@ Deno.test("comparisons that cannot be are refused before anything is loaded", ()
       assertRefused(await tilereel(["compare", ...args], { cwd: dir }), message);
     await refused("no prompt: write tilereel compare");
     await refused("the prompt is empty", " ");
-    await refused("one --setting has nothing to be compared with", "a", "--setting", "full");
+    await refused("a single --setting cannot be compared with anything", "a", "--setting", "full");
     await refused('two settings are called "full"', "a", "-s", "full", "-s", "full");
     await refused('--setting "vrota": attention must be', "a", "-s", "full", "-s", "vrota");
     await refused("--setting needs a value", "a", "-s", "full", "-s");

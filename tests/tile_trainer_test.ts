@@ -212,14 +212,14 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
       TilereelError,
       message,
     );
-  await refused({ recipe: { ...DEFAULT_RECIPE, average: 0.8 } }, "with other options: lr was 0.02 and is 0.001; give");
+  await refused({ recipe: { ...DEFAULT_RECIPE, average: 0.8 } }, "with different options: lr was 0.02 and is 0.001; give");
   await refused({ tileTokens: 8, seed: 1 }, "seed was 9 and is 1, tile-tokens was 4 and is 8");
   await refused({ identity: { model: "xyz" } }, "model was abc and is xyz");
   await refused({ runs: { ...someRuns(gpu), steps: () => 5 } }, "digest of the sampling steps was ");
-  await refused({ steps: 1 }, "is 2 steps on, but --steps 1 were asked for");
-  await refused({ resume: false }, "holds a training already");
+  await refused({ steps: 1 }, "has done 2 steps already, more than --steps 1");
+  await refused({ resume: false }, "already holds a training");
   await Deno.copyFile(tileTrainingFiles(folder).tiles, tileTrainingFiles(folder).checkpoint);
-  await refused({}, "is no checkpoint: it does not say after which step");
+  await refused({}, "is not a checkpoint: it does not say after which step");
 
   const stops = (name: string, more: Partial<TileTraining>, message: string) =>
     assertRejects(

@@ -18,14 +18,14 @@ Deno.test("mistyped trainings and searches of tiles: one sentence, exit 1, and n
     await refused(["train", "tiles", ...CLIPS, "--ema", "0.9"], "did you mean --average?");
     await refused(
       ["train", "tiles", ...CLIPS, "--resume"],
-      "checkpoint.safetensors does not exist, so there is nothing",
+      "checkpoint.safetensors does not exist, so there is no training",
     );
     await refused(["train", "tiles", ...CLIPS, "--plan", "p.txt"], "p.txt");
     await refused(
       ["search", "tile"],
       '"tile" is no command of "tilereel search": did you mean "tilereel search tiles"?',
     );
-    await refused(["search", "tiles", "--prompts", "two.jsonl"], "shapes are compared on clips of one size");
+    await refused(["search", "tiles", "--prompts", "two.jsonl"], "shapes can only be compared on clips of one size");
     await refused(
       ["search", "tiles", ...CLIPS, "--tile-tokens", "64"],
       "no tile of 64 tokens fits a grid of 2x2x4 tokens with at most 20 % of padding",
@@ -119,7 +119,11 @@ Deno.test({
       const total = String(done + 1);
       const more = await tilereel([...train, "--steps", total, "--resume", "-q"], { cwd: dir });
       assertEquals(more, { code: 0, out: "", err: "" });
-      assertEquals((await tilereel([...train.slice(0, -1), "u", "--steps", total, "-q"], { cwd: dir })).code, 0);
+      const whole = await tilereel([...train.slice(0, -1), "u", "--steps", total, "--json"], { cwd: dir });
+      assertEquals([whole.code, whole.err], [0, ""]);
+      const { tiles, recall, kept, verdict, next } = JSON.parse(whole.out);
+      assertEquals([tiles, verdict.grade, next.length], ["u/tiles.safetensors", "unknown", 2]);
+      assert(0 <= recall.last && recall.last <= 1 && 0 < kept.last && kept.last <= 1, whole.out);
       const [t, u] = [
         await Deno.readFile(join(dir, "t/tiles.safetensors")),
         await Deno.readFile(join(dir, "u/tiles.safetensors")),

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { loadRouter } from "../model/vorta/router_file.ts";
@@ -56,7 +56,7 @@ Deno.test("mistyped trainings: one sentence, exit 1, and nothing written", () =>
     );
     await refused(router("--fps", "8"), "--fps has no effect with --prompts");
     await refused(["router", "--data", ".", "--guidance", "2"], "--guidance has no effect with --data");
-    await refused(router("--resume"), "checkpoint.safetensors does not exist, so there is nothing to go on with");
+    await refused(router("--resume"), "checkpoint.safetensors does not exist, so there is no training to resume");
     await refused(router("--model", "nowhere"), "nowhere");
     await refused(["router", "--prompts", "none.txt"], "none.txt");
     await refused(router("--out", "p.txt/x"), "p.txt/x");
@@ -69,8 +69,12 @@ Deno.test({
   fn: () =>
     inTempDir(async (dir) => {
       await Deno.writeTextFile(join(dir, "p.txt"), "a red circle\na blue square\na green cross\n");
-      const whole = await tilereel([...LINE, "--steps", "6", "--out", "whole", "-q"], { cwd: dir });
-      assertEquals(whole, { code: 0, out: "", err: "" });
+      const whole = await tilereel([...LINE, "--steps", "6", "--out", "whole", "--json"], { cwd: dir });
+      assertEquals([whole.code, whole.err], [0, ""]);
+      const { steps, window, losses, shares, density, verdict, next } = JSON.parse(whole.out);
+      assertEquals([steps, window, verdict.grade, next.length], [6, 3, "unknown", 2]);
+      assertAlmostEquals(shares.full + shares.coreset + shares.sliding, 1, 1e-12);
+      assert(0 < density && density <= 1 && losses.distillation.last > 0, whole.out);
       const router = join(dir, "whole/router.safetensors");
       const { settings } = await loadRouter(router);
       assertEquals(settings, { tile: [1, 1, 1], window: [1, 1, 1], bucket: [1, 2, 2], rate: 0.5 });
@@ -121,10 +125,10 @@ Deno.test({
           await tilereel([...LINE, "--steps", "6", "--out", "whole", "-q", ...args], { cwd: dir }),
           message,
         );
-      await again([], "whole holds a training already; go on with it by --resume, or name another --out");
-      await again(["--resume", "--lr", "0.1"], "lr was 0.01 and is 0.1; give those that it was started with");
+      await again([], "whole already holds a training; continue it with --resume, or name another --out");
+      await again(["--resume", "--lr", "0.1"], "lr was 0.01 and is 0.1; give the options that it was started with");
       await again(["--resume", "--bucket", "2x2x2"], "bucket was 1x2x2 and is 2x2x2");
-      await again(["--resume", "--steps", "5"], "is 6 steps on, but --steps 5 were asked for");
+      await again(["--resume", "--steps", "5"], "has done 6 steps already, more than --steps 5");
     }),
 });
 

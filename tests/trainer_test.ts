@@ -236,7 +236,7 @@ Deno.test("a checkpoint of other options is refused, saying which", () =>
         message,
       );
     const { weights } = AUTHORS_RECIPE;
-    await refused({ recipe: { ...AUTHORS_RECIPE, lr: 0.02 } }, "with other options: lr was 0.01 and is 0.02; give");
+    await refused({ recipe: { ...AUTHORS_RECIPE, lr: 0.02 } }, "with different options: lr was 0.01 and is 0.02; give");
     await refused(
       { recipe: { ...AUTHORS_RECIPE, accumulate: 2, weights: { ...weights, distillation: 5 } }, seed: 1 },
       "seed was 9 and is 1, accumulate was 4 and is 2, distillation-weight was 20 and is 5",
@@ -247,23 +247,23 @@ Deno.test("a checkpoint of other options is refused, saying which", () =>
     await refused({ data: { ...data, size: 4 } }, "samples was 5 and is 4");
     const others: TrainingSet = { ...data, sample: (index) => data.sample(index + 1) };
     await refused({ data: others }, "data digest was ");
-    await refused({ steps: 1 }, "is 2 steps on, but --steps 1 were asked for");
+    await refused({ steps: 1 }, "has done 2 steps already, more than --steps 1");
     await refused({ model: { ...model, layers: 4 } }, "blocks was 3 with 2 heads on 6 channels and is 4 with");
     await assertRejects(
       () => trainRouter(training(folder)),
       TilereelError,
-      "run holds a training already; go on with it by --resume, or name another --out",
+      "run already holds a training; continue it with --resume, or name another --out",
     );
     await assertRejects(
       () => trainRouter(training(join(dir, "none"), { resume: true })),
       TilereelError,
-      "checkpoint.safetensors does not exist, so there is nothing to go on with",
+      "checkpoint.safetensors does not exist, so there is no training to resume",
     );
     // Not refused: what leaves the result as it is.
     await trainRouter(training(folder, { steps: 2, identity, resume: true, tau: 0.5, checkpointEvery: 1 }));
-    // A router is no checkpoint.
+    // A router is not a checkpoint.
     await Deno.copyFile(trainingFiles(folder).router, trainingFiles(folder).checkpoint);
-    await refused({}, "is no checkpoint: it does not say after which step");
+    await refused({}, "is not a checkpoint: it does not say after which step");
   }));
 
 Deno.test("numbers that are not finite stop training with the step and the block", () =>
@@ -281,7 +281,7 @@ Deno.test("numbers that are not finite stop training with the step and the block
     };
     await stops(
       { model: at(14, () => Promise.reject(new NonFiniteError(2))) },
-      "training stopped at step 4: a number in block 2 is not finite; start anew with a lower --lr",
+      "training stopped at step 4: a number in block 2 is not finite; train again with a lower --lr",
     );
     await stops({ model: at(1, () => Promise.reject(new NonFiniteError(undefined))) }, "step 1: a number outside the");
     // Gradients that only overflow on the way to the router's weights.

@@ -120,7 +120,7 @@ async function run(values: Values): Promise<number> {
   const sampling = await planSampling(values);
   if (!sampling.oneGrid) {
     throw new TilereelError(
-      "shapes are compared on clips of one size: give all prompts the same size and number of frames",
+      "shapes can only be compared on clips of one size: give all prompts the same size and number of frames",
     );
   }
   const scorer = values.scorer === undefined ? undefined : await loadVeda(values.scorer);

@@ -172,7 +172,7 @@ async function run(values: Values): Promise<number> {
     resume,
     identity,
     onStart: (step) => onProgress({ stage: "train", done: step, total: steps }),
-    onReplay: (replayed, total) => onProgress({ stage: "sample anew", done: replayed, total }),
+    onReplay: (replayed, total) => onProgress({ stage: "sample again", done: replayed, total }),
     onStep: (step) => onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) }),
     signal,
   });

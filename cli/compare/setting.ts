@@ -48,13 +48,15 @@ export function parseSetting(text: string, name: string): Setting {
   const words = splitWords(rest!, where);
   if (called?.trim() === "") throw new TilereelError(`${where}: there is no name before the colon`);
   if (words.length === 0) {
-    throw new TilereelError(`${where} says nothing: write a kind of attention, or key=value, as in "vorta tau=0.5"`);
+    throw new TilereelError(`${where} is empty: write a kind of attention, or key=value, as in "vorta tau=0.5"`);
   }
   const values: Record<string, unknown> = {};
   for (const word of words) {
     const [key, value] = keyAndValue(word, where);
     if (key === "attention" && Object.hasOwn(values, "attention")) {
-      throw new TilereelError(`${where}: ${JSON.stringify(word)} is no second kind of attention, and no key=value`);
+      throw new TilereelError(
+        `${where}: ${JSON.stringify(word)} is neither key=value nor the only kind of attention: a setting has one`,
+      );
     }
     if (Object.hasOwn(values, key)) throw new TilereelError(`${where} has ${key} twice: leave one out`);
     values[key] = settingOptions[key].parse(value, `${where}: ${key}`);
@@ -95,7 +97,7 @@ function unquote(text: string): string {
 export function checkSettings(settings: readonly Setting[]): void {
   if (settings.length === 1) {
     throw new TilereelError(
-      `one --setting has nothing to be compared with: give another, as in --setting full --setting "steps=10"`,
+      `a single --setting cannot be compared with anything: give a second one, as in --setting full --setting "steps=10"`,
     );
   }
   const twice = settings.find(({ name }, i) => settings.findIndex((other) => other.name === name) < i);

@@ -10,6 +10,7 @@
  */
 import { join } from "node:path";
 import { TilereelError } from "../../errors.ts";
+import { formatBytes } from "../../format_bytes.ts";
 import { fileError } from "../../model/checkpoint/file_error.ts";
 import { RandomAccessFile } from "../../model/checkpoint/random_access_file.ts";
 import { gifComments } from "./comment/gif.ts";
@@ -30,14 +31,16 @@ const NAME = "tilereel";
 /**
  * A record as it is written.
  *
- * @throws {TilereelError} when it is larger than 1 MB
+ * @throws {TilereelError} when it is larger than 1 MiB
  */
 export function recordText(record: ClipRecord): string {
   const text = JSON.stringify({ [NAME]: record });
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > LARGEST_RECORD) {
     throw new TilereelError(
-      `the record of the clip has ${bytes} bytes, and a file takes up to ${LARGEST_RECORD}: shorten the prompt`,
+      `the record of the clip takes ${formatBytes(bytes)}, and a file holds up to ${
+        formatBytes(LARGEST_RECORD)
+      }: shorten the prompt`,
     );
   }
   return text;

@@ -28,18 +28,20 @@ export function checkpointStep(
   checkIdentity(path, metadata.options, now);
   const step = Number(metadata.step);
   if (Number.isSafeInteger(step) && step >= 0) return step;
-  throw new TilereelError(`${path} is no checkpoint: it does not say after which step it was written`);
+  throw new TilereelError(`${path} is not a checkpoint: it does not say after which step it was written`);
 }
 
 function checkIdentity(path: string, text: string | undefined, now: TrainingIdentity): void {
-  if (text === undefined) throw new TilereelError(`${path} is no checkpoint: it does not say what it was trained with`);
+  if (text === undefined) {
+    throw new TilereelError(`${path} is not a checkpoint: it does not say which options it was trained with`);
+  }
   const before = readIdentity(path, text);
   const differ = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);
   if (differ.length === 0) return;
   const one = (key: string) => `${key} was ${before[key] ?? "not given"} and is ${now[key] ?? "not given"}`;
   throw new TilereelError(
-    `${path} cannot be gone on from with other options: ${differ.map(one).join(", ")}; ` +
-      `give those that it was started with, or another folder to start anew`,
+    `${path} cannot be resumed with different options: ${differ.map(one).join(", ")}; ` +
+      `give the options that it was started with, or another --out to start a new training`,
   );
 }
 
@@ -50,5 +52,5 @@ function readIdentity(path: string, text: string): Record<string, unknown> {
   } catch {
     // Said below.
   }
-  throw new TilereelError(`${path} is no checkpoint: its options are not JSON`);
+  throw new TilereelError(`${path} is not a checkpoint: its options are not JSON`);
 }

@@ -28,10 +28,10 @@ export async function checkTrainingFolder(folder: string, resume: boolean): Prom
   const { checkpoint } = trainingFilesIn(folder);
   const there = await existsToRead(checkpoint);
   if (resume && !there) {
-    throw new TilereelError(`${checkpoint} does not exist, so there is nothing to go on with; leave out --resume`);
+    throw new TilereelError(`${checkpoint} does not exist, so there is no training to resume; leave out --resume`);
   }
   if (!resume && there) {
-    throw new TilereelError(`${folder} holds a training already; go on with it by --resume, or name another --out`);
+    throw new TilereelError(`${folder} already holds a training; continue it with --resume, or name another --out`);
   }
 }
 

@@ -87,7 +87,7 @@ export class TileParameters implements Disposable {
     using made = new DisposableStack();
     const read = async (name: string): Promise<Tensor> => {
       if (source.info(name).shape.join() !== sizes.join()) {
-        throw new TilereelError(`${path} is no checkpoint: "${name}" is not of the shape [${sizes.join(", ")}]`);
+        throw new TilereelError(`${path} is not a checkpoint: "${name}" does not have the shape [${sizes.join(", ")}]`);
       }
       const data = await readFloat32(source, name);
       return made.adopt(gpu.keep(gpu.upload(data, sizes)), (tensor) => gpu.release(tensor));

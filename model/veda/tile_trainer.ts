@@ -55,7 +55,7 @@ export interface TileTraining {
   readonly checkpointEvery: number;
   /** Whether to go on from the folder's checkpoint. */
   readonly resume: boolean;
-  /** What else the result depends on, such as the model; a checkpoint that says otherwise is not gone on from. */
+  /** What else the result depends on, such as the model; a checkpoint of another identity is not resumed. */
   readonly identity?: TrainingIdentity;
   /** Told before the first step how many are done. */
   readonly onStart?: (step: number) => void;
@@ -111,7 +111,9 @@ export async function trainTiles(training: TileTraining): Promise<number> {
     : { parameters: TileParameters.random(gpu, runs, seed), step: 0 };
   using parameters = start.parameters;
   if (start.step > steps) {
-    throw new TilereelError(`${files.checkpoint} is ${start.step} steps on, but --steps ${steps} were asked for`);
+    throw new TilereelError(
+      `${files.checkpoint} has done ${start.step} steps already, more than --steps ${steps}; give a larger --steps`,
+    );
   }
   await cutLog(files.log, start.step);
   training.onStart?.(start.step);
@@ -290,8 +292,8 @@ class School implements Disposable {
 
 function notFinite(step: number, layer: number): TilereelError {
   return new TilereelError(
-    `training stopped at step ${step}: a number in layer ${layer} is not finite; start anew with a lower --lr, ` +
-      `and if that does not help look at what "tilereel generate" makes of the prompts`,
+    `training stopped at step ${step}: a number in layer ${layer} is not finite; train again with a lower --lr, ` +
+      `and if that does not help, look at what "tilereel generate" makes of the prompts`,
   );
 }
 

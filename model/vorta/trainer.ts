@@ -50,7 +50,7 @@ export interface RouterTraining {
   readonly checkpointEvery: number;
   /** Whether to go on from the folder's checkpoint. */
   readonly resume: boolean;
-  /** What else the result depends on, such as the model; a checkpoint that says otherwise is not gone on from. */
+  /** What else the result depends on, such as the model; a checkpoint of another identity is not resumed. */
   readonly identity?: TrainingIdentity;
   /** Told before the first step how many are done. */
   readonly onStart?: (step: number) => void;
@@ -107,7 +107,9 @@ export async function trainRouter(training: RouterTraining): Promise<TrainingOut
   let state = training.resume ? await loadState(files.checkpoint, identity) : startState(Router.random(model, seed));
   checkRouter(state.router, model, files.checkpoint);
   if (state.step > steps) {
-    throw new TilereelError(`${files.checkpoint} is ${state.step} steps on, but --steps ${steps} were asked for`);
+    throw new TilereelError(
+      `${files.checkpoint} has done ${state.step} steps already, more than --steps ${steps}; give a larger --steps`,
+    );
   }
   await cutLog(files.log, state.step);
   training.onStart?.(state.step);
@@ -301,8 +303,8 @@ function firstBad(router: Router): number | undefined {
 function notFinite(step: number, cause: NonFiniteError): TilereelError {
   const where = cause.block === undefined ? "outside the blocks" : `in block ${cause.block}`;
   return new TilereelError(
-    `training stopped at step ${step}: a number ${where} is not finite; start anew with a lower --lr, ` +
-      `and if that does not help look at the data`,
+    `training stopped at step ${step}: a number ${where} is not finite; train again with a lower --lr, ` +
+      `and if that does not help, look at the data`,
     { cause },
   );
 }

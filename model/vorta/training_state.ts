@@ -64,7 +64,7 @@ export async function loadState(path: string, identity: TrainingIdentity): Promi
     for (const [name, { data, shape }] of into.parameters()) {
       const values = await readFloat32(source, prefix + name);
       if (source.info(prefix + name).shape.join() !== shape.join()) {
-        throw new TilereelError(`${path} is no checkpoint: "${prefix}${name}" is of another shape than "${name}"`);
+        throw new TilereelError(`${path} is not a checkpoint: "${prefix}${name}" and "${name}" have different shapes`);
       }
       data.set(values);
     }

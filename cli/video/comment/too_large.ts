@@ -4,11 +4,14 @@
  * @module
  */
 import { TilereelError } from "../../../errors.ts";
+import { formatBytes } from "../../../format_bytes.ts";
 
 /** The error to throw for a comment of `size` bytes where `largest` are read. */
 export function tooLarge(path: string, size: number, largest: number): TilereelError {
   return new TilereelError(
-    `${path} has a comment of ${size} bytes, and a record of how it was made has up to ${largest}: ` +
+    `${path} has a comment of ${formatBytes(size)}, and a record of how it was made has up to ${
+      formatBytes(largest)
+    }: ` +
       `name a clip that tilereel wrote`,
   );
 }
