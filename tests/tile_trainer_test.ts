@@ -212,7 +212,10 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
       TilereelError,
       message,
     );
-  await refused({ recipe: { ...DEFAULT_RECIPE, average: 0.8 } }, "with different options: lr was 0.02 and is 0.001; give");
+  await refused(
+    { recipe: { ...DEFAULT_RECIPE, average: 0.8 } },
+    "with different options: lr was 0.02 and is 0.001; give",
+  );
   await refused({ tileTokens: 8, seed: 1 }, "seed was 9 and is 1, tile-tokens was 4 and is 8");
   await refused({ identity: { model: "xyz" } }, "model was abc and is xyz");
   await refused({ runs: { ...someRuns(gpu), steps: () => 5 } }, "digest of the sampling steps was ");

@@ -409,8 +409,8 @@ Deno.test("captions: beside the clips, or listed", () =>
     const line2 = `${join(dir, "metadata.jsonl")} line 2`;
     for (
       const [line, message] of [
-        ["{", `${line2} is no JSON object`],
-        ["[]", `${line2} is no JSON object`],
+        ["{", `${line2} is not a JSON object`],
+        ["[]", `${line2} is not a JSON object`],
         ['{"file": "b.mp4"}', `${line2} has no "caption"`],
         ['{"file": "b.mp4", "caption": ""}', `${line2} has no "caption"`],
         ['{"caption": "x"}', `${line2} has no "file"`],
