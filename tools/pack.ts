@@ -60,7 +60,7 @@ async function pack(): Promise<void> {
 
 async function stagePackage(folder: string, types: boolean): Promise<void> {
   await Deno.mkdir(join(folder, "licenses"), { recursive: true });
-  await bundle("--code-splitting", "--outdir", folder, "mod.ts", "cli/main.ts");
+  await bundle("--code-splitting", "--keep-names", "--outdir", folder, "mod.ts", "cli/main.ts");
   await stageFiles(folder);
   if (types) {
     await writeTypes(join(folder, "types"));

@@ -41,8 +41,8 @@ export async function writeTypes(folder: string): Promise<void> {
   let count = 0;
   for await (const path of declarations(folder)) {
     const text = await Deno.readTextFile(path);
-    // Beside JavaScript a declaration is named by it.
-    await Deno.writeTextFile(path, text.replace(/((?:from|import)\s*\(?\s*"\.[^"]*)\.ts"/g, '$1.js"'));
+    // By its full name, for Deno looks for no other.
+    await Deno.writeTextFile(path, text.replace(/((?:from|import)\s*\(?\s*"\.[^"]*)\.ts"/g, '$1.d.ts"'));
     count++;
   }
   if (count > 0) return;
