@@ -231,7 +231,7 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
       message,
     );
   const bad = someRuns(gpu, undefined, (x) => x[5] = NaN);
-  await stops("nan", { runs: bad }, "training stopped at step 2: a number in layer 1 is not finite; start anew");
+  await stops("nan", { runs: bad }, "training stopped at step 2: a number in layer 1 is not finite; train again");
   await stops("far", { recipe: { ...DEFAULT_RECIPE, lr: 1e39 } }, "training stopped at step 1: a number in layer 0");
   // The checkpoint before stays.
   using source = await openSafetensors(tileTrainingFiles(join(dir, "nan")).checkpoint);
