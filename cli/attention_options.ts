@@ -8,12 +8,13 @@ import { type AttentionMethod, fullAttention } from "../model/attention/method.t
 import { DEFAULT_TAU, routedAttention, singleBranch } from "../model/vorta/methods.ts";
 import { vedaAttention, vedaHeads } from "../model/veda/methods.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
-import { defaultSettings } from "../model/vorta/settings.ts";
+import { defaultSettings, type VortaSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
+import { isTorchZip } from "../model/checkpoint/torch_zip.ts";
 import { choice, number, type OptionValues, path } from "./options.ts";
 import { VEDA_KEYS, vedaOptions, vedaSettings } from "./veda_options.ts";
-import { vortaOptions, vortaSettings } from "./vorta_options.ts";
+import { sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
 
@@ -110,11 +111,27 @@ export async function attentionMethod(values: AttentionValues, model: string): P
         `or train one with "tilereel train router"`,
     );
   }
+  const byAuthors = await isTorchZip(path!);
   return routedAttention({
     router: loaded.router,
     settings,
     ...both && { full: vedaHeads(await vedaSettings(values, model)) },
     ...values.tau !== undefined && { tau: values.tau },
     name: path!,
+    notes: ({ grid, sigmas }) => [
+      ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
+        ? [withoutSettings(path!, settings(grid), grid)]
+        : [],
+      ...byAuthors && sigmas === undefined ? [AUTHORS_SIGMAS] : [],
+    ],
   });
+}
+
+const SIZES = ["tile", "window", "bucket", "rate"] as const;
+/** Their diffusers is 0.33, whose timesteps are others than today's: routes follow the timesteps. */
+const AUTHORS_SIGMAS = "the authors of VORTA sample with Wan's noise levels, which --sigmas wan gives";
+
+function withoutSettings(path: string, { tile, window, bucket, rate }: VortaSettings, grid: Grid): string {
+  return `${path} has no config.json that says its sizes, so those for a grid of ${sizesText(grid)} tokens are used: ` +
+    `--tile ${sizesText(tile)} --window ${sizesText(window)} --bucket ${sizesText(bucket)} --rate ${rate}`;
 }

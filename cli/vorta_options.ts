@@ -19,7 +19,7 @@ export const vortaOptions = {
       "Tokens of a tile of sliding-tile attention, along frames, rows and columns. A token is one latent frame of " +
       "16x16 pixels.",
     elsewhere: ["tile-size", "sliding-attn-tile-size"],
-    default: `the router's, or ${sizesText(PAPER_SETTINGS.tile)}, or less on small clips`,
+    default: `the router's, or ${sizesText(PAPER_SETTINGS.tile)}, or less on small clips; 6x9x8 at 81 frames`,
   }),
   window: sizes({
     group: ATTENTION,

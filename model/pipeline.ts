@@ -361,6 +361,8 @@ export class WanPipeline {
       transformer,
       grid: transformer.gridOf(shape),
       timesteps: [...scheduler.timesteps],
+      sigmas: options.sigmas,
+      onNote: options.onNote,
     });
     const stepper = scheduler.start<Tensor>({
       combine: (terms) => combine(gpu, terms),

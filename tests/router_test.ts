@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { dirname, join } from "node:path";
+import { attentionMethod, type AttentionValues } from "../cli/attention_options.ts";
 import { TilereelError } from "../errors.ts";
 import { openGpu } from "../gpu/device.ts";
+import type { AttentionTask } from "../model/attention/method.ts";
 import { openSafetensors, readFloat32, type TensorToWrite, writeSafetensors } from "../model/checkpoint/safetensors.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import { checkRouter, regularization, Router, routes } from "../model/vorta/router.ts";
@@ -150,7 +152,7 @@ Deno.test("scores of the demo model are those of the authors' code", async () =>
     const temb = await transformer.timeEmbedding([...await readFloat32(reference, "timestep")]);
     assertNear(router.scores(temb), await readFloat32(reference, "routing_scores"), 1e-5, "scores");
     // The fixture says "config" where routers say "self_attention_kwargs".
-    assertEquals(settings, PAPER_SETTINGS);
+    assertEquals(settings, undefined);
     transformer.release();
   } finally {
     gpu.close();
@@ -163,7 +165,7 @@ Deno.test("torch files and safetensors are told apart by what is in them", () =>
     for (const name of ["float32", "slices", "transposed", "ordered", "protocol4"]) {
       const path = join(dir, "router.safetensors");
       await Deno.copyFile(join(FIXTURES, `router/${name}.pt`), path);
-      assertEquals(await loadRouter(path), { router: expected, settings: PAPER_SETTINGS }, name);
+      assertEquals(await loadRouter(path), { router: expected, settings: undefined }, name);
     }
     const path = join(dir, "router.pt");
     const settings: VortaSettings = { tile: [2, 3, 4], window: [3, 1, 3], bucket: [1, 2, 3], rate: 0.25 };
@@ -178,6 +180,42 @@ Deno.test("torch files and safetensors are told apart by what is in them", () =>
     );
   }));
 
+/** What is noted before a clip is sampled with a router of {@link SHAPE}. */
+async function notesOf(values: AttentionValues, about: Pick<AttentionTask, "grid" | "sigmas">): Promise<string[]> {
+  const notes: string[] = [], enough = new Error("enough is known");
+  const transformer = { config: SHAPE, timeEmbedding: () => Promise.reject(enough) };
+  const task = { timesteps: [999], onNote: (note: string) => notes.push(note), transformer, ...about };
+  const method = await attentionMethod(values, MODEL);
+  const error = await method.prepare(task as unknown as AttentionTask).catch((error) => error);
+  assertEquals(error, enough);
+  return notes;
+}
+
+Deno.test("a router.pt without config.json gets sizes that fit the grid, and says which; Wan's sigmas are advised", () =>
+  inTempDir(async (dir) => {
+    const router = join(dir, "a/b/router.pt");
+    await Deno.mkdir(dirname(router), { recursive: true });
+    await Deno.copyFile(join(FIXTURES, "router/float32.pt"), router);
+    const grid = [21, 45, 80] as const;
+    const advice = "the authors of VORTA sample with Wan's noise levels, which --sigmas wan gives";
+    const sizes = (text: string) =>
+      `${router} has no config.json that says its sizes, so those for a grid of 21x45x80 tokens are used: ${text}`;
+    assertEquals(await notesOf({ router }, { grid }), [
+      sizes("--tile 6x9x8 --window 3x3x3 --bucket 2x3x2 --rate 0.5"),
+      advice,
+    ]);
+    assertEquals(await notesOf({ router, tile: [5, 9, 8] }, { grid, sigmas: "diffusers" }), [
+      sizes("--tile 5x9x8 --window 3x3x3 --bucket 2x3x2 --rate 0.5"),
+    ]);
+    const given = { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.5 } as const;
+    assertEquals(await notesOf({ router, ...given }, { grid }), [advice]);
+    const own = join(dir, "own.safetensors");
+    await saveRouter(own, (await loadRouter(router)).router, PAPER_SETTINGS);
+    assertEquals(await notesOf({ router: own }, { grid }), []);
+    await Deno.writeTextFile(join(dir, "config.json"), '{"self_attention_kwargs": {"tile_size": [5, 9, 8]}}');
+    assertEquals(await notesOf({ router }, { grid, sigmas: "wan" }), []);
+  }));
+
 Deno.test("a torch router takes its settings from config.json beside it or up to two folders above", () =>
   inTempDir(async (dir) => {
     const path = join(dir, "a/b/c/router.pt");
@@ -185,9 +223,9 @@ Deno.test("a torch router takes its settings from config.json beside it or up to
     await Deno.copyFile(join(FIXTURES, "router/float32.pt"), path);
     const write = async (folder: string, kwargs: unknown) =>
       await Deno.writeTextFile(join(dir, folder, "config.json"), JSON.stringify({ self_attention_kwargs: kwargs }));
-    const tile = async () => (await loadRouter(path)).settings.tile;
+    const tile = async () => (await loadRouter(path)).settings?.tile;
     await write(".", { tile_size: [9, 9, 9] });
-    assertEquals(await tile(), [5, 9, 8]);
+    assertEquals(await tile(), undefined);
     const kwargs = {
       lowres_window_size: [2, 2, 2],
       lowres_reduction_rate: 0.25,
@@ -210,7 +248,7 @@ Deno.test("a torch router takes its settings from config.json beside it or up to
     // Through a link, it is the link's folder that counts.
     await Deno.mkdir(join(dir, "links"));
     await Deno.symlink(path, join(dir, "links/router.pt"));
-    assertEquals((await loadRouter(join(dir, "links/router.pt"))).settings.tile, [9, 9, 9]);
+    assertEquals((await loadRouter(join(dir, "links/router.pt"))).settings?.tile, [9, 9, 9]);
 
     const refused = async (kwargs: unknown, message: string) => {
       await write("a/b/c", kwargs);

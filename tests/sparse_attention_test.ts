@@ -10,7 +10,7 @@ import { coreSet } from "../model/vorta/core_set.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
 import { slidingTiles } from "../model/vorta/sliding_tile.ts";
 import type { Grid } from "../model/wan/grid.ts";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { assertClose, randn, testVariants } from "./gpu.ts";
 import { gradientBound, gradientsOnGpu } from "./gradients.ts";
 import { attend, attendBack, type Reference } from "./reference_attention.ts";
@@ -284,6 +284,30 @@ Deno.test("buckets and the rest are all tokens, once", () => {
 Deno.test("default sizes are the paper's at its grid, and smaller on smaller grids", () => {
   assertEquals(defaultSettings([20, 45, 80]), PAPER_SETTINGS);
   assertEquals(defaultSettings([8, 8, 8]), { tile: [2, 2, 2], window: [3, 3, 3], bucket: [2, 2, 2], rate: 0.5 });
+});
+
+Deno.test("default tiles of 81 frames leave no frame alone, and are about as dense as the paper's at its 77", () => {
+  assertEquals(defaultSettings([21, 45, 80]).tile, [6, 9, 8]);
+  assertEquals(defaultSettings([21, 30, 52]).tile, [6, 8, 8]);
+  const density = (grid: Grid, settings: VortaSettings) =>
+    slidingTiles(grid, settings, 64).pairs / grid.reduce((a, b) => a * b) ** 2;
+  const [paper, alone, mine] = [
+    density([20, 45, 80], PAPER_SETTINGS),
+    density([21, 45, 80], PAPER_SETTINGS),
+    density([21, 45, 80], defaultSettings([21, 45, 80])),
+  ];
+  assertAlmostEquals(paper, 0.135, 1e-3);
+  assertAlmostEquals(alone, 0.119, 1e-3);
+  assertAlmostEquals(mine, 0.143, 1e-3);
+  for (let length = 1; length <= 120; length++) {
+    for (const axis of [0, 1, 2]) {
+      const grid: [number, number, number] = [20, 45, 80];
+      grid[axis] = length;
+      const tile = defaultSettings(grid).tile[axis]!, most = PAPER_SETTINGS.tile[axis]!;
+      assert(tile >= 1 && tile <= most + 1, `${length}: ${tile}`);
+      assert(Math.ceil(length / tile) >= Math.min(3, length), `${length}: ${tile}`);
+    }
+  }
 });
 
 function uploadAll(gpu: Gpu, numbers: readonly Float32Array[], shape: readonly number[]): Tensor[] {

@@ -5,13 +5,13 @@
  */
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
-import type { VortaSettings } from "../../model/vorta/settings.ts";
+import { defaultSettings, type VortaSettings } from "../../model/vorta/settings.ts";
 
 /**
  * The routes of `like`, dealt out anew over steps, layers and heads: so many heads on each branch, of the same
  * density.
  */
-export function randomRoutes(like: AttentionMethod, settings: VortaSettings): AttentionMethod {
+export function randomRoutes(like: AttentionMethod, settings: VortaSettings | undefined): AttentionMethod {
   return {
     async prepare(task) {
       using model = await like.prepare(task);
@@ -19,7 +19,12 @@ export function randomRoutes(like: AttentionMethod, settings: VortaSettings): At
       if (!routes) throw new Error("only routed attention has routes");
       const dealt = shuffled(routes.flatMap((layers) => layers.flatMap((heads) => [...heads])));
       const mixed = routes.map((layers) => layers.map((heads) => Uint8Array.from(dealt.splice(0, heads.length))));
-      const vorta = new VortaAttention(task.gpu, task.transformer.config, task.grid, settings);
+      const vorta = new VortaAttention(
+        task.gpu,
+        task.transformer.config,
+        task.grid,
+        settings ?? defaultSettings(task.grid),
+      );
       return {
         at: (step) => vorta.routed(mixed[step]!),
         report: { density, routes: mixed },

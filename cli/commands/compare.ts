@@ -122,6 +122,7 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
     if (!quiet) console.error("Stopping after this step; Ctrl-C again stops at once. Finished clips are kept.");
   });
   let done = 0;
+  const noted = new Set<string>();
   const comparison = await runComparison(plan, settings, {
     gpu,
     ...values.model !== undefined && { model: values.model },
@@ -134,6 +135,11 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
       const streamed = weightsLine(placement);
       progress.stop();
       if (streamed) say(streamed);
+    },
+    onNote: (note) => {
+      progress.stop();
+      if (!quiet && !noted.has(note)) console.error(`Note: ${note}.`);
+      noted.add(note);
     },
     onKept: (kept, total) => {
       if (kept > 0) say(`${kept} of ${total} clips are there already and are kept.`);

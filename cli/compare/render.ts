@@ -17,6 +17,7 @@ import type { Figures } from "./record.ts";
 export interface RenderContext {
   readonly pipeline: WanPipeline;
   readonly onProgress: OnProgress;
+  readonly onNote: (note: string) => void;
   /** Ends the work within a step's time. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -38,7 +39,7 @@ export function clipOf(
 export async function render(
   clip: ClipSettings,
   { name, attention }: Pick<ReadySetting, "name" | "attention">,
-  { pipeline, onProgress, signal }: RenderContext,
+  { pipeline, onProgress, onNote, signal }: RenderContext,
 ): Promise<{ readonly video: Video; readonly figures: Figures }> {
   let report: AttentionReport | undefined;
   let timesteps: readonly number[] = [];
@@ -53,6 +54,7 @@ export async function render(
       },
     },
     onAttention: (told) => report = told,
+    onNote,
     onProgress: (progress) => {
       // The pipeline waits for the GPU after each step: these times are true.
       if (progress.stage === "denoise") progress.done === 0 ? begun = performance.now() : denoised = performance.now();

@@ -39,6 +39,8 @@ export interface Workplace {
   readonly onProgress: OnProgress;
   /** Told where they lie, once the model is loaded. */
   readonly onLoaded: (placement: WeightsPlacement) => void;
+  /** Told in a clause what is worth knowing of a clip, as often as there are clips that it is true of. */
+  readonly onNote: (note: string) => void;
   /** Told how many of how many clips are there already and are kept. */
   readonly onKept: (kept: number, total: number) => void;
   /** Told how many clips are there, whenever one more is. */
@@ -173,8 +175,8 @@ class Renderer implements Disposable {
   ) {}
 
   async render({ clip, setting }: Wanted, onProgress: OnProgress) {
-    const { signal } = this.workplace;
-    return await render(clip, setting, { pipeline: this.#pipeline ??= await this.#load(), onProgress, signal });
+    const { signal, onNote } = this.workplace;
+    return await render(clip, setting, { pipeline: this.#pipeline ??= await this.#load(), onProgress, onNote, signal });
   }
 
   async #load(): Promise<WanPipeline> {

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
+import type { Sigmas } from "../schedulers/sigmas.ts";
 import type { SelfAttention } from "../wan/attention.ts";
 import type { Grid } from "../wan/grid.ts";
 import type { WanTransformer3DModel } from "../wan/transformer.ts";
@@ -17,6 +18,10 @@ export interface AttentionTask {
   readonly grid: Grid;
   /** Of all denoising steps. */
   readonly timesteps: readonly number[];
+  /** The clip's, where they were asked for. */
+  readonly sigmas?: Sigmas | undefined;
+  /** Told in a clause what is worth knowing of this clip's attention. */
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
 /** A kind of attention with its settings. */

@@ -15,7 +15,7 @@ import {
   oneOf,
 } from "../../check_options.ts";
 import type { SomeHeadsMethod } from "../attention/head_lists.ts";
-import type { AttentionMethod } from "../attention/method.ts";
+import type { AttentionMethod, AttentionTask } from "../attention/method.ts";
 import type { Grid } from "../wan/grid.ts";
 import { VortaAttention } from "./attention.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
@@ -52,6 +52,8 @@ export interface RoutedAttentionOptions {
   readonly full?: SomeHeadsMethod;
   /** Names the router in messages. */
   readonly name?: string;
+  /** What to note of a clip, in clauses. */
+  readonly notes?: (clip: Pick<AttentionTask, "grid" | "sigmas">) => readonly string[];
 }
 
 /** As routes name it. */
@@ -66,6 +68,7 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
   tau: aNumber(0, 1),
   full: objectWith("a kind of attention for some heads, as vedaHeads gives it,", { prepare: aFunction }),
   name: aText,
+  notes: aFunction,
 };
 
 /** Each head through the branch that the router names for its layer and the timestep (VORTA §3.2). */
@@ -76,6 +79,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
     async prepare(task) {
       const { gpu, transformer: { config }, grid, timesteps } = task;
       checkRouter(router, config, name);
+      for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
       const { heads, layers } = config;
       // Scores depend on the timestep alone, so the whole schedule's routes are known before its first step.
       const all = routes(router.scores(await task.transformer.timeEmbedding(timesteps)), tau);

@@ -13,12 +13,13 @@ import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import { isTorchZip, readTorchStateDict, type TorchTensor } from "../checkpoint/torch_zip.ts";
 import { BRANCHES } from "./branch.ts";
 import { parameterName, Router } from "./router.ts";
-import { PAPER_SETTINGS, SETTINGS_KEY, settingsFromKwargs, settingsToKwargs, type VortaSettings } from "./settings.ts";
+import { SETTINGS_KEY, settingsFromKwargs, settingsToKwargs, type VortaSettings } from "./settings.ts";
 
 /** A router and the sizes that it was trained for. */
 export interface LoadedRouter {
   readonly router: Router;
-  readonly settings: VortaSettings;
+  /** Undefined where no file says them: `defaultSettings` has some that fit a grid. */
+  readonly settings: VortaSettings | undefined;
 }
 
 /** Names that wrappers of PyTorch's modules put before, and between, those of the modules. */
@@ -29,7 +30,7 @@ const PARENTS = 2;
 
 /**
  * Loads a router. Its settings come from the file's metadata, else from a `config.json` beside it or in one of the two
- * folders above, else they are the paper's.
+ * folders above; else there are none.
  *
  * @param path a safetensors file, or a zip archive by `torch.save`: what it is shows from its first bytes
  * @throws {TilereelError} if it is neither, damaged, lacks a tensor, or one is of another shape or not finite.
@@ -143,7 +144,7 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
   );
 }
 
-async function settingsNear(path: string): Promise<VortaSettings> {
+async function settingsNear(path: string): Promise<VortaSettings | undefined> {
   // The folder of a link, not of what it leads to: Hugging Face's cache keeps files under their hashes elsewhere.
   let folder = dirname(resolve(path));
   for (let up = 0; up <= PARENTS; up++, folder = dirname(folder)) {
@@ -151,7 +152,7 @@ async function settingsNear(path: string): Promise<VortaSettings> {
     const kwargs = await kwargsOf(config);
     if (kwargs !== undefined) return settingsFromKwargs(kwargs, config);
   }
-  return PAPER_SETTINGS;
+  return undefined;
 }
 
 /** Undefined if there is no such file, or it is that of something else. */

@@ -22,13 +22,30 @@ export interface VortaSettings {
 /** The paper's, for 77 frames at 720p: 20×45×80 tokens. */
 export const PAPER_SETTINGS: VortaSettings = { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.5 };
 
+/** Tiles along an axis, at least: of fewer, windows of three leave little or nothing out. */
+const LEAST_TILES = 4;
+
 /**
  * Sizes for a grid that nothing says more about: the paper's, with smaller tiles where there would be fewer than four
- * along an axis, for then a window would leave little out, and buckets that fit the grid's rows.
+ * along an axis; tiles that leave no rest of less than half a tile, where one more or less does it; and buckets that fit
+ * the grid's rows.
  */
 export function defaultSettings(grid: Grid): VortaSettings {
-  const tile = grid.map((length, axis) => Math.min(PAPER_SETTINGS.tile[axis]!, Math.ceil(length / 4)));
+  const tile = grid.map((length, axis) => tileLength(length, PAPER_SETTINGS.tile[axis]!));
   return { ...PAPER_SETTINGS, tile: tile as unknown as Grid, bucket: [2, grid[1] % 3 === 0 ? 3 : 2, 2] };
+}
+
+/**
+ * Along one axis. Of the 21 latent frames of 81 frames, tiles of 5 would leave a tile of one frame, and the last six
+ * frames would see 11 frames where the others see 15; of 6 the last tile has 3 and sees 15, the others 15 or 18.
+ */
+function tileLength(length: number, most: number): number {
+  const tile = Math.min(most, Math.ceil(length / LEAST_TILES));
+  const fits = (size: number) => {
+    const tiles = Math.ceil(length / size);
+    return tiles >= Math.min(LEAST_TILES, length) && 2 * (length - (tiles - 1) * size) >= size;
+  };
+  return [tile, tile + 1, Math.max(1, tile - 1)].find(fits) ?? tile;
 }
 
 /** The key that the settings stand under in the authors' `config.json`, and in the metadata of tilereel's routers. */
