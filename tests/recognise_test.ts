@@ -154,6 +154,9 @@ Deno.test("in the place of weights, configs, tokenizers, routers, tiles", () =>
       "tokenizer.json is a Git LFS pointer",
       "a JSON file was",
     );
+    await model.remove("tokenizer/tokenizer.json");
+    await Deno.writeFile(join(model.path, "tokenizer/spiece.model"), bytes(LFS));
+    await refuses(loadTokenizer, join(model.path, "tokenizer"), "spiece.model is a Git LFS pointer", "git lfs pull");
     await refuses(openModelFolder, model.path, "model_index.json is a web page", "but a JSON file was expected");
   }));
 

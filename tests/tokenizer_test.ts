@@ -104,9 +104,9 @@ Deno.test("a spiece.model that is none, is damaged, or of another kind", async (
     inFolder({ "tokenizer_config.json": CONFIG, "spiece.model": model }, async (folder) => {
       await assertRejects(() => loadTokenizer(folder), TilereelError, message);
     });
-  await refuses(new Uint8Array(), "spiece.model is not a SentencePiece model, or it is damaged; download it again");
+  await refuses(new Uint8Array(), "spiece.model is empty, but a SentencePiece model was expected");
   await refuses(bytes.slice(0, 1000), "or it is damaged");
-  await refuses(new TextEncoder().encode("<html></html>"), "or it is damaged");
+  await refuses(new TextEncoder().encode("<html></html>"), "spiece.model is a web page");
   const ofBpe = new Uint8Array([0x0a, 3, 0x0a, 1, 0x61, 0x12, 2, 0x18, 2]);
   await refuses(ofBpe, "is a SentencePiece model of another kind than Unigram");
 });

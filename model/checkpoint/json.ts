@@ -6,7 +6,7 @@
 import { checkPath } from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import { fileError } from "./file_error.ts";
-import { notWanted, recogniseBytes } from "./recognise.ts";
+import { expectKind, LOOK_AT, recogniseBytes } from "./recognise.ts";
 
 /**
  * Reads a JSON file that holds an object.
@@ -25,8 +25,7 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
-    const recognised = recogniseBytes(bytes);
-    if (!["json", "text", "unknown"].includes(recognised.kind)) throw notWanted(path, recognised, "a JSON file");
+    expectKind(path, recogniseBytes(bytes.subarray(0, LOOK_AT)), ["json", "text", "unknown"], "a JSON file");
     throw new TilereelError(`${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {

@@ -100,6 +100,21 @@ export function notWanted(path: string, { is, todo }: Recognised, wanted: string
   return new TilereelError(`${path} is ${is}, but ${wanted} was expected; ${todo ?? otherwise}`);
 }
 
+/**
+ * Checks what a file was recognised as.
+ *
+ * @param kinds that may be what is wanted: "unknown" too, where its kind has no mark of its own or may be damaged
+ * @throws {TilereelError} as {@link notWanted} has it
+ */
+export function expectKind(
+  path: string,
+  recognised: Recognised,
+  kinds: readonly Recognised["kind"][],
+  wanted: string,
+): void {
+  if (!kinds.includes(recognised.kind)) throw notWanted(path, recognised, wanted);
+}
+
 function isSafetensors(start: Uint8Array): boolean {
   if (start.length < 9 || start[8] !== 0x7b) return false;
   return new DataView(start.buffer, start.byteOffset).getBigUint64(0, true) <= LONGEST_SAFETENSORS_HEADER;

@@ -6,7 +6,7 @@
 import { TilereelError } from "../../errors.ts";
 import { formatBytes } from "../../format_bytes.ts";
 import { RandomAccessFile } from "./random_access_file.ts";
-import { notWanted, recogniseOpened } from "./recognise.ts";
+import { expectKind, recogniseOpened } from "./recognise.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 import { checkFinished } from "./unfinished.ts";
@@ -23,8 +23,7 @@ export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
 export async function openSafetensors(path: string): Promise<TensorSource> {
   const file = await RandomAccessFile.open(path);
   try {
-    const recognised = await recogniseOpened(file);
-    if (!["safetensors", "unknown"].includes(recognised.kind)) throw notWanted(path, recognised, "a safetensors file");
+    expectKind(path, await recogniseOpened(file), ["safetensors", "unknown"], "a safetensors file");
     await checkFinished(path);
     return new SafetensorsFile(file, await readSafetensorsHeader(file));
   } catch (error) {

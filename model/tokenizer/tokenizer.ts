@@ -5,8 +5,9 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
-import { existsToRead } from "../checkpoint/file_error.ts";
+import { existsToRead, fileError } from "../checkpoint/file_error.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
+import { expectKind, LOOK_AT, recogniseBytes } from "../checkpoint/recognise.ts";
 import { type AddedToken, AddedTokens } from "./added_tokens.ts";
 import { parseSentencePiece, STANDALONE_TYPES } from "./spiece.ts";
 import { META_SPACE, type Normalizer, normalizerOf, type Splitter, splitterOf } from "./steps.ts";
@@ -58,7 +59,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const config = await readJsonObject(`${folder}/tokenizer_config.json`);
   const path = !await existsToRead(json) && await existsToRead(spiece) ? spiece : json;
   const parts = path === spiece
-    ? partsOfSentencePiece(await Deno.readFile(spiece), config, spiece)
+    ? partsOfSentencePiece(await readSentencePiece(spiece), config, spiece)
     : partsOfJson(await readJsonObject(json), json);
 
   const padToken = tokenContent(config.pad_token) ?? "<pad>";
@@ -85,6 +86,15 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       });
     },
   };
+}
+
+async function readSentencePiece(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = await Deno.readFile(path).catch((error) => {
+    throw fileError(path, "read", error);
+  });
+  // Such models have no mark of their own.
+  expectKind(path, recogniseBytes(bytes.subarray(0, LOOK_AT)), ["unknown"], "a SentencePiece model");
+  return bytes;
 }
 
 /** Ids of a text without its end. */
