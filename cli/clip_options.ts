@@ -99,7 +99,9 @@ export const clipOptions = {
   "flow-shift": number({
     group: SAMPLING,
     value: "X",
-    help: "Spends more of the steps at high noise; larger sizes want more.",
+    help:
+      "Spends more of the steps at high noise; larger sizes want more: 3 for 480p and 5 for 720p, says diffusers' " +
+      "guide, and Wan's own program uses 5 for both.",
     elsewhere: ["shift", "sample-shift"],
     default: "the model's",
     above: 0,
