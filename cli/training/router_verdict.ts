@@ -36,7 +36,7 @@ export function routerVerdict({ steps, loss, distillation, distilled, density }:
   const advice: string[] = [];
   const { last } = distillation;
   if (steps < RECIPE_STEPS) {
-    advice.push(`Train longer: the authors' recipe is ${RECIPE_STEPS} steps, --resume goes on.`);
+    advice.push(`Train longer, as the authors did: --steps ${RECIPE_STEPS} --resume.`);
   }
   if (density > DENSE) {
     advice.push("Raise --regularization-weight: 0.1 made 71 % of the demo model's heads sparse, 0.02 made 23 %.");

@@ -32,7 +32,9 @@ export function searchVerdict({ ours, theirs, keep, single }: SearchFigures): Ve
   if (ours <= GOOD.error) {
     return { grade: "good", why: `${error}: the demo model's clips then have ${GOOD.psnr} of PSNR to full's.`, advice };
   }
-  advice.push(`Keep more than ${keep} of the tiles when you render (--keep), or search with more --prompts.`);
+  advice.push(
+    `Search and render with a larger --keep than ${keep}: the demo model's tiles are off by 4 % at 0.5, 13 % at 0.25.`,
+  );
   if (ours <= FAIR.error) {
     const why = `${error}: between ${percent(GOOD.error)}, where the demo model's clips have ${GOOD.psnr} of PSNR to ` +
       `full's, and ${percent(FAIR.error)}, where they have ${FAIR.psnr}.`;

@@ -36,7 +36,7 @@ export interface TilesFigures {
 /** Judges scores. */
 export function tilesVerdict({ steps, loss, recall, kept, keep, planned }: TilesFigures): Verdict {
   const advice: string[] = [];
-  if (steps < USUAL_STEPS) advice.push(`Train longer: ${USUAL_STEPS} steps or more are usual, --resume goes on.`);
+  if (steps < USUAL_STEPS) advice.push(`Train longer: --steps ${USUAL_STEPS} --resume, or more.`);
   if (!planned) {
     advice.push(
       'Search shapes first, with "tilereel search tiles", and train with --plan: that halved the demo model\'s ' +
