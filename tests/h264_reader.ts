@@ -129,16 +129,24 @@ async function decode(units: Uint8Array[]): Promise<Uint8Array[]> {
   return units.flatMap((unit) => decoder.decode(unit)?.yuv ?? []);
 }
 
-/** Planar 4:2:0 BT.601 in limited range back to RGB [height, width, 3]. */
+/** Planar 4:2:0 BT.601 in limited range back to RGB [height, width, 3]; chroma is interpolated linearly. */
 export function yuv420ToRgb(yuv: Uint8Array, width: number, height: number): Uint8Array {
   const rgb = new Uint8ClampedArray(width * height * 3);
-  const cb = yuv.subarray(width * height);
-  const cr = yuv.subarray(width * height * 5 / 4);
+  const planes = [yuv.subarray(width * height), yuv.subarray(width * height * 5 / 4)];
+  const at = (plane: Uint8Array, x: number, y: number) =>
+    plane[Math.min(height / 2 - 1, Math.max(0, y)) * width / 2 + Math.min(width / 2 - 1, Math.max(0, x))]!;
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const chroma = (y >> 1) * (width >> 1) + (x >> 1);
-      const l = 1.164384 * (yuv[y * width + x]! - 16), u = cb[chroma]! - 128, v = cr[chroma]! - 128;
-      rgb.set([l + 1.596027 * v, l - 0.391762 * u - 0.812968 * v, l + 2.017232 * u], (y * width + x) * 3);
+      // Where the pixel's centre lies among those of chroma.
+      const u = (x + 0.5) / 2 - 0.5, v = (y + 0.5) / 2 - 0.5, left = Math.floor(u), top = Math.floor(v);
+      const [cb, cr] = planes.map((plane) => {
+        const [upper, lower] = [top, top + 1].map((line) =>
+          at(plane, left, line) * (left + 1 - u) + at(plane, left + 1, line) * (u - left)
+        );
+        return upper! * (top + 1 - v) + lower! * (v - top) - 128;
+      }) as [number, number];
+      const l = 1.164384 * (yuv[y * width + x]! - 16);
+      rgb.set([l + 1.596027 * cr, l - 0.391762 * cb - 0.812968 * cr, l + 2.017232 * cb], (y * width + x) * 3);
     }
   }
   return new Uint8Array(rgb.buffer);
