@@ -84,6 +84,9 @@ export const command = defineCommand({
   positionals: "PROMPT",
   maxPositionals: 1,
   options,
+  notes:
+    "Beside each clip NAME.rgb.gz holds its frames without loss (3 bytes a pixel before compression), for settings " +
+    "that are added later to be measured against. It may be removed: the clip is then rendered again when you compare.",
   examples: [
     { line: 'tilereel compare "a red circle moving right on a black background"', does: "Full attention and VORTA." },
     {
