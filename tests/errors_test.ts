@@ -456,7 +456,7 @@ Deno.test({
       await t.step(signal, () =>
         inTempDir(async (dir) => {
           const prompts = join(dir, "p.txt");
-          await Deno.writeTextFile(prompts, 'a\n{"prompt": "b", "size": "128x128", "frames": 29, "steps": 1000}\n');
+          await Deno.writeTextFile(prompts, 'a\n{"prompt": "b", "size": "64x64", "frames": 13, "steps": 1000}\n');
           const args = ["generate", "--prompts", prompts, "--out", join(dir, "clips"), "--json", ...QUICK];
           const process = new Deno.Command(Deno.execPath(), {
             args: program("cli/main.ts", args),

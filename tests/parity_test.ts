@@ -41,10 +41,13 @@ const found = await Promise.all(
   }),
 ).then((names) => names.flat());
 
-Deno.test("there is a backend to check parity on", () => assert(found.length > 0));
+/** The one that is used here. OpenGL is used where there is nothing else, and CI tests that, too. */
+const used = found.includes("vulkan") ? "vulkan" : found[0];
+
+Deno.test("there is a backend to check parity on", () => assert(used !== undefined));
 
 for (const [backend, { skip, parts }] of Object.entries(BACKENDS)) {
-  Deno.test(`every part agrees with its references, ${backend}`, { ignore: !found.includes(backend) }, async () => {
+  Deno.test(`every part agrees with its references, ${backend}`, { ignore: backend !== used }, async () => {
     const { code, out } = await parity("--gpu", backend, ...skip.flatMap((name) => ["--skip", name]));
     assertEquals(code, 0, out);
     for (const part of [...PARTS, ...parts]) assertStringIncludes(out, part);
