@@ -15,7 +15,7 @@ function runnable(code: string): string {
     .replaceAll(/from "(\.\/mod\.ts|tilereel)"/g, `from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)}`)
     .replaceAll(
       ".generate({",
-      ".generate({ ...({ width: 32, height: 32, frames: 5, steps: 1, guidance: 1 } as object),",
+      ".generate({ ...({ width: 32, height: 32, frames: 5, steps: 2, guidance: 1 } as object),",
     );
 }
 
