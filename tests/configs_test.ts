@@ -58,6 +58,14 @@ Deno.test("transformer: what is not supported is named", () =>
     [{ qk_norm: "layer_norm" }, 'qk_norm "layer_norm" is not supported; "rms_norm_across_heads" was expected'],
     [{ qk_norm: null }, "qk_norm null is not supported"],
     [{ image_dim: 1280 }, "image_dim 1280 is not supported, for it belongs to image to video"],
+    [
+      { quantization_config: { quant_method: "bitsandbytes" } },
+      'these weights are quantised ("bitsandbytes"), which is',
+    ],
+    [
+      { quantization_config: true },
+      "these weights are quantised (quantization_config), which is not supported; use the",
+    ],
     [{ added_kv_proj_dim: 5120 }, "added_kv_proj_dim 5120"],
     [{ pos_embed_seq_len: 514 }, "pos_embed_seq_len 514"],
     [{ attention_head_dim: 96 }, "attention_head_dim 96 is not supported; 32 or 64 or 128 was expected"],

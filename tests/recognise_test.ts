@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { quoted, TilereelError } from "../errors.ts";
 import { openModelFolder } from "../model/checkpoint/model_folder.ts";
 import { recogniseBytes, recogniseFile } from "../model/checkpoint/recognise.ts";
-import { openSafetensors, writeSafetensors } from "../model/checkpoint/safetensors.ts";
+import { expectTensor, openSafetensors, writeSafetensors } from "../model/checkpoint/safetensors.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import { loadTokenizer } from "../model/tokenizer/tokenizer.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
@@ -138,6 +138,17 @@ Deno.test("in the place of weights, configs, tokenizers, routers, tiles", () =>
       await Deno.writeFile(path, content);
       for (const load of [openSafetensors, loadRouter, loadVeda]) await refuses(load, path, ...parts);
     }
+
+    await tensors(path, { a: [2] }, true);
+    await refuses(
+      async (path) => {
+        using source = await openSafetensors(path);
+        expectTensor(source, "a", [2]);
+      },
+      path,
+      'tensor "a" in',
+      "is stored as F8_E4M3, but weights must be F32, F16 or BF16; use the model's version in BF16 or F16",
+    );
 
     await tensors(path, { "blocks.0.attn1.to_q.weight": [1], "condition_embedder.x": [1] });
     await refuses(loadRouter, path, "holds no router, but a Wan transformer in the diffusers layout; tensors such as");

@@ -65,6 +65,26 @@ export async function checkKind(index: Config, folder: string): Promise<void> {
   );
 }
 
+/**
+ * Checks that a part's weights are plain numbers: quantised ones have other tensors under the same names.
+ *
+ * @param config of the part, as diffusers and transformers write it
+ * @throws {TilereelError} if they are quantised
+ */
+export function refuseQuantized(config: Config): void {
+  if (config.isNull("quantization_config")) return;
+  const value = config.value("quantization_config");
+  const method = typeof value === "object" && value !== null && "quant_method" in value
+    ? value.quant_method
+    : undefined;
+  throw new TilereelError(
+    `${config.path}: these weights are quantised (${
+      typeof method === "string" ? quoted(method) : "quantization_config"
+    }), ` +
+      `which is not supported; use the model's version in BF16, F16 or F32`,
+  );
+}
+
 async function unsupportedKind(index: Config, folder: string): Promise<string | undefined> {
   const name = index.value("_class_name");
   const twoTransformers = isPart(index.value("transformer_2"));

@@ -4,6 +4,7 @@
  * @module
  */
 import { Config } from "../checkpoint/json.ts";
+import { refuseQuantized } from "../checkpoint/known_models.ts";
 
 /** What `UMT5EncoderModel` is built from. */
 export interface Umt5Config {
@@ -29,6 +30,7 @@ export interface Umt5Config {
 export async function readUmt5Config(path: string): Promise<Umt5Config> {
   const config = await Config.read(path);
   config.require("model_type", ["umt5"], undefined);
+  refuseQuantized(config);
   config.require("feed_forward_proj", ["gated-gelu"], "gated-gelu");
   config.require("dense_act_fn", ["gelu_new"], "gelu_new");
   // What the attention kernels are written for; all matrices are read four numbers at a time.

@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../errors.ts";
 import { Config } from "../checkpoint/json.ts";
+import { refuseQuantized } from "../checkpoint/known_models.ts";
 
 /** What `AutoencoderKLWan` is built from. */
 export interface VaeConfig {
@@ -52,6 +53,7 @@ export async function readVaeConfig(path: string): Promise<VaeConfig> {
 /** As {@link readVaeConfig}, of what such a file says. */
 export function vaeConfig(config: Config): VaeConfig {
   config.require("_class_name", ["AutoencoderKLWan"], "AutoencoderKLWan");
+  refuseQuantized(config);
   // Wan 2.2's 16× VAE sets these two.
   config.require("is_residual", [false], false);
   config.require("patch_size", [null, 1], null);

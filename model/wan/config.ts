@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../errors.ts";
 import { Config } from "../checkpoint/json.ts";
+import { refuseQuantized } from "../checkpoint/known_models.ts";
 
 /** What `WanTransformer3DModel` is built from. */
 export interface TransformerConfig {
@@ -42,6 +43,7 @@ export async function readTransformerConfig(path: string): Promise<TransformerCo
 /** As {@link readTransformerConfig}, of what such a file says. */
 export function transformerConfig(config: Config): TransformerConfig {
   config.require("_class_name", ["WanTransformer3DModel"], "WanTransformer3DModel");
+  refuseQuantized(config);
   config.require("qk_norm", ["rms_norm_across_heads"], "rms_norm_across_heads");
   // These belong to the image-to-video models.
   const ofImages = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"].find((key) => !config.isNull(key));
