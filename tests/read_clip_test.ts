@@ -280,6 +280,14 @@ Deno.test("damaged and foreign files are refused by name", () =>
     const whole = await Deno.readFile(mp4);
     const media = new TextDecoder("latin1").decode(whole).indexOf("mdat");
     const end = media - 4 + new DataView(whole.buffer).getUint32(media - 4);
+    // The description comes first: cut short within it, or after it, and with a byte of its tables changed.
+    for (const length of [40, media - 20, media + 10, whole.length - 1]) {
+      await Deno.writeFile(mp4, whole.subarray(0, length));
+      await refused(mp4, " cannot be read: it is ");
+    }
+    const tables = new TextDecoder("latin1").decode(whole).indexOf("stbl");
+    await Deno.writeFile(mp4, whole.map((byte, i) => i === tables + 1 ? byte ^ 32 : byte));
+    await refused(mp4, " cannot be read: it is damaged");
     // Past the length of the first NAL unit, the decoder is given noise.
     await Deno.writeFile(mp4, whole.map((byte, i) => i > media + 8 && i < end ? byte * 197 + i & 255 : byte));
     await assertRejects(() => readClip(mp4, shape), TilereelError, "frame 1 cannot be decoded");

@@ -127,6 +127,17 @@ Deno.test("png: the record is a comment in UTF-8", () =>
     assertEquals([keyword, JSON.parse(text!)], ["Comment", { tilereel: RECORD }]);
   }));
 
+Deno.test("records that are no JSON objects are not written", () =>
+  inTempDir(async (dir) => {
+    const circle: Record<string, unknown> = {};
+    circle.self = circle;
+    for (const record of [circle, { seed: 1n }, ["a"] as unknown as ClipRecord]) {
+      const write = () => writeVideo(join(dir, "clip.png"), VIDEO, { record });
+      await assertRejects(write, TilereelError, "the record of the clip cannot be written as a JSON object");
+    }
+    assertEquals([...Deno.readDirSync(dir)], []);
+  }));
+
 Deno.test("files that are no clips are refused", () =>
   inTempDir(async (dir) => {
     await assertRejects(() => readRecord(dir), TilereelError, `${dir} holds neither frames nor clip.json`);
@@ -137,7 +148,7 @@ Deno.test("files that are no clips are refused", () =>
     }
     await Deno.mkdir(join(dir, "frames"));
     await Deno.writeTextFile(join(dir, "frames/clip.json"), "{".padEnd(2 << 20));
-    await assertRejects(() => readRecord(join(dir, "frames")), TilereelError, "has a comment of 2097152 bytes");
+    await assertRejects(() => readRecord(join(dir, "frames")), TilereelError, "has a comment of 2.00 MiB");
   }));
 
 async function bytesOf(path: string): Promise<unknown> {

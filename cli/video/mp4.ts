@@ -4,7 +4,6 @@
  * @module
  */
 import hme from "h264-mp4-encoder";
-import { TilereelError } from "../../errors.ts";
 import type { Video } from "../../model/video.ts";
 import { coloursFor } from "./colours.ts";
 import { frameRate } from "./frame_rate.ts";
@@ -14,7 +13,7 @@ import { findBox } from "./mp4_boxes.ts";
 import { type H264Track, muxMp4 } from "./mp4_mux.ts";
 import { rgbToYuv420, yuv420Size } from "./yuv.ts";
 
-/** The quality of an MP4, from 1 to 100, where none is asked for: what is lost then is less than chroma at half size loses. */
+/** The quality of an MP4 where none is asked for: what is lost then is a fraction of what chroma at half size loses. */
 export const DEFAULT_QUALITY = 80;
 /** Frames encoded before others get their turn, so that Ctrl-C and the progress bar don't wait for the whole clip. */
 const FRAMES_A_TURN = 4;
@@ -35,11 +34,7 @@ export interface Mp4Options {
   readonly onFrame?: (done: number) => void;
 }
 
-/**
- * Encodes a clip; the same clip gives the same bytes. Width and height must be even.
- *
- * @throws {TilereelError} when the quality is out of range
- */
+/** Encodes a clip; the same clip gives the same bytes. Width and height must be even. */
 export async function encodeMp4(video: Video, options: Mp4Options = {}): Promise<Uint8Array<ArrayBuffer>> {
   const { quality = DEFAULT_QUALITY, comment, onFrame } = options;
   const quantization = quantizationOf(quality);
@@ -78,9 +73,6 @@ export async function encodeMp4(video: Video, options: Mp4Options = {}): Promise
 
 /** How coarsely the encoder rounds: H.264's quantization parameter, of which it takes 10 (the best) to 51. */
 function quantizationOf(quality: number): number {
-  if (!(quality >= 1 && quality <= 100)) {
-    throw new TilereelError(`quality is ${quality}, and should be a number from 1 to 100, which is the best`);
-  }
   return Math.round(51 - 0.41 * quality);
 }
 

@@ -9,6 +9,7 @@
  * @module
  */
 import { join } from "node:path";
+import { checkPath } from "../../check_options.ts";
 import { TilereelError } from "../../errors.ts";
 import { formatBytes } from "../../format_bytes.ts";
 import { fileError } from "../../model/checkpoint/file_error.ts";
@@ -31,10 +32,19 @@ const NAME = "tilereel";
 /**
  * A record as it is written.
  *
- * @throws {TilereelError} when it is larger than 1 MiB
+ * @throws {TilereelError} when it is larger than 1 MiB, or cannot be written as a JSON object
  */
 export function recordText(record: ClipRecord): string {
-  const text = JSON.stringify({ [NAME]: record });
+  let text: string;
+  try {
+    if (Array.isArray(record)) throw new TypeError("a list");
+    text = JSON.stringify({ [NAME]: record });
+  } catch (error) {
+    throw new TilereelError(
+      "the record of the clip cannot be written as a JSON object: give text, numbers, lists and objects of these",
+      { cause: error },
+    );
+  }
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > LARGEST_RECORD) {
     throw new TilereelError(
@@ -56,9 +66,10 @@ export function toAscii(json: string): string {
  *
  * @returns undefined where the file carries none
  * @throws {TilereelError} when the file is none of these, is damaged or cannot be read, or the record is not a JSON
- * object or larger than 1 MB
+ * object or larger than 1 MiB
  */
 export async function readRecord(path: string): Promise<ClipRecord | undefined> {
+  checkPath("readRecord: path", path);
   for (const text of await comments(path)) {
     const record = parseRecord(text, path);
     if (record) return record;

@@ -19,6 +19,9 @@ const BASELINE = 66;
 /** A track's matrix when it is shown as it lies: not turned, mirrored or moved. */
 const UPRIGHT = [0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000];
 
+/** The obstacle where the description of the tracks makes no sense. */
+const DAMAGED = "it is damaged: the description of its tracks makes no sense";
+
 /** Where a frame lies in the file, and when it gives way to the next. */
 interface Sample {
   readonly offset: number;
@@ -58,25 +61,26 @@ Log.error = (module, message, file) => file?.onError?.(module, message ?? "it is
 /** Finds the one video track and what is needed to decode it. */
 async function describe(file: RandomAccessFile): Promise<Track | string> {
   const mp4 = createFile(false);
-  let ready = false, failure: string | undefined;
+  let ready = false, damaged = false;
   mp4.onReady = () => ready = true;
-  mp4.onError = (_module: string, message: string) => failure = message;
+  mp4.onError = () => damaged = true;
   try {
-    for (let at = 0; at < file.length && !ready && failure === undefined;) {
+    for (let at = 0; at < file.length && !ready && !damaged;) {
       const piece = new Uint8Array(Math.min(HEADER_PIECE, file.length - at));
       await file.read(at, piece);
       // Jumps over the pictures, where they come before the description.
       const next = mp4.appendBuffer(MP4BoxBuffer.fromArrayBuffer(piece.buffer, at));
       at = next > at ? next : at + piece.length;
     }
-    if (!ready) return failure ?? "it is damaged or cut short: its tracks are not described";
+    if (damaged) return DAMAGED;
+    if (!ready) return "it is damaged or cut short: its tracks are not described";
     const { videoTracks: [info], isFragmented } = mp4.getInfo();
     if (!info) return "it has no video track";
     if (isFragmented) return "it is a fragmented MP4";
     // deno-lint-ignore no-explicit-any
     const entry = mp4.getTrackById(info.id).mdia.minf.stbl.stsd.entries[0] as any;
     if (entry.avcC?.AVCProfileIndication !== BASELINE || entry.type !== "avc1") {
-      return `its codec is ${info.codec}, which is not H.264 Baseline`;
+      return `its codec is ${info.codec.replace(/[^ -~]/g, "?")}, which is not H.264 Baseline`;
     }
     if (UPRIGHT.some((value, i) => info.matrix[i] !== value)) return "it is to be shown turned or mirrored";
     const samples = mp4.getTrackSamplesInfo(info.id);
@@ -93,9 +97,9 @@ async function describe(file: RandomAccessFile): Promise<Track | string> {
       }),
     };
   } catch (error) {
-    // mp4box trusts what a file says of itself.
+    // mp4box trusts what a file says of itself, and fails in its own words.
     if (error instanceof TilereelError) throw error;
-    return `it is damaged: ${error instanceof Error ? error.message : error}`;
+    return DAMAGED;
   }
 }
 
