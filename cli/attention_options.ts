@@ -8,7 +8,7 @@ import { type AttentionMethod, fullAttention } from "../model/attention/method.t
 import { DEFAULT_TAU, routedAttention, singleBranch } from "../model/vorta/methods.ts";
 import { vedaAttention, vedaHeads } from "../model/veda/methods.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
-import { defaultSettings, type VortaSettings } from "../model/vorta/settings.ts";
+import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
 import { isTorchZip } from "../model/checkpoint/torch_zip.ts";
@@ -104,6 +104,8 @@ export async function attentionMethod(values: AttentionValues, model: string): P
   const path = values.router ?? (await exists(own) ? own : undefined);
   const loaded = path === undefined ? undefined : await loadRouter(path);
   const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
+  // What fits no grid is refused before anything is loaded.
+  vortaSettings(values, loaded?.settings ?? PAPER_SETTINGS);
   if (kind !== "vorta") return singleBranch(kind as "sliding" | "coreset", settings);
   if (!loaded) {
     throw new TilereelError(
