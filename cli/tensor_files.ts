@@ -30,7 +30,7 @@ const POSITIVE = "prompt_embeds", NEGATIVE = "negative_prompt_embeds";
  * @throws {TilereelError} when the file cannot be read or holds no such tensor
  */
 export async function readLatents(file: string): Promise<Array32> {
-  using source = await openSafetensors(file);
+  using source = await openSafetensors(file, "a safetensors file with start noise");
   const names = source.names();
   const name = ["latents", "latents.init"].find((known) => source.has(known)) ??
     (names.length === 1 ? names[0] : undefined);
@@ -49,7 +49,7 @@ export async function readLatents(file: string): Promise<Array32> {
  * @throws {TilereelError} when the file cannot be read, or the tensors are missing or of other shapes
  */
 export async function readEmbeddings(file: string): Promise<EmbeddingsFile> {
-  using source = await openSafetensors(file);
+  using source = await openSafetensors(file, "a safetensors file with embeddings");
   if (!source.has(POSITIVE)) {
     throw new TilereelError(
       `--embeddings ${file} holds no tensor "${POSITIVE}", but ${whatTensorsAre(source)}; name the embeddings so, ` +

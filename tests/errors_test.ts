@@ -190,10 +190,14 @@ Deno.test("what is asked for cannot be had", async (t) => {
       ...QUICK,
     ],
   );
-  await step("start noise that is none", "deno.json is a JSON file, but a safetensors file was expected", [
-    "--latents",
-    join(ROOT, "deno.json"),
-  ]);
+  await step(
+    "start noise that is none",
+    "deno.json is a JSON file, but a safetensors file with start noise was expected",
+    [
+      "--latents",
+      join(ROOT, "deno.json"),
+    ],
+  );
   await step("no start noise", "/no/noise does not exist", ["--latents", "/no/noise"]);
   await step("no ONNX file", "/no/encoder.onnx does not exist", ["--text-encoder", "/no/encoder.onnx", ...QUICK]);
   await step("an ONNX file that is none", "deno.json is a JSON file, but an ONNX model was expected", [

@@ -127,17 +127,21 @@ Deno.test("in the place of weights, configs, tokenizers, routers, tiles", () =>
     const path = join(dir, "x.safetensors");
     for (
       const [content, ...parts] of [
-        [bytes(LFS), "x.safetensors is a Git LFS pointer", 'but a safetensors file was expected; run "git lfs pull"'],
+        [bytes(LFS), "x.safetensors is a Git LFS pointer", 'was expected; run "git lfs pull"'],
+        [bytes("{}"), "x.safetensors is a JSON file, but", "was expected; name another file"],
         [bytes(LOGIN), "is a web page (", 'download the file itself, after "hf auth login"'],
         [bytes("Entry not found"), 'is a text file that begins "Entry not found", but', "download it again"],
         [gguf("wan"), "is a GGUF file", "download the safetensors version"],
-        [new Uint8Array(0), "x.safetensors is empty, but a safetensors file was expected"],
+        [new Uint8Array(0), "x.safetensors is empty, but"],
         [new Uint8Array(9999), "is nothing but zeros at its beginning"],
       ] as const
     ) {
       await Deno.writeFile(path, content);
-      for (const load of [openSafetensors, loadRouter, loadVeda]) await refuses(load, path, ...parts);
+      await refuses((path) => openSafetensors(path), path, "but a safetensors file was expected", ...parts);
+      await refuses(loadRouter, path, "but a router (safetensors, or router.pt as torch.save writes it) was", ...parts);
+      await refuses(loadVeda, path, "but a safetensors file with tiles was expected", ...parts);
     }
+    await refuses(loadRouter, MODEL, "is a folder, but a file was expected");
 
     await tensors(path, { a: [2] }, true);
     await refuses(

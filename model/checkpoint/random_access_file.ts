@@ -21,7 +21,11 @@ export class RandomAccessFile implements Disposable {
     try {
       file = await Deno.open(path, { read: true });
       const stat = await file.stat();
-      if (!stat.isFile) throw new TilereelError(`${path} is not a file`);
+      if (!stat.isFile) {
+        throw new TilereelError(
+          `${path} is ${stat.isDirectory ? "a folder" : "a device or a pipe"}, but a file was expected`,
+        );
+      }
       return new RandomAccessFile(path, stat.size, file);
     } catch (error) {
       file?.close();

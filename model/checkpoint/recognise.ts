@@ -95,8 +95,12 @@ export function recogniseBytes(start: Uint8Array): Recognised {
   return text(start) ?? { kind: "unknown", is: "of no kind that tilereel knows" };
 }
 
+/** Kinds that no download makes of another file. */
+const WHOLE: readonly Recognised["kind"][] = ["safetensors", "onnx", "json", "media"];
+
 /** The error for a file that is something else than was wanted: "a safetensors file". */
-export function notWanted(path: string, { is, todo }: Recognised, wanted: string, otherwise = AGAIN): TilereelError {
+export function notWanted(path: string, recognised: Recognised, wanted: string, remedy?: string): TilereelError {
+  const { kind, is, todo } = recognised, otherwise = remedy ?? (WHOLE.includes(kind) ? "name another file" : AGAIN);
   return new TilereelError(`${path} is ${is}, but ${wanted} was expected; ${todo ?? otherwise}`);
 }
 

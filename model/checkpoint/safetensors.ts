@@ -18,12 +18,13 @@ export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
 /**
  * Opens one safetensors file. Its header is read and checked in full; tensors are read when asked for.
  *
+ * @param wanted what is expected at `path`, for the message where it is a file of another kind
  * @throws {TilereelError} if there is no such file, it is of another kind, truncated or corrupt.
  */
-export async function openSafetensors(path: string): Promise<TensorSource> {
+export async function openSafetensors(path: string, wanted = "a safetensors file"): Promise<TensorSource> {
   const file = await RandomAccessFile.open(path);
   try {
-    expectKind(path, await recogniseOpened(file), ["safetensors", "unknown"], "a safetensors file");
+    expectKind(path, await recogniseOpened(file), ["safetensors", "unknown"], wanted);
     await checkFinished(path);
     return new SafetensorsFile(file, await readSafetensorsHeader(file));
   } catch (error) {

@@ -57,7 +57,7 @@ export function projectionName(layer: number, of: "q" | "k"): string {
  * @throws {TilereelError} if there is none, it is damaged, or holds something else
  */
 export async function loadVeda(path: string): Promise<VedaFile> {
-  using source = await openSafetensors(path);
+  using source = await openSafetensors(path, "a safetensors file with tiles");
   const text = source.metadata[KEY];
   const scorer = await readScorer(source), plan = await readPlan(source);
   if (text === undefined || !scorer && !plan) {

@@ -42,7 +42,7 @@ export async function loadRouter(path: string): Promise<LoadedRouter> {
     const tensors = await readTorchStateDict(path, isRouter);
     return { router: routerOf(path, tensors), settings: await settingsNear(path) };
   }
-  using source = await openSafetensors(path);
+  using source = await openSafetensors(path, "a router (safetensors, or router.pt as torch.save writes it)");
   const tensors = new Map<string, TorchTensor>();
   for (const name of source.names().filter(isRouter)) {
     tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
