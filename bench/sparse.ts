@@ -17,7 +17,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import { TilePattern } from "../model/veda/tile_pattern.ts";
 import { defaultCapacity, defaultShape, product, type TileShape } from "../model/veda/tiling.ts";
 import { VortaAttention } from "../model/vorta/attention.ts";
-import { defaultSettings } from "../model/vorta/settings.ts";
+import { measuredSettings } from "./measured_sizes.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { measure } from "./measure.ts";
 import { normalTensor } from "./random.ts";
@@ -153,7 +153,7 @@ async function timeVorta(
   time: Time,
   values: OptionValues<typeof options>,
 ): Promise<void> {
-  const settings = { ...defaultSettings(grid), ...values.tile && { tile: values.tile } };
+  const settings = { ...measuredSettings(grid), ...values.tile && { tile: values.tile } };
   const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
   const { full, sliding, coreset } = vorta.pairs;
   await time(

@@ -10,7 +10,7 @@ import { uniformPlan } from "../../model/veda/tile_plan.ts";
 import { defaultCapacity, defaultShape } from "../../model/veda/tiling.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
-import { defaultSettings } from "../../model/vorta/settings.ts";
+import { measuredSettings } from "../measured_sizes.ts";
 import type { SelfAttention } from "../../model/wan/attention.ts";
 import { normalTensor } from "../random.ts";
 import type { WanShape } from "../wan_shapes.ts";
@@ -38,7 +38,7 @@ export function full(): TimedMethod {
 
 /** VORTA with so many of the heads on full attention, the others on its sparse branches by halves. */
 export function vorta(gpu: Gpu, { config, grid }: WanShape, fullHeads: number): TimedMethod {
-  const attention = new VortaAttention(gpu, config, grid, defaultSettings(grid));
+  const attention = new VortaAttention(gpu, config, grid, measuredSettings(grid));
   const routes = evenRoutes(sharesWith(fullHeads), config.heads);
   const shares = sharesOf(routes);
   const { pairs } = attention;
