@@ -12,9 +12,10 @@ import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vo
 import type { Grid } from "../model/wan/grid.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
 import { isTorchZip } from "../model/checkpoint/torch_zip.ts";
+import { fileIdentity } from "./file_identity.ts";
 import { choice, number, type OptionValues, path } from "./options.ts";
-import { VEDA_KEYS, vedaOptions, vedaSettings } from "./veda_options.ts";
-import { sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
+import { VEDA_KEYS, vedaOptions, vedaRecorder, vedaSettings } from "./veda_options.ts";
+import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
 
@@ -79,13 +80,34 @@ export function ownRouter(model: string): string {
   return `${model}/router.safetensors`;
 }
 
+/** The values that still count under others: another kind of attention takes nothing of what is said of this one. */
+export function stillMeant<T extends AttentionValues>(under: T, over: AttentionValues): T {
+  const kind = over.attention !== undefined || attentionKind(over) !== "full" ? attentionKind(over) : undefined;
+  const isBranch = kind === "veda" && over.attention === undefined && under["full-branch"] === "veda";
+  if (kind === undefined || kind === attentionKind(under) || isBranch) return under;
+  return Object.fromEntries(Object.entries(under).filter(([key]) => !Object.hasOwn(attentionOptions, key))) as T;
+}
+
+/** Attention with all that it needs. */
+export interface ReadyAttention {
+  readonly kind: string;
+  readonly method: AttentionMethod;
+  /** All its settings on a grid, with nothing left open: what a clip's record says of them. */
+  settings(grid: Grid): Readonly<Record<string, unknown>>;
+}
+
+/** The method of {@link readyAttention} alone. */
+export async function attentionMethod(values: AttentionValues, model: string): Promise<AttentionMethod> {
+  return (await readyAttention(values, model)).method;
+}
+
 /**
  * The attention that was asked for.
  *
  * @param model folder of the model, where its own router is looked for
  * @throws {TilereelError} if options contradict one another, or the router cannot be used
  */
-export async function attentionMethod(values: AttentionValues, model: string): Promise<AttentionMethod> {
+export async function readyAttention(values: AttentionValues, model: string): Promise<ReadyAttention> {
   const kind = attentionKind(values);
   const both = kind === "vorta" && values["full-branch"] === "veda";
   const takes = both ? [...TAKES.vorta!, ...VEDA_KEYS] : TAKES[kind]!;
@@ -98,35 +120,53 @@ export async function attentionMethod(values: AttentionValues, model: string): P
         (kind === "vorta" ? " (or --full-branch veda)" : ""),
     );
   }
-  if (kind === "full") return fullAttention;
-  if (kind === "veda") return vedaAttention(await vedaSettings(values, model));
+  if (kind === "full") return { kind, method: fullAttention, settings: () => ({}) };
+  const veda = kind === "veda" || both ? await vedaSettings(values, model) : undefined;
+  const vedaRecord = veda && await vedaRecorder(veda, values);
+  if (kind === "veda") return { kind, method: vedaAttention(veda!), settings: vedaRecord! };
   const own = ownRouter(model);
   const path = values.router ?? (await exists(own) ? own : undefined);
   const loaded = path === undefined ? undefined : await loadRouter(path);
   const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
   // What fits no grid is refused before anything is loaded.
   vortaSettings(values, loaded?.settings ?? PAPER_SETTINGS);
-  if (kind !== "vorta") return singleBranch(kind as "sliding" | "coreset", settings);
+  const sizes = (grid: Grid) => sizesRecord(settings(grid));
+  if (kind === "sliding" || kind === "coreset") {
+    return {
+      kind,
+      method: singleBranch(kind, settings),
+      settings: (grid) =>
+        Object.fromEntries(Object.entries(sizes(grid)).filter(([key]) => takes.includes(key as never))),
+    };
+  }
   if (!loaded) {
     throw new TilereelError(
       `--attention vorta needs a router, and ${model} has none: name one with --router FILE, ` +
         `or train one with "tilereel train router"`,
     );
   }
+  const router = await fileIdentity("router", path!), tau = values.tau ?? DEFAULT_TAU;
   const byAuthors = await isTorchZip(path!);
-  return routedAttention({
-    router: loaded.router,
-    settings,
-    ...both && { full: vedaHeads(await vedaSettings(values, model)) },
-    ...values.tau !== undefined && { tau: values.tau },
-    name: path!,
-    notes: ({ grid, sigmas }) => [
-      ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
-        ? [withoutSettings(path!, settings(grid), grid)]
-        : [],
-      ...byAuthors && sigmas === undefined ? [AUTHORS_SIGMAS] : [],
-    ],
-  });
+  return {
+    kind,
+    method: routedAttention({
+      router: loaded.router,
+      settings,
+      ...both && { full: vedaHeads(veda!) },
+      tau,
+      name: path!,
+      notes: ({ grid, sigmas }) => [
+        ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
+          ? [withoutSettings(path!, settings(grid), grid)]
+          : [],
+        ...byAuthors && sigmas === undefined ? [AUTHORS_SIGMAS] : [],
+      ],
+    }),
+    settings: (grid) => ({
+      ...{ ...router, tau, ...sizes(grid) },
+      ...vedaRecord && { fullBranch: "veda", ...vedaRecord(grid) },
+    }),
+  };
 }
 
 const SIZES = ["tile", "window", "bucket", "rate"] as const;

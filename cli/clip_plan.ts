@@ -6,10 +6,11 @@
 import { join, resolve } from "node:path";
 import { TilereelError } from "../errors.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
-import type { ClipValues } from "./clip_options.ts";
-import { overlay } from "./clip_settings.ts";
+import { LARGEST_SEED } from "../model/noise.ts";
+import { sampleSeed } from "../model/training/sampled_set.ts";
+import { batchOptions, type BatchValues, overlaid, RANDOM_SEED } from "./batch_options.ts";
 import { checkWritable, isFolder } from "./output.ts";
-import { type PromptEntry, readPrompts } from "./prompts_file.ts";
+import { type PromptEntry, promptsName, readPrompts } from "./prompts_file.ts";
 import { slug } from "./slug.ts";
 import { formatOf, type VideoFormat, withFormat } from "./video/write_video.ts";
 
@@ -18,22 +19,27 @@ export interface Clip {
   readonly prompt: string;
   readonly seed: number;
   /** What was asked for; the model's defaults fill the rest. */
-  readonly values: ClipValues;
+  readonly values: BatchValues;
   /** Where it goes; the ending says the format. */
   readonly out: string;
-  /** Whether it is there already, from an earlier run of the same batch. */
-  readonly done: boolean;
+  /**
+   * What becomes of a file of that name. "replace": it is replaced, for the user named it; "next": a number is put
+   * behind the name, unless the file is this very clip; "keep": it is left as it is.
+   */
+  readonly taken: "replace" | "next" | "keep";
+  /** The line of the prompts file, for messages. */
+  readonly where?: string;
 }
 
 /** What decides the plan. */
 export interface PlanOptions {
-  readonly prompt?: string;
+  readonly prompt?: string | undefined;
   /** A file of prompts, instead of one prompt. */
-  readonly prompts?: string;
-  readonly out?: string;
-  readonly format?: VideoFormat;
+  readonly prompts?: string | undefined;
+  readonly out?: string | undefined;
+  readonly format?: VideoFormat | undefined;
   /** What holds for every clip; lines of a prompts file may say otherwise. */
-  readonly values: ClipValues;
+  readonly values: BatchValues;
 }
 
 /** Folder of clips when nothing else is named. */
@@ -45,27 +51,29 @@ const DEFAULT_FOLDER = "out";
  * @throws {TilereelError} for a prompts file that cannot be used, or a place that cannot be written
  */
 export async function planClips(options: PlanOptions): Promise<Clip[]> {
-  const clips = options.prompts === undefined ? [await planOne(options)] : await planBatch(options.prompts, options);
+  const { prompts, values: { count = 1 } } = options;
+  const clips = prompts !== undefined
+    ? await planBatch(prompts, options)
+    : count > 1
+    ? await planSeveral(options)
+    : [await planOne(options)];
   for (const clip of clips) {
-    if (!clip.done) await checkPlace(clip.out);
+    if (clip.taken === "replace" || !await isMade(clip.out)) await checkPlace(clip.out);
   }
   return clips;
 }
 
 async function planOne({ prompt, out, format, values }: PlanOptions): Promise<Clip> {
-  if (prompt === undefined) throw new TilereelError('no prompt: write tilereel generate "a red circle moving right"');
-  if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');
-  const seed = values.seed ?? randomSeed();
-  return { prompt, seed, values, out: await singlePlace(prompt, seed, out, format), done: false };
+  const seed = givenSeed(values) ?? randomSeed();
+  const checked = checkPrompt(prompt);
+  if (out !== undefined) {
+    return { prompt: checked, seed, values, out: await singlePlace(out, format), taken: "replace" };
+  }
+  const place = withFormat(join(DEFAULT_FOLDER, `${slug(checked)}-${seed}`), format ?? "mp4");
+  return { prompt: checked, seed, values, out: place, taken: "next" };
 }
 
-async function singlePlace(
-  prompt: string,
-  seed: number,
-  out: string | undefined,
-  format: VideoFormat | undefined,
-): Promise<string> {
-  if (out === undefined) return await freeName(join(DEFAULT_FOLDER, `${slug(prompt)}-${seed}`), format ?? "mp4");
+async function singlePlace(out: string, format: VideoFormat | undefined): Promise<string> {
   const asFolder = !/[\\/]$/.test(out) && (format === "frames" || await isFolder(out));
   const asked = asFolder ? `${out}/` : out;
   if (format !== undefined && format !== formatOf(asked)) {
@@ -74,63 +82,81 @@ async function singlePlace(
   return asked;
 }
 
-/**
- * The name with its ending or, where there is something of that name, the first of `NAME-2`, `NAME-3` … that is free.
- */
-async function freeName(name: string, format: VideoFormat): Promise<string> {
-  for (let count = 1;; count++) {
-    const free = withFormat(count === 1 ? name : `${name}-${count}`, format);
-    if (!await isMade(free)) return free;
-  }
+/** Several clips of one prompt. */
+async function planSeveral({ prompt, out, format = "mp4", values }: PlanOptions): Promise<Clip[]> {
+  const checked = checkPrompt(prompt);
+  const folder = await batchFolder(out, "--count");
+  return seeds(givenSeed(values) ?? randomSeed(), values).map((seed): Clip => {
+    const place = join(folder, withFormat(`${slug(checked)}-${seed}`, format));
+    return { prompt: checked, seed, values, out: place, taken: "keep" };
+  });
 }
 
 async function planBatch(path: string, { prompt, out, format = "mp4", values }: PlanOptions): Promise<Clip[]> {
-  if (prompt !== undefined) {
-    throw new TilereelError("give either a prompt or --prompts FILE, not both");
+  if (prompt !== undefined) throw new TilereelError("give either a prompt or --prompts FILE, not both");
+  const folder = await batchFolder(out, "--prompts");
+  const name = promptsName(path);
+  const times = new Map<string, number>();
+  const clips = (await readPrompts(path, batchOptions)).flatMap((entry, index): Clip[] => {
+    const where = `${name} line ${entry.line}`;
+    if (entry.prompt.trim() === "") throw new TilereelError(`${where}: the prompt is empty`);
+    const merged = overlaid(values, entry.values), occurrence = times.get(entry.prompt) ?? 0;
+    times.set(entry.prompt, occurrence + 1);
+    // Of the prompt where none is given, so that the same command finds what it has made before.
+    const first = merged.seed === undefined
+      ? sampleSeed(0, entry.prompt, occurrence)
+      : givenSeed(merged) ?? randomSeed();
+    const all = seeds(first, merged);
+    return all.map((seed): Clip => ({
+      prompt: entry.prompt,
+      seed,
+      values: merged,
+      out: placeInBatch(entry, index, { folder, format, seed, alone: all.length === 1 }),
+      taken: "keep",
+      where,
+    }));
+  });
+  const places = new Map<string, Clip>();
+  for (const clip of clips) {
+    const place = resolve(clip.out), first = places.get(place);
+    if (first) throw new TilereelError(`${first.where} and ${clip.where} would both be written to ${clip.out}`);
+    places.set(place, clip);
   }
+  return clips;
+}
+
+/** Where several clips go. */
+async function batchFolder(out: string | undefined, why: string): Promise<string> {
   const folder = out ?? DEFAULT_FOLDER;
   if (/\.(mp4|gif|png)$/i.test(folder) && !await isFolder(folder)) {
     throw new TilereelError(
-      `--out ${folder} names one file, but --prompts makes several: name a folder, and the format with --format`,
+      `--out ${folder} names one file, but ${why} makes several: name a folder, and the format with --format`,
     );
   }
-  const entries = await readPrompts(path);
-  const places = entries.map((entry, i) => placeInBatch(entry, i, { folder, format, path }));
-  for (const [i, place] of places.entries()) {
-    const first = places.findIndex((other) => resolve(other) === resolve(place));
-    if (first < i) {
-      const lines = `${entries[first]!.line} and ${entries[i]!.line}`;
-      throw new TilereelError(`${path} lines ${lines} would both be written to ${place}`);
-    }
-  }
-  return await Promise.all(entries.map(async (entry, i) => {
-    const merged = overlay(values, entry.values);
-    return {
-      prompt: entry.prompt,
-      seed: merged.seed ?? randomSeed(),
-      values: merged,
-      out: places[i]!,
-      done: await isMade(places[i]!),
-    };
-  }));
+  return folder;
 }
 
-/** Named by its place among the prompts and its words, so that a second run finds what the first has made. */
+/** Named by its place among the prompts, its words and its seed, so that a second run finds what the first has made. */
 function placeInBatch(
-  entry: PromptEntry,
+  { prompt, out }: PromptEntry<typeof batchOptions>,
   index: number,
-  { folder, format, path }: { folder: string; format: VideoFormat; path: string },
+  { folder, format, seed, alone }: { folder: string; format: VideoFormat; seed: number; alone: boolean },
 ): string {
-  if (entry.prompt.trim() === "") throw new TilereelError(`${path} line ${entry.line}: the prompt is empty`);
-  if (entry.out === undefined) {
-    return join(folder, withFormat(`${String(index + 1).padStart(4, "0")}-${slug(entry.prompt)}`, format));
+  if (out === undefined) {
+    return join(folder, withFormat(`${String(index + 1).padStart(4, "0")}-${slug(prompt)}-${seed}`, format));
   }
-  const named = resolve(entry.out) === entry.out ? entry.out : join(folder, entry.out);
+  const named = resolve(out) === out ? out : join(folder, out);
+  const [, stem, ending] = /^(.*?)(\.[^.\\/]*|[\\/])?$/s.exec(named)!;
   formatOf(named);
-  return named;
+  return alone ? named : `${stem}-${seed}${ending}`;
 }
 
-async function checkPlace(out: string): Promise<void> {
+/**
+ * Checks that a clip can be written to its place.
+ *
+ * @throws {TilereelError} if not
+ */
+export async function checkPlace(out: string): Promise<void> {
   if (formatOf(out) === "frames") {
     if (await isMade(out)) {
       throw new TilereelError(
@@ -146,10 +172,25 @@ async function checkPlace(out: string): Promise<void> {
  * Whether a file is there, or a folder with something in it. What cannot be told is found out when it is to be
  * written.
  */
-async function isMade(out: string): Promise<boolean> {
+export async function isMade(out: string): Promise<boolean> {
   if (!await isFolder(out)) return formatOf(out) !== "frames" && await exists(out).catch(() => false);
   for await (const _ of Deno.readDir(out)) return true;
   return false;
+}
+
+function checkPrompt(prompt: string | undefined): string {
+  if (prompt === undefined) throw new TilereelError('no prompt: write tilereel generate "a red circle moving right"');
+  if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');
+  return prompt;
+}
+
+/** The seed, unless it is left open or to be random. */
+function givenSeed({ seed }: BatchValues): number | undefined {
+  return seed === RANDOM_SEED ? undefined : seed;
+}
+
+function seeds(first: number, { count = 1 }: BatchValues): number[] {
+  return Array.from({ length: count }, (_, i) => (first + i) % (LARGEST_SEED + 1));
 }
 
 function randomSeed(): number {

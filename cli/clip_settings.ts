@@ -6,6 +6,8 @@
 import type { GenerationDefaults } from "../model/checkpoint/generation_defaults.ts";
 import type { GenerateOptions } from "../model/pipeline.ts";
 import { stepsOf } from "../model/schedulers/sigmas.ts";
+import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../model/video_size.ts";
+import type { Grid } from "../model/wan/grid.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
 
 /** See the module. */
@@ -52,6 +54,11 @@ export function overlay<T extends ClipValues>(general: T, own: T): T {
 /** The size of a clip, as far as it was given. */
 export function clipExtent({ size, frames }: ClipValues): Partial<Pick<ClipSettings, "width" | "height" | "frames">> {
   return { ...size, ...frames !== undefined && { frames } };
+}
+
+/** Tokens of a clip along frames, rows and columns: of latents that are packed in patches of 1×2×2. */
+export function clipGrid({ width, height, frames }: Pick<ClipSettings, "width" | "height" | "frames">): Grid {
+  return [(frames - 1) / FRAME_MULTIPLE + 1, height / SIZE_MULTIPLE, width / SIZE_MULTIPLE];
 }
 
 /**

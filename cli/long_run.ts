@@ -69,6 +69,14 @@ export async function openLongRun({ quiet, values, stopping }: LongRunOptions): 
 /** This run's command line, as it would be typed again. */
 export function commandLine(resume: boolean): string {
   const args = Deno.args.filter((arg) => arg !== "--resume");
-  const quote = (arg: string) => /^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", `'\\''`)}'`;
-  return ["tilereel", ...args.map(quote), ...resume ? ["--resume"] : []].join(" ");
+  return ["tilereel", ...args.map(shellQuoted), ...resume ? ["--resume"] : []].join(" ");
+}
+
+/** A word as shells take it. Control characters, which could change what a terminal shows, are escaped. */
+export function shellQuoted(word: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+  if (!/\p{Cc}/u.test(word)) return `'${word.replaceAll("'", `'\\''`)}'`;
+  const escaped = word.replace(/[\\']/g, "\\$&")
+    .replace(/\p{Cc}/gu, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return `$'${escaped}'`;
 }

@@ -12,9 +12,9 @@ import type { TrainingIdentity } from "../model/training/identity.ts";
 import { modelDigest } from "../model/training/model_digest.ts";
 import type { SampledClip } from "../model/training/sampled_set.ts";
 import { type SamplingRuns, samplingRuns } from "../model/veda/sampling_states.ts";
-import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../model/video_size.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { clipOptions } from "./clip_options.ts";
+import { clipGrid } from "./clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./training_data.ts";
@@ -91,7 +91,7 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   const clipValues = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const model = values.model ?? embeddedModelDir();
   const clips = await clipsOfPrompts(prompts, { model, values: clipValues, seed });
-  const grids = clips.map(gridOfClip);
+  const grids = clips.map(clipGrid);
   return {
     ...{ model, clips, textEncoder: values["text-encoder"], weightDtype: values["weight-dtype"] },
     ...{ grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) },
@@ -146,8 +146,4 @@ export async function samplingIdentity(
     guidance: same(({ guidance }) => guidance),
     "digest of the clips": createHash("sha256").update(JSON.stringify(clips)).digest("hex").slice(0, 16),
   };
-}
-
-function gridOfClip({ width, height, frames }: SampledClip): Grid {
-  return [(frames - 1) / FRAME_MULTIPLE + 1, height / SIZE_MULTIPLE, width / SIZE_MULTIPLE];
 }

@@ -12,6 +12,7 @@ import { removeUnfinished } from "./output.ts";
 const STATUSES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 let working: Interruption | undefined;
+let farewell: Farewell | undefined;
 
 /** Has the signals handled as the module says, from now on. */
 export function handleSignals(): void {
@@ -22,6 +23,7 @@ export function handleSignals(): void {
       if (working && working.status === undefined) return working.interrupt(status);
       removeUnfinished();
       removeUnfinishedFiles();
+      farewell?.say();
       Deno.exit(status);
     });
   }
@@ -54,5 +56,16 @@ export class Interruption implements Disposable {
 
   [Symbol.dispose](): void {
     if (working === this) working = undefined;
+  }
+}
+
+/** Something to say when a signal ends the program, until this is disposed. */
+export class Farewell implements Disposable {
+  constructor(readonly say: () => void) {
+    farewell = this;
+  }
+
+  [Symbol.dispose](): void {
+    if (farewell === this) farewell = undefined;
   }
 }

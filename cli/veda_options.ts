@@ -5,12 +5,14 @@
  */
 import { TilereelError } from "../errors.ts";
 import { DEFAULT_KEEP } from "../model/veda/budget.ts";
-import { DEFAULT_DENSE_STEPS, type VedaOptions } from "../model/veda/methods.ts";
+import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../model/veda/methods.ts";
 import { checkCapacity } from "../model/veda/tiling.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
+import type { Grid } from "../model/wan/grid.ts";
+import { fileIdentity } from "./file_identity.ts";
 import { integer, number, type Option, type OptionValues, path } from "./options.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
-import { sizes } from "./vorta_options.ts";
+import { sizes, sizesText } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
 
@@ -89,6 +91,21 @@ export async function vedaSettings(values: OptionValues<typeof vedaOptions>, mod
     ...loaded?.scorer && { scorer: loaded.scorer },
     ...shapes && { shapes },
   };
+}
+
+/**
+ * What a clip's record says of the settings on a grid, by the names of their options.
+ *
+ * @throws {TilereelError} if the file of the tiles cannot be read
+ */
+export async function vedaRecorder(
+  settings: VedaOptions,
+  { "tile-shape": shape }: OptionValues<typeof vedaOptions>,
+): Promise<(grid: Grid) => Readonly<Record<string, unknown>>> {
+  const tiles = await fileIdentity("tiles", settings.name);
+  const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers } = settings;
+  const given = { denseSteps, ...denseLayers && { denseLayers }, ...shape && { tileShape: sizesText(shape) } };
+  return (grid) => ({ ...tiles, keep: keepOn(grid, settings), ...given });
 }
 
 /** Numbers of layers, single or as ranges. */

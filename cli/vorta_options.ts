@@ -62,6 +62,11 @@ export function vortaSettings(values: OptionValues<typeof vortaOptions>, otherwi
   return settings;
 }
 
+/** The settings by the names of their options, as they are written there. */
+export function sizesRecord({ tile, window, bucket, rate }: VortaSettings): Readonly<Record<string, unknown>> {
+  return { tile: sizesText(tile), window: sizesText(window), bucket: sizesText(bucket), rate };
+}
+
 /** `5x9x8` */
 export function sizesText(sizes: Grid): string {
   return sizes.join("x");

@@ -83,6 +83,11 @@ export class Gpu {
     return this.settings.description.software && !this.f16;
   }
 
+  /** Whether work can go on: not once the device is lost or has refused an allocation. */
+  get usable(): boolean {
+    return this.#failure === undefined;
+  }
+
   /** Whether matrix operands are held in f16. */
   get f16(): boolean {
     return this.settings.precision === "f16";

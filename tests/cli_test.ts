@@ -110,8 +110,8 @@ Deno.test("one clip in every format", async (t) => {
     await t.step("a folder of frames", async () => {
       await quick(join(dir, "frames/"));
       const names = listFiles(join(dir, "frames"));
-      assertEquals(names, ["0001.png", "0002.png", "0003.png", "0004.png", "0005.png"]);
-      frames = names.map((name) => {
+      assertEquals(names, ["0001.png", "0002.png", "0003.png", "0004.png", "0005.png", "clip.json"]);
+      frames = names.slice(0, 5).map((name) => {
         const { data, width, height, channels } = decodePng(Deno.readFileSync(join(dir, "frames", name)));
         assertEquals([width, height, channels], [32, 32, 3]);
         return new Uint8Array(data);
@@ -142,8 +142,9 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
     const render = async (...args: string[]) => {
       const out = join(dir, `${runs++}.png`);
       await quick(out, ...args);
-      return await Deno.readFile(out);
+      return pixels(await Deno.readFile(out));
     };
+    // Files say what they were made with, so they differ where pictures are the same.
     const pixels = (png: Uint8Array) => new Uint8Array(decodePng(png).data);
     const first = await render("--steps", "2", "--guidance", "4");
     const same = ["--steps", "2", "--guidance", "4"];
@@ -173,7 +174,7 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
     }
     await t.step("--text-encoder with the same encoder as ONNX: nearly the same frames", async () => {
       const onnx = await render(...same, "--text-encoder", join(MODEL, "text_encoder/model.onnx"));
-      assert(psnr(pixels(onnx), pixels(first)) > 50, `${psnr(pixels(onnx), pixels(first))} dB`);
+      assert(psnr(onnx, first) > 50, `${psnr(onnx, first)} dB`);
     });
     await t.step("--embeddings of the same prompt: the same frames, from a model without text encoder", async () => {
       const file = join(dir, "embeddings.safetensors");
@@ -190,7 +191,7 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
       const { adapters } = JSON.parse(await succeed(["info", "--json"]));
       if (adapters[0].features.includes("shader-f16")) {
         const half = await render(...same, "--precision", "f16");
-        assert(psnr(pixels(half), pixels(first)) > 35, `${psnr(pixels(half), pixels(first))} dB`);
+        assert(psnr(half, first) > 35, `${psnr(half, first)} dB`);
       } else {
         assertRefused(
           await tilereel(["generate", "a", "--out", join(dir, "half.png"), ...QUICK, "--precision", "f16"]),
@@ -207,11 +208,12 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
       await writeSafetensors(among, { "latents.0": other, "latents.init": noise, "latents.1": other });
       const [a, b, c] = [join(dir, "a.png"), join(dir, "b.png"), join(dir, "c.png")];
       const said = JSON.parse(await quick(a, "--json", "--latents", alone));
-      assertEquals([said.latents, said.seed], [alone, null]);
+      assertEquals([said.latents, said.seed], ["noise.safetensors", null]);
       await quick(b, "--latents", among, "--seed", "2");
-      assertEquals(await Deno.readFile(a), await Deno.readFile(b));
       await quick(c);
-      assertNotEquals(await Deno.readFile(a), await Deno.readFile(c));
+      const [ofA, ofB, ofC] = (await Promise.all([a, b, c].map((file) => Deno.readFile(file)))).map(pixels);
+      assertEquals(ofA, ofB);
+      assertNotEquals(ofA, ofC);
     });
   });
 });
@@ -235,7 +237,7 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
     assertEquals(await tilereel([...clip, "--quiet", "--out", join(dir, "q.mp4")]), { code: 0, out: "", err: "" });
     const { code, out, err } = await tilereel([...clip, "--quiet", "--json", "--out", join(dir, "j.mp4")]);
     assertEquals([code, err], [0, ""]);
-    const { seconds, weights, precision, precisionReason, adapter, source, ...said } = JSON.parse(out);
+    const { seconds, weights, precision, precisionReason, adapter, source, modelDigest, ...said } = JSON.parse(out);
     assertEquals([adapter !== "", ["deno", "dawn"].includes(source)], [true, true]);
     assertEquals(weights.place, "resident");
     assert(seconds > 0);
@@ -255,7 +257,13 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
       attention: "full",
       density: 1,
       model: "embedded",
+      version: config.version,
+      scheduler: "unipc",
+      sigmas: "diffusers",
+      flowShift: 3,
+      quality: 80,
     });
+    assert(/^[0-9a-f]{16}$/.test(modelDigest), modelDigest);
   }));
 
 Deno.test("a folder as Wan 14B's, whose index names another scheduler than its config; steps by a list of sigmas", () =>
@@ -299,21 +307,27 @@ Deno.test("without --out clips stand side by side, in the folder that the task w
         // Deno says so itself, unless a task around this one has.
         env: { NO_COLOR: "1", INIT_CWD: dir },
       });
-    for (const more of [[], ["--attention", "vorta"], []]) {
-      const { code, err } = await task("generate", "a red circle", ...QUICK, "--seed", "1", ...more);
+    const said: string[] = [];
+    for (const more of [[], ["--attention", "vorta"], [], ["--attention", "vorta", "--json"]]) {
+      const { code, out, err } = await task("generate", "a red circle", ...QUICK, "--seed", "1", ...more);
       assertEquals(code, 0, err);
+      said.push(out, err);
     }
-    assertEquals(listFiles(dir), ["out/", ...["", "-2", "-3"].map((n) => `out/a-red-circle-1${n}.mp4`)].sort());
+    // Another clip of that name has a number, the same one is not made again.
+    assertEquals(listFiles(dir), ["out/", "out/a-red-circle-1-2.mp4", "out/a-red-circle-1.mp4"]);
+    assertStringIncludes(said[3]!, '(attention "full", now "vorta"), so this clip goes to out/a-red-circle-1-2.mp4');
+    assertStringIncludes(said[4]!, "out/a-red-circle-1.mp4 was made with these very settings already");
+    assertEquals(JSON.parse(said[6]!).skipped, true);
   }));
 
 Deno.test("a batch of prompts, as text and as JSONL, that can be resumed", async (t) => {
   for (
     const [name, content, files] of [
-      ["p.txt", "# two\na red circle\n\na blue square\n", ["0001-a-red-circle.gif", "0002-a-blue-square.gif"]],
+      ["p.txt", "# two\na red circle\n\na blue square\n", ["0001-a-red-circle-3.gif", "0002-a-blue-square-3.gif"]],
       [
         "p.jsonl",
         '{"prompt": "a red circle", "seed": 7}\n{"prompt": "a blue square", "out": "sub/square.png", "frames": 9}\n',
-        ["0001-a-red-circle.gif", "sub/", "sub/square.png"],
+        ["0001-a-red-circle-7.gif", "sub/", "sub/square.png"],
       ],
     ] as const
   ) {
@@ -321,7 +335,19 @@ Deno.test("a batch of prompts, as text and as JSONL, that can be resumed", async
       inTempDir(async (dir) => {
         const prompts = join(dir, name), clips = join(dir, "clips");
         await Deno.writeTextFile(prompts, content);
-        const args = ["generate", "--prompts", prompts, "--out", clips, "--format", "gif", ...QUICK, "--json"];
+        const args = [
+          "generate",
+          "--prompts",
+          prompts,
+          "--out",
+          clips,
+          "--format",
+          "gif",
+          ...QUICK,
+          "--seed",
+          "3",
+          "--json",
+        ];
         const batch = async () => (await succeed(args)).trim().split("\n").map((line) => JSON.parse(line));
         const made = await batch();
         assertEquals(listFiles(clips), [...files]);

@@ -1,6 +1,7 @@
 import type { ClipValues } from "../cli/clip_options.ts";
 import { overlay } from "../cli/clip_settings.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import type { BatchValues } from "../cli/batch_options.ts";
 import { planClips, type PlanOptions } from "../cli/clip_plan.ts";
 import { parsePrompts, readPrompts } from "../cli/prompts_file.ts";
 import { slug } from "../cli/slug.ts";
@@ -114,34 +115,72 @@ Deno.test("slugs are file names", () => {
   assert(slug("x".repeat(500)).length <= 48);
 });
 
-Deno.test("a batch goes into a folder, one clip a prompt, and what is there counts as done", () =>
+Deno.test("a batch goes into a folder, one clip a prompt or more, with the seed in its name", () =>
   inTempDir(async (dir) => {
     const prompts = `${dir}/p.txt`;
-    await Deno.writeTextFile(prompts, 'a cat\n{"prompt": "a dog", "seed": 5, "out": "d/dog.gif", "steps": 3}\na cat\n');
+    const line = '{"prompt": "a dog", "seed": 5, "out": "d/dog.gif", "steps": 3, "count": 2}';
+    await Deno.writeTextFile(prompts, `a cat\n${line}\na cat\n`);
     const options: PlanOptions = { prompts, out: `${dir}/clips`, values: { seed: 1, steps: 9 } };
-    const clips = await planClips(options);
-    assertEquals(clips, [
-      { prompt: "a cat", seed: 1, values: { seed: 1, steps: 9 }, out: `${dir}/clips/0001-a-cat.mp4`, done: false },
-      { prompt: "a dog", seed: 5, values: { seed: 5, steps: 3 }, out: `${dir}/clips/d/dog.gif`, done: false },
-      { prompt: "a cat", seed: 1, values: { seed: 1, steps: 9 }, out: `${dir}/clips/0003-a-cat.mp4`, done: false },
+    const clip = (place: string, prompt: string, seed: number, line: number, values: BatchValues) => ({
+      ...{
+        prompt,
+        seed,
+        values,
+        out: `${dir}/clips/${place}`,
+        taken: "keep" as const,
+        where: `${prompts} line ${line}`,
+      },
+    });
+    const dog = { seed: 5, steps: 3, count: 2 };
+    assertEquals(await planClips(options), [
+      clip("0001-a-cat-1.mp4", "a cat", 1, 1, { seed: 1, steps: 9 }),
+      clip("d/dog-5.gif", "a dog", 5, 2, dog),
+      clip("d/dog-6.gif", "a dog", 6, 2, dog),
+      clip("0003-a-cat-1.mp4", "a cat", 1, 3, { seed: 1, steps: 9 }),
     ]);
     assertEquals([...Deno.readDirSync(dir)].map(({ name }) => name), ["p.txt"]);
-
-    await Deno.mkdir(`${dir}/clips/0002-x`, { recursive: true });
-    await Deno.writeTextFile(`${dir}/clips/0001-a-cat.mp4`, "there");
-    assertEquals((await planClips(options)).map(({ done }) => done), [true, false, false]);
     const folders = await planClips({ ...options, format: "frames" });
-    assertEquals(folders[0]!.out, `${dir}/clips/0001-a-cat/`);
+    assertEquals(folders[0]!.out, `${dir}/clips/0001-a-cat-1/`);
   }));
 
-Deno.test("a folder of frames counts as done when something is in it", () =>
+Deno.test("a batch without seeds has the same ones every time, of its prompts; -1 has others", () =>
   inTempDir(async (dir) => {
-    await Deno.writeTextFile(`${dir}/p.txt`, "a\nb\n");
-    await Deno.mkdir(`${dir}/clips/0001-a`, { recursive: true });
-    await Deno.mkdir(`${dir}/clips/0002-b`);
-    await Deno.writeTextFile(`${dir}/clips/0002-b/0001.png`, "");
-    const clips = await planClips({ prompts: `${dir}/p.txt`, out: `${dir}/clips`, format: "frames", values: {} });
-    assertEquals(clips.map(({ done }) => done), [false, true]);
+    await Deno.writeTextFile(`${dir}/p.txt`, "a\nb\na\n");
+    const seeds = async (values: BatchValues) =>
+      (await planClips({ prompts: `${dir}/p.txt`, out: dir, values })).map(({ seed }) => seed);
+    const own = await seeds({});
+    assertEquals(new Set(own).size, 3);
+    assertEquals(await seeds({}), own);
+    const random = await seeds({ seed: -1 });
+    assert(random.every((seed, i) => seed !== own[i] && seed >= 0), String(random));
+  }));
+
+Deno.test("several clips of one prompt: seeds rise, past the largest they begin anew", async () => {
+  const clips = await planClips({ prompt: "a cat", values: { seed: 2 ** 32 - 1, count: 2 }, out: "x", format: "gif" });
+  assertEquals(clips.map(({ out, seed, taken }) => [out, seed, taken]), [
+    ["x/a-cat-4294967295.gif", 4294967295, "keep"],
+    ["x/a-cat-0.gif", 0, "keep"],
+  ]);
+});
+
+Deno.test("JSONL: attention for each line, over that of the command line", () =>
+  inTempDir(async (dir) => {
+    const lines = [
+      '{"prompt": "a", "attention": "vorta", "tau": 0.5}',
+      '{"prompt": "b", "dense_layers": [0, 1]}',
+      '{"prompt": "c"}',
+    ];
+    await Deno.writeTextFile(`${dir}/p.jsonl`, lines.join("\n"));
+    const clips = await planClips({
+      prompts: `${dir}/p.jsonl`,
+      out: dir,
+      values: { attention: "veda", keep: 0.5, steps: 3 },
+    });
+    assertEquals(clips.map(({ values }) => values), [
+      { steps: 3, attention: "vorta", tau: 0.5 },
+      { steps: 3, attention: "veda", keep: 0.5, "dense-layers": [0, 1] },
+      { steps: 3, attention: "veda", keep: 0.5 },
+    ]);
   }));
 
 Deno.test("a plan that cannot work is refused before anything is loaded", () =>
@@ -150,8 +189,13 @@ Deno.test("a plan that cannot work is refused before anything is loaded", () =>
     await Deno.writeTextFile(prompts, '{"prompt": "a", "out": "x.gif"}\n{"prompt": "b", "out": "./x.gif"}\n');
     const refused = (options: Omit<PlanOptions, "values">, message: string) =>
       assertRejects(() => planClips({ ...options, values: {} }), TilereelError, message);
-    await refused({ prompts, out: dir }, "lines 1 and 2 would both be written to");
+    await refused({ prompts, out: dir }, "p.txt line 2 would both be written to");
     await refused({ prompts, out: "clip.mp4" }, "names one file, but --prompts makes several");
+    await assertRejects(
+      () => planClips({ prompt: "a", out: "clip.mp4", values: { count: 2 } }),
+      TilereelError,
+      "names one file, but --count makes several",
+    );
     await refused({ prompts, prompt: "a" }, "either a prompt or --prompts");
     await refused({}, "no prompt");
     await refused({ prompt: "  " }, "the prompt is empty");

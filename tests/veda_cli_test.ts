@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
 import { attentionKind, type AttentionValues } from "../cli/attention_options.ts";
 import { parseSetting } from "../cli/compare/setting.ts";
@@ -28,14 +29,14 @@ const CLIP = [
 interface Made {
   readonly attention: string;
   readonly density: number;
-  readonly bytes: Uint8Array;
+  readonly pixels: Uint8Array;
 }
 
 async function make(dir: string, name: string, ...args: string[]): Promise<Made> {
   const file = join(dir, `${name}.png`);
   const { code, out, err } = await tilereel([...CLIP, "--out", file, ...args]);
   assertEquals(code, 0, err);
-  return { ...JSON.parse(out), bytes: await Deno.readFile(file) };
+  return { ...JSON.parse(out), pixels: new Uint8Array(decodePng(await Deno.readFile(file)).data) };
 }
 
 /** A scorer for the demo model, with a plan: tiles of 4 tokens. */
@@ -67,17 +68,17 @@ Deno.test("generate: Veda by a shape, by a file, and for the heads that VORTA le
     // Eight tiles of four tokens, two each; the first of two steps is dense.
     const quarter = await make(dir, "quarter", ...means, "--keep", "0.25");
     assertEquals([quarter.attention, quarter.density], ["veda", 0.625]);
-    assertNotEquals(quarter.bytes, full.bytes);
+    assertNotEquals(quarter.pixels, full.pixels);
     const sparse = await make(dir, "sparse", ...means, "--keep", "0.25", "--dense-steps", "0");
     assertEquals(sparse.density, 0.25);
     const layers = await make(dir, "layers", ...means, "--keep", "0.25", "--dense-steps", "0", "--dense-layers", "0-3");
     assertEquals(layers.density, 0.625);
     const dense = await make(dir, "dense", ...means, "--dense-layers", "0-7");
-    assertEquals([dense.density, dense.bytes], [1, full.bytes]);
+    assertEquals([dense.density, dense.pixels], [1, full.pixels]);
     const tiles = await tilesFile(dir);
     const trained = await make(dir, "trained", "--tiles", tiles, "--keep", "0.25", "--dense-steps", "0");
     assertEquals([trained.attention, trained.density], ["veda", 0.25]);
-    assertNotEquals(trained.bytes, sparse.bytes);
+    assertNotEquals(trained.pixels, sparse.pixels);
     const routed = await make(dir, "routed", "--attention", "vorta");
     const both = await make(
       dir,
@@ -86,7 +87,7 @@ Deno.test("generate: Veda by a shape, by a file, and for the heads that VORTA le
     );
     assertEquals(both.attention, "vorta");
     assert(both.density < routed.density, `${both.density} of ${routed.density}`);
-    assertNotEquals(both.bytes, routed.bytes);
+    assertNotEquals(both.pixels, routed.pixels);
   }));
 
 Deno.test("generate: options of Veda that cannot be are refused in one sentence", () =>

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
+import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
 import { loadRouter } from "../model/vorta/router_file.ts";
 import { assertRefused, inTempDir, MODEL, tilereel } from "./process.ts";
@@ -9,14 +10,14 @@ const CLIP = ["generate", "a red circle", "--size", "64x64", "--frames", "5", "-
 interface Made {
   readonly attention: string;
   readonly density: number;
-  readonly bytes: Uint8Array;
+  readonly pixels: Uint8Array;
 }
 
 async function make(dir: string, name: string, ...args: string[]): Promise<Made> {
   const file = join(dir, `${name}.png`);
   const { code, out, err } = await tilereel([...CLIP, "--out", file, ...args]);
   assertEquals(code, 0, err);
-  return { ...JSON.parse(out), bytes: await Deno.readFile(file) };
+  return { ...JSON.parse(out), pixels: new Uint8Array(decodePng(await Deno.readFile(file)).data) };
 }
 
 Deno.test("generate: each kind of attention, its density, and the demo model's own router", () =>
@@ -32,11 +33,11 @@ Deno.test("generate: each kind of attention, its density, and the demo model's o
     assertEquals(vorta.attention, "vorta");
     assert(vorta.density > 0.25 && vorta.density < 1, `density ${vorta.density}`);
     const named = await make(dir, "named", "--router", join(MODEL, "router.safetensors"));
-    assertEquals([named.attention, named.density, named.bytes], [vorta.attention, vorta.density, vorta.bytes]);
+    assertEquals([named.attention, named.density, named.pixels], [vorta.attention, vorta.density, vorta.pixels]);
     // No score reaches 1, so every head is full.
     const all = await make(dir, "all", "--attention", "vorta", "--tau", "1");
-    assertEquals([all.density, all.bytes], [1, full.bytes]);
-    for (const sparse of [sliding, coreset, vorta]) assertNotEquals(sparse.bytes, full.bytes);
+    assertEquals([all.density, all.pixels], [1, full.pixels]);
+    for (const sparse of [sliding, coreset, vorta]) assertNotEquals(sparse.pixels, full.pixels);
   }));
 
 Deno.test("generate: attention options that cannot be are refused in one sentence", () =>

@@ -3,26 +3,15 @@
  *
  * @module
  */
-import { NotFiniteError, TilereelError } from "../../errors.ts";
-import type { GpuSettings } from "../../gpu/gpu.ts";
-import type { AttentionReport } from "../../model/attention/report.ts";
-import { embeddedModelDir } from "../../model/embedded.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
-import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
-import type { OnProgress } from "../../model/progress.ts";
-import type { Video } from "../../model/video.ts";
-import { type Clip, planClips } from "../clip_plan.ts";
-import { attentionKind, attentionMethod, attentionOptions } from "../attention_options.ts";
-import { clipOptions } from "../clip_options.ts";
-import { clipExtent, type ClipSettings, clipSettings, clipValuesOf } from "../clip_settings.ts";
+import { TilereelError } from "../../errors.ts";
+import { batchOptions } from "../batch_options.ts";
 import { defineCommand } from "../command.ts";
-import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
-import { choice, flag, memory, type OptionValues, path } from "../options.ts";
-import { checkProfile, profileOption, startProfile } from "../profile.ts";
-import { formatDuration, type ProgressDisplay, showProgress } from "../progress.ts";
-import { type EmbeddingsFile, readEmbeddings, readLatents } from "../tensor_files.ts";
-import { weightDtypeOption, weightsLine, weightsOption } from "../weights_option.ts";
-import { formatOf, VIDEO_FORMATS, writeVideo } from "../video/write_video.ts";
+import { generate } from "../generate/generate.ts";
+import { gpuOptions, precisionOption } from "../gpu_options.ts";
+import { choice, flag, memory, type OptionValues, path, text } from "../options.ts";
+import { profileOption } from "../profile.ts";
+import { VIDEO_FORMATS } from "../video/write_video.ts";
+import { weightDtypeOption, weightsOption } from "../weights_option.ts";
 
 const options = {
   out: path({
@@ -30,9 +19,16 @@ const options = {
     short: "o",
     value: "PATH",
     help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Folders on the way " +
-      "are made; a file of that name is replaced. With --prompts: the folder of the clips.",
+      "are made; a file of that name is replaced. With --prompts or --count: the folder of the clips.",
     elsewhere: ["output", "output-path", "save-file"],
-    default: "out/<prompt>-<seed>.mp4, or -2, -3 … where that is taken",
+    default: "out/<prompt>-<seed>.mp4, or -2, -3 … where that name is taken by another clip",
+  }),
+  overwrite: flag({
+    group: "Output",
+    help:
+      "Replace clips that were made with other settings, where they would be left as they are. Clips that were made " +
+      "with the same settings are skipped.",
+    elsewhere: ["force", "f", "y", "no-resume"],
   }),
   format: choice({
     group: "Output",
@@ -42,7 +38,9 @@ const options = {
   }),
   json: flag({
     group: "Output",
-    help: "Print one JSON object a video on the standard output, and nothing else there.",
+    help:
+      "Print one JSON object a clip on the standard output, and nothing else there: its record, file and size, or " +
+      "why there is none.",
   }),
   profile: profileOption("Output"),
   quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors (and what --json asks for)." }),
@@ -75,16 +73,26 @@ const options = {
   weights: weightsOption,
   "weight-dtype": weightDtypeOption,
   ...gpuOptions("Model"),
+  prompt: text({ group: "Prompts", value: "TEXT", help: "What to show: the same as PROMPT without an option." }),
   prompts: path({
     group: "Prompts",
     short: "p",
     value: "FILE",
-    help: 'Render many: one prompt a line, or JSON objects such as {"prompt": "a red circle", "seed": 7, "size": ' +
-      '"128x128", "out": "circle.gif"} with any of the clip and sampling options but latents as keys. What is already there is ' +
-      "skipped, so a batch that was broken off can be run again. Blank lines and lines that begin with # don't count.",
+    help: 'Render many: one prompt a line, or JSON objects such as {"prompt": "a red circle", "seed": 7, "count": 2, ' +
+      '"attention": "vorta"} (JSONL) with the clip, sampling and attention options, quality and out as keys. "-" reads ' +
+      "the standard input. Clips that are there are skipped, so a batch that was broken off can be run again. Blank " +
+      "lines and lines that begin with # don't count.",
+    elsewhere: ["prompt-file", "from-file"],
   }),
-  ...clipOptions,
-  ...attentionOptions,
+  like: path({
+    group: "Prompts",
+    value: "CLIP",
+    help:
+      "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options that are given " +
+      "go first.",
+    elsewhere: ["from-clip", "same-as"],
+  }),
+  ...batchOptions,
   latents: path({
     group: "Sampling",
     value: "FILE",
@@ -92,6 +100,9 @@ const options = {
     default: "noise from the seed",
   }),
 };
+
+/** Values of the options that were given. */
+export type GenerateValues = OptionValues<typeof options>;
 
 /** See the module. */
 export const command = defineCommand({
@@ -119,8 +130,13 @@ export const command = defineCommand({
       does: "A fifth of the tiles.",
     },
     {
-      line: "tilereel generate --prompts prompts.txt --out clips --format gif",
-      does: "Many GIFs; run again to resume.",
+      line: 'tilereel generate "a yellow ring" --count 4 --seed 7 --out rings --format gif',
+      does: "Four GIFs, with the seeds 7 to 10.",
+    },
+    { line: "tilereel generate --prompts prompts.txt --out clips", does: "Many clips; run again to resume." },
+    {
+      line: "tilereel generate --like clips/0001-a-red-circle-7.mp4 --steps 40 --out better.mp4",
+      does: "The same clip with more steps.",
     },
     {
       line: 'tilereel generate "a green cross" --out frames/ --json',
@@ -133,176 +149,24 @@ export const command = defineCommand({
   run,
 });
 
-async function run(values: OptionValues<typeof options>, [prompt]: readonly string[]): Promise<number> {
-  const { json = false, quiet = false } = values;
-  checkEmbeddingsAlone(values);
-  const clips = await planClips({
-    values: clipValuesOf(values),
-    ...prompt !== undefined && { prompt },
-    ...values.prompts !== undefined && { prompts: values.prompts },
-    ...values.out !== undefined && { out: values.out },
-    ...values.format !== undefined && { format: values.format },
-  });
-  const say = (line: string) => {
-    if (!json && !quiet) console.log(line);
-  };
-  const todo = clips.filter((clip) => !clip.done);
-  if (todo.length < clips.length) {
-    say(`${clips.length - todo.length} of ${clips.length} clips are already there and are skipped.`);
+async function run(values: GenerateValues, [positional]: readonly string[]): Promise<number> {
+  if (positional !== undefined && values.prompt !== undefined) {
+    throw new TilereelError("give the prompt once: as --prompt TEXT, or as text without an option");
   }
-  if (json) { for (const { out, prompt, done } of clips) if (done) printJson({ file: out, prompt, skipped: true }); }
-  if (todo.length === 0) return 0;
-  if (values.profile !== undefined) await checkProfile(values.profile, todo.map(({ out }) => out));
-
-  const model = values.model ?? embeddedModelDir();
-  const attention = await attentionMethod(values, model);
-  const latents = values.latents === undefined ? undefined : await readLatents(values.latents);
-  const embeddings = values.embeddings === undefined ? undefined : await readEmbeddings(values.embeddings);
-  const progress: ProgressDisplay = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
-  using cleanUp = new DisposableStack();
-  cleanUp.defer(() => progress.stop());
-  const gpu = await openGpuAsAsked(values, progress.onProgress, { brief: values.model === undefined });
-  cleanUp.defer(() => gpu.close());
-  const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
-  const pipeline = await WanPipeline.load(model, {
-    gpu,
-    clips: todo.map(({ values }) => clipExtent(values)),
-    ...values.weights !== undefined && { weights: values.weights },
-    ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },
-    onProgress: progress.onProgress,
-    ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
-  });
-  cleanUp.defer(() => pipeline.close());
-  const streamed = weightsLine(pipeline.weights);
-  if (streamed) {
-    progress.stop();
-    say(streamed);
-  }
-  let report: AttentionReport = { density: 1 };
-  /** What is true of all clips of a batch is said once. */
-  const noted = new Set<string>();
-  const given = {
-    attention,
-    onAttention: (told: AttentionReport) => report = told,
-    ...latents && { latents },
-    ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
-    onNote: (note: string) => {
-      progress.stop();
-      if (!quiet && !noted.has(note)) console.error(`Note: ${note}.`);
-      noted.add(note);
-    },
-  };
-  const kind = attentionKind(values);
-  let status = 0;
-  for (const [i, clip] of todo.entries()) {
-    const settings = clipSettings(clip, pipeline.defaults);
-    const start = performance.now();
-    const which = todo.length > 1 ? `clip ${i + 1} of ${todo.length}, ` : "";
-    const onProgress: OnProgress = (told) => progress.onProgress({ ...told, stage: `${which}${told.stage}` });
-    let video: Video;
-    try {
-      video = await pipeline.generate({ ...settings, ...given, onProgress });
-    } catch (error) {
-      if (!(error instanceof TilereelError)) throw error;
-      if (!(error instanceof NotFiniteError)) throw todo.length > 1 ? named(error, clip) : error;
-      // The others of a batch may come out well.
-      progress.stop();
-      console.error(`tilereel: ${clip.out}: ${error.message}`);
-      status = 1;
-      continue;
-    }
-    const bytes = await writeVideo(clip.out, video, { onProgress });
-    const seconds = (performance.now() - start) / 1000;
-    progress.stop();
-    say(summary(clip, settings, bytes, seconds, values.latents, gpu.settings));
-    if (kind !== "full") say(attentionLine(kind, report));
-    if (json) {
-      printJson({
-        file: clip.out,
-        format: formatOf(clip.out),
-        bytes,
-        seconds: Number(seconds.toFixed(3)),
-        ...settings,
-        precision: gpu.settings.precision,
-        precisionReason: gpu.settings.precisionReason,
-        attention: kind,
-        density: Number(report.density.toFixed(4)),
-        model: values.model ?? "embedded",
-        adapter: gpu.settings.description.name,
-        source: gpu.settings.description.source,
-        weights: pipeline.weights,
-        // Noise that was given is not the seed's.
-        ...values.latents !== undefined && { seed: null, latents: values.latents },
-      });
-    }
-  }
-  if (profile) {
-    const lines = await profile.finish();
-    progress.stop();
-    say(lines);
-  }
-  return status;
+  checkTogether(values);
+  return await generate(values, positional ?? values.prompt);
 }
 
-/** The error, with the clip of a batch that it is about. */
-function named(error: TilereelError, { out }: Clip): TilereelError {
-  return new TilereelError(`${out}: ${error.message}`, { cause: error });
-}
-
-/** Embeddings are one encoded prompt: what speaks of prompts and of encoding them contradicts them. */
-function checkEmbeddingsAlone(values: OptionValues<typeof options>): void {
-  if (values.embeddings === undefined) return;
+/** Embeddings are one encoded prompt, and start noise is one seed's: what asks for others contradicts them. */
+function checkTogether(values: GenerateValues): void {
+  const { embeddings, latents, count = 1 } = values;
   const other = (["prompts", "negative", "text-encoder"] as const).find((name) => values[name] !== undefined);
-  if (other === undefined) return;
-  throw new TilereelError(
-    `--${other} cannot be used with --embeddings, which stand for one encoded prompt: leave one out`,
-  );
-}
-
-function fittingEmbeddings(path: string, { positive, negative }: EmbeddingsFile, textDim: number): PromptEmbeddings {
-  const channels = positive.shape.at(-1);
-  if (channels !== textDim) {
+  if (embeddings !== undefined && other !== undefined) {
     throw new TilereelError(
-      `--embeddings ${path} have ${channels} channels, but the transformer takes ${textDim}: ` +
-        `use those of the text encoder that it was trained with`,
+      `--${other} cannot be used with --embeddings, which stand for one encoded prompt: leave one out`,
     );
   }
-  return { positive: positive.data, ...negative && { negative: negative.data } };
-}
-
-function summary(
-  clip: Clip,
-  settings: ClipSettings,
-  bytes: number,
-  seconds: number,
-  noise: string | undefined,
-  { precision, precisionReason }: GpuSettings,
-): string {
-  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift, sigmas } = settings;
-  const sampling = [
-    noise === undefined ? `seed ${seed}` : `noise from ${noise}`,
-    `${steps} ${steps === 1 ? "step" : "steps"}`,
-    `guidance ${guidance}`,
-    ...scheduler ? [scheduler] : [],
-    ...flowShift ? [`flow shift ${flowShift}`] : [],
-    ...sigmas ? [`sigmas ${sigmas}`] : [],
-    `${precision} (${precisionReason})`,
-  ];
-  return `${clip.out}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ${
-    formatBytes(bytes)
-  }, ` +
-    `in ${seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)}\n  ${sampling.join(", ")}`;
-}
-
-function attentionLine(kind: string, { density, whyFull }: AttentionReport): string {
-  const why = whyFull === undefined ? "" : `: ${whyFull}`;
-  return `  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention${why}`;
-}
-
-function formatBytes(bytes: number): string {
-  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
-}
-
-function printJson(object: unknown): void {
-  console.log(JSON.stringify(object));
+  if (latents !== undefined && count > 1) {
+    throw new TilereelError("--count cannot be used with --latents, for all clips would be the same: leave one out");
+  }
 }

@@ -9,6 +9,7 @@ import { formatBytes } from "../../format_bytes.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { cacheFile, type KernelChoices } from "../../gpu/tuning/cache.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
+import { clipRecordOf, clipText, isClip } from "../clip_description.ts";
 import { defineCommand } from "../command.ts";
 import { precisionOption } from "../gpu_options.ts";
 import { type ComponentOnGpu, describeModel, type ModelDescription } from "../model_description.ts";
@@ -35,15 +36,16 @@ export const command = defineCommand({
   description:
     "Shows the GPU adapters of this machine with their features and limits, which one is used and why, in what " +
     "precision and with which kernels and, given a model folder, its parts with their weights, and its defaults. " +
-    "No weights are read.",
-  positionals: "[MODEL_DIR]",
-  completion: "folder",
+    "No weights are read. Given a clip that tilereel wrote, shows how it was made and the command line that repeats it.",
+  positionals: "[MODEL_DIR|CLIP]",
+  completion: "file",
   maxPositionals: 1,
   options,
   examples: [
     { line: "tilereel info", does: "The adapters, best first." },
     { line: "tilereel info --gpu dawn", does: "Those of Dawn, which is optional." },
     { line: "tilereel info Wan2.1-T2V-1.3B-Diffusers", does: "Also what that model holds." },
+    { line: "tilereel info out/a-red-circle-7.mp4", does: "How a clip was made." },
     { line: "tilereel info --json | jq '.adapters[0].name'", does: "The name of the best adapter." },
   ],
   run,
@@ -51,6 +53,11 @@ export const command = defineCommand({
 
 async function run(values: OptionValues<typeof options>, [folder]: readonly string[]): Promise<number> {
   const { gpu = "auto", json = false } = values;
+  if (folder !== undefined && await isClip(folder)) {
+    const record = await clipRecordOf(folder);
+    console.log(json ? JSON.stringify(record, null, 2) : clipText(folder, record));
+    return 0;
+  }
   const adapters = await listAdapters(gpu);
   const chosen = adapters.length === 0 ? undefined : chooseAdapter(adapters, gpu);
   const used = chosen && {

@@ -30,6 +30,17 @@ export async function modelDigest(paths: readonly string[]): Promise<string> {
   return hash.digest("hex").slice(0, 32);
 }
 
+/**
+ * A digest of one file, whatever its name.
+ *
+ * @throws {TilereelError} if it cannot be read
+ */
+export async function fileDigest(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await addBytes(hash, path);
+  return hash.digest("hex").slice(0, 16);
+}
+
 async function filesOf(path: string): Promise<string[]> {
   try {
     if (!(await Deno.stat(path)).isDirectory) return [path];
@@ -44,9 +55,14 @@ async function filesOf(path: string): Promise<string[]> {
 }
 
 async function addFile(hash: Hash, path: string): Promise<void> {
+  hash.update(`${basename(path)}\n`);
+  await addBytes(hash, path);
+}
+
+async function addBytes(hash: Hash, path: string): Promise<void> {
   using file = await RandomAccessFile.open(path);
   const { length } = file;
-  hash.update(`${basename(path)}\n${length}\n`);
+  hash.update(`${length}\n`);
   const small = length <= SMALL_FILE;
   const bytes = new Uint8Array(small ? length : PLACE_BYTES);
   for (let i = 0, places = small ? 1 : PLACES; i < places; i++) {

@@ -1,0 +1,75 @@
+/**
+ * The options that describe one clip of `tilereel generate`: on the command line, and as keys of a line in a prompts
+ * file.
+ *
+ * @module
+ */
+import { TilereelError } from "../errors.ts";
+import { LARGEST_SEED } from "../model/noise.ts";
+import { attentionOptions, stillMeant } from "./attention_options.ts";
+import { clipOptions } from "./clip_options.ts";
+import { overlay } from "./clip_settings.ts";
+import { integer, number, type Option, type OptionValues } from "./options.ts";
+import { DEFAULT_QUALITY } from "./video/mp4.ts";
+
+/** The seed that asks for a random one. */
+export const RANDOM_SEED = -1;
+
+/** More clips of one prompt are a typing error. */
+const MOST_CLIPS = 10_000;
+
+/** See the module. */
+export const batchOptions = {
+  ...clipOptions,
+  seed: orRandom({
+    ...clipOptions.seed,
+    help: "Start of the noise, or -1 for a random one. The same seed on the same adapter gives the same bytes.",
+    default: "a random one, which is shown; with --prompts one made from each prompt, so that a batch can be resumed",
+  }),
+  count: integer({
+    group: "Clip",
+    value: "N",
+    help: "How many clips of each prompt: the seed rises by 1 from one to the next.",
+    elsewhere: ["batch-size", "batch-count", "num-videos", "num-videos-per-prompt", "b"],
+    default: "1",
+    min: 1,
+    max: MOST_CLIPS,
+  }),
+  quality: number({
+    group: "Output",
+    value: "X",
+    help: "How good an MP4 is, from 1 to 100: higher is larger. GIF and PNG have one quality.",
+    elsewhere: ["crf", "bitrate"],
+    default: String(DEFAULT_QUALITY),
+    min: 1,
+    max: 100,
+  }),
+  ...attentionOptions,
+};
+
+/** Values of {@linkcode batchOptions} that were given. */
+export type BatchValues = OptionValues<typeof batchOptions>;
+
+/** Values over others: of what contradicts each other, what `over` says counts. */
+export function overlaid(under: BatchValues, over: BatchValues): BatchValues {
+  return overlay(stillMeant(under, over), over);
+}
+
+/** A seed, or -1. */
+function orRandom(seed: Option<number>): Option<number> {
+  return {
+    ...seed,
+    parse: (text, name) => {
+      if (text.trim() === String(RANDOM_SEED)) return RANDOM_SEED;
+      try {
+        return seed.parse(text, name);
+      } catch (error) {
+        if (!(error instanceof TilereelError)) throw error;
+        throw new TilereelError(
+          `${name} must be a whole number from 0 to ${LARGEST_SEED}, or ${RANDOM_SEED} for a random one, not ` +
+            JSON.stringify(text),
+        );
+      }
+    },
+  };
+}

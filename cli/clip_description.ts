@@ -1,0 +1,79 @@
+/**
+ * How a clip was made, as `tilereel info CLIP` shows it.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { TilereelError } from "../errors.ts";
+import { exists } from "../model/checkpoint/file_error.ts";
+import { FILE_KEYS, optionName, optionsOf } from "./generate/clip_record.ts";
+import { EMBEDDED } from "./generate/model_identity.ts";
+import { shellQuoted } from "./long_run.ts";
+import { isFolder } from "./output.ts";
+import { textTable } from "./text_table.ts";
+import { type ClipRecord, readRecord, RECORD_FILE } from "./video/record.ts";
+
+/** Whether a path is a clip, as far as its name says, rather than a model. */
+export async function isClip(path: string): Promise<boolean> {
+  if (await isFolder(path)) return await exists(join(path, RECORD_FILE)).catch(() => false);
+  return /\.(mp4|gif|png)$/i.test(path);
+}
+
+/**
+ * The record of a clip.
+ *
+ * @throws {TilereelError} if it carries none
+ */
+export async function clipRecordOf(path: string): Promise<ClipRecord> {
+  const record = await readRecord(path);
+  if (record) return record;
+  throw new TilereelError(
+    `${path} carries no record of how it was made: name a clip that tilereel wrote and no other program changed`,
+  );
+}
+
+/** The record as a table, and the command lines that repeat the clip. */
+export function clipText(path: string, record: ClipRecord): string {
+  const { width, height, ...rest } = record;
+  const rows = Object.entries({ ...width !== undefined && { size: `${width}x${height}` }, ...rest })
+    .map(([key, value]) => [key === "size" ? key : wordsOf(key), plain(value)]);
+  return [
+    `Clip: ${path}`,
+    textTable(rows),
+    "",
+    `Repeat it: tilereel generate --like ${shellQuoted(path)}`,
+    `or: ${repeatLine(record)}`,
+  ].join("\n");
+}
+
+/** The command line that makes the clip, with files by their names. */
+export function repeatLine(record: ClipRecord): string {
+  const { prompt, model } = record;
+  const files = FILE_KEYS.flatMap((key): [string, string][] =>
+    typeof record[key] === "string" ? [[optionName(key), record[key]]] : []
+  );
+  const options = [
+    ...typeof model === "string" && model !== EMBEDDED ? [["model", model] as const] : [],
+    ...optionsOf(record),
+    // A model's own files are found without.
+    ...files.filter(([name, file]) => file !== `${name}.safetensors`),
+  ];
+  const text = String(prompt), words = text.startsWith("-") ? option("prompt", text) : shellQuoted(text);
+  return ["tilereel generate", words, ...options.map(([name, text]) => option(name, text))].join(" ");
+}
+
+function option(name: string, text: string): string {
+  return text.startsWith("-") ? `--${name}=${shellQuoted(text)}` : `--${name} ${shellQuoted(text)}`;
+}
+
+/** `flowShift` as "flow shift". */
+function wordsOf(key: string): string {
+  return optionName(key).replaceAll("-", " ");
+}
+
+/** Text without what could change what a terminal shows. */
+function plain(value: unknown): string {
+  if (value === null) return "none";
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return /\p{Cc}/u.test(text) ? JSON.stringify(text).replace(/\p{Cc}/gu, "?") : text;
+}

@@ -1,0 +1,28 @@
+/**
+ * Files as a clip's record names them: it is shared with the clip, so it says nothing of where the user keeps them.
+ *
+ * @module
+ */
+import { basename, isAbsolute, normalize } from "node:path";
+import { fileDigest } from "../model/training/model_digest.ts";
+
+/** A path below the working folder as it was given, of any other path just the name. */
+export function sharedName(path: string): string {
+  const plain = normalize(path).replaceAll("\\", "/").replace(/\/$/, "");
+  return isAbsolute(path) || plain.startsWith("..") || plain === "." ? basename(path) : plain;
+}
+
+/**
+ * A file under `key`, and its digest under `keyDigest`.
+ *
+ * @throws {TilereelError} if it cannot be read
+ */
+export async function fileIdentity<K extends string>(
+  key: K,
+  path: string | undefined,
+): Promise<{ readonly [name in K | `${K}Digest`]?: string }> {
+  if (path === undefined) return {};
+  return { [key]: sharedName(path), [`${key}Digest`]: await fileDigest(path) } as {
+    [name in K | `${K}Digest`]: string;
+  };
+}

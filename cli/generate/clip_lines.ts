@@ -1,0 +1,48 @@
+/**
+ * The lines that are printed of a clip that was made.
+ *
+ * @module
+ */
+import { formatBytes } from "../../format_bytes.ts";
+import type { GpuSettings } from "../../gpu/gpu.ts";
+import type { AttentionReport } from "../../model/attention/report.ts";
+import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
+import { formatDuration } from "../progress.ts";
+import type { ClipRecord } from "../video/record.ts";
+
+/** What is told. */
+export interface MadeClip {
+  readonly file: string;
+  readonly record: ClipRecord;
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly report: AttentionReport;
+  readonly gpu: GpuSettings;
+}
+
+/** File, size and time; how it was sampled; and, where attention is sparse, what it left out. */
+export function clipLines({ file, record, bytes, seconds, report, gpu }: MadeClip): string {
+  const { width, height, frames, fps, steps, guidance, seed, scheduler, sigmas, flowShift, latents, attention } =
+    record;
+  const sampling = [
+    latents === undefined ? `seed ${seed}` : `noise from ${latents}`,
+    `${steps} ${steps === 1 ? "step" : "steps"}`,
+    `guidance ${guidance}`,
+    `${scheduler}`,
+    ...sigmas === DEFAULT_SIGMA_GRID ? [] : [`sigmas ${sigmas}`],
+    `flow shift ${flowShift}`,
+    `${gpu.precision} (${gpu.precisionReason})`,
+  ];
+  const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
+  return [
+    `${file}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ` +
+    `${formatBytes(bytes)}, in ${time}`,
+    `  ${sampling.join(", ")}`,
+    ...attention === "full" ? [] : [attentionLine(String(attention), report)],
+  ].join("\n");
+}
+
+function attentionLine(kind: string, { density, whyFull }: AttentionReport): string {
+  const why = whyFull === undefined ? "" : `: ${whyFull}`;
+  return `  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention${why}`;
+}

@@ -1,0 +1,114 @@
+/**
+ * What a clip's file says of how it was made: all that decides the picture, so that the clip can be repeated and told
+ * from others, and where it was made. What another run of the same command could change, such as the time it took, is
+ * left out: the same command gives the same bytes.
+ *
+ * @module
+ */
+import config from "../../deno.json" with { type: "json" };
+import type { SchedulerConfig } from "../../model/schedulers/config.ts";
+import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
+import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import { attentionOptions, type ReadyAttention } from "../attention_options.ts";
+import { batchOptions } from "../batch_options.ts";
+import { clipGrid, type ClipSettings } from "../clip_settings.ts";
+import type { ClipRecord } from "../video/record.ts";
+import type { ModelIdentity } from "./model_identity.ts";
+
+/** What a clip is made with. */
+export interface RecordParts {
+  readonly settings: ClipSettings;
+  readonly attention: ReadyAttention;
+  readonly model: ModelIdentity;
+  /** The model's own. */
+  readonly scheduler: SchedulerConfig;
+  readonly weightDtype: WeightDtypeChoice | undefined;
+  /** Of an MP4. */
+  readonly quality: number | undefined;
+  /** Start noise in place of the seed's. */
+  readonly latents: { readonly latents?: string; readonly latentsDigest?: string };
+}
+
+/** What is known before anything is loaded: all but precision, adapter and density. */
+export function plannedRecord(
+  { settings, attention, model, scheduler, weightDtype, quality, latents }: RecordParts,
+): ClipRecord {
+  const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
+    settings;
+  const { sigmas = DEFAULT_SIGMA_GRID, ...rest } = more;
+  // In one order, whatever was given, so that the same clips are the same bytes.
+  return {
+    version: config.version,
+    prompt,
+    ...negativePrompt && { negativePrompt },
+    ...rest,
+    ...{ scheduler: kind, sigmas, flowShift },
+    // Noise that was given is not the seed's.
+    ...latents.latents !== undefined && { ...latents, seed: null },
+    attention: attention.kind,
+    ...attention.settings(clipGrid(settings)),
+    ...model,
+    // Any other choice changes no product.
+    ...(weightDtype === "f16" || weightDtype === "bf16") && { weightDtype },
+    ...quality !== undefined && { quality },
+  };
+}
+
+/** They say where and when a clip was made, or what came of it, not what it was made with. */
+const CIRCUMSTANCES = ["version", "adapter", "source", "density"];
+/** Differences that are told of a clip. */
+const MOST_TOLD = 3;
+
+/**
+ * What was otherwise when a clip was made, as in `steps 20, now 30; negative "", now "blurry"`; nothing where all is
+ * the same.
+ */
+export function differences(before: ClipRecord, now: ClipRecord): string | undefined {
+  const keys = [...new Set([...Object.keys(now), ...Object.keys(before)])];
+  const told = keys.flatMap((key) => {
+    const digest = `${key}Digest`;
+    // Of a file its digest decides, whatever its name.
+    if (CIRCUMSTANCES.includes(key) || key.endsWith("Digest")) return [];
+    // Another kind of attention has other options.
+    if (before.attention !== now.attention && key !== "attention" && optionName(key) in attentionOptions) return [];
+    const decides = before[digest] !== undefined && now[digest] !== undefined ? digest : key;
+    if (JSON.stringify(before[decides]) === JSON.stringify(now[decides])) return [];
+    const [was, is] = [shown(before[key]), shown(now[key])];
+    return [`${optionName(key)} ${was === is ? `${was} with other contents` : `${was}, now ${is}`}`];
+  });
+  if (told.length === 0) return undefined;
+  const more = told.length - MOST_TOLD;
+  return [...told.slice(0, MOST_TOLD), ...more > 0 ? [`and ${more} more`] : []].join("; ");
+}
+
+function shown(value: unknown): string {
+  if (value === undefined || value === null) return "none";
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}…"` : text;
+}
+
+/** What the option is called that says what stands under a key of a record. */
+export function optionName(key: string): string {
+  if (key === "negativePrompt") return "negative";
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** Names that are files, which a record does not hold. */
+export const FILE_KEYS = ["router", "tiles", "textEncoder", "embeddings", "latents"] as const;
+
+/** What a record says of options that hold for all clips of a run. */
+export const RUN_KEYS = ["precision", "weightDtype"] as const;
+
+/** The options, without leading dashes, and their texts that repeat a clip; but prompt, model and files. */
+export function optionsOf(record: ClipRecord): [name: string, text: string][] {
+  const { width, height } = record;
+  const options: [string, string][] = [];
+  if (width !== undefined) options.push(["size", `${width}x${height}`]);
+  for (const [key, value] of Object.entries(record)) {
+    const name = optionName(key);
+    if (value === null || (FILE_KEYS as readonly string[]).includes(key)) continue;
+    if (Object.hasOwn(batchOptions, name)) options.push([name, String(value)]);
+  }
+  for (const key of RUN_KEYS) if (record[key] !== undefined) options.push([optionName(key), String(record[key])]);
+  return options;
+}

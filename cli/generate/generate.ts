@@ -1,0 +1,231 @@
+/**
+ * Renders the clips that a command line asks for.
+ *
+ * @module
+ */
+import { TilereelError } from "../../errors.ts";
+import { openGpu } from "../../gpu/device.ts";
+import type { Precision } from "../../gpu/precision.ts";
+import type { AttentionReport } from "../../model/attention/report.ts";
+import type { OnProgress } from "../../model/progress.ts";
+import type { GenerateValues } from "../commands/generate.ts";
+import { RANDOM_SEED } from "../batch_options.ts";
+import { commandLine } from "../long_run.ts";
+import { checkProfile } from "../profile.ts";
+import { type ProgressDisplay, showProgress } from "../progress.ts";
+import { STDIN } from "../prompts_file.ts";
+import { Farewell } from "../signals.ts";
+import type { ClipRecord } from "../video/record.ts";
+import { formatOf, writeVideo } from "../video/write_video.ts";
+import { weightsLine } from "../weights_option.ts";
+import { clipLines } from "./clip_lines.ts";
+import { likeNotes } from "./like.ts";
+import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
+import { type Plan, planRun, type ReadyClip } from "./plan.ts";
+import { removeFrames } from "./remove_frames.ts";
+import { brokenOff, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
+import { fittingEmbeddings, openWorkshop, type Workshop } from "./workshop.ts";
+
+type TodoClip = ReadyClip & { readonly replaces: boolean };
+
+/**
+ * Renders what is not there yet, and says what it did.
+ *
+ * @returns the exit status: 1 if a clip of several failed
+ * @throws {TilereelError} if nothing can be rendered
+ */
+export async function generate(given: GenerateValues, prompt: string | undefined): Promise<number> {
+  const plan = await planRun(given, prompt);
+  const { clips, values } = plan;
+  const sorted = await sortClips(clips, { overwrite: values.overwrite ?? false, precision: precisionOf(values) });
+  const todo = sorted.todo as readonly TodoClip[], isBatch = clips.length > 1;
+  if (values.profile !== undefined) await checkProfile(values.profile, todo.map(({ out }) => out));
+  using run = new Run(plan, todo);
+  run.tellKept(sorted);
+  const failed: FailedClip[] = [];
+  let rendered = 0;
+  using _ = new Farewell(() => {
+    if (!isBatch || values.quiet) return;
+    const done = sorted.made.length + rendered;
+    run.note(brokenOff(done, clips.length, goOnLine(values, clips)));
+  });
+  for (const [i, clip] of todo.entries()) {
+    try {
+      await run.render(clip, i);
+      rendered++;
+    } catch (error) {
+      // The others of a batch may come out well, but not where the model cannot even be loaded.
+      if (!(error instanceof TilereelError) || !isBatch || !run.hasLoaded) throw error;
+      failed.push({ out: clip.out, why: error.message });
+      run.tellFailed(clip, error.message);
+    }
+  }
+  await run.finish();
+  if (isBatch) {
+    const different = sorted.different.filter(({ instead }) => instead === undefined).length;
+    run.summary(summaryLines({ rendered, made: sorted.made.length, different, failed }));
+  }
+  return failed.length > 0 ? 1 : 0;
+}
+
+/** What is the same for all clips. */
+class Run implements Disposable {
+  readonly #progress: ProgressDisplay;
+  readonly #quiet: boolean;
+  readonly #json: boolean;
+  readonly #noted = new Set<string>();
+  #workshop: Workshop | undefined;
+  #hasLoaded = false;
+
+  constructor(private readonly plan: Plan, private readonly todo: readonly TodoClip[]) {
+    const { quiet = false, json = false } = plan.values;
+    [this.#quiet, this.#json] = [quiet, json];
+    this.#progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
+  }
+
+  get hasLoaded(): boolean {
+    return this.#hasLoaded;
+  }
+
+  /** Says what is there already. */
+  tellKept({ made, different }: SortedClips): void {
+    if (this.plan.clips.length === 1 && made.length === 1) {
+      this.#say(`${made[0]!.out} was made with these very settings already and is left as it is.`);
+    }
+    for (const note of differentNotes(different)) this.#note(note);
+    if (!this.#json) return;
+    for (const clip of made) this.#printKept(clip, {});
+    for (const clip of different) if (clip.instead === undefined) this.#printKept(clip, { different: clip.why });
+  }
+
+  /** @throws {TilereelError} if the clip cannot be made */
+  async render(clip: TodoClip, index: number): Promise<void> {
+    const start = performance.now();
+    const which = this.todo.length > 1 ? `clip ${index + 1} of ${this.todo.length}, ` : "";
+    const onProgress: OnProgress = (told) => this.#progress.onProgress({ ...told, stage: `${which}${told.stage}` });
+    const { gpu, pipeline } = await this.#open();
+    const { settings: gpuSettings } = gpu, { latents, embeddings, values } = this.plan;
+    let report: AttentionReport = { density: 1 };
+    const video = await pipeline.generate({
+      ...clip.settings,
+      attention: clip.attention.method,
+      onAttention: (told) => report = told,
+      ...latents && { latents },
+      ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
+      onNote: (note) => this.#note(note),
+      onProgress,
+    });
+    const record: ClipRecord = {
+      ...clip.record,
+      precision: gpuSettings.precision,
+      adapter: gpuSettings.description.name,
+      source: gpuSettings.description.source,
+      density: Number(report.density.toFixed(4)),
+    };
+    if (clip.replaces && formatOf(clip.out) === "frames") await removeFrames(clip.out);
+    const { quality } = clip;
+    const bytes = await writeVideo(clip.out, video, { onProgress, record, ...quality !== undefined && { quality } });
+    const seconds = (performance.now() - start) / 1000;
+    for (const note of this.plan.like ? likeNotes(this.plan.like, record) : []) this.#note(note);
+    this.#say(clipLines({ file: clip.out, record, bytes, seconds, report, gpu: gpuSettings }));
+    if (!this.#json) return;
+    printJson({
+      ...{ file: clip.out, format: formatOf(clip.out), bytes, seconds: Number(seconds.toFixed(3)) },
+      ...record,
+      precisionReason: gpuSettings.precisionReason,
+      weights: pipeline.weights,
+    });
+  }
+
+  /** Says that a clip failed. */
+  tellFailed({ out, prompt, seed }: ReadyClip, why: string): void {
+    this.#progress.stop();
+    console.error(`tilereel: ${out}: ${why}`);
+    if (this.#json) printJson({ file: out, prompt, seed, error: why });
+    // A GPU that is lost or out of memory does nothing more: the next clip gets another.
+    if (!this.#workshop || this.#workshop.gpu.usable || this.plan.values.profile !== undefined) return;
+    this.#workshop[Symbol.dispose]();
+    this.#workshop = undefined;
+  }
+
+  /** Ends the profile. */
+  async finish(): Promise<void> {
+    const lines = await this.#workshop?.profile?.finish();
+    if (lines !== undefined) this.#say(lines);
+  }
+
+  /** Says how it went. */
+  summary(lines: string): void {
+    if (this.#json && !this.#quiet) console.error(lines);
+    else this.#say(lines);
+  }
+
+  /** Says something beside the clips. */
+  note(line: string): void {
+    this.#progress.stop();
+    console.error(line);
+  }
+
+  [Symbol.dispose](): void {
+    this.#progress.stop();
+    this.#workshop?.[Symbol.dispose]();
+  }
+
+  async #open(): Promise<Workshop> {
+    if (this.#workshop) return this.#workshop;
+    const { values } = this.plan;
+    this.#workshop = await openWorkshop({
+      ...{ values, model: values.model, textEncoder: values["text-encoder"] },
+      clips: this.todo.map(({ settings }) => settings),
+      onProgress: this.#progress.onProgress,
+    });
+    this.#hasLoaded = true;
+    const streamed = weightsLine(this.#workshop.pipeline.weights);
+    if (streamed !== undefined) this.#say(streamed);
+    return this.#workshop;
+  }
+
+  #say(line: string): void {
+    this.#progress.stop();
+    if (!this.#json && !this.#quiet) console.log(line);
+  }
+
+  /** Each note once, however many clips it holds for. */
+  #note(note: string): void {
+    if (this.#quiet || this.#noted.has(note)) return;
+    this.#noted.add(note);
+    this.note(`Note: ${note}.`);
+  }
+
+  #printKept({ out, prompt, seed, found }: KeptClip, more: Readonly<Record<string, unknown>>): void {
+    printJson({ file: out, ...found ?? { prompt, seed }, skipped: true, ...more });
+  }
+}
+
+/** The precision that clips are made in, which only the GPU can tell where it is not said. */
+function precisionOf({ gpu: choice, precision }: GenerateValues): () => Promise<Precision> {
+  let found: Precision | undefined = precision === "auto" ? undefined : precision;
+  return async () => {
+    if (found === undefined) {
+      const gpu = await openGpu(choice === undefined ? {} : { choice });
+      found = gpu.settings.precision;
+      gpu.close();
+    }
+    return found;
+  };
+}
+
+/** How a batch that was broken off goes on: clips that are done are found by their names and records. */
+function goOnLine({ prompts, seed, count = 1 }: GenerateValues, clips: readonly ReadyClip[]): string {
+  const isRandom = seed === undefined || seed === RANDOM_SEED;
+  if (prompts === undefined && count > 1 && isRandom) {
+    return `Go on with: ${commandLine(false)} --seed ${clips[0]!.seed}`;
+  }
+  const input = prompts === STDIN ? ", with the same prompts on the standard input" : "";
+  return `Go on with: ${commandLine(false)}${input}` +
+    (seed === RANDOM_SEED ? " (whose seeds will be other ones, by --seed -1)" : "");
+}
+
+function printJson(object: unknown): void {
+  console.log(JSON.stringify(object));
+}

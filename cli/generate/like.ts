@@ -1,0 +1,125 @@
+/**
+ * `--like FILE`: the settings of a clip, from the record in its file.
+ *
+ * @module
+ */
+import { dirname, join } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import type { Precision } from "../../gpu/precision.ts";
+import { exists } from "../../model/checkpoint/file_error.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import { fileDigest } from "../../model/training/model_digest.ts";
+import { batchOptions, type BatchValues, overlaid } from "../batch_options.ts";
+import { attentionOptions, ownRouter } from "../attention_options.ts";
+import { ownTiles } from "../veda_options.ts";
+import { type ClipRecord, readRecord } from "../video/record.ts";
+import { FILE_KEYS, optionName, optionsOf } from "./clip_record.ts";
+import { EMBEDDED } from "./model_identity.ts";
+
+type FileKey = typeof FILE_KEYS[number];
+
+/** What a clip was made with. */
+export interface Like {
+  readonly file: string;
+  readonly record: ClipRecord;
+  readonly prompt: string;
+  /** With what the command line says over them. */
+  readonly values: BatchValues;
+  /** A folder, or undefined for the embedded model. */
+  readonly model: string | undefined;
+  readonly precision?: Precision;
+  readonly "weight-dtype"?: WeightDtypeChoice;
+  /** Files by the names of their options. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
+/** What the command line says, which goes before the record. */
+export interface LikeOptions {
+  readonly model: string | undefined;
+  readonly given: BatchValues;
+  /** Names of the options of files that are not needed, for something else was given in their place. */
+  readonly without: readonly string[];
+}
+
+/**
+ * Reads the settings of a clip.
+ *
+ * @throws {TilereelError} if the file carries no record, or a file that the clip was made with is not at hand
+ */
+export async function readLike(file: string, { model, given, without }: LikeOptions): Promise<Like> {
+  const record = await readRecord(file);
+  if (!record) {
+    throw new TilereelError(
+      `--like ${file} carries no record of how it was made: name a clip that tilereel wrote and no other program changed`,
+    );
+  }
+  if (typeof record.prompt !== "string") throw new TilereelError(`--like ${file}: its record has no prompt`);
+  let values: BatchValues = {};
+  for (const [name, text] of optionsOf(record)) {
+    const option = name in batchOptions ? batchOptions[name as keyof typeof batchOptions] : undefined;
+    if (option) values = { ...values, [name]: option.parse(text, `--like ${file}: its ${name}`) };
+  }
+  const folder = model ?? await modelFolder(record, file);
+  // Another kind of attention on the command line needs none of the files of this one.
+  const attention = overlaid({ ...values, router: "?", tiles: "?" }, given);
+  const files: Record<string, string> = {};
+  for (const key of FILE_KEYS) {
+    const option = optionName(key), isReplaced = option in attention && attention[option as "router"] !== "?";
+    if (record[key] === undefined || without.includes(option) || isReplaced) continue;
+    if (key in attentionOptions && !(option in attention)) continue;
+    files[option] = await findFile(key, record, file, folder ?? embeddedModelDir());
+  }
+  const { router, tiles, ...others } = files;
+  const all = { ...values, ...router !== undefined && { router }, ...tiles !== undefined && { tiles } };
+  return {
+    ...{ file, record, prompt: record.prompt, model: folder },
+    values: overlaid(all, given),
+    ...record.precision === "f32" || record.precision === "f16" ? { precision: record.precision } : {},
+    ...record.weightDtype === "f16" || record.weightDtype === "bf16" ? { "weight-dtype": record.weightDtype } : {},
+    files: others,
+  };
+}
+
+/** What may make the clip another one, in clauses. */
+export function likeNotes({ file, record }: Like, now: ClipRecord): string[] {
+  const known = (key: string) => record[key] !== undefined && now[key] !== undefined;
+  const others = [
+    ...known("version") && record.version !== now.version
+      ? [`by tilereel ${cut(record.version)}, and this is ${now.version}`]
+      : [],
+    ...known("modelDigest") && record.modelDigest !== now.modelDigest
+      ? [`with the model ${cut(record.model)}, and this is another`]
+      : [],
+    ...known("adapter") && (record.adapter !== now.adapter || record.source !== now.source)
+      ? [`on ${cut(record.adapter)} (${cut(record.source)}), and this is ${now.adapter} (${now.source})`]
+      : [],
+  ];
+  return others.map((other) => `${file} was made ${other}: the clip may differ`);
+}
+
+async function modelFolder({ model }: ClipRecord, file: string): Promise<string | undefined> {
+  if (model === undefined || model === EMBEDDED) return undefined;
+  if (typeof model === "string" && await exists(model).catch(() => false)) return model;
+  throw new TilereelError(
+    `--like ${file}: it was made with the model ${cut(model)}, which is not in this folder: name it with --model DIR`,
+  );
+}
+
+/** The file of that name in the working folder or beside the clip, or the model's own, by its digest. */
+async function findFile(key: FileKey, record: ClipRecord, file: string, model: string): Promise<string> {
+  const name = record[key], digest = record[`${key}Digest`];
+  const own = key === "router" ? [ownRouter(model)] : key === "tiles" ? [ownTiles(model)] : [];
+  const places = typeof name === "string" ? [name, join(dirname(file), name), ...own] : [];
+  for (const place of places) {
+    if (await exists(place).catch(() => false) && await fileDigest(place) === digest) return place;
+  }
+  throw new TilereelError(
+    `--like ${file}: it was made with the ${optionName(key)} file ${cut(name)}, which is not in this folder or is ` +
+      `another now: name it with --${optionName(key)} FILE`,
+  );
+}
+
+function cut(value: unknown): string {
+  return (JSON.stringify(value) ?? "none").slice(0, 60);
+}

@@ -1,0 +1,60 @@
+/**
+ * What is said of the clips of a run before and after it.
+ *
+ * @module
+ */
+import type { DifferentClip } from "./made_already.ts";
+
+/** Files that a sentence names. */
+const MOST_NAMED = 3;
+
+/** A clip that could not be made. */
+export interface FailedClip {
+  readonly out: string;
+  /** One sentence. */
+  readonly why: string;
+}
+
+/** What became of the clips of a run. */
+export interface Outcome {
+  readonly rendered: number;
+  readonly made: number;
+  readonly different: number;
+  readonly failed: readonly FailedClip[];
+}
+
+/** A sentence for each kind of difference, of clips that are left as they are. */
+export function differentNotes(clips: readonly DifferentClip[]): string[] {
+  return [...Map.groupBy(clips, ({ why, instead }) => `${instead === undefined} ${why}`).values()].map((group) => {
+    const { why, instead } = group[0]!, names = group.slice(0, MOST_NAMED).map(({ out }) => out).join(", ");
+    const files = group.length > MOST_NAMED ? `${names} and ${group.length - MOST_NAMED} more` : names;
+    const were = group.length === 1 ? "was" : "were";
+    const how = why.startsWith("no record")
+      ? `${files} ${group.length === 1 ? "has" : "have"} ${why}`
+      : `${files} ${were} made with other settings (${why})`;
+    return instead === undefined
+      ? `${how} and ${group.length === 1 ? "is" : "are"} left as ${group.length === 1 ? "it is" : "they are"}; ` +
+        `--overwrite replaces ${group.length === 1 ? "it" : "them"}`
+      : `${how}, so this clip goes to ${instead}; --overwrite replaces the other instead`;
+  });
+}
+
+/** `3 clips rendered, 1 made already, 1 failed` and the failed ones, a line each. */
+export function summaryLines({ rendered, made, different, failed }: Outcome): string {
+  const parts = [
+    `${counted(rendered)} rendered`,
+    ...made > 0 ? [`${made} made already and skipped`] : [],
+    ...different > 0 ? [`${different} made with other settings and left`] : [],
+    ...failed.length > 0 ? [`${failed.length} failed:`] : [],
+  ];
+  return [parts.join(", "), ...failed.map(({ out, why }) => `  ${out}: ${why}`)].join("\n");
+}
+
+/** What is said when a signal ends the run. */
+export function brokenOff(done: number, all: number, goOn: string): string {
+  return `Broken off: ${done} of ${counted(all)} ${done === 1 ? "is" : "are"} done. ${goOn}`;
+}
+
+function counted(clips: number): string {
+  return `${clips} ${clips === 1 ? "clip" : "clips"}`;
+}
