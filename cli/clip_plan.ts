@@ -9,6 +9,7 @@ import { exists } from "../model/checkpoint/file_error.ts";
 import { LARGEST_SEED } from "../model/noise.ts";
 import { sampleSeed } from "../model/training/sampled_set.ts";
 import { batchOptions, type BatchValues, overlaid, RANDOM_SEED } from "./batch_options.ts";
+import { checkReplaceable } from "./generate/replace.ts";
 import { checkWritable, isFolder } from "./output.ts";
 import { type PromptEntry, promptsName, readPrompts } from "./prompts_file.ts";
 import { slug } from "./slug.ts";
@@ -38,6 +39,8 @@ export interface PlanOptions {
   readonly prompts?: string | undefined;
   readonly out?: string | undefined;
   readonly format?: VideoFormat | undefined;
+  /** Whether the frames of a clip in the folder that --out names may be replaced. */
+  readonly overwrite?: boolean | undefined;
   /** What holds for every clip; lines of a prompts file may say otherwise. */
   readonly values: BatchValues;
 }
@@ -58,7 +61,9 @@ export async function planClips(options: PlanOptions): Promise<Clip[]> {
     ? await planSeveral(options)
     : [await planOne(options)];
   for (const clip of clips) {
-    if (clip.taken === "replace" || !await isMade(clip.out)) await checkPlace(clip.out);
+    const isThere = await isMade(clip.out);
+    if (isThere && clip.taken === "replace" && options.overwrite) await checkReplaceable(clip.out);
+    else if (clip.taken === "replace" || !isThere) await checkPlace(clip.out);
   }
   return clips;
 }
@@ -160,8 +165,8 @@ export async function checkPlace(out: string): Promise<void> {
   if (formatOf(out) === "frames") {
     if (await isMade(out)) {
       throw new TilereelError(
-        `--out ${out} exists and is not empty, but a folder is made anew of one clip's frames: name a new one, or a ` +
-          `file such as ${join(out, "clip.mp4")}`,
+        `--out ${out} exists and is not empty, but a folder is made anew of one clip's frames: name a new one, a ` +
+          `file such as ${join(out, "clip.mp4")}, or replace the frames with --overwrite`,
       );
     }
   }

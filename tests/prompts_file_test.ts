@@ -202,7 +202,8 @@ Deno.test("a plan that cannot work is refused before anything is loaded", () =>
     await refused({ prompt: "a", out: `${dir}/a.webm` }, "does not say what to write");
     await refused({ prompt: "a", out: `${dir}/a.gif`, format: "mp4" }, "asks for gif, but --format for mp4");
     await refused({ prompt: "a", out: dir }, "exists and is not empty");
-    await refused({ prompt: "a", out: dir }, `or a file such as ${dir}/clip.mp4`);
+    await refused({ prompt: "a", out: dir }, `a file such as ${dir}/clip.mp4, or replace the frames with --overwrite`);
+    await refused({ prompt: "a", out: dir, overwrite: true }, 'holds "p.txt", which is not part of a clip');
     await refused({ prompts: "a red circle" }, "a prompt itself is written without --prompts or -p");
     await refused({ prompt: "a", out: `${prompts}/a.mp4` }, "is a file, not a folder");
     await Deno.writeTextFile(prompts, '{"prompt": "a", "out": "x.webm"}\n');

@@ -22,7 +22,7 @@ import { clipLines } from "./clip_lines.ts";
 import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
-import { removeFrames } from "./remove_frames.ts";
+import { removeFrames } from "./replace.ts";
 import { brokenOff, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
 import { fittingEmbeddings, openWorkshop, type Workshop } from "./workshop.ts";
 

@@ -6,10 +6,9 @@
 import { TilereelError } from "../../errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { checkPlace, type Clip, isMade } from "../clip_plan.ts";
-import { checkWritable } from "../output.ts";
 import { type ClipRecord, readRecord } from "../video/record.ts";
-import { formatOf } from "../video/write_video.ts";
 import { differences } from "./clip_record.ts";
+import { checkReplaceable } from "./replace.ts";
 
 /** A clip with what its record will say, as far as that is known. */
 export interface PlannedClip extends Clip {
@@ -59,7 +58,7 @@ export async function sortClips(clips: readonly PlannedClip[], options: SortOpti
   };
   for (const clip of clips) {
     if (clip.taken === "replace") {
-      sorted.todo.push({ ...clip, replaces: false });
+      sorted.todo.push({ ...clip, replaces: await isMade(clip.out) });
       continue;
     }
     let place = clip.out, first: DifferentClip | undefined;
@@ -69,7 +68,7 @@ export async function sortClips(clips: readonly PlannedClip[], options: SortOpti
       const isDone = kept && !("why" in kept);
       if (isDone) sorted.made.push(kept);
       else if (!kept || options.overwrite) {
-        if (isThere) await checkWritable(place, { asFile: formatOf(place) !== "frames" });
+        if (isThere) await checkReplaceable(place);
         else await checkPlace(place);
         sorted.todo.push({ ...at, replaces: isThere });
         if (first) sorted.different.push({ ...first, instead: place });

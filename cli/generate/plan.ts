@@ -59,10 +59,10 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     ...given,
     ...like.model !== undefined && { model: like.model },
   };
-  const { prompts, out, format } = values;
+  const { prompts, out, format, overwrite } = values;
   const ofClips: BatchValues = like?.values ?? valuesOf(values, batchOptions);
   const planned = await planClips({
-    ...{ values: ofClips, prompts, out, format },
+    ...{ values: ofClips, prompts, out, format, overwrite },
     prompt: prompt ?? (prompts === undefined ? like?.prompt : undefined),
   });
   return {

@@ -1,0 +1,35 @@
+/**
+ * Clips that take the place of others. A folder of frames is only replaced where nothing else is in it.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { TilereelError } from "../../errors.ts";
+import { checkWritable } from "../output.ts";
+import { RECORD_FILE } from "../video/record.ts";
+import { formatOf } from "../video/write_video.ts";
+
+/**
+ * Checks that the clip at `out` can be replaced.
+ *
+ * @throws {TilereelError} if not
+ */
+export async function checkReplaceable(out: string): Promise<void> {
+  const isFolder = formatOf(out) === "frames";
+  await checkWritable(out, { asFile: !isFolder });
+  const other = isFolder ? [...Deno.readDirSync(out)].find(({ name }) => !isOfClip(name)) : undefined;
+  if (other === undefined) return;
+  throw new TilereelError(
+    `${out} holds ${JSON.stringify(other.name)}, which is not part of a clip, so it is not replaced: name another ` +
+      `folder with --out`,
+  );
+}
+
+/** Removes a clip that was written as a folder of frames. */
+export async function removeFrames(folder: string): Promise<void> {
+  for (const { name } of [...Deno.readDirSync(folder)]) if (isOfClip(name)) await Deno.remove(join(folder, name));
+}
+
+function isOfClip(name: string): boolean {
+  return name === RECORD_FILE || /^\d{4,}\.png$/.test(name);
+}
