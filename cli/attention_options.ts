@@ -116,7 +116,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
   if (stray !== undefined) {
     const kinds = Object.keys(TAKES).filter((kind) => TAKES[kind]!.includes(stray));
     throw new TilereelError(
-      `--${stray} says nothing to --attention ${kind}: leave it out, or use --attention ${kinds.join(" or ")}` +
+      `--${stray} has no effect with --attention ${kind}: leave it out, or use --attention ${kinds.join(" or ")}` +
         (kind === "vorta" ? " (or --full-branch veda)" : ""),
     );
   }

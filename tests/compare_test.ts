@@ -84,7 +84,7 @@ Deno.test("comparisons that cannot be are refused before anything is loaded", ()
     await refused('--setting "vrota": attention must be', "a", "-s", "full", "-s", "vrota");
     await refused("--setting needs a value", "a", "-s", "full", "-s");
     await refused(
-      'setting "full tau=0.5": --tau says nothing to --attention full',
+      'setting "full tau=0.5": --tau has no effect with --attention full',
       "a",
       "-s",
       "full",
@@ -103,7 +103,9 @@ async function framesOf(dir: string, prompt: string, ...args: string[]): Promise
   const out = join(dir, `frames-${crypto.randomUUID()}/`);
   const { code, err } = await tilereel(["generate", prompt, "--seed", "0", "--out", out, ...SMALL, ...args]);
   assertEquals(code, 0, err);
-  const frames = listFiles(out).map((name) => decodePng(Deno.readFileSync(join(out, name))).data);
+  const frames = listFiles(out).filter((name) => name.endsWith(".png")).map((name) =>
+    decodePng(Deno.readFileSync(join(out, name))).data
+  );
   return new Uint8Array(frames.flatMap((frame) => [...frame]));
 }
 

@@ -44,8 +44,8 @@ Deno.test("generate: attention options that cannot be are refused in one sentenc
   inTempDir(async (dir) => {
     const refuses = async (args: readonly string[], message: string) =>
       assertRefused(await tilereel(["generate", "x", "--out", join(dir, "x.png"), ...args]), message);
-    await refuses(["--attention", "sliding", "--tau", "0.4"], "--tau says nothing to --attention sliding");
-    await refuses(["--tile", "2x2x2"], "--tile says nothing to --attention full");
+    await refuses(["--attention", "sliding", "--tau", "0.4"], "--tau has no effect with --attention sliding");
+    await refuses(["--tile", "2x2x2"], "--tile has no effect with --attention full");
     await refuses(["--attention", "sliding", "--tile", "2x2"], "--tile must be frames, rows and columns as in 5x9x8");
     await refuses(["--attention", "coreset", "--rate", "1"], "keeps nothing of a bucket");
     await refuses(["--router", join(dir, "none.pt")], "none.pt");

@@ -87,7 +87,8 @@ export class ClipStore {
     const path = join(this.root, folder, name);
     // A record says that all is there.
     await Deno.remove(path + RECORD).catch(() => {});
-    await writeVideo(path + VIDEO, video, { onProgress });
+    const record = { ...identity, density: Number(figures.density.toFixed(4)) };
+    await writeVideo(path + VIDEO, video, { onProgress, record });
     await writeAtomically(path + POSTER, (temporary) => Deno.writeFile(temporary, encodePoster(video)));
     await writeSamples(path + SAMPLES, video);
     const { data: _, ...shape } = video;

@@ -3,47 +3,38 @@
  *
  * @module
  */
-import config from "../../deno.json" with { type: "json" };
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
-import { modelDigest } from "../../model/training/model_digest.ts";
-import { attentionKind, attentionOptions, type AttentionValues } from "../attention_options.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import { readSchedulerConfig } from "../../model/schedulers/config.ts";
+import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { ReadyAttention } from "../attention_options.ts";
 import type { ClipSettings } from "../clip_settings.ts";
+import { plannedRecord } from "../generate/clip_record.ts";
+import { modelIdentity } from "../generate/model_identity.ts";
 import type { Identity } from "./clip_store.ts";
-import type { ReadySetting } from "./ready_setting.ts";
 
 /**
- * The identity of a clip.
+ * Gives identities: the records that the clips carry, as far as they are known before a clip is rendered.
  *
- * @param about model and adapter, by which figures differ, too
+ * @param choice the model's folder, or none for the embedded model, and an ONNX file instead of its text encoder
+ * @param about what else figures depend on, such as the adapter
+ * @throws {TilereelError} if a part of the model cannot be read
  */
-export function clipIdentity(
-  clip: ClipSettings,
-  { values, router, tiles }: Pick<ReadySetting, "values" | "router" | "tiles">,
+export async function identities(
+  { weightDtype, ...choice }: {
+    readonly model?: string | undefined;
+    readonly textEncoder?: string | undefined;
+    readonly weightDtype?: WeightDtypeChoice | undefined;
+  },
   about: Readonly<Record<string, unknown>>,
-): Identity {
-  // Files count by what they hold.
-  const { router: _, tiles: __, ...rest } = values;
-  const keys = (Object.keys(attentionOptions) as (keyof AttentionValues)[]).filter((key) => Object.hasOwn(rest, key));
-  return {
-    version: config.version,
+): Promise<(clip: ClipSettings, attention: ReadyAttention) => Identity> {
+  const folder = await openModelFolder(choice.model ?? embeddedModelDir());
+  const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
+  const model = await modelIdentity(choice);
+  return (settings, attention) => ({
+    ...plannedRecord({ settings, attention, model, scheduler, weightDtype, quality: undefined, latents: {} }),
     ...about,
-    ...clip,
-    ...Object.fromEntries(keys.map((key) => [key, values[key]])),
-    attention: attentionKind(values),
-    ...router !== undefined && { router },
-    ...tiles !== undefined && { tiles },
-  };
-}
-
-/**
- * The model in a folder.
- *
- * @param textEncoder an ONNX file instead of the model's own
- * @throws {TilereelError} if a part of it cannot be read
- */
-export async function modelIdentity(path: string, textEncoder: string | undefined): Promise<string> {
-  const folder = await openModelFolder(path);
-  const names = ["transformer", "vae", "scheduler", "tokenizer", ...textEncoder === undefined ? ["text_encoder"] : []];
-  const parts = await Promise.all(names.map((name) => folder.component(name as "transformer")));
-  return await modelDigest([...parts, ...textEncoder === undefined ? [] : [textEncoder]]);
+    prompt: settings.prompt,
+    seed: settings.seed,
+  });
 }

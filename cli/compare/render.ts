@@ -50,7 +50,7 @@ export async function render(
     attention: {
       prepare(task) {
         timesteps = task.timesteps;
-        return attention.prepare(task);
+        return attention.method.prepare(task);
       },
     },
     onAttention: (told) => report = told,

@@ -16,7 +16,7 @@ import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.t
 import { clipExtent, type ClipSettings } from "../clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
-import { clipIdentity, modelIdentity } from "./identity.ts";
+import { identities } from "./identity.ts";
 import type { ComparisonPlan, PlannedPrompt } from "./plan.ts";
 import type { ReadySetting } from "./ready_setting.ts";
 import { clipOf, render } from "./render.ts";
@@ -71,12 +71,13 @@ export async function runComparison(
   const path = workplace.model ?? embeddedModelDir();
   const { description, precision } = gpu.settings;
   const about = { model, adapter: description.name, precision, ...castIdentity(weightDtype) };
-  const made = { ...about, model: await modelIdentity(path, textEncoder) };
+  const circumstances = { precision, adapter: description.name, source: description.source };
+  const identityOf = await identities({ model: workplace.model, textEncoder, weightDtype }, circumstances);
   const { generation } = await openModelFolder(path);
   const wanted = plan.prompts.map((planned) =>
     settings.map((setting): Wanted => {
       const clip = clipOf(planned, setting, generation);
-      return { setting, clip, identity: clipIdentity(clip, setting, made) };
+      return { setting, clip, identity: identityOf(clip, setting.attention) };
     })
   );
   const store = await ClipStore.open(plan.folder);
@@ -194,7 +195,7 @@ class Renderer implements Disposable {
       const firsts = this.wanted.filter(({ setting }, i) =>
         this.wanted.findIndex((other) => other.setting === setting) === i
       );
-      const clips = firsts.map(({ clip, setting: { attention } }) => ({ ...clip, attention }));
+      const clips = firsts.map(({ clip, setting: { attention } }) => ({ ...clip, attention: attention.method }));
       await warmUp(
         pipeline,
         clips,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { shellQuoted } from "../long_run.ts";
 import type { OptionTable } from "../options.ts";
 
 /** How an option of this command is called by the next. */
@@ -13,14 +14,9 @@ const MODEL = ["model", "text-encoder", "weight-dtype", "memory", "gpu", "tuning
 /** Options that describe a clip. */
 const CLIP = ["size", "frames", "negative", "guidance", "scheduler", "sigmas", "flow-shift"];
 
-/** An argument as one would type it. */
-export function quoted(argument: string): string {
-  return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
-}
-
 /** A command line from its words. */
 export function lineOf(...words: readonly string[]): string {
-  return ["tilereel", ...words.map(quoted)].join(" ");
+  return ["tilereel", ...words.map(shellQuoted)].join(" ");
 }
 
 /** Of this run's options those about model and clips, as they were typed, for another command. */
