@@ -180,8 +180,10 @@ export function filesOf({ name }: StoredClip): { file: string; poster: string } 
   return { file: name + VIDEO, poster: name + POSTER };
 }
 
+/** Of a file that has a digest its name does not count. */
 function digestOf(identity: Identity): string {
-  return createHash("sha256").update(JSON.stringify(identity)).digest("hex").slice(0, 16);
+  const deciding = Object.entries(identity).filter(([key]) => !Object.hasOwn(identity, `${key}Digest`));
+  return createHash("sha256").update(JSON.stringify(deciding)).digest("hex").slice(0, 16);
 }
 
 function sceneOf({ prompt, seed }: Identity): string {
