@@ -1,6 +1,6 @@
 """Makes the reference tensors of tests/fixtures with diffusers, transformers and the VORTA authors' own code.
 
-usage: make_references.py MODEL_DIR OUT_DIR [--seed 100] [--only schedulers,demo,tiny,vorta_attention,vorta_routing]
+usage: make_references.py MODEL_DIR OUT_DIR [--seed 100] [--only SECTIONS, separated by commas]
 
 DIFFUSERS_SRC and VORTA_SRC name the folders that hold the packages. See README.md.
 """
@@ -12,8 +12,8 @@ import traceback
 
 from common import References
 
-#: In the order in which they run; vorta_routing changes diffusers' classes.
-SECTIONS = ["schedulers", "demo", "tiny", "vorta_attention", "vorta_routing"]
+#: In the order in which they run; vorta_routing and vorta_partial change diffusers' classes.
+SECTIONS = ["schedulers", "demo", "tiny", "vorta_attention", "vorta_routing", "vorta_partial"]
 
 
 def section_names(text):

@@ -195,7 +195,7 @@ def recall_of(predicted, oracle):
     return ((predicted & chosen).sum() / chosen.sum().clamp(min=1)).double()
 
 
-def case(path, grid, tile, heads, dim, ratio, seed):
+def tensors_of(grid, tile, heads, dim, ratio, seed):
     """One layer's predictor: features, scores, heat maps, losses and gradients, selection, sparse attention."""
     draw = Draw(seed)
     q, k, v = smooth_qkv(draw, grid, heads, dim, axes=1.0, frequency=0.5, signal=1.2, noise=0.6)
@@ -236,9 +236,15 @@ def case(path, grid, tile, heads, dim, ratio, seed):
     out["error.predicted"] = relative_error(sparse_predicted, full)
     out["error.oracle"] = relative_error(sparse_oracle, full)
     out["recall"] = recall_of(predicted, oracle)
-    save(path, out, {"grid": grid, "tile": tile, "ratio": ratio})
-    partial = int((tiling.valid < tiling.capacity).sum())
-    print(f"{path}: {tiling.count} tiles, {partial} partial, recall {float(out['recall']):.3f}")
+    return out
+
+
+def case(path, grid, tile, **settings):
+    """Writes one layer's tensors."""
+    out = tensors_of(grid=grid, tile=tile, **settings)
+    save(path, out, {"grid": grid, "tile": tile, "ratio": settings["ratio"]})
+    partial = int((out["valid"] < math.prod(tile)).sum())
+    print(f"{path}: {len(out['valid'])} tiles, {partial} partial, recall {float(out['recall']):.3f}")
 
 
 def search(path, grid, capacity, shapes, heads, dim, ratio, seed):

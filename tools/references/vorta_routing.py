@@ -55,10 +55,10 @@ def attention_arguments(threshold=None):
     return vorta_source.prepare_wan_self_attn_kwargs(dict(CONFIG), torch.device(DEVICE), threshold)
 
 
-def make_inputs(references):
+def make_inputs(references, latents=LATENTS, offset=31):
     """A noised sample with its timestep and text, and the velocity that belongs to it."""
-    clean = references.randn(31, *LATENTS).to(DEVICE) * 0.8
-    noise = references.randn(32, *LATENTS).to(DEVICE)
+    clean = references.randn(offset, *latents).to(DEVICE) * 0.8
+    noise = references.randn(offset + 1, *latents).to(DEVICE)
     embeds, _ = references.pipeline.encode_prompt(
         [PROMPT], max_sequence_length=MAX_SEQUENCE_LENGTH, device=DEVICE, do_classifier_free_guidance=False,
     )

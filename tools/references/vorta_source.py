@@ -3,7 +3,11 @@ import os
 import sys
 import types
 
-import common  # noqa: F401  first, as it says where diffusers is
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.flex_attention import create_block_mask, create_mask
+
+from common import DEVICE  # first, as it says where diffusers is
 
 
 def _stand_in(name, attributes):
@@ -21,6 +25,8 @@ _stand_in("vorta.train", ["load_router_checkpoint", "load_optimizer_checkpoint",
 if "VORTA_SRC" in os.environ:
     sys.path.insert(0, os.environ["VORTA_SRC"])
 
+import vorta.attention.sliding_attn_flex  # noqa: E402
+import vorta.attention.wan  # noqa: E402
 from vorta.attention import (  # noqa: E402, F401
     create_sliding_tile_attn_mask_func,
     get_group_info,
@@ -28,5 +34,21 @@ from vorta.attention import (  # noqa: E402, F401
     unpool_sequence_by_similarity,
 )
 from vorta.attention.sliding_attn_flex import sliding_tile_flex_attn  # noqa: E402, F401
+from vorta.attention.tile import tile_layout  # noqa: E402, F401
 from vorta.patch.modeling_wan import apply_vorta_transformer  # noqa: E402, F401
 from vorta.patch.utils import prepare_wan_self_attn_kwargs  # noqa: E402, F401
+
+
+def _masked_attention(query, key, value, block_mask):
+    """FlexAttention's result by plain attention: PyTorch has no gradients of the former on a CPU."""
+    mask = create_mask(block_mask.mask_mod, None, None, query.shape[2], key.shape[2], DEVICE)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def _uncompiled_block_mask(*args, _compile, **kwargs):
+    return create_block_mask(*args, **kwargs)
+
+
+if DEVICE == "cpu":
+    vorta.attention.wan.flex_attention = _masked_attention
+    vorta.attention.sliding_attn_flex.create_block_mask = _uncompiled_block_mask
