@@ -45,7 +45,10 @@ export const command = defineCommand({
     { line: "tilereel parity refs --model my-model", does: "References made from another model." },
     { line: "tilereel parity --gpu gl", does: "On OpenGL instead of Vulkan." },
   ],
-  notes: "Errors are ‖out − reference‖ / ‖reference‖. Adapters with shader-f16 are also checked in f16.",
+  notes:
+    "Errors are ‖out − reference‖ / ‖reference‖, of all numbers, then of the row that is furthest off. Adapters with " +
+    "shader-f16 are also checked in f16. Bounds are about five times what the project's own references give: another " +
+    "model's parts may be further off without being wrong.",
   run,
 });
 
@@ -85,9 +88,9 @@ async function run(
 function line(check: Check): string {
   const { name, value, unit, bound } = check;
   const [shown, limit] = {
-    relative: [value.toExponential(2), `bound ${bound.toExponential(0)}`],
+    relative: [value.toExponential(2), `bound ${bound.toExponential()}`],
     dB: [`${value.toFixed(1)} dB`, `bound ${bound} dB`],
     differing: [`${value} differ`, `bound ${bound}`],
   }[unit];
-  return `${name.padEnd(46)} ${shown!.padStart(10)}   ${limit!.padEnd(12)}   ${passes(check) ? "pass" : "FAIL"}`;
+  return `${name.padEnd(60)} ${shown!.padStart(10)}   ${limit!.padEnd(12)}   ${passes(check) ? "pass" : "FAIL"}`;
 }

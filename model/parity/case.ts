@@ -6,6 +6,8 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { openSafetensors, readFloat32, type TensorSource, toNumbers } from "../checkpoint/safetensors.ts";
+import type { Bounds } from "./bounds.ts";
+import { relativeError, rowError } from "./measures.ts";
 
 /** One comparison with a reference. */
 export interface Check {
@@ -21,9 +23,6 @@ export interface Check {
 export function passes({ value, unit, bound }: Check): boolean {
   return unit === "dB" ? value >= bound : value <= bound;
 }
-
-/** Relative errors that one forward pass may have, by the precision of its operands. */
-export const FORWARD_BOUNDS = { f32: 1e-4, f16: 5e-3 } as const;
 
 /** Where cases are run. */
 export interface ParityContext {
@@ -46,9 +45,23 @@ export function forwardName(path: string, what: string, gpu: Gpu): string {
   return `${file} ${what}${gpu.f16 ? " (f16)" : ""}`;
 }
 
-/** The bound of a forward pass on `gpu`. */
-export function forwardBound(gpu: Gpu): number {
-  return FORWARD_BOUNDS[gpu.settings.precision];
+/**
+ * How far all numbers together are from their reference, and how far the row that is furthest off.
+ *
+ * @param name as {@link forwardName} makes it
+ * @param row numbers of a row: of a token, of one head of a token, of a row of pixels
+ */
+export function* compareRows(
+  name: string,
+  gpu: Gpu,
+  bounds: Bounds,
+  out: ArrayLike<number>,
+  ref: ArrayLike<number>,
+  row: number,
+): Iterable<Check> {
+  const [all, worst] = bounds[gpu.settings.precision];
+  yield { name, value: relativeError(out, ref), unit: "relative", bound: all };
+  yield { name: `${name}, worst row`, value: rowError(out, ref, row), unit: "relative", bound: worst };
 }
 
 /** References in a safetensors file. */
@@ -68,6 +81,11 @@ export class References implements Disposable {
 
   async upload(gpu: Gpu, name: string): Promise<Tensor> {
     return gpu.upload(await this.read(name), this.source.info(name).shape);
+  }
+
+  /** Numbers of a row: the last axis. */
+  row(name: string): number {
+    return this.source.info(name).shape.at(-1)!;
   }
 
   /** A value of the header, which the fixtures keep as JSON. */

@@ -5,10 +5,10 @@
  */
 import type { SchedulerConfig } from "../schedulers/config.ts";
 import { createScheduler, type TensorOps } from "../schedulers/scheduler.ts";
+import { SCALAR_BOUNDS } from "./bounds.ts";
 import { type Check, type ParityCase, References } from "./case.ts";
 import { relativeError } from "./measures.ts";
 
-const BOUND = 1e-5;
 const NAME = /^scheduler_shift(\d+(?:\.\d+)?)_steps(\d+)\.safetensors$/;
 
 /** As Wan 2.1 ships it; the flow shift is in the file's name. */
@@ -38,14 +38,14 @@ export const schedulers: ParityCase = {
         kind,
         flowShift: Number(shift),
       });
-      const check = async (what: string, value: Float32Array): Promise<Check> => ({
+      const check = async (what: string, value: Float32Array, bound: number): Promise<Check> => ({
         name: `${file.replace(".safetensors", "")} ${kind} ${what}`,
         value: relativeError(value, await references.read(`${kind}.${what}`)),
         unit: "relative",
-        bound: BOUND,
+        bound,
       });
-      yield await check("timesteps", scheduler.timesteps);
-      yield await check("sigmas", scheduler.sigmas);
+      yield await check("timesteps", scheduler.timesteps, SCALAR_BOUNDS.schedule);
+      yield await check("sigmas", scheduler.sigmas, SCALAR_BOUNDS.schedule);
       const velocities = await references.read(`${kind}.velocities`),
         expected = await references.read(`${kind}.samples`);
       const size = expected.length / (Number(steps) + 1);
@@ -55,7 +55,7 @@ export const schedulers: ParityCase = {
         sample = stepper.step(velocities.slice(i * size, (i + 1) * size), sample) as Float32Array<ArrayBuffer>;
         samples.set(sample, (i + 1) * size);
       }
-      yield await check("samples", samples);
+      yield await check("samples", samples, SCALAR_BOUNDS.samples[kind]);
     }
   },
 };

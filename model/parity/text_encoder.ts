@@ -12,8 +12,8 @@ import { loadTokenizer } from "../tokenizer/tokenizer.ts";
 import { readUmt5Config } from "../umt5/config.ts";
 import { openUmt5Encoder, Umt5Encoder } from "../umt5/encoder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
-import { type Check, forwardBound, forwardName, type ParityCase, References } from "./case.ts";
-import { relativeError } from "./measures.ts";
+import { BOUNDS } from "./bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
 
 /** Prompts to embeddings, by the model's encoder and, where it ships one, by its ONNX twin. */
 export const demoTextEncoder: ParityCase = {
@@ -27,19 +27,19 @@ export const demoTextEncoder: ParityCase = {
     const prompts = references.setting<string[]>("texts")
       .map((text) => tokenizer.encode(cleanPrompt(text), references.setting<number>("max_sequence_length")));
     const encoderFolder = await folder.component("text_encoder");
-    const compare = async (what: string, gpu: Gpu, encoder: TextEncoder): Promise<Check> => {
+    const compare = async (what: string, gpu: Gpu, encoder: TextEncoder): Promise<Iterable<Check>> => {
       const embeddings = await encoder.encode(prompts);
-      const value = relativeError(await gpu.read(embeddings), expected);
+      const numbers = await gpu.read(embeddings);
       gpu.release(embeddings);
       encoder.release();
-      return { name: forwardName(path, what, gpu), value, unit: "relative", bound: forwardBound(gpu) };
+      return compareRows(forwardName(path, what, gpu), gpu, BOUNDS.demoTextEncoder, numbers, expected, textDim);
     };
     for (const gpu of gpus) {
-      yield await compare("prompt_embeds", gpu, await openUmt5Encoder(gpu, encoderFolder, textDim));
+      yield* await compare("prompt_embeds", gpu, await openUmt5Encoder(gpu, encoderFolder, textDim));
     }
     const onnx = `${encoderFolder}/model.onnx`;
     if (await Deno.stat(onnx).then((file) => file.isFile, () => false)) {
-      yield await compare("prompt_embeds by onnx", gpus[0], await openOnnxTextEncoder(gpus[0], onnx, textDim));
+      yield* await compare("prompt_embeds by onnx", gpus[0], await openOnnxTextEncoder(gpus[0], onnx, textDim));
     }
   },
 };
@@ -60,12 +60,9 @@ export const tinyUmt5: ParityCase = {
     for (const gpu of gpus) {
       const encoder = new Umt5Encoder(gpu, config, await openCheckpoint(path, "model"));
       const hidden = await encoder.lastHiddenState(prompts);
-      yield {
-        name: forwardName(path, "last_hidden_state", gpu),
-        value: relativeError(await gpu.read(hidden), await references.read("last_hidden_state")),
-        unit: "relative",
-        bound: forwardBound(gpu),
-      };
+      const expected = await references.read("last_hidden_state"), row = references.row("last_hidden_state");
+      const name = forwardName(path, "last_hidden_state", gpu);
+      yield* compareRows(name, gpu, BOUNDS.tinyUmt5, await gpu.read(hidden), expected, row);
       gpu.release(hidden);
       encoder.release();
     }

@@ -8,14 +8,15 @@ import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 import { readTransformerConfig } from "../wan/config.ts";
 import { WanTransformer3DModel } from "../wan/transformer.ts";
-import { type Check, forwardBound, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
-import { relativeError } from "./measures.ts";
+import { BOUNDS, type Bounds } from "./bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
 
 /** One forward pass of the model under test. */
 export const demoTransformer: ParityCase = {
   matches: /^demo_transformer\.safetensors$/,
   async *run(path, context): AsyncIterable<Check> {
-    yield* compare(path, await (await openModelFolder(context.model)).component("transformer"), path, context);
+    const folder = await (await openModelFolder(context.model)).component("transformer");
+    yield* compare(path, folder, path, BOUNDS.demoTransformer, context);
   },
 };
 
@@ -23,19 +24,22 @@ export const demoTransformer: ParityCase = {
 export const tinyTransformer: ParityCase = {
   matches: /^tiny_hd\d+$/,
   async *run(path, context): AsyncIterable<Check> {
-    yield* compare(path, path, `${path}/reference.safetensors`, context);
+    yield* compare(path, path, `${path}/reference.safetensors`, BOUNDS.tinyTransformer, context);
   },
 };
 
-async function* compare(path: string, folder: string, file: string, { gpus }: ParityContext): AsyncIterable<Check> {
+async function* compare(
+  path: string,
+  folder: string,
+  file: string,
+  bounds: Bounds,
+  { gpus }: ParityContext,
+): AsyncIterable<Check> {
   using references = await References.open(file);
   for (const gpu of gpus) {
-    yield {
-      name: forwardName(path, "output", gpu),
-      value: relativeError(await forward(gpu, folder, references), await references.read("output")),
-      unit: "relative",
-      bound: forwardBound(gpu),
-    };
+    const output = await forward(gpu, folder, references), expected = await references.read("output");
+    const name = forwardName(path, "output", gpu);
+    yield* compareRows(name, gpu, bounds, output, expected, references.row("output"));
   }
 }
 

@@ -7,14 +7,15 @@ import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 import { AutoencoderKLWan } from "../vae/autoencoder.ts";
 import { readVaeConfig } from "../vae/config.ts";
-import { type Check, forwardBound, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
-import { relativeError } from "./measures.ts";
+import { BOUNDS, type Bounds } from "./bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
 
 /** Decoding and encoding with the model under test. */
 export const demoVae: ParityCase = {
   matches: /^demo_vae\.safetensors$/,
   async *run(path, context): AsyncIterable<Check> {
-    yield* compare(path, await (await openModelFolder(context.model)).component("vae"), path, context);
+    const folder = await (await openModelFolder(context.model)).component("vae");
+    yield* compare(path, folder, path, BOUNDS.demoVaeDecoded, BOUNDS.demoVaeEncoded, context);
   },
 };
 
@@ -22,11 +23,18 @@ export const demoVae: ParityCase = {
 export const tinyVae: ParityCase = {
   matches: /^tiny_vae/,
   async *run(path, context): AsyncIterable<Check> {
-    yield* compare(path, path, `${path}/reference.safetensors`, context);
+    yield* compare(path, path, `${path}/reference.safetensors`, BOUNDS.tinyVaeDecoded, BOUNDS.tinyVaeEncoded, context);
   },
 };
 
-async function* compare(path: string, folder: string, file: string, { gpus }: ParityContext): AsyncIterable<Check> {
+async function* compare(
+  path: string,
+  folder: string,
+  file: string,
+  decodedBounds: Bounds,
+  encodedBounds: Bounds,
+  { gpus }: ParityContext,
+): AsyncIterable<Check> {
   using references = await References.open(file);
   using source = await openCheckpoint(folder, "diffusion_pytorch_model");
   const config = await readVaeConfig(`${folder}/config.json`);
@@ -36,12 +44,9 @@ async function* compare(path: string, folder: string, file: string, { gpus }: Pa
     const decoded = await vae.decode(latents);
     const { mean, logvar } = await vae.encode(clip);
     for (const [name, tensor] of Object.entries({ decoded, mean, logvar })) {
-      yield {
-        name: forwardName(path, name, gpu),
-        value: relativeError(await gpu.read(tensor), await references.read(name)),
-        unit: "relative",
-        bound: forwardBound(gpu),
-      };
+      const bounds = name === "decoded" ? decodedBounds : encodedBounds;
+      const numbers = await gpu.read(tensor), expected = await references.read(name);
+      yield* compareRows(forwardName(path, name, gpu), gpu, bounds, numbers, expected, references.row(name));
     }
     for (const tensor of [latents, clip, decoded, mean, logvar]) gpu.release(tensor);
     vae.release();

@@ -1,5 +1,6 @@
 /**
- * `veda_*`: made from the paper's description in float64, see tools/references/veda.py.
+ * `veda_*`: made from the paper's description in float64 (tools/references/veda.py), `veda_authors` by the authors'
+ * own code (tools/references/veda_authors.py).
  *
  * @module
  */
@@ -9,12 +10,10 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TileShape, Tiling } from "../veda/tiling.ts";
 import type { Grid } from "../wan/grid.ts";
-import { type Check, forwardBound, forwardName, type ParityCase, References } from "./case.ts";
+import { BOUNDS, type Bounds } from "./bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
 import { headsLast } from "./heads_last.ts";
-import { relativeError } from "./measures.ts";
 
-/** Of what no format of operands touches: pooling and scores are f32 always. */
-const BOUND = 1e-4;
 /** Scores this close to the last one kept may fall on either side. */
 const NEAR_THE_CUT = 1e-5;
 
@@ -27,15 +26,17 @@ export const vedaInference: ParityCase = {
     const grid = references.setting<Grid>("grid"), shape = references.setting<TileShape>("tile");
     for (const gpu of gpus) {
       const read = (name: string) => references.read(name);
-      const check = (what: string, value: number, unit: Check["unit"], bound: number): Check => (
-        { name: forwardName(path, what, gpu), value, unit, bound }
+      const differ = (what: string, value: number): Check => (
+        { name: forwardName(path, what, gpu), value, unit: "differing", bound: 0 }
       );
+      const compare = (what: string, bounds: Bounds, out: Float32Array, expected: Float32Array, row: number) =>
+        compareRows(forwardName(path, what, gpu), gpu, bounds, out, expected, row);
       const pattern = new TilePattern(gpu, { heads, headDim }, grid, shape, references.setting<number>("ratio"));
       const { tiling, keep, layout } = pattern;
       const n = tiling.tiles.length;
-      yield check("tiles", differingTiles(tiling, await read("gather"), await read("valid")), "differing", 0);
+      yield differ("tiles", differingTiles(tiling, await read("gather"), await read("valid")));
       const keepReference = await read("keep");
-      yield check("budget", keep.filter((count, row) => count !== keepReference[row]).length, "differing", 0);
+      yield differ("budget", keep.filter((count, row) => count !== keepReference[row]).length);
 
       const upload = async (name: string) =>
         gpu.upload(headsLast(await read(name), heads, tokens, headDim), [1, tokens, heads * headDim]);
@@ -47,19 +48,19 @@ export const vedaInference: ParityCase = {
       const held: Tensor[] = [q, k, v, projections.q, projections.k];
       for (const [name, x] of [["features.q", q], ["features.k", k]] as const) {
         const features = poolTiles(gpu, x, heads, layout);
-        yield check(name, relativeError(await gpu.read(features), await read(name)), "relative", BOUND);
+        yield* compare(name, BOUNDS.vedaFeatures, await gpu.read(features), await read(name), 3 * headDim);
         gpu.release(features);
       }
       const scores = pattern.scores(q, k, projections), heat = await references.upload(gpu, "heat.max");
       held.push(scores, heat);
-      yield check("scores", relativeError(await gpu.read(scores), await read("scores")), "relative", BOUND);
+      yield* compare("scores", BOUNDS.vedaScores, await gpu.read(scores), await read("scores"), n);
       for (const [mask, by, name] of [["predicted", scores, "scores"], ["oracle", heat, "heat.max"]] as const) {
         const runs = pattern.select(by), y = pattern.attend(q, k, v, runs);
         const kept = await keptTiles(gpu, runs, pattern, heads);
         const wrong = differingChoices(kept, await read(`mask.${mask}`), await read(name), n);
-        yield check(`mask.${mask}`, wrong, "differing", 0);
+        yield differ(`mask.${mask}`, wrong);
         const expected = headsLast(await read(`sparse.${mask}`), heads, tokens, headDim);
-        yield check(`sparse.${mask}`, relativeError(await gpu.read(y), expected), "relative", forwardBound(gpu));
+        yield* compare(`sparse.${mask}`, BOUNDS.vedaAttention, await gpu.read(y), expected, headDim);
         gpu.release(runs);
         gpu.release(y);
       }

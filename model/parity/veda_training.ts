@@ -1,6 +1,6 @@
 /**
  * `veda_a`, `veda_b`, `veda_c` and `veda_search`: Veda's teacher, its loss and the search for shapes of tiles, made by
- * `tools/references/veda.py` in float64.
+ * `tools/references/veda.py` in float64; `veda_authors`: teacher and loss by the authors' own code.
  *
  * @module
  */
@@ -14,7 +14,8 @@ import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TileShape } from "../veda/tiling.ts";
 import type { Target } from "../veda/veda_file.ts";
 import type { Grid } from "../wan/grid.ts";
-import { type Check, forwardName, type ParityCase, References } from "./case.ts";
+import { BOUNDS, type Bounds, SCALAR_BOUNDS } from "./bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
 import { headsLast } from "./heads_last.ts";
 import { relativeError } from "./measures.ts";
 
@@ -26,7 +27,7 @@ const inF32 = (gpus: readonly Gpu[]) => gpus.filter((gpu) => !gpu.f16);
 
 /** Heat, log-sum-exp, loss, gradients of the projections, recall. */
 export const vedaTeacher: ParityCase = {
-  matches: /^veda_[abc]\.safetensors$/,
+  matches: /^veda_(?:[abc]|authors)\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {
     using references = await References.open(path);
     const [heads, tokens, headDim] = references.source.info("q").shape as [number, number, number];
@@ -42,16 +43,15 @@ export const vedaTeacher: ParityCase = {
       const { q, k, lse } = held.attend(await inputs(references, gpu));
       const pattern = new TilePattern(gpu, { heads, headDim }, grid, shape, references.setting("ratio"));
       held.defer(() => pattern.release());
-      yield {
-        name: forwardName(path, "lse", gpu),
-        value: relativeError(await gpu.read(lse), headsLast(await references.read("lse"), heads, tokens, 1)),
-        unit: "relative",
-        bound: 1e-4,
-      };
+      const rows = async (what: string, reference: string, bounds: Bounds, values: Float32Array, row: number) =>
+        compareRows(forwardName(path, what, gpu), gpu, bounds, values, await references.read(reference), row);
+      const expected = headsLast(await references.read("lse"), heads, tokens, 1);
+      yield* compareRows(forwardName(path, "lse", gpu), gpu, BOUNDS.vedaLse, await gpu.read(lse), expected, 1);
       const heat = tileHeat(gpu, q, k, lse, { heads, layout: pattern.layout });
       held.own(heat.max, heat.sum);
-      yield await against("heat, max", "heat.max", await gpu.read(heat.max), 1e-4);
-      yield await against("heat, sum", "heat.sum", await gpu.read(heat.sum), 1e-4);
+      const tiles = pattern.tiling.tiles.length;
+      yield* await rows("heat, max", "heat.max", BOUNDS.vedaHeat, await gpu.read(heat.max), tiles);
+      yield* await rows("heat, sum", "heat.sum", BOUNDS.vedaHeat, await gpu.read(heat.sum), tiles);
 
       const project = async (side: "q" | "k") => held.own(await references.upload(gpu, `project.${side}`))[0]!;
       const projections = { q: await project("q"), k: await project("k") };
@@ -70,17 +70,18 @@ export const vedaTeacher: ParityCase = {
           gradients,
         );
         held.own(gradients.q, gradients.k, divergence, agreement);
-        const loss = (await gpu.read(divergence)).reduce((a, b) => a + b) / (pattern.tiling.tiles.length * heads);
-        yield await against(`KL, ${target}`, `kl.${target}`, [loss], 1e-5);
+        const loss = (await gpu.read(divergence)).reduce((a, b) => a + b) / (tiles * heads);
+        yield await against(`KL, ${target}`, `kl.${target}`, [loss], SCALAR_BOUNDS.divergence);
         for (const side of ["q", "k"] as const) {
           // Ours are of each head's own loss, theirs of the mean over heads.
           const gradient = (await gpu.read(gradients[side])).map((x) => x / heads);
-          yield await against(`gradient of P_${side}, ${target}`, `grad.${target}.project.${side}`, gradient, 1e-3);
+          const what = `gradient of P_${side}, ${target}`, reference = `grad.${target}.project.${side}`;
+          yield* await rows(what, reference, BOUNDS.vedaGradient, gradient, headDim);
         }
         if (target !== "max") continue;
         const found = await gpu.read(agreement),
           sum = (of: number) => found.reduce((s, x, i) => i % 4 === of ? s + x : s, 0);
-        yield await against("recall", "recall", [sum(0) / Math.max(1, sum(1))], 1e-4);
+        yield await against("recall", "recall", [sum(0) / Math.max(1, sum(1))], SCALAR_BOUNDS.recall);
       }
     }
   },
@@ -114,7 +115,7 @@ export const vedaSearch: ParityCase = {
         name: forwardName(path, "errors", gpu),
         value: relativeError(errors, expected),
         unit: "relative",
-        bound: 1e-3,
+        bound: SCALAR_BOUNDS.searchedErrors,
       };
       yield {
         name: forwardName(path, "winners", gpu),
