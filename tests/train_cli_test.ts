@@ -23,7 +23,7 @@ Deno.test("tilereel train shows what can be trained", async () => {
     for (
       const part of [
         "--distillation-weight X",
-        "or 5x9x8, or less on small clips)",
+        "or 5x9x8, or less on small clips;",
         "(default: 0.01)",
         "--resume",
         "Examples:",
