@@ -36,7 +36,7 @@ export async function clipRecordOf(path: string): Promise<ClipRecord> {
 export function clipText(path: string, record: ClipRecord): string {
   const { width, height, ...rest } = record;
   const rows = Object.entries({ ...width !== undefined && { size: `${width}x${height}` }, ...rest })
-    .map(([key, value]) => [key === "size" ? key : wordsOf(key), plain(value)]);
+    .map(([key, value]) => [plain(wordsOf(key)), plain(value)]);
   return [
     `Clip: ${path}`,
     textTable(rows),
