@@ -27,6 +27,7 @@
 export { NotFiniteError, TilereelError } from "./errors.ts";
 export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
 export type { SourceName } from "./gpu/device/source.ts";
+export type { ClampCount } from "./gpu/clamps.ts";
 export type { Gpu, GpuSettings } from "./gpu/gpu.ts";
 export type { MatrixUnits } from "./gpu/matrix_units.ts";
 export type { Precision } from "./gpu/precision.ts";

@@ -13,11 +13,12 @@ import { parseCommand } from "../cli/parse.ts";
 import { checkProfile, profileOption, startProfile } from "../cli/profile.ts";
 import { showProgress } from "../cli/progress.ts";
 import { TilereelError } from "../errors.ts";
-import { weightsOption } from "../cli/weights_option.ts";
+import { weightDtypeOption, weightsOption } from "../cli/weights_option.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { WanPipeline } from "../model/pipeline.ts";
+import { type LoadOptions, WanPipeline } from "../model/pipeline.ts";
+import { castText } from "../model/weight_dtype.ts";
 import { randn } from "../model/noise.ts";
-import type { WeightsChoice, WeightsPlace } from "../model/wan/weights_place.ts";
+import type { WeightsPlace } from "../model/wan/weights_place.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
 import { handOver, resultOptions } from "./result.ts";
@@ -37,6 +38,12 @@ const options = {
   keep: flag({ group: GROUP, help: "Leave the model there." }),
   shape: choice({ group: GROUP, of: ["1.3b", "14b"], help: "Of the transformer.", default: "1.3b" }),
   layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "all", min: 1 }),
+  stored: choice({
+    group: GROUP,
+    of: ["bf16", "f32"],
+    help: "Format of the transformer's files: Wan-AI's own are f32.",
+    default: "bf16",
+  }),
   ...gpuOptions(GROUP),
   precision: precisionOption(GROUP),
   profile: profileOption(GROUP),
@@ -45,6 +52,7 @@ const options = {
   steps: clipOptions.steps,
   memory: memory({ group: GROUP, value: "SIZE", help: "GPU memory to stay within.", default: "all there is" }),
   weights: weightsOption,
+  "weight-dtype": weightDtypeOption,
   ...resultOptions,
 };
 
@@ -64,6 +72,8 @@ interface Report {
   readonly weightBytes: number;
   /** Where the blocks' weights lay. */
   readonly place: WeightsPlace;
+  /** In words: "stored as F32, cast to f16 while loading". */
+  readonly formats: string;
   readonly writeSeconds: number;
   readonly loadSeconds: number;
   /** Of each step; the first also compiles the kernels. */
@@ -85,6 +95,7 @@ async function main(): Promise<void> {
     console.log(
       "Usage: deno run -A bench/full_size.ts [--shape 1.3b|14b] [--layers N] [--size WxH] [--frames N] [--steps N] " +
         "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--memory SIZE] [--weights auto|resident|stream] " +
+        "[--stored bf16|f32] [--weight-dtype auto|stored|f16|bf16] " +
         "[--profile FILE] [--dir DIR] [--keep] [--json] [--save FILE]",
     );
     return;
@@ -100,6 +111,7 @@ async function main(): Promise<void> {
   try {
     const start = performance.now();
     const weightBytes = await writeRandomCheckpoint(dir, {
+      ...values.stored === "f32" && { stored: "F32" },
       transformer: { num_attention_heads: heads, ffn_dim: ffnDim, num_layers: layers },
     });
     const writeSeconds = secondsSince(start);
@@ -116,7 +128,10 @@ async function main(): Promise<void> {
       layers,
       weightBytes,
       writeSeconds,
-      ...await render(gpu, dir, { width, height, frames, steps }, values.weights),
+      ...await render(gpu, dir, { width, height, frames, steps }, {
+        ...values.weights !== undefined && { weights: values.weights },
+        ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },
+      }),
     };
     const profiled = profile ? `\n\n${await profile.finish()}` : "";
     handOver(values, report, `\n${reportTable(report)}${profiled}`);
@@ -146,14 +161,14 @@ async function render(
   gpu: Gpu,
   dir: string,
   clip: { width: number; height: number; frames: number; steps: number },
-  weights: WeightsChoice = "auto",
+  weights: Pick<LoadOptions, "weights" | "weightDtype">,
 ): Promise<Rendered> {
   let start = performance.now();
-  const pipeline = await WanPipeline.load(dir, { gpu, weights, clips: [clip] });
+  const pipeline = await WanPipeline.load(dir, { gpu, ...weights, clips: [clip] });
   await gpu.finish();
   const loadSeconds = secondsSince(start), heldAfterLoad = gpu.memory.held;
-  const { place, why } = pipeline.weights;
-  console.error(`loaded in ${loadSeconds.toFixed(1)} s; weights: ${place} (${why})`);
+  const { place, why } = pipeline.weights, formats = castText(pipeline.weights);
+  console.error(`loaded in ${loadSeconds.toFixed(1)} s; weights: ${place} (${why}), ${formats}`);
   const stepSeconds: number[] = [];
   let latentStd = 0, decodeSeconds = 0;
   const video = await pipeline.generate({
@@ -176,7 +191,18 @@ async function render(
   const sampleStd = assertVaried(video.data, "the decoded clip");
   const { held, peak } = gpu.memory;
   pipeline.close();
-  return { place, loadSeconds, stepSeconds, decodeSeconds, heldAfterLoad, heldAtEnd: held, peak, latentStd, sampleStd };
+  return {
+    place,
+    formats,
+    loadSeconds,
+    stepSeconds,
+    decodeSeconds,
+    heldAfterLoad,
+    heldAtEnd: held,
+    peak,
+    latentStd,
+    sampleStd,
+  };
 }
 
 /** [text tokens, text dim], zero past the prompt's end. */
@@ -196,7 +222,10 @@ function reportTable(r: Report): string {
   return markdownTable([
     ["what", `${r.adapter}, ${r.precision}`],
     ["clip", `${r.clip}, ${r.layers} blocks, guidance 5`],
-    ["weights", `${(r.weightBytes / 1e9).toFixed(2)} GB, written in ${seconds(r.writeSeconds)}, ${r.place}`],
+    [
+      "weights",
+      `${(r.weightBytes / 1e9).toFixed(2)} GB, written in ${seconds(r.writeSeconds)}, ${r.place}, ${r.formats}`,
+    ],
     ["load", seconds(r.loadSeconds)],
     ["first step (compiles kernels)", seconds(first)],
     ...(rest.length > 0

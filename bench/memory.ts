@@ -6,7 +6,7 @@
 import { clipOptions } from "../cli/clip_options.ts";
 import { choice, flag, memory, number } from "../cli/options.ts";
 import { parseCommand } from "../cli/parse.ts";
-import { weightsOption } from "../cli/weights_option.ts";
+import { weightDtypeOption, weightsOption } from "../cli/weights_option.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../format_bytes.ts";
 import { TilereelError } from "../errors.ts";
@@ -34,6 +34,13 @@ const options = {
   frames: clipOptions.frames,
   guidance: number({ group: GROUP, value: "X", help: "1 turns guidance off.", default: "5", min: 0 }),
   weights: weightsOption,
+  "weight-dtype": weightDtypeOption,
+  stored: choice({
+    group: GROUP,
+    of: ["f32", "bf16"],
+    help: "Format of the transformer's files: Wan-AI's own are f32.",
+    default: "f32",
+  }),
   attention: choice({
     group: GROUP,
     of: ["full", "sliding", "coreset", "veda"],
@@ -78,7 +85,7 @@ async function main(): Promise<void> {
     console.log(
       "Usage: deno task bench:memory [--model 1.3B|14B] [--size WxH] [--frames N] [--guidance X] " +
         "[--weights auto|resident|stream] [--attention full|sliding|coreset|veda] [--precision f32|f16|matrix] " +
-        "[--memory LIMIT] [--parts] [--json]",
+        "[--stored f32|bf16] [--weight-dtype auto|stored|f16|bf16] [--memory LIMIT] [--parts] [--json]",
     );
     return;
   }
@@ -96,9 +103,13 @@ async function main(): Promise<void> {
       : values.precision !== undefined && { precision: values.precision },
   };
   const device = { ...operands, ...values.memory !== undefined && { memoryLimit: values.memory } };
+  const files = {
+    stored: values.stored === "bf16" ? "BF16" : "F32",
+    weightDtype: values["weight-dtype"] ?? "auto",
+  } as const;
   const cases = model === undefined
-    ? CASES.map((one) => ({ ...one, device: { ...one.device, ...operands } }))
-    : [{ model, ...size, frames, weights, guidance, device, method: values.attention ?? "full" }];
+    ? CASES.map((one) => ({ ...one, ...files, device: { ...one.device, ...operands } }))
+    : [{ model, ...files, ...size, frames, weights, guidance, device, method: values.attention ?? "full" }];
   const rows: string[][] = [["model", "clip", "limit", "weights", "attention", ...STAGES, "tiles"]];
   for (const one of cases) {
     const { method = "full" } = one, attention = METHODS[method];

@@ -7,10 +7,13 @@
 import { type Binding, write } from "./kernel.ts";
 import { Tensor } from "./tensor.ts";
 
+/** f16 ends here. */
+export const F16_MAX = 65504;
+
 /** What kernels count under a fixed name; their places in the buffer. */
 export const CLAMP_KINDS = {
   "inputs of matrix products": 0,
-  "queries, keys and values of attention": 1,
+  "keys and values of attention": 1,
   "inputs of convolutions": 2,
 } as const;
 
@@ -28,6 +31,17 @@ export const CLAMPED = "clamped";
 
 /** The buffer of a kernel that counts. */
 export const clampedBuffer: Readonly<Record<typeof CLAMPED, Binding>> = { [CLAMPED]: write("atomic<u32>") };
+
+/** WGSL: `note_clamped(v)` counts those of four numbers that f16 cannot hold. */
+export const noteClamped = (kind: ClampKind): string => {
+  const past = `abs(v) > vec4f(${F16_MAX}.0)`;
+  return `
+fn note_clamped(v: vec4f) {
+  if (any(${past})) {
+    atomicAdd(&${CLAMPED}[${CLAMP_KINDS[kind]}u], u32(dot(select(vec4f(), vec4f(1.0), ${past}), vec4f(1.0))));
+  }
+}`;
+};
 
 /** How many numbers of one kind were held back. */
 export interface ClampCount {

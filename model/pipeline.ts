@@ -5,6 +5,7 @@
  */
 import { aFunction, aPath, aText, check, checkOptions, listOf, optional, wholeNumber } from "../check_options.ts";
 import { NotFiniteError, TilereelError } from "../errors.ts";
+import type { ClampCount } from "../gpu/clamps.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
@@ -113,6 +114,8 @@ export interface GenerateOptions {
   readonly attention?: AttentionMethod;
   /** Told what self-attention did, after the last step. */
   readonly onAttention?: (report: AttentionReport) => void;
+  /** Told what f16 could not hold, once the clip is made, if there was anything: it became ±65504. */
+  readonly onClamped?: (clamped: readonly ClampCount[]) => void;
   /** Ends the run between two steps. */
   readonly signal?: AbortSignal;
 }
@@ -128,10 +131,28 @@ interface Parts {
   readonly transformerSource: TensorSource;
 }
 
+/** Kinds that a note names, the most clamped first. */
+const NAMED_CLAMPS = 5;
+
+/** A clause that says what f16 could not hold, and what to do. */
+export function clampedText(clamped: readonly ClampCount[]): string {
+  const sorted = clamped.toSorted((a, b) => b.count - a.count), rest = sorted.length - NAMED_CLAMPS;
+  const named = sorted.slice(0, NAMED_CLAMPS)
+    .map(({ what, count }) => `${what} (${count} ${count === 1 ? "time" : "times"})`).join(", ");
+  return `f16 ends at 65504 and could not hold all numbers of ${named}${
+    rest > 0 ? ` and ${rest} others` : ""
+  }, which ` +
+    `were clamped to that: if the clip is not as it should be, try --precision f32`;
+}
+
 /** A loaded model. */
 export class WanPipeline {
   #closed = false;
   #busy = false;
+  /** What was noted to be clamped. */
+  readonly #noted = new Set<string>();
+  /** What nobody was there to be told of. */
+  #untold: readonly ClampCount[] = [];
 
   private constructor(private readonly gpu: Gpu, private readonly parts: Parts) {}
 
@@ -241,6 +262,7 @@ export class WanPipeline {
       gpu.trim();
       const clean = latents;
       const data = await gpu.labelled("decode", () => vae.decodeRgb8(clean, { onProgress: options.onProgress }));
+      await this.#tellClamped(options);
       return { width, height, frames, fps, data };
     } finally {
       gpu.release(latents);
@@ -313,6 +335,18 @@ export class WanPipeline {
     } finally {
       this.#busy = false;
     }
+  }
+
+  /** Says what was clamped while the clip was made, or loaded before the first; in a note what no clip before had. */
+  async #tellClamped({ onClamped, onNote }: GenerateOptions): Promise<void> {
+    const clamped = await this.gpu.takeClamped();
+    if (clamped.length === 0) return;
+    onClamped?.(clamped);
+    const news = [...this.#untold, ...clamped].filter(({ what }) => !this.#noted.has(what));
+    this.#untold = onNote ? [] : news;
+    if (!onNote || news.length === 0) return;
+    for (const { what } of news) this.#noted.add(what);
+    onNote(clampedText(news));
   }
 
   /** @throws {NotFiniteError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */

@@ -82,5 +82,6 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   onStep: aFunction,
   attention: anAttention,
   onAttention: aFunction,
+  onClamped: aFunction,
   signal: instance(AbortSignal, "an AbortSignal"),
 };

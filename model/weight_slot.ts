@@ -5,12 +5,14 @@
  */
 import type { Gpu } from "../gpu/gpu.ts";
 import { bytesOf, type GpuDtype, Tensor } from "../gpu/tensor.ts";
+import { CastRoom } from "./cast_room.ts";
 import { SLICE_BYTES } from "./weights.ts";
 
 /** What a slot and its scopes share. */
 interface Room {
   /** By their names in a block. */
   readonly tensors: Map<string, Tensor>;
+  readonly castRoom: CastRoom;
   /** Bytes on their way from the file: one upload at a time. */
   staging: Uint8Array<ArrayBuffer> | undefined;
   open: boolean;
@@ -21,7 +23,12 @@ export class WeightSlot {
   constructor(
     private readonly gpu: Gpu,
     private readonly prefix = "",
-    private readonly room: Room = { tensors: new Map(), staging: undefined, open: true },
+    private readonly room: Room = {
+      tensors: new Map(),
+      castRoom: new CastRoom(gpu),
+      staging: undefined,
+      open: true,
+    },
   ) {}
 
   /** The part of the slot under names that start with `prefix`. */
@@ -32,6 +39,11 @@ export class WeightSlot {
   /** Where bytes go between file and GPU, so that a stream of blocks leaves no litter. */
   get staging(): Uint8Array<ArrayBuffer> {
     return this.room.staging ??= new Uint8Array(SLICE_BYTES);
+  }
+
+  /** Where weights lie that are to be cast. */
+  get castRoom(): CastRoom {
+    return this.room.castRoom;
   }
 
   /** Names and shapes of what is in it. */
@@ -62,6 +74,7 @@ export class WeightSlot {
   release(): void {
     for (const tensor of this.room.tensors.values()) this.gpu.release(tensor);
     this.room.tensors.clear();
+    this.room.castRoom.release();
     this.room.staging = undefined;
     this.room.open = false;
   }

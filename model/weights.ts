@@ -7,6 +7,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { castInto } from "../gpu/ops/cast.ts";
 import { bytesOf, type GpuDtype, Tensor } from "../gpu/tensor.ts";
 import { bytesPerElement } from "./checkpoint/dtype.ts";
+import { CastRoom } from "./cast_room.ts";
 import { expectTensor, toFloat32 } from "./checkpoint/safetensors.ts";
 import type { TensorInfo, TensorSource } from "./checkpoint/tensor_source.ts";
 import { matrixDtype, type WeightDtypeChoice } from "./weight_dtype.ts";
@@ -27,6 +28,8 @@ export interface WeightsOptions {
   readonly prefix?: string;
   /** Has the tensors that are written to, and keeps them; without, each upload makes one. */
   readonly slot?: WeightSlot | undefined;
+  /** Default: one of its own, or its slot's. */
+  readonly castRoom?: CastRoom | undefined;
 }
 
 /**
@@ -41,12 +44,15 @@ export interface WeightsOptions {
 export class Weights {
   #tensors: Tensor[] = [];
   #scopes: Weights[] = [];
+  readonly #castRoom: CastRoom;
 
   constructor(
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
     private readonly options: WeightsOptions = {},
-  ) {}
+  ) {
+    this.#castRoom = options.castRoom ?? options.slot?.castRoom ?? new CastRoom(gpu);
+  }
 
   /** What names start with in the files. */
   get prefix(): string {
@@ -57,7 +63,12 @@ export class Weights {
   scope(prefix: string): Weights {
     const { gpu, source, options } = this;
     const slot = options.slot?.scope(prefix);
-    const scope = new Weights(gpu, source, { ...options, prefix: this.prefix + prefix, slot });
+    const scope = new Weights(gpu, source, {
+      ...options,
+      prefix: this.prefix + prefix,
+      slot,
+      castRoom: this.#castRoom,
+    });
     this.#scopes.push(scope);
     return scope;
   }
@@ -84,10 +95,9 @@ export class Weights {
     } else {
       const place = gpu.clampPlace(`the weight "${info.name}"`), width = bytesPerElement(info.dtype);
       await this.#upload(info, (bytes, at) => {
-        const part = [bytes.length / width], from = gpu.tensor(part, stored, "weights to be cast");
+        const count = bytes.length / width, from = this.#castRoom.take(count, stored);
         gpu.write(from, bytes, 0);
-        castInto(gpu, from, new Tensor(tensor.buffer, bytesOf([at / width], held), part, held), place);
-        gpu.release(from);
+        castInto(gpu, from, new Tensor(tensor.buffer, bytesOf([at / width], held), [count], held), place);
       });
     }
     return tensor;
@@ -110,8 +120,14 @@ export class Weights {
     return tensor;
   }
 
+  /** Frees what only loading needs. More can be loaded after it. */
+  settle(): void {
+    if (!this.options.castRoom) this.#castRoom.release();
+  }
+
   /** Frees all tensors uploaded so far, here and in scopes of it. Work already recorded still runs on them. */
   release(): void {
+    this.settle();
     for (const tensor of this.#tensors.splice(0)) this.gpu.release(tensor);
     for (const scope of this.#scopes.splice(0)) scope.release();
   }

@@ -65,6 +65,16 @@ Deno.test("memory: 1.3B renders 832x480, 81 frames within 8 GB, resident and str
   assertEquals((await countMemory({ ...SMALL, frames: 5 })).place, "resident");
 });
 
+Deno.test("memory: F32 files take what bf16 files take once they are cast, and twice that in f32", async () => {
+  const loaded = async (one: Partial<MemoryCase>) =>
+    (await countMemory({ ...SMALL, frames: 5, ...one })).peaks.load.held;
+  const bf16 = await loaded({ device: MATRIX }), cast = await loaded({ stored: "F32", device: MATRIX });
+  assert(cast >= bf16 && cast <= bf16 + 64 * 2 ** 20, `${cast} and ${bf16}`);
+  const exact = await loaded({ stored: "F32", weights: "resident" });
+  assert(exact > 1.8 * bf16, `${exact} and ${bf16}`);
+  assertEquals(await loaded({ stored: "F32", weights: "resident", weightDtype: "bf16" }), cast);
+});
+
 Deno.test("memory: 14B renders 1280x720, 81 frames on a card of 24 GB, by streaming", async () => {
   const one = { ...LARGE, device: { memoryLimit: 24e9 } };
   assertEquals((await countMemory(one)).place, "stream");

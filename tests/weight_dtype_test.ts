@@ -146,9 +146,8 @@ testVariants("where weights go counts them as they are cast", async ({ gpu }) =>
     const { bytes } = await predict(gpu, dir, "bf16", "resident");
     // Buffers are rounded up to 256 bytes.
     assert(bf16.bytes <= bytes && bf16.bytes > bytes - 256 * 100, `${bf16.bytes} of ${bytes}`);
-    const streamed = await of("bf16", "stream"), used = (await predict(gpu, dir, "bf16", "stream")).bytes;
-    // One slot is filled while loading.
-    assert(streamed.bytes > used && streamed.bytes < bf16.bytes);
+    const streamed = await of("bf16", "stream");
+    assert(streamed.bytes < bf16.bytes && streamed.bytes > 2 * bf16.bytes / 4);
   });
 });
 

@@ -4,12 +4,36 @@
  * @module
  */
 import type { TransformerConfig } from "../../model/wan/config.ts";
+import type { Umt5Config } from "../../model/umt5/config.ts";
 import type { VaeConfig } from "../../model/vae/config.ts";
 
 /** Name and shape of a stored tensor. */
 export interface TensorSpec {
   readonly name: string;
   readonly shape: readonly number[];
+}
+
+/** Of `UMT5EncoderModel`. */
+export function umt5Tensors(config: Umt5Config): TensorSpec[] {
+  const { dModel, dFf, heads, dKv, layers, relativeBuckets, vocabSize } = config, inner = heads * dKv;
+  return [
+    { name: "shared.weight", shape: [vocabSize, dModel] },
+    ...Array.from({ length: layers }, (_, i) => {
+      const layer = `encoder.block.${i}.layer`,
+        attention = `${layer}.0.SelfAttention`,
+        ff = `${layer}.1.DenseReluDense`;
+      return [
+        { name: `${layer}.0.layer_norm.weight`, shape: [dModel] },
+        ...["q", "k", "v"].map((name) => ({ name: `${attention}.${name}.weight`, shape: [inner, dModel] })),
+        { name: `${attention}.o.weight`, shape: [dModel, inner] },
+        { name: `${attention}.relative_attention_bias.weight`, shape: [relativeBuckets, heads] },
+        { name: `${layer}.1.layer_norm.weight`, shape: [dModel] },
+        ...["wi_0", "wi_1"].map((name) => ({ name: `${ff}.${name}.weight`, shape: [dFf, dModel] })),
+        { name: `${ff}.wo.weight`, shape: [dModel, dFf] },
+      ];
+    }).flat(),
+    { name: "encoder.final_layer_norm.weight", shape: [dModel] },
+  ];
 }
 
 /** Of `WanTransformer3DModel`. */

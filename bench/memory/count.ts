@@ -6,6 +6,7 @@
 import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
+import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import type { WeightsChoice, WeightsPlace } from "../../model/wan/weights_place.ts";
 import { type DRY_MODELS, dryModel } from "./dry_model.ts";
 
@@ -16,6 +17,10 @@ export interface MemoryCase {
   readonly height: number;
   readonly frames: number;
   readonly weights?: WeightsChoice;
+  /** Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice;
+  /** What the transformer's files are. Default: BF16. */
+  readonly stored?: "F32" | "BF16";
   readonly guidance?: number;
   readonly attention?: AttentionMethod;
   /** What it runs on. */
@@ -51,12 +56,12 @@ const TEXT_DIM = 4096;
 
 /** Loads, denoises and decodes on a dry device. */
 export async function countMemory(
-  { model, width, height, frames, weights = "auto", guidance = 5, attention, device }: MemoryCase,
+  { model, width, height, frames, weights = "auto", weightDtype = "auto", stored, guidance = 5, ...rest }: MemoryCase,
 ): Promise<MemoryCount> {
-  const books = new Books();
+  const { attention, device } = rest, books = new Books();
   const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
   const clip = { width, height, frames };
-  const pipeline = await WanPipeline.of(dryModel(model), { gpu, weights, clips: [clip] });
+  const pipeline = await WanPipeline.of(dryModel(model, stored), { gpu, weights, weightDtype, clips: [clip] });
   const embeddings = { positive: new Float32Array(TEXT_TOKENS * TEXT_DIM) };
   // Zeros: drawing so many normal numbers takes as long as all the rest.
   const shape = [1, 16, (frames - 1) / 4 + 1, height / 8, width / 8];

@@ -16,8 +16,8 @@ import { WAN_SHAPES } from "../wan_shapes.ts";
 /** Names of the models. */
 export const DRY_MODELS = ["1.3B", "14B"] as const;
 
-/** See the module; the transformer in bf16, the VAE in f32, no text encoder. */
-export function dryModel(name: typeof DRY_MODELS[number]): ModelFiles {
+/** See the module; the transformer as `stored`, the VAE in f32, no text encoder. */
+export function dryModel(name: typeof DRY_MODELS[number], stored: "F32" | "BF16" = "BF16"): ModelFiles {
   const { config } = WAN_SHAPES[name === "14B" ? "14b" : "1.3b"];
   const vae = vaeConfig(new Config(name, VAE));
   return {
@@ -36,7 +36,7 @@ export function dryModel(name: typeof DRY_MODELS[number]): ModelFiles {
       disableCorrector: [],
     },
     transformerConfig: config,
-    transformer: drySource(transformerTensors(config), "BF16"),
+    transformer: drySource(transformerTensors(config), stored),
     vaeConfig: vae,
     vae: drySource(vaeTensors(vae), "F32"),
   };

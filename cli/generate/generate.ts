@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../errors.ts";
+import type { ClampCount } from "../../gpu/clamps.ts";
 import { openGpu } from "../../gpu/device.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
@@ -105,11 +106,12 @@ class Run implements Disposable {
     const onProgress: OnProgress = (told) => this.#progress.onProgress({ ...told, stage: `${which}${told.stage}` });
     const { gpu, pipeline } = await this.#open();
     const { settings: gpuSettings } = gpu, { latents, embeddings, values } = this.plan;
-    let report: AttentionReport = { density: 1 };
+    let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [];
     const video = await pipeline.generate({
       ...clip.settings,
       attention: clip.attention.method,
       onAttention: (told) => report = told,
+      onClamped: (counts) => clamped = counts,
       ...latents && { latents },
       ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
       onNote: (note) => this.#note(note),
@@ -134,6 +136,7 @@ class Run implements Disposable {
       ...record,
       precisionReason: gpuSettings.precisionReason,
       weights: pipeline.weights,
+      clamped,
     });
   }
 

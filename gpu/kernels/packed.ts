@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { type ClampKind, F16_MAX, noteClamped } from "../clamps.ts";
 import type { GpuDtype } from "../tensor.ts";
 
 /** Formats that matrices may have. */
@@ -28,21 +29,24 @@ export function unpack4(dtype: WeightDtype): string {
   }
 }
 
-/** f16 ends here. */
-export const F16_MAX = 65504;
-
 /**
  * A WGSL function `name(v) -> vec2u` that makes four numbers f16; those that f16 cannot hold become the largest it
- * can.
+ * can, and are counted where `note` is WGSL that does so.
  */
-const fourHalves = (name: string) => `
+const fourHalves = (name: string, note = "") => `
 fn ${name}(v: vec4f) -> vec2u {
+  ${note}
   let held = clamp(v, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0));
   return vec2u(pack2x16float(held.xy), pack2x16float(held.zw));
 }`;
 
 /** It as `four_halves`. */
 export const FOUR_HALVES = fourHalves("four_halves");
+
+/** It with what it cannot hold counted: the kernel has the {@link clampedBuffer}. */
+export const countedHalves = (kind: ClampKind): string => noteClamped(kind) + fourHalves("four_halves", NOTE);
+
+const NOTE = "note_clamped(v);";
 
 /** How eight consecutive numbers of a tensor are read, where rows are multiples of eight: WGSL. */
 export interface Eight {
@@ -54,9 +58,9 @@ export interface Eight {
   read(buffer: string, index: string): string;
   /**
    * A function `name(value) -> vec4u` that makes them f16, packed; numbers that f16 cannot hold become the largest it
-   * can.
+   * can. With `note`, WGSL behind a {@link noteClamped}, these are counted.
    */
-  halves(name: string): string;
+  halves(name: string, note?: string): string;
 }
 
 /** See {@link Eight}. bf16 weights are taken to be within f16's range. */
@@ -66,8 +70,8 @@ export function eight(dtype: WeightDtype): Eight {
       element: "vec4f",
       value: "mat2x4f",
       read: (buffer, index) => `mat2x4f(${buffer}[2u * (${index})], ${buffer}[2u * (${index}) + 1u])`,
-      halves: (name) =>
-        `${fourHalves(`${name}_of_four`)}
+      halves: (name, note) =>
+        `${fourHalves(`${name}_of_four`, note)}
 fn ${name}(v: mat2x4f) -> vec4u { return vec4u(${name}_of_four(v[0]), ${name}_of_four(v[1])); }`,
     };
   }

@@ -3,11 +3,12 @@
  *
  * @module
  */
+import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import { type Cut, placeInBlocks } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
-import { FOUR_HALVES } from "../kernels/packed.ts";
+import { countedHalves } from "../kernels/packed.ts";
 import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import { Blocks, type Operand } from "./blocks.ts";
@@ -47,10 +48,11 @@ const kernel = memo(({ software, held, into }: Variant): KernelSource => {
       scale: read("vec4f"),
       shift: read("vec4f"),
       y: write(into ? "vec2u" : "vec4f"),
+      ...into && clampedBuffer,
     },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
-    declarations: `${shape.declarations}${into ? FOUR_HALVES : ""}`,
+    declarations: `${shape.declarations}${into ? countedHalves("inputs of matrix products") : ""}`,
     // The variance is taken round the mean: E[x²] − E[x]² loses the digits that the bounds ask for.
     body: `  ${shape.index}
   let at = min(row, p.rows - 1u) * p.dim4;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { clampedBuffer, noteClamped } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import { eight } from "../kernels/packed.ts";
@@ -14,10 +15,10 @@ const { element, read: readEight, halves } = eight("f32");
 
 const PACK: KernelSource = {
   name: "pack_halves",
-  buffers: { x: read(element), y: write("vec4u") },
+  buffers: { x: read(element), y: write("vec4u"), ...clampedBuffer },
   params: { count: "u32" },
   workgroupSize: [64, 1, 1],
-  declarations: halves("halves"),
+  declarations: noteClamped("inputs of convolutions") + halves("halves", "note_clamped(v);"),
   body: `  ${INDEX_1D}
   if (i < p.count) { y[i] = halves(${readEight("x", "i")}); }`,
 };

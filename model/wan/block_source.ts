@@ -59,6 +59,7 @@ export class ResidentBlocks implements BlockSource {
     try {
       const blocks: BlockWeights[] = [];
       for (let i = 0; i < config.layers; i++) blocks.push(await loadBlock(weights.scope(prefixOf(i)), config));
+      weights.settle();
       this.#weights = weights;
       this.#blocks = blocks;
     } catch (error) {

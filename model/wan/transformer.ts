@@ -106,6 +106,7 @@ export class WanTransformer3DModel {
     const weights = new Weights(gpu, source, { onUpload, dtype });
     try {
       const outer = await loadOuter(weights, config);
+      weights.settle();
       const blocks = new (place === "resident" ? ResidentBlocks : StreamedBlocks)(gpu, source, config, dtype);
       await blocks.ready(onUpload);
       onProgress({ stage, done: total, total });

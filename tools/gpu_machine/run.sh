@@ -8,7 +8,7 @@
 #   all       kernels, then steps, then memory
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
-#   memory    info, peak, profile, demo, stream, resident   3 to 10 minutes
+#   memory    info, peak, profile, demo, stream, resident, text   5 to 10 minutes; stream16 is stream with bf16 files
 #   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #
@@ -154,9 +154,9 @@ export -f info quality demo
 
 if [ "$SIZE" = small ]; then
   size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
-  clip="--layers 1 --size 64x64 --frames 5 --steps 1" clip14="$clip" references=$results/check
+  clip="--layers 1 --size 64x64 --frames 5 --steps 1" clip14="$clip" text="--size small --layers 2" references=$results/check
 else
-  size="--size large" shape="--shape 1.3b" shape14="--shape 14b" torch=""
+  size="--size large" shape="--shape 1.3b" shape14="--shape 14b" torch="" text=""
   clip="--size 832x480 --frames 81 --steps 2" clip14="--shape 14b --layers 3 --size 1280x720 --frames 81 --steps 2" references=tests/fixtures
 fi
 mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$results/check/tiny_hd128"
@@ -167,7 +167,7 @@ run() {
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
     steps) for part in info torch step step14 sparse14; do run $part; done ;;
-    memory) for part in info peak profile demo stream resident; do run $part; done ;;
+    memory) for part in info peak profile demo stream resident text; do run $part; done ;;
     sweep)
       run info
       run arithmetic
@@ -199,9 +199,13 @@ run() {
     sparse14) js sparse14 110 sparse.js $shape14 --keeps 0.2,0.1,0.05 ;;
     step) js steps 150 steps.js $shape ;;
     step14) js steps14 200 steps.js $shape14 ;;
-    peak) js memory 150 full_size.js $clip ;;
-    stream) js stream 200 full_size.js $clip14 --weights stream ;;
-    resident) js resident 200 full_size.js $clip14 --weights resident ;;
+    # Files are F32, as Wan-AI's: 5.7 GB of 1.3B, 7 GB of three blocks of 14B.
+    peak) js memory 150 full_size.js $clip --stored f32 ;;
+    stream) js stream 200 full_size.js $clip14 --stored f32 --weights stream ;;
+    resident) js resident 200 full_size.js $clip14 --stored f32 --weights resident ;;
+    stream16) js stream16 200 full_size.js $clip14 --stored bf16 --weights stream ;;
+    # 22.7 GB are written, and read twice.
+    text) js text 200 text_encoder.js --stored f32 $text ;;
     profile)
       for source in $SOURCES; do
         local gpu=GPU_$source

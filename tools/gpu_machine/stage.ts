@@ -16,6 +16,7 @@ const BENCHMARKS = {
   "quality.js": "bench/quality.ts",
   "veda_quality.js": "bench/veda_quality.ts",
   "full_size.js": "bench/full_size.ts",
+  "text_encoder.js": "bench/text_encoder.ts",
   "steps.js": "bench/steps.ts",
   "arithmetic.js": "bench/arithmetic.ts",
   "sweep.js": "bench/sweep.ts",

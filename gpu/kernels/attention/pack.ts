@@ -4,17 +4,20 @@
  *
  * @module
  */
+import { clampedBuffer } from "../../clamps.ts";
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { chosenHead } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
-import { FOUR_HALVES } from "../packed.ts";
+import { countedHalves, FOUR_HALVES } from "../packed.ts";
 
 /** Threads of a workgroup along x, each with eight numbers of a row. */
 export const PACK_THREADS = 256;
 
-/** WGSL: eight numbers as f16. What f16 cannot hold becomes the largest that it can. */
-export const PACKED = `${FOUR_HALVES}
+const EIGHT = `
 fn packed(a: vec4f, b: vec4f) -> vec4u { return vec4u(four_halves(a), four_halves(b)); }`;
+
+/** WGSL: eight numbers as f16. What f16 cannot hold becomes the largest that it can. */
+export const PACKED = FOUR_HALVES + EIGHT;
 
 /** Rows in the order of tokens, or of a plan's slots. */
 export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolean }): KernelSource => ({
@@ -27,6 +30,7 @@ export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolea
     /** [batch, rows, chosen heads · head dim] */
     packed_k: write("vec4u"),
     packed_v: write("vec4u"),
+    ...clampedBuffer,
   },
   params: {
     tokens: "u32",
@@ -37,7 +41,7 @@ export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolea
     order_stride: "u32",
   },
   workgroupSize: [PACK_THREADS, 1, 1],
-  declarations: PACKED,
+  declarations: countedHalves("keys and values of attention") + EIGHT,
   body: `  let row = gid.x / ${headDim / 8}u;
   if (row >= p.rows) { return; }
   let eight = gid.x % ${headDim / 8}u;

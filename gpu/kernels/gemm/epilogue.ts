@@ -9,7 +9,7 @@
  * @module
  */
 import { read, write } from "../../kernel.ts";
-import { FOUR_HALVES } from "../packed.ts";
+import { countedHalves } from "../packed.ts";
 import { type Cut, placeInBlocks } from "./pack.ts";
 
 /** Activations a linear layer can end in; the numbers are what the kernel's `activation` parameter takes. */
@@ -77,7 +77,7 @@ ${finished}
  */
 export function epilogueInBlocks(cut: Cut): string {
   const { finished } = finishing("vec4f"), wide = 8 * cut.depth;
-  return `${ACTIVATE}${FOUR_HALVES}
+  return `${ACTIVATE}${countedHalves("inputs of matrix products")}
 fn store(m: u32, column: u32, sum: vec4f) {
   if (m >= p.m || column >= (p.n + ${wide - 1}u) / ${wide}u * ${wide}u) { return; }
   var halves = vec2u();

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import type { KernelSource } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
@@ -14,9 +15,16 @@ import {
   matrixTileSize,
   matrixTileThreads,
 } from "../product/matrix.ts";
+import type { Walk } from "../product/walk.ts";
 import { epilogue, epilogueInBlocks, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
 import type { Cut } from "./pack.ts";
 import { gemmWalk, packedWalk } from "./walk.ts";
+
+/** Many workgroups stage the same rows of x: `counting` says which one of them counts what f16 cannot hold. */
+const countingWalk = (walk: Walk): Walk => ({
+  ...walk,
+  begin: (x, w) => `  counting = wid_n == 0u;\n${walk.begin(x, w)}`,
+});
 
 /** A variant of {@link gemmMatrix}. */
 export interface MatrixGemm {
@@ -34,25 +42,32 @@ export const gemmMatrix = memo(({ tile, units, dtype, into }: MatrixGemm): Kerne
   const product = matrixProduct(tile, units, {
     walk: tile.packed
       ? packedWalk({ depth, rows: matrixTileSize(tile, units), threads: matrixTileThreads(tile, units) })
-      : gemmWalk({
+      : countingWalk(gemmWalk({
         depth,
         length: "(p.k4 / 2u)",
         x: (at) => x.read("x", at),
         w: (at) => w.read("w", at),
         transposed: false,
-      }),
+      })),
     elements: [x.value, w.value],
     halves: ["x_halves", "w_halves"],
     store: (m, n, sums) => `store(${m}, ${n}, ${sums});`,
   });
+  // The epilogue may have declared it.
+  const note = into ? "" : noteClamped("inputs of matrix products");
+  const counting = tile.packed ? x.halves("x_halves") : `
+var<private> counting: bool;${note}${x.halves("x_halves", "if (counting) { note_clamped(v); }")}`;
   return {
     name: `gemm_${matrixTileName(tile)}${tile.packed ? "" : `_${dtype}`}${
       into ? `_into_${into.rows}x${8 * into.depth}` : ""
     }`,
-    buffers: gemmBuffers(x.element, w.element, "vec4f", into && "vec2u"),
+    buffers: {
+      ...gemmBuffers(x.element, w.element, "vec4f", into && "vec2u"),
+      ...(into || !tile.packed) && clampedBuffer,
+    },
     params: GEMM_PARAMS,
     ...product,
-    declarations: `${product.declarations}${x.halves("x_halves")}${w.halves("w_halves")}${
+    declarations: `${product.declarations}${counting}${w.halves("w_halves")}${
       into ? epilogueInBlocks(into) : epilogue("vec4f")
     }`,
   };

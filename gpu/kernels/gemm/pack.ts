@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import { type KernelSource, read, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { eight, type WeightDtype } from "../packed.ts";
@@ -36,14 +37,16 @@ export function placeInBlocks({ rows, depth }: Cut, row: string, eight: string, 
 /** A thread makes eight numbers; `i` is its index. */
 export const packBlocks = memo(
   ({ dtype, rows, depth, index }: Cut & { dtype: WeightDtype; index: string }): KernelSource => {
-    const source = eight(dtype);
+    const source = eight(dtype), clamps = dtype === "f32";
     const [row, place] = stagedPlace(depth, `(i % ${rows * depth}u)`);
     return {
       name: `gemm_pack_${rows}x${8 * depth}_${dtype}`,
-      buffers: { x: read(source.element), y: write("vec4u") },
+      buffers: { x: read(source.element), y: write("vec4u"), ...clamps && clampedBuffer },
       params: { rows: "u32", eights: "u32", count: "u32" },
       workgroupSize: [64, 1, 1],
-      declarations: source.halves("halves"),
+      declarations: clamps
+        ? noteClamped("inputs of matrix products") + source.halves("halves", "note_clamped(v);")
+        : source.halves("halves"),
       body: `  ${index}
   if (i >= p.count) { return; }
   let block = i / ${rows * depth}u;

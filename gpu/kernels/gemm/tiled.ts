@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import type { KernelSource } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { packedElement, unpack4, type WeightDtype } from "../packed.ts";
@@ -21,6 +22,7 @@ export interface TiledGemm {
 
 /** k and n are multiples of 4. */
 export const gemmTiled = memo(({ tile, format, dtype, transposed }: TiledGemm): KernelSource => {
+  const counts = format !== "f32";
   const product = tiledProduct(tile, format, {
     walk: gemmWalk({
       depth: tile.depth / 4,
@@ -32,13 +34,16 @@ export const gemmTiled = memo(({ tile, format, dtype, transposed }: TiledGemm): 
     elements: ["vec4f", packedElement(dtype)],
     unpack: (element) => `unpack4(${element})`,
     transposed,
+    counted: counts,
     store: (m, n, sums) => `  store(${m}, ${n}, ${sums});`,
   });
   return {
     name: `gemm_${tileName(tile, format)}_${dtype}${transposed ? "_transposed" : ""}`,
-    buffers: gemmBuffers("vec4f", packedElement(dtype), "vec4f"),
+    buffers: { ...gemmBuffers("vec4f", packedElement(dtype), "vec4f"), ...counts && clampedBuffer },
     params: GEMM_PARAMS,
     ...product,
-    declarations: `${unpack4(dtype)}${epilogue("vec4f")}${product.declarations}`,
+    declarations: `${unpack4(dtype)}${counts ? noteClamped("inputs of matrix products") : ""}${
+      epilogue("vec4f")
+    }${product.declarations}`,
   };
 });

@@ -5,7 +5,7 @@
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import { F16_MAX } from "../packed.ts";
+import { F16_MAX } from "../../clamps.ts";
 import { type Product, TILE_ORDER } from "./walk.ts";
 
 /** How a workgroup shares out a tile of outputs. */
@@ -40,6 +40,8 @@ export interface TiledProduct extends Product {
    * axis.
    */
   readonly transposed?: boolean;
+  /** Has what f16 cannot hold of x counted by `note_clamped`, which is declared: once, however many tiles read it. */
+  readonly counted?: boolean;
 }
 
 /** Outputs of a workgroup along m and n. */
@@ -91,6 +93,19 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
     const value = `select(vec4f(), x${i}, ${walk.inside(i)})`;
     return half ? `clamp(${value}, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0))` : value;
   };
+  // There is hardly ever one to count, so four rows are looked at together.
+  const note = (i: number) => {
+    if (!half || !product.counted) return "";
+    const [a, b, c, d] = [0, 1, 2, 3].map((r) => `abs(x${4 * i + r})`);
+    const each = unroll(4, (r) => {
+      const row = 4 * i + r;
+      return `        if (m0 + ${x.rows[row]} < p.m && ${walk.inside(row)}) { note_clamped(x${row}); }`;
+    });
+    return `
+      if (wid_n == 0u && any(max(max(${a}, ${b}), max(${c}, ${d})) > vec4f(${F16_MAX}.0))) {
+${each}
+      }`;
+  };
   // Where the block that is staged begins.
   const block = (of: "xs" | "ws") => twice ? `done % 2u * ${(of === "xs" ? tileM : tileN) / 4}u + ` : "";
   // Four rows, four numbers each along the inner axis, become four places of four rows.
@@ -98,7 +113,7 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
     unroll(s.each, (i) =>
       s.guard(
         i,
-        `    {
+        `    {${to === "xs" ? note(i) : ""}
 ${unroll(4, (r) => `      let v${r} = ${vec}(${value(4 * i + r)});`)}
 ${
           unroll(4, (c) =>
