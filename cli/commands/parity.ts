@@ -88,7 +88,7 @@ async function run(
 function line(check: Check): string {
   const { name, value, unit, bound } = check;
   const [shown, limit] = {
-    relative: [value.toExponential(2), `bound ${bound.toExponential()}`],
+    relative: [value.toExponential(2), `bound ${bound.toExponential(1)}`],
     dB: [`${value.toFixed(1)} dB`, `bound ${bound} dB`],
     differing: [`${value} differ`, `bound ${bound}`],
   }[unit];
