@@ -20,7 +20,10 @@ const SLOW_OVER_GL = ["vorta_train", "veda_c", "veda_search"];
 /** Each backend: a bare machine has OpenGL alone, CI has both. What is skipped, and what must be checked. */
 const BACKENDS: Record<string, { skip: readonly string[]; parts: readonly string[] }> = {
   gl: { skip: SLOW_OVER_GL, parts: [] },
-  vulkan: { skip: [], parts: ["vorta_train losses of 3 steps", "veda_c", "veda_search", "demo_pipeline video (f16)"] },
+  vulkan: {
+    skip: [],
+    parts: ["vorta_train losses of 3 steps", "veda_c", "veda_search", "demo_pipeline_small video (f16)"],
+  },
 };
 
 const PARTS = [
