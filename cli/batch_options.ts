@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { LARGEST_SEED } from "../model/noise.ts";
 import { attentionOptions, stillMeant } from "./attention_options.ts";
 import { clipOptions } from "./clip_options.ts";
@@ -67,7 +67,7 @@ function orRandom(seed: Option<number>): Option<number> {
         if (!(error instanceof TilereelError)) throw error;
         throw new TilereelError(
           `${name} must be a whole number from 0 to ${LARGEST_SEED}, or ${RANDOM_SEED} for a random one, not ` +
-            JSON.stringify(text),
+            quoted(text),
         );
       }
     },

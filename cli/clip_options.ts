@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { LARGEST_SEED } from "../model/noise.ts";
 import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../model/schedulers/sigmas.ts";
 import { checkFrames, checkSize } from "../model/video_size.ts";
@@ -117,7 +117,7 @@ function size(about: Omit<Option<Size>, "parse">): Option<Size> {
     parse: (text, name) => {
       const match = /^(\d+)[x×*](\d+)$/i.exec(text.trim());
       if (!match) {
-        throw new TilereelError(`${name} must be a width and a height as in 832x480, not ${JSON.stringify(text)}`);
+        throw new TilereelError(`${name} must be a width and a height as in 832x480, not ${quoted(text)}`);
       }
       const [width, height] = [Number(match[1]), Number(match[2])];
       checkSize(width, height, name);
@@ -137,7 +137,7 @@ function sigmas(about: Omit<Option<Sigmas>, "parse">): Option<Sigmas> {
       if (list.some(Number.isNaN)) {
         throw new TilereelError(
           `${name} must be diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25, not ` +
-            `${JSON.stringify(text.slice(0, 60))}${didYouMean(text.trim(), SIGMA_GRIDS)}`,
+            `${quoted(text)}${didYouMean(text.trim(), SIGMA_GRIDS)}`,
         );
       }
       checkSigmas(list, name);

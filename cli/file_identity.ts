@@ -15,14 +15,16 @@ export function sharedName(path: string): string {
 /**
  * A file under `key`, and its digest under `keyDigest`.
  *
+ * @param wanted what is expected at the path, for messages
  * @throws {TilereelError} if it cannot be read
  */
 export async function fileIdentity<K extends string>(
   key: K,
   path: string | undefined,
+  wanted?: string,
 ): Promise<{ readonly [name in K | `${K}Digest`]?: string }> {
   if (path === undefined) return {};
-  return { [key]: sharedName(path), [`${key}Digest`]: await fileDigest(path) } as {
+  return { [key]: sharedName(path), [`${key}Digest`]: await fileDigest(path, wanted) } as {
     [name in K | `${K}Digest`]: string;
   };
 }

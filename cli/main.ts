@@ -5,7 +5,7 @@
  */
 import config from "../deno.json" with { type: "json" };
 import { variable } from "../environment.ts";
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { systemReason } from "../model/checkpoint/file_error.ts";
 import type { Command, CommandEntry, CommandTable } from "./command.ts";
 import { COMMANDS } from "./command_table.ts";
@@ -67,7 +67,7 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
 function find(commands: CommandTable, name: string, what: string, before: string): CommandEntry {
   if (Object.hasOwn(commands, name)) return commands[name]!;
   const near = didYouMean(name.replace(/^-+/, ""), Object.keys(commands), (known) => `"${before} ${known}"`);
-  throw new TilereelError(`"${name}" is no ${what}${near || `; see "${before} --help"`}`);
+  throw new TilereelError(`${quoted(name)} is no ${what}${near || `; see "${before} --help"`}`);
 }
 
 async function runCommand(command: Command, args: readonly string[]): Promise<number> {
@@ -79,7 +79,7 @@ async function runCommand(command: Command, args: readonly string[]): Promise<nu
   if (positionals.length > command.maxPositionals) {
     const usage = ["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ");
     throw new TilereelError(
-      `unexpected argument ${JSON.stringify(positionals[command.maxPositionals])}: usage is ${usage}; ` +
+      `unexpected argument ${quoted(positionals[command.maxPositionals]!)}: usage is ${usage}; ` +
         `put quotes around text that has spaces`,
     );
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { didYouMean } from "../nearest.ts";
 
 /** How a shell completes a value: as the name of a file or of a folder, or as one of these words. */
@@ -101,7 +101,7 @@ export function number(
       const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text.trim()) ? Number(text) : NaN;
       if (!Number.isFinite(value) || value < min || value <= above || value > max || integer && value % 1 !== 0) {
         throw new TilereelError(
-          `${name} must be a ${integer ? "whole number" : "number"}${range}, not ${JSON.stringify(text)}`,
+          `${name} must be a ${integer ? "whole number" : "number"}${range}, not ${quoted(text)}`,
         );
       }
       return value;
@@ -125,7 +125,7 @@ export function memory(about: About & { value: string }): Option<number> {
       const bytes = match ? Math.floor(Number(match[1]) * (/^B$/i.test(match[3] ?? "") ? 1000 : 1024) ** power) : 0;
       if (bytes <= 0) {
         throw new TilereelError(
-          `${name} must be an amount with its unit, as in 2GiB or 512MiB, not ${JSON.stringify(text)}`,
+          `${name} must be an amount with its unit, as in 2GiB or 512MiB, not ${quoted(text)}`,
         );
       }
       return bytes;
@@ -144,7 +144,7 @@ export function choice<const T extends string>(about: Omit<About, "value"> & { o
       const found = of.find((word) => word === text);
       if (found === undefined) {
         throw new TilereelError(
-          `${name} must be ${listOf(of)}, not ${JSON.stringify(text)}${didYouMean(text, of)}`,
+          `${name} must be ${listOf(of)}, not ${quoted(text)}${didYouMean(text, of)}`,
         );
       }
       return found;

@@ -47,7 +47,7 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
     }),
   );
   if (unknown[0] !== undefined) {
-    const given = unknown[0].replace(/=.*$/s, "");
+    const given = unknown[0].replace(/=.*$/s, "").slice(0, 60);
     const instead = notSupported(given.replace(/^-+/, ""));
     if (instead !== undefined) throw new TilereelError(`${given} ${instead}`);
     const near = suggestOption(given.replace(/^-+/, ""), [...names, "help"], table, (name) => `--${name}`);

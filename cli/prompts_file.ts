@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { LOOK_AT, recogniseBytes, type Recognised } from "../model/checkpoint/recognise.ts";
 import { type Sigmas, stepsOf } from "../model/schedulers/sigmas.ts";
 import { clipOptions } from "./clip_options.ts";
@@ -124,6 +124,9 @@ function parseObject(text: string, where: string, table: OptionTable): Omit<Prom
     if (value === null) continue;
     const text = textOf(value, key !== "prompt" && key !== "out");
     if (text === undefined) throw new TilereelError(`${where}: "${given}" must be text or a number`);
+    if (key === "prompt" && typeof value !== "string") {
+      throw new TilereelError(`${where}: "prompt" must be text in quotes, not ${text}`);
+    }
     if (key === "prompt") prompt = text;
     else if (key === "out") out = text;
     else values[key] = table[key]!.parse(text, `${where}: "${given}"`);
@@ -143,8 +146,9 @@ function textOf(value: unknown, listed: boolean): string | undefined {
 
 function unknownKey(given: string, where: string, table: OptionTable): string {
   const instead = notSupported(given);
-  if (instead !== undefined) return `${where}: ${JSON.stringify(given)} ${instead}`;
+  if (instead !== undefined) return `${where}: ${quoted(given)} ${instead}`;
   const key = given.replaceAll("_", "-");
-  const near = suggestOption(key, ["prompt", "out", ...Object.keys(table)], table, (name) => JSON.stringify(name));
-  return `${where}: unknown key ${JSON.stringify(given.slice(0, 60))}${near}`;
+  const names = ["prompt", "out", ...Object.keys(table)];
+  const near = suggestOption(key, names, table, (name) => quoted(name));
+  return `${where}: unknown key ${quoted(given)}${near || `; keys are ${names.join(", ")}`}`;
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { DEFAULT_KEEP } from "../model/veda/budget.ts";
 import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../model/veda/methods.ts";
 import { checkCapacity } from "../model/veda/tiling.ts";
@@ -119,7 +119,7 @@ function layers(about: Omit<Option<readonly number[]>, "parse">): Option<readonl
         const first = Number(from), last = Number(to ?? from);
         if (from === undefined || last < first) {
           throw new TilereelError(
-            `${name} must be numbers of layers and rising ranges of them, as in 0,1,38-39, not ${JSON.stringify(text)}`,
+            `${name} must be numbers of layers and rising ranges of them, as in 0,1,38-39, not ${quoted(text)}`,
           );
         }
         for (let layer = first; layer <= last; layer++) list.push(layer);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { number, type Option, type OptionValues } from "./options.ts";
@@ -81,7 +81,7 @@ export function sizes(about: Omit<Option<Grid>, "parse">): Option<Grid> {
       const sizes = match?.slice(1).map(Number);
       if (!sizes || sizes.includes(0)) {
         throw new TilereelError(
-          `${name} must be frames, rows and columns as in 5x9x8, each at least 1, not ${JSON.stringify(text)}`,
+          `${name} must be frames, rows and columns as in 5x9x8, each at least 1, not ${quoted(text)}`,
         );
       }
       return sizes as unknown as Grid;

@@ -74,10 +74,12 @@ export class PromptEncoder {
     for (const [i, { lost }] of encoded.entries()) {
       const unknown = tokenizer.unknownWords(cleaned[i]!).map((word) => `"${word}"`).join(", ");
       if (unknown) {
-        onNote?.(`the model has no word for ${unknown} in ${quoted(prompts[i]!)}, and cannot tell what it is`);
+        onNote?.(`the model has no word for ${unknown} in ${quoted(prompts[i]!)}, and cannot draw that`);
       }
       if (lost > 0) {
-        onNote?.(`the model reads ${textTokens} tokens, so the last ${lost} of ${quoted(prompts[i]!)} are lost`);
+        onNote?.(
+          `the model reads ${textTokens} tokens, so the last ${lost} tokens of ${quoted(prompts[i]!)} are not read`,
+        );
       }
     }
     // All at once: a large encoder's weights are read from disk anew for every call.

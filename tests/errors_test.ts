@@ -198,7 +198,11 @@ Deno.test("what is asked for cannot be had", async (t) => {
       join(ROOT, "deno.json"),
     ],
   );
-  await step("no start noise", "/no/noise does not exist", ["--latents", "/no/noise"]);
+  await step("no start noise", "/no/noise does not exist; a safetensors file with start noise was expected", [
+    "--latents",
+    "/no/noise",
+  ]);
+  await step("a name that moves the cursor", "/no/a\\u001b[2J does not exist", ["--latents", "/no/a\x1b[2J"]);
   await step("no ONNX file", "/no/encoder.onnx does not exist", ["--text-encoder", "/no/encoder.onnx", ...QUICK]);
   await step("an ONNX file that is none", "deno.json is a JSON file, but an ONNX model was expected", [
     "--text-encoder",

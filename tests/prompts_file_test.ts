@@ -60,6 +60,8 @@ Deno.test("JSONL: sigmas as a word, a text and a list", () => {
   assertEquals(sigmas('"wan"'), "wan");
   assertEquals(sigmas('"1, 0.5"'), [1, 0.5]);
   assertEquals(sigmas("[1, 0.75, 1e-3]"), [1, 0.75, 0.001]);
+  refuses('{"prompt": 5}', 'line 1: "prompt" must be text in quotes, not 5');
+  refuses('{"prompt": "a", "xyz": 5}', 'line 1: unknown key "xyz"; keys are prompt, out, size, ');
   refuses('{"prompt": "a", "sigmas": ["1"]}', '"sigmas" must be text or a number');
   refuses('{"prompt": "a", "sigmas": [0.5, 1]}', 'line 1: "sigmas" must be falling numbers');
   refuses('{"prompt": "a", "sigmas": [1, 0.5], "steps": 3}', "line 1: 2 sigmas make 2 steps, but 3 steps were asked");

@@ -111,6 +111,10 @@ Deno.test("foreign text in messages is quoted, cut, and moves no cursor", () => 
   assertEquals(quoted('a "b"\n\x1b[2J\x9b\u202e'), '"a \\"b\\"\\n\\u001b[2J\\u009b\\u202e"');
   assertEquals(quoted("x".repeat(100)).length, 62);
   assertEquals(quoted("\ud800"), '"\ufffd"');
+  assertEquals(
+    new TilereelError("a\x1b[31m\n.mp4 is “nicht” schön").message,
+    "a\\u001b[31m\\u000a.mp4 is “nicht” schön",
+  );
 });
 
 /** Loading `path` must be refused, with one sentence of these parts. */
@@ -141,7 +145,7 @@ Deno.test("in the place of weights, configs, tokenizers, routers, tiles", () =>
       await refuses(loadRouter, path, "but a router (safetensors, or router.pt as torch.save writes it) was", ...parts);
       await refuses(loadVeda, path, "but a safetensors file with tiles was expected", ...parts);
     }
-    await refuses(loadRouter, MODEL, "is a folder, but a file was expected");
+    await refuses(loadRouter, MODEL, "is a folder, but a router (safetensors");
 
     await tensors(path, { a: [2] }, true);
     await refuses(

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { quoted, TilereelError } from "../../errors.ts";
 import { defineCommand } from "../command.ts";
 import { COMMANDS } from "../command_table.ts";
 import { bashCompletion } from "../completion/bash.ts";
@@ -41,7 +41,7 @@ export const command = defineCommand({
     const write = shell === undefined || !Object.hasOwn(SHELLS, shell) ? undefined : SHELLS[shell];
     if (!write) {
       throw new TilereelError(
-        `${shell === undefined ? "no shell was named" : `${JSON.stringify(shell)} is no shell known here`}: ` +
+        `${shell === undefined ? "no shell was named" : `${quoted(shell)} is no shell known here`}: ` +
           `write tilereel completion ${Object.keys(SHELLS).join("|")}`,
       );
     }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { quoted, TilereelError } from "../../errors.ts";
 import { ownRouter, type ReadyAttention, readyAttention } from "../attention_options.ts";
 import { exists } from "../../model/checkpoint/file_error.ts";
 import { checkSettings, parseSetting, type Setting } from "./setting.ts";
@@ -37,6 +37,6 @@ async function attentionOf({ name, values }: Setting, model: string): Promise<Re
     return await readyAttention(values, model);
   } catch (error) {
     if (!(error instanceof TilereelError)) throw error;
-    throw new TilereelError(`setting ${JSON.stringify(name)}: ${error.message}`, { cause: error });
+    throw new TilereelError(`setting ${quoted(name)}: ${error.message}`, { cause: error });
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { quoted, TilereelError } from "../../errors.ts";
 import { attentionOptions } from "../attention_options.ts";
 import { clipOptions } from "../clip_options.ts";
 import { type Sigmas, stepsOf } from "../../model/schedulers/sigmas.ts";
@@ -43,7 +43,7 @@ export function setting(about: Omit<Option<Setting>, "parse">): Option<Setting> 
  * @throws {TilereelError} that starts with `name`, for a key or a value that is none
  */
 export function parseSetting(text: string, name: string): Setting {
-  const where = `${name} ${JSON.stringify(text)}`;
+  const where = `${name} ${quoted(text)}`;
   const [, called, rest] = /^\s*(?:([^=]*?):(?=\s|$))?(.*)$/s.exec(text)!;
   const words = splitWords(rest!, where);
   if (called?.trim() === "") throw new TilereelError(`${where}: there is no name before the colon`);
@@ -55,7 +55,7 @@ export function parseSetting(text: string, name: string): Setting {
     const [key, value] = keyAndValue(word, where);
     if (key === "attention" && Object.hasOwn(values, "attention")) {
       throw new TilereelError(
-        `${where}: ${JSON.stringify(word)} is neither key=value nor the only kind of attention: a setting has one`,
+        `${where}: ${quoted(word)} is neither key=value nor the only kind of attention: a setting has one`,
       );
     }
     if (Object.hasOwn(values, key)) throw new TilereelError(`${where} has ${key} twice: leave one out`);
@@ -103,7 +103,7 @@ export function checkSettings(settings: readonly Setting[]): void {
   const twice = settings.find(({ name }, i) => settings.findIndex((other) => other.name === name) < i);
   if (twice !== undefined) {
     throw new TilereelError(
-      `two settings are called ${JSON.stringify(twice.name)}: put a name in front of one, as in --setting ` +
+      `two settings are called ${quoted(twice.name)}: put a name in front of one, as in --setting ` +
         `"other: ${twice.words}"`,
     );
   }

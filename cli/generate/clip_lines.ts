@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { printable } from "../../errors.ts";
 import { formatBytes } from "../../format_bytes.ts";
 import type { GpuSettings } from "../../gpu/gpu.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
@@ -25,7 +26,7 @@ export function clipLines({ file, record, bytes, seconds, report, gpu }: MadeCli
   const { width, height, frames, fps, steps, guidance, seed, scheduler, sigmas, flowShift, latents, attention } =
     record;
   const sampling = [
-    latents === undefined ? `seed ${seed}` : `noise from ${latents}`,
+    latents === undefined ? `seed ${seed}` : `noise from ${printable(String(latents))}`,
     `${steps} ${steps === 1 ? "step" : "steps"}`,
     `guidance ${guidance}`,
     `${scheduler}`,
@@ -35,7 +36,7 @@ export function clipLines({ file, record, bytes, seconds, report, gpu }: MadeCli
   ];
   const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
   return [
-    `${file}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ` +
+    `${printable(file)}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ` +
     `${formatBytes(bytes)}, in ${time}`,
     `  ${sampling.join(", ")}`,
     ...attention === "full" ? [] : [attentionLine(String(attention), report)],

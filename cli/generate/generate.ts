@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { printable, TilereelError } from "../../errors.ts";
 import type { ClampCount } from "../../gpu/clamps.ts";
 import { openGpu } from "../../gpu/device.ts";
 import type { Precision } from "../../gpu/precision.ts";
@@ -91,7 +91,7 @@ class Run implements Disposable {
   /** Says what is there already. */
   tellKept({ made, different }: SortedClips): void {
     if (this.plan.clips.length === 1 && made.length === 1) {
-      this.#say(`${made[0]!.out} was made with these very settings already and is left as it is.`);
+      this.#say(`${printable(made[0]!.out)} was made with these very settings already and is left as it is.`);
     }
     for (const note of differentNotes(different)) this.#note(note);
     if (!this.#json) return;
@@ -143,7 +143,7 @@ class Run implements Disposable {
   /** Says that a clip failed. */
   tellFailed({ out, prompt, seed }: ReadyClip, why: string): void {
     this.#progress.stop();
-    console.error(`tilereel: ${out}: ${why}`);
+    console.error(`tilereel: ${printable(out)}: ${why}`);
     if (this.#json) printJson({ file: out, prompt, seed, error: why });
     // A GPU that is lost or out of memory does nothing more: the next clip gets another.
     if (!this.#workshop || this.#workshop.gpu.usable || this.plan.values.profile !== undefined) return;
@@ -166,7 +166,7 @@ class Run implements Disposable {
   /** Says something beside the clips. */
   note(line: string): void {
     this.#progress.stop();
-    console.error(line);
+    console.error(printable(line));
   }
 
   [Symbol.dispose](): void {

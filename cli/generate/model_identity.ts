@@ -49,7 +49,7 @@ export async function modelIdentity({ model, textEncoder, embeddings }: ModelCho
   return {
     model: model === undefined ? EMBEDDED : sharedName(model),
     modelDigest: (await modelDigest(paths)).slice(0, 16),
-    ...await fileIdentity("textEncoder", textEncoder),
-    ...await fileIdentity("embeddings", embeddings),
+    ...await fileIdentity("textEncoder", textEncoder, "an ONNX model"),
+    ...await fileIdentity("embeddings", embeddings, "a safetensors file with embeddings"),
   };
 }

@@ -78,7 +78,7 @@ async function readyClips(planned: readonly Clip[], values: GenerateValues): Pro
   const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
   const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
   const identity = await modelIdentity({ model, textEncoder, embeddings });
-  const noise = await fileIdentity("latents", latents);
+  const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
   /** Methods by their options: each is prepared once. */
   const attentions = new Map<string, Promise<ReadyAttention>>();
   return await Promise.all(planned.map(async (clip): Promise<ReadyClip> => {

@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "node:path";
-import { TilereelError } from "../../errors.ts";
+import { quoted, TilereelError } from "../../errors.ts";
 import { checkWritable } from "../output.ts";
 import { RECORD_FILE } from "../video/record.ts";
 import { formatOf } from "../video/write_video.ts";
@@ -20,7 +20,7 @@ export async function checkReplaceable(out: string): Promise<void> {
   const other = isFolder ? [...Deno.readDirSync(out)].find(({ name }) => !isOfClip(name)) : undefined;
   if (other === undefined) return;
   throw new TilereelError(
-    `${out} holds ${JSON.stringify(other.name)}, which is not part of a clip, so it is not replaced: name another ` +
+    `${out} holds ${quoted(other.name)}, which is not part of a clip, so it is not replaced: name another ` +
       `folder with --out`,
   );
 }

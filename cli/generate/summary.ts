@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { printable } from "../../errors.ts";
 import type { DifferentClip } from "./made_already.ts";
 
 /** Files that a sentence names. */
@@ -47,7 +48,7 @@ export function summaryLines({ rendered, made, different, failed }: Outcome): st
     ...different > 0 ? [`${different} made with other settings and left`] : [],
     ...failed.length > 0 ? [`${failed.length} failed:`] : [],
   ];
-  return [parts.join(", "), ...failed.map(({ out, why }) => `  ${out}: ${why}`)].join("\n");
+  return [parts.join(", "), ...failed.map(({ out, why }) => `  ${printable(out)}: ${why}`)].join("\n");
 }
 
 /** What is said when a signal ends the run. */

@@ -45,7 +45,7 @@ export async function fileForModel(path: string): Promise<TilereelError> {
   if (await exists(`${dirname(above)}/${INDEX}`)) {
     return new TilereelError(`${path} is a file of a part of a model; name the model's folder, ${dirname(above)}`);
   }
-  const recognised = await recogniseFile(path);
+  const recognised = await recogniseFile(path, EXPECTED);
   const wanted = EXPECTED, get = getModel();
   if (recognised.kind !== "safetensors") return notWanted(path, forModel(recognised), wanted, get);
   using source = await openSafetensors(path);

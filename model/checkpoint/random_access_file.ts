@@ -14,8 +14,11 @@ export class RandomAccessFile implements Disposable {
 
   private constructor(readonly path: string, readonly length: number, private readonly file: Deno.FsFile) {}
 
-  /** @throws {TilereelError} if `path` is no file that can be read. */
-  static async open(path: string): Promise<RandomAccessFile> {
+  /**
+   * @param wanted what is expected at `path`, for messages
+   * @throws {TilereelError} if `path` is no file that can be read.
+   */
+  static async open(path: string, wanted = "a file"): Promise<RandomAccessFile> {
     checkPath("the path of a file to read", path);
     let file: Deno.FsFile | undefined;
     try {
@@ -23,12 +26,15 @@ export class RandomAccessFile implements Disposable {
       const stat = await file.stat();
       if (!stat.isFile) {
         throw new TilereelError(
-          `${path} is ${stat.isDirectory ? "a folder" : "a device or a pipe"}, but a file was expected`,
+          `${path} is ${stat.isDirectory ? "a folder" : "a device or a pipe"}, but ${wanted} was expected`,
         );
       }
       return new RandomAccessFile(path, stat.size, file);
     } catch (error) {
       file?.close();
+      if (error instanceof Deno.errors.NotFound) {
+        throw new TilereelError(`${path} does not exist; ${wanted} was expected`, { cause: error });
+      }
       throw fileError(path, "read", error);
     }
   }

@@ -60,10 +60,11 @@ const MAGIC: readonly (Recognised & { readonly bytes: readonly number[]; readonl
 /**
  * Looks at the beginning of the file at `path`.
  *
+ * @param wanted what is expected there, for messages
  * @throws {TilereelError} if it cannot be read
  */
-export async function recogniseFile(path: string): Promise<Recognised> {
-  using file = await RandomAccessFile.open(path);
+export async function recogniseFile(path: string, wanted?: string): Promise<Recognised> {
+  using file = await RandomAccessFile.open(path, wanted);
   return await recogniseOpened(file);
 }
 

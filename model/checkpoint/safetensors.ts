@@ -22,7 +22,7 @@ export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
  * @throws {TilereelError} if there is no such file, it is of another kind, truncated or corrupt.
  */
 export async function openSafetensors(path: string, wanted = "a safetensors file"): Promise<TensorSource> {
-  const file = await RandomAccessFile.open(path);
+  const file = await RandomAccessFile.open(path, wanted);
   try {
     expectKind(path, await recogniseOpened(file), ["safetensors", "unknown"], wanted);
     await checkFinished(path);

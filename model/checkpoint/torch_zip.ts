@@ -53,10 +53,11 @@ const OLD_MAGIC = [0x80, 0x02, 0x8a, 0x0a];
 /**
  * Whether the file at `path` is a zip archive, which those of `torch.save` are.
  *
+ * @param wanted what is expected there, for messages
  * @throws {TilereelError} if it cannot be read, or was written by PyTorch before 1.6.
  */
-export async function isTorchZip(path: string): Promise<boolean> {
-  using file = await RandomAccessFile.open(path);
+export async function isTorchZip(path: string, wanted?: string): Promise<boolean> {
+  using file = await RandomAccessFile.open(path, wanted);
   const start = new Uint8Array(Math.min(4, file.length));
   await file.read(0, start);
   if (OLD_MAGIC.every((byte, i) => start[i] === byte)) {

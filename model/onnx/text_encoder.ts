@@ -31,7 +31,7 @@ const QUIET = { logSeverityLevel: 4 } as const;
  */
 export async function openOnnxTextEncoder(gpu: Gpu, path: string, textDim: number): Promise<OnnxTextEncoder> {
   // Before it is read: what is something else may be very large.
-  const recognised = await recogniseFile(path);
+  const recognised = await recogniseFile(path, "an ONNX model");
   if (!["onnx", "unknown"].includes(recognised.kind)) {
     throw notWanted(path, withoutTodo(recognised), "an ONNX model", EXPORT);
   }

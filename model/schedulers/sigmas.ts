@@ -39,10 +39,10 @@ export function stepsOf(sigmas: Sigmas | undefined, steps: number | undefined, u
   if (sigmas === undefined || typeof sigmas === "string") return steps ?? usual;
   if (steps !== undefined && steps !== sigmas.length) {
     throw new TilereelError(
-      `${what}${sigmas.length} sigmas make ${sigmas.length} ${
-        sigmas.length === 1 ? "step" : "steps"
-      }, but ${steps} steps ` +
-        `were asked for: leave out one of the two`,
+      `${what}${sigmas.length} sigmas make ${sigmas.length} ${sigmas.length === 1 ? "step" : "steps"}, but ${steps} ${
+        steps === 1 ? "step was" : "steps were"
+      } ` +
+        `asked for: leave out one of the two`,
     );
   }
   return sigmas.length;

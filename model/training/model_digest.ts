@@ -35,9 +35,9 @@ export async function modelDigest(paths: readonly string[]): Promise<string> {
  *
  * @throws {TilereelError} if it cannot be read
  */
-export async function fileDigest(path: string): Promise<string> {
+export async function fileDigest(path: string, wanted?: string): Promise<string> {
   const hash = createHash("sha256");
-  await addBytes(hash, path);
+  await addBytes(hash, path, wanted);
   return hash.digest("hex").slice(0, 16);
 }
 
@@ -59,8 +59,8 @@ async function addFile(hash: Hash, path: string): Promise<void> {
   await addBytes(hash, path);
 }
 
-async function addBytes(hash: Hash, path: string): Promise<void> {
-  using file = await RandomAccessFile.open(path);
+async function addBytes(hash: Hash, path: string, wanted?: string): Promise<void> {
+  using file = await RandomAccessFile.open(path, wanted);
   const { length } = file;
   hash.update(`${length}\n`);
   const small = length <= SMALL_FILE;

@@ -38,11 +38,12 @@ const PARENTS = 2;
 export async function loadRouter(path: string): Promise<LoadedRouter> {
   checkPath("loadRouter: path", path);
   const isRouter = (name: string) => PARAMETER.test(bareName(name));
-  if (await isTorchZip(path)) {
+  const wanted = "a router (safetensors, or router.pt as torch.save writes it)";
+  if (await isTorchZip(path, wanted)) {
     const tensors = await readTorchStateDict(path, isRouter);
     return { router: routerOf(path, tensors), settings: await settingsNear(path) };
   }
-  using source = await openSafetensors(path, "a router (safetensors, or router.pt as torch.save writes it)");
+  using source = await openSafetensors(path, wanted);
   const tensors = new Map<string, TorchTensor>();
   for (const name of source.names().filter(isRouter)) {
     tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
