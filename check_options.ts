@@ -36,7 +36,7 @@ export function checkOptions<T extends object>(
   const given = options as Readonly<Record<string, unknown>>, known = kinds as Readonly<Record<string, Kind>>;
   for (const key of required) {
     if (given[key] === undefined) {
-      throw new TilereelError(`${what} needs the option ${key}: ${known[key]!.expected}`);
+      throw new TilereelError(`${what} needs the option ${key}: ${known[key]!.expected.replace(/,$/, "")}`);
     }
   }
   for (const [key, value] of Object.entries(given)) {
@@ -102,7 +102,11 @@ export const aboveZero: Kind = { expected: "a number above 0", fits: (value) => 
 
 /** One of a few words. */
 export function oneOf(words: readonly string[]): Kind {
-  return { expected: words.map((word) => `"${word}"`).join(" or "), fits: (value) => words.includes(value) };
+  const all = words.map((word) => `"${word}"`), last = all.pop();
+  return {
+    expected: all.length === 0 ? `${last}` : `${all.join(", ")} or ${last}`,
+    fits: (value) => words.includes(value),
+  };
 }
 
 /** An object of a class. */
@@ -143,6 +147,7 @@ function range(min: number, max: number): string {
 /** A value in a message. */
 function shown(value: unknown): string {
   if (typeof value === "string") return quoted(value);
+  if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (typeof value !== "object" || value === null) return String(value);

@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "node:path";
-import { TilereelError } from "../errors.ts";
+import { printable, TilereelError } from "../errors.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
 import { FILE_KEYS, optionName, optionsOf } from "./generate/clip_record.ts";
 import { EMBEDDED } from "./generate/model_identity.ts";
@@ -38,10 +38,10 @@ export function clipText(path: string, record: ClipRecord): string {
   const rows = Object.entries({ ...width !== undefined && { size: `${width}x${height}` }, ...rest })
     .map(([key, value]) => [plain(wordsOf(key)), plain(value)]);
   return [
-    `Clip: ${path}`,
+    `Clip: ${printable(path)}`,
     textTable(rows),
     "",
-    `Repeat it: tilereel generate --like ${shellQuoted(path)}`,
+    `Repeat it: tilereel generate --like ${printable(shellQuoted(path))}`,
     `or: ${repeatLine(record)}`,
   ].join("\n");
 }

@@ -19,6 +19,9 @@ export interface Size {
 /** Wan tells 1000 noise levels apart: with more steps than that, steps would stand still. */
 const MOST_STEPS = 1000;
 
+/** More, some 17 hours at 16 a second, are a typing error. */
+const MOST_FRAMES = 1_000_001;
+
 const CLIP = "Clip";
 const SAMPLING = "Sampling";
 
@@ -147,7 +150,7 @@ function sigmas(about: Omit<Option<Sigmas>, "parse">): Option<Sigmas> {
 }
 
 function frames(about: Omit<Option<number>, "parse"> & { value: string }): Option<number> {
-  const count = integer({ ...about, min: 1 });
+  const count = integer({ ...about, min: 1, max: MOST_FRAMES });
   return {
     ...count,
     parse: (text, name) => {

@@ -5,7 +5,7 @@
  */
 import { aFlag, aText, check, checkOptions, either, type Kinds, objectWith, oneOf } from "../check_options.ts";
 import { variable } from "../environment.ts";
-import { TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../errors.ts";
 import { dawn } from "./device/dawn.ts";
 import { deno } from "./device/deno.ts";
 import type { Backend, DeviceSource, SourceName, WantedFeature } from "./device/source.ts";
@@ -112,7 +112,7 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
   if (chosen) return chosen;
   const names = adapters.map(({ name }, i) => `"${name}" (${i + 1})`).join(", ");
   throw new TilereelError(
-    `no GPU adapter fits --gpu ${choice}: this machine has ${names}; give a number, a part of a name, or "auto"`,
+    `no GPU adapter fits ${quoted(choice)}: this machine has ${names}; give a number, a part of a name, or "auto"`,
   );
 }
 

@@ -16,7 +16,7 @@ Deno.test("--gpu: a number is the adapter that info shows under it, never a part
     assertThrows(
       () => chooseAdapter(ADAPTERS, choice),
       TilereelError,
-      `no GPU adapter fits --gpu ${choice}: this machine has "NVIDIA GeForce RTX 4070" (1), "Intel UHD Graphics 1" (2), ` +
+      `no GPU adapter fits "${choice}": this machine has "NVIDIA GeForce RTX 4070" (1), "Intel UHD Graphics 1" (2), ` +
         `"llvmpipe (LLVM 15.0)" (3); give a number, a part of a name, or "auto"`,
     );
   }

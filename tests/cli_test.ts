@@ -254,6 +254,7 @@ Deno.test("--quiet says nothing; --json says one object a clip, and is alone on 
       steps: 1,
       guidance: 1,
       seed: 3,
+      clamped: [],
       attention: "full",
       density: 1,
       model: "embedded",

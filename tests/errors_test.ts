@@ -180,7 +180,11 @@ Deno.test("what is asked for cannot be had", async (t) => {
   ]);
   await step("no prompt", "no prompt", [], []);
   await step("an empty prompt", "the prompt is empty", [], [""]);
-  await step("an adapter", "no GPU adapter fits --gpu Voodoo 2: this machine has", ["--gpu", "Voodoo 2"]);
+  await step("quality of a GIF", "--quality has no effect where no MP4 is written: leave it out", [
+    "--quality=50",
+    "--format=gif",
+  ]);
+  await step("an adapter", 'no GPU adapter fits "Voodoo 2": this machine has', ["--gpu", "Voodoo 2"]);
   await step(
     "start noise of another shape",
     "the start noise has shape [1, 16, 8, 16, 16], but 32x32 and 5 frames need",

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseCommand } from "../cli/parse.ts";
 import { checkWritable, removeUnfinished } from "../cli/output.ts";
 import { flag, path } from "../cli/options.ts";
@@ -70,6 +70,7 @@ async function compile(): Promise<void> {
     staging = undefined;
   }
   console.log(`${out}: ${((await Deno.stat(out)).size / 1e6).toFixed(1)} MB`);
+  console.log(`Try it: ${resolve(out)} generate "a red circle moving right on a black background"`);
 }
 
 /** Runs `deno compile` and says what stood in its way, if anything did. */

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { create } from "tar";
 import config from "../deno.json" with { type: "json" };
@@ -53,6 +53,7 @@ async function pack(): Promise<void> {
     const archive = await archiveOf(folder);
     await writeAtomically(out, (temporary) => Deno.writeFile(temporary, archive));
     console.log(`${out}: ${(archive.length / 1e6).toFixed(1)} MB`);
+    console.log(`Install it in a project: npm install ${resolve(out)}`);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -140,7 +140,7 @@ async function run(values: Values): Promise<number> {
   });
   const { gpu, onProgress, say, signal } = work;
   using open = await openSamplingRuns(work, sampling);
-  say(`Trying ${shapes.length} shapes: ${shapes.map(sizesText).join(", ")}.`);
+  say(`Trying ${shapes.length} ${shapes.length === 1 ? "shape" : "shapes"}: ${shapes.map(sizesText).join(", ")}.`);
   let table: SearchTable;
   try {
     table = await searchTiles({
@@ -150,7 +150,12 @@ async function run(values: Values): Promise<number> {
       keep,
       looks: values.looks ?? DEFAULT_LOOKS,
       onLook: (done, total) =>
-        onProgress({ stage: "search", done, total, detail: `${shapes.length} shapes on every head` }),
+        onProgress({
+          stage: "search",
+          done,
+          total,
+          detail: `${shapes.length === 1 ? "1 shape" : `${shapes.length} shapes`} on every head`,
+        }),
       signal,
     });
   } catch (error) {

@@ -75,14 +75,15 @@ function splitWords(text: string, where: string): string[] {
 }
 
 function keyAndValue(word: string, where: string): [keyof typeof settingOptions, string] {
-  const [, given, quoted] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
+  const [, given, text] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
   if (given === undefined) return ["attention", unquote(word)];
   const key = given.replace(/^--/, "").replaceAll("_", "-");
-  if (Object.hasOwn(settingOptions, key)) return [key as keyof typeof settingOptions, unquote(quoted!)];
+  if (Object.hasOwn(settingOptions, key)) return [key as keyof typeof settingOptions, unquote(text!)];
   if (Object.hasOwn(ofEveryClip, key)) {
     throw new TilereelError(`${where}: ${key} is the same for all settings: give it as --${key} instead`);
   }
-  throw new TilereelError(`${where}: unknown key "${given}"${suggestOption(key, KEYS, settingOptions, (k) => k)}`);
+  const near = suggestOption(key, KEYS, settingOptions, (known) => known);
+  throw new TilereelError(`${where}: unknown key ${quoted(given)}${near || `; keys are ${KEYS.join(", ")}`}`);
 }
 
 function unquote(text: string): string {

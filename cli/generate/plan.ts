@@ -65,6 +65,9 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     ...{ values: ofClips, prompts, out, format, overwrite },
     prompt: prompt ?? (prompts === undefined ? like?.prompt : undefined),
   });
+  if (given.quality !== undefined && planned.every(({ out }) => formatOf(out) !== "mp4")) {
+    throw new TilereelError("--quality has no effect where no MP4 is written: leave it out, or write an MP4");
+  }
   return {
     clips: await readyClips(planned, values),
     ...{ values, like },

@@ -29,6 +29,9 @@ export const RECORD_FILE = "clip.json";
 const LARGEST_RECORD = 1 << 20;
 const NAME = "tilereel";
 
+/** What {@link readRecord} expects at a path. */
+const WANTED = "a clip that tilereel wrote";
+
 /**
  * A record as it is written.
  *
@@ -81,10 +84,13 @@ async function comments(path: string): Promise<string[]> {
   try {
     isFolder = (await Deno.stat(path)).isDirectory;
   } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new TilereelError(`${path} does not exist; ${WANTED} was expected`, { cause: error });
+    }
     throw fileError(path, "read", error);
   }
   if (isFolder) return await folderComments(path);
-  using file = await RandomAccessFile.open(path);
+  using file = await RandomAccessFile.open(path, WANTED);
   const start = new Uint8Array(Math.min(12, file.length));
   await file.read(0, start);
   const magic = String.fromCharCode(...start);

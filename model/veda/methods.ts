@@ -8,6 +8,7 @@ import {
   aText,
   checkOptions,
   either,
+  type Kind,
   type Kinds,
   listOf,
   objectWith,
@@ -47,9 +48,14 @@ export interface VedaOptions {
   readonly name?: string;
 }
 
+const aShare: Kind = {
+  expected: "a number above 0 and at most 1",
+  fits: (value) => aboveZero.fits(value) && value <= 1,
+};
+
 const VEDA_KINDS: Kinds<VedaOptions> = {
-  keep: aboveZero,
-  usualKeep: aboveZero,
+  keep: aShare,
+  usualKeep: aShare,
   denseSteps: wholeNumber(0),
   denseLayers: listOf(wholeNumber(0), "a list of layers, counted from 0,"),
   scorer: objectWith("a scorer, as loadVeda gives it,", { heads: wholeNumber(1), headDim: wholeNumber(1) }),

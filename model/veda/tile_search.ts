@@ -25,7 +25,7 @@ export function candidateShapes(grid: Grid, capacity: number): TileShape[] {
   if (shapes.length > 0) return shapes;
   throw new TilereelError(
     `no tile of ${capacity} tokens fits a grid of ${grid.join("x")} tokens with at most ${100 * MAX_PADDING} % of ` +
-      `padding: name another --tile-tokens, or another --size or --frames`,
+      `padding: choose tiles of fewer tokens, or larger or longer clips`,
   );
 }
 
