@@ -101,10 +101,11 @@ class Run implements Disposable {
 
   /** @throws {TilereelError} if the clip cannot be made */
   async render(clip: TodoClip, index: number): Promise<void> {
-    const start = performance.now();
     const which = this.todo.length > 1 ? `clip ${index + 1} of ${this.todo.length}, ` : "";
     const onProgress: OnProgress = (told) => this.#progress.onProgress({ ...told, stage: `${which}${told.stage}` });
     const { gpu, pipeline } = await this.#open();
+    // A clip's own time: loading serves all of them.
+    const start = performance.now();
     const { settings: gpuSettings } = gpu, { latents, embeddings, values } = this.plan;
     let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [];
     const video = await pipeline.generate({
