@@ -182,7 +182,7 @@ Deno.test("what is asked for cannot be had", async (t) => {
   await step("an empty prompt", "the prompt is empty", [], [""]);
   await step("quality of a GIF", "--quality has no effect where no MP4 is written: leave it out", [
     "--quality=50",
-    "--format=gif",
+    "--out=x.gif",
   ]);
   await step("an adapter", 'no GPU adapter fits "Voodoo 2": this machine has', ["--gpu", "Voodoo 2"]);
   await step(
