@@ -165,7 +165,7 @@ export async function checkPlace(out: string): Promise<void> {
   if (formatOf(out) === "frames") {
     if (await isMade(out)) {
       throw new TilereelError(
-        `--out ${out} exists and is not empty, but a folder is made anew of one clip's frames: name a new one, a ` +
+        `--out ${out} exists and is not empty, but frames go to a new or an empty folder: name such a one, a ` +
           `file such as ${join(out, "clip.mp4")}, or replace the frames with --overwrite`,
       );
     }

@@ -39,7 +39,7 @@ export const vedaOptions = {
   "dense-steps": integer({
     group: ATTENTION,
     value: "N",
-    help: "For veda: so many first steps take full attention, for there the picture is laid out.",
+    help: "For veda: how many of the first steps take full attention, because they lay out the picture.",
     elsewhere: ["warmup-steps", "first-steps"],
     default: String(DEFAULT_DENSE_STEPS),
     min: 0,

@@ -231,6 +231,7 @@ Deno.test("what is named in the place of a model's folder", () =>
         ["Wan2.1-T2V-14B", '"hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local-dir'],
         ["Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
         ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
+        ["hunyuanvideo-community/HunyuanVideo", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
         ["city96/Wan2.1-T2V-14B-gguf", "GGUF files are not read", DOWNLOAD],
         [
           "someone/finetune",

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
 import { loadRouter } from "../model/vorta/router_file.ts";
-import { assertRefused, inTempDir, MODEL, tilereel } from "./process.ts";
+import { assertRefused, inTempDir, MODEL, QUICK, tilereel } from "./process.ts";
 
 /** A clip of 2×4×4 tokens. */
 const CLIP = ["generate", "a red circle", "--size", "64x64", "--frames", "5", "--steps", "2", "--seed", "3", "--json"];
@@ -38,6 +38,19 @@ Deno.test("generate: each kind of attention, its density, and the demo model's o
     const all = await make(dir, "all", "--attention", "vorta", "--tau", "1");
     assertEquals([all.density, all.pixels], [1, full.pixels]);
     for (const sparse of [sliding, coreset, vorta]) assertNotEquals(sparse.pixels, full.pixels);
+  }));
+
+Deno.test("generate: attention that leaves nothing out says why", () =>
+  inTempDir(async (dir) => {
+    const kinds = [
+      ["sliding", [], "a window of 3x3x3 tiles of 2x2x2 covers this clip's 2x2x2 tokens"],
+      ["vorta", ["--tau", "1"], "the router has no score of at least 1 for any other branch"],
+    ] as const;
+    for (const [kind, args, why] of kinds) {
+      const out = ["--out", join(dir, `${kind}.png`)];
+      const made = await tilereel(["generate", "a red circle", ...QUICK, "--attention", kind, ...args, ...out]);
+      assertStringIncludes(made.out, `attention: ${kind}, 100.0 % of the pairs of full attention: ${why}`);
+    }
   }));
 
 Deno.test("generate: attention options that cannot be are refused in one sentence", () =>

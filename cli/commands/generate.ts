@@ -89,7 +89,7 @@ const options = {
     value: "CLIP",
     help:
       "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options that are given " +
-      "go first.",
+      "take precedence.",
     elsewhere: ["from-clip", "same-as"],
   }),
   ...batchOptions,

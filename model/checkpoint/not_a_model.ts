@@ -14,6 +14,8 @@ import { whatTensorsAre } from "./tensor_names.ts";
 import { unfinishedIn } from "./unfinished.ts";
 
 const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
+/** In names of models on Hugging Face that would be downloaded in vain. */
+const OTHERS = /hunyuan|ltx|cogvideo|mochi|comfy|[iv]2v|vace|wan[-_.]?2[-_.]2|flf2v|stable-diffusion|flux/i;
 const INDEX = "model_index.json";
 
 /** The error for a path at which there is nothing: perhaps it is the name of a model on Hugging Face. */
@@ -23,14 +25,14 @@ export async function noSuchModel(path: string): Promise<TilereelError> {
   const what = `${quoted(path)} is no folder on this machine`;
   const name = basename(id);
   if (/gguf/i.test(id)) return new TilereelError(`${what}, and GGUF files are not read; ${getModel()}`);
+  if (OTHERS.test(id) || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
+    return new TilereelError(`${what}, and only Wan 2.1's text-to-video models (T2V) are supported; ${getModel()}`);
+  }
   if (!id.startsWith("Wan-AI/")) {
     return new TilereelError(
       `${path} does not exist; if it is the name of a model on Hugging Face, download it with ` +
         `"${downloadLine(id)}" and name that folder`,
     );
-  }
-  if (!/^Wan2\.1-T2V-/.test(name)) {
-    return new TilereelError(`${what}, and only Wan 2.1's text-to-video models (T2V) are supported; ${getModel()}`);
   }
   const diffusers = /-Diffusers$/.test(id) ? id : `${id}-Diffusers`;
   return new TilereelError(

@@ -31,11 +31,11 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
   check("singleBranch: settings", settings, { ...aFunction, expected: "a function from a grid to settings" });
   return {
     prepare({ gpu, transformer, grid }) {
-      const vorta = new VortaAttention(gpu, transformer.config, grid, settings(grid));
-      const attend = vorta.single(branch);
+      const sizes = settings(grid), vorta = new VortaAttention(gpu, transformer.config, grid, sizes);
+      const attend = vorta.single(branch), density = vorta.pairs[branch] / vorta.pairs.full;
       return Promise.resolve({
         at: () => attend,
-        report: { density: vorta.pairs[branch] / vorta.pairs.full },
+        report: { density, ...density === 1 && { whyFull: whyBranchFull(branch, sizes, grid) } },
         [Symbol.dispose]: () => vorta.release(),
       });
     },
@@ -89,7 +89,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
           return all.slice(at, at + heads);
         })
       );
-      const vorta = new VortaAttention(gpu, config, grid, settings(grid));
+      const sizes = settings(grid), vorta = new VortaAttention(gpu, config, grid, sizes);
       using cleanUp = new DisposableStack();
       cleanUp.defer(() => vorta.release());
       const full = await options.full?.prepare(task);
@@ -103,12 +103,30 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
           }
         }
       }
+      const density = pairs / (all.length * vorta.pairs.full);
+      const sparse = BRANCHES.find((branch, i) => branch !== "full" && all.includes(i));
+      const whyFull = full
+        ? undefined
+        : sparse === undefined
+        ? `the router has no score of at least ${tau} for any other branch`
+        : whyBranchFull(sparse, sizes, grid);
       const held = cleanUp.move();
       return {
         at: (step) => vorta.routed(byStep[step]!, full?.at(step, fullHeads[step]!)),
-        report: { density: pairs / (all.length * vorta.pairs.full), routes: byStep },
+        report: { density, routes: byStep, ...density === 1 && whyFull !== undefined && { whyFull } },
         [Symbol.dispose]: () => held.dispose(),
       };
     },
   };
+}
+
+/** Why a branch leaves nothing out. */
+function whyBranchFull(branch: Branch, { tile, window, bucket, rate }: VortaSettings, grid: Grid): string {
+  const text = (sizes: Grid) => sizes.join("x");
+  if (branch === "sliding") {
+    return `a window of ${text(window)} tiles of ${text(tile)} covers this clip's ${text(grid)} tokens`;
+  }
+  return grid.some((tokens, axis) => tokens < bucket[axis]!)
+    ? `no bucket of ${text(bucket)} fits into this clip's ${text(grid)} tokens`
+    : `a rate of ${rate} drops no token of a bucket of ${text(bucket)}`;
 }
