@@ -3,14 +3,18 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { printable, TilereelError } from "../errors.ts";
 import { exists } from "../model/checkpoint/file_error.ts";
-import { FILE_KEYS, optionName, optionsOf } from "./generate/clip_record.ts";
+import { embeddedModelDir } from "../model/embedded.ts";
+import { fileDigest } from "../model/training/model_digest.ts";
+import { ownRouter } from "./attention_options.ts";
+import { FILE_KEYS, type FileKey, optionName, optionsOf } from "./generate/clip_record.ts";
 import { EMBEDDED } from "./generate/model_identity.ts";
 import { shellQuoted } from "./long_run.ts";
 import { isFolder } from "./output.ts";
 import { textTable } from "./text_table.ts";
+import { ownTiles } from "./veda_options.ts";
 import { type ClipRecord, readRecord, RECORD_FILE } from "./video/record.ts";
 
 /** Whether a path is a clip, as far as its name says, rather than a model. */
@@ -33,7 +37,7 @@ export async function clipRecordOf(path: string): Promise<ClipRecord> {
 }
 
 /** The record as a table, and the command lines that repeat the clip. */
-export function clipText(path: string, record: ClipRecord): string {
+export async function clipText(path: string, record: ClipRecord): Promise<string> {
   const { width, height, ...rest } = record;
   const rows = Object.entries({ ...width !== undefined && { size: `${width}x${height}` }, ...rest })
     .map(([key, value]) => [plain(wordsOf(key)), plain(value)]);
@@ -42,24 +46,38 @@ export function clipText(path: string, record: ClipRecord): string {
     textTable(rows),
     "",
     `Repeat it: tilereel generate --like ${printable(shellQuoted(path))}`,
-    `or: ${repeatLine(record)}`,
+    `or: ${repeatLine(record, await ownFiles(record))}`,
   ].join("\n");
 }
 
-/** The command line that makes the clip, with files by their names. */
-export function repeatLine(record: ClipRecord): string {
+/**
+ * The command line that makes the clip, with files by their names.
+ *
+ * @param own files of the model's own, which are found without being named
+ */
+export function repeatLine(record: ClipRecord, own: readonly FileKey[] = []): string {
   const { prompt, model } = record;
-  const files = FILE_KEYS.flatMap((key): [string, string][] =>
+  const files = FILE_KEYS.filter((key) => !own.includes(key)).flatMap((key): [string, string][] =>
     typeof record[key] === "string" ? [[optionName(key), record[key]]] : []
   );
   const options = [
     ...typeof model === "string" && model !== EMBEDDED ? [["model", model] as const] : [],
     ...optionsOf(record),
-    // A model's own files are found without.
-    ...files.filter(([name, file]) => file !== `${name}.safetensors`),
+    ...files,
   ];
   const text = String(prompt), words = text.startsWith("-") ? option("prompt", text) : shellQuoted(text);
   return ["tilereel generate", words, ...options.map(([name, text]) => option(name, text))].join(" ");
+}
+
+/** Router and tiles that lie in the model's folder, as far as that can be found here. */
+async function ownFiles({ model, router, routerDigest, tiles, tilesDigest }: ClipRecord): Promise<FileKey[]> {
+  const dir = model === EMBEDDED ? embeddedModelDir() : String(model);
+  const isOwn = async (name: unknown, place: string, digest: unknown) =>
+    name === basename(place) && await fileDigest(place).catch(() => undefined) === digest;
+  return [
+    ...await isOwn(router, ownRouter(dir), routerDigest) ? ["router"] as const : [],
+    ...await isOwn(tiles, ownTiles(dir), tilesDigest) ? ["tiles"] as const : [],
+  ];
 }
 
 function option(name: string, text: string): string {

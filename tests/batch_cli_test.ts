@@ -38,7 +38,7 @@ Deno.test("a batch with other settings leaves the clips that are there, says wha
     assertStringIncludes(second.err, "0002-b-1/ was made with other settings (tau 0.5, now 0.7) and is left as it is");
     assertStringIncludes(
       second.err,
-      "1 clip rendered, 1 made already and skipped, 1 made with other settings and left, 1 failed:\n",
+      "1 clip rendered, 1 made already and skipped, 1 left as it is, 1 failed:\n",
     );
     assertEquals((await readRecord(join(out, "0002-b-1")))?.tau, 0.5);
     await lines({ prompt: "a", seed: 1 }, { prompt: "b", seed: 1, attention: "vorta", tau: 0.7 });

@@ -83,6 +83,10 @@ Deno.test("the command line that repeats a clip is safe to paste", () => {
     `tilereel generate 'it'\\''s a cat' --model wan --size 32x32 --seed 7 --attention full --flow-shift 3 ` +
       "--negative=-blur --router r.pt",
   );
+  // A trained router is often called as the model's own.
+  const router = { ...RECORD, router: "router.safetensors" };
+  assert(repeatLine(router).endsWith("--router router.safetensors"));
+  assertEquals(repeatLine(router, ["router"]).includes("--router"), false);
   assert(repeatLine({ ...RECORD, prompt: "-cat" }).startsWith("tilereel generate --prompt=-cat --size"));
   assertEquals(shellQuoted("a\x1b[31m'\\\nb"), "$'a\\u001b[31m\\'\\\\\\u000ab'");
 });

@@ -55,7 +55,7 @@ async function run(values: OptionValues<typeof options>, [folder]: readonly stri
   const { gpu = "auto", json = false } = values;
   if (folder !== undefined && await isClip(folder)) {
     const record = await clipRecordOf(folder);
-    console.log(json ? JSON.stringify(record, null, 2) : clipText(folder, record));
+    console.log(json ? JSON.stringify(record, null, 2) : await clipText(folder, record));
     return 0;
   }
   const adapters = await listAdapters(gpu);

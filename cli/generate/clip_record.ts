@@ -96,6 +96,9 @@ export function optionName(key: string): string {
 /** Names that are files, which a record does not hold. */
 export const FILE_KEYS = ["router", "tiles", "textEncoder", "embeddings", "latents"] as const;
 
+/** One of {@linkcode FILE_KEYS}. */
+export type FileKey = typeof FILE_KEYS[number];
+
 /** What a record says of options that hold for all clips of a run. */
 export const RUN_KEYS = ["precision", "weightDtype"] as const;
 

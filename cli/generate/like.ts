@@ -14,10 +14,8 @@ import { batchOptions, type BatchValues, overlaid } from "../batch_options.ts";
 import { attentionOptions, ownRouter } from "../attention_options.ts";
 import { ownTiles } from "../veda_options.ts";
 import { type ClipRecord, readRecord } from "../video/record.ts";
-import { FILE_KEYS, optionName, optionsOf } from "./clip_record.ts";
+import { FILE_KEYS, type FileKey, optionName, optionsOf } from "./clip_record.ts";
 import { EMBEDDED } from "./model_identity.ts";
-
-type FileKey = typeof FILE_KEYS[number];
 
 /** What a clip was made with. */
 export interface Like {

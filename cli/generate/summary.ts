@@ -45,7 +45,7 @@ export function summaryLines({ rendered, made, different, failed }: Outcome): st
   const parts = [
     `${counted(rendered)} rendered`,
     ...made > 0 ? [`${made} made already and skipped`] : [],
-    ...different > 0 ? [`${different} made with other settings and left`] : [],
+    ...different > 0 ? [`${different} left as ${different === 1 ? "it is" : "they are"}`] : [],
     ...failed.length > 0 ? [`${failed.length} failed:`] : [],
   ];
   return [parts.join(", "), ...failed.map(({ out, why }) => `  ${printable(out)}: ${why}`)].join("\n");
