@@ -4,6 +4,7 @@
  * @module
  */
 import { quoted, TilereelError } from "../errors.ts";
+import { systemReason, TOO_LONG } from "../model/checkpoint/file_error.ts";
 import { LOOK_AT, recogniseBytes, type Recognised } from "../model/checkpoint/recognise.ts";
 import { type Sigmas, stepsOf } from "../model/schedulers/sigmas.ts";
 import { clipOptions } from "./clip_options.ts";
@@ -26,6 +27,9 @@ export const STDIN = "-";
 
 /** Kinds of files that prompts may be in, or that are refused for what is wrong in them. */
 const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfies Recognised["kind"][];
+
+/** Characters of a path in a message: a longer one is rather a prompt. */
+const LONGEST_SHOWN = 255;
 
 const EXAMPLE = '{"prompt": "a red circle", "seed": 7}';
 
@@ -55,16 +59,20 @@ export async function readPrompts(path: string, table: OptionTable = clipOptions
     content = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
     if (error instanceof TilereelError) throw error;
+    const system = systemReason(error), isText = "(a prompt itself is written without --prompts or -p)";
     const reason = error instanceof Deno.errors.NotFound
-      ? "there is no such file (a prompt itself is written without --prompts or -p)"
+      ? `there is no such file ${isText}`
+      : system === TOO_LONG
+      ? `${system} ${isText}`
       : error instanceof Deno.errors.IsADirectory
       ? "it is a folder"
       : error instanceof Deno.errors.PermissionDenied
       ? "no permission to read it"
       : error instanceof TypeError
       ? "it is not UTF-8 text"
-      : (error as Error).message;
-    throw new TilereelError(`--prompts ${path} cannot be read: ${reason}`, { cause: error });
+      : system ?? (error as Error).message;
+    const shown = path.length > LONGEST_SHOWN ? `${path.slice(0, LONGEST_SHOWN - 1)}…` : path;
+    throw new TilereelError(`--prompts ${shown} cannot be read: ${reason}`, { cause: error });
   }
   return parsePrompts(content, promptsName(path), table);
 }

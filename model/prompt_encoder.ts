@@ -41,6 +41,9 @@ export interface EncodeOptions {
   readonly onNote?: (note: string) => void;
 }
 
+/** Words that a note names, and their characters. */
+const MOST_WORDS = 8, LONGEST_WORD = 30;
+
 /** A model's tokenizer and text encoder, opened when they are first needed. */
 export class PromptEncoder {
   #opened: Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> | undefined;
@@ -72,7 +75,9 @@ export class PromptEncoder {
     }));
     const cleaned = prompts.map(cleanPrompt), encoded = cleaned.map((text) => tokenizer.encode(text, textTokens));
     for (const [i, { lost }] of encoded.entries()) {
-      const unknown = tokenizer.unknownWords(cleaned[i]!).map((word) => `"${word}"`).join(", ");
+      const words = tokenizer.unknownWords(cleaned[i]!);
+      const named = words.slice(0, MOST_WORDS).map((word) => quoted(word, LONGEST_WORD)).join(", ");
+      const unknown = words.length > MOST_WORDS ? `${named} and ${words.length - MOST_WORDS} more` : named;
       if (unknown) {
         onNote?.(`the model has no word for ${unknown} in ${quoted(prompts[i]!)}, and cannot draw that`);
       }

@@ -231,6 +231,10 @@ Deno.test("prompts files that cannot be used", async (t) => {
       }));
   }
   await t.step("no file", () => refused("--prompts /no/file cannot be read", ["--prompts", "/no/file"], []));
+  await t.step(
+    "a prompt in the place of the file",
+    () => refused(`a… cannot be read: that name is too long (a prompt itself`, ["--prompts", "a".repeat(400)], []),
+  );
 });
 
 Deno.test("embeddings files that cannot be used", () =>

@@ -5,6 +5,9 @@
  */
 import { TilereelError } from "../../errors.ts";
 
+/** Of names. */
+export const TOO_LONG = "that name is too long";
+
 /** By the system's codes. */
 const REASONS: Readonly<Record<string, string>> = {
   EACCES: "there is no permission",
@@ -13,7 +16,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EFBIG: "the file would be larger than is allowed there",
   EISDIR: "that is a folder, and a file was expected",
   ELOOP: "its links lead nowhere",
-  ENAMETOOLONG: "that name is too long",
+  ENAMETOOLONG: TOO_LONG,
   ENOENT: "there is no such file or folder",
   ENOSPC: "the disk is full",
   ENOTDIR: "a part of that path is a file, not a folder",
