@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Binding, write } from "./kernel.ts";
+import { type Binding, type KernelSource, write } from "./kernel.ts";
 import { Tensor } from "./tensor.ts";
 
 /** f16 ends here. */
@@ -42,6 +42,24 @@ fn note_clamped(v: vec4f) {
   }
 }`;
 };
+
+const NOTE = /fn note_clamped\(v: vec4f\) \{[^]*?\n\}/;
+const withoutCount = new WeakMap<KernelSource, KernelSource>();
+
+/**
+ * The kernel without its counting by {@link noteClamped}: the function does nothing, so that compilers leave out what
+ * leads to it. Counting takes up to 4 % of a matrix product.
+ */
+export function uncounted(kernel: KernelSource): KernelSource {
+  if (!kernel.declarations || !NOTE.test(kernel.declarations)) return kernel;
+  const known = withoutCount.get(kernel);
+  if (known) return known;
+  const { [CLAMPED]: _, ...buffers } = kernel.buffers;
+  const declarations = kernel.declarations.replace(NOTE, "fn note_clamped(v: vec4f) {}");
+  const plain = { ...kernel, buffers, declarations };
+  withoutCount.set(kernel, plain);
+  return plain;
+}
 
 /** How many numbers of one kind were held back. */
 export interface ClampCount {

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../errors.ts";
 import { BoundsChecker } from "./bounds/checker.ts";
-import { type ClampCount, ClampCounter, CLAMPED } from "./clamps.ts";
+import { type ClampCount, ClampCounter, CLAMPED, uncounted } from "./clamps.ts";
 import type { AdapterDescription } from "./device.ts";
 import { folded, type KernelSource, MOST_GROUPS } from "./kernel.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
@@ -32,6 +32,8 @@ export interface GpuSettings {
 export class Gpu {
   /** Fills every new tensor that can be bound with NaN, so that a test sees what a kernel left unwritten. */
   poison = false;
+  /** Has kernels count what f16 cannot hold of their operands, which makes them slower; casts of weights always do. */
+  countsClamps = false;
 
   readonly #memory: Memory;
   readonly #recorder: Recorder;
@@ -293,6 +295,7 @@ export class Gpu {
     if (this.#failure) throw this.#failure;
     const { workgroups } = dispatch;
     if (workgroups.some((n) => n > MOST_GROUPS)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
+    if (!this.countsClamps) kernel = uncounted(kernel);
     if (CLAMPED in kernel.buffers) {
       this.#clamps.used = true;
       dispatch = { ...dispatch, buffers: { ...dispatch.buffers, [CLAMPED]: this.#clamps.tensor } };

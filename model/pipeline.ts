@@ -298,6 +298,7 @@ export class WanPipeline {
     const guidance = options.guidance ?? defaults.guidance;
     const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];
     const textTokens = options.textTokens ?? defaults.textTokens;
+    gpu.countsClamps = true;
     const embeddings = await gpu.labelled("encode prompt", () => parts.prompts.encode(prompts, textTokens, options));
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
@@ -334,6 +335,7 @@ export class WanPipeline {
       return await work();
     } finally {
       this.#busy = false;
+      this.gpu.countsClamps = false;
     }
   }
 
@@ -412,6 +414,8 @@ export class WanPipeline {
       onProgress?.({ stage: "denoise", done: 0, total });
       for (const [step, timestep] of scheduler.timesteps.entries()) {
         signal?.throwIfAborted();
+        // Counting slows every step a little; the first and the last have the most and the least noise.
+        gpu.countsClamps = step === 0 || step === total - 1;
         const sample: Tensor = latents;
         const { result: inputs, tensors } = gpu.collect(() => {
           const selfAttention = attention.at(step);

@@ -26,6 +26,11 @@ testVariants("what f16 cannot hold of a product's input is counted once, however
   const { gpu } = variant, [m, n, k] = [270, 292, 72];
   const x = gpu.upload(far(m, k), [m, k]), w = gpu.upload(randn(n * k, 2), [n, k]);
   await gpu.takeClamped();
+  const uncounted = await gpu.read(linear(gpu, x, w));
+  assertEquals(await gpu.takeClamped(), [], "nobody asked for counts");
+  gpu.countsClamps = true;
+  assertEquals(await gpu.read(linear(gpu, x, w)), uncounted);
+  await gpu.takeClamped();
   const counted = async (work: () => Tensor): Promise<readonly ClampCount[]> => {
     gpu.release(work());
     return await gpu.takeClamped();
@@ -44,6 +49,7 @@ testVariants("what f16 cannot hold of a product's input is counted once, however
   assertEquals(await counted(() => linear(gpu, x, w, { precision: "f32" })), []);
   const tame = gpu.upload(randn(m * k, 3), [m, k]);
   assertEquals(await counted(() => linear(gpu, tame, w)), []);
+  gpu.countsClamps = false;
   for (const tensor of [x, w, tame]) gpu.release(tensor);
 });
 
@@ -55,12 +61,14 @@ testVariants("what f16 cannot hold is counted where an output is handed on in f1
   const scale = gpu.upload(new Float32Array(k).fill(1), [1, 1, k]);
   const shift = gpu.upload(Float32Array.from({ length: k }, (_, i) => i === 9 ? 1e6 : 0), [1, 1, k]);
   await gpu.takeClamped();
+  gpu.countsClamps = true;
   gpu.scope(() => void linear(gpu, linearInto(gpu, x, up, down, { bias }), down));
   const expected = gpu.f16 ? [{ what: PRODUCTS, count: m }] : [];
   assertEquals(await gpu.takeClamped(), expected);
   const adaptive = { scale: { tensor: scale, index: 0 }, shift: { tensor: shift, index: 0 } };
   gpu.scope(() => void linear(gpu, layerNormInto(gpu, x.reshape([1, m, k]), 1e-6, adaptive, up), up));
   assertEquals(await gpu.takeClamped(), expected);
+  gpu.countsClamps = false;
   for (const tensor of [x, up, down, bias, scale, shift]) gpu.release(tensor);
 });
 
@@ -69,9 +77,11 @@ testVariants("what f16 cannot hold of keys and values is counted", async ({ gpu 
   const q = gpu.upload(randn(tokens * dim, 2), [1, tokens, dim]), k = gpu.upload(data, [1, tokens, dim]);
   const v = gpu.upload(far(tokens, dim), [1, tokens, dim]);
   await gpu.takeClamped();
+  gpu.countsClamps = true;
   gpu.scope(() => void attention(gpu, q, k, v, { heads: 1 }));
   const counts = await gpu.takeClamped();
   assertEquals(counts, gpu.f16 ? [{ what: "keys and values of attention", count: 4 }] : []);
+  gpu.countsClamps = false;
   for (const tensor of [q, k, v]) gpu.release(tensor);
 });
 
