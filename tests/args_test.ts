@@ -87,6 +87,8 @@ Deno.test("options that there are none of yet say what there is instead", () => 
   refuses("--init_img is not supported yet", "--init_img=cat.png");
   refuses("--lora is not supported yet: merge the LoRA", "--lora", "x.safetensors");
   refuses("--preview is not supported yet", "--preview");
+  refuses("--vae-tiling is not needed: the picture is decoded in tiles", "--vae-tiling");
+  refuses("--offload_model is not needed: weights that do not fit", "--offload_model");
 });
 
 Deno.test("missing and unexpected values", () => {

@@ -60,7 +60,7 @@ Deno.test("clips of sizes that a model was not trained on are noted, where it sa
   assertEquals(sizeNote(trained, size(256, 256, 29)), undefined);
   assertEquals(
     sizeNote(trained, size(256, 128, 29)),
-    "the model was trained on clips of 128x128, 256x256 with 29 frames and 128x128 with 1 frame, so one of 256x128 " +
+    "the model was trained on clips of 128x128 or 256x256 with 29 frames and 128x128 with 1 frame, so one of 256x128 " +
       "with 29 frames may come out worse",
   );
 });

@@ -51,7 +51,7 @@ export function sizeNote(
   if (!trained || trained.some(isOne)) return undefined;
   const byFrames = Map.groupBy(trained, (size) => size.frames);
   const known = [...byFrames].map(([frames, sizes]) =>
-    `${sizes.map(({ width, height }) => `${width}x${height}`).join(", ")} with ${counted(frames)}`
+    `${sizes.map(({ width, height }) => `${width}x${height}`).join(" or ")} with ${counted(frames)}`
   );
   return `the model was trained on clips of ${known.join(" and ")}, so one of ${width}x${height} with ` +
     `${counted(frames)} may come out worse`;
