@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { Profiler } from "../gpu/profile/profiler.ts";
 import { type Gaps, gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
 
-/** See the module. */
+/** The GPU times of a piece of work, by kernel. */
 export interface Profiled {
   readonly dispatches: number;
   /** Milliseconds in which kernels ran. */

@@ -19,7 +19,7 @@ import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_opt
 
 const ATTENTION = "Attention";
 
-/** See the module. */
+/** The table of attention options. */
 export const attentionOptions = {
   attention: choice({
     group: ATTENTION,

@@ -18,7 +18,7 @@ export const RANDOM_SEED = -1;
 /** More clips of one prompt are a typing error. */
 const MOST_CLIPS = 10_000;
 
-/** See the module. */
+/** The table of options that describe one clip of `generate`. */
 export const batchOptions = {
   ...clipOptions,
   seed: orRandom({

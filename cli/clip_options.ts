@@ -25,7 +25,7 @@ const MOST_FRAMES = 1_000_001;
 const CLIP = "Clip";
 const SAMPLING = "Sampling";
 
-/** See the module. */
+/** The table of options that describe one clip. */
 export const clipOptions = {
   size: size({
     group: CLIP,

@@ -10,7 +10,7 @@ import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../model/video_size.ts";
 import type { Grid } from "../model/wan/grid.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
 
-/** See the module. */
+/** The complete settings of one clip. Defaults are already filled in. */
 export type ClipSettings =
   & Required<Pick<GenerateOptions, "prompt" | "width" | "height" | "frames" | "fps" | "steps" | "guidance" | "seed">>
   & Pick<GenerateOptions, "negativePrompt" | "scheduler" | "flowShift" | "sigmas">;

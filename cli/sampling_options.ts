@@ -23,7 +23,7 @@ import { castIdentity, type WeightDtypeChoice } from "../model/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
 
-/** See the module. */
+/** The table of options that describe sampling runs. */
 export const samplingOptions = {
   prompts: path({
     group: CLIPS,

@@ -16,7 +16,7 @@ import { sizes, sizesText } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
 
-/** See the module. */
+/** The table of Veda's options. */
 export const vedaOptions = {
   tiles: path({
     group: ATTENTION,

@@ -10,7 +10,7 @@ import { number, type Option, type OptionValues } from "./options.ts";
 
 const ATTENTION = "Attention";
 
-/** See the module. */
+/** The table of VORTA's options. */
 export const vortaOptions = {
   tile: sizes({
     group: ATTENTION,

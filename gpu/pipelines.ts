@@ -23,7 +23,10 @@ interface Pipeline {
   readonly names: readonly string[];
 }
 
-/** See the module. Callers keep their kernel sources, so that one variant is one object. */
+/**
+ * A cache of compiled pipelines and bind groups. The key is the identity of the kernel source, so callers must reuse one
+ * object per variant.
+ */
 export class Pipelines {
   readonly #pipelines = new Map<KernelSource, Pipeline>();
   readonly #groups = new Map<string, GPUBindGroup>();

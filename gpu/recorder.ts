@@ -29,7 +29,7 @@ export interface Dispatch {
   readonly workgroups: readonly [number, number, number];
 }
 
-/** See the module. */
+/** Records dispatches and copies, and submits them to the device in batches. */
 export class Recorder {
   readonly pipelines: Pipelines;
   readonly #params: GPUBuffer;

@@ -6,7 +6,10 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import { bytesOf, type GpuDtype, Tensor } from "../gpu/tensor.ts";
 
-/** See the module. It is kept while weights are loaded: freed after each piece, it would be handed out to a weight. */
+/**
+ * A staging tensor for casts. It is kept while weights are loaded: if it were freed after each piece, the pool would hand
+ * it out to a weight.
+ */
 export class CastRoom {
   #tensor: Tensor | undefined;
 

@@ -18,7 +18,7 @@ interface Room {
   open: boolean;
 }
 
-/** See the module. Tensors are made by the first block; those that follow are written over it. */
+/** Memory for one block's weights. The first block allocates the tensors; later blocks overwrite them. */
 export class WeightSlot {
   constructor(
     private readonly gpu: Gpu,

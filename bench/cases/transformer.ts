@@ -14,7 +14,7 @@ import { normalTensor } from "../random.ts";
 const LATENTS = [8, 16, 16] as const;
 const TEXT_TOKENS = 32;
 
-/** See the module. */
+/** The benchmark case of one forward pass. */
 export const transformerCase: Case = {
   name: "demo transformer, 29 frames of 128×128",
   prepare: async (gpu) => {

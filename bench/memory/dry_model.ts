@@ -16,7 +16,7 @@ import { WAN_SHAPES } from "../wan_shapes.ts";
 /** Names of the models. */
 export const DRY_MODELS = ["1.3B", "14B"] as const;
 
-/** See the module; the transformer as `stored`, the VAE in f32, no text encoder. */
+/** A model of the right shapes without data: the transformer in the format `stored`, the VAE in f32, no text encoder. */
 export function dryModel(name: typeof DRY_MODELS[number], stored: "F32" | "BF16" = "BF16"): ModelFiles {
   const { config } = WAN_SHAPES[name === "14B" ? "14b" : "1.3b"];
   const vae = vaeConfig(new Config(name, VAE));

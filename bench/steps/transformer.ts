@@ -12,7 +12,7 @@ import { transformerTensors } from "../full_size/tensor_spec.ts";
 import { normalTensor } from "../random.ts";
 import type { WanShape } from "../wan_shapes.ts";
 
-/** See the module. What it gives records work once, and frees what that made. */
+/** A transformer to be timed. Each of its functions records the work once and frees the tensors that it made. */
 export interface TimedTransformer {
   /** Blocks whose weights are on the GPU. */
   readonly loaded: number;

@@ -33,7 +33,8 @@ type AnyFamily = KernelFamily<any>;
 const ROWS = 64;
 
 /**
- * See the module. A variant that fails may leave a device behind that nothing runs on: the next one gets a new one.
+ * Times variants and checks their results. A variant that fails may leave the device unusable, so the next variant gets
+ * a new device.
  *
  * @param open opens a device anew, as a GPU even where it is none
  */

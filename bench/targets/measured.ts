@@ -90,7 +90,7 @@ export interface Job {
   readonly seconds: string;
 }
 
-/** See the module. */
+/** All results that were found, by kind. */
 export interface Measured {
   readonly kernels: KernelRun[];
   readonly sparse: SparseRun[];

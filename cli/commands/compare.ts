@@ -75,7 +75,7 @@ const options = {
 
 type Values = OptionValues<typeof options>;
 
-/** See the module. */
+/** The command `tilereel compare`. */
 export const command = defineCommand({
   name: "compare",
   description:

@@ -17,7 +17,7 @@ const SHELLS: Readonly<Record<string, (table: DescribedTable) => string>> = {
   fish: fishCompletion,
 };
 
-/** See the module. */
+/** The command `tilereel completion`. */
 export const command = defineCommand({
   name: "completion",
   description: "Prints a script that completes commands, options and their values in a shell.",

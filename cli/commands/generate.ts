@@ -104,7 +104,7 @@ const options = {
 /** Values of the options that were given. */
 export type GenerateValues = OptionValues<typeof options>;
 
-/** See the module. */
+/** The command `tilereel generate`. */
 export const command = defineCommand({
   name: "generate",
   description: "Renders a video from a text prompt.",

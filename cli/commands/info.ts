@@ -30,7 +30,7 @@ const options = {
   json: flag({ group: "Output", help: "Print one JSON object instead of tables." }),
 };
 
-/** See the module. */
+/** The command `tilereel info`. */
 export const command = defineCommand({
   name: "info",
   description:

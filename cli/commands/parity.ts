@@ -31,7 +31,7 @@ const options = {
 /** Where the project keeps its own references, from the checkout's root. */
 const DEFAULT_FOLDER = "tests/fixtures";
 
-/** See the module. */
+/** The command `tilereel parity`. */
 export const command = defineCommand({
   name: "parity",
   description: "Compares every part of a model with reference tensors made by diffusers and others: " +

@@ -5,7 +5,7 @@
  */
 import type { CommandGroup } from "../command.ts";
 
-/** See the module. */
+/** The command group `tilereel search`. */
 export const group: CommandGroup = {
   name: "search",
   description: "Finds out, by trying, what suits a model.",

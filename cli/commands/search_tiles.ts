@@ -90,7 +90,7 @@ const options = {
   quiet: flag({ group: OUTPUT, short: "q", help: "Print nothing but errors." }),
 };
 
-/** See the module. */
+/** The command `tilereel search tiles`. */
 export const command = defineCommand({
   name: "search tiles",
   description:

@@ -5,7 +5,7 @@
  */
 import type { CommandGroup } from "../command.ts";
 
-/** See the module. */
+/** The command group `tilereel train`. */
 export const group: CommandGroup = {
   name: "train",
   description: "Trains what a model needs for sparse attention. The model itself stays as it is.",

@@ -193,7 +193,7 @@ const options = {
   ...trainedModelOptions,
 };
 
-/** See the module. */
+/** The command `tilereel train router`. */
 export const command = defineCommand({
   name: "train router",
   description:

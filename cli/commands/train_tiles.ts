@@ -112,7 +112,7 @@ const options = {
   quiet: flag({ group: OUTPUT, short: "q", help: "Print nothing but errors." }),
 };
 
-/** See the module. */
+/** The command `tilereel train tiles`. */
 export const command = defineCommand({
   name: "train tiles",
   description:

@@ -39,7 +39,7 @@ export interface StoredClip {
 
 const VIDEO = ".mp4", POSTER = ".png", SAMPLES = ".rgb.gz", RECORD = ".json";
 
-/** See the module. */
+/** Finds and writes the clips in a comparison's folder. */
 export class ClipStore {
   readonly #clips = new Map<string, StoredClip>();
   /** What several clips stand in beside one another, by their digests. */

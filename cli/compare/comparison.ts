@@ -12,7 +12,7 @@ export interface ComparedPrompt extends PromptRecord {
   readonly folder: string;
 }
 
-/** See the module. */
+/** The result of a comparison, in the layout of `table.json`. */
 export interface Comparison {
   readonly version: string;
   /** ISO 8601, of the moment it was complete. */

@@ -20,7 +20,7 @@ export interface PlannedPrompt {
   readonly values: ClipValues;
 }
 
-/** See the module. */
+/** What a comparison will render, and where. */
 export interface ComparisonPlan {
   /** Where everything goes. */
   readonly folder: string;

@@ -29,7 +29,7 @@ export interface DifferentClip extends KeptClip {
   readonly instead?: string;
 }
 
-/** See the module. */
+/** Planned clips, sorted into those to render and those to leave. */
 export interface SortedClips {
   readonly todo: readonly (PlannedClip & { readonly replaces: boolean })[];
   /** Made with the same settings. */

@@ -30,7 +30,7 @@ export interface ReadyClip extends PlannedClip {
   readonly quality: number | undefined;
 }
 
-/** See the module. */
+/** The checked clips of one `generate` command, and how to run them. */
 export interface Plan {
   readonly clips: readonly ReadyClip[];
   /** The options, with those of --like under them. */

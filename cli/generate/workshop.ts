@@ -24,7 +24,7 @@ export interface WorkshopOptions {
   readonly onProgress: OnProgress;
 }
 
-/** See the module. */
+/** A GPU and the pipeline that is loaded on it. Disposing of it frees both. */
 export interface Workshop extends Disposable {
   readonly gpu: Gpu;
   readonly pipeline: WanPipeline;

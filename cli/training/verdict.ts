@@ -7,7 +7,7 @@
 /** "unknown": there were too few steps to tell. */
 export type Grade = "good" | "fair" | "poor" | "unknown";
 
-/** See the module. */
+/** A grade for a trained router, scorer or tile plan, with the reasons for it. */
 export interface Verdict {
   readonly grade: Grade;
   /** Sentences: why. */

@@ -12,7 +12,7 @@ import { type KernelSource, write } from "../kernel.ts";
  */
 export const SITES = "out_of_bounds";
 
-/** See the module. */
+/** A kernel with added index checks, and what its checks refer to. */
 export interface WatchedKernel {
   readonly kernel: KernelSource;
   /** What is subscripted at each of its sites: an array, or the elements of one (`xs[]`). */

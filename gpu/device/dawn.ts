@@ -48,7 +48,7 @@ interface Addon {
 /** One for the process: devices live no longer than it. */
 let instance: GPU | undefined;
 
-/** See the module. */
+/** The device source that uses the optional Dawn addon. */
 export const dawn: DeviceSource = {
   name: "dawn",
   backends: [],

@@ -16,7 +16,7 @@ const NO_ADAPTER_OVER = {
     "(on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri), or leave out --gpu gl",
 };
 
-/** See the module. */
+/** The device source that uses Deno's built-in WebGPU. */
 export const deno: DeviceSource = {
   name: "deno",
   backends: ["vulkan", "gl"],

@@ -37,7 +37,7 @@ interface Batch {
   readonly noted: readonly Noted[];
 }
 
-/** See the module. Works while it is the `profiler` of a `Gpu`. */
+/** Records GPU times while it is the `profiler` of a `Gpu`. */
 export class Profiler {
   readonly #device: GPUDevice;
   readonly #queries: GPUQuerySet;

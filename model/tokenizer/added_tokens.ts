@@ -14,7 +14,7 @@ export interface AddedToken {
   readonly rstrip?: boolean;
 }
 
-/** See the module. */
+/** Splits a text at its added tokens, before the model sees the rest. */
 export class AddedTokens {
   readonly #byContent: ReadonlyMap<string, AddedToken>;
   readonly #pattern: RegExp | undefined;

@@ -43,7 +43,7 @@ export class NonFiniteLayerError extends Error {
   }
 }
 
-/** See the module; holds GPU memory until it is disposed of. */
+/** The trained state of one scorer. It holds GPU memory until it is disposed of. */
 export class TileParameters implements Disposable {
   private constructor(
     private readonly gpu: Gpu,

@@ -12,7 +12,7 @@ import { type OnUpload, Weights } from "../weights.ts";
 import { type BlockWeights, loadBlock } from "./block.ts";
 import type { TransformerConfig } from "./config.ts";
 
-/** See the module. */
+/** Gives the transformer its blocks, whether they stay on the GPU or are streamed from disk. */
 export interface BlockSource {
   /** All blocks, where all are on the GPU. */
   readonly resident: readonly BlockWeights[] | undefined;

@@ -62,7 +62,10 @@ export interface MatrixAttention extends ForwardCall {
   readonly tile: MatrixTile;
 }
 
-/** See the module. Keys and values come as `pack.ts` leaves them. Outer rows are queries, inner rows keys. */
+/**
+ * Makes the attention kernel for matrix units. Keys and values must be in the layout that `pack.ts` writes. Outer rows are
+ * queries, inner rows are keys.
+ */
 export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): KernelSource => {
   const { units: { m, n, k, subgroup }, subgroups: [beside, sharing], rows: owned, keys, ahead } = tile;
   const { headDim, bias, plan, lse } = call;

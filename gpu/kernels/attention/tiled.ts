@@ -70,7 +70,7 @@ export interface TiledAttention extends ForwardCall {
   readonly tile: Tile;
 }
 
-/** See the module. Outer rows are queries, inner rows keys. */
+/** Makes the attention kernel that is tiled over workgroup memory. Outer rows are queries, inner rows are keys. */
 export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSource => {
   const { rows, keys, threads, f16, stretch, subgroups } = tile;
   const { d4, chunk, across, down, held, fours, columns, valueRows, wide, weightsWide } = layout(tile, call.headDim);
