@@ -7,26 +7,26 @@
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** A block of slots that are walked together, and the list of runs that it sees. */
+/** A block of slots that are processed together, and the list of runs that its queries attend to. */
 export interface Block {
   /** First slot. */
   readonly first: number;
-  /** Slots, at most `blockRows`. */
+  /** Number of slots, at most `blockRows`. */
   readonly count: number;
-  /** Number of its first run in the list of runs. */
+  /** Index of its first run in the list of runs. */
   readonly firstRun: number;
-  /** Runs; at least one. */
+  /** Number of runs, at least one. */
   readonly runs: number;
 }
 
-/** Neighbouring slots. */
+/** A range of consecutive slots. */
 export interface Run {
   readonly first: number;
   /** At least one. */
   readonly count: number;
 }
 
-/** Blocks with what they see, on the GPU. */
+/** Blocks and the runs that they attend to, on the GPU. */
 export interface BlockList {
   /** [blocks, 4], u32: the fields of {@link Block} */
   readonly blocks: Tensor;
@@ -38,13 +38,16 @@ export interface BlockList {
 export interface AttentionPlan {
   /** [orders, slots], u32: the token in each slot. One order for all heads, or one for each of batch · heads. */
   readonly order: Tensor;
-  /** Queries with the keys they see: the way forward, and queries' gradients. */
+  /** For each block of queries, the keys that it attends to. Used for the forward pass and the gradients of queries. */
   readonly queries: BlockList;
-  /** The other way round: keys with the queries that see them, for their gradients. Absent where nothing is trained. */
+  /**
+   * For each block of keys, the queries that attend to it. Used for the gradients of keys and values; absent for
+   * inference.
+   */
   readonly keys?: BlockList;
 }
 
-/** Cuts a run of slots into blocks that all see the same runs. */
+/** Cuts a range of slots into blocks that all attend to the same runs. */
 export function cutBlocks({ first, count }: Run, rows: number, firstRun: number, runs: number): Block[] {
   return Array.from({ length: Math.ceil(count / rows) }, (_, i) => ({
     first: first + i * rows,
@@ -54,7 +57,7 @@ export function cutBlocks({ first, count }: Run, rows: number, firstRun: number,
   }));
 }
 
-/** Puts blocks and one list of runs for all heads on the GPU. */
+/** Uploads blocks and one list of runs that all heads share. */
 export function uploadBlockList(gpu: Gpu, blocks: readonly Block[], runs: readonly Run[]): BlockList {
   return {
     blocks: gpu.upload(

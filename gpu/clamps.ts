@@ -1,16 +1,16 @@
 /**
- * Numbers that f16 could not hold. Kernels that make f16 of f32 hold a number back to ±65504 rather than let it become
- * an infinity; they count what they held back, so that it can be told.
+ * Counts numbers that f16 cannot hold. Kernels that convert f32 to f16 clamp to ±65504, so that no number becomes an
+ * infinity. They count what they clamped, so that the user can be told.
  *
  * @module
  */
 import { type Binding, type KernelSource, write } from "./kernel.ts";
 import { Tensor } from "./tensor.ts";
 
-/** f16 ends here. */
+/** The largest finite f16. */
 export const F16_MAX = 65504;
 
-/** What kernels count under a fixed name; their places in the buffer. */
+/** The kinds that kernels count under a fixed name. An index here is an index in the buffer. */
 export const CLAMP_KINDS = {
   "inputs of matrix products": 0,
   "keys and values of attention": 1,
@@ -20,19 +20,19 @@ export const CLAMP_KINDS = {
 /** One of {@link CLAMP_KINDS}. */
 export type ClampKind = keyof typeof CLAMP_KINDS;
 
-/** Counted, but told to nobody: what was told under its name before. */
+/** Counts that are not reported, because they were reported under their name before. */
 const SILENT = 3;
 const FIRST_NAMED = 4;
-/** Places in the buffer; the weights of a model are some hundreds. What comes after that shares the last. */
+/** Number of counters in the buffer. A model has some hundreds of weights; any further names share the last counter. */
 const PLACES = 4096;
 
-/** Name of the buffer in kernels that count. `Gpu.run` binds it. */
+/** The name of the counting buffer in kernels. `Gpu.run` binds it. */
 export const CLAMPED = "clamped";
 
-/** The buffer of a kernel that counts. */
+/** Declares the counting buffer of a kernel. */
 export const clampedBuffer: Readonly<Record<typeof CLAMPED, Binding>> = { [CLAMPED]: write("atomic<u32>") };
 
-/** WGSL: `note_clamped(v)` counts those of four numbers that f16 cannot hold. */
+/** WGSL: `note_clamped(v)` counts the numbers of a vec4f that f16 cannot hold. */
 export const noteClamped = (kind: ClampKind): string => {
   const past = `abs(v) > vec4f(${F16_MAX}.0)`;
   return `
@@ -47,8 +47,8 @@ const NOTE = /fn note_clamped\(v: vec4f\) \{[^]*?\n\}/;
 const withoutCount = new WeakMap<KernelSource, KernelSource>();
 
 /**
- * The kernel without its counting by {@link noteClamped}: the function does nothing, so that compilers leave out what
- * leads to it. Counting takes up to 4 % of a matrix product.
+ * A copy of the kernel that does not count: {@link noteClamped}'s function is empty, so that compilers remove the code
+ * that leads to it. Counting costs up to 4 % of a matrix product.
  */
 export function uncounted(kernel: KernelSource): KernelSource {
   if (!kernel.declarations || !NOTE.test(kernel.declarations)) return kernel;
@@ -61,17 +61,17 @@ export function uncounted(kernel: KernelSource): KernelSource {
   return plain;
 }
 
-/** How many numbers of one kind were held back. */
+/** How many numbers of one kind were clamped. */
 export interface ClampCount {
   /** One of {@link CLAMP_KINDS}, or a name that {@link ClampCounter.placeOf} was given. */
   readonly what: string;
   readonly count: number;
 }
 
-/** The counts of one device. */
+/** The clamp counters of one device. */
 export class ClampCounter {
   readonly tensor: Tensor;
-  /** Whether a kernel that counts was run since the last {@link counts}. */
+  /** Whether a counting kernel has run since the last {@link counts}. */
   used = false;
   readonly #names = new Map<string, number>();
 
@@ -81,7 +81,7 @@ export class ClampCounter {
   }
 
   /**
-   * Where a kernel counts what has a name of its own. Each name is counted once: a weight that is streamed comes many
+   * The index of the counter with this name. Each name is reported once, because a streamed weight is loaded many
    * times.
    */
   placeOf(name: string): number {
@@ -91,7 +91,7 @@ export class ClampCounter {
     return place;
   }
 
-  /** What the buffer says; kinds of which there are none are left out. */
+  /** Reads the counters; kinds with a count of zero are left out. */
   counts(buffer: ArrayBuffer): ClampCount[] {
     const numbers = new Uint32Array(buffer);
     return [...Object.entries(CLAMP_KINDS), ...this.#names]

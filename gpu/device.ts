@@ -17,17 +17,19 @@ import { TUNE_KINDS, tuneKernels, type TuneOptions } from "./tuning/tune.ts";
 /** An adapter as it is shown to the user. */
 export interface AdapterDescription {
   readonly name: string;
-  /** The WebGPU implementation it is reached through: Deno's own, or Dawn. */
+  /** The WebGPU implementation that offers it: Deno's own, or Dawn. */
   readonly source: SourceName;
   readonly vendor: string;
-  /** All that the source tells of the adapter and its driver: another one may run other kernels fastest. */
+  /**
+   * Everything that the source reports about the adapter and its driver. Tuning results are valid for this string only.
+   */
   readonly identity: string;
-  /** Runs on the CPU: slow, f32 only in places, no barriers wanted. */
+  /** It runs on the CPU: it is slow, may lack f16, and prefers kernels without barriers. */
   readonly software: boolean;
   /** Optional features tilereel can use that the adapter has. */
   readonly features: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
-  /** Absent where it has none that can be used. */
+  /** Absent where the adapter has no matrix units that tilereel can use. */
   readonly matrixUnits?: MatrixUnits | undefined;
 }
 
@@ -40,7 +42,7 @@ const SHOWN_LIMITS = [
   "maxComputeInvocationsPerWorkgroup",
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
-/** All that a device is asked for. */
+/** What is requested of a device. */
 const WANTED_LIMITS = [...SHOWN_LIMITS, "maxComputeWorkgroupSizeX"] as const;
 
 /** Where devices come from; the first is the default. */
@@ -58,11 +60,13 @@ export interface OpenGpuOptions {
    * it, f32 on software.
    */
   readonly precision?: Precision | "auto";
-  /** Has the adapter's fastest kernels chosen by a trial of up to a minute, once: see {@link tuneKernels}. */
+  /** Chooses the adapter's fastest kernels by a trial, once. It takes up to a minute; see {@link tuneKernels}. */
   readonly tune?: boolean | TuneOptions;
-  /** Bytes of GPU memory tilereel may hold at once. Absent: no limit; plans go by 8 GB. */
+  /**
+   * The most bytes of GPU memory that tilereel may hold at once. Without it there is no limit, and plans assume 8 GB.
+   */
   readonly memoryLimit?: number;
-  /** For tests: as `GpuSettings.checkBounds`. */
+  /** For tests; see `GpuSettings.checkBounds`. */
   readonly checkBounds?: boolean;
 }
 
@@ -75,7 +79,7 @@ const OPEN_KINDS: Kinds<OpenGpuOptions> = {
 };
 
 /**
- * The adapters of this machine, best first: those of one source. A device is opened on each, to see what it grants.
+ * Lists the adapters of one source, best first. A device is opened on each, to see which features and limits it grants.
  *
  * @param choice see {@link OpenGpuOptions.choice}: "vulkan", "gl" and "dawn" say where to look
  * @throws {TilereelError} when the source that was asked for is not there
@@ -93,9 +97,9 @@ export async function listAdapters(choice = "auto"): Promise<AdapterDescription[
 }
 
 /**
- * Of adapters that were looked for with `choice`, best first, the one that it means.
+ * Finds the adapter that `choice` means, among adapters that were listed with it, best first.
  *
- * @throws {TilereelError} when it means none
+ * @throws {TilereelError} when none matches
  */
 export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "software">>(
   adapters: readonly A[],
@@ -104,7 +108,7 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
   const { source, backend, name } = parseChoice(choice);
   if (adapters.length === 0) throw new TilereelError(source.noAdapter(backend));
   const chosen = /^\d+$/.test(name)
-    // Never a part of a name: "1" stands in most of them.
+    // A number is never a part of a name: most names contain "1".
     ? adapters[Number(name) - 1]
     : adapters.find((adapter) =>
       name === "auto" || (name === "software" ? adapter.software : contains(adapter.name, name))
@@ -141,7 +145,7 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   }
 }
 
-/** Where to look for what `choice` means, and what remains of it: "auto", "software", a number, or a part of a name. */
+/** Splits `choice` into where to look and which adapter: "auto", "software", a number, or a part of a name. */
 function parseChoice(choice: string): { source: DeviceSource; backend: Backend | undefined; name: string } {
   const [prefix, rest] = choice.split(/:(.*)/s);
   const named = SOURCES.find((source) => source.name === prefix);
@@ -159,7 +163,7 @@ interface FoundAdapter {
 }
 
 async function findAdapters(source: DeviceSource, backend: Backend | undefined): Promise<FoundAdapter[]> {
-  // Without a display server's runtime folder the drivers grumble on stderr, and need none to compute.
+  // Without a display server's runtime folder, the drivers print warnings, although they need none to compute.
   if (!variable("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
   const implementation = source.implementation(backend);
   const found = new Map<string, FoundAdapter>();

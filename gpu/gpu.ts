@@ -17,22 +17,22 @@ import type { Tape } from "./tape.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 import type { KernelFamily } from "./tuning/family.ts";
 
-/** What {@link Gpu} is opened with; see `openGpu`. */
+/** The settings that {@link Gpu} is opened with; see `openGpu`. */
 export interface GpuSettings {
   readonly description: AdapterDescription;
   readonly precision: Precision;
-  /** Why it is that, in a few words. */
+  /** The reason for this precision, in a few words. */
   readonly precisionReason: string;
   readonly memoryLimit: number;
-  /** Kernels are compiled with checks of their indices, and {@link Gpu.finish} throws when one was out of bounds. */
+  /** Kernels are compiled with checks of their indices. {@link Gpu.finish} throws if an index was out of bounds. */
   readonly checkBounds?: boolean;
 }
 
 /** A device, its memory and the commands being recorded for it. Made by `openGpu`. */
 export class Gpu {
-  /** Fills every new tensor that can be bound with NaN, so that a test sees what a kernel left unwritten. */
+  /** Fills every new tensor that can be bound with NaN, so that a test notices values that a kernel did not write. */
   poison = false;
-  /** Has kernels count what f16 cannot hold of their operands, which makes them slower; casts of weights always do. */
+  /** Makes kernels count the operands that f16 cannot hold, which makes them slower. Casts of weights always count. */
   countsClamps = false;
 
   readonly #memory: Memory;
@@ -44,7 +44,7 @@ export class Gpu {
   #scopes: Set<Tensor>[] = [];
   #tape: Tape | undefined;
   #failure: Error | undefined;
-  /** Nothing works any more: {@link attempt} does not forgive that. */
+  /** The device cannot work any more; {@link attempt} does not ignore this. */
   #gone = false;
   #closed = false;
   #placeholder: Tensor | undefined;
@@ -70,7 +70,7 @@ export class Gpu {
     device.addEventListener("uncapturederror", (event) => {
       const { error } = event as GPUUncapturedErrorEvent;
       event.preventDefault(); // Dawn would print it, too
-      // By its name: each source of devices has a class of its own.
+      // Compared by name, because each source of devices has its own error class.
       this.#failure ??= error.constructor.name === "GPUOutOfMemoryError"
         ? new TilereelError(`too little memory: the GPU refused an allocation (${error.message})`)
         : new Error(`WebGPU: ${error.message}`);
@@ -78,14 +78,14 @@ export class Gpu {
   }
 
   /**
-   * Whether kernels for software adapters are run: there barriers are dear, and workgroup memory is no faster than any
-   * other. f16 exists only in the kernels for GPUs.
+   * Whether to run the kernels for software adapters. There, barriers are expensive, and workgroup memory is no faster
+   * than any other. Only the kernels for GPUs use f16.
    */
   get software(): boolean {
     return this.settings.description.software && !this.f16;
   }
 
-  /** Whether work can go on: not once the device is lost or has refused an allocation. */
+  /** Whether the device can still work: false once it is lost or has refused an allocation. */
   get usable(): boolean {
     return this.#failure === undefined;
   }
@@ -95,12 +95,12 @@ export class Gpu {
     return this.settings.precision === "f16";
   }
 
-  /** What multiplies f16 matrices in hardware; undefined where there is nothing, or operands are held in f32. */
+  /** The matrix units in use; undefined where the device has none, or operands are held in f32. */
   get matrixUnits(): MatrixUnits | undefined {
     return this.f16 ? this.settings.description.matrixUnits : undefined;
   }
 
-  /** The variant of a kernel to use: the one that {@link choose} named, else the family's first. */
+  /** The kernel variant to use: the one set by {@link choose}, else the family's first. */
   pick<V>(family: KernelFamily<V>): V {
     const picked = this.#picked.get(family.name);
     if (picked !== undefined) return picked as V;
@@ -111,41 +111,42 @@ export class Gpu {
     return variant;
   }
 
-  /** Has {@link pick} give the variant of that name from now on. */
+  /** Makes {@link pick} return the variant of that name from now on. */
   choose(family: string, variant: string): void {
     this.#chosen.set(family, variant);
     this.#picked.delete(family);
   }
 
-  /** Bytes it holds. */
+  /** The memory in use, the memory allocated, and the peak. */
   get memory(): MemoryUse {
     return this.#memory.use;
   }
 
   /**
-   * Bytes it may hold at once: the limit, or what a GPU is assumed to have. Plans go by it; allocations by the limit.
+   * Bytes that may be allocated at once: the limit, or an assumed size. Plans go by this; allocations go by the limit
+   * alone.
    */
   get memoryBudget(): number {
     const { memoryLimit } = this.settings;
     return memoryLimit === Infinity ? ASSUMED_MEMORY : memoryLimit;
   }
 
-  /** The most bytes one tensor can have. */
+  /** The largest size of one tensor, in bytes. */
   get maxTensorBytes(): number {
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
     return Math.min(maxStorageBufferBindingSize, maxBufferSize);
   }
 
-  /** Threads that a workgroup along one axis can have. */
+  /** The largest number of threads of a workgroup along one axis. */
   get maxThreads(): number {
     const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX } = this.device.limits;
     return Math.min(maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX);
   }
 
   /**
-   * A new tensor; what it holds is undefined.
+   * Makes a new tensor with undefined contents.
    *
-   * @param what named in the message when memory runs out
+   * @param what a name for the message when memory runs out
    * @throws {TilereelError} when it does not fit
    */
   tensor(shape: readonly number[], dtype: GpuDtype = "f32", what = `a tensor of [${shape}]`): Tensor {
@@ -154,7 +155,7 @@ export class Gpu {
   }
 
   /**
-   * A new tensor that may be larger than what a kernel can bind: a weight, which `linear` takes in parts.
+   * Makes a tensor that may be larger than what a kernel can bind. It is for weights, which `linear` binds in parts.
    *
    * @throws {TilereelError} when it does not fit
    */
@@ -163,7 +164,7 @@ export class Gpu {
     return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what, "in parts"), shape, dtype);
   }
 
-  /** A tensor with these numbers; 16-bit formats are given packed, as a Uint8Array of their bytes. */
+  /** Makes a tensor from these numbers. 16-bit formats are given packed, as a Uint8Array of their bytes. */
   upload(data: Float32Array | Uint32Array | Uint8Array, shape: readonly number[], dtype: GpuDtype = "f32"): Tensor {
     if (Math.ceil(data.byteLength / 4) * 4 !== bytesOf(shape, dtype)) {
       throw new Error(`${data.byteLength} bytes given for [${shape}] ${dtype}`);
@@ -173,7 +174,7 @@ export class Gpu {
     return tensor;
   }
 
-  /** Overwrites part of a tensor, from byte `offset`, in order with the work recorded so far. */
+  /** Overwrites part of a tensor, from byte `offset` on. It takes effect in order with the work recorded so far. */
   write(tensor: Tensor, data: Float32Array | Uint32Array | Uint8Array, offset: number): void {
     if (offset + data.byteLength > tensor.bytes) {
       throw new Error(`${data.byteLength} bytes from ${offset} on do not fit [${tensor.shape}] ${tensor.dtype}`);
@@ -188,13 +189,14 @@ export class Gpu {
       rest.set(bytes.subarray(whole));
       this.device.queue.writeBuffer(tensor.buffer, at + whole, rest);
     }
-    // wgpu keeps its own copy until the next submission: without one, a model would lie in memory twice.
+    // wgpu keeps its own copy until the next submission. Without one, a model would be in memory twice.
     this.device.queue.submit([]);
   }
 
   /**
-   * Runs `work`, which records but does not wait, and frees every tensor made in it but those it returns; these pass to
-   * the scope around, or to the caller where there is none. While a tape is open all pass to the scope around.
+   * Runs `work`, which records but does not wait. Then frees every tensor that it made, except those that it returns.
+   * Returned tensors pass to the enclosing scope, or to the caller if there is none. While a tape is open, all tensors
+   * pass to the enclosing scope.
    */
   scope<T extends Tensor | readonly Tensor[] | void>(work: () => T): T {
     const scope = this.#openScope();
@@ -209,7 +211,8 @@ export class Gpu {
   }
 
   /**
-   * As {@link scope}, for work that waits. Nothing else may use this `Gpu` meanwhile, and all its tensors are freed.
+   * As {@link scope}, for work that waits. Nothing else may use this `Gpu` meanwhile. All tensors of the work are
+   * freed.
    */
   async waitingScope<T>(work: () => Promise<T>): Promise<T> {
     const scope = this.#openScope();
@@ -221,8 +224,8 @@ export class Gpu {
   }
 
   /**
-   * Runs `work`, which records but does not wait, and hands over every tensor made in it that is still there: for what
-   * must outlive a wait, which no scope does. The caller releases them.
+   * Runs `work`, which records but does not wait, and returns every tensor made in it that was not freed. This is for
+   * tensors that must outlive a wait, which no scope allows. The caller releases them.
    */
   collect<T>(work: () => T): { readonly result: T; readonly tensors: readonly Tensor[] } {
     const scope = new Set<Tensor>();
@@ -237,7 +240,7 @@ export class Gpu {
     }
   }
 
-  /** Takes a tensor out of its scopes, for one that outlives them: its owner releases it. */
+  /** Takes a tensor out of its scopes, so that it can outlive them. Its owner must release it. */
   keep(tensor: Tensor): Tensor {
     for (const scope of this.#scopes) {
       for (const owned of scope) if (owned.buffer === tensor.buffer) scope.delete(owned);
@@ -250,7 +253,10 @@ export class Gpu {
     return this.#tape;
   }
 
-  /** Runs `work` with the tape open: nothing is freed in it, for the way back needs it. Wants a scope around. */
+  /**
+   * Runs `work` with the tape open. Nothing is freed in it, because the backward pass needs it. It must be called in a
+   * scope.
+   */
   taping<T extends Tensor | readonly Tensor[] | void>(tape: Tape, work: () => T): T {
     if (this.#scopes.length === 0) throw new Error("taping without a scope would never be freed");
     this.#tape = tape;
@@ -261,7 +267,7 @@ export class Gpu {
     }
   }
 
-  /** Runs `work` with the tape closed: for what records itself as one step, whatever ops it is made of. */
+  /** Runs `work` with the tape closed. This is for work that records itself as one step, whatever ops it uses. */
   untaped<T>(work: () => T): T {
     const tape = this.#tape;
     this.#tape = undefined;
@@ -273,7 +279,7 @@ export class Gpu {
   }
 
   /**
-   * Frees a tensor before its scope ends, or at its end while a tape is open. Work already recorded still runs on it.
+   * Frees a tensor before its scope ends, or at the scope's end while a tape is open. Recorded work can still use it.
    */
   release(tensor: Tensor): void {
     if (this.#tape) return;
@@ -285,7 +291,7 @@ export class Gpu {
     this.#memory.trim();
   }
 
-  /** Stands in for a buffer that a kernel declares but does not read this time. */
+  /** A buffer to bind where a kernel declares one that it does not read this time. */
   get placeholder(): Tensor {
     return this.#placeholder ??= new Tensor(this.#memory.allocate(256, "placeholder"), 0, [1], "f32");
   }
@@ -304,17 +310,17 @@ export class Gpu {
     if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
 
-  /** Copies the numbers of `from` into `to`, which have the same size. */
+  /** Copies the numbers of `from` into `to`, which must have the same size. */
   copy(from: Tensor, to: Tensor): void {
     this.#recorder.copy(from.buffer, from.offset, to.buffer, to.offset, from.bytes);
   }
 
-  /** Sends what is recorded to the device, without waiting. */
+  /** Sends the recorded work to the device, without waiting. */
   submit(): void {
     this.#recorder.submit();
   }
 
-  /** What takes the times of what is run, if anything does: see `Profiler.start`. */
+  /** The profiler that measures dispatches, if there is one; see `Profiler.start`. */
   get profiler(): Profiler | undefined {
     return this.#recorder.profiler;
   }
@@ -323,7 +329,7 @@ export class Gpu {
     this.#recorder.profiler = profiler;
   }
 
-  /** Runs `work`, which may wait; in a profile, what it records carries the label. */
+  /** Runs `work`, which may wait. In a profile, the work that it records carries the label. */
   labelled<T>(name: string, work: () => T): T {
     return this.profiler ? this.profiler.labelled(name, work) : work();
   }

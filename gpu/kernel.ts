@@ -11,7 +11,7 @@ export type ParamType = "u32" | "i32" | "f32";
 
 /** What a kernel is made of. */
 export interface KernelSource {
-  /** Shown in error messages, traces and GPU debuggers. */
+  /** The kernel's name in error messages, traces and GPU debuggers. */
   readonly name: string;
   /** Storage buffers in binding order: WGSL element type and access. */
   readonly buffers: Readonly<Record<string, Binding>>;
@@ -29,16 +29,16 @@ export interface KernelSource {
   readonly f16?: boolean;
   /** Uses subgroup built-ins. */
   readonly subgroups?: boolean;
-  /** Multiplies with matrix units (see `matrix_units.ts`), which implies both. */
+  /** Uses matrix units (see `matrix_units.ts`), which implies f16 and subgroups. */
   readonly matrix?: boolean;
 }
 
-/** Workgroups that WebGPU allows along an axis. */
+/** The largest number of workgroups that WebGPU allows along an axis. */
 export const MOST_GROUPS = 65535;
 
 /**
- * So many workgroups or, where they are too many for x, folded onto y: a few more. A kernel finds `wid.y * nwg.x +
- * wid.x`.
+ * The dispatch size for `count` workgroups. Where they are too many for x, they are folded onto y, and there may be a
+ * few more than asked for. A kernel computes its workgroup's index as `wid.y * nwg.x + wid.x`.
  */
 export function folded(groups: number): readonly [number, number, number] {
   return [Math.min(groups, MOST_GROUPS), Math.ceil(groups / MOST_GROUPS), 1];
@@ -57,8 +57,8 @@ export const read = (element: string): Binding => ({ access: "read", element });
 export const write = (element: string): Binding => ({ access: "read_write", element });
 
 /**
- * The whole WGSL module of a kernel, for the compiler of one source of devices: naga (Deno's) refuses `enable
- * subgroups;` and knows the built-ins without it, Tint (Dawn's) wants that line.
+ * The complete WGSL module of a kernel, for one source of devices. naga (Deno's compiler) rejects `enable subgroups;`
+ * and knows the built-ins without it; Tint (Dawn's) requires that line.
  */
 export function kernelWgsl(kernel: KernelSource, source: SourceName): string {
   const { f16, subgroups, matrix } = kernel;
@@ -67,7 +67,7 @@ export function kernelWgsl(kernel: KernelSource, source: SourceName): string {
     ...(subgroups || matrix) && source === "dawn" ? ["subgroups"] : [],
     ...matrix ? ["chromium_experimental_subgroup_matrix"] : [],
   ];
-  // Where a subgroup's matrix lies depends on the subgroup's index, which Tint cannot prove to be uniform.
+  // The address of a subgroup's matrix depends on the subgroup's index, which Tint cannot prove to be uniform.
   const diagnostics = matrix ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\n" : "";
   const fields = Object.entries(kernel.params).map(([name, type]) => `  ${name}: ${type},`).join("\n");
   const buffers = Object.entries(kernel.buffers).map(([name, { access, element }], i) =>
@@ -109,7 +109,7 @@ export function writeParams(
   }
 }
 
-/** Repeats a piece of WGSL: naga adds a guard to every loop, so inner loops are written out. */
+/** Repeats a piece of WGSL. Inner loops are unrolled because naga adds a guard to every loop. */
 export function unroll(count: number, line: (i: number) => string): string {
   return Array.from({ length: count }, (_, i) => line(i)).join("\n");
 }

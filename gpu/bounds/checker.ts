@@ -8,10 +8,10 @@ import type { Dispatch } from "../recorder.ts";
 import { Tensor } from "../tensor.ts";
 import { SITES, watchIndices } from "./rewrite.ts";
 
-/** Sites of all kernels that one device compiles, at most. */
+/** The largest number of index sites that one device can check, over all its kernels. */
 const MOST_SITES = 1 << 14;
 
-/** Has all kernels of a device watched. */
+/** Adds index checks to all kernels of a device. */
 export class BoundsChecker {
   readonly #watched = new Map<KernelSource, KernelSource>();
   /** What the message says of each site. */
@@ -37,7 +37,7 @@ export class BoundsChecker {
   }
 
   /**
-   * Waits for what is submitted.
+   * Waits for the submitted work.
    *
    * @throws when an index was out of bounds since the last time
    */

@@ -1,7 +1,7 @@
 /**
- * A kernel that watches its own indices: each subscript of an array is compared with the array's length. WebGPU clamps
- * an index that is out of bounds, or gives zeros, and says nothing; where Dawn's clamping is off (`device/dawn.ts`)
- * such an index does harm. No kernel may have one, and this shows which has.
+ * Adds a check to each array index of a kernel: the index is compared with the array's length. WebGPU silently clamps
+ * an index that is out of bounds, or reads zero. Where Dawn's clamping is turned off (`device/dawn.ts`), such an index
+ * does harm. No kernel may have one; these checks find those that do.
  *
  * @module
  */
@@ -29,12 +29,14 @@ export function watchIndices(kernel: KernelSource, first: number): WatchedKernel
   }
   const checks: string[] = [], sites: string[] = [], names = new Map<string, string>();
 
-  /** A function that gives an index back, or the first of several, and notes it if it is out of bounds. */
+  /**
+   * A WGSL function that returns an index unchanged (or the first of several) and records it if it is out of bounds.
+   */
   const check = (array: string, depth: number, several: boolean): string => {
     const site = array + "[]".repeat(depth), key = `${site} ${several}`, n = first + sites.length;
     if (names.has(key)) return names.get(key)!;
     const length = lengthsOf(types.get(array)!)[depth];
-    // Without a branch: with one, compiling takes three times as long.
+    // No branch here: with one, compiling takes three times as long.
     checks.push(`var<private> past_${n}: u32;
 fn watched_${n}(i: u32${several ? ", count: u32" : ""}) -> u32 {
   let length = ${length === undefined ? `arrayLength(&${array})` : `${length}u`};
@@ -56,7 +58,7 @@ fn watched_${n}(i: u32${several ? ", count: u32" : ""}) -> u32 {
       for (const [depth, length] of lengthsOf(types.get(array)!).entries()) {
         if (code[done] !== "[") break;
         const end = closing(code, done), subscript = watchSubscripts(code.slice(done + 1, end));
-        // Compilers refuse a constant past a length that they know.
+        // Compilers reject a constant index that is past a known length.
         const constant = length !== undefined && /^\d+u?$/.test(subscript);
         out += constant ? `[${subscript}]` : `[${check(array, depth, false)}(u32(${subscript}))]`;
         done = end + 1;
@@ -65,7 +67,8 @@ fn watched_${n}(i: u32${several ? ", count: u32" : ""}) -> u32 {
     return out + code.slice(done);
   };
 
-  // A matrix in memory is rows, or columns, that lie a stride apart. All that are stored are results, of one type.
+  // A matrix in memory is a set of rows (or columns) that lie a stride apart. All matrices that are stored are results,
+  // of one type.
   const result = `${declarations}\n${body}`.match(/subgroup_matrix_result<.*?>/)?.[0];
   const watchMatrices = (code: string): string =>
     code.replace(
@@ -84,7 +87,7 @@ fn watched_${n}(i: u32${several ? ", count: u32" : ""}) -> u32 {
     if (missed) throw new Error(`kernel ${kernel.name}: no check is known of ${missed[0]}`);
     return watched;
   };
-  // What returns early must tell what it has found, too.
+  // A kernel that returns early must report its findings, too.
   const inner = `fn watched_main(gid: vec3u, lid: vec3u, li: u32, wid: vec3u, nwg: vec3u) {\n${watch(body)}\n}`;
   const outer = sites.map((_, i) => first + i).map((n) =>
     `  if (past_${n} > 0u) { atomicMax(&${SITES}[${n}], past_${n}); }`
@@ -100,7 +103,7 @@ fn watched_${n}(i: u32${several ? ", count: u32" : ""}) -> u32 {
   };
 }
 
-/** Of `array<array<vec4f, 9>, 16>`: 16, 9, 4. Undefined where a buffer decides. */
+/** The lengths in `array<array<vec4f, 9>, 16>`: 16, 9, 4. A length is undefined where the buffer's size decides it. */
 function lengthsOf(type: string): readonly (number | undefined)[] {
   const vector = type.match(/^vec(\d)/);
   if (vector) return [Number(vector[1])];
@@ -108,13 +111,13 @@ function lengthsOf(type: string): readonly (number | undefined)[] {
   return array ? [array[2] === undefined ? undefined : Number(array[2]), ...lengthsOf(array[1]!)] : [];
 }
 
-/** Of a scalar or a vector. */
+/** The number of components of a scalar or a vector. */
 function bytesOf(type: string): number {
   const [, count, scalar] = type.match(/^(?:vec(\d))?(\w+)$/)!;
   return Number(count ?? 1) * (scalar === "f16" || scalar === "h" ? 2 : 4);
 }
 
-/** Where the bracket that opens at `open` closes. */
+/** The position of the bracket that closes the one at `open`. */
 function closing(code: string, open: number): number {
   for (let at = open, depth = 0;; at++) {
     if (code[at] === "[") depth++;

@@ -15,10 +15,10 @@ import { TilereelError } from "../../errors.ts";
 import { MATRIX_FEATURE } from "../matrix_units.ts";
 import type { DeviceSource } from "./source.ts";
 
-/** Names the addon's file; without it the package is looked for as Node does. */
+/** The environment variable with the path of the addon. Without it, the package is resolved as Node does. */
 export const DAWN_VARIABLE = "TILEREEL_DAWN";
 
-/** The folder of the package that is for this system. */
+/** The name of the folder in the package for this operating system and CPU. */
 export const DAWN_FOLDER = join(
   "dist",
   Deno.build.os === "darwin"
@@ -28,24 +28,24 @@ export const DAWN_FOLDER = join(
 const ADDON = join(DAWN_FOLDER, "dawn.node");
 
 /**
- * Dawn's switches: experimental features may be asked for, and NVIDIA's f16 is trusted. Indices are not clamped, which
- * costs registers and 5 to 15 % of the time on NVIDIA: it may be done without because no kernel has an index out of
- * bounds, which the tests check (`bounds/rewrite.ts`), and because all WGSL that runs is tilereel's own.
+ * Dawn's toggles. They allow experimental features and f16 on NVIDIA. They turn off the clamping of indices, which
+ * costs registers and 5 to 15 % of the time on NVIDIA. That is safe because tests check that no kernel has an index out
+ * of bounds (`bounds/rewrite.ts`), and because tilereel runs no WGSL but its own.
  */
 const TOGGLES = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia", "disable_robustness"];
 
-/** What is done without: timestamps rounded to 65 µs, longer than many kernels take. */
+/** Toggles that are turned off. Timestamps would be rounded to 65 µs, longer than many kernels take. */
 const WITHOUT = ["timestamp_quantization"];
 
-/** The one graphics API that is worth looking at on each system: others only add warnings. */
+/** The one graphics API to use on each system; the others only add warnings. */
 const BACKENDS: Readonly<Partial<Record<typeof Deno.build.os, string>>> = { darwin: "metal", windows: "d3d12" };
 
-/** What the addon exports, as far as it is used. */
+/** The part of the addon's exports that is used. */
 interface Addon {
   create(options: string[]): GPU;
 }
 
-/** One for the process: devices live no longer than it. */
+/** One instance per process, because its devices cannot outlive it. */
 let instance: GPU | undefined;
 
 /** The device source that uses the optional Dawn addon. */
@@ -68,7 +68,7 @@ export const dawn: DeviceSource = {
       `disable-dawn-features=${WITHOUT.join(",")}`,
     ]);
   },
-  // The description is the driver's, the device's is the GPU's own, in small letters with dashes.
+  // `description` is the driver's name. `device` is the GPU's own name, in lower case with dashes.
   adapterName({ description, device, vendor }) {
     const gpu = device.replace(/-+$/, "") || vendor || "unnamed adapter";
     return description ? `${gpu} (${description})` : gpu;
@@ -78,13 +78,13 @@ export const dawn: DeviceSource = {
     "that of Debian 12 is too old), or leave out --gpu dawn",
 };
 
-/** Milliseconds between two looks at whether the GPU is done. */
+/** Milliseconds between two checks whether the GPU is done. */
 const POLL_MS = 1;
 
 /**
- * While the GPU works, the addon looks at it in every turn of the event loop, by a native function that it makes anew
- * for each: some fifty a millisecond, and collecting some ten thousand of those stops Deno 2.9.6 for a second and more.
- * So native functions wait for a timer. All others are called immediately, as ever.
+ * While the GPU works, the addon polls it in every turn of the event loop, through a native function that it creates
+ * anew each time: about fifty per millisecond. Collecting ten thousand of these stops Deno 2.9.6 for more than a
+ * second. So callbacks that are native functions wait for a timer. All others run immediately, as before.
  */
 function pollByTimer(): void {
   const immediately = globalThis.setImmediate;
@@ -94,7 +94,7 @@ function pollByTimer(): void {
   globalThis.setImmediate = replacement as typeof setImmediate;
 }
 
-/** The file that {@link dawn} would load; undefined where there is none. */
+/** The path of the addon that {@link dawn} would load, or undefined. */
 export function dawnAddon(): string | undefined {
   const named = variable(DAWN_VARIABLE);
   if (named) return resolve(named);

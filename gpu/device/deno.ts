@@ -23,7 +23,7 @@ export const deno: DeviceSource = {
   features: [{ name: "shader-f16" }, { name: "subgroups", unlisted: true }, { name: "timestamp-query" }],
   implementation(backend) {
     if (!navigator.gpu) throw new TilereelError("this runtime has no WebGPU: use Deno 2.9 or later");
-    // Deno picks its backends once, when the first adapter is asked for.
+    // Deno chooses its backends once, when the first adapter is requested.
     if (backend !== undefined) Deno.env.set("DENO_WEBGPU_BACKEND", backend);
     return navigator.gpu;
   },

@@ -1,6 +1,6 @@
 /**
- * A device that computes nothing and holds nothing: whatever is recorded on it leaves zeros. `Gpu` keeps the same books
- * over it as over any other, so the memory that work needs can be counted exactly, on any machine, in no time.
+ * A device that computes nothing and stores nothing; every result reads as zeros. `Gpu` counts memory on it as on any
+ * other device, so that the memory that work needs can be counted exactly, on any machine, in no time.
  *
  * @module
  */
@@ -8,24 +8,24 @@ import { Gpu } from "../gpu.ts";
 import type { MatrixUnits } from "../matrix_units.ts";
 import type { Precision } from "../precision.ts";
 
-/** What a {@link dryGpu} is to look like. */
+/** The device that {@link dryGpu} should imitate. */
 export interface DryGpuOptions {
-  /** Default: those of an NVIDIA card under Deno's WebGPU. */
+  /** Default: the limits of an NVIDIA card under Deno's WebGPU. */
   readonly limits?: Partial<Pick<GPUSupportedLimits, "maxBufferSize" | "maxStorageBufferBindingSize">>;
   readonly precision?: Precision;
-  /** As a software adapter, whose kernels take frames one by one. Default: false. */
+  /** Imitates a software adapter, whose kernels take frames one by one. Default: false. */
   readonly software?: boolean;
   readonly matrixUnits?: MatrixUnits;
-  /** Bytes, as `OpenGpuOptions.memoryLimit`. */
+  /** Limit in bytes; see `OpenGpuOptions.memoryLimit`. */
   readonly memoryLimit?: number;
-  /** Told of every buffer that is made for tensors, and of its end. */
+  /** Called for every buffer that is made for tensors, and when it is destroyed. */
   readonly onBuffer?: (event: { readonly label: string; readonly size: number; readonly made: boolean }) => void;
 }
 
-/** Those of NVIDIA's cards, as Dawn offers them. */
+/** The matrix units of NVIDIA's cards, as Dawn reports them. */
 export const NVIDIA_MATRIX_UNITS: MatrixUnits = { m: 16, n: 16, k: 16, subgroup: 32 };
 
-/** NVIDIA's under Vulkan. */
+/** The limits of NVIDIA's cards under Vulkan. */
 const LIMITS = {
   maxBufferSize: 4 * 2 ** 30,
   maxStorageBufferBindingSize: 2 * 2 ** 30 - 4,
@@ -34,7 +34,7 @@ const LIMITS = {
   maxComputeWorkgroupStorageSize: 48 * 2 ** 10,
 };
 
-/** Opens one. */
+/** Opens a dry device. */
 export function dryGpu(options: DryGpuOptions = {}): Gpu {
   const { precision = "f32", software = false, matrixUnits, memoryLimit = Infinity } = options;
   const limits = { ...LIMITS, ...options.limits };
@@ -65,7 +65,7 @@ function dryDevice(limits: typeof LIMITS, onBuffer: DryGpuOptions["onBuffer"] = 
     lost: new Promise<never>(nothing),
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: () => Promise.resolve() },
     createBuffer: ({ label = "", size, usage }: GPUBufferDescriptor) => {
-      // Uniforms and what is read back are no tensors.
+      // Uniform buffers and read-back buffers hold no tensors.
       const counted = (usage & GPUBufferUsage.STORAGE) !== 0;
       if (counted) onBuffer({ label, size, made: true });
       return {

@@ -1,50 +1,50 @@
 /**
- * The walk of the forward kernels for GPUs: long steps that go on across a plan's runs, so that only the last one is
- * partly filled. A run's end may lie anywhere in a step, so which row comes where is looked up, once a step and row, a
- * step ahead, into workgroup memory.
+ * The loop over keys in the forward kernels for GPUs. A step is long and continues across a plan's runs, so that only
+ * the last step is partly filled. A run may end anywhere in a step. So for each step, the kernel looks up where each
+ * row lies, one step ahead, and stores that in workgroup memory.
  *
  * @module
  */
 import { unroll } from "../../kernel.ts";
 import { type Walk, walk, type WalkOptions } from "./walk.ts";
 
-/** How a workgroup goes. */
+/** The parameters of such a loop. */
 export interface AheadOptions extends WalkOptions {
-  /** Inner rows of a step. */
+  /** The number of inner rows in a step. */
   readonly step: number;
-  /** Of the workgroup: a multiple of `step`, or a part of it that goes in evenly. */
+  /** The threads of the workgroup: a multiple of `step`, or a divisor of it. */
   readonly threads: number;
-  /** The inner rows lie in the order of slots, not of tokens. */
+  /** The inner rows are stored in the order of slots, not of tokens. */
   readonly sorted?: boolean;
 }
 
-/** WGSL pieces of such a walk; of `begin` and `outer` see {@link Walk}. */
+/** WGSL pieces of such a loop. For `begin` and `outer` see {@link Walk}. */
 export interface AheadWalk extends Omit<Walk, "steps" | "inner"> {
   /** Module-scope WGSL. */
   readonly declarations: string;
-  /** Bytes of workgroup memory it takes. */
+  /** The bytes of workgroup memory that it uses. */
   readonly bytes: number;
-  /** Loops over the inner rows: `at` counts those before a step, `end` is how many there are. */
+  /** Loops over the inner rows. `at` is the number of rows before a step, `end` the number of all rows. */
   steps(pieces: Steps): string;
-  /** Where row `row` of a step lies in the inner tensor; rows from the last on stand for the last. */
+  /** The index of row `row` of a step in the inner tensor. Rows past the end repeat the last row. */
   inner(row: string): string;
-  /** The same of the step after. */
+  /** The same for the next step. */
   next(row: string): string;
 }
 
-/** WGSL that goes into the loop. */
+/** WGSL inside the loop. */
 export interface Steps {
-  /** Before the first step, whose rows are known. */
+  /** Code before the first step, for which the rows are looked up already. */
   readonly first?: string;
   readonly body: string;
-  /** Knows the next step's rows, too, once it has passed a barrier; the workgroup meets after it. */
+  /** Code of one step. It looks up the next step's rows once it has passed a barrier, and ends with a barrier. */
   readonly rest?: string;
 }
 
-/** Runs whose lengths are read at once: none waits for another. */
+/** The number of runs whose lengths are read at once, so that none waits for another. */
 const TOGETHER = 32;
 
-/** The pieces for one kernel. */
+/** Builds the pieces for one kernel. */
 export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOptions): AheadWalk {
   const { buffers, params, begin, outer } = walk({ plan, rows });
   if (!plan) {
@@ -62,8 +62,8 @@ export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOp
   }
   const slot = "run.x + row - passed";
   const found = (line: (i: number) => string) => unroll(Math.max(1, step / threads), line);
-  // A thread's rows rise from step to step, so it goes on from the run where it was. The run after that is read long
-  // before it is reached.
+  // A thread's rows increase from step to step, so it continues from its current run. The run after that is read long
+  // before it is needed.
   const lookUp = (first: string) =>
     found((i) =>
       `    var ahead${i} = 0u;
@@ -78,7 +78,7 @@ export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOp
       ahead${i} = wid.z * p.inner + ${sorted ? slot : `order[own_order + ${slot}]`};
     }`
     );
-  // Those of two steps: nobody still reads what is written over.
+  // There are two buffers, for two steps: no thread still reads the one that is overwritten.
   const kept = (at: string, row: string) => `rows_ahead[${at} % ${2 * step}u + ${row}]`;
   const keep = (at: string) =>
     found((i) =>
@@ -95,7 +95,7 @@ export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOp
     bytes: 8 * step,
     buffers,
     params,
-    // Most lists are no longer: what is read next need not wait for them.
+    // Most lists are no longer than this. The next read need not wait for them.
     begin: (at) => `${begin(at)}\n  var end = 0u;\n${lengths("0u")}`,
     outer,
     steps: ({ first, body, rest }) =>
@@ -112,14 +112,14 @@ ${lookUp("0u")}
 ${keep("at")}
   }
   workgroupBarrier();
-  // Looked up long before it is needed: nothing waits for it.
+  // This is looked up long before it is needed, so nothing waits for it.
 ${loop(step, { ...first && { first }, body: `${lookUp(later)}\n${body}\n${keep(later)}`, ...rest && { rest } })}`,
     inner: (row) => kept("at", row),
     next: (row) => kept(later, row),
   };
 }
 
-/** The loop itself; `at` is there. */
+/** The loop itself; `at` is in scope. */
 function loop(step: number, { first = "", body, rest = "" }: Steps): string {
   return `${first}
   for (; at < end; at += ${step}u) {

@@ -1,12 +1,12 @@
 /**
- * The way back through attention, without ever holding the scores: they are made again from q, k and the log-sum-exp of
+ * The backward pass of attention. The scores are never stored: they are recomputed from q, k and the log-sum-exp of
  * each query (Dao et al. 2022, algorithm 4). With P = exp(scale·q·kᵀ − lse), dP = dy·vᵀ, d = Σ dy∘y and
  * dS = P∘(dP − d):
  *
  *     dq += scale·dS·k     dk += scale·dSᵀ·q     dv += Pᵀ·dy
  *
- * Queries' gradients are summed by threads that hold queries, keys' and values' by threads that hold keys: no atomics,
- * so results repeat bit for bit. A head's results may be scaled on the way out.
+ * Threads that hold queries sum the gradients of queries; threads that hold keys sum those of keys and values. There
+ * are no atomics, so results repeat bit for bit. A head's results may be scaled before they are written.
  *
  * @module
  */
@@ -20,7 +20,8 @@ export interface BackwardAttention {
   readonly headDim: number;
   readonly plan: boolean;
   /**
-   * What it sums: of queries (outer rows are queries, inner rows keys), or of keys and values (the other way round).
+   * What it computes: gradients of queries (outer rows are queries, inner rows keys), or of keys and values (the
+   * reverse).
    */
   readonly of: "q" | "kv";
 }
@@ -34,7 +35,7 @@ const INPUTS = {
   lse: read("f32"),
   /** [batch, queries, heads]: Σ dy∘y over a head's channels */
   dot_y: read("f32"),
-  /** [batch, heads]: what a head's gradients are multiplied with */
+  /** [batch, heads]: the factors for each head's gradients */
   head_scale: read("f32"),
 };
 
@@ -44,10 +45,10 @@ const PARAMS = { has_head_scale: "u32" } as const;
 const FACTOR = `  var factor = 1.0;
   if (p.has_head_scale != 0u) { factor = head_scale[wid.z * p.heads + h]; }`;
 
-/** Outer rows that a thread of {@link attentionBackwardPlain} holds at once. Inner rows it takes one by one. */
+/** The number of outer rows that a thread of {@link attentionBackwardPlain} holds. It takes inner rows one by one. */
 export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 2 : 1;
 
-/** For software adapters: a thread holds a few rows. */
+/** Makes the kernel for software adapters: a thread holds a few rows. */
 export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
   const d4 = headDim / 4, rows = PLAIN_BACKWARD_ROWS(headDim);
   const w = walk({ plan, rows });
@@ -140,7 +141,7 @@ ${
   };
 });
 
-/** For GPUs. */
+/** Makes the kernel for GPUs. */
 export const attentionBackwardTiled = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
   const w = walk({ plan, rows: TILE });
   const out = new OutputTile(headDim);
@@ -159,7 +160,7 @@ export const attentionBackwardTiled = memo(({ headDim, plan, of }: BackwardAtten
           w.outer(`first + ${row}`)
         } * p.dim4 + head + ${col}] += ${sum} * ${factor}; }`,
     );
-  // A weight of a row past the end is nothing.
+  // Rows past the end have weight zero.
   const inside = `let inside = vec4<bool>(${[0, 1, 2, 3].map((j) => `at + lid.x * 4u + ${j}u < end`).join(", ")});`;
   const begin = `${w.begin("wid.x")}
 ${FACTOR}

@@ -1,24 +1,24 @@
 /**
- * What the forward kernels for GPUs have in common.
+ * Parts that the forward kernels for GPUs share.
  *
  * @module
  */
 import { type Binding, read, write } from "../../kernel.ts";
 
-/** What a call of attention asks of a kernel. */
+/** What a call of attention requires of a kernel. */
 export interface ForwardCall {
   readonly headDim: number;
   readonly bias: boolean;
   readonly plan: boolean;
-  /** Writes the log of each query's sum of exponentials too. */
+  /** Also writes the log-sum-exp of each query. */
   readonly lse: boolean;
 }
 
-/** The part of a kernel's name that tells calls apart. */
+/** The part of a kernel's name that distinguishes calls. */
 export const callName = ({ headDim, bias, plan, lse }: ForwardCall): string =>
   `${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}`;
 
-/** Buffers of a call: keys and values as `inner` holds them. */
+/** The buffers of a call. Keys and values are stored as `inner` says. */
 export const forwardBuffers = (
   { bias, lse }: ForwardCall,
   inner: string,
@@ -33,7 +33,7 @@ export const forwardBuffers = (
   ...lse && { lse: write("f32") },
 });
 
-/** Scores are kept in powers of two: exp2 is what GPUs have. */
+/** The factor that converts scores to powers of two: GPUs have exp2. */
 export const LOG2_E = Math.LOG2E;
-/** From powers of two back to powers of e. */
+/** The factor that converts powers of two back to powers of e. */
 export const LN_2 = Math.LN2;

@@ -1,6 +1,6 @@
 /**
- * Attention's heat, tile by tile: every probability exp(scale·q·kᵀ − lse) between the tokens of two tiles is made once,
- * on its way to their maximum and their sum. Tiles are those of a `TileLayout`.
+ * The heat of attention between tiles: the maximum and the sum of the probabilities exp(scale·q·kᵀ − lse) between the
+ * tokens of two tiles. Each probability is computed once and never stored. Tiles are those of a `TileLayout`.
  *
  * @module
  */
@@ -40,13 +40,13 @@ const HEAD = `  let batch = wid.z / p.chosen;
 ${chosenHead("h", "wid.z % p.chosen")}
   let head = h * (p.dim4 / p.heads);`;
 
-/** Token of a row of a tile; rows past its last stand for the last. */
+/** The token of a row of a tile. Rows past the last repeat the last. */
 const token = (tile: string, row: string) => `(batch * p.tokens + order[${tile}.x + min(${row}, ${tile}.y - 1u)])`;
 
-/** Keys that a thread of {@link heatPlain} takes in one step. */
+/** The number of keys that a thread of {@link heatPlain} takes in one step. */
 const PLAIN_KEYS = 4;
 
-/** For software adapters: a thread takes a pair of tiles, a few queries at a time. */
+/** For software adapters: a thread computes one pair of tiles, a few queries at a time. */
 export const heatPlain = memo((headDim: number): KernelSource => {
   const d4 = headDim / 4, rows = PLAIN_ROWS(headDim);
   const each = (line: (i: number) => string) => unroll(rows, line);
@@ -93,7 +93,7 @@ ${
   };
 });
 
-/** For GPUs: a workgroup takes a pair of tiles, in blocks of 64×64. */
+/** For GPUs: a workgroup computes one pair of tiles, in blocks of 64×64. */
 export const heatTiled = memo(({ headDim, f16 }: { headDim: number; f16: boolean }): KernelSource => {
   const type: Staged = f16 ? "vec4h" : "vec4f";
   const queries = { from: "q", token: (row: string) => token("mine", `r + ${row}`), scale: "p.scale" };

@@ -1,10 +1,11 @@
 /**
- * Attention by matrix units: f16 operands, f32 sums. A subgroup owns queries: their operands and outputs stay in its
- * registers, their softmax is made by its own threads. Matrices in registers cannot be touched number by number, so
- * scores pass through workgroup memory, and weights back; outputs do so only at the end, and where they must be scaled.
+ * Attention by matrix units: f16 operands, f32 sums. A subgroup owns some queries. It holds their operands and outputs
+ * in registers, and its own threads compute their softmax. WGSL cannot access single elements of a matrix in registers,
+ * so scores pass through workgroup memory and come back as weights. Outputs do so only at the end, and where they must
+ * be rescaled.
  *
- * That is rare: weights may be as large as 2^8, so outputs follow a query's largest score only when it has grown by
- * more than 8 (in powers of two; as FlashAttention-4 has it).
+ * Rescaling is rare. Weights may be as large as 2^8, so outputs are rescaled only when a query's largest score has
+ * grown by more than 8 (in powers of two), as in FlashAttention-4.
  *
  * @module
  */
@@ -20,44 +21,45 @@ import { MASKED } from "./walk.ts";
 export interface MatrixTile {
   readonly units: MatrixUnits;
   /**
-   * Subgroups side by side, and those that share queries: each makes the scores of a part of the keys, and a part of
-   * the outputs' channels. More of them hide each other's waits, for each needs fewer registers.
+   * The number of subgroups side by side, and of those that share queries. Each that shares computes the scores of a
+   * part of the keys, and a part of the outputs' channels. More of them hide each other's waits, for each needs fewer
+   * registers.
    */
   readonly subgroups: readonly [side: number, sharing: number];
-  /** Queries of a subgroup. */
+  /** The number of queries of a subgroup. */
   readonly rows: number;
-  /** Keys of a step. */
+  /** The number of keys of a step. */
   readonly keys: number;
-  /** Keys are read a step ahead, values while scores are made: both wait in registers. */
+  /** Keys are read one step ahead, and values while scores are computed. Both wait in registers. */
   readonly ahead?: true;
 }
 
-/** Queries of a workgroup. */
+/** The number of queries of a workgroup. */
 export const matrixRows = ({ subgroups, rows }: MatrixTile): number => subgroups[0] * rows;
 
-/** A short name of a tile, for those of kernels and variants. */
+/** A short name of a tile, for the names of kernels and variants. */
 export const matrixName = ({ subgroups, rows, keys, ahead }: Omit<MatrixTile, "units">): string =>
   `${subgroups.join("x")}_${rows}x${keys}${ahead ? "_ahead" : ""}`;
 
-/** Rows of f16 and of f32 are so much longer than they need be, so that neighbours lie in different banks. */
+/** The padding of rows of f16 and of f32, so that neighbouring rows lie in different banks. */
 const PAD_F16 = 8, PAD_F32 = 8;
-/** Threads that share a query's softmax: each has eights of scores, every so-manieth. */
+/** The threads that share a query's softmax. Each takes groups of eight scores, this many groups apart. */
 const LANES = 4;
-/** A query's outputs are scaled when its largest score has grown by more than this. */
+/** A query's outputs are rescaled when its largest score has grown by more than this. */
 const SLACK = 8;
 
-/** Numbers of the area where keys and values are staged, and before them the queries: at least as wide as a matrix. */
+/** The size of the area where queries, and later keys and values, are staged. It is at least as wide as a matrix. */
 function stagedSize(tile: MatrixTile, headDim: number): number {
   return Math.max(tile.keys * (headDim + PAD_F16), matrixRows(tile) * (tile.units.k + PAD_F16));
 }
 
-/** Bytes of workgroup memory that a tile takes. */
+/** The bytes of workgroup memory that a tile uses. */
 export function matrixBytes(tile: MatrixTile, headDim: number): number {
   const rows = matrixRows(tile), { keys } = tile;
   return stagedSize(tile, headDim) * 2 + rows * (keys + PAD_F32) * 4 + rows * (keys + PAD_F16) * 2 + keys * 8 + 4;
 }
 
-/** A kernel of this file. */
+/** The parameters of a kernel of this file. */
 export interface MatrixAttention extends ForwardCall {
   readonly tile: MatrixTile;
 }
@@ -72,13 +74,13 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const rows = matrixRows(tile), threads = beside * sharing * subgroup;
   const w = walkAhead({ plan, rows, step: keys, threads, sorted: true });
   const bands = owned / m, deep = headDim / k;
-  /** A subgroup's share of the keys of a step and of the channels of outputs, and its products along these. */
+  /** A subgroup's share of a step's keys and of the outputs' channels, and its number of products along these. */
   const ownKeys = keys / sharing, channels = headDim / sharing, across = channels / n;
-  // All memory that matrices come from is counted in 16 bytes, eight f16 or four f32: so it begins where they must.
+  // Memory for matrices is counted in units of 16 bytes (eight f16 or four f32), so that matrices are aligned.
   const stagedWide = (headDim + PAD_F16) / 8, scoresWide = (keys + PAD_F32) / 4, weightsWide = (keys + PAD_F16) / 8;
   /**
-   * Passes in which a subgroup's threads take its share of queries for the softmax; a thread's eights of scores in
-   * each.
+   * The number of passes in which a subgroup's threads compute the softmax of its queries, and the number of groups of
+   * eight scores that a thread takes in each pass.
    */
   const passes = owned / sharing * LANES / subgroup, eights = keys / LANES / 8;
   const left = `subgroup_matrix_left<f16, ${k}, ${m}>`, right = `subgroup_matrix_right<f16, ${n}, ${k}>`;
@@ -88,20 +90,20 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const pass = (line: (s: number) => string) => unroll(passes, line);
   const atOnce = subgroup / LANES;
   const row = (s: number) => `(own + part * ${owned / sharing}u + ${s * atOnce}u + lane % ${atOnce}u)`;
-  /** By what a query's outputs are to be multiplied: its row of scores has room for it at its end. */
+  /** The factor for a query's outputs. It is stored at the end of the query's row of scores. */
   const factor = (row: string) => `scores[${row} * ${scoresWide}u + ${keys / 4}u].x`;
-  /** The first key of a thread's g-th eight, in eights. */
+  /** The first key of a thread's g-th group of eight, counted in eights. */
   const eight = (g: number) => `(lane / ${atOnce}u + ${LANES * g}u)`;
 
-  /** The piece of work `i` of each thread, of so many in all. */
+  /** Distributes `count` pieces of work over the threads; `i` counts a thread's own pieces. */
   const shareOf = (count: number) => (i: number, code: string) =>
     (i + 1) * threads > count ? `if (li + ${i * threads}u < ${count}u) { ${code} }` : `{ ${code} }`;
-  /** Row and eight of a thread's piece of work `i`, where a row has so many eights. */
+  /** The row, and the group of eight in it, of a thread's piece of work `i`. */
   const cell = (i: number, wide: number) =>
     [`(li + ${i * threads}u) / ${wide}u`, `(li + ${i * threads}u) % ${wide}u`] as const;
 
-  // As many channels of the queries at once as fit where keys are staged later. All are read before any is staged, so
-  // that they are waited for once.
+  // Stages as many channels of the queries at once as fit into the area where keys are staged later. All are read
+  // before any is staged, so that the kernel waits only once.
   let width = headDim;
   while (rows * (width + PAD_F16) > stagedSize(tile, headDim)) width /= 2;
   const wide = (width + PAD_F16) / 8, ofPiece = rows * width / 8, reads = Math.ceil(ofPiece / threads);
@@ -159,15 +161,15 @@ ${
     });
 
   /**
-   * Asks after what was fetched, so that it is waited for here: compilers put a read off until it is needed, behind a
-   * barrier, where nothing hides it. What is done if the answer is yes does no harm.
+   * A fake use that makes the load complete before the barrier. Without it, compilers postpone the load until its value
+   * is needed, behind a barrier, where nothing hides the wait. The branch is harmless if it is taken.
    */
   const demanded = (from: string) =>
     `    if ((${Array.from({ length: loads }, (_, i) => `${from}${i}.x`).join(" ^ ")}) == 0x7ff17ff1u) { grown = 1u; }`;
 
-  /** Products of scores side by side: none waits for the sum of another. */
+  /** The number of independent products of scores: none waits for the sum of another. */
   const side = Math.min(ownKeys / n, 4);
-  // Sums are set to zero by a value: Dawn clears a variable without one only the first time round a loop.
+  // Sums are initialized with an explicit value: Dawn clears a variable without one only in the first pass of a loop.
   const scores = (between = "") =>
     `    if (busy) {
       for (var j = part * ${ownKeys}u; j < (part + 1u) * ${ownKeys}u; j += ${side * n}u) {
@@ -224,7 +226,7 @@ ${shared("top", (a, b) => `max(${a}, ${b})`)}
         m${s} = top;
         l${s} *= fade;
         ${factor(row(s))} = fade;
-        // Before the first step there is nothing to scale.
+        // Before the first step, there is nothing to rescale.
         if (at > 0u) { grown = 1u; }
       } else {
         ${factor(row(s))} = 1.0;
@@ -263,7 +265,7 @@ ${band((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t,
       }
     }`;
 
-  /** Outputs through the area of the scores, as many of a subgroup's channels at once as its share of that is wide. */
+  /** Writes outputs through the area of the scores, as many channels at a time as fit into a subgroup's share of it. */
   const together = Math.min(ownKeys, channels);
   const outputs = (line: (first: number) => string) =>
     unroll(
@@ -315,13 +317,14 @@ var<workgroup> weights: array<vec4u, ${rows * weightsWide - PAD_F16 / 8}>;
 var<workgroup> grown: u32;`,
     body: `${w.begin("wid.x")}
   let lane = li % ${subgroup}u;
-  // Rows that are read at once lie in different banks if half of the threads begin with the later half of their eights.
+  // Rows that are read at once lie in different banks if half of the threads start with the second half of their
+  // eights.
   let turned = lane / 4u % 2u;
   let own = li / ${sharing * subgroup}u * ${owned}u;
   let part = ${sharing > 1 ? `li / ${subgroup}u % ${sharing}u` : "0u"};
-  // Subgroups without a query only help to stage.
+  // Subgroups without a query only help to stage operands.
   let busy = first + own <= last;
-  // In powers of two, which GPUs are quick at.
+  // Scores are powers of two, because GPUs compute exp2 fast.
   let scale = p.scale * ${LOG2_E};
 ${loadQueries}
 ${band((b) => unroll(across, (c) => `  var o${b}_${c} = ${result}();`))}
@@ -337,7 +340,7 @@ ${stage("k")}
             body: `${fetched("v")}
 ${fetch("v")}
 ${scores(demanded("v"))}`,
-            // Scaling begins with a barrier.
+            // Rescaling starts with a barrier.
             rest: `    workgroupBarrier();
 ${fetch("k", w.next)}
 ${softmax}

@@ -1,6 +1,6 @@
 /**
- * Keys and values as kernels take them that hold operands in f16: of the heads that are computed, in the order in which
- * a plan walks them. Each is read many times and packed once.
+ * Packs keys and values to f16, for kernels that hold operands in f16. Only the heads that are computed are packed, in
+ * the order of the plan. Each key is packed once and then read many times.
  *
  * @module
  */
@@ -10,16 +10,16 @@ import { chosenHead } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
 import { countedHalves, FOUR_HALVES } from "../packed.ts";
 
-/** Threads of a workgroup along x, each with eight numbers of a row. */
+/** The number of threads of a workgroup along x. Each packs eight numbers of a row. */
 export const PACK_THREADS = 256;
 
 const EIGHT = `
 fn packed(a: vec4f, b: vec4f) -> vec4u { return vec4u(four_halves(a), four_halves(b)); }`;
 
-/** WGSL: eight numbers as f16. What f16 cannot hold becomes the largest that it can. */
+/** WGSL: converts eight numbers to f16. Numbers that f16 cannot hold are clamped. */
 export const PACKED = FOUR_HALVES + EIGHT;
 
-/** Rows in the order of tokens, or of a plan's slots. */
+/** The order of the packed rows: that of tokens, or that of a plan's slots. */
 export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolean }): KernelSource => ({
   name: `attention_pack_${headDim}${plan ? "_plan" : ""}`,
   buffers: {
@@ -37,7 +37,7 @@ export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolea
     rows: "u32",
     heads: "u32",
     has_heads: "u32",
-    /** from one head's order to the next; 0 where all share one */
+    /** the offset from one head's order to the next; 0 where all share one */
     order_stride: "u32",
   },
   workgroupSize: [PACK_THREADS, 1, 1],

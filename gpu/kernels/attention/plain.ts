@@ -1,5 +1,5 @@
 /**
- * Attention for software adapters: each thread holds a few whole rows and walks the others, straight from memory.
+ * Attention for software adapters. Each thread holds a few whole rows and reads the others straight from memory.
  *
  * @module
  */
@@ -8,8 +8,9 @@ import { memo } from "../memo.ts";
 import { MASKED, walk } from "./walk.ts";
 
 /**
- * Queries of one thread of {@link attentionPlain}. More share the loads of a key, but everything is written out, and
- * large heads take long to compile. Keys are taken one by one: several in a step are no faster.
+ * The number of queries of one thread of {@link attentionPlain}. With more, fewer loads of keys are needed. But the
+ * loop is unrolled, so large heads take long to compile. Keys are taken one by one, because several at once are no
+ * faster.
  */
 export const PLAIN_ROWS = (headDim: number): number => headDim <= 32 ? 4 : 2;
 
@@ -18,11 +19,11 @@ export interface PlainAttention {
   readonly headDim: number;
   readonly bias: boolean;
   readonly plan: boolean;
-  /** Writes the log of each query's sum of exponentials too. */
+  /** Also writes the log-sum-exp of each query. */
   readonly lse: boolean;
 }
 
-/** Outer rows are queries, inner rows keys. */
+/** Makes the kernel. Outer rows are queries, inner rows are keys. */
 export const attentionPlain = memo(({ headDim, bias, plan, lse }: PlainAttention): KernelSource => {
   const d4 = headDim / 4, rows = PLAIN_ROWS(headDim);
   const each = (line: (i: number) => string) => unroll(rows, line);

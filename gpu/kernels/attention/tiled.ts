@@ -1,7 +1,7 @@
 /**
- * Attention for GPUs, with a running softmax, so that scores never leave the chip. A workgroup holds a block of queries
- * and goes past keys in steps; a thread holds the scores and the outputs of the same few queries, so that their softmax
- * stays in registers.
+ * Attention for GPUs by ordinary arithmetic, with a running softmax, so that scores never leave the chip. A workgroup
+ * holds a block of queries and processes the keys in steps. A thread holds the scores and the outputs of the same few
+ * queries, so their softmax stays in registers.
  *
  * @module
  */
@@ -11,49 +11,51 @@ import { walkAhead } from "./ahead.ts";
 import { callName, forwardBuffers, type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
 import { MASKED } from "./walk.ts";
 
-/** How a workgroup shares its work. All are powers of two. */
+/** How a workgroup shares its work. All numbers are powers of two. */
 export interface Tile {
-  /** Queries of a block. */
+  /** The number of queries of a block. */
   readonly rows: number;
-  /** Keys of a step. */
+  /** The number of keys of a step. */
   readonly keys: number;
   readonly threads: number;
-  /** Threads that share a query, where its head has so many vec4s. */
+  /** The number of threads that share a query, for a head of this many vec4s. */
   readonly across: number;
-  /** vec4s of values that are staged at once. */
+  /** The number of vec4s of values that are staged at once. */
   readonly values: number;
-  /** Operands are staged in f16, and keys and values come as `pack.ts` leaves them; sums are f32. */
+  /** Operands are staged in f16, and keys and values are packed by `pack.ts`. Sums are f32. */
   readonly f16: boolean;
   /**
-   * With `f16`: so many products are added up in f16 before they go to the sums. Packed f16 is twice as fast on some
-   * GPUs, and what goes to the sums must be widened.
+   * With `f16`: how many products are summed in f16 before they are added to the f32 sums. Packed f16 is twice as fast
+   * on some GPUs, but each addition to the f32 sums needs a conversion.
    */
   readonly stretch?: 8 | 16;
-  /** Threads that share a query agree by subgroup operations, for which they must lie in one: `2 · across` threads. */
+  /**
+   * Threads that share a query communicate by subgroup operations. They must lie in one subgroup: `2 · across` threads.
+   */
   readonly subgroups: boolean;
 }
 
-/** vec4s along the head dimension staged at once. */
+/** The number of vec4s along the head dimension that are staged at once. */
 const CHUNK = 8;
 
-/** What follows from a tile and a head dimension. */
+/** The numbers that follow from a tile and a head dimension. */
 function layout({ rows, keys, threads, values, f16, subgroups, ...tile }: Tile, headDim: number) {
   const d4 = headDim / 4, chunk = Math.min(CHUNK, d4), across = Math.min(tile.across, d4), down = threads / across;
   const valueRows = Math.min(keys, values / d4);
-  // A vec4 more than a row has, so that neighbouring rows lie in different banks.
+  // Rows are padded by one vec4, so that neighbouring rows lie in different banks.
   const wide = chunk + 1, weightsWide = keys / 4 + 1;
   const vec4s = (rows + keys) * wide + rows * weightsWide + valueRows * d4;
   return {
     d4,
     chunk,
     across,
-    /** Queries side by side; a thread has every so-manieth. */
+    /** The distance between two queries of a thread. */
     down,
-    /** Queries of a thread. */
+    /** The number of queries of a thread. */
     held: rows / down,
-    /** Fours of keys of a thread. */
+    /** The number of groups of four keys of a thread. */
     fours: keys / 4 / across,
-    /** vec4s of an output in one thread. */
+    /** The number of vec4s of an output that one thread holds. */
     columns: d4 / across,
     valueRows,
     wide,
@@ -62,10 +64,10 @@ function layout({ rows, keys, threads, values, f16, subgroups, ...tile }: Tile, 
   };
 }
 
-/** Bytes of workgroup memory that a tile takes. */
+/** The bytes of workgroup memory that a tile uses. */
 export const tileBytes = (tile: Tile, headDim: number): number => layout(tile, headDim).bytes;
 
-/** A kernel of this file. */
+/** The parameters of a kernel of this file. */
 export interface TiledAttention extends ForwardCall {
   readonly tile: Tile;
 }
@@ -75,11 +77,13 @@ export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSo
   const { rows, keys, threads, f16, stretch, subgroups } = tile;
   const { d4, chunk, across, down, held, fours, columns, valueRows, wide, weightsWide } = layout(tile, call.headDim);
   const w = walkAhead({ plan: call.plan, rows, step: keys, threads, sorted: f16 });
-  /** Where the first vec4 of a row of keys or values lies. */
+  /** The index of the first vec4 of a row of keys or values. */
   const inner = (row: string) => f16 ? `(${w.inner(row)} * nwg.y + wid.y) * ${d4}u` : `${w.inner(row)} * p.dim4 + head`;
   const vec = f16 ? "vec4h" : "vec4f";
   const widened = (value: string) => f16 && !stretch ? `vec4f(${value})` : value;
-  /** Steps along the head dimension, and fours of values, between two that add to the f32 sums. */
+  /**
+   * The number of steps along the head dimension, and of groups of four values, between two additions to the f32 sums.
+   */
   const [together, valuesTogether] = [chunk, valueRows / 4].map((most) =>
     stretch ? Math.min(stretch / 4, most) : 1
   ) as [
@@ -88,17 +92,18 @@ export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSo
   ];
   const mine = (line: (i: number) => string) => unroll(held, line);
   /**
-   * Adds a number times `t`. Said so, for compilers do not make one instruction of a product with a number and a sum.
+   * Adds a number times `t`. It uses `fma`, because compilers do not combine a scalar-vector product and a sum by
+   * themselves.
    */
   const times = (sum: string, a: string) => `${sum} = fma(${stretch ? "vec4h" : "vec4f"}(${a}), t, ${sum});`;
   const four = (line: (j: number) => string) => [0, 1, 2, 3].map(line).join(", ");
   const row = (i: number) => `(lane_row + ${down * i}u)`;
-  /** Key of a step: number j of the g-th four of a thread. */
+  /** The index of a key in a step: number j of a thread's g-th group of four. */
   const key = (g: number, j: number) => `lane + ${across * (4 * g + j)}u`;
   const chunkLoads = (count: number, line: (n: number, row: string) => string) =>
     unroll(count * chunk / threads, (n) => line(n, `(li / ${chunk}u + ${threads / chunk * n}u)`));
 
-  /** Brings what the threads of a query have in `name` together. */
+  /** Combines the values in `name` of all threads that share a query. */
   const agree = (name: string, both: (a: string, b: string) => string) =>
     subgroups
       ? mine((i) =>
@@ -181,7 +186,7 @@ ${unroll(columns, (c) => `    o${i}_${c} *= fade${i};`)}`
     )
   }`;
 
-  // Value rows come in the order of the weights: those of a thread's four keys one after the other.
+  // Rows of values come in the order of the weights: a thread's four keys follow one another.
   const keyOfValue = (r: string) => `(${r} / 4u % ${across}u + ${across}u * (${r} % 4u + ${r} / ${4 * across}u * 4u))`;
   const sums = `    for (var r0 = 0u; r0 < ${keys}u; r0 += ${valueRows}u) {
       if (r0 > 0u) { workgroupBarrier(); }
@@ -222,7 +227,8 @@ ${stretch ? mine((i) => unroll(columns, (c) => `        o${i}_${c} += vec4f(h${i
     buffers: forwardBuffers(call, f16 ? "vec4h" : "vec4f", w.buffers),
     params: w.params,
     workgroupSize: [threads, 1, 1],
-    // Nested: a thread's place is one index, kept out of the loops, and what it takes there lies at constants from it.
+    // The loops are nested so that a thread's offset is one index, computed outside; all else is a constant offset from
+    // it.
     declarations: `${w.declarations}
 var<workgroup> queries: array<array<array<${vec}, ${wide}>, ${down}>, ${held}>;
 var<workgroup> keys: array<array<array<${vec}, ${wide}>, ${across}>, ${4 * fours}>;
@@ -230,7 +236,8 @@ var<workgroup> weights: array<array<array<${vec}, ${weightsWide}>, ${down}>, ${h
 var<workgroup> values: array<array<array<array<${vec}, ${across}>, ${columns}>, 4>, ${valueRows / 4}>;
 ${subgroups ? "" : `var<workgroup> partial: array<array<array<f32, ${across}>, ${down}>, ${held}>;`}`,
     body: `${w.begin("wid.x")}
-  // Neighbouring threads have two queries in turn, and so read each vec4 of keys and values in pairs: half the traffic.
+  // Neighbouring threads take two queries in turn, so pairs of them read the same vec4 of keys and values: half the
+  // traffic.
   let lane = li / 2u % ${across}u;
   let lane_row = li % 2u + 2u * (li / ${2 * across}u);
 ${chunkLoads(rows, (n, row) => `  let query${n} = ${w.outer(`first + ${row}`)} * p.dim4 + head + li % ${chunk}u;`)}

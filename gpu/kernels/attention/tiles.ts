@@ -1,35 +1,35 @@
 /**
- * Pieces of the kernels for the way back through attention, and for its heat, on GPUs. A workgroup of 16×16 threads
- * holds a tile of 64 outer rows and walks tiles of 64 inner rows. All that they share passes through two areas of
- * workgroup memory: `stage` for operands, `probs` for a tile of weights; 32 KiB in all.
+ * Parts of the backward kernels of attention, and of its heat, for GPUs. A workgroup of 16×16 threads holds a tile of
+ * 64 outer rows and loops over tiles of 64 inner rows. All shared data passes through two areas of workgroup memory, 32
+ * KiB in all: `stage` for operands and `probs` for a tile of weights.
  *
  * @module
  */
 import { unroll } from "../../kernel.ts";
 
-/** Rows of a tile. */
+/** The number of rows of a tile. */
 export const TILE = 64;
-/** Staging area for each operand of {@link products}, in vec4s. */
+/** The size of the staging area for each operand of {@link products}, in vec4s. */
 const HALF_STAGE = 512;
 
-/** Element type of what is staged: sums are f32 in any case. */
+/** The element type of staged operands. Sums are always f32. */
 export type Staged = "vec4f" | "vec4h";
 
-/** The area that {@link products} alone needs. */
+/** Declares the area that {@link products} alone needs. */
 export const stageArea = (type: Staged): string => `var<workgroup> stage: array<${type}, ${2 * HALF_STAGE}>;`;
 
-/** The two areas, in f32. */
+/** Declares the two areas, in f32. */
 export const WORKGROUP_AREAS = `
 ${stageArea("vec4f")}
 var<workgroup> probs: array<vec4f, ${TILE * TILE / 4}>;`;
 
-/** Rows of a tensor, as WGSL. */
+/** Describes the rows of a tensor, as WGSL. */
 export interface Rows {
-  /** The buffer. */
+  /** The name of the buffer. */
   readonly from: string;
-  /** Token of a row of the tile. */
+  /** The token of a row of the tile. */
   readonly token: (row: string) => string;
-  /** Multiplies the numbers as they are staged. */
+  /** A factor for the numbers, applied as they are staged. */
   readonly scale?: string;
 }
 
@@ -44,7 +44,7 @@ export function products(name: string, outer: Rows, inner: Rows, headDim: number
   const load = (side: string, n: number, { from, scale }: Rows) =>
     `${type}(${from}[${name}_${side}${n} + c0 + c]${scale ? ` * ${scale}` : ""})`;
   return `${unroll(16, (i) => `    var ${name}${i} = 0.0;`)}
-    // The rows that a thread stages are the same for every chunk.
+    // A thread stages the same rows for every chunk.
 ${
     unroll(loads, (n) =>
       `    let ${name}_outer${n} = ${outer.token(`(li / ${chunk}u + ${256 / chunk * n}u)`)} * p.dim4 + head;
@@ -58,7 +58,7 @@ ${
         let c = i % ${chunk}u;
         let row = i / ${chunk}u;
         stage[c * ${TILE}u + row] = ${load("outer", n, outer)};
-        // Row 4a+b goes to slot 16b+a, so that threads that take four in a row read neighbours.
+        // Row 4a+b goes to slot 16b+a, so that threads that read four rows each read neighbouring slots.
         stage[${HALF_STAGE}u + c * ${TILE}u + (row % 4u) * 16u + row / 4u] = ${load("inner", n, inner)};
       }`)
   }
@@ -77,15 +77,17 @@ ${
     }`;
 }
 
-/** How the threads share a tile's output rows: 4 (or, for small heads, fewer) rows by every 16th vec4 each. */
+/**
+ * How the threads share a tile's output rows. Each holds 4 rows (fewer for small heads), and every 16th vec4 of them.
+ */
 export class OutputTile {
-  /** vec4s of a row. */
+  /** The number of vec4s of a row. */
   readonly d4: number;
-  /** Threads side by side on one row. */
+  /** The number of threads on one row. */
   readonly across: number;
-  /** vec4s of a row in one thread. */
+  /** The number of vec4s of a row that one thread holds. */
   readonly cols: number;
-  /** Rows of one thread. */
+  /** The number of rows that one thread holds. */
   readonly rows: number;
 
   constructor(headDim: number) {
@@ -95,18 +97,18 @@ export class OutputTile {
     this.rows = 4 * this.across / 16;
   }
 
-  /** Defines `out_col` and `out_row`, the thread's place. */
+  /** Defines `out_col` and `out_row`, the thread's position. */
   get place(): string {
     return `  let out_col = lid.x % ${this.across}u;
   let out_row = lid.y + ${16 * this.rows}u * (lid.x / ${this.across}u);`;
   }
 
-  /** Sums called `${name}…`, at zero. */
+  /** Declares sums called `${name}…`, with the value zero. */
   sums(name: string): string {
     return unroll(this.rows * this.cols, (i) => `  var ${name}${i} = vec4f();`);
   }
 
-  /** A line for each sum: its row of the tile, its vec4 of the head. */
+  /** Repeats a line for each sum, given its row of the tile and its vec4 of the head. */
   each(name: string, line: (sum: string, row: string, col: string) => string): string {
     return unroll(
       this.rows,
@@ -119,7 +121,8 @@ export class OutputTile {
   }
 
   /**
-   * Adds the tile in `probs` times rows of a tensor to the sums. What was written to `probs` needs no barrier before.
+   * Adds the product of the tile in `probs` and rows of a tensor to the sums. It contains the barrier that `probs`
+   * needs.
    */
   accumulate(name: string, { from, token }: Rows): string {
     const { d4, rows, cols } = this;
@@ -156,7 +159,7 @@ ${
   }
 }
 
-/** A tile of weights into `probs`: the four of outer row lid.y + 16i. */
+/** Writes a tile of weights to `probs`: a thread writes the four of outer row lid.y + 16i. */
 export function storeWeights(weights: (i: number) => string): string {
   return unroll(4, (i) => `    probs[(lid.y + ${16 * i}u) * 16u + lid.x] = ${weights(i)};`);
 }

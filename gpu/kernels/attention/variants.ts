@@ -7,16 +7,16 @@ import type { Gpu } from "../../gpu.ts";
 import { matrixBytes, matrixName, matrixRows, type MatrixTile } from "./matrix.ts";
 import { type Tile, tileBytes } from "./tiled.ts";
 
-/** One of them. */
+/** One variant. */
 export type ForwardVariant =
   | { readonly kernel: "tiled"; readonly tile: Tile }
   | { readonly kernel: "matrix"; readonly tile: MatrixTile };
 
-/** Queries that a workgroup holds. */
+/** The number of queries that a workgroup holds. */
 export const forwardRows = (variant: ForwardVariant): number =>
   variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
 
-/** The best guess for large GPUs, then the one for all others: every adapter has room for it. */
+/** The best guess for large GPUs comes first. The last one fits every adapter. */
 const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
   { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
   { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
@@ -29,7 +29,7 @@ const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
 /** How operands are held. */
 interface Format extends Pick<Tile, "f16" | "stretch"> {
   readonly format: string;
-  /** So many tiles will do. */
+  /** The number of tiles to try, at most. */
   readonly most?: number;
 }
 
@@ -41,7 +41,7 @@ const WITH_F16: readonly Format[] = [
   { ...F32, most: 1 },
 ];
 
-/** Likewise the best guess first; the last needs least room. */
+/** Again, the best guess comes first, and the last one needs the least memory. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: [4, 1], rows: 16, keys: 32, ahead: true },
   { subgroups: [8, 1], rows: 16, keys: 32, ahead: true },
@@ -50,7 +50,7 @@ const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
   { subgroups: [4, 1], rows: 16, keys: 32 },
 ];
 
-/** Matrix units before threads, where operands are held in f16; then by how likely they are to be fast. */
+/** Matrix units come before ordinary arithmetic, where operands are held in f16. Then the order is by likely speed. */
 export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
   const { maxComputeWorkgroupStorageSize: room } = gpu.device.limits;
   const found = new Map<string, ForwardVariant>();
@@ -64,7 +64,7 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
       tile,
     });
   }
-  // Beside matrix units one tile will do, for devices that disappoint.
+  // Beside matrix units, one tile is enough, for devices whose matrix units are slow.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
   for (const { format, f16, stretch, most } of gpu.f16 ? WITH_F16 : [F32]) {
     for (const shape of some.slice(0, most)) {
@@ -82,7 +82,7 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   return found;
 }
 
-/** Whether the shape of the units goes into a tile, and a thread's scores of one step into its registers. */
+/** Whether the shape of the units divides a tile, and a thread's scores of one step fit into its registers. */
 function matrixFits({ units: { m, n, k, subgroup }, subgroups, rows, keys }: MatrixTile, headDim: number): boolean {
   const [, sharing] = subgroups;
   const sides = [
@@ -92,7 +92,7 @@ function matrixFits({ units: { m, n, k, subgroup }, subgroups, rows, keys }: Mat
   return sides.every(([length, side]) => length % side === 0) && rows * keys / subgroup / sharing <= 64;
 }
 
-/** Whether subgroups have at least so many threads. */
+/** Whether subgroups have at least this many threads. */
 function haveSubgroups({ device }: Gpu, threads: number): boolean {
   return device.features.has("subgroups") && (device.adapterInfo.subgroupMinSize ?? 0) >= threads;
 }

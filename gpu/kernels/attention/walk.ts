@@ -1,49 +1,50 @@
 /**
- * How an attention kernel walks its tokens. A workgroup (or, on software adapters, a thread) holds a block of *outer*
- * rows and goes past *inner* rows: queries past keys on the way forward, either way round on the way back.
+ * How an attention kernel loops over tokens. A workgroup (on software adapters, a thread) holds a block of *outer* rows
+ * and loops over *inner* rows. In the forward pass, outer rows are queries and inner rows are keys. The backward pass
+ * uses both directions.
  *
- * Without a plan the outer rows are cut into equal blocks and every block goes past all inner rows. With a plan, rows
- * are *slots* of a sequence whose `order` says which token lies in each, and each block goes past its own list of runs
- * of slots: work follows the pairs that are kept.
+ * Without a plan, the outer rows are cut into equal blocks, and every block loops over all inner rows. With a plan,
+ * rows are *slots* of a sequence, `order` says which token lies in each slot, and each block loops over its own list of
+ * runs of slots. So the work is proportional to the pairs that are kept.
  *
  * @module
  */
 import { type Binding, type ParamType, read } from "../../kernel.ts";
 import { chosenHead } from "../chosen_head.ts";
 
-/** Less than any score, yet finite: exp of a difference of two of them is 1, not NaN. */
+/** Less than any score, but finite, so that exp of the difference of two of them is 1, not NaN. */
 export const MASKED = "-1e30";
 
 /** Whether tokens are walked by a plan. */
 export interface WalkOptions {
   readonly plan: boolean;
-  /** Outer rows that are held at once. */
+  /** The number of outer rows that are held at once. */
   readonly rows: number;
 }
 
-/** WGSL pieces of a walk. */
+/** WGSL pieces of such a loop. */
 export interface Walk {
   readonly buffers: Readonly<Record<string, Binding>>;
   readonly params: Readonly<Record<string, ParamType>>;
   /**
-   * Defines `first` and `last`, the outer rows to hold, `h`, the head, and `head`, its first vec4 in a token. Leaves
-   * the kernel where there are no such rows.
+   * Defines `first` and `last`, the outer rows to hold, `h`, the head, and `head`, the index of its first vec4 in a
+   * token. Returns from the kernel where there are no such rows.
    *
-   * @param part WGSL: index of the part of a block; a plan's blocks have `p.parts` of them, others one
+   * @param part WGSL: index of the part of a block. A plan's blocks have `p.parts` parts, other blocks one
    */
   begin(part: string): string;
-  /** Token of an outer row; rows past the last stand for the last. */
+  /** The token of an outer row. Rows past the last repeat the last. */
   outer(row: string): string;
   /**
-   * Loops over the inner rows in steps, run by run: `at` is the first row of a step, `end` lies behind the last that it
-   * may take.
+   * Loops over the inner rows in steps, run by run. `at` is the first row of a step; `end` is one past the last row
+   * that the step may use.
    */
   steps(step: number, body: string): string;
-  /** Token of an inner row; rows from `end` on stand for the last before it. */
+  /** The token of an inner row. Rows from `end` on repeat the last row before it. */
   inner(row: string): string;
 }
 
-/** The pieces for one kernel. */
+/** Builds the pieces for one kernel. */
 export function walk({ plan, rows }: WalkOptions): Walk {
   const shared = {
     params: {
@@ -80,12 +81,12 @@ ${shared.head}`,
     buffers: { head_ids: read("u32"), order: read("u32"), blocks: read("vec4u"), runs: read("vec2u") },
     params: {
       ...shared.params,
-      /** from one head's order to the next; 0 where all share one */
+      /** the offset from one head's order to the next; 0 where all share one */
       order_stride: "u32",
-      /** from one head's runs to the next; 0 where all share them */
+      /** the offset from one head's runs to the next; 0 where all share them */
       runs_stride: "u32",
       block_count: "u32",
-      /** parts that a block is held in, one after the other */
+      /** the number of parts of a block, which are held one after the other */
       parts: "u32",
     },
     begin: (part) =>
