@@ -37,7 +37,7 @@ export interface Steps {
   /** Code before the first step, for which the rows are looked up already. */
   readonly first?: string;
   readonly body: string;
-  /** Code of one step. It looks up the next step's rows once it has passed a barrier, and ends with a barrier. */
+  /** The rest of a step. Once it has passed a barrier, the next step's rows are known, too. A barrier follows it. */
   readonly rest?: string;
 }
 

@@ -16,7 +16,7 @@ export type ForwardVariant =
 export const forwardRows = (variant: ForwardVariant): number =>
   variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
 
-/** The best guess for large GPUs comes first. The last one fits every adapter. */
+/** The first is the best guess for large GPUs; the second is for all others, because every adapter has memory for it. */
 const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [
   { rows: 64, keys: 64, threads: 128, across: 16, values: 512 },
   { rows: 64, keys: 32, threads: 128, across: 8, values: 256 },
