@@ -1,6 +1,6 @@
 /**
- * Matrix units: hardware that multiplies small matrices, which a subgroup holds together ("tensor cores", "cooperative
- * matrices"). WGSL reaches them through `chromium_experimental_subgroup_matrix`, which Dawn alone has.
+ * Matrix units: hardware that multiplies small matrices, each held by a whole subgroup ("tensor cores", "cooperative
+ * matrices"). WGSL uses them through `chromium_experimental_subgroup_matrix`, which only Dawn has.
  *
  * @module
  */
@@ -8,16 +8,16 @@
 /** The feature that a device must be opened with. */
 export const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
 
-/** The products that an adapter's matrix units make: m×k times k×n, f16 operands, f32 sums. */
+/** The shape of the products that an adapter's matrix units compute: m×k times k×n, f16 operands, f32 sums. */
 export interface MatrixUnits {
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  /** Invocations of a subgroup. */
+  /** The invocations of a subgroup. */
   readonly subgroup: number;
 }
 
-/** What Dawn's `GPUAdapterInfo` says beyond the standard. */
+/** What Dawn's `GPUAdapterInfo` has beyond the standard. */
 interface MatrixInfo {
   readonly subgroupMatrixConfigs?: Iterable<{
     readonly M: number;
@@ -29,8 +29,8 @@ interface MatrixInfo {
 }
 
 /**
- * The largest product that an adapter offers with f16 operands and f32 sums; undefined where there is none, or where
- * subgroups have no fixed size, so that a kernel cannot say how many of them its workgroup has.
+ * The largest product that an adapter offers with f16 operands and f32 sums. Undefined where there is none, or where
+ * subgroups have no fixed size, so that a kernel cannot say how many subgroups its workgroup has.
  */
 export function matrixUnits(info: GPUAdapterInfo): MatrixUnits | undefined {
   const { subgroupMinSize, subgroupMaxSize } = info;

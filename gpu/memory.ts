@@ -1,31 +1,31 @@
 /**
- * GPU memory: buffers are handed out, taken back and handed out again, so that a forward pass holds no more than what
- * is alive at once and allocates nothing after the first.
+ * GPU memory is pooled: buffers are handed out, taken back and handed out again. So a forward pass holds only what is
+ * alive at once, and allocates nothing after the first pass.
  *
  * @module
  */
 import { TilereelError } from "../errors.ts";
 import { formatBytes } from "../format_bytes.ts";
 
-/** Buffers are rounded up to this many bytes so that sizes that nearly agree share. */
+/** Sizes are rounded up to a multiple of this many bytes, so that nearly equal sizes can share buffers. */
 const GRAIN = 256;
-/** A free buffer serves a request when it wastes at most this share of itself. */
+/** The largest share of a free buffer that may be wasted when it serves a request. */
 const WASTE = 0.35;
 
-/** WebGPU does not tell how much memory a GPU has. Where the user sets no limit, plans count on so much. */
+/** WebGPU does not tell how much memory a GPU has. Where the user sets no limit, plans assume this many bytes. */
 export const ASSUMED_MEMORY = 8e9;
 
-/** Bytes held by a {@link Memory}. */
+/** The memory use of {@link Memory}, in bytes. */
 export interface MemoryUse {
-  /** In use now. */
+  /** Bytes in use now. */
   readonly used: number;
-  /** Allocated now, free buffers included. */
+  /** Bytes allocated now, including free buffers. */
   readonly held: number;
-  /** The most that was allocated at once. */
+  /** The largest number of bytes that were allocated at once. */
   readonly peak: number;
 }
 
-/** The buffers of one device. */
+/** The buffer pool of one device. */
 export class Memory {
   #free: GPUBuffer[] = [];
   #live = new Set<GPUBuffer>();
@@ -34,9 +34,10 @@ export class Memory {
   #peak = 0;
 
   /**
-   * @param limit bytes that may be allocated at once
-   * @param hooks `onFailure` is told of an allocation the device refused, which WebGPU reports late; `beforeDestroying`
-   * sends what is recorded, for a buffer must not be destroyed before the work on it is submitted
+   * @param limit the most bytes that may be allocated at once
+   * @param hooks `onFailure` is called when the device refused an allocation, which WebGPU reports late.
+   * `beforeDestroying` submits the recorded work, because a buffer must not be destroyed before the work on it is
+   * submitted
    */
   constructor(
     private readonly device: GPUDevice,
@@ -49,10 +50,10 @@ export class Memory {
   }
 
   /**
-   * A buffer of at least `bytes` for storage, copies and uploads; what it holds is undefined.
+   * Hands out a buffer of at least `bytes`, for storage, copies and uploads. Its contents are undefined.
    *
    * @param bound "in parts": it may be larger than what a kernel can bind
-   * @throws {TilereelError} when the adapter or the limit forbids it: what was asked, what there is
+   * @throws {TilereelError} when the adapter or the limit forbids it. The message says what was requested and available
    */
   allocate(bytes: number, what: string, bound: "whole" | "in parts" = "whole"): GPUBuffer {
     const size = Math.max(Math.ceil(bytes / GRAIN) * GRAIN, GRAIN);
@@ -75,7 +76,7 @@ export class Memory {
     return buffer;
   }
 
-  /** Takes a buffer back. Work already recorded still runs on it: the queue keeps order. */
+  /** Takes a buffer back. Recorded work can still use it, because the queue keeps the order. */
   release(buffer: GPUBuffer): void {
     if (!this.#live.delete(buffer)) throw new Error(`"${buffer.label}" was released twice`);
     this.#used -= buffer.size;

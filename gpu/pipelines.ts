@@ -7,9 +7,9 @@ import type { SourceName } from "./device/source.ts";
 import { type KernelSource, kernelWgsl } from "./kernel.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Storage buffers of a kernel that every adapter allows: Dawn and OpenGL have no more. */
+/** The number of storage buffers of a kernel that every adapter allows; Dawn and OpenGL have no more. */
 const MAX_STORAGE_BUFFERS = 16;
-/** Bind groups that are remembered; a forward pass of Wan 1.3B has some hundreds. */
+/** The number of bind groups that are cached. A forward pass of Wan 1.3B needs some hundreds. */
 const MAX_GROUPS = 8192;
 
 /** A compiled kernel. */
@@ -17,15 +17,15 @@ interface Pipeline {
   readonly id: number;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
-  /** Bytes of its uniform block. */
+  /** The size of its uniform block in bytes. */
   readonly paramBytes: number;
-  /** Its buffers in binding order. */
+  /** The names of its buffers, in binding order. */
   readonly names: readonly string[];
 }
 
 /**
- * A cache of compiled pipelines and bind groups. The key is the identity of the kernel source, so callers must reuse one
- * object per variant.
+ * A cache of compiled pipelines and bind groups. The key is the identity of the kernel source, so callers must reuse
+ * one object per variant.
  */
 export class Pipelines {
   readonly #pipelines = new Map<KernelSource, Pipeline>();
@@ -33,14 +33,14 @@ export class Pipelines {
   readonly #ids = new WeakMap<GPUBuffer, number>();
   #nextId = 0;
 
-  /** @param params holds the uniform blocks of a submission; each dispatch binds its own by an offset. */
+  /** @param params holds the uniform blocks of a submission; each dispatch binds its own block by an offset. */
   constructor(
     private readonly device: GPUDevice,
     private readonly source: SourceName,
     private readonly params: GPUBuffer,
   ) {}
 
-  /** Compiles a kernel, the first time. */
+  /** Compiles a kernel the first time, then returns it from the cache. */
   get(kernel: KernelSource): Pipeline {
     let pipeline = this.#pipelines.get(kernel);
     if (!pipeline) this.#pipelines.set(kernel, pipeline = this.#compile(kernel));
@@ -48,8 +48,8 @@ export class Pipelines {
   }
 
   /**
-   * Binds a tensor to each buffer that the kernel declares. Making a bind group takes longer than all else that
-   * recording a dispatch does, and memory is handed out again in the same order step after step: they are kept.
+   * Binds a tensor to each buffer that the kernel declares. Making a bind group takes longer than the rest of
+   * recording a dispatch. Memory is handed out in the same order at every step, so bind groups are cached.
    */
   bind(kernel: KernelSource, tensors: Readonly<Record<string, Tensor>>): GPUBindGroup {
     const { id, layout, names, paramBytes } = this.get(kernel);
@@ -64,7 +64,7 @@ export class Pipelines {
     const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: this.params, size: paramBytes } }];
     for (const name of names) {
       const { buffer, offset, bytes } = tensors[name]!;
-      // Whole vec4s are read where a row ends; the buffer's grain makes room for them.
+      // Kernels read whole vec4s at the end of a row; buffer sizes are rounded up, so there is room.
       const size = Math.min(Math.ceil(bytes / 16) * 16, buffer.size - offset);
       entries.push({ binding: entries.length, resource: { buffer, offset, size } });
     }
@@ -73,7 +73,7 @@ export class Pipelines {
     return group;
   }
 
-  /** Lets go of all buffers that are bound: some of them will be destroyed. */
+  /** Drops all cached bind groups, because some of their buffers will be destroyed. */
   unbind(): void {
     this.#groups.clear();
   }
@@ -83,7 +83,7 @@ export class Pipelines {
     return new Set(this.#pipelines.keys());
   }
 
-  /** Forgets all kernels but these: others may not have compiled. */
+  /** Drops all kernels but these; the others may have failed to compile. */
   keepOnly(kernels: ReadonlySet<KernelSource>): void {
     for (const kernel of this.#pipelines.keys()) if (!kernels.has(kernel)) this.#pipelines.delete(kernel);
     this.unbind();
@@ -104,7 +104,7 @@ export class Pipelines {
         type: access === "read" ? "read-only-storage" : "storage",
       })),
     ];
-    // Laid out by hand: "auto" would drop a buffer that a variant declares and never reads.
+    // The layout is explicit, because "auto" would drop a buffer that a variant declares and never reads.
     const layout = this.device.createBindGroupLayout({
       entries: buffers.map((buffer, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer })),
     });

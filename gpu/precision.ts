@@ -1,5 +1,5 @@
 /**
- * Which number format the operands of matrix products have.
+ * The number format of the operands of matrix products.
  *
  * @module
  */
@@ -7,23 +7,23 @@ import { TilereelError } from "../errors.ts";
 import type { AdapterDescription } from "./device.ts";
 
 /**
- * Number format of the operands of matrix products; sums are f32, of single products or of up to 32 that were added
- * up in f16 before.
+ * The number format of the operands of matrix products. Sums are f32; with f16, up to 32 products may be summed in f16
+ * first.
  */
 export type Precision = "f32" | "f16";
 
-/** What may be asked for. */
+/** The values that the user can ask for. */
 export const PRECISIONS = ["auto", "f32", "f16"] as const;
 
-/** A format, and why it is used, in a few words. */
+/** A format, and the reason for it in a few words. */
 export interface ChosenPrecision {
   readonly precision: Precision;
   readonly why: string;
 }
 
 /**
- * The precision that is meant: "auto" is f16 on every GPU that has it, and f32 on software, where it is slower. Matrix
- * units multiply f16 many times faster; without them attention is still twice as fast (native Deno, H200).
+ * Resolves "auto": f16 on every GPU that has it, and f32 on software adapters, where f16 is slower. Matrix units
+ * multiply f16 many times faster. Without them, attention is still twice as fast in f16 (native Deno, H200).
  *
  * @throws {TilereelError} when the adapter cannot have what was asked for
  */

@@ -1,12 +1,12 @@
 /**
- * Reading many small tensors with one wait.
+ * Reads many small tensors with one wait.
  *
  * @module
  */
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** The numbers of f32 tensors, after everything recorded so far. */
+/** Returns the numbers of f32 tensors, after all work recorded so far. */
 export async function readTogether(gpu: Gpu, tensors: readonly Tensor[]): Promise<Float32Array[]> {
   const all = gpu.tensor([tensors.reduce((sum, tensor) => sum + tensor.size, 0)]);
   try {

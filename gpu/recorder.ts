@@ -1,5 +1,5 @@
 /**
- * Commands as they are recorded for a device, and sent to it in batches.
+ * Records commands and submits them to a device in batches.
  *
  * @module
  */
@@ -9,23 +9,23 @@ import { Pipelines } from "./pipelines.ts";
 import type { Profiler } from "./profile/profiler.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Uniform blocks start on multiples of this (WebGPU's strictest minUniformBufferOffsetAlignment). */
+/** Uniform blocks are aligned to this many bytes (WebGPU's strictest minUniformBufferOffsetAlignment). */
 const PARAMS_STRIDE = 256;
 /**
- * Dispatches in the first batch for an idle device: few, so that it starts while the rest is recorded. Each batch after
- * it has twice as many, for a submission costs as much as many dispatches.
+ * The number of dispatches in the first batch for an idle device. It is small, so that the device starts while the rest
+ * is recorded. Each later batch has twice as many, because a submission costs as much as many dispatches.
  */
 const FIRST_BATCH = 16;
-/** Dispatches in one batch, at most. */
+/** The largest number of dispatches in one batch. */
 export const LARGEST_BATCH = 256;
 
-/** One launch of a kernel. */
+/** One dispatch of a kernel. */
 export interface Dispatch {
-  /** A tensor for each buffer the kernel declares. */
+  /** A tensor for each buffer that the kernel declares. */
   readonly buffers: Readonly<Record<string, Tensor>>;
-  /** A number for each parameter the kernel declares. */
+  /** A number for each parameter that the kernel declares. */
   readonly params: Readonly<Record<string, number>>;
-  /** Workgroups along x, y, z. */
+  /** The number of workgroups along x, y, z. */
   readonly workgroups: readonly [number, number, number];
 }
 
@@ -50,7 +50,7 @@ export class Recorder {
     this.pipelines = new Pipelines(device, source, this.#params);
   }
 
-  /** Takes the times of what is recorded, while there is one. */
+  /** The profiler that measures what is recorded, while there is one. */
   get profiler(): Profiler | undefined {
     return this.#profiler;
   }
@@ -60,7 +60,7 @@ export class Recorder {
     this.#profiler = profiler;
   }
 
-  /** Records one launch of a kernel. */
+  /** Records one dispatch of a kernel. */
   dispatch(kernel: KernelSource, { buffers, params, workgroups }: Dispatch): void {
     const { pipeline } = this.pipelines.get(kernel);
     if (this.#recorded === this.#batch) {
@@ -88,12 +88,12 @@ export class Recorder {
     this.#encoder.copyBufferToBuffer(from, fromOffset, to, toOffset, bytes);
   }
 
-  /** Sends what is recorded to the device, without waiting. */
+  /** Submits the recorded work to the device, without waiting. */
   submit(): void {
     if (!this.#encoder) return;
     this.#endPass();
     this.#profiler?.resolve(this.#encoder);
-    // The queue keeps order: the batch before has read its parameters when these are written.
+    // The queue keeps the order: the previous batch has read its parameters before these are written.
     this.device.queue.writeBuffer(this.#params, 0, this.#paramsStaging.buffer, 0, this.#recorded * PARAMS_STRIDE);
     this.device.queue.submit([this.#encoder.finish()]);
     this.#encoder = undefined;
@@ -101,7 +101,7 @@ export class Recorder {
     this.#submissions++;
   }
 
-  /** Submits, and waits until that is done. More may be recorded meanwhile. */
+  /** Submits, and waits until the work is done. More work may be recorded meanwhile. */
   async done(): Promise<void> {
     this.submit();
     const submissions = this.#submissions;
@@ -109,7 +109,7 @@ export class Recorder {
     if (submissions === this.#submissions) this.#batch = FIRST_BATCH;
   }
 
-  /** Forgets what was recorded and not submitted. */
+  /** Drops the work that was recorded but not submitted. */
   discard(): void {
     this.#endPass();
     this.#encoder = undefined;

@@ -1,10 +1,10 @@
 /**
- * How far numbers are from those that they should be.
+ * The relative error of numbers against a reference.
  *
  * @module
  */
 
-/** ‖out − ref‖ / ‖ref‖; infinite where the lengths differ or a number is none. */
+/** ‖out − ref‖ / ‖ref‖. It is infinite where the lengths differ or a number is NaN. */
 export function relativeError(out: ArrayLike<number>, ref: ArrayLike<number>): number {
   if (out.length !== ref.length) return Infinity;
   let difference = 0, norm = 0;

@@ -1,6 +1,7 @@
 /**
- * Reverse-mode differentiation: while a tape is open, ops note how the gradient of their output becomes that of their
- * inputs. Only what depends on a watched tensor is noted, so frozen weights get neither work nor memory.
+ * Reverse-mode differentiation. While a tape is open, ops record how to compute the gradients of their inputs from the
+ * gradient of their output. Only ops that depend on a watched tensor are recorded, so frozen weights need neither work
+ * nor memory.
  *
  * @module
  */
@@ -9,11 +10,11 @@ import { combine } from "./ops/combine.ts";
 import type { Tensor } from "./tensor.ts";
 
 /**
- * Gradients of an op's inputs from that of its output.
+ * Computes the gradients of an op's inputs from the gradient of its output.
  *
- * @param dy of the output, same shape; must not be overwritten
- * @param wanted for each input whether its gradient is needed
- * @returns one a wanted input, of its size; what stands for the others is ignored. May return `dy` itself
+ * @param dy gradient of the output, of the same shape; it must not be overwritten
+ * @param wanted for each input, whether its gradient is needed
+ * @returns a gradient for each wanted input, of its size; the other elements are ignored. It may return `dy` itself
  */
 export type Backward = (dy: Tensor, wanted: readonly boolean[]) => readonly (Tensor | undefined)[];
 
@@ -24,7 +25,7 @@ interface Step {
 }
 
 /**
- * What one stretch of a forward pass needs to be run backwards.
+ * The record that one stretch of a forward pass needs for its backward pass.
  *
  * ```ts
  * gpu.scope(() => {
@@ -39,12 +40,14 @@ export class Tape {
   readonly #watched = new Set<GPUBuffer>();
   readonly #steps: Step[] = [];
 
-  /** @param watched what gradients will be asked of */
+  /** @param watched the tensors whose gradients will be requested */
   constructor(watched: readonly Tensor[]) {
     for (const { buffer } of watched) this.#watched.add(buffer);
   }
 
-  /** Notes one op; called by ops. Tensors are told apart by their buffers, so views of one are one. */
+  /**
+   * Records one op; called by ops. Tensors are identified by their buffers, so all views of one tensor count as one.
+   */
   record(output: Tensor, inputs: readonly (Tensor | undefined)[], backward: Backward): void {
     if (!inputs.some((input) => input && this.#watched.has(input.buffer))) return;
     this.#watched.add(output.buffer);
@@ -52,22 +55,22 @@ export class Tape {
   }
 
   /**
-   * Runs backwards from `y`. To be called once, inside the scope that holds what was taped, with the tape closed.
+   * Runs the backward pass from `y`. Call it once, inside the scope that holds the taped tensors, with the tape closed.
    *
-   * @param dy gradient of `y`, same shape; the caller's
+   * @param dy gradient of `y`, of the same shape; it belongs to the caller
    * @param of watched tensors
-   * @returns the gradients of `of`, same shapes; undefined where `y` does not depend on it
+   * @returns the gradients of `of`, of the same shapes; undefined where `y` does not depend on a tensor
    */
   gradients(gpu: Gpu, y: Tensor, dy: Tensor, of: readonly Tensor[]): (Tensor | undefined)[] {
     const gradients = new Map<GPUBuffer, Tensor>([[y.buffer, dy]]);
-    // One tensor may be the gradient of several: of both operands of a sum, say.
+    // One tensor may be the gradient of several others, for example of both operands of a sum.
     const drop = (tensor: Tensor) => {
       if (tensor.buffer === dy.buffer) return;
       for (const other of gradients.values()) if (other.buffer === tensor.buffer) return;
       gpu.release(tensor);
     };
     for (const { inputs, output, backward } of this.#steps.reverse()) {
-      // A view of the output may have been what went on.
+      // A later op may have used a view of the output.
       const outer = gradients.get(output.buffer)?.reshape(output.shape);
       if (!outer) continue;
       const wanted = inputs.map((input) => input !== undefined && this.#watched.has(input.buffer));

@@ -4,42 +4,42 @@
  * @module
  */
 
-/** Number formats on the GPU. `bf16` and `f16` lie packed, two in 32 bits, the first in the low half. */
+/** Number formats on the GPU. `bf16` and `f16` are packed, two numbers in 32 bits, the first in the low half. */
 export type GpuDtype = "f32" | "bf16" | "f16" | "u32";
 
 const BITS: Readonly<Record<GpuDtype, number>> = { f32: 32, bf16: 16, f16: 16, u32: 32 };
 
-/** Numbers in a shape. */
+/** The number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((n, d) => n * d, 1);
 }
 
-/** Bytes that a tensor takes, rounded up to whole 32-bit words. */
+/** The bytes of a tensor, rounded up to whole 32-bit words. */
 export function bytesOf(shape: readonly number[], dtype: GpuDtype): number {
   return Math.ceil(sizeOf(shape) * BITS[dtype] / 32) * 4;
 }
 
-/** A row-major tensor in GPU memory. Made by {@link import("./gpu.ts").Gpu}, freed by its scope or by `release`. */
+/** A row-major tensor in GPU memory. {@link import("./gpu.ts").Gpu} makes it; its scope or `release` frees it. */
 export class Tensor {
   constructor(
     readonly buffer: GPUBuffer,
-    /** Byte offset of the first number in `buffer`. */
+    /** The byte offset of the first number in `buffer`. */
     readonly offset: number,
     readonly shape: readonly number[],
     readonly dtype: GpuDtype,
   ) {}
 
-  /** Numbers in the tensor. */
+  /** The number of elements. */
   get size(): number {
     return sizeOf(this.shape);
   }
 
-  /** Bytes it takes. */
+  /** The size in bytes. */
   get bytes(): number {
     return bytesOf(this.shape, this.dtype);
   }
 
-  /** Length of axis `i`; negative counts from the end. */
+  /** The length of axis `i`. Negative numbers count from the end. */
   dim(i: number): number {
     const d = this.shape.at(i);
     if (d === undefined) throw new Error(`tensor of shape [${this.shape}] has no axis ${i}`);
@@ -64,7 +64,7 @@ export class Tensor {
     return rows;
   }
 
-  /** As {@link rows}, from anywhere: to copy from or to, not to bind. */
+  /** As {@link rows}, from any row. The result can be copied from or to, but not bound. */
   slice(start: number, count: number): Tensor {
     if (start + count > this.dim(0)) throw new Error(`[${this.shape}] has no rows ${start}..${start + count}`);
     const rowBytes = sizeOf(this.shape.slice(1)) * BITS[this.dtype] / 8;

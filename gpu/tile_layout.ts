@@ -1,5 +1,5 @@
 /**
- * Slots that lie in tiles, on the GPU: what tile pooling, tile selection and attention over selected tiles share.
+ * Slots in tiles, on the GPU. Tile pooling, tile selection and attention over selected tiles share this layout.
  *
  * @module
  */
@@ -7,25 +7,25 @@ import { cutBlocks, type Run } from "./attention_plan.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Tiles of neighbouring slots. */
+/** Tiles of consecutive slots. */
 export interface TileLayout {
   /** [1, slots], u32: the token in each slot */
   readonly order: Tensor;
-  /** [tiles, 2], u32: the first slot of each tile, and how many it has */
+  /** [tiles, 2], u32: the first slot of each tile, and its number of slots */
   readonly tiles: Tensor;
 }
 
-/** How many key tiles each query tile sees. */
+/** How many key tiles each query tile attends to. */
 export interface TileBudget {
-  /** [tiles, 2], u32: number of the first of a query tile's runs, and how many it has */
+  /** [tiles, 2], u32: the index of a query tile's first run, and the number of its runs */
   readonly rows: Tensor;
   /** [blocks, 4], u32: blocks of query tiles, see `BlockList` */
   readonly blocks: Tensor;
-  /** Runs of all query tiles of one head. */
+  /** The number of runs of all query tiles of one head. */
   readonly runs: number;
 }
 
-/** Puts a layout on the GPU. */
+/** Uploads a layout. */
 export function uploadTileLayout(gpu: Gpu, order: Uint32Array, tiles: readonly Run[]): TileLayout {
   return {
     order: gpu.upload(order, [1, order.length], "u32"),
@@ -34,10 +34,10 @@ export function uploadTileLayout(gpu: Gpu, order: Uint32Array, tiles: readonly R
 }
 
 /**
- * Puts a budget on the GPU.
+ * Uploads a budget.
  *
- * @param keep key tiles of each query tile, at least one
- * @param rows slots of a block at most, see `blockRows`
+ * @param keep the number of key tiles for each query tile, at least one
+ * @param rows the largest number of slots of a block, see `blockRows`
  */
 export function uploadTileBudget(gpu: Gpu, tiles: readonly Run[], keep: readonly number[], rows: number): TileBudget {
   const blocks: number[] = [], spans: number[] = [];

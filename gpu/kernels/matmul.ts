@@ -1,6 +1,6 @@
 /**
- * Products of small matrices, one a head: op(a)·op(b), the operands read by strides so that either may lie transposed.
- * For a model's own weights see `gemm/`, which is faster on large ones.
+ * Products of small matrices, one per head: op(a)·op(b). Operands are read with strides, so that either may be
+ * transposed. For a model's weights see `gemm/`, which is faster for large matrices.
  *
  * @module
  */
@@ -28,7 +28,7 @@ const PARAMS = {
   a_matrix: "u32",
   a_row: "u32",
   a_column: "u32",
-  /** matrices of b, after which it begins anew */
+  /** the number of b's matrices; after the last, the first is used again */
   b_count: "u32",
   b_matrix: "u32",
   b_row: "u32",
@@ -54,13 +54,13 @@ fn store(matrix: u32, m: u32, n: u32, sum: f32) {
   y[(matrix * p.m + m) * p.n + n] = v;
 }`;
 
-/** Defines the matrix and where its operands begin. */
+/** Defines the matrix, and the offsets of its operands. */
 const MATRIX = `${chosenHead("head", "wid.z % p.chosen")}
   let matrix = (wid.z / p.chosen) * p.heads + head;
   let a_first = matrix * p.a_matrix;
   let b_first = (matrix % p.b_count) * p.b_matrix;`;
 
-/** Outputs along either axis of one thread of {@link matmulPlain}. */
+/** The outputs of one thread of {@link matmulPlain}, along either axis. */
 export const PLAIN_MATMUL = 4;
 
 /** For software adapters: a thread holds 4×4 sums and reads straight from memory. Workgroups of 8×8 threads. */
@@ -84,19 +84,19 @@ ${unroll(4, (i) => `    c${i} += a[ai${i}] * w; ai${i} += p.a_column; bi${i} += 
 ${unroll(4, (i) => unroll(4, (j) => `  store(matrix, m0 + ${i}u, n0 + ${j}u, c${i}.${"xyzw"[j]});`))}`,
 }));
 
-/** Outputs along either axis of a workgroup of {@link matmulTiled}. */
+/** The outputs of a workgroup of {@link matmulTiled}, along either axis. */
 export const TILED_MATMUL = 64;
-/** Of the inner axis, staged at once. */
+/** The number of elements of the inner axis that are staged at once. */
 const DEPTH = 16;
 
-/** For GPUs: a workgroup of 16×16 threads stages blocks of both and holds 64×64 sums. */
+/** For GPUs: a workgroup of 16×16 threads stages blocks of both operands and holds 64×64 sums. */
 export const matmulTiled = memo((dtype: WeightDtype): KernelSource => ({
   name: `matmul_tiled_${dtype}`,
   buffers: BUFFERS(dtype),
   params: PARAMS,
   workgroupSize: [16, 16, 1],
   declarations: `${DECLARATIONS(dtype)}
-// A row more than a block has, so that neighbours along either axis lie in different banks.
+// Rows are padded by one, so that neighbours along either axis lie in different banks.
 var<workgroup> a_staged: array<f32, ${DEPTH * (TILED_MATMUL + 1)}>;
 var<workgroup> b_staged: array<f32, ${DEPTH * (TILED_MATMUL + 1)}>;`,
   body: `  let n0 = wid.x * ${TILED_MATMUL}u;
@@ -108,7 +108,7 @@ ${
     unroll(4, (i) =>
       `    {
       let at = li + ${256 * i}u;
-      // Neighbouring threads go along the axis whose numbers are neighbours.
+      // Neighbouring threads go along the contiguous axis.
       let ak = select(at / ${TILED_MATMUL}u, at % ${DEPTH}u, p.a_column == 1u);
       let am = select(at % ${TILED_MATMUL}u, at / ${DEPTH}u, p.a_column == 1u);
       let bk = select(at / ${TILED_MATMUL}u, at % ${DEPTH}u, p.b_row == 1u);

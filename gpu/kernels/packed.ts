@@ -1,21 +1,21 @@
 /**
- * Reading four consecutive numbers of a tensor whatever its number format. There is no bf16 in WGSL: a bf16 is the
- * upper half of an f32, so a shift widens it exactly. f16 is widened by `unpack2x16float`, which needs no extension.
+ * Reads four consecutive numbers of a tensor in any number format. WGSL has no bf16, but a bf16 is the upper half of an
+ * f32, so a shift converts it exactly. f16 is converted by `unpack2x16float`, which needs no extension.
  *
  * @module
  */
 import { type ClampKind, F16_MAX, noteClamped } from "../clamps.ts";
 import type { GpuDtype } from "../tensor.ts";
 
-/** Formats that matrices may have. */
+/** The formats that matrices may have. */
 export type WeightDtype = Exclude<GpuDtype, "u32">;
 
-/** WGSL type of the buffer element that holds four numbers. */
+/** The WGSL type of the buffer element that holds four numbers. */
 export function packedElement(dtype: WeightDtype): string {
   return dtype === "f32" ? "vec4f" : "vec2u";
 }
 
-/** A WGSL function `unpack4(element) -> vec4f`. */
+/** Declares a WGSL function `unpack4(element) -> vec4f`. */
 export function unpack4(dtype: WeightDtype): string {
   switch (dtype) {
     case "f32":
@@ -30,8 +30,8 @@ export function unpack4(dtype: WeightDtype): string {
 }
 
 /**
- * A WGSL function `name(v) -> vec2u` that makes four numbers f16; those that f16 cannot hold become the largest it
- * can, and are counted where `note` is WGSL that does so.
+ * Declares a WGSL function `name(v) -> vec2u` that converts four numbers to f16. Numbers that f16 cannot hold are
+ * clamped, and counted if `note` is WGSL that does so.
  */
 const fourHalves = (name: string, note = "") => `
 fn ${name}(v: vec4f) -> vec2u {
@@ -40,30 +40,30 @@ fn ${name}(v: vec4f) -> vec2u {
   return vec2u(pack2x16float(held.xy), pack2x16float(held.zw));
 }`;
 
-/** It as `four_halves`. */
+/** That function under the name `four_halves`. */
 export const FOUR_HALVES = fourHalves("four_halves");
 
-/** It with what it cannot hold counted: the kernel has the {@link clampedBuffer}. */
+/** The same function, which counts what it clamps. The kernel must have the {@link clampedBuffer}. */
 export const countedHalves = (kind: ClampKind): string => noteClamped(kind) + fourHalves("four_halves", NOTE);
 
 const NOTE = "note_clamped(v);";
 
-/** How eight consecutive numbers of a tensor are read, where rows are multiples of eight: WGSL. */
+/** How eight consecutive numbers of a tensor are read, as WGSL. Rows must be multiples of eight. */
 export interface Eight {
-  /** Type of the buffer's elements. */
+  /** The type of the buffer's elements. */
   readonly element: string;
-  /** Type of what is read. */
+  /** The type of the value that is read. */
   readonly value: string;
-  /** Reads the eight numbers at `index`, counted in eights. */
+  /** Reads the group of eight numbers at `index`, which counts such groups. */
   read(buffer: string, index: string): string;
   /**
-   * A function `name(value) -> vec4u` that makes them f16, packed; numbers that f16 cannot hold become the largest it
-   * can. With `note`, WGSL behind a {@link noteClamped}, these are counted.
+   * Declares a function `name(value) -> vec4u` that converts them to packed f16. Numbers that f16 cannot hold are
+   * clamped. With `note`, which is WGSL that needs {@link noteClamped}, they are also counted.
    */
   halves(name: string, note?: string): string;
 }
 
-/** See {@link Eight}. bf16 weights are taken to be within f16's range. */
+/** See {@link Eight}. bf16 weights are assumed to be within f16's range. */
 export function eight(dtype: WeightDtype): Eight {
   if (dtype === "f32") {
     return {

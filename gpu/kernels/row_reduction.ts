@@ -1,35 +1,35 @@
 /**
- * Kernels that reduce each row of a matrix come in two shapes of one body: on a GPU a workgroup shares a row and adds
- * up through workgroup memory; on a software adapter, where barriers are dear, each thread takes a row of its own.
+ * Kernels that reduce each row of a matrix have two forms of one body. On a GPU, a workgroup shares a row and sums it
+ * through workgroup memory. On a software adapter, where barriers are expensive, each thread takes a row of its own.
  *
  * @module
  */
 import { folded, unroll } from "../kernel.ts";
 
-/** How the threads of a row kernel are spread. */
+/** How a row kernel assigns rows to threads. */
 export interface RowShape {
   readonly workgroupSize: readonly [number, number, number];
-  /** Threads that share a row. */
+  /** The number of threads that share a row. */
   readonly lanes: number;
-  /** WGSL that defines `row` and `lane`. A thread without a row must still meet the barriers. */
+  /** WGSL that defines `row` and `lane`. A thread without a row must still reach the barriers. */
   readonly index: string;
-  /** Module-scope WGSL with `row_sum(value, lane)`, the sum over the row's threads. */
+  /** Module-scope WGSL that declares `row_sum(value, lane)`, the sum over the row's threads. */
   readonly declarations: string;
-  /** Workgroups for so many rows. */
+  /** The number of workgroups for `rows` rows. */
   workgroups(rows: number): readonly [number, number, number];
 }
 
 const LANES = 128;
-/** Parts of a sum that one thread adds up in the first step. */
+/** The number of partial sums that one thread adds in the first step. */
 const SHARE = 8;
 
-/** One row a workgroup. */
+/** A workgroup for each row. */
 const SHARED: RowShape = {
   workgroupSize: [LANES, 1, 1],
   lanes: LANES,
   index: `let row = wid.y * nwg.x + wid.x; let lane = li;`,
-  // Two steps, and no barrier after the last: a second sum's first barrier keeps it from what the first one still
-  // reads.
+  // There are two steps, and no barrier after the last: if a second sum follows, its first barrier separates it from
+  // the reads of the first.
   declarations: `
 var<workgroup> partial: array<f32, ${LANES}>;
 var<workgroup> partial_sums: array<f32, ${LANES / SHARE}>;
@@ -49,7 +49,7 @@ ${unroll(LANES / SHARE, (i) => `  sum += partial_sums[${i}];`)}
   workgroups: folded,
 };
 
-/** One row a thread. */
+/** A thread for each row. */
 const ALONE: RowShape = {
   workgroupSize: [8, 1, 1],
   lanes: 1,
@@ -58,29 +58,32 @@ const ALONE: RowShape = {
   workgroups: (rows) => SHARED.workgroups(Math.ceil(rows / 8)),
 };
 
-/** The shape for a kind of adapter. */
+/** Chooses the form for a kind of adapter. */
 export function rowShape(software: boolean): RowShape {
   return software ? ALONE : SHARED;
 }
 
-/** How a kernel goes past the vec4s of its row of `x`, which begins at `at` and has `p.dim4` of them. */
+/** How a kernel reads the vec4s of its row of `x`, which starts at `at` and has `p.dim4` of them. */
 export interface RowVectors {
-  /** WGSL that reads what is held. */
+  /** WGSL that loads the held vec4s. */
   readonly load: string;
-  /** WGSL that does `body` for each of the thread's vec4s: its name, and its place in the row. */
+  /** WGSL that runs `body` for each of the thread's vec4s, given its name and its position in the row. */
   each(body: (v: string, i: string) => string): string;
 }
 
-/** Vec4s of a row that a thread holds at most: 6144 channels, spread over the threads of a GPU's workgroup. */
+/** The most vec4s of a row that a thread holds: 6144 channels, over the threads of a GPU's workgroup. */
 const MOST_HELD = 12;
 
-/** Vec4s for {@link rowVectors} to hold; 0 where a row is read anew each time: by one thread, or too long. */
+/**
+ * How many vec4s {@link rowVectors} should hold. 0 means that they are read each time: one thread has the whole row, or
+ * it is too long.
+ */
 export function heldVectors(software: boolean, dim4: number): number {
   const each = Math.ceil(dim4 / LANES);
   return software || each > MOST_HELD ? 0 : each;
 }
 
-/** @param held of each thread, in registers, so that a row is read once however often a kernel goes past it */
+/** @param held vec4s that each thread holds in registers, so that a row is read once however often it is used */
 export function rowVectors({ lanes }: RowShape, held: number): RowVectors {
   if (held === 0) {
     return {

@@ -1,5 +1,5 @@
 /**
- * Activations that no matrix product precedes, and their derivatives.
+ * Activations that do not follow a matrix product, and their derivatives.
  *
  * @module
  */
@@ -36,7 +36,7 @@ const SLOPE_KERNEL: KernelSource = {
   buffers: { x: read("f32"), dy: read("f32"), y: write("f32") },
   params: { count: "u32", kind: "u32", has_dy: "u32" },
   workgroupSize: [64, 1, 1],
-  // Where tanh is clamped it is 1 but for rounding, which the large factor behind it would blow up.
+  // Where tanh is clamped, it is 1 except for rounding, which the large factor behind it would amplify.
   declarations: `
 fn gelu_tanh_slope(x: f32) -> f32 {
   let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);

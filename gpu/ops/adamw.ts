@@ -27,13 +27,13 @@ const ADAMW: KernelSource = {
   x[i] = p.decay * x[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
 };
 
-/** A parameter with all that a step needs: f32 tensors of one size. */
+/** A parameter and the state of its optimizer: f32 tensors of one size. */
 export interface AdamWTensors {
   readonly x: Tensor;
   readonly gradient: Tensor;
-  /** Running mean of the gradients, zeros before the first step. */
+  /** Running mean of the gradients; zeros before the first step. */
   readonly mean: Tensor;
-  /** Running mean of their squares, likewise. */
+  /** Running mean of the squared gradients; zeros before the first step. */
   readonly square: Tensor;
 }
 
@@ -41,7 +41,8 @@ export interface AdamWTensors {
  * Takes one step: changes `x`, `mean` and `square`.
  *
  * @param step counts from 1
- * @param options learning rate, and the part of each parameter, times the learning rate, that a step takes away
+ * @param options the learning rate, and the weight decay: the part of each parameter, times the learning rate, that a
+ * step subtracts
  */
 export function adamwInPlace(
   gpu: Gpu,

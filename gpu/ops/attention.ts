@@ -1,5 +1,5 @@
 /**
- * Multi-head attention, dense or by a plan, and its way back.
+ * Multi-head attention, dense or by a plan, and its backward pass.
  *
  * @module
  */
@@ -14,20 +14,20 @@ import { headDots } from "./head_dots.ts";
 
 export type { AttentionPattern } from "./attention_launch.ts";
 
-/** What attention may be told besides its operands. */
+/** Options of attention. */
 export interface AttentionOptions extends AttentionPattern {
   /** [heads, queries, keys], f32: added to the scaled scores, the same for every batch item. Not with a plan. */
   readonly bias?: Tensor;
   /**
-   * [batch], u32: only the first so many keys of a batch item take part; at least one. Default all. Not with a plan.
+   * [batch], u32: the number of keys of each batch item that take part, at least one. Default: all. Not with a plan.
    */
   readonly keyLengths?: Tensor;
   /**
-   * Written instead of a new tensor; [batch, queries, heads · head dim], f32. Queries outside the plan are left as
-   * they are.
+   * [batch, queries, heads · head dim], f32: where to write the result, instead of to a new tensor. Queries outside the
+   * plan are not written.
    */
   readonly into?: Tensor;
-  /** [batch, queries, heads], f32: receives each query's log Σ exp(score), which the way back needs. */
+  /** [batch, queries, heads], f32: receives each query's log Σ exp(score), which the backward pass needs. */
   readonly lse?: Tensor;
 }
 
@@ -63,12 +63,12 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   return y;
 }
 
-/** What the way back through attention starts from. */
+/** The operands of attention's backward pass. */
 export interface AttentionBackwardInput {
   readonly q: Tensor;
   readonly k: Tensor;
   readonly v: Tensor;
-  /** Gradient of the output, as it is shaped. */
+  /** Gradient of the output, of the same shape. */
   readonly dy: Tensor;
   /** [batch, queries, heads], f32: of the forward pass */
   readonly lse: Tensor;
@@ -76,7 +76,7 @@ export interface AttentionBackwardInput {
   readonly dotY: Tensor;
 }
 
-/** Gradients to add to, each shaped as what it belongs to; dk and dv come together. */
+/** Gradients to add to, each of the shape of its operand. dk and dv must be given together. */
 export interface AttentionGradients {
   readonly dq: Tensor | undefined;
   readonly dk: Tensor | undefined;
@@ -86,7 +86,7 @@ export interface AttentionGradients {
 /**
  * Adds the gradients of q, k, v to `into`.
  *
- * @param headScale [batch, heads], f32: what each head's gradients are multiplied with. Default 1.
+ * @param headScale [batch, heads], f32: a factor for the gradients of each head. Default: 1.
  */
 export function attentionBackward(
   gpu: Gpu,

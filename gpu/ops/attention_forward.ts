@@ -1,5 +1,5 @@
 /**
- * The way forward through attention on GPUs, by the kernel that the adapter runs fastest.
+ * The forward pass of attention on GPUs, by the fastest kernel for the adapter.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
 import { type AttentionPattern, launchWalk, orderStride } from "./attention_launch.ts";
 
-/** What it takes; of the shapes see `attention`. */
+/** The operands; for their shapes see `attention`. */
 export interface ForwardTensors {
   readonly q: Tensor;
   readonly k: Tensor;
@@ -28,18 +28,18 @@ export interface ForwardTensors {
 }
 
 /**
- * Self-attention of the trial: so many blocks that every core of a large GPU has several, and by a plan, of which each
- * sees little, so many that it matters little how they go into whole rounds.
+ * The size of the trial's self-attention. There are enough blocks that every core of a large GPU gets several. With a
+ * plan, each block is short, so there are enough that the last, partly filled round of blocks matters little.
  */
 const TRIAL = { heads: 12, tokens: 8192, tokensByPlan: 16384 };
-/** That of the sample. */
+/** The size of the sample. */
 const SAMPLE = { heads: 3, tokens: 333 };
 
-/** Which calls have kernels of their own. */
+/** The properties that decide which family of kernels is used. */
 export interface ForwardUse {
-  /** What is fast with heads of one size may be slow with another. */
+  /** A variant that is fast for one head dimension may be slow for another. */
   readonly headDim: number;
-  /** By a plan: where the next keys lie must be looked up, which some kernels hide better than others. */
+  /** With a plan, the positions of the next keys must be looked up. Some kernels hide that better than others. */
   readonly plan: boolean;
 }
 
@@ -50,15 +50,16 @@ export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<
   trial(gpu) {
     const { heads } = TRIAL, tokens = plan ? TRIAL.tokensByPlan : TRIAL.tokens;
     const shape = [1, tokens, heads * headDim];
-    // Not one tensor for both: a query that meets itself among the keys makes sums be scaled, which is rare in models.
+    // Two different tensors. If a query met itself among the keys, sums would be rescaled often, which is rare in
+    // models.
     const q = noise(gpu, shape), k = noise(gpu, shape, "f32", 1);
     const pattern = patternFor(gpu, plan, heads, tokens);
-    // Uploaded before anything is timed, and kept.
+    // Uploaded before the timing starts, and kept.
     for (const variant of forwardVariants(gpu, headDim).values()) pattern(forwardRows(variant));
     return (variant) =>
       gpu.scope(() => runForward(gpu, variant, pattern(forwardRows(variant)), { q, k, v: q, y: gpu.tensor(shape) }));
   },
-  // Scores so far apart that running sums must be scaled on the way.
+  // The scores differ so much that running sums must be rescaled.
   sample(gpu, variant) {
     const { heads, tokens } = SAMPLE, shape = [1, tokens, heads * headDim];
     const pattern = { ...patternFor(gpu, plan, heads, tokens)(rowsOf(variant, headDim)), scale: 1 };
@@ -75,18 +76,18 @@ export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<
 }));
 
 /**
- * Slots of the tiles of the trial's plan, over and over: at a grid's borders they are partial. One of so many is
- * seen.
+ * The lengths of the tiles of the trial's plan, repeated. At the borders of a grid, tiles are partial. A query tile
+ * attends to one in this many.
  */
 const TILES = [128, 112, 128, 112, 128, 112, 128, 112, 64], TILES_FOR_ONE = 4;
 
 /**
- * All pairs; or, by a plan, tiles of tokens that lie apart in memory. What it gives takes how many slots a block may
- * have.
+ * Makes the trial's plan: all pairs, or tiles whose tokens are scattered in memory. The returned function takes the
+ * largest number of slots of a block.
  */
 function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (rows: number) => AttentionPattern {
   if (!plan) return () => ({ heads });
-  // 5 and the tokens have no common factor.
+  // 5 and the number of tokens have no common factor.
   const order = gpu.upload(Uint32Array.from({ length: tokens }, (_, i) => i * 5 % tokens), [1, tokens], "u32");
   const tiles: Run[] = [];
   for (let first = 0; first < tokens;) {
@@ -95,8 +96,8 @@ function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (ro
     first += count;
   }
   /**
-   * Its own tile among them. Neighbours see others: so it is in models, and what one has read is not at hand for the
-   * next.
+   * Each tile attends to itself and to others. Adjacent tiles attend to different tiles, as in real models, so caches
+   * do not help.
    */
   const seenBy = (own: number) => tiles.filter((_, i) => (i - own) % TILES_FOR_ONE === 0);
   const lists = new Map<number, BlockList>();
@@ -115,19 +116,19 @@ function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (ro
   };
 }
 
-/** Slots of a block that kernels take at once: those of a variant, or the plain ones. */
+/** The number of slots of a block: that of a variant, or of the plain kernels. */
 const rowsOf = (variant: ForwardVariant | undefined, headDim: number) =>
   variant ? forwardRows(variant) : PLAIN_ROWS(headDim);
 
 /**
- * Slots of a block that this device's kernels take at once. Blocks may be shorter, at a loss, but not longer: what is
- * chosen for the device (`Gpu.choose`) is to be chosen before plans are made.
+ * The number of slots of a block for this device's kernels. Blocks may be shorter, at a loss, but not longer. So
+ * kernels must be chosen (`Gpu.choose`) before plans are made.
  */
 export function blockRows(gpu: Gpu, headDim: number): number {
   return rowsOf(gpu.software ? undefined : gpu.pick(forwardFamily({ headDim, plan: true })), headDim);
 }
 
-/** Records it. A plan's blocks must be as long as this variant wants them, or shorter. */
+/** Records the forward pass. A plan's blocks must be of this variant's size, or shorter. */
 export function runForward(
   gpu: Gpu,
   variant: ForwardVariant,
@@ -148,7 +149,7 @@ export function runForward(
       params: { has_lengths: keyLengths ? 1 : 0 },
     });
   if (variant.kernel === "tiled" && !variant.tile.f16) return walk(tensors.k, tensors.v);
-  // What is packed is gone when this is recorded, whatever the tape wants to keep.
+  // Packed operands are freed after recording, even while a tape is open.
   gpu.untaped(() =>
     gpu.scope(() => {
       const [batch, tokens] = tensors.k.shape as [number, number, number];
@@ -170,7 +171,7 @@ export function runForward(
   );
 }
 
-/** The way forward on software adapters. */
+/** The forward pass on software adapters. */
 export function runPlain(
   gpu: Gpu,
   pattern: AttentionPattern,

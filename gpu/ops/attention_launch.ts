@@ -1,5 +1,5 @@
 /**
- * Recording of the attention kernels.
+ * Records the attention kernels.
  *
  * @module
  */
@@ -8,36 +8,36 @@ import type { Gpu } from "../gpu.ts";
 import type { KernelSource } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** How heads lie, and which pairs take part. */
+/** The number of heads, and the pairs of queries and keys that take part. */
 export interface AttentionPattern {
   readonly heads: number;
-  /** Multiplies q·k. Default 1 / √(head dim). */
+  /** The factor for q·k. Default: 1 / √(head dim). */
   readonly scale?: number;
-  /** Self-attention over what the plan keeps. Default: every query sees every key. */
+  /** The plan of sparse self-attention. Default: every query attends to every key. */
   readonly plan?: AttentionPlan;
-  /** [n], u32: the heads to compute; what belongs to others is left as it is. Default all. */
+  /** [n], u32: the heads to compute. The results of other heads are not written. Default: all. */
   readonly only?: Tensor | undefined;
 }
 
-/** A kernel that walks by `walk.ts`, and how it is to walk. */
+/** A kernel that walks by `walk.ts`, and its operands. */
 export interface WalkLaunch {
   readonly kernel: KernelSource;
   readonly pattern: AttentionPattern;
-  /** Of the pattern's plan, where there is one. */
+  /** The blocks of the plan, if there is one. */
   readonly list: BlockList | undefined;
-  /** Outer rows that the kernel holds at once. */
+  /** The number of outer rows that the kernel holds at once. */
   readonly rows: number;
-  /** Slots of a plan's block, at most. */
+  /** The largest number of slots of a plan's block. */
   readonly blockRows: number;
   /** [batch, tokens, heads · head dim] */
   readonly outer: Tensor;
-  /** Inner rows of a batch item. */
+  /** The number of inner rows of a batch item. */
   readonly inner: number;
   readonly buffers: Readonly<Record<string, Tensor>>;
   readonly params: Readonly<Record<string, number>>;
 }
 
-/** Records one. */
+/** Records one kernel. */
 export function launchWalk(gpu: Gpu, launch: WalkLaunch): void {
   const { kernel, pattern: { heads, scale, plan, only }, list, rows, blockRows, outer, inner, buffers, params } =
     launch;
@@ -69,7 +69,7 @@ export function launchWalk(gpu: Gpu, launch: WalkLaunch): void {
   });
 }
 
-/** From one head's order to the next; 0 where all share one. */
+/** The offset from one head's order to the next; 0 where all share one. */
 export function orderStride({ order }: AttentionPlan): number {
   return order.dim(0) > 1 ? order.dim(1) : 0;
 }

@@ -1,5 +1,5 @@
 /**
- * Operands of matrix products as matrix units read them fastest.
+ * Operands of matrix products in the layout that matrix units read fastest.
  *
  * @module
  */
@@ -14,16 +14,16 @@ import { groups1d, INDEX_1D } from "./grid.ts";
 /** An operand in blocks, f16 (see `kernels/gemm/pack.ts`). */
 export class Blocks {
   private constructor(
-    /** Of the operand, as if it were a tensor. */
+    /** The shape of the operand, as if it were a tensor. */
     readonly shape: readonly number[],
     readonly cut: Cut,
-    /** f16, the blocks one after the other. */
+    /** The blocks in f16, one after the other. */
     readonly tensor: Tensor,
-    /** What was packed, where that is still there. */
+    /** The tensor that was packed, if it still exists. */
     readonly source?: Tensor,
   ) {}
 
-  /** New ones that hold nothing yet. */
+  /** Allocates blocks with undefined contents. */
   static empty(gpu: Gpu, shape: readonly number[], cut: Cut, source?: Tensor): Blocks {
     const k = shape.at(-1)!;
     const count = blockCount(cut, sizeOf(shape) / k, k);
@@ -42,7 +42,7 @@ export class Blocks {
     return blocks;
   }
 
-  /** As `Tensor.rows`, of all rows as one axis; `start` is a multiple of a block's rows. */
+  /** As `Tensor.rows`, with all axes but the last as one. `start` is a multiple of a block's rows. */
   rows(start: number, count: number): Blocks {
     const { cut } = this, k = this.shape.at(-1)!;
     if (start % cut.rows !== 0) throw new Error(`rows ${start}.. do not begin where a block of ${cut.rows} does`);
@@ -50,10 +50,10 @@ export class Blocks {
   }
 }
 
-/** What a product takes. */
+/** An operand of a product. */
 export type Operand = Tensor | Blocks;
 
-/** How a variant wants its operands cut; undefined where it takes them as they are. */
+/** The blocks that a variant wants its operands in; undefined where it takes plain tensors. */
 export function cutsOf(
   gpu: Gpu,
   variant: ProductVariant | undefined,
@@ -64,7 +64,7 @@ export function cutsOf(
   return { x: { rows: x, depth }, w: { rows: w, depth } };
 }
 
-/** The tensor that a variant reads: the operand as it is, or cut, which it may be already. */
+/** The tensor that a variant reads: the operand itself, or its blocks, which may exist already. */
 export function cutOperand(gpu: Gpu, operand: Operand, cut: Cut | undefined): Tensor {
   const { source, blocks } = operand instanceof Blocks
     ? { source: operand.source, blocks: operand }

@@ -1,6 +1,6 @@
 /**
- * Representatives of buckets of tokens: each bucket keeps its centre and the tokens least like it, and the others take
- * over what the centre gets.
+ * Selects representatives of buckets of tokens. Each bucket keeps its centre and the tokens that are least similar to
+ * it. The other tokens copy the centre's output.
  *
  * @module
  */
@@ -11,30 +11,30 @@ import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** Disjoint buckets of one size, and the tokens outside all of them. */
+/** Disjoint buckets of one size, and the tokens that are in no bucket. */
 export interface Buckets {
   /** [buckets, size], u32: each bucket's tokens */
   readonly members: Tensor;
-  /** Place of the centre in a bucket. */
+  /** The position of the centre in a bucket. */
   readonly centre: number;
-  /** Tokens of a bucket that are kept beside the centre. */
+  /** How many tokens of a bucket are kept beside the centre. */
   readonly keep: number;
-  /** [n], u32: tokens in no bucket, always kept; absent where there are none */
+  /** [n], u32: tokens in no bucket, which are always kept; absent where there are none */
   readonly rest: Tensor | undefined;
 }
 
-/** What is kept, for each head. */
+/** The selection for each head. */
 export interface Selection {
   /**
    * [batch · heads, buckets · (1 + keep) + rest], u32: the centres, then the kept ones bucket by bucket, then the
    * rest
    */
   readonly order: Tensor;
-  /** [batch · heads, tokens], u32: the token whose output a token takes; its own where it is kept */
+  /** [batch · heads, tokens], u32: for each token, the token whose output it takes; itself if it is kept */
   readonly source: Tensor;
 }
 
-/** Kept tokens of one head. */
+/** The number of kept tokens of one head. */
 export function keptSlots({ members, keep, rest }: Buckets): number {
   return members.dim(0) * (1 + keep) + (rest?.dim(0) ?? 0);
 }
@@ -60,13 +60,13 @@ const SELECT_PARAMS = {
   slots: "u32",
 } as const;
 
-/** Defines the head, and where its lists begin. Workgroups: z counts heads of batch items. */
+/** Defines the head, and the offsets of its lists. Workgroups: z counts heads of all batch items. */
 const SELECT_HEAD = `  let batch = wid.z / p.chosen;
 ${chosenHead("head", "wid.z % p.chosen")}
   let order_at = (batch * p.heads + head) * p.slots;
   let source_at = (batch * p.heads + head) * p.tokens;`;
 
-/** A token in no bucket keeps its place behind those of the buckets. */
+/** Tokens in no bucket follow those of the buckets. */
 const SELECT_REST = `fn keep_rest(place: u32, order_at: u32, source_at: u32) {
   if (place >= p.rest_count) { return; }
   let token = rest[place];
@@ -75,9 +75,9 @@ const SELECT_REST = `fn keep_rest(place: u32, order_at: u32, source_at: u32) {
 }`;
 
 /**
- * Writes what becomes of the bucket's nth other token.
+ * Writes the result for the bucket's nth other token.
  *
- * @param likeness WGSL: the likeness of one of them
+ * @param likeness WGSL: the similarity of a given token to the centre
  */
 const SELECT_STORE = (others: number, centre: number, likeness: (n: string) => string) =>
   `  var rank = 0u;
@@ -88,20 +88,20 @@ const SELECT_STORE = (others: number, centre: number, likeness: (n: string) => s
   source[source_at + token] = select(centre, token, rank < p.keep);
   if (rank < p.keep) { order[order_at + p.buckets + bucket * p.keep + rank] = token; }`;
 
-/** What tells one selecting kernel from another. */
+/** The properties that distinguish one selecting kernel from another. */
 interface SelectVariant {
   readonly size: number;
   readonly centre: number;
-  /** Threads that share a bucket. */
+  /** The number of threads that share a bucket. */
   readonly lanes: number;
 }
 
-/** Places of a bucket but for the centre's. */
+/** The positions of a bucket except the centre's. */
 function othersOf({ size, centre }: SelectVariant): number[] {
   return Array.from({ length: size }, (_, m) => m).filter((m) => m !== centre);
 }
 
-/** Sums over the thread's vec4s of the products of each other token with the centre, and with itself. */
+/** Computes, over the thread's vec4s, the dot products of each other token with the centre and with itself. */
 function selectSums({ size, centre, lanes }: SelectVariant): string {
   const others = othersOf({ size, centre, lanes });
   return `  let first = bucket * ${size}u;
@@ -120,9 +120,10 @@ ${unroll(others.length, (n) => `    dot${n} += dot(m, v${n}); norm${n} += dot(v$
 }
 
 /**
- * The centre's own length is the same for all and leaves the order as it is; a token of length 0 is like no other. The
- * likeness comes as a whole number that rises as it does (−0 is 0): of whole numbers each has a rank of its own, also
- * where NaN was among the likenesses, so that no slot of the order is left unwritten, to send attention anywhere.
+ * The centre's own length is the same for all tokens and does not change the order. A token of length 0 has the least
+ * similarity. The similarity is converted to an integer with the same order (−0 becomes 0). So each token has a
+ * distinct rank even where a similarity is NaN. Otherwise a slot of the order might stay unwritten and send attention
+ * to any address.
  */
 const LIKENESS = `fn likeness_of(dot: f32, norm: f32) -> u32 {
   let bits = bitcast<u32>(dot / max(sqrt(norm), 1e-12));
@@ -130,10 +131,10 @@ const LIKENESS = `fn likeness_of(dot: f32, norm: f32) -> u32 {
   return select(bits | 0x80000000u, ~bits, bits > 0x7fffffffu);
 }`;
 
-/** Threads of a workgroup of either kernel. */
+/** The number of threads of a workgroup, for both kernels. */
 const THREADS = 64;
 
-/** For software adapters, and for buckets too large to share: a bucket a thread. */
+/** For software adapters, and for buckets that are too large to share: one thread for each bucket. */
 const SELECT_PLAIN = memo((variant: SelectVariant): KernelSource => {
   const others = variant.size - 1;
   return {
@@ -160,10 +161,11 @@ ${SELECT_STORE(others, variant.centre, (n) => `likeness[${n}]`)}
   };
 });
 
-/** For GPUs: neighbouring threads read a token's neighbouring vec4s, and share out what is to be added up. */
+/** For GPUs: neighbouring threads read neighbouring vec4s of a token, and share the summation. */
 const SELECT_SHARED = memo((variant: SelectVariant): KernelSource => {
   const others = variant.size - 1, { lanes } = variant, buckets = THREADS / lanes;
-  // Each sum's parts lie together, and one apart, so that threads that add up different sums meet different banks.
+  // The parts of each sum are stored together, padded by one, so that threads that add different sums use different
+  // banks.
   const stride = lanes + 1;
   return {
     name: `bucket_select_${variant.size}_${variant.centre}_${lanes}`,
@@ -183,7 +185,7 @@ var<workgroup> likeness: array<u32, ${buckets * others}>;`,
   }
   let lane = li % ${lanes}u;
   let own = li / ${lanes}u;
-  // The last workgroup's threads without a bucket do its last one over.
+  // Threads of the last workgroup that have no bucket repeat the last bucket.
   let bucket = min(wid.x * ${buckets}u + own, p.buckets - 1u);
 ${selectSums(variant)}
   let part_at = own * ${others * stride}u;
@@ -205,10 +207,12 @@ ${SELECT_STORE(others, variant.centre, (n) => `likeness[own * ${others}u + ${n}]
   };
 });
 
-/** Tokens of a bucket whose sums fit into 32 KiB of workgroup memory, whatever a head has from 8 channels on. */
+/**
+ * The number of tokens of a bucket whose sums fit into 32 KiB of workgroup memory, for any head of 8 channels or more.
+ */
 const MOST_SHARED = 32;
 
-/** The largest power of two that divides a head's vec4s, but no more than a subgroup has of threads. */
+/** The largest power of two that divides the number of a head's vec4s, but at most a subgroup's number of threads. */
 function selectLanes(headDim4: number): number {
   let lanes = 1;
   while (lanes < 32 && headDim4 % (2 * lanes) === 0) lanes *= 2;
@@ -216,10 +220,10 @@ function selectLanes(headDim4: number): number {
 }
 
 /**
- * Picks, for each head and bucket, the tokens whose vectors are least like the centre's by their cosine.
+ * Selects, for each head and bucket, the tokens whose vectors are least similar to the centre's, by cosine.
  *
  * @param x [batch, tokens, heads · head dim], f32
- * @param only [n], u32: heads to do; what belongs to others is left undefined. Default all
+ * @param only [n], u32: the heads to process; the results of other heads are undefined. Default: all
  */
 export function bucketSelect(gpu: Gpu, x: Tensor, heads: number, buckets: Buckets, only?: Tensor): Selection {
   const [batch, tokens, dim] = x.shape as [number, number, number];
@@ -251,10 +255,10 @@ export function bucketSelect(gpu: Gpu, x: Tensor, heads: number, buckets: Bucket
   return { order, source };
 }
 
-/** Tokens of one thread of {@link SPREAD}. */
+/** The number of tokens of one thread of {@link SPREAD}. */
 const SPREAD_TOKENS = 4;
 
-/** Workgroups: y counts heads, z batch items. */
+/** Workgroups: y counts heads, z counts batch items. */
 const SPREAD: KernelSource = {
   name: "bucket_spread",
   buffers: { source: read("u32"), head_ids: read("u32"), y: write("vec4f") },
@@ -263,7 +267,7 @@ const SPREAD: KernelSource = {
     heads: "u32",
     has_heads: "u32",
     head_dim4: "u32",
-    /** tokens that a workgroup's threads stand at at once */
+    /** the number of tokens that a workgroup's threads process at once */
     abreast: "u32",
   },
   workgroupSize: [256, 1, 1],
@@ -287,7 +291,7 @@ ${
   }`,
 };
 
-/** Gives every token that is not kept what its centre has, in place: y [batch, tokens, heads · head dim], f32. */
+/** Overwrites every token that is not kept with its centre's value: y [batch, tokens, heads · head dim], f32. */
 export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source }: Selection, only?: Tensor): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
   const headDim4 = dim / heads / 4, abreast = Math.floor(256 / headDim4);
@@ -327,8 +331,8 @@ ${
 }));
 
 /**
- * The way back through {@link bucketSpread}, in place: centres get the sum over the tokens that copied them, these
- * get 0.
+ * The backward pass of {@link bucketSpread}, in place. A centre gets the sum over the tokens that copied it; those
+ * tokens get 0.
  */
 export function bucketCollect(
   gpu: Gpu,

@@ -1,5 +1,5 @@
 /**
- * Matrices in another number format.
+ * Converts matrices to another number format.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import type { WeightDtype } from "../kernels/packed.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** Formats that take half the room of f32. */
+/** The formats that take half as much memory as f32. */
 export type HalfDtype = Exclude<WeightDtype, "f32">;
 
-/** Two neighbouring numbers, as the bits of f32. */
+/** Reads two neighbouring numbers, as the bits of f32. */
 const PAIR: Readonly<Record<WeightDtype, string>> = {
   f32: "x[i]",
   bf16: "vec2u(x[i] << 16u, x[i] & 0xffff0000u)",
@@ -22,8 +22,8 @@ const PAIR: Readonly<Record<WeightDtype, string>> = {
 };
 
 /**
- * WGSL: `half(bits)` of an f32's bits, to nearest, ties to even. By integers: which way a GPU's own conversion rounds
- * is its affair, and it may take an f32 for no NaN.
+ * WGSL: `half(bits)` rounds the bits of an f32 to nearest, ties to even. It uses integers, because the rounding of a
+ * GPU's own conversion is not specified, and a GPU may assume that no f32 is NaN.
  */
 const HALF: Readonly<Record<HalfDtype, string>> = {
   bf16: `
@@ -43,7 +43,7 @@ fn half(bits: u32) -> u32 {
   if (magnitude >= 0x38800000u) {
     return sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u);
   }
-  // Too small for f16's exponents: a multiple of 2^-24.
+  // Subnormal in f16: a multiple of 2^-24.
   let shift = min(126u - (magnitude >> 23u), 25u);
   let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
   let whole = mantissa >> shift;
@@ -62,17 +62,17 @@ const kernel = memo(({ from, to }: { from: WeightDtype; to: HalfDtype }): Kernel
   body: `  ${INDEX_1D}
   if (i >= p.count) { return; }
   var pair = ${PAIR[from]};
-  // What lies behind the last number is none.
+  // There is no number past the last one.
   if (2u * i + 1u == p.numbers) { pair.y = 0u; }
   y[i] = half(pair.x) | (half(pair.y) << 16u);`,
 }));
 
 /**
- * Makes numbers bf16 or f16, to nearest, ties to even. Those past f16's range become ±65504, and are counted under
- * `place` (see `ClampCounter.placeOf`).
+ * Converts numbers to bf16 or f16, to nearest, ties to even. Numbers past f16's range become ±65504 and are counted
+ * under `place` (see `ClampCounter.placeOf`).
  *
  * @param x f32, bf16 or f16
- * @param y as many, in the other format; may be part of a tensor
+ * @param y the same number of elements in the other format; may be part of a tensor
  */
 export function castInto(gpu: Gpu, x: Tensor, y: Tensor, place: number): void {
   const from = x.dtype as WeightDtype, to = y.dtype as HalfDtype, numbers = y.size, count = Math.ceil(numbers / 2);

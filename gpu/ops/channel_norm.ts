@@ -1,5 +1,5 @@
 /**
- * The norm of Wan's autoencoder: every pixel's channels are scaled to a root mean square of one.
+ * The norm of Wan's autoencoder: the channels of every pixel are scaled to a root mean square of one.
  *
  * @module
  */
@@ -8,9 +8,9 @@ import { folded, type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** Threads that share a pixel on a GPU: neighbours read neighbouring vec4s. */
+/** The threads that share a pixel on a GPU: neighbours read neighbouring vec4s. */
 const LANES = 16;
-/** Pixels of a workgroup of either variant. */
+/** The number of pixels of a workgroup, for both variants. */
 const PIXELS = 16;
 
 const kernel = memo((software: boolean): KernelSource => {
@@ -42,11 +42,11 @@ ${
   };
 });
 
-/** What goes around a {@link channelNorm}. */
+/** Options of {@link channelNorm}. */
 export interface ChannelNormOptions {
-  /** Ends in SiLU. */
+  /** Applies SiLU to the result. */
   readonly silu?: boolean;
-  /** Written instead of a new tensor, from pixel `start` on; has the channels of x. */
+  /** Where to write the result, from pixel `start` on, instead of to a new tensor. It has the channels of x. */
   readonly into?: Tensor;
   readonly start?: number;
 }

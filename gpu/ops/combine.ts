@@ -1,5 +1,5 @@
 /**
- * Weighted sums of tensors: scheduler steps, classifier-free guidance, latents' mean and std.
+ * Weighted sums of tensors, for scheduler steps, classifier-free guidance, and the mean and std of latents.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** A coefficient and what it multiplies. */
+/** A coefficient and the tensor that it multiplies. */
 export type Term = readonly [coefficient: number, tensor: Tensor];
 
 const kernel = memo((terms: number): KernelSource => ({
@@ -33,7 +33,7 @@ ${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
 /**
  * Σ cᵢ·xᵢ of one to six f32 tensors of one size; the sum has the shape of the first.
  *
- * @throws {Error} for another number of them
+ * @throws {Error} for any other number of terms
  */
 export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
   const [first] = terms;

@@ -12,23 +12,23 @@ import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
 import { withOperands } from "./pack_halves.ts";
 
-/** How a convolution walks its input, and what is fused around it. */
+/** Options of a convolution: its strides, and the operations that are fused with it. */
 export interface Conv3dOptions {
-  /** Output frames are this many input frames apart. 1 where absent. */
+  /** The stride along frames. Default: 1. */
   readonly strideTime?: number;
-  /** Output pixels are this many input pixels apart, in height and width. 1 where absent. */
+  /** The stride along height and width. Default: 1. */
   readonly stride?: 1 | 2;
-  /** The input is taken as its nearest-neighbour enlargement by this factor in height and width. 1 where absent. */
+  /** The factor by which the input is first enlarged in height and width, by nearest neighbours. Default: 1. */
   readonly up?: 1 | 2;
-  /** [frames, height, width, out] of the result: added to it. */
+  /** [frames, height, width, out] of the result: is added to it. */
   readonly residual?: Tensor;
-  /** The output channels are those of so many frames that follow each other: they become frames. 1 where absent. */
+  /** The number of consecutive frames that the output channels are split into. Default: 1. */
   readonly interleave?: number;
-  /** The convolution is made so, whatever its size and the device's best way: for trials and tests. */
+  /** Computes the convolution by this variant, whatever its size and the device's fastest one. For trials and tests. */
   readonly variant?: ProductVariant;
 }
 
-/** The ways to make large convolutions; the trial is of the second-last stage of Wan's VAE. */
+/** The variants for large convolutions. The trial is the second-last stage of Wan's VAE. */
 export const CONV3D: KernelFamily<ProductVariant> = {
   name: "conv3d",
   variants: conv3dVariants,
@@ -43,9 +43,9 @@ export const CONV3D: KernelFamily<ProductVariant> = {
 };
 
 /**
- * Zero padding in space is that of Wan's layers: a 3×3 kernel of stride 1 sees one pixel around the frame, one of
- * stride 2 one pixel to the right and below. Time is not padded: `kernel frames − 1` frames of the input come before
- * the first of the output.
+ * Zero padding in space is that of Wan's layers. A 3×3 kernel of stride 1 pads one pixel on every side; one of stride 2
+ * pads one pixel on the right and at the bottom. Time is not padded: the first `kernel frames − 1` frames of the input
+ * come before the first frame of the output.
  *
  * @param x [frames, height, width, in], f32; `in` a multiple of 4
  * @param weight [out, kernel frames, kernel height, kernel width, in], f32; `out` a multiple of 4, kernel width 1 or 3

@@ -1,5 +1,5 @@
 /**
- * Whether a tensor is finite: to name the part of a model where numbers went wrong.
+ * Tests whether a tensor is finite, to name the part of a model where numbers became infinite or NaN.
  *
  * @module
  */
@@ -8,12 +8,12 @@ import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** At most so many counts are read back. */
+/** The largest number of counts that are read back. */
 const COUNTS = 4096;
 
 const KERNEL: KernelSource = {
   name: "count_non_finite",
-  // Read as bits: compilers of WGSL may take it that no f32 is NaN.
+  // The numbers are read as bits, because WGSL compilers may assume that no f32 is NaN.
   buffers: { x: read("u32"), y: write("u32") },
   params: { count: "u32", counts: "u32" },
   workgroupSize: [64, 1, 1],
@@ -27,7 +27,7 @@ const KERNEL: KernelSource = {
 };
 
 /**
- * Counts NaNs and infinities in parts of a tensor; their sum is that of the whole.
+ * Counts NaNs and infinities in parts of a tensor. The sum of the counts is the count of the whole tensor.
  *
  * @param x any shape, f32
  * @returns [parts], at most 4096 of them, u32
@@ -39,7 +39,7 @@ export function countNonFinite(gpu: Gpu, x: Tensor): Tensor {
   return y;
 }
 
-/** How many NaNs and infinities there are in a tensor, after everything recorded so far. */
+/** Returns the number of NaNs and infinities in a tensor, after all work recorded so far. */
 export async function nonFiniteIn(gpu: Gpu, x: Tensor): Promise<number> {
   const counts = gpu.scope(() => countNonFinite(gpu, x));
   try {

@@ -1,6 +1,6 @@
 /**
- * Between the two ways a clip lies in memory: [channels, frames, height, width], as models take and give it, and
- * channels-last [frames, height, width, channels], as convolutions work on it.
+ * Converts between two layouts of a clip: [channels, frames, height, width], which models take and return, and
+ * channels-last [frames, height, width, channels], which convolutions use.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** A part of a clip: `frames` from `frame`, and of each the window `height` × `width` from `top`, `left`. */
+/** A part of a clip: `frames` from `frame` on, and of each the window `height` × `width` at `top`, `left`. */
 export interface Window {
   readonly frame: number;
   readonly frames: number;
@@ -33,7 +33,7 @@ const PARAMS = {
   left: "u32",
 } as const;
 
-/** Where a window lies in a clip [channels, frames, height, width], as both kernels take it. */
+/** The position of a window in a clip [channels, frames, height, width], as both kernels take it. */
 function windowParams(clip: Tensor, { frame, frames, top, left, height, width }: Window) {
   const [channels, clipFrames, clipHeight, clipWidth] = clip.shape as [number, number, number, number];
   return {
@@ -72,7 +72,7 @@ const CUT: KernelSource = {
 };
 
 /**
- * Takes a window out of a clip, channels last.
+ * Copies a window of a clip to channels-last layout.
  *
  * @param x [channels, frames, height, width], f32
  * @returns [frames, height, width, channels], f32, with zeros up to a multiple of 4 channels
@@ -97,23 +97,23 @@ const PASTE: KernelSource = {
   let t = (i / (p.width * p.height)) % p.frames;
   let c = i / (p.width * p.height * p.frames);
   let given = x[((t * p.height + h) * p.width + w) * p.stride + c];
-  // What is no number stays none, to be noticed.
+  // NaN must stay NaN, so that it is noticed.
   let finite = (bitcast<u32>(given) & 0x7f800000u) != 0x7f800000u;
   let v = select(given, clamp(given, -p.limit, p.limit), finite);
   let at = ((c * p.clip_frames + p.frame + t) * p.clip_height + p.top + h) * p.clip_width + p.left + w;
   if (p.blend == 0u) { y[at] = v; } else { y[at] += v * weights[h * p.width + w]; }`,
 };
 
-/** How a window goes into a clip. */
+/** Options for writing a window into a clip. */
 export interface PasteOptions {
-  /** [height, width]: the window is multiplied by them and added to what is there, instead of replacing it. */
+  /** [height, width]: weights. The window is multiplied by them and added to the clip, instead of replacing it. */
   readonly weights?: Tensor;
-  /** Numbers are clamped to −limit…limit before; infinities and NaNs stay. */
+  /** Clamps numbers to −limit…limit first. Infinities and NaNs are not changed. */
   readonly limit?: number;
 }
 
 /**
- * Puts channels-last frames into a clip; the way back from {@link cutWindow}.
+ * Copies channels-last frames into a clip; the inverse of {@link cutWindow}.
  *
  * @param x [frames, height, width, channels or more], f32
  * @param y [channels, frames, height, width], f32

@@ -1,5 +1,5 @@
 /**
- * Adaptive gates that no matrix product precedes.
+ * Adaptive gates that do not follow a matrix product.
  *
  * @module
  */
@@ -32,7 +32,7 @@ const KERNEL: KernelSource = {
  * y = residual + gate · x
  *
  * @param x [..., dim], f32
- * @param gate one vector of `dim` a batch item
+ * @param gate one vector of `dim` for each batch item
  * @param residual the size of x, f32
  */
 export function gated(gpu: Gpu, x: Tensor, gate: Chunk, residual?: Tensor): Tensor {

@@ -1,5 +1,5 @@
 /**
- * Products of two tensors head by head.
+ * Dot products of two tensors, head by head.
  *
  * @module
  */

@@ -29,9 +29,9 @@ const PARAMS = {
 
 interface Variant {
   readonly software: boolean;
-  /** As of `rowVectors`. */
+  /** As in `rowVectors`. */
   readonly held: number;
-  /** The output is cut so, in f16. Rows are as long as some blocks; those past the last one are left as they are. */
+  /** The blocks of the output, in f16. Rows past the last one are not written. */
   readonly into?: Cut;
 }
 
@@ -53,7 +53,7 @@ const kernel = memo(({ software, held, into }: Variant): KernelSource => {
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
     declarations: `${shape.declarations}${into ? countedHalves("inputs of matrix products") : ""}`,
-    // The variance is taken round the mean: E[x²] − E[x]² loses the digits that the bounds ask for.
+    // The variance is computed around the mean: E[x²] − E[x]² loses digits that the bounds require.
     body: `  ${shape.index}
   let at = min(row, p.rows - 1u) * p.dim4;
   let dim = f32(p.dim4 * 4u);
@@ -121,22 +121,22 @@ fn before_affine(dy: vec4f, scale_at: u32) -> vec4f {
   };
 });
 
-/** What follows the normalisation. */
+/** The operation after the normalization. */
 export type LayerNormAffine =
   /** y = norm(x)·weight + bias, both [dim]. */
   | { readonly weight: Tensor; readonly bias: Tensor }
-  /** y = norm(x)·(1 + scale) + shift, one vector a batch item. */
+  /** y = norm(x)·(1 + scale) + shift, with one vector for each batch item. */
   | { readonly scale: Chunk; readonly shift: Chunk };
 
 /**
- * Normalises each row to mean 0 and variance 1.
+ * Normalizes each row to mean 0 and variance 1.
  *
  * @param x [batch, tokens, dim], f32; dim a multiple of 4
  */
 export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAffine): Tensor {
   const y = gpu.tensor(x.shape);
   const { scale, shift, params, workgroups } = record(gpu, x, eps, affine, y);
-  // Scale and shift are taken as constants: named here, so that a tape that watches them says so.
+  // Scale and shift count as constants. They are named here so that a tape that watches them reports an error.
   gpu.tape?.record(y, [x, scale, shift], (dy) => {
     const dx = gpu.tensor(x.shape);
     gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, scale, dx }, params, workgroups });
@@ -146,7 +146,8 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
 }
 
 /**
- * As {@link layerNorm}, for an output that is nothing but the input of products with weights like `next`: in the form
+ * As {@link layerNorm}, for an output that is used only as the input of products with weights like `next`. The result
+ * has the form that these read fastest: f16 in blocks, or a plain tensor.
  * that these read fastest, f16 in blocks, or as it is.
  */
 export function layerNormInto(
@@ -163,7 +164,7 @@ export function layerNormInto(
   return y;
 }
 
-/** Records the norm; gives what the way back takes of it. */
+/** Records the norm. Returns what its backward pass needs. */
 function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | undefined, y: Tensor, into?: Cut) {
   const dim = x.dim(-1), rows = x.size / dim;
   let [scale, shift] = [gpu.placeholder, gpu.placeholder];

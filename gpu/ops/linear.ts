@@ -19,32 +19,32 @@ import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
 import type { Chunk } from "./modulation.ts";
 
-/** What is fused behind the product. */
+/** Options of a linear layer: the operations that are fused with the product. */
 export interface LinearOptions {
   /** [out], f32 */
   readonly bias?: Tensor | undefined;
   readonly activation?: Activation;
-  /** [rows, out], f32: added last. */
+  /** [rows, out], f32: is added last. */
   readonly residual?: Tensor;
-  /** Multiplies the result before the residual is added; one vector of `out` a batch item. */
+  /** Multiplies the result before the residual is added; one vector of `out` for each batch item. */
   readonly gate?: Chunk;
   /**
-   * "f32" keeps the operands in f32 whatever the device is set to: for those that f16, which ends at 65504, cannot
-   * hold.
+   * "f32" keeps the operands in f32, whatever the device's precision is. It is for operands that exceed 65504, the
+   * range of f16.
    */
   readonly precision?: "f32";
-  /** Written instead of a new tensor; [rows, out], f32. Not while a tape is open. */
+  /** [rows, out], f32: where to write the result, instead of to a new tensor. Not while a tape is open. */
   readonly into?: Tensor;
   /**
-   * y = … x·w …, with w [in, out] and `out` a multiple of 4: the way back through a layer. Operands are f32 whatever
-   * the device is set to, for gradients may be smaller than f16 can tell from 0.
+   * y = … x·w …, with w [in, out] and `out` a multiple of 4: the backward pass of a layer. Operands are f32 whatever
+   * the device's precision is, because gradients may be too small for f16.
    */
   readonly transposed?: boolean;
-  /** The product is made so, whatever its size and the device's best way: for trials and tests. */
+  /** Computes the product by this variant, whatever its size and the device's fastest one. For trials and tests. */
   readonly variant?: ProductVariant;
 }
 
-/** The ways to make large products; the trial is of Wan 1.3B's width. */
+/** The variants for large products. The trial has the width of Wan 1.3B. */
 export const GEMM: KernelFamily<ProductVariant> = {
   name: "gemm",
   variants: gemmVariants,
@@ -72,10 +72,10 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
 }
 
 /**
- * As {@link linear}, for an output that is nothing but the input of another one: in the form that this one reads
- * fastest, f16 in blocks, or as it is.
+ * As {@link linear}, for an output that is used only as the input of another layer. The result has the form that the
+ * other layer reads fastest: f16 in blocks, or a plain tensor.
  *
- * @param next the weight of the other one
+ * @param next the weight of the other layer
  */
 export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
   const way = wayOf(gpu, x, w, options), { m, n } = way.problem, cut = inputCut(gpu, m, next);
@@ -86,8 +86,8 @@ export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, opti
 }
 
 /**
- * x as products with weights like `w` read it fastest, made once for several of them; or as it is. Blocks belong to the
- * scope around.
+ * Returns x in the form that products with weights like `w` read fastest, so that several of them can share it; this
+ * may be x itself. Blocks belong to the enclosing scope.
  */
 export function sharedInput(gpu: Gpu, x: Operand, w: Tensor): Operand {
   if (x instanceof Blocks) return x;
@@ -95,21 +95,23 @@ export function sharedInput(gpu: Gpu, x: Operand, w: Tensor): Operand {
   return cut ? Blocks.of(gpu, x, cut) : x;
 }
 
-/** Likewise w, for inputs of so many rows. */
+/** The same for w, for inputs of `rows` rows. */
 export function sharedWeight(gpu: Gpu, w: Tensor, rows: number): Operand {
   const cut = sharedCuts(gpu, rows, w)?.w;
   return cut && isBindable(gpu, w) ? Blocks.of(gpu, w, cut) : w;
 }
 
-/** How products of so many rows with weights like w want their input cut; undefined where they take it as it is. */
+/**
+ * The blocks that products of `rows` rows with weights like w want their input in; undefined where they take a tensor.
+ */
 export const inputCut = (gpu: Gpu, rows: number, w: Operand) => sharedCuts(gpu, rows, w)?.x;
 
-/** How products of so many rows with w want their operands cut. While a tape is open nothing is. */
+/** The blocks that products of `rows` rows with w want their operands in. While a tape is open, there are none. */
 function sharedCuts(gpu: Gpu, rows: number, w: Operand) {
   return gpu.tape ? undefined : cutsOf(gpu, variantOf(gpu, problemOf(gpu, rows, w)));
 }
 
-/** What is to be made, and how. */
+/** A product, and how to compute it. */
 interface Way {
   readonly problem: GemmProblem;
   readonly variant: ProductVariant | undefined;
@@ -121,8 +123,8 @@ function wayOf(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Way {
   if (k !== inner || k % 4 !== 0 || transposed && n % 4 !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
-  // Blocks of which there is nothing else were made for the large products' way: these take them, however few there
-  // are.
+  // Blocks whose plain tensor is gone were made for the variant of large products. That variant takes them, however few
+  // there are.
   const onlyBlocks = x instanceof Blocks && !x.source;
   if (onlyBlocks && !problem.f16) throw new Error("linear: blocks are f16");
   const large = onlyBlocks ? options.variant ?? gpu.pick(GEMM) : undefined;
@@ -139,7 +141,7 @@ function problemOf(gpu: Gpu, m: number, w: Operand, options: LinearOptions = {})
 const variantOf = (gpu: Gpu, problem: GemmProblem, options: LinearOptions = {}) =>
   options.variant ?? gemmVariantFor(gpu, problem, () => gpu.pick(GEMM));
 
-/** Records it. */
+/** Records the product. */
 function product(
   gpu: Gpu,
   { problem, variant }: Way,
@@ -184,10 +186,10 @@ function product(
   });
 }
 
-/** Rows of a part of a weight are a multiple of this: then it begins where it can be bound, and with a block. */
+/** The rows of a part of a weight are a multiple of this, so that each part can be bound and starts with a block. */
 const PART_ROWS = 256;
 
-/** A weight that a kernel cannot bind as a whole, in parts of its rows, which make as many columns of the output. */
+/** A weight that is too large to bind. It is split by rows; each part computes as many columns of the output. */
 function partsOf(gpu: Gpu, w: Operand, { transposed }: GemmProblem): { readonly first: number; readonly w: Operand }[] {
   if (w instanceof Blocks || isBindable(gpu, w)) return [{ first: 0, w }];
   const rows = w.shape[0]!, most = Math.floor(gpu.maxTensorBytes / (w.bytes / rows) / PART_ROWS) * PART_ROWS;
@@ -205,7 +207,9 @@ function partsOf(gpu: Gpu, w: Operand, { transposed }: GemmProblem): { readonly 
 
 const isBindable = (gpu: Gpu, w: Operand) => w instanceof Blocks || w.bytes <= gpu.maxTensorBytes;
 
-/** The same under a tape: the way back through the activation needs what it was given, so that is made by itself. */
+/**
+ * The same under a tape. The backward pass of an activation needs its input, so the activation is computed separately.
+ */
 function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor {
   if (!(x instanceof Tensor && w instanceof Tensor)) throw new Error("linear: a tape takes no blocks");
   if (options.into) throw new Error("linear: a part of a tensor cannot be written while a tape is open");
@@ -216,7 +220,7 @@ function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor
     return residual ? combine(gpu, [[1, y], [1, residual]]) : y;
   }
   const y = gpu.untaped(() => linear(gpu, x, w, options));
-  // Weight and gate are taken as constants: named here, so that a tape that watches them says so.
+  // Weight and gate count as constants. They are named here so that a tape that watches them reports an error.
   gpu.tape!.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
     wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }) : undefined,
     wanted[1] ? dy : undefined,

@@ -1,5 +1,5 @@
 /**
- * Products of small matrices, one a head.
+ * Products of small matrices, one per head.
  *
  * @module
  */
@@ -8,28 +8,28 @@ import { matmulPlain, matmulTiled, PLAIN_MATMUL, TILED_MATMUL } from "../kernels
 import type { WeightDtype } from "../kernels/packed.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** What a product may be told. */
+/** Options of a product. */
 export interface MatmulOptions {
-  /** Heads of a batch item. Default: as many as a has matrices */
+  /** The number of heads of a batch item. Default: the number of matrices of a. */
   readonly heads?: number;
-  /** [n], u32: heads to do; what belongs to others is left undefined. Default all */
+  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all */
   readonly only?: Tensor | undefined;
-  /** a lies as [k, m]. */
+  /** a is stored as [k, m]. */
   readonly transposeA?: boolean;
-  /** b lies as [n, k]. */
+  /** b is stored as [n, k]. */
   readonly transposeB?: boolean;
-  /** Numbers along k that are multiplied: the first ones. Default: as many as b has */
+  /** How many elements along k are multiplied, from the first on. Default: as many as b has */
   readonly inner?: number;
-  /** Multiplies the product. Default 1 */
+  /** The factor for the product. Default: 1 */
   readonly scale?: number;
-  /** [batch · heads, m, at least n], f32: its first n columns are added last. */
+  /** [batch · heads, m, at least n], f32: the first n columns are added last. */
   readonly added?: Tensor;
-  /** [batch · heads, m, n], f32: written instead of a new tensor; what belongs to other heads is left as it is. */
+  /** [batch · heads, m, n], f32: where to write the result, instead of to a new tensor. Other heads are not written. */
   readonly into?: Tensor;
 }
 
 /**
- * y = scale · op(a)·op(b) + added for each matrix, in f32 whatever the device is set to.
+ * y = scale · op(a)·op(b) + added for each matrix, in f32 whatever the device's precision is.
  *
  * @param a [batch · heads, m, k], f32
  * @param b [batch · heads or heads, k, n], f32, bf16 or f16

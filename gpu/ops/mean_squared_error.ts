@@ -8,7 +8,7 @@ import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** At most so many sums are read back. */
+/** The largest number of sums that are read back. */
 const SUMS = 4096;
 
 const SUMS_KERNEL: KernelSource = {
@@ -24,7 +24,7 @@ const SUMS_KERNEL: KernelSource = {
 };
 
 /**
- * Sums of (a − b)² over parts of two tensors, the same bit for bit every time; {@link meanSquaredError} finishes them.
+ * Sums of (a − b)² over parts of two tensors. Results repeat bit for bit. {@link meanSquaredError} completes them.
  *
  * @param a any shape, f32
  * @param b the size of a, f32
@@ -40,8 +40,8 @@ export function squaredErrorSums(gpu: Gpu, a: Tensor, b: Tensor): Tensor {
 /**
  * The mean of (a − b)², in float64.
  *
- * @param sums what {@link squaredErrorSums} gave, read back
- * @param size numbers in a
+ * @param sums the result of {@link squaredErrorSums}, read back
+ * @param size the number of elements of a
  */
 export function meanSquaredError(sums: Float32Array, size: number): number {
   return sums.reduce((total, sum) => total + sum, 0) / size;
@@ -57,7 +57,7 @@ const GRADIENT_KERNEL: KernelSource = {
 };
 
 /**
- * The gradient of weight · mean((a − b)²) by a, that is 2 · weight · (a − b) / size.
+ * The gradient of weight · mean((a − b)²) with respect to a: 2 · weight · (a − b) / size.
  *
  * @param a any shape, f32
  * @param b the size of a, f32

@@ -1,5 +1,5 @@
 /**
- * Weighted sums with a weight a head.
+ * Weighted sums with one weight per head.
  *
  * @module
  */
@@ -26,9 +26,9 @@ const kernel = memo((terms: number): KernelSource => ({
 }));
 
 /**
- * Σ wᵢ·xᵢ, with a weight for each head.
+ * Σ wᵢ·xᵢ, with one weight for each head.
  *
- * @param terms of wᵢ [batch, heads] and xᵢ [batch, tokens, heads · head dim], f32; one to seven
+ * @param terms one to seven pairs of wᵢ [batch, heads] and xᵢ [batch, tokens, heads · head dim], f32
  * @returns [batch, tokens, heads · head dim], f32
  */
 export function mixHeads(gpu: Gpu, terms: readonly (readonly [weights: Tensor, x: Tensor])[]): Tensor {

@@ -1,5 +1,5 @@
 /**
- * Activations in half the room.
+ * Packs activations to f16, which takes half the memory.
  *
  * @module
  */
@@ -24,7 +24,7 @@ const PACK: KernelSource = {
 };
 
 /**
- * The same numbers in f16; those that it cannot hold as the largest it can.
+ * Converts to f16. Numbers that f16 cannot hold are clamped.
  *
  * @param x f32, a multiple of 8 numbers
  */
@@ -35,7 +35,7 @@ function packHalves(gpu: Gpu, x: Tensor): Tensor {
   return y;
 }
 
-/** Has `record` run a product on f32 operands as its variant wants them: as they are, or packed for the time being. */
+/** Calls `record` with the operands as its variant wants them: unchanged, or packed temporarily. */
 export function withOperands(
   gpu: Gpu,
   variant: ProductVariant | undefined,

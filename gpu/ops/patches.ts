@@ -1,5 +1,5 @@
 /**
- * Cutting a latent video into patches and putting it together again.
+ * Cuts a latent video into patches and joins them again.
  *
  * @module
  */
@@ -23,13 +23,13 @@ const PARAMS = {
   pw: "u32",
 } as const;
 
-/** What a kernel does with the video's element `i`, given its patch and the place in it. */
+/** What a kernel does with the video's element `i`, given its patch and its position in the patch. */
 const MOVES = {
-  /** Channels first, as a convolution's weight lies. */
+  /** Channels first, like the weight of a convolution. */
   split: "y[token * p.channels * volume + c * volume + place] = x[i];",
-  /** Channels last, as the output head's rows lie. */
+  /** Channels last, like the rows of the output head. */
   join: "y[i] = x[token * p.channels * volume + place * p.channels + c];",
-  /** The way back of `join`. */
+  /** The backward pass of `join`. */
   unjoin: "y[token * p.channels * volume + place * p.channels + c] = x[i];",
 } as const;
 
@@ -66,7 +66,7 @@ export function patchify(gpu: Gpu, x: Tensor, patch: PatchSize): Tensor {
 }
 
 /**
- * The way back, from the output head's rows.
+ * Joins patches to a video, from the rows of the output head.
  *
  * @param x [batch, tokens, pt·ph·pw·channels], f32
  * @param shape [batch, channels, frames, height, width] of the result

@@ -1,5 +1,5 @@
 /**
- * Attention bias by the distance of query and key.
+ * Attention bias by the distance between query and key.
  *
  * @module
  */

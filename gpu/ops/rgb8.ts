@@ -1,5 +1,5 @@
 /**
- * From a decoded clip to 8-bit pictures.
+ * Converts a decoded clip to 8-bit pictures.
  *
  * @module
  */
@@ -27,7 +27,7 @@ const KERNEL: KernelSource = {
 /**
  * round(255 · (x + 1) / 2), clamped to 0…255, with the colours of a pixel side by side.
  *
- * @param x [3, frames, height, width], f32, of which −1…1 is shown
+ * @param x [3, frames, height, width], f32; values outside −1…1 are clamped
  * @returns [⌈frames·height·width·3 / 4⌉], u32: the bytes of [frames, height, width, 3], the first the lowest of a word
  */
 export function rgb8(gpu: Gpu, x: Tensor): Tensor {

@@ -1,5 +1,5 @@
 /**
- * RMS norm of each row, with rotary position embedding behind it where asked.
+ * RMS norm of each row, optionally followed by rotary position embedding.
  *
  * @module
  */
@@ -81,9 +81,9 @@ fn before_rope(dy: vec4f, angle_at: u32) -> vec4f {
   };
 });
 
-/** Rotation of consecutive pairs of each head by the token's angles. */
+/** Rotates consecutive pairs of each head by the token's angles. */
 export interface Rope {
-  /** [tokens, head dim / 2, 2], f32: cos and sin of each pair. */
+  /** [tokens, head dim / 2, 2], f32: cos and sin for each pair. */
   readonly table: Tensor;
 }
 

@@ -12,7 +12,7 @@ const LANES = 128;
 const BUFFERS = { x: write("f32") };
 const PARAMS = { rows: "u32", columns: "u32", stride: "u32" } as const;
 
-/** One row a thread. */
+/** One thread for each row. */
 const ALONE: KernelSource = {
   name: "softmax_plain",
   buffers: BUFFERS,
@@ -28,7 +28,7 @@ const ALONE: KernelSource = {
   for (var i = p.columns; i < p.stride; i++) { x[at + i] = 0.0; }`,
 };
 
-/** One row a workgroup. */
+/** One workgroup for each row. */
 const SHARED: KernelSource = {
   name: "softmax",
   buffers: BUFFERS,
@@ -62,7 +62,7 @@ const SHARED: KernelSource = {
  * Softmax of every row, in place.
  *
  * @param x [rows, width], f32; at most 65535 rows
- * @param columns numbers of a row that take part; the others become 0
+ * @param columns how many elements of a row take part; the others become 0
  */
 export function softmaxInPlace(gpu: Gpu, x: Tensor, columns: number): void {
   const stride = x.dim(-1), rows = x.size / stride;

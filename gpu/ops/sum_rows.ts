@@ -8,7 +8,7 @@ import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** Rows that one thread adds up. */
+/** The number of rows that one thread adds. */
 const CHUNK = 64;
 
 const KERNEL: KernelSource = {
@@ -29,7 +29,7 @@ const KERNEL: KernelSource = {
 };
 
 /**
- * Sums of the columns, in steps that depend on the shape alone: the same numbers give the same bits.
+ * Sums of the columns. The order of additions depends only on the shape, so the same numbers give the same bits.
  *
  * @param x [batch, rows, columns], f32
  * @returns [batch, columns], f32

@@ -1,5 +1,5 @@
 /**
- * How well picked tiles agree with those that a teacher would have picked.
+ * Measures how well selected tiles agree with those that a teacher would have selected.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { TileBudget, TileLayout } from "../tile_layout.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 import { sumRows } from "./sum_rows.ts";
 
-/** Both lists of a row rise, so one walk over the tiles meets all of them. */
+/** Both lists of a row are sorted, so one pass over the tiles finds all matches. */
 const KERNEL: KernelSource = {
   name: "tile_agreement",
   buffers: {
@@ -47,14 +47,14 @@ const KERNEL: KernelSource = {
 };
 
 /**
- * Compares two picks of key tiles under one budget, both as `selectTiles` gives them. No tile is without tokens.
+ * Compares two selections of key tiles with the same budget, as `selectTiles` returns them. No tile may be empty.
  *
  * @param picked [lists, runs, 2], u32
  * @param oracle likewise
  * @param mass [lists, tiles, tiles], f32: sums of attention probabilities, see `tileHeat`
  * @param only [n], u32: the lists to compare. Default all
- * @returns [chosen lists, 4], f32: over a list's rows, tiles that both have and tiles of the oracle, the row's own not
- * counted; mass of the picked tiles and of the oracle's
+ * @returns [chosen lists, 4], f32, summed over a list's rows: tiles in both selections, and tiles of the oracle,
+ * without the row's own tile; mass of the picked tiles, and of the oracle's
  */
 export function tileAgreement(
   gpu: Gpu,

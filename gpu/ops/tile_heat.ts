@@ -1,5 +1,5 @@
 /**
- * How much the queries of one tile attend to the keys of another: what tile selection is taught.
+ * How much the queries of one tile attend to the keys of another: the training target of tile selection.
  *
  * @module
  */
@@ -8,31 +8,31 @@ import { heatPlain, heatTiled } from "../kernels/attention/heat.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 
-/** What {@link tileHeat} takes besides its operands. */
+/** Options of {@link tileHeat}. */
 export interface TileHeatOptions {
   readonly heads: number;
   readonly layout: TileLayout;
-  /** Multiplies q·k. Default 1 / √(head dim). */
+  /** The factor for q·k. Default: 1 / √(head dim). */
   readonly scale?: number;
-  /** [n], u32: the heads to compute; what belongs to others is undefined. Default all. */
+  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all. */
   readonly only?: Tensor | undefined;
 }
 
 /** Both kinds of heat, each [batch · heads, query tiles, key tiles], f32. */
 export interface TileHeat {
-  /** The largest attention probability between a token of the one and a token of the other. */
+  /** The largest attention probability between a token of one tile and a token of the other. */
   readonly max: Tensor;
-  /** The sum of these probabilities; a row's sums add up to the tokens of its tile. */
+  /** The sum of these probabilities. The sums of a row add up to the number of tokens of its tile. */
   readonly sum: Tensor;
 }
 
 /**
- * The heat of full attention, in one pass over q·kᵀ: what is held is a number a pair of tiles, never one a pair of
- * tokens.
+ * The heat of full attention, in one pass over q·kᵀ. It stores one number for each pair of tiles, never one for each
+ * pair of tokens.
  *
  * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k likewise
- * @param lse [batch, tokens, heads], f32: as `attention` gives it for the same q, k and scale
+ * @param lse [batch, tokens, heads], f32: as `attention` returns it for the same q, k and scale
  */
 export function tileHeat(gpu: Gpu, q: Tensor, k: Tensor, lse: Tensor, options: TileHeatOptions): TileHeat {
   const { heads, layout: { order, tiles }, only } = options;

@@ -1,5 +1,5 @@
 /**
- * How far scores of tiles are from a teacher's heat, as a loss: its value and its gradients.
+ * The loss between scores of tiles and a teacher's heat: its value and its gradients.
  *
  * @module
  */
@@ -29,7 +29,8 @@ const kernel = memo((software: boolean): KernelSource => {
   var list = own / p.columns;
   if (p.has_ids != 0u) { list = ids[list]; }
   let at = (list * p.columns + own % p.columns) * p.columns;
-  // Every thread of a row reads all of it: they read the same number at the same time, which costs as much as one.
+  // Every thread of a row reads the whole row. All read the same number at the same time, which costs as much as one
+  // read.
   var top = scores[at];
   for (var c = 1u; c < p.columns; c++) { top = max(top, scores[at + c]); }
   var heats = 0.0;
@@ -41,7 +42,7 @@ const kernel = memo((software: boolean): KernelSource => {
   for (var c = lane; c < p.columns; c += ${lanes}u) {
     let teacher = heat[at + c] / total;
     let student = scores[at + c] - lse;
-    // What the teacher never looks at costs nothing. A heat that is NaN is not left out by this.
+    // Pairs that the teacher never attends to add nothing. A heat that is NaN still counts.
     if (!(teacher == 0.0)) { sum += teacher * (log(max(teacher, 1e-37)) - student); }
     if (row < p.rows) { gradient[at + c] = p.weight * (exp(student) - teacher); }
   }
@@ -50,20 +51,20 @@ const kernel = memo((software: boolean): KernelSource => {
   };
 });
 
-/** What {@link tileLoss} gives. */
+/** The results of {@link tileLoss}. */
 export interface TileLoss {
   /** [chosen lists, tiles, 1], f32: each row's divergence */
   readonly rows: Tensor;
-  /** [lists, tiles, tiles], f32: of weight · Σ rows by the scores; undefined in other lists */
+  /** [lists, tiles, tiles], f32: gradient of weight · Σ rows with respect to the scores; undefined in other lists */
   readonly gradient: Tensor;
 }
 
 /**
- * KL(heat ‖ softmax(scores)) of each row, the heat's row divided by its sum (Veda's loss).
+ * KL(heat ‖ softmax(scores)) of each row, where the row of the heat is divided by its sum (Veda's loss).
  *
  * @param scores [lists, tiles, tiles], f32; a list is a head of a batch item
  * @param heat likewise; not negative, and no row all zeros
- * @param weight of a row in the loss that the gradient is of
+ * @param weight the weight of a row in the loss whose gradient is returned
  * @param only [n], u32: the chosen lists. Default all
  */
 export function tileLoss(gpu: Gpu, scores: Tensor, heat: Tensor, weight: number, only?: Tensor): TileLoss {
@@ -78,7 +79,7 @@ export function tileLoss(gpu: Gpu, scores: Tensor, heat: Tensor, weight: number,
   return { rows, gradient };
 }
 
-/** What scores of tiles were made of: score = scale · q̂·k̂ with q̂ = features·projection + mean. */
+/** The operands of scores of tiles: score = scale · q̂·k̂ with q̂ = features·projection + mean. */
 export interface ScoredTiles {
   /** [lists, tiles, 3 · head dim], f32 */
   readonly featuresQ: Tensor;
@@ -89,11 +90,11 @@ export interface ScoredTiles {
 }
 
 /**
- * Gradients of the projections, from that of the scores.
+ * Computes the gradients of the projections from the gradient of the scores.
  *
  * @param gradient [lists, tiles, tiles], f32: of the scores
- * @param scale what the products are multiplied with
- * @param into [lists, 3 · head dim, head dim], f32: written; of lists that are not chosen left as it is
+ * @param scale the factor of the products
+ * @param into [lists, 3 · head dim, head dim], f32: receives the gradients; lists that are not chosen are not written
  * @param only [n], u32: the chosen lists. Default all
  */
 export function projectionGradients(

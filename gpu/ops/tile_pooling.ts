@@ -1,5 +1,5 @@
 /**
- * What stands for a tile: mean, maximum and minimum of its tokens.
+ * The features of a tile: mean, maximum and minimum of its tokens.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-/** Neighbouring threads take neighbouring vec4s of one token, so a row of a head is read by one load a thread. */
+/** Neighbouring threads read neighbouring vec4s of one token, so a head's row takes one load per thread. */
 const KERNEL: KernelSource = {
   name: "tile_pooling",
   buffers: {
@@ -61,12 +61,12 @@ ${chosenHead("head", "(i / (p.head_dim4 * p.tile_count)) % p.chosen")}
 };
 
 /**
- * Features of tiles (Veda's triplet pooling). Tokens are read once, through the layout's order. No copy of x in that
- * order is made here or later, for attention gathers through the same order: pooling costs one read of x.
+ * Computes the features of tiles (Veda's triplet pooling). Tokens are read once, through the layout's order. No
+ * reordered copy of x is made here or later, because attention gathers tokens through the same order.
  *
  * @param x [batch, tokens, heads · head dim], f32; head dim a multiple of 4
- * @param only [n], u32: heads to do; what belongs to others is left undefined. Default all
- * @returns [batch · heads, tiles, 3 · head dim], f32: mean, then maximum, then minimum; 0 of a tile without tokens
+ * @param only [n], u32: the heads to compute; the results of other heads are undefined. Default: all
+ * @returns [batch · heads, tiles, 3 · head dim], f32: mean, then maximum, then minimum; 0 for an empty tile
  */
 export function poolTiles(gpu: Gpu, x: Tensor, heads: number, { order, tiles }: TileLayout, only?: Tensor): Tensor {
   const [batch, tokens, dim] = x.shape as [number, number, number];

@@ -1,5 +1,5 @@
 /**
- * How much a query tile is expected to attend to a key tile.
+ * Predicts how much a query tile attends to a key tile.
  *
  * @module
  */
@@ -10,13 +10,13 @@ import type { Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
 
 /**
- * Vectors of tiles: q̂ = features·P + mean, as Veda has it. Without a projection the features stand for them, of which
- * {@link tileScores} takes the mean.
+ * Projects features to vectors of tiles: q̂ = features·P + mean, as in Veda. Without a projection, the features are
+ * returned, and {@link tileScores} uses the mean among them.
  *
  * @param features [batch · heads, tiles, 3 · head dim], f32, see `poolTiles`
  * @param projection P, [heads, 3 · head dim, head dim], f32, bf16 or f16
- * @param only [n], u32: heads to do; what belongs to others is left undefined. Default all
- * @returns [batch · heads, tiles, head dim], f32; the features themselves where there is no projection
+ * @param only [n], u32: the heads to compute; the results of other heads are undefined. Default: all
+ * @returns [batch · heads, tiles, head dim], f32; the features themselves if there is no projection
  */
 export function projectTiles(
   gpu: Gpu,
@@ -28,14 +28,14 @@ export function projectTiles(
   return projection ? matmul(gpu, features, projection, { heads, only, added: features }) : features;
 }
 
-/** Tiles of either side that a workgroup of {@link TILED} scores. */
+/** The number of tiles on either side that a workgroup of {@link TILED} scores. */
 const BLOCK = 64;
-/** Vec4s of a vector that are staged at once. */
+/** The number of vec4s of a vector that are staged at once. */
 const DEPTH = 8;
 
 /**
- * For GPUs: 16×16 threads hold 64×64 scores. Vectors are staged turned, so that a vec4 has one channel of four tiles
- * and a thread multiplies a column of four query tiles with a row of four key tiles.
+ * For GPUs: 16×16 threads hold 64×64 scores. Vectors are staged transposed, so that a vec4 has one channel of four
+ * tiles, and a thread multiplies a column of four query tiles by a row of four key tiles.
  */
 const TILED: KernelSource = {
   name: "tile_scores",
@@ -46,7 +46,7 @@ const TILED: KernelSource = {
     chosen: "u32",
     has_heads: "u32",
     head_dim4: "u32",
-    /** vec4s from one tile's vector to the next */
+    /** the number of vec4s from one tile's vector to the next */
     q_row4: "u32",
     k_row4: "u32",
     scale: "f32",
@@ -60,7 +60,7 @@ ${unroll(4, (j) => `  if (column + ${j}u < p.n) { y[at + column + ${j}u] = score
 }`,
   body: `${chosenHead("head", "wid.z % p.chosen")}
   let matrix = (wid.z / p.chosen) * p.heads + head;
-  // Half of the threads stage queries, half keys: four tiles each, one vec4 of them.
+  // Half of the threads stage queries, half stage keys. Each takes four tiles, and one vec4 of them.
   let quad = li % 16u;
   let depth = (li / 16u) % ${DEPTH}u;
   let of_q = li < ${BLOCK * DEPTH / 4}u;

@@ -1,5 +1,5 @@
 /**
- * Picks the key tiles that each query tile sees.
+ * Selects the key tiles that each query tile attends to.
  *
  * @module
  */
@@ -24,16 +24,16 @@ const SHARED = {
     heads: "u32",
     chosen: "u32",
     has_heads: "u32",
-    /** runs of one head */
+    /** number of runs of one head */
     runs_each: "u32",
-    /** query tiles in all */
+    /** number of query tiles */
     count: "u32",
   },
 } as const;
 
 /**
- * Scores are compared as whole numbers that rise as they do. What a comparison of floats would leave open is settled:
- * −0 equals 0, and NaN is below all numbers. The row's own tile is above all, a tile without tokens below.
+ * Scores are compared as integers with the same order. That defines the cases that float comparison leaves open: −0
+ * equals 0, and NaN is less than all numbers. The row's own tile is above all others, an empty tile below.
  */
 const KEY = `
 fn key_of(row_at: u32, own: u32, j: u32) -> u32 {
@@ -45,13 +45,13 @@ fn key_of(row_at: u32, own: u32, j: u32) -> u32 {
   if (size == 0u) { return 0x80000000u; }
   return select(bits | 0x80000000u, ~bits, bits > 0x7fffffffu);
 }
-// Behind the row's end no tile has tokens.
+// There are no tokens past the end of the row.
 fn key_at(row_at: u32, own: u32, j: u32) -> u32 {
   if (j >= p.n) { return 0u; }
   return key_of(row_at, own, j);
 }`;
 
-/** Defines the row: its query tile `own`, where its scores and runs begin, and the tiles it keeps. */
+/** Defines the row: its query tile `own`, the offsets of its scores and runs, and the number of tiles it keeps. */
 const ROW = `  let own = row % p.n;
 ${chosenHead("head", "(row / p.n) % p.chosen")}
   let list = (row / (p.n * p.chosen)) * p.heads + head;
@@ -60,8 +60,8 @@ ${chosenHead("head", "(row / p.n) % p.chosen")}
   let keep = rows[own].y;`;
 
 /**
- * For software adapters: a row a thread. Four tiles a turn, for llvmpipe breaks a thread off after 65535 turns in
- * all.
+ * For software adapters: one thread for each row. It takes four tiles per iteration, because llvmpipe stops a thread
+ * after 65535 iterations.
  */
 const PLAIN: KernelSource = {
   name: "tile_selection_plain",
@@ -72,7 +72,7 @@ const PLAIN: KernelSource = {
   if (i >= p.count) { return; }
   let row = i;
 ${ROW}
-  // The highest threshold that enough tiles reach, bit by bit.
+  // Finds the highest threshold that enough tiles reach, bit by bit.
   var threshold = 0u;
   for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
     var reached = 0u;
@@ -85,7 +85,7 @@ ${unroll(4, (i) => `      reached += select(0u, 1u, key_at(row_at, own, j + ${i}
   for (var j = 0u; j < p.n; j += 4u) {
 ${unroll(4, (i) => `    above += select(0u, 1u, key_at(row_at, own, j + ${i}u) > threshold);`)}
   }
-  // Of the tiles just at the threshold the first ones fill what is left.
+  // Of the tiles exactly at the threshold, the first ones fill the remaining places.
   var ties = keep - above;
   var at = runs_at;
   for (var j = 0u; j < p.n; j++) {
@@ -97,24 +97,24 @@ ${unroll(4, (i) => `    above += select(0u, 1u, key_at(row_at, own, j + ${i}u) >
   }`,
 };
 
-/** Tiles that there may be. */
+/** The largest number of tiles. */
 export const MAX_TILES = 4096;
 
-/** How a row is spread over a workgroup. */
+/** How a row is distributed over a workgroup. */
 interface RowSpread {
   readonly threads: number;
-  /** Neighbouring tiles of one thread, held in registers. */
+  /** The number of neighbouring tiles that one thread holds in registers. */
   readonly each: number;
   readonly subgroups: boolean;
 }
 
-/** As few threads as a row needs, for they wait for each other once a bit. */
+/** As few threads as a row needs, because they synchronize once per bit. */
 function rowSpread(n: number, subgroups: boolean): RowSpread {
   const threads = n <= 512 ? 64 : n <= 1024 ? 128 : 256;
   return { threads, each: n <= 2048 ? 8 : MAX_TILES / threads, subgroups };
 }
 
-/** For GPUs: a row a workgroup, each thread a stretch of neighbouring tiles. */
+/** For GPUs: one workgroup for each row. Each thread holds a range of neighbouring tiles. */
 const TILED = memo(({ threads, each, subgroups }: RowSpread): KernelSource => {
   const keys = (line: (i: number) => string) => unroll(each, line);
   const scanSteps = Array.from({ length: Math.log2(threads) }, (_, i) => i);
@@ -126,8 +126,8 @@ const TILED = memo(({ threads, each, subgroups }: RowSpread): KernelSource => {
     subgroups,
     workgroupSize: [threads, 1, 1],
     declarations: `${KEY}
-// For each bit the tiles that reach its threshold; begins at 0, and each has its own, so that one barrier a bit is
-// enough.
+// For each bit, the number of tiles that reach its threshold. Each bit has its own counter, which starts at 0, so that
+// one barrier per bit is enough.
 var<workgroup> reached: array<atomic<u32>, 32>;
 var<workgroup> scan: array<u32, ${2 * threads}>;`,
     body: `  let row = wid.y * nwg.x + wid.x;
@@ -136,7 +136,7 @@ var<workgroup> scan: array<u32, ${2 * threads}>;`,
 ${ROW}
   let first = li * ${each}u;
 ${keys((i) => `  let key${i} = key_at(row_at, own, first + ${i}u);`)}
-  // The highest threshold that enough tiles reach, bit by bit.
+  // Finds the highest threshold that enough tiles reach, bit by bit.
   var threshold = 0u;
   for (var round = 0u; round < 32u; round++) {
     let step = threshold | (0x80000000u >> round);
@@ -151,8 +151,8 @@ ${
     workgroupBarrier();
     if (atomicLoad(&reached[round]) >= keep) { threshold = step; }
   }
-  // Tiles above the threshold in the upper half of a number, those at it in the lower one: this thread's, then the sum
-  // up to them, which each step takes from twice as far.
+  // The upper half of a number counts tiles above the threshold, the lower half those at it. It starts with this
+  // thread's count and becomes a prefix sum; each step adds the value from twice as far away.
   var mine = 0u;
 ${keys((i) => `  mine += select(0u, 0x10000u, key${i} > threshold) + select(0u, 1u, key${i} == threshold);`)}
   var sum = mine;
@@ -167,7 +167,7 @@ ${
     }
   let ties = keep - (scan[${half(scanSteps.length)} + ${threads - 1}u] >> 16u);
   var before = sum - mine;
-  // Of the tiles just at the threshold the first ones fill what is left.
+  // Of the tiles exactly at the threshold, the first ones fill the remaining places.
 ${
       keys((i) =>
         `  {
@@ -182,20 +182,21 @@ ${
   };
 });
 
-/** How heads lie, and which to do. */
+/** The number of heads, and which of them to process. */
 export interface TileSelectionOptions {
   readonly heads: number;
-  /** [n], u32: heads to do; what belongs to others is left undefined. Default all */
+  /** [n], u32: the heads to process; the results of other heads are undefined. Default: all */
   readonly only?: Tensor | undefined;
 }
 
 /**
- * The best key tiles of each query tile, as runs for an attention plan: its own always, which counts, then by score.
- * Ties go to the lower index. A tile without tokens is no choice: where nothing else is left, its run is empty. The
- * runs of a row rise, so that neighbouring tiles are read one after the other. The same scores give the same runs.
+ * Selects the best key tiles of each query tile, as runs for an attention plan. A tile's own key tile is always
+ * selected and counts; the others follow by score, and ties go to the lower index. An empty tile is selected only if
+ * nothing else is left, and its run is empty. The runs of a row are sorted, so that neighbouring tiles are read one
+ * after the other. The same scores give the same runs.
  *
  * @param scores [batch · heads, tiles, tiles], f32: query tiles by key tiles
- * @returns [batch · heads, runs, 2], u32: first slot and slots of each tile kept
+ * @returns [batch · heads, runs, 2], u32: first slot and number of slots of each tile kept
  */
 export function selectTiles(
   gpu: Gpu,

@@ -1,5 +1,5 @@
 /**
- * Vectors that stand for tiles of queries and keys: pooled and projected.
+ * Computes vectors that represent tiles of queries and keys: pooled and projected.
  *
  * @module
  */
@@ -13,30 +13,30 @@ import type { TileLayout } from "../tile_layout.ts";
 import { poolTiles } from "./tile_pooling.ts";
 import { projectTiles } from "./tile_scores.ts";
 
-/** Both sides of attention. */
+/** The operands of both sides of attention. */
 export interface Sides<T> {
   readonly q: T;
   readonly k: T;
 }
 
-/** What {@link tileVectors} goes by. */
+/** Options of {@link tileVectors}. */
 export interface TileVectorOptions {
   readonly heads: number;
   readonly layout: TileLayout;
   /**
-   * P of each side, [heads, 3 · head dim, head dim], f32, bf16 or f16. Without, the mean of a tile's tokens is its
-   * vector.
+   * The projections P of each side, [heads, 3 · head dim, head dim], f32, bf16 or f16. Without them, a tile's vector is
+   * the mean of its tokens.
    */
   readonly projections?: Sides<Tensor> | undefined;
-  /** [n], u32: heads to do; what belongs to others is left undefined. Default all */
+  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all */
   readonly only?: Tensor | undefined;
 }
 
 /**
- * Vectors of the tiles of q and of k, for `tileScores`: features·P + mean, see `poolTiles` and `projectTiles`.
+ * Vectors of the tiles of q and of k, for `tileScores`: features·P + mean. See `poolTiles` and `projectTiles`.
  *
- * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4; so k
- * @returns each [batch · heads, tiles, at least head dim], f32
+ * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4; the same holds for k
+ * @returns two tensors of [batch · heads, tiles, at least head dim], f32
  */
 export function tileVectors(
   gpu: Gpu,
@@ -72,21 +72,21 @@ export function tileVectors(
   return vectors;
 }
 
-/** The most vec4s of a head that a workgroup has the threads for. */
+/** The most vec4s of a head for which a workgroup has enough threads. */
 const MOST_VECTORS = 64;
-/** Threads that share the features of a tile between them when they are projected. */
+/** The number of threads that share the features of a tile when they are projected. */
 const PARTS = 4;
 
-/** Tiles of one workgroup, of some 256 threads. */
+/** The number of tiles of one workgroup, for about 256 threads. */
 function tilesAtOnce(headDim4: number): number {
   return Math.floor(256 / headDim4 / PARTS) * PARTS;
 }
 
 /**
- * For GPUs, queries and keys in one launch. A row of threads pools a tile: neighbours take neighbouring vec4s of a
- * token, eight tokens are on their way at once. The features stay in workgroup memory. They are projected four tiles a
- * thread, so that a number of P serves four products, each thread over a part of the features; the parts are added up
- * at last.
+ * For GPUs: queries and keys in one dispatch. A row of threads pools a tile. Neighbouring threads read neighbouring
+ * vec4s of a token, and eight tokens are loaded at once. The features stay in workgroup memory. A thread projects four
+ * tiles, so that each number of P is used for four products. Each thread does so over a part of the features, and
+ * finally the parts are added.
  */
 const KERNEL = memo(({ headDim4, dtype }: { headDim4: number; dtype: WeightDtype | "none" }): KernelSource => {
   const tiles = tilesAtOnce(headDim4), features = 3 * headDim4;
@@ -138,7 +138,7 @@ ${sides.map(pool).join("")}
 ${
       projected
         ? `${unpack4(dtype)}
-// First the features, tile by tile, then the parts of the products.
+// First the features, tile by tile; then the parts of the products.
 var<workgroup> shared_area: array<vec4f, ${PARTS * tiles * headDim4}>;
 ${sides.map(project).join("")}`
         : ""

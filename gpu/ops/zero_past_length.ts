@@ -1,5 +1,5 @@
 /**
- * Clearing the padding of a batch of sequences.
+ * Clears the padding of a batch of sequences.
  *
  * @module
  */
@@ -20,7 +20,7 @@ const KERNEL: KernelSource = {
 };
 
 /**
- * Copies each sequence up to its length; the rest is zero.
+ * Copies each sequence up to its length, and writes zeros after it.
  *
  * @param x [batch, tokens, dim], f32
  * @param lengths [batch], u32

@@ -1,7 +1,7 @@
 /**
- * Takes the GPU's own time of every dispatch: each gets a compute pass of its own, which writes two timestamps. They
- * are resolved with the batch they belong to, and stay on the device until the profile is taken: asked for earlier,
- * Deno would stand still until they are there, and the GPU with it.
+ * Measures the GPU's own time of every dispatch. Each dispatch gets its own compute pass, which writes two timestamps.
+ * They are resolved in the same batch and stay on the device until the profile is taken. If they were read earlier,
+ * Deno would block until they are there, and then the GPU would idle.
  *
  * @module
  */
@@ -10,20 +10,20 @@ import type { Gpu } from "../gpu.ts";
 import { LARGEST_BATCH } from "../recorder.ts";
 import { nanosecondsPerTick } from "./tick.ts";
 
-/** Bytes of the two timestamps of a dispatch. */
+/** The size of a dispatch's two timestamps in bytes. */
 const BYTES = 16;
 
-/** One dispatch, when it ran. */
+/** One dispatch and its times. */
 export interface ProfiledDispatch {
   readonly kernel: string;
-  /** What it was recorded in, from the outside in: "step 3", "block 7". */
+  /** The labels around it, from the outermost in: "step 3", "block 7". */
   readonly labels: readonly Label[];
-  /** Nanoseconds by the GPU's clock, from some moment of the profile on. */
+  /** Nanoseconds of the GPU's clock, from an arbitrary moment on. */
   readonly begin: number;
   readonly end: number;
 }
 
-/** A stretch of recording; two of the same name are two. */
+/** A labelled stretch of recording. Two stretches with the same name are distinct. */
 export interface Label {
   readonly name: string;
 }
@@ -45,7 +45,7 @@ export class Profiler {
   #noted: Noted[] = [];
   #labels: readonly Label[] = [];
   #batches: Batch[] = [];
-  /** Ticks that times are counted from: all of them may be more than a number holds. */
+  /** The tick at which times start. Absolute ticks may exceed what a number can hold exactly. */
   #origin: bigint | undefined;
 
   private constructor(private readonly gpu: Gpu, private readonly tick: number) {
@@ -59,7 +59,7 @@ export class Profiler {
   }
 
   /**
-   * Takes the times of all that a `Gpu` records from now on.
+   * Measures all work that a `Gpu` records from now on.
    *
    * @throws {TilereelError} when its adapter has no timestamps
    */
@@ -74,7 +74,7 @@ export class Profiler {
     return profiler;
   }
 
-  /** Runs `work`, which may wait; what is recorded until its end carries the label. */
+  /** Runs `work`, which may wait. All that is recorded until it ends carries the label. */
   labelled<T>(name: string, work: () => T): T {
     const outer = this.#labels;
     const restore = () => void (this.#labels = outer);
@@ -89,14 +89,14 @@ export class Profiler {
     }
   }
 
-  /** Notes the next dispatch; gives what its pass has to be begun with. */
+  /** Registers the next dispatch, and returns the descriptor that its pass must start with. */
   note(kernel: string): GPUComputePassTimestampWrites {
     const at = 2 * this.#noted.length;
     this.#noted.push({ kernel, labels: this.#labels });
     return { querySet: this.#queries, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
   }
 
-  /** Records the way of a batch's timestamps out of the queries, last of all in it. */
+  /** Records the commands that resolve a batch's timestamps. They come last in the batch. */
   resolve(encoder: GPUCommandEncoder): void {
     const noted = this.#noted, count = noted.length;
     if (count === 0) return;
@@ -105,22 +105,22 @@ export class Profiler {
       size: count * BYTES,
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
     });
-    // One query set and one buffer serve all batches: the queue keeps order.
+    // One query set and one buffer serve all batches, because the queue keeps the order.
     encoder.resolveQuerySet(this.#queries, 0, 2 * count, this.#resolved, 0);
     encoder.copyBufferToBuffer(this.#resolved, 0, copy, 0, count * BYTES);
     this.#batches.push({ copy, noted });
     this.#noted = [];
   }
 
-  /** Forgets what was noted since the last batch. */
+  /** Drops the dispatches that were registered since the last batch. */
   discard(): void {
     this.#noted = [];
   }
 
-  /** Waits, and gives what ran since the start, or since the last call, in order. */
+  /** Waits, and returns the dispatches since the start or the last call, in order. */
   async take(): Promise<readonly ProfiledDispatch[]> {
     await this.gpu.finish();
-    // All at once: Deno looks at each every 10 ms.
+    // All are read at once, because Deno checks for results only every 10 ms.
     return (await Promise.all(this.#batches.splice(0).map((batch) => this.#fetch(batch)))).flat();
   }
 

@@ -1,41 +1,42 @@
 /**
- * What a profile says in a few lines.
+ * Summarizes a profile in a few lines.
  *
  * @module
  */
 import type { ProfiledDispatch } from "./profiler.ts";
 
-/** Time of the dispatches of one kernel. */
+/** The time of all dispatches of one kernel. */
 export interface KernelTime {
   readonly kernel: string;
   readonly count: number;
-  /** Nanoseconds, summed up. */
+  /** The sum in nanoseconds. */
   readonly time: number;
 }
 
-/** Time in which no kernel ran, between dispatches of one kernel and those of another that came next. */
+/** Idle time between dispatches of one kernel and the next dispatches of another. */
 export interface Gaps {
   readonly before: string;
   readonly after: string;
   readonly count: number;
-  /** Nanoseconds, summed up. */
+  /** The sum in nanoseconds. */
   readonly time: number;
-  /** Nanoseconds of the longest. */
+  /** The longest gap in nanoseconds. */
   readonly longest: number;
 }
 
-/** A stretch of the profile. */
+/** A part of the profile. */
 export interface Stretch {
   readonly name: string;
-  /** Nanoseconds from the first dispatch's begin to the last one's end. */
+  /** Nanoseconds from the start of the first dispatch to the end of the last. */
   readonly span: number;
-  /** Of these, nanoseconds in which a kernel ran. */
+  /** The nanoseconds of these in which a kernel ran. */
   readonly busy: number;
 }
 
 /**
- * The whole profile, and what has an outermost label of its own, in order. Where such a stretch has parts, as denoising
- * has steps, also what comes after the first of them: that one waits while kernels are compiled.
+ * Splits a profile into the whole, and the parts with an outermost label, in order. Where such a part has parts of its
+ * own, as denoising has steps, all but the first of these are also listed together: the first one waits while kernels
+ * are compiled.
  */
 export function stretchesOf(dispatches: readonly ProfiledDispatch[]): Stretch[] {
   const named = Map.groupBy(dispatches, ({ labels }) => labels[0]?.name);
@@ -54,19 +55,19 @@ export function stretchesOf(dispatches: readonly ProfiledDispatch[]): Stretch[] 
   ];
 }
 
-/** A stretch may come again, as for each of many clips: what lies between is not its own. */
+/** A label may occur several times, for example once per clip. The time between does not belong to it. */
 function measureApart(dispatches: readonly ProfiledDispatch[]): Omit<Stretch, "name"> {
   return sum([...Map.groupBy(dispatches, ({ labels }) => labels[0]).values()].map(measure));
 }
 
-/** The time of each kernel, the longest first. */
+/** The time of each kernel, longest first. */
 export function kernelTimes(dispatches: readonly ProfiledDispatch[]): KernelTime[] {
   return [...Map.groupBy(dispatches, ({ kernel }) => kernel)]
     .map(([kernel, some]) => ({ kernel, count: some.length, time: busyOf(some) }))
     .sort((a, b) => b.time - a.time);
 }
 
-/** The gaps, by the kernels they lie between, those that sum up to most first. */
+/** The gaps by the kernels around them, largest sum first. */
 export function gapsBetween(dispatches: readonly ProfiledDispatch[]): Gaps[] {
   const gaps = dispatches.slice(1).map(({ kernel, begin }, i) => ({
     before: dispatches[i]!.kernel,

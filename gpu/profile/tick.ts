@@ -1,21 +1,21 @@
 /**
- * How long a tick of the GPU's clock is. WebGPU promises nanoseconds, and Deno's gives the ticks of the hardware: 1 ns
- * on NVIDIA and software adapters, 10 on AMD, 83 on Intel.
+ * The length of a tick of the GPU's clock. WebGPU promises nanoseconds, but Deno returns the ticks of the hardware: 1
+ * ns on NVIDIA and software adapters, 10 ns on AMD, 83 ns on Intel.
  *
  * @module
  */
 
-/** Milliseconds between the two looks at the clock. */
+/** Milliseconds between two readings of the clock. */
 const APART = 60;
 
-/** What the GPU's clock said, at some moment between two of this machine's, in milliseconds. */
+/** A reading of the GPU's clock, taken between two moments of this machine's clock, in milliseconds. */
 interface Look {
   readonly ticks: bigint;
   readonly before: number;
   readonly after: number;
 }
 
-/** Nanoseconds a tick, by this machine's clock. Wants an idle device with timestamp-query. */
+/** Measures the nanoseconds per tick with this machine's clock. The device must be idle and have timestamp-query. */
 export async function nanosecondsPerTick(device: GPUDevice): Promise<number> {
   const queries = device.createQuerySet({ type: "timestamp", count: 2 });
   const resolved = device.createBuffer({ size: 16, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
@@ -47,7 +47,8 @@ export async function nanosecondsPerTick(device: GPUDevice): Promise<number> {
 }
 
 /**
- * A nanosecond, unless the looks contradict that. Else the moments before are trusted: an idle device looks at once.
+ * Assumes one nanosecond, unless the readings contradict it. Otherwise the earlier moments are trusted, because an idle
+ * device reads its clock at once.
  */
 export function tickBetween(first: Look, second: Look): number {
   const ticks = Number(second.ticks - first.ticks);

@@ -1,12 +1,12 @@
 /**
- * A profile in Chrome's trace format, which chrome://tracing and https://ui.perfetto.dev show: a row for what the work
- * belonged to, and one for the kernels, in which gaps are seen.
+ * A profile in Chrome's trace format, which chrome://tracing and https://ui.perfetto.dev show. One row has the labels,
+ * another one the kernels, so that gaps are visible.
  *
  * @module
  */
 import type { Label, ProfiledDispatch } from "./profiler.ts";
 
-/** An event of the format; times are in microseconds. */
+/** An event of the format. Times are in microseconds. */
 interface TraceEvent {
   readonly name: string;
   readonly ph: "X" | "M";
@@ -22,7 +22,7 @@ const LABELS = 1, KERNELS = 2;
 /**
  * The trace as JSON.
  *
- * @param title what was profiled, and on what
+ * @param title what was profiled, and on which device
  */
 export function traceOf(dispatches: readonly ProfiledDispatch[], title: string): string {
   const start = dispatches[0]?.begin ?? 0;
@@ -50,7 +50,7 @@ export function traceOf(dispatches: readonly ProfiledDispatch[], title: string):
   }\n]}\n`;
 }
 
-/** Each label's time, outer ones before those in them. */
+/** The time of each label. Outer labels come before inner ones. */
 function spansOf(dispatches: readonly ProfiledDispatch[]): Map<Label, { begin: number; end: number }> {
   const spans = new Map<Label, { begin: number; end: number }>();
   for (const { labels, begin, end } of dispatches) {
@@ -63,7 +63,7 @@ function spansOf(dispatches: readonly ProfiledDispatch[]): Map<Label, { begin: n
   return spans;
 }
 
-/** To the nanosecond. */
+/** Rounds to whole nanoseconds. */
 function microseconds(nanoseconds: number): number {
   return Math.round(nanoseconds) / 1000;
 }

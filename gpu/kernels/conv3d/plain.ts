@@ -1,5 +1,5 @@
 /**
- * Convolutions for software adapters: no barrier, no workgroup memory.
+ * Convolutions for software adapters, without barriers and workgroup memory.
  *
  * @module
  */
@@ -7,22 +7,24 @@ import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
 
-/** Outputs of one thread of {@link conv3dPlain}: pixels of one row, and channels; threads of its workgroup. */
+/**
+ * The outputs of one thread of {@link conv3dPlain} (pixels of one row, and channels), and the threads of its workgroup.
+ */
 export const PLAIN = { pixels: 16, channels: 8, threads: 8 } as const;
 
-/** Kernel widths {@link conv3dPlain} is written for. */
+/** The kernel widths that {@link conv3dPlain} supports. */
 export type PlainWidth = 1 | 3;
 
 /**
- * For software adapters, where a load costs as much as a hundred products: each thread holds 16×8 sums, and the pixels
- * that neighbouring taps of a row share are loaded once.
+ * For software adapters, where a load costs as much as a hundred products. Each thread holds 16×8 sums, and loads the
+ * pixels that neighbouring taps of a row share only once.
  */
 export const conv3dPlain = memo(
   ({ stride, up, kernelWidth }: Conv3dShape & { kernelWidth: PlainWidth }): KernelSource => {
     const { pixels, channels } = PLAIN;
     const pad = kernelWidth === 3 && stride === 1 ? 1 : 0;
-    // Where pixel i's tap dx lies among the pixels loaded, which start at the row's first pixel − pad (upsampled:
-    // rounded down).
+    // The position of pixel i's tap dx among the loaded pixels, which start at the row's first pixel − pad (with
+    // upsampling, rounded down).
     const slot = (i: number, dx: number) =>
       up === 1 ? i * stride + dx : Math.floor((i + dx - pad) / 2) - Math.floor(-pad / 2);
     const loads = slot(pixels - 1, kernelWidth - 1) + 1;

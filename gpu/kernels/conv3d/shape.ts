@@ -1,20 +1,21 @@
 /**
- * 3D convolution of channels-last frames, with what surrounds it in a video autoencoder fused in: zero padding in
- * space, nearest-neighbour 2× upsampling of the input, a residual, and the interleaving of output channels into frames.
+ * 3D convolution of channels-last frames. It includes the operations around a convolution in a video autoencoder: zero
+ * padding in space, nearest-neighbour 2× upsampling of the input, a residual, and interleaving of output channels into
+ * frames.
  *
  *     y[t, h, w, n] = residual[t, h, w, n] + bias[n]
  * + Σ_(dt, dy, dx, c) x[t·stride_t + dt, (h·stride + dy − pad) / up, (w·stride + dx − pad) / up, c] · weight[n, dt, dy,
  * dx, c]
  *
- * Time is never padded: the frames before come with the input. Input and weight are contiguous along c. Its kernels are
- * `plain.ts` for software adapters, and for GPUs `tiled.ts`, a product of matrices whose rows are pixels. Here is what
- * they share.
+ * Time is never padded: the caller puts the earlier frames in front of the input. Input and weight are contiguous along
+ * c. The kernels are `plain.ts` for software adapters and `tiled.ts` for GPUs, a matrix product whose rows are pixels.
+ * This file has what they share.
  *
  * @module
  */
 import { read, write } from "../../kernel.ts";
 
-/** All in vec4s along the channels. */
+/** All sizes are in vec4s along the channels. */
 export const CONV3D_BUFFERS = {
   x: read("vec4f"),
   weight: read("vec4f"),
@@ -40,14 +41,14 @@ export const CONV3D_PARAMS = {
   stride_t: "u32",
   pad: "i32",
   has_residual: "u32",
-  /** channels / how many frames one frame's channels become */
+  /** channels / the number of frames into which the channels are split */
   frame_channels: "u32",
 } as const;
 
-/** What a kernel is specialised for. */
+/** The properties that a kernel is specialized for. */
 export interface Conv3dShape {
-  /** In height and width. */
+  /** The stride in height and width. */
   readonly stride: 1 | 2;
-  /** Each pixel of the input counts as up × up of them. */
+  /** The factor by which the input is enlarged, in height and width. */
   readonly up: 1 | 2;
 }

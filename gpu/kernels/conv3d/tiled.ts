@@ -1,5 +1,6 @@
 /**
- * Convolutions for GPUs: products of matrices that never lie in memory, by threads or by matrix units.
+ * Convolutions for GPUs, as matrix products whose matrices never exist in memory, by ordinary arithmetic or matrix
+ * units.
  *
  * @module
  */
@@ -31,7 +32,7 @@ export interface TiledConv3d extends Conv3dShape {
   readonly format: TileFormat;
 }
 
-/** By the threads' own arithmetic. */
+/** Makes the kernel that uses ordinary arithmetic. */
 export const conv3dTiled = memo(({ stride, up, tile, format }: TiledConv3d): KernelSource => {
   const product = tiledProduct(tile, format, {
     walk: conv3dWalk({
@@ -61,7 +62,10 @@ export interface MatrixConv3d extends Conv3dShape {
   readonly units: MatrixUnits;
 }
 
-/** By matrix units; the input channels are a multiple of 8; with a `packed` tile x and weight are f16. */
+/**
+ * Makes the kernel that uses matrix units. The number of input channels must be a multiple of 8. With a `packed` tile,
+ * x and weight are f16.
+ */
 export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): KernelSource => {
   const { element, value, read: readEight, halves } = eight(tile.packed ? "f16" : "f32");
   const product = matrixProduct(tile, units, {

@@ -1,5 +1,5 @@
 /**
- * The kernels of convolutions on GPUs, and when each is used.
+ * The kernels of convolutions on GPUs, and when to use which.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import {
 import type { Conv3dShape } from "./shape.ts";
 import { conv3dMatrix, conv3dTiled } from "./tiled.ts";
 
-/** Along n a tile is as wide as it says at most: see {@link narrowed}. Wan's own VAE has multiples of 96 channels. */
+/** The width of a tile along n is an upper bound; see {@link narrowed}. Wan's own VAE has multiples of 96 channels. */
 const TILES = {
   ahead: { threads: [16, 8], outputs: [8, 12], depth: 16, ahead: true },
   inTurn: { threads: [16, 8], outputs: [8, 12], depth: 16, ahead: false },
@@ -56,25 +56,25 @@ const REPERTOIRE: Repertoire = {
   },
 };
 
-/** How large convolutions can be made on a device at its precision. */
+/** The variants for large convolutions on a device, at its precision. */
 export const conv3dVariants = (gpu: Gpu) => variantsOf(gpu, REPERTOIRE);
 
-/** A convolution to find a kernel for. */
+/** A convolution for which a kernel is chosen. */
 export interface Conv3dProblem extends Conv3dShape {
-  /** Output pixels, of all frames. */
+  /** The number of output pixels, over all frames. */
   readonly pixels: number;
   readonly channelsIn: number;
   readonly channels: number;
 }
 
-/** How to make a convolution; `best` is what the device does best of {@link conv3dVariants}. */
+/** Chooses how to compute a convolution. `best` is the device's fastest of {@link conv3dVariants}. */
 export function conv3dVariantFor(gpu: Gpu, problem: Conv3dProblem, best: () => ProductVariant): ProductVariant {
   const count = (variant: ProductVariant) =>
     tiles(gpu, problem, narrowed(gpu, problem, variant)).reduce((a, b) => a * b);
   return variantFor(gpu, REPERTOIRE, { f16: gpu.f16, matrix: problem.channelsIn % 8 === 0, tiles: count }, best);
 }
 
-/** The kernel that makes a convolution in the way of `variant`, and its workgroups. */
+/** The kernel for a convolution by `variant`, and the number of its workgroups. */
 export function conv3dLaunch(gpu: Gpu, problem: Conv3dProblem, variant: ProductVariant): {
   kernel: KernelSource;
   workgroups: readonly [number, number, number];
@@ -88,7 +88,7 @@ export function conv3dLaunch(gpu: Gpu, problem: Conv3dProblem, variant: ProductV
   };
 }
 
-/** The variant with as many channels a thread or subgroup, of no more than it has, as leave the fewest idle. */
+/** The variant with fewer channels per thread or subgroup, so that as few as possible are idle. */
 function narrowed(gpu: Gpu, { channels }: Conv3dProblem, variant: ProductVariant): ProductVariant {
   if (variant.by === "threads") {
     const { tile } = variant, [rows, columns] = tile.outputs;

@@ -1,6 +1,6 @@
 /**
- * Where the operands of a convolution lie: it is a product of matrices whose rows are output pixels and whose inner
- * axis is one tap of the kernel after the other, and in each the input channels.
+ * The layout of a convolution's operands. The convolution is a matrix product whose rows are output pixels. Its inner
+ * axis runs over the taps of the kernel, and for each tap over the input channels.
  *
  * @module
  */
@@ -8,21 +8,21 @@ import { unroll } from "../../kernel.ts";
 import type { Walk } from "../product/walk.ts";
 import type { Conv3dShape } from "./shape.ts";
 
-/** What tells one convolution's walk from another. */
+/** The properties that distinguish one convolution's walk from another. */
 export interface Conv3dWalk extends Conv3dShape {
-  /** Elements staged at once: of one tap. */
+  /** The number of elements that are staged at once; they belong to one tap. */
   readonly depth: number;
-  /** WGSL: elements of a pixel. */
+  /** WGSL: the number of elements of a pixel. */
   readonly length: string;
   /** WGSL: reads an element by its index. */
   x(index: string): string;
   weight(index: string): string;
 }
 
-/** The walk over taps and channels; pixels and channels past the last one are read from the last. */
+/** Walks over taps and channels. Pixels and channels past the end repeat the last one. */
 export function conv3dWalk({ stride, up, depth, length, x, weight }: Conv3dWalk): Walk {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
-  // Where the tap sees each of the thread's pixels.
+  // The input position of each of the thread's pixels, for this tap.
   const locate = (pixels: number) =>
     `{
       let dx = i32(tap % p.kernel_w);

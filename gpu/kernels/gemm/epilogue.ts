@@ -1,10 +1,11 @@
 /**
- * Matrix product of a linear layer, with what follows it fused in:
+ * The matrix product of a linear layer, with the operations that follow it:
  *
  *     y[m, n] = residual[m, n] + gate[m / rows_per_batch, n] · act(Σ_k x[m, k] · w[n, k] + bias[n])
  *
- * Its kernels differ in how they make the sum: `plain.ts` for software adapters, `tiled.ts` and `matrix.ts` for GPUs.
- * Here is what they share. Of each but the last there is a form for the way back, `transposed`, that takes w[k, n].
+ * The kernels differ in how they compute the sum: `plain.ts` is for software adapters, `tiled.ts` and `matrix.ts` are
+ * for GPUs. This file has what they share. All but the last also have a form for the backward pass, `transposed`, that
+ * takes w[k, n].
  *
  * @module
  */
@@ -12,11 +13,13 @@ import { read, write } from "../../kernel.ts";
 import { countedHalves } from "../packed.ts";
 import { type Cut, placeInBlocks } from "./pack.ts";
 
-/** Activations a linear layer can end in; the numbers are what the kernel's `activation` parameter takes. */
+/**
+ * The activations that a linear layer can end with. The numbers are the values of the kernel's `activation` parameter.
+ */
 export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
-/** The buffers; what belongs to the outputs is taken one number at a time, or four. `y` may be in blocks. */
+/** The buffers. Those along the outputs have elements of one number or of four. `y` may be in blocks. */
 export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f", y: "vec2u" | typeof output = output) => ({
   x: read(x),
   w: read(w),
@@ -28,9 +31,11 @@ export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f", y: "v
 
 export const GEMM_PARAMS = {
   m: "u32",
-  /** columns that are made: rows of w */
+  /** the number of columns to compute: rows of w */
   n: "u32",
-  /** the first of them, and how many y has: others than 0 and n where w is taken in parts; multiples of 4 */
+  /**
+   * the first column, and the number of y's columns. They differ from 0 and n where w is bound in parts; multiples of 4
+   */
   first: "u32",
   columns: "u32",
   /** k / 4 */
@@ -44,7 +49,7 @@ export const GEMM_PARAMS = {
   gate_stride: "u32",
 } as const;
 
-/** What happens to a finished sum. tanh is written with a clamp: some drivers overflow to NaN past ±10. */
+/** What is applied to a finished sum. The argument of tanh is clamped, because some drivers return NaN past ±10. */
 export const ACTIVATE = `
 fn gelu_tanh(x: f32) -> f32 {
   return 0.5 * x * (1.0 + tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -10.0, 10.0)));
@@ -57,7 +62,7 @@ fn activate(x: f32, kind: u32) -> f32 {
 }`;
 
 /**
- * WGSL: `store(m, n, sum)` finishes a sum and writes it, where there is such an output. With "vec4f" it takes four sums
+ * WGSL: `store(m, n, sum)` finishes a sum and writes it, if there is such an output. With "vec4f" it takes four sums,
  * from column n on.
  */
 export function epilogue(output: "f32" | "vec4f"): string {
@@ -71,9 +76,9 @@ ${finished}
 }
 
 /**
- * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and cut, as the x of a product that follows; n is
- * a multiple of 8, and where w is taken in parts these begin with a block. Rows past the last one are left as they are:
- * they reach no row that counts.
+ * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and in blocks, as the x of the next product. n is
+ * a multiple of 8; where w is bound in parts, each part starts with a block. Rows past the last are not written: they
+ * affect no row that counts.
  */
 export function epilogueInBlocks(cut: Cut): string {
   const { finished } = finishing("vec4f"), wide = 8 * cut.depth;
@@ -90,7 +95,7 @@ ${finished}
 }`;
 }
 
-/** WGSL that makes `v` of `sum`, at row `m` and the `column` that w's rows have it at, and `n`, where y has it. */
+/** WGSL that computes `v` from `sum`, at row `m`. `column` is the column counted in w's rows, `n` the one in y. */
 function finishing(output: "f32" | "vec4f"): { readonly columns: string; readonly finished: string } {
   const four = output === "vec4f";
   const [columns, offset, stride, n] = ["p.columns", "p.gate_offset", "p.gate_stride", "(p.first + column)"]

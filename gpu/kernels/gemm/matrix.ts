@@ -20,7 +20,7 @@ import { epilogue, epilogueInBlocks, GEMM_PARAMS, gemmBuffers } from "./epilogue
 import type { Cut } from "./pack.ts";
 import { gemmWalk, packedWalk } from "./walk.ts";
 
-/** Many workgroups stage the same rows of x: `counting` says which one of them counts what f16 cannot hold. */
+/** Many workgroups stage the same rows of x. `counting` says which of them counts the numbers that f16 cannot hold. */
 const countingWalk = (walk: Walk): Walk => ({
   ...walk,
   begin: (x, w) => `  counting = wid_n == 0u;\n${walk.begin(x, w)}`,
@@ -31,11 +31,13 @@ export interface MatrixGemm {
   readonly tile: MatrixTile;
   readonly units: MatrixUnits;
   readonly dtype: WeightDtype;
-  /** The output is cut so, in f16. */
+  /** The output's blocks, in f16. */
   readonly into?: Cut | undefined;
 }
 
-/** k is a multiple of 8, n of 4; with a `packed` tile x and w lie as `pack.ts` leaves them. */
+/**
+ * Makes the kernel. k is a multiple of 8, n of 4. With a `packed` tile, x and w have the layout that `pack.ts` writes.
+ */
 export const gemmMatrix = memo(({ tile, units, dtype, into }: MatrixGemm): KernelSource => {
   const x = eight(tile.packed ? "f16" : "f32"), w = eight(tile.packed ? "f16" : dtype);
   const depth = tile.depth * units.k / 8;
@@ -53,7 +55,7 @@ export const gemmMatrix = memo(({ tile, units, dtype, into }: MatrixGemm): Kerne
     halves: ["x_halves", "w_halves"],
     store: (m, n, sums) => `store(${m}, ${n}, ${sums});`,
   });
-  // The epilogue may have declared it.
+  // The epilogue may have declared it already.
   const note = into ? "" : noteClamped("inputs of matrix products");
   const counting = tile.packed ? x.halves("x_halves") : `
 var<private> counting: bool;${note}${x.halves("x_halves", "if (counting) { note_clamped(v); }")}`;

@@ -1,10 +1,9 @@
 /**
- * Operands as products by matrix units read them fastest: in f16, cut into the blocks that workgroups stage, each in
- * one piece. Blocks of one band of rows follow one another. What a block has beyond the operand's columns is zero, so
- * that nothing has to be checked where it is read; beyond its rows there may be anything, which reaches no row that
- * counts.
+ * The operand layout that products by matrix units read fastest: f16, cut into the blocks that workgroups stage, each
+ * contiguous. The blocks of one band of rows follow one another. A block is padded with zeros past the operand's
+ * columns, so that reads need no check. Past its rows it may hold anything, which affects no row that counts.
  *
- * Within a block eights lie in the order in which they are staged (`stagedPlace`).
+ * Within a block, groups of eight numbers are in the order in which they are staged (`stagedPlace`).
  *
  * @module
  */
@@ -14,27 +13,30 @@ import { memo } from "../memo.ts";
 import { eight, type WeightDtype } from "../packed.ts";
 import { stagedPlace } from "../product/matrix.ts";
 
-/** How an operand is cut. */
+/** The shape of the blocks of an operand. */
 export interface Cut {
-  /** Rows of a block, a multiple of 8. */
+  /** The number of rows of a block, a multiple of 8. */
   readonly rows: number;
-  /** Eights of numbers of a row in a block. */
+  /** The number of groups of eight numbers in a row of a block. */
   readonly depth: number;
 }
 
-/** Blocks of an operand of so many rows of length k. */
+/** The number of blocks of an operand with `height` rows of length k. */
 export function blockCount({ rows, depth }: Cut, height: number, k: number): number {
   return Math.ceil(height / rows) * Math.ceil(k / 8 / depth);
 }
 
-/** WGSL: which eight of all blocks it is that has `eight` of `row`, where a row has so many. Undoes `stagedPlace`. */
+/**
+ * WGSL: the index, among all groups of eight in all blocks, of group `eight` of `row`. A row has `eights`
+ * groups. It is the inverse of `stagedPlace`.
+ */
 export function placeInBlocks({ rows, depth }: Cut, row: string, eight: string, eights: string): string {
   const block = `(${row} / ${rows}u * ((${eights} + ${depth - 1}u) / ${depth}u) + ${eight} / ${depth}u)`;
   const inBlock = `(${row} % ${rows}u / 8u * ${8 * depth}u + ${eight} % ${depth}u * 8u + ${row} % 8u)`;
   return `${block} * ${rows * depth}u + ${inBlock}`;
 }
 
-/** A thread makes eight numbers; `i` is its index. */
+/** Packs an operand. A thread converts eight numbers; `i` is its index. */
 export const packBlocks = memo(
   ({ dtype, rows, depth, index }: Cut & { dtype: WeightDtype; index: string }): KernelSource => {
     const source = eight(dtype), clamps = dtype === "f32";

@@ -1,6 +1,7 @@
 /**
- * Matrix products for software adapters, and for outputs whose rows are no multiple of four anywhere: no barrier, no
- * workgroup memory, a block of outputs a thread. Loads are vec4s along k and the inner step is a dot product of four.
+ * Matrix products for software adapters, and everywhere for outputs whose row length is no multiple of four. There are
+ * no barriers and no workgroup memory; each thread computes a block of outputs. Loads are vec4s along k, and the inner
+ * step is a dot product of four numbers.
  *
  * @module
  */
@@ -9,10 +10,10 @@ import { memo } from "../memo.ts";
 import { packedElement, unpack4, type WeightDtype } from "../packed.ts";
 import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
 
-/** Outputs of one thread of {@link gemmPlain}, and threads of its workgroup along n and m. */
+/** The outputs of one thread of {@link gemmPlain}, and the threads of its workgroup along n and m. */
 export const PLAIN = { rows: 8, cols: 8, threads: [8, 4] } as const;
 
-/** For software adapters: each thread holds 8×8 sums and reads straight from memory. */
+/** Makes the kernel for software adapters: each thread holds 8×8 sums and reads straight from memory. */
 export const gemmPlain = memo((dtype: WeightDtype): KernelSource => ({
   name: `gemm_plain_${dtype}`,
   buffers: gemmBuffers("vec4f", packedElement(dtype), "f32"),
@@ -38,7 +39,7 @@ ${
 ${unroll(PLAIN.rows, (i) => unroll(PLAIN.cols, (j) => `  store(m0 + ${i}u, n0 + ${j}u, c${i * PLAIN.cols + j});`))}`,
 }));
 
-/** As {@link gemmPlain}, for w[k, n]; k and n multiples of 4. */
+/** As {@link gemmPlain}, for w[k, n]. k and n are multiples of 4. */
 export const gemmPlainTransposed = memo((dtype: WeightDtype): KernelSource => ({
   name: `gemm_plain_transposed_${dtype}`,
   buffers: gemmBuffers("vec4f", packedElement(dtype), "f32"),

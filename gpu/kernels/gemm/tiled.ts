@@ -1,5 +1,5 @@
 /**
- * Matrix products for GPUs without matrix units, or in f32.
+ * Matrix products for GPUs by ordinary arithmetic: for devices without matrix units, or in f32.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export interface TiledGemm {
   readonly transposed: boolean;
 }
 
-/** k and n are multiples of 4. */
+/** Makes the kernel. k and n are multiples of 4. */
 export const gemmTiled = memo(({ tile, format, dtype, transposed }: TiledGemm): KernelSource => {
   const counts = format !== "f32";
   const product = tiledProduct(tile, format, {

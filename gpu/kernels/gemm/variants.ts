@@ -1,5 +1,5 @@
 /**
- * The kernels of matrix products, and when each is used.
+ * The kernels of matrix products, and when to use which.
  *
  * @module
  */
@@ -55,10 +55,10 @@ const REPERTOIRE: Repertoire = {
   },
 };
 
-/** How large products can be made on a device at its precision. */
+/** The variants for large products on a device, at its precision. */
 export const gemmVariants = (gpu: Gpu) => variantsOf(gpu, REPERTOIRE);
 
-/** A product to find a kernel for. */
+/** A product for which a kernel is chosen. */
 export interface GemmProblem {
   readonly m: number;
   readonly n: number;
@@ -70,8 +70,8 @@ export interface GemmProblem {
 }
 
 /**
- * How to make a product; `best` is what the device does best of {@link gemmVariants}. Undefined: with `plain`
- * kernels.
+ * Chooses how to compute a product. `best` is the device's fastest of {@link gemmVariants}. Undefined stands for the
+ * `plain` kernels.
  */
 export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, best: () => ProductVariant): ProductVariant | undefined {
   const { n, k, f16 } = problem;
@@ -86,17 +86,16 @@ function tiles(gpu: Gpu, { m, n }: GemmProblem, variant: ProductVariant): readon
   return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
 }
 
-/** A kernel and its workgroups. */
+/** A kernel and the number of its workgroups. */
 export interface Launch {
   readonly kernel: KernelSource;
   readonly workgroups: readonly [number, number, number];
 }
 
 /**
- * The kernel that makes a product in the way of `variant`. By matrix units: k must be a multiple of 8, w not
- * transposed.
+ * The kernel for a product by `variant`. For matrix units, k must be a multiple of 8, and w must not be transposed.
  *
- * @param into the output is to be cut so: matrix units only
+ * @param into the blocks that the output is written in; matrix units only
  */
 export function gemmLaunch(gpu: Gpu, problem: GemmProblem, variant: ProductVariant | undefined, into?: Cut): Launch {
   const { m, n, k, dtype, transposed } = problem;

@@ -1,25 +1,27 @@
 /**
- * Where the operands of a matrix product lie.
+ * The layout of a matrix product's operands.
  *
  * @module
  */
 import { unroll } from "../../kernel.ts";
 import type { Walk } from "../product/walk.ts";
 
-/** What tells one matrix product's walk from another. */
+/** The properties that distinguish one matrix product's walk from another. */
 export interface GemmWalk {
-  /** Elements staged at once. */
+  /** The number of elements that are staged at once. */
   readonly depth: number;
-  /** WGSL: elements of a row along k. */
+  /** WGSL: the number of elements of a row along k. */
   readonly length: string;
   /** WGSL: reads an element by its index. */
   x(index: string): string;
   w(index: string): string;
-  /** w lies as [k, n]: the four elements for a group of four rows lie along n, one a place along k. */
+  /**
+   * w is stored as [k, n]. The four elements for a group of four rows are neighbours along n, for one position of k.
+   */
   readonly transposed: boolean;
 }
 
-/** The walk along k; rows past the last one are read from the last. */
+/** Walks along k. Rows past the end repeat the last one. */
 export function gemmWalk({ depth, length, x, w, transposed }: GemmWalk): Walk {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
   return {
@@ -44,16 +46,16 @@ ${
   };
 }
 
-/** The walk along operands that lie in blocks, as `pack.ts` leaves them. */
+/** Walks along operands that are stored in blocks, as `pack.ts` writes them. */
 export interface PackedWalk {
-  /** Elements of a row in a block. */
+  /** The number of elements of a row in a block. */
   readonly depth: number;
-  /** Rows of a block of x and of w. */
+  /** The number of rows in a block of x and of w. */
   readonly rows: readonly [x: number, w: number];
   readonly threads: number;
 }
 
-/** A workgroup's threads read a block one element after the other. */
+/** The threads of a workgroup read a block element by element, in order. */
 export function packedWalk({ depth, rows, threads }: PackedWalk): Walk {
   const blocks = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
   const side = (operand: "x" | "w", band: string, height: number) => ({

@@ -1,5 +1,5 @@
 /**
- * Products by matrix units (see `matrix_units.ts`): operands are staged in f16, row by row, sums are f32.
+ * Products by matrix units (see `matrix_units.ts`). Operands are staged in f16, row by row; sums are f32.
  *
  * @module
  */
@@ -7,75 +7,76 @@ import { unroll } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 import { type Product, TILE_ORDER } from "./walk.ts";
 
-/** How a workgroup shares out a tile of outputs, counted in products of the matrix units. */
+/** How a workgroup shares a tile of outputs, counted in products of the matrix units. */
 export interface MatrixTile {
-  /** Subgroups along m and n. */
+  /** The number of subgroups along m and n. */
   readonly subgroups: readonly [m: number, n: number];
-  /** Products that a subgroup has side by side along m and n. */
+  /** The number of products that a subgroup computes along m and n. */
   readonly units: readonly [m: number, n: number];
-  /** Of the inner axis, staged at once. */
+  /** The length of the inner axis that is staged at once. */
   readonly depth: number;
-  /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
+  /** Whether a block is read from memory while the previous one is multiplied, at the cost of registers. */
   readonly ahead: boolean;
   /**
-   * The operands were made f16 before, by a kernel of its own: the many workgroups that need them read half as much and
-   * convert nothing. Those of a matrix product also lie as workgroups want them (see `gemm/pack.ts`).
+   * The operands were converted to f16 before, by a separate kernel. Many workgroups read each operand: they now read
+   * half as much and convert nothing. Operands of a matrix product are also stored in blocks (see `gemm/pack.ts`).
    */
   readonly packed?: true;
 }
 
-/** Outputs of a workgroup along m and n. */
+/** The outputs of a workgroup along m and n. */
 export function matrixTileSize({ subgroups, units }: MatrixTile, { m, n }: MatrixUnits): readonly [number, number] {
   return [subgroups[0] * units[0] * m, subgroups[1] * units[1] * n];
 }
 
-/** Invocations of a workgroup. */
+/** The invocations of a workgroup. */
 export function matrixTileThreads({ subgroups }: MatrixTile, { subgroup }: MatrixUnits): number {
   return subgroups[0] * subgroups[1] * subgroup;
 }
 
 /**
- * From one staged row to the next, in 16 bytes: one more than a block has, so that neighbours lie in different banks.
+ * The distance between staged rows, in units of 16 bytes. It is padded by one, so that neighbours lie in different
+ * banks.
  */
 const rowOf = (depth: number, { k }: MatrixUnits) => depth * k / 8 + 1;
 
 /**
- * Row and place, WGSL, of the i-th eight that is staged. Eight neighbouring threads stage the same place of as many
- * rows: these lie in different banks, as the places of one row and the next do not.
+ * WGSL: the row and the position of the i-th group of eight that is staged. Eight neighbouring threads stage the same
+ * position of eight rows. These lie in different banks, while the positions of one row and the next do not.
  */
 export function stagedPlace(places: number, i: string): readonly [row: string, place: string] {
   return [`(${i} / ${8 * places}u * 8u + ${i} % 8u)`, `(${i} / 8u % ${places}u)`];
 }
 
 /**
- * Bytes of workgroup memory that a tile takes; a row more than is staged, for loads count whole rows from where they
- * begin.
+ * The bytes of workgroup memory that a tile uses. There is one row more than is staged, because loads count whole rows
+ * from their starting point.
  */
 export function matrixTileBytes(tile: MatrixTile, units: MatrixUnits): number {
   const [m, n] = matrixTileSize(tile, units);
   return 16 * rowOf(tile.depth, units) * (m + n + 1);
 }
 
-/** A short name of a tile, for those of kernels and variants. */
+/** A short name of a tile, for the names of kernels and variants. */
 export function matrixTileName({ subgroups, units, depth, ahead, packed }: MatrixTile): string {
   const options = `${ahead ? "_ahead" : ""}${packed ? "_packed" : ""}`;
   return `matrix_${subgroups.join("x")}_${units.join("x")}_${depth}${options}`;
 }
 
-/** A product whose elements are eight numbers along the inner axis. */
+/** A product whose elements are groups of eight numbers along the inner axis. */
 export interface MatrixProduct extends Product {
-  /** WGSL functions from an element of x and of w, as they were read, to eight f16 in a vec4u. */
+  /** WGSL functions that convert an element of x or w, as it was read, to eight f16 in a vec4u. */
   readonly halves: readonly [x: string, w: string];
 }
 
-/** The parts of a kernel that a product by matrix units fills in. */
+/** The parts of a kernel that a product by matrix units supplies. */
 export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: MatrixProduct) {
   const { subgroups, units, depth, ahead } = tile, { walk } = product;
   const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
   const [tileM, tileN] = matrixTileSize(tile, unit);
 
-  // A thread's further elements are at the same place of rows further on. What is wider than it is staged is read best
-  // along its rows.
+  // A thread's other elements have the same position in later rows. An operand whose rows
+  // are longer than a staged block is read fastest along its rows.
   const [firstRow, at] = tile.packed ? stagedPlace(places, "li") : [`li / ${places}u`, `li % ${places}u`];
   const side = (height: number) => {
     const elements = height * places, each = Math.ceil(elements / count);
@@ -85,7 +86,7 @@ export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: Matr
     return { rows, each, guard };
   };
   const x = side(tileM), w = side(tileN);
-  /** Reads a block; what was read is made f16 by {@link made}. */
+  /** Reads a block. {@link made} then converts it to f16. */
   const load = `${unroll(x.each, (i) => `    var next_x${i}: ${product.elements[0]};`)}
 ${unroll(w.each, (i) => `    var next_w${i}: ${product.elements[1]};`)}
 ${unroll(x.each, (i) => x.guard(i, `next_x${i} = ${walk.x(i)};`))}
@@ -104,7 +105,7 @@ ${unroll(w.each, (i) => `    w${i} = ${product.halves[1]}(next_w${i});`)}`;
     `subgroup_matrix_result<f32, ${unit.n}, ${unit.m}>`,
   ];
 
-  // A subgroup's sums go through the staging area a strip of products at a time, the widest strip that fits.
+  // A subgroup's sums pass through the staging area in strips of products, each as wide as fits.
   const area = matrixTileBytes(tile, unit) / 16;
   const strip = [...Array(units[1])].map((_, i) => units[1] - i).find((wide) =>
     units[1] % wide === 0 && (subgroups[0] * subgroups[1] * unit.m + 1) * wide * unit.n / 4 <= area

@@ -1,6 +1,6 @@
 /**
- * Products by a thread's own multiply-adds. Both operands are staged with groups of four rows side by side, so that the
- * inner step is an outer product: one vec4 of sums += one number of x · a vec4 of w.
+ * Products by ordinary multiply-adds. Both operands are staged in groups of four rows, so that the inner step is an
+ * outer product: one vec4 of sums += one number of x · a vec4 of w.
  *
  * @module
  */
@@ -8,66 +8,69 @@ import { unroll } from "../../kernel.ts";
 import { F16_MAX } from "../../clamps.ts";
 import { type Product, TILE_ORDER } from "./walk.ts";
 
-/** How a workgroup shares out a tile of outputs. */
+/** How a workgroup shares a tile of outputs. */
 export interface Tile {
-  /** Threads along m, a multiple of 4, and along n, a multiple of 8. */
+  /** The number of threads along m, a multiple of 4, and along n, a multiple of 8. */
   readonly threads: readonly [m: number, n: number];
-  /** Outputs of a thread along m and n; multiples of 4. */
+  /** The number of outputs of a thread along m and n; multiples of 4. */
   readonly outputs: readonly [m: number, n: number];
-  /** Of the inner axis, staged at once: 8, 16 or 32. */
+  /** The length of the inner axis that is staged at once: 8, 16 or 32. */
   readonly depth: number;
-  /** Whether a block is read from memory while the one before is multiplied, at the cost of registers. */
+  /** Whether a block is read from memory while the previous one is multiplied, at the cost of registers. */
   readonly ahead: boolean;
-  /** Two blocks are staged, so that one can be filled while some still multiply the other: a barrier less a block. */
+  /** Stages two blocks, so that one is filled while the other is still multiplied. That saves one barrier per block. */
   readonly twice?: true;
 }
 
-/** In which format a tile is staged and multiplied; what sums go to in the end is f32. */
+/** The format in which a tile is staged and multiplied. The final sums are always f32. */
 export type TileFormat = "f32" | {
   /**
-   * Operands in f16: so many products, of a depth at least as much, are added up in f16 before the sum is widened; 0
-   * widens each operand. Such a sum is infinite past 65504, where single operands are held back to that.
+   * With f16 operands: how many products along the inner axis are summed in f16 before the sum is converted to f32; 0
+   * converts each operand. A sum in f16 past 65504 becomes infinite, while single operands are clamped.
    */
   readonly stretch: 0 | 8 | 16 | 32;
 };
 
-/** How a product with vec4 elements turns what it read of w into four rows of four along the inner axis. */
+/** How a product with vec4 elements converts what it read of w to four rows of four along the inner axis. */
 export interface TiledProduct extends Product {
-  /** WGSL: an element of w, as it was read, as a vec4f. */
+  /** WGSL: converts an element of w, as it was read, to a vec4f. */
   unpack(element: string): string;
   /**
-   * Whether the four elements of w that a thread reads for a group lie along n already, one a place of the inner
-   * axis.
+   * Whether the four elements of w that a thread reads for a group are already along n, one for each position of the
+   * inner axis.
    */
   readonly transposed?: boolean;
-  /** Has what f16 cannot hold of x counted by `note_clamped`, which is declared: once, however many tiles read it. */
+  /**
+   * Counts the numbers of x that f16 cannot hold by `note_clamped`, which must be declared. Each is counted once,
+   * however many tiles read it.
+   */
   readonly counted?: boolean;
 }
 
-/** Outputs of a workgroup along m and n. */
+/** The outputs of a workgroup along m and n. */
 export function tileSize({ threads, outputs }: Tile): readonly [m: number, n: number] {
   return [threads[0] * outputs[0], threads[1] * outputs[1]];
 }
 
-/** Invocations of a workgroup. */
+/** The invocations of a workgroup. */
 export function tileThreads({ threads }: Tile): number {
   return threads[0] * threads[1];
 }
 
-/** Bytes of workgroup memory that a tile takes. */
+/** The bytes of workgroup memory that a tile uses. */
 export function tileBytes(tile: Tile, format: TileFormat): number {
   const [m, n] = tileSize(tile);
   return (tile.twice ? 2 : 1) * (m + n) * (tile.depth + 1) * (format === "f32" ? 4 : 2);
 }
 
-/** A short name of a tile, for those of kernels and variants. */
+/** A short name of a tile, for the names of kernels and variants. */
 export function tileName(tile: Tile, format: TileFormat): string {
   const { outputs, depth, ahead, twice } = tile;
   const options = `${ahead ? "_ahead" : ""}${twice ? "_twice" : ""}${format === "f32" ? "" : `_f16_${format.stretch}`}`;
   return `${tileSize(tile).join("x")}_${outputs.join("x")}_${depth}${options}`;
 }
 
-/** The parts of a kernel that a tiled product fills in. */
+/** The parts of a kernel that a tiled product supplies. */
 export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProduct) {
   const { threads, outputs, depth, ahead, twice } = tile, { walk } = product;
   const count = tileThreads(tile), places = depth / 4;
@@ -75,8 +78,8 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
   const half = format !== "f32", vec = half ? "vec4h" : "vec4f";
   const stretch = half ? format.stretch : 0, blocks = twice ? 2 : 1;
 
-  // Threads take groups of x from the first on and of w from the last on: where there are fewer groups than threads,
-  // most threads then have something to do.
+  // Threads take groups of x from the first one up, and of w from the last one down. Where there are fewer groups than
+  // threads, most threads still have work.
   const side = (height: number, thread: string) => {
     const groups = height / 4 * places, each = Math.ceil(groups / count);
     const group = (i: number) => `(${thread} / ${places}u + ${i * count / places}u)`;
@@ -93,7 +96,7 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
     const value = `select(vec4f(), x${i}, ${walk.inside(i)})`;
     return half ? `clamp(${value}, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0))` : value;
   };
-  // There is hardly ever one to count, so four rows are looked at together.
+  // Clamping is rare, so four rows are tested together.
   const note = (i: number) => {
     if (!half || !product.counted) return "";
     const [a, b, c, d] = [0, 1, 2, 3].map((r) => `abs(x${4 * i + r})`);
@@ -106,9 +109,9 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
 ${each}
       }`;
   };
-  // Where the block that is staged begins.
+  // The offset of the staged block.
   const block = (of: "xs" | "ws") => twice ? `done % 2u * ${(of === "xs" ? tileM : tileN) / 4}u + ` : "";
-  // Four rows, four numbers each along the inner axis, become four places of four rows.
+  // Transposes four rows of four numbers along the inner axis to four positions of four rows.
   const stage = (to: "xs" | "ws", s: typeof x, value: (i: number) => string, turned: boolean) =>
     unroll(s.each, (i) =>
       s.guard(
@@ -129,7 +132,7 @@ ${
   const sums = (visit: (row: number, j: number) => string) =>
     unroll(outputs[0], (row) => unroll(groupsN, (j) => visit(row, j)));
   const step = (k: number) => {
-    // Sums of a stretch begin with its first product, and go into the f32 sums after its last.
+    // The f16 sums start with the first product of a stretch and are added to the f32 sums after its last.
     const first = stretch && k % stretch === 0, last = stretch && (k + 1) % stretch === 0;
     const widen = half && !stretch ? "vec4f" : "";
     return `    {
@@ -149,11 +152,11 @@ ${
   return {
     f16: half,
     workgroupSize: [count, 1, 1] as const,
-    // A place more than a block has, so that neighbouring groups lie in different banks.
+    // Groups are padded by one, so that neighbours lie in different banks.
     declarations: `
 var<workgroup> xs: array<array<${vec}, ${depth + 1}>, ${blocks * tileM / 4}>;
 var<workgroup> ws: array<array<${vec}, ${depth + 1}>, ${blocks * tileN / 4}>;`,
-    // 32 neighbouring threads hold 4×8 blocks of outputs: they read the fewest numbers that way.
+    // 32 neighbouring threads hold 4×8 blocks of outputs: that arrangement reads the fewest numbers.
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;
   let n0 = wid_n * ${tileN}u;

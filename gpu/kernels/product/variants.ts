@@ -1,5 +1,5 @@
 /**
- * The two ways to make a product on a GPU, as variants to choose among.
+ * The two ways to compute a product on a GPU, as variants to choose among.
  *
  * @module
  */
@@ -7,18 +7,18 @@ import type { Gpu } from "../../gpu.ts";
 import { type MatrixTile, matrixTileBytes, matrixTileName, matrixTileSize, matrixTileThreads } from "./matrix.ts";
 import { type Tile, tileBytes, type TileFormat, tileName, tileSize, tileThreads } from "./tiled.ts";
 
-/** How a product is made: by the threads' own arithmetic, or by matrix units. */
+/** How a product is computed: by ordinary arithmetic or by matrix units. */
 export type ProductVariant =
   | { readonly by: "threads"; readonly tile: Tile; readonly format: TileFormat }
   | { readonly by: "matrix units"; readonly tile: MatrixTile };
 
-/** The ways that one kind of product can be made, each list with the best guess for a large GPU first. */
+/** The variants of one kind of product. Each list starts with the best guess for a large GPU. */
 export interface Repertoire {
   readonly f32: readonly Tile[];
-  /** With f16 operands and no matrix units. Some GPUs are faster in f32: then that may win a trial here, too. */
+  /** With f16 operands and without matrix units. Some GPUs are faster in f32, so f32 may win this trial, too. */
   readonly f16: readonly (readonly [Tile, TileFormat])[];
   readonly matrix: readonly MatrixTile[];
-  /** For small products: a big tile reads less, but too few of them leave a GPU idle. */
+  /** For small products: a large tile reads less, but too few tiles leave a GPU idle. */
   readonly small: { readonly tile: Tile; readonly matrix: MatrixTile };
 }
 
@@ -28,24 +28,24 @@ const ENOUGH_TILES = 128;
 const byThreads = (tile: Tile, format: TileFormat): ProductVariant => ({ by: "threads", tile, format });
 const byMatrixUnits = (tile: MatrixTile): ProductVariant => ({ by: "matrix units", tile });
 
-/** How large products can be made on a device at its precision, by name. */
+/** The variants for large products on a device, at its precision, by name. */
 export function variantsOf(gpu: Gpu, { f32, f16, matrix }: Repertoire): ReadonlyMap<string, ProductVariant> {
   if (gpu.matrixUnits) return thatFit(gpu, matrix.map(byMatrixUnits));
   if (gpu.f16) return thatFit(gpu, f16.map(([tile, format]) => byThreads(tile, format)));
   return thatFit(gpu, f32.map((tile) => byThreads(tile, "f32")));
 }
 
-/** What a product asks of the way it is made. */
+/** What a product requires. */
 export interface ProductNeeds {
-  /** Operands may be held in f16. */
+  /** Whether operands may be held in f16. */
   readonly f16: boolean;
-  /** Matrix units can make it. */
+  /** Whether matrix units can compute it. */
   readonly matrix: boolean;
-  /** How many tiles it has when it is made so. */
+  /** The number of its tiles, for a variant. */
   tiles(variant: ProductVariant): number;
 }
 
-/** How to make a product; `best` is what the device does best of {@link variantsOf}. */
+/** Chooses how to compute a product. `best` is the device's fastest of {@link variantsOf}. */
 export function variantFor(
   gpu: Gpu,
   { f32, f16, small }: Repertoire,
@@ -59,8 +59,8 @@ export function variantFor(
 }
 
 /**
- * Of widths up to `max`, in steps, the one whose multiples by `per` cover `length` with the least to spare, and of
- * those the largest.
+ * The best width up to `max`, in steps: its multiples by `per` cover `length` with the least waste. Of equal ones, the
+ * largest.
  */
 export function fittingWidth(length: number, per: number, max: number, step: number): number {
   const widths = Array.from({ length: max / step }, (_, i) => max - i * step);
@@ -68,12 +68,12 @@ export function fittingWidth(length: number, per: number, max: number, step: num
   return widths.reduce((best, width) => covered(width) < covered(best) ? width : best);
 }
 
-/** Outputs of a workgroup along m and n. */
+/** The outputs of a workgroup along m and n. */
 export function variantSize(gpu: Gpu, variant: ProductVariant): readonly [m: number, n: number] {
   return variant.by === "threads" ? tileSize(variant.tile) : matrixTileSize(variant.tile, gpu.matrixUnits!);
 }
 
-/** Those of the variants that fit the device, by name, in their order. */
+/** The variants that fit the device, by name, in the given order. */
 function thatFit(gpu: Gpu, variants: readonly ProductVariant[]): ReadonlyMap<string, ProductVariant> {
   const { maxThreads, device: { limits: { maxComputeWorkgroupStorageSize } } } = gpu;
   const fits = (threads: number, bytes: number) => threads <= maxThreads && bytes <= maxComputeWorkgroupStorageSize;
