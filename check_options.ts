@@ -115,6 +115,9 @@ export function instance(of: abstract new (...args: any[]) => unknown, expected:
   return { expected, fits: (value) => value instanceof of };
 }
 
+/** What ends work early. */
+export const anAbortSignal: Kind = instance(AbortSignal, "an AbortSignal");
+
 /** An object with these properties, each of its kind; it may have others. */
 export function objectWith(expected: string, kinds: Readonly<Record<string, Kind>>): Kind {
   return {

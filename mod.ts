@@ -47,7 +47,13 @@ export type { AttentionReport } from "./model/attention/report.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
 export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";
 export type { TrainedSize } from "./model/checkpoint/trained_sizes.ts";
-export { type Array5D, type GenerateOptions, type LoadOptions, WanPipeline } from "./model/pipeline.ts";
+export {
+  type Array5D,
+  type EncodePromptsOptions,
+  type GenerateOptions,
+  type LoadOptions,
+  WanPipeline,
+} from "./model/pipeline.ts";
 export type { ModelFolder } from "./model/checkpoint/model_folder.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
 export type { ModelFiles } from "./model/model_files.ts";
@@ -97,7 +103,7 @@ export {
   type Stepper,
   type TensorOps,
 } from "./model/schedulers/scheduler.ts";
-export type { TextEncoder, TokenizedPrompt } from "./model/text_encoder.ts";
+export type { TextEncodeOptions, TextEncoder, TokenizedPrompt } from "./model/text_encoder.ts";
 export { type EncodedText, loadTokenizer, type Tokenizer } from "./model/tokenizer/tokenizer.ts";
 export type { Umt5Config } from "./model/umt5/config.ts";
 export { openUmt5Encoder, type Umt5Encoder } from "./model/umt5/encoder.ts";

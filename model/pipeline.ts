@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { aFunction, aPath, aText, check, checkOptions, listOf, optional, wholeNumber } from "../check_options.ts";
+import { aPath, aText, check, checkOptions, listOf } from "../check_options.ts";
 import { NotFiniteError, TilereelError } from "../errors.ts";
 import type { ClampCount } from "../gpu/clamps.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -18,7 +18,7 @@ import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import { type ModelFiles, openModelFiles } from "./model_files.ts";
 import { randn } from "./noise.ts";
-import { GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
+import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { scheduleNotes } from "./schedulers/notes.ts";
@@ -62,6 +62,16 @@ export interface LoadOptions {
   readonly clips?: readonly Pick<GenerateOptions, "width" | "height" | "frames">[];
   /** Told "load vae" in tensors, "load transformer" in bytes. */
   readonly onProgress?: OnProgress;
+}
+
+/** What {@link WanPipeline.encodePrompts} takes. */
+export interface EncodePromptsOptions {
+  /** Tokens that each prompt is padded or cut to. Default: the model's. */
+  readonly textTokens?: number | undefined;
+  /** Told "encode prompt". */
+  readonly onProgress?: OnProgress | undefined;
+  /** Ends the work as {@link GenerateOptions.signal} does. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What {@link WanPipeline.generate} takes. */
@@ -116,7 +126,11 @@ export interface GenerateOptions {
   readonly onAttention?: (report: AttentionReport) => void;
   /** Told what f16 could not hold, once the clip is made, if there was anything: it became ±65504. */
   readonly onClamped?: (clamped: readonly ClampCount[]) => void;
-  /** Ends the run between two steps. */
+  /**
+   * Ends the run soon, in any stage: before the text encoder's next block (in ONNX: before or after it runs), the next
+   * denoising step, or the next chunk of frames to decode. The promise rejects with the signal's reason, and the GPU
+   * memory of the clip is freed.
+   */
   readonly signal?: AbortSignal;
 }
 
@@ -241,15 +255,15 @@ export class WanPipeline {
    *
    * @throws {TilereelError} if the settings do not fit the model, memory runs out, the GPU is lost, or this pipeline is
    * closed or at work on another clip
-   * @throws the signal's reason, if it is aborted
+   * @throws the signal's reason, if it is aborted before the clip is done, or before the call
    */
   async generate(options: GenerateOptions): Promise<Video> {
     checkOptions("WanPipeline.generate", options, GENERATE_KINDS, ["prompt"]);
-    return await this.#alone(() => this.#generate(options));
+    return await this.#alone(options.signal, () => this.#generate(options));
   }
 
   async #generate(options: GenerateOptions): Promise<Video> {
-    const { gpu, parts: { transformer, vae }, defaults } = this;
+    const { gpu, parts: { transformer, vae }, defaults } = this, { onProgress, signal } = options;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
     let latents = await this.#sampleLatents(options);
     try {
@@ -261,8 +275,9 @@ export class WanPipeline {
       if (!vae.fitsWhole(latents)) transformer.dropBlocks();
       gpu.trim();
       const clean = latents;
-      const data = await gpu.labelled("decode", () => vae.decodeRgb8(clean, { onProgress: options.onProgress }));
+      const data = await gpu.labelled("decode", () => vae.decodeRgb8(clean, { onProgress, signal }));
       await this.#tellClamped(options);
+      signal?.throwIfAborted();
       return { width, height, frames, fps, data };
     } finally {
       gpu.release(latents);
@@ -277,7 +292,7 @@ export class WanPipeline {
    */
   async sampleLatents(options: GenerateOptions): Promise<Tensor> {
     checkOptions("WanPipeline.sampleLatents", options, GENERATE_KINDS, ["prompt"]);
-    return await this.#alone(() => this.#sampleLatents(options));
+    return await this.#alone(options.signal, () => this.#sampleLatents(options));
   }
 
   async #sampleLatents(options: GenerateOptions): Promise<Tensor> {
@@ -312,24 +327,24 @@ export class WanPipeline {
   /**
    * Embeds prompts: what {@link GenerateOptions.embeddings} takes.
    *
-   * @param textTokens tokens that each is padded or cut to. Default: the model's
    * @returns [prompts, text tokens, text dim], f32, zero past a prompt's end; the caller's
    * @throws {TilereelError} if the model has no text encoder or it does not fit
+   * @throws the signal's reason, if it is aborted
    */
-  async encodePrompts(prompts: readonly string[], textTokens?: number, onProgress?: OnProgress): Promise<Tensor> {
+  async encodePrompts(prompts: readonly string[], options: EncodePromptsOptions = {}): Promise<Tensor> {
     check("WanPipeline.encodePrompts: prompts", prompts, listOf(aText, "a list of texts"));
-    check("WanPipeline.encodePrompts: textTokens", textTokens, optional(wholeNumber(1)));
-    check("WanPipeline.encodePrompts: onProgress", onProgress, optional(aFunction));
-    const tokens = textTokens ?? this.defaults.textTokens;
-    return await this.#alone(() => this.parts.prompts.encode(prompts, tokens, { ...onProgress && { onProgress } }));
+    checkOptions("WanPipeline.encodePrompts", options, ENCODE_PROMPTS_KINDS);
+    const { textTokens = this.defaults.textTokens, onProgress, signal } = options;
+    return await this.#alone(signal, () => this.parts.prompts.encode(prompts, textTokens, { onProgress, signal }));
   }
 
   /** Work on the model, of which there is one piece at a time: it records on one GPU, and frees what is not its own. */
-  async #alone<T>(work: () => Promise<T>): Promise<T> {
+  async #alone<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     if (this.#closed) throw new TilereelError("this pipeline is closed: load the model again with WanPipeline.load");
     if (this.#busy) {
       throw new TilereelError("this pipeline is at work on another clip: await that before asking for the next");
     }
+    signal?.throwIfAborted();
     this.#busy = true;
     try {
       return await work();
@@ -412,8 +427,8 @@ export class WanPipeline {
     let underWay: Promise<void> | undefined;
     try {
       onProgress?.({ stage: "denoise", done: 0, total });
+      signal?.throwIfAborted();
       for (const [step, timestep] of scheduler.timesteps.entries()) {
-        signal?.throwIfAborted();
         // Counting slows every step a little; the first and the last have the most and the least noise.
         gpu.countsClamps = step === 0 || step === total - 1;
         const sample: Tensor = latents;
@@ -439,10 +454,13 @@ export class WanPipeline {
         if (underWay) onProgress?.({ stage: "denoise", done: step, total });
         await onStep?.(latents, step);
         underWay = recorded;
+        // Never between recording a step and onStep: tile training would have learned from a step that it did not count.
+        signal?.throwIfAborted();
       }
       await underWay;
       onProgress?.({ stage: "denoise", done: total, total });
       options.onAttention?.(attention.report);
+      signal?.throwIfAborted();
       return latents;
     } catch (error) {
       stepper.dispose();

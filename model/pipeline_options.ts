@@ -6,6 +6,7 @@
 import {
   aboveZero,
   aFunction,
+  anAbortSignal,
   aNumber,
   aPath,
   aText,
@@ -20,7 +21,7 @@ import {
 } from "../check_options.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { LARGEST_SEED } from "./noise.ts";
-import type { GenerateOptions, LoadOptions } from "./pipeline.ts";
+import type { EncodePromptsOptions, GenerateOptions, LoadOptions } from "./pipeline.ts";
 import { SCHEDULER_KINDS } from "./schedulers/config.ts";
 import { SIGMA_GRIDS } from "./schedulers/sigmas.ts";
 import { WEIGHT_DTYPE_CHOICES } from "./weight_dtype.ts";
@@ -48,6 +49,13 @@ export const LOAD_KINDS: Kinds<LoadOptions> = {
     ),
   },
   onProgress: aFunction,
+};
+
+/** Of {@link EncodePromptsOptions}. */
+export const ENCODE_PROMPTS_KINDS: Kinds<EncodePromptsOptions> = {
+  textTokens: wholeNumber(1),
+  onProgress: aFunction,
+  signal: anAbortSignal,
 };
 
 /** Of {@link GenerateOptions}. */
@@ -83,5 +91,5 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   attention: anAttention,
   onAttention: aFunction,
   onClamped: aFunction,
-  signal: instance(AbortSignal, "an AbortSignal"),
+  signal: anAbortSignal,
 };

@@ -8,8 +8,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import { openOnnxTextEncoder } from "./onnx/text_encoder.ts";
-import type { OnProgress } from "./progress.ts";
-import type { TextEncoder } from "./text_encoder.ts";
+import type { TextEncodeOptions, TextEncoder } from "./text_encoder.ts";
 import { cleanPrompt } from "./tokenizer/prompt.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
 import { openUmt5Encoder } from "./umt5/encoder.ts";
@@ -34,10 +33,9 @@ export interface TextEncoderChoice {
 }
 
 /** What {@link PromptEncoder.encode} may be told. */
-export interface EncodeOptions {
+export interface EncodeOptions extends TextEncodeOptions {
   /** Used instead. */
   readonly embeddings?: PromptEmbeddings;
-  readonly onProgress?: OnProgress;
   readonly onNote?: (note: string) => void;
 }
 
@@ -62,11 +60,12 @@ export class PromptEncoder {
    * @param options `onNote` is told in a clause what of a prompt the model does not see
    * @returns [prompts, text tokens, text dim], f32; the caller's
    * @throws {TilereelError} if there is no encoder, it does not fit the transformer, or given embeddings do not
+   * @throws the signal's reason, if it is aborted
    */
   async encode(
     prompts: readonly string[],
     textTokens: number,
-    { embeddings, onProgress, onNote }: EncodeOptions = {},
+    { embeddings, onProgress, onNote, signal }: EncodeOptions = {},
   ): Promise<Tensor> {
     if (embeddings) return this.#upload(embeddings, prompts.length);
     const { tokenizer, encoder } = await (this.#opened ??= this.#open().catch((error) => {
@@ -88,7 +87,7 @@ export class PromptEncoder {
       }
     }
     // All at once: a large encoder's weights are read from disk anew for every call.
-    return await encoder.encode(encoded, onProgress);
+    return await encoder.encode(encoded, { onProgress, signal });
   }
 
   /** Frees what was opened. */

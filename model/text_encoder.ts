@@ -15,15 +15,23 @@ export interface TokenizedPrompt {
   readonly length: number;
 }
 
+/** What {@link TextEncoder.encode} may be told. */
+export interface TextEncodeOptions {
+  /** Told "encode prompt". */
+  readonly onProgress?: OnProgress | undefined;
+  /** Ends the work: before the next block where the encoder runs block by block, else before or after it runs. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Turns tokens into the embeddings that a transformer is conditioned on. */
 export interface TextEncoder {
   /**
    * @param prompts at least one, all padded to the same number of tokens
-   * @param onProgress told of stage "encode prompt"
    * @returns [prompts, tokens, text dim], f32, zero past each prompt's end as Wan's pipeline leaves it; the caller's
    * @throws {TilereelError} if weights cannot be read or used, memory runs out, or the tokens don't fit the encoder
+   * @throws the signal's reason, if it is aborted
    */
-  encode(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor>;
+  encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor>;
   /** Lets files and memory go. The encoder cannot be used afterwards. */
   release(): void;
 }

@@ -51,7 +51,9 @@ test("the demo's encoder as ONNX gives the pipeline's embeddings", async () => {
   const prompts = texts.map((text) => tokenizer.encode(cleanPrompt(text), tokens));
   const encoder = await openOnnxTextEncoder(gpu, `${DEMO}/text_encoder/model.onnx`, 128);
   const progress: number[] = [];
-  const embeddings = await encoder.encode(prompts, ({ done, total }) => progress.push(done / total));
+  const embeddings = await encoder.encode(prompts, {
+    onProgress: ({ done, total }) => progress.push(done / total),
+  });
   assertEquals([...embeddings.shape], [texts.length, tokens, 128]);
   assertEquals([progress[0], progress.at(-1)], [0, 1]);
   const values = await gpu.read(embeddings);

@@ -96,7 +96,9 @@ testVariants("one block's weights at a time, and only the embeddings in use", as
   }));
   const progress: string[] = [];
   const used = gpu.memory.used;
-  const hidden = await encoder.encode(prompts, ({ stage, done, total }) => progress.push(`${stage} ${done}/${total}`));
+  const hidden = await encoder.encode(prompts, {
+    onProgress: ({ stage, done, total }) => progress.push(`${stage} ${done}/${total}`),
+  });
   assertEquals(progress, [0, 1, 2, 3].map((done) => `encode prompt ${done}/3`));
   assertEquals(loading.length, 3);
   const growth = Math.max(...loading) - Math.min(...loading), blockBytes = 4 * (4 * 64 * 64 + 3 * 64 * 96);

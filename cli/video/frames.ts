@@ -19,12 +19,17 @@ export function evenlySpaced(frames: number, count: number): number[] {
   return Array.from({ length: n }, (_, i) => n === 1 ? 0 : Math.round(i * (frames - 1) / (n - 1)));
 }
 
-/** Writes every frame into the new folder `folder`: `0001.png`, `0002.png`, and so on. */
-export async function writeFrames(folder: string, video: Video): Promise<void> {
+/**
+ * Writes every frame into the new folder `folder`: `0001.png`, `0002.png`, and so on.
+ *
+ * @throws the signal's reason, if it is aborted: between two frames
+ */
+export async function writeFrames(folder: string, video: Video, signal?: AbortSignal): Promise<void> {
   await Deno.mkdir(folder);
   const digits = Math.max(4, String(video.frames).length);
   for (let i = 0; i < video.frames; i++) {
     const picture = encodePng(frameOf(video, i), video.width, video.height);
     await Deno.writeFile(join(folder, `${String(i + 1).padStart(digits, "0")}.png`), picture);
+    signal?.throwIfAborted();
   }
 }

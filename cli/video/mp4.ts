@@ -32,17 +32,25 @@ export interface Mp4Options {
   readonly comment?: string | undefined;
   /** Told how many frames are encoded so far. */
   readonly onFrame?: (done: number) => void;
+  /** Ends the work before the next frame. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** Encodes a clip; the same clip gives the same bytes. Width and height must be even. */
+/**
+ * Encodes a clip; the same clip gives the same bytes. Width and height must be even.
+ *
+ * @throws the signal's reason, if it is aborted
+ */
 export async function encodeMp4(video: Video, options: Mp4Options = {}): Promise<Uint8Array<ArrayBuffer>> {
-  const { quality = DEFAULT_QUALITY, comment, onFrame } = options;
+  const { quality = DEFAULT_QUALITY, comment, onFrame, signal } = options;
   const quantization = quantizationOf(quality);
   const { width, height } = video;
   const encoder = await hme.createH264MP4Encoder();
   // All encoders share one file system.
   const name = `${crypto.randomUUID()}.mp4`;
+  let begun = false, finalized = false;
   try {
+    signal?.throwIfAborted();
     encoder.outputFilename = name;
     encoder.width = width;
     encoder.height = height;
@@ -50,6 +58,7 @@ export async function encodeMp4(video: Video, options: Mp4Options = {}): Promise
     // A key frame a second keeps seeking quick.
     encoder.groupOfPictures = Math.max(1, Math.round(video.fps));
     encoder.initialize();
+    begun = true;
     const colours = coloursFor(width, height);
     const yuv = new Uint8Array(yuv420Size(width, height));
     for (let i = 0; i < video.frames; i++) {
@@ -57,17 +66,21 @@ export async function encodeMp4(video: Video, options: Mp4Options = {}): Promise
       encoder.addFrameYuv(yuv);
       onFrame?.(i + 1);
       if (i % FRAMES_A_TURN === FRAMES_A_TURN - 1) await new Promise((resolve) => setTimeout(resolve));
+      signal?.throwIfAborted();
     }
     encoder.finalize();
+    finalized = true;
     const encoded = takeApart(encoder.FS.readFile(name));
-    encoder.FS.unlink(name);
     const rate = frameRate(video.fps);
     const bits = encoded.samples.reduce((sum, sample) => sum + sample.length, 0) * 8;
     const bitrate = bits * rate.timescale / rate.frameTicks / video.frames;
     const sps = describeStream(encoded.sps, { colours: colours.tags, rate, bitrate });
     return muxMp4({ ...encoded, width, height, rate, colours: colours.tags, sps }, comment);
   } finally {
+    // One that is deleted before it is finalized ends the program.
+    if (begun && !finalized) encoder.finalize();
     encoder.delete();
+    if (begun) encoder.FS.unlink(name);
   }
 }
 

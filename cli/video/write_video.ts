@@ -7,6 +7,7 @@ import { join } from "node:path";
 import {
   aboveZero,
   aFunction,
+  anAbortSignal,
   aNumber,
   aPath,
   check,
@@ -59,6 +60,11 @@ export interface WriteOptions {
   readonly record?: ClipRecord;
   /** How good an MP4 is, from 1 to 100; 80 where none is given. Other formats have one quality. */
   readonly quality?: number;
+  /**
+   * Ends the work, and nothing is written: before the next frame of an MP4 or of a folder, else before or after the
+   * clip is encoded.
+   */
+  readonly signal?: AbortSignal;
 }
 
 const A_VIDEO: Kind = {
@@ -72,6 +78,7 @@ const WRITE_KINDS: Kinds<WriteOptions> = {
   onProgress: aFunction,
   record: objectWith("a record of what made the clip", {}),
   quality: aNumber(1, 100),
+  signal: anAbortSignal,
 };
 
 /**
@@ -80,23 +87,26 @@ const WRITE_KINDS: Kinds<WriteOptions> = {
  *
  * @returns the size in bytes of what was written
  * @throws {TilereelError} when the end says nothing, the place cannot be written or the disk is full
+ * @throws the signal's reason, if it is aborted before the file is complete, or before the call
  */
 export async function writeVideo(path: string, video: Video, options: WriteOptions = {}): Promise<number> {
   check("writeVideo: path", path, aPath);
   check("writeVideo: the video", video, A_VIDEO);
   checkOptions("writeVideo", options, WRITE_KINDS);
-  const { record } = options;
+  const { record, signal } = options;
   const format = formatOf(path);
   const comment = record && recordText(record);
   let size = 0;
+  signal?.throwIfAborted();
   await writeAtomically(path, async (temporary) => {
     if (format === "frames") {
-      await writeFrames(temporary, video);
+      await writeFrames(temporary, video, signal);
       if (comment !== undefined) await Deno.writeTextFile(join(temporary, RECORD_FILE), comment);
       for await (const entry of Deno.readDir(temporary)) size += (await Deno.stat(`${temporary}/${entry.name}`)).size;
       return;
     }
     const bytes = await encode(format, video, comment, options);
+    signal?.throwIfAborted();
     size = bytes.length;
     await Deno.writeFile(temporary, bytes);
   });
@@ -107,13 +117,14 @@ async function encode(
   format: Exclude<VideoFormat, "frames">,
   video: Video,
   comment: string | undefined,
-  { onProgress, quality }: WriteOptions,
+  { onProgress, quality, signal }: WriteOptions,
 ): Promise<Uint8Array> {
   switch (format) {
     case "mp4":
       return await encodeMp4(video, {
         comment,
         quality,
+        signal,
         onFrame: (done) => onProgress?.({ stage: "encode MP4", done, total: video.frames }),
       });
     case "gif":

@@ -9,8 +9,14 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { fileError } from "../checkpoint/file_error.ts";
 import { notWanted, type Recognised, recogniseFile } from "../checkpoint/recognise.ts";
-import type { OnProgress } from "../progress.ts";
-import { checkTextDim, ENCODE_STAGE, joinIds, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
+import {
+  checkTextDim,
+  ENCODE_STAGE,
+  joinIds,
+  type TextEncodeOptions,
+  type TextEncoder,
+  type TokenizedPrompt,
+} from "../text_encoder.ts";
 
 /** The names that exporters of transformers' encoders use. */
 const IDS = "input_ids", MASK = "attention_mask", OUTPUT = "last_hidden_state";
@@ -113,13 +119,17 @@ export class OnnxTextEncoder implements TextEncoder {
     private readonly OrtTensor: typeof import("onnxruntime-web").Tensor,
   ) {}
 
-  async encode(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor> {
+  async encode(
+    prompts: readonly TokenizedPrompt[],
+    { onProgress, signal }: TextEncodeOptions = {},
+  ): Promise<Tensor> {
     const { ids, tokens } = joinIds(prompts);
     const shape = [prompts.length, tokens];
     const mask = new Int32Array(ids.length);
     for (const [i, { length }] of prompts.entries()) mask.fill(1, i * tokens, i * tokens + length);
 
     onProgress?.({ stage: ENCODE_STAGE, done: 0, total: 1 });
+    signal?.throwIfAborted();
     const output = await this.#run(
       this.#input(this.signature.ids, ids, shape),
       this.#input(this.signature.mask, mask, shape),
@@ -136,10 +146,14 @@ export class OnnxTextEncoder implements TextEncoder {
     for (const [i, prompt] of prompts.entries()) {
       embeddings.fill(0, (i * tokens + prompt.length) * textDim, (i + 1) * tokens * textDim);
     }
-    const tensor = this.gpu.upload(embeddings, [...shape, textDim]);
-    output.dispose();
     onProgress?.({ stage: ENCODE_STAGE, done: 1, total: 1 });
-    return tensor;
+    // What is thrown here is thrown before there is a tensor to free.
+    try {
+      signal?.throwIfAborted();
+      return this.gpu.upload(embeddings, [...shape, textDim]);
+    } finally {
+      output.dispose();
+    }
   }
 
   release(): void {

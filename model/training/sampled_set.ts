@@ -116,7 +116,7 @@ class Sampler implements Maker<SampledClip> {
       gpu,
       asked,
       pipeline.defaults.textTokens,
-      (some) => pipeline.encodePrompts(some, undefined, onStep),
+      (some) => pipeline.encodePrompts(some, { onProgress: onStep, signal: this.signal }),
     );
     for (const { negativePrompt, scheduler, flowShift, sigmas, ...clip } of clips) {
       const text = texts.of(clip.prompt);

@@ -10,8 +10,14 @@ import { zeroPastLength } from "../../gpu/ops/zero_past_length.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safetensors.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
-import type { OnProgress } from "../progress.ts";
-import { checkTextDim, ENCODE_STAGE, joinIds, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
+import {
+  checkTextDim,
+  ENCODE_STAGE,
+  joinIds,
+  type TextEncodeOptions,
+  type TextEncoder,
+  type TokenizedPrompt,
+} from "../text_encoder.ts";
 import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { Weights } from "../weights.ts";
 import { loadUmt5Block, runUmt5Block, type Umt5Sequence } from "./block.ts";
@@ -50,8 +56,8 @@ export class Umt5Encoder implements TextEncoder {
     private readonly dtype?: WeightDtypeChoice,
   ) {}
 
-  async encode(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor> {
-    const hidden = await this.lastHiddenState(prompts, onProgress);
+  async encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor> {
+    const hidden = await this.lastHiddenState(prompts, options);
     try {
       return this.gpu.scope(() => zeroPastLength(this.gpu, hidden, this.#lengths(prompts)));
     } finally {
@@ -60,7 +66,8 @@ export class Umt5Encoder implements TextEncoder {
   }
 
   /** As {@link encode}, with what the encoder makes of the padding left in. */
-  async lastHiddenState(prompts: readonly TokenizedPrompt[], onProgress?: OnProgress): Promise<Tensor> {
+  async lastHiddenState(prompts: readonly TokenizedPrompt[], options: TextEncodeOptions = {}): Promise<Tensor> {
+    const { onProgress, signal } = options;
     const { gpu, config, dtype } = this;
     const { ids, tokens } = joinIds(prompts);
     const weights = new Weights(gpu, this.source, { dtype });
@@ -77,6 +84,7 @@ export class Umt5Encoder implements TextEncoder {
       onProgress?.({ stage: ENCODE_STAGE, done: 0, total: config.layers });
       x = gpu.upload(await this.#embed(ids), [prompts.length, tokens, config.dModel]);
       for (let layer = 0; layer < config.layers; layer++) {
+        signal?.throwIfAborted();
         const block = weights.scope(`encoder.block.${layer}.`);
         const loaded = await loadUmt5Block(block, config);
         // The block before computed while this one was read. Waiting for it here keeps uploads from piling up.
@@ -89,6 +97,7 @@ export class Umt5Encoder implements TextEncoder {
         onProgress?.({ stage: ENCODE_STAGE, done: layer + 1, total: config.layers });
       }
       const norm = await weights.vector("encoder.final_layer_norm.weight", [config.dModel]);
+      signal?.throwIfAborted();
       return rmsNorm(gpu, x, norm, config.eps);
     } finally {
       weights.release();

@@ -42,6 +42,8 @@ export type VaePart = "encoder" | "decoder";
 export interface CodingOptions {
   /** Told "encode" or "decode" after every chunk, in latent frames (of all tiles). */
   readonly onProgress?: OnProgress | undefined;
+  /** Ends the work before the next chunk. */
+  readonly signal?: AbortSignal | undefined;
   /**
    * Whether large pictures are worked on in overlapping tiles, whose seams are blended. "auto", the default: where they
    * would not fit the memory otherwise.
@@ -150,6 +152,7 @@ export class AutoencoderKLWan {
    * @param latents [1, channels, latent frames, height, width], f32, not normalized
    * @returns [1, 3, frames, 8·height, 8·width], f32, within −1…1
    * @throws {TilereelError} if the clip does not fit into one tensor, or the work not into memory
+   * @throws the signal's reason, if it is aborted
    */
   async decode(latents: Tensor, options: CodingOptions = {}): Promise<Tensor> {
     const { gpu } = this;
@@ -174,6 +177,7 @@ export class AutoencoderKLWan {
    * @param latents as in {@link decode}
    * @returns the samples [frames, height, width, 3]
    * @throws {TilereelError} if the work does not fit into memory
+   * @throws the signal's reason, if it is aborted
    */
   async decodeRgb8(latents: Tensor, options: CodingOptions = {}): Promise<Uint8Array> {
     const { gpu } = this;
@@ -236,6 +240,7 @@ export class AutoencoderKLWan {
    *
    * @param clip [1, 3, frames, height, width], f32, within −1…1; height and width multiples of `spatialScale`
    * @throws {TilereelError} if the picture has another size, or the work does not fit into memory
+   * @throws the signal's reason, if it is aborted
    */
   async encode(clip: Tensor, options: CodingOptions = {}): Promise<LatentDistribution> {
     const { gpu } = this;
@@ -261,6 +266,7 @@ export class AutoencoderKLWan {
         chunks: chunksOf(gpu, latentFrames, tilePixels(plan), temporalScale),
         pieceBytes: this.#pieceBytes(options),
         onProgress: options.onProgress,
+        signal: options.signal,
         record: (pass, chunk, { row, column, weights }) => {
           const window = cutWindow(gpu, video, {
             frame: chunk.start,
@@ -312,6 +318,7 @@ export class AutoencoderKLWan {
       chunks: chunksOf(gpu, latents.dim(2), tilePixels(plan), temporalScale),
       pieceBytes: this.#pieceBytes(options),
       onProgress: options.onProgress,
+      signal: options.signal,
       begin: canvasOf,
       record: (pass, chunk, { row, column, weights }) => {
         const { clip, start } = canvasOf(chunk);

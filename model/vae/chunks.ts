@@ -52,6 +52,8 @@ export interface ChunkWork {
   readonly chunks: readonly Chunk[];
   readonly pieceBytes: number;
   readonly onProgress: OnProgress | undefined;
+  /** Ends the work before the next chunk. */
+  readonly signal: AbortSignal | undefined;
   /** Makes what the chunk's result goes into, if need be. */
   begin?(chunk: Chunk): void;
   /** Records the work. Tensors made in it are freed behind it. */
@@ -60,9 +62,13 @@ export interface ChunkWork {
   finish(chunk: Chunk, lastTile: boolean): Promise<void>;
 }
 
-/** Does it, and reports progress in latent frames of tiles. */
+/**
+ * Does it, and reports progress in latent frames of tiles.
+ *
+ * @throws the signal's reason, if it is aborted
+ */
 export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
-  const { stage, plan, scale, chunks, pieceBytes, onProgress } = work;
+  const { stage, plan, scale, chunks, pieceBytes, onProgress, signal } = work;
   const tiles = plan.rows.flatMap((row, i) => plan.columns.map((column, j) => ({ row, column, i, j })));
   const last = chunks.at(-1)!;
   const total = tiles.length * (last.latentStart + last.latentCount);
@@ -74,6 +80,7 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
     const weights = isTiled(plan) ? gpu.upload(planWeights(plan, i, j, scale), shape) : undefined;
     try {
       for (const chunk of chunks) {
+        signal?.throwIfAborted();
         const pass = { gpu, cache, first: chunk.latentStart === 0, pieceBytes };
         work.begin?.(chunk);
         gpu.scope(() => {
@@ -90,4 +97,5 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
       if (weights) gpu.release(weights);
     }
   }
+  signal?.throwIfAborted();
 }

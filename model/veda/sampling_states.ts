@@ -106,7 +106,7 @@ export async function samplingRuns(
     gpu,
     clips.flatMap((clip) => [clip.prompt, ...guided(clip) ? [clip.negativePrompt] : []]),
     pipeline.defaults.textTokens,
-    (some) => pipeline.encodePrompts(some, undefined, onProgress),
+    (some) => pipeline.encodePrompts(some, { onProgress }),
   );
   return {
     ...pipeline.headShape,
