@@ -70,6 +70,7 @@ Deno.test("what needs no GPU", async () => {
       [() => writeVideo("a.mp4", { ...video, fps: NaN }), "writeVideo: the video is an object, but a clip"],
       [() => writeVideo("a.mp4", video, { qualty: 3 }), 'writeVideo has no option "qualty": did you mean quality?'],
       [() => writeVideo("a.mp4", video, { quality: 0 }), "writeVideo: quality is 0, but a number from 1 to 100"],
+      [() => writeVideo("a.mp4", video, { signal: {} }), "writeVideo: signal is an object, but an AbortSignal"],
       [() => vedaAttention({ keep: 0 }), "vedaAttention: keep is 0, but a number above 0 and at most 1 was expected"],
       [() => vedaAttention({ keep: "0.1" }), 'vedaAttention: keep is "0.1", but'],
       [() => vedaAttention({ denseStep: 1 }), 'has no option "denseStep": did you mean denseSteps?'],
@@ -148,6 +149,11 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
     ) await refused(() => pipeline.generate({ ...CLIP, ...options }), message);
     await refused(() => pipeline.generate("a red circle"), 'takes an object of options, not "a red circle"');
     await refused(() => pipeline.encodePrompts("a"), 'prompts is "a", but a list of texts was expected');
+    await refused(
+      () => pipeline.encodePrompts(["a"], 16),
+      "WanPipeline.encodePrompts takes an object of options, not 16",
+    );
+    await refused(() => pipeline.encodePrompts(["a"], { textTokens: 0 }), "textTokens is 0, but a whole number of at");
   });
   await t.step("one at a time, also from inside, and the first comes out well", async () => {
     const other = () => refused(() => pipeline.generate(CLIP), "this pipeline is at work on another clip: await that");
