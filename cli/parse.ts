@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
+import { parseArgs } from "@std/cli/parse-args";
 import { TilereelError } from "../errors.ts";
 import { notSupported } from "./not_supported.ts";
-import { flag, type OptionTable, type OptionValues, suggestOption } from "./options.ts";
+import { type OptionTable, type OptionValues, suggestOption } from "./options.ts";
 
 /** What a command line was parsed to. */
 export interface Parsed<T extends OptionTable> {
@@ -16,89 +16,93 @@ export interface Parsed<T extends OptionTable> {
   readonly help: boolean;
 }
 
-type Tokens = Generator<
-  ReturnType<typeof parseArgs<{ args: string[]; strict: false; tokens: true }>>["tokens"][number]
->;
-
-const HELP = flag({ group: "", help: "", short: "h" });
-
 /**
  * Parses `args` by `table`. An option given twice counts as given last, unless it is one of many. Throws a
  * `TilereelError` for an unknown option (with the nearest that exists), a missing or unexpected value, and a value that
  * its option refuses.
  */
 export function parseCommand<T extends OptionTable>(args: readonly string[], table: T, command: string): Parsed<T> {
-  const options = new Map(Object.entries({ ...table, help: HELP }));
-  // What each option was given, in order: text, undefined without one, false for --no-NAME.
-  const given = new Map([...options.keys()].map((name) => [name, [] as (string | undefined | false)[]]));
-  const unknown: string[] = [], positionals: string[] = [];
-  for (const token of readTokens(args, options)) {
-    if (token.kind === "positional") positionals.push(token.value);
-    if (token.kind !== "option") continue;
-    const { name, value } = token;
-    const attached = token.inlineValue === true && !token.rawName.startsWith("--");
-    const negated = /^no-(.+)$/s.exec(name)?.[1] ?? "";
-    // -out is no -o with the value "ut": a value attached to a letter, as in -o=x and -o./x, starts with no letter.
-    if (options.has(name) && !(attached && /^[a-z_]/i.test(value!))) {
-      given.get(name)!.push(attached ? value!.replace(/^=/, "") : value);
-    } else if (options.has(negated) && options.get(negated)!.value === undefined && value === undefined) {
-      given.get(negated)!.push(false);
-    } else {
-      const arg = args[token.index]!;
-      // A flag's letter with a value is shown whole: -q alone is an option.
-      unknown.push(name === "=" ? arg : arg.replace(/=.*$/s, ""));
-    }
-  }
-  const help = given.get("help")!;
-  if (help.length > 0 && help.at(-1) !== false) return { values: {}, positionals: [], help: true };
+  const names = Object.keys(table);
+  const flags = names.filter((name) => table[name]!.value === undefined);
+  const alias: Record<string, string> = { h: "help" };
+  for (const name of names) if (table[name]!.short) alias[table[name]!.short] = name;
+  const unknown: string[] = [];
+  const parsed = parseArgs(withNegativeValues(args, table), {
+    string: ["_", ...names.filter((name) => !flags.includes(name))],
+    boolean: ["help", ...flags],
+    alias,
+    unknown: (arg) => {
+      if (!/^-./.test(arg)) return true;
+      unknown.push(arg);
+      return false;
+    },
+  });
+  if (parsed.help === true) return { values: {}, positionals: [], help: true };
 
+  // minimist takes --no-NAME for any NAME that is known; here only flags can be taken back.
+  unknown.push(
+    ...args.slice(0, endOfOptions(args)).filter((arg) => {
+      const name = /^--no-(.+)$/s.exec(arg)?.[1];
+      return name !== undefined && table[name]?.value !== undefined;
+    }),
+  );
   if (unknown[0] !== undefined) {
-    const shown = unknown[0].slice(0, 60), name = shown.replace(/^-+/, "");
-    const instead = notSupported(name);
-    if (instead !== undefined) throw new TilereelError(`${shown} ${instead}`);
-    const near = suggestOption(name, [...options.keys()], table, (known) => `--${known}`);
+    const given = unknown[0].replace(/=.*$/s, "").slice(0, 60);
+    const instead = notSupported(given.replace(/^-+/, ""));
+    if (instead !== undefined) throw new TilereelError(`${given} ${instead}`);
+    const near = suggestOption(given.replace(/^-+/, ""), [...names, "help"], table, (name) => `--${name}`);
     throw new TilereelError(
-      `${shown} is no option of "tilereel ${command}"${near || `; see "tilereel ${command} --help"`}`,
+      `${given} is no option of "tilereel ${command}"${near || `; see "tilereel ${command} --help"`}`,
     );
   }
-  const valued = Object.keys(table).find((name) =>
-    table[name]!.value === undefined && given.get(name)!.some((text) => typeof text === "string")
-  );
-  if (valued !== undefined) throw new TilereelError(`--${valued} takes no value, so write just --${valued}`);
+  for (const name of flags) {
+    const withValue = args.slice(0, endOfOptions(args)).find((arg) => arg.startsWith(`--${name}=`));
+    if (withValue !== undefined) throw new TilereelError(`--${name} takes no value, so write just --${name}`);
+  }
   const values: Record<string, unknown> = {};
-  for (const [name, option] of Object.entries(table)) {
-    const all = given.get(name)!;
-    if (all.length === 0) continue;
+  for (const name of names) {
+    const option = table[name]!;
+    const all: unknown[] = [parsed[name]].flat();
     if (option.value === undefined) {
-      if (all.at(-1) !== false) values[name] = true;
+      if (all.at(-1) === true) values[name] = true;
       continue;
     }
-    const parts = (option.many ? all : all.slice(-1)).map((text) => {
-      if (typeof text === "string") return option.parse(text, `--${name}`);
+    const given = all.filter((text) => typeof text === "string");
+    if (given.length === 0) continue;
+    const counted = option.many ? given : given.slice(-1);
+    if (counted.includes("") && !isGivenEmpty(args, name, option.short)) {
       throw new TilereelError(
         `--${name} needs a value: --${name} ${option.value} (or --${name}=${option.value} if it starts with a dash)`,
       );
-    });
+    }
+    const parts = counted.map((text) => option.parse(text, `--${name}`));
     values[name] = option.many ? parts.flat() : parts[0];
   }
-  return { values: values as OptionValues<T>, positionals, help: false };
+  return { values: values as OptionValues<T>, positionals: parsed._, help: false };
 }
 
-/** `args` from `start` on as tokens. A value does not look like an option, unless it is a number: `--seed -1`. */
-function* readTokens(args: readonly string[], table: ReadonlyMap<string, OptionTable[string]>, start = 0): Tokens {
-  const options = Object.fromEntries(
-    [...table].map(([name, { value, short }]) => {
-      const type = value === undefined ? "boolean" as const : "string" as const;
-      return [name, { type, ...short && { short } }];
-    }),
-  );
-  for (const read of parseArgs({ args: args.slice(start), options, strict: false, tokens: true }).tokens) {
-    const token = { ...read, index: start + read.index };
-    if (token.kind === "option" && token.inlineValue === false && /^(?!-\.?\d)--?[^-]|^--$/.test(token.value)) {
-      // node:util makes any next argument the value: from there on they are read again.
-      yield { ...token, value: undefined, inlineValue: undefined };
-      return yield* readTokens(args, table, token.index + 1);
-    }
-    yield token;
+/** Has values that look like options, for they are negative numbers, belong to the option before: `--seed -1`. */
+function withNegativeValues(args: readonly string[], table: OptionTable): string[] {
+  const names = Object.entries(table).filter(([, { value }]) => value !== undefined)
+    .flatMap(([name, { short }]) => [`--${name}`, ...short ? [`-${short}`] : []]);
+  const end = endOfOptions(args), joined: string[] = [];
+  for (const [i, arg] of args.entries()) {
+    const isValue = i < end && /^-\.?\d/.test(arg) && names.includes(args[i - 1] ?? "");
+    if (isValue) joined[joined.length - 1] += `=${arg}`;
+    else joined.push(arg);
   }
+  return joined;
+}
+
+/** Whether the option's value was really written as nothing (`--x=` or `--x ''`), rather than left out. */
+function isGivenEmpty(args: readonly string[], name: string, short: string | undefined): boolean {
+  const own = args.slice(0, endOfOptions(args));
+  return own.some((arg, i) =>
+    arg === `--${name}=` || (arg === `--${name}` || arg === `-${short}`) && args[i + 1] === ""
+  );
+}
+
+function endOfOptions(args: readonly string[]): number {
+  const end = args.indexOf("--");
+  return end === -1 ? args.length : end;
 }

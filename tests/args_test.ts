@@ -46,34 +46,6 @@ Deno.test("text stays text: numbers, dashes, quotes, nothing, and what follows -
   assertEquals(parse("--negative", '"007"').values, { negative: '"007"' });
 });
 
-Deno.test("letters: several at once, with a value apart or attached, but no words", () => {
-  assertEquals(parse("-qo", "x.mp4", "a cat"), {
-    values: { quiet: true, out: "x.mp4" },
-    positionals: ["a cat"],
-    help: false,
-  });
-  assertEquals(parse("-qo", "-1.mp4").values, { quiet: true, out: "-1.mp4" });
-  for (const arg of ["-o=./x.mp4", "-o./x.mp4"]) assertEquals(parse(arg).values, { out: "./x.mp4" });
-  refuses('-out is no option of "tilereel generate": did you mean --out?', "-out", "x.mp4");
-  refuses("-q=3 is no option", "-q=3");
-  refuses("--out needs a PATH, but was given nothing", "-o", "");
-});
-
-Deno.test("a flag can be taken back, and takes no word that follows", () => {
-  assertEquals(parse("--quiet", "--no-quiet").values, {});
-  assertEquals(parse("--no-quiet", "--quiet").values, { quiet: true });
-  assertEquals(parse("--quiet", "true"), { values: { quiet: true }, positionals: ["true"], help: false });
-  refuses("--constructor is no option", "--constructor");
-});
-
-Deno.test("an option without a value leaves what follows what it is", () => {
-  assertEquals(parse("--seed", "--help").help, true);
-  assertEquals(parse("--seed", "--quiet", "--seed", "3").values, { seed: 3, quiet: true });
-  refuses("--sed is no option", "--out", "--sed");
-  refuses("--seed needs a value", "--seed", "--", "3");
-  assertEquals(parse("-o", "-").values, { out: "-" });
-});
-
 Deno.test("given twice, the last counts", () => {
   assertEquals(parse("--seed", "1", "--seed", "2").values, { seed: 2 });
 });
