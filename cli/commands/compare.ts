@@ -122,7 +122,7 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   const interruption = cleanUp.use(new Interruption());
   interruption.signal.addEventListener("abort", () => {
     progress.stop();
-    if (!quiet) console.error("Stopping after this step; Ctrl-C again stops at once. Finished clips are kept.");
+    if (!quiet) console.error("Stopping soon; Ctrl-C again stops at once. Finished clips are kept.");
   });
   let done = 0;
   const noted = new Set<string>();
