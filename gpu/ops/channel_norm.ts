@@ -16,7 +16,7 @@ const PIXELS = 16;
 const kernel = memo((software: boolean): KernelSource => {
   const lanes = software ? 1 : LANES;
   return {
-    name: "channel_norm",
+    name: `channel_norm${software ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), gamma: read("vec4f"), y: write("vec4f") },
     params: { pixels: "u32", c4: "u32", start: "u32", scale: "f32", silu: "u32" },
     workgroupSize: [PIXELS * lanes, 1, 1],

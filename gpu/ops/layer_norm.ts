@@ -42,7 +42,7 @@ const kernel = memo(({ software, held, into }: Variant): KernelSource => {
       ? `y[2u * (${placeInBlocks(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
       : `y[at + ${i}] = n;`;
   return {
-    name: `layer_norm_${held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
+    name: `layer_norm_${software ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
     buffers: {
       x: read("vec4f"),
       scale: read("vec4f"),
@@ -84,7 +84,7 @@ ${
 const backwardKernel = memo((software: boolean): KernelSource => {
   const shape = rowShape(software);
   return {
-    name: "layer_norm_backward",
+    name: `layer_norm_backward${software ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), dy: read("vec4f"), scale: read("vec4f"), dx: write("vec4f") },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,

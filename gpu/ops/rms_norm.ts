@@ -14,7 +14,7 @@ const PARAMS = { rows: "u32", dim4: "u32", eps: "f32", has_rope: "u32", head_dim
 const kernel = memo(({ software, held }: { software: boolean; held: number }): KernelSource => {
   const shape = rowShape(software), vectors = rowVectors(shape, held);
   return {
-    name: `rms_norm_${held}`,
+    name: `rms_norm_${software ? "plain" : held}`,
     buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
@@ -47,7 +47,7 @@ ${
 const backwardKernel = memo((software: boolean): KernelSource => {
   const shape = rowShape(software);
   return {
-    name: "rms_norm_backward",
+    name: `rms_norm_backward${software ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), dy: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), dx: write("vec4f") },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,

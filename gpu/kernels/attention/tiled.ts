@@ -219,7 +219,7 @@ ${stretch ? mine((i) => unroll(columns, (c) => `        o${i}_${c} += vec4f(h${i
     }`;
 
   return {
-    name: `attention_tiled_${callName(call)}_${rows}x${keys}x${threads}${f16 ? "_f16" : ""}${
+    name: `attention_tiled_${callName(call)}_${rows}x${keys}x${threads}x${valueRows}${f16 ? "_f16" : ""}${
       stretch ? `_${stretch}` : ""
     }${subgroups ? "_subgroups" : ""}`,
     f16,
