@@ -7,6 +7,7 @@
 import { Gpu } from "../gpu.ts";
 import type { MatrixUnits } from "../matrix_units.ts";
 import type { Precision } from "../precision.ts";
+import type { SourceName } from "./source.ts";
 
 /** The device that {@link dryGpu} should imitate. */
 export interface DryGpuOptions {
@@ -16,10 +17,16 @@ export interface DryGpuOptions {
   /** Imitates a software adapter, whose kernels take frames one by one. Default: false. */
   readonly software?: boolean;
   readonly matrixUnits?: MatrixUnits;
+  /** The source whose dialect of WGSL the kernels use. Default: "deno". */
+  readonly source?: SourceName;
+  /** Invocations in a subgroup. Default: the device has no subgroups. */
+  readonly subgroup?: number;
   /** Limit in bytes; see `OpenGpuOptions.memoryLimit`. */
   readonly memoryLimit?: number;
   /** Called for every buffer that is made for tensors, and when it is destroyed. */
   readonly onBuffer?: (event: { readonly label: string; readonly size: number; readonly made: boolean }) => void;
+  /** Called for every kernel that is compiled, with its name and its whole WGSL module. */
+  readonly onModule?: (name: string, wgsl: string) => void;
 }
 
 /** The matrix units of NVIDIA's cards, as Dawn reports them. */
@@ -36,16 +43,16 @@ const LIMITS = {
 
 /** Opens a dry device. */
 export function dryGpu(options: DryGpuOptions = {}): Gpu {
-  const { precision = "f32", software = false, matrixUnits, memoryLimit = Infinity } = options;
+  const { precision = "f32", software = false, matrixUnits, source = "deno", memoryLimit = Infinity } = options;
   const limits = { ...LIMITS, ...options.limits };
-  return new Gpu(dryDevice(limits, options.onBuffer), {
+  return new Gpu(dryDevice(limits, options), {
     description: {
       name: "dry",
       identity: "dry",
-      source: "deno",
+      source,
       vendor: "",
       software,
-      features: [],
+      features: options.subgroup === undefined ? [] : ["subgroups"],
       limits,
       matrixUnits,
     },
@@ -56,12 +63,13 @@ export function dryGpu(options: DryGpuOptions = {}): Gpu {
 }
 
 /** The part of `GPUDevice` that `Gpu` and its memory use. */
-function dryDevice(limits: typeof LIMITS, onBuffer: DryGpuOptions["onBuffer"] = () => {}): GPUDevice {
+function dryDevice(limits: typeof LIMITS, { subgroup, onBuffer = () => {}, onModule }: DryGpuOptions): GPUDevice {
   const nothing = () => {};
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
   const device = {
     limits,
-    features: new Set<string>(),
+    features: new Set(subgroup === undefined ? [] : ["subgroups"]),
+    adapterInfo: { subgroupMinSize: subgroup, subgroupMaxSize: subgroup },
     lost: new Promise<never>(nothing),
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: () => Promise.resolve() },
     createBuffer: ({ label = "", size, usage }: GPUBufferDescriptor) => {
@@ -79,7 +87,7 @@ function dryDevice(limits: typeof LIMITS, onBuffer: DryGpuOptions["onBuffer"] = 
     createBindGroup: () => ({}),
     createBindGroupLayout: () => ({}),
     createPipelineLayout: () => ({}),
-    createShaderModule: () => ({}),
+    createShaderModule: ({ label = "", code }: GPUShaderModuleDescriptor) => (onModule?.(label, code), {}),
     createComputePipeline: () => ({ getBindGroupLayout: nothing }),
     createCommandEncoder: () => ({ beginComputePass: () => pass, copyBufferToBuffer: nothing, finish: () => ({}) }),
     addEventListener: nothing,

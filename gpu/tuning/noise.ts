@@ -15,9 +15,9 @@ const PERIOD = 1 << 16;
  * @param start where in the numbers it begins: tensors with different ones differ
  */
 export function noise(gpu: Gpu, shape: readonly number[], dtype: "f32" | "bf16" = "f32", start = 0): Tensor {
-  const numbers = Float32Array.from({ length: PERIOD }, (_, i) => Math.sin((i + start) ** 2));
-  const halves = Uint16Array.from(new Uint32Array(numbers.buffer), (bits) => bits >>> 16);
-  const period = new Uint8Array(dtype === "f32" ? numbers.buffer : halves.buffer);
+  const numbers = new Float32Array(PERIOD).map((_, i) => Math.sin((i + start) ** 2));
+  const halves = () => Uint16Array.from(new Uint32Array(numbers.buffer), (bits) => bits >>> 16);
+  const period = new Uint8Array(dtype === "f32" ? numbers.buffer : halves().buffer);
   const bytes = new Uint8Array(bytesOf(shape, dtype));
   for (let at = 0; at < bytes.length; at += period.length) {
     bytes.set(period.subarray(0, bytes.length - at), at);

@@ -1,0 +1,64 @@
+/**
+ * `deno task kernels`: lists the families of kernels with their variants, or prints the WGSL of one kernel. Needs no GPU.
+ *
+ * @module
+ */
+import { choice } from "../cli/options.ts";
+import { parseCommand } from "../cli/parse.ts";
+import { textTable } from "../cli/text_table.ts";
+import { quoted, TilereelError } from "../errors.ts";
+import { FAMILIES } from "../gpu/tuning/families.ts";
+import { kernelNamed } from "./kernels/named.ts";
+import { type Modules, type RecordedVariant, recordFamilies, recordModel } from "./kernels/recorded.ts";
+import { runAsProgram } from "./run_as_program.ts";
+
+const options = {
+  source: choice({
+    group: "Kernels",
+    of: ["dawn", "deno"],
+    help: "Whose compiler the WGSL is for: Dawn's, or Deno's, which knows no matrix units.",
+    default: "dawn",
+  }),
+};
+
+if (import.meta.main) await runAsProgram("kernels", main);
+
+async function main(): Promise<void> {
+  const { values, positionals, help } = parseCommand(Deno.args, options, "kernels");
+  if (help) {
+    console.log(
+      "Usage: deno task kernels [--source dawn|deno] [NAME]\n\n" +
+        "Lists the families of kernels with their variants, and the other kernels that encode prompts, render clips and\n" +
+        "train routers. With NAME, prints the whole WGSL module of one kernel: NAME is the name of a kernel or of a\n" +
+        "variant, or the beginning of one.",
+    );
+    return;
+  }
+  const [name, more] = positionals;
+  if (more !== undefined) {
+    throw new TilereelError(`one NAME was expected, not ${quoted(more)} as well: quote a name with spaces`);
+  }
+  const modules: Modules = new Map();
+  const variants = await recordFamilies(values.source ?? "dawn", modules);
+  if (name === undefined || !modules.has(name)) await recordModel(values.source ?? "dawn", modules);
+  console.log(
+    name === undefined ? list(variants, modules) : modules.get(kernelNamed(name, variants, modules))!.trimEnd(),
+  );
+}
+
+function list(variants: readonly RecordedVariant[], modules: Modules): string {
+  const shown = new Set(variants.flatMap(({ kernels }) => kernels));
+  const families = FAMILIES.map(({ name }) => {
+    const rows = new Map<string, { variant: string; devices: string[]; kernels: string }>();
+    for (const { name: variant, device, kernels, ...rest } of variants) {
+      if (rest.family !== name) continue;
+      const key = JSON.stringify([variant, kernels]), row = rows.get(key);
+      if (row) row.devices.push(device);
+      else rows.set(key, { variant, devices: [device], kernels: kernels.join(", ") });
+    }
+    const cells = [...rows.values()].map(({ variant, devices, kernels }) => [variant, devices.join(", "), kernels]);
+    return `Family ${name}:\n${textTable([["variant", "devices", "kernels"], ...cells])}`;
+  });
+  const others = [...modules.keys()].filter((name) => !shown.has(name)).sort();
+  return [...families, `Other kernels:\n${others.map((name) => `  ${name}`).join("\n")}`].join("\n\n");
+}
