@@ -1,5 +1,5 @@
 /**
- * Room on the GPU for a piece of a weight as it is stored, from where it is cast into its place.
+ * A GPU buffer for a piece of a weight in its stored format, from which it is cast to its place.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export class CastRoom {
 
   constructor(private readonly gpu: Gpu) {}
 
-  /** A tensor of so many numbers; what the one before held is lost. */
+  /** Returns a tensor of `count` numbers. It overwrites the previous one. */
   take(count: number, dtype: GpuDtype): Tensor {
     const bytes = bytesOf([count], dtype);
     if (this.#tensor && this.#tensor.bytes < bytes) this.release();
@@ -23,7 +23,7 @@ export class CastRoom {
     return new Tensor(this.#tensor.buffer, 0, [count], dtype);
   }
 
-  /** Frees it. Work already recorded still runs on it. */
+  /** Frees the memory. Recorded work can still use it. */
   release(): void {
     if (this.#tensor) this.gpu.release(this.#tensor);
     this.#tensor = undefined;

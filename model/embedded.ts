@@ -1,13 +1,13 @@
 /**
- * Where the demo model that comes with tilereel lies.
+ * Finds the demo model that comes with tilereel.
  *
  * @module
  */
 import { join } from "node:path";
 
 /**
- * Folder of the embedded model, in the diffusers layout. It is `demo` beside this module in a checkout and in what
- * `deno compile` makes; tools/compile.ts puts it beside the bundled program too.
+ * The folder of the embedded model, in the diffusers layout. In a checkout and in a `deno compile` executable, it is
+ * `demo` beside this module; tools/compile.ts also puts it beside the bundled program.
  */
 export function embeddedModelDir(): string {
   const here = import.meta.dirname;

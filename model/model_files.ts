@@ -1,5 +1,5 @@
 /**
- * The files of a model, opened and checked before anything of them is loaded.
+ * Opens and checks the files of a model before anything is loaded.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "./video_size.ts";
 import { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
 
-/** Configurations, and weights of which the headers were read. */
+/** Configurations, and weights whose headers were read. */
 export interface ModelFiles {
   readonly folder: ModelFolder;
   readonly scheduler: SchedulerConfig;
@@ -44,7 +44,7 @@ export async function openModelFiles(dir: string): Promise<ModelFiles> {
   return { folder, scheduler, transformerConfig, transformer, vaeConfig, vae };
 }
 
-/** A transformer denoises what the VAE decodes, and every size that is let through can be cut into its patches. */
+/** The transformer must match the VAE, and every accepted size must divide into its patches. */
 function checkLatents(dir: string, transformer: TransformerConfig, vae: VaeConfig): void {
   const { inChannels, outChannels, patchSize: [patchFrames, ...patch] } = transformer;
   const { zDim, spatialScale, temporalScale } = vae;

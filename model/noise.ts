@@ -1,19 +1,19 @@
 /**
- * Start noise. The numbers are those of PyTorch's CPU generator, so that a seed means here what it means to diffusers:
+ * Start noise. The numbers are those of PyTorch's CPU generator, so that a seed gives the same noise as in diffusers:
  * `torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))`.
  *
  * @module
  */
 import { check, wholeNumber } from "../check_options.ts";
 
-/** Seeds are 32 bits: from 0 to this. */
+/** The largest seed. Seeds have 32 bits. */
 export const LARGEST_SEED = 2 ** 32 - 1;
 
 /**
  * Normally distributed numbers, mean 0 and variance 1, the same for the same seed.
  *
- * @param count how many; at least 16, below which PyTorch draws them in another way
- * @param seed a whole number; its low 32 bits count
+ * @param count how many numbers; at least 16, because PyTorch draws fewer in another way
+ * @param seed an integer, of which the low 32 bits are used
  */
 export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
   check("randn: count", count, wholeNumber(16));
@@ -30,16 +30,17 @@ export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
 }
 
 /**
- * A function that gives one number after the other, uniform in [0, 1): those of `torch.rand` from the same seed.
+ * Returns a function that gives one number after the other, uniform in [0, 1): those of `torch.rand` with the same
+ * seed.
  *
- * @param seed a whole number; its low 32 bits count
+ * @param seed an integer, of which the low 32 bits are used
  */
 export function uniformNumbers(seed: number): () => number {
   const random = mersenneTwister(seed);
   return () => (random() & 0xffffff) / 2 ** 24;
 }
 
-/** Turns 16 uniform numbers into normal ones: the first eight give the radii, the last eight the angles. */
+/** Converts 16 uniform numbers to normal ones. The first eight give the radii, the last eight the angles. */
 function boxMuller(x: Float32Array): void {
   for (let i = 0; i < 8; i++) {
     const radius = Math.sqrt(-2 * Math.log(1 - x[i]!)), angle = 2 * Math.PI * x[i + 8]!;

@@ -1,5 +1,5 @@
 /**
- * What the options of a pipeline must be.
+ * Checks of a pipeline's options.
  *
  * @module
  */

@@ -1,20 +1,20 @@
 /**
- * How long work tells the caller where it stands.
+ * Reports of progress to the caller.
  *
  * @module
  */
 
 /** One report of progress. Reports of a stage start at `done: 0` and end at `done: total`. */
 export interface Progress {
-  /** What is being done, as it is shown to the user: "load transformer", "denoise", "decode". */
+  /** The current stage, as it is shown to the user: "load transformer", "denoise", "decode". */
   readonly stage: string;
-  /** Units finished so far. */
+  /** The units that are finished. */
   readonly done: number;
-  /** Units in the whole stage. */
+  /** The units of the whole stage. */
   readonly total: number;
-  /** More to show beside the numbers: "loss 0.82". */
+  /** A detail to show beside the numbers: "loss 0.82". */
   readonly detail?: string;
 }
 
-/** Receives progress; must not throw. */
+/** Receives progress. It must not throw. */
 export type OnProgress = (progress: Progress) => void;

@@ -1,5 +1,5 @@
 /**
- * From prompts to the embeddings a transformer is conditioned on.
+ * Converts prompts to the embeddings that condition a transformer.
  *
  * @module
  */

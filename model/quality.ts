@@ -1,24 +1,24 @@
 /**
- * How much one clip looks like another.
+ * Measures the similarity of two clips.
  *
  * @module
  */
 import { TilereelError } from "../errors.ts";
 import type { Video } from "./video.ts";
 
-/** The largest value of a sample of 8 bits. */
+/** The largest value of an 8-bit sample. */
 const PEAK = 255;
 
-/** Samples on either side of a window's centre, and the window's standard deviation. */
+/** The radius of the window in samples, and its standard deviation. */
 const RADIUS = 5;
 const SIGMA = 1.5;
-/** Keep the quotients steady where a window is dark or flat. */
+/** These constants keep the quotients stable where a window is dark or flat. */
 const C1 = (0.01 * PEAK) ** 2;
 const C2 = (0.03 * PEAK) ** 2;
 /** ITU-R BT.601's weights of red, green and blue in luma. */
 const LUMA = [0.299, 0.587, 0.114] as const;
 
-/** Mean squared difference of 8-bit samples; infinite where the lengths differ. */
+/** The mean squared difference of 8-bit samples. It is infinite where the lengths differ. */
 export function meanSquaredError(out: Uint8Array, ref: Uint8Array): number {
   if (out.length !== ref.length) return Infinity;
   let squares = 0;
@@ -32,8 +32,8 @@ export function psnrOfError(meanSquaredError: number): number {
 }
 
 /**
- * Peak signal-to-noise ratio of 8-bit samples, in dB, of the mean squared error over them all: every channel of every
- * frame. Infinite where they are equal; -Infinity where the lengths differ.
+ * Peak signal-to-noise ratio of 8-bit samples, in dB, from the mean squared error over every channel of every frame. It
+ * is infinite if they are equal, and -Infinity if the lengths differ.
  */
 export function psnr(out: Uint8Array, ref: Uint8Array): number {
   return psnrOfError(meanSquaredError(out, ref));
@@ -67,16 +67,16 @@ export function ssim(out: Video, ref: Video): number {
 }
 
 /**
- * Compares frames of one size, in memory that is used again for each. Variances stand under one denominator in the
- * index, so that four means over windows suffice: of x, y, x² + y² and xy.
+ * Compares frames of one size, in memory that is reused for each. The index has the variances only as their sum in one
+ * denominator, so four means over windows are enough: of x, y, x² + y² and xy.
  */
 class FrameComparison {
   readonly #weights = gaussian();
-  /** Of the two frames: x, y, x² + y², xy. */
+  /** The four products of two frames: x, y, x² + y², xy. */
   readonly #moments: readonly Float64Array[];
   /** The same, filtered along rows: [height, width - 2 RADIUS]. */
   readonly #rows: readonly Float64Array[];
-  /** One row of them filtered along columns, too. */
+  /** One row of them, also filtered along columns. */
   readonly #means: readonly Float64Array[];
 
   constructor(private readonly width: number, private readonly height: number) {
@@ -86,7 +86,7 @@ class FrameComparison {
     this.#means = four(width - 2 * RADIUS);
   }
 
-  /** Mean index of the frames that begin at sample `at` of two clips. */
+  /** The mean index of the frames that start at sample `at` of two clips. */
   ssim(a: Uint8Array, b: Uint8Array, at: number): number {
     this.#takeMoments(a, b, at);
     for (let m = 0; m < 4; m++) this.#filterRows(this.#moments[m]!, this.#rows[m]!);
@@ -121,7 +121,7 @@ class FrameComparison {
     }
   }
 
-  /** Filters the rows from `y` on along columns into the one row that they give. */
+  /** Filters the rows from `y` on along columns, into one row. */
   #filterColumns(from: Float64Array, y: number, to: Float64Array): void {
     const [w0, w1, w2, w3, w4, w5] = this.#weights;
     const n = to.length;

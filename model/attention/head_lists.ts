@@ -1,5 +1,5 @@
 /**
- * Attention of some heads, where others are computed otherwise.
+ * Attention for some of the heads, where the others use another kind.
  *
  * @module
  */
@@ -9,7 +9,8 @@ import type { SelfAttention } from "../wan/attention.ts";
 import type { AttentionTask } from "./method.ts";
 
 /**
- * Self-attention of some heads of a layer, written to `into`, [batch, tokens, heads · head dim]; the others are left.
+ * Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim]. Other heads are not
+ * written.
  */
 export type SomeHeads = (q: Tensor, k: Tensor, v: Tensor, layer: number, into: Tensor) => void;
 
@@ -18,7 +19,7 @@ export function everyHead({ layers, heads }: { layers: number; heads: number }):
   return Array.from({ length: layers }, () => Array.from({ length: heads }, (_, head) => head));
 }
 
-/** Attention of all heads out of one that was told to compute them all. */
+/** Makes attention of all heads from a function that can compute some of them. */
 export function wholeAttention(gpu: Gpu, some: SomeHeads): SelfAttention {
   return (q, k, v, layer) =>
     gpu.scope(() => {
@@ -28,32 +29,32 @@ export function wholeAttention(gpu: Gpu, some: SomeHeads): SelfAttention {
     });
 }
 
-/** A kind of attention that can be had for some heads only. */
+/** A kind of attention that can compute only some of the heads. */
 export interface SomeHeadsMethod {
   /** As `AttentionMethod.prepare`. */
   prepare(task: AttentionTask): Promise<PreparedSomeHeads>;
 }
 
-/** The same for one clip; holds GPU memory until it is disposed of. */
+/** The same, prepared for one clip. It holds GPU memory until it is disposed of. */
 export interface PreparedSomeHeads extends Disposable {
   /**
-   * For the forward passes of one step. What it uploads belongs to the scope around.
+   * Returns the attention for the forward passes of one step. What it uploads belongs to the enclosing scope.
    *
    * @param heads the heads to compute, for each layer
-   * @returns undefined where the step is for full attention
+   * @returns undefined where the step uses full attention
    */
   at(step: number, heads: readonly (readonly number[])[]): SomeHeads | undefined;
-  /** Pairs of queries and keys that a head multiplies. */
+  /** The number of pairs of queries and keys that one head multiplies. */
   pairs(step: number, layer: number, head: number): number;
 }
 
 /**
- * Lists of heads on the GPU, for ops that do `only` those. What is uploaded belongs to the scope around.
+ * Uploads lists of heads, for ops that take `only`. They belong to the enclosing scope.
  *
  * @returns for each list [n], u32; undefined where it is empty
  */
 export function uploadHeadLists(gpu: Gpu, lists: readonly (readonly number[])[]): (Tensor | undefined)[] {
-  // Each on a boundary that can be bound.
+  // Each list starts at an offset that can be bound.
   const width = Math.ceil(Math.max(1, ...lists.map((list) => list.length)) / 64) * 64;
   const ids = new Uint32Array(lists.length * width);
   for (const [i, list] of lists.entries()) ids.set(list, i * width);

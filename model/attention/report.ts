@@ -1,18 +1,18 @@
 /**
- * What self-attention did while a clip was rendered.
+ * A report of the self-attention of one clip.
  *
  * @module
  */
 
-/** Told when a clip's denoising is done. */
+/** The report that is given when a clip's denoising is done. */
 export interface AttentionReport {
   /**
-   * Pairs of queries and keys that were multiplied, of those of full attention, over all steps, layers and heads. Exact
-   * but for Veda over grids with partial tiles: which tiles are kept only the GPU knows, and they count as of mean
-   * size.
+   * The multiplied pairs of queries and keys, as a share of full attention's, over all steps, layers and heads. It is
+   * exact except for Veda over grids with partial tiles: only the GPU knows which tiles are kept, so they count with
+   * the mean size.
    */
   readonly density: number;
-  /** In a clause, why nothing was left out where the method was meant to: a density of 1. */
+  /** A clause that says why nothing was left out, where a sparse method has a density of 1. */
   readonly whyFull?: string;
   /**
    * For routed attention: the branch that each head took, an index into `BRANCHES` of model/vorta/branch.ts, as

@@ -6,17 +6,17 @@
 import type { Run } from "../../gpu/attention_plan.ts";
 import type { Grid } from "../wan/grid.ts";
 
-/** Tokens tile by tile. */
+/** The order of tokens, tile by tile. */
 export interface TileOrder {
-  /** Tiles along frames, rows and columns. */
+  /** The number of tiles along frames, rows and columns. */
   readonly counts: Grid;
   /** The token in each slot: tiles in raster order, tokens in raster order within a tile. */
   readonly order: Uint32Array;
-  /** The slots of each tile; those that the grid cuts off at its far borders are fewer. */
+  /** The slots of each tile. Tiles at the far borders may have fewer. */
   readonly tiles: readonly Run[];
 }
 
-/** Cuts a grid into tiles of one shape; at the far borders they are cut off. */
+/** Cuts a grid into tiles of one shape. Tiles at the far borders are cut off. */
 export function tileOrder(grid: Grid, tile: Grid): TileOrder {
   const counts = grid.map((length, axis) => Math.ceil(length / tile[axis]!)) as unknown as Grid;
   const order = new Uint32Array(grid[0] * grid[1] * grid[2]);
@@ -36,7 +36,7 @@ export function tileOrder(grid: Grid, tile: Grid): TileOrder {
   return { counts, order, tiles };
 }
 
-/** All places of a grid in raster order. */
+/** All positions of a grid in raster order. */
 export function raster([frames, rows, columns]: Grid): Grid[] {
   return Array.from({ length: frames * rows * columns }, (_, i) => [
     Math.floor(i / (rows * columns)),

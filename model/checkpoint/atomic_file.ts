@@ -1,5 +1,5 @@
 /**
- * Files that appear under their name only once they are complete.
+ * Writes files that appear under their name only once they are complete.
  *
  * @module
  */
@@ -9,20 +9,20 @@ import { placeOf } from "./place.ts";
 /** Temporary files that are being written now. */
 const unfinished = new Set<string>();
 
-/** Removes what is being written now, at once: for the moment before the program is ended from outside. */
+/** Removes all unfinished files at once. It is called just before the program is ended from outside. */
 export function removeUnfinishedFiles(): void {
   for (const temporary of unfinished) {
     try {
       Deno.removeSync(temporary);
     } catch {
-      // Not made yet, or gone already.
+      // The file is not created yet, or already gone.
     }
   }
 }
 
 /**
- * Has `write` fill a temporary file beside `path` and then gives it that name, replacing what was there. If anything
- * fails the temporary file is removed and `path` left as it was.
+ * Calls `write` to fill a temporary file beside `path`, then renames it to `path`, replacing what was there. If
+ * anything fails, the temporary file is removed and `path` is left unchanged.
  *
  * @throws {TilereelError} if the file cannot be written.
  */
@@ -36,7 +36,7 @@ export async function writeFileAtomically(path: string, write: (file: Deno.FsFil
     {
       using file = await Deno.open(temporary, { write: true, createNew: true });
       await write(file);
-      // A full disk may show only here.
+      // A full disk may be reported only here.
       await file.sync();
     }
     await Deno.rename(temporary, place);

@@ -7,7 +7,7 @@
  */
 import { TilereelError } from "../../errors.ts";
 
-/** Bytes an element takes, by the dtype's name in safetensors. */
+/** The bytes of an element, by the dtype's name in safetensors. */
 const BYTES_PER_ELEMENT = {
   F64: 8,
   F32: 4,
@@ -29,7 +29,7 @@ const BYTES_PER_ELEMENT = {
 /** A dtype as safetensors names it. Tensors of any of these can be listed and read as bytes. */
 export type Dtype = keyof typeof BYTES_PER_ELEMENT;
 
-/** The dtypes weights may be stored in. */
+/** The dtypes that weights may be stored in. */
 export const WEIGHT_DTYPES: readonly Dtype[] = ["F32", "F16", "BF16"];
 
 /** Whether `name` is a dtype that tilereel knows. */
@@ -37,12 +37,12 @@ export function isDtype(name: unknown): name is Dtype {
   return typeof name === "string" && Object.hasOwn(BYTES_PER_ELEMENT, name);
 }
 
-/** Bytes an element of `dtype` takes. */
+/** The bytes of an element of `dtype`. */
 export function bytesPerElement(dtype: Dtype): number {
   return BYTES_PER_ELEMENT[dtype];
 }
 
-/** Elements of a tensor of `shape`; 1 for a scalar's `[]`. */
+/** The number of elements of a tensor of `shape`; 1 for a scalar's `[]`. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }

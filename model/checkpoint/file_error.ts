@@ -1,14 +1,14 @@
 /**
- * What the operating system says of a file, as one sentence.
+ * Converts the operating system's errors about files to one sentence.
  *
  * @module
  */
 import { TilereelError } from "../../errors.ts";
 
-/** Of names. */
+/** Reasons by the name of the error. */
 export const TOO_LONG = "that name is too long";
 
-/** By the system's codes. */
+/** Reasons by the system's error code. */
 const REASONS: Readonly<Record<string, string>> = {
   EACCES: "there is no permission",
   EDQUOT: "your disk quota is used up",
@@ -25,12 +25,12 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: "that disk is read-only",
 };
 
-/** What went wrong, in words, where the reason lies outside the program; else undefined. */
+/** The reason in words, if it lies outside the program; otherwise undefined. */
 export function systemReason(error: unknown): string | undefined {
   return error instanceof Error ? REASONS[codeOf(error)] : undefined;
 }
 
-/** Whether there was no room to write. */
+/** Whether the disk was full. */
 export function isDiskFull(error: unknown): boolean {
   return error instanceof Error && ["ENOSPC", "EDQUOT"].includes(codeOf(error));
 }
@@ -44,7 +44,7 @@ export function fileError(path: string, doing: "read" | "written", error: unknow
   return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
 }
 
-/** Whether there is a file or folder of that name. Throws what the system says if that cannot be told. */
+/** Whether there is a file or folder of that name. Throws the system's error if that cannot be determined. */
 export async function exists(path: string): Promise<boolean> {
   try {
     await Deno.stat(path);
@@ -56,9 +56,9 @@ export async function exists(path: string): Promise<boolean> {
 }
 
 /**
- * As {@link exists}, of what is to be read.
+ * As {@link exists}, for a file that is to be read.
  *
- * @throws {TilereelError} if that cannot be told
+ * @throws {TilereelError} if that cannot be determined
  */
 export async function existsToRead(path: string): Promise<boolean> {
   return await exists(path).catch((error) => {

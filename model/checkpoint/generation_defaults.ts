@@ -1,5 +1,5 @@
 /**
- * What a model renders when the user does not say otherwise.
+ * The defaults of a model for options that the user does not give.
  *
  * @module
  */
@@ -13,19 +13,19 @@ export interface GenerationDefaults {
   readonly width: number;
   readonly height: number;
   readonly frames: number;
-  /** Frames a second. */
+  /** Frames per second. */
   readonly fps: number;
   /** Denoising steps. */
   readonly steps: number;
   /** Guidance scale; 1 means none. */
   readonly guidance: number;
-  /** Tokens the prompt is padded or cut to. */
+  /** The number of tokens that a prompt is padded or cut to. */
   readonly textTokens: number;
-  /** Clips that the model was trained on, where the folder says so. */
+  /** The sizes of clips that the model was trained on, if the folder says so. */
   readonly trained?: readonly TrainedSize[];
 }
 
-/** Wan 2.1's. */
+/** The defaults of Wan 2.1. */
 export const WAN_GENERATION_DEFAULTS: GenerationDefaults = {
   width: 832,
   height: 480,
@@ -39,7 +39,7 @@ export const WAN_GENERATION_DEFAULTS: GenerationDefaults = {
 const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tokens", "trained"];
 
 /**
- * Reads `generation.json`. Keys that are absent, or all if there is no such file, are Wan's.
+ * Reads `generation.json`. Absent keys have Wan's defaults, and so have all keys if there is no such file.
  *
  * @throws {TilereelError} if a key is unknown or its value is of the wrong type or does not fit.
  */

@@ -1,5 +1,5 @@
 /**
- * JSON files, and configs read from them value by value.
+ * Reads JSON files, and configs value by value.
  *
  * @module
  */
@@ -41,8 +41,8 @@ export interface NumberRange {
 }
 
 /**
- * A config file whose values are asked for by key and type. A key that is absent takes the default given, which is
- * diffusers' or transformers' own; a value of the wrong type throws a {@linkcode TilereelError} naming file and key.
+ * A config file whose values are read by key and type. An absent key has the given default, which is that of diffusers
+ * or transformers. A value of the wrong type throws a {@linkcode TilereelError} that names file and key.
  */
 export class Config {
   constructor(readonly path: string, private readonly values: Readonly<Record<string, unknown>>) {}
@@ -57,7 +57,7 @@ export class Config {
     return Object.keys(this.values);
   }
 
-  /** The value as it stands; undefined if the key is absent. */
+  /** The value as it is; undefined if the key is absent. */
   value(key: string): unknown {
     return Object.hasOwn(this.values, key) ? this.values[key] : undefined;
   }
@@ -75,7 +75,7 @@ export class Config {
     return this.#typed(key, absent, isString, "a string");
   }
 
-  /** A whole number of at least `min`: 1 unless told. */
+  /** An integer of at least `min` (default 1). */
   integer(key: string, absent: number, min = 1): number {
     return this.#typed(key, absent, isInteger(min), `a whole number of at least ${min}`);
   }
@@ -91,7 +91,7 @@ export class Config {
     return this.#list(key, absent, isBoolean, "true or false", length);
   }
 
-  /** Whole numbers of at least `min`: 1 unless told. */
+  /** Integers of at least `min` (default 1). */
   integers(key: string, absent: readonly number[], length?: number, min = 1): readonly number[] {
     return this.#list(key, absent, isInteger(min), `whole numbers of at least ${min}`, length);
   }
@@ -101,16 +101,16 @@ export class Config {
   }
 
   /**
-   * Requires a value that tilereel's code takes for granted.
+   * Checks that a key has the one value that tilereel's code assumes.
    *
-   * @param absent What a file without the key means.
+   * @param absent The value that a file without the key has.
    */
   require(key: string, supported: readonly unknown[], absent: unknown): void {
     const value = Object.hasOwn(this.values, key) ? this.values[key] : absent;
     if (!supported.includes(value)) throw this.unsupported(key, supported);
   }
 
-  /** The error to throw when the value of `key` is none that tilereel supports. */
+  /** The error for a value of `key` that tilereel does not support. */
   unsupported(key: string, supported: readonly unknown[]): TilereelError {
     const value = this.value(key);
     const actual = value === undefined ? "is absent, which" : `${JSON.stringify(value)}`;

@@ -1,5 +1,5 @@
 /**
- * Models that are not supported, told apart by their `model_index.json`, and how to get one that is.
+ * Models that are not supported, recognised by their `model_index.json`, and how to get one that is.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export function downloadLine(id: string): string {
   return `hf download ${id} --local-dir ${basename(id)}`;
 }
 
-/** What to do where there is no model: get one of about this size. */
+/** The advice for a missing model: download one of about this size. */
 export function getModel(size: "1.3B" | "14B" = "1.3B"): string {
   return `get one with "${downloadLine(size === "14B" ? LARGE : SMALLEST)}" and name that folder`;
 }
@@ -54,8 +54,8 @@ const PIPELINES: Readonly<Record<string, string>> = {
 /**
  * Checks that a model's index is of a kind that is supported.
  *
- * @param folder the model's
- * @throws {TilereelError} that says what it is
+ * @param folder the folder of the model
+ * @throws {TilereelError} that says what kind of model it is
  */
 export async function checkKind(index: Config, folder: string): Promise<void> {
   const what = await unsupportedKind(index, folder);
@@ -68,7 +68,7 @@ export async function checkKind(index: Config, folder: string): Promise<void> {
 /**
  * Checks that a part's weights are plain numbers: quantised ones have other tensors under the same names.
  *
- * @param config of the part, as diffusers and transformers write it
+ * @param config the part's config, as diffusers and transformers write it
  * @throws {TilereelError} if they are quantised
  */
 export function refuseQuantized(config: Config): void {
@@ -90,7 +90,7 @@ async function unsupportedKind(index: Config, folder: string): Promise<string | 
   const twoTransformers = isPart(index.value("transformer_2"));
   if (name === "WanPipeline") {
     if (twoTransformers || !index.isNull("boundary_ratio")) return "Wan 2.2 T2V A14B, which has two transformers";
-    // Wan 2.2's 5B has a timestep for every token.
+    // Wan 2.2's 5B has one timestep per token.
     return index.value("expand_timesteps") === true ? "Wan 2.2 TI2V 5B" : undefined;
   }
   if (name === "WanImageToVideoPipeline") {
@@ -104,13 +104,13 @@ async function unsupportedKind(index: Config, folder: string): Promise<string | 
   return Object.hasOwn(PIPELINES, name) ? `${PIPELINES[name]} (${name})` : `a ${quoted(name)}`;
 }
 
-/** Two images have 514 positions where one has none of its own. */
+/** Two images have 514 positions; a transformer for one image has no positions of its own. */
 async function takesTwoImages(folder: string): Promise<boolean> {
   const path = `${folder}/transformer/config.json`;
   return await exists(path) && !(await Config.read(path)).isNull("pos_embed_seq_len");
 }
 
-/** Parts are [library, class]; [null, null] where the model comes without. */
+/** Parts are [library, class]; [null, null] if the model has no such part. */
 function isPart(entry: unknown): boolean {
   return Array.isArray(entry) ? entry[1] !== null : entry !== undefined && entry !== null;
 }

@@ -14,7 +14,7 @@ import { getIt } from "./unfinished.ts";
 /** The parts of a text-to-video model, by the names of their folders. */
 export type Component = "transformer" | "vae" | "scheduler" | "text_encoder" | "tokenizer";
 
-/** The classes that each part may be of; any for the tokenizer, whose file says what it is. */
+/** The classes that each part may have. The tokenizer may have any, because its file says what it is. */
 const SUPPORTED_CLASSES: Readonly<Record<Component, readonly string[] | undefined>> = {
   transformer: ["WanTransformer3DModel"],
   vae: ["AutoencoderKLWan"],
@@ -30,10 +30,11 @@ export interface ModelFolder {
   /**
    * The folder of a part.
    *
-   * @throws {TilereelError} if the model comes without it: a text encoder or tokenizer is not missed until asked for.
+   * @throws {TilereelError} if the model has no such part; a missing text encoder or tokenizer is only reported when it
+   * is needed
    */
   component(name: Component): Promise<string>;
-  /** The class that `model_index.json` gives a part; undefined where it says none. */
+  /** The class that `model_index.json` gives for a part; undefined where it gives none. */
   className(name: Component): string | undefined;
 }
 
@@ -77,7 +78,7 @@ function checkClasses(index: Config): void {
   }
 }
 
-/** The class a part is of: null if the model comes without, undefined if the index says nothing of it. */
+/** The class of a part; null if the model has no such part, undefined if the index does not mention it. */
 function componentClass(index: Config, name: string): string | null | undefined {
   if (!index.keys().includes(name)) return undefined;
   if (index.isNull(name)) return null;

@@ -1,5 +1,5 @@
 /**
- * What was given in the place of a model's folder: answered by what it is, what was expected, and what to do.
+ * Errors for a path that is not a model's folder. They say what it is, what was expected, and what to do.
  *
  * @module
  */
@@ -14,11 +14,11 @@ import { whatTensorsAre } from "./tensor_names.ts";
 import { unfinishedIn } from "./unfinished.ts";
 
 const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
-/** In names of models on Hugging Face that would be downloaded in vain. */
+/** Marks in the names of models on Hugging Face that tilereel could not use. */
 const OTHERS = /hunyuan|ltx|cogvideo|mochi|comfy|[iv]2v|vace|wan[-_.]?2[-_.]2|flf2v|stable-diffusion|flux/i;
 const INDEX = "model_index.json";
 
-/** The error for a path at which there is nothing: perhaps it is the name of a model on Hugging Face. */
+/** The error for a path that does not exist. It may be the name of a model on Hugging Face. */
 export async function noSuchModel(path: string): Promise<TilereelError> {
   const id = await hubId(path);
   if (id === undefined) return new TilereelError(`${path} does not exist; ${EXPECTED} was expected`);
@@ -94,22 +94,22 @@ export async function folderWithoutModel(path: string): Promise<TilereelError> {
   );
 }
 
-/** An owner and a name, as a model has them on Hugging Face; undefined where this rather is a path. */
+/** An owner and a name, as models have on Hugging Face; undefined if the text rather looks like a path. */
 async function hubId(path: string): Promise<string | undefined> {
   const trimmed = path.replace(/^(https?:\/\/)?(www\.)?(huggingface\.co|hf\.co)\//, "").replace(/\/(tree\/.*)?$/, "");
   if (/^Wan2\.\d-[\w.-]+$/.test(trimmed)) return `Wan-AI/${trimmed}`;
   if (!/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(trimmed)) return undefined;
-  // A folder of that name: what is missing is in it.
+  // There is a folder of that name: it is the contents that are missing.
   return await exists(dirname(trimmed)).catch(() => false) ? undefined : trimmed;
 }
 
-/** A file's own remedy is for one that was broken on its way; in a model's place it is of the wrong kind anyhow. */
+/** A file's own advice is for a damaged download. In place of a model, it is of the wrong kind anyway. */
 function forModel({ kind, is, todo }: Recognised): Recognised {
   const keep = kind === "lfs" || kind === "archive";
   return { kind, is, ...keep && todo !== undefined && { todo } };
 }
 
-/** Wan's own repositories: one folder, VAE and text encoder as pickles beside the transformer. */
+/** Wan's own repositories: one folder, with VAE and text encoder as pickles beside the transformer. */
 async function originalLayout(path: string, names: ReadonlySet<string>): Promise<TilereelError | undefined> {
   const config = names.has("config.json") ? await Config.read(`${path}/config.json`).catch(() => undefined) : undefined;
   const isWan = config?.value("_class_name") === "WanModel";
@@ -130,7 +130,7 @@ async function originalLayout(path: string, names: ReadonlySet<string>): Promise
   );
 }
 
-/** A model one folder further in. */
+/** Finds a model one folder deeper. */
 async function modelInside(path: string, names: ReadonlySet<string>): Promise<string | undefined> {
   for (const name of [...names].sort()) {
     if (await exists(`${path}/${name}/${INDEX}`).catch(() => false)) return `${path}/${name}`;
@@ -138,7 +138,7 @@ async function modelInside(path: string, names: ReadonlySet<string>): Promise<st
   return undefined;
 }
 
-/** A part of a model that was downloaded alone. */
+/** Recognises a part of a model that was downloaded alone. */
 async function partAlone(path: string, names: ReadonlySet<string>): Promise<string | undefined> {
   if (names.has("scheduler_config.json")) return "a scheduler";
   if (names.has("tokenizer.json") || names.has("spiece.model")) return "a tokenizer";

@@ -1,6 +1,6 @@
 /**
- * Pickles, as far as state dicts need them. A pickle is a program; here only the instructions that build numbers,
- * strings, tuples and dicts are known, and the few names that describe tensors. Nothing is looked up or called.
+ * Reads pickles, as far as state dicts need them. A pickle is a program. This reader knows only the instructions that
+ * build numbers, strings, tuples and dicts, and the few names that describe tensors. Nothing is imported or called.
  *
  * @module
  */
@@ -10,30 +10,30 @@ export class PickledTuple {
   constructor(readonly items: readonly PickledValue[]) {}
 }
 
-/** A dict; an OrderedDict's attributes are left out. */
+/** A dict. The attributes of an OrderedDict are ignored. */
 export class PickledDict {
   readonly entries = new Map<PickledValue, PickledValue>();
 }
 
-/** A class or function by its module and name; only a name. */
+/** A class or function, as a module and a name only. */
 export class PickledName {
   constructor(readonly name: string) {}
 }
 
-/** What {@linkcode PickleReader} knows of a file format that uses pickles. */
+/** What {@linkcode PickleReader} must know of a file format that uses pickles. */
 export interface PickleFormat<T> {
-  /** Names that may occur besides OrderedDict. */
+  /** The names that may occur besides OrderedDict. */
   readonly names: ReadonlySet<string>;
-  /** Stands for what lies outside the pickle. Throws a {@linkcode PickleError} if `id` is not understood. */
+  /** Resolves an object outside the pickle. Throws a {@linkcode PickleError} if `id` is not understood. */
   external(id: PickledValue): T;
-  /** Stands for the result of a call. Throws a {@linkcode PickleError} if it is not understood. */
+  /** Resolves the result of a call. Throws a {@linkcode PickleError} if it is not understood. */
   call(name: string, args: readonly PickledValue[]): T;
 }
 
-/** What a pickle can hold; `object` is what the format made of it. */
+/** The values that a pickle can contain. `object` is a value made by the format's callbacks. */
 export type PickledValue = number | string | boolean | null | PickledTuple | PickledDict | PickledName | object;
 
-/** Why a pickle is refused, as the end of a sentence; whoever knows the file makes the sentence. */
+/** Why a pickle is refused, as the end of a sentence. The caller, which knows the file, completes it. */
 export class PickleError extends Error {}
 
 const ORDERED_DICT = "collections.OrderedDict";

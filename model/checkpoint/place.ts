@@ -1,14 +1,14 @@
 /**
- * Where a file is written that replaces what was there.
+ * Finds the path to write to when a file replaces another.
  *
  * @module
  */
 import { TilereelError } from "../../errors.ts";
 
 /**
- * The path itself or, where it is a link, what it leads to.
+ * Returns the path itself or, if it is a link, the link's target.
  *
- * @throws {TilereelError} when a link leads nowhere, or there is something that must not be replaced: a device, a pipe
+ * @throws {TilereelError} when a link has no target, or the target must not be replaced: a device, a pipe
  */
 export async function placeOf(path: string): Promise<string> {
   const own = await Deno.lstat(path).catch(orNothing);

@@ -1,5 +1,5 @@
 /**
- * A file of which any range can be read.
+ * A file from which any range can be read.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { fileError } from "./file_error.ts";
 
 /** An open file and its length in bytes. Reads may overlap in time. */
 export class RandomAccessFile implements Disposable {
-  /** Seeking and reading are two calls on one position, so reads wait for the one before them. */
+  /** Seeking and reading are two calls that share one position, so each read waits for the previous one. */
   #lastRead: Promise<void> = Promise.resolve();
 
   private constructor(readonly path: string, readonly length: number, private readonly file: Deno.FsFile) {}
@@ -54,7 +54,7 @@ export class RandomAccessFile implements Disposable {
     try {
       await this.file.seek(offset, Deno.SeekMode.Start);
       let filled = 0;
-      // The system may deliver less than asked for: Linux never more than 2 GiB at once.
+      // The system may return less than was requested; Linux never returns more than 2 GiB at once.
       while (filled < into.length) {
         const count = await this.file.read(into.subarray(filled));
         if (count === null) {

@@ -1,12 +1,12 @@
 /**
- * What a file is, by its first bytes: so that one of the wrong kind is answered by what it is. All loaders ask here.
+ * Recognises a file by its first bytes, so that errors can say what a file of the wrong kind is. All loaders use it.
  *
  * @module
  */
 import { quoted, TilereelError } from "../../errors.ts";
 import { RandomAccessFile } from "./random_access_file.ts";
 
-/** A file that was recognised. */
+/** A recognised file. */
 export interface Recognised {
   readonly kind:
     | "safetensors"
@@ -24,22 +24,24 @@ export interface Recognised {
     | "zeros"
     | "empty"
     | "unknown";
-  /** In words: "a GGUF file". */
+  /** The kind in words: "a GGUF file". */
   readonly is: string;
-  /** What to do about it, where the kind tells. */
+  /** What to do about it, if that depends on the kind. */
   readonly todo?: string;
 }
 
-/** Bytes that are looked at: enough for the title of a web page and for GGUF's architecture, which comes first. */
+/**
+ * The number of bytes that are read: enough for the title of a web page and for GGUF's architecture, which comes first.
+ */
 export const LOOK_AT = 4096;
-/** As in the reference implementation: longer headers are taken for damage. */
+/** The limit of the reference implementation. Longer headers are treated as damage. */
 const LONGEST_SAFETENSORS_HEADER = 100_000_000;
 
 const RUNS_CODE = "which may run code when it is loaded and is not read";
 const CONVERT = "download the safetensors version of the same model, or convert it";
 const AGAIN = "copy or download it again";
 
-/** Files that begin with these bytes, at an offset of their own where it is not 0. */
+/** Files that start with these bytes, or have them at the given offset. */
 const MAGIC: readonly (Recognised & { readonly bytes: readonly number[]; readonly at?: number })[] = [
   { kind: "hdf5", is: "an HDF5 file (Keras)", todo: CONVERT, bytes: [0x89, 0x48, 0x44, 0x46] },
   { kind: "archive", is: "a gzip archive", todo: "unpack it first", bytes: [0x1f, 0x8b] },
@@ -68,14 +70,14 @@ export async function recogniseFile(path: string, wanted?: string): Promise<Reco
   return await recogniseOpened(file);
 }
 
-/** As {@link recogniseFile}, of a file that is open. */
+/** As {@link recogniseFile}, for an open file. */
 export async function recogniseOpened(file: RandomAccessFile): Promise<Recognised> {
   const start = new Uint8Array(Math.min(LOOK_AT, file.length));
   await file.read(0, start);
   return recogniseBytes(start);
 }
 
-/** What a file is that begins with these bytes; where it is shorter than 4096, all of it. */
+/** Recognises a file by its first bytes; by all its bytes if it is shorter than 4096. */
 export function recogniseBytes(start: Uint8Array): Recognised {
   if (start.length === 0) return { kind: "empty", is: "empty", todo: AGAIN };
   if (isSafetensors(start)) return { kind: "safetensors", is: "a safetensors file" };
@@ -96,20 +98,20 @@ export function recogniseBytes(start: Uint8Array): Recognised {
   return text(start) ?? { kind: "unknown", is: "of no kind that tilereel knows" };
 }
 
-/** Kinds that no download makes of another file. */
+/** Kinds that are no failed download of another file. */
 const WHOLE: readonly Recognised["kind"][] = ["safetensors", "onnx", "json", "media"];
 
-/** The error for a file that is something else than was wanted: "a safetensors file". */
+/** The error for a file that is not what was wanted ("a safetensors file"). */
 export function notWanted(path: string, recognised: Recognised, wanted: string, remedy?: string): TilereelError {
   const { kind, is, todo } = recognised, otherwise = remedy ?? (WHOLE.includes(kind) ? "name another file" : AGAIN);
   return new TilereelError(`${path} is ${is}, but ${wanted} was expected; ${todo ?? otherwise}`);
 }
 
 /**
- * Checks what a file was recognised as.
+ * Checks the kind of a recognised file.
  *
- * @param kinds that may be what is wanted: "unknown" too, where its kind has no mark of its own or may be damaged
- * @throws {TilereelError} as {@link notWanted} has it
+ * @param kinds that are accepted. Include "unknown" if the wanted kind has no mark of its own or may be damaged
+ * @throws {TilereelError} as in {@link notWanted}
  */
 export function expectKind(
   path: string,
@@ -125,7 +127,9 @@ function isSafetensors(start: Uint8Array): boolean {
   return new DataView(start.buffer, start.byteOffset).getBigUint64(0, true) <= LONGEST_SAFETENSORS_HEADER;
 }
 
-/** GGUF: magic, version, counts of tensors and values, then the values by name, of which the architecture is first. */
+/**
+ * GGUF has a magic number, a version, counts of tensors and values, then the values by name; the architecture is first.
+ */
 function gguf(start: Uint8Array): Recognised {
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   const read = (at: number): { text: string; end: number } | undefined => {
@@ -142,7 +146,7 @@ function gguf(start: Uint8Array): Recognised {
   return { kind: "gguf", is: `a GGUF file${of}, which is not read`, todo: CONVERT };
 }
 
-/** `torch.save` puts a pickle called data.pkl, and so begins, into a zip. */
+/** `torch.save` writes a zip whose first entry is a pickle called data.pkl. */
 function zip(start: Uint8Array): Recognised {
   const length = start.length < 30 ? 0 : new DataView(start.buffer, start.byteOffset).getUint16(26, true);
   const name = new TextDecoder().decode(start.subarray(30, 30 + length));
@@ -152,11 +156,11 @@ function zip(start: Uint8Array): Recognised {
   return { kind: "archive", is: "a zip archive", todo: "unpack it first" };
 }
 
-/** Undefined if the bytes are no text in UTF-8. */
+/** The text, or undefined if the bytes are no UTF-8. */
 function text(start: Uint8Array): Recognised | undefined {
   let text: string;
   try {
-    // What is cut off in the middle of a character is no reason to call it something else.
+    // The bytes may end in the middle of a character; that alone does not make it another kind of file.
     text = new TextDecoder("utf-8", { fatal: true }).decode(start, { stream: start.length >= LOOK_AT });
   } catch {
     return undefined;

@@ -1,5 +1,5 @@
 /**
- * Safetensors files, read lazily. This module is the door to the others about safetensors.
+ * Reads safetensors files lazily. Other modules about safetensors are used through this one.
  *
  * @module
  */
@@ -16,7 +16,7 @@ export { expectTensor, readFloat32, type TensorInfo, type TensorSource } from ".
 export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
 
 /**
- * Opens one safetensors file. Its header is read and checked in full; tensors are read when asked for.
+ * Opens one safetensors file. Its header is read and checked completely; tensors are read when they are needed.
  *
  * @param wanted what is expected at `path`, for the message where it is a file of another kind
  * @throws {TilereelError} if there is no such file, it is of another kind, truncated or corrupt.

@@ -1,5 +1,5 @@
 /**
- * The header of a safetensors file: eight bytes that say how long it is, then JSON that says where each tensor lies.
+ * The header of a safetensors file: eight bytes with its length, then JSON with the position of each tensor.
  *
  * @module
  */
@@ -9,15 +9,15 @@ import { bytesPerElement, type Dtype, elementCount, isDtype } from "./dtype.ts";
 import type { RandomAccessFile } from "./random_access_file.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
-/** As in the reference implementation: larger headers are taken for damage. */
+/** The limit of the reference implementation. Larger headers are treated as damage. */
 const MAX_HEADER_BYTES = 100_000_000;
 
-/** A tensor and where in the file its bytes begin. */
+/** A tensor and the offset of its bytes in the file. */
 export interface StoredTensor extends TensorInfo {
   readonly offset: number;
 }
 
-/** What a file's header says, checked. */
+/** The checked contents of a file's header. */
 export interface SafetensorsHeader {
   readonly metadata: Readonly<Record<string, string>>;
   /** In the order of their bytes in the file. */
@@ -25,8 +25,8 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Reads and checks a header: every dtype known, every range as long as shape and dtype say, the ranges covering the
- * rest of the file without gap or overlap.
+ * Reads and checks a header. Every dtype must be known, every range must have the length that shape and dtype require,
+ * and the ranges must cover the rest of the file without gap or overlap.
  *
  * @throws {TilereelError} naming the file and what is wrong with it.
  */

@@ -11,7 +11,10 @@ import { openSafetensors } from "./safetensors.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 import { getIt } from "./unfinished.ts";
 
-/** Endings of weights that are not read; seeing one explains a missing safetensors file. */
+/**
+ * Extensions of weight files that are not supported. If one is found, the message for a missing safetensors file names
+ * it.
+ */
 const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 
 /**

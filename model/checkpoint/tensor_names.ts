@@ -1,24 +1,25 @@
 /**
- * What a safetensors file holds, by the names of its tensors: so that a model part, an adapter or a router in the place
- * of another is answered by what it is.
+ * Recognises the contents of a safetensors file by the names of its tensors, so that errors can say what it is when a
+ * model part, an adapter or a router is given in place of another.
  *
  * @module
  */
 import { quoted } from "../../errors.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
-/** What is asked of a file: names, and what is known of each. */
+/** What must be known of a file: the names of its tensors, and their descriptions. */
 export interface NamedTensors {
   names(): string[];
   has(name: string): boolean;
   info(name: string): TensorInfo;
 }
 
-/** What ComfyUI and others put before the names of a transformer. */
+/** The prefixes that ComfyUI and others put before the names of a transformer. */
 const PREFIX = /^(model\.diffusion_model|diffusion_model|model)\./;
 
 /**
- * What the tensors are together, in words: "a Wan transformer …". Where they are nothing known, their number and a name.
+ * Describes the tensors in words: "a Wan transformer …". If they are not recognised, it gives their number and one
+ * name.
  */
 export function whatTensorsAre(source: NamedTensors): string {
   const names = source.names(), bare = new Map(names.map((name) => [name.replace(PREFIX, ""), name]));
@@ -51,7 +52,7 @@ export function whatTensorsAre(source: NamedTensors): string {
     : `${names.length} tensors such as ${quoted(names[0]!)}`;
 }
 
-/** Wan's own names: which of its transformers it is shows from the shape of the first layer and from extra parts. */
+/** Wan's own names. The shape of the first layer and extra parts show which of Wan's transformers it is. */
 function wanTransformer(source: NamedTensors, bare: ReadonlyMap<string, string>): string {
   const [dim, channels] = bare.has("patch_embedding.weight")
     ? source.info(bare.get("patch_embedding.weight")!).shape
@@ -73,7 +74,7 @@ function wanTransformer(source: NamedTensors, bare: ReadonlyMap<string, string>)
     fp8(source, bare.get("blocks.0.self_attn.q.weight")!);
 }
 
-/** ComfyUI's "fp8_scaled" has a scale beside each matrix. */
+/** ComfyUI's "fp8_scaled" has a scale for each matrix. */
 function fp8(source: NamedTensors, matrix: string): string {
   if (!source.info(matrix).dtype.startsWith("F8")) return "";
   const scaled = source.has(matrix.replace(/weight$/, "scale_weight")) || source.has(`${matrix}_scale`);

@@ -1,12 +1,12 @@
 /**
- * Where a model part takes its weights from: one safetensors file, or a set of shards, read tensor by tensor.
+ * The source of a model part's weights: one safetensors file or a set of shards, read tensor by tensor.
  *
  * @module
  */
 import { TilereelError } from "../../errors.ts";
 import { type Dtype, toFloat32, WEIGHT_DTYPES } from "./dtype.ts";
 
-/** What is known of a stored tensor before it is read. */
+/** The description of a stored tensor, which is known before it is read. */
 export interface TensorInfo {
   readonly name: string;
   readonly dtype: Dtype;
@@ -17,7 +17,7 @@ export interface TensorInfo {
   readonly file: string;
 }
 
-/** Stored tensors by name. Nothing but headers is read before a tensor is asked for. */
+/** Stored tensors by name. Only headers are read before a tensor is requested. */
 export interface TensorSource extends Disposable {
   /** The file, or the index of a sharded set: for messages. */
   readonly path: string;
@@ -28,7 +28,7 @@ export interface TensorSource extends Disposable {
   /** Whether there is a tensor of that name. */
   has(name: string): boolean;
   /**
-   * What is known of a tensor.
+   * The description of a tensor.
    *
    * @throws {TilereelError} if there is none of that name.
    */
@@ -38,7 +38,7 @@ export interface TensorSource extends Disposable {
   /**
    * `byteLength` bytes of the tensor from `byteStart` on: for taking a large tensor in pieces.
    *
-   * @param into where to put them, at its beginning, instead of in a buffer of their own; what is returned is that part
+   * @param into where to write the bytes, from its start on, instead of to a new buffer; that part of it is returned
    * @throws {RangeError} if they don't lie inside the tensor.
    */
   readRange(
@@ -48,8 +48,8 @@ export interface TensorSource extends Disposable {
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>>;
   /**
-   * Rows of the first axis, one behind the other in the order asked for; no other bytes are read. A row asked for
-   * several times is read once.
+   * Rows of the first axis, in the requested order; no other bytes are read. A row that is requested several times is
+   * read once.
    *
    * @throws {TilereelError} if the tensor has no such row.
    */

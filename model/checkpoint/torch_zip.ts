@@ -1,6 +1,6 @@
 /**
- * State dicts that `torch.save` wrote: a zip archive of a pickle, which says what there is, and the numbers themselves.
- * Nothing in the file is run.
+ * Reads state dicts that `torch.save` wrote: a zip archive of a pickle, which lists the tensors, and of the numbers
+ * themselves. Nothing in the file is executed.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { isZip, readZipDirectory, type ZipEntry } from "./zip_directory.ts";
 /** A tensor of a state dict. */
 export interface TorchTensor {
   readonly shape: readonly number[];
-  /** In row-major order, whatever the file's. */
+  /** The numbers in row-major order, whatever the order in the file. */
   readonly data: Float32Array<ArrayBuffer>;
 }
 
@@ -28,11 +28,11 @@ type StorageName = keyof typeof STORAGE_DTYPES;
 
 const REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2";
 
-/** The names and sizes of a few thousand tensors take a hundredth of this. */
+/** The largest pickle. The names and sizes of a few thousand tensors take a hundredth of this. */
 const LARGEST_PICKLE = 2 ** 24;
 const MOST_DIMENSIONS = 8;
 
-/** Numbers in the archive, as the pickle speaks of them. */
+/** A storage of numbers in the archive, as the pickle describes it. */
 class Storage {
   constructor(readonly key: string, readonly dtype: (typeof STORAGE_DTYPES)[StorageName], readonly length: number) {}
 }
@@ -47,11 +47,13 @@ class View {
   ) {}
 }
 
-/** How files of PyTorch before 1.6 begin: a pickle of a number chosen for them. No safetensors file can begin so. */
+/**
+ * The first bytes of files by PyTorch before 1.6: a pickle of a magic number. No safetensors file can start like this.
+ */
 const OLD_MAGIC = [0x80, 0x02, 0x8a, 0x0a];
 
 /**
- * Whether the file at `path` is a zip archive, which those of `torch.save` are.
+ * Whether the file at `path` is a zip archive, as those of `torch.save` are.
  *
  * @param wanted what is expected there, for messages
  * @throws {TilereelError} if it cannot be read, or was written by PyTorch before 1.6.
@@ -69,9 +71,9 @@ export async function isTorchZip(path: string, wanted?: string): Promise<boolean
 /**
  * Reads a state dict of float tensors.
  *
- * @param wanted which of its tensors to read; the others are checked alone
- * @throws {TilereelError} naming the file, if it is damaged, holds anything but named float tensors, or makes more of
- * its bytes than there are.
+ * @param wanted which tensors to read; the others are only checked
+ * @throws {TilereelError} naming the file, if it is damaged, contains anything but named float tensors, or expands to
+ * more bytes than it has
  */
 export async function readTorchStateDict(
   path: string,
@@ -172,7 +174,7 @@ function checkSizes(path: string, views: ReadonlyMap<string, View>, entryOf: (ke
     if (!earlier) stored += storage.length;
     seen.set(storage.key, storage);
   }
-  // A stride of 0, or one storage named a thousand times, would make gigabytes of a few bytes.
+  // A stride of 0, or one storage that is used a thousand times, would expand a few bytes to gigabytes.
   if (taken > stored) throw refused(path, `its tensors have ${taken} numbers, but only ${stored} are there`);
 }
 
@@ -193,7 +195,8 @@ function gather(stored: Float32Array, { offset, shape, strides }: View): Float32
 }
 
 async function checkByteOrder(file: RandomAccessFile, entry: ZipEntry | undefined): Promise<void> {
-  // Before PyTorch 2.1 there was no such entry, and the numbers were the writing machine's: little-endian but on a few.
+  // Before PyTorch 2.1 there was no such entry, and the byte order was the writing machine's: little-endian on nearly
+  // all.
   if (!entry) return;
   const order = entry.length <= 16 ? new TextDecoder().decode(await readEntry(file, entry)) : "";
   if (order !== "little") {

@@ -17,7 +17,7 @@ export interface TrainedSize {
 const KEYS = ["width", "height", "frames"] as const;
 
 /**
- * The value of `trained`: a list such as `[{"width": 832, "height": 480, "frames": 81}]`; nothing where it is absent.
+ * The value of `trained`: a list such as `[{"width": 832, "height": 480, "frames": 81}]`, or nothing if it is absent.
  *
  * @param path names the file in messages
  * @throws {TilereelError} if it is something else, or a size does not fit
@@ -42,7 +42,7 @@ export function readTrainedSizes(value: unknown, path: string): TrainedSize[] | 
   });
 }
 
-/** What to know, in a clause, of a clip that is of none of the sizes; nothing where it is of one, or none are known. */
+/** A clause for a clip that has none of the sizes; nothing if it has one, or if no sizes are known. */
 export function sizeNote(
   trained: readonly TrainedSize[] | undefined,
   { width, height, frames }: TrainedSize,

@@ -1,5 +1,5 @@
 /**
- * Marks that programs leave beside what they have not finished downloading.
+ * Finds the marks that programs leave beside unfinished downloads.
  *
  * @module
  */
@@ -7,15 +7,15 @@ import { basename, dirname } from "node:path";
 import { TilereelError } from "../../errors.ts";
 import { exists } from "./file_error.ts";
 
-/** hf download, aria2, browsers, wget and curl's wrappers. */
+/** The extensions that hf download, aria2, browsers, wget and curl's wrappers use. */
 const MARK = /\.(incomplete|aria2|part|partial|crdownload|download|tmp)$/i;
-/** Where "hf download --local-dir" keeps what is not complete, in the folder of the model. */
+/** Where "hf download --local-dir" keeps incomplete files, in the folder of the model. */
 const HF_CACHE = ".cache/huggingface/download";
 
 /**
- * The mark of a download into `folder` that is not complete, by its path; undefined where there is none.
+ * The path of a mark of an incomplete download into `folder`; undefined if there is none.
  *
- * @param part of a model's parts, which "hf download" notes in the folder above
+ * @param part one of a model's parts, whose marks "hf download" keeps in the parent folder
  */
 export async function unfinishedIn(folder: string): Promise<string | undefined> {
   const places = [folder, `${folder}/${HF_CACHE}`, `${dirname(folder)}/${HF_CACHE}/${basename(folder)}`];
@@ -26,14 +26,14 @@ export async function unfinishedIn(folder: string): Promise<string | undefined> 
   return undefined;
 }
 
-/** `; ` and what to do about something that is missing in `folder`: by whether a download of it is under way. */
+/** `; ` and advice for something that is missing in `folder`, depending on whether a download is in progress. */
 export async function getIt(folder: string, otherwise: string): Promise<string> {
   const mark = await unfinishedIn(folder);
   return mark === undefined ? otherwise : `its download is not complete (${mark}), so run that again`;
 }
 
 /**
- * aria2 gives a file its full length at once and fills it in no order: only its mark tells that numbers are missing.
+ * aria2 gives a file its full length at once and fills it in any order, so only its mark shows that data is missing.
  *
  * @throws {TilereelError} if the file is not complete
  */

@@ -24,7 +24,7 @@ export async function writeSafetensors(
   tensors: Readonly<Record<string, TensorToWrite>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  // The widest elements come first, so that every tensor lies aligned, as the reference implementation does it.
+  // The widest elements come first, so that every tensor is aligned, as in the reference implementation.
   const entries = Object.entries(tensors).sort(([nameA, a], [nameB, b]) =>
     bytesPerElement(b.dtype) - bytesPerElement(a.dtype) || (nameA < nameB ? -1 : 1)
   );

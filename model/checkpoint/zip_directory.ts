@@ -1,5 +1,5 @@
 /**
- * Zip archives whose entries lie in them as they are, as `torch.save` writes them.
+ * Reads zip archives whose entries are stored uncompressed, as `torch.save` writes them.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { TilereelError } from "../../errors.ts";
 import { formatBytes } from "../../format_bytes.ts";
 import type { RandomAccessFile } from "./random_access_file.ts";
 
-/** Where an entry's bytes lie in the file. */
+/** The position of an entry's bytes in the file. */
 export interface ZipEntry {
   readonly name: string;
   readonly offset: number;
@@ -21,7 +21,7 @@ const CENTRAL_LENGTH = 46;
 const LOCAL = 0x04034b50;
 const LOCAL_LENGTH = 30;
 const LONGEST_COMMENT = 0xffff;
-/** More than any state dict's: a name, its fields and padding for each tensor of the largest models. */
+/** A limit above any state dict's: a name, its fields and padding for each tensor of the largest models. */
 const LARGEST_DIRECTORY = 2 ** 24;
 
 /** Whether a file that starts with these bytes is a zip archive. */
@@ -30,7 +30,7 @@ export function isZip(start: Uint8Array): boolean {
 }
 
 /**
- * Reads which entries an archive has, by name. Each is checked to lie whole in the file and apart from all others.
+ * Reads the entries of an archive, by name. Each must lie completely in the file and must not overlap any other.
  *
  * @throws {TilereelError} naming the file and what is wrong with it.
  */
@@ -77,7 +77,7 @@ export async function readZipDirectory(file: RandomAccessFile): Promise<Map<stri
   return byName;
 }
 
-/** Where the directory lies. It is found from the file's end, before which there may be a comment. */
+/** The position of the directory. It is found from the end of the file, where a comment may follow it. */
 async function findDirectory(file: RandomAccessFile): Promise<{ start: number; length: number; count: number }> {
   const tail = new Uint8Array(Math.min(file.length, END_LENGTH + LONGEST_COMMENT));
   const tailStart = file.length - tail.length;
@@ -98,7 +98,7 @@ async function findDirectory(file: RandomAccessFile): Promise<{ start: number; l
   return { start, length, count };
 }
 
-/** An entry's data follow its own header, which repeats the name and may be padded. */
+/** The position of an entry's data, which follow its own header. That header repeats the name and may be padded. */
 async function dataOffset(file: RandomAccessFile, name: string, local: number, limit: number): Promise<number> {
   if (local + LOCAL_LENGTH > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
   const header = new Uint8Array(LOCAL_LENGTH);

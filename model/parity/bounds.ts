@@ -1,5 +1,5 @@
 /**
- * The errors that pass.
+ * The largest errors that pass.
  *
  * @module
  */
@@ -10,7 +10,7 @@ export interface Bounds {
   readonly f16: readonly [all: number, worstRow: number];
 }
 
-/** What no format of operands touches. */
+/** Computations that no format of operands affects. */
 const always = (all: number, worstRow: number): Bounds => ({ f32: [all, worstRow], f16: [all, worstRow] });
 
 /**
@@ -45,8 +45,8 @@ export const BOUNDS = {
 } as const satisfies Record<string, Bounds>;
 
 /**
- * Relative errors of numbers that stand alone, and of what has no rows. A single number may be nearer by luck: those of
- * less than 1e-6 are not five times what was measured. All of training, which is run in f32.
+ * Relative errors of single numbers, and of tensors without rows. A single number may agree better by chance, so bounds
+ * below 1e-6 are not five times what was measured. All of training is here, which runs in f32.
  */
 export const SCALAR_BOUNDS = {
   divergence: 2e-6,
@@ -63,9 +63,9 @@ export const SCALAR_BOUNDS = {
 /** Of the pipeline with clips of the demo's size, and with small ones, which the model knows less well. */
 export const PIPELINE_BOUNDS = {
   usual: {
-    /** Latents after the first step; times the number of steps, for errors add up. */
+    /** Latents after the first step. For later steps it is multiplied by the step's number, because errors add up. */
     latents: { f32: [2e-6, 6e-6], f16: [1.6e-3, 6e-3] },
-    /** PSNR that the video must have at least, all of it and its worst row of pixels, in dB. */
+    /** The smallest PSNR in dB of the whole video, and of its worst row of pixels. */
     video: { f32: [77, 60], f16: [50, 37] },
   },
   small: {

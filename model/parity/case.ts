@@ -1,5 +1,5 @@
 /**
- * What a parity case is.
+ * The interface of a parity case.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import { relativeError, rowError } from "./measures.ts";
 /** One comparison with a reference. */
 export interface Check {
   readonly name: string;
-  /** Relative error, decibels, or the number of differing items. */
+  /** A relative error, decibels, or a number of differing items. */
   readonly value: number;
   readonly unit: "relative" | "dB" | "differing";
-  /** The most that passes; the least, for decibels. */
+  /** The bound: the largest value that passes; for decibels, the smallest. */
   readonly bound: number;
 }
 
@@ -24,9 +24,9 @@ export function passes({ value, unit, bound }: Check): boolean {
   return unit === "dB" ? value >= bound : value <= bound;
 }
 
-/** Where cases are run. */
+/** The devices and the model that cases run on. */
 export interface ParityContext {
-  /** The adapter as it is used for rendering, in f32; then, where it has shader-f16, in f16. */
+  /** The adapter, as it is used for rendering: in f32 and then, if it has shader-f16, in f16. */
   readonly gpus: readonly [Gpu, ...Gpu[]];
   /** Folder of the model that made the references named `demo_*` and `tokens.json`. */
   readonly model: string;
@@ -39,17 +39,17 @@ export interface ParityCase {
   run(path: string, context: ParityContext): AsyncIterable<Check>;
 }
 
-/** Name of a check on a part that was run on `gpu`. */
+/** The name of a check on a part that ran on `gpu`. */
 export function forwardName(path: string, what: string, gpu: Gpu): string {
   const file = path.split("/").at(-1)!.replace(/\.safetensors$/, "");
   return `${file} ${what}${gpu.f16 ? " (f16)" : ""}`;
 }
 
 /**
- * How far all numbers together are from their reference, and how far the row that is furthest off.
+ * Compares all numbers with their reference, and the row that differs most.
  *
- * @param name as {@link forwardName} makes it
- * @param row numbers of a row: of a token, of one head of a token, of a row of pixels
+ * @param name as made by {@link forwardName}
+ * @param row the number of elements of a row: of a token, of one head of a token, or of a row of pixels
  */
 export function* compareRows(
   name: string,
@@ -83,12 +83,12 @@ export class References implements Disposable {
     return gpu.upload(await this.read(name), this.source.info(name).shape);
   }
 
-  /** Numbers of a row: the last axis. */
+  /** The number of elements of a row: the last axis. */
   row(name: string): number {
     return this.source.info(name).shape.at(-1)!;
   }
 
-  /** A value of the header, which the fixtures keep as JSON. */
+  /** A value of the header, where the fixtures store JSON. */
   setting<T>(name: string): T {
     return JSON.parse(this.source.metadata[name] ?? "null") as T;
   }

@@ -1,5 +1,5 @@
 /**
- * References of attention lie head by head, ours token by token.
+ * Converts references of attention, which are stored head by head, to tilereel's order, token by token.
  *
  * @module
  */

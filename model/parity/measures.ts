@@ -1,5 +1,5 @@
 /**
- * How far an output is from its reference.
+ * Measures of the error between an output and its reference.
  *
  * @module
  */
@@ -7,11 +7,11 @@
 export { relativeError } from "../../gpu/relative_error.ts";
 
 /**
- * The largest error of a row: ‖out − ref‖ of a row over ‖ref‖ of a row on average (the root of the mean square).
- * Where {@link relativeError} is the error of all rows together, in which one wrong row of 40,000 is lost, here it
- * stands alone. Infinite where the lengths differ or a number is none.
+ * The largest error of a row: ‖out − ref‖ of the row over the root mean square of ‖ref‖ of all rows. {@link
+ * relativeError} is the error of all rows together, in which one wrong row of 40,000 goes unnoticed. It is infinite
+ * where the lengths differ or a number is NaN.
  *
- * @param row numbers of a row
+ * @param row the number of elements of a row
  */
 export function rowError(out: ArrayLike<number>, ref: ArrayLike<number>, row: number): number {
   if (out.length !== ref.length || ref.length % row !== 0) return Infinity;
@@ -22,7 +22,7 @@ export function rowError(out: ArrayLike<number>, ref: ArrayLike<number>, row: nu
       difference += (out[i]! - ref[i]!) ** 2;
       norm += ref[i]! ** 2;
     }
-    // So that NaN stays what it is.
+    // NaN must stay NaN.
     if (!(difference <= worst)) worst = difference;
   }
   const error = Math.sqrt(worst / (norm / (ref.length / row)));
@@ -30,12 +30,12 @@ export function rowError(out: ArrayLike<number>, ref: ArrayLike<number>, row: nu
 }
 
 /**
- * ‖out − ref‖ / ‖ref‖, where each row's difference counts by the row's share of `gradient`: the norm of the row over
- * that of a row on average, at most 1. For parameters after steps of AdamW, which divides a gradient by its own size:
- * where a row's gradient is nearly nothing, so that rounding is a large part of it, its steps are as long as any
- * other's and point anywhere. What such a row changes of the loss is as small as its gradient.
+ * ‖out − ref‖ / ‖ref‖, where each row's difference is weighted by the row's share of `gradient`: the norm of the row
+ * over that of an average row, at most 1. It is for parameters after steps of AdamW, which divides a gradient by its
+ * own size. Where a row's gradient is nearly zero, rounding is a large part of it. Its steps are as long as any
+ * other's, but their direction is arbitrary. Such a row changes the loss as little as its gradient says.
  *
- * @param row numbers of a row
+ * @param row the number of elements of a row
  */
 export function errorByGradient(
   out: ArrayLike<number>,

@@ -1,5 +1,5 @@
 /**
- * Comparison with reference tensors of other implementations: diffusers, transformers, the papers' own code.
+ * Compares results with reference tensors of other implementations: diffusers, transformers, the papers' own code.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { vedaInference } from "./veda.ts";
 import { vedaSearch, vedaTeacher } from "./veda_training.ts";
 import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
 
-/** In the order they are run: what others build on comes first. */
+/** The cases in the order in which they run: parts that others depend on come first. */
 const CASES: readonly ParityCase[] = [
   tokens,
   schedulers,
@@ -34,18 +34,18 @@ const CASES: readonly ParityCase[] = [
   vedaSearch,
 ];
 
-/** What a folder holds. */
+/** The contents of a folder. */
 export interface ParityPlan {
   readonly runs: readonly { readonly path: string; readonly case: ParityCase }[];
-  /** Entries that no case knows. */
+  /** Entries that no case recognises. */
   readonly unknown: readonly string[];
 }
 
 /**
  * Finds the cases in a folder.
  *
- * @param skip names of cases that are not to be run, as `vorta_train`; others may still read their references
- * @throws {TilereelError} if there is no such folder, no case in it, or none to skip of such a name
+ * @param skip names of cases that are not run, such as `vorta_train`; other cases may still read their references
+ * @throws {TilereelError} if there is no such folder, it has no case, or none of a name in `skip`
  */
 export async function planParity(folder: string, skip: readonly string[] = []): Promise<ParityPlan> {
   let names: string[];

@@ -14,7 +14,7 @@ import { BOUNDS, type Bounds } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
 import { headsLast } from "./heads_last.ts";
 
-/** Scores this close to the last one kept may fall on either side. */
+/** Scores this close to the last kept score may fall on either side. */
 const NEAR_THE_CUT = 1e-5;
 
 /** Tiles, budgets, features, scores, masks, and attention under the predicted and the oracle's masks. */
@@ -70,7 +70,7 @@ export const vedaInference: ParityCase = {
   },
 };
 
-/** Tiles that hold other tokens, or hold them in another order. */
+/** The number of tiles that have other tokens, or another order of tokens. */
 function differingTiles({ order, tiles, capacity }: Tiling, gather: Float32Array, valid: Float32Array): number {
   return tiles.length !== valid.length ? Infinity : tiles.filter(({ first, count }, tile) =>
     count !== valid[tile] ||
@@ -90,7 +90,7 @@ async function keptTiles(gpu: Gpu, runs: Tensor, { tiling, keep }: TilePattern, 
   return kept;
 }
 
-/** Tiles that one side keeps and the other does not, but for those whose score is near that of the last one kept. */
+/** The number of tiles that only one side keeps, without those whose score is close to the last kept score. */
 function differingChoices(kept: Uint8Array, mask: Float32Array, scores: Float32Array, n: number): number {
   let count = 0;
   for (let first = 0; first < mask.length; first += n) {

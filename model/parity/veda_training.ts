@@ -20,8 +20,8 @@ import { headsLast } from "./heads_last.ts";
 import { relativeError } from "./measures.ts";
 
 /**
- * In f16 attention's scores are off in the third place, and what is an exponential of them more so; the bounds are for
- * f32, which training is run in.
+ * In f16, the scores of attention have errors in the third digit, and exponentials of them have larger ones. The bounds
+ * are for f32, in which training runs.
  */
 const inF32 = (gpus: readonly Gpu[]) => gpus.filter((gpu) => !gpu.f16);
 
@@ -73,7 +73,7 @@ export const vedaTeacher: ParityCase = {
         const loss = (await gpu.read(divergence)).reduce((a, b) => a + b) / (tiles * heads);
         yield await against(`KL, ${target}`, `kl.${target}`, [loss], SCALAR_BOUNDS.divergence);
         for (const side of ["q", "k"] as const) {
-          // Ours are of each head's own loss, theirs of the mean over heads.
+          // Our gradients are of each head's own loss, the references' of the mean over heads.
           const gradient = (await gpu.read(gradients[side])).map((x) => x / heads);
           const what = `gradient of P_${side}, ${target}`, reference = `grad.${target}.project.${side}`;
           yield* await rows(what, reference, BOUNDS.vedaGradient, gradient, headDim);
@@ -150,7 +150,7 @@ class Held implements Disposable {
     this.#stack.defer(free);
   }
 
-  /** Full attention with what is known of it. */
+  /** Full attention and its operands and results. */
   attend({ q, k, v, heads }: { q: Tensor; k: Tensor; v: Tensor; heads: number }) {
     const lse = this.gpu.tensor([1, q.dim(1), heads]);
     const y = attention(this.gpu, q, k, v, { heads, lse });

@@ -36,7 +36,7 @@ export const vortaAttention: ParityCase = {
       bucket: references.setting("coreset_window"),
       rate: references.setting("reduction_rate"),
     };
-    // The references lie head by head, ours token by token.
+    // The references are stored head by head, ours token by token.
     const read = async (name: string) => headsLast(await references.read(name), heads, tokens, headDim);
     for (const gpu of gpus) {
       const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
@@ -144,7 +144,7 @@ export const vortaTrain: ParityCase = {
       unit: "relative",
       bound: SCALAR_BOUNDS.losses.total,
     };
-    // By their gradients, for AdamW moves also those whose gradients are nothing but rounding.
+    // Weighted by their gradients, because AdamW also changes parameters whose gradients are only rounding errors.
     for (const [name, { data }] of router.parameters()) {
       const expected = await references.read(`step3.${name}`), gradient = await references.read(`grad.${name}`);
       const row = expected.length / (3 * heads);
@@ -182,7 +182,7 @@ export const vortaEval: ParityCase = {
   },
 };
 
-/** The demo model and what the references were made from, on one GPU. */
+/** The demo model and the inputs of the references, on one GPU. */
 class Setup implements Disposable {
   private constructor(
     private readonly gpu: Gpu,
@@ -255,10 +255,10 @@ class Setup implements Disposable {
 }
 
 /**
- * Tokens that one side keeps and the other does not.
+ * The number of tokens that only one side keeps.
  *
  * @param order [heads, slots]: centres, then the kept tokens bucket by bucket
- * @param reference [heads, buckets, keep]: their places among a bucket's other tokens
+ * @param reference [heads, buckets, keep]: their positions among a bucket's other tokens
  */
 function differing(
   order: Uint32Array,
