@@ -1,5 +1,5 @@
 /**
- * In which number format the GPU holds a model's matrices.
+ * Chooses the number format of a model's matrices on the GPU.
  *
  * @module
  */
@@ -9,15 +9,15 @@ import type { Dtype } from "./checkpoint/dtype.ts";
 import type { TensorInfo } from "./checkpoint/tensor_source.ts";
 
 /**
- * What can be asked for. "auto" makes f32 matrices f16 where products hold their operands in f16, which changes no
- * product; "stored" leaves all as they are in the files; "f16" and "bf16" cast all matrices.
+ * The values that the user can choose. "auto" casts f32 matrices to f16 where products hold their operands in f16,
+ * which changes no product. "stored" keeps the formats of the files. "f16" and "bf16" cast all matrices.
  */
 export const WEIGHT_DTYPE_CHOICES = ["auto", "stored", "f16", "bf16"] as const;
 export type WeightDtypeChoice = (typeof WEIGHT_DTYPE_CHOICES)[number];
 
 const STORED: Partial<Record<Dtype, GpuDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
-/** What identifies results that depend on the choice: nothing where it is the default. */
+/** What identifies results that depend on the choice; empty for the default. */
 export const castIdentity = (choice: WeightDtypeChoice = "auto"): { "weight-dtype"?: string } =>
   choice === "auto" ? {} : { "weight-dtype": choice };
 
@@ -25,7 +25,7 @@ export const castIdentity = (choice: WeightDtypeChoice = "auto"): { "weight-dtyp
  * The format of a matrix on the GPU.
  *
  * @param stored F32, F16 or BF16
- * @param exact its products hold their operands in f32 always
+ * @param exact whether its products always hold their operands in f32
  */
 export function matrixDtype(
   { f16 }: Pick<Gpu, "f16">,
@@ -38,20 +38,20 @@ export function matrixDtype(
   return cast ? "f16" : STORED[stored] as "f32" | "f16" | "bf16";
 }
 
-/** What becomes of tensors on the GPU, as the files' headers tell. */
+/** The formats of tensors in the files and on the GPU, according to the files' headers. */
 export interface WeightsOnGpu {
-  /** Bytes that they take there. */
+  /** The bytes that they need on the GPU. */
   readonly bytes: number;
-  /** Formats that matrices are stored in, the most used first. */
+  /** The formats in the files, the most frequent first. */
   readonly stored: readonly Dtype[];
-  /** Formats that the GPU holds them in, so too. */
+  /** The formats on the GPU, the most frequent first. */
   readonly held: readonly GpuDtype[];
 }
 
 /**
- * Looks through tensors before they are loaded.
+ * Examines tensors before they are loaded.
  *
- * @param isExact as of {@link matrixDtype}
+ * @param isExact as in {@link matrixDtype}
  */
 export function weightsOnGpu(
   gpu: Pick<Gpu, "f16">,
@@ -62,7 +62,7 @@ export function weightsOnGpu(
   const stored = new Map<Dtype, number>(), held = new Map<GpuDtype, number>();
   let bytes = 0;
   for (const { name, dtype, shape, bytes: size } of tensors) {
-    // Vectors, tables and what is no weight at all are widened, or left out.
+    // Vectors and tables are converted to f32; tensors that are no weights are left out.
     const matrix = name.endsWith(".weight") && shape.length > 1 && dtype in STORED;
     const as = matrix ? matrixDtype(gpu, dtype, choice, isExact(name)) : "f32";
     bytes += bytesOf(shape, as);
@@ -75,9 +75,9 @@ export function weightsOnGpu(
 }
 
 /**
- * The most bytes that a block takes on the GPU.
+ * The most bytes that one block needs on the GPU.
  *
- * @param block finds the part of a tensor's name that its block's tensors share
+ * @param block finds the prefix that the names of a block's tensors share
  */
 export function largestBlock(
   gpu: Pick<Gpu, "f16">,
@@ -91,7 +91,7 @@ export function largestBlock(
   return Math.max(0, ...[...blocks.values()].map((block) => weightsOnGpu(gpu, block, choice, isExact).bytes));
 }
 
-/** In words: "stored as F32, cast to f16 while loading", "stored as BF16". */
+/** A description such as "stored as F32, cast to f16 while loading" or "stored as BF16". */
 export function castText({ stored, held }: WeightsOnGpu): string {
   const cast = stored.map((dtype) => STORED[dtype]).join() !== held.join();
   return `stored as ${stored.join(" and ")}${cast ? `, cast to ${held.join(" and ")} while loading` : ""}`;

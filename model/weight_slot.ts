@@ -1,5 +1,5 @@
 /**
- * Room on the GPU for one block of a model, which takes one block after the other.
+ * Memory on the GPU for one block of a model at a time.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import { SLICE_BYTES } from "./weights.ts";
 
 /** What a slot and its scopes share. */
 interface Room {
-  /** By their names in a block. */
+  /** The tensors, by their names in a block. */
   readonly tensors: Map<string, Tensor>;
   readonly castRoom: CastRoom;
-  /** Bytes on their way from the file: one upload at a time. */
+  /** The bytes that are being uploaded from the file, one upload at a time. */
   staging: Uint8Array<ArrayBuffer> | undefined;
   open: boolean;
 }
@@ -31,27 +31,27 @@ export class WeightSlot {
     },
   ) {}
 
-  /** The part of the slot under names that start with `prefix`. */
+  /** The part of the slot for names that start with `prefix`. */
   scope(prefix: string): WeightSlot {
     return new WeightSlot(this.gpu, this.prefix + prefix, this.room);
   }
 
-  /** Where bytes go between file and GPU, so that a stream of blocks leaves no litter. */
+  /** A buffer between file and GPU, which is reused so that streaming blocks makes no garbage. */
   get staging(): Uint8Array<ArrayBuffer> {
     return this.room.staging ??= new Uint8Array(SLICE_BYTES);
   }
 
-  /** Where weights lie that are to be cast. */
+  /** Memory for weights that are to be cast. */
   get castRoom(): CastRoom {
     return this.room.castRoom;
   }
 
-  /** Names and shapes of what is in it. */
+  /** The names and shapes of its tensors. */
   get layout(): { readonly name: string; readonly shape: readonly number[] }[] {
     return [...this.room.tensors].map(([name, { shape }]) => ({ name, shape }));
   }
 
-  /** The tensor of that name; a new one where there is none yet, or where a block has it in a wider format. */
+  /** The tensor of that name. A new one is made if there is none yet, or if a block has it in a wider format. */
   tensor(name: string, shape: readonly number[], dtype: GpuDtype, what: string): Tensor {
     const { gpu, room: { tensors } } = this;
     this.assertOpen();
@@ -65,12 +65,12 @@ export class WeightSlot {
     return tensor;
   }
 
-  /** @throws {Error} once it was released: an upload was still on its way, and ends here */
+  /** @throws {Error} after it was released, which ends an upload that was still running */
   assertOpen(): void {
     if (!this.room.open) throw new Error("the slot was released");
   }
 
-  /** Frees its tensors. Work already recorded still runs on them. */
+  /** Frees its tensors. Recorded work can still use them. */
   release(): void {
     for (const tensor of this.room.tensors.values()) this.gpu.release(tensor);
     this.room.tensors.clear();

@@ -1,5 +1,5 @@
 /**
- * Weights on their way from a model's files to the GPU.
+ * Uploads weights from a model's files to the GPU.
  *
  * @module
  */
@@ -13,22 +13,22 @@ import type { TensorInfo, TensorSource } from "./checkpoint/tensor_source.ts";
 import { matrixDtype, type WeightDtypeChoice } from "./weight_dtype.ts";
 import type { WeightSlot } from "./weight_slot.ts";
 
-/** Tensors are read and uploaded in pieces of at most so many bytes; a multiple of every format's size. */
+/** The largest piece in which tensors are read and uploaded, in bytes. It is a multiple of every format's size. */
 export const SLICE_BYTES = 32 * 2 ** 20;
 
-/** Told of each tensor that has been uploaded, with its size in the file. */
+/** Called for each tensor that has been uploaded, with its size in the file. */
 export type OnUpload = (bytes: number) => void;
 
-/** What {@link Weights} may be told. */
+/** Options of {@link Weights}. */
 export interface WeightsOptions {
   readonly onUpload?: OnUpload | undefined;
   /** Default: "auto". */
   readonly dtype?: WeightDtypeChoice | undefined;
-  /** What names start with in the files. */
+  /** The prefix of the names in the files. */
   readonly prefix?: string;
-  /** Has the tensors that are written to, and keeps them; without, each upload makes one. */
+  /** Owns the tensors that weights are written to. Without it, each upload makes a new tensor. */
   readonly slot?: WeightSlot | undefined;
-  /** Default: one of its own, or its slot's. */
+  /** Default: a room of its own, or the slot's. */
   readonly castRoom?: CastRoom | undefined;
 }
 
@@ -54,12 +54,12 @@ export class Weights {
     this.#castRoom = options.castRoom ?? options.slot?.castRoom ?? new CastRoom(gpu);
   }
 
-  /** What names start with in the files. */
+  /** The prefix of the names in the files. */
   get prefix(): string {
     return this.options.prefix ?? "";
   }
 
-  /** The tensors whose names start with `prefix`, under the rest of their names. */
+  /** The tensors whose names start with `prefix`. They are named without it. */
   scope(prefix: string): Weights {
     const { gpu, source, options } = this;
     const slot = options.slot?.scope(prefix);
@@ -79,9 +79,9 @@ export class Weights {
   }
 
   /**
-   * Uploads what `linear` takes as its weight, and casts it where that is wanted; see {@link WeightDtypeChoice}.
+   * Uploads a weight for `linear`, and casts it if that was chosen; see {@link WeightDtypeChoice}.
    *
-   * @param exact its products hold their operands in f32 whatever the device is set to
+   * @param exact whether its products hold their operands in f32 whatever the device's precision is
    * @returns `shape`; f32, or bf16 or f16 packed two in 32 bits
    * @throws {TilereelError} if it is missing, has another shape or format, cannot be read, or does not fit the GPU
    */
@@ -104,10 +104,10 @@ export class Weights {
   }
 
   /**
-   * Uploads a tensor widened to f32: norms' weights, biases, small tables.
+   * Uploads a tensor converted to f32: weights of norms, biases, small tables.
    *
    * @returns `shape`, f32
-   * @throws {TilereelError} as {@link matrix}
+   * @throws {TilereelError} as in {@link matrix}
    */
   async vector(name: string, shape: readonly number[]): Promise<Tensor> {
     const info = expectTensor(this.source, this.prefix + name, shape);
@@ -120,19 +120,19 @@ export class Weights {
     return tensor;
   }
 
-  /** Frees what only loading needs. More can be loaded after it. */
+  /** Frees memory that only loading needs. More can be loaded after it. */
   settle(): void {
     if (!this.options.castRoom) this.#castRoom.release();
   }
 
-  /** Frees all tensors uploaded so far, here and in scopes of it. Work already recorded still runs on them. */
+  /** Frees all tensors that were uploaded here and in its scopes. Recorded work can still use them. */
   release(): void {
     this.settle();
     for (const tensor of this.#tensors.splice(0)) this.gpu.release(tensor);
     for (const scope of this.#scopes.splice(0)) scope.release();
   }
 
-  /** Has `take` called with piece after piece of what is stored, each with its place in bytes. */
+  /** Calls `take` with one stored piece after the other, each with its offset in bytes. */
   async #upload(
     { name, bytes }: TensorInfo,
     take: (stored: Uint8Array<ArrayBuffer>, at: number) => void,

@@ -1,5 +1,5 @@
 /**
- * Veda's self-attention of all layers over one grid: each head over tiles of its own shape.
+ * Veda's self-attention of all layers over one grid. Each head has its own shape of tile.
  *
  * @module
  */
@@ -14,21 +14,21 @@ import type { TilePlan } from "./tile_plan.ts";
 import type { Projections } from "./scorer.ts";
 import { product } from "./tiling.ts";
 
-/** What {@link VedaAttention} goes by. */
+/** The settings of {@link VedaAttention}. */
 export interface VedaAttentionOptions {
   readonly plan: TilePlan;
   /** ρ, the share of tiles to keep. */
   readonly keep: number;
-  /** By layer; stay the caller's. Without, tiles are scored by their means. */
+  /** By layer; owned by the caller. Without them, tiles are scored by their means. */
   readonly projections?: readonly Projections<Tensor>[];
-  /** Layers that take full attention. */
+  /** The layers that use full attention. */
   readonly denseLayers?: ReadonlySet<number>;
 }
 
-/** The patterns of a grid, on the GPU until {@link release}. */
+/** The patterns of a grid. They are on the GPU until {@link release}. */
 export class VedaAttention {
   readonly #tokens: number;
-  /** By shape; those that no head has are absent. */
+  /** The patterns by shape, for those shapes that a head has. */
   readonly #patterns: ReadonlyMap<number, TilePattern>;
 
   constructor(
@@ -43,16 +43,17 @@ export class VedaAttention {
     this.#patterns = new Map([...used].map((i) => [i, new TilePattern(gpu, config, grid, shapes[i]!, keep)]));
   }
 
-  /** Pairs of queries and keys that a head multiplies, as `keptPairs` counts them. */
+  /** The pairs of queries and keys that one head multiplies, counted by `keptPairs`. */
   pairs(layer: number, head: number): number {
     if (this.options.denseLayers?.has(layer)) return this.#tokens ** 2;
     return this.#patterns.get(this.options.plan.choices[layer]![head]!)!.pairs;
   }
 
   /**
-   * Some heads of each layer; those of one shape go in one dispatch. What is uploaded belongs to the scope around.
+   * Computes some heads of each layer; heads with the same shape share a dispatch. Uploads belong to the enclosing
+   * scope.
    *
-   * @param heads for each layer
+   * @param heads the heads for each layer
    */
   some(heads: readonly (readonly number[])[]): SomeHeads {
     const { gpu, config, options: { plan, projections, denseLayers } } = this;

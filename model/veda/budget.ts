@@ -5,29 +5,30 @@
  */
 import type { Tiling } from "./tiling.ts";
 
-/** The keep ratio that nothing else is said about. */
+/** The keep ratio if neither the user nor the model gives one. */
 export const DEFAULT_KEEP = 0.1;
 /**
- * Where no ratio is asked for, each query tile sees at least so many: of few tiles each stands for much of the clip.
- * The demo model's clips of 128×128 have 16 tiles, and show what 8 of them leave out, but not what 12 do.
+ * If no ratio is given, each query tile attends to at least this many tiles: where there are few tiles, each covers
+ * much of the clip. The demo model's clips of 128×128 have 16 tiles. Keeping 8 of them leaves visible defects, keeping
+ * 12 does not.
  */
 export const LEAST_TILES = 12;
 
 /**
- * The keep ratio of a grid where none is asked for.
+ * The keep ratio of a grid if none is given.
  *
- * @param usual the ratio that scores were trained for
+ * @param usual the ratio that the scores were trained for
  */
 export function defaultKeep(usual: number, tokens: number, capacity: number): number {
   return Math.min(1, Math.max(usual, LEAST_TILES / Math.ceil(tokens / capacity)));
 }
 
 /**
- * The key tiles of each query tile, its own among them. Over whole tiles full attention would take n_ideal² pairs of
- * tiles, n_ideal = ⌈tokens / capacity⌉; a share ρ of them is spread evenly over the n rows there are, so that padding
- * buys nothing. What is left of the division goes to the rows where its sum passes a whole number.
+ * The number of key tiles of each query tile, its own included. Over whole tiles, full attention would take n_ideal²
+ * pairs of tiles, n_ideal = ⌈tokens / capacity⌉. A share ρ of them is spread evenly over the n rows, so that padding
+ * adds no work. The remainder of the division goes to the rows where its running sum passes an integer.
  *
- * @param keep ρ, above 0; from 1 on every tile is kept
+ * @param keep ρ, above 0; from 1 on, every tile is kept
  */
 export function budget(
   keep: number,
@@ -37,7 +38,7 @@ export function budget(
   const perRow = keep * Math.ceil(tokens / capacity) ** 2 / n;
   if (keep >= 1 || perRow >= n) return Array.from({ length: n }, () => n);
   const low = Math.max(1, Math.floor(perRow)), high = Math.min(low + 1, n);
-  // Rounded, so that what binary fractions are off by does not move a row's turn.
+  // Rounded, so that the inexactness of binary fractions does not change which rows get one tile more.
   const fraction = Number(Math.max(perRow - low, 0).toFixed(12));
   return Array.from(
     { length: n },
@@ -46,8 +47,8 @@ export function budget(
 }
 
 /**
- * Pairs of queries and keys that are multiplied under a budget. Each row's own tile is counted as it is, the others it
- * keeps, which only the GPU knows, as tiles of the mean size of the rest: exact where no tile is partial.
+ * The pairs of queries and keys that are multiplied under a budget. Each row's own tile counts with its exact size. The
+ * other tiles, which only the GPU knows, count with the mean size of the rest; that is exact if no tile is partial.
  */
 export function keptPairs(keep: readonly number[], { tokens, tiles }: Pick<Tiling, "tokens" | "tiles">): number {
   const others = tiles.length - 1;

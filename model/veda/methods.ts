@@ -1,5 +1,5 @@
 /**
- * Veda's attention, as the pipeline takes it.
+ * Veda's attention as an `AttentionMethod` for the pipeline.
  *
  * @module
  */
@@ -25,26 +25,26 @@ import { type TileScorer, uploadScorer } from "./scorer.ts";
 import { type TilePlan, uniformPlan } from "./tile_plan.ts";
 import { defaultCapacity, defaultShape, product, type TileShape } from "./tiling.ts";
 
-/** Steps that take full attention where nothing else is said: the first one sets the composition. */
+/** The default number of steps with full attention: the first step sets the composition. */
 export const DEFAULT_DENSE_STEPS = 1;
 
-/** What {@link vedaAttention} takes. */
+/** Options of {@link vedaAttention}. */
 export interface VedaOptions {
-  /** ρ, the share of tiles to keep, above 0. Default: `usualKeep`, or more on small grids, see `defaultKeep` */
+  /** ρ, the share of tiles to keep, above 0. Default: `usualKeep`, or more on small grids; see `defaultKeep`. */
   readonly keep?: number;
-  /** The ratio that scores were trained for. Default {@link DEFAULT_KEEP} */
+  /** The ratio that scores were trained for. Default: {@link DEFAULT_KEEP} */
   readonly usualKeep?: number;
-  /** First steps with full attention. Default {@link DEFAULT_DENSE_STEPS} */
+  /** The number of first steps with full attention. Default: {@link DEFAULT_DENSE_STEPS} */
   readonly denseSteps?: number;
-  /** Layers with full attention. Default none */
+  /** The layers with full attention. Default: none */
   readonly denseLayers?: readonly number[];
-  /** Default: tiles are scored by their means. */
+  /** Default: none; tiles are scored by their means. */
   readonly scorer?: TileScorer;
   /** A shape for every layer and head, or one for all. Default: one that suits the grid */
   readonly shapes?: TilePlan | TileShape;
-  /** Tokens of a tile where there are no shapes. Default: what suits the grid */
+  /** The number of tokens of a tile if there are no shapes. Default: one that suits the grid */
   readonly tileTokens?: number;
-  /** Names scorer and shapes in messages. */
+  /** The name of scorer and shapes in messages. */
   readonly name?: string;
 }
 
@@ -70,7 +70,7 @@ const VEDA_KINDS: Kinds<VedaOptions> = {
   name: aText,
 };
 
-/** Each query tile sees the key tiles that score best (Veda). */
+/** Each query tile attends to the key tiles with the best scores (Veda). */
 export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
   const method = vedaHeads(options);
   return {
@@ -95,14 +95,14 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
   };
 }
 
-/** ρ, the share of tiles that is kept on a grid: what was asked for, or what suits it. */
+/** ρ, the share of tiles that is kept on a grid: as given, or the default. */
 export function keepOn(grid: Grid, { keep, usualKeep = DEFAULT_KEEP, shapes, tileTokens }: VedaOptions): number {
   if (keep !== undefined) return keep;
   const shape = shapes && ("choices" in shapes ? shapes.shapes[0]! : shapes);
   return defaultKeep(usualKeep, product(grid), shape ? product(shape) : tileTokens ?? defaultCapacity(grid));
 }
 
-/** Why every tile sees all others. */
+/** The reason why every tile attends to all others. */
 function whyFull(options: VedaOptions, steps: number, config: TransformerConfig, grid: Grid): string {
   const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [], keep } = options;
   if (denseSteps >= steps) {
@@ -122,7 +122,7 @@ function whyFull(options: VedaOptions, steps: number, config: TransformerConfig,
       : "too few to leave one out");
 }
 
-/** As {@link vedaAttention}, for those heads of a layer that another method hands over. */
+/** As {@link vedaAttention}, for those heads of a layer that another method delegates. */
 export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   checkOptions("vedaAttention", options, VEDA_KINDS);
   const { denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;

@@ -1,5 +1,5 @@
 /**
- * What attention under an oracle's choice of tiles is off by: the measure that tile shapes are judged by.
+ * The error of attention under an oracle's choice of tiles, by which tile shapes are judged.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionState } from "./sampling_states.ts";
 import type { TilePattern } from "./tile_pattern.ts";
 
-/** Of a state, what there is to compare with. */
+/** The reference values of a state. */
 export type FullAttention = Pick<AttentionState, "q" | "k" | "v" | "y" | "lse">;
 
 /** ‖y‖² of each head, [1, heads], f32. */
@@ -21,9 +21,9 @@ export function squaredNorm(gpu: Gpu, y: Tensor, heads: number): Tensor {
 }
 
 /**
- * ‖O_sparse − O_full‖² of each head where each query tile sees the tiles in `runs`; [1, heads], f32.
+ * ‖O_sparse − O_full‖² of each head, if each query tile attends to the tiles in `runs`; [1, heads], f32.
  *
- * @param only [n], u32: heads to do; what is said of others is 0. Default all
+ * @param only [n], u32: the heads to compute; the results of other heads are 0. Default: all
  */
 export function sparseError(
   gpu: Gpu,
@@ -41,7 +41,7 @@ export function sparseError(
   });
 }
 
-/** As {@link sparseError}, with the tiles that full attention itself heats most. */
+/** As {@link sparseError}, with the tiles that have the most heat in full attention. */
 export function oracleError(gpu: Gpu, state: FullAttention, pattern: TilePattern, heads: number): Tensor {
   return gpu.scope(() => {
     const { max } = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout: pattern.layout });

@@ -1,6 +1,6 @@
 /**
- * What Veda learns from: queries and keys of every layer, as they come up when the model samples clips from prompts
- * with full attention.
+ * The training data of Veda: queries and keys of every layer, while the model samples clips from prompts with full
+ * attention.
  *
  * @module
  */
@@ -14,13 +14,13 @@ import type { SampledClip } from "../training/sampled_set.ts";
 import type { OnProgress } from "../progress.ts";
 import type { Grid } from "../wan/grid.ts";
 
-/** One layer's full attention. The tensors are the forward pass's: they are gone when it goes on. */
+/** The full attention of one layer. The tensors belong to the forward pass and are valid only during the call. */
 export interface AttentionState {
-  /** [1, tokens, heads · head dim], after norm and RoPE; so k, v, y */
+  /** [1, tokens, heads · head dim], after norm and RoPE; the same holds for k, v and y */
   readonly q: Tensor;
   readonly k: Tensor;
   readonly v: Tensor;
-  /** Its output. */
+  /** The output. */
   readonly y: Tensor;
   /** [1, tokens, heads]: log-sum-exp of each query's scores */
   readonly lse: Tensor;
@@ -28,36 +28,39 @@ export interface AttentionState {
   readonly grid: Grid;
   /** Denoising step of the run, from 0. */
   readonly step: number;
-  /** 0 with the prompt; 1 with the negative prompt, where there is guidance. */
+  /** 0 for the prompt; 1 for the negative prompt, if there is guidance. */
   readonly pass: number;
 }
 
-/** How much there is of heads. */
+/** The number and size of heads. */
 export interface HeadShape {
   readonly layers: number;
   readonly heads: number;
   readonly headDim: number;
 }
 
-/** Sampling runs that can be watched, the same however often they are run. */
+/** Sampling runs that can be observed. They are the same however often they are run. */
 export interface SamplingRuns extends HeadShape {
   /** At least one. */
   readonly count: number;
-  /** Denoising steps of a run. */
+  /** The number of denoising steps of a run. */
   steps(run: number): number;
-  /** Forward passes of a step: 2 with guidance. */
+  /** The number of forward passes of a step: 2 with guidance. */
   passes(run: number): number;
   /**
-   * Samples once.
+   * Runs the sampling once.
    *
    * @throws the signal's reason, if it is aborted: between two steps
    */
   sample(run: number, watching: Watching): Promise<void>;
 }
 
-/** What is told of a run. */
+/** The observers of a run. */
 export interface Watching {
-  /** Shown every layer of every pass, while the pass is recorded: it may record work of its own, and not wait. */
+  /**
+   * Called with every layer of every pass, while the pass is recorded. It may record work of its own, but must not
+   * wait.
+   */
   readonly onState: (state: AttentionState) => void;
   /** Called after a step, when all of it is recorded. */
   readonly onStep: (step: number) => Promise<void> | void;
@@ -65,15 +68,15 @@ export interface Watching {
 }
 
 /**
- * Full attention that shows itself. The log-sum-exps are made whether they are wanted or not, so that a run that is
- * watched is the same, bit for bit, as one that is only repeated.
+ * Full attention that reports its tensors. The log-sum-exps are always computed, so that an observed run equals a
+ * repeated one bit for bit.
  */
 export function watchedAttention(onState: (state: AttentionState) => void): AttentionMethod {
   return {
     prepare: ({ gpu, grid, transformer: { config: { heads } } }) =>
       Promise.resolve({
         at(step) {
-          // By layer: where blocks are streamed all passes go through one before the next.
+          // Indexed by layer, because with streamed blocks all passes go through one block before the next.
           const passes: number[] = [];
           return (q, k, v, layer) => {
             const pass = passes[layer] = (passes[layer] ?? -1) + 1;
@@ -90,7 +93,7 @@ export function watchedAttention(onState: (state: AttentionState) => void): Atte
 }
 
 /**
- * Runs of a pipeline, one a clip. The texts are embedded now, all of them, so that the text encoder's weights are read
+ * Makes runs of a pipeline, one for each clip. All texts are embedded now, so that the text encoder's weights are read
  * once.
  *
  * @throws {TilereelError} if a text cannot be embedded

@@ -1,5 +1,5 @@
 /**
- * The trained part of Veda: for every layer and head two matrices that make a tile's vector from its features.
+ * The trained part of Veda: for every layer and head, two matrices that compute a tile's vector from its features.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { GpuDtype, Tensor } from "../../gpu/tensor.ts";
 /** A projection of one layer as it is stored: [heads, 3 · head dim, head dim]. */
 export interface StoredProjection {
   readonly dtype: "F32" | "BF16" | "F16";
-  /** Its bytes. */
+  /** Its size in bytes. */
   readonly data: Uint8Array;
 }
 
@@ -29,7 +29,7 @@ export interface TileScorer {
 
 const GPU_DTYPES: Readonly<Record<StoredProjection["dtype"], GpuDtype>> = { F32: "f32", BF16: "bf16", F16: "f16" };
 
-/** Puts a scorer on the GPU as it is stored; the tensors are the caller's. */
+/** Uploads a scorer in its stored format. The tensors are owned by the caller. */
 export function uploadScorer(gpu: Gpu, { heads, headDim, layers }: TileScorer): Projections<Tensor>[] {
   using uploaded = new DisposableStack();
   const upload = ({ dtype, data }: StoredProjection) =>

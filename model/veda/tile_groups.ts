@@ -1,5 +1,5 @@
 /**
- * Tile patterns by grid and shape, and the heads of each layer that share one: for work that meets several grids.
+ * Tile patterns by grid and shape, and the heads of each layer that share one. For work on several grids.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { TilePattern } from "./tile_pattern.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import type { TileShape } from "./tiling.ts";
 
-/** Patterns, each made once and held until this is disposed of. */
+/** A cache of patterns. They are held until it is disposed of. */
 export class TilePatterns implements Disposable {
   readonly #made = new Map<string, TilePattern>();
 
@@ -39,9 +39,9 @@ export class TilePatterns implements Disposable {
 /** Heads of a layer that share a shape. */
 export interface HeadGroup {
   readonly shape: TileShape;
-  /** Rising. */
+  /** In ascending order. */
   readonly heads: readonly number[];
-  /** [heads], u32; undefined where they are all of the layer's */
+  /** [heads], u32; undefined if they are all heads of the layer */
   readonly only: Tensor | undefined;
 }
 
@@ -59,7 +59,7 @@ export class HeadGroups implements Disposable {
       })).filter(({ heads }) => heads.length > 0)
     );
     const lists = uploadHeadLists(gpu, layers.flatMap((groups) => groups.map(({ heads }) => heads)));
-    // All lists lie in one buffer.
+    // All lists are in one buffer.
     this.#lists = gpu.keep(lists[0]!);
     let at = 0;
     this.layers = layers.map((groups) =>

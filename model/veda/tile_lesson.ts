@@ -1,6 +1,6 @@
 /**
- * What one layer's attention teaches its scorer: the loss, its gradients, and how well the tiles agree that the scores
- * pick.
+ * One training step of a layer's scorer from the layer's attention: the loss, its gradients, and how well the selected
+ * tiles agree with the teacher's.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { HeadGroup } from "./tile_groups.ts";
 import type { TilePattern } from "./tile_pattern.ts";
 import type { Target } from "./veda_file.ts";
 
-/** What a lesson says, for each head of its group. */
+/** The results of a lesson, for each head of its group. */
 export interface LessonFigures {
   /** [heads of the group, 1], f32: KL(teacher ‖ student) summed over the query tiles */
   readonly divergence: Tensor;
@@ -29,11 +29,11 @@ export interface LessonFigures {
 /**
  * Records a lesson for the heads that share a shape.
  *
- * The gradients are those of the mean over the query tiles, for each head by itself. The loss is their mean over heads
- * and layers besides; but every head has parameters of its own, and AdamW takes the same step however a gradient is
- * scaled, as long as it does not come near its epsilon, as the fraction of a large model's loss would.
+ * The gradients are of the mean over query tiles, separately for each head. The reported loss is also averaged over
+ * heads and layers. But every head has its own parameters, and AdamW takes the same step however a gradient is scaled,
+ * unless it comes close to its epsilon, as a fraction of a large model's loss would.
  *
- * @param gradients written for the group's heads
+ * @param gradients receives the gradients of the group's heads
  */
 export function tileLesson(
   gpu: Gpu,

@@ -1,6 +1,6 @@
 /**
- * A scorer in training: its projections, the optimizer's moments and the moving averages that are what is saved, all on
- * the GPU, and their checkpoints: a file of the averages, which can be loaded like any other scorer, with all the rest.
+ * A scorer in training: its projections, the optimizer's moments, and the moving averages, which are the saved weights.
+ * All are on the GPU. A checkpoint is a file of the averages, which loads like any other scorer, with the rest added.
  *
  * @module
  */
@@ -17,22 +17,22 @@ import type { HeadShape } from "./sampling_states.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
 import { projectionName, saveVeda, type VedaFile } from "./veda_file.ts";
 
-/** Standard deviation of the numbers that projections start from. */
+/** The standard deviation of the initial projections. */
 const START = 1e-4;
 
-/** The tensors of one projection, each [heads, 3 · head dim, head dim], by what checkpoints put before its name. */
+/** The tensors of one projection, each [heads, 3 · head dim, head dim], by their prefixes in checkpoints. */
 const PREFIXES = { average: "", x: "raw.", mean: "exp_avg.", square: "exp_avg_sq." } as const;
 type Kind = keyof typeof PREFIXES;
 type Parameter = Readonly<Record<Kind, Tensor>>;
 const KINDS = Object.keys(PREFIXES) as Kind[];
 const SIDES = ["q", "k"] as const;
 
-/** How a step is taken. */
+/** The parameters of a step. */
 export interface UpdateOptions {
   readonly lr: number;
-  /** The part of each parameter, times the learning rate, that a step takes away. */
+  /** The weight decay: the part of each parameter, times the learning rate, that a step subtracts. */
   readonly weightDecay: number;
-  /** What a step leaves of the moving averages. */
+  /** The factor by which a step keeps the moving averages. */
   readonly average: number;
 }
 
@@ -51,7 +51,7 @@ export class TileParameters implements Disposable {
     private readonly layers: readonly Projections<Parameter>[],
   ) {}
 
-  /** Before the first step: N(0, 1e-4²), so that scores are those of mean pooling but for a trace. */
+  /** The initial state: N(0, 1e-4²), so that scores are almost those of mean pooling. */
   static random(gpu: Gpu, shape: HeadShape, seed: number): TileParameters {
     const make = (layer: number, side: number): Parameter => {
       const { size, sizes } = projectionShape(shape);
@@ -69,9 +69,9 @@ export class TileParameters implements Disposable {
   }
 
   /**
-   * Reads a checkpoint to go on from.
+   * Reads a checkpoint, to resume from it.
    *
-   * @param identity that of the training that goes on
+   * @param identity the identity of the training that resumes
    * @returns the parameters, and the steps done
    * @throws {TilereelError} if the file is damaged or no checkpoint, or comes from other options, which are named
    */
@@ -106,13 +106,13 @@ export class TileParameters implements Disposable {
     return { parameters: new TileParameters(gpu, shape, layers), step };
   }
 
-  /** The projections of a layer, as they are trained. */
+  /** The projections of a layer, in training. */
   projections(layer: number): Projections<Tensor> {
     const { q, k } = this.layers[layer]!;
     return { q: q.x, k: k.x };
   }
 
-  /** A tensor for a projection's gradient; the caller's. */
+  /** A tensor for a projection's gradient; owned by the caller. */
   gradient(): Tensor {
     return this.gpu.tensor(projectionShape(this.shape).sizes);
   }
@@ -131,7 +131,7 @@ export class TileParameters implements Disposable {
   }
 
   /**
-   * Writes a checkpoint, which appears, or replaces the one before, only when it is complete.
+   * Writes a checkpoint. It appears, or replaces the previous one, only when it is complete.
    *
    * @throws {TilereelError} if it cannot be written
    * @throws {NonFiniteLayerError} if a number is not finite; then nothing is written

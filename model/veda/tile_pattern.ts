@@ -1,5 +1,5 @@
 /**
- * Veda's steps over one grid cut into tiles of one shape: pooling → scores → selection → attention.
+ * Veda's operations over one grid that is cut into tiles of one shape: pooling → scores → selection → attention.
  *
  * @module
  */
@@ -18,19 +18,19 @@ import { budget, keptPairs } from "./budget.ts";
 import type { Projections } from "./scorer.ts";
 import { type TileShape, type Tiling, tiling } from "./tiling.ts";
 
-/** On the GPU until {@link release}. */
+/** The tensors are on the GPU until {@link release}. */
 export class TilePattern {
   readonly tiling: Tiling;
-  /** Key tiles of each query tile. */
+  /** The number of key tiles of each query tile. */
   readonly keep: readonly number[];
   readonly layout: TileLayout;
   readonly budget: TileBudget;
-  /** Pairs of queries and keys of one head that are multiplied, as `keptPairs` counts them. */
+  /** The pairs of queries and keys that one head multiplies, counted by `keptPairs`. */
   readonly pairs: number;
 
   /**
    * @param keep ρ, the share of tiles to keep
-   * @throws {TilereelError} if the tiles are too many
+   * @throws {TilereelError} if there are too many tiles
    */
   constructor(
     private readonly gpu: Gpu,
@@ -57,11 +57,11 @@ export class TilePattern {
   }
 
   /**
-   * Predicted scores of pairs of tiles.
+   * Predicts the scores of pairs of tiles.
    *
-   * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; so k
-   * @param projections P of the layer; without, tiles are scored by their means
-   * @param only [n], u32: heads to do; what belongs to others is left undefined. Default all
+   * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; the same holds for k
+   * @param projections P of the layer; without it, tiles are scored by their means
+   * @param only [n], u32: the heads to compute; the results of other heads are undefined. Default: all
    * @returns [batch · heads, tiles, tiles], f32
    */
   scores(q: Tensor, k: Tensor, projections: Projections<Tensor> | undefined, only?: Tensor): Tensor {
@@ -72,16 +72,16 @@ export class TilePattern {
     });
   }
 
-  /** The tiles that are kept by such scores, see `selectTiles`: [batch · heads, runs, 2], u32. */
+  /** Selects tiles by such scores; see `selectTiles`: [batch · heads, runs, 2], u32. */
   select(scores: Tensor, only?: Tensor): Tensor {
     return selectTiles(this.gpu, scores, this.layout, this.budget, { heads: this.config.heads, only });
   }
 
   /**
-   * Attention over the tiles that are kept.
+   * Attention over the selected tiles.
    *
-   * @param runs of {@link select}
-   * @param into written instead of a new tensor
+   * @param runs the result of {@link select}
+   * @param into where to write the result, instead of to a new tensor
    */
   attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, { only, into }: { only?: Tensor; into?: Tensor } = {}): Tensor {
     const plan = { order: this.layout.order, queries: { blocks: this.budget.blocks, runs } };

@@ -1,5 +1,5 @@
 /**
- * Which shape of tile each head has.
+ * The shape of tile of each head.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import type { TileShape } from "./tiling.ts";
 
 /** A shape for every layer and head. */
 export interface TilePlan {
-  /** All of one number of tokens. */
+  /** The shapes; all have the same number of tokens. */
   readonly shapes: readonly TileShape[];
   /** For each layer the shape of each head, as an index into `shapes`. */
   readonly choices: readonly Uint8Array[];

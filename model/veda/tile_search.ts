@@ -1,6 +1,6 @@
 /**
- * Head-aware tiling, offline: which shape of tile suits each head, found by what attention is off by with each of them
- * when an oracle picks the tiles.
+ * Head-aware tiling, offline: finds the shape of tile that suits each head. It measures the error of attention with
+ * each shape when an oracle selects the tiles.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { type TilePlan, uniformPlan } from "./tile_plan.ts";
 import { MAX_PADDING, padding, type TileShape, tileShapes } from "./tiling.ts";
 
 /**
- * The shapes worth trying on a grid: of all with so many tokens those that pad it by no more than {@link MAX_PADDING}.
+ * The shapes to try on a grid: of all with `tokens` tokens, those that pad it by at most {@link MAX_PADDING}.
  *
  * @throws {TilereelError} if there is none
  */
@@ -29,32 +29,32 @@ export function candidateShapes(grid: Grid, capacity: number): TileShape[] {
   );
 }
 
-/** What {@link searchTiles} takes. */
+/** Options of {@link searchTiles}. */
 export interface TileSearch {
   readonly gpu: Gpu;
   readonly runs: SamplingRuns;
-  /** To try, all of one number of tokens. */
+  /** The shapes to try; all have the same number of tokens. */
   readonly shapes: readonly TileShape[];
-  /** Share of the pairs of tiles that the oracle keeps. */
+  /** The share of the pairs of tiles that the oracle keeps. */
   readonly keep: number;
-  /** Denoising steps of each run that are looked at, spread evenly. */
+  /** The number of denoising steps of each run that are examined, spread evenly. */
   readonly looks: number;
-  /** Told how many of how many steps are through. */
+  /** Called with the number of finished steps and of all steps. */
   readonly onLook?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
 
-/** What a search found out: errors ‖O_sparse − O_full‖² / ‖O_full‖², [layers][heads][shapes]. */
+/** The result of a search: errors ‖O_sparse − O_full‖² / ‖O_full‖², [layers][heads][shapes]. */
 export interface SearchTable {
   readonly shapes: readonly TileShape[];
   /** Means over all states. */
   readonly errors: readonly (readonly Float64Array[])[];
-  /** States in which each shape was the best. */
+  /** The number of states in which each shape was the best. */
   readonly votes: readonly (readonly Uint32Array[])[];
 }
 
 /**
- * Tries all shapes on every layer and head of states of sampling runs.
+ * Tries all shapes on every layer and head, for states of sampling runs.
  *
  * @throws the signal's reason, if it is aborted
  * @throws {TilereelError} if a number is not finite
@@ -72,7 +72,7 @@ export async function searchTiles(search: TileSearch): Promise<SearchTable> {
   onLook(done, total);
   for (let run = 0; run < runs.count; run++) {
     const wanted = steps(run), ended = new AbortController();
-    /** For each layer ‖y‖², then the error with each shape. */
+    /** For each layer ‖y‖², then the error for each shape. */
     let found: Tensor[] = [];
     const onState = (state: AttentionState) => {
       if (state.pass !== 0 || !wanted.includes(state.step)) return;
@@ -123,8 +123,9 @@ export async function searchTiles(search: TileSearch): Promise<SearchTable> {
 }
 
 /**
- * Each head's shape, as an index into the table's: the one with most votes, the least error deciding ties. Where a
- * layer would need more than `most` shapes, those are left that most heads want, and the others take the best of them.
+ * Each head's shape, as an index into the table's shapes: the one with the most votes; ties go to the smaller error. If
+ * a layer would need more than `most` shapes, those that most heads chose remain, and the other heads take the best of
+ * them.
  */
 export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TilePlan {
   const choices = votes.map((byHead, layer) => {
@@ -136,7 +137,7 @@ export function choosePlan({ shapes, errors, votes }: SearchTable, most: number)
     const all = [...shapes.keys()];
     const first = byHead.map((_, head) => best(head, all));
     const wanted = all.map((shape) => first.filter((own) => own === shape).length);
-    // Equal counts stay in order, as sorting is stable.
+    // Equal counts keep their order, because sorting is stable.
     const left = all.filter((shape) => wanted[shape]! > 0).sort((a, b) => wanted[b]! - wanted[a]!).slice(0, most);
     return first.map((own, head) => left.includes(own) ? own : best(head, left));
   });
@@ -147,7 +148,7 @@ export function choosePlan({ shapes, errors, votes }: SearchTable, most: number)
   };
 }
 
-/** Mean error over layers and heads under a plan of the table's shapes. */
+/** The mean error over layers and heads, for a plan of the table's shapes. */
 export function meanError({ shapes, errors }: SearchTable, plan: TilePlan): number {
   const places = plan.shapes.map((shape) => shapes.findIndex((other) => String(other) === String(shape)));
   const all = errors.flatMap((byHead, layer) =>
@@ -156,19 +157,19 @@ export function meanError({ shapes, errors }: SearchTable, plan: TilePlan): numb
   return all.reduce((a, b) => a + b) / all.length;
 }
 
-/** The one shape that is best for all heads together. */
+/** The single shape that is best for all heads together. */
 export function bestSingle(table: SearchTable): TileShape {
   const { shapes, errors } = table, size = { layers: errors.length, heads: errors[0]!.length };
   return shapes[leastOf(shapes.map((shape) => meanError(table, uniformPlan(shape, size))))]!;
 }
 
-/** So many of the numbers below `count`, from the middle of equal parts; all where there are no more. */
+/** Picks `most` of the numbers below `count`, from the middle of equal parts; all if there are no more than that. */
 export function spread(count: number, wanted: number): number[] {
   const some = Math.min(count, wanted);
   return Array.from({ length: some }, (_, i) => Math.floor((i + 0.5) * count / some));
 }
 
-/** Index of the least number, the first of equal ones. */
+/** The index of the smallest number; the first of equal ones. */
 function leastOf(numbers: readonly number[]): number {
   return numbers.reduce((best, x, i) => x < numbers[best]! ? i : best, 0);
 }

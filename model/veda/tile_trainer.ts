@@ -1,10 +1,10 @@
 /**
- * Training of a tile scorer on a frozen model (Veda): the model samples clips from prompts with full attention, and
- * every layer's attention on the way teaches the scorer of that layer. A step of the optimizer is a denoising step;
- * with guidance it learns from one of the step's two passes.
+ * Trains a tile scorer on a frozen model (Veda). The model samples clips from prompts with full attention. On the way,
+ * every layer's attention teaches the scorer of that layer. A step of the optimizer is a denoising step. With guidance,
+ * it learns from one of the step's two passes.
  *
- * Everything random is a function of the seed and the step. A training that goes on from a checkpoint samples the clip
- * that it was in anew up to where it was, so it ends with the same bytes as one that was never broken off.
+ * All random choices are functions of the seed and the step. A resumed training first samples its current clip again,
+ * up to the point of the checkpoint. So it ends with the same bytes as an uninterrupted one.
  *
  * @module
  */
@@ -27,61 +27,61 @@ import { saveVeda, type Target, type VedaFile } from "./veda_file.ts";
 
 /** What the optimizer is told. */
 export interface TileRecipe extends UpdateOptions {
-  /** What of full attention the scores are to tell. */
+  /** The part of full attention that the scores are to predict. */
   readonly target: Target;
 }
 
-/** A recipe that fits models of all sizes, as far as was tried. */
+/** Defaults that worked for models of all sizes that were tried. */
 export const DEFAULT_RECIPE: TileRecipe = { target: "max", lr: 1e-3, weightDecay: 0, average: 0.99 };
 
-/** What is trained, on what, and where the results go. */
+/** What is trained, on which data, and where the results go. */
 export interface TileTraining {
   readonly gpu: Gpu;
   readonly runs: SamplingRuns;
   readonly recipe: TileRecipe;
-  /** Tokens of a tile. */
+  /** The number of tokens of a tile. */
   readonly tileTokens: number;
-  /** Shapes of so many tokens. Default: one that suits the grid */
+  /** The shapes, which have that number of tokens. Default: one that suits the grid */
   readonly plan?: TilePlan;
-  /** Share of tiles at which agreement with the oracle is measured; it does not change the training. */
+  /** The share of tiles at which agreement with the oracle is measured. It does not affect the training. */
   readonly keep: number;
-  /** A whole number; its low 32 bits count. */
+  /** An integer, of which the low 32 bits are used. */
   readonly seed: number;
-  /** Steps of the optimizer, from the start of the training. */
+  /** The number of optimizer steps, from the start of the training. */
   readonly steps: number;
-  /** Is created if need be; holds the files of {@linkcode tileTrainingFiles}. */
+  /** Created if necessary. It holds the files of {@linkcode tileTrainingFiles}. */
   readonly folder: string;
-  /** Steps from one checkpoint to the next. */
+  /** The number of steps between checkpoints. */
   readonly checkpointEvery: number;
-  /** Whether to go on from the folder's checkpoint. */
+  /** Whether to resume from the folder's checkpoint. */
   readonly resume: boolean;
-  /** What else the result depends on, such as the model; a checkpoint of another identity is not resumed. */
+  /** Anything else that affects the result, such as the model. A checkpoint with another identity is not resumed. */
   readonly identity?: TrainingIdentity;
-  /** Told before the first step how many are done. */
+  /** Called before the first step with the number of steps that are already done. */
   readonly onStart?: (step: number) => void;
-  /** Told how many of how many denoising steps are sampled anew before training goes on. */
+  /** Called with the number of denoising steps that are sampled again before training resumes, done and in all. */
   readonly onReplay?: (done: number, total: number) => void;
-  /** Told after each step. */
+  /** Called after each step. */
   readonly onStep?: (step: TileTrainingStep) => void;
-  /** Ends the training within a step's time; its state is saved. */
+  /** Ends the training within one step; its state is saved. */
   readonly signal?: AbortSignal;
 }
 
-/** One step in figures, as they stand in `metrics.jsonl`: of the scores before the step. */
+/** The figures of one step, as in `metrics.jsonl`. They are of the scores before the step. */
 export interface TileTrainingStep {
   readonly step: number;
   /** KL(teacher ‖ student): mean over query tiles, then heads, then layers. */
   readonly loss: number;
-  /** Of the tiles that the oracle keeps besides each row's own, the share that the scores keep too. */
+  /** The share of the oracle's tiles, without each row's own, that the scores keep, too. */
   readonly recall: number;
-  /** Share of attention that lies in the tiles that are kept by the scores, and by the oracle. */
+  /** The share of attention in the tiles that the scores keep, and in those that the oracle keeps. */
   readonly kept: number;
   readonly oracle: number;
   /** The loss and the recall of each layer. */
   readonly losses: readonly number[];
   readonly recalls: readonly number[];
   readonly lr: number;
-  /** The prompt, from 0, and the denoising step and pass of its run. */
+  /** The index of the prompt, and the denoising step and pass of its run. */
   readonly sample: number;
   readonly denoising: number;
   readonly pass: number;
@@ -96,7 +96,7 @@ export function tileTrainingFiles(folder: string): TrainingFiles & { tiles: stri
 /**
  * Trains a scorer, and writes it with its log and checkpoints.
  *
- * @returns the steps done, fewer than asked for if it was ended before
+ * @returns the number of finished steps, smaller than requested if the training was ended early
  * @throws {TilereelError} if the folder does not fit (see `checkTrainingFolder`), its checkpoint is of another
  * training, a file cannot be written, or a number is not finite: then step and layer are named. The last checkpoint
  * stays as it is: what fails within a step leaves some layers ahead of others.
@@ -133,7 +133,7 @@ export async function trainTiles(training: TileTraining): Promise<number> {
     saved = step;
   };
   const runOf = shuffledRounds(runs.count, seed);
-  /** Steps before the draw that is next. */
+  /** The number of steps before the next draw. */
   let before = 0;
   for (let draw = 0; step < steps && !signal?.aborted; draw++) {
     const sample = runOf(draw), length = runs.steps(sample);
@@ -176,7 +176,7 @@ export async function trainTiles(training: TileTraining): Promise<number> {
   return step;
 }
 
-/** The reasons of signals that are aborted. */
+/** The abort reasons of signals. */
 function signals(...all: readonly (AbortSignal | undefined)[]): unknown[] {
   return all.filter((signal) => signal?.aborted).map((signal) => signal!.reason);
 }
@@ -186,7 +186,7 @@ function passOf({ runs, seed }: TileTraining, step: number, sample: number): num
   return randomBits(seed, step) % runs.passes(sample);
 }
 
-/** What the result depends on, but `steps`: a training may be gone on with for longer than was first meant. */
+/** The settings that affect the result, without `steps`: a training can be resumed with more steps. */
 function identityOf({ runs, recipe, plan, tileTokens, seed }: TileTraining): TrainingIdentity {
   const { target, lr, weightDecay, average } = recipe;
   const lengths = Array.from({ length: runs.count }, (_, run) => `${runs.steps(run)}x${runs.passes(run)}`);
@@ -205,7 +205,7 @@ function identityOf({ runs, recipe, plan, tileTokens, seed }: TileTraining): Tra
   };
 }
 
-/** Lessons of one step: recorded layer by layer, read when the step is through. */
+/** The lessons of one step. They are recorded layer by layer, and read when the step is done. */
 class School implements Disposable {
   readonly #patterns: TilePatterns;
   readonly #groups = new Map<string, HeadGroups>();
@@ -217,7 +217,7 @@ class School implements Disposable {
     this.#patterns = new TilePatterns(gpu, runs, keep);
   }
 
-  /** Records what a layer learns from a state. */
+  /** Records the lesson of a layer from a state. */
   learn(state: AttentionState, step: number): void {
     const { gpu, runs, recipe } = this.training;
     const { layer, grid } = state;
@@ -236,7 +236,7 @@ class School implements Disposable {
   }
 
   /**
-   * Reads what the step's lessons say.
+   * Reads the results of the step's lessons.
    *
    * @throws {TilereelError} if a loss is not finite
    */
@@ -263,7 +263,7 @@ class School implements Disposable {
       }
       if (!Number.isFinite(loss)) throw notFinite(step, layer);
       losses.push(loss);
-      // Where only its own tile is kept by each row, nothing can be missed.
+      // If each row keeps only its own tile, nothing can be missed.
       recalls.push(wanted === 0 ? 1 : both / wanted);
     }
     return { loss: mean(losses), recall: mean(recalls), kept, oracle, losses, recalls };

@@ -1,5 +1,5 @@
 /**
- * Veda's tiles: the shapes that there are, and a grid cut by one of them.
+ * Veda's tiles: the possible shapes, and a grid that is cut by one of them.
  *
  * @module
  */
@@ -7,32 +7,32 @@ import { TilereelError } from "../../errors.ts";
 import { type TileOrder, tileOrder } from "../attention/tile_order.ts";
 import type { Grid } from "../wan/grid.ts";
 
-/** Tokens of a tile along frames, rows and columns. */
+/** The number of tokens of a tile along frames, rows and columns. */
 export type TileShape = Grid;
 
 /** A grid cut into tiles of one shape. Tiles at the far borders may be partial; none is empty. */
 export interface Tiling extends TileOrder {
   readonly shape: TileShape;
   readonly tokens: number;
-  /** Tokens of a whole tile. */
+  /** The number of tokens of a whole tile. */
   readonly capacity: number;
 }
 
-/** Slots that padding adds, as a share of the tokens, at most: Veda's own cap. */
+/** Veda's limit on the slots that padding adds, as a share of the tokens. */
 export const MAX_PADDING = 0.2;
 
-/** Cuts a grid. */
+/** Cuts a grid into tiles. */
 export function tiling(grid: Grid, shape: TileShape): Tiling {
   return { ...tileOrder(grid, shape), shape, tokens: product(grid), capacity: product(shape) };
 }
 
-/** Slots that would be added to make every tile whole, as a share of the tokens. */
+/** The slots that would be added to make every tile whole, as a share of the tokens. */
 export function padding(grid: Grid, shape: TileShape): number {
   const slots = grid.reduce((all, length, axis) => all * Math.ceil(length / shape[axis]!) * shape[axis]!, 1);
   return slots / product(grid) - 1;
 }
 
-/** All shapes of so many tokens, by frames, then by rows. */
+/** All shapes with `capacity` tokens, ordered by frames, then by rows. */
 export function tileShapes(capacity: number): TileShape[] {
   const shapes: TileShape[] = [];
   for (let frames = 1; frames <= capacity; frames++) {
@@ -43,22 +43,21 @@ export function tileShapes(capacity: number): TileShape[] {
   return shapes;
 }
 
-/** Queries that GPUs attend with at a time: of a tile's last block they take a whole one, however few are left. */
+/** The number of queries that GPUs process at a time. The last block of a tile costs as much as a whole one. */
 const BLOCK = 64;
-/** Shapes with no more surface than this many times the least count as compact. */
+/** Shapes whose surface is at most this many times the smallest count as compact. */
 const COMPACT = 1.1;
 
-/** Queries over those that whole blocks would have: what efficiency cannot exceed. */
+/** The queries, as a share of those that whole blocks would have. Efficiency cannot exceed it. */
 export function blockFill({ tokens, tiles }: Pick<Tiling, "tokens" | "tiles">): number {
   return tokens / tiles.reduce((sum, { count }) => sum + Math.ceil(count / BLOCK) * BLOCK, 0);
 }
 
 /**
- * A shape for a grid that nothing says more about: of those within {@link MAX_PADDING} a compact one, for tokens that
- * lie close together attend alike, and among these the one that fills its blocks of queries best; if none is within,
- * the least padded.
+ * The default shape for a grid. Among the compact shapes within {@link MAX_PADDING} (nearby tokens attend alike), it is
+ * the one that fills its blocks of queries best. If no shape is within the limit, it is the one with the least padding.
  *
- * @param capacity tokens of a tile
+ * @param capacity the number of tokens of a tile
  */
 export function defaultShape(grid: Grid, capacity: number): TileShape {
   const shapes = tileShapes(capacity);
@@ -73,8 +72,8 @@ export function defaultShape(grid: Grid, capacity: number): TileShape {
 }
 
 /**
- * Tokens of a tile for a grid that nothing says more about: the paper's 128, or, on small grids, the power of two that
- * leaves at least 16 tiles to choose from, but no fewer than 16.
+ * The default number of tokens of a tile for a grid: the paper's 128. On small grids it is the power of two that leaves
+ * at least 16 tiles to choose from, but at least 16.
  */
 export function defaultCapacity(grid: Grid): number {
   return Math.max(16, Math.min(128, 2 ** Math.floor(Math.log2(product(grid) / 16))));
@@ -88,7 +87,7 @@ export function checkCapacity(shape: TileShape, capacity: number, what: string):
   );
 }
 
-/** Tokens of a shape, or a grid. */
+/** The number of tokens of a shape or a grid. */
 export function product([frames, rows, columns]: Grid): number {
   return frames * rows * columns;
 }

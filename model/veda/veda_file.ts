@@ -1,12 +1,12 @@
 /**
- * What Veda knows of a model, in one safetensors file: a trained scorer, a plan of tile shapes, or both.
+ * Veda's data for a model, in one safetensors file: a trained scorer, a plan of tile shapes, or both.
  *
  * - `blocks.N.tiles.project_q`, `blocks.N.tiles.project_k`: [heads, 3 · head dim, head dim]
  * - `tiles.shapes`: [shapes, 3], I32: tokens along frames, rows and columns
- * - `tiles.choices`: [layers, heads], U8: which of them each head has
+ * - `tiles.choices`: [layers, heads], U8: the index of each head's shape
  * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`
  *
- * Scorer and plan belong to one model and one number of tokens a tile, not to a size of clips: they are used on any
+ * Scorer and plan belong to one model and one number of tokens per tile, not to a size of clips. They are used on any
  * grid, whose far tiles may be partial.
  *
  * @module
@@ -28,12 +28,12 @@ import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import { checkCapacity, type TileShape } from "./tiling.ts";
 
-/** What of the teacher's attention a scorer was trained on. */
+/** The part of the teacher's attention that a scorer was trained on. */
 export type Target = "max" | "sum";
 
-/** What a file of Veda's (`tiles.safetensors`) holds; a scorer or a plan at least. */
+/** The contents of a file of Veda's (`tiles.safetensors`): at least a scorer or a plan. */
 export interface VedaFile {
-  /** Tokens of a tile. */
+  /** The number of tokens of a tile. */
   readonly tileTokens: number;
   readonly scorer?: TileScorer;
   readonly plan?: TilePlan;
@@ -46,7 +46,7 @@ export interface VedaFile {
 const KEY = "tiles";
 const PROJECTION = /^blocks\.(0|[1-9]\d{0,3})\.tiles\.project_([qk])$/;
 
-/** Name of a projection in the file. */
+/** The name of a projection in the file. */
 export function projectionName(layer: number, of: "q" | "k"): string {
   return `blocks.${layer}.tiles.project_${of}`;
 }
@@ -82,8 +82,8 @@ export async function loadVeda(path: string): Promise<VedaFile> {
 /**
  * Writes a scorer, a plan of tile shapes, or both, as safetensors: a file that appears only when it is complete.
  *
- * @param metadata more to store
- * @param more tensors to store besides, as checkpoints do
+ * @param metadata additional metadata
+ * @param more additional tensors, for checkpoints
  * @throws {TilereelError} if it cannot be written
  */
 export async function saveVeda(

@@ -16,8 +16,8 @@ import { type Linear, loadLinear } from "./linear.ts";
 /**
  * Self-attention of one layer, between its projections.
  *
- * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; so k
- * @returns as q
+ * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; the same holds for k
+ * @returns a tensor of the shape of q
  */
 export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => Tensor;
 
@@ -50,8 +50,8 @@ export type Projected = readonly [q: Tensor, k: Tensor, v: Tensor];
 /**
  * The first half of an attention layer.
  *
- * @param x [batch, tokens, dim]: where queries come from
- * @param context [batch, keys, dim]: where keys and values come from; x itself in self-attention
+ * @param x [batch, tokens, dim]: the source of queries
+ * @param context [batch, keys, dim]: the source of keys and values; x itself in self-attention
  * @param rope rotates queries and keys; self-attention only
  */
 export function project(
@@ -74,9 +74,9 @@ export function project(
 /**
  * The second half: attention, and the output's projection.
  *
- * @param projected taken over: freed before the output is made, as no two tensors more than needed should lie in memory
- * @param output what is fused behind the projection
- * @param among instead of full attention
+ * @param projected is taken over: it is freed before the output is made, so that few tensors are in memory at once
+ * @param output the operations that are fused with the output's projection
+ * @param among the self-attention to use instead of full attention
  * @returns [batch, tokens, dim]
  */
 export function attend(

@@ -24,7 +24,7 @@ export interface BlockWeights extends FeedForwardWeights {
   readonly scaleShiftTable: Tensor;
 }
 
-/** What a block's tensors' names begin with. */
+/** The prefix of the names of a block's tensors. */
 export const WAN_BLOCK = /^blocks\.\d+\./;
 
 /** Loads `blocks.N`. */
@@ -42,7 +42,7 @@ export async function loadBlock(weights: Weights, config: TransformerConfig): Pr
   };
 }
 
-/** What all blocks of a forward pass share. */
+/** The inputs that all blocks of a forward pass share. */
 export interface Conditioning {
   /** [batch, text tokens, dim] */
   readonly text: Tensor;
@@ -54,11 +54,11 @@ export interface Conditioning {
 }
 
 /**
- * Runs one block. At no time do more than five tensors as large as `x` lie in memory, `x` included: x, q, k, v and what
- * attention gives; with the norm in place of the latter while they are made.
+ * Runs one block. At most five tensors of the size of `x` are in memory at once, `x` included: x, q, k, v, and the
+ * output of attention (or, while q, k and v are made, the result of the norm).
  *
  * @param x [batch, tokens, dim]
- * @param layer its number
+ * @param layer the block's index
  * @returns [batch, tokens, dim]
  */
 export function runBlock(
@@ -91,7 +91,7 @@ export function runBlock(
     gpu.release(afterSelf);
 
     const adaptive = { shift: chunk(3), scale: chunk(4) };
-    // In blocks a batch cannot be cut into the pieces that the feed-forward takes.
+    // A batch that is stored in blocks cannot be split into the pieces that the feed-forward takes.
     const norm = afterCross.dim(0) === 1
       ? layerNormInto(gpu, afterCross, eps, adaptive, w.up.weight)
       : layerNorm(gpu, afterCross, eps, adaptive);

@@ -1,6 +1,6 @@
 /**
- * Where the weights of the blocks are while a transformer runs: all on the GPU, or on disk, from where they pass
- * through a few slots on the GPU one after the other.
+ * Where the weights of a transformer's blocks are kept: all on the GPU, or on disk, from where they are streamed one
+ * after the other through a few slots on the GPU.
  *
  * @module
  */
@@ -17,29 +17,30 @@ export interface BlockSource {
   /** All blocks, where all are on the GPU. */
   readonly resident: readonly BlockWeights[] | undefined;
   /**
-   * Gets ready for a forward pass: what was dropped is loaded again.
+   * Prepares for a forward pass: weights that were dropped are loaded again.
    *
    * @throws {TilereelError} if a file cannot be read any more, or memory runs out
    */
   ready(): Promise<void>;
   /**
-   * The weights of a block, until the next call. Blocks are asked for in turn, and begin anew behind the last.
+   * Returns the weights of a block, which are valid until the next call. Blocks are requested in order; after the last
+   * comes the first.
    *
-   * @throws {TilereelError} as {@link ready}, or if the GPU is lost
+   * @throws {TilereelError} as in {@link ready}, or if the GPU is lost
    */
   at(layer: number): Promise<BlockWeights>;
-  /** Gives the GPU's memory back, until the blocks are made ready again. Work already recorded still runs on them. */
+  /** Frees the GPU's memory until the blocks are made ready again. Recorded work can still use them. */
   drop(): void;
 }
 
 const prefixOf = (layer: number) => `blocks.${layer}.`;
 
-/** All blocks on the GPU. */
+/** Keeps all blocks on the GPU. */
 export class ResidentBlocks implements BlockSource {
   #weights: Weights | undefined;
   #blocks: BlockWeights[] | undefined;
 
-  /** @param source read from when blocks are loaded; the caller's */
+  /** @param source is read when blocks are loaded; owned by the caller */
   constructor(
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
@@ -78,24 +79,24 @@ export class ResidentBlocks implements BlockSource {
   }
 }
 
-/** A slot for the block that computes, and one for the block that is on its way. */
+/** One slot for the block that is computing, and one for the block that is loading. */
 export const SLOTS = 2;
 
-/** A block on its way into a slot. */
+/** A block that is being loaded into a slot. */
 interface Loading {
   readonly layer: number;
   readonly block: Promise<BlockWeights>;
 }
 
-/** Blocks that pass through two slots: while one computes, the next is read and uploaded. */
+/** Streams blocks through two slots: while one block computes, the next is read and uploaded. */
 export class StreamedBlocks implements BlockSource {
   readonly resident = undefined;
   #slots: WeightSlot[] = [];
   #loading: Loading | undefined;
-  /** Slots are taken in turn. */
+  /** Slots are used alternately. */
   #turn = 0;
 
-  /** @param source read from as long as the transformer runs; the caller's */
+  /** @param source is read as long as the transformer runs; owned by the caller */
   constructor(
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
@@ -103,7 +104,7 @@ export class StreamedBlocks implements BlockSource {
     private readonly dtype: WeightDtypeChoice,
   ) {}
 
-  /** The first block is on its way from here on; that the others are there and fit is seen by their headers. */
+  /** Starts to load the first block. Headers show that the others exist and fit. */
   async ready(): Promise<void> {
     if (this.#slots.length > 0) return;
     this.#slots = Array.from({ length: SLOTS }, () => new WeightSlot(this.gpu));
@@ -124,13 +125,13 @@ export class StreamedBlocks implements BlockSource {
     let loading = this.#loading;
     this.#loading = undefined;
     if (loading?.layer !== layer) {
-      // A run was broken off. What it still loads must not come after what is loaded now.
+      // A run was aborted. What it is still loading must be finished before anything new is loaded.
       await loading?.block.catch(() => {});
       loading = this.#load(layer);
     }
     const block = await loading.block;
-    // The block before computed while this one was read and uploaded. Waiting for it here frees its slot for the next,
-    // and keeps what the device has staged for uploads from piling up.
+    // The previous block was computed while this one was read and uploaded. Waiting for it here frees its slot for the
+    // next block, and keeps the device's upload buffers from accumulating.
     await this.gpu.finish();
     this.#load((layer + 1) % this.config.layers);
     return block;
@@ -146,7 +147,7 @@ export class StreamedBlocks implements BlockSource {
     const slot = this.#slots[this.#turn++ % SLOTS]!;
     const prefix = prefixOf(layer);
     const block = loadBlock(new Weights(gpu, source, { dtype, prefix, slot }), config);
-    // Thrown where the block is asked for; that may never be.
+    // The error is thrown when the block is requested, which may never happen.
     block.catch(() => {});
     return this.#loading = { layer, block };
   }

@@ -7,45 +7,45 @@ import { TilereelError } from "../../errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { refuseQuantized } from "../checkpoint/known_models.ts";
 
-/** What `WanTransformer3DModel` is built from. */
+/** The parameters of `WanTransformer3DModel`. */
 export interface TransformerConfig {
-  /** Latent frames, rows and columns that make one token. */
+  /** The latent frames, rows and columns of one token. */
   readonly patchSize: readonly [number, number, number];
   readonly heads: number;
-  /** Channels of one head: 32, 64 or 128. */
+  /** The number of channels of one head: 32, 64 or 128. */
   readonly headDim: number;
-  /** Channels of a token: heads × headDim. */
+  /** The number of channels of a token: heads × headDim. */
   readonly dim: number;
   readonly inChannels: number;
   readonly outChannels: number;
-  /** Channels of a text embedding. */
+  /** The number of channels of a text embedding. */
   readonly textDim: number;
-  /** Channels of the sinusoidal embedding of the timestep. */
+  /** The number of channels of the sinusoidal embedding of the timestep. */
   readonly freqDim: number;
   readonly ffnDim: number;
   readonly layers: number;
-  /** Whether the norm before cross-attention has weights; without, tokens go in as they are. */
+  /** Whether there is a norm with weights before cross-attention. If not, tokens are not normalized there. */
   readonly crossAttnNorm: boolean;
   readonly eps: number;
-  /** Positions along one axis that rotary embeddings exist for. */
+  /** The number of positions along one axis for which rotary embeddings exist. */
   readonly ropeMaxSeqLen: number;
 }
 
 /**
  * Reads `config.json` of a transformer in the diffusers layout.
  *
- * @throws {TilereelError} if a value has the wrong type or asks for something other than text to video.
+ * @throws {TilereelError} if a value has the wrong type or is for something other than text to video.
  */
 export async function readTransformerConfig(path: string): Promise<TransformerConfig> {
   return transformerConfig(await Config.read(path));
 }
 
-/** As {@link readTransformerConfig}, of what such a file says. */
+/** As {@link readTransformerConfig}, from the contents of such a file. */
 export function transformerConfig(config: Config): TransformerConfig {
   config.require("_class_name", ["WanTransformer3DModel"], "WanTransformer3DModel");
   refuseQuantized(config);
   config.require("qk_norm", ["rms_norm_across_heads"], "rms_norm_across_heads");
-  // These belong to the image-to-video models.
+  // These keys belong to the image-to-video models.
   const ofImages = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"].find((key) => !config.isNull(key));
   if (ofImages !== undefined) {
     throw new TilereelError(
@@ -66,7 +66,7 @@ export function transformerConfig(config: Config): TransformerConfig {
     freqDim: config.integer("freq_dim", 256),
     ffnDim: config.integer("ffn_dim", 13824),
   };
-  // Kernels read what a matrix product adds up four at a time.
+  // Kernels read the inner axis of a matrix product four elements at a time.
   const added = { text_dim: dims.textDim, freq_dim: dims.freqDim, ffn_dim: dims.ffnDim };
   for (const [key, dim] of Object.entries(added)) {
     if (dim % 4 !== 0) throw config.unsupported(key, [4 * Math.ceil(dim / 4)]);

@@ -1,5 +1,5 @@
 /**
- * The feed-forward of a block, and the way back through it.
+ * The feed-forward of a block, and its backward pass.
  *
  * @module
  */
@@ -19,19 +19,19 @@ export interface FeedForwardWeights {
 }
 
 /**
- * The widened activations of a feed-forward take at most so many bytes at once, or as many as its input where that is
- * more: then they fit a buffer that attention has left.
+ * The most bytes of widened activations that a feed-forward makes at once, or as many as its input if that is larger.
+ * Then they fit a buffer that attention has released.
  */
 const FFN_BYTES = 128 * 2 ** 20;
 
 /**
- * residual + gate · down(gelu(up(x))), a piece of the tokens at a time where the widened activations are large.
+ * residual + gate · down(gelu(up(x))), computed over parts of the tokens if the widened activations are large.
  *
- * One step on the tape: the way back makes the widened activations anew, in such pieces, two tensors of them at once.
+ * It is one step on the tape. The backward pass makes the widened activations again, part by part, two tensors at once.
  *
- * @param x [batch, tokens, dim]; a batch of one, where it is in blocks
+ * @param x [batch, tokens, dim]; the batch must be one if x is stored in blocks
  * @param residual [batch, tokens, dim]
- * @param widenedBytes the most that the widened activations of a piece may take, but for the least piece: 64 tokens,
+ * @param widenedBytes the most bytes that the widened activations of a part may have; the smallest part is 64 tokens
  * and whole blocks
  * @returns [batch, tokens, dim]
  */
@@ -60,7 +60,7 @@ export function feedForward(
       }
     })
   );
-  // While a tape is open nothing is in blocks.
+  // While a tape is open, no operand is stored in blocks.
   if (x instanceof Blocks) return y;
   gpu.tape?.record(y, [x, residual, gate.tensor], (dy, wanted) => {
     if (!wanted[0]) return [undefined, dy];
@@ -73,32 +73,32 @@ export function feedForward(
   return y;
 }
 
-/** dx = ((gate · dy)·W_down · gelu′(up(x)))·W_up, of one piece. */
+/** dx = ((gate · dy)·W_down · gelu′(up(x)))·W_up, for one part. */
 function backward(gpu: Gpu, w: FeedForwardWeights, x: Tensor, gate: Chunk, dy: Tensor, dx: Tensor): void {
   gpu.scope(() => {
     const slope = gpu.scope(() => activationSlope(gpu, linear(gpu, x, w.up.weight, w.up), "gelu_tanh"));
-    // Each row is a batch item of its own here, so that its slopes are its gate.
+    // Each row is treated as a batch item of its own, so that its slopes act as its gate.
     const rows = { tensor: slope.reshape([x.size / x.dim(-1), 1, slope.dim(-1)]), index: 0 };
     const widened = linear(gpu, gated(gpu, dy, gate), w.down.weight, { transposed: true, gate: rows });
     linear(gpu, widened, w.up.weight, { transposed: true, into: dx });
   });
 }
 
-/** Some of the tokens: what cuts a tensor [batch, tokens, dim], and one with a vector a batch item, to them. */
+/** Some of the tokens, with functions that cut tensors to them: [batch, tokens, dim], or one vector per batch item. */
 interface Piece {
   rows(tensor: Tensor): Tensor;
   input(x: Operand): Operand;
   gate(chunk: Chunk): Chunk;
 }
 
-/** @param each bytes of a token's widened activations */
+/** @param each the bytes of a token's widened activations */
 function piecesOf(gpu: Gpu, x: Operand, each: number, bytes: number): Piece[] {
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const most = Math.floor(Math.min(bytes, gpu.maxTensorBytes) / each);
-  // The items of a small batch may begin where no buffer can be bound.
+  // The items of a small batch may start at an offset that cannot be bound.
   if (batch * tokens <= most) return [{ rows: (tensor) => tensor, input: (x) => x, gate: (chunk) => chunk }];
   if (x instanceof Blocks && batch > 1) throw new Error("blocks of a batch cannot be cut into pieces");
-  // A multiple of 64 rows keeps every piece on a boundary that can be bound, and like lengths share a buffer.
+  // With a multiple of 64 rows, every part starts at an offset that can be bound, and equal lengths share a buffer.
   const step = x instanceof Blocks ? leastCommonMultiple(64, x.cut.rows) : 64;
   const count = Math.ceil(tokens / Math.max(step, Math.floor(most / step) * step));
   const length = Math.ceil(tokens / count / step) * step;

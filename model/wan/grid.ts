@@ -4,12 +4,12 @@
  * @module
  */
 
-/** Tokens along frames, rows and columns. */
+/** The number of tokens along frames, rows and columns. */
 export type Grid = readonly [frames: number, rows: number, columns: number];
 
 /**
  * @param shape [batch, channels, frames, height, width] of the latents
- * @param patch latent frames, rows and columns of one token
+ * @param patch the latent frames, rows and columns of one token
  */
 export function gridOf(shape: readonly number[], patch: readonly [number, number, number]): Grid {
   const grid = patch.map((p, axis) => shape[axis + 2]! / p);

@@ -1,5 +1,5 @@
 /**
- * Rotary position embedding over a video: a head's channels are shared out among frames, rows and columns.
+ * Rotary position embedding over a video. A head's channels are divided among frames, rows and columns.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import type { TransformerConfig } from "./config.ts";
 const THETA = 10000;
 
 /**
- * Cosine and sine of each pair of a head's channels at each token.
+ * Cosine and sine for each pair of a head's channels, at each token.
  *
  * @returns [frames · rows · columns, head dim / 2, 2]
- * @throws {TilereelError} if the grid is longer than the model has positions for
+ * @throws {TilereelError} if the grid is longer than the model's number of positions
  */
 export function ropeTable(
   { headDim, ropeMaxSeqLen }: Pick<TransformerConfig, "headDim" | "ropeMaxSeqLen">,

@@ -9,8 +9,8 @@ const MAX_PERIOD = 10000;
 /**
  * Cosines, then sines, of the timestep at geometrically spaced frequencies.
  *
- * @param timesteps one a batch item
- * @param dim channels, even
+ * @param timesteps one for each batch item
+ * @param dim the number of channels, even
  * @returns [batch, dim]
  */
 export function timestepEmbedding(timesteps: readonly number[], dim: number): Float32Array<ArrayBuffer> {
@@ -18,7 +18,7 @@ export function timestepEmbedding(timesteps: readonly number[], dim: number): Fl
   const out = new Float32Array(timesteps.length * dim);
   for (const [b, t] of timesteps.entries()) {
     for (let i = 0; i < half; i++) {
-      // In f32 throughout, as the reference: at t = 1000 the phase's rounding is felt.
+      // Everything is in f32, as in the reference: at t = 1000 the rounding of the phase matters.
       const frequency = Math.fround(Math.exp(Math.fround(Math.fround(-Math.log(MAX_PERIOD) * i) / half)));
       const phase = Math.fround(Math.fround(t) * frequency);
       out[b * dim + i] = Math.cos(phase);

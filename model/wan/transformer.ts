@@ -24,7 +24,7 @@ import { type Linear, loadLinear } from "./linear.ts";
 import { ropeTable } from "./rope.ts";
 import { timestepEmbedding } from "./time_embedding.ts";
 
-/** Weights outside the blocks. */
+/** The weights outside the blocks. */
 interface OuterWeights {
   readonly patchEmbedding: Linear;
   readonly time1: Linear;
@@ -37,36 +37,36 @@ interface OuterWeights {
   readonly scaleShiftTable: Tensor;
 }
 
-/** What a forward pass takes. */
+/** The inputs of a forward pass. */
 export interface TransformerInput {
   /** [batch, channels, frames, height, width], f32 */
   readonly hiddenStates: Tensor;
-  /** One a batch item, 0 to 1000. */
+  /** One for each batch item, from 0 to 1000. */
   readonly timesteps: readonly number[];
   /** [batch, text tokens, text dim], f32 */
   readonly textEmbeddings: Tensor;
-  /** Instead of full attention among the video's tokens. */
+  /** Self-attention to use instead of full attention. */
   readonly selfAttention?: SelfAttention | undefined;
-  /** What a profile calls this pass. Default: "pass" */
+  /** The name of this pass in a profile. Default: "pass" */
   readonly label?: string;
 }
 
-/** How a transformer's weights are loaded. */
+/** Options for loading a transformer's weights. */
 export interface TransformerLoadOptions {
-  /** Where its blocks lie. Default: "resident". */
+  /** Where its blocks are kept. Default: "resident". */
   readonly place?: WeightsPlace | undefined;
-  /** In which format matrices are held. Default: "auto". */
+  /** The format of matrices on the GPU. Default: "auto". */
   readonly dtype?: WeightDtypeChoice | undefined;
 }
 
-/** Label of a pass without one. */
+/** The label of a pass without a name. */
 const PASS = "pass";
 
-/** What the blocks start from. */
+/** The inputs of the first block. */
 export interface Embedded {
   /** [batch, tokens, dim] */
   readonly x: Tensor;
-  /** [batch, dim]: the timestep's embedding before its projection */
+  /** [batch, dim]: the embedding of the timestep before its projection */
   readonly temb: Tensor;
   readonly conditioning: Conditioning;
 }
@@ -84,11 +84,11 @@ export class WanTransformer3DModel {
   ) {}
 
   /**
-   * Uploads the weights: all, or only those outside the blocks where these are streamed.
+   * Uploads the weights: all of them, or only those outside the blocks if these are streamed.
    *
-   * @param source the caller's; needed as long as the transformer if blocks are streamed or {@link dropBlocks} is used
-   * @throws {TilereelError} if a tensor is missing, has another shape or format than `config` asks for, or memory runs
-   * out
+   * @param source owned by the caller. It is needed as long as the transformer if blocks are streamed or {@link
+   * dropBlocks} is used
+   * @throws {TilereelError} if a tensor is missing, its shape or format does not match `config`, or memory runs out
    */
   static async load(
     gpu: Gpu,
@@ -126,17 +126,17 @@ export class WanTransformer3DModel {
   }
 
   /**
-   * Frees the weights of the blocks until {@link predict} needs them again. Work already recorded still runs on them.
+   * Frees the weights of the blocks until {@link predict} needs them again. Recorded work can still use them.
    */
   dropBlocks(): void {
     this.blocks.drop();
   }
 
   /**
-   * Forward passes of one step. Where blocks are streamed, all go through one before the next takes its place.
+   * Runs the forward passes of one step. If blocks are streamed, all passes use a block before it is replaced.
    *
-   * @returns for each input what {@link forward} gives; the caller's
-   * @throws {TilereelError} if weights cannot be read any more, memory runs out, or the GPU is lost
+   * @returns for each input the result of {@link forward}; owned by the caller
+   * @throws {TilereelError} if weights cannot be read, memory runs out, or the GPU is lost
    */
   async predict(inputs: readonly TransformerInput[]): Promise<Tensor[]> {
     await this.blocks.ready();
@@ -151,7 +151,7 @@ export class WanTransformer3DModel {
     }
   }
 
-  /** All inputs through one block, then through the next. `owned` has at any time what is to be freed on failure. */
+  /** Runs all inputs through one block, then through the next. `owned` holds the tensors to free if an error occurs. */
   async #predictTogether(inputs: readonly TransformerInput[], owned: Set<Tensor>): Promise<Tensor[]> {
     const { gpu, config } = this;
     const release = (tensor: Tensor) => {
@@ -188,7 +188,7 @@ export class WanTransformer3DModel {
   /**
    * Records one forward pass. The blocks must be resident.
    *
-   * @returns the velocity, [batch, channels, frames, height, width], f32; the caller's
+   * @returns the velocity, [batch, channels, frames, height, width], f32; owned by the caller
    */
   forward(input: TransformerInput): Tensor {
     const { gpu } = this;
@@ -204,7 +204,7 @@ export class WanTransformer3DModel {
     });
   }
 
-  /** What comes before the blocks. The tensors belong to the scope around, or to the caller. */
+  /** Computes what comes before the blocks. The tensors belong to the enclosing scope, or to the caller. */
   embed({ hiddenStates, timesteps, textEmbeddings, selfAttention }: TransformerInput): Embedded {
     const { gpu, config, outer } = this;
     const rope = this.#ropeFor(this.gridOf(hiddenStates.shape));
@@ -227,7 +227,7 @@ export class WanTransformer3DModel {
     return { x, temb, conditioning: { text, time, rope: { table: rope }, selfAttention } };
   }
 
-  /** One block, which must be resident: x [batch, tokens, dim] to the same. */
+  /** Runs one block, which must be resident. It takes and returns x [batch, tokens, dim]. */
   runBlock(layer: number, x: Tensor, conditioning: Conditioning): Tensor {
     return this.#labelledBlock(this.#resident[layer]!, layer, x, conditioning);
   }
@@ -238,11 +238,11 @@ export class WanTransformer3DModel {
   }
 
   /**
-   * What comes after the blocks.
+   * Computes what comes after the blocks.
    *
    * @param x [batch, tokens, dim]
    * @param temb [batch, dim]
-   * @param shape of the latents
+   * @param shape the shape of the latents
    * @returns the velocity, [batch, channels, frames, height, width], f32
    */
   project(x: Tensor, temb: Tensor, [batch, , ...size]: readonly number[]): Tensor {
@@ -264,7 +264,7 @@ export class WanTransformer3DModel {
   }
 
   /**
-   * The embedding of each timestep, before its projection to shift, scale and gate: what VORTA's routers are given.
+   * The embedding of each timestep, before its projection to shift, scale and gate. It is the input of VORTA's routers.
    *
    * @returns [timesteps, dim]
    */
@@ -292,7 +292,7 @@ export class WanTransformer3DModel {
     return linear(gpu, hidden, outer.time2.weight, outer.time2);
   }
 
-  /** The rotation table of a grid, kept while the grid stays the same. */
+  /** The rotation table of a grid. It is cached until the grid changes. */
   #ropeFor(grid: Grid): Tensor {
     const id = grid.join();
     if (this.#rope?.grid !== id) {

@@ -1,5 +1,5 @@
 /**
- * Whether a transformer's blocks lie on the GPU all at once, or are streamed from disk.
+ * Decides whether a transformer's blocks are all kept on the GPU or are streamed from disk.
  *
  * @module
  */
@@ -11,38 +11,38 @@ import { WAN_BLOCK } from "./block.ts";
 import { SLOTS } from "./block_source.ts";
 import type { TransformerConfig } from "./config.ts";
 
-/** Where the blocks' weights lie: all on the GPU, or on disk, from where they pass through two slots on the GPU. */
+/** Where the blocks' weights are kept: on the GPU, or on disk, streamed through two slots on the GPU. */
 export type WeightsPlace = "resident" | "stream";
 
-/** What can be asked for; "auto" is resident where that fits. */
+/** The values that the user can choose. "auto" is resident if the weights fit. */
 export const WEIGHTS_CHOICES = ["auto", "resident", "stream"] as const satisfies readonly (WeightsPlace | "auto")[];
 /** One of {@link WEIGHTS_CHOICES}. */
 export type WeightsChoice = typeof WEIGHTS_CHOICES[number];
 
-/** Where a transformer's weights lie, and why; in which formats, and how many bytes of them the GPU holds at once. */
+/** Where a transformer's weights are kept and why, in which formats, and how many bytes the GPU holds at once. */
 export interface WeightsPlacement extends WeightsOnGpu {
   readonly place: WeightsPlace;
-  /** A clause in words: "it was asked for". */
+  /** A clause such as "it was asked for". */
   readonly why: string;
 }
 
 /**
- * Tensors as large as the tokens that a denoising step holds at once: five in a block (see `runBlock`), and room for
- * what sparse attention makes, the angles of RoPE and latents. In f16 attention packs keys and values, and matrix units
- * take all that they multiply packed.
+ * The number of tensors of the tokens' size that a denoising step holds at once: five in a block (see `runBlock`), and
+ * more for sparse attention, the angles of RoPE, and latents. In f16, attention packs keys and values, and matrix units
+ * need all operands packed.
  */
 const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
 
-/** Bytes that denoising a clip takes beside resident weights, at most. */
+/** The most bytes that denoising a clip needs beside resident weights. */
 export function denoisingBytes(gpu: Gpu, { dim }: Pick<TransformerConfig, "dim">, tokens: number): number {
   return LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision] * 4 * dim * tokens;
 }
 
 /**
- * Decides where the weights go. What the device holds already counts as taken.
+ * Decides where the weights are kept. Memory that the device already holds counts as used.
  *
- * @param tokens of the largest clip to come
- * @param dtype in which format matrices are to be held
+ * @param tokens the number of tokens of the largest clip
+ * @param dtype the format of matrices on the GPU
  */
 export function placeWeights(
   gpu: Gpu,
