@@ -1,21 +1,21 @@
 /**
- * Which scheduler a model asks for, from `scheduler/scheduler_config.json`.
+ * Reads which scheduler a model uses, from `scheduler/scheduler_config.json`.
  *
  * @module
  */
 import { Config } from "../checkpoint/json.ts";
 
-/** The schedulers there are. */
+/** The schedulers that exist. */
 export const SCHEDULER_KINDS = ["unipc", "euler"] as const;
 /** One of {@link SCHEDULER_KINDS}. */
 export type SchedulerKind = typeof SCHEDULER_KINDS[number];
 
-/** A model's scheduler and its settings. Settings of the kind that it is not are diffusers' defaults. */
+/** A model's scheduler and its settings. Settings of the other kind have diffusers' defaults. */
 export interface SchedulerConfig {
   readonly kind: SchedulerKind;
-  /** What a timestep counts to: a sigma of 1. */
+  /** The timestep of a sigma of 1. */
   readonly numTrainTimesteps: number;
-  /** How much the steps dwell on high noise; 1 spaces them evenly. */
+  /** The flow shift: how much the steps concentrate on high noise. With 1 they are evenly spaced. */
   readonly flowShift: number;
   /** UniPC: the highest order of a step. */
   readonly solverOrder: 1 | 2;
@@ -23,7 +23,7 @@ export interface SchedulerConfig {
   readonly solverType: "bh1" | "bh2";
   /** UniPC: the steps whose result is not corrected in the step after. */
   readonly disableCorrector: readonly number[];
-  /** The class that `model_index.json` names, where it is not that of this config. */
+  /** The class that `model_index.json` names, if it differs from this config's. */
   readonly otherClass?: string;
 }
 
@@ -63,7 +63,7 @@ export async function readSchedulerConfig(path: string, indexClass?: string): Pr
       ...otherClass,
     };
   }
-  // lower_order_final is not asked for: up to order 2 it concerns but the last step, which can only be of order 1.
+  // lower_order_final is ignored: up to order 2 it only affects the last step, which can only have order 1.
   config.require("prediction_type", ["flow_prediction"], "epsilon");
   config.require("use_flow_sigmas", [true], false);
   config.require("predict_x0", [true], true);

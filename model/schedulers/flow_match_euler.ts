@@ -1,5 +1,5 @@
 /**
- * Flow matching by Euler's method, as diffusers' `FlowMatchEulerDiscreteScheduler`.
+ * Flow matching by Euler's method, like diffusers' `FlowMatchEulerDiscreteScheduler`.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { flowShift, linspace } from "./flow_shift.ts";
 import type { Scheduler, Stepper, TensorOps } from "./scheduler.ts";
 import { type Sigmas, wanLevels } from "./sigmas.ts";
 
-/** Makes the scheduler for `steps` steps. The flow shift applies to a list of sigmas too, as in diffusers. */
+/** Makes the scheduler for `steps` steps. As in diffusers, the flow shift is also applied to a list of sigmas. */
 export function createFlowMatchEuler(config: SchedulerConfig, steps: number, sigmas: Sigmas): Scheduler {
   const { numTrainTimesteps } = config;
   const visited = Float32Array.of(...shiftedLevels(config, steps, sigmas), 0);
@@ -21,7 +21,7 @@ export function createFlowMatchEuler(config: SchedulerConfig, steps: number, sig
   };
 }
 
-/** Diffusers takes levels that it is given in float32, Wan's grid among them, and its own in float64. */
+/** Diffusers handles given levels, including Wan's grid, in float32, and its own in float64. */
 function shiftedLevels(
   { numTrainTimesteps, flowShift: shift }: SchedulerConfig,
   steps: number,
@@ -42,8 +42,8 @@ function flowShiftInFloat32(sigma: number, shift: number): number {
 }
 
 /**
- * The noise level that the spacing of the steps ends at. It is shifted here and then once more with all the others,
- * since diffusers does so; every operation rounds to float32, as there, so that the timesteps come out equal.
+ * The noise level at which the spacing of the steps ends. It is shifted here, and then again with all the others,
+ * because diffusers does so. Every operation rounds to float32, as there, so that the timesteps are equal.
  */
 function lowestSigma(numTrainTimesteps: number, shift: number): number {
   return flowShiftInFloat32(1 / numTrainTimesteps, shift);

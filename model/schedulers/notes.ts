@@ -1,25 +1,25 @@
 /**
- * What is worth knowing of a clip's schedule where the model's own settings decide it.
+ * Notes on a clip's schedule, where the model's own settings decide it.
  *
  * @module
  */
 import type { SchedulerConfig, SchedulerKind } from "./config.ts";
 
-/** What of a clip its schedule depends on. */
+/** The properties of a clip that its schedule depends on. */
 export interface Scheduled {
   readonly width: number;
   readonly height: number;
-  /** As asked for, if they were. */
+  /** The flow shift that the user gave, if any. */
   readonly scheduler?: SchedulerKind | undefined;
   readonly flowShift?: number | undefined;
 }
 
-/** What Wan's own program shifts text to video by at every size, and diffusers' guide from 720p on. */
+/** The shift that Wan's own program uses for text to video at every size, and diffusers' guide from 720p on. */
 const WAN_FLOW_SHIFT = 5;
-/** Pixels half way, as a factor, from 832x480 to 1280x720: larger clips are 720p. */
+/** The number of pixels half-way, as a factor, between 832x480 and 1280x720. Larger clips count as 720p. */
 const PIXELS_720P = Math.sqrt(832 * 480 * 1280 * 720);
 
-/** Notes as clauses, in the terms of the folder and not of any command line. */
+/** Returns notes as clauses. They use the terms of the model's folder and not of a command line. */
 export function scheduleNotes(config: SchedulerConfig, clip: Scheduled): string[] {
   const notes: string[] = [];
   if (config.otherClass !== undefined && clip.scheduler === undefined) {

@@ -1,8 +1,8 @@
 /**
- * Schedulers walk a sample from noise to a clip, given the model's velocity at every step.
+ * Schedulers take a sample from noise to a clip, given the model's velocity at every step.
  *
- * All they do to tensors is to combine them linearly, so they know nothing of tensors but that: the same code runs on
- * arrays in tests and on the GPU in the pipeline, where nothing needs to be read back.
+ * They only combine tensors linearly, so they need no other knowledge of tensors. The same code runs on arrays in
+ * tests, and on the GPU in the pipeline, where nothing has to be read back.
  *
  * @module
  */
@@ -15,22 +15,22 @@ import { createUniPC } from "./unipc.ts";
 /** A tensor times a number. */
 export type Term<T> = readonly [coefficient: number, tensor: T];
 
-/** What a scheduler needs of tensors. */
+/** The tensor operations that a scheduler needs. */
 export interface TensorOps<T> {
-  /** The sum of one to four terms, as a new tensor. No tensor stands in two of them. */
+  /** The sum of one to four terms, as a new tensor. No tensor occurs in two terms. */
   combine(terms: readonly Term<T>[]): T;
-  /** Told once of each tensor that is no longer needed. */
+  /** Called once for each tensor that is no longer needed. */
   release(tensor: T): void;
 }
 
 /** The noise levels of a run with a set number of steps. */
 export interface Scheduler {
   readonly kind: SchedulerKind;
-  /** What the model is told at each step: sigma × 1000, whole numbers with UniPC. */
+  /** The timestep for the model at each step: sigma × 1000; an integer with UniPC. */
   readonly timesteps: Float32Array<ArrayBuffer>;
-  /** The share of noise before each step and, as its last value, behind the last: 0. */
+  /** The share of noise before each step; the last value, after the last step, is 0. */
   readonly sigmas: Float32Array<ArrayBuffer>;
-  /** Begins a run over tensors of the kind that `ops` handles. */
+  /** Starts a run over tensors of the kind that `ops` handles. */
   start<T>(ops: TensorOps<T>): Stepper<T>;
 }
 
@@ -44,19 +44,19 @@ export interface Stepper<T> {
    * @throws {RangeError} if the last step has been taken.
    */
   step(velocity: T, sample: T): T;
-  /** Releases what is kept for the next step: for a run that ends early. After the last step there is nothing left. */
+  /** Releases the tensors that are kept for the next step, if a run ends early. After the last step there are none. */
   dispose(): void;
 }
 
-/** What the user chooses. */
+/** The options that the user chooses. */
 export interface SchedulerOptions {
-  /** How many times the model is asked; as many as there are {@link sigmas}, where these are a list. */
+  /** The number of denoising steps. If {@link sigmas} is a list, it is the length of that list. */
   readonly steps: number;
   /** The noise levels before the flow shift. Default "diffusers" */
   readonly sigmas?: Sigmas | undefined;
-  /** In place of the model's own scheduler. */
+  /** The scheduler to use instead of the model's own. */
   readonly kind?: SchedulerKind | undefined;
-  /** In place of the model's own flow shift. */
+  /** The flow shift to use instead of the model's own. */
   readonly flowShift?: number | undefined;
 }
 

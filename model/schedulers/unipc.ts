@@ -37,7 +37,7 @@ function unshiftedLevels(sigmas: Sigmas, steps: number, numTrainTimesteps: numbe
   return linspace(1, 1 / numTrainTimesteps, steps + 1).slice(0, -1);
 }
 
-/** What the step before left: the sample it started from, corrected, and its order. */
+/** The state from the previous step: its corrected start sample, and its order. */
 interface LastStep<T> {
   readonly sample: T;
   readonly order: 1 | 2;
@@ -45,7 +45,7 @@ interface LastStep<T> {
 
 class UniPCStepper<T> implements Stepper<T> {
   #index = 0;
-  /** Predictions of x₀ at the steps taken, the newest first; no more than the order needs. */
+  /** Predictions of x₀ at previous steps, newest first; at most as many as the order needs. */
   #predictions: T[] = [];
   #last: LastStep<T> | undefined;
 
@@ -87,7 +87,7 @@ class UniPCStepper<T> implements Stepper<T> {
     this.#predictions = [];
   }
 
-  /** Takes the step before again, knowing the prediction behind it. Releases what is then done with. */
+  /** Repeats the previous step with the prediction after it. Releases tensors that are no longer needed. */
   #correct(prediction: T, sample: T): T {
     const last = this.#last;
     if (!last) return sample;
@@ -109,7 +109,7 @@ class UniPCStepper<T> implements Stepper<T> {
 
   /** The order of the next step. */
   #order(): 1 | 2 {
-    // The last step leaves nothing but the prediction; a slope would there be multiplied by an infinite step in λ.
+    // The last step consists of the prediction alone; a slope would be multiplied by an infinite step in λ.
     const isLast = this.#index === this.sigmas.length - 2;
     return this.#predictions.length === 2 && !isLast ? 2 : 1;
   }
@@ -125,7 +125,7 @@ class UniPCStepper<T> implements Stepper<T> {
   }
 }
 
-/** From which noise level to which a step goes, and the level before that. */
+/** The noise levels at the start and the end of a step, and the level before. */
 interface Transition {
   readonly solverType: "bh1" | "bh2";
   readonly order: 1 | 2;
@@ -134,7 +134,9 @@ interface Transition {
   readonly previousSigma: number | undefined;
 }
 
-/** A transition and its tensors: one prediction an order, the newest first; the one behind it when correcting. */
+/**
+ * A transition and its tensors: one prediction per order, newest first, and for a correction the prediction after it.
+ */
 interface Update<T> extends Transition {
   readonly sample: T;
   readonly predictions: readonly T[];

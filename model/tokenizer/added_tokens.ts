@@ -9,7 +9,7 @@ import { TilereelError } from "../../errors.ts";
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** Whether it takes the white space before it, and behind it. */
+  /** Whether it also takes the white space before it, or after it. */
   readonly lstrip?: boolean;
   readonly rstrip?: boolean;
 }
@@ -20,7 +20,7 @@ export class AddedTokens {
   readonly #pattern: RegExp | undefined;
 
   /**
-   * @param what names the file in messages
+   * @param what the name of the file in messages
    * @throws {TilereelError} if one has no id or no content
    */
   constructor(tokens: readonly AddedToken[], what: string) {
@@ -28,19 +28,19 @@ export class AddedTokens {
       throw new TilereelError(`${what}: its added_tokens are not tokens with id and content; download it again`);
     }
     this.#byContent = new Map(tokens.map((token) => [token.content, token]));
-    // The longest first: of those that begin alike it counts.
+    // The longest comes first, so that it wins among those with the same beginning.
     const contents = [...this.#byContent.keys()].filter((content) => content !== "").sort((a, b) =>
       b.length - a.length
     );
     if (contents.length > 0) this.#pattern = new RegExp(`(${contents.map(RegExp.escape).join("|")})`, "u");
   }
 
-  /** Id of a token by its text. */
+  /** The id of a token with this text. */
   idOf(content: string): number | undefined {
     return this.#byContent.get(content)?.id;
   }
 
-  /** The text between added tokens, and their ids. */
+  /** The text between added tokens, and the ids of these tokens, in order. */
   split(text: string): (string | number)[] {
     if (!this.#pattern) return text === "" ? [] : [text];
     const parts = text.split(this.#pattern);

@@ -1,20 +1,20 @@
 /**
- * The Unigram model: a text becomes the pieces of a vocabulary whose scores sum to the most.
+ * The Unigram model: a text is split into pieces of a vocabulary so that the sum of their scores is largest.
  *
  * @module
  */
 
-/** A vocabulary and how what is not in it is encoded. */
+/** A vocabulary, and how text outside it is encoded. */
 export interface UnigramVocabulary {
-  /** Pieces and their scores, by id. Of two alike the last counts. */
+  /** Pieces and their scores, by id. Of two equal pieces, the last one counts. */
   readonly pieces: readonly (readonly [piece: string, score: number])[];
-  /** Id of what the vocabulary lacks. */
+  /** The id of unknown characters. */
   readonly unknownId: number;
-  /** Whether that becomes its UTF-8 bytes, as pieces `<0x00>` to `<0xFF>`, where the vocabulary has them. */
+  /** Whether unknown characters become UTF-8 bytes, as pieces `<0x00>` to `<0xFF>`, if the vocabulary has them. */
   readonly byteFallback: boolean;
 }
 
-/** How far below the worst piece an unknown character is. */
+/** How far the score of an unknown character is below the worst piece's. */
 const UNKNOWN_PENALTY = 10;
 const ENCODER = new TextEncoder();
 
@@ -26,7 +26,7 @@ export class Unigram {
   readonly #longest = new Map<string, number>();
   readonly #unknownScore: number;
   readonly #unknownId: number;
-  /** Ids of bytes; undefined without a fallback to them. */
+  /** The ids of bytes; undefined without byte fallback. */
   readonly #bytes: readonly (number | undefined)[] | undefined;
 
   constructor({ pieces, unknownId, byteFallback }: UnigramVocabulary) {
@@ -49,12 +49,12 @@ export class Unigram {
       : undefined;
   }
 
-  /** Id of a piece, if the vocabulary has it. */
+  /** The id of a piece, if the vocabulary has it. */
   idOf(piece: string): number | undefined {
     return this.#ids.get(piece);
   }
 
-  /** Ids of a text; characters in a row that the vocabulary lacks make one unknown. */
+  /** The ids of a text. Consecutive unknown characters become one unknown id. */
   encode(text: string): number[] {
     const path = this.#bestPath(text), ids: number[] = [];
     for (let i = 0; i < path.length; i++) {
@@ -77,7 +77,7 @@ export class Unigram {
     return bytes?.every((id) => id !== undefined) ? bytes : [this.#unknownId];
   }
 
-  /** The pieces of the best way through the text, in order (Viterbi). Of ways that score the same the first stays. */
+  /** The pieces of the best split of the text, in order (Viterbi). Of splits with equal scores, the first one wins. */
   #bestPath(text: string): { id: number; from: number; to: number }[] {
     const { length } = text;
     const scores = new Float64Array(length + 1), froms = new Int32Array(length + 1).fill(-1);

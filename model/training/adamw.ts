@@ -4,21 +4,21 @@
  * @module
  */
 
-/** What of AdamW can be chosen. */
+/** The settings of AdamW. */
 export interface AdamWOptions {
   /** Learning rate. */
   readonly lr: number;
-  /** The part of each parameter, times the learning rate, that a step takes away. */
+  /** The weight decay: the part of each parameter, times the learning rate, that a step subtracts. */
   readonly weightDecay: number;
 }
 
-/** A parameter with all that a step needs; the arrays have the same length. */
+/** A parameter and the state of its optimizer. The arrays have the same length. */
 export interface AdamWParameter {
   readonly data: Float32Array;
   readonly gradient: Float32Array;
-  /** Running mean of the gradients, zeros before the first step. */
+  /** Running mean of the gradients; zeros before the first step. */
   readonly mean: Float32Array;
-  /** Running mean of their squares, likewise. */
+  /** Running mean of the squared gradients; zeros before the first step. */
   readonly square: Float32Array;
 }
 
@@ -47,13 +47,13 @@ export function adamwStep(parameter: AdamWParameter, step: number, { lr, weightD
 /**
  * Scales all gradients together so that their 2-norm is at most `most`.
  *
- * @returns the norm as it was
+ * @returns the norm before scaling
  */
 export function clipGradients(gradients: readonly Float32Array[], most: number): number {
   let sum = 0;
   for (const gradient of gradients) for (const g of gradient) sum += g * g;
   const norm = Math.sqrt(sum);
-  // The small number is PyTorch's.
+  // The small constant is PyTorch's.
   const scale = most / (norm + 1e-6);
   if (scale < 1) { for (const gradient of gradients) for (let i = 0; i < gradient.length; i++) gradient[i]! *= scale; }
   return norm;

@@ -1,5 +1,5 @@
 /**
- * Training sets whose samples are made once, before training starts, and then read from the cache.
+ * Training sets whose samples are made before training starts, and then read from the cache.
  *
  * @module
  */
@@ -8,35 +8,35 @@ import type { OnProgress } from "../progress.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
 
-/** How many samples are made together: their texts are embedded in few calls. */
+/** The number of samples that are made together, so that their texts are embedded in few calls. */
 const GROUP = 16;
 
-/** How missing samples are made. */
+/** Makes missing samples. */
 export interface Maker<Item> extends AsyncDisposable {
   /**
    * Makes a group of samples.
    *
-   * @param onStep called now and then on the way, so that a display shows life
-   * @returns for each item its sample, or undefined where it turned out to give none; one after another
+   * @param onStep called now and then, so that a display shows that work goes on
+   * @returns for each item its sample, or undefined if it gives none; one after another
    */
   make(items: readonly Item[], onStep: () => void): AsyncIterable<TrainingSample | undefined>;
 }
 
-/** What {@link cachedSet} takes. */
+/** Options of {@link cachedSet}. */
 export interface CachedSetOptions<Item> {
   readonly cache: LatentCache;
   readonly recipe: (item: Item) => Recipe;
-  /** Opens what makes samples: not called when none is missing. */
+  /** Opens the maker of samples. It is not called if none is missing. */
   readonly open: () => Promise<Maker<Item>>;
-  /** Told "check latents" in samples, then "make latents" in those that were missing. */
+  /** Called with the progress of "check latents" in samples, then of "make latents" in missing samples. */
   readonly onProgress?: OnProgress | undefined;
-  /** Ends the making between two samples; those made stay in the cache. */
+  /** Stops between two samples; those already made stay in the cache. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * The set of the items' samples, in their order; those that are not in the cache are made now. Items that give no
- * sample are not in the set.
+ * The set of the items' samples, in order. Those that are not in the cache are made now. Items that give no sample are
+ * left out.
  *
  * @throws the signal's reason, if it is aborted
  */
@@ -59,7 +59,7 @@ export async function cachedSet<Item>(items: readonly Item[], options: CachedSet
   };
 }
 
-/** Makes samples and keeps them; gives the items that have none. */
+/** Makes samples and caches them. Returns the items that give none. */
 async function makeAll<Item>(items: readonly Item[], options: CachedSetOptions<Item>): Promise<Set<Item>> {
   const { cache, recipe, open, onProgress, signal } = options;
   const without = new Set<Item>();

@@ -1,5 +1,5 @@
 /**
- * Embeddings of many texts, in this machine's memory.
+ * Embeds many texts and keeps the results in this machine's memory.
  *
  * @module
  */
@@ -8,24 +8,24 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { readAndRelease } from "./read_and_release.ts";
 
 /**
- * Tokens that are embedded at once. Large text encoders read all their weights anew for every call, so more is better;
- * but the widest activations of Wan's, 40 KiB a token, must fit a binding of 128 MiB.
+ * The number of tokens that are embedded at once. Large text encoders read all their weights for every call, so more is
+ * better. But the widest activations of Wan's encoder, 40 KiB per token, must fit a binding of 128 MiB.
  */
 const TOKENS_AT_ONCE = 2048;
 
-/** What texts were embedded to. */
+/** The embeddings of texts. */
 export interface EmbeddedTexts {
-  /** Of each: [1, tokens, dim]. */
+  /** For each text: [1, tokens, dim]. */
   readonly shape: readonly number[];
-  /** The embeddings of one of the texts. */
+  /** The embeddings of one text. */
   of(text: string): Float32Array;
 }
 
 /**
- * Embeds texts, each once however often it is given.
+ * Embeds texts. Each is embedded once, however often it is given.
  *
- * @param textTokens tokens that each is padded or cut to
- * @param encode gives [texts, tokens, dim]
+ * @param textTokens the number of tokens that each text is padded or cut to
+ * @param encode returns [texts, tokens, dim]
  */
 export async function embedTexts(
   gpu: Gpu,

@@ -1,11 +1,11 @@
 /**
- * What a checkpoint says of the training that wrote it.
+ * The identity of a training, which a checkpoint stores.
  *
  * @module
  */
 import { TilereelError } from "../../errors.ts";
 
-/** Everything that the result depends on, by the name of its option. */
+/** Everything that affects the result, by the names of the options. */
 export type TrainingIdentity = Readonly<Record<string, string | number>>;
 
 /** A checkpoint's metadata. */
@@ -14,10 +14,10 @@ export function checkpointMetadata(step: number, identity: TrainingIdentity): Re
 }
 
 /**
- * The steps that were done before a checkpoint.
+ * The number of finished steps of a checkpoint.
  *
- * @param path names the file in messages
- * @param now identity of the training that is to go on from it
+ * @param path the name of the file in messages
+ * @param now the identity of the training that is to resume from it
  * @throws {TilereelError} if the file is no checkpoint, or comes from other options, which are named
  */
 export function checkpointStep(

@@ -1,5 +1,5 @@
 /**
- * Tells models apart without reading them in full.
+ * Distinguishes models without reading them completely.
  *
  * @module
  */
@@ -8,9 +8,11 @@ import { basename, join } from "node:path";
 import { fileError } from "../checkpoint/file_error.ts";
 import { RandomAccessFile } from "../checkpoint/random_access_file.ts";
 
-/** Files up to this size count with all their bytes. */
+/** Files up to this size are read completely. */
 const SMALL_FILE = 2 ** 20;
-/** Of larger ones: how many places are looked at, and bytes at each. Training changes weights everywhere. */
+/**
+ * For larger files, the number of positions that are read, and the bytes at each. Training changes weights everywhere.
+ */
 const PLACES = 64;
 const PLACE_BYTES = 2 ** 12;
 

@@ -1,6 +1,6 @@
 /**
- * Random choices that need no state: each is a function of what it is drawn for, so that training which is broken off
- * goes on with the choices it would have made.
+ * Random choices without state. Each is a function of its purpose, so that a resumed training makes the choices that an
+ * uninterrupted one would have made.
  *
  * @module
  */
@@ -35,7 +35,7 @@ export function shuffledRounds(size: number, ...of: readonly number[]): (draw: n
     const round = Math.floor(draw / size);
     if (order?.round !== round) {
       const keys = Array.from({ length: size }, (_, index) => randomBits(...of, round, index));
-      // Equal keys stay in order, as sorting is stable.
+      // Equal keys keep their order, because sorting is stable.
       order = { round, indices: [...keys.keys()].sort((a, b) => keys[a]! - keys[b]!) };
     }
     return order.indices[draw % size]!;

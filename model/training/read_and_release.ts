@@ -1,12 +1,12 @@
 /**
- * Numbers that leave the GPU for good.
+ * Moves numbers from the GPU to this machine's memory.
  *
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 
-/** The numbers of a tensor, which is freed. */
+/** Returns the numbers of a tensor, and frees it. */
 export async function readAndRelease(gpu: Gpu, tensor: Tensor): Promise<Float32Array> {
   try {
     return await gpu.read(tensor);

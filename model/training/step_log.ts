@@ -1,21 +1,20 @@
 /**
- * A log of training: a file of JSON objects, one a line and a step.
+ * A log of training: a file with one JSON object per step, one on each line.
  *
  * @module
  */
 import { writeFileAtomically } from "../checkpoint/atomic_file.ts";
 import { fileError } from "../checkpoint/file_error.ts";
 
-/** What a line says at least. */
+/** The minimum contents of a line. */
 export interface LoggedStep {
   /** Counts from 1. */
   readonly step: number;
 }
 
 /**
- * Cuts the log back to the steps up to `last`, for training to go on after that: what was logged beyond the last
- * checkpoint will be done, and logged, again. A line that was only half written counts for nothing, nor does what
- * follows it.
+ * Cuts the log back to the steps up to `last`, so that training can resume from there. Steps after the last checkpoint
+ * will be done and logged again. An incomplete line, and everything after it, is removed.
  *
  * @throws {TilereelError} if the file cannot be read or written
  */
@@ -50,7 +49,7 @@ export async function logStep(path: string, step: LoggedStep): Promise<void> {
   }
 }
 
-/** NaN if the line is none. */
+/** The step of a line, or NaN if it is not a valid line. */
 function stepOf(line: string): number {
   try {
     const { step } = JSON.parse(line);

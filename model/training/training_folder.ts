@@ -6,11 +6,11 @@
 import { TilereelError } from "../../errors.ts";
 import { existsToRead, fileError } from "../checkpoint/file_error.ts";
 
-/** What every training folder holds, besides what is trained. */
+/** The files of every training folder, beside the trained result. */
 export interface TrainingFiles {
-  /** What goes on from here. */
+  /** The checkpoint from which training resumes. */
   readonly checkpoint: string;
-  /** A line a step. */
+  /** The log, one line per step. */
   readonly log: string;
 }
 
@@ -20,9 +20,9 @@ export function trainingFilesIn(folder: string): TrainingFiles {
 }
 
 /**
- * Checks, before anything slow is done, that the folder fits the wish to start or to go on.
+ * Checks that the folder is suitable to start or to resume, before any slow work.
  *
- * @throws {TilereelError} if it holds a training that would be lost, or none to go on with
+ * @throws {TilereelError} if it contains a training that would be lost, or none to resume
  */
 export async function checkTrainingFolder(folder: string, resume: boolean): Promise<void> {
   const { checkpoint } = trainingFilesIn(folder);
@@ -36,7 +36,7 @@ export async function checkTrainingFolder(folder: string, resume: boolean): Prom
 }
 
 /**
- * As {@link checkTrainingFolder}; makes the folder if need be.
+ * As {@link checkTrainingFolder}, and creates the folder if necessary.
  *
  * @throws {TilereelError} if it does not fit or cannot be made
  */

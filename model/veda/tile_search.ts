@@ -16,7 +16,7 @@ import { type TilePlan, uniformPlan } from "./tile_plan.ts";
 import { MAX_PADDING, padding, type TileShape, tileShapes } from "./tiling.ts";
 
 /**
- * The shapes to try on a grid: of all with `tokens` tokens, those that pad it by at most {@link MAX_PADDING}.
+ * The shapes to try on a grid: of all with `capacity` tokens, those that pad it by at most {@link MAX_PADDING}.
  *
  * @throws {TilereelError} if there is none
  */
@@ -163,7 +163,7 @@ export function bestSingle(table: SearchTable): TileShape {
   return shapes[leastOf(shapes.map((shape) => meanError(table, uniformPlan(shape, size))))]!;
 }
 
-/** Picks `most` of the numbers below `count`, from the middle of equal parts; all if there are no more than that. */
+/** Picks `wanted` of the numbers below `count`, from the middle of equal parts; all if there are no more than that. */
 export function spread(count: number, wanted: number): number[] {
   const some = Math.min(count, wanted);
   return Array.from({ length: some }, (_, i) => Math.floor((i + 0.5) * count / some));

@@ -1,6 +1,6 @@
 /**
- * VORTA's three kinds of self-attention over one grid: each alone, one a head by its route, or all three weighted by
- * the router's scores, as it is trained.
+ * VORTA's three kinds of self-attention over one grid: one kind for all heads, a kind for each head by its route, or
+ * all three weighted by the router's scores, for training.
  *
  * @module
  */
@@ -30,31 +30,31 @@ import { coreSet } from "./core_set.ts";
 import type { VortaSettings } from "./settings.ts";
 import { type BlockRuns, slidingTiles } from "./sliding_tile.ts";
 
-/** What one branch may be told. */
+/** Options of one branch. */
 interface BranchOptions {
-  /** [n], u32: heads to compute. Default all */
+  /** [n], u32: the heads to compute. Default: all */
   readonly only?: Tensor;
-  /** Written instead of a new tensor. */
+  /** Where to write the result, instead of to a new tensor. */
   readonly into?: Tensor;
-  /** [batch, tokens, heads], f32: receives what the way back needs */
+  /** [batch, tokens, heads], f32: receives what the backward pass needs */
   readonly lse?: Tensor;
 }
 
-/** A branch's output. */
+/** The result of a branch. */
 interface Taken {
   readonly y: Tensor;
   readonly pattern: AttentionPattern;
-  /** Where tokens were dropped. */
+  /** Present where tokens were dropped. */
   readonly selection?: Selection;
 }
 
-/** The patterns of a grid, on the GPU until {@link release}. */
+/** The patterns of a grid. They are on the GPU until {@link release}. */
 export class VortaAttention {
   readonly #owned: Tensor[] = [];
   readonly #sliding: AttentionPlan;
-  /** Absent where no bucket fits into the grid, so that every token is kept. */
+  /** Absent if no bucket fits into the grid; then every token is kept. */
   readonly #coreSet: { readonly buckets: Buckets; readonly plan: Omit<AttentionPlan, "order"> } | undefined;
-  /** Pairs of queries and keys that each branch multiplies, of one head. */
+  /** The pairs of queries and keys of one head that each branch multiplies. */
   readonly pairs: Readonly<Record<Branch, number>>;
 
   constructor(
@@ -97,7 +97,7 @@ export class VortaAttention {
   }
 
   /**
-   * The tokens that core-set attention keeps; undefined where no bucket fits into the grid.
+   * The tokens that core-set attention keeps; undefined if no bucket fits into the grid.
    *
    * @returns [batch · heads, kept tokens], u32: centres, then the others bucket by bucket, then those in no bucket
    */
@@ -106,16 +106,16 @@ export class VortaAttention {
     return core && this.gpu.scope(() => bucketSelect(this.gpu, q, this.config.heads, core.buckets).order);
   }
 
-  /** All heads through one branch. */
+  /** Computes all heads through one branch. */
   single(branch: Branch): SelfAttention {
     return (q, k, v) => this.gpu.scope(() => this.#branch(branch, q, k, v).y);
   }
 
   /**
-   * Each head through the branch that its route names; the heads of a branch go in one dispatch.
+   * Computes each head through its route's branch. The heads of a branch share a dispatch.
    *
    * @param routes for each layer the branch of each head, as an index into {@link BRANCHES}
-   * @param full computes the heads of the full branch instead
+   * @param full computes the heads of the full branch, instead of this class
    */
   routed(routes: readonly Uint8Array[], full?: SomeHeads): SelfAttention {
     const { gpu } = this;
@@ -137,7 +137,7 @@ export class VortaAttention {
   }
 
   /**
-   * All branches, summed by scores, which can be watched by a tape (VORTA eq. 5).
+   * Computes the sum of all branches, weighted by scores, which a tape can watch (VORTA eq. 5).
    *
    * @param scores for each layer and branch, [batch, heads], f32
    */
@@ -161,7 +161,7 @@ export class VortaAttention {
     };
   }
 
-  /** @returns the gradient of the branch's weights; adds those of q, k, v where they are asked for */
+  /** @returns the gradient of the branch's weights; it adds those of q, k and v where they are requested */
   #back(
     { y, lse, pattern, selection }: Taken & { readonly lse: Tensor },
     dy: Tensor,

@@ -1,5 +1,5 @@
 /**
- * Bucketed core-set selection (VORTA §3.2): the grid is cut into buckets, of which only representatives take part in
+ * Bucketed core-set selection (VORTA §3.2). The grid is cut into buckets, and only representatives of each take part in
  * attention.
  *
  * @module
@@ -9,21 +9,21 @@ import type { VortaSettings } from "./settings.ts";
 
 /** The buckets of a grid. */
 export interface CoreSet {
-  /** [buckets, bucket's tokens]: in raster order in a bucket */
+  /** [buckets, tokens of a bucket], in raster order within a bucket */
   readonly members: Uint32Array<ArrayBuffer>;
-  /** Tokens of a bucket. */
+  /** The number of tokens of a bucket. */
   readonly size: number;
-  /** Place of the centre in a bucket. */
+  /** The position of the centre in a bucket. */
   readonly centre: number;
-  /** Tokens of a bucket that are kept beside the centre. */
+  /** How many tokens of a bucket are kept beside the centre. */
   readonly keep: number;
-  /** Tokens in no whole bucket, at the grid's far borders: always kept. */
+  /** Tokens at the grid's far borders that are in no whole bucket. They are always kept. */
   readonly rest: Uint32Array<ArrayBuffer>;
-  /** Tokens that take part. */
+  /** The number of tokens that take part. */
   readonly kept: number;
 }
 
-/** The buckets of a grid. */
+/** Cuts a grid into buckets. */
 export function coreSet(grid: Grid, { bucket, rate }: VortaSettings): CoreSet {
   const counts = grid.map((length, axis) => Math.floor(length / bucket[axis]!));
   const size = bucket[0] * bucket[1] * bucket[2], buckets = counts[0]! * counts[1]! * counts[2]!;

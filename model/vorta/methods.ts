@@ -1,5 +1,5 @@
 /**
- * VORTA's attention, as the pipeline takes it.
+ * VORTA's attention as an `AttentionMethod` for the pipeline.
  *
  * @module
  */
@@ -22,10 +22,10 @@ import { type Branch, BRANCHES } from "./branch.ts";
 import { checkRouter, Router, routes } from "./router.ts";
 import type { VortaSettings } from "./settings.ts";
 
-/** Sizes for a grid. */
+/** Chooses the sizes for a grid. */
 export type SettingsFor = (grid: Grid) => VortaSettings;
 
-/** One of the sparse branches for all heads, for study: "sliding" or "coreset". */
+/** One sparse branch for all heads, for experiments: "sliding" or "coreset". */
 export function singleBranch(branch: Exclude<Branch, "full">, settings: SettingsFor): AttentionMethod {
   check("singleBranch: branch", branch, oneOf(BRANCHES.filter((name) => name !== "full")));
   check("singleBranch: settings", settings, { ...aFunction, expected: "a function from a grid to settings" });
@@ -42,24 +42,24 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
   };
 }
 
-/** What {@link routedAttention} takes. */
+/** Options of {@link routedAttention}. */
 export interface RoutedAttentionOptions {
   readonly router: Router;
   readonly settings: SettingsFor;
-  /** Scores below this send a head through full attention. Default 0.3, as in the paper. */
+  /** A head whose scores are all below this uses full attention. Default: 0.3, as in the paper. */
   readonly tau?: number;
-  /** Takes the heads that the router sends through full attention. */
+  /** Computes the heads that the router sends through full attention. */
   readonly full?: SomeHeadsMethod;
-  /** Names the router in messages. */
+  /** The name of the router in messages. */
   readonly name?: string;
-  /** What to note of a clip, in clauses. */
+  /** Returns notes on a clip, as clauses. */
   readonly notes?: (clip: Pick<AttentionTask, "grid" | "sigmas">) => readonly string[];
 }
 
-/** As routes name it. */
+/** The branch's index in routes. */
 const FULL = BRANCHES.indexOf("full");
 
-/** The threshold of the paper. */
+/** The paper's threshold. */
 export const DEFAULT_TAU = 0.3;
 
 const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
@@ -71,7 +71,7 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
   notes: aFunction,
 };
 
-/** Each head through the branch that the router names for its layer and the timestep (VORTA §3.2). */
+/** Computes each head through the branch that the router chooses for its layer and the timestep (VORTA §3.2). */
 export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
   checkOptions("routedAttention", options, ROUTED_KINDS, ["router", "settings"]);
   const { router, settings, tau = DEFAULT_TAU, name = "the router" } = options;
@@ -81,7 +81,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       checkRouter(router, config, name);
       for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
       const { heads, layers } = config;
-      // Scores depend on the timestep alone, so the whole schedule's routes are known before its first step.
+      // Scores depend only on the timestep, so the routes of the whole schedule are known before its first step.
       const all = routes(router.scores(await task.transformer.timeEmbedding(timesteps)), tau);
       const byStep = timesteps.map((_, step) =>
         Array.from({ length: layers }, (_, layer) => {
@@ -120,7 +120,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
   };
 }
 
-/** Why a branch leaves nothing out. */
+/** The reason why a branch leaves nothing out. */
 function whyBranchFull(branch: Branch, { tile, window, bucket, rate }: VortaSettings, grid: Grid): string {
   const text = (sizes: Grid) => sizes.join("x");
   if (branch === "sliding") {

@@ -1,35 +1,35 @@
 /**
- * How the authors train a router: which timesteps, which losses, which optimizer.
+ * The authors' recipe for training a router: timesteps, losses, optimizer.
  *
  * @module
  */
 import type { AdamWOptions } from "../training/adamw.ts";
 import { randomBits, randomUniform } from "../training/random.ts";
 
-/** What each part of the loss is multiplied with. */
+/** The weight of each part of the loss. */
 export interface LossWeights {
-  /** Of the squared error to noise − latents. */
+  /** For the squared error to noise − latents. */
   readonly diffusion: number;
-  /** Of the squared scores of full attention, Σ over blocks. */
+  /** For the squared scores of full attention, Σ over blocks. */
   readonly regularization: number;
-  /** Of the squared error to the same model's prediction with full attention. */
+  /** For the squared error to the same model's prediction with full attention. */
   readonly distillation: number;
-  /** Of the squared errors to its blocks' outputs, Σ over blocks. */
+  /** For the squared errors to the outputs of its blocks, Σ over blocks. */
   readonly hidden: number;
 }
 
-/** Everything about training but the data and the seed. */
+/** All settings of training except the data and the seed. */
 export interface TrainingRecipe extends AdamWOptions {
-  /** Samples whose gradients are averaged for one step of the optimizer. */
+  /** The number of samples whose gradients are averaged for one optimizer step. */
   readonly accumulate: number;
-  /** Largest norm of a step's gradient. */
+  /** The largest norm of a step's gradient. */
   readonly clip: number;
-  /** Equal parts of the noise levels; the samples of a step share one of them. */
+  /** The number of equal parts of the noise levels. All samples of a step are in one of them. */
   readonly intervals: number;
   readonly weights: LossWeights;
 }
 
-/** The authors', for Wan 2.1. */
+/** The authors' recipe for Wan 2.1. */
 export const AUTHORS_RECIPE: TrainingRecipe = {
   lr: 1e-2,
   weightDecay: 0.01,
@@ -39,10 +39,10 @@ export const AUTHORS_RECIPE: TrainingRecipe = {
   weights: { diffusion: 1, regularization: 0.02, distillation: 20, hidden: 0 },
 };
 
-/** Noise levels that Wan tells apart. */
+/** The number of noise levels that Wan distinguishes. */
 export const TIMESTEPS = 1000;
 
-/** What the random numbers are for: so that no two purposes share any. */
+/** The purposes of random numbers, so that no two purposes share any. */
 const [INTERVAL, TIME, NOISE] = [1, 2, 3];
 
 /**
@@ -55,25 +55,25 @@ export function drawInterval(seed: number, step: number, intervals: number): num
 }
 
 /**
- * A sample's timestep, 1 to 1000: that of flow-match Euler's schedule without shift at a place u that is uniform in the
- * interval. The noise level σ is a thousandth of it.
+ * A sample's timestep, from 1 to 1000. It is that of flow-match Euler's schedule without shift, at a position u that is
+ * uniform in the interval. The noise level σ is a thousandth of it.
  *
- * @param batch which of the step's samples
+ * @param batch the index of the sample in the step
  */
 export function drawTimestep(seed: number, step: number, batch: number, interval: number, intervals: number): number {
   const u = (interval + randomUniform(seed, TIME!, step, batch)) / intervals;
   return TIMESTEPS - Math.min(TIMESTEPS - 1, Math.floor(u * TIMESTEPS));
 }
 
-/** The seed of a sample's noise. */
+/** The seed for a sample's noise. */
 export function noiseSeed(seed: number, step: number, batch: number): number {
   return randomBits(seed, NOISE!, step, batch);
 }
 
 /**
- * The weights at a timestep. In the last interval of the noise levels, where there is little noise to predict, the
- * diffusion loss is left out and the two losses of distillation count for more: by 1 + 1/n where n of them count.
- * Regularization stays as it is. Where there is no distillation the diffusion loss stays: nothing else would hold the
+ * The weights at a timestep. In the last interval of the noise levels, there is little noise to predict. There the
+ * diffusion loss is left out, and the two distillation losses are multiplied by 1 + 1/n, where n of them are on.
+ * Regularization does not change. Without distillation the diffusion loss stays, because nothing else would tie the
  * router to the video.
  */
 export function lossWeights(weights: LossWeights, timestep: number, intervals: number): LossWeights {

@@ -1,5 +1,5 @@
 /**
- * What the trainer needs of a transformer, as arrays in this machine's memory.
+ * The interface between the trainer and a transformer, with arrays in this machine's memory.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export interface Shaped {
   readonly shape: readonly number[];
 }
 
-/** As {@linkcode TrainingPassInput}, before it is on the GPU. */
+/** As {@linkcode TrainingPassInput}, before it is uploaded. */
 export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "textEmbeddings"> {
   readonly noisy: Shaped;
   readonly target: Shaped;
@@ -24,13 +24,13 @@ export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "targ
 
 /** A frozen transformer whose attention is routed. */
 export interface RoutedModel extends RouterShape {
-  /** @returns [dim]: what the routers are given at a timestep */
+  /** @returns [dim]: the input of the routers at a timestep */
   timeEmbedding(timestep: number): Promise<Float32Array>;
   /** As `trainingPass`. */
   pass(input: RoutedPassInput): Promise<TrainingPassResult>;
 }
 
-/** The transformer on its GPU. */
+/** Wraps the transformer on its GPU. */
 export function routedModel(gpu: Gpu, transformer: WanTransformer3DModel): RoutedModel {
   const { layers, heads, dim } = transformer.config;
   return {

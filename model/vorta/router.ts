@@ -1,7 +1,8 @@
 /**
- * VORTA's routers (§3.3): for each block, how much each head should attend by each of the three branches at a timestep.
+ * VORTA's routers (§3.3). For each block, they say how much each head should use each of the three branches at a
+ * timestep.
  *
- * They are a thousandth of a model and see the timestep alone, so they run on the CPU, forwards and backwards.
+ * They have a thousandth of a model's size and depend only on the timestep, so they run on the CPU in both directions.
  *
  * @module
  */
@@ -12,20 +13,20 @@ import { BRANCHES } from "./branch.ts";
 
 const ROUTES = BRANCHES.length;
 
-/** One block's linear layer. */
+/** The linear layer of one block. */
 export interface RouterLayer {
-  /** [heads · 3, dim]: a head's three rows lie together */
+  /** [heads · 3, dim]: the three rows of a head are consecutive */
   readonly weight: Float32Array<ArrayBuffer>;
   /** [heads · 3] */
   readonly bias: Float32Array<ArrayBuffer>;
 }
 
-/** What a router must agree on with its transformer. */
+/** The properties that a router and its transformer must share. */
 export type RouterShape = Pick<TransformerConfig, "layers" | "heads" | "dim">;
 
 /** The routers of all blocks. */
 export class Router {
-  /** @throws {RangeError} if a layer's arrays are not of the size that `heads` and `dim` ask for. */
+  /** @throws {RangeError} if the sizes of a layer's arrays do not match `heads` and `dim` */
   constructor(readonly heads: number, readonly dim: number, readonly layers: readonly RouterLayer[]) {
     for (const [i, { weight, bias }] of layers.entries()) {
       if (weight.length !== heads * ROUTES * dim || bias.length !== heads * ROUTES) {
@@ -37,13 +38,13 @@ export class Router {
   }
 
   /**
-   * Routers as PyTorch makes them, block after block: each weight and bias uniform within ±1/√dim. The numbers are
-   * those of `nn.Linear` after `torch.manual_seed(seed)`.
+   * Routers as PyTorch initializes them, block by block: each weight and bias is uniform within ±1/√dim. The numbers
+   * are those of `nn.Linear` after `torch.manual_seed(seed)`.
    */
   static random({ layers, heads, dim }: RouterShape, seed: number): Router {
     const next = uniformNumbers(seed);
     const bound = Math.fround(1 / Math.sqrt(dim));
-    // Rounded once, to float32, as PyTorch's fused multiply and add does it.
+    // Rounded once, to float32, like PyTorch's fused multiply-add.
     const draw = (length: number) => Float32Array.from({ length }, () => next() * 2 * bound - bound);
     return new Router(
       heads,
@@ -52,7 +53,7 @@ export class Router {
     );
   }
 
-  /** All zeros, in the same shape: gradients and moments are kept so. */
+  /** A router of the same shape with all zeros, for gradients and moments. */
   zeros(): Router {
     return new Router(
       this.heads,
@@ -64,7 +65,7 @@ export class Router {
     );
   }
 
-  /** All arrays by their names in the authors' state dict. */
+  /** All arrays, by their names in the authors' state dict. */
   parameters(): Map<string, { readonly shape: readonly number[]; readonly data: Float32Array<ArrayBuffer> }> {
     return new Map(this.layers.flatMap(({ weight, bias }, block) => [
       [parameterName(block, "weight"), { shape: [this.heads * ROUTES, this.dim], data: weight }],
@@ -75,7 +76,7 @@ export class Router {
   /**
    * softmax(Linear(SiLU(temb))) over the three branches.
    *
-   * @param temb [timesteps, dim]: timestep embeddings as the transformer gives them, before any activation
+   * @param temb [timesteps, dim]: timestep embeddings as the transformer returns them, before any activation
    * @returns [layers, timesteps, heads, 3]
    */
   scores(temb: Float32Array): Float32Array<ArrayBuffer> {
@@ -102,10 +103,10 @@ export class Router {
   /**
    * The gradients of all weights and biases.
    *
-   * @param temb what the scores were made from
-   * @param scores what {@linkcode Router.scores} gave for it
-   * @param scoreGradients the loss's gradients of those, in the same shape
-   * @param into gradients are added to what it holds
+   * @param temb the embeddings of the scores
+   * @param scores the result of {@linkcode Router.scores} for it
+   * @param scoreGradients the gradients of the loss with respect to the scores, in the same shape
+   * @param into the router to which gradients are added
    */
   backward(temb: Float32Array, scores: Float32Array, scoreGradients: Float32Array, into: Router): void {
     const { dim } = this;
@@ -137,15 +138,15 @@ export class Router {
   }
 }
 
-/** A parameter's name in the authors' state dict. */
+/** The name of a parameter in the authors' state dict. */
 export function parameterName(block: number, kind: "weight" | "bias"): string {
   return `blocks.${block}.router.linear.${kind}`;
 }
 
 /**
- * The branch each head takes: the one of the best score, or full attention where that is below `tau`. Among equal
- * scores the first branch wins, and `tau` is compared in float32; both as in the authors' PyTorch code. (Of a batch
- * they look at the first sample alone; its samples share a timestep and so all scores.)
+ * The branch that each head takes: the one with the best score, or full attention if that score is below `tau`. Of
+ * equal scores, the first branch wins. `tau` is compared in float32. Both are as in the authors' PyTorch code. (In a
+ * batch, they look only at the first sample; all samples share a timestep, and so the scores.)
  *
  * @param scores [..., 3]
  * @returns indices into {@linkcode BRANCHES}, [...]
@@ -160,10 +161,10 @@ export function routes(scores: Float32Array, tau: number): Uint8Array<ArrayBuffe
 }
 
 /**
- * The loss that draws heads away from full attention: Σ over blocks of the mean over heads of score_full², and its
+ * The loss that draws heads away from full attention, Σ over blocks of the mean over heads of score_full², and its
  * gradients.
  *
- * @param scores [layers, heads, 3]: of one timestep
+ * @param scores [layers, heads, 3], for one timestep
  * @returns gradients of the shape of `scores`
  */
 export function regularization(scores: Float32Array, heads: number): { loss: number; gradients: Float32Array } {
@@ -179,8 +180,8 @@ export function regularization(scores: Float32Array, heads: number): { loss: num
 /**
  * Checks that a router was made for a transformer of this shape.
  *
- * @param path names the router in the message
- * @throws {TilereelError} if it was not.
+ * @param path the name of the router in the message
+ * @throws {TilereelError} if it was not
  */
 export function checkRouter(router: Router, shape: RouterShape, path: string): void {
   const own = { layers: router.layers.length, heads: router.heads, dim: router.dim };

@@ -1,5 +1,6 @@
 /**
- * Routers in files: the authors' `router.pt`, and safetensors with the settings in the metadata.
+ * Reads routers from files (the authors' `router.pt`, and safetensors with the settings in the metadata), and writes
+ * them.
  *
  * @module
  */
@@ -15,24 +16,24 @@ import { BRANCHES } from "./branch.ts";
 import { parameterName, Router } from "./router.ts";
 import { SETTINGS_KEY, settingsFromKwargs, settingsToKwargs, type VortaSettings } from "./settings.ts";
 
-/** A router and the sizes that it was trained for. */
+/** A router and the sizes that it was trained with. */
 export interface LoadedRouter {
   readonly router: Router;
-  /** Undefined where no file says them: `defaultSettings` has some that fit a grid. */
+  /** Undefined if no file has them; `defaultSettings` has sizes that fit a grid. */
   readonly settings: VortaSettings | undefined;
 }
 
-/** Names that wrappers of PyTorch's modules put before, and between, those of the modules. */
+/** The names that wrappers of PyTorch modules put before, and between, the names of the modules. */
 const WRAPPERS = new Set(["_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module"]);
 const PARAMETER = /^blocks\.(0|[1-9]\d{0,3})\.router\.linear\.(weight|bias)$/;
-/** The authors keep `config.json` two folders above `ckpt/step-N/router.pt`. */
+/** How many folders above are searched. The authors keep `config.json` two above `ckpt/step-N/router.pt`. */
 const PARENTS = 2;
 
 /**
- * Loads a router. Its settings come from the file's metadata, else from a `config.json` beside it or in one of the two
- * folders above; else there are none.
+ * Loads a router. Its settings come from the file's metadata, or from a `config.json` beside it or in one of the two
+ * folders above. Otherwise there are none.
  *
- * @param path a safetensors file, or a zip archive by `torch.save`: what it is shows from its first bytes
+ * @param path a safetensors file, or a zip archive by `torch.save`; the first bytes show which
  * @throws {TilereelError} if it is neither, damaged, lacks a tensor, or one is of another shape or not finite.
  */
 export async function loadRouter(path: string): Promise<LoadedRouter> {
@@ -57,7 +58,7 @@ export async function loadRouter(path: string): Promise<LoadedRouter> {
 /**
  * Writes a router as safetensors. The file appears only when it is complete.
  *
- * @param metadata more to store beside the settings
+ * @param metadata additional metadata beside the settings
  * @throws {TilereelError} if the file cannot be written.
  */
 export async function saveRouter(
@@ -75,9 +76,9 @@ export async function saveRouter(
 }
 
 /**
- * The settings in a safetensors file's metadata; undefined if there are none.
+ * The settings in a safetensors file's metadata; undefined if it has none.
  *
- * @throws {TilereelError} if they are no settings.
+ * @throws {TilereelError} if they are not valid settings.
  */
 export function settingsFromMetadata(
   metadata: Readonly<Record<string, string>>,
@@ -94,12 +95,12 @@ export function settingsFromMetadata(
   return settingsFromKwargs(kwargs, path);
 }
 
-/** A tensor's name without what wrappers added. */
+/** A tensor's name without the additions of wrappers. */
 function bareName(name: string): string {
   return name.split(".").filter((part) => !WRAPPERS.has(part)).join(".");
 }
 
-/** @param holds what is there instead, where that is known */
+/** @param holds what the file contains instead, if that is known */
 function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds = ""): Router {
   const byName = new Map<string, TorchTensor>();
   for (const [name, tensor] of tensors) {
@@ -146,7 +147,8 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
 }
 
 async function settingsNear(path: string): Promise<VortaSettings | undefined> {
-  // The folder of a link, not of what it leads to: Hugging Face's cache keeps files under their hashes elsewhere.
+  // This is the folder of a link, not that of its target: Hugging Face's cache stores files elsewhere, under their
+  // hashes.
   let folder = dirname(resolve(path));
   for (let up = 0; up <= PARENTS; up++, folder = dirname(folder)) {
     const config = `${folder}/config.json`;
@@ -156,7 +158,7 @@ async function settingsNear(path: string): Promise<VortaSettings | undefined> {
   return undefined;
 }
 
-/** Undefined if there is no such file, or it is that of something else. */
+/** The config's settings; undefined if there is no such file, or it belongs to something else. */
 async function kwargsOf(config: string): Promise<unknown> {
   try {
     return (await readJsonObject(config))[SETTINGS_KEY];

@@ -1,5 +1,5 @@
 /**
- * The sizes that VORTA's two sparse kinds of attention are cut by. A router is trained for one set of them.
+ * The sizes of tiles, windows and buckets in VORTA's two sparse kinds of attention. A router is trained for one set.
  *
  * @module
  */
@@ -11,24 +11,24 @@ import type { Grid } from "../wan/grid.ts";
 export interface VortaSettings {
   /** Tokens of a tile of sliding-tile attention. */
   readonly tile: Grid;
-  /** Tiles that a query tile sees, its own among them. */
+  /** Along each axis, the number of tiles that a query tile attends to, its own included. */
   readonly window: Grid;
   /** Tokens of a bucket of core-set attention. */
   readonly bucket: Grid;
-  /** The part of a bucket's tokens that core-set attention drops. */
+  /** The share of a bucket's tokens that core-set attention drops. */
   readonly rate: number;
 }
 
-/** The paper's, for 77 frames at 720p: 20×45×80 tokens. */
+/** The paper's settings, for 77 frames at 720p: 20×45×80 tokens. */
 export const PAPER_SETTINGS: VortaSettings = { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.5 };
 
-/** Tiles along an axis, at least: of fewer, windows of three leave little or nothing out. */
+/** The smallest number of tiles along an axis. With fewer, windows of three tiles leave out little or nothing. */
 const LEAST_TILES = 4;
 
 /**
- * Sizes for a grid that nothing says more about: the paper's, with smaller tiles where there would be fewer than four
- * along an axis; tiles that leave no rest of less than half a tile, where one more or less does it; and buckets that fit
- * the grid's rows.
+ * The default sizes for a grid: the paper's, with three changes. Tiles are smaller where there would be fewer than four
+ * along an axis. They are one longer or shorter where the last tile would be less than half a tile. And buckets fit the
+ * rows of the grid.
  */
 export function defaultSettings(grid: Grid): VortaSettings {
   const tile = grid.map((length, axis) => tileLength(length, PAPER_SETTINGS.tile[axis]!));
@@ -36,8 +36,9 @@ export function defaultSettings(grid: Grid): VortaSettings {
 }
 
 /**
- * Along one axis. Of the 21 latent frames of 81 frames, tiles of 5 would leave a tile of one frame, and the last six
- * frames would see 11 frames where the others see 15; of 6 the last tile has 3 and sees 15, the others 15 or 18.
+ * The length of a tile along one axis. Of the 21 latent frames of 81 frames, tiles of 5 would leave a tile of one
+ * frame; the last six frames would attend to 11 frames, the others to 15. With tiles of 6, the last tile has 3 frames
+ * and attends to 15, the others to 15 or 18.
  */
 function tileLength(length: number, most: number): number {
   const tile = Math.min(most, Math.ceil(length / LEAST_TILES));
@@ -48,11 +49,11 @@ function tileLength(length: number, most: number): number {
   return [tile, tile + 1, Math.max(1, tile - 1)].find(fits) ?? tile;
 }
 
-/** The key that the settings stand under in the authors' `config.json`, and in the metadata of tilereel's routers. */
+/** The key of the settings in the authors' `config.json`, and in the metadata of tilereel's routers. */
 export const SETTINGS_KEY = "self_attention_kwargs";
 
 /**
- * Checks what types cannot say.
+ * Checks conditions that types cannot express.
  *
  * @param what names the source of the settings in the message
  * @throws {TilereelError} if the rate leaves nothing of a bucket.
@@ -68,10 +69,10 @@ export function checkSettings({ bucket, rate }: VortaSettings, what: string): vo
 }
 
 /**
- * Settings in the authors' words.
+ * Reads settings with the authors' names.
  *
- * @param kwargs values under {@linkcode SETTINGS_KEY}; what is absent is the paper's
- * @param path names them in messages
+ * @param kwargs values under {@linkcode SETTINGS_KEY}; absent ones have the paper's values
+ * @param path the name of the settings in messages
  * @throws {TilereelError} if a value is of the wrong type or does not fit.
  */
 export function settingsFromKwargs(kwargs: unknown, path: string): VortaSettings {
@@ -90,7 +91,7 @@ export function settingsFromKwargs(kwargs: unknown, path: string): VortaSettings
   return settings;
 }
 
-/** The reverse of {@linkcode settingsFromKwargs}. */
+/** The inverse of {@linkcode settingsFromKwargs}. */
 export function settingsToKwargs({ tile, window, bucket, rate }: VortaSettings): Record<string, unknown> {
   return { lowres_window_size: bucket, lowres_reduction_rate: rate, window_size: window, tile_size: tile };
 }

@@ -1,5 +1,5 @@
 /**
- * Tensors put aside for later, the last one first: on the GPU as long as they are few, then in this machine's memory.
+ * A stack of tensors. It is on the GPU up to a limit, and beyond that in this machine's memory.
  *
  * @module
  */
@@ -11,15 +11,15 @@ interface Parked {
   readonly numbers: Float32Array;
 }
 
-/** A stack of f32 tensors that holds at most so much GPU memory, however high it gets. */
+/** A stack of f32 tensors that uses a limited amount of GPU memory, however many there are. */
 export class Shelf {
   readonly #items: (Tensor | Parked)[] = [];
   #kept = 0;
 
-  /** @param keepBytes GPU memory that it may hold */
+  /** @param keepBytes the GPU memory that it may use */
   constructor(private readonly gpu: Gpu, private readonly keepBytes: number) {}
 
-  /** Takes over a tensor. */
+  /** Pushes a tensor and takes it over. */
   async put(tensor: Tensor): Promise<void> {
     if (this.#kept + tensor.bytes <= this.keepBytes) {
       this.#kept += tensor.bytes;
@@ -33,7 +33,7 @@ export class Shelf {
     }
   }
 
-  /** Gives back the tensor that was put last. */
+  /** Pops the last tensor. */
   take(): Tensor {
     const item = this.#items.pop();
     if (!item) throw new Error("the shelf is empty");
@@ -42,7 +42,7 @@ export class Shelf {
     return item;
   }
 
-  /** Frees what is left. */
+  /** Frees the remaining tensors. */
   clear(): void {
     for (const item of this.#items.splice(0)) if (!("numbers" in item)) this.gpu.release(item);
   }

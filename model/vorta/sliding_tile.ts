@@ -1,6 +1,6 @@
 /**
- * Sliding-tile attention (Zhang et al. 2025, and VORTA §3.1): the grid is cut into tiles, and a query sees the tiles in
- * a window round its own.
+ * Sliding-tile attention (Zhang et al. 2025, and VORTA §3.1). The grid is cut into tiles, and a query attends to the
+ * tiles in a window around its own.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { raster, tileOrder } from "../attention/tile_order.ts";
 import type { Grid } from "../wan/grid.ts";
 import type { VortaSettings } from "./settings.ts";
 
-/** Blocks with what they see. */
+/** Blocks and the runs that they attend to. */
 export interface BlockRuns {
   readonly blocks: readonly Block[];
   readonly runs: readonly Run[];
@@ -17,27 +17,27 @@ export interface BlockRuns {
 
 /** A pattern of attention on the CPU. */
 export interface SlidingTiles {
-  /** The token in each slot: tile by tile, those of one window side by side, in raster order within a tile. */
+  /** The token in each slot: tile by tile, with tiles of one window side by side; in raster order within a tile. */
   readonly order: Uint32Array;
   readonly queries: BlockRuns;
-  /** The other way round, for gradients. */
+  /** The reverse direction, for gradients. */
   readonly keys: BlockRuns;
-  /** Pairs of queries and keys that are kept. */
+  /** The number of pairs of queries and keys that are kept. */
   readonly pairs: number;
 }
 
 /**
- * The pattern of a grid. Tiles that the grid cuts off at its far borders are smaller; at the border the window's centre
- * is clamped so that the window stays whole.
+ * The pattern of a grid. Tiles at the far borders are cut off by the grid. At the border, the window's centre is
+ * clamped so that the window stays whole.
  *
- * @param rows slots of a block at most
+ * @param rows the largest number of slots of a block
  */
 export function slidingTiles(grid: Grid, { tile, window }: VortaSettings, rows: number): SlidingTiles {
   const { counts, order: raster, tiles } = tileOrder(grid, tile);
   const seen = tilesSeen(counts, window);
   const seenBy: number[][] = seen.map(() => []);
   for (const [query, keys] of seen.entries()) for (const key of keys) seenBy[key]!.push(query);
-  // Tiles of one window lie side by side, so that they share blocks, and few of these are partly filled.
+  // Tiles of one window are side by side, so that they share blocks, and few blocks are partly filled.
   const places = [...Map.groupBy(seen.keys(), (query) => seen[query]!.join()).values()].flat();
   const order = new Uint32Array(raster.length), slots: Run[] = [];
   let at = 0;
@@ -52,11 +52,11 @@ export function slidingTiles(grid: Grid, { tile, window }: VortaSettings, rows: 
   return { order, queries: blockRuns(places, slots, seen, rows), keys: blockRuns(places, slots, seenBy, rows), pairs };
 }
 
-/** For each tile the tiles it sees, rising. */
+/** For each tile, the tiles that it attends to, in ascending order. */
 function tilesSeen(counts: Grid, window: Grid): number[][] {
   return raster(counts).map((place) => {
     const spans = place.map((at, axis) => {
-      // As the authors take an even window: as the odd one above it.
+      // An even window counts as the next larger odd one, as in the authors' code.
       const reach = Math.floor(window[axis]! / 2), width = 2 * reach + 1;
       const first = Math.max(0, Math.min(at - reach, counts[axis]! - width));
       return { first, count: Math.min(width, counts[axis]!) };
@@ -68,7 +68,7 @@ function tilesSeen(counts: Grid, window: Grid): number[][] {
   });
 }
 
-/** @param places tiles by their slots */
+/** @param places tiles, by their slots */
 function blockRuns(
   places: readonly number[],
   slots: readonly Run[],
@@ -79,7 +79,7 @@ function blockRuns(
   const alike = joined(places, (a, b) => seen[a]!.join() === seen[b]!.join());
   for (const tiles of alike) {
     const firstRun = runs.length, others = seen[tiles[0]!]!.map((tile) => slots[tile]!);
-    // Neighbouring tiles become one run: few runs leave few of them partly filled.
+    // Adjacent tiles become one run: with few runs, few are partly filled.
     const rising = others.sort((a, b) => a.first - b.first);
     for (const run of joined(rising, (a, b) => a.first + a.count === b.first)) runs.push(whole(run));
     blocks.push(...cutBlocks(whole(tiles.map((tile) => slots[tile]!)), rows, firstRun, runs.length - firstRun));
@@ -87,7 +87,7 @@ function blockRuns(
   return { blocks, runs };
 }
 
-/** Cuts a list wherever two neighbours do not belong together. */
+/** Splits a list wherever two neighbours do not belong together. */
 function joined<T>(list: readonly T[], together: (a: T, b: T) => boolean): T[][] {
   const parts: T[][] = [];
   for (const item of list) {
@@ -98,7 +98,7 @@ function joined<T>(list: readonly T[], together: (a: T, b: T) => boolean): T[][]
   return parts;
 }
 
-/** Runs that follow each other, as one. */
+/** Merges runs that follow each other. */
 function whole(runs: readonly Run[]): Run {
   return { first: runs[0]!.first, count: runs.reduce((sum, { count }) => sum + count, 0) };
 }

@@ -1,8 +1,8 @@
 /**
- * Training of a router on a frozen model (VORTA §3.3).
+ * Trains a router on a frozen model (VORTA §3.3).
  *
- * Everything random is a function of seed, step and sample, so a run that goes on from a checkpoint ends with the same
- * bytes as one that was never broken off.
+ * All random choices are functions of seed, step and sample. So a training that resumes from a checkpoint ends with the
+ * same bytes as an uninterrupted one.
  *
  * @module
  */
@@ -32,58 +32,58 @@ import type { VortaSettings } from "./settings.ts";
 import { NonFiniteError } from "./training_pass.ts";
 import { loadState, saveState, startState, type TrainingState } from "./training_state.ts";
 
-/** What is trained, on what, and where the results go. */
+/** What is trained, on which data, and where the results go. */
 export interface RouterTraining {
   readonly model: RoutedModel;
   readonly data: TrainingSet;
   readonly recipe: TrainingRecipe;
   readonly settings: VortaSettings;
-  /** A whole number; its low 32 bits count. */
+  /** An integer, of which the low 32 bits are used. */
   readonly seed: number;
-  /** Steps of the optimizer, from the start of the training. */
+  /** The number of optimizer steps, from the start of the training. */
   readonly steps: number;
-  /** Threshold at which `shares` are counted; it does not change the training. */
+  /** The threshold at which `shares` are counted. It does not affect the training. */
   readonly tau: number;
-  /** Is created if need be; holds the files of {@linkcode trainingFiles}. */
+  /** Created if necessary. It holds the files of {@linkcode trainingFiles}. */
   readonly folder: string;
-  /** Steps from one checkpoint to the next. */
+  /** The number of steps between checkpoints. */
   readonly checkpointEvery: number;
-  /** Whether to go on from the folder's checkpoint. */
+  /** Whether to resume from the folder's checkpoint. */
   readonly resume: boolean;
-  /** What else the result depends on, such as the model; a checkpoint of another identity is not resumed. */
+  /** Anything else that affects the result, such as the model. A checkpoint with another identity is not resumed. */
   readonly identity?: TrainingIdentity;
-  /** Told before the first step how many are done. */
+  /** Called before the first step with the number of steps that are already done. */
   readonly onStart?: (step: number) => void;
-  /** Told after each step. */
+  /** Called after each step. */
   readonly onStep?: (step: TrainingStep) => void;
-  /** Ends the training within a sample's time; the state after the last whole step is saved. */
+  /** Ends the training within one sample. The state after the last whole step is saved. */
   readonly signal?: AbortSignal;
 }
 
-/** One step in figures, as they stand in `metrics.jsonl`; losses are means over the step's samples. */
+/** The figures of one step, as in `metrics.jsonl`. Losses are means over the step's samples. */
 export interface TrainingStep {
   readonly step: number;
-  /** Weighted sum of the losses. */
+  /** The weighted sum of the losses. */
   readonly loss: number;
   readonly losses: LossWeights;
-  /** The weights of the losses, as means: below the last interval some change. */
+  /** The mean weights of the losses. Some change in the last interval of the noise levels. */
   readonly weights: LossWeights;
-  /** Norm of the gradient before it was clipped. */
+  /** The norm of the gradient before clipping. */
   readonly gradNorm: number;
   readonly lr: number;
-  /** The part of heads whose route each branch is. */
+  /** The share of heads on each branch. */
   readonly shares: Readonly<Record<Branch, number>>;
-  /** Interval of the noise levels, from 0, the noisiest. */
+  /** The interval of the noise levels, from 0, the noisiest. */
   readonly interval: number;
   readonly timesteps: readonly number[];
   readonly samples: readonly number[];
   readonly seconds: number;
 }
 
-/** How training ended. */
+/** The result of a training. */
 export interface TrainingOutcome {
   readonly router: Router;
-  /** Steps done, fewer than asked for if it was ended before. */
+  /** The number of finished steps, smaller than requested if the training was ended early. */
   readonly step: number;
 }
 
@@ -128,7 +128,8 @@ export async function trainRouter(training: RouterTraining): Promise<TrainingOut
       passes = await takePasses(training, state, sampleOf, gradient);
     } catch (error) {
       if (error instanceof NonFiniteError) throw notFinite(state.step + 1, error);
-      // Whatever it was, the steps until now are good. It is what has to be told, even if they cannot be saved.
+      // Whatever the error is, the steps until now are good, so they are saved. It is thrown even if they cannot be
+      // saved.
       await save().catch(() => {});
       throw error;
     }
@@ -149,7 +150,7 @@ export async function trainRouter(training: RouterTraining): Promise<TrainingOut
   return { router: state.router, step: state.step };
 }
 
-/** What the result depends on, but `steps`: a training may be gone on with for longer than was first meant. */
+/** The settings that affect the result, without `steps`: a training can be resumed with more steps. */
 async function identityOf({ model, data, recipe, settings, seed }: RouterTraining): Promise<TrainingIdentity> {
   const { weights, lr, weightDecay, accumulate, clip, intervals } = recipe;
   const size = (sizes: readonly number[]) => sizes.join("x");
@@ -182,9 +183,9 @@ async function identityOf({ model, data, recipe, settings, seed }: RouterTrainin
 }
 
 /**
- * One step's passes, whose gradients it adds to `gradient`.
+ * Runs one step's passes and adds their gradients to `gradient`.
  *
- * @returns undefined if training was ended before they were through
+ * @returns undefined if training was ended before they were finished
  */
 async function takePasses(
   training: RouterTraining,
@@ -227,7 +228,7 @@ function figuresOf(
   };
 }
 
-/** What one sample says. */
+/** The figures of one sample. */
 interface PassFigures {
   readonly losses: LossWeights;
   readonly weights: LossWeights;
@@ -236,7 +237,7 @@ interface PassFigures {
   readonly sample: number;
 }
 
-/** Adds the gradient by one sample, in its share of the step's, to `gradient`. */
+/** Adds one sample's gradient to `gradient`, weighted by its share of the step. */
 async function takePass(
   { model, data, recipe, settings, seed }: RouterTraining,
   router: Router,
@@ -271,7 +272,7 @@ function noised({ latents, shape }: TrainingSample, timestep: number, seed: numb
   };
 }
 
-/** Takes the optimizer's step, in place. */
+/** Takes the optimizer step, in place. */
 function update(state: TrainingState, gradient: Router, recipe: TrainingRecipe): TrainingState {
   const step = state.step + 1;
   const [means, squares, gradients] = [state.mean, state.square, gradient].map(arraysOf);
@@ -285,14 +286,14 @@ function arraysOf(router: Router): Float32Array[] {
   return router.layers.flatMap(({ weight, bias }) => [weight, bias]);
 }
 
-/** The part of all heads on each route. */
+/** The share of all heads on each route. */
 function sharesOf(scores: readonly Float32Array[], tau: number): Record<Branch, number> {
   const taken = scores.flatMap((some) => [...routes(some, tau)]);
   const share = (branch: Branch) => taken.filter((route) => BRANCHES[route] === branch).length / taken.length;
   return { full: share("full"), coreset: share("coreset"), sliding: share("sliding") };
 }
 
-/** The first block that has a number which is not finite. */
+/** The first block that has a number that is not finite. */
 function firstBad(router: Router): number | undefined {
   const bad = router.layers.findIndex(({ weight, bias }) =>
     !weight.every(Number.isFinite) || !bias.every(Number.isFinite)

@@ -1,10 +1,10 @@
 /**
- * One pass of router training over the transformer, forwards and backwards (VORTA §3.3): every block runs all three
- * branches, weighted by the routing scores, beside a reference stream with full attention. The base model is frozen;
- * what comes out is the loss and its gradient by the scores.
+ * One pass of router training over the transformer, forward and backward (VORTA §3.3). Every block runs all three
+ * branches, weighted by the routing scores, beside a reference stream with full attention. The base model is frozen.
+ * The result is the loss and its gradient with respect to the scores.
  *
- * Blocks are run again on the way back, so that only one block's activations are alive at a time. What is kept of each
- * block is its input: on the GPU as long as there are few of them, in this machine's memory beyond.
+ * Blocks are run again in the backward pass, so that only one block's activations are alive at a time. Only the input
+ * of each block is kept: on the GPU up to a limit, beyond that in this machine's memory.
  *
  * @module
  */
@@ -21,7 +21,7 @@ import { BRANCHES } from "./branch.ts";
 import type { VortaSettings } from "./settings.ts";
 import { Shelf } from "./shelf.ts";
 
-/** What a pass is given. */
+/** The inputs of a pass. */
 export interface TrainingPassInput {
   /** [1, channels, frames, height, width], f32: (1 − σ)·latents + σ·noise */
   readonly noisy: Tensor;
@@ -33,20 +33,20 @@ export interface TrainingPassInput {
   /** [layers, heads, 3]: the routers' scores at this timestep */
   readonly scores: Float32Array;
   readonly settings: VortaSettings;
-  /** What each loss is multiplied with before gradients are taken; at 0 it costs nothing where that can be had. */
+  /** The weight of each loss in the gradient. A loss with weight 0 costs nothing, where that is possible. */
   readonly weights: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
-  /** Bytes of blocks' inputs that may stay on the GPU. Default 1 GiB. */
+  /** The bytes of blocks' inputs that may stay on the GPU. Default: 1 GiB. */
   readonly keepBytes?: number;
 }
 
-/** What comes of it. */
+/** The results of a pass. */
 export interface TrainingPassResult {
   /**
-   * Unweighted: mean squared errors to the target, to the reference stream's prediction, and to its blocks' outputs,
-   * summed.
+   * The losses without weights: mean squared errors to the target, to the reference stream's prediction, and (summed)
+   * to the outputs of its blocks.
    */
   readonly losses: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
-  /** [layers, heads, 3]: the gradient of the weighted sum of the losses by the scores */
+  /** [layers, heads, 3]: the gradient of the weighted sum of the losses with respect to the scores */
   readonly scoreGradients: Float32Array;
 }
 
@@ -54,7 +54,7 @@ export interface TrainingPassResult {
 export class NonFiniteError extends Error {
   override name = "NonFiniteError";
 
-  /** @param block the first that made such a number; undefined if it was none of them */
+  /** @param block the first block that made such a number; undefined if no block did */
   constructor(readonly block: number | undefined) {
     super(`a number is not finite, ${block === undefined ? "outside the blocks" : `in block ${block}`}`);
   }
@@ -78,10 +78,10 @@ export async function trainingPass(
 }
 
 /**
- * Routing scores as {@link VortaAttention.weighted} takes them.
+ * Uploads routing scores in the form that {@link VortaAttention.weighted} takes.
  *
  * @param scores [layers, heads, 3]
- * @returns for each layer and branch, [1, heads], f32; the caller's
+ * @returns for each layer and branch, [1, heads], f32; owned by the caller
  */
 export function scoreTensors(gpu: Gpu, scores: Float32Array, layers: number, heads: number): Tensor[][] {
   return Array.from({ length: layers }, (_, layer) =>
@@ -91,11 +91,11 @@ export function scoreTensors(gpu: Gpu, scores: Float32Array, layers: number, hea
     }));
 }
 
-/** The state of one pass: tensors it owns until the end. */
+/** The state of one pass. It owns its tensors until the end. */
 class Pass implements Disposable {
   readonly #owned = new Set<Tensor>();
   readonly #inputs: Shelf;
-  /** Gradients of the hidden loss by the blocks' outputs. */
+  /** The gradients of the hidden loss with respect to the blocks' outputs. */
   readonly #hidden: Shelf;
   readonly #vorta: VortaAttention;
   readonly #scores: readonly (readonly Tensor[])[];
@@ -153,7 +153,7 @@ class Pass implements Disposable {
     return embedded;
   }
 
-  /** Both streams through all blocks. Leaves each block's input on its shelf, and the hidden losses' sums in `sums`. */
+  /** Runs both streams through all blocks. Puts each block's input on its shelf, and the hidden losses in `sums`. */
   async #forward(embedded: Embedded, sums: Tensor[]): Promise<{ x: Tensor; reference: Tensor | undefined }> {
     const { gpu, transformer, input: { weights } } = this;
     const dense = { ...embedded.conditioning, selfAttention: undefined };
@@ -221,13 +221,13 @@ class Pass implements Disposable {
       for (const [head, g] of part.entries()) scoreGradients[(layer * heads + head) * BRANCHES.length + branch] = g;
     }
     if (!Object.values(losses).every(Number.isFinite)) throw new NonFiniteError(await this.#firstNonFinite());
-    // On the way back the last block comes first.
+    // In the backward pass, the last block comes first.
     const bad = scoreGradients.findLastIndex((g) => !Number.isFinite(g));
     if (bad >= 0) throw new NonFiniteError(Math.floor(bad / (heads * BRANCHES.length)));
     return { losses, scoreGradients };
   }
 
-  /** Runs the blocks again to find the one whose output is not finite first. */
+  /** Runs the blocks again to find the first one whose output is not finite. */
   async #firstNonFinite(): Promise<number | undefined> {
     const { gpu, transformer } = this;
     const embedded = this.#embed();

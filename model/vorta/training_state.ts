@@ -1,6 +1,6 @@
 /**
- * Router training between two steps, and its checkpoints: a safetensors file of the router, of the optimizer's moments,
- * and of the options that all of it came from. As a router file it can be loaded like any other.
+ * The state of router training between two steps, and its checkpoints. A checkpoint is a safetensors file of the
+ * router, the optimizer's moments, and the options of the training. It loads like any other router file.
  *
  * @module
  */
@@ -11,12 +11,12 @@ import type { Router } from "./router.ts";
 import { loadRouter } from "./router_file.ts";
 import { SETTINGS_KEY, settingsToKwargs, type VortaSettings } from "./settings.ts";
 
-/** What a step changes. */
+/** The state that a step changes. */
 export interface TrainingState {
-  /** Steps done. */
+  /** The number of finished steps. */
   readonly step: number;
   readonly router: Router;
-  /** The optimizer's running means of gradients, and of their squares. */
+  /** The optimizer's running means of gradients and squared gradients. */
   readonly mean: Router;
   readonly square: Router;
 }
@@ -29,7 +29,7 @@ export function startState(router: Router): TrainingState {
 }
 
 /**
- * Writes a checkpoint. The file appears, or replaces the one before, only when it is complete.
+ * Writes a checkpoint. It appears, or replaces the previous one, only when it is complete.
  *
  * @throws {TilereelError} if it cannot be written
  */
@@ -50,9 +50,9 @@ export async function saveState(
 }
 
 /**
- * Reads a checkpoint to go on from.
+ * Reads a checkpoint, to resume from it.
  *
- * @param identity that of the training that goes on
+ * @param identity the identity of the training that resumes
  * @throws {TilereelError} if the file is damaged or no checkpoint, or comes from other options, which are named
  */
 export async function loadState(path: string, identity: TrainingIdentity): Promise<TrainingState> {
