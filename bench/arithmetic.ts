@@ -68,7 +68,7 @@ var<workgroup> ws: array<array<${vec}, ${STEPS + 1}>, 16>;`,
   let w_at = li % 8u;
 ${each((row, j) => `  var h${row}_${j} = ${vec}(${number}(${row}.5)); var c${row}_${j} = vec4f(${j}.0);`)}
   for (var round = 0u; round < p.rounds; round++) {
-    // Other rows each time: what is the same in every round would be made but once.
+    // The rows differ in each round; compilers would compute equal ones only once.
     let x_row = (x_at + round) % 16u;
     let w_row = (w_at + round) % 8u;
 ${

@@ -35,7 +35,7 @@ interface Measured extends Measurement {
   readonly kernels: Variant["name"];
 }
 
-/** The same beside what there is to compare it with. */
+/** The same, beside the figures it is compared with. */
 interface Result extends Measured {
   /** Its rate over that of the fastest matrix product of this run, of any variant. */
   readonly ofBestGemm: number;

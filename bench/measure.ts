@@ -40,7 +40,7 @@ export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {})
   const wait = await idleWait(gpu);
   const once = await time(gpu, work, 1, wait);
   const repeats = Math.max(1, Math.min(MOST_REPEATS, Math.round(SAMPLE_MS / once)));
-  // What takes so long that it is done only as often as it must be is as warm as it will be.
+  // Work that takes so long that it runs as rarely as possible needs no further warming up.
   const samples = once > BUDGET_MS ? [once] : [];
   for (
     let spent = 0;

@@ -203,7 +203,7 @@ function share(routes: readonly Uint8Array[], branch: number): number {
   return all.filter((route) => route === branch).length / all.length;
 }
 
-/** The mean with so many decimals; of nothing, nothing. */
+/** The mean with this many decimals; an empty string for no numbers. */
 function mean(numbers: readonly number[], decimals: number): string {
   return numbers.length === 0 ? "" : (numbers.reduce((a, b) => a + b) / numbers.length).toFixed(decimals);
 }

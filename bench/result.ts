@@ -17,7 +17,7 @@ export interface ResultValues {
   readonly save?: string | undefined;
 }
 
-/** Writes the data where it was asked for: also what there is so far, for a benchmark may be stopped. */
+/** Writes the data to the requested place. It also writes partial data, because a benchmark may be stopped. */
 export function saveResult({ save }: ResultValues, data: unknown): void {
   if (save !== undefined) Deno.writeTextFileSync(save, `${JSON.stringify(data)}\n`);
 }

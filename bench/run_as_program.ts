@@ -5,7 +5,9 @@
  */
 import { TilereelError } from "../errors.ts";
 
-/** Runs it and ends the process: what the user can put right as one sentence, what is a bug with its trace. */
+/**
+ * Runs it and ends the process. Errors that the user can correct are printed as one sentence, bugs with their trace.
+ */
 export async function runAsProgram(name: string, bench: () => Promise<void>): Promise<never> {
   try {
     await bench();

@@ -188,7 +188,7 @@ async function timeVeda(
   const choose = () => gpu.scope(() => pattern.select(pattern.scores(q, k, { q: pq, k: pk })));
   const name = `veda, keep ${keep}, tiles of ${sizes(tiles)}`;
   const runs = choose();
-  // Tiles are not of one size, and those that are picked are not picked evenly: what is computed is counted.
+  // Tiles have different sizes and are not selected evenly, so the computed pairs are counted.
   const density = await keptShare(gpu, pattern, runs, heads);
   const attending = await time("part", `${name}: attention alone`, density, () => pattern.attend(q, k, v, runs));
   await time(`veda ${keep}`, `${name}: all of it`, density, () => gpu.scope(() => pattern.attend(q, k, v, choose())));

@@ -69,7 +69,7 @@ interface Result {
   readonly blockSpread: number;
   /** Blocks that `blockMs` is the mean of. */
   readonly blocksTimed: number;
-  /** The block's time × layers, and what is around. */
+  /** The block's time × layers, and the time outside the blocks. */
   readonly fromBlocks: number;
   /** A forward pass that was timed, seconds, where one was. */
   readonly whole?: number;
@@ -127,7 +127,7 @@ async function run(
 ): Promise<Timed> {
   const transformer = await openTransformer(gpu, shape, blocks);
   const outerMs = (await measure(gpu, () => transformer.outer())).ms;
-  // Self-attention that hands on its values takes no time.
+  // Self-attention that only returns its values takes no time.
   const rest = await measure(gpu, () => transformer.layers(1, (_q, _k, v) => v), { least: 2 });
   const makers = [
     full,

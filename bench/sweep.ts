@@ -39,7 +39,7 @@ async function bench(): Promise<void> {
   const { gpu: choice = "auto", precision: asked = "auto", only = "" } = values;
   const open = async () => {
     const { device, settings } = await openGpu({ choice, precision: asked });
-    // The kernels for GPUs are what there is to choose among, whatever this adapter is.
+    // The kernels for GPUs are the candidates, whatever this adapter is.
     return {
       settings,
       gpu: new Gpu(device, { ...settings, description: { ...settings.description, software: false } }),

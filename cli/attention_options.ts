@@ -68,7 +68,7 @@ const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>
   coreset: ["bucket", "rate"],
 };
 
-/** The kind of attention that was asked for, if only by what is for it. */
+/** The kind of attention that was chosen, directly or through one of its options. */
 export function attentionKind(values: AttentionValues): string {
   if (values.attention !== undefined) return values.attention;
   if (values.router !== undefined || values["full-branch"] !== undefined) return "vorta";
@@ -80,7 +80,7 @@ export function ownRouter(model: string): string {
   return `${model}/router.safetensors`;
 }
 
-/** The values that still count under others: another kind of attention takes nothing of what is said of this one. */
+/** The values that still apply with another kind of attention: options of the first kind do not. */
 export function stillMeant<T extends AttentionValues>(under: T, over: AttentionValues): T {
   const kind = over.attention !== undefined || attentionKind(over) !== "full" ? attentionKind(over) : undefined;
   const isBranch = kind === "veda" && over.attention === undefined && under["full-branch"] === "veda";

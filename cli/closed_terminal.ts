@@ -6,7 +6,7 @@
  */
 import process from "node:process";
 
-/** Has what is printed on a closed terminal go nowhere, from now on. */
+/** Discards all further output to a closed terminal. */
 export function ignoreClosedTerminal(): void {
   for (const name of ["log", "error"] as const) console[name] = unlessClosed(console[name].bind(console), undefined);
   // Progress, which is written to the stream, fails later.

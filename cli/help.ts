@@ -69,7 +69,7 @@ function optionHelp(name: string, option: Option<unknown>): string {
   return entry(head, text);
 }
 
-/** A name and, in the next column, what is said of it. */
+/** A name, and its description in the next column. */
 function entry(head: string, text: string): string {
   const indent = 26;
   const body = wrap(text, indent);

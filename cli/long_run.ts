@@ -40,7 +40,7 @@ export async function openLongRun({ quiet, values, stopping }: LongRunOptions): 
   using cleanUp = new DisposableStack();
   const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   cleanUp.defer(() => progress.stop());
-  // Gradients may be smaller than f16 can tell from 0, and what is measured for training is held to the same.
+  // Gradients may be too small for f16, and measurements for training must match.
   const gpu = await openGpuAsAsked({ ...values, precision: "f32" }, progress.onProgress, {
     brief: values.model === undefined,
   });

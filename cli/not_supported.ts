@@ -1,5 +1,5 @@
 /**
- * Options that people look for and tilereel does not have yet, with what there is instead.
+ * Options that people look for and tilereel does not have yet, and their alternatives.
  *
  * @module
  */

@@ -54,7 +54,7 @@ function underFinalName(error: unknown, temporary: string, path: string): unknow
   return new TilereelError(error.message.replaceAll(temporary, path.replace(/[\\/]$/, "")), { cause: error });
 }
 
-/** Removes what is being written now, at once: for the moment before the program is ended from outside. */
+/** Removes all unfinished files at once. It is called just before the program is ended from outside. */
 export function removeUnfinished(): void {
   for (const temporary of unfinished) {
     try {

@@ -25,7 +25,7 @@ export interface PromptEntry<T extends OptionTable = typeof clipOptions> {
 /** The name that stands for the standard input. */
 export const STDIN = "-";
 
-/** Kinds of files that prompts may be in, or that are refused for what is wrong in them. */
+/** Kinds of files that may contain prompts, or whose errors are reported by their contents. */
 const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfies Recognised["kind"][];
 
 /** Characters of a path in a message: a longer one is rather a prompt. */

@@ -44,7 +44,7 @@ export interface TrainingDataOptions {
   readonly seed: number;
   /** Folder where samples are kept; made where there is none. */
   readonly cache: string;
-  /** Told "check latents" and, where some are missing, "load …" and "make latents". */
+  /** Called with the progress of "check latents" and, if some are missing, of "load …" and "make latents". */
   readonly onProgress?: OnProgress | undefined;
   /** Told, in a sentence each, of clips that are left out and of samples that had to be made again. */
   readonly onNote: (note: string) => void;

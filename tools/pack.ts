@@ -90,7 +90,7 @@ async function stagePackage(folder: string, types: boolean): Promise<void> {
   await Deno.writeTextFile(join(folder, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
 }
 
-/** Licences of what is bundled. */
+/** The licences of bundled packages. */
 async function copyLicenses(folder: string): Promise<void> {
   const names = Object.entries(config.imports).filter(([, target]) => target.startsWith("npm:")).map(([name]) => name);
   for (const name of names) {

@@ -63,7 +63,7 @@ export async function countMemory(
   const clip = { width, height, frames };
   const pipeline = await WanPipeline.of(dryModel(model, stored), { gpu, weights, weightDtype, clips: [clip] });
   const embeddings = { positive: new Float32Array(TEXT_TOKENS * TEXT_DIM) };
-  // Zeros: drawing so many normal numbers takes as long as all the rest.
+  // Zeros, because drawing this many normal numbers takes as long as all the rest.
   const shape = [1, 16, (frames - 1) / 4 + 1, height / 8, width / 8];
   let total = 0;
   await pipeline.generate({

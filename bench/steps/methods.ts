@@ -21,7 +21,7 @@ export interface TimedMethod extends Disposable {
   readonly name: string;
   /** Share of the pairs of queries and keys that are multiplied. */
   readonly density: number;
-  /** After so many layers it begins anew. */
+  /** The number of layers after which it starts again. */
   readonly period: number;
   /** Undefined: full attention, as the model has it. */
   readonly attend: SelfAttention | undefined;
@@ -36,7 +36,7 @@ export function full(): TimedMethod {
   return { name: "full", density: 1, period: 1, attend: undefined, [Symbol.dispose]() {} };
 }
 
-/** VORTA with so many of the heads on full attention, the others on its sparse branches by halves. */
+/** VORTA with a given number of heads on full attention, and half of the others on each sparse branch. */
 export function vorta(gpu: Gpu, { config, grid }: WanShape, fullHeads: number): TimedMethod {
   const attention = new VortaAttention(gpu, config, grid, measuredSettings(grid));
   const routes = evenRoutes(sharesWith(fullHeads), config.heads);

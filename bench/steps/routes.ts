@@ -1,5 +1,5 @@
 /**
- * Routes without a router: so many of the heads on each of VORTA's branches.
+ * Routes without a router: a given number of heads on each of VORTA's branches.
  *
  * @module
  */

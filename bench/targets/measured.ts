@@ -104,7 +104,7 @@ export interface Measured {
   readonly jobs: Job[];
 }
 
-/** What a file's name says of what is in it. */
+/** The kind of a file's contents, by its name. */
 const KINDS: readonly (readonly [start: RegExp, kind: Exclude<keyof Measured, "jobs">])[] = [
   [/^bench-/, "kernels"],
   [/^sparse(14)?-/, "sparse"],

@@ -1,5 +1,5 @@
 /**
- * Makes what is missing of a comparison, and gathers all of it.
+ * Renders the missing clips of a comparison, and collects all of them.
  *
  * @module
  */
@@ -37,13 +37,13 @@ export interface Workplace {
   /** As the user typed it, for the page. */
   readonly commandLine: string;
   readonly onProgress: OnProgress;
-  /** Told where they lie, once the model is loaded. */
+  /** Called once the model is loaded, with the place of the weights. */
   readonly onLoaded: (placement: WeightsPlacement) => void;
-  /** Told in a clause what is worth knowing of a clip, as often as there are clips that it is true of. */
+  /** Called with a clause about a clip that the user should know, once for each clip that it applies to. */
   readonly onNote: (note: string) => void;
-  /** Told how many of how many clips are there already and are kept. */
+  /** Called with the number of clips that exist already and are kept, and the number of all clips. */
   readonly onKept: (kept: number, total: number) => void;
-  /** Told how many clips are there, whenever one more is. */
+  /** Called with the number of finished clips, whenever one is added. */
   readonly onClip?: (done: number) => void;
   /** Ends the work within a step's time; finished clips stay. */
   readonly signal?: AbortSignal;

@@ -11,7 +11,7 @@ import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
 import { formatDuration } from "../progress.ts";
 import type { ClipRecord } from "../video/record.ts";
 
-/** What is told. */
+/** The information about a clip. */
 export interface MadeClip {
   readonly file: string;
   readonly record: ClipRecord;

@@ -30,7 +30,7 @@ import { fittingEmbeddings, openWorkshop, type Workshop } from "./workshop.ts";
 type TodoClip = ReadyClip & { readonly replaces: boolean };
 
 /**
- * Renders what is not there yet, and says what it did.
+ * Renders the missing clips, and reports the results.
  *
  * @returns the exit status: 1 if a clip of several failed
  * @throws {TilereelError} if nothing can be rendered
@@ -88,7 +88,7 @@ class Run implements Disposable {
     return this.#hasLoaded;
   }
 
-  /** Says what is there already. */
+  /** Reports the clips that exist already. */
   tellKept({ made, different }: SortedClips): void {
     if (this.plan.clips.length === 1 && made.length === 1) {
       this.#say(`${printable(made[0]!.out)} was made with these very settings already and is left as it is.`);

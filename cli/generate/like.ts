@@ -43,7 +43,7 @@ export interface LikeOptions {
 /**
  * Reads the settings of a clip.
  *
- * @throws {TilereelError} if the file carries no record, or a file that the clip was made with is not at hand
+ * @throws {TilereelError} if the file has no record, or a file that the clip was made with cannot be found
  */
 export async function readLike(file: string, { model, given, without }: LikeOptions): Promise<Like> {
   const record = await readRecord(file);

@@ -46,7 +46,7 @@ export interface SortOptions {
 }
 
 /**
- * Sorts clips by what is there.
+ * Sorts clips by the files that exist.
  *
  * @throws {TilereelError} if one that is to be made cannot be written
  */

@@ -13,7 +13,7 @@ export interface YuvColours {
   readonly fullRange: boolean;
 }
 
-/** BT.601 in limited range: what is meant where a file does not say, as ffmpeg takes it. */
+/** BT.601 in limited range: the default for files that do not say, as in ffmpeg. */
 export const BT601: YuvColours = { kr: 0.299, kb: 0.114, fullRange: false };
 /** BT.709 in limited range. */
 export const BT709: YuvColours = { kr: 0.2126, kb: 0.0722, fullRange: false };

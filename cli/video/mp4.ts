@@ -13,7 +13,7 @@ import { findBox } from "./mp4_boxes.ts";
 import { type H264Track, muxMp4 } from "./mp4_mux.ts";
 import { rgbToYuv420, yuv420Size } from "./yuv.ts";
 
-/** The quality of an MP4 where none is asked for: what is lost then is a fraction of what chroma at half size loses. */
+/** The default quality of an MP4. Its loss is a fraction of the loss by chroma at half size. */
 export const DEFAULT_QUALITY = 80;
 /** Frames encoded before others get their turn, so that Ctrl-C and the progress bar don't wait for the whole clip. */
 const FRAMES_A_TURN = 4;
@@ -30,7 +30,7 @@ export interface Mp4Options {
   readonly quality?: number | undefined;
   /** Text that the file carries. */
   readonly comment?: string | undefined;
-  /** Told how many frames are encoded so far. */
+  /** Called with the number of frames that are encoded so far. */
   readonly onFrame?: (done: number) => void;
   /** Ends the work before the next frame. */
   readonly signal?: AbortSignal | undefined;

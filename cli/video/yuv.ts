@@ -53,7 +53,7 @@ export function rgbToYuv420(
   sharpen(cr, halfWidth, out.subarray(pixels * 5 / 4, pixels * 3 / 2));
 }
 
-/** Adds to a plane around zero its difference from what is left of it when it is interpolated, and rounds it. */
+/** Sharpens a plane around zero: adds its difference from its interpolated copy, and rounds. */
 function sharpen(plane: Float32Array, width: number, out: Uint8Array): void {
   const height = plane.length / width;
   /** Interpolating a line to twice its length and taking means of two leaves 1/8, 3/4, 1/8 of three samples. */

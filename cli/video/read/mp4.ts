@@ -58,7 +58,7 @@ export async function openMp4(path: string): Promise<Mp4> {
 // What is wrong with a file is said in one sentence, not also on the console.
 Log.error = (module, message, file) => file?.onError?.(module, message ?? "it is damaged");
 
-/** Finds the one video track and what is needed to decode it. */
+/** Finds the one video track and the data that decoding it requires. */
 async function describe(file: RandomAccessFile): Promise<Track | string> {
   const mp4 = createFile(false);
   let ready = false, damaged = false;
