@@ -335,7 +335,7 @@ export class Gpu {
   }
 
   /**
-   * Runs `work`, which may fail and may wait, until the device is done: a kernel that does not compile leaves no trace.
+   * Runs `work`, which may fail and may wait, until the device is done. A kernel that does not compile is dropped.
    *
    * @returns what went wrong, thrown or reported late; undefined if all went well
    * @throws {TilereelError} when the device is lost
@@ -352,13 +352,13 @@ export class Gpu {
       this.#recorder.discard();
       this.#recorder.pipelines.keepOnly(compiled);
       this.#failure = undefined;
-      this.trim(); // what was allocated in vain
+      this.trim(); // frees what the failed work allocated
       return error;
     }
   }
 
   /**
-   * Submits and waits until the device is done with it. What is recorded while this is not awaited goes on meanwhile.
+   * Submits, and waits until the device is done. Work that is recorded meanwhile is not waited for.
    *
    * @throws {TilereelError} when the device was lost or memory ran out since the last wait
    */

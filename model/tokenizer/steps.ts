@@ -1,20 +1,20 @@
 /**
- * What a `tokenizer.json` does to a text before its model sees it: normalizers, and how it is split.
+ * The steps of a `tokenizer.json` before its model sees the text: normalizers, and splitting.
  *
  * @module
  */
 import { TilereelError } from "../../errors.ts";
 import { charsmapNormalizer } from "./charsmap.ts";
 
-/** A text made another. */
+/** Changes a text. */
 export type Normalizer = (text: string) => string;
-/** A text cut into parts that are encoded by themselves. */
+/** Splits a text into parts that are encoded separately. */
 export type Splitter = (text: string, isFirst: boolean) => string[];
 
 /** An entry of `tokenizer.json`. */
 export type StepJson = Readonly<Record<string, unknown>> & { readonly type: string };
 
-/** In a text to the tokenizer, a space. */
+/** The character that stands for a space inside the tokenizer. */
 export const META_SPACE = "▁";
 
 /**
@@ -39,7 +39,7 @@ export function normalizerOf(json: unknown, what: string): Normalizer {
       return (text) => text.normalize(form);
     }
     case "Lowercase":
-      // Character by character: JavaScript's own would heed that a sigma ends a word.
+      // Each character separately: JavaScript's own conversion would treat a sigma at the end of a word differently.
       return (text) => [...text].map((char) => char.toLowerCase()).join("");
     case "Strip": {
       const { strip_left: left = true, strip_right: right = true } = step;
@@ -121,7 +121,7 @@ function patternOf(pattern: unknown, what: string): string | RegExp {
   try {
     if (typeof regex === "string") return new RegExp(regex, "gu");
   } catch {
-    // Told below.
+    // The error is thrown below.
   }
   throw new TilereelError(
     `${what}: a normalizer replaces ${JSON.stringify(pattern).slice(0, 60)}, which is no pattern`,

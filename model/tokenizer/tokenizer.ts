@@ -18,9 +18,9 @@ import { Unigram } from "./unigram.ts";
 export interface EncodedText {
   /** Token ids, padded to the length asked for. */
   readonly ids: Int32Array<ArrayBuffer>;
-  /** How many of them are the text's, its end token included. */
+  /** How many of them belong to the text, its end token included. */
   readonly length: number;
-  /** How many there was no room for. */
+  /** How many tokens did not fit. */
   readonly lost: number;
 }
 
@@ -33,7 +33,10 @@ export interface Tokenizer {
    * end, but keeps the end token.
    */
   encode(text: string, maxLength: number): EncodedText;
-  /** Words of a text that the vocabulary has nothing for, or but their single letters: they say little to a model. */
+  /**
+   * Words of a text that the vocabulary does not have, or has only as single letters: a model understands little of
+   * them.
+   */
   unknownWords(text: string): string[];
 }
 
@@ -44,7 +47,7 @@ interface Parts {
   readonly added: AddedTokens;
   readonly normalize: Normalizer;
   readonly split: Splitter;
-  /** Ids that end a text. */
+  /** The ids that end a text. */
   readonly ending: readonly number[];
 }
 
@@ -77,7 +80,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       return { ids, length: tokens.length, lost: body.length + ending.length - tokens.length };
     },
     unknownWords(text) {
-      // Where letters are words, as in Chinese, being spelt says nothing.
+      // In languages whose words are single letters, such as Chinese, this means nothing.
       const words = new Set(text.match(/[\p{Script=Latin}]{3,}|[\p{L}\p{N}]+/gu));
       return [...words].filter((word) => {
         const ids = bodyOf(word);
@@ -154,7 +157,7 @@ function partsOfSentencePiece(bytes: Uint8Array, config: Record<string, unknown>
   };
 }
 
-/** The ids that a template adds behind a text; before it, T5's add none. */
+/** The ids that a template adds after a text. T5's templates add none before it. */
 function endingOf(json: unknown, path: string): number[] {
   const { type, single, special_tokens } = (json ?? {}) as Readonly<Record<string, unknown>>;
   const refused = new TilereelError(

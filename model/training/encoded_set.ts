@@ -1,5 +1,5 @@
 /**
- * Training on clips: the VAE's latents of them, and embeddings of their captions.
+ * Training on clips: their latents from the VAE, and embeddings of their captions.
  *
  * @module
  */
@@ -25,32 +25,33 @@ import { castIdentity, type WeightDtypeChoice } from "../weight_dtype.ts";
 export interface CaptionedClip {
   readonly caption: string;
   /**
-   * What tells its frames from those of all other clips: where it lies, its size and age, and what it is brought to.
+   * Identifies its frames: the file's path, size and age, and the size that frames are brought to.
    */
   readonly origin: Recipe;
-  /** Its frames, of the size and number asked for; undefined where it has too few and is to be left out. */
+  /** Its frames, of the requested size and number; undefined if it has too few and is to be left out. */
   read(): Promise<Video | undefined>;
 }
 
-/** The model that encodes, and where its latents are kept. */
+/** The model that encodes, and the cache of its latents. */
 export interface EncodedSetOptions {
   readonly gpu: Gpu;
   /** The model's folder. */
   readonly model: string;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string | undefined;
-  /** In which format the GPU holds matrices. Default: "auto". */
+  /** The format of matrices on the GPU. Default: "auto". */
   readonly weightDtype?: WeightDtypeChoice | undefined;
   readonly cache: LatentCache;
-  /** Told "check latents" and, where some are missing, "load vae" and "make latents", in samples. */
+  /**
+   * Called with the progress of "check latents" and, if some are missing, of "load vae" and "make latents", in samples.
+   */
   readonly onProgress?: OnProgress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Latents of clips (the mean of what the VAE's encoder gives, normalized as the transformer takes it) and embeddings of
- * their captions. VAE and text encoder are loaded when a sample is missing in the cache, and let go before this
- * returns.
+ * Latents of clips (the mean from the VAE's encoder, normalized as the transformer takes it) and embeddings of their
+ * captions. VAE and text encoder are loaded if a sample is missing in the cache, and closed before this returns.
  *
  * @throws {TilereelError} if the model cannot be loaded, or a clip does not fit it or the memory
  */
@@ -121,7 +122,8 @@ class ClipEncoder implements Maker<CaptionedClip> {
     const { gpu, vae } = this, { width, height, frames } = video;
     checkSize(width, height);
     checkFrames(frames);
-    // Room first: the numbers of a clip that is far too large would not even fit this machine's memory.
+    // The memory is checked first: the numbers of a clip that is far too large would not even fit this machine's
+    // memory.
     const clip = gpu.tensor([1, 3, frames, height, width], "f32", "the clip to encode");
     try {
       for (let channel = 0; channel < 3; channel++) {

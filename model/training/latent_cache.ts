@@ -1,6 +1,6 @@
 /**
- * Training samples on disk: one safetensors file each, named after everything that the sample is made from. What is
- * made from something else has another name, so nothing in the cache is ever out of date.
+ * Training samples on disk, one safetensors file each, named by a digest of everything that the sample is made from.
+ * Anything different gets a different name, so the cache is never out of date.
  *
  * @module
  */
@@ -11,21 +11,21 @@ import { fileError } from "../checkpoint/file_error.ts";
 import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";
 import type { TrainingSample } from "./training_set.ts";
 
-/** Everything that makes a sample what it is, by name. Two samples with equal recipes are equal. */
+/** Everything that determines a sample, by name. Two samples with equal recipes are equal. */
 export type Recipe = Readonly<Record<string, string | number | null>>;
 
-/** Of the files: another one makes all samples anew. */
+/** The version of the files. A new version makes all samples again. */
 const FORMAT = "tilereel training sample 1";
-/** Hexadecimal digits of a file's name: 160 bits. */
+/** The number of hexadecimal digits of a file's name: 160 bits. */
 const NAME_DIGITS = 40;
 
 /** A folder of samples. */
 export class LatentCache {
-  /** @param onNote told in a sentence when a file is damaged */
+  /** @param onNote called with a sentence when a file is damaged */
   private constructor(readonly folder: string, private readonly onNote: (note: string) => void) {}
 
   /**
-   * Opens a cache; its folder is made where there is none.
+   * Opens a cache. Its folder is created if there is none.
    *
    * @throws {TilereelError} if the folder cannot be made
    */
@@ -36,7 +36,7 @@ export class LatentCache {
     return new LatentCache(folder, onNote);
   }
 
-  /** Whether the sample is there, undamaged. */
+  /** Whether the sample exists and is undamaged. */
   async has(recipe: Recipe): Promise<boolean> {
     const path = this.pathOf(recipe);
     try {
@@ -56,7 +56,7 @@ export class LatentCache {
   }
 
   /**
-   * A sample that is there.
+   * Reads an existing sample.
    *
    * @throws {TilereelError} if it is not, or damaged
    */
@@ -76,7 +76,7 @@ export class LatentCache {
   }
 
   /**
-   * Checksum of a sample that is there, as its file says it.
+   * The checksum of an existing sample, from its file.
    *
    * @throws {TilereelError} if it is not, or damaged
    */
@@ -86,7 +86,7 @@ export class LatentCache {
   }
 
   /**
-   * Keeps a sample: its file is there whole or not at all.
+   * Stores a sample. Its file is written as a whole or not at all.
    *
    * @throws {TilereelError} if it cannot be written
    */
@@ -105,7 +105,7 @@ export class LatentCache {
   }
 }
 
-/** One line of JSON, the same whatever the order of the keys. */
+/** One line of JSON that does not depend on the order of the keys. */
 function written(recipe: Recipe): string {
   return JSON.stringify(Object.fromEntries(Object.entries(recipe).sort(([a], [b]) => a < b ? -1 : 1)));
 }

@@ -1,5 +1,5 @@
 /**
- * Training without a data set: prompts, and the latents that the model itself makes of them.
+ * Training without a data set: prompts, and the latents that the model itself makes from them.
  *
  * @module
  */
@@ -18,7 +18,9 @@ import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
 import { castIdentity, type WeightDtypeChoice } from "../weight_dtype.ts";
 
-/** One clip to sample: as in {@link GenerateOptions}, with nothing left open but what the scheduler's file says. */
+/**
+ * One clip to sample. It is like {@link GenerateOptions}, but complete except for what the scheduler's file decides.
+ */
 export interface SampledClip {
   readonly prompt: string;
   readonly negativePrompt: string;
@@ -33,34 +35,36 @@ export interface SampledClip {
   readonly sigmas?: Sigmas | undefined;
 }
 
-/** The model that samples, and where its samples are kept. */
+/** The model that samples, and the cache of its samples. */
 export interface SampledSetOptions {
   readonly gpu: Gpu;
   /** The model's folder. */
   readonly model: string;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string | undefined;
-  /** In which format the GPU holds matrices. Default: "auto". */
+  /** The format of matrices on the GPU. Default: "auto". */
   readonly weightDtype?: WeightDtypeChoice | undefined;
   readonly cache: LatentCache;
-  /** Told "check latents" and, where some are missing, what loading tells and "make latents", in samples. */
+  /**
+   * Called with the progress of "check latents" and, if some are missing, of loading and "make latents", in samples.
+   */
   readonly onProgress?: OnProgress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Seed of a prompt's start noise, from the seed of the training. It does not depend on the other prompts, so that
- * prompts can be added to a file, or moved in it, and the samples of the others stay.
+ * The seed of a prompt's start noise, from the seed of the training. It does not depend on the other prompts. So
+ * prompts can be added to a file, or moved in it, and the samples of the others stay valid.
  *
- * @param occurrence how often the same prompt came before
+ * @param occurrence how often the same prompt occurred before
  */
 export function sampleSeed(trainingSeed: number, prompt: string, occurrence: number): number {
   return createHash("sha256").update(`${trainingSeed}\n${occurrence}\n${prompt}`).digest().readUInt32LE(0);
 }
 
 /**
- * Latents by the model's own sampling, with full attention, and the prompts' embeddings. The model is loaded when a
- * sample is missing in the cache, and let go before this returns.
+ * Latents from the model's own sampling, with full attention, and the prompts' embeddings. The model is loaded if a
+ * sample is missing in the cache, and closed before this returns.
  *
  * @throws {TilereelError} if the model cannot be loaded, or the settings do not fit it
  */
