@@ -15,7 +15,7 @@ const HEAD_DIM = 128;
 // deno-lint-ignore no-explicit-any
 export type AnyFamily = KernelFamily<any>;
 
-/** See the module. */
+/** The families that a trial chooses from. */
 export const FAMILIES: readonly AnyFamily[] = [
   GEMM,
   forwardFamily({ headDim: HEAD_DIM, plan: false }),

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** See the module. `V` is what tells one variant from another: what a kernel's maker takes. */
+/** Kernels that compute the same. `V` tells one variant from another: it is what the function that makes a kernel takes. */
 export interface KernelFamily<V> {
   /** Under which its winner is remembered; the same from one version to the next. */
   readonly name: string;

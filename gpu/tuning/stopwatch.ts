@@ -9,7 +9,7 @@ import { type ProfiledDispatch, Profiler } from "../profile/profiler.ts";
 /** This machine's clock also counts what a wait takes: a sample has to be so long, in milliseconds, to drown that. */
 const LONG_SAMPLE = 50;
 
-/** See the module. */
+/** Measures how long recorded work takes. */
 export interface Stopwatch extends Disposable {
   /**
    * Milliseconds that each work took, of those that the functions record; one runs after the other, with no pause that
