@@ -51,12 +51,13 @@ const withoutCount = new WeakMap<KernelSource, KernelSource>();
  * that leads to it. Counting costs up to 4 % of a matrix product.
  */
 export function uncounted(kernel: KernelSource): KernelSource {
-  if (!kernel.declarations || !NOTE.test(kernel.declarations)) return kernel;
   const known = withoutCount.get(kernel);
   if (known) return known;
-  const { [CLAMPED]: _, ...buffers } = kernel.buffers;
-  const declarations = kernel.declarations.replace(NOTE, "fn note_clamped(v: vec4f) {}");
-  const plain = { ...kernel, buffers, declarations };
+  const { declarations = "", buffers: { [CLAMPED]: _, ...buffers } } = kernel;
+  // A kernel that counts by itself stays as it is.
+  const plain = NOTE.test(declarations)
+    ? { ...kernel, buffers, declarations: declarations.replace(NOTE, "fn note_clamped(v: vec4f) {}") }
+    : kernel;
   withoutCount.set(kernel, plain);
   return plain;
 }

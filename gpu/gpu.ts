@@ -301,7 +301,7 @@ export class Gpu {
     if (this.#failure) throw this.#failure;
     const { workgroups } = dispatch;
     if (workgroups.some((n) => n > MOST_GROUPS)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
-    if (!this.countsClamps) kernel = uncounted(kernel);
+    if (CLAMPED in kernel.buffers && !this.countsClamps) kernel = uncounted(kernel);
     if (CLAMPED in kernel.buffers) {
       this.#clamps.used = true;
       dispatch = { ...dispatch, buffers: { ...dispatch.buffers, [CLAMPED]: this.#clamps.tensor } };

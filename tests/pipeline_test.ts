@@ -1,31 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TilereelError } from "../errors.ts";
-import type { Gpu } from "../gpu/gpu.ts";
-import { embeddedModelDir } from "../model/embedded.ts";
-import { type GenerateOptions, WanPipeline } from "../model/pipeline.ts";
-import { openTestGpu } from "./gpu.ts";
+import type { GenerateOptions } from "../model/pipeline.ts";
+import { testPipeline } from "./test_pipeline.ts";
 
 const CLIP: GenerateOptions = { prompt: "a red circle", width: 32, height: 48, frames: 5, steps: 2, seed: 3 };
-
-/** Loads the demo model on a poisoned device and closes both in the end. */
-function testPipeline(name: string, run: (pipeline: WanPipeline, gpu: Gpu) => Promise<void>) {
-  Deno.test({
-    name,
-    sanitizeOps: false,
-    sanitizeResources: false,
-    fn: async () => {
-      const gpu = await openTestGpu();
-      gpu.poison = true;
-      const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu });
-      try {
-        await run(pipeline, gpu);
-      } finally {
-        pipeline.close();
-        gpu.close();
-      }
-    },
-  });
-}
 
 testPipeline("clips do not depend on what was rendered before, and leave no memory behind", async (pipeline, gpu) => {
   const first = await pipeline.generate(CLIP);

@@ -1,14 +1,13 @@
 /** `signal` ends work on a clip in every stage: soon, with its reason, leaving nothing behind. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
-import type { Gpu } from "../gpu/gpu.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
-import { type GenerateOptions, WanPipeline } from "../model/pipeline.ts";
-import type { LoadOptions, OnProgress } from "../mod.ts";
+import type { GenerateOptions } from "../model/pipeline.ts";
+import type { OnProgress } from "../mod.ts";
 import { VIDEO_FORMATS, withFormat, writeVideo } from "../cli/video/write_video.ts";
-import { openTestGpu } from "./gpu.ts";
 import { movingShapes } from "./moving_shapes.ts";
 import { inTempDir } from "./process.ts";
+import { testPipeline } from "./test_pipeline.ts";
 
 /** Three latent frames: software decodes them in three chunks, GPUs in two. */
 const CLIP: GenerateOptions = {
@@ -22,30 +21,6 @@ const CLIP: GenerateOptions = {
 };
 
 const STAGES = ["encode prompt", "denoise", "decode"];
-
-/** Loads the demo model on a poisoned device and closes both in the end. */
-function testPipeline(
-  name: string,
-  options: Omit<LoadOptions, "gpu">,
-  run: (pipeline: WanPipeline, gpu: Gpu) => Promise<void>,
-) {
-  Deno.test({
-    name,
-    sanitizeOps: false,
-    sanitizeResources: false,
-    fn: async () => {
-      const gpu = await openTestGpu();
-      gpu.poison = true;
-      const pipeline = await WanPipeline.load(embeddedModelDir(), { ...options, gpu });
-      try {
-        await run(pipeline, gpu);
-      } finally {
-        pipeline.close();
-        gpu.close();
-      }
-    },
-  });
-}
 
 /** What is reported, and a signal that fires at the report of that number. */
 function abortingAt(report: number) {
@@ -71,7 +46,7 @@ for (
     }],
   ] as const
 ) {
-  testPipeline(`a clip can be aborted at every report of progress: weights ${name}`, options, async (pipeline, gpu) => {
+  testPipeline(`a clip can be aborted at every report of progress: weights ${name}`, async (pipeline, gpu) => {
     const whole = abortingAt(0);
     const { data } = await pipeline.generate({ ...CLIP, ...whole.options });
     for (const stage of STAGES) assert(whole.told.some((report) => report.startsWith(stage)), stage);
@@ -84,10 +59,10 @@ for (
     }
     assertEquals((await pipeline.generate(CLIP)).data, data);
     assertEquals(gpu.memory.used, used);
-  });
+  }, options);
 }
 
-testPipeline("latents and embeddings, and what is aborted already", {}, async (pipeline, gpu) => {
+testPipeline("latents and embeddings, and what is aborted already", async (pipeline, gpu) => {
   gpu.release(await pipeline.sampleLatents(CLIP));
   const { used } = gpu.memory;
   const encode = (options: Pick<GenerateOptions, "onProgress" | "signal">) =>
@@ -113,7 +88,7 @@ testPipeline("latents and embeddings, and what is aborted already", {}, async (p
   assertEquals(gpu.memory.used, used);
 });
 
-testPipeline("a signal that fires by itself, in the middle of a step or chunk", {}, async (pipeline, gpu) => {
+testPipeline("a signal that fires by itself, in the middle of a step or chunk", async (pipeline, gpu) => {
   await pipeline.generate(CLIP);
   const { used } = gpu.memory;
   for (const stage of STAGES) {

@@ -1,0 +1,33 @@
+/**
+ * Tests of the demo model's pipeline.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/gpu.ts";
+import { embeddedModelDir } from "../model/embedded.ts";
+import { type LoadOptions, WanPipeline } from "../model/pipeline.ts";
+import { openTestGpu } from "./gpu.ts";
+
+/** Loads the demo model on a poisoned device and closes both in the end. */
+export function testPipeline(
+  name: string,
+  run: (pipeline: WanPipeline, gpu: Gpu) => Promise<void>,
+  options: Omit<LoadOptions, "gpu"> = {},
+) {
+  Deno.test({
+    name,
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async () => {
+      const gpu = await openTestGpu();
+      gpu.poison = true;
+      const pipeline = await WanPipeline.load(embeddedModelDir(), { ...options, gpu });
+      try {
+        await run(pipeline, gpu);
+      } finally {
+        pipeline.close();
+        gpu.close();
+      }
+    },
+  });
+}
