@@ -24,7 +24,7 @@
  *
  * @module
  */
-export { NotFiniteError, TilereelError } from "./errors.ts";
+export { NotFiniteError, TilereelError } from "./gpu/common/errors.ts";
 export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
 export type { SourceName } from "./gpu/device/source.ts";
 export type { ClampCount } from "./gpu/clamps.ts";
@@ -62,8 +62,8 @@ export type { WeightDtypeChoice } from "./model/weight_dtype.ts";
 export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
 export type { SigmaGrid, Sigmas } from "./model/schedulers/sigmas.ts";
-export { psnr, ssim } from "./model/quality.ts";
-export type { Video } from "./model/video.ts";
+export { psnr, ssim } from "./model/video/quality.ts";
+export type { Video } from "./model/video/video.ts";
 export type { PreparedSomeHeads, SomeHeadsMethod } from "./model/attention/head_lists.ts";
 export { vedaAttention, vedaHeads, type VedaOptions } from "./model/veda/methods.ts";
 export type { Projections, StoredProjection, TileScorer } from "./model/veda/scorer.ts";
@@ -75,8 +75,8 @@ export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleB
 export { Router, type RouterLayer, type RouterShape } from "./model/vorta/router.ts";
 export { type LoadedRouter, loadRouter, saveRouter } from "./model/vorta/router_file.ts";
 export { defaultSettings, type VortaSettings } from "./model/vorta/settings.ts";
-export { type ClipRecord, readRecord } from "./cli/video/record.ts";
-export { VIDEO_FORMATS, type VideoFormat, type WriteOptions, writeVideo } from "./cli/video/write_video.ts";
+export { type ClipRecord, readRecord } from "./model/video/record.ts";
+export { VIDEO_FORMATS, type VideoFormat, type WriteOptions, writeVideo } from "./model/video/write_video.ts";
 
 // The parts, for those who build their own pipeline.
 export type { Binding, KernelSource, ParamType } from "./gpu/kernel.ts";
@@ -118,5 +118,5 @@ export { readTransformerConfig, type TransformerConfig } from "./model/wan/confi
 export type { Rope } from "./gpu/ops/rms_norm.ts";
 export type { SelfAttention } from "./model/wan/attention.ts";
 export type { Conditioning } from "./model/wan/block.ts";
-export type { Grid } from "./model/wan/grid.ts";
+export type { Grid } from "./model/attention/grid.ts";
 export { type Embedded, type TransformerInput, WanTransformer3DModel } from "./model/wan/transformer.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 import { gpuOptions } from "../cli/gpu_options.ts";
-import { parseCommand } from "../cli/parse.ts";
+import { parseCommand } from "../tools/program/parse.ts";
 import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";

@@ -8,11 +8,11 @@
  */
 import { clipOptions } from "../cli/clip_options.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
-import { choice, flag, integer, memory, path } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
+import { choice, flag, integer, memory, path } from "../tools/program/options.ts";
+import { parseCommand } from "../tools/program/parse.ts";
 import { checkProfile, profileOption, startProfile } from "../cli/profile.ts";
-import { showProgress } from "../cli/progress.ts";
-import { TilereelError } from "../errors.ts";
+import { showProgress } from "../tools/program/progress.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { weightDtypeOption, weightsOption } from "../cli/weights_option.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type LoadOptions, WanPipeline } from "../model/pipeline.ts";

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { choice } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
-import { textTable } from "../cli/text_table.ts";
-import { quoted, TilereelError } from "../errors.ts";
+import { choice } from "../tools/program/options.ts";
+import { parseCommand } from "../tools/program/parse.ts";
+import { textTable } from "../tools/program/text_table.ts";
+import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
 import { kernelNamed } from "./kernels/named.ts";
 import { type Modules, type RecordedVariant, recordFamilies, recordModel } from "./kernels/recorded.ts";

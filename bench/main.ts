@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { exists } from "../model/checkpoint/file_error.ts";
-import { parseCommand } from "../cli/parse.ts";
+import { exists } from "../model/files/file_error.ts";
+import { parseCommand } from "../tools/program/parse.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { gpuOptions } from "../cli/gpu_options.ts";
-import { choice } from "../cli/options.ts";
+import { choice } from "../tools/program/options.ts";
 import type { Case, Size } from "./case.ts";
 import { ofCeiling } from "./ceilings.ts";
 import { attentionCases } from "./cases/attention.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
-import type { Grid } from "../model/wan/grid.ts";
+import type { Grid } from "../model/attention/grid.ts";
 
 /** The default ones, with tiles of no more than the five frames that the authors trained with: figures stay comparable. */
 export function measuredSettings(grid: Grid): VortaSettings {

@@ -4,12 +4,12 @@
  * @module
  */
 import { clipOptions } from "../cli/clip_options.ts";
-import { choice, flag, memory, number } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
+import { choice, flag, memory, number } from "../tools/program/options.ts";
+import { parseCommand } from "../tools/program/parse.ts";
 import { weightDtypeOption, weightsOption } from "../cli/weights_option.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
-import { formatBytes } from "../format_bytes.ts";
-import { TilereelError } from "../errors.ts";
+import { formatBytes } from "../gpu/common/format_bytes.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import type { AttentionMethod } from "../model/attention/method.ts";
 import { vedaAttention } from "../model/veda/methods.ts";
 import { singleBranch } from "../model/vorta/methods.ts";

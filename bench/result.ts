@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { flag, path } from "../cli/options.ts";
+import { flag, path } from "../tools/program/options.ts";
 
 /** Options of every benchmark. */
 export const resultOptions = {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 
 /**
  * Runs it and ends the process. Errors that the user can correct are printed as one sentence, bugs with their trace.

@@ -7,8 +7,8 @@
  * @module
  */
 import { gpuOptions, precisionOption } from "../cli/gpu_options.ts";
-import { choice, type OptionValues, text } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
+import { choice, type OptionValues, text } from "../tools/program/options.ts";
+import { parseCommand } from "../tools/program/parse.ts";
 import { vedaOptions } from "../cli/veda_options.ts";
 import { vortaOptions } from "../cli/vorta_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -18,7 +18,7 @@ import { TilePattern } from "../model/veda/tile_pattern.ts";
 import { defaultCapacity, defaultShape, product, type TileShape } from "../model/veda/tiling.ts";
 import { VortaAttention } from "../model/vorta/attention.ts";
 import { measuredSettings } from "./measured_sizes.ts";
-import type { Grid } from "../model/wan/grid.ts";
+import type { Grid } from "../model/attention/grid.ts";
 import { measure } from "./measure.ts";
 import { normalTensor } from "./random.ts";
 import { handOver, resultOptions, saveResult } from "./result.ts";

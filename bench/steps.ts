@@ -9,11 +9,11 @@
  * @module
  */
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
-import { choice, flag, integer } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
-import { showProgress } from "../cli/progress.ts";
+import { choice, flag, integer } from "../tools/program/options.ts";
+import { parseCommand } from "../tools/program/parse.ts";
+import { showProgress } from "../tools/program/progress.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { formatBytes } from "../format_bytes.ts";
+import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { measure } from "./measure.ts";
 import { type Profiled, profiled } from "./profiled.ts";
 import { handOver, resultOptions, saveResult } from "./result.ts";

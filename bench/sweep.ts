@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { choice, text } from "../cli/options.ts";
+import { choice, text } from "../tools/program/options.ts";
 import { gpuOptions, precisionOption } from "../cli/gpu_options.ts";
-import { parseCommand } from "../cli/parse.ts";
+import { parseCommand } from "../tools/program/parse.ts";
 import { openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";

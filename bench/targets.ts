@@ -6,7 +6,7 @@
  * @module
  */
 import { slug } from "../cli/slug.ts";
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";
 import { type Measured, readMeasured } from "./targets/measured.ts";

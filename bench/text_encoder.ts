@@ -7,9 +7,9 @@
  * @module
  */
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
-import { choice, integer } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
-import { showProgress } from "../cli/progress.ts";
+import { choice, integer } from "../tools/program/options.ts";
+import { parseCommand } from "../tools/program/parse.ts";
+import { showProgress } from "../tools/program/progress.ts";
 import { weightDtypeOption } from "../cli/weights_option.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import type { Umt5Config } from "../model/umt5/config.ts";

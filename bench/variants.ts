@@ -4,7 +4,7 @@
  * @module
  */
 import type { GpuValues } from "../cli/gpu_options.ts";
-import { showProgress } from "../cli/progress.ts";
+import { showProgress } from "../tools/program/progress.ts";
 import { type AdapterDescription, openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { tuneKernels } from "../gpu/tuning/tune.ts";

@@ -8,12 +8,12 @@
  *
  * @module
  */
-import { type LongRun, openLongRun } from "../cli/long_run.ts";
-import { flag, integer, type OptionValues, path, text } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
+import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
+import { flag, integer, type OptionValues, path, text } from "../tools/program/options.ts";
+import { parseCommand } from "../tools/program/parse.ts";
 import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../cli/sampling_options.ts";
 import { sizesText } from "../cli/vorta_options.ts";
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { tileAgreement } from "../gpu/ops/tile_agreement.ts";
 import { tileHeat } from "../gpu/ops/tile_heat.ts";
@@ -28,7 +28,7 @@ import { type TilePlan, uniformPlan } from "../model/veda/tile_plan.ts";
 import { spread } from "../model/veda/tile_search.ts";
 import { defaultShape, product } from "../model/veda/tiling.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
-import type { Grid } from "../model/wan/grid.ts";
+import type { Grid } from "../model/attention/grid.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";
 

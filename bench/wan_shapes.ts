@@ -4,7 +4,7 @@
  * @module
  */
 import type { TransformerConfig } from "../model/wan/config.ts";
-import type { Grid } from "../model/wan/grid.ts";
+import type { Grid } from "../model/attention/grid.ts";
 
 /** A transformer, and what it is given. */
 export interface WanShape {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CommandTable } from "./command.ts";
+import type { CommandTable } from "../tools/program/command.ts";
 
 /** By the word that names them, in the order of the help. */
 export const COMMANDS: CommandTable = {

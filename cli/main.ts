@@ -4,15 +4,15 @@
  * @module
  */
 import config from "../deno.json" with { type: "json" };
-import { variable } from "../environment.ts";
-import { quoted, TilereelError } from "../errors.ts";
-import { systemReason } from "../model/checkpoint/file_error.ts";
-import type { Command, CommandEntry, CommandTable } from "./command.ts";
+import { variable } from "../gpu/common/environment.ts";
+import { quoted, TilereelError } from "../gpu/common/errors.ts";
+import { systemReason } from "../model/files/file_error.ts";
+import type { Command, CommandEntry, CommandTable } from "../tools/program/command.ts";
 import { COMMANDS } from "./command_table.ts";
-import { commandHelp, groupHelp, mainHelp } from "./help.ts";
-import { didYouMean } from "../nearest.ts";
-import { parseCommand } from "./parse.ts";
-import { handleSignals } from "./signals.ts";
+import { commandHelp, groupHelp, mainHelp } from "../tools/program/help.ts";
+import { didYouMean } from "../gpu/common/nearest.ts";
+import { parseCommand } from "../tools/program/parse.ts";
+import { handleSignals } from "../tools/program/signals.ts";
 
 /** Exit statuses. */
 const USER_ERROR = 1;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { openSafetensors, readFloat32, type TensorSource } from "../model/checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../model/checkpoint/tensor_names.ts";
 

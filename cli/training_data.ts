@@ -4,7 +4,7 @@
  * @module
  */
 import { join, resolve } from "node:path";
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { openModelFolder } from "../model/checkpoint/model_folder.ts";
 import type { OnProgress } from "../model/progress.ts";
@@ -19,8 +19,8 @@ import type { ClipValues } from "./clip_options.ts";
 import { overlay } from "./clip_settings.ts";
 import { readPrompts } from "./prompts_file.ts";
 import { type ClipOnDisk, findClips } from "./training_clips.ts";
-import { frameNames } from "./video/read/frame_folder.ts";
-import { type ClipShape, ClipTooShort, readClip } from "./video/read/read_clip.ts";
+import { frameNames } from "../model/video/read/frame_folder.ts";
+import { type ClipShape, ClipTooShort, readClip } from "../model/video/read/read_clip.ts";
 
 /** What {@link openTrainingSet} takes. */
 export interface TrainingDataOptions {

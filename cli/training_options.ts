@@ -4,7 +4,7 @@
  * @module
  */
 import { gpuOptions } from "./gpu_options.ts";
-import { flag, integer, memory, path } from "./options.ts";
+import { flag, integer, memory, path } from "../tools/program/options.ts";
 import { weightDtypeOption } from "./weights_option.ts";
 
 const MODEL = "Model";

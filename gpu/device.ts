@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { aFlag, aText, check, checkOptions, either, type Kinds, objectWith, oneOf } from "../check_options.ts";
-import { variable } from "../environment.ts";
-import { quoted, TilereelError } from "../errors.ts";
+import { aFlag, aText, check, checkOptions, either, type Kinds, objectWith, oneOf } from "./common/check_options.ts";
+import { variable } from "./common/environment.ts";
+import { quoted, TilereelError } from "./common/errors.ts";
 import { dawn } from "./device/dawn.ts";
 import { deno } from "./device/deno.ts";
 import type { Backend, DeviceSource, SourceName, WantedFeature } from "./device/source.ts";

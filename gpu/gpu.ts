@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "./common/errors.ts";
 import { BoundsChecker } from "./bounds/checker.ts";
 import { type ClampCount, ClampCounter, CLAMPED, uncounted } from "./clamps.ts";
 import type { AdapterDescription } from "./device.ts";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
-import { formatBytes } from "../format_bytes.ts";
+import { TilereelError } from "./common/errors.ts";
+import { formatBytes } from "./common/format_bytes.ts";
 
 /** Sizes are rounded up to a multiple of this many bytes, so that nearly equal sizes can share buffers. */
 const GRAIN = 256;

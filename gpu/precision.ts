@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "./common/errors.ts";
 import type { AdapterDescription } from "./device.ts";
 
 /**

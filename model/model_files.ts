@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { type ModelFolder, openModelFolder } from "./checkpoint/model_folder.ts";
 import { openCheckpoint } from "./checkpoint/sharded.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";

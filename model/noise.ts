@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { check, wholeNumber } from "../check_options.ts";
+import { check, wholeNumber } from "../gpu/common/check_options.ts";
 
 /** The largest seed. Seeds have 32 bits. */
 export const LARGEST_SEED = 2 ** 32 - 1;

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { aPath, aText, check, checkOptions, listOf } from "../check_options.ts";
-import { NotFiniteError, TilereelError } from "../errors.ts";
+import { aPath, aText, check, checkOptions, listOf } from "../gpu/common/check_options.ts";
+import { NotFiniteError, TilereelError } from "../gpu/common/errors.ts";
 import type { ClampCount } from "../gpu/clamps.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
@@ -27,11 +27,11 @@ import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import { type PromptEmbeddings, PromptEncoder } from "./prompt_encoder.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import type { VaeConfig } from "./vae/config.ts";
-import type { Video } from "./video.ts";
+import type { Video } from "./video/video.ts";
 import { checkFrames, checkSize } from "./video_size.ts";
 import type { WeightDtypeChoice } from "./weight_dtype.ts";
 import type { TransformerConfig } from "./wan/config.ts";
-import { gridOf } from "./wan/grid.ts";
+import { gridOf } from "./attention/grid.ts";
 import { type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
 import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./wan/weights_place.ts";
 

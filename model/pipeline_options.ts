@@ -18,7 +18,7 @@ import {
   oneOf,
   optional,
   wholeNumber,
-} from "../check_options.ts";
+} from "../gpu/common/check_options.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { LARGEST_SEED } from "./noise.ts";
 import type { EncodePromptsOptions, GenerateOptions, LoadOptions } from "./pipeline.ts";

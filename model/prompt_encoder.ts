@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../errors.ts";
+import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";

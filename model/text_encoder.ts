@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { OnProgress } from "./progress.ts";
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 
 /** Width and height are multiples of this. */
 export const SIZE_MULTIPLE = 16;

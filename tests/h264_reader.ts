@@ -4,7 +4,7 @@
  * @module
  */
 import { createFile, MP4BoxBuffer } from "mp4box";
-import { openH264Decoder } from "../cli/video/read/tiny_h264.ts";
+import { openH264Decoder } from "../model/video/read/tiny_h264.ts";
 
 /** What a container says of its one video track. */
 export interface Mp4Track {

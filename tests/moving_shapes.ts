@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Video } from "../model/video.ts";
+import type { Video } from "../model/video/video.ts";
 
 /** Makes the clip. */
 export function movingShapes(width = 128, height = 96, frames = 13, fps = 16): Video {

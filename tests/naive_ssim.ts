@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Video } from "../model/video.ts";
+import type { Video } from "../model/video/video.ts";
 
 /** On luma, every 11×11 window by itself in float64, variances about the mean (Wang et al. 2004). */
 export function naiveSsim(a: Video, b: Video): number {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { readClip } from "../cli/video/read/read_clip.ts";
+import { readClip } from "../model/video/read/read_clip.ts";
 
 for (const path of Deno.args) {
   const shape = { width: 32, height: 16, frames: 9, fps: 16 };

@@ -7,10 +7,10 @@
  * @module
  */
 import { join, resolve } from "node:path";
-import { parseCommand } from "../cli/parse.ts";
-import { checkWritable, removeUnfinished } from "../cli/output.ts";
-import { flag, path } from "../cli/options.ts";
-import { TilereelError } from "../errors.ts";
+import { parseCommand } from "./program/parse.ts";
+import { checkWritable, removeUnfinished } from "../model/files/output.ts";
+import { flag, path } from "./program/options.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { stageProgram } from "./stage_program.ts";
 import { writeSelfExtracting } from "./self_extracting.ts";
 

@@ -9,9 +9,9 @@
 import { cp, mkdir, rename, rm } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { path, text } from "../cli/options.ts";
-import { parseCommand } from "../cli/parse.ts";
-import { TilereelError } from "../errors.ts";
+import { path, text } from "./program/options.ts";
+import { parseCommand } from "./program/parse.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { DAWN_FOLDER } from "../gpu/device/dawn.ts";
 
 /** The only mention of its version: the import map must not name it, see the module. */

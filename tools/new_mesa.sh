@@ -2,7 +2,7 @@
 # Runs a command in a Debian unstable of its own, whose Mesa has a software Vulkan with all that Dawn asks for, matrix
 # units included. So kernels for tensor cores are tested on a machine that has none:
 #
-#   tools/new_mesa.sh env TILEREEL_TEST_GPU=dawn deno test -A --no-check tests/ops_test.ts
+#   tools/new_mesa.sh env TILEREEL_TEST_GPU=dawn deno test -A --no-check tests/gpu/ops/ops_test.ts
 #
 # Debian or Ubuntu, as root. The first run takes a minute and 400 MB in $NEW_MESA (/opt/new_mesa by default). The checkout,
 # /tmp and /root are the same inside; so is Deno.

@@ -10,10 +10,10 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { create } from "tar";
 import config from "../deno.json" with { type: "json" };
-import { flag, path } from "../cli/options.ts";
-import { checkWritable, writeAtomically } from "../cli/output.ts";
-import { parseCommand } from "../cli/parse.ts";
-import { TilereelError } from "../errors.ts";
+import { flag, path } from "./program/options.ts";
+import { checkWritable, writeAtomically } from "../model/files/output.ts";
+import { parseCommand } from "./program/parse.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { writeTypes } from "./pack_types.ts";
 import { bundle, ROOT, stageFiles } from "./stage_program.ts";
 

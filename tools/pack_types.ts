@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "node:path";
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import { ROOT } from "./stage_program.ts";
 
 /** In neither import map nor lock file: what stands there is downloaded with every fresh clone, and this has 23 MB. */

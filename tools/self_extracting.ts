@@ -6,8 +6,8 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { create } from "tar";
-import { writeAtomically } from "../cli/output.ts";
-import { TilereelError } from "../errors.ts";
+import { writeAtomically } from "../model/files/output.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 
 /**
  * Makes `out` of the program in `folder` and this Deno. It needs sh, tail, tar and gzip where it runs, and the same

@@ -6,7 +6,7 @@
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { TilereelError } from "../errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 
 /** The checkout. */
 export const ROOT = join(import.meta.dirname!, "..");

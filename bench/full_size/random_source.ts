@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import { repeated } from "../random.ts";
 import { numbersFor, startOf } from "./random_weights.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { writeFileAtomically } from "../../model/checkpoint/atomic_file.ts";
+import { writeFileAtomically } from "../../model/files/atomic_file.ts";
 import { normalBytes, repeated } from "../random.ts";
 import type { TensorSpec } from "./tensor_spec.ts";
 

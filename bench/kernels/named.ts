@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../errors.ts";
-import { didYouMean } from "../../nearest.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { didYouMean } from "../../gpu/common/nearest.ts";
 import type { Modules, RecordedVariant } from "./recorded.ts";
 
 /** The largest number of kernels that a message lists. */

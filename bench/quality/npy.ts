@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Video } from "../../model/video.ts";
+import type { Video } from "../../model/video/video.ts";
 
 /** A clip as uint8 [frames, height, width, 3]. */
 export function npyOfFrames({ frames, height, width, data }: Video): Uint8Array {

@@ -6,17 +6,17 @@
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { clipOptions } from "../clip_options.ts";
 import { clipValuesOf } from "../clip_settings.ts";
-import { defineCommand } from "../command.ts";
+import { defineCommand } from "../../tools/program/command.ts";
 import { planComparison } from "../compare/plan.ts";
 import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
 import { setting } from "../compare/setting.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
-import { flag, many, memory, type OptionValues, path } from "../options.ts";
-import { type ProgressDisplay, showProgress } from "../progress.ts";
+import { flag, many, memory, type OptionValues, path } from "../../tools/program/options.ts";
+import { type ProgressDisplay, showProgress } from "../../tools/program/progress.ts";
 import { weightDtypeOption, weightsLine, weightsOption } from "../weights_option.ts";
-import { Interruption } from "../signals.ts";
+import { Interruption } from "../../tools/program/signals.ts";
 import { lineOf } from "../training/next_commands.ts";
 import { writeReport } from "../report/write_report.ts";
 

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../errors.ts";
-import { defineCommand } from "../command.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { defineCommand } from "../../tools/program/command.ts";
 import { COMMANDS } from "../command_table.ts";
 import { bashCompletion } from "../completion/bash.ts";
 import { describeCommands, type DescribedTable } from "../completion/described_commands.ts";

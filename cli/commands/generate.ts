@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { batchOptions } from "../batch_options.ts";
-import { defineCommand } from "../command.ts";
+import { defineCommand } from "../../tools/program/command.ts";
 import { generate } from "../generate/generate.ts";
 import { gpuOptions, precisionOption } from "../gpu_options.ts";
-import { choice, flag, memory, type OptionValues, path, text } from "../options.ts";
+import { choice, flag, memory, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { profileOption } from "../profile.ts";
-import { VIDEO_FORMATS } from "../video/write_video.ts";
+import { VIDEO_FORMATS } from "../../model/video/write_video.ts";
 import { weightDtypeOption, weightsOption } from "../weights_option.ts";
 
 const options = {

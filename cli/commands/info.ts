@@ -5,17 +5,17 @@
  */
 import { type AdapterDescription, chooseAdapter, listAdapters, openGpu } from "../../gpu/device.ts";
 import { dawnAddon } from "../../gpu/device/dawn.ts";
-import { formatBytes } from "../../format_bytes.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { cacheFile, type KernelChoices } from "../../gpu/tuning/cache.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
 import { clipRecordOf, clipText, isClip } from "../clip_description.ts";
-import { defineCommand } from "../command.ts";
+import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../gpu_options.ts";
 import { type ComponentOnGpu, describeModel, type ModelDescription } from "../model_description.ts";
-import { flag, type OptionValues, text } from "../options.ts";
+import { flag, type OptionValues, text } from "../../tools/program/options.ts";
 import { weightDtypeOption } from "../weights_option.ts";
-import { textTable } from "../text_table.ts";
+import { textTable } from "../../tools/program/text_table.ts";
 
 const options = {
   gpu: text({

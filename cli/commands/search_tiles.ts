@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { type TilePlan, uniformPlan } from "../../model/veda/tile_plan.ts";
 import {
@@ -16,12 +16,12 @@ import {
 } from "../../model/veda/tile_search.ts";
 import { defaultCapacity } from "../../model/veda/tiling.ts";
 import { loadVeda, saveVeda, type VedaFile } from "../../model/veda/veda_file.ts";
-import { defineCommand } from "../command.ts";
-import { commandLine, openLongRun } from "../long_run.ts";
-import { flag, integer, number, type OptionValues, path } from "../options.ts";
-import { checkWritable, writeAtomically } from "../output.ts";
+import { defineCommand } from "../../tools/program/command.ts";
+import { commandLine, openLongRun } from "../../tools/program/long_run.ts";
+import { flag, integer, number, type OptionValues, path } from "../../tools/program/options.ts";
+import { checkWritable, writeAtomically } from "../../model/files/output.ts";
 import { openSamplingRuns, planSampling, samplingOptions } from "../sampling_options.ts";
-import { textTable } from "../text_table.ts";
+import { textTable } from "../../tools/program/text_table.ts";
 import { lineOf, samplingOptionsGiven } from "../training/next_commands.ts";
 import { searchVerdict } from "../training/search_verdict.ts";
 import { verdictText } from "../training/verdict.ts";

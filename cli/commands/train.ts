@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CommandGroup } from "../command.ts";
+import type { CommandGroup } from "../../tools/program/command.ts";
 
 /** The command group `tilereel train`. */
 export const group: CommandGroup = {

@@ -3,18 +3,18 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { checkTrainingFolder } from "../../model/training/training_folder.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import type { TilePlan } from "../../model/veda/tile_plan.ts";
 import { DEFAULT_RECIPE, tileTrainingFiles, type TileTrainingStep, trainTiles } from "../../model/veda/tile_trainer.ts";
 import { defaultCapacity } from "../../model/veda/tiling.ts";
 import { loadVeda } from "../../model/veda/veda_file.ts";
-import { defineCommand } from "../command.ts";
-import { commandLine, openLongRun } from "../long_run.ts";
-import { choice, flag, integer, number, type OptionValues, path } from "../options.ts";
-import { checkWritable } from "../output.ts";
-import { formatDuration } from "../progress.ts";
+import { defineCommand } from "../../tools/program/command.ts";
+import { commandLine, openLongRun } from "../../tools/program/long_run.ts";
+import { choice, flag, integer, number, type OptionValues, path } from "../../tools/program/options.ts";
+import { checkWritable } from "../../model/files/output.ts";
+import { formatDuration } from "../../tools/program/progress.ts";
 import { openSamplingRuns, planSampling, samplingIdentity, samplingOptions } from "../sampling_options.ts";
 import { TrainingLog, type Trend, trendText } from "../training/log_summary.ts";
 import { lineOf, sharedOptions } from "../training/next_commands.ts";

@@ -6,12 +6,12 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { exists, fileError } from "../../model/checkpoint/file_error.ts";
+import { exists, fileError } from "../../model/files/file_error.ts";
 import type { OnProgress } from "../../model/progress.ts";
-import type { Video } from "../../model/video.ts";
-import { writeAtomically } from "../output.ts";
+import type { Video } from "../../model/video/video.ts";
+import { writeAtomically } from "../../model/files/output.ts";
 import { slug } from "../slug.ts";
-import { writeVideo } from "../video/write_video.ts";
+import { writeVideo } from "../../model/video/write_video.ts";
 import { encodePoster } from "./poster.ts";
 import type { Figures, Likeness } from "./record.ts";
 import { readSamples, writeSamples } from "./samples.ts";

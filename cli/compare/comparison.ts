@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { psnrOfError } from "../../model/quality.ts";
+import { psnrOfError } from "../../model/video/quality.ts";
 import type { ClipRecord, PromptRecord } from "./record.ts";
 import { tableOf } from "./table.ts";
 

@@ -4,10 +4,10 @@
  * @module
  */
 import { basename, join } from "node:path";
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { ClipValues } from "../clip_options.ts";
 import { overlay } from "../clip_settings.ts";
-import { checkWritable } from "../output.ts";
+import { checkWritable } from "../../model/files/output.ts";
 import { reportFiles } from "../report/files.ts";
 import { readPrompts } from "../prompts_file.ts";
 import { slug } from "../slug.ts";

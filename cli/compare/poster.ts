@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { Video } from "../../model/video.ts";
-import { frameOf } from "../video/frames.ts";
-import { encodePng } from "../video/png.ts";
+import type { Video } from "../../model/video/video.ts";
+import { frameOf } from "../../model/video/frames.ts";
+import { encodePng } from "../../model/video/png.ts";
 
 /** Posters are at most this wide: a page holds many. */
 const WIDEST = 320;

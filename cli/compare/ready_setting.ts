@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { ownRouter, type ReadyAttention, readyAttention } from "../attention_options.ts";
-import { exists } from "../../model/checkpoint/file_error.ts";
+import { exists } from "../../model/files/file_error.ts";
 import { checkSettings, parseSetting, type Setting } from "./setting.ts";
 
 /** A setting to render with. */

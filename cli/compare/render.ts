@@ -7,7 +7,7 @@ import type { AttentionReport } from "../../model/attention/report.ts";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import type { GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
-import type { Video } from "../../model/video.ts";
+import type { Video } from "../../model/video/video.ts";
 import { type ClipSettings, clipSettings, overlay } from "../clip_settings.ts";
 import type { PlannedPrompt } from "./plan.ts";
 import type { ReadySetting } from "./ready_setting.ts";

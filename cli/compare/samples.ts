@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { fileError } from "../../model/checkpoint/file_error.ts";
-import type { Video } from "../../model/video.ts";
-import { writeAtomically } from "../output.ts";
+import { fileError } from "../../model/files/file_error.ts";
+import type { Video } from "../../model/video/video.ts";
+import { writeAtomically } from "../../model/files/output.ts";
 
 /** Writes them as they are, RGB frame by frame, in gzip. */
 export async function writeSamples(path: string, { data }: Video): Promise<void> {

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { frameOf } from "../video/frames.ts";
-import type { Video } from "../../model/video.ts";
+import { frameOf } from "../../model/video/frames.ts";
+import type { Video } from "../../model/video/video.ts";
 
 /** Pixels between clips (even, as MP4 wants sizes to be), and their grey. */
 const GAP = 4;

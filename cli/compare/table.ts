@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { psnrOfError } from "../../model/quality.ts";
-import { textTable } from "../text_table.ts";
+import { psnrOfError } from "../../model/video/quality.ts";
+import { textTable } from "../../tools/program/text_table.ts";
 import type { ClipRecord, PromptRecord } from "./record.ts";
 
 /** One setting over all prompts. */

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Command, CommandTable } from "../command.ts";
-import type { Completion } from "../options.ts";
+import type { Command, CommandTable } from "../../tools/program/command.ts";
+import type { Completion } from "../../tools/program/options.ts";
 
 /** One option. */
 export interface DescribedOption {

@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { printable } from "../../errors.ts";
-import { formatBytes } from "../../format_bytes.ts";
+import { printable } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { GpuSettings } from "../../gpu/gpu.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
-import { formatDuration } from "../progress.ts";
-import type { ClipRecord } from "../video/record.ts";
+import { formatDuration } from "../../tools/program/progress.ts";
+import type { ClipRecord } from "../../model/video/record.ts";
 
 /** The information about a clip. */
 export interface MadeClip {

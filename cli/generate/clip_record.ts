@@ -12,7 +12,7 @@ import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { attentionOptions, type ReadyAttention } from "../attention_options.ts";
 import { batchOptions } from "../batch_options.ts";
 import { clipGrid, type ClipSettings } from "../clip_settings.ts";
-import type { ClipRecord } from "../video/record.ts";
+import type { ClipRecord } from "../../model/video/record.ts";
 import type { ModelIdentity } from "./model_identity.ts";
 
 /** What a clip is made with. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { printable, TilereelError } from "../../errors.ts";
+import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import type { ClampCount } from "../../gpu/clamps.ts";
 import { openGpu } from "../../gpu/device.ts";
 import type { Precision } from "../../gpu/precision.ts";
@@ -11,13 +11,13 @@ import type { AttentionReport } from "../../model/attention/report.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { RANDOM_SEED } from "../batch_options.ts";
-import { commandLine } from "../long_run.ts";
+import { commandLine } from "../../tools/program/long_run.ts";
 import { checkProfile } from "../profile.ts";
-import { type ProgressDisplay, showProgress } from "../progress.ts";
+import { type ProgressDisplay, showProgress } from "../../tools/program/progress.ts";
 import { STDIN } from "../prompts_file.ts";
-import { Farewell } from "../signals.ts";
-import type { ClipRecord } from "../video/record.ts";
-import { formatOf, writeVideo } from "../video/write_video.ts";
+import { Farewell } from "../../tools/program/signals.ts";
+import type { ClipRecord } from "../../model/video/record.ts";
+import { formatOf, writeVideo } from "../../model/video/write_video.ts";
 import { weightsLine } from "../weights_option.ts";
 import { clipLines } from "./clip_lines.ts";
 import { likeNotes } from "./like.ts";

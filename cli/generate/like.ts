@@ -4,16 +4,16 @@
  * @module
  */
 import { dirname, join } from "node:path";
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
-import { exists } from "../../model/checkpoint/file_error.ts";
+import { exists } from "../../model/files/file_error.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { fileDigest } from "../../model/training/model_digest.ts";
 import { batchOptions, type BatchValues, overlaid } from "../batch_options.ts";
 import { attentionOptions, ownRouter } from "../attention_options.ts";
 import { ownTiles } from "../veda_options.ts";
-import { type ClipRecord, readRecord } from "../video/record.ts";
+import { type ClipRecord, readRecord } from "../../model/video/record.ts";
 import { FILE_KEYS, type FileKey, optionName, optionsOf } from "./clip_record.ts";
 import { EMBEDDED } from "./model_identity.ts";
 

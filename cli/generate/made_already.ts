@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { checkPlace, type Clip, isMade } from "../clip_plan.ts";
-import { type ClipRecord, readRecord } from "../video/record.ts";
+import { type ClipRecord, readRecord } from "../../model/video/record.ts";
 import { differences } from "./clip_record.ts";
 import { checkReplaceable } from "./replace.ts";
 

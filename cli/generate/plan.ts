@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { readSchedulerConfig } from "../../model/schedulers/config.ts";
@@ -16,8 +16,8 @@ import type { GenerateValues } from "../commands/generate.ts";
 import { fileIdentity } from "../file_identity.ts";
 import type { Array32, EmbeddingsFile } from "../tensor_files.ts";
 import { readEmbeddings, readLatents } from "../tensor_files.ts";
-import { DEFAULT_QUALITY } from "../video/mp4.ts";
-import { formatOf } from "../video/write_video.ts";
+import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
+import { formatOf } from "../../model/video/write_video.ts";
 import { plannedRecord } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";

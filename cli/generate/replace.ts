@@ -4,10 +4,10 @@
  * @module
  */
 import { join } from "node:path";
-import { quoted, TilereelError } from "../../errors.ts";
-import { checkWritable } from "../output.ts";
-import { RECORD_FILE } from "../video/record.ts";
-import { formatOf } from "../video/write_video.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { checkWritable } from "../../model/files/output.ts";
+import { RECORD_FILE } from "../../model/video/record.ts";
+import { formatOf } from "../../model/video/write_video.ts";
 
 /**
  * Checks that the clip at `out` can be replaced.

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { printable } from "../../errors.ts";
+import { printable } from "../../gpu/common/errors.ts";
 import type { DifferentClip } from "./made_already.ts";
 
 /** Files that a sentence names. */

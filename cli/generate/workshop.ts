@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type LoadOptions, WanPipeline } from "../../model/pipeline.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { psnrOfError } from "../../model/quality.ts";
+import { psnrOfError } from "../../model/video/quality.ts";
 import type { Comparison } from "../compare/comparison.ts";
 import { formatPsnr, formatSeconds } from "../compare/table.ts";
 import type { EmbeddedPrompt } from "./embed.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 import { join } from "node:path";
-import { TilereelError } from "../../errors.ts";
-import { fileError } from "../../model/checkpoint/file_error.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { fileError } from "../../model/files/file_error.ts";
 import type { ComparedPrompt } from "../compare/comparison.ts";
 
 /** A page of more than this many bytes of clips is slow to open on a phone. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Comparison, toJson } from "../compare/comparison.ts";
-import { writeAtomically } from "../output.ts";
+import { writeAtomically } from "../../model/files/output.ts";
 import { embedClips } from "./embed.ts";
 import { reportFiles } from "./files.ts";
 import { reportPage } from "./page.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { fileError } from "../../model/checkpoint/file_error.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { fileError } from "../../model/files/file_error.ts";
 
 /** Steps that a mean is taken over: as in docs/vorta.md, and enough to see each of the recipe's five noise intervals. */
 const WINDOW = 20;

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { shellQuoted } from "../long_run.ts";
-import type { OptionTable } from "../options.ts";
+import { shellQuoted } from "../../tools/program/long_run.ts";
+import type { OptionTable } from "../../tools/program/options.ts";
 
 /** How an option of this command is called by the next. */
 export type Renamed = Readonly<Record<string, string>>;

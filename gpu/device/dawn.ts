@@ -10,8 +10,8 @@
 import { statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
-import { variable } from "../../environment.ts";
-import { TilereelError } from "../../errors.ts";
+import { variable } from "../common/environment.ts";
+import { TilereelError } from "../common/errors.ts";
 import { MATRIX_FEATURE } from "../matrix_units.ts";
 import type { DeviceSource } from "./source.ts";
 

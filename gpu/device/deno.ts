@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../common/errors.ts";
 import type { DeviceSource } from "./source.ts";
 
 const NO_ADAPTER = "no WebGPU adapter was found: install a Vulkan driver for your GPU, " +

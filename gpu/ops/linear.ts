@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../common/errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import { gemmLaunch, type GemmProblem, gemmVariantFor, gemmVariants } from "../kernels/gemm/variants.ts";
 import type { WeightDtype } from "../kernels/packed.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
-import { formatBytes } from "../../format_bytes.ts";
+import { formatBytes } from "../common/format_bytes.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../common/errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { LARGEST_BATCH } from "../recorder.ts";
 import { nanosecondsPerTick } from "./tick.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { dirname, join } from "node:path";
-import { variable, type VariableName } from "../../environment.ts";
+import { variable, type VariableName } from "../common/environment.ts";
 
 /** Changes with the file's layout. */
 const VERSION = 1;

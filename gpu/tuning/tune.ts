@@ -14,7 +14,7 @@ import {
   type Kinds,
   listOf,
   objectWith,
-} from "../../check_options.ts";
+} from "../common/check_options.ts";
 import { Gpu } from "../gpu.ts";
 import { type FamilyChoice, type KernelChoices, readChoices, writeChoices } from "./cache.ts";
 import { type AnyFamily, FAMILIES } from "./families.ts";

@@ -7,7 +7,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
 import type { SelfAttention } from "../wan/attention.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "./grid.ts";
 import type { WanTransformer3DModel } from "../wan/transformer.ts";
 import type { AttentionReport } from "./report.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Run } from "../../gpu/attention_plan.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "./grid.ts";
 
 /** The order of tokens, tile by tile. */
 export interface TileOrder {

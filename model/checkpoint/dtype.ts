@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 
 /** The bytes of an element, by the dtype's name in safetensors. */
 const BYTES_PER_ELEMENT = {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { checkFrames, checkSize } from "../video_size.ts";
 import { Config } from "./json.ts";
 import { readTrainedSizes, type TrainedSize } from "./trained_sizes.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { checkPath } from "../../check_options.ts";
-import { TilereelError } from "../../errors.ts";
-import { fileError } from "./file_error.ts";
+import { checkPath } from "../../gpu/common/check_options.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { fileError } from "../files/file_error.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "./recognise.ts";
 
 /**

@@ -4,8 +4,8 @@
  * @module
  */
 import { basename } from "node:path";
-import { quoted, TilereelError } from "../../errors.ts";
-import { exists } from "./file_error.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { exists } from "../files/file_error.ts";
 import { Config } from "./json.ts";
 
 /** The smallest model that is supported, on Hugging Face. */

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { existsToRead, fileError } from "./file_error.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { existsToRead, fileError } from "../files/file_error.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
 import { checkKind } from "./known_models.ts";

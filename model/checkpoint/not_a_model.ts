@@ -4,8 +4,8 @@
  * @module
  */
 import { basename, dirname, resolve } from "node:path";
-import { quoted, TilereelError } from "../../errors.ts";
-import { exists } from "./file_error.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { exists } from "../files/file_error.ts";
 import { Config } from "./json.ts";
 import { downloadLine, getModel } from "./known_models.ts";
 import { notWanted, type Recognised, recogniseFile } from "./recognise.ts";

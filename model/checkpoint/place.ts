@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 
 /**
  * Returns the path itself or, if it is a link, the link's target.

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../errors.ts";
-import { RandomAccessFile } from "./random_access_file.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { RandomAccessFile } from "../files/random_access_file.ts";
 
 /** A recognised file. */
 export interface Recognised {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { formatBytes } from "../../format_bytes.ts";
-import { RandomAccessFile } from "./random_access_file.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import { RandomAccessFile } from "../files/random_access_file.ts";
 import { expectKind, recogniseOpened } from "./recognise.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { formatBytes } from "../../format_bytes.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { bytesPerElement, type Dtype, elementCount, isDtype } from "./dtype.ts";
-import type { RandomAccessFile } from "./random_access_file.ts";
+import type { RandomAccessFile } from "../files/random_access_file.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
 /** The limit of the reference implementation. Larger headers are treated as damage. */

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { checkPath } from "../../check_options.ts";
-import { TilereelError } from "../../errors.ts";
-import { fileError } from "./file_error.ts";
+import { checkPath } from "../../gpu/common/check_options.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { fileError } from "../files/file_error.ts";
 import { readJsonObject } from "./json.ts";
 import { openSafetensors } from "./safetensors.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";

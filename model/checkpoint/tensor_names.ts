@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { quoted } from "../../errors.ts";
+import { quoted } from "../../gpu/common/errors.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
 /** What must be known of a file: the names of its tensors, and their descriptions. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { type Dtype, toFloat32, WEIGHT_DTYPES } from "./dtype.ts";
 
 /** The description of a stored tensor, which is known before it is read. */

@@ -4,11 +4,11 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { formatBytes } from "../../format_bytes.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { bytesPerElement, elementCount, toFloat32 } from "./dtype.ts";
 import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
-import { RandomAccessFile } from "./random_access_file.ts";
+import { RandomAccessFile } from "../files/random_access_file.ts";
 import { isZip, readZipDirectory, type ZipEntry } from "./zip_directory.ts";
 
 /** A tensor of a state dict. */

@@ -4,8 +4,8 @@
  * @module
  */
 import { basename, dirname } from "node:path";
-import { TilereelError } from "../../errors.ts";
-import { exists } from "./file_error.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { exists } from "../files/file_error.ts";
 
 /** The extensions that hf download, aria2, browsers, wget and curl's wrappers use. */
 const MARK = /\.(incomplete|aria2|part|partial|crdownload|download|tmp)$/i;

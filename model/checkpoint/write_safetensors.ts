@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { writeFileAtomically } from "./atomic_file.ts";
+import { writeFileAtomically } from "../files/atomic_file.ts";
 import { bytesPerElement, type Dtype, elementCount } from "./dtype.ts";
 
 /** A tensor to be stored; `data` holds its elements in row-major order, encoded as `dtype` says. */

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { formatBytes } from "../../format_bytes.ts";
-import type { RandomAccessFile } from "./random_access_file.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import type { RandomAccessFile } from "../files/random_access_file.ts";
 
 /** The position of an entry's bytes in the file. */
 export interface ZipEntry {

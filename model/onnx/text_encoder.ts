@@ -4,10 +4,10 @@
  * @module
  */
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-web";
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { fileError } from "../checkpoint/file_error.ts";
+import { fileError } from "../files/file_error.ts";
 import { notWanted, type Recognised, recogniseFile } from "../checkpoint/recognise.ts";
 import {
   checkTextDim,

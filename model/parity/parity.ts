@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Check, ParityCase, ParityContext } from "./case.ts";
 import { demoPipeline } from "./pipeline.ts";
 import { schedulers } from "./schedulers.ts";

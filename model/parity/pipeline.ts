@@ -5,7 +5,7 @@
  * @module
  */
 import { WanPipeline } from "../pipeline.ts";
-import { meanSquaredError, psnr, psnrOfError } from "../quality.ts";
+import { meanSquaredError, psnr, psnrOfError } from "../video/quality.ts";
 import { latentsBounds, PIPELINE_BOUNDS } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer.ts";
 import type { Check, ParityCase } from "./case.ts";

@@ -9,7 +9,7 @@ import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TileShape, Tiling } from "../veda/tiling.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { BOUNDS, type Bounds } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
 import { headsLast } from "./heads_last.ts";

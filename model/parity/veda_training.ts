@@ -13,7 +13,7 @@ import { tileLesson } from "../veda/tile_lesson.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TileShape } from "../veda/tiling.ts";
 import type { Target } from "../veda/veda_file.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { BOUNDS, type Bounds, SCALAR_BOUNDS } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
 import { headsLast } from "./heads_last.ts";

@@ -16,7 +16,7 @@ import { settingsFromKwargs, type VortaSettings } from "../vorta/settings.ts";
 import { scoreTensors, trainingPass } from "../vorta/training_pass.ts";
 import type { SelfAttention } from "../wan/attention.ts";
 import { readTransformerConfig } from "../wan/config.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { WanTransformer3DModel } from "../wan/transformer.ts";
 import { BOUNDS, type Bounds, SCALAR_BOUNDS } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
 import { checkSigmas, DEFAULT_SIGMA_GRID, type Sigmas, stepsOf } from "./sigmas.ts";

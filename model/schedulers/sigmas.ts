@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { linspace } from "./flow_shift.ts";
 
 /** The evenly spaced grids. */

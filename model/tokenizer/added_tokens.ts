@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 
 /** An entry of `added_tokens` in `tokenizer.json`. */
 export interface AddedToken {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 
 /** What a character, or a few that make one, become; undefined where they stay. */
 type Transform = (text: string) => string | undefined;

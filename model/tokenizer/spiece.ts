@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 
 /** What of a Unigram model is needed to encode. */
 export interface SentencePieceModel {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { charsmapNormalizer } from "./charsmap.ts";
 
 /** Changes a text. */

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { existsToRead, fileError } from "../checkpoint/file_error.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { existsToRead, fileError } from "../files/file_error.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "../checkpoint/recognise.ts";
 import { type AddedToken, AddedTokens } from "./added_tokens.ts";

@@ -10,7 +10,7 @@ import type { OnProgress } from "../progress.ts";
 import { PromptEncoder, type TextEncoderChoice } from "../prompt_encoder.ts";
 import { AutoencoderKLWan } from "../vae/autoencoder.ts";
 import { readVaeConfig } from "../vae/config.ts";
-import type { Video } from "../video.ts";
+import type { Video } from "../video/video.ts";
 import { checkFrames, checkSize } from "../video_size.ts";
 import { readTransformerConfig } from "../wan/config.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 
 /** Everything that affects the result, by the names of the options. */
 export type TrainingIdentity = Readonly<Record<string, string | number>>;

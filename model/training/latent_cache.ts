@@ -6,8 +6,8 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { TilereelError } from "../../errors.ts";
-import { fileError } from "../checkpoint/file_error.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { fileError } from "../files/file_error.ts";
 import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";
 import type { TrainingSample } from "./training_set.ts";
 

@@ -5,8 +5,8 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { basename, join } from "node:path";
-import { fileError } from "../checkpoint/file_error.ts";
-import { RandomAccessFile } from "../checkpoint/random_access_file.ts";
+import { fileError } from "../files/file_error.ts";
+import { RandomAccessFile } from "../files/random_access_file.ts";
 
 /** Files up to this size are read completely. */
 const SMALL_FILE = 2 ** 20;

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { writeFileAtomically } from "../checkpoint/atomic_file.ts";
-import { fileError } from "../checkpoint/file_error.ts";
+import { writeFileAtomically } from "../files/atomic_file.ts";
+import { fileError } from "../files/file_error.ts";
 
 /** The minimum contents of a line. */
 export interface LoggedStep {

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import { existsToRead, fileError } from "../checkpoint/file_error.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { existsToRead, fileError } from "../files/file_error.ts";
 
 /** The files of every training folder, beside the trained result. */
 export interface TrainingFiles {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { zeroPastLength } from "../../gpu/ops/zero_past_length.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { NotFiniteError, TilereelError } from "../../errors.ts";
+import { NotFiniteError, TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
 import { channelAffine, clampInPlace, fill } from "../../gpu/ops/elementwise.ts";

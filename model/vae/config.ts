@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { refuseQuantized } from "../checkpoint/known_models.ts";
 

@@ -8,7 +8,7 @@ import { attention } from "../../gpu/ops/attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
 import type { TransformerConfig } from "../wan/config.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import type { Projections } from "./scorer.ts";

@@ -13,11 +13,11 @@ import {
   listOf,
   objectWith,
   wholeNumber,
-} from "../../check_options.ts";
-import { TilereelError } from "../../errors.ts";
+} from "../../gpu/common/check_options.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_lists.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import type { TransformerConfig } from "../wan/config.ts";
 import { VedaAttention } from "./attention.ts";
 import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";

@@ -12,7 +12,7 @@ import type { GenerateOptions, WanPipeline } from "../pipeline.ts";
 import { embedTexts } from "../training/embed_texts.ts";
 import type { SampledClip } from "../training/sampled_set.ts";
 import type { OnProgress } from "../progress.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 
 /** The full attention of one layer. The tensors belong to the forward pass and are valid only during the call. */
 export interface AttentionState {

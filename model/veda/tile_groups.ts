@@ -6,7 +6,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { uploadHeadLists } from "../attention/head_lists.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import type { TileShape } from "./tiling.ts";

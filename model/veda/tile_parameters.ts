@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
 import { fill } from "../../gpu/ops/elementwise.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { blockRows } from "../../gpu/ops/attention_forward.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
@@ -13,7 +13,7 @@ import { tileVectors } from "../../gpu/ops/tile_vectors.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TransformerConfig } from "../wan/config.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { budget, keptPairs } from "./budget.ts";
 import type { Projections } from "./scorer.ts";
 import { type TileShape, type Tiling, tiling } from "./tiling.ts";

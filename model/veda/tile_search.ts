@@ -4,11 +4,11 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { oracleError, squaredNorm } from "./oracle_error.ts";
 import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
 import { TilePatterns } from "./tile_groups.ts";

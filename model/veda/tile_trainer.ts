@@ -9,14 +9,14 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { TrainingIdentity } from "../training/identity.ts";
 import { randomBits, shuffledRounds } from "../training/random.ts";
 import { cutLog, logStep } from "../training/step_log.ts";
 import { openTrainingFolder, type TrainingFiles, trainingFilesIn } from "../training/training_folder.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
 import { HeadGroups, TilePatterns } from "./tile_groups.ts";
 import { type LessonFigures, tileLesson } from "./tile_lesson.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { type TileOrder, tileOrder } from "../attention/tile_order.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 
 /** The number of tokens of a tile along frames, rows and columns. */
 export type TileShape = Grid;

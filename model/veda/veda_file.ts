@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import {
   elementCount,
@@ -95,7 +95,9 @@ export async function saveVeda(
   const tensors: Record<string, TensorToWrite> = { ...more };
   for (const [layer, projections] of scorer?.layers.entries() ?? []) {
     const shape = [scorer!.heads, 3 * scorer!.headDim, scorer!.headDim];
-    for (const  of of["q", "k"] as const) tensors[projectionName(layer, of)] = { ...projections[of], shape };
+    for (const side of ["q", "k"] as const) {
+      tensors[projectionName(layer, side)] = { ...projections[side], shape };
+    }
   }
   if (plan) {
     const { shapes, choices } = plan, heads = choices[0]!.length;

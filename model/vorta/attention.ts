@@ -24,7 +24,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
 import type { SelfAttention } from "../wan/attention.ts";
 import type { TransformerConfig } from "../wan/config.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { coreSet } from "./core_set.ts";
 import type { VortaSettings } from "./settings.ts";

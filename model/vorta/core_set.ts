@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** The buckets of a grid. */

@@ -13,10 +13,10 @@ import {
   type Kinds,
   objectWith,
   oneOf,
-} from "../../check_options.ts";
+} from "../../gpu/common/check_options.ts";
 import type { SomeHeadsMethod } from "../attention/head_lists.ts";
 import type { AttentionMethod, AttentionTask } from "../attention/method.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import { VortaAttention } from "./attention.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { checkRouter, Router, routes } from "./router.ts";

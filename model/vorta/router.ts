@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { uniformNumbers } from "../noise.ts";
 import type { TransformerConfig } from "../wan/config.ts";
 import { BRANCHES } from "./branch.ts";

@@ -5,8 +5,8 @@
  * @module
  */
 import { dirname, resolve } from "node:path";
-import { check, checkPath, instance } from "../../check_options.ts";
-import { TilereelError } from "../../errors.ts";
+import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";

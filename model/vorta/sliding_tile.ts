@@ -6,7 +6,7 @@
  */
 import { type Block, cutBlocks, type Run } from "../../gpu/attention_plan.ts";
 import { raster, tileOrder } from "../attention/tile_order.ts";
-import type { Grid } from "../wan/grid.ts";
+import type { Grid } from "../attention/grid.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Blocks and the runs that they attend to. */

@@ -7,7 +7,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { randn } from "../noise.ts";
 import { adamwStep, clipGradients } from "../training/adamw.ts";
 import type { TrainingIdentity } from "../training/identity.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { openSafetensors, readFloat32, type TensorToWrite, writeSafetensors } from "../checkpoint/safetensors.ts";
 import { checkpointMetadata, checkpointStep, type TrainingIdentity } from "../training/identity.ts";
 import type { Router } from "./router.ts";

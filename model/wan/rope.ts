@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { TilereelError } from "../../errors.ts";
-import type { Grid } from "./grid.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Grid } from "../attention/grid.ts";
 import type { TransformerConfig } from "./config.ts";
 
 const THETA = 10000;

@@ -19,7 +19,7 @@ import { type BlockWeights, type Conditioning, runBlock } from "./block.ts";
 import { type BlockSource, ResidentBlocks, StreamedBlocks } from "./block_source.ts";
 import type { TransformerConfig } from "./config.ts";
 import type { WeightsPlace } from "./weights_place.ts";
-import { type Grid, gridOf } from "./grid.ts";
+import { type Grid, gridOf } from "../attention/grid.ts";
 import { type Linear, loadLinear } from "./linear.ts";
 import { ropeTable } from "./rope.ts";
 import { timestepEmbedding } from "./time_embedding.ts";

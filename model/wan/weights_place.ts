@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { formatBytes } from "../../format_bytes.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { largestBlock, type WeightDtypeChoice, type WeightsOnGpu, weightsOnGpu } from "../weight_dtype.ts";
 import { WAN_BLOCK } from "./block.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "node:path";
-import { TilereelError } from "../../errors.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { stageProgram } from "../stage_program.ts";
 
 const ROOT = join(import.meta.dirname!, "..", "..");

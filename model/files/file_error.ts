@@ -1,0 +1,71 @@
+/**
+ * Converts the operating system's errors about files to one sentence.
+ *
+ * @module
+ */
+import { TilereelError } from "../../gpu/common/errors.ts";
+
+/** Reasons by the name of the error. */
+export const TOO_LONG = "that name is too long";
+
+/** Reasons by the system's error code. */
+const REASONS: Readonly<Record<string, string>> = {
+  EACCES: "there is no permission",
+  EDQUOT: "your disk quota is used up",
+  EEXIST: "something of that name is in the way",
+  EFBIG: "the file would be larger than is allowed there",
+  EISDIR: "that is a folder, and a file was expected",
+  ELOOP: "its links lead nowhere",
+  ENAMETOOLONG: TOO_LONG,
+  ENOENT: "there is no such file or folder",
+  ENOSPC: "the disk is full",
+  ENOTDIR: "a part of that path is a file, not a folder",
+  ENOTEMPTY: "that folder exists and is not empty",
+  EPERM: "there is no permission",
+  EROFS: "that disk is read-only",
+};
+
+/** The reason in words, if it lies outside the program; otherwise undefined. */
+export function systemReason(error: unknown): string | undefined {
+  return error instanceof Error ? REASONS[codeOf(error)] : undefined;
+}
+
+/** Whether the disk was full. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && ["ENOSPC", "EDQUOT"].includes(codeOf(error));
+}
+
+/** The error to throw when reading or writing `path` failed with `error`. */
+export function fileError(path: string, doing: "read" | "written", error: unknown): TilereelError {
+  if (error instanceof TilereelError) return error;
+  if (error instanceof Deno.errors.NotFound) return new TilereelError(`${path} does not exist`, { cause: error });
+  const reason = systemReason(error) ?? (error instanceof Error ? error.message : String(error));
+  const remedy = isDiskFull(error) ? "; free some space" : "";
+  return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
+}
+
+/** Whether there is a file or folder of that name. Throws the system's error if that cannot be determined. */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/**
+ * As {@link exists}, for a file that is to be read.
+ *
+ * @throws {TilereelError} if that cannot be determined
+ */
+export async function existsToRead(path: string): Promise<boolean> {
+  return await exists(path).catch((error) => {
+    throw fileError(path, "read", error);
+  });
+}
+
+function codeOf(error: Error & { readonly code?: string }): string {
+  return error.code ?? "";
+}

@@ -1,0 +1,129 @@
+/**
+ * Clips in any other format, through the program ffmpeg where it is installed.
+ *
+ * @module
+ */
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { samplingTime } from "./sampling.ts";
+import type { Pictures } from "./timed_picture.ts";
+
+/** A picture's header as ffmpeg writes it: the magic number, width and height, and the largest sample. */
+const HEADER = /^P6\n(\d+) (\d+)\n255\n/;
+/** Bytes that hold a header with room to spare. */
+const HEADER_BYTES = 32;
+/** What ffmpeg puts before a message: the part that says it, and where it lies in memory. */
+const ADDRESSED = /^\[.* @ 0x[0-9a-f]+\] /;
+
+/**
+ * The first `frames` frames of a clip at `fps` frames a second, picked as {@link samplingTime} says.
+ *
+ * @param obstacle why the clip is not read without ffmpeg, for when there is none
+ * @throws {TilereelError} when ffmpeg is not installed, or says that it cannot read the clip
+ */
+export async function* readWithFfmpeg(
+  path: string,
+  { frames, fps }: { frames: number; fps: number },
+  obstacle: string,
+): Pictures & AsyncGenerator {
+  // Ended, if need be, and waited for when the loop over the pictures is left.
+  await using ffmpeg = start(path, frames, fps, obstacle);
+  const errors = new Response(ffmpeg.stderr).text();
+  const output = new ByteReader(ffmpeg.stdout);
+  try {
+    for (let i = 0; i < frames; i++) {
+      const header = HEADER.exec(new TextDecoder().decode(await output.peek(HEADER_BYTES)));
+      if (!header) break;
+      output.skip(header[0].length);
+      const width = Number(header[1]), height = Number(header[2]);
+      const rgb = await output.take(width * height * 3);
+      yield { end: (i + 1) / fps, width, height, rgb: () => rgb };
+    }
+    if ((await ffmpeg.status).success) return;
+    const [message] = (await errors).trim().split("\n") as [string];
+    throw new TilereelError(`${path} cannot be read: ffmpeg says "${message.replace(ADDRESSED, "")}"`);
+  } finally {
+    await output.cancel();
+    await errors.catch(() => {});
+  }
+}
+
+function start(path: string, frames: number, fps: number, obstacle: string): Deno.ChildProcess {
+  // Each frame of the clip goes to the first slot that begins at or after it, and the last that comes there stays. In
+  // microseconds: the clip's own unit of time may be as long as a frame.
+  const pick = `settb=1/1000000,setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`;
+  const args = [
+    "-nostdin",
+    "-v",
+    "error",
+    "-i",
+    `file:${path}`,
+    "-map",
+    "0:V:0",
+    "-vf",
+    pick,
+    "-frames:v",
+    `${frames}`,
+  ];
+  try {
+    return new Deno.Command("ffmpeg", {
+      args: [...args, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new TilereelError(
+      `${path} cannot be read: ${obstacle}, and the program ffmpeg, which reads other clips, is not installed; ` +
+        `install it, or make the clip a GIF, an MP4 with H.264 Baseline, or a folder of PNG or JPEG frames`,
+      { cause: error },
+    );
+  }
+}
+
+/** Bytes of a stream, in pieces of one's own size. */
+class ByteReader {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  #rest: Uint8Array = new Uint8Array(0);
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.getReader();
+  }
+
+  /** The next `count` bytes, or as many as there are, which stay where they are. */
+  async peek(count: number): Promise<Uint8Array> {
+    const parts = [this.#rest];
+    let length = this.#rest.length;
+    while (length < count) {
+      const { value } = await this.#reader.read();
+      if (!value) break;
+      parts.push(value);
+      length += value.length;
+    }
+    if (parts.length > 1) {
+      this.#rest = new Uint8Array(length);
+      let at = 0;
+      for (const part of parts) {
+        this.#rest.set(part, at);
+        at += part.length;
+      }
+    }
+    return this.#rest.subarray(0, count);
+  }
+
+  skip(count: number): void {
+    this.#rest = this.#rest.subarray(count);
+  }
+
+  /** The next `count` bytes. */
+  async take(count: number): Promise<Uint8Array> {
+    const bytes = await this.peek(count);
+    if (bytes.length < count) throw new Error("ffmpeg ended in the middle of a picture");
+    this.skip(count);
+    return bytes;
+  }
+
+  async cancel(): Promise<void> {
+    await this.#reader.cancel();
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * What made a clip, carried by the clip's own file: written as JSON where each format keeps comments, and read back.
+ *
+ * All files have the same text, `{"tilereel": RECORD}`. The name round it tells it from comments of other programs,
+ * some of which are JSON, too. It stands where any program shows a file's comment: in MP4 the tag `©cmt`, in GIF the
+ * comment extension, in PNG the keyword `Comment` (`parameters` and `prompt`, which other generators write, are formats
+ * of their own, and programs that look for them would misread this one), in a folder of frames the file `clip.json`.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { checkPath } from "../../gpu/common/check_options.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import { fileError } from "../files/file_error.ts";
+import { RandomAccessFile } from "../files/random_access_file.ts";
+import { gifComments } from "./comment/gif.ts";
+import { mp4Comments } from "./comment/mp4.ts";
+import { pngComments } from "./comment/png.ts";
+import { tooLarge } from "./comment/too_large.ts";
+import { frameNames } from "./read/frame_folder.ts";
+
+/** A JSON object that says what made a clip. */
+export type ClipRecord = Readonly<Record<string, unknown>>;
+
+/** The record's file in a folder of frames. */
+export const RECORD_FILE = "clip.json";
+/** Bytes that a record has at most, as JSON in UTF-8. */
+const LARGEST_RECORD = 1 << 20;
+const NAME = "tilereel";
+
+/** What {@link readRecord} expects at a path. */
+const WANTED = "a clip that tilereel wrote";
+
+/**
+ * A record as it is written.
+ *
+ * @throws {TilereelError} when it is larger than 1 MiB, or cannot be written as a JSON object
+ */
+export function recordText(record: ClipRecord): string {
+  let text: string;
+  try {
+    if (Array.isArray(record)) throw new TypeError("a list");
+    text = JSON.stringify({ [NAME]: record });
+  } catch (error) {
+    throw new TilereelError(
+      "the record of the clip cannot be written as a JSON object: give text, numbers, lists and objects of these",
+      { cause: error },
+    );
+  }
+  const bytes = new TextEncoder().encode(text).length;
+  if (bytes > LARGEST_RECORD) {
+    throw new TilereelError(
+      `the record of the clip takes ${formatBytes(bytes)}, and a file holds up to ${
+        formatBytes(LARGEST_RECORD)
+      }: shorten the prompt`,
+    );
+  }
+  return text;
+}
+
+/** The same JSON with all characters outside ASCII as `\u` escapes. */
+export function toAscii(json: string): string {
+  return json.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+/**
+ * The record of a clip that was written as MP4, GIF, PNG (a contact sheet) or a folder of frames.
+ *
+ * @returns undefined where the file carries none
+ * @throws {TilereelError} when the file is none of these, is damaged or cannot be read, or the record is not a JSON
+ * object or larger than 1 MiB
+ */
+export async function readRecord(path: string): Promise<ClipRecord | undefined> {
+  checkPath("readRecord: path", path);
+  for (const text of await comments(path)) {
+    const record = parseRecord(text, path);
+    if (record) return record;
+  }
+}
+
+async function comments(path: string): Promise<string[]> {
+  let isFolder: boolean;
+  try {
+    isFolder = (await Deno.stat(path)).isDirectory;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new TilereelError(`${path} does not exist; ${WANTED} was expected`, { cause: error });
+    }
+    throw fileError(path, "read", error);
+  }
+  if (isFolder) return await folderComments(path);
+  using file = await RandomAccessFile.open(path, WANTED);
+  const start = new Uint8Array(Math.min(12, file.length));
+  await file.read(0, start);
+  const magic = String.fromCharCode(...start);
+  if (magic.startsWith("GIF8")) return await gifComments(file, LARGEST_RECORD);
+  if (magic.startsWith("\x89PNG")) return await pngComments(file, LARGEST_RECORD);
+  if (magic.slice(4, 8) === "ftyp") return await mp4Comments(file, LARGEST_RECORD);
+  throw new TilereelError(`${path} is not an MP4, a GIF, a PNG or a folder of frames: name a clip that tilereel wrote`);
+}
+
+async function folderComments(folder: string): Promise<string[]> {
+  const path = join(folder, RECORD_FILE);
+  try {
+    using file = await Deno.open(path);
+    const { size } = await file.stat();
+    if (size > LARGEST_RECORD) throw tooLarge(path, size, LARGEST_RECORD);
+    return [await Deno.readTextFile(path)];
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw fileError(path, "read", error);
+  }
+  if ((await frameNames(folder)).length > 0) return [];
+  throw new TilereelError(`${folder} holds neither frames nor ${RECORD_FILE}: name a clip that tilereel wrote`);
+}
+
+/** The record in a comment, or undefined if the comment is another program's. */
+function parseRecord(text: string, path: string): ClipRecord | undefined {
+  if (!new RegExp(`^\\s*\\{\\s*"${NAME}"\\s*:`).test(text)) return undefined;
+  let record: unknown;
+  try {
+    record = JSON.parse(text)[NAME];
+  } catch (error) {
+    throw new TilereelError(`${path}: the record of how it was made is damaged: it is not JSON`, { cause: error });
+  }
+  if (typeof record !== "object" || record === null || Array.isArray(record)) {
+    throw new TilereelError(`${path}: the record of how it was made is damaged: it is not a JSON object`);
+  }
+  return record as ClipRecord;
+}

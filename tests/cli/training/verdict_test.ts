@@ -1,0 +1,93 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { join } from "node:path";
+import { integer, path } from "../../../tools/program/options.ts";
+import { TrainingLog } from "../../../cli/training/log_summary.ts";
+import { lineOf, samplingOptionsGiven, sharedOptions } from "../../../cli/training/next_commands.ts";
+import { routerVerdict } from "../../../cli/training/router_verdict.ts";
+import { searchVerdict } from "../../../cli/training/search_verdict.ts";
+import { tilesVerdict } from "../../../cli/training/tiles_verdict.ts";
+import { type Verdict, verdictText } from "../../../cli/training/verdict.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { inTempDir } from "../../process.ts";
+
+const falling = (last: number) => ({ first: 2 * last, last });
+const has = (verdict: Verdict, grade: Verdict["grade"], ...words: string[]) => {
+  const text = verdictText(verdict);
+  assertEquals(verdict.grade, grade, text);
+  for (const word of words) assertStringIncludes(text, word);
+};
+
+Deno.test("the verdict on a router: the figures of docs/vorta.md, and what is worse", () => {
+  const verdict = (distillation: number, density: number, rest = {}) =>
+    routerVerdict({
+      ...{ steps: 100, loss: falling(1), distillation: falling(distillation), distilled: true, density },
+      ...rest,
+    });
+  has(verdict(0.0067, 0.567), "good", "Verdict: usable. ", "26.5 dB");
+  has(verdict(0.0014, 0.93), "fair", "as slow", "Raise --regularization-weight");
+  has(verdict(0.0134, 0.4), "fair", "2.0 times", "higher --tau");
+  has(verdict(0.1, 0.3), "poor", "not usable yet", "random routes");
+  has(verdict(0.001, 0.5, { steps: 10 }), "unknown", "Train longer", "--resume");
+  has(verdict(0.001, 0.5, { distilled: false }), "unknown", "Without a distillation loss");
+  has(verdict(0.001, 0.5, { loss: { first: 1, last: 2 } }), "good", "Lower --lr");
+  assertEquals(verdict(0.0067, 0.567).advice, []);
+});
+
+Deno.test("the verdict on scores of tiles: the figures of docs/veda.md, and what is worse", () => {
+  const verdict = (recall: number, kept: number, keep: number, rest = {}) =>
+    tilesVerdict({
+      ...{ steps: 500, loss: falling(0.1), recall: { first: 0.3, last: recall }, kept: falling(kept), keep },
+      ...{ planned: true, ...rest },
+    });
+  has(verdict(0.864, 0.8, 0.5), "good", "86 %", "80 %");
+  has(verdict(0.784, 0.63, 0.25), "fair", "--keep");
+  has(verdict(0.58, 0.37, 0.125), "poor", "37 %");
+  has(verdict(0.318, 0.37, 0.125), "poor", "need no training");
+  has(verdict(0.864, 0.8, 0.5, { steps: 20 }), "unknown", "--resume");
+  has(verdict(0.864, 0.8, 0.5, { planned: false }), "good", "search tiles");
+});
+
+Deno.test("the verdict on shapes of tiles", () => {
+  const verdict = (ours: number, theirs: number) => searchVerdict({ ours, theirs, keep: 0.25, single: "2x4x4" });
+  has(verdict(0.04, 0.07), "good");
+  has(verdict(0.1, 0.14), "fair", "--keep");
+  has(verdict(0.274, 0.495), "poor");
+  has(verdict(0.1, 0.1), "fair", "--tile-shape 2x4x4");
+});
+
+Deno.test("a log's first and last steps; a damaged one is refused", () =>
+  inTempDir(async (dir) => {
+    const write = (count: number, end = "") => {
+      const lines = Array.from({ length: count }, (_, i) => `${JSON.stringify({ loss: i })}\n`);
+      return Deno.writeTextFile(join(dir, "log"), lines.join("") + end);
+    };
+    const read = () => TrainingLog.read<{ loss: number }>(join(dir, "log"));
+    for (const [count, window, first, last] of [[1, 1, 0, 0], [5, 2, 0.5, 3.5], [100, 20, 9.5, 89.5]] as const) {
+      await write(count);
+      const log = await read();
+      assertEquals([log.window, log.trend(({ loss }) => loss)], [window, { first, last }]);
+    }
+    await write(3, '{"lo');
+    await assertRejects(read, TilereelError, "is damaged: a line is not JSON");
+  }));
+
+Deno.test("the next command has the user's own options, as they were typed", () => {
+  const table = {
+    model: path({ group: "", help: "", value: "DIR", short: "m" }),
+    prompts: path({ group: "", help: "", value: "FILE", short: "p" }),
+    size: path({ group: "", help: "", value: "WxH" }),
+    negative: path({ group: "", help: "", value: "TEXT" }),
+    "sampling-steps": integer({ group: "", help: "", value: "N" }),
+    steps: integer({ group: "", help: "", value: "N" }),
+  };
+  const args = ["train", "tiles", "-m", "my models/wan", "--size=64x32", "--sampling-steps", "8", "--steps", "9"]
+    .concat(["--prompts", "p.txt", "--size", "32x32", "--negative=-blurred"]);
+  const line = lineOf("generate", "it's a cat", ...sharedOptions(table, args));
+  assertEquals(
+    line,
+    `tilereel generate 'it'\\''s a cat' --model 'my models/wan' --size 32x32 --negative=-blurred --steps 8`,
+  );
+  const sampled = samplingOptionsGiven(table, args).join(" ");
+  assertEquals(sampled, "--prompts p.txt --model my models/wan --size 32x32 --negative=-blurred --sampling-steps 8");
+  assert(!sampled.includes("9"));
+});

@@ -1,0 +1,380 @@
+/**
+ * The trial that chooses kernels, and the file that remembers it, with families made for the purpose: on this machine's
+ * adapter as if it were a GPU.
+ */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { join } from "node:path";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { Gpu, type GpuSettings } from "../../gpu/gpu.ts";
+import { type KernelSource, write } from "../../gpu/kernel.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { cacheFile } from "../../gpu/tuning/cache.ts";
+import type { KernelFamily } from "../../gpu/tuning/family.ts";
+import { FAMILIES } from "../../gpu/tuning/families.ts";
+import { wallStopwatch } from "../../gpu/tuning/stopwatch.ts";
+import { tryFamily } from "../../gpu/tuning/trial.ts";
+import { rememberedChoices, tuneKernels, type TuneOptions } from "../../gpu/tuning/tune.ts";
+import { assertClose, exceptPlain, openTestGpu, testVariants } from "../gpu.ts";
+import { inTempDir, listFiles, ROOT, tilereel } from "../process.ts";
+
+/** Adds up so many terms for each of `y`. */
+function summing(name: string, terms: number): KernelSource {
+  return {
+    name,
+    buffers: { y: write("f32") },
+    params: { count: "u32" },
+    workgroupSize: [64, 1, 1],
+    body: `  var sum = 0.0;
+  for (var i = 0u; i < ${terms}u; i++) { sum = sum * 0.999 + f32(i + gid.x); }
+  if (gid.x < p.count) { y[gid.x] = sum; }`,
+  };
+}
+
+/** So far apart that no other work on this machine makes one the other. */
+const FAST = summing("fast", 100), SLOW = summing("slow", 10_000);
+const WRONG = summing("wrong", 10);
+const BROKEN: KernelSource = { ...summing("broken", 1), body: "  y[0] = nonsense(p.count);" };
+
+/** Milliseconds: a software renderer has no low clock. */
+const WARM_UP = 50;
+
+/** As {@link tuneKernels}, with hardly any time to get warm. */
+function tune(gpu: Gpu, options: TuneOptions): ReturnType<typeof tuneKernels> {
+  return tuneKernels(gpu, { warmUp: WARM_UP, ...options });
+}
+
+/** A family of kernels, and how often each was recorded. */
+function familyOf(name: string, variants: Readonly<Record<string, KernelSource | "throws">>) {
+  const runs: Record<string, number> = {};
+  const family: KernelFamily<string> = {
+    name,
+    variants: () => new Map(Object.keys(variants).map((name) => [name, name])),
+    trial: (gpu) => {
+      const y = gpu.tensor([8191]);
+      return (variant) => {
+        runs[variant] = (runs[variant] ?? 0) + 1;
+        const kernel = variants[variant]!;
+        if (kernel === "throws") throw new Error("this variant cannot be run");
+        sum(gpu, kernel, y);
+      };
+    },
+    // All that are right add up the same here, however long they take when they are timed.
+    sample: (gpu, variant = "") => {
+      const y = gpu.tensor([100]), kernel = variants[variant];
+      sum(gpu, kernel === BROKEN || kernel === WRONG ? kernel : FAST, y);
+      return y;
+    },
+  };
+  return { family, runs };
+}
+
+function sum(gpu: Gpu, kernel: KernelSource, y: Tensor): void {
+  gpu.run(kernel, { buffers: { y }, params: { count: y.size }, workgroups: [Math.ceil(y.size / 64), 1, 1] });
+}
+
+/** Runs a test in a cache folder of its own, on this machine's adapter with what is given said of it. */
+function testTuning(
+  name: string,
+  test: (place: { open: (about?: Partial<GpuSettings["description"]>) => Gpu; dir: string }) => Promise<void>,
+): void {
+  Deno.test({
+    name,
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: () =>
+      inTempDir(async (dir) => {
+        Deno.env.set("TILEREEL_CACHE", join(dir, "cache"));
+        const { device, settings } = await openTestGpu();
+        const open = (about: Partial<GpuSettings["description"]> = {}) => {
+          const gpu = new Gpu(device, {
+            ...settings,
+            description: { ...settings.description, software: false, ...about },
+          });
+          gpu.poison = true;
+          return gpu;
+        };
+        try {
+          await test({ open, dir });
+        } finally {
+          Deno.env.delete("TILEREEL_CACHE");
+          device.destroy();
+        }
+      }),
+  });
+}
+
+testTuning(
+  "the fastest variant is chosen; those that are wrong, or do not compile or run, are left out",
+  async ({ open }) => {
+    const gpu = open();
+    const { family, runs } = familyOf("sums", {
+      slow: SLOW,
+      wrong: WRONG,
+      broken: BROKEN,
+      fast: FAST,
+      throws: "throws",
+    });
+    const { family: hopeless } = familyOf("hopeless", { broken: BROKEN, throws: "throws" });
+    assertEquals(gpu.pick(family), "slow");
+    const progress: string[] = [];
+    const choices = await tune(gpu, {
+      families: [family, hopeless],
+      onProgress: ({ stage, done, total }) => progress.push(`${stage} ${done}/${total}`),
+    });
+    assertEquals(gpu.pick(family), "fast");
+    assertEquals(gpu.pick(hopeless), "broken");
+    assertEquals([runs.wrong, runs.broken, runs.throws], [undefined, undefined, 1]);
+    const { sums, ...others } = choices!.choices;
+    assertEquals([sums!.variant, Object.keys(sums!.ms), others], ["fast", ["slow", "fast"], {}]);
+    assert(sums!.ms.fast! > 0 && sums!.ms.slow! > sums!.ms.fast!, JSON.stringify(sums));
+    assertEquals(progress, Array.from({ length: 8 }, (_, i) => `choose kernels ${i}/7`));
+    assertEquals(gpu.memory.held, 0);
+    // The failures left no trace.
+    const y = gpu.tensor([3]);
+    sum(gpu, FAST, y);
+    assert((await gpu.read(y)).every(Number.isFinite));
+  },
+);
+
+testTuning("plain kernels that do not run do not keep variants from being tried", async ({ open }) => {
+  const gpu = open();
+  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const sample = (on: Gpu, variant?: string) => {
+    const y = on.tensor([100]);
+    sum(on, variant === undefined ? BROKEN : FAST, y);
+    return y;
+  };
+  assertEquals((await tune(gpu, { families: [{ ...family, sample }] }))?.choices.sums?.variant, "fast");
+  const y = gpu.tensor([3]);
+  sum(gpu, FAST, y);
+  assert((await gpu.read(y)).every(Number.isFinite));
+});
+
+testTuning("a variant that is clearly slower is timed once", async ({ open }) => {
+  const { family, runs } = familyOf("sums", { fast: FAST, slow: SLOW });
+  await tune(open(), { families: [family] });
+  // To compile it, on the cold GPU, and then.
+  assertEquals(runs.slow, 3);
+  assert(runs.fast! > 5, `${runs.fast}`);
+});
+
+testTuning("without timestamps this machine's clock finds the same", async ({ open }) => {
+  const gpu = open({ features: [] });
+  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const choice = await tryFamily(gpu, family, { stopwatch: wallStopwatch(gpu), warmUp: WARM_UP }, () => {});
+  assertEquals(choice?.variant, "fast");
+  assertEquals((await tune(gpu, { families: [family] }))?.choices.sums?.variant, "fast");
+});
+
+testTuning("a family without room for its operands keeps its first variant", async ({ open }) => {
+  const gpu = open();
+  const huge: KernelFamily<string> = {
+    ...familyOf("huge", { slow: SLOW, fast: FAST }).family,
+    trial: (gpu) => {
+      gpu.tensor([2 ** 40]);
+      throw new Error("there is room");
+    },
+  };
+  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const done: number[] = [];
+  const choices = await tune(gpu, { families: [huge, family], onProgress: (p) => done.push(p.done) });
+  assertEquals(Object.keys(choices!.choices), ["sums"]);
+  assertEquals([gpu.pick(huge), gpu.pick(family)], ["slow", "fast"]);
+  assertEquals(done, [0, 2, 3, 4]);
+});
+
+testTuning("what was chosen is remembered, for each adapter and precision", async ({ open, dir }) => {
+  const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const families = [family];
+  const first = await tune(open(), { families });
+  assertEquals(listFiles(join(dir, "cache")), ["kernels.json"]);
+  const total = () => (runs.fast ?? 0) + (runs.slow ?? 0);
+  const once = total();
+  const again = open();
+  assertEquals(await tune(again, { families }), first);
+  assertEquals([again.pick(family), total()], ["fast", once]);
+  // Another adapter, another driver: tried by themselves, and nothing is forgotten.
+  const source = again.settings.description.source === "dawn" ? "deno" as const : "dawn" as const;
+  for (const about of [{ name: "another" }, { identity: "another driver" }, { source }]) {
+    const before = total();
+    assertEquals(rememberedChoices(open(about), families), undefined);
+    await tune(open(about), { families });
+    assert(total() > before);
+    assert(rememberedChoices(open(about), families));
+  }
+  assertEquals(rememberedChoices(open(), families), first);
+  // Another set of variants, or the wish for it: tried anew.
+  const more = familyOf("sums", { slow: SLOW, fast: FAST, third: SLOW });
+  await tune(open(), { families: [more.family] });
+  assert(more.runs.third);
+  const before = total();
+  await tune(open(), { families, again: true });
+  assert(total() > before);
+});
+
+testTuning(
+  "work that is done sooner than a trial takes what is remembered, and waits for none",
+  async ({ open, dir }) => {
+    const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
+    const families = [family];
+    const gpu = open();
+    assertEquals(await tune(gpu, { families, rememberedOnly: true }), undefined);
+    assertEquals([gpu.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
+    const found = await tune(open(), { families });
+    assertEquals(await tune(gpu, { families, rememberedOnly: true }), found);
+    assertEquals(gpu.pick(family), "fast");
+  },
+);
+
+testTuning("a software adapter's kernels are not tried", async ({ open, dir }) => {
+  const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const gpu = open({ software: true });
+  assertEquals(await tune(gpu, { families: [family] }), undefined);
+  assertEquals([gpu.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
+});
+
+testTuning("a damaged file is made anew, and one that cannot be written is done without", async ({ open, dir }) => {
+  const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const families = [family];
+  await tune(open(), { families });
+  const file = join(dir, "cache/kernels.json");
+  const good = await Deno.readTextFile(file);
+  const edited = (edit: (entry: Record<string, unknown>) => unknown) => {
+    const all = JSON.parse(good);
+    const [key] = Object.keys(all.adapters);
+    return JSON.stringify({ ...all, adapters: { [key!]: edit(all.adapters[key!]) } });
+  };
+  const damaged = [
+    ...["", "{", good.slice(0, -20), "null", "[]", "17", `{"version": 1}`, `{"version": 1, "adapters": []}`],
+    good.replace('"version": 1', '"version": 0'),
+    edited(() => null),
+    edited((entry) => ({ ...entry, families: "0" })),
+    edited((entry) => ({ ...entry, choices: [] })),
+    edited((entry) => ({ ...entry, choices: { sums: { variant: "none", ms: { fast: 1 } } } })),
+    edited((entry) => ({ ...entry, choices: { sums: { variant: "fast", ms: { fast: "1" } } } })),
+  ];
+  for (const text of damaged) {
+    await Deno.writeTextFile(file, text);
+    assertEquals(rememberedChoices(open(), families), undefined, text);
+  }
+  for (const text of [damaged[1]!, damaged.at(-1)!]) {
+    await Deno.writeTextFile(file, text);
+    const before = runs.fast!;
+    await tune(open(), { families });
+    assert(runs.fast! > before);
+    assert(rememberedChoices(open(), families));
+    assertEquals(Object.keys(JSON.parse(await Deno.readTextFile(file))), ["version", "adapters"]);
+  }
+  // A folder in its place, and a file in the folder's.
+  await Deno.remove(file);
+  await Deno.mkdir(join(file, "inner"), { recursive: true });
+  for (const place of [join(dir, "cache"), join(dir, "file/cache"), "/dev/null/cache"]) {
+    if (place.includes("file")) await Deno.writeTextFile(join(dir, "file"), "");
+    Deno.env.set("TILEREEL_CACHE", place);
+    const gpu = open();
+    await tune(gpu, { families });
+    assertEquals(gpu.pick(family), "fast");
+  }
+  assertEquals(listFiles(dir), ["cache/", "cache/kernels.json/", "cache/kernels.json/inner/", "file"]);
+});
+
+Deno.test("the file lies in the user's cache folder", { ignore: Deno.build.os !== "linux" }, () => {
+  for (
+    const [variables, file] of [
+      [{ TILEREEL_CACHE: "/t", XDG_CACHE_HOME: "/x", HOME: "/h" }, "/t/kernels.json"],
+      [{ XDG_CACHE_HOME: "/x", HOME: "/h" }, "/x/tilereel/kernels.json"],
+      [{ TILEREEL_CACHE: "", XDG_CACHE_HOME: "", HOME: "/h" }, "/h/.cache/tilereel/kernels.json"],
+      [{}, undefined],
+    ] as const
+  ) {
+    assertEquals(cacheFile((name) => (variables as Record<string, string>)[name]), file);
+  }
+});
+
+Deno.test("processes that write at once leave a whole file", () =>
+  inTempDir(async (dir) => {
+    const script = join(dir, "write.ts");
+    await Deno.writeTextFile(
+      script,
+      `import { writeChoices } from ${JSON.stringify(join(ROOT, "gpu/tuning/cache.ts"))};
+const choices = { sums: { variant: "fast", ms: { fast: 1, padding: ${"1".repeat(300)} } } };
+for (let i = 0; i < 100; i++) writeChoices(Deno.args[0], { families: "f", measured: String(i), choices });`,
+    );
+    const env = { TILEREEL_CACHE: join(dir, "cache") };
+    const processes = ["a", "b", "c"].map((key) =>
+      new Deno.Command(Deno.execPath(), { args: ["run", "-A", "--no-check", "--quiet", script, key], env }).output()
+    );
+    let [running, looks] = [true, 0];
+    const ended = Promise.all(processes).then((outputs) => {
+      running = false;
+      return outputs;
+    });
+    const file = join(dir, "cache/kernels.json");
+    while (running) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      const text = await Deno.readTextFile(file).catch(() => undefined);
+      if (text === undefined) continue;
+      assertEquals(JSON.parse(text).version, 1);
+      looks++;
+    }
+    assertEquals((await ended).map(({ code }) => code), [0, 0, 0]);
+    assert(looks > 0);
+    assertEquals(listFiles(join(dir, "cache")), ["kernels.json"]);
+    // Each had its say last of its own, or was overwritten as a whole by one that had not seen it.
+    const { adapters } = JSON.parse(await Deno.readTextFile(file));
+    assert(Object.values(adapters).some((entry) => (entry as { measured: string }).measured === "99"));
+  }));
+
+testTuning("a device that is lost in a trial is told, and its family left alone the next time", async ({ open }) => {
+  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const gpu = open();
+  const deadly: KernelFamily<string> = {
+    ...familyOf("deadly", { slow: SLOW, fast: FAST }).family,
+    trial: (gpu) => () => gpu.device.destroy(),
+  };
+  const families = [family, deadly];
+  await assertRejects(() => tune(gpu, { families }), TilereelError, "the GPU was lost while working");
+  const { device, settings } = await openTestGpu();
+  const next = new Gpu(device, { ...settings, description: { ...settings.description, software: false } });
+  assertEquals(Object.keys((await tune(next, { families }))!.choices), ["sums"]);
+  assertEquals([next.pick(family), next.pick(deadly)], ["fast", "slow"]);
+  device.destroy();
+});
+
+testTuning("an attempt does not forgive a lost device", async ({ open }) => {
+  const gpu = open();
+  await assertRejects(
+    () =>
+      gpu.attempt(() => {
+        sum(gpu, FAST, gpu.tensor([3]));
+        gpu.device.destroy();
+      }),
+    TilereelError,
+    "the GPU was lost while working",
+  );
+});
+
+Deno.test("info says in what precision and with which kernels the adapter works", async () => {
+  const { code, out } = await tilereel(["info", "--gpu", "software"]);
+  assertEquals(code, 0);
+  assertStringIncludes(out, "Precision: f32, the adapter is software.\nKernels: there is nothing to choose");
+  const { used } = JSON.parse((await tilereel(["info", "--gpu", "software", "--json"])).out);
+  assertEquals([used.precision, used.precisionReason, used.kernels], ["f32", "the adapter is software", "plain"]);
+});
+
+testVariants("samples of the families that there are tell what is computed right", async ({ gpu, name }) => {
+  const { device, settings } = gpu;
+  const plain = new Gpu(device, {
+    ...settings,
+    precision: "f32",
+    description: { ...settings.description, software: true },
+  });
+  for (const family of FAMILIES) {
+    const first = [...family.variants(gpu).values()][0];
+    const numbers = await gpu.waitingScope(() => gpu.read(family.sample(gpu, first)));
+    const reference = await plain.waitingScope(() => plain.read(family.sample(plain)));
+    assertClose(numbers, reference, gpu.f16 ? 1e-2 : 1e-5, `${family.name}, ${name}`);
+    // Not of numbers that any kernel would give.
+    assert(reference.some((x) => Math.abs(x) > 0.1) && new Set(reference).size > reference.length / 2, family.name);
+  }
+}, exceptPlain);

@@ -1,0 +1,21 @@
+import { assert, assertEquals } from "@std/assert";
+import { openSafetensors, readFloat32 } from "../../model/checkpoint/safetensors.ts";
+import { randn } from "../../model/noise.ts";
+
+Deno.test("noise is torch's", async () => {
+  // fixtures.py drew these latents with torch.Generator("cpu").manual_seed(105).
+  using source = await openSafetensors(new URL("fixtures/demo_pipeline.safetensors", import.meta.url).pathname);
+  const expected = await readFloat32(source, "latents.init");
+  const noise = randn(expected.length, 105);
+  const furthest = noise.reduce((most, x, i) => Math.max(most, Math.abs(x - expected[i]!)), 0);
+  assert(furthest < 5e-6, `off by ${furthest}`); // torch takes logarithm and cosine in f32
+});
+
+Deno.test("a count that is no multiple of 16 is filled to the end", () => {
+  const noise = randn(37, 1);
+  assertEquals(noise.length, 37);
+  assert(noise.every((x) => Number.isFinite(x) && x !== 0));
+  assertEquals(noise.subarray(0, 16), randn(16, 1));
+});
+
+Deno.test("seeds differ", () => assert(randn(16, 1)[0] !== randn(16, 2)[0]));

@@ -1,0 +1,173 @@
+import { loadTokenizer } from "../../../model/tokenizer/tokenizer.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { gunzipSync } from "node:zlib";
+
+const DEMO = new URL("../../../model/demo/tokenizer", import.meta.url).pathname;
+
+async function fixture(): Promise<{ text: string; ids: number[] }[]> {
+  return JSON.parse(await Deno.readTextFile(new URL("../../fixtures/tokens.json", import.meta.url)));
+}
+
+Deno.test("token ids are transformers'", async () => {
+  const tokenizer = await loadTokenizer(DEMO);
+  for (const { text, ids } of await fixture()) {
+    const encoded = tokenizer.encode(text, 32);
+    assertEquals([...encoded.ids.subarray(0, encoded.length)], ids);
+    assertEquals([...encoded.ids.subarray(encoded.length)], new Array(32 - ids.length).fill(tokenizer.padId));
+  }
+});
+
+Deno.test("a text that is too long keeps its end token", async () => {
+  const tokenizer = await loadTokenizer(DEMO);
+  for (const { text, ids } of await fixture()) {
+    for (const maxLength of [1, 2, 8, ids.length, ids.length + 1]) {
+      const encoded = tokenizer.encode(text, maxLength);
+      const expected = [...ids.slice(0, -1).slice(0, maxLength - 1), 1];
+      assertEquals([...encoded.ids.subarray(0, encoded.length)], expected);
+      assertEquals(encoded.ids.length, maxLength);
+    }
+  }
+});
+
+Deno.test("what of a text the model does not see: tokens past the end, and words that it has none for", async () => {
+  const tokenizer = await loadTokenizer(DEMO);
+  const text = "a big red circle and a Cat on a black background, 赤い";
+  const { length } = tokenizer.encode(text, 100);
+  assertEquals([100, length, 5].map((room) => tokenizer.encode(text, room).lost), [0, 0, length - 5]);
+  assertEquals(tokenizer.unknownWords(text), ["Cat", "赤い"]);
+  for (const { text } of (await fixture()).filter(({ text }) => /^a (big|small)/.test(text))) {
+    assertEquals(tokenizer.unknownWords(text), [], text);
+  }
+});
+
+/** Runs a test in a folder with these files, gone afterwards. */
+async function inFolder(files: Record<string, string | Uint8Array>, test: (folder: string) => Promise<void>) {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const [name, content] of Object.entries(files)) {
+      const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+      await Deno.writeFile(`${folder}/${name}`, bytes);
+    }
+    await test(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function unzipped(name: string): Promise<Uint8Array> {
+  return gunzipSync(await Deno.readFile(new URL(`./fixtures/unigram/${name}.gz`, import.meta.url)));
+}
+
+const CONFIG = '{"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}';
+
+// 8000 pieces of some 500 languages with SentencePiece's nmt_nfkc table; ids are those of Hugging Face's tokenizers 0.22.
+Deno.test("a multilingual Unigram: ids are tokenizers', by tokenizer.json and by spiece.model", async () => {
+  const rows: { text: string; ids: number[]; withoutBytes?: number[] }[] = JSON.parse(
+    new TextDecoder().decode(await unzipped("ids.json")),
+  );
+  assert(rows.length > 1000);
+  const wrong = async (files: Record<string, Uint8Array>, expected: (row: typeof rows[number]) => number[]) => {
+    const found: string[] = [];
+    await inFolder({ ...files, "tokenizer_config.json": CONFIG }, async (folder) => {
+      const tokenizer = await loadTokenizer(folder);
+      for (const row of rows) {
+        const { ids, length } = tokenizer.encode(row.text, 512), mine = ids.subarray(0, length).join();
+        if (mine !== expected(row).join()) found.push(`${JSON.stringify(row.text)}: ${mine}, not ${expected(row)}`);
+      }
+    });
+    return found;
+  };
+  assertEquals(await wrong({ "tokenizer.json": await unzipped("tokenizer.json") }, ({ ids }) => ids), []);
+  // Made as transformers' converter does, which leaves the fallback to bytes out; "<extra_id_0>" is in the JSON alone.
+  const spiece = { "spiece.model": await unzipped("spiece.model") };
+  const differ = await wrong(spiece, ({ ids, withoutBytes }) => withoutBytes ?? ids);
+  assertEquals(differ.filter((row) => !row.includes("<extra_id_")), []);
+});
+
+Deno.test("500 words are encoded in a moment", () =>
+  inFolder({ "tokenizer_config.json": CONFIG }, async (folder) => {
+    await Deno.writeFile(`${folder}/tokenizer.json`, await unzipped("tokenizer.json"));
+    const tokenizer = await loadTokenizer(folder),
+      words = Array.from({ length: 500 }, (_, i) => `Wörter${i}`).join(" ");
+    tokenizer.encode(words, 512);
+    const start = performance.now();
+    for (let i = 0; i < 10; i++) tokenizer.encode(words, 512);
+    const milliseconds = (performance.now() - start) / 10;
+    // Ten times what it takes alone: tests run side by side.
+    assert(milliseconds < 500, `${milliseconds} ms`);
+  }));
+
+Deno.test("a spiece.model that is none, is damaged, or of another kind", async () => {
+  const bytes = await unzipped("spiece.model");
+  const refuses = (model: Uint8Array, message: string) =>
+    inFolder({ "tokenizer_config.json": CONFIG, "spiece.model": model }, async (folder) => {
+      await assertRejects(() => loadTokenizer(folder), TilereelError, message);
+    });
+  await refuses(new Uint8Array(), "spiece.model is empty, but a SentencePiece model was expected");
+  await refuses(bytes.slice(0, 1000), "or it is damaged");
+  await refuses(new TextEncoder().encode("<html></html>"), "spiece.model is a web page");
+  const ofBpe = new Uint8Array([0x0a, 3, 0x0a, 1, 0x61, 0x12, 2, 0x18, 2]);
+  await refuses(ofBpe, "is a SentencePiece model of another kind than Unigram");
+});
+
+Deno.test("a vocabulary of UMT5's size", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const json = JSON.parse(await Deno.readTextFile(`${DEMO}/tokenizer.json`));
+    const vocab: [string, number][] = json.model.vocab;
+    for (let id = vocab.length; id < 256_000; id++) vocab.push([`▁word${id.toString(36)}`, -4]);
+    await Deno.writeTextFile(`${folder}/tokenizer.json`, JSON.stringify(json));
+    await Deno.copyFile(`${DEMO}/tokenizer_config.json`, `${folder}/tokenizer_config.json`);
+    const tokenizer = await loadTokenizer(folder);
+    const { ids, length } = tokenizer.encode(`a word${(200_000).toString(36)}`, 8);
+    assertEquals([...ids.subarray(0, length)], [3, 200_000, 1]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("folders that hold no tokenizer are refused", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await assertRejects(() => loadTokenizer(folder), TilereelError, "tokenizer_config.json does not exist");
+    const config = `${folder}/tokenizer_config.json`;
+    await Deno.writeTextFile(config, "{}");
+    await assertRejects(() => loadTokenizer(folder), TilereelError, "tokenizer.json does not exist");
+    const path = `${folder}/tokenizer.json`;
+    for (
+      const text of [
+        "{}",
+        '{"model": {"type": "Unigram"}}',
+        '{"model": {"type": "Nothing"}}',
+        "[1]",
+        '{"model": {"type": "BPE"}}',
+      ]
+    ) {
+      await Deno.writeTextFile(path, text);
+      await assertRejects(() => loadTokenizer(folder), TilereelError, path);
+    }
+    const json = JSON.parse(await Deno.readTextFile(`${DEMO}/tokenizer.json`));
+    for (
+      const [change, message] of [
+        [{ normalizer: { type: "Precompiled", precompiled_charsmap: "AAAA" } }, "table of characters (precompiled_"],
+        [{ normalizer: { type: "Precompiled", precompiled_charsmap: "!" } }, "precompiled_charsmap is damaged"],
+        [{ normalizer: { type: "BertNormalizer" } }, 'a normalizer of type "BertNormalizer" is not supported'],
+        [{ pre_tokenizer: { type: "ByteLevel" } }, 'a pre_tokenizer of type "ByteLevel" is not supported'],
+        [{ normalizer: { type: "Replace", pattern: { Regex: "(" }, content: "" } }, "which is no pattern"],
+        [{ added_tokens: [{}] }, "added_tokens are not tokens with id and content"],
+        [{ model: { ...json.model, vocab: [["a"]] } }, "its vocabulary is not a list of pieces with scores"],
+      ] as const
+    ) {
+      await Deno.writeTextFile(path, JSON.stringify({ ...json, ...change }));
+      await assertRejects(() => loadTokenizer(folder), TilereelError, message);
+    }
+    await Deno.writeTextFile(path, JSON.stringify({ ...json, post_processor: null }));
+    await assertRejects(() => loadTokenizer(folder), TilereelError, "does not end a text with an end token");
+    await Deno.writeTextFile(path, JSON.stringify(json));
+    await Deno.writeTextFile(config, '{"pad_token": {"content": "[PAD]"}}');
+    await assertRejects(() => loadTokenizer(folder), TilereelError, 'has no token "[PAD]" to pad with');
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

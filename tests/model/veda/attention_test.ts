@@ -1,0 +1,298 @@
+import { join } from "node:path";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
+import { everyHead, wholeAttention } from "../../../model/attention/head_lists.ts";
+import type { AttentionTask } from "../../../model/attention/method.ts";
+import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/safetensors.ts";
+import { VedaAttention } from "../../../model/veda/attention.ts";
+import { budget, defaultKeep } from "../../../model/veda/budget.ts";
+import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
+import { type TileScorer, uploadScorer } from "../../../model/veda/scorer.ts";
+import type { TilePlan } from "../../../model/veda/tile_plan.ts";
+import { tiling } from "../../../model/veda/tiling.ts";
+import { loadVeda, projectionName, saveVeda, type VedaFile } from "../../../model/veda/veda_file.ts";
+import { VortaAttention } from "../../../model/vorta/attention.ts";
+import { defaultSettings } from "../../../model/vorta/settings.ts";
+import type { Grid } from "../../../model/attention/grid.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assertClose, randn, testVariants, toBf16, variants } from "../../gpu.ts";
+import { inTempDir } from "../../process.ts";
+import { attend } from "../../reference_attention.ts";
+
+const GRID: Grid = [3, 5, 6], TOKENS = 90, BATCH = 2, HEADS = 3, LAYERS = 2, HEAD_DIM = 16, KEEP = 0.4;
+const CONFIG = { layers: LAYERS, heads: HEADS, headDim: HEAD_DIM };
+/** Heads of two shapes in the first layer, of one in the second; the third shape is nobody's. */
+const PLAN: TilePlan = {
+  shapes: [[1, 4, 4], [2, 2, 4], [16, 1, 1]],
+  choices: [Uint8Array.of(1, 0, 1), Uint8Array.of(0, 0, 0)],
+};
+const SHAPE = [BATCH, TOKENS, HEADS * HEAD_DIM];
+
+/** Projections that bf16 can hold, and their numbers by layer. */
+function randomScorer(dtype: "F32" | "BF16" = "F32"): { scorer: TileScorer; numbers: Float32Array[][] } {
+  const made = Array.from(
+    { length: LAYERS },
+    (_, layer) => [0, 1].map((side) => toBf16(randn(HEADS * 3 * HEAD_DIM * HEAD_DIM, 20 + 2 * layer + side, 0.1))),
+  );
+  const stored = (i: number, side: number) => {
+    const { packed, values } = made[i]![side]!;
+    return { dtype, data: dtype === "BF16" ? packed : new Uint8Array(values.buffer) };
+  };
+  return {
+    scorer: { heads: HEADS, headDim: HEAD_DIM, layers: made.map((_, i) => ({ q: stored(i, 0), k: stored(i, 1) })) },
+    numbers: made.map((sides) => sides.map(({ values }) => values)),
+  };
+}
+
+/** The layer's output by definition, from pooling on. */
+function reference([q, k, v]: readonly Float32Array[], layer: number, numbers?: readonly Float32Array[]): Float64Array {
+  const sees = Array.from({ length: BATCH * HEADS }, (_, list) => {
+    const b = Math.floor(list / HEADS), h = list % HEADS;
+    const { tiles, order, capacity, tokens } = tiling(GRID, PLAN.shapes[PLAN.choices[layer]![h]!]!);
+    const keep = budget(KEEP, { tiles, capacity, tokens });
+    const vectors = (x: Float32Array, p: Float32Array | undefined) =>
+      tiles.map(({ first, count }) => {
+        const rows = [...order.subarray(first, first + count)].map((token) =>
+          x.subarray(((b * TOKENS + token) * HEADS + h) * HEAD_DIM, ((b * TOKENS + token) * HEADS + h + 1) * HEAD_DIM)
+        );
+        const column = (d: number) => rows.map((row) => row[d]!);
+        const each = <T>(make: (d: number) => T) => Array.from({ length: HEAD_DIM }, (_, d) => make(d));
+        const mean = each((d) => column(d).reduce((a, c) => a + c) / count);
+        const features = [...mean, ...each((d) => Math.max(...column(d))), ...each((d) => Math.min(...column(d)))];
+        if (!p) return mean;
+        return mean.map((m, d) =>
+          features.reduce((sum, f, c) => sum + f * p[(h * 3 * HEAD_DIM + c) * HEAD_DIM + d]!, m)
+        );
+      });
+    const [qs, ks] = [vectors(q!, numbers?.[0]), vectors(k!, numbers?.[1])];
+    const tileOf = new Map<number, number>();
+    for (const [tile, { first, count }] of tiles.entries()) {
+      for (const token of order.subarray(first, first + count)) tileOf.set(token, tile);
+    }
+    const kept = qs.map((query, row) => {
+      const scores = ks.map((key, j) => j === row ? Infinity : key.reduce((sum, x, d) => sum + x * query[d]!, 0));
+      return new Set([...scores.keys()].sort((a, c) => scores[c]! - scores[a]!).slice(0, keep[row]!));
+    });
+    return (i: number, j: number) => kept[tileOf.get(i)!]!.has(tileOf.get(j)!);
+  });
+  return attend(q!, k!, v!, {
+    batch: BATCH,
+    queries: TOKENS,
+    keys: TOKENS,
+    heads: HEADS,
+    headDim: HEAD_DIM,
+    sees: (b, h, i, j) => sees[b * HEADS + h]!(i, j),
+  });
+}
+
+function operands(gpu: Gpu): { numbers: Float32Array[]; tensors: [Tensor, Tensor, Tensor] } {
+  const numbers = [1, 2, 3].map((seed) => randn(BATCH * TOKENS * HEADS * HEAD_DIM, seed));
+  return { numbers, tensors: numbers.map((x) => gpu.upload(x, SHAPE)) as [Tensor, Tensor, Tensor] };
+}
+
+/** What belongs to one head. */
+function ofHead(y: ArrayLike<number>, head: number): number[] {
+  return Array.from(y).filter((_, i) => Math.floor(i / HEAD_DIM) % HEADS === head);
+}
+
+testVariants("Veda's attention: each head over tiles of its own shape, by definition", async ({ gpu, bound }) => {
+  const { numbers, tensors } = operands(gpu);
+  for (const [scored, format] of [[false, "F32"], [true, "F32"], [true, "BF16"]] as const) {
+    void gpu.placeholder; // made on first use, and kept
+    const before = gpu.memory.used;
+    const { scorer, numbers: p } = randomScorer(format);
+    const projections = scored ? uploadScorer(gpu, scorer) : undefined;
+    const veda = new VedaAttention(gpu, CONFIG, GRID, { plan: PLAN, keep: KEEP, ...projections && { projections } });
+    for (let layer = 0; layer < LAYERS; layer++) {
+      const y = gpu.scope(() => wholeAttention(gpu, veda.some(everyHead(CONFIG)))(...tensors, layer));
+      const expected = reference(numbers, layer, scored ? p[layer] : undefined);
+      assertClose(await gpu.read(y), expected, bound, `layer ${layer}, ${scored ? format : "means"}`);
+      gpu.release(y);
+    }
+    veda.release();
+    for (const { q, k } of projections ?? []) [q, k].forEach((tensor) => gpu.release(tensor));
+    assertEquals(gpu.memory.used, before, "nothing is left behind");
+  }
+});
+
+testVariants(
+  "Veda's attention of some heads leaves the others alone; dense layers are dense",
+  async ({ gpu, bound }) => {
+    const { numbers, tensors } = operands(gpu);
+    const veda = new VedaAttention(gpu, CONFIG, GRID, { plan: PLAN, keep: KEEP, denseLayers: new Set([1]) });
+    const heads = [[2, 1], [1]];
+    const expected = [
+      reference(numbers, 0),
+      attend(numbers[0]!, numbers[1]!, numbers[2]!, {
+        batch: BATCH,
+        queries: TOKENS,
+        keys: TOKENS,
+        heads: HEADS,
+        headDim: HEAD_DIM,
+      }),
+    ];
+    for (let layer = 0; layer < LAYERS; layer++) {
+      const y = await gpu.read(gpu.scope(() => wholeAttention(gpu, veda.some(heads))(...tensors, layer)));
+      for (let head = 0; head < HEADS; head++) {
+        if (heads[layer]!.includes(head)) assertClose(ofHead(y, head), ofHead(expected[layer]!, head), bound);
+        else assert(ofHead(y, head).every(Number.isNaN), `head ${head} of layer ${layer} was written`);
+      }
+    }
+    assertEquals(veda.pairs(1, 0), TOKENS ** 2);
+    assert(veda.pairs(0, 0) < TOKENS ** 2 / 2);
+    veda.release();
+  },
+);
+
+testVariants("heads that VORTA leaves full run through Veda, the others as before", async ({ gpu }) => {
+  const { tensors } = operands(gpu);
+  const vorta = new VortaAttention(gpu, CONFIG, GRID, defaultSettings(GRID));
+  const veda = new VedaAttention(gpu, CONFIG, GRID, { plan: PLAN, keep: KEEP });
+  const routes = [Uint8Array.of(0, 1, 0), Uint8Array.of(2, 0, 1)];
+  for (let layer = 0; layer < LAYERS; layer++) {
+    const run = (work: () => Tensor) => gpu.read(gpu.scope(work));
+    const plain = await run(() => vorta.routed(routes)(...tensors, layer));
+    const whole = await run(() => wholeAttention(gpu, veda.some(everyHead(CONFIG)))(...tensors, layer));
+    const both = await run(() => vorta.routed(routes, veda.some([[0, 2], [1]]))(...tensors, layer));
+    for (let head = 0; head < HEADS; head++) {
+      assertEquals(ofHead(both, head), ofHead(routes[layer]![head] === 0 ? whole : plain, head), `${layer} ${head}`);
+    }
+  }
+  vorta.release();
+  veda.release();
+});
+
+/** A clip of so many steps, as far as attention looks at it. */
+async function task(steps: number, config = CONFIG): Promise<AttentionTask> {
+  const { gpu } = (await variants())[0]!;
+  const transformer = { config } as unknown as AttentionTask["transformer"];
+  return { gpu, transformer, grid: GRID, timesteps: Array.from({ length: steps }, (_, i) => 1000 - i) };
+}
+
+const gpuTest = (name: string, fn: () => Promise<void>) =>
+  Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
+
+gpuTest("Veda's method: first steps and chosen layers are dense, and the density says so", async () => {
+  const shapes = PLAN;
+  const density = async (options: Parameters<typeof vedaAttention>[0], reason?: string) => {
+    const steps = 4, clip = await task(steps), before = clip.gpu.memory.used;
+    const prepared = await vedaAttention({ shapes, keep: KEEP, scorer: randomScorer().scorer, ...options }).prepare(
+      clip,
+    );
+    let dense = 0;
+    for (let step = 0; step < steps; step++) clip.gpu.scope(() => void (prepared.at(step) ?? dense++));
+    const { density, whyFull } = prepared.report;
+    assertEquals(whyFull !== undefined, density === 1, "nothing left out has a reason, and nothing else");
+    if (reason !== undefined) assertStringIncludes(whyFull ?? "", reason);
+    prepared[Symbol.dispose]();
+    assertEquals(clip.gpu.memory.used, before, "nothing is left behind");
+    return [dense, density] as const;
+  };
+  const [none, sparse] = await density({ denseSteps: 0 });
+  assertEquals(none, 0);
+  // 90 tokens are 6 tiles of 16 at best, but here 12, whose mean size is 7.5: ρ · 6² · 7.5² / 90² of the pairs, by the
+  // budget alone; a row's own tile is counted as it is, which is more where tiles are larger.
+  assert(sparse > 0.4 / 4 && sparse < 0.4 / 2, `density ${sparse}`);
+  const [one, mixed] = await density({});
+  assertEquals(one, 1);
+  assert(Math.abs(mixed - (1 + 3 * sparse) / 4) < 1e-12);
+  assertEquals(await density({ denseSteps: 9 }, "the first 9 steps are dense, and the clip has only 4"), [4, 1]);
+  assertEquals((await density({ denseLayers: [0, 1] }, "all 2 layers are dense"))[1], 1);
+  // Layers weigh alike, but their plans differ.
+  const [, first] = await density({ denseSteps: 0, denseLayers: [0] });
+  const [, second] = await density({ denseSteps: 0, denseLayers: [1] });
+  assert(Math.abs(first + second - 1 - sparse) < 1e-12);
+  assertEquals((await density({ keep: 1, denseSteps: 0 }, "all tiles were asked for"))[1], 1);
+  // Nothing given: a shape that suits the grid, which has so few tiles of it that all are kept; of smaller ones twelve.
+  const alone = await vedaAttention({}).prepare(await task(2));
+  assertEquals(alone.report.density, 1);
+  assertStringIncludes(alone.report.whyFull ?? "", "and at least 12 are kept where no share is asked for");
+  alone[Symbol.dispose]();
+  const clip = await task(2);
+  const densityOf = async (options: Parameters<typeof vedaAttention>[0]) => {
+    using prepared = await vedaAttention({ tileTokens: 4, denseSteps: 0, ...options }).prepare(clip);
+    return prepared.report.density;
+  };
+  const twelve = await densityOf({ keep: 12 / Math.ceil(TOKENS / 4) });
+  assert(twelve < 0.5 && await densityOf({}) === twelve && await densityOf({ usualKeep: 0.9 }) > twelve);
+});
+
+Deno.test("where no share is asked for, small grids keep twelve tiles a row, and all where they have no more", () => {
+  assertEquals(defaultKeep(0.5, 512, 32), 0.75);
+  assertEquals(defaultKeep(0.5, 2048, 32), 0.5);
+  assertEquals(defaultKeep(0.1, 32760, 128), 0.1);
+  assertEquals(defaultKeep(0.1, 1537, 128), 12 / 13);
+  assertEquals(defaultKeep(0.1, 100, 32), 1);
+});
+
+gpuTest("Veda's method refuses what belongs to another model", async () => {
+  const refused = async (options: Parameters<typeof vedaHeads>[0], message: string, config = CONFIG, grid = GRID) => {
+    const clip = { ...await task(2, config), grid };
+    await assertRejects(async () => await vedaHeads(options).prepare(clip), TilereelError, message);
+  };
+  const { scorer } = randomScorer();
+  await refused({ denseLayers: [0, 2] }, "there is no layer 2 to be dense: this model has 2 layers, 0 to 1");
+  const other = { layers: 2, heads: 4, headDim: 16 };
+  await refused(
+    { scorer, name: "t.safetensors" },
+    "t.safetensors: its scorer is for 2 layers with 3 heads of 16",
+    other,
+  );
+  await refused({ shapes: [1, 1, 1] }, "tiles of 1x1x1 cut 32x16x16 tokens into 8192", CONFIG, [32, 16, 16]);
+  await refused({ shapes: PLAN }, "its shapes of tiles are for 2 layers with 3 heads", other);
+});
+
+Deno.test("tiles go through a file and come back as they were", () =>
+  inTempDir(async (dir) => {
+    const path = join(dir, "tiles.safetensors");
+    for (const format of ["F32", "BF16"] as const) {
+      const { scorer } = randomScorer(format);
+      const whole: VedaFile = { tileTokens: 16, scorer, plan: PLAN, target: "sum", keep: 0.25 };
+      for (const file of [whole, { tileTokens: 16, scorer }, { tileTokens: 16, plan: PLAN }]) {
+        await saveVeda(path, file, { note: "of a test" });
+        assertEquals(await loadVeda(path), file);
+      }
+    }
+  }));
+
+Deno.test("files of tiles that lack something are refused by name", () =>
+  inTempDir(async (dir) => {
+    const path = join(dir, "tiles.safetensors");
+    const matrix = (...shape: number[]): TensorToWrite => ({
+      dtype: "F32",
+      shape,
+      data: new Float32Array(shape.reduce((a, b) => a * b)),
+    });
+    const whole = (): Record<string, TensorToWrite> => ({
+      ...Object.fromEntries([0, 1].flatMap((layer) => [
+        [projectionName(layer, "q"), matrix(3, 48, 16)],
+        [projectionName(layer, "k"), matrix(3, 48, 16)],
+      ])),
+      "tiles.shapes": { dtype: "I32", shape: [2, 3], data: Int32Array.of(1, 4, 4, 2, 2, 4) },
+      "tiles.choices": { dtype: "U8", shape: [2, 3], data: Uint8Array.of(0, 1, 0, 1, 1, 0) },
+    });
+    const refused = async (
+      change: (tensors: Record<string, TensorToWrite>) => void,
+      message: string,
+      metadata: Record<string, string> = { tiles: '{"tile_tokens":16}' },
+    ) => {
+      const tensors = whole();
+      change(tensors);
+      await writeSafetensors(path, tensors, metadata);
+      await assertRejects(() => loadVeda(path), TilereelError, message);
+    };
+    const key = projectionName(1, "k");
+    await refused(() => {}, "holds no tiles", {});
+    await refused((t) => Object.keys(t).forEach((name) => delete t[name]), "holds no tiles");
+    await refused(() => {}, "a JSON object was expected", { tiles: "16" });
+    await refused(() => {}, "target", { tiles: '{"tile_tokens":16,"target":"mean"}' });
+    await refused(() => {}, "a tile of 1x4x4 has 16 tokens, but 32 were expected", { tiles: '{"tile_tokens":32}' });
+    await refused((t) => delete t[key], `lacks the tensor "${key}": the highest block in it is number 1`);
+    await refused((t) => t[key] = matrix(3, 48, 8), `"${key}" in ${path} is F32 of the shape [3, 48, 8]`);
+    await refused((t) => (t[key]!.data as Float32Array)[7] = Infinity, "not finite");
+    await refused((t) => (t["tiles.choices"]!.data as Uint8Array)[2] = 2, "each the number of a shape");
+    await refused((t) => (t["tiles.shapes"]!.data as Int32Array)[2] = 0, "numbers of at least 1");
+    await refused((t) => delete t["tiles.shapes"], `"tiles.shapes"`);
+    await assertRejects(() => loadVeda(join(dir, "none.safetensors")), TilereelError, "does not exist");
+  }));

@@ -1,0 +1,146 @@
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { Blocks } from "../../../gpu/ops/blocks.ts";
+import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
+import { noise } from "../../../gpu/tuning/noise.ts";
+import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
+import { WanPipeline } from "../../../model/pipeline.ts";
+import { readTransformerConfig } from "../../../model/wan/config.ts";
+import { feedForward } from "../../../model/wan/feed_forward.ts";
+import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
+import { type Changes, writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assertClose, randn, testVariants, variants } from "../../gpu.ts";
+
+/** Rows of 128 bytes: with odd counts of them, batch items begin where no buffer can be bound. */
+const NARROW = {
+  transformer: { num_attention_heads: 1, attention_head_dim: 32, num_layers: 1, ffn_dim: 64, text_dim: 32 },
+  vae: { base_dim: 8, num_res_blocks: 1 },
+};
+
+async function withNarrowModel(work: (dir: string) => Promise<void>, changes: Changes = {}): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    const { transformer, vae } = changes;
+    await writeRandomCheckpoint(dir, {
+      transformer: { ...NARROW.transformer, ...transformer },
+      vae: { ...NARROW.vae, ...vae },
+    });
+    await work(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+function testNarrow(name: string, run: (dir: string, gpu: Gpu) => Promise<void>, changes: Changes = {}): void {
+  Deno.test({
+    name,
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async () => {
+      const { gpu } = (await variants())[0]!;
+      await withNarrowModel((dir) => run(dir, gpu), changes);
+    },
+  });
+}
+
+testVariants(
+  "transformer: a batch gives what its items give alone, at any length",
+  ({ gpu, bound }) =>
+    withNarrowModel(async (dir) => {
+      using source = await openCheckpoint(`${dir}/transformer`, "diffusion_pytorch_model");
+      const config = await readTransformerConfig(`${dir}/transformer/config.json`);
+      const transformer = await WanTransformer3DModel.load(gpu, source, config);
+      const latents = [1, 2, 3].map((seed) => randn(16 * 3 * 2 * 2, seed));
+      const texts = [4, 5, 6].map((seed) => randn(5 * 32, seed));
+      const timesteps = [900, 500, 20];
+      const forward = async (items: number[]) => {
+        const hiddenStates = gpu.upload(joined(items.map((i) => latents[i]!)), [items.length, 16, 3, 2, 2]);
+        const textEmbeddings = gpu.upload(joined(items.map((i) => texts[i]!)), [items.length, 5, 32]);
+        const y = transformer.forward({ hiddenStates, timesteps: items.map((i) => timesteps[i]!), textEmbeddings });
+        const velocity = await gpu.read(y);
+        for (const tensor of [hiddenStates, textEmbeddings, y]) gpu.release(tensor);
+        return velocity;
+      };
+      const alone = [await forward([0]), await forward([1]), await forward([2])];
+      assertClose(await forward([0, 1, 2]), joined(alone), bound);
+      transformer.release();
+    }),
+);
+
+testVariants("feed-forward: in pieces it gives the same, whatever form its input has", async ({ gpu }) => {
+  // So wide that matrix units take the input in blocks, of which the last piece has one that is not full.
+  const [tokens, dim, wide] = [330, 256, 5640], gate = { tensor: gpu.upload(randn(6 * dim, 1), [1, 6, dim]), index: 5 };
+  const x = gpu.upload(randn(tokens * dim, 2), [1, tokens, dim]);
+  const w = {
+    up: { weight: noise(gpu, [wide, dim], "bf16"), bias: gpu.upload(randn(wide, 3), [wide]) },
+    down: { weight: noise(gpu, [dim, wide], "bf16"), bias: gpu.upload(randn(dim, 4), [dim]) },
+  };
+  const expected = await gpu.read(feedForward(gpu, w, layerNorm(gpu, x, 1e-6), gate, x));
+  const norm = layerNormInto(gpu, x, 1e-6, undefined, w.up.weight);
+  assertEquals(norm instanceof Blocks, gpu.matrixUnits !== undefined);
+  for (const bytes of [Infinity, 128 * wide * 4]) {
+    assertClose(await gpu.read(feedForward(gpu, w, norm, gate, x, bytes)), expected, 1e-6, `${bytes} bytes at once`);
+  }
+});
+
+testNarrow("pipeline: embeddings of any length, with guidance", async (dir, gpu) => {
+  const pipeline = await WanPipeline.load(dir, { gpu });
+  const render = (positive: Float32Array, negative: Float32Array) =>
+    pipeline.generate({
+      prompt: "",
+      width: 32,
+      height: 16,
+      frames: 1,
+      steps: 1,
+      guidance: 2,
+      embeddings: { positive, negative },
+    });
+  const a = randn(5 * 32, 1, 9), b = randn(5 * 32, 2, 9);
+  const ab = await render(a, b);
+  const { used } = gpu.memory;
+  const ba = await render(b, a);
+  assert(ab.data.some((v, i) => v !== ba.data[i]), "the negative prompt's embeddings do not count");
+  assertEquals((await render(a, b)).data, ab.data);
+  assertEquals(gpu.memory.used, used);
+  pipeline.close();
+});
+
+testNarrow("pipeline: each stage begins with no idle buffers of the one before", async (dir, gpu) => {
+  const pipeline = await WanPipeline.load(dir, { gpu });
+  const idle = new Map<string, number>();
+  await pipeline.generate({
+    prompt: "",
+    width: 64,
+    height: 64,
+    frames: 5,
+    steps: 1,
+    guidance: 1,
+    embeddings: { positive: randn(8 * 32, 1) },
+    onProgress: ({ stage, done }) => {
+      if (done === 0) idle.set(stage, gpu.memory.held - gpu.memory.used);
+    },
+  });
+  pipeline.close();
+  assertEquals(idle.get("denoise"), 0);
+  assertEquals(idle.get("decode"), 0);
+});
+
+for (
+  const [what, changes] of [
+    ["frames in one patch", { transformer: { patch_size: [2, 2, 2] } }],
+    ["patches of 3", { transformer: { patch_size: [1, 3, 3] } }],
+    ["16x16 pixels in a latent", {
+      vae: { dim_mult: [1, 1, 1, 1, 1], temperal_downsample: [false, false, true, true] },
+    }],
+    ["8 frames in a latent", { vae: { temperal_downsample: [true, true, true] } }],
+  ] as [string, Changes][]
+) {
+  testNarrow(`pipeline: a model of ${what} is refused before its weights are read`, async (dir, gpu) => {
+    await assertRejects(() => WanPipeline.load(dir, { gpu }), TilereelError, "is not supported; Wan 2.1 has");
+  }, changes);
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  return Float32Array.from(parts.flatMap((part) => [...part]));
+}

@@ -1,0 +1,130 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import {
+  type Dtype,
+  openSafetensors,
+  type TensorToWrite,
+  writeSafetensors,
+} from "../../model/checkpoint/safetensors.ts";
+import type { TensorSource } from "../../model/checkpoint/tensor_source.ts";
+import { Weights } from "../../model/weights.ts";
+import { randn, toBf16, variants } from "../gpu.ts";
+
+/** Runs a test on one device, as uploads know no kernel variants. It outlives the test, so Deno must not see a leak. */
+function test(name: string, run: (gpu: Gpu) => Promise<void>): void {
+  const fn = async () => await run((await variants())[0]!.gpu);
+  Deno.test({ name, sanitizeResources: false, sanitizeOps: false, fn });
+}
+
+/** Runs `use` on a file with these tensors. */
+async function withTensors(tensors: Record<string, TensorToWrite>, use: (source: TensorSource) => Promise<void>) {
+  const folder = await Deno.makeTempDir();
+  try {
+    await writeSafetensors(`${folder}/w.safetensors`, tensors);
+    using source = await openSafetensors(`${folder}/w.safetensors`);
+    await use(source);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** A tensor too large to keep in a test: its bytes are made as they are asked for. */
+function virtualTensor(dtype: Dtype, shape: readonly number[], bytes: number, fill: (at: number) => number) {
+  const reads: number[] = [];
+  const unused = () => {
+    throw new Error("the tensor was read whole");
+  };
+  const source: TensorSource = {
+    path: "virtual",
+    metadata: {},
+    names: () => ["w"],
+    has: (name) => name === "w",
+    info: (name) => ({ name, dtype, shape, bytes, file: "virtual" }),
+    read: unused,
+    readRows: unused,
+    readRange(_name, start, length) {
+      reads.push(length);
+      return Promise.resolve(Uint8Array.from({ length }, (_, i) => fill(start + i)));
+    },
+    close() {},
+    [Symbol.dispose]() {},
+  };
+  return { source, reads };
+}
+
+test("weights arrive as they are stored, also an odd count of 16-bit numbers", async (gpu) => {
+  const values = randn(35, 1), bf16 = toBf16(values), f16 = new Float16Array(values);
+  const shape = [5, 7];
+  await withTensors({
+    "a.f32": { dtype: "F32", shape, data: values },
+    "a.bf16": { dtype: "BF16", shape, data: bf16.packed },
+    "a.f16": { dtype: "F16", shape, data: f16 },
+  }, async (source) => {
+    let uploaded = 0;
+    const weights = new Weights(gpu, source, { onUpload: (bytes) => uploaded += bytes }).scope("a.");
+    assert(weights.has("f32") && !weights.has("a.f32"));
+    const stored = { f32: values, bf16: bf16.packed, f16 };
+    const widened = { f32: values, bf16: bf16.values, f16: Float32Array.from(f16) };
+    for (const format of ["f32", "bf16", "f16"] as const) {
+      const matrix = await weights.matrix(format, shape);
+      assertEquals([matrix.dtype, [...matrix.shape]], [format, shape]);
+      const data = stored[format], bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      assertEquals(new Uint8Array(await gpu.readBytes(matrix)).slice(0, bytes.length), bytes);
+      assertEquals(await gpu.read(await weights.vector(format, shape)), widened[format]);
+    }
+    assertEquals(uploaded, 2 * 35 * (4 + 2 + 2));
+    weights.release();
+  });
+});
+
+test("a large weight goes up in pieces", async (gpu) => {
+  const shape = [4099, 8193], bytes = 2 * 4099 * 8193; // 64 MiB and a bit; an odd count
+  const fill = (at: number) => (at * 31 + (at >> 16)) & 0x3f;
+  const { source, reads } = virtualTensor("BF16", shape, bytes, fill);
+  const weights = new Weights(gpu, source);
+  const uploaded = new Uint8Array(await gpu.readBytes(await weights.matrix("w", shape)));
+  assert(reads.length > 1 && reads.every((length) => length <= 64 * 2 ** 20), `${reads}`);
+  for (let at = 0; at < bytes; at++) if (uploaded[at] !== fill(at)) throw new Error(`byte ${at} differs`);
+  weights.release();
+  gpu.trim();
+});
+
+test("release frees what was uploaded, here and in scopes", async (gpu) => {
+  const tensor = { dtype: "F32", shape: [64], data: randn(64, 1) } as const;
+  await withTensors({ "a": tensor, "b.a": tensor, "c.a": tensor }, async (source) => {
+    const { used } = gpu.memory;
+    const weights = new Weights(gpu, source);
+    const b = weights.scope("b.");
+    for (const part of [weights, b, weights.scope("c.")]) await part.vector("a", [64]);
+    assertEquals(gpu.memory.used, used + 3 * 256);
+    b.release();
+    assertEquals(gpu.memory.used, used + 2 * 256);
+    weights.release();
+    assertEquals(gpu.memory.used, used);
+    weights.release();
+    b.release();
+    assertEquals(gpu.memory.used, used);
+  });
+});
+
+test("unfit weights are refused by name", async (gpu) => {
+  const tensors: Record<string, TensorToWrite> = {
+    "block.w": { dtype: "F32", shape: [2, 4], data: randn(8, 1) },
+    "block.i": { dtype: "I32", shape: [2, 4], data: new Int32Array(8) },
+  };
+  await withTensors(tensors, async (source) => {
+    const weights = new Weights(gpu, source).scope("block.");
+    for (const load of [weights.matrix, weights.vector]) {
+      const refused = (name: string, shape: number[], says: string) =>
+        assertRejects(() => load.call(weights, name, shape), TilereelError, says);
+      await refused("none", [2, 4], '"block.none"');
+      await refused("w", [4, 2], "[2, 4], but [4, 2]");
+      await refused("i", [2, 4], "I32");
+    }
+  });
+  const shape = [2 ** 18, 2 ** 14];
+  const { source } = virtualTensor("BF16", shape, 2 * shape[0]! * shape[1]!, () => 0);
+  const weights = new Weights(gpu, source);
+  await assertRejects(() => weights.matrix("w", shape), TilereelError, 'the weight "w" needs one buffer of 8.00 GiB');
+});

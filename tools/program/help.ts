@@ -1,0 +1,98 @@
+/**
+ * Help texts, written from the commands' descriptions.
+ *
+ * @module
+ */
+import { ENVIRONMENT, type EnvironmentVariable } from "../../gpu/common/environment.ts";
+import type { Command, CommandGroup, CommandTable, Example } from "./command.ts";
+import type { Option } from "./options.ts";
+
+const WIDTH = 100;
+
+/** The help of one command: usage, options in groups with defaults, notes, examples. */
+export function commandHelp(command: Command): string {
+  const groups = Map.groupBy(Object.entries(command.options), ([, option]) => option.group);
+  const parts = [
+    `Usage: ${["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ")}`,
+    wrap(command.description, 0),
+  ];
+  for (const [group, options] of groups) {
+    parts.push([`${group}:`, ...options.map(([name, option]) => optionHelp(name, option))].join("\n"));
+  }
+  const variables = VARIABLES.filter(([, { option }]) =>
+    option !== undefined && Object.hasOwn(command.options, option)
+  );
+  if (variables.length > 0) parts.push(environmentHelp(variables));
+  if (command.notes) parts.push(wrap(command.notes, 0));
+  parts.push(examplesHelp(command.examples));
+  return parts.join("\n\n");
+}
+
+/** The help of a group of commands. */
+export function groupHelp({ name, description, commands, examples }: CommandGroup): string {
+  return [
+    `Usage: tilereel ${name} <${Object.keys(commands).join("|")}> [options]`,
+    wrap(description, 0),
+    ["Commands:", ...commandLines(commands)].join("\n"),
+    `Each has its own help: "tilereel ${name} ${Object.keys(commands)[0]} --help".`,
+    examplesHelp(examples),
+  ].join("\n\n");
+}
+
+/** The help of tilereel itself. */
+export function mainHelp(commands: CommandTable, examples: readonly Example[]): string {
+  return [
+    "tilereel makes short videos from text with Wan 2.1 checkpoints, on WebGPU.",
+    "Usage: tilereel <command> [options]",
+    ["Commands:", ...commandLines(commands)].join("\n"),
+    'Every command has its own help: "tilereel generate --help". "tilereel --version" prints the version.',
+    environmentHelp(VARIABLES),
+    examplesHelp(examples),
+  ].join("\n\n");
+}
+
+function commandLines(commands: CommandTable): string[] {
+  const width = Math.max(...Object.keys(commands).map((name) => name.length));
+  return Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+}
+
+const VARIABLES: readonly (readonly [string, EnvironmentVariable])[] = Object.entries(ENVIRONMENT);
+
+function environmentHelp(variables: typeof VARIABLES): string {
+  return ["Environment variables:", ...variables.map(([name, { help }]) => entry(`  ${name}`, help))].join("\n");
+}
+
+function optionHelp(name: string, option: Option<unknown>): string {
+  const short = option.short ? `-${option.short}, ` : "";
+  const head = `  ${short}--${name}${option.value ? ` ${option.value}` : ""}`;
+  const text = option.help + (option.default === undefined ? "" : ` (default: ${option.default})`);
+  return entry(head, text);
+}
+
+/** A name, and its description in the next column. */
+function entry(head: string, text: string): string {
+  const indent = 26;
+  const body = wrap(text, indent);
+  return head.length < indent - 1 ? head + body.slice(head.length) : `${head}\n${body}`;
+}
+
+function examplesHelp(examples: readonly Example[]): string {
+  return ["Examples:", ...examples.map(({ line, does }) => `  ${line}\n      ${does}`)].join("\n");
+}
+
+/** Breaks text into indented lines between words; its own line breaks stay. */
+function wrap(text: string, indent: number): string {
+  const pad = " ".repeat(indent);
+  const lines: string[] = [];
+  for (const paragraph of text.split("\n")) {
+    let line = "";
+    for (const word of paragraph.split(" ")) {
+      if (line && pad.length + line.length + 1 + word.length > WIDTH) {
+        lines.push(pad + line);
+        line = word;
+      } else line = line ? `${line} ${word}` : word;
+    }
+    lines.push(pad + line);
+  }
+  return lines.join("\n");
+}

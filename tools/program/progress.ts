@@ -1,0 +1,139 @@
+/**
+ * Shows how far long work is, on the standard error: a bar on a terminal, plain lines elsewhere. Stages that take less
+ * than a second don't show.
+ *
+ * @module
+ */
+import process from "node:process";
+import type { WriteStream } from "node:tty";
+// @ts-types="./cli_progress.d.ts"
+import cliProgress, { type SingleBar } from "cli-progress";
+import type { OnProgress, Progress } from "../../model/progress.ts";
+
+/** Milliseconds a stage takes before it is shown. */
+const SHOW_AFTER = 1000;
+/** Milliseconds between plain lines. */
+const LINE_EVERY = 5000;
+const BAR_WIDTH = 24;
+
+/** Where progress is shown; the defaults are this process's. */
+export interface ProgressOptions {
+  readonly stream?: WriteStream;
+  /** The time in milliseconds. */
+  readonly now?: () => number;
+}
+
+/** A display of progress. Call {@linkcode ProgressDisplay.stop} before anything else is printed. */
+export interface ProgressDisplay {
+  readonly onProgress: OnProgress;
+  /** Ends the stage on display. */
+  stop(): void;
+}
+
+/** Opens a display. */
+export function showProgress(options: ProgressOptions = {}): ProgressDisplay {
+  const { stream = process.stderr, now = () => performance.now() } = options;
+  let stage: Stage | undefined;
+  const stop = () => {
+    stage?.stop();
+    stage = undefined;
+  };
+  return {
+    onProgress(progress) {
+      if (stage?.name !== progress.stage || progress.done < stage.progress.done) {
+        stop();
+        stage = stream.isTTY ? new BarStage(progress, now, stream) : new LineStage(progress, now, stream);
+      }
+      stage.update(progress);
+      if (progress.done >= progress.total) stop();
+    },
+    stop,
+  };
+}
+
+/** `12 s`, `3 min 05 s`, `1 h 02 min`. */
+export function formatDuration(seconds: number): string {
+  const s = Math.round(seconds);
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, "0")} s`;
+  return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, "0")} min`;
+}
+
+abstract class Stage {
+  readonly name: string;
+  protected readonly start: number;
+  /** Units that were done before: work that goes on says nothing of their time. */
+  readonly #before: number;
+
+  constructor(
+    public progress: Progress,
+    protected readonly now: () => number,
+    protected readonly stream: WriteStream,
+  ) {
+    this.name = progress.stage;
+    this.start = now();
+    this.#before = progress.done;
+  }
+
+  abstract update(progress: Progress): void;
+  abstract stop(): void;
+
+  protected get elapsed(): number {
+    return this.now() - this.start;
+  }
+
+  /** `denoise  3/10  30%  12 s, 28 s left`, with `bar` after the name and the detail at the end. */
+  protected line(bar = ""): string {
+    const { done, total, detail } = this.progress;
+    const percent = total > 0 ? Math.floor(100 * done / total) : 100;
+    const seconds = this.elapsed / 1000;
+    const since = done - this.#before;
+    const left = since > 0 && done < total ? `, ${formatDuration(seconds / since * (total - done))} left` : "";
+    const more = detail === undefined ? "" : `  ${detail}`;
+    return `${this.name}${bar}  ${done}/${total}  ${percent}%  ${formatDuration(seconds)}${left}${more}`;
+  }
+}
+
+class BarStage extends Stage {
+  #bar: SingleBar | undefined;
+  #timer = setTimeout(() => this.#show(), SHOW_AFTER);
+
+  update(progress: Progress): void {
+    this.progress = progress;
+    this.#bar?.update(progress.done);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#bar?.stop();
+  }
+
+  #show(): void {
+    this.#bar = new cliProgress.SingleBar({
+      stream: this.stream,
+      format: (_, params) => {
+        const full = Math.round(BAR_WIDTH * params.progress);
+        return this.line(`  ${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)}`);
+      },
+      // Left alone, so that nothing has to be put back when the program is ended by Ctrl-C.
+      hideCursor: false,
+      linewrap: true,
+    });
+    this.#bar.start(this.progress.total, this.progress.done);
+  }
+}
+
+class LineStage extends Stage {
+  #shown: number | undefined;
+
+  update(progress: Progress): void {
+    this.progress = progress;
+    const wait = this.#shown === undefined ? SHOW_AFTER : this.#shown + LINE_EVERY;
+    const ended = progress.done >= progress.total;
+    if (this.elapsed < (ended ? SHOW_AFTER : wait)) return;
+    this.#shown = this.elapsed;
+    this.stream.write(`${this.line()}\n`);
+  }
+
+  stop(): void {}
+}

@@ -1,0 +1,71 @@
+/**
+ * Ctrl-C, the signal to terminate, and a terminal that is closed: they end the program at once, or, while work that can
+ * be saved is under way, the first ends the work and the second the program.
+ *
+ * @module
+ */
+import { removeUnfinishedFiles } from "../../model/files/atomic_file.ts";
+import { ignoreClosedTerminal } from "./closed_terminal.ts";
+import { removeUnfinished } from "../../model/files/output.ts";
+
+/** Exit statuses, as shells have them. */
+const STATUSES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+let working: Interruption | undefined;
+let farewell: Farewell | undefined;
+
+/** Has the signals handled as the module says, from now on. */
+export function handleSignals(): void {
+  ignoreClosedTerminal();
+  for (const [signal, status] of Object.entries(STATUSES) as [keyof typeof STATUSES, number][]) {
+    if (signal !== "SIGINT" && Deno.build.os === "windows") continue;
+    Deno.addSignalListener(signal, () => {
+      if (working && working.status === undefined) return working.interrupt(status);
+      removeUnfinished();
+      removeUnfinishedFiles();
+      farewell?.say();
+      Deno.exit(status);
+    });
+  }
+}
+
+/** Work that the first signal only asks to end, until this is disposed. */
+export class Interruption implements Disposable {
+  readonly #controller = new AbortController();
+  #status: number | undefined;
+
+  constructor() {
+    working = this;
+  }
+
+  /** Is aborted when the work should end. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** The exit status if a signal came; undefined if none did. */
+  get status(): number | undefined {
+    return this.#status;
+  }
+
+  /** What the signal does. */
+  interrupt(status: number): void {
+    this.#status = status;
+    this.#controller.abort();
+  }
+
+  [Symbol.dispose](): void {
+    if (working === this) working = undefined;
+  }
+}
+
+/** Something to say when a signal ends the program, until this is disposed. */
+export class Farewell implements Disposable {
+  constructor(readonly say: () => void) {
+    farewell = this;
+  }
+
+  [Symbol.dispose](): void {
+    if (farewell === this) farewell = undefined;
+  }
+}
