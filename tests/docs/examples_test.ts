@@ -31,7 +31,7 @@ Deno.test("the library's examples run", async () => {
       await Deno.writeTextFile(join(dir, `${i}.ts`), runnable(code));
     }
     // One process: each example waits for the one before.
-    await Deno.writeTextFile(join(dir, "all.ts"), examples.map((_, i) => `await import("../${i}.ts");`).join("\n"));
+    await Deno.writeTextFile(join(dir, "all.ts"), examples.map((_, i) => `await import("./${i}.ts");`).join("\n"));
     const { code, err } = await execute(
       Deno.execPath(),
       ["run", "-A", "--no-check", "--quiet", "--config", join(ROOT, "deno.json"), "all.ts"],

@@ -4,7 +4,7 @@ import { randn } from "../../model/noise.ts";
 
 Deno.test("noise is torch's", async () => {
   // fixtures.py drew these latents with torch.Generator("cpu").manual_seed(105).
-  using source = await openSafetensors(new URL("fixtures/demo_pipeline.safetensors", import.meta.url).pathname);
+  using source = await openSafetensors(new URL("../fixtures/demo_pipeline.safetensors", import.meta.url).pathname);
   const expected = await readFloat32(source, "latents.init");
   const noise = randn(expected.length, 105);
   const furthest = noise.reduce((most, x, i) => Math.max(most, Math.abs(x - expected[i]!)), 0);

@@ -8,8 +8,7 @@ import { listFiles, ROOT } from "../../process.ts";
 Deno.test("the environment is read through its table alone, all of which help lists", async () => {
   const sources = [
     "mod.ts",
-    "errors.ts",
-    ...["cli", "model", "gpu"].flatMap((dir) =>
+    ...["cli", "model", "gpu", "tools/program"].flatMap((dir) =>
       listFiles(join(ROOT, dir)).filter((name) => name.endsWith(".ts")).map((name) => `${dir}/${name}`)
     ),
   ];

@@ -56,7 +56,7 @@ async function inFolder(files: Record<string, string | Uint8Array>, test: (folde
 }
 
 async function unzipped(name: string): Promise<Uint8Array> {
-  return gunzipSync(await Deno.readFile(new URL(`./fixtures/unigram/${name}.gz`, import.meta.url)));
+  return gunzipSync(await Deno.readFile(new URL(`../../fixtures/unigram/${name}.gz`, import.meta.url)));
 }
 
 const CONFIG = '{"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}';

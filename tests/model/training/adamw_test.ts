@@ -4,7 +4,7 @@ import { randn } from "../../gpu.ts";
 
 /** Made by tools/references/router_files.py with torch.optim.AdamW and clip_grad_norm_. */
 const torch: { start: number[][]; steps: { gradients: number[][]; norm: number; after: number[][] }[] } =
-  JSON.parse(await Deno.readTextFile(new URL("fixtures/router/expected.json", import.meta.url))).adamw;
+  JSON.parse(await Deno.readTextFile(new URL("../../fixtures/router/expected.json", import.meta.url))).adamw;
 
 function parameter(start: ArrayLike<number>): AdamWParameter {
   const data = Float32Array.from(start);
