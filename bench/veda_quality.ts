@@ -19,6 +19,7 @@ import { tileAgreement } from "../gpu/ops/tile_agreement.ts";
 import { tileHeat } from "../gpu/ops/tile_heat.ts";
 import { readTogether } from "../gpu/read_together.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { sparseError, squaredNorm } from "../model/veda/oracle_error.ts";
 import type { AttentionState } from "../model/veda/sampling_states.ts";
 import { type Projections, uploadScorer } from "../model/veda/scorer.ts";
@@ -107,7 +108,7 @@ async function openPickers(
     const add = (name: string, by: Picker["by"]) => pickers.set(`${name} ${shapes}`, { name, shapes, plan, by });
     add("oracle, max", "oracle max");
     add("oracle, sum", "oracle sum");
-    if (scorer) add(`trained to ${target}, ${path}`, uploadScorer(gpu, scorer));
+    if (scorer) add(`trained to ${target}, ${path}`, uploadScorer(new TensorOwner(gpu), scorer));
     add("means", "means");
     add("untrained", Array.from({ length: runs.layers }, (_, layer) => untrained.projections(layer)));
   }

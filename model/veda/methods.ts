@@ -15,6 +15,7 @@ import {
   wholeNumber,
 } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_lists.ts";
 import type { Grid } from "../attention/grid.ts";
@@ -133,8 +134,7 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
       const denseLayers = new Set(options.denseLayers);
       checkDenseLayers(denseLayers, config);
       using cleanUp = new DisposableStack();
-      const projections = scorer && uploadScorer(gpu, scorer);
-      cleanUp.defer(() => projections?.forEach(({ q, k }) => [q, k].forEach((tensor) => gpu.release(tensor))));
+      const projections = scorer && uploadScorer(cleanUp.use(new TensorOwner(gpu)), scorer);
       const veda = new VedaAttention(gpu, config, grid, { plan, keep, denseLayers, ...projections && { projections } });
       cleanUp.defer(() => veda.release());
       const held = cleanUp.move();

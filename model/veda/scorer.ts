@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
 import type { GpuDtype, Tensor } from "../../gpu/tensor.ts";
+import type { TensorOwner } from "../../gpu/tensor_owner.ts";
 
 /** A projection of one layer as it is stored: [heads, 3 · head dim, head dim]. */
 export interface StoredProjection {
@@ -29,15 +29,9 @@ export interface TileScorer {
 
 const GPU_DTYPES: Readonly<Record<StoredProjection["dtype"], GpuDtype>> = { F32: "f32", BF16: "bf16", F16: "f16" };
 
-/** Uploads a scorer in its stored format. The tensors are owned by the caller. */
-export function uploadScorer(gpu: Gpu, { heads, headDim, layers }: TileScorer): Projections<Tensor>[] {
-  using uploaded = new DisposableStack();
+/** Uploads a scorer in its stored format. The tensors belong to `owner`. */
+export function uploadScorer(owner: TensorOwner, { heads, headDim, layers }: TileScorer): Projections<Tensor>[] {
   const upload = ({ dtype, data }: StoredProjection) =>
-    uploaded.adopt(
-      gpu.keep(gpu.upload(data, [heads, 3 * headDim, headDim], GPU_DTYPES[dtype])),
-      (tensor) => gpu.release(tensor),
-    );
-  const projections = layers.map(({ q, k }) => ({ q: upload(q), k: upload(k) }));
-  uploaded.move();
-  return projections;
+    owner.adopt(owner.gpu.upload(data, [heads, 3 * headDim, headDim], GPU_DTYPES[dtype]));
+  return layers.map(({ q, k }) => ({ q: upload(q), k: upload(k) }));
 }

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
+import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { everyHead, wholeAttention } from "../../../model/attention/head_lists.ts";
 import type { AttentionTask } from "../../../model/attention/method.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/safetensors.ts";
@@ -102,7 +103,8 @@ testVariants("Veda's attention: each head over tiles of its own shape, by defini
     void gpu.placeholder; // made on first use, and kept
     const before = gpu.memory.used;
     const { scorer, numbers: p } = randomScorer(format);
-    const projections = scored ? uploadScorer(gpu, scorer) : undefined;
+    using owner = new TensorOwner(gpu);
+    const projections = scored ? uploadScorer(owner, scorer) : undefined;
     const veda = new VedaAttention(gpu, CONFIG, GRID, { plan: PLAN, keep: KEEP, ...projections && { projections } });
     for (let layer = 0; layer < LAYERS; layer++) {
       const y = gpu.scope(() => wholeAttention(gpu, veda.some(everyHead(CONFIG)))(...tensors, layer));
@@ -111,7 +113,7 @@ testVariants("Veda's attention: each head over tiles of its own shape, by defini
       gpu.release(y);
     }
     veda.release();
-    for (const { q, k } of projections ?? []) [q, k].forEach((tensor) => gpu.release(tensor));
+    owner[Symbol.dispose]();
     assertEquals(gpu.memory.used, before, "nothing is left behind");
   }
 });
