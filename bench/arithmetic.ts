@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { gpuOptions } from "../cli/gpu_options.ts";
+import { gpuOptions } from "../tools/program/gpu_options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
 import { openGpu } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/gpu.ts";

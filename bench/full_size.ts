@@ -6,14 +6,14 @@
  *
  * @module
  */
-import { clipOptions } from "../cli/clip_options.ts";
-import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { clipOptions } from "../tools/program/clip/clip_options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, flag, integer, memory, path } from "../tools/program/options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
-import { checkProfile, profileOption, startProfile } from "../cli/profile.ts";
+import { checkProfile, profileOption, startProfile } from "../tools/program/profile.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
-import { weightDtypeOption, weightsOption } from "../cli/weights_option.ts";
+import { weightDtypeOption, weightsOption } from "../tools/program/weights_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type LoadOptions, WanPipeline } from "../model/pipeline.ts";
 import { castText } from "../model/weight_dtype.ts";

@@ -6,7 +6,7 @@
 import { exists } from "../model/files/file_error.ts";
 import { parseCommand } from "../tools/program/parse.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
-import { gpuOptions } from "../cli/gpu_options.ts";
+import { gpuOptions } from "../tools/program/gpu_options.ts";
 import { choice } from "../tools/program/options.ts";
 import type { Case, Size } from "./case.ts";
 import { ofCeiling } from "./ceilings.ts";

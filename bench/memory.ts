@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { clipOptions } from "../cli/clip_options.ts";
+import { clipOptions } from "../tools/program/clip/clip_options.ts";
 import { choice, flag, memory, number } from "../tools/program/options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
-import { weightDtypeOption, weightsOption } from "../cli/weights_option.ts";
+import { weightDtypeOption, weightsOption } from "../tools/program/weights_options.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { TilereelError } from "../gpu/common/errors.ts";

@@ -6,16 +6,16 @@
  * @module
  */
 import { join } from "node:path";
-import { attentionKind, attentionMethod, ownRouter } from "../cli/attention_options.ts";
-import { parseSetting, setting } from "../cli/compare/setting.ts";
+import { attentionKind, attentionMethod, ownRouter } from "../tools/program/clip/attention_options.ts";
+import { parseSetting, setting } from "../tools/program/clip/setting.ts";
 import { flag, integer, many, type OptionValues, path } from "../tools/program/options.ts";
-import { clipOptions, type ClipValues } from "../cli/clip_options.ts";
-import { clipSettings, clipValuesOf, overlay } from "../cli/clip_settings.ts";
-import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { clipOptions, type ClipValues } from "../tools/program/clip/clip_options.ts";
+import { clipSettings, clipValuesOf, overlay } from "../tools/program/clip/clip_settings.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import { parseCommand } from "../tools/program/parse.ts";
-import { readPrompts } from "../cli/prompts_file.ts";
-import { slug } from "../cli/slug.ts";
+import { readPrompts } from "../tools/program/clip/prompts_file.ts";
+import { slug } from "../tools/program/clip/slug.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";

@@ -6,11 +6,11 @@
  *
  * @module
  */
-import { gpuOptions, precisionOption } from "../cli/gpu_options.ts";
+import { gpuOptions, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, type OptionValues, text } from "../tools/program/options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
-import { vedaOptions } from "../cli/veda_options.ts";
-import { vortaOptions } from "../cli/vorta_options.ts";
+import { vedaOptions } from "../tools/program/clip/veda_options.ts";
+import { vortaOptions } from "../tools/program/clip/vorta_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention } from "../gpu/ops/attention.ts";
 import type { Tensor } from "../gpu/tensor.ts";

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, flag, integer } from "../tools/program/options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
 import { showProgress } from "../tools/program/progress.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { choice, text } from "../tools/program/options.ts";
-import { gpuOptions, precisionOption } from "../cli/gpu_options.ts";
+import { gpuOptions, precisionOption } from "../tools/program/gpu_options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
 import { openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";

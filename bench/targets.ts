@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { slug } from "../cli/slug.ts";
+import { slug } from "../tools/program/clip/slug.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";

@@ -6,11 +6,11 @@
  *
  * @module
  */
-import { gpuOptions, openGpuAsAsked, precisionOption } from "../cli/gpu_options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, integer } from "../tools/program/options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
 import { showProgress } from "../tools/program/progress.ts";
-import { weightDtypeOption } from "../cli/weights_option.ts";
+import { weightDtypeOption } from "../tools/program/weights_options.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import type { Umt5Config } from "../model/umt5/config.ts";
 import { Umt5Encoder } from "../model/umt5/encoder.ts";

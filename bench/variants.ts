@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { GpuValues } from "../cli/gpu_options.ts";
+import type { GpuValues } from "../tools/program/gpu_options.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import { type AdapterDescription, openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";

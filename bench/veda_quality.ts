@@ -11,8 +11,8 @@
 import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
 import { flag, integer, type OptionValues, path, text } from "../tools/program/options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
-import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../cli/sampling_options.ts";
-import { sizesText } from "../cli/vorta_options.ts";
+import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../tools/program/sampling_options.ts";
+import { sizesText } from "../tools/program/clip/vorta_options.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { tileAgreement } from "../gpu/ops/tile_agreement.ts";

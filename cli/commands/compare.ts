@@ -4,18 +4,18 @@
  * @module
  */
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { clipOptions } from "../clip_options.ts";
-import { clipValuesOf } from "../clip_settings.ts";
+import { clipOptions } from "../../tools/program/clip/clip_options.ts";
+import { clipValuesOf } from "../../tools/program/clip/clip_settings.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { planComparison } from "../compare/plan.ts";
 import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
-import { setting } from "../compare/setting.ts";
+import { setting } from "../../tools/program/clip/setting.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
-import { gpuOptions, openGpuAsAsked, precisionOption } from "../gpu_options.ts";
+import { gpuOptions, openGpuAsAsked, precisionOption } from "../../tools/program/gpu_options.ts";
 import { flag, many, memory, type OptionValues, path } from "../../tools/program/options.ts";
 import { type ProgressDisplay, showProgress } from "../../tools/program/progress.ts";
-import { weightDtypeOption, weightsLine, weightsOption } from "../weights_option.ts";
+import { weightDtypeOption, weightsLine, weightsOption } from "../../tools/program/weights_options.ts";
 import { Interruption } from "../../tools/program/signals.ts";
 import { lineOf } from "../training/next_commands.ts";
 import { writeReport } from "../report/write_report.ts";

@@ -4,14 +4,14 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { batchOptions } from "../batch_options.ts";
+import { batchOptions } from "../generate/batch_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { generate } from "../generate/generate.ts";
-import { gpuOptions, precisionOption } from "../gpu_options.ts";
+import { gpuOptions, precisionOption } from "../../tools/program/gpu_options.ts";
 import { choice, flag, memory, type OptionValues, path, text } from "../../tools/program/options.ts";
-import { profileOption } from "../profile.ts";
+import { profileOption } from "../../tools/program/profile.ts";
 import { VIDEO_FORMATS } from "../../model/video/write_video.ts";
-import { weightDtypeOption, weightsOption } from "../weights_option.ts";
+import { weightDtypeOption, weightsOption } from "../../tools/program/weights_options.ts";
 
 const options = {
   out: path({

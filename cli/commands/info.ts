@@ -9,12 +9,12 @@ import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { cacheFile, type KernelChoices } from "../../gpu/tuning/cache.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
-import { clipRecordOf, clipText, isClip } from "../clip_description.ts";
+import { clipRecordOf, clipText, isClip } from "../info/clip_description.ts";
 import { defineCommand } from "../../tools/program/command.ts";
-import { precisionOption } from "../gpu_options.ts";
-import { type ComponentOnGpu, describeModel, type ModelDescription } from "../model_description.ts";
+import { precisionOption } from "../../tools/program/gpu_options.ts";
+import { type ComponentOnGpu, describeModel, type ModelDescription } from "../info/model_description.ts";
 import { flag, type OptionValues, text } from "../../tools/program/options.ts";
-import { weightDtypeOption } from "../weights_option.ts";
+import { weightDtypeOption } from "../../tools/program/weights_options.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 
 const options = {

@@ -7,7 +7,7 @@ import { embeddedModelDir } from "../../model/embedded.ts";
 import { type Check, passes } from "../../model/parity/case.ts";
 import { planParity, runParity } from "../../model/parity/parity.ts";
 import { defineCommand } from "../../tools/program/command.ts";
-import { gpuOptions, openGpuAsAsked } from "../gpu_options.ts";
+import { gpuOptions, openGpuAsAsked } from "../../tools/program/gpu_options.ts";
 import { flag, many, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { showProgress } from "../../tools/program/progress.ts";
 

@@ -20,12 +20,12 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { commandLine, openLongRun } from "../../tools/program/long_run.ts";
 import { flag, integer, number, type OptionValues, path } from "../../tools/program/options.ts";
 import { checkWritable, writeAtomically } from "../../model/files/output.ts";
-import { openSamplingRuns, planSampling, samplingOptions } from "../sampling_options.ts";
+import { openSamplingRuns, planSampling, samplingOptions } from "../../tools/program/sampling_options.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 import { lineOf, samplingOptionsGiven } from "../training/next_commands.ts";
 import { searchVerdict } from "../training/search_verdict.ts";
 import { verdictText } from "../training/verdict.ts";
-import { sizesText } from "../vorta_options.ts";
+import { sizesText } from "../../tools/program/clip/vorta_options.ts";
 
 const SEARCH = "Search";
 const OUTPUT = "Output";

@@ -15,12 +15,17 @@ import { commandLine, openLongRun } from "../../tools/program/long_run.ts";
 import { choice, flag, integer, number, type OptionValues, path } from "../../tools/program/options.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
-import { openSamplingRuns, planSampling, samplingIdentity, samplingOptions } from "../sampling_options.ts";
+import {
+  openSamplingRuns,
+  planSampling,
+  samplingIdentity,
+  samplingOptions,
+} from "../../tools/program/sampling_options.ts";
 import { TrainingLog, type Trend, trendText } from "../training/log_summary.ts";
 import { lineOf, sharedOptions } from "../training/next_commands.ts";
 import { tilesVerdict } from "../training/tiles_verdict.ts";
 import { percent, verdictText } from "../training/verdict.ts";
-import { checkpointOptions } from "../training_options.ts";
+import { checkpointOptions } from "../../tools/program/training_options.ts";
 
 const TILES = "Tiles";
 const TRAINING = "Training";

@@ -10,7 +10,7 @@ import { exists, fileError } from "../../model/files/file_error.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { Video } from "../../model/video/video.ts";
 import { writeAtomically } from "../../model/files/output.ts";
-import { slug } from "../slug.ts";
+import { slug } from "../../tools/program/clip/slug.ts";
 import { writeVideo } from "../../model/video/write_video.ts";
 import { encodePoster } from "./poster.ts";
 import type { Figures, Likeness } from "./record.ts";

@@ -5,12 +5,12 @@
  */
 import { basename, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import type { ClipValues } from "../clip_options.ts";
-import { overlay } from "../clip_settings.ts";
+import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
+import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import { reportFiles } from "../report/files.ts";
-import { readPrompts } from "../prompts_file.ts";
-import { slug } from "../slug.ts";
+import { readPrompts } from "../../tools/program/clip/prompts_file.ts";
+import { slug } from "../../tools/program/clip/slug.ts";
 
 /** One prompt to render under every setting. */
 export interface PlannedPrompt {

@@ -4,9 +4,9 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { ownRouter, type ReadyAttention, readyAttention } from "../attention_options.ts";
+import { ownRouter, type ReadyAttention, readyAttention } from "../../tools/program/clip/attention_options.ts";
 import { exists } from "../../model/files/file_error.ts";
-import { checkSettings, parseSetting, type Setting } from "./setting.ts";
+import { checkSettings, parseSetting, type Setting } from "../../tools/program/clip/setting.ts";
 
 /** A setting to render with. */
 export interface ReadySetting extends Setting {

@@ -8,7 +8,7 @@ import type { GenerationDefaults } from "../../model/checkpoint/generation_defau
 import type { GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { Video } from "../../model/video/video.ts";
-import { type ClipSettings, clipSettings, overlay } from "../clip_settings.ts";
+import { type ClipSettings, clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
 import type { PlannedPrompt } from "./plan.ts";
 import type { ReadySetting } from "./ready_setting.ts";
 import type { Figures } from "./record.ts";

@@ -13,7 +13,7 @@ import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { WeightsChoice, WeightsPlacement } from "../../model/wan/weights_place.ts";
 import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
-import { clipExtent, type ClipSettings } from "../clip_settings.ts";
+import { clipExtent, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
 import { identities } from "./identity.ts";

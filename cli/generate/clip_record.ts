@@ -9,9 +9,9 @@ import config from "../../deno.json" with { type: "json" };
 import type { SchedulerConfig } from "../../model/schedulers/config.ts";
 import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
-import { attentionOptions, type ReadyAttention } from "../attention_options.ts";
-import { batchOptions } from "../batch_options.ts";
-import { clipGrid, type ClipSettings } from "../clip_settings.ts";
+import { attentionOptions, type ReadyAttention } from "../../tools/program/clip/attention_options.ts";
+import { batchOptions } from "./batch_options.ts";
+import { clipGrid, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { ClipRecord } from "../../model/video/record.ts";
 import type { ModelIdentity } from "./model_identity.ts";
 

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
-import { checkPlace, type Clip, isMade } from "../clip_plan.ts";
+import { checkPlace, type Clip, isMade } from "./clip_plan.ts";
 import { type ClipRecord, readRecord } from "../../model/video/record.ts";
 import { differences } from "./clip_record.ts";
 import { checkReplaceable } from "./replace.ts";

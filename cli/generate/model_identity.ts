@@ -5,8 +5,8 @@
  */
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { modelDigest } from "../../model/training/model_digest.ts";
-import { fileIdentity, sharedName } from "../file_identity.ts";
+import { modelDigest } from "../../model/identity/digest.ts";
+import { fileIdentity, sharedName } from "../../model/identity/file_identity.ts";
 
 /** What the embedded model is called. */
 export const EMBEDDED = "embedded";

@@ -7,15 +7,20 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { readSchedulerConfig } from "../../model/schedulers/config.ts";
-import { attentionOptions, type AttentionValues, type ReadyAttention, readyAttention } from "../attention_options.ts";
+import {
+  attentionOptions,
+  type AttentionValues,
+  type ReadyAttention,
+  readyAttention,
+} from "../../tools/program/clip/attention_options.ts";
 import { stepsOf } from "../../model/schedulers/sigmas.ts";
-import { batchOptions, type BatchValues } from "../batch_options.ts";
-import { type Clip, planClips } from "../clip_plan.ts";
-import { type ClipSettings, clipSettings } from "../clip_settings.ts";
+import { batchOptions, type BatchValues } from "./batch_options.ts";
+import { type Clip, planClips } from "./clip_plan.ts";
+import { type ClipSettings, clipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { GenerateValues } from "../commands/generate.ts";
-import { fileIdentity } from "../file_identity.ts";
-import type { Array32, EmbeddingsFile } from "../tensor_files.ts";
-import { readEmbeddings, readLatents } from "../tensor_files.ts";
+import { fileIdentity } from "../../model/identity/file_identity.ts";
+import type { Array32, EmbeddingsFile } from "./tensor_files.ts";
+import { readEmbeddings, readLatents } from "./tensor_files.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { plannedRecord } from "./clip_record.ts";

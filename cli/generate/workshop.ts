@@ -10,9 +10,9 @@ import { type LoadOptions, WanPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
-import { type GpuValues, openGpuAsAsked } from "../gpu_options.ts";
-import { type RunningProfile, startProfile } from "../profile.ts";
-import type { EmbeddingsFile } from "../tensor_files.ts";
+import { type GpuValues, openGpuAsAsked } from "../../tools/program/gpu_options.ts";
+import { type RunningProfile, startProfile } from "../../tools/program/profile.ts";
+import type { EmbeddingsFile } from "./tensor_files.ts";
 
 /** What is opened. */
 export interface WorkshopOptions {

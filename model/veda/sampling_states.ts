@@ -9,8 +9,8 @@ import { attention } from "../../gpu/ops/attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import type { GenerateOptions, WanPipeline } from "../pipeline.ts";
-import { embedTexts } from "../training/embed_texts.ts";
-import type { SampledClip } from "../training/sampled_set.ts";
+import { embedTexts } from "../training/data/embed_texts.ts";
+import type { SampledClip } from "../training/data/sampled_set.ts";
 import type { OnProgress } from "../progress.ts";
 import type { Grid } from "../attention/grid.ts";
 

@@ -14,7 +14,7 @@ import type { TrainingIdentity } from "../training/identity.ts";
 import { shuffledRounds } from "../training/random.ts";
 import { cutLog, logStep } from "../training/step_log.ts";
 import { openTrainingFolder, type TrainingFiles, trainingFilesIn } from "../training/training_folder.ts";
-import type { TrainingSample, TrainingSet } from "../training/training_set.ts";
+import type { TrainingSample, TrainingSet } from "../training/data/training_set.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import {
   drawInterval,

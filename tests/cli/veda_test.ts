@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
-import { attentionKind, type AttentionValues } from "../../cli/attention_options.ts";
-import { parseSetting } from "../../cli/compare/setting.ts";
-import { vedaOptions } from "../../cli/veda_options.ts";
+import { attentionKind, type AttentionValues } from "../../tools/program/clip/attention_options.ts";
+import { parseSetting } from "../../tools/program/clip/setting.ts";
+import { vedaOptions } from "../../tools/program/clip/veda_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { randn } from "../../model/noise.ts";
 import { saveVeda } from "../../model/veda/veda_file.ts";

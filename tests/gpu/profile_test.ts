@@ -3,7 +3,7 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
-import { profileSummary } from "../../cli/profile.ts";
+import { profileSummary } from "../../tools/program/profile.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { Gpu } from "../../gpu/gpu.ts";
 import { layerNorm } from "../../gpu/ops/layer_norm.ts";

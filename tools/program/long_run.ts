@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { OnProgress } from "../../model/progress.ts";
-import { type GpuValues, openGpuAsAsked } from "../../cli/gpu_options.ts";
+import { type GpuValues, openGpuAsAsked } from "./gpu_options.ts";
 import { showProgress } from "./progress.ts";
 import { Interruption } from "./signals.ts";
 

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
-import { parseSetting } from "../../../cli/compare/setting.ts";
+import { parseSetting } from "../../../tools/program/clip/setting.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { Router } from "../../../model/vorta/router.ts";
 import { saveRouter } from "../../../model/vorta/router_file.ts";

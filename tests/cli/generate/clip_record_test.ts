@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { type BatchValues, overlaid } from "../../../cli/batch_options.ts";
-import { repeatLine } from "../../../cli/clip_description.ts";
-import { sharedName } from "../../../cli/file_identity.ts";
+import { type BatchValues, overlaid } from "../../../cli/generate/batch_options.ts";
+import { repeatLine } from "../../../cli/info/clip_description.ts";
+import { sharedName } from "../../../model/identity/file_identity.ts";
 import { differences } from "../../../cli/generate/clip_record.ts";
 import { likeNotes, readLike } from "../../../cli/generate/like.ts";
 import { differentNotes, summaryLines } from "../../../cli/generate/summary.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { dirname, join } from "node:path";
-import { attentionMethod, type AttentionValues } from "../../../cli/attention_options.ts";
+import { attentionMethod, type AttentionValues } from "../../../tools/program/clip/attention_options.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openGpu } from "../../../gpu/device.ts";
 import type { AttentionTask } from "../../../model/attention/method.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { randn as torchRandn } from "../../../model/noise.ts";
-import type { TrainingSet } from "../../../model/training/training_set.ts";
+import type { TrainingSet } from "../../../model/training/data/training_set.ts";
 import { AUTHORS_RECIPE, lossWeights, noiseSeed } from "../../../model/vorta/recipe.ts";
 import type { RoutedModel, RoutedPassInput } from "../../../model/vorta/routed_model.ts";
 import { Router } from "../../../model/vorta/router.ts";

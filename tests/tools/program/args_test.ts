@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { clipOptions } from "../../../cli/clip_options.ts";
+import { clipOptions } from "../../../tools/program/clip/clip_options.ts";
 import { defineCommand } from "../../../tools/program/command.ts";
 import { commandHelp } from "../../../tools/program/help.ts";
 import { choice, flag, integer, many, number, path, text } from "../../../tools/program/options.ts";

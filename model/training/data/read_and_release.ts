@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
 
 /** Returns the numbers of a tensor, and frees it. */
 export async function readAndRelease(gpu: Gpu, tensor: Tensor): Promise<Float32Array> {

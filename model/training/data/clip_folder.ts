@@ -4,9 +4,9 @@
  * @module
  */
 import { basename, isAbsolute, join } from "node:path";
-import { TilereelError } from "../gpu/common/errors.ts";
-import { fileError } from "../model/files/file_error.ts";
-import { frameNames } from "../model/video/read/frame_folder.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { fileError } from "../../files/file_error.ts";
+import { frameNames } from "../../video/read/frame_folder.ts";
 
 /** A clip and what it shows. */
 export interface ClipOnDisk {

@@ -4,18 +4,18 @@
  * @module
  */
 import { basename, join } from "node:path";
-import { printable, TilereelError } from "../gpu/common/errors.ts";
-import { exists } from "../model/files/file_error.ts";
-import { embeddedModelDir } from "../model/embedded.ts";
-import { fileDigest } from "../model/training/model_digest.ts";
-import { ownRouter } from "./attention_options.ts";
-import { FILE_KEYS, type FileKey, optionName, optionsOf } from "./generate/clip_record.ts";
-import { EMBEDDED } from "./generate/model_identity.ts";
-import { shellQuoted } from "../tools/program/long_run.ts";
-import { isFolder } from "../model/files/output.ts";
-import { textTable } from "../tools/program/text_table.ts";
-import { ownTiles } from "./veda_options.ts";
-import { type ClipRecord, readRecord, RECORD_FILE } from "../model/video/record.ts";
+import { printable, TilereelError } from "../../gpu/common/errors.ts";
+import { exists } from "../../model/files/file_error.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import { fileDigest } from "../../model/identity/digest.ts";
+import { ownRouter } from "../../tools/program/clip/attention_options.ts";
+import { FILE_KEYS, type FileKey, optionName, optionsOf } from "../generate/clip_record.ts";
+import { EMBEDDED } from "../generate/model_identity.ts";
+import { shellQuoted } from "../../tools/program/long_run.ts";
+import { isFolder } from "../../model/files/output.ts";
+import { textTable } from "../../tools/program/text_table.ts";
+import { ownTiles } from "../../tools/program/clip/veda_options.ts";
+import { type ClipRecord, readRecord, RECORD_FILE } from "../../model/video/record.ts";
 
 /** Whether a path is a clip, as far as its name says, rather than a model. */
 export async function isClip(path: string): Promise<boolean> {

@@ -3,23 +3,23 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
-import { type ModelFolder, openModelFolder } from "../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../checkpoint/sharded.ts";
-import type { OnProgress } from "../progress.ts";
-import { PromptEncoder, type TextEncoderChoice } from "../prompt_encoder.ts";
-import { AutoencoderKLWan } from "../vae/autoencoder.ts";
-import { readVaeConfig } from "../vae/config.ts";
-import type { Video } from "../video/video.ts";
-import { checkFrames, checkSize } from "../video_size.ts";
-import { readTransformerConfig } from "../wan/config.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { type ModelFolder, openModelFolder } from "../../checkpoint/model_folder.ts";
+import { openCheckpoint } from "../../checkpoint/sharded.ts";
+import type { OnProgress } from "../../progress.ts";
+import { PromptEncoder, type TextEncoderChoice } from "../../prompt_encoder.ts";
+import { AutoencoderKLWan } from "../../vae/autoencoder.ts";
+import { readVaeConfig } from "../../vae/config.ts";
+import type { Video } from "../../video/video.ts";
+import { checkFrames, checkSize } from "../../video_size.ts";
+import { readTransformerConfig } from "../../wan/config.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
-import { modelDigest } from "./model_digest.ts";
+import { modelDigest } from "../../identity/digest.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-import { castIdentity, type WeightDtypeChoice } from "../weight_dtype.ts";
+import { castIdentity, type WeightDtypeChoice } from "../../weight_dtype.ts";
 
 /** A clip with its caption. */
 export interface CaptionedClip {

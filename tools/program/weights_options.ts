@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { formatBytes } from "../gpu/common/format_bytes.ts";
-import { castText, WEIGHT_DTYPE_CHOICES } from "../model/weight_dtype.ts";
-import { WEIGHTS_CHOICES, type WeightsPlacement } from "../model/wan/weights_place.ts";
-import { choice } from "../tools/program/options.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weight_dtype.ts";
+import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/wan/weights_place.ts";
+import { choice } from "./options.ts";
 
 /** --weights. */
 export const weightsOption = choice({

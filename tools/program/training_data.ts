@@ -4,23 +4,23 @@
  * @module
  */
 import { join, resolve } from "node:path";
-import { TilereelError } from "../gpu/common/errors.ts";
-import type { Gpu } from "../gpu/gpu.ts";
-import { openModelFolder } from "../model/checkpoint/model_folder.ts";
-import type { OnProgress } from "../model/progress.ts";
-import { type CaptionedClip, encodedSet } from "../model/training/encoded_set.ts";
-import { LatentCache, type Recipe } from "../model/training/latent_cache.ts";
-import { type SampledClip, sampledSet, sampleSeed } from "../model/training/sampled_set.ts";
-import { stepsOf } from "../model/schedulers/sigmas.ts";
-import type { TrainingSet } from "../model/training/training_set.ts";
-import { checkFrames, checkSize } from "../model/video_size.ts";
-import type { WeightDtypeChoice } from "../model/weight_dtype.ts";
-import type { ClipValues } from "./clip_options.ts";
-import { overlay } from "./clip_settings.ts";
-import { readPrompts } from "./prompts_file.ts";
-import { type ClipOnDisk, findClips } from "./training_clips.ts";
-import { frameNames } from "../model/video/read/frame_folder.ts";
-import { type ClipShape, ClipTooShort, readClip } from "../model/video/read/read_clip.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import type { OnProgress } from "../../model/progress.ts";
+import { type CaptionedClip, encodedSet } from "../../model/training/data/encoded_set.ts";
+import { LatentCache, type Recipe } from "../../model/training/data/latent_cache.ts";
+import { type SampledClip, sampledSet, sampleSeed } from "../../model/training/data/sampled_set.ts";
+import { stepsOf } from "../../model/schedulers/sigmas.ts";
+import type { TrainingSet } from "../../model/training/data/training_set.ts";
+import { checkFrames, checkSize } from "../../model/video_size.ts";
+import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { ClipValues } from "./clip/clip_options.ts";
+import { overlay } from "./clip/clip_settings.ts";
+import { readPrompts } from "./clip/prompts_file.ts";
+import { type ClipOnDisk, findClips } from "../../model/training/data/clip_folder.ts";
+import { frameNames } from "../../model/video/read/frame_folder.ts";
+import { type ClipShape, ClipTooShort, readClip } from "../../model/video/read/read_clip.ts";
 
 /** What {@link openTrainingSet} takes. */
 export interface TrainingDataOptions {

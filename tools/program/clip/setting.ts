@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { attentionOptions } from "../attention_options.ts";
-import { clipOptions } from "../clip_options.ts";
-import { type Sigmas, stepsOf } from "../../model/schedulers/sigmas.ts";
-import { type Option, type OptionValues, suggestOption } from "../../tools/program/options.ts";
+import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
+import { attentionOptions } from "./attention_options.ts";
+import { clipOptions } from "./clip_options.ts";
+import { type Sigmas, stepsOf } from "../../../model/schedulers/sigmas.ts";
+import { type Option, type OptionValues, suggestOption } from "../options.ts";
 
 const { negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift, ...ofEveryClip } = clipOptions;
 

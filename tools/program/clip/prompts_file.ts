@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../gpu/common/errors.ts";
-import { systemReason, TOO_LONG } from "../model/files/file_error.ts";
-import { LOOK_AT, recogniseBytes, type Recognised } from "../model/checkpoint/recognise.ts";
-import { type Sigmas, stepsOf } from "../model/schedulers/sigmas.ts";
+import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
+import { systemReason, TOO_LONG } from "../../../model/files/file_error.ts";
+import { LOOK_AT, recogniseBytes, type Recognised } from "../../../model/checkpoint/recognise.ts";
+import { type Sigmas, stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { clipOptions } from "./clip_options.ts";
-import { notSupported } from "../tools/program/not_supported.ts";
-import { type OptionTable, type OptionValues, suggestOption } from "../tools/program/options.ts";
+import { notSupported } from "../not_supported.ts";
+import { type OptionTable, type OptionValues, suggestOption } from "../options.ts";
 
 /** One clip that a prompts file asks for. */
 export interface PromptEntry<T extends OptionTable = typeof clipOptions> {

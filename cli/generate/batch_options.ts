@@ -4,13 +4,13 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../gpu/common/errors.ts";
-import { LARGEST_SEED } from "../model/noise.ts";
-import { attentionOptions, stillMeant } from "./attention_options.ts";
-import { clipOptions } from "./clip_options.ts";
-import { overlay } from "./clip_settings.ts";
-import { integer, number, type Option, type OptionValues } from "../tools/program/options.ts";
-import { DEFAULT_QUALITY } from "../model/video/mp4.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { LARGEST_SEED } from "../../model/noise.ts";
+import { attentionOptions, stillMeant } from "../../tools/program/clip/attention_options.ts";
+import { clipOptions } from "../../tools/program/clip/clip_options.ts";
+import { overlay } from "../../tools/program/clip/clip_settings.ts";
+import { integer, number, type Option, type OptionValues } from "../../tools/program/options.ts";
+import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 
 /** The seed that asks for a random one. */
 export const RANDOM_SEED = -1;

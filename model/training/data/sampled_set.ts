@@ -4,19 +4,19 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import type { Gpu } from "../../gpu/gpu.ts";
-import { openModelFolder } from "../checkpoint/model_folder.ts";
-import { type GenerateOptions, WanPipeline } from "../pipeline.ts";
-import type { OnProgress } from "../progress.ts";
-import type { SchedulerKind } from "../schedulers/config.ts";
-import type { Sigmas } from "../schedulers/sigmas.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { openModelFolder } from "../../checkpoint/model_folder.ts";
+import { type GenerateOptions, WanPipeline } from "../../pipeline.ts";
+import type { OnProgress } from "../../progress.ts";
+import type { SchedulerKind } from "../../schedulers/config.ts";
+import type { Sigmas } from "../../schedulers/sigmas.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
-import { modelDigest } from "./model_digest.ts";
+import { modelDigest } from "../../identity/digest.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-import { castIdentity, type WeightDtypeChoice } from "../weight_dtype.ts";
+import { castIdentity, type WeightDtypeChoice } from "../../weight_dtype.ts";
 
 /**
  * One clip to sample. It is like {@link GenerateOptions}, but complete except for what the scheduler's file decides.

@@ -4,8 +4,8 @@
  * @module
  */
 import { gpuOptions } from "./gpu_options.ts";
-import { flag, integer, memory, path } from "../tools/program/options.ts";
-import { weightDtypeOption } from "./weights_option.ts";
+import { flag, integer, memory, path } from "./options.ts";
+import { weightDtypeOption } from "./weights_options.ts";
 
 const MODEL = "Model";
 

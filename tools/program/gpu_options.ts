@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { openGpu } from "../gpu/device.ts";
-import type { Gpu } from "../gpu/gpu.ts";
-import { PRECISIONS } from "../gpu/precision.ts";
-import type { OnProgress } from "../model/progress.ts";
-import { choice, type OptionValues, path } from "../tools/program/options.ts";
+import { openGpu } from "../../gpu/device.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { PRECISIONS } from "../../gpu/precision.ts";
+import type { OnProgress } from "../../model/progress.ts";
+import { choice, type OptionValues, path } from "./options.ts";
 
 /** --gpu and --tuning, which belong together; `group` is the heading they stand under. */
 export const gpuOptions = (group: string) => ({

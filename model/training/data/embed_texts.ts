@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
 import { readAndRelease } from "./read_and_release.ts";
 
 /**

@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../gpu/common/errors.ts";
-import { LARGEST_SEED } from "../model/noise.ts";
-import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../model/schedulers/sigmas.ts";
-import { checkFrames, checkSize } from "../model/video_size.ts";
-import { didYouMean } from "../gpu/common/nearest.ts";
-import { choice, integer, number, type Option, type OptionValues, text } from "../tools/program/options.ts";
+import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
+import { LARGEST_SEED } from "../../../model/noise.ts";
+import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
+import { checkFrames, checkSize } from "../../../model/video_size.ts";
+import { didYouMean } from "../../../gpu/common/nearest.ts";
+import { choice, integer, number, type Option, type OptionValues, text } from "../options.ts";
 
 /** Width and height in pixels. */
 export interface Size {

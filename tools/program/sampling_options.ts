@@ -4,22 +4,22 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { TilereelError } from "../gpu/common/errors.ts";
-import { openModelFolder } from "../model/checkpoint/model_folder.ts";
-import { embeddedModelDir } from "../model/embedded.ts";
-import { WanPipeline } from "../model/pipeline.ts";
-import type { TrainingIdentity } from "../model/training/identity.ts";
-import { modelDigest } from "../model/training/model_digest.ts";
-import type { SampledClip } from "../model/training/sampled_set.ts";
-import { type SamplingRuns, samplingRuns } from "../model/veda/sampling_states.ts";
-import type { Grid } from "../model/attention/grid.ts";
-import { clipOptions } from "./clip_options.ts";
-import { clipGrid } from "./clip_settings.ts";
-import type { LongRun } from "../tools/program/long_run.ts";
-import { integer, type OptionValues, path } from "../tools/program/options.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import { WanPipeline } from "../../model/pipeline.ts";
+import type { TrainingIdentity } from "../../model/training/identity.ts";
+import { modelDigest } from "../../model/identity/digest.ts";
+import type { SampledClip } from "../../model/training/data/sampled_set.ts";
+import { type SamplingRuns, samplingRuns } from "../../model/veda/sampling_states.ts";
+import type { Grid } from "../../model/attention/grid.ts";
+import { clipOptions } from "./clip/clip_options.ts";
+import { clipGrid } from "./clip/clip_settings.ts";
+import type { LongRun } from "./long_run.ts";
+import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./training_data.ts";
 import { trainedModelOptions } from "./training_options.ts";
-import { castIdentity, type WeightDtypeChoice } from "../model/weight_dtype.ts";
+import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
 

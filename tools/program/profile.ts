@@ -4,15 +4,15 @@
  * @module
  */
 import { resolve } from "node:path";
-import { TilereelError } from "../gpu/common/errors.ts";
-import type { Gpu } from "../gpu/gpu.ts";
-import { placeOf } from "../model/checkpoint/place.ts";
-import { type ProfiledDispatch, Profiler } from "../gpu/profile/profiler.ts";
-import { gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
-import { traceOf } from "../gpu/profile/trace.ts";
-import { path } from "../tools/program/options.ts";
-import { checkWritable, writeAtomically } from "../model/files/output.ts";
-import { textTable } from "../tools/program/text_table.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { placeOf } from "../../model/checkpoint/place.ts";
+import { type ProfiledDispatch, Profiler } from "../../gpu/profile/profiler.ts";
+import { gapsBetween, kernelTimes, stretchesOf } from "../../gpu/profile/summary.ts";
+import { traceOf } from "../../gpu/profile/trace.ts";
+import { path } from "./options.ts";
+import { checkWritable, writeAtomically } from "../../model/files/output.ts";
+import { textTable } from "./text_table.ts";
 
 /** Kernels that are listed, and pairs of kernels between which gaps are. */
 const LISTED = 10, LISTED_GAPS = 5;

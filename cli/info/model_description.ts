@@ -4,15 +4,15 @@
  * @module
  */
 import { basename } from "node:path";
-import type { GenerationDefaults } from "../model/checkpoint/generation_defaults.ts";
-import { type Component, type ModelFolder, openModelFolder } from "../model/checkpoint/model_folder.ts";
-import { openCheckpoint } from "../model/checkpoint/sharded.ts";
-import { TilereelError } from "../gpu/common/errors.ts";
-import { bytesOf, type GpuDtype } from "../gpu/tensor.ts";
-import type { TensorInfo } from "../model/checkpoint/tensor_source.ts";
-import { isExactInUmt5, UMT5_BLOCK } from "../model/umt5/block.ts";
-import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../model/weight_dtype.ts";
-import { WAN_BLOCK } from "../model/wan/block.ts";
+import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
+import { type Component, type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { bytesOf, type GpuDtype } from "../../gpu/tensor.ts";
+import type { TensorInfo } from "../../model/checkpoint/tensor_source.ts";
+import { isExactInUmt5, UMT5_BLOCK } from "../../model/umt5/block.ts";
+import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../../model/weight_dtype.ts";
+import { WAN_BLOCK } from "../../model/wan/block.ts";
 
 /** A part that has weights. */
 export interface ComponentDescription {

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../gpu/common/errors.ts";
-import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
-import type { Grid } from "../model/attention/grid.ts";
-import { number, type Option, type OptionValues } from "../tools/program/options.ts";
+import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
+import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
+import type { Grid } from "../../../model/attention/grid.ts";
+import { number, type Option, type OptionValues } from "../options.ts";
 
 const ATTENTION = "Attention";
 

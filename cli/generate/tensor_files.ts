@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { TilereelError } from "../gpu/common/errors.ts";
-import { openSafetensors, readFloat32, type TensorSource } from "../model/checkpoint/safetensors.ts";
-import { whatTensorsAre } from "../model/checkpoint/tensor_names.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { openSafetensors, readFloat32, type TensorSource } from "../../model/checkpoint/safetensors.ts";
+import { whatTensorsAre } from "../../model/checkpoint/tensor_names.ts";
 
 /** Numbers with a shape. */
 export interface Array32 {

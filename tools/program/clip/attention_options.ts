@@ -3,17 +3,17 @@
  *
  * @module
  */
-import { TilereelError } from "../gpu/common/errors.ts";
-import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
-import { DEFAULT_TAU, routedAttention, singleBranch } from "../model/vorta/methods.ts";
-import { vedaAttention, vedaHeads } from "../model/veda/methods.ts";
-import { loadRouter } from "../model/vorta/router_file.ts";
-import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
-import type { Grid } from "../model/attention/grid.ts";
-import { exists } from "../model/files/file_error.ts";
-import { isTorchZip } from "../model/checkpoint/torch_zip.ts";
-import { fileIdentity } from "./file_identity.ts";
-import { choice, number, type OptionValues, path } from "../tools/program/options.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { type AttentionMethod, fullAttention } from "../../../model/attention/method.ts";
+import { DEFAULT_TAU, routedAttention, singleBranch } from "../../../model/vorta/methods.ts";
+import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
+import { loadRouter } from "../../../model/vorta/router_file.ts";
+import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
+import type { Grid } from "../../../model/attention/grid.ts";
+import { exists } from "../../../model/files/file_error.ts";
+import { isTorchZip } from "../../../model/checkpoint/torch_zip.ts";
+import { fileIdentity } from "../../../model/identity/file_identity.ts";
+import { choice, number, type OptionValues, path } from "../options.ts";
 import { VEDA_KEYS, vedaOptions, vedaRecorder, vedaSettings } from "./veda_options.ts";
 import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 

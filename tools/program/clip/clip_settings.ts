@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { GenerationDefaults } from "../model/checkpoint/generation_defaults.ts";
-import type { GenerateOptions } from "../model/pipeline.ts";
-import { stepsOf } from "../model/schedulers/sigmas.ts";
-import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../model/video_size.ts";
-import type { Grid } from "../model/attention/grid.ts";
+import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
+import type { GenerateOptions } from "../../../model/pipeline.ts";
+import { stepsOf } from "../../../model/schedulers/sigmas.ts";
+import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../../../model/video_size.ts";
+import type { Grid } from "../../../model/attention/grid.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
 
 /** The complete settings of one clip. Defaults are already filled in. */

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../gpu/common/errors.ts";
-import { DEFAULT_KEEP } from "../model/veda/budget.ts";
-import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../model/veda/methods.ts";
-import { checkCapacity } from "../model/veda/tiling.ts";
-import { loadVeda } from "../model/veda/veda_file.ts";
-import type { Grid } from "../model/attention/grid.ts";
-import { fileIdentity } from "./file_identity.ts";
-import { integer, number, type Option, type OptionValues, path } from "../tools/program/options.ts";
-import { exists } from "../model/files/file_error.ts";
+import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
+import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
+import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/veda/methods.ts";
+import { checkCapacity } from "../../../model/veda/tiling.ts";
+import { loadVeda } from "../../../model/veda/veda_file.ts";
+import type { Grid } from "../../../model/attention/grid.ts";
+import { fileIdentity } from "../../../model/identity/file_identity.ts";
+import { integer, number, type Option, type OptionValues, path } from "../options.ts";
+import { exists } from "../../../model/files/file_error.ts";
 import { sizes, sizesText } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";

@@ -4,16 +4,16 @@
  * @module
  */
 import { join, resolve } from "node:path";
-import { TilereelError } from "../gpu/common/errors.ts";
-import { exists } from "../model/files/file_error.ts";
-import { LARGEST_SEED } from "../model/noise.ts";
-import { sampleSeed } from "../model/training/sampled_set.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { exists } from "../../model/files/file_error.ts";
+import { LARGEST_SEED } from "../../model/noise.ts";
+import { sampleSeed } from "../../model/training/data/sampled_set.ts";
 import { batchOptions, type BatchValues, overlaid, RANDOM_SEED } from "./batch_options.ts";
-import { checkReplaceable } from "./generate/replace.ts";
-import { checkWritable, isFolder } from "../model/files/output.ts";
-import { type PromptEntry, promptsName, readPrompts } from "./prompts_file.ts";
-import { slug } from "./slug.ts";
-import { formatOf, type VideoFormat, withFormat } from "../model/video/write_video.ts";
+import { checkReplaceable } from "./replace.ts";
+import { checkWritable, isFolder } from "../../model/files/output.ts";
+import { type PromptEntry, promptsName, readPrompts } from "../../tools/program/clip/prompts_file.ts";
+import { slug } from "../../tools/program/clip/slug.ts";
+import { formatOf, type VideoFormat, withFormat } from "../../model/video/write_video.ts";
 
 /** One clip to make. */
 export interface Clip {

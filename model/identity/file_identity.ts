@@ -4,7 +4,7 @@
  * @module
  */
 import { basename, isAbsolute, normalize } from "node:path";
-import { fileDigest } from "../model/training/model_digest.ts";
+import { fileDigest } from "./digest.ts";
 
 /** A path below the working folder as it was given, of any other path just the name. */
 export function sharedName(path: string): string {
