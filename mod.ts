@@ -57,7 +57,7 @@ export {
 export type { ModelFolder } from "./model/checkpoint/model_folder.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";
 export type { ModelFiles } from "./model/model_files.ts";
-export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./model/wan/weights_place.ts";
+export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./model/blocks/weights_place.ts";
 export type { WeightDtypeChoice } from "./model/weight_dtype.ts";
 export type { OnProgress, Progress } from "./model/progress.ts";
 export type { SchedulerKind } from "./model/schedulers/config.ts";
@@ -112,8 +112,8 @@ export {
   type CodingOptions,
   type LatentDistribution,
   type VaePart,
-} from "./model/vae/autoencoder.ts";
-export { readVaeConfig, type VaeConfig } from "./model/vae/config.ts";
+} from "./model/wan/vae/autoencoder.ts";
+export { readVaeConfig, type VaeConfig } from "./model/wan/vae/config.ts";
 export { readTransformerConfig, type TransformerConfig } from "./model/wan/config.ts";
 export type { Rope } from "./gpu/ops/rms_norm.ts";
 export type { SelfAttention } from "./model/wan/attention.ts";

@@ -18,7 +18,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { type LoadOptions, WanPipeline } from "../model/pipeline.ts";
 import { castText } from "../model/weight_dtype.ts";
 import { randn } from "../model/noise.ts";
-import type { WeightsPlace } from "../model/wan/weights_place.ts";
+import type { WeightsPlace } from "../model/blocks/weights_place.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
 import { handOver, resultOptions } from "./result.ts";

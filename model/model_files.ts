@@ -8,7 +8,7 @@ import { type ModelFolder, openModelFolder } from "./checkpoint/model_folder.ts"
 import { openCheckpoint } from "./checkpoint/sharded.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import { readSchedulerConfig, type SchedulerConfig } from "./schedulers/config.ts";
-import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
+import { readVaeConfig, type VaeConfig } from "./wan/vae/config.ts";
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "./video_size.ts";
 import { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
 

@@ -25,15 +25,15 @@ import { scheduleNotes } from "./schedulers/notes.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import { type PromptEmbeddings, PromptEncoder } from "./prompt_encoder.ts";
-import { AutoencoderKLWan } from "./vae/autoencoder.ts";
-import type { VaeConfig } from "./vae/config.ts";
+import { AutoencoderKLWan } from "./wan/vae/autoencoder.ts";
+import type { VaeConfig } from "./wan/vae/config.ts";
 import type { Video } from "./video/video.ts";
 import { checkFrames, checkSize } from "./video_size.ts";
 import type { WeightDtypeChoice } from "./weight_dtype.ts";
 import type { TransformerConfig } from "./wan/config.ts";
 import { gridOf } from "./attention/grid.ts";
 import { type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
-import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./wan/weights_place.ts";
+import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./blocks/weights_place.ts";
 
 /** Numbers with a shape, in this machine's memory. */
 export interface Array5D {

@@ -25,7 +25,7 @@ import type { EncodePromptsOptions, GenerateOptions, LoadOptions } from "./pipel
 import { SCHEDULER_KINDS } from "./schedulers/config.ts";
 import { SIGMA_GRIDS } from "./schedulers/sigmas.ts";
 import { WEIGHT_DTYPE_CHOICES } from "./weight_dtype.ts";
-import { WEIGHTS_CHOICES } from "./wan/weights_place.ts";
+import { WEIGHTS_CHOICES } from "./blocks/weights_place.ts";
 
 /** An open GPU. */
 export const aGpu = instance(Gpu, "a Gpu, as openGpu opens it,");

@@ -9,7 +9,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import { openOnnxTextEncoder } from "./onnx/text_encoder.ts";
 import type { TextEncodeOptions, TextEncoder } from "./text_encoder.ts";
-import { cleanPrompt } from "./tokenizer/prompt.ts";
+import { cleanPrompt } from "./wan/prompt.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
 import { openUmt5Encoder } from "./umt5/encoder.ts";
 import type { WeightDtypeChoice } from "./weight_dtype.ts";

@@ -5,8 +5,8 @@
  */
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { AutoencoderKLWan } from "../../model/vae/autoencoder.ts";
-import { readVaeConfig } from "../../model/vae/config.ts";
+import { AutoencoderKLWan } from "../../model/wan/vae/autoencoder.ts";
+import { readVaeConfig } from "../../model/wan/vae/config.ts";
 import type { Case, Size } from "../case.ts";
 import { normalTensor } from "../random.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { readVaeConfig } from "../../model/vae/config.ts";
+import { readVaeConfig } from "../../model/wan/vae/config.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { type StoredDtype, writeRandomWeights } from "./random_weights.ts";
 import { transformerTensors, vaeTensors } from "./tensor_spec.ts";

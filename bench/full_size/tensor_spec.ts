@@ -5,7 +5,7 @@
  */
 import type { TransformerConfig } from "../../model/wan/config.ts";
 import type { Umt5Config } from "../../model/umt5/config.ts";
-import type { VaeConfig } from "../../model/vae/config.ts";
+import type { VaeConfig } from "../../model/wan/vae/config.ts";
 
 /** Name and shape of a stored tensor. */
 export interface TensorSpec {

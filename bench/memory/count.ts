@@ -7,7 +7,7 @@ import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
-import type { WeightsChoice, WeightsPlace } from "../../model/wan/weights_place.ts";
+import type { WeightsChoice, WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { type DRY_MODELS, dryModel } from "./dry_model.ts";
 
 /** What is rendered, and how. */

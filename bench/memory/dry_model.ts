@@ -8,7 +8,7 @@ import { bytesPerElement, elementCount } from "../../model/checkpoint/dtype.ts";
 import { Config } from "../../model/checkpoint/json.ts";
 import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import type { ModelFiles } from "../../model/model_files.ts";
-import { vaeConfig } from "../../model/vae/config.ts";
+import { vaeConfig } from "../../model/wan/vae/config.ts";
 import { VAE } from "../full_size/checkpoint.ts";
 import { type TensorSpec, transformerTensors, vaeTensors } from "../full_size/tensor_spec.ts";
 import { WAN_SHAPES } from "../wan_shapes.ts";

@@ -11,7 +11,7 @@ import { WanPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
-import type { WeightsChoice, WeightsPlacement } from "../../model/wan/weights_place.ts";
+import type { WeightsChoice, WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { clipExtent, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";

@@ -7,7 +7,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openOnnxTextEncoder } from "../onnx/text_encoder.ts";
 import type { TextEncoder } from "../text_encoder.ts";
-import { cleanPrompt } from "../tokenizer/prompt.ts";
+import { cleanPrompt } from "../wan/prompt.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer.ts";
 import { readUmt5Config } from "../umt5/config.ts";
 import { openUmt5Encoder, Umt5Encoder } from "../umt5/encoder.ts";

@@ -5,8 +5,8 @@
  */
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
-import { AutoencoderKLWan } from "../vae/autoencoder.ts";
-import { readVaeConfig } from "../vae/config.ts";
+import { AutoencoderKLWan } from "../wan/vae/autoencoder.ts";
+import { readVaeConfig } from "../wan/vae/config.ts";
 import { BOUNDS, type Bounds } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
 

@@ -8,7 +8,7 @@ import { WanPipeline } from "../../model/pipeline.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
-import { denoisingBytes } from "../../model/wan/weights_place.ts";
+import { denoisingBytes } from "../../model/blocks/weights_place.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { randn, testVariants } from "../gpu.ts";
 import { inTempDir } from "../process.ts";

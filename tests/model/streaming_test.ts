@@ -7,7 +7,7 @@ import type { TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
-import type { WeightsPlace } from "../../model/wan/weights_place.ts";
+import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { randn, testVariants, variants } from "../gpu.ts";
 import { assertRefused, execute, inTempDir, listFiles, program, QUICK, tilereel } from "../process.ts";

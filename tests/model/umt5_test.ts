@@ -5,7 +5,7 @@ import { openSafetensors, readFloat32, toNumbers } from "../../model/checkpoint/
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import type { TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import type { TokenizedPrompt } from "../../model/text_encoder.ts";
-import { cleanPrompt } from "../../model/tokenizer/prompt.ts";
+import { cleanPrompt } from "../../model/wan/prompt.ts";
 import { loadTokenizer } from "../../model/tokenizer/tokenizer.ts";
 import { readUmt5Config } from "../../model/umt5/config.ts";
 import { openUmt5Encoder, Umt5Encoder } from "../../model/umt5/encoder.ts";

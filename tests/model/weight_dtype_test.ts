@@ -5,7 +5,7 @@ import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { WanPipeline } from "../../model/pipeline.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
-import type { WeightsPlace } from "../../model/wan/weights_place.ts";
+import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { matrixDtype, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { assert, assertEquals } from "@std/assert";
 import { randn, testVariants } from "../gpu.ts";

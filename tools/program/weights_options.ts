@@ -5,7 +5,7 @@
  */
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weight_dtype.ts";
-import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/wan/weights_place.ts";
+import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { choice } from "./options.ts";
 
 /** --weights. */

@@ -8,8 +8,8 @@ import { type ModelFolder, openModelFolder } from "../../checkpoint/model_folder
 import { openCheckpoint } from "../../checkpoint/sharded.ts";
 import type { OnProgress } from "../../progress.ts";
 import { PromptEncoder, type TextEncoderChoice } from "../../prompt_encoder.ts";
-import { AutoencoderKLWan } from "../../vae/autoencoder.ts";
-import { readVaeConfig } from "../../vae/config.ts";
+import { AutoencoderKLWan } from "../../wan/vae/autoencoder.ts";
+import { readVaeConfig } from "../../wan/vae/config.ts";
 import type { Video } from "../../video/video.ts";
 import { checkFrames, checkSize } from "../../video_size.ts";
 import { readTransformerConfig } from "../../wan/config.ts";

@@ -1,5 +1,5 @@
 import { readUmt5Config } from "../../../model/umt5/config.ts";
-import { readVaeConfig } from "../../../model/vae/config.ts";
+import { readVaeConfig } from "../../../model/wan/vae/config.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { assertEquals, assertRejects } from "@std/assert";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetensors.ts";
 import { openOnnxTextEncoder } from "../../../model/onnx/text_encoder.ts";
-import { cleanPrompt } from "../../../model/tokenizer/prompt.ts";
+import { cleanPrompt } from "../../../model/wan/prompt.ts";
 import { loadTokenizer } from "../../../model/tokenizer/tokenizer.ts";
 import { assertClose, variants } from "../../gpu.ts";
 

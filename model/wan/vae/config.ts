@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
-import { Config } from "../checkpoint/json.ts";
-import { refuseQuantized } from "../checkpoint/known_models.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { Config } from "../../checkpoint/json.ts";
+import { refuseQuantized } from "../../checkpoint/known_models.ts";
 
 /** What `AutoencoderKLWan` is built from. */
 export interface VaeConfig {

@@ -7,9 +7,9 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { largestBlock, type WeightDtypeChoice, type WeightsOnGpu, weightsOnGpu } from "../weight_dtype.ts";
-import { WAN_BLOCK } from "./block.ts";
+import { WAN_BLOCK } from "../wan/block.ts";
 import { SLOTS } from "./block_source.ts";
-import type { TransformerConfig } from "./config.ts";
+import type { TransformerConfig } from "../wan/config.ts";
 
 /** Where the blocks' weights are kept: on the GPU, or on disk, streamed through two slots on the GPU. */
 export type WeightsPlace = "resident" | "stream";

@@ -4,7 +4,7 @@
  * @module
  */
 import { decodeHTML } from "entities";
-import { fixText } from "./fix_text.ts";
+import { fixText } from "../tokenizer/fix_text.ts";
 
 /** White space as Python's `\s` knows it, which is not quite JavaScript's. */
 // deno-lint-ignore no-control-regex

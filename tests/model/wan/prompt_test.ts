@@ -1,5 +1,5 @@
 import { fixText } from "../../../model/tokenizer/fix_text.ts";
-import { cleanPrompt } from "../../../model/tokenizer/prompt.ts";
+import { cleanPrompt } from "../../../model/wan/prompt.ts";
 import { assertEquals } from "@std/assert";
 
 // From ftfy's documentation, and what ftfy 6.3.1 gives for the others.

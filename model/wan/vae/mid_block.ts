@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Tensor } from "../../gpu/tensor.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
 import { AttentionBlock } from "./attention_block.ts";
 import type { Pass } from "./feature_cache.ts";
 import { ResnetBlock } from "./resnet_block.ts";

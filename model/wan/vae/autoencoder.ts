@@ -3,16 +3,16 @@
  *
  * @module
  */
-import { NotFiniteError, TilereelError } from "../../gpu/common/errors.ts";
-import type { Gpu } from "../../gpu/gpu.ts";
-import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
-import { channelAffine, clampInPlace, fill } from "../../gpu/ops/elementwise.ts";
-import { cutWindow, pasteWindow } from "../../gpu/ops/frames.ts";
-import { rgb8 } from "../../gpu/ops/rgb8.ts";
-import { readTogether } from "../../gpu/read_together.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
-import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import type { OnProgress } from "../progress.ts";
+import { NotFiniteError, TilereelError } from "../../../gpu/common/errors.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { countNonFinite } from "../../../gpu/ops/count_non_finite.ts";
+import { channelAffine, clampInPlace, fill } from "../../../gpu/ops/elementwise.ts";
+import { cutWindow, pasteWindow } from "../../../gpu/ops/frames.ts";
+import { rgb8 } from "../../../gpu/ops/rgb8.ts";
+import { readTogether } from "../../../gpu/read_together.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
+import type { TensorSource } from "../../checkpoint/tensor_source.ts";
+import type { OnProgress } from "../../progress.ts";
 import { type Chunk, chunksOf, eachChunk } from "./chunks.ts";
 import type { VaeConfig } from "./config.ts";
 import { Decoder, decoderMemory } from "./decoder.ts";

@@ -9,8 +9,8 @@ import { expectTensor, type TensorSource } from "../checkpoint/tensor_source.ts"
 import { WeightSlot } from "../weight_slot.ts";
 import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { type OnUpload, Weights } from "../weights.ts";
-import { type BlockWeights, loadBlock } from "./block.ts";
-import type { TransformerConfig } from "./config.ts";
+import { type BlockWeights, loadBlock } from "../wan/block.ts";
+import type { TransformerConfig } from "../wan/config.ts";
 
 /** Gives the transformer its blocks, whether they stay on the GPU or are streamed from disk. */
 export interface BlockSource {

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { channelNorm } from "../../gpu/ops/channel_norm.ts";
-import { fill } from "../../gpu/ops/elementwise.ts";
-import { linear } from "../../gpu/ops/linear.ts";
-import { softmaxInPlace } from "../../gpu/ops/softmax.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
+import { fill } from "../../../gpu/ops/elementwise.ts";
+import { linear } from "../../../gpu/ops/linear.ts";
+import { softmaxInPlace } from "../../../gpu/ops/softmax.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
 import type { Pass } from "./feature_cache.ts";
 import type { Conv, VaeWeights } from "./weights.ts";
 

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { channelNorm } from "../../gpu/ops/channel_norm.ts";
-import { conv3d } from "../../gpu/ops/conv3d.ts";
-import { linear } from "../../gpu/ops/linear.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
+import { conv3d } from "../../../gpu/ops/conv3d.ts";
+import { linear } from "../../../gpu/ops/linear.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
 import { type Pass, PAST } from "./feature_cache.ts";
 import type { Conv, VaeWeights } from "./weights.ts";
 

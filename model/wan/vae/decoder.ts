@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { conv3d } from "../../gpu/ops/conv3d.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { conv3d } from "../../../gpu/ops/conv3d.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
 import type { VaeConfig } from "./config.ts";
 import { type Pass, PAST } from "./feature_cache.ts";
 import { type Layer, loadMidBlock, runLayers } from "./mid_block.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
-import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
+import { expectTensor, readFloat32, type TensorSource } from "../../checkpoint/tensor_source.ts";
 
 /** Channels are filled up with zeros to a multiple of 4, so that they can be read as vec4s. */
 const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;

@@ -1,19 +1,19 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
-import { Gpu } from "../../gpu/gpu.ts";
-import { openSafetensors, readFloat32 } from "../../model/checkpoint/safetensors.ts";
-import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
-import type { Progress } from "../../model/progress.ts";
-import { AutoencoderKLWan } from "../../model/vae/autoencoder.ts";
-import { readVaeConfig } from "../../model/vae/config.ts";
-import { decoderMemory } from "../../model/vae/decoder.ts";
-import { blendWeights, tileSpans } from "../../model/vae/tiling.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { Gpu } from "../../../gpu/gpu.ts";
+import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetensors.ts";
+import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
+import type { Progress } from "../../../model/progress.ts";
+import { AutoencoderKLWan } from "../../../model/wan/vae/autoencoder.ts";
+import { readVaeConfig } from "../../../model/wan/vae/config.ts";
+import { decoderMemory } from "../../../model/wan/vae/decoder.ts";
+import { blendWeights, tileSpans } from "../../../model/wan/vae/tiling.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { relativeError } from "../../model/parity/measures.ts";
-import { assertClose, plainOnly, randn, testVariants } from "../gpu.ts";
+import { relativeError } from "../../../model/parity/measures.ts";
+import { assertClose, plainOnly, randn, testVariants } from "../../gpu.ts";
 
 const here = (path: string) => new URL(path, import.meta.url).pathname;
-const DEMO = { folder: here("../../model/demo/vae"), reference: here("../fixtures/demo_vae.safetensors") };
-const TINY = { folder: here("../fixtures/tiny_vae"), reference: here("../fixtures/tiny_vae/reference.safetensors") };
+const DEMO = { folder: here("../../../model/demo/vae"), reference: here("../../fixtures/demo_vae.safetensors") };
+const TINY = { folder: here("../../fixtures/tiny_vae"), reference: here("../../fixtures/tiny_vae/reference.safetensors") };
 
 /** f32 must agree to rounding; f16 operands, summed in f32, to what their 11 bits allow through some thirty layers. */
 const parityBound = (gpu: Gpu) => gpu.f16 ? 5e-3 : 1e-4;
