@@ -2,10 +2,10 @@
  * Text to video with Wan 2.1 checkpoints on WebGPU, in Deno.
  *
  * ```ts
- * import { embeddedModelDir, openGpu, WanPipeline, writeVideo } from "./mod.ts";
+ * import { embeddedModelDir, openGpu, VideoPipeline, writeVideo } from "./mod.ts";
  *
  * const gpu = await openGpu();
- * const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu });
+ * const pipeline = await VideoPipeline.load(embeddedModelDir(), { gpu });
  * const video = await pipeline.generate({
  *   prompt: "a red circle moving right on a black background",
  *   seed: 7,
@@ -52,7 +52,7 @@ export {
   type EncodePromptsOptions,
   type GenerateOptions,
   type LoadOptions,
-  WanPipeline,
+  VideoPipeline,
 } from "./model/pipeline.ts";
 export type { ModelFolder } from "./model/checkpoint/model_folder.ts";
 export type { PromptEmbeddings } from "./model/prompt_encoder.ts";

@@ -15,7 +15,7 @@ import { showProgress } from "../tools/program/progress.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { weightDtypeOption, weightsOption } from "../tools/program/weights_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type LoadOptions, WanPipeline } from "../model/pipeline.ts";
+import { type LoadOptions, VideoPipeline } from "../model/pipeline.ts";
 import { castText } from "../model/weight_dtype.ts";
 import { randn } from "../model/noise.ts";
 import type { WeightsPlace } from "../model/blocks/weights_place.ts";
@@ -164,7 +164,7 @@ async function render(
   weights: Pick<LoadOptions, "weights" | "weightDtype">,
 ): Promise<Rendered> {
   let start = performance.now();
-  const pipeline = await WanPipeline.load(dir, { gpu, ...weights, clips: [clip] });
+  const pipeline = await VideoPipeline.load(dir, { gpu, ...weights, clips: [clip] });
   await gpu.finish();
   const loadSeconds = secondsSince(start), heldAfterLoad = gpu.memory.held;
   const { place, why } = pipeline.weights, formats = castText(pipeline.weights);

@@ -19,7 +19,7 @@ import { slug } from "../tools/program/clip/slug.ts";
 import { type AttentionMethod, fullAttention } from "../model/attention/method.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
-import { WanPipeline } from "../model/pipeline.ts";
+import { VideoPipeline } from "../model/pipeline.ts";
 import { psnr, ssim } from "../model/video/quality.ts";
 import type { Video } from "../model/video/video.ts";
 import { BRANCHES } from "../model/vorta/branch.ts";
@@ -82,7 +82,7 @@ async function bench(): Promise<void> {
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
   const contenders = await contendersOf(values, model);
   const gpu = await openGpuAsAsked(values, showProgress().onProgress, { brief: values.model === undefined });
-  const pipeline = await WanPipeline.load(model, { gpu });
+  const pipeline = await VideoPipeline.load(model, { gpu });
   const results = await run(pipeline, prompts, contenders, values);
   pipeline.close();
   gpu.close();
@@ -115,7 +115,7 @@ async function contendersOf(
 }
 
 async function run(
-  pipeline: WanPipeline,
+  pipeline: VideoPipeline,
   prompts: readonly { readonly prompt: string; readonly number: number }[],
   contenders: ReadonlyMap<string, Contender>,
   { size, steps, seed = 0, out }: OptionValues<typeof options>,

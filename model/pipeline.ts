@@ -42,7 +42,7 @@ export interface Array5D {
   readonly shape: readonly number[];
 }
 
-/** What {@link WanPipeline.load} takes. */
+/** What {@link VideoPipeline.load} takes. */
 export interface LoadOptions {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
@@ -64,7 +64,7 @@ export interface LoadOptions {
   readonly onProgress?: OnProgress;
 }
 
-/** What {@link WanPipeline.encodePrompts} takes. */
+/** What {@link VideoPipeline.encodePrompts} takes. */
 export interface EncodePromptsOptions {
   /** Tokens that each prompt is padded or cut to. Default: the model's. */
   readonly textTokens?: number | undefined;
@@ -74,7 +74,7 @@ export interface EncodePromptsOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What {@link WanPipeline.generate} takes. */
+/** What {@link VideoPipeline.generate} takes. */
 export interface GenerateOptions {
   /** What to show. */
   readonly prompt: string;
@@ -82,7 +82,7 @@ export interface GenerateOptions {
   readonly negativePrompt?: string;
   /** Embeddings to use instead of encoding the prompts. */
   readonly embeddings?: PromptEmbeddings;
-  /** Pixels; multiples of 16. Defaults for this and what follows are the model's: {@link WanPipeline.defaults}. */
+  /** Pixels; multiples of 16. Defaults for this and what follows are the model's: {@link VideoPipeline.defaults}. */
   readonly width?: number;
   readonly height?: number;
   /** 4k + 1. */
@@ -160,7 +160,7 @@ export function clampedText(clamped: readonly ClampCount[]): string {
 }
 
 /** A loaded model. */
-export class WanPipeline {
+export class VideoPipeline {
   #closed = false;
   #busy = false;
   /** What was noted to be clamped. */
@@ -175,11 +175,11 @@ export class WanPipeline {
    *
    * @throws {TilereelError} if the folder holds no model that can be run, a file is damaged, or memory runs out
    */
-  static async load(dir: string, options: LoadOptions): Promise<WanPipeline> {
-    check("WanPipeline.load: the model's folder", dir, aPath);
-    checkOptions("WanPipeline.load", options, LOAD_KINDS, ["gpu"]);
+  static async load(dir: string, options: LoadOptions): Promise<VideoPipeline> {
+    check("VideoPipeline.load: the model's folder", dir, aPath);
+    checkOptions("VideoPipeline.load", options, LOAD_KINDS, ["gpu"]);
     // Damaged files are found before anything is uploaded.
-    return await WanPipeline.of(await openModelFiles(dir), options);
+    return await VideoPipeline.of(await openModelFiles(dir), options);
   }
 
   /**
@@ -187,7 +187,7 @@ export class WanPipeline {
    *
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
-  static async of(files: ModelFiles, options: LoadOptions): Promise<WanPipeline> {
+  static async of(files: ModelFiles, options: LoadOptions): Promise<VideoPipeline> {
     const { gpu, textEncoder, weights = "auto", weightDtype: dtype = "auto", onProgress } = options;
     const { folder, scheduler, transformerConfig: config, vaeConfig } = files;
     using loaded = new DisposableStack();
@@ -213,7 +213,7 @@ export class WanPipeline {
       dtype,
     });
     loaded.move();
-    return new WanPipeline(gpu, {
+    return new VideoPipeline(gpu, {
       ...{ folder, prompts, scheduler, transformer, vae, placement },
       transformerSource: files.transformer,
     });
@@ -258,7 +258,7 @@ export class WanPipeline {
    * @throws the signal's reason, if it is aborted before the clip is done, or before the call
    */
   async generate(options: GenerateOptions): Promise<Video> {
-    checkOptions("WanPipeline.generate", options, GENERATE_KINDS, ["prompt"]);
+    checkOptions("VideoPipeline.generate", options, GENERATE_KINDS, ["prompt"]);
     return await this.#alone(options.signal, () => this.#generate(options));
   }
 
@@ -291,7 +291,7 @@ export class WanPipeline {
    * @throws as {@link generate} does
    */
   async sampleLatents(options: GenerateOptions): Promise<Tensor> {
-    checkOptions("WanPipeline.sampleLatents", options, GENERATE_KINDS, ["prompt"]);
+    checkOptions("VideoPipeline.sampleLatents", options, GENERATE_KINDS, ["prompt"]);
     return await this.#alone(options.signal, () => this.#sampleLatents(options));
   }
 
@@ -332,15 +332,15 @@ export class WanPipeline {
    * @throws the signal's reason, if it is aborted
    */
   async encodePrompts(prompts: readonly string[], options: EncodePromptsOptions = {}): Promise<Tensor> {
-    check("WanPipeline.encodePrompts: prompts", prompts, listOf(aText, "a list of texts"));
-    checkOptions("WanPipeline.encodePrompts", options, ENCODE_PROMPTS_KINDS);
+    check("VideoPipeline.encodePrompts: prompts", prompts, listOf(aText, "a list of texts"));
+    checkOptions("VideoPipeline.encodePrompts", options, ENCODE_PROMPTS_KINDS);
     const { textTokens = this.defaults.textTokens, onProgress, signal } = options;
     return await this.#alone(signal, () => this.parts.prompts.encode(prompts, textTokens, { onProgress, signal }));
   }
 
   /** Work on the model, of which there is one piece at a time: it records on one GPU, and frees what is not its own. */
   async #alone<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw new TilereelError("this pipeline is closed: load the model again with WanPipeline.load");
+    if (this.#closed) throw new TilereelError("this pipeline is closed: load the model again with VideoPipeline.load");
     if (this.#busy) {
       throw new TilereelError("this pipeline is at work on another clip: await that before asking for the next");
     }

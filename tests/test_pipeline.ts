@@ -5,13 +5,13 @@
  */
 import type { Gpu } from "../gpu/gpu.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
-import { type LoadOptions, WanPipeline } from "../model/pipeline.ts";
+import { type LoadOptions, VideoPipeline } from "../model/pipeline.ts";
 import { openTestGpu } from "./gpu.ts";
 
 /** Loads the demo model on a poisoned device and closes both in the end. */
 export function testPipeline(
   name: string,
-  run: (pipeline: WanPipeline, gpu: Gpu) => Promise<void>,
+  run: (pipeline: VideoPipeline, gpu: Gpu) => Promise<void>,
   options: Omit<LoadOptions, "gpu"> = {},
 ) {
   Deno.test({
@@ -21,7 +21,7 @@ export function testPipeline(
     fn: async () => {
       const gpu = await openTestGpu();
       gpu.poison = true;
-      const pipeline = await WanPipeline.load(embeddedModelDir(), { ...options, gpu });
+      const pipeline = await VideoPipeline.load(embeddedModelDir(), { ...options, gpu });
       try {
         await run(pipeline, gpu);
       } finally {

@@ -8,7 +8,7 @@ import type { SourceName } from "../../gpu/device/source.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { FAMILIES } from "../../gpu/tuning/families.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import { Umt5Encoder } from "../../model/umt5/encoder.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
@@ -97,7 +97,7 @@ export async function recordModel(source: SourceName, modules: Modules): Promise
   const size = LATENTS.reduce((a, b) => a * b), text = new Float32Array(TEXT.tokens * TEXT.dim);
   for (const [, options] of devicesOf(source)) {
     await record(options, modules, async (gpu) => {
-      const pipeline = await WanPipeline.of({ ...wan, transformerConfig: config }, { gpu, clips: [CLIP] });
+      const pipeline = await VideoPipeline.of({ ...wan, transformerConfig: config }, { gpu, clips: [CLIP] });
       for (const attention of METHODS) {
         await pipeline.generate({
           ...CLIP,

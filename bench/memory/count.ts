@@ -5,7 +5,7 @@
  */
 import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import type { WeightsChoice, WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { type DRY_MODELS, dryModel } from "./dry_model.ts";
@@ -61,7 +61,7 @@ export async function countMemory(
   const { attention, device } = rest, books = new Books();
   const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
   const clip = { width, height, frames };
-  const pipeline = await WanPipeline.of(dryModel(model, stored), { gpu, weights, weightDtype, clips: [clip] });
+  const pipeline = await VideoPipeline.of(dryModel(model, stored), { gpu, weights, weightDtype, clips: [clip] });
   const embeddings = { positive: new Float32Array(TEXT_TOKENS * TEXT_DIM) };
   // Zeros, because drawing this many normal numbers takes as long as all the rest.
   const shape = [1, 16, (frames - 1) / 4 + 1, height / 8, width / 8];

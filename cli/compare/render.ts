@@ -5,7 +5,7 @@
  */
 import type { AttentionReport } from "../../model/attention/report.ts";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
-import type { GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
+import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { Video } from "../../model/video/video.ts";
 import { type ClipSettings, clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
@@ -15,7 +15,7 @@ import type { Figures } from "./record.ts";
 
 /** What is the same for all clips. */
 export interface RenderContext {
-  readonly pipeline: WanPipeline;
+  readonly pipeline: VideoPipeline;
   readonly onProgress: OnProgress;
   readonly onNote: (note: string) => void;
   /** Ends the work within a step's time. */

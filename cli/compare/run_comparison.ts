@@ -7,7 +7,7 @@ import config from "../../deno.json" with { type: "json" };
 import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
@@ -166,7 +166,7 @@ async function inOrder<T>(work: readonly (() => Promise<T>)[]): Promise<T[]> {
 
 /** A pipeline that is loaded and warmed up when the first clip is rendered. */
 class Renderer implements Disposable {
-  #pipeline: WanPipeline | undefined;
+  #pipeline: VideoPipeline | undefined;
 
   /** @param wanted the clips that are likely to be rendered */
   constructor(
@@ -180,9 +180,9 @@ class Renderer implements Disposable {
     return await render(clip, setting, { pipeline: this.#pipeline ??= await this.#load(), onProgress, onNote, signal });
   }
 
-  async #load(): Promise<WanPipeline> {
+  async #load(): Promise<VideoPipeline> {
     const { gpu, model, textEncoder, weights, weightDtype, onProgress, onLoaded, signal } = this.workplace;
-    const pipeline = await WanPipeline.load(model ?? embeddedModelDir(), {
+    const pipeline = await VideoPipeline.load(model ?? embeddedModelDir(), {
       gpu,
       onProgress,
       clips: this.prompts.map(({ values }) => clipExtent(values)),

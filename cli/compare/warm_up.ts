@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { GenerateOptions, WanPipeline } from "../../model/pipeline.ts";
+import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 
 /**
@@ -14,7 +14,7 @@ const STEPS = 4;
 
 /** Takes a few steps with each, at its true size, since kernels are chosen by size; decodes just the first. */
 export async function warmUp(
-  pipeline: WanPipeline,
+  pipeline: VideoPipeline,
   clips: readonly GenerateOptions[],
   onProgress: OnProgress,
   signal?: AbortSignal,
@@ -28,7 +28,7 @@ export async function warmUp(
   }
 }
 
-async function denoiseOnly(pipeline: WanPipeline, clip: GenerateOptions): Promise<void> {
+async function denoiseOnly(pipeline: VideoPipeline, clip: GenerateOptions): Promise<void> {
   const enough = new AbortController();
   const onStep = (_: unknown, step: number) => {
     if (step === STEPS - 2) enough.abort();

@@ -6,7 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { type LoadOptions, WanPipeline } from "../../model/pipeline.ts";
+import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
@@ -27,7 +27,7 @@ export interface WorkshopOptions {
 /** A GPU and the pipeline that is loaded on it. Disposing of it frees both. */
 export interface Workshop extends Disposable {
   readonly gpu: Gpu;
-  readonly pipeline: WanPipeline;
+  readonly pipeline: VideoPipeline;
   readonly profile: RunningProfile | undefined;
 }
 
@@ -42,7 +42,7 @@ export async function openWorkshop(options: WorkshopOptions): Promise<Workshop> 
   const gpu = await openGpuAsAsked(values, onProgress, { brief: model === undefined });
   cleanUp.defer(() => gpu.close());
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
-  const pipeline = await WanPipeline.load(model ?? embeddedModelDir(), {
+  const pipeline = await VideoPipeline.load(model ?? embeddedModelDir(), {
     ...{ gpu, clips, onProgress },
     ...values.weights !== undefined && { weights: values.weights },
     ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },

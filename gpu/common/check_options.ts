@@ -20,7 +20,7 @@ export type Kinds<T> = { readonly [K in keyof Required<T>]: Kind };
 /**
  * Checks an object of options: all names known, all values of their kind. What is undefined counts as not given.
  *
- * @param what the name of the called function, which starts the message: "WanPipeline.load"
+ * @param what the name of the called function, which starts the message: "VideoPipeline.load"
  * @param required options that must be given
  * @throws {TilereelError} that names the option
  */

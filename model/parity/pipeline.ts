@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { WanPipeline } from "../pipeline.ts";
+import { VideoPipeline } from "../pipeline.ts";
 import { meanSquaredError, psnr, psnrOfError } from "../video/quality.ts";
 import { latentsBounds, PIPELINE_BOUNDS } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
@@ -20,7 +20,7 @@ export const demoPipeline: ParityCase = {
     for (const gpu of gpus) {
       // Minutes on a software adapter.
       if (gpu.f16 && gpu.settings.description.software && size !== "small") continue;
-      const pipeline = await WanPipeline.load(model, { gpu });
+      const pipeline = await VideoPipeline.load(model, { gpu });
       const checks: Check[] = [];
       try {
         const video = await pipeline.generate({

@@ -8,7 +8,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionMethod } from "../attention/method.ts";
-import type { GenerateOptions, WanPipeline } from "../pipeline.ts";
+import type { GenerateOptions, VideoPipeline } from "../pipeline.ts";
 import { embedTexts } from "../training/data/embed_texts.ts";
 import type { SampledClip } from "../training/data/sampled_set.ts";
 import type { OnProgress } from "../progress.ts";
@@ -100,7 +100,7 @@ export function watchedAttention(onState: (state: AttentionState) => void): Atte
  */
 export async function samplingRuns(
   gpu: Gpu,
-  pipeline: WanPipeline,
+  pipeline: VideoPipeline,
   clips: readonly SampledClip[],
   onProgress?: OnProgress,
 ): Promise<SamplingRuns> {

@@ -4,7 +4,7 @@ import { dryModel } from "../../bench/memory/dry_model.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import { Gpu } from "../../gpu/gpu.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
@@ -31,7 +31,7 @@ testVariants("memory: a dry device counts what a real one holds", async ({ gpu }
     for (const weights of ["resident", "stream"] as const) {
       const uses = [];
       for (const on of [real, dry]) {
-        const pipeline = await WanPipeline.load(dir, { gpu: on, weights });
+        const pipeline = await VideoPipeline.load(dir, { gpu: on, weights });
         await pipeline.generate({
           prompt: "",
           width: 48,

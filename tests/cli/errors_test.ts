@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/device.ts";
 import { writeSafetensors } from "../../model/checkpoint/safetensors.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import { BrokenModel } from "../broken_model.ts";
 import { assertRefused, execute, inTempDir, listFiles, MODEL, program, QUICK, ROOT, tilereel } from "../process.ts";
 
@@ -316,7 +316,7 @@ Deno.test("the device is lost in the middle", async (t) => {
       };
       await assertRejects(
         async () => {
-          const pipeline = await WanPipeline.load(MODEL, { gpu, onProgress });
+          const pipeline = await VideoPipeline.load(MODEL, { gpu, onProgress });
           await pipeline.generate({ prompt: "a", width: 32, height: 32, frames: 5, steps: 2, guidance: 1, onProgress });
         },
         TilereelError,
@@ -327,7 +327,7 @@ Deno.test("the device is lost in the middle", async (t) => {
   }
   await t.step("between two steps", async () => {
     const gpu = await openGpu();
-    const pipeline = await WanPipeline.load(MODEL, { gpu });
+    const pipeline = await VideoPipeline.load(MODEL, { gpu });
     let steps = 0;
     await assertRejects(
       () =>

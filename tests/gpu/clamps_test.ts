@@ -5,7 +5,7 @@ import { layerNormInto } from "../../gpu/ops/layer_norm.ts";
 import { GEMM, linear, linearInto } from "../../gpu/ops/linear.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../model/checkpoint/safetensors.ts";
-import { clampedText, WanPipeline } from "../../model/pipeline.ts";
+import { clampedText, VideoPipeline } from "../../model/pipeline.ts";
 import { assert, assertEquals } from "@std/assert";
 import { randn, testVariants, type Variant } from "../gpu.ts";
 import { inTempDir } from "../process.ts";
@@ -108,7 +108,7 @@ testVariants("a weight that f16 cannot hold is told by its name, once, with the 
     }
     await Deno.rename(`${path}.new`, path);
     await gpu.takeClamped();
-    const pipeline = await WanPipeline.load(dir, { gpu, weights: "stream" });
+    const pipeline = await VideoPipeline.load(dir, { gpu, weights: "stream" });
     const notes: string[] = [], clamped: ClampCount[][] = [];
     for (let clip = 0; clip < 2; clip++) {
       await pipeline.generate({

@@ -9,7 +9,7 @@ import { inTempDir, listFiles, MODEL } from "../process.ts";
 /** What no type lets through. */
 // deno-lint-ignore no-explicit-any
 const library: any = tilereel;
-const { openGpu, WanPipeline, writeVideo, vedaAttention, vedaHeads, routedAttention, singleBranch } = library;
+const { openGpu, VideoPipeline, writeVideo, vedaAttention, vedaHeads, routedAttention, singleBranch } = library;
 
 const CLIP = { prompt: "a", width: 32, height: 32, frames: 5, steps: 2, guidance: 1 };
 
@@ -59,10 +59,13 @@ Deno.test("what needs no GPU", async () => {
       [() => openGpu({ tune: { agian: true } }), 'openGpu: tune has no option "agian": did you mean again?'],
       [() => library.listAdapters(7), "listAdapters: choice is 7, but a text was expected"],
       [() => library.tuneKernels({}), "tuneKernels: gpu is an object, but a Gpu, as openGpu opens it, was expected"],
-      [() => WanPipeline.load(), "the model's folder is undefined, but a path was expected"],
-      [() => WanPipeline.load(MODEL), "WanPipeline.load takes an object of options, not undefined"],
-      [() => WanPipeline.load(MODEL, {}), "WanPipeline.load needs the option gpu"],
-      [() => WanPipeline.load(MODEL, { gpu: Promise.resolve() }), "gpu is a Promise (await it), but a Gpu, as openGpu"],
+      [() => VideoPipeline.load(), "the model's folder is undefined, but a path was expected"],
+      [() => VideoPipeline.load(MODEL), "VideoPipeline.load takes an object of options, not undefined"],
+      [() => VideoPipeline.load(MODEL, {}), "VideoPipeline.load needs the option gpu"],
+      [
+        () => VideoPipeline.load(MODEL, { gpu: Promise.resolve() }),
+        "gpu is a Promise (await it), but a Gpu, as openGpu",
+      ],
       [() => writeVideo(7, video), "writeVideo: path is 7, but a path was expected"],
       [() => writeVideo("a.mp4"), "writeVideo: the video is undefined, but a clip with width"],
       [() => writeVideo("a.mp4", Promise.resolve(video)), "writeVideo: the video is a Promise (await it), but"],
@@ -111,18 +114,18 @@ Deno.test("what needs no GPU", async () => {
 Deno.test("a pipeline's options, one clip at a time, and use after it was closed", async (t) => {
   const gpu = await openGpu({ tune: undefined });
   await t.step("load", async () => {
-    const load = (options: object) => () => WanPipeline.load(MODEL, { gpu, ...options });
+    const load = (options: object) => () => VideoPipeline.load(MODEL, { gpu, ...options });
     await refused(load({ weights: "gpu" }), 'weights is "gpu", but "auto", "resident" or "stream" was expected');
     await refused(load({ clips: [{ width: "832" }] }), "clips is a list of 1, but a list of clips, each with width");
     await refused(load({ onprogress: () => {} }), 'has no option "onprogress": did you mean onProgress?');
     await refused(load({ textEncoder: "" }), 'textEncoder is "", but a path was expected');
   });
-  const pipeline = await WanPipeline.load(MODEL, { gpu });
+  const pipeline = await VideoPipeline.load(MODEL, { gpu });
   await t.step("generate", async () => {
     for (
       const [options, message] of [
-        [{ prompt: 5 }, "WanPipeline.generate: prompt is 5, but a text that says what to show was expected"],
-        [{ prompt: undefined }, "WanPipeline.generate needs the option prompt: a text that says what to show"],
+        [{ prompt: 5 }, "VideoPipeline.generate: prompt is 5, but a text that says what to show was expected"],
+        [{ prompt: undefined }, "VideoPipeline.generate needs the option prompt: a text that says what to show"],
         [{ negativePrompt: 0 }, "negativePrompt is 0, but a text was expected"],
         [{ scheduler: "ddim" }, 'scheduler is "ddim", but "unipc" or "euler" was expected'],
         [{ guidance: NaN }, "guidance is NaN, but a number of at least 0 was expected"],
@@ -143,15 +146,15 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
         [{ attention: "vorta" }, 'attention is "vorta", but a kind of attention, as routedAttention or vedaAttention'],
         [{ signal: {} }, "signal is an object, but an AbortSignal was expected"],
         [{ onProgress: true }, "onProgress is true, but a function was expected"],
-        [{ size: "832x480" }, 'WanPipeline.generate has no option "size"; its options are prompt, negativePrompt,'],
-        [{ promt: "a" }, 'WanPipeline.generate has no option "promt": did you mean prompt?'],
+        [{ size: "832x480" }, 'VideoPipeline.generate has no option "size"; its options are prompt, negativePrompt,'],
+        [{ promt: "a" }, 'VideoPipeline.generate has no option "promt": did you mean prompt?'],
       ] as const
     ) await refused(() => pipeline.generate({ ...CLIP, ...options }), message);
     await refused(() => pipeline.generate("a red circle"), 'takes an object of options, not "a red circle"');
     await refused(() => pipeline.encodePrompts("a"), 'prompts is "a", but a list of texts was expected');
     await refused(
       () => pipeline.encodePrompts(["a"], 16),
-      "WanPipeline.encodePrompts takes an object of options, not 16",
+      "VideoPipeline.encodePrompts takes an object of options, not 16",
     );
     await refused(() => pipeline.encodePrompts(["a"], { textTokens: 0 }), "textTokens is 0, but a whole number of at");
   });
@@ -166,17 +169,20 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
   await t.step("closed", async () => {
     pipeline.close();
     pipeline.close();
-    await refused(() => pipeline.generate(CLIP), "this pipeline is closed: load the model again with WanPipeline.load");
+    await refused(
+      () => pipeline.generate(CLIP),
+      "this pipeline is closed: load the model again with VideoPipeline.load",
+    );
     await refused(() => pipeline.sampleLatents(CLIP), "this pipeline is closed");
     await refused(() => pipeline.encodePrompts(["a"]), "this pipeline is closed");
   });
   await t.step("a GPU that is closed", async () => {
-    const left = await WanPipeline.load(MODEL, { gpu });
+    const left = await VideoPipeline.load(MODEL, { gpu });
     gpu.close();
     gpu.close();
     await refused(() => left.generate(CLIP), "this GPU is closed: open it again with openGpu");
     left.close();
-    await refused(() => WanPipeline.load(MODEL, { gpu }), "this GPU is closed: open it again with openGpu");
+    await refused(() => VideoPipeline.load(MODEL, { gpu }), "this GPU is closed: open it again with openGpu");
     await refused(() => gpu.finish(), "this GPU is closed");
   });
 });

@@ -4,7 +4,7 @@ import { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import type { TensorSource } from "../../model/checkpoint/tensor_source.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
@@ -190,7 +190,7 @@ test("streamed: auto goes by the memory there is, keeps to it, and leaves nothin
   await withModel(async (dir) => {
     const render = async (weights: "auto" | "resident" | "stream", memoryLimit: number) => {
       const limited = new Gpu(gpu.device, { ...gpu.settings, memoryLimit });
-      const pipeline = await WanPipeline.load(dir, { gpu: limited, weights, clips: [CLIP] });
+      const pipeline = await VideoPipeline.load(dir, { gpu: limited, weights, clips: [CLIP] });
       try {
         const { data } = await pipeline.generate({ ...CLIP, embeddings: EMBEDDINGS });
         return { data, peak: limited.memory.peak, placement: pipeline.weights };
@@ -223,7 +223,7 @@ test("streamed: auto goes by the memory there is, keeps to it, and leaves nothin
 test("streamed: weights that are cut short while rendering end it with a sentence", async (gpu) => {
   await withModel(async (dir) => {
     const { used } = gpu.memory;
-    const pipeline = await WanPipeline.load(dir, { gpu, weights: "stream", clips: [CLIP] });
+    const pipeline = await VideoPipeline.load(dir, { gpu, weights: "stream", clips: [CLIP] });
     const file = `${dir}/transformer/diffusion_pytorch_model.safetensors`;
     const onStep = () => Deno.truncate(file, 100_000);
     await assertRejects(

@@ -2,7 +2,7 @@ import { writeRandomCheckpoint } from "../../bench/full_size/checkpoint.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { castInto } from "../../gpu/ops/cast.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
@@ -133,7 +133,7 @@ testVariants("where weights go counts them as they are cast", async ({ gpu }) =>
   await inTempDir(async (dir) => {
     await writeRandomCheckpoint(dir, SMALL);
     const of = async (weightDtype: WeightDtypeChoice, weights: WeightsPlace) => {
-      const pipeline = await WanPipeline.load(dir, { gpu, weights, weightDtype });
+      const pipeline = await VideoPipeline.load(dir, { gpu, weights, weightDtype });
       pipeline.close();
       return pipeline.weights;
     };

@@ -7,9 +7,9 @@ import { readMp4 } from "../h264_reader.ts";
 import { execute, inTempDir, listFiles, QUICK, ROOT } from "../process.ts";
 
 const SCRIPT = `
-import { embeddedModelDir, openGpu, TilereelError, WanPipeline, writeVideo } from "tilereel";
+import { embeddedModelDir, openGpu, TilereelError, VideoPipeline, writeVideo } from "tilereel";
 const gpu = await openGpu();
-const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu });
+const pipeline = await VideoPipeline.load(embeddedModelDir(), { gpu });
 const video = await pipeline.generate({
   prompt: "a red circle", width: 32, height: 32, frames: 5, steps: 1, guidance: 1,
 });
@@ -30,7 +30,7 @@ async function succeeds(program: string, args: readonly string[], cwd: string): 
 async function assertRenders(dir: string): Promise<void> {
   await Deno.writeTextFile(join(dir, "script.js"), SCRIPT);
   const out = await succeeds(Deno.execPath(), ["run", "-A", "--quiet", "script.js"], dir);
-  assertStringIncludes(out, "true WanPipeline.generate: prompt is 3, but a text");
+  assertStringIncludes(out, "true VideoPipeline.generate: prompt is 3, but a text");
   const track = await readMp4(await Deno.readFile(join(dir, "circle.mp4")));
   assertEquals([track.width, track.height, track.frames.length], [32, 32, 5]);
 }

@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { WanPipeline } from "../../model/pipeline.ts";
+import { VideoPipeline } from "../../model/pipeline.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import { modelDigest } from "../../model/identity/digest.ts";
 import type { SampledClip } from "../../model/training/data/sampled_set.ts";
@@ -112,7 +112,7 @@ export async function openSamplingRuns(
   { gpu, onProgress }: Pick<LongRun, "gpu" | "onProgress">,
   { model, clips, textEncoder, weightDtype }: SamplingPlan,
 ): Promise<OpenRuns> {
-  const pipeline = await WanPipeline.load(model, {
+  const pipeline = await VideoPipeline.load(model, {
     gpu,
     clips,
     onProgress,

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
-import { type GenerateOptions, WanPipeline } from "../../pipeline.ts";
+import { type GenerateOptions, VideoPipeline } from "../../pipeline.ts";
 import type { OnProgress } from "../../progress.ts";
 import type { SchedulerKind } from "../../schedulers/config.ts";
 import type { Sigmas } from "../../schedulers/sigmas.ts";
@@ -92,7 +92,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: Sampled
     ...clip.sigmas !== undefined && { sigmas: String(clip.sigmas) },
   });
   const open = async () => {
-    const pipeline = await WanPipeline.load(model, {
+    const pipeline = await VideoPipeline.load(model, {
       gpu,
       clips,
       ...onProgress && { onProgress },
@@ -107,7 +107,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: Sampled
 class Sampler implements Maker<SampledClip> {
   constructor(
     private readonly gpu: Gpu,
-    private readonly pipeline: WanPipeline,
+    private readonly pipeline: VideoPipeline,
     private readonly signal: AbortSignal | undefined,
   ) {}
 

@@ -5,7 +5,7 @@ import type { Gpu } from "../../../gpu/gpu.ts";
 import { attention } from "../../../gpu/ops/attention.ts";
 import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { embeddedModelDir } from "../../../model/embedded.ts";
-import { WanPipeline } from "../../../model/pipeline.ts";
+import { VideoPipeline } from "../../../model/pipeline.ts";
 import { type SamplingRuns, samplingRuns, type Watching } from "../../../model/veda/sampling_states.ts";
 import type { TilePlan } from "../../../model/veda/tile_plan.ts";
 import {
@@ -123,7 +123,7 @@ gpuTest("from a model whose blocks are streamed it learns the same as from one t
   const clips = ["a red ring", "a blue square"].map((prompt, seed) => ({ ...clip, prompt, seed }));
   const learnt = [];
   for (const weights of ["resident", "stream"] as const) {
-    const pipeline = await WanPipeline.load(embeddedModelDir(), { gpu, weights });
+    const pipeline = await VideoPipeline.load(embeddedModelDir(), { gpu, weights });
     const runs = await samplingRuns(gpu, pipeline, clips);
     // Both passes, of the prompt and of the negative one, are learnt from.
     const folder = join(dir, weights);

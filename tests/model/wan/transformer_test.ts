@@ -4,7 +4,7 @@ import { Blocks } from "../../../gpu/ops/blocks.ts";
 import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
 import { noise } from "../../../gpu/tuning/noise.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
-import { WanPipeline } from "../../../model/pipeline.ts";
+import { VideoPipeline } from "../../../model/pipeline.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { feedForward } from "../../../model/wan/feed_forward.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
@@ -85,7 +85,7 @@ testVariants("feed-forward: in pieces it gives the same, whatever form its input
 });
 
 testNarrow("pipeline: embeddings of any length, with guidance", async (dir, gpu) => {
-  const pipeline = await WanPipeline.load(dir, { gpu });
+  const pipeline = await VideoPipeline.load(dir, { gpu });
   const render = (positive: Float32Array, negative: Float32Array) =>
     pipeline.generate({
       prompt: "",
@@ -107,7 +107,7 @@ testNarrow("pipeline: embeddings of any length, with guidance", async (dir, gpu)
 });
 
 testNarrow("pipeline: each stage begins with no idle buffers of the one before", async (dir, gpu) => {
-  const pipeline = await WanPipeline.load(dir, { gpu });
+  const pipeline = await VideoPipeline.load(dir, { gpu });
   const idle = new Map<string, number>();
   await pipeline.generate({
     prompt: "",
@@ -137,7 +137,7 @@ for (
   ] as [string, Changes][]
 ) {
   testNarrow(`pipeline: a model of ${what} is refused before its weights are read`, async (dir, gpu) => {
-    await assertRejects(() => WanPipeline.load(dir, { gpu }), TilereelError, "is not supported; Wan 2.1 has");
+    await assertRejects(() => VideoPipeline.load(dir, { gpu }), TilereelError, "is not supported; Wan 2.1 has");
   }, changes);
 }
 

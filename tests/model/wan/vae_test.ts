@@ -13,7 +13,10 @@ import { assertClose, plainOnly, randn, testVariants } from "../../gpu.ts";
 
 const here = (path: string) => new URL(path, import.meta.url).pathname;
 const DEMO = { folder: here("../../../model/demo/vae"), reference: here("../../fixtures/demo_vae.safetensors") };
-const TINY = { folder: here("../../fixtures/tiny_vae"), reference: here("../../fixtures/tiny_vae/reference.safetensors") };
+const TINY = {
+  folder: here("../../fixtures/tiny_vae"),
+  reference: here("../../fixtures/tiny_vae/reference.safetensors"),
+};
 
 /** f32 must agree to rounding; f16 operands, summed in f32, to what their 11 bits allow through some thirty layers. */
 const parityBound = (gpu: Gpu) => gpu.f16 ? 5e-3 : 1e-4;

@@ -8,7 +8,7 @@ import { openGpu } from "../../../../gpu/device.ts";
 import type { Gpu } from "../../../../gpu/gpu.ts";
 import { openCheckpoint } from "../../../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../../../model/embedded.ts";
-import { WanPipeline } from "../../../../model/pipeline.ts";
+import { VideoPipeline } from "../../../../model/pipeline.ts";
 import { modelDigest } from "../../../../model/identity/digest.ts";
 import { sampleSeed } from "../../../../model/training/data/sampled_set.ts";
 import type { TrainingSample, TrainingSet } from "../../../../model/training/data/training_set.ts";
@@ -86,7 +86,7 @@ testData("prompts: samples are the latents that generate decodes, bit for bit, a
   const set = await open({ prompts });
   assertEquals(gpu.memory.used, used, "what samples was let go");
   const samples = await allSamples(set);
-  const pipeline = await WanPipeline.load(MODEL, { gpu });
+  const pipeline = await VideoPipeline.load(MODEL, { gpu });
   try {
     const clip = { width: 32, height: 48, frames: 5, steps: 2 };
     const asked = [
@@ -249,7 +249,7 @@ testData("clips: a frame folder, a GIF and an MP4 encode to latents that decode 
   const direct = await encodedMean(gpu, video.data);
   assertEquals(samples[2]!.latents, direct);
 
-  const pipeline = await WanPipeline.load(MODEL, { gpu });
+  const pipeline = await VideoPipeline.load(MODEL, { gpu });
   const embeddings = await pipeline.encodePrompts(names.map((name) => `the ${name}`));
   const all = await gpu.read(embeddings);
   gpu.release(embeddings);
