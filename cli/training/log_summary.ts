@@ -6,7 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileError } from "../../model/files/file_error.ts";
 
-/** Steps that a mean is taken over: as in docs/vorta.md, and enough to see each of the recipe's five noise intervals. */
+/** Steps that a mean is taken over: as in docs/quality.md, and enough to see each of the recipe's five noise intervals. */
 const WINDOW = 20;
 
 /** Means over the first and the last steps. */

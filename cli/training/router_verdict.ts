@@ -1,5 +1,5 @@
 /**
- * What is to be expected of a router. The thresholds are figures of docs/vorta.md, measured on the demo model.
+ * What is to be expected of a router. The thresholds are figures of docs/quality.md, measured on the demo model.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What is to be expected of a plan of tile shapes. The thresholds are figures of docs/veda.md, of the demo model at
+ * What is to be expected of a plan of tile shapes. The thresholds are figures of docs/quality.md, of the demo model at
  * 256x256 with tiles of 32 in searched shapes.
  *
  * @module

@@ -1,12 +1,12 @@
 /**
- * What is to be expected of scores of tiles. The thresholds are figures of docs/veda.md.
+ * What is to be expected of scores of tiles. The thresholds are figures of docs/quality.md.
  *
  * @module
  */
 import type { Trend } from "./log_summary.ts";
 import { percent, type Verdict } from "./verdict.ts";
 
-/** What docs/veda.md measures was trained for 300 steps; averages have forgotten the start after 100. */
+/** What docs/quality.md measures was trained for 300 steps; averages have forgotten the start after 100. */
 const FEWEST_STEPS = 100, USUAL_STEPS = 300;
 /**
  * Recall beyond that of tiles picked blindly, (recall − keep) / (1 − keep): trained scores had 0.52 to 0.73 on the demo
