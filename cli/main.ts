@@ -6,7 +6,7 @@
 import config from "../deno.json" with { type: "json" };
 import { variable } from "../gpu/common/environment.ts";
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
-import { systemReason } from "../model/files/file_error.ts";
+import { isNotFound, systemReason } from "../model/files/file_error.ts";
 import type { Command, CommandEntry, CommandTable } from "../tools/program/command.ts";
 import { COMMANDS } from "./command_table.ts";
 import { commandHelp, groupHelp, mainHelp } from "../tools/program/help.ts";
@@ -97,7 +97,7 @@ function report(error: unknown): number {
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const reason = systemReason(error);
   // A file that is not there should have been asked for.
-  if (reason !== undefined && !(error instanceof Deno.errors.NotFound)) {
+  if (reason !== undefined && !isNotFound(error)) {
     // Not foreseen where it happened, such as a full disk behind the standard output, but no bug.
     console.error(trace ? error : `tilereel: ${reason} (${(error as Error).message})`);
     return USER_ERROR;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { writeFileAtomically } from "../../model/files/atomic_file.ts";
+import { writeAtomically } from "../../model/files/output.ts";
 import { normalBytes, repeated } from "../random.ts";
 import type { TensorSpec } from "./tensor_spec.ts";
 
@@ -80,18 +80,13 @@ async function writeShard(
   const start = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
   new DataView(start.buffer).setBigUint64(0, BigInt(start.length - 8), true);
   start.set(json, 8);
-  await writeFileAtomically(path, async (file) => {
-    await writeAll(file, start);
+  const pieces = function* (): Generator<Uint8Array> {
+    yield start;
     for (const [i, tensor] of tensors.entries()) {
-      for (const piece of repeated(numbersFor(tensor, dtype), startOf(first + i), bytesOf(tensor, dtype))) {
-        await writeAll(file, piece);
-      }
+      yield* repeated(numbersFor(tensor, dtype), startOf(first + i), bytesOf(tensor, dtype));
     }
-  });
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
+  };
+  await writeAtomically(path, (temporary) => Deno.writeFile(temporary, ReadableStream.from(pieces())));
 }
 
 /** Where in the random numbers the i-th tensor begins: elsewhere than the others. */

@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { fileError } from "../../model/files/file_error.ts";
+import { fileError, isNotFound } from "../../model/files/file_error.ts";
 import type { ComparedPrompt } from "../compare/comparison.ts";
 
 /** A page of more than this many bytes of clips is slow to open on a phone. */
@@ -48,7 +48,7 @@ async function readClip(path: string, folder: string): Promise<Uint8Array> {
   try {
     return await Deno.readFile(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw fileError(path, "read", error);
+    if (!isNotFound(error)) throw fileError(path, "read", error);
     throw new TilereelError(`${path} is gone: remove ${folder} to have its clips rendered again`, { cause: error });
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { isNotFound } from "../files/file_error.ts";
 import { checkFrames, checkSize } from "../video_size.ts";
 import { Config } from "./json.ts";
 import { readTrainedSizes, type TrainedSize } from "./trained_sizes.ts";
@@ -49,7 +50,7 @@ export async function readGenerationDefaults(path: string): Promise<GenerationDe
   try {
     config = await Config.read(path);
   } catch (error) {
-    if (error instanceof Error && error.cause instanceof Deno.errors.NotFound) return wan;
+    if (isNotFound(error)) return wan;
     throw error;
   }
   const unknown = config.keys().find((key) => !KEYS.includes(key));

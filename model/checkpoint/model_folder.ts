@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { existsToRead, fileError } from "../files/file_error.ts";
+import { existsToRead, fileError, isNotFound } from "../files/file_error.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
 import { checkKind } from "./known_models.ts";
@@ -96,7 +96,7 @@ async function isFolder(path: string, required = true): Promise<boolean> {
   try {
     return (await Deno.stat(path)).isDirectory;
   } catch (error) {
-    if (!required && error instanceof Deno.errors.NotFound) return false;
+    if (!required && isNotFound(error)) return false;
     throw fileError(path, "read", error);
   }
 }

@@ -5,7 +5,7 @@
  */
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { fileError } from "../files/file_error.ts";
+import { fileError, isNotFound } from "../files/file_error.ts";
 import { readJsonObject } from "./json.ts";
 import { openSafetensors } from "./safetensors.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
@@ -98,7 +98,7 @@ async function openShard(folder: string, shard: string, indexName: string): Prom
   try {
     return await openSafetensors(path);
   } catch (error) {
-    if (error instanceof Error && error.cause instanceof Deno.errors.NotFound) {
+    if (isNotFound(error)) {
       throw new TilereelError(
         `${path} is missing: ${indexName} lists it as one of the shards; ` +
           await getIt(folder, "copy or download it into this folder"),

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { writeFileAtomically } from "../files/atomic_file.ts";
+import { writeAtomically } from "../files/output.ts";
 import { bytesPerElement, type Dtype, elementCount } from "./dtype.ts";
 
 /** A tensor to be stored; `data` holds its elements in row-major order, encoded as `dtype` says. */
@@ -44,14 +44,11 @@ export async function writeSafetensors(
   new DataView(start.buffer).setBigUint64(0, BigInt(headerLength), true);
   start.set(json, 8);
 
-  await writeFileAtomically(path, async (file) => {
-    await writeAll(file, start);
-    for (const [, { data }] of entries) {
-      await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    }
-  });
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
+  const pieces = [
+    start,
+    ...entries.map(([, { data: { buffer, byteOffset, byteLength } }]) =>
+      new Uint8Array(buffer, byteOffset, byteLength)
+    ),
+  ];
+  await writeAtomically(path, (temporary) => Deno.writeFile(temporary, ReadableStream.from(pieces)));
 }

@@ -30,6 +30,11 @@ export function systemReason(error: unknown): string | undefined {
   return error instanceof Error ? REASONS[codeOf(error)] : undefined;
 }
 
+/** Whether there is no file or folder of that name, or that is the cause of the error. */
+export function isNotFound(error: unknown): boolean {
+  return error instanceof Error && (codeOf(error) === "ENOENT" || isNotFound(error.cause));
+}
+
 /** Whether the disk was full. */
 export function isDiskFull(error: unknown): boolean {
   return error instanceof Error && ["ENOSPC", "EDQUOT"].includes(codeOf(error));
@@ -38,7 +43,7 @@ export function isDiskFull(error: unknown): boolean {
 /** The error to throw when reading or writing `path` failed with `error`. */
 export function fileError(path: string, doing: "read" | "written", error: unknown): TilereelError {
   if (error instanceof TilereelError) return error;
-  if (error instanceof Deno.errors.NotFound) return new TilereelError(`${path} does not exist`, { cause: error });
+  if (isNotFound(error)) return new TilereelError(`${path} does not exist`, { cause: error });
   const reason = systemReason(error) ?? (error instanceof Error ? error.message : String(error));
   const remedy = isDiskFull(error) ? "; free some space" : "";
   return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
@@ -50,7 +55,7 @@ export async function exists(path: string): Promise<boolean> {
     await Deno.stat(path);
     return true;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (isNotFound(error)) return false;
     throw error;
   }
 }

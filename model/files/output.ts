@@ -5,44 +5,36 @@
  */
 import { basename, dirname, join, resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { exists, isDiskFull, systemReason } from "./file_error.ts";
-import { placeOf } from "../checkpoint/place.ts";
-
-const OUT = "--out";
+import { exists, isDiskFull, isNotFound, systemReason } from "./file_error.ts";
 
 /** Temporary files and folders of outputs that are being written now. */
 const unfinished = new Set<string>();
 
-/** What is said of an output that cannot be written. */
-export interface OutputOptions {
-  /** The option that names it. */
-  readonly option?: string;
-}
-
 /**
- * Makes the file or folder `path`: `write` makes it under the temporary name that it is given, in the same folder
- * (which is created), and it is renamed once `write` is through. When anything fails nothing is left behind. A file of
- * that name is replaced, or what it links to; a folder of that name is only replaced when it is empty.
+ * Makes the file or folder `path`. `write` makes it under the temporary name that it is given, in the same folder, which
+ * is created if needed; then it is renamed. If anything fails, nothing is left behind. A file of that name is replaced,
+ * or what it links to; a folder of that name is only replaced when it is empty.
  *
- * @throws {TilereelError} when the disk is full or the place cannot be written
+ * @throws {TilereelError} if the disk is full or the place cannot be written
  */
-export async function writeAtomically(
-  path: string,
-  write: (temporary: string) => Promise<void>,
-  options: OutputOptions = {},
-): Promise<void> {
+export async function writeAtomically(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
   const target = await placeOf(resolve(path)).catch((error) => {
-    throw outputError(error, path, options);
+    throw outputError(error, path);
   });
   const temporary = join(dirname(target), `.${basename(target).slice(0, 100)}.${crypto.randomUUID().slice(0, 8)}.part`);
   unfinished.add(temporary);
   try {
     await Deno.mkdir(dirname(target), { recursive: true });
     await write(temporary);
+    if (!await isFolder(temporary)) {
+      // A full disk may be reported only here.
+      using file = await Deno.open(temporary, { write: true });
+      await file.sync();
+    }
     await Deno.rename(temporary, target);
   } catch (error) {
     await Deno.remove(temporary, { recursive: true }).catch(() => {});
-    throw outputError(underFinalName(error, temporary, path), path, options);
+    throw outputError(underFinalName(error, temporary, path), path);
   } finally {
     unfinished.delete(temporary);
   }
@@ -71,19 +63,15 @@ export function removeUnfinished(): void {
  * @param asFile a folder of that name is in the way
  * @throws {TilereelError} when it could not
  */
-export async function checkWritable(
-  path: string,
-  { asFile = false, ...options }: OutputOptions & { readonly asFile?: boolean } = {},
-): Promise<void> {
-  const { option = OUT } = options, target = resolve(path);
+export async function checkWritable(path: string, { asFile = false } = {}): Promise<void> {
+  const target = resolve(path);
   try {
     let folder = dirname(target);
     if (await exists(folder)) {
       folder = dirname(await placeOf(target));
       if (asFile && await isFolder(path)) {
         throw new TilereelError(
-          `cannot write ${path}: that is a folder, where a file would be written; remove it, or name another place with ` +
-            option,
+          `cannot write ${path}: that is a folder, where a file would be written; remove it, or name another place`,
         );
       }
     } else {
@@ -100,7 +88,7 @@ export async function checkWritable(
       unfinished.delete(probe);
     }
   } catch (error) {
-    throw outputError(error, path, options);
+    throw outputError(error, path);
   }
 }
 
@@ -109,12 +97,35 @@ export async function isFolder(path: string): Promise<boolean> {
   return await Deno.stat(path).then((info) => info.isDirectory, () => false);
 }
 
-/** Says in one sentence why `path` could not be written, where the reason lies outside the program. */
-function outputError(error: unknown, path: string, { option = OUT }: OutputOptions): unknown {
+/**
+ * Where to write so that `path` is replaced: the path itself or, if it is a link, the link's target.
+ *
+ * @throws {TilereelError} if a link has no target, or the target must not be replaced: a device, a pipe
+ */
+export async function placeOf(path: string): Promise<string> {
+  const own = await Deno.lstat(path).catch(orNothing);
+  if (!own) return path;
+  if (!own.isSymlink) return replaceable(path, own);
+  const place = await Deno.realPath(path).catch(orNothing);
+  if (place === undefined) {
+    throw new TilereelError(`${path} is a link that leads nowhere: remove it, or name another file`);
+  }
+  return replaceable(place, await Deno.stat(place));
+}
+
+function replaceable(path: string, { isFile, isDirectory }: Deno.FileInfo): string {
+  if (isFile || isDirectory) return path;
+  throw new TilereelError(`${path} is a device or a pipe, which would be replaced: name a file`);
+}
+
+function orNothing(error: unknown): undefined {
+  if (!isNotFound(error)) throw error;
+}
+
+/** Says in one sentence why `path` could not be written, if the reason lies outside the program. */
+function outputError(error: unknown, path: string): unknown {
   const reason = systemReason(error);
   if (reason === undefined || error instanceof TilereelError) return error;
   const remedy = isDiskFull(error) ? "free some space or " : "";
-  return new TilereelError(`cannot write ${path}: ${reason}; ${remedy}name another place with ${option}`, {
-    cause: error,
-  });
+  return new TilereelError(`cannot write ${path}: ${reason}; ${remedy}name another place`, { cause: error });
 }

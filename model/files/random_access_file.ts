@@ -5,7 +5,7 @@
  */
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { fileError } from "./file_error.ts";
+import { fileError, isNotFound } from "./file_error.ts";
 
 /** An open file and its length in bytes. Reads may overlap in time. */
 export class RandomAccessFile implements Disposable {
@@ -32,7 +32,7 @@ export class RandomAccessFile implements Disposable {
       return new RandomAccessFile(path, stat.size, file);
     } catch (error) {
       file?.close();
-      if (error instanceof Deno.errors.NotFound) {
+      if (isNotFound(error)) {
         throw new TilereelError(`${path} does not exist; ${wanted} was expected`, { cause: error });
       }
       throw fileError(path, "read", error);

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { writeFileAtomically } from "../files/atomic_file.ts";
-import { fileError } from "../files/file_error.ts";
+import { fileError, isNotFound } from "../files/file_error.ts";
+import { writeAtomically } from "../files/output.ts";
 
 /** The minimum contents of a line. */
 export interface LoggedStep {
@@ -23,17 +23,14 @@ export async function cutLog(path: string, last: number): Promise<void> {
   try {
     text = await Deno.readTextFile(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
+    if (isNotFound(error)) return;
     throw fileError(path, "read", error);
   }
   const lines = text.split("\n");
   const bad = lines.findIndex((line) => !(stepOf(line) <= last));
   const kept = lines.slice(0, bad === -1 ? lines.length : bad).map((line) => `${line}\n`).join("");
   if (kept === text) return;
-  await writeFileAtomically(path, async (file) => {
-    const bytes = new TextEncoder().encode(kept);
-    for (let written = 0; written < bytes.length;) written += await file.write(bytes.subarray(written));
-  });
+  await writeAtomically(path, (temporary) => Deno.writeTextFile(temporary, kept));
 }
 
 /**

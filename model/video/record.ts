@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { fileError } from "../files/file_error.ts";
+import { fileError, isNotFound } from "../files/file_error.ts";
 import { RandomAccessFile } from "../files/random_access_file.ts";
 import { gifComments } from "./comment/gif.ts";
 import { mp4Comments } from "./comment/mp4.ts";
@@ -84,7 +84,7 @@ async function comments(path: string): Promise<string[]> {
   try {
     isFolder = (await Deno.stat(path)).isDirectory;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
+    if (isNotFound(error)) {
       throw new TilereelError(`${path} does not exist; ${WANTED} was expected`, { cause: error });
     }
     throw fileError(path, "read", error);
@@ -108,7 +108,7 @@ async function folderComments(folder: string): Promise<string[]> {
     if (size > LARGEST_RECORD) throw tooLarge(path, size, LARGEST_RECORD);
     return [await Deno.readTextFile(path)];
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw fileError(path, "read", error);
+    if (!isNotFound(error)) throw fileError(path, "read", error);
   }
   if ((await frameNames(folder)).length > 0) return [];
   throw new TilereelError(`${folder} holds neither frames nor ${RECORD_FILE}: name a clip that tilereel wrote`);

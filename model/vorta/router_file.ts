@@ -7,6 +7,7 @@
 import { dirname, resolve } from "node:path";
 import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { isNotFound } from "../files/file_error.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";
@@ -163,7 +164,7 @@ async function kwargsOf(config: string): Promise<unknown> {
   try {
     return (await readJsonObject(config))[SETTINGS_KEY];
   } catch (error) {
-    if (error instanceof Error && error.cause instanceof Deno.errors.NotFound) return undefined;
+    if (isNotFound(error)) return undefined;
     throw error;
   }
 }

@@ -6,12 +6,11 @@
 import { resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import { placeOf } from "../../model/checkpoint/place.ts";
 import { type ProfiledDispatch, Profiler } from "../../gpu/profile/profiler.ts";
 import { gapsBetween, kernelTimes, stretchesOf } from "../../gpu/profile/summary.ts";
 import { traceOf } from "../../gpu/profile/trace.ts";
 import { path } from "./options.ts";
-import { checkWritable, writeAtomically } from "../../model/files/output.ts";
+import { checkWritable, placeOf, writeAtomically } from "../../model/files/output.ts";
 import { textTable } from "./text_table.ts";
 
 /** Kernels that are listed, and pairs of kernels between which gaps are. */
@@ -34,8 +33,6 @@ export interface RunningProfile extends Disposable {
   finish(): Promise<string>;
 }
 
-const OPTION = { option: "--profile" };
-
 /**
  * Checks that a profile could be written, before any work.
  *
@@ -43,7 +40,7 @@ const OPTION = { option: "--profile" };
  * @throws {TilereelError} when it could not
  */
 export async function checkProfile(file: string, others: readonly string[] = []): Promise<void> {
-  await checkWritable(file, { asFile: true, ...OPTION });
+  await checkWritable(file, { asFile: true });
   const place = await placeOf(resolve(file));
   for (const other of others) {
     if (await placeOf(resolve(other)) !== place) continue;
@@ -64,7 +61,7 @@ export async function startProfile(gpu: Gpu, file: string): Promise<RunningProfi
     finish: async () => {
       const dispatches = await profiler.take();
       const trace = traceOf(dispatches, `tilereel on ${name}`);
-      await writeAtomically(file, (temporary) => Deno.writeTextFile(temporary, trace), OPTION);
+      await writeAtomically(file, (temporary) => Deno.writeTextFile(temporary, trace));
       return profileSummary(dispatches, file);
     },
     [Symbol.dispose]: () => profiler.stop(),

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { removeUnfinishedFiles } from "../../model/files/atomic_file.ts";
 import { ignoreClosedTerminal } from "./closed_terminal.ts";
 import { removeUnfinished } from "../../model/files/output.ts";
 
@@ -22,7 +21,6 @@ export function handleSignals(): void {
     Deno.addSignalListener(signal, () => {
       if (working && working.status === undefined) return working.interrupt(status);
       removeUnfinished();
-      removeUnfinishedFiles();
       farewell?.say();
       Deno.exit(status);
     });

@@ -5,7 +5,7 @@
  */
 import { basename, isAbsolute, join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { fileError } from "../../files/file_error.ts";
+import { fileError, isNotFound } from "../../files/file_error.ts";
 import { frameNames } from "../../video/read/frame_folder.ts";
 
 /** A clip and what it shows. */
@@ -45,7 +45,7 @@ async function namesIn(folder: string): Promise<string[]> {
   try {
     for await (const { name } of Deno.readDir(folder)) if (!name.startsWith(".")) names.push(name);
   } catch (error) {
-    const reason = error instanceof Deno.errors.NotFound
+    const reason = isNotFound(error)
       ? "there is no such folder"
       : error instanceof Deno.errors.NotADirectory
       ? "it is a file; a folder of clips was expected"
@@ -76,7 +76,7 @@ async function withCaptionBeside(folder: string, name: string): Promise<ClipOnDi
   const path = join(folder, name), isFolder = await isDirectory(path);
   const captionPath = join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`);
   const caption = await readText(captionPath).catch((error) => {
-    if (!(error instanceof TilereelError) || !(error.cause instanceof Deno.errors.NotFound)) throw error;
+    if (!isNotFound(error)) throw error;
     throw new TilereelError(
       `${path} has no caption: write what it shows into ${captionPath}, or list all clips in ${join(folder, METADATA)}`,
     );
@@ -95,7 +95,7 @@ async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
     const file = textAt(entry, FILE_KEYS, where), caption = textAt(entry, CAPTION_KEYS, where);
     const clip = isAbsolute(file) ? file : join(folder, file);
     await Deno.stat(clip).catch((error) => {
-      if (error instanceof Deno.errors.NotFound) throw new TilereelError(`${where}: there is no clip ${clip}`);
+      if (isNotFound(error)) throw new TilereelError(`${where}: there is no clip ${clip}`);
       throw fileError(clip, "read", error);
     });
     clips.push({ path: clip, caption });

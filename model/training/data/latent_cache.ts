@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { fileError } from "../../files/file_error.ts";
+import { fileError, isNotFound } from "../../files/file_error.ts";
 import { openSafetensors, readFloat32, writeSafetensors } from "../../checkpoint/safetensors.ts";
 import type { TrainingSample } from "./training_set.ts";
 
@@ -42,7 +42,7 @@ export class LatentCache {
     try {
       await Deno.stat(path);
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false;
+      if (isNotFound(error)) return false;
       throw fileError(path, "read", error);
     }
     try {

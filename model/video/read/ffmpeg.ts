@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
+import { isNotFound } from "../../files/file_error.ts";
 import { samplingTime } from "./sampling.ts";
 import type { Pictures } from "./timed_picture.ts";
 
@@ -72,7 +73,7 @@ function start(path: string, frames: number, fps: number, obstacle: string): Den
       stderr: "piped",
     }).spawn();
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (!isNotFound(error)) throw error;
     throw new TilereelError(
       `${path} cannot be read: ${obstacle}, and the program ffmpeg, which reads other clips, is not installed; ` +
         `install it, or make the clip a GIF, an MP4 with H.264 Baseline, or a folder of PNG or JPEG frames`,

@@ -142,16 +142,9 @@ Deno.test({
         JSON.stringify(pathToFileURL(join(ROOT, "tools/program/signals.ts")).href)
       };
         import { writeAtomically } from ${JSON.stringify(pathToFileURL(join(ROOT, "model/files/output.ts")).href)};
-        import { writeFileAtomically } from ${
-        JSON.stringify(pathToFileURL(join(ROOT, "model/files/atomic_file.ts")).href)
-      };
         handleSignals();
         ${work}
         setInterval(() => {}, 1000);
-        writeFileAtomically("half.too", async (file) => {
-          await file.write(new Uint8Array(4));
-          await new Promise(() => {});
-        });
         writeAtomically("half", async (path) => {
           await Deno.writeTextFile(path, "half");
           console.error("ready");

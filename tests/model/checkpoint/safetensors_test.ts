@@ -198,9 +198,8 @@ Deno.test("expectTensor checks shape and dtype", () =>
 
 Deno.test("writing fails with a sentence and leaves nothing", () =>
   inFolder(async (folder) => {
-    await assertRejects(() => writeSafetensors(`${folder}/no/a`, {}), TilereelError, "its folder does not exist");
     await Deno.mkdir(`${folder}/taken`);
-    await assertRejects(() => writeSafetensors(`${folder}/taken`, {}), TilereelError, "cannot be written");
+    await assertRejects(() => writeSafetensors(`${folder}/taken`, {}), TilereelError, "cannot write");
     const short = { a: { dtype: "F32" as const, shape: [2], data: new Float32Array(1) } };
     await assertRejects(() => writeSafetensors(`${folder}/a`, short), RangeError, '"a"');
     assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name), ["taken"]);

@@ -4,7 +4,7 @@
  * @module
  */
 import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
-import { systemReason, TOO_LONG } from "../../../model/files/file_error.ts";
+import { isNotFound, systemReason, TOO_LONG } from "../../../model/files/file_error.ts";
 import { LOOK_AT, recogniseBytes, type Recognised } from "../../../model/checkpoint/recognise.ts";
 import { type Sigmas, stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { clipOptions } from "./clip_options.ts";
@@ -60,7 +60,7 @@ export async function readPrompts(path: string, table: OptionTable = clipOptions
   } catch (error) {
     if (error instanceof TilereelError) throw error;
     const system = systemReason(error), isText = "(a prompt itself is written without --prompts or -p)";
-    const reason = error instanceof Deno.errors.NotFound
+    const reason = isNotFound(error)
       ? `there is no such file ${isText}`
       : system === TOO_LONG
       ? `${system} ${isText}`
