@@ -42,6 +42,7 @@ export {
   type AttentionTask,
   fullAttention,
   type PreparedAttention,
+  type SelfAttention,
 } from "./model/attention/method.ts";
 export type { AttentionReport } from "./model/attention/report.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
@@ -116,7 +117,6 @@ export {
 export { readVaeConfig, type VaeConfig } from "./model/wan/vae/config.ts";
 export { readTransformerConfig, type TransformerConfig } from "./model/wan/config.ts";
 export type { Rope } from "./gpu/ops/rms_norm.ts";
-export type { SelfAttention } from "./model/wan/attention.ts";
 export type { Conditioning } from "./model/wan/block.ts";
 export type { Grid } from "./model/attention/grid.ts";
 export { type Embedded, type TransformerInput, WanTransformer3DModel } from "./model/wan/transformer.ts";

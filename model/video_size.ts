@@ -6,6 +6,21 @@
  */
 import { TilereelError } from "../gpu/common/errors.ts";
 
+/** Size and length of a clip. */
+export interface ClipSize {
+  readonly width: number;
+  readonly height: number;
+  readonly frames: number;
+}
+
+/** Which sizes of clips a family can make. */
+export interface ClipMultiples {
+  /** Width and height are multiples of this. */
+  readonly side: number;
+  /** Frame counts are one more than a multiple of this. */
+  readonly frames: number;
+}
+
 /** Width and height are multiples of this. */
 export const SIZE_MULTIPLE = 16;
 /** Frame counts are one more than a multiple of this. */

@@ -11,7 +11,7 @@ import { defaultCapacity, defaultShape } from "../../model/veda/tiling.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
 import { measuredSettings } from "../measured_sizes.ts";
-import type { SelfAttention } from "../../model/wan/attention.ts";
+import type { SelfAttention } from "../../model/attention/method.ts";
 import { normalTensor } from "../random.ts";
 import type { WanShape } from "../wan_shapes.ts";
 import { evenRoutes, sharesOf, sharesWith } from "./routes.ts";

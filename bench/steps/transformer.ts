@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import type { SelfAttention } from "../../model/wan/attention.ts";
+import type { SelfAttention } from "../../model/attention/method.ts";
 import type { Conditioning } from "../../model/wan/block.ts";
 import { type TransformerInput, WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import { randomSource } from "../full_size/random_source.ts";

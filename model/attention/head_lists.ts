@@ -5,8 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { SelfAttention } from "../wan/attention.ts";
-import type { AttentionTask } from "./method.ts";
+import type { AttentionTask, SelfAttention } from "./method.ts";
 
 /**
  * Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim]. Other heads are not

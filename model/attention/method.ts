@@ -6,10 +6,18 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
-import type { SelfAttention } from "../wan/attention.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import type { Grid } from "./grid.ts";
 import type { WanTransformer3DModel } from "../wan/transformer.ts";
 import type { AttentionReport } from "./report.ts";
+
+/**
+ * Self-attention of one layer, between its projections.
+ *
+ * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; the same holds for k
+ * @returns a tensor of the shape of q
+ */
+export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => Tensor;
 
 /** What attention is prepared for: one clip's grid and schedule. */
 export interface AttentionTask {

@@ -14,7 +14,7 @@ import { type CoreSet, coreSet } from "../vorta/core_set.ts";
 import { regularization, Router, routes } from "../vorta/router.ts";
 import { settingsFromKwargs, type VortaSettings } from "../vorta/settings.ts";
 import { scoreTensors, trainingPass } from "../vorta/training_pass.ts";
-import type { SelfAttention } from "../wan/attention.ts";
+import type { SelfAttention } from "../attention/method.ts";
 import { readTransformerConfig } from "../wan/config.ts";
 import type { Grid } from "../attention/grid.ts";
 import { WanTransformer3DModel } from "../wan/transformer.ts";

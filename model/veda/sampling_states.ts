@@ -7,6 +7,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import type { HeadShape } from "../attention/layout.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import type { GenerateOptions, VideoPipeline } from "../pipeline.ts";
 import { embedTexts } from "../training/data/embed_texts.ts";
@@ -30,13 +31,6 @@ export interface AttentionState {
   readonly step: number;
   /** 0 for the prompt; 1 for the negative prompt, if there is guidance. */
   readonly pass: number;
-}
-
-/** The number and size of heads. */
-export interface HeadShape {
-  readonly layers: number;
-  readonly heads: number;
-  readonly headDim: number;
 }
 
 /** Sampling runs that can be observed. They are the same however often they are run. */

@@ -13,7 +13,7 @@ import { openSafetensors, readFloat32, type TensorToWrite } from "../checkpoint/
 import { randn } from "../noise.ts";
 import { checkpointMetadata, checkpointStep, type TrainingIdentity } from "../training/identity.ts";
 import { randomBits } from "../training/random.ts";
-import type { HeadShape } from "./sampling_states.ts";
+import type { HeadShape } from "../attention/layout.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
 import { projectionName, saveVeda, type VedaFile } from "./veda_file.ts";
 

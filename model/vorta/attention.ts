@@ -22,7 +22,7 @@ import { mixHeads } from "../../gpu/ops/mix_heads.ts";
 import { sumRows } from "../../gpu/ops/sum_rows.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
-import type { SelfAttention } from "../wan/attention.ts";
+import type { SelfAttention } from "../attention/method.ts";
 import type { TransformerConfig } from "../wan/config.ts";
 import type { Grid } from "../attention/grid.ts";
 import { type Branch, BRANCHES } from "./branch.ts";

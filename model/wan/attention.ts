@@ -13,14 +13,6 @@ import type { Weights } from "../weights.ts";
 import type { TransformerConfig } from "./config.ts";
 import { type Linear, loadLinear } from "./linear.ts";
 
-/**
- * Self-attention of one layer, between its projections.
- *
- * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; the same holds for k
- * @returns a tensor of the shape of q
- */
-export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => Tensor;
-
 /** Weights of one attention layer. */
 export interface AttentionWeights {
   readonly toQ: Linear;

@@ -14,7 +14,7 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { OnProgress } from "../progress.ts";
 import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { Weights } from "../weights.ts";
-import type { SelfAttention } from "./attention.ts";
+import type { SelfAttention } from "../attention/method.ts";
 import { type BlockWeights, type Conditioning, runBlock } from "./block.ts";
 import { type BlockSource, ResidentBlocks, StreamedBlocks } from "../blocks/block_source.ts";
 import type { TransformerConfig } from "./config.ts";

@@ -1,0 +1,245 @@
+/**
+ * The interface of a family of video models. The pipeline, sparse attention, the trainings and the commands know models
+ * by it alone. A family is a folder such as `model/wan`, and a line in `families.ts`.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/gpu.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import type { HeadShape, TokenLayout } from "./attention/layout.ts";
+import type { SelfAttention } from "./attention/method.ts";
+import type { WeightsPlace } from "./blocks/weights_place.ts";
+import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
+import type { Config } from "./checkpoint/json.ts";
+import type { ModelFolder } from "./checkpoint/model_folder.ts";
+import type { TensorSource } from "./checkpoint/tensor_source.ts";
+import type { GuidedPass } from "./guidance.ts";
+import type { OnProgress } from "./progress.ts";
+import type { SchedulerConfig } from "./schedulers/config.ts";
+import type { TextEncodeOptions } from "./text_encoder.ts";
+import type { ClipMultiples, ClipSize } from "./video_size.ts";
+import type { WeightDtypeChoice } from "./weight_dtype.ts";
+
+/** A family of models. */
+export interface Family {
+  /** The name in messages: "Wan 2.1". */
+  readonly name: string;
+  /** The class of the transformer in `model_index.json`, by which a model's family is found. */
+  readonly transformerClass: string;
+  /** The other parts of a model, by the names of their folders. */
+  readonly parts: Readonly<Record<string, ModelPart>>;
+  /** Defaults of what a model's `generation.json` does not say. */
+  readonly defaults: GenerationDefaults;
+  /** The sizes of clips that all models of the family can make. */
+  readonly multiples: ClipMultiples;
+  /**
+   * Finds out whether a model is of a kind of this family that is not supported.
+   *
+   * @param index the contents of `model_index.json`
+   * @param folder the model's folder
+   * @returns the name of the kind; undefined where the model is supported
+   */
+  unsupportedKind(index: Config, folder: string): Promise<string | undefined>;
+  /**
+   * Reads a model's configurations and opens its weights. Nothing is uploaded.
+   *
+   * @throws {TilereelError} if a part is damaged, or the parts do not fit together
+   */
+  open(folder: ModelFolder): Promise<FamilyModel>;
+}
+
+/** A part of a model, as its folder has it. */
+export interface ModelPart {
+  /** The classes that it may have in `model_index.json`. Default: any */
+  readonly classes?: readonly string[];
+  /** Whether a model can be opened without it. Its absence is reported when it is needed. */
+  readonly optional?: boolean;
+  /** Present where it has weights. */
+  readonly weights?: PartWeights;
+}
+
+/** The weights of a part, for a description of the model. */
+export interface PartWeights {
+  /** The names of their files begin with this. */
+  readonly stem: string;
+  /** Finds the prefix that the names of a block's tensors share, where the part is uploaded block by block. */
+  readonly block?: RegExp;
+  /** Whether a tensor is uploaded at all. Default: all are */
+  readonly used?: (name: string) => boolean;
+  /** Whether a matrix keeps its stored format, because its products hold their operands in f32. */
+  readonly exact?: (name: string) => boolean;
+  /** Whether all of it is converted to f32. */
+  readonly widened?: boolean;
+}
+
+/** An opened model: configurations, and weights whose headers were read. It holds files until it is disposed of. */
+export interface FamilyModel extends Disposable {
+  readonly scheduler: SchedulerConfig;
+  readonly shape: HeadShape;
+  /** The number of channels of a text embedding. */
+  readonly textDim: number;
+  /** For each layer the prefix of its tensors' names, in order. Layers are streamed, and routers stored, by them. */
+  readonly layerPrefixes: readonly string[];
+  /** The transformer's weights. */
+  readonly weights: TensorSource;
+  /** The shape of a clip's latents, [1, channels, latent frames, height, width]. The clip must fit the family's sizes. */
+  latentShape(clip: ClipSize): readonly number[];
+  /** The tokens of a clip. */
+  layout(clip: ClipSize): TokenLayout;
+  /** The most bytes that denoising a clip needs beside resident weights. */
+  denoisingBytes(gpu: Gpu, clip: ClipSize): number;
+  /** The forward passes of each denoising step. */
+  passes(guidance: number): readonly GuidedPass[];
+  /**
+   * Uploads the transformer's weights, or only those outside its layers if these are streamed. The model must stay open
+   * as long as the transformer.
+   *
+   * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
+   */
+  loadTransformer(gpu: Gpu, options?: TransformerOptions): Promise<VideoTransformer>;
+  /**
+   * Uploads half of the autoencoder.
+   *
+   * @throws {TilereelError} as {@link loadTransformer}
+   */
+  loadVae(gpu: Gpu, part: VaePart, onProgress?: OnProgress): Promise<VideoVae>;
+  /** What embeds prompts. Its files are opened when they are first needed. */
+  promptEncoder(gpu: Gpu, options?: PromptEncoderOptions): PromptEncoder;
+}
+
+/** Options of {@link FamilyModel.loadTransformer}. */
+export interface TransformerOptions {
+  /** Where its layers are kept. Default: "resident" */
+  readonly place?: WeightsPlace | undefined;
+  /** The format of matrices on the GPU. Default: "auto" */
+  readonly dtype?: WeightDtypeChoice | undefined;
+  /** Told "load transformer", in bytes. */
+  readonly onProgress?: OnProgress | undefined;
+}
+
+/** The halves of an autoencoder. */
+export type VaePart = "encoder" | "decoder";
+
+/** Options of {@link FamilyModel.promptEncoder}. */
+export interface PromptEncoderOptions {
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly onnx?: string | undefined;
+  /** The format of matrices on the GPU. Default: "auto" */
+  readonly dtype?: WeightDtypeChoice | undefined;
+}
+
+/** What a forward pass is conditioned on beside latents and timestep. A family reads what it knows. */
+export interface Conditioning {
+  /** [batch, text tokens, text dim], f32 */
+  readonly text: Tensor;
+  /** The number of text tokens that are the prompt's, where the others are masked. */
+  readonly textLength?: number;
+  /** [batch, channels], f32: the prompt as one vector */
+  readonly pooled?: Tensor;
+  /** [batch, image tokens, image dim], f32 */
+  readonly image?: Tensor;
+  /** [batch, channels, frames, height, width], f32: channels beside those of the latents */
+  readonly channels?: Tensor;
+  /** The scale of guidance that the model was trained to be told. */
+  readonly guidance?: number;
+}
+
+/** One forward pass. */
+export interface ForwardPass {
+  /** [batch, channels, frames, height, width], f32 */
+  readonly latents: Tensor;
+  /** One for each batch item, from 0 to 1000. */
+  readonly timesteps: readonly number[];
+  readonly conditioning: Conditioning;
+  /** Self-attention to use instead of full attention. */
+  readonly selfAttention?: SelfAttention | undefined;
+  /** Tells the passes of a step apart, in profiles too. Default: "pass" */
+  readonly name?: string | undefined;
+}
+
+/** A pass after its embeddings, before its first layer. */
+export interface EmbeddedPass {
+  /** [batch, tokens, dim]: all tokens that self-attention runs over, in the order of the layout */
+  readonly x: Tensor;
+  /** What else was made, for all layers; owned as `x` is. */
+  readonly tensors: readonly Tensor[];
+  readonly selfAttention: SelfAttention | undefined;
+}
+
+/** A loaded transformer. It predicts the velocity of a noisy latent video. */
+export interface VideoTransformer extends Disposable {
+  readonly shape: HeadShape;
+  /**
+   * Runs the forward passes of one step.
+   *
+   * @returns for each pass the velocity, in the shape of its latents, f32; owned by the caller
+   * @throws {TilereelError} if weights cannot be read, memory runs out, or the GPU is lost
+   */
+  predict(passes: readonly ForwardPass[]): Promise<Tensor[]>;
+  /** The embedding of each timestep that VORTA's routers take: [timesteps, dim]. */
+  timeEmbedding(timesteps: readonly number[]): Promise<Float32Array>;
+  /** The tokens of latents [batch, channels, frames, height, width]. */
+  layout(latents: readonly number[]): TokenLayout;
+  /** Frees the weights of the layers until {@link predict} needs them again. Recorded work can still use them. */
+  dropBlocks(): void;
+  /** Computes what comes before the layers. The tensors belong to the enclosing scope, or to the caller. */
+  embed(pass: ForwardPass): EmbeddedPass;
+  /** Runs one layer, whose weights must be resident. It takes and returns [batch, tokens, dim]. */
+  runBlock(layer: number, x: Tensor, pass: EmbeddedPass): Tensor;
+  /** Computes what comes after the layers: the velocity, in the shape of the latents, f32. */
+  project(x: Tensor, pass: EmbeddedPass): Tensor;
+}
+
+/** Options of decoding and encoding. */
+export interface CodingOptions {
+  /** Told "encode" or "decode", in latent frames (of all tiles). */
+  readonly onProgress?: OnProgress | undefined;
+  /** Ends the work before the next chunk. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Half of an autoencoder, loaded. Clips are [1, 3, frames, height, width] in −1…1. */
+export interface VideoVae extends Disposable {
+  /** From the transformer's latents [1, channels, …] to the autoencoder's. */
+  denormalize(latents: Tensor): Tensor;
+  /** From the autoencoder's latents [1, channels, …] to the transformer's. */
+  normalize(latents: Tensor): Tensor;
+  /** Whether latents can be decoded as a whole beside what the GPU holds now. */
+  fitsWhole(latents: Tensor): boolean;
+  /**
+   * Decodes latents to 8-bit pictures.
+   *
+   * @param latents [1, channels, latent frames, height, width], f32, not normalized
+   * @returns the samples [frames, height, width, 3]
+   * @throws {TilereelError} if the work does not fit into memory
+   * @throws the signal's reason, if it is aborted
+   */
+  decodeRgb8(latents: Tensor, options?: CodingOptions): Promise<Uint8Array>;
+  /**
+   * Encodes a clip.
+   *
+   * @param clip [1, 3, frames, height, width], f32
+   * @returns mean and log variance of the latents, [1, channels, latent frames, height, width]; not normalized
+   * @throws as {@link decodeRgb8} does
+   */
+  encode(clip: Tensor, options?: CodingOptions): Promise<{ readonly mean: Tensor; readonly logvar: Tensor }>;
+}
+
+/** What embeds prompts. */
+export interface PromptEncoder extends Disposable {
+  /**
+   * Embeds prompts.
+   *
+   * @param textTokens tokens that each prompt is padded or cut to
+   * @param options `onNote` is told in a clause what of a prompt the model does not see
+   * @returns for each prompt a batch of one; the caller's
+   * @throws {TilereelError} if there is no encoder, or it does not fit the transformer
+   * @throws the signal's reason, if it is aborted
+   */
+  encode(prompts: readonly string[], textTokens: number, options?: EncodeOptions): Promise<Conditioning[]>;
+}
+
+/** What {@link PromptEncoder.encode} may be told. */
+export interface EncodeOptions extends TextEncodeOptions {
+  readonly onNote?: ((note: string) => void) | undefined;
+}

@@ -1,0 +1,25 @@
+/**
+ * The forward passes of a denoising step: guidance, as a weighted sum of predictions.
+ *
+ * @module
+ */
+
+/** The names of passes. What belongs to one pass only (a profile, a cache, a router's state) is kept by them. */
+export const PASS_NAMES = ["prompt", "negative prompt"] as const;
+/** One of {@link PASS_NAMES}: the prompt that a pass is conditioned on. */
+export type PassName = typeof PASS_NAMES[number];
+
+/** One of the forward passes of each step. */
+export interface GuidedPass {
+  readonly name: PassName;
+  /** Multiplies its prediction. A step's velocity is the sum; the weights of all passes sum to 1. */
+  readonly weight: number;
+  /** The scale that the model is told, where it has embedded guidance. */
+  readonly guidance?: number;
+}
+
+/** Classifier-free guidance: the prediction is led away from that of the negative prompt. No second pass at 1 and below. */
+export function classifierFreeGuidance(scale: number): readonly GuidedPass[] {
+  if (scale <= 1) return [{ name: "prompt", weight: 1 }];
+  return [{ name: "prompt", weight: scale }, { name: "negative prompt", weight: 1 - scale }];
+}
