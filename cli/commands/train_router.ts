@@ -29,7 +29,7 @@ import type { Grid } from "../../model/attention/grid.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import { clipOptions, type ClipValues } from "../../tools/program/clip/clip_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
-import { commandLine, openLongRun } from "../../tools/program/long_run.ts";
+import { commandLine, type LongRun, openLongRun } from "../../tools/program/long_run.ts";
 import { flag, integer, number, type OptionValues, path } from "../../tools/program/options.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
@@ -39,7 +39,12 @@ import { lineOf, sharedOptions } from "../training/next_commands.ts";
 import { routerVerdict } from "../training/router_verdict.ts";
 import { percent, verdictText } from "../training/verdict.ts";
 import { findClips } from "../../model/training/data/clip_folder.ts";
-import { openTrainingSet } from "../../tools/program/training_data.ts";
+import { clipShape } from "../../tools/program/clip/clip_settings.ts";
+import { clipsOfPrompts } from "../../tools/program/clip/clips_of_prompts.ts";
+import { captionedClips } from "../../model/training/data/captioned_clips.ts";
+import { encodedSet } from "../../model/training/data/encoded_set.ts";
+import { LatentCache } from "../../model/training/data/latent_cache.ts";
+import { sampledSet } from "../../model/training/data/sampled_set.ts";
 import { checkpointOptions, trainedModelOptions } from "../../tools/program/training_options.ts";
 import { sizesText, vortaOptions, vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
@@ -236,20 +241,7 @@ async function run(values: Values): Promise<number> {
   using cleanUp = new DisposableStack();
   let data;
   try {
-    data = await openTrainingSet({
-      gpu,
-      model,
-      textEncoder: values["text-encoder"],
-      weightDtype: values["weight-dtype"],
-      prompts: values.prompts,
-      data: values.data,
-      values: clipValues(values),
-      seed,
-      cache: values.cache ?? "out/latents",
-      onProgress,
-      onNote: (note) => say(`Note: ${note}.`),
-      signal,
-    });
+    data = await openData(values, work, folder);
   } catch (error) {
     if (work.status === undefined || error !== signal.reason) throw error;
     const next = [commandLine(resume)];
@@ -320,6 +312,24 @@ async function run(values: Values): Promise<number> {
     `See it beside full attention, then use it:\n${next.map((line) => `  ${line}`).join("\n")}`,
   ].join("\n"));
   return 0;
+}
+
+/** The samples to train on. Those that the cache lacks are made now, by a copy of the model that is closed again. */
+async function openData(values: Values, { gpu, onProgress, say, signal }: LongRun, folder: ModelFolder) {
+  const { prompts, seed = DEFAULT_SEED } = values, given = clipValues(values), model = folder.path;
+  const { "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
+  const onNote = (note: string) => say(`Note: ${note}.`);
+  // Opened last, so that nothing is made where prompts or clips are wrong.
+  const options = async () => {
+    const cache = await LatentCache.open(values.cache ?? "out/latents", onNote);
+    return { gpu, model, textEncoder, weightDtype, cache, onProgress, signal };
+  };
+  if (prompts !== undefined) {
+    const clips = await clipsOfPrompts(prompts, { model, values: given, seed });
+    return await sampledSet(clips, await options());
+  }
+  const clips = await captionedClips(values.data!, clipShape(given, folder.generation), onNote);
+  return await encodedSet(clips, await options());
 }
 
 /** Timesteps that routes are counted over, evenly spread as those of the training are. */

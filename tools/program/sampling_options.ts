@@ -17,7 +17,7 @@ import { clipOptions } from "./clip/clip_options.ts";
 import { clipGrid } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
-import { clipsOfPrompts } from "./training_data.ts";
+import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
 import { trainedModelOptions } from "./training_options.ts";
 import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 

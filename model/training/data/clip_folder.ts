@@ -35,7 +35,7 @@ export async function findClips(folder: string): Promise<ClipOnDisk[]> {
     : await Promise.all((await clipNames(folder, names)).map((name) => withCaptionBeside(folder, name)));
   if (clips.length > 0) return clips;
   throw new TilereelError(
-    `--data ${folder} holds no clips: put videos or folders of PNG or JPEG frames in it, each with its caption beside ` +
+    `${folder} holds no clips: put videos or folders of PNG or JPEG frames in it, each with its caption beside ` +
       `it, as in cat.mp4 and cat.txt`,
   );
 }
@@ -50,7 +50,7 @@ async function namesIn(folder: string): Promise<string[]> {
       : error instanceof Deno.errors.NotADirectory
       ? "it is a file; a folder of clips was expected"
       : (error as Error).message;
-    throw new TilereelError(`--data ${folder} cannot be read: ${reason}`, { cause: error });
+    throw new TilereelError(`${folder} cannot be read: ${reason}`, { cause: error });
   }
   return names.sort();
 }

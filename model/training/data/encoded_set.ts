@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { type ModelFolder, openModelFolder } from "../../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../checkpoint/sharded.ts";
@@ -53,7 +54,7 @@ export interface EncodedSetOptions {
  * Latents of clips (the mean from the VAE's encoder, normalized as the transformer takes it) and embeddings of their
  * captions. VAE and text encoder are loaded if a sample is missing in the cache, and closed before this returns.
  *
- * @throws {TilereelError} if the model cannot be loaded, or a clip does not fit it or the memory
+ * @throws {TilereelError} if the model cannot be loaded, a clip does not fit it or the memory, or no clip gives a sample
  */
 export async function encodedSet(clips: readonly CaptionedClip[], options: EncodedSetOptions): Promise<TrainingSet> {
   const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
@@ -71,7 +72,9 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: Encod
     caption,
   });
   const open = () => ClipEncoder.load(gpu, folder, { onnx: textEncoder, dtype: weightDtype }, onProgress);
-  return await cachedSet(clips, { cache, recipe, open, onProgress, signal });
+  const set = await cachedSet(clips, { cache, recipe, open, onProgress, signal });
+  if (set.size > 0) return set;
+  throw new TilereelError("no clip is long enough: ask for fewer frames, or for fewer frames a second");
 }
 
 class ClipEncoder implements Maker<CaptionedClip> {

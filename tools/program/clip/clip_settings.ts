@@ -5,6 +5,7 @@
  */
 import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
+import type { ClipShape } from "../../../model/video/read/read_clip.ts";
 import { stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../../../model/video_size.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
@@ -27,10 +28,7 @@ export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: Ge
   return {
     prompt,
     ...values.negative !== undefined && { negativePrompt: values.negative },
-    width: values.size?.width ?? defaults.width,
-    height: values.size?.height ?? defaults.height,
-    frames: values.frames ?? defaults.frames,
-    fps: values.fps ?? defaults.fps,
+    ...clipShape(values, defaults),
     steps: stepsOf(values.sigmas, values.steps, defaults.steps),
     guidance: values.guidance ?? defaults.guidance,
     seed,
@@ -38,6 +36,12 @@ export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: Ge
     ...values["flow-shift"] !== undefined && { flowShift: values["flow-shift"] },
     ...values.sigmas !== undefined && { sigmas: values.sigmas },
   };
+}
+
+/** Size, length and rate of a clip: what was asked for, over the model's defaults. */
+export function clipShape({ size, frames, fps }: ClipValues, defaults: GenerationDefaults): ClipShape {
+  const { width, height } = size ?? defaults;
+  return { width, height, frames: frames ?? defaults.frames, fps: fps ?? defaults.fps };
 }
 
 /**

@@ -1,6 +1,12 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
-import { openTrainingSet, type TrainingDataOptions } from "../../../../tools/program/training_data.ts";
+import { readGenerationDefaults } from "../../../../model/checkpoint/generation_defaults.ts";
+import { captionedClips } from "../../../../model/training/data/captioned_clips.ts";
+import { encodedSet } from "../../../../model/training/data/encoded_set.ts";
+import { LatentCache } from "../../../../model/training/data/latent_cache.ts";
+import type { ClipValues } from "../../../../tools/program/clip/clip_options.ts";
+import { clipShape } from "../../../../tools/program/clip/clip_settings.ts";
+import { clipsOfPrompts } from "../../../../tools/program/clip/clips_of_prompts.ts";
 import { findClips } from "../../../../model/training/data/clip_folder.ts";
 import { writeVideo } from "../../../../model/video/write_video.ts";
 import { TilereelError } from "../../../../gpu/common/errors.ts";
@@ -9,8 +15,9 @@ import type { Gpu } from "../../../../gpu/gpu.ts";
 import { openCheckpoint } from "../../../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../../../model/embedded.ts";
 import { VideoPipeline } from "../../../../model/pipeline.ts";
+import type { OnProgress } from "../../../../model/progress.ts";
 import { modelDigest } from "../../../../model/identity/digest.ts";
-import { sampleSeed } from "../../../../model/training/data/sampled_set.ts";
+import { sampledSet, type SampledSetOptions, sampleSeed } from "../../../../model/training/data/sampled_set.ts";
 import type { TrainingSample, TrainingSet } from "../../../../model/training/data/training_set.ts";
 import { AutoencoderKLWan } from "../../../../model/wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../../../model/wan/vae/config.ts";
@@ -22,6 +29,14 @@ const MODEL = embeddedModelDir();
 const QUICK = { size: { width: 32, height: 48 }, frames: 5, steps: 2 };
 const SMALL_CLIP = { size: { width: 64, height: 64 }, frames: 5 };
 
+/** A file of prompts or a folder of clips, and what holds for all of them. */
+type OpenOptions = Partial<Pick<SampledSetOptions, "onProgress" | "signal">> & {
+  readonly prompts?: string;
+  readonly data?: string;
+  readonly values?: ClipValues;
+  readonly seed?: number;
+};
+
 /** What a test works with: a poisoned device, an empty folder, and a record of what was told. */
 interface Bench {
   readonly gpu: Gpu;
@@ -29,7 +44,7 @@ interface Bench {
   readonly notes: string[];
   readonly stages: Set<string>;
   /** Opens a set with its cache in the folder. Notes and stages are those of the last call. */
-  open(options: Partial<TrainingDataOptions>): Promise<TrainingSet>;
+  open(options: OpenOptions): Promise<TrainingSet>;
   /** Samples in the cache, by file name. */
   cached(): string[];
 }
@@ -41,19 +56,17 @@ function testData(name: string, run: (bench: Bench) => Promise<void>): void {
       gpu.poison = true;
       gpu.placeholder; // made once and never freed
       const notes: string[] = [], stages = new Set<string>();
-      const open = async (options: Partial<TrainingDataOptions>) => {
+      const open = async ({ prompts, data, values = QUICK, seed = 1, ...more }: OpenOptions) => {
         notes.length = 0;
         stages.clear();
-        return await openTrainingSet({
-          gpu,
-          model: MODEL,
-          values: QUICK,
-          seed: 1,
-          cache: join(dir, "out", "cache"),
-          onNote: (note) => notes.push(note),
-          onProgress: ({ stage }) => stages.add(stage),
-          ...options,
-        });
+        const onNote = (note: string) => void notes.push(note);
+        const onProgress: OnProgress = ({ stage }) => stages.add(stage);
+        const sampled = prompts && await clipsOfPrompts(prompts, { model: MODEL, values, seed });
+        const shape = clipShape(values, await readGenerationDefaults(`${MODEL}/generation.json`));
+        const clips = sampled ? [] : await captionedClips(data!, shape, onNote);
+        const cache = await LatentCache.open(join(dir, "out", "cache"), onNote);
+        const options = { gpu, model: MODEL, cache, onProgress, ...more };
+        return sampled ? await sampledSet(sampled, options) : await encodedSet(clips, options);
       };
       try {
         await run({ gpu, dir, notes, stages, open, cached: () => listFiles(join(dir, "out", "cache")) });
@@ -146,7 +159,7 @@ testData("prompts: what makes a sample another one makes it anew; the others sta
   const values = { ...QUICK, steps: 1 };
   await open({ prompts: await writePrompts(dir, "a red circle"), values });
   assertEquals(cached().length, 1);
-  const changes: Partial<TrainingDataOptions>[] = [
+  const changes: OpenOptions[] = [
     { seed: 2 },
     { values: { ...values, size: { width: 32, height: 32 } } },
     { values: { ...values, frames: 1 } },
@@ -327,18 +340,15 @@ testData("clips: those that are too short are left out with a note; none left is
   await assertRejects(
     () => open({ data, values: { ...values, frames: 13 } }),
     TilereelError,
-    "holds no clip that is long enough",
+    "no clip is long enough",
   );
   // At another rate it is long enough.
   assertEquals((await open({ data, values: { ...values, fps: 20 } })).size, 2);
 });
 
-testData("what is wrong with prompts and options is said before anything is made", async (bench) => {
+testData("what is wrong with prompts and clips is said before anything is made", async (bench) => {
   const { dir, open } = bench;
-  const refused = (options: Partial<TrainingDataOptions>, message: string) =>
-    assertRejects(() => open(options), TilereelError, message);
-  await refused({}, "give --prompts FILE");
-  await refused({ prompts: "a", data: "b" }, "give only one of --prompts FILE");
+  const refused = (options: OpenOptions, message: string) => assertRejects(() => open(options), TilereelError, message);
   await refused({ prompts: join(dir, "none.txt") }, "there is no such file");
   await refused({ data: join(dir, "none") }, "there is no such folder");
   await refused({ data: dir, values: { frames: 6 } }, "the nearest that fit are 5 and 9");
