@@ -148,14 +148,13 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
 /**
  * As {@link layerNorm}, for an output that is used only as the input of products with weights like `next`. The result
  * has the form that these read fastest: f16 in blocks, or a plain tensor.
- * that these read fastest, f16 in blocks, or as it is.
  */
 export function layerNormInto(
   gpu: Gpu,
   x: Tensor,
   eps: number,
   affine: LayerNormAffine | undefined,
-  next: Tensor,
+  next: Operand,
 ): Operand {
   const dim = x.dim(-1), cut = inputCut(gpu, x.size / dim, next);
   if (!cut || dim % (8 * cut.depth) !== 0) return layerNorm(gpu, x, eps, affine);

@@ -89,14 +89,15 @@ export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, opti
  * Returns x in the form that products with weights like `w` read fastest, so that several of them can share it; this
  * may be x itself. Blocks belong to the enclosing scope.
  */
-export function sharedInput(gpu: Gpu, x: Operand, w: Tensor): Operand {
+export function sharedInput(gpu: Gpu, x: Operand, w: Operand): Operand {
   if (x instanceof Blocks) return x;
   const cut = inputCut(gpu, x.size / x.dim(-1), w);
   return cut ? Blocks.of(gpu, x, cut) : x;
 }
 
 /** The same for w, for inputs of `rows` rows. */
-export function sharedWeight(gpu: Gpu, w: Tensor, rows: number): Operand {
+export function sharedWeight(gpu: Gpu, w: Operand, rows: number): Operand {
+  if (w instanceof Blocks) return w;
   const cut = sharedCuts(gpu, rows, w)?.w;
   return cut && isBindable(gpu, w) ? Blocks.of(gpu, w, cut) : w;
 }

@@ -5,28 +5,28 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import { linear } from "../../gpu/ops/linear.ts";
 import { relativePositionBias } from "../../gpu/ops/relative_position_bias.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { Linear, type LinearLoadOptions } from "../layers/linear.ts";
 import type { Weights } from "../weights.ts";
 import type { Umt5Config } from "./config.ts";
 
-/** The weights of one block on the GPU. Matrices are [out, in]. */
+/** The weights of one block on the GPU. */
 export interface Umt5Block {
   readonly attentionNorm: Tensor;
-  readonly q: Tensor;
-  readonly k: Tensor;
-  readonly v: Tensor;
-  readonly o: Tensor;
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+  readonly o: Linear;
   /** [buckets, heads] */
   readonly positionTable: Tensor;
   readonly feedForwardNorm: Tensor;
   /** The half of the feed-forward that goes through GELU. */
-  readonly wi0: Tensor;
+  readonly wi0: Linear;
   /** The half it is multiplied by. */
-  readonly wi1: Tensor;
-  readonly wo: Tensor;
+  readonly wi1: Linear;
+  readonly wo: Linear;
 }
 
 /** Whether a matrix of that name is multiplied in f32 always: see {@link runUmt5Block}. */
@@ -43,20 +43,23 @@ export const UMT5_BLOCK = /^encoder\.block\.\d+\./;
  */
 export async function loadUmt5Block(weights: Weights, config: Umt5Config): Promise<Umt5Block> {
   const { dModel, dFf, heads, relativeBuckets } = config, inner = heads * config.dKv;
+  const load = (name: string, outputs: number, inputs: number, options?: LinearLoadOptions) =>
+    Linear.load(weights, name, outputs, inputs, { bias: false, ...options });
   return {
     attentionNorm: await weights.vector("layer.0.layer_norm.weight", [dModel]),
-    q: await weights.matrix("layer.0.SelfAttention.q.weight", [inner, dModel]),
-    k: await weights.matrix("layer.0.SelfAttention.k.weight", [inner, dModel]),
-    v: await weights.matrix("layer.0.SelfAttention.v.weight", [inner, dModel]),
-    o: await weights.matrix("layer.0.SelfAttention.o.weight", [dModel, inner]),
+    q: await load("layer.0.SelfAttention.q", inner, dModel),
+    k: await load("layer.0.SelfAttention.k", inner, dModel),
+    v: await load("layer.0.SelfAttention.v", inner, dModel),
+    o: await load("layer.0.SelfAttention.o", dModel, inner),
     positionTable: await weights.vector("layer.0.SelfAttention.relative_attention_bias.weight", [
       relativeBuckets,
       heads,
     ]),
     feedForwardNorm: await weights.vector("layer.1.layer_norm.weight", [dModel]),
-    wi0: await weights.matrix("layer.1.DenseReluDense.wi_0.weight", [dFf, dModel]),
-    wi1: await weights.matrix("layer.1.DenseReluDense.wi_1.weight", [dFf, dModel]),
-    wo: await weights.matrix("layer.1.DenseReluDense.wo.weight", [dModel, dFf], { exact: true }),
+    wi0: await load("layer.1.DenseReluDense.wi_0", dFf, dModel),
+    wi1: await load("layer.1.DenseReluDense.wi_1", dFf, dModel),
+    // T5's gated products exceed the range of f16, so transformers keeps this layer in f32, too.
+    wo: await load("layer.1.DenseReluDense.wo", dModel, dFf, { exact: true }),
   };
 }
 
@@ -78,23 +81,22 @@ export function runUmt5Block(gpu: Gpu, block: Umt5Block, config: Umt5Config, x: 
   return gpu.scope(() => {
     const attended = gpu.scope(() => {
       const normed = rmsNorm(gpu, x, block.attentionNorm, config.eps);
-      const [q, k, v] = [block.q, block.k, block.v].map((w) => linear(gpu, normed, w)) as [Tensor, Tensor, Tensor];
+      const q = block.q.apply(gpu, normed), k = block.k.apply(gpu, normed), v = block.v.apply(gpu, normed);
       const mixed = attention(gpu, q, k, v, {
         heads: config.heads,
         scale: 1, // T5 has the scaling in its weights
         bias: relativePositionBias(gpu, block.positionTable, of.buckets),
         keyLengths: of.lengths,
       });
-      return linear(gpu, mixed, block.o, { residual: x });
+      return block.o.apply(gpu, mixed, { residual: x });
     });
     const normed = rmsNorm(gpu, attended, block.feedForwardNorm, config.eps);
-    const gate = linear(gpu, normed, block.wi0, { activation: "gelu_tanh" });
+    const gate = block.wi0.apply(gpu, normed, { activation: "gelu_tanh" });
     // Each row is a batch item of its own here, so that its gate is its own too.
     const rows = gate.size / config.dFf;
-    const hidden = linear(gpu, normed, block.wi1, {
+    const hidden = block.wi1.apply(gpu, normed, {
       gate: { tensor: gate.reshape([rows, 1, config.dFf]), index: 0 },
     });
-    // T5's gated products outgrow f16, which is why transformers keeps this layer in f32 too.
-    return linear(gpu, hidden, block.wo, { residual: attended, precision: "f32" });
+    return block.wo.apply(gpu, hidden, { residual: attended });
   });
 }

@@ -6,12 +6,11 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import type { Operand } from "../../gpu/ops/blocks.ts";
-import { linear, type LinearOptions, sharedInput } from "../../gpu/ops/linear.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { Linear, type LinearApplyOptions } from "../layers/linear.ts";
 import type { Weights } from "../weights.ts";
 import type { TransformerConfig } from "./config.ts";
-import { type Linear, loadLinear } from "./linear.ts";
 
 /** Weights of one attention layer. */
 export interface AttentionWeights {
@@ -27,10 +26,10 @@ export interface AttentionWeights {
 /** Loads `attn1` or `attn2` of a block. */
 export async function loadAttention(weights: Weights, dim: number): Promise<AttentionWeights> {
   return {
-    toQ: await loadLinear(weights, "to_q", dim, dim),
-    toK: await loadLinear(weights, "to_k", dim, dim),
-    toV: await loadLinear(weights, "to_v", dim, dim),
-    toOut: await loadLinear(weights, "to_out.0", dim, dim),
+    toQ: await Linear.load(weights, "to_q", dim, dim),
+    toK: await Linear.load(weights, "to_k", dim, dim),
+    toV: await Linear.load(weights, "to_v", dim, dim),
+    toOut: await Linear.load(weights, "to_out.0", dim, dim),
     normQ: await weights.vector("norm_q.weight", [dim]),
     normK: await weights.vector("norm_k.weight", [dim]),
   };
@@ -55,11 +54,11 @@ export function project(
   rope?: Rope,
 ): Projected {
   return gpu.scope(() => {
-    const ofQueries = sharedInput(gpu, x, w.toQ.weight);
-    const ofKeys = context === x ? ofQueries : sharedInput(gpu, context, w.toK.weight);
-    const q = gpu.scope(() => rmsNorm(gpu, linear(gpu, ofQueries, w.toQ.weight, w.toQ), w.normQ, eps, rope));
-    const k = gpu.scope(() => rmsNorm(gpu, linear(gpu, ofKeys, w.toK.weight, w.toK), w.normK, eps, rope));
-    return [q, k, linear(gpu, ofKeys, w.toV.weight, w.toV)] as const;
+    const ofQueries = w.toQ.share(gpu, x);
+    const ofKeys = context === x ? ofQueries : w.toK.share(gpu, context);
+    const q = gpu.scope(() => rmsNorm(gpu, w.toQ.apply(gpu, ofQueries), w.normQ, eps, rope));
+    const k = gpu.scope(() => rmsNorm(gpu, w.toK.apply(gpu, ofKeys), w.normK, eps, rope));
+    return [q, k, w.toV.apply(gpu, ofKeys)] as const;
   });
 }
 
@@ -76,12 +75,12 @@ export function attend(
   w: AttentionWeights,
   { heads }: TransformerConfig,
   projected: Projected,
-  output: LinearOptions,
+  output: LinearApplyOptions,
   among = (q: Tensor, k: Tensor, v: Tensor): Tensor => attention(gpu, q, k, v, { heads }),
 ): Tensor {
   return gpu.scope(() => {
     const y = among(...projected);
     for (const tensor of projected) if (tensor.buffer !== y.buffer) gpu.release(tensor);
-    return linear(gpu, y, w.toOut.weight, { bias: w.toOut.bias, ...output });
+    return w.toOut.apply(gpu, y, output);
   });
 }

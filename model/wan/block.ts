@@ -9,11 +9,11 @@ import { type Chunk, modulation } from "../../gpu/ops/modulation.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
+import { Linear } from "../layers/linear.ts";
 import type { Weights } from "../weights.ts";
 import { attend, type AttentionWeights, loadAttention, project } from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
 import { feedForward, type FeedForwardWeights } from "./feed_forward.ts";
-import { loadLinear } from "./linear.ts";
 
 /** Weights of one block. */
 export interface BlockWeights extends FeedForwardWeights {
@@ -37,8 +37,8 @@ export async function loadBlock(weights: Weights, config: TransformerConfig): Pr
     crossNorm: config.crossAttnNorm
       ? { weight: await weights.vector("norm2.weight", [dim]), bias: await weights.vector("norm2.bias", [dim]) }
       : undefined,
-    up: await loadLinear(weights, "ffn.net.0.proj", ffnDim, dim),
-    down: await loadLinear(weights, "ffn.net.2", dim, ffnDim),
+    up: await Linear.load(weights, "ffn.net.0.proj", ffnDim, dim),
+    down: await Linear.load(weights, "ffn.net.2", dim, ffnDim),
     scaleShiftTable: await weights.vector("scale_shift_table", [1, 6, dim]),
   };
 }

@@ -7,10 +7,9 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
 import { Blocks, type Operand } from "../../gpu/ops/blocks.ts";
 import { gated } from "../../gpu/ops/gated.ts";
-import { linear, linearInto, sharedWeight } from "../../gpu/ops/linear.ts";
 import type { Chunk } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
-import type { Linear } from "./linear.ts";
+import type { Linear } from "../layers/linear.ts";
 
 /** Weights of a feed-forward. */
 export interface FeedForwardWeights {
@@ -43,19 +42,14 @@ export function feedForward(
   residual: Tensor,
   widenedBytes = Math.max(FFN_BYTES, residual.bytes),
 ): Tensor {
-  const y = gpu.tensor(x.shape), rows = sizeOf(x.shape) / x.shape.at(-1)!, widened = w.up.weight.dim(0);
+  const y = gpu.tensor(x.shape), rows = sizeOf(x.shape) / x.shape.at(-1)!, widened = w.up.outputs;
   gpu.untaped(() =>
     gpu.scope(() => {
-      const up = sharedWeight(gpu, w.up.weight, rows), down = sharedWeight(gpu, w.down.weight, rows);
-      for (const piece of piecesOf(gpu, x, widened * (down instanceof Blocks ? 2 : 4), widenedBytes)) {
+      const up = w.up.shared(gpu, rows), down = w.down.shared(gpu, rows);
+      for (const piece of piecesOf(gpu, x, widened * (down.weight instanceof Blocks ? 2 : 4), widenedBytes)) {
         gpu.scope(() => {
-          const wide = linearInto(gpu, piece.input(x), up, down, { bias: w.up.bias, activation: "gelu_tanh" });
-          linear(gpu, wide, down, {
-            bias: w.down.bias,
-            gate: piece.gate(gate),
-            residual: piece.rows(residual),
-            into: piece.rows(y),
-          });
+          const wide = up.applyInto(gpu, piece.input(x), down, { activation: "gelu_tanh" });
+          down.apply(gpu, wide, { gate: piece.gate(gate), residual: piece.rows(residual), into: piece.rows(y) });
         });
       }
     })
@@ -76,11 +70,11 @@ export function feedForward(
 /** dx = ((gate · dy)·W_down · gelu′(up(x)))·W_up, for one part. */
 function backward(gpu: Gpu, w: FeedForwardWeights, x: Tensor, gate: Chunk, dy: Tensor, dx: Tensor): void {
   gpu.scope(() => {
-    const slope = gpu.scope(() => activationSlope(gpu, linear(gpu, x, w.up.weight, w.up), "gelu_tanh"));
+    const slope = gpu.scope(() => activationSlope(gpu, w.up.apply(gpu, x), "gelu_tanh"));
     // Each row is treated as a batch item of its own, so that its slopes act as its gate.
     const rows = { tensor: slope.reshape([x.size / x.dim(-1), 1, slope.dim(-1)]), index: 0 };
-    const widened = linear(gpu, gated(gpu, dy, gate), w.down.weight, { transposed: true, gate: rows });
-    linear(gpu, widened, w.up.weight, { transposed: true, into: dx });
+    const widened = w.down.backward(gpu, gated(gpu, dy, gate), { gate: rows });
+    w.up.backward(gpu, widened, { into: dx });
   });
 }
 

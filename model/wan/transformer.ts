@@ -6,11 +6,11 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activation } from "../../gpu/ops/activation.ts";
 import { layerNorm } from "../../gpu/ops/layer_norm.ts";
-import { linear } from "../../gpu/ops/linear.ts";
 import { modulation } from "../../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../../gpu/ops/patches.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import { Linear } from "../layers/linear.ts";
 import type { OnProgress } from "../progress.ts";
 import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { Weights } from "../weights.ts";
@@ -20,7 +20,6 @@ import { type BlockSource, ResidentBlocks, StreamedBlocks } from "../blocks/bloc
 import type { TransformerConfig } from "./config.ts";
 import type { WeightsPlace } from "../blocks/weights_place.ts";
 import { type Grid, gridOf } from "../attention/grid.ts";
-import { type Linear, loadLinear } from "./linear.ts";
 import { ropeTable } from "./rope.ts";
 import { timestepEmbedding } from "./time_embedding.ts";
 
@@ -209,19 +208,10 @@ export class WanTransformer3DModel {
     const { gpu, config, outer } = this;
     const rope = this.#ropeFor(this.gridOf(hiddenStates.shape));
     const [x, temb, time, text] = gpu.scope(() => {
-      const x = linear(
-        gpu,
-        patchify(gpu, hiddenStates, config.patchSize),
-        outer.patchEmbedding.weight,
-        outer.patchEmbedding,
-      );
+      const x = outer.patchEmbedding.apply(gpu, patchify(gpu, hiddenStates, config.patchSize));
       const temb = this.#embedTime(timesteps);
-      const time = linear(gpu, activation(gpu, temb, "silu"), outer.timeProj.weight, outer.timeProj);
-      const hidden = linear(gpu, textEmbeddings, outer.text1.weight, {
-        bias: outer.text1.bias,
-        activation: "gelu_tanh",
-      });
-      const text = linear(gpu, hidden, outer.text2.weight, outer.text2);
+      const time = outer.timeProj.apply(gpu, activation(gpu, temb, "silu"));
+      const text = outer.text2.apply(gpu, outer.text1.apply(gpu, textEmbeddings, { activation: "gelu_tanh" }));
       return [x, temb, time.reshape([timesteps.length, 6, config.dim]), text] as const;
     });
     return { x, temb, conditioning: { text, time, rope: { table: rope }, selfAttention } };
@@ -253,7 +243,7 @@ export class WanTransformer3DModel {
         shift: { tensor: mod, index: 0 },
         scale: { tensor: mod, index: 1 },
       });
-      const rows = linear(gpu, norm, outer.projOut.weight, outer.projOut);
+      const rows = outer.projOut.apply(gpu, norm);
       return unpatchify(gpu, rows, [batch!, config.outChannels, ...size], config.patchSize);
     });
   }
@@ -288,8 +278,7 @@ export class WanTransformer3DModel {
   #embedTime(timesteps: readonly number[]): Tensor {
     const { gpu, outer, config } = this;
     const sinusoid = gpu.upload(timestepEmbedding(timesteps, config.freqDim), [timesteps.length, config.freqDim]);
-    const hidden = linear(gpu, sinusoid, outer.time1.weight, { bias: outer.time1.bias, activation: "silu" });
-    return linear(gpu, hidden, outer.time2.weight, outer.time2);
+    return outer.time2.apply(gpu, outer.time1.apply(gpu, sinusoid, { activation: "silu" }));
   }
 
   /** The rotation table of a grid. It is cached until the grid changes. */
@@ -311,17 +300,15 @@ async function loadOuter(weights: Weights, config: TransformerConfig): Promise<O
   const patch = patchSize[0] * patchSize[1] * patchSize[2];
   const embedder = weights.scope("condition_embedder.");
   return {
-    patchEmbedding: {
-      weight: (await weights.matrix("patch_embedding.weight", [dim, inChannels, ...patchSize]))
-        .reshape([dim, inChannels * patch]),
-      bias: await weights.vector("patch_embedding.bias", [dim]),
-    },
-    time1: await loadLinear(embedder, "time_embedder.linear_1", dim, freqDim),
-    time2: await loadLinear(embedder, "time_embedder.linear_2", dim, dim),
-    timeProj: await loadLinear(embedder, "time_proj", 6 * dim, dim),
-    text1: await loadLinear(embedder, "text_embedder.linear_1", dim, textDim),
-    text2: await loadLinear(embedder, "text_embedder.linear_2", dim, dim),
-    projOut: await loadLinear(weights, "proj_out", outChannels * patch, dim),
+    patchEmbedding: await Linear.load(weights, "patch_embedding", dim, inChannels * patch, {
+      stored: [dim, inChannels, ...patchSize],
+    }),
+    time1: await Linear.load(embedder, "time_embedder.linear_1", dim, freqDim),
+    time2: await Linear.load(embedder, "time_embedder.linear_2", dim, dim),
+    timeProj: await Linear.load(embedder, "time_proj", 6 * dim, dim),
+    text1: await Linear.load(embedder, "text_embedder.linear_1", dim, textDim),
+    text2: await Linear.load(embedder, "text_embedder.linear_2", dim, dim),
+    projOut: await Linear.load(weights, "proj_out", outChannels * patch, dim),
     scaleShiftTable: await weights.vector("scale_shift_table", [1, 2, dim]),
   };
 }

@@ -5,6 +5,7 @@ import { layerNorm } from "../../gpu/ops/layer_norm.ts";
 import { linear } from "../../gpu/ops/linear.ts";
 import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { Linear } from "../../model/layers/linear.ts";
 import { feedForward, type FeedForwardWeights } from "../../model/wan/feed_forward.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { assertClose, randn, testVariants } from "../gpu.ts";
@@ -136,8 +137,8 @@ function chain(dim: number, wide: number, rows: number, seed: number) {
 function uploadChain(gpu: Gpu, c: ReturnType<typeof chain>): FeedForwardWeights {
   const wide = c.upBias.length, dim = c.downBias.length;
   return {
-    up: { weight: gpu.upload(c.up, [wide, dim]), bias: gpu.upload(c.upBias, [wide]) },
-    down: { weight: gpu.upload(c.down, [dim, wide]), bias: gpu.upload(c.downBias, [dim]) },
+    up: new Linear(gpu.upload(c.up, [wide, dim]), gpu.upload(c.upBias, [wide])),
+    down: new Linear(gpu.upload(c.down, [dim, wide]), gpu.upload(c.downBias, [dim])),
   };
 }
 
@@ -154,9 +155,9 @@ for (const [batch, tokens, dim, wide] of [[1, 1, 4, 8], [2, 5, 20, 36]] as const
     const run = () =>
       gpu.scope(() => {
         const norm = gpu.scope(() => layerNorm(gpu, x, 1e-6, { shift: chunk(3), scale: chunk(4) }));
-        const wide = linear(gpu, norm, up.weight, { bias: up.bias, activation: "gelu_tanh" });
+        const wide = up.apply(gpu, norm, { activation: "gelu_tanh" });
         gpu.release(norm);
-        return linear(gpu, wide, down.weight, { bias: down.bias, gate: chunk(5), residual: x });
+        return down.apply(gpu, wide, { gate: chunk(5), residual: x });
       });
     const rows = Array.from(
       { length: batch * tokens },

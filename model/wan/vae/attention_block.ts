@@ -9,7 +9,8 @@ import { linear } from "../../../gpu/ops/linear.ts";
 import { softmaxInPlace } from "../../../gpu/ops/softmax.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { Pass } from "./feature_cache.ts";
-import type { Conv, VaeWeights } from "./weights.ts";
+import type { Linear } from "../../layers/linear.ts";
+import type { VaeWeights } from "./weights.ts";
 
 /** Scores of so many bytes are held at once; Wan's head of 384 is too wide for the attention kernels. */
 const SCORE_BYTES = 2 ** 26;
@@ -21,10 +22,10 @@ export class AttentionBlock {
   private constructor(
     private readonly dim: number,
     private readonly gamma: Tensor,
-    private readonly q: Conv,
-    private readonly k: Conv,
-    private readonly v: Conv,
-    private readonly proj: Conv,
+    private readonly q: Linear,
+    private readonly k: Linear,
+    private readonly v: Linear,
+    private readonly proj: Linear,
   ) {}
 
   static async load(weights: VaeWeights, name: string, dim: number): Promise<AttentionBlock> {
@@ -62,8 +63,8 @@ export class AttentionBlock {
     const normed = gpu.tensor([padded, channels]);
     if (padded > pixels) fill(gpu, normed, 0);
     channelNorm(gpu, x, this.gamma, this.dim, { into: normed });
-    const q = linear(gpu, normed, this.q.weight, { bias: this.q.bias });
-    const k = linear(gpu, normed, this.k.weight, { bias: this.k.bias });
+    const q = this.q.apply(gpu, normed);
+    const k = this.k.apply(gpu, normed);
     // Comes out transposed, as the second product wants it. The weights of a row add up to 1: the bias can be added
     // after.
     const v = linear(gpu, this.v.weight, normed);
@@ -77,6 +78,6 @@ export class AttentionBlock {
       linear(gpu, scores, v, { bias: this.v.bias, into: mixed.rows(start, count), precision: "f32" });
       gpu.release(scores);
     }
-    return linear(gpu, mixed.rows(0, pixels), this.proj.weight, { bias: this.proj.bias, residual: x });
+    return this.proj.apply(gpu, mixed.rows(0, pixels), { residual: x });
   }
 }

@@ -6,6 +6,7 @@
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { expectTensor, readFloat32, type TensorSource } from "../../checkpoint/tensor_source.ts";
+import { Linear } from "../../layers/linear.ts";
 
 /** Channels are filled up with zeros to a multiple of 4, so that they can be read as vec4s. */
 const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;
@@ -55,8 +56,8 @@ export class VaeWeights {
     return { weight: this.#upload(weight, [rowsOut, ...shape, columns]), bias: this.#vector(bias) };
   }
 
-  /** Parts of the output channels of a 2D 1×1 convolution, each `dim` of them as a linear layer's weight and bias. */
-  async matrices(name: string, dim: number, parts: readonly MatrixPart[]): Promise<Conv[]> {
+  /** Parts of the output channels of a 2D 1×1 convolution, each `dim` of them as a linear layer. */
+  async matrices(name: string, dim: number, parts: readonly MatrixPart[]): Promise<Linear[]> {
     const total = parts.length * dim;
     const values = await this.#read(`${name}.weight`, [total, dim, 1, 1]);
     const biases = await this.#read(`${name}.bias`, [total]);
@@ -67,7 +68,7 @@ export class VaeWeights {
         bias[n] = biases[start + n]! * scale;
         for (let c = 0; c < dim; c++) weight[n * padded + c] = values[(start + n) * dim + c]! * scale;
       }
-      return { weight: this.#upload(weight, [padded, padded]), bias: this.#vector(bias) };
+      return new Linear(this.#upload(weight, [padded, padded]), this.#vector(bias));
     });
   }
 

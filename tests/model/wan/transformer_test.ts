@@ -5,6 +5,7 @@ import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
 import { noise } from "../../../gpu/tuning/noise.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
+import { Linear } from "../../../model/layers/linear.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { feedForward } from "../../../model/wan/feed_forward.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
@@ -73,8 +74,8 @@ testVariants("feed-forward: in pieces it gives the same, whatever form its input
   const [tokens, dim, wide] = [330, 256, 5640], gate = { tensor: gpu.upload(randn(6 * dim, 1), [1, 6, dim]), index: 5 };
   const x = gpu.upload(randn(tokens * dim, 2), [1, tokens, dim]);
   const w = {
-    up: { weight: noise(gpu, [wide, dim], "bf16"), bias: gpu.upload(randn(wide, 3), [wide]) },
-    down: { weight: noise(gpu, [dim, wide], "bf16"), bias: gpu.upload(randn(dim, 4), [dim]) },
+    up: new Linear(noise(gpu, [wide, dim], "bf16"), gpu.upload(randn(wide, 3), [wide])),
+    down: new Linear(noise(gpu, [dim, wide], "bf16"), gpu.upload(randn(dim, 4), [dim])),
   };
   const expected = await gpu.read(feedForward(gpu, w, layerNorm(gpu, x, 1e-6), gate, x));
   const norm = layerNormInto(gpu, x, 1e-6, undefined, w.up.weight);

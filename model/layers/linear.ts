@@ -1,0 +1,97 @@
+/**
+ * Linear layer: its weights, how they are loaded, and how it is applied.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Operand } from "../../gpu/ops/blocks.ts";
+import { linear, linearInto, type LinearOptions, sharedInput, sharedWeight } from "../../gpu/ops/linear.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { Weights } from "../weights.ts";
+
+/** Options of {@link Linear.load}. */
+export interface LinearLoadOptions {
+  /** Whether the layer has a bias. Default: true */
+  readonly bias?: boolean;
+  /** See {@link Linear.exact}. Default: false */
+  readonly exact?: boolean;
+  /** The shape of the weight in the file, if it is that of a convolution. Default: [out, in] */
+  readonly stored?: readonly number[];
+}
+
+/** What is fused with a layer's product. */
+export type LinearApplyOptions = Omit<LinearOptions, "bias" | "precision" | "transposed">;
+
+/** A linear layer. The weights belong to whoever loaded them. */
+export class Linear {
+  /**
+   * @param weight [out, in]
+   * @param bias [out]
+   * @param exact whether its products always hold their operands in f32, because they exceed the range of f16
+   */
+  constructor(readonly weight: Operand, readonly bias?: Tensor, readonly exact = false) {}
+
+  /**
+   * Loads `name.weight` and `name.bias`. All linear layers of transformers and text encoders are loaded here.
+   *
+   * @throws {TilereelError} as {@link Weights.matrix}
+   */
+  static async load(
+    weights: Weights,
+    name: string,
+    outputs: number,
+    inputs: number,
+    { bias = true, exact = false, stored = [outputs, inputs] }: LinearLoadOptions = {},
+  ): Promise<Linear> {
+    const weight = await weights.matrix(`${name}.weight`, stored, { exact });
+    return new Linear(
+      weight.reshape([outputs, inputs]),
+      bias ? await weights.vector(`${name}.bias`, [outputs]) : undefined,
+      exact,
+    );
+  }
+
+  /** The number of channels of the output. */
+  get outputs(): number {
+    return this.weight.shape[0]!;
+  }
+
+  /**
+   * residual + gate · act(x·Wᵀ + bias)
+   *
+   * @param x [..., in], f32
+   * @returns [..., out], f32
+   */
+  apply(gpu: Gpu, x: Operand, options?: LinearApplyOptions): Tensor {
+    return linear(gpu, x, this.weight, this.#with(options));
+  }
+
+  /** As {@link apply}, for an output that only `next` reads, in the form that it reads fastest. */
+  applyInto(gpu: Gpu, x: Operand, next: Linear, options?: LinearApplyOptions): Operand {
+    return linearInto(gpu, x, this.weight, next.weight, this.#with(options));
+  }
+
+  /**
+   * gate · dy·W: the gradient of the input from that of the output.
+   *
+   * @param dy [..., out], f32
+   * @returns [..., in], f32
+   */
+  backward(gpu: Gpu, dy: Tensor, options?: Pick<LinearApplyOptions, "gate" | "into">): Tensor {
+    return linear(gpu, dy, this.weight, { ...options, transposed: true });
+  }
+
+  /** Returns x in the form that layers of this size read fastest, so that several of them can share it. */
+  share(gpu: Gpu, x: Operand): Operand {
+    return sharedInput(gpu, x, this.weight);
+  }
+
+  /** The same layer with its weight in the form that is read fastest, for several inputs of `rows` rows in all. */
+  shared(gpu: Gpu, rows: number): Linear {
+    return new Linear(sharedWeight(gpu, this.weight, rows), this.bias, this.exact);
+  }
+
+  #with(options?: LinearApplyOptions): LinearOptions {
+    return { bias: this.bias, ...options, ...this.exact && { precision: "f32" } };
+  }
+}
