@@ -44,6 +44,7 @@ export {
   type PreparedAttention,
   type SelfAttention,
 } from "./model/attention/method.ts";
+export type { HeadShape, TokenLayout } from "./model/attention/layout.ts";
 export type { AttentionReport } from "./model/attention/report.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
 export type { GenerationDefaults } from "./model/checkpoint/generation_defaults.ts";

@@ -27,9 +27,9 @@ import { HeadGroups, TilePatterns } from "../model/veda/tile_groups.ts";
 import { TileParameters } from "../model/veda/tile_parameters.ts";
 import { type TilePlan, uniformPlan } from "../model/veda/tile_plan.ts";
 import { spread } from "../model/veda/tile_search.ts";
-import { defaultShape, product } from "../model/veda/tiling.ts";
+import { defaultShape } from "../model/veda/tiling.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
-import type { Grid } from "../model/attention/grid.ts";
+import { type Grid, product } from "../model/attention/grid.ts";
 import { runAsProgram } from "./run_as_program.ts";
 import { markdownTable } from "./table.ts";
 

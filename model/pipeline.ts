@@ -31,7 +31,7 @@ import type { Video } from "./video/video.ts";
 import { checkFrames, checkSize } from "./video_size.ts";
 import type { WeightDtypeChoice } from "./weight_dtype.ts";
 import type { TransformerConfig } from "./wan/config.ts";
-import { gridOf } from "./attention/grid.ts";
+import { gridOf, product } from "./attention/grid.ts";
 import { type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
 import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./blocks/weights_place.ts";
 
@@ -197,7 +197,7 @@ export class VideoPipeline {
       const { width, height, frames } = { ...folder.generation, ...clip };
       checkSize(width, height);
       checkFrames(frames);
-      return gridOf(latentShape(vaeConfig, width, height, frames), config.patchSize).reduce((a, b) => a * b);
+      return product(gridOf(latentShape(vaeConfig, width, height, frames), config.patchSize));
     });
     const prompts = loaded.adopt(
       new PromptEncoder(gpu, folder, { textDim: config.textDim, onnx: textEncoder, dtype }),
@@ -409,9 +409,11 @@ export class VideoPipeline {
     const { gpu, parts: { transformer } } = this;
     using attention = await (options.attention ?? fullAttention).prepare({
       gpu,
-      transformer,
-      grid: transformer.gridOf(shape),
+      shape: transformer.config,
+      layout: { grid: transformer.gridOf(shape), kept: 0 },
+      lengths: guidance > 1 ? [0, 0] : [0],
       timesteps: [...scheduler.timesteps],
+      timeEmbedding: (timesteps) => transformer.timeEmbedding(timesteps),
       sigmas: options.sigmas,
       onNote: options.onNote,
     });
@@ -433,11 +435,11 @@ export class VideoPipeline {
         gpu.countsClamps = step === 0 || step === total - 1;
         const sample: Tensor = latents;
         const { result: inputs, tensors } = gpu.collect(() => {
-          const selfAttention = attention.at(step);
           return Array.from({ length: guidance > 1 ? 2 : 1 }, (_, prompt): TransformerInput => {
             // A copy: a prompt's embeddings may begin where no buffer can be bound.
             const textEmbeddings = gpu.tensor([1, ...embeddings.shape.slice(1)]);
             gpu.copy(embeddings.slice(prompt, 1), textEmbeddings);
+            const selfAttention = attention.at(step, prompt);
             const label = prompt === 0 ? "prompt" : "negative prompt";
             return { hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention, label };
           });

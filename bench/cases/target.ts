@@ -3,13 +3,14 @@
  *
  * @module
  */
+import { product } from "../../model/attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { CONV3D, conv3d } from "../../gpu/ops/conv3d.ts";
 import { linear } from "../../gpu/ops/linear.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TilePattern } from "../../model/veda/tile_pattern.ts";
-import { defaultCapacity, defaultShape, product } from "../../model/veda/tiling.ts";
+import { defaultCapacity, defaultShape } from "../../model/veda/tiling.ts";
 import type { Size } from "../case.ts";
 import { normalTensor } from "../random.ts";
 import { WAN_SHAPES } from "../wan_shapes.ts";

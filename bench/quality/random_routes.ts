@@ -21,9 +21,9 @@ export function randomRoutes(like: AttentionMethod, settings: VortaSettings | un
       const mixed = routes.map((layers) => layers.map((heads) => Uint8Array.from(dealt.splice(0, heads.length))));
       const vorta = new VortaAttention(
         task.gpu,
-        task.transformer.config,
-        task.grid,
-        settings ?? defaultSettings(task.grid),
+        task.shape,
+        task.layout.grid,
+        settings ?? defaultSettings(task.layout.grid),
       );
       return {
         at: (step) => vorta.routed(mixed[step]!),

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { product } from "../../model/attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { everyHead, wholeAttention } from "../../model/attention/head_lists.ts";
 import { VedaAttention } from "../../model/veda/attention.ts";
@@ -66,7 +67,7 @@ export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedM
   const attend = wholeAttention(gpu, attention.some(everyHead(one)));
   return {
     name: `veda, keep ${keep}, tiles of ${shape.join("×")}`,
-    density: attention.pairs(0, 0) / (grid[0] * grid[1] * grid[2]) ** 2,
+    density: attention.pairs(0, 0) / product(grid) ** 2,
     period: 1,
     attend: (q, k, v) => attend(q, k, v, 0),
     keep,

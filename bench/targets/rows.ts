@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { product } from "../../model/veda/tiling.ts";
+import { product } from "../../model/attention/grid.ts";
 import { ofCeiling } from "../ceilings.ts";
 import type { Measured, SparseRun, StepsRun } from "./measured.ts";
 

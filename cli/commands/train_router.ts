@@ -281,7 +281,14 @@ async function run(values: Values): Promise<number> {
   }
   const seconds = (performance.now() - start) / 1000;
   const grid = transformer.gridOf((await data.sample(0)).shape);
-  const { density, routes } = await routedReport({ gpu, transformer, grid, timesteps: NOISE_LEVELS }, {
+  const { density, routes } = await routedReport({
+    gpu,
+    shape: transformer.config,
+    layout: { grid, kept: 0 },
+    lengths: [0],
+    timesteps: NOISE_LEVELS,
+    timeEmbedding: (timesteps) => transformer.timeEmbedding(timesteps),
+  }, {
     router: outcome.router,
     settings: () => settings,
     tau,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Grid } from "./grid.ts";
+import { type Grid, product } from "./grid.ts";
 
 /** Number and size of a transformer's heads. Tokens have heads · head dim channels. */
 export interface HeadShape {
@@ -17,4 +17,11 @@ export interface TokenLayout {
   readonly grid: Grid;
   /** The number of tokens that are always kept: text beside the video, image tokens. */
   readonly kept: number;
+  /** The number of valid kept tokens. The rest is padding: no token attends to it, and its output is 0. Default: all. */
+  readonly length?: number;
+}
+
+/** The number of tokens that take part in attention. */
+export function validTokens({ grid, kept, length = kept }: TokenLayout): number {
+  return product(grid) + length;
 }

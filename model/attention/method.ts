@@ -7,8 +7,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { Grid } from "./grid.ts";
-import type { WanTransformer3DModel } from "../wan/transformer.ts";
+import type { HeadShape, TokenLayout } from "./layout.ts";
 import type { AttentionReport } from "./report.ts";
 
 /**
@@ -19,13 +18,17 @@ import type { AttentionReport } from "./report.ts";
  */
 export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => Tensor;
 
-/** What attention is prepared for: one clip's grid and schedule. */
+/** What attention is prepared for: one clip's tokens and schedule. */
 export interface AttentionTask {
   readonly gpu: Gpu;
-  readonly transformer: WanTransformer3DModel;
-  readonly grid: Grid;
+  readonly shape: HeadShape;
+  readonly layout: TokenLayout;
+  /** The number of valid kept tokens of each pass of a step: the prompt's, then the negative prompt's if there is one. */
+  readonly lengths: readonly number[];
   /** The timesteps of all denoising steps. */
   readonly timesteps: readonly number[];
+  /** The model's embedding of timesteps, [timesteps, dim]: the input of VORTA's routers. */
+  timeEmbedding(timesteps: readonly number[]): Promise<Float32Array>;
   /** The noise levels that the user asked for, if any. */
   readonly sigmas?: Sigmas | undefined;
   /** Called with a clause that the user should know about this clip's attention. */
@@ -44,8 +47,12 @@ export interface AttentionMethod {
 
 /** Attention that is prepared for one clip. It holds GPU memory until it is disposed of. */
 export interface PreparedAttention extends Disposable {
-  /** Returns the attention for the forward passes of one step. What it uploads belongs to the enclosing scope. */
-  at(step: number): SelfAttention | undefined;
+  /**
+   * Returns the attention for a forward pass of one step. What it uploads belongs to the enclosing scope.
+   *
+   * @param pass an index into {@link AttentionTask.lengths}
+   */
+  at(step: number, pass: number): SelfAttention | undefined;
   /** Reports what was computed; called after the last step. */
   readonly report: AttentionReport;
 }

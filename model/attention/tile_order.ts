@@ -4,7 +4,7 @@
  * @module
  */
 import type { Run } from "../../gpu/attention_plan.ts";
-import type { Grid } from "./grid.ts";
+import { type Grid, partCounts, perAxis, product, raster, rasterIndex } from "./grid.ts";
 
 /** The order of tokens, tile by tile. */
 export interface TileOrder {
@@ -18,29 +18,16 @@ export interface TileOrder {
 
 /** Cuts a grid into tiles of one shape. Tiles at the far borders are cut off. */
 export function tileOrder(grid: Grid, tile: Grid): TileOrder {
-  const counts = grid.map((length, axis) => Math.ceil(length / tile[axis]!)) as unknown as Grid;
-  const order = new Uint32Array(grid[0] * grid[1] * grid[2]);
+  const counts = partCounts(grid, tile);
+  const order = new Uint32Array(product(grid));
   const tiles: Run[] = [];
   let at = 0;
-  for (const corner of raster(counts)) {
+  for (const place of raster(counts)) {
     const first = at;
-    const from = corner.map((c, axis) => c * tile[axis]!) as unknown as Grid;
-    const to = from.map((f, axis) => Math.min(f + tile[axis]!, grid[axis]!)) as unknown as Grid;
-    for (let f = from[0]; f < to[0]; f++) {
-      for (let r = from[1]; r < to[1]; r++) {
-        for (let c = from[2]; c < to[2]; c++) order[at++] = (f * grid[1] + r) * grid[2] + c;
-      }
-    }
+    const from = perAxis((axis) => place[axis] * tile[axis]);
+    const size = perAxis((axis) => Math.min(tile[axis], grid[axis] - from[axis]));
+    for (const offset of raster(size)) order[at++] = rasterIndex(grid, perAxis((axis) => from[axis] + offset[axis]));
     tiles.push({ first, count: at - first });
   }
   return { counts, order, tiles };
-}
-
-/** All positions of a grid in raster order. */
-export function raster([frames, rows, columns]: Grid): Grid[] {
-  return Array.from({ length: frames * rows * columns }, (_, i) => [
-    Math.floor(i / (rows * columns)),
-    Math.floor(i / columns) % rows,
-    i % columns,
-  ]);
 }

@@ -7,12 +7,11 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
-import type { TransformerConfig } from "../wan/config.ts";
-import type { Grid } from "../attention/grid.ts";
+import type { HeadShape } from "../attention/layout.ts";
+import { type Grid, product } from "../attention/grid.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import type { Projections } from "./scorer.ts";
-import { product } from "./tiling.ts";
 
 /** The settings of {@link VedaAttention}. */
 export interface VedaAttentionOptions {
@@ -33,7 +32,7 @@ export class VedaAttention {
 
   constructor(
     private readonly gpu: Gpu,
-    private readonly config: Pick<TransformerConfig, "heads" | "headDim">,
+    private readonly config: Omit<HeadShape, "layers">,
     grid: Grid,
     private readonly options: VedaAttentionOptions,
   ) {

@@ -18,13 +18,13 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_lists.ts";
-import type { Grid } from "../attention/grid.ts";
-import type { TransformerConfig } from "../wan/config.ts";
+import { type Grid, product } from "../attention/grid.ts";
+import type { HeadShape } from "../attention/layout.ts";
 import { VedaAttention } from "./attention.ts";
 import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";
 import { type TileScorer, uploadScorer } from "./scorer.ts";
 import { type TilePlan, uniformPlan } from "./tile_plan.ts";
-import { defaultCapacity, defaultShape, product, type TileShape } from "./tiling.ts";
+import { defaultCapacity, defaultShape, type TileShape } from "./tiling.ts";
 
 /** The default number of steps with full attention: the first step sets the composition. */
 export const DEFAULT_DENSE_STEPS = 1;
@@ -77,19 +77,19 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
   return {
     async prepare(task) {
       const veda = await method.prepare(task);
-      const { gpu, transformer: { config }, timesteps, grid } = task;
-      const all = everyHead(config);
+      const { gpu, shape, timesteps, layout: { grid } } = task;
+      const all = everyHead(shape);
       let pairs = 0;
       for (let step = 0; step < timesteps.length; step++) {
         for (const [layer, list] of all.entries()) for (const head of list) pairs += veda.pairs(step, layer, head);
       }
-      const density = pairs / (timesteps.length * config.layers * config.heads * product(grid) ** 2);
+      const density = pairs / (timesteps.length * shape.layers * shape.heads * product(grid) ** 2);
       return {
         at: (step) => {
           const some = veda.at(step, all);
           return some && wholeAttention(gpu, some);
         },
-        report: { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, config, grid) } },
+        report: { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, shape, grid) } },
         [Symbol.dispose]: () => veda[Symbol.dispose](),
       };
     },
@@ -104,7 +104,7 @@ export function keepOn(grid: Grid, { keep, usualKeep = DEFAULT_KEEP, shapes, til
 }
 
 /** The reason why every tile attends to all others. */
-function whyFull(options: VedaOptions, steps: number, config: TransformerConfig, grid: Grid): string {
+function whyFull(options: VedaOptions, steps: number, config: HeadShape, grid: Grid): string {
   const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [], keep } = options;
   if (denseSteps >= steps) {
     return `the first ${
@@ -128,14 +128,14 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   checkOptions("vedaAttention", options, VEDA_KINDS);
   const { denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
   return {
-    prepare({ gpu, transformer: { config }, grid }): Promise<PreparedSomeHeads> {
-      const plan = planFor(options, config, grid);
+    prepare({ gpu, shape, layout: { grid } }): Promise<PreparedSomeHeads> {
+      const plan = planFor(options, shape, grid);
       const keep = keepOn(grid, options);
       const denseLayers = new Set(options.denseLayers);
-      checkDenseLayers(denseLayers, config);
+      checkDenseLayers(denseLayers, shape);
       using cleanUp = new DisposableStack();
       const projections = scorer && uploadScorer(cleanUp.use(new TensorOwner(gpu)), scorer);
-      const veda = new VedaAttention(gpu, config, grid, { plan, keep, denseLayers, ...projections && { projections } });
+      const veda = new VedaAttention(gpu, shape, grid, { plan, keep, denseLayers, ...projections && { projections } });
       cleanUp.defer(() => veda.release());
       const held = cleanUp.move();
       return Promise.resolve({
@@ -150,7 +150,7 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
 /** @throws {TilereelError} if scorer or plan belong to another model */
 function planFor(
   { scorer, shapes, tileTokens, name = "the tiles" }: VedaOptions,
-  config: TransformerConfig,
+  config: HeadShape,
   grid: Grid,
 ): TilePlan {
   const { layers, heads, headDim } = config;
@@ -173,7 +173,7 @@ function planFor(
   return shapes;
 }
 
-function checkDenseLayers(dense: ReadonlySet<number>, { layers }: TransformerConfig): void {
+function checkDenseLayers(dense: ReadonlySet<number>, { layers }: HeadShape): void {
   const beyond = [...dense].find((layer) => layer >= layers);
   if (beyond === undefined) return;
   throw new TilereelError(

@@ -67,18 +67,13 @@ export interface Watching {
  */
 export function watchedAttention(onState: (state: AttentionState) => void): AttentionMethod {
   return {
-    prepare: ({ gpu, grid, transformer: { config: { heads } } }) =>
+    prepare: ({ gpu, layout: { grid }, shape: { heads } }) =>
       Promise.resolve({
-        at(step) {
-          // Indexed by layer, because with streamed blocks all passes go through one block before the next.
-          const passes: number[] = [];
-          return (q, k, v, layer) => {
-            const pass = passes[layer] = (passes[layer] ?? -1) + 1;
-            const lse = gpu.tensor([q.dim(0), q.dim(1), heads]);
-            const y = attention(gpu, q, k, v, { heads, lse });
-            gpu.scope(() => onState({ q, k, v, y, lse, layer, grid, step, pass }));
-            return y;
-          };
+        at: (step, pass) => (q, k, v, layer) => {
+          const lse = gpu.tensor([q.dim(0), q.dim(1), heads]);
+          const y = attention(gpu, q, k, v, { heads, lse });
+          gpu.scope(() => onState({ q, k, v, y, lse, layer, grid, step, pass }));
+          return y;
         },
         report: { density: 1 },
         [Symbol.dispose]() {},

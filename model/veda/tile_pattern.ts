@@ -12,7 +12,7 @@ import { MAX_TILES, selectTiles } from "../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../gpu/ops/tile_vectors.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { TransformerConfig } from "../wan/config.ts";
+import type { HeadShape } from "../attention/layout.ts";
 import type { Grid } from "../attention/grid.ts";
 import { budget, keptPairs } from "./budget.ts";
 import type { Projections } from "./scorer.ts";
@@ -34,7 +34,7 @@ export class TilePattern {
    */
   constructor(
     private readonly gpu: Gpu,
-    private readonly config: Pick<TransformerConfig, "heads" | "headDim">,
+    private readonly config: Omit<HeadShape, "layers">,
     grid: Grid,
     shape: TileShape,
     keep: number,

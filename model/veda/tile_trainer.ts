@@ -16,13 +16,13 @@ import type { TrainingIdentity } from "../training/identity.ts";
 import { randomBits, shuffledRounds } from "../training/random.ts";
 import { cutLog, logStep } from "../training/step_log.ts";
 import { openTrainingFolder, type TrainingFiles, trainingFilesIn } from "../training/training_folder.ts";
-import type { Grid } from "../attention/grid.ts";
+import { type Grid, product } from "../attention/grid.ts";
 import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
 import { HeadGroups, TilePatterns } from "./tile_groups.ts";
 import { type LessonFigures, tileLesson } from "./tile_lesson.ts";
 import { NonFiniteLayerError, TileParameters, type UpdateOptions } from "./tile_parameters.ts";
 import { type TilePlan, uniformPlan } from "./tile_plan.ts";
-import { defaultShape, product } from "./tiling.ts";
+import { defaultShape } from "./tiling.ts";
 import { saveVeda, type Target, type VedaFile } from "./veda_file.ts";
 
 /** What the optimizer is told. */

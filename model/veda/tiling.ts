@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { type TileOrder, tileOrder } from "../attention/tile_order.ts";
-import type { Grid } from "../attention/grid.ts";
+import { type Grid, partCounts, product } from "../attention/grid.ts";
 
 /** The number of tokens of a tile along frames, rows and columns. */
 export type TileShape = Grid;
@@ -28,8 +28,7 @@ export function tiling(grid: Grid, shape: TileShape): Tiling {
 
 /** The slots that would be added to make every tile whole, as a share of the tokens. */
 export function padding(grid: Grid, shape: TileShape): number {
-  const slots = grid.reduce((all, length, axis) => all * Math.ceil(length / shape[axis]!) * shape[axis]!, 1);
-  return slots / product(grid) - 1;
+  return product(partCounts(grid, shape)) * product(shape) / product(grid) - 1;
 }
 
 /** All shapes with `capacity` tokens, ordered by frames, then by rows. */
@@ -85,11 +84,6 @@ export function checkCapacity(shape: TileShape, capacity: number, what: string):
   throw new TilereelError(
     `${what}: a tile of ${shape.join("x")} has ${product(shape)} tokens, but ${capacity} were expected`,
   );
-}
-
-/** The number of tokens of a shape or a grid. */
-export function product([frames, rows, columns]: Grid): number {
-  return frames * rows * columns;
 }
 
 /** Half the surface of a tile. */

@@ -22,9 +22,9 @@ import { mixHeads } from "../../gpu/ops/mix_heads.ts";
 import { sumRows } from "../../gpu/ops/sum_rows.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
+import type { HeadShape } from "../attention/layout.ts";
 import type { SelfAttention } from "../attention/method.ts";
-import type { TransformerConfig } from "../wan/config.ts";
-import type { Grid } from "../attention/grid.ts";
+import { type Grid, product } from "../attention/grid.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { coreSet } from "./core_set.ts";
 import type { VortaSettings } from "./settings.ts";
@@ -59,12 +59,12 @@ export class VortaAttention {
 
   constructor(
     private readonly gpu: Gpu,
-    private readonly config: Pick<TransformerConfig, "heads" | "headDim">,
+    private readonly config: Omit<HeadShape, "layers">,
     grid: Grid,
     settings: VortaSettings,
   ) {
     const rows = blockRows(gpu, config.headDim);
-    const tokens = grid[0] * grid[1] * grid[2];
+    const tokens = product(grid);
     const sliding = slidingTiles(grid, settings, rows);
     this.#sliding = {
       order: this.#upload(sliding.order, [1, tokens]),

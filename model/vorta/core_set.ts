@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Grid } from "../attention/grid.ts";
+import { type Grid, perAxis, product, raster, rasterIndex } from "../attention/grid.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** The buckets of a grid. */
@@ -25,28 +25,22 @@ export interface CoreSet {
 
 /** Cuts a grid into buckets. */
 export function coreSet(grid: Grid, { bucket, rate }: VortaSettings): CoreSet {
-  const counts = grid.map((length, axis) => Math.floor(length / bucket[axis]!));
-  const size = bucket[0] * bucket[1] * bucket[2], buckets = counts[0]! * counts[1]! * counts[2]!;
+  const counts = perAxis((axis) => Math.floor(grid[axis] / bucket[axis]));
+  const size = product(bucket), buckets = product(counts);
   const members = new Uint32Array(buckets * size), rest: number[] = [];
-  for (let f = 0, token = 0; f < grid[0]; f++) {
-    for (let r = 0; r < grid[1]; r++) {
-      for (let c = 0; c < grid[2]; c++, token++) {
-        const at = [f, r, c];
-        const [bf, br, bc] = at.map((x, axis) => Math.floor(x / bucket[axis]!)) as unknown as Grid;
-        if (bf >= counts[0]! || br >= counts[1]! || bc >= counts[2]!) rest.push(token);
-        else {
-          const [i, j, k] = at.map((x, axis) => x % bucket[axis]!) as unknown as Grid;
-          members[((bf * counts[1]! + br) * counts[2]! + bc) * size + (i * bucket[1] + j) * bucket[2] + k] = token;
-        }
-      }
+  for (const [token, place] of raster(grid).entries()) {
+    const own = perAxis((axis) => Math.floor(place[axis] / bucket[axis]));
+    if (own.some((at, axis) => at >= counts[axis]!)) rest.push(token);
+    else {
+      const within = perAxis((axis) => place[axis] % bucket[axis]);
+      members[rasterIndex(counts, own) * size + rasterIndex(bucket, within)] = token;
     }
   }
-  const [f, h, w] = bucket;
   const keep = Math.floor(size * (1 - rate)) - 1;
   return {
     members,
     size,
-    centre: Math.floor(f / 2) * h * w + Math.floor(h / 2) * w + Math.floor(w / 2),
+    centre: rasterIndex(bucket, perAxis((axis) => Math.floor(bucket[axis] / 2))),
     keep,
     rest: Uint32Array.from(rest),
     kept: buckets * (1 + keep) + rest.length,

@@ -30,8 +30,8 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
   check("singleBranch: branch", branch, oneOf(BRANCHES.filter((name) => name !== "full")));
   check("singleBranch: settings", settings, { ...aFunction, expected: "a function from a grid to settings" });
   return {
-    prepare({ gpu, transformer, grid }) {
-      const sizes = settings(grid), vorta = new VortaAttention(gpu, transformer.config, grid, sizes);
+    prepare({ gpu, shape, layout: { grid } }) {
+      const sizes = settings(grid), vorta = new VortaAttention(gpu, shape, grid, sizes);
       const attend = vorta.single(branch), density = vorta.pairs[branch] / vorta.pairs.full;
       return Promise.resolve({
         at: () => attend,
@@ -53,7 +53,7 @@ export interface RoutedAttentionOptions {
   /** The name of the router in messages. */
   readonly name?: string;
   /** Returns notes on a clip, as clauses. */
-  readonly notes?: (clip: Pick<AttentionTask, "grid" | "sigmas">) => readonly string[];
+  readonly notes?: (clip: Pick<AttentionTask, "layout" | "sigmas">) => readonly string[];
 }
 
 /** The branch's index in routes. */
@@ -77,19 +77,19 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
   const { router, settings, tau = DEFAULT_TAU, name = "the router" } = options;
   return {
     async prepare(task) {
-      const { gpu, transformer: { config }, grid, timesteps } = task;
-      checkRouter(router, config, name);
+      const { gpu, shape, layout: { grid }, timesteps } = task;
+      checkRouter(router, { ...shape, dim: shape.heads * shape.headDim }, name);
       for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
-      const { heads, layers } = config;
+      const { heads, layers } = shape;
       // Scores depend only on the timestep, so the routes of the whole schedule are known before its first step.
-      const all = routes(router.scores(await task.transformer.timeEmbedding(timesteps)), tau);
+      const all = routes(router.scores(await task.timeEmbedding(timesteps)), tau);
       const byStep = timesteps.map((_, step) =>
         Array.from({ length: layers }, (_, layer) => {
           const at = (layer * timesteps.length + step) * heads;
           return all.slice(at, at + heads);
         })
       );
-      const sizes = settings(grid), vorta = new VortaAttention(gpu, config, grid, sizes);
+      const sizes = settings(grid), vorta = new VortaAttention(gpu, shape, grid, sizes);
       using cleanUp = new DisposableStack();
       cleanUp.defer(() => vorta.release());
       const full = await options.full?.prepare(task);

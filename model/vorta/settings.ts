@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
-import type { Grid } from "../attention/grid.ts";
+import { type Grid, perAxis, product } from "../attention/grid.ts";
 
 /** Sizes along frames, rows and columns. */
 export interface VortaSettings {
@@ -31,8 +31,8 @@ const LEAST_TILES = 4;
  * rows of the grid.
  */
 export function defaultSettings(grid: Grid): VortaSettings {
-  const tile = grid.map((length, axis) => tileLength(length, PAPER_SETTINGS.tile[axis]!));
-  return { ...PAPER_SETTINGS, tile: tile as unknown as Grid, bucket: [2, grid[1] % 3 === 0 ? 3 : 2, 2] };
+  const tile = perAxis((axis) => tileLength(grid[axis], PAPER_SETTINGS.tile[axis]));
+  return { ...PAPER_SETTINGS, tile, bucket: [2, grid[1] % 3 === 0 ? 3 : 2, 2] };
 }
 
 /**
@@ -59,7 +59,7 @@ export const SETTINGS_KEY = "self_attention_kwargs";
  * @throws {TilereelError} if the rate leaves nothing of a bucket.
  */
 export function checkSettings({ bucket, rate }: VortaSettings, what: string): void {
-  const tokens = bucket[0] * bucket[1] * bucket[2];
+  const tokens = product(bucket);
   if (rate < 0 || rate >= 1 || Math.floor(tokens * (1 - rate)) < 1) {
     throw new TilereelError(
       `${what}: a reduction rate of ${rate} keeps nothing of a bucket of ${tokens} tokens; ` +

@@ -5,8 +5,8 @@
  * @module
  */
 import { type Block, cutBlocks, type Run } from "../../gpu/attention_plan.ts";
-import { raster, tileOrder } from "../attention/tile_order.ts";
-import type { Grid } from "../attention/grid.ts";
+import { type Grid, perAxis, raster, rasterIndex } from "../attention/grid.ts";
+import { tileOrder } from "../attention/tile_order.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Blocks and the runs that they attend to. */
@@ -54,17 +54,13 @@ export function slidingTiles(grid: Grid, { tile, window }: VortaSettings, rows: 
 
 /** For each tile, the tiles that it attends to, in ascending order. */
 function tilesSeen(counts: Grid, window: Grid): number[][] {
+  // An even window counts as the next larger odd one, as in the authors' code.
+  const width = perAxis((axis) => Math.min(2 * Math.floor(window[axis] / 2) + 1, counts[axis]));
   return raster(counts).map((place) => {
-    const spans = place.map((at, axis) => {
-      // An even window counts as the next larger odd one, as in the authors' code.
-      const reach = Math.floor(window[axis]! / 2), width = 2 * reach + 1;
-      const first = Math.max(0, Math.min(at - reach, counts[axis]! - width));
-      return { first, count: Math.min(width, counts[axis]!) };
-    });
-    return raster(spans.map(({ count }) => count) as unknown as Grid).map((offset) => {
-      const [f, r, c] = offset.map((o, axis) => spans[axis]!.first + o) as unknown as Grid;
-      return (f * counts[1] + r) * counts[2] + c;
-    });
+    const first = perAxis((axis) =>
+      Math.max(0, Math.min(place[axis] - Math.floor(window[axis] / 2), counts[axis] - width[axis]))
+    );
+    return raster(width).map((offset) => rasterIndex(counts, perAxis((axis) => first[axis] + offset[axis])));
   });
 }
 

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { product } from "../attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../../gpu/ops/count_non_finite.ts";
@@ -207,7 +208,7 @@ class Pass implements Disposable {
   async #result(sums: readonly Tensor[], gradients: readonly Tensor[], teach: boolean): Promise<TrainingPassResult> {
     const { gpu, input: { noisy, weights }, transformer: { config: { heads, dim } } } = this;
     const numbers = await readTogether(gpu, [...sums, ...gradients]);
-    const tokens = this.transformer.gridOf(noisy.shape).reduce((a, b) => a * b);
+    const tokens = product(this.transformer.gridOf(noisy.shape));
     const outputs = numbers.slice(0, sums.length);
     const hidden = weights.hidden > 0 ? outputs.splice(0, this.#layers) : [];
     const losses = {

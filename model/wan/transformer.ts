@@ -19,7 +19,7 @@ import { type BlockWeights, type Conditioning, runBlock } from "./block.ts";
 import { type BlockSource, ResidentBlocks, StreamedBlocks } from "../blocks/block_source.ts";
 import type { TransformerConfig } from "./config.ts";
 import type { WeightsPlace } from "../blocks/weights_place.ts";
-import { type Grid, gridOf } from "../attention/grid.ts";
+import { type Grid, gridOf, product } from "../attention/grid.ts";
 import { ropeTable } from "./rope.ts";
 import { timestepEmbedding } from "./time_embedding.ts";
 
@@ -286,8 +286,7 @@ export class WanTransformer3DModel {
     const id = grid.join();
     if (this.#rope?.grid !== id) {
       const { headDim } = this.config;
-      const tokens = grid[0] * grid[1] * grid[2];
-      const table = this.gpu.keep(this.gpu.upload(ropeTable(this.config, grid), [tokens, headDim / 2, 2]));
+      const table = this.gpu.keep(this.gpu.upload(ropeTable(this.config, grid), [product(grid), headDim / 2, 2]));
       if (this.#rope) this.gpu.release(this.#rope.table);
       this.#rope = { grid: id, table };
     }
@@ -297,7 +296,7 @@ export class WanTransformer3DModel {
 
 async function loadOuter(weights: Weights, config: TransformerConfig): Promise<OuterWeights> {
   const { dim, patchSize, inChannels, outChannels, freqDim, textDim } = config;
-  const patch = patchSize[0] * patchSize[1] * patchSize[2];
+  const patch = product(patchSize);
   const embedder = weights.scope("condition_embedder.");
   return {
     patchEmbedding: await Linear.load(weights, "patch_embedding", dim, inChannels * patch, {

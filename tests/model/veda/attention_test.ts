@@ -168,8 +168,14 @@ testVariants("heads that VORTA leaves full run through Veda, the others as befor
 /** A clip of so many steps, as far as attention looks at it. */
 async function task(steps: number, config = CONFIG): Promise<AttentionTask> {
   const { gpu } = (await variants())[0]!;
-  const transformer = { config } as unknown as AttentionTask["transformer"];
-  return { gpu, transformer, grid: GRID, timesteps: Array.from({ length: steps }, (_, i) => 1000 - i) };
+  return {
+    gpu,
+    shape: config,
+    layout: { grid: GRID, kept: 0 },
+    lengths: [0],
+    timesteps: Array.from({ length: steps }, (_, i) => 1000 - i),
+    timeEmbedding: () => Promise.reject(new Error("Veda needs no embedding")),
+  };
 }
 
 const gpuTest = (name: string, fn: () => Promise<void>) =>
@@ -183,7 +189,7 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
       clip,
     );
     let dense = 0;
-    for (let step = 0; step < steps; step++) clip.gpu.scope(() => void (prepared.at(step) ?? dense++));
+    for (let step = 0; step < steps; step++) clip.gpu.scope(() => void (prepared.at(step, 0) ?? dense++));
     const { density, whyFull } = prepared.report;
     assertEquals(whyFull !== undefined, density === 1, "nothing left out has a reason, and nothing else");
     if (reason !== undefined) assertStringIncludes(whyFull ?? "", reason);
@@ -230,7 +236,7 @@ Deno.test("where no share is asked for, small grids keep twelve tiles a row, and
 
 gpuTest("Veda's method refuses what belongs to another model", async () => {
   const refused = async (options: Parameters<typeof vedaHeads>[0], message: string, config = CONFIG, grid = GRID) => {
-    const clip = { ...await task(2, config), grid };
+    const clip = { ...await task(2, config), layout: { grid, kept: 0 } };
     await assertRejects(async () => await vedaHeads(options).prepare(clip), TilereelError, message);
   };
   const { scorer } = randomScorer();

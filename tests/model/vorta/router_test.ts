@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { attentionMethod, type AttentionValues } from "../../../tools/program/clip/attention_options.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openGpu } from "../../../gpu/device.ts";
+import type { Grid } from "../../../model/attention/grid.ts";
 import type { AttentionTask } from "../../../model/attention/method.ts";
 import {
   openSafetensors,
@@ -186,10 +187,16 @@ Deno.test("torch files and safetensors are told apart by what is in them", () =>
   }));
 
 /** What is noted before a clip is sampled with a router of {@link SHAPE}. */
-async function notesOf(values: AttentionValues, about: Pick<AttentionTask, "grid" | "sigmas">): Promise<string[]> {
+async function notesOf(
+  values: AttentionValues,
+  { grid, sigmas }: { grid: Grid; sigmas?: AttentionTask["sigmas"] },
+): Promise<string[]> {
   const notes: string[] = [], enough = new Error("enough is known");
-  const transformer = { config: SHAPE, timeEmbedding: () => Promise.reject(enough) };
-  const task = { timesteps: [999], onNote: (note: string) => notes.push(note), transformer, ...about };
+  const task = {
+    ...{ shape: { ...SHAPE, headDim: SHAPE.dim / SHAPE.heads }, layout: { grid, kept: 0 }, lengths: [0], sigmas },
+    ...{ timesteps: [999], timeEmbedding: () => Promise.reject(enough) },
+    onNote: (note: string) => notes.push(note),
+  };
   const method = await attentionMethod(values, MODEL);
   const error = await method.prepare(task as unknown as AttentionTask).catch((error) => error);
   assertEquals(error, enough);

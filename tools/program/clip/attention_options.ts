@@ -155,7 +155,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
       ...both && { full: vedaHeads(veda!) },
       tau,
       name: path!,
-      notes: ({ grid, sigmas }) => [
+      notes: ({ layout: { grid }, sigmas }) => [
         ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
           ? [withoutSettings(path!, settings(grid), grid)]
           : [],
