@@ -25,10 +25,12 @@
  * @module
  */
 export { NotFiniteError, TilereelError } from "./gpu/common/errors.ts";
-export { type AdapterDescription, listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
+export { listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
+export type { AdapterDescription } from "./gpu/device/adapter.ts";
 export type { SourceName } from "./gpu/device/source.ts";
 export type { ClampCount } from "./gpu/clamps.ts";
 export type { Gpu, GpuSettings } from "./gpu/gpu.ts";
+export type { KernelKind, KernelPicker } from "./gpu/kernel_picker.ts";
 export type { MatrixUnits } from "./gpu/matrix_units.ts";
 export type { Precision } from "./gpu/precision.ts";
 export { type Label, type ProfiledDispatch, Profiler } from "./gpu/profile/profiler.ts";

@@ -40,10 +40,8 @@ async function bench(): Promise<void> {
   const open = async () => {
     const { device, settings } = await openGpu({ choice, precision: asked });
     // The kernels for GPUs are the candidates, whatever this adapter is.
-    return {
-      settings,
-      gpu: new Gpu(device, { ...settings, description: { ...settings.description, software: false } }),
-    };
+    const kernels = settings.kernels === "plain" ? "tiled" : settings.kernels;
+    return { settings, gpu: new Gpu(device, { ...settings, kernels }) };
   };
   const first = await open();
   const { precision, description: { name: adapter, source, software, matrixUnits } } = first.settings;

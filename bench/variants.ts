@@ -5,13 +5,16 @@
  */
 import type { GpuValues } from "../tools/program/gpu_options.ts";
 import { showProgress } from "../tools/program/progress.ts";
-import { type AdapterDescription, openGpu } from "../gpu/device.ts";
+import { openGpu } from "../gpu/device.ts";
+import type { AdapterDescription } from "../gpu/device/adapter.ts";
 import { Gpu } from "../gpu/gpu.ts";
+import type { KernelKind } from "../gpu/kernel_picker.ts";
+import type { Precision } from "../gpu/precision.ts";
 import { tuneKernels } from "../gpu/tuning/tune.ts";
 
 /** A device as one family of kernels sees it. */
 export interface Variant {
-  readonly name: "plain f32" | "tiled f32" | "tiled f16" | "matrix f16";
+  readonly name: `${KernelKind} ${Precision}`;
   readonly gpu: Gpu;
   /** Whether tilereel uses it on this adapter. Others are timed for comparison, on matrix products only. */
   readonly used: boolean;
@@ -35,9 +38,8 @@ export async function openVariants({ gpu: choice = "auto", precision: asked, tun
   const precision = asked && settings.precision;
   const { software, features } = settings.description;
   const variant = (name: Variant["name"], used: boolean): Variant => {
-    const description = { ...settings.description, software: name === "plain f32" };
-    const precision = name.endsWith("f16") ? "f16" : "f32";
-    return { name, used, gpu: new Gpu(device, { ...settings, description, precision }) };
+    const [kernels, precision] = name.split(" ") as [KernelKind, Precision];
+    return { name, used, gpu: new Gpu(device, { ...settings, kernels, precision }) };
   };
   const f16 = features.includes("shader-f16");
   const halves = settings.description.matrixUnits ? "matrix f16" : "tiled f16";

@@ -8,30 +8,13 @@ import { variable } from "./common/environment.ts";
 import { quoted, TilereelError } from "./common/errors.ts";
 import { dawn } from "./device/dawn.ts";
 import { deno } from "./device/deno.ts";
-import type { Backend, DeviceSource, SourceName, WantedFeature } from "./device/source.ts";
+import type { AdapterDescription } from "./device/adapter.ts";
+import type { Backend, DeviceSource, WantedFeature } from "./device/source.ts";
 import { Gpu } from "./gpu.ts";
-import { MATRIX_FEATURE, type MatrixUnits, matrixUnits } from "./matrix_units.ts";
+import { kernelKind } from "./kernel_picker.ts";
+import { MATRIX_FEATURE, matrixUnits } from "./matrix_units.ts";
 import { choosePrecision, type Precision, PRECISIONS } from "./precision.ts";
 import { TUNE_KINDS, tuneKernels, type TuneOptions } from "./tuning/tune.ts";
-
-/** An adapter as it is shown to the user. */
-export interface AdapterDescription {
-  readonly name: string;
-  /** The WebGPU implementation that offers it: Deno's own, or Dawn. */
-  readonly source: SourceName;
-  readonly vendor: string;
-  /**
-   * Everything that the source reports about the adapter and its driver. Tuning results are valid for this string only.
-   */
-  readonly identity: string;
-  /** It runs on the CPU: it is slow, may lack f16, and prefers kernels without barriers. */
-  readonly software: boolean;
-  /** Optional features tilereel can use that the adapter has. */
-  readonly features: readonly string[];
-  readonly limits: Readonly<Record<string, number>>;
-  /** Absent where the adapter has no matrix units that tilereel can use. */
-  readonly matrixUnits?: MatrixUnits | undefined;
-}
 
 /** The limits that decide what fits, in the order they are shown. */
 const SHOWN_LIMITS = [
@@ -136,7 +119,8 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   const description = describe(source, chosen, device);
   try {
     const { precision, why } = choosePrecision(asked, description);
-    const gpu = new Gpu(device, { description, precision, precisionReason: why, memoryLimit, checkBounds });
+    const kernels = kernelKind(description, precision);
+    const gpu = new Gpu(device, { description, kernels, precision, precisionReason: why, memoryLimit, checkBounds });
     if (tune) await tuneKernels(gpu, tune === true ? {} : tune);
     return gpu;
   } catch (error) {

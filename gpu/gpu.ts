@@ -6,8 +6,9 @@
 import { TilereelError } from "./common/errors.ts";
 import { BoundsChecker } from "./bounds/checker.ts";
 import { type ClampCount, ClampCounter, CLAMPED, uncounted } from "./clamps.ts";
-import type { AdapterDescription } from "./device.ts";
+import type { AdapterDescription } from "./device/adapter.ts";
 import { folded, type KernelSource, MOST_GROUPS } from "./kernel.ts";
+import { type KernelKind, KernelPicker } from "./kernel_picker.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
 import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
 import type { Precision } from "./precision.ts";
@@ -15,11 +16,12 @@ import type { Profiler } from "./profile/profiler.ts";
 import { type Dispatch, Recorder } from "./recorder.ts";
 import type { Tape } from "./tape.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
-import type { KernelFamily } from "./tuning/family.ts";
 
 /** The settings that {@link Gpu} is opened with; see `openGpu`. */
 export interface GpuSettings {
   readonly description: AdapterDescription;
+  /** The kind of kernels to run; see `kernelKind`. */
+  readonly kernels: KernelKind;
   readonly precision: Precision;
   /** The reason for this precision, in a few words. */
   readonly precisionReason: string;
@@ -35,12 +37,13 @@ export class Gpu {
   /** Makes kernels count the operands that f16 cannot hold, which makes them slower. Casts of weights always count. */
   countsClamps = false;
 
+  /** Picks the kernels that ops run. */
+  readonly kernels: KernelPicker = new KernelPicker(this);
+
   readonly #memory: Memory;
   readonly #recorder: Recorder;
   readonly #bounds: BoundsChecker | undefined;
   readonly #clamps: ClampCounter;
-  readonly #chosen = new Map<string, string>();
-  readonly #picked = new Map<string, unknown>();
   #scopes: Set<Tensor>[] = [];
   #tape: Tape | undefined;
   #failure: Error | undefined;
@@ -77,14 +80,6 @@ export class Gpu {
     });
   }
 
-  /**
-   * Whether to run the kernels for software adapters. There, barriers are expensive, and workgroup memory is no faster
-   * than any other. Only the kernels for GPUs use f16.
-   */
-  get software(): boolean {
-    return this.settings.description.software && !this.f16;
-  }
-
   /** Whether the device can still work: false once it is lost or has refused an allocation. */
   get usable(): boolean {
     return this.#failure === undefined;
@@ -95,26 +90,9 @@ export class Gpu {
     return this.settings.precision === "f16";
   }
 
-  /** The matrix units in use; undefined where the device has none, or operands are held in f32. */
+  /** The matrix units that the kernels use; undefined where they use none. */
   get matrixUnits(): MatrixUnits | undefined {
-    return this.f16 ? this.settings.description.matrixUnits : undefined;
-  }
-
-  /** The kernel variant to use: the one set by {@link choose}, else the family's first. */
-  pick<V>(family: KernelFamily<V>): V {
-    const picked = this.#picked.get(family.name);
-    if (picked !== undefined) return picked as V;
-    const variants = family.variants(this);
-    const name = this.#chosen.get(family.name);
-    const variant = variants.get(name !== undefined && variants.has(name) ? name : [...variants.keys()][0]!)!;
-    this.#picked.set(family.name, variant);
-    return variant;
-  }
-
-  /** Makes {@link pick} return the variant of that name from now on. */
-  choose(family: string, variant: string): void {
-    this.#chosen.set(family, variant);
-    this.#picked.delete(family);
+    return this.settings.kernels === "matrix" ? this.settings.description.matrixUnits : undefined;
   }
 
   /** The memory in use, the memory allocated, and the peak. */

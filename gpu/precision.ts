@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "./common/errors.ts";
-import type { AdapterDescription } from "./device.ts";
+import type { AdapterDescription } from "./device/adapter.ts";
 
 /**
  * The number format of the operands of matrix products. Sums are f32; with f16, up to 32 products may be summed in f16

@@ -5,6 +5,8 @@
  */
 import { openGpu } from "../gpu/device.ts";
 import { Gpu } from "../gpu/gpu.ts";
+import type { KernelKind } from "../gpu/kernel_picker.ts";
+import type { Precision } from "../gpu/precision.ts";
 import { relativeError } from "../model/parity/measures.ts";
 import { assert } from "@std/assert";
 
@@ -42,22 +44,16 @@ async function open(): Promise<Variant[]> {
   const { device, settings } = await openTestGpu();
   // At the end of the file: a driver whose threads still run when the process ends may crash it. Dawn crashes it here.
   if (settings.description.source === "deno") addEventListener("unload", () => device.destroy());
-  const { matrixUnits } = settings.description;
-  const as = (name: Variant["name"], software: boolean, precision: "f32" | "f16", bound: number): Variant => {
-    const description = {
-      ...settings.description,
-      software,
-      matrixUnits: name === "matrix f16" ? matrixUnits : undefined,
-    };
-    const gpu = new Gpu(device, { ...settings, precision, description });
+  const as = (name: Variant["name"], kernels: KernelKind, precision: Precision, bound: number): Variant => {
+    const gpu = new Gpu(device, { ...settings, kernels, precision });
     gpu.poison = true;
     return { name, gpu, bound, hardware: !settings.description.software };
   };
-  const f16 = settings.description.features.includes("shader-f16");
-  const found = [as("plain", true, "f32", 2e-6)];
-  if (f16 || !settings.description.software) found.push(as("tiled", false, "f32", 2e-6));
-  if (f16) found.push(as("tiled f16", false, "f16", 2e-3));
-  if (matrixUnits) found.push(as("matrix f16", false, "f16", 2e-3));
+  const { features, software, matrixUnits } = settings.description, f16 = features.includes("shader-f16");
+  const found = [as("plain", "plain", "f32", 2e-6)];
+  if (f16 || !software) found.push(as("tiled", "tiled", "f32", 2e-6));
+  if (f16) found.push(as("tiled f16", "tiled", "f16", 2e-3));
+  if (matrixUnits) found.push(as("matrix f16", "matrix", "f16", 2e-3));
   return found;
 }
 

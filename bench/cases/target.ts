@@ -102,7 +102,7 @@ function conv(size: Size): TargetCase {
       return {
         flops: 2 * frames * height * width * channels ** 2 * 27,
         // Named, as a small one would be made by a small tile whatever the variant.
-        work: () => conv3d(gpu, x, w, bias, { variant: gpu.pick(CONV3D) }),
+        work: () => conv3d(gpu, x, w, bias, { variant: gpu.kernels.pick(CONV3D) }),
       };
     },
   };

@@ -35,7 +35,7 @@ const SUBGROUP = NVIDIA_MATRIX_UNITS.subgroup;
 
 /** Kinds of devices that have kernels of their own. */
 const DEVICES: Readonly<Record<string, DryGpuOptions>> = {
-  software: { software: true },
+  plain: { kernels: "plain" },
   f32: {},
   "f32 with subgroups": { subgroup: SUBGROUP },
   f16: { precision: "f16" },
@@ -55,8 +55,8 @@ export async function recordFamilies(source: SourceName, modules: Modules): Prom
   const recorded: RecordedVariant[] = [];
   for (const [device, options] of devicesOf(source)) {
     for (const family of FAMILIES) {
-      // On software adapters no variant is picked: the plain kernels run.
-      const variants: ReadonlyMap<string, unknown> = options.software
+      // Of plain kernels there are no variants.
+      const variants: ReadonlyMap<string, unknown> = options.kernels === "plain"
         ? new Map([["plain", undefined]])
         : family.variants(dryGpu(options));
       for (const [name, variant] of variants) {

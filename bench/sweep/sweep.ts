@@ -54,7 +54,7 @@ export async function sweep(
         gpu ??= await open();
         const about = { family: family.name, case: target.name, variant };
         try {
-          gpu.choose(family.name, variant);
+          gpu.kernels.choose(family.name, variant);
           const { output, ...figures } = await time(gpu, (gpu) => target.prepare(gpu, variant));
           first ??= output;
           const off = output && first && output !== first ? relativeError(output, first) : undefined;

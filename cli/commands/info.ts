@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type AdapterDescription, chooseAdapter, listAdapters, openGpu } from "../../gpu/device.ts";
+import { chooseAdapter, listAdapters, openGpu } from "../../gpu/device.ts";
+import type { AdapterDescription } from "../../gpu/device/adapter.ts";
 import { dawnAddon } from "../../gpu/device/dawn.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { Precision } from "../../gpu/precision.ts";

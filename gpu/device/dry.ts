@@ -5,8 +5,10 @@
  * @module
  */
 import { Gpu } from "../gpu.ts";
+import { type KernelKind, kernelKind } from "../kernel_picker.ts";
 import type { MatrixUnits } from "../matrix_units.ts";
 import type { Precision } from "../precision.ts";
+import type { AdapterDescription } from "./adapter.ts";
 import type { SourceName } from "./source.ts";
 
 /** The device that {@link dryGpu} should imitate. */
@@ -14,8 +16,8 @@ export interface DryGpuOptions {
   /** Default: the limits of an NVIDIA card under Deno's WebGPU. */
   readonly limits?: Partial<Pick<GPUSupportedLimits, "maxBufferSize" | "maxStorageBufferBindingSize">>;
   readonly precision?: Precision;
-  /** Imitates a software adapter, whose kernels take frames one by one. Default: false. */
-  readonly software?: boolean;
+  /** Default: "tiled", or with f16 and matrix units "matrix". */
+  readonly kernels?: KernelKind;
   readonly matrixUnits?: MatrixUnits;
   /** The source whose dialect of WGSL the kernels use. Default: "deno". */
   readonly source?: SourceName;
@@ -43,19 +45,21 @@ const LIMITS = {
 
 /** Opens a dry device. */
 export function dryGpu(options: DryGpuOptions = {}): Gpu {
-  const { precision = "f32", software = false, matrixUnits, source = "deno", memoryLimit = Infinity } = options;
+  const { precision = "f32", matrixUnits, source = "deno", memoryLimit = Infinity } = options;
   const limits = { ...LIMITS, ...options.limits };
+  const description: AdapterDescription = {
+    name: "dry",
+    identity: "dry",
+    source,
+    vendor: "",
+    software: false,
+    features: options.subgroup === undefined ? [] : ["subgroups"],
+    limits,
+    matrixUnits,
+  };
   return new Gpu(dryDevice(limits, options), {
-    description: {
-      name: "dry",
-      identity: "dry",
-      source,
-      vendor: "",
-      software,
-      features: options.subgroup === undefined ? [] : ["subgroups"],
-      limits,
-      matrixUnits,
-    },
+    description,
+    kernels: options.kernels ?? kernelKind(description, precision),
     precision,
     precisionReason: "as asked",
     memoryLimit,

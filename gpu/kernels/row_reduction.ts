@@ -58,9 +58,9 @@ const ALONE: RowShape = {
   workgroups: (rows) => SHARED.workgroups(Math.ceil(rows / 8)),
 };
 
-/** Chooses the form for a kind of adapter. */
-export function rowShape(software: boolean): RowShape {
-  return software ? ALONE : SHARED;
+/** Chooses the form: `plain`, without barriers, or shared. */
+export function rowShape(plain: boolean): RowShape {
+  return plain ? ALONE : SHARED;
 }
 
 /** How a kernel reads the vec4s of its row of `x`, which starts at `at` and has `p.dim4` of them. */
@@ -78,9 +78,9 @@ const MOST_HELD = 12;
  * How many vec4s {@link rowVectors} should hold. 0 means that they are read each time: one thread has the whole row, or
  * it is too long.
  */
-export function heldVectors(software: boolean, dim4: number): number {
+export function heldVectors(plain: boolean, dim4: number): number {
   const each = Math.ceil(dim4 / LANES);
-  return software || each > MOST_HELD ? 0 : each;
+  return plain || each > MOST_HELD ? 0 : each;
 }
 
 /** @param held vec4s that each thread holds in registers, so that a row is read once however often it is used */

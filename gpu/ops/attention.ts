@@ -46,8 +46,8 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   const y = options.into ?? gpu.tensor(q.shape);
   const lse = options.lse ?? (gpu.tape ? gpu.tensor([q.dim(0), q.dim(1), heads]) : undefined);
   const tensors = { q, k, v, bias, keyLengths, y, lse };
-  if (gpu.software) runPlain(gpu, options, tensors);
-  else runForward(gpu, gpu.pick(forwardFamily({ headDim, plan: plan !== undefined })), options, tensors);
+  if (gpu.kernels.plain) runPlain(gpu, options, tensors);
+  else runForward(gpu, gpu.kernels.pick(forwardFamily({ headDim, plan: plan !== undefined })), options, tensors);
   if (gpu.tape && !options.into) {
     if (bias || keyLengths) throw new Error("attention: there is no way back through a bias or key lengths");
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {
@@ -98,8 +98,8 @@ export function attentionBackward(
   const { heads, plan } = pattern;
   const headDim = headDimOf(gpu, q, heads);
   const variant = { headDim, plan: plan !== undefined };
-  const kernel = gpu.software ? attentionBackwardPlain : attentionBackwardTiled;
-  const rows = gpu.software ? PLAIN_BACKWARD_ROWS(headDim) : TILE;
+  const kernel = gpu.kernels.plain ? attentionBackwardPlain : attentionBackwardTiled;
+  const rows = gpu.kernels.plain ? PLAIN_BACKWARD_ROWS(headDim) : TILE;
   const buffers = {
     ...{ q, k, v, dy, lse, dot_y: dotY, head_scale: headScale ?? gpu.placeholder },
     key_lengths: gpu.placeholder,
@@ -128,7 +128,7 @@ export function attentionBackward(
 
 function headDimOf(gpu: Gpu, q: Tensor, heads: number): number {
   const headDim = q.dim(-1) / heads;
-  if (gpu.software ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
+  if (gpu.kernels.plain ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
     throw new Error(`attention: ${heads} heads of ${headDim}`);
   }
   return headDim;

@@ -122,10 +122,10 @@ const rowsOf = (variant: ForwardVariant | undefined, headDim: number) =>
 
 /**
  * The number of slots of a block for this device's kernels. Blocks may be shorter, at a loss, but not longer. So
- * kernels must be chosen (`Gpu.choose`) before plans are made.
+ * kernels must be chosen (`KernelPicker.choose`) before plans are made.
  */
 export function blockRows(gpu: Gpu, headDim: number): number {
-  return rowsOf(gpu.software ? undefined : gpu.pick(forwardFamily({ headDim, plan: true })), headDim);
+  return rowsOf(gpu.kernels.plain ? undefined : gpu.kernels.pick(forwardFamily({ headDim, plan: true })), headDim);
 }
 
 /** Records the forward pass. A plan's blocks must be of this variant's size, or shorter. */
@@ -171,7 +171,7 @@ export function runForward(
   );
 }
 
-/** The forward pass on software adapters. */
+/** The forward pass by the plain kernel. */
 export function runPlain(
   gpu: Gpu,
   pattern: AttentionPattern,

@@ -65,7 +65,7 @@ export function launchWalk(gpu: Gpu, launch: WalkLaunch): void {
         parts,
       },
     },
-    workgroups: [gpu.software ? Math.ceil(held / 8) : held, only?.dim(0) ?? heads, batch],
+    workgroups: [gpu.kernels.plain ? Math.ceil(held / 8) : held, only?.dim(0) ?? heads, batch],
   });
 }
 

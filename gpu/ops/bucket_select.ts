@@ -233,7 +233,7 @@ export function bucketSelect(gpu: Gpu, x: Tensor, heads: number, buckets: Bucket
   const slots = keptSlots(buckets);
   const order = gpu.tensor([batch * heads, slots], "u32"), source = gpu.tensor([batch * heads, tokens], "u32");
   const lanes = selectLanes(headDim4);
-  const shared = !gpu.software && lanes > 1 && size <= MOST_SHARED;
+  const shared = !gpu.kernels.plain && lanes > 1 && size <= MOST_SHARED;
   const groups = shared
     ? Math.ceil(count * lanes / THREADS) + Math.ceil(restCount / THREADS)
     : Math.ceil((count + restCount) / THREADS);

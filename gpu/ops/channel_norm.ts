@@ -13,21 +13,21 @@ const LANES = 16;
 /** The number of pixels of a workgroup, for both variants. */
 const PIXELS = 16;
 
-const kernel = memo((software: boolean): KernelSource => {
-  const lanes = software ? 1 : LANES;
+const kernel = memo((plain: boolean): KernelSource => {
+  const lanes = plain ? 1 : LANES;
   return {
-    name: `channel_norm${software ? "_plain" : ""}`,
+    name: `channel_norm${plain ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), gamma: read("vec4f"), y: write("vec4f") },
     params: { pixels: "u32", c4: "u32", start: "u32", scale: "f32", silu: "u32" },
     workgroupSize: [PIXELS * lanes, 1, 1],
-    declarations: software ? "" : `var<workgroup> partial: array<f32, ${PIXELS * LANES}>;`,
+    declarations: plain ? "" : `var<workgroup> partial: array<f32, ${PIXELS * LANES}>;`,
     body: `  let pixel = (wid.y * nwg.x + wid.x) * ${PIXELS}u + li / ${lanes}u;
   let lane = li % ${lanes}u;
   let at = min(pixel, p.pixels - 1u) * p.c4;
   var sum = 0.0;
   for (var i = lane; i < p.c4; i += ${lanes}u) { let v = x[at + i]; sum += dot(v, v); }
 ${
-      software ? "" : `  partial[li] = sum;
+      plain ? "" : `  partial[li] = sum;
   workgroupBarrier();
   sum = 0.0;
   for (var i = 0u; i < ${LANES}u; i++) { sum += partial[li - lane + i]; }`
@@ -70,7 +70,7 @@ export function channelNorm(
   if (gamma.size !== channels || (start + pixels) * channels > y.size) {
     throw new Error(`channelNorm: x [${x.shape}], gamma [${gamma.shape}], y [${y.shape}] from ${start}`);
   }
-  gpu.run(kernel(gpu.software), {
+  gpu.run(kernel(gpu.kernels.plain), {
     buffers: { x, gamma, y },
     params: { pixels, c4: channels / 4, start, scale: Math.sqrt(dim), silu: silu ? 1 : 0 },
     workgroups: folded(Math.ceil(pixels / PIXELS)),

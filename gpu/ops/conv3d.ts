@@ -83,7 +83,7 @@ export function conv3d(gpu: Gpu, x: Tensor, weight: Tensor, bias: Tensor, option
     frame_channels: channels / interleave,
   };
   const buffers = { x, weight, bias, residual: residual ?? gpu.placeholder, y };
-  if (gpu.software) {
+  if (gpu.kernels.plain) {
     const blocks = Math.ceil(width / PLAIN.pixels) * height * frames;
     gpu.run(conv3dPlain({ stride, up, kernelWidth: kernelW as PlainWidth }), {
       buffers,
@@ -92,7 +92,7 @@ export function conv3d(gpu: Gpu, x: Tensor, weight: Tensor, bias: Tensor, option
     });
   } else {
     const problem = { stride, up, pixels: frames * height * width, channelsIn: cIn, channels };
-    const variant = options.variant ?? conv3dVariantFor(gpu, problem, () => gpu.pick(CONV3D));
+    const variant = options.variant ?? conv3dVariantFor(gpu, problem, () => gpu.kernels.pick(CONV3D));
     const { kernel, workgroups } = conv3dLaunch(gpu, problem, variant);
     withOperands(gpu, variant, [x, weight], ([x, weight]) => {
       gpu.run(kernel, { buffers: { ...buffers, x: x!, weight: weight! }, params, workgroups });

@@ -28,21 +28,21 @@ const PARAMS = {
 } as const;
 
 interface Variant {
-  readonly software: boolean;
+  readonly plain: boolean;
   /** As in `rowVectors`. */
   readonly held: number;
   /** The blocks of the output, in f16. Rows past the last one are not written. */
   readonly into?: Cut;
 }
 
-const kernel = memo(({ software, held, into }: Variant): KernelSource => {
-  const shape = rowShape(software), vectors = rowVectors(shape, held);
+const kernel = memo(({ plain, held, into }: Variant): KernelSource => {
+  const shape = rowShape(plain), vectors = rowVectors(shape, held);
   const store = (i: string) =>
     into
       ? `y[2u * (${placeInBlocks(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
       : `y[at + ${i}] = n;`;
   return {
-    name: `layer_norm_${software ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
+    name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
     buffers: {
       x: read("vec4f"),
       scale: read("vec4f"),
@@ -81,10 +81,10 @@ ${
 /**
  * With x̂ = (x − mean)·r, r the inverse deviation, and g = dy·scale: dx = r·(g − mean(g) − x̂·mean(g·x̂)).
  */
-const backwardKernel = memo((software: boolean): KernelSource => {
-  const shape = rowShape(software);
+const backwardKernel = memo((plain: boolean): KernelSource => {
+  const shape = rowShape(plain);
   return {
-    name: `layer_norm_backward${software ? "_plain" : ""}`,
+    name: `layer_norm_backward${plain ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), dy: read("vec4f"), scale: read("vec4f"), dx: write("vec4f") },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
@@ -139,7 +139,7 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
   // Scale and shift count as constants. They are named here so that a tape that watches them reports an error.
   gpu.tape?.record(y, [x, scale, shift], (dy) => {
     const dx = gpu.tensor(x.shape);
-    gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, scale, dx }, params, workgroups });
+    gpu.run(backwardKernel(gpu.kernels.plain), { buffers: { x, dy, scale, dx }, params, workgroups });
     return [dx];
   });
   return y;
@@ -187,9 +187,9 @@ function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | unde
     scale_offset4: scaleOffset,
     shift_offset4: shiftOffset,
   };
-  const workgroups = rowShape(gpu.software).workgroups(rows);
-  const held = heldVectors(gpu.software, dim / 4);
-  const source = kernel({ software: gpu.software, held, ...into && { into } });
+  const workgroups = rowShape(gpu.kernels.plain).workgroups(rows);
+  const held = heldVectors(gpu.kernels.plain, dim / 4);
+  const source = kernel({ plain: gpu.kernels.plain, held, ...into && { into } });
   gpu.run(source, { buffers: { x, scale, shift, y }, params, workgroups });
   return { scale, shift, params, workgroups };
 }

@@ -128,7 +128,7 @@ function wayOf(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Way {
   // there are.
   const onlyBlocks = x instanceof Blocks && !x.source;
   if (onlyBlocks && !problem.f16) throw new Error("linear: blocks are f16");
-  const large = onlyBlocks ? options.variant ?? gpu.pick(GEMM) : undefined;
+  const large = onlyBlocks ? options.variant ?? gpu.kernels.pick(GEMM) : undefined;
   return { problem, variant: large ?? variantOf(gpu, problem, options) };
 }
 
@@ -140,7 +140,7 @@ function problemOf(gpu: Gpu, m: number, w: Operand, options: LinearOptions = {})
 }
 
 const variantOf = (gpu: Gpu, problem: GemmProblem, options: LinearOptions = {}) =>
-  options.variant ?? gemmVariantFor(gpu, problem, () => gpu.pick(GEMM));
+  options.variant ?? gemmVariantFor(gpu, problem, () => gpu.kernels.pick(GEMM));
 
 /** Records the product. */
 function product(

@@ -48,8 +48,8 @@ export function matmul(gpu: Gpu, a: Tensor, b: Tensor, options: MatmulOptions = 
   const y = options.into ?? gpu.tensor([matrices, m, n]);
   if (y.size !== matrices * m * n) throw new Error(`matmul: [${a.shape}] · [${b.shape}] into [${y.shape}]`);
   const chosen = only?.dim(0) ?? heads;
-  const step = gpu.software ? 8 * PLAIN_MATMUL : TILED_MATMUL;
-  gpu.run((gpu.software ? matmulPlain : matmulTiled)(b.dtype as WeightDtype), {
+  const step = gpu.kernels.plain ? 8 * PLAIN_MATMUL : TILED_MATMUL;
+  gpu.run((gpu.kernels.plain ? matmulPlain : matmulTiled)(b.dtype as WeightDtype), {
     buffers: { a, b, added: added ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, y },
     params: {
       m,

@@ -11,10 +11,10 @@ import type { Tensor } from "../tensor.ts";
 
 const PARAMS = { rows: "u32", dim4: "u32", eps: "f32", has_rope: "u32", head_dim4: "u32", tokens: "u32" } as const;
 
-const kernel = memo(({ software, held }: { software: boolean; held: number }): KernelSource => {
-  const shape = rowShape(software), vectors = rowVectors(shape, held);
+const kernel = memo(({ plain, held }: { plain: boolean; held: number }): KernelSource => {
+  const shape = rowShape(plain), vectors = rowVectors(shape, held);
   return {
-    name: `rms_norm_${software ? "plain" : held}`,
+    name: `rms_norm_${plain ? "plain" : held}`,
     buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
@@ -44,10 +44,10 @@ ${
  * With g = dy, rotated back, times weight, and r the inverse root mean square of x:
  * dx = r·(g − x·r²·mean(g·x)).
  */
-const backwardKernel = memo((software: boolean): KernelSource => {
-  const shape = rowShape(software);
+const backwardKernel = memo((plain: boolean): KernelSource => {
+  const shape = rowShape(plain);
   return {
-    name: `rms_norm_backward${software ? "_plain" : ""}`,
+    name: `rms_norm_backward${plain ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), dy: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), dx: write("vec4f") },
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
@@ -105,12 +105,12 @@ export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, rope?:
     head_dim4: rope ? table.dim(1) / 2 : 1,
     tokens: rope ? table.dim(0) : 1,
   };
-  const workgroups = rowShape(gpu.software).workgroups(rows);
-  const held = heldVectors(gpu.software, dim / 4);
-  gpu.run(kernel({ software: gpu.software, held }), { buffers: { x, weight, rope: table, y }, params, workgroups });
+  const workgroups = rowShape(gpu.kernels.plain).workgroups(rows);
+  const held = heldVectors(gpu.kernels.plain, dim / 4);
+  gpu.run(kernel({ plain: gpu.kernels.plain, held }), { buffers: { x, weight, rope: table, y }, params, workgroups });
   gpu.tape?.record(y, [x], (dy) => {
     const dx = gpu.tensor(x.shape);
-    gpu.run(backwardKernel(gpu.software), { buffers: { x, dy, weight, rope: table, dx }, params, workgroups });
+    gpu.run(backwardKernel(gpu.kernels.plain), { buffers: { x, dy, weight, rope: table, dx }, params, workgroups });
     return [dx];
   });
   return y;

@@ -66,9 +66,9 @@ const SHARED: KernelSource = {
  */
 export function softmaxInPlace(gpu: Gpu, x: Tensor, columns: number): void {
   const stride = x.dim(-1), rows = x.size / stride;
-  gpu.run(gpu.software ? ALONE : SHARED, {
+  gpu.run(gpu.kernels.plain ? ALONE : SHARED, {
     buffers: { x },
     params: { rows, columns, stride },
-    workgroups: [gpu.software ? Math.ceil(rows / 8) : rows, 1, 1],
+    workgroups: [gpu.kernels.plain ? Math.ceil(rows / 8) : rows, 1, 1],
   });
 }

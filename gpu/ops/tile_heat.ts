@@ -38,11 +38,11 @@ export function tileHeat(gpu: Gpu, q: Tensor, k: Tensor, lse: Tensor, options: T
   const { heads, layout: { order, tiles }, only } = options;
   const [batch, tokens, dim] = q.shape as [number, number, number];
   const headDim = dim / heads, count = tiles.dim(0), chosen = only?.dim(0) ?? heads;
-  if (gpu.software ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
+  if (gpu.kernels.plain ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
     throw new Error(`tileHeat: ${heads} heads of ${headDim}`);
   }
   const max = gpu.tensor([batch * heads, count, count]), sum = gpu.tensor(max.shape);
-  gpu.run(gpu.software ? heatPlain(headDim) : heatTiled({ headDim, f16: gpu.f16 }), {
+  gpu.run(gpu.kernels.plain ? heatPlain(headDim) : heatTiled({ headDim, f16: gpu.f16 }), {
     buffers: { q, k, lse, order, tiles, head_ids: only ?? gpu.placeholder, maximum: max, total: sum },
     params: {
       tokens,
@@ -53,7 +53,7 @@ export function tileHeat(gpu: Gpu, q: Tensor, k: Tensor, lse: Tensor, options: T
       chosen,
       has_heads: only ? 1 : 0,
     },
-    workgroups: [gpu.software ? Math.ceil(count / 8) : count, count, batch * chosen],
+    workgroups: [gpu.kernels.plain ? Math.ceil(count / 8) : count, count, batch * chosen],
   });
   return { max, sum };
 }

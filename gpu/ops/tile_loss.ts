@@ -10,10 +10,10 @@ import { rowShape } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
 
-const kernel = memo((software: boolean): KernelSource => {
-  const { workgroupSize, lanes, index, declarations } = rowShape(software);
+const kernel = memo((plain: boolean): KernelSource => {
+  const { workgroupSize, lanes, index, declarations } = rowShape(plain);
   return {
-    name: `tile_loss_${software ? "plain" : "shared"}`,
+    name: `tile_loss_${plain ? "plain" : "shared"}`,
     buffers: {
       scores: read("f32"),
       heat: read("f32"),
@@ -71,10 +71,10 @@ export function tileLoss(gpu: Gpu, scores: Tensor, heat: Tensor, weight: number,
   if (heat.shape.join() !== scores.shape.join()) throw new Error(`tileLoss: [${scores.shape}] and [${heat.shape}]`);
   const [lists, tiles, columns] = scores.shape as [number, number, number];
   const rows = gpu.tensor([only?.dim(0) ?? lists, tiles, 1]), gradient = gpu.tensor(scores.shape);
-  gpu.run(kernel(gpu.software), {
+  gpu.run(kernel(gpu.kernels.plain), {
     buffers: { scores, heat, ids: only ?? gpu.placeholder, loss: rows, gradient },
     params: { rows: rows.size, columns, weight, has_ids: only ? 1 : 0 },
-    workgroups: rowShape(gpu.software).workgroups(rows.size),
+    workgroups: rowShape(gpu.kernels.plain).workgroups(rows.size),
   });
   return { rows, gradient };
 }

@@ -115,7 +115,7 @@ export function tileScores(
   { heads, headDim, only }: { heads: number; headDim: number; only?: Tensor | undefined },
 ): Tensor {
   const scale = 1 / Math.sqrt(headDim);
-  if (gpu.software) return matmul(gpu, q, k, { heads, only, transposeB: true, inner: headDim, scale });
+  if (gpu.kernels.plain) return matmul(gpu, q, k, { heads, only, transposeB: true, inner: headDim, scale });
   const [matrices, n] = q.shape as [number, number, number];
   if (headDim % 4 !== 0 || k.dim(0) !== matrices || k.dim(1) !== n || q.dim(2) < headDim || k.dim(2) < headDim) {
     throw new Error(`tileScores: [${q.shape}] and [${k.shape}] of ${headDim}`);

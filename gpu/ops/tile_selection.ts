@@ -210,10 +210,10 @@ export function selectTiles(
   const chosen = only?.dim(0) ?? heads, count = matrices / heads * chosen * n;
   const runs = gpu.tensor([matrices, budget.runs, 2], "u32");
   const subgroups = gpu.settings.description.features.includes("subgroups");
-  gpu.run(gpu.software ? PLAIN : TILED(rowSpread(n, subgroups)), {
+  gpu.run(gpu.kernels.plain ? PLAIN : TILED(rowSpread(n, subgroups)), {
     buffers: { scores, tiles, rows: budget.rows, head_ids: only ?? gpu.placeholder, runs },
     params: { n, heads, chosen, has_heads: only ? 1 : 0, runs_each: budget.runs, count },
-    workgroups: gpu.software ? groups1d(count) : folded(count),
+    workgroups: gpu.kernels.plain ? groups1d(count) : folded(count),
   });
   return runs;
 }

@@ -45,7 +45,7 @@ export function tileVectors(
 ): Sides<Tensor> {
   const [batch, tokens, dim] = q.shape as [number, number, number];
   const headDim4 = dim / heads / 4, tileCount = layout.tiles.dim(0);
-  if (gpu.software || headDim4 > MOST_VECTORS) {
+  if (gpu.kernels.plain || headDim4 > MOST_VECTORS) {
     const [vq, vk] = gpu.scope(() => {
       const vectors = (x: Tensor, projection: Tensor | undefined) =>
         gpu.scope(() => projectTiles(gpu, poolTiles(gpu, x, heads, layout, only), projection, heads, only));

@@ -102,11 +102,7 @@ async function timeInRounds(
 /** What the plain kernels make of a family's sample, in f32; undefined where they do not run. */
 async function plainSample(gpu: Gpu, family: AnyFamily): Promise<Float32Array | undefined> {
   const { device, settings } = gpu;
-  const plain = new Gpu(device, {
-    ...settings,
-    precision: "f32",
-    description: { ...settings.description, software: true },
-  });
+  const plain = new Gpu(device, { ...settings, kernels: "plain", precision: "f32" });
   let numbers: Float32Array | undefined;
   // Whatever goes wrong on the device is told to both.
   await gpu.attempt(() =>

@@ -61,7 +61,7 @@ export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<
   const known = again ? undefined : rememberedChoices(gpu, families);
   const choices = known ?? (rememberedOnly ? undefined : await runTrial(gpu, open, options));
   if (!choices) return undefined;
-  for (const [family, { variant }] of Object.entries(choices.choices)) gpu.choose(family, variant);
+  for (const [family, { variant }] of Object.entries(choices.choices)) gpu.kernels.choose(family, variant);
   return choices;
 }
 
@@ -78,7 +78,8 @@ export function needsTuning(gpu: Gpu, families: readonly AnyFamily[] = FAMILIES)
 
 /** The families that leave a choice. */
 function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonly AnyFamily[] {
-  return gpu.settings.description.software ? [] : families.filter((family) => family.variants(gpu).size > 1);
+  if (gpu.kernels.plain || gpu.settings.description.software) return [];
+  return families.filter((family) => family.variants(gpu).size > 1);
 }
 
 /** Makes the trial and remembers its outcome. */

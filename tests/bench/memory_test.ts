@@ -24,10 +24,9 @@ testVariants("memory: a dry device counts what a real one holds", async ({ gpu }
       transformer: { num_attention_heads: 2, attention_head_dim: 32, num_layers: 3, ffn_dim: 96, text_dim: 48 },
       vae: { base_dim: 8, num_res_blocks: 1 },
     });
-    const { software, matrixUnits, limits } = gpu.settings.description;
-    const { precision } = gpu.settings;
+    const { precision, kernels, description: { matrixUnits, limits } } = gpu.settings;
     const real = new Gpu(gpu.device, gpu.settings);
-    const dry = dryGpu({ precision, software, limits, ...matrixUnits && { matrixUnits } });
+    const dry = dryGpu({ precision, kernels, limits, ...matrixUnits && { matrixUnits } });
     for (const weights of ["resident", "stream"] as const) {
       const uses = [];
       for (const on of [real, dry]) {

@@ -86,10 +86,8 @@ function testTuning(
         Deno.env.set("TILEREEL_CACHE", join(dir, "cache"));
         const { device, settings } = await openTestGpu();
         const open = (about: Partial<GpuSettings["description"]> = {}) => {
-          const gpu = new Gpu(device, {
-            ...settings,
-            description: { ...settings.description, software: false, ...about },
-          });
+          const description = { ...settings.description, software: false, ...about };
+          const gpu = new Gpu(device, { ...settings, kernels: "tiled", description });
           gpu.poison = true;
           return gpu;
         };
@@ -115,14 +113,14 @@ testTuning(
       throws: "throws",
     });
     const { family: hopeless } = familyOf("hopeless", { broken: BROKEN, throws: "throws" });
-    assertEquals(gpu.pick(family), "slow");
+    assertEquals(gpu.kernels.pick(family), "slow");
     const progress: string[] = [];
     const choices = await tune(gpu, {
       families: [family, hopeless],
       onProgress: ({ stage, done, total }) => progress.push(`${stage} ${done}/${total}`),
     });
-    assertEquals(gpu.pick(family), "fast");
-    assertEquals(gpu.pick(hopeless), "broken");
+    assertEquals(gpu.kernels.pick(family), "fast");
+    assertEquals(gpu.kernels.pick(hopeless), "broken");
     assertEquals([runs.wrong, runs.broken, runs.throws], [undefined, undefined, 1]);
     const { sums, ...others } = choices!.choices;
     assertEquals([sums!.variant, Object.keys(sums!.ms), others], ["fast", ["slow", "fast"], {}]);
@@ -179,7 +177,7 @@ testTuning("a family without room for its operands keeps its first variant", asy
   const done: number[] = [];
   const choices = await tune(gpu, { families: [huge, family], onProgress: (p) => done.push(p.done) });
   assertEquals(Object.keys(choices!.choices), ["sums"]);
-  assertEquals([gpu.pick(huge), gpu.pick(family)], ["slow", "fast"]);
+  assertEquals([gpu.kernels.pick(huge), gpu.kernels.pick(family)], ["slow", "fast"]);
   assertEquals(done, [0, 2, 3, 4]);
 });
 
@@ -192,7 +190,7 @@ testTuning("what was chosen is remembered, for each adapter and precision", asyn
   const once = total();
   const again = open();
   assertEquals(await tune(again, { families }), first);
-  assertEquals([again.pick(family), total()], ["fast", once]);
+  assertEquals([again.kernels.pick(family), total()], ["fast", once]);
   // Another adapter, another driver: tried by themselves, and nothing is forgotten.
   const source = again.settings.description.source === "dawn" ? "deno" as const : "dawn" as const;
   for (const about of [{ name: "another" }, { identity: "another driver" }, { source }]) {
@@ -219,10 +217,10 @@ testTuning(
     const families = [family];
     const gpu = open();
     assertEquals(await tune(gpu, { families, rememberedOnly: true }), undefined);
-    assertEquals([gpu.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
+    assertEquals([gpu.kernels.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
     const found = await tune(open(), { families });
     assertEquals(await tune(gpu, { families, rememberedOnly: true }), found);
-    assertEquals(gpu.pick(family), "fast");
+    assertEquals(gpu.kernels.pick(family), "fast");
   },
 );
 
@@ -230,7 +228,7 @@ testTuning("a software adapter's kernels are not tried", async ({ open, dir }) =
   const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
   const gpu = open({ software: true });
   assertEquals(await tune(gpu, { families: [family] }), undefined);
-  assertEquals([gpu.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
+  assertEquals([gpu.kernels.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
 });
 
 testTuning("a damaged file is made anew, and one that cannot be written is done without", async ({ open, dir }) => {
@@ -273,7 +271,7 @@ testTuning("a damaged file is made anew, and one that cannot be written is done 
     Deno.env.set("TILEREEL_CACHE", place);
     const gpu = open();
     await tune(gpu, { families });
-    assertEquals(gpu.pick(family), "fast");
+    assertEquals(gpu.kernels.pick(family), "fast");
   }
   assertEquals(listFiles(dir), ["cache/", "cache/kernels.json/", "cache/kernels.json/inner/", "file"]);
 });
@@ -335,9 +333,10 @@ testTuning("a device that is lost in a trial is told, and its family left alone 
   const families = [family, deadly];
   await assertRejects(() => tune(gpu, { families }), TilereelError, "the GPU was lost while working");
   const { device, settings } = await openTestGpu();
-  const next = new Gpu(device, { ...settings, description: { ...settings.description, software: false } });
+  const description = { ...settings.description, software: false };
+  const next = new Gpu(device, { ...settings, kernels: "tiled", description });
   assertEquals(Object.keys((await tune(next, { families }))!.choices), ["sums"]);
-  assertEquals([next.pick(family), next.pick(deadly)], ["fast", "slow"]);
+  assertEquals([next.kernels.pick(family), next.kernels.pick(deadly)], ["fast", "slow"]);
   device.destroy();
 });
 
@@ -364,11 +363,7 @@ Deno.test("info says in what precision and with which kernels the adapter works"
 
 testVariants("samples of the families that there are tell what is computed right", async ({ gpu, name }) => {
   const { device, settings } = gpu;
-  const plain = new Gpu(device, {
-    ...settings,
-    precision: "f32",
-    description: { ...settings.description, software: true },
-  });
+  const plain = new Gpu(device, { ...settings, kernels: "plain", precision: "f32" });
   for (const family of FAMILIES) {
     const first = [...family.variants(gpu).values()][0];
     const numbers = await gpu.waitingScope(() => gpu.read(family.sample(gpu, first)));

@@ -76,7 +76,7 @@ export interface GemmProblem {
 export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, best: () => ProductVariant): ProductVariant | undefined {
   const { n, k, f16 } = problem;
   // The kernels for GPUs write four outputs at a time.
-  if (gpu.software || n % 4 !== 0) return undefined;
+  if (gpu.kernels.plain || n % 4 !== 0) return undefined;
   const count = (variant: ProductVariant) => tiles(gpu, problem, variant).reduce((a, b) => a * b);
   return variantFor(gpu, REPERTOIRE, { f16, matrix: k % 8 === 0, tiles: count }, best);
 }

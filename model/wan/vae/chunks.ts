@@ -22,7 +22,7 @@ export interface Chunk {
 
 /** The first latent frame by itself, for it stands for one frame only; then groups of those that stand for several. */
 export function chunksOf(gpu: Gpu, latentFrames: number, tilePixels: number, temporalScale: number): Chunk[] {
-  const most = gpu.software ? 1 : Math.max(1, Math.floor(CHUNK_PIXELS / tilePixels));
+  const most = gpu.kernels.plain ? 1 : Math.max(1, Math.floor(CHUNK_PIXELS / tilePixels));
   const chunks: Chunk[] = [{ latentStart: 0, latentCount: 1, start: 0, count: 1 }];
   for (let latentStart = 1; latentStart < latentFrames; latentStart += most) {
     const latentCount = Math.min(most, latentFrames - latentStart);

@@ -1,0 +1,26 @@
+/**
+ * What is known of an adapter.
+ *
+ * @module
+ */
+import type { MatrixUnits } from "../matrix_units.ts";
+import type { SourceName } from "./source.ts";
+
+/** An adapter as it is shown to the user. */
+export interface AdapterDescription {
+  readonly name: string;
+  /** The WebGPU implementation that offers it: Deno's own, or Dawn. */
+  readonly source: SourceName;
+  readonly vendor: string;
+  /**
+   * Everything that the source reports about the adapter and its driver. Tuning results are valid for this string only.
+   */
+  readonly identity: string;
+  /** It runs on the CPU: it is slow and may lack f16. */
+  readonly software: boolean;
+  /** Optional features tilereel can use that the adapter has. */
+  readonly features: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
+  /** Absent where the adapter has no matrix units that tilereel can use. */
+  readonly matrixUnits?: MatrixUnits | undefined;
+}

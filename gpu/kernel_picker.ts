@@ -1,0 +1,56 @@
+/**
+ * Which kernels a device runs: their kind, and of each family the variant.
+ *
+ * @module
+ */
+import type { AdapterDescription } from "./device/adapter.ts";
+import type { Gpu } from "./gpu.ts";
+import type { Precision } from "./precision.ts";
+import type { KernelFamily } from "./tuning/family.ts";
+
+/**
+ * Kinds of kernels. `plain` kernels have no barriers and no workgroup memory: on software adapters, barriers are
+ * expensive, and workgroup memory is no faster than any other. `tiled` kernels stage their operands in workgroup
+ * memory. `matrix` kernels do so too, and multiply by matrix units. `plain` kernels know f32 alone, `matrix` kernels
+ * need f16.
+ */
+export type KernelKind = "plain" | "tiled" | "matrix";
+
+/** The kind of kernels that suits an adapter at a precision. */
+export function kernelKind(
+  { software, matrixUnits }: Pick<AdapterDescription, "software" | "matrixUnits">,
+  precision: Precision,
+): KernelKind {
+  if (precision === "f32") return software ? "plain" : "tiled";
+  return matrixUnits ? "matrix" : "tiled";
+}
+
+/** Picks kernels for one `Gpu`. */
+export class KernelPicker {
+  readonly #chosen = new Map<string, string>();
+  readonly #picked = new Map<string, unknown>();
+
+  constructor(private readonly gpu: Gpu) {}
+
+  /** Whether the device runs `plain` kernels; see {@link KernelKind}. */
+  get plain(): boolean {
+    return this.gpu.settings.kernels === "plain";
+  }
+
+  /** The variant of a family to use: the one set by {@link choose}, else the family's first. */
+  pick<V>(family: KernelFamily<V>): V {
+    const picked = this.#picked.get(family.name);
+    if (picked !== undefined) return picked as V;
+    const variants = family.variants(this.gpu);
+    const name = this.#chosen.get(family.name);
+    const variant = variants.get(name !== undefined && variants.has(name) ? name : [...variants.keys()][0]!)!;
+    this.#picked.set(family.name, variant);
+    return variant;
+  }
+
+  /** Makes {@link pick} return the variant of that name from now on. */
+  choose(family: string, variant: string): void {
+    this.#chosen.set(family, variant);
+    this.#picked.delete(family);
+  }
+}
