@@ -9,7 +9,18 @@ import { memo } from "../kernels/memo.ts";
 import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
-const PARAMS = { rows: "u32", dim4: "u32", eps: "f32", has_rope: "u32", head_dim4: "u32", tokens: "u32" } as const;
+const PARAMS = {
+  rows: "u32",
+  dim4: "u32",
+  eps: "f32",
+  head_dim4: "u32",
+  /** rows of a token: its heads, if each is a row of its own */
+  rows_per_token: "u32",
+  /** tokens of a batch item */
+  tokens: "u32",
+  /** the number of tokens that are rotated: 0 without RoPE */
+  rotated: "u32",
+} as const;
 
 const kernel = memo(({ plain, held }: { plain: boolean; held: number }): KernelSource => {
   const shape = rowShape(plain), vectors = rowVectors(shape, held);
@@ -26,13 +37,13 @@ ${vectors.load}
 ${vectors.each((v) => `squares += ${v} * ${v};`)}
   let scale = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / f32(p.dim4 * 4u) + p.eps);
   if (row >= p.rows) { return; }
-  let angles = (row % p.tokens) * p.head_dim4;
+  let token = row / p.rows_per_token % p.tokens;
 ${
       vectors.each((v, i) =>
         `let n = ${v} * scale * weight[${i}];
-    if (p.has_rope == 0u) { y[at + ${i}] = n; }
+    if (token >= p.rotated) { y[at + ${i}] = n; }
     else {
-      let r = rope[angles + ${i} % p.head_dim4]; // cos, sin, cos, sin of two pairs
+      let r = rope[token * p.head_dim4 + ${i} % p.head_dim4]; // cos, sin, cos, sin of two pairs
       y[at + ${i}] = vec4f(n.x * r.x - n.y * r.y, n.x * r.y + n.y * r.x, n.z * r.z - n.w * r.w, n.z * r.w + n.w * r.z);
     }`
       )
@@ -52,9 +63,9 @@ const backwardKernel = memo((plain: boolean): KernelSource => {
     params: PARAMS,
     workgroupSize: shape.workgroupSize,
     declarations: `${shape.declarations}
-fn before_rope(dy: vec4f, angle_at: u32) -> vec4f {
-  if (p.has_rope == 0u) { return dy; }
-  let r = rope[angle_at];
+fn before_rope(dy: vec4f, token: u32, i: u32) -> vec4f {
+  if (token >= p.rotated) { return dy; }
+  let r = rope[token * p.head_dim4 + i % p.head_dim4];
   return vec4f(
     dy.x * r.x + dy.y * r.y, dy.y * r.x - dy.x * r.y,
     dy.z * r.z + dy.w * r.w, dy.w * r.z - dy.z * r.w,
@@ -62,20 +73,20 @@ fn before_rope(dy: vec4f, angle_at: u32) -> vec4f {
 }`,
     body: `  ${shape.index}
   let at = min(row, p.rows - 1u) * p.dim4;
-  let angles = (row % p.tokens) * p.head_dim4;
+  let token = row / p.rows_per_token % p.tokens;
   var squares = vec4f();
   var sum = vec4f();
   for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
     let v = x[at + i];
     squares += v * v;
-    sum += before_rope(dy[at + i], angles + i % p.head_dim4) * weight[i] * v;
+    sum += before_rope(dy[at + i], token, i) * weight[i] * v;
   }
   let dim = f32(p.dim4 * 4u);
   let r = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / dim + p.eps);
   let along = row_sum(dot(sum, vec4f(1.0)), lane) / dim * r * r;
   if (row >= p.rows) { return; }
   for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
-    let g = before_rope(dy[at + i], angles + i % p.head_dim4) * weight[i];
+    let g = before_rope(dy[at + i], token, i) * weight[i];
     dx[at + i] = r * (g - along * x[at + i]);
   }`,
   };
@@ -83,27 +94,28 @@ fn before_rope(dy: vec4f, angle_at: u32) -> vec4f {
 
 /** Rotates consecutive pairs of each head by the token's angles. */
 export interface Rope {
-  /** [tokens, head dim / 2, 2], f32: cos and sin for each pair. */
+  /** [tokens, head dim / 2, 2], f32: cos and sin for each pair. Tokens that follow these are not rotated. */
   readonly table: Tensor;
 }
 
 /**
- * y = x / rms(x) · weight, then rotated.
+ * y = x / rms(x) · weight, then rotated. The root mean square is that of a token's channels, or of each head's.
  *
  * @param x [batch, tokens, dim], f32; dim a multiple of 4
- * @param weight [dim], f32
+ * @param weight [dim], or [head dim] for a norm of each head; f32; a multiple of 4
  */
 export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, rope?: Rope): Tensor {
-  const dim = x.dim(-1), rows = x.size / dim;
+  const dim = weight.size, rows = x.size / dim;
   const y = gpu.tensor(x.shape);
   const table = rope?.table ?? gpu.placeholder;
   const params = {
     rows,
     dim4: dim / 4,
     eps,
-    has_rope: rope ? 1 : 0,
     head_dim4: rope ? table.dim(1) / 2 : 1,
-    tokens: rope ? table.dim(0) : 1,
+    rows_per_token: x.dim(-1) / dim,
+    tokens: x.dim(-2),
+    rotated: rope ? table.dim(0) : 0,
   };
   const workgroups = rowShape(gpu.kernels.plain).workgroups(rows);
   const held = heldVectors(gpu.kernels.plain, dim / 4);

@@ -159,32 +159,43 @@ for (const [batch, tokens, dim] of [[1, 1, 4], [2, 13, 36], [1, 2, 516]] as cons
   });
 }
 
-for (const [batch, tokens, heads, headDim] of [[1, 1, 1, 4], [2, 9, 3, 8], [1, 3, 9, 60]] as const) {
-  testVariants(`rms norm ${batch}x${tokens}, ${heads} heads of ${headDim}, backwards`, async ({ gpu }) => {
-    const eps = 1e-6, dim = heads * headDim, size = batch * tokens * dim;
-    const x = randn(size, 1), w = randn(dim, 2), dy = randn(size, 4);
-    const angles = randn(tokens * headDim / 2, 3, 3);
-    const table = new Float32Array(tokens * headDim);
+for (
+  const [batch, tokens, heads, headDim, of, turned] of [
+    [1, 1, 1, 4, "tokens", 1],
+    [2, 9, 3, 8, "tokens", 9],
+    [1, 3, 9, 60, "tokens", 3],
+    [2, 9, 3, 8, "heads", 7],
+    [1, 3, 2, 516, "heads", 2],
+  ] as const
+) {
+  testVariants(`rms norm ${batch}x${tokens} of ${of}, ${heads} heads of ${headDim}, backwards`, async ({ gpu }) => {
+    const eps = 1e-6, dim = heads * headDim, size = batch * tokens * dim, normed = of === "heads" ? headDim : dim;
+    const x = randn(size, 1), w = randn(normed, 2), dy = randn(size, 4);
+    const angles = randn(turned * headDim / 2, 3, 3);
+    const table = new Float32Array(turned * headDim);
     angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
     const norm = (row: Float64Array) => {
-      const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / dim + eps);
-      return row.map((v, d) => v / rms * w[d]!);
+      const rms = Array.from({ length: dim / normed }, (_, i) => {
+        const part = row.subarray(i * normed, (i + 1) * normed);
+        return Math.sqrt(part.reduce((a, c) => a + c * c, 0) / normed + eps);
+      });
+      return row.map((v, d) => v / rms[Math.floor(d / normed)]! * w[d % normed]!);
     };
     const rotated = (row: Float64Array, r: number) => {
       const y = norm(row);
-      for (let d = 0; d < dim; d += 2) {
+      for (let d = 0; d < dim && r % tokens < turned; d += 2) {
         const at = (r % tokens) * headDim + d % headDim, [c, s] = [table[at]!, table[at + 1]!];
         const [a, b] = [y[d]!, y[d + 1]!];
         y.set([a * c - b * s, a * s + b * c], d);
       }
       return y;
     };
-    const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [dim]);
-    const rope = { table: gpu.upload(table, [tokens, headDim / 2, 2]) };
+    const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [normed]);
+    const rope = { table: gpu.upload(table, [turned, headDim / 2, 2]) };
     const [plain] = await gradientsOnGpu(gpu, [input], dy, () => rmsNorm(gpu, input, weight, eps));
     assertClose(plain!, differences(x, dim, dy, norm), 1e-5);
-    const [turned] = await gradientsOnGpu(gpu, [input], dy, () => rmsNorm(gpu, input, weight, eps, rope));
-    assertClose(turned!, differences(x, dim, dy, rotated), 1e-5, "with rope");
+    const [withRope] = await gradientsOnGpu(gpu, [input], dy, () => rmsNorm(gpu, input, weight, eps, rope));
+    assertClose(withRope!, differences(x, dim, dy, rotated), 1e-5, "with rope");
   });
 }
 

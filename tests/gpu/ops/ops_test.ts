@@ -274,30 +274,45 @@ testVariants(
   },
 );
 
-testVariants("rms norm with and without rope", async ({ gpu }) => {
-  for (const [heads, headDim] of [[3, 8], [5, 132], [50, 128]] as const) {
-    const [batch, tokens, eps] = [2, 9, 1e-6], dim = heads * headDim;
-    const x = randn(batch * tokens * dim, 1), w = randn(dim, 2);
-    const angles = randn(tokens * headDim / 2, 3, 3);
-    const table = new Float32Array(tokens * headDim);
-    angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
-    const norm = new Float64Array(x.length), rotated = new Float64Array(x.length);
-    for (let r = 0; r < batch * tokens; r++) {
-      const row = x.subarray(r * dim, (r + 1) * dim);
-      const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / dim + eps);
-      for (let d = 0; d < dim; d++) norm[r * dim + d] = row[d]! / rms * w[d]!;
-      for (let d = 0; d < dim; d += 2) {
-        const at = (r % tokens) * headDim + d % headDim, [c, s] = [table[at]!, table[at + 1]!];
-        const [a, b] = [norm[r * dim + d]!, norm[r * dim + d + 1]!];
-        rotated.set([a * c - b * s, a * s + b * c], r * dim + d);
+testVariants(
+  "rms norm of tokens and of heads, with rope on all tokens or the first ones, and without",
+  async ({ gpu }) => {
+    const [batch, tokens, eps] = [2, 9, 1e-6];
+    for (
+      const [heads, headDim, ofHeads, turned] of [
+        [3, 8, false, tokens],
+        [5, 132, false, tokens],
+        [50, 128, false, 7],
+        [3, 8, true, tokens],
+        [5, 132, true, 7],
+        [2, 520, true, 1],
+      ] as const
+    ) {
+      const dim = heads * headDim, normed = ofHeads ? headDim : dim;
+      const x = randn(batch * tokens * dim, 1), w = randn(normed, 2);
+      const angles = randn(turned * headDim / 2, 3, 3);
+      const table = new Float32Array(turned * headDim);
+      angles.forEach((a, i) => table.set([Math.cos(a), Math.sin(a)], 2 * i));
+      const norm = new Float64Array(x.length);
+      for (let at = 0; at < x.length; at += normed) {
+        const row = x.subarray(at, at + normed);
+        const rms = Math.sqrt(row.reduce((a, c) => a + c * c, 0) / normed + eps);
+        for (let d = 0; d < normed; d++) norm[at + d] = row[d]! / rms * w[d]!;
       }
+      const rotated = norm.slice();
+      for (let i = 0; i < x.length; i += 2) {
+        const token = Math.floor(i / dim) % tokens, at = token * headDim + i % headDim;
+        if (token >= turned) continue;
+        const [c, s, a, b] = [table[at]!, table[at + 1]!, norm[i]!, norm[i + 1]!];
+        rotated.set([a * c - b * s, a * s + b * c], i);
+      }
+      const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [normed]);
+      assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
+      const rope = { table: gpu.upload(table, [turned, headDim / 2, 2]) };
+      assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
     }
-    const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [dim]);
-    assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
-    const rope = { table: gpu.upload(table, [tokens, headDim / 2, 2]) };
-    assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
-  }
-});
+  },
+);
 
 testVariants("combine, activation and modulation", async ({ gpu }) => {
   const [a, b, c] = [randn(77, 1), randn(77, 2), randn(77, 3)];
