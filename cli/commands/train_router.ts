@@ -16,14 +16,15 @@ import type { OnProgress } from "../../model/progress.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import type { TrainingSet } from "../../model/training/data/training_set.ts";
 import { modelDigest } from "../../model/identity/digest.ts";
-import { checkTrainingFolder } from "../../model/training/training_folder.ts";
+import { checkTrainingFolder, trainingFiles } from "../../model/training/training_folder.ts";
 import { type Branch, BRANCHES } from "../../model/vorta/branch.ts";
 import { routedAttention, type RoutedAttentionOptions } from "../../model/vorta/methods.ts";
 import { AUTHORS_RECIPE, type TrainingRecipe } from "../../model/vorta/recipe.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../../model/video_size.ts";
 import { defaultSettings, type VortaSettings } from "../../model/vorta/settings.ts";
-import { trainingFiles, type TrainingStep, trainRouter } from "../../model/vorta/trainer.ts";
+import { ROUTER_FILE, trainRouter } from "../../model/vorta/trainer.ts";
+import { branchShares, type RouterTrainingStep } from "../../model/vorta/training_figures.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import type { Grid } from "../../model/attention/grid.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
@@ -228,7 +229,7 @@ async function run(values: Values): Promise<number> {
   checkData(values);
   const { out = DEFAULT_OUT, seed = DEFAULT_SEED, quiet = false, json = false, resume = false } = values;
   await checkTrainingFolder(out, resume);
-  for (const file of Object.values(trainingFiles(out))) await checkWritable(file, { asFile: true });
+  for (const file of Object.values(trainingFiles(out, ROUTER_FILE))) await checkWritable(file, { asFile: true });
   const model = values.model ?? embeddedModelDir();
   const folder = await openModelFolder(model);
   const settings = vortaSettings(values, defaultSettings(clipGrid(values, folder)));
@@ -272,7 +273,7 @@ async function run(values: Values): Promise<number> {
     onStep: (step) => onProgress({ stage: "train", done: step.step, total: steps, detail: figures(step) }),
     signal,
   });
-  const { checkpoint, router, log } = trainingFiles(out);
+  const { checkpoint, result: router, log } = trainingFiles(out, ROUTER_FILE);
   if (outcome.step < steps) {
     const next = [commandLine(true)];
     say(`Stopped after ${outcome.step} of ${steps} steps, which ${checkpoint} holds. Continue with:\n  ${next}`);
@@ -294,13 +295,13 @@ async function run(values: Values): Promise<number> {
     tau,
     name: router,
   });
-  const logged = await TrainingLog.read<TrainingStep>(log);
+  const logged = await TrainingLog.read<RouterTrainingStep>(log);
   const trend = {
     loss: logged.trend(({ loss }) => loss),
     diffusion: logged.trend(({ losses }) => losses.diffusion),
     distillation: logged.trend(({ losses }) => losses.distillation),
   };
-  const shares = sharesOf(routes!);
+  const shares = branchShares(routes!.flat().flatMap((heads) => [...heads]));
   const distilled = recipeOf(values).weights.distillation > 0;
   const verdict = routerVerdict({ steps, density, distilled, loss: trend.loss, distillation: trend.distillation });
   const next = await nextCommands(values, router);
@@ -346,12 +347,6 @@ const NOISE_LEVELS = Array.from({ length: 25 }, (_, i) => 980 - 40 * i);
 async function routedReport(task: AttentionTask, options: RoutedAttentionOptions): Promise<AttentionReport> {
   using prepared = await routedAttention(options).prepare(task);
   return prepared.report;
-}
-
-function sharesOf(routes: NonNullable<AttentionReport["routes"]>): Record<Branch, number> {
-  const all = routes.flat().flatMap((heads) => [...heads]);
-  const share = (branch: Branch) => all.filter((route) => BRANCHES[route] === branch).length / all.length;
-  return { full: share("full"), coreset: share("coreset"), sliding: share("sliding") };
 }
 
 /** Comparing the router with full attention on the first prompt, and rendering with it. */
@@ -479,7 +474,7 @@ function coarseNote(grid: Grid, { tile, window, bucket }: VortaSettings): string
 }
 
 /** `loss 3.797 (diffusion 0.412, distillation 0.168)  full 31%, core-set 40%, sliding 29%` */
-function figures({ loss, losses: { diffusion, distillation }, shares }: TrainingStep): string {
+function figures({ loss, losses: { diffusion, distillation }, shares }: RouterTrainingStep): string {
   const short = (value: number) => value.toPrecision(3);
   return `loss ${short(loss)} (diffusion ${short(diffusion)}, distillation ${short(distillation)})  ${
     sharesText(shares)

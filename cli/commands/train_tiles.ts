@@ -4,10 +4,10 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { checkTrainingFolder } from "../../model/training/training_folder.ts";
+import { checkTrainingFolder, trainingFiles } from "../../model/training/training_folder.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import type { TilePlan } from "../../model/veda/tile_plan.ts";
-import { DEFAULT_RECIPE, tileTrainingFiles, type TileTrainingStep, trainTiles } from "../../model/veda/tile_trainer.ts";
+import { DEFAULT_RECIPE, TILES_FILE, type TileTrainingStep, trainTiles } from "../../model/veda/tile_trainer.ts";
 import { defaultCapacity } from "../../model/veda/tiling.ts";
 import { loadVeda } from "../../model/veda/veda_file.ts";
 import { defineCommand } from "../../tools/program/command.ts";
@@ -147,7 +147,7 @@ async function run(values: Values): Promise<number> {
   await checkTrainingFolder(out, resume);
   const sampling = await planSampling(values);
   const { plan, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
-  const files = tileTrainingFiles(out);
+  const files = trainingFiles(out, TILES_FILE);
   for (const file of Object.values(files)) await checkWritable(file, { asFile: true });
   const identity = await samplingIdentity(sampling);
   using work = await openLongRun({
@@ -196,15 +196,15 @@ async function run(values: Values): Promise<number> {
     oracle: logged.trend(({ oracle }) => oracle),
   };
   const verdict = tilesVerdict({ steps, keep, planned: plan !== undefined, ...trend });
-  const next = nextCommands(values, sampling.clips[0]!.prompt, files.tiles);
+  const next = nextCommands(values, sampling.clips[0]!.prompt, files.result);
   if (json) {
     const { loss, recall, kept, oracle } = trend;
-    const about = { tiles: files.tiles, steps, seconds, window: logged.window, keep, loss, recall, kept, oracle };
+    const about = { tiles: files.result, steps, seconds, window: logged.window, keep, loss, recall, kept, oracle };
     console.log(JSON.stringify({ ...about, verdict, next }));
     return 0;
   }
   say([
-    `${files.tiles}: ${steps} steps in ${formatDuration(seconds)}`,
+    `${files.result}: ${steps} steps in ${formatDuration(seconds)}`,
     `KL ${trendText(trend.loss)}, recall ${trendOfShares(trend.recall)}, attention in the picked tiles ${
       trendOfShares(trend.kept)
     } (the oracle's: ${percent(trend.oracle.last)}) at keep ${keep}: means of the first and the last ${

@@ -9,7 +9,7 @@ import { attention } from "../../gpu/ops/attention.ts";
 import { tileHeat } from "../../gpu/ops/tile_heat.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { oracleError, squaredNorm } from "../veda/oracle_error.ts";
-import { tileLesson } from "../veda/tile_lesson.ts";
+import { tileGradients } from "../veda/tile_gradients.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TileShape } from "../veda/tiling.ts";
 import type { Target } from "../veda/veda_file.ts";
@@ -59,7 +59,7 @@ export const vedaTeacher: ParityCase = {
       for (const target of ["max", "sum"] satisfies Target[]) {
         const gradients = { q: gpu.tensor(projections.q.shape), k: gpu.tensor(projections.k.shape) };
         const state = { q, k, lse };
-        const { divergence, agreement } = tileLesson(
+        const { divergence, agreement } = tileGradients(
           gpu,
           state,
           size,

@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
 
 /** Everything that affects the result, by the names of the options. */
 export type TrainingIdentity = Readonly<Record<string, string | number>>;
@@ -16,15 +17,10 @@ export function checkpointMetadata(step: number, identity: TrainingIdentity): Re
 /**
  * The number of finished steps of a checkpoint.
  *
- * @param path the name of the file in messages
  * @param now the identity of the training that is to resume from it
  * @throws {TilereelError} if the file is no checkpoint, or comes from other options, which are named
  */
-export function checkpointStep(
-  path: string,
-  metadata: Readonly<Record<string, string>>,
-  now: TrainingIdentity,
-): number {
+export function checkpointStep({ path, metadata }: TensorSource, now: TrainingIdentity): number {
   checkIdentity(path, metadata.options, now);
   const step = Number(metadata.step);
   if (Number.isSafeInteger(step) && step >= 0) return step;
@@ -41,7 +37,7 @@ function checkIdentity(path: string, text: string | undefined, now: TrainingIden
   const one = (key: string) => `${key} was ${before[key] ?? "not given"} and is ${now[key] ?? "not given"}`;
   throw new TilereelError(
     `${path} cannot be resumed with different options: ${differ.map(one).join(", ")}; ` +
-      `give the options that it was started with, or another --out to start a new training`,
+      `give the options that it was started with, or start a new training in another folder`,
   );
 }
 

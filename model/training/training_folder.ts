@@ -6,17 +6,27 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { existsToRead, fileError } from "../files/file_error.ts";
 
-/** The files of every training folder, beside the trained result. */
+/** The files of a training folder. */
 export interface TrainingFiles {
   /** The checkpoint from which training resumes. */
   readonly checkpoint: string;
   /** The log, one line per step. */
   readonly log: string;
+  /** What was trained, once all steps are done. */
+  readonly result: string;
 }
 
-/** The files of a training folder. */
-export function trainingFilesIn(folder: string): TrainingFiles {
-  return { checkpoint: `${folder}/checkpoint.safetensors`, log: `${folder}/metrics.jsonl` };
+/**
+ * The files of a training folder.
+ *
+ * @param result the name of the result's file
+ */
+export function trainingFiles(folder: string, result: string): TrainingFiles {
+  return {
+    checkpoint: `${folder}/checkpoint.safetensors`,
+    log: `${folder}/metrics.jsonl`,
+    result: `${folder}/${result}`,
+  };
 }
 
 /**
@@ -25,13 +35,13 @@ export function trainingFilesIn(folder: string): TrainingFiles {
  * @throws {TilereelError} if it contains a training that would be lost, or none to resume
  */
 export async function checkTrainingFolder(folder: string, resume: boolean): Promise<void> {
-  const { checkpoint } = trainingFilesIn(folder);
+  const { checkpoint } = trainingFiles(folder, "");
   const there = await existsToRead(checkpoint);
   if (resume && !there) {
-    throw new TilereelError(`${checkpoint} does not exist, so there is no training to resume; leave out --resume`);
+    throw new TilereelError(`${checkpoint} does not exist, so there is no training to resume; start a new one`);
   }
   if (!resume && there) {
-    throw new TilereelError(`${folder} already holds a training; continue it with --resume, or name another --out`);
+    throw new TilereelError(`${folder} already holds a training; resume it, or choose another folder`);
   }
 }
 

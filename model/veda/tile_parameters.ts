@@ -9,9 +9,11 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
 import { fill } from "../../gpu/ops/elementwise.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { openSafetensors, readFloat32, type TensorToWrite } from "../checkpoint/safetensors.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { readFloat32, type TensorToWrite } from "../checkpoint/safetensors.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { randn } from "../noise.ts";
-import { checkpointMetadata, checkpointStep, type TrainingIdentity } from "../training/identity.ts";
+import { NonFiniteError } from "../training/non_finite_error.ts";
 import { randomBits } from "../training/random.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
@@ -36,61 +38,45 @@ export interface UpdateOptions {
   readonly average: number;
 }
 
-/** A number of a scorer that is not finite. */
-export class NonFiniteLayerError extends Error {
-  constructor(readonly layer: number) {
-    super(`layer ${layer} is not finite`);
-  }
-}
-
 /** The trained state of one scorer. It holds GPU memory until it is disposed of. */
 export class TileParameters implements Disposable {
   private constructor(
-    private readonly gpu: Gpu,
+    private readonly owner: TensorOwner,
     private readonly shape: HeadShape,
     private readonly layers: readonly Projections<Parameter>[],
   ) {}
 
   /** The initial state: N(0, 1e-4²), so that scores are almost those of mean pooling. */
   static random(gpu: Gpu, shape: HeadShape, seed: number): TileParameters {
+    using owner = new TensorOwner(gpu);
     const make = (layer: number, side: number): Parameter => {
       const { size, sizes } = projectionShape(shape);
       const start = randn(size, randomBits(seed, layer, side)).map((x) => x * START);
       const zeros = () => {
-        const tensor = gpu.keep(gpu.tensor(sizes));
+        const tensor = owner.adopt(gpu.tensor(sizes));
         fill(gpu, tensor, 0);
         return tensor;
       };
-      const upload = () => gpu.keep(gpu.upload(start, sizes));
+      const upload = () => owner.adopt(gpu.upload(start, sizes));
       return { x: upload(), average: upload(), mean: zeros(), square: zeros() };
     };
     const layers = Array.from({ length: shape.layers }, (_, layer) => ({ q: make(layer, 0), k: make(layer, 1) }));
-    return new TileParameters(gpu, shape, layers);
+    return new TileParameters(owner.move(), shape, layers);
   }
 
   /**
-   * Reads a checkpoint, to resume from it.
+   * Reads a checkpoint.
    *
-   * @param identity the identity of the training that resumes
-   * @returns the parameters, and the steps done
-   * @throws {TilereelError} if the file is damaged or no checkpoint, or comes from other options, which are named
+   * @throws {TilereelError} if it is damaged
    */
-  static async load(
-    gpu: Gpu,
-    shape: HeadShape,
-    path: string,
-    identity: TrainingIdentity,
-  ): Promise<{ parameters: TileParameters; step: number }> {
-    using source = await openSafetensors(path);
-    const step = checkpointStep(path, source.metadata, identity);
-    const { sizes } = projectionShape(shape);
-    using made = new DisposableStack();
+  static async load(gpu: Gpu, shape: HeadShape, checkpoint: TensorSource): Promise<TileParameters> {
+    const { sizes } = projectionShape(shape), { path } = checkpoint;
+    using owner = new TensorOwner(gpu);
     const read = async (name: string): Promise<Tensor> => {
-      if (source.info(name).shape.join() !== sizes.join()) {
+      if (checkpoint.info(name).shape.join() !== sizes.join()) {
         throw new TilereelError(`${path} is not a checkpoint: "${name}" does not have the shape [${sizes.join(", ")}]`);
       }
-      const data = await readFloat32(source, name);
-      return made.adopt(gpu.keep(gpu.upload(data, sizes)), (tensor) => gpu.release(tensor));
+      return owner.adopt(gpu.upload(await readFloat32(checkpoint, name), sizes));
     };
     const layers: Projections<Parameter>[] = [];
     for (let layer = 0; layer < shape.layers; layer++) {
@@ -102,8 +88,7 @@ export class TileParameters implements Disposable {
       };
       layers.push({ q: await take("q"), k: await take("k") });
     }
-    made.move();
-    return { parameters: new TileParameters(gpu, shape, layers), step };
+    return new TileParameters(owner.move(), shape, layers);
   }
 
   /** The projections of a layer, in training. */
@@ -114,7 +99,7 @@ export class TileParameters implements Disposable {
 
   /** A tensor for a projection's gradient; owned by the caller. */
   gradient(): Tensor {
-    return this.gpu.tensor(projectionShape(this.shape).sizes);
+    return this.owner.gpu.tensor(projectionShape(this.shape).sizes);
   }
 
   /**
@@ -125,8 +110,8 @@ export class TileParameters implements Disposable {
   update(layer: number, gradients: Projections<Tensor>, step: number, options: UpdateOptions): void {
     for (const side of SIDES) {
       const parameter = this.layers[layer]![side];
-      adamwInPlace(this.gpu, { ...parameter, gradient: gradients[side] }, step, options);
-      moveAverage(this.gpu, parameter.average, parameter.x, options.average);
+      adamwInPlace(this.owner.gpu, { ...parameter, gradient: gradients[side] }, step, options);
+      moveAverage(this.owner.gpu, parameter.average, parameter.x, options.average);
     }
   }
 
@@ -134,9 +119,9 @@ export class TileParameters implements Disposable {
    * Writes a checkpoint. It appears, or replaces the previous one, only when it is complete.
    *
    * @throws {TilereelError} if it cannot be written
-   * @throws {NonFiniteLayerError} if a number is not finite; then nothing is written
+   * @throws {NonFiniteError} if a number is not finite; then nothing is written
    */
-  async save(path: string, step: number, identity: TrainingIdentity, file: VedaFile): Promise<void> {
+  async save(path: string, file: VedaFile, metadata: Readonly<Record<string, string>>): Promise<void> {
     const { sizes } = projectionShape(this.shape);
     const more: Record<string, TensorToWrite> = {};
     for (const [layer, projections] of this.layers.entries()) {
@@ -147,13 +132,13 @@ export class TileParameters implements Disposable {
         }
       }
     }
-    await saveVeda(path, { ...file, scorer: await this.scorer() }, checkpointMetadata(step, identity), more);
+    await saveVeda(path, { ...file, scorer: await this.scorer() }, metadata, more);
   }
 
   /**
    * The averages.
    *
-   * @throws {NonFiniteLayerError} if a number is not finite
+   * @throws {NonFiniteError} if a number is not finite
    */
   async scorer(): Promise<TileScorer> {
     const { heads, headDim } = this.shape;
@@ -169,14 +154,12 @@ export class TileParameters implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const projections of this.layers) {
-      for (const side of SIDES) for (const kind of KINDS) this.gpu.release(projections[side][kind]);
-    }
+    this.owner[Symbol.dispose]();
   }
 
   async #read(layer: number, tensor: Tensor): Promise<Float32Array<ArrayBuffer>> {
-    const numbers = new Float32Array(await this.gpu.readBytes(tensor));
-    if (!numbers.every(Number.isFinite)) throw new NonFiniteLayerError(layer);
+    const numbers = new Float32Array(await this.owner.gpu.readBytes(tensor));
+    if (!numbers.every(Number.isFinite)) throw new NonFiniteError(layer);
     return numbers;
   }
 }

@@ -16,6 +16,7 @@ import { meanSquaredError, meanSquaredErrorGradient, squaredErrorSums } from "..
 import { readTogether } from "../../gpu/read_together.ts";
 import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { NonFiniteError } from "../training/non_finite_error.ts";
 import type { Embedded, WanTransformer3DModel } from "../wan/transformer.ts";
 import { VortaAttention } from "./attention.ts";
 import { BRANCHES } from "./branch.ts";
@@ -49,16 +50,6 @@ export interface TrainingPassResult {
   readonly losses: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
   /** [layers, heads, 3]: the gradient of the weighted sum of the losses with respect to the scores */
   readonly scoreGradients: Float32Array;
-}
-
-/** A loss or a gradient was NaN or infinite. */
-export class NonFiniteError extends Error {
-  override name = "NonFiniteError";
-
-  /** @param block the first block that made such a number; undefined if no block did */
-  constructor(readonly block: number | undefined) {
-    super(`a number is not finite, ${block === undefined ? "outside the blocks" : `in block ${block}`}`);
-  }
 }
 
 const KEEP_BYTES = 2 ** 30;

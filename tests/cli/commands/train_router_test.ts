@@ -125,10 +125,13 @@ Deno.test({
           await tilereel([...LINE, "--steps", "6", "--out", "whole", "-q", ...args], { cwd: dir }),
           message,
         );
-      await again([], "whole already holds a training; continue it with --resume, or name another --out");
+      await again([], "whole already holds a training; resume it, or choose another folder");
       await again(["--resume", "--lr", "0.1"], "lr was 0.01 and is 0.1; give the options that it was started with");
       await again(["--resume", "--bucket", "2x2x2"], "bucket was 1x2x2 and is 2x2x2");
-      await again(["--resume", "--steps", "5"], "has done 6 steps already, more than --steps 5");
+      await again(
+        ["--resume", "--steps", "5"],
+        "checkpoint.safetensors is of step 6, but training was to end at step 5",
+      );
     }),
 });
 

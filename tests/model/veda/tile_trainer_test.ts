@@ -10,12 +10,13 @@ import { type SamplingRuns, samplingRuns, type Watching } from "../../../model/v
 import type { TilePlan } from "../../../model/veda/tile_plan.ts";
 import {
   DEFAULT_RECIPE,
+  TILES_FILE,
   type TileTraining,
-  tileTrainingFiles,
   type TileTrainingStep,
   trainTiles,
 } from "../../../model/veda/tile_trainer.ts";
 import { bestSingle, candidateShapes, choosePlan, meanError, searchTiles } from "../../../model/veda/tile_search.ts";
+import { trainingFiles } from "../../../model/training/training_folder.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { randn, variants } from "../../gpu.ts";
@@ -95,12 +96,12 @@ function training(gpu: Gpu, folder: string, more: Partial<TileTraining> = {}): T
 
 /** Everything that a training leaves behind, but the time it took. */
 async function results(folder: string) {
-  const { checkpoint, tiles, log } = tileTrainingFiles(folder);
+  const { checkpoint, result, log } = trainingFiles(folder, TILES_FILE);
   const lines = (await Deno.readTextFile(log)).trimEnd().split("\n").map((line) => JSON.parse(line));
   return {
     files: listFiles(folder),
     checkpoint: await Deno.readFile(checkpoint),
-    tiles: await Deno.readFile(tiles),
+    tiles: await Deno.readFile(result),
     log: lines.map(({ seconds, ...line }) => {
       assert(seconds >= 0);
       return line as TileTrainingStep;
@@ -179,15 +180,15 @@ gpuTest("it learns, and a training that is broken off and gone on with ends as o
   // Killed: the log is ahead of the checkpoint.
   const killed = join(dir, "killed");
   await trainTiles(training(gpu, killed, { steps: 6 }));
-  await Deno.writeTextFile(tileTrainingFiles(killed).log, '{"step":7,"loss":1}\n{"st', { append: true });
+  await Deno.writeTextFile(trainingFiles(killed, TILES_FILE).log, '{"step":7,"loss":1}\n{"st', { append: true });
   await trainTiles(training(gpu, killed, { resume: true }));
   assertEquals(await results(killed), expected);
   assertEquals(gpu.memory.used, held, "memory is left over");
 
   // A checkpoint and a result are both tiles.
-  const { tileTokens, target, keep, scorer } = await loadVeda(tileTrainingFiles(whole).tiles);
+  const { tileTokens, target, keep, scorer } = await loadVeda(trainingFiles(whole, TILES_FILE).result);
   assertEquals([tileTokens, target, keep], [4, "max", 0.3]);
-  assertEquals((await loadVeda(tileTrainingFiles(whole).checkpoint)).scorer, scorer);
+  assertEquals((await loadVeda(trainingFiles(whole, TILES_FILE).checkpoint)).scorer, scorer);
 });
 
 gpuTest("heads of several shapes, the sum as the target", async (gpu, dir) => {
@@ -199,7 +200,7 @@ gpuTest("heads of several shapes, the sum as the target", async (gpu, dir) => {
   assert(steps.every(({ loss, recall }) => Number.isFinite(loss) && recall <= 1));
   // The sum's own oracle keeps the most attention that can be kept.
   for (const { kept, oracle } of steps) assert(kept <= oracle + 1e-6, `${kept} ${oracle}`);
-  const loaded = await loadVeda(tileTrainingFiles(join(dir, "plan")).tiles);
+  const loaded = await loadVeda(trainingFiles(join(dir, "plan"), TILES_FILE).result);
   assertEquals([loaded.plan, loaded.target], [plan, "sum"]);
 });
 
@@ -219,9 +220,9 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
   await refused({ tileTokens: 8, seed: 1 }, "seed was 9 and is 1, tile-tokens was 4 and is 8");
   await refused({ identity: { model: "xyz" } }, "model was abc and is xyz");
   await refused({ runs: { ...someRuns(gpu), steps: () => 5 } }, "digest of the sampling steps was ");
-  await refused({ steps: 1 }, "has done 2 steps already, more than --steps 1");
+  await refused({ steps: 1 }, "checkpoint.safetensors is of step 2, but training was to end at step 1");
   await refused({ resume: false }, "already holds a training");
-  await Deno.copyFile(tileTrainingFiles(folder).tiles, tileTrainingFiles(folder).checkpoint);
+  await Deno.copyFile(trainingFiles(folder, TILES_FILE).result, trainingFiles(folder, TILES_FILE).checkpoint);
   await refused({}, "is not a checkpoint: it does not say after which step");
 
   const stops = (name: string, more: Partial<TileTraining>, message: string) =>
@@ -234,7 +235,7 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
   await stops("nan", { runs: bad }, "training stopped at step 2: a number in layer 1 is not finite; train again");
   await stops("far", { recipe: { ...DEFAULT_RECIPE, lr: 1e39 } }, "training stopped at step 1: a number in layer 0");
   // The checkpoint before stays.
-  using source = await openSafetensors(tileTrainingFiles(join(dir, "nan")).checkpoint);
+  using source = await openSafetensors(trainingFiles(join(dir, "nan"), TILES_FILE).checkpoint);
   assertEquals(source.metadata.step, "1");
   assertEquals(listFiles(join(dir, "far")), ["metrics.jsonl"]);
 });

@@ -9,8 +9,10 @@ import type { RoutedModel, RoutedPassInput } from "../../../model/vorta/routed_m
 import { Router } from "../../../model/vorta/router.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
-import { NonFiniteError } from "../../../model/vorta/training_pass.ts";
-import { type RouterTraining, trainingFiles, type TrainingStep, trainRouter } from "../../../model/vorta/trainer.ts";
+import { NonFiniteError } from "../../../model/training/non_finite_error.ts";
+import { trainingFiles } from "../../../model/training/training_folder.ts";
+import { ROUTER_FILE, type RouterTraining, trainRouter } from "../../../model/vorta/trainer.ts";
+import type { RouterTrainingStep } from "../../../model/vorta/training_figures.ts";
 import { randn } from "../../gpu.ts";
 import { inTempDir, listFiles } from "../../process.ts";
 
@@ -68,12 +70,12 @@ function training(folder: string, more: Partial<RouterTraining> = {}): RouterTra
 
 /** Everything that a training leaves behind, but the time it took. */
 async function results(folder: string) {
-  const { checkpoint, router, log } = trainingFiles(folder);
+  const { checkpoint, result, log } = trainingFiles(folder, ROUTER_FILE);
   const lines = (await Deno.readTextFile(log)).trimEnd().split("\n").map((line) => JSON.parse(line));
   return {
     files: listFiles(folder),
     checkpoint: await Deno.readFile(checkpoint),
-    router: await Deno.readFile(router),
+    router: await Deno.readFile(result),
     log: lines.map(({ seconds, ...line }) => {
       assert(seconds >= 0);
       return line;
@@ -85,13 +87,13 @@ Deno.test("a step against the loss's finite differences and AdamW in float64", (
   inTempDir(async (dir) => {
     const folder = join(dir, "run");
     const inputs: RoutedPassInput[] = [];
-    const steps: TrainingStep[] = [];
+    const steps: RouterTrainingStep[] = [];
     const recipe = { ...AUTHORS_RECIPE, accumulate: 3, clip: 0.5 };
     const seen = { ...model, pass: (input: RoutedPassInput) => (inputs.push(input), model.pass(input)) };
     const { router } = await trainRouter(
       training(folder, { model: seen, recipe, steps: 1, onStep: (s) => steps.push(s) }),
     );
-    const [step] = steps as [TrainingStep];
+    const [step] = steps as [RouterTrainingStep];
 
     // What each pass was given.
     assertEquals(inputs.length, 3);
@@ -162,8 +164,8 @@ Deno.test("training that is broken off and gone on with ends as one that was not
     assertEquals(expected.files, ["checkpoint.safetensors", "metrics.jsonl", "router.safetensors"]);
     assertEquals(expected.log.map(({ step }) => step), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     // It learns.
-    const loss = ({ losses: { distillation } }: TrainingStep) => distillation;
-    assert(loss(expected.log[9] as TrainingStep) < 0.999 * loss(expected.log[0] as TrainingStep));
+    const loss = ({ losses: { distillation } }: RouterTrainingStep) => distillation;
+    assert(loss(expected.log[9] as RouterTrainingStep) < 0.999 * loss(expected.log[0] as RouterTrainingStep));
 
     // Ctrl-C in the middle of a step, twice.
     const ended = join(dir, "ended");
@@ -190,7 +192,7 @@ Deno.test("training that is broken off and gone on with ends as one that was not
       pass: (input) => ++passes === 19 ? Promise.reject(new TilereelError("the GPU was lost")) : model.pass(input),
     };
     await assertRejects(() => trainRouter(training(failed, { model: failing })), TilereelError, "the GPU was lost");
-    using source = await openSafetensors(trainingFiles(failed).checkpoint);
+    using source = await openSafetensors(trainingFiles(failed, ROUTER_FILE).checkpoint);
     assertEquals(source.metadata.step, "4");
     await trainRouter(training(failed, { resume: true }));
     assertEquals(await results(failed), expected);
@@ -198,9 +200,9 @@ Deno.test("training that is broken off and gone on with ends as one that was not
     // Killed: the log is ahead of the checkpoint, its last line half written.
     const killed = join(dir, "killed");
     await trainRouter(training(killed, { steps: 6 }));
-    const { log, router } = trainingFiles(killed);
+    const { log, result } = trainingFiles(killed, ROUTER_FILE);
     await Deno.writeTextFile(log, '{"step":7,"loss":1}\n{"step":8,"lo', { append: true });
-    await Deno.remove(router);
+    await Deno.remove(result);
     await trainRouter(training(killed, { resume: true, checkpointEvery: 100 }));
     assertEquals(await results(killed), expected);
 
@@ -218,10 +220,13 @@ Deno.test("the final router has its settings, and another seed gives another", (
   inTempDir(async (dir) => {
     const { router } = await trainRouter(training(join(dir, "a"), { steps: 2 }));
     const { router: other } = await trainRouter(training(join(dir, "b"), { steps: 2, seed: 10 }));
-    assertEquals(await loadRouter(trainingFiles(join(dir, "a")).router), { router, settings: SETTINGS });
+    assertEquals(await loadRouter(trainingFiles(join(dir, "a"), ROUTER_FILE).result), { router, settings: SETTINGS });
     assert(router.layers[0]!.bias[0] !== other.layers[0]!.bias[0]);
     // A checkpoint is a router file, too.
-    assertEquals(await loadRouter(trainingFiles(join(dir, "a")).checkpoint), { router, settings: SETTINGS });
+    assertEquals(await loadRouter(trainingFiles(join(dir, "a"), ROUTER_FILE).checkpoint), {
+      router,
+      settings: SETTINGS,
+    });
   }));
 
 Deno.test("a checkpoint of other options is refused, saying which", () =>
@@ -247,12 +252,12 @@ Deno.test("a checkpoint of other options is refused, saying which", () =>
     await refused({ data: { ...data, size: 4 } }, "samples was 5 and is 4");
     const others: TrainingSet = { ...data, sample: (index) => data.sample(index + 1) };
     await refused({ data: others }, "data digest was ");
-    await refused({ steps: 1 }, "has done 2 steps already, more than --steps 1");
+    await refused({ steps: 1 }, "checkpoint.safetensors is of step 2, but training was to end at step 1");
     await refused({ model: { ...model, layers: 4 } }, "blocks was 3 with 2 heads on 6 channels and is 4 with");
     await assertRejects(
       () => trainRouter(training(folder)),
       TilereelError,
-      "run already holds a training; continue it with --resume, or name another --out",
+      "run already holds a training; resume it, or choose another folder",
     );
     await assertRejects(
       () => trainRouter(training(join(dir, "none"), { resume: true })),
@@ -262,7 +267,7 @@ Deno.test("a checkpoint of other options is refused, saying which", () =>
     // Not refused: what leaves the result as it is.
     await trainRouter(training(folder, { steps: 2, identity, resume: true, tau: 0.5, checkpointEvery: 1 }));
     // A router is not a checkpoint.
-    await Deno.copyFile(trainingFiles(folder).router, trainingFiles(folder).checkpoint);
+    await Deno.copyFile(trainingFiles(folder, ROUTER_FILE).result, trainingFiles(folder, ROUTER_FILE).checkpoint);
     await refused({}, "is not a checkpoint: it does not say after which step");
   }));
 
@@ -281,7 +286,7 @@ Deno.test("numbers that are not finite stop training with the step and the block
     };
     await stops(
       { model: at(14, () => Promise.reject(new NonFiniteError(2))) },
-      "training stopped at step 4: a number in block 2 is not finite; train again with a lower --lr",
+      "training stopped at step 4: a number in layer 2 is not finite; train again with a lower learning rate",
     );
     await stops({ model: at(1, () => Promise.reject(new NonFiniteError(undefined))) }, "step 1: a number outside the");
     // Gradients that only overflow on the way to the router's weights.
@@ -296,13 +301,13 @@ Deno.test("numbers that are not finite stop training with the step and the block
     };
     await stops(
       { model: far, recipe: { ...AUTHORS_RECIPE, accumulate: 1 } },
-      "step 1: a number in block 2 is not finite",
+      "step 1: a number in layer 2 is not finite",
     );
-    await stops({ recipe: { ...AUTHORS_RECIPE, lr: 1e39 } }, "step 1: a number in block 0 is not finite");
+    await stops({ recipe: { ...AUTHORS_RECIPE, lr: 1e39 } }, "step 1: a number in layer 0 is not finite");
     // The checkpoint before it stays good.
-    const { router } = await loadRouter(trainingFiles(join(dir, "1")).checkpoint);
+    const { router } = await loadRouter(trainingFiles(join(dir, "1"), ROUTER_FILE).checkpoint);
     assert(router.layers.every(({ weight }) => weight.every(Number.isFinite)));
-    using source = await openSafetensors(trainingFiles(join(dir, "1")).checkpoint);
+    using source = await openSafetensors(trainingFiles(join(dir, "1"), ROUTER_FILE).checkpoint);
     assertEquals(source.metadata.step, "2");
     assertEquals(listFiles(join(dir, "1")), ["checkpoint.safetensors", "metrics.jsonl"]);
   }));

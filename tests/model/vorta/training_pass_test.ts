@@ -1,5 +1,6 @@
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
-import { NonFiniteError, trainingPass, type TrainingPassInput } from "../../../model/vorta/training_pass.ts";
+import { NonFiniteError } from "../../../model/training/non_finite_error.ts";
+import { trainingPass, type TrainingPassInput } from "../../../model/vorta/training_pass.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -75,7 +76,7 @@ testVariants("a number that is not finite is traced to its block", async (varian
   const blockOf = async (input: TrainingPassInput) => {
     const error = await trainingPass(gpu, transformer, input).catch((error) => error);
     assert(error instanceof NonFiniteError, String(error));
-    return error.block;
+    return error.layer;
   };
   assertEquals(await blockOf({ ...input, scores }), 1);
   const used = gpu.memory.used;

@@ -1,6 +1,6 @@
 /**
- * One training step of a layer's scorer from the layer's attention: the loss, its gradients, and how well the selected
- * tiles agree with the teacher's.
+ * What a layer's scorer learns from the layer's full attention, which is its teacher: the loss, its gradients, and how
+ * well the selected tiles agree with the teacher's.
  *
  * @module
  */
@@ -19,8 +19,8 @@ import type { HeadGroup } from "./tile_groups.ts";
 import type { TilePattern } from "./tile_pattern.ts";
 import type { Target } from "./veda_file.ts";
 
-/** The results of a lesson, for each head of its group. */
-export interface LessonFigures {
+/** The figures of the heads that share a shape. */
+export interface TileFigures {
   /** [heads of the group, 1], f32: KL(teacher ‖ student) summed over the query tiles */
   readonly divergence: Tensor;
   /** [heads of the group, 4], f32: see `tileAgreement`; the teacher is the oracle */
@@ -28,7 +28,7 @@ export interface LessonFigures {
 }
 
 /**
- * Records a lesson for the heads that share a shape.
+ * Records the loss of the heads that share a shape, and its gradients.
  *
  * The gradients are of the mean over query tiles, separately for each head. The reported loss is also averaged over
  * heads and layers. But every head has its own parameters, and AdamW takes the same step however a gradient is scaled,
@@ -36,7 +36,7 @@ export interface LessonFigures {
  *
  * @param gradients receives the gradients of the group's heads
  */
-export function tileLesson(
+export function tileGradients(
   gpu: Gpu,
   { q, k, lse }: Pick<AttentionState, "q" | "k" | "lse">,
   { heads, headDim }: HeadShape,
@@ -45,7 +45,7 @@ export function tileLesson(
   projections: Projections<Tensor>,
   target: Target,
   gradients: Projections<Tensor>,
-): LessonFigures {
+): TileFigures {
   const { layout, budget } = pattern;
   const [divergence, agreement] = gpu.scope(() => {
     const featuresQ = poolTiles(gpu, q, heads, layout, only), featuresK = poolTiles(gpu, k, heads, layout, only);

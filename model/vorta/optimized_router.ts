@@ -1,0 +1,79 @@
+/**
+ * The state of router training between two steps, and its checkpoints. A checkpoint is a safetensors file of the
+ * router, the optimizer's moments, and the options of the training. It loads like any other router file.
+ *
+ * @module
+ */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { readFloat32, type TensorToWrite, writeSafetensors } from "../checkpoint/safetensors.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import { type AdamWOptions, adamwStep } from "../training/adamw.ts";
+import type { Router } from "./router.ts";
+import { loadRouter } from "./router_file.ts";
+import { SETTINGS_KEY, settingsToKwargs, type VortaSettings } from "./settings.ts";
+
+const MEAN = "exp_avg.", SQUARE = "exp_avg_sq.";
+
+/** A router and its optimizer. */
+export class OptimizedRouter {
+  /** @param mean, square the running means of the gradients and of the squared gradients */
+  private constructor(readonly router: Router, private readonly mean: Router, private readonly square: Router) {}
+
+  /** The state before the first step. */
+  static start(router: Router): OptimizedRouter {
+    return new OptimizedRouter(router, router.zeros(), router.zeros());
+  }
+
+  /**
+   * Reads a checkpoint.
+   *
+   * @throws {TilereelError} if it is damaged
+   */
+  static async load(checkpoint: TensorSource): Promise<OptimizedRouter> {
+    const { path } = checkpoint, { router } = await loadRouter(path);
+    const moments = async (prefix: string) => {
+      const into = router.zeros();
+      for (const [name, { data, shape }] of into.parameters()) {
+        const values = await readFloat32(checkpoint, prefix + name);
+        if (checkpoint.info(prefix + name).shape.join() !== shape.join()) {
+          throw new TilereelError(
+            `${path} is not a checkpoint: "${prefix}${name}" and "${name}" have different shapes`,
+          );
+        }
+        data.set(values);
+      }
+      return into;
+    };
+    return new OptimizedRouter(router, await moments(MEAN), await moments(SQUARE));
+  }
+
+  /**
+   * Takes a step of the optimizer.
+   *
+   * @param step counts from 1
+   */
+  update(gradient: Router, step: number, options: AdamWOptions): void {
+    const [means, squares, gradients] = [this.mean, this.square, gradient].map(parametersOf);
+    for (const [i, data] of parametersOf(this.router).entries()) {
+      adamwStep({ data, gradient: gradients![i]!, mean: means![i]!, square: squares![i]! }, step, options);
+    }
+  }
+
+  /**
+   * Writes a checkpoint. It appears, or replaces the previous one, only when it is complete.
+   *
+   * @throws {TilereelError} if it cannot be written
+   */
+  async save(path: string, settings: VortaSettings, metadata: Readonly<Record<string, string>>): Promise<void> {
+    const tensors: Record<string, TensorToWrite> = {};
+    for (const [prefix, values] of [["", this.router], [MEAN, this.mean], [SQUARE, this.square]] as const) {
+      for (const [name, tensor] of values.parameters()) tensors[prefix + name] = { dtype: "F32", ...tensor };
+    }
+    await writeSafetensors(path, tensors, { [SETTINGS_KEY]: JSON.stringify(settingsToKwargs(settings)), ...metadata });
+  }
+}
+
+/** The arrays of all weights and biases. */
+export function parametersOf(router: Router): Float32Array[] {
+  return [...router.parameters().values()].map(({ data }) => data);
+}

@@ -1,0 +1,79 @@
+/**
+ * The figures of router training.
+ *
+ * @module
+ */
+import type { LoggedStep } from "../training/step_log.ts";
+import { type Branch, BRANCHES } from "./branch.ts";
+import type { LossWeights } from "./recipe.ts";
+import { routes } from "./router.ts";
+
+/** The figures of one step, as in `metrics.jsonl`. Losses are means over the step's samples. */
+export interface RouterTrainingStep extends LoggedStep {
+  /** The weighted sum of the losses. */
+  readonly loss: number;
+  readonly losses: LossWeights;
+  /** The mean weights of the losses. Some change in the last interval of the noise levels. */
+  readonly weights: LossWeights;
+  /** The norm of the gradient before clipping. */
+  readonly gradNorm: number;
+  readonly lr: number;
+  /** The share of heads on each branch. */
+  readonly shares: Readonly<Record<Branch, number>>;
+  /** The interval of the noise levels, from 0, the noisiest. */
+  readonly interval: number;
+  readonly timesteps: readonly number[];
+  readonly samples: readonly number[];
+  readonly seconds: number;
+}
+
+/** The figures of one sample. */
+export interface SampleFigures {
+  readonly losses: LossWeights;
+  /** The weights of the losses at its timestep. */
+  readonly weights: LossWeights;
+  /** [layers, heads, 3] */
+  readonly scores: Float32Array;
+  readonly timestep: number;
+  /** Its index in the training set. */
+  readonly sample: number;
+}
+
+/** The figures of a step from those of its samples. `tau` is the threshold at which shares are counted. */
+export function stepFigures(
+  samples: readonly SampleFigures[],
+  tau: number,
+): Pick<RouterTrainingStep, "loss" | "losses" | "weights" | "shares" | "timesteps" | "samples"> {
+  return {
+    loss: mean(samples, ({ losses, weights }) => total(losses, weights)),
+    losses: meanOfEach(samples, ({ losses }) => losses),
+    weights: meanOfEach(samples, ({ weights }) => weights),
+    shares: branchShares(samples.flatMap(({ scores }) => [...routes(scores, tau)])),
+    timesteps: samples.map(({ timestep }) => timestep),
+    samples: samples.map(({ sample }) => sample),
+  };
+}
+
+/** The share of heads on each branch, from the branches that heads take, as indices into {@linkcode BRANCHES}. */
+export function branchShares(taken: readonly number[]): Record<Branch, number> {
+  const share = (branch: Branch) => taken.filter((route) => BRANCHES[route] === branch).length / taken.length;
+  return { full: share("full"), coreset: share("coreset"), sliding: share("sliding") };
+}
+
+function total(losses: LossWeights, weights: LossWeights): number {
+  return weights.diffusion * losses.diffusion + weights.regularization * losses.regularization +
+    weights.distillation * losses.distillation + weights.hidden * losses.hidden;
+}
+
+function mean(samples: readonly SampleFigures[], of: (sample: SampleFigures) => number): number {
+  return samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
+}
+
+function meanOfEach(samples: readonly SampleFigures[], of: (sample: SampleFigures) => LossWeights): LossWeights {
+  return {
+    diffusion: mean(samples, (sample) => of(sample).diffusion),
+    regularization: mean(samples, (sample) => of(sample).regularization),
+    distillation: mean(samples, (sample) => of(sample).distillation),
+    hidden: mean(samples, (sample) => of(sample).hidden),
+  };
+}
