@@ -22,30 +22,20 @@ export interface Parsed<T extends OptionTable> {
  * its option refuses.
  */
 export function parseCommand<T extends OptionTable>(args: readonly string[], table: T, command: string): Parsed<T> {
-  const names = Object.keys(table);
-  const flags = names.filter((name) => table[name]!.value === undefined);
+  const names = Object.keys(table), flags = names.filter((name) => table[name]!.value === undefined);
   const alias: Record<string, string> = { h: "help" };
   for (const name of names) if (table[name]!.short) alias[table[name]!.short] = name;
   const unknown: string[] = [];
-  const parsed = parseArgs(withNegativeValues(args, table), {
+  const parsed = parseArgs(withJoinedValues(args, table), {
     string: ["_", ...names.filter((name) => !flags.includes(name))],
     boolean: ["help", ...flags],
+    collect: names.filter((name) => table[name]!.many),
+    negatable: flags,
     alias,
-    unknown: (arg) => {
-      if (!/^-./.test(arg)) return true;
-      unknown.push(arg);
-      return false;
-    },
+    unknown: (arg, key) => key === undefined || void unknown.push(arg),
   });
   if (parsed.help === true) return { values: {}, positionals: [], help: true };
 
-  // minimist takes --no-NAME for any NAME that is known; here only flags can be taken back.
-  unknown.push(
-    ...args.slice(0, endOfOptions(args)).filter((arg) => {
-      const name = /^--no-(.+)$/s.exec(arg)?.[1];
-      return name !== undefined && table[name]?.value !== undefined;
-    }),
-  );
   if (unknown[0] !== undefined) {
     const given = unknown[0].replace(/=.*$/s, "").slice(0, 60);
     const instead = notSupported(given.replace(/^-+/, ""));
@@ -55,51 +45,43 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
       `${given} is no option of "tilereel ${command}"${near || `; see "tilereel ${command} --help"`}`,
     );
   }
-  for (const name of flags) {
-    const withValue = args.slice(0, endOfOptions(args)).find((arg) => arg.startsWith(`--${name}=`));
-    if (withValue !== undefined) throw new TilereelError(`--${name} takes no value, so write just --${name}`);
-  }
   const values: Record<string, unknown> = {};
   for (const name of names) {
     const option = table[name]!;
-    const all: unknown[] = [parsed[name]].flat();
     if (option.value === undefined) {
-      if (all.at(-1) === true) values[name] = true;
+      if (args.slice(0, endOfOptions(args)).some((arg) => arg.startsWith(`--${name}=`))) {
+        throw new TilereelError(`--${name} takes no value, so write just --${name}`);
+      }
+      if (parsed[name] === true) values[name] = true;
       continue;
     }
-    const given = all.filter((text) => typeof text === "string");
+    const given = [parsed[name] ?? []].flat() as string[];
     if (given.length === 0) continue;
-    const counted = option.many ? given : given.slice(-1);
-    if (counted.includes("") && !isGivenEmpty(args, name, option.short)) {
+    if (given.includes("")) {
       throw new TilereelError(
         `--${name} needs a value: --${name} ${option.value} (or --${name}=${option.value} if it starts with a dash)`,
       );
     }
-    const parts = counted.map((text) => option.parse(text, `--${name}`));
+    const parts = given.map((text) => option.parse(text === NOTHING ? "" : text, `--${name}`));
     values[name] = option.many ? parts.flat() : parts[0];
   }
   return { values: values as OptionValues<T>, positionals: parsed._, help: false };
 }
 
-/** Has values that look like options, for they are negative numbers, belong to the option before: `--seed -1`. */
-function withNegativeValues(args: readonly string[], table: OptionTable): string[] {
-  const names = Object.entries(table).filter(([, { value }]) => value !== undefined)
+/** Stands for a value that was given as nothing (`--x=` or `--x ''`): the one text that no argument can be. */
+const NOTHING = "\0";
+
+/** Joins options to values that would not be taken for values: negative numbers (`--seed -1`), and nothing. */
+function withJoinedValues(args: readonly string[], table: OptionTable): string[] {
+  const takeValue = Object.entries(table).filter(([, { value }]) => value !== undefined)
     .flatMap(([name, { short }]) => [`--${name}`, ...short ? [`-${short}`] : []]);
   const end = endOfOptions(args), joined: string[] = [];
   for (const [i, arg] of args.entries()) {
-    const isValue = i < end && /^-\.?\d/.test(arg) && names.includes(args[i - 1] ?? "");
-    if (isValue) joined[joined.length - 1] += `=${arg}`;
-    else joined.push(arg);
+    const isValue = i < end && /^(-\.?\d|$)/.test(arg) && takeValue.includes(args[i - 1] ?? "");
+    if (isValue) joined[joined.length - 1] += `=${arg || NOTHING}`;
+    else joined.push(i < end && takeValue.some((name) => arg === `${name}=`) ? arg + NOTHING : arg);
   }
   return joined;
-}
-
-/** Whether the option's value was really written as nothing (`--x=` or `--x ''`), rather than left out. */
-function isGivenEmpty(args: readonly string[], name: string, short: string | undefined): boolean {
-  const own = args.slice(0, endOfOptions(args));
-  return own.some((arg, i) =>
-    arg === `--${name}=` || (arg === `--${name}` || arg === `-${short}`) && args[i + 1] === ""
-  );
 }
 
 function endOfOptions(args: readonly string[]): number {

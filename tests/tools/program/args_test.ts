@@ -43,6 +43,10 @@ Deno.test("text stays text: numbers, dashes, quotes, nothing, and what follows -
   assertEquals(parse("--negative=-blurry").values, { negative: "-blurry" });
   assertEquals(parse("--negative", "").values, { negative: "" });
   assertEquals(parse("--negative=").values, { negative: "" });
+  assertEquals(parse("--negative", "a", "--negative", "", "x").positionals, ["x"]);
+  assertEquals(parse("-o=x.mp4", "-q", "--no-quiet").values, { out: "x.mp4" });
+  assertEquals(parse("-qo", "-").values, { quiet: true, out: "-" });
+  assertEquals(parse("--", "-o=x", "--seed=").positionals, ["-o=x", "--seed="]);
   assertEquals(parse("--negative", '"007"').values, { negative: '"007"' });
 });
 
