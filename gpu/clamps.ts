@@ -5,6 +5,7 @@
  * @module
  */
 import { type Binding, type KernelSource, write } from "./kernel.ts";
+import type { Dispatch } from "./recorder.ts";
 import { Tensor } from "./tensor.ts";
 
 /** The largest finite f16. */
@@ -50,7 +51,7 @@ const withoutCount = new WeakMap<KernelSource, KernelSource>();
  * A copy of the kernel that does not count: {@link noteClamped}'s function is empty, so that compilers remove the code
  * that leads to it. Counting costs up to 4 % of a matrix product.
  */
-export function uncounted(kernel: KernelSource): KernelSource {
+function uncounted(kernel: KernelSource): KernelSource {
   const known = withoutCount.get(kernel);
   if (known) return known;
   const { declarations = "", buffers: { [CLAMPED]: _, ...buffers } } = kernel;
@@ -90,6 +91,14 @@ export class ClampCounter {
     const place = Math.min(FIRST_NAMED + this.#names.size, PLACES - 1);
     this.#names.set(name, place);
     return place;
+  }
+
+  /** What to record instead of a kernel's launch. Kernels that clamp count where `counting` says so. */
+  watched(kernel: KernelSource, dispatch: Dispatch, counting: boolean): [KernelSource, Dispatch] {
+    if (CLAMPED in kernel.buffers && !counting) kernel = uncounted(kernel);
+    if (!(CLAMPED in kernel.buffers)) return [kernel, dispatch];
+    this.used = true;
+    return [kernel, { ...dispatch, buffers: { ...dispatch.buffers, [CLAMPED]: this.tensor } }];
   }
 
   /** Reads the counters; kinds with a count of zero are left out. */

@@ -3,18 +3,18 @@
  *
  * @module
  */
-import { TilereelError } from "./common/errors.ts";
 import { BoundsChecker } from "./bounds/checker.ts";
-import { type ClampCount, ClampCounter, CLAMPED, uncounted } from "./clamps.ts";
+import { type ClampCount, ClampCounter } from "./clamps.ts";
 import type { AdapterDescription } from "./device/adapter.ts";
-import { folded, type KernelSource, MOST_GROUPS } from "./kernel.ts";
+import { Failure } from "./failure.ts";
+import { type KernelSource, MOST_GROUPS } from "./kernel.ts";
 import { type KernelKind, KernelPicker } from "./kernel_picker.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
 import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
+import { poisoning } from "./poison.ts";
 import type { Precision } from "./precision.ts";
-import type { Profiler } from "./profile/profiler.ts";
-import { type Dispatch, Recorder } from "./recorder.ts";
-import type { Tape } from "./tape.ts";
+import { type Dispatch, type DispatchProfiler, Recorder } from "./recorder.ts";
+import { Scopes } from "./scopes.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 
 /** The settings that {@link Gpu} is opened with; see `openGpu`. */
@@ -31,7 +31,7 @@ export interface GpuSettings {
 }
 
 /** A device, its memory and the commands being recorded for it. Made by `openGpu`. */
-export class Gpu {
+export class Gpu extends Scopes {
   /** Fills every new tensor that can be bound with NaN, so that a test notices values that a kernel did not write. */
   poison = false;
   /** Makes kernels count the operands that f16 cannot hold, which makes them slower. Casts of weights always count. */
@@ -44,17 +44,15 @@ export class Gpu {
   readonly #recorder: Recorder;
   readonly #bounds: BoundsChecker | undefined;
   readonly #clamps: ClampCounter;
-  #scopes: Set<Tensor>[] = [];
-  #tape: Tape | undefined;
-  #failure: Error | undefined;
-  /** The device cannot work any more; {@link attempt} does not ignore this. */
-  #gone = false;
+  readonly #failure: Failure;
   #closed = false;
   #placeholder: Tensor | undefined;
 
   constructor(readonly device: GPUDevice, readonly settings: GpuSettings) {
+    super();
+    this.#failure = new Failure(device);
     this.#memory = new Memory(device, settings.memoryLimit, {
-      onFailure: (error) => this.#failure ??= error,
+      onFailure: (error) => this.#failure.note(error),
       beforeDestroying: () => {
         this.submit();
         this.#recorder.pipelines.unbind();
@@ -63,26 +61,11 @@ export class Gpu {
     this.#recorder = new Recorder(device, settings.description.source);
     this.#clamps = new ClampCounter(device);
     this.#bounds = settings.checkBounds ? new BoundsChecker(device) : undefined;
-    device.lost.then(({ reason, message }) => {
-      this.#gone = true;
-      this.#failure ??= new TilereelError(
-        `the GPU was lost while working (${message || reason}): another program may have used up its memory, ` +
-          `or its driver restarted; run the command again, with a smaller size if it happens again`,
-      );
-    });
-    device.addEventListener("uncapturederror", (event) => {
-      const { error } = event as GPUUncapturedErrorEvent;
-      event.preventDefault(); // Dawn would print it, too
-      // Compared by name, because each source of devices has its own error class.
-      this.#failure ??= error.constructor.name === "GPUOutOfMemoryError"
-        ? new TilereelError(`too little memory: the GPU refused an allocation (${error.message})`)
-        : new Error(`WebGPU: ${error.message}`);
-    });
   }
 
   /** Whether the device can still work: false once it is lost or has refused an allocation. */
   get usable(): boolean {
-    return this.#failure === undefined;
+    return !this.#failure.happened;
   }
 
   /** Whether matrix operands are held in f16. */
@@ -128,7 +111,7 @@ export class Gpu {
    * @throws {TilereelError} when it does not fit
    */
   tensor(shape: readonly number[], dtype: GpuDtype = "f32", what = `a tensor of [${shape}]`): Tensor {
-    this.#checkOpen();
+    if (this.#closed) this.#failure.check();
     return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what), shape, dtype);
   }
 
@@ -138,7 +121,7 @@ export class Gpu {
    * @throws {TilereelError} when it does not fit
    */
   weight(shape: readonly number[], dtype: GpuDtype, what: string): Tensor {
-    this.#checkOpen();
+    if (this.#closed) this.#failure.check();
     return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what, "in parts"), shape, dtype);
   }
 
@@ -171,99 +154,6 @@ export class Gpu {
     this.device.queue.submit([]);
   }
 
-  /**
-   * Runs `work`, which records but does not wait. Then frees every tensor that it made, except those that it returns.
-   * Returned tensors pass to the enclosing scope, or to the caller if there is none. While a tape is open, all tensors
-   * pass to the enclosing scope.
-   */
-  scope<T extends Tensor | readonly Tensor[] | void>(work: () => T): T {
-    const scope = this.#openScope();
-    let kept: readonly Tensor[] = [];
-    try {
-      const result = work();
-      kept = result instanceof Tensor ? [result] : result ?? [];
-      return result;
-    } finally {
-      this.#closeScope(scope, kept);
-    }
-  }
-
-  /**
-   * As {@link scope}, for work that waits. Nothing else may use this `Gpu` meanwhile. All tensors of the work are
-   * freed.
-   */
-  async waitingScope<T>(work: () => Promise<T>): Promise<T> {
-    const scope = this.#openScope();
-    try {
-      return await work();
-    } finally {
-      this.#closeScope(scope, []);
-    }
-  }
-
-  /**
-   * Runs `work`, which records but does not wait, and returns every tensor made in it that was not freed. This is for
-   * tensors that must outlive a wait, which no scope allows. The caller releases them.
-   */
-  collect<T>(work: () => T): { readonly result: T; readonly tensors: readonly Tensor[] } {
-    const scope = new Set<Tensor>();
-    this.#scopes.push(scope);
-    try {
-      return { result: work(), tensors: [...scope] };
-    } catch (error) {
-      for (const tensor of scope) this.#memory.release(tensor.buffer);
-      throw error;
-    } finally {
-      this.#scopes.pop();
-    }
-  }
-
-  /** Takes a tensor out of its scopes, so that it can outlive them. Its owner must release it. */
-  keep(tensor: Tensor): Tensor {
-    for (const scope of this.#scopes) {
-      for (const owned of scope) if (owned.buffer === tensor.buffer) scope.delete(owned);
-    }
-    return tensor;
-  }
-
-  /** The tape that ops record on, while one is open. */
-  get tape(): Tape | undefined {
-    return this.#tape;
-  }
-
-  /**
-   * Runs `work` with the tape open. Nothing is freed in it, because the backward pass needs it. It must be called in a
-   * scope.
-   */
-  taping<T extends Tensor | readonly Tensor[] | void>(tape: Tape, work: () => T): T {
-    if (this.#scopes.length === 0) throw new Error("taping without a scope would never be freed");
-    this.#tape = tape;
-    try {
-      return work();
-    } finally {
-      this.#tape = undefined;
-    }
-  }
-
-  /** Runs `work` with the tape closed. This is for work that records itself as one step, whatever ops it uses. */
-  untaped<T>(work: () => T): T {
-    const tape = this.#tape;
-    this.#tape = undefined;
-    try {
-      return work();
-    } finally {
-      this.#tape = tape;
-    }
-  }
-
-  /**
-   * Frees a tensor before its scope ends, or at the scope's end while a tape is open. Recorded work can still use it.
-   */
-  release(tensor: Tensor): void {
-    if (this.#tape) return;
-    this.#memory.release(this.keep(tensor).buffer);
-  }
-
   /** Gives memory that is kept for reuse back to the device. */
   trim(): void {
     this.#memory.trim();
@@ -276,14 +166,10 @@ export class Gpu {
 
   /** Records one launch of a kernel. */
   run(kernel: KernelSource, dispatch: Dispatch): void {
-    if (this.#failure) throw this.#failure;
+    this.#failure.check();
     const { workgroups } = dispatch;
     if (workgroups.some((n) => n > MOST_GROUPS)) throw new Error(`kernel ${kernel.name}: ${workgroups} workgroups`);
-    if (CLAMPED in kernel.buffers && !this.countsClamps) kernel = uncounted(kernel);
-    if (CLAMPED in kernel.buffers) {
-      this.#clamps.used = true;
-      dispatch = { ...dispatch, buffers: { ...dispatch.buffers, [CLAMPED]: this.#clamps.tensor } };
-    }
+    [kernel, dispatch] = this.#clamps.watched(kernel, dispatch, this.countsClamps);
     if (this.#bounds) [kernel, dispatch] = this.#bounds.watched(kernel, dispatch);
     if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
@@ -299,11 +185,11 @@ export class Gpu {
   }
 
   /** The profiler that measures dispatches, if there is one; see `Profiler.start`. */
-  get profiler(): Profiler | undefined {
+  get profiler(): DispatchProfiler | undefined {
     return this.#recorder.profiler;
   }
 
-  set profiler(profiler: Profiler | undefined) {
+  set profiler(profiler: DispatchProfiler | undefined) {
     this.#recorder.profiler = profiler;
   }
 
@@ -326,10 +212,9 @@ export class Gpu {
       await this.finish();
       return undefined;
     } catch (error) {
-      if (this.#gone || !(error instanceof Error)) throw error;
+      if (!(error instanceof Error) || !this.#failure.forget()) throw error;
       this.#recorder.discard();
       this.#recorder.pipelines.keepOnly(compiled);
-      this.#failure = undefined;
       this.trim(); // frees what the failed work allocated
       return error;
     }
@@ -341,12 +226,10 @@ export class Gpu {
    * @throws {TilereelError} when the device was lost or memory ran out since the last wait
    */
   async finish(): Promise<void> {
-    if (!this.#failure) {
-      await this.#recorder.done().catch(() => {/* a lost device: #failure says so below */});
-    }
+    if (this.usable) await this.#recorder.done().catch(() => {/* a lost device: #failure says so below */});
     // Lets the late reports of lost devices and refused allocations arrive.
     await new Promise((resolve) => setTimeout(resolve, 0));
-    if (this.#failure) throw this.#failure;
+    this.#failure.check();
     await this.#bounds?.check();
   }
 
@@ -397,53 +280,19 @@ export class Gpu {
   /** Lets the device go; nothing can be done with it afterwards. */
   close(): void {
     if (this.#closed) return;
-    this.#failure = new TilereelError("this GPU is closed: open it again with openGpu");
-    this.#closed = this.#gone = true;
+    this.#closed = true;
+    this.#failure.close();
     this.device.destroy();
   }
 
-  #checkOpen(): void {
-    if (this.#closed) throw this.#failure;
+  protected override free(tensor: Tensor): void {
+    this.#memory.release(tensor.buffer);
   }
 
   #made(buffer: GPUBuffer, shape: readonly number[], dtype: GpuDtype): Tensor {
     const tensor = new Tensor(buffer, 0, shape, dtype);
-    this.#scopes.at(-1)?.add(tensor);
-    if (this.poison && tensor.bytes <= this.maxTensorBytes) this.#fillWithNaN(tensor);
+    this.own(tensor);
+    if (this.poison && tensor.bytes <= this.maxTensorBytes) this.run(...poisoning(tensor));
     return tensor;
   }
-
-  #openScope(): Set<Tensor> {
-    const scope = new Set<Tensor>();
-    this.#scopes.push(scope);
-    return scope;
-  }
-
-  #closeScope(scope: ReadonlySet<Tensor>, kept: readonly Tensor[]): void {
-    this.#scopes.pop();
-    const keep = new Set(kept.map((t) => t.buffer));
-    const outer = this.#scopes.at(-1);
-    for (const tensor of scope) {
-      if (this.#tape || keep.has(tensor.buffer)) outer?.add(tensor);
-      else this.#memory.release(tensor.buffer);
-    }
-  }
-
-  #fillWithNaN(tensor: Tensor): void {
-    const count = tensor.bytes / 4;
-    this.run(FILL, {
-      buffers: { y: tensor },
-      params: { count, value: 0x7fc07fc0 },
-      workgroups: folded(Math.ceil(count / 64)),
-    });
-  }
 }
-
-const FILL: KernelSource = {
-  name: "fill",
-  buffers: { y: { access: "read_write", element: "u32" } },
-  params: { count: "u32", value: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  let i = (wid.y * nwg.x + wid.x) * 64u + li;
-  if (i < p.count) { y[i] = p.value; }`,
-};

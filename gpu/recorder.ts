@@ -6,7 +6,6 @@
 import type { SourceName } from "./device/source.ts";
 import { type KernelSource, writeParams } from "./kernel.ts";
 import { Pipelines } from "./pipelines.ts";
-import type { Profiler } from "./profile/profiler.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Uniform blocks are aligned to this many bytes (WebGPU's strictest minUniformBufferOffsetAlignment). */
@@ -29,6 +28,18 @@ export interface Dispatch {
   readonly workgroups: readonly [number, number, number];
 }
 
+/** Measures what is recorded; see `Profiler`. */
+export interface DispatchProfiler {
+  /** Runs `work`, which may wait. All that is recorded until it ends carries the label. */
+  labelled<T>(name: string, work: () => T): T;
+  /** Registers the next dispatch, and returns the descriptor that its pass must start with. */
+  note(kernel: string): GPUComputePassTimestampWrites;
+  /** Records the commands that resolve a batch's timestamps. They come last in the batch. */
+  resolve(encoder: GPUCommandEncoder): void;
+  /** Drops the dispatches that were registered since the last batch. */
+  discard(): void;
+}
+
 /** Records dispatches and copies, and submits them to the device in batches. */
 export class Recorder {
   readonly pipelines: Pipelines;
@@ -36,7 +47,7 @@ export class Recorder {
   readonly #paramsStaging = new DataView(new ArrayBuffer(LARGEST_BATCH * PARAMS_STRIDE));
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
-  #profiler: Profiler | undefined;
+  #profiler: DispatchProfiler | undefined;
   #recorded = 0;
   #batch = FIRST_BATCH;
   #submissions = 0;
@@ -51,11 +62,11 @@ export class Recorder {
   }
 
   /** The profiler that measures what is recorded, while there is one. */
-  get profiler(): Profiler | undefined {
+  get profiler(): DispatchProfiler | undefined {
     return this.#profiler;
   }
 
-  set profiler(profiler: Profiler | undefined) {
+  set profiler(profiler: DispatchProfiler | undefined) {
     this.submit();
     this.#profiler = profiler;
   }

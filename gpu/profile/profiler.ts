@@ -7,7 +7,7 @@
  */
 import { TilereelError } from "../common/errors.ts";
 import type { Gpu } from "../gpu.ts";
-import { LARGEST_BATCH } from "../recorder.ts";
+import { type DispatchProfiler, LARGEST_BATCH } from "../recorder.ts";
 import { nanosecondsPerTick } from "./tick.ts";
 
 /** The size of a dispatch's two timestamps in bytes. */
@@ -38,7 +38,7 @@ interface Batch {
 }
 
 /** Records GPU times while it is the `profiler` of a `Gpu`. */
-export class Profiler {
+export class Profiler implements DispatchProfiler {
   readonly #device: GPUDevice;
   readonly #queries: GPUQuerySet;
   readonly #resolved: GPUBuffer;
@@ -74,7 +74,6 @@ export class Profiler {
     return profiler;
   }
 
-  /** Runs `work`, which may wait. All that is recorded until it ends carries the label. */
   labelled<T>(name: string, work: () => T): T {
     const outer = this.#labels;
     const restore = () => void (this.#labels = outer);
@@ -89,14 +88,12 @@ export class Profiler {
     }
   }
 
-  /** Registers the next dispatch, and returns the descriptor that its pass must start with. */
   note(kernel: string): GPUComputePassTimestampWrites {
     const at = 2 * this.#noted.length;
     this.#noted.push({ kernel, labels: this.#labels });
     return { querySet: this.#queries, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
   }
 
-  /** Records the commands that resolve a batch's timestamps. They come last in the batch. */
   resolve(encoder: GPUCommandEncoder): void {
     const noted = this.#noted, count = noted.length;
     if (count === 0) return;
@@ -112,7 +109,6 @@ export class Profiler {
     this.#noted = [];
   }
 
-  /** Drops the dispatches that were registered since the last batch. */
   discard(): void {
     this.#noted = [];
   }

@@ -1,0 +1,69 @@
+/**
+ * What went wrong on a device.
+ *
+ * @module
+ */
+import { TilereelError } from "./common/errors.ts";
+
+/**
+ * The first error of a device. WebGPU reports errors late, and not where they were caused, so the error is kept here
+ * until somebody asks for it.
+ */
+export class Failure {
+  #error: Error | undefined;
+  /** The device cannot work any more. */
+  #final = false;
+
+  constructor(device: GPUDevice) {
+    device.lost.then(({ reason, message }) => {
+      this.#final = true;
+      this.note(
+        new TilereelError(
+          `the GPU was lost while working (${message || reason}): another program may have used up its memory, ` +
+            `or its driver restarted; run the command again, with a smaller size if it happens again`,
+        ),
+      );
+    });
+    device.addEventListener("uncapturederror", (event) => {
+      const { error } = event as GPUUncapturedErrorEvent;
+      event.preventDefault(); // Dawn would print it, too
+      // Compared by name, because each source of devices has its own error class.
+      this.note(
+        error.constructor.name === "GPUOutOfMemoryError"
+          ? new TilereelError(`too little memory: the GPU refused an allocation (${error.message})`)
+          : new Error(`WebGPU: ${error.message}`),
+      );
+    });
+  }
+
+  /** Whether something went wrong. */
+  get happened(): boolean {
+    return this.#error !== undefined;
+  }
+
+  /** Remembers an error, unless there is an earlier one. */
+  note(error: Error): void {
+    this.#error ??= error;
+  }
+
+  /** Throws the error, if there is one. */
+  check(): void {
+    if (this.#error) throw this.#error;
+  }
+
+  /**
+   * Forgets the error.
+   *
+   * @returns false where the device is lost or closed, which is not forgotten
+   */
+  forget(): boolean {
+    if (!this.#final) this.#error = undefined;
+    return !this.#final;
+  }
+
+  /** Makes every later use of the device fail, because it is closed. */
+  close(): void {
+    this.#error = new TilereelError("this GPU is closed: open it again with openGpu");
+    this.#final = true;
+  }
+}
