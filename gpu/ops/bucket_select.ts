@@ -8,6 +8,7 @@ import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
+import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
@@ -121,15 +122,11 @@ ${unroll(others.length, (n) => `    dot${n} += dot(m, v${n}); norm${n} += dot(v$
 
 /**
  * The centre's own length is the same for all tokens and does not change the order. A token of length 0 has the least
- * similarity. The similarity is converted to an integer with the same order (−0 becomes 0). So each token has a
- * distinct rank even where a similarity is NaN. Otherwise a slot of the order might stay unwritten and send attention
- * to any address.
+ * similarity. Similarities are compared by {@link SORT_KEY}, so each token has a distinct rank even where a similarity is
+ * NaN. Otherwise a slot of the order might stay unwritten and send attention to any address.
  */
-const LIKENESS = `fn likeness_of(dot: f32, norm: f32) -> u32 {
-  let bits = bitcast<u32>(dot / max(sqrt(norm), 1e-12));
-  if ((bits & 0x7fffffffu) == 0u) { return 0x80000000u; }
-  return select(bits | 0x80000000u, ~bits, bits > 0x7fffffffu);
-}`;
+const LIKENESS = `${SORT_KEY}
+fn likeness_of(dot: f32, norm: f32) -> u32 { return sort_key(bitcast<u32>(dot / max(sqrt(norm), 1e-12))); }`;
 
 /** The number of threads of a workgroup, for both kernels. */
 const THREADS = 64;

@@ -7,6 +7,7 @@ import type { Gpu } from "../gpu.ts";
 import { folded, type KernelSource, read, unroll, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
+import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
@@ -32,18 +33,16 @@ const SHARED = {
 } as const;
 
 /**
- * Scores are compared as integers with the same order. That defines the cases that float comparison leaves open: −0
- * equals 0, and NaN is less than all numbers. The row's own tile is above all others, an empty tile below.
+ * Scores are compared by {@link SORT_KEY}, but NaN is less than all numbers. The row's own tile is above all others, an
+ * empty tile below.
  */
-const KEY = `
+const KEY = `${SORT_KEY}
 fn key_of(row_at: u32, own: u32, j: u32) -> u32 {
   if (tiles[j].y == 0u) { return 0u; }
   if (j == own) { return 0xffffffffu; }
   let bits = scores[row_at + j];
-  let size = bits & 0x7fffffffu;
-  if (size > 0x7f800000u) { return 1u; }
-  if (size == 0u) { return 0x80000000u; }
-  return select(bits | 0x80000000u, ~bits, bits > 0x7fffffffu);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 1u; }
+  return sort_key(bits);
 }
 // There are no tokens past the end of the row.
 fn key_at(row_at: u32, own: u32, j: u32) -> u32 {

@@ -41,35 +41,37 @@ export interface TileVectorOptions {
 export function tileVectors(
   gpu: Gpu,
   { q, k }: Sides<Tensor>,
-  { heads, layout, projections, only }: TileVectorOptions,
+  { projections, ...options }: TileVectorOptions,
 ): Sides<Tensor> {
-  const [batch, tokens, dim] = q.shape as [number, number, number];
+  const [vq, vk] = gpu.scope(() =>
+    [[q, projections?.q], [k, projections?.k]].map(([x, projection]) => vectorsOf(gpu, x!, projection, options))
+  );
+  return { q: vq!, k: vk! };
+}
+
+/** Vectors of one side. */
+function vectorsOf(
+  gpu: Gpu,
+  x: Tensor,
+  projection: Tensor | undefined,
+  { heads, layout, only }: Omit<TileVectorOptions, "projections">,
+): Tensor {
+  const [batch, tokens, dim] = x.shape as [number, number, number];
   const headDim4 = dim / heads / 4, tileCount = layout.tiles.dim(0);
   if (gpu.kernels.plain || headDim4 > MOST_VECTORS) {
-    const [vq, vk] = gpu.scope(() => {
-      const vectors = (x: Tensor, projection: Tensor | undefined) =>
-        gpu.scope(() => projectTiles(gpu, poolTiles(gpu, x, heads, layout, only), projection, heads, only));
-      return [vectors(q, projections?.q), vectors(k, projections?.k)] as const;
-    });
-    return { q: vq, k: vk };
+    return gpu.scope(() => projectTiles(gpu, poolTiles(gpu, x, heads, layout, only), projection, heads, only));
   }
   if (!Number.isInteger(headDim4)) throw new Error(`tileVectors: ${heads} heads of ${dim / heads}`);
-  const dtype = projections?.q.dtype as WeightDtype | undefined;
-  if (projections?.k.dtype !== dtype) throw new Error("tileVectors: projections of two formats");
-  const vectors = {
-    q: gpu.tensor([batch * heads, tileCount, dim / heads]),
-    k: gpu.tensor([batch * heads, tileCount, dim / heads]),
-  };
-  gpu.run(KERNEL({ headDim4, dtype: dtype ?? "none" }), {
+  const y = gpu.tensor([batch * heads, tileCount, dim / heads]);
+  gpu.run(KERNEL({ headDim4, dtype: projection ? projection.dtype as WeightDtype : "none" }), {
     buffers: {
-      ...{ q, k, order: layout.order, tiles: layout.tiles, head_ids: only ?? gpu.placeholder },
-      ...projections && { project_q: projections.q, project_k: projections.k },
-      ...{ of_q: vectors.q, of_k: vectors.k },
+      ...{ x, order: layout.order, tiles: layout.tiles, head_ids: only ?? gpu.placeholder, y },
+      ...projection && { projection },
     },
     params: { tokens, heads, has_heads: only ? 1 : 0, tile_count: tileCount },
-    workgroups: [Math.ceil(tileCount / tilesAtOnce(headDim4)), only?.dim(0) ?? heads, 2 * batch],
+    workgroups: [Math.ceil(tileCount / tilesAtOnce(headDim4)), only?.dim(0) ?? heads, batch],
   });
-  return vectors;
+  return y;
 }
 
 /** The most vec4s of a head for which a workgroup has enough threads. */
@@ -83,75 +85,49 @@ function tilesAtOnce(headDim4: number): number {
 }
 
 /**
- * For GPUs: queries and keys in one dispatch. A row of threads pools a tile. Neighbouring threads read neighbouring
- * vec4s of a token, and eight tokens are loaded at once. The features stay in workgroup memory. A thread projects four
- * tiles, so that each number of P is used for four products. Each thread does so over a part of the features, and
- * finally the parts are added.
+ * For GPUs. A row of threads pools a tile. Neighbouring threads read neighbouring vec4s of a token, and eight tokens are
+ * loaded at once. The features stay in workgroup memory. A thread projects four tiles, so that each number of P is used
+ * for four products. Each thread does so over a part of the features, and finally the parts are added.
  */
 const KERNEL = memo(({ headDim4, dtype }: { headDim4: number; dtype: WeightDtype | "none" }): KernelSource => {
   const tiles = tilesAtOnce(headDim4), features = 3 * headDim4;
-  const sides = ["q", "k"] as const;
-  const either = (line: (side: "q" | "k") => string) => `  if (is_query) { ${line("q")} } else { ${line("k")} }`;
-  const pool = (side: "q" | "k") => `
-fn pool_${side}(at: u32, slots: vec2u) -> Features {
-  if (slots.y == 0u) { return Features(); }
-  let row = p.heads * ${headDim4}u;
-  let last = slots.x + slots.y - 1u;
-  var sum = vec4f();
-  var top = ${side}[at + order[slots.x] * row];
-  var low = top;
-  for (var s = slots.x; s <= last; s += 8u) {
-${unroll(8, (i) => `    let v${i} = ${side}[at + order[min(s + ${i}u, last)] * row];`)}
-${
-    unroll(8, (i) =>
-      `    sum += select(vec4f(), v${i}, s + ${i}u <= last); top = max(top, v${i}); low = min(low, v${i});`)
-  }
-  }
-  return Features(sum / f32(slots.y), top, low);
-}`;
-  const project = (side: "q" | "k") => `
-fn project_${side}_by(at: u32, part: u32, first_tile: u32) -> array<vec4f, 4> {
-${unroll(4, (t) => `  var sum${t} = vec4f();`)}
-  for (var f = part; f < ${features}u; f += ${PARTS}u) {
-${unroll(4, (r) => `    let w${r} = unpack4(project_${side}[at + (4u * f + ${r}u) * ${headDim4}u]);`)}
-${
-    unroll(4, (t) =>
-      `    { let x = shared_area[(first_tile + ${t}u) * ${features}u + f];
-      sum${t} += x.x * w0 + x.y * w1 + x.z * w2 + x.w * w3; }`)
-  }
-  }
-  return array<vec4f, 4>(sum0, sum1, sum2, sum3);
-}`;
   const projected = dtype !== "none";
   return {
     name: `tile_vectors_${4 * headDim4}_${dtype}`,
     buffers: {
-      ...{ q: read("vec4f"), k: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32") },
-      ...projected && { project_q: read(packedElement(dtype)), project_k: read(packedElement(dtype)) },
-      ...{ of_q: write("vec4f"), of_k: write("vec4f") },
+      ...{ x: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32") },
+      ...projected && { projection: read(packedElement(dtype)) },
+      y: write("vec4f"),
     },
     params: { tokens: "u32", heads: "u32", has_heads: "u32", tile_count: "u32" },
     workgroupSize: [headDim4, tiles, 1],
     declarations: `
 struct Features { mean: vec4f, top: vec4f, low: vec4f }
-${sides.map(pool).join("")}
+fn pool(at: u32, slots: vec2u) -> Features {
+  if (slots.y == 0u) { return Features(); }
+  let row = p.heads * ${headDim4}u;
+  let last = slots.x + slots.y - 1u;
+  var sum = vec4f();
+  var top = x[at + order[slots.x] * row];
+  var low = top;
+  for (var s = slots.x; s <= last; s += 8u) {
+${unroll(8, (i) => `    let v${i} = x[at + order[min(s + ${i}u, last)] * row];`)}
 ${
-      projected
-        ? `${unpack4(dtype)}
+      unroll(8, (i) =>
+        `    sum += select(vec4f(), v${i}, s + ${i}u <= last); top = max(top, v${i}); low = min(low, v${i});`)
+    }
+  }
+  return Features(sum / f32(slots.y), top, low);
+}${projected ? unpack4(dtype) : ""}
 // First the features, tile by tile; then the parts of the products.
-var<workgroup> shared_area: array<vec4f, ${PARTS * tiles * headDim4}>;
-${sides.map(project).join("")}`
-        : ""
-    }`,
-    body: `  let is_query = (wid.z & 1u) == 0u;
-  let batch = wid.z >> 1u;
-${chosenHead("head", "wid.y")}
+var<workgroup> shared_area: array<vec4f, ${PARTS * tiles * headDim4}>;`,
+    body: `${chosenHead("head", "wid.y")}
   let tile = wid.x * ${tiles}u + lid.y;
   let slots = select(vec2u(), tiles[min(tile, p.tile_count - 1u)], tile < p.tile_count);
-  let at = (batch * p.tokens * p.heads + head) * ${headDim4}u + lid.x;
-  let y_at = ((batch * p.heads + head) * p.tile_count + tile) * ${headDim4}u + lid.x;
-  var features: Features;
-${either((side) => `features = pool_${side}(at, slots);`)}
+  let at = (wid.z * p.tokens * p.heads + head) * ${headDim4}u + lid.x;
+  let y_at = ((wid.z * p.heads + head) * p.tile_count + tile) * ${headDim4}u + lid.x;
+  let features = pool(at, slots);
+  var v = features.mean;
 ${
       projected
         ? `  let staged = lid.y * ${features}u + lid.x;
@@ -162,16 +138,22 @@ ${
   let part = lid.y % ${PARTS}u;
   let first_tile = lid.y - part;
   let p_at = head * ${4 * features * headDim4}u + lid.x;
-  var sums: array<vec4f, 4>;
-${either((side) => `sums = project_${side}_by(p_at, part, first_tile);`)}
+${unroll(4, (t) => `  var sum${t} = vec4f();`)}
+  for (var f = part; f < ${features}u; f += ${PARTS}u) {
+${unroll(4, (r) => `    let w${r} = unpack4(projection[p_at + (4u * f + ${r}u) * ${headDim4}u]);`)}
+${
+          unroll(4, (t) =>
+            `    { let feature = shared_area[(first_tile + ${t}u) * ${features}u + f];
+      sum${t} += feature.x * w0 + feature.y * w1 + feature.z * w2 + feature.w * w3; }`)
+        }
+  }
   workgroupBarrier();
-${unroll(4, (t) => `  shared_area[(part * ${tiles}u + first_tile + ${t}u) * ${headDim4}u + lid.x] = sums[${t}];`)}
+${unroll(4, (t) => `  shared_area[(part * ${tiles}u + first_tile + ${t}u) * ${headDim4}u + lid.x] = sum${t};`)}
   workgroupBarrier();
-  var v = features.mean;
 ${unroll(PARTS, (i) => `  v += shared_area[(${i * tiles}u + lid.y) * ${headDim4}u + lid.x];`)}`
-        : "  let v = features.mean;"
+        : ""
     }
   if (tile >= p.tile_count) { return; }
-${either((side) => `of_${side}[y_at] = v;`)}`,
+  y[y_at] = v;`,
   };
 });
