@@ -7,7 +7,8 @@
  */
 import type { Gpu } from "./gpu.ts";
 import { combine } from "./ops/combine.ts";
-import type { Tensor } from "./tensor.ts";
+import { fill } from "./ops/elementwise.ts";
+import { Tensor } from "./tensor.ts";
 
 /**
  * Computes the gradients of an op's inputs from the gradient of its output.
@@ -37,20 +38,23 @@ interface Step {
  * ```
  */
 export class Tape {
-  readonly #watched = new Set<GPUBuffer>();
+  /** What is watched, by buffers: the part of a buffer that tensors use, so that one gradient covers all of them. */
+  readonly #watched = new Map<GPUBuffer, Range>();
   readonly #steps: Step[] = [];
 
   /** @param watched the tensors whose gradients will be requested */
   constructor(watched: readonly Tensor[]) {
-    for (const { buffer } of watched) this.#watched.add(buffer);
+    for (const tensor of watched) this.#watch(tensor);
   }
 
   /**
-   * Records one op; called by ops. Tensors are identified by their buffers, so all views of one tensor count as one.
+   * Records one op; called by ops. Views of one buffer are parts of one tensor: ops may write and read parts, but a part
+   * must be written before it is read, and only once.
    */
   record(output: Tensor, inputs: readonly (Tensor | undefined)[], backward: Backward): void {
-    if (!inputs.some((input) => input && this.#watched.has(input.buffer))) return;
-    this.#watched.add(output.buffer);
+    const read = inputs.filter((input) => input && this.#watched.has(input.buffer)) as Tensor[];
+    if (read.length === 0) return;
+    for (const tensor of [...read, output]) this.#watch(tensor);
     this.#steps.push({ inputs, output, backward });
   }
 
@@ -62,21 +66,41 @@ export class Tape {
    * @returns the gradients of `of`, of the same shapes; undefined where `y` does not depend on a tensor
    */
   gradients(gpu: Gpu, y: Tensor, dy: Tensor, of: readonly Tensor[]): (Tensor | undefined)[] {
-    const gradients = new Map<GPUBuffer, Tensor>([[y.buffer, dy]]);
+    this.#watch(y);
+    const gradients = new Map<GPUBuffer, Tensor>();
+    /** The part of a buffer's gradient that belongs to a tensor. */
+    const partOf = (whole: Tensor, { buffer, offset, shape }: Tensor) =>
+      new Tensor(whole.buffer, whole.offset + offset - this.#watched.get(buffer)!.start, shape, whole.dtype);
+    const add = (target: Tensor, more: Tensor) => {
+      const { start, end } = this.#watched.get(target.buffer)!, sofar = gradients.get(target.buffer);
+      if (more.bytes === end - start) {
+        gradients.set(target.buffer, sofar ? combine(gpu, [[1, sofar], [1, more]]) : more);
+        return;
+      }
+      const whole = gpu.tensor([(end - start) / 4]);
+      if (sofar) gpu.copy(sofar, whole);
+      else fill(gpu, whole, 0);
+      gpu.scope(() => {
+        const sum = sofar ? combine(gpu, [[1, partOf(sofar, target)], [1, more]]) : more;
+        gpu.copy(sum, partOf(whole, target));
+      });
+      gradients.set(target.buffer, whole);
+    };
     // One tensor may be the gradient of several others, for example of both operands of a sum.
     const drop = (tensor: Tensor) => {
       if (tensor.buffer === dy.buffer) return;
       for (const other of gradients.values()) if (other.buffer === tensor.buffer) return;
       gpu.release(tensor);
     };
-    for (const { inputs, output, backward } of this.#steps.reverse()) {
-      // A later op may have used a view of the output.
-      const outer = gradients.get(output.buffer)?.reshape(output.shape);
-      if (!outer) continue;
+    add(y, dy);
+    const unwritten = Map.groupBy(this.#steps, ({ output }) => output.buffer);
+    for (const step of this.#steps.toReversed()) {
+      const { inputs, output, backward } = step, whole = gradients.get(output.buffer);
+      if (!whole) continue;
       const wanted = inputs.map((input) => input !== undefined && this.#watched.has(input.buffer));
       const inner: Tensor[] = [], targets: Tensor[] = [];
       gpu.scope(() => {
-        const found = backward(outer, wanted);
+        const found = backward(partOf(whole, output), wanted);
         for (const [i, want] of wanted.entries()) {
           if (!want) continue;
           const gradient = found[i];
@@ -86,15 +110,30 @@ export class Tape {
         }
         return inner;
       });
-      if (!of.some((tensor) => tensor.buffer === output.buffer)) gradients.delete(output.buffer);
-      const done = new Map([[outer.buffer, outer]]);
-      for (const [i, { buffer }] of targets.entries()) {
-        const sofar = gradients.get(buffer), more = inner[i]!;
-        gradients.set(buffer, sofar ? combine(gpu, [[1, sofar], [1, more]]) : more);
-        if (sofar) done.set(sofar.buffer, sofar).set(more.buffer, more);
+      const first = unwritten.get(output.buffer)![0] === step;
+      if (first && !of.some((tensor) => tensor.buffer === output.buffer)) gradients.delete(output.buffer);
+      const done = new Map([[whole.buffer, whole]]);
+      for (const [i, target] of targets.entries()) {
+        const sofar = gradients.get(target.buffer), more = inner[i]!;
+        add(target, more);
+        for (const tensor of sofar ? [sofar, more] : [more]) done.set(tensor.buffer, tensor);
       }
       for (const tensor of done.values()) drop(tensor);
     }
-    return of.map(({ buffer, shape }) => gradients.get(buffer)?.reshape(shape));
+    return of.map((tensor) => {
+      const whole = gradients.get(tensor.buffer);
+      return whole && partOf(whole, tensor);
+    });
   }
+
+  #watch({ buffer, offset, bytes }: Tensor): void {
+    const { start, end } = this.#watched.get(buffer) ?? { start: offset, end: offset };
+    this.#watched.set(buffer, { start: Math.min(start, offset), end: Math.max(end, offset + bytes) });
+  }
+}
+
+/** A part of a buffer, in bytes. */
+interface Range {
+  readonly start: number;
+  readonly end: number;
 }

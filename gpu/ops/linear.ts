@@ -33,7 +33,10 @@ export interface LinearOptions {
    * range of f16.
    */
   readonly precision?: "f32";
-  /** [rows, out], f32: where to write the result, instead of to a new tensor. Not while a tape is open. */
+  /**
+   * [rows, out], f32: where to write the result, instead of to a new tensor; may be a part of one. While a tape is open,
+   * not with an activation.
+   */
   readonly into?: Tensor;
   /**
    * y = … x·w …, with w [in, out] and `out` a multiple of 4: the backward pass of a layer. Operands are f32 whatever
@@ -213,9 +216,11 @@ const isBindable = (gpu: Gpu, w: Operand) => w instanceof Blocks || w.bytes <= g
  */
 function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor {
   if (!(x instanceof Tensor && w instanceof Tensor)) throw new Error("linear: a tape takes no blocks");
-  if (options.into) throw new Error("linear: a part of a tensor cannot be written while a tape is open");
   const { activation = "none", residual, gate, transposed = false, ...rest } = options;
   if (activation !== "none") {
+    if (options.into) {
+      throw new Error("linear: with an activation, no part of a tensor is written while a tape is open");
+    }
     const y = activate(gpu, linear(gpu, x, w, { ...rest, transposed }), activation);
     if (gate) return gated(gpu, y, gate, residual);
     return residual ? combine(gpu, [[1, y], [1, residual]]) : y;

@@ -98,16 +98,22 @@ export interface Rope {
   readonly table: Tensor;
 }
 
+/** Options of {@link rmsNorm}. */
+export interface RmsNormOptions {
+  readonly rope?: Rope | undefined;
+  /** The shape of x, f32: where to write the result, instead of to a new tensor; may be a part of one. */
+  readonly into?: Tensor;
+}
+
 /**
  * y = x / rms(x) · weight, then rotated. The root mean square is that of a token's channels, or of each head's.
  *
  * @param x [batch, tokens, dim], f32; dim a multiple of 4
  * @param weight [dim], or [head dim] for a norm of each head; f32; a multiple of 4
  */
-export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, rope?: Rope): Tensor {
+export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, options: RmsNormOptions = {}): Tensor {
   const dim = weight.size, rows = x.size / dim;
-  const y = gpu.tensor(x.shape);
-  const table = rope?.table ?? gpu.placeholder;
+  const { rope, into: y = gpu.tensor(x.shape) } = options, table = rope?.table ?? gpu.placeholder;
   const params = {
     rows,
     dim4: dim / 4,

@@ -56,8 +56,8 @@ export function project(
   return gpu.scope(() => {
     const ofQueries = w.toQ.share(gpu, x);
     const ofKeys = context === x ? ofQueries : w.toK.share(gpu, context);
-    const q = gpu.scope(() => rmsNorm(gpu, w.toQ.apply(gpu, ofQueries), w.normQ, eps, rope));
-    const k = gpu.scope(() => rmsNorm(gpu, w.toK.apply(gpu, ofKeys), w.normK, eps, rope));
+    const q = gpu.scope(() => rmsNorm(gpu, w.toQ.apply(gpu, ofQueries), w.normQ, eps, { rope }));
+    const k = gpu.scope(() => rmsNorm(gpu, w.toK.apply(gpu, ofKeys), w.normK, eps, { rope }));
     return [q, k, w.toV.apply(gpu, ofKeys)] as const;
   });
 }

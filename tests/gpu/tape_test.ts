@@ -3,6 +3,7 @@ import { activation } from "../../gpu/ops/activation.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { layerNorm } from "../../gpu/ops/layer_norm.ts";
 import { linear } from "../../gpu/ops/linear.ts";
+import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear } from "../../model/layers/linear.ts";
@@ -102,21 +103,75 @@ testVariants("what is not watched gets no gradient and no work", ({ gpu }) => {
   return Promise.resolve();
 });
 
-testVariants("a tape refuses gradients by what ops take as constant, and tensors written in parts", ({ gpu }) => {
-  const x = gpu.upload(randn(8, 1), [2, 4]), w = gpu.upload(randn(16, 2), [4, 4]);
-  const g = gpu.upload(randn(4, 3), [1, 1, 4]), gate = { tensor: g, index: 0 };
-  const back = (watched: Tensor, forward: () => Tensor) =>
-    gpu.scope(() => {
-      const tape = new Tape([watched]), y = gpu.taping(tape, forward);
-      tape.gradients(gpu, y, x, [watched]);
+testVariants(
+  "a tape takes parts of a tensor, written and read by several layers",
+  async (variant) => {
+    // As in joint attention: two sequences have their own layers and norms, whose outputs lie one after the other.
+    const { gpu } = variant, [n, k, out] = [64, 12, 128], lengths = [5, 3] as const, all = lengths[0] + lengths[1];
+    const xs = lengths.map((rows, i) => randn(rows * k, i)), ws = [0, 1].map((i) => randn(n * k, 2 + i));
+    const head = randn(out * n, 4), dy = randn(all * n, 5), bias = new Float32Array(n), none = new Float32Array(out);
+    const inputs = xs.map((x, i) => gpu.upload(x, [lengths[i]!, k])), weights = ws.map((w) => gpu.upload(w, [n, k]));
+    const ones = gpu.upload(new Float32Array(n).fill(1), [n]);
+    const headWeight = gpu.upload(head, [out, n]), r = gpu.upload(randn(lengths[1] * n, 6), [lengths[1], n]);
+    const joint = () => {
+      const y = gpu.tensor([all, n]);
+      rmsNorm(gpu, linear(gpu, inputs[0]!, weights[0]!), ones, 1e-6, { into: y.rows(0, lengths[0]) });
+      linear(gpu, inputs[1]!, weights[1]!, { into: y.rows(lengths[0], lengths[1]), residual: r });
+      return y;
+    };
+    const rowsOf = (i: number) => (row: Float64Array) => {
+      const y = linearRow(row, ws[i]!, bias), rms = Math.sqrt(y.reduce((sum, v) => sum + v * v, 0) / n + 1e-6);
+      return i === 0 ? y.map((v) => v / rms) : y;
+    };
+    const parts = (of: Float32Array, width: number) => [of.slice(0, lengths[0] * width), of.slice(lengths[0] * width)];
+
+    const together = await gradientsOnGpu(gpu, [...inputs, r], dy, () => combine(gpu, [[2, joint()]]));
+    for (const [i, part] of parts(dy, n).entries()) {
+      const ref = differences(xs[i]!, k, part!, (row) => rowsOf(i)(row).map((v) => 2 * v));
+      assertClose(together[i]!, ref, gradientBound(variant), `together, ${i}`);
+    }
+    assertClose(together[2]!, parts(dy, n)[1]!.map((v) => 2 * v), 0, "together, the residual");
+
+    // Each part is read by itself, and the whole; the second input is not asked for.
+    const last = randn(all * out, 7);
+    const [dx] = await gradientsOnGpu(gpu, [inputs[0]!], last, () => {
+      const y = joint(), z = gpu.tensor([all, out]), whole = linear(gpu, y, headWeight);
+      linear(gpu, y.rows(lengths[0], lengths[1]), headWeight, { into: z.rows(lengths[0], lengths[1]) });
+      linear(gpu, y.rows(0, lengths[0]), headWeight, { into: z.rows(0, lengths[0]) });
+      return combine(gpu, [[1, z], [3, whole]]);
     });
-  assertThrows(() => back(w, () => linear(gpu, x, w)), Error, "no gradient for input 2");
-  assertThrows(() => back(g, () => linear(gpu, x, w, { gate })), Error, "no gradient for input 3");
-  assertThrows(() => back(g, () => layerNorm(gpu, x, 1e-6, { scale: gate, shift: gate })), Error, "for input 1");
-  assertThrows(() => back(x, () => linear(gpu, x, w, { into: gpu.tensor([2, 4]) })), Error, "while a tape is open");
-  assertThrows(() => gpu.taping(new Tape([x]), () => linear(gpu, x, w)), Error, "without a scope");
-  return Promise.resolve();
-});
+    const ref = differences(
+      xs[0]!,
+      k,
+      parts(last, out)[0]!,
+      (row) => linearRow(rowsOf(0)(row), head, none).map((v) => 4 * v),
+    );
+    assertClose(dx!, ref, gradientBound(variant), "one by one");
+  },
+);
+
+testVariants(
+  "a tape refuses gradients by constants, and parts written with an activation",
+  ({ gpu }) => {
+    const x = gpu.upload(randn(8, 1), [2, 4]), w = gpu.upload(randn(16, 2), [4, 4]);
+    const g = gpu.upload(randn(4, 3), [1, 1, 4]), gate = { tensor: g, index: 0 };
+    const back = (watched: Tensor, forward: () => Tensor) =>
+      gpu.scope(() => {
+        const tape = new Tape([watched]), y = gpu.taping(tape, forward);
+        tape.gradients(gpu, y, x, [watched]);
+      });
+    assertThrows(() => back(w, () => linear(gpu, x, w)), Error, "no gradient for input 2");
+    assertThrows(() => back(g, () => linear(gpu, x, w, { gate })), Error, "no gradient for input 3");
+    assertThrows(() => back(g, () => layerNorm(gpu, x, 1e-6, { scale: gate, shift: gate })), Error, "for input 1");
+    assertThrows(
+      () => back(x, () => linear(gpu, x, w, { activation: "silu", into: gpu.tensor([2, 4]) })),
+      Error,
+      "while a tape",
+    );
+    assertThrows(() => gpu.taping(new Tape([x]), () => linear(gpu, x, w)), Error, "without a scope");
+    return Promise.resolve();
+  },
+);
 
 /** Weights of a chain, and the chain on the CPU. */
 function chain(dim: number, wide: number, rows: number, seed: number) {

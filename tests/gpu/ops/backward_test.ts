@@ -194,7 +194,7 @@ for (
     const rope = { table: gpu.upload(table, [turned, headDim / 2, 2]) };
     const [plain] = await gradientsOnGpu(gpu, [input], dy, () => rmsNorm(gpu, input, weight, eps));
     assertClose(plain!, differences(x, dim, dy, norm), 1e-5);
-    const [withRope] = await gradientsOnGpu(gpu, [input], dy, () => rmsNorm(gpu, input, weight, eps, rope));
+    const [withRope] = await gradientsOnGpu(gpu, [input], dy, () => rmsNorm(gpu, input, weight, eps, { rope }));
     assertClose(withRope!, differences(x, dim, dy, rotated), 1e-5, "with rope");
   });
 }

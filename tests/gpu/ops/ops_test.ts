@@ -309,7 +309,7 @@ testVariants(
       const input = gpu.upload(x, [batch, tokens, dim]), weight = gpu.upload(w, [normed]);
       assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps)), norm, 1e-6);
       const rope = { table: gpu.upload(table, [turned, headDim / 2, 2]) };
-      assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, rope)), rotated, 1e-6);
+      assertClose(await gpu.read(rmsNorm(gpu, input, weight, eps, { rope })), rotated, 1e-6);
     }
   },
 );
