@@ -23,7 +23,7 @@ import { checkWritable, writeAtomically } from "../../model/files/output.ts";
 import { openSamplingRuns, planSampling, samplingOptions } from "../../tools/program/sampling_options.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 import { lineOf, samplingOptionsGiven } from "../training/next_commands.ts";
-import { searchVerdict } from "../training/search_verdict.ts";
+import { searchVerdict } from "../training/search/verdict.ts";
 import { verdictText } from "../training/verdict.ts";
 import { sizesText } from "../../tools/program/clip/vorta_options.ts";
 

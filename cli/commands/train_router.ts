@@ -37,7 +37,7 @@ import { formatDuration } from "../../tools/program/progress.ts";
 import { readPrompts } from "../../tools/program/clip/prompts_file.ts";
 import { TrainingLog, trendText } from "../training/log_summary.ts";
 import { lineOf, sharedOptions } from "../training/next_commands.ts";
-import { routerVerdict } from "../training/router_verdict.ts";
+import { routerVerdict } from "../training/router/verdict.ts";
 import { percent, verdictText } from "../training/verdict.ts";
 import { findClips } from "../../model/training/data/clip_folder.ts";
 import { clipShape } from "../../tools/program/clip/clip_settings.ts";

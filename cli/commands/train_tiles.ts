@@ -23,7 +23,7 @@ import {
 } from "../../tools/program/sampling_options.ts";
 import { TrainingLog, type Trend, trendText } from "../training/log_summary.ts";
 import { lineOf, sharedOptions } from "../training/next_commands.ts";
-import { tilesVerdict } from "../training/tiles_verdict.ts";
+import { tilesVerdict } from "../training/tiles/verdict.ts";
 import { percent, verdictText } from "../training/verdict.ts";
 import { checkpointOptions } from "../../tools/program/training_options.ts";
 

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Trend } from "./log_summary.ts";
-import { percent, type Verdict } from "./verdict.ts";
+import type { Trend } from "../log_summary.ts";
+import { percent, type Verdict } from "../verdict.ts";
 
 /** The authors' recipe has 100 steps; in a fifth of them, losses are still those of the start. */
 const FEWEST_STEPS = 20;

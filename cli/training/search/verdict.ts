@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { percent, type Verdict } from "./verdict.ts";
+import { percent, type Verdict } from "../verdict.ts";
 
 /** Error of attention with the oracle's tiles, and the clips' PSNR to full attention's: at keep 0.5, and 0.25. */
 const GOOD = { error: 0.04, psnr: "25 to 27 dB" }, FAIR = { error: 0.134, psnr: "21 to 22 dB" };

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Trend } from "./log_summary.ts";
-import { percent, type Verdict } from "./verdict.ts";
+import type { Trend } from "../log_summary.ts";
+import { percent, type Verdict } from "../verdict.ts";
 
 /** What docs/quality.md measures was trained for 300 steps; averages have forgotten the start after 100. */
 const FEWEST_STEPS = 100, USUAL_STEPS = 300;
