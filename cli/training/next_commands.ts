@@ -28,6 +28,25 @@ export function sharedOptions(table: OptionTable, args: readonly string[] = Deno
   ];
 }
 
+/**
+ * Command lines that compare a sparse attention with full attention, and that render with it.
+ *
+ * @param given options of the attention, which the two commands call the same
+ */
+export function nextClips(
+  table: OptionTable,
+  prompt: string,
+  attention: "vorta" | "veda",
+  given: Readonly<Record<string, string>>,
+): string[] {
+  const words = [prompt, ...sharedOptions(table)], entries = Object.entries(given);
+  const setting = entries.map(([name, text]) => `${name}=${/\s/.test(text) ? `"${text}"` : text}`);
+  return [
+    lineOf("compare", ...words, "--setting", "full", "--setting", [attention, ...setting].join(" ")),
+    lineOf("generate", ...words, ...entries.flatMap(([name, text]) => [`--${name}`, text])),
+  ];
+}
+
 /** As {@linkcode sharedOptions}, for a command that samples clips as this one does. */
 export function samplingOptionsGiven(table: OptionTable, args: readonly string[] = Deno.args): string[] {
   return given(table, args, ["prompts", ...MODEL, ...CLIP, "sampling-steps", "seed"]);

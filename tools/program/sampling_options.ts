@@ -7,14 +7,15 @@ import { createHash } from "node:crypto";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import { LARGEST_SEED } from "../../model/noise.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import { modelDigest } from "../../model/identity/digest.ts";
 import type { SampledClip } from "../../model/training/data/sampled_set.ts";
 import { type SamplingRuns, samplingRuns } from "../../model/veda/sampling_states.ts";
 import type { Grid } from "../../model/attention/grid.ts";
-import { clipOptions } from "./clip/clip_options.ts";
-import { clipGrid } from "./clip/clip_settings.ts";
+import { clipOptions, type ClipValues } from "./clip/clip_options.ts";
+import { clipGrid, clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
@@ -22,6 +23,36 @@ import { trainedModelOptions } from "./training_options.ts";
 import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
+
+/** How clips are sampled to learn from them; `--steps` and `--seed` are the training's. */
+export const sampledClipOptions = (group: string) => ({
+  "sampling-steps": integer({
+    group,
+    value: "N",
+    help: "Denoising steps of a clip.",
+    elsewhere: ["num-inference-steps"],
+    default: "the model's",
+    min: 1,
+    max: 1000,
+  }),
+  guidance: { ...clipOptions.guidance, group },
+  negative: { ...clipOptions.negative, group },
+  scheduler: { ...clipOptions.scheduler, group },
+  sigmas: { ...clipOptions.sigmas, group },
+  "flow-shift": { ...clipOptions["flow-shift"], group },
+});
+
+/**
+ * What the options say of the clips that are sampled, or read.
+ *
+ * @throws {TilereelError} if they contradict one another
+ */
+export function sampledClipValues(
+  values: ClipValues & OptionValues<ReturnType<typeof sampledClipOptions>>,
+): ClipValues {
+  const { steps: _, seed: __, "sampling-steps": steps, ...rest } = values;
+  return clipValuesOf({ ...rest, ...steps !== undefined && { steps } });
+}
 
 /** The table of options that describe sampling runs. */
 export const samplingOptions = {
@@ -33,27 +64,14 @@ export const samplingOptions = {
   }),
   size: { ...clipOptions.size, group: CLIPS },
   frames: { ...clipOptions.frames, group: CLIPS },
-  "sampling-steps": integer({
-    group: CLIPS,
-    value: "N",
-    help: "Denoising steps of a clip.",
-    elsewhere: ["num-inference-steps"],
-    default: "the model's",
-    min: 1,
-    max: 1000,
-  }),
-  guidance: { ...clipOptions.guidance, group: CLIPS },
-  negative: { ...clipOptions.negative, group: CLIPS },
-  scheduler: { ...clipOptions.scheduler, group: CLIPS },
-  sigmas: { ...clipOptions.sigmas, group: CLIPS },
-  "flow-shift": { ...clipOptions["flow-shift"], group: CLIPS },
+  ...sampledClipOptions(CLIPS),
   seed: integer({
     group: CLIPS,
     value: "N",
     help: "Start of everything random. The same seed on the same adapter gives the same result.",
     default: "0",
     min: 0,
-    max: 2 ** 32 - 1,
+    max: LARGEST_SEED,
   }),
   ...trainedModelOptions,
 };
@@ -82,15 +100,12 @@ export interface SamplingPlan {
  * @throws {TilereelError} if there are none, or they do not fit the model
  */
 export async function planSampling(values: SamplingValues): Promise<SamplingPlan> {
-  const { prompts, size, frames, guidance, negative, scheduler, sigmas, seed = 0 } = values;
+  const { prompts, seed = 0 } = values;
   if (prompts === undefined) {
     throw new TilereelError("give --prompts FILE: the model learns from clips that it samples of these prompts itself");
   }
-  const all = { size, frames, guidance, negative, scheduler, sigmas };
-  const given = { ...all, steps: values["sampling-steps"], "flow-shift": values["flow-shift"] };
-  const clipValues = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const model = values.model ?? embeddedModelDir();
-  const clips = await clipsOfPrompts(prompts, { model, values: clipValues, seed });
+  const clips = await clipsOfPrompts(prompts, { model, values: sampledClipValues(values), seed });
   const grids = clips.map(clipGrid);
   return {
     ...{ model, clips, textEncoder: values["text-encoder"], weightDtype: values["weight-dtype"] },

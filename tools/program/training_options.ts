@@ -4,7 +4,7 @@
  * @module
  */
 import { gpuOptions } from "./gpu_options.ts";
-import { flag, integer, memory, path } from "./options.ts";
+import { memory, path } from "./options.ts";
 import { weightDtypeOption } from "./weights_options.ts";
 
 const MODEL = "Model";
@@ -33,20 +33,3 @@ export const trainedModelOptions = {
   }),
   ...gpuOptions(MODEL),
 };
-
-/** --resume and --checkpoint-every; `every` is how often where nothing is said. */
-export const checkpointOptions = (group: string, every: number) => ({
-  resume: flag({
-    group,
-    help:
-      "Continue the training in --out. Give the other options as before; the result is that of an uninterrupted run.",
-  }),
-  "checkpoint-every": integer({
-    group,
-    value: "N",
-    help: "Steps from one checkpoint to the next. Ctrl-C and the end make one, too.",
-    elsewhere: ["ckpt-interval", "save-every"],
-    default: String(every),
-    min: 1,
-  }),
-});

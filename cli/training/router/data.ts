@@ -1,0 +1,108 @@
+/**
+ * The data that a router is trained on, as the options name it.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import type { ModelFolder } from "../../../model/checkpoint/model_folder.ts";
+import { modelDigest } from "../../../model/identity/digest.ts";
+import { captionedClips } from "../../../model/training/data/captioned_clips.ts";
+import { findClips } from "../../../model/training/data/clip_folder.ts";
+import { encodedSet } from "../../../model/training/data/encoded_set.ts";
+import { LatentCache } from "../../../model/training/data/latent_cache.ts";
+import { sampledSet } from "../../../model/training/data/sampled_set.ts";
+import type { TrainingSet } from "../../../model/training/data/training_set.ts";
+import type { TrainingIdentity } from "../../../model/training/identity.ts";
+import { castIdentity } from "../../../model/weight_dtype.ts";
+import { clipShape } from "../../../tools/program/clip/clip_settings.ts";
+import { clipsOfPrompts } from "../../../tools/program/clip/clips_of_prompts.ts";
+import { readPrompts } from "../../../tools/program/clip/prompts_file.ts";
+import type { LongRun } from "../../../tools/program/long_run.ts";
+import { sampledClipValues } from "../../../tools/program/sampling_options.ts";
+import { DEFAULT_CACHE, type RouterValues } from "./options.ts";
+
+/** The options that only one of the two sources of data knows. */
+const OF_PROMPTS = ["sampling-steps", "guidance", "negative", "scheduler", "sigmas", "flow-shift"] as const;
+const OF_DATA = ["fps"] as const;
+
+/** @throws {TilereelError} if there is no data, or data of two kinds, or an option of the other kind */
+export function checkData(values: RouterValues): void {
+  const { prompts, data } = values;
+  if ((prompts === undefined) === (data === undefined)) {
+    throw new TilereelError(
+      `give ${data === undefined ? "" : "only one of "}--prompts FILE, whose clips the model makes itself, ` +
+        `or --data DIR, a folder of clips with captions`,
+    );
+  }
+  const other = (data === undefined ? OF_DATA : OF_PROMPTS).find((name) => values[name] !== undefined);
+  if (other !== undefined) {
+    throw new TilereelError(
+      `--${other} has no effect with ${data === undefined ? "--prompts" : "--data"}: leave it out`,
+    );
+  }
+}
+
+/**
+ * The samples to train on. Those that the cache lacks are made now, by a copy of the model that is closed again.
+ *
+ * @throws {TilereelError} if prompts or clips cannot be read or do not fit the model
+ */
+export async function openData(
+  values: RouterValues,
+  { gpu, onProgress, say, signal }: LongRun,
+  folder: ModelFolder,
+): Promise<TrainingSet> {
+  const { prompts, seed = 0 } = values, given = sampledClipValues(values), model = folder.path;
+  const { "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
+  const onNote = (note: string) => say(`Note: ${note}.`);
+  // Opened last, so that nothing is made where prompts or clips are wrong.
+  const options = async () => {
+    const cache = await LatentCache.open(values.cache ?? DEFAULT_CACHE, onNote);
+    return { gpu, model, textEncoder, weightDtype, cache, onProgress, signal };
+  };
+  if (prompts !== undefined) {
+    const clips = await clipsOfPrompts(prompts, { model, values: given, seed });
+    return await sampledSet(clips, await options());
+  }
+  const clips = await captionedClips(values.data!, clipShape(given, folder.generation), onNote);
+  return await encodedSet(clips, await options());
+}
+
+/** The first prompt or caption. */
+export async function firstPrompt({ prompts, data }: RouterValues): Promise<string> {
+  return prompts === undefined ? (await findClips(data!))[0]!.caption : (await readPrompts(prompts))[0]!.prompt;
+}
+
+/** What the data and the model are, beyond what the trainer sees of them. */
+export async function dataIdentity(
+  values: RouterValues,
+  folder: ModelFolder,
+  data: TrainingSet,
+): Promise<TrainingIdentity> {
+  const { generation } = folder;
+  const { width, height } = values.size ?? generation;
+  return {
+    model: (await modelDigest([await folder.component("transformer")])).slice(0, 16),
+    ...castIdentity(values["weight-dtype"]),
+    ...values.prompts === undefined
+      ? { source: "clips", "digest of the clips": data.digest.slice(0, 16) }
+      : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },
+    size: `${width}x${height}`,
+    frames: values.frames ?? generation.frames,
+    ...values.data === undefined
+      ? {
+        "sampling-steps": values["sampling-steps"] ?? generation.steps,
+        guidance: values.guidance ?? generation.guidance,
+        negative: values.negative ?? "",
+        scheduler: values.scheduler ?? "the model's",
+        "flow-shift": values["flow-shift"] ?? "the model's",
+        ...values.sigmas !== undefined && { sigmas: String(values.sigmas) },
+      }
+      : { fps: values.fps ?? generation.fps },
+  };
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 16);
+}

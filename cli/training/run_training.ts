@@ -1,0 +1,114 @@
+/**
+ * What both training commands do around the training itself: they check the folder, open the GPU, show progress, save on
+ * Ctrl-C and say how to continue, and print a summary.
+ *
+ * @module
+ */
+import { checkWritable } from "../../model/files/output.ts";
+import type { TrainingOptions } from "../../model/training/loop.ts";
+import type { LoggedStep } from "../../model/training/step_log.ts";
+import { checkTrainingFolder, trainingFiles } from "../../model/training/training_folder.ts";
+import { commandLine, type LongRun, type LongRunOptions, openLongRun } from "../../tools/program/long_run.ts";
+import { formatDuration } from "../../tools/program/progress.ts";
+import { TrainingLog } from "./log_summary.ts";
+import type { TrainingDefaults } from "./options.ts";
+import { printSummary, type Summary, withCommands } from "./summary.ts";
+
+/** The values that both trainings have. */
+export interface TrainingValues {
+  readonly steps?: number;
+  readonly seed?: number;
+  readonly out?: string;
+  readonly resume?: boolean;
+  readonly "checkpoint-every"?: number;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** One kind of training, as a command runs it. */
+export interface TrainingCommand<Step extends LoggedStep> {
+  readonly defaults: TrainingDefaults;
+  /** What --json calls the result. */
+  readonly kind: string;
+  /** Said when the first Ctrl-C comes. */
+  readonly stopping: string;
+  /** Opens data and model. What it opens belongs to `cleanUp`. */
+  open(work: LongRun, cleanUp: DisposableStack): Promise<OpenTraining<Step>>;
+}
+
+/** A training whose data and model are open. */
+export interface OpenTraining<Step extends LoggedStep> {
+  /** Trains, and returns the number of finished steps. */
+  train(options: TrainingOptions<Step>): Promise<number>;
+  /** The figures of a step, for the line of progress. */
+  figures(step: Step): string;
+  /** What came of it. */
+  summarize(result: TrainingResult<Step>): Promise<Omit<Summary, "invitation">>;
+}
+
+/** A finished training. */
+export interface TrainingResult<Step> {
+  /** The file of the result. */
+  readonly file: string;
+  readonly steps: number;
+  readonly log: TrainingLog<Step>;
+  /** What the log's means are taken over, in words. */
+  readonly means: string;
+}
+
+/**
+ * Runs a training command.
+ *
+ * @returns the exit status
+ * @throws {TilereelError} if the folder does not fit, or as the training does
+ */
+export async function runTrainingCommand<Step extends LoggedStep>(
+  values: TrainingValues & LongRunOptions["values"],
+  { defaults, kind, stopping, open }: TrainingCommand<Step>,
+): Promise<number> {
+  const { out = defaults.out, steps = defaults.steps, seed = 0, resume = false, json = false, quiet = false } = values;
+  const { "checkpoint-every": checkpointEvery = defaults.checkpointEvery } = values;
+  const files = trainingFiles(out, defaults.result);
+  await checkTrainingFolder(out, resume);
+  for (const file of Object.values(files)) await checkWritable(file, { asFile: true });
+  using work = await openLongRun({ quiet: quiet || json, values, stopping });
+  const { onProgress, say, signal } = work;
+  const stopped = (step: number, sentence: string, resume: boolean): number => {
+    const next = [commandLine(resume)];
+    say(withCommands(`${sentence} Continue with`, next));
+    if (json) console.log(JSON.stringify({ out, stopped: true, step, steps, next }));
+    return work.status ?? 1;
+  };
+  using cleanUp = new DisposableStack();
+  let training: OpenTraining<Step>;
+  try {
+    training = await open(work, cleanUp);
+  } catch (error) {
+    if (work.status === undefined || error !== signal.reason) throw error;
+    return stopped(0, "Stopped while samples were made; those that are finished are kept.", resume);
+  }
+  const start = performance.now();
+  const done = await training.train({
+    ...{ seed, steps, folder: out, checkpointEvery, resume, signal },
+    onStart: (step) => onProgress({ stage: "train", done: step, total: steps }),
+    onStep: (step) => onProgress({ stage: "train", done: step.step, total: steps, detail: training.figures(step) }),
+  });
+  if (done < steps) {
+    return stopped(done, `Stopped after ${done} of ${steps} steps, which ${files.checkpoint} holds.`, true);
+  }
+  const seconds = (performance.now() - start) / 1000, file = files.result;
+  const log = await TrainingLog.read<Step>(files.log);
+  const means = `means of the first and the last ${log.window === 1 ? "step" : `${log.window} steps`}`;
+  const summary = await training.summarize({ file, steps, log, means });
+  printSummary(
+    {
+      ...summary,
+      facts: { [kind]: file, steps, seconds, window: log.window, ...summary.facts },
+      lines: [`${file}: ${steps} steps in ${formatDuration(seconds)}`, ...summary.lines],
+      invitation: "See it beside full attention, then use it",
+    },
+    json,
+    say,
+  );
+  return 0;
+}

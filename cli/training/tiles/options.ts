@@ -1,0 +1,103 @@
+/**
+ * The options of `tilereel train tiles`.
+ *
+ * @module
+ */
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
+import type { TilePlan } from "../../../model/veda/tile_plan.ts";
+import { DEFAULT_RECIPE, type TileRecipe, TILES_FILE } from "../../../model/veda/tile_trainer.ts";
+import { loadVeda } from "../../../model/veda/veda_file.ts";
+import { choice, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
+import { samplingOptions } from "../../../tools/program/sampling_options.ts";
+import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
+
+const TILES = "Tiles";
+const TRAINING = "Training";
+
+/** Defaults of the command. */
+export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
+
+const { prompts, size, frames, seed, ...rest } = samplingOptions;
+/** The option table of `tilereel train tiles`. */
+export const options = {
+  prompts,
+  size,
+  frames,
+  seed,
+  target: choice({
+    group: TILES,
+    of: ["max", "sum"],
+    help: "What the scores learn of full attention: the largest attention from a token of one tile to a token of " +
+      "another, or the sum of it.",
+    elsewhere: ["teacher"],
+    default: DEFAULT_RECIPE.target,
+  }),
+  "tile-tokens": integer({
+    group: TILES,
+    value: "N",
+    help: "Tokens of a tile.",
+    elsewhere: ["tile-size", "block-size"],
+    default: "the plan's, or 128, or less on small clips",
+    min: 1,
+  }),
+  plan: path({
+    group: TILES,
+    value: "FILE",
+    help: 'A shape for every head, as "tilereel search tiles" makes it; goes into the result.',
+    elsewhere: ["tile-plan", "tiles"],
+    default: "one shape for all",
+  }),
+  keep: number({
+    group: TILES,
+    value: "X",
+    help: "Share of tiles at which recall and kept attention are shown. It does not change the training.",
+    elsewhere: ["keep-ratio", "density"],
+    default: String(DEFAULT_KEEP),
+    above: 0,
+    max: 1,
+  }),
+  ...optimizerOptions(DEFAULTS, DEFAULT_RECIPE, ": one each denoising step that the model takes"),
+  average: number({
+    group: TRAINING,
+    value: "X",
+    help: "What a step leaves of the moving averages of the weights, which are what is saved.",
+    elsewhere: ["ema", "ema-decay"],
+    default: String(DEFAULT_RECIPE.average),
+    min: 0,
+    max: 1,
+  }),
+  ...rest,
+  ...outputOptions(DEFAULTS),
+  ...reportOptions,
+};
+
+/** The values that were given. */
+export type TilesValues = OptionValues<typeof options>;
+
+/** The recipe: the default, where nothing else was asked for. */
+export function recipeOf(values: TilesValues): TileRecipe {
+  const { target, lr, weightDecay, average } = DEFAULT_RECIPE;
+  return {
+    target: values.target ?? target,
+    lr: values.lr ?? lr,
+    weightDecay: values["weight-decay"] ?? weightDecay,
+    average: values.average ?? average,
+  };
+}
+
+/**
+ * The shapes of tiles that were asked for.
+ *
+ * @throws {TilereelError} if the file has no plan, or one of other tiles
+ */
+export async function planOf(values: TilesValues): Promise<{ plan?: TilePlan; tileTokens?: number }> {
+  const { plan: file, "tile-tokens": asked } = values;
+  if (file === undefined) return {};
+  const { plan, tileTokens } = await loadVeda(file);
+  if (!plan) throw new TilereelError(`${file} has no plan of shapes; make one with "tilereel search tiles"`);
+  if (asked !== undefined && asked !== tileTokens) {
+    throw new TilereelError(`--tile-tokens is ${asked}, but the tiles of ${file} have ${tileTokens}: leave it out`);
+  }
+  return { plan, tileTokens };
+}
