@@ -7,6 +7,7 @@ import { TilereelError } from "../gpu/common/errors.ts";
 import { type ModelFolder, openModelFolder } from "./checkpoint/model_folder.ts";
 import { openCheckpoint } from "./checkpoint/sharded.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
+import type { FileStore } from "./files/store.ts";
 import { readSchedulerConfig, type SchedulerConfig } from "./schedulers/config.ts";
 import { readVaeConfig, type VaeConfig } from "./wan/vae/config.ts";
 import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "./video_size.ts";
@@ -27,16 +28,16 @@ export interface ModelFiles {
  *
  * @throws {TilereelError} if the folder holds no model that can be run, or a file is damaged
  */
-export async function openModelFiles(dir: string): Promise<ModelFiles> {
-  const folder = await openModelFolder(dir);
+export async function openModelFiles(place: string | FileStore): Promise<ModelFiles> {
+  const folder = await openModelFolder(place);
   const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
-  const transformerConfig = await readTransformerConfig(`${transformerDir}/config.json`);
-  const vaeConfig = await readVaeConfig(`${vaeDir}/config.json`);
+  const transformerConfig = await readTransformerConfig(transformerDir.file("config.json"));
+  const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
   const scheduler = await readSchedulerConfig(
-    `${await folder.component("scheduler")}/scheduler_config.json`,
+    (await folder.component("scheduler")).file("scheduler_config.json"),
     folder.className("scheduler"),
   );
-  checkLatents(dir, transformerConfig, vaeConfig);
+  checkLatents(folder.path, transformerConfig, vaeConfig);
   using opened = new DisposableStack();
   const transformer = opened.use(await openCheckpoint(transformerDir, "diffusion_pytorch_model"));
   const vae = opened.use(await openCheckpoint(vaeDir, "diffusion_pytorch_model"));

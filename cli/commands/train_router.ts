@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { join } from "node:path";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
@@ -99,7 +98,7 @@ async function loadTransformer(
   onProgress: OnProgress,
 ): Promise<WanTransformer3DModel> {
   const path = await folder.component("transformer");
-  const config = await readTransformerConfig(join(path, "config.json"));
+  const config = await readTransformerConfig(path.file("config.json"));
   using source = await openCheckpoint(path, "diffusion_pytorch_model");
   return await WanTransformer3DModel.load(gpu, source, config, onProgress, { dtype });
 }

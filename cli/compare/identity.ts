@@ -29,7 +29,7 @@ export async function identities(
   about: Readonly<Record<string, unknown>>,
 ): Promise<(clip: ClipSettings, attention: ReadyAttention) => Identity> {
   const folder = await openModelFolder(choice.model ?? embeddedModelDir());
-  const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
+  const scheduler = await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"));
   const model = await modelIdentity(choice);
   return (settings, attention) => ({
     ...plannedRecord({ settings, attention, model, scheduler, weightDtype, quality: undefined, latents: {} }),

@@ -84,7 +84,7 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
 async function readyClips(planned: readonly Clip[], values: GenerateValues): Promise<ReadyClip[]> {
   const { model, embeddings, latents, "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
   const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
-  const scheduler = await readSchedulerConfig(`${await folder.component("scheduler")}/scheduler_config.json`);
+  const scheduler = await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"));
   const identity = await modelIdentity({ model, textEncoder, embeddings });
   const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
   /** Methods by their options: each is prepared once. */

@@ -7,6 +7,7 @@ import { basename } from "node:path";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import { type Component, type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
+import type { FileStore } from "../../model/files/store.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { bytesOf, type GpuDtype } from "../../gpu/tensor.ts";
 import type { TensorInfo } from "../../model/checkpoint/tensor_source.ts";
@@ -82,7 +83,7 @@ export async function describeModel(path: string, held: WeightsHeld): Promise<Mo
 }
 
 /** A part's folder, or nothing where the model comes without it. */
-async function componentFolder(folder: ModelFolder, name: Component): Promise<string | undefined> {
+async function componentFolder(folder: ModelFolder, name: Component): Promise<FileStore | undefined> {
   try {
     return await folder.component(name);
   } catch (error) {
@@ -93,7 +94,7 @@ async function componentFolder(folder: ModelFolder, name: Component): Promise<st
 
 async function describeComponent(
   name: keyof typeof WEIGHTS,
-  folder: string,
+  folder: FileStore,
   stem: string,
   held: WeightsHeld,
 ): Promise<ComponentDescription> {

@@ -4,7 +4,9 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { fileAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";
+import type { StoredFile } from "../files/store.ts";
 import { checkFrames, checkSize } from "../video_size.ts";
 import { Config } from "./json.ts";
 import { readTrainedSizes, type TrainedSize } from "./trained_sizes.ts";
@@ -44,11 +46,11 @@ const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tok
  *
  * @throws {TilereelError} if a key is unknown or its value is of the wrong type or does not fit.
  */
-export async function readGenerationDefaults(path: string): Promise<GenerationDefaults> {
-  const wan = WAN_GENERATION_DEFAULTS;
+export async function readGenerationDefaults(place: string | StoredFile): Promise<GenerationDefaults> {
+  const wan = WAN_GENERATION_DEFAULTS, file = fileAt(place), { path } = file;
   let config: Config;
   try {
-    config = await Config.read(path);
+    config = await Config.read(file);
   } catch (error) {
     if (isNotFound(error)) return wan;
     throw error;

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { fileError } from "../files/file_error.ts";
+import { fileAt } from "../files/disk.ts";
+import { readBytes, type StoredFile } from "../files/store.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "./recognise.ts";
 
 /**
@@ -13,14 +13,8 @@ import { expectKind, LOOK_AT, recogniseBytes } from "./recognise.ts";
  *
  * @throws {TilereelError} if there is no such file, it is not JSON, or not an object.
  */
-export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
-  checkPath("the path of a JSON file", path);
-  let bytes: Uint8Array;
-  try {
-    bytes = await Deno.readFile(path);
-  } catch (error) {
-    throw fileError(path, "read", error);
-  }
+export async function readJsonObject(file: string | StoredFile): Promise<Record<string, unknown>> {
+  const stored = fileAt(file), { path } = stored, bytes = await readBytes(stored, "a JSON file");
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
@@ -47,9 +41,9 @@ export interface NumberRange {
 export class Config {
   constructor(readonly path: string, private readonly values: Readonly<Record<string, unknown>>) {}
 
-  /** Reads the config in the JSON file at `path`. */
-  static async read(path: string): Promise<Config> {
-    return new Config(path, await readJsonObject(path));
+  /** Reads a config from a JSON file. */
+  static async read(file: string | StoredFile): Promise<Config> {
+    return new Config(fileAt(file).path, await readJsonObject(file));
   }
 
   /** All keys of the file. */

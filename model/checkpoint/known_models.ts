@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { basename } from "node:path";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { exists } from "../files/file_error.ts";
+import { baseName, type FileStore } from "../files/store.ts";
 import { Config } from "./json.ts";
 
 /** The smallest model that is supported, on Hugging Face. */
@@ -14,7 +13,7 @@ const LARGE = "Wan-AI/Wan2.1-T2V-14B-Diffusers";
 
 /** The command that downloads a model from Hugging Face. */
 export function downloadLine(id: string): string {
-  return `hf download ${id} --local-dir ${basename(id)}`;
+  return `hf download ${id} --local-dir ${baseName(id)}`;
 }
 
 /** The advice for a missing model: download one of about this size. */
@@ -57,7 +56,7 @@ const PIPELINES: Readonly<Record<string, string>> = {
  * @param folder the folder of the model
  * @throws {TilereelError} that says what kind of model it is
  */
-export async function checkKind(index: Config, folder: string): Promise<void> {
+export async function checkKind(index: Config, folder: FileStore): Promise<void> {
   const what = await unsupportedKind(index, folder);
   if (what === undefined) return;
   throw new TilereelError(
@@ -85,7 +84,7 @@ export function refuseQuantized(config: Config): void {
   );
 }
 
-async function unsupportedKind(index: Config, folder: string): Promise<string | undefined> {
+async function unsupportedKind(index: Config, folder: FileStore): Promise<string | undefined> {
   const name = index.value("_class_name");
   const twoTransformers = isPart(index.value("transformer_2"));
   if (name === "WanPipeline") {
@@ -105,9 +104,9 @@ async function unsupportedKind(index: Config, folder: string): Promise<string | 
 }
 
 /** Two images have 514 positions; a transformer for one image has no positions of its own. */
-async function takesTwoImages(folder: string): Promise<boolean> {
-  const path = `${folder}/transformer/config.json`;
-  return await exists(path) && !(await Config.read(path)).isNull("pos_embed_seq_len");
+async function takesTwoImages(folder: FileStore): Promise<boolean> {
+  const file = folder.file("transformer/config.json");
+  return await file.kind() !== undefined && !(await Config.read(file)).isNull("pos_embed_seq_len");
 }
 
 /** Parts are [library, class]; [null, null] if the model has no such part. */

@@ -4,7 +4,8 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { existsToRead, fileError, isNotFound } from "../files/file_error.ts";
+import { fileAt, folderAt } from "../files/disk.ts";
+import type { FileStore } from "../files/store.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
 import { checkKind } from "./known_models.ts";
@@ -33,7 +34,7 @@ export interface ModelFolder {
    * @throws {TilereelError} if the model has no such part; a missing text encoder or tokenizer is only reported when it
    * is needed
    */
-  component(name: Component): Promise<string>;
+  component(name: Component): Promise<FileStore>;
   /** The class that `model_index.json` gives for a part; undefined where it gives none. */
   className(name: Component): string | undefined;
 }
@@ -44,27 +45,27 @@ export interface ModelFolder {
  *
  * @throws {TilereelError} if there is no such folder, or it holds no model or one of another kind.
  */
-export async function openModelFolder(path: string): Promise<ModelFolder> {
-  if (!await existsToRead(path)) throw await noSuchModel(path);
-  if (!await isFolder(path)) throw await fileForModel(path);
-  const indexPath = `${path}/model_index.json`;
-  if (!await existsToRead(indexPath)) throw await folderWithoutModel(path);
-  const index = await Config.read(indexPath);
-  await checkKind(index, path);
+export async function openModelFolder(place: string | FileStore): Promise<ModelFolder> {
+  const store = folderAt(place), { path } = store, kind = await store.kind();
+  if (kind === undefined) throw await noSuchModel(store);
+  if (kind === "file") throw await fileForModel(fileAt(path));
+  const indexFile = store.file("model_index.json");
+  if (!await indexFile.kind()) throw await folderWithoutModel(store);
+  const index = await Config.read(indexFile);
+  await checkKind(index, store);
   checkClasses(index);
 
-  const component = async (name: Component): Promise<string> => {
-    const className = componentClass(index, name);
-    const folder = `${path}/${name}`;
-    if (className === null || !await isFolder(folder, false)) {
-      const todo = await getIt(path, "copy or download it");
+  const component = async (name: Component): Promise<FileStore> => {
+    const folder = store.folder(name);
+    if (componentClass(index, name) === null || await folder.kind() !== "folder") {
+      const todo = await getIt(store, "copy or download it");
       throw new TilereelError(`${path} has no folder ${name}, which a Wan model needs here; ${todo}`);
     }
     return folder;
   };
   for (const name of ["transformer", "vae", "scheduler"] as const) await component(name);
   const className = (name: Component) => componentClass(index, name) ?? undefined;
-  return { path, generation: await readGenerationDefaults(`${path}/generation.json`), component, className };
+  return { path, generation: await readGenerationDefaults(store.file("generation.json")), component, className };
 }
 
 function checkClasses(index: Config): void {
@@ -89,14 +90,4 @@ function componentClass(index: Config, name: string): string | null | undefined 
     throw new TilereelError(`${index.path}: ${name} is ${JSON.stringify(entry)}, but [library, class] was expected`);
   }
   return className;
-}
-
-/** @throws {TilereelError} if there is nothing at `path`, unless that is not `required`. */
-async function isFolder(path: string, required = true): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    if (!required && isNotFound(error)) return false;
-    throw fileError(path, "read", error);
-  }
 }

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { basename, dirname, resolve } from "node:path";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { exists } from "../files/file_error.ts";
+import { baseName, type FileStore, type StoredFile } from "../files/store.ts";
 import { Config } from "./json.ts";
 import { downloadLine, getModel } from "./known_models.ts";
 import { notWanted, type Recognised, recogniseFile } from "./recognise.ts";
@@ -19,11 +18,11 @@ const OTHERS = /hunyuan|ltx|cogvideo|mochi|comfy|[iv]2v|vace|wan[-_.]?2[-_.]2|fl
 const INDEX = "model_index.json";
 
 /** The error for a path that does not exist. It may be the name of a model on Hugging Face. */
-export async function noSuchModel(path: string): Promise<TilereelError> {
-  const id = await hubId(path);
+export async function noSuchModel(store: FileStore): Promise<TilereelError> {
+  const { path } = store, id = await hubId(store);
   if (id === undefined) return new TilereelError(`${path} does not exist; ${EXPECTED} was expected`);
   const what = `${quoted(path)} is no folder on this machine`;
-  const name = basename(id);
+  const name = baseName(id);
   if (/gguf/i.test(id)) return new TilereelError(`${what}, and GGUF files are not read; ${getModel()}`);
   if (OTHERS.test(id) || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
     return new TilereelError(`${what}, and only Wan 2.1's text-to-video models (T2V) are supported; ${getModel()}`);
@@ -36,44 +35,43 @@ export async function noSuchModel(path: string): Promise<TilereelError> {
   }
   const diffusers = /-Diffusers$/.test(id) ? id : `${id}-Diffusers`;
   return new TilereelError(
-    `${what}; download it with "${downloadLine(diffusers)}" and name the folder ${basename(diffusers)}`,
+    `${what}; download it with "${downloadLine(diffusers)}" and name the folder ${baseName(diffusers)}`,
   );
 }
 
 /** The error for a file. */
-export async function fileForModel(path: string): Promise<TilereelError> {
-  const above = dirname(resolve(path)), name = basename(path);
-  if (name === INDEX) return new TilereelError(`${path} is a file of a model; name its folder, ${dirname(path)}`);
-  if (await exists(`${dirname(above)}/${INDEX}`)) {
-    return new TilereelError(`${path} is a file of a part of a model; name the model's folder, ${dirname(above)}`);
+export async function fileForModel(file: StoredFile): Promise<TilereelError> {
+  const { path, name, parent } = file, model = parent?.parent;
+  if (name === INDEX) return new TilereelError(`${path} is a file of a model; name its folder, ${parent?.path}`);
+  if (await model?.file(INDEX).kind()) {
+    return new TilereelError(`${path} is a file of a part of a model; name the model's folder, ${model!.path}`);
   }
-  const recognised = await recogniseFile(path, EXPECTED);
+  const recognised = await recogniseFile(file, EXPECTED);
   const wanted = EXPECTED, get = getModel();
   if (recognised.kind !== "safetensors") return notWanted(path, forModel(recognised), wanted, get);
-  using source = await openSafetensors(path);
+  using source = await openSafetensors(file);
   const what = whatTensorsAre(source);
   return notWanted(path, { kind: "safetensors", is: `a safetensors file with ${what}` }, wanted, getModel(size(what)));
 }
 
 /** The error for a folder without a `model_index.json`. */
-export async function folderWithoutModel(path: string): Promise<TilereelError> {
-  const names = new Set((await Array.fromAsync(Deno.readDir(path))).map(({ name }) => name));
+export async function folderWithoutModel(folder: FileStore): Promise<TilereelError> {
+  const { path, parent } = folder, names = new Set(await folder.list());
   const be = (what: string, todo: string) => new TilereelError(`${path} ${what}; ${todo}`);
-  const mark = await unfinishedIn(path);
+  const mark = await unfinishedIn(folder);
   if (mark !== undefined) {
     return be(`holds no ${INDEX}, and its download is not complete (${mark})`, "run that again, to the end");
   }
   if (names.has("snapshots")) {
-    const snapshot = (await Array.fromAsync(Deno.readDir(`${path}/snapshots`)))[0]?.name;
+    const snapshots = folder.folder("snapshots"), [snapshot] = await snapshots.list();
     if (snapshot) {
-      return be("is a folder of Hugging Face's cache", `name the model in it, ${path}/snapshots/${snapshot}`);
+      return be("is a folder of Hugging Face's cache", `name the model in it, ${snapshots.folder(snapshot).path}`);
     }
   }
-  const original = await originalLayout(path, names);
+  const original = await originalLayout(folder, names);
   if (original) return original;
-  const above = dirname(resolve(path));
-  if (await exists(`${above}/${INDEX}`)) return be("is a part of a model", `name the model's folder, ${above}`);
-  const inside = await modelInside(path, names);
+  if (await parent?.file(INDEX).kind()) return be("is a part of a model", `name the model's folder, ${parent!.path}`);
+  const inside = await modelInside(folder, names);
   if (inside !== undefined) return be("holds no model itself", `name the one in it, ${inside}`);
   if (["diffusion_models", "unet", "checkpoints"].some((name) => names.has(name)) && names.has("vae")) {
     return be(`is a folder of ComfyUI's models, but ${EXPECTED} was expected`, getModel());
@@ -81,7 +79,7 @@ export async function folderWithoutModel(path: string): Promise<TilereelError> {
   if (names.has("transformer") && names.has("vae")) {
     return be(`lacks ${INDEX}, which says what model it is`, "copy or download it again, whole");
   }
-  const part = await partAlone(path, names);
+  const part = await partAlone(folder, names);
   if (part !== undefined) return be(`holds ${part} alone, but ${EXPECTED} was expected`, getModel());
   const weights = [...names].filter((name) => /\.(safetensors|gguf|ckpt|pth?|bin)$/i.test(name)).sort()[0];
   if (weights !== undefined) {
@@ -95,12 +93,12 @@ export async function folderWithoutModel(path: string): Promise<TilereelError> {
 }
 
 /** An owner and a name, as models have on Hugging Face; undefined if the text rather looks like a path. */
-async function hubId(path: string): Promise<string | undefined> {
+async function hubId({ path, parent }: FileStore): Promise<string | undefined> {
   const trimmed = path.replace(/^(https?:\/\/)?(www\.)?(huggingface\.co|hf\.co)\//, "").replace(/\/(tree\/.*)?$/, "");
   if (/^Wan2\.\d-[\w.-]+$/.test(trimmed)) return `Wan-AI/${trimmed}`;
   if (!/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(trimmed)) return undefined;
   // There is a folder of that name: it is the contents that are missing.
-  return await exists(dirname(trimmed)).catch(() => false) ? undefined : trimmed;
+  return await parent?.kind().catch(() => undefined) ? undefined : trimmed;
 }
 
 /** A file's own advice is for a damaged download. In place of a model, it is of the wrong kind anyway. */
@@ -110,8 +108,8 @@ function forModel({ kind, is, todo }: Recognised): Recognised {
 }
 
 /** Wan's own repositories: one folder, with VAE and text encoder as pickles beside the transformer. */
-async function originalLayout(path: string, names: ReadonlySet<string>): Promise<TilereelError | undefined> {
-  const config = names.has("config.json") ? await Config.read(`${path}/config.json`).catch(() => undefined) : undefined;
+async function originalLayout(folder: FileStore, names: ReadonlySet<string>): Promise<TilereelError | undefined> {
+  const config = await Config.read(folder.file("config.json")).catch(() => undefined);
   const isWan = config?.value("_class_name") === "WanModel";
   if (
     !isWan && !["Wan2.1_VAE.pth", "Wan2.2_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"].some((name) => names.has(name))
@@ -119,7 +117,7 @@ async function originalLayout(path: string, names: ReadonlySet<string>): Promise
     return undefined;
   }
   const type = config?.value("model_type"), large = config?.value("dim") === 5120;
-  const layout = `${path} is a model in Wan's original layout`;
+  const layout = `${folder.path} is a model in Wan's original layout`;
   const supported = type === undefined || type === "t2v";
   if (names.has("high_noise_model") || names.has("Wan2.2_VAE.pth") || !supported) {
     const what = supported ? "Wan 2.2" : quoted(String(type));
@@ -131,19 +129,20 @@ async function originalLayout(path: string, names: ReadonlySet<string>): Promise
 }
 
 /** Finds a model one folder deeper. */
-async function modelInside(path: string, names: ReadonlySet<string>): Promise<string | undefined> {
+async function modelInside(folder: FileStore, names: ReadonlySet<string>): Promise<string | undefined> {
   for (const name of [...names].sort()) {
-    if (await exists(`${path}/${name}/${INDEX}`).catch(() => false)) return `${path}/${name}`;
+    const inside = folder.folder(name);
+    if (await inside.file(INDEX).kind().catch(() => undefined)) return inside.path;
   }
   return undefined;
 }
 
 /** Recognises a part of a model that was downloaded alone. */
-async function partAlone(path: string, names: ReadonlySet<string>): Promise<string | undefined> {
+async function partAlone(folder: FileStore, names: ReadonlySet<string>): Promise<string | undefined> {
   if (names.has("scheduler_config.json")) return "a scheduler";
   if (names.has("tokenizer.json") || names.has("spiece.model")) return "a tokenizer";
   if (!names.has("config.json")) return undefined;
-  const config = await Config.read(`${path}/config.json`).catch(() => undefined);
+  const config = await Config.read(folder.file("config.json")).catch(() => undefined);
   const name = config?.value("_class_name") ?? config?.value("model_type");
   return typeof name === "string" ? `a part of a model (${quoted(name)})` : undefined;
 }

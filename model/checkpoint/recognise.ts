@@ -4,7 +4,8 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { RandomAccessFile } from "../files/random_access_file.ts";
+import { fileAt } from "../files/disk.ts";
+import type { ByteSource, StoredFile } from "../files/store.ts";
 
 /** A recognised file. */
 export interface Recognised {
@@ -60,20 +61,20 @@ const MAGIC: readonly (Recognised & { readonly bytes: readonly number[]; readonl
 ];
 
 /**
- * Looks at the beginning of the file at `path`.
+ * Looks at the beginning of a file.
  *
  * @param wanted what is expected there, for messages
  * @throws {TilereelError} if it cannot be read
  */
-export async function recogniseFile(path: string, wanted?: string): Promise<Recognised> {
-  using file = await RandomAccessFile.open(path, wanted);
-  return await recogniseOpened(file);
+export async function recogniseFile(file: string | StoredFile, wanted?: string): Promise<Recognised> {
+  using source = await fileAt(file).open(wanted);
+  return await recogniseOpened(source);
 }
 
 /** As {@link recogniseFile}, for an open file. */
-export async function recogniseOpened(file: RandomAccessFile): Promise<Recognised> {
-  const start = new Uint8Array(Math.min(LOOK_AT, file.length));
-  await file.read(0, start);
+export async function recogniseOpened(source: ByteSource): Promise<Recognised> {
+  const start = new Uint8Array(Math.min(LOOK_AT, source.size));
+  await source.read(0, start);
   return recogniseBytes(start);
 }
 

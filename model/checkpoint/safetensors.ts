@@ -5,7 +5,8 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { RandomAccessFile } from "../files/random_access_file.ts";
+import { fileAt } from "../files/disk.ts";
+import type { ByteSource, StoredFile } from "../files/store.ts";
 import { expectKind, recogniseOpened } from "./recognise.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
@@ -15,20 +16,26 @@ export { bytesPerElement, type Dtype, elementCount, toFloat32, toNumbers, WEIGHT
 export { expectTensor, readFloat32, type TensorInfo, type TensorSource } from "./tensor_source.ts";
 export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
 
+/** Rows that lie less than this apart are read in one request, which over a network costs less than another. */
+const MERGED_BYTES = 2 ** 16;
+
 /**
  * Opens one safetensors file. Its header is read and checked completely; tensors are read when they are needed.
  *
- * @param wanted what is expected at `path`, for the message where it is a file of another kind
+ * @param wanted what is expected there, for the message where it is a file of another kind
  * @throws {TilereelError} if there is no such file, it is of another kind, truncated or corrupt.
  */
-export async function openSafetensors(path: string, wanted = "a safetensors file"): Promise<TensorSource> {
-  const file = await RandomAccessFile.open(path, wanted);
+export async function openSafetensors(
+  file: string | StoredFile,
+  wanted = "a safetensors file",
+): Promise<TensorSource> {
+  const stored = fileAt(file), source = await stored.open(wanted);
   try {
-    expectKind(path, await recogniseOpened(file), ["safetensors", "unknown"], wanted);
-    await checkFinished(path);
-    return new SafetensorsFile(file, await readSafetensorsHeader(file));
+    expectKind(source.path, await recogniseOpened(source), ["safetensors", "unknown"], wanted);
+    await checkFinished(stored);
+    return new SafetensorsFile(source, await readSafetensorsHeader(source));
   } catch (error) {
-    file[Symbol.dispose]();
+    source[Symbol.dispose]();
     throw error;
   }
 }
@@ -36,7 +43,7 @@ export async function openSafetensors(path: string, wanted = "a safetensors file
 class SafetensorsFile implements TensorSource {
   #closed = false;
 
-  constructor(private readonly file: RandomAccessFile, private readonly header: SafetensorsHeader) {}
+  constructor(private readonly file: ByteSource, private readonly header: SafetensorsHeader) {}
 
   get path(): string {
     return this.file.path;
@@ -87,17 +94,17 @@ class SafetensorsFile implements TensorSource {
     }
     const rowBytes = count === 0 ? 0 : bytes / count;
     const into = allocate(name, wanted.length * rowBytes);
-    const starts = new Map<number, number>();
-    for (const [i, row] of wanted.entries()) {
-      const start = i * rowBytes;
-      const earlier = starts.get(row);
-      if (earlier === undefined) {
-        await this.file.read(offset + row * rowBytes, into.subarray(start, start + rowBytes));
-        starts.set(row, start);
-      } else {
-        into.copyWithin(start, earlier, earlier + rowBytes);
-      }
-    }
+    const places = Map.groupBy(wanted.keys(), (i) => wanted[i]!);
+    await Promise.all(
+      stretches([...places.keys()], MERGED_BYTES / rowBytes).map(async ([first, last]) => {
+        const read = allocate(name, (last - first + 1) * rowBytes);
+        await this.file.read(offset + first * rowBytes, read);
+        for (let row = first; row <= last; row++) {
+          const at = (row - first) * rowBytes;
+          for (const i of places.get(row) ?? []) into.set(read.subarray(at, at + rowBytes), i * rowBytes);
+        }
+      }),
+    );
     return into;
   }
 
@@ -116,6 +123,17 @@ class SafetensorsFile implements TensorSource {
     if (!tensor) throw new TilereelError(`${this.path} holds no tensor "${name}", which this model needs`);
     return tensor;
   }
+}
+
+/** The first and last rows of stretches that cover `rows`; rows that lie less than `gap` apart are in one. */
+function stretches(rows: readonly number[], gap: number): readonly (readonly [number, number])[] {
+  const found: [number, number][] = [];
+  for (const row of rows.toSorted((a, b) => a - b)) {
+    const last = found.at(-1);
+    if (last && row - last[1] <= gap) last[1] = row;
+    else found.push([row, row]);
+  }
+  return found;
 }
 
 function allocate(name: string, byteLength: number): Uint8Array<ArrayBuffer> {

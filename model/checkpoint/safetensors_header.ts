@@ -6,7 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { bytesPerElement, type Dtype, elementCount, isDtype } from "./dtype.ts";
-import type { RandomAccessFile } from "../files/random_access_file.ts";
+import type { ByteSource } from "../files/store.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
 /** The limit of the reference implementation. Larger headers are treated as damage. */
@@ -30,9 +30,9 @@ export interface SafetensorsHeader {
  *
  * @throws {TilereelError} naming the file and what is wrong with it.
  */
-export async function readSafetensorsHeader(file: RandomAccessFile): Promise<SafetensorsHeader> {
+export async function readSafetensorsHeader(file: ByteSource): Promise<SafetensorsHeader> {
   const { path } = file;
-  if (file.length < 8) throw truncated(path, 8, file.length);
+  if (file.size < 8) throw truncated(path, 8, file.size);
   const lengthBytes = new Uint8Array(8);
   await file.read(0, lengthBytes);
   const headerLength = new DataView(lengthBytes.buffer).getBigUint64(0, true);
@@ -43,7 +43,7 @@ export async function readSafetensorsHeader(file: RandomAccessFile): Promise<Saf
     );
   }
   const dataStart = 8 + Number(headerLength);
-  if (dataStart > file.length) throw truncated(path, dataStart, file.length);
+  if (dataStart > file.size) throw truncated(path, dataStart, file.size);
 
   const headerBytes = new Uint8Array(Number(headerLength));
   await file.read(8, headerBytes);
@@ -61,8 +61,8 @@ export async function readSafetensorsHeader(file: RandomAccessFile): Promise<Saf
     if (offset > end) throw corrupt(path, `there is a gap before tensor "${name}"`);
     end = offset + bytes;
   }
-  if (file.length < end) throw truncated(path, end, file.length);
-  if (file.length > end) throw corrupt(path, `it has ${formatBytes(file.length - end)} more than its header describes`);
+  if (file.size < end) throw truncated(path, end, file.size);
+  if (file.size > end) throw corrupt(path, `it has ${formatBytes(file.size - end)} more than its header describes`);
   return { metadata, tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])) };
 }
 

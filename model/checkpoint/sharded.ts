@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { fileError, isNotFound } from "../files/file_error.ts";
+import { folderAt } from "../files/disk.ts";
+import { isNotFound } from "../files/file_error.ts";
+import type { FileStore, StoredFile } from "../files/store.ts";
 import { readJsonObject } from "./json.ts";
 import { openSafetensors } from "./safetensors.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
@@ -24,41 +25,29 @@ const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
  *
  * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
  */
-export async function openCheckpoint(folder: string, stem: string): Promise<TensorSource> {
-  checkPath("openCheckpoint: the folder", folder);
-  const files = await listFiles(folder);
+export async function openCheckpoint(place: string | FileStore, stem: string): Promise<TensorSource> {
+  const folder = folderAt(place), { path } = folder;
   for (const variant of ["", ".bf16", ".fp16"]) {
-    const single = `${stem}${variant}.safetensors`;
-    if (files.has(single)) return await openSafetensors(`${folder}/${single}`);
-    const index = `${stem}.safetensors.index${variant}.json`;
-    if (files.has(index)) return await openShards(folder, index);
+    const single = folder.file(`${stem}${variant}.safetensors`);
+    if (await single.kind()) return await openSafetensors(single);
+    const index = folder.file(`${stem}.safetensors.index${variant}.json`);
+    if (await index.kind()) return await openShards(folder, index);
   }
   const expected = `${stem}.safetensors or ${stem}.safetensors.index.json`;
-  const other = [...files].sort().find((name) => OTHER_FORMATS.test(name));
+  const other = (await folder.list()).sort().find((name) => OTHER_FORMATS.test(name));
   throw new TilereelError(
     other === undefined
-      ? `${folder} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
-      : `${folder} holds no safetensors weights (${expected}), only ${other}; only safetensors is read, so convert it`,
+      ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
+      : `${path} holds no safetensors weights (${expected}), only ${other}; only safetensors is read, so convert it`,
   );
 }
 
-async function listFiles(folder: string): Promise<Set<string>> {
-  try {
-    const names = new Set<string>();
-    for await (const entry of Deno.readDir(folder)) names.add(entry.name);
-    return names;
-  } catch (error) {
-    throw fileError(folder, "read", error);
-  }
-}
-
-async function openShards(folder: string, indexName: string): Promise<TensorSource> {
-  const path = `${folder}/${indexName}`;
-  const weightMap = readWeightMap(path, (await readJsonObject(path)).weight_map);
+async function openShards(folder: FileStore, index: StoredFile): Promise<TensorSource> {
+  const { path } = index, weightMap = readWeightMap(path, (await readJsonObject(index)).weight_map);
   const shards = new Map<string, TensorSource>();
   try {
     for (const shard of new Set(weightMap.values())) {
-      shards.set(shard, await openShard(folder, shard, indexName));
+      shards.set(shard, await openShard(folder, shard, index.name));
     }
     const tensors = new Map<string, TensorSource>();
     for (const [name, shard] of weightMap) {
@@ -93,14 +82,14 @@ function readWeightMap(path: string, value: unknown): Map<string, string> {
   return weightMap;
 }
 
-async function openShard(folder: string, shard: string, indexName: string): Promise<TensorSource> {
-  const path = `${folder}/${shard}`;
+async function openShard(folder: FileStore, shard: string, indexName: string): Promise<TensorSource> {
+  const file = folder.file(shard);
   try {
-    return await openSafetensors(path);
+    return await openSafetensors(file);
   } catch (error) {
     if (isNotFound(error)) {
       throw new TilereelError(
-        `${path} is missing: ${indexName} lists it as one of the shards; ` +
+        `${file.path} is missing: ${indexName} lists it as one of the shards; ` +
           await getIt(folder, "copy or download it into this folder"),
       );
     }

@@ -48,8 +48,7 @@ export interface TensorSource extends Disposable {
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>>;
   /**
-   * Rows of the first axis, in the requested order; no other bytes are read. A row that is requested several times is
-   * read once.
+   * Rows of the first axis, in the requested order. They are read once each, and neighbours together.
    *
    * @throws {TilereelError} if the tensor has no such row.
    */

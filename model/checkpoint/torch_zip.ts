@@ -8,7 +8,8 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { bytesPerElement, elementCount, toFloat32 } from "./dtype.ts";
 import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
-import { RandomAccessFile } from "../files/random_access_file.ts";
+import { fileAt } from "../files/disk.ts";
+import type { ByteSource, StoredFile } from "../files/store.ts";
 import { isZip, readZipDirectory, type ZipEntry } from "./zip_directory.ts";
 
 /** A tensor of a state dict. */
@@ -53,17 +54,17 @@ class View {
 const OLD_MAGIC = [0x80, 0x02, 0x8a, 0x0a];
 
 /**
- * Whether the file at `path` is a zip archive, as those of `torch.save` are.
+ * Whether a file is a zip archive, as those of `torch.save` are.
  *
  * @param wanted what is expected there, for messages
  * @throws {TilereelError} if it cannot be read, or was written by PyTorch before 1.6.
  */
-export async function isTorchZip(path: string, wanted?: string): Promise<boolean> {
-  using file = await RandomAccessFile.open(path, wanted);
-  const start = new Uint8Array(Math.min(4, file.length));
+export async function isTorchZip(stored: string | StoredFile, wanted?: string): Promise<boolean> {
+  using file = await fileAt(stored).open(wanted);
+  const start = new Uint8Array(Math.min(4, file.size));
   await file.read(0, start);
   if (OLD_MAGIC.every((byte, i) => start[i] === byte)) {
-    throw refused(path, "it is in the format that torch.save had before PyTorch 1.6");
+    throw refused(file.path, "it is in the format that torch.save had before PyTorch 1.6");
   }
   return isZip(start);
 }
@@ -76,10 +77,11 @@ export async function isTorchZip(path: string, wanted?: string): Promise<boolean
  * more bytes than it has
  */
 export async function readTorchStateDict(
-  path: string,
+  stored: string | StoredFile,
   wanted: (name: string) => boolean = () => true,
 ): Promise<Map<string, TorchTensor>> {
-  using file = await RandomAccessFile.open(path);
+  using file = await fileAt(stored).open();
+  const { path } = file;
   const entries = await readZipDirectory(file);
   const pickle = [...entries.values()].filter(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
   if (pickle.length !== 1) throw refused(path, 'it has no "data.pkl", so torch.save did not write it');
@@ -194,7 +196,7 @@ function gather(stored: Float32Array, { offset, shape, strides }: View): Float32
   return data;
 }
 
-async function checkByteOrder(file: RandomAccessFile, entry: ZipEntry | undefined): Promise<void> {
+async function checkByteOrder(file: ByteSource, entry: ZipEntry | undefined): Promise<void> {
   // Before PyTorch 2.1 there was no such entry, and the byte order was the writing machine's: little-endian on nearly
   // all.
   if (!entry) return;
@@ -204,7 +206,7 @@ async function checkByteOrder(file: RandomAccessFile, entry: ZipEntry | undefine
   }
 }
 
-async function readEntry(file: RandomAccessFile, { offset, length }: ZipEntry): Promise<Uint8Array<ArrayBuffer>> {
+async function readEntry(file: ByteSource, { offset, length }: ZipEntry): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
   await file.read(offset, bytes);
   return bytes;

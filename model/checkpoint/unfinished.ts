@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { basename, dirname } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { exists } from "../files/file_error.ts";
+import type { FileStore, StoredFile } from "../files/store.ts";
 
 /** The extensions that hf download, aria2, browsers, wget and curl's wrappers use. */
 const MARK = /\.(incomplete|aria2|part|partial|crdownload|download|tmp)$/i;
@@ -17,17 +16,17 @@ const HF_CACHE = ".cache/huggingface/download";
  *
  * @param part one of a model's parts, whose marks "hf download" keeps in the parent folder
  */
-export async function unfinishedIn(folder: string): Promise<string | undefined> {
-  const places = [folder, `${folder}/${HF_CACHE}`, `${dirname(folder)}/${HF_CACHE}/${basename(folder)}`];
-  for (const place of places) {
-    const found = (await namesIn(place)).filter((name) => MARK.test(name)).sort()[0];
-    if (found !== undefined) return `${place}/${found}`;
+export async function unfinishedIn(folder: FileStore): Promise<string | undefined> {
+  for (const place of [folder, folder.folder(HF_CACHE), folder.parent?.folder(`${HF_CACHE}/${folder.name}`)]) {
+    const names = await place?.list().catch(() => []);
+    const found = names?.filter((name) => MARK.test(name)).sort()[0];
+    if (found !== undefined) return place!.file(found).path;
   }
   return undefined;
 }
 
 /** `; ` and advice for something that is missing in `folder`, depending on whether a download is in progress. */
-export async function getIt(folder: string, otherwise: string): Promise<string> {
+export async function getIt(folder: FileStore, otherwise: string): Promise<string> {
   const mark = await unfinishedIn(folder);
   return mark === undefined ? otherwise : `its download is not complete (${mark}), so run that again`;
 }
@@ -37,17 +36,9 @@ export async function getIt(folder: string, otherwise: string): Promise<string> 
  *
  * @throws {TilereelError} if the file is not complete
  */
-export async function checkFinished(path: string): Promise<void> {
-  if (!await exists(`${path}.aria2`).catch(() => false)) return;
+export async function checkFinished({ path, name, parent }: StoredFile): Promise<void> {
+  if (!await parent?.file(`${name}.aria2`).kind().catch(() => undefined)) return;
   throw new TilereelError(
-    `${path} is not complete, for ${basename(path)}.aria2 lies beside it; run its download again, to the end`,
+    `${path} is not complete, for ${name}.aria2 lies beside it; run its download again, to the end`,
   );
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
-  } catch {
-    return [];
-  }
 }

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import type { RandomAccessFile } from "../files/random_access_file.ts";
+import type { ByteSource } from "../files/store.ts";
 
 /** The position of an entry's bytes in the file. */
 export interface ZipEntry {
@@ -34,7 +34,7 @@ export function isZip(start: Uint8Array): boolean {
  *
  * @throws {TilereelError} naming the file and what is wrong with it.
  */
-export async function readZipDirectory(file: RandomAccessFile): Promise<Map<string, ZipEntry>> {
+export async function readZipDirectory(file: ByteSource): Promise<Map<string, ZipEntry>> {
   const { start, length, count } = await findDirectory(file);
   const bytes = new Uint8Array(length);
   await file.read(start, bytes);
@@ -78,9 +78,9 @@ export async function readZipDirectory(file: RandomAccessFile): Promise<Map<stri
 }
 
 /** The position of the directory. It is found from the end of the file, where a comment may follow it. */
-async function findDirectory(file: RandomAccessFile): Promise<{ start: number; length: number; count: number }> {
-  const tail = new Uint8Array(Math.min(file.length, END_LENGTH + LONGEST_COMMENT));
-  const tailStart = file.length - tail.length;
+async function findDirectory(file: ByteSource): Promise<{ start: number; length: number; count: number }> {
+  const tail = new Uint8Array(Math.min(file.size, END_LENGTH + LONGEST_COMMENT));
+  const tailStart = file.size - tail.length;
   await file.read(tailStart, tail);
   const view = new DataView(tail.buffer);
   let at = tail.length - END_LENGTH;
@@ -99,7 +99,7 @@ async function findDirectory(file: RandomAccessFile): Promise<{ start: number; l
 }
 
 /** The position of an entry's data, which follow its own header. That header repeats the name and may be padded. */
-async function dataOffset(file: RandomAccessFile, name: string, local: number, limit: number): Promise<number> {
+async function dataOffset(file: ByteSource, name: string, local: number, limit: number): Promise<number> {
   if (local + LOCAL_LENGTH > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
   const header = new Uint8Array(LOCAL_LENGTH);
   await file.read(local, header);
@@ -116,7 +116,7 @@ async function dataOffset(file: RandomAccessFile, name: string, local: number, l
   return offset;
 }
 
-function decodeName(file: RandomAccessFile, bytes: Uint8Array): string {
+function decodeName(file: ByteSource, bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
@@ -124,10 +124,10 @@ function decodeName(file: RandomAccessFile, bytes: Uint8Array): string {
   }
 }
 
-function damaged(file: RandomAccessFile, what: string): TilereelError {
+function damaged(file: ByteSource, what: string): TilereelError {
   return new TilereelError(`${file.path} is a damaged zip archive: ${what}; copy or download it again`);
 }
 
-function tooLarge(file: RandomAccessFile): TilereelError {
+function tooLarge(file: ByteSource): TilereelError {
   return new TilereelError(`${file.path} is too large: zip archives of 4 GiB or more are not read; use safetensors`);
 }

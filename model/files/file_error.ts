@@ -8,6 +8,8 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 /** Reasons by the name of the error. */
 export const TOO_LONG = "that name is too long";
 
+const NOT_FOUND = "ENOENT";
+
 /** Reasons by the system's error code. */
 const REASONS: Readonly<Record<string, string>> = {
   EACCES: "there is no permission",
@@ -32,7 +34,13 @@ export function systemReason(error: unknown): string | undefined {
 
 /** Whether there is no file or folder of that name, or that is the cause of the error. */
 export function isNotFound(error: unknown): boolean {
-  return error instanceof Error && (codeOf(error) === "ENOENT" || isNotFound(error.cause));
+  if (typeof error !== "object" || error === null) return false;
+  return (error as { code?: unknown }).code === NOT_FOUND || isNotFound((error as Error).cause);
+}
+
+/** The error for a file or folder that is missing. */
+export function notFound(path: string, wanted?: string, cause: unknown = { code: NOT_FOUND }): TilereelError {
+  return new TilereelError(`${path} does not exist${wanted ? `; ${wanted} was expected` : ""}`, { cause });
 }
 
 /** Whether the disk was full. */
@@ -43,7 +51,7 @@ export function isDiskFull(error: unknown): boolean {
 /** The error to throw when reading or writing `path` failed with `error`. */
 export function fileError(path: string, doing: "read" | "written", error: unknown): TilereelError {
   if (error instanceof TilereelError) return error;
-  if (isNotFound(error)) return new TilereelError(`${path} does not exist`, { cause: error });
+  if (isNotFound(error)) return notFound(path, undefined, error);
   const reason = systemReason(error) ?? (error instanceof Error ? error.message : String(error));
   const remedy = isDiskFull(error) ? "; free some space" : "";
   return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });

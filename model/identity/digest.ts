@@ -4,9 +4,8 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
-import { basename, join } from "node:path";
-import { fileError } from "../files/file_error.ts";
-import { RandomAccessFile } from "../files/random_access_file.ts";
+import { fileAt, folderAt } from "../files/disk.ts";
+import type { FileStore, StoredFile } from "../files/store.ts";
 
 /** Files up to this size are read completely. */
 const SMALL_FILE = 2 ** 20;
@@ -20,13 +19,16 @@ const PLACE_BYTES = 2 ** 12;
  * A digest of model parts: the names and sizes of their files, all bytes of the small ones (configs among them) and
  * samples of the large ones. A copy of a model has the same digest; other weights have another.
  *
- * @param paths folders of parts, or single files
+ * @param parts folders of parts, or single files
  * @throws {TilereelError} if a file cannot be read
  */
-export async function modelDigest(paths: readonly string[]): Promise<string> {
+export async function modelDigest(parts: readonly (string | FileStore)[]): Promise<string> {
   const hash = createHash("sha256");
-  for (const path of paths) {
-    for (const file of await filesOf(path)) await addFile(hash, file);
+  for (const part of parts) {
+    for (const file of await filesOf(part)) {
+      hash.update(`${file.name}\n`);
+      await addBytes(hash, file);
+    }
     hash.update("\n");
   }
   return hash.digest("hex").slice(0, 32);
@@ -39,31 +41,21 @@ export async function modelDigest(paths: readonly string[]): Promise<string> {
  */
 export async function fileDigest(path: string, wanted?: string): Promise<string> {
   const hash = createHash("sha256");
-  await addBytes(hash, path, wanted);
+  await addBytes(hash, fileAt(path), wanted);
   return hash.digest("hex").slice(0, 16);
 }
 
-async function filesOf(path: string): Promise<string[]> {
-  try {
-    if (!(await Deno.stat(path)).isDirectory) return [path];
-    const files: string[] = [];
-    for await (const { name, isDirectory } of Deno.readDir(path)) {
-      if (!isDirectory && !name.startsWith(".")) files.push(join(path, name));
-    }
-    return files.sort();
-  } catch (error) {
-    throw fileError(path, "read", error);
-  }
+async function filesOf(part: string | FileStore): Promise<StoredFile[]> {
+  const folder = folderAt(part);
+  if (typeof part === "string" && await folder.kind() !== "folder") return [fileAt(part)];
+  const names = (await folder.list()).filter((name) => !name.startsWith(".")).sort();
+  const kinds = await Promise.all(names.map((name) => folder.file(name).kind()));
+  return names.filter((_, i) => kinds[i] === "file").map((name) => folder.file(name));
 }
 
-async function addFile(hash: Hash, path: string): Promise<void> {
-  hash.update(`${basename(path)}\n`);
-  await addBytes(hash, path);
-}
-
-async function addBytes(hash: Hash, path: string, wanted?: string): Promise<void> {
-  using file = await RandomAccessFile.open(path, wanted);
-  const { length } = file;
+async function addBytes(hash: Hash, stored: StoredFile, wanted?: string): Promise<void> {
+  using file = await stored.open(wanted);
+  const { size: length } = file;
   hash.update(`${length}\n`);
   const small = length <= SMALL_FILE;
   const bytes = new Uint8Array(small ? length : PLACE_BYTES);

@@ -7,7 +7,8 @@ import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-web";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { fileError } from "../files/file_error.ts";
+import { fileAt } from "../files/disk.ts";
+import { readBytes, type StoredFile } from "../files/store.ts";
 import { notWanted, type Recognised, recogniseFile } from "../checkpoint/recognise.ts";
 import {
   checkTextDim,
@@ -35,15 +36,18 @@ const QUIET = { logSeverityLevel: 4 } as const;
  * @param textDim channels of a text embedding that the transformer takes
  * @throws {TilereelError} if there is no such file, it is no ONNX model, or one with other inputs or outputs
  */
-export async function openOnnxTextEncoder(gpu: Gpu, path: string, textDim: number): Promise<OnnxTextEncoder> {
+export async function openOnnxTextEncoder(
+  gpu: Gpu,
+  file: string | StoredFile,
+  textDim: number,
+): Promise<OnnxTextEncoder> {
+  const stored = fileAt(file), { path } = stored;
   // Before it is read: what is something else may be very large.
-  const recognised = await recogniseFile(path, "an ONNX model");
+  const recognised = await recogniseFile(stored, "an ONNX model");
   if (!["onnx", "unknown"].includes(recognised.kind)) {
     throw notWanted(path, withoutTodo(recognised), "an ONNX model", EXPORT);
   }
-  const bytes = await Deno.readFile(path).catch((error) => {
-    throw fileError(path, "read", error);
-  });
+  const bytes = await readBytes(stored);
   // Loaded here rather than with the program: its WebAssembly is large and most runs don't need it.
   const ort = await import("onnxruntime-web");
   // One thread needs no workers, and so no script that a worker could only load from a file of its own.

@@ -37,8 +37,8 @@ export const demoTextEncoder: ParityCase = {
     for (const gpu of gpus) {
       yield* await compare("prompt_embeds", gpu, await openUmt5Encoder(gpu, encoderFolder, textDim));
     }
-    const onnx = `${encoderFolder}/model.onnx`;
-    if (await Deno.stat(onnx).then((file) => file.isFile, () => false)) {
+    const onnx = encoderFolder.file("model.onnx");
+    if (await onnx.kind() === "file") {
       yield* await compare("prompt_embeds by onnx", gpus[0], await openOnnxTextEncoder(gpus[0], onnx, textDim));
     }
   },

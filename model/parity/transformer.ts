@@ -6,6 +6,8 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { folderAt } from "../files/disk.ts";
+import type { FileStore } from "../files/store.ts";
 import { readTransformerConfig } from "../wan/config.ts";
 import { WanTransformer3DModel } from "../wan/transformer.ts";
 import { BOUNDS, type Bounds } from "./bounds.ts";
@@ -24,13 +26,13 @@ export const demoTransformer: ParityCase = {
 export const tinyTransformer: ParityCase = {
   matches: /^tiny_hd\d+$/,
   async *run(path, context): AsyncIterable<Check> {
-    yield* compare(path, path, `${path}/reference.safetensors`, BOUNDS.tinyTransformer, context);
+    yield* compare(path, folderAt(path), `${path}/reference.safetensors`, BOUNDS.tinyTransformer, context);
   },
 };
 
 async function* compare(
   path: string,
-  folder: string,
+  folder: FileStore,
   file: string,
   bounds: Bounds,
   { gpus }: ParityContext,
@@ -43,9 +45,9 @@ async function* compare(
   }
 }
 
-async function forward(gpu: Gpu, folder: string, references: References): Promise<Float32Array> {
+async function forward(gpu: Gpu, folder: FileStore, references: References): Promise<Float32Array> {
   using source = await openCheckpoint(folder, "diffusion_pytorch_model");
-  const model = await WanTransformer3DModel.load(gpu, source, await readTransformerConfig(`${folder}/config.json`));
+  const model = await WanTransformer3DModel.load(gpu, source, await readTransformerConfig(folder.file("config.json")));
   const hiddenStates = await references.upload(gpu, "hidden_states");
   const textEmbeddings = await references.upload(gpu, "encoder_hidden_states");
   const output = model.forward({ hiddenStates, timesteps: [...await references.read("timestep")], textEmbeddings });

@@ -5,6 +5,8 @@
  */
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { folderAt } from "../files/disk.ts";
+import type { FileStore } from "../files/store.ts";
 import { AutoencoderKLWan } from "../wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../wan/vae/config.ts";
 import { BOUNDS, type Bounds } from "./bounds.ts";
@@ -23,13 +25,20 @@ export const demoVae: ParityCase = {
 export const tinyVae: ParityCase = {
   matches: /^tiny_vae/,
   async *run(path, context): AsyncIterable<Check> {
-    yield* compare(path, path, `${path}/reference.safetensors`, BOUNDS.tinyVaeDecoded, BOUNDS.tinyVaeEncoded, context);
+    yield* compare(
+      path,
+      folderAt(path),
+      `${path}/reference.safetensors`,
+      BOUNDS.tinyVaeDecoded,
+      BOUNDS.tinyVaeEncoded,
+      context,
+    );
   },
 };
 
 async function* compare(
   path: string,
-  folder: string,
+  folder: FileStore,
   file: string,
   decodedBounds: Bounds,
   encodedBounds: Bounds,
@@ -37,7 +46,7 @@ async function* compare(
 ): AsyncIterable<Check> {
   using references = await References.open(file);
   using source = await openCheckpoint(folder, "diffusion_pytorch_model");
-  const config = await readVaeConfig(`${folder}/config.json`);
+  const config = await readVaeConfig(folder.file("config.json"));
   for (const gpu of gpus) {
     const vae = await AutoencoderKLWan.load(gpu, source, config);
     const latents = await references.upload(gpu, "latents"), clip = await references.upload(gpu, "clip");

@@ -205,7 +205,7 @@ class Setup implements Disposable {
     const transformer = await WanTransformer3DModel.load(
       gpu,
       source,
-      await readTransformerConfig(`${dir}/config.json`),
+      await readTransformerConfig(dir.file("config.json")),
     );
     const timestep = (await references.read("timestep"))[0]!;
     return new Setup(

@@ -4,6 +4,7 @@
  * @module
  */
 import { Config } from "../checkpoint/json.ts";
+import type { StoredFile } from "../files/store.ts";
 
 /** The schedulers that exist. */
 export const SCHEDULER_KINDS = ["unipc", "euler"] as const;
@@ -39,8 +40,8 @@ const EULER = "FlowMatchEulerDiscreteScheduler";
  * @param indexClass the class that `model_index.json` names
  * @throws {TilereelError} if it is another scheduler, a value has the wrong type, or is not supported.
  */
-export async function readSchedulerConfig(path: string, indexClass?: string): Promise<SchedulerConfig> {
-  const config = await Config.read(path);
+export async function readSchedulerConfig(file: string | StoredFile, indexClass?: string): Promise<SchedulerConfig> {
+  const config = await Config.read(file);
   config.require("_class_name", [UNIPC, EULER], undefined);
   const otherClass = indexClass !== undefined && indexClass !== config.value("_class_name") &&
     { otherClass: indexClass };

@@ -5,7 +5,8 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { existsToRead, fileError } from "../files/file_error.ts";
+import { folderAt } from "../files/disk.ts";
+import { type FileStore, readBytes, type StoredFile } from "../files/store.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "../checkpoint/recognise.ts";
 import { type AddedToken, AddedTokens } from "./added_tokens.ts";
@@ -57,13 +58,13 @@ interface Parts {
  *
  * @throws {TilereelError} if a file is missing or is not a Unigram tokenizer that ends a text with its end token.
  */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const json = `${folder}/tokenizer.json`, spiece = `${folder}/spiece.model`;
-  const config = await readJsonObject(`${folder}/tokenizer_config.json`);
-  const path = !await existsToRead(json) && await existsToRead(spiece) ? spiece : json;
-  const parts = path === spiece
-    ? partsOfSentencePiece(await readSentencePiece(spiece), config, spiece)
-    : partsOfJson(await readJsonObject(json), json);
+export async function loadTokenizer(place: string | FileStore): Promise<Tokenizer> {
+  const folder = folderAt(place), json = folder.file("tokenizer.json"), spiece = folder.file("spiece.model");
+  const config = await readJsonObject(folder.file("tokenizer_config.json"));
+  const { path } = !await json.kind() && await spiece.kind() ? spiece : json;
+  const parts = path === spiece.path
+    ? partsOfSentencePiece(await readSentencePiece(spiece), config, path)
+    : partsOfJson(await readJsonObject(json), path);
 
   const padToken = tokenContent(config.pad_token) ?? "<pad>";
   const padId = parts.added.idOf(padToken) ?? parts.model.idOf(padToken);
@@ -91,12 +92,10 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   };
 }
 
-async function readSentencePiece(path: string): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = await Deno.readFile(path).catch((error) => {
-    throw fileError(path, "read", error);
-  });
+async function readSentencePiece(file: StoredFile): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = await readBytes(file, "a SentencePiece model");
   // Such models have no mark of their own.
-  expectKind(path, recogniseBytes(bytes.subarray(0, LOOK_AT)), ["unknown"], "a SentencePiece model");
+  expectKind(file.path, recogniseBytes(bytes.subarray(0, LOOK_AT)), ["unknown"], "a SentencePiece model");
   return bytes;
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { Config } from "../checkpoint/json.ts";
+import type { StoredFile } from "../files/store.ts";
 import { refuseQuantized } from "../checkpoint/known_models.ts";
 
 /** What `UMT5EncoderModel` is built from. */
@@ -27,8 +28,8 @@ export interface Umt5Config {
  *
  * @throws {TilereelError} if a value has the wrong type or the model is not UMT5 with gated GELU.
  */
-export async function readUmt5Config(path: string): Promise<Umt5Config> {
-  const config = await Config.read(path);
+export async function readUmt5Config(file: string | StoredFile): Promise<Umt5Config> {
+  const config = await Config.read(file);
   config.require("model_type", ["umt5"], undefined);
   refuseQuantized(config);
   config.require("feed_forward_proj", ["gated-gelu"], "gated-gelu");

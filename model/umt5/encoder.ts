@@ -10,6 +10,8 @@ import { zeroPastLength } from "../../gpu/ops/zero_past_length.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safetensors.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { folderAt } from "../files/disk.ts";
+import type { FileStore } from "../files/store.ts";
 import {
   checkTextDim,
   ENCODE_STAGE,
@@ -30,19 +32,19 @@ const EMBEDDING_NAMES = ["shared.weight", "encoder.embed_tokens.weight"] as cons
 /**
  * Opens a text encoder in transformers' layout. No weights are read before they are needed.
  *
- * @param folder holds `config.json` and the safetensors
+ * @param place a folder that holds `config.json` and the safetensors
  * @param textDim channels of a text embedding that the transformer takes
  * @param dtype in which format the GPU holds its matrices. Default: "auto"
  * @throws {TilereelError} if the folder holds no UMT5 encoder, a damaged one, or one for another transformer
  */
 export async function openUmt5Encoder(
   gpu: Gpu,
-  folder: string,
+  place: string | FileStore,
   textDim: number,
   dtype?: WeightDtypeChoice,
 ): Promise<Umt5Encoder> {
-  const config = await readUmt5Config(`${folder}/config.json`);
-  checkTextDim(folder, config.dModel, textDim);
+  const folder = folderAt(place), config = await readUmt5Config(folder.file("config.json"));
+  checkTextDim(folder.path, config.dModel, textDim);
   return new Umt5Encoder(gpu, config, await openCheckpoint(folder, "model"), dtype);
 }
 

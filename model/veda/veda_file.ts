@@ -24,6 +24,7 @@ import {
   writeSafetensors,
 } from "../checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
+import type { StoredFile } from "../files/store.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import { checkCapacity, type TileShape } from "./tiling.ts";
@@ -56,9 +57,9 @@ export function projectionName(layer: number, of: "q" | "k"): string {
  *
  * @throws {TilereelError} if there is none, it is damaged, or holds something else
  */
-export async function loadVeda(path: string): Promise<VedaFile> {
-  using source = await openSafetensors(path, "a safetensors file with tiles");
-  const text = source.metadata[KEY];
+export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
+  using source = await openSafetensors(file, "a safetensors file with tiles");
+  const { path } = source, text = source.metadata[KEY];
   const scorer = await readScorer(source), plan = await readPlan(source);
   if (text === undefined || !scorer && !plan) {
     throw new TilereelError(

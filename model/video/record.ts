@@ -13,7 +13,7 @@ import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { fileError, isNotFound } from "../files/file_error.ts";
-import { RandomAccessFile } from "../files/random_access_file.ts";
+import { fileAt } from "../files/disk.ts";
 import { gifComments } from "./comment/gif.ts";
 import { mp4Comments } from "./comment/mp4.ts";
 import { pngComments } from "./comment/png.ts";
@@ -90,8 +90,8 @@ async function comments(path: string): Promise<string[]> {
     throw fileError(path, "read", error);
   }
   if (isFolder) return await folderComments(path);
-  using file = await RandomAccessFile.open(path, WANTED);
-  const start = new Uint8Array(Math.min(12, file.length));
+  using file = await fileAt(path).open(WANTED);
+  const start = new Uint8Array(Math.min(12, file.size));
   await file.read(0, start);
   const magic = String.fromCharCode(...start);
   if (magic.startsWith("GIF8")) return await gifComments(file, LARGEST_RECORD);

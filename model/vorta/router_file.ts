@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { dirname, resolve } from "node:path";
 import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { isNotFound } from "../files/file_error.ts";
+import { fileAt } from "../files/disk.ts";
+import type { StoredFile } from "../files/store.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";
@@ -34,25 +34,25 @@ const PARENTS = 2;
  * Loads a router. Its settings come from the file's metadata, or from a `config.json` beside it or in one of the two
  * folders above. Otherwise there are none.
  *
- * @param path a safetensors file, or a zip archive by `torch.save`; the first bytes show which
+ * @param place a safetensors file, or a zip archive by `torch.save`; the first bytes show which
  * @throws {TilereelError} if it is neither, damaged, lacks a tensor, or one is of another shape or not finite.
  */
-export async function loadRouter(path: string): Promise<LoadedRouter> {
-  checkPath("loadRouter: path", path);
+export async function loadRouter(place: string | StoredFile): Promise<LoadedRouter> {
+  const file = fileAt(place), { path } = file;
   const isRouter = (name: string) => PARAMETER.test(bareName(name));
   const wanted = "a router (safetensors, or router.pt as torch.save writes it)";
-  if (await isTorchZip(path, wanted)) {
-    const tensors = await readTorchStateDict(path, isRouter);
-    return { router: routerOf(path, tensors), settings: await settingsNear(path) };
+  if (await isTorchZip(file, wanted)) {
+    const tensors = await readTorchStateDict(file, isRouter);
+    return { router: routerOf(path, tensors), settings: await settingsNear(file) };
   }
-  using source = await openSafetensors(path, wanted);
+  using source = await openSafetensors(file, wanted);
   const tensors = new Map<string, TorchTensor>();
   for (const name of source.names().filter(isRouter)) {
     tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
   }
   return {
     router: routerOf(path, tensors, whatTensorsAre(source)),
-    settings: settingsFromMetadata(source.metadata, path) ?? await settingsNear(path),
+    settings: settingsFromMetadata(source.metadata, path) ?? await settingsNear(file),
   };
 }
 
@@ -147,24 +147,14 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
   );
 }
 
-async function settingsNear(path: string): Promise<VortaSettings | undefined> {
+async function settingsNear(router: StoredFile): Promise<VortaSettings | undefined> {
   // This is the folder of a link, not that of its target: Hugging Face's cache stores files elsewhere, under their
   // hashes.
-  let folder = dirname(resolve(path));
-  for (let up = 0; up <= PARENTS; up++, folder = dirname(folder)) {
-    const config = `${folder}/config.json`;
-    const kwargs = await kwargsOf(config);
-    if (kwargs !== undefined) return settingsFromKwargs(kwargs, config);
+  let folder = router.parent;
+  for (let up = 0; up <= PARENTS && folder; up++, folder = folder.parent) {
+    const config = folder.file("config.json");
+    const kwargs = await config.kind() === undefined ? undefined : (await readJsonObject(config))[SETTINGS_KEY];
+    if (kwargs !== undefined) return settingsFromKwargs(kwargs, config.path);
   }
   return undefined;
-}
-
-/** The config's settings; undefined if there is no such file, or it belongs to something else. */
-async function kwargsOf(config: string): Promise<unknown> {
-  try {
-    return (await readJsonObject(config))[SETTINGS_KEY];
-  } catch (error) {
-    if (isNotFound(error)) return undefined;
-    throw error;
-  }
 }

@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
+import type { StoredFile } from "../files/store.ts";
 import { refuseQuantized } from "../checkpoint/known_models.ts";
 
 /** The parameters of `WanTransformer3DModel`. */
@@ -36,8 +37,8 @@ export interface TransformerConfig {
  *
  * @throws {TilereelError} if a value has the wrong type or is for something other than text to video.
  */
-export async function readTransformerConfig(path: string): Promise<TransformerConfig> {
-  return transformerConfig(await Config.read(path));
+export async function readTransformerConfig(file: string | StoredFile): Promise<TransformerConfig> {
+  return transformerConfig(await Config.read(file));
 }
 
 /** As {@link readTransformerConfig}, from the contents of such a file. */

@@ -92,8 +92,8 @@ class ClipEncoder implements Maker<CaptionedClip> {
     onProgress: OnProgress | undefined,
   ): Promise<ClipEncoder> {
     const vaeDir = await folder.component("vae");
-    const { textDim } = await readTransformerConfig(`${await folder.component("transformer")}/config.json`);
-    const config = await readVaeConfig(`${vaeDir}/config.json`);
+    const { textDim } = await readTransformerConfig((await folder.component("transformer")).file("config.json"));
+    const config = await readVaeConfig(vaeDir.file("config.json"));
     using source = await openCheckpoint(vaeDir, "diffusion_pytorch_model");
     const vae = await AutoencoderKLWan.load(gpu, source, config, onProgress, ["encoder"]);
     const prompts = new PromptEncoder(gpu, folder, { textDim, ...encoder });

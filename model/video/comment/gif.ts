@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import type { RandomAccessFile } from "../../files/random_access_file.ts";
+import type { ByteSource } from "../../files/store.ts";
 import { tooLarge } from "./too_large.ts";
 
 const EXTENSION = 0x21, COMMENT = 0xfe, IMAGE = 0x2c, TRAILER = 0x3b;
@@ -42,8 +42,8 @@ export function withGifComment(gif: Uint8Array, ascii: string): Uint8Array<Array
  *
  * @throws {TilereelError} when the file is damaged, or a comment is larger than `largest` bytes
  */
-export async function gifComments(file: RandomAccessFile, largest: number): Promise<string[]> {
-  const bytes = new Uint8Array(file.length);
+export async function gifComments(file: ByteSource, largest: number): Promise<string[]> {
+  const bytes = new Uint8Array(file.size);
   await file.read(0, bytes);
   const damaged = () => new TilereelError(`${file.path} is not a whole GIF: it is damaged or cut short`);
   let at = FLAGS;

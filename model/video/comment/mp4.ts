@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import type { RandomAccessFile } from "../../files/random_access_file.ts";
+import type { ByteSource } from "../../files/store.ts";
 import { box, fullBox } from "../mp4_boxes.ts";
 import { tooLarge } from "./too_large.ts";
 
@@ -25,13 +25,13 @@ export function commentBox(text: string): Uint8Array<ArrayBuffer> {
  *
  * @throws {TilereelError} when the file is damaged, or a comment is larger than `largest` bytes
  */
-export async function mp4Comments(file: RandomAccessFile, largest: number): Promise<string[]> {
+export async function mp4Comments(file: ByteSource, largest: number): Promise<string[]> {
   const damaged = () => new TilereelError(`${file.path} is not a whole MP4: it is damaged or cut short`);
   const comments: string[] = [];
   const header = new Uint8Array(16);
   const view = new DataView(header.buffer);
   let hasMovie = false;
-  await look(0, file.length, 0);
+  await look(0, file.size, 0);
   if (!hasMovie) throw damaged();
   return comments;
 

@@ -5,7 +5,7 @@
  */
 import { crc32 } from "node:zlib";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import type { RandomAccessFile } from "../../files/random_access_file.ts";
+import type { ByteSource } from "../../files/store.ts";
 import { tooLarge } from "./too_large.ts";
 
 const SIGNATURE = 8;
@@ -37,16 +37,16 @@ export function withPngComment(png: Uint8Array, text: string): Uint8Array<ArrayB
  *
  * @throws {TilereelError} when the file is damaged, or a comment is larger than `largest` bytes
  */
-export async function pngComments(file: RandomAccessFile, largest: number): Promise<string[]> {
+export async function pngComments(file: ByteSource, largest: number): Promise<string[]> {
   const damaged = () => new TilereelError(`${file.path} is not a whole PNG: it is damaged or cut short`);
   const comments: string[] = [];
   const header = new Uint8Array(HEADER);
   for (let at = SIGNATURE;;) {
-    if (at + HEADER > file.length) throw damaged();
+    if (at + HEADER > file.size) throw damaged();
     await file.read(at, header);
     const size = new DataView(header.buffer).getUint32(0);
     const type = String.fromCharCode(...header.subarray(4));
-    if (at + HEADER + size + CHECK > file.length) throw damaged();
+    if (at + HEADER + size + CHECK > file.size) throw damaged();
     if (type === "IEND") return comments;
     if (type === "iTXt") {
       const start = new Uint8Array(Math.min(size, PREFIX.length));

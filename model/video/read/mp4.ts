@@ -7,7 +7,8 @@ import { createFile, Log, MP4BoxBuffer } from "mp4box";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { formatBytes } from "../../../gpu/common/format_bytes.ts";
 import { BT601, BT709, MATRIX_BT709, type YuvColours } from "../colours.ts";
-import { RandomAccessFile } from "../../files/random_access_file.ts";
+import { fileAt } from "../../files/disk.ts";
+import type { ByteSource } from "../../files/store.ts";
 import type { Pictures } from "./timed_picture.ts";
 import { LARGEST_NAL_UNIT, openH264Decoder } from "./tiny_h264.ts";
 import { yuv420ToRgb } from "./yuv.ts";
@@ -50,7 +51,7 @@ export type Mp4 = { readonly pictures: Pictures } | { readonly obstacle: string 
  * @throws {TilereelError} when the file cannot be read; while its pictures are read, also when they are damaged
  */
 export async function openMp4(path: string): Promise<Mp4> {
-  using file = await RandomAccessFile.open(path);
+  using file = await fileAt(path).open();
   const track = await describe(file);
   return typeof track === "string" ? { obstacle: track } : { pictures: decode(path, track) };
 }
@@ -59,14 +60,14 @@ export async function openMp4(path: string): Promise<Mp4> {
 Log.error = (module, message, file) => file?.onError?.(module, message ?? "it is damaged");
 
 /** Finds the one video track and the data that decoding it requires. */
-async function describe(file: RandomAccessFile): Promise<Track | string> {
+async function describe(file: ByteSource): Promise<Track | string> {
   const mp4 = createFile(false);
   let ready = false, damaged = false;
   mp4.onReady = () => ready = true;
   mp4.onError = () => damaged = true;
   try {
-    for (let at = 0; at < file.length && !ready && !damaged;) {
-      const piece = new Uint8Array(Math.min(HEADER_PIECE, file.length - at));
+    for (let at = 0; at < file.size && !ready && !damaged;) {
+      const piece = new Uint8Array(Math.min(HEADER_PIECE, file.size - at));
       await file.read(at, piece);
       // Jumps over the pictures, where they come before the description.
       const next = mp4.appendBuffer(MP4BoxBuffer.fromArrayBuffer(piece.buffer, at));
@@ -84,7 +85,7 @@ async function describe(file: RandomAccessFile): Promise<Track | string> {
     }
     if (UPRIGHT.some((value, i) => info.matrix[i] !== value)) return "it is to be shown turned or mirrored";
     const samples = mp4.getTrackSamplesInfo(info.id);
-    if (samples.some((sample) => sample.offset + sample.size > file.length)) return "it is cut short";
+    if (samples.some((sample) => sample.offset + sample.size > file.size)) return "it is cut short";
     const begin = samples[0]?.cts ?? 0;
     return {
       width: entry.width,
@@ -110,7 +111,7 @@ function coloursOf(colr: { matrix_coefficients?: number; full_range_flag?: numbe
 
 async function* decode(path: string, track: Track): Pictures & AsyncGenerator {
   const { width, height, colours, lengthSize, parameterSets, samples } = track;
-  using file = await RandomAccessFile.open(path);
+  using file = await fileAt(path).open();
   using decoder = await openH264Decoder();
   for (const set of parameterSets) decoder.decode(set);
   for (const [i, { offset, size, end }] of samples.entries()) {

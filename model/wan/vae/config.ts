@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { Config } from "../../checkpoint/json.ts";
+import type { StoredFile } from "../../files/store.ts";
 import { refuseQuantized } from "../../checkpoint/known_models.ts";
 
 /** What `AutoencoderKLWan` is built from. */
@@ -46,8 +47,8 @@ const WAN_LATENTS_STD: readonly number[] = [
  *
  * @throws {TilereelError} if a value has the wrong type or asks for another VAE than Wan 2.1's.
  */
-export async function readVaeConfig(path: string): Promise<VaeConfig> {
-  return vaeConfig(await Config.read(path));
+export async function readVaeConfig(file: string | StoredFile): Promise<VaeConfig> {
+  return vaeConfig(await Config.read(file));
 }
 
 /** As {@link readVaeConfig}, of what such a file says. */

@@ -40,7 +40,7 @@ Deno.test("the demo model", async () => {
     trained: [{ width: 128, height: 128, frames: 29 }, { width: 256, height: 256, frames: 29 }],
   });
   for (const part of ["transformer", "vae", "scheduler", "text_encoder", "tokenizer"] as const) {
-    assertEquals(await model.component(part), `${DEMO}/${part}`);
+    assertEquals((await model.component(part)).path, `${DEMO}/${part}`);
   }
   assertEquals(model.className("scheduler"), "UniPCMultistepScheduler");
 });

@@ -1,0 +1,125 @@
+/**
+ * Files on disk. A path names a folder or a file there, wherever one is read. A browser's page has no disk, so this
+ * module looks for Deno when a path is used: all other modules that a page loads do without it.
+ *
+ * @module
+ */
+import { checkPath } from "../../gpu/common/check_options.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { fileError, isNotFound, notFound } from "./file_error.ts";
+import { baseName, type ByteSource, type FileStore, type StoredFile } from "./store.ts";
+
+/** The folder at a path; a store is returned as it is. */
+export function folderAt(folder: string | FileStore): FileStore {
+  return typeof folder === "object" && folder !== null ? folder : new DiskPath(folder);
+}
+
+/** The file at a path; another store's file is returned as it is. */
+export function fileAt(file: string | StoredFile): StoredFile {
+  return typeof file === "object" && file !== null ? file : new DiskPath(file);
+}
+
+/** @throws {TilereelError} in a browser's page */
+function host(path: string): typeof Deno {
+  const { Deno: host } = globalThis as { Deno?: typeof Deno };
+  if (!host) throw new TilereelError(`${path} cannot be opened, for there is no disk here; give a FileStore instead`);
+  return host;
+}
+
+class DiskPath implements FileStore, StoredFile {
+  constructor(readonly path: string) {
+    checkPath("the path of a file or folder", path);
+  }
+
+  get name(): string {
+    return baseName(this.path);
+  }
+
+  get parent(): FileStore | undefined {
+    const path = this.path.replace(/(?<=[^\\/:])[\\/]+$/, "");
+    const absolute = /^([\\/]|[A-Za-z]:)/.test(path) ? path : `${host(path).cwd()}/${path.replace(/^(\.\/)+/, "")}`;
+    const above = absolute.replace(/[\\/]+[^\\/]*$/, "");
+    return above === absolute ? undefined : new DiskPath(above || "/");
+  }
+
+  async kind(): Promise<"file" | "folder" | undefined> {
+    try {
+      return (await host(this.path).stat(this.path)).isDirectory ? "folder" : "file";
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw fileError(this.path, "read", error);
+    }
+  }
+
+  async open(wanted = "a file"): Promise<ByteSource> {
+    const { path } = this;
+    let file: Deno.FsFile | undefined;
+    try {
+      file = await host(path).open(path, { read: true });
+      const stat = await file.stat();
+      if (!stat.isFile) {
+        throw new TilereelError(
+          `${path} is ${stat.isDirectory ? "a folder" : "a device or a pipe"}, but ${wanted} was expected`,
+        );
+      }
+      return new OpenFile(path, stat.size, file);
+    } catch (error) {
+      file?.close();
+      throw isNotFound(error) ? notFound(path, wanted, error) : fileError(path, "read", error);
+    }
+  }
+
+  async list(): Promise<string[]> {
+    try {
+      return (await Array.fromAsync(host(this.path).readDir(this.path))).map(({ name }) => name);
+    } catch (error) {
+      throw fileError(this.path, "read", error);
+    }
+  }
+
+  file(name: string): StoredFile {
+    return this.#at(name);
+  }
+
+  folder(name: string): FileStore {
+    return this.#at(name);
+  }
+
+  #at(name: string): DiskPath {
+    return new DiskPath(`${this.path.replace(/(?<=.)[\\/]+$/, "")}/${name}`);
+  }
+}
+
+class OpenFile implements ByteSource {
+  /** Seeking and reading are two calls that share one position, so each read waits for the previous one. */
+  #lastRead: Promise<void> = Promise.resolve();
+
+  constructor(readonly path: string, readonly size: number, private readonly file: Deno.FsFile) {}
+
+  read(start: number, into: Uint8Array): Promise<void> {
+    const read = this.#lastRead.then(() => this.#read(start, into));
+    this.#lastRead = read.catch(() => {});
+    return read;
+  }
+
+  async #read(start: number, into: Uint8Array): Promise<void> {
+    try {
+      await this.file.seek(start, 0);
+      let filled = 0;
+      // The system may return less than was requested; Linux never returns more than 2 GiB at once.
+      while (filled < into.length) {
+        const count = await this.file.read(into.subarray(filled));
+        if (count === null) {
+          throw new TilereelError(`${this.path} ended while it was read; it was changed or cut short meanwhile`);
+        }
+        filled += count;
+      }
+    } catch (error) {
+      throw fileError(this.path, "read", error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.file.close();
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * What files are read from: a folder on disk, in memory, at an address. Nothing here needs Deno, so models can be loaded
+ * in a browser's page.
+ *
+ * @module
+ */
+
+/** Bytes of which any range can be read. Reads may overlap in time. */
+export interface ByteSource extends Disposable {
+  /** Names the file in messages. */
+  readonly path: string;
+  /** In bytes. */
+  readonly size: number;
+  /**
+   * Fills `into` with the bytes from `start` on. Few large reads are faster than many small ones.
+   *
+   * @throws {TilereelError} if the file ends before or cannot be read
+   */
+  read(start: number, into: Uint8Array): Promise<void>;
+}
+
+/** A path in a store. */
+interface StoredPath {
+  /** Names it in messages. */
+  readonly path: string;
+  /** The last part of the path. */
+  readonly name: string;
+  /** The folder that it is in; undefined at the top of a store. */
+  readonly parent: FileStore | undefined;
+  /**
+   * What is there; undefined if there is nothing.
+   *
+   * @throws {TilereelError} if that cannot be determined
+   */
+  kind(): Promise<"file" | "folder" | undefined>;
+}
+
+/** A file, which may be missing. */
+export interface StoredFile extends StoredPath {
+  /**
+   * Opens it.
+   *
+   * @param wanted what is expected there, for messages. Default: "a file"
+   * @throws {TilereelError} if it is missing (`isNotFound` tells so), is no file, or cannot be read
+   */
+  open(wanted?: string): Promise<ByteSource>;
+}
+
+/** A folder, which may be missing. */
+export interface FileStore extends StoredPath {
+  /**
+   * The names of the files and folders in it.
+   *
+   * @throws {TilereelError} if it is missing, is no folder, or cannot be read
+   */
+  list(): Promise<string[]>;
+  /** A file in it; `name` may contain slashes. */
+  file(name: string): StoredFile;
+  /** A folder in it; `name` may contain slashes. */
+  folder(name: string): FileStore;
+}
+
+/**
+ * The bytes of a whole file.
+ *
+ * @throws {TilereelError} as {@link StoredFile.open} does
+ */
+export async function readBytes(file: StoredFile, wanted?: string): Promise<Uint8Array<ArrayBuffer>> {
+  using source = await file.open(wanted);
+  const bytes = new Uint8Array(source.size);
+  await source.read(0, bytes);
+  return bytes;
+}
+
+/** The last part of a path. */
+export function baseName(path: string): string {
+  return path.replace(/[\\/]+$/, "").replace(/^.*[\\/]/s, "");
+}
