@@ -36,11 +36,11 @@ const options = {
     default: "a temporary one",
   }),
   keep: flag({ group: GROUP, help: "Leave the model there." }),
-  shape: choice({ group: GROUP, of: ["1.3b", "14b"], help: "Of the transformer.", default: "1.3b" }),
+  shape: choice({ group: GROUP, choices: ["1.3b", "14b"], help: "Of the transformer.", default: "1.3b" }),
   layers: integer({ group: GROUP, value: "N", help: "Blocks of the transformer.", default: "all", min: 1 }),
   stored: choice({
     group: GROUP,
-    of: ["bf16", "f32"],
+    choices: ["bf16", "f32"],
     help: "Format of the transformer's files: Wan-AI's own are f32.",
     default: "bf16",
   }),

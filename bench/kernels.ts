@@ -15,7 +15,7 @@ import { runAsProgram } from "./run_as_program.ts";
 const options = {
   source: choice({
     group: "Kernels",
-    of: ["dawn", "deno"],
+    choices: ["dawn", "deno"],
     help: "Whose compiler the WGSL is for: Dawn's, or Deno's, which knows no matrix units.",
     default: "dawn",
   }),

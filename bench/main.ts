@@ -24,8 +24,8 @@ import { runAsProgram } from "./run_as_program.ts";
 
 const options = {
   ...gpuOptions("Bench"),
-  precision: choice({ group: "Bench", of: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
-  size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
+  precision: choice({ group: "Bench", choices: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
+  size: choice({ group: "Bench", choices: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
   ...resultOptions,
 };
 

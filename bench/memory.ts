@@ -29,7 +29,7 @@ const METHODS: Readonly<Record<string, AttentionMethod | undefined>> = {
 };
 
 const options = {
-  model: choice({ group: GROUP, of: DRY_MODELS, help: "Whose shapes.", default: "a table of both" }),
+  model: choice({ group: GROUP, choices: DRY_MODELS, help: "Whose shapes.", default: "a table of both" }),
   size: clipOptions.size,
   frames: clipOptions.frames,
   guidance: number({ group: GROUP, value: "X", help: "1 turns guidance off.", default: "5", min: 0 }),
@@ -37,19 +37,19 @@ const options = {
   "weight-dtype": weightDtypeOption,
   stored: choice({
     group: GROUP,
-    of: ["f32", "bf16"],
+    choices: ["f32", "bf16"],
     help: "Format of the transformer's files: Wan-AI's own are f32.",
     default: "f32",
   }),
   attention: choice({
     group: GROUP,
-    of: ["full", "sliding", "coreset", "veda"],
+    choices: ["full", "sliding", "coreset", "veda"],
     help: "How; veda keeps a tenth.",
     default: "full",
   }),
   precision: choice({
     group: GROUP,
-    of: ["f32", "f16", "matrix"],
+    choices: ["f32", "f16", "matrix"],
     help: "Of matrix operands: matrix is f16 as matrix units take it.",
     default: "f32",
   }),

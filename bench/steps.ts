@@ -29,11 +29,16 @@ const options = {
   precision: precisionOption("Bench"),
   shape: choice({
     group: "Bench",
-    of: SHAPE_NAMES,
+    choices: SHAPE_NAMES,
     help: "Of the model: a small one, Wan 1.3B at 832x480, 81 frames, or Wan 14B at 1280x720, 81 frames.",
     default: "small on software adapters, else 1.3b",
   }),
-  method: choice({ group: "Bench", of: ["all", "vorta", "veda"], help: "What to time beside full.", default: "all" }),
+  method: choice({
+    group: "Bench",
+    choices: ["all", "vorta", "veda"],
+    help: "What to time beside full.",
+    default: "all",
+  }),
   block: flag({ group: "Bench", help: "Load and time one block only.", default: "for 14b" }),
   longest: integer({
     group: "Bench",

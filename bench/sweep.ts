@@ -20,7 +20,7 @@ const { gpu } = gpuOptions("Bench");
 const options = {
   gpu,
   precision: precisionOption("Bench"),
-  size: choice({ group: "Bench", of: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
+  size: choice({ group: "Bench", choices: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
   only: text({ group: "Bench", value: "WORD", help: "Families whose name has it in.", default: "all" }),
   ...resultOptions,
 };

@@ -24,9 +24,9 @@ import { markdownTable } from "./table.ts";
 const GROUP = "Text encoder";
 
 const options = {
-  stored: choice({ group: GROUP, of: ["f32", "bf16"], help: "Format of the files.", default: "f32" }),
+  stored: choice({ group: GROUP, choices: ["f32", "bf16"], help: "Format of the files.", default: "f32" }),
   layers: integer({ group: GROUP, value: "N", help: "Blocks.", default: "24", min: 1 }),
-  size: choice({ group: GROUP, of: ["xxl", "small"], help: "Of the model.", default: "xxl" }),
+  size: choice({ group: GROUP, choices: ["xxl", "small"], help: "Of the model.", default: "xxl" }),
   ...gpuOptions(GROUP),
   precision: precisionOption(GROUP),
   "weight-dtype": weightDtypeOption,

@@ -32,7 +32,7 @@ const options = {
   }),
   format: choice({
     group: "Output",
-    of: VIDEO_FORMATS,
+    choices: VIDEO_FORMATS,
     help: "What to write where --out names no file.",
     default: "mp4",
   }),

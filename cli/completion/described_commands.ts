@@ -72,7 +72,7 @@ function describeCommand(summary: string, { options, positionals, completion }: 
     positional: positionals.replace(/[[\]]/g, ""),
     ...completion && { completion },
     options: [
-      ...Object.entries(options).map(([name, { short, help, value, completion, many }]): DescribedOption => ({
+      ...Object.entries(options).map(([name, { short, help, value, choices, completion = choices, many }]) => ({
         long: `--${name}`,
         ...short !== undefined && { short: `-${short}` },
         help: firstSentence(help),

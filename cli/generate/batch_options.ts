@@ -4,12 +4,10 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { LARGEST_SEED } from "../../model/noise.ts";
 import { attentionOptions, stillMeant } from "../../tools/program/clip/attention_options.ts";
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
-import { integer, number, type Option, type OptionValues } from "../../tools/program/options.ts";
+import { integer, number, ofClip, type OptionValues } from "../../tools/program/options.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 
 /** The seed that asks for a random one. */
@@ -19,19 +17,21 @@ export const RANDOM_SEED = -1;
 const MOST_CLIPS = 10_000;
 
 /** The table of options that describe one clip of `generate`. */
-export const batchOptions = {
+export const batchOptions = ofClip({
   ...clipOptions,
-  seed: orRandom({
+  seed: integer({
     ...clipOptions.seed,
+    value: "N",
     help: "Start of the noise, or -1 for a random one. The same seed on the same adapter gives the same bytes.",
     default: "a random one, which is shown; with --prompts one made from each prompt, so that a batch can be resumed",
+    min: RANDOM_SEED,
   }),
   count: integer({
     group: "Clip",
     value: "N",
     help: "How many clips of each prompt: the seed rises by 1 from one to the next.",
     elsewhere: ["batch-size", "batch-count", "num-videos", "num-videos-per-prompt", "b"],
-    default: "1",
+    default: 1,
     min: 1,
     max: MOST_CLIPS,
   }),
@@ -40,12 +40,12 @@ export const batchOptions = {
     value: "X",
     help: "How good an MP4 is, from 1 to 100: higher is larger. GIF and PNG have one quality.",
     elsewhere: ["crf", "bitrate"],
-    default: String(DEFAULT_QUALITY),
+    default: DEFAULT_QUALITY,
     min: 1,
     max: 100,
   }),
   ...attentionOptions,
-};
+});
 
 /** Values of {@linkcode batchOptions} that were given. */
 export type BatchValues = OptionValues<typeof batchOptions>;
@@ -53,23 +53,4 @@ export type BatchValues = OptionValues<typeof batchOptions>;
 /** Values over others: of what contradicts each other, what `over` says counts. */
 export function overlaid(under: BatchValues, over: BatchValues): BatchValues {
   return overlay(stillMeant(under, over), over);
-}
-
-/** A seed, or -1. */
-function orRandom(seed: Option<number>): Option<number> {
-  return {
-    ...seed,
-    parse: (text, name) => {
-      if (text.trim() === String(RANDOM_SEED)) return RANDOM_SEED;
-      try {
-        return seed.parse(text, name);
-      } catch (error) {
-        if (!(error instanceof TilereelError)) throw error;
-        throw new TilereelError(
-          `${name} must be a whole number from 0 to ${LARGEST_SEED}, or ${RANDOM_SEED} for a random one, not ` +
-            quoted(text),
-        );
-      }
-    },
-  };
 }

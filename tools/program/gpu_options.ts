@@ -24,7 +24,7 @@ export const gpuOptions = (group: string) => ({
   }),
   tuning: choice({
     group,
-    of: ["auto", "again", "off"],
+    choices: ["auto", "again", "off"],
     help:
       "How kernels are chosen. auto: by a trial that each GPU needs once in each precision, before its first work with " +
       "a model of yours (the embedded one is done sooner); again: by a new one; off: without.",
@@ -37,7 +37,7 @@ export const gpuOptions = (group: string) => ({
 export const precisionOption = (group: string) =>
   choice({
     group,
-    of: PRECISIONS,
+    choices: PRECISIONS,
     help: "Number format of the operands of matrix products. auto: f16 on GPUs that have it, f32 on software.",
     elsewhere: ["dtype", "type", "torch-dtype"],
     default: "auto",

@@ -9,18 +9,34 @@ import { didYouMean } from "../../gpu/common/nearest.ts";
 /** How a shell completes a value: as the name of a file or of a folder, or as one of these words. */
 export type Completion = "file" | "folder" | readonly string[];
 
-/** One option of a command. */
+/** What kind of value an option has. A "notation" is a text that only its option can read, such as a size. */
+export type OptionKind = "flag" | "text" | "path" | "number" | "integer" | "memory" | "choice" | "notation";
+
+/** One option of a command. All but `parse` is data, from which help, completion and forms are made. */
 export interface Option<T> {
+  readonly kind: OptionKind;
+  /** Whether it describes a clip, or the process that makes clips. */
+  readonly scope: "clip" | "process";
   /** Heading it stands under in the help. */
   readonly group: string;
   /** One sentence for the help. */
   readonly help: string;
   /** What the value is called in the help, as `DIR`; none for a flag. */
   readonly value?: string;
-  /** How the value can be completed, if at all. */
+  /** The values that it can have, if they are words. */
+  readonly choices?: readonly string[];
+  /** The smallest number that it can have. */
+  readonly min?: number;
+  /** It must be greater than this number. */
+  readonly above?: number;
+  /** The largest number that it can have. */
+  readonly max?: number;
+  /** What a number counts, as "bytes". */
+  readonly unit?: string;
+  /** How the value can be completed, if at all; by default as one of {@linkcode Option.choices}. */
   readonly completion?: Completion;
-  /** The default in words, for the help. */
-  readonly default?: string;
+  /** The default: a number, one of {@linkcode Option.choices}, or words where other things decide it. */
+  readonly default?: string | number;
   /** One letter that means the same. */
   readonly short?: string;
   /** What other programs call it: refused, but answered with this option's name. */
@@ -54,21 +70,30 @@ export function suggestOption(
   return meant === undefined ? didYouMean(name, names, show) : `: did you mean ${show(meant)}?`;
 }
 
-type About = Omit<Option<unknown>, "parse">;
+type About = Omit<Option<unknown>, "kind" | "scope" | "parse" | "many">;
+/** What the table says of an option with a value. */
+export type AboutValue = About & { readonly value: string };
+
+/** The same options, as describing a clip. */
+export function ofClip<T extends OptionTable>(table: T): T {
+  return Object.fromEntries(Object.entries(table).map(([name, option]) => [name, { ...option, scope: "clip" }])) as T;
+}
 
 /** An option without a value. */
 export function flag(about: Omit<About, "value">): Option<boolean> {
-  return { ...about, parse: () => true };
+  return { kind: "flag", scope: "process", ...about, parse: () => true };
 }
 
 /** Any text. */
-export function text(about: About & { value: string }): Option<string> {
-  return { ...about, parse: (text) => text };
+export function text(about: AboutValue): Option<string> {
+  return { kind: "text", scope: "process", ...about, parse: (text) => text };
 }
 
 /** A path, or another text that must not be empty. */
-export function path(about: About & { value: string }): Option<string> {
+export function path(about: AboutValue): Option<string> {
   return {
+    kind: "path",
+    scope: "process",
     completion: about.value === "DIR" ? "folder" : "file",
     ...about,
     parse: (text, name) => {
@@ -83,11 +108,51 @@ export function many<T>(option: Option<T>): Option<readonly T[]> {
   return { ...option, many: true, parse: (text, name) => [option.parse(text, name)] };
 }
 
+/**
+ * A text that only this option can read.
+ *
+ * @param expected what is said to be expected where `read` gives undefined
+ */
+export function notation<T>(
+  about: AboutValue,
+  expected: string,
+  read: (text: string, name: string) => T | undefined,
+): Option<T> {
+  return {
+    kind: "notation",
+    scope: "process",
+    ...about,
+    parse: (text, name) => {
+      const value = read(text.trim(), name);
+      if (value === undefined) {
+        const near = didYouMean(text.trim(), about.choices ?? []);
+        throw new TilereelError(`${name} must be ${expected}, not ${quoted(text)}${near}`);
+      }
+      return value;
+    },
+  };
+}
+
 /** A number from `min` to `max`; with `above`, greater than it. */
-export function number(
-  about: About & { value: string; min?: number; above?: number; max?: number; integer?: boolean },
+export function number(about: AboutValue): Option<number> {
+  return numeric("number", about);
+}
+
+/**
+ * A whole number from `min` to `max`.
+ *
+ * @param check refuses some of them, by an error that begins with `name`
+ */
+export function integer(about: AboutValue, check?: (value: number, name: string) => void): Option<number> {
+  return numeric("integer", about, check);
+}
+
+function numeric(
+  kind: "number" | "integer",
+  about: AboutValue,
+  check?: (value: number, name: string) => void,
 ): Option<number> {
-  const { min = -Infinity, above = -Infinity, max = Infinity, integer = false, ...rest } = about;
+  const { min = -Infinity, above = -Infinity, max = Infinity } = about;
   const range = above > -Infinity
     ? ` above ${above}${max < Infinity ? ` and at most ${max}` : ""}`
     : max < Infinity
@@ -95,63 +160,36 @@ export function number(
     : min > -Infinity
     ? ` of at least ${min}`
     : "";
-  return {
-    ...rest,
-    parse: (text, name) => {
-      const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text.trim()) ? Number(text) : NaN;
-      if (!Number.isFinite(value) || value < min || value <= above || value > max || integer && value % 1 !== 0) {
-        throw new TilereelError(
-          `${name} must be a ${integer ? "whole number" : "number"}${range}, not ${quoted(text)}`,
-        );
-      }
-      return value;
-    },
-  };
-}
-
-/** A whole number from `min` to `max`. */
-export function integer(about: About & { value: string; min?: number; max?: number }): Option<number> {
-  return number({ ...about, integer: true });
+  const expected = `a ${kind === "integer" ? "whole number" : "number"}${range}`;
+  const option = notation(about, expected, (text, name) => {
+    const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : NaN;
+    const fits = Number.isFinite(value) && value >= min && value > above && value <= max;
+    if (!fits || kind === "integer" && !Number.isInteger(value)) return undefined;
+    check?.(value, name);
+    return value;
+  });
+  return { ...option, kind };
 }
 
 /** An amount of memory in bytes, written with its unit: `2GiB`, `512 MiB`, `1.5GB`. */
-export function memory(about: About & { value: string }): Option<number> {
-  return {
-    ...about,
-    parse: (text, name) => {
-      const match = /^(\d+\.?\d*|\.\d+)\s*([KMGT])(iB?|B)?$/i.exec(text.trim());
-      const power = match ? "KMGT".indexOf(match[2]!.toUpperCase()) + 1 : 0;
-      // As everyone means it: GB counts in thousands, GiB and a bare G in 1024s.
-      const bytes = match ? Math.floor(Number(match[1]) * (/^B$/i.test(match[3] ?? "") ? 1000 : 1024) ** power) : 0;
-      if (bytes <= 0) {
-        throw new TilereelError(
-          `${name} must be an amount with its unit, as in 2GiB or 512MiB, not ${quoted(text)}`,
-        );
-      }
-      return bytes;
-    },
-  };
+export function memory(about: AboutValue): Option<number> {
+  const option = notation({ unit: "bytes", ...about }, "an amount with its unit, as in 2GiB or 512MiB", (text) => {
+    const match = /^(\d+\.?\d*|\.\d+)\s*([KMGT])(iB?|B)?$/i.exec(text);
+    if (!match) return undefined;
+    const power = "KMGT".indexOf(match[2]!.toUpperCase()) + 1;
+    // As everyone means it: GB counts in thousands, GiB and a bare G in 1024s.
+    return Math.floor(Number(match[1]) * (/^B$/i.test(match[3] ?? "") ? 1000 : 1024) ** power) || undefined;
+  });
+  return { ...option, kind: "memory" };
 }
 
 /** One of a few words. */
-export function choice<const T extends string>(about: Omit<About, "value"> & { of: readonly T[] }): Option<T> {
-  const { of, ...rest } = about;
-  return {
-    ...rest,
-    value: of.join("|"),
-    completion: of,
-    parse: (text, name) => {
-      const found = of.find((word) => word === text);
-      if (found === undefined) {
-        throw new TilereelError(
-          `${name} must be ${listOf(of)}, not ${quoted(text)}${didYouMean(text, of)}`,
-        );
-      }
-      return found;
-    },
-  };
-}
-
-function listOf(words: readonly string[]): string {
-  return words.length === 1 ? words[0]! : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+export function choice<const T extends string>(about: Omit<About, "value"> & { choices: readonly T[] }): Option<T> {
+  const expected = about.choices.join(", ").replace(/, ([^,]*)$/, " or $1"), choices: readonly T[] = about.choices;
+  const option = notation<T>(
+    { ...about, value: choices.join("|") },
+    expected,
+    (text) => choices.find((word) => word === text),
+  );
+  return { ...option, kind: "choice" };
 }

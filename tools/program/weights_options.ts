@@ -11,7 +11,7 @@ import { choice } from "./options.ts";
 /** --weights. */
 export const weightsOption = choice({
   group: "Model",
-  of: WEIGHTS_CHOICES,
+  choices: WEIGHTS_CHOICES,
   help:
     "Where the transformer's weights lie: all on the GPU, or on disk, from where block after block is uploaded while " +
     "the one before computes. auto: on the GPU where weights and clip fit --memory, or 8 GB where that is not given.",
@@ -21,7 +21,7 @@ export const weightsOption = choice({
 /** --weight-dtype. */
 export const weightDtypeOption = choice({
   group: "Model",
-  of: WEIGHT_DTYPE_CHOICES,
+  choices: WEIGHT_DTYPE_CHOICES,
   help:
     "Number format in which the GPU holds the matrices of transformer and text encoder. auto: as they are stored, but " +
     "F32 as f16 where --precision is f16, which multiplies the same numbers from half the memory; stored: as they are " +

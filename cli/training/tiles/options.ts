@@ -27,7 +27,7 @@ export const options = {
   seed,
   target: choice({
     group: TILES,
-    of: ["max", "sum"],
+    choices: ["max", "sum"],
     help: "What the scores learn of full attention: the largest attention from a token of one tile to a token of " +
       "another, or the sum of it.",
     elsewhere: ["teacher"],

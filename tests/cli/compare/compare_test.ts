@@ -55,13 +55,13 @@ Deno.test("settings that are empty, or what no option takes, are refused in one 
   refuses(" : full", "there is no name before the colon");
   refuses(
     "vrota",
-    '--setting "vrota": attention must be full, vorta, veda, sliding or coreset, not "vrota": did you mean',
+    '--setting "vrota": "attention" must be full, vorta, veda, sliding or coreset, not "vrota": did you mean',
   );
-  refuses("vorta tua=0.5", '--setting "vorta tua=0.5": unknown key "tua": did you mean tau?');
-  refuses("full cfg_scale=3", "did you mean guidance?");
+  refuses("vorta tua=0.5", '--setting "vorta tua=0.5": unknown key "tua": did you mean "tau"?');
+  refuses("full cfg_scale=3", 'did you mean "guidance"?');
   refuses("full toString=3", 'unknown key "toString"');
-  refuses("vorta tau=2", '"vorta tau=2": tau must be a number from 0 to 1, not "2"');
-  refuses("full steps=0", "steps must be a whole number from 1 to 1000");
+  refuses("vorta tau=2", '"vorta tau=2": "tau" must be a number from 0 to 1, not "2"');
+  refuses("full steps=0", '"steps" must be a whole number from 1 to 1000');
   refuses("full seed=3", "seed is the same for all settings: give it as --seed instead");
   refuses("full size=32x32", "give it as --size instead");
   refuses("vorta tau 0.5", '"tau" is neither key=value nor the only kind of attention');
@@ -81,7 +81,7 @@ Deno.test("comparisons that cannot be are refused before anything is loaded", ()
     await refused("the prompt is empty", " ");
     await refused("a single --setting cannot be compared with anything", "a", "--setting", "full");
     await refused('two settings are called "full"', "a", "-s", "full", "-s", "full");
-    await refused('--setting "vrota": attention must be', "a", "-s", "full", "-s", "vrota");
+    await refused('--setting "vrota": "attention" must be', "a", "-s", "full", "-s", "vrota");
     await refused("--setting needs a value", "a", "-s", "full", "-s");
     await refused(
       'setting "full tau=0.5": --tau has no effect with --attention full',

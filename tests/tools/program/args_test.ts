@@ -56,7 +56,7 @@ Deno.test("given twice, the last counts", () => {
 
 Deno.test("an option of many: every value counts, in order, and each is checked", () => {
   const several = {
-    clip: many(choice({ group: "Some", of: ["cat", "dog"], help: "Animals.", short: "c" })),
+    clip: many(choice({ group: "Some", choices: ["cat", "dog"], help: "Animals.", short: "c" })),
     quiet: flag({ group: "Some", help: "Say nothing." }),
   };
   const parse = (...args: string[]) => parseCommand(args, several, "x").values;
@@ -159,7 +159,7 @@ Deno.test("help shows every option with its default, and the examples", () => {
       n: number({ group: "More", value: "X", help: "A number." }),
       i: integer({ group: "More", value: "N", help: "An integer." }),
       t: text({ group: "More", value: "T", help: "A text." }),
-      c: choice({ group: "More", of: ["a", "b"], help: "A or b.", default: "a" }),
+      c: choice({ group: "More", choices: ["a", "b"], help: "A or b.", default: "a" }),
     },
     examples: [{ line: "tilereel generate x", does: "An x." }],
     run: () => Promise.resolve(0),

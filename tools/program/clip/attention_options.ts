@@ -13,17 +13,17 @@ import type { Grid } from "../../../model/attention/grid.ts";
 import { exists } from "../../../model/files/file_error.ts";
 import { isTorchZip } from "../../../model/checkpoint/torch_zip.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
-import { choice, number, type OptionValues, path } from "../options.ts";
+import { choice, number, ofClip, type OptionValues, path } from "../options.ts";
 import { VEDA_KEYS, vedaOptions, vedaRecorder, vedaSettings } from "./veda_options.ts";
 import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
 
 /** The table of attention options. */
-export const attentionOptions = {
+export const attentionOptions = ofClip({
   attention: choice({
     group: ATTENTION,
-    of: ["full", "vorta", "veda", "sliding", "coreset"],
+    choices: ["full", "vorta", "veda", "sliding", "coreset"],
     help:
       "How video tokens see one another: all of them, each head as a trained router says (vorta), each tile of tokens " +
       "the tiles that matter most to it (veda), or, for study, every head its neighbourhood or representatives alone.",
@@ -42,19 +42,19 @@ export const attentionOptions = {
     value: "X",
     help: "For vorta: a head whose best score is below this takes full attention. Higher is slower and closer to full.",
     elsewhere: ["tau-sparse"],
-    default: String(DEFAULT_TAU),
+    default: DEFAULT_TAU,
     min: 0,
     max: 1,
   }),
   "full-branch": choice({
     group: ATTENTION,
-    of: ["full", "veda"],
+    choices: ["full", "veda"],
     help: "For vorta: how the heads that the router leaves full are computed. veda takes its options too.",
     default: "full",
   }),
   ...vortaOptions,
   ...vedaOptions,
-};
+});
 
 /** Values of {@linkcode attentionOptions} that were given. */
 export type AttentionValues = OptionValues<typeof attentionOptions>;

@@ -3,12 +3,10 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { LARGEST_SEED } from "../../../model/noise.ts";
 import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
 import { checkFrames, checkSize } from "../../../model/video_size.ts";
-import { didYouMean } from "../../../gpu/common/nearest.ts";
-import { choice, integer, number, type Option, type OptionValues, text } from "../options.ts";
+import { choice, integer, notation, number, ofClip, type OptionValues, text } from "../options.ts";
 
 /** Width and height in pixels. */
 export interface Size {
@@ -26,27 +24,40 @@ const CLIP = "Clip";
 const SAMPLING = "Sampling";
 
 /** The table of options that describe one clip. */
-export const clipOptions = {
-  size: size({
-    group: CLIP,
-    value: "WxH",
-    help: "Width and height in pixels, both multiples of 16.",
-    elsewhere: ["width", "height", "resolution", "W", "H"],
-    default: "the model's",
-  }),
-  frames: frames({
+export const clipOptions = ofClip({
+  size: notation<Size>(
+    {
+      group: CLIP,
+      value: "WxH",
+      help: "Width and height in pixels, both multiples of 16.",
+      elsewhere: ["width", "height", "resolution", "W", "H"],
+      default: "the model's",
+      unit: "pixels",
+    },
+    "a width and a height as in 832x480",
+    (text, name) => {
+      const [, width, height] = /^(\d+)[x×*](\d+)$/i.exec(text)?.map(Number) ?? [];
+      if (width === undefined || height === undefined) return undefined;
+      checkSize(width, height, name);
+      return { width, height };
+    },
+  ),
+  frames: integer({
     group: CLIP,
     value: "N",
     help: "How many frames: a multiple of 4 plus 1.",
     elsewhere: ["num-frames", "video-frames", "length"],
     default: "the model's",
-  }),
+    min: 1,
+    max: MOST_FRAMES,
+  }, checkFrames),
   fps: number({
     group: CLIP,
     value: "X",
     help: "Frames a second, as in 16 or 23.976.",
     elsewhere: ["frame-rate"],
     default: "the model's",
+    unit: "frames a second",
     min: 1,
     max: 240,
   }),
@@ -84,21 +95,33 @@ export const clipOptions = {
   }),
   scheduler: choice({
     group: SAMPLING,
-    of: ["unipc", "euler"],
+    choices: ["unipc", "euler"],
     help: "How a step is taken.",
     elsewhere: ["sampler", "sampler-name", "sampling-method", "sample-solver"],
     default: "the model's",
   }),
-  sigmas: sigmas({
-    group: SAMPLING,
-    value: "diffusers|wan|LIST",
-    help:
-      "The noise levels of the steps: evenly spaced as diffusers (0.37 and later) or as Wan's own program has them, " +
-      "or a falling list as in 1,0.75,0.5,0.25, of as many as there are steps. --flow-shift applies to all of them: 1 " +
-      "takes a list as it is.",
-    elsewhere: ["custom-sigmas", "sigma-schedule"],
-    default: DEFAULT_SIGMA_GRID,
-  }),
+  sigmas: notation<Sigmas>(
+    {
+      group: SAMPLING,
+      value: "diffusers|wan|LIST",
+      help:
+        "The noise levels of the steps: evenly spaced as diffusers (0.37 and later) or as Wan's own program has them, " +
+        "or a falling list as in 1,0.75,0.5,0.25, of as many as there are steps. --flow-shift applies to all of them: 1 " +
+        "takes a list as it is.",
+      elsewhere: ["custom-sigmas", "sigma-schedule"],
+      choices: SIGMA_GRIDS,
+      default: DEFAULT_SIGMA_GRID,
+    },
+    "diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25",
+    (text, name) => {
+      const grid = SIGMA_GRIDS.find((word) => word === text);
+      if (grid !== undefined) return grid;
+      const list = text.split(",").map((part) => /^\s*[-+.\de]+\s*$/i.test(part) ? Number(part) : NaN);
+      if (list.some(Number.isNaN)) return undefined;
+      checkSigmas(list, name);
+      return list;
+    },
+  ),
   "flow-shift": number({
     group: SAMPLING,
     value: "X",
@@ -109,54 +132,7 @@ export const clipOptions = {
     default: "the model's",
     above: 0,
   }),
-};
+});
 
 /** Values of {@linkcode clipOptions} that were given. */
 export type ClipValues = OptionValues<typeof clipOptions>;
-
-function size(about: Omit<Option<Size>, "parse">): Option<Size> {
-  return {
-    ...about,
-    parse: (text, name) => {
-      const match = /^(\d+)[x×*](\d+)$/i.exec(text.trim());
-      if (!match) {
-        throw new TilereelError(`${name} must be a width and a height as in 832x480, not ${quoted(text)}`);
-      }
-      const [width, height] = [Number(match[1]), Number(match[2])];
-      checkSize(width, height, name);
-      return { width, height };
-    },
-  };
-}
-
-/** Sigmas: a word, or numbers between commas. */
-function sigmas(about: Omit<Option<Sigmas>, "parse">): Option<Sigmas> {
-  return {
-    ...about,
-    parse: (text, name) => {
-      const grid = SIGMA_GRIDS.find((word) => word === text.trim());
-      if (grid !== undefined) return grid;
-      const list = text.split(",").map((part) => /^\s*[-+.\de]+\s*$/i.test(part) ? Number(part) : NaN);
-      if (list.some(Number.isNaN)) {
-        throw new TilereelError(
-          `${name} must be diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25, not ` +
-            `${quoted(text)}${didYouMean(text.trim(), SIGMA_GRIDS)}`,
-        );
-      }
-      checkSigmas(list, name);
-      return list;
-    },
-  };
-}
-
-function frames(about: Omit<Option<number>, "parse"> & { value: string }): Option<number> {
-  const count = integer({ ...about, min: 1, max: MOST_FRAMES });
-  return {
-    ...count,
-    parse: (text, name) => {
-      const frames = count.parse(text, name);
-      checkFrames(frames, name);
-      return frames;
-    },
-  };
-}

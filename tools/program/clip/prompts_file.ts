@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
 import { isNotFound, systemReason, TOO_LONG } from "../../../model/files/file_error.ts";
 import { LOOK_AT, recogniseBytes, type Recognised } from "../../../model/checkpoint/recognise.ts";
-import { type Sigmas, stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { clipOptions } from "./clip_options.ts";
-import { notSupported } from "../not_supported.ts";
-import { type OptionTable, type OptionValues, suggestOption } from "../options.ts";
+import { type OptionTable, type OptionValues, path, text } from "../options.ts";
+import { readValues } from "./read_values.ts";
 
 /** One clip that a prompts file asks for. */
 export interface PromptEntry<T extends OptionTable = typeof clipOptions> {
@@ -30,6 +29,12 @@ const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfie
 
 /** Characters of a path in a message: a longer one is rather a prompt. */
 const LONGEST_SHOWN = 255;
+
+/** What a line can say beside the options of a clip. */
+const LINE = {
+  prompt: text({ group: "Line", value: "TEXT", help: "What to show." }),
+  out: path({ group: "Line", value: "PATH", help: "Where to write the clip." }),
+};
 
 const EXAMPLE = '{"prompt": "a red circle", "seed": 7}';
 
@@ -122,41 +127,7 @@ function parseObject(text: string, where: string, table: OptionTable): Omit<Prom
   if (typeof object !== "object" || object === null || Array.isArray(object)) {
     throw new TilereelError(`${where} is not a JSON object, as in ${EXAMPLE}`);
   }
-  const values: Record<string, unknown> = {};
-  let prompt: string | undefined;
-  let out: string | undefined;
-  for (const [given, value] of Object.entries(object)) {
-    const key = given.replaceAll("_", "-");
-    const known = key === "prompt" || key === "out" || Object.hasOwn(table, key);
-    if (!known) throw new TilereelError(unknownKey(given, where, table));
-    if (value === null) continue;
-    const text = textOf(value, key !== "prompt" && key !== "out");
-    if (text === undefined) throw new TilereelError(`${where}: "${given}" must be text or a number`);
-    if (key === "prompt" && typeof value !== "string") {
-      throw new TilereelError(`${where}: "prompt" must be text in quotes, not ${text}`);
-    }
-    if (key === "prompt") prompt = text;
-    else if (key === "out") out = text;
-    else values[key] = table[key]!.parse(text, `${where}: "${given}"`);
-  }
+  const { prompt, out, ...values } = readValues(object as Record<string, unknown>, { ...LINE, ...table }, where);
   if (prompt === undefined) throw new TilereelError(`${where} has no "prompt"`);
-  stepsOf(values.sigmas as Sigmas | undefined, values.steps as number | undefined, 0, `${where}: `);
   return { prompt, ...out !== undefined && { out }, values };
-}
-
-/** What would stand on the command line: numbers of a list have commas between them. */
-function textOf(value: unknown, listed: boolean): string | undefined {
-  if (typeof value === "string" || typeof value === "number") return String(value);
-  const isList = listed && Array.isArray(value) && value.length > 0 &&
-    value.every((entry) => typeof entry === "number");
-  return isList ? value.join(",") : undefined;
-}
-
-function unknownKey(given: string, where: string, table: OptionTable): string {
-  const instead = notSupported(given);
-  if (instead !== undefined) return `${where}: ${quoted(given)} ${instead}`;
-  const key = given.replaceAll("_", "-");
-  const names = ["prompt", "out", ...Object.keys(table)];
-  const near = suggestOption(key, names, table, (name) => quoted(name));
-  return `${where}: unknown key ${quoted(given)}${near || `; keys are ${names.join(", ")}`}`;
 }

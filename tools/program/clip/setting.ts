@@ -6,8 +6,8 @@
 import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { attentionOptions } from "./attention_options.ts";
 import { clipOptions } from "./clip_options.ts";
-import { type Sigmas, stepsOf } from "../../../model/schedulers/sigmas.ts";
-import { type Option, type OptionValues, suggestOption } from "../options.ts";
+import { type AboutValue, notation, type Option, type OptionValues } from "../options.ts";
+import { readValues } from "./read_values.ts";
 
 const { negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift, ...ofEveryClip } = clipOptions;
 
@@ -29,11 +29,9 @@ export interface Setting {
   readonly values: SettingValues;
 }
 
-const KEYS = Object.keys(settingOptions);
-
 /** An option for a setting. */
-export function setting(about: Omit<Option<Setting>, "parse">): Option<Setting> {
-  return { ...about, parse: parseSetting };
+export function setting(about: AboutValue): Option<Setting> {
+  return notation(about, "a setting", parseSetting);
 }
 
 /**
@@ -50,19 +48,19 @@ export function parseSetting(text: string, name: string): Setting {
   if (words.length === 0) {
     throw new TilereelError(`${where} is empty: write a kind of attention, or key=value, as in "vorta tau=0.5"`);
   }
-  const values: Record<string, unknown> = {};
+  const given: Record<string, string> = {};
   for (const word of words) {
     const [key, value] = keyAndValue(word, where);
-    if (key === "attention" && Object.hasOwn(values, "attention")) {
+    if (key === "attention" && Object.hasOwn(given, "attention")) {
       throw new TilereelError(
         `${where}: ${quoted(word)} is neither key=value nor the only kind of attention: a setting has one`,
       );
     }
-    if (Object.hasOwn(values, key)) throw new TilereelError(`${where} has ${key} twice: leave one out`);
-    values[key] = settingOptions[key].parse(value, `${where}: ${key}`);
+    if (Object.hasOwn(given, key)) throw new TilereelError(`${where} has ${key} twice: leave one out`);
+    given[key] = value;
   }
-  stepsOf(values.sigmas as Sigmas | undefined, values.steps as number | undefined, 0, `${where}: `);
-  return { name: called?.trim() || words.join(" "), words: words.join(" "), values: values as SettingValues };
+  const values = readValues(given, settingOptions, where);
+  return { name: called?.trim() || words.join(" "), words: words.join(" "), values };
 }
 
 /** Words between spaces, with what stands in quotes in one. */
@@ -74,16 +72,14 @@ function splitWords(text: string, where: string): string[] {
   return words;
 }
 
-function keyAndValue(word: string, where: string): [keyof typeof settingOptions, string] {
+function keyAndValue(word: string, where: string): [string, string] {
   const [, given, text] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
   if (given === undefined) return ["attention", unquote(word)];
   const key = given.replace(/^--/, "").replaceAll("_", "-");
-  if (Object.hasOwn(settingOptions, key)) return [key as keyof typeof settingOptions, unquote(text!)];
   if (Object.hasOwn(ofEveryClip, key)) {
     throw new TilereelError(`${where}: ${key} is the same for all settings: give it as --${key} instead`);
   }
-  const near = suggestOption(key, KEYS, settingOptions, (known) => known);
-  throw new TilereelError(`${where}: unknown key ${quoted(given)}${near || `; keys are ${KEYS.join(", ")}`}`);
+  return [key, unquote(text!)];
 }
 
 function unquote(text: string): string {

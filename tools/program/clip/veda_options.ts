@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/veda/methods.ts";
 import { checkCapacity } from "../../../model/veda/tiling.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
-import { integer, number, type Option, type OptionValues, path } from "../options.ts";
+import { integer, notation, number, type OptionValues, path } from "../options.ts";
 import { exists } from "../../../model/files/file_error.ts";
 import { sizes, sizesText } from "./vorta_options.ts";
 
@@ -41,16 +40,29 @@ export const vedaOptions = {
     value: "N",
     help: "For veda: how many of the first steps take full attention, because they lay out the picture.",
     elsewhere: ["warmup-steps", "first-steps"],
-    default: String(DEFAULT_DENSE_STEPS),
+    default: DEFAULT_DENSE_STEPS,
     min: 0,
   }),
-  "dense-layers": layers({
-    group: ATTENTION,
-    value: "LIST",
-    help: "For veda: these layers take full attention, counted from 0, as in 0,1,38-39.",
-    elsewhere: ["skip-layers", "full-layers"],
-    default: "none",
-  }),
+  "dense-layers": notation<readonly number[]>(
+    {
+      group: ATTENTION,
+      value: "LIST",
+      help: "For veda: these layers take full attention, counted from 0, as in 0,1,38-39.",
+      elsewhere: ["skip-layers", "full-layers"],
+      default: "none",
+    },
+    "numbers of layers and rising ranges of them, as in 0,1,38-39",
+    (text) => {
+      const list: number[] = [];
+      for (const part of text.split(",")) {
+        const [, from, to] = /^\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?$/.exec(part) ?? [];
+        const first = Number(from), last = Number(to ?? from);
+        if (from === undefined || last < first) return undefined;
+        for (let layer = first; layer <= last; layer++) list.push(layer);
+      }
+      return list;
+    },
+  ),
   "tile-shape": sizes({
     group: ATTENTION,
     value: "TxHxW",
@@ -106,25 +118,4 @@ export async function vedaRecorder(
   const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers } = settings;
   const given = { denseSteps, ...denseLayers && { denseLayers }, ...shape && { tileShape: sizesText(shape) } };
   return (grid) => ({ ...tiles, keep: keepOn(grid, settings), ...given });
-}
-
-/** Numbers of layers, single or as ranges. */
-function layers(about: Omit<Option<readonly number[]>, "parse">): Option<readonly number[]> {
-  return {
-    ...about,
-    parse: (text, name) => {
-      const list: number[] = [];
-      for (const part of text.split(",")) {
-        const [, from, to] = /^\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?$/.exec(part) ?? [];
-        const first = Number(from), last = Number(to ?? from);
-        if (from === undefined || last < first) {
-          throw new TilereelError(
-            `${name} must be numbers of layers and rising ranges of them, as in 0,1,38-39, not ${quoted(text)}`,
-          );
-        }
-        for (let layer = first; layer <= last; layer++) list.push(layer);
-      }
-      return list;
-    },
-  };
 }

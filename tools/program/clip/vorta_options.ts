@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
-import { number, type Option, type OptionValues } from "../options.ts";
+import { type AboutValue, notation, number, type Option, type OptionValues } from "../options.ts";
 
 const ATTENTION = "Attention";
 
@@ -73,18 +72,9 @@ export function sizesText(sizes: Grid): string {
 }
 
 /** Three whole numbers of at least 1. */
-export function sizes(about: Omit<Option<Grid>, "parse">): Option<Grid> {
-  return {
-    ...about,
-    parse: (text, name) => {
-      const match = /^(\d{1,6})[x×*](\d{1,6})[x×*](\d{1,6})$/i.exec(text.trim());
-      const sizes = match?.slice(1).map(Number);
-      if (!sizes || sizes.includes(0)) {
-        throw new TilereelError(
-          `${name} must be frames, rows and columns as in 5x9x8, each at least 1, not ${quoted(text)}`,
-        );
-      }
-      return sizes as unknown as Grid;
-    },
-  };
+export function sizes(about: AboutValue): Option<Grid> {
+  return notation(about, "frames, rows and columns as in 5x9x8, each at least 1", (text) => {
+    const [, ...sizes] = /^(\d{1,6})[x×*](\d{1,6})[x×*](\d{1,6})$/i.exec(text)?.map(Number) ?? [];
+    return sizes.length === 0 || sizes.includes(0) ? undefined : sizes as unknown as Grid;
+  });
 }

@@ -1,0 +1,37 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { COMMANDS } from "../../../cli/command_table.ts";
+import { batchOptions } from "../../../cli/generate/batch_options.ts";
+import { gpuOptions } from "../../../tools/program/gpu_options.ts";
+import type { Option } from "../../../tools/program/options.ts";
+
+async function allOptions(): Promise<[name: string, option: Option<unknown>][]> {
+  const loaded = await Promise.all(Object.values(COMMANDS).map((entry) => entry.load()));
+  const inner = loaded.flatMap((one) => "group" in one ? Object.values(one.group.commands) : []);
+  const commands = [...loaded, ...await Promise.all(inner.map((entry) => entry.load()))];
+  return commands.flatMap((one) => "command" in one ? Object.entries(one.command.options) : []);
+}
+
+Deno.test("an option is data: what a form shows is what its parser takes", async () => {
+  const { steps, scheduler, "flow-shift": shift, size } = batchOptions;
+  assertEquals([steps.kind, steps.min, steps.max, steps.scope], ["integer", 1, 1000, "clip"]);
+  assertEquals([scheduler.kind, scheduler.choices, scheduler.value], ["choice", ["unipc", "euler"], "unipc|euler"]);
+  assertEquals([shift.kind, shift.above, shift.max], ["number", 0, undefined]);
+  assertEquals([size.kind, size.unit, size.value], ["notation", "pixels", "WxH"]);
+  assertEquals(Object.values(batchOptions).filter(({ scope }) => scope !== "clip"), []);
+  assertEquals(gpuOptions("GPU").gpu.scope, "process");
+
+  const options = await allOptions();
+  for (const [name, option] of options) {
+    const takes = (value: string | number) => option.parse(String(value), name);
+    const refuses = (value: number) => assertThrows(() => takes(value), TilereelError, name);
+    assertEquals(option.kind === "flag", option.value === undefined, name);
+    for (const choice of option.choices ?? []) takes(choice);
+    if (typeof option.default === "number") takes(option.default);
+    if (option.above !== undefined) refuses(option.above);
+    if (option.min !== undefined) refuses(option.min - 1);
+    if (option.max !== undefined) refuses(option.max + 1);
+    for (const limit of [option.min, option.max]) if (limit !== undefined) takes(limit);
+  }
+  assertEquals(options.length > 100, true);
+});
