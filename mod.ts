@@ -42,10 +42,10 @@ export type { KernelFamily } from "./gpu/tuning/family.ts";
 export {
   type AttentionMethod,
   type AttentionTask,
-  fullAttention,
   type PreparedAttention,
   type SelfAttention,
 } from "./model/attention/method.ts";
+export { fullAttention } from "./model/attention/full.ts";
 export type { HeadShape, TokenLayout } from "./model/attention/layout.ts";
 export type { AttentionReport } from "./model/attention/report.ts";
 export { embeddedModelDir } from "./model/embedded.ts";

@@ -159,7 +159,7 @@ async function timeVorta(
   values: OptionValues<typeof options>,
 ): Promise<void> {
   const settings = { ...measuredSettings(grid), ...values.tile && { tile: values.tile } };
-  const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
+  using vorta = new VortaAttention(gpu, { heads, headDim }, { grid, kept: 0 }, settings);
   const { full, sliding, coreset } = vorta.pairs;
   await time(
     "sliding",
@@ -173,11 +173,10 @@ async function timeVorta(
     coreset / full,
     () => vorta.single("coreset")(q, k, v, 0),
   );
-  await time("part", "core-set: selection alone", 0, () => vorta.kept(q)!);
+  await time("part", "core-set: selection alone", 0, () => vorta.select(q, k)!.order);
   // Every head through full attention by way of the routes: what grouping heads costs.
   const routes = [new Uint8Array(heads)];
   await time("part", "routed, all heads full", 1, () => gpu.scope(() => vorta.routed(routes)(q, k, v, 0)));
-  vorta.release();
 }
 
 async function timeVeda(
@@ -188,7 +187,7 @@ async function timeVeda(
   tiles: TileShape,
   keep: number,
 ): Promise<void> {
-  const pattern = new TilePattern(gpu, { heads, headDim }, grid, tiles, keep);
+  using pattern = new TilePattern(gpu, { heads, headDim }, { grid, kept: 0 }, tiles, keep);
   const [pq, pk] = [1, 2].map(() => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2)) as [Tensor, Tensor];
   const choose = () => gpu.scope(() => pattern.select(pattern.scores(q, k, { q: pq, k: pk })));
   const name = `veda, keep ${keep}, tiles of ${sizes(tiles)}`;
@@ -199,7 +198,6 @@ async function timeVeda(
   await time(`veda ${keep}`, `${name}: all of it`, density, () => gpu.scope(() => pattern.attend(q, k, v, choose())));
   await time("part", `${name}: pooling, scores and selection`, 0, choose, attending);
   for (const tensor of [pq, pk, runs]) gpu.release(tensor);
-  pattern.release();
 }
 
 /** Pairs of queries and keys in the tiles that were picked, of all. */

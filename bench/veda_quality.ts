@@ -136,16 +136,16 @@ async function measure(
     const onState = (state: AttentionState) => {
       if (!wanted.includes(state.step)) return;
       states++;
-      const tokens = product(state.grid);
+      const tokens = product(state.layout.grid);
       let norms: Float32Array;
       found.push({ tensors: [gpu.keep(squaredNorm(gpu, state.y, heads))], add: ([numbers]) => norms = numbers! });
       for (const [i, { by }] of pickers.entries()) {
         for (const { shape, heads: own, only } of groups[i]!.layers[state.layer]!) {
           gpu.scope(() => {
-            const { layout } = patterns[0]!.of(state.grid, shape);
+            const { layout } = patterns[0]!.of(state.layout, shape);
             const heat = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout, only });
             for (const [j, at] of patterns.entries()) {
-              const pattern = at.of(state.grid, shape);
+              const pattern = at.of(state.layout, shape);
               const scores = by === "oracle max"
                 ? heat.max
                 : by === "oracle sum"

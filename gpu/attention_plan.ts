@@ -36,8 +36,14 @@ export interface BlockList {
 
 /** A pattern of self-attention over a sequence of slots, ready for the kernels. */
 export interface AttentionPlan {
-  /** [orders, slots], u32: the token in each slot. One order for all heads, or one for each of batch · heads. */
+  /**
+   * [orders, slots], u32: the token in each slot. One order for all heads, or one for each of batch · heads. Tokens in
+   * no slot take no part: nothing attends to them, and their output is not written. Where queries and keys have orders
+   * of their own, a token lies in two slots, in one as a key and in the other as a query.
+   */
   readonly order: Tensor;
+  /** The number of slots from the first on that hold all keys. Default: all slots */
+  readonly keySlots?: number | undefined;
   /** For each block of queries, the keys that it attends to. Used for the forward pass and the gradients of queries. */
   readonly queries: BlockList;
   /**

@@ -17,12 +17,14 @@ export interface TileLayout {
 
 /** How many key tiles each query tile attends to. */
 export interface TileBudget {
-  /** [tiles, 2], u32: the index of a query tile's first run, and the number of its runs */
+  /** [tiles, 2], u32: the index of a query tile's first run, and the number of key tiles that are selected for it */
   readonly rows: Tensor;
   /** [blocks, 4], u32: blocks of query tiles, see `BlockList` */
   readonly blocks: Tensor;
-  /** The number of runs of all query tiles of one head. */
+  /** The number of runs of one head. */
   readonly runs: number;
+  /** Slots after the tiles' that all slots attend to, and that attend to all slots. */
+  readonly kept?: Run | undefined;
 }
 
 /** Uploads a layout. */
@@ -38,19 +40,30 @@ export function uploadTileLayout(gpu: Gpu, order: Uint32Array, tiles: readonly R
  *
  * @param keep the number of key tiles for each query tile, at least one
  * @param rows the largest number of slots of a block, see `blockRows`
+ * @param kept the slots after the tiles' that are always kept
  */
-export function uploadTileBudget(gpu: Gpu, tiles: readonly Run[], keep: readonly number[], rows: number): TileBudget {
+export function uploadTileBudget(
+  gpu: Gpu,
+  tiles: readonly Run[],
+  keep: readonly number[],
+  rows: number,
+  kept?: Run,
+): TileBudget {
   const blocks: number[] = [], spans: number[] = [];
   let runs = 0;
-  for (const [row, tile] of tiles.entries()) {
-    const count = keep[row]!;
-    for (const block of cutBlocks(tile, rows, runs, count)) blocks.push(block.first, block.count, runs, count);
-    spans.push(runs, count);
+  const add = (slots: Run, count: number) => {
+    for (const block of cutBlocks(slots, rows, runs, count)) blocks.push(block.first, block.count, runs, count);
     runs += count;
+  };
+  for (const [row, tile] of tiles.entries()) {
+    spans.push(runs, keep[row]!);
+    add(tile, keep[row]! + (kept ? 1 : 0));
   }
+  if (kept) add(kept, 1);
   return {
     rows: gpu.upload(Uint32Array.from(spans), [tiles.length, 2], "u32"),
     blocks: gpu.upload(Uint32Array.from(blocks), [blocks.length / 4, 4], "u32"),
     runs,
+    kept,
   };
 }

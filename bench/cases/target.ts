@@ -77,13 +77,13 @@ function veda(size: Size, keep: number): TargetCase {
     name: `attention ${heads}×${headDim}, ${product(grid)} tokens, veda keep ${keep}`,
     prepare: (gpu) => {
       const [q, k, v] = operands(gpu, product(grid), dim);
-      const pattern = new TilePattern(gpu, config, grid, shape, keep);
+      const pattern = new TilePattern(gpu, config, { grid, kept: 0 }, shape, keep);
       const projection = normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2);
       const runs = gpu.scope(() => pattern.select(pattern.scores(q, k, { q: projection, k: projection })));
       return {
         flops: 4 * dim * pattern.pairs,
         work: () => pattern.attend(q, k, v, runs),
-        release: () => pattern.release(),
+        release: () => pattern[Symbol.dispose](),
       };
     },
   };

@@ -4,6 +4,7 @@
  * @module
  */
 import type { AttentionMethod } from "../../model/attention/method.ts";
+import { Passes } from "../../model/attention/passes.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
 import { defaultSettings, type VortaSettings } from "../../model/vorta/settings.ts";
 
@@ -19,16 +20,12 @@ export function randomRoutes(like: AttentionMethod, settings: VortaSettings | un
       if (!routes) throw new Error("only routed attention has routes");
       const dealt = shuffled(routes.flatMap((layers) => layers.flatMap((heads) => [...heads])));
       const mixed = routes.map((layers) => layers.map((heads) => Uint8Array.from(dealt.splice(0, heads.length))));
-      const vorta = new VortaAttention(
-        task.gpu,
-        task.shape,
-        task.layout.grid,
-        settings ?? defaultSettings(task.layout.grid),
-      );
+      const { gpu, shape } = task, sizes = settings ?? defaultSettings(task.layout.grid);
+      const passes = new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, sizes));
       return {
-        at: (step) => vorta.routed(mixed[step]!),
+        at: (step, pass) => passes.of(pass).routed(mixed[step]!),
         report: { density, routes: mixed },
-        [Symbol.dispose]: () => vorta.release(),
+        [Symbol.dispose]: () => passes[Symbol.dispose](),
       };
     },
   };

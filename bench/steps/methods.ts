@@ -39,7 +39,7 @@ export function full(): TimedMethod {
 
 /** VORTA with a given number of heads on full attention, and half of the others on each sparse branch. */
 export function vorta(gpu: Gpu, { config, grid }: WanShape, fullHeads: number): TimedMethod {
-  const attention = new VortaAttention(gpu, config, grid, measuredSettings(grid));
+  const attention = new VortaAttention(gpu, config, { grid, kept: 0 }, measuredSettings(grid));
   const routes = evenRoutes(sharesWith(fullHeads), config.heads);
   const shares = sharesOf(routes);
   const { pairs } = attention;
@@ -51,7 +51,7 @@ export function vorta(gpu: Gpu, { config, grid }: WanShape, fullHeads: number): 
     period: routes.length,
     attend: (q, k, v, layer) => attend(q, k, v, layer % routes.length),
     fullHeads: shares[0],
-    [Symbol.dispose]: () => attention.release(),
+    [Symbol.dispose]: () => attention[Symbol.dispose](),
   };
 }
 
@@ -63,8 +63,12 @@ export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedM
   const shape = defaultShape(grid, defaultCapacity(grid));
   const [q, k] = [1, 2].map((which) => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2, "f32", which));
   const projections = [{ q: q!, k: k! }];
-  const attention = new VedaAttention(gpu, config, grid, { plan: uniformPlan(shape, one), keep, projections });
-  const attend = wholeAttention(gpu, attention.some(everyHead(one)));
+  const attention = new VedaAttention(gpu, config, { grid, kept: 0 }, {
+    plan: uniformPlan(shape, one),
+    keep,
+    projections,
+  });
+  const attend = wholeAttention(gpu, { grid, kept: 0 }, attention.some(everyHead(one)));
   return {
     name: `veda, keep ${keep}, tiles of ${shape.join("×")}`,
     density: attention.pairs(0, 0) / product(grid) ** 2,
@@ -72,7 +76,7 @@ export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedM
     attend: (q, k, v) => attend(q, k, v, 0),
     keep,
     [Symbol.dispose]: () => {
-      attention.release();
+      attention[Symbol.dispose]();
       for (const tensor of [q!, k!]) gpu.release(tensor);
     },
   };

@@ -153,7 +153,7 @@ export function runForward(
   gpu.untaped(() =>
     gpu.scope(() => {
       const [batch, tokens] = tensors.k.shape as [number, number, number];
-      const chosen = only?.dim(0) ?? heads, slots = plan?.order.dim(1) ?? tokens;
+      const chosen = only?.dim(0) ?? heads, slots = plan?.keySlots ?? plan?.order.dim(1) ?? tokens;
       const [k, v] = [0, 1].map(() => gpu.tensor([batch, slots, chosen * headDim], "f16")) as [Tensor, Tensor];
       gpu.run(packKeys({ headDim, plan: call.plan }), {
         buffers: {

@@ -14,7 +14,7 @@ export interface AttentionPattern {
   /** The factor for q·k. Default: 1 / √(head dim). */
   readonly scale?: number;
   /** The plan of sparse self-attention. Default: every query attends to every key. */
-  readonly plan?: AttentionPlan;
+  readonly plan?: AttentionPlan | undefined;
   /** [n], u32: the heads to compute. The results of other heads are not written. Default: all. */
   readonly only?: Tensor | undefined;
 }

@@ -22,17 +22,21 @@ export interface Buckets {
   readonly keep: number;
   /** [n], u32: tokens in no bucket, which are always kept; absent where there are none */
   readonly rest: Tensor | undefined;
+  /** The first token after those of all buckets; tokens from there on may be padding. Default: the end */
+  readonly end?: number;
 }
 
 /** The selection for each head. */
 export interface Selection {
   /**
    * [batch · heads, buckets · (1 + keep) + rest], u32: the centres, then the kept ones bucket by bucket, then the
-   * rest
+   * rest. Where keys are selected by themselves, twice as many: the keys' slots, then the queries'.
    */
   readonly order: Tensor;
   /** [batch · heads, tokens], u32: for each token, the token whose output it takes; itself if it is kept */
   readonly source: Tensor;
+  /** `source` is defined for the tokens before this one. */
+  readonly end: number;
 }
 
 /** The number of kept tokens of one head. */
@@ -58,13 +62,15 @@ const SELECT_PARAMS = {
   chosen: "u32",
   has_heads: "u32",
   head_dim4: "u32",
+  /** the slots of one head, and the first of them to write */
   slots: "u32",
+  first_slot: "u32",
 } as const;
 
 /** Defines the head, and the offsets of its lists. Workgroups: z counts heads of all batch items. */
 const SELECT_HEAD = `  let batch = wid.z / p.chosen;
 ${chosenHead("head", "wid.z % p.chosen")}
-  let order_at = (batch * p.heads + head) * p.slots;
+  let order_at = (batch * p.heads + head) * p.slots + p.first_slot;
   let source_at = (batch * p.heads + head) * p.tokens;`;
 
 /** Tokens in no bucket follow those of the buckets. */
@@ -216,40 +222,50 @@ function selectLanes(headDim4: number): number {
   return lanes;
 }
 
+/** Options of {@link bucketSelect}. */
+export interface BucketSelectOptions {
+  /** [n], u32: the heads to process; the results of other heads are undefined. Default: all */
+  readonly only?: Tensor | undefined;
+  /** As x. Given, keys are selected by their own similarity. Default: the tokens of the selected queries are kept. */
+  readonly keys?: Tensor | undefined;
+}
+
 /**
  * Selects, for each head and bucket, the tokens whose vectors are least similar to the centre's, by cosine.
  *
- * @param x [batch, tokens, heads · head dim], f32
- * @param only [n], u32: the heads to process; the results of other heads are undefined. Default: all
+ * @param x [batch, tokens, heads · head dim], f32: queries
  */
-export function bucketSelect(gpu: Gpu, x: Tensor, heads: number, buckets: Buckets, only?: Tensor): Selection {
+export function bucketSelect(
+  gpu: Gpu,
+  x: Tensor,
+  heads: number,
+  buckets: Buckets,
+  { only, keys }: BucketSelectOptions = {},
+): Selection {
   const [batch, tokens, dim] = x.shape as [number, number, number];
-  const { members, centre, keep, rest } = buckets;
+  const { members, centre, keep, rest, end = tokens } = buckets;
   const chosen = only?.dim(0) ?? heads, count = members.dim(0), size = members.dim(1);
   const headDim4 = dim / heads / 4, restCount = rest?.dim(0) ?? 0;
-  const slots = keptSlots(buckets);
+  const slots = keptSlots(buckets) * (keys ? 2 : 1);
   const order = gpu.tensor([batch * heads, slots], "u32"), source = gpu.tensor([batch * heads, tokens], "u32");
   const lanes = selectLanes(headDim4);
   const shared = !gpu.kernels.plain && lanes > 1 && size <= MOST_SHARED;
   const groups = shared
     ? Math.ceil(count * lanes / THREADS) + Math.ceil(restCount / THREADS)
     : Math.ceil((count + restCount) / THREADS);
-  gpu.run(shared ? SELECT_SHARED({ size, centre, lanes }) : SELECT_PLAIN({ size, centre, lanes: 1 }), {
-    buffers: { x, members, rest: rest ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, order, source },
-    params: {
-      buckets: count,
-      keep,
-      rest_count: restCount,
-      tokens,
-      heads,
-      chosen,
-      has_heads: only ? 1 : 0,
-      head_dim4: headDim4,
-      slots,
-    },
-    workgroups: [groups, 1, batch * chosen],
-  });
-  return { order, source };
+  const select = (x: Tensor, first: number) =>
+    gpu.run(shared ? SELECT_SHARED({ size, centre, lanes }) : SELECT_PLAIN({ size, centre, lanes: 1 }), {
+      buffers: { x, members, rest: rest ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, order, source },
+      params: {
+        ...{ buckets: count, keep, rest_count: restCount, tokens, heads, chosen, has_heads: only ? 1 : 0 },
+        ...{ head_dim4: headDim4, slots, first_slot: first },
+      },
+      workgroups: [groups, 1, batch * chosen],
+    });
+  // Outputs are spread as queries were selected, so queries come last: they overwrite the keys' sources.
+  if (keys) select(keys, 0);
+  select(x, keys ? slots / 2 : 0);
+  return { order, source, end };
 }
 
 /** The number of tokens of one thread of {@link SPREAD}. */
@@ -261,6 +277,8 @@ const SPREAD: KernelSource = {
   buffers: { source: read("u32"), head_ids: read("u32"), y: write("vec4f") },
   params: {
     tokens: "u32",
+    /** tokens from here on are not in buckets */
+    end: "u32",
     heads: "u32",
     has_heads: "u32",
     head_dim4: "u32",
@@ -280,7 +298,7 @@ ${
     unroll(SPREAD_TOKENS, (i) =>
       `  {
     let token = first + ${i}u * p.abreast;
-    if (token < p.tokens) {
+    if (token < p.end) {
       let giver = source[source_at + token];
       if (giver != token) { y[c + token * row] = y[c + giver * row]; }
     }
@@ -289,13 +307,13 @@ ${
 };
 
 /** Overwrites every token that is not kept with its centre's value: y [batch, tokens, heads · head dim], f32. */
-export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source }: Selection, only?: Tensor): void {
+export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source, end }: Selection, only?: Tensor): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
   const headDim4 = dim / heads / 4, abreast = Math.floor(256 / headDim4);
   gpu.run(SPREAD, {
     buffers: { source, head_ids: only ?? gpu.placeholder, y },
-    params: { tokens, heads, has_heads: only ? 1 : 0, head_dim4: headDim4, abreast },
-    workgroups: [Math.ceil(tokens / (abreast * SPREAD_TOKENS)), only?.dim(0) ?? heads, batch],
+    params: { tokens, end, heads, has_heads: only ? 1 : 0, head_dim4: headDim4, abreast },
+    workgroups: [Math.ceil(end / (abreast * SPREAD_TOKENS)), only?.dim(0) ?? heads, batch],
   });
 }
 

@@ -29,6 +29,9 @@ const SHARED = {
     runs_each: "u32",
     /** number of query tiles */
     count: "u32",
+    /** the slots that are always kept */
+    kept_first: "u32",
+    kept_count: "u32",
   },
 } as const;
 
@@ -49,6 +52,12 @@ fn key_at(row_at: u32, own: u32, j: u32) -> u32 {
   if (j >= p.n) { return 0u; }
   return key_of(row_at, own, j);
 }`;
+
+/** Stores the runs that are not selected: after a row's own, the kept slots; after all rows', what those attend to. */
+const STORE_KEPT = `  if (p.kept_count > 0u) {
+    runs[runs_at + keep] = vec2u(p.kept_first, p.kept_count);
+    if (own == 0u) { runs[(list + 1u) * p.runs_each - 1u] = vec2u(0u, p.kept_first + p.kept_count); }
+  }`;
 
 /** Defines the row: its query tile `own`, the offsets of its scores and runs, and the number of tiles it keeps. */
 const ROW = `  let own = row % p.n;
@@ -93,7 +102,8 @@ ${unroll(4, (i) => `    above += select(0u, 1u, key_at(row_at, own, j + ${i}u) >
     if (key == threshold) { ties--; }
     runs[at] = tiles[j];
     at++;
-  }`,
+  }
+${STORE_KEPT}`,
 };
 
 /** The largest number of tiles. */
@@ -177,7 +187,9 @@ ${
     before += select(0u, 0x10000u, key${i} > threshold) + select(0u, 1u, key${i} == threshold);
   }`
       )
-    }`,
+    }
+  if (li > 0u) { return; }
+${STORE_KEPT}`,
   };
 });
 
@@ -192,7 +204,8 @@ export interface TileSelectionOptions {
  * Selects the best key tiles of each query tile, as runs for an attention plan. A tile's own key tile is always
  * selected and counts; the others follow by score, and ties go to the lower index. An empty tile is selected only if
  * nothing else is left, and its run is empty. The runs of a row are sorted, so that neighbouring tiles are read one
- * after the other. The same scores give the same runs.
+ * after the other. The same scores give the same runs. Where slots are always kept, a row ends with a run of them, and
+ * the last run of a list is what they attend to: all slots.
  *
  * @param scores [batch · heads, tiles, tiles], f32: query tiles by key tiles
  * @returns [batch · heads, runs, 2], u32: first slot and number of slots of each tile kept
@@ -201,7 +214,7 @@ export function selectTiles(
   gpu: Gpu,
   scores: Tensor,
   { tiles }: Pick<TileLayout, "tiles">,
-  budget: Pick<TileBudget, "rows" | "runs">,
+  budget: Pick<TileBudget, "rows" | "runs" | "kept">,
   { heads, only }: TileSelectionOptions,
 ): Tensor {
   const [matrices, n] = scores.shape as [number, number, number];
@@ -211,7 +224,10 @@ export function selectTiles(
   const subgroups = gpu.settings.description.features.includes("subgroups");
   gpu.run(gpu.kernels.plain ? PLAIN : TILED(rowSpread(n, subgroups)), {
     buffers: { scores, tiles, rows: budget.rows, head_ids: only ?? gpu.placeholder, runs },
-    params: { n, heads, chosen, has_heads: only ? 1 : 0, runs_each: budget.runs, count },
+    params: {
+      ...{ n, heads, chosen, has_heads: only ? 1 : 0, runs_each: budget.runs, count },
+      ...{ kept_first: budget.kept?.first ?? 0, kept_count: budget.kept?.count ?? 0 },
+    },
     workgroups: gpu.kernels.plain ? groups1d(count) : folded(count),
   });
   return runs;

@@ -5,7 +5,9 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import type { TokenLayout } from "./layout.ts";
 import type { AttentionTask, SelfAttention } from "./method.ts";
+import { attentionOutput } from "./output.ts";
 
 /**
  * Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim]. Other heads are not
@@ -19,10 +21,10 @@ export function everyHead({ layers, heads }: { layers: number; heads: number }):
 }
 
 /** Makes attention of all heads from a function that can compute some of them. */
-export function wholeAttention(gpu: Gpu, some: SomeHeads): SelfAttention {
+export function wholeAttention(gpu: Gpu, layout: TokenLayout, some: SomeHeads): SelfAttention {
   return (q, k, v, layer) =>
     gpu.scope(() => {
-      const into = gpu.tensor(q.shape);
+      const into = attentionOutput(gpu, q, layout);
       some(q, k, v, layer, into);
       return into;
     });
@@ -37,14 +39,14 @@ export interface SomeHeadsMethod {
 /** The same, prepared for one clip. It holds GPU memory until it is disposed of. */
 export interface PreparedSomeHeads extends Disposable {
   /**
-   * Returns the attention for the forward passes of one step. What it uploads belongs to the enclosing scope.
+   * Returns the attention for a forward pass of one step. What it uploads belongs to the enclosing scope.
    *
+   * @param pass an index into the task's lengths
    * @param heads the heads to compute, for each layer
-   * @returns undefined where the step uses full attention
    */
-  at(step: number, heads: readonly (readonly number[])[]): SomeHeads | undefined;
+  at(step: number, pass: number, heads: readonly (readonly number[])[]): SomeHeads;
   /** The number of pairs of queries and keys that one head multiplies. */
-  pairs(step: number, layer: number, head: number): number;
+  pairs(step: number, pass: number, layer: number, head: number): number;
 }
 
 /**

@@ -21,6 +21,11 @@ export interface TokenLayout {
   readonly length?: number;
 }
 
+/** An order of the grid's tokens, followed by the valid kept tokens. */
+export function withKept(order: Uint32Array, layout: TokenLayout): Uint32Array {
+  return Uint32Array.from({ length: validTokens(layout) }, (_, slot) => order[slot] ?? slot);
+}
+
 /** The number of tokens that take part in attention. */
 export function validTokens({ grid, kept, length = kept }: TokenLayout): number {
   return product(grid) + length;

@@ -52,12 +52,7 @@ export interface PreparedAttention extends Disposable {
    *
    * @param pass an index into {@link AttentionTask.lengths}
    */
-  at(step: number, pass: number): SelfAttention | undefined;
+  at(step: number, pass: number): SelfAttention;
   /** Reports what was computed; called after the last step. */
   readonly report: AttentionReport;
 }
-
-/** Full attention: every token attends to every other. */
-export const fullAttention: AttentionMethod = {
-  prepare: () => Promise.resolve({ at: () => undefined, report: { density: 1 }, [Symbol.dispose]() {} }),
-};

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { validTokens } from "./layout.ts";
+import type { AttentionTask } from "./method.ts";
 
 /** The report that is given when a clip's denoising is done. */
 export interface AttentionReport {
@@ -19,4 +21,25 @@ export interface AttentionReport {
    * [steps][layers][heads].
    */
   readonly routes?: readonly (readonly Uint8Array[])[];
+}
+
+/**
+ * The density of a task.
+ *
+ * @param pairs the number of pairs of queries and keys that a head multiplies
+ */
+export function densityOf(
+  { shape, layout, lengths, timesteps }: Pick<AttentionTask, "shape" | "layout" | "lengths" | "timesteps">,
+  pairs: (step: number, pass: number, layer: number, head: number) => number,
+): number {
+  let multiplied = 0, all = 0;
+  for (const [pass, length] of lengths.entries()) {
+    all += timesteps.length * shape.layers * shape.heads * validTokens({ ...layout, length }) ** 2;
+    for (let step = 0; step < timesteps.length; step++) {
+      for (let layer = 0; layer < shape.layers; layer++) {
+        for (let head = 0; head < shape.heads; head++) multiplied += pairs(step, pass, layer, head);
+      }
+    }
+  }
+  return multiplied / all;
 }

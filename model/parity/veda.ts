@@ -31,7 +31,13 @@ export const vedaInference: ParityCase = {
       );
       const compare = (what: string, bounds: Bounds, out: Float32Array, expected: Float32Array, row: number) =>
         compareRows(forwardName(path, what, gpu), gpu, bounds, out, expected, row);
-      const pattern = new TilePattern(gpu, { heads, headDim }, grid, shape, references.setting<number>("ratio"));
+      using pattern = new TilePattern(
+        gpu,
+        { heads, headDim },
+        { grid, kept: 0 },
+        shape,
+        references.setting<number>("ratio"),
+      );
       const { tiling, keep, layout } = pattern;
       const n = tiling.tiles.length;
       yield differ("tiles", differingTiles(tiling, await read("gather"), await read("valid")));
@@ -65,7 +71,6 @@ export const vedaInference: ParityCase = {
         gpu.release(y);
       }
       for (const tensor of held) gpu.release(tensor);
-      pattern.release();
     }
   },
 };

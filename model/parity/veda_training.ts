@@ -41,8 +41,8 @@ export const vedaTeacher: ParityCase = {
       });
       using held = new Held(gpu);
       const { q, k, lse } = held.attend(await inputs(references, gpu));
-      const pattern = new TilePattern(gpu, { heads, headDim }, grid, shape, references.setting("ratio"));
-      held.defer(() => pattern.release());
+      using pattern = new TilePattern(gpu, { heads, headDim }, { grid, kept: 0 }, shape, references.setting("ratio"));
+      held.defer(() => pattern[Symbol.dispose]());
       const rows = async (what: string, reference: string, bounds: Bounds, values: Float32Array, row: number) =>
         compareRows(forwardName(path, what, gpu), gpu, bounds, values, await references.read(reference), row);
       const expected = headsLast(await references.read("lse"), heads, tokens, 1);
@@ -102,10 +102,9 @@ export const vedaSearch: ParityCase = {
       const norms = await gpu.read(norm!);
       const errors: number[] = [];
       for (const shape of shapes) {
-        const pattern = new TilePattern(gpu, { heads, headDim }, grid, shape, references.setting("ratio"));
+        using pattern = new TilePattern(gpu, { heads, headDim }, { grid, kept: 0 }, shape, references.setting("ratio"));
         const [error] = held.own(oracleError(gpu, state, pattern, heads));
         errors.push(...(await gpu.read(error!)).map((x, head) => x / norms[head]!));
-        pattern.release();
       }
       const best = [...winners.keys()].map((head) => {
         const own = shapes.map((_, i) => errors[i * heads + head]!);

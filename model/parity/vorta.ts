@@ -39,7 +39,7 @@ export const vortaAttention: ParityCase = {
     // The references are stored head by head, ours token by token.
     const read = async (name: string) => headsLast(await references.read(name), heads, tokens, headDim);
     for (const gpu of gpus) {
-      const vorta = new VortaAttention(gpu, { heads, headDim }, grid, settings);
+      using vorta = new VortaAttention(gpu, { heads, headDim }, { grid, kept: 0 }, settings);
       const upload = async (name: string) => gpu.upload(await read(name), [1, tokens, heads * headDim]);
       const q = await upload("q"), k = await upload("k"), v = await upload("v");
       for (const branch of BRANCHES) {
@@ -48,20 +48,19 @@ export const vortaAttention: ParityCase = {
         yield* compareRows(name, gpu, BOUNDS.vortaAttention, await gpu.read(y), await read(branch), headDim);
         gpu.release(y);
       }
-      const order = vorta.kept(q)!;
+      const order = vorta.select(q, k)!.order;
       yield {
         name: forwardName(path, "kept tokens", gpu),
         value: differing(
           new Uint32Array(await gpu.readBytes(order)),
           await references.read("coreset.kept"),
           heads,
-          coreSet(grid, settings),
+          coreSet({ grid, kept: 0 }, settings),
         ),
         unit: "differing",
         bound: 0,
       };
       for (const tensor of [q, k, v, order]) gpu.release(tensor);
-      vorta.release();
     }
   },
 };
@@ -233,7 +232,8 @@ class Setup implements Disposable {
   /** One forward pass. */
   async forward(attend: (vorta: VortaAttention) => SelfAttention): Promise<Float32Array> {
     const { gpu, transformer, inputs: { noisy, timestep, textEmbeddings } } = this;
-    const vorta = new VortaAttention(gpu, transformer.config, transformer.gridOf(noisy.shape), this.settings);
+    const layout = { grid: transformer.gridOf(noisy.shape), kept: 0 };
+    using vorta = new VortaAttention(gpu, transformer.config, layout, this.settings);
     const output = gpu.scope(() =>
       transformer.forward({
         hiddenStates: noisy,
@@ -244,7 +244,6 @@ class Setup implements Disposable {
     );
     const numbers = await gpu.read(output);
     gpu.release(output);
-    vorta.release();
     return numbers;
   }
 
@@ -264,13 +263,13 @@ function differing(
   order: Uint32Array,
   reference: Float32Array,
   heads: number,
-  { members, size, centre, keep, kept }: CoreSet,
+  { members, size, centre, keep, slots }: CoreSet,
 ): number {
   const buckets = members.length / size;
   let count = 0;
   for (let h = 0; h < heads; h++) {
     for (let b = 0; b < buckets; b++) {
-      const first = h * kept + buckets + b * keep;
+      const first = h * slots + buckets + b * keep;
       const ours = new Set(order.subarray(first, first + keep));
       for (const place of reference.subarray((h * buckets + b) * keep, (h * buckets + b + 1) * keep)) {
         if (!ours.has(members[b * size + place + (place >= centre ? 1 : 0)]!)) count++;

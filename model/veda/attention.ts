@@ -1,14 +1,13 @@
 /**
- * Veda's self-attention of all layers over one grid. Each head has its own shape of tile.
+ * Veda's self-attention of all layers over one layout. Each head has its own shape of tile.
  *
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention } from "../../gpu/ops/attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
-import type { HeadShape } from "../attention/layout.ts";
-import { type Grid, product } from "../attention/grid.ts";
+import { FullAttention } from "../attention/full.ts";
+import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import type { Projections } from "./scorer.ts";
@@ -24,27 +23,31 @@ export interface VedaAttentionOptions {
   readonly denseLayers?: ReadonlySet<number>;
 }
 
-/** The patterns of a grid. They are on the GPU until {@link release}. */
-export class VedaAttention {
-  readonly #tokens: number;
+/** The patterns of a layout. They are on the GPU until this is disposed of. */
+export class VedaAttention implements Disposable {
+  readonly #held: DisposableStack;
+  readonly #full: FullAttention;
   /** The patterns by shape, for those shapes that a head has. */
   readonly #patterns: ReadonlyMap<number, TilePattern>;
 
   constructor(
     private readonly gpu: Gpu,
-    private readonly config: Omit<HeadShape, "layers">,
-    grid: Grid,
+    config: Omit<HeadShape, "layers">,
+    private readonly layout: TokenLayout,
     private readonly options: VedaAttentionOptions,
   ) {
     const { plan: { shapes, choices }, keep } = options;
-    this.#tokens = product(grid);
+    using building = new DisposableStack();
+    this.#full = building.use(new FullAttention(gpu, config, layout));
     const used = new Set(choices.flatMap((choice) => [...choice]));
-    this.#patterns = new Map([...used].map((i) => [i, new TilePattern(gpu, config, grid, shapes[i]!, keep)]));
+    const pattern = (i: number) => building.use(new TilePattern(gpu, config, layout, shapes[i]!, keep));
+    this.#patterns = new Map([...used].map((i) => [i, pattern(i)]));
+    this.#held = building.move();
   }
 
-  /** The pairs of queries and keys that one head multiplies, counted by `keptPairs`. */
-  pairs(layer: number, head: number): number {
-    if (this.options.denseLayers?.has(layer)) return this.#tokens ** 2;
+  /** The pairs of queries and keys that one head multiplies, counted by `keptPairs`; `dense` as in {@link some}. */
+  pairs(layer: number, head: number, dense = false): number {
+    if (dense || this.options.denseLayers?.has(layer)) return validTokens(this.layout) ** 2;
     return this.#patterns.get(this.options.plan.choices[layer]![head]!)!.pairs;
   }
 
@@ -53,11 +56,12 @@ export class VedaAttention {
    * scope.
    *
    * @param heads the heads for each layer
+   * @param dense whether all layers use full attention
    */
-  some(heads: readonly (readonly number[])[]): SomeHeads {
-    const { gpu, config, options: { plan, projections, denseLayers } } = this;
+  some(heads: readonly (readonly number[])[], dense = false): SomeHeads {
+    const { gpu, options: { plan, projections, denseLayers } } = this;
     const groups = heads.map((list, layer) => {
-      if (denseLayers?.has(layer)) return [{ pattern: undefined, list }];
+      if (dense || denseLayers?.has(layer)) return [{ pattern: undefined, list }];
       return [...this.#patterns].map(([shape, pattern]) => ({
         pattern,
         list: list.filter((head) => plan.choices[layer]![head] === shape),
@@ -70,7 +74,7 @@ export class VedaAttention {
       for (const { pattern, only } of layers[layer]!) {
         if (!only) continue;
         gpu.scope(() => {
-          if (!pattern) attention(gpu, q, k, v, { heads: config.heads, only, into });
+          if (!pattern) this.#full.attend(q, k, v, { only, into });
           else {
             const runs = gpu.scope(() => pattern.select(pattern.scores(q, k, projections?.[layer], only), only));
             pattern.attend(q, k, v, runs, { only, into });
@@ -81,7 +85,7 @@ export class VedaAttention {
   }
 
   /** Frees the patterns. */
-  release(): void {
-    for (const pattern of this.#patterns.values()) pattern.release();
+  [Symbol.dispose](): void {
+    this.#held.dispose();
   }
 }

@@ -20,6 +20,8 @@ import type { AttentionMethod } from "../attention/method.ts";
 import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_lists.ts";
 import { type Grid, product } from "../attention/grid.ts";
 import type { HeadShape } from "../attention/layout.ts";
+import { Passes } from "../attention/passes.ts";
+import { densityOf } from "../attention/report.ts";
 import { VedaAttention } from "./attention.ts";
 import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";
 import { type TileScorer, uploadScorer } from "./scorer.ts";
@@ -77,19 +79,11 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
   return {
     async prepare(task) {
       const veda = await method.prepare(task);
-      const { gpu, shape, timesteps, layout: { grid } } = task;
-      const all = everyHead(shape);
-      let pairs = 0;
-      for (let step = 0; step < timesteps.length; step++) {
-        for (const [layer, list] of all.entries()) for (const head of list) pairs += veda.pairs(step, layer, head);
-      }
-      const density = pairs / (timesteps.length * shape.layers * shape.heads * product(grid) ** 2);
+      const { gpu, shape, timesteps, layout } = task, all = everyHead(shape);
+      const density = densityOf(task, veda.pairs);
       return {
-        at: (step) => {
-          const some = veda.at(step, all);
-          return some && wholeAttention(gpu, some);
-        },
-        report: { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, shape, grid) } },
+        at: (step, pass) => wholeAttention(gpu, { ...layout, length: task.lengths[pass]! }, veda.at(step, pass, all)),
+        report: { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, shape, layout.grid) } },
         [Symbol.dispose]: () => veda[Symbol.dispose](),
       };
     },
@@ -128,19 +122,20 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   checkOptions("vedaAttention", options, VEDA_KINDS);
   const { denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
   return {
-    prepare({ gpu, shape, layout: { grid } }): Promise<PreparedSomeHeads> {
+    prepare(task): Promise<PreparedSomeHeads> {
+      const { gpu, shape, layout: { grid } } = task;
       const plan = planFor(options, shape, grid);
       const keep = keepOn(grid, options);
       const denseLayers = new Set(options.denseLayers);
       checkDenseLayers(denseLayers, shape);
       using cleanUp = new DisposableStack();
       const projections = scorer && uploadScorer(cleanUp.use(new TensorOwner(gpu)), scorer);
-      const veda = new VedaAttention(gpu, shape, grid, { plan, keep, denseLayers, ...projections && { projections } });
-      cleanUp.defer(() => veda.release());
+      const settings = { plan, keep, denseLayers, ...projections && { projections } };
+      const passes = cleanUp.use(new Passes(task, (layout) => new VedaAttention(gpu, shape, layout, settings)));
       const held = cleanUp.move();
       return Promise.resolve({
-        at: (step, heads) => step < denseSteps ? undefined : veda.some(heads),
-        pairs: (step, layer, head) => step < denseSteps ? product(grid) ** 2 : veda.pairs(layer, head),
+        at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps),
+        pairs: (step, pass, layer, head) => passes.of(pass).pairs(layer, head, step < denseSteps),
         [Symbol.dispose]: () => held.dispose(),
       });
     },

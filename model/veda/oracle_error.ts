@@ -34,9 +34,9 @@ export function sparseError(
   only?: Tensor,
 ): Tensor {
   return gpu.scope(() => {
-    const into = gpu.tensor(y.shape);
-    if (only) gpu.copy(y, into);
-    const sparse = pattern.attend(q, k, v, runs, { into, ...only && { only } });
+    const into = only && gpu.tensor(y.shape);
+    if (into) gpu.copy(y, into);
+    const sparse = pattern.attend(q, k, v, runs, { only, into });
     return squaredNorm(gpu, combine(gpu, [[1, sparse], [-1, y]]), heads);
   });
 }

@@ -5,15 +5,15 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention } from "../../gpu/ops/attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { HeadShape } from "../attention/layout.ts";
+import { FullAttention } from "../attention/full.ts";
+import type { HeadShape, TokenLayout } from "../attention/layout.ts";
 import type { AttentionMethod } from "../attention/method.ts";
+import { Passes } from "../attention/passes.ts";
 import type { GenerateOptions, VideoPipeline } from "../pipeline.ts";
 import { embedTexts } from "../training/data/embed_texts.ts";
 import type { SampledClip } from "../training/data/sampled_set.ts";
 import type { OnProgress } from "../progress.ts";
-import type { Grid } from "../attention/grid.ts";
 
 /** The full attention of one layer. The tensors belong to the forward pass and are valid only during the call. */
 export interface AttentionState {
@@ -26,7 +26,7 @@ export interface AttentionState {
   /** [1, tokens, heads]: log-sum-exp of each query's scores */
   readonly lse: Tensor;
   readonly layer: number;
-  readonly grid: Grid;
+  readonly layout: TokenLayout;
   /** Denoising step of the run, from 0. */
   readonly step: number;
   /** 0 for the prompt; 1 for the negative prompt, if there is guidance. */
@@ -67,17 +67,21 @@ export interface Watching {
  */
 export function watchedAttention(onState: (state: AttentionState) => void): AttentionMethod {
   return {
-    prepare: ({ gpu, layout: { grid }, shape: { heads } }) =>
-      Promise.resolve({
+    prepare(task) {
+      const { gpu, shape, lengths } = task;
+      const passes = new Passes(task, (layout) => new FullAttention(gpu, shape, layout));
+      return Promise.resolve({
         at: (step, pass) => (q, k, v, layer) => {
-          const lse = gpu.tensor([q.dim(0), q.dim(1), heads]);
-          const y = attention(gpu, q, k, v, { heads, lse });
-          gpu.scope(() => onState({ q, k, v, y, lse, layer, grid, step, pass }));
+          const lse = gpu.tensor([q.dim(0), q.dim(1), shape.heads]);
+          const y = passes.of(pass).attend(q, k, v, { lse });
+          const layout = { ...task.layout, length: lengths[pass]! };
+          gpu.scope(() => onState({ q, k, v, y, lse, layer, layout, step, pass }));
           return y;
         },
         report: { density: 1 },
-        [Symbol.dispose]() {},
-      }),
+        [Symbol.dispose]: () => passes[Symbol.dispose](),
+      });
+    },
   };
 }
 

@@ -70,15 +70,15 @@ export class ScorerUpdates implements Disposable {
    * @param step counts from 1
    */
   record(state: AttentionState, step: number): void {
-    const { gpu, shape, recipe } = this.options, { layer, grid } = state;
-    const groups = this.#groupsOf(grid).layers[layer]!;
+    const { gpu, shape, recipe } = this.options, { layer, layout } = state;
+    const groups = this.#groupsOf(layout.grid).layers[layer]!;
     gpu.scope(() => {
       const gradients = { q: this.parameters.gradient(), k: this.parameters.gradient() };
       this.#recorded[layer] = groups.map((group) => {
-        const pattern = this.#patterns.of(grid, group.shape), projections = this.parameters.projections(layer);
+        const pattern = this.#patterns.of(layout, group.shape), projections = this.parameters.projections(layer);
         const figures = tileGradients(gpu, state, shape, pattern, group, projections, recipe.target, gradients);
         this.#owner.adopt(Object.values(figures));
-        return { ...figures, tiles: pattern.tiling.tiles.length, tokens: product(grid) };
+        return { ...figures, tiles: pattern.tiling.tiles.length, tokens: product(layout.grid) };
       });
       this.parameters.update(layer, gradients, step, recipe);
     });

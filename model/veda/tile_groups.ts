@@ -1,12 +1,12 @@
 /**
- * Tile patterns by grid and shape, and the heads of each layer that share one. For work on several grids.
+ * Tile patterns by layout and shape, and the heads of each layer that share one. For work on several layouts.
  *
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { uploadHeadLists } from "../attention/head_lists.ts";
-import type { Grid } from "../attention/grid.ts";
+import type { TokenLayout } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TilePlan } from "./tile_plan.ts";
 import type { TileShape } from "./tiling.ts";
@@ -22,16 +22,16 @@ export class TilePatterns implements Disposable {
     private readonly keep: number,
   ) {}
 
-  /** The pattern of a grid cut into tiles of one shape. */
-  of(grid: Grid, shape: TileShape): TilePattern {
-    const id = `${grid} ${shape}`;
+  /** The pattern of a layout whose grid is cut into tiles of one shape. */
+  of(layout: TokenLayout, shape: TileShape): TilePattern {
+    const id = `${layout.grid} ${layout.kept} ${layout.length} ${shape}`;
     let pattern = this.#made.get(id);
-    if (!pattern) this.#made.set(id, pattern = new TilePattern(this.gpu, this.config, grid, shape, this.keep));
+    if (!pattern) this.#made.set(id, pattern = new TilePattern(this.gpu, this.config, layout, shape, this.keep));
     return pattern;
   }
 
   [Symbol.dispose](): void {
-    for (const pattern of this.#made.values()) pattern.release();
+    for (const pattern of this.#made.values()) pattern[Symbol.dispose]();
     this.#made.clear();
   }
 }

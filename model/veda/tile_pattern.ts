@@ -1,5 +1,5 @@
 /**
- * Veda's operations over one grid that is cut into tiles of one shape: pooling → scores → selection → attention.
+ * Veda's operations over one layout whose grid is cut into tiles of one shape: pooling → scores → selection → attention.
  *
  * @module
  */
@@ -12,14 +12,16 @@ import { MAX_TILES, selectTiles } from "../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../gpu/ops/tile_vectors.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { HeadShape } from "../attention/layout.ts";
-import type { Grid } from "../attention/grid.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { type HeadShape, type TokenLayout, validTokens, withKept } from "../attention/layout.ts";
+import { attentionOutput } from "../attention/output.ts";
 import { budget, keptPairs } from "./budget.ts";
 import type { Projections } from "./scorer.ts";
 import { type TileShape, type Tiling, tiling } from "./tiling.ts";
 
-/** The tensors are on the GPU until {@link release}. */
-export class TilePattern {
+/** The tensors are on the GPU until this is disposed of. Kept tokens are always selected, and attend to all. */
+export class TilePattern implements Disposable {
+  readonly #owner: TensorOwner;
   readonly tiling: Tiling;
   /** The number of key tiles of each query tile. */
   readonly keep: readonly number[];
@@ -35,12 +37,13 @@ export class TilePattern {
   constructor(
     private readonly gpu: Gpu,
     private readonly config: Omit<HeadShape, "layers">,
-    grid: Grid,
+    private readonly tokens: TokenLayout,
     shape: TileShape,
     keep: number,
   ) {
+    const { grid } = tokens;
     this.tiling = tiling(grid, shape);
-    const { order, tiles } = this.tiling;
+    const { order, tiles } = this.tiling, kept = validTokens(tokens) - order.length;
     if (tiles.length > MAX_TILES) {
       throw new TilereelError(
         `tiles of ${shape.join("x")} cut ${
@@ -50,10 +53,18 @@ export class TilePattern {
       );
     }
     this.keep = budget(keep, this.tiling);
-    this.pairs = keptPairs(this.keep, this.tiling);
-    this.layout = uploadTileLayout(gpu, order, tiles);
-    this.budget = uploadTileBudget(gpu, tiles, this.keep, blockRows(gpu, config.headDim));
-    for (const tensor of this.#tensors) gpu.keep(tensor);
+    this.pairs = keptPairs(this.keep, this.tiling) + kept * (2 * order.length + kept);
+    const { result, tensors } = gpu.collect(() => {
+      const rows = blockRows(gpu, config.headDim), run = kept > 0 ? { first: order.length, count: kept } : undefined;
+      return {
+        layout: uploadTileLayout(gpu, withKept(order, tokens), tiles),
+        budget: uploadTileBudget(gpu, tiles, this.keep, rows, run),
+      };
+    });
+    this.layout = result.layout;
+    this.budget = result.budget;
+    this.#owner = new TensorOwner(gpu);
+    this.#owner.adopt(tensors);
   }
 
   /**
@@ -83,17 +94,20 @@ export class TilePattern {
    * @param runs the result of {@link select}
    * @param into where to write the result, instead of to a new tensor
    */
-  attend(q: Tensor, k: Tensor, v: Tensor, runs: Tensor, { only, into }: { only?: Tensor; into?: Tensor } = {}): Tensor {
-    const plan = { order: this.layout.order, queries: { blocks: this.budget.blocks, runs } };
-    return attention(this.gpu, q, k, v, { heads: this.config.heads, plan, only, ...into && { into } });
+  attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    runs: Tensor,
+    { only, into }: { only?: Tensor | undefined; into?: Tensor | undefined } = {},
+  ): Tensor {
+    const { gpu, config: { heads }, layout: { order }, budget: { blocks } } = this;
+    const y = into ?? attentionOutput(gpu, q, this.tokens);
+    return attention(gpu, q, k, v, { heads, plan: { order, queries: { blocks, runs } }, only, into: y });
   }
 
   /** Frees the pattern. */
-  release(): void {
-    for (const tensor of this.#tensors) this.gpu.release(tensor);
-  }
-
-  get #tensors(): Tensor[] {
-    return [this.layout.order, this.layout.tiles, this.budget.rows, this.budget.blocks];
+  [Symbol.dispose](): void {
+    this.#owner[Symbol.dispose]();
   }
 }

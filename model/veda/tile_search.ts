@@ -78,7 +78,7 @@ export async function searchTiles(search: TileSearch): Promise<SearchTable> {
       if (state.pass !== 0 || !wanted.includes(state.step)) return;
       found.push(gpu.keep(squaredNorm(gpu, state.y, heads)));
       for (const shape of shapes) {
-        found.push(gpu.keep(oracleError(gpu, state, patterns.of(state.grid, shape), heads)));
+        found.push(gpu.keep(oracleError(gpu, state, patterns.of(state.layout, shape), heads)));
       }
     };
     const onStep = async (step: number) => {

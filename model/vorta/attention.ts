@@ -1,10 +1,10 @@
 /**
- * VORTA's three kinds of self-attention over one grid: one kind for all heads, a kind for each head by its route, or
+ * VORTA's three kinds of self-attention over one layout: one kind for all heads, a kind for each head by its route, or
  * all three weighted by the router's scores, for training.
  *
  * @module
  */
-import { type AttentionPlan, cutBlocks, uploadBlockList } from "../../gpu/attention_plan.ts";
+import { type AttentionPlan, cutBlocks, type Run, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention, attentionBackward, type AttentionPattern } from "../../gpu/ops/attention.ts";
 import { blockRows } from "../../gpu/ops/attention_forward.ts";
@@ -21,14 +21,17 @@ import { headDots } from "../../gpu/ops/head_dots.ts";
 import { mixHeads } from "../../gpu/ops/mix_heads.ts";
 import { sumRows } from "../../gpu/ops/sum_rows.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { FullAttention } from "../attention/full.ts";
+import { product } from "../attention/grid.ts";
 import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
-import type { HeadShape } from "../attention/layout.ts";
+import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import type { SelfAttention } from "../attention/method.ts";
-import { type Grid, product } from "../attention/grid.ts";
+import { attentionOutput } from "../attention/output.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { coreSet } from "./core_set.ts";
 import type { VortaSettings } from "./settings.ts";
-import { type BlockRuns, slidingTiles } from "./sliding_tile.ts";
+import { slidingTiles } from "./sliding_tile.ts";
 
 /** Options of one branch. */
 interface BranchOptions {
@@ -48,9 +51,10 @@ interface Taken {
   readonly selection?: Selection;
 }
 
-/** The patterns of a grid. They are on the GPU until {@link release}. */
-export class VortaAttention {
-  readonly #owned: Tensor[] = [];
+/** The patterns of a layout. They are on the GPU until this is disposed of. */
+export class VortaAttention implements Disposable {
+  readonly #owner: TensorOwner;
+  readonly #full: FullAttention;
   readonly #sliding: AttentionPlan;
   /** Absent if no bucket fits into the grid; then every token is kept. */
   readonly #coreSet: { readonly buckets: Buckets; readonly plan: Omit<AttentionPlan, "order"> } | undefined;
@@ -59,51 +63,59 @@ export class VortaAttention {
 
   constructor(
     private readonly gpu: Gpu,
-    private readonly config: Omit<HeadShape, "layers">,
-    grid: Grid,
-    settings: VortaSettings,
+    private readonly shape: Omit<HeadShape, "layers">,
+    private readonly layout: TokenLayout,
+    private readonly settings: VortaSettings,
   ) {
-    const rows = blockRows(gpu, config.headDim);
-    const tokens = product(grid);
-    const sliding = slidingTiles(grid, settings, rows);
-    this.#sliding = {
-      order: this.#upload(sliding.order, [1, tokens]),
-      queries: this.#blockList(sliding.queries),
-      keys: this.#blockList(sliding.keys),
-    };
-    const core = coreSet(grid, settings);
-    this.pairs = { full: tokens ** 2, coreset: core.kept ** 2, sliding: sliding.pairs };
-    if (core.members.length === 0 || core.size === 1) {
-      this.pairs = { ...this.pairs, coreset: tokens ** 2 };
-      return;
-    }
-    const all = { first: 0, count: core.kept };
-    const list = this.#blockList({ blocks: cutBlocks(all, rows, 0, 1), runs: [all] });
-    this.#coreSet = {
-      buckets: {
-        members: this.#upload(core.members, [core.members.length / core.size, core.size]),
-        centre: core.centre,
-        keep: core.keep,
-        rest: core.rest.length > 0 ? this.#upload(core.rest, [core.rest.length]) : undefined,
-      },
-      plan: { queries: list, keys: list },
-    };
-    if (keptSlots(this.#coreSet.buckets) !== core.kept) throw new Error(`core-set: ${core.kept} tokens`);
+    const rows = blockRows(gpu, shape.headDim);
+    const sliding = slidingTiles(layout, settings, rows), core = coreSet(layout, settings);
+    const coarse = core.members.length > 0 && core.size > 1;
+    const full = validTokens(layout) ** 2;
+    this.pairs = { full, coreset: coarse ? core.slots ** 2 : full, sliding: sliding.pairs };
+    const upload = (data: Uint32Array, shape: readonly number[]) => gpu.upload(data, shape, "u32");
+    const { result: [slidingTokens, coreTokens], tensors } = gpu.collect(() =>
+      [
+        {
+          order: upload(sliding.order, [1, sliding.order.length]),
+          queries: uploadBlockList(gpu, sliding.queries.blocks, sliding.queries.runs),
+          keys: uploadBlockList(gpu, sliding.keys.blocks, sliding.keys.runs),
+        },
+        coarse
+          ? {
+            buckets: {
+              members: upload(core.members, [core.members.length / core.size, core.size]),
+              centre: core.centre,
+              keep: core.keep,
+              rest: core.rest.length > 0 ? upload(core.rest, [core.rest.length]) : undefined,
+              end: product(layout.grid),
+            },
+            plan: coreSetPlan(gpu, core.slots, rows, settings.ownKeys),
+          }
+          : undefined,
+      ] as const
+    );
+    this.#owner = new TensorOwner(gpu);
+    this.#owner.adopt(tensors);
+    this.#full = new FullAttention(gpu, shape, layout);
+    this.#sliding = slidingTokens;
+    this.#coreSet = coreTokens;
+    if (coreTokens && keptSlots(coreTokens.buckets) !== core.slots) throw new Error(`core-set: ${core.slots} tokens`);
   }
 
   /** Frees the patterns. */
-  release(): void {
-    for (const tensor of this.#owned.splice(0)) this.gpu.release(tensor);
+  [Symbol.dispose](): void {
+    this.#owner[Symbol.dispose]();
+    this.#full[Symbol.dispose]();
   }
 
   /**
-   * The tokens that core-set attention keeps; undefined if no bucket fits into the grid.
+   * Selects the tokens that take part in core-set attention; undefined if no bucket fits into the grid.
    *
-   * @returns [batch · heads, kept tokens], u32: centres, then the others bucket by bucket, then those in no bucket
+   * @returns see `bucketSelect`
    */
-  kept(q: Tensor): Tensor | undefined {
-    const core = this.#coreSet;
-    return core && this.gpu.scope(() => bucketSelect(this.gpu, q, this.config.heads, core.buckets).order);
+  select(q: Tensor, k: Tensor, only?: Tensor): Selection | undefined {
+    const { gpu, shape: { heads }, settings: { ownKeys } } = this;
+    return this.#coreSet && bucketSelect(gpu, q, heads, this.#coreSet.buckets, { only, keys: ownKeys ? k : undefined });
   }
 
   /** Computes all heads through one branch. */
@@ -125,7 +137,7 @@ export class VortaAttention {
     const lists = uploadHeadLists(gpu, groups.flat());
     return (q, k, v, layer) =>
       gpu.scope(() => {
-        const into = gpu.tensor(q.shape);
+        const into = attentionOutput(gpu, q, this.layout);
         for (const [i, branch] of BRANCHES.entries()) {
           const only = lists[layer * BRANCHES.length + i];
           if (!only) continue;
@@ -146,7 +158,7 @@ export class VortaAttention {
     return (q, k, v, layer) => {
       const weights = scores[layer]!;
       const taken = BRANCHES.map((branch) => {
-        const lse = gpu.tensor([q.dim(0), q.dim(1), this.config.heads]);
+        const lse = gpu.tensor([q.dim(0), q.dim(1), this.shape.heads]);
         return { ...this.#branch(branch, q, k, v, { lse }), lse };
       });
       const y = mixHeads(gpu, taken.map(({ y }, i) => [weights[i]!, y]));
@@ -169,7 +181,7 @@ export class VortaAttention {
     gradients: { dq: Tensor; dk: Tensor; dv: Tensor } | undefined,
     weights: Tensor,
   ): Tensor {
-    const { gpu, config: { heads } } = this;
+    const { gpu, shape: { heads } } = this;
     if (selection) {
       const collected = gpu.tensor(dy.shape);
       gpu.copy(dy, collected);
@@ -182,17 +194,17 @@ export class VortaAttention {
   }
 
   #branch(branch: Branch, q: Tensor, k: Tensor, v: Tensor, options: BranchOptions = {}): Taken {
-    const { gpu, config: { heads } } = this;
-    const { only, into = gpu.tensor(q.shape), lse } = options;
+    const { gpu, shape: { heads } } = this;
+    const { only, into = attentionOutput(gpu, q, this.layout), lse } = options;
     const run = (pattern: AttentionPattern, selection?: Selection): Taken => {
       const y = attention(gpu, q, k, v, { ...pattern, into, ...lse && { lse } });
       if (selection) bucketSpread(gpu, y, heads, selection, only);
       return { y, pattern, ...selection && { selection } };
     };
     if (branch === "sliding") return run({ heads, only, plan: this.#sliding });
-    if (branch === "full" || !this.#coreSet) return run({ heads, only });
-    const selection = bucketSelect(gpu, q, heads, this.#coreSet.buckets, only);
-    return run({ heads, only, plan: { ...this.#coreSet.plan, order: selection.order } }, selection);
+    const selection = branch === "coreset" ? this.select(q, k, only) : undefined;
+    if (!selection) return run({ heads, only, plan: this.#full.plan });
+    return run({ heads, only, plan: { ...this.#coreSet!.plan, order: selection.order } }, selection);
   }
 
   #zeros(like: Tensor): Tensor {
@@ -200,20 +212,15 @@ export class VortaAttention {
     fill(this.gpu, tensor, 0);
     return tensor;
   }
+}
 
-  #upload(data: Uint32Array, shape: readonly number[]): Tensor {
-    return this.#own(this.gpu.upload(data, shape, "u32"));
-  }
-
-  #blockList({ blocks, runs }: BlockRuns) {
-    const list = uploadBlockList(this.gpu, blocks, runs);
-    this.#own(list.blocks);
-    this.#own(list.runs);
-    return list;
-  }
-
-  #own(tensor: Tensor): Tensor {
-    this.#owned.push(this.gpu.keep(tensor));
-    return tensor;
-  }
+/**
+ * Core-set attention between all slots; the order is filled in by the selection.
+ *
+ * @param ownKeys whether keys have slots of their own, before those of queries
+ */
+function coreSetPlan(gpu: Gpu, count: number, rows: number, ownKeys = false): Omit<AttentionPlan, "order"> {
+  const list = (outer: Run, inner: Run) => uploadBlockList(gpu, cutBlocks(outer, rows, 0, 1), [inner]);
+  const keys = { first: 0, count }, queries = { first: ownKeys ? count : 0, count };
+  return { queries: list(queries, keys), keys: list(keys, queries), keySlots: count };
 }

@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { type Grid, perAxis, product, raster, rasterIndex } from "../attention/grid.ts";
+import { perAxis, product, raster, rasterIndex } from "../attention/grid.ts";
+import { type TokenLayout, validTokens } from "../attention/layout.ts";
 import type { VortaSettings } from "./settings.ts";
 
-/** The buckets of a grid. */
+/** The buckets of a layout. */
 export interface CoreSet {
   /** [buckets, tokens of a bucket], in raster order within a bucket */
   readonly members: Uint32Array<ArrayBuffer>;
@@ -17,14 +18,15 @@ export interface CoreSet {
   readonly centre: number;
   /** How many tokens of a bucket are kept beside the centre. */
   readonly keep: number;
-  /** Tokens at the grid's far borders that are in no whole bucket. They are always kept. */
+  /** Tokens in no bucket, which always take part: those at the grid's far borders, and the valid kept ones. */
   readonly rest: Uint32Array<ArrayBuffer>;
   /** The number of tokens that take part. */
-  readonly kept: number;
+  readonly slots: number;
 }
 
-/** Cuts a grid into buckets. */
-export function coreSet(grid: Grid, { bucket, rate }: VortaSettings): CoreSet {
+/** Cuts a layout's grid into buckets. */
+export function coreSet(layout: TokenLayout, { bucket, rate }: VortaSettings): CoreSet {
+  const { grid } = layout;
   const counts = perAxis((axis) => Math.floor(grid[axis] / bucket[axis]));
   const size = product(bucket), buckets = product(counts);
   const members = new Uint32Array(buckets * size), rest: number[] = [];
@@ -36,6 +38,7 @@ export function coreSet(grid: Grid, { bucket, rate }: VortaSettings): CoreSet {
       members[rasterIndex(counts, own) * size + rasterIndex(bucket, within)] = token;
     }
   }
+  for (let token = product(grid); token < validTokens(layout); token++) rest.push(token);
   const keep = Math.floor(size * (1 - rate)) - 1;
   return {
     members,
@@ -43,6 +46,6 @@ export function coreSet(grid: Grid, { bucket, rate }: VortaSettings): CoreSet {
     centre: rasterIndex(bucket, perAxis((axis) => Math.floor(bucket[axis] / 2))),
     keep,
     rest: Uint32Array.from(rest),
-    kept: buckets * (1 + keep) + rest.length,
+    slots: buckets * (1 + keep) + rest.length,
   };
 }

@@ -17,6 +17,8 @@ import {
 import type { SomeHeadsMethod } from "../attention/head_lists.ts";
 import type { AttentionMethod, AttentionTask } from "../attention/method.ts";
 import type { Grid } from "../attention/grid.ts";
+import { Passes } from "../attention/passes.ts";
+import { densityOf } from "../attention/report.ts";
 import { VortaAttention } from "./attention.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { checkRouter, Router, routes } from "./router.ts";
@@ -30,13 +32,14 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
   check("singleBranch: branch", branch, oneOf(BRANCHES.filter((name) => name !== "full")));
   check("singleBranch: settings", settings, { ...aFunction, expected: "a function from a grid to settings" });
   return {
-    prepare({ gpu, shape, layout: { grid } }) {
-      const sizes = settings(grid), vorta = new VortaAttention(gpu, shape, grid, sizes);
-      const attend = vorta.single(branch), density = vorta.pairs[branch] / vorta.pairs.full;
+    prepare(task) {
+      const { gpu, shape, layout: { grid } } = task, sizes = settings(grid);
+      const passes = new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, sizes));
+      const density = densityOf(task, (_, pass) => passes.of(pass).pairs[branch]);
       return Promise.resolve({
-        at: () => attend,
+        at: (_, pass) => passes.of(pass).single(branch),
         report: { density, ...density === 1 && { whyFull: whyBranchFull(branch, sizes, grid) } },
-        [Symbol.dispose]: () => vorta.release(),
+        [Symbol.dispose]: () => passes[Symbol.dispose](),
       });
     },
   };
@@ -89,21 +92,16 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
           return all.slice(at, at + heads);
         })
       );
-      const sizes = settings(grid), vorta = new VortaAttention(gpu, shape, grid, sizes);
+      const sizes = settings(grid);
       using cleanUp = new DisposableStack();
-      cleanUp.defer(() => vorta.release());
+      const passes = cleanUp.use(new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, sizes)));
       const full = await options.full?.prepare(task);
       if (full) cleanUp.use(full);
       const fullHeads = byStep.map((step) => step.map((route) => [...route.keys()].filter((h) => route[h] === FULL)));
-      let pairs = 0;
-      for (const [step, layers] of byStep.entries()) {
-        for (const [layer, route] of layers.entries()) {
-          for (const [head, branch] of route.entries()) {
-            pairs += full && branch === FULL ? full.pairs(step, layer, head) : vorta.pairs[BRANCHES[branch]!];
-          }
-        }
-      }
-      const density = pairs / (all.length * vorta.pairs.full);
+      const density = densityOf(task, (step, pass, layer, head) => {
+        const branch = byStep[step]![layer]![head]!;
+        return full && branch === FULL ? full.pairs(step, pass, layer, head) : passes.of(pass).pairs[BRANCHES[branch]!];
+      });
       const sparse = BRANCHES.find((branch, i) => branch !== "full" && all.includes(i));
       const whyFull = full
         ? undefined
@@ -112,7 +110,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
         : whyBranchFull(sparse, sizes, grid);
       const held = cleanUp.move();
       return {
-        at: (step) => vorta.routed(byStep[step]!, full?.at(step, fullHeads[step]!)),
+        at: (step, pass) => passes.of(pass).routed(byStep[step]!, full?.at(step, pass, fullHeads[step]!)),
         report: { density, routes: byStep, ...density === 1 && whyFull !== undefined && { whyFull } },
         [Symbol.dispose]: () => held.dispose(),
       };

@@ -6,6 +6,7 @@
  */
 import { type Block, cutBlocks, type Run } from "../../gpu/attention_plan.ts";
 import { type Grid, perAxis, raster, rasterIndex } from "../attention/grid.ts";
+import { type TokenLayout, withKept } from "../attention/layout.ts";
 import { tileOrder } from "../attention/tile_order.ts";
 import type { VortaSettings } from "./settings.ts";
 
@@ -27,23 +28,30 @@ export interface SlidingTiles {
 }
 
 /**
- * The pattern of a grid. Tiles at the far borders are cut off by the grid. At the border, the window's centre is
- * clamped so that the window stays whole.
+ * The pattern of a layout. Tiles at the far borders are cut off by the grid. At the border, the window's centre is
+ * clamped so that the window stays whole. Every token attends to the kept tokens, and they attend to every token.
  *
  * @param rows the largest number of slots of a block
  */
-export function slidingTiles(grid: Grid, { tile, window }: VortaSettings, rows: number): SlidingTiles {
-  const { counts, order: raster, tiles } = tileOrder(grid, tile);
+export function slidingTiles(layout: TokenLayout, { tile, window }: VortaSettings, rows: number): SlidingTiles {
+  const { counts, order: tokens, tiles } = tileOrder(layout.grid, tile);
+  const ordered = withKept(tokens, layout), kept = ordered.length - tokens.length;
   const seen = tilesSeen(counts, window);
+  // The kept tokens are one more tile.
+  if (kept > 0) {
+    for (const keys of seen) keys.push(tiles.length);
+    seen.push([...seen.keys(), tiles.length]);
+  }
+  const parts = kept > 0 ? [...tiles, { first: tokens.length, count: kept }] : tiles;
   const seenBy: number[][] = seen.map(() => []);
   for (const [query, keys] of seen.entries()) for (const key of keys) seenBy[key]!.push(query);
   // Tiles of one window are side by side, so that they share blocks, and few blocks are partly filled.
   const places = [...Map.groupBy(seen.keys(), (query) => seen[query]!.join()).values()].flat();
-  const order = new Uint32Array(raster.length), slots: Run[] = [];
+  const order = new Uint32Array(ordered.length), slots: Run[] = [];
   let at = 0;
   for (const place of places) {
-    const { first, count } = tiles[place]!;
-    order.set(raster.subarray(first, first + count), at);
+    const { first, count } = parts[place]!;
+    order.set(ordered.subarray(first, first + count), at);
     slots[place] = { first: at, count };
     at += count;
   }

@@ -102,7 +102,12 @@ class Pass implements Disposable {
     this.#layers = layers;
     this.#inputs = new Shelf(gpu, input.keepBytes ?? KEEP_BYTES);
     this.#hidden = new Shelf(gpu, 0);
-    this.#vorta = new VortaAttention(gpu, config, transformer.gridOf(input.noisy.shape), input.settings);
+    this.#vorta = new VortaAttention(
+      gpu,
+      config,
+      { grid: transformer.gridOf(input.noisy.shape), kept: 0 },
+      input.settings,
+    );
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
     for (const tensor of this.#scores.flat()) this.#own(tensor);
   }
@@ -253,6 +258,6 @@ class Pass implements Disposable {
     for (const tensor of [...this.#owned]) this.#release(tensor);
     this.#inputs.clear();
     this.#hidden.clear();
-    this.#vorta.release();
+    this.#vorta[Symbol.dispose]();
   }
 }

@@ -65,7 +65,7 @@ testVariants("bucket selection keeps centres and what is least like them; the ot
     const gx = gpu.upload(x, [BATCH, tokens, dim]);
     for (const heads of [[0, 1, 2], [2, 0]]) {
       const only = heads.length < HEADS ? gpu.upload(Uint32Array.from(heads), [heads.length], "u32") : undefined;
-      const selection = bucketSelect(gpu, gx, HEADS, buckets, only);
+      const selection = bucketSelect(gpu, gx, HEADS, buckets, { only });
       const order = new Uint32Array(await gpu.readBytes(selection.order));
       const source = new Uint32Array(await gpu.readBytes(selection.source));
       const slots = keptSlots(buckets), y = gpu.upload(x, [BATCH, tokens, dim]);

@@ -66,7 +66,7 @@ function someRuns(gpu: Gpu, counts: Counts = { samples: 0, steps: 0 }, alter = (
               }) as [never, never, never];
               const lse = gpu.tensor([1, TOKENS, SHAPE.heads]);
               const y = attention(gpu, q, k, v, { heads: SHAPE.heads, lse });
-              onState({ q, k, v, y, lse, layer, grid: GRID, step, pass });
+              onState({ q, k, v, y, lse, layer, layout: { grid: GRID, kept: 0 }, step, pass });
             });
           }
         }

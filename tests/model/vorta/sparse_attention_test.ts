@@ -9,21 +9,36 @@ import { BRANCHES } from "../../../model/vorta/branch.ts";
 import { coreSet } from "../../../model/vorta/core_set.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import { slidingTiles } from "../../../model/vorta/sliding_tile.ts";
-import type { Grid } from "../../../model/attention/grid.ts";
+import { type Grid, product } from "../../../model/attention/grid.ts";
+import { type TokenLayout, validTokens } from "../../../model/attention/layout.ts";
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { assertClose, randn, testVariants } from "../../gpu.ts";
 import { gradientBound, gradientsOnGpu } from "../../gradients.ts";
 import { attend, attendBack, type Reference } from "../../reference_attention.ts";
 
-/** Grids with whole tiles and buckets, with cut ones, of one token, of one row, smaller than a tile or a bucket. */
-const CASES: readonly (readonly [Grid, VortaSettings])[] = [
+/**
+ * Grids with whole tiles and buckets, with cut ones, of one token, of one row, smaller than a tile or a bucket. Behind
+ * some of them are kept tokens: some valid, none, or all.
+ */
+const CASES: readonly (readonly [Grid, VortaSettings, Omit<TokenLayout, "grid">?])[] = [
   [[4, 4, 6], { tile: [2, 2, 2], window: [3, 3, 3], bucket: [2, 2, 2], rate: 0.5 }],
   [[5, 7, 9], { tile: [2, 3, 4], window: [3, 1, 3], bucket: [2, 3, 2], rate: 0.5 }],
   [[3, 5, 7], { tile: [1, 2, 3], window: [1, 3, 2], bucket: [1, 2, 3], rate: 0.3 }],
   [[1, 1, 1], { tile: [2, 2, 2], window: [3, 3, 3], bucket: [2, 2, 2], rate: 0.5 }],
   [[2, 9, 8], { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.9 }],
   [[1, 2, 11], { tile: [1, 1, 2], window: [1, 1, 3], bucket: [1, 1, 1], rate: 0 }],
+  [[4, 4, 6], { tile: [2, 2, 2], window: [3, 1, 1], bucket: [2, 2, 2], rate: 0.5, ownKeys: true }, {
+    kept: 7,
+    length: 5,
+  }],
+  [[3, 5, 7], { tile: [1, 2, 3], window: [1, 3, 2], bucket: [1, 2, 3], rate: 0.3, ownKeys: true }, {
+    kept: 3,
+    length: 0,
+  }],
+  [[5, 4, 3], { tile: [2, 3, 2], window: [3, 1, 3], bucket: [2, 2, 2], rate: 0.5 }, { kept: 70, length: 69 }],
+  [[2, 2, 2], { tile: [2, 2, 2], window: [1, 1, 1], bucket: [2, 2, 4], rate: 0.5 }, { kept: 1 }],
 ];
+const layoutOf = ([grid, , kept = { kept: 0 }]: (typeof CASES)[number]): TokenLayout => ({ grid, ...kept });
 const BATCH = 2, HEADS = 3;
 
 /** Whether a query's tile sees a key's: the window's centre is clamped so that the window stays whole. */
@@ -41,8 +56,8 @@ function slides(grid: Grid, { tile, window }: VortaSettings, i: number, j: numbe
 }
 
 /** The token whose output each token takes, by definition: [batch, heads, tokens]. */
-function sources(q: Float32Array, grid: Grid, settings: VortaSettings, headDim: number): number[][][] {
-  const [frames, rows, columns] = grid, tokens = frames * rows * columns;
+function sources(q: Float32Array, { grid, kept }: TokenLayout, settings: VortaSettings, headDim: number): number[][][] {
+  const [frames, rows, columns] = grid, tokens = product(grid) + kept;
   const { bucket: [f, h, w], rate } = settings;
   const vector = (b: number, head: number, token: number) =>
     q.subarray(((b * tokens + token) * HEADS + head) * headDim, ((b * tokens + token) * HEADS + head + 1) * headDim);
@@ -78,27 +93,29 @@ function sources(q: Float32Array, grid: Grid, settings: VortaSettings, headDim: 
 function reference(
   branch: (typeof BRANCHES)[number],
   [q, k, v, dy]: readonly Float32Array[],
-  [grid, settings]: readonly [Grid, VortaSettings],
+  layout: TokenLayout,
+  settings: VortaSettings,
   headDim: number,
 ) {
-  const tokens = grid[0] * grid[1] * grid[2];
-  const sizes = { batch: BATCH, queries: tokens, keys: tokens, heads: HEADS, headDim };
+  const { grid, kept } = layout, inGrid = product(grid), tokens = inGrid + kept, valid = validTokens(layout);
   const at = (b: number, h: number, token: number) => ((b * tokens + token) * HEADS + h) * headDim;
-  if (branch !== "coreset") {
-    const r: Reference = branch === "full" ? sizes : { ...sizes, sees: (_b, _h, i, j) => slides(grid, settings, i, j) };
-    return { y: attend(q!, k!, v!, r), ...attendBack(q!, k!, v!, dy!, r) };
-  }
-  const source = sources(q!, grid, settings, headDim);
-  const kept = (b: number, h: number, i: number) => source[b]![h]![i] === i;
-  const r: Reference = { ...sizes, sees: (b, h, _i, j) => kept(b, h, j) };
+  const own = (x: Float32Array) =>
+    branch === "coreset"
+      ? sources(x, layout, settings, headDim)
+      : Array.from({ length: BATCH }, () => Array.from({ length: HEADS }, () => [...Array(tokens).keys()]));
+  const source = own(q!), keySource = settings.ownKeys ? own(k!) : source;
+  const sees = (b: number, h: number, i: number, j: number) =>
+    j < valid && keySource[b]![h]![j] === j &&
+    (branch !== "sliding" || Math.max(i, j) >= inGrid || slides(grid, settings, i, j));
+  const r: Reference = { batch: BATCH, queries: tokens, keys: tokens, heads: HEADS, headDim, sees };
   const y = attend(q!, k!, v!, r), collected = new Float64Array(dy!.length);
   for (let b = 0; b < BATCH; b++) {
     for (let h = 0; h < HEADS; h++) {
       for (let i = 0; i < tokens; i++) {
         const from = source[b]![h]![i]!;
         for (let d = 0; d < headDim; d++) {
-          y[at(b, h, i) + d] = y[at(b, h, from) + d]!;
-          collected[at(b, h, from) + d]! += dy![at(b, h, i) + d]!;
+          y[at(b, h, i) + d] = i < valid ? y[at(b, h, from) + d]! : 0;
+          if (i < valid) collected[at(b, h, from) + d]! += dy![at(b, h, i) + d]!;
         }
       }
     }
@@ -107,35 +124,45 @@ function reference(
   return { y, ...attendBack(q!, k!, v!, collected, r) };
 }
 
+/** Numbers for the GPU, where padding is NaN: nothing may read it. */
+function withoutPadding(numbers: readonly Float32Array[], layout: TokenLayout): Float32Array[] {
+  const tokens = product(layout.grid) + layout.kept, valid = validTokens(layout);
+  return numbers.map((x) =>
+    x.map((value, i) => Math.floor(i / (x.length / BATCH / tokens)) % tokens < valid ? value : NaN)
+  );
+}
+
 /** Random q, k, v and an outer gradient. */
 function operands(tokens: number, headDim: number): Float32Array[] {
   return [1, 2, 3, 4].map((seed) => randn(BATCH * tokens * HEADS * headDim, seed));
 }
 
-for (const [grid, settings] of CASES) {
-  const tokens = grid[0] * grid[1] * grid[2];
+for (const one of CASES) {
+  const [grid, settings] = one, layout = layoutOf(one);
+  const tokens = product(grid) + layout.kept;
   const headDim = tokens > 200 ? 16 : 32, dim = HEADS * headDim;
+  const name = `over ${grid.join("×")} tokens` +
+    (layout.kept > 0 ? ` and ${layout.length ?? "all"} of ${layout.kept}` : "");
 
-  testVariants(`VORTA's branches over ${grid.join("×")} tokens, by definition`, async ({ gpu, bound }) => {
+  testVariants(`VORTA's branches ${name}, by definition`, async ({ gpu, bound }) => {
     const numbers = operands(tokens, headDim);
-    const [q, k, v] = uploadAll(gpu, numbers.slice(0, 3), [BATCH, tokens, dim]);
-    const vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, grid, settings);
+    const [q, k, v] = uploadAll(gpu, withoutPadding(numbers.slice(0, 3), layout), [BATCH, tokens, dim]);
+    using vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, layout, settings);
     for (const branch of BRANCHES) {
       const y = vorta.single(branch)(q!, k!, v!, 0);
-      assertClose(await gpu.read(y), reference(branch, numbers, [grid, settings], headDim).y, bound, branch);
+      assertClose(await gpu.read(y), reference(branch, numbers, layout, settings, headDim).y, bound, branch);
       gpu.release(y);
     }
-    vorta.release();
   });
 
-  testVariants(`VORTA's weighted branches over ${grid.join("×")} tokens, backwards`, async (variant) => {
+  testVariants(`VORTA's weighted branches ${name}, backwards`, async (variant) => {
     // The way back takes what the way forward gave, and that is rounded to f16: which tokens are kept may differ, too.
     const { gpu } = variant;
     const numbers = operands(tokens, headDim), dy = numbers[3]!;
-    const inputs = uploadAll(gpu, numbers.slice(0, 3), [BATCH, tokens, dim]);
+    const inputs = uploadAll(gpu, withoutPadding(numbers.slice(0, 3), layout), [BATCH, tokens, dim]);
     const shares = BRANCHES.map((_, i) => randn(BATCH * HEADS, 10 + i));
     const weights = uploadAll(gpu, shares, [BATCH, HEADS]);
-    const vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, grid, settings);
+    using vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, layout, settings);
     const [q, k, v] = inputs as [Tensor, Tensor, Tensor];
     const used = gpu.memory.used;
     const found = await gradientsOnGpu(gpu, [q, k, v, ...weights], dy, () => vorta.weighted([weights])(q, k, v, 0));
@@ -148,7 +175,7 @@ for (const [grid, settings] of CASES) {
       const share = (at: number) =>
         shares[i]![Math.floor(at / (tokens * dim)) * HEADS + Math.floor(at % dim / headDim)]!;
       const scaled = dy.map((g, at) => g * share(at));
-      const of = reference(branch, [...numbers.slice(0, 3), scaled], [grid, settings], headDim);
+      const of = reference(branch, [...numbers.slice(0, 3), scaled], layout, settings, headDim);
       for (const [j, gradient] of [of.dq, of.dk, of.dv].entries()) gradient.forEach((g, at) => sums[j]![at]! += g);
       const dWeight = new Float64Array(BATCH * HEADS);
       of.y.forEach((y, at) =>
@@ -159,7 +186,6 @@ for (const [grid, settings] of CASES) {
     // With one token softmax is 1 and only v has a gradient.
     const names = tokens > 1 ? ["q", "k", "v"] : ["", "", "v"];
     for (const [j, name] of names.entries()) if (name) assertClose(found[j]!, sums[j]!, gradientBound(variant), name);
-    vorta.release();
   }, ({ gpu }) => !gpu.f16);
 }
 
@@ -198,7 +224,7 @@ testVariants("dense attention, backwards, to keys of another number", async (var
 testVariants("routed heads are those of their branches, and no other head is touched", async ({ gpu }) => {
   const [grid, settings] = CASES[1]!, headDim = 16, dim = HEADS * headDim, tokens = 5 * 7 * 9;
   const [q, k, v] = uploadAll(gpu, operands(tokens, headDim).slice(0, 3), [BATCH, tokens, dim]);
-  const vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, grid, settings);
+  using vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, { grid, kept: 0 }, settings);
   const alone: Float32Array[] = [];
   for (const branch of BRANCHES) alone.push(await gpu.read(vorta.single(branch)(q!, k!, v!, 0)));
   for (const routes of [[2, 0, 1], [1, 1, 1], [0, 2, 2]]) {
@@ -210,7 +236,6 @@ testVariants("routed heads are those of their branches, and no other head is tou
     );
     assertEquals(await gpu.read(y), expected);
   }
-  vorta.release();
 });
 
 testVariants("dots of heads, sums over rows, mixtures of heads", async ({ gpu }) => {
@@ -234,12 +259,14 @@ testVariants("dots of heads, sums over rows, mixtures of heads", async ({ gpu })
 });
 
 Deno.test("a sliding-tile pattern lists each pair once, both ways, and counts them", () => {
-  for (const [grid, settings] of CASES) {
+  for (const one of CASES) {
+    const [grid, settings] = one, layout = layoutOf(one);
     for (const rows of [1, 4, 64]) {
-      const { order, queries, keys, pairs } = slidingTiles(grid, settings, rows);
-      assertEquals([...order].sort((a, b) => a - b), [...order.keys()]);
+      const { order, queries, keys, pairs } = slidingTiles(layout, settings, rows);
+      assertEquals([...order].sort((a, b) => a - b), [...Array(validTokens(layout)).keys()]);
       const expected = new Set<string>();
-      for (const i of order) for (const j of order) if (slides(grid, settings, i, j)) expected.add(`${i},${j}`);
+      const sees = (i: number, j: number) => Math.max(i, j) >= product(grid) || slides(grid, settings, i, j);
+      for (const i of order) for (const j of order) if (sees(i, j)) expected.add(`${i},${j}`);
       assertEquals(pairs, expected.size);
       for (const [list, both] of [[queries, false], [keys, true]] as const) {
         const found: string[] = [];
@@ -264,21 +291,21 @@ Deno.test("sliding tiles of one window share blocks, so that most are full", () 
   for (
     const [grid, tile] of [[[21, 30, 52], [5, 8, 8]], [[21, 45, 80], [5, 9, 8]], [[20, 45, 80], [5, 9, 8]]] as const
   ) {
-    const { queries, order } = slidingTiles(grid, { ...PAPER_SETTINGS, tile }, 64);
+    const { queries, order } = slidingTiles({ grid, kept: 0 }, { ...PAPER_SETTINGS, tile }, 64);
     const fill = order.length / (64 * queries.blocks.length);
     assert(fill > 0.96, `${grid}: ${fill}`);
   }
 });
 
 Deno.test("buckets and the rest are all tokens, once", () => {
-  for (const [grid, settings] of [...CASES, [[21, 30, 52], PAPER_SETTINGS] as const]) {
-    const { members, rest, kept, size, keep } = coreSet(grid, settings);
+  for (const one of [...CASES, [[21, 30, 52], PAPER_SETTINGS] as const]) {
+    const layout = layoutOf(one), { members, rest, slots, size, keep } = coreSet(layout, one[1]);
     const all = [...members, ...rest].sort((a, b) => a - b);
-    assertEquals(all, Array.from({ length: grid[0] * grid[1] * grid[2] }, (_, i) => i));
-    assertEquals(kept, members.length / size * (1 + keep) + rest.length);
+    assertEquals(all, Array.from({ length: validTokens(layout) }, (_, i) => i));
+    assertEquals(slots, members.length / size * (1 + keep) + rest.length);
   }
   // 81 frames at 480p: one latent frame is over, and half of the others' tokens are kept.
-  assertEquals(coreSet([21, 30, 52], PAPER_SETTINGS).kept, 20 * 30 * 52 / 2 + 30 * 52);
+  assertEquals(coreSet({ grid: [21, 30, 52], kept: 0 }, PAPER_SETTINGS).slots, 20 * 30 * 52 / 2 + 30 * 52);
 });
 
 Deno.test("default sizes are the paper's at its grid, and smaller on smaller grids", () => {
@@ -290,7 +317,7 @@ Deno.test("default tiles of 81 frames leave no frame alone, and are about as den
   assertEquals(defaultSettings([21, 45, 80]).tile, [6, 9, 8]);
   assertEquals(defaultSettings([21, 30, 52]).tile, [6, 8, 8]);
   const density = (grid: Grid, settings: VortaSettings) =>
-    slidingTiles(grid, settings, 64).pairs / grid.reduce((a, b) => a * b) ** 2;
+    slidingTiles({ grid, kept: 0 }, settings, 64).pairs / grid.reduce((a, b) => a * b) ** 2;
   const [paper, alone, mine] = [
     density([20, 45, 80], PAPER_SETTINGS),
     density([21, 45, 80], PAPER_SETTINGS),

@@ -4,7 +4,8 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { type AttentionMethod, fullAttention } from "../../../model/attention/method.ts";
+import { fullAttention } from "../../../model/attention/full.ts";
+import type { AttentionMethod } from "../../../model/attention/method.ts";
 import { DEFAULT_TAU, routedAttention, singleBranch } from "../../../model/vorta/methods.ts";
 import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";

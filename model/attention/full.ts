@@ -1,0 +1,74 @@
+/**
+ * Full attention: every valid token attends to every other.
+ *
+ * @module
+ */
+import { type AttentionPlan, cutBlocks, uploadBlockList } from "../../gpu/attention_plan.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { attention } from "../../gpu/ops/attention.ts";
+import { blockRows } from "../../gpu/ops/attention_forward.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { product } from "./grid.ts";
+import { type HeadShape, type TokenLayout, validTokens } from "./layout.ts";
+import type { AttentionMethod } from "./method.ts";
+import { attentionOutput } from "./output.ts";
+import { Passes } from "./passes.ts";
+
+/** Full attention of one layout. It is on the GPU until it is disposed of. */
+export class FullAttention implements Disposable {
+  readonly #owner: TensorOwner;
+  /** Undefined where no token is padding: dense attention needs no plan. */
+  readonly plan: AttentionPlan | undefined;
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly shape: Omit<HeadShape, "layers">,
+    private readonly layout: TokenLayout,
+  ) {
+    this.#owner = new TensorOwner(gpu);
+    const count = validTokens(layout), all = { first: 0, count };
+    if (count === product(layout.grid) + layout.kept) return;
+    const { result, tensors } = gpu.collect(() => {
+      const list = uploadBlockList(gpu, cutBlocks(all, blockRows(gpu, shape.headDim), 0, 1), [all]);
+      const order = gpu.upload(Uint32Array.from({ length: count }, (_, token) => token), [1, count], "u32");
+      return { order, queries: list, keys: list };
+    });
+    this.#owner.adopt(tensors);
+    this.plan = result;
+  }
+
+  /**
+   * Computes all heads, or some.
+   *
+   * @param options `lse` and `only`: as those of `attention`; `into`: where to write the result, instead of to a new
+   * tensor
+   */
+  attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    { into, ...options }: { readonly lse?: Tensor; readonly only?: Tensor; readonly into?: Tensor } = {},
+  ): Tensor {
+    const { gpu, plan, shape: { heads } } = this;
+    const y = into ?? attentionOutput(gpu, q, this.layout);
+    return attention(gpu, q, k, v, { heads, plan, into: y, ...options });
+  }
+
+  [Symbol.dispose](): void {
+    this.#owner[Symbol.dispose]();
+  }
+}
+
+/** The method of full attention. */
+export const fullAttention: AttentionMethod = {
+  prepare(task) {
+    const { gpu, shape } = task;
+    const passes = new Passes(task, (layout) => new FullAttention(gpu, shape, layout));
+    return Promise.resolve({
+      at: (_, pass) => (q, k, v) => passes.of(pass).attend(q, k, v),
+      report: { density: 1 },
+      [Symbol.dispose]: () => passes[Symbol.dispose](),
+    });
+  },
+};

@@ -1,0 +1,28 @@
+/**
+ * The output of self-attention.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { fill } from "../../gpu/ops/elementwise.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { product } from "./grid.ts";
+import { type TokenLayout, validTokens } from "./layout.ts";
+
+/** Makes a tensor of the shape of q, [batch, tokens, heads · head dim], whose padding is 0. The rest is undefined. */
+export function attentionOutput(gpu: Gpu, q: Tensor, layout: TokenLayout): Tensor {
+  const [batch, tokens, dim] = q.shape as [number, number, number];
+  if (tokens !== product(layout.grid) + layout.kept) {
+    throw new Error(`attention: ${tokens} tokens, but the layout has ${layout.grid.join("x")} and ${layout.kept}`);
+  }
+  const y = gpu.tensor(q.shape), valid = validTokens(layout);
+  if (valid === tokens) return y;
+  gpu.untaped(() =>
+    gpu.scope(() => {
+      const zeros = gpu.tensor([tokens - valid, dim]), rows = y.reshape([batch * tokens, dim]);
+      fill(gpu, zeros, 0);
+      for (let b = 0; b < batch; b++) gpu.copy(zeros, rows.slice(b * tokens + valid, tokens - valid));
+    })
+  );
+  return y;
+}
