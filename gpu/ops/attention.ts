@@ -8,7 +8,7 @@ import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } f
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Tensor } from "../tensor.ts";
 import { blockRows, forwardFamily, runForward, runPlain } from "./attention_forward.ts";
-import { type AttentionPattern, launchWalk } from "./attention_launch.ts";
+import { type AttentionPattern, launchAttention } from "./attention_launch.ts";
 import { fill } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
@@ -110,7 +110,7 @@ export function attentionBackward(
   };
   const { dq, dk, dv } = into;
   if (dq) {
-    launchWalk(gpu, {
+    launchAttention(gpu, {
       ...shared,
       kernel: kernel({ ...variant, of: "q" }),
       ...{ list: plan?.queries, outer: q, inner: k.dim(1), buffers: { ...buffers, dq } },
@@ -118,7 +118,7 @@ export function attentionBackward(
   }
   if (dk && dv) {
     if (plan && !plan.keys) throw new Error("attention: this plan has no way back");
-    launchWalk(gpu, {
+    launchAttention(gpu, {
       ...shared,
       kernel: kernel({ ...variant, of: "kv" }),
       ...{ list: plan?.keys, outer: k, inner: q.dim(1), buffers: { ...buffers, dk, dv } },

@@ -14,7 +14,7 @@ import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
-import { type AttentionPattern, launchWalk, orderStride } from "./attention_launch.ts";
+import { type AttentionPattern, launchAttention, orderStride } from "./attention_launch.ts";
 
 /** The operands; for their shapes see `attention`. */
 export interface ForwardTensors {
@@ -139,8 +139,8 @@ export function runForward(
   const { plan, heads, only } = pattern;
   const headDim = q.dim(-1) / heads, rows = forwardRows(variant);
   const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
-  const walk = (k: Tensor, v: Tensor) =>
-    launchWalk(gpu, {
+  const launch = (k: Tensor, v: Tensor) =>
+    launchAttention(gpu, {
       kernel: variant.kernel === "matrix"
         ? attentionMatrix({ ...call, tile: variant.tile })
         : attentionTiled({ ...call, tile: variant.tile }),
@@ -148,7 +148,7 @@ export function runForward(
       buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
       params: { has_lengths: keyLengths ? 1 : 0 },
     });
-  if (variant.kernel === "tiled" && !variant.tile.f16) return walk(tensors.k, tensors.v);
+  if (variant.kernel === "tiled" && !variant.tile.f16) return launch(tensors.k, tensors.v);
   // Packed operands are freed after recording, even while a tape is open.
   gpu.untaped(() =>
     gpu.scope(() => {
@@ -166,7 +166,7 @@ export function runForward(
         },
         workgroups: [Math.ceil(slots * headDim / 8 / PACK_THREADS), chosen, batch],
       });
-      walk(k, v);
+      launch(k, v);
     })
   );
 }
@@ -179,7 +179,7 @@ export function runPlain(
 ): void {
   const { plan, heads } = pattern;
   const headDim = q.dim(-1) / heads, rows = PLAIN_ROWS(headDim);
-  launchWalk(gpu, {
+  launchAttention(gpu, {
     kernel: attentionPlain({ headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined }),
     ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
     buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },

@@ -19,8 +19,8 @@ export interface AttentionPattern {
   readonly only?: Tensor | undefined;
 }
 
-/** A kernel that walks by `walk.ts`, and its operands. */
-export interface WalkLaunch {
+/** A kernel that loops by `loop.ts`, and its operands. */
+export interface AttentionLaunch {
   readonly kernel: KernelSource;
   readonly pattern: AttentionPattern;
   /** The blocks of the plan, if there is one. */
@@ -38,7 +38,7 @@ export interface WalkLaunch {
 }
 
 /** Records one kernel. */
-export function launchWalk(gpu: Gpu, launch: WalkLaunch): void {
+export function launchAttention(gpu: Gpu, launch: AttentionLaunch): void {
   const { kernel, pattern: { heads, scale, plan, only }, list, rows, blockRows, outer, inner, buffers, params } =
     launch;
   const [batch, tokens, dim] = outer.shape as [number, number, number];

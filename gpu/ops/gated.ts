@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
-import type { Chunk } from "./modulation.ts";
+import type { ModulationVector } from "./modulation.ts";
 
 const KERNEL: KernelSource = {
   name: "gated",
@@ -35,7 +35,7 @@ const KERNEL: KernelSource = {
  * @param gate one vector of `dim` for each batch item
  * @param residual the size of x, f32
  */
-export function gated(gpu: Gpu, x: Tensor, gate: Chunk, residual?: Tensor): Tensor {
+export function gated(gpu: Gpu, x: Tensor, gate: ModulationVector, residual?: Tensor): Tensor {
   const { tensor, index } = gate;
   const dim = x.dim(-1), batch = tensor.dim(0);
   const y = gpu.tensor(x.shape);

@@ -13,7 +13,7 @@ import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import { Blocks, type Operand } from "./blocks.ts";
 import { inputCut } from "./linear.ts";
-import type { Chunk } from "./modulation.ts";
+import type { ModulationVector } from "./modulation.ts";
 
 const PARAMS = {
   rows: "u32",
@@ -126,7 +126,7 @@ export type LayerNormAffine =
   /** y = norm(x)·weight + bias, both [dim]. */
   | { readonly weight: Tensor; readonly bias: Tensor }
   /** y = norm(x)·(1 + scale) + shift, with one vector for each batch item. */
-  | { readonly scale: Chunk; readonly shift: Chunk };
+  | { readonly scale: ModulationVector; readonly shift: ModulationVector };
 
 /**
  * Normalizes each row to mean 0 and variance 1.

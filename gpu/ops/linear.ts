@@ -17,7 +17,7 @@ import { activation as activate } from "./activation.ts";
 import { Blocks, cutOperand, cutsOf, type Operand } from "./blocks.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
-import type { Chunk } from "./modulation.ts";
+import type { ModulationVector } from "./modulation.ts";
 
 /** Options of a linear layer: the operations that are fused with the product. */
 export interface LinearOptions {
@@ -27,7 +27,7 @@ export interface LinearOptions {
   /** [rows, out], f32: is added last. */
   readonly residual?: Tensor;
   /** Multiplies the result before the residual is added; one vector of `out` for each batch item. */
-  readonly gate?: Chunk;
+  readonly gate?: ModulationVector;
   /**
    * "f32" keeps the operands in f32, whatever the device's precision is. It is for operands that exceed 65504, the
    * range of f16.

@@ -9,7 +9,7 @@ import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
 /** One of the vectors that a modulation tensor [batch, chunks, dim] holds for each batch item. */
-export interface Chunk {
+export interface ModulationVector {
   readonly tensor: Tensor;
   readonly index: number;
 }

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { layerNorm, layerNormInto } from "../../gpu/ops/layer_norm.ts";
-import { type Chunk, modulation } from "../../gpu/ops/modulation.ts";
+import { modulation, type ModulationVector } from "../../gpu/ops/modulation.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
@@ -73,15 +73,15 @@ export function runBlock(
   const { eps } = config;
   return gpu.scope(() => {
     const mod = modulation(gpu, w.scaleShiftTable, time);
-    const chunk = (index: number): Chunk => ({ tensor: mod, index });
+    const vector = (index: number): ModulationVector => ({ tensor: mod, index });
 
     const ofTokens = gpu.scope(() => {
-      const adaptive = { shift: chunk(0), scale: chunk(1) };
+      const adaptive = { shift: vector(0), scale: vector(1) };
       const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
       return project(gpu, w.selfAttention, config, norm, norm, rope);
     });
     const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
-    const afterSelf = attend(gpu, w.selfAttention, config, ofTokens, { gate: chunk(2), residual: x }, sparse);
+    const afterSelf = attend(gpu, w.selfAttention, config, ofTokens, { gate: vector(2), residual: x }, sparse);
 
     const withText = gpu.scope(() => {
       const { crossNorm, crossAttention: { toQ } } = w;
@@ -91,11 +91,11 @@ export function runBlock(
     const afterCross = attend(gpu, w.crossAttention, config, withText, { residual: afterSelf });
     gpu.release(afterSelf);
 
-    const adaptive = { shift: chunk(3), scale: chunk(4) };
+    const adaptive = { shift: vector(3), scale: vector(4) };
     // A batch that is stored in blocks cannot be split into the pieces that the feed-forward takes.
     const norm = afterCross.dim(0) === 1
       ? layerNormInto(gpu, afterCross, eps, adaptive, w.up.weight)
       : layerNorm(gpu, afterCross, eps, adaptive);
-    return feedForward(gpu, w, norm, chunk(5), afterCross);
+    return feedForward(gpu, w, norm, vector(5), afterCross);
   });
 }

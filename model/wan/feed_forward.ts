@@ -7,7 +7,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
 import { Blocks, type Operand } from "../../gpu/ops/blocks.ts";
 import { gated } from "../../gpu/ops/gated.ts";
-import type { Chunk } from "../../gpu/ops/modulation.ts";
+import type { ModulationVector } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
 import type { Linear } from "../layers/linear.ts";
 
@@ -38,7 +38,7 @@ export function feedForward(
   gpu: Gpu,
   w: FeedForwardWeights,
   x: Operand,
-  gate: Chunk,
+  gate: ModulationVector,
   residual: Tensor,
   widenedBytes = Math.max(FFN_BYTES, residual.bytes),
 ): Tensor {
@@ -68,7 +68,7 @@ export function feedForward(
 }
 
 /** dx = ((gate · dy)·W_down · gelu′(up(x)))·W_up, for one part. */
-function backward(gpu: Gpu, w: FeedForwardWeights, x: Tensor, gate: Chunk, dy: Tensor, dx: Tensor): void {
+function backward(gpu: Gpu, w: FeedForwardWeights, x: Tensor, gate: ModulationVector, dy: Tensor, dx: Tensor): void {
   gpu.scope(() => {
     const slope = gpu.scope(() => activationSlope(gpu, w.up.apply(gpu, x), "gelu_tanh"));
     // Each row is treated as a batch item of its own, so that its slopes act as its gate.
@@ -82,7 +82,7 @@ function backward(gpu: Gpu, w: FeedForwardWeights, x: Tensor, gate: Chunk, dy: T
 interface Piece {
   rows(tensor: Tensor): Tensor;
   input(x: Operand): Operand;
-  gate(chunk: Chunk): Chunk;
+  gate(vector: ModulationVector): ModulationVector;
 }
 
 /** @param each the bytes of a token's widened activations */
@@ -90,7 +90,7 @@ function piecesOf(gpu: Gpu, x: Operand, each: number, bytes: number): Piece[] {
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const most = Math.floor(Math.min(bytes, gpu.maxTensorBytes) / each);
   // The items of a small batch may start at an offset that cannot be bound.
-  if (batch * tokens <= most) return [{ rows: (tensor) => tensor, input: (x) => x, gate: (chunk) => chunk }];
+  if (batch * tokens <= most) return [{ rows: (tensor) => tensor, input: (x) => x, gate: (vector) => vector }];
   if (x instanceof Blocks && batch > 1) throw new Error("blocks of a batch cannot be cut into pieces");
   // With a multiple of 64 rows, every part starts at an offset that can be bound, and equal lengths share a buffer.
   const step = x instanceof Blocks ? leastCommonMultiple(64, x.cut.rows) : 64;

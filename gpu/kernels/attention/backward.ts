@@ -13,7 +13,7 @@
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { OutputTile, products, storeWeights, TILE, WORKGROUP_AREAS } from "./tiles.ts";
-import { walk } from "./walk.ts";
+import { attentionLoop } from "./loop.ts";
 
 /** A variant of a backward kernel. */
 export interface BackwardAttention {
@@ -51,7 +51,7 @@ export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 
 /** Makes the kernel for software adapters: a thread holds a few rows. */
 export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
   const d4 = headDim / 4, rows = PLAIN_BACKWARD_ROWS(headDim);
-  const w = walk({ plan, rows });
+  const w = attentionLoop({ plan, rows });
   const channels = (line: (c: number) => string) => unroll(d4, line);
   const held = (line: (i: number) => string) => unroll(rows, line);
   const begin = `${w.begin("gid.x")}
@@ -143,7 +143,7 @@ ${
 
 /** Makes the kernel for GPUs. */
 export const attentionBackwardTiled = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
-  const w = walk({ plan, rows: TILE });
+  const w = attentionLoop({ plan, rows: TILE });
   const out = new OutputTile(headDim);
   const outer = (from: string, scale?: string) => ({
     from,

@@ -22,12 +22,12 @@ export const callName = ({ headDim, bias, plan, lse }: ForwardCall): string =>
 export const forwardBuffers = (
   { bias, lse }: ForwardCall,
   inner: string,
-  walked: Readonly<Record<string, Binding>>,
+  looped: Readonly<Record<string, Binding>>,
 ): Record<string, Binding> => ({
   q: read("vec4f"),
   k: read(inner),
   v: read(inner),
-  ...walked,
+  ...looped,
   ...bias && { bias: read("f32") },
   y: write("vec4f"),
   ...lse && { lse: write("f32") },

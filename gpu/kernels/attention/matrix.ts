@@ -12,10 +12,10 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
-import { walkAhead } from "./ahead.ts";
+import { lookaheadLoop } from "./lookahead.ts";
 import { callName, forwardBuffers, type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
 import { PACKED } from "./pack.ts";
-import { MASKED } from "./walk.ts";
+import { MASKED } from "./loop.ts";
 
 /** How a workgroup shares its work. */
 export interface MatrixTile {
@@ -72,7 +72,7 @@ export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): Kernel
   const { units: { m, n, k, subgroup }, subgroups: [beside, sharing], rows: owned, keys, ahead } = tile;
   const { headDim, bias, plan, lse } = call;
   const rows = matrixRows(tile), threads = beside * sharing * subgroup;
-  const w = walkAhead({ plan, rows, step: keys, threads, sorted: true });
+  const w = lookaheadLoop({ plan, rows, step: keys, threads, sorted: true });
   const bands = owned / m, deep = headDim / k;
   /** A subgroup's share of a step's keys and of the outputs' channels, and its number of products along these. */
   const ownKeys = keys / sharing, channels = headDim / sharing, across = channels / n;

@@ -5,7 +5,7 @@
  */
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { MASKED, walk } from "./walk.ts";
+import { attentionLoop, MASKED } from "./loop.ts";
 
 /**
  * The number of queries of one thread of {@link attentionPlain}. With more, fewer loads of keys are needed. But the
@@ -27,7 +27,7 @@ export interface PlainAttention {
 export const attentionPlain = memo(({ headDim, bias, plan, lse }: PlainAttention): KernelSource => {
   const d4 = headDim / 4, rows = PLAIN_ROWS(headDim);
   const each = (line: (i: number) => string) => unroll(rows, line);
-  const w = walk({ plan, rows });
+  const w = attentionLoop({ plan, rows });
   return {
     name: `attention_plain_${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}`,
     buffers: {

@@ -7,9 +7,9 @@
  */
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { walkAhead } from "./ahead.ts";
+import { lookaheadLoop } from "./lookahead.ts";
 import { callName, forwardBuffers, type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
-import { MASKED } from "./walk.ts";
+import { MASKED } from "./loop.ts";
 
 /** How a workgroup shares its work. All numbers are powers of two. */
 export interface Tile {
@@ -76,7 +76,7 @@ export interface TiledAttention extends ForwardCall {
 export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSource => {
   const { rows, keys, threads, f16, stretch, subgroups } = tile;
   const { d4, chunk, across, down, held, fours, columns, valueRows, wide, weightsWide } = layout(tile, call.headDim);
-  const w = walkAhead({ plan: call.plan, rows, step: keys, threads, sorted: f16 });
+  const w = lookaheadLoop({ plan: call.plan, rows, step: keys, threads, sorted: f16 });
   /** The index of the first vec4 of a row of keys or values. */
   const inner = (row: string) => f16 ? `(${w.inner(row)} * nwg.y + wid.y) * ${d4}u` : `${w.inner(row)} * p.dim4 + head`;
   const vec = f16 ? "vec4h" : "vec4f";

@@ -11,7 +11,7 @@ import { eight } from "../packed.ts";
 import { matrixProduct, type MatrixTile, matrixTileName } from "../product/matrix.ts";
 import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
 import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
-import { conv3dWalk } from "./walk.ts";
+import { conv3dLoader } from "./loader.ts";
 
 const STORE = `
 fn store(m: u32, n: u32, sums: vec4f) {
@@ -35,7 +35,7 @@ export interface TiledConv3d extends Conv3dShape {
 /** Makes the kernel that uses ordinary arithmetic. */
 export const conv3dTiled = memo(({ stride, up, tile, format }: TiledConv3d): KernelSource => {
   const product = tiledProduct(tile, format, {
-    walk: conv3dWalk({
+    loader: conv3dLoader({
       stride,
       up,
       depth: tile.depth / 4,
@@ -69,7 +69,7 @@ export interface MatrixConv3d extends Conv3dShape {
 export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): KernelSource => {
   const { element, value, read: readEight, halves } = eight(tile.packed ? "f16" : "f32");
   const product = matrixProduct(tile, units, {
-    walk: conv3dWalk({
+    loader: conv3dLoader({
       stride,
       up,
       depth: tile.depth * units.k / 8,

@@ -15,15 +15,15 @@ import {
   matrixTileSize,
   matrixTileThreads,
 } from "../product/matrix.ts";
-import type { Walk } from "../product/walk.ts";
+import type { OperandLoader } from "../product/product.ts";
 import { epilogue, epilogueInBlocks, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
 import type { Cut } from "./pack.ts";
-import { gemmWalk, packedWalk } from "./walk.ts";
+import { gemmLoader, packedLoader } from "./loader.ts";
 
 /** Many workgroups stage the same rows of x. `counting` says which of them counts the numbers that f16 cannot hold. */
-const countingWalk = (walk: Walk): Walk => ({
-  ...walk,
-  begin: (x, w) => `  counting = wid_n == 0u;\n${walk.begin(x, w)}`,
+const countingLoader = (loader: OperandLoader): OperandLoader => ({
+  ...loader,
+  begin: (x, w) => `  counting = wid_n == 0u;\n${loader.begin(x, w)}`,
 });
 
 /** A variant of {@link gemmMatrix}. */
@@ -42,9 +42,9 @@ export const gemmMatrix = memo(({ tile, units, dtype, into }: MatrixGemm): Kerne
   const x = eight(tile.packed ? "f16" : "f32"), w = eight(tile.packed ? "f16" : dtype);
   const depth = tile.depth * units.k / 8;
   const product = matrixProduct(tile, units, {
-    walk: tile.packed
-      ? packedWalk({ depth, rows: matrixTileSize(tile, units), threads: matrixTileThreads(tile, units) })
-      : countingWalk(gemmWalk({
+    loader: tile.packed
+      ? packedLoader({ depth, rows: matrixTileSize(tile, units), threads: matrixTileThreads(tile, units) })
+      : countingLoader(gemmLoader({
         depth,
         length: "(p.k4 / 2u)",
         x: (at) => x.read("x", at),

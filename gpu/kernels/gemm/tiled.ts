@@ -9,7 +9,7 @@ import { memo } from "../memo.ts";
 import { packedElement, unpack4, type WeightDtype } from "../packed.ts";
 import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
 import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
-import { gemmWalk } from "./walk.ts";
+import { gemmLoader } from "./loader.ts";
 
 /** A variant of {@link gemmTiled}. */
 export interface TiledGemm {
@@ -24,7 +24,7 @@ export interface TiledGemm {
 export const gemmTiled = memo(({ tile, format, dtype, transposed }: TiledGemm): KernelSource => {
   const counts = format !== "f32";
   const product = tiledProduct(tile, format, {
-    walk: gemmWalk({
+    loader: gemmLoader({
       depth: tile.depth / 4,
       length: "p.k4",
       x: (at) => `x[${at}]`,

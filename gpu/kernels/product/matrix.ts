@@ -5,7 +5,7 @@
  */
 import { unroll } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
-import { type Product, TILE_ORDER } from "./walk.ts";
+import { type Product, TILE_ORDER } from "./product.ts";
 
 /** How a workgroup shares a tile of outputs, counted in products of the matrix units. */
 export interface MatrixTile {
@@ -71,7 +71,7 @@ export interface MatrixProduct extends Product {
 
 /** The parts of a kernel that a product by matrix units supplies. */
 export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: MatrixProduct) {
-  const { subgroups, units, depth, ahead } = tile, { walk } = product;
+  const { subgroups, units, depth, ahead } = tile, { loader } = product;
   const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
   const [tileM, tileN] = matrixTileSize(tile, unit);
 
@@ -89,10 +89,10 @@ export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: Matr
   /** Reads a block. {@link made} then converts it to f16. */
   const load = `${unroll(x.each, (i) => `    var next_x${i}: ${product.elements[0]};`)}
 ${unroll(w.each, (i) => `    var next_w${i}: ${product.elements[1]};`)}
-${unroll(x.each, (i) => x.guard(i, `next_x${i} = ${walk.x(i)};`))}
-${unroll(w.each, (i) => w.guard(i, `next_w${i} = ${walk.w(i)};`))}`;
+${unroll(x.each, (i) => x.guard(i, `next_x${i} = ${loader.x(i)};`))}
+${unroll(w.each, (i) => w.guard(i, `next_w${i} = ${loader.w(i)};`))}`;
   const made = `${
-    unroll(x.each, (i) => `    x${i} = select(vec4u(), ${product.halves[0]}(next_x${i}), ${walk.inside(i)});`)
+    unroll(x.each, (i) => `    x${i} = select(vec4u(), ${product.halves[0]}(next_x${i}), ${loader.inside(i)});`)
   }
 ${unroll(w.each, (i) => `    w${i} = ${product.halves[1]}(next_w${i});`)}`;
   const slot = (first: number, at: string) => `staged[${first}u + ${at} * ${row}u + x_at]`;
@@ -130,15 +130,15 @@ ${unroll(x.each, (i) => `  var x${i}: vec4u;`)}
 ${unroll(w.each, (i) => `  var w${i}: vec4u;`)}
   let x_at = ${at};
   let w_at = x_at;
-${walk.begin(x.rows, w.rows)}
+${loader.begin(x.rows, w.rows)}
 ${ahead ? `  {\n${load}\n${made}\n  }` : ""}
-  for (var done = 0u; done < ${walk.blocks}; done++) {
+  for (var done = 0u; done < ${loader.steps}; done++) {
 ${ahead ? "" : `${load}\n${made}`}
     workgroupBarrier();
 ${unroll(x.each, (i) => x.guard(i, `${slot(0, x.rows[i]!)} = x${i};`))}
 ${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = w${i};`))}
     workgroupBarrier();
-${walk.next(x.each)}
+${loader.next(x.each)}
 ${ahead ? load : ""}
 ${
       unroll(depth, (k) =>

@@ -6,7 +6,7 @@
  */
 import { unroll } from "../../kernel.ts";
 import { F16_MAX } from "../../clamps.ts";
-import { type Product, TILE_ORDER } from "./walk.ts";
+import { type Product, TILE_ORDER } from "./product.ts";
 
 /** How a workgroup shares a tile of outputs. */
 export interface Tile {
@@ -72,7 +72,7 @@ export function tileName(tile: Tile, format: TileFormat): string {
 
 /** The parts of a kernel that a tiled product supplies. */
 export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProduct) {
-  const { threads, outputs, depth, ahead, twice } = tile, { walk } = product;
+  const { threads, outputs, depth, ahead, twice } = tile, { loader } = product;
   const count = tileThreads(tile), places = depth / 4;
   const [tileM, tileN] = tileSize(tile), groupsM = outputs[0] / 4, groupsN = outputs[1] / 4;
   const half = format !== "f32", vec = half ? "vec4h" : "vec4f";
@@ -90,10 +90,11 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
   };
   const x = side(tileM, "li"), w = side(tileN, "from_last");
 
-  const load = unroll(x.each, (i) => x.guard(i, unroll(4, (r) => `    x${4 * i + r} = ${walk.x(4 * i + r)};`))) + "\n" +
-    unroll(w.each, (i) => w.guard(i, unroll(4, (r) => `    w${4 * i + r} = ${walk.w(4 * i + r)};`)));
+  const load = unroll(x.each, (i) => x.guard(i, unroll(4, (r) => `    x${4 * i + r} = ${loader.x(4 * i + r)};`))) +
+    "\n" +
+    unroll(w.each, (i) => w.guard(i, unroll(4, (r) => `    w${4 * i + r} = ${loader.w(4 * i + r)};`)));
   const xValue = (i: number) => {
-    const value = `select(vec4f(), x${i}, ${walk.inside(i)})`;
+    const value = `select(vec4f(), x${i}, ${loader.inside(i)})`;
     return half ? `clamp(${value}, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0))` : value;
   };
   // Clamping is rare, so four rows are tested together.
@@ -102,7 +103,7 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
     const [a, b, c, d] = [0, 1, 2, 3].map((r) => `abs(x${4 * i + r})`);
     const each = unroll(4, (r) => {
       const row = 4 * i + r;
-      return `        if (m0 + ${x.rows[row]} < p.m && ${walk.inside(row)}) { note_clamped(x${row}); }`;
+      return `        if (m0 + ${x.rows[row]} < p.m && ${loader.inside(row)}) { note_clamped(x${row}); }`;
     });
     return `
       if (wid_n == 0u && any(max(max(${a}, ${b}), max(${c}, ${d})) > vec4f(${F16_MAX}.0))) {
@@ -171,15 +172,15 @@ ${unroll(4 * w.each, (i) => `  var w${i}: ${product.elements[1]};`)}
   let from_last = ${count - 1}u - li;
   let x_at = li % ${places}u;
   let w_at = from_last % ${places}u;
-${walk.begin(x.rows, w.rows)}
+${loader.begin(x.rows, w.rows)}
 ${ahead ? load : ""}
-  for (var done = 0u; done < ${walk.blocks}; done++) {
+  for (var done = 0u; done < ${loader.steps}; done++) {
 ${ahead ? "" : load}
 ${twice ? "" : "    workgroupBarrier();"}
 ${stage("xs", x, xValue, true)}
 ${stage("ws", w, (i) => product.unpack(`w${i}`), !product.transposed)}
     workgroupBarrier();
-${walk.next(4 * x.each)}
+${loader.next(4 * x.each)}
 ${ahead ? load : ""}
 ${unroll(depth, step)}
   }

@@ -1,15 +1,15 @@
 /**
- * The layout of a convolution's operands. The convolution is a matrix product whose rows are output pixels. Its inner
+ * How the operands of a convolution are read. The convolution is a matrix product whose rows are output pixels. Its inner
  * axis runs over the taps of the kernel, and for each tap over the input channels.
  *
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import type { Walk } from "../product/walk.ts";
+import type { OperandLoader } from "../product/product.ts";
 import type { Conv3dShape } from "./shape.ts";
 
-/** The properties that distinguish one convolution's walk from another. */
-export interface Conv3dWalk extends Conv3dShape {
+/** The properties that distinguish one convolution's loader from another. */
+export interface Conv3dLoaderOptions extends Conv3dShape {
   /** The number of elements that are staged at once; they belong to one tap. */
   readonly depth: number;
   /** WGSL: the number of elements of a pixel. */
@@ -19,8 +19,8 @@ export interface Conv3dWalk extends Conv3dShape {
   weight(index: string): string;
 }
 
-/** Walks over taps and channels. Pixels and channels past the end repeat the last one. */
-export function conv3dWalk({ stride, up, depth, length, x, weight }: Conv3dWalk): Walk {
+/** Loads along taps and channels. Pixels and channels past the end repeat the last one. */
+export function conv3dLoader({ stride, up, depth, length, x, weight }: Conv3dLoaderOptions): OperandLoader {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
   // The input position of each of the thread's pixels, for this tap.
   const locate = (pixels: number) =>
@@ -52,7 +52,7 @@ ${
       }
 ${unroll(wRows.length, (i) => `  let w_row${i} = min(n0 + ${wRows[i]}, p.channels - 1u) * ${taps} * ${length};`)}
     ${locate(xRows.length)}`,
-    blocks: `${taps} * ((${length} + ${depth - 1}u) / ${depth}u)`,
+    steps: `${taps} * ((${length} + ${depth - 1}u) / ${depth}u)`,
     next: (xRows) =>
       `    first += ${depth}u;
     if (first >= ${length}) {

@@ -1,13 +1,13 @@
 /**
- * The layout of a matrix product's operands.
+ * How the operands of a matrix product are read.
  *
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import type { Walk } from "../product/walk.ts";
+import type { OperandLoader } from "../product/product.ts";
 
-/** The properties that distinguish one matrix product's walk from another. */
-export interface GemmWalk {
+/** The properties that distinguish one matrix product's loader from another. */
+export interface GemmLoaderOptions {
   /** The number of elements that are staged at once. */
   readonly depth: number;
   /** WGSL: the number of elements of a row along k. */
@@ -21,8 +21,8 @@ export interface GemmWalk {
   readonly transposed: boolean;
 }
 
-/** Walks along k. Rows past the end repeat the last one. */
-export function gemmWalk({ depth, length, x, w, transposed }: GemmWalk): Walk {
+/** Loads along k. Rows past the end repeat the last one. */
+export function gemmLoader({ depth, length, x, w, transposed }: GemmLoaderOptions): OperandLoader {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
   return {
     begin: (xRows, wRows) =>
@@ -33,7 +33,7 @@ ${
           ? unroll(wRows.length / 4, (i) => `  let w_row${i} = min((n0 + ${wRows[4 * i]}) / 4u, p.n / 4u - 1u);`)
           : unroll(wRows.length, (i) => `  let w_row${i} = min(n0 + ${wRows[i]}, p.n - 1u) * ${length};`)
       }`,
-    blocks: `(${length} + ${depth - 1}u) / ${depth}u`,
+    steps: `(${length} + ${depth - 1}u) / ${depth}u`,
     next: () => `    first += ${depth}u;`,
     x: (i) => x(`x_row${i} + ${place("x_at")}`),
     inside: () => `first + x_at < ${length}`,
@@ -46,8 +46,8 @@ ${
   };
 }
 
-/** Walks along operands that are stored in blocks, as `pack.ts` writes them. */
-export interface PackedWalk {
+/** The layout of operands that `pack.ts` wrote. */
+export interface PackedLoaderOptions {
   /** The number of elements of a row in a block. */
   readonly depth: number;
   /** The number of rows in a block of x and of w. */
@@ -55,18 +55,18 @@ export interface PackedWalk {
   readonly threads: number;
 }
 
-/** The threads of a workgroup read a block element by element, in order. */
-export function packedWalk({ depth, rows, threads }: PackedWalk): Walk {
-  const blocks = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
+/** Loads packed operands: the threads of a workgroup read a block element by element, in order. */
+export function packedLoader({ depth, rows, threads }: PackedLoaderOptions): OperandLoader {
+  const steps = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
   const side = (operand: "x" | "w", band: string, height: number) => ({
-    begin: `  let ${operand}_first = ${band} * ${blocks} * ${height * depth}u + li;`,
+    begin: `  let ${operand}_first = ${band} * ${steps} * ${height * depth}u + li;`,
     element: (i: number) => `${operand}[${operand}_first + place * ${height * depth}u + ${i * threads}u]`,
   });
   const x = side("x", "wid_m", rows[0]), w = side("w", "wid_n", rows[1]);
   return {
     begin: () => `  var place = 0u;\n${x.begin}\n${w.begin}`,
-    blocks,
-    next: () => `    place = min(place + 1u, ${blocks} - 1u);`,
+    steps,
+    next: () => `    place = min(place + 1u, ${steps} - 1u);`,
     x: x.element,
     inside: () => "true",
     w: w.element,

@@ -15,15 +15,15 @@ import { chosenHead } from "../chosen_head.ts";
 /** Less than any score, but finite, so that exp of the difference of two of them is 1, not NaN. */
 export const MASKED = "-1e30";
 
-/** Whether tokens are walked by a plan. */
-export interface WalkOptions {
+/** How a kernel loops. */
+export interface LoopOptions {
   readonly plan: boolean;
   /** The number of outer rows that are held at once. */
   readonly rows: number;
 }
 
 /** WGSL pieces of such a loop. */
-export interface Walk {
+export interface AttentionLoop {
   readonly buffers: Readonly<Record<string, Binding>>;
   readonly params: Readonly<Record<string, ParamType>>;
   /**
@@ -45,7 +45,7 @@ export interface Walk {
 }
 
 /** Builds the pieces for one kernel. */
-export function walk({ plan, rows }: WalkOptions): Walk {
+export function attentionLoop({ plan, rows }: LoopOptions): AttentionLoop {
   const shared = {
     params: {
       /** tokens of a batch item on either side */

@@ -6,10 +6,10 @@
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import { type Walk, walk, type WalkOptions } from "./walk.ts";
+import { type AttentionLoop, attentionLoop, type LoopOptions } from "./loop.ts";
 
 /** The parameters of such a loop. */
-export interface AheadOptions extends WalkOptions {
+export interface LookaheadOptions extends LoopOptions {
   /** The number of inner rows in a step. */
   readonly step: number;
   /** The threads of the workgroup: a multiple of `step`, or a divisor of it. */
@@ -18,8 +18,8 @@ export interface AheadOptions extends WalkOptions {
   readonly sorted?: boolean;
 }
 
-/** WGSL pieces of such a loop. For `begin` and `outer` see {@link Walk}. */
-export interface AheadWalk extends Omit<Walk, "steps" | "inner"> {
+/** WGSL pieces of such a loop. For `begin` and `outer` see {@link AttentionLoop}. */
+export interface LookaheadLoop extends Omit<AttentionLoop, "steps" | "inner"> {
   /** Module-scope WGSL. */
   readonly declarations: string;
   /** The bytes of workgroup memory that it uses. */
@@ -45,8 +45,8 @@ export interface Steps {
 const TOGETHER = 32;
 
 /** Builds the pieces for one kernel. */
-export function walkAhead({ plan, rows, step, threads, sorted = false }: AheadOptions): AheadWalk {
-  const { buffers, params, begin, outer } = walk({ plan, rows });
+export function lookaheadLoop({ plan, rows, step, threads, sorted = false }: LookaheadOptions): LookaheadLoop {
+  const { buffers, params, begin, outer } = attentionLoop({ plan, rows });
   if (!plan) {
     return {
       declarations: "",
