@@ -25,9 +25,10 @@
  * @module
  */
 export { NotFiniteError, TilereelError } from "./gpu/common/errors.ts";
-export { listAdapters, openGpu, type OpenGpuOptions } from "./gpu/device.ts";
+export { listAdapters, openGpu } from "./gpu/native/open.ts";
+export type { OpenGpuOptions } from "./gpu/open.ts";
 export type { AdapterDescription } from "./gpu/device/adapter.ts";
-export type { SourceName } from "./gpu/device/source.ts";
+export type { DeviceSource, WantedFeature } from "./gpu/device/source.ts";
 export type { ClampCount } from "./gpu/clamps.ts";
 export type { Gpu, GpuSettings } from "./gpu/gpu.ts";
 export type { KernelKind, KernelPicker } from "./gpu/kernel_picker.ts";
@@ -35,7 +36,7 @@ export type { MatrixUnits } from "./gpu/matrix_units.ts";
 export type { Precision } from "./gpu/precision.ts";
 export { type Label, type ProfiledDispatch, Profiler } from "./gpu/profile/profiler.ts";
 export type { Dispatch } from "./gpu/recorder.ts";
-export type { FamilyChoice, KernelChoices } from "./gpu/tuning/cache.ts";
+export type { FamilyChoice, KernelChoices, TuningStore } from "./gpu/tuning/choices.ts";
 export { tuneKernels, type TuneOptions } from "./gpu/tuning/tune.ts";
 export type { AnyFamily } from "./gpu/tuning/families.ts";
 export type { KernelFamily } from "./gpu/tuning/family.ts";
@@ -83,7 +84,7 @@ export { type ClipRecord, readRecord } from "./model/video/record.ts";
 export { VIDEO_FORMATS, type VideoFormat, type WriteOptions, writeVideo } from "./model/video/write_video.ts";
 
 // The parts, for those who build their own pipeline.
-export type { Binding, KernelSource, ParamType } from "./gpu/kernel.ts";
+export type { Binding, KernelSource, ParamType, WgslDialect } from "./gpu/kernel.ts";
 export type { MemoryUse } from "./gpu/memory.ts";
 export { combine, type Term } from "./gpu/ops/combine.ts";
 export { type Backward, Tape } from "./gpu/tape.ts";

@@ -7,7 +7,7 @@
  */
 import { gpuOptions } from "../tools/program/gpu_options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
-import { openGpu } from "../gpu/device.ts";
+import { openGpu } from "../gpu/native/open.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";
 import type { Tensor } from "../gpu/tensor.ts";

@@ -7,7 +7,7 @@
 import { choice, text } from "../tools/program/options.ts";
 import { gpuOptions, precisionOption } from "../tools/program/gpu_options.ts";
 import { parseCommand } from "../tools/program/parse.ts";
-import { openGpu } from "../gpu/device.ts";
+import { openGpu } from "../gpu/native/open.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
 import { ofCeiling } from "./ceilings.ts";

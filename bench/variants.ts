@@ -5,7 +5,7 @@
  */
 import type { GpuValues } from "../tools/program/gpu_options.ts";
 import { showProgress } from "../tools/program/progress.ts";
-import { openGpu } from "../gpu/device.ts";
+import { openGpu } from "../gpu/native/open.ts";
 import type { AdapterDescription } from "../gpu/device/adapter.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import type { KernelKind } from "../gpu/kernel_picker.ts";

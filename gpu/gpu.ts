@@ -7,7 +7,7 @@ import { BoundsChecker } from "./bounds/checker.ts";
 import { type ClampCount, ClampCounter } from "./clamps.ts";
 import type { AdapterDescription } from "./device/adapter.ts";
 import { Failure } from "./failure.ts";
-import { type KernelSource, MOST_GROUPS } from "./kernel.ts";
+import { type KernelSource, MOST_GROUPS, type WgslDialect } from "./kernel.ts";
 import { type KernelKind, KernelPicker } from "./kernel_picker.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
 import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
@@ -16,16 +16,21 @@ import type { Precision } from "./precision.ts";
 import { type Dispatch, type DispatchProfiler, Recorder } from "./recorder.ts";
 import { Scopes } from "./scopes.ts";
 import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
+import type { TuningStore } from "./tuning/choices.ts";
 
 /** The settings that {@link Gpu} is opened with; see `openGpu`. */
 export interface GpuSettings {
   readonly description: AdapterDescription;
+  /** The dialect of the device's compiler. */
+  readonly dialect: WgslDialect;
   /** The kind of kernels to run; see `kernelKind`. */
   readonly kernels: KernelKind;
   readonly precision: Precision;
   /** The reason for this precision, in a few words. */
   readonly precisionReason: string;
   readonly memoryLimit: number;
+  /** Where the choices of kernels are remembered. Without it, they are not. */
+  readonly tuningStore?: TuningStore | undefined;
   /** Kernels are compiled with checks of their indices. {@link Gpu.finish} throws if an index was out of bounds. */
   readonly checkBounds?: boolean;
 }
@@ -58,7 +63,7 @@ export class Gpu extends Scopes {
         this.#recorder.pipelines.unbind();
       },
     });
-    this.#recorder = new Recorder(device, settings.description.source);
+    this.#recorder = new Recorder(device, settings.dialect);
     this.#clamps = new ClampCounter(device);
     this.#bounds = settings.checkBounds ? new BoundsChecker(device) : undefined;
   }

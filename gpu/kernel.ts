@@ -4,7 +4,11 @@
  *
  * @module
  */
-import type { SourceName } from "./device/source.ts";
+/**
+ * The dialect of a WGSL compiler. The standard one requires `enable subgroups;`. naga, Deno's compiler, rejects that
+ * line, and knows the built-ins without it.
+ */
+export type WgslDialect = "standard" | "naga";
 
 /** Types of the scalars in a kernel's uniform block. */
 export type ParamType = "u32" | "i32" | "f32";
@@ -56,15 +60,12 @@ export const read = (element: string): Binding => ({ access: "read", element });
 /** A storage buffer of `element`s that the kernel writes. */
 export const write = (element: string): Binding => ({ access: "read_write", element });
 
-/**
- * The complete WGSL module of a kernel, for one source of devices. naga (Deno's compiler) rejects `enable subgroups;`
- * and knows the built-ins without it; Tint (Dawn's) requires that line.
- */
-export function kernelWgsl(kernel: KernelSource, source: SourceName): string {
+/** The complete WGSL module of a kernel. */
+export function kernelWgsl(kernel: KernelSource, dialect: WgslDialect): string {
   const { f16, subgroups, matrix } = kernel;
   const enabled = [
     ...f16 || matrix ? ["f16"] : [],
-    ...(subgroups || matrix) && source === "dawn" ? ["subgroups"] : [],
+    ...(subgroups || matrix) && dialect === "standard" ? ["subgroups"] : [],
     ...matrix ? ["chromium_experimental_subgroup_matrix"] : [],
   ];
   // The address of a subgroup's matrix depends on the subgroup's index, which Tint cannot prove to be uniform.

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { SourceName } from "./device/source.ts";
-import { type KernelSource, kernelWgsl } from "./kernel.ts";
+import { type KernelSource, kernelWgsl, type WgslDialect } from "./kernel.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** The number of storage buffers of a kernel that every adapter allows; Dawn and OpenGL have no more. */
@@ -36,7 +35,7 @@ export class Pipelines {
   /** @param params holds the uniform blocks of a submission; each dispatch binds its own block by an offset. */
   constructor(
     private readonly device: GPUDevice,
-    private readonly source: SourceName,
+    private readonly dialect: WgslDialect,
     private readonly params: GPUBuffer,
   ) {}
 
@@ -112,7 +111,7 @@ export class Pipelines {
       label: kernel.name,
       layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: {
-        module: this.device.createShaderModule({ label: kernel.name, code: kernelWgsl(kernel, this.source) }),
+        module: this.device.createShaderModule({ label: kernel.name, code: kernelWgsl(kernel, this.dialect) }),
         entryPoint: "main",
       },
     });

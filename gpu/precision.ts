@@ -39,6 +39,6 @@ export function choosePrecision(
   if (software) return { precision: "f32", why: "the adapter is software" };
   if (!f16) return { precision: "f32", why: "the adapter has no f16" };
   if (matrixUnits) return { precision: "f16", why: "the adapter's matrix units multiply it" };
-  const hint = source === "dawn" ? "" : "; matrix units, where a GPU has them, are reached over Dawn";
+  const hint = source === "deno" ? "; matrix units, where a GPU has them, are reached over Dawn" : "";
   return { precision: "f16", why: `the adapter has it${hint}` };
 }

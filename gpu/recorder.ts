@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { SourceName } from "./device/source.ts";
-import { type KernelSource, writeParams } from "./kernel.ts";
+import { type KernelSource, type WgslDialect, writeParams } from "./kernel.ts";
 import { Pipelines } from "./pipelines.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -52,13 +51,13 @@ export class Recorder {
   #batch = FIRST_BATCH;
   #submissions = 0;
 
-  constructor(private readonly device: GPUDevice, source: SourceName) {
+  constructor(private readonly device: GPUDevice, dialect: WgslDialect) {
     this.#params = device.createBuffer({
       label: "params",
       size: LARGEST_BATCH * PARAMS_STRIDE,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
-    this.pipelines = new Pipelines(device, source, this.#params);
+    this.pipelines = new Pipelines(device, dialect, this.#params);
   }
 
   /** The profiler that measures what is recorded, while there is one. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { openGpu } from "../gpu/device.ts";
+import { openGpu } from "../gpu/native/open.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import type { KernelKind } from "../gpu/kernel_picker.ts";
 import type { Precision } from "../gpu/precision.ts";

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { path, text } from "./program/options.ts";
 import { parseCommand } from "./program/parse.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
-import { DAWN_FOLDER } from "../gpu/device/dawn.ts";
+import { DAWN_FOLDER } from "../gpu/native/dawn_addon.ts";
 
 /** The only mention of its version: the import map must not name it, see the module. */
 const PACKAGE = "npm:webgpu@0.6.2";

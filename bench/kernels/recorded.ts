@@ -4,8 +4,10 @@
  * @module
  */
 import { dryGpu, type DryGpuOptions, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
-import type { SourceName } from "../../gpu/device/source.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
+import { dawn } from "../../gpu/native/dawn.ts";
+import { deno } from "../../gpu/native/deno.ts";
+import { MATRIX_FEATURE } from "../../gpu/matrix_units.ts";
 import { FAMILIES } from "../../gpu/tuning/families.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
@@ -43,11 +45,18 @@ const DEVICES: Readonly<Record<string, DryGpuOptions>> = {
   "matrix units": { precision: "f16", subgroup: SUBGROUP, matrixUnits: NVIDIA_MATRIX_UNITS },
 };
 
-/** The kinds of devices that a source can have: Dawn alone offers matrix units. */
-function devicesOf(source: SourceName): [string, DryGpuOptions][] {
+/** The sources, by name. */
+export const SOURCES = { dawn, deno } as const;
+/** The name of a source. */
+export type SourceName = keyof typeof SOURCES;
+
+/** The kinds of devices that a source can have. */
+function devicesOf(name: SourceName): [string, DryGpuOptions][] {
+  const { dialect, features } = SOURCES[name];
+  const matrix = features.some(({ name }) => name === MATRIX_FEATURE);
   return Object.entries(DEVICES)
-    .filter(([, { matrixUnits }]) => source === "dawn" || !matrixUnits)
-    .map(([name, options]) => [name, { ...options, source }]);
+    .filter(([, { matrixUnits }]) => matrix || !matrixUnits)
+    .map(([name, options]) => [name, { ...options, dialect }]);
 }
 
 /** Runs the sample of every family in every variant. */

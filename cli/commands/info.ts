@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { chooseAdapter, listAdapters, openGpu } from "../../gpu/device.ts";
+import { listAdapters, openGpu } from "../../gpu/native/open.ts";
+import { tuningPath } from "../../gpu/native/tuning_file.ts";
 import type { AdapterDescription } from "../../gpu/device/adapter.ts";
-import { dawnAddon } from "../../gpu/device/dawn.ts";
+import { dawnAddon } from "../../gpu/native/dawn_addon.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { Precision } from "../../gpu/precision.ts";
-import { cacheFile, type KernelChoices } from "../../gpu/tuning/cache.ts";
+import type { KernelChoices } from "../../gpu/tuning/choices.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
 import { clipRecordOf, clipText, isClip } from "../info/clip_description.ts";
 import { defineCommand } from "../../tools/program/command.ts";
@@ -60,11 +61,7 @@ async function run(values: OptionValues<typeof options>, [folder]: readonly stri
     return 0;
   }
   const adapters = await listAdapters(gpu);
-  const chosen = adapters.length === 0 ? undefined : chooseAdapter(adapters, gpu);
-  const used = chosen && {
-    ...{ adapter: chosen.name, source: chosen.source, why: reason(chosen, values.gpu) },
-    ...await workings(gpu, values.precision),
-  };
+  const used = adapters.length === 0 ? undefined : await usedAdapter(values.gpu, values.precision);
   const held = { f16: used?.precision === "f16", dtype: values["weight-dtype"] ?? "auto" } as const;
   const model = folder === undefined ? undefined : await describeModel(folder, held);
   if (json) console.log(JSON.stringify({ adapters, ...used && { used }, ...model && { model } }, null, 2));
@@ -75,31 +72,34 @@ async function run(values: OptionValues<typeof options>, [folder]: readonly stri
   return 0;
 }
 
-/** How the adapter that is used would be made to work. */
-interface Workings {
+/** The adapter that is used, and how. */
+interface UsedAdapter {
+  readonly adapter: string;
+  readonly source: string;
+  readonly why: string;
   readonly precision: Precision;
   readonly precisionReason: string;
   /** "plain": those for software, or without a choice; "untried": no trial was made yet. */
   readonly kernels: "plain" | "untried" | Omit<KernelChoices, "families">;
 }
 
-async function workings(choice: string, asked: Precision | "auto" = "auto"): Promise<Workings> {
-  const gpu = await openGpu({ choice, precision: asked });
+async function usedAdapter(choice: string | undefined, asked: Precision | "auto" = "auto"): Promise<UsedAdapter> {
+  const gpu = await openGpu({ ...choice !== undefined && { choice }, precision: asked });
   try {
-    const { precision, precisionReason } = gpu.settings;
-    const remembered = rememberedChoices(gpu);
+    const { precision, precisionReason, description } = gpu.settings, { name: adapter, source } = description;
+    const remembered = await rememberedChoices(gpu);
     const kernels = !needsTuning(gpu)
       ? "plain"
       : remembered
       ? { measured: remembered.measured, choices: remembered.choices }
       : "untried";
-    return { precision, precisionReason, kernels };
+    return { adapter, source, why: reason(description, choice), precision, precisionReason, kernels };
   } finally {
     gpu.close();
   }
 }
 
-function usedText(used: { readonly adapter: string; readonly why: string } & Workings): string {
+function usedText(used: UsedAdapter): string {
   return [
     `Used: ${used.adapter}, ${used.why}.`,
     `Precision: ${used.precision}, ${used.precisionReason}.`,
@@ -107,7 +107,7 @@ function usedText(used: { readonly adapter: string; readonly why: string } & Wor
   ].join("\n");
 }
 
-function kernelsText(kernels: Workings["kernels"]): string {
+function kernelsText(kernels: UsedAdapter["kernels"]): string {
   if (kernels === "plain") return "there is nothing to choose on this adapter.";
   if (kernels === "untried") {
     return "not chosen yet: tried, for up to a minute, before the first work with a model of yours.";
@@ -117,7 +117,7 @@ function kernelsText(kernels: Workings["kernels"]): string {
     `${ms[variant]!.toFixed(3)} ms`,
     `of ${Object.keys(ms).length} that ran`,
   ]);
-  return `by a trial at ${kernels.measured}, remembered in ${cacheFile()}\n${textTable(rows)}`;
+  return `by a trial at ${kernels.measured}, remembered in ${tuningPath()}\n${textTable(rows)}`;
 }
 
 /** Why an adapter is used, and what became of Dawn. */

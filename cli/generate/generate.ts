@@ -5,7 +5,7 @@
  */
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import type { ClampCount } from "../../gpu/clamps.ts";
-import { openGpu } from "../../gpu/device.ts";
+import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import type { OnProgress } from "../../model/progress.ts";

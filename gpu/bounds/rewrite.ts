@@ -1,6 +1,6 @@
 /**
  * Adds a check to each array index of a kernel: the index is compared with the array's length. WebGPU silently clamps
- * an index that is out of bounds, or reads zero. Where Dawn's clamping is turned off (`device/dawn.ts`), such an index
+ * an index that is out of bounds, or reads zero. Where Dawn's clamping is turned off (`native/dawn.ts`), such an index
  * does harm. No kernel may have one; these checks find those that do.
  *
  * @module

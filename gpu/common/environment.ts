@@ -39,3 +39,17 @@ export type VariableName = keyof typeof ENVIRONMENT;
 export function variable(name: VariableName): string | undefined {
   return Deno.env.get(name);
 }
+
+/** Runs `call` with variables set, and sets them back when it returns, which may be before its work is done. */
+export function withVariables<T>(values: Readonly<Record<string, string>>, call: () => T): T {
+  const before = Object.keys(values).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(values)) Deno.env.set(name, value);
+  try {
+    return call();
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) Deno.env.delete(name);
+      else Deno.env.set(name, value);
+    }
+  }
+}

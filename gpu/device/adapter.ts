@@ -4,13 +4,12 @@
  * @module
  */
 import type { MatrixUnits } from "../matrix_units.ts";
-import type { SourceName } from "./source.ts";
 
 /** An adapter as it is shown to the user. */
 export interface AdapterDescription {
   readonly name: string;
-  /** The WebGPU implementation that offers it: Deno's own, or Dawn. */
-  readonly source: SourceName;
+  /** The name of the source that offers it; see `DeviceSource`. */
+  readonly source: string;
   readonly vendor: string;
   /**
    * Everything that the source reports about the adapter and its driver. Tuning results are valid for this string only.

@@ -5,11 +5,11 @@
  * @module
  */
 import { Gpu } from "../gpu.ts";
+import type { WgslDialect } from "../kernel.ts";
 import { type KernelKind, kernelKind } from "../kernel_picker.ts";
 import type { MatrixUnits } from "../matrix_units.ts";
 import type { Precision } from "../precision.ts";
 import type { AdapterDescription } from "./adapter.ts";
-import type { SourceName } from "./source.ts";
 
 /** The device that {@link dryGpu} should imitate. */
 export interface DryGpuOptions {
@@ -19,8 +19,8 @@ export interface DryGpuOptions {
   /** Default: "tiled", or with f16 and matrix units "matrix". */
   readonly kernels?: KernelKind;
   readonly matrixUnits?: MatrixUnits;
-  /** The source whose dialect of WGSL the kernels use. Default: "deno". */
-  readonly source?: SourceName;
+  /** Default: "naga". */
+  readonly dialect?: WgslDialect;
   /** Invocations in a subgroup. Default: the device has no subgroups. */
   readonly subgroup?: number;
   /** Limit in bytes; see `OpenGpuOptions.memoryLimit`. */
@@ -45,12 +45,12 @@ const LIMITS = {
 
 /** Opens a dry device. */
 export function dryGpu(options: DryGpuOptions = {}): Gpu {
-  const { precision = "f32", matrixUnits, source = "deno", memoryLimit = Infinity } = options;
+  const { precision = "f32", matrixUnits, dialect = "naga", memoryLimit = Infinity } = options;
   const limits = { ...LIMITS, ...options.limits };
   const description: AdapterDescription = {
     name: "dry",
     identity: "dry",
-    source,
+    source: "dry",
     vendor: "",
     software: false,
     features: options.subgroup === undefined ? [] : ["subgroups"],
@@ -59,6 +59,7 @@ export function dryGpu(options: DryGpuOptions = {}): Gpu {
   };
   return new Gpu(dryDevice(limits, options), {
     description,
+    dialect,
     kernels: options.kernels ?? kernelKind(description, precision),
     precision,
     precisionReason: "as asked",

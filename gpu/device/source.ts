@@ -1,34 +1,32 @@
 /**
- * The interface of a source of devices. `gpu/device.ts` lists and opens the adapters of all sources in the same way.
+ * The interface of a source of devices. `gpu/open.ts` lists and opens the adapters of all sources in the same way.
  *
  * @module
  */
-
-/** The names of the sources, as the user writes them. */
-export type SourceName = "deno" | "dawn";
+import type { WgslDialect } from "../kernel.ts";
 
 /** A WebGPU implementation. */
 export interface DeviceSource {
-  readonly name: SourceName;
-  /** The graphics APIs that the user can choose. */
-  readonly backends: readonly Backend[];
+  /** The name, as the user writes it. */
+  readonly name: string;
+  /** The dialect of its compiler. */
+  readonly dialect: WgslDialect;
+  /** The names of the graphics APIs that the user can choose. */
+  readonly backends: readonly string[];
   /** The optional features that tilereel can use and this source may have, in the order in which they are shown. */
   readonly features: readonly WantedFeature[];
   /**
-   * The entry point through which adapters are requested.
+   * Requests an adapter; see `GPU.requestAdapter`.
    *
    * @param backend the graphics API, if it must be a particular one
    * @throws {TilereelError} when this machine does not have the source. The message says why, and how to get it.
    */
-  implementation(backend: Backend | undefined): GPU;
+  requestAdapter(options: GPURequestAdapterOptions, backend: string | undefined): Promise<GPUAdapter | null>;
   /** The adapter's name, by which the user chooses it. */
   adapterName(info: GPUAdapterInfo): string;
   /** One sentence for a user whose machine has no adapter for this source: what to install. */
-  noAdapter(backend: Backend | undefined): string;
+  noAdapter(backend: string | undefined): string;
 }
-
-/** A graphics API that an adapter is reached through. */
-export type Backend = "vulkan" | "gl";
 
 /** An optional feature. */
 export interface WantedFeature {

@@ -5,7 +5,7 @@
  */
 import { Gpu } from "../gpu.ts";
 import { relativeError } from "../relative_error.ts";
-import type { FamilyChoice } from "./cache.ts";
+import type { FamilyChoice } from "./choices.ts";
 import type { AnyFamily } from "./families.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import {
   aboveZero,
   aFlag,
@@ -16,7 +15,7 @@ import {
   objectWith,
 } from "../common/check_options.ts";
 import { Gpu } from "../gpu.ts";
-import { type FamilyChoice, type KernelChoices, readChoices, writeChoices } from "./cache.ts";
+import { type FamilyChoice, type KernelChoices, parseChoices } from "./choices.ts";
 import { type AnyFamily, FAMILIES } from "./families.ts";
 import { openStopwatch } from "./stopwatch.ts";
 import { tryFamily } from "./trial.ts";
@@ -58,7 +57,7 @@ export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<
   const { again = false, rememberedOnly = false, families = FAMILIES } = options;
   const open = familiesToTry(gpu, families);
   if (open.length === 0) return undefined;
-  const known = again ? undefined : rememberedChoices(gpu, families);
+  const known = again ? undefined : await rememberedChoices(gpu, families);
   const choices = known ?? (rememberedOnly ? undefined : await runTrial(gpu, open, options));
   if (!choices) return undefined;
   for (const [family, { variant }] of Object.entries(choices.choices)) gpu.kernels.choose(family, variant);
@@ -66,9 +65,13 @@ export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<
 }
 
 /** What an earlier trial of the same kernels found for the adapter at its precision; undefined if there was none. */
-export function rememberedChoices(gpu: Gpu, families: readonly AnyFamily[] = FAMILIES): KernelChoices | undefined {
-  const choices = readChoices(keyOf(gpu));
-  return choices?.families === digestOf(gpu, familiesToTry(gpu, families)) ? choices : undefined;
+export async function rememberedChoices(
+  gpu: Gpu,
+  families: readonly AnyFamily[] = FAMILIES,
+): Promise<KernelChoices | undefined> {
+  const json = await gpu.settings.tuningStore?.get(keyOf(gpu));
+  const choices = json === undefined ? undefined : parseChoices(json);
+  return choices?.families === await digestOf(gpu, familiesToTry(gpu, families)) ? choices : undefined;
 }
 
 /** Whether kernels are chosen for the adapter: a trial would have something to try. */
@@ -93,7 +96,7 @@ async function runTrial(
   let done = 0;
   onProgress({ stage, done, total });
   const choices: Record<string, FamilyChoice> = {};
-  const outcome = { families: digestOf(gpu, families), measured: new Date().toISOString(), choices };
+  const outcome = { families: await digestOf(gpu, families), measured: new Date().toISOString(), choices };
   using stopwatch = await openStopwatch(gpu);
   try {
     for (const family of families) {
@@ -107,7 +110,7 @@ async function runTrial(
     }
   } finally {
     // Also when a variant brought the device down: the next time it is left alone.
-    writeChoices(keyOf(gpu), outcome);
+    await gpu.settings.tuningStore?.set(keyOf(gpu), JSON.stringify(outcome));
   }
   return outcome;
 }
@@ -118,7 +121,8 @@ function keyOf({ settings: { description: { source, name, identity }, precision 
 }
 
 /** Tells one set of variants from another. */
-function digestOf(gpu: Gpu, families: readonly AnyFamily[]): string {
+async function digestOf(gpu: Gpu, families: readonly AnyFamily[]): Promise<string> {
   const names = families.map((family) => [family.name, ...family.variants(gpu).keys()]);
-  return createHash("sha256").update(JSON.stringify(names)).digest("hex").slice(0, 16);
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(names)));
+  return new Uint8Array(digest).toHex().slice(0, 16);
 }

@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { openGpu } from "../../gpu/device.ts";
+import { openGpu } from "../../gpu/native/open.ts";
 import { writeSafetensors } from "../../model/checkpoint/safetensors.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import { BrokenModel } from "../broken_model.ts";

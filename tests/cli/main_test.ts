@@ -5,7 +5,7 @@ import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { writeSafetensors } from "../../model/checkpoint/safetensors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
-import { openGpu } from "../../gpu/device.ts";
+import { openGpu } from "../../gpu/native/open.ts";
 import { randn } from "../../model/noise.ts";
 import { PromptEncoder } from "../../model/prompt_encoder.ts";
 import { BrokenModel } from "../broken_model.ts";

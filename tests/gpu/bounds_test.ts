@@ -2,7 +2,7 @@
  * The check of indices that the ops' tests run under with TILEREEL_CHECK_BOUNDS=1: it tells which kernel went past the
  * end of which array, and leaves what is in bounds as it is.
  */
-import { openGpu } from "../../gpu/device.ts";
+import { openGpu } from "../../gpu/native/open.ts";
 import { Gpu } from "../../gpu/gpu.ts";
 import { type KernelSource, read, write } from "../../gpu/kernel.ts";
 import { assertEquals, assertRejects } from "@std/assert";

@@ -8,7 +8,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { Gpu, type GpuSettings } from "../../gpu/gpu.ts";
 import { type KernelSource, write } from "../../gpu/kernel.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { cacheFile } from "../../gpu/tuning/cache.ts";
+import { tuningFile, tuningPath } from "../../gpu/native/tuning_file.ts";
 import type { KernelFamily } from "../../gpu/tuning/family.ts";
 import { FAMILIES } from "../../gpu/tuning/families.ts";
 import { wallStopwatch } from "../../gpu/tuning/stopwatch.ts";
@@ -75,7 +75,10 @@ function sum(gpu: Gpu, kernel: KernelSource, y: Tensor): void {
 /** Runs a test in a cache folder of its own, on this machine's adapter with what is given said of it. */
 function testTuning(
   name: string,
-  test: (place: { open: (about?: Partial<GpuSettings["description"]>) => Gpu; dir: string }) => Promise<void>,
+  test: (place: {
+    open: (about?: Partial<GpuSettings["description"]>, more?: Partial<GpuSettings>) => Gpu;
+    dir: string;
+  }) => Promise<void>,
 ): void {
   Deno.test({
     name,
@@ -83,18 +86,17 @@ function testTuning(
     sanitizeResources: false,
     fn: () =>
       inTempDir(async (dir) => {
-        Deno.env.set("TILEREEL_CACHE", join(dir, "cache"));
+        const tuningStore = tuningFile(join(dir, "cache/kernels.json"));
         const { device, settings } = await openTestGpu();
-        const open = (about: Partial<GpuSettings["description"]> = {}) => {
+        const open = (about: Partial<GpuSettings["description"]> = {}, more: Partial<GpuSettings> = {}) => {
           const description = { ...settings.description, software: false, ...about };
-          const gpu = new Gpu(device, { ...settings, kernels: "tiled", description });
+          const gpu = new Gpu(device, { ...settings, kernels: "tiled", description, tuningStore, ...more });
           gpu.poison = true;
           return gpu;
         };
         try {
           await test({ open, dir });
         } finally {
-          Deno.env.delete("TILEREEL_CACHE");
           device.destroy();
         }
       }),
@@ -195,12 +197,12 @@ testTuning("what was chosen is remembered, for each adapter and precision", asyn
   const source = again.settings.description.source === "dawn" ? "deno" as const : "dawn" as const;
   for (const about of [{ name: "another" }, { identity: "another driver" }, { source }]) {
     const before = total();
-    assertEquals(rememberedChoices(open(about), families), undefined);
+    assertEquals(await rememberedChoices(open(about), families), undefined);
     await tune(open(about), { families });
     assert(total() > before);
-    assert(rememberedChoices(open(about), families));
+    assert(await rememberedChoices(open(about), families));
   }
-  assertEquals(rememberedChoices(open(), families), first);
+  assertEquals(await rememberedChoices(open(), families), first);
   // Another set of variants, or the wish for it: tried anew.
   const more = familyOf("sums", { slow: SLOW, fast: FAST, third: SLOW });
   await tune(open(), { families: [more.family] });
@@ -253,14 +255,14 @@ testTuning("a damaged file is made anew, and one that cannot be written is done 
   ];
   for (const text of damaged) {
     await Deno.writeTextFile(file, text);
-    assertEquals(rememberedChoices(open(), families), undefined, text);
+    assertEquals(await rememberedChoices(open(), families), undefined, text);
   }
   for (const text of [damaged[1]!, damaged.at(-1)!]) {
     await Deno.writeTextFile(file, text);
     const before = runs.fast!;
     await tune(open(), { families });
     assert(runs.fast! > before);
-    assert(rememberedChoices(open(), families));
+    assert(await rememberedChoices(open(), families));
     assertEquals(Object.keys(JSON.parse(await Deno.readTextFile(file))), ["version", "adapters"]);
   }
   // A folder in its place, and a file in the folder's.
@@ -268,8 +270,7 @@ testTuning("a damaged file is made anew, and one that cannot be written is done 
   await Deno.mkdir(join(file, "inner"), { recursive: true });
   for (const place of [join(dir, "cache"), join(dir, "file/cache"), "/dev/null/cache"]) {
     if (place.includes("file")) await Deno.writeTextFile(join(dir, "file"), "");
-    Deno.env.set("TILEREEL_CACHE", place);
-    const gpu = open();
+    const gpu = open({}, { tuningStore: tuningFile(join(place, "kernels.json")) });
     await tune(gpu, { families });
     assertEquals(gpu.kernels.pick(family), "fast");
   }
@@ -285,7 +286,7 @@ Deno.test("the file lies in the user's cache folder", { ignore: Deno.build.os !=
       [{}, undefined],
     ] as const
   ) {
-    assertEquals(cacheFile((name) => (variables as Record<string, string>)[name]), file);
+    assertEquals(tuningPath((name) => (variables as Record<string, string>)[name]), file);
   }
 });
 
@@ -294,9 +295,12 @@ Deno.test("processes that write at once leave a whole file", () =>
     const script = join(dir, "write.ts");
     await Deno.writeTextFile(
       script,
-      `import { writeChoices } from ${JSON.stringify(join(ROOT, "gpu/tuning/cache.ts"))};
+      `import { tuningFile } from ${JSON.stringify(join(ROOT, "gpu/native/tuning_file.ts"))};
+const store = tuningFile();
 const choices = { sums: { variant: "fast", ms: { fast: 1, padding: ${"1".repeat(300)} } } };
-for (let i = 0; i < 100; i++) writeChoices(Deno.args[0], { families: "f", measured: String(i), choices });`,
+for (let i = 0; i < 100; i++) {
+  store.set(Deno.args[0], JSON.stringify({ families: "f", measured: String(i), choices }));
+}`,
     );
     const env = { TILEREEL_CACHE: join(dir, "cache") };
     const processes = ["a", "b", "c"].map((key) =>
@@ -334,7 +338,7 @@ testTuning("a device that is lost in a trial is told, and its family left alone 
   await assertRejects(() => tune(gpu, { families }), TilereelError, "the GPU was lost while working");
   const { device, settings } = await openTestGpu();
   const description = { ...settings.description, software: false };
-  const next = new Gpu(device, { ...settings, kernels: "tiled", description });
+  const next = new Gpu(device, { ...settings, kernels: "tiled", description, tuningStore: gpu.settings.tuningStore });
   assertEquals(Object.keys((await tune(next, { families }))!.choices), ["sums"]);
   assertEquals([next.kernels.pick(family), next.kernels.pick(deadly)], ["fast", "slow"]);
   device.destroy();

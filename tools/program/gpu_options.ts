@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { openGpu } from "../../gpu/device.ts";
+import { openGpu } from "../../gpu/native/open.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { PRECISIONS } from "../../gpu/precision.ts";
 import type { OnProgress } from "../../model/progress.ts";

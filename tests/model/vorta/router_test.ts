@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { dirname, join } from "node:path";
 import { attentionMethod, type AttentionValues } from "../../../tools/program/clip/attention_options.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { openGpu } from "../../../gpu/device.ts";
+import { openGpu } from "../../../gpu/native/open.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import type { AttentionTask } from "../../../model/attention/method.ts";
 import {

@@ -10,7 +10,7 @@ import { clipsOfPrompts } from "../../../../tools/program/clip/clips_of_prompts.
 import { findClips } from "../../../../model/training/data/clip_folder.ts";
 import { writeVideo } from "../../../../model/video/write_video.ts";
 import { TilereelError } from "../../../../gpu/common/errors.ts";
-import { openGpu } from "../../../../gpu/device.ts";
+import { openGpu } from "../../../../gpu/native/open.ts";
 import type { Gpu } from "../../../../gpu/gpu.ts";
 import { openCheckpoint } from "../../../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../../../model/embedded.ts";

@@ -1,19 +1,30 @@
 /**
- * Where a `GPUDevice` comes from: the adapters of this machine, what they can do, and opening one.
+ * Lists the adapters of given sources, says what they can do, and opens one. It runs in browsers, too;
+ * `native/open.ts` opens what Deno has beside.
  *
  * @module
  */
-import { aFlag, aText, check, checkOptions, either, type Kinds, objectWith, oneOf } from "./common/check_options.ts";
-import { variable } from "./common/environment.ts";
+import {
+  aFlag,
+  aFunction,
+  aText,
+  check,
+  checkOptions,
+  either,
+  type Kinds,
+  listOf,
+  objectWith,
+  oneOf,
+} from "./common/check_options.ts";
 import { quoted, TilereelError } from "./common/errors.ts";
-import { dawn } from "./device/dawn.ts";
-import { deno } from "./device/deno.ts";
 import type { AdapterDescription } from "./device/adapter.ts";
-import type { Backend, DeviceSource, WantedFeature } from "./device/source.ts";
+import { browser } from "./device/browser.ts";
+import type { DeviceSource, WantedFeature } from "./device/source.ts";
 import { Gpu } from "./gpu.ts";
 import { kernelKind } from "./kernel_picker.ts";
 import { MATRIX_FEATURE, matrixUnits } from "./matrix_units.ts";
 import { choosePrecision, type Precision, PRECISIONS } from "./precision.ts";
+import type { TuningStore } from "./tuning/choices.ts";
 import { TUNE_KINDS, tuneKernels, type TuneOptions } from "./tuning/tune.ts";
 
 /** The limits that decide what fits, in the order they are shown. */
@@ -28,23 +39,27 @@ const SHOWN_LIMITS = [
 /** What is requested of a device. */
 const WANTED_LIMITS = [...SHOWN_LIMITS, "maxComputeWorkgroupSizeX"] as const;
 
-/** Where devices come from; the first is the default. */
-const SOURCES: readonly DeviceSource[] = [deno, dawn];
+/** Where devices come from, unless something else is said. */
+const SOURCES: readonly DeviceSource[] = [browser];
 
 /** What {@link openGpu} may be told. */
 export interface OpenGpuOptions {
   /**
-   * "auto", "software", "vulkan", "gl", a part of an adapter's name, or its number in {@linkcode listAdapters}, from 1;
-   * or "dawn", "dawn:software", "dawn:" and a part or a number.
+   * "auto", "software", the name of a backend ("vulkan", "gl"), a part of an adapter's name, or its number in
+   * {@linkcode listAdapters}, from 1; or the name of a source and one of these: "dawn", "dawn:software", "dawn:2".
    */
   readonly choice?: string;
+  /** Where devices come from; the first is the default. Default: what `navigator.gpu` has. */
+  readonly sources?: readonly DeviceSource[];
   /**
    * "f16" holds matrix operands in 16 bits; see {@link Precision} for sums. Default "auto": f16 on every GPU that has
    * it, f32 on software.
    */
   readonly precision?: Precision | "auto";
-  /** Chooses the adapter's fastest kernels by a trial, once. It takes up to a minute; see {@link tuneKernels}. */
+  /** Chooses the adapter's fastest kernels by a trial. It takes up to a minute; see {@link tuneKernels}. */
   readonly tune?: boolean | TuneOptions;
+  /** Where the trial's result is remembered. Without it, there is a trial each time. */
+  readonly tuningStore?: TuningStore;
   /**
    * The most bytes of GPU memory that tilereel may hold at once. Without it there is no limit, and plans assume 8 GB.
    */
@@ -55,8 +70,10 @@ export interface OpenGpuOptions {
 
 const OPEN_KINDS: Kinds<OpenGpuOptions> = {
   choice: aText,
+  sources: listOf(objectWith("a source of devices", { requestAdapter: aFunction }), "a list of sources of devices"),
   precision: oneOf(PRECISIONS),
   tune: either(aFlag, objectWith("an object of options", {})),
+  tuningStore: objectWith("a store of texts by key", { get: aFunction, set: aFunction }),
   memoryLimit: { expected: "a number of bytes above 0", fits: (value) => typeof value === "number" && value > 0 },
   checkBounds: aFlag,
 };
@@ -64,12 +81,15 @@ const OPEN_KINDS: Kinds<OpenGpuOptions> = {
 /**
  * Lists the adapters of one source, best first. A device is opened on each, to see which features and limits it grants.
  *
- * @param choice see {@link OpenGpuOptions.choice}: "vulkan", "gl" and "dawn" say where to look
+ * @param choice see {@link OpenGpuOptions.choice}: names of sources and backends say where to look
  * @throws {TilereelError} when the source that was asked for is not there
  */
-export async function listAdapters(choice = "auto"): Promise<AdapterDescription[]> {
+export async function listAdapters(
+  choice = "auto",
+  sources: readonly DeviceSource[] = SOURCES,
+): Promise<AdapterDescription[]> {
   check("listAdapters: choice", choice, aText);
-  const { source, backend } = parseChoice(choice);
+  const { source, backend } = parseChoice(choice, sources);
   const descriptions: AdapterDescription[] = [];
   for (const found of await findAdapters(source, backend)) {
     const device = await openDevice(source, found);
@@ -87,8 +107,9 @@ export async function listAdapters(choice = "auto"): Promise<AdapterDescription[
 export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "software">>(
   adapters: readonly A[],
   choice: string,
+  sources: readonly DeviceSource[] = SOURCES,
 ): A {
-  const { source, backend, name } = parseChoice(choice);
+  const { source, backend, name } = parseChoice(choice, sources);
   if (adapters.length === 0) throw new TilereelError(source.noAdapter(backend));
   const chosen = /^\d+$/.test(name)
     // A number is never a part of a name: most names contain "1".
@@ -111,16 +132,19 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
 export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   checkOptions("openGpu", options, OPEN_KINDS);
   if (typeof options.tune === "object") checkOptions("openGpu: tune", options.tune, TUNE_KINDS);
-  const { choice = "auto", precision: asked = "auto", memoryLimit = Infinity, tune = false, checkBounds = false } =
+  const { choice = "auto", sources = SOURCES, precision: asked = "auto", memoryLimit = Infinity, tune = false } =
     options;
-  const { source, backend } = parseChoice(choice);
-  const chosen = chooseAdapter(await findAdapters(source, backend), choice);
+  const { tuningStore, checkBounds = false } = options;
+  const { source, backend } = parseChoice(choice, sources);
+  const chosen = chooseAdapter(await findAdapters(source, backend), choice, sources);
   const device = await openDevice(source, chosen);
   const description = describe(source, chosen, device);
   try {
     const { precision, why } = choosePrecision(asked, description);
-    const kernels = kernelKind(description, precision);
-    const gpu = new Gpu(device, { description, kernels, precision, precisionReason: why, memoryLimit, checkBounds });
+    const gpu = new Gpu(device, {
+      ...{ description, dialect: source.dialect, kernels: kernelKind(description, precision) },
+      ...{ precision, precisionReason: why, memoryLimit, tuningStore, checkBounds },
+    });
     if (tune) await tuneKernels(gpu, tune === true ? {} : tune);
     return gpu;
   } catch (error) {
@@ -130,10 +154,13 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
 }
 
 /** Splits `choice` into where to look and which adapter: "auto", "software", a number, or a part of a name. */
-function parseChoice(choice: string): { source: DeviceSource; backend: Backend | undefined; name: string } {
+function parseChoice(
+  choice: string,
+  sources: readonly DeviceSource[],
+): { source: DeviceSource; backend: string | undefined; name: string } {
   const [prefix, rest] = choice.split(/:(.*)/s);
-  const named = SOURCES.find((source) => source.name === prefix);
-  const source = named ?? SOURCES[0]!;
+  const named = sources.find((source) => source.name === prefix);
+  const source = named ?? sources[0]!;
   const name = named ? rest || "auto" : choice;
   const backend = source.backends.find((backend) => backend === name);
   return { source, backend, name: backend ? "auto" : name };
@@ -146,17 +173,14 @@ interface FoundAdapter {
   readonly software: boolean;
 }
 
-async function findAdapters(source: DeviceSource, backend: Backend | undefined): Promise<FoundAdapter[]> {
-  // Without a display server's runtime folder, the drivers print warnings, although they need none to compute.
-  if (!variable("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
-  const implementation = source.implementation(backend);
+async function findAdapters(source: DeviceSource, backend: string | undefined): Promise<FoundAdapter[]> {
   const found = new Map<string, FoundAdapter>();
   for (
     const request of [{ powerPreference: "high-performance" }, { powerPreference: "low-power" }, {
       forceFallbackAdapter: true,
     }] as const
   ) {
-    const adapter = await implementation.requestAdapter(request).catch(() => null);
+    const adapter = await source.requestAdapter(request, backend).catch(() => null);
     if (!adapter) continue;
     const name = source.adapterName(adapter.info);
     if (!found.has(name)) found.set(name, { adapter, name, software: isSoftware(adapter.info) });

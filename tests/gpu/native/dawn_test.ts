@@ -6,8 +6,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { openGpu } from "../../../gpu/device.ts";
-import { dawnAddon } from "../../../gpu/device/dawn.ts";
+import { openGpu } from "../../../gpu/native/open.ts";
+import { dawnAddon } from "../../../gpu/native/dawn_addon.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { type KernelSource, write } from "../../../gpu/kernel.ts";
 import { linear } from "../../../gpu/ops/linear.ts";
@@ -171,7 +171,7 @@ testDawn("the process ends by itself, with the device closed or not", () =>
       const script = join(dir, "end.ts");
       await Deno.writeTextFile(
         script,
-        `import { openGpu } from ${JSON.stringify(import.meta.resolve("../../../gpu/device.ts"))};
+        `import { openGpu } from ${JSON.stringify(import.meta.resolve("../../../gpu/native/open.ts"))};
 const gpu = await openGpu({ choice: "dawn" });
 console.log((await gpu.read(gpu.upload(new Float32Array([3]), [1])))[0]);
 ${end}`,

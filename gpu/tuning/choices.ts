@@ -1,0 +1,57 @@
+/**
+ * What trials of kernels find, and how it is remembered.
+ *
+ * @module
+ */
+
+/** What a trial found of one family. */
+export interface FamilyChoice {
+  /** The fastest variant. */
+  readonly variant: string;
+  /** The milliseconds of each variant that ran. Slow variants ran once. */
+  readonly ms: Readonly<Record<string, number>>;
+}
+
+/** What a trial found. */
+export interface KernelChoices {
+  /** A digest of the variants that it chose from. */
+  readonly families: string;
+  /** The time of the trial, as an ISO date. */
+  readonly measured: string;
+  /** By the names of the families. */
+  readonly choices: Readonly<Record<string, FamilyChoice>>;
+}
+
+/**
+ * Remembers JSON texts by key. It is a cache: a text that cannot be written or read is made again, so no function
+ * throws.
+ */
+export interface TuningStore {
+  get(key: string): string | undefined | Promise<string | undefined>;
+  set(key: string, json: string): void | Promise<void>;
+}
+
+/** Reads the choices from a text; undefined if it is something else. */
+export function parseChoices(json: string): KernelChoices | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch {
+    return undefined;
+  }
+  return isKernelChoices(value) ? value : undefined;
+}
+
+function isKernelChoices(value: unknown): value is KernelChoices {
+  if (!isObject(value) || typeof value.families !== "string" || typeof value.measured !== "string") return false;
+  return isObject(value.choices) && Object.values(value.choices).every(isFamilyChoice);
+}
+
+function isFamilyChoice(value: unknown): boolean {
+  if (!isObject(value) || typeof value.variant !== "string" || !isObject(value.ms)) return false;
+  return value.variant in value.ms && Object.values(value.ms).every((ms) => typeof ms === "number");
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
