@@ -13,15 +13,26 @@
  *
  * @module
  */
+export type { ClampCount } from "./clamps.ts";
+export { NotFiniteError, TilereelError } from "./common/errors.ts";
 export type { AdapterDescription } from "./device/adapter.ts";
 export { browser } from "./device/browser.ts";
 export type { DeviceSource, WantedFeature } from "./device/source.ts";
-export { TilereelError } from "./common/errors.ts";
 export { Gpu, type GpuSettings } from "./gpu.ts";
-export type { KernelKind } from "./kernel_picker.ts";
+export type { Binding, KernelSource, ParamType } from "./kernel.ts";
+export type { KernelKind, KernelPicker } from "./kernel_picker.ts";
+export type { MatrixUnits } from "./matrix_units.ts";
+export type { MemoryUse } from "./memory.ts";
 export { chooseAdapter, listAdapters, openGpu, type OpenGpuOptions } from "./open.ts";
+export { combine, type Term } from "./ops/combine.ts";
+export type { Rope } from "./ops/rms_norm.ts";
 export type { Precision } from "./precision.ts";
+export { type Label, type ProfiledDispatch, Profiler } from "./profile/profiler.ts";
+export type { Dispatch } from "./recorder.ts";
+export { type Backward, Tape } from "./tape.ts";
 export type { GpuDtype, Tensor } from "./tensor.ts";
 export { TensorOwner } from "./tensor_owner.ts";
-export type { KernelChoices, TuningStore } from "./tuning/choices.ts";
+export type { FamilyChoice, KernelChoices, TuningStore } from "./tuning/choices.ts";
+export type { AnyFamily } from "./tuning/families.ts";
+export type { KernelFamily } from "./tuning/family.ts";
 export { tuneKernels, type TuneOptions } from "./tuning/tune.ts";

@@ -1,5 +1,5 @@
 /**
- * Reads safetensors files lazily. Other modules about safetensors are used through this one.
+ * Reads safetensors files lazily.
  *
  * @module
  */
@@ -14,7 +14,6 @@ import { checkFinished } from "./unfinished.ts";
 
 export { bytesPerElement, type Dtype, elementCount, toFloat32, toNumbers, WEIGHT_DTYPES } from "./dtype.ts";
 export { expectTensor, readFloat32, type TensorInfo, type TensorSource } from "./tensor_source.ts";
-export { type TensorToWrite, writeSafetensors } from "./write_safetensors.ts";
 
 /** Rows that lie less than this apart are read in one request, which over a network costs less than another. */
 const MERGED_BYTES = 2 ** 16;

@@ -10,14 +10,16 @@ import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
 import { fill } from "../../gpu/ops/elementwise.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
-import { readFloat32, type TensorToWrite } from "../checkpoint/safetensors.ts";
+import { readFloat32 } from "../checkpoint/safetensors.ts";
+import type { TensorToWrite } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { randn } from "../noise.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { randomBits } from "../training/random.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
-import { projectionName, saveVeda, type VedaFile } from "./veda_file.ts";
+import { projectionName, type VedaFile } from "./veda_file.ts";
+import { saveVeda } from "./save_veda.ts";
 
 /** The standard deviation of the initial projections. */
 const START = 1e-4;

@@ -18,7 +18,8 @@ import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
 import { type ScorerFigures, ScorerUpdates } from "./scorer_updates.ts";
 import { TileParameters, type UpdateOptions } from "./tile_parameters.ts";
 import type { TilePlan } from "./tile_plan.ts";
-import { saveVeda, type Target, type VedaFile } from "./veda_file.ts";
+import type { Target, VedaFile } from "./veda_file.ts";
+import { saveVeda } from "./save_veda.ts";
 
 /** What the optimizer is told. */
 export interface TileRecipe extends UpdateOptions {

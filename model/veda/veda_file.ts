@@ -17,11 +17,9 @@ import {
   elementCount,
   openSafetensors,
   type TensorSource,
-  type TensorToWrite,
   toFloat32,
   toNumbers,
   WEIGHT_DTYPES,
-  writeSafetensors,
 } from "../checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
@@ -44,7 +42,7 @@ export interface VedaFile {
 }
 
 /** The key in the metadata. */
-const KEY = "tiles";
+export const VEDA_KEY = "tiles";
 const PROJECTION = /^blocks\.(0|[1-9]\d{0,3})\.tiles\.project_([qk])$/;
 
 /** The name of a projection in the file. */
@@ -59,7 +57,7 @@ export function projectionName(layer: number, of: "q" | "k"): string {
  */
 export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
   using source = await openSafetensors(file, "a safetensors file with tiles");
-  const { path } = source, text = source.metadata[KEY];
+  const { path } = source, text = source.metadata[VEDA_KEY];
   const scorer = await readScorer(source), plan = await readPlan(source);
   if (text === undefined || !scorer && !plan) {
     throw new TilereelError(
@@ -67,7 +65,7 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
         `"tilereel train tiles" or "tilereel search tiles" was expected`,
     );
   }
-  const config = new Config(`${path}: ${KEY}`, parseObject(text, path));
+  const config = new Config(`${path}: ${VEDA_KEY}`, parseObject(text, path));
   const tileTokens = config.integer("tile_tokens", 128);
   for (const shape of plan?.shapes ?? []) checkCapacity(shape, tileTokens, path);
   if (!config.isNull("target")) config.require("target", ["max", "sum"], "max");
@@ -78,39 +76,6 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
     ...!config.isNull("target") && { target: config.string("target", "max") as Target },
     ...!config.isNull("keep") && { keep: config.number("keep", 1, { positive: true }) },
   };
-}
-
-/**
- * Writes a scorer, a plan of tile shapes, or both, as safetensors: a file that appears only when it is complete.
- *
- * @param metadata additional metadata
- * @param more additional tensors, for checkpoints
- * @throws {TilereelError} if it cannot be written
- */
-export async function saveVeda(
-  path: string,
-  { tileTokens, scorer, plan, target, keep }: VedaFile,
-  metadata: Readonly<Record<string, string>> = {},
-  more: Readonly<Record<string, TensorToWrite>> = {},
-): Promise<void> {
-  const tensors: Record<string, TensorToWrite> = { ...more };
-  for (const [layer, projections] of scorer?.layers.entries() ?? []) {
-    const shape = [scorer!.heads, 3 * scorer!.headDim, scorer!.headDim];
-    for (const side of ["q", "k"] as const) {
-      tensors[projectionName(layer, side)] = { ...projections[side], shape };
-    }
-  }
-  if (plan) {
-    const { shapes, choices } = plan, heads = choices[0]!.length;
-    tensors["tiles.shapes"] = { dtype: "I32", shape: [shapes.length, 3], data: Int32Array.from(shapes.flat()) };
-    tensors["tiles.choices"] = {
-      dtype: "U8",
-      shape: [choices.length, heads],
-      data: Uint8Array.from(choices.flatMap((choice) => [...choice])),
-    };
-  }
-  const known = { tile_tokens: tileTokens, ...target && { target }, ...keep !== undefined && { keep } };
-  await writeSafetensors(path, tensors, { ...metadata, [KEY]: JSON.stringify(known) });
 }
 
 async function readScorer(source: TensorSource): Promise<TileScorer | undefined> {
@@ -188,6 +153,6 @@ function parseObject(text: string, path: string): Record<string, unknown> {
   }
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new TilereelError(
-    `${path}: "${KEY}" in its metadata is ${JSON.stringify(value)}, but a JSON object was expected`,
+    `${path}: "${VEDA_KEY}" in its metadata is ${JSON.stringify(value)}, but a JSON object was expected`,
   );
 }

@@ -5,7 +5,8 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { readFloat32, type TensorToWrite, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { readFloat32 } from "../checkpoint/safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { type AdamWOptions, adamwStep } from "../training/adamw.ts";
 import type { Router } from "./router.ts";

@@ -1,21 +1,19 @@
 /**
- * Reads routers from files (the authors' `router.pt`, and safetensors with the settings in the metadata), and writes
- * them.
+ * Reads routers from files: the authors' `router.pt`, and safetensors with the settings in the metadata.
  *
  * @module
  */
-import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import type { StoredFile } from "../files/store.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
-import { openSafetensors, readFloat32, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { openSafetensors, readFloat32 } from "../checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import { isTorchZip, readTorchStateDict, type TorchTensor } from "../checkpoint/torch_zip.ts";
 import { BRANCHES } from "./branch.ts";
 import { parameterName, Router } from "./router.ts";
-import { SETTINGS_KEY, settingsFromKwargs, settingsToKwargs, type VortaSettings } from "./settings.ts";
+import { SETTINGS_KEY, settingsFromKwargs, type VortaSettings } from "./settings.ts";
 
 /** A router and the sizes that it was trained with. */
 export interface LoadedRouter {
@@ -54,26 +52,6 @@ export async function loadRouter(place: string | StoredFile): Promise<LoadedRout
     router: routerOf(path, tensors, whatTensorsAre(source)),
     settings: settingsFromMetadata(source.metadata, path) ?? await settingsNear(file),
   };
-}
-
-/**
- * Writes a router as safetensors. The file appears only when it is complete.
- *
- * @param metadata additional metadata beside the settings
- * @throws {TilereelError} if the file cannot be written.
- */
-export async function saveRouter(
-  path: string,
-  router: Router,
-  settings: VortaSettings,
-  metadata: Readonly<Record<string, string>> = {},
-): Promise<void> {
-  checkPath("saveRouter: path", path);
-  check("saveRouter: the router", router, instance(Router, "a Router"));
-  const tensors = Object.fromEntries(
-    [...router.parameters()].map(([name, tensor]) => [name, { dtype: "F32" as const, ...tensor }]),
-  );
-  await writeSafetensors(path, tensors, { ...metadata, [SETTINGS_KEY]: JSON.stringify(settingsToKwargs(settings)) });
 }
 
 /**

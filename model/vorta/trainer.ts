@@ -18,7 +18,7 @@ import { OptimizedRouter, parametersOf } from "./optimized_router.ts";
 import { drawInterval, drawTimestep, lossWeights, noiseSeed, TIMESTEPS, type TrainingRecipe } from "./recipe.ts";
 import type { RoutedModel } from "./routed_model.ts";
 import { checkRouter, regularization, Router } from "./router.ts";
-import { saveRouter } from "./router_file.ts";
+import { saveRouter } from "./save_router.ts";
 import type { VortaSettings } from "./settings.ts";
 import { type RouterTrainingStep, type SampleFigures, stepFigures } from "./training_figures.ts";
 

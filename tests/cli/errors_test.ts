@@ -6,7 +6,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/native/open.ts";
-import { writeSafetensors } from "../../model/checkpoint/safetensors.ts";
+import { writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import { BrokenModel } from "../broken_model.ts";
 import { assertRefused, execute, inTempDir, listFiles, MODEL, program, QUICK, ROOT, tilereel } from "../process.ts";

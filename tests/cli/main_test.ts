@@ -3,7 +3,7 @@ import { decode as decodePng } from "fast-png";
 import { GifReader } from "omggif";
 import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
-import { writeSafetensors } from "../../model/checkpoint/safetensors.ts";
+import { writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import { randn } from "../../model/noise.ts";

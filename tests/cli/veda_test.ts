@@ -6,7 +6,7 @@ import { parseSetting } from "../../tools/program/clip/setting.ts";
 import { vedaOptions } from "../../tools/program/clip/veda_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { randn } from "../../model/noise.ts";
-import { saveVeda } from "../../model/veda/veda_file.ts";
+import { saveVeda } from "../../model/veda/save_veda.ts";
 import { assertRefused, inTempDir, MODEL, tilereel } from "../process.ts";
 
 /** A clip of 2×4×4 tokens. */

@@ -1,12 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import {
-  type Dtype,
-  openSafetensors,
-  type TensorToWrite,
-  writeSafetensors,
-} from "../../model/checkpoint/safetensors.ts";
+import { type Dtype, openSafetensors } from "../../model/checkpoint/safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import { Weights } from "../../model/weights.ts";
 import { randn, toBf16, variants } from "../gpu.ts";

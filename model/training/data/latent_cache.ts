@@ -8,7 +8,8 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fileError, isNotFound } from "../../files/file_error.ts";
-import { openSafetensors, readFloat32, writeSafetensors } from "../../checkpoint/safetensors.ts";
+import { openSafetensors, readFloat32 } from "../../checkpoint/safetensors.ts";
+import { writeSafetensors } from "../../checkpoint/write_safetensors.ts";
 import type { TrainingSample } from "./training_set.ts";
 
 /** Everything that determines a sample, by name. Two samples with equal recipes are equal. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseSetting } from "../../../tools/program/clip/setting.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { Router } from "../../../model/vorta/router.ts";
-import { saveRouter } from "../../../model/vorta/router_file.ts";
+import { saveRouter } from "../../../model/vorta/save_router.ts";
 import type { VortaSettings } from "../../../model/vorta/settings.ts";
 import { readMp4, yuv420ToRgb } from "../../h264_reader.ts";
 import { psnr } from "../../moving_shapes.ts";

@@ -5,8 +5,8 @@ import {
   readFloat32,
   toFloat32,
   toNumbers,
-  writeSafetensors,
 } from "../../../model/checkpoint/safetensors.ts";
+import { writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";

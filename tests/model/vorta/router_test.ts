@@ -5,15 +5,12 @@ import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openGpu } from "../../../gpu/native/open.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import type { AttentionTask } from "../../../model/attention/method.ts";
-import {
-  openSafetensors,
-  readFloat32,
-  type TensorToWrite,
-  writeSafetensors,
-} from "../../../model/checkpoint/safetensors.ts";
+import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { checkRouter, regularization, Router, routes } from "../../../model/vorta/router.ts";
-import { loadRouter, saveRouter } from "../../../model/vorta/router_file.ts";
+import { loadRouter } from "../../../model/vorta/router_file.ts";
+import { saveRouter } from "../../../model/vorta/save_router.ts";
 import { PAPER_SETTINGS, settingsFromKwargs, type VortaSettings } from "../../../model/vorta/settings.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";

@@ -1,0 +1,73 @@
+/**
+ * Text to video on a {@linkcode Gpu}: what runs in a browser's page as well as in Deno. A model is read from a
+ * {@linkcode FileStore}; where there is a disk, a path will do.
+ *
+ * @module
+ */
+export { fullAttention } from "./attention/full.ts";
+export {
+  type AttentionMethod,
+  type AttentionTask,
+  type PreparedAttention,
+  type SelfAttention,
+} from "./attention/method.ts";
+export type { Grid } from "./attention/grid.ts";
+export type { PreparedSomeHeads, SomeHeadsMethod } from "./attention/head_lists.ts";
+export type { HeadShape, TokenLayout } from "./attention/layout.ts";
+export type { AttentionReport } from "./attention/report.ts";
+export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./blocks/weights_place.ts";
+export type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
+export type { ModelFolder } from "./checkpoint/model_folder.ts";
+export {
+  type Dtype,
+  openSafetensors,
+  readFloat32,
+  type TensorInfo,
+  type TensorSource,
+} from "./checkpoint/safetensors.ts";
+export { openCheckpoint } from "./checkpoint/sharded.ts";
+export type { TrainedSize } from "./checkpoint/trained_sizes.ts";
+export { memoryFile, memoryFolder } from "./files/memory.ts";
+export type { ByteSource, FileStore, StoredFile } from "./files/store.ts";
+export type { ModelFiles } from "./model_files.ts";
+export { randn } from "./noise.ts";
+export {
+  type Array5D,
+  type EncodePromptsOptions,
+  type GenerateOptions,
+  type LoadOptions,
+  VideoPipeline,
+} from "./pipeline.ts";
+export type { OnProgress, Progress } from "./progress.ts";
+export type { PromptEmbeddings } from "./prompt_encoder.ts";
+export { readSchedulerConfig, type SchedulerConfig, type SchedulerKind } from "./schedulers/config.ts";
+export {
+  createScheduler,
+  type Scheduler,
+  type SchedulerOptions,
+  type Stepper,
+  type TensorOps,
+} from "./schedulers/scheduler.ts";
+export type { SigmaGrid, Sigmas } from "./schedulers/sigmas.ts";
+export type { TextEncodeOptions, TextEncoder, TokenizedPrompt } from "./text_encoder.ts";
+export { type EncodedText, loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
+export type { Umt5Config } from "./umt5/config.ts";
+export { openUmt5Encoder, type Umt5Encoder } from "./umt5/encoder.ts";
+export { vedaAttention, vedaHeads, type VedaOptions } from "./veda/methods.ts";
+export type { Projections, StoredProjection, TileScorer } from "./veda/scorer.ts";
+export type { TilePlan } from "./veda/tile_plan.ts";
+export type { TileShape } from "./veda/tiling.ts";
+export { loadVeda, type Target, type VedaFile } from "./veda/veda_file.ts";
+export { psnr, ssim } from "./video/quality.ts";
+export type { Video } from "./video/video.ts";
+export { type Branch, BRANCHES } from "./vorta/branch.ts";
+export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleBranch } from "./vorta/methods.ts";
+export { Router, type RouterLayer, type RouterShape } from "./vorta/router.ts";
+export { type LoadedRouter, loadRouter } from "./vorta/router_file.ts";
+export { defaultSettings, type VortaSettings } from "./vorta/settings.ts";
+export type { WeightDtypeChoice } from "./weight_dtype.ts";
+export type { Conditioning } from "./wan/block.ts";
+export { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
+export { type Embedded, type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
+export { AutoencoderKLWan, type CodingOptions, type LatentDistribution, type VaePart } from "./wan/vae/autoencoder.ts";
+export { readVaeConfig, type VaeConfig } from "./wan/vae/config.ts";

@@ -1,0 +1,40 @@
+/**
+ * Writes Veda's files to disk.
+ *
+ * @module
+ */
+import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
+import { projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";
+
+/**
+ * Writes a scorer, a plan of tile shapes, or both, as safetensors: a file that appears only when it is complete.
+ *
+ * @param metadata additional metadata
+ * @param more additional tensors, for checkpoints
+ * @throws {TilereelError} if it cannot be written
+ */
+export async function saveVeda(
+  path: string,
+  { tileTokens, scorer, plan, target, keep }: VedaFile,
+  metadata: Readonly<Record<string, string>> = {},
+  more: Readonly<Record<string, TensorToWrite>> = {},
+): Promise<void> {
+  const tensors: Record<string, TensorToWrite> = { ...more };
+  for (const [layer, projections] of scorer?.layers.entries() ?? []) {
+    const shape = [scorer!.heads, 3 * scorer!.headDim, scorer!.headDim];
+    for (const side of ["q", "k"] as const) {
+      tensors[projectionName(layer, side)] = { ...projections[side], shape };
+    }
+  }
+  if (plan) {
+    const { shapes, choices } = plan, heads = choices[0]!.length;
+    tensors["tiles.shapes"] = { dtype: "I32", shape: [shapes.length, 3], data: Int32Array.from(shapes.flat()) };
+    tensors["tiles.choices"] = {
+      dtype: "U8",
+      shape: [choices.length, heads],
+      data: Uint8Array.from(choices.flatMap((choice) => [...choice])),
+    };
+  }
+  const known = { tile_tokens: tileTokens, ...target && { target }, ...keep !== undefined && { keep } };
+  await writeSafetensors(path, tensors, { ...metadata, [VEDA_KEY]: JSON.stringify(known) });
+}

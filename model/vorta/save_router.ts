@@ -1,0 +1,29 @@
+/**
+ * Writes routers to disk.
+ *
+ * @module
+ */
+import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
+import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
+import { Router } from "./router.ts";
+import { SETTINGS_KEY, settingsToKwargs, type VortaSettings } from "./settings.ts";
+
+/**
+ * Writes a router as safetensors. The file appears only when it is complete.
+ *
+ * @param metadata additional metadata beside the settings
+ * @throws {TilereelError} if the file cannot be written.
+ */
+export async function saveRouter(
+  path: string,
+  router: Router,
+  settings: VortaSettings,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  checkPath("saveRouter: path", path);
+  check("saveRouter: the router", router, instance(Router, "a Router"));
+  const tensors = Object.fromEntries(
+    [...router.parameters()].map(([name, tensor]) => [name, { dtype: "F32" as const, ...tensor }]),
+  );
+  await writeSafetensors(path, tensors, { ...metadata, [SETTINGS_KEY]: JSON.stringify(settingsToKwargs(settings)) });
+}
