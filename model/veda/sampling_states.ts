@@ -46,11 +46,11 @@ export interface SamplingRuns extends HeadShape {
    *
    * @throws the signal's reason, if it is aborted: between two steps
    */
-  sample(run: number, watching: Watching): Promise<void>;
+  sample(run: number, observer: SamplingObserver): Promise<void>;
 }
 
-/** The observers of a run. */
-export interface Watching {
+/** What observes a sampling run. */
+export interface SamplingObserver {
   /**
    * Called with every layer of every pass, while the pass is recorded. It may record work of its own, but must not
    * wait.
@@ -65,7 +65,7 @@ export interface Watching {
  * Full attention that reports its tensors. The log-sum-exps are always computed, so that an observed run equals a
  * repeated one bit for bit.
  */
-export function watchedAttention(onState: (state: AttentionState) => void): AttentionMethod {
+export function observedAttention(onState: (state: AttentionState) => void): AttentionMethod {
   return {
     prepare(task) {
       const { gpu, shape, lengths } = task;
@@ -121,7 +121,7 @@ export async function samplingRuns(
         ...flowShift !== undefined && { flowShift },
         ...sigmas !== undefined && { sigmas },
         ...signal && { signal },
-        attention: watchedAttention(onState),
+        attention: observedAttention(onState),
         onStep: (_, step) => onStep(step),
       };
       gpu.release(await pipeline.sampleLatents(options));

@@ -1,6 +1,6 @@
 /**
- * Head-aware tiling, offline: finds the shape of tile that suits each head. It measures the error of attention with
- * each shape when an oracle selects the tiles.
+ * Measures how well each shape of tile suits each head (Veda's head-aware tiling, offline): the error of attention when
+ * an oracle selects the tiles.
  *
  * @module
  */
@@ -8,11 +8,12 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Grid } from "../attention/grid.ts";
 import { oracleError, squaredNorm } from "./oracle_error.ts";
 import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
 import { TilePatterns } from "./tile_groups.ts";
-import { type TilePlan, uniformPlan } from "./tile_plan.ts";
+import { leastOf, type SearchTable } from "./plan_choice.ts";
 import { MAX_PADDING, padding, type TileShape, tileShapes } from "./tiling.ts";
 
 /**
@@ -44,15 +45,6 @@ export interface TileSearch {
   readonly signal?: AbortSignal;
 }
 
-/** The result of a search: errors ‖O_sparse − O_full‖² / ‖O_full‖², [layers][heads][shapes]. */
-export interface SearchTable {
-  readonly shapes: readonly TileShape[];
-  /** Means over all states. */
-  readonly errors: readonly (readonly Float64Array[])[];
-  /** The number of states in which each shape was the best. */
-  readonly votes: readonly (readonly Uint32Array[])[];
-}
-
 /**
  * Tries all shapes on every layer and head, for states of sampling runs.
  *
@@ -60,116 +52,86 @@ export interface SearchTable {
  * @throws {TilereelError} if a number is not finite
  */
 export async function searchTiles(search: TileSearch): Promise<SearchTable> {
-  const { gpu, runs, shapes, keep, looks, onLook = () => {}, signal } = search;
-  const { layers, heads, headDim } = runs;
-  const empty = <T>(make: () => T) => Array.from({ length: layers }, () => Array.from({ length: heads }, make));
-  const errors = empty(() => new Float64Array(shapes.length));
-  const votes = empty(() => new Uint32Array(shapes.length));
-  using patterns = new TilePatterns(gpu, { heads, headDim }, keep);
-  const steps = (run: number) => spread(runs.steps(run), looks);
-  const total = Array.from({ length: runs.count }, (_, run) => steps(run).length).reduce((a, b) => a + b);
+  const { runs, shapes, looks, onLook = () => {}, signal } = search;
+  const { layers, heads } = runs;
+  const table = <T>(make: () => T) => Array.from({ length: layers }, () => Array.from({ length: heads }, make));
+  const errors = table(() => new Float64Array(shapes.length)), votes = table(() => new Uint32Array(shapes.length));
+  const looked = Array.from({ length: runs.count }, (_, run) => spread(runs.steps(run), looks));
+  const total = looked.flat().length;
+  using trial = new ShapeTrial(search);
   let done = 0;
   onLook(done, total);
-  for (let run = 0; run < runs.count; run++) {
-    const wanted = steps(run), ended = new AbortController();
-    /** For each layer ‖y‖², then the error for each shape. */
-    let found: Tensor[] = [];
+  for (const [run, steps] of looked.entries()) {
+    const ended = new AbortController(), stop = AbortSignal.any([ended.signal, ...signal ? [signal] : []]);
     const onState = (state: AttentionState) => {
-      if (state.pass !== 0 || !wanted.includes(state.step)) return;
-      found.push(gpu.keep(squaredNorm(gpu, state.y, heads)));
-      for (const shape of shapes) {
-        found.push(gpu.keep(oracleError(gpu, state, patterns.of(state.layout, shape), heads)));
-      }
+      if (state.pass === 0 && steps.includes(state.step)) trial.record(state);
     };
     const onStep = async (step: number) => {
-      if (!wanted.includes(step)) return;
-      if (found.length !== layers * (1 + shapes.length)) {
-        throw new Error(`step ${step} did not show all ${layers} layers`);
-      }
-      const numbers = await readTogether(gpu, found);
-      for (const tensor of found.splice(0)) gpu.release(tensor);
-      for (let layer = 0; layer < layers; layer++) {
-        const [norms, ...byShape] = numbers.splice(0, 1 + shapes.length) as [Float32Array, ...Float32Array[]];
-        for (let head = 0; head < heads; head++) {
-          const relative = byShape.map((error) => error[head]! / norms[head]!);
-          const best = leastOf(relative);
-          if (!relative.every(Number.isFinite)) {
+      if (!steps.includes(step)) return;
+      for (const [layer, byHead] of (await trial.errors()).entries()) {
+        for (const [head, byShape] of byHead.entries()) {
+          if (!byShape.every(Number.isFinite)) {
             throw new TilereelError(
               `layer ${layer}, head ${head}: attention at step ${step + 1} of the sampling run of prompt ${run + 1} ` +
                 `is not finite; look at the clip that "tilereel generate" makes of it`,
             );
           }
-          for (const [i, error] of relative.entries()) errors[layer]![head]![i]! += error / total;
-          votes[layer]![head]![best]!++;
+          for (const [shape, error] of byShape.entries()) errors[layer]![head]![shape]! += error / total;
+          votes[layer]![head]![leastOf(byShape)]!++;
         }
       }
       onLook(++done, total);
-      if (step === wanted.at(-1)) ended.abort();
+      if (step === steps.at(-1)) ended.abort();
     };
-    try {
-      await runs.sample(run, {
-        onState,
-        onStep,
-        signal: signal ? AbortSignal.any([signal, ended.signal]) : ended.signal,
-      });
-    } catch (error) {
+    await runs.sample(run, { onState, onStep, signal: stop }).catch((error) => {
       if (error !== ended.signal.reason || signal?.aborted) throw error;
-    } finally {
-      for (const tensor of found) gpu.release(tensor);
-      found = [];
-    }
+    });
   }
   return { shapes, errors, votes };
 }
 
-/**
- * Each head's shape, as an index into the table's shapes: the one with the most votes; ties go to the smaller error. If
- * a layer would need more than `most` shapes, those that most heads chose remain, and the other heads take the best of
- * them.
- */
-export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TilePlan {
-  const choices = votes.map((byHead, layer) => {
-    const best = (head: number, among: readonly number[]) =>
-      among.reduce((a, b) => {
-        const more = byHead[head]![b]! - byHead[head]![a]!;
-        return more > 0 || more === 0 && errors[layer]![head]![b]! < errors[layer]![head]![a]! ? b : a;
-      });
-    const all = [...shapes.keys()];
-    const first = byHead.map((_, head) => best(head, all));
-    const wanted = all.map((shape) => first.filter((own) => own === shape).length);
-    // Equal counts keep their order, because sorting is stable.
-    const left = all.filter((shape) => wanted[shape]! > 0).sort((a, b) => wanted[b]! - wanted[a]!).slice(0, most);
-    return first.map((own, head) => left.includes(own) ? own : best(head, left));
-  });
-  const used = [...shapes.keys()].filter((shape) => choices.some((layer) => layer.includes(shape)));
-  return {
-    shapes: used.map((shape) => shapes[shape]!),
-    choices: choices.map((layer) => Uint8Array.from(layer, (shape) => used.indexOf(shape))),
-  };
-}
+/** Tries all shapes on the layers of one state after the other. It holds GPU memory until it is disposed of. */
+class ShapeTrial implements Disposable {
+  readonly #patterns: TilePatterns;
+  readonly #owner: TensorOwner;
+  /** For each layer ‖y‖², then the error for each shape; [1, heads] each. */
+  #recorded: Tensor[] = [];
 
-/** The mean error over layers and heads, for a plan of the table's shapes. */
-export function meanError({ shapes, errors }: SearchTable, plan: TilePlan): number {
-  const places = plan.shapes.map((shape) => shapes.findIndex((other) => String(other) === String(shape)));
-  const all = errors.flatMap((byHead, layer) =>
-    byHead.map((byShape, head) => byShape[places[plan.choices[layer]![head]!]!]!)
-  );
-  return all.reduce((a, b) => a + b) / all.length;
-}
+  constructor(private readonly search: TileSearch) {
+    const { gpu, runs, keep } = search;
+    this.#patterns = new TilePatterns(gpu, runs, keep);
+    this.#owner = new TensorOwner(gpu);
+  }
 
-/** The single shape that is best for all heads together. */
-export function bestSingle(table: SearchTable): TileShape {
-  const { shapes, errors } = table, size = { layers: errors.length, heads: errors[0]!.length };
-  return shapes[leastOf(shapes.map((shape) => meanError(table, uniformPlan(shape, size))))]!;
+  /** Records the work on the next layer. */
+  record(state: AttentionState): void {
+    const { gpu, runs: { heads }, shapes } = this.search;
+    const patterns = shapes.map((shape) => this.#patterns.of(state.layout, shape));
+    const errors = patterns.map((pattern) => oracleError(gpu, state, pattern, heads));
+    this.#recorded.push(...this.#owner.adopt([squaredNorm(gpu, state.y, heads), ...errors]));
+  }
+
+  /** The relative errors of all layers, [layers][heads][shapes]. */
+  async errors(): Promise<number[][][]> {
+    const { gpu, runs: { layers, heads }, shapes } = this.search, recorded = this.#recorded;
+    if (recorded.length !== layers * (1 + shapes.length)) throw new Error(`a step did not show all ${layers} layers`);
+    this.#recorded = [];
+    const numbers = await readTogether(gpu, recorded);
+    this.#owner.free(...recorded);
+    return Array.from({ length: layers }, () => {
+      const [norms, ...byShape] = numbers.splice(0, 1 + shapes.length) as [Float32Array, ...Float32Array[]];
+      return Array.from({ length: heads }, (_, head) => byShape.map((errors) => errors[head]! / norms[head]!));
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#owner[Symbol.dispose]();
+    this.#patterns[Symbol.dispose]();
+  }
 }
 
 /** Picks `wanted` of the numbers below `count`, from the middle of equal parts; all if there are no more than that. */
 export function spread(count: number, wanted: number): number[] {
   const some = Math.min(count, wanted);
   return Array.from({ length: some }, (_, i) => Math.floor((i + 0.5) * count / some));
-}
-
-/** The index of the smallest number; the first of equal ones. */
-function leastOf(numbers: readonly number[]): number {
-  return numbers.reduce((best, x, i) => x < numbers[best]! ? i : best, 0);
 }

@@ -18,10 +18,10 @@ import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import type { Embedded, WanTransformer3DModel } from "../wan/transformer.ts";
+import { ActivationStack } from "./activation_stack.ts";
 import { VortaAttention } from "./attention.ts";
 import { BRANCHES } from "./branch.ts";
 import type { VortaSettings } from "./settings.ts";
-import { Shelf } from "./shelf.ts";
 
 /** The inputs of a pass. */
 export interface TrainingPassInput {
@@ -86,9 +86,9 @@ export function scoreTensors(gpu: Gpu, scores: Float32Array, layers: number, hea
 /** The state of one pass. It owns its tensors until the end. */
 class Pass implements Disposable {
   readonly #owned = new Set<Tensor>();
-  readonly #inputs: Shelf;
+  readonly #inputs: ActivationStack;
   /** The gradients of the hidden loss with respect to the blocks' outputs. */
-  readonly #hidden: Shelf;
+  readonly #hidden: ActivationStack;
   readonly #vorta: VortaAttention;
   readonly #scores: readonly (readonly Tensor[])[];
   readonly #layers: number;
@@ -100,8 +100,8 @@ class Pass implements Disposable {
   ) {
     const { config } = transformer, { heads, layers } = config;
     this.#layers = layers;
-    this.#inputs = new Shelf(gpu, input.keepBytes ?? KEEP_BYTES);
-    this.#hidden = new Shelf(gpu, 0);
+    this.#inputs = new ActivationStack(gpu, input.keepBytes ?? KEEP_BYTES);
+    this.#hidden = new ActivationStack(gpu, 0);
     this.#vorta = new VortaAttention(
       gpu,
       config,
@@ -150,7 +150,7 @@ class Pass implements Disposable {
     return embedded;
   }
 
-  /** Runs both streams through all blocks. Puts each block's input on its shelf, and the hidden losses in `sums`. */
+  /** Runs both streams through all blocks. Keeps each block's input, and puts the hidden losses in `sums`. */
   async #forward(embedded: Embedded, sums: Tensor[]): Promise<{ x: Tensor; reference: Tensor | undefined }> {
     const { gpu, transformer, input: { weights } } = this;
     const dense = { ...embedded.conditioning, selfAttention: undefined };
@@ -164,10 +164,10 @@ class Pass implements Disposable {
         if (reference !== x) this.#release(reference);
         reference = next;
       }
-      await this.#inputs.put(this.#disown(x));
+      await this.#inputs.push(this.#disown(x));
       if (weights.hidden > 0) {
         sums.push(squaredErrorSums(gpu, y, reference!));
-        await this.#hidden.put(meanSquaredErrorGradient(gpu, y, reference!, weights.hidden));
+        await this.#hidden.push(meanSquaredErrorGradient(gpu, y, reference!, weights.hidden));
       }
       x = y;
     }
@@ -182,8 +182,8 @@ class Pass implements Disposable {
     const { gpu, transformer, input: { weights } } = this;
     const all: Tensor[][] = [];
     for (let layer = this.#layers - 1; layer >= 0; layer--) {
-      const x = this.#own(this.#inputs.take());
-      const extra = weights.hidden > 0 ? this.#own(this.#hidden.take()) : undefined;
+      const x = this.#own(this.#inputs.pop());
+      const extra = weights.hidden > 0 ? this.#own(this.#hidden.pop()) : undefined;
       const scores = this.#scores[layer]!;
       // Nothing before the first block is trained.
       const watched = layer > 0 ? [...scores, x] : scores;
@@ -256,8 +256,8 @@ class Pass implements Disposable {
 
   [Symbol.dispose](): void {
     for (const tensor of [...this.#owned]) this.#release(tensor);
-    this.#inputs.clear();
-    this.#hidden.clear();
+    this.#inputs[Symbol.dispose]();
+    this.#hidden[Symbol.dispose]();
     this.#vorta[Symbol.dispose]();
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { type TilePlan, uniformPlan } from "../../../model/veda/tile_plan.ts";
-import { bestSingle, meanError, type SearchTable } from "../../../model/veda/tile_search.ts";
+import { bestSingle, meanError, type SearchTable } from "../../../model/veda/plan_choice.ts";
 import { sizesText } from "../../../tools/program/clip/vorta_options.ts";
 import { textTable } from "../../../tools/program/text_table.ts";
 import type { Summary } from "../summary.ts";

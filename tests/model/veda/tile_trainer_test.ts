@@ -6,7 +6,7 @@ import { attention } from "../../../gpu/ops/attention.ts";
 import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { embeddedModelDir } from "../../../model/embedded.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
-import { type SamplingRuns, samplingRuns, type Watching } from "../../../model/veda/sampling_states.ts";
+import { type SamplingObserver, type SamplingRuns, samplingRuns } from "../../../model/veda/sampling_states.ts";
 import type { TilePlan } from "../../../model/veda/tile_plan.ts";
 import {
   DEFAULT_RECIPE,
@@ -15,7 +15,8 @@ import {
   type TileTrainingStep,
   trainTiles,
 } from "../../../model/veda/tile_trainer.ts";
-import { bestSingle, candidateShapes, choosePlan, meanError, searchTiles } from "../../../model/veda/tile_search.ts";
+import { bestSingle, choosePlan, meanError } from "../../../model/veda/plan_choice.ts";
+import { candidateShapes, searchTiles } from "../../../model/veda/tile_search.ts";
 import { trainingFiles } from "../../../model/training/training_folder.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
@@ -52,7 +53,7 @@ function someRuns(gpu: Gpu, counts: Counts = { samples: 0, steps: 0 }, alter = (
     count: STEPS.length,
     steps: (run) => STEPS[run]!,
     passes: (run) => PASSES[run]!,
-    async sample(run, { onState, onStep, signal }: Watching) {
+    async sample(run, { onState, onStep, signal }: SamplingObserver) {
       counts.samples++;
       for (let step = 0; step < STEPS[run]!; step++) {
         signal?.throwIfAborted();
@@ -164,7 +165,7 @@ gpuTest("it learns, and a training that is broken off and gone on with ends as o
     const runs = someRuns(gpu, counts);
     const stopping: SamplingRuns = {
       ...runs,
-      sample: (run, watching) => runs.sample(run, { ...watching, onStep: (s) => (stop(), watching.onStep(s)) }),
+      sample: (run, observer) => runs.sample(run, { ...observer, onStep: (s) => (stop(), observer.onStep(s)) }),
     };
     const more = { runs: stopping, resume: round > 0, signal: controller.signal };
     assertEquals(await trainTiles(training(gpu, ended, more)), step);

@@ -1,0 +1,62 @@
+/**
+ * The choice of a shape of tile for each head, by the errors that a search measured.
+ *
+ * @module
+ */
+import { type TilePlan, uniformPlan } from "./tile_plan.ts";
+import type { TileShape } from "./tiling.ts";
+
+/** The result of a search: errors ‖O_sparse − O_full‖² / ‖O_full‖², [layers][heads][shapes]. */
+export interface SearchTable {
+  readonly shapes: readonly TileShape[];
+  /** Means over all states. */
+  readonly errors: readonly (readonly Float64Array[])[];
+  /** The number of states in which each shape was the best. */
+  readonly votes: readonly (readonly Uint32Array[])[];
+}
+
+/**
+ * Each head's shape, as an index into the table's shapes: the one with the most votes; ties go to the smaller error. If
+ * a layer would need more than `most` shapes, those that most heads chose remain, and the other heads take the best of
+ * them.
+ */
+export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TilePlan {
+  const choices = votes.map((byHead, layer) => {
+    const best = (head: number, among: readonly number[]) =>
+      among.reduce((a, b) => {
+        const more = byHead[head]![b]! - byHead[head]![a]!;
+        return more > 0 || more === 0 && errors[layer]![head]![b]! < errors[layer]![head]![a]! ? b : a;
+      });
+    const all = [...shapes.keys()];
+    const first = byHead.map((_, head) => best(head, all));
+    const wanted = all.map((shape) => first.filter((own) => own === shape).length);
+    // Equal counts keep their order, because sorting is stable.
+    const left = all.filter((shape) => wanted[shape]! > 0).sort((a, b) => wanted[b]! - wanted[a]!).slice(0, most);
+    return first.map((own, head) => left.includes(own) ? own : best(head, left));
+  });
+  const used = [...shapes.keys()].filter((shape) => choices.some((layer) => layer.includes(shape)));
+  return {
+    shapes: used.map((shape) => shapes[shape]!),
+    choices: choices.map((layer) => Uint8Array.from(layer, (shape) => used.indexOf(shape))),
+  };
+}
+
+/** The mean error over layers and heads, for a plan of the table's shapes. */
+export function meanError({ shapes, errors }: SearchTable, plan: TilePlan): number {
+  const places = plan.shapes.map((shape) => shapes.findIndex((other) => String(other) === String(shape)));
+  const all = errors.flatMap((byHead, layer) =>
+    byHead.map((byShape, head) => byShape[places[plan.choices[layer]![head]!]!]!)
+  );
+  return all.reduce((a, b) => a + b) / all.length;
+}
+
+/** The single shape that is best for all heads together. */
+export function bestSingle(table: SearchTable): TileShape {
+  const { shapes, errors } = table, size = { layers: errors.length, heads: errors[0]!.length };
+  return shapes[leastOf(shapes.map((shape) => meanError(table, uniformPlan(shape, size))))]!;
+}
+
+/** The index of the smallest number; the first of equal ones. */
+export function leastOf(numbers: readonly number[]): number {
+  return numbers.reduce((best, x, i) => x < numbers[best]! ? i : best, 0);
+}
