@@ -5,6 +5,7 @@ import { attention } from "../../../gpu/ops/attention.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { everyHead, wholeAttention } from "../../../model/attention/head_lists.ts";
+import { type TokenLayout, validTokens } from "../../../model/attention/layout.ts";
 import type { AttentionTask } from "../../../model/attention/method.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { VedaAttention } from "../../../model/veda/attention.ts";
@@ -31,7 +32,6 @@ const PLAN: TilePlan = {
   shapes: [[1, 4, 4], [2, 2, 4], [16, 1, 1]],
   choices: [Uint8Array.of(1, 0, 1), Uint8Array.of(0, 0, 0)],
 };
-const SHAPE = [BATCH, TOKENS, HEADS * HEAD_DIM];
 
 /** Projections that bf16 can hold, and their numbers by layer. */
 function randomScorer(dtype: "F32" | "BF16" = "F32"): { scorer: TileScorer; numbers: Float32Array[][] } {
@@ -50,7 +50,13 @@ function randomScorer(dtype: "F32" | "BF16" = "F32"): { scorer: TileScorer; numb
 }
 
 /** The layer's output by definition, from pooling on. */
-function reference([q, k, v]: readonly Float32Array[], layer: number, numbers?: readonly Float32Array[]): Float64Array {
+function reference(
+  [q, k, v]: readonly Float32Array[],
+  layer: number,
+  numbers?: readonly Float32Array[],
+  layout: TokenLayout = LAYOUT,
+): Float64Array {
+  const all = TOKENS + layout.kept, valid = validTokens(layout);
   const sees = Array.from({ length: BATCH * HEADS }, (_, list) => {
     const b = Math.floor(list / HEADS), h = list % HEADS;
     const { tiles, order, capacity, tokens } = tiling(GRID, PLAN.shapes[PLAN.choices[layer]![h]!]!);
@@ -58,7 +64,7 @@ function reference([q, k, v]: readonly Float32Array[], layer: number, numbers?: 
     const vectors = (x: Float32Array, p: Float32Array | undefined) =>
       tiles.map(({ first, count }) => {
         const rows = [...order.subarray(first, first + count)].map((token) =>
-          x.subarray(((b * TOKENS + token) * HEADS + h) * HEAD_DIM, ((b * TOKENS + token) * HEADS + h + 1) * HEAD_DIM)
+          x.subarray(((b * all + token) * HEADS + h) * HEAD_DIM, ((b * all + token) * HEADS + h + 1) * HEAD_DIM)
         );
         const column = (d: number) => rows.map((row) => row[d]!);
         const each = <T>(make: (d: number) => T) => Array.from({ length: HEAD_DIM }, (_, d) => make(d));
@@ -78,21 +84,27 @@ function reference([q, k, v]: readonly Float32Array[], layer: number, numbers?: 
       const scores = ks.map((key, j) => j === row ? Infinity : key.reduce((sum, x, d) => sum + x * query[d]!, 0));
       return new Set([...scores.keys()].sort((a, c) => scores[c]! - scores[a]!).slice(0, keep[row]!));
     });
-    return (i: number, j: number) => kept[tileOf.get(i)!]!.has(tileOf.get(j)!);
+    return (i: number, j: number) =>
+      j < valid && (Math.max(i, j) >= TOKENS || kept[tileOf.get(i)!]!.has(tileOf.get(j)!));
   });
-  return attend(q!, k!, v!, {
+  const y = attend(q!, k!, v!, {
     batch: BATCH,
-    queries: TOKENS,
-    keys: TOKENS,
+    queries: all,
+    keys: all,
     heads: HEADS,
     headDim: HEAD_DIM,
     sees: (b, h, i, j) => sees[b * HEADS + h]!(i, j),
   });
+  return y.map((x, i) => Math.floor(i / (HEADS * HEAD_DIM)) % all < valid ? x : 0);
 }
 
-function operands(gpu: Gpu): { numbers: Float32Array[]; tensors: [Tensor, Tensor, Tensor] } {
-  const numbers = [1, 2, 3].map((seed) => randn(BATCH * TOKENS * HEADS * HEAD_DIM, seed));
-  return { numbers, tensors: numbers.map((x) => gpu.upload(x, SHAPE)) as [Tensor, Tensor, Tensor] };
+/** Random q, k and v; on the GPU their padding is NaN. */
+function operands(gpu: Gpu, layout: TokenLayout = LAYOUT) {
+  const all = TOKENS + layout.kept, dim = HEADS * HEAD_DIM;
+  const numbers = [1, 2, 3].map((seed) => randn(BATCH * all * dim, seed));
+  const tensors = numbers.map((x) => x.map((y, i) => Math.floor(i / dim) % all < validTokens(layout) ? y : NaN))
+    .map((x) => gpu.upload(x, [BATCH, all, dim]));
+  return { numbers, tensors: tensors as [Tensor, Tensor, Tensor] };
 }
 
 /** What belongs to one head. */
@@ -118,6 +130,27 @@ testVariants("Veda's attention: each head over tiles of its own shape, by defini
     veda[Symbol.dispose]();
     owner[Symbol.dispose]();
     assertEquals(gpu.memory.used, before, "nothing is left behind");
+  }
+});
+
+testVariants("Veda's attention always selects kept tokens, and they attend to all", async ({ gpu, bound }) => {
+  const { scorer, numbers: p } = randomScorer();
+  using owner = new TensorOwner(gpu);
+  const projections = uploadScorer(owner, scorer);
+  for (const kept of [{ kept: 7, length: 5 }, { kept: 4, length: 0 }, { kept: 70, length: 69 }, { kept: 1 }]) {
+    const layout = { grid: GRID, ...kept }, { numbers, tensors } = operands(gpu, layout);
+    using veda = new VedaAttention(gpu, CONFIG, layout, { plan: PLAN, keep: KEEP, projections });
+    const attend = wholeAttention(gpu, layout, veda.some(everyHead(CONFIG)));
+    for (let layer = 0; layer < LAYERS; layer++) {
+      const y = gpu.scope(() => attend(...tensors, layer));
+      assertClose(await gpu.read(y), reference(numbers, layer, p[layer], layout), bound, JSON.stringify(kept));
+      gpu.release(y);
+    }
+    const valid = validTokens(layout), added = valid ** 2 - TOKENS ** 2;
+    using without = new VedaAttention(gpu, CONFIG, LAYOUT, { plan: PLAN, keep: KEEP });
+    assertEquals(veda.pairs(0, 0), without.pairs(0, 0) + added);
+    assertEquals(veda.pairs(0, 0, true), valid ** 2);
+    for (const tensor of tensors) gpu.release(tensor);
   }
 });
 
