@@ -6,7 +6,8 @@
  * @module
  */
 import { join } from "node:path";
-import { attentionKind, attentionMethod, ownRouter } from "../tools/program/clip/attention_options.ts";
+import { ownFile } from "../model/own_files.ts";
+import { attentionKind, attentionMethod } from "../tools/program/clip/attention_options.ts";
 import { parseSetting, setting } from "../tools/program/clip/setting.ts";
 import { flag, integer, many, type OptionValues, path } from "../tools/program/options.ts";
 import { clipOptions, type ClipValues } from "../tools/program/clip/clip_options.ts";
@@ -108,7 +109,7 @@ async function contendersOf(
     const contender = { attention: await attentionMethod(values, model), values: clipValuesOf(values) };
     contenders.set(name, contender);
     if (random && attentionKind(values) === "vorta") {
-      const { settings } = await loadRouter(values.router ?? ownRouter(model));
+      const { settings } = await loadRouter(values.router ?? (await ownFile(model, "router"))!);
       contenders.set(`${name}, random`, { ...contender, attention: randomRoutes(contender.attention, settings) });
     }
   }

@@ -17,10 +17,6 @@ export type WeightDtypeChoice = (typeof WEIGHT_DTYPE_CHOICES)[number];
 
 const STORED: Partial<Record<Dtype, GpuDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
-/** What identifies results that depend on the choice; empty for the default. */
-export const castIdentity = (choice: WeightDtypeChoice = "auto"): { "weight-dtype"?: string } =>
-  choice === "auto" ? {} : { "weight-dtype": choice };
-
 /**
  * The format of a matrix on the GPU.
  *

@@ -4,8 +4,8 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { ownRouter, type ReadyAttention, readyAttention } from "../../tools/program/clip/attention_options.ts";
-import { exists } from "../../model/files/file_error.ts";
+import { type ReadyAttention, readyAttention } from "../../tools/program/clip/attention_options.ts";
+import { ownFile } from "../../model/own_files.ts";
 import { checkSettings, parseSetting, type Setting } from "../../tools/program/clip/setting.ts";
 
 /** A setting to render with. */
@@ -23,7 +23,7 @@ const DEFAULTS = { routed: ["full", "vorta"], unrouted: ["full", "sliding", "cor
  * @throws {TilereelError} if they cannot be compared, or one of them cannot be used
  */
 export async function readySettings(given: readonly Setting[] | undefined, model: string): Promise<ReadySetting[]> {
-  const words = DEFAULTS[await exists(ownRouter(model)) ? "routed" : "unrouted"];
+  const words = DEFAULTS[await ownFile(model, "router") ? "routed" : "unrouted"];
   const settings = given ?? words.map((text) => parseSetting(text, "--setting"));
   checkSettings(settings);
   return await Promise.all(settings.map(async (setting) => ({

@@ -8,15 +8,17 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
+import { modelIdentity } from "../../model/identity/model_identity.ts";
+import { readSchedulerConfig } from "../../model/schedulers/config.ts";
+import { plannedRecord } from "../generate/clip_record.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { WeightsChoice, WeightsPlacement } from "../../model/blocks/weights_place.ts";
-import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { clipExtent, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
-import { identities } from "./identity.ts";
 import type { ComparisonPlan, PlannedPrompt } from "./plan.ts";
 import type { ReadySetting } from "./ready_setting.ts";
 import { clipOf, render } from "./render.ts";
@@ -68,16 +70,18 @@ export async function runComparison(
   workplace: Workplace,
 ): Promise<Comparison> {
   const { gpu, commandLine, textEncoder, weightDtype, model = "the embedded demo model", signal } = workplace;
-  const path = workplace.model ?? embeddedModelDir();
   const { description, precision } = gpu.settings;
-  const about = { model, adapter: description.name, precision, ...castIdentity(weightDtype) };
   const circumstances = { precision, adapter: description.name, source: description.source };
-  const identityOf = await identities({ model: workplace.model, textEncoder, weightDtype }, circumstances);
-  const { generation } = await openModelFolder(path);
+  const folder = await openModelFolder(workplace.model ?? embeddedModelDir());
+  const scheduler = await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"));
+  const identity = await modelIdentity(folder, { textEncoder, weightDtype });
+  const made = { model: workplace.model, identity, scheduler, quality: undefined, latents: {} };
   const wanted = plan.prompts.map((planned) =>
     settings.map((setting): Wanted => {
-      const clip = clipOf(planned, setting, generation);
-      return { setting, clip, identity: identityOf(clip, setting.attention) };
+      const clip = clipOf(planned, setting, folder.generation);
+      const record = plannedRecord({ ...made, settings: clip, attention: setting.attention });
+      const { prompt, seed } = clip;
+      return { setting, clip, identity: { ...record, ...circumstances, prompt, seed } };
     })
   );
   const store = await ClipStore.open(plan.folder);
@@ -105,7 +109,8 @@ export async function runComparison(
     version: config.version,
     date: new Date().toISOString(),
     commandLine,
-    ...about,
+    ...{ model, adapter: description.name, precision },
+    ...identity.weightDtype && { weightDtype: identity.weightDtype },
     settings: settings.map(({ name, words }) => ({ name, words })),
     prompts,
   };

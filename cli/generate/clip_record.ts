@@ -6,23 +6,27 @@
  * @module
  */
 import config from "../../deno.json" with { type: "json" };
+import type { ModelIdentity } from "../../model/identity/model_identity.ts";
+import { sharedName } from "../../model/identity/file_identity.ts";
 import type { SchedulerConfig } from "../../model/schedulers/config.ts";
 import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
-import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { attentionOptions, type ReadyAttention } from "../../tools/program/clip/attention_options.ts";
 import { batchOptions } from "./batch_options.ts";
 import { clipGrid, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { ClipRecord } from "../../model/video/record.ts";
-import type { ModelIdentity } from "./model_identity.ts";
+
+/** What the embedded model is called. */
+export const EMBEDDED = "embedded";
 
 /** What a clip is made with. */
 export interface RecordParts {
   readonly settings: ClipSettings;
   readonly attention: ReadyAttention;
-  readonly model: ModelIdentity;
+  /** The model's folder. Default: the embedded model. */
+  readonly model: string | undefined;
+  readonly identity: ModelIdentity;
   /** The model's own. */
   readonly scheduler: SchedulerConfig;
-  readonly weightDtype: WeightDtypeChoice | undefined;
   /** Of an MP4. */
   readonly quality: number | undefined;
   /** Start noise in place of the seed's. */
@@ -31,7 +35,7 @@ export interface RecordParts {
 
 /** What is known before anything is loaded: all but precision, adapter and density. */
 export function plannedRecord(
-  { settings, attention, model, scheduler, weightDtype, quality, latents }: RecordParts,
+  { settings, attention, model, identity, scheduler, quality, latents }: RecordParts,
 ): ClipRecord {
   const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
     settings;
@@ -47,9 +51,8 @@ export function plannedRecord(
     ...latents.latents !== undefined && { ...latents, seed: null },
     attention: attention.kind,
     ...attention.settings(clipGrid(settings)),
-    ...model,
-    // Any other choice changes no product.
-    ...(weightDtype === "f16" || weightDtype === "bf16") && { weightDtype },
+    model: model === undefined ? EMBEDDED : sharedName(model),
+    ...identity,
     ...quality !== undefined && { quality },
   };
 }

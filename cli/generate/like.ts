@@ -7,15 +7,14 @@ import { dirname, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { exists } from "../../model/files/file_error.ts";
+import { ownFile } from "../../model/own_files.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { fileDigest } from "../../model/identity/digest.ts";
 import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
-import { attentionOptions, ownRouter } from "../../tools/program/clip/attention_options.ts";
-import { ownTiles } from "../../tools/program/clip/veda_options.ts";
+import { attentionOptions } from "../../tools/program/clip/attention_options.ts";
 import { type ClipRecord, readRecord } from "../../model/video/record.ts";
-import { FILE_KEYS, type FileKey, optionName, optionsOf } from "./clip_record.ts";
-import { EMBEDDED } from "./model_identity.ts";
+import { EMBEDDED, FILE_KEYS, type FileKey, optionName, optionsOf } from "./clip_record.ts";
 
 /** What a clip was made with. */
 export interface Like {
@@ -107,8 +106,8 @@ async function modelFolder({ model }: ClipRecord, file: string): Promise<string 
 /** The file of that name in the working folder or beside the clip, or the model's own, by its digest. */
 async function findFile(key: FileKey, record: ClipRecord, file: string, model: string): Promise<string> {
   const name = record[key], digest = record[`${key}Digest`];
-  const own = key === "router" ? [ownRouter(model)] : key === "tiles" ? [ownTiles(model)] : [];
-  const places = typeof name === "string" ? [name, join(dirname(file), name), ...own] : [];
+  const own = key === "router" || key === "tiles" ? await ownFile(model, key) : undefined;
+  const places = typeof name === "string" ? [name, join(dirname(file), name), ...own ? [own.path] : []] : [];
   for (const place of places) {
     if (await exists(place).catch(() => false) && await fileDigest(place) === digest) return place;
   }

@@ -18,6 +18,7 @@ import { batchOptions, type BatchValues } from "./batch_options.ts";
 import { type Clip, planClips } from "./clip_plan.ts";
 import { type ClipSettings, clipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { GenerateValues } from "../commands/generate.ts";
+import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { fileIdentity } from "../../model/identity/file_identity.ts";
 import type { Array32, EmbeddingsFile } from "./tensor_files.ts";
 import { readEmbeddings, readLatents } from "./tensor_files.ts";
@@ -26,7 +27,6 @@ import { formatOf } from "../../model/video/write_video.ts";
 import { plannedRecord } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
-import { modelIdentity } from "./model_identity.ts";
 
 /** A clip with all that it is made with. */
 export interface ReadyClip extends PlannedClip {
@@ -85,7 +85,7 @@ async function readyClips(planned: readonly Clip[], values: GenerateValues): Pro
   const { model, embeddings, latents, "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
   const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
   const scheduler = await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"));
-  const identity = await modelIdentity({ model, textEncoder, embeddings });
+  const identity = await modelIdentity(folder, { textEncoder, embeddings, weightDtype });
   const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
   /** Methods by their options: each is prepared once. */
   const attentions = new Map<string, Promise<ReadyAttention>>();
@@ -96,8 +96,7 @@ async function readyClips(planned: readonly Clip[], values: GenerateValues): Pro
       const attention = await attentions.get(key)!;
       const settings = clipSettings(clip, folder.generation);
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
-      const what = { settings, attention, model: identity, scheduler, weightDtype, quality };
-      const record = plannedRecord({ ...what, latents: noise });
+      const record = plannedRecord({ settings, attention, model, identity, scheduler, quality, latents: noise });
       return { ...clip, settings, attention, quality, record };
     } catch (error) {
       if (!(error instanceof TilereelError) || clip.where === undefined) throw error;

@@ -3,18 +3,16 @@
  *
  * @module
  */
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { fileDigest } from "../../model/identity/digest.ts";
-import { ownRouter } from "../../tools/program/clip/attention_options.ts";
-import { FILE_KEYS, type FileKey, optionName, optionsOf } from "../generate/clip_record.ts";
-import { EMBEDDED } from "../generate/model_identity.ts";
+import { ownFile } from "../../model/own_files.ts";
+import { EMBEDDED, FILE_KEYS, type FileKey, optionName, optionsOf } from "../generate/clip_record.ts";
 import { shellQuoted } from "../../tools/program/long_run.ts";
 import { isFolder } from "../../model/files/output.ts";
 import { textTable } from "../../tools/program/text_table.ts";
-import { ownTiles } from "../../tools/program/clip/veda_options.ts";
 import { type ClipRecord, readRecord, RECORD_FILE } from "../../model/video/record.ts";
 
 /** Whether a path is a clip, as far as its name says, rather than a model. */
@@ -69,15 +67,14 @@ export function repeatLine(record: ClipRecord, own: readonly FileKey[] = []): st
   return ["tilereel generate", words, ...options.map(([name, text]) => option(name, text))].join(" ");
 }
 
-/** Router and tiles that lie in the model's folder, as far as that can be found here. */
-async function ownFiles({ model, router, routerDigest, tiles, tilesDigest }: ClipRecord): Promise<FileKey[]> {
-  const dir = model === EMBEDDED ? embeddedModelDir() : String(model);
-  const isOwn = async (name: unknown, place: string, digest: unknown) =>
-    name === basename(place) && await fileDigest(place).catch(() => undefined) === digest;
-  return [
-    ...await isOwn(router, ownRouter(dir), routerDigest) ? ["router"] as const : [],
-    ...await isOwn(tiles, ownTiles(dir), tilesDigest) ? ["tiles"] as const : [],
-  ];
+/** Router and tiles that come with the model, as far as that can be found here. */
+async function ownFiles(record: ClipRecord): Promise<FileKey[]> {
+  const model = record.model === EMBEDDED ? embeddedModelDir() : String(record.model);
+  const isOwn = async (what: "router" | "tiles") => {
+    const file = await ownFile(model, what).catch(() => undefined);
+    return file?.name === record[what] && file && await fileDigest(file).catch(() => "") === record[`${what}Digest`];
+  };
+  return [...await isOwn("router") ? ["router"] as const : [], ...await isOwn("tiles") ? ["tiles"] as const : []];
 }
 
 function option(name: string, text: string): string {

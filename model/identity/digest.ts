@@ -39,9 +39,9 @@ export async function modelDigest(parts: readonly (string | FileStore)[]): Promi
  *
  * @throws {TilereelError} if it cannot be read
  */
-export async function fileDigest(path: string, wanted?: string): Promise<string> {
+export async function fileDigest(file: string | StoredFile, wanted?: string): Promise<string> {
   const hash = createHash("sha256");
-  await addBytes(hash, fileAt(path), wanted);
+  await addBytes(hash, fileAt(file), wanted);
   return hash.digest("hex").slice(0, 16);
 }
 

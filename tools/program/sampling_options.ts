@@ -10,7 +10,7 @@ import { embeddedModelDir } from "../../model/embedded.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
-import { modelDigest } from "../../model/identity/digest.ts";
+import { modelKey } from "../../model/identity/model_identity.ts";
 import type { SampledClip } from "../../model/training/data/sampled_set.ts";
 import { type SamplingRuns, samplingRuns } from "../../model/veda/sampling_states.ts";
 import type { Grid } from "../../model/attention/grid.ts";
@@ -20,7 +20,7 @@ import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
 import { trainedModelOptions } from "./training_options.ts";
-import { castIdentity, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
 
@@ -147,14 +147,10 @@ export async function openSamplingRuns(
 export async function samplingIdentity(
   { model, clips, textEncoder, weightDtype }: SamplingPlan,
 ): Promise<TrainingIdentity> {
-  const folder = await openModelFolder(model);
-  const parts = await Promise.all((["transformer", "scheduler", "tokenizer"] as const).map((p) => folder.component(p)));
-  const digest = await modelDigest([...parts, textEncoder ?? await folder.component("text_encoder")]);
   const same = <T>(of: (clip: SampledClip) => T) =>
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
   return {
-    model: digest.slice(0, 16),
-    ...castIdentity(weightDtype),
+    model: await modelKey(await openModelFolder(model), { textEncoder, weightDtype }),
     size: same(({ width, height }) => `${width}x${height}`),
     frames: same(({ frames }) => frames),
     "sampling-steps": same(({ steps }) => steps),

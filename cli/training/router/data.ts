@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { ModelFolder } from "../../../model/checkpoint/model_folder.ts";
-import { modelDigest } from "../../../model/identity/digest.ts";
+import { modelKey } from "../../../model/identity/model_identity.ts";
 import { captionedClips } from "../../../model/training/data/captioned_clips.ts";
 import { findClips } from "../../../model/training/data/clip_folder.ts";
 import { encodedSet } from "../../../model/training/data/encoded_set.ts";
@@ -14,7 +14,6 @@ import { LatentCache } from "../../../model/training/data/latent_cache.ts";
 import { sampledSet } from "../../../model/training/data/sampled_set.ts";
 import type { TrainingSet } from "../../../model/training/data/training_set.ts";
 import type { TrainingIdentity } from "../../../model/training/identity.ts";
-import { castIdentity } from "../../../model/weight_dtype.ts";
 import { clipShape } from "../../../tools/program/clip/clip_settings.ts";
 import { clipsOfPrompts } from "../../../tools/program/clip/clips_of_prompts.ts";
 import { readPrompts } from "../../../tools/program/clip/prompts_file.ts";
@@ -83,8 +82,7 @@ export async function dataIdentity(
   const { generation } = folder;
   const { width, height } = values.size ?? generation;
   return {
-    model: (await modelDigest([await folder.component("transformer")])).slice(0, 16),
-    ...castIdentity(values["weight-dtype"]),
+    model: await modelKey(folder, { textEncoder: values["text-encoder"], weightDtype: values["weight-dtype"] }),
     ...values.prompts === undefined
       ? { source: "clips", "digest of the clips": data.digest.slice(0, 16) }
       : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },

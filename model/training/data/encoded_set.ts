@@ -17,10 +17,10 @@ import { readTransformerConfig } from "../../wan/config.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
-import { modelDigest } from "../../identity/digest.ts";
+import { modelKey } from "../../identity/model_identity.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-import { castIdentity, type WeightDtypeChoice } from "../../weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../weight_dtype.ts";
 
 /** A clip with its caption. */
 export interface CaptionedClip {
@@ -60,14 +60,12 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: Encod
   const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
   const { textTokens } = folder.generation;
-  const parts = await Promise.all((["vae", "tokenizer"] as const).map((part) => folder.component(part)));
-  const digest = await modelDigest([...parts, textEncoder ?? await folder.component("text_encoder")]);
+  const key = await modelKey(folder, { textEncoder, weightDtype });
   const recipe = ({ caption, origin }: CaptionedClip): Recipe => ({
     ...origin,
     source: "encoded",
-    model: digest,
+    model: key,
     precision: gpu.settings.precision,
-    ...castIdentity(weightDtype),
     textTokens,
     caption,
   });

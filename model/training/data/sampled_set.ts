@@ -13,10 +13,10 @@ import type { Sigmas } from "../../schedulers/sigmas.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
-import { modelDigest } from "../../identity/digest.ts";
+import { modelKey } from "../../identity/model_identity.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-import { castIdentity, type WeightDtypeChoice } from "../../weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../weight_dtype.ts";
 
 /**
  * One clip to sample. It is like {@link GenerateOptions}, but complete except for what the scheduler's file decides.
@@ -71,13 +71,11 @@ export function sampleSeed(trainingSeed: number, prompt: string, occurrence: num
 export async function sampledSet(clips: readonly SampledClip[], options: SampledSetOptions): Promise<TrainingSet> {
   const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
-  const parts = await Promise.all((["transformer", "scheduler", "tokenizer"] as const).map((p) => folder.component(p)));
-  const digest = await modelDigest([...parts, textEncoder ?? await folder.component("text_encoder")]);
+  const key = await modelKey(folder, { textEncoder, weightDtype });
   const recipe = (clip: SampledClip): Recipe => ({
     source: "sampled",
-    model: digest,
+    model: key,
     precision: gpu.settings.precision,
-    ...castIdentity(weightDtype),
     textTokens: folder.generation.textTokens,
     prompt: clip.prompt,
     negativePrompt: clip.guidance > 1 ? clip.negativePrompt : null,

@@ -11,7 +11,7 @@ import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
-import { exists } from "../../../model/files/file_error.ts";
+import { ownFile } from "../../../model/own_files.ts";
 import { isTorchZip } from "../../../model/checkpoint/torch_zip.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
 import { choice, number, ofClip, type OptionValues, path } from "../options.ts";
@@ -76,11 +76,6 @@ export function attentionKind(values: AttentionValues): string {
   return values.tiles === undefined ? "full" : "veda";
 }
 
-/** Where the router of a model lies that comes with one. */
-export function ownRouter(model: string): string {
-  return `${model}/router.safetensors`;
-}
-
 /** The values that still apply with another kind of attention: options of the first kind do not. */
 export function stillMeant<T extends AttentionValues>(under: T, over: AttentionValues): T {
   const kind = over.attention !== undefined || attentionKind(over) !== "full" ? attentionKind(over) : undefined;
@@ -125,8 +120,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
   const veda = kind === "veda" || both ? await vedaSettings(values, model) : undefined;
   const vedaRecord = veda && await vedaRecorder(veda, values);
   if (kind === "veda") return { kind, method: vedaAttention(veda!), settings: vedaRecord! };
-  const own = ownRouter(model);
-  const path = values.router ?? (await exists(own) ? own : undefined);
+  const path = values.router ?? (await ownFile(model, "router"))?.path;
   const loaded = path === undefined ? undefined : await loadRouter(path);
   const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
   // What fits no grid is refused before anything is loaded.

@@ -10,7 +10,7 @@ import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
 import { integer, notation, number, type OptionValues, path } from "../options.ts";
-import { exists } from "../../../model/files/file_error.ts";
+import { ownFile } from "../../../model/own_files.ts";
 import { sizes, sizesText } from "./vorta_options.ts";
 
 const ATTENTION = "Attention";
@@ -76,11 +76,6 @@ export const vedaOptions = {
 /** What {@link vedaOptions} can be told. */
 export const VEDA_KEYS = Object.keys(vedaOptions) as (keyof typeof vedaOptions)[];
 
-/** Where the tiles of a model lie that comes with some. */
-export function ownTiles(model: string): string {
-  return `${model}/tiles.safetensors`;
-}
-
 /**
  * What was asked for.
  *
@@ -89,8 +84,7 @@ export function ownTiles(model: string): string {
  */
 export async function vedaSettings(values: OptionValues<typeof vedaOptions>, model: string): Promise<VedaOptions> {
   const shape = values["tile-shape"];
-  const own = ownTiles(model);
-  const file = values.tiles ?? (shape === undefined && await exists(own) ? own : undefined);
+  const file = values.tiles ?? (shape === undefined ? (await ownFile(model, "tiles"))?.path : undefined);
   const loaded = file === undefined ? undefined : await loadVeda(file);
   if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file}`);
   const shapes = shape ?? loaded?.plan;

@@ -1,0 +1,63 @@
+/**
+ * What tells models apart: everything of a model that changes its results. All caches of results key on it.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import type { ModelFolder } from "../checkpoint/model_folder.ts";
+import type { WeightDtypeChoice } from "../weight_dtype.ts";
+import { modelDigest } from "./digest.ts";
+import { fileIdentity } from "./file_identity.ts";
+
+/** What a model is used with. */
+export interface ModelVariant {
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly textEncoder?: string | undefined;
+  /** A file of embeddings, which needs no text encoder. */
+  readonly embeddings?: string | undefined;
+  /** The format of matrices on the GPU. Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice | undefined;
+}
+
+/** The identity of a model, as records of clips have it. Where a file has a digest, its name does not count. */
+export interface ModelIdentity {
+  /** Of all parts in the model's folder that are used. */
+  readonly modelDigest: string;
+  readonly textEncoder?: string;
+  readonly textEncoderDigest?: string;
+  readonly embeddings?: string;
+  readonly embeddingsDigest?: string;
+  /** Only a format that rounds the weights: "auto" and "stored" change no product. */
+  readonly weightDtype?: "f16" | "bf16";
+}
+
+/**
+ * Identifies a model by its transformer, VAE, scheduler and text encoder, and by what stands in for them.
+ *
+ * @throws {TilereelError} if a part is missing or cannot be read
+ */
+export async function modelIdentity(folder: ModelFolder, variant: ModelVariant = {}): Promise<ModelIdentity> {
+  const { textEncoder, embeddings, weightDtype } = variant;
+  const encoding = embeddings !== undefined
+    ? []
+    : textEncoder !== undefined
+    ? ["tokenizer"] as const
+    : ["tokenizer", "text_encoder"] as const;
+  const parts = ["transformer", "vae", "scheduler", ...encoding] as const;
+  return {
+    modelDigest: (await modelDigest(await Promise.all(parts.map((part) => folder.component(part))))).slice(0, 16),
+    ...await fileIdentity("textEncoder", textEncoder, "an ONNX model"),
+    ...await fileIdentity("embeddings", embeddings, "a safetensors file with embeddings"),
+    ...(weightDtype === "f16" || weightDtype === "bf16") && { weightDtype },
+  };
+}
+
+/**
+ * The identity as one word, for a cache to key on.
+ *
+ * @throws {TilereelError} if a part is missing or cannot be read
+ */
+export async function modelKey(folder: ModelFolder, variant?: ModelVariant): Promise<string> {
+  const { textEncoder: _, embeddings: __, ...deciding } = await modelIdentity(folder, variant);
+  return createHash("sha256").update(JSON.stringify(deciding)).digest("hex").slice(0, 16);
+}

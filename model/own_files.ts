@@ -1,0 +1,21 @@
+/**
+ * Files that a model may come with, beside its parts.
+ *
+ * @module
+ */
+import { folderAt } from "./files/disk.ts";
+import type { FileStore, StoredFile } from "./files/store.ts";
+
+/** A router for VORTA, and scores and shapes of tiles for Veda, by what they are. */
+const NAMES = { router: "router.safetensors", tiles: "tiles.safetensors" } as const;
+
+/**
+ * A file that comes with a model; undefined if the model has none.
+ *
+ * @param model the model's folder
+ * @throws {TilereelError} if that cannot be determined
+ */
+export async function ownFile(model: string | FileStore, what: keyof typeof NAMES): Promise<StoredFile | undefined> {
+  const file = folderAt(model).file(NAMES[what]);
+  return await file.kind() === "file" ? file : undefined;
+}
