@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu/gpu.ts";
-import { type GpuDtype, sizeOf, type Tensor } from "../gpu/tensor.ts";
+import { sizeOf, type Tensor } from "../gpu/tensor.ts";
 import { randn } from "../model/noise.ts";
 
 /** Numbers drawn; longer tensors repeat them. No multiple of usual row lengths, so that rows differ. */
@@ -51,7 +51,7 @@ export function normalTensor(
   gpu: Gpu,
   shape: readonly number[],
   std = 1,
-  dtype: GpuDtype & ("f32" | "bf16") = "f32",
+  dtype: "f32" | "bf16" = "f32",
   which = 0,
 ): Tensor {
   const tensor = gpu.tensor(shape, dtype);

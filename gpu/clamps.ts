@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { u32 } from "./formats/u32.ts";
 import { type Binding, type KernelSource, write } from "./kernel.ts";
 import type { Dispatch } from "./recorder.ts";
 import { Tensor } from "./tensor.ts";
@@ -79,7 +80,7 @@ export class ClampCounter {
 
   constructor(device: GPUDevice) {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    this.tensor = new Tensor(device.createBuffer({ label: CLAMPED, size: 4 * PLACES, usage }), 0, [PLACES], "u32");
+    this.tensor = new Tensor(device.createBuffer({ label: CLAMPED, size: 4 * PLACES, usage }), 0, [PLACES], u32);
   }
 
   /**

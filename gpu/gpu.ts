@@ -15,8 +15,9 @@ import { poisoning } from "./poison.ts";
 import type { Precision } from "./precision.ts";
 import { type Dispatch, type DispatchProfiler, Recorder } from "./recorder.ts";
 import { Scopes } from "./scopes.ts";
-import { bytesOf, type GpuDtype, Tensor } from "./tensor.ts";
 import type { TuningStore } from "./tuning/choices.ts";
+import { type Format, formatOf, FORMATS } from "./formats/formats.ts";
+import { bytesOf, Tensor } from "./tensor.ts";
 
 /** The settings that {@link Gpu} is opened with; see `openGpu`. */
 export interface GpuSettings {
@@ -115,9 +116,9 @@ export class Gpu extends Scopes {
    * @param what a name for the message when memory runs out
    * @throws {TilereelError} when it does not fit
    */
-  tensor(shape: readonly number[], dtype: GpuDtype = "f32", what = `a tensor of [${shape}]`): Tensor {
+  tensor(shape: readonly number[], format: Format = "f32", what = `a tensor of [${shape}]`): Tensor {
     if (this.#closed) this.#failure.check();
-    return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what), shape, dtype);
+    return this.#made(shape, format, (bytes) => this.#memory.allocate(bytes, what));
   }
 
   /**
@@ -125,17 +126,21 @@ export class Gpu extends Scopes {
    *
    * @throws {TilereelError} when it does not fit
    */
-  weight(shape: readonly number[], dtype: GpuDtype, what: string): Tensor {
+  weight(shape: readonly number[], format: Format, what: string): Tensor {
     if (this.#closed) this.#failure.check();
-    return this.#made(this.#memory.allocate(bytesOf(shape, dtype), what, "in parts"), shape, dtype);
+    return this.#made(shape, format, (bytes) => this.#memory.allocate(bytes, what, "in parts"));
   }
 
   /** Makes a tensor from these numbers. 16-bit formats are given packed, as a Uint8Array of their bytes. */
-  upload(data: Float32Array | Uint32Array | Uint8Array, shape: readonly number[], dtype: GpuDtype = "f32"): Tensor {
-    if (Math.ceil(data.byteLength / 4) * 4 !== bytesOf(shape, dtype)) {
-      throw new Error(`${data.byteLength} bytes given for [${shape}] ${dtype}`);
+  upload(
+    data: Float32Array | Uint32Array | Uint8Array,
+    shape: readonly number[],
+    format: Format = "f32",
+  ): Tensor {
+    if (Math.ceil(data.byteLength / 4) * 4 !== bytesOf(shape, formatOf(format))) {
+      throw new Error(`${data.byteLength} bytes given for [${shape}] ${format}`);
     }
-    const tensor = this.tensor(shape, dtype);
+    const tensor = this.tensor(shape, format);
     this.write(tensor, data, 0);
     return tensor;
   }
@@ -143,7 +148,7 @@ export class Gpu extends Scopes {
   /** Overwrites part of a tensor, from byte `offset` on. It takes effect in order with the work recorded so far. */
   write(tensor: Tensor, data: Float32Array | Uint32Array | Uint8Array, offset: number): void {
     if (offset + data.byteLength > tensor.bytes) {
-      throw new Error(`${data.byteLength} bytes from ${offset} on do not fit [${tensor.shape}] ${tensor.dtype}`);
+      throw new Error(`${data.byteLength} bytes from ${offset} on do not fit [${tensor.shape}] ${tensor.format}`);
     }
     this.submit();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -166,7 +171,7 @@ export class Gpu extends Scopes {
 
   /** A buffer to bind where a kernel declares one that it does not read this time. */
   get placeholder(): Tensor {
-    return this.#placeholder ??= new Tensor(this.#memory.allocate(256, "placeholder"), 0, [1], "f32");
+    return this.#placeholder ??= new Tensor(this.#memory.allocate(256, "placeholder"), 0, [1], FORMATS.f32);
   }
 
   /** Records one launch of a kernel. */
@@ -294,8 +299,8 @@ export class Gpu extends Scopes {
     this.#memory.release(tensor.buffer);
   }
 
-  #made(buffer: GPUBuffer, shape: readonly number[], dtype: GpuDtype): Tensor {
-    const tensor = new Tensor(buffer, 0, shape, dtype);
+  #made(shape: readonly number[], as: Format, allocate: (bytes: number) => GPUBuffer): Tensor {
+    const format = formatOf(as), tensor = new Tensor(allocate(bytesOf(shape, format)), 0, shape, format);
     this.own(tensor);
     if (this.poison && tensor.bytes <= this.maxTensorBytes) this.run(...poisoning(tensor));
     return tensor;

@@ -70,7 +70,7 @@ export class Tape {
     const gradients = new Map<GPUBuffer, Tensor>();
     /** The part of a buffer's gradient that belongs to a tensor. */
     const partOf = (whole: Tensor, { buffer, offset, shape }: Tensor) =>
-      new Tensor(whole.buffer, whole.offset + offset - this.#watched.get(buffer)!.start, shape, whole.dtype);
+      new Tensor(whole.buffer, whole.offset + offset - this.#watched.get(buffer)!.start, shape, whole.format);
     const add = (target: Tensor, more: Tensor) => {
       const { start, end } = this.#watched.get(target.buffer)!, sofar = gradients.get(target.buffer);
       if (more.bytes === end - start) {

@@ -3,11 +3,7 @@
  *
  * @module
  */
-
-/** Number formats on the GPU. `bf16` and `f16` are packed, two numbers in 32 bits, the first in the low half. */
-export type GpuDtype = "f32" | "bf16" | "f16" | "u32";
-
-const BITS: Readonly<Record<GpuDtype, number>> = { f32: 32, bf16: 16, f16: 16, u32: 32 };
+import { MatrixFormat, type TensorFormat } from "./formats/format.ts";
 
 /** The number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
@@ -15,8 +11,8 @@ export function sizeOf(shape: readonly number[]): number {
 }
 
 /** The bytes of a tensor, rounded up to whole 32-bit words. */
-export function bytesOf(shape: readonly number[], dtype: GpuDtype): number {
-  return Math.ceil(sizeOf(shape) * BITS[dtype] / 32) * 4;
+export function bytesOf(shape: readonly number[], format: TensorFormat): number {
+  return Math.ceil(format.bytes(sizeOf(shape)) / 4) * 4;
 }
 
 /** A row-major tensor in GPU memory. {@link import("./gpu.ts").Gpu} makes it; its scope or `release` frees it. */
@@ -26,7 +22,7 @@ export class Tensor {
     /** The byte offset of the first number in `buffer`. */
     readonly offset: number,
     readonly shape: readonly number[],
-    readonly dtype: GpuDtype,
+    readonly format: TensorFormat,
   ) {}
 
   /** The number of elements. */
@@ -36,7 +32,18 @@ export class Tensor {
 
   /** The size in bytes. */
   get bytes(): number {
-    return bytesOf(this.shape, this.dtype);
+    return bytesOf(this.shape, this.format);
+  }
+
+  /** The number of elements of a row: of all axes but the first. */
+  get rowSize(): number {
+    return sizeOf(this.shape.slice(1));
+  }
+
+  /** Its format, if kernels can multiply by it. */
+  get matrixFormat(): MatrixFormat {
+    if (this.format instanceof MatrixFormat) return this.format;
+    throw new Error(`[${this.shape}] ${this.format} is no matrix`);
   }
 
   /** The length of axis `i`. Negative numbers count from the end. */
@@ -49,7 +56,7 @@ export class Tensor {
   /** The same numbers under another shape. */
   reshape(shape: readonly number[]): Tensor {
     if (sizeOf(shape) !== this.size) throw new Error(`cannot view [${this.shape}] as [${shape}]`);
-    return new Tensor(this.buffer, this.offset, shape, this.dtype);
+    return new Tensor(this.buffer, this.offset, shape, this.format);
   }
 
   /**
@@ -59,7 +66,7 @@ export class Tensor {
   rows(start: number, count: number): Tensor {
     const rows = this.slice(start, count);
     if (rows.offset % 256 !== 0) {
-      throw new Error(`rows ${start}..${start + count} of [${this.shape}] ${this.dtype} cannot be bound`);
+      throw new Error(`rows ${start}..${start + count} of [${this.shape}] ${this.format} cannot be bound`);
     }
     return rows;
   }
@@ -67,7 +74,7 @@ export class Tensor {
   /** As {@link rows}, from any row. The result can be copied from or to, but not bound. */
   slice(start: number, count: number): Tensor {
     if (start + count > this.dim(0)) throw new Error(`[${this.shape}] has no rows ${start}..${start + count}`);
-    const rowBytes = sizeOf(this.shape.slice(1)) * BITS[this.dtype] / 8;
-    return new Tensor(this.buffer, this.offset + start * rowBytes, [count, ...this.shape.slice(1)], this.dtype);
+    const skipped = this.format.bytes(start * this.rowSize);
+    return new Tensor(this.buffer, this.offset + skipped, [count, ...this.shape.slice(1)], this.format);
   }
 }

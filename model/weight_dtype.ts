@@ -4,8 +4,11 @@
  * @module
  */
 import type { Gpu } from "../gpu/gpu.ts";
-import { bytesOf, type GpuDtype } from "../gpu/tensor.ts";
-import type { Dtype } from "./checkpoint/dtype.ts";
+import { f32 } from "../gpu/formats/f32.ts";
+import type { MatrixFormat } from "../gpu/formats/format.ts";
+import { FORMATS } from "../gpu/formats/formats.ts";
+import { bytesOf } from "../gpu/tensor.ts";
+import { type Dtype, WEIGHT_FORMATS } from "./checkpoint/dtype.ts";
 import type { TensorInfo } from "./checkpoint/tensor_source.ts";
 
 /**
@@ -15,23 +18,21 @@ import type { TensorInfo } from "./checkpoint/tensor_source.ts";
 export const WEIGHT_DTYPE_CHOICES = ["auto", "stored", "f16", "bf16"] as const;
 export type WeightDtypeChoice = (typeof WEIGHT_DTYPE_CHOICES)[number];
 
-const STORED: Partial<Record<Dtype, GpuDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-
 /**
  * The format of a matrix on the GPU.
  *
- * @param stored F32, F16 or BF16
+ * @param stored a dtype of weights
  * @param exact whether its products always hold their operands in f32
  */
-export function matrixDtype(
+export function matrixFormat(
   { f16 }: Pick<Gpu, "f16">,
   stored: Dtype,
   choice: WeightDtypeChoice,
   exact = false,
-): GpuDtype & ("f32" | "f16" | "bf16") {
-  if (choice === "f16" || choice === "bf16") return choice;
-  const cast = choice === "auto" && stored === "F32" && f16 && !exact;
-  return cast ? "f16" : STORED[stored] as "f32" | "f16" | "bf16";
+): MatrixFormat {
+  if (choice === "f16" || choice === "bf16") return FORMATS[choice];
+  const format = WEIGHT_FORMATS[stored]!;
+  return choice === "auto" && format === f32 && f16 && !exact ? FORMATS.f16 : format;
 }
 
 /** The formats of tensors in the files and on the GPU, according to the files' headers. */
@@ -41,13 +42,13 @@ export interface WeightsOnGpu {
   /** The formats in the files, the most frequent first. */
   readonly stored: readonly Dtype[];
   /** The formats on the GPU, the most frequent first. */
-  readonly held: readonly GpuDtype[];
+  readonly held: readonly string[];
 }
 
 /**
  * Examines tensors before they are loaded.
  *
- * @param isExact as in {@link matrixDtype}
+ * @param isExact as in {@link matrixFormat}
  */
 export function weightsOnGpu(
   gpu: Pick<Gpu, "f16">,
@@ -55,16 +56,16 @@ export function weightsOnGpu(
   choice: WeightDtypeChoice,
   isExact: (name: string) => boolean = () => false,
 ): WeightsOnGpu {
-  const stored = new Map<Dtype, number>(), held = new Map<GpuDtype, number>();
+  const stored = new Map<Dtype, number>(), held = new Map<string, number>();
   let bytes = 0;
   for (const { name, dtype, shape, bytes: size } of tensors) {
     // Vectors and tables are converted to f32; tensors that are no weights are left out.
-    const matrix = name.endsWith(".weight") && shape.length > 1 && dtype in STORED;
-    const as = matrix ? matrixDtype(gpu, dtype, choice, isExact(name)) : "f32";
+    const matrix = name.endsWith(".weight") && shape.length > 1 && dtype in WEIGHT_FORMATS;
+    const as = matrix ? matrixFormat(gpu, dtype, choice, isExact(name)) : f32;
     bytes += bytesOf(shape, as);
     if (!matrix) continue;
     stored.set(dtype, (stored.get(dtype) ?? 0) + size);
-    held.set(as, (held.get(as) ?? 0) + size);
+    held.set(as.name, (held.get(as.name) ?? 0) + size);
   }
   const byUse = <T>(counts: Map<T, number>) => [...counts].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
   return { bytes, stored: byUse(stored), held: byUse(held) };
@@ -89,6 +90,6 @@ export function largestBlock(
 
 /** A description such as "stored as F32, cast to f16 while loading" or "stored as BF16". */
 export function castText({ stored, held }: WeightsOnGpu): string {
-  const cast = stored.map((dtype) => STORED[dtype]).join() !== held.join();
+  const cast = stored.map((dtype) => WEIGHT_FORMATS[dtype]).join() !== held.join();
   return `stored as ${stored.join(" and ")}${cast ? `, cast to ${held.join(" and ")} while loading` : ""}`;
 }

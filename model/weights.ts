@@ -3,18 +3,23 @@
  *
  * @module
  */
+import { f32 } from "../gpu/formats/f32.ts";
+import type { TensorFormat } from "../gpu/formats/format.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { castInto } from "../gpu/ops/cast.ts";
-import { bytesOf, type GpuDtype, Tensor } from "../gpu/tensor.ts";
-import { bytesPerElement } from "./checkpoint/dtype.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { CastRoom } from "./cast_room.ts";
 import { expectTensor, toFloat32 } from "./checkpoint/safetensors.ts";
 import type { TensorInfo, TensorSource } from "./checkpoint/tensor_source.ts";
-import { matrixDtype, type WeightDtypeChoice } from "./weight_dtype.ts";
+import { matrixFormat, type WeightDtypeChoice } from "./weight_dtype.ts";
 import type { WeightSlot } from "./weight_slot.ts";
 
-/** The largest piece in which tensors are read and uploaded, in bytes. It is a multiple of every format's size. */
-export const SLICE_BYTES = 32 * 2 ** 20;
+/** The bytes that are read and uploaded at once, or {@link PIECE_ROWS} rows if these are more. */
+const PIECE_BYTES = 32 * 2 ** 20;
+
+/** Tensors are uploaded in pieces of multiples of so many rows. Then each piece can be bound, whatever its format. */
+const PIECE_ROWS = 256;
 
 /** Called for each tensor that has been uploaded, with its size in the file. */
 export type OnUpload = (bytes: number) => void;
@@ -28,48 +33,43 @@ export interface WeightsOptions {
   readonly prefix?: string;
   /** Owns the tensors that weights are written to. Without it, each upload makes a new tensor. */
   readonly slot?: WeightSlot | undefined;
-  /** Default: a room of its own, or the slot's. */
-  readonly castRoom?: CastRoom | undefined;
 }
 
 /**
- * Uploads tensors by name, checks them on the way, and remembers them so that they can be freed together.
+ * Uploads tensors by name, checks them on the way, and owns them.
  *
  * ```ts
- * const block = weights.scope("blocks.0.");
- * const q = await block.matrix("attn1.to_q.weight", [dim, dim]);
- * block.release(); // frees q
+ * using weights = new Weights(gpu, source);
+ * const q = await weights.scope("blocks.0.").matrix("attn1.to_q.weight", [dim, dim]);
  * ```
  */
-export class Weights {
-  #tensors: Tensor[] = [];
-  #scopes: Weights[] = [];
-  readonly #castRoom: CastRoom;
+export class Weights implements Disposable {
+  /** The prefix of this scope in the one that all were made from. */
+  #scope = "";
+  #castRoom: CastRoom;
+  /** Disposed of with this one. */
+  readonly #parts = new DisposableStack();
+  readonly #owned: TensorOwner;
 
   constructor(
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
     private readonly options: WeightsOptions = {},
   ) {
-    this.#castRoom = options.castRoom ?? options.slot?.castRoom ?? new CastRoom(gpu);
+    this.#owned = this.#parts.use(new TensorOwner(gpu));
+    this.#castRoom = options.slot?.castRoom ?? this.#parts.use(new CastRoom(gpu));
   }
 
   /** The prefix of the names in the files. */
   get prefix(): string {
-    return this.options.prefix ?? "";
+    return (this.options.prefix ?? "") + this.#scope;
   }
 
   /** The tensors whose names start with `prefix`. They are named without it. */
   scope(prefix: string): Weights {
-    const { gpu, source, options } = this;
-    const slot = options.slot?.scope(prefix);
-    const scope = new Weights(gpu, source, {
-      ...options,
-      prefix: this.prefix + prefix,
-      slot,
-      castRoom: this.#castRoom,
-    });
-    this.#scopes.push(scope);
+    const scope = this.#parts.use(new Weights(this.gpu, this.source, this.options));
+    scope.#scope = this.#scope + prefix;
+    scope.#castRoom = this.#castRoom;
     return scope;
   }
 
@@ -88,16 +88,16 @@ export class Weights {
   async matrix(name: string, shape: readonly number[], { exact = false } = {}): Promise<Tensor> {
     const { gpu, options: { dtype = "auto" } } = this;
     const info = expectTensor(this.source, this.prefix + name, shape);
-    const stored = matrixDtype(gpu, info.dtype, "stored"), held = matrixDtype(gpu, info.dtype, dtype, exact);
+    const stored = matrixFormat(gpu, info.dtype, "stored"), held = matrixFormat(gpu, info.dtype, dtype, exact);
     const tensor = this.#tensor(name, shape, held);
     if (stored === held) {
-      await this.#upload(info, (bytes, at) => gpu.write(tensor, bytes, at));
+      await this.#upload(info, (piece, row) => gpu.write(tensor, piece, held.bytes(row * tensor.rowSize)));
     } else {
-      const place = gpu.clampPlace(`the weight "${info.name}"`), width = bytesPerElement(info.dtype);
-      await this.#upload(info, (bytes, at) => {
-        const count = bytes.length / width, from = this.#castRoom.take(count, stored);
-        gpu.write(from, bytes, 0);
-        castInto(gpu, from, new Tensor(tensor.buffer, bytesOf([at / width], held), [count], held), place);
+      const place = gpu.clampPlace(`the weight "${info.name}"`);
+      await this.#upload(info, (piece, row, count) => {
+        const to = tensor.rows(row, count), from = this.#castRoom.take(to.shape, stored);
+        gpu.write(from, piece, 0);
+        castInto(gpu, from, to, place);
       });
     }
     return tensor;
@@ -111,47 +111,45 @@ export class Weights {
    */
   async vector(name: string, shape: readonly number[]): Promise<Tensor> {
     const info = expectTensor(this.source, this.prefix + name, shape);
-    const tensor = this.#tensor(name, shape, "f32");
-    const width = bytesPerElement(info.dtype);
+    const tensor = this.#tensor(name, shape, f32);
     await this.#upload(
       info,
-      (bytes, at) => this.gpu.write(tensor, toFloat32(bytes, info.dtype), bytesOf([at / width], "f32")),
+      (piece, row) => this.gpu.write(tensor, toFloat32(piece, info.dtype), f32.bytes(row * tensor.rowSize)),
     );
     return tensor;
   }
 
   /** Frees memory that only loading needs. More can be loaded after it. */
   settle(): void {
-    if (!this.options.castRoom) this.#castRoom.release();
+    this.#castRoom[Symbol.dispose]();
   }
 
   /** Frees all tensors that were uploaded here and in its scopes. Recorded work can still use them. */
-  release(): void {
-    this.settle();
-    for (const tensor of this.#tensors.splice(0)) this.gpu.release(tensor);
-    for (const scope of this.#scopes.splice(0)) scope.release();
+  [Symbol.dispose](): void {
+    this.#parts[Symbol.dispose]();
   }
 
-  /** Calls `take` with one stored piece after the other, each with its offset in bytes. */
+  /** Calls `take` with one stored piece after the other: so many rows of the first axis, from `row` on. */
   async #upload(
-    { name, bytes }: TensorInfo,
-    take: (stored: Uint8Array<ArrayBuffer>, at: number) => void,
+    { name, shape, bytes }: TensorInfo,
+    take: (piece: Uint8Array<ArrayBuffer>, row: number, rows: number) => void,
   ): Promise<void> {
     const { source, options: { slot, onUpload } } = this;
-    for (let at = 0; at < bytes; at += SLICE_BYTES) {
-      const stored = await source.readRange(name, at, Math.min(SLICE_BYTES, bytes - at), slot?.staging);
+    const rows = shape[0] ?? 1, rowBytes = bytes / rows;
+    const step = Math.max(1, Math.floor(PIECE_BYTES / rowBytes / PIECE_ROWS)) * PIECE_ROWS;
+    for (let row = 0; row < rows; row += step) {
+      const count = Math.min(step, rows - row), length = count * rowBytes;
+      const piece = await source.readRange(name, row * rowBytes, length, slot?.staging(length));
       slot?.assertOpen();
-      take(stored, at);
+      take(piece, row, count);
     }
     onUpload?.(bytes);
   }
 
-  #tensor(name: string, shape: readonly number[], dtype: GpuDtype): Tensor {
+  #tensor(name: string, shape: readonly number[], format: TensorFormat): Tensor {
     const what = `the weight "${this.prefix}${name}"`;
     const { slot } = this.options;
-    if (slot) return slot.tensor(name, shape, dtype, what);
-    const tensor = this.gpu.weight(shape, dtype, what);
-    this.#tensors.push(tensor);
-    return tensor;
+    if (slot) return slot.tensor(this.#scope + name, shape, format, what);
+    return this.#owned.adopt(this.gpu.weight(shape, format, what));
   }
 }

@@ -9,7 +9,8 @@ import { type Component, type ModelFolder, openModelFolder } from "../../model/c
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import type { FileStore } from "../../model/files/store.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { bytesOf, type GpuDtype } from "../../gpu/tensor.ts";
+import { f32 } from "../../gpu/formats/f32.ts";
+import { bytesOf } from "../../gpu/tensor.ts";
 import type { TensorInfo } from "../../model/checkpoint/tensor_source.ts";
 import { isExactInUmt5, UMT5_BLOCK } from "../../model/umt5/block.ts";
 import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../../model/weight_dtype.ts";
@@ -28,7 +29,7 @@ export interface ComponentDescription {
 /** What becomes of a part's weights on the GPU. */
 export interface ComponentOnGpu {
   /** Formats that its matrices are held in, the most used first. */
-  readonly dtypes: readonly GpuDtype[];
+  readonly dtypes: readonly string[];
   /** All weights together. */
   readonly bytes: number;
   /** The largest block: a text encoder, and a transformer that is streamed, lies there block by block. */
@@ -119,7 +120,7 @@ function onGpu(part: keyof typeof WEIGHTS, tensors: readonly TensorInfo[], gpu: 
   // The VAE's decoder is widened.
   if (part === "vae") {
     const decoder = tensors.filter(({ name }) => !/^(encoder|quant_conv)\./.test(name));
-    return { dtypes: ["f32"], bytes: decoder.reduce((sum, { shape }) => sum + bytesOf(shape, "f32"), 0) };
+    return { dtypes: ["f32"], bytes: decoder.reduce((sum, { shape }) => sum + bytesOf(shape, f32), 0) };
   }
   const [block, exact] = part === "text_encoder" ? [UMT5_BLOCK, isExactInUmt5] as const : [WAN_BLOCK, undefined];
   // Of the embedding table only rows are read.

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { u32 } from "../formats/u32.ts";
 import type { KernelSource } from "../kernel.ts";
 import type { Dispatch } from "../recorder.ts";
 import { Tensor } from "../tensor.ts";
@@ -21,7 +22,7 @@ export class BoundsChecker {
   constructor(private readonly device: GPUDevice) {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const buffer = device.createBuffer({ label: SITES, size: 4 * MOST_SITES, usage });
-    this.#found = new Tensor(buffer, 0, [MOST_SITES], "u32");
+    this.#found = new Tensor(buffer, 0, [MOST_SITES], u32);
   }
 
   /** What to record instead of a kernel's launch. */

@@ -7,11 +7,11 @@
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
 import { chosenHead } from "./chosen_head.ts";
 import { memo } from "./memo.ts";
-import type { WeightDtype } from "./packed.ts";
+import type { MatrixFormat } from "../formats/format.ts";
 
-const BUFFERS = (dtype: WeightDtype) => ({
+const BUFFERS = (b: MatrixFormat) => ({
   a: read("f32"),
-  b: read(dtype === "f32" ? "f32" : "u32"),
+  b: read(b.read.one.element),
   added: read("f32"),
   head_ids: read("u32"),
   y: write("f32"),
@@ -39,14 +39,8 @@ const PARAMS = {
   scale: "f32",
 } as const;
 
-const B_AT: Readonly<Record<WeightDtype, string>> = {
-  f32: "b[i]",
-  bf16: "bitcast<f32>(select(b[i / 2u] << 16u, b[i / 2u] & 0xffff0000u, i % 2u == 1u))",
-  f16: "unpack2x16float(b[i / 2u])[i % 2u]",
-};
-
-const DECLARATIONS = (dtype: WeightDtype) => `
-fn b_at(i: u32) -> f32 { return ${B_AT[dtype]}; }
+const DECLARATIONS = ({ read: { one } }: MatrixFormat) => `
+${one.declare("b")}fn b_at(i: u32) -> f32 { return ${one.read("b", "i")}; }
 fn store(matrix: u32, m: u32, n: u32, sum: f32) {
   if (m >= p.m || n >= p.n) { return; }
   var v = p.scale * sum;
@@ -64,12 +58,12 @@ const MATRIX = `${chosenHead("head", "wid.z % p.chosen")}
 export const PLAIN_MATMUL = 4;
 
 /** For software adapters: a thread holds 4×4 sums and reads straight from memory. Workgroups of 8×8 threads. */
-export const matmulPlain = memo((dtype: WeightDtype): KernelSource => ({
-  name: `matmul_plain_${dtype}`,
-  buffers: BUFFERS(dtype),
+export const matmulPlain = memo((b: MatrixFormat): KernelSource => ({
+  name: `matmul_plain_${b}`,
+  buffers: BUFFERS(b),
   params: PARAMS,
   workgroupSize: [8, 8, 1],
-  declarations: DECLARATIONS(dtype),
+  declarations: DECLARATIONS(b),
   body: `  let n0 = gid.x * 4u;
   let m0 = gid.y * 4u;
   if (m0 >= p.m || n0 >= p.n) { return; }
@@ -90,12 +84,12 @@ export const TILED_MATMUL = 64;
 const DEPTH = 16;
 
 /** For GPUs: a workgroup of 16×16 threads stages blocks of both operands and holds 64×64 sums. */
-export const matmulTiled = memo((dtype: WeightDtype): KernelSource => ({
-  name: `matmul_tiled_${dtype}`,
-  buffers: BUFFERS(dtype),
+export const matmulTiled = memo((b: MatrixFormat): KernelSource => ({
+  name: `matmul_tiled_${b}`,
+  buffers: BUFFERS(b),
   params: PARAMS,
   workgroupSize: [16, 16, 1],
-  declarations: `${DECLARATIONS(dtype)}
+  declarations: `${DECLARATIONS(b)}
 // Rows are padded by one, so that neighbours along either axis lie in different banks.
 var<workgroup> a_staged: array<f32, ${DEPTH * (TILED_MATMUL + 1)}>;
 var<workgroup> b_staged: array<f32, ${DEPTH * (TILED_MATMUL + 1)}>;`,

@@ -5,7 +5,6 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { blockCount, type Cut, packBlocks } from "../kernels/gemm/pack.ts";
-import type { WeightDtype } from "../kernels/packed.ts";
 import { matrixTileSize } from "../kernels/product/matrix.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
@@ -34,7 +33,7 @@ export class Blocks {
   static of(gpu: Gpu, x: Tensor, cut: Cut): Blocks {
     const blocks = Blocks.empty(gpu, x.shape, cut, x), y = blocks.tensor;
     const eights = x.dim(-1) / 8, rows = x.size / x.dim(-1), count = y.size / 8;
-    gpu.run(packBlocks({ dtype: x.dtype as WeightDtype, ...cut, index: INDEX_1D }), {
+    gpu.run(packBlocks({ format: x.matrixFormat, ...cut, index: INDEX_1D }), {
       buffers: { x, y },
       params: { rows, eights, count },
       workgroups: groups1d(count),

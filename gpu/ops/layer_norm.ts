@@ -8,7 +8,7 @@ import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import { type Cut, placeInBlocks } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
-import { countedHalves } from "../kernels/packed.ts";
+import { countedHalves } from "../formats/halves.ts";
 import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import { Blocks, type Operand } from "./blocks.ts";

@@ -7,7 +7,6 @@ import { TilereelError } from "../common/errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import { gemmLaunch, type GemmProblem, gemmVariantFor, gemmVariants } from "../kernels/gemm/variants.ts";
-import type { WeightDtype } from "../kernels/packed.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import { formatBytes } from "../common/format_bytes.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
@@ -123,8 +122,8 @@ interface Way {
 
 function wayOf(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Way {
   const inner = x.shape.at(-1)!, problem = problemOf(gpu, sizeOf(x.shape) / inner, w, options);
-  const { n, k, transposed } = problem;
-  if (k !== inner || k % 4 !== 0 || transposed && n % 4 !== 0) {
+  const { n, k, transposed, weights } = problem, row = transposed ? n : k;
+  if (k !== inner || k % 4 !== 0 || row % 4 !== 0 || row % weights.blockElements !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
   // Blocks whose plain tensor is gone were made for the variant of large products. That variant takes them, however few
@@ -138,8 +137,8 @@ function wayOf(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Way {
 function problemOf(gpu: Gpu, m: number, w: Operand, options: LinearOptions = {}): GemmProblem {
   const { precision, transposed = false } = options, first = w.shape[0]!, other = sizeOf(w.shape) / first;
   const [n, k] = transposed ? [other, first] : [first, other];
-  const dtype = (w instanceof Tensor ? w : w.source ?? w.tensor).dtype as WeightDtype;
-  return { m, n, k, dtype, transposed, f16: gpu.f16 && precision !== "f32" && !transposed };
+  const weights = (w instanceof Tensor ? w : w.source ?? w.tensor).matrixFormat;
+  return { m, n, k, weights, transposed, f16: gpu.f16 && precision !== "f32" && !transposed };
 }
 
 const variantOf = (gpu: Gpu, problem: GemmProblem, options: LinearOptions = {}) =>

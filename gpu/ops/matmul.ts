@@ -5,7 +5,6 @@
  */
 import type { Gpu } from "../gpu.ts";
 import { matmulPlain, matmulTiled, PLAIN_MATMUL, TILED_MATMUL } from "../kernels/matmul.ts";
-import type { WeightDtype } from "../kernels/packed.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** Options of a product. */
@@ -49,7 +48,7 @@ export function matmul(gpu: Gpu, a: Tensor, b: Tensor, options: MatmulOptions = 
   if (y.size !== matrices * m * n) throw new Error(`matmul: [${a.shape}] · [${b.shape}] into [${y.shape}]`);
   const chosen = only?.dim(0) ?? heads;
   const step = gpu.kernels.plain ? 8 * PLAIN_MATMUL : TILED_MATMUL;
-  gpu.run((gpu.kernels.plain ? matmulPlain : matmulTiled)(b.dtype as WeightDtype), {
+  gpu.run((gpu.kernels.plain ? matmulPlain : matmulTiled)(b.matrixFormat), {
     buffers: { a, b, added: added ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, y },
     params: {
       m,

@@ -4,21 +4,22 @@
  * @module
  */
 import { clampedBuffer, noteClamped } from "../clamps.ts";
+import { f32 } from "../formats/f32.ts";
+import { NOTE } from "../formats/halves.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
-import { eight } from "../kernels/packed.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import type { Tensor } from "../tensor.ts";
 import { groups1d, INDEX_1D } from "./grid.ts";
 
-const { element, read: readEight, halves } = eight("f32");
+const { element, read: readEight, halves } = f32.read.eight;
 
 const PACK: KernelSource = {
   name: "pack_halves",
   buffers: { x: read(element), y: write("vec4u"), ...clampedBuffer },
   params: { count: "u32" },
   workgroupSize: [64, 1, 1],
-  declarations: noteClamped("inputs of convolutions") + halves("halves", "note_clamped(v);"),
+  declarations: noteClamped("inputs of convolutions") + halves("halves", NOTE),
   body: `  ${INDEX_1D}
   if (i < p.count) { y[i] = halves(${readEight("x", "i")}); }`,
 };

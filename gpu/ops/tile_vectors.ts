@@ -3,11 +3,11 @@
  *
  * @module
  */
+import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, unroll, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
-import { packedElement, unpack4, type WeightDtype } from "../kernels/packed.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 import { poolTiles } from "./tile_pooling.ts";
@@ -63,7 +63,7 @@ function vectorsOf(
   }
   if (!Number.isInteger(headDim4)) throw new Error(`tileVectors: ${heads} heads of ${dim / heads}`);
   const y = gpu.tensor([batch * heads, tileCount, dim / heads]);
-  gpu.run(KERNEL({ headDim4, dtype: projection ? projection.dtype as WeightDtype : "none" }), {
+  gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat }), {
     buffers: {
       ...{ x, order: layout.order, tiles: layout.tiles, head_ids: only ?? gpu.placeholder, y },
       ...projection && { projection },
@@ -89,14 +89,14 @@ function tilesAtOnce(headDim4: number): number {
  * loaded at once. The features stay in workgroup memory. A thread projects four tiles, so that each number of P is used
  * for four products. Each thread does so over a part of the features, and finally the parts are added.
  */
-const KERNEL = memo(({ headDim4, dtype }: { headDim4: number; dtype: WeightDtype | "none" }): KernelSource => {
+const KERNEL = memo(({ headDim4, format }: { headDim4: number; format: MatrixFormat | undefined }): KernelSource => {
   const tiles = tilesAtOnce(headDim4), features = 3 * headDim4;
-  const projected = dtype !== "none";
+  const projected = format?.read.four;
   return {
-    name: `tile_vectors_${4 * headDim4}_${dtype}`,
+    name: `tile_vectors_${4 * headDim4}_${format ?? "none"}`,
     buffers: {
       ...{ x: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32") },
-      ...projected && { projection: read(packedElement(dtype)) },
+      ...projected && { projection: read(projected.element) },
       y: write("vec4f"),
     },
     params: { tokens: "u32", heads: "u32", has_heads: "u32", tile_count: "u32" },
@@ -118,7 +118,7 @@ ${
     }
   }
   return Features(sum / f32(slots.y), top, low);
-}${projected ? unpack4(dtype) : ""}
+}${projected ? projected.declare("projection") + projected.unpack4 : ""}
 // First the features, tile by tile; then the parts of the products.
 var<workgroup> shared_area: array<vec4f, ${PARTS * tiles * headDim4}>;`,
     body: `${chosenHead("head", "wid.y")}
@@ -140,7 +140,10 @@ ${
   let p_at = head * ${4 * features * headDim4}u + lid.x;
 ${unroll(4, (t) => `  var sum${t} = vec4f();`)}
   for (var f = part; f < ${features}u; f += ${PARTS}u) {
-${unroll(4, (r) => `    let w${r} = unpack4(projection[p_at + (4u * f + ${r}u) * ${headDim4}u]);`)}
+${
+          unroll(4, (r) =>
+            `    let w${r} = unpack4(${projected.read("projection", `p_at + (4u * f + ${r}u) * ${headDim4}u`)});`)
+        }
 ${
           unroll(4, (t) =>
             `    { let feature = shared_area[(first_tile + ${t}u) * ${features}u + f];
@@ -148,7 +151,9 @@ ${
         }
   }
   workgroupBarrier();
-${unroll(4, (t) => `  shared_area[(part * ${tiles}u + first_tile + ${t}u) * ${headDim4}u + lid.x] = sum${t};`)}
+${
+          unroll(4, (t) => `  shared_area[(part * ${tiles}u + first_tile + ${t}u) * ${headDim4}u + lid.x] = sum${t};`)
+        }
   workgroupBarrier();
 ${unroll(PARTS, (i) => `  v += shared_area[(${i * tiles}u + lid.y) * ${headDim4}u + lid.x];`)}`
         : ""

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { FORMATS } from "../formats/formats.ts";
 import type { Gpu } from "../gpu.ts";
 import { bytesOf, type Tensor } from "../tensor.ts";
 
@@ -14,13 +15,13 @@ const PERIOD = 1 << 16;
  *
  * @param start where in the numbers it begins: tensors with different ones differ
  */
-export function noise(gpu: Gpu, shape: readonly number[], dtype: "f32" | "bf16" = "f32", start = 0): Tensor {
+export function noise(gpu: Gpu, shape: readonly number[], format: "f32" | "bf16" = "f32", start = 0): Tensor {
   const numbers = new Float32Array(PERIOD).map((_, i) => Math.sin((i + start) ** 2));
   const halves = () => Uint16Array.from(new Uint32Array(numbers.buffer), (bits) => bits >>> 16);
-  const period = new Uint8Array(dtype === "f32" ? numbers.buffer : halves().buffer);
-  const bytes = new Uint8Array(bytesOf(shape, dtype));
+  const period = new Uint8Array(format === "f32" ? numbers.buffer : halves().buffer);
+  const bytes = new Uint8Array(bytesOf(shape, FORMATS[format]));
   for (let at = 0; at < bytes.length; at += period.length) {
     bytes.set(period.subarray(0, bytes.length - at), at);
   }
-  return gpu.upload(bytes, shape, dtype);
+  return gpu.upload(bytes, shape, format);
 }

@@ -64,7 +64,7 @@ export class ResidentBlocks implements BlockSource {
       this.#weights = weights;
       this.#blocks = blocks;
     } catch (error) {
-      weights.release();
+      weights[Symbol.dispose]();
       throw error;
     }
   }
@@ -74,7 +74,7 @@ export class ResidentBlocks implements BlockSource {
   }
 
   drop(): void {
-    this.#weights?.release();
+    this.#weights?.[Symbol.dispose]();
     this.#weights = this.#blocks = undefined;
   }
 }
@@ -138,7 +138,7 @@ export class StreamedBlocks implements BlockSource {
   }
 
   drop(): void {
-    for (const slot of this.#slots.splice(0)) slot.release();
+    for (const slot of this.#slots.splice(0)) slot[Symbol.dispose]();
     this.#loading = undefined;
   }
 

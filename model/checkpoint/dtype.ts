@@ -6,6 +6,8 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
+import type { MatrixFormat } from "../../gpu/formats/format.ts";
+import { FORMATS } from "../../gpu/formats/formats.ts";
 
 /** The bytes of an element, by the dtype's name in safetensors. */
 const BYTES_PER_ELEMENT = {
@@ -29,8 +31,13 @@ const BYTES_PER_ELEMENT = {
 /** A dtype as safetensors names it. Tensors of any of these can be listed and read as bytes. */
 export type Dtype = keyof typeof BYTES_PER_ELEMENT;
 
-/** The dtypes that weights may be stored in. */
-export const WEIGHT_DTYPES: readonly Dtype[] = ["F32", "F16", "BF16"];
+/** The dtypes that weights may be stored in, and the formats in which the GPU holds such bytes. */
+export const WEIGHT_FORMATS: Partial<Record<Dtype, MatrixFormat>> = {
+  F32: FORMATS.f32,
+  F16: FORMATS.f16,
+  BF16: FORMATS.bf16,
+};
+export const WEIGHT_DTYPES = Object.keys(WEIGHT_FORMATS) as readonly Dtype[];
 
 /** Whether `name` is a dtype that tilereel knows. */
 export function isDtype(name: unknown): name is Dtype {

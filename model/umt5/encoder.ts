@@ -95,14 +95,14 @@ export class Umt5Encoder implements TextEncoder {
         gpu.submit();
         gpu.release(x);
         x = y;
-        block.release();
+        block[Symbol.dispose]();
         onProgress?.({ stage: ENCODE_STAGE, done: layer + 1, total: config.layers });
       }
       const norm = await weights.vector("encoder.final_layer_norm.weight", [config.dModel]);
       signal?.throwIfAborted();
       return rmsNorm(gpu, x, norm, config.eps);
     } finally {
-      weights.release();
+      weights[Symbol.dispose]();
       for (const tensor of [x, sequence.lengths, sequence.buckets]) if (tensor) gpu.release(tensor);
     }
   }

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import type { GpuDtype, Tensor } from "../../gpu/tensor.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
 
 /** A projection of one layer as it is stored: [heads, 3 · head dim, head dim]. */
 export interface StoredProjection {
@@ -27,11 +28,9 @@ export interface TileScorer {
   readonly layers: readonly Projections<StoredProjection>[];
 }
 
-const GPU_DTYPES: Readonly<Record<StoredProjection["dtype"], GpuDtype>> = { F32: "f32", BF16: "bf16", F16: "f16" };
-
 /** Uploads a scorer in its stored format. The tensors belong to `owner`. */
 export function uploadScorer(owner: TensorOwner, { heads, headDim, layers }: TileScorer): Projections<Tensor>[] {
   const upload = ({ dtype, data }: StoredProjection) =>
-    owner.adopt(owner.gpu.upload(data, [heads, 3 * headDim, headDim], GPU_DTYPES[dtype]));
+    owner.adopt(owner.gpu.upload(data, [heads, 3 * headDim, headDim], WEIGHT_FORMATS[dtype]));
   return layers.map(({ q, k }) => ({ q: upload(q), k: upload(k) }));
 }

@@ -111,7 +111,7 @@ export class WanTransformer3DModel {
       onProgress({ stage, done: total, total });
       return new WanTransformer3DModel(gpu, config, weights, outer, blocks);
     } catch (error) {
-      weights.release();
+      weights[Symbol.dispose]();
       throw error;
     }
   }
@@ -119,7 +119,7 @@ export class WanTransformer3DModel {
   /** Frees the weights. */
   release(): void {
     this.blocks.drop();
-    this.weights.release();
+    this.weights[Symbol.dispose]();
     if (this.#rope) this.gpu.release(this.#rope.table);
     this.#rope = undefined;
   }

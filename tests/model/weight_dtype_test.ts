@@ -6,7 +6,7 @@ import { VideoPipeline } from "../../model/pipeline.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
-import { matrixDtype, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import { matrixFormat, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import { assert, assertEquals } from "@std/assert";
 import { randn, testVariants } from "../gpu.ts";
 import { inTempDir, tilereel } from "../process.ts";
@@ -73,7 +73,7 @@ testVariants("weights are cast to nearest, ties to even, and what f16 cannot hol
 
 Deno.test("auto casts f32 where operands are f16, and nothing else", () => {
   const dtypes = (f16: boolean, choice: WeightDtypeChoice, exact = false) =>
-    (["F32", "F16", "BF16"] as const).map((stored) => matrixDtype({ f16 }, stored, choice, exact)).join(" ");
+    (["F32", "F16", "BF16"] as const).map((stored) => matrixFormat({ f16 }, stored, choice, exact)).join(" ");
   assertEquals(dtypes(true, "auto"), "f16 f16 bf16");
   assertEquals(dtypes(true, "auto", true), "f32 f16 bf16");
   assertEquals(dtypes(false, "auto"), "f32 f16 bf16");

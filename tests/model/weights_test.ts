@@ -64,13 +64,13 @@ test("weights arrive as they are stored, also an odd count of 16-bit numbers", a
     const widened = { f32: values, bf16: bf16.values, f16: Float32Array.from(f16) };
     for (const format of ["f32", "bf16", "f16"] as const) {
       const matrix = await weights.matrix(format, shape);
-      assertEquals([matrix.dtype, [...matrix.shape]], [format, shape]);
+      assertEquals([matrix.format.name, [...matrix.shape]], [format, shape]);
       const data = stored[format], bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       assertEquals(new Uint8Array(await gpu.readBytes(matrix)).slice(0, bytes.length), bytes);
       assertEquals(await gpu.read(await weights.vector(format, shape)), widened[format]);
     }
     assertEquals(uploaded, 2 * 35 * (4 + 2 + 2));
-    weights.release();
+    weights[Symbol.dispose]();
   });
 });
 
@@ -82,7 +82,7 @@ test("a large weight goes up in pieces", async (gpu) => {
   const uploaded = new Uint8Array(await gpu.readBytes(await weights.matrix("w", shape)));
   assert(reads.length > 1 && reads.every((length) => length <= 64 * 2 ** 20), `${reads}`);
   for (let at = 0; at < bytes; at++) if (uploaded[at] !== fill(at)) throw new Error(`byte ${at} differs`);
-  weights.release();
+  weights[Symbol.dispose]();
   gpu.trim();
 });
 
@@ -94,12 +94,12 @@ test("release frees what was uploaded, here and in scopes", async (gpu) => {
     const b = weights.scope("b.");
     for (const part of [weights, b, weights.scope("c.")]) await part.vector("a", [64]);
     assertEquals(gpu.memory.used, used + 3 * 256);
-    b.release();
+    b[Symbol.dispose]();
     assertEquals(gpu.memory.used, used + 2 * 256);
-    weights.release();
+    weights[Symbol.dispose]();
     assertEquals(gpu.memory.used, used);
-    weights.release();
-    b.release();
+    weights[Symbol.dispose]();
+    b[Symbol.dispose]();
     assertEquals(gpu.memory.used, used);
   });
 });

@@ -8,7 +8,7 @@ import { clampedBuffer } from "../../clamps.ts";
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { chosenHead } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
-import { countedHalves, FOUR_HALVES } from "../packed.ts";
+import { countedHalves, FOUR_HALVES } from "../../formats/halves.ts";
 
 /** The number of threads of a workgroup along x. Each packs eight numbers of a row. */
 export const PACK_THREADS = 256;

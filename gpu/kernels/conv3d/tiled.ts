@@ -7,7 +7,7 @@
 import { type KernelSource, read } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
-import { eight } from "../packed.ts";
+import { FORMATS } from "../../formats/formats.ts";
 import { matrixProduct, type MatrixTile, matrixTileName } from "../product/matrix.ts";
 import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
 import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
@@ -67,7 +67,7 @@ export interface MatrixConv3d extends Conv3dShape {
  * x and weight are f16.
  */
 export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): KernelSource => {
-  const { element, value, read: readEight, halves } = eight(tile.packed ? "f16" : "f32");
+  const { element, value, read: readEight, halves } = FORMATS[tile.packed ? "f16" : "f32"].read.eight;
   const product = matrixProduct(tile, units, {
     loader: conv3dLoader({
       stride,

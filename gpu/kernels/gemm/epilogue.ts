@@ -10,7 +10,7 @@
  * @module
  */
 import { read, write } from "../../kernel.ts";
-import { countedHalves } from "../packed.ts";
+import { countedHalves } from "../../formats/halves.ts";
 import { type Cut, placeInBlocks } from "./pack.ts";
 
 /**

@@ -7,7 +7,9 @@ import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import type { KernelSource } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
-import { eight, type WeightDtype } from "../packed.ts";
+import { f16 } from "../../formats/f16.ts";
+import { f32 } from "../../formats/f32.ts";
+import type { MatrixFormat } from "../../formats/format.ts";
 import {
   matrixProduct,
   type MatrixTile,
@@ -30,7 +32,7 @@ const countingLoader = (loader: OperandLoader): OperandLoader => ({
 export interface MatrixGemm {
   readonly tile: MatrixTile;
   readonly units: MatrixUnits;
-  readonly dtype: WeightDtype;
+  readonly weights: MatrixFormat;
   /** The output's blocks, in f16. */
   readonly into?: Cut | undefined;
 }
@@ -38,8 +40,8 @@ export interface MatrixGemm {
 /**
  * Makes the kernel. k is a multiple of 8, n of 4. With a `packed` tile, x and w have the layout that `pack.ts` writes.
  */
-export const gemmMatrix = memo(({ tile, units, dtype, into }: MatrixGemm): KernelSource => {
-  const x = eight(tile.packed ? "f16" : "f32"), w = eight(tile.packed ? "f16" : dtype);
+export const gemmMatrix = memo(({ tile, units, weights, into }: MatrixGemm): KernelSource => {
+  const x = (tile.packed ? f16 : f32).read.eight, w = (tile.packed ? f16 : weights).read.eight;
   const depth = tile.depth * units.k / 8;
   const product = matrixProduct(tile, units, {
     loader: tile.packed
@@ -60,7 +62,7 @@ export const gemmMatrix = memo(({ tile, units, dtype, into }: MatrixGemm): Kerne
   const counting = tile.packed ? x.halves("x_halves") : `
 var<private> counting: bool;${note}${x.halves("x_halves", "if (counting) { note_clamped(v); }")}`;
   return {
-    name: `gemm_${matrixTileName(tile)}${tile.packed ? "" : `_${dtype}`}${
+    name: `gemm_${matrixTileName(tile)}${tile.packed ? "" : `_${weights}`}${
       into ? `_into_${into.rows}x${8 * into.depth}` : ""
     }`,
     buffers: {
@@ -69,7 +71,7 @@ var<private> counting: bool;${note}${x.halves("x_halves", "if (counting) { note_
     },
     params: GEMM_PARAMS,
     ...product,
-    declarations: `${product.declarations}${counting}${w.halves("w_halves")}${
+    declarations: `${product.declarations}${w.declare("w")}${counting}${w.halves("w_halves")}${
       into ? epilogueInBlocks(into) : epilogue("vec4f")
     }`,
   };

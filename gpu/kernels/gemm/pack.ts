@@ -10,7 +10,8 @@
 import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import { type KernelSource, read, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { eight, type WeightDtype } from "../packed.ts";
+import type { MatrixFormat } from "../../formats/format.ts";
+import { NOTE } from "../../formats/halves.ts";
 import { stagedPlace } from "../product/matrix.ts";
 
 /** The shape of the blocks of an operand. */
@@ -38,17 +39,16 @@ export function placeInBlocks({ rows, depth }: Cut, row: string, eight: string, 
 
 /** Packs an operand. A thread converts eight numbers; `i` is its index. */
 export const packBlocks = memo(
-  ({ dtype, rows, depth, index }: Cut & { dtype: WeightDtype; index: string }): KernelSource => {
-    const source = eight(dtype), clamps = dtype === "f32";
+  ({ format, rows, depth, index }: Cut & { format: MatrixFormat; index: string }): KernelSource => {
+    const source = format.read.eight, { counted } = source;
     const [row, place] = stagedPlace(depth, `(i % ${rows * depth}u)`);
     return {
-      name: `gemm_pack_${rows}x${8 * depth}_${dtype}`,
-      buffers: { x: read(source.element), y: write("vec4u"), ...clamps && clampedBuffer },
+      name: `gemm_pack_${rows}x${8 * depth}_${format}`,
+      buffers: { x: read(source.element), y: write("vec4u"), ...counted && clampedBuffer },
       params: { rows: "u32", eights: "u32", count: "u32" },
       workgroupSize: [64, 1, 1],
-      declarations: clamps
-        ? noteClamped("inputs of matrix products") + source.halves("halves", "note_clamped(v);")
-        : source.halves("halves"),
+      declarations: source.declare("x") +
+        (counted ? noteClamped("inputs of matrix products") + source.halves("halves", NOTE) : source.halves("halves")),
       body: `  ${index}
   if (i >= p.count) { return; }
   let block = i / ${rows * depth}u;

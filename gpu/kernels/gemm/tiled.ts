@@ -6,7 +6,7 @@
 import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import type { KernelSource } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { packedElement, unpack4, type WeightDtype } from "../packed.ts";
+import type { MatrixFormat } from "../../formats/format.ts";
 import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
 import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
 import { gemmLoader } from "./loader.ts";
@@ -15,34 +15,35 @@ import { gemmLoader } from "./loader.ts";
 export interface TiledGemm {
   readonly tile: Tile;
   readonly format: TileFormat;
-  readonly dtype: WeightDtype;
+  readonly weights: MatrixFormat;
   /** Takes w[k, n]. */
   readonly transposed: boolean;
 }
 
 /** Makes the kernel. k and n are multiples of 4. */
-export const gemmTiled = memo(({ tile, format, dtype, transposed }: TiledGemm): KernelSource => {
+export const gemmTiled = memo(({ tile, format, weights, transposed }: TiledGemm): KernelSource => {
+  const { four } = weights.read;
   const counts = format !== "f32";
   const product = tiledProduct(tile, format, {
     loader: gemmLoader({
       depth: tile.depth / 4,
       length: "p.k4",
       x: (at) => `x[${at}]`,
-      w: (at) => `w[${at}]`,
+      w: (at) => four.read("w", at),
       transposed,
     }),
-    elements: ["vec4f", packedElement(dtype)],
+    elements: ["vec4f", four.value],
     unpack: (element) => `unpack4(${element})`,
     transposed,
     counted: counts,
     store: (m, n, sums) => `  store(${m}, ${n}, ${sums});`,
   });
   return {
-    name: `gemm_${tileName(tile, format)}_${dtype}${transposed ? "_transposed" : ""}`,
-    buffers: { ...gemmBuffers("vec4f", packedElement(dtype), "vec4f"), ...counts && clampedBuffer },
+    name: `gemm_${tileName(tile, format)}_${weights}${transposed ? "_transposed" : ""}`,
+    buffers: { ...gemmBuffers("vec4f", four.element, "vec4f"), ...counts && clampedBuffer },
     params: GEMM_PARAMS,
     ...product,
-    declarations: `${unpack4(dtype)}${counts ? noteClamped("inputs of matrix products") : ""}${
+    declarations: `${four.declare("w")}${four.unpack4}${counts ? noteClamped("inputs of matrix products") : ""}${
       epilogue("vec4f")
     }${product.declarations}`,
   };

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu.ts";
 import type { KernelSource } from "../../kernel.ts";
-import type { WeightDtype } from "../packed.ts";
+import type { MatrixFormat } from "../../formats/format.ts";
 import type { MatrixTile } from "../product/matrix.ts";
 import type { Tile, TileFormat } from "../product/tiled.ts";
 import { type ProductVariant, type Repertoire, variantFor, variantSize, variantsOf } from "../product/variants.ts";
@@ -63,7 +63,7 @@ export interface GemmProblem {
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  readonly dtype: WeightDtype;
+  readonly weights: MatrixFormat;
   readonly transposed: boolean;
   /** Operands may be held in f16. */
   readonly f16: boolean;
@@ -98,20 +98,20 @@ export interface Launch {
  * @param into the blocks that the output is written in; matrix units only
  */
 export function gemmLaunch(gpu: Gpu, problem: GemmProblem, variant: ProductVariant | undefined, into?: Cut): Launch {
-  const { m, n, k, dtype, transposed } = problem;
+  const { m, n, k, weights, transposed } = problem;
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
     return {
-      kernel: transposed ? gemmPlainTransposed(dtype) : gemmPlain(dtype),
+      kernel: transposed ? gemmPlainTransposed(weights) : gemmPlain(weights),
       workgroups: [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1],
     };
   }
   const workgroups = tiles(gpu, problem, variant);
   if (variant.by === "threads") {
-    return { kernel: gemmTiled({ tile: variant.tile, format: variant.format, dtype, transposed }), workgroups };
+    return { kernel: gemmTiled({ tile: variant.tile, format: variant.format, weights, transposed }), workgroups };
   }
   if (transposed || k % 8 !== 0) {
     throw new Error(`no product of ${k} by matrix units${transposed ? ", transposed" : ""}`);
   }
-  return { kernel: gemmMatrix({ tile: variant.tile, units: gpu.matrixUnits!, dtype, into }), workgroups };
+  return { kernel: gemmMatrix({ tile: variant.tile, units: gpu.matrixUnits!, weights, into }), workgroups };
 }

@@ -1,3 +1,4 @@
+import { f32 } from "../../../gpu/formats/f32.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { dryGpu } from "../../../gpu/device/dry.ts";
 import { linear, linearInto, sharedInput, sharedWeight } from "../../../gpu/ops/linear.ts";
@@ -70,6 +71,6 @@ testVariants("a weight in parts has no way back, and says so", async ({ gpu }) =
 Deno.test("a weight may be larger than what can be bound, other tensors may not", () => {
   const gpu = dryGpu({ limits: { maxStorageBufferBindingSize: 2 ** 20, maxBufferSize: 2 ** 22 } });
   assertThrows(() => gpu.tensor([2 ** 19]), TilereelError, "this adapter allows 1.00 MiB");
-  assertEquals(gpu.weight([2 ** 19], "f32", "a weight").bytes, 2 ** 21);
-  assertThrows(() => gpu.weight([2 ** 21], "f32", "a weight"), TilereelError, "this adapter allows 4.00 MiB");
+  assertEquals(gpu.weight([2 ** 19], f32, "a weight").bytes, 2 ** 21);
+  assertThrows(() => gpu.weight([2 ** 21], f32, "a weight"), TilereelError, "this adapter allows 4.00 MiB");
 });

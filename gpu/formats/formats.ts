@@ -1,0 +1,19 @@
+/**
+ * All formats, by name.
+ *
+ * @module
+ */
+import { bf16 } from "./bf16.ts";
+import { f16 } from "./f16.ts";
+import { f32 } from "./f32.ts";
+import type { TensorFormat } from "./format.ts";
+import { u32 } from "./u32.ts";
+
+export const FORMATS = { f32, f16, bf16, u32 };
+/** A format, or the name of one of {@link FORMATS}. */
+export type Format = TensorFormat | keyof typeof FORMATS;
+
+/** Resolves a name. */
+export function formatOf(format: Format): TensorFormat {
+  return typeof format === "string" ? FORMATS[format] : format;
+}
