@@ -7,6 +7,7 @@ import { BoundsChecker } from "./bounds/checker.ts";
 import { type ClampCount, ClampCounter } from "./clamps.ts";
 import type { AdapterDescription } from "./device/adapter.ts";
 import { Failure } from "./failure.ts";
+import { type Format, formatOf, FORMATS } from "./formats/formats.ts";
 import { type KernelSource, MOST_GROUPS, type WgslDialect } from "./kernel.ts";
 import { type KernelKind, KernelPicker } from "./kernel_picker.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
@@ -16,7 +17,6 @@ import type { Precision } from "./precision.ts";
 import { type Dispatch, type DispatchProfiler, Recorder } from "./recorder.ts";
 import { Scopes } from "./scopes.ts";
 import type { TuningStore } from "./tuning/choices.ts";
-import { type Format, formatOf, FORMATS } from "./formats/formats.ts";
 import { bytesOf, Tensor } from "./tensor.ts";
 
 /** The settings that {@link Gpu} is opened with; see `openGpu`. */

@@ -7,7 +7,7 @@ const floats = (word: string) => `vec2f(bitcast<f32>(${word} << 16u), bitcast<f3
  * Two numbers in 32 bits, the first in the low half. WGSL has no bf16, but a bf16 is the upper half of an f32, so a shift
  * converts it exactly. Weights in bf16 are assumed to be within the range of f16.
  */
-export const bf16 = new MatrixFormat("bf16", 1, 2, {
+export const bf16: MatrixFormat = new MatrixFormat("bf16", 1, 2, {
   one: {
     ...elements("u32"),
     read: (buffer, i) => {

@@ -2,7 +2,7 @@ import { CLAMPED } from "../clamps.ts";
 import { elements, MatrixFormat } from "./format.ts";
 
 /** Two numbers in 32 bits, the first in the low half. `unpack2x16float` reads them, which needs no extension. */
-export const f16 = new MatrixFormat("f16", 1, 2, {
+export const f16: MatrixFormat = new MatrixFormat("f16", 1, 2, {
   one: { ...elements("u32"), read: (buffer, i) => `unpack2x16float(${buffer}[${i} / 2u])[${i} % 2u]` },
   pair: elements("u32", (word) => `bitcast<vec2u>(unpack2x16float(${word}))`),
   four: {

@@ -15,7 +15,7 @@ export const unpackFloats = {
   unpack4: `fn unpack4(w: vec4f) -> vec4f { return w; }`,
 };
 
-export const f32 = new MatrixFormat("f32", 1, 4, {
+export const f32: MatrixFormat = new MatrixFormat("f32", 1, 4, {
   one: elements("f32"),
   pair: elements("vec2u"),
   four: { ...elements("vec4f"), ...unpackFloats },
