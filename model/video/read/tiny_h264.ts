@@ -51,13 +51,17 @@ export async function openH264Decoder(): Promise<H264Decoder> {
   };
 }
 
-/** tinyh264 was made for browsers' workers and asks where it was loaded from, though its WebAssembly is inside it. */
-async function load(): Promise<unknown> {
+/**
+ * tinyh264 was made for browsers' workers: when it is called it reads `location`, which Deno has not, though its
+ * WebAssembly is inside it. It has one until the call returns; nothing else runs meanwhile.
+ */
+function load(): Promise<unknown> {
   const before = Object.getOwnPropertyDescriptor(globalThis, "location");
   Object.defineProperty(globalThis, "location", { value: { href: import.meta.url }, configurable: true });
   try {
-    return await tinyH264();
+    return tinyH264();
   } finally {
     if (before) Object.defineProperty(globalThis, "location", before);
+    else Reflect.deleteProperty(globalThis, "location");
   }
 }
