@@ -1,0 +1,116 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { dirname } from "node:path";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { openModelFolder } from "../../../model/checkpoint/model_folder.ts";
+import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
+import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
+import { fileAt, folderAt } from "../../../model/files/disk.ts";
+import { isNotFound } from "../../../model/files/file_error.ts";
+import { memoryFile, memoryFolder } from "../../../model/files/memory.ts";
+import { type FileStore, readBytes, type StoredFile } from "../../../model/files/store.ts";
+import { loadVeda } from "../../../model/veda/veda_file.ts";
+import { loadRouter } from "../../../model/vorta/router_file.ts";
+import { inTempDir, MODEL } from "../../process.ts";
+import { filesIn } from "./files_in.ts";
+
+const text = (text: string) => new TextEncoder().encode(text);
+const FILES = { "a.txt": text("letters"), "part/config.json": text("{}"), "part/deep/b.txt": text("b") };
+
+/** What every store does. */
+async function checkStore(store: FileStore): Promise<void> {
+  assertEquals((await store.list()).sort(), ["a.txt", "part"]);
+  assertEquals(await store.kind(), "folder");
+  assertEquals(await store.folder("part").kind(), "folder");
+  assertEquals(await store.folder("part/deep").list(), ["b.txt"]);
+  assertEquals(await store.file("part").kind(), "folder");
+  assertEquals(await store.file("a.txt").kind(), "file");
+  assertEquals(await store.file("b.txt").kind(), undefined);
+  assertEquals(await store.folder("no/such").kind(), undefined);
+  const deep = store.folder("part").file("deep/b.txt");
+  assertEquals([deep.path, deep.name], [`${store.path}/part/deep/b.txt`, "b.txt"]);
+  assertEquals(deep.parent?.name, "deep");
+  assertEquals(await deep.parent!.parent!.file("config.json").kind(), "file");
+  assertEquals(new TextDecoder().decode(await readBytes(deep)), "b");
+
+  using source = await store.file("a.txt").open();
+  assertEquals([source.path, source.size], [`${store.path}/a.txt`, 7]);
+  const parts = [[0, 3], [3, 4], [2, 2]].map(async ([start, length]) => {
+    const into = new Uint8Array(length!);
+    await source.read(start!, into);
+    return new TextDecoder().decode(into);
+  });
+  assertEquals(await Promise.all(parts), ["let", "ters", "tt"]);
+  await assertRejects(() => source.read(5, new Uint8Array(3)), TilereelError, "ended while it was read");
+
+  await assertRejects(() => store.file("no").open("a picture"), TilereelError, "a picture was expected");
+  await assertRejects(() => store.folder("no").list(), TilereelError, "no does not exist");
+  assert(await store.file("no").open().then(() => false, isNotFound));
+  assert(await store.folder("no").list().then(() => false, isNotFound));
+}
+
+Deno.test("a folder in memory", () => checkStore(memoryFolder(FILES, "dropped")));
+
+Deno.test("a folder on disk", () =>
+  inTempDir(async (dir) => {
+    for (const [name, bytes] of Object.entries(FILES)) {
+      await Deno.mkdir(dirname(`${dir}/${name}`), { recursive: true });
+      await Deno.writeFile(`${dir}/${name}`, bytes);
+    }
+    await checkStore(folderAt(dir));
+    assertEquals(folderAt(`${dir}/`).file("a.txt").path, `${dir}/a.txt`);
+    await assertRejects(() => fileAt(dir).open("a picture"), TilereelError, "is a folder, but a picture was expected");
+    assertEquals(fileAt("a/b").parent?.path, `${Deno.cwd()}/a`);
+    assertEquals(fileAt("b").parent?.path, Deno.cwd());
+    assertEquals([folderAt("/a/").parent?.path, folderAt("/").parent], ["/", undefined]);
+  }));
+
+Deno.test("a model, a router and tiles are read from memory as from disk", async () => {
+  const store = memoryFolder(await filesIn(MODEL));
+  const folder = await openModelFolder(store), onDisk = await openModelFolder(MODEL);
+  assertEquals(folder.generation, onDisk.generation);
+  using a = await openCheckpoint(await folder.component("transformer"), "diffusion_pytorch_model");
+  using b = await openCheckpoint(await onDisk.component("transformer"), "diffusion_pytorch_model");
+  assertEquals(a.names(), b.names());
+  const name = a.names()[0]!;
+  assertEquals(await a.read(name), await b.read(name));
+  const router = memoryFile("router.safetensors", await readBytes(store.file("router.safetensors")));
+  assertEquals((await loadRouter(router)).settings, (await loadRouter(`${MODEL}/router.safetensors`)).settings);
+  assertEquals(
+    (await loadVeda(store.file("tiles.safetensors"))).keep,
+    (await loadVeda(`${MODEL}/tiles.safetensors`)).keep,
+  );
+  await assertRejects(
+    () => openModelFolder(store.folder("vae")),
+    TilereelError,
+    "is a part of a model; name the model's",
+  );
+  await assertRejects(() => openModelFolder(store.folder("no")), TilereelError, "memory/no does not exist");
+});
+
+Deno.test("rows that lie together are read together, and each row once", async () => {
+  const rows = 1000, columns = 1000;
+  const header = text(JSON.stringify({ t: { dtype: "F32", shape: [rows, columns], data_offsets: [0, 4e6] } }));
+  const bytes = new Uint8Array(8 + header.length + 4e6);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(header.length), true);
+  bytes.set(header, 8);
+  const numbers = Float32Array.from({ length: rows * columns }, (_, i) => Math.floor(i / columns));
+  bytes.set(new Uint8Array(numbers.buffer), 8 + header.length);
+  const reads: number[] = [], stored = memoryFile("t.safetensors", bytes);
+  const counting: StoredFile = {
+    ...{ path: stored.path, name: stored.name, parent: undefined, kind: () => stored.kind() },
+    async open() {
+      const source = await stored.open();
+      const read = (start: number, into: Uint8Array) => {
+        reads.push(into.length);
+        return source.read(start, into);
+      };
+      return { path: source.path, size: source.size, read, [Symbol.dispose]: () => {} };
+    },
+  };
+  using source = await openSafetensors(counting);
+  reads.length = 0;
+  const wanted = [7, 3, 7, 900, 5, 901, 3], found = new Float32Array((await source.readRows("t", wanted)).buffer);
+  assertEquals(wanted.map((_, i) => found[i * columns + columns - 1]), wanted);
+  assertEquals(reads, [5 * 4 * columns, 2 * 4 * columns]);
+  assertEquals((await source.readRows("t", [])).length, 0);
+});
