@@ -36,10 +36,15 @@ class DiskPath implements FileStore, StoredFile {
   }
 
   get parent(): FileStore | undefined {
-    const path = this.path.replace(/(?<=[^\\/:])[\\/]+$/, "");
-    const absolute = /^([\\/]|[A-Za-z]:)/.test(path) ? path : `${host(path).cwd()}/${path.replace(/^(\.\/)+/, "")}`;
-    const above = absolute.replace(/[\\/]+[^\\/]*$/, "");
-    return above === absolute ? undefined : new DiskPath(above || "/");
+    const { build, cwd } = host(this.path), path = build.os === "windows" ? this.path.replaceAll("\\", "/") : this.path;
+    const absolute = /^([A-Za-z]:)?\//.test(path) ? path : `${cwd()}/${path}`;
+    const parts: string[] = [];
+    for (const part of absolute.split("/")) {
+      if (part === "..") parts.pop();
+      else if (part !== "" && part !== ".") parts.push(part);
+    }
+    if (parts.pop() === undefined) return undefined;
+    return new DiskPath((absolute.startsWith("/") ? "/" : "") + parts.join("/"));
   }
 
   async kind(): Promise<"file" | "folder" | undefined> {
