@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu.ts";
-import { matrixBytes, matrixName, matrixRows, type MatrixTile } from "./matrix.ts";
+import { matrixLayout, matrixName, matrixRows, type MatrixTile } from "./matrix_layout.ts";
 import { type Tile, tileBytes } from "./tiled.ts";
 
 /** One variant. */
@@ -58,7 +58,7 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
   for (const shape of units ? MATRIX_TILES : []) {
     const tile = { ...shape, units: units! };
     const [own, sharing] = shape.subgroups, threads = own * sharing * units!.subgroup;
-    if (!matrixFits(tile, headDim) || matrixBytes(tile, headDim) > room || threads > gpu.maxThreads) continue;
+    if (!matrixFits(tile, headDim) || matrixLayout(tile, headDim).bytes > room || threads > gpu.maxThreads) continue;
     found.set(`matrix ${matrixName(shape)}`, {
       kernel: "matrix",
       tile,
