@@ -8,6 +8,7 @@ import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { OnProgress } from "../../model/progress.ts";
+import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
 import type { Router } from "../../model/vorta/router.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
@@ -21,7 +22,7 @@ import { vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { nextClips } from "../training/next_commands.ts";
 import { checkData, dataIdentity, firstPrompt, openData } from "../training/router/data.ts";
-import { DEFAULT_TAU, DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
+import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
 import { coarseNote, routerSummary, stepText } from "../training/router/summary.ts";
 import { runTrainingCommand } from "../training/run_training.ts";
 

@@ -4,7 +4,8 @@
  * @module
  */
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
-import { type TileTrainingStep, trainTiles } from "../../model/veda/tile_trainer.ts";
+import { trainTiles } from "../../model/veda/tile_trainer.ts";
+import type { TileTrainingStep } from "../../model/veda/training_options.ts";
 import { defaultCapacity } from "../../model/veda/tiling.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { openSamplingRuns, planSampling, samplingIdentity } from "../../tools/program/sampling_options.ts";

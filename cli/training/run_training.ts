@@ -5,7 +5,7 @@
  * @module
  */
 import { checkWritable } from "../../model/files/output.ts";
-import type { TrainingOptions } from "../../model/training/loop.ts";
+import type { TrainingOptions } from "../../model/training/training_options.ts";
 import type { LoggedStep } from "../../model/training/step_log.ts";
 import { checkTrainingFolder, trainingFiles } from "../../model/training/training_folder.ts";
 import { commandLine, type LongRun, type LongRunOptions, openLongRun } from "../../tools/program/long_run.ts";

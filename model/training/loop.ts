@@ -11,28 +11,9 @@ import { checkpointMetadata, checkpointStep, type TrainingIdentity } from "./ide
 import { NonFiniteError } from "./non_finite_error.ts";
 import { cutLog, type LoggedStep, logStep } from "./step_log.ts";
 import { openTrainingFolder, trainingFiles } from "./training_folder.ts";
+import type { TrainingOptions } from "./training_options.ts";
 
-/** The options that all trainings have. */
-export interface TrainingOptions<Step extends LoggedStep> {
-  /** An integer, of which the low 32 bits are used. */
-  readonly seed: number;
-  /** The number of optimizer steps, from the start of the training. */
-  readonly steps: number;
-  /** Created if necessary. It holds the files of `trainingFiles`. */
-  readonly folder: string;
-  /** The number of steps between checkpoints. */
-  readonly checkpointEvery: number;
-  /** Whether to resume from the folder's checkpoint. Default: false. */
-  readonly resume?: boolean;
-  /** Anything else that affects the result, such as the model. A checkpoint with another identity is not resumed. */
-  readonly identity?: TrainingIdentity;
-  /** Called before the first step with the number of steps that are already done. */
-  readonly onStart?: (step: number) => void;
-  /** Called after each step. */
-  readonly onStep?: (step: Step) => void;
-  /** Ends the training soon. The state after the last whole step is saved. */
-  readonly signal?: AbortSignal;
-}
+const CHECKPOINT_EVERY = 10;
 
 /** What the loop needs to know of one kind of training. */
 export interface TrainingKind<Step extends LoggedStep> {
@@ -78,7 +59,7 @@ export async function runTraining<Step extends LoggedStep>(
   kind: TrainingKind<Step>,
   options: TrainingOptions<Step>,
 ): Promise<number> {
-  const { steps, folder, resume = false, signal } = options;
+  const { steps, folder, resume = false, checkpointEvery = CHECKPOINT_EVERY, signal } = options;
   const files = trainingFiles(folder, kind.result), identity = { ...options.identity, ...kind.identity };
   await openTrainingFolder(folder, resume);
   const start = await openState(kind, resume ? files.checkpoint : undefined, identity);
@@ -105,7 +86,7 @@ export async function runTraining<Step extends LoggedStep>(
         step = figures.step;
         await logStep(files.log, figures);
         options.onStep?.(figures);
-        if (step % options.checkpointEvery === 0) await save();
+        if (step % checkpointEvery === 0) await save();
         if (step === steps) ended.abort();
       });
     } catch (error) {

@@ -9,51 +9,20 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import type { Gpu } from "../../gpu/gpu.ts";
+import { checkOptions } from "../../gpu/common/check_options.ts";
 import type { TrainingIdentity } from "../training/identity.ts";
-import { runTraining, type TrainingOptions, type TrainingState } from "../training/loop.ts";
+import { runTraining, type TrainingState } from "../training/loop.ts";
 import { randomBits, shuffledRounds } from "../training/random.ts";
-import type { LoggedStep } from "../training/step_log.ts";
-import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
-import { type ScorerFigures, ScorerUpdates } from "./scorer_updates.ts";
-import { TileParameters, type UpdateOptions } from "./tile_parameters.ts";
-import type { TilePlan } from "./tile_plan.ts";
-import type { Target, VedaFile } from "./veda_file.ts";
+import { DEFAULT_KEEP } from "./budget.ts";
+import type { AttentionState } from "./sampling_states.ts";
+import { ScorerUpdates } from "./scorer_updates.ts";
+import { TileParameters } from "./tile_parameters.ts";
+import { TILE_RECIPE, TILE_TRAINING_KINDS, type TileTraining, type TileTrainingStep } from "./training_options.ts";
+import type { VedaFile } from "./veda_file.ts";
 import { saveVeda } from "./save_veda.ts";
 
-/** What the optimizer is told. */
-export interface TileRecipe extends UpdateOptions {
-  /** The part of full attention that the scores are to predict. */
-  readonly target: Target;
-}
-
-/** Defaults that worked for models of all sizes that were tried. */
-export const DEFAULT_RECIPE: TileRecipe = { target: "max", lr: 1e-3, weightDecay: 0, average: 0.99 };
-
-/** What is trained, on which data, and where the results go. */
-export interface TileTraining extends TrainingOptions<TileTrainingStep> {
-  readonly gpu: Gpu;
-  readonly runs: SamplingRuns;
-  readonly recipe: TileRecipe;
-  /** The number of tokens of a tile. */
-  readonly tileTokens: number;
-  /** The shapes, which have that number of tokens. Default: one that suits the grid */
-  readonly plan?: TilePlan;
-  /** The share of tiles at which agreement with the oracle is measured. It does not affect the training. */
-  readonly keep: number;
-  /** Called with the number of denoising steps that are sampled again before training resumes, done and in all. */
-  readonly onReplay?: (done: number, total: number) => void;
-}
-
-/** The figures of one step, as in `metrics.jsonl`. */
-export interface TileTrainingStep extends LoggedStep, ScorerFigures {
-  readonly lr: number;
-  /** The index of the prompt, and the denoising step and pass of its run. */
-  readonly sample: number;
-  readonly denoising: number;
-  readonly pass: number;
-  readonly seconds: number;
-}
+/** A training with nothing left open. */
+type CompleteTraining = TileTraining & Required<Pick<TileTraining, "recipe" | "seed" | "keep">>;
 
 /** The name of the trained scorer's file in its folder. */
 export const TILES_FILE = "tiles.safetensors";
@@ -65,20 +34,22 @@ export const TILES_FILE = "tiles.safetensors";
  * @throws {TilereelError} as `runTraining` does
  */
 export async function trainTiles(training: TileTraining): Promise<number> {
-  const { gpu, runs, seed } = training;
+  checkOptions("trainTiles", training, TILE_TRAINING_KINDS, ["gpu", "runs", "tileTokens", "steps", "folder"]);
+  const { gpu, runs, recipe = TILE_RECIPE, seed = 0, keep = DEFAULT_KEEP } = training;
+  const complete = { ...training, recipe, seed, keep };
   return await runTraining({
     result: TILES_FILE,
-    identity: identityOf(training),
+    identity: identityOf(complete),
     open: async (checkpoint) =>
       new TileTrainingState(
-        training,
+        complete,
         checkpoint ? await TileParameters.load(gpu, runs, checkpoint) : TileParameters.random(gpu, runs, seed),
       ),
   }, training);
 }
 
 /** The settings that affect the result. */
-function identityOf({ runs, recipe, plan, tileTokens, seed }: TileTraining): TrainingIdentity {
+function identityOf({ runs, recipe, plan, tileTokens, seed }: CompleteTraining): TrainingIdentity {
   const { target, lr, weightDecay, average } = recipe;
   const lengths = Array.from({ length: runs.count }, (_, run) => `${runs.steps(run)}x${runs.passes(run)}`);
   const digest = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 16);
@@ -102,7 +73,7 @@ class TileTrainingState implements TrainingState<TileTrainingStep> {
   readonly failsWhole = false;
   readonly #updates: ScorerUpdates;
 
-  constructor(private readonly training: TileTraining, private readonly parameters: TileParameters) {
+  constructor(private readonly training: CompleteTraining, private readonly parameters: TileParameters) {
     this.#updates = new ScorerUpdates({ ...training, shape: training.runs }, parameters);
   }
 

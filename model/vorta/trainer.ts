@@ -7,30 +7,24 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { checkOptions } from "../../gpu/common/check_options.ts";
 import { randn } from "../noise.ts";
 import { clipGradients } from "../training/adamw.ts";
 import type { TrainingIdentity } from "../training/identity.ts";
-import { runTraining, type TrainingOptions, type TrainingState } from "../training/loop.ts";
+import { runTraining, type TrainingState } from "../training/loop.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { shuffledRounds } from "../training/random.ts";
-import type { TrainingSample, TrainingSet } from "../training/data/training_set.ts";
+import type { TrainingSample } from "../training/data/training_set.ts";
 import { OptimizedRouter, parametersOf } from "./optimized_router.ts";
-import { drawInterval, drawTimestep, lossWeights, noiseSeed, TIMESTEPS, type TrainingRecipe } from "./recipe.ts";
-import type { RoutedModel } from "./routed_model.ts";
+import { DEFAULT_TAU } from "./methods.ts";
+import { AUTHORS_RECIPE, drawInterval, drawTimestep, lossWeights, noiseSeed, TIMESTEPS } from "./recipe.ts";
 import { checkRouter, regularization, Router } from "./router.ts";
 import { saveRouter } from "./save_router.ts";
-import type { VortaSettings } from "./settings.ts";
 import { type RouterTrainingStep, type SampleFigures, stepFigures } from "./training_figures.ts";
+import { ROUTER_TRAINING_KINDS, type RouterTraining } from "./training_options.ts";
 
-/** What is trained, on which data, and where the results go. */
-export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
-  readonly model: RoutedModel;
-  readonly data: TrainingSet;
-  readonly recipe: TrainingRecipe;
-  readonly settings: VortaSettings;
-  /** The threshold at which `shares` are counted. It does not affect the training. */
-  readonly tau: number;
-}
+/** A training with nothing left open. */
+type CompleteTraining = RouterTraining & Required<Pick<RouterTraining, "recipe" | "seed" | "tau">>;
 
 /** The result of a training. */
 export interface RouterTrainingResult {
@@ -48,24 +42,26 @@ export const ROUTER_FILE = "router.safetensors";
  * @throws {TilereelError} as `runTraining` does
  */
 export async function trainRouter(training: RouterTraining): Promise<RouterTrainingResult> {
-  const { model, seed } = training;
+  checkOptions("trainRouter", training, ROUTER_TRAINING_KINDS, ["model", "data", "settings", "steps", "folder"]);
+  const { model, recipe = AUTHORS_RECIPE, seed = 0, tau = DEFAULT_TAU } = training;
+  const complete = { ...training, recipe, seed, tau };
   let optimized!: OptimizedRouter;
   const step = await runTraining({
     result: ROUTER_FILE,
-    identity: await identityOf(training),
+    identity: await identityOf(complete),
     open: async (checkpoint) => {
       optimized = checkpoint
         ? await OptimizedRouter.load(checkpoint)
         : OptimizedRouter.start(Router.random(model, seed));
       if (checkpoint) checkRouter(optimized.router, model, checkpoint.path);
-      return new RouterTrainingState(training, optimized);
+      return new RouterTrainingState(complete, optimized);
     },
   }, training);
   return { router: optimized.router, step };
 }
 
 /** The settings that affect the result. */
-async function identityOf({ model, data, recipe, settings, seed }: RouterTraining): Promise<TrainingIdentity> {
+async function identityOf({ model, data, recipe, settings, seed }: CompleteTraining): Promise<TrainingIdentity> {
   const { weights, lr, weightDecay, accumulate, clip, intervals } = recipe;
   const size = (sizes: readonly number[]) => sizes.join("x");
   const hash = createHash("sha256");
@@ -93,6 +89,7 @@ async function identityOf({ model, data, recipe, settings, seed }: RouterTrainin
     window: size(settings.window),
     bucket: size(settings.bucket),
     rate: settings.rate,
+    ...settings.ownKeys && { keys: "by their own similarity" },
   };
 }
 
@@ -102,7 +99,7 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
   /** From the number of a draw to the index of the sample. */
   readonly #sampleOf: (draw: number) => number;
 
-  constructor(private readonly training: RouterTraining, private readonly optimized: OptimizedRouter) {
+  constructor(private readonly training: CompleteTraining, private readonly optimized: OptimizedRouter) {
     this.#sampleOf = shuffledRounds(training.data.size, training.seed);
   }
 

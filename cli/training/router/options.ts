@@ -4,6 +4,7 @@
  * @module
  */
 import { LARGEST_SEED } from "../../../model/noise.ts";
+import { DEFAULT_TAU } from "../../../model/vorta/methods.ts";
 import { AUTHORS_RECIPE, type TrainingRecipe } from "../../../model/vorta/recipe.ts";
 import { ROUTER_FILE } from "../../../model/vorta/trainer.ts";
 import { clipOptions } from "../../../tools/program/clip/clip_options.ts";
@@ -21,8 +22,6 @@ const OUTPUT = "Output";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/router", result: ROUTER_FILE, steps: 100, checkpointEvery: 10 };
-/** The threshold at which heads are counted as full, where none is given. */
-export const DEFAULT_TAU = 0.3;
 /** The folder of samples, where none is given. */
 export const DEFAULT_CACHE = "out/latents";
 

@@ -6,7 +6,8 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import type { TilePlan } from "../../../model/veda/tile_plan.ts";
-import { DEFAULT_RECIPE, type TileRecipe, TILES_FILE } from "../../../model/veda/tile_trainer.ts";
+import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
+import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { choice, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
@@ -31,7 +32,7 @@ export const options = {
     help: "What the scores learn of full attention: the largest attention from a token of one tile to a token of " +
       "another, or the sum of it.",
     elsewhere: ["teacher"],
-    default: DEFAULT_RECIPE.target,
+    default: TILE_RECIPE.target,
   }),
   "tile-tokens": integer({
     group: TILES,
@@ -57,13 +58,13 @@ export const options = {
     above: 0,
     max: 1,
   }),
-  ...optimizerOptions(DEFAULTS, DEFAULT_RECIPE, ": one each denoising step that the model takes"),
+  ...optimizerOptions(DEFAULTS, TILE_RECIPE, ": one each denoising step that the model takes"),
   average: number({
     group: TRAINING,
     value: "X",
     help: "What a step leaves of the moving averages of the weights, which are what is saved.",
     elsewhere: ["ema", "ema-decay"],
-    default: String(DEFAULT_RECIPE.average),
+    default: String(TILE_RECIPE.average),
     min: 0,
     max: 1,
   }),
@@ -77,7 +78,7 @@ export type TilesValues = OptionValues<typeof options>;
 
 /** The recipe: the default, where nothing else was asked for. */
 export function recipeOf(values: TilesValues): TileRecipe {
-  const { target, lr, weightDecay, average } = DEFAULT_RECIPE;
+  const { target, lr, weightDecay, average } = TILE_RECIPE;
   return {
     target: values.target ?? target,
     lr: values.lr ?? lr,

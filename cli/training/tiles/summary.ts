@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { TileTrainingStep } from "../../../model/veda/tile_trainer.ts";
+import type { TileTrainingStep } from "../../../model/veda/training_options.ts";
 import { type Trend, trendText } from "../log_summary.ts";
 import type { TrainingResult } from "../run_training.ts";
 import type { Summary } from "../summary.ts";

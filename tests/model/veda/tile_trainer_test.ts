@@ -8,13 +8,8 @@ import { embeddedModelDir } from "../../../model/embedded.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
 import { type SamplingObserver, type SamplingRuns, samplingRuns } from "../../../model/veda/sampling_states.ts";
 import type { TilePlan } from "../../../model/veda/tile_plan.ts";
-import {
-  DEFAULT_RECIPE,
-  TILES_FILE,
-  type TileTraining,
-  type TileTrainingStep,
-  trainTiles,
-} from "../../../model/veda/tile_trainer.ts";
+import { TILES_FILE, trainTiles } from "../../../model/veda/tile_trainer.ts";
+import { TILE_RECIPE, type TileTraining, type TileTrainingStep } from "../../../model/veda/training_options.ts";
 import { bestSingle, choosePlan, meanError } from "../../../model/veda/plan_choice.ts";
 import { candidateShapes, searchTiles } from "../../../model/veda/tile_search.ts";
 import { trainingFiles } from "../../../model/training/training_folder.ts";
@@ -83,7 +78,7 @@ function training(gpu: Gpu, folder: string, more: Partial<TileTraining> = {}): T
   return {
     gpu,
     runs: someRuns(gpu),
-    recipe: { ...DEFAULT_RECIPE, lr: 0.02, average: 0.8 },
+    recipe: { ...TILE_RECIPE, lr: 0.02, average: 0.8 },
     tileTokens: 4,
     keep: 0.3,
     seed: 9,
@@ -194,7 +189,7 @@ gpuTest("it learns, and a training that is broken off and gone on with ends as o
 
 gpuTest("heads of several shapes, the sum as the target", async (gpu, dir) => {
   const plan: TilePlan = { shapes: [[1, 2, 2], [2, 1, 2]], choices: [Uint8Array.of(0, 1, 0), Uint8Array.of(1, 1, 1)] };
-  const recipe = { ...DEFAULT_RECIPE, lr: 0.02, target: "sum" as const };
+  const recipe = { ...TILE_RECIPE, lr: 0.02, target: "sum" as const };
   const steps: TileTrainingStep[] = [];
   const more = { plan, recipe, steps: 9, onStep: (step: TileTrainingStep) => steps.push(step) };
   await trainTiles(training(gpu, join(dir, "plan"), more));
@@ -215,7 +210,7 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
       message,
     );
   await refused(
-    { recipe: { ...DEFAULT_RECIPE, average: 0.8 } },
+    { recipe: { ...TILE_RECIPE, average: 0.8 } },
     "with different options: lr was 0.02 and is 0.001; give",
   );
   await refused({ tileTokens: 8, seed: 1 }, "seed was 9 and is 1, tile-tokens was 4 and is 8");
@@ -234,7 +229,7 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
     );
   const bad = someRuns(gpu, undefined, (x) => x[5] = NaN);
   await stops("nan", { runs: bad }, "training stopped at step 2: a number in layer 1 is not finite; train again");
-  await stops("far", { recipe: { ...DEFAULT_RECIPE, lr: 1e39 } }, "training stopped at step 1: a number in layer 0");
+  await stops("far", { recipe: { ...TILE_RECIPE, lr: 1e39 } }, "training stopped at step 1: a number in layer 0");
   // The checkpoint before stays.
   using source = await openSafetensors(trainingFiles(join(dir, "nan"), TILES_FILE).checkpoint);
   assertEquals(source.metadata.step, "1");

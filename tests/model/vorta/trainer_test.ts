@@ -11,7 +11,8 @@ import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import { NonFiniteError } from "../../../model/training/non_finite_error.ts";
 import { trainingFiles } from "../../../model/training/training_folder.ts";
-import { ROUTER_FILE, type RouterTraining, trainRouter } from "../../../model/vorta/trainer.ts";
+import { ROUTER_FILE, trainRouter } from "../../../model/vorta/trainer.ts";
+import type { RouterTraining } from "../../../model/vorta/training_options.ts";
 import type { RouterTrainingStep } from "../../../model/vorta/training_figures.ts";
 import { randn } from "../../gpu.ts";
 import { inTempDir, listFiles } from "../../process.ts";
@@ -310,4 +311,19 @@ Deno.test("numbers that are not finite stop training with the step and the block
     using source = await openSafetensors(trainingFiles(join(dir, "1"), ROUTER_FILE).checkpoint);
     assertEquals(source.metadata.step, "2");
     assertEquals(listFiles(join(dir, "1")), ["checkpoint.safetensors", "metrics.jsonl"]);
+  }));
+
+Deno.test("options are checked, and have defaults", () =>
+  inTempDir(async (dir) => {
+    const refused = (more: object, message: string) =>
+      assertRejects(() => trainRouter({ ...training(join(dir, "a")), ...more }), TilereelError, message);
+    await refused({ steps: 0 }, "trainRouter: steps is 0, but a whole number of at least 1 was expected");
+    await refused({ folder: undefined }, "trainRouter needs the option folder: a path");
+    await refused({ step: 2 }, 'trainRouter has no option "step": did you mean steps?');
+    await refused({ recipe: { ...AUTHORS_RECIPE, lr: NaN } }, "trainRouter: recipe is an object, but a recipe with");
+    assertEquals(listFiles(dir), []);
+    const { recipe: _, seed: __, tau: ___, checkpointEvery: ____, resume: _____, ...rest } = training(join(dir, "b"));
+    await trainRouter({ ...rest, steps: 1 });
+    await trainRouter(training(join(dir, "c"), { seed: 0, steps: 1 }));
+    assertEquals((await results(join(dir, "b"))).router, (await results(join(dir, "c"))).router);
   }));

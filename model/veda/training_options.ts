@@ -1,0 +1,65 @@
+/**
+ * The options of {@link trainTiles}.
+ *
+ * @module
+ */
+import { aFunction, aNumber, type Kinds, objectWith, oneOf, wholeNumber } from "../../gpu/common/check_options.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { aGpu } from "../pipeline_options.ts";
+import type { LoggedStep } from "../training/step_log.ts";
+import { ADAMW_KINDS, TRAINING_KINDS, type TrainingOptions } from "../training/training_options.ts";
+import type { SamplingRuns } from "./sampling_states.ts";
+import type { ScorerFigures } from "./scorer_updates.ts";
+import type { UpdateOptions } from "./tile_parameters.ts";
+import type { TilePlan } from "./tile_plan.ts";
+import type { Target } from "./veda_file.ts";
+
+/** What the optimizer is told. */
+export interface TileRecipe extends UpdateOptions {
+  /** The part of full attention that the scores are to predict. */
+  readonly target: Target;
+}
+
+/** Defaults that worked for models of all sizes that were tried. */
+export const TILE_RECIPE: TileRecipe = { target: "max", lr: 1e-3, weightDecay: 0, average: 0.99 };
+
+/** What is trained, on which data, and where the results go. */
+export interface TileTraining extends TrainingOptions<TileTrainingStep> {
+  readonly gpu: Gpu;
+  /** As `samplingRuns` makes them. */
+  readonly runs: SamplingRuns;
+  /** The number of tokens of a tile. */
+  readonly tileTokens: number;
+  /** The shapes, which have that number of tokens. Default: one that suits the grid */
+  readonly plan?: TilePlan;
+  /** Default: `TILE_RECIPE` */
+  readonly recipe?: TileRecipe;
+  /** The share of tiles at which agreement with the oracle is measured. It does not affect the training. Default: 0.1 */
+  readonly keep?: number;
+  /** Called with the number of denoising steps that are sampled again before training resumes, done and in all. */
+  readonly onReplay?: (done: number, total: number) => void;
+}
+
+/** The figures of one step, as in `metrics.jsonl`. */
+export interface TileTrainingStep extends LoggedStep, ScorerFigures {
+  readonly lr: number;
+  /** The index of the prompt, and the denoising step and pass of its run. */
+  readonly sample: number;
+  readonly denoising: number;
+  readonly pass: number;
+  readonly seconds: number;
+}
+
+const RECIPE_KINDS: Kinds<TileRecipe> = { ...ADAMW_KINDS, target: oneOf(["max", "sum"]), average: aNumber(0, 1) };
+
+/** Of {@link TileTraining}. */
+export const TILE_TRAINING_KINDS: Kinds<TileTraining> = {
+  ...TRAINING_KINDS,
+  gpu: aGpu,
+  runs: objectWith("sampling runs, as samplingRuns gives them,", { count: wholeNumber(1), sample: aFunction }),
+  tileTokens: wholeNumber(1),
+  plan: objectWith("a plan of tile shapes", { shapes: { expected: "", fits: Array.isArray } }),
+  recipe: objectWith("a recipe with all that TILE_RECIPE has, each in its range,", RECIPE_KINDS),
+  keep: aNumber(0, 1),
+  onReplay: aFunction,
+};

@@ -1,0 +1,53 @@
+/**
+ * The options of {@link trainRouter}.
+ *
+ * @module
+ */
+import { aboveZero, aFunction, aNumber, type Kinds, objectWith, wholeNumber } from "../../gpu/common/check_options.ts";
+import type { TrainingSet } from "../training/data/training_set.ts";
+import { ADAMW_KINDS, TRAINING_KINDS, type TrainingOptions } from "../training/training_options.ts";
+import { type LossWeights, TIMESTEPS, type TrainingRecipe } from "./recipe.ts";
+import type { RoutedModel } from "./routed_model.ts";
+import type { VortaSettings } from "./settings.ts";
+import type { RouterTrainingStep } from "./training_figures.ts";
+
+/** What is trained, on which data, and where the results go. */
+export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
+  /** As `routedModel` makes it from a transformer. */
+  readonly model: RoutedModel;
+  /** As `sampledSet` or `encodedSet` makes it. */
+  readonly data: TrainingSet;
+  /** The sizes of tiles and buckets; `defaultSettings` has some for every grid. */
+  readonly settings: VortaSettings;
+  /** Default: the authors' */
+  readonly recipe?: TrainingRecipe;
+  /** The threshold at which `shares` are counted. It does not affect the training. Default: 0.3 */
+  readonly tau?: number;
+}
+
+const WEIGHT_KINDS: Kinds<LossWeights> = {
+  diffusion: aNumber(0),
+  regularization: aNumber(0),
+  distillation: aNumber(0),
+  hidden: aNumber(0),
+};
+
+const RECIPE_KINDS: Kinds<TrainingRecipe> = {
+  ...ADAMW_KINDS,
+  accumulate: wholeNumber(1),
+  clip: aboveZero,
+  intervals: wholeNumber(1, TIMESTEPS),
+  weights: objectWith("the weight of each loss", WEIGHT_KINDS),
+};
+
+/** Of {@link RouterTraining}. */
+export const ROUTER_TRAINING_KINDS: Kinds<RouterTraining> = {
+  ...TRAINING_KINDS,
+  model: objectWith("a model, as routedModel gives it,", { timeEmbedding: aFunction, pass: aFunction }),
+  data: objectWith("a training set with at least one sample", { size: wholeNumber(1), sample: aFunction }),
+  settings: objectWith("an object with tile, window, bucket and rate, as defaultSettings gives it,", {
+    rate: aNumber(0, 1),
+  }),
+  recipe: objectWith("a recipe with all that AUTHORS_RECIPE has, each in its range,", RECIPE_KINDS),
+  tau: aNumber(0, 1),
+};
