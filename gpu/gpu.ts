@@ -69,7 +69,7 @@ export class Gpu extends Scopes {
     this.#bounds = settings.checkBounds ? new BoundsChecker(device) : undefined;
   }
 
-  /** Whether the device can still work: false once it is lost or has refused an allocation. */
+  /** Whether the device can work: false once it is lost, or has refused an allocation; see {@link recover}. */
   get usable(): boolean {
     return !this.#failure.happened;
   }
@@ -222,12 +222,23 @@ export class Gpu extends Scopes {
       await this.finish();
       return undefined;
     } catch (error) {
-      if (!(error instanceof Error) || !this.#failure.forget()) throw error;
-      this.#recorder.discard();
-      this.#recorder.pipelines.keepOnly(compiled);
-      this.trim(); // frees what the failed work allocated
+      if (!(error instanceof Error) || !this.#reset(compiled)) throw error;
       return error;
     }
+  }
+
+  /**
+   * Makes the device work again after an error, such as a refused allocation. Whatever the failed work made must have
+   * been freed, as leaving its scopes does. Recorded work is dropped, and kernels are compiled anew.
+   *
+   * @returns false where the device is lost, or a tensor without memory is still in use: it must be opened again
+   */
+  async recover(): Promise<boolean> {
+    if (this.usable) return true;
+    // The failed work may cause more errors, which are reported by the time it is done.
+    await this.device.queue.onSubmittedWorkDone().catch(() => {/* a lost device */});
+    await lateReports();
+    return !this.#memory.holdsRefused && this.#reset(new Set());
   }
 
   /**
@@ -237,8 +248,7 @@ export class Gpu extends Scopes {
    */
   async finish(): Promise<void> {
     if (this.usable) await this.#recorder.done().catch(() => {/* a lost device: #failure says so below */});
-    // Lets the late reports of lost devices and refused allocations arrive.
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await lateReports();
     this.#failure.check();
     await this.#bounds?.check();
   }
@@ -299,10 +309,24 @@ export class Gpu extends Scopes {
     this.#memory.release(tensor.buffer);
   }
 
+  /** Forgets an error, the recorded work, and all kernels but those. */
+  #reset(compiled: ReadonlySet<KernelSource>): boolean {
+    if (!this.#failure.forget()) return false;
+    this.#recorder.discard();
+    this.#recorder.pipelines.keepOnly(compiled);
+    this.trim(); // frees what the failed work allocated
+    return true;
+  }
+
   #made(shape: readonly number[], as: Format, allocate: (bytes: number) => GPUBuffer): Tensor {
     const format = formatOf(as), tensor = new Tensor(allocate(bytesOf(shape, format)), 0, shape, format);
     this.own(tensor);
-    if (this.poison && tensor.bytes <= this.maxTensorBytes) this.run(...poisoning(tensor));
+    if (this.poison && this.usable && tensor.bytes <= this.maxTensorBytes) this.run(...poisoning(tensor));
     return tensor;
   }
+}
+
+/** Lets the late reports of lost devices and refused allocations arrive. */
+function lateReports(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
 }

@@ -29,6 +29,8 @@ export interface MemoryUse {
 export class Memory {
   #free: GPUBuffer[] = [];
   #live = new Set<GPUBuffer>();
+  /** Buffers that the device refused, as WebGPU said after they were handed out. They cannot be used. */
+  #refused = new Set<GPUBuffer>();
   #used = 0;
   #held = 0;
   #peak = 0;
@@ -76,6 +78,11 @@ export class Memory {
     return buffer;
   }
 
+  /** Whether a buffer that the device refused is still in use. */
+  get holdsRefused(): boolean {
+    return this.#live.intersection(this.#refused).size > 0;
+  }
+
   /** Takes a buffer back. Recorded work can still use it, because the queue keeps the order. */
   release(buffer: GPUBuffer): void {
     if (!this.#live.delete(buffer)) throw new Error(`"${buffer.label}" was released twice`);
@@ -88,6 +95,7 @@ export class Memory {
     this.hooks.beforeDestroying();
     for (const buffer of this.#free.splice(0)) {
       this.#held -= buffer.size;
+      this.#refused.delete(buffer);
       buffer.destroy();
     }
   }
@@ -109,6 +117,7 @@ export class Memory {
     });
     this.device.popErrorScope().then((error) => {
       if (!error) return;
+      this.#refused.add(buffer);
       this.hooks.onFailure(
         new TilereelError(
           `too little memory: the GPU has no ${formatBytes(size)} for ${what} beside the ${formatBytes(before)} ` +

@@ -58,7 +58,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
       // The others of a batch may come out well, but not where the model cannot even be loaded.
       if (!(error instanceof TilereelError) || !isBatch || !run.hasLoaded) throw error;
       failed.push({ out: clip.out, why: error.message });
-      run.tellFailed(clip, error.message);
+      await run.tellFailed(clip, error.message);
     }
   }
   await run.finish();
@@ -141,13 +141,13 @@ class Run implements Disposable {
     });
   }
 
-  /** Says that a clip failed. */
-  tellFailed({ out, prompt, seed }: ReadyClip, why: string): void {
+  /** Says that a clip failed, and sees to it that the next one finds a GPU that works. */
+  async tellFailed({ out, prompt, seed }: ReadyClip, why: string): Promise<void> {
     this.#progress.stop();
     console.error(`tilereel: ${printable(out)}: ${why}`);
     if (this.#json) printJson({ file: out, prompt, seed, error: why });
-    // A GPU that is lost or out of memory does nothing more: the next clip gets another.
-    if (!this.#workshop || this.#workshop.gpu.usable || this.plan.values.profile !== undefined) return;
+    // A GPU that is lost does nothing more: the next clip gets another.
+    if (!this.#workshop || await this.#workshop.gpu.recover() || this.plan.values.profile !== undefined) return;
     this.#workshop[Symbol.dispose]();
     this.#workshop = undefined;
   }

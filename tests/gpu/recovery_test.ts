@@ -1,0 +1,88 @@
+/** A device that refused an allocation works again, with what was on it before. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { combine } from "../../gpu/ops/combine.ts";
+import { openTestGpu } from "../gpu.ts";
+
+const REFUSED = "more than there is";
+
+/** Has the device refuse tensors of that name as a full one does: late, and with errors of whatever uses them. */
+function refuseTensors({ device }: Gpu): void {
+  const createBuffer = device.createBuffer.bind(device), popErrorScope = device.popErrorScope.bind(device);
+  let refuses = false;
+  device.createBuffer = (descriptor) => {
+    const buffer = createBuffer(descriptor);
+    refuses = descriptor.label === REFUSED;
+    if (refuses) buffer.destroy();
+    return buffer;
+  };
+  device.popErrorScope = async () => {
+    const refused = refuses;
+    return await popErrorScope() ?? (refused ? { message: REFUSED } : null);
+  };
+}
+
+const double = (gpu: Gpu, numbers: number) =>
+  gpu.waitingScope(async () => {
+    const x = gpu.upload(new Float32Array(numbers).fill(1), [numbers]);
+    return [...new Set(await gpu.read(combine(gpu, [[2, x]])))];
+  });
+
+/** Work that does not get the memory that it asks for. */
+const tooMuch = (gpu: Gpu) =>
+  gpu.waitingScope(async () => {
+    const x = gpu.tensor([2 ** 16], "f32", REFUSED);
+    await gpu.read(combine(gpu, [[1, x], [1, x]]));
+  });
+
+function testRecovery(name: string, test: (gpu: Gpu) => Promise<void>): void {
+  Deno.test({
+    name,
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async () => {
+      const gpu = await openTestGpu();
+      refuseTensors(gpu);
+      try {
+        await test(gpu);
+      } finally {
+        gpu.close();
+      }
+    },
+  });
+}
+
+testRecovery("after a refused allocation, work goes on with the tensors that were there before", async (gpu) => {
+  const weight = gpu.upload(new Float32Array([1, 2, 3]), [3]);
+  assertEquals(await double(gpu, 8), [2]);
+  const { used } = gpu.memory;
+  for (let times = 0; times < 2; times++) {
+    await assertRejects(() => tooMuch(gpu), TilereelError, "too little memory: the GPU has no 256 KiB for more than");
+    assertEquals(gpu.usable, false);
+    await assertRejects(() => double(gpu, 8), TilereelError, "too little memory");
+    assert(await gpu.recover());
+    assert(gpu.usable);
+    assertEquals(gpu.memory.used, used);
+    assertEquals(await double(gpu, 8), [2]);
+    assertEquals([...await gpu.read(weight)], [1, 2, 3]);
+  }
+});
+
+testRecovery("a device does not recover while a refused tensor is in use", async (gpu) => {
+  const kept = gpu.tensor([2 ** 16], "f32", REFUSED);
+  await assertRejects(() => gpu.finish(), TilereelError, "too little memory");
+  assertEquals([await gpu.recover(), gpu.usable], [false, false]);
+  gpu.release(kept);
+  assertEquals([await gpu.recover(), gpu.usable], [true, true]);
+  assertEquals(await double(gpu, 8), [2]);
+});
+
+testRecovery("a device that is well needs no recovery, one that is lost or closed has none", async (gpu) => {
+  assert(await gpu.recover());
+  gpu.device.destroy();
+  await assertRejects(() => gpu.finish(), TilereelError, "the GPU was lost while working");
+  assertEquals(await gpu.recover(), false);
+  gpu.close();
+  assertEquals(await gpu.recover(), false);
+});
