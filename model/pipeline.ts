@@ -17,6 +17,7 @@ import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
+import type { FileStore } from "./files/store.ts";
 import { type ModelFiles, openModelFiles } from "./model_files.ts";
 import { randn } from "./noise.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
@@ -176,11 +177,11 @@ export class VideoPipeline {
    *
    * @throws {TilereelError} if the folder holds no model that can be run, a file is damaged, or memory runs out
    */
-  static async load(dir: string, options: LoadOptions): Promise<VideoPipeline> {
-    check("VideoPipeline.load: the model's folder", dir, aPath);
+  static async load(model: string | FileStore, options: LoadOptions): Promise<VideoPipeline> {
+    if (typeof model !== "object") check("VideoPipeline.load: the model's folder", model, aPath);
     checkOptions("VideoPipeline.load", options, LOAD_KINDS, ["gpu"]);
     // Damaged files are found before anything is uploaded.
-    return await VideoPipeline.of(await openModelFiles(dir), options);
+    return await VideoPipeline.of(await openModelFiles(model), options);
   }
 
   /**
