@@ -6,7 +6,7 @@
  * @module
  */
 import { gpuOptions } from "../tools/program/gpu_options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
+import type { OptionValues } from "../tools/program/options.ts";
 import { openGpu } from "../gpu/native/open.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";
@@ -14,7 +14,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import { openStopwatch } from "../gpu/tuning/stopwatch.ts";
 import { ofCeiling } from "./ceilings.ts";
 import { handOver, resultOptions } from "./result.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 
 const { gpu: which } = gpuOptions("Bench");
@@ -92,14 +92,9 @@ ${each((row, j) => `  total += c${row}_${j} + vec4f(h${row}_${j});`)}
   };
 }
 
-if (import.meta.main) await runAsProgram("bench:arithmetic", bench);
+if (import.meta.main) await runAsProgram({ command: "deno task bench:arithmetic", options, run: bench });
 
-async function bench(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "bench:arithmetic");
-  if (help) {
-    console.log("Usage: deno task bench:arithmetic [--gpu NAME] [--json] [--save FILE]");
-    return;
-  }
+async function bench(values: OptionValues<typeof options>): Promise<void> {
   const { gpu: choice = "auto" } = values;
   const gpu = await openGpu({ choice });
   const { name: adapter, source, software, features } = gpu.settings.description;

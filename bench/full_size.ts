@@ -8,8 +8,7 @@
  */
 import { clipOptions } from "../tools/program/clip/clip_options.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
-import { choice, flag, integer, memory, path } from "../tools/program/options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
+import { choice, flag, integer, memory, type OptionValues, path } from "../tools/program/options.ts";
 import { checkProfile, profileOption, startProfile } from "../tools/program/profile.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
@@ -22,7 +21,7 @@ import type { WeightsPlace } from "../model/blocks/weights_place.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
 import { handOver, resultOptions } from "./result.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 import { WAN_SHAPES } from "./wan_shapes.ts";
 
@@ -87,19 +86,9 @@ interface Report {
   readonly sampleStd: number;
 }
 
-if (import.meta.main) await runAsProgram("full_size", main);
+if (import.meta.main) await runAsProgram({ command: "deno run -A bench/full_size.ts", options, run: main });
 
-async function main(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "full_size");
-  if (help) {
-    console.log(
-      "Usage: deno run -A bench/full_size.ts [--shape 1.3b|14b] [--layers N] [--size WxH] [--frames N] [--steps N] " +
-        "[--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] [--memory SIZE] [--weights auto|resident|stream] " +
-        "[--stored bf16|f32] [--weight-dtype auto|stored|f16|bf16] " +
-        "[--profile FILE] [--dir DIR] [--keep] [--json] [--save FILE]",
-    );
-    return;
-  }
+async function main(values: OptionValues<typeof options>): Promise<void> {
   const { shape = "1.3b", keep = false } = values;
   const { heads, ffnDim, layers: all } = WAN_SHAPES[shape].config;
   const layers = values.layers ?? all;

@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { choice } from "../tools/program/options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
+import { choice, type OptionValues } from "../tools/program/options.ts";
 import { textTable } from "../tools/program/text_table.ts";
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
 import { kernelNamed } from "./kernels/named.ts";
 import { type Modules, type RecordedVariant, recordFamilies, recordModel } from "./kernels/recorded.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 
 const options = {
   source: choice({
@@ -21,20 +20,20 @@ const options = {
   }),
 };
 
-if (import.meta.main) await runAsProgram("kernels", main);
+if (import.meta.main) {
+  await runAsProgram({
+    command: "deno task kernels",
+    options,
+    positionals: "[NAME]",
+    notes:
+      "Lists the families of kernels with their variants, and the other kernels that encode prompts, render clips and " +
+      "train routers. With NAME, prints the whole WGSL module of one kernel: NAME is the name of a kernel or of a " +
+      "variant, or the beginning of one.",
+    run: main,
+  });
+}
 
-async function main(): Promise<void> {
-  const { values, positionals, help } = parseCommand(Deno.args, options, "kernels");
-  if (help) {
-    console.log(
-      "Usage: deno task kernels [--source dawn|deno] [NAME]\n\n" +
-        "Lists the families of kernels with their variants, and the other kernels that encode prompts, render clips and\n" +
-        "train routers. With NAME, prints the whole WGSL module of one kernel: NAME is the name of a kernel or of a\n" +
-        "variant, or the beginning of one.",
-    );
-    return;
-  }
-  const [name, more] = positionals;
+async function main(values: OptionValues<typeof options>, [name, more]: readonly string[]): Promise<void> {
   if (more !== undefined) {
     throw new TilereelError(`one NAME was expected, not ${quoted(more)} as well: quote a name with spaces`);
   }

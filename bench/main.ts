@@ -4,10 +4,9 @@
  * @module
  */
 import { exists } from "../model/files/file_error.ts";
-import { parseCommand } from "../tools/program/parse.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { gpuOptions } from "../tools/program/gpu_options.ts";
-import { choice } from "../tools/program/options.ts";
+import { choice, type OptionValues } from "../tools/program/options.ts";
 import type { Case, Size } from "./case.ts";
 import { ofCeiling } from "./ceilings.ts";
 import { attentionCases } from "./cases/attention.ts";
@@ -20,7 +19,7 @@ import { measure, type Measurement } from "./measure.ts";
 import { handOver, resultOptions, saveResult } from "./result.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants, type Variant } from "./variants.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 
 const options = {
   ...gpuOptions("Bench"),
@@ -42,17 +41,9 @@ interface Result extends Measured {
   readonly ofCeiling: string;
 }
 
-if (import.meta.main) await runAsProgram("bench", bench);
+if (import.meta.main) await runAsProgram({ command: "deno task bench", options, run: bench });
 
-async function bench(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "bench");
-  if (help) {
-    console.log(
-      "Usage: deno task bench [--gpu NAME] [--tuning auto|again|off] [--precision f32|f16] [--size small|large] " +
-        "[--json] [--save FILE]",
-    );
-    return;
-  }
+async function bench(values: OptionValues<typeof options>): Promise<void> {
   const { adapter, variants } = await openVariants(values);
   const { name, software } = adapter;
   const size = values.size ?? (software ? "small" : "large");

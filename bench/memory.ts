@@ -4,8 +4,7 @@
  * @module
  */
 import { clipOptions } from "../tools/program/clip/clip_options.ts";
-import { choice, flag, memory, number } from "../tools/program/options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
+import { choice, flag, memory, number, type OptionValues } from "../tools/program/options.ts";
 import { weightDtypeOption, weightsOption } from "../tools/program/weights_options.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
@@ -16,7 +15,7 @@ import { singleBranch } from "../model/vorta/methods.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
 import { countMemory, type MemoryCase, type MemoryCount, STAGES } from "./memory/count.ts";
 import { DRY_MODELS } from "./memory/dry_model.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 
 const GROUP = "Memory";
@@ -77,18 +76,9 @@ const CASES: readonly (MemoryCase & { readonly method?: string })[] = [
 /** Largest kinds of buffers that are listed. */
 const PARTS = 6;
 
-if (import.meta.main) await runAsProgram("memory", main);
+if (import.meta.main) await runAsProgram({ command: "deno task bench:memory", options, run: main });
 
-async function main(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "memory");
-  if (help) {
-    console.log(
-      "Usage: deno task bench:memory [--model 1.3B|14B] [--size WxH] [--frames N] [--guidance X] " +
-        "[--weights auto|resident|stream] [--attention full|sliding|coreset|veda] [--precision f32|f16|matrix] " +
-        "[--stored f32|bf16] [--weight-dtype auto|stored|f16|bf16] [--memory LIMIT] [--parts] [--json]",
-    );
-    return;
-  }
+async function main(values: OptionValues<typeof options>): Promise<void> {
   const ofOne = (["size", "frames", "guidance", "weights", "attention", "memory"] as const)
     .find((name) => values[name] !== undefined);
   if (values.model === undefined && ofOne) {

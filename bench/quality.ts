@@ -14,7 +14,6 @@ import { clipOptions, type ClipValues } from "../tools/program/clip/clip_options
 import { clipSettings, clipValuesOf, overlay } from "../tools/program/clip/clip_settings.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { showProgress } from "../tools/program/progress.ts";
-import { parseCommand } from "../tools/program/parse.ts";
 import { readPrompts } from "../tools/program/clip/prompts_file.ts";
 import { slug } from "../tools/program/clip/slug.ts";
 import { fullAttention } from "../model/attention/full.ts";
@@ -29,7 +28,7 @@ import { loadRouter } from "../model/vorta/router_file.ts";
 import { npyOfFrames } from "./quality/npy.ts";
 import { randomRoutes } from "./quality/random_routes.ts";
 import { handOver, resultOptions } from "./result.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 
 const options = {
@@ -70,14 +69,9 @@ interface Likeness {
   readonly flicker: number;
 }
 
-if (import.meta.main) await runAsProgram("bench", bench);
+if (import.meta.main) await runAsProgram({ command: "deno task bench:quality", options, run: bench });
 
-async function bench(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "bench:quality");
-  if (help) {
-    console.log(`Usage: deno task bench:quality ${Object.keys(options).map((name) => `[--${name}]`).join(" ")}`);
-    return;
-  }
+async function bench(values: OptionValues<typeof options>): Promise<void> {
   const model = values.model ?? embeddedModelDir();
   const { from = 0, count = Infinity } = values;
   const prompts = (await readPrompts(values.prompts ?? "tools/demo/prompts64.txt"))

@@ -8,7 +8,6 @@
  */
 import { gpuOptions, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, type OptionValues, text } from "../tools/program/options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
 import { vedaOptions } from "../tools/program/clip/veda_options.ts";
 import { vortaOptions } from "../tools/program/clip/vorta_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -22,7 +21,7 @@ import { type Grid, product } from "../model/attention/grid.ts";
 import { measure } from "./measure.ts";
 import { normalTensor } from "./random.ts";
 import { handOver, resultOptions, saveResult } from "./result.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 import { openVariants } from "./variants.ts";
 import { SHAPE_NAMES, type ShapeName, WAN_SHAPES } from "./wan_shapes.ts";
@@ -80,18 +79,9 @@ interface Result {
   readonly share?: number;
 }
 
-if (import.meta.main) await runAsProgram("bench", bench);
+if (import.meta.main) await runAsProgram({ command: "deno task bench:sparse", options, run: bench });
 
-async function bench(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "bench:sparse");
-  if (help) {
-    console.log(
-      "Usage: deno task bench:sparse [--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] " +
-        "[--shape small|1.3b|14b] [--method all|vorta|veda] [--tile TxHxW] [--tile-shape TxHxW] [--keeps X,Y] " +
-        "[--json] [--save FILE]",
-    );
-    return;
-  }
+async function bench(values: OptionValues<typeof options>): Promise<void> {
   const { adapter, variants } = await openVariants({ precision: "auto", ...values });
   const { gpu } = variants.find(({ used }) => used)!;
   const name = values.shape ?? (adapter.software ? "small" : "1.3b"), shape = shapeOf(name);

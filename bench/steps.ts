@@ -9,15 +9,14 @@
  * @module
  */
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
-import { choice, flag, integer } from "../tools/program/options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
+import { choice, flag, integer, type OptionValues } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { measure } from "./measure.ts";
 import { type Profiled, profiled } from "./profiled.ts";
 import { handOver, resultOptions, saveResult } from "./result.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { full, type TimedMethod, veda, vorta } from "./steps/methods.ts";
 import { shareFor } from "./steps/speed_up.ts";
 import { openTransformer, type TimedTransformer } from "./steps/transformer.ts";
@@ -85,17 +84,9 @@ interface Result {
   readonly profile?: Profiled;
 }
 
-if (import.meta.main) await runAsProgram("bench:steps", bench);
+if (import.meta.main) await runAsProgram({ command: "deno task bench:steps", options, run: bench });
 
-async function bench(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "bench:steps");
-  if (help) {
-    console.log(
-      "Usage: deno task bench:steps [--gpu NAME] [--tuning auto|again|off] [--precision auto|f32|f16] " +
-        "[--shape small|1.3b|14b] [--method all|vorta|veda] [--block] [--longest SECONDS] [--json] [--save FILE]",
-    );
-    return;
-  }
+async function bench(values: OptionValues<typeof options>): Promise<void> {
   const gpu = await openGpuAsAsked(values, showProgress().onProgress);
   const { name: adapter, software, source } = gpu.settings.description;
   const name = values.shape ?? (software ? "small" : "1.3b"), shape = WAN_SHAPES[name];

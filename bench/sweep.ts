@@ -4,15 +4,14 @@
  *
  * @module
  */
-import { choice, text } from "../tools/program/options.ts";
+import { choice, type OptionValues, text } from "../tools/program/options.ts";
 import { gpuOptions, precisionOption } from "../tools/program/gpu_options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
 import { openGpu } from "../gpu/native/open.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
 import { ofCeiling } from "./ceilings.ts";
 import { handOver, resultOptions, saveResult } from "./result.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { sweep, type SweepResult } from "./sweep/sweep.ts";
 import { markdownTable } from "./table.ts";
 
@@ -25,17 +24,9 @@ const options = {
   ...resultOptions,
 };
 
-if (import.meta.main) await runAsProgram("bench:sweep", bench);
+if (import.meta.main) await runAsProgram({ command: "deno task bench:sweep", options, run: bench });
 
-async function bench(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "bench:sweep");
-  if (help) {
-    console.log(
-      "Usage: deno task bench:sweep [--gpu NAME] [--precision auto|f32|f16] [--size small|large] [--only WORD] " +
-        "[--json] [--save FILE]",
-    );
-    return;
-  }
+async function bench(values: OptionValues<typeof options>): Promise<void> {
   const { gpu: choice = "auto", precision: asked = "auto", only = "" } = values;
   const open = async () => {
     const { device, settings } = await openGpu({ choice, precision: asked });

@@ -7,16 +7,20 @@
  */
 import { slug } from "../tools/program/clip/slug.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 import { type Measured, readMeasured } from "./targets/measured.ts";
 import { targetRows } from "./targets/rows.ts";
 
 if (import.meta.main) {
-  await runAsProgram("targets", () => {
-    if (Deno.args.length === 0) throw new TilereelError("name a folder with results: targets.ts FOLDER...");
-    console.log(report(readMeasured(Deno.args)));
-    return Promise.resolve();
+  await runAsProgram({
+    command: "deno run -A bench/targets.ts",
+    options: {},
+    positionals: "FOLDER...",
+    run: async (_, folders) => {
+      if (folders.length === 0) throw new TilereelError("name a folder with results: targets.ts FOLDER...");
+      console.log(report(await readMeasured(folders)));
+    },
   });
 }
 

@@ -7,8 +7,7 @@
  * @module
  */
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
-import { choice, integer } from "../tools/program/options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
+import { choice, integer, type OptionValues } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import { weightDtypeOption } from "../tools/program/weights_options.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
@@ -18,7 +17,7 @@ import { assertVaried } from "./full_size/varied.ts";
 import { writeRandomWeights } from "./full_size/random_weights.ts";
 import { umt5Tensors } from "./full_size/tensor_spec.ts";
 import { handOver, resultOptions } from "./result.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 
 const GROUP = "Text encoder";
@@ -45,17 +44,9 @@ function config(widths: Pick<Umt5Config, "dModel" | "dFf" | "heads" | "dKv" | "v
   return { ...widths, relativeBuckets: 32, relativeMaxDistance: 128, eps: 1e-6 };
 }
 
-if (import.meta.main) await runAsProgram("text_encoder", main);
+if (import.meta.main) await runAsProgram({ command: "deno run -A bench/text_encoder.ts", options, run: main });
 
-async function main(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "text_encoder");
-  if (help) {
-    console.log(
-      "Usage: deno run -A bench/text_encoder.ts [--stored f32|bf16] [--layers N] [--size xxl|small] [--gpu NAME] " +
-        "[--tuning auto|again|off] [--precision auto|f32|f16] [--weight-dtype auto|stored|f16|bf16] [--json] [--save FILE]",
-    );
-    return;
-  }
+async function main(values: OptionValues<typeof options>): Promise<void> {
   const { stored = "f32", layers = 24, size = "xxl" } = values;
   const shape = { ...CONFIGS[size], layers };
   const gpu = await openGpuAsAsked(values, showProgress().onProgress);

@@ -10,7 +10,6 @@
  */
 import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
 import { flag, integer, type OptionValues, path, text } from "../tools/program/options.ts";
-import { parseCommand } from "../tools/program/parse.ts";
 import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../tools/program/sampling_options.ts";
 import { sizesText } from "../tools/program/clip/vorta_options.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
@@ -30,7 +29,7 @@ import { spread } from "../model/veda/tile_search.ts";
 import { defaultShape } from "../model/veda/tiling.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
-import { runAsProgram } from "./run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { markdownTable } from "./table.ts";
 
 const options = {
@@ -43,7 +42,7 @@ const options = {
   json: flag({ group: "Bench", help: "Print JSON instead of tables." }),
 };
 
-if (import.meta.main) await runAsProgram("bench", bench);
+if (import.meta.main) await runAsProgram({ command: "deno task bench:veda", options, run: bench });
 
 /** A way to pick tiles. */
 interface Picker {
@@ -69,12 +68,7 @@ interface Result {
   readonly error: number;
 }
 
-async function bench(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "bench:veda");
-  if (help) {
-    console.log(`Usage: deno task bench:veda ${Object.keys(options).map((name) => `[--${name}]`).join(" ")}`);
-    return;
-  }
+async function bench(values: OptionValues<typeof options>): Promise<void> {
   const { prompts = "tools/demo/prompts64.txt", count = 4, json = false } = values;
   const all = await planSampling({ ...values, prompts });
   const sampling = { ...all, clips: all.clips.slice(0, count) };

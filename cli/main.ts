@@ -71,7 +71,7 @@ function find(commands: CommandTable, name: string, what: string, before: string
 }
 
 async function runCommand(command: Command, args: readonly string[]): Promise<number> {
-  const { values, positionals, help } = parseCommand(args, command.options, command.name);
+  const { values, positionals, help } = parseCommand(args, command.options, `tilereel ${command.name}`);
   if (help) {
     console.log(commandHelp(command));
     return 0;

@@ -7,10 +7,9 @@
  * @module
  */
 import { join, resolve } from "node:path";
-import { parseCommand } from "./program/parse.ts";
+import { runAsProgram } from "./program/run_as_program.ts";
 import { checkWritable, removeUnfinished } from "../model/files/output.ts";
-import { flag, path } from "./program/options.ts";
-import { TilereelError } from "../gpu/common/errors.ts";
+import { flag, type OptionValues, path } from "./program/options.ts";
 import { stageProgram } from "./stage_program.ts";
 import { writeSelfExtracting } from "./self_extracting.ts";
 
@@ -38,22 +37,10 @@ if (import.meta.main) {
       }
     });
   }
-  try {
-    await compile();
-    Deno.exit(0);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`compile: ${error.message}`);
-    Deno.exit(1);
-  }
+  await runAsProgram({ command: "deno task compile", options, run: compile });
 }
 
-async function compile(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "compile");
-  if (help) {
-    console.log("Usage: deno task compile [--out FILE] [--self-extracting]");
-    return;
-  }
+async function compile(values: OptionValues<typeof options>): Promise<void> {
   const out = values.out ?? join("dist", Deno.build.os === "windows" ? "tilereel.exe" : "tilereel");
   await checkWritable(out, { asFile: true });
   const folder = staging = Deno.makeTempDirSync({ prefix: "tilereel-compile-" });

@@ -10,7 +10,7 @@ import { cp, mkdir, rename, rm } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { path, text } from "./program/options.ts";
-import { parseCommand } from "./program/parse.ts";
+import { runAsProgram } from "./program/run_as_program.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { DAWN_FOLDER } from "../gpu/native/dawn_addon.ts";
 
@@ -24,15 +24,11 @@ const options = {
 };
 
 if (import.meta.main) {
-  try {
-    const { values, help } = parseCommand(Deno.args, options, "dawn");
-    if (help) console.log("Usage: deno task dawn [--out DIR] [--platform NAME]");
-    else await install(values.out ?? join(ROOT, "node_modules", "webgpu"), values.platform);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`dawn: ${error.message}`);
-    Deno.exit(1);
-  }
+  await runAsProgram({
+    command: "deno task dawn",
+    options,
+    run: ({ out = join(ROOT, "node_modules", "webgpu"), platform }) => install(out, platform),
+  });
 }
 
 async function install(folder: string, platform?: string): Promise<void> {

@@ -10,10 +10,9 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { create } from "tar";
 import config from "../deno.json" with { type: "json" };
-import { flag, path } from "./program/options.ts";
+import { flag, type OptionValues, path } from "./program/options.ts";
 import { checkWritable, writeAtomically } from "../model/files/output.ts";
-import { parseCommand } from "./program/parse.ts";
-import { TilereelError } from "../gpu/common/errors.ts";
+import { runAsProgram } from "./program/run_as_program.ts";
 import { writeTypes } from "./pack_types.ts";
 import { bundle, ROOT, stageFiles } from "./stage_program.ts";
 
@@ -27,23 +26,9 @@ const options = {
   untyped: flag({ group: "Output", help: "Leave out the declarations, for which TypeScript is downloaded." }),
 };
 
-if (import.meta.main) {
-  try {
-    await pack();
-    Deno.exit(0);
-  } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`pack: ${error.message}`);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runAsProgram({ command: "deno task pack", options, run: pack });
 
-async function pack(): Promise<void> {
-  const { values, help } = parseCommand(Deno.args, options, "pack");
-  if (help) {
-    console.log("Usage: deno task pack [--out FILE] [--untyped]");
-    return;
-  }
+async function pack(values: OptionValues<typeof options>): Promise<void> {
   const out = values.out ?? join("dist", `tilereel-${config.version}.tgz`);
   await checkWritable(out, { asFile: true });
   const folder = await Deno.makeTempDir({ prefix: "tilereel-pack-" });

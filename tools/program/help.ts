@@ -5,20 +5,17 @@
  */
 import { ENVIRONMENT, type EnvironmentVariable } from "../../gpu/common/environment.ts";
 import type { Command, CommandGroup, CommandTable, Example } from "./command.ts";
-import type { Option } from "./options.ts";
+import type { Option, OptionTable } from "./options.ts";
 
 const WIDTH = 100;
 
 /** The help of one command: usage, options in groups with defaults, notes, examples. */
 export function commandHelp(command: Command): string {
-  const groups = Map.groupBy(Object.entries(command.options), ([, option]) => option.group);
   const parts = [
     `Usage: ${["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ")}`,
     wrap(command.description, 0),
+    ...optionGroups(command.options),
   ];
-  for (const [group, options] of groups) {
-    parts.push([`${group}:`, ...options.map(([name, option]) => optionHelp(name, option))].join("\n"));
-  }
   const variables = VARIABLES.filter(([, { option }]) =>
     option !== undefined && Object.hasOwn(command.options, option)
   );
@@ -26,6 +23,25 @@ export function commandHelp(command: Command): string {
   if (command.notes) parts.push(wrap(command.notes, 0));
   parts.push(examplesHelp(command.examples));
   return parts.join("\n\n");
+}
+
+/** The help of a program that is no command of `tilereel`. */
+export function programHelp(
+  { command, positionals, options, notes }: {
+    readonly command: string;
+    readonly positionals?: string;
+    readonly options: OptionTable;
+    readonly notes?: string;
+  },
+): string {
+  const usage = `Usage: ${[command, positionals, "[options]"].filter(Boolean).join(" ")}`;
+  return [usage, ...optionGroups(options), ...notes === undefined ? [] : [wrap(notes, 0)]].join("\n\n");
+}
+
+function optionGroups(options: OptionTable): string[] {
+  return [...Map.groupBy(Object.entries(options), ([, option]) => option.group)].map(([group, entries]) =>
+    [`${group}:`, ...entries.map(([name, option]) => optionHelp(name, option))].join("\n")
+  );
 }
 
 /** The help of a group of commands. */

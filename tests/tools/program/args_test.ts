@@ -12,7 +12,7 @@ const table = {
   out: path({ group: "Output", value: "PATH", help: "Where to.", default: "out/", short: "o" }),
   quiet: flag({ group: "Output", help: "Say nothing.", short: "q" }),
 };
-const parse = (...args: string[]) => parseCommand(args, table, "generate");
+const parse = (...args: string[]) => parseCommand(args, table, "tilereel generate");
 const refuses = (message: string, ...args: string[]) => assertThrows(() => parse(...args), TilereelError, message);
 
 Deno.test("options become typed values, the rest positional text", () => {
