@@ -11,6 +11,7 @@
 import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
 import { flag, integer, type OptionValues, path, text } from "../tools/program/options.ts";
 import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../tools/program/sampling_options.ts";
+import { trainedModelOptions } from "../tools/program/training_options.ts";
 import { sizesText } from "../tools/program/clip/vorta_options.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -34,6 +35,7 @@ import { markdownTable } from "./table.ts";
 
 const options = {
   ...samplingOptions,
+  ...trainedModelOptions,
   prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
   count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "4", min: 1 }),
   tiles: path({ group: "Bench", value: "FILE,FILE", help: 'Files of "train tiles" and "search tiles" to compare.' }),

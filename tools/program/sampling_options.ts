@@ -19,7 +19,7 @@ import { clipGrid, clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
-import { trainedModelOptions } from "./training_options.ts";
+import type { trainedModelOptions } from "./training_options.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
@@ -73,11 +73,10 @@ export const samplingOptions = {
     min: 0,
     max: LARGEST_SEED,
   }),
-  ...trainedModelOptions,
 };
 
-/** Values of {@linkcode samplingOptions} that were given. */
-export type SamplingValues = OptionValues<typeof samplingOptions>;
+/** What was given of these options, and of the model's. */
+export type SamplingValues = OptionValues<typeof samplingOptions & typeof trainedModelOptions>;
 
 /** What is sampled, known before anything is loaded. */
 export interface SamplingPlan {

@@ -6,6 +6,7 @@
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { flag, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
+import { trainedModelOptions } from "../../../tools/program/training_options.ts";
 import { reportOptions } from "../options.ts";
 
 const SEARCH = "Search";
@@ -14,13 +15,9 @@ const OUTPUT = "Output";
 /** Defaults of the command. */
 export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 };
 
-const { prompts, size, frames, seed, ...rest } = samplingOptions;
 /** The option table of `tilereel search tiles`. */
 export const options = {
-  prompts,
-  size,
-  frames,
-  seed,
+  ...samplingOptions,
   "tile-tokens": integer({
     group: SEARCH,
     value: "N",
@@ -53,7 +50,7 @@ export const options = {
     min: 1,
     max: 256,
   }),
-  ...rest,
+  ...trainedModelOptions,
   out: path({
     group: OUTPUT,
     short: "o",

@@ -11,6 +11,7 @@ import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_optio
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { choice, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
+import { trainedModelOptions } from "../../../tools/program/training_options.ts";
 import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
 
 const TILES = "Tiles";
@@ -19,13 +20,9 @@ const TRAINING = "Training";
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
 
-const { prompts, size, frames, seed, ...rest } = samplingOptions;
 /** The option table of `tilereel train tiles`. */
 export const options = {
-  prompts,
-  size,
-  frames,
-  seed,
+  ...samplingOptions,
   target: choice({
     group: TILES,
     choices: ["max", "sum"],
@@ -68,7 +65,7 @@ export const options = {
     min: 0,
     max: 1,
   }),
-  ...rest,
+  ...trainedModelOptions,
   ...outputOptions(DEFAULTS),
   ...reportOptions,
 };
