@@ -85,7 +85,7 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
       seconds,
       peak,
     };
-    encoder.release();
+    encoder[Symbol.dispose]();
     handOver(
       values,
       report,

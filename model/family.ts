@@ -13,6 +13,7 @@ import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import type { Config } from "./checkpoint/json.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
+import type { FileStore } from "./files/store.ts";
 import type { GuidedPass } from "./guidance.ts";
 import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig } from "./schedulers/config.ts";
@@ -26,20 +27,22 @@ export interface Family {
   readonly name: string;
   /** The class of the transformer in `model_index.json`, by which a model's family is found. */
   readonly transformerClass: string;
-  /** The other parts of a model, by the names of their folders. */
+  /** The class of the pipeline in `model_index.json`. */
+  readonly pipelineClass: string;
+  /** The parts of a model, by the names of their folders. */
   readonly parts: Readonly<Record<string, ModelPart>>;
   /** Defaults of what a model's `generation.json` does not say. */
   readonly defaults: GenerationDefaults;
   /** The sizes of clips that all models of the family can make. */
   readonly multiples: ClipMultiples;
   /**
-   * Finds out whether a model is of a kind of this family that is not supported.
+   * Recognises kinds of this family that are not supported.
    *
    * @param index the contents of `model_index.json`
    * @param folder the model's folder
-   * @returns the name of the kind; undefined where the model is supported
+   * @returns the name of the kind; undefined where it is no such kind
    */
-  unsupportedKind(index: Config, folder: string): Promise<string | undefined>;
+  unsupportedKind(index: Config, folder: FileStore): Promise<string | undefined>;
   /**
    * Reads a model's configurations and opens its weights. Nothing is uploaded.
    *
@@ -74,6 +77,8 @@ export interface PartWeights {
 
 /** An opened model: configurations, and weights whose headers were read. It holds files until it is disposed of. */
 export interface FamilyModel extends Disposable {
+  readonly family: Family;
+  readonly defaults: GenerationDefaults;
   readonly scheduler: SchedulerConfig;
   readonly shape: HeadShape;
   /** The number of channels of a text embedding. */
@@ -178,8 +183,8 @@ export interface VideoTransformer extends Disposable {
   predict(passes: readonly ForwardPass[]): Promise<Tensor[]>;
   /** The embedding of each timestep that VORTA's routers take: [timesteps, dim]. */
   timeEmbedding(timesteps: readonly number[]): Promise<Float32Array>;
-  /** The tokens of latents [batch, channels, frames, height, width]. */
-  layout(latents: readonly number[]): TokenLayout;
+  /** The tokens of a pass over latents of the shape [batch, channels, frames, height, width]. */
+  layout(latents: readonly number[], conditioning: Conditioning): TokenLayout;
   /** Frees the weights of the layers until {@link predict} needs them again. Recorded work can still use them. */
   dropBlocks(): void;
   /** Computes what comes before the layers. The tensors belong to the enclosing scope, or to the caller. */

@@ -14,8 +14,8 @@ export interface GuidedPass {
   readonly name: PassName;
   /** Multiplies its prediction. A step's velocity is the sum; the weights of all passes sum to 1. */
   readonly weight: number;
-  /** The scale that the model is told, where it has embedded guidance. */
-  readonly guidance?: number;
+  /** What its conditioning holds beside the prompt: the scale, where a model was trained to be told it. */
+  readonly embedded?: { readonly guidance: number };
 }
 
 /** Classifier-free guidance: the prediction is led away from that of the negative prompt. No second pass at 1 and below. */

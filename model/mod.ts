@@ -17,7 +17,7 @@ export type { HeadShape, TokenLayout } from "./attention/layout.ts";
 export type { AttentionReport } from "./attention/report.ts";
 export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./blocks/weights_place.ts";
 export type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
-export type { ModelFolder } from "./checkpoint/model_folder.ts";
+export { type ModelFolder, openModel } from "./checkpoint/model_folder.ts";
 export {
   type Dtype,
   openSafetensors,
@@ -26,10 +26,20 @@ export {
   type TensorSource,
 } from "./checkpoint/safetensors.ts";
 export { openCheckpoint } from "./checkpoint/sharded.ts";
-export type { TrainedSize } from "./checkpoint/trained_sizes.ts";
 export { memoryFile, memoryFolder } from "./files/memory.ts";
 export type { ByteSource, FileStore, StoredFile } from "./files/store.ts";
-export type { ModelFiles } from "./model_files.ts";
+export type {
+  CodingOptions,
+  Conditioning,
+  EmbeddedPass,
+  Family,
+  FamilyModel,
+  ForwardPass,
+  VaePart,
+  VideoTransformer,
+  VideoVae,
+} from "./family.ts";
+export type { GuidedPass, PassName } from "./guidance.ts";
 export { randn } from "./noise.ts";
 export {
   type Array5D,
@@ -65,9 +75,9 @@ export { routedAttention, type RoutedAttentionOptions, type SettingsFor, singleB
 export { Router, type RouterLayer, type RouterShape } from "./vorta/router.ts";
 export { type LoadedRouter, loadRouter } from "./vorta/router_file.ts";
 export { defaultSettings, type VortaSettings } from "./vorta/settings.ts";
+export type { ClipSize } from "./video_size.ts";
 export type { WeightDtypeChoice } from "./weight_dtype.ts";
-export type { Conditioning } from "./wan/block.ts";
 export { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
-export { type Embedded, type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
-export { AutoencoderKLWan, type CodingOptions, type LatentDistribution, type VaePart } from "./wan/vae/autoencoder.ts";
+export { WanTransformer3DModel } from "./wan/transformer.ts";
+export { AutoencoderKLWan, type LatentDistribution, type WanCodingOptions } from "./wan/vae/autoencoder.ts";
 export { readVaeConfig, type VaeConfig } from "./wan/vae/config.ts";

@@ -10,32 +10,29 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { TensorOwner } from "../gpu/tensor_owner.ts";
+import type { HeadShape, TokenLayout } from "./attention/layout.ts";
 import { fullAttention } from "./attention/full.ts";
-import type { AttentionMethod } from "./attention/method.ts";
+import type { AttentionMethod, SelfAttention } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
+import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./blocks/weights_place.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
+import { openModel } from "./checkpoint/model_folder.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
-import type { ModelFolder } from "./checkpoint/model_folder.ts";
-import type { TensorSource } from "./checkpoint/tensor_source.ts";
+import type { Conditioning, FamilyModel, ForwardPass, PromptEncoder, VideoTransformer, VideoVae } from "./family.ts";
 import type { FileStore } from "./files/store.ts";
-import { type ModelFiles, openModelFiles } from "./model_files.ts";
+import type { GuidedPass } from "./guidance.ts";
 import { randn } from "./noise.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
-import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
+import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
+import type { SchedulerKind } from "./schedulers/config.ts";
 import { scheduleNotes } from "./schedulers/notes.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
-import { type PromptEmbeddings, PromptEncoder } from "./prompt_encoder.ts";
-import { AutoencoderKLWan } from "./wan/vae/autoencoder.ts";
-import type { VaeConfig } from "./wan/vae/config.ts";
 import type { Video } from "./video/video.ts";
-import { checkFrames, checkSize } from "./video_size.ts";
+import { checkClip, type ClipSize } from "./video_size.ts";
 import type { WeightDtypeChoice } from "./weight_dtype.ts";
-import type { TransformerConfig } from "./wan/config.ts";
-import { gridOf, product } from "./attention/grid.ts";
-import { type TransformerInput, WanTransformer3DModel } from "./wan/transformer.ts";
-import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./blocks/weights_place.ts";
 
 /** Numbers with a shape, in this machine's memory. */
 export interface Array5D {
@@ -137,14 +134,16 @@ export interface GenerateOptions {
 }
 
 interface Parts {
-  readonly folder: ModelFolder;
+  readonly model: FamilyModel;
   readonly prompts: PromptEncoder;
-  readonly scheduler: SchedulerConfig;
-  readonly transformer: WanTransformer3DModel;
-  readonly vae: AutoencoderKLWan;
+  readonly transformer: VideoTransformer;
+  readonly vae: VideoVae;
   readonly placement: WeightsPlacement;
-  /** The transformer's files, which stay open. */
-  readonly transformerSource: TensorSource;
+}
+
+/** One of a step's passes, with what it is conditioned on. */
+interface ConditionedPass extends GuidedPass {
+  readonly conditioning: Conditioning;
 }
 
 /** Kinds that a note names, the most clamped first. */
@@ -158,7 +157,7 @@ export function clampedText(clamped: readonly ClampCount[]): string {
   return `f16 ends at 65504 and could not hold all numbers of ${named}${
     rest > 0 ? ` and ${rest} others` : ""
   }, which ` +
-    `were clamped to that: if the clip is not as it should be, try --precision f32`;
+    `were clamped to that: if the clip is not as it should be, try precision f32`;
 }
 
 /** A loaded model. */
@@ -170,7 +169,12 @@ export class VideoPipeline {
   /** What nobody was there to be told of. */
   #untold: readonly ClampCount[] = [];
 
-  private constructor(private readonly gpu: Gpu, private readonly parts: Parts) {}
+  /** @param owned frees the parts */
+  private constructor(
+    private readonly gpu: Gpu,
+    private readonly parts: Parts,
+    private readonly owned: DisposableStack,
+  ) {}
 
   /**
    * Loads a model folder in the diffusers layout. The text encoder's weights are read when a prompt is encoded.
@@ -181,44 +185,29 @@ export class VideoPipeline {
     if (typeof model !== "object") check("VideoPipeline.load: the model's folder", model, aPath);
     checkOptions("VideoPipeline.load", options, LOAD_KINDS, ["gpu"]);
     // Damaged files are found before anything is uploaded.
-    return await VideoPipeline.of(await openModelFiles(model), options);
+    return await VideoPipeline.of(await openModel(model), options);
   }
 
   /**
-   * Loads a model from its opened files, which are taken over.
+   * Loads an opened model, which is taken over.
    *
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
-  static async of(files: ModelFiles, options: LoadOptions): Promise<VideoPipeline> {
-    const { gpu, textEncoder, weights = "auto", weightDtype: dtype = "auto", onProgress } = options;
-    const { folder, scheduler, transformerConfig: config, vaeConfig } = files;
+  static async of(model: FamilyModel, options: LoadOptions): Promise<VideoPipeline> {
+    const { gpu, textEncoder: onnx, weights = "auto", weightDtype: dtype = "auto", onProgress } = options;
     using loaded = new DisposableStack();
-    loaded.use(files.transformer);
-    using vaeSource = files.vae;
-    const tokens = (options.clips ?? [{}]).map((clip) => {
-      const { width, height, frames } = { ...folder.generation, ...clip };
-      checkSize(width, height);
-      checkFrames(frames);
-      return product(gridOf(latentShape(vaeConfig, width, height, frames), config.patchSize));
+    loaded.use(model);
+    const work = (options.clips ?? [{}]).map((given) => {
+      const clip = { ...model.defaults, ...given };
+      checkClip(model.family.multiples, clip);
+      return model.denoisingBytes(gpu, clip);
     });
-    const prompts = loaded.adopt(
-      new PromptEncoder(gpu, folder, { textDim: config.textDim, onnx: textEncoder, dtype }),
-      (p) => p.release(),
-    );
-    const vae = loaded.adopt(
-      await AutoencoderKLWan.load(gpu, vaeSource, vaeConfig, onProgress, ["decoder"]),
-      (v) => v.release(),
-    );
-    const placement = placeWeights(gpu, files.transformer, config, Math.max(...tokens), weights, dtype);
-    const transformer = await WanTransformer3DModel.load(gpu, files.transformer, config, onProgress, {
-      place: placement.place,
-      dtype,
-    });
-    loaded.move();
-    return new VideoPipeline(gpu, {
-      ...{ folder, prompts, scheduler, transformer, vae, placement },
-      transformerSource: files.transformer,
-    });
+    const prompts = loaded.use(model.promptEncoder(gpu, { onnx, dtype }));
+    const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));
+    const placement = placeWeights(gpu, model, Math.max(...work), weights, dtype);
+    const { place } = placement;
+    const transformer = loaded.use(await model.loadTransformer(gpu, { place, dtype, onProgress }));
+    return new VideoPipeline(gpu, { model, prompts, transformer, vae, placement }, loaded.move());
   }
 
   /** Where the transformer's blocks lie, why there, and in which formats. */
@@ -228,27 +217,35 @@ export class VideoPipeline {
 
   /** What is rendered where {@link GenerateOptions} says nothing. */
   get defaults(): GenerationDefaults {
-    return this.parts.folder.generation;
+    return this.parts.model.defaults;
   }
 
   /** Channels of the text embeddings that the model takes. */
   get textDim(): number {
-    return this.parts.transformer.config.textDim;
+    return this.parts.model.textDim;
   }
 
   /** Layers of the transformer, heads of each, and channels of a head. */
-  get headShape(): Pick<TransformerConfig, "layers" | "heads" | "headDim"> {
-    const { layers, heads, headDim } = this.parts.transformer.config;
+  get headShape(): HeadShape {
+    const { layers, heads, headDim } = this.parts.model.shape;
     return { layers, heads, headDim };
+  }
+
+  /** The forward passes of each step. */
+  passes(guidance: number): readonly GuidedPass[] {
+    return this.parts.model.passes(guidance);
+  }
+
+  /** The tokens of a clip. */
+  layout(clip: ClipSize): TokenLayout {
+    return this.parts.model.layout(clip);
   }
 
   /** Frees the GPU memory of the model, which cannot be used afterwards. The `Gpu` stays open. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    const { prompts, transformer, vae, transformerSource } = this.parts;
-    for (const part of [prompts, transformer, vae]) part.release();
-    transformerSource.close();
+    this.owned.dispose();
     this.gpu.trim();
   }
 
@@ -300,40 +297,48 @@ export class VideoPipeline {
   async #sampleLatents(options: GenerateOptions): Promise<Tensor> {
     const { gpu, parts, defaults } = this;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames } = options;
-    checkSize(width, height);
-    checkFrames(frames);
-    const note = sizeNote(defaults.trained, { width, height, frames });
+    const clip = { width, height, frames };
+    checkClip(parts.model.family.multiples, clip);
+    const note = sizeNote(defaults.trained, clip);
     if (note !== undefined) options.onNote?.(note);
-    const scheduler = createScheduler(parts.scheduler, {
+    const scheduler = createScheduler(parts.model.scheduler, {
       steps: stepsOf(options.sigmas, options.steps, defaults.steps),
       kind: options.scheduler,
       flowShift: options.flowShift,
       sigmas: options.sigmas,
     });
-    for (const note of scheduleNotes(parts.scheduler, { ...options, width, height })) options.onNote?.(note);
-    const shape = this.#latentShape(width, height, frames, options.latents);
-    const guidance = options.guidance ?? defaults.guidance;
-    const prompts = guidance > 1 ? [options.prompt, options.negativePrompt ?? ""] : [options.prompt];
-    const textTokens = options.textTokens ?? defaults.textTokens;
+    for (const note of scheduleNotes(parts.model.scheduler, { ...options, width, height })) options.onNote?.(note);
+    const shape = this.#latentShape(clip, options.latents);
     gpu.countsClamps = true;
-    const embeddings = await gpu.labelled("encode prompt", () => parts.prompts.encode(prompts, textTokens, options));
+    using owned = new TensorOwner(gpu);
+    const passes = await gpu.labelled("encode prompt", () => this.#conditionedPasses(options));
+    for (const { conditioning } of passes) owned.adopt(tensorsOf(conditioning));
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
-    try {
-      return await gpu.labelled("denoise", () => this.#denoise(shape, embeddings, scheduler, guidance, options));
-    } finally {
-      gpu.release(embeddings);
-    }
+    return await gpu.labelled("denoise", () => this.#denoise(shape, passes, scheduler, options));
+  }
+
+  /** The passes of each step, with their prompts embedded; the tensors are the caller's. */
+  async #conditionedPasses(options: GenerateOptions): Promise<ConditionedPass[]> {
+    const { gpu, parts: { model, prompts }, defaults } = this;
+    const { prompt, negativePrompt = "", embeddings, textTokens = defaults.textTokens } = options;
+    const passes = model.passes(options.guidance ?? defaults.guidance);
+    const texts = { prompt, "negative prompt": negativePrompt };
+    const conditionings = embeddings
+      ? uploadEmbeddings(gpu, embeddings, passes.length, model.textDim)
+      : await prompts.encode(passes.map(({ name }) => texts[name]), textTokens, options);
+    return passes.map((pass, i) => ({ ...pass, conditioning: { ...conditionings[i]!, ...pass.embedded } }));
   }
 
   /**
-   * Embeds prompts: what {@link GenerateOptions.embeddings} takes.
+   * Embeds prompts.
    *
-   * @returns [prompts, text tokens, text dim], f32, zero past a prompt's end; the caller's
+   * @returns for each prompt, in a batch of one, its text [1, text tokens, text dim], f32, zero past its end, which
+   * {@link GenerateOptions.embeddings} takes; the caller's
    * @throws {TilereelError} if the model has no text encoder or it does not fit
    * @throws the signal's reason, if it is aborted
    */
-  async encodePrompts(prompts: readonly string[], options: EncodePromptsOptions = {}): Promise<Tensor> {
+  async encodePrompts(prompts: readonly string[], options: EncodePromptsOptions = {}): Promise<Conditioning[]> {
     check("VideoPipeline.encodePrompts: prompts", prompts, listOf(aText, "a list of texts"));
     checkOptions("VideoPipeline.encodePrompts", options, ENCODE_PROMPTS_KINDS);
     const { textTokens = this.defaults.textTokens, onProgress, signal } = options;
@@ -374,18 +379,18 @@ export class VideoPipeline {
     if (bad === 0) return;
     throw new NotFiniteError(
       `denoising ended in ${bad === latents.size ? "nothing but" : bad} numbers that are not finite, and no clip: ` +
-        (gpu.f16 ? "try --precision f32, or a lower guidance; " : "try a lower guidance; ") +
+        (gpu.f16 ? "try precision f32, or a lower guidance; " : "try a lower guidance; ") +
         "if that changes nothing the model's weights are damaged",
     );
   }
 
   /** Shape of a clip's latents, which given start noise must have. */
-  #latentShape(width: number, height: number, frames: number, given: Array5D | undefined): readonly number[] {
-    const shape = latentShape(this.parts.vae.config, width, height, frames);
+  #latentShape(clip: ClipSize, given: Array5D | undefined): readonly number[] {
+    const shape = this.parts.model.latentShape(clip);
     if (given && given.shape.join() !== shape.join()) {
       throw new TilereelError(
-        `the start noise has shape [${given.shape.join(", ")}], but ${width}x${height} and ${frames} frames need ` +
-          `[${shape.join(", ")}]`,
+        `the start noise has shape [${given.shape.join(", ")}], but ${clip.width}x${clip.height} and ` +
+          `${clip.frames} frames need [${shape.join(", ")}]`,
       );
     }
     return shape;
@@ -402,18 +407,18 @@ export class VideoPipeline {
   /** Walks from noise to clean latents. */
   async #denoise(
     shape: readonly number[],
-    embeddings: Tensor,
+    passes: readonly ConditionedPass[],
     scheduler: ReturnType<typeof createScheduler>,
-    guidance: number,
     options: GenerateOptions,
   ): Promise<Tensor> {
     const { onProgress, onStep, signal } = options;
     const { gpu, parts: { transformer } } = this;
+    const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
     using attention = await (options.attention ?? fullAttention).prepare({
       gpu,
-      shape: transformer.config,
-      layout: { grid: transformer.gridOf(shape), kept: 0 },
-      lengths: guidance > 1 ? [0, 0] : [0],
+      shape: transformer.shape,
+      layout: layouts[0]!,
+      lengths: layouts.map(({ kept, length = kept }) => length),
       timesteps: [...scheduler.timesteps],
       timeEmbedding: (timesteps) => transformer.timeEmbedding(timesteps),
       sigmas: options.sigmas,
@@ -436,20 +441,10 @@ export class VideoPipeline {
         // Counting slows every step a little; the first and the last have the most and the least noise.
         gpu.countsClamps = step === 0 || step === total - 1;
         const sample: Tensor = latents;
-        const { result: inputs, tensors } = gpu.collect(() => {
-          return Array.from({ length: guidance > 1 ? 2 : 1 }, (_, prompt): TransformerInput => {
-            // A copy: a prompt's embeddings may begin where no buffer can be bound.
-            const textEmbeddings = gpu.tensor([1, ...embeddings.shape.slice(1)]);
-            gpu.copy(embeddings.slice(prompt, 1), textEmbeddings);
-            const selfAttention = attention.at(step, prompt);
-            const label = prompt === 0 ? "prompt" : "negative prompt";
-            return { hiddenStates: sample, timesteps: [timestep], textEmbeddings, selfAttention, label };
-          });
-        });
-        const velocity = await gpu.labelled(`step ${step + 1}`, () => guided(gpu, transformer, inputs, guidance))
-          .finally(() => {
-            for (const tensor of tensors) gpu.release(tensor);
-          });
+        const velocity = await gpu.labelled(
+          `step ${step + 1}`,
+          () => this.#velocity(sample, timestep, passes, (pass) => attention.at(step, pass)),
+        );
         latents = undefined;
         latents = stepper.step(velocity, sample);
         const recorded = gpu.finish();
@@ -472,28 +467,30 @@ export class VideoPipeline {
       throw error;
     }
   }
-}
 
-/** [1, channels, latent frames, height, width] of a clip */
-function latentShape({ spatialScale, temporalScale, zDim }: VaeConfig, width: number, height: number, frames: number) {
-  return [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
-}
-
-/**
- * The velocity of one step, with classifier-free guidance where there is a second input, which the first is led away
- * from.
- */
-async function guided(
-  gpu: Gpu,
-  transformer: WanTransformer3DModel,
-  inputs: readonly TransformerInput[],
-  guidance: number,
-): Promise<Tensor> {
-  const [conditional, unconditional] = await transformer.predict(inputs) as [Tensor, Tensor?];
-  if (!unconditional) return conditional;
-  try {
-    return combine(gpu, [[guidance, conditional], [1 - guidance, unconditional]]);
-  } finally {
-    for (const tensor of [conditional, unconditional]) gpu.release(tensor);
+  /**
+   * The velocity of one step: the weighted sum of what its passes predict. A cache that spares predictions of steps
+   * belongs here, and keeps what it remembers by the passes' names.
+   *
+   * @param attention the self-attention of a pass; what it uploads is freed after the step
+   */
+  async #velocity(
+    latents: Tensor,
+    timestep: number,
+    passes: readonly ConditionedPass[],
+    attention: (pass: number) => SelfAttention | undefined,
+  ): Promise<Tensor> {
+    const { gpu, parts: { transformer } } = this;
+    using owned = new TensorOwner(gpu);
+    const { result: attentions, tensors } = gpu.collect(() => passes.map((_, pass) => attention(pass)));
+    owned.adopt(tensors);
+    const predictions = owned.adopt(
+      await transformer.predict(passes.map(({ name, conditioning }, pass): ForwardPass => ({
+        ...{ latents, timesteps: [timestep], conditioning, name },
+        selfAttention: attentions[pass],
+      }))),
+    );
+    if (passes.length === 1) return owned.disown(predictions[0]!);
+    return combine(gpu, passes.map(({ weight }, pass) => [weight, predictions[pass]!]));
   }
 }

@@ -7,12 +7,10 @@ import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
+import type { Conditioning, EncodeOptions, PromptEncoder } from "./family.ts";
 import { openOnnxTextEncoder } from "./onnx/text_encoder.ts";
-import type { TextEncodeOptions, TextEncoder } from "./text_encoder.ts";
-import { cleanPrompt } from "./wan/prompt.ts";
+import type { TextEncoder } from "./text_encoder.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
-import { openUmt5Encoder } from "./umt5/encoder.ts";
-import type { WeightDtypeChoice } from "./weight_dtype.ts";
 
 /** Embeddings made elsewhere, zero past the prompt's end. */
 export interface PromptEmbeddings {
@@ -22,57 +20,41 @@ export interface PromptEmbeddings {
   readonly negative?: Float32Array;
 }
 
-/** Where the text encoder comes from. */
-export interface TextEncoderChoice {
+/** What a {@link TextPromptEncoder} is made of. */
+export interface TextEncoderParts {
+  /** The model's folder, which has the tokenizer. */
+  readonly folder: ModelFolder;
   /** Channels that the transformer takes. */
   readonly textDim: number;
-  /** An ONNX file to run instead of the model's own encoder. */
+  /** Cleans a prompt before it is tokenized. */
+  readonly clean: (prompt: string) => string;
+  /** Opens the model's own encoder. */
+  readonly openEncoder: () => Promise<TextEncoder>;
+  /** An ONNX file to run instead. */
   readonly onnx: string | undefined;
-  /** In which format the GPU holds its matrices. Default: "auto". */
-  readonly dtype?: WeightDtypeChoice | undefined;
-}
-
-/** What {@link PromptEncoder.encode} may be told. */
-export interface EncodeOptions extends TextEncodeOptions {
-  /** Used instead. */
-  readonly embeddings?: PromptEmbeddings;
-  readonly onNote?: (note: string) => void;
 }
 
 /** Words that a note names, and their characters. */
 const MOST_WORDS = 8, LONGEST_WORD = 30;
 
-/** A model's tokenizer and text encoder, opened when they are first needed. */
-export class PromptEncoder {
+/** One tokenizer and one text encoder, opened when they are first needed. */
+export class TextPromptEncoder implements PromptEncoder {
   #opened: Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> | undefined;
   #encoder: TextEncoder | undefined;
 
-  constructor(
-    private readonly gpu: Gpu,
-    private readonly folder: ModelFolder,
-    private readonly choice: TextEncoderChoice,
-  ) {}
+  constructor(private readonly gpu: Gpu, private readonly parts: TextEncoderParts) {}
 
-  /**
-   * Embeds prompts.
-   *
-   * @param textTokens tokens that each prompt is padded or cut to
-   * @param options `onNote` is told in a clause what of a prompt the model does not see
-   * @returns [prompts, text tokens, text dim], f32; the caller's
-   * @throws {TilereelError} if there is no encoder, it does not fit the transformer, or given embeddings do not
-   * @throws the signal's reason, if it is aborted
-   */
   async encode(
     prompts: readonly string[],
     textTokens: number,
-    { embeddings, onProgress, onNote, signal }: EncodeOptions = {},
-  ): Promise<Tensor> {
-    if (embeddings) return this.#upload(embeddings, prompts.length);
+    { onProgress, onNote, signal }: EncodeOptions = {},
+  ): Promise<Conditioning[]> {
+    const { gpu, parts: { clean } } = this;
     const { tokenizer, encoder } = await (this.#opened ??= this.#open().catch((error) => {
       this.#opened = undefined;
       throw error;
     }));
-    const cleaned = prompts.map(cleanPrompt), encoded = cleaned.map((text) => tokenizer.encode(text, textTokens));
+    const cleaned = prompts.map(clean), encoded = cleaned.map((text) => tokenizer.encode(text, textTokens));
     for (const [i, { lost }] of encoded.entries()) {
       const words = tokenizer.unknownWords(cleaned[i]!);
       const named = words.slice(0, MOST_WORDS).map((word) => quoted(word, LONGEST_WORD)).join(", ");
@@ -87,42 +69,63 @@ export class PromptEncoder {
       }
     }
     // All at once: a large encoder's weights are read from disk anew for every call.
-    return await encoder.encode(encoded, { onProgress, signal });
+    const stacked = await encoder.encode(encoded, { onProgress, signal });
+    try {
+      return encoded.map(({ length }, i) => {
+        // A copy: a prompt's embeddings may begin where no buffer can be bound.
+        const text = gpu.tensor([1, ...stacked.shape.slice(1)]);
+        gpu.copy(stacked.slice(i, 1), text);
+        return { text, textLength: length };
+      });
+    } finally {
+      gpu.release(stacked);
+    }
   }
 
-  /** Frees what was opened. */
-  release(): void {
-    this.#encoder?.release();
+  [Symbol.dispose](): void {
+    this.#encoder?.[Symbol.dispose]();
     this.#encoder = this.#opened = undefined;
   }
 
   async #open(): Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> {
-    const { gpu, folder, choice: { textDim, onnx, dtype } } = this;
+    const { gpu, parts: { folder, openEncoder, onnx, textDim } } = this;
     const tokenizer = await loadTokenizer(await folder.component("tokenizer"));
-    const encoder = onnx === undefined
-      ? await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim, dtype)
-      : await openOnnxTextEncoder(gpu, onnx, textDim);
+    const encoder = onnx === undefined ? await openEncoder() : await openOnnxTextEncoder(gpu, onnx, textDim);
     this.#encoder = encoder;
     return { tokenizer, encoder };
   }
+}
 
-  #upload({ positive, negative }: PromptEmbeddings, count: number): Tensor {
-    const { textDim } = this.choice;
-    if (count > 1 && !negative) {
-      throw new TilereelError(
-        "with guidance, embeddings of the negative prompt are needed too: give them, or set guidance to 1",
-      );
-    }
-    const all = [positive, negative].slice(0, count) as Float32Array[];
-    const [{ length }] = all as [Float32Array];
-    if (length === 0 || length % textDim !== 0 || all.some((data) => data.length !== length)) {
-      throw new TilereelError(
-        `the given embeddings hold ${all.map((data) => data.length).join(" and ")} numbers, but rows of ${textDim} ` +
-          `were expected, as many for the negative prompt as for the prompt`,
-      );
-    }
-    const stacked = new Float32Array(count * length);
-    all.forEach((data, i) => stacked.set(data, i * length));
-    return this.gpu.upload(stacked, [count, length / textDim, textDim]);
+/**
+ * Uploads embeddings made elsewhere.
+ *
+ * @param count the number of prompts: 2 with the negative one
+ * @param textDim channels that the transformer takes
+ * @returns for each prompt a batch of one; the caller's
+ * @throws {TilereelError} if one is missing or does not fit
+ */
+export function uploadEmbeddings(
+  gpu: Gpu,
+  { positive, negative }: PromptEmbeddings,
+  count: number,
+  textDim: number,
+): Conditioning[] {
+  if (count > 1 && !negative) {
+    throw new TilereelError(
+      "with guidance, embeddings of the negative prompt are needed too: give them, or set guidance to 1",
+    );
   }
+  const all = [positive, negative].slice(0, count) as Float32Array[], { length } = positive;
+  if (length === 0 || length % textDim !== 0 || all.some((data) => data.length !== length)) {
+    throw new TilereelError(
+      `the given embeddings hold ${all.map((data) => data.length).join(" and ")} numbers, but rows of ${textDim} ` +
+        `were expected, as many for the negative prompt as for the prompt`,
+    );
+  }
+  return all.map((data) => ({ text: gpu.upload(data, [1, length / textDim, textDim]) }));
+}
+
+/** The tensors of a pass's conditioning. */
+export function tensorsOf({ text, pooled, image, channels }: Conditioning): Tensor[] {
+  return [text, pooled, image, channels].filter((tensor) => tensor !== undefined);
 }

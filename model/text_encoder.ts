@@ -24,7 +24,7 @@ export interface TextEncodeOptions {
 }
 
 /** Turns tokens into the embeddings that a transformer is conditioned on. */
-export interface TextEncoder {
+export interface TextEncoder extends Disposable {
   /**
    * @param prompts at least one, all padded to the same number of tokens
    * @returns [prompts, tokens, text dim], f32, zero past each prompt's end as Wan's pipeline leaves it; the caller's
@@ -32,8 +32,6 @@ export interface TextEncoder {
    * @throws the signal's reason, if it is aborted
    */
   encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor>;
-  /** Lets files and memory go. The encoder cannot be used afterwards. */
-  release(): void;
 }
 
 /** The stage under which text encoders report progress. */

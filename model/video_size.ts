@@ -1,6 +1,6 @@
 /**
- * Which clip sizes Wan can make: the VAE packs 8×8 pixels and, after the first frame, 4 frames into one latent, and the
- * transformer takes latents in patches of 2×2.
+ * Sizes of clips. An autoencoder packs some pixels and frames into one latent, and a transformer takes latents in
+ * patches, so a family can make only sizes that are multiples of these.
  *
  * @module
  */
@@ -21,21 +21,28 @@ export interface ClipMultiples {
   readonly frames: number;
 }
 
-/** Width and height are multiples of this. */
-export const SIZE_MULTIPLE = 16;
-/** Frame counts are one more than a multiple of this. */
-export const FRAME_MULTIPLE = 4;
+/**
+ * Checks a clip's size and length.
+ *
+ * @param where begins the message
+ * @throws {TilereelError} that names the nearest that fit
+ */
+export function checkClip(multiples: ClipMultiples, { width, height, frames }: ClipSize, where = ""): void {
+  checkSize(multiples, width, height, `${where}size`);
+  checkFrames(multiples, frames, `${where}frames`);
+}
 
 /**
  * Checks a clip's width and height; `name` begins the message.
  *
  * @throws {TilereelError} that names the nearest size that fits
  */
-export function checkSize(width: number, height: number, name = "size"): void {
-  if ([width, height].every((side) => Number.isInteger(side) && side > 0 && side % SIZE_MULTIPLE === 0)) return;
-  const near = [width, height].map((side) => Math.max(1, Math.round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE);
+export function checkSize({ side }: Pick<ClipMultiples, "side">, width: number, height: number, name: string): void {
+  const sides = [width, height];
+  if (sides.every((length) => Number.isInteger(length) && length > 0 && length % side === 0)) return;
+  const near = sides.map((length) => Math.max(1, Math.round(length / side)) * side);
   throw new TilereelError(
-    `${name} ${width}x${height} does not fit: both must be multiples of ${SIZE_MULTIPLE}; ` +
+    `${name} ${width}x${height} does not fit: both must be multiples of ${side}; ` +
       `the nearest that fits is ${near.join("x")}`,
   );
 }
@@ -45,12 +52,12 @@ export function checkSize(width: number, height: number, name = "size"): void {
  *
  * @throws {TilereelError} that names the nearest counts that fit
  */
-export function checkFrames(frames: number, name = "frames"): void {
-  if (Number.isInteger(frames) && frames > 0 && frames % FRAME_MULTIPLE === 1) return;
-  const below = Math.floor((frames - 1) / FRAME_MULTIPLE) * FRAME_MULTIPLE + 1;
-  const near = [below, below + FRAME_MULTIPLE].filter((count) => count > 0);
+export function checkFrames({ frames: multiple }: Pick<ClipMultiples, "frames">, frames: number, name: string): void {
+  if (Number.isInteger(frames) && frames > 0 && (frames - 1) % multiple === 0) return;
+  const below = Math.floor((frames - 1) / multiple) * multiple + 1;
+  const near = [below, below + multiple].filter((count) => count > 0);
   throw new TilereelError(
-    `${name} ${frames} does not fit: it must be a multiple of ${FRAME_MULTIPLE} plus 1; ` +
+    `${name} ${frames} does not fit: it must be a multiple of ${multiple} plus 1; ` +
       (near.length === 2 ? `the nearest that fit are ${near.join(" and ")}` : `the least is 1`),
   );
 }

@@ -22,13 +22,17 @@ export const transformerCase: Case = {
     const config = await readTransformerConfig(`${folder}/config.json`);
     using source = await openCheckpoint(folder, "diffusion_pytorch_model");
     const transformer = await WanTransformer3DModel.load(gpu, source, config);
-    const hiddenStates = normalTensor(gpu, [1, config.inChannels, ...LATENTS]);
-    const textEmbeddings = normalTensor(gpu, [1, TEXT_TOKENS, config.textDim]);
+    const latents = normalTensor(gpu, [1, config.inChannels, ...LATENTS]);
+    const conditioning = { text: normalTensor(gpu, [1, TEXT_TOKENS, config.textDim]) };
     return {
-      work: () => gpu.release(transformer.forward({ hiddenStates, timesteps: [500], textEmbeddings })),
+      work: async () => {
+        for (const velocity of await transformer.predict([{ latents, timesteps: [500], conditioning }])) {
+          gpu.release(velocity);
+        }
+      },
       release: () => {
-        transformer.release();
-        [hiddenStates, textEmbeddings].forEach((t) => gpu.release(t));
+        transformer[Symbol.dispose]();
+        [latents, conditioning.text].forEach((t) => gpu.release(t));
       },
     };
   },

@@ -29,7 +29,7 @@ export function vaeDecodeCase(size: Size): Case {
       return {
         work: () => vae.decodeRgb8(latents),
         release: () => {
-          vae.release();
+          vae[Symbol.dispose]();
           gpu.release(latents);
         },
       };

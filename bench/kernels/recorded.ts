@@ -16,7 +16,6 @@ import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainingPass } from "../../model/vorta/training_pass.ts";
-import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import { umt5Tensors } from "../full_size/tensor_spec.ts";
 import { dryModel, drySource } from "../memory/dry_model.ts";
 
@@ -102,11 +101,11 @@ const TEXT_ENCODER = {
  * Veda's tiles runs.
  */
 export async function recordModel(source: SourceName, modules: Modules): Promise<void> {
-  const wan = dryModel("1.3B"), config = { ...wan.transformerConfig, layers: 1 };
+  const wan = dryModel("1.3B", { layers: 1 });
   const size = LATENTS.reduce((a, b) => a * b), text = new Float32Array(TEXT.tokens * TEXT.dim);
   for (const [, options] of devicesOf(source)) {
     await record(options, modules, async (gpu) => {
-      const pipeline = await VideoPipeline.of({ ...wan, transformerConfig: config }, { gpu, clips: [CLIP] });
+      const pipeline = await VideoPipeline.of(wan, { gpu, clips: [CLIP] });
       for (const attention of METHODS) {
         await pipeline.generate({
           ...CLIP,
@@ -126,13 +125,13 @@ export async function recordModel(source: SourceName, modules: Modules): Promise
       await encoder.encode([{ ids: new Int32Array(TEXT.tokens), length: 1 }]);
     });
     await record(options, modules, async (gpu) => {
-      const transformer = await WanTransformer3DModel.load(gpu, wan.transformer, config);
+      const transformer = await wan.loadTransformer(gpu);
       await trainingPass(gpu, transformer, {
         noisy: gpu.upload(new Float32Array(size), LATENTS),
         target: gpu.upload(new Float32Array(size), LATENTS),
-        textEmbeddings: gpu.upload(text, [1, TEXT.tokens, TEXT.dim]),
+        conditioning: { text: gpu.upload(text, [1, TEXT.tokens, TEXT.dim]) },
         timestep: 500,
-        scores: new Float32Array(config.heads * 3).fill(1 / 3),
+        scores: new Float32Array(wan.shape.heads * 3).fill(1 / 3),
         settings: defaultSettings([3, 8, 8]),
         weights: { diffusion: 1, distillation: 1, hidden: 1 },
       });

@@ -6,25 +6,28 @@
 import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
+import type { FamilyModel } from "../../model/family.ts";
+import type { ClipSize } from "../../model/video_size.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 import type { WeightsChoice, WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { type DRY_MODELS, dryModel } from "./dry_model.ts";
 
 /** What is rendered, and how. */
-export interface MemoryCase {
-  readonly model: typeof DRY_MODELS[number];
-  readonly width: number;
-  readonly height: number;
-  readonly frames: number;
+export interface ModelCase extends ClipSize {
   readonly weights?: WeightsChoice;
   /** Default: "auto". */
   readonly weightDtype?: WeightDtypeChoice;
-  /** What the transformer's files are. Default: BF16. */
-  readonly stored?: "F32" | "BF16";
   readonly guidance?: number;
   readonly attention?: AttentionMethod;
   /** What it runs on. */
   readonly device?: DryGpuOptions;
+}
+
+/** The same with one of Wan's models. */
+export interface MemoryCase extends ModelCase {
+  readonly model: typeof DRY_MODELS[number];
+  /** What the transformer's files are. Default: BF16. */
+  readonly stored?: "F32" | "BF16";
 }
 
 /** The stages, in order. */
@@ -51,20 +54,24 @@ export interface MemoryCount {
 
 /** Steps that are enough to have all that UniPC remembers in memory. */
 const STEPS = 3;
-const TEXT_TOKENS = 512;
-const TEXT_DIM = 4096;
+
+/** Loads, denoises and decodes with one of Wan's models on a dry device. */
+export async function countMemory({ model, stored, ...one }: MemoryCase): Promise<MemoryCount> {
+  return await countModel(dryModel(model, { stored }), one);
+}
 
 /** Loads, denoises and decodes on a dry device. */
-export async function countMemory(
-  { model, width, height, frames, weights = "auto", weightDtype = "auto", stored, guidance = 5, ...rest }: MemoryCase,
+export async function countModel(
+  model: FamilyModel,
+  { width, height, frames, weights = "auto", weightDtype = "auto", guidance = 5, ...rest }: ModelCase,
 ): Promise<MemoryCount> {
   const { attention, device } = rest, books = new Books();
   const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
   const clip = { width, height, frames };
-  const pipeline = await VideoPipeline.of(dryModel(model, stored), { gpu, weights, weightDtype, clips: [clip] });
-  const embeddings = { positive: new Float32Array(TEXT_TOKENS * TEXT_DIM) };
+  const pipeline = await VideoPipeline.of(model, { gpu, weights, weightDtype, clips: [clip] });
+  const embeddings = { positive: new Float32Array(model.defaults.textTokens * model.textDim) };
   // Zeros, because drawing this many normal numbers takes as long as all the rest.
-  const shape = [1, 16, (frames - 1) / 4 + 1, height / 8, width / 8];
+  const shape = model.latentShape(clip);
   let total = 0;
   await pipeline.generate({
     ...clip,
@@ -82,7 +89,7 @@ export async function countMemory(
   });
   const { place } = pipeline.weights;
   pipeline.close();
-  return { place, peaks: books.peaks(), tiles: total / ((frames - 1) / 4 + 1) };
+  return { place, peaks: books.peaks(), tiles: total / shape[2]! };
 }
 
 /** Follows the buffers that are held. */

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import { WAN_GENERATION_DEFAULTS } from "../../model/checkpoint/generation_defaults.ts";
 import { bytesPerElement, elementCount } from "../../model/checkpoint/dtype.ts";
 import { Config } from "../../model/checkpoint/json.ts";
 import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
-import type { ModelFiles } from "../../model/model_files.ts";
+import { WAN, WanModel } from "../../model/wan/family.ts";
 import { vaeConfig } from "../../model/wan/vae/config.ts";
 import { VAE } from "../full_size/checkpoint.ts";
 import { type TensorSpec, transformerTensors, vaeTensors } from "../full_size/tensor_spec.ts";
@@ -17,13 +16,18 @@ import { WAN_SHAPES } from "../wan_shapes.ts";
 export const DRY_MODELS = ["1.3B", "14B"] as const;
 
 /** A model of the right shapes without data: the transformer in the format `stored`, the VAE in f32, no text encoder. */
-export function dryModel(name: typeof DRY_MODELS[number], stored: "F32" | "BF16" = "BF16"): ModelFiles {
-  const { config } = WAN_SHAPES[name === "14B" ? "14b" : "1.3b"];
+export function dryModel(
+  name: typeof DRY_MODELS[number],
+  { stored = "BF16", layers }: { readonly stored?: "F32" | "BF16" | undefined; readonly layers?: number } = {},
+): WanModel {
+  const shape = WAN_SHAPES[name === "14B" ? "14b" : "1.3b"].config,
+    config = { ...shape, layers: layers ?? shape.layers };
   const vae = vaeConfig(new Config(name, VAE));
-  return {
+  return new WanModel({
     folder: {
+      family: WAN,
       path: name,
-      generation: WAN_GENERATION_DEFAULTS,
+      generation: WAN.defaults,
       component: (part) => Promise.reject(new Error(`a dry model has no ${part}`)),
       className: () => undefined,
     },
@@ -35,11 +39,11 @@ export function dryModel(name: typeof DRY_MODELS[number], stored: "F32" | "BF16"
       solverType: "bh2",
       disableCorrector: [],
     },
-    transformerConfig: config,
-    transformer: drySource(transformerTensors(config), stored),
+    config,
+    weights: drySource(transformerTensors(config), stored),
     vaeConfig: vae,
     vae: drySource(vaeTensors(vae), "F32"),
-  };
+  });
 }
 
 let shared = new Uint8Array(0);

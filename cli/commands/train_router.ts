@@ -3,21 +3,15 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
-import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
-import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
+import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import type { OnProgress } from "../../model/progress.ts";
 import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
 import type { Router } from "../../model/vorta/router.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainRouter } from "../../model/vorta/trainer.ts";
 import type { RouterTrainingStep } from "../../model/vorta/training_figures.ts";
-import { readTransformerConfig } from "../../model/wan/config.ts";
-import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
-import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
-import { clipGrid, clipShape } from "../../tools/program/clip/clip_settings.ts";
+import { clipShape } from "../../tools/program/clip/clip_settings.ts";
 import { vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { nextClips } from "../training/next_commands.ts";
@@ -53,7 +47,9 @@ export const command = defineCommand({
 async function run(values: RouterValues): Promise<number> {
   checkData(values);
   const folder = await openModelFolder(values.model ?? embeddedModelDir());
-  const settings = vortaSettings(values, defaultSettings(clipGrid(clipShape(values, folder.generation))));
+  using model = await folder.family.open(folder);
+  const layout = model.layout(clipShape(values, folder.generation)), { grid } = layout;
+  const settings = vortaSettings(values, defaultSettings(grid));
   const { tau = DEFAULT_TAU } = values, recipe = recipeOf(values);
   return await runTrainingCommand<RouterTrainingStep>(values, {
     defaults: DEFAULTS,
@@ -61,23 +57,23 @@ async function run(values: RouterValues): Promise<number> {
     stopping: "Stopping after this sample; Ctrl-C again stops at once, back to the last checkpoint.",
     open: async (work, cleanUp) => {
       const { gpu, onProgress, say } = work, data = await openData(values, work, folder);
-      const transformer = await loadTransformer(gpu, folder, values["weight-dtype"], onProgress);
-      cleanUp.defer(() => transformer.release());
-      const grid = transformer.gridOf((await data.sample(0)).shape), note = coarseNote(grid, settings);
+      const dtype = values["weight-dtype"];
+      const transformer = cleanUp.use(await model.loadTransformer(gpu, { dtype, onProgress }));
+      const note = coarseNote(grid, settings);
       if (note !== undefined) say(`Note: ${note}.`);
       const identity = await dataIdentity(values, folder, data);
       let router!: Router;
       return {
         figures: stepText,
         train: async (shared) => {
-          const model = routedModel(gpu, transformer);
-          const trained = await trainRouter({ ...shared, model, data, recipe, settings, tau, identity });
+          const routed = routedModel(gpu, transformer);
+          const trained = await trainRouter({ ...shared, model: routed, data, recipe, settings, tau, identity });
           router = trained.router;
           return trained.step;
         },
         summarize: async (result) => {
           const task = {
-            ...{ gpu, shape: transformer.config, layout: { grid, kept: 0 }, lengths: [0] },
+            ...{ gpu, shape: model.shape, layout, lengths: [layout.kept] },
             timeEmbedding: (timesteps: readonly number[]) => transformer.timeEmbedding(timesteps),
           };
           const routed = { router, settings: () => settings, tau, name: result.file };
@@ -90,16 +86,4 @@ async function run(values: RouterValues): Promise<number> {
       };
     },
   });
-}
-
-async function loadTransformer(
-  gpu: Gpu,
-  folder: ModelFolder,
-  dtype: WeightDtypeChoice | undefined,
-  onProgress: OnProgress,
-): Promise<WanTransformer3DModel> {
-  const path = await folder.component("transformer");
-  const config = await readTransformerConfig(path.file("config.json"));
-  using source = await openCheckpoint(path, "diffusion_pytorch_model");
-  return await WanTransformer3DModel.load(gpu, source, config, onProgress, { dtype });
 }

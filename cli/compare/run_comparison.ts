@@ -9,7 +9,6 @@ import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
-import { readSchedulerConfig } from "../../model/schedulers/config.ts";
 import { plannedRecord } from "../generate/clip_record.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
@@ -73,9 +72,9 @@ export async function runComparison(
   const { description, precision } = gpu.settings;
   const circumstances = { precision, adapter: description.name, source: description.source };
   const folder = await openModelFolder(workplace.model ?? embeddedModelDir());
-  const scheduler = await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"));
+  using opened = await folder.family.open(folder);
   const identity = await modelIdentity(folder, { textEncoder, weightDtype });
-  const made = { model: workplace.model, identity, scheduler, quality: undefined, latents: {} };
+  const made = { model: workplace.model, identity, opened, quality: undefined, latents: {} };
   const wanted = plan.prompts.map((planned) =>
     settings.map((setting): Wanted => {
       const clip = clipOf(planned, setting, folder.generation);

@@ -8,11 +8,11 @@
 import config from "../../deno.json" with { type: "json" };
 import type { ModelIdentity } from "../../model/identity/model_identity.ts";
 import { sharedName } from "../../model/identity/file_identity.ts";
-import type { SchedulerConfig } from "../../model/schedulers/config.ts";
+import type { FamilyModel } from "../../model/family.ts";
 import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
 import { attentionOptions, type ReadyAttention } from "../../tools/program/clip/attention_options.ts";
 import { batchOptions } from "./batch_options.ts";
-import { clipGrid, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { ClipRecord } from "../../model/video/record.ts";
 
 /** What the embedded model is called. */
@@ -25,8 +25,7 @@ export interface RecordParts {
   /** The model's folder. Default: the embedded model. */
   readonly model: string | undefined;
   readonly identity: ModelIdentity;
-  /** The model's own. */
-  readonly scheduler: SchedulerConfig;
+  readonly opened: Pick<FamilyModel, "scheduler" | "layout">;
   /** Of an MP4. */
   readonly quality: number | undefined;
   /** Start noise in place of the seed's. */
@@ -35,8 +34,9 @@ export interface RecordParts {
 
 /** What is known before anything is loaded: all but precision, adapter and density. */
 export function plannedRecord(
-  { settings, attention, model, identity, scheduler, quality, latents }: RecordParts,
+  { settings, attention, model, identity, opened, quality, latents }: RecordParts,
 ): ClipRecord {
+  const { scheduler } = opened;
   const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
     settings;
   const { sigmas = DEFAULT_SIGMA_GRID, ...rest } = more;
@@ -50,7 +50,7 @@ export function plannedRecord(
     // Noise that was given is not the seed's.
     ...latents.latents !== undefined && { ...latents, seed: null },
     attention: attention.kind,
-    ...attention.settings(clipGrid(settings)),
+    ...attention.settings(opened.layout(settings).grid),
     model: model === undefined ? EMBEDDED : sharedName(model),
     ...identity,
     ...quality !== undefined && { quality },

@@ -6,7 +6,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { readSchedulerConfig } from "../../model/schedulers/config.ts";
 import {
   attentionOptions,
   type AttentionValues,
@@ -84,7 +83,7 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
 async function readyClips(planned: readonly Clip[], values: GenerateValues): Promise<ReadyClip[]> {
   const { model, embeddings, latents, "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
   const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
-  const scheduler = await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"));
+  using opened = await folder.family.open(folder);
   const identity = await modelIdentity(folder, { textEncoder, embeddings, weightDtype });
   const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
   /** Methods by their options: each is prepared once. */
@@ -94,9 +93,9 @@ async function readyClips(planned: readonly Clip[], values: GenerateValues): Pro
     if (!attentions.has(key)) attentions.set(key, readyAttention(asked, dir));
     try {
       const attention = await attentions.get(key)!;
-      const settings = clipSettings(clip, folder.generation);
+      const settings = clipSettings(clip, opened.defaults);
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
-      const record = plannedRecord({ settings, attention, model, identity, scheduler, quality, latents: noise });
+      const record = plannedRecord({ settings, attention, model, identity, opened, quality, latents: noise });
       return { ...clip, settings, attention, quality, record };
     } catch (error) {
       if (!(error instanceof TilereelError) || clip.where === undefined) throw error;

@@ -5,16 +5,15 @@
  */
 import { basename } from "node:path";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
-import { type Component, type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import type { FileStore } from "../../model/files/store.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { f32 } from "../../gpu/formats/f32.ts";
 import { bytesOf } from "../../gpu/tensor.ts";
+import type { PartWeights } from "../../model/family.ts";
 import type { TensorInfo } from "../../model/checkpoint/tensor_source.ts";
-import { isExactInUmt5, UMT5_BLOCK } from "../../model/umt5/block.ts";
 import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../../model/weight_dtype.ts";
-import { WAN_BLOCK } from "../../model/wan/block.ts";
 
 /** A part that has weights. */
 export interface ComponentDescription {
@@ -54,14 +53,6 @@ export interface ModelDescription {
   readonly defaults: GenerationDefaults;
 }
 
-/** Parts with weights and what their files are called. */
-const WEIGHTS = {
-  transformer: "diffusion_pytorch_model",
-  vae: "diffusion_pytorch_model",
-  text_encoder: "model",
-} as const;
-const CONFIGURED = ["tokenizer", "scheduler"] as const;
-
 /**
  * Describes the model in a folder.
  *
@@ -72,19 +63,17 @@ export async function describeModel(path: string, held: WeightsHeld): Promise<Mo
   const components: ComponentDescription[] = [];
   const withoutWeights: string[] = [];
   const missing: string[] = [];
-  for (const [name, stem] of Object.entries(WEIGHTS) as [keyof typeof WEIGHTS, string][]) {
+  for (const [name, { weights }] of Object.entries(folder.family.parts)) {
     const part = await componentFolder(folder, name);
     if (part === undefined) missing.push(name);
-    else components.push(await describeComponent(name, part, stem, held));
-  }
-  for (const name of CONFIGURED) {
-    (await componentFolder(folder, name) === undefined ? missing : withoutWeights).push(name);
+    else if (weights) components.push(await describeComponent(name, part, weights, held));
+    else withoutWeights.push(name);
   }
   return { path, components, withoutWeights, missing, defaults: folder.generation };
 }
 
 /** A part's folder, or nothing where the model comes without it. */
-async function componentFolder(folder: ModelFolder, name: Component): Promise<FileStore | undefined> {
+async function componentFolder(folder: ModelFolder, name: string): Promise<FileStore | undefined> {
   try {
     return await folder.component(name);
   } catch (error) {
@@ -94,12 +83,12 @@ async function componentFolder(folder: ModelFolder, name: Component): Promise<Fi
 }
 
 async function describeComponent(
-  name: keyof typeof WEIGHTS,
+  name: string,
   folder: FileStore,
-  stem: string,
+  part: PartWeights,
   held: WeightsHeld,
 ): Promise<ComponentDescription> {
-  using weights = await openCheckpoint(folder, stem);
+  using weights = await openCheckpoint(folder, part.stem);
   const infos = weights.names().map((tensor) => weights.info(tensor));
   const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
   const byDtype = new Map<string, number>();
@@ -108,7 +97,7 @@ async function describeComponent(
   return {
     name,
     parameters: infos.reduce((sum, info) => sum + count(info.shape), 0),
-    onGpu: onGpu(name, infos, held),
+    onGpu: onGpu(part, infos, held),
     dtypes: [...byDtype].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype),
     files: await Promise.all(
       paths.map(async (file) => ({ name: basename(file), bytes: (await Deno.stat(file)).size })),
@@ -116,15 +105,17 @@ async function describeComponent(
   };
 }
 
-function onGpu(part: keyof typeof WEIGHTS, tensors: readonly TensorInfo[], gpu: WeightsHeld): ComponentOnGpu {
-  // The VAE's decoder is widened.
-  if (part === "vae") {
-    const decoder = tensors.filter(({ name }) => !/^(encoder|quant_conv)\./.test(name));
-    return { dtypes: ["f32"], bytes: decoder.reduce((sum, { shape }) => sum + bytesOf(shape, f32), 0) };
-  }
-  const [block, exact] = part === "text_encoder" ? [UMT5_BLOCK, isExactInUmt5] as const : [WAN_BLOCK, undefined];
-  // Of the embedding table only rows are read.
-  const used = part === "text_encoder" ? tensors.filter(({ name }) => block.test(name)) : tensors;
-  const { held, bytes } = weightsOnGpu(gpu, used, gpu.dtype, exact);
-  return { dtypes: held, bytes, blockBytes: largestBlock(gpu, used, block, gpu.dtype, exact) };
+function onGpu(
+  { block, used = () => true, exact, widened = false }: PartWeights,
+  tensors: readonly TensorInfo[],
+  gpu: WeightsHeld,
+): ComponentOnGpu {
+  const uploaded = tensors.filter(({ name }) => used(name));
+  if (widened) return { dtypes: ["f32"], bytes: uploaded.reduce((sum, { shape }) => sum + bytesOf(shape, f32), 0) };
+  const { held, bytes } = weightsOnGpu(gpu, uploaded, gpu.dtype, exact);
+  return {
+    dtypes: held,
+    bytes,
+    ...block && { blockBytes: largestBlock(gpu, uploaded, block, gpu.dtype, exact) },
+  };
 }

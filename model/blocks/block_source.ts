@@ -9,57 +9,60 @@ import { expectTensor, type TensorSource } from "../checkpoint/tensor_source.ts"
 import { WeightSlot } from "../weight_slot.ts";
 import type { WeightDtypeChoice } from "../weight_dtype.ts";
 import { type OnUpload, Weights } from "../weights.ts";
-import { type BlockWeights, loadBlock } from "../wan/block.ts";
-import type { TransformerConfig } from "../wan/config.ts";
+
+/** The blocks of a transformer, as its files have them. */
+export interface StoredBlocks<Block> {
+  /** Owned by the caller. */
+  readonly source: TensorSource;
+  /** For each layer the prefix of its tensors' names, in order. */
+  readonly prefixes: readonly string[];
+  readonly dtype: WeightDtypeChoice;
+  /** Uploads a layer. */
+  load(weights: Weights, layer: number): Promise<Block>;
+}
 
 /** Gives the transformer its blocks, whether they stay on the GPU or are streamed from disk. */
-export interface BlockSource {
+export interface BlockSource<Block> {
   /** All blocks, where all are on the GPU. */
-  readonly resident: readonly BlockWeights[] | undefined;
+  readonly resident: readonly Block[] | undefined;
   /**
    * Prepares for a forward pass: weights that were dropped are loaded again.
    *
    * @throws {TilereelError} if a file cannot be read any more, or memory runs out
    */
-  ready(): Promise<void>;
+  ready(onUpload?: OnUpload): Promise<void>;
   /**
    * Returns the weights of a block, which are valid until the next call. Blocks are requested in order; after the last
    * comes the first.
    *
    * @throws {TilereelError} as in {@link ready}, or if the GPU is lost
    */
-  at(layer: number): Promise<BlockWeights>;
+  at(layer: number): Promise<Block>;
   /** Frees the GPU's memory until the blocks are made ready again. Recorded work can still use them. */
   drop(): void;
 }
 
-const prefixOf = (layer: number) => `blocks.${layer}.`;
-
 /** Keeps all blocks on the GPU. */
-export class ResidentBlocks implements BlockSource {
+export class ResidentBlocks<Block> implements BlockSource<Block> {
   #weights: Weights | undefined;
-  #blocks: BlockWeights[] | undefined;
+  #blocks: Block[] | undefined;
 
-  /** @param source is read when blocks are loaded; owned by the caller */
-  constructor(
-    private readonly gpu: Gpu,
-    private readonly source: TensorSource,
-    private readonly config: TransformerConfig,
-    private readonly dtype: WeightDtypeChoice,
-  ) {}
+  constructor(private readonly gpu: Gpu, private readonly stored: StoredBlocks<Block>) {}
 
-  get resident(): readonly BlockWeights[] {
+  get resident(): readonly Block[] {
     if (!this.#blocks) throw new Error("the blocks are not loaded");
     return this.#blocks;
   }
 
   async ready(onUpload?: OnUpload): Promise<void> {
     if (this.#blocks) return;
-    const { gpu, source, config, dtype } = this;
+    const { gpu, stored: { source, prefixes, dtype } } = this;
     const weights = new Weights(gpu, source, { onUpload, dtype });
     try {
-      const blocks: BlockWeights[] = [];
-      for (let i = 0; i < config.layers; i++) blocks.push(await loadBlock(weights.scope(prefixOf(i)), config));
+      const blocks: Block[] = [];
+      for (const [layer, prefix] of prefixes.entries()) {
+        blocks.push(await this.stored.load(weights.scope(prefix), layer));
+      }
       weights.settle();
       this.#weights = weights;
       this.#blocks = blocks;
@@ -69,7 +72,7 @@ export class ResidentBlocks implements BlockSource {
     }
   }
 
-  at(layer: number): Promise<BlockWeights> {
+  at(layer: number): Promise<Block> {
     return Promise.resolve(this.resident[layer]!);
   }
 
@@ -79,41 +82,47 @@ export class ResidentBlocks implements BlockSource {
   }
 }
 
-/** One slot for the block that is computing, and one for the block that is loading. */
+/** For each kind of block, one slot for the block that is computing, and one for the block that is loading. */
 export const SLOTS = 2;
 
+/** The kind of a block, by its prefix: blocks that differ in their number only have tensors of the same shapes. */
+export const kindOf = (prefix: string): string => prefix.replace(/\d+\.$/, "");
+
 /** A block that is being loaded into a slot. */
-interface Loading {
+interface Loading<Block> {
   readonly layer: number;
-  readonly block: Promise<BlockWeights>;
+  readonly block: Promise<Block>;
 }
 
-/** Streams blocks through two slots: while one block computes, the next is read and uploaded. */
-export class StreamedBlocks implements BlockSource {
+/** The slots of one kind of block. They are used alternately. */
+interface Slots {
+  readonly slots: readonly WeightSlot[];
+  turn: number;
+}
+
+/** Streams blocks through two slots of each kind: while one block computes, the next is read and uploaded. */
+export class StreamedBlocks<Block> implements BlockSource<Block> {
   readonly resident = undefined;
-  #slots: WeightSlot[] = [];
-  #loading: Loading | undefined;
-  /** Slots are used alternately. */
-  #turn = 0;
+  readonly #kinds = new Map<string, Slots>();
+  #loading: Loading<Block> | undefined;
 
-  /** @param source is read as long as the transformer runs; owned by the caller */
-  constructor(
-    private readonly gpu: Gpu,
-    private readonly source: TensorSource,
-    private readonly config: TransformerConfig,
-    private readonly dtype: WeightDtypeChoice,
-  ) {}
+  /** @param stored its files are read as long as the transformer runs */
+  constructor(private readonly gpu: Gpu, private readonly stored: StoredBlocks<Block>) {}
 
-  /** Starts to load the first block. Headers show that the others exist and fit. */
+  /** Starts to load the first block. Headers show that the others exist and fit the first of their kind. */
   async ready(): Promise<void> {
-    if (this.#slots.length > 0) return;
-    this.#slots = Array.from({ length: SLOTS }, () => new WeightSlot(this.gpu));
-    const first = this.#slots[0]!;
+    if (this.#kinds.size > 0) return;
+    const { gpu, stored: { source, prefixes } } = this;
+    const layersOfKind = Map.groupBy(prefixes.keys(), (layer) => kindOf(prefixes[layer]!));
     try {
-      this.#turn = 0;
-      await this.#load(0).block;
-      for (let layer = 1; layer < this.config.layers; layer++) {
-        for (const { name, shape } of first.layout) expectTensor(this.source, prefixOf(layer) + name, shape);
+      // The first layer is loaded last, for it is the first that is requested.
+      for (const [kind, [first, ...others]] of [...layersOfKind].reverse()) {
+        const slots = Array.from({ length: SLOTS }, () => new WeightSlot(gpu));
+        this.#kinds.set(kind, { slots, turn: 0 });
+        await this.#load(first!).block;
+        for (const layer of others) {
+          for (const { name, shape } of slots[0]!.layout) expectTensor(source, prefixes[layer]! + name, shape);
+        }
       }
     } catch (error) {
       this.drop();
@@ -121,7 +130,7 @@ export class StreamedBlocks implements BlockSource {
     }
   }
 
-  async at(layer: number): Promise<BlockWeights> {
+  async at(layer: number): Promise<Block> {
     let loading = this.#loading;
     this.#loading = undefined;
     if (loading?.layer !== layer) {
@@ -133,20 +142,21 @@ export class StreamedBlocks implements BlockSource {
     // The previous block was computed while this one was read and uploaded. Waiting for it here frees its slot for the
     // next block, and keeps the device's upload buffers from accumulating.
     await this.gpu.finish();
-    this.#load((layer + 1) % this.config.layers);
+    this.#load((layer + 1) % this.stored.prefixes.length);
     return block;
   }
 
   drop(): void {
-    for (const slot of this.#slots.splice(0)) slot[Symbol.dispose]();
+    for (const slot of [...this.#kinds.values()].flatMap(({ slots }) => slots)) slot[Symbol.dispose]();
+    this.#kinds.clear();
     this.#loading = undefined;
   }
 
-  #load(layer: number): Loading {
-    const { gpu, source, config, dtype } = this;
-    const slot = this.#slots[this.#turn++ % SLOTS]!;
-    const prefix = prefixOf(layer);
-    const block = loadBlock(new Weights(gpu, source, { dtype, prefix, slot }), config);
+  #load(layer: number): Loading<Block> {
+    const { gpu, stored: { source, prefixes, dtype } } = this;
+    const prefix = prefixes[layer]!, kind = this.#kinds.get(kindOf(prefix))!;
+    const slot = kind.slots[kind.turn++ % SLOTS]!;
+    const block = this.stored.load(new Weights(gpu, source, { dtype, prefix, slot }), layer);
     // The error is thrown when the block is requested, which may never happen.
     block.catch(() => {});
     return this.#loading = { layer, block };

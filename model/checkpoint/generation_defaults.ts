@@ -4,18 +4,15 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { fileAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { StoredFile } from "../files/store.ts";
-import { checkFrames, checkSize } from "../video_size.ts";
+import type { Family } from "../family.ts";
+import { checkClip, type ClipSize } from "../video_size.ts";
 import { Config } from "./json.ts";
-import { readTrainedSizes, type TrainedSize } from "./trained_sizes.ts";
+import { readTrainedSizes } from "./trained_sizes.ts";
 
 /** A model's own defaults, from `generation.json` in its folder. */
-export interface GenerationDefaults {
-  readonly width: number;
-  readonly height: number;
-  readonly frames: number;
+export interface GenerationDefaults extends ClipSize {
   /** Frames per second. */
   readonly fps: number;
   /** Denoising steps. */
@@ -25,52 +22,43 @@ export interface GenerationDefaults {
   /** The number of tokens that a prompt is padded or cut to. */
   readonly textTokens: number;
   /** The sizes of clips that the model was trained on, if the folder says so. */
-  readonly trained?: readonly TrainedSize[];
+  readonly trained?: readonly ClipSize[];
 }
-
-/** The defaults of Wan 2.1. */
-export const WAN_GENERATION_DEFAULTS: GenerationDefaults = {
-  width: 832,
-  height: 480,
-  frames: 81,
-  fps: 16,
-  steps: 50,
-  guidance: 5,
-  textTokens: 512,
-};
 
 const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tokens", "trained"];
 
 /**
- * Reads `generation.json`. Absent keys have Wan's defaults, and so have all keys if there is no such file.
+ * Reads `generation.json`. Absent keys have the family's defaults, and so have all keys if there is no such file.
  *
  * @throws {TilereelError} if a key is unknown or its value is of the wrong type or does not fit.
  */
-export async function readGenerationDefaults(place: string | StoredFile): Promise<GenerationDefaults> {
-  const wan = WAN_GENERATION_DEFAULTS, file = fileAt(place), { path } = file;
+export async function readGenerationDefaults(
+  file: StoredFile,
+  { defaults: usual, multiples }: Pick<Family, "defaults" | "multiples">,
+): Promise<GenerationDefaults> {
+  const { path } = file;
   let config: Config;
   try {
     config = await Config.read(file);
   } catch (error) {
-    if (isNotFound(error)) return wan;
+    if (isNotFound(error)) return usual;
     throw error;
   }
   const unknown = config.keys().find((key) => !KEYS.includes(key));
   if (unknown !== undefined) {
     throw new TilereelError(`${path}: ${JSON.stringify(unknown)} is not known; the keys are ${KEYS.join(", ")}`);
   }
-  const trained = readTrainedSizes(config.value("trained"), path);
+  const trained = readTrainedSizes(config.value("trained"), path, multiples);
   const defaults: GenerationDefaults = {
-    width: config.integer("width", wan.width),
-    height: config.integer("height", wan.height),
-    frames: config.integer("frames", wan.frames),
-    fps: config.number("fps", wan.fps, { positive: true }),
-    steps: config.integer("steps", wan.steps),
-    guidance: config.number("guidance", wan.guidance, { min: 0 }),
-    textTokens: config.integer("text_tokens", wan.textTokens),
+    width: config.integer("width", usual.width),
+    height: config.integer("height", usual.height),
+    frames: config.integer("frames", usual.frames),
+    fps: config.number("fps", usual.fps, { positive: true }),
+    steps: config.integer("steps", usual.steps),
+    guidance: config.number("guidance", usual.guidance, { min: 0 }),
+    textTokens: config.integer("text_tokens", usual.textTokens),
     ...trained && { trained },
   };
-  checkSize(defaults.width, defaults.height, `${path}: size`);
-  checkFrames(defaults.frames, `${path}: frames`);
+  checkClip(multiples, defaults, `${path}: `);
   return defaults;
 }

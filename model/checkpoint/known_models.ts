@@ -4,8 +4,8 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { baseName, type FileStore } from "../files/store.ts";
-import { Config } from "./json.ts";
+import { baseName } from "../files/store.ts";
+import type { Config } from "./json.ts";
 
 /** The smallest model that is supported, on Hugging Face. */
 export const SMALLEST = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
@@ -50,18 +50,10 @@ const PIPELINES: Readonly<Record<string, string>> = {
   WanVideoToVideoPipeline: "Wan video to video",
 };
 
-/**
- * Checks that a model's index is of a kind that is supported.
- *
- * @param folder the folder of the model
- * @throws {TilereelError} that says what kind of model it is
- */
-export async function checkKind(index: Config, folder: FileStore): Promise<void> {
-  const what = await unsupportedKind(index, folder);
-  if (what === undefined) return;
-  throw new TilereelError(
-    `${index.path}: this model is ${what}, but only text to video with Wan 2.1 is supported; ${getModel()}`,
-  );
+/** What a model is, by the `_class_name` in its `model_index.json`, for those of no family. */
+export function foreignKind(className: unknown): string {
+  if (typeof className !== "string") return "of an unknown kind, for its _class_name is missing";
+  return Object.hasOwn(PIPELINES, className) ? `${PIPELINES[className]} (${className})` : `a ${quoted(className)}`;
 }
 
 /**
@@ -82,34 +74,4 @@ export function refuseQuantized(config: Config): void {
     }), ` +
       `which is not supported; use the model's version in BF16, F16 or F32`,
   );
-}
-
-async function unsupportedKind(index: Config, folder: FileStore): Promise<string | undefined> {
-  const name = index.value("_class_name");
-  const twoTransformers = isPart(index.value("transformer_2"));
-  if (name === "WanPipeline") {
-    if (twoTransformers || !index.isNull("boundary_ratio")) return "Wan 2.2 T2V A14B, which has two transformers";
-    // Wan 2.2's 5B has one timestep per token.
-    return index.value("expand_timesteps") === true ? "Wan 2.2 TI2V 5B" : undefined;
-  }
-  if (name === "WanImageToVideoPipeline") {
-    if (twoTransformers) return "Wan 2.2 I2V A14B (image to video), which has two transformers";
-    if (index.value("expand_timesteps") === true) return "Wan 2.2 TI2V 5B";
-    return await takesTwoImages(folder)
-      ? "Wan 2.1 FLF2V 14B (first and last frame to video)"
-      : "Wan 2.1 I2V (image to video)";
-  }
-  if (typeof name !== "string") return "of an unknown kind, for its _class_name is missing";
-  return Object.hasOwn(PIPELINES, name) ? `${PIPELINES[name]} (${name})` : `a ${quoted(name)}`;
-}
-
-/** Two images have 514 positions; a transformer for one image has no positions of its own. */
-async function takesTwoImages(folder: FileStore): Promise<boolean> {
-  const file = folder.file("transformer/config.json");
-  return await file.kind() !== undefined && !(await Config.read(file)).isNull("pos_embed_seq_len");
-}
-
-/** Parts are [library, class]; [null, null] if the model has no such part. */
-function isPart(entry: unknown): boolean {
-  return Array.isArray(entry) ? entry[1] !== null : entry !== undefined && entry !== null;
 }

@@ -4,44 +4,34 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { families, familyOf } from "../families.ts";
+import type { Family, FamilyModel } from "../family.ts";
 import { fileAt, folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
-import { checkKind } from "./known_models.ts";
+import { foreignKind, getModel } from "./known_models.ts";
 import { fileForModel, folderWithoutModel, noSuchModel } from "./not_a_model.ts";
 import { getIt } from "./unfinished.ts";
-
-/** The parts of a text-to-video model, by the names of their folders. */
-export type Component = "transformer" | "vae" | "scheduler" | "text_encoder" | "tokenizer";
-
-/** The classes that each part may have. The tokenizer may have any, because its file says what it is. */
-const SUPPORTED_CLASSES: Readonly<Record<Component, readonly string[] | undefined>> = {
-  transformer: ["WanTransformer3DModel"],
-  vae: ["AutoencoderKLWan"],
-  scheduler: ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"],
-  text_encoder: ["UMT5EncoderModel"],
-  tokenizer: undefined,
-};
 
 /** A model folder that tilereel can render from. */
 export interface ModelFolder {
   readonly path: string;
+  readonly family: Family;
   readonly generation: GenerationDefaults;
   /**
    * The folder of a part.
    *
-   * @throws {TilereelError} if the model has no such part; a missing text encoder or tokenizer is only reported when it
-   * is needed
+   * @throws {TilereelError} if the model has no such part; one that is optional is only reported when it is needed
    */
-  component(name: Component): Promise<FileStore>;
+  component(name: string): Promise<FileStore>;
   /** The class that `model_index.json` gives for a part; undefined where it gives none. */
-  className(name: Component): string | undefined;
+  className(name: string): string | undefined;
 }
 
 /**
- * Opens a model folder: checks that it is a Wan text-to-video model with a transformer, a VAE and a scheduler, and
- * reads its `generation.json`, if any. No weights are touched.
+ * Opens a model folder: checks that it is a model of a known family with all parts that are not optional, and reads
+ * its `generation.json`, if any. No weights are touched.
  *
  * @throws {TilereelError} if there is no such folder, or it holds no model or one of another kind.
  */
@@ -52,24 +42,44 @@ export async function openModelFolder(place: string | FileStore): Promise<ModelF
   const indexFile = store.file("model_index.json");
   if (!await indexFile.kind()) throw await folderWithoutModel(store);
   const index = await Config.read(indexFile);
-  await checkKind(index, store);
-  checkClasses(index);
+  const family = await checkedFamily(index, store);
 
-  const component = async (name: Component): Promise<FileStore> => {
+  const component = async (name: string): Promise<FileStore> => {
     const folder = store.folder(name);
     if (componentClass(index, name) === null || await folder.kind() !== "folder") {
       const todo = await getIt(store, "copy or download it");
-      throw new TilereelError(`${path} has no folder ${name}, which a Wan model needs here; ${todo}`);
+      throw new TilereelError(`${path} has no folder ${name}, which a model of ${family.name} needs here; ${todo}`);
     }
     return folder;
   };
-  for (const name of ["transformer", "vae", "scheduler"] as const) await component(name);
-  const className = (name: Component) => componentClass(index, name) ?? undefined;
-  return { path, generation: await readGenerationDefaults(store.file("generation.json")), component, className };
+  for (const [name, { optional }] of Object.entries(family.parts)) if (!optional) await component(name);
+  const className = (name: string) => componentClass(index, name) ?? undefined;
+  const generation = await readGenerationDefaults(store.file("generation.json"), family);
+  return { path, family, generation, component, className };
 }
 
-function checkClasses(index: Config): void {
-  for (const [name, classes] of Object.entries(SUPPORTED_CLASSES)) {
+/**
+ * Opens a model: reads its configurations and the headers of its weights. Nothing is uploaded.
+ *
+ * @throws {TilereelError} if the folder holds no model that can be run, or a file is damaged
+ */
+export async function openModel(place: string | FileStore): Promise<FamilyModel> {
+  const folder = await openModelFolder(place);
+  return await folder.family.open(folder);
+}
+
+/** @throws {TilereelError} if the model is of no family, of a kind that is not supported, or has parts of other kinds */
+async function checkedFamily(index: Config, store: FileStore): Promise<Family> {
+  const name = index.value("_class_name"), family = familyOf(componentClass(index, "transformer"), name);
+  const kind = await family?.unsupportedKind(index, store) ??
+    (family && family.pipelineClass === name ? undefined : foreignKind(name));
+  if (!family || kind !== undefined) {
+    const known = families().map(({ name }) => name).join(" or ");
+    throw new TilereelError(
+      `${index.path}: this model is ${kind}, but only text to video with ${known} is supported; ${getModel()}`,
+    );
+  }
+  for (const [name, { classes }] of Object.entries(family.parts)) {
     const actual = componentClass(index, name);
     if (classes && typeof actual === "string" && !classes.includes(actual)) {
       throw new TilereelError(
@@ -77,6 +87,7 @@ function checkClasses(index: Config): void {
       );
     }
   }
+  return family;
 }
 
 /** The class of a part; null if the model has no such part, undefined if the index does not mention it. */

@@ -4,15 +4,8 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { checkFrames, checkSize } from "../video_size.ts";
+import { checkClip, type ClipMultiples, type ClipSize } from "../video_size.ts";
 import { Config } from "./json.ts";
-
-/** Size and length of clips. */
-export interface TrainedSize {
-  readonly width: number;
-  readonly height: number;
-  readonly frames: number;
-}
 
 const KEYS = ["width", "height", "frames"] as const;
 
@@ -22,13 +15,13 @@ const KEYS = ["width", "height", "frames"] as const;
  * @param path names the file in messages
  * @throws {TilereelError} if it is something else, or a size does not fit
  */
-export function readTrainedSizes(value: unknown, path: string): TrainedSize[] | undefined {
+export function readTrainedSizes(value: unknown, path: string, multiples: ClipMultiples): ClipSize[] | undefined {
   if (value === undefined) return undefined;
   const expected = `a list such as [{"width": 832, "height": 480, "frames": 81}] was expected`;
   if (!Array.isArray(value) || value.length === 0) {
     throw new TilereelError(`${path}: trained is ${JSON.stringify(value)}, but ${expected}`);
   }
-  return value.map((entry: unknown, i): TrainedSize => {
+  return value.map((entry: unknown, i): ClipSize => {
     const where = `${path}: trained[${i}]`;
     const isObject = typeof entry === "object" && entry !== null;
     if (!isObject || KEYS.some((key) => !Object.hasOwn(entry, key)) || Object.keys(entry).length > KEYS.length) {
@@ -36,18 +29,18 @@ export function readTrainedSizes(value: unknown, path: string): TrainedSize[] | 
     }
     const config = new Config(where, entry as Record<string, unknown>);
     const [width, height, frames] = KEYS.map((key) => config.integer(key, 0)) as [number, number, number];
-    checkSize(width, height, `${where}: size`);
-    checkFrames(frames, `${where}: frames`);
-    return { width, height, frames };
+    const size = { width, height, frames };
+    checkClip(multiples, size, `${where}: `);
+    return size;
   });
 }
 
 /** A clause for a clip that has none of the sizes; nothing if it has one, or if no sizes are known. */
 export function sizeNote(
-  trained: readonly TrainedSize[] | undefined,
-  { width, height, frames }: TrainedSize,
+  trained: readonly ClipSize[] | undefined,
+  { width, height, frames }: ClipSize,
 ): string | undefined {
-  const isOne = (size: TrainedSize) => size.width === width && size.height === height && size.frames === frames;
+  const isOne = (size: ClipSize) => size.width === width && size.height === height && size.frames === frames;
   if (!trained || trained.some(isOne)) return undefined;
   const byFrames = Map.groupBy(trained, (size) => size.frames);
   const known = [...byFrames].map(([frames, sizes]) =>

@@ -160,7 +160,7 @@ export class OnnxTextEncoder implements TextEncoder {
     }
   }
 
-  release(): void {
+  [Symbol.dispose](): void {
     // Frees memory inside the WebAssembly instance; nothing waits for that.
     this.session.release().catch(() => {});
   }

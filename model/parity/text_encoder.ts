@@ -31,7 +31,7 @@ export const demoTextEncoder: ParityCase = {
       const embeddings = await encoder.encode(prompts);
       const numbers = await gpu.read(embeddings);
       gpu.release(embeddings);
-      encoder.release();
+      encoder[Symbol.dispose]();
       return compareRows(forwardName(path, what, gpu), gpu, BOUNDS.demoTextEncoder, numbers, expected, textDim);
     };
     for (const gpu of gpus) {
@@ -64,7 +64,7 @@ export const tinyUmt5: ParityCase = {
       const name = forwardName(path, "last_hidden_state", gpu);
       yield* compareRows(name, gpu, BOUNDS.tinyUmt5, await gpu.read(hidden), expected, row);
       gpu.release(hidden);
-      encoder.release();
+      encoder[Symbol.dispose]();
     }
   },
 };

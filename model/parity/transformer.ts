@@ -8,6 +8,7 @@ import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { readTransformerConfig } from "../wan/config.ts";
 import { WanTransformer3DModel } from "../wan/transformer.ts";
 import { BOUNDS, type Bounds } from "./bounds.ts";
@@ -47,12 +48,11 @@ async function* compare(
 
 async function forward(gpu: Gpu, folder: FileStore, references: References): Promise<Float32Array> {
   using source = await openCheckpoint(folder, "diffusion_pytorch_model");
-  const model = await WanTransformer3DModel.load(gpu, source, await readTransformerConfig(folder.file("config.json")));
-  const hiddenStates = await references.upload(gpu, "hidden_states");
-  const textEmbeddings = await references.upload(gpu, "encoder_hidden_states");
-  const output = model.forward({ hiddenStates, timesteps: [...await references.read("timestep")], textEmbeddings });
-  const numbers = await gpu.read(output);
-  for (const tensor of [hiddenStates, textEmbeddings, output]) gpu.release(tensor);
-  model.release();
-  return numbers;
+  using model = await WanTransformer3DModel.load(gpu, source, await readTransformerConfig(folder.file("config.json")));
+  using owned = new TensorOwner(gpu);
+  const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
+  const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));
+  const timesteps = [...await references.read("timestep")];
+  const [velocity] = owned.adopt(await model.predict([{ latents, timesteps, conditioning: { text } }]));
+  return await gpu.read(velocity!);
 }

@@ -58,6 +58,6 @@ async function* compare(
       yield* compareRows(forwardName(path, name, gpu), gpu, bounds, numbers, expected, references.row(name));
     }
     for (const tensor of [latents, clip, decoded, mean, logvar]) gpu.release(tensor);
-    vae.release();
+    vae[Symbol.dispose]();
   }
 }

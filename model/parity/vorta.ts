@@ -4,10 +4,12 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 import { adamwStep, clipGradients } from "../training/adamw.ts";
+import type { Conditioning } from "../family.ts";
 import { VortaAttention } from "../vorta/attention.ts";
 import { BRANCHES } from "../vorta/branch.ts";
 import { type CoreSet, coreSet } from "../vorta/core_set.ts";
@@ -188,7 +190,7 @@ class Setup implements Disposable {
     private readonly references: References,
     readonly transformer: WanTransformer3DModel,
     readonly settings: VortaSettings,
-    readonly inputs: { readonly noisy: Tensor; readonly textEmbeddings: Tensor; readonly timestep: number },
+    readonly inputs: { readonly noisy: Tensor; readonly conditioning: Conditioning; readonly timestep: number },
     /** [1, dim] */
     readonly temb: Float32Array,
   ) {}
@@ -214,7 +216,7 @@ class Setup implements Disposable {
       settingsFromKwargs(config.setting("config"), "references"),
       {
         noisy: await references.upload(gpu, "hidden_states"),
-        textEmbeddings: await references.upload(gpu, "encoder_hidden_states"),
+        conditioning: { text: await references.upload(gpu, "encoder_hidden_states") },
         timestep,
       },
       await transformer.timeEmbedding([timestep]),
@@ -231,25 +233,19 @@ class Setup implements Disposable {
 
   /** One forward pass. */
   async forward(attend: (vorta: VortaAttention) => SelfAttention): Promise<Float32Array> {
-    const { gpu, transformer, inputs: { noisy, timestep, textEmbeddings } } = this;
-    const layout = { grid: transformer.gridOf(noisy.shape), kept: 0 };
-    using vorta = new VortaAttention(gpu, transformer.config, layout, this.settings);
-    const output = gpu.scope(() =>
-      transformer.forward({
-        hiddenStates: noisy,
-        timesteps: [timestep],
-        textEmbeddings,
-        selfAttention: attend(vorta),
-      })
-    );
-    const numbers = await gpu.read(output);
-    gpu.release(output);
-    return numbers;
+    const { gpu, transformer, inputs: { noisy, timestep, conditioning } } = this;
+    using vorta = new VortaAttention(gpu, transformer.shape, transformer.layout(noisy.shape), this.settings);
+    using owned = new TensorOwner(gpu);
+    const { result: selfAttention, tensors } = gpu.collect(() => attend(vorta));
+    owned.adopt(tensors);
+    const pass = { latents: noisy, timesteps: [timestep], conditioning, selfAttention };
+    const [velocity] = owned.adopt(await transformer.predict([pass]));
+    return await gpu.read(velocity!);
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of [this.inputs.noisy, this.inputs.textEmbeddings]) this.gpu.release(tensor);
-    this.transformer.release();
+    for (const tensor of [this.inputs.noisy, this.inputs.conditioning.text]) this.gpu.release(tensor);
+    this.transformer[Symbol.dispose]();
   }
 }
 

@@ -50,7 +50,7 @@ export async function openUmt5Encoder(
 
 /** transformers' `UMT5EncoderModel`. */
 export class Umt5Encoder implements TextEncoder {
-  /** Takes `source` over: {@link release} closes it. */
+  /** Takes `source` over: disposing of this closes it. */
   constructor(
     private readonly gpu: Gpu,
     readonly config: Umt5Config,
@@ -107,7 +107,7 @@ export class Umt5Encoder implements TextEncoder {
     }
   }
 
-  release(): void {
+  [Symbol.dispose](): void {
     this.source.close();
   }
 

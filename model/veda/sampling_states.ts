@@ -97,7 +97,8 @@ export async function samplingRuns(
   clips: readonly SampledClip[],
   onProgress?: OnProgress,
 ): Promise<SamplingRuns> {
-  const guided = ({ guidance }: SampledClip) => guidance > 1;
+  const passes = ({ guidance }: SampledClip) => pipeline.passes(guidance).length;
+  const guided = (clip: SampledClip) => passes(clip) > 1;
   const texts = await embedTexts(
     gpu,
     clips.flatMap((clip) => [clip.prompt, ...guided(clip) ? [clip.negativePrompt] : []]),
@@ -108,7 +109,7 @@ export async function samplingRuns(
     ...pipeline.headShape,
     count: clips.length,
     steps: (run) => clips[run]!.steps,
-    passes: (run) => guided(clips[run]!) ? 2 : 1,
+    passes: (run) => passes(clips[run]!),
     async sample(run, { onState, onStep, signal }) {
       const { negativePrompt, scheduler, flowShift, sigmas, ...clip } = clips[run]!;
       const options: GenerateOptions = {

@@ -21,7 +21,7 @@ import { Passes } from "../attention/passes.ts";
 import { densityOf } from "../attention/report.ts";
 import { VortaAttention } from "./attention.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
-import { checkRouter, Router, routes } from "./router.ts";
+import { checkRouter, Router, routerShape, routes } from "./router.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Chooses the sizes for a grid. */
@@ -81,7 +81,7 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
   return {
     async prepare(task) {
       const { gpu, shape, layout: { grid }, timesteps } = task;
-      checkRouter(router, { ...shape, dim: shape.heads * shape.headDim }, name);
+      checkRouter(router, routerShape(shape), name);
       for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
       const { heads, layers } = shape;
       // Scores depend only on the timestep, so the routes of the whole schedule are known before its first step.

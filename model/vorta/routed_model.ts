@@ -5,8 +5,8 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { WanTransformer3DModel } from "../wan/transformer.ts";
-import type { RouterShape } from "./router.ts";
+import type { VideoTransformer } from "../family.ts";
+import { type RouterShape, routerShape } from "./router.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
 
 /** An array with its shape. */
@@ -16,9 +16,10 @@ export interface Shaped {
 }
 
 /** As {@linkcode TrainingPassInput}, before it is uploaded. */
-export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "textEmbeddings"> {
+export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning"> {
   readonly noisy: Shaped;
   readonly target: Shaped;
+  /** [1, tokens, text dim] */
   readonly textEmbeddings: Shaped;
 }
 
@@ -31,12 +32,9 @@ export interface RoutedModel extends RouterShape {
 }
 
 /** Wraps the transformer on its GPU. */
-export function routedModel(gpu: Gpu, transformer: WanTransformer3DModel): RoutedModel {
-  const { layers, heads, dim } = transformer.config;
+export function routedModel(gpu: Gpu, transformer: VideoTransformer): RoutedModel {
   return {
-    layers,
-    heads,
-    dim,
+    ...routerShape(transformer.shape),
     timeEmbedding: (timestep) => transformer.timeEmbedding([timestep]),
     async pass({ noisy, target, textEmbeddings, ...rest }) {
       const uploaded: Tensor[] = [];
@@ -50,7 +48,7 @@ export function routedModel(gpu: Gpu, transformer: WanTransformer3DModel): Route
           ...rest,
           noisy: upload(noisy),
           target: upload(target),
-          textEmbeddings: upload(textEmbeddings),
+          conditioning: { text: upload(textEmbeddings) },
         });
       } finally {
         for (const tensor of uploaded) gpu.release(tensor);

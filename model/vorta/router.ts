@@ -8,7 +8,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { uniformNumbers } from "../noise.ts";
-import type { TransformerConfig } from "../wan/config.ts";
+import type { HeadShape } from "../attention/layout.ts";
 import { BRANCHES } from "./branch.ts";
 
 const ROUTES = BRANCHES.length;
@@ -22,7 +22,17 @@ export interface RouterLayer {
 }
 
 /** The properties that a router and its transformer must share. */
-export type RouterShape = Pick<TransformerConfig, "layers" | "heads" | "dim">;
+export interface RouterShape {
+  readonly layers: number;
+  readonly heads: number;
+  /** The number of channels of a token. */
+  readonly dim: number;
+}
+
+/** The shape of the routers of a transformer. */
+export function routerShape({ layers, heads, headDim }: HeadShape): RouterShape {
+  return { layers, heads, dim: heads * headDim };
+}
 
 /** The routers of all blocks. */
 export class Router {

@@ -8,7 +8,6 @@
  *
  * @module
  */
-import { product } from "../attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../../gpu/ops/count_non_finite.ts";
@@ -17,7 +16,7 @@ import { readTogether } from "../../gpu/read_together.ts";
 import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
-import type { Embedded, WanTransformer3DModel } from "../wan/transformer.ts";
+import type { Conditioning, EmbeddedPass, VideoTransformer } from "../family.ts";
 import { ActivationStack } from "./activation_stack.ts";
 import { VortaAttention } from "./attention.ts";
 import { BRANCHES } from "./branch.ts";
@@ -30,8 +29,8 @@ export interface TrainingPassInput {
   /** noise − latents, as `noisy` */
   readonly target: Tensor;
   readonly timestep: number;
-  /** [1, tokens, text dim], f32 */
-  readonly textEmbeddings: Tensor;
+  /** Of a batch of one. */
+  readonly conditioning: Conditioning;
   /** [layers, heads, 3]: the routers' scores at this timestep */
   readonly scores: Float32Array;
   readonly settings: VortaSettings;
@@ -62,7 +61,7 @@ const KEEP_BYTES = 2 ** 30;
  */
 export async function trainingPass(
   gpu: Gpu,
-  transformer: WanTransformer3DModel,
+  transformer: VideoTransformer,
   input: TrainingPassInput,
 ): Promise<TrainingPassResult> {
   using pass = new Pass(gpu, transformer, input);
@@ -95,17 +94,17 @@ class Pass implements Disposable {
 
   constructor(
     private readonly gpu: Gpu,
-    private readonly transformer: WanTransformer3DModel,
+    private readonly transformer: VideoTransformer,
     private readonly input: TrainingPassInput,
   ) {
-    const { config } = transformer, { heads, layers } = config;
+    const { shape } = transformer, { heads, layers } = shape;
     this.#layers = layers;
     this.#inputs = new ActivationStack(gpu, input.keepBytes ?? KEEP_BYTES);
     this.#hidden = new ActivationStack(gpu, 0);
     this.#vorta = new VortaAttention(
       gpu,
-      config,
-      { grid: transformer.gridOf(input.noisy.shape), kept: 0 },
+      shape,
+      transformer.layout(input.noisy.shape, input.conditioning),
       input.settings,
     );
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
@@ -113,14 +112,14 @@ class Pass implements Disposable {
   }
 
   async run(): Promise<TrainingPassResult> {
-    const { gpu, transformer, input: { noisy, target, weights } } = this;
+    const { gpu, transformer, input: { target, weights } } = this;
     const embedded = this.#embed();
     const sums: Tensor[] = [];
     const { x, reference } = await this.#forward(embedded, sums);
 
     const tape = new Tape([x]);
     const gradient = gpu.scope(() => {
-      const project = (x: Tensor) => transformer.project(x, embedded.temb, noisy.shape);
+      const project = (x: Tensor) => transformer.project(x, embedded);
       const teacher = reference && project(reference);
       const y = gpu.taping(tape, () => project(x));
       sums.push(gpu.keep(squaredErrorSums(gpu, y, target)));
@@ -134,31 +133,30 @@ class Pass implements Disposable {
     if (reference) this.#release(reference);
     for (const tensor of sums) this.#own(tensor);
     const scoreGradients = this.#backward(embedded, this.#own(gradient));
-    return await this.#result(sums, scoreGradients, reference !== undefined);
+    return await this.#result(sums, scoreGradients, reference !== undefined, x.size);
   }
 
-  #embed(): Embedded {
-    const { noisy, timestep, textEmbeddings } = this.input;
+  #embed(): EmbeddedPass {
+    const { noisy: latents, timestep, conditioning } = this.input;
     const embedded = this.transformer.embed({
-      hiddenStates: noisy,
+      latents,
       timesteps: [timestep],
-      textEmbeddings,
+      conditioning,
       selfAttention: this.#vorta.weighted(this.#scores),
     });
-    const { x, temb, conditioning: { text, time } } = embedded;
-    for (const tensor of [x, temb, text, time]) this.#own(tensor);
+    for (const tensor of [embedded.x, ...embedded.tensors]) this.#own(tensor);
     return embedded;
   }
 
   /** Runs both streams through all blocks. Keeps each block's input, and puts the hidden losses in `sums`. */
-  async #forward(embedded: Embedded, sums: Tensor[]): Promise<{ x: Tensor; reference: Tensor | undefined }> {
+  async #forward(embedded: EmbeddedPass, sums: Tensor[]): Promise<{ x: Tensor; reference: Tensor | undefined }> {
     const { gpu, transformer, input: { weights } } = this;
-    const dense = { ...embedded.conditioning, selfAttention: undefined };
+    const dense = { ...embedded, selfAttention: undefined };
     const teach = weights.distillation > 0 || weights.hidden > 0;
     let { x } = embedded;
     let reference = teach ? x : undefined;
     for (let layer = 0; layer < this.#layers; layer++) {
-      const y = this.#own(transformer.runBlock(layer, x, embedded.conditioning));
+      const y = this.#own(transformer.runBlock(layer, x, embedded));
       if (reference) {
         const next = this.#own(transformer.runBlock(layer, reference, dense));
         if (reference !== x) this.#release(reference);
@@ -178,7 +176,7 @@ class Pass implements Disposable {
    * @returns for each layer the gradients of the three branches' scores; takes the gradient of the last block's
    * output
    */
-  #backward(embedded: Embedded, gradient: Tensor): Tensor[] {
+  #backward(embedded: EmbeddedPass, gradient: Tensor): Tensor[] {
     const { gpu, transformer, input: { weights } } = this;
     const all: Tensor[][] = [];
     for (let layer = this.#layers - 1; layer >= 0; layer--) {
@@ -190,7 +188,7 @@ class Pass implements Disposable {
       const gradients = gpu.scope(() => {
         const dy = extra ? combine(gpu, [[1, gradient], [1, extra]]) : gradient;
         const tape = new Tape(watched);
-        const y = gpu.taping(tape, () => transformer.runBlock(layer, x, embedded.conditioning));
+        const y = gpu.taping(tape, () => transformer.runBlock(layer, x, embedded));
         return tape.gradients(gpu, y, dy, watched).map((g) => g!);
       });
       for (const tensor of gradients) this.#own(tensor);
@@ -201,16 +199,20 @@ class Pass implements Disposable {
     return all.flat();
   }
 
-  async #result(sums: readonly Tensor[], gradients: readonly Tensor[], teach: boolean): Promise<TrainingPassResult> {
-    const { gpu, input: { noisy, weights }, transformer: { config: { heads, dim } } } = this;
+  async #result(
+    sums: readonly Tensor[],
+    gradients: readonly Tensor[],
+    teach: boolean,
+    elements: number,
+  ): Promise<TrainingPassResult> {
+    const { gpu, input: { noisy, weights }, transformer: { shape: { heads } } } = this;
     const numbers = await readTogether(gpu, [...sums, ...gradients]);
-    const tokens = product(this.transformer.gridOf(noisy.shape));
     const outputs = numbers.slice(0, sums.length);
     const hidden = weights.hidden > 0 ? outputs.splice(0, this.#layers) : [];
     const losses = {
       diffusion: meanSquaredError(outputs[0]!, noisy.size),
       distillation: teach ? meanSquaredError(outputs[1]!, noisy.size) : 0,
-      hidden: hidden.reduce((sum, part) => sum + meanSquaredError(part, tokens * dim), 0),
+      hidden: hidden.reduce((sum, part) => sum + meanSquaredError(part, elements), 0),
     };
     const scoreGradients = new Float32Array(this.#layers * heads * BRANCHES.length);
     for (const [i, part] of numbers.slice(sums.length).entries()) {
@@ -232,7 +234,7 @@ class Pass implements Disposable {
     const isBad = async (tensor: Tensor) => await nonFiniteIn(gpu, tensor) > 0;
     if (await isBad(x)) return undefined;
     for (let layer = 0; layer < this.#layers; layer++) {
-      const y = this.#own(transformer.runBlock(layer, x, embedded.conditioning));
+      const y = this.#own(transformer.runBlock(layer, x, embedded));
       if (await isBad(y)) return layer;
       this.#release(x);
       x = y;

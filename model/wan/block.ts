@@ -44,14 +44,14 @@ export async function loadBlock(weights: Weights, config: TransformerConfig): Pr
 }
 
 /** The inputs that all blocks of a forward pass share. */
-export interface Conditioning {
+export interface BlockInputs {
   /** [batch, text tokens, dim] */
   readonly text: Tensor;
   /** [batch, 6, dim]: the timestep's part of shift, scale and gate */
   readonly time: Tensor;
   readonly rope: Rope;
   /** Default: full attention. */
-  readonly selfAttention?: SelfAttention | undefined;
+  readonly selfAttention: SelfAttention | undefined;
 }
 
 /**
@@ -67,7 +67,7 @@ export function runBlock(
   w: BlockWeights,
   config: TransformerConfig,
   x: Tensor,
-  { text, time, rope, selfAttention }: Conditioning,
+  { text, time, rope, selfAttention }: BlockInputs,
   layer: number,
 ): Tensor {
   const { eps } = config;

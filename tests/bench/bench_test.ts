@@ -128,12 +128,12 @@ Deno.test({
       const transformer = await WanTransformer3DModel.load(gpu, source.tensors, config);
       assertEquals([...source.asked].sort(), source.tensors.names().sort());
       await gpuScope(gpu, async (tensor) => {
-        const hiddenStates = tensor([1, 16, 1, 4, 4]), textEmbeddings = tensor([1, 8, 48]);
-        const velocity = transformer.forward({ hiddenStates, timesteps: [500], textEmbeddings });
-        assertVaried(await gpu.read(velocity), "the velocity");
-        gpu.release(velocity);
+        const latents = tensor([1, 16, 1, 4, 4]), conditioning = { text: tensor([1, 8, 48]) };
+        const [velocity] = await transformer.predict([{ latents, timesteps: [500], conditioning }]);
+        assertVaried(await gpu.read(velocity!), "the velocity");
+        gpu.release(velocity!);
       });
-      transformer.release();
+      transformer[Symbol.dispose]();
 
       const vaeConfig = await readVaeConfig(`${dir}/vae/config.json`);
       using vaeSource = recording(await openCheckpoint(`${dir}/vae`, "diffusion_pytorch_model"));
@@ -142,7 +142,7 @@ Deno.test({
       await gpuScope(gpu, async (tensor) => {
         assertVaried(await vae.decodeRgb8(tensor([1, 16, 2, 2, 2])), "the clip");
       });
-      vae.release();
+      vae[Symbol.dispose]();
     } finally {
       await Deno.remove(dir, { recursive: true });
     }
@@ -272,7 +272,7 @@ testVariants("bench: what is timed as a step computes, whole and by the block", 
     transformer.layers(5, attend);
     if (attend) assertEquals(calls, [0, 1, 2, 3, 4]);
     calls = [];
-    transformer.forward(attend);
+    await transformer.forward(attend);
     if (attend) assertEquals(calls, [0, 1]);
     transformer.outer();
     await gpu.finish();

@@ -8,7 +8,6 @@ import { VideoPipeline } from "../../model/pipeline.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
-import { denoisingBytes } from "../../model/blocks/weights_place.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { randn, testVariants } from "../gpu.ts";
 import { inTempDir } from "../process.ts";
@@ -83,7 +82,7 @@ Deno.test("memory: 14B renders 1280x720, 81 frames on a card of 24 GB, by stream
 });
 
 Deno.test("memory: denoising takes no more than the choice of weights counts on, and not far less", async () => {
-  const { transformerConfig } = dryModel("1.3B");
+  const model = dryModel("1.3B");
   const devices = { f32: {}, f16: { precision: "f16" }, "matrix units": MATRIX } as const;
   const methods = {
     full: undefined,
@@ -92,7 +91,7 @@ Deno.test("memory: denoising takes no more than the choice of weights counts on,
     veda: vedaAttention({ keep: 0.1 }),
   };
   for (const [kind, device] of Object.entries(devices)) {
-    const estimate = denoisingBytes(dryGpu(device), transformerConfig, 21 * 30 * 52);
+    const estimate = model.denoisingBytes(dryGpu(device), SMALL);
     for (const [name, attention] of Object.entries(methods)) {
       const { peaks: { load, denoise } } = await countMemory({
         ...SMALL,

@@ -4,10 +4,9 @@ import { GifReader } from "omggif";
 import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
-import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openGpu } from "../../gpu/native/open.ts";
+import { openModel } from "../../model/checkpoint/model_folder.ts";
 import { randn } from "../../model/noise.ts";
-import { PromptEncoder } from "../../model/prompt_encoder.ts";
 import { BrokenModel } from "../broken_model.ts";
 import { redCentre } from "../colour_centre.ts";
 import { readMp4, yuv420ToRgb } from "../h264_reader.ts";
@@ -221,13 +220,13 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
 /** Encodes two prompts with the demo model's text encoder into a file as diffusers' users would save them. */
 async function encodeTo(file: string, prompt: string, negative: string): Promise<void> {
   const gpu = await openGpu();
-  const encoder = new PromptEncoder(gpu, await openModelFolder(MODEL), { textDim: 128, onnx: undefined });
-  const data = await gpu.read(await encoder.encode([prompt, negative], 32));
+  using model = await openModel(MODEL);
+  const encoded = await model.promptEncoder(gpu).encode([prompt, negative], 32);
+  const [positive, other] = [await gpu.read(encoded[0]!.text), await gpu.read(encoded[1]!.text)];
   gpu.close();
-  const half = data.length / 2;
   await writeSafetensors(file, {
-    prompt_embeds: { dtype: "F32", shape: [1, 32, 128], data: data.subarray(0, half) },
-    negative_prompt_embeds: { dtype: "F32", shape: [1, 32, 128], data: data.subarray(half) },
+    prompt_embeds: { dtype: "F32", shape: [1, 32, 128], data: positive },
+    negative_prompt_embeds: { dtype: "F32", shape: [1, 32, 128], data: other },
   });
 }
 

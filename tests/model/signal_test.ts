@@ -65,8 +65,8 @@ for (
 testPipeline("latents and embeddings, and what is aborted already", async (pipeline, gpu) => {
   gpu.release(await pipeline.sampleLatents(CLIP));
   const { used } = gpu.memory;
-  const encode = (options: Pick<GenerateOptions, "onProgress" | "signal">) =>
-    pipeline.encodePrompts(["a red circle"], { textTokens: 16, ...options });
+  const encode = async (options: Pick<GenerateOptions, "onProgress" | "signal">) =>
+    (await pipeline.encodePrompts(["a red circle"], { textTokens: 16, ...options }))[0]!.text;
   const sample = (options: Pick<GenerateOptions, "onProgress" | "signal">) =>
     pipeline.sampleLatents({ ...CLIP, ...options });
   for (const [what, run] of Object.entries({ encode, sample })) {

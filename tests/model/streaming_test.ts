@@ -36,14 +36,14 @@ async function open(
   const passed = Object.fromEntries(methods.map((name) => [name, source[name].bind(source)]));
   const changed = { path: source.path, ...passed, ...change(source) } as unknown as TensorSource;
   const config = await readTransformerConfig(`${dir}/transformer/config.json`);
-  const transformer = await WanTransformer3DModel.load(gpu, changed, config, undefined, { place }).catch((error) => {
+  const transformer = await WanTransformer3DModel.load(gpu, changed, config, { place }).catch((error) => {
     source.close();
     throw error;
   });
   return {
     transformer,
     [Symbol.dispose]: () => {
-      transformer.release();
+      transformer[Symbol.dispose]();
       source.close();
     },
   };
@@ -51,11 +51,11 @@ async function open(
 
 /** Two inputs as guidance has them, at an odd number of tokens. */
 function inputs(gpu: Gpu) {
-  const hiddenStates = gpu.upload(randn(16 * 3 * 2 * 2, 1), [1, 16, 3, 2, 2]);
+  const latents = gpu.upload(randn(16 * 3 * 2 * 2, 1), [1, 16, 3, 2, 2]);
   const texts = [2, 3].map((seed) => gpu.upload(randn(5 * 48, seed), [1, 5, 48]));
   return {
-    inputs: texts.map((textEmbeddings) => ({ hiddenStates, timesteps: [500], textEmbeddings })),
-    release: () => [hiddenStates, ...texts].forEach((tensor) => gpu.release(tensor)),
+    inputs: texts.map((text) => ({ latents, timesteps: [500], conditioning: { text } })),
+    release: () => [latents, ...texts].forEach((tensor) => gpu.release(tensor)),
   };
 }
 

@@ -52,7 +52,7 @@ testVariants("the demo's text embeddings are the pipeline's", async (variant) =>
   void gpu.placeholder; // made now, so that it is no part of the difference
   const { used } = gpu.memory;
   const embeddings = await encoder.encode(prompts);
-  encoder.release();
+  encoder[Symbol.dispose]();
   assertEquals([...embeddings.shape], [texts.length, tokens, 128]);
   assertEquals(gpu.memory.used, used + embeddings.buffer.size);
   const values = await gpu.read(embeddings);
@@ -75,7 +75,7 @@ testVariants("a batch of long prompts, padding included", async (variant) => {
     assertClose(values.subarray(...rows), lastHiddenState.subarray(...rows), boundOf(variant), `prompt ${i}`);
   }
   gpu.release(hidden);
-  encoder.release();
+  encoder[Symbol.dispose]();
 });
 
 testVariants("one block's weights at a time, and only the embeddings in use", async ({ gpu }) => {
@@ -106,7 +106,7 @@ testVariants("one block's weights at a time, and only the embeddings in use", as
   assertEquals(gpu.memory.used, used + hidden.buffer.size);
   assertEquals([...rows].sort(), [...new Set(prompts.flatMap(({ ids }) => [...ids]))].sort());
   gpu.release(hidden);
-  encoder.release();
+  encoder[Symbol.dispose]();
 });
 
 testVariants("an embedding table under its other name", async ({ gpu }) => {
@@ -121,7 +121,7 @@ testVariants("an embedding table under its other name", async ({ gpu }) => {
   const [a, b] = [await plain.encode([prompt]), await renamed.encode([prompt])];
   assertEquals(await gpu.read(a), await gpu.read(b));
   for (const tensor of [a, b]) gpu.release(tensor);
-  for (const encoder of [plain, renamed]) encoder.release();
+  for (const encoder of [plain, renamed]) encoder[Symbol.dispose]();
 });
 
 testVariants("what does not belong together is refused", async ({ gpu }) => {
@@ -134,7 +134,7 @@ testVariants("what does not belong together is refused", async ({ gpu }) => {
   const encoder = await tinyEncoder(gpu);
   const foreign = { ids: Int32Array.of(300, 1), length: 2 };
   await assertRejects(() => encoder.encode([foreign]), TilereelError, "token 300");
-  encoder.release();
+  encoder[Symbol.dispose]();
 
   const broken = await tinyEncoder(gpu, (source) => ({
     info: (name) => ({
@@ -143,7 +143,7 @@ testVariants("what does not belong together is refused", async ({ gpu }) => {
     }),
   }));
   await assertRejects(() => broken.encode([{ ids: Int32Array.of(1), length: 1 }]), TilereelError, "block.1");
-  broken.release();
+  broken[Symbol.dispose]();
   assertEquals(gpu.memory.used, used, "memory is still held after a failure");
 });
 

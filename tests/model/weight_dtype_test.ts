@@ -94,20 +94,20 @@ const SMALL = {
 async function predict(gpu: Gpu, dir: string, dtype: WeightDtypeChoice, place: WeightsPlace) {
   using source = await openCheckpoint(`${dir}/transformer`, "diffusion_pytorch_model");
   const config = await readTransformerConfig(`${dir}/transformer/config.json`), before = gpu.memory.used;
-  const transformer = await WanTransformer3DModel.load(gpu, source, config, undefined, { place, dtype });
+  const transformer = await WanTransformer3DModel.load(gpu, source, config, { place, dtype });
   const bytes = gpu.memory.used - before;
-  const hiddenStates = gpu.upload(randn(16 * 3 * 2 * 2, 1), [1, 16, 3, 2, 2]);
+  const latents = gpu.upload(randn(16 * 3 * 2 * 2, 1), [1, 16, 3, 2, 2]);
   const texts = [2, 3].map((seed) => gpu.upload(randn(5 * 48, seed), [1, 5, 48]));
   const numbers: number[][] = [];
   for (let step = 0; step < 2; step++) {
-    const inputs = texts.map((textEmbeddings) => ({ hiddenStates, timesteps: [500], textEmbeddings }));
+    const inputs = texts.map((text) => ({ latents, timesteps: [500], conditioning: { text } }));
     for (const velocity of await transformer.predict(inputs)) {
       numbers.push([...await gpu.read(velocity)]);
       gpu.release(velocity);
     }
   }
-  for (const tensor of [hiddenStates, ...texts]) gpu.release(tensor);
-  transformer.release();
+  for (const tensor of [latents, ...texts]) gpu.release(tensor);
+  transformer[Symbol.dispose]();
   return { numbers, bytes };
 }
 

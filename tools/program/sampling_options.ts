@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { openModel, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
@@ -15,7 +15,7 @@ import type { SampledClip } from "../../model/training/data/sampled_set.ts";
 import { type SamplingRuns, samplingRuns } from "../../model/veda/sampling_states.ts";
 import type { Grid } from "../../model/attention/grid.ts";
 import { clipOptions, type ClipValues } from "./clip/clip_options.ts";
-import { clipGrid, clipValuesOf } from "./clip/clip_settings.ts";
+import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
@@ -105,7 +105,8 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   }
   const model = values.model ?? embeddedModelDir();
   const clips = await clipsOfPrompts(prompts, { model, values: sampledClipValues(values), seed });
-  const grids = clips.map(clipGrid);
+  using opened = await openModel(model);
+  const grids = clips.map((clip) => opened.layout(clip).grid);
   return {
     ...{ model, clips, textEncoder: values["text-encoder"], weightDtype: values["weight-dtype"] },
     ...{ grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) },

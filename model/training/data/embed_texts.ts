@@ -4,8 +4,10 @@
  * @module
  */
 import type { Gpu } from "../../../gpu/gpu.ts";
-import type { Tensor } from "../../../gpu/tensor.ts";
-import { readAndRelease } from "./read_and_release.ts";
+import { readTogether } from "../../../gpu/read_together.ts";
+import { TensorOwner } from "../../../gpu/tensor_owner.ts";
+import type { Conditioning } from "../../family.ts";
+import { tensorsOf } from "../../prompt_encoder.ts";
 
 /**
  * The number of tokens that are embedded at once. Large text encoders read all their weights for every call, so more is
@@ -25,23 +27,25 @@ export interface EmbeddedTexts {
  * Embeds texts. Each is embedded once, however often it is given.
  *
  * @param textTokens the number of tokens that each text is padded or cut to
- * @param encode returns [texts, tokens, dim]
+ * @param encode as `PromptEncoder.encode`
  */
 export async function embedTexts(
   gpu: Gpu,
   texts: readonly string[],
   textTokens: number,
-  encode: (texts: readonly string[]) => Promise<Tensor>,
+  encode: (texts: readonly string[]) => Promise<Conditioning[]>,
 ): Promise<EmbeddedTexts> {
   const different = [...new Set(texts)], atOnce = Math.max(1, Math.floor(TOKENS_AT_ONCE / textTokens));
   const found = new Map<string, Float32Array>();
   let shape: readonly number[] = [];
   for (let at = 0; at < different.length; at += atOnce) {
     const some = different.slice(at, at + atOnce);
-    const tensor = await encode(some);
-    shape = [1, ...tensor.shape.slice(1)];
-    const all = await readAndRelease(gpu, tensor), length = all.length / some.length;
-    for (const [i, text] of some.entries()) found.set(text, all.slice(i * length, (i + 1) * length));
+    const encoded = await encode(some);
+    using owned = new TensorOwner(gpu);
+    owned.adopt(encoded.flatMap(tensorsOf));
+    const numbers = await readTogether(gpu, encoded.map(({ text }) => text));
+    shape = encoded[0]!.text.shape;
+    for (const [i, text] of some.entries()) found.set(text, numbers[i]!);
   }
   return { shape, of: (text) => found.get(text)! };
 }

@@ -6,14 +6,10 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { type ModelFolder, openModelFolder } from "../../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../../checkpoint/sharded.ts";
 import type { OnProgress } from "../../progress.ts";
-import { PromptEncoder, type TextEncoderChoice } from "../../prompt_encoder.ts";
-import { AutoencoderKLWan } from "../../wan/vae/autoencoder.ts";
-import { readVaeConfig } from "../../wan/vae/config.ts";
+import type { FamilyModel, PromptEncoder, PromptEncoderOptions, VideoVae } from "../../family.ts";
+import { checkClip } from "../../video_size.ts";
 import type { Video } from "../../video/video.ts";
-import { checkFrames, checkSize } from "../../video_size.ts";
-import { readTransformerConfig } from "../../wan/config.ts";
 import { cachedSet, type Maker } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
@@ -78,28 +74,26 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: Encod
 class ClipEncoder implements Maker<CaptionedClip> {
   private constructor(
     private readonly gpu: Gpu,
-    private readonly textTokens: number,
+    private readonly model: FamilyModel,
     private readonly prompts: PromptEncoder,
-    private readonly vae: AutoencoderKLWan,
+    private readonly vae: VideoVae,
   ) {}
 
   static async load(
     gpu: Gpu,
     folder: ModelFolder,
-    encoder: Omit<TextEncoderChoice, "textDim">,
+    encoder: PromptEncoderOptions,
     onProgress: OnProgress | undefined,
   ): Promise<ClipEncoder> {
-    const vaeDir = await folder.component("vae");
-    const { textDim } = await readTransformerConfig((await folder.component("transformer")).file("config.json"));
-    const config = await readVaeConfig(vaeDir.file("config.json"));
-    using source = await openCheckpoint(vaeDir, "diffusion_pytorch_model");
-    const vae = await AutoencoderKLWan.load(gpu, source, config, onProgress, ["encoder"]);
-    const prompts = new PromptEncoder(gpu, folder, { textDim, ...encoder });
-    return new ClipEncoder(gpu, folder.generation.textTokens, prompts, vae);
+    using opened = new DisposableStack();
+    const model = opened.use(await folder.family.open(folder));
+    const vae = await model.loadVae(gpu, "encoder", onProgress);
+    opened.move();
+    return new ClipEncoder(gpu, model, model.promptEncoder(gpu, encoder), vae);
   }
 
   async *make(clips: readonly CaptionedClip[], onStep: () => void): AsyncIterable<TrainingSample | undefined> {
-    const { gpu, prompts, textTokens } = this;
+    const { gpu, prompts, model: { defaults: { textTokens } } } = this;
     const texts = await embedTexts(
       gpu,
       clips.map(({ caption }) => caption),
@@ -120,9 +114,8 @@ class ClipEncoder implements Maker<CaptionedClip> {
 
   /** The normalized mean of a clip's latents. */
   async #encode(video: Video, onStep: () => void): Promise<Pick<TrainingSample, "latents" | "shape">> {
-    const { gpu, vae } = this, { width, height, frames } = video;
-    checkSize(width, height);
-    checkFrames(frames);
+    const { gpu, vae, model } = this, { width, height, frames } = video;
+    checkClip(model.family.multiples, video);
     // The memory is checked first: the numbers of a clip that is far too large would not even fit this machine's
     // memory.
     const clip = gpu.tensor([1, 3, frames, height, width], "f32", "the clip to encode");
@@ -143,8 +136,7 @@ class ClipEncoder implements Maker<CaptionedClip> {
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    this.prompts.release();
-    this.vae.release();
+    for (const part of [this.prompts, this.vae, this.model]) part[Symbol.dispose]();
     this.gpu.trim();
     return Promise.resolve();
   }

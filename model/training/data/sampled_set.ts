@@ -111,9 +111,8 @@ class Sampler implements Maker<SampledClip> {
 
   async *make(clips: readonly SampledClip[], onStep: () => void): AsyncIterable<TrainingSample> {
     const { gpu, pipeline } = this;
-    const asked = clips.flatMap((
-      { prompt, negativePrompt, guidance },
-    ) => [prompt, ...guidance > 1 ? [negativePrompt] : []]);
+    const guided = ({ guidance }: SampledClip) => pipeline.passes(guidance).length > 1;
+    const asked = clips.flatMap((clip) => [clip.prompt, ...guided(clip) ? [clip.negativePrompt] : []]);
     const texts = await embedTexts(
       gpu,
       asked,

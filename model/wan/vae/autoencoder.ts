@@ -11,6 +11,7 @@ import { cutWindow, pasteWindow } from "../../../gpu/ops/frames.ts";
 import { rgb8 } from "../../../gpu/ops/rgb8.ts";
 import { readTogether } from "../../../gpu/read_together.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
+import type { CodingOptions, VaePart, VideoVae } from "../../family.ts";
 import type { TensorSource } from "../../checkpoint/tensor_source.ts";
 import type { OnProgress } from "../../progress.ts";
 import { type Chunk, chunksOf, eachChunk } from "./chunks.ts";
@@ -35,15 +36,8 @@ const PIECE_SHARE = 1 / 32;
  */
 const LIVE_TENSORS = 5;
 
-/** The halves of the autoencoder. */
-export type VaePart = "encoder" | "decoder";
-
 /** How a clip is cut up on its way through. */
-export interface CodingOptions {
-  /** Told "encode" or "decode" after every chunk, in latent frames (of all tiles). */
-  readonly onProgress?: OnProgress | undefined;
-  /** Ends the work before the next chunk. */
-  readonly signal?: AbortSignal | undefined;
+export interface WanCodingOptions extends CodingOptions {
   /**
    * Whether large pictures are worked on in overlapping tiles, whose seams are blended. "auto", the default: where they
    * would not fit the memory otherwise.
@@ -76,7 +70,7 @@ interface Canvas {
 }
 
 /** Wan 2.1's autoencoder. Clips are [1, 3, frames, height, width] in −1…1; the batch is always 1. */
-export class AutoencoderKLWan {
+export class AutoencoderKLWan implements VideoVae {
   readonly #encoder: Encoder | undefined;
   readonly #decoder: Decoder | undefined;
 
@@ -120,8 +114,7 @@ export class AutoencoderKLWan {
     }
   }
 
-  /** Frees the weights. */
-  release(): void {
+  [Symbol.dispose](): void {
     this.weights.release();
   }
 
@@ -154,7 +147,7 @@ export class AutoencoderKLWan {
    * @throws {TilereelError} if the clip does not fit into one tensor, or the work not into memory
    * @throws the signal's reason, if it is aborted
    */
-  async decode(latents: Tensor, options: CodingOptions = {}): Promise<Tensor> {
+  async decode(latents: Tensor, options: WanCodingOptions = {}): Promise<Tensor> {
     const { gpu } = this;
     const shape = this.#clipShape(latents);
     const plan = this.#plan(latents.dim(3), latents.dim(4), decoderMemory, options);
@@ -179,7 +172,7 @@ export class AutoencoderKLWan {
    * @throws {TilereelError} if the work does not fit into memory
    * @throws the signal's reason, if it is aborted
    */
-  async decodeRgb8(latents: Tensor, options: CodingOptions = {}): Promise<Uint8Array> {
+  async decodeRgb8(latents: Tensor, options: WanCodingOptions = {}): Promise<Uint8Array> {
     const { gpu } = this;
     const [channels, frames, height, width] = this.#clipShape(latents);
     const plan = this.#plan(latents.dim(3), latents.dim(4), decoderMemory, options);
@@ -216,7 +209,7 @@ export class AutoencoderKLWan {
       if ((await readTogether(gpu, counts)).some((count) => count.some((found) => found !== 0))) {
         throw new NotFiniteError(
           "decoding gave samples that are no numbers, and no clip: " +
-            (gpu.f16 ? "try --precision f32; if that changes nothing " : "") + "the VAE's weights are damaged",
+            (gpu.f16 ? "try precision f32; if that changes nothing " : "") + "the VAE's weights are damaged",
         );
       }
       return video;
@@ -242,7 +235,7 @@ export class AutoencoderKLWan {
    * @throws {TilereelError} if the picture has another size, or the work does not fit into memory
    * @throws the signal's reason, if it is aborted
    */
-  async encode(clip: Tensor, options: CodingOptions = {}): Promise<LatentDistribution> {
+  async encode(clip: Tensor, options: WanCodingOptions = {}): Promise<LatentDistribution> {
     const { gpu } = this;
     const encoder = this.#encoder;
     if (!encoder) throw new Error("the encoder was not loaded");
@@ -302,7 +295,7 @@ export class AutoencoderKLWan {
   async #decode(
     latents: Tensor,
     plan: TilePlan,
-    options: CodingOptions,
+    options: WanCodingOptions,
     canvasOf: (chunk: Chunk) => Canvas,
     finish: (chunk: Chunk, lastTile: boolean) => Promise<void>,
   ): Promise<void> {
@@ -342,7 +335,7 @@ export class AutoencoderKLWan {
   }
 
   /** Whether and how a picture of so many latent pixels is tiled. */
-  #plan(height: number, width: number, memory: typeof decoderMemory, options: CodingOptions): TilePlan {
+  #plan(height: number, width: number, memory: typeof decoderMemory, options: WanCodingOptions): TilePlan {
     const { tiling = "auto", tileSize = TILE_SIZE, tileStride = TILE_STRIDE } = options;
     const { gpu, config } = this, scale = config.spatialScale;
     const whole = wholePicture(height, width);
@@ -356,7 +349,7 @@ export class AutoencoderKLWan {
   }
 
   /** Bytes that working on a picture of so many latent pixels as a whole takes, beside the weights. */
-  #wholeBytes(height: number, width: number, memory: typeof decoderMemory, options: CodingOptions): number {
+  #wholeBytes(height: number, width: number, memory: typeof decoderMemory, options: WanCodingOptions): number {
     const { largest, past } = memory(this.config, height * width);
     return past + LIVE_TENSORS * Math.max(largest, this.#pieceBytes(options));
   }
@@ -367,7 +360,7 @@ export class AutoencoderKLWan {
     return gpu.memoryBudget - gpu.memory.used;
   }
 
-  #pieceBytes({ pieceBytes }: CodingOptions): number {
+  #pieceBytes({ pieceBytes }: WanCodingOptions): number {
     return pieceBytes ?? Math.min(PIECE_BYTES, this.#available() * PIECE_SHARE);
   }
 

@@ -67,7 +67,7 @@ test("the demo's encoder as ONNX gives the pipeline's embeddings", async () => {
   const shorter = await gpu.read(await encoder.encode([first!]));
   assertClose(shorter, values.subarray(0, 19 * 128), 1e-4, "fewer tokens");
   gpu.release(embeddings);
-  encoder.release();
+  encoder[Symbol.dispose]();
 });
 
 for (const [name, model] of [["names", OTHER_NAMES], ["order and integers", OTHER_ORDER]] as const) {
@@ -79,7 +79,7 @@ for (const [name, model] of [["names", OTHER_NAMES], ["order and integers", OTHE
       const embeddings = await encoder.encode(prompts);
       assertEquals([...await gpu.read(embeddings)], [107, 101, 0, 108, 109, 101]);
       gpu.release(embeddings);
-      encoder.release();
+      encoder[Symbol.dispose]();
     });
   });
 }
@@ -100,7 +100,7 @@ test("files that are no text encoder for this model are refused", async () => {
     const encoder = await openOnnxTextEncoder(gpu, path, 128);
     const prompts = [{ ids: Int32Array.of(7, 1), length: 2 }];
     await assertRejects(() => encoder.encode(prompts), TilereelError, "1 channels, but the transformer takes 128");
-    encoder.release();
+    encoder[Symbol.dispose]();
   });
 });
 
@@ -109,5 +109,5 @@ test("a token that the encoder does not know", async () => {
   const encoder = await openOnnxTextEncoder(gpu, `${DEMO}/text_encoder/model.onnx`, 128);
   const prompts = [{ ids: Int32Array.of(5000, 1), length: 2 }];
   await assertRejects(() => encoder.encode(prompts), TilereelError, "failed to encode the prompt");
-  encoder.release();
+  encoder[Symbol.dispose]();
 });

@@ -156,7 +156,7 @@ Deno.test("scores of the demo model are those of the authors' code", async () =>
     assertNear(router.scores(temb), await readFloat32(reference, "routing_scores"), 1e-5, "scores");
     // The fixture says "config" where routers say "self_attention_kwargs".
     assertEquals(settings, undefined);
-    transformer.release();
+    transformer[Symbol.dispose]();
   } finally {
     gpu.close();
   }

@@ -20,7 +20,7 @@ function inputs({ gpu }: Variant, layers: number): TrainingPassInput {
   return {
     noisy: gpu.upload(randn(SIZE, 1), LATENTS),
     target: gpu.upload(randn(SIZE, 2), LATENTS),
-    textEmbeddings: gpu.upload(randn(5 * 128, 3), [1, 5, 128]),
+    conditioning: { text: gpu.upload(randn(5 * 128, 3), [1, 5, 128]) },
     timestep: 700,
     scores: new Float32Array(layers * HEADS * 3).fill(1 / 3),
     settings: { tile: [1, 2, 2], window: [1, 1, 1], bucket: [2, 2, 2], rate: 0.5 },
@@ -41,7 +41,7 @@ testVariants(
     assertEquals(gpu.memory.used, before);
     assert(kept.scoreGradients.every((g) => Number.isFinite(g) && g !== 0));
     assert(Object.values(kept.losses).every((loss) => loss > 0));
-    transformer.release();
+    transformer[Symbol.dispose]();
   },
 );
 
@@ -62,7 +62,7 @@ testVariants("a training pass takes no more GPU memory for more blocks, but thei
     await trainingPass(gpu, transformer, { ...input, keepBytes: 0, weights: { ...input.weights, hidden: 0 } });
     gpu.tensor = tensor;
     peaks.push(most - used);
-    transformer.release();
+    transformer[Symbol.dispose]();
   }
   // What grows is three weights a head and block, and their gradients, 256 bytes each.
   assert(peaks[0]! > 100_000 && peaks[1]! - peaks[0]! <= 4 * 6 * 256, `${peaks[0]} and ${peaks[1]} bytes`);
@@ -84,5 +84,5 @@ testVariants("a number that is not finite is traced to its block", async (varian
   assertEquals(await blockOf({ ...input, noisy }), undefined);
   gpu.release(noisy);
   assertEquals(gpu.memory.used, used);
-  transformer.release();
+  transformer[Symbol.dispose]();
 }, plainOnly);

@@ -56,16 +56,17 @@ testVariants(
       const texts = [4, 5, 6].map((seed) => randn(5 * 32, seed));
       const timesteps = [900, 500, 20];
       const forward = async (items: number[]) => {
-        const hiddenStates = gpu.upload(joined(items.map((i) => latents[i]!)), [items.length, 16, 3, 2, 2]);
-        const textEmbeddings = gpu.upload(joined(items.map((i) => texts[i]!)), [items.length, 5, 32]);
-        const y = transformer.forward({ hiddenStates, timesteps: items.map((i) => timesteps[i]!), textEmbeddings });
-        const velocity = await gpu.read(y);
-        for (const tensor of [hiddenStates, textEmbeddings, y]) gpu.release(tensor);
+        const latent = gpu.upload(joined(items.map((i) => latents[i]!)), [items.length, 16, 3, 2, 2]);
+        const text = gpu.upload(joined(items.map((i) => texts[i]!)), [items.length, 5, 32]);
+        const pass = { latents: latent, timesteps: items.map((i) => timesteps[i]!), conditioning: { text } };
+        const [y] = await transformer.predict([pass]);
+        const velocity = await gpu.read(y!);
+        for (const tensor of [latent, text, y!]) gpu.release(tensor);
         return velocity;
       };
       const alone = [await forward([0]), await forward([1]), await forward([2])];
       assertClose(await forward([0, 1, 2]), joined(alone), bound);
-      transformer.release();
+      transformer[Symbol.dispose]();
     }),
 );
 

@@ -68,7 +68,7 @@ testVariants("a VAE decodes and encodes as diffusers does", async ({ gpu }) => {
   assertEquals(video, toRgb8(samples, decoded.shape));
 
   for (const tensor of [latents, clip, decoded, mean, logvar]) gpu.release(tensor);
-  vae.release();
+  vae[Symbol.dispose]();
   assertEquals(gpu.memory.used, before, "memory is left behind");
 });
 
@@ -80,7 +80,7 @@ testVariants("frames may go through the stages one by one", async ({ gpu }) => {
   assertClose(await gpu.read(await vae.decode(latents, { pieceBytes: 1 })), decoded, 1e-6, "decoded");
   const { mean } = await vae.encode(clip), pieces = await vae.encode(clip, { pieceBytes: 1 });
   assertClose(await gpu.read(pieces.mean), await gpu.read(mean), 1e-6, "encoded");
-  vae.release();
+  vae[Symbol.dispose]();
 }, plainOnly);
 
 /** [1, 3, frames, height, width] in −1…1 to [frames, height, width, 3] in 0…255. */
@@ -102,7 +102,7 @@ testVariants("decoding reports progress in latent frames", async ({ gpu }) => {
   assertEquals(seen[1], { stage: "decode", done: 1, total: 3 });
   assertEquals(seen.at(-1), { stage: "decode", done: 3, total: 3 });
   gpu.release(latents);
-  vae.release();
+  vae[Symbol.dispose]();
 }, plainOnly);
 
 testVariants("normalize and denormalize use the latents' mean and std", async ({ gpu }) => {
@@ -114,7 +114,7 @@ testVariants("normalize and denormalize use the latents' mean and std", async ({
   const denormalized = vae.denormalize(latents);
   assertClose(await gpu.read(denormalized), expected, 1e-6);
   assertClose(await gpu.read(vae.normalize(denormalized)), values, 1e-6);
-  vae.release();
+  vae[Symbol.dispose]();
 });
 
 /** A clip of planes [planes, height, width], as the blending below sees it: only height and width matter. */
@@ -234,7 +234,7 @@ testVariants("tiles are put together as diffusers does", async ({ gpu }) => {
   }
   const { mean } = await vae.encode(decoded, tiling);
   assertClose(await gpu.read(mean), blendAsDiffusers(means, 3, 1, 5, 7), 1e-6, "encoded");
-  vae.release();
+  vae[Symbol.dispose]();
 }, plainOnly);
 
 testVariants("seams of tiles are blended", async ({ gpu }) => {
@@ -258,7 +258,7 @@ testVariants("seams of tiles are blended", async ({ gpu }) => {
     return sum;
   };
   assert(step(blended, 48) < step(abrupt, 48) / 4, `${step(blended, 48)}, ${step(abrupt, 48)}`);
-  vae.release();
+  vae[Symbol.dispose]();
 }, plainOnly);
 
 Deno.test("blend weights add up to 1 at every pixel", () => {
@@ -304,7 +304,7 @@ testVariants("a clip that is no multiple of 8 is refused in words", async ({ gpu
     TilereelError,
     "the clip is 16x20, but the VAE encodes multiples of 8 only: crop or resize it",
   );
-  vae.release();
+  vae[Symbol.dispose]();
 });
 
 testVariants("loading one half takes only its weights", async ({ gpu }) => {
@@ -316,7 +316,7 @@ testVariants("loading one half takes only its weights", async ({ gpu }) => {
   assertEquals(seen[0], { stage: "load vae", done: 0, total: names.length });
   assertEquals(seen.at(-1), { stage: "load vae", done: names.length, total: names.length });
   await assertRejects(() => vae.encode(gpu.tensor([1, 3, 1, 8, 8])), Error, "encoder was not loaded");
-  vae.release();
+  vae[Symbol.dispose]();
   assert(gpu.memory.used - before < 4096);
 });
 

@@ -135,12 +135,13 @@ Deno.test("sizes and frame counts that don't fit name the nearest that do", () =
     "30",
   );
   refuses("the nearest that fit are 29 and 33", "--frames", "32");
-  for (const frames of [1, 5, 29, 81]) checkFrames(frames);
-  assertThrows(() => checkFrames(4), TilereelError, "1 and 5");
-  assertThrows(() => checkFrames(0), TilereelError, "the least is 1");
-  assertThrows(() => checkFrames(NaN), TilereelError, "does not fit");
-  checkSize(16, 1280);
-  assertThrows(() => checkSize(7, 16), TilereelError, "16x16");
+  const MULTIPLES = { side: 16, frames: 4 };
+  for (const frames of [1, 5, 29, 81]) checkFrames(MULTIPLES, frames, "frames");
+  assertThrows(() => checkFrames(MULTIPLES, 4, "frames"), TilereelError, "1 and 5");
+  assertThrows(() => checkFrames(MULTIPLES, 0, "frames"), TilereelError, "the least is 1");
+  assertThrows(() => checkFrames(MULTIPLES, NaN, "frames"), TilereelError, "does not fit");
+  checkSize(MULTIPLES, 16, 1280, "size");
+  assertThrows(() => checkSize(MULTIPLES, 7, 16, "size"), TilereelError, "16x16");
 });
 
 Deno.test("--help wins over everything that is wrong", () => {

@@ -5,6 +5,7 @@
  */
 import { LARGEST_SEED } from "../../../model/noise.ts";
 import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
+import { commonMultiples } from "../../../model/families.ts";
 import { checkFrames, checkSize } from "../../../model/video_size.ts";
 import { choice, integer, notation, number, ofClip, type OptionValues, text } from "../options.ts";
 
@@ -38,7 +39,7 @@ export const clipOptions = ofClip({
     (text, name) => {
       const [, width, height] = /^(\d+)[x×*](\d+)$/i.exec(text)?.map(Number) ?? [];
       if (width === undefined || height === undefined) return undefined;
-      checkSize(width, height, name);
+      checkSize(commonMultiples(), width, height, name);
       return { width, height };
     },
   ),
@@ -50,7 +51,7 @@ export const clipOptions = ofClip({
     default: "the model's",
     min: 1,
     max: MOST_FRAMES,
-  }, checkFrames),
+  }, (value, name) => checkFrames(commonMultiples(), value, name)),
   fps: number({
     group: CLIP,
     value: "X",

@@ -7,8 +7,6 @@ import type { GenerationDefaults } from "../../../model/checkpoint/generation_de
 import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { ClipShape } from "../../../model/video/read/read_clip.ts";
 import { stepsOf } from "../../../model/schedulers/sigmas.ts";
-import { FRAME_MULTIPLE, SIZE_MULTIPLE } from "../../../model/video_size.ts";
-import type { Grid } from "../../../model/attention/grid.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
 
 /** The complete settings of one clip. Defaults are already filled in. */
@@ -58,11 +56,6 @@ export function overlay<T extends ClipValues>(general: T, own: T): T {
 /** The size of a clip, as far as it was given. */
 export function clipExtent({ size, frames }: ClipValues): Partial<Pick<ClipSettings, "width" | "height" | "frames">> {
   return { ...size, ...frames !== undefined && { frames } };
-}
-
-/** Tokens of a clip along frames, rows and columns: of latents that are packed in patches of 1×2×2. */
-export function clipGrid({ width, height, frames }: Pick<ClipSettings, "width" | "height" | "frames">): Grid {
-  return [(frames - 1) / FRAME_MULTIPLE + 1, height / SIZE_MULTIPLE, width / SIZE_MULTIPLE];
 }
 
 /**

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
-import { readGenerationDefaults } from "../../../../model/checkpoint/generation_defaults.ts";
+import { openModelFolder } from "../../../../model/checkpoint/model_folder.ts";
 import { captionedClips } from "../../../../model/training/data/captioned_clips.ts";
 import { encodedSet } from "../../../../model/training/data/encoded_set.ts";
 import { LatentCache } from "../../../../model/training/data/latent_cache.ts";
@@ -62,7 +62,7 @@ function testData(name: string, run: (bench: Bench) => Promise<void>): void {
         const onNote = (note: string) => void notes.push(note);
         const onProgress: OnProgress = ({ stage }) => stages.add(stage);
         const sampled = prompts && await clipsOfPrompts(prompts, { model: MODEL, values, seed });
-        const shape = clipShape(values, await readGenerationDefaults(`${MODEL}/generation.json`));
+        const shape = clipShape(values, (await openModelFolder(MODEL)).generation);
         const clips = sampled ? [] : await captionedClips(data!, shape, onNote);
         const cache = await LatentCache.open(join(dir, "out", "cache"), onNote);
         const options = { gpu, model: MODEL, cache, onProgress, ...more };
@@ -130,9 +130,9 @@ testData("prompts: samples are the latents that generate decodes, bit for bit, a
       const { shape, latents: sampled, text, textShape } = samples[i]!;
       assertEquals(shape, [1, 16, (options.frames - 1) / 4 + 1, options.height / 8, options.width / 8]);
       assertEquals(sampled, latents, options.prompt);
-      const embeddings = await pipeline.encodePrompts([options.prompt]);
-      assertEquals([textShape, text], [[1, 32, 128], await gpu.read(embeddings)]);
-      gpu.release(embeddings);
+      const [encoded] = await pipeline.encodePrompts([options.prompt]);
+      assertEquals([textShape, text], [[1, 32, 128], await gpu.read(encoded!.text)]);
+      gpu.release(encoded!.text);
     }
     assertNotEquals(asked[0]!.seed, asked[2]!.seed);
   } finally {
@@ -256,19 +256,18 @@ testData("clips: a frame folder, a GIF and an MP4 encode to latents that decode 
     assert(quality > 25, `${names[i]}: ${quality.toFixed(1)} dB`);
     for (const tensor of [normalized, denormalized]) gpu.release(tensor);
   }
-  vae.release();
+  vae[Symbol.dispose]();
 
   // A frame folder is exact: its latents are the mean of what the encoder gives, normalized by the model's numbers.
   const direct = await encodedMean(gpu, video.data);
   assertEquals(samples[2]!.latents, direct);
 
   const pipeline = await VideoPipeline.load(MODEL, { gpu });
-  const embeddings = await pipeline.encodePrompts(names.map((name) => `the ${name}`));
-  const all = await gpu.read(embeddings);
-  gpu.release(embeddings);
+  const encoded = await pipeline.encodePrompts(names.map((name) => `the ${name}`));
   pipeline.close();
   for (const [i, { text, textShape }] of samples.entries()) {
-    assertEquals([textShape, text], [[1, 32, 128], all.slice(i * text.length, (i + 1) * text.length)]);
+    assertEquals([textShape, text], [[1, 32, 128], await gpu.read(encoded[i]!.text)]);
+    gpu.release(encoded[i]!.text);
   }
 
   const files = cached();
@@ -321,7 +320,7 @@ async function encodedMean(gpu: Gpu, rgb: Uint8Array): Promise<Float32Array> {
   }));
   assert(error < 1e-5, `${error}`);
   for (const tensor of [clip, mean, logvar, normalized]) gpu.release(tensor);
-  vae.release();
+  vae[Symbol.dispose]();
   return latents;
 }
 

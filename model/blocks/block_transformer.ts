@@ -1,0 +1,129 @@
+/**
+ * What all transformers share whose layers are blocks: loading, and the loop over the blocks.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import type { HeadShape, TokenLayout } from "../attention/layout.ts";
+import type { Conditioning, EmbeddedPass, ForwardPass, TransformerOptions, VideoTransformer } from "../family.ts";
+import { Weights } from "../weights.ts";
+import { type BlockSource, ResidentBlocks, type StoredBlocks, StreamedBlocks } from "./block_source.ts";
+
+/** A transformer's weights: those outside its blocks, and its blocks. */
+export interface LoadedWeights<Outer, Block> {
+  readonly outer: Outer;
+  readonly blocks: BlockSource<Block>;
+  /** Owns `outer`. */
+  readonly weights: Weights;
+}
+
+/**
+ * Uploads the weights: all of them, or only those outside the blocks if these are streamed.
+ *
+ * @param stored its files are needed as long as the transformer if blocks are streamed or dropped
+ * @param loadOuter uploads the weights outside the blocks
+ * @throws {TilereelError} if a tensor is missing, its shape or format does not fit, or memory runs out
+ */
+export async function loadWeights<Outer, Block>(
+  gpu: Gpu,
+  stored: Omit<StoredBlocks<Block>, "dtype">,
+  loadOuter: (weights: Weights) => Promise<Outer>,
+  { place = "resident", dtype = "auto", onProgress = () => {} }: TransformerOptions = {},
+): Promise<LoadedWeights<Outer, Block>> {
+  const { source, prefixes } = stored;
+  const ofBlocks = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
+  const total = source.names().filter((name) => place === "resident" || !ofBlocks(name))
+    .reduce((sum, name) => sum + source.info(name).bytes, 0);
+  const stage = "load transformer";
+  let done = 0;
+  onProgress({ stage, done, total });
+  const onUpload = (bytes: number) => onProgress({ stage, done: done += bytes, total });
+  const weights = new Weights(gpu, source, { onUpload, dtype });
+  try {
+    const outer = await loadOuter(weights);
+    weights.settle();
+    const blocks = new (place === "resident" ? ResidentBlocks : StreamedBlocks)(gpu, { ...stored, dtype });
+    await blocks.ready(onUpload);
+    onProgress({ stage, done: total, total });
+    return { outer, blocks, weights };
+  } catch (error) {
+    weights[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** A transformer whose layers are blocks. A family adds what comes before, in and after a block. */
+export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> implements VideoTransformer {
+  protected readonly outer: Outer;
+
+  constructor(protected readonly gpu: Gpu, private readonly loaded: LoadedWeights<Outer, Block>) {
+    this.outer = loaded.outer;
+  }
+
+  abstract readonly shape: HeadShape;
+  abstract layout(latents: readonly number[], conditioning: Conditioning): TokenLayout;
+  abstract embed(pass: ForwardPass): Pass;
+  abstract project(x: Tensor, pass: Pass): Tensor;
+  /** The embedding of timesteps that VORTA's routers take: [timesteps, dim]. */
+  protected abstract embedTime(timesteps: readonly number[]): Tensor;
+  /** Records one block, from [batch, tokens, dim] to the same. */
+  protected abstract forwardBlock(block: Block, x: Tensor, pass: Pass, layer: number): Tensor;
+
+  async predict(passes: readonly ForwardPass[]): Promise<Tensor[]> {
+    const { gpu, loaded: { blocks } } = this;
+    await blocks.ready();
+    using owned = new TensorOwner(gpu);
+    // A streamed block serves all passes before it is replaced. With resident ones, only one pass is in memory at a time.
+    const groups = blocks.resident ? passes.map((pass) => [pass]) : [passes];
+    const velocities: Tensor[] = [];
+    for (const group of groups) {
+      const running = group.map((input) => {
+        const inPass = <T>(work: () => T) => gpu.labelled(input.name ?? "pass", work);
+        const pass = inPass(() => this.embed(input));
+        owned.adopt([pass.x, ...pass.tensors]);
+        return { inPass, pass, x: pass.x };
+      });
+      for (let layer = 0; layer < this.shape.layers; layer++) {
+        const block = await blocks.at(layer);
+        for (const one of running) {
+          const x = owned.adopt(one.inPass(() => this.#labelledBlock(block, one.x, one.pass, layer)));
+          owned.free(one.x);
+          one.x = x;
+        }
+        if (!blocks.resident) gpu.submit();
+      }
+      for (const { inPass, pass, x } of running) {
+        velocities.push(owned.adopt(inPass(() => this.project(x, pass))));
+        owned.free(x, ...pass.tensors);
+      }
+    }
+    return velocities.map((velocity) => owned.disown(velocity));
+  }
+
+  runBlock(layer: number, x: Tensor, pass: Pass): Tensor {
+    const { resident } = this.loaded.blocks;
+    if (!resident) throw new Error("blocks that are streamed run in predict only");
+    return this.#labelledBlock(resident[layer]!, x, pass, layer);
+  }
+
+  async timeEmbedding(timesteps: readonly number[]): Promise<Float32Array> {
+    const { gpu } = this;
+    using owned = new TensorOwner(gpu);
+    return await gpu.read(owned.adopt(gpu.scope(() => this.embedTime(timesteps))));
+  }
+
+  dropBlocks(): void {
+    this.loaded.blocks.drop();
+  }
+
+  [Symbol.dispose](): void {
+    this.dropBlocks();
+    this.loaded.weights[Symbol.dispose]();
+  }
+
+  #labelledBlock(block: Block, x: Tensor, pass: Pass, layer: number): Tensor {
+    return this.gpu.labelled(`block ${layer}`, () => this.forwardBlock(block, x, pass, layer));
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * The families of models that are known. A new family is a folder beside `wan/`, and a line here.
+ *
+ * @module
+ */
+import type { Family } from "./family.ts";
+import type { ClipMultiples } from "./video_size.ts";
+import { WAN } from "./wan/family.ts";
+
+const FAMILIES: Family[] = [WAN];
+
+/** All families. */
+export function families(): readonly Family[] {
+  return FAMILIES;
+}
+
+/** Adds a family that lies outside the library. */
+export function registerFamily(family: Family): void {
+  FAMILIES.push(family);
+}
+
+/**
+ * Finds the family of a model, by its transformer's class or, where there is none, by its pipeline's class.
+ *
+ * @returns undefined if it belongs to no family
+ */
+export function familyOf(transformerClass: unknown, pipelineClass: unknown): Family | undefined {
+  return FAMILIES.find((family) => family.transformerClass === transformerClass) ??
+    FAMILIES.find((family) => family.pipelineClass === pipelineClass);
+}
+
+/** What the sizes of all families are multiples of. A size that does not fit this fits no model. */
+export function commonMultiples(): ClipMultiples {
+  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b);
+  const common = (of: keyof ClipMultiples) => FAMILIES.map(({ multiples }) => multiples[of]).reduce(divisor);
+  return { side: common("side"), frames: common("frames") };
+}

@@ -1,0 +1,210 @@
+/**
+ * Wan 2.1's text to video as a family of models.
+ *
+ * @module
+ */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { gridOf, product } from "../attention/grid.ts";
+import type { TokenLayout } from "../attention/layout.ts";
+import type { FileStore } from "../files/store.ts";
+import type { GenerationDefaults } from "../checkpoint/generation_defaults.ts";
+import { Config } from "../checkpoint/json.ts";
+import type { ModelFolder } from "../checkpoint/model_folder.ts";
+import { openCheckpoint } from "../checkpoint/sharded.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import type { Family, FamilyModel, PromptEncoderOptions, TransformerOptions, VaePart } from "../family.ts";
+import { classifierFreeGuidance } from "../guidance.ts";
+import type { OnProgress } from "../progress.ts";
+import { TextPromptEncoder } from "../prompt_encoder.ts";
+import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
+import { isExactInUmt5, UMT5_BLOCK } from "../umt5/block.ts";
+import { openUmt5Encoder } from "../umt5/encoder.ts";
+import type { ClipSize } from "../video_size.ts";
+import { readTransformerConfig, type TransformerConfig } from "./config.ts";
+import { cleanPrompt } from "./prompt.ts";
+import { blockPrefixes, WanTransformer3DModel } from "./transformer.ts";
+import { AutoencoderKLWan } from "./vae/autoencoder.ts";
+import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
+
+/** The names of diffusers' files of weights begin with this. */
+const DIFFUSERS = "diffusion_pytorch_model";
+
+/** Wan 2.1. */
+export const WAN: Family = {
+  name: "Wan 2.1",
+  transformerClass: "WanTransformer3DModel",
+  pipelineClass: "WanPipeline",
+  parts: {
+    transformer: { classes: ["WanTransformer3DModel"], weights: { stem: DIFFUSERS, block: /^blocks\.\d+\./ } },
+    vae: {
+      classes: ["AutoencoderKLWan"],
+      // Only the decoder is needed to render, and it is converted to f32.
+      weights: { stem: DIFFUSERS, used: (name) => !/^(encoder|quant_conv)\./.test(name), widened: true },
+    },
+    text_encoder: {
+      classes: ["UMT5EncoderModel"],
+      optional: true,
+      // Of the embedding table only rows are read.
+      weights: { stem: "model", block: UMT5_BLOCK, used: (name) => UMT5_BLOCK.test(name), exact: isExactInUmt5 },
+    },
+    tokenizer: { optional: true },
+    scheduler: { classes: ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"] },
+  },
+  defaults: { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 },
+  // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
+  multiples: { side: 16, frames: 4 },
+  unsupportedKind,
+  async open(folder) {
+    const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
+    const config = await readTransformerConfig(transformerDir.file("config.json"));
+    const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
+    const scheduler = await readSchedulerConfig(
+      (await folder.component("scheduler")).file("scheduler_config.json"),
+      folder.className("scheduler"),
+    );
+    checkLatents(folder.path, config, vaeConfig);
+    using opened = new DisposableStack();
+    const weights = opened.use(await openCheckpoint(transformerDir, DIFFUSERS));
+    const vae = opened.use(await openCheckpoint(vaeDir, DIFFUSERS));
+    opened.move();
+    return new WanModel({ folder, scheduler, config, weights, vaeConfig, vae });
+  },
+};
+
+/** The parts of an opened model. */
+export interface WanFiles {
+  readonly folder: ModelFolder;
+  readonly scheduler: SchedulerConfig;
+  readonly config: TransformerConfig;
+  readonly weights: TensorSource;
+  readonly vaeConfig: VaeConfig;
+  readonly vae: TensorSource;
+}
+
+/**
+ * The number of tensors of the tokens' size that a denoising step holds at once: five in a block (see `runBlock`), and
+ * more for sparse attention, the angles of RoPE, and latents. In f16, attention packs keys and values, and matrix units
+ * need all operands packed.
+ */
+const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
+
+/** An opened model of Wan 2.1. */
+export class WanModel implements FamilyModel {
+  readonly family = WAN;
+
+  /** @param files taken over */
+  constructor(private readonly files: WanFiles) {}
+
+  get defaults(): GenerationDefaults {
+    return this.files.folder.generation;
+  }
+
+  get scheduler(): SchedulerConfig {
+    return this.files.scheduler;
+  }
+
+  get shape(): TransformerConfig {
+    return this.files.config;
+  }
+
+  get textDim(): number {
+    return this.shape.textDim;
+  }
+
+  get layerPrefixes(): readonly string[] {
+    return blockPrefixes(this.shape);
+  }
+
+  get weights(): TensorSource {
+    return this.files.weights;
+  }
+
+  latentShape({ width, height, frames }: ClipSize): readonly number[] {
+    const { spatialScale, temporalScale, zDim } = this.files.vaeConfig;
+    return [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+  }
+
+  layout(clip: ClipSize): TokenLayout {
+    return { grid: gridOf(this.latentShape(clip), this.shape.patchSize), kept: 0 };
+  }
+
+  denoisingBytes(gpu: Gpu, clip: ClipSize): number {
+    const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision];
+    return live * 4 * this.shape.dim * product(this.layout(clip).grid);
+  }
+
+  passes = classifierFreeGuidance;
+
+  loadTransformer(gpu: Gpu, options?: TransformerOptions): Promise<WanTransformer3DModel> {
+    return WanTransformer3DModel.load(gpu, this.weights, this.shape, options);
+  }
+
+  loadVae(gpu: Gpu, part: VaePart, onProgress?: OnProgress): Promise<AutoencoderKLWan> {
+    return AutoencoderKLWan.load(gpu, this.files.vae, this.files.vaeConfig, onProgress, [part]);
+  }
+
+  promptEncoder(gpu: Gpu, { onnx, dtype }: PromptEncoderOptions = {}): TextPromptEncoder {
+    const { files: { folder }, textDim } = this;
+    return new TextPromptEncoder(gpu, {
+      folder,
+      textDim,
+      clean: cleanPrompt,
+      openEncoder: async () => await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim, dtype),
+      onnx,
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.weights.close();
+    this.files.vae.close();
+  }
+}
+
+/** The transformer must match the VAE, and every accepted size must divide into its patches. */
+function checkLatents(dir: string, transformer: TransformerConfig, vae: VaeConfig): void {
+  const { inChannels, outChannels, patchSize: [patchFrames, ...patch] } = transformer;
+  const { zDim, spatialScale, temporalScale } = vae;
+  if (inChannels !== zDim || outChannels !== zDim) {
+    throw new TilereelError(
+      `${dir}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
+        `they belong to different models, or to one that does not make video from text alone`,
+    );
+  }
+  const { side, frames } = WAN.multiples, cuts = patch.map((length) => length * spatialScale);
+  if (patchFrames !== 1 || frames % temporalScale !== 0 || cuts.some((cut) => side % cut !== 0)) {
+    throw new TilereelError(
+      `${dir}: patch_size ${JSON.stringify(transformer.patchSize)} with a VAE that packs ${temporalScale} frames of ` +
+        `${spatialScale}x${spatialScale} pixels is not supported; Wan 2.1 has [1,2,2] with 4 frames of 8x8`,
+    );
+  }
+}
+
+async function unsupportedKind(index: Config, folder: FileStore): Promise<string | undefined> {
+  const name = index.value("_class_name");
+  const twoTransformers = isPart(index.value("transformer_2"));
+  // Wan 2.2's 5B has one timestep per token.
+  const expands = index.value("expand_timesteps") === true;
+  if (name === WAN.pipelineClass) {
+    if (twoTransformers || !index.isNull("boundary_ratio")) return "Wan 2.2 T2V A14B, which has two transformers";
+    return expands ? "Wan 2.2 TI2V 5B" : undefined;
+  }
+  if (name === "WanImageToVideoPipeline") {
+    if (twoTransformers) return "Wan 2.2 I2V A14B (image to video), which has two transformers";
+    if (expands) return "Wan 2.2 TI2V 5B";
+    return await takesTwoImages(folder)
+      ? "Wan 2.1 FLF2V 14B (first and last frame to video)"
+      : "Wan 2.1 I2V (image to video)";
+  }
+}
+
+/** Two images have 514 positions; a transformer for one image has no positions of its own. */
+async function takesTwoImages(folder: FileStore): Promise<boolean> {
+  const file = folder.file("transformer/config.json");
+  return await file.kind() !== undefined && !(await Config.read(file)).isNull("pos_embed_seq_len");
+}
+
+/** Parts are [library, class]; [null, null] if the model has no such part. */
+function isPart(entry: unknown): boolean {
+  return Array.isArray(entry) ? entry[1] !== null : entry !== undefined && entry !== null;
+}
