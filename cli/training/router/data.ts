@@ -64,7 +64,7 @@ export async function openData(
     const clips = await clipsOfPrompts(prompts, { model, values: given, seed });
     return await sampledSet(clips, await options());
   }
-  const clips = await captionedClips(values.data!, clipShape(given, folder.generation), onNote);
+  const clips = await captionedClips(values.data!, clipShape(given, folder.generation), folder.family, onNote);
   return await encodedSet(clips, await options());
 }
 

@@ -62,8 +62,8 @@ function testData(name: string, run: (bench: Bench) => Promise<void>): void {
         const onNote = (note: string) => void notes.push(note);
         const onProgress: OnProgress = ({ stage }) => stages.add(stage);
         const sampled = prompts && await clipsOfPrompts(prompts, { model: MODEL, values, seed });
-        const shape = clipShape(values, (await openModelFolder(MODEL)).generation);
-        const clips = sampled ? [] : await captionedClips(data!, shape, onNote);
+        const { generation, family } = await openModelFolder(MODEL), shape = clipShape(values, generation);
+        const clips = sampled ? [] : await captionedClips(data!, shape, family, onNote);
         const cache = await LatentCache.open(join(dir, "out", "cache"), onNote);
         const options = { gpu, model: MODEL, cache, onProgress, ...more };
         return sampled ? await sampledSet(sampled, options) : await encodedSet(clips, options);
