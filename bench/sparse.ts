@@ -14,7 +14,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { attention } from "../gpu/ops/attention.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TilePattern } from "../model/veda/tile_pattern.ts";
-import { defaultCapacity, defaultShape, type TileShape } from "../model/veda/tiling.ts";
+import { defaultCapacity, defaultShape, type TileShape } from "../model/veda/tile_shapes.ts";
 import { VortaAttention } from "../model/vorta/attention.ts";
 import { measuredSettings } from "./measured_sizes.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
@@ -191,17 +191,17 @@ async function timeVeda(
 }
 
 /** Pairs of queries and keys in the tiles that were picked, of all. */
-async function keptShare(gpu: Gpu, { tiling, keep }: TilePattern, runs: Tensor, heads: number): Promise<number> {
+async function keptShare(gpu: Gpu, { tiled, keep }: TilePattern, runs: Tensor, heads: number): Promise<number> {
   const counts = new Uint32Array(await gpu.readBytes(runs));
   let pairs = 0, at = 0;
   for (let head = 0; head < heads; head++) {
-    for (const [row, tile] of tiling.tiles.entries()) {
+    for (const [row, tile] of tiled.tiles.entries()) {
       let keys = 0;
       for (let kept = 0; kept < keep[row]!; kept++, at++) keys += counts[2 * at + 1]!;
       pairs += keys * tile.count;
     }
   }
-  return pairs / (heads * tiling.tokens ** 2);
+  return pairs / (heads * tiled.tokens ** 2);
 }
 
 function sizes(grid: Grid): string {

@@ -25,9 +25,8 @@ import type { AttentionState } from "../model/veda/sampling_states.ts";
 import { type Projections, uploadScorer } from "../model/veda/scorer.ts";
 import { HeadGroups, TilePatterns } from "../model/veda/tile_groups.ts";
 import { TileParameters } from "../model/veda/tile_parameters.ts";
-import { type TilePlan, uniformPlan } from "../model/veda/tile_plan.ts";
+import { defaultShape, type TileShapes, uniformShapes } from "../model/veda/tile_shapes.ts";
 import { spread } from "../model/veda/tile_search.ts";
-import { defaultShape } from "../model/veda/tiling.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
@@ -51,7 +50,7 @@ interface Picker {
   readonly name: string;
   /** What its tiles are like, in words. */
   readonly shapes: string;
-  readonly plan: TilePlan;
+  readonly plan: TileShapes;
   /** "oracle": by the teacher's heat; "means": without projections. */
   readonly by: "oracle max" | "oracle sum" | "means" | readonly Projections<Tensor>[];
 }
@@ -99,7 +98,7 @@ async function openPickers(
   const untrained = TileParameters.random(gpu, runs, seed + 1);
   for (const path of tiles.split(",")) {
     const { scorer, plan: planned, tileTokens, target = "max" } = await loadVeda(path);
-    const plan = planned ?? uniformPlan(defaultShape(grid, tileTokens), runs);
+    const plan = planned ?? uniformShapes(defaultShape(grid, tileTokens), runs);
     const shapes = planned ? `the plan of ${path}` : sizesText(plan.shapes[0]!);
     const add = (name: string, by: Picker["by"]) => pickers.set(`${name} ${shapes}`, { name, shapes, plan, by });
     add("oracle, max", "oracle max");

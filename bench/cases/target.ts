@@ -10,7 +10,7 @@ import { CONV3D, conv3d } from "../../gpu/ops/conv3d.ts";
 import { linear } from "../../gpu/ops/linear.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TilePattern } from "../../model/veda/tile_pattern.ts";
-import { defaultCapacity, defaultShape } from "../../model/veda/tiling.ts";
+import { defaultCapacity, defaultShape } from "../../model/veda/tile_shapes.ts";
 import type { Size } from "../case.ts";
 import { normalTensor } from "../random.ts";
 import { WAN_SHAPES } from "../wan_shapes.ts";

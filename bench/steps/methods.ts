@@ -7,8 +7,7 @@ import { product } from "../../model/attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { everyHead, wholeAttention } from "../../model/attention/head_lists.ts";
 import { VedaAttention } from "../../model/veda/attention.ts";
-import { uniformPlan } from "../../model/veda/tile_plan.ts";
-import { defaultCapacity, defaultShape } from "../../model/veda/tiling.ts";
+import { defaultCapacity, defaultShape, uniformShapes } from "../../model/veda/tile_shapes.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
 import { measuredSettings } from "../measured_sizes.ts";
@@ -64,7 +63,7 @@ export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedM
   const [q, k] = [1, 2].map((which) => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2, "f32", which));
   const projections = [{ q: q!, k: k! }];
   const attention = new VedaAttention(gpu, config, { grid, kept: 0 }, {
-    plan: uniformPlan(shape, one),
+    plan: uniformShapes(shape, one),
     keep,
     projections,
   });

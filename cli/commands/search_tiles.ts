@@ -8,7 +8,7 @@ import { checkWritable, writeAtomically } from "../../model/files/output.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { choosePlan, type SearchTable } from "../../model/veda/plan_choice.ts";
 import { candidateShapes, searchTiles } from "../../model/veda/tile_search.ts";
-import { defaultCapacity } from "../../model/veda/tiling.ts";
+import { defaultCapacity } from "../../model/veda/tile_shapes.ts";
 import { loadVeda, type VedaFile } from "../../model/veda/veda_file.ts";
 import { saveVeda } from "../../model/veda/save_veda.ts";
 import { sizesText } from "../../tools/program/clip/vorta_options.ts";

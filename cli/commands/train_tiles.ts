@@ -6,7 +6,7 @@
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { trainTiles } from "../../model/veda/tile_trainer.ts";
 import type { TileTrainingStep } from "../../model/veda/training_options.ts";
-import { defaultCapacity } from "../../model/veda/tiling.ts";
+import { defaultCapacity } from "../../model/veda/tile_shapes.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { openSamplingRuns, planSampling, samplingIdentity } from "../../tools/program/sampling_options.ts";
 import { nextClips } from "../training/next_commands.ts";

@@ -8,7 +8,8 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
-import type { TileShape, Tiling } from "../veda/tiling.ts";
+import type { TiledGrid } from "../attention/tiles.ts";
+import type { TileShape } from "../veda/tile_shapes.ts";
 import type { Grid } from "../attention/grid.ts";
 import { BOUNDS, type Bounds } from "./bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
@@ -38,9 +39,9 @@ export const vedaInference: ParityCase = {
         shape,
         references.setting<number>("ratio"),
       );
-      const { tiling, keep, layout } = pattern;
-      const n = tiling.tiles.length;
-      yield differ("tiles", differingTiles(tiling, await read("gather"), await read("valid")));
+      const { tiled, keep, layout } = pattern;
+      const n = tiled.tiles.length;
+      yield differ("tiles", differingTiles(tiled, await read("gather"), await read("valid")));
       const keepReference = await read("keep");
       yield differ("budget", keep.filter((count, row) => count !== keepReference[row]).length);
 
@@ -76,7 +77,7 @@ export const vedaInference: ParityCase = {
 };
 
 /** The number of tiles that have other tokens, or another order of tokens. */
-function differingTiles({ order, tiles, capacity }: Tiling, gather: Float32Array, valid: Float32Array): number {
+function differingTiles({ order, tiles, capacity }: TiledGrid, gather: Float32Array, valid: Float32Array): number {
   return tiles.length !== valid.length ? Infinity : tiles.filter(({ first, count }, tile) =>
     count !== valid[tile] ||
     order.subarray(first, first + count).some((token, i) => token !== gather[tile * capacity + i])
@@ -84,10 +85,10 @@ function differingTiles({ order, tiles, capacity }: Tiling, gather: Float32Array
 }
 
 /** @returns [heads, tiles, tiles]: 1 where a query tile keeps a key tile */
-async function keptTiles(gpu: Gpu, runs: Tensor, { tiling, keep }: TilePattern, heads: number): Promise<Uint8Array> {
+async function keptTiles(gpu: Gpu, runs: Tensor, { tiled, keep }: TilePattern, heads: number): Promise<Uint8Array> {
   const list = new Uint32Array(await gpu.readBytes(runs));
-  const n = tiling.tiles.length, kept = new Uint8Array(heads * n * n);
-  const tileAt = new Map(tiling.tiles.map(({ first }, tile) => [first, tile]));
+  const n = tiled.tiles.length, kept = new Uint8Array(heads * n * n);
+  const tileAt = new Map(tiled.tiles.map(({ first }, tile) => [first, tile]));
   let at = 0;
   for (let row = 0; row < heads * n; row++) {
     for (let i = 0; i < keep[row % n]!; i++, at += 2) kept[row * n + tileAt.get(list[at]!)!] = 1;

@@ -11,7 +11,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { oracleError, squaredNorm } from "../veda/oracle_error.ts";
 import { tileGradients } from "../veda/tile_gradients.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
-import type { TileShape } from "../veda/tiling.ts";
+import type { TileShape } from "../veda/tile_shapes.ts";
 import type { Target } from "../veda/veda_file.ts";
 import type { Grid } from "../attention/grid.ts";
 import { BOUNDS, type Bounds, SCALAR_BOUNDS } from "./bounds.ts";
@@ -49,7 +49,7 @@ export const vedaTeacher: ParityCase = {
       yield* compareRows(forwardName(path, "lse", gpu), gpu, BOUNDS.vedaLse, await gpu.read(lse), expected, 1);
       const heat = tileHeat(gpu, q, k, lse, { heads, layout: pattern.layout });
       held.own(heat.max, heat.sum);
-      const tiles = pattern.tiling.tiles.length;
+      const tiles = pattern.tiled.tiles.length;
       yield* await rows("heat, max", "heat.max", BOUNDS.vedaHeat, await gpu.read(heat.max), tiles);
       yield* await rows("heat, sum", "heat.sum", BOUNDS.vedaHeat, await gpu.read(heat.sum), tiles);
 

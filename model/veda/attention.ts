@@ -9,12 +9,12 @@ import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
 import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
-import type { TilePlan } from "./tile_plan.ts";
+import type { TileShapes } from "./tile_shapes.ts";
 import type { Projections } from "./scorer.ts";
 
 /** The settings of {@link VedaAttention}. */
 export interface VedaAttentionOptions {
-  readonly plan: TilePlan;
+  readonly plan: TileShapes;
   /** ρ, the share of tiles to keep. */
   readonly keep: number;
   /** By layer; owned by the caller. Without them, tiles are scored by their means. */

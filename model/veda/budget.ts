@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Tiling } from "./tiling.ts";
+import type { TiledGrid } from "../attention/tiles.ts";
 
 /** The keep ratio if neither the user nor the model gives one. */
 export const DEFAULT_KEEP = 0.1;
@@ -32,7 +32,7 @@ export function defaultKeep(usual: number, tokens: number, capacity: number): nu
  */
 export function budget(
   keep: number,
-  { tokens, capacity, tiles }: Pick<Tiling, "tokens" | "capacity" | "tiles">,
+  { tokens, capacity, tiles }: Pick<TiledGrid, "tokens" | "capacity" | "tiles">,
 ): number[] {
   const n = tiles.length;
   const perRow = keep * Math.ceil(tokens / capacity) ** 2 / n;
@@ -50,7 +50,7 @@ export function budget(
  * The pairs of queries and keys that are multiplied under a budget. Each row's own tile counts with its exact size. The
  * other tiles, which only the GPU knows, count with the mean size of the rest; that is exact if no tile is partial.
  */
-export function keptPairs(keep: readonly number[], { tokens, tiles }: Pick<Tiling, "tokens" | "tiles">): number {
+export function keptPairs(keep: readonly number[], { tokens, tiles }: Pick<TiledGrid, "tokens" | "tiles">): number {
   const others = tiles.length - 1;
   return tiles.reduce((sum, { count }, row) => {
     const rest = others > 0 ? (keep[row]! - 1) * (tokens - count) / others : 0;

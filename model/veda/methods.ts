@@ -25,8 +25,7 @@ import { densityOf } from "../attention/report.ts";
 import { VedaAttention } from "./attention.ts";
 import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";
 import { type TileScorer, uploadScorer } from "./scorer.ts";
-import { type TilePlan, uniformPlan } from "./tile_plan.ts";
-import { defaultCapacity, defaultShape, type TileShape } from "./tiling.ts";
+import { defaultCapacity, defaultShape, type TileShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
 
 /** The default number of steps with full attention: the first step sets the composition. */
 export const DEFAULT_DENSE_STEPS = 1;
@@ -44,7 +43,7 @@ export interface VedaOptions {
   /** Default: none; tiles are scored by their means. */
   readonly scorer?: TileScorer;
   /** A shape for every layer and head, or one for all. Default: one that suits the grid */
-  readonly shapes?: TilePlan | TileShape;
+  readonly shapes?: TileShapes | TileShape;
   /** The number of tokens of a tile if there are no shapes. Default: one that suits the grid */
   readonly tileTokens?: number;
   /** The name of scorer and shapes in messages. */
@@ -147,7 +146,7 @@ function planFor(
   { scorer, shapes, tileTokens, name = "the tiles" }: VedaOptions,
   config: HeadShape,
   grid: Grid,
-): TilePlan {
+): TileShapes {
   const { layers, heads, headDim } = config;
   if (scorer && (scorer.layers.length !== layers || scorer.heads !== heads || scorer.headDim !== headDim)) {
     throw new TilereelError(
@@ -156,7 +155,7 @@ function planFor(
     );
   }
   if (!shapes || !("choices" in shapes)) {
-    return uniformPlan(shapes ?? defaultShape(grid, tileTokens ?? defaultCapacity(grid)), config);
+    return uniformShapes(shapes ?? defaultShape(grid, tileTokens ?? defaultCapacity(grid)), config);
   }
   const planned = shapes.choices.length, across = shapes.choices[0]?.length ?? 0;
   if (planned !== layers || across !== heads) {

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { type TilePlan, uniformPlan } from "./tile_plan.ts";
-import type { TileShape } from "./tiling.ts";
+import { type TileShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
 
 /** The result of a search: errors ‖O_sparse − O_full‖² / ‖O_full‖², [layers][heads][shapes]. */
 export interface SearchTable {
@@ -20,7 +19,7 @@ export interface SearchTable {
  * a layer would need more than `most` shapes, those that most heads chose remain, and the other heads take the best of
  * them.
  */
-export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TilePlan {
+export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TileShapes {
   const choices = votes.map((byHead, layer) => {
     const best = (head: number, among: readonly number[]) =>
       among.reduce((a, b) => {
@@ -42,7 +41,7 @@ export function choosePlan({ shapes, errors, votes }: SearchTable, most: number)
 }
 
 /** The mean error over layers and heads, for a plan of the table's shapes. */
-export function meanError({ shapes, errors }: SearchTable, plan: TilePlan): number {
+export function meanError({ shapes, errors }: SearchTable, plan: TileShapes): number {
   const places = plan.shapes.map((shape) => shapes.findIndex((other) => String(other) === String(shape)));
   const all = errors.flatMap((byHead, layer) =>
     byHead.map((byShape, head) => byShape[places[plan.choices[layer]![head]!]!]!)
@@ -53,7 +52,7 @@ export function meanError({ shapes, errors }: SearchTable, plan: TilePlan): numb
 /** The single shape that is best for all heads together. */
 export function bestSingle(table: SearchTable): TileShape {
   const { shapes, errors } = table, size = { layers: errors.length, heads: errors[0]!.length };
-  return shapes[leastOf(shapes.map((shape) => meanError(table, uniformPlan(shape, size))))]!;
+  return shapes[leastOf(shapes.map((shape) => meanError(table, uniformShapes(shape, size))))]!;
 }
 
 /** The index of the smallest number; the first of equal ones. */

@@ -13,8 +13,7 @@ import type { AttentionState } from "./sampling_states.ts";
 import { type TileFigures, tileGradients } from "./tile_gradients.ts";
 import { HeadGroups, TilePatterns } from "./tile_groups.ts";
 import type { TileParameters, UpdateOptions } from "./tile_parameters.ts";
-import { type TilePlan, uniformPlan } from "./tile_plan.ts";
-import { defaultShape } from "./tiling.ts";
+import { defaultShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
 import type { Target } from "./veda_file.ts";
 
 /** How scorers are updated, and on which tiles. */
@@ -25,7 +24,7 @@ export interface ScorerUpdateOptions {
   /** The number of tokens of a tile. */
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
-  readonly plan?: TilePlan | undefined;
+  readonly plan?: TileShapes | undefined;
   /** The share of tiles at which agreement with the oracle is measured. */
   readonly keep: number;
 }
@@ -78,7 +77,7 @@ export class ScorerUpdates implements Disposable {
         const pattern = this.#patterns.of(layout, group.shape), projections = this.parameters.projections(layer);
         const figures = tileGradients(gpu, state, shape, pattern, group, projections, recipe.target, gradients);
         this.#owner.adopt(Object.values(figures));
-        return { ...figures, tiles: pattern.tiling.tiles.length, tokens: product(layout.grid) };
+        return { ...figures, tiles: pattern.tiled.tiles.length, tokens: product(layout.grid) };
       });
       this.parameters.update(layer, gradients, step, recipe);
     });
@@ -129,7 +128,7 @@ export class ScorerUpdates implements Disposable {
     const id = plan ? "" : String(grid);
     let groups = this.#groups.get(id);
     if (!groups) {
-      groups = new HeadGroups(gpu, plan ?? uniformPlan(defaultShape(grid, tileTokens), shape));
+      groups = new HeadGroups(gpu, plan ?? uniformShapes(defaultShape(grid, tileTokens), shape));
       this.#groups.set(id, groups);
     }
     return groups;

@@ -8,8 +8,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { uploadHeadLists } from "../attention/head_lists.ts";
 import type { TokenLayout } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
-import type { TilePlan } from "./tile_plan.ts";
-import type { TileShape } from "./tiling.ts";
+import type { TileShape, TileShapes } from "./tile_shapes.ts";
 
 /** A cache of patterns. They are held until it is disposed of. */
 export class TilePatterns implements Disposable {
@@ -51,7 +50,7 @@ export class HeadGroups implements Disposable {
   readonly layers: readonly (readonly HeadGroup[])[];
   readonly #lists: Tensor;
 
-  constructor(private readonly gpu: Gpu, { shapes, choices }: TilePlan) {
+  constructor(private readonly gpu: Gpu, { shapes, choices }: TileShapes) {
     const layers = choices.map((choice) =>
       [...shapes.entries()].map(([i, shape]) => ({
         shape,

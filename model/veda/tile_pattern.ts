@@ -17,12 +17,13 @@ import { type HeadShape, type TokenLayout, validTokens, withKept } from "../atte
 import { attentionOutput } from "../attention/output.ts";
 import { budget, keptPairs } from "./budget.ts";
 import type { Projections } from "./scorer.ts";
-import { type TileShape, type Tiling, tiling } from "./tiling.ts";
+import { type TiledGrid, tileGrid } from "../attention/tiles.ts";
+import type { TileShape } from "./tile_shapes.ts";
 
 /** The tensors are on the GPU until this is disposed of. Kept tokens are always selected, and attend to all. */
 export class TilePattern implements Disposable {
   readonly #owner: TensorOwner;
-  readonly tiling: Tiling;
+  readonly tiled: TiledGrid;
   /** The number of key tiles of each query tile. */
   readonly keep: readonly number[];
   readonly layout: TileLayout;
@@ -42,8 +43,8 @@ export class TilePattern implements Disposable {
     keep: number,
   ) {
     const { grid } = tokens;
-    this.tiling = tiling(grid, shape);
-    const { order, tiles } = this.tiling, kept = validTokens(tokens) - order.length;
+    this.tiled = tileGrid(grid, shape);
+    const { order, tiles } = this.tiled, kept = validTokens(tokens) - order.length;
     if (tiles.length > MAX_TILES) {
       throw new TilereelError(
         `tiles of ${shape.join("x")} cut ${
@@ -52,8 +53,8 @@ export class TilePattern implements Disposable {
           `chosen from; use larger tiles`,
       );
     }
-    this.keep = budget(keep, this.tiling);
-    this.pairs = keptPairs(this.keep, this.tiling) + kept * (2 * order.length + kept);
+    this.keep = budget(keep, this.tiled);
+    this.pairs = keptPairs(this.keep, this.tiled) + kept * (2 * order.length + kept);
     const { result, tensors } = gpu.collect(() => {
       const rows = blockRows(gpu, config.headDim), run = kept > 0 ? { first: order.length, count: kept } : undefined;
       return {

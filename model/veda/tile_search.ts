@@ -14,7 +14,7 @@ import { oracleError, squaredNorm } from "./oracle_error.ts";
 import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
 import { TilePatterns } from "./tile_groups.ts";
 import { leastOf, type SearchTable } from "./plan_choice.ts";
-import { MAX_PADDING, padding, type TileShape, tileShapes } from "./tiling.ts";
+import { MAX_PADDING, padding, possibleShapes, type TileShape } from "./tile_shapes.ts";
 
 /**
  * The shapes to try on a grid: of all with `capacity` tokens, those that pad it by at most {@link MAX_PADDING}.
@@ -22,7 +22,7 @@ import { MAX_PADDING, padding, type TileShape, tileShapes } from "./tiling.ts";
  * @throws {TilereelError} if there is none
  */
 export function candidateShapes(grid: Grid, capacity: number): TileShape[] {
-  const shapes = tileShapes(capacity).filter((shape) => padding(grid, shape) <= MAX_PADDING);
+  const shapes = possibleShapes(capacity).filter((shape) => padding(grid, shape) <= MAX_PADDING);
   if (shapes.length > 0) return shapes;
   throw new TilereelError(
     `no tile of ${capacity} tokens fits a grid of ${grid.join("x")} tokens with at most ${100 * MAX_PADDING} % of ` +

@@ -11,7 +11,7 @@ import { ADAMW_KINDS, TRAINING_KINDS, type TrainingOptions } from "../training/t
 import type { SamplingRuns } from "./sampling_states.ts";
 import type { ScorerFigures } from "./scorer_updates.ts";
 import type { UpdateOptions } from "./tile_parameters.ts";
-import type { TilePlan } from "./tile_plan.ts";
+import type { TileShapes } from "./tile_shapes.ts";
 import type { Target } from "./veda_file.ts";
 
 /** What the optimizer is told. */
@@ -31,7 +31,7 @@ export interface TileTraining extends TrainingOptions<TileTrainingStep> {
   /** The number of tokens of a tile. */
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
-  readonly plan?: TilePlan;
+  readonly plan?: TileShapes;
   /** Default: `TILE_RECIPE` */
   readonly recipe?: TileRecipe;
   /** The share of tiles at which agreement with the oracle is measured. It does not affect the training. Default: 0.1 */

@@ -24,8 +24,7 @@ import {
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
-import type { TilePlan } from "./tile_plan.ts";
-import { checkCapacity, type TileShape } from "./tiling.ts";
+import { checkCapacity, type TileShape, type TileShapes } from "./tile_shapes.ts";
 
 /** The part of the teacher's attention that a scorer was trained on. */
 export type Target = "max" | "sum";
@@ -35,7 +34,7 @@ export interface VedaFile {
   /** The number of tokens of a tile. */
   readonly tileTokens: number;
   readonly scorer?: TileScorer;
-  readonly plan?: TilePlan;
+  readonly plan?: TileShapes;
   readonly target?: Target;
   /** The share of tiles that it was trained or searched for. */
   readonly keep?: number;
@@ -118,7 +117,7 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
   return { heads, headDim, layers: all };
 }
 
-async function readPlan(source: TensorSource): Promise<TilePlan | undefined> {
+async function readPlan(source: TensorSource): Promise<TileShapes | undefined> {
   const names = ["tiles.shapes", "tiles.choices"] as const;
   if (!names.some((name) => source.has(name))) return undefined;
   const [shapes, choices] = names.map((name) => source.info(name));

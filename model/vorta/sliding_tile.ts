@@ -7,7 +7,7 @@
 import { type Block, cutBlocks, type Run } from "../../gpu/attention_plan.ts";
 import { type Grid, perAxis, raster, rasterIndex } from "../attention/grid.ts";
 import { type TokenLayout, withKept } from "../attention/layout.ts";
-import { tileOrder } from "../attention/tile_order.ts";
+import { tileGrid } from "../attention/tiles.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Blocks and the runs that they attend to. */
@@ -34,7 +34,7 @@ export interface SlidingTiles {
  * @param rows the largest number of slots of a block
  */
 export function slidingTiles(layout: TokenLayout, { tile, window }: VortaSettings, rows: number): SlidingTiles {
-  const { counts, order: tokens, tiles } = tileOrder(layout.grid, tile);
+  const { counts, order: tokens, tiles } = tileGrid(layout.grid, tile);
   const ordered = withKept(tokens, layout), kept = ordered.length - tokens.length;
   const seen = tilesSeen(counts, window);
   // The kept tokens are one more tile.

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type TilePlan, uniformPlan } from "../../../model/veda/tile_plan.ts";
+import { type TileShapes, uniformShapes } from "../../../model/veda/tile_shapes.ts";
 import { bestSingle, meanError, type SearchTable } from "../../../model/veda/plan_choice.ts";
 import { sizesText } from "../../../tools/program/clip/vorta_options.ts";
 import { textTable } from "../../../tools/program/text_table.ts";
@@ -14,7 +14,7 @@ import { searchVerdict } from "./verdict.ts";
 /** A plan that was found and written. */
 export interface FoundPlan {
   readonly table: SearchTable;
-  readonly plan: TilePlan;
+  readonly plan: TileShapes;
   /** The file of the plan. */
   readonly out: string;
   readonly keep: number;
@@ -26,7 +26,7 @@ export function searchSummary(found: FoundPlan): Omit<Summary, "invitation" | "n
   const { table, plan, out, keep, tileTokens } = found;
   const { shapes, errors, votes } = table, single = bestSingle(table);
   const size = { layers: errors.length, heads: errors[0]!.length };
-  const ours = meanError(table, plan), theirs = meanError(table, uniformPlan(single, size));
+  const ours = meanError(table, plan), theirs = meanError(table, uniformShapes(single, size));
   const less = theirs > 0 ? `: ${percent(1 - ours / theirs)} less` : "";
   const lists = (byLayer: readonly (readonly Iterable<number>[])[]) =>
     byLayer.map((heads) => heads.map((numbers) => [...numbers]));
@@ -46,7 +46,7 @@ export function searchSummary(found: FoundPlan): Omit<Summary, "invitation" | "n
 }
 
 /** A line a layer: how many heads have each shape. */
-function layerTable({ shapes, choices }: TilePlan): string {
+function layerTable({ shapes, choices }: TileShapes): string {
   return textTable([
     ["layer", ...shapes.map(sizesText)],
     ...choices.map((choice, layer) => [

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
-import type { TilePlan } from "../../../model/veda/tile_plan.ts";
+import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
 import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
@@ -89,7 +89,7 @@ export function recipeOf(values: TilesValues): TileRecipe {
  *
  * @throws {TilereelError} if the file has no plan, or one of other tiles
  */
-export async function planOf(values: TilesValues): Promise<{ plan?: TilePlan; tileTokens?: number }> {
+export async function planOf(values: TilesValues): Promise<{ plan?: TileShapes; tileTokens?: number }> {
   const { plan: file, "tile-tokens": asked } = values;
   if (file === undefined) return {};
   const { plan, tileTokens } = await loadVeda(file);

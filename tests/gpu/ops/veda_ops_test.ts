@@ -8,15 +8,15 @@ import { blockRows } from "../../../gpu/ops/attention_forward.ts";
 import { type TileLayout, uploadTileBudget, uploadTileLayout } from "../../../gpu/tile_layout.ts";
 import { Gpu } from "../../../gpu/gpu.ts";
 import { budget, keptPairs } from "../../../model/veda/budget.ts";
+import { tileGrid } from "../../../model/attention/tiles.ts";
 import {
   blockFill,
   defaultCapacity,
   defaultShape,
   padding,
+  possibleShapes,
   type TileShape,
-  tileShapes,
-  tiling,
-} from "../../../model/veda/tiling.ts";
+} from "../../../model/veda/tile_shapes.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { assert, assertEquals } from "@std/assert";
 import { assertClose, randn, testVariants, toBf16 } from "../../gpu.ts";
@@ -44,7 +44,7 @@ function tileOf([, rows, columns]: Grid, [t, h, w]: TileShape): (token: number) 
 }
 
 function upload(gpu: Gpu, grid: Grid, shape: TileShape): TileLayout & { release(): void } {
-  const { order, tiles } = tiling(grid, shape);
+  const { order, tiles } = tileGrid(grid, shape);
   const layout = uploadTileLayout(gpu, order, tiles);
   return { ...layout, release: () => [layout.order, layout.tiles].forEach((t) => gpu.release(t)) };
 }
@@ -58,7 +58,7 @@ function ofHeads(x: ArrayLike<number>, heads: readonly number[], each: number): 
 
 Deno.test("a grid is cut into tiles of whole tokens, in raster order, each token once", () => {
   for (const [grid, shape] of CASES) {
-    const { order, tiles, tokens } = tiling(grid, shape);
+    const { order, tiles, tokens } = tileGrid(grid, shape);
     const of = tileOf(grid, shape);
     assertEquals([...order].sort((a, b) => a - b), [...Array(tokens).keys()]);
     for (const [i, { first, count }] of tiles.entries()) {
@@ -71,16 +71,16 @@ Deno.test("a grid is cut into tiles of whole tokens, in raster order, each token
 });
 
 Deno.test("shapes: all of a product; the default is compact where padding allows it", () => {
-  assertEquals(tileShapes(4), [[1, 1, 4], [1, 2, 2], [1, 4, 1], [2, 1, 2], [2, 2, 1], [4, 1, 1]]);
+  assertEquals(possibleShapes(4), [[1, 1, 4], [1, 2, 2], [1, 4, 1], [2, 1, 2], [2, 2, 1], [4, 1, 1]]);
   assertEquals(padding([3, 5, 7], [2, 2, 4]), 4 * 6 * 8 / 105 - 1);
   assertEquals(defaultShape([8, 8, 8], 8), [2, 2, 2]);
   // Wan's grids at 480p and 720p, 81 frames. At 720p 2×8×8 is the most compact, but fills 93.75 % of its blocks.
   assertEquals(defaultShape([21, 30, 52], 128), [2, 16, 4]);
   assertEquals(defaultShape([21, 45, 80], 128), [2, 4, 16]);
   assert(padding([21, 45, 80], [2, 4, 16]) <= 0.2);
-  assertEquals(blockFill(tiling([21, 30, 52], [2, 16, 4])), 0.9375);
-  assertEquals(blockFill(tiling([21, 45, 80], [2, 8, 8])), 0.9375);
-  assert(blockFill(tiling([21, 45, 80], [2, 4, 16])) > 0.97);
+  assertEquals(blockFill(tileGrid([21, 30, 52], [2, 16, 4])), 0.9375);
+  assertEquals(blockFill(tileGrid([21, 45, 80], [2, 8, 8])), 0.9375);
+  assert(blockFill(tileGrid([21, 45, 80], [2, 4, 16])) > 0.97);
   // Nothing of 128 tokens fits a grid of one: the least padded is as good as any.
   assertEquals(defaultShape([1, 1, 1], 4), [1, 1, 4]);
   assertEquals([[8, 8, 8], [8, 16, 16], [21, 30, 52], [1, 1, 1]].map((grid) => defaultCapacity(grid as never)), [
@@ -105,8 +105,8 @@ Deno.test("budgets: padding buys nothing, fractions are spread, one at least, al
   assertEquals(of(0.5, 8, 30), [1, 1, 1, 1, 1, 1, 1, 1]);
   assertEquals(of(1, 4, 30), [4, 4, 4, 4]);
   assertEquals(of(2, 4, 30), [4, 4, 4, 4]);
-  assertEquals(keptPairs([3, 3, 3], tiling([1, 1, 5], [1, 1, 2])), 25);
-  assertEquals(keptPairs([1, 2], tiling([1, 1, 4], [1, 1, 2])), 12);
+  assertEquals(keptPairs([3, 3, 3], tileGrid([1, 1, 5], [1, 1, 2])), 25);
+  assertEquals(keptPairs([1, 2], tileGrid([1, 1, 4], [1, 1, 2])), 12);
 });
 
 testVariants("tile pooling: mean, maximum, minimum of each tile's tokens", async ({ gpu, bound }) => {
@@ -238,7 +238,7 @@ testVariants("tile vectors: pooled and projected, of queries and keys at once", 
     const [grid, shape, headDim] of [...CASES, [[1, 9, 33], [1, 2, 4], 128], [[5, 5, 5], [2, 5, 3], 4]] as typeof CASES
   ) {
     const tokens = grid[0] * grid[1] * grid[2], dim = HEADS * headDim;
-    const { order, tiles } = tiling(grid, shape), n = tiles.length;
+    const { order, tiles } = tileGrid(grid, shape), n = tiles.length;
     const [q, k] = [1, 2].map((seed) => randn(BATCH * tokens * dim, seed).map((v) => v - 2)) as [
       Float32Array,
       Float32Array,
@@ -395,7 +395,7 @@ testVariants("tile selection: where too few tiles have tokens, the runs left ove
 testVariants("attention over selected tiles is attention over those pairs", async ({ gpu, bound }) => {
   for (const [grid, shape, headDim] of CASES) {
     const tokens = grid[0] * grid[1] * grid[2], dim = HEADS * headDim, of = tileOf(grid, shape);
-    const { order, tiles, capacity } = tiling(grid, shape), n = tiles.length;
+    const { order, tiles, capacity } = tileGrid(grid, shape), n = tiles.length;
     const keep = budget(0.4, { tokens, capacity, tiles });
     const layout = uploadTileLayout(gpu, order, tiles);
     const rows = uploadTileBudget(gpu, tiles, keep, blockRows(gpu, headDim));

@@ -12,8 +12,8 @@ import { VedaAttention } from "../../../model/veda/attention.ts";
 import { budget, defaultKeep } from "../../../model/veda/budget.ts";
 import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
 import { type TileScorer, uploadScorer } from "../../../model/veda/scorer.ts";
-import type { TilePlan } from "../../../model/veda/tile_plan.ts";
-import { tiling } from "../../../model/veda/tiling.ts";
+import { tileGrid } from "../../../model/attention/tiles.ts";
+import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { loadVeda, projectionName, type VedaFile } from "../../../model/veda/veda_file.ts";
 import { saveVeda } from "../../../model/veda/save_veda.ts";
 import { VortaAttention } from "../../../model/vorta/attention.ts";
@@ -28,7 +28,7 @@ const GRID: Grid = [3, 5, 6], TOKENS = 90, BATCH = 2, HEADS = 3, LAYERS = 2, HEA
 const LAYOUT = { grid: GRID, kept: 0 };
 const CONFIG = { layers: LAYERS, heads: HEADS, headDim: HEAD_DIM };
 /** Heads of two shapes in the first layer, of one in the second; the third shape is nobody's. */
-const PLAN: TilePlan = {
+const PLAN: TileShapes = {
   shapes: [[1, 4, 4], [2, 2, 4], [16, 1, 1]],
   choices: [Uint8Array.of(1, 0, 1), Uint8Array.of(0, 0, 0)],
 };
@@ -59,7 +59,7 @@ function reference(
   const all = TOKENS + layout.kept, valid = validTokens(layout);
   const sees = Array.from({ length: BATCH * HEADS }, (_, list) => {
     const b = Math.floor(list / HEADS), h = list % HEADS;
-    const { tiles, order, capacity, tokens } = tiling(GRID, PLAN.shapes[PLAN.choices[layer]![h]!]!);
+    const { tiles, order, capacity, tokens } = tileGrid(GRID, PLAN.shapes[PLAN.choices[layer]![h]!]!);
     const keep = budget(KEEP, { tiles, capacity, tokens });
     const vectors = (x: Float32Array, p: Float32Array | undefined) =>
       tiles.map(({ first, count }) => {

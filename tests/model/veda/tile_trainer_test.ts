@@ -7,7 +7,7 @@ import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { embeddedModelDir } from "../../../model/embedded.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
 import { type SamplingObserver, type SamplingRuns, samplingRuns } from "../../../model/veda/sampling_states.ts";
-import type { TilePlan } from "../../../model/veda/tile_plan.ts";
+import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { TILES_FILE, trainTiles } from "../../../model/veda/tile_trainer.ts";
 import { TILE_RECIPE, type TileTraining, type TileTrainingStep } from "../../../model/veda/training_options.ts";
 import { bestSingle, choosePlan, meanError } from "../../../model/veda/plan_choice.ts";
@@ -188,7 +188,10 @@ gpuTest("it learns, and a training that is broken off and gone on with ends as o
 });
 
 gpuTest("heads of several shapes, the sum as the target", async (gpu, dir) => {
-  const plan: TilePlan = { shapes: [[1, 2, 2], [2, 1, 2]], choices: [Uint8Array.of(0, 1, 0), Uint8Array.of(1, 1, 1)] };
+  const plan: TileShapes = {
+    shapes: [[1, 2, 2], [2, 1, 2]],
+    choices: [Uint8Array.of(0, 1, 0), Uint8Array.of(1, 1, 1)],
+  };
   const recipe = { ...TILE_RECIPE, lr: 0.02, target: "sum" as const };
   const steps: TileTrainingStep[] = [];
   const more = { plan, recipe, steps: 9, onStep: (step: TileTrainingStep) => steps.push(step) };

@@ -5,7 +5,7 @@
  */
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/veda/methods.ts";
-import { checkCapacity } from "../../../model/veda/tiling.ts";
+import { checkCapacity } from "../../../model/veda/tile_shapes.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";

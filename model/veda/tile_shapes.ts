@@ -1,30 +1,30 @@
 /**
- * Veda's tiles: the possible shapes, and a grid that is cut by one of them.
+ * The shapes of Veda's tiles: the possible ones, those of a model's heads, and the default.
  *
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { type TileOrder, tileOrder } from "../attention/tile_order.ts";
+import { type TiledGrid, tileGrid } from "../attention/tiles.ts";
 import { type Grid, partCounts, product } from "../attention/grid.ts";
 
 /** The number of tokens of a tile along frames, rows and columns. */
 export type TileShape = Grid;
 
-/** A grid cut into tiles of one shape. Tiles at the far borders may be partial; none is empty. */
-export interface Tiling extends TileOrder {
-  readonly shape: TileShape;
-  readonly tokens: number;
-  /** The number of tokens of a whole tile. */
-  readonly capacity: number;
+/** A shape for every layer and head. */
+export interface TileShapes {
+  /** The shapes; all have the same number of tokens. */
+  readonly shapes: readonly TileShape[];
+  /** For each layer the shape of each head, as an index into `shapes`. */
+  readonly choices: readonly Uint8Array[];
+}
+
+/** One shape for all. */
+export function uniformShapes(shape: TileShape, { layers, heads }: { layers: number; heads: number }): TileShapes {
+  return { shapes: [shape], choices: Array.from({ length: layers }, () => new Uint8Array(heads)) };
 }
 
 /** Veda's limit on the slots that padding adds, as a share of the tokens. */
 export const MAX_PADDING = 0.2;
-
-/** Cuts a grid into tiles. */
-export function tiling(grid: Grid, shape: TileShape): Tiling {
-  return { ...tileOrder(grid, shape), shape, tokens: product(grid), capacity: product(shape) };
-}
 
 /** The slots that would be added to make every tile whole, as a share of the tokens. */
 export function padding(grid: Grid, shape: TileShape): number {
@@ -32,7 +32,7 @@ export function padding(grid: Grid, shape: TileShape): number {
 }
 
 /** All shapes with `capacity` tokens, ordered by frames, then by rows. */
-export function tileShapes(capacity: number): TileShape[] {
+export function possibleShapes(capacity: number): TileShape[] {
   const shapes: TileShape[] = [];
   for (let frames = 1; frames <= capacity; frames++) {
     if (capacity % frames !== 0) continue;
@@ -48,7 +48,7 @@ const BLOCK = 64;
 const COMPACT = 1.1;
 
 /** The queries, as a share of those that whole blocks would have. Efficiency cannot exceed it. */
-export function blockFill({ tokens, tiles }: Pick<Tiling, "tokens" | "tiles">): number {
+export function blockFill({ tokens, tiles }: Pick<TiledGrid, "tokens" | "tiles">): number {
   return tokens / tiles.reduce((sum, { count }) => sum + Math.ceil(count / BLOCK) * BLOCK, 0);
 }
 
@@ -59,14 +59,14 @@ export function blockFill({ tokens, tiles }: Pick<Tiling, "tokens" | "tiles">): 
  * @param capacity the number of tokens of a tile
  */
 export function defaultShape(grid: Grid, capacity: number): TileShape {
-  const shapes = tileShapes(capacity);
+  const shapes = possibleShapes(capacity);
   const fitting = shapes.filter((shape) => padding(grid, shape) <= MAX_PADDING);
   if (fitting.length === 0) {
     return shapes.reduce((best, shape) => padding(grid, shape) < padding(grid, best) ? shape : best);
   }
   const most = COMPACT * Math.min(...fitting.map(surface));
   const compact = fitting.filter((shape) => surface(shape) <= most).sort((a, b) => surface(a) - surface(b));
-  const fills = compact.map((shape) => blockFill(tiling(grid, shape)));
+  const fills = compact.map((shape) => blockFill(tileGrid(grid, shape)));
   return compact[fills.indexOf(Math.max(...fills))]!;
 }
 
