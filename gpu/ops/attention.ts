@@ -7,7 +7,8 @@ import type { Gpu } from "../gpu.ts";
 import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
 import { TILE } from "../kernels/attention/tiles.ts";
 import type { Tensor } from "../tensor.ts";
-import { blockRows, forwardFamily, runForward, runPlain } from "./attention_forward.ts";
+import { blockRows, forwardVariant } from "./attention_family.ts";
+import { runForward } from "./attention_forward.ts";
 import { type AttentionPattern, launchAttention } from "./attention_launch.ts";
 import { fill } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
@@ -46,8 +47,7 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   const y = options.into ?? gpu.tensor(q.shape);
   const lse = options.lse ?? (gpu.tape ? gpu.tensor([q.dim(0), q.dim(1), heads]) : undefined);
   const tensors = { q, k, v, bias, keyLengths, y, lse };
-  if (gpu.kernels.plain) runPlain(gpu, options, tensors);
-  else runForward(gpu, gpu.kernels.pick(forwardFamily({ headDim, plan: plan !== undefined })), options, tensors);
+  runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined }), options, tensors);
   if (gpu.tape && !options.into) {
     if (bias || keyLengths) throw new Error("attention: there is no way back through a bias or key lengths");
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {

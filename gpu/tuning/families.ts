@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { forwardFamily } from "../ops/attention_forward.ts";
+import { forwardFamily } from "../ops/attention_family.ts";
 import { CONV3D } from "../ops/conv3d.ts";
 import { GEMM } from "../ops/linear.ts";
 import type { KernelFamily } from "./family.ts";

@@ -6,7 +6,7 @@
 import { type AttentionPlan, cutBlocks, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import { blockRows } from "../../gpu/ops/attention_forward.ts";
+import { blockRows } from "../../gpu/ops/attention_family.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { product } from "./grid.ts";

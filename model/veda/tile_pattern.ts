@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { blockRows } from "../../gpu/ops/attention_forward.ts";
+import { blockRows } from "../../gpu/ops/attention_family.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { tileScores } from "../../gpu/ops/tile_scores.ts";

@@ -7,7 +7,7 @@
 import { type AttentionPlan, cutBlocks, type Run, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention, attentionBackward, type AttentionPattern } from "../../gpu/ops/attention.ts";
-import { blockRows } from "../../gpu/ops/attention_forward.ts";
+import { blockRows } from "../../gpu/ops/attention_family.ts";
 import {
   bucketCollect,
   type Buckets,

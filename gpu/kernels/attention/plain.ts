@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { type KernelSource, read, unroll, write } from "../../kernel.ts";
+import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
+import { callName, forwardBuffers, type ForwardCall } from "./forward.ts";
 import { attentionLoop, MASKED } from "./loop.ts";
 
 /**
@@ -14,31 +15,15 @@ import { attentionLoop, MASKED } from "./loop.ts";
  */
 export const PLAIN_ROWS = (headDim: number): number => headDim <= 32 ? 4 : 2;
 
-/** A variant of {@link attentionPlain}. */
-export interface PlainAttention {
-  readonly headDim: number;
-  readonly bias: boolean;
-  readonly plan: boolean;
-  /** Also writes the log-sum-exp of each query. */
-  readonly lse: boolean;
-}
-
 /** Makes the kernel. Outer rows are queries, inner rows are keys. */
-export const attentionPlain = memo(({ headDim, bias, plan, lse }: PlainAttention): KernelSource => {
+export const attentionPlain = memo((call: ForwardCall): KernelSource => {
+  const { headDim, bias, plan, lse } = call;
   const d4 = headDim / 4, rows = PLAIN_ROWS(headDim);
   const each = (line: (i: number) => string) => unroll(rows, line);
   const w = attentionLoop({ plan, rows });
   return {
-    name: `attention_plain_${headDim}${bias ? "_bias" : ""}${plan ? "_plan" : ""}${lse ? "_lse" : ""}`,
-    buffers: {
-      q: read("vec4f"),
-      k: read("vec4f"),
-      v: read("vec4f"),
-      ...w.buffers,
-      ...bias && { bias: read("f32") },
-      y: write("vec4f"),
-      ...lse && { lse: write("f32") },
-    },
+    name: `attention_plain_${callName(call)}`,
+    buffers: forwardBuffers(call, "vec4f", w.buffers),
     params: w.params,
     workgroupSize: [8, 1, 1],
     body: `${w.begin("gid.x")}

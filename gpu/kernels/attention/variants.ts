@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../../gpu.ts";
 import { matrixLayout, matrixName, matrixRows, type MatrixTile } from "./matrix_layout.ts";
+import { PLAIN_ROWS } from "./plain.ts";
 import { type Tile, tileBytes } from "./tiled.ts";
 
 /** One variant. */
@@ -12,9 +13,11 @@ export type ForwardVariant =
   | { readonly kernel: "tiled"; readonly tile: Tile }
   | { readonly kernel: "matrix"; readonly tile: MatrixTile };
 
-/** The number of queries that a workgroup holds. */
-export const forwardRows = (variant: ForwardVariant): number =>
-  variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
+/** The number of queries that a workgroup holds at once; without a variant, that a thread of the plain kernel holds. */
+export function forwardRows(variant: ForwardVariant | undefined, headDim: number): number {
+  if (!variant) return PLAIN_ROWS(headDim);
+  return variant.kernel === "matrix" ? matrixRows(variant.tile) : variant.tile.rows;
+}
 
 /** The first is the best guess for large GPUs; the second is for all others, because every adapter has memory for it. */
 const TILES: readonly Omit<Tile, "f16" | "stretch" | "subgroups">[] = [

@@ -4,7 +4,8 @@
  */
 import { cutBlocks, type Run, uploadBlockList } from "../../../gpu/attention_plan.ts";
 import { forwardRows } from "../../../gpu/kernels/attention/variants.ts";
-import { forwardFamily, runForward } from "../../../gpu/ops/attention_forward.ts";
+import { forwardFamily } from "../../../gpu/ops/attention_family.ts";
+import { runForward } from "../../../gpu/ops/attention_forward.ts";
 import { assert, assertEquals } from "@std/assert";
 import { assertClose, exceptPlain, randn, testVariants } from "../../gpu.ts";
 import { attend, logSums, type Reference } from "../../reference_attention.ts";
@@ -72,7 +73,7 @@ testVariants(
       let firstRun = 0;
       const blocks = SEEN.flatMap(([queries, { length }]) => {
         firstRun += length;
-        return cutBlocks(queries, forwardRows(forward), firstRun - length, length);
+        return cutBlocks(queries, forwardRows(forward, HEAD_DIM), firstRun - length, length);
       });
       const plan = {
         order: gpu.upload(order, [BATCH * HEADS, TOKENS], "u32"),

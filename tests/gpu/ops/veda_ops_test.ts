@@ -4,7 +4,7 @@ import { poolTiles } from "../../../gpu/ops/tile_pooling.ts";
 import { projectTiles, tileScores } from "../../../gpu/ops/tile_scores.ts";
 import { selectTiles } from "../../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../../gpu/ops/tile_vectors.ts";
-import { blockRows } from "../../../gpu/ops/attention_forward.ts";
+import { blockRows } from "../../../gpu/ops/attention_family.ts";
 import { type TileLayout, uploadTileBudget, uploadTileLayout } from "../../../gpu/tile_layout.ts";
 import { Gpu } from "../../../gpu/gpu.ts";
 import { budget, keptPairs } from "../../../model/veda/budget.ts";
