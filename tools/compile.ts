@@ -8,7 +8,8 @@
  */
 import { join, resolve } from "node:path";
 import { runAsProgram } from "./program/run_as_program.ts";
-import { checkWritable, removeUnfinished } from "../model/files/output.ts";
+import { removeUnfinished } from "../gpu/native/replace_file.ts";
+import { checkWritable } from "../model/files/output.ts";
 import { flag, type OptionValues, path } from "./program/options.ts";
 import { stageProgram } from "./stage_program.ts";
 import { writeSelfExtracting } from "./self_extracting.ts";

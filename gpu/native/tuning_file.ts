@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { variable, type VariableName } from "../common/environment.ts";
 import type { TuningStore } from "../tuning/choices.ts";
+import { replaceFile } from "./replace_file.ts";
 
 /** Changes with the file's layout. */
 const VERSION = 1;
@@ -40,24 +41,11 @@ export function tuningFile(path: string | undefined = tuningPath()): TuningStore
       const value = readAll(path)[key];
       return value === undefined ? undefined : JSON.stringify(value);
     },
-    set(key, json) {
+    async set(key, json) {
       if (path === undefined) return;
-      const temporary = `${path}.${crypto.randomUUID()}.tmp`;
-      // Not asynchronous: Ctrl-C cannot come between and leave the temporary file.
-      try {
-        Deno.mkdirSync(dirname(path), { recursive: true });
-        const adapters = { ...readAll(path), [key]: JSON.parse(json) };
-        Deno.writeTextFileSync(temporary, `${JSON.stringify({ version: VERSION, adapters }, null, 2)}\n`, {
-          createNew: true,
-        });
-        Deno.renameSync(temporary, path);
-      } catch {
-        try {
-          Deno.removeSync(temporary);
-        } catch {
-          // It was never made.
-        }
-      }
+      const adapters = { ...readAll(path), [key]: JSON.parse(json) };
+      const text = `${JSON.stringify({ version: VERSION, adapters }, null, 2)}\n`;
+      await replaceFile(path, (temporary) => Deno.writeTextFile(temporary, text)).catch(() => {});
     },
   };
 }

@@ -5,38 +5,21 @@
  */
 import { basename, dirname, join, resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { replaceFile } from "../../gpu/native/replace_file.ts";
 import { exists, isDiskFull, isNotFound, systemReason } from "./file_error.ts";
 
-/** Temporary files and folders of outputs that are being written now. */
-const unfinished = new Set<string>();
-
 /**
- * Makes the file or folder `path`. `write` makes it under the temporary name that it is given, in the same folder, which
- * is created if needed; then it is renamed. If anything fails, nothing is left behind. A file of that name is replaced,
- * or what it links to; a folder of that name is only replaced when it is empty.
+ * Makes the file or folder `path`, which `write` makes under the temporary name that it is given: see
+ * {@link replaceFile}. If `path` is a link, what it links to is replaced.
  *
  * @throws {TilereelError} if the disk is full or the place cannot be written
  */
 export async function writeAtomically(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
-  const target = await placeOf(resolve(path)).catch((error) => {
-    throw outputError(error, path);
-  });
-  const temporary = join(dirname(target), `.${basename(target).slice(0, 100)}.${crypto.randomUUID().slice(0, 8)}.part`);
-  unfinished.add(temporary);
+  let temporary = path;
   try {
-    await Deno.mkdir(dirname(target), { recursive: true });
-    await write(temporary);
-    if (!await isFolder(temporary)) {
-      // A full disk may be reported only here.
-      using file = await Deno.open(temporary, { write: true });
-      await file.sync();
-    }
-    await Deno.rename(temporary, target);
+    await replaceFile(await placeOf(resolve(path)), (name) => write(temporary = name));
   } catch (error) {
-    await Deno.remove(temporary, { recursive: true }).catch(() => {});
     throw outputError(underFinalName(error, temporary, path), path);
-  } finally {
-    unfinished.delete(temporary);
   }
 }
 
@@ -44,17 +27,6 @@ export async function writeAtomically(path: string, write: (temporary: string) =
 function underFinalName(error: unknown, temporary: string, path: string): unknown {
   if (!(error instanceof TilereelError) || !error.message.includes(temporary)) return error;
   return new TilereelError(error.message.replaceAll(temporary, path.replace(/[\\/]$/, "")), { cause: error });
-}
-
-/** Removes all unfinished files at once. It is called just before the program is ended from outside. */
-export function removeUnfinished(): void {
-  for (const temporary of unfinished) {
-    try {
-      Deno.removeSync(temporary, { recursive: true });
-    } catch {
-      // Not made yet, or gone already.
-    }
-  }
 }
 
 /**
@@ -80,13 +52,9 @@ export async function checkWritable(path: string, { asFile = false } = {}): Prom
       await exists(join(folder, basename(target)));
     }
     const probe = join(folder, `.tilereel-${crypto.randomUUID().slice(0, 8)}.part`);
-    unfinished.add(probe);
-    try {
-      await Deno.writeFile(probe, new Uint8Array(0), { createNew: true });
-      await Deno.remove(probe);
-    } finally {
-      unfinished.delete(probe);
-    }
+    // Not asynchronous: Ctrl-C cannot come between.
+    Deno.writeFileSync(probe, new Uint8Array(0), { createNew: true });
+    Deno.removeSync(probe);
   } catch (error) {
     throw outputError(error, path);
   }

@@ -299,7 +299,7 @@ Deno.test("processes that write at once leave a whole file", () =>
 const store = tuningFile();
 const choices = { sums: { variant: "fast", ms: { fast: 1, padding: ${"1".repeat(300)} } } };
 for (let i = 0; i < 100; i++) {
-  store.set(Deno.args[0], JSON.stringify({ families: "f", measured: String(i), choices }));
+  await store.set(Deno.args[0], JSON.stringify({ families: "f", measured: String(i), choices }));
 }`,
     );
     const env = { TILEREEL_CACHE: join(dir, "cache") };

@@ -5,7 +5,7 @@
  * @module
  */
 import { ignoreClosedTerminal } from "./closed_terminal.ts";
-import { removeUnfinished } from "../../model/files/output.ts";
+import { removeUnfinished } from "../../gpu/native/replace_file.ts";
 
 /** Exit statuses, as shells have them. */
 const STATUSES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;

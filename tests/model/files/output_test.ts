@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { checkWritable, removeUnfinished, writeAtomically } from "../../../model/files/output.ts";
+import { removeUnfinished } from "../../../gpu/native/replace_file.ts";
+import { checkWritable, writeAtomically } from "../../../model/files/output.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 
 async function inTempDir(test: (dir: string) => Promise<void>): Promise<void> {
