@@ -23,7 +23,7 @@ import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { sparseError, squaredNorm } from "../model/veda/oracle_error.ts";
 import type { AttentionState } from "../model/veda/sampling_states.ts";
 import { type Projections, uploadScorer } from "../model/veda/scorer.ts";
-import { HeadGroups, TilePatterns } from "../model/veda/tile_groups.ts";
+import { headsByShape, TilePatterns } from "../model/veda/tile_groups.ts";
 import { TileParameters } from "../model/veda/tile_parameters.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "../model/veda/tile_shapes.ts";
 import { spread } from "../model/veda/tile_search.ts";
@@ -121,7 +121,7 @@ async function measure(
   const { heads, headDim } = runs;
   using stack = new DisposableStack();
   const patterns = keeps.map((keep) => stack.use(new TilePatterns(gpu, { heads, headDim }, keep)));
-  const groups = pickers.map(({ plan }) => stack.use(new HeadGroups(gpu, plan)));
+  const owner = stack.use(new TensorOwner(gpu)), groups = pickers.map(({ plan }) => headsByShape(owner, plan));
   const sums = pickers.map(() => keeps.map(() => ({ max: [0, 0], sum: [0, 0], kept: 0, error: 0 })));
   const total = Array.from({ length: runs.count }, (_, run) => runs.steps(run)).reduce((a, b) => a + b);
   let states = 0, done = 0;
@@ -135,7 +135,7 @@ async function measure(
       let norms: Float32Array;
       found.push({ tensors: [gpu.keep(squaredNorm(gpu, state.y, heads))], add: ([numbers]) => norms = numbers! });
       for (const [i, { by }] of pickers.entries()) {
-        for (const { shape, heads: own, only } of groups[i]!.layers[state.layer]!) {
+        for (const { kind: shape, heads: own, only } of groups[i]![state.layer]!) {
           gpu.scope(() => {
             const { layout } = patterns[0]!.of(state.layout, shape);
             const heat = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout, only });

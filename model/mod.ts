@@ -12,7 +12,7 @@ export {
   type SelfAttention,
 } from "./attention/method.ts";
 export type { Grid } from "./attention/grid.ts";
-export type { PreparedSomeHeads, SomeHeadsMethod } from "./attention/head_lists.ts";
+export type { PreparedSomeHeads, SomeHeadsMethod } from "./attention/head_groups.ts";
 export type { HeadShape, TokenLayout } from "./attention/layout.ts";
 export type { AttentionReport } from "./attention/report.ts";
 export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./blocks/weights_place.ts";

@@ -5,7 +5,7 @@
  */
 import { product } from "../../model/attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import { everyHead, wholeAttention } from "../../model/attention/head_lists.ts";
+import { everyHead, wholeAttention } from "../../model/attention/head_groups.ts";
 import { VedaAttention } from "../../model/veda/attention.ts";
 import { defaultCapacity, defaultShape, uniformShapes } from "../../model/veda/tile_shapes.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";

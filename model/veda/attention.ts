@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
+import { groupHeads, type SomeHeads } from "../attention/head_groups.ts";
 import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
@@ -47,8 +47,8 @@ export class VedaAttention implements Disposable {
 
   /** The pairs of queries and keys that one head multiplies, counted by `keptPairs`; `dense` as in {@link some}. */
   pairs(layer: number, head: number, dense = false): number {
-    if (dense || this.options.denseLayers?.has(layer)) return validTokens(this.layout) ** 2;
-    return this.#patterns.get(this.options.plan.choices[layer]![head]!)!.pairs;
+    const pattern = dense ? undefined : this.#patternOf(layer, head);
+    return pattern?.pairs ?? validTokens(this.layout) ** 2;
   }
 
   /**
@@ -59,20 +59,10 @@ export class VedaAttention implements Disposable {
    * @param dense whether all layers use full attention
    */
   some(heads: readonly (readonly number[])[], dense = false): SomeHeads {
-    const { gpu, options: { plan, projections, denseLayers } } = this;
-    const groups = heads.map((list, layer) => {
-      if (dense || denseLayers?.has(layer)) return [{ pattern: undefined, list }];
-      return [...this.#patterns].map(([shape, pattern]) => ({
-        pattern,
-        list: list.filter((head) => plan.choices[layer]![head] === shape),
-      }));
-    });
-    const lists = uploadHeadLists(gpu, groups.flatMap((group) => group.map(({ list }) => list)));
-    let at = 0;
-    const layers = groups.map((group) => group.map(({ pattern }) => ({ pattern, only: lists[at++] })));
+    const { gpu, options: { projections } } = this;
+    const groups = groupHeads(gpu, heads, (layer, head) => dense ? undefined : this.#patternOf(layer, head));
     return (q, k, v, layer, into) => {
-      for (const { pattern, only } of layers[layer]!) {
-        if (!only) continue;
+      for (const { kind: pattern, only } of groups[layer]!) {
         gpu.scope(() => {
           if (!pattern) this.#full.attend(q, k, v, { only, into });
           else {
@@ -82,6 +72,12 @@ export class VedaAttention implements Disposable {
         });
       }
     };
+  }
+
+  /** Undefined where the layer uses full attention. */
+  #patternOf(layer: number, head: number): TilePattern | undefined {
+    const { plan: { choices }, denseLayers } = this.options;
+    return denseLayers?.has(layer) ? undefined : this.#patterns.get(choices[layer]![head]!)!;
   }
 
   /** Frees the patterns. */

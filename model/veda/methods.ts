@@ -17,7 +17,7 @@ import {
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { AttentionMethod } from "../attention/method.ts";
-import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_lists.ts";
+import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_groups.ts";
 import { type Grid, product } from "../attention/grid.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import { Passes } from "../attention/passes.ts";

@@ -11,7 +11,7 @@ import { NonFiniteError } from "../training/non_finite_error.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import type { AttentionState } from "./sampling_states.ts";
 import { type TileFigures, tileGradients } from "./tile_gradients.ts";
-import { HeadGroups, TilePatterns } from "./tile_groups.ts";
+import { headsByShape, TilePatterns } from "./tile_groups.ts";
 import type { TileParameters, UpdateOptions } from "./tile_parameters.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
 import type { Target } from "./veda_file.ts";
@@ -52,7 +52,7 @@ interface RecordedFigures extends TileFigures {
 /** Records the updates layer by layer, and reads their figures when a step is done. */
 export class ScorerUpdates implements Disposable {
   readonly #patterns: TilePatterns;
-  readonly #groups = new Map<string, HeadGroups>();
+  readonly #groups = new Map<string, ReturnType<typeof headsByShape>>();
   readonly #owner: TensorOwner;
   /** By layer, then by group. */
   #recorded: RecordedFigures[][] = [];
@@ -70,11 +70,11 @@ export class ScorerUpdates implements Disposable {
    */
   record(state: AttentionState, step: number): void {
     const { gpu, shape, recipe } = this.options, { layer, layout } = state;
-    const groups = this.#groupsOf(layout.grid).layers[layer]!;
+    const groups = this.#groupsOf(layout.grid)[layer]!;
     gpu.scope(() => {
       const gradients = { q: this.parameters.gradient(), k: this.parameters.gradient() };
       this.#recorded[layer] = groups.map((group) => {
-        const pattern = this.#patterns.of(layout, group.shape), projections = this.parameters.projections(layer);
+        const pattern = this.#patterns.of(layout, group.kind), projections = this.parameters.projections(layer);
         const figures = tileGradients(gpu, state, shape, pattern, group, projections, recipe.target, gradients);
         this.#owner.adopt(Object.values(figures));
         return { ...figures, tiles: pattern.tiled.tiles.length, tokens: product(layout.grid) };
@@ -118,17 +118,16 @@ export class ScorerUpdates implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const groups of this.#groups.values()) groups[Symbol.dispose]();
     this.#patterns[Symbol.dispose]();
     this.#owner[Symbol.dispose]();
   }
 
-  #groupsOf(grid: Grid): HeadGroups {
-    const { gpu, shape, plan, tileTokens } = this.options;
+  #groupsOf(grid: Grid) {
+    const { shape, plan, tileTokens } = this.options;
     const id = plan ? "" : String(grid);
     let groups = this.#groups.get(id);
     if (!groups) {
-      groups = new HeadGroups(gpu, plan ?? uniformShapes(defaultShape(grid, tileTokens), shape));
+      groups = headsByShape(this.#owner, plan ?? uniformShapes(defaultShape(grid, tileTokens), shape));
       this.#groups.set(id, groups);
     }
     return groups;

@@ -15,7 +15,6 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import type { AttentionState } from "./sampling_states.ts";
 import type { Projections } from "./scorer.ts";
-import type { HeadGroup } from "./tile_groups.ts";
 import type { TilePattern } from "./tile_pattern.ts";
 import type { Target } from "./veda_file.ts";
 
@@ -41,7 +40,7 @@ export function tileGradients(
   { q, k, lse }: Pick<AttentionState, "q" | "k" | "lse">,
   { heads, headDim }: HeadShape,
   pattern: TilePattern,
-  { only }: Pick<HeadGroup, "only">,
+  { only }: { readonly only: Tensor | undefined },
   projections: Projections<Tensor>,
   target: Target,
   gradients: Projections<Tensor>,

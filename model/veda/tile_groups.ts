@@ -4,8 +4,8 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
-import { uploadHeadLists } from "../attention/head_lists.ts";
+import type { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { groupHeads, type HeadGroup } from "../attention/head_groups.ts";
 import type { TokenLayout } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TileShape, TileShapes } from "./tile_shapes.ts";
@@ -35,41 +35,10 @@ export class TilePatterns implements Disposable {
   }
 }
 
-/** Heads of a layer that share a shape. */
-export interface HeadGroup {
-  readonly shape: TileShape;
-  /** In ascending order. */
-  readonly heads: readonly number[];
-  /** [heads], u32; undefined if they are all heads of the layer */
-  readonly only: Tensor | undefined;
-}
-
-/** The groups of all layers under a plan, on the GPU until they are disposed of. */
-export class HeadGroups implements Disposable {
-  /** By layer. */
-  readonly layers: readonly (readonly HeadGroup[])[];
-  readonly #lists: Tensor;
-
-  constructor(private readonly gpu: Gpu, { shapes, choices }: TileShapes) {
-    const layers = choices.map((choice) =>
-      [...shapes.entries()].map(([i, shape]) => ({
-        shape,
-        heads: [...choice.keys()].filter((head) => choice[head] === i),
-      })).filter(({ heads }) => heads.length > 0)
-    );
-    const lists = uploadHeadLists(gpu, layers.flatMap((groups) => groups.map(({ heads }) => heads)));
-    // All lists are in one buffer.
-    this.#lists = gpu.keep(lists[0]!);
-    let at = 0;
-    this.layers = layers.map((groups) =>
-      groups.map((group) => {
-        const only = lists[at++];
-        return { ...group, only: groups.length > 1 ? only : undefined };
-      })
-    );
-  }
-
-  [Symbol.dispose](): void {
-    this.gpu.release(this.#lists);
-  }
+/** Groups the heads of each layer by shape. The owner gets the tensors. */
+export function headsByShape(owner: TensorOwner, { shapes, choices }: TileShapes): HeadGroup<TileShape>[][] {
+  const every = choices.map((choice) => [...choice.keys()]);
+  const groups = groupHeads(owner.gpu, every, (layer, head) => shapes[choices[layer]![head]!]!);
+  owner.adopt(groups.flat().map(({ only }) => only));
+  return groups;
 }

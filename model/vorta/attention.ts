@@ -24,7 +24,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { FullAttention } from "../attention/full.ts";
 import { product } from "../attention/grid.ts";
-import { type SomeHeads, uploadHeadLists } from "../attention/head_lists.ts";
+import { groupHeads, type SomeHeads } from "../attention/head_groups.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import type { SelfAttention } from "../attention/method.ts";
 import { attentionOutput } from "../attention/output.ts";
@@ -131,16 +131,15 @@ export class VortaAttention implements Disposable {
    */
   routed(routes: readonly Uint8Array[], full?: SomeHeads): SelfAttention {
     const { gpu } = this;
-    const groups = routes.map((route) =>
-      BRANCHES.map((_, branch) => [...route.keys()].filter((head) => route[head] === branch))
+    const groups = groupHeads(
+      gpu,
+      routes.map((route) => [...route.keys()]),
+      (layer, head) => BRANCHES[routes[layer]![head]!]!,
     );
-    const lists = uploadHeadLists(gpu, groups.flat());
     return (q, k, v, layer) =>
       gpu.scope(() => {
         const into = attentionOutput(gpu, q, this.layout);
-        for (const [i, branch] of BRANCHES.entries()) {
-          const only = lists[layer * BRANCHES.length + i];
-          if (!only) continue;
+        for (const { kind: branch, only } of groups[layer]!) {
           if (branch === "full" && full) full(q, k, v, layer, into);
           else this.#branch(branch, q, k, v, { only, into });
         }

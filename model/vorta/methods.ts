@@ -14,7 +14,7 @@ import {
   objectWith,
   oneOf,
 } from "../../gpu/common/check_options.ts";
-import type { SomeHeadsMethod } from "../attention/head_lists.ts";
+import type { SomeHeadsMethod } from "../attention/head_groups.ts";
 import type { AttentionMethod, AttentionTask } from "../attention/method.ts";
 import type { Grid } from "../attention/grid.ts";
 import { Passes } from "../attention/passes.ts";

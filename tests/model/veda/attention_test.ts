@@ -4,7 +4,7 @@ import type { Gpu } from "../../../gpu/gpu.ts";
 import { attention } from "../../../gpu/ops/attention.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
-import { everyHead, wholeAttention } from "../../../model/attention/head_lists.ts";
+import { everyHead, wholeAttention } from "../../../model/attention/head_groups.ts";
 import { type TokenLayout, validTokens } from "../../../model/attention/layout.ts";
 import type { AttentionTask } from "../../../model/attention/method.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";

@@ -49,16 +49,37 @@ export interface PreparedSomeHeads extends Disposable {
   pairs(step: number, pass: number, layer: number, head: number): number;
 }
 
+/** Heads of a layer that are computed alike. */
+export interface HeadGroup<T> {
+  /** What they have in common. */
+  readonly kind: T;
+  /** In ascending order. */
+  readonly heads: readonly number[];
+  /** [heads], u32: for ops that compute some heads */
+  readonly only: Tensor;
+}
+
 /**
- * Uploads lists of heads, for ops that take `only`. They belong to the enclosing scope.
+ * Groups the heads of each layer, and uploads the groups. Their tensors belong to the enclosing scope.
  *
- * @returns for each list [n], u32; undefined where it is empty
+ * @param heads the heads of each layer, in ascending order
  */
-export function uploadHeadLists(gpu: Gpu, lists: readonly (readonly number[])[]): (Tensor | undefined)[] {
+export function groupHeads<T>(
+  gpu: Gpu,
+  heads: readonly (readonly number[])[],
+  kindOf: (layer: number, head: number) => T,
+): HeadGroup<T>[][] {
+  const layers = heads.map((list, layer) => [...Map.groupBy(list, (head) => kindOf(layer, head))]);
+  const lists = layers.flatMap((groups) => groups.map(([, list]) => list));
   // Each list starts at an offset that can be bound.
   const width = Math.ceil(Math.max(1, ...lists.map((list) => list.length)) / 64) * 64;
-  const ids = new Uint32Array(lists.length * width);
+  const ids = new Uint32Array(Math.max(1, lists.length) * width);
   for (const [i, list] of lists.entries()) ids.set(list, i * width);
-  const rows = gpu.upload(ids, [lists.length, width], "u32");
-  return lists.map(({ length }, i) => length > 0 ? rows.rows(i, 1).reshape([width]).rows(0, length) : undefined);
+  const rows = gpu.upload(ids, [ids.length / width, width], "u32");
+  let at = 0;
+  return layers.map((groups) =>
+    groups.map(([kind, list]) => (
+      { kind, heads: list, only: rows.rows(at++, 1).reshape([width]).rows(0, list.length) }
+    ))
+  );
 }
