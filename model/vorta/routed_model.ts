@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { VideoTransformer } from "../family.ts";
 import { type RouterShape, routerShape } from "./router.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
@@ -37,22 +37,14 @@ export function routedModel(gpu: Gpu, transformer: VideoTransformer): RoutedMode
     ...routerShape(transformer.shape),
     timeEmbedding: (timestep) => transformer.timeEmbedding([timestep]),
     async pass({ noisy, target, textEmbeddings, ...rest }) {
-      const uploaded: Tensor[] = [];
-      const upload = ({ data, shape }: Shaped) => {
-        const tensor = gpu.upload(data, shape);
-        uploaded.push(tensor);
-        return tensor;
-      };
-      try {
-        return await trainingPass(gpu, transformer, {
-          ...rest,
-          noisy: upload(noisy),
-          target: upload(target),
-          conditioning: { text: upload(textEmbeddings) },
-        });
-      } finally {
-        for (const tensor of uploaded) gpu.release(tensor);
-      }
+      using owner = new TensorOwner(gpu);
+      const upload = ({ data, shape }: Shaped) => owner.adopt(gpu.upload(data, shape));
+      return await trainingPass(gpu, transformer, {
+        ...rest,
+        noisy: upload(noisy),
+        target: upload(target),
+        conditioning: { text: upload(textEmbeddings) },
+      });
     },
   };
 }

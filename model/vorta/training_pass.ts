@@ -15,6 +15,7 @@ import { meanSquaredError, meanSquaredErrorGradient, squaredErrorSums } from "..
 import { readTogether } from "../../gpu/read_together.ts";
 import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import type { Conditioning, EmbeddedPass, VideoTransformer } from "../family.ts";
 import { ActivationStack } from "./activation_stack.ts";
@@ -84,7 +85,7 @@ export function scoreTensors(gpu: Gpu, scores: Float32Array, layers: number, hea
 
 /** The state of one pass. It owns its tensors until the end. */
 class Pass implements Disposable {
-  readonly #owned = new Set<Tensor>();
+  readonly #owner: TensorOwner;
   readonly #inputs: ActivationStack;
   /** The gradients of the hidden loss with respect to the blocks' outputs. */
   readonly #hidden: ActivationStack;
@@ -98,6 +99,7 @@ class Pass implements Disposable {
     private readonly input: TrainingPassInput,
   ) {
     const { shape } = transformer, { heads, layers } = shape;
+    this.#owner = new TensorOwner(gpu);
     this.#layers = layers;
     this.#inputs = new ActivationStack(gpu, input.keepBytes ?? KEEP_BYTES);
     this.#hidden = new ActivationStack(gpu, 0);
@@ -108,7 +110,7 @@ class Pass implements Disposable {
       input.settings,
     );
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
-    for (const tensor of this.#scores.flat()) this.#own(tensor);
+    this.#owner.adopt(this.#scores.flat());
   }
 
   async run(): Promise<TrainingPassResult> {
@@ -122,17 +124,15 @@ class Pass implements Disposable {
       const project = (x: Tensor) => transformer.project(x, embedded);
       const teacher = reference && project(reference);
       const y = gpu.taping(tape, () => project(x));
-      sums.push(gpu.keep(squaredErrorSums(gpu, y, target)));
-      if (teacher) sums.push(gpu.keep(squaredErrorSums(gpu, y, teacher)));
+      sums.push(this.#owner.adopt(squaredErrorSums(gpu, y, target)));
+      if (teacher) sums.push(this.#owner.adopt(squaredErrorSums(gpu, y, teacher)));
       const toTarget = meanSquaredErrorGradient(gpu, y, target, weights.diffusion);
       const toTeacher = teacher && meanSquaredErrorGradient(gpu, y, teacher, weights.distillation);
       const dy = toTeacher ? combine(gpu, [[1, toTarget], [1, toTeacher]]) : toTarget;
       return tape.gradients(gpu, y, dy, [x])[0]!;
     });
-    this.#release(x);
-    if (reference) this.#release(reference);
-    for (const tensor of sums) this.#own(tensor);
-    const scoreGradients = this.#backward(embedded, this.#own(gradient));
+    this.#owner.free(x, ...reference ? [reference] : []);
+    const scoreGradients = this.#backward(embedded, this.#owner.adopt(gradient));
     return await this.#result(sums, scoreGradients, reference !== undefined, x.size);
   }
 
@@ -144,7 +144,7 @@ class Pass implements Disposable {
       conditioning,
       selfAttention: this.#vorta.weighted(this.#scores),
     });
-    for (const tensor of [embedded.x, ...embedded.tensors]) this.#own(tensor);
+    this.#owner.adopt([embedded.x, ...embedded.tensors]);
     return embedded;
   }
 
@@ -156,15 +156,15 @@ class Pass implements Disposable {
     let { x } = embedded;
     let reference = teach ? x : undefined;
     for (let layer = 0; layer < this.#layers; layer++) {
-      const y = this.#own(transformer.runBlock(layer, x, embedded));
+      const y = this.#owner.adopt(transformer.runBlock(layer, x, embedded));
       if (reference) {
-        const next = this.#own(transformer.runBlock(layer, reference, dense));
-        if (reference !== x) this.#release(reference);
+        const next = this.#owner.adopt(transformer.runBlock(layer, reference, dense));
+        if (reference !== x) this.#owner.free(reference);
         reference = next;
       }
-      await this.#inputs.push(this.#disown(x));
+      await this.#inputs.push(this.#owner.disown(x));
       if (weights.hidden > 0) {
-        sums.push(squaredErrorSums(gpu, y, reference!));
+        sums.push(this.#owner.adopt(squaredErrorSums(gpu, y, reference!)));
         await this.#hidden.push(meanSquaredErrorGradient(gpu, y, reference!, weights.hidden));
       }
       x = y;
@@ -180,8 +180,8 @@ class Pass implements Disposable {
     const { gpu, transformer, input: { weights } } = this;
     const all: Tensor[][] = [];
     for (let layer = this.#layers - 1; layer >= 0; layer--) {
-      const x = this.#own(this.#inputs.pop());
-      const extra = weights.hidden > 0 ? this.#own(this.#hidden.pop()) : undefined;
+      const x = this.#owner.adopt(this.#inputs.pop());
+      const extra = weights.hidden > 0 ? this.#owner.adopt(this.#hidden.pop()) : undefined;
       const scores = this.#scores[layer]!;
       // Nothing before the first block is trained.
       const watched = layer > 0 ? [...scores, x] : scores;
@@ -191,9 +191,9 @@ class Pass implements Disposable {
         const y = gpu.taping(tape, () => transformer.runBlock(layer, x, embedded));
         return tape.gradients(gpu, y, dy, watched).map((g) => g!);
       });
-      for (const tensor of gradients) this.#own(tensor);
+      this.#owner.adopt(gradients);
       all.unshift(gradients.slice(0, BRANCHES.length));
-      for (const tensor of [x, gradient, ...extra ? [extra] : []]) this.#release(tensor);
+      this.#owner.free(x, gradient, ...extra ? [extra] : []);
       gradient = gradients[BRANCHES.length]!;
     }
     return all.flat();
@@ -234,30 +234,16 @@ class Pass implements Disposable {
     const isBad = async (tensor: Tensor) => await nonFiniteIn(gpu, tensor) > 0;
     if (await isBad(x)) return undefined;
     for (let layer = 0; layer < this.#layers; layer++) {
-      const y = this.#own(transformer.runBlock(layer, x, embedded));
+      const y = this.#owner.adopt(transformer.runBlock(layer, x, embedded));
       if (await isBad(y)) return layer;
-      this.#release(x);
+      this.#owner.free(x);
       x = y;
     }
     return undefined;
   }
 
-  #own(tensor: Tensor): Tensor {
-    this.#owned.add(tensor);
-    return tensor;
-  }
-
-  #disown(tensor: Tensor): Tensor {
-    this.#owned.delete(tensor);
-    return tensor;
-  }
-
-  #release(tensor: Tensor): void {
-    this.gpu.release(this.#disown(tensor));
-  }
-
   [Symbol.dispose](): void {
-    for (const tensor of [...this.#owned]) this.#release(tensor);
+    this.#owner[Symbol.dispose]();
     this.#inputs[Symbol.dispose]();
     this.#hidden[Symbol.dispose]();
     this.#vorta[Symbol.dispose]();
