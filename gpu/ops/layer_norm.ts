@@ -6,13 +6,13 @@
 import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
-import { type Cut, placeInBlocks } from "../kernels/gemm/pack.ts";
+import { type PanelShape, placeInPanels } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
 import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
-import { Blocks, type Operand } from "./blocks.ts";
-import { inputCut } from "./linear.ts";
+import { type Operand, PackedOperand } from "./packed_operand.ts";
+import { sharedPanels } from "./gemm.ts";
 import type { ModulationVector } from "./modulation.ts";
 
 const PARAMS = {
@@ -31,15 +31,15 @@ interface Variant {
   readonly plain: boolean;
   /** As in `rowVectors`. */
   readonly held: number;
-  /** The blocks of the output, in f16. Rows past the last one are not written. */
-  readonly into?: Cut;
+  /** The panels of the output, in f16. Rows past the last one are not written. */
+  readonly into?: PanelShape;
 }
 
 const kernel = memo(({ plain, held, into }: Variant): KernelSource => {
   const shape = rowShape(plain), vectors = rowVectors(shape, held);
   const store = (i: string) =>
     into
-      ? `y[2u * (${placeInBlocks(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
+      ? `y[2u * (${placeInPanels(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
       : `y[at + ${i}] = n;`;
   return {
     name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
@@ -147,7 +147,7 @@ export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAf
 
 /**
  * As {@link layerNorm}, for an output that is used only as the input of products with weights like `next`. The result
- * has the form that these read fastest: f16 in blocks, or a plain tensor.
+ * has the form that these read fastest: packed, or a plain tensor.
  */
 export function layerNormInto(
   gpu: Gpu,
@@ -156,15 +156,15 @@ export function layerNormInto(
   affine: LayerNormAffine | undefined,
   next: Operand,
 ): Operand {
-  const dim = x.dim(-1), cut = inputCut(gpu, x.size / dim, next);
-  if (!cut || dim % (8 * cut.depth) !== 0) return layerNorm(gpu, x, eps, affine);
-  const y = Blocks.empty(gpu, x.shape, cut);
-  record(gpu, x, eps, affine, y.tensor, cut);
+  const dim = x.dim(-1), panel = sharedPanels(gpu, x.size / dim, next)?.x;
+  if (!panel || dim % (8 * panel.depth) !== 0) return layerNorm(gpu, x, eps, affine);
+  const y = PackedOperand.empty(gpu, x.shape, panel);
+  record(gpu, x, eps, affine, y.tensor, panel);
   return y;
 }
 
 /** Records the norm. Returns what its backward pass needs. */
-function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | undefined, y: Tensor, into?: Cut) {
+function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | undefined, y: Tensor, into?: PanelShape) {
   const dim = x.dim(-1), rows = x.size / dim;
   let [scale, shift] = [gpu.placeholder, gpu.placeholder];
   let [plus, rowsPerBatch, stride, scaleOffset, shiftOffset] = [0, rows, 0, 0, 0];

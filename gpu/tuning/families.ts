@@ -5,7 +5,7 @@
  */
 import { forwardFamily } from "../ops/attention_family.ts";
 import { CONV3D } from "../ops/conv3d.ts";
-import { GEMM } from "../ops/linear.ts";
+import { GEMM } from "../ops/gemm.ts";
 import type { KernelFamily } from "./family.ts";
 
 /** Channels of a head in Wan's own models. */

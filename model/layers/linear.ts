@@ -4,8 +4,9 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import type { Operand } from "../../gpu/ops/blocks.ts";
-import { linear, linearInto, type LinearOptions, sharedInput, sharedWeight } from "../../gpu/ops/linear.ts";
+import { linear, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
+import type { Operand } from "../../gpu/ops/packed_operand.ts";
+import { sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Weights } from "../weights.ts";
 

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import type { Operand } from "../../gpu/ops/blocks.ts";
+import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear, type LinearApplyOptions } from "../layers/linear.ts";

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
-import { Blocks, type Operand } from "../../gpu/ops/blocks.ts";
+import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import type { ModulationVector } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
@@ -28,10 +28,10 @@ const FFN_BYTES = 128 * 2 ** 20;
  *
  * It is one step on the tape. The backward pass makes the widened activations again, part by part, two tensors at once.
  *
- * @param x [batch, tokens, dim]; the batch must be one if x is stored in blocks
+ * @param x [batch, tokens, dim]; the batch must be one if x is packed
  * @param residual [batch, tokens, dim]
  * @param widenedBytes the most bytes that the widened activations of a part may have; the smallest part is 64 tokens
- * and whole blocks
+ * and whole panels
  * @returns [batch, tokens, dim]
  */
 export function feedForward(
@@ -46,7 +46,7 @@ export function feedForward(
   gpu.untaped(() =>
     gpu.scope(() => {
       const up = w.up.shared(gpu, rows), down = w.down.shared(gpu, rows);
-      for (const piece of piecesOf(gpu, x, widened * (down.weight instanceof Blocks ? 2 : 4), widenedBytes)) {
+      for (const piece of piecesOf(gpu, x, widened * (down.weight instanceof PackedOperand ? 2 : 4), widenedBytes)) {
         gpu.scope(() => {
           const wide = up.applyInto(gpu, piece.input(x), down, { activation: "gelu_tanh" });
           down.apply(gpu, wide, { gate: piece.gate(gate), residual: piece.rows(residual), into: piece.rows(y) });
@@ -54,8 +54,8 @@ export function feedForward(
       }
     })
   );
-  // While a tape is open, no operand is stored in blocks.
-  if (x instanceof Blocks) return y;
+  // While a tape is open, no operand is packed.
+  if (x instanceof PackedOperand) return y;
   gpu.tape?.record(y, [x, residual, gate.tensor], (dy, wanted) => {
     if (!wanted[0]) return [undefined, dy];
     const dx = gpu.tensor(x.shape);
@@ -91,9 +91,9 @@ function piecesOf(gpu: Gpu, x: Operand, each: number, bytes: number): Piece[] {
   const most = Math.floor(Math.min(bytes, gpu.maxTensorBytes) / each);
   // The items of a small batch may start at an offset that cannot be bound.
   if (batch * tokens <= most) return [{ rows: (tensor) => tensor, input: (x) => x, gate: (vector) => vector }];
-  if (x instanceof Blocks && batch > 1) throw new Error("blocks of a batch cannot be cut into pieces");
+  if (x instanceof PackedOperand && batch > 1) throw new Error("a packed batch cannot be cut into pieces");
   // With a multiple of 64 rows, every part starts at an offset that can be bound, and equal lengths share a buffer.
-  const step = x instanceof Blocks ? leastCommonMultiple(64, x.cut.rows) : 64;
+  const step = x instanceof PackedOperand ? leastCommonMultiple(64, x.panel.rows) : 64;
   const count = Math.ceil(tokens / Math.max(step, Math.floor(most / step) * step));
   const length = Math.ceil(tokens / count / step) * step;
   const pieces: Piece[] = [];
@@ -103,7 +103,7 @@ function piecesOf(gpu: Gpu, x: Operand, each: number, bytes: number): Piece[] {
       const cut = (tensor: Tensor) => tensor.rows(b, 1).reshape([tokens, dim]).rows(start, rows);
       pieces.push({
         rows: cut,
-        input: (x) => x instanceof Blocks ? x.rows(start, rows) : cut(x),
+        input: (x) => x instanceof PackedOperand ? x.rows(start, rows) : cut(x),
         gate: ({ tensor, index }) => ({ tensor: tensor.rows(b, 1), index }),
       });
     }

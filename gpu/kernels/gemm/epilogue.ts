@@ -11,7 +11,7 @@
  */
 import { read, write } from "../../kernel.ts";
 import { countedHalves } from "../../formats/halves.ts";
-import { type Cut, placeInBlocks } from "./pack.ts";
+import { type PanelShape, placeInPanels } from "./pack.ts";
 
 /**
  * The activations that a linear layer can end with. The numbers are the values of the kernel's `activation` parameter.
@@ -19,7 +19,7 @@ import { type Cut, placeInBlocks } from "./pack.ts";
 export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
-/** The buffers. Those along the outputs have elements of one number or of four. `y` may be in blocks. */
+/** The buffers. Those along the outputs have elements of one number or of four. `y` may be in panels. */
 export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f", y: "vec2u" | typeof output = output) => ({
   x: read(x),
   w: read(w),
@@ -76,12 +76,12 @@ ${finished}
 }
 
 /**
- * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and in blocks, as the x of the next product. n is
- * a multiple of 8; where w is bound in parts, each part starts with a block. Rows past the last are not written: they
+ * As "vec4f" of {@link epilogue}, but the outputs are written in f16 and in panels, as the x of the next product. n is
+ * a multiple of 8; where w is bound in parts, each part starts with a panel. Rows past the last are not written: they
  * affect no row that counts.
  */
-export function epilogueInBlocks(cut: Cut): string {
-  const { finished } = finishing("vec4f"), wide = 8 * cut.depth;
+export function panelEpilogue(panel: PanelShape): string {
+  const { finished } = finishing("vec4f"), wide = 8 * panel.depth;
   return `${ACTIVATE}${countedHalves("inputs of matrix products")}
 fn store(m: u32, column: u32, sum: vec4f) {
   if (m >= p.m || column >= (p.n + ${wide - 1}u) / ${wide}u * ${wide}u) { return; }
@@ -91,7 +91,7 @@ ${finished}
     halves = four_halves(v);
   }
   let at = p.first + column;
-  y[2u * (${placeInBlocks(cut, "m", "(at / 8u)", "(p.columns / 8u)")}) + at / 4u % 2u] = halves;
+  y[2u * (${placeInPanels(panel, "m", "(at / 8u)", "(p.columns / 8u)")}) + at / 4u % 2u] = halves;
 }`;
 }
 

@@ -48,14 +48,14 @@ ${
 
 /** The layout of operands that `pack.ts` wrote. */
 export interface PackedLoaderOptions {
-  /** The number of elements of a row in a block. */
+  /** The number of elements of a row in a panel. */
   readonly depth: number;
-  /** The number of rows in a block of x and of w. */
+  /** The number of rows in a panel of x and of w. */
   readonly rows: readonly [x: number, w: number];
   readonly threads: number;
 }
 
-/** Loads packed operands: the threads of a workgroup read a block element by element, in order. */
+/** Loads packed operands: the threads of a workgroup read a panel element by element, in order. */
 export function packedLoader({ depth, rows, threads }: PackedLoaderOptions): OperandLoader {
   const steps = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
   const side = (operand: "x" | "w", band: string, height: number) => ({

@@ -18,8 +18,8 @@ import {
   matrixTileThreads,
 } from "../product/matrix.ts";
 import type { OperandLoader } from "../product/product.ts";
-import { epilogue, epilogueInBlocks, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
-import type { Cut } from "./pack.ts";
+import { epilogue, GEMM_PARAMS, gemmBuffers, panelEpilogue } from "./epilogue.ts";
+import type { PanelShape } from "./pack.ts";
 import { gemmLoader, packedLoader } from "./loader.ts";
 
 /** Many workgroups stage the same rows of x. `counting` says which of them counts the numbers that f16 cannot hold. */
@@ -33,8 +33,8 @@ export interface MatrixGemm {
   readonly tile: MatrixTile;
   readonly units: MatrixUnits;
   readonly weights: MatrixFormat;
-  /** The output's blocks, in f16. */
-  readonly into?: Cut | undefined;
+  /** The output's panels, in f16. */
+  readonly into?: PanelShape | undefined;
 }
 
 /**
@@ -72,7 +72,7 @@ var<private> counting: bool;${note}${x.halves("x_halves", "if (counting) { note_
     params: GEMM_PARAMS,
     ...product,
     declarations: `${product.declarations}${w.declare("w")}${counting}${w.halves("w_halves")}${
-      into ? epilogueInBlocks(into) : epilogue("vec4f")
+      into ? panelEpilogue(into) : epilogue("vec4f")
     }`,
   };
 });

@@ -6,11 +6,11 @@
 import type { Gpu } from "../../gpu.ts";
 import type { KernelSource } from "../../kernel.ts";
 import type { MatrixFormat } from "../../formats/format.ts";
-import type { MatrixTile } from "../product/matrix.ts";
+import { type MatrixTile, matrixTileSize } from "../product/matrix.ts";
 import type { Tile, TileFormat } from "../product/tiled.ts";
 import { type ProductVariant, type Repertoire, variantFor, variantSize, variantsOf } from "../product/variants.ts";
 import { gemmMatrix } from "./matrix.ts";
-import type { Cut } from "./pack.ts";
+import type { PanelShape } from "./pack.ts";
 import { gemmPlain, gemmPlainTransposed, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
 
@@ -86,6 +86,17 @@ function tiles(gpu: Gpu, { m, n }: GemmProblem, variant: ProductVariant): readon
   return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
 }
 
+/** The panels that a variant reads its operands from; undefined where it reads plain tensors. */
+export function panelsOf(
+  gpu: Gpu,
+  variant: ProductVariant | undefined,
+): { readonly x: PanelShape; readonly w: PanelShape } | undefined {
+  if (variant?.by !== "matrix units" || !variant.tile.packed) return undefined;
+  const units = gpu.matrixUnits!, [x, w] = matrixTileSize(variant.tile, units);
+  const depth = variant.tile.depth * units.k / 8;
+  return { x: { rows: x, depth }, w: { rows: w, depth } };
+}
+
 /** A kernel and the number of its workgroups. */
 export interface Launch {
   readonly kernel: KernelSource;
@@ -95,9 +106,14 @@ export interface Launch {
 /**
  * The kernel for a product by `variant`. For matrix units, k must be a multiple of 8, and w must not be transposed.
  *
- * @param into the blocks that the output is written in; matrix units only
+ * @param into the panels that the output is written in; matrix units only
  */
-export function gemmLaunch(gpu: Gpu, problem: GemmProblem, variant: ProductVariant | undefined, into?: Cut): Launch {
+export function gemmLaunch(
+  gpu: Gpu,
+  problem: GemmProblem,
+  variant: ProductVariant | undefined,
+  into?: PanelShape,
+): Launch {
   const { m, n, k, weights, transposed } = problem;
   if (!variant) {
     const { rows, cols, threads } = PLAIN;

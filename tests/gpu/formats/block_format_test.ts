@@ -1,8 +1,10 @@
 import { blockFormat } from "../../../gpu/formats/block_format.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { Blocks } from "../../../gpu/ops/blocks.ts";
+import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { castInto } from "../../../gpu/ops/cast.ts";
-import { GEMM, linear, sharedInput, sharedWeight } from "../../../gpu/ops/linear.ts";
+import { GEMM } from "../../../gpu/ops/gemm.ts";
+import { linear } from "../../../gpu/ops/linear.ts";
+import { sharedInput, sharedWeight } from "../../../gpu/ops/shared_operands.ts";
 import { matmul } from "../../../gpu/ops/matmul.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { assertClose, exceptPlain, randn, testVariants } from "../../gpu.ts";
@@ -94,7 +96,7 @@ testVariants(
     castInto(gpu, w, f16, gpu.clampPlace("q8"));
     assertEquals(new Float16Array(await gpu.readBytes(f16)), Float16Array.from(values));
     // In blocks of 8 rows and 8 columns, the first block has the first eight numbers of eight rows.
-    const packed = new Float16Array(await gpu.readBytes(Blocks.of(gpu, w, { rows: 8, depth: 1 }).tensor));
+    const packed = new Float16Array(await gpu.readBytes(PackedOperand.of(gpu, w, { rows: 8, depth: 1 }).tensor));
     const first = Array.from({ length: 8 }, (_, row) => [...values.subarray(row * k, row * k + 8)]).flat();
     assertEquals(packed.slice(0, 64), Float16Array.from(first));
 

@@ -1,7 +1,8 @@
 import { f32 } from "../../../gpu/formats/f32.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { dryGpu } from "../../../gpu/device/dry.ts";
-import { linear, linearInto, sharedInput, sharedWeight } from "../../../gpu/ops/linear.ts";
+import { linear, linearInto } from "../../../gpu/ops/linear.ts";
+import { sharedInput, sharedWeight } from "../../../gpu/ops/shared_operands.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { randn, testVariants } from "../../gpu.ts";

@@ -1,10 +1,12 @@
 import { attention } from "../../../gpu/ops/attention.ts";
 import { activation } from "../../../gpu/ops/activation.ts";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../../gpu/device/dry.ts";
-import { Blocks } from "../../../gpu/ops/blocks.ts";
+import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { combine } from "../../../gpu/ops/combine.ts";
 import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
-import { GEMM, inputCut, linear, linearInto, sharedInput, sharedWeight } from "../../../gpu/ops/linear.ts";
+import { GEMM, sharedPanels } from "../../../gpu/ops/gemm.ts";
+import { linear, linearInto } from "../../../gpu/ops/linear.ts";
+import { sharedInput, sharedWeight } from "../../../gpu/ops/shared_operands.ts";
 import { modulation } from "../../../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../../../gpu/ops/patches.ts";
 import { rmsNorm } from "../../../gpu/ops/rms_norm.ts";
@@ -87,7 +89,7 @@ testVariants(
     const shared = { x: sharedInput(gpu, x, up), up: sharedWeight(gpu, up, m), down: sharedWeight(gpu, down, m) };
     const widened = linearInto(gpu, shared.x, shared.up, shared.down, { bias, activation: "gelu_tanh" });
     assertEquals(
-      [shared.x, shared.up, shared.down, widened].map((operand) => operand instanceof Blocks),
+      [shared.x, shared.up, shared.down, widened].map((operand) => operand instanceof PackedOperand),
       Array(4).fill(gpu.matrixUnits !== undefined),
     );
     assertEquals(await gpu.read(linear(gpu, widened, shared.down, { residual })), expected);
@@ -248,7 +250,7 @@ testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
 Deno.test("the largest matrix units there are take operands in blocks at the sizes that are tested", () => {
   const gpu = dryGpu({ precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS });
   const sizes = [[1500, 72, 1400], [1500, 1400, 1400], [1100, 544, 1920], [130, 96, 8192], [330, 256, 5640]] as const;
-  for (const [rows, k, n] of sizes) assert(inputCut(gpu, rows, gpu.tensor([n, k], "bf16")), `${rows} ${k} ${n}`);
+  for (const [rows, k, n] of sizes) assert(sharedPanels(gpu, rows, gpu.tensor([n, k], "bf16")), `${rows} ${k} ${n}`);
 });
 
 testVariants(
@@ -261,11 +263,11 @@ testVariants(
       const adaptive = { scale: { tensor: mod, index: 4 }, shift: { tensor: mod, index: 3 } };
       const expected = await gpu.read(linear(gpu, layerNorm(gpu, x, 1e-6, adaptive), w));
       const norm = layerNormInto(gpu, x, 1e-6, adaptive, w);
-      assertEquals(norm instanceof Blocks, gpu.matrixUnits !== undefined);
+      assertEquals(norm instanceof PackedOperand, gpu.matrixUnits !== undefined);
       assertEquals(await gpu.read(linear(gpu, norm, w)), expected);
-      if (!(norm instanceof Blocks)) continue;
+      if (!(norm instanceof PackedOperand)) continue;
       // The last piece has fewer rows than products are made of in blocks.
-      for (let start = 0, step = norm.cut.rows; start < m; start += step) {
+      for (let start = 0, step = norm.panel.rows; start < m; start += step) {
         const rows = Math.min(step, m - start), piece = await gpu.read(linear(gpu, norm.rows(start, rows), w));
         assertClose(piece, expected.subarray(start * n, (start + rows) * n), 1e-6);
       }

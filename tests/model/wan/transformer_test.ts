@@ -1,6 +1,6 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { Blocks } from "../../../gpu/ops/blocks.ts";
+import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
 import { noise } from "../../../gpu/tuning/noise.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
@@ -80,7 +80,7 @@ testVariants("feed-forward: in pieces it gives the same, whatever form its input
   };
   const expected = await gpu.read(feedForward(gpu, w, layerNorm(gpu, x, 1e-6), gate, x));
   const norm = layerNormInto(gpu, x, 1e-6, undefined, w.up.weight);
-  assertEquals(norm instanceof Blocks, gpu.matrixUnits !== undefined);
+  assertEquals(norm instanceof PackedOperand, gpu.matrixUnits !== undefined);
   for (const bytes of [Infinity, 128 * wide * 4]) {
     assertClose(await gpu.read(feedForward(gpu, w, norm, gate, x, bytes)), expected, 1e-6, `${bytes} bytes at once`);
   }

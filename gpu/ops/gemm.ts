@@ -1,0 +1,166 @@
+/**
+ * Products of matrices: which kernel computes one, and in how many launches.
+ *
+ * @module
+ */
+import { formatBytes } from "../common/format_bytes.ts";
+import { TilereelError } from "../common/errors.ts";
+import type { Gpu } from "../gpu.ts";
+import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
+import type { PanelShape } from "../kernels/gemm/pack.ts";
+import { gemmLaunch, type GemmProblem, gemmVariantFor, gemmVariants, panelsOf } from "../kernels/gemm/variants.ts";
+import type { ProductVariant } from "../kernels/product/variants.ts";
+import { sizeOf, Tensor } from "../tensor.ts";
+import type { KernelFamily } from "../tuning/family.ts";
+import { noise } from "../tuning/noise.ts";
+import type { ModulationVector } from "./modulation.ts";
+import { type Operand, PackedOperand, readableOperand } from "./packed_operand.ts";
+
+/** Options of a product: the operations that are fused with it, and how it is computed. */
+export interface GemmOptions {
+  /** [out], f32 */
+  readonly bias?: Tensor | undefined;
+  readonly activation?: Activation;
+  /** [rows, out], f32: is added last. */
+  readonly residual?: Tensor;
+  /** Multiplies the result before the residual is added; one vector of `out` for each batch item. */
+  readonly gate?: ModulationVector;
+  /**
+   * "f32" keeps the operands in f32, whatever the device's precision is. It is for operands that exceed 65504, the
+   * range of f16.
+   */
+  readonly precision?: "f32";
+  /**
+   * y = … x·w …, with w [in, out] and `out` a multiple of 4: the backward pass of a layer. Operands are f32 whatever
+   * the device's precision is, because gradients may be too small for f16.
+   */
+  readonly transposed?: boolean;
+  /** Computes the product by this variant, whatever its size and the device's fastest one. For trials and tests. */
+  readonly variant?: ProductVariant;
+}
+
+/** The variants for large products. The trial has the width of Wan 1.3B. */
+export const GEMM: KernelFamily<ProductVariant> = {
+  name: "gemm",
+  variants: gemmVariants,
+  trial(gpu) {
+    const x = noise(gpu, [8192, 2048]), w = noise(gpu, [1536, 2048], "bf16");
+    return (variant) => gpu.scope(() => void sample(gpu, x, w, variant));
+  },
+  sample: (gpu, variant) => sample(gpu, noise(gpu, [331, 264]), noise(gpu, [140, 264], "bf16"), variant),
+};
+
+function sample(gpu: Gpu, x: Tensor, w: Tensor, variant: ProductVariant | undefined): Tensor {
+  const options = variant ? { variant } : {}, y = gpu.tensor([x.dim(0), w.dim(0)]);
+  recordGemm(gpu, planGemm(gpu, x, w, options), x, w, options, y);
+  return y;
+}
+
+/** A product, and how it is computed. */
+export interface GemmPlan {
+  readonly problem: GemmProblem;
+  /** `undefined` stands for the plain kernels. */
+  readonly variant: ProductVariant | undefined;
+}
+
+/** Decides how x·wᵀ is computed. */
+export function planGemm(gpu: Gpu, x: Operand, w: Operand, options: GemmOptions): GemmPlan {
+  const inner = x.shape.at(-1)!, plan = planOf(gpu, sizeOf(x.shape) / inner, w, options), { problem } = plan;
+  const { n, k, transposed, weights } = problem, row = transposed ? n : k;
+  if (k !== inner || k % 4 !== 0 || row % 4 !== 0 || row % weights.blockElements !== 0) {
+    throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
+  }
+  // Panels whose plain tensor is gone were made for the variant of large products. That variant takes them, however few
+  // there are.
+  if (!(x instanceof PackedOperand) || x.source) return plan;
+  if (!problem.f16) throw new Error("linear: panels are f16");
+  return { problem, variant: options.variant ?? gpu.kernels.pick(GEMM) };
+}
+
+/** As {@link planGemm}, for any x of m rows. */
+function planOf(gpu: Gpu, m: number, w: Operand, options: GemmOptions = {}): GemmPlan {
+  const { precision, transposed = false } = options, first = w.shape[0]!, other = sizeOf(w.shape) / first;
+  const [n, k] = transposed ? [other, first] : [first, other];
+  const weights = (w instanceof Tensor ? w : w.source ?? w.tensor).matrixFormat;
+  const problem = { m, n, k, weights, transposed, f16: gpu.f16 && precision !== "f32" && !transposed };
+  return { problem, variant: options.variant ?? gemmVariantFor(gpu, problem, () => gpu.kernels.pick(GEMM)) };
+}
+
+/**
+ * The panels that products of `rows` rows with weights like w read; undefined where they read plain tensors. While a
+ * tape is open, they do.
+ */
+export function sharedPanels(
+  gpu: Gpu,
+  rows: number,
+  w: Operand,
+): { readonly x: PanelShape; readonly w: PanelShape } | undefined {
+  return gpu.tape ? undefined : panelsOf(gpu, planOf(gpu, rows, w).variant);
+}
+
+/** Records the product, with the operations that are fused with it, into y. */
+export function recordGemm(
+  gpu: Gpu,
+  { problem, variant }: GemmPlan,
+  x: Operand,
+  w: Operand,
+  options: GemmOptions,
+  y: Operand,
+): void {
+  const { bias, activation = "none", residual, gate } = options;
+  const { m, n: columns, k } = problem, none = gpu.placeholder, panels = panelsOf(gpu, variant);
+  const params = {
+    m,
+    columns,
+    k4: k / 4,
+    activation: ACTIVATIONS[activation],
+    has_bias: bias ? 1 : 0,
+    has_residual: residual ? 1 : 0,
+    has_gate: gate ? 1 : 0,
+    rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
+    gate_offset: gate ? gate.index * columns : 0,
+    gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
+  };
+  gpu.scope(() => {
+    const input = readableOperand(gpu, x, panels?.x);
+    for (const { first, w: part } of partsOf(gpu, w, problem)) {
+      const n = problem.transposed ? columns : part.shape[0]!;
+      const into = y instanceof PackedOperand ? y.panel : undefined;
+      const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, into);
+      gpu.run(kernel, {
+        buffers: {
+          x: input,
+          w: readableOperand(gpu, part, panels?.w),
+          bias: bias ?? none,
+          residual: residual ?? none,
+          gate: gate?.tensor ?? none,
+          y: y instanceof PackedOperand ? y.tensor : y,
+        },
+        params: { ...params, n, first },
+        workgroups,
+      });
+    }
+  });
+}
+
+/** The rows of a part of a weight are a multiple of this, so that each part can be bound and starts with a panel. */
+const PART_ROWS = 256;
+
+/** A weight that is too large to bind. It is split by rows; each part computes as many columns of the output. */
+function partsOf(gpu: Gpu, w: Operand, { transposed }: GemmProblem): { readonly first: number; readonly w: Operand }[] {
+  if (w instanceof PackedOperand || isBindable(gpu, w)) return [{ first: 0, w }];
+  const rows = w.shape[0]!, most = Math.floor(gpu.maxTensorBytes / (w.bytes / rows) / PART_ROWS) * PART_ROWS;
+  if (transposed || most === 0) {
+    throw new TilereelError(
+      `${transposed ? "the way back through " : ""}a weight of [${w.shape}] needs ${formatBytes(w.bytes)} at once, ` +
+        `but this adapter allows ${formatBytes(gpu.maxTensorBytes)}; use another adapter`,
+    );
+  }
+  return Array.from({ length: Math.ceil(rows / most) }, (_, i) => {
+    const first = i * most;
+    return { first, w: w.rows(first, Math.min(most, rows - first)) };
+  });
+}
+
+/** Whether a weight can be bound at once. */
+export const isBindable = (gpu: Gpu, w: Operand) => w instanceof PackedOperand || w.bytes <= gpu.maxTensorBytes;
