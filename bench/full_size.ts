@@ -12,7 +12,7 @@ import { choice, flag, integer, memory, type OptionValues, path } from "../tools
 import { checkProfile, profileOption, startProfile } from "../tools/program/profile.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
-import { weightDtypeOption, weightsOption } from "../tools/program/weights_options.ts";
+import { weightDtypeOption, weightsOption } from "../tools/program/model_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type LoadOptions, VideoPipeline } from "../model/pipeline.ts";
 import { castText } from "../model/weight_dtype.ts";

@@ -5,7 +5,7 @@
  */
 import { clipOptions } from "../tools/program/clip/clip_options.ts";
 import { choice, flag, memory, number, type OptionValues } from "../tools/program/options.ts";
-import { weightDtypeOption, weightsOption } from "../tools/program/weights_options.ts";
+import { weightDtypeOption, weightsOption } from "../tools/program/model_options.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { TilereelError } from "../gpu/common/errors.ts";

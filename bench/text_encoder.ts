@@ -9,7 +9,7 @@
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, integer, type OptionValues } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";
-import { weightDtypeOption } from "../tools/program/weights_options.ts";
+import { weightDtypeOption } from "../tools/program/model_options.ts";
 import { openCheckpoint } from "../model/checkpoint/sharded.ts";
 import type { Umt5Config } from "../model/umt5/config.ts";
 import { Umt5Encoder } from "../model/umt5/encoder.ts";

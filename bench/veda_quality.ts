@@ -11,7 +11,7 @@
 import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
 import { flag, integer, type OptionValues, path, text } from "../tools/program/options.ts";
 import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../tools/program/sampling_options.ts";
-import { trainedModelOptions } from "../tools/program/training_options.ts";
+import { trainedModelOptions } from "../tools/program/model_options.ts";
 import { sizesText } from "../tools/program/clip/vorta_options.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";

@@ -46,21 +46,21 @@ export interface LoadOptions {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
   /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly textEncoder?: string;
+  readonly textEncoder?: string | undefined;
   /**
    * Where the transformer's blocks lie. "auto", the default: on the GPU where weights and the work on the largest of
    * `clips` fit its memory, else on disk, from where they pass through it.
    */
-  readonly weights?: WeightsChoice;
+  readonly weights?: WeightsChoice | undefined;
   /**
    * In which number format the GPU holds the matrices of transformer and text encoder. "auto", the default: as stored,
    * but f32 as f16 where products hold their operands in f16, which changes no product.
    */
-  readonly weightDtype?: WeightDtypeChoice;
+  readonly weightDtype?: WeightDtypeChoice | undefined;
   /** Clips to come, as {@link GenerateOptions} has them. Default: one as the model's defaults say. */
-  readonly clips?: readonly Pick<GenerateOptions, "width" | "height" | "frames">[];
+  readonly clips?: readonly Pick<GenerateOptions, "width" | "height" | "frames">[] | undefined;
   /** Told "load vae" in tensors, "load transformer" in bytes. */
-  readonly onProgress?: OnProgress;
+  readonly onProgress?: OnProgress | undefined;
 }
 
 /** What {@link VideoPipeline.encodePrompts} takes. */

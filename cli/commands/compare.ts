@@ -12,12 +12,10 @@ import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
 import { setting } from "../../tools/program/clip/setting.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
-import { gpuOptions, openGpuAsAsked, precisionOption } from "../../tools/program/gpu_options.ts";
-import { flag, many, memory, type OptionValues, path } from "../../tools/program/options.ts";
-import { type ProgressDisplay, showProgress } from "../../tools/program/progress.ts";
-import { weightDtypeOption, weightsLine, weightsOption } from "../../tools/program/weights_options.ts";
-import { Interruption } from "../../tools/program/signals.ts";
-import { lineOf } from "../training/next_commands.ts";
+import { flag, many, type OptionValues, path } from "../../tools/program/options.ts";
+import { modelOptions, weightsLine } from "../../tools/program/model_options.ts";
+import { commandLine } from "../../tools/program/command_line.ts";
+import { openLongRun } from "../../tools/program/long_run.ts";
 import { writeReport } from "../report/write_report.ts";
 
 const options = {
@@ -41,28 +39,7 @@ const options = {
     default: "out/compare-<prompt>-<seed>",
   }),
   quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors." }),
-  model: path({
-    group: "Model",
-    short: "m",
-    value: "DIR",
-    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
-    default: "the embedded demo model",
-  }),
-  "text-encoder": path({
-    group: "Model",
-    value: "FILE.onnx",
-    help: "Run this ONNX file as the text encoder instead of the model's own.",
-  }),
-  precision: precisionOption("Model"),
-  memory: memory({
-    group: "Model",
-    value: "LIMIT",
-    help: "GPU memory that may be used, as for generate.",
-    default: "no limit; plans go by 8 GB",
-  }),
-  weights: weightsOption,
-  "weight-dtype": weightDtypeOption,
-  ...gpuOptions("Model"),
+  ...modelOptions,
   prompts: path({
     group: "Prompts",
     short: "p",
@@ -104,59 +81,33 @@ export const command = defineCommand({
 
 async function run(values: Values, [prompt]: readonly string[]): Promise<number> {
   const { quiet = false } = values;
-  const say = (line: string) => {
-    if (!quiet) console.log(line);
-  };
-  const plan = await planComparison({
-    values: clipValuesOf(values),
-    ...prompt !== undefined && { prompt },
-    ...values.prompts !== undefined && { prompts: values.prompts },
-    ...values.out !== undefined && { out: values.out },
-  });
+  const plan = await planComparison({ values: clipValuesOf(values), prompt, prompts: values.prompts, out: values.out });
   const settings = await readySettings(values.setting, values.model ?? embeddedModelDir());
-  using cleanUp = new DisposableStack();
-  const progress = quiet ? SILENT : showProgress();
-  cleanUp.defer(() => progress.stop());
-  const gpu = await openGpuAsAsked(values, progress.onProgress, { brief: values.model === undefined });
-  cleanUp.defer(() => gpu.close());
-  const interruption = cleanUp.use(new Interruption());
-  interruption.signal.addEventListener("abort", () => {
-    progress.stop();
-    if (!quiet) console.error("Stopping soon; Ctrl-C again stops at once. Finished clips are kept.");
+  using work = await openLongRun({
+    ...{ quiet, values, precision: values.precision ?? "auto" },
+    stopping: "Stopping soon; Ctrl-C again stops at once. Finished clips are kept.",
   });
+  const { gpu, onProgress, say, signal } = work;
   let done = 0;
-  const noted = new Set<string>();
   const comparison = await runComparison(plan, settings, {
-    gpu,
-    ...values.model !== undefined && { model: values.model },
-    ...values.weights !== undefined && { weights: values.weights },
-    ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },
-    ...values["text-encoder"] !== undefined && { textEncoder: values["text-encoder"] },
-    commandLine: lineOf(...Deno.args),
-    onProgress: progress.onProgress,
+    ...{ gpu, onProgress, signal, onNote: work.note, commandLine: commandLine() },
+    ...{ model: values.model, textEncoder: values["text-encoder"] },
+    ...{ weights: values.weights, weightDtype: values["weight-dtype"] },
     onLoaded: (placement) => {
       const streamed = weightsLine(placement);
-      progress.stop();
       if (streamed) say(streamed);
-    },
-    onNote: (note) => {
-      progress.stop();
-      if (!quiet && !noted.has(note)) console.error(`Note: ${note}.`);
-      noted.add(note);
     },
     onKept: (kept, total) => {
       if (kept > 0) say(`${kept} of ${total} clips are there already and are kept.`);
     },
     onClip: (count) => done = count,
-    signal: interruption.signal,
   }).catch((error) => {
-    if (interruption.status === undefined || error !== interruption.signal.reason) throw error;
+    if (work.status === undefined || error !== signal.reason) throw error;
   });
-  progress.stop();
   if (!comparison) {
     const total = plan.prompts.length * settings.length;
-    say(`Stopped with ${done} of ${total} clips, which are kept. Continue with:\n  ${lineOf(...Deno.args)}`);
-    return interruption.status!;
+    say(`Stopped with ${done} of ${total} clips, which are kept. Continue with:\n  ${commandLine()}`);
+    return work.status!;
   }
   const { page, table, left } = await writeReport(plan.folder, comparison);
   say(printedTable(tableOf(comparison.prompts)));
@@ -168,5 +119,3 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   say(`${table}: the numbers`);
   return 0;
 }
-
-const SILENT: ProgressDisplay = { onProgress: () => {}, stop: () => {} };

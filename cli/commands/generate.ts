@@ -7,11 +7,10 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { batchOptions } from "../generate/batch_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { generate } from "../generate/generate.ts";
-import { gpuOptions, precisionOption } from "../../tools/program/gpu_options.ts";
-import { choice, flag, memory, type OptionValues, path, text } from "../../tools/program/options.ts";
+import { choice, flag, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { profileOption } from "../../tools/program/profile.ts";
 import { VIDEO_FORMATS } from "../../model/video/write_video.ts";
-import { weightDtypeOption, weightsOption } from "../../tools/program/weights_options.ts";
+import { modelOptions } from "../../tools/program/model_options.ts";
 
 const options = {
   out: path({
@@ -44,35 +43,13 @@ const options = {
   }),
   profile: profileOption("Output"),
   quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors (and what --json asks for)." }),
-  model: path({
-    group: "Model",
-    short: "m",
-    value: "DIR",
-    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
-    elsewhere: ["model-path", "diffusion-model", "ckpt-dir", "M"],
-    default: "the embedded demo model",
-  }),
-  "text-encoder": path({
-    group: "Model",
-    value: "FILE.onnx",
-    help: "Run this ONNX file as the text encoder instead of the model's own.",
-  }),
+  ...modelOptions,
   embeddings: path({
     group: "Model",
     value: "FILE",
     help: "Use these embeddings instead of encoding the prompt, which then only names the output: a safetensors file " +
       'with the tensor "prompt_embeds" and, for guidance, "negative_prompt_embeds". The model needs no text encoder.',
   }),
-  precision: precisionOption("Model"),
-  memory: memory({
-    group: "Model",
-    value: "LIMIT",
-    help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
-    default: "no limit; plans go by 8 GB",
-  }),
-  weights: weightsOption,
-  "weight-dtype": weightDtypeOption,
-  ...gpuOptions("Model"),
   prompt: text({ group: "Prompts", value: "TEXT", help: "What to show: the same as PROMPT without an option." }),
   prompts: path({
     group: "Prompts",

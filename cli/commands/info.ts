@@ -16,7 +16,7 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../../tools/program/gpu_options.ts";
 import { type ComponentOnGpu, describeModel, type ModelDescription } from "../info/model_description.ts";
 import { flag, type OptionValues, text } from "../../tools/program/options.ts";
-import { weightDtypeOption } from "../../tools/program/weights_options.ts";
+import { weightDtypeOption } from "../../tools/program/model_options.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 
 const options = {

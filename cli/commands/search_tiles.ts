@@ -13,9 +13,11 @@ import { loadVeda, type VedaFile } from "../../model/veda/veda_file.ts";
 import { saveVeda } from "../../model/veda/save_veda.ts";
 import { sizesText } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
-import { commandLine, openLongRun } from "../../tools/program/long_run.ts";
+import { commandLine } from "../../tools/program/command_line.ts";
+import { openLongRun } from "../../tools/program/long_run.ts";
 import { openSamplingRuns, planSampling } from "../../tools/program/sampling_options.ts";
-import { lineOf, samplingOptionsGiven } from "../training/next_commands.ts";
+import { samplingOptionsGiven } from "../training/next_commands.ts";
+import { lineOf } from "../../tools/program/command_line.ts";
 import { DEFAULTS, options, type SearchValues } from "../training/search/options.ts";
 import { searchSummary } from "../training/search/summary.ts";
 import { printSummary, withCommands } from "../training/summary.ts";
@@ -72,7 +74,7 @@ async function run(values: SearchValues): Promise<number> {
   } catch (error) {
     if (work.status === undefined || error !== signal.reason) throw error;
     const sentence = "Stopped before all shapes were tried; nothing was written. Start again with";
-    say(withCommands(sentence, [commandLine(false)]));
+    say(withCommands(sentence, [commandLine()]));
     return work.status;
   }
   const plan = choosePlan(table, mostShapes);

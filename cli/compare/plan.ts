@@ -8,6 +8,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { checkWritable } from "../../model/files/output.ts";
+import { checkPrompt } from "../generate/clip_plan.ts";
 import { reportFiles } from "../report/files.ts";
 import { readPrompts } from "../../tools/program/clip/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
@@ -29,10 +30,10 @@ export interface ComparisonPlan {
 
 /** What decides the plan. */
 export interface PlanOptions {
-  readonly prompt?: string;
+  readonly prompt?: string | undefined;
   /** A file of prompts, instead of one prompt. */
-  readonly prompts?: string;
-  readonly out?: string;
+  readonly prompts?: string | undefined;
+  readonly out?: string | undefined;
   /** What holds for every prompt; lines of a prompts file may say otherwise. */
   readonly values: ClipValues;
 }
@@ -64,13 +65,10 @@ async function promptsOf(
   values: ClipValues,
 ): Promise<PlannedPrompt[]> {
   if (path === undefined) {
-    if (prompt === undefined) throw new TilereelError('no prompt: write tilereel compare "a red circle moving right"');
-    if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');
-    return [{ prompt, seed: values.seed ?? DEFAULT_SEED, values }];
+    return [{ prompt: checkPrompt(prompt, "compare"), seed: values.seed ?? DEFAULT_SEED, values }];
   }
   if (prompt !== undefined) throw new TilereelError("give either a prompt or --prompts FILE, not both");
   return (await readPrompts(path)).map((entry) => {
-    if (entry.prompt.trim() === "") throw new TilereelError(`${path} line ${entry.line}: the prompt is empty`);
     const merged = overlay(values, entry.values);
     return { prompt: entry.prompt, seed: merged.seed ?? DEFAULT_SEED, values: merged };
   });

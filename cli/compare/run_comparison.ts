@@ -28,13 +28,13 @@ import { warmUp } from "./warm_up.ts";
 export interface Workplace {
   readonly gpu: Gpu;
   /** A model folder. Default: the embedded model. */
-  readonly model?: string;
+  readonly model?: string | undefined;
   /** An ONNX file. */
-  readonly textEncoder?: string;
+  readonly textEncoder?: string | undefined;
   /** Where the transformer's weights lie. Default: where they fit. */
-  readonly weights?: WeightsChoice;
+  readonly weights?: WeightsChoice | undefined;
   /** In which format the GPU holds matrices. Default: "auto". */
-  readonly weightDtype?: WeightDtypeChoice;
+  readonly weightDtype?: WeightDtypeChoice | undefined;
   /** As the user typed it, for the page. */
   readonly commandLine: string;
   readonly onProgress: OnProgress;
@@ -190,9 +190,9 @@ class Renderer implements Disposable {
       gpu,
       onProgress,
       clips: this.prompts.map(({ values }) => clipExtent(values)),
-      ...textEncoder !== undefined && { textEncoder },
-      ...weights !== undefined && { weights },
-      ...weightDtype !== undefined && { weightDtype },
+      textEncoder,
+      weights,
+      weightDtype,
     });
     try {
       onLoaded(pipeline.weights);

@@ -70,7 +70,7 @@ export async function planClips(options: PlanOptions): Promise<Clip[]> {
 
 async function planOne({ prompt, out, format, values }: PlanOptions): Promise<Clip> {
   const seed = givenSeed(values) ?? randomSeed();
-  const checked = checkPrompt(prompt);
+  const checked = checkPrompt(prompt, "generate");
   if (out !== undefined) {
     return { prompt: checked, seed, values, out: await singlePlace(out, format), taken: "replace" };
   }
@@ -89,7 +89,7 @@ async function singlePlace(out: string, format: VideoFormat | undefined): Promis
 
 /** Several clips of one prompt. */
 async function planSeveral({ prompt, out, format = "mp4", values }: PlanOptions): Promise<Clip[]> {
-  const checked = checkPrompt(prompt);
+  const checked = checkPrompt(prompt, "generate");
   const folder = await batchFolder(out, "--count");
   return seeds(givenSeed(values) ?? randomSeed(), values).map((seed): Clip => {
     const place = join(folder, withFormat(`${slug(checked)}-${seed}`, format));
@@ -104,7 +104,6 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
   const times = new Map<string, number>();
   const clips = (await readPrompts(path, batchOptions)).flatMap((entry, index): Clip[] => {
     const where = `${name} line ${entry.line}`;
-    if (entry.prompt.trim() === "") throw new TilereelError(`${where}: the prompt is empty`);
     const merged = overlaid(values, entry.values), occurrence = times.get(entry.prompt) ?? 0;
     times.set(entry.prompt, occurrence + 1);
     // Of the prompt where none is given, so that the same command finds what it has made before.
@@ -183,8 +182,9 @@ export async function isMade(out: string): Promise<boolean> {
   return false;
 }
 
-function checkPrompt(prompt: string | undefined): string {
-  if (prompt === undefined) throw new TilereelError('no prompt: write tilereel generate "a red circle moving right"');
+/** @throws {TilereelError} if there is no prompt for the command */
+export function checkPrompt(prompt: string | undefined, command: "generate" | "compare"): string {
+  if (prompt === undefined) throw new TilereelError(`no prompt: write tilereel ${command} "a red circle moving right"`);
   if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');
   return prompt;
 }

@@ -11,14 +11,14 @@ import type { AttentionReport } from "../../model/attention/report.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { RANDOM_SEED } from "./batch_options.ts";
-import { commandLine } from "../../tools/program/long_run.ts";
+import { commandLine } from "../../tools/program/command_line.ts";
 import { checkProfile } from "../../tools/program/profile.ts";
 import { type ProgressDisplay, showProgress } from "../../tools/program/progress.ts";
 import { STDIN } from "../../tools/program/clip/prompts_file.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import type { ClipRecord } from "../../model/video/record.ts";
 import { formatOf, writeVideo } from "../../model/video/write_video.ts";
-import { weightsLine } from "../../tools/program/weights_options.ts";
+import { weightsLine } from "../../tools/program/model_options.ts";
 import { clipLines } from "./clip_lines.ts";
 import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
@@ -223,10 +223,10 @@ function precisionOf({ gpu: choice, precision }: GenerateValues): () => Promise<
 function goOnLine({ prompts, seed, count = 1 }: GenerateValues, clips: readonly ReadyClip[]): string {
   const isRandom = seed === undefined || seed === RANDOM_SEED;
   if (prompts === undefined && count > 1 && isRandom) {
-    return `Go on with: ${commandLine(false)} --seed ${clips[0]!.seed}`;
+    return `Go on with: ${commandLine()} --seed ${clips[0]!.seed}`;
   }
   const input = prompts === STDIN ? ", with the same prompts on the standard input" : "";
-  return `Go on with: ${commandLine(false)}${input}` +
+  return `Go on with: ${commandLine()}${input}` +
     (seed === RANDOM_SEED ? " (whose seeds will be other ones, by --seed -1)" : "");
 }
 

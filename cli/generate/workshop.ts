@@ -44,9 +44,9 @@ export async function openWorkshop(options: WorkshopOptions): Promise<Workshop> 
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
   const pipeline = await VideoPipeline.load(model ?? embeddedModelDir(), {
     ...{ gpu, clips, onProgress },
-    ...values.weights !== undefined && { weights: values.weights },
-    ...values["weight-dtype"] !== undefined && { weightDtype: values["weight-dtype"] },
-    ...textEncoder !== undefined && { textEncoder },
+    weights: values.weights,
+    weightDtype: values["weight-dtype"],
+    textEncoder,
   });
   cleanUp.defer(() => pipeline.close());
   const held = cleanUp.move();

@@ -10,7 +10,7 @@ import { embeddedModelDir } from "../../model/embedded.ts";
 import { fileDigest } from "../../model/identity/digest.ts";
 import { ownFile } from "../../model/own_files.ts";
 import { EMBEDDED, FILE_KEYS, type FileKey, optionName, optionsOf } from "../generate/clip_record.ts";
-import { shellQuoted } from "../../tools/program/long_run.ts";
+import { shellQuoted } from "../../tools/program/command_line.ts";
 import { isFolder } from "../../model/files/output.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 import { type ClipRecord, readRecord, RECORD_FILE } from "../../model/video/record.ts";

@@ -3,21 +3,13 @@
  *
  * @module
  */
-import { shellQuoted } from "../../tools/program/long_run.ts";
+import { lineOf } from "../../tools/program/command_line.ts";
 import type { OptionTable } from "../../tools/program/options.ts";
-
-/** How an option of this command is called by the next. */
-export type Renamed = Readonly<Record<string, string>>;
 
 /** Options that describe a model and where it runs: all commands have them. */
 const MODEL = ["model", "text-encoder", "weight-dtype", "memory", "gpu", "tuning"];
 /** Options that describe a clip. */
 const CLIP = ["size", "frames", "negative", "guidance", "scheduler", "sigmas", "flow-shift"];
-
-/** A command line from its words. */
-export function lineOf(...words: readonly string[]): string {
-  return ["tilereel", ...words.map(shellQuoted)].join(" ");
-}
 
 /** Of this run's options those about model and clips, as they were typed, for another command. */
 export function sharedOptions(table: OptionTable, args: readonly string[] = Deno.args): string[] {

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
+import type { Precision } from "../../gpu/precision.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { type GpuValues, openGpuAsAsked } from "./gpu_options.ts";
 import { showProgress } from "./progress.ts";
@@ -13,8 +14,10 @@ import { Interruption } from "./signals.ts";
 export interface LongRunOptions {
   /** Prints nothing but errors. */
   readonly quiet: boolean;
-  /** As `--gpu`, `--tuning`, `--memory` and `--model` say. */
+  /** The options of the GPU and the model. */
   readonly values: Omit<GpuValues, "precision"> & { readonly model?: string | undefined };
+  /** Default: f32. Gradients may be too small for f16, and measurements for training must match. */
+  readonly precision?: Precision | "auto";
   /** Said when the first signal comes. */
   readonly stopping: string;
 }
@@ -25,6 +28,8 @@ export interface LongRun extends Disposable {
   readonly onProgress: OnProgress;
   /** Prints a line. */
   readonly say: (line: string) => void;
+  /** Prints a clause as a note on the standard error, once. */
+  readonly note: (clause: string) => void;
   /** Is aborted when the work should end. */
   readonly signal: AbortSignal;
   /** The exit status if a signal came; undefined if none did. */
@@ -36,12 +41,12 @@ export interface LongRun extends Disposable {
  *
  * @throws {TilereelError} if there is no such adapter
  */
-export async function openLongRun({ quiet, values, stopping }: LongRunOptions): Promise<LongRun> {
+export async function openLongRun(options: LongRunOptions): Promise<LongRun> {
+  const { quiet, values, precision = "f32", stopping } = options;
   using cleanUp = new DisposableStack();
   const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
   cleanUp.defer(() => progress.stop());
-  // Gradients may be too small for f16, and measurements for training must match.
-  const gpu = await openGpuAsAsked({ ...values, precision: "f32" }, progress.onProgress, {
+  const gpu = await openGpuAsAsked({ ...values, precision }, progress.onProgress, {
     brief: values.model === undefined,
   });
   cleanUp.defer(() => gpu.close());
@@ -50,7 +55,7 @@ export async function openLongRun({ quiet, values, stopping }: LongRunOptions): 
     progress.stop();
     if (!quiet) console.error(stopping);
   });
-  const owned = cleanUp.move();
+  const owned = cleanUp.move(), noted = new Set<string>();
   return {
     gpu,
     onProgress: progress.onProgress,
@@ -58,25 +63,15 @@ export async function openLongRun({ quiet, values, stopping }: LongRunOptions): 
       progress.stop();
       if (!quiet) console.log(line);
     },
+    note: (clause) => {
+      progress.stop();
+      if (!quiet && !noted.has(clause)) console.error(`Note: ${clause}.`);
+      noted.add(clause);
+    },
     signal: interruption.signal,
     get status() {
       return interruption.status;
     },
     [Symbol.dispose]: () => owned.dispose(),
   };
-}
-
-/** This run's command line, as it would be typed again. */
-export function commandLine(resume: boolean): string {
-  const args = Deno.args.filter((arg) => arg !== "--resume");
-  return ["tilereel", ...args.map(shellQuoted), ...resume ? ["--resume"] : []].join(" ");
-}
-
-/** A word as shells take it. Control characters, which could change what a terminal shows, are escaped. */
-export function shellQuoted(word: string): string {
-  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
-  if (!/\p{Cc}/u.test(word)) return `'${word.replaceAll("'", `'\\''`)}'`;
-  const escaped = word.replace(/[\\']/g, "\\$&")
-    .replace(/\p{Cc}/gu, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  return `$'${escaped}'`;
 }

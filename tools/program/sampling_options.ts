@@ -19,7 +19,7 @@ import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
-import type { trainedModelOptions } from "./training_options.ts";
+import type { trainedModelOptions } from "./model_options.ts";
 import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
@@ -131,8 +131,8 @@ export async function openSamplingRuns(
     gpu,
     clips,
     onProgress,
-    ...textEncoder !== undefined && { textEncoder },
-    ...weightDtype !== undefined && { weightDtype },
+    textEncoder,
+    weightDtype,
   });
   try {
     const runs = await samplingRuns(gpu, pipeline, clips, onProgress);

@@ -11,7 +11,7 @@ import { clipOptions } from "../../../tools/program/clip/clip_options.ts";
 import { vortaOptions } from "../../../tools/program/clip/vorta_options.ts";
 import { integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
-import { trainedModelOptions } from "../../../tools/program/training_options.ts";
+import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
 
 const DATA = "Data (one of --prompts and --data)";

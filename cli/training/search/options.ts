@@ -6,7 +6,7 @@
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { flag, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
-import { trainedModelOptions } from "../../../tools/program/training_options.ts";
+import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { reportOptions } from "../options.ts";
 
 const SEARCH = "Search";

@@ -11,7 +11,7 @@ import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_optio
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { choice, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
-import { trainedModelOptions } from "../../../tools/program/training_options.ts";
+import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
 
 const TILES = "Tiles";

@@ -4,12 +4,29 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import type { Gpu } from "../../../gpu/gpu.ts";
 import type { OnProgress } from "../../progress.ts";
+import type { WeightDtypeChoice } from "../../weight_dtype.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
 
 /** The number of samples that are made together, so that their texts are embedded in few calls. */
 const GROUP = 16;
+
+/** The model that makes samples, and the cache that keeps them. */
+export interface SetOptions {
+  readonly gpu: Gpu;
+  /** The model's folder. */
+  readonly model: string;
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly textEncoder?: string | undefined;
+  /** The format of matrices on the GPU. Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice | undefined;
+  readonly cache: LatentCache;
+  /** Called with the progress of "check latents" and, if some are missing, of loading and "make latents", in samples. */
+  readonly onProgress?: OnProgress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** Makes missing samples. */
 export interface Maker<Item> extends AsyncDisposable {

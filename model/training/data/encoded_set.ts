@@ -10,13 +10,12 @@ import type { OnProgress } from "../../progress.ts";
 import type { FamilyModel, PromptEncoder, PromptEncoderOptions, VideoVae } from "../../family.ts";
 import { checkClip } from "../../video_size.ts";
 import type { Video } from "../../video/video.ts";
-import { cachedSet, type Maker } from "./cached_set.ts";
+import { cachedSet, type Maker, type SetOptions } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
-import type { LatentCache, Recipe } from "./latent_cache.ts";
+import type { Recipe } from "./latent_cache.ts";
 import { modelKey } from "../../identity/model_identity.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-import type { WeightDtypeChoice } from "../../weight_dtype.ts";
 
 /** A clip with its caption. */
 export interface CaptionedClip {
@@ -29,30 +28,13 @@ export interface CaptionedClip {
   read(): Promise<Video | undefined>;
 }
 
-/** The model that encodes, and the cache of its latents. */
-export interface EncodedSetOptions {
-  readonly gpu: Gpu;
-  /** The model's folder. */
-  readonly model: string;
-  /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly textEncoder?: string | undefined;
-  /** The format of matrices on the GPU. Default: "auto". */
-  readonly weightDtype?: WeightDtypeChoice | undefined;
-  readonly cache: LatentCache;
-  /**
-   * Called with the progress of "check latents" and, if some are missing, of "load vae" and "make latents", in samples.
-   */
-  readonly onProgress?: OnProgress | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
 /**
  * Latents of clips (the mean from the VAE's encoder, normalized as the transformer takes it) and embeddings of their
  * captions. VAE and text encoder are loaded if a sample is missing in the cache, and closed before this returns.
  *
  * @throws {TilereelError} if the model cannot be loaded, a clip does not fit it or the memory, or no clip gives a sample
  */
-export async function encodedSet(clips: readonly CaptionedClip[], options: EncodedSetOptions): Promise<TrainingSet> {
+export async function encodedSet(clips: readonly CaptionedClip[], options: SetOptions): Promise<TrainingSet> {
   const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
   const { textTokens } = folder.generation;

@@ -7,16 +7,14 @@ import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
 import { type GenerateOptions, VideoPipeline } from "../../pipeline.ts";
-import type { OnProgress } from "../../progress.ts";
 import type { SchedulerKind } from "../../schedulers/config.ts";
 import type { Sigmas } from "../../schedulers/sigmas.ts";
-import { cachedSet, type Maker } from "./cached_set.ts";
+import { cachedSet, type Maker, type SetOptions } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
-import type { LatentCache, Recipe } from "./latent_cache.ts";
+import type { Recipe } from "./latent_cache.ts";
 import { modelKey } from "../../identity/model_identity.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-import type { WeightDtypeChoice } from "../../weight_dtype.ts";
 
 /**
  * One clip to sample. It is like {@link GenerateOptions}, but complete except for what the scheduler's file decides.
@@ -35,23 +33,6 @@ export interface SampledClip {
   readonly sigmas?: Sigmas | undefined;
 }
 
-/** The model that samples, and the cache of its samples. */
-export interface SampledSetOptions {
-  readonly gpu: Gpu;
-  /** The model's folder. */
-  readonly model: string;
-  /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly textEncoder?: string | undefined;
-  /** The format of matrices on the GPU. Default: "auto". */
-  readonly weightDtype?: WeightDtypeChoice | undefined;
-  readonly cache: LatentCache;
-  /**
-   * Called with the progress of "check latents" and, if some are missing, of loading and "make latents", in samples.
-   */
-  readonly onProgress?: OnProgress | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
 /**
  * The seed of a prompt's start noise, from the seed of the training. It does not depend on the other prompts. So
  * prompts can be added to a file, or moved in it, and the samples of the others stay valid.
@@ -68,7 +49,7 @@ export function sampleSeed(trainingSeed: number, prompt: string, occurrence: num
  *
  * @throws {TilereelError} if the model cannot be loaded, or the settings do not fit it
  */
-export async function sampledSet(clips: readonly SampledClip[], options: SampledSetOptions): Promise<TrainingSet> {
+export async function sampledSet(clips: readonly SampledClip[], options: SetOptions): Promise<TrainingSet> {
   const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
   const key = await modelKey(folder, { textEncoder, weightDtype });
@@ -93,9 +74,9 @@ export async function sampledSet(clips: readonly SampledClip[], options: Sampled
     const pipeline = await VideoPipeline.load(model, {
       gpu,
       clips,
-      ...onProgress && { onProgress },
-      ...textEncoder !== undefined && { textEncoder },
-      ...weightDtype !== undefined && { weightDtype },
+      onProgress,
+      textEncoder,
+      weightDtype,
     });
     return new Sampler(gpu, pipeline, signal);
   };

@@ -5,7 +5,7 @@ import { sharedName } from "../../../model/identity/file_identity.ts";
 import { differences } from "../../../cli/generate/clip_record.ts";
 import { likeNotes, readLike } from "../../../cli/generate/like.ts";
 import { differentNotes, summaryLines } from "../../../cli/generate/summary.ts";
-import { shellQuoted } from "../../../tools/program/long_run.ts";
+import { shellQuoted } from "../../../tools/program/command_line.ts";
 import { writeVideo } from "../../../model/video/write_video.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { inTempDir } from "../../process.ts";

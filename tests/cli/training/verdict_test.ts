@@ -2,7 +2,8 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "node:path";
 import { integer, path } from "../../../tools/program/options.ts";
 import { TrainingLog } from "../../../cli/training/log_summary.ts";
-import { lineOf, samplingOptionsGiven, sharedOptions } from "../../../cli/training/next_commands.ts";
+import { samplingOptionsGiven, sharedOptions } from "../../../cli/training/next_commands.ts";
+import { lineOf } from "../../../tools/program/command_line.ts";
 import { routerVerdict } from "../../../cli/training/router/verdict.ts";
 import { searchVerdict } from "../../../cli/training/search/verdict.ts";
 import { tilesVerdict } from "../../../cli/training/tiles/verdict.ts";

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openModelFolder } from "../../../model/checkpoint/model_folder.ts";
 import { type SampledClip, sampleSeed } from "../../../model/training/data/sampled_set.ts";
 import type { ClipValues } from "./clip_options.ts";
@@ -33,7 +32,6 @@ export async function clipsOfPrompts(
   const times = new Map<string, number>();
   return (await readPrompts(path)).map((entry): SampledClip => {
     const { prompt } = entry, given = overlay({ negative: "", ...values }, entry.values);
-    if (prompt.trim() === "") throw new TilereelError(`${path} line ${entry.line}: the prompt is empty`);
     const occurrence = times.get(prompt) ?? 0;
     times.set(prompt, occurrence + 1);
     const own = entry.values.seed ?? sampleSeed(seed, prompt, occurrence);

@@ -129,5 +129,6 @@ function parseObject(text: string, where: string, table: OptionTable): Omit<Prom
   }
   const { prompt, out, ...values } = readValues(object as Record<string, unknown>, { ...LINE, ...table }, where);
   if (prompt === undefined) throw new TilereelError(`${where} has no "prompt"`);
+  if (prompt.trim() === "") throw new TilereelError(`${where}: the prompt is empty`);
   return { prompt, ...out !== undefined && { out }, values };
 }

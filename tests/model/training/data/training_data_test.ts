@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { openModelFolder } from "../../../../model/checkpoint/model_folder.ts";
+import type { SetOptions } from "../../../../model/training/data/cached_set.ts";
 import { captionedClips } from "../../../../model/training/data/captioned_clips.ts";
 import { encodedSet } from "../../../../model/training/data/encoded_set.ts";
 import { LatentCache } from "../../../../model/training/data/latent_cache.ts";
@@ -17,7 +18,7 @@ import { embeddedModelDir } from "../../../../model/embedded.ts";
 import { VideoPipeline } from "../../../../model/pipeline.ts";
 import type { OnProgress } from "../../../../model/progress.ts";
 import { modelDigest } from "../../../../model/identity/digest.ts";
-import { sampledSet, type SampledSetOptions, sampleSeed } from "../../../../model/training/data/sampled_set.ts";
+import { sampledSet, sampleSeed } from "../../../../model/training/data/sampled_set.ts";
 import type { TrainingSample, TrainingSet } from "../../../../model/training/data/training_set.ts";
 import { AutoencoderKLWan } from "../../../../model/wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../../../model/wan/vae/config.ts";
@@ -30,7 +31,7 @@ const QUICK = { size: { width: 32, height: 48 }, frames: 5, steps: 2 };
 const SMALL_CLIP = { size: { width: 64, height: 64 }, frames: 5 };
 
 /** A file of prompts or a folder of clips, and what holds for all of them. */
-type OpenOptions = Partial<Pick<SampledSetOptions, "onProgress" | "signal">> & {
+type OpenOptions = Partial<Pick<SetOptions, "onProgress" | "signal">> & {
   readonly prompts?: string;
   readonly data?: string;
   readonly values?: ClipValues;

@@ -1,12 +1,13 @@
 /**
- * `--weights` and `--weight-dtype`, of the commands that load a model.
+ * The options of commands that load a model: which model, and how it lies on the GPU.
  *
  * @module
  */
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weight_dtype.ts";
 import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
-import { choice } from "./options.ts";
+import { gpuOptions, precisionOption } from "./gpu_options.ts";
+import { choice, memory, path } from "./options.ts";
 
 /** --weights. */
 export const weightsOption = choice({
@@ -29,6 +30,34 @@ export const weightDtypeOption = choice({
   elsewhere: ["weights-dtype", "weight-type"],
   default: "auto",
 });
+
+/** The model and the GPU that it runs on, for commands that train something for it. */
+export const trainedModelOptions = {
+  model: path({
+    group: "Model",
+    short: "m",
+    value: "DIR",
+    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    elsewhere: ["model-path", "diffusion-model", "ckpt-dir", "M", "pretrained-model-path"],
+    default: "the embedded demo model",
+  }),
+  "text-encoder": path({
+    group: "Model",
+    value: "FILE.onnx",
+    help: "Run this ONNX file as the text encoder instead of the model's own.",
+  }),
+  memory: memory({
+    group: "Model",
+    value: "LIMIT",
+    help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
+    default: "no limit; plans go by 8 GB",
+  }),
+  "weight-dtype": weightDtypeOption,
+  ...gpuOptions("Model"),
+};
+
+/** The same for commands that render. */
+export const modelOptions = { ...trainedModelOptions, weights: weightsOption, precision: precisionOption("Model") };
 
 /** The line that says that weights are streamed, and why, or cast; nothing where they are as one would expect. */
 export function weightsLine(placement: WeightsPlacement): string | undefined {

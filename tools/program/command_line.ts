@@ -1,0 +1,24 @@
+/**
+ * Command lines as they would be typed.
+ *
+ * @module
+ */
+
+/** A command line of `tilereel` from its words. */
+export function lineOf(...words: readonly string[]): string {
+  return ["tilereel", ...words.map(shellQuoted)].join(" ");
+}
+
+/** The command line of this process, without --resume or with it. */
+export function commandLine(resume = false): string {
+  return lineOf(...Deno.args.filter((arg) => arg !== "--resume"), ...resume ? ["--resume"] : []);
+}
+
+/** A word as shells take it. Control characters, which could change what a terminal shows, are escaped. */
+export function shellQuoted(word: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+  if (!/\p{Cc}/u.test(word)) return `'${word.replaceAll("'", `'\\''`)}'`;
+  const escaped = word.replace(/[\\']/g, "\\$&")
+    .replace(/\p{Cc}/gu, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return `$'${escaped}'`;
+}
