@@ -15,7 +15,7 @@ export interface MatrixTile {
   readonly units: readonly [m: number, n: number];
   /** The length of the inner axis that is staged at once. */
   readonly depth: number;
-  /** Whether a block is read from memory while the previous one is multiplied, at the cost of registers. */
+  /** Whether a step's operands are read while those of the previous one are multiplied, at the cost of registers. */
   readonly ahead: boolean;
   /**
    * The operands were converted to f16 before, by a separate kernel. Many workgroups read each operand: they now read
@@ -71,52 +71,14 @@ export interface MatrixProduct extends Product {
 
 /** The parts of a kernel that a product by matrix units supplies. */
 export function matrixProduct(tile: MatrixTile, unit: MatrixUnits, product: MatrixProduct) {
-  const { subgroups, units, depth, ahead } = tile, { loader } = product;
-  const count = matrixTileThreads(tile, unit), places = depth * unit.k / 8, row = rowOf(depth, unit);
-  const [tileM, tileN] = matrixTileSize(tile, unit);
-
-  // A thread's other elements have the same position in later rows. An operand whose rows
-  // are longer than a staged block is read fastest along its rows.
-  const [firstRow, at] = tile.packed ? stagedPlace(places, "li") : [`li / ${places}u`, `li % ${places}u`];
-  const side = (height: number) => {
-    const elements = height * places, each = Math.ceil(elements / count);
-    const rows = Array.from({ length: each }, (_, i) => `(${firstRow} + ${i * count / places}u)`);
-    const guard = (i: number, code: string) =>
-      (i + 1) * count > elements ? `    if (li + ${i * count}u < ${elements}u) { ${code} }` : `    ${code}`;
-    return { rows, each, guard };
-  };
-  const x = side(tileM), w = side(tileN);
-  /** Reads a block. {@link made} then converts it to f16. */
-  const load = `${unroll(x.each, (i) => `    var next_x${i}: ${product.elements[0]};`)}
-${unroll(w.each, (i) => `    var next_w${i}: ${product.elements[1]};`)}
-${unroll(x.each, (i) => x.guard(i, `next_x${i} = ${loader.x(i)};`))}
-${unroll(w.each, (i) => w.guard(i, `next_w${i} = ${loader.w(i)};`))}`;
-  const made = `${
-    unroll(x.each, (i) => `    x${i} = select(vec4u(), ${product.halves[0]}(next_x${i}), ${loader.inside(i)});`)
-  }
-${unroll(w.each, (i) => `    w${i} = ${product.halves[1]}(next_w${i});`)}`;
-  const slot = (first: number, at: string) => `staged[${first}u + ${at} * ${row}u + x_at]`;
-
-  const each = (visit: (i: number, j: number) => string) =>
-    unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
-  const [left, right, sums] = [
-    `subgroup_matrix_left<f16, ${unit.k}, ${unit.m}>`,
-    `subgroup_matrix_right<f16, ${unit.n}, ${unit.k}>`,
-    `subgroup_matrix_result<f32, ${unit.n}, ${unit.m}>`,
-  ];
-
-  // A subgroup's sums pass through the staging area in strips of products, each as wide as fits.
-  const area = matrixTileBytes(tile, unit) / 16;
-  const strip = [...Array(units[1])].map((_, i) => units[1] - i).find((wide) =>
-    units[1] % wide === 0 && (subgroups[0] * subgroups[1] * unit.m + 1) * wide * unit.n / 4 <= area
-  )!;
-  const wide = strip * unit.n / 4, vectors = unit.m * wide;
-
+  const { subgroups, units, ahead } = tile, { loader } = product;
+  const [tileM, tileN] = matrixTileSize(tile, unit), row = rowOf(tile.depth, unit);
+  const { at, x, w, read, convert, stage } = staging(tile, unit, product);
   return {
     matrix: true,
-    workgroupSize: [count, 1, 1] as const,
+    workgroupSize: [matrixTileThreads(tile, unit), 1, 1] as const,
     declarations: `
-var<workgroup> staged: array<vec4u, ${area}>;`,
+var<workgroup> staged: array<vec4u, ${matrixTileBytes(tile, unit) / 16}>;`,
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;
   let n0 = wid_n * ${tileN}u;
@@ -125,65 +87,109 @@ var<workgroup> staged: array<vec4u, ${area}>;`,
   let subgroup_n = subgroup % ${subgroups[1]}u * ${units[1] * unit.n}u;
   let x_staged = subgroup_m * ${row}u;
   let w_staged = (${tileM}u + subgroup_n) * ${row}u;
-${each((i, j) => `  var c${i}_${j}: ${sums};`)}
+${each(tile, (i, j) => `  var c${i}_${j}: subgroup_matrix_result<f32, ${unit.n}, ${unit.m}>;`)}
 ${unroll(x.each, (i) => `  var x${i}: vec4u;`)}
 ${unroll(w.each, (i) => `  var w${i}: vec4u;`)}
   let x_at = ${at};
   let w_at = x_at;
 ${loader.begin(x.rows, w.rows)}
-${ahead ? `  {\n${load}\n${made}\n  }` : ""}
+${ahead ? `  {\n${read}\n${convert}\n  }` : ""}
   for (var done = 0u; done < ${loader.steps}; done++) {
-${ahead ? "" : `${load}\n${made}`}
+${ahead ? "" : `${read}\n${convert}`}
     workgroupBarrier();
-${unroll(x.each, (i) => x.guard(i, `${slot(0, x.rows[i]!)} = x${i};`))}
-${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = w${i};`))}
+${stage}
     workgroupBarrier();
 ${loader.next(x.each)}
-${ahead ? load : ""}
-${
-      unroll(depth, (k) =>
-        `    {
-${
-          unroll(units[0], (i) =>
-            `      let l${i} = subgroupMatrixLoad<${left}, row_major>(&staged, x_staged + ${
-              i * unit.m * row + k * unit.k / 8
-            }u, ${row}u);`)
-        }
-${
-          unroll(units[1], (j) =>
-            `      let r${j} = subgroupMatrixLoad<${right}, col_major>(&staged, w_staged + ${
-              j * unit.n * row + k * unit.k / 8
-            }u, ${row}u);`)
-        }
-${each((i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});`)}
-    }`)
-    }
-${ahead ? made : ""}
+${ahead ? read : ""}
+${multiply(tile, unit)}
+${ahead ? convert : ""}
   }
-  let mine = subgroup * ${vectors}u;
+${storeSums(tile, unit, product)}`,
+  };
+}
+
+/** Repeats WGSL for each product of a subgroup. */
+const each = ({ units }: MatrixTile, visit: (i: number, j: number) => string) =>
+  unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
+
+/** How a step's operands get into workgroup memory. */
+function staging(tile: MatrixTile, unit: MatrixUnits, { loader, elements, halves }: MatrixProduct) {
+  const count = matrixTileThreads(tile, unit), places = tile.depth * unit.k / 8, row = rowOf(tile.depth, unit);
+  const [tileM, tileN] = matrixTileSize(tile, unit);
+  // A thread's other elements have the same position in later rows. An operand whose rows are longer than a tile is
+  // read fastest along its rows.
+  const [firstRow, at] = tile.packed ? stagedPlace(places, "li") : [`li / ${places}u`, `li % ${places}u`];
+  const side = (height: number) => {
+    const groups = height * places, each = Math.ceil(groups / count);
+    const rows = Array.from({ length: each }, (_, i) => `(${firstRow} + ${i * count / places}u)`);
+    const guard = (i: number, code: string) =>
+      (i + 1) * count > groups ? `    if (li + ${i * count}u < ${groups}u) { ${code} }` : `    ${code}`;
+    return { rows, each, guard };
+  };
+  const x = side(tileM), w = side(tileN);
+  const slot = (first: number, at: string) => `staged[${first}u + ${at} * ${row}u + x_at]`;
+  return {
+    /** WGSL: the position of a thread's elements along the inner axis. */
+    at,
+    /** The rows of a thread's elements, and how many these are. */
+    ...{ x, w },
+    read: `${unroll(x.each, (i) => `    var next_x${i}: ${elements[0]};`)}
+${unroll(w.each, (i) => `    var next_w${i}: ${elements[1]};`)}
+${unroll(x.each, (i) => x.guard(i, `next_x${i} = ${loader.x(i)};`))}
+${unroll(w.each, (i) => w.guard(i, `next_w${i} = ${loader.w(i)};`))}`,
+    /** Converts them to f16, which may wait: it needs what was read. */
+    convert: `${unroll(x.each, (i) => `    x${i} = select(vec4u(), ${halves[0]}(next_x${i}), ${loader.inside(i)});`)}
+${unroll(w.each, (i) => `    w${i} = ${halves[1]}(next_w${i});`)}`,
+    stage: `${unroll(x.each, (i) => x.guard(i, `${slot(0, x.rows[i]!)} = x${i};`))}
+${unroll(w.each, (i) => w.guard(i, `${slot(tileM * row, w.rows[i]!)} = w${i};`))}`,
+  };
+}
+
+/** Multiplies the staged operands. */
+function multiply(tile: MatrixTile, unit: MatrixUnits): string {
+  const { units, depth } = tile, row = rowOf(depth, unit);
+  const left = `subgroup_matrix_left<f16, ${unit.k}, ${unit.m}>`;
+  const right = `subgroup_matrix_right<f16, ${unit.n}, ${unit.k}>`;
+  const at = (rows: number, k: number) => `${rows * row + k * unit.k / 8}u, ${row}u`;
+  const load = (name: string, type: string, order: string, from: string) =>
+    `      let ${name} = subgroupMatrixLoad<${type}, ${order}>(&staged, ${from});`;
+  return unroll(depth, (k) =>
+    `    {
+${unroll(units[0], (i) => load(`l${i}`, left, "row_major", `x_staged + ${at(i * unit.m, k)}`))}
+${unroll(units[1], (j) => load(`r${j}`, right, "col_major", `w_staged + ${at(j * unit.n, k)}`))}
+${each(tile, (i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});`)}
+    }`);
+}
+
+/**
+ * Hands the sums to `store`. WGSL cannot read single numbers of a matrix, so a subgroup's sums pass through the staging
+ * area, in strips of products, each as wide as fits.
+ */
+function storeSums(tile: MatrixTile, unit: MatrixUnits, { store }: MatrixProduct): string {
+  const { subgroups, units } = tile, area = matrixTileBytes(tile, unit) / 16;
+  const strip = Array.from({ length: units[1] }, (_, i) => units[1] - i).find((wide) =>
+    units[1] % wide === 0 && (subgroups[0] * subgroups[1] * unit.m + 1) * wide * unit.n / 4 <= area
+  )!;
+  const wide = strip * unit.n / 4, vectors = unit.m * wide;
+  const storeStrip = (i: number, s: number) =>
+    `  workgroupBarrier();
 ${
-      unroll(units[0], (i) =>
-        unroll(units[1] / strip, (s) =>
-          `  workgroupBarrier();
-${
-            unroll(
-              strip,
-              (j) =>
-                `  subgroupMatrixStore<row_major>(&staged, mine + ${j * unit.n / 4}u, c${i}_${
-                  s * strip + j
-                }, ${wide}u);`,
-            )
-          }
+      unroll(
+        strip,
+        (j) =>
+          `  subgroupMatrixStore<row_major>(&staged, mine + ${j * unit.n / 4}u, c${i}_${s * strip + j}, ${wide}u);`,
+      )
+    }
   workgroupBarrier();
   for (var at = li % ${unit.subgroup}u; at < ${vectors}u; at += ${unit.subgroup}u) {
     ${
-            product.store(
-              `m0 + subgroup_m + ${i * unit.m}u + at / ${wide}u`,
-              `n0 + subgroup_n + ${s * strip * unit.n}u + at % ${wide}u * 4u`,
-              "bitcast<vec4f>(staged[mine + at])",
-            )
-          }
-  }`))
-    }`,
-  };
+      store(
+        `m0 + subgroup_m + ${i * unit.m}u + at / ${wide}u`,
+        `n0 + subgroup_n + ${s * strip * unit.n}u + at % ${wide}u * 4u`,
+        "bitcast<vec4f>(staged[mine + at])",
+      )
+    }
+  }`;
+  return `  let mine = subgroup * ${vectors}u;
+${unroll(units[0], (i) => unroll(units[1] / strip, (s) => storeStrip(i, s)))}`;
 }
