@@ -63,7 +63,7 @@ export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedM
   const [q, k] = [1, 2].map((which) => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2, "f32", which));
   const projections = [{ q: q!, k: k! }];
   const attention = new VedaAttention(gpu, config, { grid, kept: 0 }, {
-    plan: uniformShapes(shape, one),
+    shapes: uniformShapes(shape, one),
     keep,
     projections,
   });

@@ -14,7 +14,7 @@ import type { Projections } from "./scorer.ts";
 
 /** The settings of {@link VedaAttention}. */
 export interface VedaAttentionOptions {
-  readonly plan: TileShapes;
+  readonly shapes: TileShapes;
   /** ρ, the share of tiles to keep. */
   readonly keep: number;
   /** By layer; owned by the caller. Without them, tiles are scored by their means. */
@@ -36,7 +36,7 @@ export class VedaAttention implements Disposable {
     private readonly layout: TokenLayout,
     private readonly options: VedaAttentionOptions,
   ) {
-    const { plan: { shapes, choices }, keep } = options;
+    const { shapes: { shapes, choices }, keep } = options;
     using building = new DisposableStack();
     this.#full = building.use(new FullAttention(gpu, config, layout));
     const used = new Set(choices.flatMap((choice) => [...choice]));
@@ -76,7 +76,7 @@ export class VedaAttention implements Disposable {
 
   /** Undefined where the layer uses full attention. */
   #patternOf(layer: number, head: number): TilePattern | undefined {
-    const { plan: { choices }, denseLayers } = this.options;
+    const { shapes: { choices }, denseLayers } = this.options;
     return denseLayers?.has(layer) ? undefined : this.#patterns.get(choices[layer]![head]!)!;
   }
 

@@ -106,7 +106,7 @@ function whyFull(options: VedaOptions, steps: number, config: HeadShape, grid: G
   }
   if (new Set(denseLayers).size >= config.layers) return `all ${config.layers} layers are dense`;
   if (keep === 1) return "all tiles were asked for";
-  const shape = planFor(options, config, grid).shapes[0]!;
+  const shape = shapesFor(options, config, grid).shapes[0]!;
   const tiles = Math.ceil(product(grid) / product(shape));
   return `a clip of ${product(grid)} tokens has only ${tiles} ${tiles === 1 ? "tile" : "tiles"} of ${
     product(shape)
@@ -123,13 +123,13 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   return {
     prepare(task): Promise<PreparedSomeHeads> {
       const { gpu, shape, layout: { grid } } = task;
-      const plan = planFor(options, shape, grid);
+      const shapes = shapesFor(options, shape, grid);
       const keep = keepOn(grid, options);
       const denseLayers = new Set(options.denseLayers);
       checkDenseLayers(denseLayers, shape);
       using cleanUp = new DisposableStack();
       const projections = scorer && uploadScorer(cleanUp.use(new TensorOwner(gpu)), scorer);
-      const settings = { plan, keep, denseLayers, ...projections && { projections } };
+      const settings = { shapes, keep, denseLayers, ...projections && { projections } };
       const passes = cleanUp.use(new Passes(task, (layout) => new VedaAttention(gpu, shape, layout, settings)));
       const held = cleanUp.move();
       return Promise.resolve({
@@ -142,7 +142,7 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
 }
 
 /** @throws {TilereelError} if scorer or plan belong to another model */
-function planFor(
+function shapesFor(
   { scorer, shapes, tileTokens, name = "the tiles" }: VedaOptions,
   config: HeadShape,
   grid: Grid,

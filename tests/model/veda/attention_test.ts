@@ -28,7 +28,7 @@ const GRID: Grid = [3, 5, 6], TOKENS = 90, BATCH = 2, HEADS = 3, LAYERS = 2, HEA
 const LAYOUT = { grid: GRID, kept: 0 };
 const CONFIG = { layers: LAYERS, heads: HEADS, headDim: HEAD_DIM };
 /** Heads of two shapes in the first layer, of one in the second; the third shape is nobody's. */
-const PLAN: TileShapes = {
+const SHAPES: TileShapes = {
   shapes: [[1, 4, 4], [2, 2, 4], [16, 1, 1]],
   choices: [Uint8Array.of(1, 0, 1), Uint8Array.of(0, 0, 0)],
 };
@@ -59,7 +59,7 @@ function reference(
   const all = TOKENS + layout.kept, valid = validTokens(layout);
   const sees = Array.from({ length: BATCH * HEADS }, (_, list) => {
     const b = Math.floor(list / HEADS), h = list % HEADS;
-    const { tiles, order, capacity, tokens } = tileGrid(GRID, PLAN.shapes[PLAN.choices[layer]![h]!]!);
+    const { tiles, order, capacity, tokens } = tileGrid(GRID, SHAPES.shapes[SHAPES.choices[layer]![h]!]!);
     const keep = budget(KEEP, { tiles, capacity, tokens });
     const vectors = (x: Float32Array, p: Float32Array | undefined) =>
       tiles.map(({ first, count }) => {
@@ -120,7 +120,11 @@ testVariants("Veda's attention: each head over tiles of its own shape, by defini
     const { scorer, numbers: p } = randomScorer(format);
     using owner = new TensorOwner(gpu);
     const projections = scored ? uploadScorer(owner, scorer) : undefined;
-    const veda = new VedaAttention(gpu, CONFIG, LAYOUT, { plan: PLAN, keep: KEEP, ...projections && { projections } });
+    const veda = new VedaAttention(gpu, CONFIG, LAYOUT, {
+      shapes: SHAPES,
+      keep: KEEP,
+      ...projections && { projections },
+    });
     for (let layer = 0; layer < LAYERS; layer++) {
       const y = gpu.scope(() => wholeAttention(gpu, LAYOUT, veda.some(everyHead(CONFIG)))(...tensors, layer));
       const expected = reference(numbers, layer, scored ? p[layer] : undefined);
@@ -139,7 +143,7 @@ testVariants("Veda's attention always selects kept tokens, and they attend to al
   const projections = uploadScorer(owner, scorer);
   for (const kept of [{ kept: 7, length: 5 }, { kept: 4, length: 0 }, { kept: 70, length: 69 }, { kept: 1 }]) {
     const layout = { grid: GRID, ...kept }, { numbers, tensors } = operands(gpu, layout);
-    using veda = new VedaAttention(gpu, CONFIG, layout, { plan: PLAN, keep: KEEP, projections });
+    using veda = new VedaAttention(gpu, CONFIG, layout, { shapes: SHAPES, keep: KEEP, projections });
     const attend = wholeAttention(gpu, layout, veda.some(everyHead(CONFIG)));
     for (let layer = 0; layer < LAYERS; layer++) {
       const y = gpu.scope(() => attend(...tensors, layer));
@@ -147,7 +151,7 @@ testVariants("Veda's attention always selects kept tokens, and they attend to al
       gpu.release(y);
     }
     const valid = validTokens(layout), added = valid ** 2 - TOKENS ** 2;
-    using without = new VedaAttention(gpu, CONFIG, LAYOUT, { plan: PLAN, keep: KEEP });
+    using without = new VedaAttention(gpu, CONFIG, LAYOUT, { shapes: SHAPES, keep: KEEP });
     assertEquals(veda.pairs(0, 0), without.pairs(0, 0) + added);
     assertEquals(veda.pairs(0, 0, true), valid ** 2);
     for (const tensor of tensors) gpu.release(tensor);
@@ -158,7 +162,7 @@ testVariants(
   "Veda's attention of some heads leaves the others alone; dense layers are dense",
   async ({ gpu, bound }) => {
     const { numbers, tensors } = operands(gpu);
-    using veda = new VedaAttention(gpu, CONFIG, LAYOUT, { plan: PLAN, keep: KEEP, denseLayers: new Set([1]) });
+    using veda = new VedaAttention(gpu, CONFIG, LAYOUT, { shapes: SHAPES, keep: KEEP, denseLayers: new Set([1]) });
     const heads = [[2, 1], [1]];
     const expected = [
       reference(numbers, 0),
@@ -185,7 +189,7 @@ testVariants(
 testVariants("heads that VORTA leaves full run through Veda, the others as before", async ({ gpu }) => {
   const { tensors } = operands(gpu);
   using vorta = new VortaAttention(gpu, CONFIG, LAYOUT, defaultSettings(GRID));
-  using veda = new VedaAttention(gpu, CONFIG, LAYOUT, { plan: PLAN, keep: KEEP });
+  using veda = new VedaAttention(gpu, CONFIG, LAYOUT, { shapes: SHAPES, keep: KEEP });
   const routes = [Uint8Array.of(0, 1, 0), Uint8Array.of(2, 0, 1)];
   for (let layer = 0; layer < LAYERS; layer++) {
     const run = (work: () => Tensor) => gpu.read(gpu.scope(work));
@@ -215,12 +219,12 @@ const gpuTest = (name: string, fn: () => Promise<void>) =>
   Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
 
 gpuTest("Veda's method: first steps and chosen layers are dense, and the density says so", async () => {
-  const shapes = PLAN;
   const density = async (options: Parameters<typeof vedaAttention>[0], reason?: string) => {
     const steps = 4, clip = await task(steps), before = clip.gpu.memory.used;
-    const prepared = await vedaAttention({ shapes, keep: KEEP, scorer: randomScorer().scorer, ...options }).prepare(
-      clip,
-    );
+    const prepared = await vedaAttention({ shapes: SHAPES, keep: KEEP, scorer: randomScorer().scorer, ...options })
+      .prepare(
+        clip,
+      );
     let dense = 0;
     await clip.gpu.waitingScope(async () => {
       const { tensors } = operands(clip.gpu);
@@ -288,7 +292,7 @@ gpuTest("Veda's method refuses what belongs to another model", async () => {
     other,
   );
   await refused({ shapes: [1, 1, 1] }, "tiles of 1x1x1 cut 32x16x16 tokens into 8192", CONFIG, [32, 16, 16]);
-  await refused({ shapes: PLAN }, "its shapes of tiles are for 2 layers with 3 heads", other);
+  await refused({ shapes: SHAPES }, "its shapes of tiles are for 2 layers with 3 heads", other);
 });
 
 Deno.test("tiles go through a file and come back as they were", () =>
@@ -296,8 +300,8 @@ Deno.test("tiles go through a file and come back as they were", () =>
     const path = join(dir, "tiles.safetensors");
     for (const format of ["F32", "BF16"] as const) {
       const { scorer } = randomScorer(format);
-      const whole: VedaFile = { tileTokens: 16, scorer, plan: PLAN, target: "sum", keep: 0.25 };
-      for (const file of [whole, { tileTokens: 16, scorer }, { tileTokens: 16, plan: PLAN }]) {
+      const whole: VedaFile = { tileTokens: 16, scorer, plan: SHAPES, target: "sum", keep: 0.25 };
+      for (const file of [whole, { tileTokens: 16, scorer }, { tileTokens: 16, plan: SHAPES }]) {
         await saveVeda(path, file, { note: "of a test" });
         assertEquals(await loadVeda(path), file);
       }
