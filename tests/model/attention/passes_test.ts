@@ -1,8 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { fullAttention } from "../../../model/attention/full.ts";
 import type { AttentionMethod, AttentionTask } from "../../../model/attention/method.ts";
-import { vedaAttention } from "../../../model/veda/methods.ts";
-import { singleBranch } from "../../../model/vorta/methods.ts";
+import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
+import { routedAttention, singleBranch } from "../../../model/vorta/methods.ts";
+import { Router } from "../../../model/vorta/router.ts";
 import { defaultSettings } from "../../../model/vorta/settings.ts";
 import { plainOnly, randn, testVariants } from "../../gpu.ts";
 
@@ -12,6 +13,11 @@ const METHODS: Record<string, AttentionMethod> = {
   full: fullAttention,
   sliding: singleBranch("sliding", defaultSettings),
   coreset: singleBranch("coreset", (grid) => ({ ...defaultSettings(grid), ownKeys: true })),
+  routed: routedAttention({
+    router: Router.random({ layers: 1, heads: SHAPE.heads, dim: SHAPE.heads * SHAPE.headDim }, 3),
+    settings: defaultSettings,
+    full: vedaHeads({ keep: 0.3, shapes: [2, 3, 3], denseSteps: 0 }),
+  }),
   veda: vedaAttention({ keep: 0.3, shapes: [2, 3, 3], denseSteps: 0 }),
 };
 
@@ -20,7 +26,7 @@ testVariants("the passes of a step may differ in their number of valid tokens", 
   const [q, k, v] = [1, 2, 3].map((seed) => gpu.upload(randn(tokens * dim, seed), [1, tokens, dim]));
   const task = (...lengths: number[]): AttentionTask => ({
     ...{ gpu, shape: SHAPE, layout: LAYOUT, lengths, timesteps: [900] },
-    timeEmbedding: () => Promise.reject(new Error("no router asks for it")),
+    timeEmbedding: () => Promise.resolve(randn(dim, 4, 30)),
   });
   void gpu.placeholder; // made on first use, and kept
   for (const [name, method] of Object.entries(METHODS)) {
