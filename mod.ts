@@ -27,11 +27,39 @@
 export * from "./gpu/mod.ts";
 export * from "./model/mod.ts";
 
-// What needs Deno: its devices, and its disk.
+// What needs Deno: its devices, and its disk. Trainings are here because they write files.
 export { listAdapters, openGpu } from "./gpu/native/open.ts";
 export { type TensorToWrite, writeSafetensors } from "./model/checkpoint/write_safetensors.ts";
 export { embeddedModelDir } from "./model/embedded.ts";
+export { type CaptionedClip, encodedSet } from "./model/training/data/encoded_set.ts";
+export { captionedClips } from "./model/training/data/captioned_clips.ts";
+export type { SetOptions } from "./model/training/data/cached_set.ts";
+export { LatentCache } from "./model/training/data/latent_cache.ts";
+export { type SampledClip, sampledSet } from "./model/training/data/sampled_set.ts";
+export type { TrainingSample, TrainingSet } from "./model/training/data/training_set.ts";
+export type { TrainingIdentity } from "./model/training/identity.ts";
+export type { TrainingOptions } from "./model/training/training_options.ts";
+export { bestSingle, choosePlan, meanError, type SearchTable } from "./model/veda/plan_choice.ts";
+export {
+  type AttentionState,
+  type SamplingObserver,
+  type SamplingRuns,
+  samplingRuns,
+} from "./model/veda/sampling_states.ts";
 export { saveVeda } from "./model/veda/save_veda.ts";
+export { candidateShapes, searchTiles, type TileSearch } from "./model/veda/tile_search.ts";
+export { trainTiles } from "./model/veda/tile_trainer.ts";
+export {
+  TILE_RECIPE,
+  type TileRecipe,
+  type TileTraining,
+  type TileTrainingStep,
+} from "./model/veda/training_options.ts";
 export { type ClipRecord, readRecord } from "./model/video/record.ts";
 export { VIDEO_FORMATS, type VideoFormat, type WriteOptions, writeVideo } from "./model/video/write_video.ts";
+export { AUTHORS_RECIPE, type LossWeights, type TrainingRecipe } from "./model/vorta/recipe.ts";
+export { type RoutedModel, routedModel } from "./model/vorta/routed_model.ts";
 export { saveRouter } from "./model/vorta/save_router.ts";
+export { type RouterTrainingResult, trainRouter } from "./model/vorta/trainer.ts";
+export type { RouterTrainingStep } from "./model/vorta/training_figures.ts";
+export type { RouterTraining } from "./model/vorta/training_options.ts";

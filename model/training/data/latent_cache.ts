@@ -30,7 +30,7 @@ export class LatentCache {
    *
    * @throws {TilereelError} if the folder cannot be made
    */
-  static async open(folder: string, onNote: (note: string) => void): Promise<LatentCache> {
+  static async open(folder: string, onNote: (note: string) => void = () => {}): Promise<LatentCache> {
     await Deno.mkdir(folder, { recursive: true }).catch((error) => {
       throw fileError(folder, "written", error);
     });
