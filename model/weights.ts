@@ -21,7 +21,7 @@ const PIECE_BYTES = 32 * 2 ** 20;
 /** Tensors are uploaded in pieces of multiples of so many rows. Then each piece can be bound, whatever its format. */
 const PIECE_ROWS = 256;
 
-/** Called for each tensor that has been uploaded, with its size in the file. */
+/** Called for each tensor that has been uploaded, with its size in the file; not where a slot is overwritten. */
 export type OnUpload = (bytes: number) => void;
 
 /** Options of {@link Weights}. */
@@ -29,10 +29,6 @@ export interface WeightsOptions {
   readonly onUpload?: OnUpload | undefined;
   /** Default: "auto". */
   readonly dtype?: WeightDtypeChoice | undefined;
-  /** The prefix of the names in the files. */
-  readonly prefix?: string;
-  /** Owns the tensors that weights are written to. Without it, each upload makes a new tensor. */
-  readonly slot?: WeightSlot | undefined;
 }
 
 /**
@@ -44,38 +40,49 @@ export interface WeightsOptions {
  * ```
  */
 export class Weights implements Disposable {
-  /** The prefix of this scope in the one that all were made from. */
-  #scope = "";
+  /** The prefix of the names in the files. */
+  #prefix = "";
+  /** Owns the tensors that weights are written to, by the part of their names after `base`. */
+  #slot: { readonly slot: WeightSlot; readonly base: string } | undefined;
+  /** That of the weights that all scopes were made from, or of the slot. */
   #castRoom: CastRoom;
-  /** Disposed of with this one. */
-  readonly #parts = new DisposableStack();
+  readonly #ownCastRoom: CastRoom;
   readonly #owned: TensorOwner;
+  readonly #scopes = new Set<Weights>();
+  #parent: Weights | undefined;
 
   constructor(
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
     private readonly options: WeightsOptions = {},
   ) {
-    this.#owned = this.#parts.use(new TensorOwner(gpu));
-    this.#castRoom = options.slot?.castRoom ?? this.#parts.use(new CastRoom(gpu));
-  }
-
-  /** The prefix of the names in the files. */
-  get prefix(): string {
-    return (this.options.prefix ?? "") + this.#scope;
+    this.#owned = new TensorOwner(gpu);
+    this.#castRoom = this.#ownCastRoom = new CastRoom(gpu);
   }
 
   /** The tensors whose names start with `prefix`. They are named without it. */
   scope(prefix: string): Weights {
-    const scope = this.#parts.use(new Weights(this.gpu, this.source, this.options));
-    scope.#scope = this.#scope + prefix;
-    scope.#castRoom = this.#castRoom;
+    const scope = this.#named(prefix);
+    scope.#parent = this;
+    this.#scopes.add(scope);
     return scope;
   }
 
-  /** Whether there is a tensor of that name. */
-  has(name: string): boolean {
-    return this.source.has(this.prefix + name);
+  /** As {@link scope}, for tensors that are written to a slot, which owns them. */
+  inSlot(prefix: string, slot: WeightSlot): Weights {
+    const scope = this.#named(prefix);
+    scope.#slot = { slot, base: scope.#prefix };
+    scope.#castRoom = slot.castRoom;
+    return scope;
+  }
+
+  /**
+   * Checks a tensor before it is loaded.
+   *
+   * @throws {TilereelError} if it is missing, or has another shape or format
+   */
+  expect(name: string, shape: readonly number[]): TensorInfo {
+    return expectTensor(this.source, this.#prefix + name, shape);
   }
 
   /**
@@ -87,7 +94,7 @@ export class Weights implements Disposable {
    */
   async matrix(name: string, shape: readonly number[], { exact = false } = {}): Promise<Tensor> {
     const { gpu, options: { dtype = "auto" } } = this;
-    const info = expectTensor(this.source, this.prefix + name, shape);
+    const info = this.expect(name, shape);
     const stored = matrixFormat(gpu, info.dtype, "stored"), held = matrixFormat(gpu, info.dtype, dtype, exact);
     const tensor = this.#tensor(name, shape, held);
     if (stored === held) {
@@ -110,7 +117,7 @@ export class Weights implements Disposable {
    * @throws {TilereelError} as in {@link matrix}
    */
   async vector(name: string, shape: readonly number[]): Promise<Tensor> {
-    const info = expectTensor(this.source, this.prefix + name, shape);
+    const info = this.expect(name, shape);
     const tensor = this.#tensor(name, shape, f32);
     await this.#upload(
       info,
@@ -126,7 +133,18 @@ export class Weights implements Disposable {
 
   /** Frees all tensors that were uploaded here and in its scopes. Recorded work can still use them. */
   [Symbol.dispose](): void {
-    this.#parts[Symbol.dispose]();
+    for (const scope of this.#scopes) scope[Symbol.dispose]();
+    if (this.#parent) this.#parent.#scopes.delete(this);
+    this.#owned[Symbol.dispose]();
+    this.#ownCastRoom[Symbol.dispose]();
+  }
+
+  #named(prefix: string): Weights {
+    const scope = new Weights(this.gpu, this.source, this.options);
+    scope.#prefix = this.#prefix + prefix;
+    scope.#slot = this.#slot;
+    scope.#castRoom = this.#castRoom;
+    return scope;
   }
 
   /** Calls `take` with one stored piece after the other: so many rows of the first axis, from `row` on. */
@@ -134,7 +152,7 @@ export class Weights implements Disposable {
     { name, shape, bytes }: TensorInfo,
     take: (piece: Uint8Array<ArrayBuffer>, row: number, rows: number) => void,
   ): Promise<void> {
-    const { source, options: { slot, onUpload } } = this;
+    const { source, options: { onUpload } } = this, slot = this.#slot?.slot;
     const rows = shape[0] ?? 1, rowBytes = bytes / rows;
     const step = Math.max(1, Math.floor(PIECE_BYTES / rowBytes / PIECE_ROWS)) * PIECE_ROWS;
     for (let row = 0; row < rows; row += step) {
@@ -143,13 +161,12 @@ export class Weights implements Disposable {
       slot?.assertOpen();
       take(piece, row, count);
     }
-    onUpload?.(bytes);
+    if (!slot) onUpload?.(bytes);
   }
 
   #tensor(name: string, shape: readonly number[], format: TensorFormat): Tensor {
-    const what = `the weight "${this.prefix}${name}"`;
-    const { slot } = this.options;
-    if (slot) return slot.tensor(this.#scope + name, shape, format, what);
+    const whole = this.#prefix + name, what = `the weight "${whole}"`;
+    if (this.#slot) return this.#slot.slot.tensor(whole.slice(this.#slot.base.length), shape, format, what);
     return this.#owned.adopt(this.gpu.weight(shape, format, what));
   }
 }

@@ -5,18 +5,15 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { expectTensor, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { WeightSlot } from "../weight_slot.ts";
-import type { WeightDtypeChoice } from "../weight_dtype.ts";
-import { type OnUpload, Weights } from "../weights.ts";
+import type { Weights } from "../weights.ts";
 
 /** The blocks of a transformer, as its files have them. */
 export interface StoredBlocks<Block> {
-  /** Owned by the caller. */
-  readonly source: TensorSource;
+  /** The weights of the transformer; owned by the caller. */
+  readonly weights: Weights;
   /** For each layer the prefix of its tensors' names, in order. */
   readonly prefixes: readonly string[];
-  readonly dtype: WeightDtypeChoice;
   /** Uploads a layer. */
   load(weights: Weights, layer: number): Promise<Block>;
 }
@@ -30,7 +27,7 @@ export interface BlockSource<Block> {
    *
    * @throws {TilereelError} if a file cannot be read any more, or memory runs out
    */
-  ready(onUpload?: OnUpload): Promise<void>;
+  ready(): Promise<void>;
   /**
    * Returns the weights of a block, which are valid until the next call. Blocks are requested in order; after the last
    * comes the first.
@@ -47,20 +44,19 @@ export class ResidentBlocks<Block> implements BlockSource<Block> {
   #weights: Weights | undefined;
   #blocks: Block[] | undefined;
 
-  constructor(private readonly gpu: Gpu, private readonly stored: StoredBlocks<Block>) {}
+  constructor(private readonly stored: StoredBlocks<Block>) {}
 
   get resident(): readonly Block[] {
     if (!this.#blocks) throw new Error("the blocks are not loaded");
     return this.#blocks;
   }
 
-  async ready(onUpload?: OnUpload): Promise<void> {
+  async ready(): Promise<void> {
     if (this.#blocks) return;
-    const { gpu, stored: { source, prefixes, dtype } } = this;
-    const weights = new Weights(gpu, source, { onUpload, dtype });
+    const weights = this.stored.weights.scope("");
     try {
       const blocks: Block[] = [];
-      for (const [layer, prefix] of prefixes.entries()) {
+      for (const [layer, prefix] of this.stored.prefixes.entries()) {
         blocks.push(await this.stored.load(weights.scope(prefix), layer));
       }
       weights.settle();
@@ -112,7 +108,7 @@ export class StreamedBlocks<Block> implements BlockSource<Block> {
   /** Starts to load the first block. Headers show that the others exist and fit the first of their kind. */
   async ready(): Promise<void> {
     if (this.#kinds.size > 0) return;
-    const { gpu, stored: { source, prefixes } } = this;
+    const { gpu, stored: { weights, prefixes } } = this;
     const layersOfKind = Map.groupBy(prefixes.keys(), (layer) => kindOf(prefixes[layer]!));
     try {
       // The first layer is loaded last, for it is the first that is requested.
@@ -121,7 +117,7 @@ export class StreamedBlocks<Block> implements BlockSource<Block> {
         this.#kinds.set(kind, { slots, turn: 0 });
         await this.#load(first!).block;
         for (const layer of others) {
-          for (const { name, shape } of slots[0]!.layout) expectTensor(source, prefixes[layer]! + name, shape);
+          for (const { name, shape } of slots[0]!.layout) weights.expect(prefixes[layer]! + name, shape);
         }
       }
     } catch (error) {
@@ -153,10 +149,10 @@ export class StreamedBlocks<Block> implements BlockSource<Block> {
   }
 
   #load(layer: number): Loading<Block> {
-    const { gpu, stored: { source, prefixes, dtype } } = this;
+    const { weights, prefixes } = this.stored;
     const prefix = prefixes[layer]!, kind = this.#kinds.get(kindOf(prefix))!;
     const slot = kind.slots[kind.turn++ % SLOTS]!;
-    const block = this.stored.load(new Weights(gpu, source, { dtype, prefix, slot }), layer);
+    const block = this.stored.load(weights.inSlot(prefix, slot), layer);
     // The error is thrown when the block is requested, which may never happen.
     block.catch(() => {});
     return this.#loading = { layer, block };

@@ -7,6 +7,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Conditioning, EmbeddedPass, ForwardPass, TransformerOptions, VideoTransformer } from "../family.ts";
 import { Weights } from "../weights.ts";
 import { type BlockSource, ResidentBlocks, type StoredBlocks, StreamedBlocks } from "./block_source.ts";
@@ -22,30 +23,37 @@ export interface LoadedWeights<Outer, Block> {
 /**
  * Uploads the weights: all of them, or only those outside the blocks if these are streamed.
  *
- * @param stored its files are needed as long as the transformer if blocks are streamed or dropped
+ * @param source is needed as long as the transformer if blocks are streamed or dropped
  * @param loadOuter uploads the weights outside the blocks
  * @throws {TilereelError} if a tensor is missing, its shape or format does not fit, or memory runs out
  */
 export async function loadWeights<Outer, Block>(
   gpu: Gpu,
-  stored: Omit<StoredBlocks<Block>, "dtype">,
+  source: TensorSource,
+  stored: Omit<StoredBlocks<Block>, "weights">,
   loadOuter: (weights: Weights) => Promise<Outer>,
   { place = "resident", dtype = "auto", onProgress = () => {} }: TransformerOptions = {},
 ): Promise<LoadedWeights<Outer, Block>> {
-  const { source, prefixes } = stored;
+  const { prefixes } = stored;
   const ofBlocks = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
   const total = source.names().filter((name) => place === "resident" || !ofBlocks(name))
     .reduce((sum, name) => sum + source.info(name).bytes, 0);
   const stage = "load transformer";
   let done = 0;
   onProgress({ stage, done, total });
-  const onUpload = (bytes: number) => onProgress({ stage, done: done += bytes, total });
+  let loading = true;
+  const onUpload = (bytes: number) => {
+    // Blocks that were dropped are loaded again later.
+    if (loading) onProgress({ stage, done: done += bytes, total });
+  };
   const weights = new Weights(gpu, source, { onUpload, dtype });
   try {
     const outer = await loadOuter(weights);
     weights.settle();
-    const blocks = new (place === "resident" ? ResidentBlocks : StreamedBlocks)(gpu, { ...stored, dtype });
-    await blocks.ready(onUpload);
+    const all = { ...stored, weights };
+    const blocks = place === "resident" ? new ResidentBlocks(all) : new StreamedBlocks(gpu, all);
+    await blocks.ready();
+    loading = false;
     onProgress({ stage, done: total, total });
     return { outer, blocks, weights };
   } catch (error) {

@@ -69,11 +69,10 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     options?: TransformerOptions,
   ): Promise<WanTransformer3DModel> {
     const stored = {
-      source,
       prefixes: blockPrefixes(config),
       load: (weights: Weights) => loadBlock(weights, config),
     };
-    const loaded = await loadWeights(gpu, stored, (weights) => loadOuter(weights, config), options);
+    const loaded = await loadWeights(gpu, source, stored, (weights) => loadOuter(weights, config), options);
     return new WanTransformer3DModel(gpu, config, loaded);
   }
 
