@@ -15,7 +15,7 @@ import { TilereelError } from "../gpu/common/errors.ts";
 import { weightDtypeOption, weightsOption } from "../tools/program/model_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type LoadOptions, VideoPipeline } from "../model/pipeline.ts";
-import { castText } from "../model/weight_dtype.ts";
+import { castText } from "../model/weights/weight_dtype.ts";
 import { randn } from "../model/noise.ts";
 import type { WeightsPlace } from "../model/blocks/weights_place.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";

@@ -19,7 +19,7 @@ import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig } from "./schedulers/config.ts";
 import type { TextEncodeOptions } from "./text_encoder.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
-import type { WeightDtypeChoice } from "./weight_dtype.ts";
+import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 
 /** A family of models. */
 export interface Family {

@@ -75,7 +75,7 @@ export { Router, type RouterLayer, type RouterShape } from "./vorta/router.ts";
 export { type LoadedRouter, loadRouter } from "./vorta/router_file.ts";
 export { defaultSettings, type VortaSettings } from "./vorta/settings.ts";
 export type { ClipSize } from "./video_size.ts";
-export type { WeightDtypeChoice } from "./weight_dtype.ts";
+export type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 export { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
 export { WanTransformer3DModel } from "./wan/transformer.ts";
 export { AutoencoderKLWan, type LatentDistribution, type WanCodingOptions } from "./wan/vae/autoencoder.ts";

@@ -32,7 +32,7 @@ import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import type { Video } from "./video/video.ts";
 import { checkClip, type ClipSize } from "./video_size.ts";
-import type { WeightDtypeChoice } from "./weight_dtype.ts";
+import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 
 /** Numbers with a shape, in this machine's memory. */
 export interface Array5D {

@@ -24,7 +24,7 @@ import { LARGEST_SEED } from "./noise.ts";
 import type { EncodePromptsOptions, GenerateOptions, LoadOptions } from "./pipeline.ts";
 import { SCHEDULER_KINDS } from "./schedulers/config.ts";
 import { SIGMA_GRIDS } from "./schedulers/sigmas.ts";
-import { WEIGHT_DTYPE_CHOICES } from "./weight_dtype.ts";
+import { WEIGHT_DTYPE_CHOICES } from "./weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES } from "./blocks/weights_place.ts";
 
 /** An open GPU. */

@@ -8,7 +8,7 @@ import type { AttentionMethod } from "../../model/attention/method.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import type { FamilyModel } from "../../model/family.ts";
 import type { ClipSize } from "../../model/video_size.ts";
-import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 import type { WeightsChoice, WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { type DRY_MODELS, dryModel } from "./dry_model.ts";
 

@@ -14,7 +14,7 @@ import type { OnProgress } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { WeightsChoice, WeightsPlacement } from "../../model/blocks/weights_place.ts";
-import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 import { clipExtent, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";

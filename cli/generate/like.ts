@@ -9,7 +9,7 @@ import type { Precision } from "../../gpu/precision.ts";
 import { exists } from "../../model/files/file_error.ts";
 import { ownFile } from "../../model/own_files.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 import { fileDigest } from "../../model/identity/digest.ts";
 import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { attentionOptions } from "../../tools/program/clip/attention_options.ts";

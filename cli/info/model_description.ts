@@ -13,7 +13,7 @@ import { f32 } from "../../gpu/formats/f32.ts";
 import { bytesOf } from "../../gpu/tensor.ts";
 import type { PartWeights } from "../../model/family.ts";
 import type { TensorInfo } from "../../model/checkpoint/tensor_source.ts";
-import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../../model/weight_dtype.ts";
+import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../../model/weights/weight_dtype.ts";
 
 /** A part that has weights. */
 export interface ComponentDescription {

@@ -5,8 +5,8 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { WeightSlot } from "../weight_slot.ts";
-import type { Weights } from "../weights.ts";
+import { WeightSlot } from "../weights/weight_slot.ts";
+import type { Weights } from "../weights/weights.ts";
 
 /** The blocks of a transformer, as its files have them. */
 export interface StoredBlocks<Block> {

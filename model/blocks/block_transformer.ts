@@ -9,7 +9,7 @@ import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Conditioning, EmbeddedPass, ForwardPass, TransformerOptions, VideoTransformer } from "../family.ts";
-import { Weights } from "../weights.ts";
+import { Weights } from "../weights/weights.ts";
 import { type BlockSource, ResidentBlocks, type StoredBlocks, StreamedBlocks } from "./block_source.ts";
 
 /** A transformer's weights: those outside its blocks, and its blocks. */

@@ -6,7 +6,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { FamilyModel } from "../family.ts";
-import { type WeightDtypeChoice, type WeightsOnGpu, weightsOnGpu } from "../weight_dtype.ts";
+import { type WeightDtypeChoice, type WeightsOnGpu, weightsOnGpu } from "../weights/weight_dtype.ts";
 import { kindOf, SLOTS } from "./block_source.ts";
 
 /** Where the blocks' weights are kept: on the GPU, or on disk, streamed through slots on the GPU. */

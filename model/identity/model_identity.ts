@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
-import type { WeightDtypeChoice } from "../weight_dtype.ts";
+import type { WeightDtypeChoice } from "../weights/weight_dtype.ts";
 import { modelDigest } from "./digest.ts";
 import { fileIdentity } from "./file_identity.ts";
 

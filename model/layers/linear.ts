@@ -8,7 +8,7 @@ import { linear, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts"
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { Weights } from "../weights.ts";
+import type { Weights } from "../weights/weights.ts";
 
 /** Options of {@link Linear.load}. */
 export interface LinearLoadOptions {

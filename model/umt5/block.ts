@@ -9,7 +9,7 @@ import { relativePositionBias } from "../../gpu/ops/relative_position_bias.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear, type LinearLoadOptions } from "../layers/linear.ts";
-import type { Weights } from "../weights.ts";
+import type { Weights } from "../weights/weights.ts";
 import type { Umt5Config } from "./config.ts";
 
 /** The weights of one block on the GPU. */

@@ -20,8 +20,8 @@ import {
   type TextEncoder,
   type TokenizedPrompt,
 } from "../text_encoder.ts";
-import type { WeightDtypeChoice } from "../weight_dtype.ts";
-import { Weights } from "../weights.ts";
+import type { WeightDtypeChoice } from "../weights/weight_dtype.ts";
+import { Weights } from "../weights/weights.ts";
 import { loadUmt5Block, runUmt5Block, type Umt5Sequence } from "./block.ts";
 import { readUmt5Config, type Umt5Config } from "./config.ts";
 import { relativeBuckets } from "./relative_buckets.ts";

@@ -9,7 +9,7 @@ import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear, type LinearApplyOptions } from "../layers/linear.ts";
-import type { Weights } from "../weights.ts";
+import type { Weights } from "../weights/weights.ts";
 import type { TransformerConfig } from "./config.ts";
 
 /** Weights of one attention layer. */

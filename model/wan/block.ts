@@ -10,7 +10,7 @@ import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
 import { Linear } from "../layers/linear.ts";
-import type { Weights } from "../weights.ts";
+import type { Weights } from "../weights/weights.ts";
 import { attend, type AttentionWeights, loadAttention, project } from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
 import { feedForward, type FeedForwardWeights } from "./feed_forward.ts";

@@ -16,7 +16,7 @@ import type { HeadShape, TokenLayout } from "../attention/layout.ts";
 import { type Grid, gridOf, product } from "../attention/grid.ts";
 import { BlockTransformer, type LoadedWeights, loadWeights } from "../blocks/block_transformer.ts";
 import type { EmbeddedPass, ForwardPass, TransformerOptions } from "../family.ts";
-import type { Weights } from "../weights.ts";
+import type { Weights } from "../weights/weights.ts";
 import { type BlockInputs, type BlockWeights, loadBlock, runBlock } from "./block.ts";
 import type { TransformerConfig } from "./config.ts";
 import { ropeTable } from "./rope.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weight_dtype.ts";
+import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { gpuOptions, precisionOption } from "./gpu_options.ts";
 import { choice, memory, path } from "./options.ts";

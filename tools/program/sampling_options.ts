@@ -20,7 +20,7 @@ import type { LongRun } from "./long_run.ts";
 import { integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
 import type { trainedModelOptions } from "./model_options.ts";
-import type { WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 
 const CLIPS = "Clips that the model samples";
 

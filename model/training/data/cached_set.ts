@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { OnProgress } from "../../progress.ts";
-import type { WeightDtypeChoice } from "../../weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../weights/weight_dtype.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
 

@@ -9,7 +9,7 @@ import { encodedSet } from "../../../model/training/data/encoded_set.ts";
 import type { LatentCache, Recipe } from "../../../model/training/data/latent_cache.ts";
 import { sampledSet } from "../../../model/training/data/sampled_set.ts";
 import type { TrainingSet } from "../../../model/training/data/training_set.ts";
-import type { WeightDtypeChoice } from "../../../model/weight_dtype.ts";
+import type { WeightDtypeChoice } from "../../../model/weights/weight_dtype.ts";
 import { samplingIdentity } from "../../../tools/program/sampling_options.ts";
 import { inTempDir, MODEL } from "../../process.ts";
 

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { TensorFormat } from "../gpu/formats/format.ts";
-import type { Gpu } from "../gpu/gpu.ts";
-import { bytesOf, Tensor } from "../gpu/tensor.ts";
-import { TensorOwner } from "../gpu/tensor_owner.ts";
+import type { TensorFormat } from "../../gpu/formats/format.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { bytesOf, Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { CastRoom } from "./cast_room.ts";
 
 /** Memory for one block's weights. The first block allocates the tensors; later blocks overwrite them. */

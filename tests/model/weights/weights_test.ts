@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { TilereelError } from "../../gpu/common/errors.ts";
-import type { Gpu } from "../../gpu/gpu.ts";
-import { type Dtype, openSafetensors } from "../../model/checkpoint/safetensors.ts";
-import { type TensorToWrite, writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
-import type { TensorSource } from "../../model/checkpoint/tensor_source.ts";
-import { Weights } from "../../model/weights.ts";
-import { randn, toBf16, variants } from "../gpu.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { type Dtype, openSafetensors } from "../../../model/checkpoint/safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
+import type { TensorSource } from "../../../model/checkpoint/tensor_source.ts";
+import { Weights } from "../../../model/weights/weights.ts";
+import { randn, toBf16, variants } from "../../gpu.ts";
 
 /** Runs a test on one device, as uploads know no kernel variants. It outlives the test, so Deno must not see a leak. */
 function test(name: string, run: (gpu: Gpu) => Promise<void>): void {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { TensorFormat } from "../gpu/formats/format.ts";
-import type { Gpu } from "../gpu/gpu.ts";
-import { bytesOf, Tensor } from "../gpu/tensor.ts";
+import type { TensorFormat } from "../../gpu/formats/format.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { bytesOf, Tensor } from "../../gpu/tensor.ts";
 
 /**
  * A staging tensor for casts. It is kept while weights are loaded: if it were freed after each piece, the pool would hand

@@ -1,15 +1,15 @@
-import { writeRandomCheckpoint } from "../../bench/full_size/checkpoint.ts";
-import type { Gpu } from "../../gpu/gpu.ts";
-import { castInto } from "../../gpu/ops/cast.ts";
-import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
-import { VideoPipeline } from "../../model/pipeline.ts";
-import { readTransformerConfig } from "../../model/wan/config.ts";
-import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
-import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
-import { matrixFormat, type WeightDtypeChoice } from "../../model/weight_dtype.ts";
+import { writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { castInto } from "../../../gpu/ops/cast.ts";
+import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
+import { VideoPipeline } from "../../../model/pipeline.ts";
+import { readTransformerConfig } from "../../../model/wan/config.ts";
+import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
+import type { WeightsPlace } from "../../../model/blocks/weights_place.ts";
+import { matrixFormat, type WeightDtypeChoice } from "../../../model/weights/weight_dtype.ts";
 import { assert, assertEquals } from "@std/assert";
-import { randn, testVariants } from "../gpu.ts";
-import { inTempDir, tilereel } from "../process.ts";
+import { randn, testVariants } from "../../gpu.ts";
+import { inTempDir, tilereel } from "../../process.ts";
 
 /** All kinds of f32: ties, what f16 holds as a subnormal or not at all, infinities, NaN. */
 function difficult(): Float32Array<ArrayBuffer> {

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { f32 } from "../gpu/formats/f32.ts";
-import type { TensorFormat } from "../gpu/formats/format.ts";
-import type { Gpu } from "../gpu/gpu.ts";
-import { castInto } from "../gpu/ops/cast.ts";
-import type { Tensor } from "../gpu/tensor.ts";
-import { TensorOwner } from "../gpu/tensor_owner.ts";
+import { f32 } from "../../gpu/formats/f32.ts";
+import type { TensorFormat } from "../../gpu/formats/format.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { castInto } from "../../gpu/ops/cast.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { CastRoom } from "./cast_room.ts";
-import { expectTensor, toFloat32 } from "./checkpoint/safetensors.ts";
-import type { TensorInfo, TensorSource } from "./checkpoint/tensor_source.ts";
+import { expectTensor, toFloat32 } from "../checkpoint/safetensors.ts";
+import type { TensorInfo, TensorSource } from "../checkpoint/tensor_source.ts";
 import { matrixFormat, type WeightDtypeChoice } from "./weight_dtype.ts";
 import type { WeightSlot } from "./weight_slot.ts";
 

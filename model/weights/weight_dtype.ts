@@ -3,13 +3,13 @@
  *
  * @module
  */
-import type { Gpu } from "../gpu/gpu.ts";
-import { f32 } from "../gpu/formats/f32.ts";
-import type { MatrixFormat } from "../gpu/formats/format.ts";
-import { FORMATS } from "../gpu/formats/formats.ts";
-import { bytesOf } from "../gpu/tensor.ts";
-import { type Dtype, WEIGHT_FORMATS } from "./checkpoint/dtype.ts";
-import type { TensorInfo } from "./checkpoint/tensor_source.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { f32 } from "../../gpu/formats/f32.ts";
+import type { MatrixFormat } from "../../gpu/formats/format.ts";
+import { FORMATS } from "../../gpu/formats/formats.ts";
+import { bytesOf } from "../../gpu/tensor.ts";
+import { type Dtype, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
+import type { TensorInfo } from "../checkpoint/tensor_source.ts";
 
 /**
  * The values that the user can choose. "auto" casts f32 matrices to f16 where products hold their operands in f16,
