@@ -39,6 +39,7 @@ export { type SampledClip, sampledSet } from "./model/training/data/sampled_set.
 export type { TrainingSample, TrainingSet } from "./model/training/data/training_set.ts";
 export type { TrainingIdentity } from "./model/training/identity.ts";
 export type { TrainingOptions } from "./model/training/training_options.ts";
+export { onnxTextEncoder } from "./model/onnx/text_encoder.ts";
 export { bestSingle, choosePlan, meanError, type SearchTable } from "./model/veda/plan_choice.ts";
 export {
   type AttentionState,

@@ -17,7 +17,7 @@ import type { FileStore } from "./files/store.ts";
 import type { GuidedPass } from "./guidance.ts";
 import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig } from "./schedulers/config.ts";
-import type { TextEncodeOptions } from "./text_encoder.ts";
+import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
 import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 
@@ -127,8 +127,8 @@ export type VaePart = "encoder" | "decoder";
 
 /** Options of {@link FamilyModel.promptEncoder}. */
 export interface PromptEncoderOptions {
-  /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly onnx?: string | undefined;
+  /** Opens a text encoder to use instead of the model's own. */
+  readonly openEncoder?: OpenTextEncoder | undefined;
   /** The format of matrices on the GPU. Default: "auto" */
   readonly dtype?: WeightDtypeChoice | undefined;
 }

@@ -30,6 +30,7 @@ import type { SchedulerKind } from "./schedulers/config.ts";
 import { scheduleNotes } from "./schedulers/notes.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
+import type { OpenTextEncoder } from "./text_encoder.ts";
 import type { Video } from "./video/video.ts";
 import { checkClip, type ClipSize } from "./video_size.ts";
 import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
@@ -45,8 +46,8 @@ export interface Array5D {
 export interface LoadOptions {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
-  /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly textEncoder?: string | undefined;
+  /** Opens a text encoder to use instead of the model's own, such as `onnxTextEncoder("encoder.onnx")`. */
+  readonly textEncoder?: OpenTextEncoder | undefined;
   /**
    * Where the transformer's blocks lie. "auto", the default: on the GPU where weights and the work on the largest of
    * `clips` fit its memory, else on disk, from where they pass through it.
@@ -194,7 +195,7 @@ export class VideoPipeline {
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
   static async of(model: FamilyModel, options: LoadOptions): Promise<VideoPipeline> {
-    const { gpu, textEncoder: onnx, weights = "auto", weightDtype: dtype = "auto", onProgress } = options;
+    const { gpu, textEncoder: openEncoder, weights = "auto", weightDtype: dtype = "auto", onProgress } = options;
     using loaded = new DisposableStack();
     loaded.use(model);
     const work = (options.clips ?? [{}]).map((given) => {
@@ -202,7 +203,7 @@ export class VideoPipeline {
       checkClip(model.family.multiples, clip);
       return model.denoisingBytes(gpu, clip);
     });
-    const prompts = loaded.use(model.promptEncoder(gpu, { onnx, dtype }));
+    const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, dtype }));
     const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));
     const placement = placeWeights(gpu, model, Math.max(...work), weights, dtype);
     const { place } = placement;

@@ -8,7 +8,6 @@ import {
   aFunction,
   anAbortSignal,
   aNumber,
-  aPath,
   aText,
   floats,
   instance,
@@ -39,7 +38,7 @@ const sides = { width: wholeNumber(1), height: wholeNumber(1), frames: wholeNumb
 /** Of {@link LoadOptions}. */
 export const LOAD_KINDS: Kinds<LoadOptions> = {
   gpu: aGpu,
-  textEncoder: aPath,
+  textEncoder: { ...aFunction, expected: "a function that opens one, as onnxTextEncoder gives it," },
   weights: oneOf(WEIGHTS_CHOICES),
   weightDtype: oneOf(WEIGHT_DTYPE_CHOICES),
   clips: {

@@ -8,8 +8,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { Conditioning, EncodeOptions, PromptEncoder } from "./family.ts";
-import { openOnnxTextEncoder } from "./onnx/text_encoder.ts";
-import type { TextEncoder } from "./text_encoder.ts";
+import type { OpenTextEncoder, TextEncoder } from "./text_encoder.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
 
 /** Embeddings made elsewhere, zero past the prompt's end. */
@@ -28,10 +27,7 @@ export interface TextEncoderParts {
   readonly textDim: number;
   /** Cleans a prompt before it is tokenized. */
   readonly clean: (prompt: string) => string;
-  /** Opens the model's own encoder. */
-  readonly openEncoder: () => Promise<TextEncoder>;
-  /** An ONNX file to run instead. */
-  readonly onnx: string | undefined;
+  readonly openEncoder: OpenTextEncoder;
 }
 
 /** Words that a note names, and their characters. */
@@ -88,10 +84,9 @@ export class TextPromptEncoder implements PromptEncoder {
   }
 
   async #open(): Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> {
-    const { gpu, parts: { folder, openEncoder, onnx, textDim } } = this;
+    const { gpu, parts: { folder, openEncoder, textDim } } = this;
     const tokenizer = await loadTokenizer(await folder.component("tokenizer"));
-    const encoder = onnx === undefined ? await openEncoder() : await openOnnxTextEncoder(gpu, onnx, textDim);
-    this.#encoder = encoder;
+    const encoder = this.#encoder = await openEncoder(gpu, textDim);
     return { tokenizer, encoder };
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../gpu/common/errors.ts";
+import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { OnProgress } from "./progress.ts";
 
@@ -33,6 +34,14 @@ export interface TextEncoder extends Disposable {
    */
   encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor>;
 }
+
+/**
+ * Opens a text encoder.
+ *
+ * @param textDim channels of a text embedding that the transformer takes
+ * @throws {TilereelError} if it is missing, damaged, or made for another transformer
+ */
+export type OpenTextEncoder = (gpu: Gpu, textDim: number) => Promise<TextEncoder>;
 
 /** The stage under which text encoders report progress. */
 export const ENCODE_STAGE = "encode prompt";

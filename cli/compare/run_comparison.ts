@@ -7,6 +7,7 @@ import config from "../../deno.json" with { type: "json" };
 import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../generate/clip_record.ts";
@@ -190,7 +191,7 @@ class Renderer implements Disposable {
       gpu,
       onProgress,
       clips: this.prompts.map(({ values }) => clipExtent(values)),
-      textEncoder,
+      textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
       weights,
       weightDtype,
     });

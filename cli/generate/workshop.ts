@@ -6,6 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
 import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import type { OnProgress } from "../../model/progress.ts";
@@ -46,7 +47,7 @@ export async function openWorkshop(options: WorkshopOptions): Promise<Workshop> 
     ...{ gpu, clips, onProgress },
     weights: values.weights,
     weightDtype: values["weight-dtype"],
-    textEncoder,
+    textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
   });
   cleanUp.defer(() => pipeline.close());
   const held = cleanUp.move();

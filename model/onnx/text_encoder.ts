@@ -14,6 +14,7 @@ import {
   checkTextDim,
   ENCODE_STAGE,
   joinIds,
+  type OpenTextEncoder,
   type TextEncodeOptions,
   type TextEncoder,
   type TokenizedPrompt,
@@ -29,25 +30,23 @@ const EXPORT = 'export the text encoder with "optimum-cli export onnx", or leave
 const QUIET = { logSeverityLevel: 4 } as const;
 
 /**
- * Loads an ONNX text encoder: token ids and their mask in (int64 or int32, [batch, tokens]), embeddings out (float32,
- * [batch, tokens, channels]). Inputs and the output are found by the names input_ids, attention_mask and
- * last_hidden_state, or else, where there are two and one, by their order.
- *
- * @param textDim channels of a text embedding that the transformer takes
- * @throws {TilereelError} if there is no such file, it is no ONNX model, or one with other inputs or outputs
+ * An ONNX text encoder: token ids and their mask in (int64 or int32, [batch, tokens]), embeddings out (float32, [batch,
+ * tokens, channels]). Inputs and the output are found by the names input_ids, attention_mask and last_hidden_state, or
+ * else, where there are two and one, by their order.
  */
-export async function openOnnxTextEncoder(
-  gpu: Gpu,
-  file: string | StoredFile,
-  textDim: number,
-): Promise<OnnxTextEncoder> {
-  const stored = fileAt(file), { path } = stored;
+export function onnxTextEncoder(file: string | StoredFile): OpenTextEncoder {
+  const stored = fileAt(file);
+  return (gpu, textDim) => open(gpu, stored, textDim);
+}
+
+async function open(gpu: Gpu, file: StoredFile, textDim: number): Promise<OnnxTextEncoder> {
+  const { path } = file;
   // Before it is read: what is something else may be very large.
-  const recognised = await recogniseFile(stored, "an ONNX model");
+  const recognised = await recogniseFile(file, "an ONNX model");
   if (!["onnx", "unknown"].includes(recognised.kind)) {
     throw notWanted(path, withoutTodo(recognised), "an ONNX model", EXPORT);
   }
-  const bytes = await readBytes(stored);
+  const bytes = await readBytes(file);
   // Loaded here rather than with the program: its WebAssembly is large and most runs don't need it.
   const ort = await import("onnxruntime-web");
   // One thread needs no workers, and so no script that a worker could only load from a file of its own.

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
-import { openOnnxTextEncoder } from "../onnx/text_encoder.ts";
+import { onnxTextEncoder } from "../onnx/text_encoder.ts";
 import type { TextEncoder } from "../text_encoder.ts";
 import { cleanPrompt } from "../wan/prompt.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer.ts";
@@ -39,7 +39,7 @@ export const demoTextEncoder: ParityCase = {
     }
     const onnx = encoderFolder.file("model.onnx");
     if (await onnx.kind() === "file") {
-      yield* await compare("prompt_embeds by onnx", gpus[0], await openOnnxTextEncoder(gpus[0], onnx, textDim));
+      yield* await compare("prompt_embeds by onnx", gpus[0], await onnxTextEncoder(onnx)(gpus[0], textDim));
     }
   },
 };

@@ -31,9 +31,9 @@ Deno.test("model folders that cannot be used", async (t) => {
   const garbage = () => new TextEncoder().encode("this is no such file, however long it may be, not at all");
   const cases: [what: string, message: string, edit: (model: BrokenModel) => Promise<unknown>][] = [
     ["no index", "lacks model_index.json, which says what model it is", (m) => m.remove("model_index.json")],
-    ["no transformer", "has no folder transformer, which a Wan model needs", (m) => m.remove("transformer")],
-    ["no text encoder", "has no folder text_encoder, which a Wan model needs", (m) => m.remove("text_encoder")],
-    ["no tokenizer", "has no folder tokenizer, which a Wan model needs", (m) => m.remove("tokenizer")],
+    ["no transformer", "has no folder transformer, which a model of Wan 2.1 needs", (m) => m.remove("transformer")],
+    ["no text encoder", "has no folder text_encoder, which a model of Wan 2.1 needs", (m) => m.remove("text_encoder")],
+    ["no tokenizer", "has no folder tokenizer, which a model of Wan 2.1 needs", (m) => m.remove("tokenizer")],
     ["no weights", "vae holds no weights; diffusion_pytorch_model.safetensors", (m) => m.remove(VAE)],
     [
       "a missing shard",

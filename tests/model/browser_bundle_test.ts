@@ -12,7 +12,7 @@ async function bundle(dir: string, module: string): Promise<string> {
   return path;
 }
 
-for (const module of ["gpu/mod.ts"]) {
+for (const module of ["gpu/mod.ts", "model/mod.ts"]) {
   Deno.test(`${module} needs neither Deno nor Node`, () =>
     inTempDir(async (dir) => {
       const lines = (await Deno.readTextFile(await bundle(dir, module))).split("\n");

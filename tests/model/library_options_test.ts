@@ -118,7 +118,10 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
     await refused(load({ weights: "gpu" }), 'weights is "gpu", but "auto", "resident" or "stream" was expected');
     await refused(load({ clips: [{ width: "832" }] }), "clips is a list of 1, but a list of clips, each with width");
     await refused(load({ onprogress: () => {} }), 'has no option "onprogress": did you mean onProgress?');
-    await refused(load({ textEncoder: "" }), 'textEncoder is "", but a path was expected');
+    await refused(
+      load({ textEncoder: "" }),
+      'textEncoder is "", but a function that opens one, as onnxTextEncoder gives it, was expected',
+    );
   });
   const pipeline = await VideoPipeline.load(MODEL, { gpu });
   await t.step("generate", async () => {

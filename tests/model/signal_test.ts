@@ -1,6 +1,7 @@
 /** `signal` ends work on a clip in every stage: soon, with its reason, leaving nothing behind. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
+import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { GenerateOptions } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../mod.ts";
@@ -42,7 +43,7 @@ for (
     ["on the GPU", {}],
     ["streamed, and a text encoder in ONNX", {
       weights: "stream",
-      textEncoder: `${embeddedModelDir()}/text_encoder/model.onnx`,
+      textEncoder: onnxTextEncoder(`${embeddedModelDir()}/text_encoder/model.onnx`),
     }],
   ] as const
 ) {

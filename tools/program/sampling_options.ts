@@ -8,6 +8,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModel, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
+import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import { modelKey } from "../../model/identity/model_identity.ts";
@@ -131,7 +132,7 @@ export async function openSamplingRuns(
     gpu,
     clips,
     onProgress,
-    textEncoder,
+    textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
     weightDtype,
   });
   try {

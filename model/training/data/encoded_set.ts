@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
+import { onnxTextEncoder } from "../../onnx/text_encoder.ts";
 import { type ModelFolder, openModelFolder } from "../../checkpoint/model_folder.ts";
 import type { OnProgress } from "../../progress.ts";
 import type { FamilyModel, PromptEncoder, PromptEncoderOptions, VideoVae } from "../../family.ts";
@@ -47,7 +48,8 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: SetOp
     textTokens,
     caption,
   });
-  const open = () => ClipEncoder.load(gpu, folder, { onnx: textEncoder, dtype: weightDtype }, onProgress);
+  const openEncoder = textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder);
+  const open = () => ClipEncoder.load(gpu, folder, { openEncoder, dtype: weightDtype }, onProgress);
   const set = await cachedSet(clips, { cache, recipe, open, onProgress, signal });
   if (set.size > 0) return set;
   throw new TilereelError("no clip is long enough: ask for fewer frames, or for fewer frames a second");

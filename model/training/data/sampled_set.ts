@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
+import { onnxTextEncoder } from "../../onnx/text_encoder.ts";
 import { type GenerateOptions, VideoPipeline } from "../../pipeline.ts";
 import type { SchedulerKind } from "../../schedulers/config.ts";
 import type { Sigmas } from "../../schedulers/sigmas.ts";
@@ -75,7 +76,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: SetOpti
       gpu,
       clips,
       onProgress,
-      textEncoder,
+      textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
       weightDtype,
     });
     return new Sampler(gpu, pipeline, signal);

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetensors.ts";
-import { openOnnxTextEncoder } from "../../../model/onnx/text_encoder.ts";
+import { onnxTextEncoder } from "../../../model/onnx/text_encoder.ts";
 import { cleanPrompt } from "../../../model/wan/prompt.ts";
 import { loadTokenizer } from "../../../model/tokenizer/tokenizer.ts";
 import { assertClose, variants } from "../../gpu.ts";
@@ -49,7 +49,7 @@ test("the demo's encoder as ONNX gives the pipeline's embeddings", async () => {
   const tokens = Number(fixture.metadata.max_sequence_length);
   const tokenizer = await loadTokenizer(`${DEMO}/tokenizer`);
   const prompts = texts.map((text) => tokenizer.encode(cleanPrompt(text), tokens));
-  const encoder = await openOnnxTextEncoder(gpu, `${DEMO}/text_encoder/model.onnx`, 128);
+  const encoder = await onnxTextEncoder(`${DEMO}/text_encoder/model.onnx`)(gpu, 128);
   const progress: number[] = [];
   const embeddings = await encoder.encode(prompts, {
     onProgress: ({ done, total }) => progress.push(done / total),
@@ -74,7 +74,7 @@ for (const [name, model] of [["names", OTHER_NAMES], ["order and integers", OTHE
   test(`inputs and outputs of other ${name}`, async () => {
     const gpu = await openedGpu();
     await withFile(Uint8Array.fromBase64(model), async (path) => {
-      const encoder = await openOnnxTextEncoder(gpu, path, 1);
+      const encoder = await onnxTextEncoder(path)(gpu, 1);
       const prompts = [{ ids: Int32Array.of(7, 1, 0), length: 2 }, { ids: Int32Array.of(8, 9, 1), length: 3 }];
       const embeddings = await encoder.encode(prompts);
       assertEquals([...await gpu.read(embeddings)], [107, 101, 0, 108, 109, 101]);
@@ -87,7 +87,7 @@ for (const [name, model] of [["names", OTHER_NAMES], ["order and integers", OTHE
 test("files that are no text encoder for this model are refused", async () => {
   const gpu = await openedGpu();
   const refused = (path: string, says: string) =>
-    assertRejects(() => openOnnxTextEncoder(gpu, path, 128), TilereelError, says);
+    assertRejects(() => onnxTextEncoder(path)(gpu, 128), TilereelError, says);
   await refused("/no/such/encoder.onnx", "/no/such/encoder.onnx does not exist");
   await withFile(
     new TextEncoder().encode("not a model"),
@@ -97,7 +97,7 @@ test("files that are no text encoder for this model are refused", async () => {
   await withFile(Uint8Array.of(8, 8, 0x12, 200), (path) => refused(path, `${path} is no ONNX model`));
   await withFile(Uint8Array.fromBase64(NO_TEXT_ENCODER), (path) => refused(path, "its inputs are x float32 [n]"));
   await withFile(Uint8Array.fromBase64(OTHER_NAMES), async (path) => {
-    const encoder = await openOnnxTextEncoder(gpu, path, 128);
+    const encoder = await onnxTextEncoder(path)(gpu, 128);
     const prompts = [{ ids: Int32Array.of(7, 1), length: 2 }];
     await assertRejects(() => encoder.encode(prompts), TilereelError, "1 channels, but the transformer takes 128");
     encoder[Symbol.dispose]();
@@ -106,7 +106,7 @@ test("files that are no text encoder for this model are refused", async () => {
 
 test("a token that the encoder does not know", async () => {
   const gpu = await openedGpu();
-  const encoder = await openOnnxTextEncoder(gpu, `${DEMO}/text_encoder/model.onnx`, 128);
+  const encoder = await onnxTextEncoder(`${DEMO}/text_encoder/model.onnx`)(gpu, 128);
   const prompts = [{ ids: Int32Array.of(5000, 1), length: 2 }];
   await assertRejects(() => encoder.encode(prompts), TilereelError, "failed to encode the prompt");
   encoder[Symbol.dispose]();
