@@ -8,7 +8,7 @@ import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** A block of slots that are processed together, and the list of runs that its queries attend to. */
-export interface Block {
+export interface SlotBlock {
   /** First slot. */
   readonly first: number;
   /** Number of slots, at most `blockRows`. */
@@ -28,7 +28,7 @@ export interface Run {
 
 /** Blocks and the runs that they attend to, on the GPU. */
 export interface BlockList {
-  /** [blocks, 4], u32: the fields of {@link Block} */
+  /** [blocks, 4], u32: the fields of {@link SlotBlock} */
   readonly blocks: Tensor;
   /** [lists, runs, 2], u32: the fields of {@link Run}; one list for all heads, or one for each of batch · heads */
   readonly runs: Tensor;
@@ -54,7 +54,7 @@ export interface AttentionPlan {
 }
 
 /** Cuts a range of slots into blocks that all attend to the same runs. */
-export function cutBlocks({ first, count }: Run, rows: number, firstRun: number, runs: number): Block[] {
+export function cutBlocks({ first, count }: Run, rows: number, firstRun: number, runs: number): SlotBlock[] {
   return Array.from({ length: Math.ceil(count / rows) }, (_, i) => ({
     first: first + i * rows,
     count: Math.min(rows, count - i * rows),
@@ -64,7 +64,7 @@ export function cutBlocks({ first, count }: Run, rows: number, firstRun: number,
 }
 
 /** Uploads blocks and one list of runs that all heads share. */
-export function uploadBlockList(gpu: Gpu, blocks: readonly Block[], runs: readonly Run[]): BlockList {
+export function uploadBlockList(gpu: Gpu, blocks: readonly SlotBlock[], runs: readonly Run[]): BlockList {
   return {
     blocks: gpu.upload(
       Uint32Array.from(blocks.flatMap((b) => [b.first, b.count, b.firstRun, b.runs])),

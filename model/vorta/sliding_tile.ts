@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Block, cutBlocks, type Run } from "../../gpu/attention_plan.ts";
+import { cutBlocks, type Run, type SlotBlock } from "../../gpu/attention_plan.ts";
 import { type Grid, perAxis, raster, rasterIndex } from "../attention/grid.ts";
 import { type TokenLayout, withKept } from "../attention/layout.ts";
 import { tileGrid } from "../attention/tiles.ts";
@@ -12,7 +12,7 @@ import type { VortaSettings } from "./settings.ts";
 
 /** Blocks and the runs that they attend to. */
 export interface BlockRuns {
-  readonly blocks: readonly Block[];
+  readonly blocks: readonly SlotBlock[];
   readonly runs: readonly Run[];
 }
 
@@ -79,7 +79,7 @@ function blockRuns(
   seen: readonly (readonly number[])[],
   rows: number,
 ): BlockRuns {
-  const blocks: Block[] = [], runs: Run[] = [];
+  const blocks: SlotBlock[] = [], runs: Run[] = [];
   const alike = joined(places, (a, b) => seen[a]!.join() === seen[b]!.join());
   for (const tiles of alike) {
     const firstRun = runs.length, others = seen[tiles[0]!]!.map((tile) => slots[tile]!);

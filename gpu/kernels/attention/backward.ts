@@ -13,7 +13,7 @@
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { OutputTile, products, storeWeights, TILE, WORKGROUP_AREAS } from "./tiles.ts";
-import { attentionLoop } from "./loop.ts";
+import { type AttentionLoop, attentionLoop } from "./loop.ts";
 
 /** A variant of a backward kernel. */
 export interface BackwardAttention {
@@ -39,9 +39,17 @@ const INPUTS = {
   head_scale: read("f32"),
 };
 
-const outputs = (of: "q" | "kv") => of === "q" ? { dq: write("vec4f") } : { dk: write("vec4f"), dv: write("vec4f") };
+const OUTPUTS = { q: { dq: write("vec4f") }, kv: { dk: write("vec4f"), dv: write("vec4f") } };
 
-const PARAMS = { has_head_scale: "u32" } as const;
+/** The parts of a kernel that all have, around its loop over inner rows. */
+function kernelOf(kind: "plain" | "tiled", { headDim, plan, of }: BackwardAttention, loop: AttentionLoop) {
+  return {
+    name: `attention_backward_${of}_${kind}_${headDim}${plan ? "_plan" : ""}`,
+    buffers: { ...INPUTS, ...loop.buffers, ...OUTPUTS[of] },
+    params: { ...loop.params, has_head_scale: "u32" },
+  } as const;
+}
+
 const FACTOR = `  var factor = 1.0;
   if (p.has_head_scale != 0u) { factor = head_scale[wid.z * p.heads + h]; }`;
 
@@ -49,171 +57,172 @@ const FACTOR = `  var factor = 1.0;
 export const PLAIN_BACKWARD_ROWS = (headDim: number): number => headDim <= 32 ? 2 : 1;
 
 /** Makes the kernel for software adapters: a thread holds a few rows. */
-export const attentionBackwardPlain = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
-  const d4 = headDim / 4, rows = PLAIN_BACKWARD_ROWS(headDim);
-  const w = attentionLoop({ plan, rows });
+export const attentionBackwardPlain = memo((variant: BackwardAttention): KernelSource => {
+  const d4 = variant.headDim / 4, rows = PLAIN_BACKWARD_ROWS(variant.headDim);
+  const loop = attentionLoop({ plan: variant.plan, rows });
   const channels = (line: (c: number) => string) => unroll(d4, line);
   const held = (line: (i: number) => string) => unroll(rows, line);
-  const begin = `${w.begin("gid.x")}
-${FACTOR}
-${held((i) => `  let token${i} = ${w.outer(`first + ${i}u`)}; let here${i} = token${i} * p.dim4 + head;`)}`;
-  const inner = (body: string) =>
-    w.steps(
-      1,
-      `    let other = ${w.inner("at")}; let there = other * p.dim4 + head;
-${held((i) => `    var s${i} = 0.0; var t${i} = 0.0;`)}
-${body}`,
-    );
+  const stages = (variant.of === "q" ? plainQueries : plainKeys)(channels, held);
   return {
-    name: `attention_backward_${of}_plain_${headDim}${plan ? "_plan" : ""}`,
-    buffers: { ...INPUTS, ...w.buffers, ...outputs(of) },
-    params: { ...w.params, ...PARAMS },
+    ...kernelOf("plain", variant, loop),
     workgroupSize: [8, 1, 1],
-    body: of === "q"
-      ? `${begin}
+    body: `${loop.begin("gid.x")}
+${FACTOR}
+${held((i) => `  let token${i} = ${loop.outer(`first + ${i}u`)}; let here${i} = token${i} * p.dim4 + head;`)}
+${held(stages.load)}
 ${
-        held((i) =>
-          `  let top${i} = lse[token${i} * p.heads + h]; let d${i} = dot_y[token${i} * p.heads + h];
+      loop.steps(
+        1,
+        `    let other = ${loop.inner("at")}; let there = other * p.dim4 + head;
+${held((i) => `    var s${i} = 0.0; var t${i} = 0.0;`)}
+${stages.add}`,
+      )
+    }
 ${
-            channels((c) =>
-              `  let q${i}_${c} = q[here${i} + ${c}u] * p.scale; let g${i}_${c} = dy[here${i} + ${c}u]; var a${i}_${c} = vec4f();`
-            )
-          }`
-        )
-      }
-${
-        inner(`${
-          channels((c) =>
-            `    { let k = k[there + ${c}u]; let v = v[there + ${c}u]; ${
-              held((i) => `s${i} += dot(q${i}_${c}, k); t${i} += dot(g${i}_${c}, v);`)
-            } }`
-          )
-        }
-${held((i) => `    s${i} = exp(s${i} - top${i}) * (t${i} - d${i});`)}
-${channels((c) => `    { let k = k[there + ${c}u]; ${held((i) => `a${i}_${c} += s${i} * k;`)} }`)}`)
-      }
-${
-        held((i) =>
-          `  if (first + ${i}u <= last) {
-${channels((c) => `    dq[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);`)}
+      held((i) =>
+        `  if (first + ${i}u <= last) {
+${channels((c) => stages.store(i, c))}
   }`
-        )
-      }`
-      : `${begin}
-${
-        held((i) =>
-          channels((c) =>
-            `  let k${i}_${c} = k[here${i} + ${c}u] * p.scale; let v${i}_${c} = v[here${i} + ${c}u];
-  var a${i}_${c} = vec4f(); var b${i}_${c} = vec4f();`
-          )
-        )
-      }
-${
-        inner(`${
-          channels((c) =>
-            `    { let q = q[there + ${c}u]; let g = dy[there + ${c}u]; ${
-              held((i) => `s${i} += dot(k${i}_${c}, q); t${i} += dot(v${i}_${c}, g);`)
-            } }`
-          )
-        }
-    { let top = lse[other * p.heads + h]; let d = dot_y[other * p.heads + h];
-${held((i) => `      s${i} = exp(s${i} - top); t${i} = s${i} * (t${i} - d);`)} }
-${
-          channels((c) =>
-            `    { let q = q[there + ${c}u]; let g = dy[there + ${c}u]; ${
-              held((i) => `a${i}_${c} += t${i} * q; b${i}_${c} += s${i} * g;`)
-            } }`
-          )
-        }`)
-      }
-${
-        held((i) =>
-          `  if (first + ${i}u <= last) {
-${
-            channels((c) =>
-              `    dk[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);
-    dv[here${i} + ${c}u] += b${i}_${c} * factor;`
-            )
-          }
-  }`
-        )
-      }`,
+      )
+    }`,
   };
 });
 
+/** WGSL of a plain kernel: loads a row, adds what one inner row contributes to all rows, and stores a row's channels. */
+interface PlainStages {
+  load(i: number): string;
+  readonly add: string;
+  store(i: number, c: number): string;
+}
+
+/** Repeats WGSL. */
+type Repeat = (line: (i: number) => string) => string;
+
+/** Gradients of queries: `s` is the score and becomes dS, `t` is dP. */
+function plainQueries(channels: Repeat, held: Repeat): PlainStages {
+  const load = (i: number, c: number) =>
+    `  let q${i}_${c} = q[here${i} + ${c}u] * p.scale; let g${i}_${c} = dy[here${i} + ${c}u]; var a${i}_${c} = vec4f();`;
+  const multiply = (c: number) =>
+    `    { let k = k[there + ${c}u]; let v = v[there + ${c}u]; ${
+      held((i) => `s${i} += dot(q${i}_${c}, k); t${i} += dot(g${i}_${c}, v);`)
+    } }`;
+  return {
+    load: (i) =>
+      `  let top${i} = lse[token${i} * p.heads + h]; let d${i} = dot_y[token${i} * p.heads + h];
+${channels((c) => load(i, c))}`,
+    add: `${channels(multiply)}
+${held((i) => `    s${i} = exp(s${i} - top${i}) * (t${i} - d${i});`)}
+${channels((c) => `    { let k = k[there + ${c}u]; ${held((i) => `a${i}_${c} += s${i} * k;`)} }`)}`,
+    store: (i, c) => `    dq[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);`,
+  };
+}
+
+/** Gradients of keys and values: `s` is the score and becomes P, `t` is dP and becomes dS. */
+function plainKeys(channels: Repeat, held: Repeat): PlainStages {
+  const withQuery = (c: number, line: (i: number) => string) =>
+    `    { let q = q[there + ${c}u]; let g = dy[there + ${c}u]; ${held(line)} }`;
+  return {
+    load: (i) =>
+      channels((c) =>
+        `  let k${i}_${c} = k[here${i} + ${c}u] * p.scale; let v${i}_${c} = v[here${i} + ${c}u];
+  var a${i}_${c} = vec4f(); var b${i}_${c} = vec4f();`
+      ),
+    add: `${channels((c) => withQuery(c, (i) => `s${i} += dot(k${i}_${c}, q); t${i} += dot(v${i}_${c}, g);`))}
+    { let top = lse[other * p.heads + h]; let d = dot_y[other * p.heads + h];
+${held((i) => `      s${i} = exp(s${i} - top); t${i} = s${i} * (t${i} - d);`)} }
+${channels((c) => withQuery(c, (i) => `a${i}_${c} += t${i} * q; b${i}_${c} += s${i} * g;`))}`,
+    store: (i, c) =>
+      `    dk[here${i} + ${c}u] += a${i}_${c} * (p.scale * factor);
+    dv[here${i} + ${c}u] += b${i}_${c} * factor;`,
+  };
+}
+
 /** Makes the kernel for GPUs. */
-export const attentionBackwardTiled = memo(({ headDim, plan, of }: BackwardAttention): KernelSource => {
-  const w = attentionLoop({ plan, rows: TILE });
-  const out = new OutputTile(headDim);
-  const outer = (from: string, scale?: string) => ({
-    from,
-    token: (row: string) => w.outer(`first + ${row}`),
-    ...scale !== undefined && { scale },
-  });
-  const inner = (from: string) => ({ from, token: (row: string) => w.inner(`at + ${row}`) });
-  const four = (name: string, i: number) => `vec4f(${[0, 1, 2, 3].map((j) => `${name}${4 * i + j}`).join(", ")})`;
-  const store = (name: string, to: string, factor: string) =>
+export const attentionBackwardTiled = memo((variant: BackwardAttention): KernelSource => {
+  const loop = attentionLoop({ plan: variant.plan, rows: TILE }), out = new OutputTile(variant.headDim);
+  const stages = (variant.of === "q" ? tiledQueries : tiledKeys)(variant.headDim, loop, out);
+  const store = ([name, to, factor]: readonly [name: string, to: string, factor: string]) =>
     out.each(
       name,
       (sum, row, col) =>
         `  if (first + ${row} <= last) { ${to}[${
-          w.outer(`first + ${row}`)
+          loop.outer(`first + ${row}`)
         } * p.dim4 + head + ${col}] += ${sum} * ${factor}; }`,
     );
-  // Rows past the end have weight zero.
-  const inside = `let inside = vec4<bool>(${[0, 1, 2, 3].map((j) => `at + lid.x * 4u + ${j}u < end`).join(", ")});`;
-  const begin = `${w.begin("wid.x")}
-${FACTOR}
-${out.place}`;
   return {
-    name: `attention_backward_${of}_tiled_${headDim}${plan ? "_plan" : ""}`,
-    buffers: { ...INPUTS, ...w.buffers, ...outputs(of) },
-    params: { ...w.params, ...PARAMS },
+    ...kernelOf("tiled", variant, loop),
     workgroupSize: [16, 16, 1],
     declarations: WORKGROUP_AREAS,
-    body: of === "q"
-      ? `${begin}
-${out.sums("o")}
-${
-        unroll(4, (i) =>
-          `  let token${i} = ${w.outer(`first + lid.y + ${16 * i}u`)} * p.heads + h;
-  let top${i} = lse[token${i}]; let d${i} = dot_y[token${i}];`)
-      }
-${
-        w.steps(
-          TILE,
-          `${products("s", outer("q", "p.scale"), inner("k"), headDim, "vec4f")}
+    body: `${loop.begin("wid.x")}
+${FACTOR}
+${out.place}
+${stages.sums.map(([name]) => out.sums(name)).join("\n")}
+${stages.load}
+${loop.steps(TILE, stages.add)}
+${stages.sums.map(store).join("\n")}`,
+  };
+});
+
+/** WGSL of a tiled kernel: its sums, what is loaded before the loop, and what one tile of inner rows adds. */
+interface TiledStages {
+  /** The names of the sums, where they are added, and with which factor. */
+  readonly sums: readonly (readonly [name: string, to: string, factor: string])[];
+  readonly load: string;
+  readonly add: string;
+}
+
+/** The rows of a tensor that take part in a product. */
+const rowsOf = (loop: AttentionLoop) => ({
+  outer: (from: string, scale?: string) => ({
+    from,
+    token: (row: string) => loop.outer(`first + ${row}`),
+    ...scale !== undefined && { scale },
+  }),
+  inner: (from: string) => ({ from, token: (row: string) => loop.inner(`at + ${row}`) }),
+});
+
+const FOUR = [0, 1, 2, 3];
+/** Four scores of outer row lid.y + 16i, see {@link products}. */
+const four = (name: string, i: number) => `vec4f(${FOUR.map((j) => `${name}${4 * i + j}`).join(", ")})`;
+/** Rows past the end have weight zero. */
+const INSIDE = `let inside = vec4<bool>(${FOUR.map((j) => `at + lid.x * 4u + ${j}u < end`).join(", ")});`;
+
+/** Gradients of queries: `s` are scores, `t` is dP. */
+function tiledQueries(headDim: number, loop: AttentionLoop, out: OutputTile): TiledStages {
+  const { outer, inner } = rowsOf(loop);
+  return {
+    sums: [["o", "dq", "(p.scale * factor)"]],
+    load: unroll(4, (i) =>
+      `  let token${i} = ${loop.outer(`first + lid.y + ${16 * i}u`)} * p.heads + h;
+  let top${i} = lse[token${i}]; let d${i} = dot_y[token${i}];`),
+    add: `${products("s", outer("q", "p.scale"), inner("k"), headDim, "vec4f")}
 ${products("t", outer("dy"), inner("v"), headDim, "vec4f")}
-    ${inside}
+    ${INSIDE}
 ${storeWeights((i) => `select(vec4f(), exp(${four("s", i)} - top${i}) * (${four("t", i)} - d${i}), inside)`)}
 ${out.accumulate("o", inner("k"))}`,
-        )
-      }
-${store("o", "dq", "(p.scale * factor)")}`
-      : `${begin}
-${out.sums("a")}
-${out.sums("b")}
-${
-        w.steps(
-          TILE,
-          `${products("s", outer("k", "p.scale"), inner("q"), headDim, "vec4f")}
-    ${inside}
+  };
+}
+
+/** Gradients of keys (`a`) and values (`b`): `s` are scores, `e` is P, `t` is dP. */
+function tiledKeys(headDim: number, loop: AttentionLoop, out: OutputTile): TiledStages {
+  const { outer, inner } = rowsOf(loop);
+  return {
+    sums: [["a", "dk", "(p.scale * factor)"], ["b", "dv", "factor"]],
+    load: "",
+    add: `${products("s", outer("k", "p.scale"), inner("q"), headDim, "vec4f")}
+    ${INSIDE}
     var top = vec4f(); var d = vec4f();
 ${
-            unroll(4, (j) =>
-              `    { let i = ${
-                w.inner(`at + lid.x * 4u + ${j}u`)
-              } * p.heads + h; top[${j}] = lse[i]; d[${j}] = dot_y[i]; }`)
-          }
+      unroll(4, (j) =>
+        `    { let i = ${
+          loop.inner(`at + lid.x * 4u + ${j}u`)
+        } * p.heads + h; top[${j}] = lse[i]; d[${j}] = dot_y[i]; }`)
+    }
 ${unroll(4, (i) => `    let e${i} = select(vec4f(), exp(${four("s", i)} - top), inside);`)}
 ${storeWeights((i) => `e${i}`)}
 ${out.accumulate("b", inner("dy"))}
 ${products("t", outer("v"), inner("dy"), headDim, "vec4f")}
 ${storeWeights((i) => `e${i} * (${four("t", i)} - d)`)}
 ${out.accumulate("a", inner("q"))}`,
-        )
-      }
-${store("a", "dk", "(p.scale * factor)")}
-${store("b", "dv", "factor")}`,
   };
-});
+}
