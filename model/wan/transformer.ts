@@ -20,7 +20,7 @@ import type { Weights } from "../weights/weights.ts";
 import { type BlockInputs, type BlockWeights, loadBlock, runBlock } from "./block.ts";
 import type { TransformerConfig } from "./config.ts";
 import { ropeTable } from "./rope.ts";
-import { timestepEmbedding } from "./time_embedding.ts";
+import { timestepEmbedding } from "../layers/timestep_embedding.ts";
 
 /** The weights outside the blocks. */
 interface OuterWeights {
