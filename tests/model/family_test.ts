@@ -1,0 +1,136 @@
+import { countModel, STAGES } from "../../bench/memory/count.ts";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { dryGpu } from "../../gpu/device/dry.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { AttentionMethod } from "../../model/attention/method.ts";
+import type { AttentionReport } from "../../model/attention/report.ts";
+import { openModel } from "../../model/checkpoint/model_folder.ts";
+import { registerFamily } from "../../model/families.ts";
+import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
+import { vedaAttention } from "../../model/veda/methods.ts";
+import { routedAttention } from "../../model/vorta/methods.ts";
+import { Router, routerShape } from "../../model/vorta/router.ts";
+import { defaultSettings } from "../../model/vorta/settings.ts";
+import { trainingPass } from "../../model/vorta/training_pass.ts";
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { assertClose, randn, testVariants } from "../gpu.ts";
+import { SHAPE, TOY, toyModel } from "./toy_family.ts";
+
+const CLIP = { prompt: "a red circle", negativePrompt: "blur", seed: 3 };
+
+Deno.test("a family is unknown until it is registered", async () => {
+  await assertRejects(
+    () => openModel(toyModel()),
+    TilereelError,
+    'this model is a "ToyPipeline", but only text to video with Wan 2.1 is supported',
+  );
+  registerFamily(TOY);
+  using model = await openModel(toyModel());
+  assertEquals(model.family, TOY);
+});
+
+async function withPipeline<T>(
+  gpu: Gpu,
+  work: (pipeline: VideoPipeline) => Promise<T>,
+  options: Omit<LoadOptions, "gpu"> = {},
+): Promise<T> {
+  const pipeline = await VideoPipeline.of(await openModel(toyModel()), { ...options, gpu });
+  try {
+    return await work(pipeline);
+  } finally {
+    pipeline.close();
+  }
+}
+
+/** The latents of a clip. */
+async function latents(gpu: Gpu, pipeline: VideoPipeline, options: Partial<GenerateOptions> = {}) {
+  const sampled = await pipeline.sampleLatents({ ...CLIP, ...options });
+  const numbers = await gpu.read(sampled);
+  gpu.release(sampled);
+  return numbers;
+}
+
+Deno.test("the toy family generates on a dry device", async () => {
+  const gpu = dryGpu();
+  const { width, height, frames, data } = await withPipeline(gpu, (pipeline) => pipeline.generate(CLIP));
+  assertEquals([width, height, frames, data.length], [48, 32, 4, 48 * 32 * 4 * 3]);
+});
+
+testVariants("the toy family generates; streamed blocks of two kinds give the same", async ({ gpu }) => {
+  const render = (options: Omit<LoadOptions, "gpu">) =>
+    withPipeline(gpu, async (pipeline) => {
+      const clip = await pipeline.generate(CLIP), { place, bytes } = pipeline.weights;
+      return { clip, other: await latents(gpu, pipeline, { prompt: "a red circle?" }), place, bytes };
+    }, options);
+  const resident = await render({}), { used } = gpu.memory, streamed = await render({ weights: "stream" });
+  assertEquals([resident.place, streamed.place], ["resident", "stream"]);
+  assertEquals(streamed.clip, resident.clip);
+  assert(new Set(resident.clip.data).size > 50);
+  assertEquals(gpu.memory.used, used);
+});
+
+testVariants("text tokens count as far as the prompt goes", ({ gpu, bound }) =>
+  withPipeline(gpu, async (pipeline) => {
+    const full = await latents(gpu, pipeline);
+    assertNotEquals(await latents(gpu, pipeline, { prompt: "a red square" }), full);
+    // More padding, which the encoder fills with other numbers than the prompt's.
+    assertClose(await latents(gpu, pipeline, { textTokens: 30 }), full, 10 * bound);
+  }));
+
+testVariants("the toy family routes through VORTA and Veda", ({ gpu, bound }) =>
+  withPipeline(gpu, async (pipeline) => {
+    const settings = defaultSettings, router = Router.random(routerShape(SHAPE), 1);
+    const run = async (attention?: AttentionMethod) => {
+      const reports: AttentionReport[] = [];
+      const onAttention = (report: AttentionReport) => void reports.push(report);
+      const numbers = await latents(gpu, pipeline, { ...attention && { attention }, onAttention });
+      return { numbers, density: reports[0]!.density };
+    };
+    const full = await run();
+    for (
+      const [sparse, dense] of [
+        [routedAttention({ router, settings, tau: 0 }), routedAttention({ router, settings, tau: 1 })],
+        [vedaAttention({ keep: 0.2, tileTokens: 8, denseSteps: 0 }), vedaAttention({ keep: 1, tileTokens: 8 })],
+      ] as const
+    ) {
+      const all = await run(dense), some = await run(sparse);
+      assertEquals(all.density, 1);
+      assertClose(all.numbers, full.numbers, 10 * bound);
+      assert(some.density < 0.9 && some.numbers.every(Number.isFinite), `density ${some.density}`);
+      assertNotEquals(some.numbers, full.numbers);
+    }
+  }));
+
+testVariants("routers are trained on the toy family", async ({ gpu }) => {
+  using model = await openModel(toyModel());
+  using transformer = await model.loadTransformer(gpu);
+  using prompts = model.promptEncoder(gpu);
+  const [conditioning] = await prompts.encode(["a red circle"], 16);
+  const shape = [...model.latentShape({ width: 48, height: 32, frames: 4 })], size = shape.reduce((a, b) => a * b);
+  const [noisy, target] = [1, 2].map((seed) => gpu.upload(randn(size, seed), shape));
+  const { losses, scoreGradients } = await trainingPass(gpu, transformer, {
+    ...{ noisy: noisy!, target: target!, timestep: 500, conditioning: conditioning! },
+    scores: new Float32Array(SHAPE.layers * SHAPE.heads * 3).fill(1 / 3),
+    settings: defaultSettings(model.layout({ width: 48, height: 32, frames: 4 }).grid),
+    weights: { diffusion: 1, distillation: 1, hidden: 1 },
+  });
+  assert(Object.values(losses).every((loss) => loss > 0 && Number.isFinite(loss)));
+  assert(scoreGradients.every((gradient) => Number.isFinite(gradient)) && scoreGradients.some((g) => g !== 0));
+  for (const tensor of [noisy!, target!, conditioning!.text]) gpu.release(tensor);
+});
+
+Deno.test("the toy family's memory is planned", async () => {
+  const clip = { width: 480, height: 320, frames: 8 };
+  for (const attention of [undefined, vedaAttention({ keep: 0.2 })]) {
+    const model = await openModel(toyModel());
+    const { peaks, place } = await countModel(model, { ...clip, ...attention && { attention } });
+    assertEquals(place, "resident");
+    const taken = peaks.denoise.held - peaks.load.held, planned = model.denoisingBytes(dryGpu(), clip);
+    assert(taken <= planned && taken > planned / 3, `${taken} of ${planned} bytes`);
+    for (const stage of STAGES) assert(peaks[stage].parts.length > 0);
+  }
+  const limit = 170e6;
+  const { peaks, place } = await countModel(await openModel(toyModel()), { ...clip, device: { memoryLimit: limit } });
+  assertEquals(place, "stream");
+  for (const stage of STAGES) assert(peaks[stage].held <= limit);
+});

@@ -1,0 +1,213 @@
+/**
+ * A second family of models: the smallest that shows what a family may have and Wan has not. Text tokens stand behind
+ * the video's tokens and are attended to jointly, prompts differ in length, and blocks are of two kinds.
+ *
+ * @module
+ */
+import { randomSource } from "../../bench/full_size/random_source.ts";
+import type { TensorSpec } from "../../bench/full_size/tensor_spec.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { attention } from "../../gpu/ops/attention.ts";
+import { combine } from "../../gpu/ops/combine.ts";
+import { layerNorm } from "../../gpu/ops/layer_norm.ts";
+import { patchify, unpatchify } from "../../gpu/ops/patches.ts";
+import { rgb8 } from "../../gpu/ops/rgb8.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { type Grid, gridOf, product } from "../../model/attention/grid.ts";
+import type { TokenLayout } from "../../model/attention/layout.ts";
+import { BlockTransformer, loadWeights } from "../../model/blocks/block_transformer.ts";
+import type {
+  Conditioning,
+  EmbeddedPass,
+  Family,
+  FamilyModel,
+  ForwardPass,
+  PromptEncoder,
+  VideoVae,
+} from "../../model/family.ts";
+import { memoryFolder } from "../../model/files/memory.ts";
+import { classifierFreeGuidance } from "../../model/guidance.ts";
+import { Linear } from "../../model/layers/linear.ts";
+import { timestepEmbedding } from "../../model/layers/timestep_embedding.ts";
+import { readSchedulerConfig } from "../../model/schedulers/config.ts";
+import type { ClipSize } from "../../model/video_size.ts";
+import type { Weights } from "../../model/weights.ts";
+
+export const SHAPE = { layers: 4, heads: 2, headDim: 16 };
+const DIM = 32, TEXT_DIM = 8, PATCH: Grid = [1, 4, 4], CHANNELS = 3, INNER = CHANNELS * product(PATCH);
+/** Text tokens, valid or not. */
+export const TEXT_TOKENS = 16;
+const PREFIXES = ["double.0.", "double.1.", "single.0.", "single.1."];
+
+const SPECS: TensorSpec[] = [
+  ...spec("video", DIM, INNER),
+  ...spec("text", DIM, TEXT_DIM),
+  ...spec("time", DIM, DIM),
+  ...spec("out", INNER, DIM),
+  ...PREFIXES.flatMap((prefix) => [
+    ...["q", "k", "v", "o"].flatMap((name) => spec(prefix + name, DIM, DIM)),
+    ...prefix.startsWith("double") ? [...spec(`${prefix}up`, 64, DIM), ...spec(`${prefix}down`, DIM, 64)] : [],
+  ]),
+];
+
+function spec(name: string, outputs: number, inputs: number): TensorSpec[] {
+  return [{ name: `${name}.weight`, shape: [outputs, inputs] }, { name: `${name}.bias`, shape: [outputs] }];
+}
+
+type Layers<Name extends string> = Readonly<Record<Name, Linear>>;
+type Outer = Layers<"video" | "text" | "time" | "out">;
+type Block = Layers<"q" | "k" | "v" | "o"> & Partial<Layers<"up" | "down">>;
+
+async function loadLayers<Name extends string>(weights: Weights, sizes: Record<Name, [number, number]>) {
+  const layers: Record<string, Linear> = {};
+  for (const [name, [outputs, inputs]] of Object.entries<[number, number]>(sizes)) {
+    layers[name] = await Linear.load(weights, name, outputs, inputs);
+  }
+  return layers as Layers<Name>;
+}
+
+const square: [number, number] = [DIM, DIM];
+const loadOuter = (weights: Weights): Promise<Outer> =>
+  loadLayers(weights, { video: [DIM, INNER], text: [DIM, TEXT_DIM], time: square, out: [INNER, DIM] });
+const loadBlock = (weights: Weights, layer: number): Promise<Block> =>
+  loadLayers(weights, {
+    ...{ q: square, k: square, v: square, o: square },
+    ...layer < 2 && { up: [64, DIM], down: [DIM, 64] },
+  } as Record<"q" | "k" | "v" | "o", [number, number]>);
+
+interface ToyPass extends EmbeddedPass {
+  readonly latents: readonly number[];
+}
+
+class ToyTransformer extends BlockTransformer<Outer, Block, ToyPass> {
+  readonly shape = SHAPE;
+
+  layout(latents: readonly number[], { text, textLength = text.dim(1) }: Conditioning): TokenLayout {
+    return { grid: gridOf(latents, PATCH), kept: text.dim(1), length: textLength };
+  }
+
+  embed({ latents, timesteps, conditioning, selfAttention }: ForwardPass): ToyPass {
+    const { gpu, outer } = this;
+    const x = gpu.scope(() => {
+      const time = this.embedTime(timesteps).reshape([DIM]);
+      const video = outer.video.apply(gpu, patchify(gpu, latents, PATCH));
+      const text = outer.text.apply(gpu, conditioning.text);
+      // The sequence: the grid's tokens, then the text's.
+      const all = gpu.tensor([1, video.dim(1) + text.dim(1), DIM]), rows = all.reshape(all.shape.slice(1));
+      gpu.copy(video, rows.slice(0, video.dim(1)));
+      gpu.copy(text, rows.slice(video.dim(1), text.dim(1)));
+      return layerNorm(gpu, all, 1e-6, { weight: time, bias: time });
+    });
+    return { x, tensors: [], selfAttention, latents: latents.shape };
+  }
+
+  protected override forwardBlock(w: Block, x: Tensor, { selfAttention }: ToyPass, layer: number): Tensor {
+    const { gpu } = this;
+    return gpu.scope(() => {
+      const norm = layerNorm(gpu, x, 1e-6);
+      const [q, k, v] = [w.q, w.k, w.v].map((linear) => linear.apply(gpu, norm)) as [Tensor, Tensor, Tensor];
+      const y = selfAttention ? selfAttention(q, k, v, layer) : attention(gpu, q, k, v, { heads: SHAPE.heads });
+      const attended = w.o.apply(gpu, y, { residual: x });
+      if (!w.up || !w.down) return attended;
+      const hidden = w.up.apply(gpu, layerNorm(gpu, attended, 1e-6), { activation: "gelu_tanh" });
+      return w.down.apply(gpu, hidden, { residual: attended });
+    });
+  }
+
+  project(x: Tensor, { latents }: ToyPass): Tensor {
+    const { gpu, outer } = this, tokens = product(gridOf(latents, PATCH));
+    return gpu.scope(() => {
+      const video = x.reshape(x.shape.slice(1)).rows(0, tokens).reshape([1, tokens, DIM]);
+      return unpatchify(gpu, outer.out.apply(gpu, video), latents, PATCH);
+    });
+  }
+
+  protected override embedTime(timesteps: readonly number[]): Tensor {
+    const sinusoid = this.gpu.upload(timestepEmbedding(timesteps, DIM), [timesteps.length, DIM]);
+    return this.outer.time.apply(this.gpu, sinusoid);
+  }
+}
+
+/** Latents are pixels. */
+function identityVae(gpu: Gpu): VideoVae {
+  const same = (latents: Tensor) => combine(gpu, [[1, latents]]);
+  return {
+    denormalize: same,
+    normalize: same,
+    fitsWhole: () => true,
+    decodeRgb8: async (latents, { onProgress } = {}) => {
+      onProgress?.({ stage: "decode", done: 0, total: latents.dim(2) });
+      const packed = rgb8(gpu, latents.reshape(latents.shape.slice(1)));
+      const bytes = new Uint8Array(await gpu.readBytes(packed)).slice(0, latents.size);
+      gpu.release(packed);
+      return bytes;
+    },
+    encode: (clip) => Promise.resolve({ mean: same(clip), logvar: same(clip) }),
+    [Symbol.dispose]() {},
+  };
+}
+
+/** A token is a character. */
+function characterEncoder(gpu: Gpu): PromptEncoder {
+  return {
+    encode: (prompts, tokens) =>
+      Promise.resolve(prompts.map((prompt) => {
+        const numbers = Float32Array.from(
+          { length: tokens * TEXT_DIM },
+          // What lies past the prompt's end is not zero, and must not count.
+          (_, i) =>
+            Math.sin((prompt.charCodeAt(Math.floor(i / TEXT_DIM)) || 1000 * prompt.length) * (1 + i % TEXT_DIM)),
+        );
+        return { text: gpu.upload(numbers, [1, tokens, TEXT_DIM]), textLength: Math.max(1, prompt.length) };
+      })),
+    [Symbol.dispose]() {},
+  };
+}
+
+/** The toy family. Its weights are random and always the same. */
+export const TOY: Family = {
+  name: "the toy",
+  transformerClass: "ToyTransformer",
+  pipelineClass: "ToyPipeline",
+  parts: { transformer: { classes: ["ToyTransformer"] }, scheduler: {} },
+  defaults: { width: 48, height: 32, frames: 4, fps: 8, steps: 3, guidance: 2, textTokens: TEXT_TOKENS },
+  multiples: { side: 4, frames: 1 },
+  unsupportedKind: () => Promise.resolve(undefined),
+  async open(folder): Promise<FamilyModel> {
+    const latentShape = ({ width, height, frames }: ClipSize) => [1, CHANNELS, frames, height, width];
+    const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), PATCH), kept: TEXT_TOKENS });
+    const weights = randomSource(SPECS);
+    return {
+      family: TOY,
+      defaults: folder.generation,
+      scheduler: await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json")),
+      shape: SHAPE,
+      textDim: TEXT_DIM,
+      layerPrefixes: PREFIXES,
+      weights,
+      latentShape,
+      layout,
+      // Latents are larger than tokens.
+      denoisingBytes: (_, clip) => 8 * 4 * (DIM + INNER) * (product(layout(clip).grid) + TEXT_TOKENS),
+      passes: classifierFreeGuidance,
+      loadTransformer: async (gpu, options) => {
+        const stored = { source: weights, prefixes: PREFIXES, load: loadBlock };
+        return new ToyTransformer(gpu, await loadWeights(gpu, stored, loadOuter, options));
+      },
+      loadVae: (gpu) => Promise.resolve(identityVae(gpu)),
+      promptEncoder: characterEncoder,
+      [Symbol.dispose]() {},
+    };
+  },
+};
+
+/** A model of the toy family, in memory. */
+export function toyModel() {
+  const files = {
+    "model_index.json": { _class_name: "ToyPipeline", transformer: ["toys", "ToyTransformer"] },
+    "transformer/config.json": {},
+    "scheduler/scheduler_config.json": { _class_name: "FlowMatchEulerDiscreteScheduler", shift: 3 },
+  };
+  const bytes = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+  return memoryFolder(Object.fromEntries(Object.entries(files).map(([name, value]) => [name, bytes(value)])));
+}
