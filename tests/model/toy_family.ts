@@ -31,7 +31,7 @@ import { Linear } from "../../model/layers/linear.ts";
 import { timestepEmbedding } from "../../model/layers/timestep_embedding.ts";
 import { readSchedulerConfig } from "../../model/schedulers/config.ts";
 import type { ClipSize } from "../../model/video_size.ts";
-import type { Weights } from "../../model/weights.ts";
+import type { Weights } from "../../model/weights/weights.ts";
 
 export const SHAPE = { layers: 4, heads: 2, headDim: 16 };
 const DIM = 32, TEXT_DIM = 8, PATCH: Grid = [1, 4, 4], CHANNELS = 3, INNER = CHANNELS * product(PATCH);
@@ -191,8 +191,8 @@ export const TOY: Family = {
       denoisingBytes: (_, clip) => 8 * 4 * (DIM + INNER) * (product(layout(clip).grid) + TEXT_TOKENS),
       passes: classifierFreeGuidance,
       loadTransformer: async (gpu, options) => {
-        const stored = { source: weights, prefixes: PREFIXES, load: loadBlock };
-        return new ToyTransformer(gpu, await loadWeights(gpu, stored, loadOuter, options));
+        const stored = { prefixes: PREFIXES, load: loadBlock };
+        return new ToyTransformer(gpu, await loadWeights(gpu, weights, stored, loadOuter, options));
       },
       loadVae: (gpu) => Promise.resolve(identityVae(gpu)),
       promptEncoder: characterEncoder,
