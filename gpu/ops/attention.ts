@@ -10,7 +10,7 @@ import type { Tensor } from "../tensor.ts";
 import { blockRows, forwardVariant } from "./attention_family.ts";
 import { runForward } from "./attention_forward.ts";
 import { type AttentionPattern, launchAttention } from "./attention_launch.ts";
-import { fill } from "./elementwise.ts";
+import { zeros } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
 export type { AttentionPattern } from "./attention_launch.ts";
@@ -51,7 +51,7 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   if (gpu.tape && !options.into) {
     if (bias || keyLengths) throw new Error("attention: there is no way back through a bias or key lengths");
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {
-      const gradient = (of: Tensor, needed: boolean | undefined) => needed ? zeros(gpu, of) : undefined;
+      const gradient = (of: Tensor, needed: boolean | undefined) => needed ? zeros(gpu, of.shape) : undefined;
       const dq = gradient(q, wanted[0]);
       const both = wanted[1] || wanted[2];
       const dk = gradient(k, both), dv = gradient(v, both);
@@ -132,10 +132,4 @@ function headDimOf(gpu: Gpu, q: Tensor, heads: number): number {
     throw new Error(`attention: ${heads} heads of ${headDim}`);
   }
   return headDim;
-}
-
-function zeros(gpu: Gpu, like: Tensor): Tensor {
-  const tensor = gpu.tensor(like.shape);
-  fill(gpu, tensor, 0);
-  return tensor;
 }

@@ -1,6 +1,6 @@
 /**
  * Selects representatives of buckets of tokens. Each bucket keeps its centre and the tokens that are least similar to
- * it. The other tokens copy the centre's output.
+ * it. The other tokens copy the centre's output: see `bucketSpread`.
  *
  * @module
  */
@@ -10,7 +10,6 @@ import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
 
 /** Disjoint buckets of one size, and the tokens that are in no bucket. */
 export interface Buckets {
@@ -266,101 +265,4 @@ export function bucketSelect(
   if (keys) select(keys, 0);
   select(x, keys ? slots / 2 : 0);
   return { order, source, end };
-}
-
-/** The number of tokens of one thread of {@link SPREAD}. */
-const SPREAD_TOKENS = 4;
-
-/** Workgroups: y counts heads, z counts batch items. */
-const SPREAD: KernelSource = {
-  name: "bucket_spread",
-  buffers: { source: read("u32"), head_ids: read("u32"), y: write("vec4f") },
-  params: {
-    tokens: "u32",
-    /** tokens from here on are not in buckets */
-    end: "u32",
-    heads: "u32",
-    has_heads: "u32",
-    head_dim4: "u32",
-    /** the number of tokens that a workgroup's threads process at once */
-    abreast: "u32",
-  },
-  workgroupSize: [256, 1, 1],
-  body: `${chosenHead("head", "wid.y")}
-  let source_at = (wid.z * p.heads + head) * p.tokens;
-  let at = (wid.z * p.tokens * p.heads + head) * p.head_dim4;
-  let row = p.heads * p.head_dim4;
-  let place = li / p.head_dim4;
-  if (place >= p.abreast) { return; }
-  let c = at + li % p.head_dim4;
-  let first = wid.x * p.abreast * ${SPREAD_TOKENS}u + place;
-${
-    unroll(SPREAD_TOKENS, (i) =>
-      `  {
-    let token = first + ${i}u * p.abreast;
-    if (token < p.end) {
-      let giver = source[source_at + token];
-      if (giver != token) { y[c + token * row] = y[c + giver * row]; }
-    }
-  }`)
-  }`,
-};
-
-/** Overwrites every token that is not kept with its centre's value: y [batch, tokens, heads · head dim], f32. */
-export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source, end }: Selection, only?: Tensor): void {
-  const [batch, tokens, dim] = y.shape as [number, number, number];
-  const headDim4 = dim / heads / 4, abreast = Math.floor(256 / headDim4);
-  gpu.run(SPREAD, {
-    buffers: { source, head_ids: only ?? gpu.placeholder, y },
-    params: { tokens, end, heads, has_heads: only ? 1 : 0, head_dim4: headDim4, abreast },
-    workgroups: [Math.ceil(end / (abreast * SPREAD_TOKENS)), only?.dim(0) ?? heads, batch],
-  });
-}
-
-const COLLECT = memo((size: number): KernelSource => ({
-  name: `bucket_collect_${size}`,
-  buffers: { members: read("u32"), source: read("u32"), y: write("vec4f") },
-  params: { buckets: "u32", centre: "u32", tokens: "u32", heads: "u32", head_dim4: "u32", count: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let c = i % p.head_dim4;
-  let head = (i / p.head_dim4) % p.heads;
-  let bucket = (i / (p.head_dim4 * p.heads)) % p.buckets;
-  let batch = i / (p.head_dim4 * p.heads * p.buckets);
-  let sources = (batch * p.heads + head) * p.tokens;
-  var sum = vec4f();
-${
-    unroll(size, (m) =>
-      `  {
-    let token = members[bucket * ${size}u + ${m}u];
-    if (source[sources + token] != token) {
-      let at = ((batch * p.tokens + token) * p.heads + head) * p.head_dim4 + c;
-      sum += y[at];
-      y[at] = vec4f();
-    }
-  }`)
-  }
-  let centre = members[bucket * ${size}u + p.centre];
-  y[((batch * p.tokens + centre) * p.heads + head) * p.head_dim4 + c] += sum;`,
-}));
-
-/**
- * The backward pass of {@link bucketSpread}, in place. A centre gets the sum over the tokens that copied it; those
- * tokens get 0.
- */
-export function bucketCollect(
-  gpu: Gpu,
-  y: Tensor,
-  heads: number,
-  { members, centre }: Buckets,
-  { source }: Selection,
-): void {
-  const [batch, tokens, dim] = y.shape as [number, number, number];
-  const buckets = members.dim(0), count = batch * buckets * dim / 4;
-  gpu.run(COLLECT(members.dim(1)), {
-    buffers: { members, source, y },
-    params: { buckets, centre, tokens, heads, head_dim4: dim / heads / 4, count },
-    workgroups: groups1d(count),
-  });
 }

@@ -22,6 +22,13 @@ export function fill(gpu: Gpu, y: Tensor, value: number): void {
   gpu.run(FILL, { buffers: { y }, params: { count: y.size, value }, workgroups: groups1d(y.size) });
 }
 
+/** Makes an f32 tensor of zeros. */
+export function zeros(gpu: Gpu, shape: readonly number[]): Tensor {
+  const y = gpu.tensor(shape);
+  fill(gpu, y, 0);
+  return y;
+}
+
 const CLAMP: KernelSource = {
   name: "clamp",
   buffers: { y: write("f32") },

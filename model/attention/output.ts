@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import { fill } from "../../gpu/ops/elementwise.ts";
+import { zeros } from "../../gpu/ops/elementwise.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { product } from "./grid.ts";
 import { type TokenLayout, validTokens } from "./layout.ts";
@@ -19,9 +19,8 @@ export function attentionOutput(gpu: Gpu, q: Tensor, layout: TokenLayout): Tenso
   if (valid === tokens) return y;
   gpu.untaped(() =>
     gpu.scope(() => {
-      const zeros = gpu.tensor([tokens - valid, dim]), rows = y.reshape([batch * tokens, dim]);
-      fill(gpu, zeros, 0);
-      for (let b = 0; b < batch; b++) gpu.copy(zeros, rows.slice(b * tokens + valid, tokens - valid));
+      const padding = zeros(gpu, [tokens - valid, dim]), rows = y.reshape([batch * tokens, dim]);
+      for (let b = 0; b < batch; b++) gpu.copy(padding, rows.slice(b * tokens + valid, tokens - valid));
     })
   );
   return y;

@@ -7,7 +7,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
-import { fill } from "../../gpu/ops/elementwise.ts";
+import { zeros } from "../../gpu/ops/elementwise.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { readFloat32 } from "../checkpoint/safetensors.ts";
@@ -54,13 +54,8 @@ export class TileParameters implements Disposable {
     const make = (layer: number, side: number): Parameter => {
       const { size, sizes } = projectionShape(shape);
       const start = randn(size, randomBits(seed, layer, side)).map((x) => x * START);
-      const zeros = () => {
-        const tensor = owner.adopt(gpu.tensor(sizes));
-        fill(gpu, tensor, 0);
-        return tensor;
-      };
-      const upload = () => owner.adopt(gpu.upload(start, sizes));
-      return { x: upload(), average: upload(), mean: zeros(), square: zeros() };
+      const upload = () => owner.adopt(gpu.upload(start, sizes)), zero = () => owner.adopt(zeros(gpu, sizes));
+      return { x: upload(), average: upload(), mean: zero(), square: zero() };
     };
     const layers = Array.from({ length: shape.layers }, (_, layer) => ({ q: make(layer, 0), k: make(layer, 1) }));
     return new TileParameters(owner.move(), shape, layers);

@@ -8,15 +8,9 @@ import { type AttentionPlan, cutBlocks, type Run, uploadBlockList } from "../../
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention, attentionBackward, type AttentionPattern } from "../../gpu/ops/attention.ts";
 import { blockRows } from "../../gpu/ops/attention_family.ts";
-import {
-  bucketCollect,
-  type Buckets,
-  bucketSelect,
-  bucketSpread,
-  keptSlots,
-  type Selection,
-} from "../../gpu/ops/bucket_select.ts";
-import { fill } from "../../gpu/ops/elementwise.ts";
+import { type Buckets, bucketSelect, keptSlots, type Selection } from "../../gpu/ops/bucket_select.ts";
+import { bucketCollect, bucketSpread } from "../../gpu/ops/bucket_spread.ts";
+import { zeros } from "../../gpu/ops/elementwise.ts";
 import { headDots } from "../../gpu/ops/head_dots.ts";
 import { mixHeads } from "../../gpu/ops/mix_heads.ts";
 import { sumRows } from "../../gpu/ops/sum_rows.ts";
@@ -162,7 +156,9 @@ export class VortaAttention implements Disposable {
       });
       const y = mixHeads(gpu, taken.map(({ y }, i) => [weights[i]!, y]));
       gpu.tape?.record(y, [q, k, v, ...weights], (dy, wanted) => {
-        const gradients = wanted[0] ? { dq: this.#zeros(q), dk: this.#zeros(k), dv: this.#zeros(v) } : undefined;
+        const gradients = wanted[0]
+          ? { dq: zeros(gpu, q.shape), dk: zeros(gpu, k.shape), dv: zeros(gpu, v.shape) }
+          : undefined;
         const dWeights = taken.map((branch, i) =>
           gpu.scope(() => this.#back(branch, dy, { q, k, v }, gradients, weights[i]!))
         );
@@ -204,12 +200,6 @@ export class VortaAttention implements Disposable {
     const selection = branch === "coreset" ? this.select(q, k, only) : undefined;
     if (!selection) return run({ heads, only, plan: this.#full.plan });
     return run({ heads, only, plan: { ...this.#coreSet!.plan, order: selection.order } }, selection);
-  }
-
-  #zeros(like: Tensor): Tensor {
-    const tensor = this.gpu.tensor(like.shape);
-    fill(this.gpu, tensor, 0);
-    return tensor;
   }
 }
 

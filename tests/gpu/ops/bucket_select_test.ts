@@ -1,4 +1,5 @@
-import { bucketSelect, bucketSpread, keptSlots } from "../../../gpu/ops/bucket_select.ts";
+import { bucketSelect, keptSlots } from "../../../gpu/ops/bucket_select.ts";
+import { bucketSpread } from "../../../gpu/ops/bucket_spread.ts";
 import { assert, assertEquals } from "@std/assert";
 import { randn, testVariants } from "../../gpu.ts";
 
