@@ -109,13 +109,13 @@ export class AutoencoderKLWan implements VideoVae {
       const decoder = parts.includes("decoder") ? await Decoder.load(weights, config) : undefined;
       return new AutoencoderKLWan(gpu, config, weights, { encoder, decoder });
     } catch (error) {
-      weights.release();
+      weights[Symbol.dispose]();
       throw error;
     }
   }
 
   [Symbol.dispose](): void {
-    this.weights.release();
+    this.weights[Symbol.dispose]();
   }
 
   /** Frames of the clip that so many latent frames stand for. */

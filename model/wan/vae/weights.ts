@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
+import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { expectTensor, readFloat32, type TensorSource } from "../../checkpoint/tensor_source.ts";
 import { Linear } from "../../layers/linear.ts";
 
@@ -27,12 +28,14 @@ export interface MatrixPart {
   readonly scale?: number;
 }
 
-/** Reads, checks and uploads weights by name, and remembers them so that they can be freed together. */
-export class VaeWeights {
-  #tensors: Tensor[] = [];
+/** Reads, checks and uploads weights by name, and owns them. */
+export class VaeWeights implements Disposable {
+  readonly #owned: TensorOwner;
 
-  /** @param onTensor told after each tensor that was read */
-  constructor(private readonly gpu: Gpu, readonly source: TensorSource, private readonly onTensor: () => void) {}
+  /** @param onTensor is called after each tensor that was read */
+  constructor(gpu: Gpu, readonly source: TensorSource, private readonly onTensor: () => void) {
+    this.#owned = new TensorOwner(gpu);
+  }
 
   /**
    * A convolution's `.weight` and `.bias`.
@@ -78,8 +81,8 @@ export class VaeWeights {
   }
 
   /** Frees all that was uploaded. */
-  release(): void {
-    for (const tensor of this.#tensors.splice(0)) this.gpu.release(tensor);
+  [Symbol.dispose](): void {
+    this.#owned[Symbol.dispose]();
   }
 
   async #read(name: string, shape: readonly number[]): Promise<Float32Array> {
@@ -96,8 +99,6 @@ export class VaeWeights {
   }
 
   #upload(values: Float32Array, shape: readonly number[]): Tensor {
-    const tensor = this.gpu.upload(values, shape);
-    this.#tensors.push(tensor);
-    return tensor;
+    return this.#owned.adopt(this.#owned.gpu.upload(values, shape));
   }
 }

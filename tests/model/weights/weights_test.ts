@@ -85,7 +85,18 @@ test("a large weight goes up in pieces", async (gpu) => {
   gpu.trim();
 });
 
-test("release frees what was uploaded, here and in scopes", async (gpu) => {
+test("a large weight is cast in pieces", async (gpu) => {
+  const shape = [4099, 2051], count = 4099 * 2051; // 32 MiB and a bit of F32; an odd count
+  // What bf16 holds exactly: the lower halves are 0.
+  const fill = (at: number) => at % 4 < 2 ? 0 : (at * 31 + (at >> 16)) & 0x3f;
+  const { source, reads } = virtualTensor("F32", shape, 4 * count, fill);
+  using weights = new Weights(gpu, source, { dtype: "bf16" });
+  const held = new Uint8Array(await gpu.readBytes(await weights.matrix("w", shape)));
+  assert(reads.length > 1, `${reads}`);
+  for (let i = 0; i < 2 * count; i++) if (held[i] !== fill(2 * i - i % 2 + 2)) throw new Error(`byte ${i} differs`);
+});
+
+test("disposing frees what was uploaded, here and in scopes", async (gpu) => {
   const tensor = { dtype: "F32", shape: [64], data: randn(64, 1) } as const;
   await withTensors({ "a": tensor, "b.a": tensor, "c.a": tensor }, async (source) => {
     const { used } = gpu.memory;
