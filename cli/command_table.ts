@@ -9,16 +9,22 @@ import type { CommandTable } from "../tools/program/command.ts";
 export const COMMANDS: CommandTable = {
   generate: { summary: "render videos from text", load: () => import("./commands/generate.ts") },
   compare: {
-    summary: "the same prompts under several settings: figures, clips side by side, a page",
+    summary: "render the same prompts with several settings, and compare the clips",
     load: () => import("./commands/compare.ts"),
   },
-  train: { summary: "train what makes attention sparse", load: () => import("./commands/train.ts") },
-  search: { summary: "search for what suits a model's heads", load: () => import("./commands/search.ts") },
+  train: { summary: "train routers and tile scores for sparse attention", load: () => import("./commands/train.ts") },
+  search: {
+    summary: "search for the tile shapes that suit a model's heads",
+    load: () => import("./commands/search.ts"),
+  },
   info: {
     summary: "show GPU adapters, and what a model folder holds",
     load: () => import("./commands/info.ts"),
   },
-  parity: { summary: "compare every part with reference tensors", load: () => import("./commands/parity.ts") },
+  parity: {
+    summary: "compare every part of a model with reference tensors",
+    load: () => import("./commands/parity.ts"),
+  },
   completion: {
     summary: "print a script that completes commands in a shell",
     load: () => import("./commands/completion.ts"),

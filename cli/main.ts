@@ -47,7 +47,7 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
     return 0;
   }
   if (name === "help") return await dispatch([...rest, "--help"]);
-  const what = name.startsWith("-") ? "option of tilereel" : "tilereel command";
+  const what = name.startsWith("-") ? "an option of tilereel" : "a tilereel command";
   const loaded = await find(COMMANDS, name, what, "tilereel").load();
   if ("command" in loaded) return await runCommand(loaded.command, rest);
   const { group } = loaded;
@@ -57,7 +57,7 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
     return 0;
   }
   const before = `tilereel ${group.name}`;
-  const kind = next.startsWith("-") ? "option" : "command";
+  const kind = next.startsWith("-") ? "an option" : "a command";
   const inner = await find(group.commands, next, `${kind} of "${before}"`, before).load();
   if (!("command" in inner)) throw new Error(`${next} is a group in a group`);
   return await runCommand(inner.command, others);
@@ -67,7 +67,7 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
 function find(commands: CommandTable, name: string, what: string, before: string): CommandEntry {
   if (Object.hasOwn(commands, name)) return commands[name]!;
   const near = didYouMean(name.replace(/^-+/, ""), Object.keys(commands), (known) => `"${before} ${known}"`);
-  throw new TilereelError(`${quoted(name)} is no ${what}${near || `; see "${before} --help"`}`);
+  throw new TilereelError(`${quoted(name)} is not ${what}${near || `; see "${before} --help"`}`);
 }
 
 async function runCommand(command: Command, args: readonly string[]): Promise<number> {
@@ -79,8 +79,8 @@ async function runCommand(command: Command, args: readonly string[]): Promise<nu
   if (positionals.length > command.maxPositionals) {
     const usage = ["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ");
     throw new TilereelError(
-      `unexpected argument ${quoted(positionals[command.maxPositionals]!)}: usage is ${usage}; ` +
-        `put quotes around text that has spaces`,
+      `unexpected argument ${quoted(positionals[command.maxPositionals]!)}: the usage is ${usage}; ` +
+        `put quotes around text with spaces`,
     );
   }
   return await command.run(values, positionals);

@@ -24,18 +24,18 @@ const options = {
     short: "s",
     value: '"WORDS"',
     completion: ["full", "vorta", "veda", "sliding", "coreset"],
-    help: "One of the settings to compare; give it several times. A kind of attention and key=value, as in " +
-      '"vorta tau=0.5", with the options of generate about attention and sampling as keys; "NAME: WORDS" gives it a ' +
-      "name. The others are measured against the first.",
+    help: "One of the settings to compare; give it several times. A setting is a kind of attention and key=value " +
+      'pairs, such as "vorta tau=0.5", whose keys are the attention and sampling options of generate. "NAME: ' +
+      'WORDS" gives it a name. All clips are measured against those of the first setting.',
     elsewhere: ["settings", "attention", "router", "tau"],
-    default: "full and vorta; full, sliding and coreset where the model has no router",
+    default: "full and vorta; if the model has no router, full, sliding and coreset",
   })),
   out: path({
     group: "Output",
     short: "o",
     value: "DIR",
-    help: "Folder of the page, the table and the clips. Clips that it has already are kept, so you can add a setting " +
-      "or a prompt, or continue after Ctrl-C, by running the command again.",
+    help: "Folder of the page, the table and the clips. Existing clips are kept: run the command again to add a " +
+      "setting or a prompt, or to continue after Ctrl-C.",
     default: "out/compare-<prompt>-<seed>",
   }),
   quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors." }),
@@ -44,10 +44,10 @@ const options = {
     group: "Prompts",
     short: "p",
     value: "FILE",
-    help: 'Compare over many: a file as for generate (its "out" does not count here).',
+    help: 'Compare on many prompts: a file as for generate, whose "out" has no effect here.',
   }),
   ...clipOptions,
-  seed: { ...clipOptions.seed, help: "Start of the noise, the same for every setting.", default: "0" },
+  seed: { ...clipOptions.seed, help: "Seed of the noise, the same for all settings.", default: "0" },
 };
 
 type Values = OptionValues<typeof options>;
@@ -55,25 +55,27 @@ type Values = OptionValues<typeof options>;
 /** The command `tilereel compare`. */
 export const command = defineCommand({
   name: "compare",
-  description:
-    "Renders the same prompts and seeds under several settings: a table of seconds, density, PSNR and SSIM, " +
-    "the clips side by side, and a page with all of it in one file.",
+  description: "Renders the same prompts and seeds with several settings. Writes a table of seconds, density, PSNR " +
+    "and SSIM, the clips side by side, and one page with all of it.",
   positionals: "PROMPT",
   maxPositionals: 1,
   options,
-  notes:
-    "Beside each clip NAME.rgb.gz holds its frames without loss (3 bytes a pixel before compression), for settings " +
-    "that are added later to be measured against. It may be removed: the clip is then rendered again when you compare.",
+  notes: "Beside each clip, NAME.rgb.gz holds its frames without loss (3 bytes per pixel before compression), " +
+    "so that settings can be added later and measured against it. If it is removed, the clip is rendered " +
+    "again when it is needed.",
   examples: [
-    { line: 'tilereel compare "a red circle moving right on a black background"', does: "Full attention and VORTA." },
+    {
+      line: 'tilereel compare "a red circle moving right on a black background"',
+      does: "Compares full attention and VORTA.",
+    },
     {
       line:
         'tilereel compare "a blue square" -s full -s "vorta tau=0.5" -s "sliding tile=2x2x2" -s "few: full steps=10"',
-      does: "Four settings, the last with a name.",
+      does: "Compares four settings, the last with a name.",
     },
     {
       line: "tilereel compare --prompts prompts.txt --out study",
-      does: "Many prompts; run it again with one more setting to render only that.",
+      does: "Compares on many prompts; if you add a setting, only that is rendered.",
     },
   ],
   run,
@@ -98,7 +100,7 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
       if (streamed) say(streamed);
     },
     onKept: (kept, total) => {
-      if (kept > 0) say(`${kept} of ${total} clips are there already and are kept.`);
+      if (kept > 0) say(`${kept} of ${total} clips exist already and are kept.`);
     },
     onClip: (count) => done = count,
   }).catch((error) => {

@@ -41,7 +41,7 @@ export const command = defineCommand({
     const write = shell === undefined || !Object.hasOwn(SHELLS, shell) ? undefined : SHELLS[shell];
     if (!write) {
       throw new TilereelError(
-        `${shell === undefined ? "no shell was named" : `${quoted(shell)} is no shell known here`}: ` +
+        `${shell === undefined ? "no shell was named" : `${quoted(shell)} is not a supported shell`}: ` +
           `write tilereel completion ${Object.keys(SHELLS).join("|")}`,
       );
     }

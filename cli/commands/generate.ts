@@ -17,29 +17,28 @@ const options = {
     group: "Output",
     short: "o",
     value: "PATH",
-    help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Folders on the way " +
-      "are made; a file of that name is replaced. With --prompts or --count: the folder of the clips.",
+    help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Missing " +
+      "folders are created, and an existing file is replaced. With --prompts or --count, this is the folder " +
+      "of the clips.",
     elsewhere: ["output", "output-path", "save-file"],
-    default: "out/<prompt>-<seed>.mp4, or -2, -3 … where that name is taken by another clip",
+    default: "out/<prompt>-<seed>.mp4; if another clip has that name, -2, -3 … is added",
   }),
   overwrite: flag({
     group: "Output",
-    help:
-      "Replace clips that were made with other settings, where they would be left as they are. Clips that were made " +
-      "with the same settings are skipped.",
+    help: "Replace existing clips that were made with other settings; without this option they are kept. Clips " +
+      "that were made with the same settings are skipped.",
     elsewhere: ["force", "f", "y", "no-resume"],
   }),
   format: choice({
     group: "Output",
     choices: VIDEO_FORMATS,
-    help: "What to write where --out names no file.",
+    help: "Format of the clips if --out does not name a file.",
     default: "mp4",
   }),
   json: flag({
     group: "Output",
-    help:
-      "Print one JSON object a clip on the standard output, and nothing else there: its record, file and size, or " +
-      "why there is none.",
+    help: "Print one JSON object per clip on the standard output, and nothing else: its record, file and size, " +
+      "or why it could not be made.",
   }),
   profile: profileOption("Output"),
   quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors (and what --json asks for)." }),
@@ -47,33 +46,35 @@ const options = {
   embeddings: path({
     group: "Model",
     value: "FILE",
-    help: "Use these embeddings instead of encoding the prompt, which then only names the output: a safetensors file " +
-      'with the tensor "prompt_embeds" and, for guidance, "negative_prompt_embeds". The model needs no text encoder.',
+    help: "Use the embeddings in this safetensors file instead of encoding the prompt, which then only names the " +
+      'output. The file has the tensor "prompt_embeds" and, for guidance, "negative_prompt_embeds". The ' +
+      "model then needs no text encoder.",
   }),
-  prompt: text({ group: "Prompts", value: "TEXT", help: "What to show: the same as PROMPT without an option." }),
+  prompt: text({ group: "Prompts", value: "TEXT", help: "The prompt, if PROMPT is not given." }),
   prompts: path({
     group: "Prompts",
     short: "p",
     value: "FILE",
-    help: 'Render many: one prompt a line, or JSON objects such as {"prompt": "a red circle", "seed": 7, "count": 2, ' +
-      '"attention": "vorta"} (JSONL) with the clip, sampling and attention options, quality and out as keys. "-" reads ' +
-      "the standard input. Clips that are there are skipped, so a batch that was broken off can be run again. Blank " +
-      "lines and lines that begin with # don't count.",
+    help: "Render many prompts: a file with one prompt per line, or one JSON object per line (JSONL) such as " +
+      '{"prompt": "a red circle", "seed": 7, "count": 2, "attention": "vorta"}, whose keys are the clip, ' +
+      'sampling and attention options, quality and out. "-" reads the standard input. Existing clips are ' +
+      "skipped, so run the command again to continue an interrupted batch. Blank lines and lines that begin " +
+      "with # are ignored.",
     elsewhere: ["prompt-file", "from-file"],
   }),
   like: path({
     group: "Prompts",
     value: "CLIP",
-    help:
-      "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options that are given " +
-      "take precedence.",
+    help: "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options on the " +
+      "command line take precedence.",
     elsewhere: ["from-clip", "same-as"],
   }),
   ...batchOptions,
   latents: path({
     group: "Sampling",
     value: "FILE",
-    help: 'Start from this noise: a safetensors file with one tensor, or one called "latents" or "latents.init".',
+    help: 'Safetensors file with the noise to start from: its only tensor, or the one called "latents" or ' +
+      '"latents.init".',
     default: "noise from the seed",
   }),
 };
@@ -89,35 +90,38 @@ export const command = defineCommand({
   maxPositionals: 1,
   options,
   examples: [
-    { line: 'tilereel generate "a red circle moving right on a black background"', does: "An MP4 in out/." },
+    { line: 'tilereel generate "a red circle moving right on a black background"', does: "Writes an MP4 into out/." },
     {
       line: 'tilereel generate "a blue square" --seed 7 --steps 20 --out square.gif',
-      does: "A GIF that can be repeated.",
+      does: "Writes a GIF; the seed makes it repeatable.",
     },
     {
       line: 'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 33',
-      does: "Real Wan weights, a shorter clip.",
+      does: "Renders a shorter clip with real Wan weights.",
     },
     {
       line: 'tilereel generate "a yellow ring" --attention vorta --tau 0.5',
-      does: "Sparse attention, as the model's router says.",
+      does: "Uses sparse attention with the model's router.",
     },
     {
       line: 'tilereel generate "a yellow ring" --attention veda --keep 0.2 --dense-layers 0,1',
-      does: "A fifth of the tiles.",
+      does: "Keeps a fifth of the tiles.",
     },
     {
       line: 'tilereel generate "a yellow ring" --count 4 --seed 7 --out rings --format gif',
-      does: "Four GIFs, with the seeds 7 to 10.",
+      does: "Writes four GIFs with the seeds 7 to 10.",
     },
-    { line: "tilereel generate --prompts prompts.txt --out clips", does: "Many clips; run again to resume." },
+    {
+      line: "tilereel generate --prompts prompts.txt --out clips",
+      does: "Renders many clips; run it again to resume.",
+    },
     {
       line: "tilereel generate --like clips/0001-a-red-circle-7.mp4 --steps 40 --out better.mp4",
-      does: "The same clip with more steps.",
+      does: "Renders the same clip with more steps.",
     },
     {
       line: 'tilereel generate "a green cross" --out frames/ --json',
-      does: "Frames as PNG, and what was done as JSON.",
+      does: "Writes frames as PNG and prints the record as JSON.",
     },
   ],
   notes: "The embedded model draws coloured shapes that move, and nothing else: a [small|big] COLOUR circle, square, " +
@@ -128,7 +132,7 @@ export const command = defineCommand({
 
 async function run(values: GenerateValues, [positional]: readonly string[]): Promise<number> {
   if (positional !== undefined && values.prompt !== undefined) {
-    throw new TilereelError("give the prompt once: as --prompt TEXT, or as text without an option");
+    throw new TilereelError("the prompt was given twice: give it either as --prompt TEXT or without an option");
   }
   checkTogether(values);
   return await generate(values, positional ?? values.prompt);
@@ -140,10 +144,12 @@ function checkTogether(values: GenerateValues): void {
   const other = (["prompts", "negative", "text-encoder"] as const).find((name) => values[name] !== undefined);
   if (embeddings !== undefined && other !== undefined) {
     throw new TilereelError(
-      `--${other} cannot be used with --embeddings, which stand for one encoded prompt: leave one out`,
+      `--${other} cannot be used with --embeddings, which are one encoded prompt: leave one of them out`,
     );
   }
   if (latents !== undefined && count > 1) {
-    throw new TilereelError("--count cannot be used with --latents, for all clips would be the same: leave one out");
+    throw new TilereelError(
+      "--count cannot be used with --latents, because all clips would be the same: leave one of them out",
+    );
   }
 }

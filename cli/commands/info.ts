@@ -24,7 +24,7 @@ const options = {
     group: "Output",
     value: "NAME",
     completion: ["auto", "vulkan", "gl", "dawn"],
-    help: 'What a command with this --gpu would run on: "dawn" shows the adapters of Dawn.',
+    help: 'Show what a command with this --gpu would run on; "dawn" shows the adapters of Dawn.',
     default: "auto",
   }),
   precision: precisionOption("Output"),
@@ -35,20 +35,20 @@ const options = {
 /** The command `tilereel info`. */
 export const command = defineCommand({
   name: "info",
-  description:
-    "Shows the GPU adapters of this machine with their features and limits, which one is used and why, in what " +
-    "precision and with which kernels and, given a model folder, its parts with their weights, and its defaults. " +
-    "No weights are read. Given a clip that tilereel wrote, shows how it was made and the command line that repeats it.",
+  description: "Shows the GPU adapters of this machine with their features and limits, which one is used and why, in " +
+    "what precision and with which kernels. Given a model folder, also shows its parts with their weights, " +
+    "and its defaults; no weights are read. Given a clip that tilereel wrote, shows how it was made and " +
+    "the command line that repeats it.",
   positionals: "[MODEL_DIR|CLIP]",
   completion: "file",
   maxPositionals: 1,
   options,
   examples: [
-    { line: "tilereel info", does: "The adapters, best first." },
-    { line: "tilereel info --gpu dawn", does: "Those of Dawn, which is optional." },
-    { line: "tilereel info Wan2.1-T2V-1.3B-Diffusers", does: "Also what that model holds." },
-    { line: "tilereel info out/a-red-circle-7.mp4", does: "How a clip was made." },
-    { line: "tilereel info --json | jq '.adapters[0].name'", does: "The name of the best adapter." },
+    { line: "tilereel info", does: "Shows the adapters, best first." },
+    { line: "tilereel info --gpu dawn", does: "Shows the adapters of Dawn, which is optional." },
+    { line: "tilereel info Wan2.1-T2V-1.3B-Diffusers", does: "Also shows what that model folder holds." },
+    { line: "tilereel info out/a-red-circle-7.mp4", does: "Shows how a clip was made." },
+    { line: "tilereel info --json | jq '.adapters[0].name'", does: "Prints the name of the best adapter." },
   ],
   run,
 });
@@ -110,25 +110,23 @@ function usedText(used: UsedAdapter): string {
 function kernelsText(kernels: UsedAdapter["kernels"]): string {
   if (kernels === "plain") return "there is nothing to choose on this adapter.";
   if (kernels === "untried") {
-    return "not chosen yet: tried, for up to a minute, before the first work with a model of yours.";
+    return "not chosen yet; a trial of up to a minute runs before the first work with a model of your own.";
   }
   const rows = Object.entries(kernels.choices).map(([family, { variant, ms }]) => [
     ...[family, variant],
     `${ms[variant]!.toFixed(3)} ms`,
     `of ${Object.keys(ms).length} that ran`,
   ]);
-  return `by a trial at ${kernels.measured}, remembered in ${tuningPath()}\n${textTable(rows)}`;
+  return `chosen by a trial at ${kernels.measured}, which is remembered in ${tuningPath()}\n${textTable(rows)}`;
 }
 
 /** Why an adapter is used, and what became of Dawn. */
 function reason({ source }: AdapterDescription, choice: string | undefined): string {
-  if (source === "dawn") return `over Dawn, by --gpu ${choice}; addon: ${dawnAddon()}`;
-  const why = choice === undefined ? "the first one is the default" : `by --gpu ${choice}`;
+  if (source === "dawn") return `through Dawn, because of --gpu ${choice}; addon: ${dawnAddon()}`;
+  const why = choice === undefined ? "it is the first one" : `because of --gpu ${choice}`;
   const addon = dawnAddon();
-  return `over Deno's own WebGPU: ${why}, and Dawn ` +
-    (addon === undefined
-      ? "is not installed (deno task dawn)"
-      : `is used only where it is asked for, with --gpu dawn; addon: ${addon}`);
+  return `through Deno's own WebGPU: ${why}, and Dawn ` +
+    (addon === undefined ? "is not installed (deno task dawn)" : `is used only with --gpu dawn; addon: ${addon}`);
 }
 
 function adaptersText(adapters: readonly AdapterDescription[], choice: string): string {

@@ -22,10 +22,10 @@ const options = {
   skip: many(text({
     group: "Checks",
     value: "CASE",
-    help: "A case to leave out, by its file's name, as vorta_train. May be given several times.",
+    help: "A case to skip, by the name of its file, such as vorta_train. It may be given several times.",
   })),
   ...gpuOptions("Model"),
-  json: flag({ group: "Output", help: "Print one JSON object a check instead of lines." }),
+  json: flag({ group: "Output", help: "Print one JSON object per check instead of lines." }),
 };
 
 /** Where the project keeps its own references, from the checkout's root. */
@@ -34,21 +34,21 @@ const DEFAULT_FOLDER = "tests/fixtures";
 /** The command `tilereel parity`. */
 export const command = defineCommand({
   name: "parity",
-  description: "Compares every part of a model with reference tensors made by diffusers and others: " +
-    "exits with 1 if one is further off than its bound.",
+  description: "Compares every part of a model with reference tensors made by diffusers and others. " +
+    "The exit status is 1 if an error is larger than its bound.",
   positionals: "[DIR]",
   completion: "folder",
   maxPositionals: 1,
   options,
   examples: [
-    { line: "tilereel parity", does: "The project's own references, in a checkout of tilereel." },
-    { line: "tilereel parity refs --model my-model", does: "References made from another model." },
-    { line: "tilereel parity --gpu gl", does: "On OpenGL instead of Vulkan." },
+    { line: "tilereel parity", does: "Checks the project's own references, in a checkout of tilereel." },
+    { line: "tilereel parity refs --model my-model", does: "Checks references made from another model." },
+    { line: "tilereel parity --gpu gl", does: "Runs on OpenGL instead of Vulkan." },
   ],
   notes:
-    "Errors are ‖out − reference‖ / ‖reference‖, of all numbers, then of the row that is furthest off. Adapters with " +
-    "shader-f16 are also checked in f16. Bounds are about five times what the project's own references give: another " +
-    "model's parts may be further off without being wrong.",
+    "Errors are ‖out − reference‖ / ‖reference‖, over all numbers, then over the row with the largest error. Adapters " +
+    "with shader-f16 are also checked in f16. Bounds are about five times what the project's own references give: " +
+    "another model's parts may exceed them without being wrong.",
   run,
 });
 
@@ -79,7 +79,7 @@ async function run(
     console.log(json ? JSON.stringify({ ...check, pass: passes(check) }) : line(check));
   }
   if (!json) {
-    if (plan.unknown.length > 0) console.log(`not checked, no case of that name: ${plan.unknown.join(", ")}`);
+    if (plan.unknown.length > 0) console.log(`not checked, because there is no such case: ${plan.unknown.join(", ")}`);
     console.log(`${count - failed} of ${count} checks pass`);
   }
   return failed === 0 ? 0 : 1;

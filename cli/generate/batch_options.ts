@@ -22,14 +22,15 @@ export const batchOptions = ofClip({
   seed: integer({
     ...clipOptions.seed,
     value: "N",
-    help: "Start of the noise, or -1 for a random one. The same seed on the same adapter gives the same bytes.",
-    default: "a random one, which is shown; with --prompts one made from each prompt, so that a batch can be resumed",
+    help: "Seed of the noise, or -1 for a random seed. The same seed on the same adapter gives the same bytes.",
+    default: "a random seed, which is shown; with --prompts, a seed made from each prompt, so that a batch can be " +
+      "resumed",
     min: RANDOM_SEED,
   }),
   count: integer({
     group: "Clip",
     value: "N",
-    help: "How many clips of each prompt: the seed rises by 1 from one to the next.",
+    help: "Number of clips per prompt. The seed rises by 1 from each to the next.",
     elsewhere: ["batch-size", "batch-count", "num-videos", "num-videos-per-prompt", "b"],
     default: 1,
     min: 1,
@@ -38,7 +39,7 @@ export const batchOptions = ofClip({
   quality: number({
     group: "Output",
     value: "X",
-    help: "How good an MP4 is, from 1 to 100: higher is larger. GIF and PNG have one quality.",
+    help: "Quality of an MP4, from 1 to 100. Higher values make larger files. GIF and PNG are not affected.",
     elsewhere: ["crf", "bitrate"],
     default: DEFAULT_QUALITY,
     min: 1,

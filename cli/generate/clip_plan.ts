@@ -82,7 +82,9 @@ async function singlePlace(out: string, format: VideoFormat | undefined): Promis
   const asFolder = !/[\\/]$/.test(out) && (format === "frames" || await isFolder(out));
   const asked = asFolder ? `${out}/` : out;
   if (format !== undefined && format !== formatOf(asked)) {
-    throw new TilereelError(`--out ${out} asks for ${formatOf(asked)}, but --format for ${format}: name one of them`);
+    throw new TilereelError(
+      `--out ${out} asks for ${formatOf(asked)}, but --format asks for ${format}: give only one of them`,
+    );
   }
   return asked;
 }
@@ -123,7 +125,11 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
   const places = new Map<string, Clip>();
   for (const clip of clips) {
     const place = resolve(clip.out), first = places.get(place);
-    if (first) throw new TilereelError(`${first.where} and ${clip.where} would both be written to ${clip.out}`);
+    if (first) {
+      throw new TilereelError(
+        `${first.where} and ${clip.where} would both be written to ${clip.out}: give one of them another "out"`,
+      );
+    }
     places.set(place, clip);
   }
   return clips;
@@ -164,7 +170,7 @@ export async function checkPlace(out: string): Promise<void> {
   if (formatOf(out) === "frames") {
     if (await isMade(out)) {
       throw new TilereelError(
-        `--out ${out} exists and is not empty, but frames go to a new or an empty folder: name such a one, a ` +
+        `--out ${out} exists and is not empty, but frames need a new or an empty folder: name such a folder, name a ` +
           `file such as ${join(out, "clip.mp4")}, or replace the frames with --overwrite`,
       );
     }

@@ -91,7 +91,7 @@ class Run implements Disposable {
   /** Reports the clips that exist already. */
   tellKept({ made, different }: SortedClips): void {
     if (this.plan.clips.length === 1 && made.length === 1) {
-      this.#say(`${printable(made[0]!.out)} was made with these very settings already and is left as it is.`);
+      this.#say(`${printable(made[0]!.out)} was already made with the same settings and is kept.`);
     }
     for (const note of differentNotes(different)) this.#note(note);
     if (!this.#json) return;
@@ -223,11 +223,11 @@ function precisionOf({ gpu: choice, precision }: GenerateValues): () => Promise<
 function goOnLine({ prompts, seed, count = 1 }: GenerateValues, clips: readonly ReadyClip[]): string {
   const isRandom = seed === undefined || seed === RANDOM_SEED;
   if (prompts === undefined && count > 1 && isRandom) {
-    return `Go on with: ${commandLine()} --seed ${clips[0]!.seed}`;
+    return `Continue with: ${commandLine()} --seed ${clips[0]!.seed}`;
   }
   const input = prompts === STDIN ? ", with the same prompts on the standard input" : "";
-  return `Go on with: ${commandLine()}${input}` +
-    (seed === RANDOM_SEED ? " (whose seeds will be other ones, by --seed -1)" : "");
+  return `Continue with: ${commandLine()}${input}` +
+    (seed === RANDOM_SEED ? " (with new random seeds, because of --seed -1)" : "");
 }
 
 function printJson(object: unknown): void {

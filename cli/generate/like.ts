@@ -48,7 +48,7 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
   const record = await readRecord(file);
   if (!record) {
     throw new TilereelError(
-      `--like ${file} carries no record of how it was made: name a clip that tilereel wrote and no other program changed`,
+      `--like ${file} has no record of how it was made: name a clip that tilereel wrote and that no other program changed`,
     );
   }
   if (typeof record.prompt !== "string") throw new TilereelError(`--like ${file}: its record has no prompt`);
@@ -112,8 +112,8 @@ async function findFile(key: FileKey, record: ClipRecord, file: string, model: s
     if (await exists(place).catch(() => false) && await fileDigest(place) === digest) return place;
   }
   throw new TilereelError(
-    `--like ${file}: it was made with the ${optionName(key)} file ${cut(name)}, which is not in this folder or is ` +
-      `another now: name it with --${optionName(key)} FILE`,
+    `--like ${file}: it was made with the ${optionName(key)} file ${cut(name)}, which is not in this folder or has ` +
+      `changed: name the file with --${optionName(key)} FILE`,
   );
 }
 

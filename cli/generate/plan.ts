@@ -70,7 +70,7 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     prompt: prompt ?? (prompts === undefined ? like?.prompt : undefined),
   });
   if (given.quality !== undefined && planned.every(({ out }) => formatOf(out) !== "mp4")) {
-    throw new TilereelError("--quality has no effect where no MP4 is written: leave it out, or write an MP4");
+    throw new TilereelError("--quality has no effect if no MP4 is written: leave it out, or write an MP4");
   }
   return {
     clips: await readyClips(planned, values),

@@ -36,7 +36,7 @@ export function differentNotes(clips: readonly DifferentClip[]): string[] {
     return instead === undefined
       ? `${how} and ${group.length === 1 ? "is" : "are"} left as ${group.length === 1 ? "it is" : "they are"}; ` +
         `--overwrite replaces ${group.length === 1 ? "it" : "them"}`
-      : `${how}, so this clip goes to ${instead}; --overwrite replaces the other instead`;
+      : `${how}, so this clip is written to ${instead}; --overwrite replaces the existing one instead`;
   });
 }
 
@@ -44,7 +44,7 @@ export function differentNotes(clips: readonly DifferentClip[]): string[] {
 export function summaryLines({ rendered, made, different, failed }: Outcome): string {
   const parts = [
     `${counted(rendered)} rendered`,
-    ...made > 0 ? [`${made} made already and skipped`] : [],
+    ...made > 0 ? [`${made} already made and skipped`] : [],
     ...different > 0 ? [`${different} left as ${different === 1 ? "it is" : "they are"}`] : [],
     ...failed.length > 0 ? [`${failed.length} failed:`] : [],
   ];
@@ -53,7 +53,7 @@ export function summaryLines({ rendered, made, different, failed }: Outcome): st
 
 /** What is said when a signal ends the run. */
 export function brokenOff(done: number, all: number, goOn: string): string {
-  return `Broken off: ${done} of ${counted(all)} ${done === 1 ? "is" : "are"} done. ${goOn}`;
+  return `Stopped: ${done} of ${counted(all)} ${done === 1 ? "is" : "are"} done. ${goOn}`;
 }
 
 function counted(clips: number): string {

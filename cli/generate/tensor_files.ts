@@ -36,8 +36,8 @@ export async function readLatents(file: string): Promise<Array32> {
     (names.length === 1 ? names[0] : undefined);
   if (name === undefined) {
     throw new TilereelError(
-      `--latents ${file} holds ${whatTensorsAre(source)}, and none called "latents" or "latents.init"; ` +
-        `name the one to use so`,
+      `--latents ${file} has ${whatTensorsAre(source)}, but no tensor called "latents" or "latents.init": ` +
+        `give the one to use that name`,
     );
   }
   return await readArray(source, name);
@@ -52,8 +52,8 @@ export async function readEmbeddings(file: string): Promise<EmbeddingsFile> {
   using source = await openSafetensors(file, "a safetensors file with embeddings");
   if (!source.has(POSITIVE)) {
     throw new TilereelError(
-      `--embeddings ${file} holds no tensor "${POSITIVE}", but ${whatTensorsAre(source)}; name the embeddings so, ` +
-        `and the negative prompt's "${NEGATIVE}"`,
+      `--embeddings ${file} has no tensor "${POSITIVE}", but ${whatTensorsAre(source)}: give the embeddings that ` +
+        `name, and those of the negative prompt "${NEGATIVE}"`,
     );
   }
   const positive = await readArray(source, POSITIVE);
@@ -79,7 +79,7 @@ async function readArray(source: TensorSource, name: string): Promise<Array32> {
   const data = await readFloat32(source, name);
   if (!data.every(Number.isFinite)) {
     throw new TilereelError(
-      `${source.path}: "${name}" holds numbers that are not finite, which would make an empty clip`,
+      `${source.path}: "${name}" has numbers that are not finite, which would make an empty clip: write the file again`,
     );
   }
   return { data, shape: [...source.info(name).shape] };

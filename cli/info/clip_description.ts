@@ -13,6 +13,7 @@ import { EMBEDDED, FILE_KEYS, type FileKey, optionName, optionsOf } from "../gen
 import { shellQuoted } from "../../tools/program/command_line.ts";
 import { isFolder } from "../../model/files/output.ts";
 import { textTable } from "../../tools/program/text_table.ts";
+import { formatOf } from "../../model/video/write_video.ts";
 import { type ClipRecord, readRecord, RECORD_FILE } from "../../model/video/record.ts";
 
 /** Whether a path is a clip, as far as its name says, rather than a model. */
@@ -30,21 +31,22 @@ export async function clipRecordOf(path: string): Promise<ClipRecord> {
   const record = await readRecord(path);
   if (record) return record;
   throw new TilereelError(
-    `${path} carries no record of how it was made: name a clip that tilereel wrote and no other program changed`,
+    `${path} has no record of how it was made: name a clip that tilereel wrote and that no other program changed`,
   );
 }
 
-/** The record as a table, and the command lines that repeat the clip. */
+/** The record as a table, and the command lines that repeat the clip in its format. */
 export async function clipText(path: string, record: ClipRecord): Promise<string> {
   const { width, height, ...rest } = record;
+  const kind = await isFolder(path) ? "frames" : formatOf(path), format = kind === "mp4" ? "" : ` --format ${kind}`;
   const rows = Object.entries({ ...width !== undefined && { size: `${width}x${height}` }, ...rest })
     .map(([key, value]) => [plain(wordsOf(key)), plain(value)]);
   return [
     `Clip: ${printable(path)}`,
     textTable(rows),
     "",
-    `Repeat it: tilereel generate --like ${printable(shellQuoted(path))}`,
-    `or: ${repeatLine(record, await ownFiles(record))}`,
+    `Repeat it: tilereel generate --like ${printable(shellQuoted(path))}${format}`,
+    `or: ${repeatLine(record, await ownFiles(record))}${format}`,
   ].join("\n");
 }
 

@@ -110,6 +110,6 @@ Deno.test("tilereel completion prints a script and says how to install it", asyn
   assertStringIncludes((await tilereel(["completion", "--help"])).out, "source <(tilereel completion bash)");
   assertRefused(
     await tilereel(["completion", "tcsh"]),
-    '"tcsh" is no shell known here: write tilereel completion bash|',
+    '"tcsh" is not a supported shell: write tilereel completion bash|',
   );
 });

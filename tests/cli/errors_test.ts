@@ -169,7 +169,7 @@ Deno.test("what is asked for cannot be had", async (t) => {
     "--size",
     "100x90",
   ]);
-  await step("an unknown option", '--stpes is no option of "tilereel generate": did you mean --steps?', [
+  await step("an unknown option", '--stpes is not an option of "tilereel generate": did you mean --steps?', [
     "--stpes",
     "3",
   ]);
@@ -180,7 +180,7 @@ Deno.test("what is asked for cannot be had", async (t) => {
   ]);
   await step("no prompt", "no prompt", [], []);
   await step("an empty prompt", "the prompt is empty", [], [""]);
-  await step("quality of a GIF", "--quality has no effect where no MP4 is written: leave it out", [
+  await step("quality of a GIF", "--quality has no effect if no MP4 is written: leave it out", [
     "--quality=50",
     "--out=x.gif",
   ]);
@@ -221,7 +221,7 @@ Deno.test("prompts files that cannot be used", async (t) => {
       ["p.jsonl", '{"prompt": "a"}\n{"prompt": "b", "seed": }\n', "p.jsonl line 2 is not valid JSON"],
       ["p.jsonl", '{"prompt": "a", "frmes": 5}\n', 'p.jsonl line 1: unknown key "frmes": did you mean "frames"?'],
       ["p.txt", 'a\n{"prompt": "b", "size": "20x20"}\n', 'p.txt line 2: "size" 20x20 does not fit'],
-      ["p.txt", "# nothing\n", "p.txt holds no prompts"],
+      ["p.txt", "# nothing\n", "p.txt has no prompts"],
     ] as const
   ) {
     await t.step(message, () =>
@@ -253,7 +253,7 @@ Deno.test("embeddings files that cannot be used", () =>
       await writeSafetensors(file, tensors);
       await refused(message, ["--embeddings", file, ...QUICK, ...args]);
     };
-    await rejects('holds no tensor "prompt_embeds"', { embeds: tensor(4, 128) });
+    await rejects('has no tensor "prompt_embeds"', { embeds: tensor(4, 128) });
     await rejects('"prompt_embeds" has the shape [2, 4, 128], but', { prompt_embeds: tensor(2, 4, 128) });
     await rejects('"negative_prompt_embeds" has the shape [3, 128], but', {
       prompt_embeds: tensor(4, 128),
@@ -507,7 +507,7 @@ Deno.test({
           assertEquals((await reader.read()).done, true);
           assertEquals(code, status);
           assert(!/error|bug|\bat /i.test(err), err);
-          assertStringIncludes(err, "Broken off: 1 of 2 clips is done. Go on with: tilereel generate --prompts ");
+          assertStringIncludes(err, "Stopped: 1 of 2 clips is done. Continue with: tilereel generate --prompts ");
           assertEquals(listFiles(join(dir, "clips")), ["0001-a-1.mp4"]);
         }));
     }
@@ -523,7 +523,7 @@ Deno.test("numbers that are not finite make no clip", async (t) => {
       });
     await t.step("in noise that is given", async () => {
       await write(NaN);
-      await refused(`${latents}: "latents" holds numbers that are not finite`, [...QUICK, "--latents", latents]);
+      await refused(`${latents}: "latents" has numbers that are not finite`, [...QUICK, "--latents", latents]);
     });
     await t.step("after denoising", async () => {
       await refused("denoising ended in nothing but numbers that are not finite", [...QUICK, "--guidance", "1e300"]);

@@ -47,10 +47,10 @@ Deno.test("--help and --version", async () => {
 Deno.test("mistyped command lines: one sentence on the standard error, exit 1", async () => {
   const refused = async (args: string[], message: string) =>
     assertRefused(await tilereel(args), `tilereel: ${message}`);
-  await refused(["genrate", "x"], '"genrate" is no tilereel command: did you mean "tilereel generate"?');
-  await refused(["toString"], '"toString" is no tilereel command');
-  await refused(["--versoin"], '"--versoin" is no option of tilereel');
-  await refused(["info", "--jso"], '--jso is no option of "tilereel info": did you mean --json?');
+  await refused(["genrate", "x"], '"genrate" is not a tilereel command: did you mean "tilereel generate"?');
+  await refused(["toString"], '"toString" is not a tilereel command');
+  await refused(["--versoin"], '"--versoin" is not an option of tilereel');
+  await refused(["info", "--jso"], '--jso is not an option of "tilereel info": did you mean --json?');
   await refused(["info", "a", "b"], 'unexpected argument "b"');
   await refused(["generate", "a", "red", "circle"], 'unexpected argument "red"');
   await refused(["info", "/nonexistent"], "/nonexistent does not exist");
@@ -316,8 +316,11 @@ Deno.test("without --out clips stand side by side, in the folder that the task w
     }
     // Another clip of that name has a number, the same one is not made again.
     assertEquals(listFiles(dir), ["out/", "out/a-red-circle-1-2.mp4", "out/a-red-circle-1.mp4"]);
-    assertStringIncludes(said[3]!, '(attention "full", now "vorta"), so this clip goes to out/a-red-circle-1-2.mp4');
-    assertStringIncludes(said[4]!, "out/a-red-circle-1.mp4 was made with these very settings already");
+    assertStringIncludes(
+      said[3]!,
+      '(attention "full", now "vorta"), so this clip is written to out/a-red-circle-1-2.mp4',
+    );
+    assertStringIncludes(said[4]!, "out/a-red-circle-1.mp4 was already made with the same settings");
     assertEquals(JSON.parse(said[6]!).skipped, true);
   }));
 

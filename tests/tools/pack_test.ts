@@ -70,7 +70,7 @@ Deno.test("what deno task pack makes is imported, and run as a command, from an 
         const track = await readMp4(await Deno.readFile(join(folder, "x.mp4")));
         assertEquals([track.width, track.height, track.frames.length], [32, 32, 5]);
         const { code, err } = await execute(command, ["foo"], { cwd: folder });
-        assertEquals([code, err.startsWith('tilereel: "foo" is no tilereel command')], [1, true], err);
+        assertEquals([code, err.startsWith('tilereel: "foo" is not a tilereel command')], [1, true], err);
         assertEquals(
           await succeeds(Deno.execPath(), ["run", "-A", "npm:tilereel", "--version"], folder),
           `tilereel ${config.version}\n`,

@@ -15,19 +15,18 @@ export const gpuOptions = (group: string) => ({
     group,
     value: "NAME",
     completion: ["auto", "software", "vulkan", "gl", "dawn"],
-    help:
-      'Adapter to run on: "auto", "software", "vulkan", "gl", or a number or a part of a name that "tilereel info" ' +
-      'shows; or "dawn", Chrome\'s WebGPU, which is faster on GPUs and optional (deno task dawn), or "dawn:" and a number ' +
-      "or a part of a name.",
+    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or the number or a part of the name that ' +
+      '"tilereel info" shows. "dawn" is Chrome\'s WebGPU, which is faster on GPUs and must be installed (deno ' +
+      'task dawn); "dawn:" and a number or a part of a name chooses one of its adapters.',
     elsewhere: ["device", "backend"],
     default: "auto",
   }),
   tuning: choice({
     group,
     choices: ["auto", "again", "off"],
-    help:
-      "How kernels are chosen. auto: by a trial that each GPU needs once in each precision, before its first work with " +
-      "a model of yours (the embedded one is done sooner); again: by a new one; off: without.",
+    help: "How kernels are chosen. auto: by a trial, which runs once per GPU and precision before the first work " +
+      "with a model of your own (the embedded model takes less time than a trial); again: by a new trial; " +
+      "off: without a trial.",
     elsewhere: ["retune", "tune", "autotune"],
     default: "auto",
   }),
@@ -38,7 +37,8 @@ export const precisionOption = (group: string) =>
   choice({
     group,
     choices: PRECISIONS,
-    help: "Number format of the operands of matrix products. auto: f16 on GPUs that have it, f32 on software.",
+    help:
+      "Number format of the operands of matrix products. auto: f16 on GPUs that support it, f32 on software adapters.",
     elsewhere: ["dtype", "type", "torch-dtype"],
     default: "auto",
   });

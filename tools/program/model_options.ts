@@ -13,9 +13,9 @@ import { choice, memory, path } from "./options.ts";
 export const weightsOption = choice({
   group: "Model",
   choices: WEIGHTS_CHOICES,
-  help:
-    "Where the transformer's weights lie: all on the GPU, or on disk, from where block after block is uploaded while " +
-    "the one before computes. auto: on the GPU where weights and clip fit --memory, or 8 GB where that is not given.",
+  help: "Where the transformer's weights are kept. resident: on the GPU; stream: on disk, from where each " +
+    "block is uploaded while the one before computes; auto: on the GPU if weights and clip fit --memory, " +
+    "or 8 GB if that is not given.",
   default: "auto",
 });
 
@@ -23,10 +23,9 @@ export const weightsOption = choice({
 export const weightDtypeOption = choice({
   group: "Model",
   choices: WEIGHT_DTYPE_CHOICES,
-  help:
-    "Number format in which the GPU holds the matrices of transformer and text encoder. auto: as they are stored, but " +
-    "F32 as f16 where --precision is f16, which multiplies the same numbers from half the memory; stored: as they are " +
-    "stored; f16, bf16: all cast while loading, rounded to nearest.",
+  help: "Number format of the matrices of transformer and text encoder on the GPU. auto: as stored, but F32 " +
+    "becomes f16 if --precision is f16, which halves the memory and changes no product; stored: as stored; " +
+    "f16, bf16: all are cast while loading, rounded to nearest.",
   elsewhere: ["weights-dtype", "weight-type"],
   default: "auto",
 });
@@ -49,8 +48,8 @@ export const trainedModelOptions = {
   memory: memory({
     group: "Model",
     value: "LIMIT",
-    help: "GPU memory that may be used, as in 8GiB or 512MiB. Decoding takes smaller steps where it is little.",
-    default: "no limit; plans go by 8 GB",
+    help: "Limit of GPU memory, as in 8GiB or 512MiB. If it is small, clips are decoded in smaller parts.",
+    default: "no limit, but plans assume 8 GB",
   }),
   "weight-dtype": weightDtypeOption,
   ...gpuOptions("Model"),

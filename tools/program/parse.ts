@@ -42,7 +42,7 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
     if (instead !== undefined) throw new TilereelError(`${given} ${instead}`);
     const near = suggestOption(given.replace(/^-+/, ""), [...names, "help"], table, (name) => `--${name}`);
     throw new TilereelError(
-      `${given} is no option of "${command}"${near || `; see "${command} --help"`}`,
+      `${given} is not an option of "${command}"${near || `; see "${command} --help"`}`,
     );
   }
   const values: Record<string, unknown> = {};

@@ -21,9 +21,8 @@ export const profileOption = (group: string) =>
   path({
     group,
     value: "FILE.json",
-    help:
-      "Write when each kernel ran on the GPU, as a trace that chrome://tracing and ui.perfetto.dev show, and print " +
-      "what took most of the time. Every kernel is timed by itself, which makes small models slower.",
+    help: "Write a trace of the kernels that ran on the GPU, which chrome://tracing and ui.perfetto.dev show, " +
+      "and print a summary. Every kernel is timed separately, which makes small models slower.",
     elsewhere: ["trace", "profiler"],
   });
 

@@ -40,12 +40,15 @@ Deno.test("mistyped trainings: one sentence, exit 1, and nothing written", () =>
     const refused = async (args: string[], message: string) =>
       assertRefused(await tilereel(["train", ...args], { cwd: dir }), message);
     const router = (...args: string[]) => ["router", "--prompts", "p.txt", ...args];
-    await refused(["routr"], '"routr" is no command of "tilereel train": did you mean "tilereel train router"?');
-    await refused(["--prompts", "p.txt"], '"--prompts" is no option of "tilereel train"; see "tilereel train --help"');
+    await refused(["routr"], '"routr" is not a command of "tilereel train": did you mean "tilereel train router"?');
+    await refused(
+      ["--prompts", "p.txt"],
+      '"--prompts" is not an option of "tilereel train"; see "tilereel train --help"',
+    );
     await refused(["router"], "give --prompts FILE, whose clips the model makes itself, or --data DIR");
     await refused(router("--data", "."), "give only one of --prompts FILE");
-    await refused(router("x"), 'unexpected argument "x": usage is tilereel train router [options]');
-    await refused(router("--learning-rate", "1"), 'no option of "tilereel train router": did you mean --lr?');
+    await refused(router("x"), 'unexpected argument "x": the usage is tilereel train router [options]');
+    await refused(router("--learning-rate", "1"), 'not an option of "tilereel train router": did you mean --lr?');
     await refused(router("--lr", "0"), '--lr must be a number above 0, not "0"');
     await refused(router("--steps", "0"), "--steps must be a whole number of at least 1");
     await refused(router("--tile", "5x9"), "--tile must be frames, rows and columns as in 5x9x8, each at least 1, not");

@@ -23,7 +23,7 @@ Deno.test("mistyped trainings and searches of tiles: one sentence, exit 1, and n
     await refused(["train", "tiles", ...CLIPS, "--plan", "p.txt"], "p.txt");
     await refused(
       ["search", "tile"],
-      '"tile" is no command of "tilereel search": did you mean "tilereel search tiles"?',
+      '"tile" is not a command of "tilereel search": did you mean "tilereel search tiles"?',
     );
     await refused(["search", "tiles", "--prompts", "two.jsonl"], "shapes can only be compared on clips of one size");
     await refused(

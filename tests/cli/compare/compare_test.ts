@@ -66,7 +66,7 @@ Deno.test("settings that are empty, or what no option takes, are refused in one 
   refuses("full size=32x32", "give it as --size instead");
   refuses("vorta tau 0.5", '"tau" is neither key=value nor the only kind of attention');
   refuses("full steps=1 steps=2", "has steps twice");
-  refuses("full negative='x", "has a quote that does not end");
+  refuses("full negative='x", "has an opening quote without a closing one: add it");
   refuses(
     "full sigmas=1,0.5 steps=3",
     '"full sigmas=1,0.5 steps=3": 2 sigmas make 2 steps, but 3 steps were asked for',
@@ -268,7 +268,7 @@ Deno.test("a comparison renders only what is new or changed, and is made anew fr
     await write('{"prompt": "a green cross"}', ...lines);
     await Deno.remove(join(out, "a-red-circle-5/guided.mp4"));
     const more = ["-s", "full", "-s", "scheduler=euler", "-s", "renamed: full guidance=2"];
-    assertStringIncludes(await ran(...more), "3 of 9 clips are there already and are kept.\n");
+    assertStringIncludes(await ran(...more), "3 of 9 clips exist already and are kept.\n");
     const second = await table(), after = await changed();
     const kept = Object.keys(before).filter((name) => before[name] === after[name]);
     assertEquals(kept, ["a-blue-square-0/full.mp4", "a-blue-square-0/guided.mp4", "a-red-circle-5/full.mp4"]);
@@ -286,7 +286,7 @@ Deno.test("a comparison renders only what is new or changed, and is made anew fr
     assertEquals([shown.width, shown.height], [3 * 48 + 2 * 4, 32]);
 
     // The first setting is what others are measured against: also those that are kept.
-    assertStringIncludes(await ran(...more.slice(2), "-s", "full"), "9 of 9 clips are there already and are kept.\n");
+    assertStringIncludes(await ran(...more.slice(2), "-s", "full"), "9 of 9 clips exist already and are kept.\n");
     const third = await table();
     assertEquals(third.prompts[1].clips[0].psnr, null);
     assertAlmostEquals(third.prompts[1].clips[2].psnr, psnrOf(second, 1, 1), 1e-9);
@@ -319,6 +319,6 @@ Deno.test({
       assertEquals(listFiles(dir), ["study/", "study/a-red-circle-0/", ...made]);
       const again = await tilereel([...line, "-s", "steps=1", "-s", "steps=2"], { cwd: dir });
       assertEquals(again.code, 0, again.err);
-      assertStringIncludes(again.out, "1 of 2 clips are there already and are kept.");
+      assertStringIncludes(again.out, "1 of 2 clips exist already and are kept.");
     }),
 });

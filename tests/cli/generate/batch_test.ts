@@ -38,7 +38,7 @@ Deno.test("a batch with other settings leaves the clips that are there, says wha
     assertStringIncludes(second.err, "0002-b-1/ was made with other settings (tau 0.5, now 0.7) and is left as it is");
     assertStringIncludes(
       second.err,
-      "1 clip rendered, 1 made already and skipped, 1 left as it is, 1 failed:\n",
+      "1 clip rendered, 1 already made and skipped, 1 left as it is, 1 failed:\n",
     );
     assertEquals((await readRecord(join(out, "0002-b-1")))?.tau, 0.5);
     await lines({ prompt: "a", seed: 1 }, { prompt: "b", seed: 1, attention: "vorta", tau: 0.7 });
@@ -108,5 +108,5 @@ Deno.test("prompts from the standard input, several clips of each", () =>
     assertEquals(made.code, 0, made.err);
     assertEquals(listFiles(dir), ["0001-a-3.png", "0001-a-4.png"]);
     assertRefused(await piped('[{"prompt": "a"}]', "--out ."), "the standard input is a JSON array, but JSONL was");
-    assertRefused(await tilereel(["generate", "a", "--prompt", "b"]), "give the prompt once");
+    assertRefused(await tilereel(["generate", "a", "--prompt", "b"]), "the prompt was given twice");
   }));

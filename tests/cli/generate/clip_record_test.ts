@@ -44,11 +44,11 @@ Deno.test("clips that are left are told together where they differ alike", () =>
   assert(many!.startsWith("a, b, c and 2 more were made with other settings (steps 1, now 2) and are left"), many);
   assertStringIncludes(
     differentNotes([clip("a", "seed 1, now 2", { instead: "a-2" })])[0]!,
-    "so this clip goes to a-2",
+    "so this clip is written to a-2",
   );
   assertEquals(
     summaryLines({ rendered: 1, made: 2, different: 0, failed: [{ out: "x.mp4", why: "no." }] }),
-    "1 clip rendered, 2 made already and skipped, 1 failed:\n  x.mp4: no.",
+    "1 clip rendered, 2 already made and skipped, 1 failed:\n  x.mp4: no.",
   );
 });
 
@@ -100,13 +100,13 @@ Deno.test("--like: records of other versions, models and adapters are noted; wha
     };
     const refused = (record: Readonly<Record<string, unknown>> | undefined, message: string) =>
       assertRejects(() => like(record), TilereelError, message);
-    await refused(undefined, "a.png carries no record of how it was made");
+    await refused(undefined, "a.png has no record of how it was made");
     await refused({ ...RECORD, prompt: 3 }, "its record has no prompt");
     await refused({ ...RECORD, steps: "many" }, "a.png: its steps must be a whole number from 1 to 1000");
     await refused({ ...RECORD, model: "no-such-model" }, 'the model "no-such-model", which is not in this folder');
     await refused(
       { ...RECORD, attention: "vorta", router: "r.pt", routerDigest: "0" },
-      'the router file "r.pt", which is not in this folder or is another now: name it with --router FILE',
+      'the router file "r.pt", which is not in this folder or has changed: name the file with --router FILE',
     );
     const read = await like({ ...RECORD, adapter: "A", source: "deno", precision: "f32", modelDigest: "1" });
     assertEquals(read.values, { size: { width: 32, height: 32 }, seed: 7, attention: "full" });

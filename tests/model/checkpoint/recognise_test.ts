@@ -367,8 +367,8 @@ Deno.test("the command line answers so wherever a file or model is named", async
       [["info", router], "is a safetensors file with a router of VORTA, but the folder of"],
       [["generate", "a", "--router", shard], "holds no router, but a Wan transformer in the diffusers layout"],
       [["generate", "a", "--tiles", router], "holds no tiles, but a router of VORTA"],
-      [["generate", "a", "--latents", router], "holds a router of VORTA, and none called"],
-      [["generate", "a", "--embeddings", router], 'holds no tensor "prompt_embeds", but a router of VORTA'],
+      [["generate", "a", "--latents", router], "has a router of VORTA, but no tensor called"],
+      [["generate", "a", "--embeddings", router], 'has no tensor "prompt_embeds", but a router of VORTA'],
       [
         ["generate", "a", "--text-encoder", shard, "--size", "32x32", "--frames", "5", "--steps", "1"],
         "is a safetensors file, but an ONNX model was expected; export",

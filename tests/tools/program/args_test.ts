@@ -39,7 +39,7 @@ Deno.test("text stays text: numbers, dashes, quotes, nothing, and what follows -
   assertEquals(parse("--", "--seed", "-1").positionals, ["--seed", "-1"]);
   assertEquals(parse("--quiet", "--", "-1").positionals, ["-1"]);
   refuses('--seed must be a whole number from 0 to 4294967295, not "-1"', "--seed", "-1");
-  refuses("-1 is no option", "--quiet", "-1");
+  refuses("-1 is not an option", "--quiet", "-1");
   assertEquals(parse("--negative=-blurry").values, { negative: "-blurry" });
   assertEquals(parse("--negative", "").values, { negative: "" });
   assertEquals(parse("--negative=").values, { negative: "" });
@@ -70,16 +70,16 @@ Deno.test("an option of many: every value counts, in order, and each is checked"
 });
 
 Deno.test("unknown options name the nearest that exists", () => {
-  refuses('--sed is no option of "tilereel generate": did you mean --seed?', "--sed", "4");
+  refuses('--sed is not an option of "tilereel generate": did you mean --seed?', "--sed", "4");
   refuses("did you mean --guidance?", "--guidence=3");
   refuses("did you mean --flow-shift?", "--flow");
-  refuses('--zzzzzz is no option of "tilereel generate"; see "tilereel generate --help"', "--zzzzzz");
-  refuses("-x is no option", "-x");
-  refuses("--no-seed is no option", "--no-seed");
+  refuses('--zzzzzz is not an option of "tilereel generate"; see "tilereel generate --help"', "--zzzzzz");
+  refuses("-x is not an option", "-x");
+  refuses("--no-seed is not an option", "--no-seed");
 });
 
 Deno.test("options as other programs call them are answered with ours", () => {
-  refuses('--width is no option of "tilereel generate": did you mean --size?', "--width", "832");
+  refuses('--width is not an option of "tilereel generate": did you mean --size?', "--width", "832");
   refuses("did you mean --guidance?", "--cfg-scale=6");
   refuses("did you mean --steps?", "--num_inference_steps", "20");
   refuses("did you mean --negative?", "--negative-prompt", "blur");

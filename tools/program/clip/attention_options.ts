@@ -25,23 +25,25 @@ export const attentionOptions = ofClip({
   attention: choice({
     group: ATTENTION,
     choices: ["full", "vorta", "veda", "sliding", "coreset"],
-    help:
-      "How video tokens see one another: all of them, each head as a trained router says (vorta), each tile of tokens " +
-      "the tiles that matter most to it (veda), or, for study, every head its neighbourhood or representatives alone.",
+    help: "How self-attention is computed. full: every token attends to all tokens; vorta: a trained router " +
+      "chooses for each head; veda: each tile of tokens attends to the tiles that matter most to it; sliding " +
+      "and coreset, for study: every head attends to its neighbourhood, or to representatives.",
     elsewhere: ["attention-type", "attn", "attention-backend"],
-    default: "full; vorta with --router, veda with --tiles",
+    default: "full; vorta if --router is given; veda if --tiles is given",
   }),
   router: path({
     group: ATTENTION,
     value: "FILE",
-    help: 'For vorta: a router, as "tilereel train router" or the authors of VORTA made it (safetensors or router.pt).',
+    help: 'For vorta: the router, made by "tilereel train router" or by the authors of VORTA (safetensors or ' +
+      "router.pt).",
     elsewhere: ["router-path", "resume-dir"],
     default: "router.safetensors in the model's folder",
   }),
   tau: number({
     group: ATTENTION,
     value: "X",
-    help: "For vorta: a head whose best score is below this takes full attention. Higher is slower and closer to full.",
+    help: "For vorta: a head whose highest score is below this uses full attention. Higher values are slower and " +
+      "closer to full attention.",
     elsewhere: ["tau-sparse"],
     default: DEFAULT_TAU,
     min: 0,
@@ -50,7 +52,7 @@ export const attentionOptions = ofClip({
   "full-branch": choice({
     group: ATTENTION,
     choices: ["full", "veda"],
-    help: "For vorta: how the heads that the router leaves full are computed. veda takes its options too.",
+    help: "For vorta: how the heads with full attention are computed. With veda, its options apply, too.",
     default: "full",
   }),
   ...vortaOptions,

@@ -46,7 +46,7 @@ export const clipOptions = ofClip({
   frames: integer({
     group: CLIP,
     value: "N",
-    help: "How many frames: a multiple of 4 plus 1.",
+    help: "Number of frames: a multiple of 4 plus 1.",
     elsewhere: ["num-frames", "video-frames", "length"],
     default: "the model's",
     min: 1,
@@ -55,7 +55,7 @@ export const clipOptions = ofClip({
   fps: number({
     group: CLIP,
     value: "X",
-    help: "Frames a second, as in 16 or 23.976.",
+    help: "Frames per second, such as 16 or 23.976.",
     elsewhere: ["frame-rate"],
     default: "the model's",
     unit: "frames a second",
@@ -72,15 +72,15 @@ export const clipOptions = ofClip({
   seed: integer({
     group: SAMPLING,
     value: "N",
-    help: "Start of the noise. The same seed on the same adapter gives the same bytes.",
-    default: "a random one, which is shown",
+    help: "Seed of the noise. The same seed on the same adapter gives the same bytes.",
+    default: "a random seed, which is shown",
     min: 0,
     max: LARGEST_SEED,
   }),
   steps: integer({
     group: SAMPLING,
     value: "N",
-    help: "Denoising steps: more are slower and often better.",
+    help: "Number of denoising steps. More steps are slower and often better.",
     elsewhere: ["num-inference-steps", "sampling-steps", "sample-steps"],
     default: "the model's",
     min: 1,
@@ -97,7 +97,7 @@ export const clipOptions = ofClip({
   scheduler: choice({
     group: SAMPLING,
     choices: ["unipc", "euler"],
-    help: "How a step is taken.",
+    help: "The sampler that takes the steps.",
     elsewhere: ["sampler", "sampler-name", "sampling-method", "sample-solver"],
     default: "the model's",
   }),
@@ -105,10 +105,9 @@ export const clipOptions = ofClip({
     {
       group: SAMPLING,
       value: "diffusers|wan|LIST",
-      help:
-        "The noise levels of the steps: evenly spaced as diffusers (0.37 and later) or as Wan's own program has them, " +
-        "or a falling list as in 1,0.75,0.5,0.25, of as many as there are steps. --flow-shift applies to all of them: 1 " +
-        "takes a list as it is.",
+      help: "Noise levels of the steps. diffusers: evenly spaced, as in diffusers 0.37 and later; wan: as in Wan's " +
+        "own program; or a falling list such as 1,0.75,0.5,0.25 with one number per step. --flow-shift applies " +
+        "to all of them; 1 leaves a list as it is.",
       elsewhere: ["custom-sigmas", "sigma-schedule"],
       choices: SIGMA_GRIDS,
       default: DEFAULT_SIGMA_GRID,
@@ -126,9 +125,8 @@ export const clipOptions = ofClip({
   "flow-shift": number({
     group: SAMPLING,
     value: "X",
-    help:
-      "Spends more of the steps at high noise; larger sizes want more: 3 for 480p and 5 for 720p, says diffusers' " +
-      "guide, and Wan's own program uses 5 for both.",
+    help: "A higher value spends more of the steps at high noise, which suits larger clips. The guide of " +
+      "diffusers recommends 3 for 480p and 5 for 720p; Wan's own program uses 5 for both.",
     elsewhere: ["shift", "sample-shift"],
     default: "the model's",
     above: 0,

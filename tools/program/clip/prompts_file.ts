@@ -113,7 +113,7 @@ export function parsePrompts(
       entries.push({ ...parseObject(trimmed, `${path} line ${line}`, table), line });
     } else entries.push({ prompt: trimmed, values: {}, line });
   }
-  if (entries.length === 0) throw new TilereelError(`${path} holds no prompts: write one a line`);
+  if (entries.length === 0) throw new TilereelError(`${path} has no prompts: write one per line`);
   return entries;
 }
 

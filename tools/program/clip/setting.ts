@@ -67,7 +67,7 @@ export function parseSetting(text: string, name: string): Setting {
 function splitWords(text: string, where: string): string[] {
   const words = text.match(/(?:[^\s"']|"[^"]*"|'[^']*')+|["']/g) ?? [];
   if (words.some((word) => word === '"' || word === "'")) {
-    throw new TilereelError(`${where} has a quote that does not end`);
+    throw new TilereelError(`${where} has an opening quote without a closing one: add it`);
   }
   return words;
 }

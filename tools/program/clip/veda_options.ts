@@ -20,25 +20,24 @@ export const vedaOptions = {
   tiles: path({
     group: ATTENTION,
     value: "FILE",
-    help:
-      'For veda: trained scores of tiles and a shape for every head, as "tilereel train tiles" and "tilereel search ' +
-      'tiles" make them. Without, tiles are scored by the means of their tokens.',
+    help: 'For veda: trained scores of tiles and a tile shape for every head, made by "tilereel train tiles" and ' +
+      '"tilereel search tiles". Without them, tiles are scored by the means of their tokens.',
     elsewhere: ["tile-plan", "predictor"],
-    default: "tiles.safetensors in the model's folder, where there is one",
+    default: "tiles.safetensors in the model's folder, if there is one",
   }),
   keep: number({
     group: ATTENTION,
     value: "X",
     help: "For veda: the share of tiles that each tile attends to. Lower is faster; 1 keeps all.",
     elsewhere: ["keep-ratio", "density", "topk"],
-    default: `the file's, or ${DEFAULT_KEEP}; on small grids more`,
+    default: `the file's, or ${DEFAULT_KEEP}; more on small grids`,
     above: 0,
     max: 1,
   }),
   "dense-steps": integer({
     group: ATTENTION,
     value: "N",
-    help: "For veda: how many of the first steps take full attention, because they lay out the picture.",
+    help: "For veda: number of first steps with full attention. They decide the layout of the picture.",
     elsewhere: ["warmup-steps", "first-steps"],
     default: DEFAULT_DENSE_STEPS,
     min: 0,
@@ -47,7 +46,7 @@ export const vedaOptions = {
     {
       group: ATTENTION,
       value: "LIST",
-      help: "For veda: these layers take full attention, counted from 0, as in 0,1,38-39.",
+      help: "For veda: layers with full attention, counted from 0, such as 0,1,38-39.",
       elsewhere: ["skip-layers", "full-layers"],
       default: "none",
     },
@@ -66,10 +65,9 @@ export const vedaOptions = {
   "tile-shape": sizes({
     group: ATTENTION,
     value: "TxHxW",
-    help:
-      "For veda, for study: one shape of tile for all heads, along frames, rows and columns. Tiles are then scored by " +
-      "their means, or, with --tiles, by what that file was trained to.",
-    default: "the file's, or one that suits the grid, of up to 128 tokens",
+    help: "For veda, for study: one tile shape for all heads, along frames, rows and columns. Tiles are then " +
+      "scored by the means of their tokens, or with --tiles by the scores in that file.",
+    default: "the file's, or one of up to 128 tokens that suits the grid",
   }),
 };
 

@@ -14,30 +14,29 @@ export const vortaOptions = {
   tile: sizes({
     group: ATTENTION,
     value: "TxHxW",
-    help:
-      "Tokens of a tile of sliding-tile attention, along frames, rows and columns. A token is one latent frame of " +
-      "16x16 pixels.",
+    help: "Size of a tile of sliding-tile attention in tokens, along frames, rows and columns. A token is one " +
+      "latent frame of 16x16 pixels.",
     elsewhere: ["tile-size", "sliding-attn-tile-size"],
     default: `the router's, or ${sizesText(PAPER_SETTINGS.tile)}, or less on small clips; 6x9x8 at 81 frames`,
   }),
   window: sizes({
     group: ATTENTION,
     value: "TxHxW",
-    help: "Tiles that a query sees, its own among them.",
+    help: "Number of tiles that a query attends to, including its own, along frames, rows and columns.",
     elsewhere: ["window-size", "sliding-attn-window-size"],
     default: `the router's, or ${sizesText(PAPER_SETTINGS.window)}`,
   }),
   bucket: sizes({
     group: ATTENTION,
     value: "TxHxW",
-    help: "Tokens of a bucket of core-set attention.",
+    help: "Size of a bucket of core-set attention in tokens.",
     elsewhere: ["bucket-size", "lowres-window-size"],
-    default: `the router's, or ${sizesText(PAPER_SETTINGS.bucket)}, or 2x2x2 where that cuts rows evenly`,
+    default: `the router's, or ${sizesText(PAPER_SETTINGS.bucket)}, or 2x2x2 if that divides the rows evenly`,
   }),
   rate: number({
     group: ATTENTION,
     value: "X",
-    help: "The part of a bucket's tokens that core-set attention drops.",
+    help: "Share of the tokens of a bucket that core-set attention drops.",
     elsewhere: ["reduction-rate", "lowres-reduction-rate"],
     default: `the router's, or ${PAPER_SETTINGS.rate}`,
     min: 0,

@@ -89,7 +89,7 @@ Deno.test("wrong lines are named", () => {
   refuses('{"prompt": "a", "notes": "x"}', 'line 1: unknown key "notes"');
   refuses('{"prompt": "a", "image": "x.png"}', '"image" is not supported yet: tilereel renders from text only');
   refuses('{"prompt": ["a"]}', '"prompt" must be text in quotes');
-  refuses("\n# only this\n", "holds no prompts");
+  refuses("\n# only this\n", "has no prompts");
 });
 
 Deno.test("a JSON array is no prompts file, however its lines break", () => {
@@ -202,7 +202,7 @@ Deno.test("a plan that cannot work is refused before anything is loaded", () =>
     await refused({}, "no prompt");
     await refused({ prompt: "  " }, "the prompt is empty");
     await refused({ prompt: "a", out: `${dir}/a.webm` }, "does not say what to write");
-    await refused({ prompt: "a", out: `${dir}/a.gif`, format: "mp4" }, "asks for gif, but --format for mp4");
+    await refused({ prompt: "a", out: `${dir}/a.gif`, format: "mp4" }, "asks for gif, but --format asks for mp4");
     await refused({ prompt: "a", out: dir }, "exists and is not empty");
     await refused({ prompt: "a", out: dir }, `a file such as ${dir}/clip.mp4, or replace the frames with --overwrite`);
     await refused({ prompt: "a", out: dir, overwrite: true }, 'holds "p.txt", which is not part of a clip');
