@@ -35,7 +35,8 @@ export { type CaptionedClip, encodedSet } from "./model/training/data/encoded_se
 export { captionedClips } from "./model/training/data/captioned_clips.ts";
 export type { SetOptions } from "./model/training/data/cached_set.ts";
 export { LatentCache } from "./model/training/data/latent_cache.ts";
-export { type SampledClip, sampledSet } from "./model/training/data/sampled_set.ts";
+export type { SampledClip } from "./model/training/data/sampled_clip.ts";
+export { sampledSet } from "./model/training/data/sampled_set.ts";
 export type { TrainingSample, TrainingSet } from "./model/training/data/training_set.ts";
 export type { TrainingIdentity } from "./model/training/identity.ts";
 export type { TrainingOptions } from "./model/training/training_options.ts";

@@ -49,6 +49,7 @@ export {
   VideoPipeline,
 } from "./pipeline.ts";
 export type { OnProgress, Progress } from "./progress.ts";
+export type { HostConditioning, HostTensor } from "./conditioning.ts";
 export type { PromptEmbeddings } from "./prompt_encoder.ts";
 export { readSchedulerConfig, type SchedulerConfig, type SchedulerKind } from "./schedulers/config.ts";
 export {

@@ -9,6 +9,7 @@ import {
   anAbortSignal,
   aNumber,
   aText,
+  either,
   floats,
   instance,
   type Kinds,
@@ -32,6 +33,8 @@ export const aGpu = instance(Gpu, "a Gpu, as openGpu opens it,");
 export const anAttention = objectWith("a kind of attention, as routedAttention or vedaAttention gives it,", {
   prepare: aFunction,
 });
+
+const conditioning = either(floats, objectWith("a conditioning", { text: objectWith("a tensor", { data: floats }) }));
 
 const sides = { width: wholeNumber(1), height: wholeNumber(1), frames: wholeNumber(1) };
 
@@ -62,8 +65,8 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   prompt: { ...aText, expected: "a text that says what to show" },
   negativePrompt: aText,
   embeddings: objectWith("an object with positive, and perhaps negative, as Float32Array", {
-    positive: floats,
-    negative: optional(floats),
+    positive: conditioning,
+    negative: optional(conditioning),
   }),
   ...sides,
   fps: aboveZero,

@@ -6,17 +6,18 @@
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { type HostConditioning, uploadConditioning } from "./conditioning.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { Conditioning, EncodeOptions, PromptEncoder } from "./family.ts";
 import type { OpenTextEncoder, TextEncoder } from "./text_encoder.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
 
-/** Embeddings made elsewhere, zero past the prompt's end. */
+/** Embeddings made elsewhere. */
 export interface PromptEmbeddings {
-  /** [text tokens, text dim], row by row */
-  readonly positive: Float32Array;
+  /** [text tokens, text dim], row by row, zero past the prompt's end; or all that the model is conditioned on */
+  readonly positive: Float32Array | HostConditioning;
   /** So too; needed with guidance. */
-  readonly negative?: Float32Array;
+  readonly negative?: Float32Array | HostConditioning;
 }
 
 /** What a {@link TextPromptEncoder} is made of. */
@@ -110,14 +111,17 @@ export function uploadEmbeddings(
       "with guidance, embeddings of the negative prompt are needed too: give them, or set guidance to 1",
     );
   }
-  const all = [positive, negative].slice(0, count) as Float32Array[], { length } = positive;
+  const given = [positive, negative!].slice(0, count), all = given.map((one) => "text" in one ? one.text.data : one);
+  const { length } = all[0]!;
   if (length === 0 || length % textDim !== 0 || all.some((data) => data.length !== length)) {
     throw new TilereelError(
       `the given embeddings hold ${all.map((data) => data.length).join(" and ")} numbers, but rows of ${textDim} ` +
         `were expected, as many for the negative prompt as for the prompt`,
     );
   }
-  return all.map((data) => ({ text: gpu.upload(data, [1, length / textDim, textDim]) }));
+  return given.map((one) =>
+    uploadConditioning(gpu, "text" in one ? one : { text: { data: one, shape: [1, length / textDim, textDim] } })
+  );
 }
 
 /** The tensors of a pass's conditioning. */

@@ -10,9 +10,8 @@ import { FullAttention } from "../attention/full.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import { Passes } from "../attention/passes.ts";
-import type { GenerateOptions, VideoPipeline } from "../pipeline.ts";
-import { embedTexts } from "../training/data/embed_texts.ts";
-import type { SampledClip } from "../training/data/sampled_set.ts";
+import type { VideoPipeline } from "../pipeline.ts";
+import { embedClips, type SampledClip } from "../training/data/sampled_clip.ts";
 import type { OnProgress } from "../progress.ts";
 
 /** The full attention of one layer. The tensors belong to the forward pass and are valid only during the call. */
@@ -97,35 +96,20 @@ export async function samplingRuns(
   clips: readonly SampledClip[],
   onProgress?: OnProgress,
 ): Promise<SamplingRuns> {
-  const passes = ({ guidance }: SampledClip) => pipeline.passes(guidance).length;
-  const guided = (clip: SampledClip) => passes(clip) > 1;
-  const texts = await embedTexts(
-    gpu,
-    clips.flatMap((clip) => [clip.prompt, ...guided(clip) ? [clip.negativePrompt] : []]),
-    pipeline.defaults.textTokens,
-    (some) => pipeline.encodePrompts(some, { onProgress }),
-  );
+  const embedded = await embedClips(gpu, pipeline, clips, { onProgress });
   return {
     ...pipeline.headShape,
     count: clips.length,
     steps: (run) => clips[run]!.steps,
-    passes: (run) => passes(clips[run]!),
+    passes: (run) => pipeline.passes(clips[run]!.guidance).length,
     async sample(run, { onState, onStep, signal }) {
-      const { negativePrompt, scheduler, flowShift, sigmas, ...clip } = clips[run]!;
-      const options: GenerateOptions = {
-        ...clip,
-        embeddings: {
-          positive: texts.of(clip.prompt),
-          ...guided(clips[run]!) && { negative: texts.of(negativePrompt) },
-        },
-        ...scheduler !== undefined && { scheduler },
-        ...flowShift !== undefined && { flowShift },
-        ...sigmas !== undefined && { sigmas },
+      const latents = await pipeline.sampleLatents({
+        ...embedded[run]!.options,
         ...signal && { signal },
         attention: observedAttention(onState),
         onStep: (_, step) => onStep(step),
-      };
-      gpu.release(await pipeline.sampleLatents(options));
+      });
+      gpu.release(latents);
     },
   };
 }

@@ -5,22 +5,17 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { type HostConditioning, type HostTensor, uploadConditioning } from "../conditioning.ts";
+import { tensorsOf } from "../prompt_encoder.ts";
 import type { VideoTransformer } from "../family.ts";
 import { type RouterShape, routerShape } from "./router.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
 
-/** An array with its shape. */
-export interface Shaped {
-  readonly data: Float32Array;
-  readonly shape: readonly number[];
-}
-
 /** As {@linkcode TrainingPassInput}, before it is uploaded. */
 export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning"> {
-  readonly noisy: Shaped;
-  readonly target: Shaped;
-  /** [1, tokens, text dim] */
-  readonly textEmbeddings: Shaped;
+  readonly noisy: HostTensor;
+  readonly target: HostTensor;
+  readonly conditioning: HostConditioning;
 }
 
 /** A frozen transformer whose attention is routed. */
@@ -36,14 +31,13 @@ export function routedModel(gpu: Gpu, transformer: VideoTransformer): RoutedMode
   return {
     ...routerShape(transformer.shape),
     timeEmbedding: (timestep) => transformer.timeEmbedding([timestep]),
-    async pass({ noisy, target, textEmbeddings, ...rest }) {
+    async pass({ noisy, target, conditioning, ...rest }) {
       using owner = new TensorOwner(gpu);
-      const upload = ({ data, shape }: Shaped) => owner.adopt(gpu.upload(data, shape));
+      const upload = ({ data, shape }: HostTensor) => owner.adopt(gpu.upload(data, shape));
+      const uploaded = uploadConditioning(gpu, conditioning);
+      owner.adopt(tensorsOf(uploaded));
       return await trainingPass(gpu, transformer, {
-        ...rest,
-        noisy: upload(noisy),
-        target: upload(target),
-        conditioning: { text: upload(textEmbeddings) },
+        ...{ ...rest, noisy: upload(noisy), target: upload(target), conditioning: uploaded },
       });
     },
   };

@@ -8,6 +8,7 @@
  */
 import { createHash } from "node:crypto";
 import { checkOptions } from "../../gpu/common/check_options.ts";
+import { partsOf } from "../conditioning.ts";
 import { randn } from "../noise.ts";
 import { clipGradients } from "../training/adamw.ts";
 import type { TrainingIdentity } from "../training/identity.ts";
@@ -66,8 +67,9 @@ async function identityOf({ model, data, recipe, settings, seed }: CompleteTrain
   const size = (sizes: readonly number[]) => sizes.join("x");
   const hash = createHash("sha256");
   for (const index of [0, data.size - 1]) {
-    const { latents, text } = await data.sample(index);
-    for (const { buffer, byteOffset, byteLength } of [latents, text]) {
+    const { latents, conditioning } = await data.sample(index);
+    const tensors = Object.values(partsOf(conditioning).tensors).map((tensor) => tensor.data);
+    for (const { buffer, byteOffset, byteLength } of [latents, ...tensors]) {
       hash.update(new Uint8Array(buffer, byteOffset, byteLength));
     }
   }
@@ -142,7 +144,7 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     const weights = lossWeights(recipe.weights, timestep, recipe.intervals);
     const { losses, scoreGradients } = await model.pass({
       ...noised(sample, timestep, noiseSeed(seed, step, batch)),
-      textEmbeddings: { data: sample.text, shape: sample.textShape },
+      conditioning: sample.conditioning,
       timestep,
       scores,
       settings,

@@ -12,7 +12,7 @@ import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import { modelKey } from "../../model/identity/model_identity.ts";
-import type { SampledClip } from "../../model/training/data/sampled_set.ts";
+import type { SampledClip } from "../../model/training/data/sampled_clip.ts";
 import { type SamplingRuns, samplingRuns } from "../../model/veda/sampling_states.ts";
 import type { Grid } from "../../model/attention/grid.ts";
 import { clipOptions, type ClipValues } from "./clip/clip_options.ts";

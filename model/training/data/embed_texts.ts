@@ -4,8 +4,8 @@
  * @module
  */
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { readTogether } from "../../../gpu/read_together.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
+import { type HostConditioning, readConditionings } from "../../conditioning.ts";
 import type { Conditioning } from "../../family.ts";
 import { tensorsOf } from "../../prompt_encoder.ts";
 
@@ -15,37 +15,28 @@ import { tensorsOf } from "../../prompt_encoder.ts";
  */
 const TOKENS_AT_ONCE = 2048;
 
-/** The embeddings of texts. */
-export interface EmbeddedTexts {
-  /** For each text: [1, tokens, dim]. */
-  readonly shape: readonly number[];
-  /** The embeddings of one text. */
-  of(text: string): Float32Array;
-}
-
 /**
  * Embeds texts. Each is embedded once, however often it is given.
  *
  * @param textTokens the number of tokens that each text is padded or cut to
  * @param encode as `PromptEncoder.encode`
+ * @returns the conditioning of each text
  */
 export async function embedTexts(
   gpu: Gpu,
   texts: readonly string[],
   textTokens: number,
   encode: (texts: readonly string[]) => Promise<Conditioning[]>,
-): Promise<EmbeddedTexts> {
+): Promise<(text: string) => HostConditioning> {
   const different = [...new Set(texts)], atOnce = Math.max(1, Math.floor(TOKENS_AT_ONCE / textTokens));
-  const found = new Map<string, Float32Array>();
-  let shape: readonly number[] = [];
+  const found = new Map<string, HostConditioning>();
   for (let at = 0; at < different.length; at += atOnce) {
     const some = different.slice(at, at + atOnce);
     const encoded = await encode(some);
     using owned = new TensorOwner(gpu);
     owned.adopt(encoded.flatMap(tensorsOf));
-    const numbers = await readTogether(gpu, encoded.map(({ text }) => text));
-    shape = encoded[0]!.text.shape;
-    for (const [i, text] of some.entries()) found.set(text, numbers[i]!);
+    const read = await readConditionings(gpu, encoded);
+    for (const [i, text] of some.entries()) found.set(text, read[i]!);
   }
-  return { shape, of: (text) => found.get(text)! };
+  return (text) => found.get(text)!;
 }

@@ -78,7 +78,7 @@ class ClipEncoder implements Maker<CaptionedClip> {
 
   async *make(clips: readonly CaptionedClip[], onStep: () => void): AsyncIterable<TrainingSample | undefined> {
     const { gpu, prompts, model: { defaults: { textTokens } } } = this;
-    const texts = await embedTexts(
+    const conditioningOf = await embedTexts(
       gpu,
       clips.map(({ caption }) => caption),
       textTokens,
@@ -92,7 +92,7 @@ class ClipEncoder implements Maker<CaptionedClip> {
         continue;
       }
       const latents = await this.#encode(video, onStep);
-      yield { ...latents, text: texts.of(clip.caption), textShape: texts.shape };
+      yield { ...latents, conditioning: conditioningOf(clip.caption) };
     }
   }
 

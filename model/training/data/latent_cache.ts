@@ -10,13 +10,14 @@ import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fileError, isNotFound } from "../../files/file_error.ts";
 import { openSafetensors, readFloat32 } from "../../checkpoint/safetensors.ts";
 import { writeSafetensors } from "../../checkpoint/write_safetensors.ts";
+import { type HostConditioning, type HostTensor, partsOf } from "../../conditioning.ts";
 import type { TrainingSample } from "./training_set.ts";
 
 /** Everything that determines a sample, by name. Two samples with equal recipes are equal. */
 export type Recipe = Readonly<Record<string, string | number | null>>;
 
 /** The version of the files. A new version makes all samples again. */
-const FORMAT = "tilereel training sample 1";
+const FORMAT = "tilereel training sample 2";
 /** The number of hexadecimal digits of a file's name: 160 bits. */
 const NAME_DIGITS = 40;
 
@@ -68,10 +69,15 @@ export class LatentCache {
     if (format !== FORMAT || madeFrom !== written(recipe)) {
       throw new TilereelError(`${path} is not the sample that its name says`);
     }
-    const { shape, dtype } = source.info("latents"), { shape: textShape, dtype: textDtype } = source.info("text");
-    if (dtype !== "F32" || textDtype !== "F32") throw new TilereelError(`${path} is damaged: its numbers are no F32`);
-    const latents = await readFloat32(source, "latents"), text = await readFloat32(source, "text");
-    const sample = { latents, shape, text, textShape };
+    if (source.names().some((name) => source.info(name).dtype !== "F32")) {
+      throw new TilereelError(`${path} is damaged: its numbers are no F32`);
+    }
+    const read = async (name: string) => ({ data: await readFloat32(source, name), shape: source.info(name).shape });
+    const { data: latents, shape } = await read("latents");
+    const tensors: Record<string, HostTensor> = {};
+    for (const name of source.names().filter((name) => name !== "latents")) tensors[name] = await read(name);
+    const conditioning = { ...tensors, ...JSON.parse(source.metadata.conditioning ?? "{}") } as HostConditioning;
+    const sample = { latents, shape, conditioning };
     if (digest(sample) !== sha256) throw new TilereelError(`${path} is damaged: its checksum is another`);
     return sample;
   }
@@ -92,11 +98,13 @@ export class LatentCache {
    * @throws {TilereelError} if it cannot be written
    */
   async write(recipe: Recipe, sample: TrainingSample): Promise<void> {
-    const { latents, shape, text, textShape } = sample;
-    await writeSafetensors(this.pathOf(recipe), {
-      latents: { dtype: "F32", shape, data: latents },
-      text: { dtype: "F32", shape: textShape, data: text },
-    }, { format: FORMAT, recipe: written(recipe), sha256: digest(sample) });
+    const { tensors, numbers } = partsOf(sample.conditioning);
+    const all = { latents: { data: sample.latents, shape: sample.shape }, ...tensors };
+    await writeSafetensors(
+      this.pathOf(recipe),
+      Object.fromEntries(Object.entries(all).map(([name, tensor]) => [name, { dtype: "F32" as const, ...tensor }])),
+      { format: FORMAT, recipe: written(recipe), conditioning: JSON.stringify(numbers), sha256: digest(sample) },
+    );
   }
 
   /** The file of a sample. */
@@ -111,10 +119,12 @@ function written(recipe: Recipe): string {
   return JSON.stringify(Object.fromEntries(Object.entries(recipe).sort(([a], [b]) => a < b ? -1 : 1)));
 }
 
-function digest({ latents, shape, text, textShape }: TrainingSample): string {
-  const hash = createHash("sha256").update(JSON.stringify([shape, textShape]));
-  for (const { buffer, byteOffset, byteLength } of [latents, text]) {
-    hash.update(new Uint8Array(buffer, byteOffset, byteLength));
+function digest({ latents, shape, conditioning }: TrainingSample): string {
+  const { tensors, numbers } = partsOf(conditioning), hash = createHash("sha256").update(JSON.stringify(numbers));
+  const named = Object.entries(tensors).sort(([a], [b]) => a < b ? -1 : 1);
+  for (const [name, tensor] of [["latents", { data: latents, shape }] as const, ...named]) {
+    const { buffer, byteOffset, byteLength } = tensor.data;
+    hash.update(JSON.stringify([name, tensor.shape])).update(new Uint8Array(buffer, byteOffset, byteLength));
   }
   return hash.digest("hex");
 }

@@ -7,32 +7,13 @@ import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
 import { onnxTextEncoder } from "../../onnx/text_encoder.ts";
-import { type GenerateOptions, VideoPipeline } from "../../pipeline.ts";
-import type { SchedulerKind } from "../../schedulers/config.ts";
-import type { Sigmas } from "../../schedulers/sigmas.ts";
+import { VideoPipeline } from "../../pipeline.ts";
 import { cachedSet, type Maker, type SetOptions } from "./cached_set.ts";
-import { embedTexts } from "./embed_texts.ts";
 import type { Recipe } from "./latent_cache.ts";
 import { modelKey } from "../../identity/model_identity.ts";
 import { readAndRelease } from "./read_and_release.ts";
+import { embedClips, type SampledClip } from "./sampled_clip.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-
-/**
- * One clip to sample. It is like {@link GenerateOptions}, but complete except for what the scheduler's file decides.
- */
-export interface SampledClip {
-  readonly prompt: string;
-  readonly negativePrompt: string;
-  readonly width: number;
-  readonly height: number;
-  readonly frames: number;
-  readonly steps: number;
-  readonly guidance: number;
-  readonly seed: number;
-  readonly scheduler?: SchedulerKind | undefined;
-  readonly flowShift?: number | undefined;
-  readonly sigmas?: Sigmas | undefined;
-}
 
 /**
  * The seed of a prompt's start noise, from the seed of the training. It does not depend on the other prompts. So
@@ -93,28 +74,15 @@ class Sampler implements Maker<SampledClip> {
 
   async *make(clips: readonly SampledClip[], onStep: () => void): AsyncIterable<TrainingSample> {
     const { gpu, pipeline } = this;
-    const guided = ({ guidance }: SampledClip) => pipeline.passes(guidance).length > 1;
-    const asked = clips.flatMap((clip) => [clip.prompt, ...guided(clip) ? [clip.negativePrompt] : []]);
-    const texts = await embedTexts(
-      gpu,
-      asked,
-      pipeline.defaults.textTokens,
-      (some) => pipeline.encodePrompts(some, { onProgress: onStep, signal: this.signal }),
-    );
-    for (const { negativePrompt, scheduler, flowShift, sigmas, ...clip } of clips) {
-      const text = texts.of(clip.prompt);
-      const options: GenerateOptions = {
-        ...clip,
-        embeddings: { positive: text, ...clip.guidance > 1 && { negative: texts.of(negativePrompt) } },
-        ...scheduler !== undefined && { scheduler },
-        ...flowShift !== undefined && { flowShift },
-        ...sigmas !== undefined && { sigmas },
+    const encoding = { onProgress: onStep, signal: this.signal };
+    for (const { options, conditioning } of await embedClips(gpu, pipeline, clips, encoding)) {
+      const latents = await pipeline.sampleLatents({
+        ...options,
         ...this.signal && { signal: this.signal },
         onProgress: onStep,
-      };
-      const latents = await pipeline.sampleLatents(options);
+      });
       const { shape } = latents;
-      yield { latents: await readAndRelease(gpu, latents), shape, text, textShape: texts.shape };
+      yield { latents: await readAndRelease(gpu, latents), shape, conditioning };
     }
   }
 

@@ -4,16 +4,16 @@
  * @module
  */
 
+import type { HostConditioning } from "../../conditioning.ts";
+
 /** One clean sample and its text. */
 export interface TrainingSample {
   /** The clip's latents, normalised as the transformer takes them. */
   readonly latents: Float32Array;
   /** [1, channels, frames, height, width] */
   readonly shape: readonly number[];
-  /** The embeddings of the text. */
-  readonly text: Float32Array;
-  /** [1, tokens, dim] */
-  readonly textShape: readonly number[];
+  /** What the model is conditioned on: the text's embeddings, and what else its family makes of a text. */
+  readonly conditioning: HostConditioning;
 }
 
 /** Samples that can be asked for again: the same index always gives the same sample. */

@@ -25,7 +25,11 @@ const data: TrainingSet = {
   size: 5,
   digest: "of five",
   sample: (index) =>
-    Promise.resolve({ latents: randn(96, index), shape: LATENTS, text: randn(8, 50 + index), textShape: [1, 2, 4] }),
+    Promise.resolve({
+      latents: randn(96, index),
+      shape: LATENTS,
+      conditioning: { text: { data: randn(8, 50 + index), shape: [1, 2, 4] }, textLength: 2 },
+    }),
 };
 
 const timeEmbedding = (timestep: number) => randn(SHAPE.dim, timestep, 2);
@@ -35,7 +39,7 @@ function lossOf(input: RoutedPassInput, scores: ArrayLike<number>): { diffusion:
   const loss = { diffusion: 0, distillation: 0 };
   for (let i = 0; i < scores.length; i++) {
     loss.diffusion += (scores[i]! - 3 * input.noisy.data[i]! * input.target.data[i + 1]!) ** 2;
-    loss.distillation += (scores[i]! - input.textEmbeddings.data[i % 8]!) ** 2;
+    loss.distillation += (scores[i]! - input.conditioning.text.data[i % 8]!) ** 2;
   }
   return loss;
 }
@@ -47,7 +51,7 @@ const model: RoutedModel = {
     const { scores, weights } = input;
     const scoreGradients = scores.map((score, i) =>
       2 * weights.diffusion * (score - 3 * input.noisy.data[i]! * input.target.data[i + 1]!) +
-      2 * weights.distillation * (score - input.textEmbeddings.data[i % 8]!)
+      2 * weights.distillation * (score - input.conditioning.text.data[i % 8]!)
     );
     return Promise.resolve({ losses: { ...lossOf(input, scores), hidden: 0 }, scoreGradients });
   },
@@ -98,12 +102,12 @@ Deno.test("a step against the loss's finite differences and AdamW in float64", (
 
     // What each pass was given.
     assertEquals(inputs.length, 3);
-    for (const [batch, { noisy, target, textEmbeddings, timestep, settings, weights }] of inputs.entries()) {
-      const { latents, text, textShape } = await data.sample(step.samples[batch]!);
+    for (const [batch, { noisy, target, conditioning, timestep, settings, weights }] of inputs.entries()) {
+      const { latents, conditioning: given } = await data.sample(step.samples[batch]!);
       const sigma = step.timesteps[batch]! / 1000, noise = torchRandn(96, noiseSeed(9, 1, batch));
       assertEquals([timestep, settings], [step.timesteps[batch]!, SETTINGS]);
       assertEquals([noisy.shape, target.shape], [LATENTS, LATENTS]);
-      assertEquals(textEmbeddings, { data: text, shape: textShape });
+      assertEquals(conditioning, given);
       assertEquals(weights, lossWeights(recipe.weights, timestep, 5));
       for (let i = 0; i < 96; i++) {
         assert(Math.abs(noisy.data[i]! - ((1 - sigma) * latents[i]! + sigma * noise[i]!)) < 1e-6);

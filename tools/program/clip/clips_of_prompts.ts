@@ -4,7 +4,8 @@
  * @module
  */
 import { openModelFolder } from "../../../model/checkpoint/model_folder.ts";
-import { type SampledClip, sampleSeed } from "../../../model/training/data/sampled_set.ts";
+import type { SampledClip } from "../../../model/training/data/sampled_clip.ts";
+import { sampleSeed } from "../../../model/training/data/sampled_set.ts";
 import type { ClipValues } from "./clip_options.ts";
 import { clipSettings, overlay } from "./clip_settings.ts";
 import { readPrompts } from "./prompts_file.ts";

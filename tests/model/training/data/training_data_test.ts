@@ -128,11 +128,11 @@ testData("prompts: samples are the latents that generate decodes, bit for bit, a
     for (const [i, options] of asked.entries()) {
       let latents: Float32Array = new Float32Array(0);
       await pipeline.generate({ ...options, onStep: async (tensor) => void (latents = await gpu.read(tensor)) });
-      const { shape, latents: sampled, text, textShape } = samples[i]!;
+      const { shape, latents: sampled, conditioning: { text } } = samples[i]!;
       assertEquals(shape, [1, 16, (options.frames - 1) / 4 + 1, options.height / 8, options.width / 8]);
       assertEquals(sampled, latents, options.prompt);
       const [encoded] = await pipeline.encodePrompts([options.prompt]);
-      assertEquals([textShape, text], [[1, 32, 128], await gpu.read(encoded!.text)]);
+      assertEquals(text, { data: await gpu.read(encoded!.text), shape: [1, 32, 128] });
       gpu.release(encoded!.text);
     }
     assertNotEquals(asked[0]!.seed, asked[2]!.seed);
@@ -266,8 +266,8 @@ testData("clips: a frame folder, a GIF and an MP4 encode to latents that decode 
   const pipeline = await VideoPipeline.load(MODEL, { gpu });
   const encoded = await pipeline.encodePrompts(names.map((name) => `the ${name}`));
   pipeline.close();
-  for (const [i, { text, textShape }] of samples.entries()) {
-    assertEquals([textShape, text], [[1, 32, 128], await gpu.read(encoded[i]!.text)]);
+  for (const [i, { conditioning: { text } }] of samples.entries()) {
+    assertEquals(text, { data: await gpu.read(encoded[i]!.text), shape: [1, 32, 128] });
     gpu.release(encoded[i]!.text);
   }
 
