@@ -151,7 +151,7 @@ class Pass implements Disposable {
   /** Runs both streams through all blocks. Keeps each block's input, and puts the hidden losses in `sums`. */
   async #forward(embedded: EmbeddedPass, sums: Tensor[]): Promise<{ x: Tensor; reference: Tensor | undefined }> {
     const { gpu, transformer, input: { weights } } = this;
-    const dense = { ...embedded, selfAttention: undefined };
+    const dense = { ...embedded, selfAttention: this.#vorta.single("full") };
     const teach = weights.distillation > 0 || weights.hidden > 0;
     let { x } = embedded;
     let reference = teach ? x : undefined;
