@@ -1,6 +1,6 @@
 /**
- * The clips in a comparison's folder, found again by all that they were made with: a folder a prompt and seed, in it
- * for every clip an MP4, a poster, its samples, and a record, which is written last.
+ * The clips in the folder of a comparison, found again by everything they were made with. There is one folder per
+ * prompt and seed. It has an MP4, a poster, the samples and a record of each clip; the record is written last.
  *
  * @module
  */
@@ -16,22 +16,22 @@ import { encodePoster } from "./poster.ts";
 import type { Figures, Likeness } from "./record.ts";
 import { readSamples, writeSamples } from "./samples.ts";
 
-/** All that decides a clip and its figures. */
+/** Everything that determines a clip and its figures. */
 export type Identity = Readonly<Record<string, unknown>> & { readonly prompt: string; readonly seed: number };
 
-/** A clip as its record has it. */
+/** The content of a clip's record. */
 interface Recorded extends Figures {
   readonly identity: Identity;
   readonly shape: Omit<Video, "data">;
-  /** To the clip of this digest. */
+  /** The similarity to the clip with this digest. */
   readonly likeness?: Likeness & { readonly to: string };
 }
 
-/** A clip that is there. */
+/** An existing clip. */
 export interface StoredClip {
-  /** Of its identity. */
+  /** The digest of its identity. */
   readonly digest: string;
-  /** Name of the prompt's folder in the comparison's, and of the clip's files in it, without endings. */
+  /** The name of the prompt's folder, and the name of the clip's files in it without their endings. */
   readonly folder: string;
   readonly name: string;
   readonly recorded: Recorded;
@@ -42,17 +42,17 @@ const VIDEO = ".mp4", POSTER = ".png", SAMPLES = ".rgb.gz", RECORD = ".json";
 /** Finds and writes the clips in a comparison's folder. */
 export class ClipStore {
   readonly #clips = new Map<string, StoredClip>();
-  /** What several clips stand in beside one another, by their digests. */
+  /** The files that show several clips side by side, by the digests of the clips. */
   readonly #together = new Map<string, string>();
   /** Prompts and seeds by the folders of their clips. */
   readonly #folders = new Map<string, string>();
-  /** Files of this run, which it does not write over. */
+  /** Files that this run uses and therefore does not overwrite. */
   readonly #used = new Set<string>();
 
   private constructor(private readonly root: string) {}
 
   /**
-   * Looks through a folder, which need not be there. What is no comparison's is passed over.
+   * Reads a folder, which need not exist. Files that do not belong to a comparison are ignored.
    *
    * @throws {TilereelError} when it cannot be read
    */
@@ -69,14 +69,14 @@ export class ClipStore {
     return store;
   }
 
-  /** The clip of this identity, if it is there; then its files are kept. */
+  /** Finds the clip with this identity, if it exists, and keeps its files from being overwritten. */
   find(identity: Identity): StoredClip | undefined {
     const clip = this.#clips.get(digestOf(identity));
     if (clip) this.#used.add(join(clip.folder, clip.name));
     return clip;
   }
 
-  /** Writes a clip, in place of one of that name that this run does not have. */
+  /** Writes a clip. It may replace a clip of the same name that this run does not use. */
   async add(
     label: string,
     video: Video,
@@ -85,7 +85,7 @@ export class ClipStore {
   ): Promise<StoredClip> {
     const folder = this.#folderOf(identity), name = this.#freeName(folder, slug(label));
     const path = join(this.root, folder, name);
-    // A record says that all is there.
+    // A record means that all files are complete.
     await Deno.remove(path + RECORD).catch(() => {});
     const record = { ...identity, density: Number(figures.density.toFixed(4)) };
     await writeVideo(path + VIDEO, video, { onProgress, record });
@@ -95,24 +95,24 @@ export class ClipStore {
     return await this.#record({ digest: digestOf(identity), folder, name, recorded: { identity, shape, ...figures } });
   }
 
-  /** A clip's samples; undefined where they are damaged. */
+  /** The samples of a clip; undefined if they are damaged. */
   async samples({ folder, name, recorded }: StoredClip): Promise<Video | undefined> {
     return await readSamples(join(this.root, folder, name + SAMPLES), recorded.shape);
   }
 
-  /** Notes how near a clip comes to another. */
+  /** Records how similar a clip is to another one. */
   async note(clip: StoredClip, likeness: Likeness, to: StoredClip): Promise<StoredClip> {
     return await this.#record({ ...clip, recorded: { ...clip.recorded, likeness: { ...likeness, to: to.digest } } });
   }
 
-  /** Forgets a clip whose files turned out damaged. */
+  /** Removes a clip whose files are damaged from the index. */
   forget(clip: StoredClip): void {
     this.#clips.delete(clip.digest);
     this.#used.delete(join(clip.folder, clip.name));
   }
 
   /**
-   * The file that has these clips beside one another, named from their folder; makes it where there is none.
+   * Finds the file that shows these clips side by side, or makes it. Returns its name in their folder.
    *
    * @param make gives what it shows
    */
@@ -159,7 +159,7 @@ export class ClipStore {
     }
   }
 
-  /** The folder of a prompt and a seed: the one they have, or a new one. */
+  /** The existing folder of a prompt and a seed, or a new one. */
   #folderOf(identity: Identity): string {
     const scene = sceneOf(identity), base = `${slug(identity.prompt)}-${identity.seed}`;
     for (const [folder, other] of this.#folders) if (other === scene) return folder;
@@ -175,12 +175,12 @@ export class ClipStore {
   }
 }
 
-/** The files of a clip that are shown. */
+/** The files of a clip that the page shows. */
 export function filesOf({ name }: StoredClip): { file: string; poster: string } {
   return { file: name + VIDEO, poster: name + POSTER };
 }
 
-/** Of a file that has a digest its name does not count. */
+/** Where there is a digest of a file, the file's name has no effect. */
 function digestOf(identity: Identity): string {
   const deciding = Object.entries(identity).filter(([key]) => !Object.hasOwn(identity, `${key}Digest`));
   return createHash("sha256").update(JSON.stringify(deciding)).digest("hex").slice(0, 16);
@@ -202,7 +202,7 @@ async function writeJson(path: string, value: unknown): Promise<void> {
   await writeAtomically(path, (temporary) => Deno.writeTextFile(temporary, `${JSON.stringify(value, null, 1)}\n`));
 }
 
-/** Undefined where it is not JSON, or cannot be read: then it is made anew. */
+/** Undefined if the file is not JSON or cannot be read; it is then written again. */
 async function readJson(path: string): Promise<unknown> {
   try {
     return JSON.parse(await Deno.readTextFile(path));

@@ -1,5 +1,5 @@
 /**
- * A whole comparison, as the page and `table.json` tell it.
+ * The result of a comparison, as the page and `table.json` show it.
  *
  * @module
  */
@@ -15,18 +15,18 @@ export interface ComparedPrompt extends PromptRecord {
 /** The result of a comparison, in the layout of `table.json`. */
 export interface Comparison {
   readonly version: string;
-  /** ISO 8601, of the moment it was complete. */
+  /** When it was complete, in ISO 8601. */
   readonly date: string;
   readonly commandLine: string;
   readonly model: string;
   readonly adapter: string;
   readonly precision: string;
-  /** In order, as they were written. */
+  /** In their order, as the user wrote them. */
   readonly settings: readonly { readonly name: string; readonly words: string }[];
   readonly prompts: readonly ComparedPrompt[];
 }
 
-/** `table.json`. Where clips are equal PSNR is infinite, which JSON lacks: it is null. */
+/** The text of `table.json`. PSNR is null where clips are equal, because JSON has no infinity. */
 export function toJson({ prompts, settings, ...about }: Comparison): string {
   const rows = tableOf(prompts).map(({ setting, psnr, ...row }, i) => ({
     setting,

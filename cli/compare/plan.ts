@@ -13,11 +13,11 @@ import { reportFiles } from "../report/files.ts";
 import { readPrompts } from "../../tools/program/clip/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 
-/** One prompt to render under every setting. */
+/** One prompt to render with every setting. */
 export interface PlannedPrompt {
   readonly prompt: string;
   readonly seed: number;
-  /** What was asked for whatever the setting. */
+  /** The values that hold for all settings. */
   readonly values: ClipValues;
 }
 
@@ -38,7 +38,7 @@ export interface PlanOptions {
   readonly values: ClipValues;
 }
 
-/** Without one, a comparison that was broken off could not go on with the same noise. */
+/** A fixed seed, so that an interrupted comparison continues with the same noise. */
 const DEFAULT_SEED = 0;
 
 /**

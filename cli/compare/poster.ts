@@ -1,5 +1,5 @@
 /**
- * The still picture that stands for a clip until it plays.
+ * The still picture that is shown until a clip plays.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { encodePng } from "../../model/video/png.ts";
 /** Posters are at most this wide: a page holds many. */
 const WIDEST = 320;
 
-/** A PNG of the first frame, each pixel the mean of a square of the frame's where that is wide. */
+/** Encodes the first frame as a PNG. Wide frames are scaled down: each pixel is the mean of a square of pixels. */
 export function encodePoster(video: Video): Uint8Array<ArrayBuffer> {
   const scale = Math.ceil(video.width / WIDEST);
   const width = Math.floor(video.width / scale), height = Math.floor(video.height / scale);

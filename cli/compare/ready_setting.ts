@@ -1,5 +1,5 @@
 /**
- * Settings with what they need, which is read before any model is loaded.
+ * Settings whose files are read before any model is loaded.
  *
  * @module
  */
@@ -13,7 +13,7 @@ export interface ReadySetting extends Setting {
   readonly attention: ReadyAttention;
 }
 
-/** What shows the most of a model with a router, and of one without. */
+/** The default settings for a model with a router, and for one without. */
 const DEFAULTS = { routed: ["full", "vorta"], unrouted: ["full", "sliding", "coreset"] } as const;
 
 /**

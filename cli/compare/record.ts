@@ -1,5 +1,5 @@
 /**
- * What is known of clips, as the table and the page show it.
+ * What the table and the page show of clips.
  *
  * @module
  */
@@ -14,28 +14,28 @@ export interface Figures {
     /** From the prompt to decoded frames. */
     readonly total: number;
   };
-  /** Pairs of queries and keys that were multiplied, of those of full attention. */
+  /** The share of the pairs of queries and keys that were multiplied. */
   readonly density: number;
-  /** For routed attention: [steps][layers], a digit a head, an index into `BRANCHES` of model/vorta/branch.ts. */
+  /** For routed attention: [steps][layers], one digit per head: an index into `BRANCHES` of model/vorta. */
   readonly routes?: readonly (readonly string[])[];
   /** Of all steps, from 1000 at pure noise to 0. */
   readonly timesteps: readonly number[];
 }
 
-/** How near a clip comes to the first setting's, of 8-bit samples. */
+/** How similar a clip is to that of the first setting, measured on 8-bit samples. */
 export interface Likeness {
   readonly meanSquaredError: number;
   readonly ssim: number;
 }
 
-/** One prompt under one setting. Files are named from the prompt's folder. */
+/** One prompt with one setting. File names are relative to the prompt's folder. */
 export interface ClipRecord extends Figures, Likeness {
   readonly setting: string;
   readonly file: string;
   readonly poster: string;
 }
 
-/** One prompt under every setting. */
+/** One prompt with all settings. */
 export interface PromptRecord {
   readonly prompt: string;
   readonly seed: number;
@@ -43,7 +43,7 @@ export interface PromptRecord {
   readonly height: number;
   readonly frames: number;
   readonly fps: number;
-  /** The clips beside one another, in the settings' order. */
+  /** The file that shows the clips side by side, in the order of the settings. */
   readonly sideBySide: string;
   /** In the settings' order. */
   readonly clips: readonly ClipRecord[];

@@ -1,5 +1,5 @@
 /**
- * Renders one prompt under one setting, and measures.
+ * Renders one prompt with one setting, and measures it.
  *
  * @module
  */
@@ -22,7 +22,7 @@ export interface RenderContext {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What a prompt is rendered with under a setting, which has the last word. */
+/** The settings of a clip. Those of `setting` take precedence over those of the prompt. */
 export function clipOf(
   { prompt, seed, values }: PlannedPrompt,
   setting: Pick<ReadySetting, "values">,

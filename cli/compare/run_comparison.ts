@@ -1,5 +1,5 @@
 /**
- * Renders the missing clips of a comparison, and collects all of them.
+ * Renders the missing clips of a comparison, and collects the results.
  *
  * @module
  */
@@ -51,7 +51,7 @@ export interface Workplace {
   readonly signal?: AbortSignal;
 }
 
-/** A clip to have: a prompt under a setting. */
+/** A clip of the comparison: a prompt with a setting. */
 interface Wanted {
   readonly setting: ReadySetting;
   readonly clip: ClipSettings;
@@ -59,7 +59,7 @@ interface Wanted {
 }
 
 /**
- * Renders every clip that is not there yet, and measures each against the first setting's.
+ * Renders every clip that does not exist yet, and measures each against that of the first setting.
  *
  * @throws {TilereelError} when rendering fails or something cannot be written
  * @throws the signal's reason, if it is aborted

@@ -1,5 +1,5 @@
 /**
- * A clip's samples without loss, beside its MP4: what a setting that is added later is measured against.
+ * The samples of a clip without loss, beside its MP4. Settings that are added later are measured against them.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { fileError } from "../../model/files/file_error.ts";
 import type { Video } from "../../model/video/video.ts";
 import { writeAtomically } from "../../model/files/output.ts";
 
-/** Writes them as they are, RGB frame by frame, in gzip. */
+/** Writes them as RGB, frame by frame, compressed by gzip. */
 export async function writeSamples(path: string, { data }: Video): Promise<void> {
   const stream = new Blob([data as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new CompressionStream("gzip"));
   await writeAtomically(path, (temporary) => Deno.writeFile(temporary, stream));
@@ -16,7 +16,7 @@ export async function writeSamples(path: string, { data }: Video): Promise<void>
 /**
  * Reads what {@linkcode writeSamples} wrote.
  *
- * @returns undefined where the file is damaged or of another size
+ * @returns undefined if the file is damaged or of another size
  * @throws {TilereelError} when it cannot be read
  */
 export async function readSamples(path: string, shape: Omit<Video, "data">): Promise<Video | undefined> {

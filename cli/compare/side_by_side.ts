@@ -1,5 +1,5 @@
 /**
- * Several clips as one: beside one another, in their order.
+ * Several clips side by side in one.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Video } from "../../model/video/video.ts";
 /** Pixels between clips (even, as MP4 wants sizes to be), and their grey. */
 const GAP = 4;
 const GAP_LEVEL = 128;
-/** Many players' decoders take no wider pictures: clips that do not fit go into another row. */
+/** Many decoders accept no wider pictures, so clips that do not fit go into another row. */
 const WIDEST = 4096;
 
 /** Clips of the same size and length as one clip: from left to right, in as many rows as it takes. */

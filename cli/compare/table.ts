@@ -1,5 +1,5 @@
 /**
- * The figures of a comparison: a row a setting, over all prompts.
+ * The figures of a comparison over all prompts, with one row per setting.
  *
  * @module
  */
@@ -12,20 +12,20 @@ export interface Row {
   readonly setting: string;
   /** Means over the clips. */
   readonly seconds: ClipRecord["seconds"];
-  /** Denoising time of the first setting over this one's. */
+  /** The denoising time of the first setting divided by that of this setting. */
   readonly speedup: number;
   /** Mean over the clips. */
   readonly density: number;
-  /** In dB, of the mean squared error over all clips against the first setting's; infinite where they are equal. */
+  /** In dB, of the mean squared error to the clips of the first setting over all clips; infinite if they are equal. */
   readonly psnr: number;
-  /** Mean over the clips, against the first setting's. */
+  /** The mean over the clips, compared with those of the first setting. */
   readonly ssim: number;
 }
 
-/** What the columns after the setting's name are called. */
+/** The titles of the columns after the name of the setting. */
 export const COLUMNS = ["denoising", "in all", "speed", "density", "PSNR", "SSIM"] as const;
 
-/** A row a setting, in the settings' order. */
+/** One row per setting, in the order of the settings. */
 export function tableOf(records: readonly PromptRecord[]): Row[] {
   const denoise = (setting: number) => mean(records.map((record) => record.clips[setting]!.seconds.denoise));
   return records[0]!.clips.map(({ setting }, i) => {
@@ -41,7 +41,7 @@ export function tableOf(records: readonly PromptRecord[]): Row[] {
   });
 }
 
-/** A row's figures as they are shown, by {@link COLUMNS}. The reference has no likeness to itself. */
+/** The figures of a row as text, in the order of {@link COLUMNS}. The reference is not compared with itself. */
 export function cells(row: Row, isReference: boolean): string[] {
   return [
     formatSeconds(row.seconds.denoise),

@@ -8,11 +8,11 @@ import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 
 /**
- * A schedule this short still goes all the way from noise to none, so that routed heads take their other routes, too.
+ * Even such a short schedule covers all noise levels, so routed heads take all of their routes.
  */
 const STEPS = 4;
 
-/** Takes a few steps with each, at its true size, since kernels are chosen by size; decodes just the first. */
+/** Takes a few steps with each clip at its true size, because kernels are chosen by size. Only the first is decoded. */
 export async function warmUp(
   pipeline: VideoPipeline,
   clips: readonly GenerateOptions[],

@@ -55,7 +55,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
       await run.render(clip, i);
       rendered++;
     } catch (error) {
-      // The others of a batch may come out well, but not where the model cannot even be loaded.
+      // The other clips of a batch may succeed, but not if the model could not be loaded.
       if (!(error instanceof TilereelError) || !isBatch || !run.hasLoaded) throw error;
       failed.push({ out: clip.out, why: error.message });
       await run.tellFailed(clip, error.message);
@@ -104,7 +104,7 @@ class Run implements Disposable {
     const which = this.todo.length > 1 ? `clip ${index + 1} of ${this.todo.length}, ` : "";
     const onProgress: OnProgress = (told) => this.#progress.onProgress({ ...told, stage: `${which}${told.stage}` });
     const { gpu, pipeline } = await this.#open();
-    // A clip's own time: loading serves all of them.
+    // Loading is not part of a clip's time, because it serves all clips.
     const start = performance.now();
     const { settings: gpuSettings } = gpu, { latents, embeddings, values } = this.plan;
     let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [];

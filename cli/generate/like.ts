@@ -21,7 +21,7 @@ export interface Like {
   readonly file: string;
   readonly record: ClipRecord;
   readonly prompt: string;
-  /** With what the command line says over them. */
+  /** The clip's values, overridden by those of the command line. */
   readonly values: BatchValues;
   /** A folder, or undefined for the embedded model. */
   readonly model: string | undefined;
@@ -31,11 +31,11 @@ export interface Like {
   readonly files: Readonly<Record<string, string>>;
 }
 
-/** What the command line says, which goes before the record. */
+/** What the command line says. It takes precedence over the record. */
 export interface LikeOptions {
   readonly model: string | undefined;
   readonly given: BatchValues;
-  /** Names of the options of files that are not needed, for something else was given in their place. */
+  /** Options of files that are not needed, because something else replaces them. */
   readonly without: readonly string[];
 }
 
@@ -48,7 +48,8 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
   const record = await readRecord(file);
   if (!record) {
     throw new TilereelError(
-      `--like ${file} has no record of how it was made: name a clip that tilereel wrote and that no other program changed`,
+      `--like ${file} has no record of how it was made: name a clip that tilereel wrote and that no other program ` +
+        `changed`,
     );
   }
   if (typeof record.prompt !== "string") throw new TilereelError(`--like ${file}: its record has no prompt`);
@@ -78,7 +79,7 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
   };
 }
 
-/** What may make the clip another one, in clauses. */
+/** The differences that may change the clip, as clauses. */
 export function likeNotes({ file, record }: Like, now: ClipRecord): string[] {
   const known = (key: string) => record[key] !== undefined && now[key] !== undefined;
   const others = [

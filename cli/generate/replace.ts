@@ -1,5 +1,5 @@
 /**
- * Clips that take the place of others. A folder of frames is only replaced where nothing else is in it.
+ * Replaces existing clips. A folder of frames is only replaced if it has nothing else in it.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Tensors that the user brings in safetensors files: start noise, and prompts that are encoded already.
+ * Tensors from the user's safetensors files: start noise and encoded prompts.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * The clips, a prompt's beside one another.
+ * The section that shows the clips of each prompt side by side.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { formatPsnr, formatSeconds } from "../compare/table.ts";
 import type { EmbeddedPrompt } from "./embed.ts";
 import { type Html, html } from "./html.ts";
 
-/** An article a prompt; play.js makes what stands in one `data-together` play in step. */
+/** One article per prompt. play.js plays the videos of each `data-together` element in step. */
 export function clipsSection({ prompts }: Comparison, embedded: readonly EmbeddedPrompt[]): Html {
   const left = prompts.length - embedded.length;
   return html`<section aria-labelledby="clips">
@@ -49,7 +49,7 @@ function figure(prompt: EmbeddedPrompt, index: number): Html {
   `;
 }
 
-/** What to say of a clip beside the first one. */
+/** The caption that says how similar a clip is to the first one. */
 function likeness({ clips }: EmbeddedPrompt, index: number): string {
   const { meanSquaredError, ssim } = clips[index]!;
   if (index === 0) return "";

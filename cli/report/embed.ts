@@ -1,5 +1,5 @@
 /**
- * The clips that go into a page, as data URIs.
+ * Embeds clips in a page, as data URIs.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileError, isNotFound } from "../../model/files/file_error.ts";
 import type { ComparedPrompt } from "../compare/comparison.ts";
 
-/** A page of more than this many bytes of clips is slow to open on a phone. */
+/** The most bytes of clips in a page: larger pages are slow to open on a phone. */
 const MOST_BYTES = 50e6;
 
 /** A prompt's clips as data URIs, in the settings' order. */
@@ -17,8 +17,8 @@ export interface EmbeddedPrompt extends ComparedPrompt {
 }
 
 /**
- * Reads the clips of a comparison in `folder`: those of the first prompts, as many as stay within `most` bytes in the
- * page, but of one prompt at least.
+ * Reads the clips of the first prompts of a comparison in `folder`: as many as fit into `most` bytes of the page, but
+ * those of one prompt at least.
  *
  * @throws {TilereelError} when one of them cannot be read
  */

@@ -1,5 +1,5 @@
 /**
- * The table of the figures.
+ * The section with the table of figures.
  *
  * @module
  */
@@ -7,10 +7,10 @@ import type { Comparison } from "../compare/comparison.ts";
 import { cells, COLUMNS, type Row, tableOf } from "../compare/table.ts";
 import { type Html, html } from "./html.ts";
 
-/** A row a setting, and what the figures mean. */
+/** The table has one row per setting; a note explains the figures. */
 export function figuresSection({ prompts, settings }: Comparison): Html {
   const rows = tableOf(prompts);
-  // The roles are the elements' own, which browsers forget where the style sheet stacks cells.
+  // The roles are repeated because browsers drop them where the style sheet changes the display of table elements.
   return html`
     <section aria-labelledby="figures">
       <h2 id="figures">Figures</h2>

@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 
-/** In the folder of a comparison: the page, and the numbers. */
+/** The paths of the page and of the numbers in the folder of a comparison. */
 export const reportFiles = (folder: string) => ({
   page: join(folder, "report.html"),
   table: join(folder, "table.json"),

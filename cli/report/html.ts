@@ -1,5 +1,5 @@
 /**
- * HTML in which everything that is put in is escaped, unless it is HTML itself.
+ * HTML templates that escape everything inserted into them, except other HTML.
  *
  * @module
  */
@@ -9,7 +9,7 @@ export class Html {
   constructor(readonly text: string) {}
 }
 
-/** What can stand in a template: text is escaped, pieces are not, arrays are joined, nothing is nothing. */
+/** What can be inserted: text is escaped, HTML is not, arrays are joined, and undefined is left out. */
 export type Part = string | number | Html | undefined | readonly Part[];
 
 /** A piece of a page from a template; attributes must stand in double quotes. */
@@ -17,7 +17,7 @@ export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): 
   return new Html(strings.reduce((page, string, i) => page + textOf(parts[i - 1]) + string));
 }
 
-/** Text that is HTML, or the style or script of a page, already. */
+/** Marks text that is already HTML, or the style or script of a page. */
 export function raw(text: string): Html {
   return new Html(text);
 }

@@ -1,15 +1,15 @@
 /**
- * How the clips were made.
+ * The section that says how the clips were made.
  *
  * @module
  */
 import type { Comparison } from "../compare/comparison.ts";
 import { type Html, html } from "./html.ts";
 
-/** Model, adapter, settings as they were written, command line. */
+/** Lists the model, the adapter, the settings as the user wrote them, and the command line. */
 export function makingSection({ model, adapter, precision, settings, prompts, commandLine }: Comparison): Html {
   const described = settings.map(({ name, words }, i) => {
-    // As the first prompt had it: a prompts file may say otherwise for others.
+    // These are the figures of the first prompt; a prompts file may set others for other prompts.
     const { steps, guidance } = prompts[0]!.clips[i]!;
     return [name, html`<code>${words}</code>, ${steps} steps, guidance ${guidance}`] as const;
   });

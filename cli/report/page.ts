@@ -1,5 +1,5 @@
 /**
- * The page of a comparison: one file with everything in it, that opens from a disk and from a phone.
+ * The page of a comparison: one self-contained HTML file, which also opens from a disk and on a phone.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import script from "./play.js" with { type: "text" };
 import { routesSections } from "./routes_section.ts";
 import style from "./style.css" with { type: "text" };
 
-/** The page, with the clips of the prompts in `embedded`: all, or the first ones. */
+/** Writes the page. `embedded` has the clips of all prompts, or of the first ones. */
 export async function reportPage(comparison: Comparison, embedded: readonly EmbeddedPrompt[]): Promise<string> {
   return html`
     <!doctype html>
@@ -40,7 +40,7 @@ export async function reportPage(comparison: Comparison, embedded: readonly Embe
   `.text.trimStart();
 }
 
-/** Nothing is loaded from elsewhere, and no script runs but the page's own. */
+/** The content security policy: nothing is loaded from elsewhere, and only the page's own script runs. */
 async function policy(): Promise<string> {
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(script)));
   return `default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; ` +

@@ -10,10 +10,10 @@ import { type Html, html } from "./html.ts";
 /** In the order of BRANCHES. */
 const NAMES = ["full", "core-set", "sliding tile"];
 
-/** [steps][layers], a digit a head. */
+/** [steps][layers], one digit per head. */
 type Routes = readonly (readonly string[])[];
 
-/** A section a setting that routes. Routes depend on the timestep alone, so that one clip's are every clip's. */
+/** One section per setting with routed attention. Routes depend on the timestep only, so all clips have the same. */
 export function routesSections({ prompts }: Comparison): Html[] {
   return prompts[0]!.clips.flatMap(({ setting, routes, timesteps }, i) =>
     routes === undefined ? [] : [routesSection(setting, routes, timesteps, `routes-${i}`)]
@@ -36,7 +36,7 @@ ${layers.map(layerPanel)}</div>
 </section>`;
 }
 
-/** What the colours mean, with each branch's share of all. */
+/** The legend of the colours, with the share of each branch. */
 function legend(routes: Routes): Html {
   const all = routes.flat().join("");
   return html`<ul class="legend">${
@@ -47,7 +47,7 @@ ${percent(share(all, branch))}</li>`
   }</ul>`;
 }
 
-/** A bar a step, cut into the branches' shares, full attention's below. */
+/** One bar per step, divided by the shares of the branches, with full attention at the bottom. */
 function shareChart(routes: Routes, timesteps: readonly number[]): Html {
   const bars = BRANCHES.map((_, branch) =>
     routes.map((step, x) => {
@@ -127,7 +127,7 @@ function paths(byBranch: readonly string[]): Html[] {
   );
 }
 
-/** Share of a string of digits that are `branch`. */
+/** The share of digits that are `branch`. */
 function share(heads: string, branch: number): number {
   return (heads.split(String(branch)).length - 1) / heads.length;
 }

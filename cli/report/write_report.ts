@@ -1,5 +1,5 @@
 /**
- * Writes what a comparison found: the page and the numbers.
+ * Writes the report of a comparison: the page and the numbers.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { reportPage } from "./page.ts";
 export interface WrittenReport {
   readonly page: string;
   readonly table: string;
-  /** Prompts at the end whose clips are not in the page, which would be too large with them. */
+  /** The number of last prompts whose clips were left out of the page to keep it small. */
   readonly left: number;
 }
 

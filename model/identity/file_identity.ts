@@ -1,12 +1,12 @@
 /**
- * Files as a clip's record names them: it is shared with the clip, so it says nothing of where the user keeps them.
+ * How the record of a clip names files. The record is shared with the clip, so it must not contain the user's folders.
  *
  * @module
  */
 import { basename, isAbsolute, normalize } from "node:path";
 import { fileDigest } from "./digest.ts";
 
-/** A path below the working folder as it was given, of any other path just the name. */
+/** A path below the working folder as it was given; of any other path only the name. */
 export function sharedName(path: string): string {
   const plain = normalize(path).replaceAll("\\", "/").replace(/\/$/, "");
   return isAbsolute(path) || plain.startsWith("..") || plain === "." ? basename(path) : plain;

@@ -1,6 +1,5 @@
 /**
- * A terminal that was closed takes no more output: what is written there fails, at once or later. That must not end
- * work whose results can still be saved.
+ * Output to a closed terminal fails, at once or later. That must not end work whose results can still be saved.
  *
  * @module
  */

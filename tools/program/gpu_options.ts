@@ -1,5 +1,5 @@
 /**
- * The options that say which GPU a command runs on, and how, and the opening of that GPU.
+ * The options that choose the GPU of a command, and the opening of that GPU.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { PRECISIONS } from "../../gpu/precision.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { choice, type OptionValues, path } from "./options.ts";
 
-/** --gpu and --tuning, which belong together; `group` is the heading they stand under. */
+/** --gpu and --tuning. `group` is their heading in the help. */
 export const gpuOptions = (group: string) => ({
   gpu: path({
     group,

@@ -58,7 +58,7 @@ export const trainedModelOptions = {
 /** The same for commands that render. */
 export const modelOptions = { ...trainedModelOptions, weights: weightsOption, precision: precisionOption("Model") };
 
-/** The line that says that weights are streamed, and why, or cast; nothing where they are as one would expect. */
+/** The line that says that weights are streamed, with the reason, or cast; undefined in the usual case. */
 export function weightsLine(placement: WeightsPlacement): string | undefined {
   const { place, why, bytes } = placement, text = castText(placement);
   const formats = `${text}, ${formatBytes(bytes)} on the GPU`;

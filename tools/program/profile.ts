@@ -1,5 +1,5 @@
 /**
- * `--profile FILE`: what the GPU did, as a trace for chrome://tracing and Perfetto, and in a few lines.
+ * `--profile FILE`: the GPU's work as a trace for chrome://tracing and Perfetto, and as a short summary.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { path } from "./options.ts";
 import { checkWritable, placeOf, writeAtomically } from "../../model/files/output.ts";
 import { textTable } from "./text_table.ts";
 
-/** Kernels that are listed, and pairs of kernels between which gaps are. */
+/** The number of kernels, and of gaps between kernels, in the summary. */
 const LISTED = 10, LISTED_GAPS = 5;
 
 /** The option. */

@@ -1,6 +1,6 @@
 /**
- * Shows how far long work is, on the standard error: a bar on a terminal, plain lines elsewhere. Stages that take less
- * than a second don't show.
+ * Shows the progress of long work on the standard error: a bar on a terminal, plain lines elsewhere. Stages that take
+ * less than a second are not shown.
  *
  * @module
  */
@@ -62,7 +62,7 @@ export function formatDuration(seconds: number): string {
 abstract class Stage {
   readonly name: string;
   protected readonly start: number;
-  /** Units that were done before: work that goes on says nothing of their time. */
+  /** Units that were done before; they do not count for the speed. */
   readonly #before: number;
 
   constructor(
@@ -115,7 +115,7 @@ class BarStage extends Stage {
         const full = Math.round(BAR_WIDTH * params.progress);
         return this.line(`  ${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)}`);
       },
-      // Left alone, so that nothing has to be put back when the program is ended by Ctrl-C.
+      // The cursor stays visible, so that nothing must be restored when Ctrl-C ends the program.
       hideCursor: false,
       linewrap: true,
     });

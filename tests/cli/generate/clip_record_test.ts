@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { type BatchValues, overlaid } from "../../../cli/generate/batch_options.ts";
-import { repeatLine } from "../../../cli/info/clip_description.ts";
+import { clipText, repeatLine } from "../../../cli/info/clip_description.ts";
 import { sharedName } from "../../../model/identity/file_identity.ts";
 import { differences } from "../../../cli/generate/clip_record.ts";
 import { likeNotes, readLike } from "../../../cli/generate/like.ts";
@@ -89,6 +89,12 @@ Deno.test("the command line that repeats a clip is safe to paste", () => {
   assertEquals(repeatLine(router, ["router"]).includes("--router"), false);
   assert(repeatLine({ ...RECORD, prompt: "-cat" }).startsWith("tilereel generate --prompt=-cat --size"));
   assertEquals(shellQuoted("a\x1b[31m'\\\nb"), "$'a\\u001b[31m\\'\\\\\\u000ab'");
+});
+
+Deno.test("info: the lines that repeat a clip write its format", async () => {
+  const gif = await clipText("out/a.gif", RECORD), mp4 = await clipText("out/a.mp4", RECORD);
+  assertEquals(gif.split("\n").filter((line) => line.endsWith(" --format gif")).length, 2, gif);
+  assert(!mp4.includes("--format"), mp4);
 });
 
 Deno.test("--like: records of other versions, models and adapters are noted; what is no record is refused", () =>

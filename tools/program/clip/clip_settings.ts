@@ -1,5 +1,5 @@
 /**
- * A clip's settings, with nothing left open.
+ * The complete settings of a clip.
  *
  * @module
  */
@@ -43,8 +43,8 @@ export function clipShape({ size, frames, fps }: ClipValues, defaults: Generatio
 }
 
 /**
- * What a prompt or a setting says, over what was asked for in general. A list of sigmas and a number of steps both say
- * how many steps there are: the one that is closer to the clip counts.
+ * The values of a prompt or a setting over general ones. A list of sigmas and a number of steps both determine the
+ * number of steps: the more specific one counts.
  */
 export function overlay<T extends ClipValues>(general: T, own: T): T {
   const merged = { ...general, ...own };
