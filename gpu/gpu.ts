@@ -51,7 +51,6 @@ export class Gpu extends Scopes {
   readonly #bounds: BoundsChecker | undefined;
   readonly #clamps: ClampCounter;
   readonly #failure: Failure;
-  #closed = false;
   #placeholder: Tensor | undefined;
 
   constructor(readonly device: GPUDevice, readonly settings: GpuSettings) {
@@ -115,9 +114,10 @@ export class Gpu extends Scopes {
    *
    * @param what a name for the message when memory runs out
    * @throws {TilereelError} when it does not fit
+   * @throws the device's error, if it had one since the last call: no tensor is made that nobody would free
    */
   tensor(shape: readonly number[], format: Format = "f32", what = `a tensor of [${shape}]`): Tensor {
-    if (this.#closed) this.#failure.check();
+    this.#failure.check();
     return this.#made(shape, format, (bytes) => this.#memory.allocate(bytes, what));
   }
 
@@ -127,7 +127,7 @@ export class Gpu extends Scopes {
    * @throws {TilereelError} when it does not fit
    */
   weight(shape: readonly number[], format: Format, what: string): Tensor {
-    if (this.#closed) this.#failure.check();
+    this.#failure.check();
     return this.#made(shape, format, (bytes) => this.#memory.allocate(bytes, what, "in parts"));
   }
 
@@ -299,8 +299,6 @@ export class Gpu extends Scopes {
 
   /** Lets the device go; nothing can be done with it afterwards. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
     this.#failure.close();
     this.device.destroy();
   }
@@ -321,7 +319,7 @@ export class Gpu extends Scopes {
   #made(shape: readonly number[], as: Format, allocate: (bytes: number) => GPUBuffer): Tensor {
     const format = formatOf(as), tensor = new Tensor(allocate(bytesOf(shape, format)), 0, shape, format);
     this.own(tensor);
-    if (this.poison && this.usable && tensor.bytes <= this.maxTensorBytes) this.run(...poisoning(tensor));
+    if (this.poison && tensor.bytes <= this.maxTensorBytes) this.run(...poisoning(tensor));
     return tensor;
   }
 }

@@ -425,48 +425,42 @@ export class VideoPipeline {
       sigmas: options.sigmas,
       onNote: options.onNote,
     });
+    // Owns the latents, the velocities, and what the stepper keeps.
+    using owned = new TensorOwner(gpu);
     const stepper = scheduler.start<Tensor>({
-      combine: (terms) => combine(gpu, terms),
-      release: (tensor) => gpu.release(tensor),
+      combine: (terms) => owned.adopt(combine(gpu, terms)),
+      release: (tensor) => owned.free(tensor),
     });
     const total = scheduler.timesteps.length;
-    /** Ours; undefined while the stepper has it. */
-    let latents: Tensor | undefined = this.#startNoise(shape, options);
+    let latents = owned.adopt(this.#startNoise(shape, options));
     // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
     // Ctrl-C would come late.
     let underWay: Promise<void> | undefined;
-    try {
-      onProgress?.({ stage: "denoise", done: 0, total });
-      signal?.throwIfAborted();
-      for (const [step, timestep] of scheduler.timesteps.entries()) {
-        // Counting slows every step a little; the first and the last have the most and the least noise.
-        gpu.countsClamps = step === 0 || step === total - 1;
-        const sample: Tensor = latents;
-        const velocity = await gpu.labelled(
-          `step ${step + 1}`,
-          () => this.#velocity(sample, timestep, passes, (pass) => attention.at(step, pass)),
-        );
-        latents = undefined;
-        latents = stepper.step(velocity, sample);
-        const recorded = gpu.finish();
-        recorded.catch(() => {/* told where it is waited for, or by what came before */});
-        await underWay;
-        if (underWay) onProgress?.({ stage: "denoise", done: step, total });
-        await onStep?.(latents, step);
-        underWay = recorded;
-        // Never between recording a step and onStep: tile training would have learned from a step that it did not count.
-        signal?.throwIfAborted();
-      }
+    onProgress?.({ stage: "denoise", done: 0, total });
+    signal?.throwIfAborted();
+    for (const [step, timestep] of scheduler.timesteps.entries()) {
+      // Counting slows every step a little; the first and the last have the most and the least noise.
+      gpu.countsClamps = step === 0 || step === total - 1;
+      const sample: Tensor = latents;
+      const velocity = await gpu.labelled(
+        `step ${step + 1}`,
+        () => this.#velocity(sample, timestep, passes, (pass) => attention.at(step, pass)),
+      );
+      latents = stepper.step(owned.adopt(velocity), sample);
+      const recorded = gpu.finish();
+      recorded.catch(() => {/* told where it is waited for, or by what came before */});
       await underWay;
-      onProgress?.({ stage: "denoise", done: total, total });
-      options.onAttention?.(attention.report);
+      if (underWay) onProgress?.({ stage: "denoise", done: step, total });
+      await onStep?.(latents, step);
+      underWay = recorded;
+      // Never between recording a step and onStep: tile training would have learned from a step that it did not count.
       signal?.throwIfAborted();
-      return latents;
-    } catch (error) {
-      stepper.dispose();
-      if (latents) gpu.release(latents);
-      throw error;
     }
+    await underWay;
+    onProgress?.({ stage: "denoise", done: total, total });
+    options.onAttention?.(attention.report);
+    signal?.throwIfAborted();
+    return owned.disown(latents);
   }
 
   /**

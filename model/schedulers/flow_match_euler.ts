@@ -64,8 +64,4 @@ class EulerStepper<T> implements Stepper<T> {
     this.ops.release(sample);
     return stepped;
   }
-
-  dispose(): void {
-    // Euler's method keeps nothing from step to step.
-  }
 }

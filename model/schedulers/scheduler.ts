@@ -39,13 +39,11 @@ export interface Stepper<T> {
   /**
    * Takes the next step: the model's `velocity` at `sample` gives the sample behind it. Both tensors belong to the
    * stepper from here on and are released by it, at once or in a later step; the tensor returned belongs to the caller
-   * until it is handed in as the next step's `sample`.
+   * until it is handed in as the next step's `sample`. After the last step nothing is kept.
    *
    * @throws {RangeError} if the last step has been taken.
    */
   step(velocity: T, sample: T): T;
-  /** Releases the tensors that are kept for the next step, if a run ends early. After the last step there are none. */
-  dispose(): void;
 }
 
 /** The options that the user chooses. */

@@ -76,11 +76,12 @@ class UniPCStepper<T> implements Stepper<T> {
 
     this.#last = { sample: corrected, order };
     this.#index++;
-    if (this.#index === steps) this.dispose();
+    if (this.#index === steps) this.#end();
     return next;
   }
 
-  dispose(): void {
+  /** Releases what is kept for the next step. */
+  #end(): void {
     if (this.#last) this.ops.release(this.#last.sample);
     for (const prediction of this.#predictions) this.ops.release(prediction);
     this.#last = undefined;

@@ -4,16 +4,22 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { openTestGpu } from "../gpu.ts";
+import { testPipeline } from "../test_pipeline.ts";
 
 const REFUSED = "more than there is";
 
-/** Has the device refuse tensors of that name as a full one does: late, and with errors of whatever uses them. */
-function refuseTensors({ device }: Gpu): void {
+/**
+ * Has the device refuse some new tensors as a full one does: late, and with errors of whatever uses them.
+ *
+ * @param refuse asked with the name of each
+ */
+function refuseTensors({ device }: Gpu, refuse: (name: string) => boolean = (name) => name === REFUSED): void {
   const createBuffer = device.createBuffer.bind(device), popErrorScope = device.popErrorScope.bind(device);
   let refuses = false;
   device.createBuffer = (descriptor) => {
     const buffer = createBuffer(descriptor);
-    refuses = descriptor.label === REFUSED;
+    if ((descriptor.usage & GPUBufferUsage.STORAGE) === 0) return buffer;
+    refuses = refuse(descriptor.label ?? "");
     if (refuses) buffer.destroy();
     return buffer;
   };
@@ -85,4 +91,25 @@ testRecovery("a device that is well needs no recovery, one that is lost or close
   assertEquals(await gpu.recover(), false);
   gpu.close();
   assertEquals(await gpu.recover(), false);
+});
+
+testPipeline("a clip that got no memory is made by the next attempt, whatever was refused", async (pipeline, gpu) => {
+  let made = 0, refused = Infinity;
+  refuseTensors(gpu, () => made++ === refused);
+  const clip = { prompt: "a red circle", width: 32, height: 32, frames: 5, steps: 2, seed: 3 };
+  const { data } = await pipeline.generate(clip);
+  const { used } = gpu.memory;
+  gpu.trim();
+  made = 0;
+  await pipeline.generate(clip);
+  const total = made;
+  for (refused = 0; refused < total; refused += 9) {
+    gpu.trim();
+    made = 0;
+    await assertRejects(() => pipeline.generate(clip), TilereelError, "too little memory: the GPU has no");
+    assert(await gpu.recover(), `tensor ${refused}`);
+    assertEquals(gpu.memory.used, used);
+  }
+  refused = Infinity;
+  assertEquals((await pipeline.generate(clip)).data, data);
 });

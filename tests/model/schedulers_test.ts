@@ -237,15 +237,6 @@ Deno.test("UniPC converges to the solution, with every setting", () => {
   }
 });
 
-Deno.test("dispose releases what an interrupted run keeps", () => {
-  const ops = new ArrayOps();
-  const stepper = createScheduler(WAN_SCHEDULER, { steps: 10 }).start(ops);
-  let sample = ops.own(Float32Array.of(1));
-  for (let i = 0; i < 4; i++) sample = stepper.step(ops.own(Float32Array.of(0.5)), sample);
-  stepper.dispose();
-  assertEquals([...ops.live], [sample]);
-});
-
 Deno.test("steps and flow shift are checked", () => {
   for (const steps of [0, -1, 1.5, NaN, 1001]) {
     assertThrows(() => createScheduler(WAN_SCHEDULER, { steps }), TilereelError, "a whole number from 1 to 1000");

@@ -53,7 +53,7 @@ Deno.test("a batch with other settings leaves the clips that are there, says wha
 Deno.test("a GPU that is lost ends its clip; the next one of the batch gets another", () =>
   inTempDir(async (dir) => {
     await Deno.writeTextFile(join(dir, "p.jsonl"), '{"prompt": "a", "steps": 200}\n{"prompt": "b"}\n');
-    const args = ["40", "generate", "--prompts", "p.jsonl", "--out", "clips", "--seed", "1", ...QUICK];
+    const args = ["500", "generate", "--prompts", "p.jsonl", "--out", "clips", "--seed", "1", ...QUICK];
     const { code, out } = await execute(Deno.execPath(), program("tests/lose_device.ts", args), { cwd: dir });
     assertEquals(code, 1);
     assertStringIncludes(out, "1 clip rendered, 1 failed:\n  clips/0001-a-1.mp4: the GPU was lost while working");
