@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import { ACTIVATE, type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
 
 const KERNEL: KernelSource = {
   name: "activation",
@@ -31,11 +31,10 @@ export function activation(gpu: Gpu, x: Tensor, kind: Activation): Tensor {
   return y;
 }
 
-const SLOPE_KERNEL: KernelSource = {
+const SLOPE_KERNEL = perElement({
   name: "activation_slope",
   buffers: { x: read("f32"), dy: read("f32"), y: write("f32") },
   params: { count: "u32", kind: "u32", has_dy: "u32" },
-  workgroupSize: [64, 1, 1],
   // Where tanh is clamped, it is 1 except for rounding, which the large factor behind it would amplify.
   declarations: `
 fn gelu_tanh_slope(x: f32) -> f32 {
@@ -53,20 +52,17 @@ fn slope(x: f32, kind: u32) -> f32 {
   if (kind == ${ACTIVATIONS.silu}u) { return silu_slope(x); }
   return 1.0;
 }`,
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  var v = slope(x[i], p.kind);
+  body: `  var v = slope(x[i], p.kind);
   if (p.has_dy != 0u) { v *= dy[i]; }
   y[i] = v;`,
-};
+});
 
 /** act′(x), times the gradient `dy` of act(x) where it is given; elementwise, f32. */
 export function activationSlope(gpu: Gpu, x: Tensor, kind: Activation, dy?: Tensor): Tensor {
   const y = gpu.tensor(x.shape);
-  gpu.run(SLOPE_KERNEL, {
+  runPerElement(gpu, SLOPE_KERNEL, x.size, {
     buffers: { x, dy: dy ?? gpu.placeholder, y },
-    params: { count: x.size, kind: ACTIVATIONS[kind], has_dy: dy ? 1 : 0 },
-    workgroups: groups1d(x.size),
+    params: { kind: ACTIVATIONS[kind], has_dy: dy ? 1 : 0 },
   });
   return y;
 }

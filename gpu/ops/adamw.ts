@@ -6,26 +6,23 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
 
 const BETA1 = 0.9;
 const BETA2 = 0.999;
 const EPSILON = 1e-8;
 
-const ADAMW: KernelSource = {
+const ADAMW = perElement({
   name: "adamw",
   buffers: { gradient: read("f32"), x: write("f32"), mean: write("f32"), square: write("f32") },
   params: { count: "u32", decay: "f32", rate: "f32", correction: "f32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let g = gradient[i];
+  body: `  let g = gradient[i];
   let m = ${BETA1} * mean[i] + ${1 - BETA1} * g;
   let s = ${BETA2} * square[i] + ${1 - BETA2} * g * g;
   mean[i] = m;
   square[i] = s;
   x[i] = p.decay * x[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
-};
+});
 
 /** A parameter and the state of its optimizer: f32 tensors of one size. */
 export interface AdamWTensors {
@@ -53,15 +50,9 @@ export function adamwInPlace(
   if ([gradient, mean, square].some(({ size }) => size !== x.size)) {
     throw new Error(`adamw: a gradient of [${x.shape}]`);
   }
-  gpu.run(ADAMW, {
+  runPerElement(gpu, ADAMW, x.size, {
     buffers: { gradient, x, mean, square },
-    params: {
-      count: x.size,
-      decay: 1 - lr * weightDecay,
-      rate: lr / (1 - BETA1 ** step),
-      correction: Math.sqrt(1 - BETA2 ** step),
-    },
-    workgroups: groups1d(x.size),
+    params: { decay: 1 - lr * weightDecay, rate: lr / (1 - BETA1 ** step), correction: Math.sqrt(1 - BETA2 ** step) },
   });
 }
 

@@ -9,7 +9,7 @@ import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Buckets, Selection } from "./bucket_select.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 /** The number of tokens of one thread of {@link SPREAD}. */
 const SPREAD_TOKENS = 4;
@@ -60,22 +60,20 @@ export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source, end }
   });
 }
 
-const COLLECT = memo((size: number): KernelSource => ({
-  name: `bucket_collect_${size}`,
-  buffers: { members: read("u32"), source: read("u32"), y: write("vec4f") },
-  params: { buckets: "u32", centre: "u32", tokens: "u32", heads: "u32", head_dim4: "u32", count: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let c = i % p.head_dim4;
+const COLLECT = memo((size: number) =>
+  perElement({
+    name: `bucket_collect_${size}`,
+    buffers: { members: read("u32"), source: read("u32"), y: write("vec4f") },
+    params: { buckets: "u32", centre: "u32", tokens: "u32", heads: "u32", head_dim4: "u32", count: "u32" },
+    body: `  let c = i % p.head_dim4;
   let head = (i / p.head_dim4) % p.heads;
   let bucket = (i / (p.head_dim4 * p.heads)) % p.buckets;
   let batch = i / (p.head_dim4 * p.heads * p.buckets);
   let sources = (batch * p.heads + head) * p.tokens;
   var sum = vec4f();
 ${
-    unroll(size, (m) =>
-      `  {
+      unroll(size, (m) =>
+        `  {
     let token = members[bucket * ${size}u + ${m}u];
     if (source[sources + token] != token) {
       let at = ((batch * p.tokens + token) * p.heads + head) * p.head_dim4 + c;
@@ -83,10 +81,11 @@ ${
       y[at] = vec4f();
     }
   }`)
-  }
+    }
   let centre = members[bucket * ${size}u + p.centre];
   y[((batch * p.tokens + centre) * p.heads + head) * p.head_dim4 + c] += sum;`,
-}));
+  })
+);
 
 /**
  * The backward pass of {@link bucketSpread}, in place. A centre gets the sum over the tokens that copied it; those
@@ -101,9 +100,8 @@ export function bucketCollect(
 ): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
   const buckets = members.dim(0), count = batch * buckets * dim / 4;
-  gpu.run(COLLECT(members.dim(1)), {
+  runPerElement(gpu, COLLECT(members.dim(1)), count, {
     buffers: { members, source, y },
-    params: { buckets, centre, tokens, heads, head_dim4: dim / heads / 4, count },
-    workgroups: groups1d(count),
+    params: { buckets, centre, tokens, heads, head_dim4: dim / heads / 4 },
   });
 }

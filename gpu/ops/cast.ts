@@ -9,7 +9,7 @@ import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D } from "./per_element.ts";
 
 const kernel = memo(({ from, to }: { from: MatrixFormat; to: MatrixFormat }): KernelSource => ({
   name: `cast_${from}_${to}`,

@@ -4,31 +4,30 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { read, unroll, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 /** A coefficient and the tensor that it multiplies. */
 export type Term = readonly [coefficient: number, tensor: Tensor];
 
-const kernel = memo((terms: number): KernelSource => ({
-  name: `combine_${terms}`,
-  buffers: {
-    ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`x${i}`, read("f32")])),
-    y: write("f32"),
-  },
-  params: {
-    count: "u32",
-    ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`c${i}`, "f32" as const])),
-  },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  var v = p.c0 * x0[i];
+const kernel = memo((terms: number) =>
+  perElement({
+    name: `combine_${terms}`,
+    buffers: {
+      ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`x${i}`, read("f32")])),
+      y: write("f32"),
+    },
+    params: {
+      count: "u32",
+      ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`c${i}`, "f32" as const])),
+    },
+    body: `  var v = p.c0 * x0[i];
 ${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
   y[i] = v;`,
-}));
+  })
+);
 
 /**
  * Σ cᵢ·xᵢ of one to six f32 tensors of one size; the sum has the shape of the first.
@@ -39,10 +38,9 @@ export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
   const [first] = terms;
   if (!first || terms.length > 6) throw new Error(`combine takes 1 to 6 terms, got ${terms.length}`);
   const y = gpu.tensor(first[1].shape);
-  gpu.run(kernel(terms.length), {
+  runPerElement(gpu, kernel(terms.length), y.size, {
     buffers: { ...Object.fromEntries(terms.map(([, x], i) => [`x${i}`, x])), y },
-    params: { count: y.size, ...Object.fromEntries(terms.map(([c], i) => [`c${i}`, c])) },
-    workgroups: groups1d(y.size),
+    params: { ...Object.fromEntries(terms.map(([c], i) => [`c${i}`, c])) },
   });
   gpu.tape?.record(y, terms.map(([, x]) => x), (dy, wanted) =>
     terms.map(([c], i) => {

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D } from "./per_element.ts";
 
 /** The largest number of counts that are read back. */
 const COUNTS = 4096;

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
 
 const FILL: KernelSource = {
   name: "fill_value",
@@ -43,16 +43,13 @@ export function clampInPlace(gpu: Gpu, y: Tensor, low: number, high: number): vo
   gpu.run(CLAMP, { buffers: { y }, params: { count: y.size, low, high }, workgroups: groups1d(y.size) });
 }
 
-const CHANNEL_AFFINE: KernelSource = {
+const CHANNEL_AFFINE = perElement({
   name: "channel_affine",
   buffers: { x: read("f32"), scale: read("f32"), shift: read("f32"), y: write("f32") },
   params: { count: "u32", channels: "u32", inner: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let c = (i / p.inner) % p.channels;
+  body: `  let c = (i / p.inner) % p.channels;
   y[i] = x[i] * scale[c] + shift[c];`,
-};
+});
 
 /**
  * y = x · scale + shift with one pair a channel.
@@ -65,10 +62,9 @@ export function channelAffine(gpu: Gpu, x: Tensor, scale: Tensor, shift: Tensor)
   const batch = x.dim(0), channels = x.dim(1);
   if (scale.size !== channels || shift.size !== channels) throw new Error(`channelAffine: x [${x.shape}]`);
   const y = gpu.tensor(x.shape);
-  gpu.run(CHANNEL_AFFINE, {
+  runPerElement(gpu, CHANNEL_AFFINE, x.size, {
     buffers: { x, scale, shift, y },
-    params: { count: x.size, channels, inner: x.size / (batch * channels) },
-    workgroups: groups1d(x.size),
+    params: { channels, inner: x.size / (batch * channels) },
   });
   return y;
 }

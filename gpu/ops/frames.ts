@@ -5,9 +5,9 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 /** A part of a clip: `frames` from `frame` on, and of each the window `height` × `width` at `top`, `left`. */
 export interface Window {
@@ -50,14 +50,11 @@ function windowParams(clip: Tensor, { frame, frames, top, left, height, width }:
   };
 }
 
-const CUT: KernelSource = {
+const CUT = perElement({
   name: "cut_window",
   buffers: { x: read("f32"), y: write("vec4f") },
   params: PARAMS,
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let c4 = (p.channels + 3u) / 4u;
+  body: `  let c4 = (p.channels + 3u) / 4u;
   let c = i % c4 * 4u;
   let w = (i / c4) % p.width;
   let h = (i / (c4 * p.width)) % p.height;
@@ -69,7 +66,7 @@ const CUT: KernelSource = {
     if (c + j < p.channels) { v[j] = x[(c + j) * plane + at]; }
   }
   y[i] = v;`,
-};
+});
 
 /**
  * Copies a window of a clip to channels-last layout.
@@ -80,19 +77,15 @@ const CUT: KernelSource = {
 export function cutWindow(gpu: Gpu, x: Tensor, window: Window): Tensor {
   const { frames, height, width } = window;
   const y = gpu.tensor([frames, height, width, Math.ceil(x.dim(0) / 4) * 4]);
-  const params = { count: y.size / 4, ...windowParams(x, window) };
-  gpu.run(CUT, { buffers: { x, y }, params, workgroups: groups1d(y.size / 4) });
+  runPerElement(gpu, CUT, y.size / 4, { buffers: { x, y }, params: windowParams(x, window) });
   return y;
 }
 
-const PASTE: KernelSource = {
+const PASTE = perElement({
   name: "paste_window",
   buffers: { x: read("f32"), weights: read("f32"), y: write("f32") },
   params: { ...PARAMS, stride: "u32", blend: "u32", limit: "f32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let w = i % p.width;
+  body: `  let w = i % p.width;
   let h = (i / p.width) % p.height;
   let t = (i / (p.width * p.height)) % p.frames;
   let c = i / (p.width * p.height * p.frames);
@@ -102,7 +95,7 @@ const PASTE: KernelSource = {
   let v = select(given, clamp(given, -p.limit, p.limit), finite);
   let at = ((c * p.clip_frames + p.frame + t) * p.clip_height + p.top + h) * p.clip_width + p.left + w;
   if (p.blend == 0u) { y[at] = v; } else { y[at] += v * weights[h * p.width + w]; }`,
-};
+});
 
 /** Options for writing a window into a clip. */
 export interface PasteOptions {
@@ -128,11 +121,10 @@ export function pasteWindow(
   const [frames, height, width, stride] = x.shape as [number, number, number, number];
   const count = y.dim(0) * frames * height * width;
   const params = {
-    count,
     ...windowParams(y, { frame, frames, top, left, height, width }),
     stride,
     blend: weights ? 1 : 0,
     limit,
   };
-  gpu.run(PASTE, { buffers: { x, weights: weights ?? gpu.placeholder, y }, params, workgroups: groups1d(count) });
+  runPerElement(gpu, PASTE, count, { buffers: { x, weights: weights ?? gpu.placeholder, y }, params });
 }

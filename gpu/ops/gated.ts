@@ -4,12 +4,12 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 import type { ModulationVector } from "./modulation.ts";
 
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "gated",
   buffers: { x: read("f32"), gate: read("f32"), residual: read("f32"), y: write("f32") },
   params: {
@@ -20,13 +20,10 @@ const KERNEL: KernelSource = {
     gate_stride: "u32",
     has_residual: "u32",
   },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  var v = x[i] * gate[(i / p.dim / p.rows_per_batch) * p.gate_stride + p.gate_offset + i % p.dim];
+  body: `  var v = x[i] * gate[(i / p.dim / p.rows_per_batch) * p.gate_stride + p.gate_offset + i % p.dim];
   if (p.has_residual != 0u) { v += residual[i]; }
   y[i] = v;`,
-};
+});
 
 /**
  * y = residual + gate · x
@@ -39,17 +36,15 @@ export function gated(gpu: Gpu, x: Tensor, gate: ModulationVector, residual?: Te
   const { tensor, index } = gate;
   const dim = x.dim(-1), batch = tensor.dim(0);
   const y = gpu.tensor(x.shape);
-  gpu.run(KERNEL, {
+  runPerElement(gpu, KERNEL, x.size, {
     buffers: { x, gate: tensor, residual: residual ?? gpu.placeholder, y },
     params: {
-      count: x.size,
       dim,
       rows_per_batch: x.size / dim / batch,
       gate_offset: index * dim,
       gate_stride: tensor.size / batch,
       has_residual: residual ? 1 : 0,
     },
-    workgroups: groups1d(x.size),
   });
   gpu.tape?.record(y, [x, residual, tensor], (dy, wanted) => [
     wanted[0] ? gated(gpu, dy, gate) : undefined,

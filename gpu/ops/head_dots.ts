@@ -4,21 +4,18 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "head_dots",
   buffers: { a: read("vec4f"), b: read("vec4f"), y: write("f32") },
   params: { count: "u32", head_dim4: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  var sum = 0.0;
+  body: `  var sum = 0.0;
   for (var c = i * p.head_dim4; c < (i + 1u) * p.head_dim4; c++) { sum += dot(a[c], b[c]); }
   y[i] = sum;`,
-};
+});
 
 /**
  * Σ a·b over the channels of each head.
@@ -29,10 +26,6 @@ const KERNEL: KernelSource = {
  */
 export function headDots(gpu: Gpu, a: Tensor, b: Tensor, heads: number): Tensor {
   const y = gpu.tensor([a.dim(0), a.dim(1), heads]);
-  gpu.run(KERNEL, {
-    buffers: { a, b, y },
-    params: { count: y.size, head_dim4: a.dim(2) / heads / 4 },
-    workgroups: groups1d(y.size),
-  });
+  runPerElement(gpu, KERNEL, y.size, { buffers: { a, b, y }, params: { head_dim4: a.dim(2) / heads / 4 } });
   return y;
 }

@@ -4,26 +4,25 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
-const kernel = memo((terms: number): KernelSource => ({
-  name: `mix_heads_${terms}`,
-  buffers: {
-    ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`x${i}`, read("vec4f")])),
-    ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`w${i}`, read("f32")])),
-    y: write("vec4f"),
-  },
-  params: { count: "u32", tokens: "u32", heads: "u32", head_dim4: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let dim4 = p.heads * p.head_dim4;
+const kernel = memo((terms: number) =>
+  perElement({
+    name: `mix_heads_${terms}`,
+    buffers: {
+      ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`x${i}`, read("vec4f")])),
+      ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`w${i}`, read("f32")])),
+      y: write("vec4f"),
+    },
+    params: { count: "u32", tokens: "u32", heads: "u32", head_dim4: "u32" },
+    body: `  let dim4 = p.heads * p.head_dim4;
   let head = (i / (dim4 * p.tokens)) * p.heads + (i % dim4) / p.head_dim4;
   y[i] = ${Array.from({ length: terms }, (_, t) => `w${t}[head] * x${t}[i]`).join(" + ")};`,
-}));
+  })
+);
 
 /**
  * Σ wᵢ·xᵢ, with one weight for each head.
@@ -34,13 +33,9 @@ const kernel = memo((terms: number): KernelSource => ({
 export function mixHeads(gpu: Gpu, terms: readonly (readonly [weights: Tensor, x: Tensor])[]): Tensor {
   const [weights, x] = terms[0]!;
   const heads = weights.dim(1), y = gpu.tensor(x.shape);
-  gpu.run(kernel(terms.length), {
-    buffers: {
-      ...Object.fromEntries(terms.flatMap(([w, x], i) => [[`w${i}`, w], [`x${i}`, x]])),
-      y,
-    },
-    params: { count: y.size / 4, tokens: x.dim(1), heads, head_dim4: x.dim(2) / heads / 4 },
-    workgroups: groups1d(y.size / 4),
+  runPerElement(gpu, kernel(terms.length), y.size / 4, {
+    buffers: { ...Object.fromEntries(terms.flatMap(([w, x], i) => [[`w${i}`, w], [`x${i}`, x]])), y },
+    params: { tokens: x.dim(1), heads, head_dim4: x.dim(2) / heads / 4 },
   });
   return y;
 }

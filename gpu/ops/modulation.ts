@@ -4,9 +4,9 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 /** One of the vectors that a modulation tensor [batch, chunks, dim] holds for each batch item. */
 export interface ModulationVector {
@@ -14,16 +14,13 @@ export interface ModulationVector {
   readonly index: number;
 }
 
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "modulation",
   buffers: { table: read("f32"), embedding: read("f32"), y: write("f32") },
   params: { count: "u32", table_size: "u32", embedding_size: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let at = i % p.table_size;
+  body: `  let at = i % p.table_size;
   y[i] = table[at] + embedding[(i / p.table_size) * p.embedding_size + at % p.embedding_size];`,
-};
+});
 
 /**
  * The learned table plus each batch item's embedding.
@@ -35,10 +32,9 @@ const KERNEL: KernelSource = {
 export function modulation(gpu: Gpu, table: Tensor, embedding: Tensor): Tensor {
   const batch = embedding.dim(0), [chunks, dim] = [table.dim(-2), table.dim(-1)];
   const y = gpu.tensor([batch, chunks, dim]);
-  gpu.run(KERNEL, {
+  runPerElement(gpu, KERNEL, y.size, {
     buffers: { table, embedding, y },
-    params: { count: y.size, table_size: table.size, embedding_size: embedding.size / batch },
-    workgroups: groups1d(y.size),
+    params: { table_size: table.size, embedding_size: embedding.size / batch },
   });
   return y;
 }

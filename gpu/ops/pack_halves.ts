@@ -10,7 +10,7 @@ import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D } from "./per_element.ts";
 
 const { element, read: readEight, halves } = f32.read.eight;
 

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import { packPanels, panelCount, type PanelShape } from "../kernels/gemm/pack.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D } from "./per_element.ts";
 
 /** An operand that is packed into panels, in f16 (see `kernels/gemm/pack.ts`). */
 export class PackedOperand {

@@ -4,10 +4,10 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 /** Patch lengths along frames, height, width. */
 export type PatchSize = readonly [number, number, number];
@@ -33,14 +33,12 @@ const MOVES = {
   unjoin: "y[token * p.channels * volume + place * p.channels + c] = x[i];",
 } as const;
 
-const kernel = memo((direction: keyof typeof MOVES): KernelSource => ({
-  name: `patches_${direction}`,
-  buffers: { x: read("f32"), y: write("f32") },
-  params: PARAMS,
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let w = i % p.width;
+const kernel = memo((direction: keyof typeof MOVES) =>
+  perElement({
+    name: `patches_${direction}`,
+    buffers: { x: read("f32"), y: write("f32") },
+    params: PARAMS,
+    body: `  let w = i % p.width;
   let h = (i / p.width) % p.height;
   let t = (i / (p.width * p.height)) % p.frames;
   let c = (i / (p.width * p.height * p.frames)) % p.channels;
@@ -49,7 +47,8 @@ const kernel = memo((direction: keyof typeof MOVES): KernelSource => ({
   let place = ((t % p.pt) * p.ph + h % p.ph) * p.pw + w % p.pw;
   let volume = p.pt * p.ph * p.pw;
   ${MOVES[direction]}`,
-}));
+  })
+);
 
 /**
  * Cuts a video into patches, ready for the patch embedding as a linear layer.
@@ -91,9 +90,8 @@ function launch(
   [channels, frames, height, width]: readonly [number, number, number, number],
   [pt, ph, pw]: PatchSize,
 ): void {
-  gpu.run(kernel(direction), {
+  runPerElement(gpu, kernel(direction), y.size, {
     buffers: { x, y },
-    params: { count: y.size, channels, frames, height, width, pt, ph, pw },
-    workgroups: groups1d(y.size),
+    params: { channels, frames, height, width, pt, ph, pw },
   });
 }

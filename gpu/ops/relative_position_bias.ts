@@ -4,22 +4,19 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "relative_position_bias",
   buffers: { table: read("f32"), buckets: read("u32"), y: write("f32") },
   params: { count: "u32", tokens: "u32", heads: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let key = i % p.tokens;
+  body: `  let key = i % p.tokens;
   let query = (i / p.tokens) % p.tokens;
   let head = i / (p.tokens * p.tokens);
   y[i] = table[buckets[key + p.tokens - 1u - query] * p.heads + head];`,
-};
+});
 
 /**
  * Looks up what each head adds to the score of each query and key.
@@ -31,10 +28,6 @@ const KERNEL: KernelSource = {
 export function relativePositionBias(gpu: Gpu, table: Tensor, buckets: Tensor): Tensor {
   const tokens = (buckets.dim(0) + 1) / 2, heads = table.dim(1);
   const y = gpu.tensor([heads, tokens, tokens], "f32", "the position bias of the text encoder");
-  gpu.run(KERNEL, {
-    buffers: { table, buckets, y },
-    params: { count: y.size, tokens, heads },
-    workgroups: groups1d(y.size),
-  });
+  runPerElement(gpu, KERNEL, y.size, { buffers: { table, buckets, y }, params: { tokens, heads } });
   return y;
 }

@@ -4,21 +4,18 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 /** The number of rows that one thread adds. */
 const CHUNK = 64;
 
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "sum_rows",
   buffers: { x: read("f32"), y: write("f32") },
   params: { count: "u32", rows: "u32", columns: "u32", chunks: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let column = i % p.columns;
+  body: `  let column = i % p.columns;
   let chunk = (i / p.columns) % p.chunks;
   let batch = i / (p.columns * p.chunks);
   var sum = 0.0;
@@ -26,7 +23,7 @@ const KERNEL: KernelSource = {
     sum += x[(batch * p.rows + r) * p.columns + column];
   }
   y[i] = sum;`,
-};
+});
 
 /**
  * Sums of the columns. The order of additions depends only on the shape, so the same numbers give the same bits.
@@ -41,11 +38,7 @@ export function sumRows(gpu: Gpu, x: Tensor): Tensor {
     do {
       const rows = sums.dim(1), chunks = Math.ceil(rows / CHUNK);
       const y = gpu.tensor([batch, chunks, columns]);
-      gpu.run(KERNEL, {
-        buffers: { x: sums, y },
-        params: { count: y.size, rows, columns, chunks },
-        workgroups: groups1d(y.size),
-      });
+      runPerElement(gpu, KERNEL, y.size, { buffers: { x: sums, y }, params: { rows, columns, chunks } });
       sums = y;
     } while (sums.dim(1) > 1);
     return sums.reshape([batch, columns]);

@@ -4,14 +4,14 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 import { sumRows } from "./sum_rows.ts";
 
 /** Both lists of a row are sorted, so one pass over the tiles finds all matches. */
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "tile_agreement",
   buffers: {
     picked: read("vec2u"),
@@ -23,10 +23,7 @@ const KERNEL: KernelSource = {
     y: write("vec4f"),
   },
   params: { n: "u32", runs_each: "u32", count: "u32", has_ids: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let own = i % p.n;
+  body: `  let own = i % p.n;
   var list = i / p.n;
   if (p.has_ids != 0u) { list = ids[list]; }
   let last = list * p.runs_each + rows[own].x + rows[own].y - 1u;
@@ -44,7 +41,7 @@ const KERNEL: KernelSource = {
     b += select(0u, 1u, in_b);
   }
   y[i] = found;`,
-};
+});
 
 /**
  * Compares two selections of key tiles with the same budget, as `selectTiles` returns them. No tile may be empty.
@@ -69,10 +66,9 @@ export function tileAgreement(
   const lists = only?.dim(0) ?? all;
   return gpu.scope(() => {
     const y = gpu.tensor([lists, n, 4]);
-    gpu.run(KERNEL, {
+    runPerElement(gpu, KERNEL, lists * n, {
       buffers: { picked, oracle, mass, tiles, rows, ids: only ?? gpu.placeholder, y },
-      params: { n, runs_each: runs, count: lists * n, has_ids: only ? 1 : 0 },
-      workgroups: groups1d(lists * n),
+      params: { n, runs_each: runs, has_ids: only ? 1 : 0 },
     });
     return sumRows(gpu, y);
   });

@@ -4,14 +4,14 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 /** Neighbouring threads read neighbouring vec4s of one token, so a head's row takes one load per thread. */
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "tile_pooling",
   buffers: {
     x: read("vec4f"),
@@ -29,10 +29,7 @@ const KERNEL: KernelSource = {
     tile_count: "u32",
     count: "u32",
   },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let c = i % p.head_dim4;
+  body: `  let c = i % p.head_dim4;
   let tile = (i / p.head_dim4) % p.tile_count;
   let batch = i / (p.head_dim4 * p.tile_count * p.chosen);
 ${chosenHead("head", "(i / (p.head_dim4 * p.tile_count)) % p.chosen")}
@@ -58,7 +55,7 @@ ${chosenHead("head", "(i / (p.head_dim4 * p.tile_count)) % p.chosen")}
   y[at] = sum / f32(slots.y);
   y[at + p.head_dim4] = top;
   y[at + 2u * p.head_dim4] = low;`,
-};
+});
 
 /**
  * Computes the features of tiles (Veda's triplet pooling). Tokens are read once, through the layout's order. No
@@ -74,18 +71,9 @@ export function poolTiles(gpu: Gpu, x: Tensor, heads: number, { order, tiles }: 
   if (headDim % 4 !== 0) throw new Error(`poolTiles: ${heads} heads of ${headDim}`);
   const y = gpu.tensor([batch * heads, tileCount, 3 * headDim]);
   const count = batch * chosen * tileCount * headDim / 4;
-  gpu.run(KERNEL, {
+  runPerElement(gpu, KERNEL, count, {
     buffers: { x, order, tiles, head_ids: only ?? gpu.placeholder, y },
-    params: {
-      tokens,
-      heads,
-      chosen,
-      has_heads: only ? 1 : 0,
-      head_dim4: headDim / 4,
-      tile_count: tileCount,
-      count,
-    },
-    workgroups: groups1d(count),
+    params: { tokens, heads, chosen, has_heads: only ? 1 : 0, head_dim4: headDim / 4, tile_count: tileCount },
   });
   return y;
 }

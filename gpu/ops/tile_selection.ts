@@ -10,7 +10,7 @@ import { memo } from "../kernels/memo.ts";
 import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
-import { groups1d, INDEX_1D } from "./grid.ts";
+import { groups1d, INDEX_1D } from "./per_element.ts";
 
 const SHARED = {
   buffers: {
