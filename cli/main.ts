@@ -87,7 +87,7 @@ async function runCommand(command: Command, args: readonly string[]): Promise<nu
 }
 
 function report(error: unknown): number {
-  // An error, and another while cleaning up after it: the first is the cause.
+  // If cleaning up after an error failed as well, the first error is the cause.
   while (error instanceof SuppressedError) error = error.suppressed;
   const trace = variable("TILEREEL_TRACE") === "1";
   if (error instanceof TilereelError) {
@@ -96,9 +96,9 @@ function report(error: unknown): number {
   }
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const reason = systemReason(error);
-  // A file that is not there should have been asked for.
+  // A missing file should have been checked for, so it is a bug.
   if (reason !== undefined && !isNotFound(error)) {
-    // Not foreseen where it happened, such as a full disk behind the standard output, but no bug.
+    // For example, the disk behind the standard output is full.
     console.error(trace ? error : `tilereel: ${reason} (${(error as Error).message})`);
     return USER_ERROR;
   }

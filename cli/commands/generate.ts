@@ -138,7 +138,7 @@ async function run(values: GenerateValues, [positional]: readonly string[]): Pro
   return await generate(values, positional ?? values.prompt);
 }
 
-/** Embeddings are one encoded prompt, and start noise is one seed's: what asks for others contradicts them. */
+/** Embeddings are one encoded prompt, and start noise replaces one seed, so options for others contradict them. */
 function checkTogether(values: GenerateValues): void {
   const { embeddings, latents, count = 1 } = values;
   const other = (["prompts", "negative", "text-encoder"] as const).find((name) => values[name] !== undefined);

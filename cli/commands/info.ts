@@ -79,7 +79,7 @@ interface UsedAdapter {
   readonly why: string;
   readonly precision: Precision;
   readonly precisionReason: string;
-  /** "plain": those for software, or without a choice; "untried": no trial was made yet. */
+  /** "plain": the adapter has no choice of kernels; "untried": there was no trial yet. */
   readonly kernels: "plain" | "untried" | Omit<KernelChoices, "families">;
 }
 
@@ -120,7 +120,7 @@ function kernelsText(kernels: UsedAdapter["kernels"]): string {
   return `chosen by a trial at ${kernels.measured}, which is remembered in ${tuningPath()}\n${textTable(rows)}`;
 }
 
-/** Why an adapter is used, and what became of Dawn. */
+/** Why an adapter is used, and whether Dawn is. */
 function reason({ source }: AdapterDescription, choice: string | undefined): string {
   if (source === "dawn") return `through Dawn, because of --gpu ${choice}; addon: ${dawnAddon()}`;
   const why = choice === undefined ? "it is the first one" : `because of --gpu ${choice}`;

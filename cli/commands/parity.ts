@@ -1,5 +1,5 @@
 /**
- * `tilereel parity`: every part against reference tensors.
+ * `tilereel parity`: compares every part with reference tensors.
  *
  * @module
  */
@@ -28,7 +28,7 @@ const options = {
   json: flag({ group: "Output", help: "Print one JSON object per check instead of lines." }),
 };
 
-/** Where the project keeps its own references, from the checkout's root. */
+/** The folder of the project's own references in a checkout. */
 const DEFAULT_FOLDER = "tests/fixtures";
 
 /** The command `tilereel parity`. */

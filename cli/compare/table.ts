@@ -23,7 +23,7 @@ export interface Row {
 }
 
 /** The titles of the columns after the name of the setting. */
-export const COLUMNS = ["denoising", "in all", "speed", "density", "PSNR", "SSIM"] as const;
+export const COLUMNS = ["denoising", "total", "speed", "density", "PSNR", "SSIM"] as const;
 
 /** One row per setting, in the order of the settings. */
 export function tableOf(records: readonly PromptRecord[]): Row[] {

@@ -13,7 +13,7 @@ import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 /** The seed that asks for a random one. */
 export const RANDOM_SEED = -1;
 
-/** More clips of one prompt are a typing error. */
+/** A larger number is probably a typing error. */
 const MOST_CLIPS = 10_000;
 
 /** The table of options that describe one clip of `generate`. */
@@ -51,7 +51,7 @@ export const batchOptions = ofClip({
 /** Values of {@linkcode batchOptions} that were given. */
 export type BatchValues = OptionValues<typeof batchOptions>;
 
-/** Values over others: of what contradicts each other, what `over` says counts. */
+/** Merges values. Where they contradict each other, those of `over` take precedence. */
 export function overlaid(under: BatchValues, over: BatchValues): BatchValues {
   return overlay(stillMeant(under, over), over);
 }

@@ -1,5 +1,5 @@
 /**
- * The lines that are printed of a clip that was made.
+ * The lines that are printed for a finished clip.
  *
  * @module
  */
@@ -21,7 +21,7 @@ export interface MadeClip {
   readonly gpu: GpuSettings;
 }
 
-/** File, size and time; how it was sampled; and, where attention is sparse, what it left out. */
+/** File, size and time; how it was sampled; and, if attention is sparse, its density. */
 export function clipLines({ file, record, bytes, seconds, report, gpu }: MadeClip): string {
   const { width, height, frames, fps, steps, guidance, seed, scheduler, sigmas, flowShift, latents, attention } =
     record;

@@ -1,5 +1,5 @@
 /**
- * Works out, before any model is loaded, which clips a command line asks for and where each goes.
+ * Decides, before any model is loaded, which clips a command line asks for and where each is written.
  *
  * @module
  */
@@ -21,11 +21,11 @@ export interface Clip {
   readonly seed: number;
   /** What was asked for; the model's defaults fill the rest. */
   readonly values: BatchValues;
-  /** Where it goes; the ending says the format. */
+  /** The path to write. Its ending decides the format. */
   readonly out: string;
   /**
-   * What becomes of a file of that name. "replace": it is replaced, for the user named it; "next": a number is put
-   * behind the name, unless the file is this very clip; "keep": it is left as it is.
+   * What happens if that file exists. "replace": it is replaced, because the user named it; "next": a number is
+   * appended to the name, unless the file is the same clip; "keep": it is kept.
    */
   readonly taken: "replace" | "next" | "keep";
   /** The line of the prompts file, for messages. */
@@ -41,7 +41,7 @@ export interface PlanOptions {
   readonly format?: VideoFormat | undefined;
   /** Whether the frames of a clip in the folder that --out names may be replaced. */
   readonly overwrite?: boolean | undefined;
-  /** What holds for every clip; lines of a prompts file may say otherwise. */
+  /** The values for all clips; lines of a prompts file may override them. */
   readonly values: BatchValues;
 }
 
@@ -108,7 +108,7 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
     const where = `${name} line ${entry.line}`;
     const merged = overlaid(values, entry.values), occurrence = times.get(entry.prompt) ?? 0;
     times.set(entry.prompt, occurrence + 1);
-    // Of the prompt where none is given, so that the same command finds what it has made before.
+    // Without a given seed it is derived from the prompt, so that the same command finds its earlier clips.
     const first = merged.seed === undefined
       ? sampleSeed(0, entry.prompt, occurrence)
       : givenSeed(merged) ?? randomSeed();
@@ -135,7 +135,7 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
   return clips;
 }
 
-/** Where several clips go. */
+/** The folder of several clips. */
 async function batchFolder(out: string | undefined, why: string): Promise<string> {
   const folder = out ?? DEFAULT_FOLDER;
   if (/\.(mp4|gif|png)$/i.test(folder) && !await isFolder(folder)) {
@@ -146,7 +146,7 @@ async function batchFolder(out: string | undefined, why: string): Promise<string
   return folder;
 }
 
-/** Named by its place among the prompts, its words and its seed, so that a second run finds what the first has made. */
+/** The name has the number of the prompt, its words and the seed, so that a second run finds the clips of the first. */
 function placeInBatch(
   { prompt, out }: PromptEntry<typeof batchOptions>,
   index: number,
@@ -179,8 +179,7 @@ export async function checkPlace(out: string): Promise<void> {
 }
 
 /**
- * Whether a file is there, or a folder with something in it. What cannot be told is found out when it is to be
- * written.
+ * Whether there is a file, or a folder that is not empty. If that cannot be determined, writing will show it.
  */
 export async function isMade(out: string): Promise<boolean> {
   if (!await isFolder(out)) return formatOf(out) !== "frames" && await exists(out).catch(() => false);
@@ -195,7 +194,7 @@ export function checkPrompt(prompt: string | undefined, command: "generate" | "c
   return prompt;
 }
 
-/** The seed, unless it is left open or to be random. */
+/** The seed; undefined if it is not given or is to be random. */
 function givenSeed({ seed }: BatchValues): number | undefined {
   return seed === RANDOM_SEED ? undefined : seed;
 }

@@ -1,7 +1,7 @@
 /**
- * What a clip's file says of how it was made: all that decides the picture, so that the clip can be repeated and told
- * from others, and where it was made. What another run of the same command could change, such as the time it took, is
- * left out: the same command gives the same bytes.
+ * The record in a clip's file: everything that determines the picture, so that the clip can be repeated and
+ * distinguished from others, and where it was made. Things that differ between runs of the same command, such as the
+ * time, are left out, so that the same command gives the same bytes.
  *
  * @module
  */
@@ -40,14 +40,14 @@ export function plannedRecord(
   const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
     settings;
   const { sigmas = DEFAULT_SIGMA_GRID, ...rest } = more;
-  // In one order, whatever was given, so that the same clips are the same bytes.
+  // The order of the keys is fixed, so that equal clips have equal bytes.
   return {
     version: config.version,
     prompt,
     ...negativePrompt && { negativePrompt },
     ...rest,
     ...{ scheduler: kind, sigmas, flowShift },
-    // Noise that was given is not the seed's.
+    // Given noise does not come from the seed.
     ...latents.latents !== undefined && { ...latents, seed: null },
     attention: attention.kind,
     ...attention.settings(opened.layout(settings).grid),
@@ -57,20 +57,20 @@ export function plannedRecord(
   };
 }
 
-/** They say where and when a clip was made, or what came of it, not what it was made with. */
+/** Keys that do not say what a clip was made with. */
 const CIRCUMSTANCES = ["version", "adapter", "source", "density"];
-/** Differences that are told of a clip. */
+/** The number of differences that are listed. */
 const MOST_TOLD = 3;
 
 /**
- * What was otherwise when a clip was made, as in `steps 20, now 30; negative "", now "blurry"`; nothing where all is
- * the same.
+ * The differences between two records, as in `steps 20, now 30; negative "", now "blurry"`; undefined if there are
+ * none.
  */
 export function differences(before: ClipRecord, now: ClipRecord): string | undefined {
   const keys = [...new Set([...Object.keys(now), ...Object.keys(before)])];
   const told = keys.flatMap((key) => {
     const digest = `${key}Digest`;
-    // Of a file its digest decides, whatever its name.
+    // Files are compared by their digests, not by their names.
     if (CIRCUMSTANCES.includes(key) || key.endsWith("Digest")) return [];
     // Another kind of attention has other options.
     if (before.attention !== now.attention && key !== "attention" && optionName(key) in attentionOptions) return [];
@@ -90,22 +90,22 @@ function shown(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}…"` : text;
 }
 
-/** What the option is called that says what stands under a key of a record. */
+/** The name of the option for a key of a record. */
 export function optionName(key: string): string {
   if (key === "negativePrompt") return "negative";
   return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-/** Names that are files, which a record does not hold. */
+/** Keys that name files, whose contents are not in the record. */
 export const FILE_KEYS = ["router", "tiles", "textEncoder", "embeddings", "latents"] as const;
 
 /** One of {@linkcode FILE_KEYS}. */
 export type FileKey = typeof FILE_KEYS[number];
 
-/** What a record says of options that hold for all clips of a run. */
+/** Keys of options that hold for all clips of a run. */
 export const RUN_KEYS = ["precision", "weightDtype"] as const;
 
-/** The options, without leading dashes, and their texts that repeat a clip; but prompt, model and files. */
+/** The options that repeat a clip, without leading dashes, and their texts. Prompt, model and files are left out. */
 export function optionsOf(record: ClipRecord): [name: string, text: string][] {
   const { width, height } = record;
   const options: [string, string][] = [];

@@ -141,30 +141,30 @@ class Run implements Disposable {
     });
   }
 
-  /** Says that a clip failed, and sees to it that the next one finds a GPU that works. */
+  /** Reports that a clip failed, and makes sure that the next one has a working GPU. */
   async tellFailed({ out, prompt, seed }: ReadyClip, why: string): Promise<void> {
     this.#progress.stop();
     console.error(`tilereel: ${printable(out)}: ${why}`);
     if (this.#json) printJson({ file: out, prompt, seed, error: why });
-    // A GPU that is lost does nothing more: the next clip gets another.
+    // A lost GPU cannot be used again: the next clip opens another.
     if (!this.#workshop || await this.#workshop.gpu.recover() || this.plan.values.profile !== undefined) return;
     this.#workshop[Symbol.dispose]();
     this.#workshop = undefined;
   }
 
-  /** Ends the profile. */
+  /** Writes the profile and prints its summary. */
   async finish(): Promise<void> {
     const lines = await this.#workshop?.profile?.finish();
     if (lines !== undefined) this.#say(lines);
   }
 
-  /** Says how it went. */
+  /** Prints the summary of the run. */
   summary(lines: string): void {
     if (this.#json && !this.#quiet) console.error(lines);
     else this.#say(lines);
   }
 
-  /** Says something beside the clips. */
+  /** Prints a line on the standard error. */
   note(line: string): void {
     this.#progress.stop();
     console.error(printable(line));
@@ -194,7 +194,7 @@ class Run implements Disposable {
     if (!this.#json && !this.#quiet) console.log(line);
   }
 
-  /** Each note once, however many clips it holds for. */
+  /** Prints each note once, even if it holds for many clips. */
   #note(note: string): void {
     if (this.#quiet || this.#noted.has(note)) return;
     this.#noted.add(note);
@@ -206,7 +206,7 @@ class Run implements Disposable {
   }
 }
 
-/** The precision that clips are made in, which only the GPU can tell where it is not said. */
+/** The precision that clips are made in. If it is not given, only the GPU can tell. */
 function precisionOf({ gpu: choice, precision }: GenerateValues): () => Promise<Precision> {
   let found: Precision | undefined = precision === "auto" ? undefined : precision;
   return async () => {
@@ -219,7 +219,7 @@ function precisionOf({ gpu: choice, precision }: GenerateValues): () => Promise<
   };
 }
 
-/** How a batch that was broken off goes on: clips that are done are found by their names and records. */
+/** How to continue an interrupted batch: finished clips are found by their names and records. */
 function goOnLine({ prompts, seed, count = 1 }: GenerateValues, clips: readonly ReadyClip[]): string {
   const isRandom = seed === undefined || seed === RANDOM_SEED;
   if (prompts === undefined && count > 1 && isRandom) {

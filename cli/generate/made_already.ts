@@ -1,5 +1,5 @@
 /**
- * Which clips are there already: made with the same settings, or otherwise.
+ * Finds the clips that exist already, made with the same settings or with others.
  *
  * @module
  */
@@ -10,22 +10,22 @@ import { type ClipRecord, readRecord } from "../../model/video/record.ts";
 import { differences } from "./clip_record.ts";
 import { checkReplaceable } from "./replace.ts";
 
-/** A clip with what its record will say, as far as that is known. */
+/** A clip with its future record, as far as it is known. */
 export interface PlannedClip extends Clip {
   readonly record: ClipRecord;
 }
 
-/** A clip that is there and is left as it is. */
+/** An existing clip that is kept. */
 export interface KeptClip extends PlannedClip {
   /** What the file says. */
   readonly found: ClipRecord | undefined;
 }
 
-/** A clip that was made otherwise. */
+/** An existing clip that was made with other settings. */
 export interface DifferentClip extends KeptClip {
-  /** What was otherwise, in words. */
+  /** The differences, in words. */
   readonly why: string;
-  /** Where the new one goes instead, if anywhere. */
+  /** Where the new clip is written instead, if it is. */
   readonly instead?: string;
 }
 
@@ -39,9 +39,9 @@ export interface SortedClips {
 
 /** What decides whether clips are made. */
 export interface SortOptions {
-  /** Clips that were made otherwise are made anew. */
+  /** Whether clips that were made with other settings are made again. */
   readonly overwrite: boolean;
-  /** The precision that clips would be made in; asked only where nothing else is different. */
+  /** The precision that clips would be made in. It is only asked if nothing else differs. */
   readonly precision: () => Promise<Precision>;
 }
 
@@ -87,14 +87,14 @@ export async function sortClips(clips: readonly PlannedClip[], options: SortOpti
 async function compared(clip: PlannedClip, { precision }: SortOptions): Promise<KeptClip | DifferentClip> {
   const found = await recordAt(clip.out);
   if (!found) return { ...clip, found, why: "no record of how it was made" };
-  // Which precision it would be takes a GPU to tell.
+  // Only the GPU can tell the precision.
   const { precision: before, ...rest } = found;
   const why = differences(rest, clip.record) ??
     differences({ ...found, precision: before }, { ...clip.record, precision: await precision() });
   return why === undefined ? { ...clip, found } : { ...clip, found, why };
 }
 
-/** What is no clip has no record either. */
+/** A file that is not a clip has no record. */
 async function recordAt(path: string): Promise<ClipRecord | undefined> {
   try {
     return await readRecord(path);

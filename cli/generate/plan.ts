@@ -1,5 +1,5 @@
 /**
- * All that a command line asks for, read and checked before any model is loaded.
+ * Reads and checks everything that a command line asks for, before any model is loaded.
  *
  * @module
  */
@@ -27,7 +27,7 @@ import { plannedRecord } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
 
-/** A clip with all that it is made with. */
+/** A clip with everything it is made with. */
 export interface ReadyClip extends PlannedClip {
   readonly settings: ClipSettings;
   readonly attention: ReadyAttention;
@@ -37,7 +37,7 @@ export interface ReadyClip extends PlannedClip {
 /** The checked clips of one `generate` command, and how to run them. */
 export interface Plan {
   readonly clips: readonly ReadyClip[];
-  /** The options, with those of --like under them. */
+  /** The options. Those of --like fill in where none are given. */
   readonly values: GenerateValues;
   readonly like: Like | undefined;
   readonly latents: Array32 | undefined;
@@ -104,7 +104,7 @@ async function readyClips(planned: readonly Clip[], values: GenerateValues): Pro
   }));
 }
 
-/** Files of a record that something on the command line stands in for. */
+/** Files of a record that options of the command line replace. */
 function replacedFiles(given: GenerateValues, prompt: string | undefined): string[] {
   const { embeddings, latents, seed, count = 1, prompts, "text-encoder": textEncoder } = given;
   const isOther = prompt !== undefined || prompts !== undefined || given.negative !== undefined;

@@ -1,5 +1,5 @@
 /**
- * What is said of the clips of a run before and after it.
+ * Messages about the clips of a run, before and after it.
  *
  * @module
  */
@@ -16,7 +16,7 @@ export interface FailedClip {
   readonly why: string;
 }
 
-/** What became of the clips of a run. */
+/** The results of a run. */
 export interface Outcome {
   readonly rendered: number;
   readonly made: number;
@@ -24,7 +24,7 @@ export interface Outcome {
   readonly failed: readonly FailedClip[];
 }
 
-/** A sentence for each kind of difference, of clips that are left as they are. */
+/** One sentence for each kind of difference of the clips that are kept. */
 export function differentNotes(clips: readonly DifferentClip[]): string[] {
   return [...Map.groupBy(clips, ({ why, instead }) => `${instead === undefined} ${why}`).values()].map((group) => {
     const { why, instead } = group[0]!, names = group.slice(0, MOST_NAMED).map(({ out }) => out).join(", ");
@@ -40,7 +40,7 @@ export function differentNotes(clips: readonly DifferentClip[]): string[] {
   });
 }
 
-/** `3 clips rendered, 1 made already, 1 failed` and the failed ones, a line each. */
+/** `3 clips rendered, 1 made already, 1 failed` and one line for each failed clip. */
 export function summaryLines({ rendered, made, different, failed }: Outcome): string {
   const parts = [
     `${counted(rendered)} rendered`,
@@ -51,7 +51,7 @@ export function summaryLines({ rendered, made, different, failed }: Outcome): st
   return [parts.join(", "), ...failed.map(({ out, why }) => `  ${printable(out)}: ${why}`)].join("\n");
 }
 
-/** What is said when a signal ends the run. */
+/** The message when a signal ends the run. */
 export function brokenOff(done: number, all: number, goOn: string): string {
   return `Stopped: ${done} of ${counted(all)} ${done === 1 ? "is" : "are"} done. ${goOn}`;
 }

@@ -16,7 +16,7 @@ import { textTable } from "../../tools/program/text_table.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { type ClipRecord, readRecord, RECORD_FILE } from "../../model/video/record.ts";
 
-/** Whether a path is a clip, as far as its name says, rather than a model. */
+/** Whether a path names a clip rather than a model, judged by its name. */
 export async function isClip(path: string): Promise<boolean> {
   if (await isFolder(path)) return await exists(join(path, RECORD_FILE)).catch(() => false);
   return /\.(mp4|gif|png)$/i.test(path);
@@ -88,7 +88,7 @@ function wordsOf(key: string): string {
   return optionName(key).replaceAll("-", " ");
 }
 
-/** Text without what could change what a terminal shows. */
+/** Text without control characters, which could change what a terminal shows. */
 function plain(value: unknown): string {
   if (value === null) return "none";
   const text = typeof value === "string" ? value : JSON.stringify(value);

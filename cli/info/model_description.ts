@@ -25,13 +25,13 @@ export interface ComponentDescription {
   readonly onGpu: ComponentOnGpu;
 }
 
-/** What becomes of a part's weights on the GPU. */
+/** A part's weights on the GPU. */
 export interface ComponentOnGpu {
   /** Formats that its matrices are held in, the most used first. */
   readonly dtypes: readonly string[];
   /** All weights together. */
   readonly bytes: number;
-  /** The largest block: a text encoder, and a transformer that is streamed, lies there block by block. */
+  /** The largest block. Text encoders and streamed transformers are on the GPU one block at a time. */
   readonly blockBytes?: number;
 }
 

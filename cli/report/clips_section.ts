@@ -16,8 +16,8 @@ export function clipsSection({ prompts }: Comparison, embedded: readonly Embedde
 <div class="bar"><h2 id="clips">Clips</h2><button type="button" data-play hidden>Pause</button></div>
 ${embedded.map(article)}
 ${
-    left === 0 ? undefined : html`<p class="note">The clips of ${left} more prompts would have made this page too
-large: they lie beside it, in its folder.</p>`
+    left === 0 ? undefined : html`<p class="note">The clips of ${left} more prompts are left out, because the page would
+be too large: they are in its folder.</p>`
   }
 </section>`;
 }

@@ -39,10 +39,10 @@ function tableRow(row: Row, isReference: boolean): Html {
 }
 
 function explanation(count: number, reference: string): string {
-  const over = count === 1 ? "" : ` Figures are over ${count} prompts.`;
-  return `Denoising: seconds a clip takes for all its steps. In all: with the prompt's encoding, what attention ` +
-    `prepares and the frames' decoding, but not the writing of files. Each setting ran once for warming up beforehand, when its kernels were ` +
-    `compiled, which does not count. Speed: denoising against ${reference}. Density: pairs of queries and keys that ` +
-    `self-attention multiplied, of all there are. PSNR and SSIM: likeness to the clips of ${reference}, of 8-bit RGB ` +
-    `and of luma; a lower one means another clip, not a worse one.${over}`;
+  const over = count === 1 ? "" : ` All figures are over ${count} prompts.`;
+  return `Denoising: seconds per clip for all steps. Total: also with encoding the prompt, preparing attention and ` +
+    `decoding, but without writing files. Each setting ran once before to compile its kernels, which is not counted. ` +
+    `Speed: denoising time of ${reference} divided by that of the setting. Density: share of the pairs of queries and ` +
+    `keys that self-attention multiplied. PSNR and SSIM: similarity to the clips of ${reference}, in 8-bit RGB and in ` +
+    `luma; a lower value means a different clip, not a worse one.${over}`;
 }

@@ -29,8 +29,7 @@ ${legend(routes)}
 ${shareChart(routes, timesteps)}
 ${shareTable(routes, timesteps)}
 <h3>Each head in each layer</h3>
-<p class="note">A panel a layer, a row a head, a column a step: the first step, at the highest timestep and with the most noise, on the
-left.</p>
+<p class="note">One panel per layer, one row per head, one column per step. The first step, with the most noise, is on the left.</p>
 <div class="layers">
 ${layers.map(layerPanel)}</div>
 </section>`;

@@ -1,5 +1,5 @@
 /**
- * What a command of the command line is made of.
+ * The parts of a command of the command line.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export interface Command<T extends OptionTable = OptionTable> {
   readonly description: string;
   /** Positional arguments as the usage line shows them, as `[DIR]`. */
   readonly positionals: string;
-  /** What positional arguments can be, where that can be completed. */
+  /** How positional arguments can be completed, if at all. */
   readonly completion?: Completion;
   /** How many positional arguments there may be. */
   readonly maxPositionals: number;
@@ -41,7 +41,7 @@ export interface CommandEntry {
 /** Commands by the word that names them. */
 export type CommandTable = Readonly<Record<string, CommandEntry>>;
 
-/** A command that only says what the next word is. */
+/** A command whose next word names another command. */
 export interface CommandGroup {
   readonly name: string;
   readonly description: string;

@@ -25,7 +25,7 @@ export function commandHelp(command: Command): string {
   return parts.join("\n\n");
 }
 
-/** The help of a program that is no command of `tilereel`. */
+/** The help of a program that is not a command of `tilereel`. */
 export function programHelp(
   { command, positionals, options, notes }: {
     readonly command: string;

@@ -1,5 +1,5 @@
 /**
- * What commands share that work for long and can be broken off: a GPU, progress, and Ctrl-C that only asks to end.
+ * What commands with long work share: a GPU, progress, and an orderly end on Ctrl-C.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export interface LongRunOptions {
   readonly values: Omit<GpuValues, "precision"> & { readonly model?: string | undefined };
   /** Default: f32. Gradients may be too small for f16, and measurements for training must match. */
   readonly precision?: Precision | "auto";
-  /** Said when the first signal comes. */
+  /** Printed when the first signal comes. */
   readonly stopping: string;
 }
 
@@ -37,7 +37,7 @@ export interface LongRun extends Disposable {
 }
 
 /**
- * Opens the GPU, the display, and has signals ask the work to end.
+ * Opens the GPU and the display of progress, and lets signals end the work in order.
  *
  * @throws {TilereelError} if there is no such adapter
  */

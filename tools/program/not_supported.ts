@@ -1,5 +1,5 @@
 /**
- * Options that people look for and tilereel does not have yet, and their alternatives.
+ * Options of other programs that tilereel does not have, with their alternatives.
  *
  * @module
  */
@@ -56,7 +56,7 @@ const NAMES: Readonly<Record<string, keyof typeof SENTENCES>> = {
   "preview-interval": "preview",
 };
 
-/** What is said of an option, after its name; nothing for any other. */
+/** The message about an option, to put after its name; undefined for any other. */
 export function notSupported(name: string): string | undefined {
   const known = name.replaceAll("_", "-").toLowerCase();
   return Object.hasOwn(NAMES, known) ? SENTENCES[NAMES[known]!] : undefined;

@@ -17,7 +17,7 @@ export interface Parsed<T extends OptionTable> {
 }
 
 /**
- * Parses `args` by `table`. An option given twice counts as given last, unless it is one of many. Throws a
+ * Parses `args` by `table`. If an option is given twice, the last one counts, unless it is one of many. Throws a
  * `TilereelError` for an unknown option (with the nearest that exists), a missing or unexpected value, and a value that
  * its option refuses.
  */

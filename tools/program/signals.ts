@@ -1,6 +1,6 @@
 /**
- * Ctrl-C, the signal to terminate, and a terminal that is closed: they end the program at once, or, while work that can
- * be saved is under way, the first ends the work and the second the program.
+ * Ctrl-C, the signal to terminate, and a closed terminal. They end the program at once; but during work that can be
+ * saved, the first signal ends the work and the second ends the program.
  *
  * @module
  */
@@ -13,7 +13,7 @@ const STATUSES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 let working: Interruption | undefined;
 let farewell: Farewell | undefined;
 
-/** Has the signals handled as the module says, from now on. */
+/** Handles the signals from now on, as the module describes. */
 export function handleSignals(): void {
   ignoreClosedTerminal();
   for (const [signal, status] of Object.entries(STATUSES) as [keyof typeof STATUSES, number][]) {
@@ -27,7 +27,7 @@ export function handleSignals(): void {
   }
 }
 
-/** Work that the first signal only asks to end, until this is disposed. */
+/** Work that the first signal asks to end. It lasts until this is disposed of. */
 export class Interruption implements Disposable {
   readonly #controller = new AbortController();
   #status: number | undefined;
@@ -57,7 +57,7 @@ export class Interruption implements Disposable {
   }
 }
 
-/** Something to say when a signal ends the program, until this is disposed. */
+/** A message to print when a signal ends the program, until this is disposed of. */
 export class Farewell implements Disposable {
   constructor(readonly say: () => void) {
     farewell = this;

@@ -62,7 +62,7 @@ export const attentionOptions = ofClip({
 /** Values of {@linkcode attentionOptions} that were given. */
 export type AttentionValues = OptionValues<typeof attentionOptions>;
 
-/** What each kind of attention can be told. */
+/** The options of each kind of attention. */
 const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>> = {
   full: [],
   vorta: ["router", "tau", "full-branch", "tile", "window", "bucket", "rate"],
@@ -86,11 +86,11 @@ export function stillMeant<T extends AttentionValues>(under: T, over: AttentionV
   return Object.fromEntries(Object.entries(under).filter(([key]) => !Object.hasOwn(attentionOptions, key))) as T;
 }
 
-/** Attention with all that it needs. */
+/** A method of attention whose files are loaded. */
 export interface ReadyAttention {
   readonly kind: string;
   readonly method: AttentionMethod;
-  /** All its settings on a grid, with nothing left open: what a clip's record says of them. */
+  /** Its complete settings on a grid, as the record of a clip has them. */
   settings(grid: Grid): Readonly<Record<string, unknown>>;
 }
 
@@ -125,7 +125,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
   const path = values.router ?? (await ownFile(model, "router"))?.path;
   const loaded = path === undefined ? undefined : await loadRouter(path);
   const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
-  // What fits no grid is refused before anything is loaded.
+  // Settings that fit no grid are refused before anything is loaded.
   vortaSettings(values, loaded?.settings ?? PAPER_SETTINGS);
   const sizes = (grid: Grid) => sizesRecord(settings(grid));
   if (kind === "sliding" || kind === "coreset") {
@@ -167,7 +167,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
 }
 
 const SIZES = ["tile", "window", "bucket", "rate"] as const;
-/** Their diffusers is 0.33, whose timesteps are others than today's: routes follow the timesteps. */
+/** They use diffusers 0.33, whose timesteps differ from today's, and routes depend on the timesteps. */
 const AUTHORS_SIGMAS = "the authors of VORTA sample with Wan's noise levels, which --sigmas wan gives";
 
 function withoutSettings(path: string, { tile, window, bucket, rate }: VortaSettings, grid: Grid): string {

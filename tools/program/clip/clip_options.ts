@@ -15,10 +15,10 @@ export interface Size {
   readonly height: number;
 }
 
-/** Wan tells 1000 noise levels apart: with more steps than that, steps would stand still. */
+/** Wan distinguishes 1000 noise levels: with more steps, some would change nothing. */
 const MOST_STEPS = 1000;
 
-/** More, some 17 hours at 16 a second, are a typing error. */
+/** 17 hours at 16 frames per second: a larger number is probably a typing error. */
 const MOST_FRAMES = 1_000_001;
 
 const CLIP = "Clip";

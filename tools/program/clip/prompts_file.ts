@@ -1,5 +1,5 @@
 /**
- * Files of prompts: one a line as text, or one JSON object a line.
+ * Files of prompts: one per line as text, or as one JSON object per line.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { readValues } from "./read_values.ts";
 /** One clip that a prompts file asks for. */
 export interface PromptEntry<T extends OptionTable = typeof clipOptions> {
   readonly prompt: string;
-  /** Where to write it, if the line says so. */
+  /** The path to write, if the line has one. */
   readonly out?: string;
   /** What the line sets. */
   readonly values: OptionValues<T>;
@@ -27,7 +27,7 @@ export const STDIN = "-";
 /** Kinds of files that may contain prompts, or whose errors are reported by their contents. */
 const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfies Recognised["kind"][];
 
-/** Characters of a path in a message: a longer one is rather a prompt. */
+/** The most characters of a path in a message: a longer one is probably a prompt. */
 const LONGEST_SHOWN = 255;
 
 /** What a line can say beside the options of a clip. */
@@ -83,7 +83,7 @@ export async function readPrompts(path: string, table: OptionTable = clipOptions
 }
 
 /**
- * The clips a prompts file asks for. Blank lines and lines that begin with `#` don't count. A line that begins with `{`
+ * The clips a prompts file asks for. Blank lines and lines that begin with `#` are ignored. A line that begins with `{`
  * is a JSON object (in a `.jsonl` file every line must be); any other is a prompt.
  *
  * @throws {TilereelError} with the line's number
@@ -97,7 +97,7 @@ export function parsePrompts(
 ): PromptEntry<OptionTable>[] {
   const onlyJson = /\.(jsonl|ndjson)$/i.test(path);
   const text = content.replace(/^\uFEFF/, "");
-  // Each of its lines would pass for a prompt.
+  // Otherwise each of its lines would be taken for a prompt.
   if (/^\s*\[\s*["{[\]]/.test(text)) {
     throw new TilereelError(
       `${path} is a JSON array, but JSONL was expected: write one object a line, without brackets and commas around ` +

@@ -11,7 +11,7 @@ import { readValues } from "./read_values.ts";
 
 const { negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift, ...ofEveryClip } = clipOptions;
 
-/** What one setting can have otherwise than another. */
+/** The options that settings may differ in. */
 export const settingOptions = {
   ...attentionOptions,
   ...{ negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift },
@@ -22,7 +22,7 @@ export type SettingValues = OptionValues<typeof settingOptions>;
 
 /** One setting. */
 export interface Setting {
-  /** What it was called, or its words. */
+  /** Its given name, or its words. */
   readonly name: string;
   /** As they were written, with single spaces between. */
   readonly words: string;
@@ -35,8 +35,8 @@ export function setting(about: AboutValue): Option<Setting> {
 }
 
 /**
- * Reads a setting: words as `key=value`, one of which may be just the kind of attention. Values with spaces stand in
- * quotes. What ends in a colon in front is its name.
+ * Reads a setting: words such as `key=value`, one of which may be only the kind of attention. Values with spaces are
+ * quoted. A first word that ends in a colon is the name.
  *
  * @throws {TilereelError} that starts with `name`, for a key or a value that is none
  */
@@ -63,7 +63,7 @@ export function parseSetting(text: string, name: string): Setting {
   return { name: called?.trim() || words.join(" "), words: words.join(" "), values };
 }
 
-/** Words between spaces, with what stands in quotes in one. */
+/** Splits text at spaces, except within quotes. */
 function splitWords(text: string, where: string): string[] {
   const words = text.match(/(?:[^\s"']|"[^"]*"|'[^']*')+|["']/g) ?? [];
   if (words.some((word) => word === '"' || word === "'")) {

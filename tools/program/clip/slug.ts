@@ -6,7 +6,7 @@
 
 const LONGEST = 48;
 
-/** The prompt as a part of a file name: lower case, words joined by dashes, cut between words; never empty. */
+/** The prompt as a part of a file name: lower case, joined by dashes, cut between words, and never empty. */
 export function slug(prompt: string): string {
   const words = prompt.normalize("NFC").toLowerCase().match(/[\p{L}\p{M}\p{N}]+/gu) ?? [];
   let name = words.shift()?.slice(0, LONGEST) ?? "clip";

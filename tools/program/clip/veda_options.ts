@@ -71,11 +71,11 @@ export const vedaOptions = {
   }),
 };
 
-/** What {@link vedaOptions} can be told. */
+/** The names of {@link vedaOptions}. */
 export const VEDA_KEYS = Object.keys(vedaOptions) as (keyof typeof vedaOptions)[];
 
 /**
- * What was asked for.
+ * The settings that the options describe.
  *
  * @param model folder of the model, where its own tiles are looked for
  * @throws {TilereelError} if the file cannot be used, or the shape is not of its size
@@ -98,7 +98,7 @@ export async function vedaSettings(values: OptionValues<typeof vedaOptions>, mod
 }
 
 /**
- * What a clip's record says of the settings on a grid, by the names of their options.
+ * The settings on a grid as the record of a clip has them, by the names of their options.
  *
  * @throws {TilereelError} if the file of the tiles cannot be read
  */

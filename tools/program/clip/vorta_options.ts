@@ -45,7 +45,7 @@ export const vortaOptions = {
 };
 
 /**
- * What was asked for, over what holds otherwise.
+ * The settings that the options describe, over other ones.
  *
  * @throws {TilereelError} if the rate leaves nothing of a bucket
  */
