@@ -3,13 +3,30 @@
  *
  * @module
  */
-import type { Tape } from "./tape.ts";
 import { Tensor } from "./tensor.ts";
+
+/**
+ * Computes the gradients of an op's inputs from the gradient of its output.
+ *
+ * @param dy gradient of the output, of the same shape; it must not be overwritten
+ * @param wanted for each input, whether its gradient is needed
+ * @returns a gradient for each wanted input, of its size; the other elements are ignored. It may return `dy` itself
+ */
+export type Backward = (dy: Tensor, wanted: readonly boolean[]) => readonly (Tensor | undefined)[];
+
+/** What ops record on for the backward pass; see `Tape`. */
+export interface OpTape {
+  /**
+   * Records one op; called by ops. Views of one buffer are parts of one tensor: ops may write and read parts, but a part
+   * must be written before it is read, and only once.
+   */
+  record(output: Tensor, inputs: readonly (Tensor | undefined)[], backward: Backward): void;
+}
 
 /** Tensors that are freed with the scope in which they were made. `Gpu` extends this. */
 export abstract class Scopes {
   #open: Set<Tensor>[] = [];
-  #tape: Tape | undefined;
+  #tape: OpTape | undefined;
 
   /** Frees the memory of a tensor. */
   protected abstract free(tensor: Tensor): void;
@@ -81,7 +98,7 @@ export abstract class Scopes {
   }
 
   /** The tape that ops record on, while one is open. */
-  get tape(): Tape | undefined {
+  get tape(): OpTape | undefined {
     return this.#tape;
   }
 
@@ -89,7 +106,7 @@ export abstract class Scopes {
    * Runs `work` with the tape open. Nothing is freed in it, because the backward pass needs it. It must be called in a
    * scope.
    */
-  taping<T extends Tensor | readonly Tensor[] | void>(tape: Tape, work: () => T): T {
+  taping<T extends Tensor | readonly Tensor[] | void>(tape: OpTape, work: () => T): T {
     if (this.#open.length === 0) throw new Error("taping without a scope would never be freed");
     return this.#with(tape, work);
   }
@@ -99,7 +116,7 @@ export abstract class Scopes {
     return this.#with(undefined, work);
   }
 
-  #with<T>(tape: Tape | undefined, work: () => T): T {
+  #with<T>(tape: OpTape | undefined, work: () => T): T {
     const outer = this.#tape;
     this.#tape = tape;
     try {

@@ -8,16 +8,8 @@
 import type { Gpu } from "./gpu.ts";
 import { combine } from "./ops/combine.ts";
 import { fill } from "./ops/elementwise.ts";
+import type { Backward, OpTape } from "./scopes.ts";
 import { Tensor } from "./tensor.ts";
-
-/**
- * Computes the gradients of an op's inputs from the gradient of its output.
- *
- * @param dy gradient of the output, of the same shape; it must not be overwritten
- * @param wanted for each input, whether its gradient is needed
- * @returns a gradient for each wanted input, of its size; the other elements are ignored. It may return `dy` itself
- */
-export type Backward = (dy: Tensor, wanted: readonly boolean[]) => readonly (Tensor | undefined)[];
 
 interface Step {
   readonly inputs: readonly (Tensor | undefined)[];
@@ -37,7 +29,7 @@ interface Step {
  * });
  * ```
  */
-export class Tape {
+export class Tape implements OpTape {
   /** What is watched, by buffers: the part of a buffer that tensors use, so that one gradient covers all of them. */
   readonly #watched = new Map<GPUBuffer, Range>();
   readonly #steps: Step[] = [];
@@ -47,10 +39,6 @@ export class Tape {
     for (const tensor of watched) this.#watch(tensor);
   }
 
-  /**
-   * Records one op; called by ops. Views of one buffer are parts of one tensor: ops may write and read parts, but a part
-   * must be written before it is read, and only once.
-   */
   record(output: Tensor, inputs: readonly (Tensor | undefined)[], backward: Backward): void {
     const read = inputs.filter((input) => input && this.#watched.has(input.buffer)) as Tensor[];
     if (read.length === 0) return;
