@@ -229,7 +229,7 @@ export class Gpu extends Scopes {
 
   /**
    * Makes the device work again after an error, such as a refused allocation. Whatever the failed work made must have
-   * been freed, as leaving its scopes does. Recorded work is dropped, and kernels are compiled anew.
+   * been freed, as leaving its scopes does. Recorded work is dropped, and kernels are compiled again.
    *
    * @returns false where the device is lost, or a tensor without memory is still in use: it must be opened again
    */
@@ -265,15 +265,15 @@ export class Gpu extends Scopes {
     try {
       this.#recorder.copy(tensor.buffer, tensor.offset, staging, 0, bytes);
       const finished = this.finish();
-      // Asked for at once: Deno looks for what is done every 10 ms, and would wait twice.
+      // Requested at once, because Deno checks every 10 ms what is done, and would otherwise wait twice.
       const mapped = staging.mapAsync(GPUMapMode.READ);
-      mapped.catch(() => {/* told below */});
+      mapped.catch(() => {/* reported below */});
       await finished;
       try {
         await mapped;
         return staging.getMappedRange().slice(0);
       } catch (error) {
-        // A device lost by now has its own words for that.
+        // If the device is lost, this throws the error that says so.
         await this.finish();
         throw error;
       }

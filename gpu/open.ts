@@ -42,7 +42,7 @@ const WANTED_LIMITS = [...SHOWN_LIMITS, "maxComputeWorkgroupSizeX"] as const;
 /** Where devices come from, unless something else is said. */
 const SOURCES: readonly DeviceSource[] = [browser];
 
-/** What {@link openGpu} may be told. */
+/** Options of {@link openGpu}. */
 export interface OpenGpuOptions {
   /**
    * "auto", "software", the name of a backend ("vulkan", "gl"), a part of an adapter's name, or its number in

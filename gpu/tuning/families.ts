@@ -1,5 +1,5 @@
 /**
- * The families of kernels that an adapter's trial goes through.
+ * The families of kernels that an adapter's trial covers.
  *
  * @module
  */
@@ -8,10 +8,10 @@ import { CONV3D } from "../ops/conv3d.ts";
 import { GEMM } from "../ops/gemm.ts";
 import type { KernelFamily } from "./family.ts";
 
-/** Channels of a head in Wan's own models. */
+/** The head dimension of Wan's models. */
 const HEAD_DIM = 128;
 
-/** A family of any kind of variant. */
+/** A family with any kind of variants. */
 // deno-lint-ignore no-explicit-any
 export type AnyFamily = KernelFamily<any>;
 

@@ -1,30 +1,32 @@
 /**
- * Kernels that compute the same in different ways, and how to find out which of them an adapter runs fastest.
+ * Families of kernels: their variants compute the same result in different ways.
  *
  * @module
  */
 import type { Gpu } from "../gpu.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** Kernels that compute the same. `V` tells one variant from another: it is what the function that makes a kernel takes. */
+/** Kernels that compute the same result. `V` describes a variant to the function that makes its kernel. */
 export interface KernelFamily<V> {
-  /** Under which its winner is remembered; the same from one version to the next. */
+  /** The name under which the fastest variant is remembered. It must not change from one version to the next. */
   readonly name: string;
   /**
-   * The variants that a device can run at its precision, by names that stay the same. The first is used where no trial
-   * was made: it must be right and reasonable everywhere.
+   * The variants that a device can run at its precision, by names that must not change. The first is used where there
+   * was no trial, so it must work everywhere.
    */
   variants(gpu: Gpu): ReadonlyMap<string, V>;
   /**
-   * Makes operands of a size that real models have. What it gives records the work once with one variant, and frees
-   * what it made. The operands belong to the scope around.
+   * Makes operands of the sizes of real models, which belong to the enclosing scope.
+   *
+   * @returns a function that records the work once with one variant, and frees the tensors that it makes
    */
   trial(gpu: Gpu): (variant: V) => void;
   /**
-   * Something small, always the same, of sizes that no tile goes into: with one variant or, without, as the device does
-   * it by itself. What a variant gives must agree with what the plain kernels do, or it is not used.
+   * Computes a small problem, always the same, whose sizes are no multiples of a tile's. A variant whose result differs
+   * from that of the plain kernels is not used.
    *
-   * @returns f32; it and the operands belong to the scope around
+   * @param variant default: the one that the device would use
+   * @returns f32; it and the operands belong to the enclosing scope
    */
   sample(gpu: Gpu, variant?: V): Tensor;
 }

@@ -7,13 +7,13 @@ import { FORMATS } from "../formats/formats.ts";
 import type { Gpu } from "../gpu.ts";
 import { bytesOf, type Tensor } from "../tensor.ts";
 
-/** Numbers that are made before they repeat: more than a workgroup sees at once. */
+/** The length of the sequence of numbers, which repeats. It is more than a workgroup reads at once. */
 const PERIOD = 1 << 16;
 
 /**
- * A tensor of numbers between −1 and 1: a GPU that multiplies zeros runs faster than it will at work.
+ * Makes a tensor of numbers between −1 and 1. Zeros would not do, because a GPU multiplies them faster.
  *
- * @param start where in the numbers it begins: tensors with different ones differ
+ * @param start the position in the sequence at which the tensor begins, so that tensors can differ
  */
 export function noise(gpu: Gpu, shape: readonly number[], format: "f32" | "bf16" = "f32", start = 0): Tensor {
   const numbers = new Float32Array(PERIOD).map((_, i) => Math.sin((i + start) ** 2));

@@ -1,24 +1,24 @@
 /**
- * Times short work on the GPU: by its own clock where there are timestamps, else by this machine's.
+ * Times short work on the GPU: by the GPU's clock where there are timestamps, else by this machine's.
  *
  * @module
  */
 import type { Gpu } from "../gpu.ts";
 import { type ProfiledDispatch, Profiler } from "../profile/profiler.ts";
 
-/** This machine's clock also counts what a wait takes: a sample has to be so long, in milliseconds, to drown that. */
+/**
+ * The least milliseconds of a sample that is timed by this machine's clock. That clock also counts the wait, which
+ * matters little in a sample of this length.
+ */
 const LONG_SAMPLE = 50;
 
 /** Measures how long recorded work takes. */
 export interface Stopwatch extends Disposable {
-  /**
-   * Milliseconds that each work took, of those that the functions record; one runs after the other, with no pause that
-   * can be helped.
-   */
+  /** Returns the milliseconds of what each function records. All run one after the other, without pauses. */
   time(works: readonly (() => void)[]): Promise<number[]>;
 }
 
-/** Opens the best one that the adapter has. Nothing else may profile the `Gpu` meanwhile. */
+/** Opens the best stopwatch that the adapter has. Nothing else may profile the `Gpu` meanwhile. */
 export async function openStopwatch(gpu: Gpu): Promise<Stopwatch> {
   const { features } = gpu.settings.description;
   return features.includes("timestamp-query") && !gpu.profiler ? await gpuStopwatch(gpu) : wallStopwatch(gpu);
@@ -37,12 +37,12 @@ async function gpuStopwatch(gpu: Gpu): Promise<Stopwatch> {
   };
 }
 
-/** From the first dispatch's begin to the last one's end. */
+/** The milliseconds from the start of the first dispatch to the end of the last. */
 function spanOf(dispatches: readonly ProfiledDispatch[]): number {
   return (dispatches.at(-1)!.end - dispatches[0]!.begin) / 1e6;
 }
 
-/** The one that is always there. */
+/** The stopwatch that every adapter has: this machine's clock. */
 export function wallStopwatch(gpu: Gpu): Stopwatch {
   const sample = async (work: () => void, repeats: number) => {
     const start = performance.now();

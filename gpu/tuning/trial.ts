@@ -9,34 +9,36 @@ import type { FamilyChoice } from "./choices.ts";
 import type { AnyFamily } from "./families.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 
-/** A variant that is farther from the plain kernels than this computes something else. */
+/** The largest relative error of a variant, against the plain kernels. Beyond it, the variant is wrong. */
 const WRONG = { f32: 1e-4, f16: 3e-2 } as const;
-/** Times that each variant is timed, at most; the median counts. */
+/** The largest number of times that a variant is timed. The median counts. */
 const ROUNDS = 5;
-/** Milliseconds of rounds after which there is no other one: on a small GPU one has to do. */
+/** No further round begins after this many milliseconds of rounds, so a small GPU makes only one. */
 const ENOUGH = 1000;
-/** A variant that takes so many times as long as the fastest is not timed again. */
+/** A variant that takes this many times as long as the fastest is not timed again. */
 const CLEARLY_SLOWER = 2;
 
 /** How variants are timed. */
 export interface Timing {
   readonly stopwatch: Stopwatch;
-  /** Milliseconds of work before anything counts: an idle GPU runs at a low clock, and it idles while kernels compile. */
+  /**
+   * Milliseconds of work before times count. An idle GPU runs at a low clock, and it idles while kernels compile.
+   */
   readonly warmUp: number;
 }
 
-/** A variant that runs and computes what it should. */
+/** A variant that runs, and whose result is right. */
 interface Candidate {
   readonly name: string;
   readonly work: () => void;
 }
 
 /**
- * Times every variant of a family. First all are compiled, then all are timed in turn, so that they meet the same
- * clock.
+ * Times every variant of a family. First all are compiled, then all are timed in turn, so that the GPU's clock is the
+ * same for all.
  *
- * @param onVariant told after each variant
- * @returns undefined when there was no room for the operands, or no variant ran
+ * @param onVariant called after each variant
+ * @returns undefined if the operands did not fit, or no variant ran
  * @throws {TilereelError} when the device is lost
  */
 export async function tryFamily(
@@ -53,20 +55,20 @@ export async function tryFamily(
     const candidates: Candidate[] = [];
     for (const [name, variant] of family.variants(gpu)) {
       const work = () => record!(variant);
-      const runs = await computesWell(gpu, family, variant, expected) && !await gpu.attempt(work);
+      const runs = await isRight(gpu, family, variant, expected) && !await gpu.attempt(work);
       if (runs) candidates.push({ name, work });
       onVariant();
     }
     return await timeInRounds(gpu, candidates, timing);
   });
-  gpu.trim(); // Models want buffers of other sizes.
+  gpu.trim(); // Models need buffers of other sizes.
   const [best] = Object.entries(ms).sort(([, a], [, b]) => a - b);
   return best && { variant: best[0], ms };
 }
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
-/** Has the GPU work before anything counts, mostly on what it does fast. */
+/** Keeps the GPU busy before times count, mostly with the fastest variant. */
 async function warm(candidates: readonly Candidate[], { stopwatch, warmUp }: Timing): Promise<void> {
   const end = performance.now() + warmUp;
   const cold = await stopwatch.time(candidates.map(({ work }) => work)), fastest = Math.min(...cold);
@@ -74,7 +76,7 @@ async function warm(candidates: readonly Candidate[], { stopwatch, warmUp }: Tim
   while (work && performance.now() < end) await stopwatch.time(Array(Math.ceil(warmUp / 10 / fastest)).fill(work));
 }
 
-/** @returns milliseconds, by name; none where even what ran before failed */
+/** @returns milliseconds by name; nothing if a variant failed that ran before */
 async function timeInRounds(
   gpu: Gpu,
   candidates: readonly Candidate[],
@@ -99,12 +101,12 @@ async function timeInRounds(
   return error ? {} : Object.fromEntries(candidates.map(({ name }) => [name, median(name)]));
 }
 
-/** What the plain kernels make of a family's sample, in f32; undefined where they do not run. */
+/** The result of the plain kernels for a family's sample, in f32; undefined where they do not run. */
 async function plainSample(gpu: Gpu, family: AnyFamily): Promise<Float32Array | undefined> {
   const { device, settings } = gpu;
   const plain = new Gpu(device, { ...settings, kernels: "plain", precision: "f32" });
   let numbers: Float32Array | undefined;
-  // Whatever goes wrong on the device is told to both.
+  // Both report what goes wrong on the device that they share.
   await gpu.attempt(() =>
     plain.attempt(() => plain.waitingScope(async () => numbers = await plain.read(family.sample(plain))))
   );
@@ -112,8 +114,8 @@ async function plainSample(gpu: Gpu, family: AnyFamily): Promise<Float32Array | 
   return numbers;
 }
 
-/** Whether a variant runs, and agrees with the plain kernels: drivers compile some kernels wrongly. */
-async function computesWell(
+/** Whether a variant runs, and its result is that of the plain kernels. Drivers compile some kernels wrongly. */
+async function isRight(
   gpu: Gpu,
   family: AnyFamily,
   variant: unknown,

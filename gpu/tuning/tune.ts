@@ -1,5 +1,5 @@
 /**
- * Chooses kernels for an adapter: by a short trial of all that it can run, whose outcome is remembered.
+ * Chooses kernels for an adapter: by a short trial of all that it can run. The result is remembered.
  *
  * @module
  */
@@ -20,21 +20,21 @@ import { type AnyFamily, FAMILIES } from "./families.ts";
 import { openStopwatch } from "./stopwatch.ts";
 import { tryFamily } from "./trial.ts";
 
-/** What {@link tuneKernels} may be told. */
+/** Options of {@link tuneKernels}. */
 export interface TuneOptions {
-  /** Makes the trial anew, whatever is remembered. */
+  /** Repeats the trial even if a result is remembered. */
   readonly again?: boolean;
-  /** Makes no trial: what none found yet stays as it is. For work that is done sooner than a trial. */
+  /** Uses remembered results, but makes no trial. This is for work that takes less time than a trial. */
   readonly rememberedOnly?: boolean;
-  /** Told "choose kernels", in variants. */
+  /** Called with the stage "choose kernels"; `done` and `total` count variants. */
   readonly onProgress?: (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
-  /** To choose from. Default: all there are. */
+  /** The families to choose from. Default: all. */
   readonly families?: readonly AnyFamily[];
-  /** Milliseconds that the GPU works before a family is timed: an idle one runs at a low clock. Default: 1000. */
+  /** Milliseconds that the GPU works before a family is timed, because an idle one has a low clock. Default: 1000. */
   readonly warmUp?: number;
 }
 
-/** What its options must be. */
+/** The kinds of the options. */
 export const TUNE_KINDS: Kinds<TuneOptions> = {
   again: aFlag,
   rememberedOnly: aFlag,
@@ -44,11 +44,11 @@ export const TUNE_KINDS: Kinds<TuneOptions> = {
 };
 
 /**
- * Has the `Gpu` use the fastest variant of every kernel: those that an earlier trial on this adapter found or, the
- * first time, those that a trial finds now, which takes up to a minute. A software adapter's kernels are not tried:
- * they are the plain ones. A variant that does not compile or run is left out.
+ * Makes the `Gpu` use the fastest variant of every kernel family: those that an earlier trial on this adapter found or,
+ * the first time, those that a trial finds now, which takes up to a minute. Results are remembered in the `Gpu`'s
+ * `tuningStore`. There is no trial on software adapters. A variant that does not compile or run is left out.
  *
- * @returns what is used; undefined where nothing was to be chosen
+ * @returns the choices; undefined if there was nothing to choose
  * @throws {TilereelError} when the device is lost
  */
 export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<KernelChoices | undefined> {
@@ -64,7 +64,7 @@ export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<
   return choices;
 }
 
-/** What an earlier trial of the same kernels found for the adapter at its precision; undefined if there was none. */
+/** The result of an earlier trial of the same variants on this adapter at its precision; undefined if there was none. */
 export async function rememberedChoices(
   gpu: Gpu,
   families: readonly AnyFamily[] = FAMILIES,
@@ -74,18 +74,18 @@ export async function rememberedChoices(
   return choices?.families === await digestOf(gpu, familiesToTry(gpu, families)) ? choices : undefined;
 }
 
-/** Whether kernels are chosen for the adapter: a trial would have something to try. */
+/** Whether there are kernels to choose on this adapter. */
 export function needsTuning(gpu: Gpu, families: readonly AnyFamily[] = FAMILIES): boolean {
   return familiesToTry(gpu, families).length > 0;
 }
 
-/** The families that leave a choice. */
+/** The families with more than one variant. */
 function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonly AnyFamily[] {
   if (gpu.kernels.plain || gpu.settings.description.software) return [];
   return families.filter((family) => family.variants(gpu).size > 1);
 }
 
-/** Makes the trial and remembers its outcome. */
+/** Makes the trial and remembers its result. */
 async function runTrial(
   gpu: Gpu,
   families: readonly AnyFamily[],
@@ -104,23 +104,23 @@ async function runTrial(
       const told = () => onProgress({ stage, done: ++done, total });
       const choice = await tryFamily(gpu, family, { stopwatch, warmUp }, told);
       if (choice) choices[family.name] = choice;
-      // A trial that could not be made leaves its variants out.
+      // Where a trial could not be made, its variants count as done.
       const after = before + family.variants(gpu).size;
       if (done < after) onProgress({ stage, done: done = after, total });
     }
   } finally {
-    // Also when a variant brought the device down: the next time it is left alone.
+    // Also if a variant made the device fail, so that it is not tried again.
     await gpu.settings.tuningStore?.set(keyOf(gpu), JSON.stringify(outcome));
   }
   return outcome;
 }
 
-/** Under which the choices for a device are remembered. */
+/** The key under which the choices for a device are remembered. */
 function keyOf({ settings: { description: { source, name, identity }, precision } }: Gpu): string {
   return [source, name, identity, precision].join(" | ");
 }
 
-/** Tells one set of variants from another. */
+/** Identifies a set of variants. */
 async function digestOf(gpu: Gpu, families: readonly AnyFamily[]): Promise<string> {
   const names = families.map((family) => [family.name, ...family.variants(gpu).keys()]);
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(names)));
