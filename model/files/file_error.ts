@@ -68,17 +68,6 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-/**
- * As {@link exists}, for a file that is to be read.
- *
- * @throws {TilereelError} if that cannot be determined
- */
-export async function existsToRead(path: string): Promise<boolean> {
-  return await exists(path).catch((error) => {
-    throw fileError(path, "read", error);
-  });
-}
-
 function codeOf(error: Error & { readonly code?: string }): string {
   return error.code ?? "";
 }

@@ -4,7 +4,8 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { existsToRead, fileError } from "../files/file_error.ts";
+import { fileAt } from "../files/disk.ts";
+import { fileError } from "../files/file_error.ts";
 
 /** The files of a training folder. */
 export interface TrainingFiles {
@@ -36,7 +37,7 @@ export function trainingFiles(folder: string, result: string): TrainingFiles {
  */
 export async function checkTrainingFolder(folder: string, resume: boolean): Promise<void> {
   const { checkpoint } = trainingFiles(folder, "");
-  const there = await existsToRead(checkpoint);
+  const there = await fileAt(checkpoint).kind() !== undefined;
   if (resume && !there) {
     throw new TilereelError(`${checkpoint} does not exist, so there is no training to resume; start a new one`);
   }

@@ -8,12 +8,10 @@
  *
  * @module
  */
-import { join } from "node:path";
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { fileError, isNotFound } from "../files/file_error.ts";
-import { fileAt } from "../files/disk.ts";
+import { fileAt, folderAt } from "../files/disk.ts";
 import { gifComments } from "./comment/gif.ts";
 import { mp4Comments } from "./comment/mp4.ts";
 import { pngComments } from "./comment/png.ts";
@@ -80,17 +78,9 @@ export async function readRecord(path: string): Promise<ClipRecord | undefined> 
 }
 
 async function comments(path: string): Promise<string[]> {
-  let isFolder: boolean;
-  try {
-    isFolder = (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    if (isNotFound(error)) {
-      throw new TilereelError(`${path} does not exist; ${WANTED} was expected`, { cause: error });
-    }
-    throw fileError(path, "read", error);
-  }
-  if (isFolder) return await folderComments(path);
-  using file = await fileAt(path).open(WANTED);
+  const stored = fileAt(path);
+  if (await stored.kind() === "folder") return await folderComments(path);
+  using file = await stored.open(WANTED);
   const start = new Uint8Array(Math.min(12, file.size));
   await file.read(0, start);
   const magic = String.fromCharCode(...start);
@@ -101,14 +91,13 @@ async function comments(path: string): Promise<string[]> {
 }
 
 async function folderComments(folder: string): Promise<string[]> {
-  const path = join(folder, RECORD_FILE);
-  try {
-    using file = await Deno.open(path);
-    const { size } = await file.stat();
-    if (size > LARGEST_RECORD) throw tooLarge(path, size, LARGEST_RECORD);
-    return [await Deno.readTextFile(path)];
-  } catch (error) {
-    if (!isNotFound(error)) throw fileError(path, "read", error);
+  const record = folderAt(folder).file(RECORD_FILE);
+  if (await record.kind()) {
+    using file = await record.open();
+    if (file.size > LARGEST_RECORD) throw tooLarge(record.path, file.size, LARGEST_RECORD);
+    const bytes = new Uint8Array(file.size);
+    await file.read(0, bytes);
+    return [new TextDecoder().decode(bytes)];
   }
   if ((await frameNames(folder)).length > 0) return [];
   throw new TilereelError(`${folder} holds neither frames nor ${RECORD_FILE}: name a clip that tilereel wrote`);

@@ -5,6 +5,7 @@
  */
 import { basename, isAbsolute, join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
+import { fileAt } from "../../files/disk.ts";
 import { fileError, isNotFound } from "../../files/file_error.ts";
 import { frameNames } from "../../video/read/frame_folder.ts";
 
@@ -58,22 +59,14 @@ async function namesIn(folder: string): Promise<string[]> {
 async function clipNames(folder: string, names: readonly string[]): Promise<string[]> {
   const clips: string[] = [];
   for (const name of names) {
-    const path = join(folder, name), isFolder = await isDirectory(path);
+    const path = join(folder, name), isFolder = await fileAt(path).kind() === "folder";
     if (isFolder ? (await frameNames(path)).length > 0 : VIDEO.test(name)) clips.push(name);
   }
   return clips;
 }
 
-async function isDirectory(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    throw fileError(path, "read", error);
-  }
-}
-
 async function withCaptionBeside(folder: string, name: string): Promise<ClipOnDisk> {
-  const path = join(folder, name), isFolder = await isDirectory(path);
+  const path = join(folder, name), isFolder = await fileAt(path).kind() === "folder";
   const captionPath = join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`);
   const caption = await readText(captionPath).catch((error) => {
     if (!isNotFound(error)) throw error;

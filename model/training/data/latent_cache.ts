@@ -7,7 +7,8 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { fileError, isNotFound } from "../../files/file_error.ts";
+import { fileAt } from "../../files/disk.ts";
+import { fileError } from "../../files/file_error.ts";
 import { openSafetensors, readFloat32 } from "../../checkpoint/safetensors.ts";
 import { writeSafetensors } from "../../checkpoint/write_safetensors.ts";
 import { type HostConditioning, type HostTensor, partsOf } from "../../conditioning.ts";
@@ -40,13 +41,7 @@ export class LatentCache {
 
   /** Whether the sample exists and is undamaged. */
   async has(recipe: Recipe): Promise<boolean> {
-    const path = this.pathOf(recipe);
-    try {
-      await Deno.stat(path);
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      throw fileError(path, "read", error);
-    }
+    if (!await fileAt(this.pathOf(recipe)).kind()) return false;
     try {
       await this.read(recipe);
       return true;

@@ -4,7 +4,8 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { fileError } from "../../files/file_error.ts";
+import { fileAt } from "../../files/disk.ts";
+import { readBytes } from "../../files/store.ts";
 import type { Video } from "../video.ts";
 import { cover } from "./cover.ts";
 import { readWithFfmpeg } from "./ffmpeg.ts";
@@ -55,26 +56,17 @@ export async function readClip(path: string, shape: ClipShape): Promise<Video> {
 }
 
 async function openPictures(path: string, shape: ClipShape): Promise<Pictures> {
-  let start: string;
-  try {
-    if ((await Deno.stat(path)).isDirectory) {
-      if ((await frameNames(path)).length > 0) return readFrameFolder(path, shape.fps);
-      throw new TilereelError(`${path} holds no PNG or JPEG frames`);
-    }
-    start = await beginning(path);
-  } catch (error) {
-    throw fileError(path, "read", error);
+  const stored = fileAt(path);
+  if (await stored.kind() === "folder") {
+    if ((await frameNames(path)).length > 0) return readFrameFolder(path, shape.fps);
+    throw new TilereelError(`${path} holds no PNG or JPEG frames`);
   }
-  if (start.startsWith("GIF8")) return readGif(path, await Deno.readFile(path));
+  using file = await stored.open("a clip");
+  const bytes = new Uint8Array(Math.min(12, file.size));
+  await file.read(0, bytes);
+  const start = String.fromCharCode(...bytes);
+  if (start.startsWith("GIF8")) return readGif(path, await readBytes(stored));
   if (start.slice(4, 8) !== "ftyp") return readWithFfmpeg(path, shape, "it is neither a GIF nor an MP4");
   const mp4 = await openMp4(path);
   return "pictures" in mp4 ? mp4.pictures : readWithFfmpeg(path, shape, mp4.obstacle);
-}
-
-/** A file's first bytes, by which its format is known whatever its name. */
-async function beginning(path: string): Promise<string> {
-  using file = await Deno.open(path);
-  const bytes = new Uint8Array(12);
-  const count = await file.read(bytes);
-  return String.fromCharCode(...bytes.subarray(0, count ?? 0));
 }
