@@ -26,7 +26,7 @@ export type ClampKind = keyof typeof CLAMP_KINDS;
 const SILENT = 3;
 const FIRST_NAMED = 4;
 /** Number of counters in the buffer. A model has some hundreds of weights; any further names share the last counter. */
-const PLACES = 4096;
+const COUNTERS = 4096;
 
 /** The name of the counting buffer in kernels. `Gpu.run` binds it. */
 export const CLAMPED = "clamped";
@@ -66,7 +66,7 @@ function uncounted(kernel: KernelSource): KernelSource {
 
 /** How many numbers of one kind were clamped. */
 export interface ClampCount {
-  /** One of {@link CLAMP_KINDS}, or a name that {@link ClampCounter.placeOf} was given. */
+  /** One of {@link CLAMP_KINDS}, or a name that {@link ClampCounter.counterOf} was given. */
   readonly what: string;
   readonly count: number;
 }
@@ -80,18 +80,18 @@ export class ClampCounter {
 
   constructor(device: GPUDevice) {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    this.tensor = new Tensor(device.createBuffer({ label: CLAMPED, size: 4 * PLACES, usage }), 0, [PLACES], u32);
+    this.tensor = new Tensor(device.createBuffer({ label: CLAMPED, size: 4 * COUNTERS, usage }), 0, [COUNTERS], u32);
   }
 
   /**
    * The index of the counter with this name. Each name is reported once, because a streamed weight is loaded many
    * times.
    */
-  placeOf(name: string): number {
+  counterOf(name: string): number {
     if (this.#names.has(name)) return SILENT;
-    const place = Math.min(FIRST_NAMED + this.#names.size, PLACES - 1);
-    this.#names.set(name, place);
-    return place;
+    const counter = Math.min(FIRST_NAMED + this.#names.size, COUNTERS - 1);
+    this.#names.set(name, counter);
+    return counter;
   }
 
   /** What to record instead of a kernel's launch. Kernels that clamp count where `counting` says so. */
@@ -106,7 +106,7 @@ export class ClampCounter {
   counts(buffer: ArrayBuffer): ClampCount[] {
     const numbers = new Uint32Array(buffer);
     return [...Object.entries(CLAMP_KINDS), ...this.#names]
-      .map(([what, place]) => ({ what, count: numbers[place]! }))
+      .map(([what, counter]) => ({ what, count: numbers[counter]! }))
       .filter(({ count }) => count > 0);
   }
 }

@@ -282,9 +282,9 @@ export class Gpu extends Scopes {
     }
   }
 
-  /** Where `castInto` counts what f16 cannot hold of a weight of that name. */
-  clampPlace(name: string): number {
-    return this.#clamps.placeOf(name);
+  /** The index of the counter in which `castInto` counts the numbers of a weight that f16 cannot hold. */
+  clampCounter(name: string): number {
+    return this.#clamps.counterOf(name);
   }
 
   /** Numbers that f16 could not hold since this was last asked for, after everything recorded so far. */

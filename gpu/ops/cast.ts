@@ -27,7 +27,7 @@ const kernel = memo(({ from, to }: { from: MatrixFormat; to: MatrixFormat }): Ke
 
 /**
  * Converts numbers to a format of 16 bits, to nearest, ties to even. Numbers past f16's range become ±65504 and are
- * counted under `place` (see `ClampCounter.placeOf`).
+ * counted under `place` (see `ClampCounter.counterOf`).
  *
  * @param x any format of matrices
  * @param y f16 or bf16, the same number of elements; may be part of a tensor

@@ -100,7 +100,7 @@ export class Weights implements Disposable {
     if (stored === held) {
       await this.#upload(info, (piece, row) => gpu.write(tensor, piece, held.bytes(row * tensor.rowSize)));
     } else {
-      const place = gpu.clampPlace(`the weight "${info.name}"`);
+      const place = gpu.clampCounter(`the weight "${info.name}"`);
       await this.#upload(info, (piece, row, count) => {
         const to = tensor.rows(row, count), from = this.#castRoom.take(to.shape, stored);
         gpu.write(from, piece, 0);

@@ -93,7 +93,7 @@ testVariants(
   "weights in blocks are cast to f16, also where matrix units read it, and cut into rows",
   async ({ gpu }) => {
     const [n, k] = [256, 96], { w, values } = weightOf(gpu, n, k), f16 = gpu.tensor([n, k], "f16");
-    castInto(gpu, w, f16, gpu.clampPlace("q8"));
+    castInto(gpu, w, f16, gpu.clampCounter("q8"));
     assertEquals(new Float16Array(await gpu.readBytes(f16)), Float16Array.from(values));
     // In blocks of 8 rows and 8 columns, the first block has the first eight numbers of eight rows.
     const packed = new Float16Array(await gpu.readBytes(PackedOperand.of(gpu, w, { rows: 8, depth: 1 }).tensor));

@@ -49,7 +49,7 @@ testVariants("weights are cast to nearest, ties to even, and what f16 cannot hol
   const past = (numbers: Float32Array) => numbers.reduce((n, v) => n + (Math.abs(v) >= 65520 ? 1 : 0), 0);
   const cast = async (data: Float32Array | Uint8Array, from: "f32" | "bf16" | "f16", to: "bf16" | "f16") => {
     const x = gpu.upload(data, shape, from), y = gpu.tensor(shape, to);
-    castInto(gpu, x, y, gpu.clampPlace(`${from} ${to}`));
+    castInto(gpu, x, y, gpu.clampCounter(`${from} ${to}`));
     const halves = new Uint16Array(await gpu.readBytes(y));
     assertEquals(halves.length, values.length + 1);
     for (const tensor of [x, y]) gpu.release(tensor);
