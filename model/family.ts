@@ -83,7 +83,7 @@ export interface FamilyModel extends Disposable {
   readonly shape: HeadShape;
   /** The number of channels of a text embedding. */
   readonly textDim: number;
-  /** For each layer the prefix of its tensors' names, in order. Layers are streamed, and routers stored, by them. */
+  /** For each layer the prefix of its tensors' names, in order. Layers are streamed by them. */
   readonly layerPrefixes: readonly string[];
   /** The transformer's weights. */
   readonly weights: TensorSource;
