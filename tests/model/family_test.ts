@@ -108,15 +108,21 @@ testVariants("routers are trained on the toy family", async ({ gpu }) => {
   const [conditioning] = await prompts.encode(["a red circle"], 16);
   const shape = [...model.latentShape({ width: 48, height: 32, frames: 4 })], size = shape.reduce((a, b) => a * b);
   const [noisy, target] = [1, 2].map((seed) => gpu.upload(randn(size, seed), shape));
-  const { losses, scoreGradients } = await trainingPass(gpu, transformer, {
+  const input = {
     ...{ noisy: noisy!, target: target!, timestep: 500, conditioning: conditioning! },
     scores: new Float32Array(SHAPE.layers * SHAPE.heads * 3).fill(1 / 3),
     settings: defaultSettings(model.layout({ width: 48, height: 32, frames: 4 }).grid),
     weights: { diffusion: 1, distillation: 1, hidden: 1 },
-  });
+  };
+  const { losses, scoreGradients } = await trainingPass(gpu, transformer, input);
   assert(Object.values(losses).every((loss) => loss > 0 && Number.isFinite(loss)));
   assert(scoreGradients.every((gradient) => Number.isFinite(gradient)) && scoreGradients.some((g) => g !== 0));
-  for (const tensor of [noisy!, target!, conditioning!.text]) gpu.release(tensor);
+  // Padding counts neither for the routed stream nor for the reference stream.
+  const { text, textLength = 16 } = conditioning!, padded = await gpu.read(text);
+  const padding = gpu.upload(padded.fill(9, textLength * text.dim(2)), text.shape);
+  const other = await trainingPass(gpu, transformer, { ...input, conditioning: { text: padding, textLength } });
+  assertEquals(other, { losses, scoreGradients });
+  for (const tensor of [noisy!, target!, text, padding]) gpu.release(tensor);
 });
 
 Deno.test("the toy family's memory is planned", async () => {
