@@ -83,7 +83,7 @@ export const TILED_MATMUL = 64;
 /** The number of elements of the inner axis that are staged at once. */
 const DEPTH = 16;
 
-/** For GPUs: a workgroup of 16×16 threads stages blocks of both operands and holds 64×64 sums. */
+/** For GPUs: a workgroup of 16×16 threads stages tiles of both operands and holds 64×64 sums. */
 export const matmulTiled = memo((b: MatrixFormat): KernelSource => ({
   name: `matmul_tiled_${b}`,
   buffers: BUFFERS(b),

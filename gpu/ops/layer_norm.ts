@@ -6,7 +6,7 @@
 import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
-import { type PanelShape, placeInPanels } from "../kernels/gemm/pack.ts";
+import { indexInPanels, type PanelShape } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
 import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
@@ -39,7 +39,7 @@ const kernel = memo(({ plain, held, into }: Variant): KernelSource => {
   const shape = rowShape(plain), vectors = rowVectors(shape, held);
   const store = (i: string) =>
     into
-      ? `y[2u * (${placeInPanels(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
+      ? `y[2u * (${indexInPanels(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
       : `y[at + ${i}] = n;`;
   return {
     name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,

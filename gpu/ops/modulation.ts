@@ -8,7 +8,7 @@ import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
-/** One of the vectors that a modulation tensor [batch, chunks, dim] holds for each batch item. */
+/** One of the vectors that a modulation tensor [batch, vectors, dim] holds for each batch item. */
 export interface ModulationVector {
   readonly tensor: Tensor;
   readonly index: number;
@@ -25,13 +25,13 @@ const KERNEL = perElement({
 /**
  * The learned table plus each batch item's embedding.
  *
- * @param table [chunks, dim], f32
- * @param embedding [batch, chunks, dim], or [batch, dim] to add the same vector to every chunk
- * @returns [batch, chunks, dim], f32
+ * @param table [vectors, dim], f32
+ * @param embedding [batch, vectors, dim], or [batch, dim] to add the same vector to each
+ * @returns [batch, vectors, dim], f32
  */
 export function modulation(gpu: Gpu, table: Tensor, embedding: Tensor): Tensor {
-  const batch = embedding.dim(0), [chunks, dim] = [table.dim(-2), table.dim(-1)];
-  const y = gpu.tensor([batch, chunks, dim]);
+  const batch = embedding.dim(0), [vectors, dim] = [table.dim(-2), table.dim(-1)];
+  const y = gpu.tensor([batch, vectors, dim]);
   runPerElement(gpu, KERNEL, y.size, {
     buffers: { table, embedding, y },
     params: { table_size: table.size, embedding_size: embedding.size / batch },

@@ -9,17 +9,17 @@ import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
 /** The number of rows that one thread adds. */
-const CHUNK = 64;
+const ROWS = 64;
 
 const KERNEL = perElement({
   name: "sum_rows",
   buffers: { x: read("f32"), y: write("f32") },
-  params: { count: "u32", rows: "u32", columns: "u32", chunks: "u32" },
+  params: { count: "u32", rows: "u32", columns: "u32", parts: "u32" },
   body: `  let column = i % p.columns;
-  let chunk = (i / p.columns) % p.chunks;
-  let batch = i / (p.columns * p.chunks);
+  let part = (i / p.columns) % p.parts;
+  let batch = i / (p.columns * p.parts);
   var sum = 0.0;
-  for (var r = chunk * ${CHUNK}u; r < min((chunk + 1u) * ${CHUNK}u, p.rows); r++) {
+  for (var r = part * ${ROWS}u; r < min((part + 1u) * ${ROWS}u, p.rows); r++) {
     sum += x[(batch * p.rows + r) * p.columns + column];
   }
   y[i] = sum;`,
@@ -36,9 +36,9 @@ export function sumRows(gpu: Gpu, x: Tensor): Tensor {
   return gpu.scope(() => {
     let sums = x;
     do {
-      const rows = sums.dim(1), chunks = Math.ceil(rows / CHUNK);
-      const y = gpu.tensor([batch, chunks, columns]);
-      runPerElement(gpu, KERNEL, y.size, { buffers: { x: sums, y }, params: { rows, columns, chunks } });
+      const rows = sums.dim(1), parts = Math.ceil(rows / ROWS);
+      const y = gpu.tensor([batch, parts, columns]);
+      runPerElement(gpu, KERNEL, y.size, { buffers: { x: sums, y }, params: { rows, columns, parts } });
       sums = y;
     } while (sums.dim(1) > 1);
     return sums.reshape([batch, columns]);

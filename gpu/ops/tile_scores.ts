@@ -29,7 +29,7 @@ export function projectTiles(
 }
 
 /** The number of tiles on either side that a workgroup of {@link TILED} scores. */
-const BLOCK = 64;
+const SIDE = 64;
 /** The number of vec4s of a vector that are staged at once. */
 const DEPTH = 8;
 
@@ -53,8 +53,8 @@ const TILED: KernelSource = {
   },
   workgroupSize: [16, 16, 1],
   declarations: `
-var<workgroup> q_staged: array<vec4f, ${BLOCK * DEPTH}>;
-var<workgroup> k_staged: array<vec4f, ${BLOCK * DEPTH}>;
+var<workgroup> q_staged: array<vec4f, ${SIDE * DEPTH}>;
+var<workgroup> k_staged: array<vec4f, ${SIDE * DEPTH}>;
 fn store(at: u32, column: u32, scores: vec4f) {
 ${unroll(4, (j) => `  if (column + ${j}u < p.n) { y[at + column + ${j}u] = scores.${"xyzw"[j]}; }`)}
 }`,
@@ -63,11 +63,11 @@ ${unroll(4, (j) => `  if (column + ${j}u < p.n) { y[at + column + ${j}u] = score
   // Half of the threads stage queries, half stage keys. Each takes four tiles, and one vec4 of them.
   let quad = li % 16u;
   let depth = (li / 16u) % ${DEPTH}u;
-  let of_q = li < ${BLOCK * DEPTH / 4}u;
+  let of_q = li < ${SIDE * DEPTH / 4}u;
 ${
     unroll(4, (i) =>
-      `  let q${i} = (matrix * p.n + min(wid.y * ${BLOCK}u + quad * 4u + ${i}u, p.n - 1u)) * p.q_row4;
-  let k${i} = (matrix * p.n + min(wid.x * ${BLOCK}u + quad * 4u + ${i}u, p.n - 1u)) * p.k_row4;`)
+      `  let q${i} = (matrix * p.n + min(wid.y * ${SIDE}u + quad * 4u + ${i}u, p.n - 1u)) * p.q_row4;
+  let k${i} = (matrix * p.n + min(wid.x * ${SIDE}u + quad * 4u + ${i}u, p.n - 1u)) * p.k_row4;`)
   }
 ${unroll(4, (i) => `  var c${i} = vec4f();`)}
   for (var d0 = 0u; d0 < p.head_dim4; d0 += ${DEPTH}u) {
@@ -83,7 +83,7 @@ ${unroll(4, (j) => `      q_staged[(depth * 4u + ${j}u) * 16u + quad] = v[${j}];
 ${unroll(4, (j) => `      k_staged[(depth * 4u + ${j}u) * 16u + quad] = v[${j}];`)}
     }
     workgroupBarrier();
-    for (var s = 0u; s < ${BLOCK * DEPTH}u; s += 64u) {
+    for (var s = 0u; s < ${SIDE * DEPTH}u; s += 64u) {
 ${
     unroll(4, (s) =>
       `      { let a = q_staged[s + ${16 * s}u + lid.y]; let b = k_staged[s + ${16 * s}u + lid.x];
@@ -92,8 +92,8 @@ ${
     }
     workgroupBarrier();
   }
-  let row = wid.y * ${BLOCK}u + lid.y * 4u;
-  let column = wid.x * ${BLOCK}u + lid.x * 4u;
+  let row = wid.y * ${SIDE}u + lid.y * 4u;
+  let column = wid.x * ${SIDE}u + lid.x * 4u;
 ${
     unroll(4, (i) =>
       `  if (row + ${i}u < p.n) { store((matrix * p.n + row + ${i}u) * p.n, column, p.scale * c${i}); }`)
@@ -120,7 +120,7 @@ export function tileScores(
   if (headDim % 4 !== 0 || k.dim(0) !== matrices || k.dim(1) !== n || q.dim(2) < headDim || k.dim(2) < headDim) {
     throw new Error(`tileScores: [${q.shape}] and [${k.shape}] of ${headDim}`);
   }
-  const chosen = only?.dim(0) ?? heads, blocks = Math.ceil(n / BLOCK);
+  const chosen = only?.dim(0) ?? heads, groups = Math.ceil(n / SIDE);
   const y = gpu.tensor([matrices, n, n]);
   gpu.run(TILED, {
     buffers: { q, k, head_ids: only ?? gpu.placeholder, y },
@@ -134,7 +134,7 @@ export function tileScores(
       k_row4: k.dim(2) / 4,
       scale,
     },
-    workgroups: [blocks, blocks, matrices / heads * chosen],
+    workgroups: [groups, groups, matrices / heads * chosen],
   });
   return y;
 }

@@ -93,7 +93,7 @@ ${
   };
 });
 
-/** For GPUs: a workgroup computes one pair of tiles, in blocks of 64×64. */
+/** For GPUs: a workgroup computes one pair of tiles, 64×64 scores at a time. */
 export const heatTiled = memo(({ headDim, f16 }: { headDim: number; f16: boolean }): KernelSource => {
   const type: Staged = f16 ? "vec4h" : "vec4f";
   const queries = { from: "q", token: (row: string) => token("mine", `r + ${row}`), scale: "p.scale" };

@@ -17,6 +17,7 @@ export const MASKED = "-1e30";
 
 /** How a kernel loops. */
 export interface LoopOptions {
+  /** Follows a plan. */
   readonly plan: boolean;
   /** The number of outer rows that are held at once. */
   readonly rows: number;

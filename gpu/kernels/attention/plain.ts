@@ -1,5 +1,15 @@
 /**
- * Attention for software adapters. Each thread holds a few whole rows and reads the others straight from memory.
+ * Attention in its simplest form, for software adapters: a thread holds a few queries and reads keys and values straight
+ * from memory. It never stores the scores. For each key, with a running softmax (Milakov and Gimelshein 2018):
+ *
+ *     top' = max(top, score)     fade = exp(top − top')     weight = exp(score − top')
+ *     sum' = sum·fade + weight   output' = output·fade + weight·value
+ *
+ * and at the end, output / sum.
+ *
+ * To learn the kernels of this folder, start here. Then read `loop.ts` (which tokens a kernel loops over), `tiled.ts` (a
+ * workgroup shares keys and values, step by step), `matrix.ts` with its stages (the same by matrix units), and
+ * `backward.ts`.
  *
  * @module
  */

@@ -38,32 +38,32 @@ export interface Rows {
  * row 4·lid.x + j.
  */
 export function products(name: string, outer: Rows, inner: Rows, headDim: number, type: Staged): string {
-  const d4 = headDim / 4, chunk = Math.min(8, d4); // vec4s along the head dimension staged at once
+  const d4 = headDim / 4, depth = Math.min(8, d4); // vec4s along the head dimension that are staged at once
   const times = (a: string, b: string) => type === "vec4h" ? `f32(dot(${a}, ${b}))` : `dot(${a}, ${b})`;
-  const loads = TILE * chunk / 256;
+  const loads = TILE * depth / 256;
   const load = (side: string, n: number, { from, scale }: Rows) =>
     `${type}(${from}[${name}_${side}${n} + c0 + c]${scale ? ` * ${scale}` : ""})`;
   return `${unroll(16, (i) => `    var ${name}${i} = 0.0;`)}
-    // A thread stages the same rows for every chunk.
+    // A thread stages the same rows in every step.
 ${
     unroll(loads, (n) =>
-      `    let ${name}_outer${n} = ${outer.token(`(li / ${chunk}u + ${256 / chunk * n}u)`)} * p.dim4 + head;
-    let ${name}_inner${n} = ${inner.token(`(li / ${chunk}u + ${256 / chunk * n}u)`)} * p.dim4 + head;`)
+      `    let ${name}_outer${n} = ${outer.token(`(li / ${depth}u + ${256 / depth * n}u)`)} * p.dim4 + head;
+    let ${name}_inner${n} = ${inner.token(`(li / ${depth}u + ${256 / depth * n}u)`)} * p.dim4 + head;`)
   }
-    for (var c0 = 0u; c0 < ${d4}u; c0 += ${chunk}u) {
+    for (var c0 = 0u; c0 < ${d4}u; c0 += ${depth}u) {
 ${
     unroll(loads, (n) =>
       `      {
         let i = li + ${256 * n}u;
-        let c = i % ${chunk}u;
-        let row = i / ${chunk}u;
+        let c = i % ${depth}u;
+        let row = i / ${depth}u;
         stage[c * ${TILE}u + row] = ${load("outer", n, outer)};
         // Row 4a+b goes to slot 16b+a, so that threads that read four rows each read neighbouring slots.
         stage[${HALF_STAGE}u + c * ${TILE}u + (row % 4u) * 16u + row / 4u] = ${load("inner", n, inner)};
       }`)
   }
       workgroupBarrier();
-      for (var c = 0u; c < ${chunk * TILE}u; c += ${TILE}u) {
+      for (var c = 0u; c < ${depth * TILE}u; c += ${TILE}u) {
 ${unroll(4, (i) => `        let a${i} = stage[c + ${16 * i}u + lid.y];`)}
 ${
     unroll(4, (j) =>

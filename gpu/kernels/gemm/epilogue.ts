@@ -11,7 +11,7 @@
  */
 import { read, write } from "../../kernel.ts";
 import { countedHalves } from "../../formats/halves.ts";
-import { type PanelShape, placeInPanels } from "./pack.ts";
+import { indexInPanels, type PanelShape } from "./pack.ts";
 
 /**
  * The activations that a linear layer can end with. The numbers are the values of the kernel's `activation` parameter.
@@ -91,7 +91,7 @@ ${finished}
     halves = four_halves(v);
   }
   let at = p.first + column;
-  y[2u * (${placeInPanels(panel, "m", "(at / 8u)", "(p.columns / 8u)")}) + at / 4u % 2u] = halves;
+  y[2u * (${indexInPanels(panel, "m", "(at / 8u)", "(p.columns / 8u)")}) + at / 4u % 2u] = halves;
 }`;
 }
 

@@ -3,7 +3,7 @@
  * contiguous. The panels of one band of rows follow one another. A panel is padded with zeros past the operand's
  * columns, so that reads need no check. Past its rows it may hold anything, which affects no row that counts.
  *
- * Within a panel, groups of eight numbers are in the order in which they are staged (`stagedPlace`).
+ * Within a panel, groups of eight numbers are in the order in which they are staged (`stagedPosition`).
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { type KernelSource, read, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import type { MatrixFormat } from "../../formats/format.ts";
 import { NOTE } from "../../formats/halves.ts";
-import { stagedPlace } from "../product/matrix.ts";
+import { stagedPosition } from "../product/matrix.ts";
 
 /** The shape of the panels of an operand. */
 export interface PanelShape {
@@ -29,9 +29,9 @@ export function panelCount({ rows, depth }: PanelShape, height: number, k: numbe
 
 /**
  * WGSL: the index, among all groups of eight in all panels, of group `eight` of `row`. A row has `eights`
- * groups. It is the inverse of `stagedPlace`.
+ * groups. It is the inverse of `stagedPosition`.
  */
-export function placeInPanels({ rows, depth }: PanelShape, row: string, eight: string, eights: string): string {
+export function indexInPanels({ rows, depth }: PanelShape, row: string, eight: string, eights: string): string {
   const panel = `(${row} / ${rows}u * ((${eights} + ${depth - 1}u) / ${depth}u) + ${eight} / ${depth}u)`;
   const inPanel = `(${row} % ${rows}u / 8u * ${8 * depth}u + ${eight} % ${depth}u * 8u + ${row} % 8u)`;
   return `${panel} * ${rows * depth}u + ${inPanel}`;
@@ -41,7 +41,7 @@ export function placeInPanels({ rows, depth }: PanelShape, row: string, eight: s
 export const packPanels = memo(
   ({ format, rows, depth, index }: PanelShape & { format: MatrixFormat; index: string }): KernelSource => {
     const source = format.read.eight, { counted } = source;
-    const [row, place] = stagedPlace(depth, `(i % ${rows * depth}u)`);
+    const [row, place] = stagedPosition(depth, `(i % ${rows * depth}u)`);
     return {
       name: `gemm_pack_${rows}x${8 * depth}_${format}`,
       buffers: { x: read(source.element), y: write("vec4u"), ...counted && clampedBuffer },

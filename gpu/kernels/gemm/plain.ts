@@ -1,6 +1,6 @@
 /**
  * Matrix products for software adapters, and everywhere for outputs whose row length is no multiple of four. There are
- * no barriers and no workgroup memory; each thread computes a block of outputs. Loads are vec4s along k, and the inner
+ * no barriers and no workgroup memory; each thread computes a tile of outputs. Loads are vec4s along k, and the inner
  * step is a dot product of four numbers.
  *
  * @module

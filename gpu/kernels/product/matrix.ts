@@ -19,7 +19,7 @@ export interface MatrixTile {
   readonly ahead: boolean;
   /**
    * The operands were converted to f16 before, by a separate kernel. Many workgroups read each operand: they now read
-   * half as much and convert nothing. Operands of a matrix product are also stored in blocks (see `gemm/pack.ts`).
+   * half as much and convert nothing. Operands of a matrix product are also stored in panels (see `gemm/pack.ts`).
    */
   readonly packed?: true;
 }
@@ -41,11 +41,12 @@ export function matrixTileThreads({ subgroups }: MatrixTile, { subgroup }: Matri
 const rowOf = (depth: number, { k }: MatrixUnits) => depth * k / 8 + 1;
 
 /**
- * WGSL: the row and the position of the i-th group of eight that is staged. Eight neighbouring threads stage the same
- * position of eight rows. These lie in different banks, while the positions of one row and the next do not.
+ * WGSL: the row of the i-th group of eight that is staged, and its position among the `perRow` groups of the row. Eight
+ * neighbouring threads stage the same position of eight rows. These lie in different banks, while the positions of one
+ * row and the next do not.
  */
-export function stagedPlace(places: number, i: string): readonly [row: string, place: string] {
-  return [`(${i} / ${8 * places}u * 8u + ${i} % 8u)`, `(${i} / 8u % ${places}u)`];
+export function stagedPosition(perRow: number, i: string): readonly [row: string, position: string] {
+  return [`(${i} / ${8 * perRow}u * 8u + ${i} % 8u)`, `(${i} / 8u % ${perRow}u)`];
 }
 
 /**
@@ -114,14 +115,14 @@ const each = ({ units }: MatrixTile, visit: (i: number, j: number) => string) =>
 
 /** How a step's operands get into workgroup memory. */
 function staging(tile: MatrixTile, unit: MatrixUnits, { loader, elements, halves }: MatrixProduct) {
-  const count = matrixTileThreads(tile, unit), places = tile.depth * unit.k / 8, row = rowOf(tile.depth, unit);
+  const count = matrixTileThreads(tile, unit), perRow = tile.depth * unit.k / 8, row = rowOf(tile.depth, unit);
   const [tileM, tileN] = matrixTileSize(tile, unit);
   // A thread's other elements have the same position in later rows. An operand whose rows are longer than a tile is
   // read fastest along its rows.
-  const [firstRow, at] = tile.packed ? stagedPlace(places, "li") : [`li / ${places}u`, `li % ${places}u`];
+  const [firstRow, at] = tile.packed ? stagedPosition(perRow, "li") : [`li / ${perRow}u`, `li % ${perRow}u`];
   const side = (height: number) => {
-    const groups = height * places, each = Math.ceil(groups / count);
-    const rows = Array.from({ length: each }, (_, i) => `(${firstRow} + ${i * count / places}u)`);
+    const groups = height * perRow, each = Math.ceil(groups / count);
+    const rows = Array.from({ length: each }, (_, i) => `(${firstRow} + ${i * count / perRow}u)`);
     const guard = (i: number, code: string) =>
       (i + 1) * count > groups ? `    if (li + ${i * count}u < ${groups}u) { ${code} }` : `    ${code}`;
     return { rows, each, guard };

@@ -75,7 +75,7 @@ export function tiledProduct(tile: Tile, format: TileFormat, product: TiledProdu
   const { threads, depth, ahead, twice } = tile, { loader } = product;
   const [tileM, tileN] = tileSize(tile), buffers = twice ? 2 : 1;
   const { f16, vec, stretch, groupsM, groupsN, each } = layoutOf(tile, format);
-  const { places, x, w, read, stage } = staging(tile, format, product);
+  const { perRow, x, w, read, stage } = staging(tile, format, product);
   return {
     f16,
     workgroupSize: [tileThreads(tile), 1, 1] as const,
@@ -96,8 +96,8 @@ ${each((row, j) => `  var c${row}_${j} = vec4f();${stretch ? ` var h${row}_${j} 
 ${unroll(4 * x.each, (i) => `  var x${i}: ${product.elements[0]};`)}
 ${unroll(4 * w.each, (i) => `  var w${i}: ${product.elements[1]};`)}
   let from_last = ${tileThreads(tile) - 1}u - li;
-  let x_at = li % ${places}u;
-  let w_at = from_last % ${places}u;
+  let x_at = li % ${perRow}u;
+  let w_at = from_last % ${perRow}u;
 ${loader.begin(x.rows, w.rows)}
 ${ahead ? read : ""}
   for (var done = 0u; done < ${loader.steps}; done++) {
@@ -133,12 +133,12 @@ const bufferOf = (tile: Tile, of: "xs" | "ws") =>
 /** How a step's operands get into workgroup memory. */
 function staging(tile: Tile, format: TileFormat, product: TiledProduct) {
   const { f16, vec } = layoutOf(tile, format), { loader } = product;
-  const count = tileThreads(tile), places = tile.depth / 4, [tileM, tileN] = tileSize(tile);
+  const count = tileThreads(tile), perRow = tile.depth / 4, [tileM, tileN] = tileSize(tile);
   // Threads take groups of x from the first one up, and of w from the last one down. Where there are fewer groups than
   // threads, most threads still have work.
   const side = (height: number, thread: string) => {
-    const groups = height / 4 * places, each = Math.ceil(groups / count);
-    const group = (i: number) => `(${thread} / ${places}u + ${i * count / places}u)`;
+    const groups = height / 4 * perRow, each = Math.ceil(groups / count);
+    const group = (i: number) => `(${thread} / ${perRow}u + ${i * count / perRow}u)`;
     const rows = Array.from({ length: 4 * each }, (_, i) => `4u * ${group(i >> 2)} + ${i & 3}u`);
     const guard = (i: number, code: string) =>
       (i + 1) * count > groups ? `    if (${thread} + ${i * count}u < ${groups}u) {\n${code}\n    }` : code;
@@ -177,7 +177,7 @@ ${unroll(4, (c) => `      ${target}[4u * ${to[0]}_at + ${c}u] = ${transpose ? tr
     });
   return {
     /** The number of groups of four along the inner axis. */
-    places,
+    perRow,
     /** The rows of a thread's groups, and how many groups it stages. */
     ...{ x, w },
     read: [
