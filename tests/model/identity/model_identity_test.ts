@@ -51,7 +51,7 @@ async function identities({ model, textEncoder, weightDtype }: Use): Promise<Rec
   };
 }
 
-/** A folder that looks like a model as long as no weights are read. */
+/** The demo model's transformer and VAE, with other parts that nothing opens. */
 async function writeModel(dir: string, changed?: typeof PARTS[number]): Promise<string> {
   await Deno.mkdir(join(dir, "scheduler"), { recursive: true });
   for (const file of ["model_index.json", "scheduler/scheduler_config.json"]) {
@@ -59,6 +59,11 @@ async function writeModel(dir: string, changed?: typeof PARTS[number]): Promise<
   }
   for (const part of PARTS) {
     await Deno.mkdir(join(dir, part));
+    if (part === "transformer" || part === "vae") {
+      for (const { name } of Deno.readDirSync(join(MODEL, part))) {
+        await Deno.copyFile(join(MODEL, part, name), join(dir, part, name));
+      }
+    }
     await Deno.writeTextFile(join(dir, part, "weights"), part === changed ? "others" : part);
   }
   return dir;
