@@ -103,7 +103,7 @@ testPipeline("a clip that got no memory is made by the next attempt, whatever wa
   made = 0;
   await pipeline.generate(clip);
   const total = made;
-  for (refused = 0; refused < total; refused += 9) {
+  for (refused = 0; refused < total; refused += 25) {
     gpu.trim();
     made = 0;
     await assertRejects(() => pipeline.generate(clip), TilereelError, "too little memory: the GPU has no");
