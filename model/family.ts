@@ -57,6 +57,8 @@ export interface ModelPart {
   readonly classes?: readonly string[];
   /** Whether a model can be opened without it. Its absence is reported when it is needed. */
   readonly optional?: boolean;
+  /** What can be given instead of it: another text encoder, or the embeddings of a prompt. */
+  readonly replacedBy?: readonly ("textEncoder" | "embeddings")[];
   /** Present where it has weights. */
   readonly weights?: PartWeights;
 }

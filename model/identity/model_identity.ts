@@ -32,20 +32,16 @@ export interface ModelIdentity {
 }
 
 /**
- * Identifies a model by its transformer, VAE, scheduler and text encoder, and by what stands in for them.
+ * Identifies a model by the parts of it that are used, and by what stands in for others.
  *
  * @throws {TilereelError} if a part is missing or cannot be read
  */
 export async function modelIdentity(folder: ModelFolder, variant: ModelVariant = {}): Promise<ModelIdentity> {
   const { textEncoder, embeddings, weightDtype } = variant;
-  const encoding = embeddings !== undefined
-    ? []
-    : textEncoder !== undefined
-    ? ["tokenizer"] as const
-    : ["tokenizer", "text_encoder"] as const;
-  const parts = ["transformer", "vae", "scheduler", ...encoding] as const;
+  const used = Object.entries(folder.family.parts)
+    .filter(([, { replacedBy = [] }]) => replacedBy.every((other) => variant[other] === undefined));
   return {
-    modelDigest: (await modelDigest(await Promise.all(parts.map((part) => folder.component(part))))).slice(0, 16),
+    modelDigest: (await modelDigest(await Promise.all(used.map(([part]) => folder.component(part))))).slice(0, 16),
     ...await fileIdentity("textEncoder", textEncoder, "an ONNX model"),
     ...await fileIdentity("embeddings", embeddings, "a safetensors file with embeddings"),
     ...(weightDtype === "f16" || weightDtype === "bf16") && { weightDtype },

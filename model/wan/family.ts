@@ -42,14 +42,15 @@ export const WAN: Family = {
       // Only the decoder is needed to render, and it is converted to f32.
       weights: { stem: DIFFUSERS, used: (name) => !/^(encoder|quant_conv)\./.test(name), widened: true },
     },
+    scheduler: { classes: ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"] },
+    tokenizer: { optional: true, replacedBy: ["embeddings"] },
     text_encoder: {
       classes: ["UMT5EncoderModel"],
       optional: true,
+      replacedBy: ["textEncoder", "embeddings"],
       // Of the embedding table only rows are read.
       weights: { stem: "model", block: UMT5_BLOCK, used: (name) => UMT5_BLOCK.test(name), exact: isExactInUmt5 },
     },
-    tokenizer: { optional: true },
-    scheduler: { classes: ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"] },
   },
   defaults: { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 },
   // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.

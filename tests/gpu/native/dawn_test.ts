@@ -65,8 +65,8 @@ Deno.test("an addon that nobody asks for is not loaded", () =>
     await Deno.writeTextFile(addon, "this is no addon");
     const { code, out, err } = await tilereel(["info"], { env: { TILEREEL_DAWN: addon } });
     assertEquals([code, err], [0, ""]);
-    assertStringIncludes(out, "over Deno's own WebGPU: the first one is the default");
-    assertStringIncludes(out, `only where it is asked for, with --gpu dawn; addon: ${addon}`);
+    assertStringIncludes(out, "through Deno's own WebGPU: it is the first one");
+    assertStringIncludes(out, `and Dawn is used only with --gpu dawn; addon: ${addon}`);
   }));
 
 Deno.test("a kernel with more storage buffers than Dawn allows is refused on every adapter", async () => {
@@ -90,7 +90,7 @@ testDawn("info says that Dawn is used, and why", async () => {
   assertEquals(code, 0);
   const { adapters, used } = JSON.parse(out);
   assertEquals([adapters[0].source, used.source, used.adapter], ["dawn", "dawn", adapters[0].name]);
-  assertStringIncludes(used.why, "over Dawn, by --gpu dawn");
+  assertStringIncludes(used.why, "through Dawn, because of --gpu dawn");
 });
 
 testDawn("a name after dawn: picks among its adapters", async () => {
