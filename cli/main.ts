@@ -19,14 +19,11 @@ const USER_ERROR = 1;
 /** As sysexits.h has it for an error in the program itself. */
 const BUG = 70;
 
-const EXAMPLES = [
-  { line: 'tilereel generate "a red circle moving right"', does: "Renders with the embedded demo model into out/." },
-  {
-    line: 'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers',
-    does: "Renders with real weights.",
-  },
-  { line: "tilereel info", does: "Shows the GPU adapters of this machine." },
-];
+const EXAMPLES = {
+  'tilereel generate "a red circle moving right"': "Renders with the embedded demo model into out/.",
+  'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers': "Renders with real weights.",
+  "tilereel info": "Shows the GPU adapters of this machine.",
+};
 
 /** Runs a command line and gives its exit status. */
 export async function main(args: readonly string[]): Promise<number> {

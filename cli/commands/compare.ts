@@ -63,21 +63,13 @@ export const command = defineCommand({
   notes: "Beside each clip, NAME.rgb.gz holds its frames without loss (3 bytes per pixel before compression), " +
     "so that settings can be added later and measured against it. If it is removed, the clip is rendered " +
     "again when it is needed.",
-  examples: [
-    {
-      line: 'tilereel compare "a red circle moving right on a black background"',
-      does: "Compares full attention and VORTA.",
-    },
-    {
-      line:
-        'tilereel compare "a blue square" -s full -s "vorta tau=0.5" -s "sliding tile=2x2x2" -s "few: full steps=10"',
-      does: "Compares four settings, the last with a name.",
-    },
-    {
-      line: "tilereel compare --prompts prompts.txt --out study",
-      does: "Compares on many prompts; if you add a setting, only that is rendered.",
-    },
-  ],
+  examples: {
+    'tilereel compare "a red circle moving right on a black background"': "Compares full attention and VORTA.",
+    'tilereel compare "a blue square" -s full -s "vorta tau=0.5" -s "sliding tile=2x2x2" -s "few: full steps=10"':
+      "Compares four settings, the last with a name.",
+    "tilereel compare --prompts prompts.txt --out study":
+      "Compares on many prompts; if you add a setting, only that is rendered.",
+  },
   run,
 });
 

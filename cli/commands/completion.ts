@@ -28,15 +28,13 @@ export const command = defineCommand({
   notes: "It completes what is called tilereel: the binary, or an alias for the checkout's task:\n" +
     "  alias tilereel='deno task --quiet --config ~/tilereel/deno.json tilereel'\n" +
     "(zsh completes an alias after setopt complete_aliases.) Run this command again after an update.",
-  examples: [
-    { line: "echo 'source <(tilereel completion bash)' >> ~/.bashrc", does: "bash: in every new shell." },
-    {
-      line: "tilereel completion bash > ~/.local/share/bash-completion/completions/tilereel",
-      does: "bash with the package bash-completion: loaded when it is needed.",
-    },
-    { line: 'tilereel completion zsh > "${fpath[1]}/_tilereel"', does: "zsh: after compinit, in a new shell." },
-    { line: "tilereel completion fish > ~/.config/fish/completions/tilereel.fish", does: "fish." },
-  ],
+  examples: {
+    "echo 'source <(tilereel completion bash)' >> ~/.bashrc": "bash: in every new shell.",
+    "tilereel completion bash > ~/.local/share/bash-completion/completions/tilereel":
+      "bash with the package bash-completion: loaded when it is needed.",
+    'tilereel completion zsh > "${fpath[1]}/_tilereel"': "zsh: after compinit, in a new shell.",
+    "tilereel completion fish > ~/.config/fish/completions/tilereel.fish": "fish.",
+  },
   run: async (_, [shell]) => {
     const write = shell === undefined || !Object.hasOwn(SHELLS, shell) ? undefined : SHELLS[shell];
     if (!write) {

@@ -89,41 +89,21 @@ export const command = defineCommand({
   positionals: "PROMPT",
   maxPositionals: 1,
   options,
-  examples: [
-    { line: 'tilereel generate "a red circle moving right on a black background"', does: "Writes an MP4 into out/." },
-    {
-      line: 'tilereel generate "a blue square" --seed 7 --steps 20 --out square.gif',
-      does: "Writes a GIF; the seed makes it repeatable.",
-    },
-    {
-      line: 'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 33',
-      does: "Renders a shorter clip with real Wan weights.",
-    },
-    {
-      line: 'tilereel generate "a yellow ring" --attention vorta --tau 0.5',
-      does: "Uses sparse attention with the model's router.",
-    },
-    {
-      line: 'tilereel generate "a yellow ring" --attention veda --keep 0.2 --dense-layers 0,1',
-      does: "Keeps a fifth of the tiles.",
-    },
-    {
-      line: 'tilereel generate "a yellow ring" --count 4 --seed 7 --out rings --format gif',
-      does: "Writes four GIFs with the seeds 7 to 10.",
-    },
-    {
-      line: "tilereel generate --prompts prompts.txt --out clips",
-      does: "Renders many clips; run it again to resume.",
-    },
-    {
-      line: "tilereel generate --like clips/0001-a-red-circle-7.mp4 --steps 40 --out better.mp4",
-      does: "Renders the same clip with more steps.",
-    },
-    {
-      line: 'tilereel generate "a green cross" --out frames/ --json',
-      does: "Writes frames as PNG and prints the record as JSON.",
-    },
-  ],
+  examples: {
+    'tilereel generate "a red circle moving right on a black background"': "Writes an MP4 into out/.",
+    'tilereel generate "a blue square" --seed 7 --steps 20 --out square.gif':
+      "Writes a GIF; the seed makes it repeatable.",
+    'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 33':
+      "Renders a shorter clip with real Wan weights.",
+    'tilereel generate "a yellow ring" --attention vorta --tau 0.5': "Uses sparse attention with the model's router.",
+    'tilereel generate "a yellow ring" --attention veda --keep 0.2 --dense-layers 0,1': "Keeps a fifth of the tiles.",
+    'tilereel generate "a yellow ring" --count 4 --seed 7 --out rings --format gif':
+      "Writes four GIFs with the seeds 7 to 10.",
+    "tilereel generate --prompts prompts.txt --out clips": "Renders many clips; run it again to resume.",
+    "tilereel generate --like clips/0001-a-red-circle-7.mp4 --steps 40 --out better.mp4":
+      "Renders the same clip with more steps.",
+    'tilereel generate "a green cross" --out frames/ --json': "Writes frames as PNG and prints the record as JSON.",
+  },
   notes: "The embedded model draws coloured shapes that move, and nothing else: a [small|big] COLOUR circle, square, " +
     "triangle, diamond, ring or cross that is moving right, left, up or down, bouncing, circling, growing, shrinking, " +
     "spinning or standing still [and a second one] on a [striped|checkered] black, gray, navy, teal or maroon background.",

@@ -43,13 +43,13 @@ export const command = defineCommand({
   completion: "file",
   maxPositionals: 1,
   options,
-  examples: [
-    { line: "tilereel info", does: "Shows the adapters, best first." },
-    { line: "tilereel info --gpu dawn", does: "Shows the adapters of Dawn, which is optional." },
-    { line: "tilereel info Wan2.1-T2V-1.3B-Diffusers", does: "Also shows what that model folder holds." },
-    { line: "tilereel info out/a-red-circle-7.mp4", does: "Shows how a clip was made." },
-    { line: "tilereel info --json | jq '.adapters[0].name'", does: "Prints the name of the best adapter." },
-  ],
+  examples: {
+    "tilereel info": "Shows the adapters, best first.",
+    "tilereel info --gpu dawn": "Shows the adapters of Dawn, which is optional.",
+    "tilereel info Wan2.1-T2V-1.3B-Diffusers": "Also shows what that model folder holds.",
+    "tilereel info out/a-red-circle-7.mp4": "Shows how a clip was made.",
+    "tilereel info --json | jq '.adapters[0].name'": "Prints the name of the best adapter.",
+  },
   run,
 });
 

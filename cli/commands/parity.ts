@@ -40,11 +40,11 @@ export const command = defineCommand({
   completion: "folder",
   maxPositionals: 1,
   options,
-  examples: [
-    { line: "tilereel parity", does: "Checks the project's own references, in a checkout of tilereel." },
-    { line: "tilereel parity refs --model my-model", does: "Checks references made from another model." },
-    { line: "tilereel parity --gpu gl", does: "Runs on OpenGL instead of Vulkan." },
-  ],
+  examples: {
+    "tilereel parity": "Checks the project's own references, in a checkout of tilereel.",
+    "tilereel parity refs --model my-model": "Checks references made from another model.",
+    "tilereel parity --gpu gl": "Runs on OpenGL instead of Vulkan.",
+  },
   notes:
     "Errors are ‖out − reference‖ / ‖reference‖, over all numbers, then over the row with the largest error. Adapters " +
     "with shader-f16 are also checked in f16. Bounds are about five times what the project's own references give: " +

@@ -15,7 +15,7 @@ export const group: CommandGroup = {
       load: () => import("./search_tiles.ts"),
     },
   },
-  examples: [
-    { line: "tilereel search tiles --prompts prompts.txt", does: "Shapes of tiles for the embedded demo model." },
-  ],
+  examples: {
+    "tilereel search tiles --prompts prompts.txt": "Shapes of tiles for the embedded demo model.",
+  },
 };

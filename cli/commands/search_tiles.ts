@@ -32,16 +32,10 @@ export const command = defineCommand({
   maxPositionals: 0,
   options,
   notes: "Nothing is written before all shapes were tried.",
-  examples: [
-    {
-      line: "tilereel search tiles --prompts prompts.txt --out plan.safetensors",
-      does: "A plan for the embedded demo model.",
-    },
-    {
-      line: "tilereel train tiles --prompts prompts.txt --plan plan.safetensors",
-      does: "Trains scores for these shapes.",
-    },
-  ],
+  examples: {
+    "tilereel search tiles --prompts prompts.txt --out plan.safetensors": "A plan for the embedded demo model.",
+    "tilereel train tiles --prompts prompts.txt --plan plan.safetensors": "Trains scores for these shapes.",
+  },
   run,
 });
 

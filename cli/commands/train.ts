@@ -19,8 +19,8 @@ export const group: CommandGroup = {
       load: () => import("./train_tiles.ts"),
     },
   },
-  examples: [
-    { line: "tilereel train router --prompts prompts.txt", does: "A router for the embedded demo model." },
-    { line: "tilereel train tiles --prompts prompts.txt", does: "Scores of tiles for it." },
-  ],
+  examples: {
+    "tilereel train router --prompts prompts.txt": "A router for the embedded demo model.",
+    "tilereel train tiles --prompts prompts.txt": "Scores of tiles for it.",
+  },
 };

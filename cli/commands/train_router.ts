@@ -30,17 +30,12 @@ export const command = defineCommand({
   maxPositionals: 0,
   options,
   notes: "Latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume continues it.",
-  examples: [
-    {
-      line: "tilereel train router --prompts prompts.txt",
-      does: "A router for the embedded demo model.",
-    },
-    {
-      line: "tilereel train router --data clips --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 77 --out wan",
-      does: "A router for real Wan weights, on one's own clips.",
-    },
-    { line: "tilereel train router --prompts prompts.txt --out wan --resume", does: "Continues after Ctrl-C." },
-  ],
+  examples: {
+    "tilereel train router --prompts prompts.txt": "A router for the embedded demo model.",
+    "tilereel train router --data clips --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 77 --out wan":
+      "A router for real Wan weights, on one's own clips.",
+    "tilereel train router --prompts prompts.txt --out wan --resume": "Continues after Ctrl-C.",
+  },
   run,
 });
 

@@ -24,15 +24,12 @@ export const command = defineCommand({
   maxPositionals: 0,
   options,
   notes: "Ctrl-C saves the training; --resume continues it.",
-  examples: [
-    { line: "tilereel train tiles --prompts prompts.txt", does: "Scores for the embedded demo model." },
-    {
-      line: "tilereel train tiles --prompts prompts.txt --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 81 " +
-        "--plan plan.safetensors --out wan",
-      does: "Scores for real Wan weights, with the shapes that were searched for.",
-    },
-    { line: "tilereel train tiles --prompts prompts.txt --out wan --resume", does: "Continues after Ctrl-C." },
-  ],
+  examples: {
+    "tilereel train tiles --prompts prompts.txt": "Scores for the embedded demo model.",
+    "tilereel train tiles --prompts prompts.txt --model Wan2.1-T2V-1.3B-Diffusers --plan plan.safetensors --out wan":
+      "Scores for real Wan weights, with the shapes that were searched for.",
+    "tilereel train tiles --prompts prompts.txt --out wan --resume": "Continues after Ctrl-C.",
+  },
   run,
 });
 

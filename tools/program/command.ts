@@ -5,11 +5,8 @@
  */
 import type { Completion, OptionTable, OptionValues } from "./options.ts";
 
-/** An example of a command line and what it does. */
-export interface Example {
-  readonly line: string;
-  readonly does: string;
-}
+/** What example command lines do, in a sentence each. */
+export type Examples = Readonly<Record<string, string>>;
 
 /** A command: its description, which help is written from, and what it does. */
 export interface Command<T extends OptionTable = OptionTable> {
@@ -23,7 +20,7 @@ export interface Command<T extends OptionTable = OptionTable> {
   /** How many positional arguments there may be. */
   readonly maxPositionals: number;
   readonly options: T;
-  readonly examples: readonly Example[];
+  readonly examples: Examples;
   /** More to know, after the options. */
   readonly notes?: string;
   /** Runs it and gives the exit status. User errors are thrown as `TilereelError`. */
@@ -46,7 +43,7 @@ export interface CommandGroup {
   readonly name: string;
   readonly description: string;
   readonly commands: CommandTable;
-  readonly examples: readonly Example[];
+  readonly examples: Examples;
 }
 
 /** Ties the types of a command's table and its `run` together. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { ENVIRONMENT, type EnvironmentVariable } from "../../gpu/common/environment.ts";
-import type { Command, CommandGroup, CommandTable, Example } from "./command.ts";
+import type { Command, CommandGroup, CommandTable, Examples } from "./command.ts";
 import type { Option, OptionTable } from "./options.ts";
 
 const WIDTH = 100;
@@ -56,7 +56,7 @@ export function groupHelp({ name, description, commands, examples }: CommandGrou
 }
 
 /** The help of tilereel itself. */
-export function mainHelp(commands: CommandTable, examples: readonly Example[]): string {
+export function mainHelp(commands: CommandTable, examples: Examples): string {
   return [
     "tilereel makes short videos from text with Wan 2.1 checkpoints, on WebGPU.",
     "Usage: tilereel <command> [options]",
@@ -92,8 +92,8 @@ function entry(head: string, text: string): string {
   return head.length < indent - 1 ? head + body.slice(head.length) : `${head}\n${body}`;
 }
 
-function examplesHelp(examples: readonly Example[]): string {
-  return ["Examples:", ...examples.map(({ line, does }) => `  ${line}\n      ${does}`)].join("\n");
+function examplesHelp(examples: Examples): string {
+  return ["Examples:", ...Object.entries(examples).map(([line, does]) => `  ${line}\n      ${does}`)].join("\n");
 }
 
 /** Breaks text into indented lines between words; its own line breaks stay. */

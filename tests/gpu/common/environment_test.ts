@@ -17,7 +17,7 @@ Deno.test("the environment is read through its table alone, all of which help li
   for (const path of sources) if (reads.test(await Deno.readTextFile(join(ROOT, path)))) around.push(path);
   assertEquals(around, [], "read variables by variable() of environment.ts");
 
-  const help = mainHelp(COMMANDS, []);
+  const help = mainHelp(COMMANDS, {});
   for (const name of Object.keys(ENVIRONMENT)) assertStringIncludes(help, `\n  ${name} `);
   const { command } = await COMMANDS.generate!.load() as { command: Parameters<typeof commandHelp>[0] };
   assertStringIncludes(commandHelp(command), "Environment variables:\n  TILEREEL_CACHE ");

@@ -162,7 +162,7 @@ Deno.test("help shows every option with its default, and the examples", () => {
       t: text({ group: "More", value: "T", help: "A text." }),
       c: choice({ group: "More", choices: ["a", "b"], help: "A or b.", default: "a" }),
     },
-    examples: [{ line: "tilereel generate x", does: "An x." }],
+    examples: { "tilereel generate x": "An x." },
     run: () => Promise.resolve(0),
   }));
   for (const name of Object.keys(table)) assertStringIncludes(help, `--${name}`);
