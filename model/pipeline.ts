@@ -27,7 +27,7 @@ import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_opt
 import type { OnProgress } from "./progress.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
 import type { SchedulerKind } from "./schedulers/config.ts";
-import { scheduleNotes } from "./schedulers/notes.ts";
+import { scheduleNotes } from "./wan/schedule_notes.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder } from "./text_encoder.ts";

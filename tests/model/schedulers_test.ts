@@ -1,7 +1,7 @@
 import { readSchedulerConfig, type SchedulerConfig } from "../../model/schedulers/config.ts";
 import { WAN_SCHEDULER } from "../../model/parity/schedulers.ts";
 import { createScheduler, type SchedulerOptions, type TensorOps } from "../../model/schedulers/scheduler.ts";
-import { type Scheduled, scheduleNotes } from "../../model/schedulers/notes.ts";
+import { type Scheduled, scheduleNotes } from "../../model/wan/schedule_notes.ts";
 import type { Sigmas } from "../../model/schedulers/sigmas.ts";
 import { openSafetensors, readFloat32, toNumbers } from "../../model/checkpoint/safetensors.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";

@@ -8,9 +8,9 @@ import { fill } from "../../../gpu/ops/elementwise.ts";
 import { linear } from "../../../gpu/ops/linear.ts";
 import { softmaxInPlace } from "../../../gpu/ops/softmax.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
-import type { Pass } from "./feature_cache.ts";
+import type { Pass } from "../../vae/feature_cache.ts";
 import type { Linear } from "../../layers/linear.ts";
-import type { VaeWeights } from "./weights.ts";
+import type { VaeWeights } from "../../vae/weights.ts";
 
 /** Scores of so many bytes are held at once; Wan's head of 384 is too wide for the attention kernels. */
 const SCORE_BYTES = 2 ** 26;

@@ -14,12 +14,12 @@ import type { Tensor } from "../../../gpu/tensor.ts";
 import type { CodingOptions, VaePart, VideoVae } from "../../family.ts";
 import type { TensorSource } from "../../checkpoint/tensor_source.ts";
 import type { OnProgress } from "../../progress.ts";
-import { type Chunk, chunksOf, eachChunk } from "./chunks.ts";
+import { type Chunk, chunksOf, eachChunk } from "../../vae/chunks.ts";
 import type { VaeConfig } from "./config.ts";
 import { Decoder, decoderMemory } from "./decoder.ts";
 import { Encoder, encoderMemory } from "./encoder.ts";
-import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
-import { VaeWeights } from "./weights.ts";
+import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "../../vae/tiling.ts";
+import { VaeWeights } from "../../vae/weights.ts";
 
 /** Tiles in pixels, as diffusers has them. */
 const TILE_SIZE = 256;

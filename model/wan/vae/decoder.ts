@@ -6,12 +6,12 @@
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { VaeConfig } from "./config.ts";
-import { type Pass, PAST } from "./feature_cache.ts";
+import { type Pass, PAST } from "../../vae/feature_cache.ts";
 import { type Layer, loadMidBlock, runLayers } from "./mid_block.ts";
-import { eachPiece, pieceFrames } from "./pieces.ts";
+import { eachPiece, pieceFrames } from "../../vae/pieces.ts";
 import { Upsample } from "./resample.ts";
 import { NormConv, pointwise, ResnetBlock } from "./resnet_block.ts";
-import type { Conv, VaeWeights } from "./weights.ts";
+import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** One resolution of the decoder. */
 interface Stage {

@@ -5,9 +5,9 @@
  */
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { AttentionBlock } from "./attention_block.ts";
-import type { Pass } from "./feature_cache.ts";
+import type { Pass } from "../../vae/feature_cache.ts";
 import { ResnetBlock } from "./resnet_block.ts";
-import type { VaeWeights } from "./weights.ts";
+import type { VaeWeights } from "../../vae/weights.ts";
 
 /** Layers that follow each other; each takes and gives [frames, height, width, channels]. */
 export interface Layer {

@@ -5,8 +5,8 @@
  */
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
-import type { Pass } from "./feature_cache.ts";
-import type { Conv, VaeWeights } from "./weights.ts";
+import type { Pass } from "../../vae/feature_cache.ts";
+import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** diffusers' `WanResample` of mode upsample2d or, with `time`, upsample3d: halves the channels. */
 export class Upsample {

@@ -7,8 +7,8 @@ import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import { linear } from "../../../gpu/ops/linear.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
-import { type Pass, PAST } from "./feature_cache.ts";
-import type { Conv, VaeWeights } from "./weights.ts";
+import { type Pass, PAST } from "../../vae/feature_cache.ts";
+import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** Norm, SiLU and a causal convolution of kernel 3; also what encoder and decoder end in. */
 export class NormConv {

@@ -6,7 +6,7 @@ import type { Progress } from "../../../model/progress.ts";
 import { AutoencoderKLWan } from "../../../model/wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../../model/wan/vae/config.ts";
 import { decoderMemory } from "../../../model/wan/vae/decoder.ts";
-import { blendWeights, tileSpans } from "../../../model/wan/vae/tiling.ts";
+import { blendWeights, tileSpans } from "../../../model/vae/tiling.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { relativeError } from "../../../model/parity/measures.ts";
 import { assertClose, plainOnly, randn, testVariants } from "../../gpu.ts";

@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { openModelFolder } from "../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../checkpoint/sharded.ts";
-import { folderAt } from "../files/disk.ts";
-import type { FileStore } from "../files/store.ts";
-import { AutoencoderKLWan } from "../wan/vae/autoencoder.ts";
-import { readVaeConfig } from "../wan/vae/config.ts";
-import { BOUNDS, type Bounds } from "./bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
+import { openModelFolder } from "../../checkpoint/model_folder.ts";
+import { openCheckpoint } from "../../checkpoint/sharded.ts";
+import { folderAt } from "../../files/disk.ts";
+import type { FileStore } from "../../files/store.ts";
+import { AutoencoderKLWan } from "../../wan/vae/autoencoder.ts";
+import { readVaeConfig } from "../../wan/vae/config.ts";
+import { BOUNDS, type Bounds } from "../bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "../case.ts";
 
 /** Decoding and encoding with the model under test. */
 export const demoVae: ParityCase = {

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { Gpu } from "../../../gpu/gpu.ts";
-import type { Tensor } from "../../../gpu/tensor.ts";
-import { TensorOwner } from "../../../gpu/tensor_owner.ts";
-import { expectTensor, readFloat32, type TensorSource } from "../../checkpoint/tensor_source.ts";
-import { Linear } from "../../layers/linear.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
+import { Linear } from "../layers/linear.ts";
 
 /** Channels are filled up with zeros to a multiple of 4, so that they can be read as vec4s. */
 const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;

@@ -3,17 +3,17 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
-import { openModelFolder } from "../checkpoint/model_folder.ts";
-import { onnxTextEncoder } from "../onnx/text_encoder.ts";
-import type { TextEncoder } from "../text_encoder.ts";
-import { cleanPrompt } from "../wan/prompt.ts";
-import { loadTokenizer } from "../tokenizer/tokenizer.ts";
-import { readUmt5Config } from "../umt5/config.ts";
-import { openUmt5Encoder, Umt5Encoder } from "../umt5/encoder.ts";
-import { openCheckpoint } from "../checkpoint/sharded.ts";
-import { BOUNDS } from "./bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { openModelFolder } from "../../checkpoint/model_folder.ts";
+import { onnxTextEncoder } from "../../onnx/text_encoder.ts";
+import type { TextEncoder } from "../../text_encoder.ts";
+import { cleanPrompt } from "../../wan/prompt.ts";
+import { loadTokenizer } from "../../tokenizer/tokenizer.ts";
+import { readUmt5Config } from "../../umt5/config.ts";
+import { openUmt5Encoder, Umt5Encoder } from "../../umt5/encoder.ts";
+import { openCheckpoint } from "../../checkpoint/sharded.ts";
+import { BOUNDS } from "../bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, References } from "../case.ts";
 
 /** Prompts to embeddings, by the model's encoder and, where it ships one, by its ONNX twin. */
 export const demoTextEncoder: ParityCase = {

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { Gpu } from "../../../gpu/gpu.ts";
-import type { Tensor } from "../../../gpu/tensor.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import { PAST } from "./feature_cache.ts";
 
 /**

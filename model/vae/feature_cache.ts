@@ -4,9 +4,9 @@
  *
  * @module
  */
-import type { Gpu } from "../../../gpu/gpu.ts";
-import { fill } from "../../../gpu/ops/elementwise.ts";
-import type { Tensor } from "../../../gpu/tensor.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { fill } from "../../gpu/ops/elementwise.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 
 /** Frames that a kernel of three frames sees of the past. */
 export const PAST = 2;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { SchedulerConfig, SchedulerKind } from "./config.ts";
+import type { SchedulerConfig, SchedulerKind } from "../schedulers/config.ts";
 
 /** The properties of a clip that its schedule depends on. */
 export interface Scheduled {

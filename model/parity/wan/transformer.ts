@@ -3,16 +3,16 @@
  *
  * @module
  */
-import type { Gpu } from "../../gpu/gpu.ts";
-import { openModelFolder } from "../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../checkpoint/sharded.ts";
-import { folderAt } from "../files/disk.ts";
-import type { FileStore } from "../files/store.ts";
-import { TensorOwner } from "../../gpu/tensor_owner.ts";
-import { readTransformerConfig } from "../wan/config.ts";
-import { WanTransformer3DModel } from "../wan/transformer.ts";
-import { BOUNDS, type Bounds } from "./bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { openModelFolder } from "../../checkpoint/model_folder.ts";
+import { openCheckpoint } from "../../checkpoint/sharded.ts";
+import { folderAt } from "../../files/disk.ts";
+import type { FileStore } from "../../files/store.ts";
+import { TensorOwner } from "../../../gpu/tensor_owner.ts";
+import { readTransformerConfig } from "../../wan/config.ts";
+import { WanTransformer3DModel } from "../../wan/transformer.ts";
+import { BOUNDS, type Bounds } from "../bounds.ts";
+import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "../case.ts";
 
 /** One forward pass of the model under test. */
 export const demoTransformer: ParityCase = {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { Gpu } from "../../../gpu/gpu.ts";
-import type { Tensor } from "../../../gpu/tensor.ts";
-import type { OnProgress } from "../../progress.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { OnProgress } from "../progress.ts";
 import { FeatureCache, type Pass } from "./feature_cache.ts";
 import { isTiled, planWeights, type Span, type TilePlan } from "./tiling.ts";
 
