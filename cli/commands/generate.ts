@@ -7,41 +7,39 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { batchOptions } from "../generate/batch_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { generate } from "../generate/generate.ts";
-import { choice, flag, type OptionValues, path, text } from "../../tools/program/options.ts";
+import { choice, flag, inGroup, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { profileOption } from "../../tools/program/profile.ts";
 import { VIDEO_FORMATS } from "../../model/video/write_video.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
 
 const options = {
-  out: path({
-    group: "Output",
-    short: "o",
-    value: "PATH",
-    help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Missing " +
-      "folders are created, and an existing file is replaced. With --prompts or --count, this is the folder " +
-      "of the clips.",
-    elsewhere: ["output", "output-path", "save-file"],
-    default: "out/<prompt>-<seed>.mp4; if another clip has that name, -2, -3 … is added",
+  ...inGroup("Output", {
+    out: path({
+      short: "o",
+      value: "PATH",
+      help: "FILE.mp4, FILE.gif, FILE.png (a sheet of eight frames) or DIR/ (every frame as a PNG). Missing " +
+        "folders are created, and an existing file is replaced. With --prompts or --count, this is the folder " +
+        "of the clips.",
+      elsewhere: ["output", "output-path", "save-file"],
+      default: "out/<prompt>-<seed>.mp4; if another clip has that name, -2, -3 … is added",
+    }),
+    overwrite: flag({
+      help: "Replace existing clips that were made with other settings; without this option they are kept. Clips " +
+        "that were made with the same settings are skipped.",
+      elsewhere: ["force", "f", "y", "no-resume"],
+    }),
+    format: choice({
+      choices: VIDEO_FORMATS,
+      help: "Format of the clips if --out does not name a file.",
+      default: "mp4",
+    }),
+    json: flag({
+      help: "Print one JSON object per clip on the standard output, and nothing else: its record, file and size, " +
+        "or why it could not be made.",
+    }),
+    profile: profileOption("Output"),
+    quiet: flag({ short: "q", help: "Print nothing but errors (and what --json asks for)." }),
   }),
-  overwrite: flag({
-    group: "Output",
-    help: "Replace existing clips that were made with other settings; without this option they are kept. Clips " +
-      "that were made with the same settings are skipped.",
-    elsewhere: ["force", "f", "y", "no-resume"],
-  }),
-  format: choice({
-    group: "Output",
-    choices: VIDEO_FORMATS,
-    help: "Format of the clips if --out does not name a file.",
-    default: "mp4",
-  }),
-  json: flag({
-    group: "Output",
-    help: "Print one JSON object per clip on the standard output, and nothing else: its record, file and size, " +
-      "or why it could not be made.",
-  }),
-  profile: profileOption("Output"),
-  quiet: flag({ group: "Output", short: "q", help: "Print nothing but errors (and what --json asks for)." }),
   ...modelOptions,
   embeddings: path({
     group: "Model",
@@ -50,24 +48,24 @@ const options = {
       'output. The file has the tensor "prompt_embeds" and, for guidance, "negative_prompt_embeds". The ' +
       "model then needs no text encoder.",
   }),
-  prompt: text({ group: "Prompts", value: "TEXT", help: "The prompt, if PROMPT is not given." }),
-  prompts: path({
-    group: "Prompts",
-    short: "p",
-    value: "FILE",
-    help: "Render many prompts: a file with one prompt per line, or one JSON object per line (JSONL) such as " +
-      '{"prompt": "a red circle", "seed": 7, "count": 2, "attention": "vorta"}, whose keys are the clip, ' +
-      'sampling and attention options, quality and out. "-" reads the standard input. Existing clips are ' +
-      "skipped, so run the command again to continue an interrupted batch. Blank lines and lines that begin " +
-      "with # are ignored.",
-    elsewhere: ["prompt-file", "from-file"],
-  }),
-  like: path({
-    group: "Prompts",
-    value: "CLIP",
-    help: "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options on the " +
-      "command line take precedence.",
-    elsewhere: ["from-clip", "same-as"],
+  ...inGroup("Prompts", {
+    prompt: text({ value: "TEXT", help: "The prompt, if PROMPT is not given." }),
+    prompts: path({
+      short: "p",
+      value: "FILE",
+      help: "Render many prompts: a file with one prompt per line, or one JSON object per line (JSONL) such as " +
+        '{"prompt": "a red circle", "seed": 7, "count": 2, "attention": "vorta"}, whose keys are the clip, ' +
+        'sampling and attention options, quality and out. "-" reads the standard input. Existing clips are ' +
+        "skipped, so run the command again to continue an interrupted batch. Blank lines and lines that begin " +
+        "with # are ignored.",
+      elsewhere: ["prompt-file", "from-file"],
+    }),
+    like: path({
+      value: "CLIP",
+      help: "Repeat a clip that tilereel wrote: prompt, seed and all settings come from its file. Options on the " +
+        "command line take precedence.",
+      elsewhere: ["from-clip", "same-as"],
+    }),
   }),
   ...batchOptions,
   latents: path({

@@ -21,7 +21,6 @@ export const batchOptions = ofClip({
   ...clipOptions,
   seed: integer({
     ...clipOptions.seed,
-    value: "N",
     help: "Seed of the noise, or -1 for a random seed. The same seed on the same adapter gives the same bytes.",
     default: "a random seed, which is shown; with --prompts, a seed made from each prompt, so that a batch can be " +
       "resumed",
@@ -29,7 +28,6 @@ export const batchOptions = ofClip({
   }),
   count: integer({
     group: "Clip",
-    value: "N",
     help: "Number of clips per prompt. The seed rises by 1 from each to the next.",
     elsewhere: ["batch-size", "batch-count", "num-videos", "num-videos-per-prompt", "b"],
     default: 1,
@@ -38,7 +36,6 @@ export const batchOptions = ofClip({
   }),
   quality: number({
     group: "Output",
-    value: "X",
     help: "Quality of an MP4, from 1 to 100. Higher values make larger files. GIF and PNG are not affected.",
     elsewhere: ["crf", "bitrate"],
     default: DEFAULT_QUALITY,

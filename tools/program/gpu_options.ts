@@ -7,30 +7,29 @@ import { openGpu } from "../../gpu/native/open.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { PRECISIONS } from "../../gpu/precision.ts";
 import type { OnProgress } from "../../model/progress.ts";
-import { choice, type OptionValues, path } from "./options.ts";
+import { choice, inGroup, type OptionValues, path } from "./options.ts";
 
 /** --gpu and --tuning. `group` is their heading in the help. */
-export const gpuOptions = (group: string) => ({
-  gpu: path({
-    group,
-    value: "NAME",
-    completion: ["auto", "software", "vulkan", "gl", "dawn"],
-    help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or the number or a part of the name that ' +
-      '"tilereel info" shows. "dawn" is Chrome\'s WebGPU, which is faster on GPUs and must be installed (deno ' +
-      'task dawn); "dawn:" and a number or a part of a name chooses one of its adapters.',
-    elsewhere: ["device", "backend"],
-    default: "auto",
-  }),
-  tuning: choice({
-    group,
-    choices: ["auto", "again", "off"],
-    help: "How kernels are chosen. auto: by a trial, which runs once per GPU and precision before the first work " +
-      "with a model of your own (the embedded model takes less time than a trial); again: by a new trial; " +
-      "off: without a trial.",
-    elsewhere: ["retune", "tune", "autotune"],
-    default: "auto",
-  }),
-});
+export const gpuOptions = (group: string) =>
+  inGroup(group, {
+    gpu: path({
+      value: "NAME",
+      completion: ["auto", "software", "vulkan", "gl", "dawn"],
+      help: 'Adapter to run on: "auto", "software", "vulkan", "gl", or the number or a part of the name that ' +
+        '"tilereel info" shows. "dawn" is Chrome\'s WebGPU, which is faster on GPUs and must be installed (deno ' +
+        'task dawn); "dawn:" and a number or a part of a name chooses one of its adapters.',
+      elsewhere: ["device", "backend"],
+      default: "auto",
+    }),
+    tuning: choice({
+      choices: ["auto", "again", "off"],
+      help: "How kernels are chosen. auto: by a trial, which runs once per GPU and precision before the first work " +
+        "with a model of your own (the embedded model takes less time than a trial); again: by a new trial; " +
+        "off: without a trial.",
+      elsewhere: ["retune", "tune", "autotune"],
+      default: "auto",
+    }),
+  });
 
 /** --precision. */
 export const precisionOption = (group: string) =>

@@ -7,7 +7,7 @@ import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { gpuOptions, precisionOption } from "./gpu_options.ts";
-import { choice, memory, path } from "./options.ts";
+import { choice, inGroup, memory, path } from "./options.ts";
 
 /** --weights. */
 export const weightsOption = choice({
@@ -31,9 +31,8 @@ export const weightDtypeOption = choice({
 });
 
 /** The model and the GPU that it runs on, for commands that train something for it. */
-export const trainedModelOptions = {
+export const trainedModelOptions = inGroup("Model", {
   model: path({
-    group: "Model",
     short: "m",
     value: "DIR",
     help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
@@ -41,19 +40,17 @@ export const trainedModelOptions = {
     default: "the embedded demo model",
   }),
   "text-encoder": path({
-    group: "Model",
     value: "FILE.onnx",
     help: "Run this ONNX file as the text encoder instead of the model's own.",
   }),
   memory: memory({
-    group: "Model",
     value: "LIMIT",
     help: "Limit of GPU memory, as in 8GiB or 512MiB. If it is small, clips are decoded in smaller parts.",
     default: "no limit, but plans assume 8 GB",
   }),
   "weight-dtype": weightDtypeOption,
   ...gpuOptions("Model"),
-};
+});
 
 /** The same for commands that render. */
 export const modelOptions = { ...trainedModelOptions, weights: weightsOption, precision: precisionOption("Model") };

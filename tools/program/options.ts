@@ -70,30 +70,43 @@ export function suggestOption(
   return meant === undefined ? didYouMean(name, names, show) : `: did you mean ${show(meant)}?`;
 }
 
-type About = Omit<Option<unknown>, "kind" | "scope" | "parse" | "many">;
+/** What the table says of an option. The group may be given by {@link inGroup}. */
+type About = Omit<Option<unknown>, "kind" | "scope" | "group" | "parse" | "many"> & { readonly group?: string };
 /** What the table says of an option with a value. */
 export type AboutValue = About & { readonly value: string };
 
+/** The same options under one heading of the help. */
+export function inGroup<T extends OptionTable>(group: string, table: T): T {
+  return withAll(table, { group });
+}
+
 /** The same options, as describing a clip. */
 export function ofClip<T extends OptionTable>(table: T): T {
-  return Object.fromEntries(Object.entries(table).map(([name, option]) => [name, { ...option, scope: "clip" }])) as T;
+  return withAll(table, { scope: "clip" });
 }
+
+function withAll<T extends OptionTable>(table: T, same: Partial<Option<unknown>>): T {
+  return Object.fromEntries(Object.entries(table).map(([name, option]) => [name, { ...option, ...same }])) as T;
+}
+
+/** What an option has that the table does not say. */
+const USUAL = { scope: "process", group: "Options" } as const;
 
 /** An option without a value. */
 export function flag(about: Omit<About, "value">): Option<boolean> {
-  return { kind: "flag", scope: "process", ...about, parse: () => true };
+  return { kind: "flag", ...USUAL, ...about, parse: () => true };
 }
 
 /** Any text. */
 export function text(about: AboutValue): Option<string> {
-  return { kind: "text", scope: "process", ...about, parse: (text) => text };
+  return { kind: "text", ...USUAL, ...about, parse: (text) => text };
 }
 
 /** A path, or another text that must not be empty. */
 export function path(about: AboutValue): Option<string> {
   return {
     kind: "path",
-    scope: "process",
+    ...USUAL,
     completion: about.value === "DIR" ? "folder" : "file",
     ...about,
     parse: (text, name) => {
@@ -120,7 +133,7 @@ export function notation<T>(
 ): Option<T> {
   return {
     kind: "notation",
-    scope: "process",
+    ...USUAL,
     ...about,
     parse: (text, name) => {
       const value = read(text.trim(), name);
@@ -133,18 +146,18 @@ export function notation<T>(
   };
 }
 
-/** A number from `min` to `max`; with `above`, greater than it. */
-export function number(about: AboutValue): Option<number> {
-  return numeric("number", about);
+/** A number from `min` to `max`; with `above`, greater than it. Default of `value`: "X" */
+export function number(about: About): Option<number> {
+  return numeric("number", { value: "X", ...about });
 }
 
 /**
- * A whole number from `min` to `max`.
+ * A whole number from `min` to `max`. Default of `value`: "N"
  *
  * @param check refuses some of them, by an error that begins with `name`
  */
-export function integer(about: AboutValue, check?: (value: number, name: string) => void): Option<number> {
-  return numeric("integer", about, check);
+export function integer(about: About, check?: (value: number, name: string) => void): Option<number> {
+  return numeric("integer", { value: "N", ...about }, check);
 }
 
 function numeric(

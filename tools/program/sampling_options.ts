@@ -18,7 +18,7 @@ import type { Grid } from "../../model/attention/grid.ts";
 import { clipOptions, type ClipValues } from "./clip/clip_options.ts";
 import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
-import { integer, type OptionValues, path } from "./options.ts";
+import { inGroup, integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
 import type { trainedModelOptions } from "./model_options.ts";
 import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
@@ -26,22 +26,21 @@ import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 const CLIPS = "Clips that the model samples";
 
 /** How clips are sampled to learn from them; `--steps` and `--seed` are the training's. */
-export const sampledClipOptions = (group: string) => ({
-  "sampling-steps": integer({
-    group,
-    value: "N",
-    help: "Denoising steps of a clip.",
-    elsewhere: ["num-inference-steps"],
-    default: "the model's",
-    min: 1,
-    max: 1000,
-  }),
-  guidance: { ...clipOptions.guidance, group },
-  negative: { ...clipOptions.negative, group },
-  scheduler: { ...clipOptions.scheduler, group },
-  sigmas: { ...clipOptions.sigmas, group },
-  "flow-shift": { ...clipOptions["flow-shift"], group },
-});
+export const sampledClipOptions = (group: string) =>
+  inGroup(group, {
+    "sampling-steps": integer({
+      help: "Denoising steps of a clip.",
+      elsewhere: ["num-inference-steps"],
+      default: "the model's",
+      min: 1,
+      max: 1000,
+    }),
+    guidance: clipOptions.guidance,
+    negative: clipOptions.negative,
+    scheduler: clipOptions.scheduler,
+    sigmas: clipOptions.sigmas,
+    "flow-shift": clipOptions["flow-shift"],
+  });
 
 /**
  * What the options say of the clips that are sampled, or read.
@@ -56,25 +55,22 @@ export function sampledClipValues(
 }
 
 /** The table of options that describe sampling runs. */
-export const samplingOptions = {
+export const samplingOptions = inGroup(CLIPS, {
   prompts: path({
-    group: CLIPS,
     short: "p",
     value: "FILE",
     help: 'Prompts, one a line, or JSON objects as "tilereel generate --prompts" takes them. Nothing else is needed.',
   }),
-  size: { ...clipOptions.size, group: CLIPS },
-  frames: { ...clipOptions.frames, group: CLIPS },
+  size: clipOptions.size,
+  frames: clipOptions.frames,
   ...sampledClipOptions(CLIPS),
   seed: integer({
-    group: CLIPS,
-    value: "N",
     help: "Start of everything random. The same seed on the same adapter gives the same result.",
     default: "0",
     min: 0,
     max: LARGEST_SEED,
   }),
-};
+});
 
 /** What was given of these options, and of the model's. */
 export type SamplingValues = OptionValues<typeof samplingOptions & typeof trainedModelOptions>;

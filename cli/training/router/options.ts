@@ -9,16 +9,10 @@ import { AUTHORS_RECIPE, type TrainingRecipe } from "../../../model/vorta/recipe
 import { ROUTER_FILE } from "../../../model/vorta/trainer.ts";
 import { clipOptions } from "../../../tools/program/clip/clip_options.ts";
 import { vortaOptions } from "../../../tools/program/clip/vorta_options.ts";
-import { integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
+import { inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
-
-const DATA = "Data (one of --prompts and --data)";
-const SAMPLING = "How clips are made of --prompts";
-const TRAINING = "Training";
-const LOSS = "Loss";
-const OUTPUT = "Output";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/router", result: ROUTER_FILE, steps: 100, checkpointEvery: 10 };
@@ -27,91 +21,87 @@ export const DEFAULT_CACHE = "out/latents";
 
 const { weights } = AUTHORS_RECIPE;
 const weight = (help: string, value: number, elsewhere: readonly string[]) =>
-  number({ group: LOSS, value: "X", help, elsewhere, default: String(value), min: 0 });
+  number({ help, elsewhere, default: String(value), min: 0 });
 
 /** The option table of `tilereel train router`. */
 export const options = {
-  prompts: path({
-    group: DATA,
-    short: "p",
-    value: "FILE",
-    help: "Train without a data set: on clips that the model makes of these prompts, one a line, or JSON objects as " +
-      '"tilereel generate --prompts" takes them.',
+  ...inGroup("Data (one of --prompts and --data)", {
+    prompts: path({
+      short: "p",
+      value: "FILE",
+      help:
+        "Train without a data set: on clips that the model makes of these prompts, one a line, or JSON objects as " +
+        '"tilereel generate --prompts" takes them.',
+    }),
+    data: path({
+      short: "d",
+      value: "DIR",
+      help: "Train on clips: videos or folders of frames, each with its caption beside it (cat.mp4 and cat.txt), or " +
+        'listed in metadata.jsonl as {"file": "cat.mp4", "caption": "a cat"}.',
+      elsewhere: ["data-dir", "data-json-file", "dataset"],
+    }),
+    size: clipOptions.size,
+    frames: clipOptions.frames,
+    fps: { ...clipOptions.fps, help: "Frames a second that clips of --data are taken at." },
+    cache: path({
+      value: "DIR",
+      help: "Where latents are kept once they are made. Trainings can share it.",
+      default: DEFAULT_CACHE,
+    }),
   }),
-  data: path({
-    group: DATA,
-    short: "d",
-    value: "DIR",
-    help: "Train on clips: videos or folders of frames, each with its caption beside it (cat.mp4 and cat.txt), or " +
-      'listed in metadata.jsonl as {"file": "cat.mp4", "caption": "a cat"}.',
-    elsewhere: ["data-dir", "data-json-file", "dataset"],
-  }),
-  size: { ...clipOptions.size, group: DATA },
-  frames: { ...clipOptions.frames, group: DATA },
-  fps: { ...clipOptions.fps, group: DATA, help: "Frames a second that clips of --data are taken at." },
-  cache: path({
-    group: DATA,
-    value: "DIR",
-    help: "Where latents are kept once they are made. Trainings can share it.",
-    default: DEFAULT_CACHE,
-  }),
-  ...sampledClipOptions(SAMPLING),
+  ...sampledClipOptions("How clips are made of --prompts"),
   ...optimizerOptions(DEFAULTS, AUTHORS_RECIPE),
-  accumulate: integer({
-    group: TRAINING,
-    value: "N",
-    help: "Samples a step.",
-    elsewhere: ["gradient-accumulation-steps", "batch-size"],
-    default: String(AUTHORS_RECIPE.accumulate),
-    min: 1,
+  ...inGroup("Training", {
+    accumulate: integer({
+      help: "Samples a step.",
+      elsewhere: ["gradient-accumulation-steps", "batch-size"],
+      default: String(AUTHORS_RECIPE.accumulate),
+      min: 1,
+    }),
+    clip: number({
+      help: "Largest norm of a step's gradient.",
+      elsewhere: ["max-grad-norm", "grad-clip"],
+      default: String(AUTHORS_RECIPE.clip),
+      above: 0,
+    }),
+    intervals: integer({
+      help:
+        "Equal parts of the noise levels: the samples of a step come from one of them, and in the last, the least " +
+        "noisy, the diffusion loss is left out.",
+      elsewhere: ["t-num-intervals"],
+      default: String(AUTHORS_RECIPE.intervals),
+      min: 1,
+      max: 1000,
+    }),
+    seed: integer({
+      help: "Start of everything random. The same seed on the same adapter gives the same router.",
+      default: "0",
+      min: 0,
+      max: LARGEST_SEED,
+    }),
   }),
-  clip: number({
-    group: TRAINING,
-    value: "X",
-    help: "Largest norm of a step's gradient.",
-    elsewhere: ["max-grad-norm", "grad-clip"],
-    default: String(AUTHORS_RECIPE.clip),
-    above: 0,
+  ...inGroup("Loss", {
+    "diffusion-weight": weight("Weight of the squared error to the velocity.", weights.diffusion, [
+      "diffusion-loss-weight",
+    ]),
+    "regularization-weight": weight(
+      "Weight of the squared scores of full attention: more makes more heads sparse.",
+      weights.regularization,
+      ["reg-loss-weight"],
+    ),
+    "distillation-weight": weight(
+      "Weight of the squared error to the model's own prediction with full attention.",
+      weights.distillation,
+      ["last-layer-distill-loss-weight"],
+    ),
+    "hidden-weight": weight("Weight of the same error after every block.", weights.hidden, [
+      "hidden-layer-distill-loss-weight",
+    ]),
   }),
-  intervals: integer({
-    group: TRAINING,
-    value: "N",
-    help: "Equal parts of the noise levels: the samples of a step come from one of them, and in the last, the least " +
-      "noisy, the diffusion loss is left out.",
-    elsewhere: ["t-num-intervals"],
-    default: String(AUTHORS_RECIPE.intervals),
-    min: 1,
-    max: 1000,
-  }),
-  seed: integer({
-    group: TRAINING,
-    value: "N",
-    help: "Start of everything random. The same seed on the same adapter gives the same router.",
-    default: "0",
-    min: 0,
-    max: LARGEST_SEED,
-  }),
-  "diffusion-weight": weight("Weight of the squared error to the velocity.", weights.diffusion, [
-    "diffusion-loss-weight",
-  ]),
-  "regularization-weight": weight(
-    "Weight of the squared scores of full attention: more makes more heads sparse.",
-    weights.regularization,
-    ["reg-loss-weight"],
-  ),
-  "distillation-weight": weight(
-    "Weight of the squared error to the model's own prediction with full attention.",
-    weights.distillation,
-    ["last-layer-distill-loss-weight"],
-  ),
-  "hidden-weight": weight("Weight of the same error after every block.", weights.hidden, [
-    "hidden-layer-distill-loss-weight",
-  ]),
   ...vortaOptions,
   ...outputOptions(DEFAULTS),
   tau: number({
-    group: OUTPUT,
-    value: "X",
+    group: "Output",
     help: "Count a head as full whose best score is below this, in the shares that are shown.",
     elsewhere: ["tau-sparse"],
     default: String(DEFAULT_TAU),

@@ -4,13 +4,10 @@
  * @module
  */
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
-import { flag, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
+import { flag, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { reportOptions } from "../options.ts";
-
-const SEARCH = "Search";
-const OUTPUT = "Output";
 
 /** Defaults of the command. */
 export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 };
@@ -18,56 +15,44 @@ export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 }
 /** The option table of `tilereel search tiles`. */
 export const options = {
   ...samplingOptions,
-  "tile-tokens": integer({
-    group: SEARCH,
-    value: "N",
-    help: "Tokens of a tile.",
-    elsewhere: ["tile-size", "block-size"],
-    default: "128, or less on small clips",
-    min: 1,
-  }),
-  keep: number({
-    group: SEARCH,
-    value: "X",
-    help: "Share of tiles that are kept while shapes are compared.",
-    elsewhere: ["keep-ratio", "density"],
-    default: String(DEFAULT_KEEP),
-    above: 0,
-    max: 1,
-  }),
-  looks: integer({
-    group: SEARCH,
-    value: "N",
-    help: "Denoising steps of each clip at which all shapes are tried, spread evenly.",
-    default: String(DEFAULTS.looks),
-    min: 1,
-  }),
-  "most-shapes": integer({
-    group: SEARCH,
-    value: "N",
-    help: "Shapes that the heads of one layer may have among them: each is a run of the kernels.",
-    default: String(DEFAULTS.mostShapes),
-    min: 1,
-    max: 256,
+  ...inGroup("Search", {
+    "tile-tokens": integer({
+      help: "Tokens of a tile.",
+      elsewhere: ["tile-size", "block-size"],
+      default: "128, or less on small clips",
+      min: 1,
+    }),
+    keep: number({
+      help: "Share of tiles that are kept while shapes are compared.",
+      elsewhere: ["keep-ratio", "density"],
+      default: String(DEFAULT_KEEP),
+      above: 0,
+      max: 1,
+    }),
+    looks: integer({
+      help: "Denoising steps of each clip at which all shapes are tried, spread evenly.",
+      default: String(DEFAULTS.looks),
+      min: 1,
+    }),
+    "most-shapes": integer({
+      help: "Shapes that the heads of one layer may have among them: each is a run of the kernels.",
+      default: String(DEFAULTS.mostShapes),
+      min: 1,
+      max: 256,
+    }),
   }),
   ...trainedModelOptions,
-  out: path({
-    group: OUTPUT,
-    short: "o",
-    value: "FILE",
-    help: "The file to write.",
-    elsewhere: ["output"],
-    default: DEFAULTS.out,
+  ...inGroup("Output", {
+    out: path({ short: "o", value: "FILE", help: "The file to write.", elsewhere: ["output"], default: DEFAULTS.out }),
+    scorer: path({
+      value: "FILE",
+      help:
+        'Take the scores of this file into the result. It is better to train them for the new shapes with "train tiles --plan".',
+      default: "none",
+    }),
+    json: flag({ help: "Print the whole table as JSON." }),
+    quiet: reportOptions.quiet,
   }),
-  scorer: path({
-    group: OUTPUT,
-    value: "FILE",
-    help:
-      'Take the scores of this file into the result. It is better to train them for the new shapes with "train tiles --plan".',
-    default: "none",
-  }),
-  json: flag({ group: OUTPUT, help: "Print the whole table as JSON." }),
-  quiet: reportOptions.quiet,
 };
 
 /** The values that were given. */

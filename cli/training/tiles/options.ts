@@ -9,13 +9,10 @@ import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
 import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
-import { choice, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
+import { choice, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
-
-const TILES = "Tiles";
-const TRAINING = "Training";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
@@ -23,42 +20,37 @@ export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE
 /** The option table of `tilereel train tiles`. */
 export const options = {
   ...samplingOptions,
-  target: choice({
-    group: TILES,
-    choices: ["max", "sum"],
-    help: "What the scores learn of full attention: the largest attention from a token of one tile to a token of " +
-      "another, or the sum of it.",
-    elsewhere: ["teacher"],
-    default: TILE_RECIPE.target,
-  }),
-  "tile-tokens": integer({
-    group: TILES,
-    value: "N",
-    help: "Tokens of a tile.",
-    elsewhere: ["tile-size", "block-size"],
-    default: "the plan's, or 128, or less on small clips",
-    min: 1,
-  }),
-  plan: path({
-    group: TILES,
-    value: "FILE",
-    help: 'A shape for every head, as "tilereel search tiles" makes it; goes into the result.',
-    elsewhere: ["tile-plan", "tiles"],
-    default: "one shape for all",
-  }),
-  keep: number({
-    group: TILES,
-    value: "X",
-    help: "Share of tiles at which recall and kept attention are shown. It does not change the training.",
-    elsewhere: ["keep-ratio", "density"],
-    default: String(DEFAULT_KEEP),
-    above: 0,
-    max: 1,
+  ...inGroup("Tiles", {
+    target: choice({
+      choices: ["max", "sum"],
+      help: "What the scores learn of full attention: the largest attention from a token of one tile to a token of " +
+        "another, or the sum of it.",
+      elsewhere: ["teacher"],
+      default: TILE_RECIPE.target,
+    }),
+    "tile-tokens": integer({
+      help: "Tokens of a tile.",
+      elsewhere: ["tile-size", "block-size"],
+      default: "the plan's, or 128, or less on small clips",
+      min: 1,
+    }),
+    plan: path({
+      value: "FILE",
+      help: 'A shape for every head, as "tilereel search tiles" makes it; goes into the result.',
+      elsewhere: ["tile-plan", "tiles"],
+      default: "one shape for all",
+    }),
+    keep: number({
+      help: "Share of tiles at which recall and kept attention are shown. It does not change the training.",
+      elsewhere: ["keep-ratio", "density"],
+      default: String(DEFAULT_KEEP),
+      above: 0,
+      max: 1,
+    }),
   }),
   ...optimizerOptions(DEFAULTS, TILE_RECIPE, ": one each denoising step that the model takes"),
   average: number({
-    group: TRAINING,
-    value: "X",
+    group: "Training",
     help: "What a step leaves of the moving averages of the weights, which are what is saved.",
     elsewhere: ["ema", "ema-decay"],
     default: String(TILE_RECIPE.average),

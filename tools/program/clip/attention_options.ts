@@ -14,16 +14,13 @@ import type { Grid } from "../../../model/attention/grid.ts";
 import { ownFile } from "../../../model/own_files.ts";
 import { isTorchZip } from "../../../model/checkpoint/torch_zip.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
-import { choice, number, ofClip, type OptionValues, path } from "../options.ts";
+import { choice, inGroup, number, ofClip, type OptionValues, path } from "../options.ts";
 import { VEDA_KEYS, vedaOptions, vedaRecorder, vedaSettings } from "./veda_options.ts";
 import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
-const ATTENTION = "Attention";
-
 /** The table of attention options. */
-export const attentionOptions = ofClip({
+export const attentionOptions = ofClip(inGroup("Attention", {
   attention: choice({
-    group: ATTENTION,
     choices: ["full", "vorta", "veda", "sliding", "coreset"],
     help: "How self-attention is computed. full: every token attends to all tokens; vorta: a trained router " +
       "chooses for each head; veda: each tile of tokens attends to the tiles that matter most to it; sliding " +
@@ -32,7 +29,6 @@ export const attentionOptions = ofClip({
     default: "full; vorta if --router is given; veda if --tiles is given",
   }),
   router: path({
-    group: ATTENTION,
     value: "FILE",
     help: 'For vorta: the router, made by "tilereel train router" or by the authors of VORTA (safetensors or ' +
       "router.pt).",
@@ -40,8 +36,6 @@ export const attentionOptions = ofClip({
     default: "router.safetensors in the model's folder",
   }),
   tau: number({
-    group: ATTENTION,
-    value: "X",
     help: "For vorta: a head whose highest score is below this uses full attention. Higher values are slower and " +
       "closer to full attention.",
     elsewhere: ["tau-sparse"],
@@ -50,14 +44,13 @@ export const attentionOptions = ofClip({
     max: 1,
   }),
   "full-branch": choice({
-    group: ATTENTION,
     choices: ["full", "veda"],
     help: "For vorta: how the heads with full attention are computed. With veda, its options apply, too.",
     default: "full",
   }),
   ...vortaOptions,
   ...vedaOptions,
-});
+}));
 
 /** Values of {@linkcode attentionOptions} that were given. */
 export type AttentionValues = OptionValues<typeof attentionOptions>;

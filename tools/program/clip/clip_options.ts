@@ -7,7 +7,7 @@ import { LARGEST_SEED } from "../../../model/noise.ts";
 import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
 import { commonMultiples } from "../../../model/families.ts";
 import { checkFrames, checkSize } from "../../../model/video_size.ts";
-import { choice, integer, notation, number, ofClip, type OptionValues, text } from "../options.ts";
+import { choice, inGroup, integer, notation, number, ofClip, type OptionValues, text } from "../options.ts";
 
 /** Width and height in pixels. */
 export interface Size {
@@ -21,14 +21,9 @@ const MOST_STEPS = 1000;
 /** 17 hours at 16 frames per second: a larger number is probably a typing error. */
 const MOST_FRAMES = 1_000_001;
 
-const CLIP = "Clip";
-const SAMPLING = "Sampling";
-
-/** The table of options that describe one clip. */
-export const clipOptions = ofClip({
+const shape = inGroup("Clip", {
   size: notation<Size>(
     {
-      group: CLIP,
       value: "WxH",
       help: "Width and height in pixels, both multiples of 16.",
       elsewhere: ["width", "height", "resolution", "W", "H"],
@@ -44,8 +39,6 @@ export const clipOptions = ofClip({
     },
   ),
   frames: integer({
-    group: CLIP,
-    value: "N",
     help: "Number of frames: a multiple of 4 plus 1.",
     elsewhere: ["num-frames", "video-frames", "length"],
     default: "the model's",
@@ -53,8 +46,6 @@ export const clipOptions = ofClip({
     max: MOST_FRAMES,
   }, (value, name) => checkFrames(commonMultiples(), value, name)),
   fps: number({
-    group: CLIP,
-    value: "X",
     help: "Frames per second, such as 16 or 23.976.",
     elsewhere: ["frame-rate"],
     default: "the model's",
@@ -62,24 +53,22 @@ export const clipOptions = ofClip({
     min: 1,
     max: 240,
   }),
+});
+
+const sampling = inGroup("Sampling", {
   negative: text({
-    group: SAMPLING,
     value: "TEXT",
     help: "What the clip should not show.",
     elsewhere: ["negative-prompt", "n"],
     default: "nothing",
   }),
   seed: integer({
-    group: SAMPLING,
-    value: "N",
     help: "Seed of the noise. The same seed on the same adapter gives the same bytes.",
     default: "a random seed, which is shown",
     min: 0,
     max: LARGEST_SEED,
   }),
   steps: integer({
-    group: SAMPLING,
-    value: "N",
     help: "Number of denoising steps. More steps are slower and often better.",
     elsewhere: ["num-inference-steps", "sampling-steps", "sample-steps"],
     default: "the model's",
@@ -87,15 +76,12 @@ export const clipOptions = ofClip({
     max: MOST_STEPS,
   }),
   guidance: number({
-    group: SAMPLING,
-    value: "X",
     help: "How closely to follow the prompt. 1 turns guidance off, which halves the time.",
     elsewhere: ["guidance-scale", "cfg-scale", "cfg", "guide-scale", "sample-guide-scale"],
     default: "the model's",
     min: 0,
   }),
   scheduler: choice({
-    group: SAMPLING,
     choices: ["unipc", "euler"],
     help: "The sampler that takes the steps.",
     elsewhere: ["sampler", "sampler-name", "sampling-method", "sample-solver"],
@@ -103,7 +89,6 @@ export const clipOptions = ofClip({
   }),
   sigmas: notation<Sigmas>(
     {
-      group: SAMPLING,
       value: "diffusers|wan|LIST",
       help: "Noise levels of the steps. diffusers: evenly spaced, as in diffusers 0.37 and later; wan: as in Wan's " +
         "own program; or a falling list such as 1,0.75,0.5,0.25 with one number per step. --flow-shift applies " +
@@ -123,8 +108,6 @@ export const clipOptions = ofClip({
     },
   ),
   "flow-shift": number({
-    group: SAMPLING,
-    value: "X",
     help: "A higher value spends more of the steps at high noise, which suits larger clips. The guide of " +
       "diffusers recommends 3 for 480p and 5 for 720p; Wan's own program uses 5 for both.",
     elsewhere: ["shift", "sample-shift"],
@@ -132,6 +115,9 @@ export const clipOptions = ofClip({
     above: 0,
   }),
 });
+
+/** The table of options that describe one clip. */
+export const clipOptions = ofClip({ ...shape, ...sampling });
 
 /** Values of {@linkcode clipOptions} that were given. */
 export type ClipValues = OptionValues<typeof clipOptions>;

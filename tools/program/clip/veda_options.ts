@@ -9,16 +9,13 @@ import { checkCapacity } from "../../../model/veda/tile_shapes.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
-import { integer, notation, number, type OptionValues, path } from "../options.ts";
+import { inGroup, integer, notation, number, type OptionValues, path } from "../options.ts";
 import { ownFile } from "../../../model/own_files.ts";
 import { sizes, sizesText } from "./vorta_options.ts";
 
-const ATTENTION = "Attention";
-
 /** The table of Veda's options. */
-export const vedaOptions = {
+export const vedaOptions = inGroup("Attention", {
   tiles: path({
-    group: ATTENTION,
     value: "FILE",
     help: 'For veda: trained scores of tiles and a tile shape for every head, made by "tilereel train tiles" and ' +
       '"tilereel search tiles". Without them, tiles are scored by the means of their tokens.',
@@ -26,8 +23,6 @@ export const vedaOptions = {
     default: "tiles.safetensors in the model's folder, if there is one",
   }),
   keep: number({
-    group: ATTENTION,
-    value: "X",
     help: "For veda: the share of tiles that each tile attends to. Lower is faster; 1 keeps all.",
     elsewhere: ["keep-ratio", "density", "topk"],
     default: `the file's, or ${DEFAULT_KEEP}; more on small grids`,
@@ -35,8 +30,6 @@ export const vedaOptions = {
     max: 1,
   }),
   "dense-steps": integer({
-    group: ATTENTION,
-    value: "N",
     help: "For veda: number of first steps with full attention. They decide the layout of the picture.",
     elsewhere: ["warmup-steps", "first-steps"],
     default: DEFAULT_DENSE_STEPS,
@@ -44,7 +37,6 @@ export const vedaOptions = {
   }),
   "dense-layers": notation<readonly number[]>(
     {
-      group: ATTENTION,
       value: "LIST",
       help: "For veda: layers with full attention, counted from 0, such as 0,1,38-39.",
       elsewhere: ["skip-layers", "full-layers"],
@@ -63,13 +55,12 @@ export const vedaOptions = {
     },
   ),
   "tile-shape": sizes({
-    group: ATTENTION,
     value: "TxHxW",
     help: "For veda, for study: one tile shape for all heads, along frames, rows and columns. Tiles are then " +
       "scored by the means of their tokens, or with --tiles by the scores in that file.",
     default: "the file's, or one of up to 128 tokens that suits the grid",
   }),
-};
+});
 
 /** The names of {@link vedaOptions}. */
 export const VEDA_KEYS = Object.keys(vedaOptions) as (keyof typeof vedaOptions)[];

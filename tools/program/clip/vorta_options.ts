@@ -5,14 +5,11 @@
  */
 import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
-import { type AboutValue, notation, number, type Option, type OptionValues } from "../options.ts";
-
-const ATTENTION = "Attention";
+import { type AboutValue, inGroup, notation, number, type Option, type OptionValues } from "../options.ts";
 
 /** The table of VORTA's options. */
-export const vortaOptions = {
+export const vortaOptions = inGroup("Attention", {
   tile: sizes({
-    group: ATTENTION,
     value: "TxHxW",
     help: "Size of a tile of sliding-tile attention in tokens, along frames, rows and columns. A token is one " +
       "latent frame of 16x16 pixels.",
@@ -20,29 +17,25 @@ export const vortaOptions = {
     default: `the router's, or ${sizesText(PAPER_SETTINGS.tile)}, or less on small clips; 6x9x8 at 81 frames`,
   }),
   window: sizes({
-    group: ATTENTION,
     value: "TxHxW",
     help: "Number of tiles that a query attends to, including its own, along frames, rows and columns.",
     elsewhere: ["window-size", "sliding-attn-window-size"],
     default: `the router's, or ${sizesText(PAPER_SETTINGS.window)}`,
   }),
   bucket: sizes({
-    group: ATTENTION,
     value: "TxHxW",
     help: "Size of a bucket of core-set attention in tokens.",
     elsewhere: ["bucket-size", "lowres-window-size"],
     default: `the router's, or ${sizesText(PAPER_SETTINGS.bucket)}, or 2x2x2 if that divides the rows evenly`,
   }),
   rate: number({
-    group: ATTENTION,
-    value: "X",
     help: "Share of the tokens of a bucket that core-set attention drops.",
     elsewhere: ["reduction-rate", "lowres-reduction-rate"],
     default: `the router's, or ${PAPER_SETTINGS.rate}`,
     min: 0,
     max: 1,
   }),
-};
+});
 
 /**
  * The settings that the options describe, over other ones.
