@@ -73,10 +73,11 @@ async function runCommand(command: Command, args: readonly string[]): Promise<nu
     console.log(commandHelp(command));
     return 0;
   }
-  if (positionals.length > command.maxPositionals) {
-    const usage = ["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ");
+  const most = command.positional === undefined ? 0 : 1;
+  if (positionals.length > most) {
+    const usage = ["tilereel", command.name, command.positional, "[options]"].filter(Boolean).join(" ");
     throw new TilereelError(
-      `unexpected argument ${quoted(positionals[command.maxPositionals]!)}: the usage is ${usage}; ` +
+      `unexpected argument ${quoted(positionals[most]!)}: the usage is ${usage}; ` +
         `put quotes around text with spaces`,
     );
   }

@@ -57,8 +57,7 @@ export const command = defineCommand({
   name: "compare",
   description: "Renders the same prompts and seeds with several settings. Writes a table of seconds, density, PSNR " +
     "and SSIM, the clips side by side, and one page with all of it.",
-  positionals: "PROMPT",
-  maxPositionals: 1,
+  positional: "PROMPT",
   options,
   notes: "Beside each clip, NAME.rgb.gz holds its frames without loss (3 bytes per pixel before compression), " +
     "so that settings can be added later and measured against it. If it is removed, the clip is rendered " +

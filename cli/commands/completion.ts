@@ -21,8 +21,7 @@ const SHELLS: Readonly<Record<string, (table: DescribedTable) => string>> = {
 export const command = defineCommand({
   name: "completion",
   description: "Prints a script that completes commands, options and their values in a shell.",
-  positionals: Object.keys(SHELLS).join("|"),
-  maxPositionals: 1,
+  positional: Object.keys(SHELLS).join("|"),
   completion: Object.keys(SHELLS),
   options: {},
   notes: "It completes what is called tilereel: the binary, or an alias for the checkout's task:\n" +

@@ -84,8 +84,7 @@ export type GenerateValues = OptionValues<typeof options>;
 export const command = defineCommand({
   name: "generate",
   description: "Renders a video from a text prompt.",
-  positionals: "PROMPT",
-  maxPositionals: 1,
+  positional: "PROMPT",
   options,
   examples: {
     'tilereel generate "a red circle moving right on a black background"': "Writes an MP4 into out/.",

@@ -39,9 +39,8 @@ export const command = defineCommand({
     "what precision and with which kernels. Given a model folder, also shows its parts with their weights, " +
     "and its defaults; no weights are read. Given a clip that tilereel wrote, shows how it was made and " +
     "the command line that repeats it.",
-  positionals: "[MODEL_DIR|CLIP]",
+  positional: "[MODEL_DIR|CLIP]",
   completion: "file",
-  maxPositionals: 1,
   options,
   examples: {
     "tilereel info": "Shows the adapters, best first.",

@@ -36,9 +36,8 @@ export const command = defineCommand({
   name: "parity",
   description: "Compares every part of a model with reference tensors made by diffusers and others. " +
     "The exit status is 1 if an error is larger than its bound.",
-  positionals: "[DIR]",
+  positional: "[DIR]",
   completion: "folder",
-  maxPositionals: 1,
   options,
   examples: {
     "tilereel parity": "Checks the project's own references, in a checkout of tilereel.",

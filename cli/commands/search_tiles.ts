@@ -28,8 +28,6 @@ export const command = defineCommand({
   description:
     "Finds the shape of tile that suits each head: it samples clips, and tries on every head what attention is off by " +
     "when only the tiles are kept that matter most.",
-  positionals: "",
-  maxPositionals: 0,
   options,
   notes: "Nothing is written before all shapes were tried.",
   examples: {

@@ -26,8 +26,6 @@ export const command = defineCommand({
   description:
     "Trains VORTA's routers: for every head and noise level, whether it needs full attention, or core-set or " +
     "sliding-tile attention does. The model stays as it is. The defaults are the authors' recipe.",
-  positionals: "",
-  maxPositionals: 0,
   options,
   notes: "Latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume continues it.",
   examples: {

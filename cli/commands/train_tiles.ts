@@ -20,8 +20,6 @@ export const command = defineCommand({
   description:
     "Trains Veda's scores: for every head, which tiles of a clip matter to which, as full attention has it. The model " +
     "stays as it is, and learns from clips that it samples itself.",
-  positionals: "",
-  maxPositionals: 0,
   options,
   notes: "Ctrl-C saves the training; --resume continues it.",
   examples: {

@@ -66,10 +66,10 @@ export function allCommands(table: DescribedTable): [readonly string[], Describe
   );
 }
 
-function describeCommand(summary: string, { options, positionals, completion }: Command): DescribedCommand {
+function describeCommand(summary: string, { options, positional = "", completion }: Command): DescribedCommand {
   return {
     summary,
-    positional: positionals.replace(/[[\]]/g, ""),
+    positional: positional.replace(/[[\]]/g, ""),
     ...completion && { completion },
     options: [
       ...Object.entries(options).map(([name, { short, help, value, choices, completion = choices, many }]) => ({

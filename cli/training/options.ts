@@ -58,3 +58,9 @@ export const reportOptions = inGroup("Output", {
   json: flag({ help: "Print one JSON object at the end, with the verdict, and nothing else." }),
   quiet: flag({ short: "q", help: "Print nothing but errors." }),
 });
+
+/** What was given, over defaults. */
+export function withDefaults<T extends object>(given: { [K in keyof T]?: T[K] | undefined }, defaults: T): T {
+  const entries = Object.entries(given).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(entries) };
+}

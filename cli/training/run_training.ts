@@ -10,21 +10,16 @@ import type { LoggedStep } from "../../model/training/step_log.ts";
 import { checkTrainingFolder, trainingFiles } from "../../model/training/training_folder.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { type LongRun, type LongRunOptions, openLongRun } from "../../tools/program/long_run.ts";
+import type { OptionValues } from "../../tools/program/options.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
 import { TrainingLog } from "./log_summary.ts";
-import type { TrainingDefaults } from "./options.ts";
+import type { optimizerOptions, outputOptions, reportOptions, TrainingDefaults } from "./options.ts";
 import { printSummary, type Summary, withCommands } from "./summary.ts";
 
 /** The values that both trainings have. */
-export interface TrainingValues {
-  readonly steps?: number;
-  readonly seed?: number;
-  readonly out?: string;
-  readonly resume?: boolean;
-  readonly "checkpoint-every"?: number;
-  readonly json?: boolean;
-  readonly quiet?: boolean;
-}
+export type TrainingValues = OptionValues<
+  ReturnType<typeof optimizerOptions> & ReturnType<typeof outputOptions> & typeof reportOptions
+>;
 
 /** One kind of training, as a command runs it. */
 export interface TrainingCommand<Step extends LoggedStep> {
@@ -64,7 +59,7 @@ export interface TrainingResult<Step> {
  * @throws {TilereelError} if the folder does not fit, or as the training does
  */
 export async function runTrainingCommand<Step extends LoggedStep>(
-  values: TrainingValues & LongRunOptions["values"],
+  values: TrainingValues & LongRunOptions["values"] & { readonly seed?: number },
   { defaults, kind, stopping, open }: TrainingCommand<Step>,
 ): Promise<number> {
   const { out = defaults.out, steps = defaults.steps, seed = 0, resume = false, json = false, quiet = false } = values;

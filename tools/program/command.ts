@@ -13,12 +13,10 @@ export interface Command<T extends OptionTable = OptionTable> {
   readonly name: string;
   /** One sentence under the usage line. */
   readonly description: string;
-  /** Positional arguments as the usage line shows them, as `[DIR]`. */
-  readonly positionals: string;
-  /** How positional arguments can be completed, if at all. */
+  /** The positional argument as the usage line shows it, as `[DIR]`. Default: it takes none. */
+  readonly positional?: string;
+  /** How the positional argument can be completed, if at all. */
   readonly completion?: Completion;
-  /** How many positional arguments there may be. */
-  readonly maxPositionals: number;
   readonly options: T;
   readonly examples: Examples;
   /** More to know, after the options. */

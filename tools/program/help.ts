@@ -12,7 +12,7 @@ const WIDTH = 100;
 /** The help of one command: usage, options in groups with defaults, notes, examples. */
 export function commandHelp(command: Command): string {
   const parts = [
-    `Usage: ${["tilereel", command.name, command.positionals, "[options]"].filter(Boolean).join(" ")}`,
+    `Usage: ${["tilereel", command.name, command.positional, "[options]"].filter(Boolean).join(" ")}`,
     wrap(command.description, 0),
     ...optionGroups(command.options),
   ];

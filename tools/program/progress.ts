@@ -42,7 +42,7 @@ export function showProgress(options: ProgressOptions = {}): ProgressDisplay {
     onProgress(progress) {
       if (stage?.name !== progress.stage || progress.done < stage.progress.done) {
         stop();
-        stage = stream.isTTY ? new BarStage(progress, now, stream) : new LineStage(progress, now, stream);
+        stage = new Stage(progress, now, stream);
       }
       stage.update(progress);
       if (progress.done >= progress.total) stop();
@@ -59,48 +59,36 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, "0")} min`;
 }
 
-abstract class Stage {
+/** A stage on display: as a bar where there is a terminal, else as lines. */
+class Stage {
   readonly name: string;
-  protected readonly start: number;
+  readonly #start: number;
   /** Units that were done before; they do not count for the speed. */
   readonly #before: number;
+  readonly #timer: ReturnType<typeof setTimeout> | undefined;
+  #bar: SingleBar | undefined;
+  /** When the last line was written, in milliseconds from the start. */
+  #shown: number | undefined;
 
   constructor(
     public progress: Progress,
-    protected readonly now: () => number,
-    protected readonly stream: WriteStream,
+    private readonly now: () => number,
+    private readonly stream: WriteStream,
   ) {
     this.name = progress.stage;
-    this.start = now();
+    this.#start = now();
     this.#before = progress.done;
+    if (stream.isTTY) this.#timer = setTimeout(() => this.#showBar(), SHOW_AFTER);
   }
-
-  abstract update(progress: Progress): void;
-  abstract stop(): void;
-
-  protected get elapsed(): number {
-    return this.now() - this.start;
-  }
-
-  /** `denoise  3/10  30%  12 s, 28 s left`, with `bar` after the name and the detail at the end. */
-  protected line(bar = ""): string {
-    const { done, total, detail } = this.progress;
-    const percent = total > 0 ? Math.floor(100 * done / total) : 100;
-    const seconds = this.elapsed / 1000;
-    const since = done - this.#before;
-    const left = since > 0 && done < total ? `, ${formatDuration(seconds / since * (total - done))} left` : "";
-    const more = detail === undefined ? "" : `  ${detail}`;
-    return `${this.name}${bar}  ${done}/${total}  ${percent}%  ${formatDuration(seconds)}${left}${more}`;
-  }
-}
-
-class BarStage extends Stage {
-  #bar: SingleBar | undefined;
-  #timer = setTimeout(() => this.#show(), SHOW_AFTER);
 
   update(progress: Progress): void {
     this.progress = progress;
     this.#bar?.update(progress.done);
+    if (this.#timer !== undefined) return;
+    const elapsed = this.now() - this.#start, isEnd = progress.done >= progress.total;
+    if (elapsed < (isEnd || this.#shown === undefined ? SHOW_AFTER : this.#shown + LINE_EVERY)) return;
+    this.#shown = elapsed;
+    this.stream.write(`${this.#line()}\n`);
   }
 
   stop(): void {
@@ -108,12 +96,22 @@ class BarStage extends Stage {
     this.#bar?.stop();
   }
 
-  #show(): void {
+  /** `denoise  3/10  30%  12 s, 28 s left`, with `bar` after the name and the detail at the end. */
+  #line(bar = ""): string {
+    const { done, total, detail } = this.progress;
+    const percent = total > 0 ? Math.floor(100 * done / total) : 100;
+    const seconds = (this.now() - this.#start) / 1000, since = done - this.#before;
+    const left = since > 0 && done < total ? `, ${formatDuration(seconds / since * (total - done))} left` : "";
+    const more = detail === undefined ? "" : `  ${detail}`;
+    return `${this.name}${bar}  ${done}/${total}  ${percent}%  ${formatDuration(seconds)}${left}${more}`;
+  }
+
+  #showBar(): void {
     this.#bar = new cliProgress.SingleBar({
       stream: this.stream,
       format: (_, params) => {
         const full = Math.round(BAR_WIDTH * params.progress);
-        return this.line(`  ${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)}`);
+        return this.#line(`  ${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)}`);
       },
       // The cursor stays visible, so that nothing must be restored when Ctrl-C ends the program.
       hideCursor: false,
@@ -121,19 +119,4 @@ class BarStage extends Stage {
     });
     this.#bar.start(this.progress.total, this.progress.done);
   }
-}
-
-class LineStage extends Stage {
-  #shown: number | undefined;
-
-  update(progress: Progress): void {
-    this.progress = progress;
-    const wait = this.#shown === undefined ? SHOW_AFTER : this.#shown + LINE_EVERY;
-    const ended = progress.done >= progress.total;
-    if (this.elapsed < (ended ? SHOW_AFTER : wait)) return;
-    this.#shown = this.elapsed;
-    this.stream.write(`${this.line()}\n`);
-  }
-
-  stop(): void {}
 }

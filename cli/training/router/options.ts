@@ -12,7 +12,7 @@ import { vortaOptions } from "../../../tools/program/clip/vorta_options.ts";
 import { inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
-import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
+import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults, withDefaults } from "../options.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/router", result: ROUTER_FILE, steps: 100, checkpointEvery: 10 };
@@ -20,8 +20,8 @@ export const DEFAULTS: TrainingDefaults = { out: "out/router", result: ROUTER_FI
 export const DEFAULT_CACHE = "out/latents";
 
 const { weights } = AUTHORS_RECIPE;
-const weight = (help: string, value: number, elsewhere: readonly string[]) =>
-  number({ help, elsewhere, default: String(value), min: 0 });
+const weight = (of: keyof typeof weights, elsewhere: string, help: string) =>
+  number({ help, elsewhere: [elsewhere], default: String(weights[of]), min: 0 });
 
 /** The option table of `tilereel train router`. */
 export const options = {
@@ -81,22 +81,22 @@ export const options = {
     }),
   }),
   ...inGroup("Loss", {
-    "diffusion-weight": weight("Weight of the squared error to the velocity.", weights.diffusion, [
-      "diffusion-loss-weight",
-    ]),
+    "diffusion-weight": weight("diffusion", "diffusion-loss-weight", "Weight of the squared error to the velocity."),
     "regularization-weight": weight(
+      "regularization",
+      "reg-loss-weight",
       "Weight of the squared scores of full attention: more makes more heads sparse.",
-      weights.regularization,
-      ["reg-loss-weight"],
     ),
     "distillation-weight": weight(
+      "distillation",
+      "last-layer-distill-loss-weight",
       "Weight of the squared error to the model's own prediction with full attention.",
-      weights.distillation,
-      ["last-layer-distill-loss-weight"],
     ),
-    "hidden-weight": weight("Weight of the same error after every block.", weights.hidden, [
+    "hidden-weight": weight(
+      "hidden",
       "hidden-layer-distill-loss-weight",
-    ]),
+      "Weight of the same error after every block.",
+    ),
   }),
   ...vortaOptions,
   ...outputOptions(DEFAULTS),
@@ -117,18 +117,11 @@ export type RouterValues = OptionValues<typeof options>;
 
 /** The recipe: the authors', where nothing else was asked for. */
 export function recipeOf(values: RouterValues): TrainingRecipe {
-  const { weights, lr, weightDecay, accumulate, clip, intervals } = AUTHORS_RECIPE;
+  const { lr, accumulate, clip, intervals, "weight-decay": weightDecay } = values;
+  const { "diffusion-weight": diffusion, "regularization-weight": regularization } = values;
+  const { "distillation-weight": distillation, "hidden-weight": hidden } = values;
   return {
-    lr: values.lr ?? lr,
-    weightDecay: values["weight-decay"] ?? weightDecay,
-    accumulate: values.accumulate ?? accumulate,
-    clip: values.clip ?? clip,
-    intervals: values.intervals ?? intervals,
-    weights: {
-      diffusion: values["diffusion-weight"] ?? weights.diffusion,
-      regularization: values["regularization-weight"] ?? weights.regularization,
-      distillation: values["distillation-weight"] ?? weights.distillation,
-      hidden: values["hidden-weight"] ?? weights.hidden,
-    },
+    ...withDefaults({ lr, weightDecay, accumulate, clip, intervals }, AUTHORS_RECIPE),
+    weights: withDefaults({ diffusion, regularization, distillation, hidden }, weights),
   };
 }

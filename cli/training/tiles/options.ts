@@ -12,7 +12,7 @@ import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { choice, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
-import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults } from "../options.ts";
+import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults, withDefaults } from "../options.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
@@ -66,14 +66,8 @@ export const options = {
 export type TilesValues = OptionValues<typeof options>;
 
 /** The recipe: the default, where nothing else was asked for. */
-export function recipeOf(values: TilesValues): TileRecipe {
-  const { target, lr, weightDecay, average } = TILE_RECIPE;
-  return {
-    target: values.target ?? target,
-    lr: values.lr ?? lr,
-    weightDecay: values["weight-decay"] ?? weightDecay,
-    average: values.average ?? average,
-  };
+export function recipeOf({ target, lr, "weight-decay": weightDecay, average }: TilesValues): TileRecipe {
+  return withDefaults({ target, lr, weightDecay, average }, TILE_RECIPE);
 }
 
 /**

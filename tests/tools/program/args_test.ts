@@ -153,8 +153,7 @@ Deno.test("help shows every option with its default, and the examples", () => {
   const help = commandHelp(defineCommand({
     name: "generate",
     description: "Renders.",
-    positionals: "PROMPT",
-    maxPositionals: 1,
+    positional: "PROMPT",
     options: {
       ...table,
       n: number({ group: "More", value: "X", help: "A number." }),
