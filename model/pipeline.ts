@@ -4,25 +4,22 @@
  * @module
  */
 import { aPath, aText, check, checkOptions, listOf } from "../gpu/common/check_options.ts";
-import { NotFiniteError, TilereelError } from "../gpu/common/errors.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
 import type { ClampCount } from "../gpu/clamps.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { combine } from "../gpu/ops/combine.ts";
-import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "./attention/layout.ts";
-import { fullAttention } from "./attention/full.ts";
-import type { AttentionMethod, SelfAttention } from "./attention/method.ts";
+import type { AttentionMethod } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
 import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./blocks/weights_place.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { openModel } from "./checkpoint/model_folder.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
-import type { Conditioning, FamilyModel, ForwardPass, PromptEncoder, VideoTransformer, VideoVae } from "./family.ts";
+import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
+import type { Conditioning, FamilyModel, PromptEncoder, VideoTransformer, VideoVae } from "./family.ts";
 import type { FileStore } from "./files/store.ts";
 import type { GuidedPass } from "./guidance.ts";
-import { randn } from "./noise.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
@@ -140,11 +137,6 @@ interface Parts {
   readonly transformer: VideoTransformer;
   readonly vae: VideoVae;
   readonly placement: WeightsPlacement;
-}
-
-/** One of a step's passes, with what it is conditioned on. */
-interface ConditionedPass extends GuidedPass {
-  readonly conditioning: Conditioning;
 }
 
 /** Kinds that a note names, the most clamped first. */
@@ -267,7 +259,7 @@ export class VideoPipeline {
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
     let latents = await this.#sampleLatents(options);
     try {
-      await this.#checkFinite(latents);
+      await checkFinite(gpu, latents);
       const denormalized = vae.denormalize(latents);
       gpu.release(latents);
       latents = denormalized;
@@ -316,7 +308,8 @@ export class VideoPipeline {
     for (const { conditioning } of passes) owned.adopt(tensorsOf(conditioning));
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
-    return await gpu.labelled("denoise", () => this.#denoise(shape, passes, scheduler, options));
+    const { model, transformer } = parts;
+    return await gpu.labelled("denoise", () => denoise({ gpu, model, transformer, shape, passes, scheduler }, options));
   }
 
   /** The passes of each step, with their prompts embedded; the tensors are the caller's. */
@@ -374,17 +367,6 @@ export class VideoPipeline {
     onNote(clampedText(news));
   }
 
-  /** @throws {NotFiniteError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */
-  async #checkFinite(latents: Tensor): Promise<void> {
-    const { gpu } = this, bad = await nonFiniteIn(gpu, latents);
-    if (bad === 0) return;
-    throw new NotFiniteError(
-      `denoising ended in ${bad === latents.size ? "nothing but" : bad} numbers that are not finite, and no clip: ` +
-        (gpu.f16 ? "try precision f32, or a lower guidance; " : "try a lower guidance; ") +
-        "if that changes nothing the model's weights are damaged",
-    );
-  }
-
   /** Shape of a clip's latents, which given start noise must have. */
   #latentShape(clip: ClipSize, given: Array5D | undefined): readonly number[] {
     const shape = this.parts.model.latentShape(clip);
@@ -395,97 +377,5 @@ export class VideoPipeline {
       );
     }
     return shape;
-  }
-
-  /** The latents to start from, on the GPU. */
-  #startNoise(shape: readonly number[], { latents, seed = 0 }: GenerateOptions): Tensor {
-    // Room first: noise for a clip that is far too large would not even fit this machine's memory.
-    const noise = this.gpu.tensor(shape, "f32", "the start noise");
-    this.gpu.write(noise, latents?.data ?? randn(noise.size, seed), 0);
-    return noise;
-  }
-
-  /** Walks from noise to clean latents. */
-  async #denoise(
-    shape: readonly number[],
-    passes: readonly ConditionedPass[],
-    scheduler: ReturnType<typeof createScheduler>,
-    options: GenerateOptions,
-  ): Promise<Tensor> {
-    const { onProgress, onStep, signal } = options;
-    const { gpu, parts: { transformer } } = this;
-    const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
-    using attention = await (options.attention ?? fullAttention).prepare({
-      gpu,
-      shape: transformer.shape,
-      layout: layouts[0]!,
-      lengths: layouts.map(({ kept, length = kept }) => length),
-      timesteps: [...scheduler.timesteps],
-      timeEmbedding: (timesteps) => transformer.timeEmbedding(timesteps),
-      sigmas: options.sigmas,
-      onNote: options.onNote,
-    });
-    // Owns the latents, the velocities, and what the stepper keeps.
-    using owned = new TensorOwner(gpu);
-    const stepper = scheduler.start<Tensor>({
-      combine: (terms) => owned.adopt(combine(gpu, terms)),
-      release: (tensor) => owned.free(tensor),
-    });
-    const total = scheduler.timesteps.length;
-    let latents = owned.adopt(this.#startNoise(shape, options));
-    // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
-    // Ctrl-C would come late.
-    let underWay: Promise<void> | undefined;
-    onProgress?.({ stage: "denoise", done: 0, total });
-    signal?.throwIfAborted();
-    for (const [step, timestep] of scheduler.timesteps.entries()) {
-      // Counting slows every step a little; the first and the last have the most and the least noise.
-      gpu.countsClamps = step === 0 || step === total - 1;
-      const sample: Tensor = latents;
-      const velocity = await gpu.labelled(
-        `step ${step + 1}`,
-        () => this.#velocity(sample, timestep, passes, (pass) => attention.at(step, pass)),
-      );
-      latents = stepper.step(owned.adopt(velocity), sample);
-      const recorded = gpu.finish();
-      recorded.catch(() => {/* told where it is waited for, or by what came before */});
-      await underWay;
-      if (underWay) onProgress?.({ stage: "denoise", done: step, total });
-      await onStep?.(latents, step);
-      underWay = recorded;
-      // Never between recording a step and onStep: tile training would have learned from a step that it did not count.
-      signal?.throwIfAborted();
-    }
-    await underWay;
-    onProgress?.({ stage: "denoise", done: total, total });
-    options.onAttention?.(attention.report);
-    signal?.throwIfAborted();
-    return owned.disown(latents);
-  }
-
-  /**
-   * The velocity of one step: the weighted sum of what its passes predict. A cache that spares predictions of steps
-   * belongs here, and keeps what it remembers by the passes' names.
-   *
-   * @param attention the self-attention of a pass; what it uploads is freed after the step
-   */
-  async #velocity(
-    latents: Tensor,
-    timestep: number,
-    passes: readonly ConditionedPass[],
-    attention: (pass: number) => SelfAttention | undefined,
-  ): Promise<Tensor> {
-    const { gpu, parts: { transformer } } = this;
-    using owned = new TensorOwner(gpu);
-    const { result: attentions, tensors } = gpu.collect(() => passes.map((_, pass) => attention(pass)));
-    owned.adopt(tensors);
-    const predictions = owned.adopt(
-      await transformer.predict(passes.map(({ name, conditioning }, pass): ForwardPass => ({
-        ...{ latents, timesteps: [timestep], conditioning, name },
-        selfAttention: attentions[pass],
-      }))),
-    );
-    if (passes.length === 1) return owned.disown(predictions[0]!);
-    return combine(gpu, passes.map(({ weight }, pass) => [weight, predictions[pass]!]));
   }
 }

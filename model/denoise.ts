@@ -1,0 +1,131 @@
+/**
+ * Denoising: from noise to clean latents, step by step.
+ *
+ * @module
+ */
+import { NotFiniteError } from "../gpu/common/errors.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { combine } from "../gpu/ops/combine.ts";
+import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import { TensorOwner } from "../gpu/tensor_owner.ts";
+import { fullAttention } from "./attention/full.ts";
+import type { PreparedAttention } from "./attention/method.ts";
+import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
+import type { GuidedPass } from "./guidance.ts";
+import { randn } from "./noise.ts";
+import type { GenerateOptions } from "./pipeline.ts";
+import type { Scheduler } from "./schedulers/scheduler.ts";
+
+/** One of a step's passes, with what it is conditioned on. */
+export interface ConditionedPass extends GuidedPass {
+  readonly conditioning: Conditioning;
+}
+
+/** What is denoised, and by what. */
+export interface DenoisingTask {
+  readonly gpu: Gpu;
+  readonly model: Pick<FamilyModel, "family" | "shape">;
+  readonly transformer: VideoTransformer;
+  /** Of the latents: [1, channels, latent frames, height, width] */
+  readonly shape: readonly number[];
+  /** The passes of each step. Their tensors are the caller's. */
+  readonly passes: readonly ConditionedPass[];
+  readonly scheduler: Scheduler;
+}
+
+/**
+ * Walks from noise to clean latents.
+ *
+ * @returns latents of {@link DenoisingTask.shape}, f32; the caller's
+ * @throws {TilereelError} if the attention does not fit the model, weights cannot be read, or memory runs out
+ * @throws the signal's reason, if it is aborted
+ */
+export async function denoise(task: DenoisingTask, options: GenerateOptions): Promise<Tensor> {
+  const { gpu, transformer, shape, passes, scheduler } = task, { onProgress, onStep, signal } = options;
+  const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
+  using attention = await (options.attention ?? fullAttention).prepare({
+    gpu,
+    shape: transformer.shape,
+    layout: layouts[0]!,
+    lengths: layouts.map(({ kept, length = kept }) => length),
+    timesteps: [...scheduler.timesteps],
+    timeEmbedding: (timesteps) => transformer.timeEmbedding(timesteps),
+    sigmas: options.sigmas,
+    onNote: options.onNote,
+  });
+  // Owns the latents, the velocities, and what the stepper keeps.
+  using owned = new TensorOwner(gpu);
+  const stepper = scheduler.start<Tensor>({
+    combine: (terms) => owned.adopt(combine(gpu, terms)),
+    release: (tensor) => owned.free(tensor),
+  });
+  const total = scheduler.timesteps.length;
+  let latents = owned.adopt(startNoise(gpu, shape, options));
+  // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
+  // Ctrl-C would come late.
+  let underWay: Promise<void> | undefined;
+  onProgress?.({ stage: "denoise", done: 0, total });
+  signal?.throwIfAborted();
+  for (let step = 0; step < total; step++) {
+    // Counting slows every step a little; the first and the last have the most and the least noise.
+    gpu.countsClamps = step === 0 || step === total - 1;
+    const sample: Tensor = latents;
+    const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, attention, step, sample));
+    latents = stepper.step(owned.adopt(velocity), sample);
+    const recorded = gpu.finish();
+    recorded.catch(() => {/* told where it is waited for, or by what came before */});
+    await underWay;
+    if (underWay) onProgress?.({ stage: "denoise", done: step, total });
+    await onStep?.(latents, step);
+    underWay = recorded;
+    // Never between recording a step and onStep: tile training would have learned from a step that it did not count.
+    signal?.throwIfAborted();
+  }
+  await underWay;
+  onProgress?.({ stage: "denoise", done: total, total });
+  options.onAttention?.(attention.report);
+  signal?.throwIfAborted();
+  return owned.disown(latents);
+}
+
+/** The velocity of one step: the weighted sum of what its passes predict. The caller's. */
+async function stepVelocity(
+  { gpu, transformer, passes, scheduler }: DenoisingTask,
+  attention: PreparedAttention,
+  step: number,
+  latents: Tensor,
+): Promise<Tensor> {
+  const timesteps = [scheduler.timesteps[step]!];
+  // What attention uploads is freed after the step.
+  using owned = new TensorOwner(gpu);
+  const { result: attentions, tensors } = gpu.collect(() => passes.map((_, pass) => attention.at(step, pass)));
+  owned.adopt(tensors);
+  const predictions = owned.adopt(
+    await transformer.predict(passes.map(({ name, conditioning }, pass): ForwardPass => ({
+      ...{ latents, timesteps, conditioning, name },
+      selfAttention: attentions[pass],
+    }))),
+  );
+  if (passes.length === 1) return owned.disown(predictions[0]!);
+  return combine(gpu, passes.map(({ weight }, pass) => [weight, predictions[pass]!]));
+}
+
+/** The latents to start from, on the GPU. */
+function startNoise(gpu: Gpu, shape: readonly number[], { latents, seed = 0 }: GenerateOptions): Tensor {
+  // Room first: noise for a clip that is far too large would not even fit this machine's memory.
+  const noise = gpu.tensor(shape, "f32", "the start noise");
+  gpu.write(noise, latents?.data ?? randn(noise.size, seed), 0);
+  return noise;
+}
+
+/** @throws {NotFiniteError} when latents hold a NaN or an infinity: they would be decoded to an empty clip */
+export async function checkFinite(gpu: Gpu, latents: Tensor): Promise<void> {
+  const bad = await nonFiniteIn(gpu, latents);
+  if (bad === 0) return;
+  throw new NotFiniteError(
+    `denoising ended in ${bad === latents.size ? "nothing but" : bad} numbers that are not finite, and no clip: ` +
+      (gpu.f16 ? "try precision f32, or a lower guidance; " : "try a lower guidance; ") +
+      "if that changes nothing the model's weights are damaged",
+  );
+}
