@@ -3,12 +3,13 @@
  *
  * @module
  */
-import type { AttentionReport } from "../../model/attention/report.ts";
+import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
-import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
+import type { VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { Video } from "../../model/video/video.ts";
 import { type ClipSettings, clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
+import { renderVideo } from "../generate/render_clip.ts";
 import type { PlannedPrompt } from "./plan.ts";
 import type { ReadySetting } from "./ready_setting.ts";
 import type { Figures } from "./record.ts";
@@ -41,30 +42,31 @@ export async function render(
   { name, attention }: Pick<ReadySetting, "name" | "attention">,
   { pipeline, onProgress, onNote, signal }: RenderContext,
 ): Promise<{ readonly video: Video; readonly figures: Figures }> {
-  let report: AttentionReport | undefined;
   let timesteps: readonly number[] = [];
   let begun = 0, denoised = 0;
   const start = performance.now();
-  const options: GenerateOptions = {
-    ...clip,
-    attention: {
-      prepare(task) {
-        timesteps = task.timesteps;
-        return attention.method.prepare(task);
-      },
+  const method: AttentionMethod = {
+    prepare(task) {
+      timesteps = task.timesteps;
+      return attention.method.prepare(task);
     },
-    onAttention: (told) => report = told,
-    onNote,
-    onProgress: (progress) => {
-      // The pipeline waits for the GPU after each step: these times are true.
-      if (progress.stage === "denoise") progress.done === 0 ? begun = performance.now() : denoised = performance.now();
-      onProgress({ ...progress, stage: `${name}, ${progress.stage}` });
-    },
-    ...signal && { signal },
   };
-  const video = await pipeline.generate(options);
+  const { video, report: { density, routes } } = await renderVideo(
+    pipeline,
+    { settings: clip, attention: { method } },
+    {
+      onNote,
+      onProgress: (progress) => {
+        // The pipeline waits for the GPU after each step: these times are true.
+        if (progress.stage === "denoise") {
+          progress.done === 0 ? begun = performance.now() : denoised = performance.now();
+        }
+        onProgress({ ...progress, stage: `${name}, ${progress.stage}` });
+      },
+      ...signal && { signal },
+    },
+  );
   const seconds = { denoise: (denoised - begun) / 1000, total: (performance.now() - start) / 1000 };
-  const { density, routes } = report!;
   return {
     video,
     figures: {

@@ -9,9 +9,7 @@ import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { integer, number, ofClip, type OptionValues } from "../../tools/program/options.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
-
-/** The seed that asks for a random one. */
-export const RANDOM_SEED = -1;
+import { RANDOM_SEED } from "./seeds.ts";
 
 /** A larger number is probably a typing error. */
 const MOST_CLIPS = 10_000;

@@ -6,10 +6,10 @@
 import { join, resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
-import { LARGEST_SEED } from "../../model/noise.ts";
 import { sampleSeed } from "../../model/training/data/sampled_set.ts";
-import { batchOptions, type BatchValues, overlaid, RANDOM_SEED } from "./batch_options.ts";
+import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { checkReplaceable } from "./replace.ts";
+import { givenSeed, randomSeed, seedsFrom } from "./seeds.ts";
 import { checkWritable, isFolder } from "../../model/files/output.ts";
 import { type PromptEntry, promptsName, readPrompts } from "../../tools/program/clip/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
@@ -93,7 +93,7 @@ async function singlePlace(out: string, format: VideoFormat | undefined): Promis
 async function planSeveral({ prompt, out, format = "mp4", values }: PlanOptions): Promise<Clip[]> {
   const checked = checkPrompt(prompt, "generate");
   const folder = await batchFolder(out, "--count");
-  return seeds(givenSeed(values) ?? randomSeed(), values).map((seed): Clip => {
+  return seedsFrom(givenSeed(values) ?? randomSeed(), values).map((seed): Clip => {
     const place = join(folder, withFormat(`${slug(checked)}-${seed}`, format));
     return { prompt: checked, seed, values, out: place, taken: "keep" };
   });
@@ -112,7 +112,7 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
     const first = merged.seed === undefined
       ? sampleSeed(0, entry.prompt, occurrence)
       : givenSeed(merged) ?? randomSeed();
-    const all = seeds(first, merged);
+    const all = seedsFrom(first, merged);
     return all.map((seed): Clip => ({
       prompt: entry.prompt,
       seed,
@@ -192,17 +192,4 @@ export function checkPrompt(prompt: string | undefined, command: "generate" | "c
   if (prompt === undefined) throw new TilereelError(`no prompt: write tilereel ${command} "a red circle moving right"`);
   if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');
   return prompt;
-}
-
-/** The seed; undefined if it is not given or is to be random. */
-function givenSeed({ seed }: BatchValues): number | undefined {
-  return seed === RANDOM_SEED ? undefined : seed;
-}
-
-function seeds(first: number, { count = 1 }: BatchValues): number[] {
-  return Array.from({ length: count }, (_, i) => (first + i) % (LARGEST_SEED + 1));
-}
-
-function randomSeed(): number {
-  return crypto.getRandomValues(new Uint32Array(1))[0]!;
 }

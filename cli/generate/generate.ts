@@ -4,26 +4,23 @@
  * @module
  */
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
-import type { ClampCount } from "../../gpu/clamps.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
-import type { AttentionReport } from "../../model/attention/report.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
-import { RANDOM_SEED } from "./batch_options.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { checkProfile } from "../../tools/program/profile.ts";
 import { type ProgressDisplay, showProgress } from "../../tools/program/progress.ts";
 import { STDIN } from "../../tools/program/clip/prompts_file.ts";
 import { Farewell } from "../../tools/program/signals.ts";
-import type { ClipRecord } from "../../model/video/record.ts";
-import { formatOf, writeVideo } from "../../model/video/write_video.ts";
+import { formatOf } from "../../model/video/write_video.ts";
 import { weightsLine } from "../../tools/program/model_options.ts";
 import { clipLines } from "./clip_lines.ts";
 import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
-import { removeFrames } from "./replace.ts";
+import { renderClip } from "./render_clip.ts";
+import { RANDOM_SEED } from "./seeds.ts";
 import { brokenOff, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
 import { fittingEmbeddings, openWorkshop, type Workshop } from "./workshop.ts";
 
@@ -103,39 +100,21 @@ class Run implements Disposable {
   async render(clip: TodoClip, index: number): Promise<void> {
     const which = this.todo.length > 1 ? `clip ${index + 1} of ${this.todo.length}, ` : "";
     const onProgress: OnProgress = (told) => this.#progress.onProgress({ ...told, stage: `${which}${told.stage}` });
-    const { gpu, pipeline } = await this.#open();
     // Loading is not part of a clip's time, because it serves all clips.
-    const start = performance.now();
-    const { settings: gpuSettings } = gpu, { latents, embeddings, values } = this.plan;
-    let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [];
-    const video = await pipeline.generate({
-      ...clip.settings,
-      attention: clip.attention.method,
-      onAttention: (told) => report = told,
-      onClamped: (counts) => clamped = counts,
+    const workshop = await this.#open(), { gpu, pipeline } = workshop, { latents, embeddings, values } = this.plan;
+    const { record, bytes, seconds, report, clamped } = await renderClip(workshop, clip, {
       ...latents && { latents },
       ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
       onNote: (note) => this.#note(note),
       onProgress,
     });
-    const record: ClipRecord = {
-      ...clip.record,
-      precision: gpuSettings.precision,
-      adapter: gpuSettings.description.name,
-      source: gpuSettings.description.source,
-      density: Number(report.density.toFixed(4)),
-    };
-    if (clip.replaces && formatOf(clip.out) === "frames") await removeFrames(clip.out);
-    const { quality } = clip;
-    const bytes = await writeVideo(clip.out, video, { onProgress, record, ...quality !== undefined && { quality } });
-    const seconds = (performance.now() - start) / 1000;
     for (const note of this.plan.like ? likeNotes(this.plan.like, record) : []) this.#note(note);
-    this.#say(clipLines({ file: clip.out, record, bytes, seconds, report, gpu: gpuSettings }));
+    this.#say(clipLines({ file: clip.out, record, bytes, seconds, report, gpu: gpu.settings }));
     if (!this.#json) return;
     printJson({
       ...{ file: clip.out, format: formatOf(clip.out), bytes, seconds: Number(seconds.toFixed(3)) },
       ...record,
-      precisionReason: gpuSettings.precisionReason,
+      precisionReason: gpu.settings.precisionReason,
       weights: pipeline.weights,
       clamped,
     });

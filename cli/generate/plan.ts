@@ -6,6 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import type { FamilyModel } from "../../model/family.ts";
 import {
   attentionOptions,
   type AttentionValues,
@@ -23,7 +24,7 @@ import type { Array32, EmbeddingsFile } from "./tensor_files.ts";
 import { readEmbeddings, readLatents } from "./tensor_files.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { formatOf } from "../../model/video/write_video.ts";
-import { plannedRecord } from "./clip_record.ts";
+import { plannedRecord, type RecordParts } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
 
@@ -33,6 +34,9 @@ export interface ReadyClip extends PlannedClip {
   readonly attention: ReadyAttention;
   readonly quality: number | undefined;
 }
+
+/** The options that decide what clips are planned for. */
+type ModelOption = "model" | "embeddings" | "latents" | "text-encoder" | "weight-dtype";
 
 /** The checked clips of one `generate` command, and how to run them. */
 export interface Plan {
@@ -72,36 +76,71 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
   if (given.quality !== undefined && planned.every(({ out }) => formatOf(out) !== "mp4")) {
     throw new TilereelError("--quality has no effect if no MP4 is written: leave it out, or write an MP4");
   }
+  using model = await PlanningModel.open(values);
   return {
-    clips: await readyClips(planned, values),
+    clips: await Promise.all(planned.map((clip) => model.ready(clip))),
     ...{ values, like },
     latents: values.latents === undefined ? undefined : await readLatents(values.latents),
     embeddings: values.embeddings === undefined ? undefined : await readEmbeddings(values.embeddings),
   };
 }
 
-async function readyClips(planned: readonly Clip[], values: GenerateValues): Promise<ReadyClip[]> {
-  const { model, embeddings, latents, "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
-  const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
-  using opened = await folder.family.open(folder);
-  const identity = await modelIdentity(folder, { textEncoder, embeddings, weightDtype });
-  const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
-  /** Methods by their options: each is prepared once. */
-  const attentions = new Map<string, Promise<ReadyAttention>>();
-  return await Promise.all(planned.map(async (clip): Promise<ReadyClip> => {
-    const asked: AttentionValues = valuesOf(clip.values, attentionOptions), key = JSON.stringify(asked);
-    if (!attentions.has(key)) attentions.set(key, readyAttention(asked, dir));
+/** A model that clips are planned for; its weights are not loaded. */
+export class PlanningModel implements Disposable {
+  /** Methods by their options: the files of each are read once. */
+  readonly #attentions = new Map<string, Promise<ReadyAttention>>();
+
+  private constructor(
+    private readonly dir: string,
+    private readonly parts: Pick<RecordParts, "model" | "identity" | "latents"> & { readonly opened: FamilyModel },
+    private readonly owned: DisposableStack,
+  ) {}
+
+  /** @throws {TilereelError} if the model or a file that the options name cannot be used */
+  static async open(values: Pick<GenerateValues, ModelOption>): Promise<PlanningModel> {
+    const { model, embeddings, latents, "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
+    const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
+    using cleanUp = new DisposableStack();
+    const opened = cleanUp.use(await folder.family.open(folder));
+    const identity = await modelIdentity(folder, { textEncoder, embeddings, weightDtype });
+    const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
+    return new PlanningModel(dir, { model, identity, latents: noise, opened }, cleanUp.move());
+  }
+
+  /**
+   * A clip with everything it is made with.
+   *
+   * @throws {TilereelError} if its values contradict one another, or a file that they name cannot be used
+   */
+  async ready(clip: Clip): Promise<ReadyClip> {
     try {
-      const attention = await attentions.get(key)!;
-      const settings = clipSettings(clip, opened.defaults);
+      const attention = await this.#attention(valuesOf(clip.values, attentionOptions));
+      const settings = clipSettings(clip, this.parts.opened.defaults);
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
-      const record = plannedRecord({ settings, attention, model, identity, opened, quality, latents: noise });
-      return { ...clip, settings, attention, quality, record };
+      return {
+        ...clip,
+        settings,
+        attention,
+        quality,
+        record: plannedRecord({ ...this.parts, settings, attention, quality }),
+      };
     } catch (error) {
       if (!(error instanceof TilereelError) || clip.where === undefined) throw error;
       throw new TilereelError(`${clip.where}: ${error.message}`, { cause: error });
     }
-  }));
+  }
+
+  [Symbol.dispose](): void {
+    this.owned.dispose();
+  }
+
+  #attention(asked: AttentionValues): Promise<ReadyAttention> {
+    const key = JSON.stringify(asked), found = this.#attentions.get(key) ?? readyAttention(asked, this.dir);
+    this.#attentions.set(key, found);
+    // The file may be there next time.
+    found.catch(() => this.#attentions.delete(key));
+    return found;
+  }
 }
 
 /** Files of a record that options of the command line replace. */

@@ -1,0 +1,91 @@
+/**
+ * Renders a planned clip and writes it. Nothing is printed here.
+ *
+ * @module
+ */
+import type { ClampCount } from "../../gpu/clamps.ts";
+import type { AttentionMethod } from "../../model/attention/method.ts";
+import type { AttentionReport } from "../../model/attention/report.ts";
+import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
+import type { ClipRecord } from "../../model/video/record.ts";
+import type { Video } from "../../model/video/video.ts";
+import { formatOf, writeVideo } from "../../model/video/write_video.ts";
+import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import type { ReadyClip } from "./plan.ts";
+import { removeFrames } from "./replace.ts";
+import type { Workshop } from "./workshop.ts";
+
+/** What a clip is rendered with, beside its settings. The signal ends the work, as that of `generate` does. */
+export type RenderOptions = Pick<
+  GenerateOptions,
+  "latents" | "embeddings" | "onProgress" | "onNote" | "signal"
+>;
+
+/** A video, and what there is to say about how it was rendered. */
+export interface RenderedVideo {
+  readonly video: Video;
+  readonly report: AttentionReport;
+  readonly clamped: readonly ClampCount[];
+}
+
+/** A clip in its file. */
+export interface RenderedClip extends Omit<RenderedVideo, "video"> {
+  /** What the file carries. */
+  readonly record: ClipRecord;
+  /** The size of the file or files. */
+  readonly bytes: number;
+  /** The time from the start of rendering to the complete file. */
+  readonly seconds: number;
+}
+
+/**
+ * Renders a video.
+ *
+ * @throws as {@link VideoPipeline.generate} does
+ */
+export async function renderVideo(
+  pipeline: VideoPipeline,
+  clip: { readonly settings: ClipSettings; readonly attention: { readonly method: AttentionMethod } },
+  options: RenderOptions,
+): Promise<RenderedVideo> {
+  let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [];
+  const video = await pipeline.generate({
+    ...clip.settings,
+    attention: clip.attention.method,
+    onAttention: (told) => report = told,
+    onClamped: (counts) => clamped = counts,
+    ...options,
+  });
+  return { video, report, clamped };
+}
+
+/**
+ * Renders a clip and writes it to its place with its record, complete or not at all.
+ *
+ * @param clip `replaces`: the folder of frames that it may replace has a clip in it
+ * @throws {TilereelError} if it cannot be rendered or written
+ * @throws the signal's reason, if it is aborted
+ */
+export async function renderClip(
+  { gpu: { settings: { precision, description } }, pipeline }: Workshop,
+  clip: ReadyClip & { readonly replaces?: boolean },
+  options: RenderOptions = {},
+): Promise<RenderedClip> {
+  const start = performance.now(), { onProgress, signal } = options, { out, quality } = clip;
+  const { video, report, clamped } = await renderVideo(pipeline, clip, options);
+  const record: ClipRecord = {
+    ...clip.record,
+    precision,
+    adapter: description.name,
+    source: description.source,
+    density: Number(report.density.toFixed(4)),
+  };
+  if (clip.replaces && formatOf(out) === "frames") await removeFrames(out);
+  const bytes = await writeVideo(out, video, {
+    record,
+    ...quality !== undefined && { quality },
+    ...onProgress && { onProgress },
+    ...signal && { signal },
+  });
+  return { record, bytes, seconds: (performance.now() - start) / 1000, report, clamped };
+}
