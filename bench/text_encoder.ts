@@ -61,7 +61,7 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
     const dtype = stored === "f32" ? "F32" : "BF16";
     const bytes = await timed("write", () => writeRandomWeights(dir, umt5Tensors(shape), dtype, 5e9));
     const source = await openCheckpoint(dir, "diffusion_pytorch_model");
-    const encoder = new Umt5Encoder(gpu, shape, source, values["weight-dtype"]);
+    const encoder = new Umt5Encoder(gpu, shape, source, { dtype: values["weight-dtype"] });
     const ids = Int32Array.from({ length: TOKENS }, (_, i) => i < PROMPT_TOKENS ? 17 * i % shape.vocabSize : 0);
     const prompts = [{ ids, length: PROMPT_TOKENS }, { ids: ids.toReversed(), length: PROMPT_TOKENS }];
     for (const part of ["first", "second"] as const) {

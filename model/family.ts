@@ -19,7 +19,7 @@ import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig } from "./schedulers/config.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
-import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
+import type { WeightOptions } from "./weights/weight_options.ts";
 
 /** A family of models. */
 export interface Family {
@@ -115,11 +115,9 @@ export interface FamilyModel extends Disposable {
 }
 
 /** Options of {@link FamilyModel.loadTransformer}. */
-export interface TransformerOptions {
+export interface TransformerOptions extends WeightOptions {
   /** Where its layers are kept. Default: "resident" */
   readonly place?: WeightsPlace | undefined;
-  /** The format of matrices on the GPU. Default: "auto" */
-  readonly dtype?: WeightDtypeChoice | undefined;
   /** Told "load transformer", in bytes. */
   readonly onProgress?: OnProgress | undefined;
 }
@@ -128,11 +126,9 @@ export interface TransformerOptions {
 export type VaePart = "encoder" | "decoder";
 
 /** Options of {@link FamilyModel.promptEncoder}. */
-export interface PromptEncoderOptions {
+export interface PromptEncoderOptions extends WeightOptions {
   /** Opens a text encoder to use instead of the model's own. */
   readonly openEncoder?: OpenTextEncoder | undefined;
-  /** The format of matrices on the GPU. Default: "auto" */
-  readonly dtype?: WeightDtypeChoice | undefined;
 }
 
 /** What a forward pass is conditioned on beside latents and timestep. A family reads what it knows. */

@@ -187,7 +187,7 @@ export class VideoPipeline {
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
   static async of(model: FamilyModel, options: LoadOptions): Promise<VideoPipeline> {
-    const { gpu, textEncoder: openEncoder, weights = "auto", weightDtype: dtype = "auto", onProgress } = options;
+    const { gpu, textEncoder: openEncoder, weights = "auto", weightDtype: dtype, onProgress } = options;
     using loaded = new DisposableStack();
     loaded.use(model);
     const work = (options.clips ?? [{}]).map((given) => {
@@ -197,7 +197,7 @@ export class VideoPipeline {
     });
     const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, dtype }));
     const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));
-    const placement = placeWeights(gpu, model, Math.max(...work), weights, dtype);
+    const placement = placeWeights(gpu, model, Math.max(...work), weights, { dtype });
     const { place } = placement;
     const transformer = loaded.use(await model.loadTransformer(gpu, { place, dtype, onProgress }));
     return new VideoPipeline(gpu, { model, prompts, transformer, vae, placement }, loaded.move());

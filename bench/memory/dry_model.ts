@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { bytesPerElement, elementCount } from "../../model/checkpoint/dtype.ts";
+import { elementCount, storedBytes } from "../../model/checkpoint/dtype.ts";
 import { Config } from "../../model/checkpoint/json.ts";
 import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import { WAN, WanModel } from "../../model/wan/family.ts";
@@ -58,7 +58,7 @@ function zeros(length: number): Uint8Array<ArrayBuffer> {
 export function drySource(tensors: readonly TensorSpec[], dtype: "F32" | "BF16"): TensorSource {
   const infos = new Map(tensors.map(({ name, shape }): [string, TensorInfo] => [
     name,
-    { name, shape, dtype, bytes: elementCount(shape) * bytesPerElement(dtype), file: "dry" },
+    { name, shape, dtype, bytes: storedBytes(dtype, elementCount(shape)), file: "dry" },
   ]));
   const info = (name: string): TensorInfo => {
     const found = infos.get(name);

@@ -112,10 +112,10 @@ function onGpu(
 ): ComponentOnGpu {
   const uploaded = tensors.filter(({ name }) => used(name));
   if (widened) return { dtypes: ["f32"], bytes: uploaded.reduce((sum, { shape }) => sum + bytesOf(shape, f32), 0) };
-  const { held, bytes } = weightsOnGpu(gpu, uploaded, gpu.dtype, exact);
+  const { held, bytes } = weightsOnGpu(gpu, uploaded, gpu, exact);
   return {
     dtypes: held,
     bytes,
-    ...block && { blockBytes: largestBlock(gpu, uploaded, block, gpu.dtype, exact) },
+    ...block && { blockBytes: largestBlock(gpu, uploaded, block, gpu, exact) },
   };
 }

@@ -32,7 +32,7 @@ export async function loadWeights<Outer, Block>(
   source: TensorSource,
   stored: Omit<StoredBlocks<Block>, "weights">,
   loadOuter: (weights: Weights) => Promise<Outer>,
-  { place = "resident", dtype = "auto", onProgress = () => {} }: TransformerOptions = {},
+  { place = "resident", onProgress = () => {}, ...options }: TransformerOptions = {},
 ): Promise<LoadedWeights<Outer, Block>> {
   const { prefixes } = stored;
   const ofBlocks = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
@@ -46,7 +46,7 @@ export async function loadWeights<Outer, Block>(
     // Blocks that were dropped are loaded again later.
     if (loading) onProgress({ stage, done: done += bytes, total });
   };
-  const weights = new Weights(gpu, source, { onUpload, dtype });
+  const weights = new Weights(gpu, source, { ...options, onUpload });
   try {
     const outer = await loadOuter(weights);
     weights.settle();

@@ -6,7 +6,8 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { FamilyModel } from "../family.ts";
-import { type WeightDtypeChoice, type WeightsOnGpu, weightsOnGpu } from "../weights/weight_dtype.ts";
+import { type WeightsOnGpu, weightsOnGpu } from "../weights/weight_dtype.ts";
+import type { WeightOptions } from "../weights/weight_options.ts";
 import { kindOf, SLOTS } from "./block_source.ts";
 
 /** Where the blocks' weights are kept: on the GPU, or on disk, streamed through slots on the GPU. */
@@ -28,27 +29,28 @@ export interface WeightsPlacement extends WeightsOnGpu {
  * Decides where the weights are kept. Memory that the device already holds counts as used.
  *
  * @param work the bytes that denoising the largest clip needs beside resident weights
- * @param dtype the format of matrices on the GPU
  */
 export function placeWeights(
   gpu: Gpu,
   model: Pick<FamilyModel, "weights" | "layerPrefixes">,
   work: number,
   choice: WeightsChoice,
-  dtype: WeightDtypeChoice,
+  options: WeightOptions,
 ): WeightsPlacement {
   const { weights: source, layerPrefixes } = model;
-  const tensors = source.names().map((name) => source.info(name)), all = weightsOnGpu(gpu, tensors, dtype);
+  const tensors = source.names().map((name) => source.info(name)), adjusting = options.adjust?.bytes ?? 0;
+  const loaded = weightsOnGpu(gpu, tensors, options), all = { ...loaded, bytes: loaded.bytes + adjusting };
   const placed = (place: WeightsPlace, why: string): WeightsPlacement => {
     if (place === "resident") return { ...all, place, why };
-    const blocks = Map.groupBy(tensors, ({ name }) => layerPrefixes.find((prefix) => name.startsWith(prefix)));
-    // Slots of each kind of block hold its largest; what belongs to no block is always there.
-    const largest = new Map<string | undefined, number>();
-    for (const [prefix, block] of blocks) {
-      const kind = prefix && kindOf(prefix), { bytes } = weightsOnGpu(gpu, block, dtype);
-      largest.set(kind, Math.max(largest.get(kind) ?? 0, prefix ? SLOTS * bytes : bytes));
+    // Slots hold the largest of each tensor of a kind of block; what belongs to no block is always there.
+    const largest = new Map<string, number>();
+    for (const tensor of tensors) {
+      const { name } = tensor, prefix = layerPrefixes.find((prefix) => name.startsWith(prefix));
+      const held = prefix === undefined ? name : `${kindOf(prefix)} ${name.slice(prefix.length)}`;
+      const bytes = (prefix === undefined ? 1 : SLOTS) * weightsOnGpu(gpu, [tensor], options).bytes;
+      largest.set(held, Math.max(largest.get(held) ?? 0, bytes));
     }
-    return { ...all, place, why, bytes: [...largest.values()].reduce((a, b) => a + b, 0) };
+    return { ...all, place, why, bytes: [...largest.values()].reduce((a, b) => a + b, adjusting) };
   };
   if (choice !== "auto") return placed(choice, "it was asked for");
   const budget = gpu.memoryBudget, needed = gpu.memory.used + all.bytes + work;

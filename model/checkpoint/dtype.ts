@@ -1,5 +1,5 @@
 /**
- * The number formats tensors are stored in, and their decoding on the CPU.
+ * The number formats that tensors are stored in, and their decoding on the CPU.
  *
  * Bytes are little-endian, as safetensors says and as every platform Deno runs on is.
  *
@@ -9,44 +9,109 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";
 import { FORMATS } from "../../gpu/formats/formats.ts";
 
-/** The bytes of an element, by the dtype's name in safetensors. */
-const BYTES_PER_ELEMENT = {
-  F64: 8,
-  F32: 4,
-  F16: 2,
-  BF16: 2,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
-  I64: 8,
-  I32: 4,
-  I16: 2,
-  I8: 1,
-  U64: 8,
-  U32: 4,
-  U16: 2,
-  U8: 1,
-  BOOL: 1,
-} as const;
-
-/** A dtype as safetensors names it. Tensors of any of these can be listed and read as bytes. */
-export type Dtype = keyof typeof BYTES_PER_ELEMENT;
-
-/** The dtypes that weights may be stored in, and the formats in which the GPU holds such bytes. */
-export const WEIGHT_FORMATS: Partial<Record<Dtype, MatrixFormat>> = {
-  F32: FORMATS.f32,
-  F16: FORMATS.f16,
-  BF16: FORMATS.bf16,
-};
-export const WEIGHT_DTYPES = Object.keys(WEIGHT_FORMATS) as readonly Dtype[];
-
-/** Whether `name` is a dtype that tilereel knows. */
-export function isDtype(name: unknown): name is Dtype {
-  return typeof name === "string" && Object.hasOwn(BYTES_PER_ELEMENT, name);
+/** How numbers are stored. */
+interface StoredDtype {
+  /** The number of consecutive elements that are stored together; rows of matrices are multiples of it. */
+  readonly blockElements: number;
+  /** The bytes that they take. */
+  readonly blockBytes: number;
+  /** The format in which the GPU holds such bytes. Matrices may be stored in dtypes that have one. */
+  readonly format?: MatrixFormat;
+  /** Converts them to f32. Vectors, tables and the autoencoder's weights may be stored in dtypes that have it. */
+  readonly decode?: (bytes: Uint8Array) => Float32Array<ArrayBuffer>;
+  /** Converts integers or booleans. */
+  readonly integers?: (bytes: Uint8Array) => number[];
+  /** Whether safetensors files have it, by its name in this table. */
+  readonly inSafetensors: boolean;
 }
 
-/** The bytes of an element of `dtype`. */
-export function bytesPerElement(dtype: Dtype): number {
-  return BYTES_PER_ELEMENT[dtype];
+interface View<T> {
+  readonly BYTES_PER_ELEMENT: number;
+  new (buffer: ArrayBuffer, byteOffset: number, length: number): T;
+}
+
+/** Bytes as numbers; copied if they do not start at a multiple of a number's length. */
+function view<T>(Numbers: View<T>, bytes: Uint8Array): T {
+  const size = Numbers.BYTES_PER_ELEMENT;
+  const { buffer, byteOffset, length } = bytes.byteOffset % size === 0 && bytes.buffer instanceof ArrayBuffer
+    ? bytes as Uint8Array<ArrayBuffer>
+    : bytes.slice();
+  return new Numbers(buffer, byteOffset, length / size);
+}
+
+const plain = (blockBytes: number, more: Pick<StoredDtype, "decode" | "integers"> = {}): StoredDtype => ({
+  ...{ blockElements: 1, blockBytes, inSafetensors: true },
+  ...more,
+});
+
+/** A format that kernels read as it is stored. */
+const held = (
+  format: MatrixFormat,
+  more: Pick<StoredDtype, "decode"> & Partial<Pick<StoredDtype, "inSafetensors">>,
+): StoredDtype => ({
+  ...{ format, blockElements: format.blockElements, blockBytes: format.blockBytes, inSafetensors: true },
+  ...more,
+});
+
+const integer = <N extends number | bigint>(Numbers: View<Iterable<N>> & { readonly BYTES_PER_ELEMENT: number }) =>
+  plain(Numbers.BYTES_PER_ELEMENT, { integers: (bytes) => Array.from(view(Numbers, bytes), exactly) });
+
+/** All dtypes, by their names in safetensors where it has them. */
+const DTYPES = {
+  F32: held(FORMATS.f32, { decode: (bytes) => view(Float32Array, bytes) }),
+  F16: held(FORMATS.f16, { decode: (bytes) => Float32Array.from(view(Float16Array, bytes)) }),
+  BF16: held(FORMATS.bf16, {
+    // A bfloat16 is the upper half of the float32 of the same value.
+    decode: (bytes) => {
+      const halves = view(Uint16Array, bytes), words = new Uint32Array(halves.length);
+      for (let i = 0; i < words.length; i++) words[i] = halves[i]! << 16;
+      return new Float32Array(words.buffer);
+    },
+  }),
+  F64: plain(8, { decode: (bytes) => Float32Array.from(view(Float64Array, bytes)) }),
+  F8_E4M3: plain(1),
+  F8_E5M2: plain(1),
+  I64: integer(BigInt64Array),
+  I32: integer(Int32Array),
+  I16: integer(Int16Array),
+  I8: integer(Int8Array),
+  U64: integer(BigUint64Array),
+  U32: integer(Uint32Array),
+  U16: integer(Uint16Array),
+  U8: integer(Uint8Array),
+  BOOL: integer(Uint8Array),
+};
+
+/** How a tensor is stored. Tensors of any dtype can be listed and read as bytes. */
+export type Dtype = keyof typeof DTYPES;
+
+const stored: Readonly<Record<Dtype, StoredDtype>> = DTYPES;
+const all = Object.keys(DTYPES) as readonly Dtype[];
+
+/** The dtypes that matrices may be stored in: kernels read them. */
+export const MATRIX_DTYPES: readonly Dtype[] = all.filter((dtype) => stored[dtype].format);
+/** The dtypes that are converted to f32 on the CPU: what vectors and the autoencoder's weights may be stored in. */
+export const FLOAT_DTYPES: readonly Dtype[] = all.filter((dtype) => stored[dtype].decode);
+
+/** For {@link MATRIX_DTYPES}, the formats in which the GPU holds such bytes. */
+export const WEIGHT_FORMATS = Object.fromEntries(
+  MATRIX_DTYPES.map((dtype) => [dtype, stored[dtype].format]),
+) as Partial<Record<Dtype, MatrixFormat>>;
+
+/** Names for messages: "F32, F16 or BF16". */
+export function anyOf(dtypes: readonly Dtype[]): string {
+  return dtypes.join(", ").replace(/, (\w+)$/, " or $1");
+}
+
+/** Whether `name` is a dtype of safetensors. */
+export function isSafetensorsDtype(name: unknown): name is Dtype {
+  return typeof name === "string" && Object.hasOwn(DTYPES, name) && stored[name as Dtype].inSafetensors;
+}
+
+/** The bytes of so many consecutive elements. */
+export function storedBytes(dtype: Dtype, elements: number): number {
+  const { blockElements, blockBytes } = stored[dtype];
+  return Math.ceil(elements / blockElements) * blockBytes;
 }
 
 /** The number of elements of a tensor of `shape`; 1 for a scalar's `[]`. */
@@ -57,27 +122,12 @@ export function elementCount(shape: readonly number[]): number {
 /**
  * Decodes stored floats. F32 comes back as a view of `bytes` where their alignment allows it.
  *
- * @throws {TilereelError} if `dtype` is not F64, F32, F16 or BF16.
+ * @throws {TilereelError} if `dtype` is none of {@link FLOAT_DTYPES}
  */
 export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array<ArrayBuffer> {
-  const buffer = aligned(bytes, bytesPerElement(dtype));
-  switch (dtype) {
-    case "F32":
-      return new Float32Array(buffer.buffer, buffer.byteOffset, buffer.length / 4);
-    case "F64":
-      return Float32Array.from(new Float64Array(buffer.buffer, buffer.byteOffset, buffer.length / 8));
-    case "F16":
-      return Float32Array.from(new Float16Array(buffer.buffer, buffer.byteOffset, buffer.length / 2));
-    case "BF16": {
-      // A bfloat16 is the upper half of the float32 of the same value.
-      const halves = new Uint16Array(buffer.buffer, buffer.byteOffset, buffer.length / 2);
-      const words = new Uint32Array(halves.length);
-      for (let i = 0; i < words.length; i++) words[i] = halves[i]! << 16;
-      return new Float32Array(words.buffer);
-    }
-    default:
-      throw new TilereelError(`${dtype} values are not floats that can be read; F32, F16, BF16 or F64 was expected`);
-  }
+  const { decode } = stored[dtype];
+  if (decode) return decode(bytes);
+  throw new TilereelError(`${dtype} values are not floats that can be read; ${anyOf(FLOAT_DTYPES)} was expected`);
 }
 
 /**
@@ -86,42 +136,15 @@ export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array<ArrayBu
  * @throws {TilereelError} if `dtype` is a float, or a 64-bit value is beyond ±2⁵³.
  */
 export function toNumbers(bytes: Uint8Array, dtype: Dtype): number[] {
-  const buffer = aligned(bytes, bytesPerElement(dtype));
-  const view = [buffer.buffer, buffer.byteOffset, buffer.length / bytesPerElement(dtype)] as const;
-  switch (dtype) {
-    case "I64":
-      return Array.from(new BigInt64Array(...view), safeInteger);
-    case "U64":
-      return Array.from(new BigUint64Array(...view), safeInteger);
-    case "I32":
-      return Array.from(new Int32Array(...view));
-    case "U32":
-      return Array.from(new Uint32Array(...view));
-    case "I16":
-      return Array.from(new Int16Array(...view));
-    case "U16":
-      return Array.from(new Uint16Array(...view));
-    case "I8":
-      return Array.from(new Int8Array(...view));
-    case "U8":
-    case "BOOL":
-      return Array.from(new Uint8Array(...view));
-    default:
-      throw new TilereelError(`${dtype} values are not integers`);
-  }
+  const { integers } = stored[dtype];
+  if (integers) return integers(bytes);
+  throw new TilereelError(`${dtype} values are not integers`);
 }
 
-function safeInteger(value: bigint): number {
+function exactly(value: number | bigint): number {
   const number = Number(value);
   if (!Number.isSafeInteger(number)) {
     throw new TilereelError(`the integer ${value} is too large to be read exactly; at most 2^53 - 1 was expected`);
   }
   return number;
-}
-
-/** `bytes`, copied if they don't start at a multiple of `alignment`. */
-function aligned(bytes: Uint8Array, alignment: number): Uint8Array<ArrayBuffer> {
-  return bytes.byteOffset % alignment === 0 && bytes.buffer instanceof ArrayBuffer
-    ? bytes as Uint8Array<ArrayBuffer>
-    : bytes.slice();
 }

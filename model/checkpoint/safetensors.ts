@@ -12,7 +12,7 @@ import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 import { checkFinished } from "./unfinished.ts";
 
-export { bytesPerElement, type Dtype, elementCount, toFloat32, toNumbers, WEIGHT_DTYPES } from "./dtype.ts";
+export { type Dtype, elementCount, toFloat32, toNumbers } from "./dtype.ts";
 export { expectTensor, readFloat32, type TensorInfo, type TensorSource } from "./tensor_source.ts";
 
 /** Rows that lie less than this apart are read in one request, which over a network costs less than another. */

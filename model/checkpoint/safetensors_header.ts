@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { bytesPerElement, type Dtype, elementCount, isDtype } from "./dtype.ts";
+import { anyOf, elementCount, isSafetensorsDtype, MATRIX_DTYPES, storedBytes } from "./dtype.ts";
 import type { ByteSource } from "../files/store.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
@@ -88,10 +88,10 @@ function parseMetadata(path: string, metadata: unknown): Record<string, string> 
 function parseTensor(path: string, name: string, entry: unknown, dataStart: number): StoredTensor {
   if (!isRecord(entry)) throw corrupt(path, `its entry of tensor "${name}" is not a JSON object`);
   const { dtype, shape, data_offsets: offsets } = entry;
-  if (!isDtype(dtype)) {
+  if (!isSafetensorsDtype(dtype)) {
     throw new TilereelError(
       `${path}: tensor "${name}" has the dtype ${JSON.stringify(dtype)}, which tilereel does not know; ` +
-        `F32, F16 or BF16 was expected`,
+        `${anyOf(MATRIX_DTYPES)} was expected`,
     );
   }
   if (!isSizes(shape)) throw corrupt(path, `the shape of tensor "${name}" is not a list of whole numbers`);
@@ -99,7 +99,7 @@ function parseTensor(path: string, name: string, entry: unknown, dataStart: numb
     throw corrupt(path, `the data_offsets of tensor "${name}" are not two whole numbers`);
   }
   const [begin, end] = offsets as [number, number];
-  const bytes = byteLength(shape, dtype);
+  const bytes = storedBytes(dtype, elementCount(shape));
   if (end - begin !== bytes) {
     throw corrupt(
       path,
@@ -110,10 +110,6 @@ function parseTensor(path: string, name: string, entry: unknown, dataStart: numb
     );
   }
   return { name, dtype, shape, bytes, file: path, offset: dataStart + begin };
-}
-
-function byteLength(shape: readonly number[], dtype: Dtype): number {
-  return elementCount(shape) * bytesPerElement(dtype);
 }
 
 function isSizes(value: unknown): value is number[] {

@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { type Dtype, toFloat32, WEIGHT_DTYPES } from "./dtype.ts";
+import { anyOf, type Dtype, FLOAT_DTYPES, toFloat32 } from "./dtype.ts";
 
 /** The description of a stored tensor, which is known before it is read. */
 export interface TensorInfo {
@@ -60,9 +60,15 @@ export interface TensorSource extends Disposable {
 /**
  * Checks a weight before it is used.
  *
- * @throws {TilereelError} if it is missing, has another shape, or is not stored as F32, F16 or BF16.
+ * @param dtypes that it may be stored in
+ * @throws {TilereelError} if it is missing, has another shape, or is stored in another dtype
  */
-export function expectTensor(source: TensorSource, name: string, shape: readonly number[]): TensorInfo {
+export function expectTensor(
+  source: TensorSource,
+  name: string,
+  shape: readonly number[],
+  dtypes: readonly Dtype[] = FLOAT_DTYPES,
+): TensorInfo {
   const info = source.info(name);
   if (info.shape.length !== shape.length || info.shape.some((size, axis) => size !== shape[axis])) {
     throw new TilereelError(
@@ -70,16 +76,14 @@ export function expectTensor(source: TensorSource, name: string, shape: readonly
         `expected; config.json and the weights must belong to the same model`,
     );
   }
-  if (!WEIGHT_DTYPES.includes(info.dtype)) {
+  if (!dtypes.includes(info.dtype)) {
     throw new TilereelError(
-      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but weights must be F32, F16 or BF16` +
+      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but ${anyOf(dtypes)} was expected` +
         (info.dtype.startsWith("F8") ? "; use the model's version in BF16 or F16" : ""),
     );
   }
   return info;
 }
-
-const FLOATS: readonly Dtype[] = [...WEIGHT_DTYPES, "F64"];
 
 /**
  * Reads a whole tensor of floats as float32.
@@ -88,8 +92,8 @@ const FLOATS: readonly Dtype[] = [...WEIGHT_DTYPES, "F64"];
  */
 export async function readFloat32(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
   const { dtype } = source.info(name);
-  if (!FLOATS.includes(dtype)) {
-    throw new TilereelError(`${source.path}: "${name}" holds ${dtype} values, but ${FLOATS.join(", ")} was expected`);
+  if (!FLOAT_DTYPES.includes(dtype)) {
+    throw new TilereelError(`${source.path}: "${name}" holds ${dtype} values, but ${anyOf(FLOAT_DTYPES)} was expected`);
   }
   return toFloat32(await source.read(name), dtype);
 }

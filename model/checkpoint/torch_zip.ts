@@ -6,7 +6,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { bytesPerElement, elementCount, toFloat32 } from "./dtype.ts";
+import { elementCount, storedBytes, toFloat32 } from "./dtype.ts";
 import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
 import { fileAt } from "../files/disk.ts";
 import type { ByteSource, StoredFile } from "../files/store.ts";
@@ -159,7 +159,7 @@ function checkSizes(path: string, views: ReadonlyMap<string, View>, entryOf: (ke
       throw refused(path, `${what} reads another's numbers as another type`);
     }
     const bytes = entryOf(storage.key)?.length;
-    const expected = storage.length * bytesPerElement(storage.dtype);
+    const expected = storedBytes(storage.dtype, storage.length);
     if (bytes !== expected) {
       throw refused(
         path,

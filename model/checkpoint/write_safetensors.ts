@@ -4,7 +4,7 @@
  * @module
  */
 import { writeAtomically } from "../files/output.ts";
-import { bytesPerElement, type Dtype, elementCount } from "./dtype.ts";
+import { type Dtype, elementCount, storedBytes } from "./dtype.ts";
 
 /** A tensor to be stored; `data` holds its elements in row-major order, encoded as `dtype` says. */
 export interface TensorToWrite {
@@ -26,13 +26,13 @@ export async function writeSafetensors(
 ): Promise<void> {
   // The widest elements come first, so that every tensor is aligned, as in the reference implementation.
   const entries = Object.entries(tensors).sort(([nameA, a], [nameB, b]) =>
-    bytesPerElement(b.dtype) - bytesPerElement(a.dtype) || (nameA < nameB ? -1 : 1)
+    storedBytes(b.dtype, 1) - storedBytes(a.dtype, 1) || (nameA < nameB ? -1 : 1)
   );
   const header: Record<string, unknown> = Object.create(null);
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   let offset = 0;
   for (const [name, { dtype, shape, data }] of entries) {
-    const bytes = elementCount(shape) * bytesPerElement(dtype);
+    const bytes = storedBytes(dtype, elementCount(shape));
     if (data.byteLength !== bytes) {
       throw new RangeError(`"${name}": ${dtype} [${shape.join(", ")}] takes ${bytes} bytes, got ${data.byteLength}`);
     }

@@ -20,7 +20,7 @@ import {
   type TextEncoder,
   type TokenizedPrompt,
 } from "../text_encoder.ts";
-import type { WeightDtypeChoice } from "../weights/weight_dtype.ts";
+import type { WeightOptions } from "../weights/weight_options.ts";
 import { Weights } from "../weights/weights.ts";
 import { loadUmt5Block, runUmt5Block, type Umt5Sequence } from "./block.ts";
 import { readUmt5Config, type Umt5Config } from "./config.ts";
@@ -34,18 +34,18 @@ const EMBEDDING_NAMES = ["shared.weight", "encoder.embed_tokens.weight"] as cons
  *
  * @param place a folder that holds `config.json` and the safetensors
  * @param textDim channels of a text embedding that the transformer takes
- * @param dtype in which format the GPU holds its matrices. Default: "auto"
+ * @param options how its weights are loaded
  * @throws {TilereelError} if the folder holds no UMT5 encoder, a damaged one, or one for another transformer
  */
 export async function openUmt5Encoder(
   gpu: Gpu,
   place: string | FileStore,
   textDim: number,
-  dtype?: WeightDtypeChoice,
+  options?: WeightOptions,
 ): Promise<Umt5Encoder> {
   const folder = folderAt(place), config = await readUmt5Config(folder.file("config.json"));
   checkTextDim(folder.path, config.dModel, textDim);
-  return new Umt5Encoder(gpu, config, await openCheckpoint(folder, "model"), dtype);
+  return new Umt5Encoder(gpu, config, await openCheckpoint(folder, "model"), options);
 }
 
 /** transformers' `UMT5EncoderModel`. */
@@ -55,7 +55,7 @@ export class Umt5Encoder implements TextEncoder {
     private readonly gpu: Gpu,
     readonly config: Umt5Config,
     private readonly source: TensorSource,
-    private readonly dtype?: WeightDtypeChoice,
+    private readonly options?: WeightOptions,
   ) {}
 
   async encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor> {
@@ -70,9 +70,9 @@ export class Umt5Encoder implements TextEncoder {
   /** As {@link encode}, with what the encoder makes of the padding left in. */
   async lastHiddenState(prompts: readonly TokenizedPrompt[], options: TextEncodeOptions = {}): Promise<Tensor> {
     const { onProgress, signal } = options;
-    const { gpu, config, dtype } = this;
+    const { gpu, config } = this;
     const { ids, tokens } = joinIds(prompts);
-    const weights = new Weights(gpu, this.source, { dtype });
+    const weights = new Weights(gpu, this.source, this.options);
     const sequence: Umt5Sequence = {
       lengths: this.#lengths(prompts),
       buckets: gpu.upload(

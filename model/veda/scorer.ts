@@ -5,11 +5,11 @@
  */
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorOwner } from "../../gpu/tensor_owner.ts";
-import { WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
+import { type Dtype, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
 
 /** A projection of one layer as it is stored: [heads, 3 · head dim, head dim]. */
 export interface StoredProjection {
-  readonly dtype: "F32" | "BF16" | "F16";
+  readonly dtype: Dtype;
   /** Its size in bytes. */
   readonly data: Uint8Array;
 }

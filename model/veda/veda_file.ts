@@ -13,18 +13,15 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
-import {
-  elementCount,
-  openSafetensors,
-  type TensorSource,
-  toFloat32,
-  toNumbers,
-  WEIGHT_DTYPES,
-} from "../checkpoint/safetensors.ts";
+import { anyOf, FLOAT_DTYPES, MATRIX_DTYPES } from "../checkpoint/dtype.ts";
+import { elementCount, openSafetensors, type TensorSource, toFloat32, toNumbers } from "../checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
 import { checkCapacity, type TileShape, type TileShapes } from "./tile_shapes.ts";
+
+/** Projections are multiplied as they are stored, and converted to check them. */
+const PROJECTION_DTYPES = MATRIX_DTYPES.filter((dtype) => FLOAT_DTYPES.includes(dtype));
 
 /** The part of the teacher's attention that a scorer was trained on. */
 export type Target = "max" | "sum";
@@ -93,12 +90,11 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
   const shape = [heads, 3 * headDim, headDim];
   const take = async (name: string): Promise<StoredProjection> => {
     const info = source.info(name);
-    if (elementCount(shape) === 0 || info.shape.join() !== shape.join() || !WEIGHT_DTYPES.includes(info.dtype)) {
+    if (elementCount(shape) === 0 || info.shape.join() !== shape.join() || !PROJECTION_DTYPES.includes(info.dtype)) {
       throw new TilereelError(
-        `tensor "${name}" in ${source.path} is ${info.dtype} of the shape [${
-          info.shape.join(", ")
-        }], but F32, F16 or ` +
-          `BF16 of ` + (elementCount(shape) === 0 ? "[heads, 3 · head dim, head dim]" : `[${shape.join(", ")}]`) +
+        `tensor "${name}" in ${source.path} is ${info.dtype} of the shape [${info.shape.join(", ")}], but ${
+          anyOf(PROJECTION_DTYPES)
+        } of ` + (elementCount(shape) === 0 ? "[heads, 3 · head dim, head dim]" : `[${shape.join(", ")}]`) +
           ` was expected`,
       );
     }
@@ -108,7 +104,7 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
         `tensor "${name}" in ${source.path} holds numbers that are not finite; its training went wrong`,
       );
     }
-    return { dtype: info.dtype as StoredProjection["dtype"], data };
+    return { dtype: info.dtype, data };
   };
   const all: Projections<StoredProjection>[] = [];
   for (let layer = 0; layer < layers; layer++) {

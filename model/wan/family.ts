@@ -145,14 +145,14 @@ export class WanModel implements FamilyModel {
     return AutoencoderKLWan.load(gpu, this.files.vae, this.files.vaeConfig, onProgress, [part]);
   }
 
-  promptEncoder(gpu: Gpu, { openEncoder, dtype }: PromptEncoderOptions = {}): TextPromptEncoder {
+  promptEncoder(gpu: Gpu, { openEncoder, ...options }: PromptEncoderOptions = {}): TextPromptEncoder {
     const { files: { folder }, textDim } = this;
     return new TextPromptEncoder(gpu, {
       folder,
       textDim,
       clean: cleanPrompt,
       openEncoder: openEncoder ??
-        (async () => await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim, dtype)),
+        (async () => await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim, options)),
     });
   }
 

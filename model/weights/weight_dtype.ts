@@ -10,6 +10,7 @@ import { FORMATS } from "../../gpu/formats/formats.ts";
 import { bytesOf } from "../../gpu/tensor.ts";
 import { type Dtype, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
 import type { TensorInfo } from "../checkpoint/tensor_source.ts";
+import type { WeightOptions } from "./weight_options.ts";
 
 /**
  * The values that the user can choose. "auto" casts f32 matrices to f16 where products hold their operands in f16,
@@ -35,6 +36,11 @@ export function matrixFormat(
   return choice === "auto" && format === f32 && f16 && !exact ? FORMATS.f16 : format;
 }
 
+/** The format of a matrix that something is added to, where it would be held in `held` otherwise. */
+export function adjustedFormat(held: MatrixFormat, exact: boolean): MatrixFormat {
+  return held.rounding || held === f32 ? held : exact ? f32 : FORMATS.f16;
+}
+
 /** The formats of tensors in the files and on the GPU, according to the files' headers. */
 export interface WeightsOnGpu {
   /** The bytes that they need on the GPU. */
@@ -53,7 +59,7 @@ export interface WeightsOnGpu {
 export function weightsOnGpu(
   gpu: Pick<Gpu, "f16">,
   tensors: readonly TensorInfo[],
-  choice: WeightDtypeChoice,
+  { dtype: choice = "auto", adjust }: WeightOptions,
   isExact: (name: string) => boolean = () => false,
 ): WeightsOnGpu {
   const stored = new Map<Dtype, number>(), held = new Map<string, number>();
@@ -61,7 +67,8 @@ export function weightsOnGpu(
   for (const { name, dtype, shape, bytes: size } of tensors) {
     // Vectors and tables are converted to f32; tensors that are no weights are left out.
     const matrix = name.endsWith(".weight") && shape.length > 1 && dtype in WEIGHT_FORMATS;
-    const as = matrix ? matrixFormat(gpu, dtype, choice, isExact(name)) : f32;
+    const exact = isExact(name), loaded = matrix ? matrixFormat(gpu, dtype, choice, exact) : f32;
+    const as = adjust?.of(name) ? adjustedFormat(loaded, exact) : loaded;
     bytes += bytesOf(shape, as);
     if (!matrix) continue;
     stored.set(dtype, (stored.get(dtype) ?? 0) + size);
@@ -80,12 +87,12 @@ export function largestBlock(
   gpu: Pick<Gpu, "f16">,
   tensors: readonly TensorInfo[],
   block: RegExp,
-  choice: WeightDtypeChoice,
+  options: WeightOptions,
   isExact?: (name: string) => boolean,
 ): number {
   const blocks = Map.groupBy(tensors, ({ name }) => block.exec(name)?.[0]);
   blocks.delete(undefined);
-  return Math.max(0, ...[...blocks.values()].map((block) => weightsOnGpu(gpu, block, choice, isExact).bytes));
+  return Math.max(0, ...[...blocks.values()].map((block) => weightsOnGpu(gpu, block, options, isExact).bytes));
 }
 
 /** A description such as "stored as F32, cast to f16 while loading" or "stored as BF16". */

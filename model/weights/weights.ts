@@ -4,15 +4,16 @@
  * @module
  */
 import { f32 } from "../../gpu/formats/f32.ts";
-import type { TensorFormat } from "../../gpu/formats/format.ts";
+import type { MatrixFormat } from "../../gpu/formats/format.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { castInto } from "../../gpu/ops/cast.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { type Dtype, FLOAT_DTYPES, MATRIX_DTYPES, toFloat32, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
+import { expectTensor, type TensorInfo, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { CastRoom } from "./cast_room.ts";
-import { expectTensor, toFloat32 } from "../checkpoint/safetensors.ts";
-import type { TensorInfo, TensorSource } from "../checkpoint/tensor_source.ts";
-import { matrixFormat, type WeightDtypeChoice } from "./weight_dtype.ts";
+import { adjustedFormat, matrixFormat } from "./weight_dtype.ts";
+import type { WeightOptions } from "./weight_options.ts";
 import type { WeightSlot } from "./weight_slot.ts";
 
 /** The bytes that are read and uploaded at once, or {@link PIECE_ROWS} rows if these are more. */
@@ -21,14 +22,15 @@ const PIECE_BYTES = 32 * 2 ** 20;
 /** Tensors are uploaded in pieces of multiples of so many rows. Then each piece can be bound, whatever its format. */
 const PIECE_ROWS = 256;
 
+/** What matrices or vectors may be stored in. */
+const LOADED_DTYPES = [...new Set([...MATRIX_DTYPES, ...FLOAT_DTYPES])];
+
 /** Called for each tensor that has been uploaded, with its size in the file; not where a slot is overwritten. */
 export type OnUpload = (bytes: number) => void;
 
 /** Options of {@link Weights}. */
-export interface WeightsOptions {
+export interface WeightsOptions extends WeightOptions {
   readonly onUpload?: OnUpload | undefined;
-  /** Default: "auto". */
-  readonly dtype?: WeightDtypeChoice | undefined;
 }
 
 /**
@@ -79,35 +81,24 @@ export class Weights implements Disposable {
   /**
    * Checks a tensor before it is loaded.
    *
+   * @param dtypes that it may be stored in. Default: those of matrices and of vectors
    * @throws {TilereelError} if it is missing, or has another shape or format
    */
-  expect(name: string, shape: readonly number[]): TensorInfo {
-    return expectTensor(this.source, this.#prefix + name, shape);
+  expect(name: string, shape: readonly number[], dtypes: readonly Dtype[] = LOADED_DTYPES): TensorInfo {
+    return expectTensor(this.source, this.#prefix + name, shape, dtypes);
   }
 
   /**
-   * Uploads a weight for `linear`, and casts it if that was chosen; see {@link WeightDtypeChoice}.
+   * Uploads a weight for `linear`. It is cast if that was chosen or something is added to it; see {@link WeightOptions}.
    *
    * @param exact whether its products hold their operands in f32 whatever the device's precision is
-   * @returns `shape`; f32, or bf16 or f16 packed two in 32 bits
+   * @returns `shape`; in its format on the GPU
    * @throws {TilereelError} if it is missing, has another shape or format, cannot be read, or does not fit the GPU
    */
   async matrix(name: string, shape: readonly number[], { exact = false } = {}): Promise<Tensor> {
-    const { gpu, options: { dtype = "auto" } } = this;
-    const info = this.expect(name, shape);
+    const { gpu, options: { dtype = "auto" } } = this, info = this.expect(name, shape, MATRIX_DTYPES);
     const stored = matrixFormat(gpu, info.dtype, "stored"), held = matrixFormat(gpu, info.dtype, dtype, exact);
-    const tensor = this.#tensor(name, shape, held);
-    if (stored === held) {
-      await this.#upload(info, (piece, row) => gpu.write(tensor, piece, held.bytes(row * tensor.rowSize)));
-    } else {
-      const place = gpu.clampCounter(`the weight "${info.name}"`);
-      await this.#upload(info, (piece, row, count) => {
-        const to = tensor.rows(row, count), from = this.#castRoom.take(to.shape, stored);
-        gpu.write(from, piece, 0);
-        castInto(gpu, from, to, place);
-      });
-    }
-    return tensor;
+    return await this.#load(name, info, stored, held, exact);
   }
 
   /**
@@ -117,13 +108,7 @@ export class Weights implements Disposable {
    * @throws {TilereelError} as in {@link matrix}
    */
   async vector(name: string, shape: readonly number[]): Promise<Tensor> {
-    const info = this.expect(name, shape);
-    const tensor = this.#tensor(name, shape, f32);
-    await this.#upload(
-      info,
-      (piece, row) => this.gpu.write(tensor, toFloat32(piece, info.dtype), f32.bytes(row * tensor.rowSize)),
-    );
-    return tensor;
+    return await this.#load(name, this.expect(name, shape, FLOAT_DTYPES), f32, f32);
   }
 
   /** Frees memory that only loading needs. More can be loaded after it. */
@@ -147,6 +132,30 @@ export class Weights implements Disposable {
     return scope;
   }
 
+  /**
+   * Uploads a tensor, with what is added to it.
+   *
+   * @param from the format in which it is uploaded: as it is stored, or f32
+   * @param to the format in which it is held if nothing is added
+   */
+  async #load(name: string, info: TensorInfo, from: MatrixFormat, to: MatrixFormat, exact = false): Promise<Tensor> {
+    const { gpu, options: { adjust } } = this, delta = adjust?.of(info.name);
+    const held = delta ? adjustedFormat(to, exact) : to, tensor = this.#tensor(name, info.shape, held);
+    const numbers = (piece: Uint8Array<ArrayBuffer>) =>
+      from === WEIGHT_FORMATS[info.dtype] ? piece : toFloat32(piece, info.dtype);
+    if (from === held && !delta) {
+      await this.#upload(info, (piece, row) => gpu.write(tensor, numbers(piece), held.bytes(row * tensor.rowSize)));
+    } else {
+      const place = gpu.clampCounter(`the weight "${info.name}"`);
+      await this.#upload(info, (piece, row, count) => {
+        const part = tensor.rows(row, count), room = this.#castRoom.take(part.shape, from);
+        gpu.write(room, numbers(piece), 0);
+        gpu.scope(() => castInto(gpu, room, part, place, delta?.rows(row, count)));
+      });
+    }
+    return tensor;
+  }
+
   /** Calls `take` with one stored piece after the other: so many rows of the first axis, from `row` on. */
   async #upload(
     { name, shape, bytes }: TensorInfo,
@@ -164,7 +173,7 @@ export class Weights implements Disposable {
     if (!slot) onUpload?.(bytes);
   }
 
-  #tensor(name: string, shape: readonly number[], format: TensorFormat): Tensor {
+  #tensor(name: string, shape: readonly number[], format: MatrixFormat): Tensor {
     const whole = this.#prefix + name, what = `the weight "${whole}"`;
     if (this.#slot) return this.#slot.slot.tensor(whole.slice(this.#slot.base.length), shape, format, what);
     return this.#owned.adopt(this.gpu.weight(shape, format, what));

@@ -156,7 +156,7 @@ Deno.test("in the place of weights, configs, tokenizers, routers, tiles", () =>
       },
       path,
       'tensor "a" in',
-      "is stored as F8_E4M3, but weights must be F32, F16 or BF16; use the model's version in BF16 or F16",
+      "is stored as F8_E4M3, but F32, F16, BF16 or F64 was expected; use the model's version in BF16 or F16",
     );
 
     await tensors(path, { "blocks.0.attn1.to_q.weight": [1], "condition_embedder.x": [1] });

@@ -1,4 +1,6 @@
 import { writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
+import { blockFormat } from "../../../gpu/formats/block_format.ts";
+import { FORMATS } from "../../../gpu/formats/formats.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { castInto } from "../../../gpu/ops/cast.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
@@ -6,7 +8,7 @@ import { VideoPipeline } from "../../../model/pipeline.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
 import type { WeightsPlace } from "../../../model/blocks/weights_place.ts";
-import { matrixFormat, type WeightDtypeChoice } from "../../../model/weights/weight_dtype.ts";
+import { adjustedFormat, matrixFormat, type WeightDtypeChoice } from "../../../model/weights/weight_dtype.ts";
 import { assert, assertEquals } from "@std/assert";
 import { randn, testVariants } from "../../gpu.ts";
 import { inTempDir, tilereel } from "../../process.ts";
@@ -69,6 +71,33 @@ testVariants("weights are cast to nearest, ties to even, and what f16 cannot hol
   // Each name once, for streamed weights come again and again.
   await cast(values, "f32", "f16");
   assertEquals(await gpu.takeClamped(), []);
+});
+
+testVariants("what is added to weights is added before they are rounded", async ({ gpu }) => {
+  for (const count of [1, 7, 4099]) {
+    const values = Float32Array.from(randn(count, 3)),
+      added = randn(count, 4),
+      halves = new Uint8Array(bf16Of(values).buffer);
+    const widened = new Float32Array(Uint32Array.from(bf16Of(values), (bits) => bits << 16).buffer);
+    for (const [from, data, exact] of [["f32", values, values], ["bf16", halves, widened]] as const) {
+      const sums = Float32Array.from(exact, (v, i) => v + added[i]!);
+      for (const to of ["f32", "f16", "bf16"] as const) {
+        const [x, y, more] = [gpu.upload(data, [count], from), gpu.tensor([count], to), gpu.upload(added, [count])];
+        castInto(gpu, x, y, gpu.clampCounter("sum"), more);
+        const bytes = new Uint8Array(await gpu.readBytes(y)).slice(0, y.format.bytes(count));
+        const expected = to === "f32" ? sums : to === "f16" ? f16Of(sums) : bf16Of(sums);
+        assertEquals(bytes, new Uint8Array(expected.buffer as ArrayBuffer), `${from} to ${to}, ${count}`);
+        for (const tensor of [x, y, more]) gpu.release(tensor);
+      }
+    }
+  }
+});
+
+Deno.test("matrices that something is added to are rounded to their format, or widened", () => {
+  const four = blockFormat({ name: "four", blockElements: 8, blockBytes: 4, element: "u32", four: () => "" });
+  const { f32, f16, bf16 } = FORMATS;
+  assertEquals([f32, f16, bf16, four].map((held) => adjustedFormat(held, false)), [f32, f16, bf16, f16]);
+  assertEquals(adjustedFormat(four, true), f32);
 });
 
 Deno.test("auto casts f32 where operands are f16, and nothing else", () => {

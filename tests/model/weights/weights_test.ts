@@ -4,8 +4,9 @@ import type { Gpu } from "../../../gpu/gpu.ts";
 import { type Dtype, openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../../../model/checkpoint/tensor_source.ts";
+import { WeightSlot } from "../../../model/weights/weight_slot.ts";
 import { Weights } from "../../../model/weights/weights.ts";
-import { randn, toBf16, variants } from "../../gpu.ts";
+import { assertClose, randn, toBf16, variants } from "../../gpu.ts";
 
 /** Runs a test on one device, as uploads know no kernel variants. It outlives the test, so Deno must not see a leak. */
 function test(name: string, run: (gpu: Gpu) => Promise<void>): void {
@@ -70,6 +71,33 @@ test("weights arrive as they are stored, also an odd count of 16-bit numbers", a
     }
     assertEquals(uploaded, 2 * 35 * (4 + 2 + 2));
     weights[Symbol.dispose]();
+  });
+});
+
+test("what is added to matrices and vectors, resident and in slots", async (gpu) => {
+  const shape = [600, 7], count = 4200, values = randn(count, 1), added = randn(count, 2), bf16 = toBf16(values);
+  await withTensors({
+    "a.w": { dtype: "F32", shape, data: values },
+    "a.h": { dtype: "BF16", shape, data: bf16.packed },
+  }, async (source) => {
+    const asked: string[] = [];
+    const delta = {
+      rows: (start: number, rows: number) => gpu.upload(added.slice(start * 7, (start + rows) * 7), [rows, 7]),
+    };
+    const adjust = { bytes: 0, of: (name: string) => (asked.push(name), name === "a.b" ? undefined : delta) };
+    using weights = new Weights(gpu, source, { dtype: "stored", adjust });
+    using slot = new WeightSlot(gpu);
+    for (const scope of [weights.scope("a."), weights.inSlot("a.", slot)]) {
+      assertEquals(await gpu.read(await scope.matrix("w", shape)), values.map((v, i) => v + added[i]!));
+      const sums = bf16.values.map((v, i) => v + added[i]!);
+      const held = await scope.matrix("h", shape);
+      assertEquals(held.format.name, "bf16");
+      const upper = new Uint16Array(await gpu.readBytes(held));
+      assertClose(new Float32Array(Uint32Array.from(upper, (bits) => bits << 16).buffer), sums, 2 ** -8);
+      assertEquals(await gpu.read(await scope.vector("h", shape)), sums);
+    }
+    assertEquals(asked.slice(0, 3), ["a.w", "a.h", "a.h"]);
+    weights.settle();
   });
 });
 
