@@ -56,10 +56,10 @@ const held = (
 const integer = <N extends number | bigint>(Numbers: View<Iterable<N>> & { readonly BYTES_PER_ELEMENT: number }) =>
   plain(Numbers.BYTES_PER_ELEMENT, { integers: (bytes) => Array.from(view(Numbers, bytes), exactly) });
 
-/** All dtypes, by their names in safetensors where it has them. */
+/** All dtypes, by their names in safetensors where it has them. The casts name types for whoever reads no bodies. */
 const DTYPES = {
-  F32: held(FORMATS.f32, { decode: (bytes) => view(Float32Array, bytes) }),
-  F16: held(FORMATS.f16, { decode: (bytes) => Float32Array.from(view(Float16Array, bytes)) }),
+  F32: held(FORMATS.f32, { decode: (bytes) => view(Float32Array, bytes) }) as StoredDtype,
+  F16: held(FORMATS.f16, { decode: (bytes) => Float32Array.from(view(Float16Array, bytes)) }) as StoredDtype,
   BF16: held(FORMATS.bf16, {
     // A bfloat16 is the upper half of the float32 of the same value.
     decode: (bytes) => {
@@ -67,36 +67,35 @@ const DTYPES = {
       for (let i = 0; i < words.length; i++) words[i] = halves[i]! << 16;
       return new Float32Array(words.buffer);
     },
-  }),
-  F64: plain(8, { decode: (bytes) => Float32Array.from(view(Float64Array, bytes)) }),
-  F8_E4M3: plain(1),
-  F8_E5M2: plain(1),
-  I64: integer(BigInt64Array),
-  I32: integer(Int32Array),
-  I16: integer(Int16Array),
-  I8: integer(Int8Array),
-  U64: integer(BigUint64Array),
-  U32: integer(Uint32Array),
-  U16: integer(Uint16Array),
-  U8: integer(Uint8Array),
-  BOOL: integer(Uint8Array),
+  }) as StoredDtype,
+  F64: plain(8, { decode: (bytes) => Float32Array.from(view(Float64Array, bytes)) }) as StoredDtype,
+  F8_E4M3: plain(1) as StoredDtype,
+  F8_E5M2: plain(1) as StoredDtype,
+  I64: integer(BigInt64Array) as StoredDtype,
+  I32: integer(Int32Array) as StoredDtype,
+  I16: integer(Int16Array) as StoredDtype,
+  I8: integer(Int8Array) as StoredDtype,
+  U64: integer(BigUint64Array) as StoredDtype,
+  U32: integer(Uint32Array) as StoredDtype,
+  U16: integer(Uint16Array) as StoredDtype,
+  U8: integer(Uint8Array) as StoredDtype,
+  BOOL: integer(Uint8Array) as StoredDtype,
 };
 
 /** How a tensor is stored. Tensors of any dtype can be listed and read as bytes. */
 export type Dtype = keyof typeof DTYPES;
 
-const stored: Readonly<Record<Dtype, StoredDtype>> = DTYPES;
 const all = Object.keys(DTYPES) as readonly Dtype[];
 
 /** The dtypes that matrices may be stored in: kernels read them. */
-export const MATRIX_DTYPES: readonly Dtype[] = all.filter((dtype) => stored[dtype].format);
+export const MATRIX_DTYPES: readonly Dtype[] = all.filter((dtype) => DTYPES[dtype].format);
 /** The dtypes that are converted to f32 on the CPU: what vectors and the autoencoder's weights may be stored in. */
-export const FLOAT_DTYPES: readonly Dtype[] = all.filter((dtype) => stored[dtype].decode);
+export const FLOAT_DTYPES: readonly Dtype[] = all.filter((dtype) => DTYPES[dtype].decode);
 
 /** For {@link MATRIX_DTYPES}, the formats in which the GPU holds such bytes. */
-export const WEIGHT_FORMATS = Object.fromEntries(
-  MATRIX_DTYPES.map((dtype) => [dtype, stored[dtype].format]),
-) as Partial<Record<Dtype, MatrixFormat>>;
+export const WEIGHT_FORMATS: Partial<Record<Dtype, MatrixFormat>> = Object.fromEntries(
+  MATRIX_DTYPES.map((dtype) => [dtype, DTYPES[dtype].format]),
+);
 
 /** Names for messages: "F32, F16 or BF16". */
 export function anyOf(dtypes: readonly Dtype[]): string {
@@ -105,12 +104,12 @@ export function anyOf(dtypes: readonly Dtype[]): string {
 
 /** Whether `name` is a dtype of safetensors. */
 export function isSafetensorsDtype(name: unknown): name is Dtype {
-  return typeof name === "string" && Object.hasOwn(DTYPES, name) && stored[name as Dtype].inSafetensors;
+  return typeof name === "string" && Object.hasOwn(DTYPES, name) && DTYPES[name as Dtype].inSafetensors;
 }
 
 /** The bytes of so many consecutive elements. */
 export function storedBytes(dtype: Dtype, elements: number): number {
-  const { blockElements, blockBytes } = stored[dtype];
+  const { blockElements, blockBytes } = DTYPES[dtype];
   return Math.ceil(elements / blockElements) * blockBytes;
 }
 
@@ -125,7 +124,7 @@ export function elementCount(shape: readonly number[]): number {
  * @throws {TilereelError} if `dtype` is none of {@link FLOAT_DTYPES}
  */
 export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array<ArrayBuffer> {
-  const { decode } = stored[dtype];
+  const { decode } = DTYPES[dtype];
   if (decode) return decode(bytes);
   throw new TilereelError(`${dtype} values are not floats that can be read; ${anyOf(FLOAT_DTYPES)} was expected`);
 }
@@ -136,7 +135,7 @@ export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array<ArrayBu
  * @throws {TilereelError} if `dtype` is a float, or a 64-bit value is beyond ±2⁵³.
  */
 export function toNumbers(bytes: Uint8Array, dtype: Dtype): number[] {
-  const { integers } = stored[dtype];
+  const { integers } = DTYPES[dtype];
   if (integers) return integers(bytes);
   throw new TilereelError(`${dtype} values are not integers`);
 }
