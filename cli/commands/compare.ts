@@ -83,9 +83,7 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   const { gpu, onProgress, say, signal } = work;
   let done = 0;
   const comparison = await runComparison(plan, settings, {
-    ...{ gpu, onProgress, signal, onNote: work.note, commandLine: commandLine() },
-    ...{ model: values.model, textEncoder: values["text-encoder"] },
-    ...{ weights: values.weights, weightDtype: values["weight-dtype"] },
+    ...{ gpu, values, onProgress, signal, onNote: work.note, commandLine: commandLine() },
     onLoaded: (placement) => {
       const streamed = weightsLine(placement);
       if (streamed) say(streamed);

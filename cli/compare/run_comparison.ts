@@ -7,15 +7,14 @@ import config from "../../deno.json" with { type: "json" };
 import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
-import { VideoPipeline } from "../../model/pipeline.ts";
+import type { VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../generate/clip_record.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
-import type { WeightsChoice, WeightsPlacement } from "../../model/blocks/weights_place.ts";
-import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
+import type { WeightsPlacement } from "../../model/blocks/weights_place.ts";
+import { loadPipeline, type ModelValues, variantOf } from "../../tools/program/model_options.ts";
 import { clipExtent, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
@@ -28,14 +27,8 @@ import { warmUp } from "./warm_up.ts";
 /** What a comparison runs on. */
 export interface Workplace {
   readonly gpu: Gpu;
-  /** A model folder. Default: the embedded model. */
-  readonly model?: string | undefined;
-  /** An ONNX file. */
-  readonly textEncoder?: string | undefined;
-  /** Where the transformer's weights lie. Default: where they fit. */
-  readonly weights?: WeightsChoice | undefined;
-  /** In which format the GPU holds matrices. Default: "auto". */
-  readonly weightDtype?: WeightDtypeChoice | undefined;
+  /** The options of the model. */
+  readonly values: ModelValues;
   /** As the user typed it, for the page. */
   readonly commandLine: string;
   readonly onProgress: OnProgress;
@@ -69,13 +62,13 @@ export async function runComparison(
   settings: readonly ReadySetting[],
   workplace: Workplace,
 ): Promise<Comparison> {
-  const { gpu, commandLine, textEncoder, weightDtype, model = "the embedded demo model", signal } = workplace;
+  const { gpu, commandLine, values, signal } = workplace;
   const { description, precision } = gpu.settings;
   const circumstances = { precision, adapter: description.name, source: description.source };
-  const folder = await openModelFolder(workplace.model ?? embeddedModelDir());
+  const folder = await openModelFolder(values.model ?? embeddedModelDir());
   using opened = await folder.family.open(folder);
-  const identity = await modelIdentity(folder, { textEncoder, weightDtype });
-  const made = { model: workplace.model, identity, opened, quality: undefined, latents: {} };
+  const identity = await modelIdentity(folder, variantOf(values));
+  const made = { model: values.model, identity, opened, quality: undefined, latents: {} };
   const wanted = plan.prompts.map((planned) =>
     settings.map((setting): Wanted => {
       const clip = clipOf(planned, setting, folder.generation);
@@ -109,7 +102,7 @@ export async function runComparison(
     version: config.version,
     date: new Date().toISOString(),
     commandLine,
-    ...{ model, adapter: description.name, precision },
+    ...{ model: values.model ?? "the embedded demo model", adapter: description.name, precision },
     ...identity.weightDtype && { weightDtype: identity.weightDtype },
     settings: settings.map(({ name, words }) => ({ name, words })),
     prompts,
@@ -149,7 +142,7 @@ async function comparePrompt(
     const measured = { meanSquaredError: meanSquaredError(video.data, reference.data), ssim: ssim(video, reference) };
     clips[i] = await store.note(clips[i]!, measured, clips[0]!);
   }
-  const all = async () => sideBySide(await inOrder(wanted.map((_, i) => () => videoOf(i))));
+  const all = async () => sideBySide(await Array.fromAsync(wanted.keys(), videoOf));
   const { width, height, frames, fps } = clips[0]!.recorded.shape;
   return {
     ...{ prompt, seed, width, height, frames, fps },
@@ -161,12 +154,6 @@ async function comparePrompt(
       return { setting: wanted[i]!.setting.name, ...filesOf(clip), ...figures, meanSquaredError, ssim };
     }),
   };
-}
-
-async function inOrder<T>(work: readonly (() => Promise<T>)[]): Promise<T[]> {
-  const results: T[] = [];
-  for (const one of work) results.push(await one());
-  return results;
 }
 
 /** A pipeline that is loaded and warmed up when the first clip is rendered. */
@@ -186,27 +173,17 @@ class Renderer implements Disposable {
   }
 
   async #load(): Promise<VideoPipeline> {
-    const { gpu, model, textEncoder, weights, weightDtype, onProgress, onLoaded, signal } = this.workplace;
-    const pipeline = await VideoPipeline.load(model ?? embeddedModelDir(), {
-      gpu,
-      onProgress,
-      clips: this.prompts.map(({ values }) => clipExtent(values)),
-      textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
-      weights,
-      weightDtype,
-    });
+    const { gpu, values, onProgress, onLoaded, signal } = this.workplace;
+    const clips = this.prompts.map(({ values }) => clipExtent(values));
+    const pipeline = await loadPipeline(values, { gpu, clips, onProgress });
     try {
       onLoaded(pipeline.weights);
       const firsts = this.wanted.filter(({ setting }, i) =>
         this.wanted.findIndex((other) => other.setting === setting) === i
       );
-      const clips = firsts.map(({ clip, setting: { attention } }) => ({ ...clip, attention: attention.method }));
-      await warmUp(
-        pipeline,
-        clips,
-        (progress) => onProgress({ ...progress, stage: `warming up, ${progress.stage}` }),
-        signal,
-      );
+      const first = firsts.map(({ clip, setting: { attention } }) => ({ ...clip, attention: attention.method }));
+      const warming: OnProgress = (progress) => onProgress({ ...progress, stage: `warming up, ${progress.stage}` });
+      await warmUp(pipeline, first, warming, signal);
       return pipeline;
     } catch (error) {
       pipeline.close();

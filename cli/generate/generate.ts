@@ -22,7 +22,8 @@ import { type Plan, planRun, type ReadyClip } from "./plan.ts";
 import { renderClip } from "./render_clip.ts";
 import { RANDOM_SEED } from "./seeds.ts";
 import { brokenOff, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
-import { fittingEmbeddings, openWorkshop, type Workshop } from "./workshop.ts";
+import { fittingEmbeddings } from "./tensor_files.ts";
+import { openWorkshop, type Workshop } from "./workshop.ts";
 
 type TodoClip = ReadyClip & { readonly replaces: boolean };
 
@@ -156,12 +157,8 @@ class Run implements Disposable {
 
   async #open(): Promise<Workshop> {
     if (this.#workshop) return this.#workshop;
-    const { values } = this.plan;
-    this.#workshop = await openWorkshop({
-      ...{ values, model: values.model, textEncoder: values["text-encoder"] },
-      clips: this.todo.map(({ settings }) => settings),
-      onProgress: this.#progress.onProgress,
-    });
+    const clips = this.todo.map(({ settings }) => settings);
+    this.#workshop = await openWorkshop(this.plan.values, clips, this.#progress.onProgress);
     this.#hasLoaded = true;
     const streamed = weightsLine(this.#workshop.pipeline.weights);
     if (streamed !== undefined) this.#say(streamed);

@@ -18,10 +18,10 @@ import { batchOptions, type BatchValues } from "./batch_options.ts";
 import { type Clip, planClips } from "./clip_plan.ts";
 import { type ClipSettings, clipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { GenerateValues } from "../commands/generate.ts";
+import { variantOf } from "../../tools/program/model_options.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { fileIdentity } from "../../model/identity/file_identity.ts";
-import type { Array32, EmbeddingsFile } from "./tensor_files.ts";
-import { readEmbeddings, readLatents } from "./tensor_files.ts";
+import { type Array32, type EmbeddingsFile, readEmbeddings, readLatents } from "./tensor_files.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { plannedRecord, type RecordParts } from "./clip_record.ts";
@@ -98,11 +98,11 @@ export class PlanningModel implements Disposable {
 
   /** @throws {TilereelError} if the model or a file that the options name cannot be used */
   static async open(values: Pick<GenerateValues, ModelOption>): Promise<PlanningModel> {
-    const { model, embeddings, latents, "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
+    const { model, embeddings, latents } = values;
     const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
     using cleanUp = new DisposableStack();
     const opened = cleanUp.use(await folder.family.open(folder));
-    const identity = await modelIdentity(folder, { textEncoder, embeddings, weightDtype });
+    const identity = await modelIdentity(folder, { ...variantOf(values), embeddings });
     const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
     return new PlanningModel(dir, { model, identity, latents: noise, opened }, cleanUp.move());
   }

@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openSafetensors, readFloat32, type TensorSource } from "../../model/checkpoint/safetensors.ts";
+import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { whatTensorsAre } from "../../model/checkpoint/tensor_names.ts";
 
 /** Numbers with a shape. */
@@ -73,6 +74,26 @@ export async function readEmbeddings(file: string): Promise<EmbeddingsFile> {
     );
   }
   return { positive, negative };
+}
+
+/**
+ * Embeddings from a file, for a model.
+ *
+ * @throws {TilereelError} if they are another encoder's
+ */
+export function fittingEmbeddings(
+  path: string,
+  { positive, negative }: EmbeddingsFile,
+  textDim: number,
+): PromptEmbeddings {
+  const channels = positive.shape.at(-1);
+  if (channels !== textDim) {
+    throw new TilereelError(
+      `--embeddings ${path} have ${channels} channels, but the transformer takes ${textDim}: ` +
+        `use those of the text encoder that it was trained with`,
+    );
+  }
+  return { positive: positive.data, ...negative && { negative: negative.data } };
 }
 
 async function readArray(source: TensorSource, name: string): Promise<Array32> {

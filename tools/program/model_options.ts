@@ -4,10 +4,14 @@
  * @module
  */
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import type { ModelVariant } from "../../model/identity/model_identity.ts";
+import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
+import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { gpuOptions, precisionOption } from "./gpu_options.ts";
-import { choice, inGroup, memory, path } from "./options.ts";
+import { choice, inGroup, memory, type OptionValues, path } from "./options.ts";
 
 /** --weights. */
 export const weightsOption = choice({
@@ -54,6 +58,27 @@ export const trainedModelOptions = inGroup("Model", {
 
 /** The same for commands that render. */
 export const modelOptions = { ...trainedModelOptions, weights: weightsOption, precision: precisionOption("Model") };
+
+/** What the options say of a model. */
+export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly weights: typeof weightsOption }>;
+
+/** What of it makes its results different. */
+export function variantOf({ "text-encoder": textEncoder, "weight-dtype": weightDtype }: ModelValues): ModelVariant {
+  return { textEncoder, weightDtype };
+}
+
+/**
+ * Loads the model that the options name.
+ *
+ * @throws {TilereelError} if it cannot be loaded
+ */
+export async function loadPipeline(
+  { model = embeddedModelDir(), "text-encoder": textEncoder, weights, "weight-dtype": weightDtype }: ModelValues,
+  options: Pick<LoadOptions, "gpu" | "clips" | "onProgress">,
+): Promise<VideoPipeline> {
+  const encoder = textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder);
+  return await VideoPipeline.load(model, { ...options, textEncoder: encoder, weights, weightDtype });
+}
 
 /** The line that says that weights are streamed, with the reason, or cast; undefined in the usual case. */
 export function weightsLine(placement: WeightsPlacement): string | undefined {

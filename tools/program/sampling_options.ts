@@ -8,8 +8,6 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModel, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
-import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
-import { VideoPipeline } from "../../model/pipeline.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import { modelKey } from "../../model/identity/model_identity.ts";
 import type { SampledClip } from "../../model/training/data/sampled_clip.ts";
@@ -20,8 +18,7 @@ import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { inGroup, integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
-import type { trainedModelOptions } from "./model_options.ts";
-import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
+import { loadPipeline, type ModelValues, type trainedModelOptions, variantOf } from "./model_options.ts";
 
 const CLIPS = "Clips that the model samples";
 
@@ -77,13 +74,9 @@ export type SamplingValues = OptionValues<typeof samplingOptions & typeof traine
 
 /** What is sampled, known before anything is loaded. */
 export interface SamplingPlan {
-  /** The model's folder. */
-  readonly model: string;
+  /** The options of the model. */
+  readonly values: ModelValues;
   readonly clips: readonly SampledClip[];
-  /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly textEncoder: string | undefined;
-  /** In which format the GPU holds matrices. */
-  readonly weightDtype: WeightDtypeChoice | undefined;
   /** Tokens of the first clip. */
   readonly grid: Grid;
   /** Whether all clips are of that grid. */
@@ -104,50 +97,31 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   const clips = await clipsOfPrompts(prompts, { model, values: sampledClipValues(values), seed });
   using opened = await openModel(model);
   const grids = clips.map((clip) => opened.layout(clip).grid);
-  return {
-    ...{ model, clips, textEncoder: values["text-encoder"], weightDtype: values["weight-dtype"] },
-    ...{ grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) },
-  };
-}
-
-/** Runs that are ready; hold the model until they are disposed of. */
-export interface OpenRuns extends Disposable {
-  readonly runs: SamplingRuns;
+  return { values, clips, grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) };
 }
 
 /**
- * Loads the model and embeds the prompts.
+ * Loads the model and embeds the prompts. The model is held until the runs are disposed of.
  *
  * @throws {TilereelError} if it cannot be loaded
  */
 export async function openSamplingRuns(
   { gpu, onProgress }: Pick<LongRun, "gpu" | "onProgress">,
-  { model, clips, textEncoder, weightDtype }: SamplingPlan,
-): Promise<OpenRuns> {
-  const pipeline = await VideoPipeline.load(model, {
-    gpu,
-    clips,
-    onProgress,
-    textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
-    weightDtype,
-  });
-  try {
-    const runs = await samplingRuns(gpu, pipeline, clips, onProgress);
-    return { runs, [Symbol.dispose]: () => pipeline.close() };
-  } catch (error) {
-    pipeline.close();
-    throw error;
-  }
+  { values, clips }: SamplingPlan,
+): Promise<Disposable & { readonly runs: SamplingRuns }> {
+  using cleanUp = new DisposableStack();
+  const pipeline = await loadPipeline(values, { gpu, clips, onProgress });
+  cleanUp.defer(() => pipeline.close());
+  const runs = await samplingRuns(gpu, pipeline, clips, onProgress), held = cleanUp.move();
+  return { runs, [Symbol.dispose]: () => held.dispose() };
 }
 
 /** What the runs depend on. */
-export async function samplingIdentity(
-  { model, clips, textEncoder, weightDtype }: SamplingPlan,
-): Promise<TrainingIdentity> {
+export async function samplingIdentity({ values, clips }: SamplingPlan): Promise<TrainingIdentity> {
   const same = <T>(of: (clip: SampledClip) => T) =>
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
   return {
-    model: await modelKey(await openModelFolder(model), { textEncoder, weightDtype }),
+    model: await modelKey(await openModelFolder(values.model ?? embeddedModelDir()), variantOf(values)),
     size: same(({ width, height }) => `${width}x${height}`),
     frames: same(({ frames }) => frames),
     "sampling-steps": same(({ steps }) => steps),

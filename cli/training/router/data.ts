@@ -18,6 +18,7 @@ import { clipShape } from "../../../tools/program/clip/clip_settings.ts";
 import { clipsOfPrompts } from "../../../tools/program/clip/clips_of_prompts.ts";
 import { readPrompts } from "../../../tools/program/clip/prompts_file.ts";
 import type { LongRun } from "../../../tools/program/long_run.ts";
+import { variantOf } from "../../../tools/program/model_options.ts";
 import { sampledClipValues } from "../../../tools/program/sampling_options.ts";
 import { DEFAULT_CACHE, type RouterValues } from "./options.ts";
 
@@ -53,12 +54,11 @@ export async function openData(
   folder: ModelFolder,
 ): Promise<TrainingSet> {
   const { prompts, seed = 0 } = values, given = sampledClipValues(values), model = folder.path;
-  const { "text-encoder": textEncoder, "weight-dtype": weightDtype } = values;
   const onNote = (note: string) => say(`Note: ${note}.`);
   // Opened last, so that nothing is made where prompts or clips are wrong.
   const options = async () => {
     const cache = await LatentCache.open(values.cache ?? DEFAULT_CACHE, onNote);
-    return { gpu, model, textEncoder, weightDtype, cache, onProgress, signal };
+    return { gpu, model, ...variantOf(values), cache, onProgress, signal };
   };
   if (prompts !== undefined) {
     const clips = await clipsOfPrompts(prompts, { model, values: given, seed });
@@ -82,7 +82,7 @@ export async function dataIdentity(
   const { generation } = folder;
   const { width, height } = values.size ?? generation;
   return {
-    model: await modelKey(folder, { textEncoder: values["text-encoder"], weightDtype: values["weight-dtype"] }),
+    model: await modelKey(folder, variantOf(values)),
     ...values.prompts === undefined
       ? { source: "clips", "digest of the clips": data.digest.slice(0, 16) }
       : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },
