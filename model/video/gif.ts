@@ -56,9 +56,7 @@ function paletteSamples(video: Video): Uint8Array {
 function withAlpha(rgb: Uint8Array): Uint8Array {
   const rgba = new Uint8Array(rgb.length / 3 * 4);
   for (let p = 0, q = 0; p < rgb.length; p += 3, q += 4) {
-    rgba[q] = rgb[p]!;
-    rgba[q + 1] = rgb[p + 1]!;
-    rgba[q + 2] = rgb[p + 2]!;
+    for (let c = 0; c < 3; c++) rgba[q + c] = rgb[p + c]!;
     rgba[q + 3] = 255;
   }
   return rgba;

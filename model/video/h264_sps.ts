@@ -66,45 +66,23 @@ export function describeStream(sps: Uint8Array, description: StreamDescription):
   if (source.bits(1) === 1) throw new Error("the encoder describes usability by itself");
 
   const out = new BitWriter();
-  out.bits(header, 8);
-  out.bits(BASELINE, 8);
-  out.bits(CONSTRAINED, 8);
-  out.bits(levelOf(columns, rows, description), 8);
+  out.bits([header, 8], [BASELINE, 8], [CONSTRAINED, 8], [levelOf(columns, rows, description), 8]);
   source.at = begin;
-  while (source.at < end) out.bits(source.bits(1), 1);
-  out.bits(1, 1);
-  out.bits(1, 1);
-  out.bits(SQUARE, 8);
+  while (source.at < end) out.bits([source.bits(1), 1]);
+  out.bits([1, 1], [1, 1], [SQUARE, 8]);
   // Nothing of overscan; the signal: limited range, colours as described.
-  out.bits(0, 1);
-  out.bits(1, 1);
-  out.bits(UNSPECIFIED_FORMAT, 3);
-  out.bits(0, 1);
-  out.bits(1, 1);
-  out.bits(colours.primaries, 8);
-  out.bits(colours.transfer, 8);
-  out.bits(colours.matrix, 8);
-  out.bits(1, 1);
-  out.exponential(CHROMA_CENTRE);
-  out.exponential(CHROMA_CENTRE);
+  out.bits([0, 1], [1, 1], [UNSPECIFIED_FORMAT, 3], [0, 1], [1, 1]);
+  out.bits([colours.primaries, 8], [colours.transfer, 8], [colours.matrix, 8], [1, 1]);
+  out.exponential(CHROMA_CENTRE, CHROMA_CENTRE);
   // Time, counted in fields; all frames are as long.
-  out.bits(1, 1);
-  out.bits(rate.frameTicks, 32);
-  out.bits(rate.timescale * 2, 32);
-  out.bits(1, 1);
+  out.bits([1, 1], [rate.frameTicks, 32], [rate.timescale * 2, 32], [1, 1]);
   // No reference decoder, of neither kind, and no structure of pictures.
-  out.bits(0, 3);
+  out.bits([0, 3]);
   // Vectors may point outside; sizes have no bound; frames are shown in the order in which they come.
-  out.bits(1, 1);
-  out.bits(1, 1);
-  out.exponential(0);
-  out.exponential(0);
-  out.exponential(LONGEST_VECTOR);
-  out.exponential(LONGEST_VECTOR);
-  out.exponential(0);
-  out.exponential(references);
+  out.bits([1, 1], [1, 1]);
+  out.exponential(0, 0, LONGEST_VECTOR, LONGEST_VECTOR, 0, references);
   // The end: a one, and zeros up to the byte's.
-  out.bits(1, 1);
+  out.bits([1, 1]);
   return escaped(out.bytes());
 }
 
@@ -140,14 +118,19 @@ class BitReader {
 class BitWriter {
   readonly #bits: number[] = [];
 
-  bits(value: number, count: number): void {
-    for (let i = count - 1; i >= 0; i--) this.#bits.push(Math.floor(value / 2 ** i) % 2);
+  /** Writes numbers, each in as many bits. */
+  bits(...numbers: readonly (readonly [value: number, count: number])[]): void {
+    for (const [value, count] of numbers) {
+      for (let i = count - 1; i >= 0; i--) this.#bits.push(Math.floor(value / 2 ** i) % 2);
+    }
   }
 
-  exponential(value: number): void {
-    const length = Math.floor(Math.log2(value + 1));
-    this.bits(0, length);
-    this.bits(value + 1, length + 1);
+  /** Writes numbers by Exponential-Golomb coding. */
+  exponential(...values: readonly number[]): void {
+    for (const value of values) {
+      const length = Math.floor(Math.log2(value + 1));
+      this.bits([0, length], [value + 1, length + 1]);
+    }
   }
 
   bytes(): Uint8Array {

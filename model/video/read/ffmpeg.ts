@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { isNotFound } from "../../files/file_error.ts";
+import { concatenate } from "../mp4_boxes.ts";
 import { samplingTime } from "./sampling.ts";
 import type { Pictures } from "./timed_picture.ts";
 
@@ -52,22 +53,11 @@ function start(path: string, frames: number, fps: number, obstacle: string): Den
   // Each frame of the clip goes to the first slot that begins at or after it, and the last that comes there stays. In
   // microseconds: the clip's own unit of time may be as long as a frame.
   const pick = `settb=1/1000000,setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`;
-  const args = [
-    "-nostdin",
-    "-v",
-    "error",
-    "-i",
-    `file:${path}`,
-    "-map",
-    "0:V:0",
-    "-vf",
-    pick,
-    "-frames:v",
-    `${frames}`,
-  ];
+  const input = ["-nostdin", "-v", "error", "-i", `file:${path}`, "-map", "0:V:0", "-vf", pick];
+  const output = ["-frames:v", `${frames}`, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"];
   try {
     return new Deno.Command("ffmpeg", {
-      args: [...args, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"],
+      args: [...input, ...output],
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
@@ -101,14 +91,7 @@ class ByteReader {
       parts.push(value);
       length += value.length;
     }
-    if (parts.length > 1) {
-      this.#rest = new Uint8Array(length);
-      let at = 0;
-      for (const part of parts) {
-        this.#rest.set(part, at);
-        at += part.length;
-      }
-    }
+    if (parts.length > 1) this.#rest = concatenate(parts);
     return this.#rest.subarray(0, count);
   }
 
