@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { allCommands, type DescribedCommand, type DescribedTable } from "./described_commands.ts";
+import type { DescribedCommand, DescribedTable } from "./described_commands.ts";
 
 /** The script. */
-export function bashCompletion(table: DescribedTable): string {
-  const groups = [...table].flatMap(([name, entry]) => "commands" in entry ? [[name, [...entry.commands.keys()]]] : []);
+export function bashCompletion({ words, commands }: DescribedTable): string {
+  const wordsOf = (group: string) => words.get(group)!.map(([word]) => word).join(" ");
   return `# bash completion for tilereel: source it, or save it as ~/.local/share/bash-completion/completions/tilereel
 
 _tilereel_words() {
@@ -36,15 +36,15 @@ _tilereel() {
     at=$((at - 1))
   fi
   if ((at == 1)); then
-    _tilereel_words "${[...table.keys(), "help", "--help", "--version"].join(" ")}" "$cur"
+    _tilereel_words "${wordsOf("")} help --help --version" "$cur"
     return
   fi
   case $command in
 ${
-    groups.map(([name, inner]) =>
+    [...words.keys()].slice(1).map((name) =>
       `    ${name})
       if ((at == 2)); then
-        _tilereel_words "${[...inner!, "--help"].join(" ")}" "$cur"
+        _tilereel_words "${wordsOf(name)} --help" "$cur"
         return
       fi
       command="$command \${COMP_WORDS[COMP_CWORD - at + 2]}"
@@ -54,7 +54,7 @@ ${
   esac
   [[ \${COMP_WORDS[1]} == help ]] && return
   case $command in
-${allCommands(table).map(([words, command]) => commandCase(words.join(" "), command)).join("\n")}
+${[...commands].map(([name, command]) => commandCase(name, command)).join("\n")}
   esac
 }
 

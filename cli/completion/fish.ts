@@ -3,20 +3,16 @@
  *
  * @module
  */
-import { allCommands, type DescribedCommand, type DescribedOption, type DescribedTable } from "./described_commands.ts";
+import type { DescribedCommand, DescribedOption, DescribedTable } from "./described_commands.ts";
 
 /** The script. */
-export function fishCompletion(table: DescribedTable): string {
-  const lines = [...table].flatMap(([name, entry]) => [
-    wordLine([], name, entry.summary),
-    wordLine(["help"], name, entry.summary),
-    ..."commands" in entry
-      ? [...entry.commands].flatMap(([inner, { summary }]) => [
-        wordLine([name], inner, summary),
-        wordLine(["help", name], inner, summary),
-      ])
-      : [],
-  ]);
+export function fishCompletion({ words, commands }: DescribedTable): string {
+  const lines = [...words].flatMap(([group, entries]) =>
+    entries.flatMap(([word, summary]) => [
+      wordLine(group, word, summary),
+      wordLine(`help ${group}`, word, summary),
+    ])
+  );
   return `# fish completion for tilereel: save it as ~/.config/fish/completions/tilereel.fish
 
 # Whether these are all words so far.
@@ -36,18 +32,17 @@ end
 
 complete -c tilereel -f
 ${lines.join("\n")}
-${wordLine([], "help", "show the help of a command")}
-${allCommands(table).flatMap(([words, command]) => commandLines(words, command)).join("\n")}
+${wordLine("", "help", "show the help of a command")}
+${[...commands].flatMap(([name, command]) => commandLines(name, command)).join("\n")}
 `;
 }
 
-function wordLine(before: readonly string[], word: string, summary: string): string {
-  const condition = ["__tilereel_at", ...before].join(" ");
-  return `complete -c tilereel -n ${quoted(condition)} -a ${word} -d ${quoted(summary)}`;
+function wordLine(before: string, word: string, summary: string): string {
+  return `complete -c tilereel -n ${quoted(`__tilereel_at ${before}`.trim())} -a ${word} -d ${quoted(summary)}`;
 }
 
-function commandLines(words: readonly string[], { options, completion }: DescribedCommand): string[] {
-  const start = `complete -c tilereel -n ${quoted(`__tilereel_in ${words.join(" ")}`)}`;
+function commandLines(name: string, { options, completion }: DescribedCommand): string[] {
+  const start = `complete -c tilereel -n ${quoted(`__tilereel_in ${name}`)}`;
   return [
     ...options.map((option) => `${start} ${optionArguments(option)} -d ${quoted(option.help)}`),
     ...completion ? [`${start} ${valueArguments(completion, "")}`] : [],

@@ -3,17 +3,12 @@
  *
  * @module
  */
-import {
-  allCommands,
-  type DescribedCommand,
-  type DescribedGroup,
-  type DescribedOption,
-  type DescribedTable,
-} from "./described_commands.ts";
+import type { DescribedCommand, DescribedOption, DescribedTable } from "./described_commands.ts";
 
 /** The script. */
-export function zshCompletion(table: DescribedTable): string {
-  const groups = [...table].flatMap(([name, entry]) => "commands" in entry ? [[name, entry.commands] as const] : []);
+export function zshCompletion({ words, commands }: DescribedTable): string {
+  const described = (entries: readonly (readonly [string, string])[]) =>
+    entries.map((entry) => quoted(entry.join(":"))).join(" ");
   return `#compdef tilereel
 # zsh completion for tilereel: save it as _tilereel in a folder of $fpath, or source it after compinit
 
@@ -27,7 +22,7 @@ _tilereel() {
     ((CURRENT--))
   fi
   if ((CURRENT == 2)); then
-    commands=(${described([...table, ["help", { summary: "show the help of a command" }]])})
+    commands=(${described([...words.get("")!, ["help", "show the help of a command"]])})
     _describe command commands
     return
   fi
@@ -36,10 +31,10 @@ _tilereel() {
   ((CURRENT--))
   case $command in
 ${
-    groups.map(([name, commands]) =>
+    [...words].slice(1).map(([name, inner]) =>
       `    ${name})
       if ((CURRENT == 2)); then
-        commands=(${described([...commands])})
+        commands=(${described(inner)})
         _describe command commands
         return
       fi
@@ -52,7 +47,7 @@ ${
   esac
   [[ -n $help ]] && return
   case $command in
-${allCommands(table).map(([words, command]) => commandCase(words.join(" "), command)).join("\n")}
+${[...commands].map(([name, command]) => commandCase(name, command)).join("\n")}
   esac
 }
 
@@ -62,12 +57,6 @@ else
   compdef _tilereel tilereel
 fi
 `;
-}
-
-function described(
-  entries: readonly (readonly [string, Pick<DescribedCommand | DescribedGroup, "summary">])[],
-): string {
-  return entries.map(([name, { summary }]) => quoted(`${name}:${summary}`)).join(" ");
 }
 
 function commandCase(name: string, { options, positional, completion }: DescribedCommand): string {
@@ -87,7 +76,7 @@ function optionSpec({ long, short, help, value, completion, many }: DescribedOpt
   return `${before}{${short},${name}}${quoted(rest)}`;
 }
 
-function action({ completion }: { readonly completion: DescribedCommand["completion"] | undefined }): string {
+function action({ completion }: Pick<DescribedCommand, "completion">): string {
   if (completion === undefined) return " ";
   if (completion === "file") return "_files";
   if (completion === "folder") return "_files -/";

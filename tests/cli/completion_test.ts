@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { COMMANDS } from "../../cli/command_table.ts";
 import { bashCompletion } from "../../cli/completion/bash.ts";
-import { allCommands, describeCommands } from "../../cli/completion/described_commands.ts";
+import { describeCommands } from "../../cli/completion/described_commands.ts";
 import { fishCompletion } from "../../cli/completion/fish.ts";
 import { zshCompletion } from "../../cli/completion/zsh.ts";
 import { assertRefused, execute, inTempDir, tilereel } from "../process.ts";
@@ -37,14 +37,13 @@ Deno.test({
       await Deno.writeTextFile(join(dir, "complete"), COMPLETE);
       await Deno.mkdir(join(dir, "a folder"));
       await Deno.writeTextFile(join(dir, "a file"), "");
-      const optionsOf = (...words: string[]) =>
-        allCommands(table).find(([name]) => name.join() === words.join())![1].options.map(({ long }) => long).join("|");
+      const optionsOf = (name: string) => table.commands.get(name)!.options.map(({ long }) => long).join("|");
       const cases: [string, string][] = [
         ["tilereel ge", "generate"],
         ["tilereel ''", [...Object.keys(COMMANDS), "help", "--help", "--version"].join("|")],
         ["tilereel train ''", "router|tiles|--help"],
         ["tilereel help train ''", "router|tiles|--help"],
-        ["tilereel train router --", optionsOf("train", "router")],
+        ["tilereel train router --", optionsOf("train router")],
         ["tilereel search tiles --look", "--looks"],
         ["tilereel generate --attention ve", "veda"],
         ["tilereel generate --attention = v", "vorta|veda"],

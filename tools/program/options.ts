@@ -34,7 +34,7 @@ export interface Option<T> {
   /** What a number counts, as "bytes". */
   readonly unit?: string;
   /** How the value can be completed, if at all; by default as one of {@linkcode Option.choices}. */
-  readonly completion?: Completion;
+  readonly completion?: Completion | undefined;
   /** The default: a number, one of {@linkcode Option.choices}, or words where other things decide it. */
   readonly default?: string | number;
   /** One letter that means the same. */
