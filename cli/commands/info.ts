@@ -14,7 +14,7 @@ import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
 import { clipRecordOf, clipText, isClip } from "../info/clip_description.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../../tools/program/gpu_options.ts";
-import { type ComponentOnGpu, describeModel, type ModelDescription } from "../info/model_description.ts";
+import { type ComponentDescription, describeModel, type ModelDescription } from "../info/model_description.ts";
 import { flag, type OptionValues, text } from "../../tools/program/options.ts";
 import { weightDtypeOption } from "../../tools/program/model_options.ts";
 import { textTable } from "../../tools/program/text_table.ts";
@@ -169,7 +169,7 @@ function modelText(model: ModelDescription): string {
   ].join("\n");
 }
 
-function onGpuText(part: string, { dtypes, bytes, blockBytes }: ComponentOnGpu): string {
+function onGpuText(part: string, { dtypes, bytes, blockBytes }: ComponentDescription["onGpu"]): string {
   const block = blockBytes === undefined ? "" : `${formatBytes(blockBytes)} a block`;
   const size = part === "text_encoder" ? block : [formatBytes(bytes), ...block ? [block] : []].join(", ");
   return `${dtypes.join(" and ")}, ${size}`;

@@ -9,7 +9,7 @@ import { exists } from "../../model/files/file_error.ts";
 import { sampleSeed } from "../../model/training/data/sampled_set.ts";
 import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { checkReplaceable } from "./replace.ts";
-import { givenSeed, randomSeed, seedsFrom } from "./seeds.ts";
+import { seedOf, seedsFrom } from "./seeds.ts";
 import { checkWritable, isFolder } from "../../model/files/output.ts";
 import { type PromptEntry, promptsName, readPrompts } from "../../tools/program/clip/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
@@ -54,12 +54,7 @@ const DEFAULT_FOLDER = "out";
  * @throws {TilereelError} for a prompts file that cannot be used, or a place that cannot be written
  */
 export async function planClips(options: PlanOptions): Promise<Clip[]> {
-  const { prompts, values: { count = 1 } } = options;
-  const clips = prompts !== undefined
-    ? await planBatch(prompts, options)
-    : count > 1
-    ? await planSeveral(options)
-    : [await planOne(options)];
+  const clips = await (options.prompts === undefined ? planPrompt(options) : planBatch(options.prompts, options));
   for (const clip of clips) {
     const isThere = await isMade(clip.out);
     if (isThere && clip.taken === "replace" && options.overwrite) await checkReplaceable(clip.out);
@@ -68,14 +63,17 @@ export async function planClips(options: PlanOptions): Promise<Clip[]> {
   return clips;
 }
 
-async function planOne({ prompt, out, format, values }: PlanOptions): Promise<Clip> {
-  const seed = givenSeed(values) ?? randomSeed();
-  const checked = checkPrompt(prompt, "generate");
-  if (out !== undefined) {
-    return { prompt: checked, seed, values, out: await singlePlace(out, format), taken: "replace" };
+/** The clips of one prompt. */
+async function planPrompt({ prompt, out, format, values }: PlanOptions): Promise<Clip[]> {
+  const checked = checkPrompt(prompt, "generate"), first = seedOf(values), { count = 1 } = values;
+  if (count === 1 && out !== undefined) {
+    return [{ prompt: checked, seed: first, values, out: await singlePlace(out, format), taken: "replace" }];
   }
-  const place = withFormat(join(DEFAULT_FOLDER, `${slug(checked)}-${seed}`), format ?? "mp4");
-  return { prompt: checked, seed, values, out: place, taken: "next" };
+  const folder = count === 1 ? DEFAULT_FOLDER : await batchFolder(out, "--count");
+  return seedsFrom(first, values).map((seed): Clip => {
+    const place = join(folder, withFormat(`${slug(checked)}-${seed}`, format ?? "mp4"));
+    return { prompt: checked, seed, values, out: place, taken: count === 1 ? "next" : "keep" };
+  });
 }
 
 async function singlePlace(out: string, format: VideoFormat | undefined): Promise<string> {
@@ -89,16 +87,6 @@ async function singlePlace(out: string, format: VideoFormat | undefined): Promis
   return asked;
 }
 
-/** Several clips of one prompt. */
-async function planSeveral({ prompt, out, format = "mp4", values }: PlanOptions): Promise<Clip[]> {
-  const checked = checkPrompt(prompt, "generate");
-  const folder = await batchFolder(out, "--count");
-  return seedsFrom(givenSeed(values) ?? randomSeed(), values).map((seed): Clip => {
-    const place = join(folder, withFormat(`${slug(checked)}-${seed}`, format));
-    return { prompt: checked, seed, values, out: place, taken: "keep" };
-  });
-}
-
 async function planBatch(path: string, { prompt, out, format = "mp4", values }: PlanOptions): Promise<Clip[]> {
   if (prompt !== undefined) throw new TilereelError("give either a prompt or --prompts FILE, not both");
   const folder = await batchFolder(out, "--prompts");
@@ -109,9 +97,7 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
     const merged = overlaid(values, entry.values), occurrence = times.get(entry.prompt) ?? 0;
     times.set(entry.prompt, occurrence + 1);
     // Without a given seed it is derived from the prompt, so that the same command finds its earlier clips.
-    const first = merged.seed === undefined
-      ? sampleSeed(0, entry.prompt, occurrence)
-      : givenSeed(merged) ?? randomSeed();
+    const first = merged.seed === undefined ? sampleSeed(0, entry.prompt, occurrence) : seedOf(merged);
     const all = seedsFrom(first, merged);
     return all.map((seed): Clip => ({
       prompt: entry.prompt,
@@ -167,13 +153,11 @@ function placeInBatch(
  * @throws {TilereelError} if not
  */
 export async function checkPlace(out: string): Promise<void> {
-  if (formatOf(out) === "frames") {
-    if (await isMade(out)) {
-      throw new TilereelError(
-        `--out ${out} exists and is not empty, but frames need a new or an empty folder: name such a folder, name a ` +
-          `file such as ${join(out, "clip.mp4")}, or replace the frames with --overwrite`,
-      );
-    }
+  if (formatOf(out) === "frames" && await isMade(out)) {
+    throw new TilereelError(
+      `--out ${out} exists and is not empty, but frames need a new or an empty folder: name such a folder, name a ` +
+        `file such as ${join(out, "clip.mp4")}, or replace the frames with --overwrite`,
+    );
   }
   await checkWritable(out, { asFile: formatOf(out) !== "frames" });
 }

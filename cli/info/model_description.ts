@@ -5,7 +5,7 @@
  */
 import { basename } from "node:path";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
-import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import type { FileStore } from "../../model/files/store.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
@@ -22,17 +22,14 @@ export interface ComponentDescription {
   /** Number formats in use, the most used first. */
   readonly dtypes: readonly string[];
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
-  readonly onGpu: ComponentOnGpu;
-}
-
-/** A part's weights on the GPU. */
-export interface ComponentOnGpu {
-  /** Formats that its matrices are held in, the most used first. */
-  readonly dtypes: readonly string[];
-  /** All weights together. */
-  readonly bytes: number;
-  /** The largest block. Text encoders and streamed transformers are on the GPU one block at a time. */
-  readonly blockBytes?: number;
+  readonly onGpu: {
+    /** Formats that its matrices are held in, the most used first. */
+    readonly dtypes: readonly string[];
+    /** All weights together. */
+    readonly bytes: number;
+    /** The largest block. Text encoders and streamed transformers are on the GPU one block at a time. */
+    readonly blockBytes?: number;
+  };
 }
 
 /** How weights would be held. */
@@ -64,22 +61,14 @@ export async function describeModel(path: string, held: WeightsHeld): Promise<Mo
   const withoutWeights: string[] = [];
   const missing: string[] = [];
   for (const [name, { weights }] of Object.entries(folder.family.parts)) {
-    const part = await componentFolder(folder, name);
-    if (part === undefined) missing.push(name);
+    const part = await folder.component(name).catch((error) => {
+      if (!(error instanceof TilereelError)) throw error;
+    });
+    if (!part) missing.push(name);
     else if (weights) components.push(await describeComponent(name, part, weights, held));
     else withoutWeights.push(name);
   }
   return { path, components, withoutWeights, missing, defaults: folder.generation };
-}
-
-/** A part's folder, or nothing where the model comes without it. */
-async function componentFolder(folder: ModelFolder, name: string): Promise<FileStore | undefined> {
-  try {
-    return await folder.component(name);
-  } catch (error) {
-    if (error instanceof TilereelError) return undefined;
-    throw error;
-  }
 }
 
 async function describeComponent(
@@ -109,7 +98,7 @@ function onGpu(
   { block, used = () => true, exact, widened = false }: PartWeights,
   tensors: readonly TensorInfo[],
   gpu: WeightsHeld,
-): ComponentOnGpu {
+): ComponentDescription["onGpu"] {
   const uploaded = tensors.filter(({ name }) => used(name));
   if (widened) return { dtypes: ["f32"], bytes: uploaded.reduce((sum, { shape }) => sum + bytesOf(shape, f32), 0) };
   const { held, bytes } = weightsOnGpu(gpu, uploaded, gpu, exact);

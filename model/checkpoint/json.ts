@@ -28,6 +28,18 @@ export async function readJsonObject(file: string | StoredFile): Promise<Record<
   return value as Record<string, unknown>;
 }
 
+/** The object that JSON says; undefined if the text is no JSON, or says something else. */
+export function parseJsonObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && !Array.isArray(value)
+      ? value as Record<string, unknown> ?? undefined
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** The range of a number: inclusive, or exclusive of 0 with `positive`. */
 export interface NumberRange {
   readonly min?: number;

@@ -5,6 +5,7 @@
  */
 import { basename, isAbsolute, join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
+import { parseJsonObject } from "../../checkpoint/json.ts";
 import { fileAt } from "../../files/disk.ts";
 import { fileError, isNotFound } from "../../files/file_error.ts";
 import { frameNames } from "../../video/read/frame_folder.ts";
@@ -84,7 +85,12 @@ async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
   for (const [index, line] of (await readText(path)).split(/\r?\n/).entries()) {
     if (line.trim() === "") continue;
     const where = `${path} line ${index + 1}`;
-    const entry = parseObject(line, where);
+    const entry = parseJsonObject(line);
+    if (!entry) {
+      throw new TilereelError(
+        `${where} is not a JSON object, as in {"file": "cat.mp4", "caption": "a cat on a beach"}`,
+      );
+    }
     const file = textAt(entry, FILE_KEYS, where), caption = textAt(entry, CAPTION_KEYS, where);
     const clip = isAbsolute(file) ? file : join(folder, file);
     await Deno.stat(clip).catch((error) => {
@@ -94,16 +100,6 @@ async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
     clips.push({ path: clip, caption });
   }
   return clips;
-}
-
-function parseObject(line: string, where: string): Readonly<Record<string, unknown>> {
-  try {
-    const entry: unknown = JSON.parse(line);
-    if (typeof entry === "object" && entry !== null && !Array.isArray(entry)) return entry as Record<string, unknown>;
-  } catch {
-    // Said below, as for JSON of another kind.
-  }
-  throw new TilereelError(`${where} is not a JSON object, as in {"file": "cat.mp4", "caption": "a cat on a beach"}`);
 }
 
 function textAt(entry: Readonly<Record<string, unknown>>, keys: readonly string[], where: string): string {

@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { isNotFound, systemReason, TOO_LONG } from "../../../model/files/file_error.ts";
+import { parseJsonObject } from "../../../model/checkpoint/json.ts";
 import { LOOK_AT, recogniseBytes, type Recognised } from "../../../model/checkpoint/recognise.ts";
 import { clipOptions } from "./clip_options.ts";
 import { type OptionTable, type OptionValues, path, text } from "../options.ts";
@@ -49,9 +50,10 @@ export function promptsName(path: string): string {
  * @param table the options that a line of JSON can have as keys
  * @throws {TilereelError} when it cannot be read, holds no prompt, or a line is wrong
  */
-export async function readPrompts(path: string): Promise<PromptEntry[]>;
-export async function readPrompts<T extends OptionTable>(path: string, table: T): Promise<PromptEntry<T>[]>;
-export async function readPrompts(path: string, table: OptionTable = clipOptions): Promise<PromptEntry<OptionTable>[]> {
+export async function readPrompts<T extends OptionTable = typeof clipOptions>(
+  path: string,
+  table?: T,
+): Promise<PromptEntry<T>[]> {
   let content: string;
   try {
     const bytes = path === STDIN
@@ -71,8 +73,6 @@ export async function readPrompts(path: string, table: OptionTable = clipOptions
       ? `${system} ${isText}`
       : error instanceof Deno.errors.IsADirectory
       ? "it is a folder"
-      : error instanceof Deno.errors.PermissionDenied
-      ? "no permission to read it"
       : error instanceof TypeError
       ? "it is not UTF-8 text"
       : system ?? (error as Error).message;
@@ -88,13 +88,11 @@ export async function readPrompts(path: string, table: OptionTable = clipOptions
  *
  * @throws {TilereelError} with the line's number
  */
-export function parsePrompts(content: string, path: string): PromptEntry[];
-export function parsePrompts<T extends OptionTable>(content: string, path: string, table: T): PromptEntry<T>[];
-export function parsePrompts(
+export function parsePrompts<T extends OptionTable = typeof clipOptions>(
   content: string,
   path: string,
   table: OptionTable = clipOptions,
-): PromptEntry<OptionTable>[] {
+): PromptEntry<T>[] {
   const onlyJson = /\.(jsonl|ndjson)$/i.test(path);
   const text = content.replace(/^\uFEFF/, "");
   // Otherwise each of its lines would be taken for a prompt.
@@ -114,20 +112,13 @@ export function parsePrompts(
     } else entries.push({ prompt: trimmed, values: {}, line });
   }
   if (entries.length === 0) throw new TilereelError(`${path} has no prompts: write one per line`);
-  return entries;
+  return entries as PromptEntry<T>[];
 }
 
 function parseObject(text: string, where: string, table: OptionTable): Omit<PromptEntry<OptionTable>, "line"> {
-  let object: unknown;
-  try {
-    object = JSON.parse(text);
-  } catch {
-    throw new TilereelError(`${where} is not valid JSON: write one object a line, as in ${EXAMPLE}`);
-  }
-  if (typeof object !== "object" || object === null || Array.isArray(object)) {
-    throw new TilereelError(`${where} is not a JSON object, as in ${EXAMPLE}`);
-  }
-  const { prompt, out, ...values } = readValues(object as Record<string, unknown>, { ...LINE, ...table }, where);
+  const object = parseJsonObject(text);
+  if (!object) throw new TilereelError(`${where} is not a JSON object: write one a line, as in ${EXAMPLE}`);
+  const { prompt, out, ...values } = readValues(object, { ...LINE, ...table }, where);
   if (prompt === undefined) throw new TilereelError(`${where} has no "prompt"`);
   if (prompt.trim() === "") throw new TilereelError(`${where}: the prompt is empty`);
   return { prompt, ...out !== undefined && { out }, values };

@@ -78,8 +78,8 @@ Deno.test("a list of sigmas and a number of steps: the one closer to the clip co
 });
 
 Deno.test("wrong lines are named", () => {
-  refuses("a\n{x}", "p.txt line 2 is not valid JSON");
-  refuses("a cat", "p.jsonl line 1 is not valid JSON", "p.jsonl");
+  refuses("a\n{x}", "p.txt line 2 is not a JSON object: write one a line");
+  refuses("a cat", "p.jsonl line 1 is not a JSON object", "p.jsonl");
   refuses("[1]", "p.jsonl line 1 is not a JSON object", "p.jsonl");
   refuses('{"seed": 1}', 'line 1 has no "prompt"');
   refuses('{"prompt": "a", "seeed": 1}', 'line 1: unknown key "seeed": did you mean "seed"?');
