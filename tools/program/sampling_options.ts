@@ -100,6 +100,9 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   return { values, clips, grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) };
 }
 
+/** Runs that are ready. */
+export type OpenRuns = Disposable & { readonly runs: SamplingRuns };
+
 /**
  * Loads the model and embeds the prompts. The model is held until the runs are disposed of.
  *
@@ -108,7 +111,7 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
 export async function openSamplingRuns(
   { gpu, onProgress }: Pick<LongRun, "gpu" | "onProgress">,
   { values, clips }: SamplingPlan,
-): Promise<Disposable & { readonly runs: SamplingRuns }> {
+): Promise<OpenRuns> {
   using cleanUp = new DisposableStack();
   const pipeline = await loadPipeline(values, { gpu, clips, onProgress });
   cleanUp.defer(() => pipeline.close());
