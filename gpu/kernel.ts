@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 /**
  * The dialect of a WGSL compiler. The standard one requires `enable subgroups;`. naga, Deno's compiler, rejects that
  * line, and knows the built-ins without it.
@@ -12,6 +13,11 @@ export type WgslDialect = "standard" | "naga";
 
 /** Types of the scalars in a kernel's uniform block. */
 export type ParamType = "u32" | "i32" | "f32";
+
+/** Declares parameters that are all u32. */
+export function u32s<N extends string>(...names: readonly N[]): Readonly<Record<N, "u32">> {
+  return Object.fromEntries(names.map((name) => [name, "u32"])) as Record<N, "u32">;
+}
 
 /** What a kernel is made of. */
 export interface KernelSource {

@@ -4,6 +4,10 @@
  *
  * @module
  */
+import { u32s } from "../kernel.ts";
+
+/** The parameters of such a kernel. `chosen` is the number of heads to compute. */
+export const HEAD_PARAMS = u32s("heads", "chosen", "has_heads");
 
 /** WGSL that defines `name`, the head at position `pick` among those to compute. */
 export function chosenHead(name: string, pick: string): string {

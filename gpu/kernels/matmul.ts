@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { type KernelSource, read, unroll, write } from "../kernel.ts";
-import { chosenHead } from "./chosen_head.ts";
+import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
+import { chosenHead, HEAD_PARAMS } from "./chosen_head.ts";
 import { memo } from "./memo.ts";
 import type { MatrixFormat } from "../formats/format.ts";
 
@@ -18,24 +18,14 @@ const BUFFERS = (b: MatrixFormat) => ({
 });
 
 const PARAMS = {
-  m: "u32",
-  n: "u32",
-  k: "u32",
-  heads: "u32",
-  chosen: "u32",
-  has_heads: "u32",
+  ...u32s("m", "n", "k"),
+  ...HEAD_PARAMS,
   /** numbers from one matrix, row and column of a to the next */
-  a_matrix: "u32",
-  a_row: "u32",
-  a_column: "u32",
+  ...u32s("a_matrix", "a_row", "a_column"),
   /** the number of b's matrices; after the last, the first is used again */
   b_count: "u32",
-  b_matrix: "u32",
-  b_row: "u32",
-  b_column: "u32",
-  has_added: "u32",
-  added_matrix: "u32",
-  added_row: "u32",
+  ...u32s("b_matrix", "b_row", "b_column"),
+  ...u32s("has_added", "added_matrix", "added_row"),
   scale: "f32",
 } as const;
 

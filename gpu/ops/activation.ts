@@ -4,29 +4,23 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import { ACTIVATE, type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "activation",
   buffers: { x: read("f32"), y: write("f32") },
-  params: { count: "u32", kind: "u32" },
-  workgroupSize: [64, 1, 1],
+  params: { kind: "u32" },
   declarations: ACTIVATE,
-  body: `  ${INDEX_1D}
-  if (i < p.count) { y[i] = activate(x[i], p.kind); }`,
-};
+  body: "  y[i] = activate(x[i], p.kind);",
+});
 
 /** act(x), elementwise, f32. */
 export function activation(gpu: Gpu, x: Tensor, kind: Activation): Tensor {
   const y = gpu.tensor(x.shape);
-  gpu.run(KERNEL, {
-    buffers: { x, y },
-    params: { count: x.size, kind: ACTIVATIONS[kind] },
-    workgroups: groups1d(x.size),
-  });
+  runPerElement(gpu, KERNEL, x.size, { buffers: { x, y }, params: { kind: ACTIVATIONS[kind] } });
   gpu.tape?.record(y, [x], (dy) => [activationSlope(gpu, x, kind, dy)]);
   return y;
 }
@@ -34,7 +28,7 @@ export function activation(gpu: Gpu, x: Tensor, kind: Activation): Tensor {
 const SLOPE_KERNEL = perElement({
   name: "activation_slope",
   buffers: { x: read("f32"), dy: read("f32"), y: write("f32") },
-  params: { count: "u32", kind: "u32", has_dy: "u32" },
+  params: u32s("kind", "has_dy"),
   // Where tanh is clamped, it is 1 except for rounding, which the large factor behind it would amplify.
   declarations: `
 fn gelu_tanh_slope(x: f32) -> f32 {

@@ -4,9 +4,9 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 const BETA1 = 0.9;
 const BETA2 = 0.999;
@@ -15,7 +15,7 @@ const EPSILON = 1e-8;
 const ADAMW = perElement({
   name: "adamw",
   buffers: { gradient: read("f32"), x: write("f32"), mean: write("f32"), square: write("f32") },
-  params: { count: "u32", decay: "f32", rate: "f32", correction: "f32" },
+  params: { decay: "f32", rate: "f32", correction: "f32" },
   body: `  let g = gradient[i];
   let m = ${BETA1} * mean[i] + ${1 - BETA1} * g;
   let s = ${BETA2} * square[i] + ${1 - BETA2} * g * g;
@@ -56,21 +56,15 @@ export function adamwInPlace(
   });
 }
 
-const AVERAGE: KernelSource = {
+const AVERAGE = perElement({
   name: "moving_average",
   buffers: { x: read("f32"), average: write("f32") },
-  params: { count: "u32", keep: "f32", rest: "f32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i < p.count) { average[i] = p.keep * average[i] + p.rest * x[i]; }`,
-};
+  params: { keep: "f32", rest: "f32" },
+  body: "  average[i] = p.keep * average[i] + p.rest * x[i];",
+});
 
 /** average ← keep · average + (1 − keep) · x, of two f32 tensors of one size. */
 export function moveAverage(gpu: Gpu, average: Tensor, x: Tensor, keep: number): void {
   if (average.size !== x.size) throw new Error(`moveAverage: [${average.shape}] and [${x.shape}]`);
-  gpu.run(AVERAGE, {
-    buffers: { x, average },
-    params: { count: x.size, keep, rest: 1 - keep },
-    workgroups: groups1d(x.size),
-  });
+  runPerElement(gpu, AVERAGE, x.size, { buffers: { x, average }, params: { keep, rest: 1 - keep } });
 }

@@ -13,6 +13,7 @@ import { attentionTiled } from "../kernels/attention/tiled.ts";
 import { forwardRows, type ForwardVariant } from "../kernels/attention/variants.ts";
 import type { Tensor } from "../tensor.ts";
 import { type AttentionPattern, launchAttention, orderStride } from "./attention_launch.ts";
+import { chosenHeads } from "./chosen_heads.ts";
 
 /** The operands; for their shapes see `attention`. */
 export interface ForwardTensors {
@@ -37,7 +38,7 @@ export function runForward(
   tensors: ForwardTensors,
 ): void {
   const { q, bias, keyLengths, y, lse } = tensors;
-  const { plan, heads, only } = pattern;
+  const { plan, heads } = pattern;
   const headDim = q.dim(-1) / heads, rows = forwardRows(variant, headDim);
   const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
   const launch = (k: Tensor, v: Tensor) =>
@@ -52,17 +53,15 @@ export function runForward(
   gpu.untaped(() =>
     gpu.scope(() => {
       const [batch, tokens] = tensors.k.shape as [number, number, number];
-      const chosen = only?.dim(0) ?? heads, slots = plan?.keySlots ?? plan?.order.dim(1) ?? tokens;
+      const { chosen, head_ids, params } = chosenHeads(gpu, pattern);
+      const slots = plan?.keySlots ?? plan?.order.dim(1) ?? tokens;
       const [k, v] = [0, 1].map(() => gpu.tensor([batch, slots, chosen * headDim], "f16")) as [Tensor, Tensor];
       gpu.run(packKeys({ headDim, plan: call.plan }), {
         buffers: {
-          ...{ k: tensors.k, v: tensors.v, packed_k: k, packed_v: v, head_ids: only ?? gpu.placeholder },
+          ...{ k: tensors.k, v: tensors.v, packed_k: k, packed_v: v, head_ids },
           ...plan && { order: plan.order },
         },
-        params: {
-          ...{ tokens, rows: slots, heads, has_heads: only ? 1 : 0 },
-          order_stride: plan ? orderStride(plan) : 0,
-        },
+        params: { ...params, tokens, rows: slots, order_stride: plan ? orderStride(plan) : 0 },
         workgroups: [Math.ceil(slots * headDim / 8 / PACK_THREADS), chosen, batch],
       });
       launch(k, v);

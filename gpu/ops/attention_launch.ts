@@ -7,16 +7,14 @@ import type { AttentionPlan, BlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import type { KernelSource } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
+import { chosenHeads, type Heads } from "./chosen_heads.ts";
 
 /** The number of heads, and the pairs of queries and keys that take part. */
-export interface AttentionPattern {
-  readonly heads: number;
+export interface AttentionPattern extends Heads {
   /** The factor for q·k. Default: 1 / √(head dim). */
   readonly scale?: number;
   /** The plan of sparse self-attention. Default: every query attends to every key. */
   readonly plan?: AttentionPlan | undefined;
-  /** [n], u32: the heads to compute. The results of other heads are not written. Default: all. */
-  readonly only?: Tensor | undefined;
 }
 
 /** A kernel that loops by `loop.ts`, and its operands. */
@@ -39,33 +37,27 @@ export interface AttentionLaunch {
 
 /** Records one kernel. */
 export function launchAttention(gpu: Gpu, launch: AttentionLaunch): void {
-  const { kernel, pattern: { heads, scale, plan, only }, list, rows, blockRows, outer, inner, buffers, params } =
-    launch;
+  const { kernel, pattern, list, rows, blockRows, outer, inner, buffers, params } = launch;
+  const { heads, scale, plan } = pattern, { chosen, head_ids, params: chosenParams } = chosenHeads(gpu, pattern);
   const [batch, tokens, dim] = outer.shape as [number, number, number];
   const parts = list ? Math.ceil(blockRows / rows) : 1;
   const held = list ? list.blocks.dim(0) * parts : Math.ceil(tokens / rows);
   gpu.run(kernel, {
     buffers: {
       ...buffers,
-      head_ids: only ?? gpu.placeholder,
+      head_ids,
       ...plan && list && { order: plan.order, blocks: list.blocks, runs: list.runs },
     },
     params: {
-      ...params,
-      outer: tokens,
-      inner,
-      heads,
-      dim4: dim / 4,
-      scale: scale ?? 1 / Math.sqrt(dim / heads),
-      has_heads: only ? 1 : 0,
+      ...{ ...params, ...chosenParams },
+      ...{ outer: tokens, inner, dim4: dim / 4, scale: scale ?? 1 / Math.sqrt(dim / heads) },
       ...plan && list && {
         order_stride: orderStride(plan),
         runs_stride: list.runs.dim(0) > 1 ? list.runs.dim(1) : 0,
-        block_count: list.blocks.dim(0),
-        parts,
+        ...{ block_count: list.blocks.dim(0), parts },
       },
     },
-    workgroups: [gpu.kernels.plain ? Math.ceil(held / 8) : held, only?.dim(0) ?? heads, batch],
+    workgroups: [gpu.kernels.plain ? Math.ceil(held / 8) : held, chosen, batch],
   });
 }
 

@@ -5,11 +5,12 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, unroll, write } from "../kernel.ts";
-import { chosenHead } from "../kernels/chosen_head.ts";
+import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
+import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
+import { chosenHeads } from "./chosen_heads.ts";
 
 /** Disjoint buckets of one size, and the tokens that are in no bucket. */
 export interface Buckets {
@@ -43,27 +44,17 @@ export function keptSlots({ members, keep, rest }: Buckets): number {
   return members.dim(0) * (1 + keep) + (rest?.dim(0) ?? 0);
 }
 
-const SELECT_BUFFERS = {
-  x: read("vec4f"),
-  members: read("u32"),
-  rest: read("u32"),
-  head_ids: read("u32"),
-  order: write("u32"),
-  source: write("u32"),
-} as const;
-
-const SELECT_PARAMS = {
-  buckets: "u32",
-  keep: "u32",
-  rest_count: "u32",
-  tokens: "u32",
-  heads: "u32",
-  chosen: "u32",
-  has_heads: "u32",
-  head_dim4: "u32",
-  /** the slots of one head, and the first of them to write */
-  slots: "u32",
-  first_slot: "u32",
+/** What both kernels have. A head has `slots` slots; the first of them to write is `first_slot`. */
+const SHARED = {
+  buffers: {
+    ...{ x: read("vec4f"), members: read("u32"), rest: read("u32"), head_ids: read("u32") },
+    ...{ order: write("u32"), source: write("u32") },
+  },
+  params: {
+    ...u32s("buckets", "keep", "rest_count", "tokens"),
+    ...HEAD_PARAMS,
+    ...u32s("head_dim4", "slots", "first_slot"),
+  },
 } as const;
 
 /** Defines the head, and the offsets of its lists. Workgroups: z counts heads of all batch items. */
@@ -141,8 +132,7 @@ const SELECT_PLAIN = memo((variant: SelectVariant): KernelSource => {
   const others = variant.size - 1;
   return {
     name: `bucket_select_plain_${variant.size}_${variant.centre}`,
-    buffers: SELECT_BUFFERS,
-    params: SELECT_PARAMS,
+    ...SHARED,
     workgroupSize: [THREADS, 1, 1],
     declarations: `${LIKENESS}\n${SELECT_REST}`,
     body: `${SELECT_HEAD}
@@ -171,8 +161,7 @@ const SELECT_SHARED = memo((variant: SelectVariant): KernelSource => {
   const stride = lanes + 1;
   return {
     name: `bucket_select_${variant.size}_${variant.centre}_${lanes}`,
-    buffers: SELECT_BUFFERS,
-    params: SELECT_PARAMS,
+    ...SHARED,
     workgroupSize: [THREADS, 1, 1],
     declarations: `${LIKENESS}
 ${SELECT_REST}
@@ -221,29 +210,25 @@ function selectLanes(headDim4: number): number {
   return lanes;
 }
 
-/** Options of {@link bucketSelect}. */
-export interface BucketSelectOptions {
-  /** [n], u32: the heads to process; the results of other heads are undefined. Default: all */
-  readonly only?: Tensor | undefined;
-  /** As x. Given, keys are selected by their own similarity. Default: the tokens of the selected queries are kept. */
-  readonly keys?: Tensor | undefined;
-}
-
 /**
  * Selects, for each head and bucket, the tokens whose vectors are least similar to the centre's, by cosine.
  *
  * @param x [batch, tokens, heads · head dim], f32: queries
+ * @param options.only [n], u32: the heads to process; the results of other heads are undefined. Default: all
+ * @param options.keys as x. Given, keys are selected by their own similarity. Default: the tokens of the selected
+ * queries are kept
  */
 export function bucketSelect(
   gpu: Gpu,
   x: Tensor,
   heads: number,
   buckets: Buckets,
-  { only, keys }: BucketSelectOptions = {},
+  { only, keys }: { readonly only?: Tensor | undefined; readonly keys?: Tensor | undefined } = {},
 ): Selection {
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const { members, centre, keep, rest, end = tokens } = buckets;
-  const chosen = only?.dim(0) ?? heads, count = members.dim(0), size = members.dim(1);
+  const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
+  const count = members.dim(0), size = members.dim(1);
   const headDim4 = dim / heads / 4, restCount = rest?.dim(0) ?? 0;
   const slots = keptSlots(buckets) * (keys ? 2 : 1);
   const order = gpu.tensor([batch * heads, slots], "u32"), source = gpu.tensor([batch * heads, tokens], "u32");
@@ -254,9 +239,9 @@ export function bucketSelect(
     : Math.ceil((count + restCount) / THREADS);
   const select = (x: Tensor, first: number) =>
     gpu.run(shared ? SELECT_SHARED({ size, centre, lanes }) : SELECT_PLAIN({ size, centre, lanes: 1 }), {
-      buffers: { x, members, rest: rest ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, order, source },
+      buffers: { x, members, rest: rest ?? gpu.placeholder, head_ids, order, source },
       params: {
-        ...{ buckets: count, keep, rest_count: restCount, tokens, heads, chosen, has_heads: only ? 1 : 0 },
+        ...{ ...params, buckets: count, keep, rest_count: restCount, tokens },
         ...{ head_dim4: headDim4, slots, first_slot: first },
       },
       workgroups: [groups, 1, batch * chosen],

@@ -4,11 +4,12 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Buckets, Selection } from "./bucket_select.ts";
+import { chosenHeads } from "./chosen_heads.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
 /** The number of tokens of one thread of {@link SPREAD}. */
@@ -18,16 +19,8 @@ const SPREAD_TOKENS = 4;
 const SPREAD: KernelSource = {
   name: "bucket_spread",
   buffers: { source: read("u32"), head_ids: read("u32"), y: write("vec4f") },
-  params: {
-    tokens: "u32",
-    /** tokens from here on are not in buckets */
-    end: "u32",
-    heads: "u32",
-    has_heads: "u32",
-    head_dim4: "u32",
-    /** the number of tokens that a workgroup's threads process at once */
-    abreast: "u32",
-  },
+  // Tokens from `end` on are not in buckets. A workgroup's threads process `abreast` tokens at once.
+  params: u32s("tokens", "end", "heads", "has_heads", "head_dim4", "abreast"),
   workgroupSize: [256, 1, 1],
   body: `${chosenHead("head", "wid.y")}
   let source_at = (wid.z * p.heads + head) * p.tokens;
@@ -53,10 +46,11 @@ ${
 export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source, end }: Selection, only?: Tensor): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
   const headDim4 = dim / heads / 4, abreast = Math.floor(256 / headDim4);
+  const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
   gpu.run(SPREAD, {
-    buffers: { source, head_ids: only ?? gpu.placeholder, y },
-    params: { tokens, end, heads, has_heads: only ? 1 : 0, head_dim4: headDim4, abreast },
-    workgroups: [Math.ceil(end / (abreast * SPREAD_TOKENS)), only?.dim(0) ?? heads, batch],
+    buffers: { source, head_ids, y },
+    params: { ...params, tokens, end, head_dim4: headDim4, abreast },
+    workgroups: [Math.ceil(end / (abreast * SPREAD_TOKENS)), chosen, batch],
   });
 }
 
@@ -64,7 +58,7 @@ const COLLECT = memo((size: number) =>
   perElement({
     name: `bucket_collect_${size}`,
     buffers: { members: read("u32"), source: read("u32"), y: write("vec4f") },
-    params: { buckets: "u32", centre: "u32", tokens: "u32", heads: "u32", head_dim4: "u32", count: "u32" },
+    params: u32s("buckets", "centre", "tokens", "heads", "head_dim4"),
     body: `  let c = i % p.head_dim4;
   let head = (i / p.head_dim4) % p.heads;
   let bucket = (i / (p.head_dim4 * p.heads)) % p.buckets;

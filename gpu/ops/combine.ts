@@ -19,10 +19,7 @@ const kernel = memo((terms: number) =>
       ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`x${i}`, read("f32")])),
       y: write("f32"),
     },
-    params: {
-      count: "u32",
-      ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`c${i}`, "f32" as const])),
-    },
+    params: Object.fromEntries(Array.from({ length: terms }, (_, i) => [`c${i}`, "f32" as const])),
     body: `  var v = p.c0 * x0[i];
 ${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
   y[i] = v;`,
@@ -40,7 +37,7 @@ export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
   const y = gpu.tensor(first[1].shape);
   runPerElement(gpu, kernel(terms.length), y.size, {
     buffers: { ...Object.fromEntries(terms.map(([, x], i) => [`x${i}`, x])), y },
-    params: { ...Object.fromEntries(terms.map(([c], i) => [`c${i}`, c])) },
+    params: Object.fromEntries(terms.map(([c], i) => [`c${i}`, c])),
   });
   gpu.tape?.record(y, terms.map(([, x]) => x), (dy, wanted) =>
     terms.map(([c], i) => {

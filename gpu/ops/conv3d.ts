@@ -67,20 +67,10 @@ export function conv3d(gpu: Gpu, x: Tensor, weight: Tensor, bias: Tensor, option
   const width = stride === 2 ? Math.floor(widthIn / 2) : widthIn * up;
   const y = gpu.tensor([frames * interleave, height, width, channels / interleave]);
   const params = {
-    height_in: heightIn,
-    width_in: widthIn,
-    c4: cIn / 4,
-    frames,
-    height,
-    width,
-    channels,
-    kernel_t: kernelT,
-    kernel_h: kernelH,
-    kernel_w: kernelW,
-    stride_t: strideTime,
+    ...{ height_in: heightIn, width_in: widthIn, c4: cIn / 4, frames, height, width, channels },
+    ...{ kernel_t: kernelT, kernel_h: kernelH, kernel_w: kernelW, stride_t: strideTime },
     pad: kernelW === 3 && stride === 1 ? 1 : 0,
-    has_residual: residual ? 1 : 0,
-    frame_channels: channels / interleave,
+    ...{ has_residual: residual ? 1 : 0, frame_channels: channels / interleave },
   };
   const buffers = { x, weight, bias, residual: residual ?? gpu.placeholder, y };
   if (gpu.kernels.plain) {

@@ -4,22 +4,20 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
-const FILL: KernelSource = {
+const FILL = perElement({
   name: "fill_value",
   buffers: { y: write("f32") },
-  params: { count: "u32", value: "f32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i < p.count) { y[i] = p.value; }`,
-};
+  params: { value: "f32" },
+  body: "  y[i] = p.value;",
+});
 
 /** Overwrites an f32 tensor with one value. */
 export function fill(gpu: Gpu, y: Tensor, value: number): void {
-  gpu.run(FILL, { buffers: { y }, params: { count: y.size, value }, workgroups: groups1d(y.size) });
+  runPerElement(gpu, FILL, y.size, { buffers: { y }, params: { value } });
 }
 
 /** Makes an f32 tensor of zeros. */
@@ -29,24 +27,22 @@ export function zeros(gpu: Gpu, shape: readonly number[]): Tensor {
   return y;
 }
 
-const CLAMP: KernelSource = {
+const CLAMP = perElement({
   name: "clamp",
   buffers: { y: write("f32") },
-  params: { count: "u32", low: "f32", high: "f32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i < p.count) { y[i] = clamp(y[i], p.low, p.high); }`,
-};
+  params: { low: "f32", high: "f32" },
+  body: "  y[i] = clamp(y[i], p.low, p.high);",
+});
 
 /** Clamps an f32 tensor to low…high, in place. */
 export function clampInPlace(gpu: Gpu, y: Tensor, low: number, high: number): void {
-  gpu.run(CLAMP, { buffers: { y }, params: { count: y.size, low, high }, workgroups: groups1d(y.size) });
+  runPerElement(gpu, CLAMP, y.size, { buffers: { y }, params: { low, high } });
 }
 
 const CHANNEL_AFFINE = perElement({
   name: "channel_affine",
   buffers: { x: read("f32"), scale: read("f32"), shift: read("f32"), y: write("f32") },
-  params: { count: "u32", channels: "u32", inner: "u32" },
+  params: u32s("channels", "inner"),
   body: `  let c = (i / p.inner) % p.channels;
   y[i] = x[i] * scale[c] + shift[c];`,
 });

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
@@ -20,34 +20,14 @@ export interface Window {
 }
 
 const PARAMS = {
-  count: "u32",
-  channels: "u32",
-  frames: "u32",
-  height: "u32",
-  width: "u32",
-  clip_frames: "u32",
-  clip_height: "u32",
-  clip_width: "u32",
-  frame: "u32",
-  top: "u32",
-  left: "u32",
-} as const;
+  ...u32s("channels", "frames", "height", "width", "clip_frames", "clip_height", "clip_width"),
+  ...u32s("frame", "top", "left"),
+};
 
 /** The position of a window in a clip [channels, frames, height, width], as both kernels take it. */
-function windowParams(clip: Tensor, { frame, frames, top, left, height, width }: Window) {
-  const [channels, clipFrames, clipHeight, clipWidth] = clip.shape as [number, number, number, number];
-  return {
-    channels,
-    frames,
-    height,
-    width,
-    clip_frames: clipFrames,
-    clip_height: clipHeight,
-    clip_width: clipWidth,
-    frame,
-    top,
-    left,
-  };
+function windowParams(clip: Tensor, window: Window) {
+  const [channels, clip_frames, clip_height, clip_width] = clip.shape as [number, number, number, number];
+  return { ...window, channels, clip_frames, clip_height, clip_width };
 }
 
 const CUT = perElement({
@@ -120,11 +100,7 @@ export function pasteWindow(
 ): void {
   const [frames, height, width, stride] = x.shape as [number, number, number, number];
   const count = y.dim(0) * frames * height * width;
-  const params = {
-    ...windowParams(y, { frame, frames, top, left, height, width }),
-    stride,
-    blend: weights ? 1 : 0,
-    limit,
-  };
+  const window = windowParams(y, { frame, frames, top, left, height, width });
+  const params = { ...window, stride, blend: weights ? 1 : 0, limit };
   runPerElement(gpu, PASTE, count, { buffers: { x, weights: weights ?? gpu.placeholder, y }, params });
 }

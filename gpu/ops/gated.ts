@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 import type { ModulationVector } from "./modulation.ts";
@@ -12,14 +12,7 @@ import type { ModulationVector } from "./modulation.ts";
 const KERNEL = perElement({
   name: "gated",
   buffers: { x: read("f32"), gate: read("f32"), residual: read("f32"), y: write("f32") },
-  params: {
-    count: "u32",
-    dim: "u32",
-    rows_per_batch: "u32",
-    gate_offset: "u32",
-    gate_stride: "u32",
-    has_residual: "u32",
-  },
+  params: u32s("dim", "rows_per_batch", "gate_offset", "gate_stride", "has_residual"),
   body: `  var v = x[i] * gate[(i / p.dim / p.rows_per_batch) * p.gate_stride + p.gate_offset + i % p.dim];
   if (p.has_residual != 0u) { v += residual[i]; }
   y[i] = v;`,
@@ -39,11 +32,8 @@ export function gated(gpu: Gpu, x: Tensor, gate: ModulationVector, residual?: Te
   runPerElement(gpu, KERNEL, x.size, {
     buffers: { x, gate: tensor, residual: residual ?? gpu.placeholder, y },
     params: {
-      dim,
-      rows_per_batch: x.size / dim / batch,
-      gate_offset: index * dim,
-      gate_stride: tensor.size / batch,
-      has_residual: residual ? 1 : 0,
+      ...{ dim, rows_per_batch: x.size / dim / batch, has_residual: residual ? 1 : 0 },
+      ...{ gate_offset: index * dim, gate_stride: tensor.size / batch },
     },
   });
   gpu.tape?.record(y, [x, residual, tensor], (dy, wanted) => [

@@ -7,8 +7,14 @@ import { formatBytes } from "../common/format_bytes.ts";
 import { TilereelError } from "../common/errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
-import type { PanelShape } from "../kernels/gemm/pack.ts";
-import { gemmLaunch, type GemmProblem, gemmVariantFor, gemmVariants, panelsOf } from "../kernels/gemm/variants.ts";
+import {
+  gemmLaunch,
+  type GemmProblem,
+  gemmVariantFor,
+  gemmVariants,
+  type OperandPanels,
+  panelsOf,
+} from "../kernels/gemm/variants.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
@@ -90,11 +96,7 @@ function planOf(gpu: Gpu, m: number, w: Operand, options: GemmOptions = {}): Gem
  * The panels that products of `rows` rows with weights like w read; undefined where they read plain tensors. While a
  * tape is open, they do.
  */
-export function sharedPanels(
-  gpu: Gpu,
-  rows: number,
-  w: Operand,
-): { readonly x: PanelShape; readonly w: PanelShape } | undefined {
+export function sharedPanels(gpu: Gpu, rows: number, w: Operand): OperandPanels | undefined {
   return gpu.tape ? undefined : panelsOf(gpu, planOf(gpu, rows, w).variant);
 }
 
@@ -110,13 +112,8 @@ export function recordGemm(
   const { bias, activation = "none", residual, gate } = options;
   const { m, n: columns, k } = problem, none = gpu.placeholder, panels = panelsOf(gpu, variant);
   const params = {
-    m,
-    columns,
-    k4: k / 4,
-    activation: ACTIVATIONS[activation],
-    has_bias: bias ? 1 : 0,
-    has_residual: residual ? 1 : 0,
-    has_gate: gate ? 1 : 0,
+    ...{ m, columns, k4: k / 4, activation: ACTIVATIONS[activation] },
+    ...{ has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, has_gate: gate ? 1 : 0 },
     rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
     gate_offset: gate ? gate.index * columns : 0,
     gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
@@ -129,12 +126,8 @@ export function recordGemm(
       const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, into);
       gpu.run(kernel, {
         buffers: {
-          x: input,
-          w: readableOperand(gpu, part, panels?.w),
-          bias: bias ?? none,
-          residual: residual ?? none,
-          gate: gate?.tensor ?? none,
-          y: y instanceof PackedOperand ? y.tensor : y,
+          ...{ x: input, w: readableOperand(gpu, part, panels?.w), y: y instanceof PackedOperand ? y.tensor : y },
+          ...{ bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none },
         },
         params: { ...params, n, first },
         workgroups,

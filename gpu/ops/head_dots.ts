@@ -11,7 +11,7 @@ import { perElement, runPerElement } from "./per_element.ts";
 const KERNEL = perElement({
   name: "head_dots",
   buffers: { a: read("vec4f"), b: read("vec4f"), y: write("f32") },
-  params: { count: "u32", head_dim4: "u32" },
+  params: { head_dim4: "u32" },
   body: `  var sum = 0.0;
   for (var c = i * p.head_dim4; c < (i + 1u) * p.head_dim4; c++) { sum += dot(a[c], b[c]); }
   y[i] = sum;`,

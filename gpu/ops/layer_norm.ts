@@ -5,7 +5,7 @@
  */
 import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { type KernelSource, read, u32s, write } from "../kernel.ts";
 import { indexInPanels, type PanelShape } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
@@ -16,15 +16,10 @@ import { sharedPanels } from "./gemm.ts";
 import type { ModulationVector } from "./modulation.ts";
 
 const PARAMS = {
-  rows: "u32",
-  dim4: "u32",
+  ...u32s("rows", "dim4", "affine"),
   eps: "f32",
-  affine: "u32",
   scale_plus: "f32",
-  rows_per_batch: "u32",
-  stride4: "u32",
-  scale_offset4: "u32",
-  shift_offset4: "u32",
+  ...u32s("rows_per_batch", "stride4", "scale_offset4", "shift_offset4"),
 } as const;
 
 interface Variant {
@@ -44,9 +39,7 @@ const kernel = memo(({ plain, held, into }: Variant): KernelSource => {
   return {
     name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
     buffers: {
-      x: read("vec4f"),
-      scale: read("vec4f"),
-      shift: read("vec4f"),
+      ...{ x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f") },
       y: write(into ? "vec2u" : "vec4f"),
       ...into && clampedBuffer,
     },
@@ -167,26 +160,25 @@ export function layerNormInto(
 function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | undefined, y: Tensor, into?: PanelShape) {
   const dim = x.dim(-1), rows = x.size / dim;
   let [scale, shift] = [gpu.placeholder, gpu.placeholder];
-  let [plus, rowsPerBatch, stride, scaleOffset, shiftOffset] = [0, rows, 0, 0, 0];
+  let vectors = { scale_plus: 0, rows_per_batch: rows, stride4: 0, scale_offset4: 0, shift_offset4: 0 };
   if (affine && "weight" in affine) {
     [scale, shift] = [affine.weight, affine.bias];
   } else if (affine) {
-    const { tensor } = affine.scale;
-    [scale, shift, plus] = [tensor, affine.shift.tensor, 1];
-    [rowsPerBatch, stride] = [rows / tensor.dim(0), tensor.size / tensor.dim(0) / 4];
-    [scaleOffset, shiftOffset] = [affine.scale.index * dim / 4, affine.shift.index * dim / 4];
+    [scale, shift] = [affine.scale.tensor, affine.shift.tensor];
+    const batch = scale.dim(0),
+      [scale_offset4, shift_offset4] = [affine.scale, affine.shift].map(({ index }) => index * dim / 4) as [
+        number,
+        number,
+      ];
+    vectors = {
+      scale_plus: 1,
+      rows_per_batch: rows / batch,
+      stride4: scale.size / batch / 4,
+      scale_offset4,
+      shift_offset4,
+    };
   }
-  const params = {
-    rows,
-    dim4: dim / 4,
-    eps,
-    affine: affine ? 1 : 0,
-    scale_plus: plus,
-    rows_per_batch: rowsPerBatch,
-    stride4: stride,
-    scale_offset4: scaleOffset,
-    shift_offset4: shiftOffset,
-  };
+  const params = { ...vectors, rows, dim4: dim / 4, eps, affine: affine ? 1 : 0 };
   const workgroups = rowShape(gpu.kernels.plain).workgroups(rows);
   const held = heldVectors(gpu.kernels.plain, dim / 4);
   const source = kernel({ plain: gpu.kernels.plain, held, ...into && { into } });

@@ -6,13 +6,12 @@
 import type { Gpu } from "../gpu.ts";
 import { matmulPlain, matmulTiled, PLAIN_MATMUL, TILED_MATMUL } from "../kernels/matmul.ts";
 import type { Tensor } from "../tensor.ts";
+import { chosenHeads, type Heads } from "./chosen_heads.ts";
 
 /** Options of a product. */
-export interface MatmulOptions {
+export interface MatmulOptions extends Partial<Heads> {
   /** The number of heads of a batch item. Default: the number of matrices of a. */
   readonly heads?: number;
-  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all */
-  readonly only?: Tensor | undefined;
   /** a is stored as [k, m]. */
   readonly transposeA?: boolean;
   /** b is stored as [n, k]. */
@@ -46,28 +45,16 @@ export function matmul(gpu: Gpu, a: Tensor, b: Tensor, options: MatmulOptions = 
   if (!fits) throw new Error(`matmul: [${a.shape}] · [${b.shape}]${added ? ` + [${added.shape}]` : ""}`);
   const y = options.into ?? gpu.tensor([matrices, m, n]);
   if (y.size !== matrices * m * n) throw new Error(`matmul: [${a.shape}] · [${b.shape}] into [${y.shape}]`);
-  const chosen = only?.dim(0) ?? heads;
+  const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
   const step = gpu.kernels.plain ? 8 * PLAIN_MATMUL : TILED_MATMUL;
   gpu.run((gpu.kernels.plain ? matmulPlain : matmulTiled)(b.matrixFormat), {
-    buffers: { a, b, added: added ?? gpu.placeholder, head_ids: only ?? gpu.placeholder, y },
+    buffers: { a, b, added: added ?? gpu.placeholder, head_ids, y },
     params: {
-      m,
-      n,
-      k,
-      heads,
-      chosen,
-      has_heads: only ? 1 : 0,
-      a_matrix: aRows * aColumns,
-      a_row: transposeA ? 1 : aColumns,
-      a_column: transposeA ? aColumns : 1,
+      ...{ ...params, m, n, k, scale },
+      ...{ a_matrix: aRows * aColumns, a_row: transposeA ? 1 : aColumns, a_column: transposeA ? aColumns : 1 },
+      ...{ b_matrix: bRows * bColumns, b_row: transposeB ? 1 : bColumns, b_column: transposeB ? bColumns : 1 },
       b_count: bCount,
-      b_matrix: bRows * bColumns,
-      b_row: transposeB ? 1 : bColumns,
-      b_column: transposeB ? bColumns : 1,
-      has_added: added ? 1 : 0,
-      added_matrix: added ? m * added.dim(2) : 0,
-      added_row: added?.dim(2) ?? 0,
-      scale,
+      ...{ has_added: added ? 1 : 0, added_matrix: added ? m * added.dim(2) : 0, added_row: added?.dim(2) ?? 0 },
     },
     workgroups: [Math.ceil(n / step), Math.ceil(m / step), matrices / heads * chosen],
   });

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./per_element.ts";
+import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
 
 /** The largest number of sums that are read back. */
 const SUMS = 4096;
@@ -47,14 +47,12 @@ export function meanSquaredError(sums: Float32Array, size: number): number {
   return sums.reduce((total, sum) => total + sum, 0) / size;
 }
 
-const GRADIENT_KERNEL: KernelSource = {
+const GRADIENT_KERNEL = perElement({
   name: "mean_squared_error_gradient",
   buffers: { a: read("f32"), b: read("f32"), y: write("f32") },
-  params: { count: "u32", factor: "f32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i < p.count) { y[i] = p.factor * (a[i] - b[i]); }`,
-};
+  params: { factor: "f32" },
+  body: "  y[i] = p.factor * (a[i] - b[i]);",
+});
 
 /**
  * The gradient of weight · mean((a − b)²) with respect to a: 2 · weight · (a − b) / size.
@@ -66,11 +64,7 @@ const GRADIENT_KERNEL: KernelSource = {
 export function meanSquaredErrorGradient(gpu: Gpu, a: Tensor, b: Tensor, weight = 1): Tensor {
   const count = sizeOfBoth(a, b);
   const y = gpu.tensor(a.shape);
-  gpu.run(GRADIENT_KERNEL, {
-    buffers: { a, b, y },
-    params: { count, factor: 2 * weight / count },
-    workgroups: groups1d(count),
-  });
+  runPerElement(gpu, GRADIENT_KERNEL, count, { buffers: { a, b, y }, params: { factor: 2 * weight / count } });
   return y;
 }
 

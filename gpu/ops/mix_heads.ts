@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
@@ -17,7 +17,7 @@ const kernel = memo((terms: number) =>
       ...Object.fromEntries(Array.from({ length: terms }, (_, i) => [`w${i}`, read("f32")])),
       y: write("vec4f"),
     },
-    params: { count: "u32", tokens: "u32", heads: "u32", head_dim4: "u32" },
+    params: u32s("tokens", "heads", "head_dim4"),
     body: `  let dim4 = p.heads * p.head_dim4;
   let head = (i / (dim4 * p.tokens)) * p.heads + (i % dim4) / p.head_dim4;
   y[i] = ${Array.from({ length: terms }, (_, t) => `w${t}[head] * x${t}[i]`).join(" + ")};`,

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
@@ -17,7 +17,7 @@ export interface ModulationVector {
 const KERNEL = perElement({
   name: "modulation",
   buffers: { table: read("f32"), embedding: read("f32"), y: write("f32") },
-  params: { count: "u32", table_size: "u32", embedding_size: "u32" },
+  params: u32s("table_size", "embedding_size"),
   body: `  let at = i % p.table_size;
   y[i] = table[at] + embedding[(i / p.table_size) * p.embedding_size + at % p.embedding_size];`,
 });

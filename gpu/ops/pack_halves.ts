@@ -7,22 +7,20 @@ import { clampedBuffer, noteClamped } from "../clamps.ts";
 import { f32 } from "../formats/f32.ts";
 import { NOTE } from "../formats/halves.ts";
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./per_element.ts";
+import { perElement, runPerElement } from "./per_element.ts";
 
 const { element, read: readEight, halves } = f32.read.eight;
 
-const PACK: KernelSource = {
+const PACK = perElement({
   name: "pack_halves",
   buffers: { x: read(element), y: write("vec4u"), ...clampedBuffer },
-  params: { count: "u32" },
-  workgroupSize: [64, 1, 1],
+  params: {},
   declarations: noteClamped("inputs of convolutions") + halves("halves", NOTE),
-  body: `  ${INDEX_1D}
-  if (i < p.count) { y[i] = halves(${readEight("x", "i")}); }`,
-};
+  body: `  y[i] = halves(${readEight("x", "i")});`,
+});
 
 /**
  * Converts to f16. Numbers that f16 cannot hold are clamped.
@@ -31,8 +29,8 @@ const PACK: KernelSource = {
  */
 function packHalves(gpu: Gpu, x: Tensor): Tensor {
   if (x.size % 8 !== 0) throw new Error(`packHalves of ${x.size} numbers`);
-  const y = gpu.tensor(x.shape, "f16"), count = x.size / 8;
-  gpu.run(PACK, { buffers: { x, y }, params: { count }, workgroups: groups1d(count) });
+  const y = gpu.tensor(x.shape, "f16");
+  runPerElement(gpu, PACK, x.size / 8, { buffers: { x, y }, params: {} });
   return y;
 }
 

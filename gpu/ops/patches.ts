@@ -4,24 +4,13 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
-import type { Tensor } from "../tensor.ts";
+import { sizeOf, type Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
 /** Patch lengths along frames, height, width. */
 export type PatchSize = readonly [number, number, number];
-
-const PARAMS = {
-  count: "u32",
-  channels: "u32",
-  frames: "u32",
-  height: "u32",
-  width: "u32",
-  pt: "u32",
-  ph: "u32",
-  pw: "u32",
-} as const;
 
 /** What a kernel does with the video's element `i`, given its patch and its position in the patch. */
 const MOVES = {
@@ -37,7 +26,7 @@ const kernel = memo((direction: keyof typeof MOVES) =>
   perElement({
     name: `patches_${direction}`,
     buffers: { x: read("f32"), y: write("f32") },
-    params: PARAMS,
+    params: u32s("channels", "frames", "height", "width", "pt", "ph", "pw"),
     body: `  let w = i % p.width;
   let h = (i / p.width) % p.height;
   let t = (i / (p.width * p.height)) % p.frames;
@@ -57,10 +46,9 @@ const kernel = memo((direction: keyof typeof MOVES) =>
  * @returns [batch, tokens, channels·pt·ph·pw], f32
  */
 export function patchify(gpu: Gpu, x: Tensor, patch: PatchSize): Tensor {
-  const [batch, channels, frames, height, width] = x.shape as [number, number, number, number, number];
-  const tokens = frames * height * width / (patch[0] * patch[1] * patch[2]);
-  const y = gpu.tensor([batch, tokens, x.size / (batch * tokens)]);
-  launch(gpu, "split", x, y, [channels, frames, height, width], patch);
+  const size = x.dim(1) * sizeOf(patch), batch = x.dim(0);
+  const y = gpu.tensor([batch, x.size / batch / size, size]);
+  runPerElement(gpu, kernel("split"), y.size, { buffers: { x, y }, params: sizes(x.shape, patch) });
   return y;
 }
 
@@ -71,27 +59,18 @@ export function patchify(gpu: Gpu, x: Tensor, patch: PatchSize): Tensor {
  * @param shape [batch, channels, frames, height, width] of the result
  */
 export function unpatchify(gpu: Gpu, x: Tensor, shape: readonly number[], patch: PatchSize): Tensor {
-  const [, channels, frames, height, width] = shape as [number, number, number, number, number];
-  const y = gpu.tensor(shape);
-  launch(gpu, "join", x, y, [channels, frames, height, width], patch);
+  const y = gpu.tensor(shape), params = sizes(shape, patch);
+  runPerElement(gpu, kernel("join"), y.size, { buffers: { x, y }, params });
   gpu.tape?.record(y, [x], (dy) => {
     const dx = gpu.tensor(x.shape);
-    launch(gpu, "unjoin", dy, dx, [channels, frames, height, width], patch);
+    runPerElement(gpu, kernel("unjoin"), dx.size, { buffers: { x: dy, y: dx }, params });
     return [dx];
   });
   return y;
 }
 
-function launch(
-  gpu: Gpu,
-  direction: keyof typeof MOVES,
-  x: Tensor,
-  y: Tensor,
-  [channels, frames, height, width]: readonly [number, number, number, number],
-  [pt, ph, pw]: PatchSize,
-): void {
-  runPerElement(gpu, kernel(direction), y.size, {
-    buffers: { x, y },
-    params: { channels, frames, height, width, pt, ph, pw },
-  });
+/** The parameters of a kernel, for a video of a shape. */
+function sizes(video: readonly number[], [pt, ph, pw]: PatchSize) {
+  const [, channels, frames, height, width] = video as [number, number, number, number, number];
+  return { channels, frames, height, width, pt, ph, pw };
 }

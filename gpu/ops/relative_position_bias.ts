@@ -4,14 +4,14 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
 const KERNEL = perElement({
   name: "relative_position_bias",
   buffers: { table: read("f32"), buckets: read("u32"), y: write("f32") },
-  params: { count: "u32", tokens: "u32", heads: "u32" },
+  params: u32s("tokens", "heads"),
   body: `  let key = i % p.tokens;
   let query = (i / p.tokens) % p.tokens;
   let head = i / (p.tokens * p.tokens);

@@ -4,16 +4,14 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { type KernelSource, read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 const PARAMS = {
-  rows: "u32",
-  dim4: "u32",
+  ...u32s("rows", "dim4", "head_dim4"),
   eps: "f32",
-  head_dim4: "u32",
   /** rows of a token: its heads, if each is a row of its own */
   rows_per_token: "u32",
   /** tokens of a batch item */
@@ -115,13 +113,8 @@ export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, option
   const dim = weight.size, rows = x.size / dim;
   const { rope, into: y = gpu.tensor(x.shape) } = options, table = rope?.table ?? gpu.placeholder;
   const params = {
-    rows,
-    dim4: dim / 4,
-    eps,
-    head_dim4: rope ? table.dim(1) / 2 : 1,
-    rows_per_token: x.dim(-1) / dim,
-    tokens: x.dim(-2),
-    rotated: rope ? table.dim(0) : 0,
+    ...{ rows, dim4: dim / 4, eps, rows_per_token: x.dim(-1) / dim, tokens: x.dim(-2) },
+    ...{ head_dim4: rope ? table.dim(1) / 2 : 1, rotated: rope ? table.dim(0) : 0 },
   };
   const workgroups = rowShape(gpu.kernels.plain).workgroups(rows);
   const held = heldVectors(gpu.kernels.plain, dim / 4);

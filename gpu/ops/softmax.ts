@@ -4,19 +4,17 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, write } from "../kernel.ts";
+import { type KernelSource, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 
 const LANES = 128;
 
-const BUFFERS = { x: write("f32") };
-const PARAMS = { rows: "u32", columns: "u32", stride: "u32" } as const;
+const SHARED = { buffers: { x: write("f32") }, params: u32s("rows", "columns", "stride") };
 
 /** One thread for each row. */
 const ALONE: KernelSource = {
   name: "softmax_plain",
-  buffers: BUFFERS,
-  params: PARAMS,
+  ...SHARED,
   workgroupSize: [8, 1, 1],
   body: `  if (gid.x >= p.rows) { return; }
   let at = gid.x * p.stride;
@@ -29,10 +27,9 @@ const ALONE: KernelSource = {
 };
 
 /** One workgroup for each row. */
-const SHARED: KernelSource = {
+const TOGETHER: KernelSource = {
   name: "softmax",
-  buffers: BUFFERS,
-  params: PARAMS,
+  ...SHARED,
   workgroupSize: [LANES, 1, 1],
   declarations: `var<workgroup> partial: array<f32, ${LANES}>;`,
   body: `  let at = wid.x * p.stride;
@@ -66,7 +63,7 @@ const SHARED: KernelSource = {
  */
 export function softmaxInPlace(gpu: Gpu, x: Tensor, columns: number): void {
   const stride = x.dim(-1), rows = x.size / stride;
-  gpu.run(gpu.kernels.plain ? ALONE : SHARED, {
+  gpu.run(gpu.kernels.plain ? ALONE : TOGETHER, {
     buffers: { x },
     params: { rows, columns, stride },
     workgroups: [gpu.kernels.plain ? Math.ceil(rows / 8) : rows, 1, 1],

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
@@ -14,7 +14,7 @@ const ROWS = 64;
 const KERNEL = perElement({
   name: "sum_rows",
   buffers: { x: read("f32"), y: write("f32") },
-  params: { count: "u32", rows: "u32", columns: "u32", parts: "u32" },
+  params: u32s("rows", "columns", "parts"),
   body: `  let column = i % p.columns;
   let part = (i / p.columns) % p.parts;
   let batch = i / (p.columns * p.parts);

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
 import { perElement, runPerElement } from "./per_element.ts";
@@ -14,15 +14,10 @@ import { sumRows } from "./sum_rows.ts";
 const KERNEL = perElement({
   name: "tile_agreement",
   buffers: {
-    picked: read("vec2u"),
-    oracle: read("vec2u"),
-    mass: read("f32"),
-    tiles: read("vec2u"),
-    rows: read("vec2u"),
-    ids: read("u32"),
-    y: write("vec4f"),
+    ...{ picked: read("vec2u"), oracle: read("vec2u"), mass: read("f32") },
+    ...{ tiles: read("vec2u"), rows: read("vec2u"), ids: read("u32"), y: write("vec4f") },
   },
-  params: { n: "u32", runs_each: "u32", count: "u32", has_ids: "u32" },
+  params: u32s("n", "runs_each", "has_ids"),
   body: `  let own = i % p.n;
   var list = i / p.n;
   if (p.has_ids != 0u) { list = ids[list]; }

@@ -7,15 +7,13 @@ import type { Gpu } from "../gpu.ts";
 import { heatPlain, heatTiled } from "../kernels/attention/heat.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
+import { chosenHeads, type Heads } from "./chosen_heads.ts";
 
 /** Options of {@link tileHeat}. */
-export interface TileHeatOptions {
-  readonly heads: number;
+export interface TileHeatOptions extends Heads {
   readonly layout: TileLayout;
   /** The factor for q·k. Default: 1 / √(head dim). */
   readonly scale?: number;
-  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all. */
-  readonly only?: Tensor | undefined;
 }
 
 /** Both kinds of heat, each [batch · heads, query tiles, key tiles], f32. */
@@ -35,24 +33,16 @@ export interface TileHeat {
  * @param lse [batch, tokens, heads], f32: as `attention` returns it for the same q, k and scale
  */
 export function tileHeat(gpu: Gpu, q: Tensor, k: Tensor, lse: Tensor, options: TileHeatOptions): TileHeat {
-  const { heads, layout: { order, tiles }, only } = options;
+  const { heads, layout: { order, tiles } } = options, { chosen, head_ids, params } = chosenHeads(gpu, options);
   const [batch, tokens, dim] = q.shape as [number, number, number];
-  const headDim = dim / heads, count = tiles.dim(0), chosen = only?.dim(0) ?? heads;
+  const headDim = dim / heads, count = tiles.dim(0);
   if (gpu.kernels.plain ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
     throw new Error(`tileHeat: ${heads} heads of ${headDim}`);
   }
   const max = gpu.tensor([batch * heads, count, count]), sum = gpu.tensor(max.shape);
   gpu.run(gpu.kernels.plain ? heatPlain(headDim) : heatTiled({ headDim, f16: gpu.f16 }), {
-    buffers: { q, k, lse, order, tiles, head_ids: only ?? gpu.placeholder, maximum: max, total: sum },
-    params: {
-      tokens,
-      heads,
-      dim4: dim / 4,
-      tiles: count,
-      scale: options.scale ?? 1 / Math.sqrt(headDim),
-      chosen,
-      has_heads: only ? 1 : 0,
-    },
+    buffers: { q, k, lse, order, tiles, head_ids, maximum: max, total: sum },
+    params: { ...params, tokens, dim4: dim / 4, tiles: count, scale: options.scale ?? 1 / Math.sqrt(headDim) },
     workgroups: [gpu.kernels.plain ? Math.ceil(count / 8) : count, count, batch * chosen],
   });
   return { max, sum };

@@ -14,13 +14,7 @@ const kernel = memo((plain: boolean): KernelSource => {
   const { workgroupSize, lanes, index, declarations } = rowShape(plain);
   return {
     name: `tile_loss_${plain ? "plain" : "shared"}`,
-    buffers: {
-      scores: read("f32"),
-      heat: read("f32"),
-      ids: read("u32"),
-      loss: write("f32"),
-      gradient: write("f32"),
-    },
+    buffers: { scores: read("f32"), heat: read("f32"), ids: read("u32"), loss: write("f32"), gradient: write("f32") },
     params: { rows: "u32", columns: "u32", weight: "f32", has_ids: "u32" },
     workgroupSize,
     declarations,

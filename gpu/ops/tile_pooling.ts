@@ -4,31 +4,18 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
-import { chosenHead } from "../kernels/chosen_head.ts";
+import { read, u32s, write } from "../kernel.ts";
+import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
+import { chosenHeads } from "./chosen_heads.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
 /** Neighbouring threads read neighbouring vec4s of one token, so a head's row takes one load per thread. */
 const KERNEL = perElement({
   name: "tile_pooling",
-  buffers: {
-    x: read("vec4f"),
-    order: read("u32"),
-    tiles: read("vec2u"),
-    head_ids: read("u32"),
-    y: write("vec4f"),
-  },
-  params: {
-    tokens: "u32",
-    heads: "u32",
-    chosen: "u32",
-    has_heads: "u32",
-    head_dim4: "u32",
-    tile_count: "u32",
-    count: "u32",
-  },
+  buffers: { x: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32"), y: write("vec4f") },
+  params: { tokens: "u32", ...HEAD_PARAMS, ...u32s("head_dim4", "tile_count") },
   body: `  let c = i % p.head_dim4;
   let tile = (i / p.head_dim4) % p.tile_count;
   let batch = i / (p.head_dim4 * p.tile_count * p.chosen);
@@ -67,13 +54,14 @@ ${chosenHead("head", "(i / (p.head_dim4 * p.tile_count)) % p.chosen")}
  */
 export function poolTiles(gpu: Gpu, x: Tensor, heads: number, { order, tiles }: TileLayout, only?: Tensor): Tensor {
   const [batch, tokens, dim] = x.shape as [number, number, number];
-  const chosen = only?.dim(0) ?? heads, tileCount = tiles.dim(0), headDim = dim / heads;
+  const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
+  const tileCount = tiles.dim(0), headDim = dim / heads;
   if (headDim % 4 !== 0) throw new Error(`poolTiles: ${heads} heads of ${headDim}`);
   const y = gpu.tensor([batch * heads, tileCount, 3 * headDim]);
   const count = batch * chosen * tileCount * headDim / 4;
   runPerElement(gpu, KERNEL, count, {
-    buffers: { x, order, tiles, head_ids: only ?? gpu.placeholder, y },
-    params: { tokens, heads, chosen, has_heads: only ? 1 : 0, head_dim4: headDim / 4, tile_count: tileCount },
+    buffers: { x, order, tiles, head_ids, y },
+    params: { ...params, tokens, head_dim4: headDim / 4, tile_count: tileCount },
   });
   return y;
 }

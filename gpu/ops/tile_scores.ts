@@ -4,9 +4,10 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, unroll, write } from "../kernel.ts";
-import { chosenHead } from "../kernels/chosen_head.ts";
+import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
+import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
 import type { Tensor } from "../tensor.ts";
+import { chosenHeads, type Heads } from "./chosen_heads.ts";
 import { matmul } from "./matmul.ts";
 
 /**
@@ -40,17 +41,8 @@ const DEPTH = 8;
 const TILED: KernelSource = {
   name: "tile_scores",
   buffers: { q: read("vec4f"), k: read("vec4f"), head_ids: read("u32"), y: write("f32") },
-  params: {
-    n: "u32",
-    heads: "u32",
-    chosen: "u32",
-    has_heads: "u32",
-    head_dim4: "u32",
-    /** the number of vec4s from one tile's vector to the next */
-    q_row4: "u32",
-    k_row4: "u32",
-    scale: "f32",
-  },
+  // q_row4 and k_row4 are the number of vec4s from one tile's vector to the next.
+  params: { n: "u32", ...HEAD_PARAMS, ...u32s("head_dim4", "q_row4", "k_row4"), scale: "f32" },
   workgroupSize: [16, 16, 1],
   declarations: `
 var<workgroup> q_staged: array<vec4f, ${SIDE * DEPTH}>;
@@ -112,29 +104,20 @@ export function tileScores(
   gpu: Gpu,
   q: Tensor,
   k: Tensor,
-  { heads, headDim, only }: { heads: number; headDim: number; only?: Tensor | undefined },
+  { headDim, ...heads }: Heads & { readonly headDim: number },
 ): Tensor {
   const scale = 1 / Math.sqrt(headDim);
-  if (gpu.kernels.plain) return matmul(gpu, q, k, { heads, only, transposeB: true, inner: headDim, scale });
+  if (gpu.kernels.plain) return matmul(gpu, q, k, { ...heads, transposeB: true, inner: headDim, scale });
   const [matrices, n] = q.shape as [number, number, number];
   if (headDim % 4 !== 0 || k.dim(0) !== matrices || k.dim(1) !== n || q.dim(2) < headDim || k.dim(2) < headDim) {
     throw new Error(`tileScores: [${q.shape}] and [${k.shape}] of ${headDim}`);
   }
-  const chosen = only?.dim(0) ?? heads, groups = Math.ceil(n / SIDE);
+  const { chosen, head_ids, params } = chosenHeads(gpu, heads), groups = Math.ceil(n / SIDE);
   const y = gpu.tensor([matrices, n, n]);
   gpu.run(TILED, {
-    buffers: { q, k, head_ids: only ?? gpu.placeholder, y },
-    params: {
-      n,
-      heads,
-      chosen,
-      has_heads: only ? 1 : 0,
-      head_dim4: headDim / 4,
-      q_row4: q.dim(2) / 4,
-      k_row4: k.dim(2) / 4,
-      scale,
-    },
-    workgroups: [groups, groups, matrices / heads * chosen],
+    buffers: { q, k, head_ids, y },
+    params: { ...params, n, head_dim4: headDim / 4, q_row4: q.dim(2) / 4, k_row4: k.dim(2) / 4, scale },
+    workgroups: [groups, groups, matrices / heads.heads * chosen],
   });
   return y;
 }

@@ -4,35 +4,22 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { folded, type KernelSource, read, unroll, write } from "../kernel.ts";
-import { chosenHead } from "../kernels/chosen_head.ts";
+import { folded, type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
+import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
+import { chosenHeads, type Heads } from "./chosen_heads.ts";
 import { groups1d, INDEX_1D } from "./per_element.ts";
 
 const SHARED = {
   buffers: {
-    scores: read("u32"),
-    tiles: read("vec2u"),
-    rows: read("vec2u"),
-    head_ids: read("u32"),
+    ...{ scores: read("u32"), tiles: read("vec2u"), rows: read("vec2u"), head_ids: read("u32") },
     runs: write("vec2u"),
   },
-  params: {
-    n: "u32",
-    heads: "u32",
-    chosen: "u32",
-    has_heads: "u32",
-    /** number of runs of one head */
-    runs_each: "u32",
-    /** number of query tiles */
-    count: "u32",
-    /** the slots that are always kept */
-    kept_first: "u32",
-    kept_count: "u32",
-  },
+  // There are `count` query tiles, and `runs_each` runs of one head. `kept_…` are the slots that are always kept.
+  params: { n: "u32", ...HEAD_PARAMS, ...u32s("runs_each", "count", "kept_first", "kept_count") },
 } as const;
 
 /**
@@ -193,13 +180,6 @@ ${STORE_KEPT}`,
   };
 });
 
-/** The number of heads, and which of them to process. */
-export interface TileSelectionOptions {
-  readonly heads: number;
-  /** [n], u32: the heads to process; the results of other heads are undefined. Default: all */
-  readonly only?: Tensor | undefined;
-}
-
 /**
  * Selects the best key tiles of each query tile, as runs for an attention plan. A tile's own key tile is always
  * selected and counts; the others follow by score, and ties go to the lower index. An empty tile is selected only if
@@ -215,17 +195,17 @@ export function selectTiles(
   scores: Tensor,
   { tiles }: Pick<TileLayout, "tiles">,
   budget: Pick<TileBudget, "rows" | "runs" | "kept">,
-  { heads, only }: TileSelectionOptions,
+  heads: Heads,
 ): Tensor {
   const [matrices, n] = scores.shape as [number, number, number];
   if (n > MAX_TILES) throw new Error(`selectTiles: ${n} tiles, but at most ${MAX_TILES} fit`);
-  const chosen = only?.dim(0) ?? heads, count = matrices / heads * chosen * n;
+  const { chosen, head_ids, params } = chosenHeads(gpu, heads), count = matrices / heads.heads * chosen * n;
   const runs = gpu.tensor([matrices, budget.runs, 2], "u32");
   const subgroups = gpu.settings.description.features.includes("subgroups");
   gpu.run(gpu.kernels.plain ? PLAIN : TILED(rowSpread(n, subgroups)), {
-    buffers: { scores, tiles, rows: budget.rows, head_ids: only ?? gpu.placeholder, runs },
+    buffers: { scores, tiles, rows: budget.rows, head_ids, runs },
     params: {
-      ...{ n, heads, chosen, has_heads: only ? 1 : 0, runs_each: budget.runs, count },
+      ...{ ...params, n, runs_each: budget.runs, count },
       ...{ kept_first: budget.kept?.first ?? 0, kept_count: budget.kept?.count ?? 0 },
     },
     workgroups: gpu.kernels.plain ? groups1d(count) : folded(count),

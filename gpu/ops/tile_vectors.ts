@@ -5,11 +5,12 @@
  */
 import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, unroll, write } from "../kernel.ts";
+import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
+import { chosenHeads, type Heads } from "./chosen_heads.ts";
 import { poolTiles } from "./tile_pooling.ts";
 import { projectTiles } from "./tile_scores.ts";
 
@@ -20,16 +21,13 @@ export interface Sides<T> {
 }
 
 /** Options of {@link tileVectors}. */
-export interface TileVectorOptions {
-  readonly heads: number;
+export interface TileVectorOptions extends Heads {
   readonly layout: TileLayout;
   /**
    * The projections P of each side, [heads, 3 · head dim, head dim], f32, bf16 or f16. Without them, a tile's vector is
    * the mean of its tokens.
    */
   readonly projections?: Sides<Tensor> | undefined;
-  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all */
-  readonly only?: Tensor | undefined;
 }
 
 /**
@@ -63,13 +61,11 @@ function vectorsOf(
   }
   if (!Number.isInteger(headDim4)) throw new Error(`tileVectors: ${heads} heads of ${dim / heads}`);
   const y = gpu.tensor([batch * heads, tileCount, dim / heads]);
+  const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
   gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat }), {
-    buffers: {
-      ...{ x, order: layout.order, tiles: layout.tiles, head_ids: only ?? gpu.placeholder, y },
-      ...projection && { projection },
-    },
-    params: { tokens, heads, has_heads: only ? 1 : 0, tile_count: tileCount },
-    workgroups: [Math.ceil(tileCount / tilesAtOnce(headDim4)), only?.dim(0) ?? heads, batch],
+    buffers: { ...{ x, order: layout.order, tiles: layout.tiles, head_ids, y }, ...projection && { projection } },
+    params: { ...params, tokens, tile_count: tileCount },
+    workgroups: [Math.ceil(tileCount / tilesAtOnce(headDim4)), chosen, batch],
   });
   return y;
 }
@@ -99,7 +95,7 @@ const KERNEL = memo(({ headDim4, format }: { headDim4: number; format: MatrixFor
       ...projected && { projection: read(projected.element) },
       y: write("vec4f"),
     },
-    params: { tokens: "u32", heads: "u32", has_heads: "u32", tile_count: "u32" },
+    params: u32s("tokens", "heads", "has_heads", "tile_count"),
     workgroupSize: [headDim4, tiles, 1],
     declarations: `
 struct Features { mean: vec4f, top: vec4f, low: vec4f }

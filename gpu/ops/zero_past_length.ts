@@ -4,14 +4,14 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { read, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "./per_element.ts";
 
 const KERNEL = perElement({
   name: "zero_past_length",
   buffers: { x: read("f32"), lengths: read("u32"), y: write("f32") },
-  params: { count: "u32", tokens: "u32", dim: "u32" },
+  params: u32s("tokens", "dim"),
   body: `  let token = i / p.dim;
   y[i] = select(0.0, x[i], token % p.tokens < lengths[token / p.tokens]);`,
 });

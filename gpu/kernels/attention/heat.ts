@@ -4,35 +4,23 @@
  *
  * @module
  */
-import { type KernelSource, read, unroll, write } from "../../kernel.ts";
-import { chosenHead } from "../chosen_head.ts";
+import { type KernelSource, read, u32s, unroll, write } from "../../kernel.ts";
+import { chosenHead, HEAD_PARAMS } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
 import { PLAIN_ROWS } from "./plain.ts";
 import { products, stageArea, type Staged, TILE } from "./tiles.ts";
 
-const BUFFERS = {
-  q: read("vec4f"),
-  k: read("vec4f"),
-  /** [batch, tokens, heads] */
-  lse: read("f32"),
-  order: read("u32"),
-  tiles: read("vec2u"),
-  head_ids: read("u32"),
-  /** [batch · heads, tiles, tiles] */
-  maximum: write("f32"),
-  total: write("f32"),
-};
-
-const PARAMS = {
-  tokens: "u32",
-  heads: "u32",
-  /** heads · head dim / 4: vec4s from one token to the next */
-  dim4: "u32",
-  tiles: "u32",
-  scale: "f32",
-  /** heads that are computed, and whether `head_ids` says which */
-  chosen: "u32",
-  has_heads: "u32",
+/** `dim4` is heads · head dim / 4: vec4s from one token to the next. */
+const SHARED = {
+  params: { ...HEAD_PARAMS, ...u32s("tokens", "dim4", "tiles"), scale: "f32" },
+  buffers: {
+    ...{ q: read("vec4f"), k: read("vec4f") },
+    /** [batch, tokens, heads] */
+    lse: read("f32"),
+    ...{ order: read("u32"), tiles: read("vec2u"), head_ids: read("u32") },
+    /** [batch · heads, tiles, tiles] */
+    ...{ maximum: write("f32"), total: write("f32") },
+  },
 } as const;
 
 /** Defines `batch`, `h` and `head`, its first vec4 in a token. */
@@ -53,8 +41,7 @@ export const heatPlain = memo((headDim: number): KernelSource => {
   const keys = (line: (j: number) => string) => unroll(PLAIN_KEYS, line);
   return {
     name: `tile_heat_plain_${headDim}`,
-    buffers: BUFFERS,
-    params: PARAMS,
+    ...SHARED,
     workgroupSize: [8, 1, 1],
     body: `  if (gid.x >= p.tiles) { return; }
 ${HEAD}
@@ -101,8 +88,7 @@ export const heatTiled = memo(({ headDim, f16 }: { headDim: number; f16: boolean
   return {
     name: `tile_heat_tiled_${headDim}${f16 ? "_f16" : ""}`,
     f16,
-    buffers: BUFFERS,
-    params: PARAMS,
+    ...SHARED,
     workgroupSize: [16, 16, 1],
     declarations: `${stageArea(type)}
 var<workgroup> partial: array<vec2f, 256>;`,

@@ -5,7 +5,7 @@
  * @module
  */
 import { clampedBuffer } from "../../clamps.ts";
-import { type KernelSource, read, unroll, write } from "../../kernel.ts";
+import { type KernelSource, read, u32s, unroll, write } from "../../kernel.ts";
 import { chosenHead } from "../chosen_head.ts";
 import { memo } from "../memo.ts";
 import { countedHalves, FOUR_HALVES } from "../../formats/halves.ts";
@@ -23,23 +23,14 @@ export const PACKED = FOUR_HALVES + EIGHT;
 export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolean }): KernelSource => ({
   name: `attention_pack_${headDim}${plan ? "_plan" : ""}`,
   buffers: {
-    k: read("vec4f"),
-    v: read("vec4f"),
-    head_ids: read("u32"),
+    ...{ k: read("vec4f"), v: read("vec4f"), head_ids: read("u32") },
     ...plan && { order: read("u32") },
     /** [batch, rows, chosen heads · head dim] */
-    packed_k: write("vec4u"),
-    packed_v: write("vec4u"),
+    ...{ packed_k: write("vec4u"), packed_v: write("vec4u") },
     ...clampedBuffer,
   },
-  params: {
-    tokens: "u32",
-    rows: "u32",
-    heads: "u32",
-    has_heads: "u32",
-    /** the offset from one head's order to the next; 0 where all share one */
-    order_stride: "u32",
-  },
+  // order_stride is the offset from one head's order to the next; 0 where all share one.
+  params: u32s("tokens", "rows", "heads", "has_heads", "order_stride"),
   workgroupSize: [PACK_THREADS, 1, 1],
   declarations: countedHalves("keys and values of attention") + EIGHT,
   body: `  let row = gid.x / ${headDim / 8}u;

@@ -13,32 +13,22 @@
  *
  * @module
  */
-import { read, write } from "../../kernel.ts";
+import { read, u32s, write } from "../../kernel.ts";
 
 /** All sizes are in vec4s along the channels. */
 export const CONV3D_BUFFERS = {
-  x: read("vec4f"),
-  weight: read("vec4f"),
-  bias: read("vec4f"),
-  residual: read("vec4f"),
+  ...{ x: read("vec4f"), weight: read("vec4f"), bias: read("vec4f"), residual: read("vec4f") },
   y: write("vec4f"),
 } as const;
 
 export const CONV3D_PARAMS = {
   /** of the input */
-  height_in: "u32",
-  width_in: "u32",
+  ...u32s("height_in", "width_in"),
   /** input channels / 4 */
   c4: "u32",
   /** of the output, before channels become frames */
-  frames: "u32",
-  height: "u32",
-  width: "u32",
-  channels: "u32",
-  kernel_t: "u32",
-  kernel_h: "u32",
-  kernel_w: "u32",
-  stride_t: "u32",
+  ...u32s("frames", "height", "width", "channels"),
+  ...u32s("kernel_t", "kernel_h", "kernel_w", "stride_t"),
   pad: "i32",
   has_residual: "u32",
   /** channels / the number of frames into which the channels are split */

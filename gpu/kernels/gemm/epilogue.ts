@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { read, write } from "../../kernel.ts";
+import { read, u32s, write } from "../../kernel.ts";
 import { countedHalves } from "../../formats/halves.ts";
 import { indexInPanels, type PanelShape } from "./pack.ts";
 
@@ -36,17 +36,10 @@ export const GEMM_PARAMS = {
   /**
    * the first column, and the number of y's columns. They differ from 0 and n where w is bound in parts; multiples of 4
    */
-  first: "u32",
-  columns: "u32",
+  ...u32s("first", "columns"),
   /** k / 4 */
   k4: "u32",
-  activation: "u32",
-  has_bias: "u32",
-  has_residual: "u32",
-  has_gate: "u32",
-  rows_per_batch: "u32",
-  gate_offset: "u32",
-  gate_stride: "u32",
+  ...u32s("activation", "has_bias", "has_residual", "has_gate", "rows_per_batch", "gate_offset", "gate_stride"),
 } as const;
 
 /** What is applied to a finished sum. The argument of tanh is clamped, because some drivers return NaN past ±10. */

@@ -86,11 +86,11 @@ function tiles(gpu: Gpu, { m, n }: GemmProblem, variant: ProductVariant): readon
   return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
 }
 
+/** The panels of the operands of a product. */
+export type OperandPanels = Readonly<Record<"x" | "w", PanelShape>>;
+
 /** The panels that a variant reads its operands from; undefined where it reads plain tensors. */
-export function panelsOf(
-  gpu: Gpu,
-  variant: ProductVariant | undefined,
-): { readonly x: PanelShape; readonly w: PanelShape } | undefined {
+export function panelsOf(gpu: Gpu, variant: ProductVariant | undefined): OperandPanels | undefined {
   if (variant?.by !== "matrix units" || !variant.tile.packed) return undefined;
   const units = gpu.matrixUnits!, [x, w] = matrixTileSize(variant.tile, units);
   const depth = variant.tile.depth * units.k / 8;
