@@ -12,7 +12,7 @@ import { type KernelSource, MOST_GROUPS, type WgslDialect } from "./kernel.ts";
 import { type KernelKind, KernelPicker } from "./kernel_picker.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
 import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
-import { poisoning } from "./poison.ts";
+import { poison } from "./poison.ts";
 import type { Precision } from "./precision.ts";
 import { type Dispatch, type DispatchProfiler, Recorder } from "./recorder.ts";
 import { Scopes } from "./scopes.ts";
@@ -319,7 +319,7 @@ export class Gpu extends Scopes {
   #made(shape: readonly number[], as: Format, allocate: (bytes: number) => GPUBuffer): Tensor {
     const format = formatOf(as), tensor = new Tensor(allocate(bytesOf(shape, format)), 0, shape, format);
     this.own(tensor);
-    if (this.poison && tensor.bytes <= this.maxTensorBytes) this.run(...poisoning(tensor));
+    if (this.poison && tensor.bytes <= this.maxTensorBytes) poison(this, tensor);
     return tensor;
   }
 }

@@ -4,20 +4,14 @@
  * @module
  */
 import { TilereelError } from "../common/errors.ts";
-import { MATRIX_FEATURE } from "../matrix_units.ts";
-import type { DeviceSource } from "./source.ts";
+import { ALL_FEATURES, type DeviceSource } from "./source.ts";
 
 /** The device source of browsers. Deno has it, too, without what only Deno has: its choice of backends, and subgroups. */
 export const browser: DeviceSource = {
   name: "browser",
   dialect: "standard",
   backends: [],
-  features: [
-    { name: "shader-f16" },
-    { name: "subgroups" },
-    { name: "timestamp-query" },
-    { name: MATRIX_FEATURE },
-  ],
+  features: ALL_FEATURES,
   requestAdapter(options) {
     if (!navigator.gpu) throw new TilereelError("this browser has no WebGPU: use one that has it, over https");
     return navigator.gpu.requestAdapter(options);

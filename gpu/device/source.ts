@@ -4,6 +4,7 @@
  * @module
  */
 import type { WgslDialect } from "../kernel.ts";
+import { MATRIX_FEATURE } from "../matrix_units.ts";
 
 /** A WebGPU implementation. */
 export interface DeviceSource {
@@ -27,6 +28,14 @@ export interface DeviceSource {
   /** One sentence for a user whose machine has no adapter for this source: what to install. */
   noAdapter(backend: string | undefined): string;
 }
+
+/** All optional features that tilereel can use, where an adapter lists them. */
+export const ALL_FEATURES: readonly WantedFeature[] = [
+  { name: "shader-f16" },
+  { name: "subgroups" },
+  { name: "timestamp-query" },
+  { name: MATRIX_FEATURE },
+];
 
 /** An optional feature. */
 export interface WantedFeature {

@@ -24,7 +24,7 @@ fn half(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) { return sign | 0x7e00u; }
   if (magnitude >= 0x477ff000u) {
-    atomicAdd(&${CLAMPED}[p.place], 1u);
+    atomicAdd(&${CLAMPED}[p.counter], 1u);
     return sign | 0x7bffu;
   }
   if (magnitude >= 0x38800000u) {

@@ -76,7 +76,7 @@ export interface Rounding {
    * the rounding of a GPU's own conversion is not specified, and a GPU may assume that no f32 is NaN.
    */
   readonly half: string;
-  /** Whether it counts the numbers that it clamps, in the buffer `clamped` at `p.place`. */
+  /** Whether it counts the numbers that it clamps, in the buffer `clamped` at the index `p.counter`. */
   readonly counts: boolean;
 }
 

@@ -4,8 +4,7 @@
  *
  * @module
  */
-import type { DeviceSource } from "../device/source.ts";
-import { MATRIX_FEATURE } from "../matrix_units.ts";
+import { ALL_FEATURES, type DeviceSource } from "../device/source.ts";
 import { loadDawn } from "./dawn_addon.ts";
 
 /**
@@ -29,12 +28,7 @@ export const dawn: DeviceSource = {
   name: "dawn",
   dialect: "standard",
   backends: [],
-  features: [
-    { name: "shader-f16" },
-    { name: "subgroups" },
-    { name: "timestamp-query" },
-    { name: MATRIX_FEATURE },
-  ],
+  features: ALL_FEATURES,
   requestAdapter(options) {
     instance ??= loadDawn().create([
       `backend=${BACKENDS[Deno.build.os] ?? "vulkan"}`,

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 const BETA1 = 0.9;
 const BETA2 = 0.999;

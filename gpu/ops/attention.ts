@@ -49,7 +49,7 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   const tensors = { q, k, v, bias, keyLengths, y, lse };
   runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined }), options, tensors);
   if (gpu.tape && !options.into) {
-    if (bias || keyLengths) throw new Error("attention: there is no way back through a bias or key lengths");
+    if (bias || keyLengths) throw new Error("attention has no gradient where there is a bias or key lengths");
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {
       const gradient = (of: Tensor, needed: boolean | undefined) => needed ? zeros(gpu, of.shape) : undefined;
       const dq = gradient(q, wanted[0]);
@@ -117,7 +117,7 @@ export function attentionBackward(
     });
   }
   if (dk && dv) {
-    if (plan && !plan.keys) throw new Error("attention: this plan has no way back");
+    if (plan && !plan.keys) throw new Error("attention: this plan has no lists for the gradients of keys and values");
     launchAttention(gpu, {
       ...shared,
       kernel: kernel({ ...variant, of: "kv" }),

@@ -10,7 +10,7 @@ import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Buckets, Selection } from "./bucket_select.ts";
 import { chosenHeads } from "./chosen_heads.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** The number of tokens of one thread of {@link SPREAD}. */
 const SPREAD_TOKENS = 4;

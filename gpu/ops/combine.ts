@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu.ts";
 import { read, unroll, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** A coefficient and the tensor that it multiplies. */
 export type Term = readonly [coefficient: number, tensor: Tensor];

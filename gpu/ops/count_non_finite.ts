@@ -4,27 +4,24 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** The largest number of counts that are read back. */
 const COUNTS = 4096;
 
-const KERNEL: KernelSource = {
+const KERNEL = perElement({
   name: "count_non_finite",
   // The numbers are read as bits, because WGSL compilers may assume that no f32 is NaN.
   buffers: { x: read("u32"), y: write("u32") },
-  params: { count: "u32", counts: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.counts) { return; }
-  var found = 0u;
-  for (var at = i; at < p.count; at += p.counts) {
+  params: { size: "u32" },
+  body: `  var found = 0u;
+  for (var at = i; at < p.size; at += p.count) {
     found += select(0u, 1u, (x[at] & 0x7f800000u) == 0x7f800000u);
   }
   y[i] = found;`,
-};
+});
 
 /**
  * Counts NaNs and infinities in parts of a tensor. The sum of the counts is the count of the whole tensor.
@@ -33,9 +30,8 @@ const KERNEL: KernelSource = {
  * @returns [parts], at most 4096 of them, u32
  */
 export function countNonFinite(gpu: Gpu, x: Tensor): Tensor {
-  const counts = Math.min(x.size, COUNTS);
-  const y = gpu.tensor([counts], "u32");
-  gpu.run(KERNEL, { buffers: { x, y }, params: { count: x.size, counts }, workgroups: groups1d(counts) });
+  const y = gpu.tensor([Math.min(x.size, COUNTS)], "u32");
+  runPerElement(gpu, KERNEL, y.size, { buffers: { x, y }, params: { size: x.size } });
   return y;
 }
 

@@ -7,7 +7,7 @@
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** A part of a clip: `frames` from `frame` on, and of each the window `height` × `width` at `top`, `left`. */
 export interface Window {

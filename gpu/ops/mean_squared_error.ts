@@ -4,24 +4,21 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D, perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** The largest number of sums that are read back. */
 const SUMS = 4096;
 
-const SUMS_KERNEL: KernelSource = {
+const SUMS_KERNEL = perElement({
   name: "squared_error_sums",
   buffers: { a: read("f32"), b: read("f32"), y: write("f32") },
-  params: { count: "u32", sums: "u32" },
-  workgroupSize: [64, 1, 1],
-  body: `  ${INDEX_1D}
-  if (i >= p.sums) { return; }
-  var sum = 0.0;
-  for (var at = i; at < p.count; at += p.sums) { let d = a[at] - b[at]; sum += d * d; }
+  params: { size: "u32" },
+  body: `  var sum = 0.0;
+  for (var at = i; at < p.size; at += p.count) { let d = a[at] - b[at]; sum += d * d; }
   y[i] = sum;`,
-};
+});
 
 /**
  * Sums of (a − b)² over parts of two tensors. Results repeat bit for bit. {@link meanSquaredError} completes them.
@@ -31,9 +28,8 @@ const SUMS_KERNEL: KernelSource = {
  * @returns [parts], at most 4096 of them, f32
  */
 export function squaredErrorSums(gpu: Gpu, a: Tensor, b: Tensor): Tensor {
-  const count = sizeOfBoth(a, b), sums = Math.min(count, SUMS);
-  const y = gpu.tensor([sums]);
-  gpu.run(SUMS_KERNEL, { buffers: { a, b, y }, params: { count, sums }, workgroups: groups1d(sums) });
+  const size = sizeOfBoth(a, b), y = gpu.tensor([Math.min(size, SUMS)]);
+  runPerElement(gpu, SUMS_KERNEL, y.size, { buffers: { a, b, y }, params: { size } });
   return y;
 }
 

@@ -10,7 +10,7 @@ import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import type { Tensor } from "../tensor.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 const { element, read: readEight, halves } = f32.read.eight;
 

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import { packPanels, panelCount, type PanelShape } from "../kernels/gemm/pack.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { groups1d, INDEX_1D } from "./per_element.ts";
+import { runPerElement } from "../kernels/per_element.ts";
 
 /** An operand that is packed into panels, in f16 (see `kernels/gemm/pack.ts`). */
 export class PackedOperand {
@@ -30,12 +30,8 @@ export class PackedOperand {
   /** @param x [..., k]; k a multiple of 8 */
   static of(gpu: Gpu, x: Tensor, panel: PanelShape): PackedOperand {
     const packed = PackedOperand.empty(gpu, x.shape, panel, x), y = packed.tensor;
-    const eights = x.dim(-1) / 8, rows = x.size / x.dim(-1), count = y.size / 8;
-    gpu.run(packPanels({ format: x.matrixFormat, ...panel, index: INDEX_1D }), {
-      buffers: { x, y },
-      params: { rows, eights, count },
-      workgroups: groups1d(count),
-    });
+    const params = { eights: x.dim(-1) / 8, rows: x.size / x.dim(-1) };
+    runPerElement(gpu, packPanels({ format: x.matrixFormat, ...panel }), y.size / 8, { buffers: { x, y }, params });
     return packed;
   }
 

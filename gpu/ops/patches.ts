@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** Patch lengths along frames, height, width. */
 export type PatchSize = readonly [number, number, number];

@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 import { sumRows } from "./sum_rows.ts";
 
 /** Both lists of a row are sorted, so one pass over the tiles finds all matches. */

@@ -9,7 +9,7 @@ import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 import { chosenHeads } from "./chosen_heads.ts";
-import { perElement, runPerElement } from "./per_element.ts";
+import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** Neighbouring threads read neighbouring vec4s of one token, so a head's row takes one load per thread. */
 const KERNEL = perElement({

@@ -11,7 +11,7 @@ import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
 import { chosenHeads, type Heads } from "./chosen_heads.ts";
-import { groups1d, INDEX_1D } from "./per_element.ts";
+import { groups1d, perElement } from "../kernels/per_element.ts";
 
 const SHARED = {
   buffers: {
@@ -58,14 +58,11 @@ ${chosenHead("head", "(row / p.n) % p.chosen")}
  * For software adapters: one thread for each row. It takes four tiles per iteration, because llvmpipe stops a thread
  * after 65535 iterations.
  */
-const PLAIN: KernelSource = {
+const PLAIN = perElement({
   name: "tile_selection_plain",
   ...SHARED,
-  workgroupSize: [64, 1, 1],
   declarations: KEY,
-  body: `  ${INDEX_1D}
-  if (i >= p.count) { return; }
-  let row = i;
+  body: `  let row = i;
 ${ROW}
   // Finds the highest threshold that enough tiles reach, bit by bit.
   var threshold = 0u;
@@ -91,7 +88,7 @@ ${unroll(4, (i) => `    above += select(0u, 1u, key_at(row_at, own, j + ${i}u) >
     at++;
   }
 ${STORE_KEPT}`,
-};
+});
 
 /** The largest number of tiles. */
 export const MAX_TILES = 4096;

@@ -12,7 +12,7 @@
  */
 import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { OutputTile, products, storeWeights, TILE, WORKGROUP_AREAS } from "./tiles.ts";
+import { type OutputTile, outputTile, products, storeWeights, TILE, WORKGROUP_AREAS } from "./tiles.ts";
 import { type AttentionLoop, attentionLoop } from "./loop.ts";
 
 /** A variant of a backward kernel. */
@@ -27,10 +27,7 @@ export interface BackwardAttention {
 }
 
 const INPUTS = {
-  q: read("vec4f"),
-  k: read("vec4f"),
-  v: read("vec4f"),
-  dy: read("vec4f"),
+  ...{ q: read("vec4f"), k: read("vec4f"), v: read("vec4f"), dy: read("vec4f") },
   /** [batch, queries, heads] */
   lse: read("f32"),
   /** [batch, queries, heads]: Σ dy∘y over a head's channels */
@@ -139,7 +136,7 @@ ${channels((c) => withQuery(c, (i) => `a${i}_${c} += t${i} * q; b${i}_${c} += s$
 
 /** Makes the kernel for GPUs. */
 export const attentionBackwardTiled = memo((variant: BackwardAttention): KernelSource => {
-  const loop = attentionLoop({ plan: variant.plan, rows: TILE }), out = new OutputTile(variant.headDim);
+  const loop = attentionLoop({ plan: variant.plan, rows: TILE }), out = outputTile(variant.headDim);
   const stages = (variant.of === "q" ? tiledQueries : tiledKeys)(variant.headDim, loop, out);
   const store = ([name, to, factor]: readonly [name: string, to: string, factor: string]) =>
     out.each(

@@ -49,12 +49,7 @@ export function lookaheadLoop({ plan, rows, step, threads, sorted = false }: Loo
   const { buffers, params, begin, outer } = attentionLoop({ plan, rows });
   if (!plan) {
     return {
-      declarations: "",
-      bytes: 0,
-      buffers,
-      params,
-      begin,
-      outer,
+      ...{ declarations: "", bytes: 0, buffers, params, begin, outer },
       steps: (pieces) => `  var at = 0u;\n${loop(step, pieces)}`,
       inner: (row) => `(wid.z * p.inner + min(at + ${row}, end - 1u))`,
       next: (row) => `(wid.z * p.inner + min(at + ${step}u + ${row}, end - 1u))`,
@@ -92,12 +87,9 @@ export function lookaheadLoop({ plan, rows, step, threads, sorted = false }: Loo
   const later = `(at + ${step}u)`;
   return {
     declarations: `var<workgroup> rows_ahead: array<u32, ${2 * step}>;\n`,
-    bytes: 8 * step,
-    buffers,
-    params,
+    ...{ bytes: 8 * step, buffers, params, outer },
     // Most lists are no longer than this. The next read need not wait for them.
     begin: (at) => `${begin(at)}\n  var end = 0u;\n${lengths("0u")}`,
-    outer,
     steps: ({ first, body, rest }) =>
       `  for (var r = ${TOGETHER}u; r < block.w; r += ${TOGETHER}u) {
 ${lengths("r")}

@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { type Binding, type ParamType, read } from "../../kernel.ts";
+import { type Binding, type ParamType, read, u32s } from "../../kernel.ts";
 import { chosenHead } from "../chosen_head.ts";
 
 /** Less than any score, but finite, so that exp of the difference of two of them is 1, not NaN. */
@@ -50,8 +50,7 @@ export function attentionLoop({ plan, rows }: LoopOptions): AttentionLoop {
   const shared = {
     params: {
       /** tokens of a batch item on either side */
-      outer: "u32",
-      inner: "u32",
+      ...u32s("outer", "inner"),
       heads: "u32",
       /** heads · head dim / 4: vec4s from one token to the next */
       dim4: "u32",
@@ -82,13 +81,10 @@ ${shared.head}`,
     buffers: { head_ids: read("u32"), order: read("u32"), blocks: read("vec4u"), runs: read("vec2u") },
     params: {
       ...shared.params,
-      /** the offset from one head's order to the next; 0 where all share one */
-      order_stride: "u32",
-      /** the offset from one head's runs to the next; 0 where all share them */
-      runs_stride: "u32",
-      block_count: "u32",
-      /** the number of parts of a block, which are held one after the other */
-      parts: "u32",
+      /** the offset from one head's order or runs to the next; 0 where all share them */
+      ...u32s("order_stride", "runs_stride"),
+      /** blocks, and the parts of a block, which are held one after the other */
+      ...u32s("block_count", "parts"),
     },
     begin: (part) =>
       `  if (${part} >= p.block_count * p.parts) { return; }

@@ -26,16 +26,11 @@ import {
   weightedSum,
 } from "./matrix_stages.ts";
 
-/** The parameters of a kernel of this file. */
-export interface MatrixAttention extends ForwardCall {
-  readonly tile: MatrixTile;
-}
-
 /**
  * Makes the attention kernel for matrix units. Keys and values must be in the layout that `pack.ts` writes. Outer rows
  * are queries, inner rows are keys.
  */
-export const attentionMatrix = memo(({ tile, ...call }: MatrixAttention): KernelSource => {
+export const attentionMatrix = memo(({ tile, ...call }: ForwardCall & { readonly tile: MatrixTile }): KernelSource => {
   const layout = matrixLayout(tile, call.headDim), { rows, keys, threads } = layout;
   const loop = lookaheadLoop({ plan: call.plan, rows, step: keys, threads, sorted: true });
   const k = staging(layout, "k"), v = staging(layout, "v");

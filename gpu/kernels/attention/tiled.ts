@@ -67,13 +67,8 @@ function layoutOf({ rows, keys, threads, values, f16, stretch, subgroups, ...til
 /** The bytes of workgroup memory that a tile uses. */
 export const tileBytes = (tile: Tile, headDim: number): number => layoutOf(tile, headDim).bytes;
 
-/** The parameters of a kernel of this file. */
-export interface TiledAttention extends ForwardCall {
-  readonly tile: Tile;
-}
-
 /** Makes the attention kernel that is tiled over workgroup memory. Outer rows are queries, inner rows are keys. */
-export const attentionTiled = memo(({ tile, ...call }: TiledAttention): KernelSource => {
+export const attentionTiled = memo(({ tile, ...call }: ForwardCall & { readonly tile: Tile }): KernelSource => {
   const layout = layoutOf(tile, call.headDim);
   const { rows, keys, threads, f16, stretch, subgroups, across, depth, valueRows, columns, mine } = layout;
   const loop = lookaheadLoop({ plan: call.plan, rows, step: keys, threads, sorted: f16 });

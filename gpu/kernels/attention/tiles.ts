@@ -77,86 +77,64 @@ ${
     }`;
 }
 
+/** The parts of a kernel that sum a tile's outputs. */
+export type OutputTile = ReturnType<typeof outputTile>;
+
 /**
  * How the threads share a tile's output rows. Each holds 4 rows (fewer for small heads), and every 16th vec4 of them.
  */
-export class OutputTile {
-  /** The number of vec4s of a row. */
-  readonly d4: number;
-  /** The number of threads on one row. */
-  readonly across: number;
-  /** The number of vec4s of a row that one thread holds. */
-  readonly cols: number;
-  /** The number of rows that one thread holds. */
-  readonly rows: number;
-
-  constructor(headDim: number) {
-    this.d4 = headDim / 4;
-    this.across = Math.min(16, this.d4);
-    this.cols = this.d4 / this.across;
-    this.rows = 4 * this.across / 16;
-  }
-
-  /** Defines `out_col` and `out_row`, the thread's position. */
-  get place(): string {
-    return `  let out_col = lid.x % ${this.across}u;
-  let out_row = lid.y + ${16 * this.rows}u * (lid.x / ${this.across}u);`;
-  }
-
-  /** Declares sums called `${name}…`, with the value zero. */
-  sums(name: string): string {
-    return unroll(this.rows * this.cols, (i) => `  var ${name}${i} = vec4f();`);
-  }
-
-  /** Repeats a line for each sum, given its row of the tile and its vec4 of the head. */
-  each(name: string, line: (sum: string, row: string, col: string) => string): string {
-    return unroll(
-      this.rows,
-      (i) =>
-        unroll(
-          this.cols,
-          (j) => line(`${name}${i * this.cols + j}`, `(out_row + ${16 * i}u)`, `(out_col + ${16 * j}u)`),
-        ),
-    );
-  }
-
-  /**
-   * Adds the product of the tile in `probs` and rows of a tensor to the sums. It contains the barrier that `probs`
-   * needs.
-   */
-  accumulate(name: string, { from, token }: Rows): string {
-    const { d4, rows, cols } = this;
-    const staged = Math.min(TILE, 2 * HALF_STAGE / d4); // rows staged at once
-    const side = Math.min(8, d4), step = 256 / side; // threads side by side on one row, rows that all threads stage
-    return `    for (var r0 = 0u; r0 < ${TILE}u; r0 += ${staged}u) {
+export function outputTile(headDim: number) {
+  /** The vec4s of a row, the threads on one row, and the vec4s and rows that one thread holds. */
+  const d4 = headDim / 4, across = Math.min(16, d4), cols = d4 / across, rows = 4 * across / 16;
+  return {
+    /** Defines `out_col` and `out_row`, the thread's position. */
+    place: `  let out_col = lid.x % ${across}u;
+  let out_row = lid.y + ${16 * rows}u * (lid.x / ${across}u);`,
+    /** Declares sums called `${name}…`, with the value zero. */
+    sums: (name: string) => unroll(rows * cols, (i) => `  var ${name}${i} = vec4f();`),
+    /** Repeats a line for each sum, given its row of the tile and its vec4 of the head. */
+    each: (name: string, line: (sum: string, row: string, col: string) => string) =>
+      unroll(
+        rows,
+        (i) => unroll(cols, (j) => line(`${name}${i * cols + j}`, `(out_row + ${16 * i}u)`, `(out_col + ${16 * j}u)`)),
+      ),
+    /**
+     * Adds the product of the tile in `probs` and rows of a tensor to the sums. It contains the barrier that `probs`
+     * needs.
+     */
+    accumulate(name: string, { from, token }: Rows): string {
+      const staged = Math.min(TILE, 2 * HALF_STAGE / d4); // rows staged at once
+      const side = Math.min(8, d4), step = 256 / side; // threads side by side on one row, rows that all threads stage
+      return `    for (var r0 = 0u; r0 < ${TILE}u; r0 += ${staged}u) {
 ${
-      unroll(staged / step, (n) =>
-        `      {
+        unroll(staged / step, (n) =>
+          `      {
         let row = li / ${side}u + ${step * n}u;
         let source = ${token("(r0 + row)")} * p.dim4 + head + li % ${side}u;
         let slot = row * ${d4}u + li % ${side}u;
 ${unroll(d4 / side, (c) => `        stage[slot + ${side * c}u] = ${from}[source + ${side * c}u];`)}
       }`)
-    }
+      }
       workgroupBarrier();
       for (var g = 0u; g < ${staged / 4}u; g++) {
 ${unroll(rows, (i) => `        let w${i} = probs[(out_row + ${16 * i}u) * 16u + r0 / 4u + g];`)}
 ${
-      unroll(cols, (j) =>
-        `        {
+        unroll(cols, (j) =>
+          `        {
 ${unroll(4, (k) => `          let t${k} = stage[(g * 4u + ${k}u) * ${d4}u + out_col + ${16 * j}u];`)}
 ${
-          unroll(rows, (i) => {
-            const sum = `w${i}.x * t0 + w${i}.y * t1 + w${i}.z * t2 + w${i}.w * t3`;
-            return `          ${name}${i * cols + j} += ${sum};`;
-          })
-        }
+            unroll(rows, (i) => {
+              const sum = `w${i}.x * t0 + w${i}.y * t1 + w${i}.z * t2 + w${i}.w * t3`;
+              return `          ${name}${i * cols + j} += ${sum};`;
+            })
+          }
         }`)
-    }
+      }
       }
       workgroupBarrier();
     }`;
-  }
+    },
+  };
 }
 
 /** Writes a tile of weights to `probs`: a thread writes the four of outer row lid.y + 16i. */

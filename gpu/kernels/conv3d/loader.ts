@@ -5,22 +5,14 @@
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import type { OperandLoader } from "../product/product.ts";
+import type { OperandLoader, RowsLoaderOptions } from "../product/product.ts";
 import type { Conv3dShape } from "./shape.ts";
 
-/** The properties that distinguish one convolution's loader from another. */
-export interface Conv3dLoaderOptions extends Conv3dShape {
-  /** The number of elements that are staged at once; they belong to one tap. */
-  readonly depth: number;
-  /** WGSL: the number of elements of a pixel. */
-  readonly length: string;
-  /** WGSL: reads an element by its index. */
-  x(index: string): string;
-  weight(index: string): string;
-}
-
-/** Loads along taps and channels. Pixels and channels past the end repeat the last one. */
-export function conv3dLoader({ stride, up, depth, length, x, weight }: Conv3dLoaderOptions): OperandLoader {
+/**
+ * Loads along taps and channels. The elements that are staged at once belong to one tap. Pixels and channels past the
+ * end repeat the last one.
+ */
+export function conv3dLoader({ stride, up, depth, length, x, w }: Conv3dShape & RowsLoaderOptions): OperandLoader {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
   // The input position of each of the thread's pixels, for this tap.
   const locate = (pixels: number) =>
@@ -62,6 +54,6 @@ ${unroll(wRows.length, (i) => `  let w_row${i} = min(n0 + ${wRows[i]}, p.channel
     }`,
     x: (i) => x(`at${i} + ${place("x_at")}`),
     inside: (i) => `inside${i} && first + x_at < ${length}`,
-    w: (i) => weight(`w_row${i} + tap * ${length} + ${place("w_at")}`),
+    w: (i) => w(`w_row${i} + tap * ${length} + ${place("w_at")}`),
   };
 }

@@ -5,11 +5,10 @@
  * @module
  */
 import { type KernelSource, read } from "../../kernel.ts";
-import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
 import { FORMATS } from "../../formats/formats.ts";
-import { matrixProduct, type MatrixTile, matrixTileName } from "../product/matrix.ts";
-import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
+import { type MatrixBy, matrixProduct, matrixTileName } from "../product/matrix.ts";
+import { type TiledBy, tiledProduct, tileName } from "../product/tiled.ts";
 import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
 import { conv3dLoader } from "./loader.ts";
 
@@ -26,14 +25,8 @@ fn store(m: u32, n: u32, sums: vec4f) {
 
 const store = (m: string, n: string, sums: string) => `store(${m}, ${n}, ${sums});`;
 
-/** A variant of {@link conv3dTiled}: pixels along m, channels along n. */
-export interface TiledConv3d extends Conv3dShape {
-  readonly tile: Tile;
-  readonly format: TileFormat;
-}
-
-/** Makes the kernel that uses ordinary arithmetic. */
-export const conv3dTiled = memo(({ stride, up, tile, format }: TiledConv3d): KernelSource => {
+/** Makes the kernel that uses ordinary arithmetic: pixels along m, channels along n. */
+export const conv3dTiled = memo(({ stride, up, tile, format }: Conv3dShape & TiledBy): KernelSource => {
   const product = tiledProduct(tile, format, {
     loader: conv3dLoader({
       stride,
@@ -41,7 +34,7 @@ export const conv3dTiled = memo(({ stride, up, tile, format }: TiledConv3d): Ker
       depth: tile.depth / 4,
       length: "p.c4",
       x: (at) => `x[${at}]`,
-      weight: (at) => `weight[${at}]`,
+      w: (at) => `weight[${at}]`,
     }),
     elements: ["vec4f", "vec4f"],
     unpack: (element) => element,
@@ -56,17 +49,11 @@ export const conv3dTiled = memo(({ stride, up, tile, format }: TiledConv3d): Ker
   };
 });
 
-/** A variant of {@link conv3dMatrix}: pixels along m, channels along n. */
-export interface MatrixConv3d extends Conv3dShape {
-  readonly tile: MatrixTile;
-  readonly units: MatrixUnits;
-}
-
 /**
- * Makes the kernel that uses matrix units. The number of input channels must be a multiple of 8. With a `packed` tile,
+ * Makes the kernel that uses matrix units: pixels along m, channels along n. The number of input channels must be a multiple of 8. With a `packed` tile,
  * x and weight are f16.
  */
-export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): KernelSource => {
+export const conv3dMatrix = memo(({ stride, up, tile, units }: Conv3dShape & MatrixBy): KernelSource => {
   const { element, value, read: readEight, halves } = FORMATS[tile.packed ? "f16" : "f32"].read.eight;
   const product = matrixProduct(tile, units, {
     loader: conv3dLoader({
@@ -75,7 +62,7 @@ export const conv3dMatrix = memo(({ stride, up, tile, units }: MatrixConv3d): Ke
       depth: tile.depth * units.k / 8,
       length: "(p.c4 / 2u)",
       x: (at) => readEight("x", at),
-      weight: (at) => readEight("weight", at),
+      w: (at) => readEight("weight", at),
     }),
     elements: [value, value],
     halves: ["halves", "halves"],

@@ -4,14 +4,14 @@
  * @module
  */
 import type { Gpu } from "../../gpu.ts";
-import type { KernelSource } from "../../kernel.ts";
 import {
   fittingWidth,
+  type Launch,
   type ProductVariant,
   type Repertoire,
   variantFor,
-  variantSize,
   variantsOf,
+  workgroupsOf,
 } from "../product/variants.ts";
 import type { Conv3dShape } from "./shape.ts";
 import { conv3dMatrix, conv3dTiled } from "./tiled.ts";
@@ -69,22 +69,19 @@ export interface Conv3dProblem extends Conv3dShape {
 
 /** Chooses how to compute a convolution. `best` is the device's fastest of {@link conv3dVariants}. */
 export function conv3dVariantFor(gpu: Gpu, problem: Conv3dProblem, best: () => ProductVariant): ProductVariant {
-  const count = (variant: ProductVariant) =>
-    tiles(gpu, problem, narrowed(gpu, problem, variant)).reduce((a, b) => a * b);
-  return variantFor(gpu, REPERTOIRE, { f16: gpu.f16, matrix: problem.channelsIn % 8 === 0, tiles: count }, best);
+  const { pixels, channelsIn, channels } = problem;
+  const tiles = (variant: ProductVariant) => workgroupsOf(gpu, narrowed(gpu, problem, variant), pixels, channels);
+  return variantFor(gpu, REPERTOIRE, { f16: gpu.f16, matrix: channelsIn % 8 === 0, tiles }, best);
 }
 
 /** The kernel for a convolution by `variant`, and the number of its workgroups. */
-export function conv3dLaunch(gpu: Gpu, problem: Conv3dProblem, variant: ProductVariant): {
-  kernel: KernelSource;
-  workgroups: readonly [number, number, number];
-} {
-  const { stride, up } = problem, narrow = narrowed(gpu, problem, variant);
+export function conv3dLaunch(gpu: Gpu, problem: Conv3dProblem, variant: ProductVariant): Launch {
+  const { stride, up, pixels, channels } = problem, narrow = narrowed(gpu, problem, variant);
   return {
     kernel: narrow.by === "threads"
       ? conv3dTiled({ stride, up, tile: narrow.tile, format: narrow.format })
       : conv3dMatrix({ stride, up, tile: narrow.tile, units: gpu.matrixUnits! }),
-    workgroups: tiles(gpu, problem, narrow),
+    workgroups: workgroupsOf(gpu, narrow, pixels, channels),
   };
 }
 
@@ -98,9 +95,4 @@ function narrowed(gpu: Gpu, { channels }: Conv3dProblem, variant: ProductVariant
   const { tile } = variant, [rows, columns] = tile.units;
   const width = fittingWidth(channels, tile.subgroups[1] * gpu.matrixUnits!.n, columns, 1);
   return { ...variant, tile: { ...tile, units: [rows, width] } };
-}
-
-function tiles(gpu: Gpu, { pixels, channels }: Conv3dProblem, variant: ProductVariant) {
-  const [tileM, tileN] = variantSize(gpu, variant);
-  return [Math.ceil(channels / tileN), Math.ceil(pixels / tileM), 1] as const;
 }

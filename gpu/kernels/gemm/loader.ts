@@ -4,17 +4,10 @@
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import type { OperandLoader } from "../product/product.ts";
+import type { OperandLoader, RowsLoaderOptions } from "../product/product.ts";
 
 /** The properties that distinguish one matrix product's loader from another. */
-export interface GemmLoaderOptions {
-  /** The number of elements that are staged at once. */
-  readonly depth: number;
-  /** WGSL: the number of elements of a row along k. */
-  readonly length: string;
-  /** WGSL: reads an element by its index. */
-  x(index: string): string;
-  w(index: string): string;
+export interface GemmLoaderOptions extends RowsLoaderOptions {
   /**
    * w is stored as [k, n]. The four elements for a group of four rows are neighbours along n, for one position of k.
    */

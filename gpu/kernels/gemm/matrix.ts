@@ -5,18 +5,11 @@
  */
 import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import type { KernelSource } from "../../kernel.ts";
-import type { MatrixUnits } from "../../matrix_units.ts";
 import { memo } from "../memo.ts";
 import { f16 } from "../../formats/f16.ts";
 import { f32 } from "../../formats/f32.ts";
 import type { MatrixFormat } from "../../formats/format.ts";
-import {
-  matrixProduct,
-  type MatrixTile,
-  matrixTileName,
-  matrixTileSize,
-  matrixTileThreads,
-} from "../product/matrix.ts";
+import { type MatrixBy, matrixProduct, matrixTileName, matrixTileSize, matrixTileThreads } from "../product/matrix.ts";
 import type { OperandLoader } from "../product/product.ts";
 import { epilogue, GEMM_PARAMS, gemmBuffers, panelEpilogue } from "./epilogue.ts";
 import type { PanelShape } from "./pack.ts";
@@ -29,9 +22,7 @@ const countingLoader = (loader: OperandLoader): OperandLoader => ({
 });
 
 /** A variant of {@link gemmMatrix}. */
-export interface MatrixGemm {
-  readonly tile: MatrixTile;
-  readonly units: MatrixUnits;
+export interface MatrixGemm extends MatrixBy {
   readonly weights: MatrixFormat;
   /** The output's panels, in f16. */
   readonly into?: PanelShape | undefined;

@@ -8,10 +8,11 @@
  * @module
  */
 import { clampedBuffer, noteClamped } from "../../clamps.ts";
-import { type KernelSource, read, write } from "../../kernel.ts";
+import { read, u32s, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import type { MatrixFormat } from "../../formats/format.ts";
 import { NOTE } from "../../formats/halves.ts";
+import { perElement } from "../per_element.ts";
 import { stagedPosition } from "../product/matrix.ts";
 
 /** The shape of the panels of an operand. */
@@ -37,27 +38,22 @@ export function indexInPanels({ rows, depth }: PanelShape, row: string, eight: s
   return `${panel} * ${rows * depth}u + ${inPanel}`;
 }
 
-/** Packs an operand. A thread converts eight numbers; `i` is its index. */
-export const packPanels = memo(
-  ({ format, rows, depth, index }: PanelShape & { format: MatrixFormat; index: string }): KernelSource => {
-    const source = format.read.eight, { counted } = source;
-    const [row, place] = stagedPosition(depth, `(i % ${rows * depth}u)`);
-    return {
-      name: `gemm_pack_${rows}x${8 * depth}_${format}`,
-      buffers: { x: read(source.element), y: write("vec4u"), ...counted && clampedBuffer },
-      params: { rows: "u32", eights: "u32", count: "u32" },
-      workgroupSize: [64, 1, 1],
-      declarations: source.declare("x") +
-        (counted ? noteClamped("inputs of matrix products") + source.halves("halves", NOTE) : source.halves("halves")),
-      body: `  ${index}
-  if (i >= p.count) { return; }
-  let panel = i / ${rows * depth}u;
+/** Packs an operand. A thread converts eight numbers. */
+export const packPanels = memo(({ format, rows, depth }: PanelShape & { format: MatrixFormat }) => {
+  const source = format.read.eight, { counted } = source;
+  const [row, place] = stagedPosition(depth, `(i % ${rows * depth}u)`);
+  return perElement({
+    name: `gemm_pack_${rows}x${8 * depth}_${format}`,
+    buffers: { x: read(source.element), y: write("vec4u"), ...counted && clampedBuffer },
+    params: u32s("rows", "eights"),
+    declarations: source.declare("x") +
+      (counted ? noteClamped("inputs of matrix products") + source.halves("halves", NOTE) : source.halves("halves")),
+    body: `  let panel = i / ${rows * depth}u;
   let panels = (p.eights + ${depth - 1}u) / ${depth}u;
   let row = panel / panels * ${rows}u + ${row};
   let eight = panel % panels * ${depth}u + ${place};
   var made = vec4u();
   if (row < p.rows && eight < p.eights) { made = halves(${source.read("x", "row * p.eights + eight")}); }
   y[i] = made;`,
-    };
-  },
-);
+  });
+});

@@ -6,22 +6,13 @@
 import { clampedBuffer, noteClamped } from "../../clamps.ts";
 import type { KernelSource } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import type { MatrixFormat } from "../../formats/format.ts";
-import { type Tile, tiledProduct, type TileFormat, tileName } from "../product/tiled.ts";
+import { type TiledBy, tiledProduct, tileName } from "../product/tiled.ts";
 import { epilogue, GEMM_PARAMS, gemmBuffers } from "./epilogue.ts";
 import { gemmLoader } from "./loader.ts";
+import type { PlainGemm } from "./plain.ts";
 
-/** A variant of {@link gemmTiled}. */
-export interface TiledGemm {
-  readonly tile: Tile;
-  readonly format: TileFormat;
-  readonly weights: MatrixFormat;
-  /** Takes w[k, n]. */
-  readonly transposed: boolean;
-}
-
-/** Makes the kernel. k and n are multiples of 4. */
-export const gemmTiled = memo(({ tile, format, weights, transposed }: TiledGemm): KernelSource => {
+/** Makes the kernel. k and n are multiples of 4. With `transposed`, it takes w[k, n]. */
+export const gemmTiled = memo(({ tile, format, weights, transposed }: TiledBy & PlainGemm): KernelSource => {
   const { four } = weights.read;
   const counts = format !== "f32";
   const product = tiledProduct(tile, format, {

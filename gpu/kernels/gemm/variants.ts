@@ -4,14 +4,20 @@
  * @module
  */
 import type { Gpu } from "../../gpu.ts";
-import type { KernelSource } from "../../kernel.ts";
 import type { MatrixFormat } from "../../formats/format.ts";
 import { type MatrixTile, matrixTileSize } from "../product/matrix.ts";
 import type { Tile, TileFormat } from "../product/tiled.ts";
-import { type ProductVariant, type Repertoire, variantFor, variantSize, variantsOf } from "../product/variants.ts";
+import {
+  type Launch,
+  type ProductVariant,
+  type Repertoire,
+  variantFor,
+  variantsOf,
+  workgroupsOf,
+} from "../product/variants.ts";
 import { gemmMatrix } from "./matrix.ts";
 import type { PanelShape } from "./pack.ts";
-import { gemmPlain, gemmPlainTransposed, PLAIN } from "./plain.ts";
+import { gemmPlain, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
 
 const F32_TILES: readonly Tile[] = [
@@ -74,16 +80,11 @@ export interface GemmProblem {
  * `plain` kernels.
  */
 export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, best: () => ProductVariant): ProductVariant | undefined {
-  const { n, k, f16 } = problem;
+  const { m, n, k, f16 } = problem;
   // The kernels for GPUs write four outputs at a time.
   if (gpu.kernels.plain || n % 4 !== 0) return undefined;
-  const count = (variant: ProductVariant) => tiles(gpu, problem, variant).reduce((a, b) => a * b);
-  return variantFor(gpu, REPERTOIRE, { f16, matrix: k % 8 === 0, tiles: count }, best);
-}
-
-function tiles(gpu: Gpu, { m, n }: GemmProblem, variant: ProductVariant): readonly [number, number, 1] {
-  const [tileM, tileN] = variantSize(gpu, variant);
-  return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
+  const tiles = (variant: ProductVariant) => workgroupsOf(gpu, variant, m, n);
+  return variantFor(gpu, REPERTOIRE, { f16, matrix: k % 8 === 0, tiles }, best);
 }
 
 /** The panels of the operands of a product. */
@@ -95,12 +96,6 @@ export function panelsOf(gpu: Gpu, variant: ProductVariant | undefined): Operand
   const units = gpu.matrixUnits!, [x, w] = matrixTileSize(variant.tile, units);
   const depth = variant.tile.depth * units.k / 8;
   return { x: { rows: x, depth }, w: { rows: w, depth } };
-}
-
-/** A kernel and the number of its workgroups. */
-export interface Launch {
-  readonly kernel: KernelSource;
-  readonly workgroups: readonly [number, number, number];
 }
 
 /**
@@ -118,11 +113,11 @@ export function gemmLaunch(
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
     return {
-      kernel: transposed ? gemmPlainTransposed(weights) : gemmPlain(weights),
+      kernel: gemmPlain({ weights, transposed }),
       workgroups: [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1],
     };
   }
-  const workgroups = tiles(gpu, problem, variant);
+  const workgroups = workgroupsOf(gpu, variant, m, n);
   if (variant.by === "threads") {
     return { kernel: gemmTiled({ tile: variant.tile, format: variant.format, weights, transposed }), workgroups };
   }

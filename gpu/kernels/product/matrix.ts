@@ -24,6 +24,12 @@ export interface MatrixTile {
   readonly packed?: true;
 }
 
+/** How a kernel multiplies by matrix units. */
+export interface MatrixBy {
+  readonly tile: MatrixTile;
+  readonly units: MatrixUnits;
+}
+
 /** The outputs of a workgroup along m and n. */
 export function matrixTileSize({ subgroups, units }: MatrixTile, { m, n }: MatrixUnits): readonly [number, number] {
   return [subgroups[0] * units[0] * m, subgroups[1] * units[1] * n];

@@ -29,6 +29,17 @@ export interface OperandLoader {
   w(i: number): string;
 }
 
+/** What loaders of operands that are stored in rows need to know. */
+export interface RowsLoaderOptions {
+  /** The number of elements that are staged at once. */
+  readonly depth: number;
+  /** WGSL: the number of elements of a row: of a pixel, in convolutions. */
+  readonly length: string;
+  /** WGSL: reads an element of x by its index. */
+  x(index: string): string;
+  w(index: string): string;
+}
+
 /** A product to compute: a loader, and the use of its sums. */
 export interface Product {
   readonly loader: OperandLoader;
@@ -43,8 +54,8 @@ export interface Product {
 
 /**
  * The order in which workgroups take the tiles of the output. Those that run at the same time should share rows of x and
- * of w, which then come from the cache. So tiles are processed in bands of 8 along m. This declares `wid_m` and `wid_n`, computed from the position in a grid of [tiles
- * along n, tiles along m].
+ * of w, which then come from the cache. So tiles are processed in bands of 8 along m. This declares `wid_m` and `wid_n`,
+ * computed from the position in a grid of [tiles along n, tiles along m].
  */
 export const TILE_ORDER = `  let id = wid.y * nwg.x + wid.x;
   let band = id / (8u * nwg.x);

@@ -31,6 +31,12 @@ export type TileFormat = "f32" | {
   readonly stretch: 0 | 8 | 16 | 32;
 };
 
+/** How a kernel multiplies by ordinary arithmetic. */
+export interface TiledBy {
+  readonly tile: Tile;
+  readonly format: TileFormat;
+}
+
 /** How a product with vec4 elements converts what it read of w to four rows of four along the inner axis. */
 export interface TiledProduct extends Product {
   /** WGSL: converts an element of w, as it was read, to a vec4f. */

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu.ts";
+import type { KernelSource } from "../../kernel.ts";
 import { type MatrixTile, matrixTileBytes, matrixTileName, matrixTileSize, matrixTileThreads } from "./matrix.ts";
 import { type Tile, tileBytes, type TileFormat, tileName, tileSize, tileThreads } from "./tiled.ts";
 
@@ -41,8 +42,8 @@ export interface ProductNeeds {
   readonly f16: boolean;
   /** Whether matrix units can compute it. */
   readonly matrix: boolean;
-  /** The number of its tiles, for a variant. */
-  tiles(variant: ProductVariant): number;
+  /** The numbers of its tiles along each axis, for a variant. */
+  tiles(variant: ProductVariant): Launch["workgroups"];
 }
 
 /** Chooses how to compute a product. `best` is the device's fastest of {@link variantsOf}. */
@@ -52,7 +53,8 @@ export function variantFor(
   needs: ProductNeeds,
   best: () => ProductVariant,
 ): ProductVariant {
-  const bySize = (large: ProductVariant, small: ProductVariant) => needs.tiles(large) >= ENOUGH_TILES ? large : small;
+  const bySize = (large: ProductVariant, small: ProductVariant) =>
+    needs.tiles(large).reduce((a, b) => a * b) >= ENOUGH_TILES ? large : small;
   if (!needs.f16) return bySize(gpu.f16 ? byThreads(f32[0]!, "f32") : best(), byThreads(small.tile, "f32"));
   if (gpu.matrixUnits && needs.matrix) return bySize(best(), byMatrixUnits(small.matrix));
   return bySize(gpu.matrixUnits ? byThreads(...f16[0]!) : best(), byThreads(small.tile, { stretch: 0 }));
@@ -68,9 +70,18 @@ export function fittingWidth(length: number, per: number, max: number, step: num
   return widths.reduce((best, width) => covered(width) < covered(best) ? width : best);
 }
 
-/** The outputs of a workgroup along m and n. */
-export function variantSize(gpu: Gpu, variant: ProductVariant): readonly [m: number, n: number] {
-  return variant.by === "threads" ? tileSize(variant.tile) : matrixTileSize(variant.tile, gpu.matrixUnits!);
+/** A kernel and the number of its workgroups. */
+export interface Launch {
+  readonly kernel: KernelSource;
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** The number of workgroups that compute m×n outputs. */
+export function workgroupsOf(gpu: Gpu, variant: ProductVariant, m: number, n: number): Launch["workgroups"] {
+  const [tileM, tileN] = variant.by === "threads"
+    ? tileSize(variant.tile)
+    : matrixTileSize(variant.tile, gpu.matrixUnits!);
+  return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
 }
 
 /** The variants that fit the device, by name, in the given order. */
