@@ -1,8 +1,3 @@
-/**
- * What went wrong on a device.
- *
- * @module
- */
 import { TilereelError } from "./common/errors.ts";
 
 /**

@@ -1,8 +1,3 @@
-/**
- * One opened device: tensors in, kernels recorded in batches, numbers out.
- *
- * @module
- */
 import { BoundsChecker } from "./bounds/checker.ts";
 import { type ClampCount, ClampCounter } from "./clamps.ts";
 import type { AdapterDescription } from "./device/adapter.ts";
@@ -36,7 +31,7 @@ export interface GpuSettings {
   readonly checkBounds?: boolean;
 }
 
-/** A device, its memory and the commands being recorded for it. Made by `openGpu`. */
+/** An opened device: its memory, and the commands that are recorded for it in batches. `openGpu` makes it. */
 export class Gpu extends Scopes {
   /** Fills every new tensor that can be bound with NaN, so that a test notices values that a kernel did not write. */
   poison = false;

@@ -1,8 +1,3 @@
-/**
- * Reads many small tensors with one wait.
- *
- * @module
- */
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 

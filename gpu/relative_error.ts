@@ -1,9 +1,3 @@
-/**
- * The relative error of numbers against a reference.
- *
- * @module
- */
-
 /** ‖out − ref‖ / ‖ref‖. It is infinite where the lengths differ or a number is NaN. */
 export function relativeError(out: ArrayLike<number>, ref: ArrayLike<number>): number {
   if (out.length !== ref.length) return Infinity;

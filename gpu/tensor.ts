@@ -1,8 +1,3 @@
-/**
- * A GPU buffer with a shape and a number format.
- *
- * @module
- */
 import { MatrixFormat, type TensorFormat } from "./formats/format.ts";
 
 /** The number of elements of a shape. */
@@ -15,7 +10,7 @@ export function bytesOf(shape: readonly number[], format: TensorFormat): number 
   return Math.ceil(format.bytes(sizeOf(shape)) / 4) * 4;
 }
 
-/** A row-major tensor in GPU memory. {@link import("./gpu.ts").Gpu} makes it; its scope or `release` frees it. */
+/** A row-major tensor in GPU memory: a buffer with a shape and a number format. {@link import("./gpu.ts").Gpu} makes it; its scope or `release` frees it. */
 export class Tensor {
   constructor(
     readonly buffer: GPUBuffer,

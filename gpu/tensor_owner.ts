@@ -1,8 +1,3 @@
-/**
- * Ownership of tensors that outlive a scope.
- *
- * @module
- */
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 

@@ -1,8 +1,3 @@
-/**
- * What is known of an adapter.
- *
- * @module
- */
 import type { MatrixUnits } from "../matrix_units.ts";
 
 /** An adapter as it is shown to the user. */

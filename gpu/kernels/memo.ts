@@ -1,10 +1,4 @@
-/**
- * Caches the results of a pure function of a small key, so that one kernel variant is one object.
- *
- * @module
- */
-
-/** Calls `make` once for each distinct key. Keys are compared as JSON. */
+/** Calls `make` once for each distinct key, so that one kernel variant is one object. Keys are compared as JSON. */
 export function memo<K, V>(make: (key: K) => V): (key: K) => V {
   const made = new Map<string, V>();
   return (key) => {

@@ -1,8 +1,3 @@
-/**
- * The file that remembers the choices of kernels, for all adapters of this machine.
- *
- * @module
- */
 import { join } from "node:path";
 import { variable, type VariableName } from "../common/environment.ts";
 import type { TuningStore } from "../tuning/choices.ts";

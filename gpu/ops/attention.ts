@@ -9,7 +9,7 @@ import { TILE } from "../kernels/attention/tiles.ts";
 import type { Tensor } from "../tensor.ts";
 import { blockRows, forwardVariant } from "./attention_family.ts";
 import { runForward } from "./attention_forward.ts";
-import { type AttentionPattern, launchAttention } from "./attention_launch.ts";
+import { type AttentionPattern, headDimOf, launchAttention } from "./attention_launch.ts";
 import { zeros } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
@@ -124,12 +124,4 @@ export function attentionBackward(
       ...{ list: plan?.keys, outer: k, inner: q.dim(1), buffers: { ...buffers, dk, dv } },
     });
   }
-}
-
-function headDimOf(gpu: Gpu, q: Tensor, heads: number): number {
-  const headDim = q.dim(-1) / heads;
-  if (gpu.kernels.plain ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
-    throw new Error(`attention: ${heads} heads of ${headDim}`);
-  }
-  return headDim;
 }

@@ -1,8 +1,3 @@
-/**
- * The forward pass of attention, by any of its kernels.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import type { KernelSource } from "../kernel.ts";
 import type { ForwardCall } from "../kernels/attention/forward.ts";

@@ -1,8 +1,3 @@
-/**
- * Records the attention kernels.
- *
- * @module
- */
 import type { AttentionPlan, BlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import type { KernelSource } from "../kernel.ts";
@@ -64,4 +59,17 @@ export function launchAttention(gpu: Gpu, launch: AttentionLaunch): void {
 /** The offset from one head's order to the next; 0 where all share one. */
 export function orderStride({ order }: AttentionPlan): number {
   return order.dim(0) > 1 ? order.dim(1) : 0;
+}
+
+/**
+ * The head dimension of q.
+ *
+ * @throws if no kernel of the device supports it
+ */
+export function headDimOf(gpu: Gpu, q: Tensor, heads: number): number {
+  const headDim = q.dim(-1) / heads;
+  if (gpu.kernels.plain ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
+    throw new Error(`attention: ${heads} heads of ${headDim}`);
+  }
+  return headDim;
 }

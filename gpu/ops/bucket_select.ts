@@ -93,14 +93,9 @@ interface SelectVariant {
   readonly lanes: number;
 }
 
-/** The positions of a bucket except the centre's. */
-function othersOf({ size, centre }: SelectVariant): number[] {
-  return Array.from({ length: size }, (_, m) => m).filter((m) => m !== centre);
-}
-
 /** Computes, over the thread's vec4s, the dot products of each other token with the centre and with itself. */
 function selectSums({ size, centre, lanes }: SelectVariant): string {
-  const others = othersOf({ size, centre, lanes });
+  const others = Array.from({ length: size }, (_, m) => m).filter((m) => m !== centre);
   return `  let first = bucket * ${size}u;
   let centre = members[first + ${centre}u];
   let centre_at = ((batch * p.tokens + centre) * p.heads + head) * p.head_dim4;

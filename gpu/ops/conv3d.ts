@@ -1,8 +1,3 @@
-/**
- * 3D convolution of channels-last frames.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { conv3dPlain, PLAIN, type PlainWidth } from "../kernels/conv3d/plain.ts";
 import { conv3dLaunch, conv3dVariantFor, conv3dVariants } from "../kernels/conv3d/variants.ts";

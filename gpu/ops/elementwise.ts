@@ -1,8 +1,3 @@
-/**
- * Operations on each number by itself.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";

@@ -1,8 +1,3 @@
-/**
- * Dot products of two tensors, head by head.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";

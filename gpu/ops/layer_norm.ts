@@ -1,8 +1,3 @@
-/**
- * Layer norm, plain, affine or adaptive.
- *
- * @module
- */
 import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, write } from "../kernel.ts";

@@ -1,8 +1,3 @@
-/**
- * Linear layer.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { Tensor } from "../tensor.ts";
 import { activation as activate } from "./activation.ts";
@@ -21,7 +16,7 @@ export interface LinearOptions extends GemmOptions {
 }
 
 /**
- * y = residual + gate · act(x·wᵀ + bias)
+ * A linear layer: y = residual + gate · act(x·wᵀ + bias)
  *
  * @param x [..., in], f32; `in` a multiple of 4
  * @param w [out, in], any format of matrices; `in` a multiple of its blocks

@@ -1,8 +1,3 @@
-/**
- * Products of small matrices, one per head.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { matmulPlain, matmulTiled, PLAIN_MATMUL, TILED_MATMUL } from "../kernels/matmul.ts";
 import type { Tensor } from "../tensor.ts";

@@ -1,8 +1,3 @@
-/**
- * Weighted sums with one weight per head.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
@@ -25,7 +20,7 @@ const kernel = memo((terms: number) =>
 );
 
 /**
- * Σ wᵢ·xᵢ, with one weight for each head.
+ * Weighted sums Σ wᵢ·xᵢ, with one weight for each head.
  *
  * @param terms one to seven pairs of wᵢ [batch, heads] and xᵢ [batch, tokens, heads · head dim], f32
  * @returns [batch, tokens, heads · head dim], f32

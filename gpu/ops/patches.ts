@@ -1,8 +1,3 @@
-/**
- * Cuts a latent video into patches and joins them again.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";

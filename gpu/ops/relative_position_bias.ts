@@ -1,8 +1,3 @@
-/**
- * Attention bias by the distance between query and key.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
@@ -19,7 +14,7 @@ const KERNEL = perElement({
 });
 
 /**
- * Looks up what each head adds to the score of each query and key.
+ * Makes an attention bias: what each head adds to the score of a query and a key, by their distance.
  *
  * @param table [buckets, heads], f32
  * @param buckets [2 · tokens − 1], u32: the bucket of each distance key − query, from 1 − tokens up

@@ -1,8 +1,3 @@
-/**
- * RMS norm of each row, optionally followed by rotary position embedding.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";

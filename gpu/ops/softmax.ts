@@ -1,8 +1,3 @@
-/**
- * Softmax of rows.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";

@@ -1,8 +1,3 @@
-/**
- * Measures how well selected tiles agree with those that a teacher would have selected.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
@@ -39,10 +34,11 @@ const KERNEL = perElement({
 });
 
 /**
- * Compares two selections of key tiles with the same budget, as `selectTiles` returns them. No tile may be empty.
+ * Measures how well selected key tiles agree with those that a teacher would have selected, with the same budget. No
+ * tile may be empty.
  *
- * @param picked [lists, runs, 2], u32
- * @param oracle likewise
+ * @param picked [lists, runs, 2], u32: the selection, as `selectTiles` returns it
+ * @param oracle likewise, the teacher's
  * @param mass [lists, tiles, tiles], f32: sums of attention probabilities, see `tileHeat`
  * @param only [n], u32: the lists to compare. Default all
  * @returns [chosen lists, 4], f32, summed over a list's rows: tiles in both selections, and tiles of the oracle,

@@ -7,6 +7,7 @@ import type { Gpu } from "../gpu.ts";
 import { heatPlain, heatTiled } from "../kernels/attention/heat.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
+import { headDimOf } from "./attention_launch.ts";
 import { chosenHeads, type Heads } from "./chosen_heads.ts";
 
 /** Options of {@link tileHeat}. */
@@ -35,10 +36,7 @@ export interface TileHeat {
 export function tileHeat(gpu: Gpu, q: Tensor, k: Tensor, lse: Tensor, options: TileHeatOptions): TileHeat {
   const { heads, layout: { order, tiles } } = options, { chosen, head_ids, params } = chosenHeads(gpu, options);
   const [batch, tokens, dim] = q.shape as [number, number, number];
-  const headDim = dim / heads, count = tiles.dim(0);
-  if (gpu.kernels.plain ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
-    throw new Error(`tileHeat: ${heads} heads of ${headDim}`);
-  }
+  const headDim = headDimOf(gpu, q, heads), count = tiles.dim(0);
   const max = gpu.tensor([batch * heads, count, count]), sum = gpu.tensor(max.shape);
   gpu.run(gpu.kernels.plain ? heatPlain(headDim) : heatTiled({ headDim, f16: gpu.f16 }), {
     buffers: { q, k, lse, order, tiles, head_ids, maximum: max, total: sum },

@@ -1,8 +1,3 @@
-/**
- * The features of a tile: mean, maximum and minimum of its tokens.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";

@@ -1,8 +1,3 @@
-/**
- * Selects the key tiles that each query tile attends to.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { folded, type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
 import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";

@@ -1,8 +1,3 @@
-/**
- * Clears the padding of a batch of sequences.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";

@@ -1,8 +1,3 @@
-/**
- * The families of kernels that an adapter's trial covers.
- *
- * @module
- */
 import { forwardFamily } from "../ops/attention_family.ts";
 import { CONV3D } from "../ops/conv3d.ts";
 import { GEMM } from "../ops/gemm.ts";

@@ -1,12 +1,7 @@
-/**
- * Families of kernels: their variants compute the same result in different ways.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** Kernels that compute the same result. `V` describes a variant to the function that makes its kernel. */
+/** Kernels that compute the same result in different ways. `V` describes a variant to the function that makes its kernel. */
 export interface KernelFamily<V> {
   /** The name under which the fastest variant is remembered. It must not change from one version to the next. */
   readonly name: string;

@@ -1,8 +1,3 @@
-/**
- * Operands for trials.
- *
- * @module
- */
 import { FORMATS } from "../formats/formats.ts";
 import type { Gpu } from "../gpu.ts";
 import { bytesOf, type Tensor } from "../tensor.ts";
@@ -11,7 +6,7 @@ import { bytesOf, type Tensor } from "../tensor.ts";
 const PERIOD = 1 << 16;
 
 /**
- * Makes a tensor of numbers between −1 and 1. Zeros would not do, because a GPU multiplies them faster.
+ * Makes an operand for trials: numbers between −1 and 1. Zeros would not do, because a GPU multiplies them faster.
  *
  * @param start the position in the sequence at which the tensor begins, so that tensors can differ
  */

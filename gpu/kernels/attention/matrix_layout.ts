@@ -1,8 +1,3 @@
-/**
- * How attention by matrix units shares its work: a tile, and the numbers that follow from it.
- *
- * @module
- */
 import { unroll } from "../../kernel.ts";
 import type { MatrixUnits } from "../../matrix_units.ts";
 

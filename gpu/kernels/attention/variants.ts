@@ -1,8 +1,3 @@
-/**
- * The forward kernels for GPUs that a device can run, by name.
- *
- * @module
- */
 import type { Gpu } from "../../gpu.ts";
 import { matrixLayout, matrixName, matrixRows, type MatrixTile } from "./matrix_layout.ts";
 import { PLAIN_ROWS } from "./plain.ts";
@@ -55,17 +50,13 @@ const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
 
 /** Matrix units come before ordinary arithmetic, where operands are held in f16. Then the order is by likely speed. */
 export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
-  const { maxComputeWorkgroupStorageSize: room } = gpu.device.limits;
+  const { matrixUnits: units, device: { limits: { maxComputeWorkgroupStorageSize: room } } } = gpu;
   const found = new Map<string, ForwardVariant>();
-  const { matrixUnits: units } = gpu;
   for (const shape of units ? MATRIX_TILES : []) {
     const tile = { ...shape, units: units! };
     const [own, sharing] = shape.subgroups, threads = own * sharing * units!.subgroup;
     if (!matrixFits(tile, headDim) || matrixLayout(tile, headDim).bytes > room || threads > gpu.maxThreads) continue;
-    found.set(`matrix ${matrixName(shape)}`, {
-      kernel: "matrix",
-      tile,
-    });
+    found.set(`matrix ${matrixName(shape)}`, { kernel: "matrix", tile });
   }
   // Beside matrix units, one tile is enough, for devices whose matrix units are slow.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
@@ -74,12 +65,8 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
       const subgroups = haveSubgroups(gpu, 2 * Math.min(shape.across, headDim / 4));
       const tile = { ...shape, f16, ...stretch && { stretch }, subgroups };
       if (tileBytes(tile, headDim) > room) continue;
-      found.set(
-        `${format}${shape.rows}x${shape.keys} by ${shape.threads}${
-          shape.values > 8 * shape.keys ? ", more values" : ""
-        }`,
-        { kernel: "tiled", tile },
-      );
+      const values = shape.values > 8 * shape.keys ? ", more values" : "";
+      found.set(`${format}${shape.rows}x${shape.keys} by ${shape.threads}${values}`, { kernel: "tiled", tile });
     }
   }
   return found;

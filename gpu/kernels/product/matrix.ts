@@ -178,15 +178,10 @@ function storeSums(tile: MatrixTile, unit: MatrixUnits, { store }: MatrixProduct
     units[1] % wide === 0 && (subgroups[0] * subgroups[1] * unit.m + 1) * wide * unit.n / 4 <= area
   )!;
   const wide = strip * unit.n / 4, vectors = unit.m * wide;
+  const at = (j: number) => `mine + ${j * unit.n / 4}u`;
   const storeStrip = (i: number, s: number) =>
     `  workgroupBarrier();
-${
-      unroll(
-        strip,
-        (j) =>
-          `  subgroupMatrixStore<row_major>(&staged, mine + ${j * unit.n / 4}u, c${i}_${s * strip + j}, ${wide}u);`,
-      )
-    }
+${unroll(strip, (j) => `  subgroupMatrixStore<row_major>(&staged, ${at(j)}, c${i}_${s * strip + j}, ${wide}u);`)}
   workgroupBarrier();
   for (var at = li % ${unit.subgroup}u; at < ${vectors}u; at += ${unit.subgroup}u) {
     ${
