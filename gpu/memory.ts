@@ -29,7 +29,7 @@ export interface MemoryUse {
 export class Memory {
   #free: GPUBuffer[] = [];
   #live = new Set<GPUBuffer>();
-  /** Buffers that the device refused, as WebGPU said after they were handed out. They cannot be used. */
+  /** Buffers that cannot be used: WebGPU reported their failure after they were handed out. */
   #refused = new Set<GPUBuffer>();
   #used = 0;
   #held = 0;

@@ -1,6 +1,6 @@
 /**
- * Lists the adapters of given sources, says what they can do, and opens one. It runs in browsers, too;
- * `native/open.ts` opens what Deno has beside.
+ * Lists and describes the adapters of given sources, and opens one. It runs in browsers, too; `native/open.ts` adds the
+ * sources that need Deno.
  *
  * @module
  */
@@ -36,10 +36,10 @@ const SHOWN_LIMITS = [
   "maxComputeInvocationsPerWorkgroup",
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
-/** What is requested of a device. */
+/** The limits that are requested of a device. */
 const WANTED_LIMITS = [...SHOWN_LIMITS, "maxComputeWorkgroupSizeX"] as const;
 
-/** Where devices come from, unless something else is said. */
+/** The default sources. */
 const SOURCES: readonly DeviceSource[] = [browser];
 
 /** Options of {@link openGpu}. */

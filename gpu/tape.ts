@@ -30,7 +30,7 @@ interface Step {
  * ```
  */
 export class Tape implements OpTape {
-  /** What is watched, by buffers: the part of a buffer that tensors use, so that one gradient covers all of them. */
+  /** For each watched buffer the range of bytes that tensors use. One gradient covers all of the range. */
   readonly #watched = new Map<GPUBuffer, Range>();
   readonly #steps: Step[] = [];
 

@@ -1,5 +1,5 @@
 /**
- * The library's options, checked when the program runs: callers in plain JavaScript have no types, and a NaN has one.
+ * Checks the library's options at run time: callers in plain JavaScript have no types, and types do not exclude NaN.
  *
  * @module
  */
@@ -14,11 +14,12 @@ export interface Kind {
   readonly fits: (value: any) => boolean;
 }
 
-/** A kind for every option there is: one that is added without is a type error. */
+/** A kind for each option. An option without a kind is a type error. */
 export type Kinds<T> = { readonly [K in keyof Required<T>]: Kind };
 
 /**
- * Checks an object of options: all names known, all values of their kind. What is undefined counts as not given.
+ * Checks that all names of options are known, and that all values are of their kind. An undefined value counts as not
+ * given.
  *
  * @param what the name of the called function, which starts the message: "VideoPipeline.load"
  * @param required options that must be given
@@ -62,14 +63,14 @@ export function check(what: string, value: unknown, { fits, expected }: Kind): v
   throw new TilereelError(`${what} is ${shown(value)}${await_}, but ${expected} was expected`);
 }
 
-/** @throws {TilereelError} if `path` is no path */
+/** @throws {TilereelError} if `path` is not a path */
 export function checkPath(what: string, path: unknown): void {
   check(what, path, aPath);
 }
 
 /** Any text. */
 export const aText: Kind = { expected: "a text", fits: (value) => typeof value === "string" };
-/** Of a file or folder. */
+/** A path of a file or folder. */
 export const aPath: Kind = {
   expected: "a path",
   fits: (value) => typeof value === "string" && value !== "" && !value.includes("\0"),
@@ -78,7 +79,7 @@ export const aPath: Kind = {
 export const aFlag: Kind = { expected: "true or false", fits: (value) => typeof value === "boolean" };
 /** A callback. */
 export const aFunction: Kind = { expected: "a function", fits: (value) => typeof value === "function" };
-/** Numbers as one array of floats. */
+/** An array of numbers. */
 export const floats: Kind = { expected: "a Float32Array", fits: (value) => value instanceof Float32Array };
 
 /** A whole number from `min` to `max`. */
@@ -115,7 +116,7 @@ export function instance(of: abstract new (...args: any[]) => unknown, expected:
   return { expected, fits: (value) => value instanceof of };
 }
 
-/** What ends work early. */
+/** A signal that ends work early. */
 export const anAbortSignal: Kind = instance(AbortSignal, "an AbortSignal");
 
 /** An object with these properties, each of its kind; it may have others. */

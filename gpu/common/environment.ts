@@ -1,5 +1,5 @@
 /**
- * The environment variables that the program reads. Nothing else reads them, so that help lists all.
+ * The environment variables that the program reads. All are read here, so that the help can list them.
  *
  * @module
  */
@@ -12,7 +12,7 @@ export interface EnvironmentVariable {
   readonly option?: string;
 }
 
-/** By name, in the order of the help. */
+/** All variables by name, in the order of the help. */
 export const ENVIRONMENT = {
   TILEREEL_CACHE: {
     help: "Folder of kernels.json, which remembers each GPU's fastest kernels (default: tilereel in the user's cache " +
@@ -35,12 +35,12 @@ export const ENVIRONMENT = {
 /** A variable's name. */
 export type VariableName = keyof typeof ENVIRONMENT;
 
-/** Its value; undefined where it is not set. */
+/** The value of a variable; undefined where it is not set. */
 export function variable(name: VariableName): string | undefined {
   return Deno.env.get(name);
 }
 
-/** Runs `call` with variables set, and sets them back when it returns, which may be before its work is done. */
+/** Runs `call` with variables set, and restores them when it returns, even if it returns a promise that is pending. */
 export function withVariables<T>(values: Readonly<Record<string, string>>, call: () => T): T {
   const before = Object.keys(values).map((name) => [name, Deno.env.get(name)] as const);
   for (const [name, value] of Object.entries(values)) Deno.env.set(name, value);

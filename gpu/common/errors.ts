@@ -1,11 +1,11 @@
 /**
- * The errors a user can cause or must act on. The command line prints their message as one sentence and exits with 1;
- * anything else that is thrown is a bug in tilereel.
+ * Errors that a user can cause or must act on. The command line prints their message as one sentence and exits with 1.
+ * Anything else that is thrown is a bug in tilereel.
  *
  * @module
  */
 
-/** Something the user can put right. The message says what was wrong, what was expected, and what to do. */
+/** An error that the user can fix. The message says what was wrong, what was expected, and what to do. */
 export class TilereelError extends Error {
   override name = "TilereelError";
 
@@ -15,16 +15,16 @@ export class TilereelError extends Error {
   }
 }
 
-/** Numbers came out that are not finite, and no clip. Other prompts and settings of the same model may fare better. */
+/** A computation gave numbers that are not finite, so there is no clip. Other prompts or settings may work. */
 export class NotFiniteError extends TilereelError {}
 
-/** Foreign text in a message: in quotes, without control characters, cut where it is long. */
+/** Quotes foreign text for a message: without control characters, and cut to `most` characters. */
 export function quoted(text: string, most = 60): string {
   const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
   return printable(JSON.stringify(cut.toWellFormed()));
 }
 
-/** Text for one line of a terminal: what would move the cursor, colour it or turn the direction of writing is escaped. */
+/** Escapes the characters that would move a terminal's cursor, colour its text or turn the direction of writing. */
 export function printable(text: string): string {
   return text.replace(
     /[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu,

@@ -1,16 +1,15 @@
 /**
- * Amounts of bytes in words, in one style for memory and files: units of 1024, as `--memory 8GiB`, GPUs and `ls -h` have
- * them.
+ * Formats numbers of bytes, in one style for memory and files: with units of 1024, as `--memory 8GiB` and `ls -h` use.
  *
  * @module
  */
 
-/** Bytes as a person reads them, with three digits: "1.50 GiB"; below 1 KiB exactly: "1 byte", "512 bytes". */
+/** Formats bytes with three digits: "1.50 GiB"; below 1 KiB exactly: "1 byte", "512 bytes". */
 export function formatBytes(bytes: number): string {
   if (bytes === 1) return "1 byte";
   const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
   let i = 0;
   while (bytes >= 1024 && i < units.length - 1) [bytes, i] = [bytes / 1024, i + 1];
-  // From 1000 on three digits would be written with an exponent.
+  // `toPrecision(3)` writes 1000 with an exponent.
   return `${i === 0 ? bytes : bytes < 999.5 ? bytes.toPrecision(3) : Math.round(bytes)} ${units[i]}`;
 }

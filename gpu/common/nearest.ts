@@ -4,15 +4,15 @@
  * @module
  */
 
-/** Mistakes that a name of this length may hold and still be recognised: short words turn into others too easily. */
+/** The most mistakes in a name of this length that is still recognised. Short words turn into others too easily. */
 function mostMistakes(length: number): number {
   if (length < 3) return 0;
   return length <= 5 ? 1 : length <= 8 ? 2 : 3;
 }
 
 /**
- * `: did you mean NAME?` to end a sentence with, or nothing when no candidate is near: one that begins with what was
- * given, or differs from it by few letters that are wrong, missing, too many, or swapped with their neighbour.
+ * Returns the end of a sentence, `: did you mean NAME?`, or nothing where no candidate is near. A near candidate begins
+ * with what was given, or differs from it by a few letters that are wrong, missing, too many, or swapped.
  */
 export function didYouMean(given: string, candidates: readonly string[], show = (name: string) => name): string {
   const match = candidates.find((name) => given.length >= 3 && name.startsWith(given)) ?? nearest(given, candidates);
@@ -23,7 +23,7 @@ function nearest(given: string, candidates: readonly string[]): string | undefin
   const most = mostMistakes(given.length);
   let best: { readonly name: string; readonly mistakes: number } | undefined;
   for (const name of candidates) {
-    // What was pasted may be long, and cannot be near then.
+    // A pasted text may be very long; it is not compared.
     if (Math.abs(name.length - given.length) > most) continue;
     const mistakes = mistakesBetween(given.toLowerCase(), name.toLowerCase());
     if (mistakes <= most && mistakes < (best?.mistakes ?? Infinity)) best = { name, mistakes };
@@ -31,7 +31,7 @@ function nearest(given: string, candidates: readonly string[]): string | undefin
   return best?.name;
 }
 
-/** Letters to insert, delete, replace, or swap with their neighbour: the optimal string alignment distance. */
+/** Counts letters to insert, delete, replace, or swap with their neighbour: the optimal string alignment distance. */
 export function mistakesBetween(a: string, b: string): number {
   // Rows of the table of distances between the first i letters of a and the first j of b.
   let before: number[] = [], last = Array.from({ length: b.length + 1 }, (_, j) => j);

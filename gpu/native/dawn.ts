@@ -1,5 +1,5 @@
 /**
- * Dawn, Chrome's WebGPU: optional, and touched only when it is asked for. Its compiler makes faster code than Deno's
+ * Dawn, Chrome's WebGPU implementation. It is optional, and loaded only when the user asks for it. Its compiler makes faster code than Deno's
  * own, and it offers matrix units.
  *
  * @module
@@ -43,6 +43,6 @@ export const dawn: DeviceSource = {
     return description ? `${gpu} (${description})` : gpu;
   },
   noAdapter: () =>
-    "Dawn found no adapter: install a driver for your GPU (on Linux one for Vulkan; software rendering by Mesa 25 does, " +
-    "that of Debian 12 is too old), or leave out --gpu dawn",
+    "Dawn found no adapter: install a driver for your GPU (on Linux, one for Vulkan; Mesa 25's software renderer works, " +
+    "but Debian 12's is too old), or leave out --gpu dawn",
 };

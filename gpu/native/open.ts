@@ -26,6 +26,6 @@ export function listAdapters(choice?: string): Promise<AdapterDescription[]> {
  * @throws {TilereelError} when there is no adapter, none fits `choice`, or it cannot do what was asked
  */
 export function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
-  // What is no object is refused there.
+  // There, anything but an object is refused.
   return openGpuOf(typeof options === "object" ? { sources: SOURCES, tuningStore: tuningFile(), ...options } : options);
 }

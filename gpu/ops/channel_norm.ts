@@ -1,5 +1,5 @@
 /**
- * The norm of Wan's autoencoder: the channels of every pixel are scaled to a root mean square of one.
+ * A norm of pixels, as video autoencoders use it: the channels of each are scaled to a root mean square of one.
  *
  * @module
  */

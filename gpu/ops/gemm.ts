@@ -145,7 +145,9 @@ function partsOf(gpu: Gpu, w: Operand, { transposed }: GemmProblem): { readonly 
   const rows = w.shape[0]!, most = Math.floor(gpu.maxTensorBytes / (w.bytes / rows) / PART_ROWS) * PART_ROWS;
   if (transposed || most === 0) {
     throw new TilereelError(
-      `${transposed ? "the way back through " : ""}a weight of [${w.shape}] needs ${formatBytes(w.bytes)} at once, ` +
+      `${transposed ? "the backward pass through " : ""}a weight of [${w.shape}] needs ${
+        formatBytes(w.bytes)
+      } at once, ` +
         `but this adapter allows ${formatBytes(gpu.maxTensorBytes)}; use another adapter`,
     );
   }

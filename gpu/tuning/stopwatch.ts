@@ -6,10 +6,7 @@
 import type { Gpu } from "../gpu.ts";
 import { type ProfiledDispatch, Profiler } from "../profile/profiler.ts";
 
-/**
- * The least milliseconds of a sample that is timed by this machine's clock. That clock also counts the wait, which
- * matters little in a sample of this length.
- */
+/** Work is repeated for this many milliseconds where this machine's clock times it, because that counts the wait, too. */
 const LONG_SAMPLE = 50;
 
 /** Measures how long recorded work takes. */

@@ -4,8 +4,8 @@
  * frames.
  *
  *     y[t, h, w, n] = residual[t, h, w, n] + bias[n]
- * + Σ_(dt, dy, dx, c) x[t·stride_t + dt, (h·stride + dy − pad) / up, (w·stride + dx − pad) / up, c] · weight[n, dt, dy,
- * dx, c]
+ *         + Σ_(dt, dy, dx, c) x[t·stride_t + dt, (h·stride + dy − pad) / up, (w·stride + dx − pad) / up, c]
+ *                             · weight[n, dt, dy, dx, c]
  *
  * Time is never padded: the caller puts the earlier frames in front of the input. Input and weight are contiguous along
  * c. The kernels are `plain.ts` for software adapters and `tiled.ts` for GPUs, a matrix product whose rows are pixels.

@@ -56,11 +56,11 @@ for (const [m, n, k] of [[5, 1025, 24], [67, 700, 72], [1500, 1400, 64]] as cons
   }
 }
 
-testVariants("a weight in parts has no way back, and says so", async ({ gpu }) => {
+testVariants("a weight in parts has no backward pass, and says so", async ({ gpu }) => {
   const w = gpu.upload(randn(1024 * 8, 1), [1024, 8]), dy = gpu.upload(randn(2 * 1024, 2), [2, 1024]);
   await limited(gpu, 256 * 8 * 4, () => {
     const back = () => gpu.scope(() => linear(gpu, dy, w, { transposed: true }));
-    assertThrows(back, TilereelError, "the way back through a weight of [1024,8] needs 32.0 KiB at once");
+    assertThrows(back, TilereelError, "the backward pass through a weight of [1024,8] needs 32.0 KiB at once");
   });
   await limited(gpu, 255 * 8 * 4, () => {
     const x = gpu.upload(randn(8, 3), [1, 8]);
