@@ -85,8 +85,6 @@ export interface FamilyModel extends Disposable {
   readonly shape: HeadShape;
   /** The number of channels of a text embedding. */
   readonly textDim: number;
-  /** For each layer the prefix of its tensors' names, in order. Layers are streamed by them. */
-  readonly layerPrefixes: readonly string[];
   /** The transformer's weights. */
   readonly weights: TensorSource;
   /** The shape of a clip's latents, [1, channels, latent frames, height, width]. The clip must fit the family's sizes. */

@@ -220,8 +220,7 @@ export class VideoPipeline {
 
   /** Layers of the transformer, heads of each, and channels of a head. */
   get headShape(): HeadShape {
-    const { layers, heads, headDim } = this.parts.model.shape;
-    return { layers, heads, headDim };
+    return this.parts.model.shape;
   }
 
   /** The forward passes of each step. */

@@ -10,6 +10,18 @@ export interface HeadShape {
   readonly layers: number;
   readonly heads: number;
   readonly headDim: number;
+  /** For each layer the prefix of its tensors' names, in order. Default: `blocks.N.` */
+  readonly layerPrefixes?: readonly string[] | undefined;
+  /**
+   * Whether VORTA's core-set attention selects keys by their own similarity, as on HunyuanVideo. Default: keys are those
+   * tokens whose queries are selected, as on Wan
+   */
+  readonly ownKeys?: boolean | undefined;
+}
+
+/** For each layer the prefix of its tensors' names: layers are streamed by them, and files of routers have them. */
+export function prefixesOf({ layers, layerPrefixes }: Pick<HeadShape, "layers" | "layerPrefixes">): readonly string[] {
+  return layerPrefixes ?? Array.from({ length: layers }, (_, layer) => `blocks.${layer}.`);
 }
 
 /** The tokens of a clip's grid in raster order, and behind them those that no sparse pattern may drop. */

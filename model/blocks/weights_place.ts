@@ -5,6 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import { prefixesOf } from "../attention/layout.ts";
 import type { FamilyModel } from "../family.ts";
 import { type WeightsOnGpu, weightsOnGpu } from "../weights/weight_dtype.ts";
 import type { WeightOptions } from "../weights/weight_options.ts";
@@ -32,12 +33,12 @@ export interface WeightsPlacement extends WeightsOnGpu {
  */
 export function placeWeights(
   gpu: Gpu,
-  model: Pick<FamilyModel, "weights" | "layerPrefixes">,
+  model: Pick<FamilyModel, "weights" | "shape">,
   work: number,
   choice: WeightsChoice,
   options: WeightOptions,
 ): WeightsPlacement {
-  const { weights: source, layerPrefixes } = model;
+  const { weights: source, shape } = model, layerPrefixes = prefixesOf(shape);
   const tensors = source.names().map((name) => source.info(name)), adjusting = options.adjust?.bytes ?? 0;
   const loaded = weightsOnGpu(gpu, tensors, options), all = { ...loaded, bytes: loaded.bytes + adjusting };
   const placed = (place: WeightsPlace, why: string): WeightsPlacement => {

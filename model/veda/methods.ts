@@ -19,9 +19,10 @@ import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { AttentionMethod } from "../attention/method.ts";
 import { everyHead, type PreparedSomeHeads, type SomeHeadsMethod, wholeAttention } from "../attention/head_groups.ts";
 import { type Grid, product } from "../attention/grid.ts";
-import type { HeadShape } from "../attention/layout.ts";
+import { type HeadShape, prefixesOf } from "../attention/layout.ts";
 import { Passes } from "../attention/passes.ts";
 import { densityOf } from "../attention/report.ts";
+import { inOrder } from "../checkpoint/stored_layers.ts";
 import { VedaAttention } from "./attention.ts";
 import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";
 import { type TileScorer, uploadScorer } from "./scorer.ts";
@@ -29,6 +30,9 @@ import { defaultCapacity, defaultShape, type TileShape, type TileShapes, uniform
 
 /** The default number of steps with full attention: the first step sets the composition. */
 export const DEFAULT_DENSE_STEPS = 1;
+
+/** The usual name of scorer and shapes in messages. */
+const NAME = "the tiles";
 
 /** Options of {@link vedaAttention}. */
 export interface VedaOptions {
@@ -119,10 +123,11 @@ function whyFull(options: VedaOptions, steps: number, config: HeadShape, grid: G
 /** As {@link vedaAttention}, for those heads of a layer that another method delegates. */
 export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   checkOptions("vedaAttention", options, VEDA_KINDS);
-  const { denseSteps = DEFAULT_DENSE_STEPS, scorer } = options;
+  const { denseSteps = DEFAULT_DENSE_STEPS } = options;
   return {
     prepare(task): Promise<PreparedSomeHeads> {
       const { gpu, shape, layout: { grid } } = task;
+      const scorer = options.scorer && scorerFor(options.scorer, shape, options.name ?? NAME);
       const shapes = shapesFor(options, shape, grid);
       const keep = keepOn(grid, options);
       const denseLayers = new Set(options.denseLayers);
@@ -141,19 +146,24 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   };
 }
 
-/** @throws {TilereelError} if scorer or plan belong to another model */
-function shapesFor(
-  { scorer, shapes, tileTokens, name = "the tiles" }: VedaOptions,
-  config: HeadShape,
-  grid: Grid,
-): TileShapes {
-  const { layers, heads, headDim } = config;
-  if (scorer && (scorer.layers.length !== layers || scorer.heads !== heads || scorer.headDim !== headDim)) {
-    throw new TilereelError(
-      `${name}: its scorer is for ${scorer.layers.length} layers with ${scorer.heads} heads of ${scorer.headDim}, but ` +
-        `this model has ${layers} with ${heads} of ${headDim}; train one for it with "tilereel train tiles"`,
-    );
-  }
+/**
+ * The scorer with its layers in the model's order.
+ *
+ * @throws {TilereelError} if it belongs to another model
+ */
+function scorerFor({ layers, layerPrefixes, heads, headDim }: TileScorer, model: HeadShape, name: string): TileScorer {
+  const own = { layers: layers.length, layerPrefixes };
+  const ordered = inOrder(layers, prefixesOf(own), prefixesOf(model));
+  if (ordered && heads === model.heads && headDim === model.headDim) return { heads, headDim, layers: ordered };
+  throw new TilereelError(
+    `${name}: its scorer is for ${own.layers} layers with ${heads} heads of ${headDim}, but this model has ` +
+      `${model.layers} with ${model.heads} of ${model.headDim}; train one for it with "tilereel train tiles"`,
+  );
+}
+
+/** @throws {TilereelError} if the plan belongs to another model */
+function shapesFor({ shapes, tileTokens, name = NAME }: VedaOptions, config: HeadShape, grid: Grid): TileShapes {
+  const { layers, heads } = config;
   if (!shapes || !("choices" in shapes)) {
     return uniformShapes(shapes ?? defaultShape(grid, tileTokens ?? defaultCapacity(grid)), config);
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { prefixesOf } from "../attention/layout.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";
 
@@ -20,10 +21,12 @@ export async function saveVeda(
   more: Readonly<Record<string, TensorToWrite>> = {},
 ): Promise<void> {
   const tensors: Record<string, TensorToWrite> = { ...more };
-  for (const [layer, projections] of scorer?.layers.entries() ?? []) {
-    const shape = [scorer!.heads, 3 * scorer!.headDim, scorer!.headDim];
-    for (const side of ["q", "k"] as const) {
-      tensors[projectionName(layer, side)] = { ...projections[side], shape };
+  if (scorer) {
+    const { layers, layerPrefixes, heads, headDim } = scorer;
+    for (const [layer, prefix] of prefixesOf({ layers: layers.length, layerPrefixes }).entries()) {
+      for (const side of ["q", "k"] as const) {
+        tensors[projectionName(prefix, side)] = { ...layers[layer]![side], shape: [heads, 3 * headDim, headDim] };
+      }
     }
   }
   if (plan) {

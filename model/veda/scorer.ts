@@ -26,6 +26,8 @@ export interface TileScorer {
   readonly headDim: number;
   /** By layer. */
   readonly layers: readonly Projections<StoredProjection>[];
+  /** As in `HeadShape`. */
+  readonly layerPrefixes?: readonly string[] | undefined;
 }
 
 /** Uploads a scorer in its stored format. The tensors belong to `owner`. */

@@ -16,7 +16,7 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { randn } from "../noise.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { randomBits } from "../training/random.ts";
-import type { HeadShape } from "../attention/layout.ts";
+import { type HeadShape, prefixesOf } from "../attention/layout.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
 import { projectionName, type VedaFile } from "./veda_file.ts";
 import { saveVeda } from "./save_veda.ts";
@@ -76,9 +76,9 @@ export class TileParameters implements Disposable {
       return owner.adopt(gpu.upload(await readFloat32(checkpoint, name), sizes));
     };
     const layers: Projections<Parameter>[] = [];
-    for (let layer = 0; layer < shape.layers; layer++) {
+    for (const prefix of prefixesOf(shape)) {
       const take = async (side: "q" | "k"): Promise<Parameter> => {
-        const name = projectionName(layer, side);
+        const name = projectionName(prefix, side);
         const tensors: Partial<Record<Kind, Tensor>> = {};
         for (const kind of KINDS) tensors[kind] = await read(PREFIXES[kind] + name);
         return tensors as Parameter;
@@ -119,13 +119,13 @@ export class TileParameters implements Disposable {
    * @throws {NonFiniteError} if a number is not finite; then nothing is written
    */
   async save(path: string, file: VedaFile, metadata: Readonly<Record<string, string>>): Promise<void> {
-    const { sizes } = projectionShape(this.shape);
+    const { sizes } = projectionShape(this.shape), prefixes = prefixesOf(this.shape);
     const more: Record<string, TensorToWrite> = {};
     for (const [layer, projections] of this.layers.entries()) {
       for (const side of SIDES) {
         for (const kind of KINDS.filter((kind) => kind !== "average")) {
           const data = await this.#read(layer, projections[side][kind]);
-          more[PREFIXES[kind] + projectionName(layer, side)] = { dtype: "F32", shape: sizes, data };
+          more[PREFIXES[kind] + projectionName(prefixes[layer]!, side)] = { dtype: "F32", shape: sizes, data };
         }
       }
     }
@@ -138,7 +138,7 @@ export class TileParameters implements Disposable {
    * @throws {NonFiniteError} if a number is not finite
    */
   async scorer(): Promise<TileScorer> {
-    const { heads, headDim } = this.shape;
+    const { heads, headDim, layerPrefixes } = this.shape;
     const layers: Projections<StoredProjection>[] = [];
     for (const [layer, { q, k }] of this.layers.entries()) {
       const take = async ({ average }: Parameter): Promise<StoredProjection> => ({
@@ -147,7 +147,7 @@ export class TileParameters implements Disposable {
       });
       layers.push({ q: await take(q), k: await take(k) });
     }
-    return { heads, headDim, layers };
+    return { heads, headDim, layers, layerPrefixes };
   }
 
   [Symbol.dispose](): void {

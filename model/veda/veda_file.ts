@@ -1,7 +1,8 @@
 /**
  * Veda's data for a model, in one safetensors file: a trained scorer, a plan of tile shapes, or both.
  *
- * - `blocks.N.tiles.project_q`, `blocks.N.tiles.project_k`: [heads, 3 · head dim, head dim]
+ * - for each layer, behind the prefix of its tensors' names such as `blocks.N.`, `tiles.project_q` and
+ *   `tiles.project_k`: [heads, 3 · head dim, head dim]
  * - `tiles.shapes`: [shapes, 3], I32: tokens along frames, rows and columns
  * - `tiles.choices`: [layers, heads], U8: the index of each head's shape
  * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`
@@ -15,6 +16,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { anyOf, FLOAT_DTYPES, MATRIX_DTYPES } from "../checkpoint/dtype.ts";
 import { elementCount, openSafetensors, type TensorSource, toFloat32, toNumbers } from "../checkpoint/safetensors.ts";
+import { LAYER, storedLayers } from "../checkpoint/stored_layers.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
 import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
@@ -39,11 +41,11 @@ export interface VedaFile {
 
 /** The key in the metadata. */
 export const VEDA_KEY = "tiles";
-const PROJECTION = /^blocks\.(0|[1-9]\d{0,3})\.tiles\.project_([qk])$/;
+const PROJECTION = new RegExp(`${LAYER.source}tiles\\.project_[qk]$`);
 
-/** The name of a projection in the file. */
-export function projectionName(layer: number, of: "q" | "k"): string {
-  return `blocks.${layer}.tiles.project_${of}`;
+/** The name of a projection in the file, of the layer with a prefix. */
+export function projectionName(prefix: string, of: "q" | "k"): string {
+  return `${prefix}tiles.project_${of}`;
 }
 
 /**
@@ -77,9 +79,9 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
 async function readScorer(source: TensorSource): Promise<TileScorer | undefined> {
   const names = source.names().filter((name) => PROJECTION.test(name));
   if (names.length === 0) return undefined;
-  const layers = 1 + Math.max(...names.map((name) => Number(PROJECTION.exec(name)![1])));
-  const missing = Array.from({ length: layers }, (_, layer) => [projectionName(layer, "q"), projectionName(layer, "k")])
-    .flat().find((name) => !source.has(name));
+  const prefixes = storedLayers(names), layers = prefixes.length;
+  const missing = prefixes.flatMap((prefix) => [projectionName(prefix, "q"), projectionName(prefix, "k")])
+    .find((name) => !source.has(name));
   if (missing !== undefined) {
     throw new TilereelError(
       `${source.path} lacks the tensor "${missing}": the highest block in it is number ${layers - 1}, so ` +
@@ -107,10 +109,10 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
     return { dtype: info.dtype, data };
   };
   const all: Projections<StoredProjection>[] = [];
-  for (let layer = 0; layer < layers; layer++) {
-    all.push({ q: await take(projectionName(layer, "q")), k: await take(projectionName(layer, "k")) });
+  for (const prefix of prefixes) {
+    all.push({ q: await take(projectionName(prefix, "q")), k: await take(projectionName(prefix, "k")) });
   }
-  return { heads, headDim, layers: all };
+  return { heads, headDim, layers: all, layerPrefixes: prefixes };
 }
 
 async function readPlan(source: TensorSource): Promise<TileShapes | undefined> {

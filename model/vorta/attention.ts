@@ -59,7 +59,7 @@ export class VortaAttention implements Disposable {
     private readonly gpu: Gpu,
     private readonly shape: Omit<HeadShape, "layers">,
     private readonly layout: TokenLayout,
-    private readonly settings: VortaSettings,
+    settings: VortaSettings,
   ) {
     const rows = blockRows(gpu, shape.headDim);
     const sliding = slidingTiles(layout, settings, rows), core = coreSet(layout, settings);
@@ -83,7 +83,7 @@ export class VortaAttention implements Disposable {
               rest: core.rest.length > 0 ? upload(core.rest, [core.rest.length]) : undefined,
               end: product(layout.grid),
             },
-            plan: coreSetPlan(gpu, core.slots, rows, settings.ownKeys),
+            plan: coreSetPlan(gpu, core.slots, rows, shape.ownKeys),
           }
           : undefined,
       ] as const
@@ -108,7 +108,7 @@ export class VortaAttention implements Disposable {
    * @returns see `bucketSelect`
    */
   select(q: Tensor, k: Tensor, only?: Tensor): Selection | undefined {
-    const { gpu, shape: { heads }, settings: { ownKeys } } = this;
+    const { gpu, shape: { heads, ownKeys } } = this;
     return this.#coreSet && bucketSelect(gpu, q, heads, this.#coreSet.buckets, { only, keys: ownKeys ? k : undefined });
   }
 

@@ -21,7 +21,7 @@ import { Passes } from "../attention/passes.ts";
 import { densityOf } from "../attention/report.ts";
 import { VortaAttention } from "./attention.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
-import { checkRouter, Router, routerShape, routes } from "./router.ts";
+import { Router, routerFor, routerShape, routes } from "./router.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Chooses the sizes for a grid. */
@@ -77,11 +77,11 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
 /** Computes each head through the branch that the router chooses for its layer and the timestep (VORTA §3.2). */
 export function routedAttention(options: RoutedAttentionOptions): AttentionMethod {
   checkOptions("routedAttention", options, ROUTED_KINDS, ["router", "settings"]);
-  const { router, settings, tau = DEFAULT_TAU, name = "the router" } = options;
+  const { settings, tau = DEFAULT_TAU, name = "the router" } = options;
   return {
     async prepare(task) {
       const { gpu, shape, layout: { grid }, timesteps } = task;
-      checkRouter(router, routerShape(shape), name);
+      const router = routerFor(options.router, routerShape(shape), name);
       for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
       const { heads, layers } = shape;
       // Scores depend only on the timestep, so the routes of the whole schedule are known before its first step.

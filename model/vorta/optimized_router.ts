@@ -9,7 +9,7 @@ import { readFloat32 } from "../checkpoint/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { type AdamWOptions, adamwStep } from "../training/adamw.ts";
-import type { Router } from "./router.ts";
+import { type Router, routerFor, type RouterShape } from "./router.ts";
 import { loadRouter } from "./router_file.ts";
 import { SETTINGS_KEY, settingsToKwargs, type VortaSettings } from "./settings.ts";
 
@@ -28,10 +28,10 @@ export class OptimizedRouter {
   /**
    * Reads a checkpoint.
    *
-   * @throws {TilereelError} if it is damaged
+   * @throws {TilereelError} if it is damaged, or of another model
    */
-  static async load(checkpoint: TensorSource): Promise<OptimizedRouter> {
-    const { path } = checkpoint, { router } = await loadRouter(path);
+  static async load(checkpoint: TensorSource, model: RouterShape): Promise<OptimizedRouter> {
+    const { path } = checkpoint, router = routerFor((await loadRouter(path)).router, model, path);
     const moments = async (prefix: string) => {
       const into = router.zeros();
       for (const [name, { data, shape }] of into.parameters()) {

@@ -8,7 +8,8 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { uniformNumbers } from "../noise.ts";
-import type { HeadShape } from "../attention/layout.ts";
+import { type HeadShape, prefixesOf } from "../attention/layout.ts";
+import { inOrder } from "../checkpoint/stored_layers.ts";
 import { BRANCHES } from "./branch.ts";
 
 const ROUTES = BRANCHES.length;
@@ -27,17 +28,27 @@ export interface RouterShape {
   readonly heads: number;
   /** The number of channels of a token. */
   readonly dim: number;
+  /** As in {@link HeadShape}. */
+  readonly layerPrefixes?: readonly string[] | undefined;
 }
 
 /** The shape of the routers of a transformer. */
-export function routerShape({ layers, heads, headDim }: HeadShape): RouterShape {
-  return { layers, heads, dim: heads * headDim };
+export function routerShape({ layers, heads, headDim, layerPrefixes }: HeadShape): RouterShape {
+  return { layers, heads, dim: heads * headDim, layerPrefixes };
 }
 
 /** The routers of all blocks. */
 export class Router {
-  /** @throws {RangeError} if the sizes of a layer's arrays do not match `heads` and `dim` */
-  constructor(readonly heads: number, readonly dim: number, readonly layers: readonly RouterLayer[]) {
+  /**
+   * @param layerPrefixes as in {@link HeadShape}
+   * @throws {RangeError} if the sizes of a layer's arrays do not match `heads` and `dim`
+   */
+  constructor(
+    readonly heads: number,
+    readonly dim: number,
+    readonly layers: readonly RouterLayer[],
+    readonly layerPrefixes: readonly string[] = prefixesOf({ layers: layers.length }),
+  ) {
     for (const [i, { weight, bias }] of layers.entries()) {
       if (weight.length !== heads * ROUTES * dim || bias.length !== heads * ROUTES) {
         throw new RangeError(
@@ -51,7 +62,7 @@ export class Router {
    * Routers as PyTorch initializes them, block by block: each weight and bias is uniform within ±1/√dim. The numbers
    * are those of `nn.Linear` after `torch.manual_seed(seed)`.
    */
-  static random({ layers, heads, dim }: RouterShape, seed: number): Router {
+  static random({ layers, heads, dim, layerPrefixes }: RouterShape, seed: number): Router {
     const next = uniformNumbers(seed);
     const bound = Math.fround(1 / Math.sqrt(dim));
     // Rounded once, to float32, like PyTorch's fused multiply-add.
@@ -60,6 +71,7 @@ export class Router {
       heads,
       dim,
       Array.from({ length: layers }, () => ({ weight: draw(heads * ROUTES * dim), bias: draw(heads * ROUTES) })),
+      layerPrefixes,
     );
   }
 
@@ -72,14 +84,15 @@ export class Router {
         weight: new Float32Array(weight.length),
         bias: new Float32Array(bias.length),
       })),
+      this.layerPrefixes,
     );
   }
 
   /** All arrays, by their names in the authors' state dict. */
   parameters(): Map<string, { readonly shape: readonly number[]; readonly data: Float32Array<ArrayBuffer> }> {
-    return new Map(this.layers.flatMap(({ weight, bias }, block) => [
-      [parameterName(block, "weight"), { shape: [this.heads * ROUTES, this.dim], data: weight }],
-      [parameterName(block, "bias"), { shape: [this.heads * ROUTES], data: bias }],
+    return new Map(this.layers.flatMap(({ weight, bias }, layer) => [
+      [parameterName(this.layerPrefixes[layer]!, "weight"), { shape: [this.heads * ROUTES, this.dim], data: weight }],
+      [parameterName(this.layerPrefixes[layer]!, "bias"), { shape: [this.heads * ROUTES], data: bias }],
     ]));
   }
 
@@ -149,8 +162,8 @@ export class Router {
 }
 
 /** The name of a parameter in the authors' state dict. */
-export function parameterName(block: number, kind: "weight" | "bias"): string {
-  return `blocks.${block}.router.linear.${kind}`;
+export function parameterName(prefix: string, kind: "weight" | "bias"): string {
+  return `${prefix}router.linear.${kind}`;
 }
 
 /**
@@ -188,15 +201,18 @@ export function regularization(scores: Float32Array, heads: number): { loss: num
 }
 
 /**
- * Checks that a router was made for a transformer of this shape.
+ * The router with its layers in the order of a transformer's.
  *
  * @param path the name of the router in the message
- * @throws {TilereelError} if it was not
+ * @throws {TilereelError} if it was not made for a transformer of this shape
  */
-export function checkRouter(router: Router, shape: RouterShape, path: string): void {
-  const own = { layers: router.layers.length, heads: router.heads, dim: router.dim };
-  if (own.layers === shape.layers && own.heads === shape.heads && own.dim === shape.dim) return;
-  const words = ({ layers, heads, dim }: RouterShape) => `${layers} blocks with ${heads} heads on ${dim} channels`;
+export function routerFor({ heads, dim, layers, layerPrefixes }: Router, shape: RouterShape, path: string): Router {
+  const own = { layers: layers.length, heads, dim, layerPrefixes }, wanted = prefixesOf(shape);
+  const ordered = inOrder(layers, layerPrefixes, wanted), fits = heads === shape.heads && dim === shape.dim;
+  if (ordered && fits) return new Router(heads, dim, ordered, wanted);
+  const words = (shape: RouterShape) =>
+    `${shape.layers} blocks with ${shape.heads} heads on ${shape.dim} channels` +
+    (fits && own.layers === wanted.length ? ` from "${prefixesOf(shape)[0]}" on` : "");
   throw new TilereelError(
     `${path} was made for another model: it routes ${words(own)}, but this model has ${words(shape)}; ` +
       `use a router that was trained on this model`,

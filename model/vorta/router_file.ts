@@ -10,6 +10,7 @@ import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors, readFloat32 } from "../checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
+import { LAYER, storedLayers } from "../checkpoint/stored_layers.ts";
 import { isTorchZip, readTorchStateDict, type TorchTensor } from "../checkpoint/torch_zip.ts";
 import { BRANCHES } from "./branch.ts";
 import { parameterName, Router } from "./router.ts";
@@ -24,12 +25,12 @@ export interface LoadedRouter {
 
 /** The names that wrappers of PyTorch modules put before, and between, the names of the modules. */
 const WRAPPERS = new Set(["_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module"]);
-const PARAMETER = /^blocks\.(0|[1-9]\d{0,3})\.router\.linear\.(weight|bias)$/;
+const PARAMETER = new RegExp(`${LAYER.source}router\\.linear\\.(weight|bias)$`);
 /** How many folders above are searched. The authors keep `config.json` two above `ckpt/step-N/router.pt`. */
 const PARENTS = 2;
 
 /**
- * Loads a router. Its settings come from the file's metadata, or from a `config.json` beside it or in one of the two
+ * Loads a router. Kinds of layers are in the file's order until `routerFor` knows the model's. Its settings come from the file's metadata, or from a `config.json` beside it or in one of the two
  * folders above. Otherwise there are none.
  *
  * @param place a safetensors file, or a zip archive by `torch.save`; the first bytes show which
@@ -90,18 +91,18 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
     }
     byName.set(bare, tensor);
   }
-  const first = byName.get(parameterName(0, "weight"));
-  if (byName.size === 0) {
+  const prefixes = storedLayers(byName.keys());
+  if (prefixes.length === 0) {
     throw new TilereelError(
-      `${path} holds no router${holds && `, but ${holds}`}; tensors such as "${parameterName(0, "weight")}" were ` +
+      `${path} holds no router${holds && `, but ${holds}`}; tensors such as "blocks.0.router.linear.weight" were ` +
         `expected, one and its bias a block, as "tilereel train router" makes them`,
     );
   }
-  const layers = 1 + Math.max(...[...byName.keys()].map((name) => Number(PARAMETER.exec(name)![1])));
+  const first = byName.get(parameterName(prefixes[0]!, "weight")), layers = prefixes.length;
   const heads = Math.floor((first?.shape[0] ?? 0) / BRANCHES.length);
   const dim = first?.shape[1] ?? 0;
-  const take = (block: number, kind: "weight" | "bias") => {
-    const name = parameterName(block, kind);
+  const take = (prefix: string, kind: "weight" | "bias") => {
+    const name = parameterName(prefix, kind);
     const tensor = byName.get(name);
     if (!tensor) {
       throw new TilereelError(
@@ -121,7 +122,8 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
   return new Router(
     heads,
     dim,
-    Array.from({ length: layers }, (_, block) => ({ weight: take(block, "weight"), bias: take(block, "bias") })),
+    prefixes.map((prefix) => ({ weight: take(prefix, "weight"), bias: take(prefix, "bias") })),
+    prefixes,
   );
 }
 

@@ -17,11 +17,6 @@ export interface VortaSettings {
   readonly bucket: Grid;
   /** The share of a bucket's tokens that core-set attention drops. */
   readonly rate: number;
-  /**
-   * Whether core-set attention selects keys by their own similarity, as on HunyuanVideo. Default: keys are those tokens
-   * whose queries are selected, as on Wan
-   */
-  readonly ownKeys?: boolean;
 }
 
 /** The paper's settings, for 77 frames at 720p: 20×45×80 tokens. */

@@ -19,7 +19,7 @@ import type { TrainingSample } from "../training/data/training_set.ts";
 import { OptimizedRouter, parametersOf } from "./optimized_router.ts";
 import { DEFAULT_TAU } from "./methods.ts";
 import { AUTHORS_RECIPE, drawInterval, drawTimestep, lossWeights, noiseSeed, TIMESTEPS } from "./recipe.ts";
-import { checkRouter, regularization, Router } from "./router.ts";
+import { regularization, Router } from "./router.ts";
 import { saveRouter } from "./save_router.ts";
 import { type RouterTrainingStep, type SampleFigures, stepFigures } from "./training_figures.ts";
 import { ROUTER_TRAINING_KINDS, type RouterTraining } from "./training_options.ts";
@@ -52,9 +52,8 @@ export async function trainRouter(training: RouterTraining): Promise<RouterTrain
     identity: await identityOf(complete),
     open: async (checkpoint) => {
       optimized = checkpoint
-        ? await OptimizedRouter.load(checkpoint)
+        ? await OptimizedRouter.load(checkpoint, model)
         : OptimizedRouter.start(Router.random(model, seed));
-      if (checkpoint) checkRouter(optimized.router, model, checkpoint.path);
       return new RouterTrainingState(complete, optimized);
     },
   }, training);
@@ -91,7 +90,6 @@ async function identityOf({ model, data, recipe, settings, seed }: CompleteTrain
     window: size(settings.window),
     bucket: size(settings.bucket),
     rate: settings.rate,
-    ...settings.ownKeys && { keys: "by their own similarity" },
   };
 }
 

@@ -23,7 +23,7 @@ import { openUmt5Encoder } from "../umt5/encoder.ts";
 import type { ClipSize } from "../video_size.ts";
 import { readTransformerConfig, type TransformerConfig } from "./config.ts";
 import { cleanPrompt } from "./prompt.ts";
-import { blockPrefixes, WanTransformer3DModel } from "./transformer.ts";
+import { WanTransformer3DModel } from "./transformer.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
 
@@ -111,10 +111,6 @@ export class WanModel implements FamilyModel {
 
   get textDim(): number {
     return this.shape.textDim;
-  }
-
-  get layerPrefixes(): readonly string[] {
-    return blockPrefixes(this.shape);
   }
 
   get weights(): TensorSource {

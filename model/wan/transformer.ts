@@ -12,7 +12,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { Linear } from "../layers/linear.ts";
-import type { HeadShape, TokenLayout } from "../attention/layout.ts";
+import { type HeadShape, prefixesOf, type TokenLayout } from "../attention/layout.ts";
 import { type Grid, gridOf, product } from "../attention/grid.ts";
 import { BlockTransformer, type LoadedWeights, loadWeights } from "../blocks/block_transformer.ts";
 import type { EmbeddedPass, ForwardPass, TransformerOptions } from "../family.ts";
@@ -68,10 +68,7 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     config: TransformerConfig,
     options?: TransformerOptions,
   ): Promise<WanTransformer3DModel> {
-    const stored = {
-      prefixes: blockPrefixes(config),
-      load: (weights: Weights) => loadBlock(weights, config),
-    };
+    const stored = { prefixes: prefixesOf(config), load: (weights: Weights) => loadBlock(weights, config) };
     const loaded = await loadWeights(gpu, source, stored, (weights) => loadOuter(weights, config), options);
     return new WanTransformer3DModel(gpu, config, loaded);
   }
@@ -138,11 +135,6 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     }
     return this.#ropeTable!.table;
   }
-}
-
-/** The prefixes of the names of the blocks' tensors. */
-export function blockPrefixes({ layers }: Pick<TransformerConfig, "layers">): string[] {
-  return Array.from({ length: layers }, (_, layer) => `blocks.${layer}.`);
 }
 
 async function loadOuter(weights: Weights, config: TransformerConfig): Promise<OuterWeights> {

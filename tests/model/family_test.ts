@@ -8,12 +8,14 @@ import { openModel } from "../../model/checkpoint/model_folder.ts";
 import { registerFamily } from "../../model/families.ts";
 import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
+import type { TileScorer } from "../../model/veda/scorer.ts";
+import { TileParameters } from "../../model/veda/tile_parameters.ts";
 import { routedAttention } from "../../model/vorta/methods.ts";
 import { Router, routerShape } from "../../model/vorta/router.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainingPass } from "../../model/vorta/training_pass.ts";
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
-import { assertClose, randn, testVariants } from "../gpu.ts";
+import { assertClose, plainOnly, randn, testVariants } from "../gpu.ts";
 import { SHAPE, TOY, toyModel } from "./toy_family.ts";
 
 const CLIP = { prompt: "a red circle", negativePrompt: "blur", seed: 3 };
@@ -100,6 +102,21 @@ testVariants("the toy family routes through VORTA and Veda", ({ gpu, bound }) =>
       assertNotEquals(some.numbers, full.numbers);
     }
   }));
+
+testVariants("a scorer's layers are found by their names", ({ gpu }) =>
+  withPipeline(gpu, async (pipeline) => {
+    using parameters = TileParameters.random(gpu, SHAPE, 1);
+    const scorer = await parameters.scorer(), { layers, layerPrefixes } = scorer;
+    const reversed = { ...scorer, layers: layers.toReversed(), layerPrefixes: layerPrefixes!.toReversed() };
+    const run = (scorer: TileScorer) =>
+      latents(gpu, pipeline, { attention: vedaAttention({ keep: 0.2, tileTokens: 8, scorer }) });
+    assertEquals(await run(reversed), await run(scorer));
+    await assertRejects(
+      () => run({ ...scorer, layerPrefixes: undefined }),
+      TilereelError,
+      "its scorer is for 4 layers",
+    );
+  }), plainOnly);
 
 testVariants("routers are trained on the toy family", async ({ gpu }) => {
   using model = await openModel(toyModel());

@@ -33,11 +33,11 @@ import { readSchedulerConfig } from "../../model/schedulers/config.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import type { Weights } from "../../model/weights/weights.ts";
 
-export const SHAPE = { layers: 4, heads: 2, headDim: 16 };
 const DIM = 32, TEXT_DIM = 8, PATCH: Grid = [1, 4, 4], CHANNELS = 3, INNER = CHANNELS * product(PATCH);
 /** Text tokens, valid or not. */
 export const TEXT_TOKENS = 16;
 const PREFIXES = ["double.0.", "double.1.", "single.0.", "single.1."];
+export const SHAPE = { layers: 4, heads: 2, headDim: 16, layerPrefixes: PREFIXES };
 
 const SPECS: TensorSpec[] = [
   ...spec("video", DIM, INNER),
@@ -183,7 +183,6 @@ export const TOY: Family = {
       scheduler: await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json")),
       shape: SHAPE,
       textDim: TEXT_DIM,
-      layerPrefixes: PREFIXES,
       weights,
       latentShape,
       layout,

@@ -7,12 +7,12 @@ import { Router } from "../../../model/vorta/router.ts";
 import { defaultSettings } from "../../../model/vorta/settings.ts";
 import { plainOnly, randn, testVariants } from "../../gpu.ts";
 
-const SHAPE = { layers: 1, heads: 2, headDim: 16 }, LAYOUT = { grid: [4, 6, 6], kept: 6 } as const;
+const SHAPE = { layers: 1, heads: 2, headDim: 16, ownKeys: true }, LAYOUT = { grid: [4, 6, 6], kept: 6 } as const;
 
 const METHODS: Record<string, AttentionMethod> = {
   full: fullAttention,
   sliding: singleBranch("sliding", defaultSettings),
-  coreset: singleBranch("coreset", (grid) => ({ ...defaultSettings(grid), ownKeys: true })),
+  coreset: singleBranch("coreset", defaultSettings),
   routed: routedAttention({
     router: Router.random({ layers: 1, heads: SHAPE.heads, dim: SHAPE.heads * SHAPE.headDim }, 3),
     settings: defaultSettings,

@@ -44,7 +44,12 @@ function randomScorer(dtype: "F32" | "BF16" = "F32"): { scorer: TileScorer; numb
     return { dtype, data: dtype === "BF16" ? packed : new Uint8Array(values.buffer) };
   };
   return {
-    scorer: { heads: HEADS, headDim: HEAD_DIM, layers: made.map((_, i) => ({ q: stored(i, 0), k: stored(i, 1) })) },
+    scorer: {
+      heads: HEADS,
+      headDim: HEAD_DIM,
+      layers: made.map((_, i) => ({ q: stored(i, 0), k: stored(i, 1) })),
+      layerPrefixes: ["blocks.0.", "blocks.1."],
+    },
     numbers: made.map((sides) => sides.map(({ values }) => values)),
   };
 }
@@ -305,6 +310,9 @@ Deno.test("tiles go through a file and come back as they were", () =>
         await saveVeda(path, file, { note: "of a test" });
         assertEquals(await loadVeda(path), file);
       }
+      const named = { ...scorer, layerPrefixes: ["b.0.", "a.0."] };
+      await saveVeda(path, { tileTokens: 16, scorer: named });
+      assertEquals((await loadVeda(path)).scorer, named);
     }
   }));
 
@@ -318,8 +326,8 @@ Deno.test("files of tiles that lack something are refused by name", () =>
     });
     const whole = (): Record<string, TensorToWrite> => ({
       ...Object.fromEntries([0, 1].flatMap((layer) => [
-        [projectionName(layer, "q"), matrix(3, 48, 16)],
-        [projectionName(layer, "k"), matrix(3, 48, 16)],
+        [projectionName(`blocks.${layer}.`, "q"), matrix(3, 48, 16)],
+        [projectionName(`blocks.${layer}.`, "k"), matrix(3, 48, 16)],
       ])),
       "tiles.shapes": { dtype: "I32", shape: [2, 3], data: Int32Array.of(1, 4, 4, 2, 2, 4) },
       "tiles.choices": { dtype: "U8", shape: [2, 3], data: Uint8Array.of(0, 1, 0, 1, 1, 0) },
@@ -334,7 +342,7 @@ Deno.test("files of tiles that lack something are refused by name", () =>
       await writeSafetensors(path, tensors, metadata);
       await assertRejects(() => loadVeda(path), TilereelError, message);
     };
-    const key = projectionName(1, "k");
+    const key = projectionName("blocks.1.", "k");
     await refused(() => {}, "holds no tiles", {});
     await refused((t) => Object.keys(t).forEach((name) => delete t[name]), "holds no tiles");
     await refused(() => {}, "a JSON object was expected", { tiles: "16" });

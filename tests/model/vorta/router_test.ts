@@ -8,7 +8,7 @@ import type { AttentionTask } from "../../../model/attention/method.ts";
 import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
-import { checkRouter, regularization, Router, routes } from "../../../model/vorta/router.ts";
+import { regularization, Router, routerFor, routes } from "../../../model/vorta/router.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { saveRouter } from "../../../model/vorta/save_router.ts";
 import { PAPER_SETTINGS, settingsFromKwargs, type VortaSettings } from "../../../model/vorta/settings.ts";
@@ -151,7 +151,7 @@ Deno.test("scores of the demo model are those of the authors' code", async () =>
     const transformer = await WanTransformer3DModel.load(gpu, source, config);
     using reference = await openSafetensors(join(FIXTURES, "vorta_train.safetensors"));
     const { router, settings } = await loadRouter(reference.path);
-    checkRouter(router, config, reference.path);
+    routerFor(router, config, reference.path);
     const temb = await transformer.timeEmbedding([...await readFloat32(reference, "timestep")]);
     assertNear(router.scores(temb), await readFloat32(reference, "routing_scores"), 1e-5, "scores");
     // The fixture says "config" where routers say "self_attention_kwargs".
@@ -271,6 +271,29 @@ Deno.test("a torch router takes its settings from config.json beside it or up to
     await refused({ lowres_reduction_rate: -1 }, "a reduction rate of -1");
   }));
 
+Deno.test("a router's layers have the names and the order of its model's layers", () =>
+  inTempDir(async (dir) => {
+    const kinds = ["transformer_blocks", "single_transformer_blocks"] as const;
+    const layerPrefixes = kinds.flatMap((kind) => [0, 1, 2].map((block) => `${kind}.${block}.`));
+    const shape = { ...SHAPE, layers: 6, layerPrefixes }, whole = Router.random(shape, 5);
+    const path = join(dir, "router.safetensors");
+    const tensors = [...whole.parameters()].map(([name, tensor]) => [name, { dtype: "F32" as const, ...tensor }]);
+    assertEquals(tensors[7]![0], "single_transformer_blocks.0.router.linear.bias");
+    for (const order of [tensors, tensors.toReversed(), tensors.toSorted()]) {
+      await writeSafetensors(path, Object.fromEntries(order));
+      assertEquals(routerFor((await loadRouter(path)).router, shape, path), whole);
+    }
+    await saveRouter(path, whole, PAPER_SETTINGS);
+    const { router } = await loadRouter(path);
+    assertEquals(router, whole);
+    assertThrows(
+      () => routerFor(router, { ...SHAPE, layers: 6 }, path),
+      TilereelError,
+      'it routes 6 blocks with 2 heads on 8 channels from "transformer_blocks.0." on, but this model has 6 blocks with ' +
+        '2 heads on 8 channels from "blocks.0." on',
+    );
+  }));
+
 Deno.test("routers that lack something are refused by name", () =>
   inTempDir(async (dir) => {
     const path = join(dir, "router.safetensors");
@@ -314,7 +337,7 @@ Deno.test("routers that lack something are refused by name", () =>
     await assertRejects(() => loadRouter(path), TilereelError, "is a text file that begins");
 
     assertThrows(
-      () => checkRouter(Router.random(SHAPE, 1), { layers: 2, heads: 4, dim: 8 }, "x.pt"),
+      () => routerFor(Router.random(SHAPE, 1), { layers: 2, heads: 4, dim: 8 }, "x.pt"),
       TilereelError,
       "x.pt was made for another model: it routes 2 blocks with 2 heads on 8 channels, but this model has 2 blocks with 4",
     );

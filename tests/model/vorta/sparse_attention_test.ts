@@ -10,17 +10,20 @@ import { coreSet } from "../../../model/vorta/core_set.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import { slidingTiles } from "../../../model/vorta/sliding_tile.ts";
 import { type Grid, product } from "../../../model/attention/grid.ts";
-import { type TokenLayout, validTokens } from "../../../model/attention/layout.ts";
+import { type HeadShape, type TokenLayout, validTokens } from "../../../model/attention/layout.ts";
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { assertClose, randn, testVariants } from "../../gpu.ts";
 import { gradientBound, gradientsOnGpu } from "../../gradients.ts";
 import { attend, attendBack, type Reference } from "../../reference_attention.ts";
 
+/** The settings, and what belongs to the model's family. */
+type Settings = VortaSettings & Pick<HeadShape, "ownKeys">;
+
 /**
  * Grids with whole tiles and buckets, with cut ones, of one token, of one row, smaller than a tile or a bucket. Behind
  * some of them are kept tokens: some valid, none, or all.
  */
-const CASES: readonly (readonly [Grid, VortaSettings, Omit<TokenLayout, "grid">?])[] = [
+const CASES: readonly (readonly [Grid, Settings, Omit<TokenLayout, "grid">?])[] = [
   [[4, 4, 6], { tile: [2, 2, 2], window: [3, 3, 3], bucket: [2, 2, 2], rate: 0.5 }],
   [[5, 7, 9], { tile: [2, 3, 4], window: [3, 1, 3], bucket: [2, 3, 2], rate: 0.5 }],
   [[3, 5, 7], { tile: [1, 2, 3], window: [1, 3, 2], bucket: [1, 2, 3], rate: 0.3 }],
@@ -94,7 +97,7 @@ function reference(
   branch: (typeof BRANCHES)[number],
   [q, k, v, dy]: readonly Float32Array[],
   layout: TokenLayout,
-  settings: VortaSettings,
+  settings: Settings,
   headDim: number,
 ) {
   const { grid, kept } = layout, inGrid = product(grid), tokens = inGrid + kept, valid = validTokens(layout);
@@ -147,7 +150,7 @@ for (const one of CASES) {
   testVariants(`VORTA's branches ${name}, by definition`, async ({ gpu, bound }) => {
     const numbers = operands(tokens, headDim);
     const [q, k, v] = uploadAll(gpu, withoutPadding(numbers.slice(0, 3), layout), [BATCH, tokens, dim]);
-    using vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, layout, settings);
+    using vorta = new VortaAttention(gpu, { heads: HEADS, headDim, ownKeys: settings.ownKeys }, layout, settings);
     for (const branch of BRANCHES) {
       const y = vorta.single(branch)(q!, k!, v!, 0);
       assertClose(await gpu.read(y), reference(branch, numbers, layout, settings, headDim).y, bound, branch);
@@ -162,7 +165,7 @@ for (const one of CASES) {
     const inputs = uploadAll(gpu, withoutPadding(numbers.slice(0, 3), layout), [BATCH, tokens, dim]);
     const shares = BRANCHES.map((_, i) => randn(BATCH * HEADS, 10 + i));
     const weights = uploadAll(gpu, shares, [BATCH, HEADS]);
-    using vorta = new VortaAttention(gpu, { heads: HEADS, headDim }, layout, settings);
+    using vorta = new VortaAttention(gpu, { heads: HEADS, headDim, ownKeys: settings.ownKeys }, layout, settings);
     const [q, k, v] = inputs as [Tensor, Tensor, Tensor];
     const used = gpu.memory.used;
     const found = await gradientsOnGpu(gpu, [q, k, v, ...weights], dy, () => vorta.weighted([weights])(q, k, v, 0));
