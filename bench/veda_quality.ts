@@ -97,7 +97,7 @@ async function openPickers(
   const pickers = new Map<string, Picker>();
   const untrained = TileParameters.random(gpu, runs, seed + 1);
   for (const path of tiles.split(",")) {
-    const { scorer, plan: planned, tileTokens, target = "max" } = await loadVeda(path);
+    const { scorer, shapes: planned, tileTokens, target = "max" } = await loadVeda(path);
     const plan = planned ?? uniformShapes(defaultShape(grid, tileTokens), runs);
     const shapes = planned ? `the plan of ${path}` : sizesText(plan.shapes[0]!);
     const add = (name: string, by: Picker["by"]) => pickers.set(`${name} ${shapes}`, { name, shapes, plan, by });

@@ -70,7 +70,7 @@ async function run(values: SearchValues): Promise<number> {
     return work.status;
   }
   const plan = choosePlan(table, mostShapes);
-  await writeAtomically(out, (temporary) => saveVeda(temporary, { tileTokens, keep, plan, ...scores }));
+  await writeAtomically(out, (temporary) => saveVeda(temporary, { tileTokens, keep, shapes: plan, ...scores }));
   const next = [lineOf("train", "tiles", ...samplingOptionsGiven(options), "--plan", out)];
   const summary = searchSummary({ table, plan, out, keep, tileTokens });
   printSummary({ ...summary, invitation: "Train scores for these shapes", next }, json, say);

@@ -34,7 +34,7 @@ export const command = defineCommand({
 async function run(values: TilesValues): Promise<number> {
   const { keep = DEFAULT_KEEP } = values, recipe = recipeOf(values);
   const sampling = await planSampling(values);
-  const { plan, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
+  const { shapes, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
   return await runTrainingCommand<TileTrainingStep>(values, {
     defaults: DEFAULTS,
     kind: "tiles",
@@ -46,13 +46,13 @@ async function run(values: TilesValues): Promise<number> {
         figures: stepText,
         train: (shared) =>
           trainTiles({
-            ...{ ...shared, gpu, runs, recipe, tileTokens, ...plan && { plan }, keep, identity },
+            ...{ ...shared, gpu, runs, recipe, tileTokens, ...shapes && { shapes }, keep, identity },
             onReplay: (done, total) => onProgress({ stage: "sample again", done, total }),
           }),
         summarize: (result) => {
           const given = { tiles: result.file, ...values.keep !== undefined && { keep: String(keep) } };
           const next = nextClips(options, sampling.clips[0]!.prompt, "veda", given);
-          return Promise.resolve({ ...tilesSummary(result, keep, plan !== undefined), next });
+          return Promise.resolve({ ...tilesSummary(result, keep, shapes !== undefined), next });
         },
       };
     },

@@ -70,7 +70,7 @@ const VEDA_KINDS: Kinds<VedaOptions> = {
       expected: "a shape of three whole numbers",
       fits: (value) => Array.isArray(value) && value.length === 3 && value.every(wholeNumber(1).fits),
     },
-    objectWith("a plan, as loadVeda gives it,", { choices: { expected: "", fits: Array.isArray } }),
+    objectWith("shapes of tiles, as loadVeda gives them,", { choices: { expected: "", fits: Array.isArray } }),
   ),
   tileTokens: wholeNumber(1),
   name: aText,
@@ -161,7 +161,7 @@ function scorerFor({ layers, layerPrefixes, heads, headDim }: TileScorer, model:
   );
 }
 
-/** @throws {TilereelError} if the plan belongs to another model */
+/** @throws {TilereelError} if the shapes belong to another model */
 function shapesFor({ shapes, tileTokens, name = NAME }: VedaOptions, config: HeadShape, grid: Grid): TileShapes {
   const { layers, heads } = config;
   if (!shapes || !("choices" in shapes)) {

@@ -8,7 +8,7 @@ import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safete
 import { projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";
 
 /**
- * Writes a scorer, a plan of tile shapes, or both, as safetensors: a file that appears only when it is complete.
+ * Writes a scorer, the shapes of tiles, or both, as safetensors: a file that appears only when it is complete.
  *
  * @param metadata additional metadata
  * @param more additional tensors, for checkpoints
@@ -16,7 +16,7 @@ import { projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";
  */
 export async function saveVeda(
   path: string,
-  { tileTokens, scorer, plan, target, keep }: VedaFile,
+  { tileTokens, scorer, shapes: all, target, keep }: VedaFile,
   metadata: Readonly<Record<string, string>> = {},
   more: Readonly<Record<string, TensorToWrite>> = {},
 ): Promise<void> {
@@ -29,8 +29,8 @@ export async function saveVeda(
       }
     }
   }
-  if (plan) {
-    const { shapes, choices } = plan, heads = choices[0]!.length;
+  if (all) {
+    const { shapes, choices } = all, heads = choices[0]!.length;
     tensors["tiles.shapes"] = { dtype: "I32", shape: [shapes.length, 3], data: Int32Array.from(shapes.flat()) };
     tensors["tiles.choices"] = {
       dtype: "U8",

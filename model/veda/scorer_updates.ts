@@ -24,7 +24,7 @@ export interface ScorerUpdateOptions {
   /** The number of tokens of a tile. */
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
-  readonly plan?: TileShapes | undefined;
+  readonly shapes?: TileShapes | undefined;
   /** The share of tiles at which agreement with the oracle is measured. */
   readonly keep: number;
 }
@@ -123,11 +123,11 @@ export class ScorerUpdates implements Disposable {
   }
 
   #groupsOf(grid: Grid) {
-    const { shape, plan, tileTokens } = this.options;
-    const id = plan ? "" : String(grid);
+    const { shape, shapes, tileTokens } = this.options;
+    const id = shapes ? "" : String(grid);
     let groups = this.#groups.get(id);
     if (!groups) {
-      groups = headsByShape(this.#owner, plan ?? uniformShapes(defaultShape(grid, tileTokens), shape));
+      groups = headsByShape(this.#owner, shapes ?? uniformShapes(defaultShape(grid, tileTokens), shape));
       this.#groups.set(id, groups);
     }
     return groups;

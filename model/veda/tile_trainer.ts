@@ -49,7 +49,7 @@ export async function trainTiles(training: TileTraining): Promise<number> {
 }
 
 /** The settings that affect the result. */
-function identityOf({ runs, recipe, plan, tileTokens, seed }: CompleteTraining): TrainingIdentity {
+function identityOf({ runs, recipe, shapes, tileTokens, seed }: CompleteTraining): TrainingIdentity {
   const { target, lr, weightDecay, average } = recipe;
   const lengths = Array.from({ length: runs.count }, (_, run) => `${runs.steps(run)}x${runs.passes(run)}`);
   const digest = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 16);
@@ -60,7 +60,7 @@ function identityOf({ runs, recipe, plan, tileTokens, seed }: CompleteTraining):
     seed,
     target,
     "tile-tokens": tileTokens,
-    plan: plan ? digest(JSON.stringify([plan.shapes, plan.choices.map((choice) => [...choice])])) : "none",
+    plan: shapes ? digest(JSON.stringify([shapes.shapes, shapes.choices.map((choice) => [...choice])])) : "none",
     lr,
     "weight-decay": weightDecay,
     average,
@@ -117,8 +117,8 @@ class TileTrainingState implements TrainingState<TileTrainingStep> {
   }
 
   get #file(): VedaFile {
-    const { tileTokens, recipe: { target }, keep, plan } = this.training;
-    return { tileTokens, target, keep, ...plan && { plan } };
+    const { tileTokens, recipe: { target }, keep, shapes } = this.training;
+    return { tileTokens, target, keep, ...shapes && { shapes } };
   }
 
   [Symbol.dispose](): void {

@@ -31,7 +31,7 @@ export interface TileTraining extends TrainingOptions<TileTrainingStep> {
   /** The number of tokens of a tile. */
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
-  readonly plan?: TileShapes;
+  readonly shapes?: TileShapes;
   /** Default: `TILE_RECIPE` */
   readonly recipe?: TileRecipe;
   /** The share of tiles at which agreement with the oracle is measured. It does not affect the training. Default: 0.1 */
@@ -58,7 +58,7 @@ export const TILE_TRAINING_KINDS: Kinds<TileTraining> = {
   gpu: aGpu,
   runs: objectWith("sampling runs, as samplingRuns gives them,", { count: wholeNumber(1), sample: aFunction }),
   tileTokens: wholeNumber(1),
-  plan: objectWith("a plan of tile shapes", { shapes: { expected: "", fits: Array.isArray } }),
+  shapes: objectWith("shapes of tiles, as loadVeda gives them,", { shapes: { expected: "", fits: Array.isArray } }),
   recipe: objectWith("a recipe with all that TILE_RECIPE has, each in its range,", RECIPE_KINDS),
   keep: aNumber(0, 1),
   onReplay: aFunction,

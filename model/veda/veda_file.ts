@@ -1,5 +1,5 @@
 /**
- * Veda's data for a model, in one safetensors file: a trained scorer, a plan of tile shapes, or both.
+ * Veda's data for a model, in one safetensors file: a trained scorer, the shapes of tiles, or both.
  *
  * - for each layer, behind the prefix of its tensors' names such as `blocks.N.`, `tiles.project_q` and
  *   `tiles.project_k`: [heads, 3 · head dim, head dim]
@@ -7,7 +7,7 @@
  * - `tiles.choices`: [layers, heads], U8: the index of each head's shape
  * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`
  *
- * Scorer and plan belong to one model and one number of tokens per tile, not to a size of clips. They are used on any
+ * Scorer and shapes belong to one model and one number of tokens per tile, not to a size of clips. They are used on any
  * grid, whose far tiles may be partial.
  *
  * @module
@@ -28,12 +28,12 @@ const PROJECTION_DTYPES = MATRIX_DTYPES.filter((dtype) => FLOAT_DTYPES.includes(
 /** The part of the teacher's attention that a scorer was trained on. */
 export type Target = "max" | "sum";
 
-/** The contents of a file of Veda's (`tiles.safetensors`): at least a scorer or a plan. */
+/** The contents of a file of Veda's (`tiles.safetensors`): at least a scorer or shapes. */
 export interface VedaFile {
   /** The number of tokens of a tile. */
   readonly tileTokens: number;
   readonly scorer?: TileScorer;
-  readonly plan?: TileShapes;
+  readonly shapes?: TileShapes;
   readonly target?: Target;
   /** The share of tiles that it was trained or searched for. */
   readonly keep?: number;
@@ -49,28 +49,28 @@ export function projectionName(prefix: string, of: "q" | "k"): string {
 }
 
 /**
- * Loads a scorer, a plan of tile shapes, or both, from safetensors.
+ * Loads a scorer, the shapes of tiles, or both, from safetensors.
  *
  * @throws {TilereelError} if there is none, it is damaged, or holds something else
  */
 export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
   using source = await openSafetensors(file, "a safetensors file with tiles");
   const { path } = source, text = source.metadata[VEDA_KEY];
-  const scorer = await readScorer(source), plan = await readPlan(source);
-  if (text === undefined || !scorer && !plan) {
+  const scorer = await readScorer(source), shapes = await readShapes(source);
+  if (text === undefined || !scorer && !shapes) {
     throw new TilereelError(
-      `${path} holds no tiles${scorer || plan ? "" : `, but ${whatTensorsAre(source)}`}; a file made by ` +
+      `${path} holds no tiles${scorer || shapes ? "" : `, but ${whatTensorsAre(source)}`}; a file made by ` +
         `"tilereel train tiles" or "tilereel search tiles" was expected`,
     );
   }
   const config = new Config(`${path}: ${VEDA_KEY}`, parseObject(text, path));
   const tileTokens = config.integer("tile_tokens", 128);
-  for (const shape of plan?.shapes ?? []) checkCapacity(shape, tileTokens, path);
+  for (const shape of shapes?.shapes ?? []) checkCapacity(shape, tileTokens, path);
   if (!config.isNull("target")) config.require("target", ["max", "sum"], "max");
   return {
     tileTokens,
     ...scorer && { scorer },
-    ...plan && { plan },
+    ...shapes && { shapes },
     ...!config.isNull("target") && { target: config.string("target", "max") as Target },
     ...!config.isNull("keep") && { keep: config.number("keep", 1, { positive: true }) },
   };
@@ -115,7 +115,7 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
   return { heads, headDim, layers: all, layerPrefixes: prefixes };
 }
 
-async function readPlan(source: TensorSource): Promise<TileShapes | undefined> {
+async function readShapes(source: TensorSource): Promise<TileShapes | undefined> {
   const names = ["tiles.shapes", "tiles.choices"] as const;
   if (!names.some((name) => source.has(name))) return undefined;
   const [shapes, choices] = names.map((name) => source.info(name));

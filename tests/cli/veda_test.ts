@@ -53,7 +53,7 @@ async function tilesFile(dir: string): Promise<string> {
       headDim: 32,
       layers: Array.from({ length: 8 }, (_, i) => ({ q: projection(2 * i), k: projection(2 * i + 1) })),
     },
-    plan: {
+    shapes: {
       shapes: [[1, 2, 2], [1, 1, 4]],
       choices: Array.from({ length: 8 }, (_, layer) => Uint8Array.from({ length: 8 }, (_, head) => (layer + head) % 2)),
     },

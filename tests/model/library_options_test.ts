@@ -78,7 +78,10 @@ Deno.test("what needs no GPU", async () => {
       [() => vedaAttention({ keep: "0.1" }), 'vedaAttention: keep is "0.1", but'],
       [() => vedaAttention({ denseStep: 1 }), 'has no option "denseStep": did you mean denseSteps?'],
       [() => vedaAttention({ denseLayers: 3 }), "denseLayers is 3, but a list of layers, counted from 0, was expected"],
-      [() => vedaAttention({ shapes: [1, 2] }), "shapes is a list of 2, but a shape of three whole numbers or a plan"],
+      [
+        () => vedaAttention({ shapes: [1, 2] }),
+        "shapes is a list of 2, but a shape of three whole numbers or shapes of tiles",
+      ],
       [() => vedaHeads({ scorer: "tiles.safetensors" }), 'scorer is "tiles.safetensors", but a scorer, as loadVeda'],
       [() => routedAttention(), "routedAttention takes an object of options, not undefined"],
       [

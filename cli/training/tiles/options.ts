@@ -75,13 +75,13 @@ export function recipeOf({ target, lr, "weight-decay": weightDecay, average }: T
  *
  * @throws {TilereelError} if the file has no plan, or one of other tiles
  */
-export async function planOf(values: TilesValues): Promise<{ plan?: TileShapes; tileTokens?: number }> {
+export async function planOf(values: TilesValues): Promise<{ shapes?: TileShapes; tileTokens?: number }> {
   const { plan: file, "tile-tokens": asked } = values;
   if (file === undefined) return {};
-  const { plan, tileTokens } = await loadVeda(file);
-  if (!plan) throw new TilereelError(`${file} has no plan of shapes; make one with "tilereel search tiles"`);
+  const { shapes, tileTokens } = await loadVeda(file);
+  if (!shapes) throw new TilereelError(`${file} has no plan of shapes; make one with "tilereel search tiles"`);
   if (asked !== undefined && asked !== tileTokens) {
     throw new TilereelError(`--tile-tokens is ${asked}, but the tiles of ${file} have ${tileTokens}: leave it out`);
   }
-  return { plan, tileTokens };
+  return { shapes, tileTokens };
 }

@@ -60,7 +60,7 @@ Deno.test("a plan is searched for, scores are trained for it, and clips are made
     assertStringIncludes(said, "\nVerdict: ");
     const next = "train tiles --prompts p.txt --size 64x32 --frames 5 --guidance 1 --sampling-steps 2 --plan plan";
     assertStringIncludes(said, `\n  tilereel ${next}\n`);
-    const { plan, tileTokens, keep, scorer } = await loadVeda(join(dir, "plan"));
+    const { shapes: plan, tileTokens, keep, scorer } = await loadVeda(join(dir, "plan"));
     assertEquals([tileTokens, keep, scorer, plan!.choices.length, plan!.choices[0]!.length], [2, 0.4, undefined, 8, 8]);
     const train = ["train", "tiles", ...CLIPS.slice(0, -2), "--plan", "plan", "--out", "t"];
     const trained = await ran(...train, "--steps", "2");
@@ -72,7 +72,7 @@ Deno.test("a plan is searched for, scores are trained for it, and clips are made
     assertStringIncludes(trained, "t/tiles.safetensors: 2 steps");
     assertStringIncludes(trained, "\nVerdict: too early to tell. ");
     const file = await loadVeda(join(dir, "t/tiles.safetensors"));
-    assertEquals([file.plan, file.tileTokens, file.scorer!.layers.length], [plan, 2, 8]);
+    assertEquals([file.shapes, file.tileTokens, file.scorer!.layers.length], [plan, 2, 8]);
     const clip = ["generate", "a red circle", "--size", "64x32", "--frames", "5", "--steps", "2", "--json"];
     const made = await ran(
       ...clip,

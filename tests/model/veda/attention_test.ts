@@ -305,12 +305,12 @@ Deno.test("tiles go through a file and come back as they were", () =>
     const path = join(dir, "tiles.safetensors");
     for (const format of ["F32", "BF16"] as const) {
       const { scorer } = randomScorer(format);
-      const whole: VedaFile = { tileTokens: 16, scorer, plan: SHAPES, target: "sum", keep: 0.25 };
-      for (const file of [whole, { tileTokens: 16, scorer }, { tileTokens: 16, plan: SHAPES }]) {
+      const whole: VedaFile = { tileTokens: 16, scorer, shapes: SHAPES, target: "sum", keep: 0.25 };
+      for (const file of [whole, { tileTokens: 16, scorer }, { tileTokens: 16, shapes: SHAPES }]) {
         await saveVeda(path, file, { note: "of a test" });
         assertEquals(await loadVeda(path), file);
       }
-      const named = { ...scorer, layerPrefixes: ["b.0.", "a.0."] };
+      const named = { ...scorer, layerPrefixes: ["a.0.", "b.0."] };
       await saveVeda(path, { tileTokens: 16, scorer: named });
       assertEquals((await loadVeda(path)).scorer, named);
     }

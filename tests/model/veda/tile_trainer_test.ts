@@ -194,13 +194,13 @@ gpuTest("heads of several shapes, the sum as the target", async (gpu, dir) => {
   };
   const recipe = { ...TILE_RECIPE, lr: 0.02, target: "sum" as const };
   const steps: TileTrainingStep[] = [];
-  const more = { plan, recipe, steps: 9, onStep: (step: TileTrainingStep) => steps.push(step) };
+  const more = { shapes: plan, recipe, steps: 9, onStep: (step: TileTrainingStep) => steps.push(step) };
   await trainTiles(training(gpu, join(dir, "plan"), more));
   assert(steps.every(({ loss, recall }) => Number.isFinite(loss) && recall <= 1));
   // The sum's own oracle keeps the most attention that can be kept.
   for (const { kept, oracle } of steps) assert(kept <= oracle + 1e-6, `${kept} ${oracle}`);
   const loaded = await loadVeda(trainingFiles(join(dir, "plan"), TILES_FILE).result);
-  assertEquals([loaded.plan, loaded.target], [plan, "sum"]);
+  assertEquals([loaded.shapes, loaded.target], [plan, "sum"]);
 });
 
 gpuTest("trainings that cannot go on", async (gpu, dir) => {

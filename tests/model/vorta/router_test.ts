@@ -284,7 +284,7 @@ Deno.test("a router's layers have the names and the order of its model's layers"
       assertEquals(routerFor((await loadRouter(path)).router, shape, path), whole);
     }
     await saveRouter(path, whole, PAPER_SETTINGS);
-    const { router } = await loadRouter(path);
+    const router = routerFor((await loadRouter(path)).router, shape, path);
     assertEquals(router, whole);
     assertThrows(
       () => routerFor(router, { ...SHAPE, layers: 6 }, path),

@@ -76,7 +76,7 @@ export async function vedaSettings(values: OptionValues<typeof vedaOptions>, mod
   const file = values.tiles ?? (shape === undefined ? (await ownFile(model, "tiles"))?.path : undefined);
   const loaded = file === undefined ? undefined : await loadVeda(file);
   if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file}`);
-  const shapes = shape ?? loaded?.plan;
+  const shapes = shape ?? loaded?.shapes;
   return {
     ...values.keep !== undefined && { keep: values.keep },
     ...loaded?.keep !== undefined && { usualKeep: loaded.keep },
