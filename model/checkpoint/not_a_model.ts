@@ -4,6 +4,7 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { families } from "../families.ts";
 import { baseName, type FileStore, type StoredFile } from "../files/store.ts";
 import { Config } from "./json.ts";
 import { downloadLine, getModel } from "./known_models.ts";
@@ -13,7 +14,7 @@ import { whatTensorsAre } from "./tensor_names.ts";
 import { unfinishedIn } from "./unfinished.ts";
 
 const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
-/** Marks in the names of models on Hugging Face that tilereel could not use. */
+/** Marks in the names of models on Hugging Face that tilereel cannot use, unless a family has such a name. */
 const OTHERS = /hunyuan|ltx|cogvideo|mochi|comfy|[iv]2v|vace|wan[-_.]?2[-_.]2|flf2v|stable-diffusion|flux/i;
 const INDEX = "model_index.json";
 
@@ -24,8 +25,12 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
   const what = `${quoted(path)} is no folder on this machine`;
   const name = baseName(id);
   if (/gguf/i.test(id)) return new TilereelError(`${what}, and GGUF files are not read; ${getModel()}`);
-  if (OTHERS.test(id) || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
-    return new TilereelError(`${what}, and only Wan 2.1's text-to-video models (T2V) are supported; ${getModel()}`);
+  const known = families().map(({ name }) => name), [mark] = OTHERS.exec(id) ?? [];
+  const foreign = mark !== undefined && !known.some((name) => name.toLowerCase().includes(mark.toLowerCase()));
+  if (foreign || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
+    return new TilereelError(
+      `${what}, and only ${known.join(" and ")}'s text-to-video models (T2V) are supported; ${getModel()}`,
+    );
   }
   if (!id.startsWith("Wan-AI/")) {
     return new TilereelError(
