@@ -10,7 +10,8 @@ import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { fullAttention } from "./attention/full.ts";
-import type { PreparedAttention } from "./attention/method.ts";
+import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
+import { CountedCache } from "./cache/counted_cache.ts";
 import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
 import type { GuidedPass } from "./guidance.ts";
 import { randn } from "./noise.ts";
@@ -42,7 +43,7 @@ export interface DenoisingTask {
  * @throws the signal's reason, if it is aborted
  */
 export async function denoise(task: DenoisingTask, options: GenerateOptions): Promise<Tensor> {
-  const { gpu, transformer, shape, passes, scheduler } = task, { onProgress, onStep, signal } = options;
+  const { gpu, model, transformer, shape, passes, scheduler } = task, { onProgress, onStep, signal } = options;
   const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
   using attention = await (options.attention ?? fullAttention).prepare({
     gpu,
@@ -54,6 +55,18 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     sigmas: options.sigmas,
     onNote: options.onNote,
   });
+  using cache = await options.cache?.prepare({
+    gpu,
+    model,
+    passes: passes.map(({ name }) => name),
+    timesteps: [...scheduler.timesteps],
+    sigmas: [...scheduler.sigmas],
+  });
+  const run: StepMeans = {
+    attention,
+    ran: new Set(),
+    ...cache && { cache: new CountedCache(cache, transformer.shape) },
+  };
   // Owns the latents, the velocities, and what the stepper keeps.
   using owned = new TensorOwner(gpu);
   const stepper = scheduler.start<Tensor>({
@@ -71,7 +84,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     // Counting slows every step a little; the first and the last have the most and the least noise.
     gpu.countsClamps = step === 0 || step === total - 1;
     const sample: Tensor = latents;
-    const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, attention, step, sample));
+    const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, run, step, sample));
     latents = stepper.step(owned.adopt(velocity), sample);
     const recorded = gpu.finish();
     recorded.catch(() => {/* told where it is waited for, or by what came before */});
@@ -84,31 +97,55 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   }
   await underWay;
   onProgress?.({ stage: "denoise", done: total, total });
-  options.onAttention?.(attention.report);
+  options.onAttention?.(attention.report((step, pass, layer) => run.ran.has(`${step} ${pass} ${layer}`)));
+  if (run.cache) options.onCache?.(run.cache.report);
   signal?.throwIfAborted();
   return owned.disown(latents);
 }
 
-/** The velocity of one step: the weighted sum of what its passes predict. The caller's. */
+/** What computes the steps of a clip. */
+interface StepMeans {
+  readonly attention: PreparedAttention;
+  readonly cache?: CountedCache;
+  /** The self-attention that was run: step, pass and layer. */
+  readonly ran: Set<string>;
+}
+
+/** The velocity of one step: the weighted sum of what its passes predict, or the cache gives. The caller's. */
 async function stepVelocity(
   { gpu, transformer, passes, scheduler }: DenoisingTask,
-  attention: PreparedAttention,
+  { attention, cache, ran }: StepMeans,
   step: number,
   latents: Tensor,
 ): Promise<Tensor> {
   const timesteps = [scheduler.timesteps[step]!];
   // What attention uploads is freed after the step.
   using owned = new TensorOwner(gpu);
-  const { result: attentions, tensors } = gpu.collect(() => passes.map((_, pass) => attention.at(step, pass)));
-  owned.adopt(tensors);
-  const predictions = owned.adopt(
-    await transformer.predict(passes.map(({ name, conditioning }, pass): ForwardPass => ({
-      ...{ latents, timesteps, conditioning, name },
-      selfAttention: attentions[pass],
-    }))),
+  const hooks = passes.map(({ name }) => cache?.at(step, name));
+  const velocities: (Tensor | undefined)[] = [];
+  for (const hook of hooks) {
+    const velocity = await hook?.velocity?.(latents);
+    velocities.push(velocity && owned.adopt(velocity));
+  }
+  const left = [...passes.keys()].filter((pass) => velocities[pass] === undefined);
+  const { result: inputs, tensors } = gpu.collect(() =>
+    left.map((pass): ForwardPass => {
+      const { name, conditioning } = passes[pass]!, attend = attention.at(step, pass);
+      const selfAttention: SelfAttention = (q, k, v, layer) => {
+        ran.add(`${step} ${pass} ${layer}`);
+        return attend(q, k, v, layer);
+      };
+      return { latents, timesteps, conditioning, name, selfAttention, cache: hooks[pass] };
+    })
   );
-  if (passes.length === 1) return owned.disown(predictions[0]!);
-  return combine(gpu, passes.map(({ weight }, pass) => [weight, predictions[pass]!]));
+  owned.adopt(tensors);
+  const predictions = owned.adopt(await transformer.predict(inputs));
+  for (const [i, pass] of left.entries()) {
+    const velocity = velocities[pass] = predictions[i]!;
+    gpu.scope(() => hooks[pass]?.predicted?.(latents, velocity));
+  }
+  if (passes.length === 1) return owned.disown(velocities[0]!);
+  return combine(gpu, passes.map(({ weight }, pass) => [weight, velocities[pass]!]));
 }
 
 /** The latents to start from, on the GPU. */

@@ -9,12 +9,13 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "./attention/layout.ts";
 import type { SelfAttention } from "./attention/method.ts";
 import type { WeightsPlace } from "./blocks/weights_place.ts";
+import type { CacheHooks } from "./cache/step_cache.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import type { Config } from "./checkpoint/json.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import type { FileStore } from "./files/store.ts";
-import type { GuidedPass } from "./guidance.ts";
+import type { GuidedPass, PassName } from "./guidance.ts";
 import type { OnProgress } from "./progress.ts";
 import type { SchedulerConfig } from "./schedulers/config.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
@@ -154,8 +155,10 @@ export interface ForwardPass {
   readonly conditioning: Conditioning;
   /** Self-attention to use instead of full attention. */
   readonly selfAttention?: SelfAttention | undefined;
-  /** Tells the passes of a step apart, in profiles too. Default: "pass" */
-  readonly name?: string | undefined;
+  /** Tells the passes of a step apart in profiles. Default: "prompt" */
+  readonly name?: PassName | undefined;
+  /** What a step cache does in this pass of this step. {@link VideoTransformer.runBlock} and trainings have none. */
+  readonly cache?: CacheHooks | undefined;
 }
 
 /** A pass after its embeddings, before its first layer. */
@@ -165,6 +168,8 @@ export interface EmbeddedPass {
   /** What else was made, for all layers; owned as `x` is. */
   readonly tensors: readonly Tensor[];
   readonly selfAttention: SelfAttention | undefined;
+  /** Its attention hook is called by the family's blocks; see `cachedAttention`. */
+  readonly cache?: CacheHooks | undefined;
 }
 
 /** A loaded transformer. It predicts the velocity of a noisy latent video. */

@@ -39,6 +39,7 @@ export type {
   VideoTransformer,
   VideoVae,
 } from "./family.ts";
+export type { CacheHooks, CacheReport, CacheTask, PreparedCache, StepCache } from "./cache/step_cache.ts";
 export type { GuidedPass, PassName } from "./guidance.ts";
 export { randn } from "./noise.ts";
 export {

@@ -13,6 +13,8 @@ import type { HeadShape, TokenLayout } from "./attention/layout.ts";
 import type { AttentionMethod } from "./attention/method.ts";
 import type { AttentionReport } from "./attention/report.ts";
 import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./blocks/weights_place.ts";
+import { cacheBytes } from "./cache/cache_bytes.ts";
+import type { CacheReport, StepCache } from "./cache/step_cache.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { openModel } from "./checkpoint/model_folder.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
@@ -39,6 +41,9 @@ export interface Array5D {
   readonly shape: readonly number[];
 }
 
+/** What decides how much memory a clip needs. */
+export type ClipToCome = Pick<GenerateOptions, "width" | "height" | "frames" | "guidance" | "cache">;
+
 /** What {@link VideoPipeline.load} takes. */
 export interface LoadOptions {
   /** Where the model is to run; the caller's. */
@@ -56,7 +61,7 @@ export interface LoadOptions {
    */
   readonly weightDtype?: WeightDtypeChoice | undefined;
   /** Clips to come, as {@link GenerateOptions} has them. Default: one as the model's defaults say. */
-  readonly clips?: readonly Pick<GenerateOptions, "width" | "height" | "frames">[] | undefined;
+  readonly clips?: readonly ClipToCome[] | undefined;
   /** Told "load vae" in tensors, "load transformer" in bytes. */
   readonly onProgress?: OnProgress | undefined;
 }
@@ -121,6 +126,10 @@ export interface GenerateOptions {
   readonly attention?: AttentionMethod;
   /** Told what self-attention did, after the last step. */
   readonly onAttention?: (report: AttentionReport) => void;
+  /** Uses again in a step what earlier steps computed. Default: none */
+  readonly cache?: StepCache;
+  /** Told what the cache spared, after the last step. */
+  readonly onCache?: (report: CacheReport) => void;
   /** Told what f16 could not hold, once the clip is made, if there was anything: it became ±65504. */
   readonly onClamped?: (clamped: readonly ClampCount[]) => void;
   /**
@@ -190,10 +199,10 @@ export class VideoPipeline {
     const { gpu, textEncoder: openEncoder, weights = "auto", weightDtype: dtype, onProgress } = options;
     using loaded = new DisposableStack();
     loaded.use(model);
-    const work = (options.clips ?? [{}]).map((given) => {
+    const work = (options.clips ?? [{}]).map((given: ClipToCome) => {
       const clip = { ...model.defaults, ...given };
       checkClip(model.family.multiples, clip);
-      return model.denoisingBytes(gpu, clip);
+      return model.denoisingBytes(gpu, clip) + cacheBytes(given.cache, model, clip, clip.guidance);
     });
     const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, dtype }));
     const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));

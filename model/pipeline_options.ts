@@ -34,6 +34,8 @@ export const anAttention = objectWith("a kind of attention, as routedAttention o
   prepare: aFunction,
 });
 
+const aCache = objectWith("a step cache", { prepare: aFunction, tensors: aFunction });
+
 const conditioning = either(floats, objectWith("a conditioning", { text: objectWith("a tensor", { data: floats }) }));
 
 const sides = { width: wholeNumber(1), height: wholeNumber(1), frames: wholeNumber(1) };
@@ -46,7 +48,10 @@ export const LOAD_KINDS: Kinds<LoadOptions> = {
   weightDtype: oneOf(WEIGHT_DTYPE_CHOICES),
   clips: {
     ...listOf(
-      objectWith("", { width: optional(sides.width), height: optional(sides.height), frames: optional(sides.frames) }),
+      objectWith("", {
+        ...{ width: optional(sides.width), height: optional(sides.height), frames: optional(sides.frames) },
+        ...{ guidance: optional(aNumber(0)), cache: optional(aCache) },
+      }),
       "a list of clips, each with width, height and frames as whole numbers,",
     ),
   },
@@ -92,6 +97,8 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   onStep: aFunction,
   attention: anAttention,
   onAttention: aFunction,
+  cache: aCache,
+  onCache: aFunction,
   onClamped: aFunction,
   signal: anAbortSignal,
 };

@@ -5,6 +5,7 @@
  */
 import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
+import type { StepCache } from "../../model/cache/step_cache.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
 import type { FamilyModel } from "../../model/family.ts";
 import type { ClipSize } from "../../model/video_size.ts";
@@ -19,6 +20,7 @@ export interface ModelCase extends ClipSize {
   readonly weightDtype?: WeightDtypeChoice;
   readonly guidance?: number;
   readonly attention?: AttentionMethod;
+  readonly cache?: StepCache;
   /** What it runs on. */
   readonly device?: DryGpuOptions;
 }
@@ -65,10 +67,15 @@ export async function countModel(
   model: FamilyModel,
   { width, height, frames, weights = "auto", weightDtype = "auto", guidance = 5, ...rest }: ModelCase,
 ): Promise<MemoryCount> {
-  const { attention, device } = rest, books = new Books();
+  const { attention, cache, device } = rest, books = new Books();
   const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
   const clip = { width, height, frames };
-  const pipeline = await VideoPipeline.of(model, { gpu, weights, weightDtype, clips: [clip] });
+  const pipeline = await VideoPipeline.of(model, {
+    gpu,
+    weights,
+    weightDtype,
+    clips: [{ ...clip, guidance, ...cache && { cache } }],
+  });
   const embeddings = { positive: new Float32Array(model.defaults.textTokens * model.textDim) };
   // Zeros, because drawing this many normal numbers takes as long as all the rest.
   const shape = model.latentShape(clip);
@@ -81,6 +88,7 @@ export async function countModel(
     guidance,
     embeddings: { ...embeddings, ...guidance > 1 && { negative: embeddings.positive } },
     ...attention && { attention },
+    ...cache && { cache },
     onProgress: (progress) => {
       if (progress.stage === "denoise" && progress.done === 0) books.begin("denoise");
       if (progress.stage === "decode" && progress.done === 0) books.begin("decode");

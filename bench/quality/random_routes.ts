@@ -16,7 +16,7 @@ export function randomRoutes(like: AttentionMethod, settings: VortaSettings | un
   return {
     async prepare(task) {
       using model = await like.prepare(task);
-      const { density, routes } = model.report;
+      const { density, routes } = model.report();
       if (!routes) throw new Error("only routed attention has routes");
       const dealt = shuffled(routes.flatMap((layers) => layers.flatMap((heads) => [...heads])));
       const mixed = routes.map((layers) => layers.map((heads) => Uint8Array.from(dealt.splice(0, heads.length))));
@@ -24,7 +24,7 @@ export function randomRoutes(like: AttentionMethod, settings: VortaSettings | un
       const passes = new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, sizes));
       return {
         at: (step, pass) => passes.of(pass).routed(mixed[step]!),
-        report: { density, routes: mixed },
+        report: () => ({ density, routes: mixed }),
         [Symbol.dispose]: () => passes[Symbol.dispose](),
       };
     },

@@ -14,6 +14,7 @@ import { type HeadShape, type TokenLayout, validTokens } from "./layout.ts";
 import type { AttentionMethod } from "./method.ts";
 import { attentionOutput } from "./output.ts";
 import { Passes } from "./passes.ts";
+import { densityOf } from "./report.ts";
 
 /** Full attention of one layout. It is on the GPU until it is disposed of. */
 export class FullAttention implements Disposable {
@@ -64,11 +65,13 @@ export class FullAttention implements Disposable {
 /** The method of full attention. */
 export const fullAttention: AttentionMethod = {
   prepare(task) {
-    const { gpu, shape } = task;
+    const { gpu, shape, layout, lengths } = task;
     const passes = new Passes(task, (layout) => new FullAttention(gpu, shape, layout));
     return Promise.resolve({
       at: (_, pass) => (q, k, v) => passes.of(pass).attend(q, k, v),
-      report: { density: 1 },
+      report: (ran) => ({
+        density: densityOf(task, (_, pass) => validTokens({ ...layout, length: lengths[pass]! }) ** 2, ran),
+      }),
       [Symbol.dispose]: () => passes[Symbol.dispose](),
     });
   },

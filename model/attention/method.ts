@@ -8,7 +8,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "./layout.ts";
-import type { AttentionReport } from "./report.ts";
+import type { AttentionReport, RanAttention } from "./report.ts";
 
 /**
  * Self-attention of one layer, between its projections.
@@ -53,6 +53,10 @@ export interface PreparedAttention extends Disposable {
    * @param pass an index into {@link AttentionTask.lengths}
    */
   at(step: number, pass: number): SelfAttention;
-  /** Reports what was computed; called after the last step. */
-  readonly report: AttentionReport;
+  /**
+   * Reports what was computed; called after the last step.
+   *
+   * @param ran which attention was run at all. Default: all of it; a step cache may leave some out
+   */
+  report(ran?: RanAttention): AttentionReport;
 }

@@ -9,8 +9,8 @@ import type { AttentionTask } from "./method.ts";
 /** The report that is given when a clip's denoising is done. */
 export interface AttentionReport {
   /**
-   * The multiplied pairs of queries and keys, as a share of full attention's, over all steps, layers and heads. It is
-   * exact except for Veda over grids with partial tiles: only the GPU knows which tiles are kept, so they count with
+   * The multiplied pairs of queries and keys, as a share of full attention's, over all steps, layers and heads. What a
+   * step cache left out counts as none. It is exact except for Veda over grids with partial tiles: only the GPU knows which tiles are kept, so they count with
    * the mean size.
    */
   readonly density: number;
@@ -23,20 +23,26 @@ export interface AttentionReport {
   readonly routes?: readonly (readonly Uint8Array[])[];
 }
 
+/** Whether the self-attention of a layer was run in a pass of a step. */
+export type RanAttention = (step: number, pass: number, layer: number) => boolean;
+
 /**
  * The density of a task.
  *
  * @param pairs the number of pairs of queries and keys that a head multiplies
+ * @param ran which attention was run. Default: all
  */
 export function densityOf(
   { shape, layout, lengths, timesteps }: Pick<AttentionTask, "shape" | "layout" | "lengths" | "timesteps">,
   pairs: (step: number, pass: number, layer: number, head: number) => number,
+  ran: RanAttention = () => true,
 ): number {
   let multiplied = 0, all = 0;
   for (const [pass, length] of lengths.entries()) {
     all += timesteps.length * shape.layers * shape.heads * validTokens({ ...layout, length }) ** 2;
     for (let step = 0; step < timesteps.length; step++) {
       for (let layer = 0; layer < shape.layers; layer++) {
+        if (!ran(step, pass, layer)) continue;
         for (let head = 0; head < shape.heads; head++) multiplied += pairs(step, pass, layer, head);
       }
     }

@@ -29,8 +29,9 @@ export interface BlockSource<Block> {
    */
   ready(): Promise<void>;
   /**
-   * Returns the weights of a block, which are valid until the next call. Blocks are requested in order; after the last
-   * comes the first.
+   * Returns the weights of a block, which are valid until the next call. Blocks are usually requested in order, and
+   * after the last comes the first: that one is read ahead. Any other may be requested, too, as after blocks that a step
+   * cache skips: then the one block that was read ahead was read in vain.
    *
    * @throws {TilereelError} as in {@link ready}, or if the GPU is lost
    */
@@ -130,7 +131,8 @@ export class StreamedBlocks<Block> implements BlockSource<Block> {
     let loading = this.#loading;
     this.#loading = undefined;
     if (loading?.layer !== layer) {
-      // A run was aborted. What it is still loading must be finished before anything new is loaded.
+      // Blocks were skipped, or a run aborted. What is still loading must be finished before anything new is loaded.
+      // That takes the slot of a block whose work is submitted: the queue writes it after that work.
       await loading?.block.catch(() => {});
       loading = this.#load(layer);
     }

@@ -11,6 +11,7 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Conditioning, EmbeddedPass, ForwardPass, TransformerOptions, VideoTransformer } from "../family.ts";
 import { Weights } from "../weights/weights.ts";
 import { type BlockSource, ResidentBlocks, type StoredBlocks, StreamedBlocks } from "./block_source.ts";
+import { RunningPass } from "./running_pass.ts";
 
 /** A transformer's weights: those outside its blocks, and its blocks. */
 export interface LoadedWeights<Outer, Block> {
@@ -76,6 +77,14 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
   abstract project(x: Tensor, pass: Pass): Tensor;
   /** The embedding of timesteps that VORTA's routers take: [timesteps, dim]. */
   protected abstract embedTime(timesteps: readonly number[]): Tensor;
+  /**
+   * What TeaCache compares between steps to decide whether the blocks are skipped: the input of block 0 after its
+   * modulation, or what of it changes with the step. It belongs to the pass or to the enclosing scope. Default: none,
+   * and no TeaCache. No block is loaded for it: a family whose modulation is in block 0 loads that outside the blocks.
+   */
+  protected modulatedInput(_: Pass): Tensor | undefined {
+    return undefined;
+  }
   /** Records one block, from [batch, tokens, dim] to the same. */
   protected abstract forwardBlock(block: Block, x: Tensor, pass: Pass, layer: number): Tensor;
 
@@ -86,25 +95,28 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
     // A streamed block serves all passes before it is replaced. With resident ones, only one pass is in memory at a time.
     const groups = blocks.resident ? passes.map((pass) => [pass]) : [passes];
     const velocities: Tensor[] = [];
+    const labelled = <T>(pass: ForwardPass, work: () => T) => gpu.labelled(pass.name ?? "prompt", work);
     for (const group of groups) {
-      const running = group.map((input) => {
-        const inPass = <T>(work: () => T) => gpu.labelled(input.name ?? "pass", work);
-        const pass = inPass(() => this.embed(input));
-        owned.adopt([pass.x, ...pass.tensors]);
-        return { inPass, pass, x: pass.x };
-      });
-      for (let layer = 0; layer < this.shape.layers; layer++) {
+      const running = group.map((input) => new RunningPass(owned, input, labelled(input, () => this.embed(input))));
+      let left = running;
+      for (let layer = 0;; layer++) {
+        // One pass may skip the blocks that remain, and another not.
+        const skipping = new Set<unknown>();
+        for (const one of left) {
+          const skips = () => one.skipsFrom(layer, () => this.modulatedInput(one.pass));
+          if (await labelled(one.input, skips)) skipping.add(one);
+        }
+        left = left.filter((one) => !skipping.has(one));
+        if (left.length === 0 || layer === this.shape.layers) break;
         const block = await blocks.at(layer);
-        for (const one of running) {
-          const x = owned.adopt(one.inPass(() => this.#labelledBlock(block, one.x, one.pass, layer)));
-          owned.free(one.x);
-          one.x = x;
+        for (const one of left) {
+          one.advance(labelled(one.input, () => this.#labelledBlock(block, one.x, one.pass, layer)));
         }
         if (!blocks.resident) gpu.submit();
       }
-      for (const { inPass, pass, x } of running) {
-        velocities.push(owned.adopt(inPass(() => this.project(x, pass))));
-        owned.free(x, ...pass.tensors);
+      for (const one of running) {
+        velocities.push(owned.adopt(labelled(one.input, () => this.project(one.x, one.pass))));
+        one.end();
       }
     }
     return velocities.map((velocity) => owned.disown(velocity));

@@ -83,10 +83,12 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
     async prepare(task) {
       const veda = await method.prepare(task);
       const { gpu, shape, timesteps, layout } = task, all = everyHead(shape);
-      const density = densityOf(task, veda.pairs);
       return {
         at: (step, pass) => wholeAttention(gpu, { ...layout, length: task.lengths[pass]! }, veda.at(step, pass, all)),
-        report: { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, shape, layout.grid) } },
+        report: (ran) => {
+          const density = densityOf(task, veda.pairs, ran);
+          return { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, shape, layout.grid) } };
+        },
         [Symbol.dispose]: () => veda[Symbol.dispose](),
       };
     },

@@ -77,7 +77,7 @@ export function observedAttention(onState: (state: AttentionState) => void): Att
           gpu.scope(() => onState({ q, k, v, y, lse, layer, layout, step, pass }));
           return y;
         },
-        report: { density: 1 },
+        report: () => ({ density: 1 }),
         [Symbol.dispose]: () => passes[Symbol.dispose](),
       });
     },

@@ -35,10 +35,12 @@ export function singleBranch(branch: Exclude<Branch, "full">, settings: Settings
     prepare(task) {
       const { gpu, shape, layout: { grid } } = task, sizes = settings(grid);
       const passes = new Passes(task, (layout) => new VortaAttention(gpu, shape, layout, sizes));
-      const density = densityOf(task, (_, pass) => passes.of(pass).pairs[branch]);
       return Promise.resolve({
         at: (_, pass) => passes.of(pass).single(branch),
-        report: { density, ...density === 1 && { whyFull: whyBranchFull(branch, sizes, grid) } },
+        report: (ran) => {
+          const density = densityOf(task, (_, pass) => passes.of(pass).pairs[branch], ran);
+          return { density, ...density === 1 && { whyFull: whyBranchFull(branch, sizes, grid) } };
+        },
         [Symbol.dispose]: () => passes[Symbol.dispose](),
       });
     },
@@ -98,10 +100,10 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       const full = await options.full?.prepare(task);
       if (full) cleanUp.use(full);
       const fullHeads = byStep.map((step) => step.map((route) => [...route.keys()].filter((h) => route[h] === FULL)));
-      const density = densityOf(task, (step, pass, layer, head) => {
+      const pairs = (step: number, pass: number, layer: number, head: number) => {
         const branch = byStep[step]![layer]![head]!;
         return full && branch === FULL ? full.pairs(step, pass, layer, head) : passes.of(pass).pairs[BRANCHES[branch]!];
-      });
+      };
       const sparse = BRANCHES.find((branch, i) => branch !== "full" && all.includes(i));
       const whyFull = full
         ? undefined
@@ -111,7 +113,10 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       const held = cleanUp.move();
       return {
         at: (step, pass) => passes.of(pass).routed(byStep[step]!, full?.at(step, pass, fullHeads[step]!)),
-        report: { density, routes: byStep, ...density === 1 && whyFull !== undefined && { whyFull } },
+        report: (ran) => {
+          const density = densityOf(task, pairs, ran);
+          return { density, routes: byStep, ...density === 1 && whyFull !== undefined && { whyFull } };
+        },
         [Symbol.dispose]: () => held.dispose(),
       };
     },

@@ -9,6 +9,8 @@ import { modulation, type ModulationVector } from "../../gpu/ops/modulation.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { SelfAttention } from "../attention/method.ts";
+import { cachedAttention } from "../cache/cached_attention.ts";
+import type { CacheHooks } from "../cache/step_cache.ts";
 import { Linear } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
 import { attend, type AttentionWeights, loadAttention, project } from "./attention.ts";
@@ -52,6 +54,7 @@ export interface BlockInputs {
   readonly rope: Rope;
   /** Default: full attention. */
   readonly selfAttention: SelfAttention | undefined;
+  readonly cache?: CacheHooks | undefined;
 }
 
 /**
@@ -67,7 +70,7 @@ export function runBlock(
   w: BlockWeights,
   config: TransformerConfig,
   x: Tensor,
-  { text, time, rope, selfAttention }: BlockInputs,
+  { text, time, rope, selfAttention, cache }: BlockInputs,
   layer: number,
 ): Tensor {
   const { eps } = config;
@@ -75,20 +78,25 @@ export function runBlock(
     const mod = modulation(gpu, w.scaleShiftTable, time);
     const vector = (index: number): ModulationVector => ({ tensor: mod, index });
 
-    const ofTokens = gpu.scope(() => {
-      const adaptive = { shift: vector(0), scale: vector(1) };
-      const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
-      return project(gpu, w.selfAttention, config, norm, norm, rope);
-    });
     const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
-    const afterSelf = attend(gpu, w.selfAttention, config, ofTokens, { gate: vector(2), residual: x }, sparse);
-
-    const withText = gpu.scope(() => {
-      const { crossNorm, crossAttention: { toQ } } = w;
-      const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, toQ.weight) : afterSelf;
-      return project(gpu, w.crossAttention, config, norm, text);
+    const self = { cache, layer, module: "self" } as const, cross = { cache, layer, module: "cross" } as const;
+    const afterSelf = cachedAttention(gpu, self, { gate: vector(2), residual: x }, (output) => {
+      const ofTokens = gpu.scope(() => {
+        const adaptive = { shift: vector(0), scale: vector(1) };
+        const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
+        return project(gpu, w.selfAttention, config, norm, norm, rope);
+      });
+      return attend(gpu, w.selfAttention, config, ofTokens, output, sparse);
     });
-    const afterCross = attend(gpu, w.crossAttention, config, withText, { residual: afterSelf });
+
+    const afterCross = cachedAttention(gpu, cross, { residual: afterSelf }, (output) => {
+      const withText = gpu.scope(() => {
+        const { crossNorm, crossAttention: { toQ } } = w;
+        const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, toQ.weight) : afterSelf;
+        return project(gpu, w.crossAttention, config, norm, text);
+      });
+      return attend(gpu, w.crossAttention, config, withText, output);
+    });
     gpu.release(afterSelf);
 
     const adaptive = { shift: vector(3), scale: vector(4) };

@@ -81,7 +81,7 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     return { grid: gridOf(latents, this.config.patchSize), kept: 0 };
   }
 
-  embed({ latents, timesteps, conditioning, selfAttention }: ForwardPass): WanPass {
+  embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): WanPass {
     const { gpu, config, outer } = this;
     const rope = { table: this.#ropeFor(this.layout(latents.shape).grid) };
     const [x, temb, time, text] = gpu.scope(() => {
@@ -91,11 +91,15 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
       const text = outer.text2.apply(gpu, outer.text1.apply(gpu, conditioning.text, { activation: "gelu_tanh" }));
       return [x, temb, time.reshape([timesteps.length, 6, config.dim]), text] as const;
     });
-    return { x, temb, time, text, rope, selfAttention, tensors: [temb, time, text], latents: latents.shape };
+    return { x, temb, time, text, rope, selfAttention, cache, tensors: [temb, time, text], latents: latents.shape };
   }
 
   protected override forwardBlock(block: BlockWeights, x: Tensor, pass: WanPass, layer: number): Tensor {
     return runBlock(this.gpu, block, this.config, x, pass, layer);
+  }
+
+  protected override modulatedInput({ temb }: WanPass): Tensor {
+    return temb;
   }
 
   project(x: Tensor, { temb, latents: [batch, , ...size] }: WanPass): Tensor {

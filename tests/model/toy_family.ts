@@ -16,6 +16,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { type Grid, gridOf, product } from "../../model/attention/grid.ts";
 import type { TokenLayout } from "../../model/attention/layout.ts";
 import { BlockTransformer, loadWeights } from "../../model/blocks/block_transformer.ts";
+import { cachedAttention } from "../../model/cache/cached_attention.ts";
 import type {
   Conditioning,
   EmbeddedPass,
@@ -86,7 +87,7 @@ class ToyTransformer extends BlockTransformer<Outer, Block, ToyPass> {
     return { grid: gridOf(latents, PATCH), kept: text.dim(1), length: textLength };
   }
 
-  embed({ latents, timesteps, conditioning, selfAttention }: ForwardPass): ToyPass {
+  embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): ToyPass {
     const { gpu, outer } = this;
     const x = gpu.scope(() => {
       const time = this.embedTime(timesteps).reshape([DIM]);
@@ -98,16 +99,18 @@ class ToyTransformer extends BlockTransformer<Outer, Block, ToyPass> {
       gpu.copy(text, rows.slice(video.dim(1), text.dim(1)));
       return layerNorm(gpu, all, 1e-6, { weight: time, bias: time });
     });
-    return { x, tensors: [], selfAttention, latents: latents.shape };
+    return { x, tensors: [], selfAttention, cache, latents: latents.shape };
   }
 
-  protected override forwardBlock(w: Block, x: Tensor, { selfAttention }: ToyPass, layer: number): Tensor {
+  protected override forwardBlock(w: Block, x: Tensor, { selfAttention, cache }: ToyPass, layer: number): Tensor {
     const { gpu } = this;
     return gpu.scope(() => {
-      const norm = layerNorm(gpu, x, 1e-6);
-      const [q, k, v] = [w.q, w.k, w.v].map((linear) => linear.apply(gpu, norm)) as [Tensor, Tensor, Tensor];
-      const y = selfAttention ? selfAttention(q, k, v, layer) : attention(gpu, q, k, v, { heads: SHAPE.heads });
-      const attended = w.o.apply(gpu, y, { residual: x });
+      const attended = cachedAttention(gpu, { cache, layer, module: "self" }, { residual: x }, (output) => {
+        const norm = layerNorm(gpu, x, 1e-6);
+        const [q, k, v] = [w.q, w.k, w.v].map((linear) => linear.apply(gpu, norm)) as [Tensor, Tensor, Tensor];
+        const y = selfAttention ? selfAttention(q, k, v, layer) : attention(gpu, q, k, v, { heads: SHAPE.heads });
+        return w.o.apply(gpu, y, output);
+      });
       if (!w.up || !w.down) return attended;
       const hidden = w.up.apply(gpu, layerNorm(gpu, attended, 1e-6), { activation: "gelu_tanh" });
       return w.down.apply(gpu, hidden, { residual: attended });

@@ -50,7 +50,7 @@ export async function routerSummary(
   distilled: boolean,
 ): Promise<Omit<Summary, "invitation" | "next">> {
   using routed = await routedAttention(options).prepare({ ...task, timesteps: NOISE_LEVELS });
-  const { density, routes } = routed.report, { tau } = options;
+  const { density, routes } = routed.report(), { tau } = options;
   const shares = branchShares(routes!.flat().flatMap((heads) => [...heads]));
   const losses = {
     loss: log.trend(({ loss }) => loss),

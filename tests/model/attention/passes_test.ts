@@ -46,9 +46,9 @@ testVariants("the passes of a step may differ in their number of valid tokens", 
     assert(short.subarray(-2 * dim).every((x) => x === 0) && long.subarray(-2 * dim).every((x) => x !== 0), name);
     // Density is that of all pairs.
     const pairs = (length: number) => (4 * 6 * 6 + length) ** 2;
-    const density = (2 * pairs(4) * alone[0]!.report.density + pairs(6) * alone[1]!.report.density) /
+    const density = (2 * pairs(4) * alone[0]!.report().density + pairs(6) * alone[1]!.report().density) /
       (2 * pairs(4) + pairs(6));
-    assert(Math.abs(both.report.density - density) < 1e-12 && density <= 1, name);
+    assert(Math.abs(both.report().density - density) < 1e-12 && density <= 1, name);
     for (const prepared of [both, ...alone]) prepared[Symbol.dispose]();
     assertEquals(gpu.memory.used, used, `${name} leaves nothing behind`);
   }

@@ -239,7 +239,7 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
         if (y.every((x, i) => x === full[i])) dense++;
       }
     });
-    const { density, whyFull } = prepared.report;
+    const { density, whyFull } = prepared.report();
     assertEquals(whyFull !== undefined, density === 1, "nothing left out has a reason, and nothing else");
     if (reason !== undefined) assertStringIncludes(whyFull ?? "", reason);
     prepared[Symbol.dispose]();
@@ -263,13 +263,13 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
   assertEquals((await density({ keep: 1, denseSteps: 0 }, "all tiles were asked for"))[1], 1);
   // Nothing given: a shape that suits the grid, which has so few tiles of it that all are kept; of smaller ones twelve.
   const alone = await vedaAttention({}).prepare(await task(2));
-  assertEquals(alone.report.density, 1);
-  assertStringIncludes(alone.report.whyFull ?? "", "and at least 12 are kept where no share is asked for");
+  assertEquals(alone.report().density, 1);
+  assertStringIncludes(alone.report().whyFull ?? "", "and at least 12 are kept where no share is asked for");
   alone[Symbol.dispose]();
   const clip = await task(2);
   const densityOf = async (options: Parameters<typeof vedaAttention>[0]) => {
     using prepared = await vedaAttention({ tileTokens: 4, denseSteps: 0, ...options }).prepare(clip);
-    return prepared.report.density;
+    return prepared.report().density;
   };
   const twelve = await densityOf({ keep: 12 / Math.ceil(TOKENS / 4) });
   assert(twelve < 0.5 && await densityOf({}) === twelve && await densityOf({ usualKeep: 0.9 }) > twelve);

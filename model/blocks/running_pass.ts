@@ -1,0 +1,60 @@
+/**
+ * A forward pass on its way through the blocks.
+ *
+ * @module
+ */
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { TensorOwner } from "../../gpu/tensor_owner.ts";
+import type { EmbeddedPass, ForwardPass } from "../family.ts";
+
+/** A pass between its embeddings and its projection. What it has computed last is freed once it is not needed. */
+export class RunningPass<Pass extends EmbeddedPass> {
+  #x: Tensor;
+  #kept = false;
+
+  /** @param owned takes the pass's tensors over */
+  constructor(private readonly owned: TensorOwner, readonly input: ForwardPass, readonly pass: Pass) {
+    owned.adopt([pass.x, ...pass.tensors]);
+    this.#x = pass.x;
+  }
+
+  /** [batch, tokens, dim]: the output of the last block */
+  get x(): Tensor {
+    return this.#x;
+  }
+
+  /** Goes on to the output of a block, or of all that remain. */
+  advance(x: Tensor): void {
+    this.owned.adopt(x);
+    this.#free();
+    this.#x = x;
+    this.#kept = false;
+  }
+
+  /**
+   * Asks the step cache for the result of all blocks from this one on, and goes on to it.
+   *
+   * @returns whether there was one: none of these blocks is to be run
+   */
+  async skipsFrom(layer: number, modulatedInput: () => Tensor | undefined): Promise<boolean> {
+    const result = await this.input.cache?.remaining?.({
+      ...{ layer, x: this.#x, modulatedInput },
+      keep: () => {
+        this.#kept = true;
+        return this.owned.disown(this.#x);
+      },
+    });
+    if (result) this.advance(result);
+    return result !== undefined;
+  }
+
+  /** Frees the pass's tensors. */
+  end(): void {
+    this.#free();
+    this.owned.free(...this.pass.tensors);
+  }
+
+  #free(): void {
+    if (!this.#kept) this.owned.free(this.#x);
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * Counts what a step cache spares.
+ *
+ * @module
+ */
+import type { HeadShape } from "../attention/layout.ts";
+import type { PassName } from "../guidance.ts";
+import type { CacheHooks, CacheReport, PreparedCache, SparedWork } from "./step_cache.ts";
+
+/** Passes hooks on to a cache, and counts. */
+export class CountedCache {
+  readonly #spared = new Map<PassName, SparedWork>();
+
+  constructor(private readonly cache: PreparedCache, private readonly shape: Pick<HeadShape, "layers">) {}
+
+  /** What was spared until now. */
+  get report(): CacheReport {
+    return this.#spared;
+  }
+
+  /** As {@link PreparedCache.at}. */
+  at(step: number, pass: PassName): CacheHooks {
+    const { layers } = this.shape, hooks = this.cache.at(step, pass);
+    const count = (more: Partial<SparedWork>) => {
+      const { steps, blocks, attentions } = this.#spared.get(pass) ?? { steps: 0, blocks: 0, attentions: 0 };
+      this.#spared.set(pass, {
+        steps: steps + (more.steps ?? 0),
+        blocks: blocks + (more.blocks ?? 0),
+        attentions: attentions + (more.attentions ?? 0),
+      });
+    };
+    count({});
+    return {
+      velocity: async (latents) => {
+        const velocity = await hooks.velocity?.(latents);
+        if (velocity) count({ steps: 1, blocks: layers });
+        return velocity;
+      },
+      predicted: (latents, velocity) => hooks.predicted?.(latents, velocity),
+      remaining: async (state) => {
+        const result = await hooks.remaining?.(state);
+        if (result) count({ blocks: layers - state.layer });
+        return result;
+      },
+      // Absent where the cache has none: a module's output is otherwise fused with its gate and residual.
+      ...hooks.attention && {
+        attention: (layer, module, compute) => {
+          let computed = false;
+          const output = hooks.attention!(layer, module, () => {
+            computed = true;
+            return compute();
+          });
+          if (!computed) count({ attentions: 1 });
+          return output;
+        },
+      },
+    };
+  }
+}

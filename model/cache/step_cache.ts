@@ -1,0 +1,115 @@
+/**
+ * The interface between the pipeline and step caches, which use again in a step what an earlier step computed, where it
+ * has hardly changed. Each kind of cache implements it, in a file of this folder. Only `VideoPipeline.generate` and
+ * `sampleLatents` run one, and only where it is asked for: trainings and the sampling runs that they learn from never
+ * use a cache.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { HeadShape } from "../attention/layout.ts";
+import type { FamilyModel } from "../family.ts";
+import type { PassName } from "../guidance.ts";
+
+/** What a cache is prepared for: one clip's schedule. */
+export interface CacheTask {
+  readonly gpu: Gpu;
+  /** Tells models apart where a cache has numbers for each, such as TeaCache's coefficients. */
+  readonly model: Pick<FamilyModel, "family" | "shape">;
+  /** The passes of each step. */
+  readonly passes: readonly PassName[];
+  /** The timesteps of all denoising steps. */
+  readonly timesteps: readonly number[];
+  /** The share of noise before each step, and 0 after the last. */
+  readonly sigmas: readonly number[];
+}
+
+/** A kind of step cache with its settings. */
+export interface StepCache {
+  /**
+   * The number of tensors of the tokens' size, [tokens, dim] in f32, that it holds at most for each pass, temporary
+   * ones included. Where the weights are kept is decided by it.
+   */
+  tensors(shape: HeadShape): number;
+  /**
+   * Prepares for one clip, before its first step.
+   *
+   * @throws {TilereelError} if it does not fit the model, or memory runs out
+   */
+  prepare(task: CacheTask): Promise<PreparedCache>;
+}
+
+/**
+ * A cache that is prepared for one clip. It holds GPU memory until it is disposed of, also after an abort: a
+ * `TensorOwner` keeps what must outlive a hook.
+ */
+export interface PreparedCache extends Disposable {
+  /**
+   * Returns what it does in a pass of one step. It is asked once for each, in order.
+   *
+   * @param pass by which state is kept: what one pass computed is never used by another
+   */
+  at(step: number, pass: PassName): CacheHooks;
+}
+
+/**
+ * What a cache does in a pass of one step. A hook that is absent does nothing.
+ *
+ * Tensors that a hook is given are lent to it; what it returns is a new tensor, which the pass frees. Work is recorded
+ * before it is computed, so that no hook sees numbers unless it reads them:
+ *
+ * - A hook that may wait can `await gpu.read(…)` a distance between tensors. The GPU then has nothing to do until the
+ *   number is here and the next block is recorded; Deno looks every 10 ms only. `velocity` costs that once a pass.
+ * - To decide one step late costs nothing: call `gpu.read(…)`, which copies at once, keep its promise (with a `catch`,
+ *   since an abort may leave it alone), and await it in the next step, when it has long been fulfilled.
+ */
+export interface CacheHooks {
+  /**
+   * Called before a pass. It may return the velocity, in the shape of the latents, and the pass is not run (EasyCache).
+   * In a hook that waits, no scope frees temporary tensors: compute in `gpu.scope`.
+   */
+  velocity?(latents: Tensor): Promise<Tensor | undefined>;
+  /** Shown the velocity that a pass predicted; not called where {@link velocity} returned one. */
+  predicted?(latents: Tensor, velocity: Tensor): void;
+  /**
+   * Called before each block, and once after the last. It may return the result of the blocks that remain, and they are
+   * not run (TeaCache before block 0, FirstBlockCache before block 1). As with {@link velocity}, no scope is open.
+   */
+  remaining?(state: BlockState): Promise<Tensor | undefined>;
+  /**
+   * Stands for an attention module's output: after its output projection, before gate and residual (PAB).
+   *
+   * @param compute computes [batch, tokens, dim] anew, in the block's scope; `TensorOwner.adopt` keeps it beyond
+   * @returns that, or what was kept of an earlier step, which stays the cache's
+   */
+  attention?(layer: number, module: AttentionModule, compute: () => Tensor): Tensor;
+}
+
+/** An attention module of a block: between the clip's tokens, or to the text where a family has that apart. */
+export type AttentionModule = "self" | "cross";
+
+/** A pass between two blocks. */
+export interface BlockState {
+  /** The number of blocks that were run: the index of the next, or of none where all were. */
+  readonly layer: number;
+  /** [batch, tokens, dim]: the input of the next block */
+  readonly x: Tensor;
+  /** Makes `x` the cache's, which may free it in a later step at the earliest. Otherwise it is freed with its block. */
+  keep(): Tensor;
+  /** What a family has TeaCache compare, lent as `x` is; see `BlockTransformer.modulatedInput`. */
+  modulatedInput(): Tensor | undefined;
+}
+
+/** What a cache spared in one clip, for each pass. */
+export type CacheReport = ReadonlyMap<PassName, SparedWork>;
+
+/** What was spared in a pass, over all steps. */
+export interface SparedWork {
+  /** The steps whose velocity the cache gave. */
+  readonly steps: number;
+  /** The blocks that were not run, in those steps and in others. */
+  readonly blocks: number;
+  /** The outputs of attention modules that were used again. */
+  readonly attentions: number;
+}
