@@ -159,18 +159,11 @@ function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | unde
   if (affine && "weight" in affine) {
     [scale, shift] = [affine.weight, affine.bias];
   } else if (affine) {
-    [scale, shift] = [affine.scale.tensor, affine.shift.tensor];
-    const batch = scale.dim(0),
-      [scale_offset4, shift_offset4] = [affine.scale, affine.shift].map(({ index }) => index * dim / 4) as [
-        number,
-        number,
-      ];
+    const { tensor, index } = affine.scale, batch = tensor.dim(0);
+    [scale, shift] = [tensor, affine.shift.tensor];
     vectors = {
-      scale_plus: 1,
-      rows_per_batch: rows / batch,
-      stride4: scale.size / batch / 4,
-      scale_offset4,
-      shift_offset4,
+      ...{ scale_plus: 1, rows_per_batch: rows / batch, stride4: tensor.size / batch / 4 },
+      ...{ scale_offset4: index * dim / 4, shift_offset4: affine.shift.index * dim / 4 },
     };
   }
   const params = { ...vectors, rows, dim4: dim / 4, eps, affine: affine ? 1 : 0 };
