@@ -8,7 +8,7 @@ import type { CommandGroup } from "../../tools/program/command.ts";
 /** The command group `tilereel search`. */
 export const group: CommandGroup = {
   name: "search",
-  description: "Finds out, by trying, what suits a model.",
+  description: "Searches for settings that suit a model.",
   commands: {
     tiles: {
       summary: "Veda: the shape of tile that suits each head",
@@ -16,6 +16,6 @@ export const group: CommandGroup = {
     },
   },
   examples: {
-    "tilereel search tiles --prompts prompts.txt": "Shapes of tiles for the embedded demo model.",
+    "tilereel search tiles --prompts prompts.txt": "Finds tile shapes for the embedded demo model.",
   },
 };

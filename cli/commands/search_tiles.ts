@@ -26,13 +26,14 @@ import { printSummary, withCommands } from "../training/summary.ts";
 export const command = defineCommand({
   name: "search tiles",
   description:
-    "Finds the shape of tile that suits each head: it samples clips, and tries on every head what attention is off by " +
-    "when only the tiles are kept that matter most.",
+    "Finds the tile shape that suits each head. It samples clips, and measures the error of each head's attention with " +
+    "each shape when only the tiles that matter most are kept.",
   options,
-  notes: "Nothing is written before all shapes were tried.",
+  notes: "Nothing is written until all shapes have been tried.",
   examples: {
-    "tilereel search tiles --prompts prompts.txt --out plan.safetensors": "A plan for the embedded demo model.",
-    "tilereel train tiles --prompts prompts.txt --plan plan.safetensors": "Trains scores for these shapes.",
+    "tilereel search tiles --prompts prompts.txt --out plan.safetensors": "Finds a plan for the embedded demo model.",
+    "tilereel train tiles --prompts prompts.txt --plan plan.safetensors":
+      "Trains scores for the shapes that were found.",
   },
   run,
 });
@@ -53,7 +54,7 @@ async function run(values: SearchValues): Promise<number> {
   using work = await openLongRun({
     quiet: quiet || json,
     values,
-    stopping: "Stopping after this step; nothing is written.",
+    stopping: "Stopping after this step; nothing will be written.",
   });
   const { gpu, onProgress, say, signal } = work;
   using open = await openSamplingRuns(work, sampling);
@@ -88,7 +89,7 @@ async function scoresOf(
 ): Promise<{ tileTokens: number; scores: Pick<VedaFile, "scorer" | "target"> }> {
   if (file === undefined) return { tileTokens: asked ?? usual, scores: {} };
   const { tileTokens, scorer, target } = await loadVeda(file);
-  if (!scorer) throw new TilereelError(`${file} holds no scores of tiles; make some with "tilereel train tiles"`);
+  if (!scorer) throw new TilereelError(`${file} holds no scores of tiles: make some with "tilereel train tiles"`);
   if (asked !== undefined && asked !== tileTokens) {
     throw new TilereelError(`--tile-tokens is ${asked}, but the tiles of ${file} have ${tileTokens}: leave it out`);
   }

@@ -8,7 +8,7 @@ import type { CommandGroup } from "../../tools/program/command.ts";
 /** The command group `tilereel train`. */
 export const group: CommandGroup = {
   name: "train",
-  description: "Trains what a model needs for sparse attention. The model itself stays as it is.",
+  description: "Trains what a model needs for sparse attention. The model itself does not change.",
   commands: {
     router: {
       summary: "VORTA: which heads need full attention, and when",
@@ -20,7 +20,7 @@ export const group: CommandGroup = {
     },
   },
   examples: {
-    "tilereel train router --prompts prompts.txt": "A router for the embedded demo model.",
-    "tilereel train tiles --prompts prompts.txt": "Scores of tiles for it.",
+    "tilereel train router --prompts prompts.txt": "Trains a router for the embedded demo model.",
+    "tilereel train tiles --prompts prompts.txt": "Trains scores of tiles for it.",
   },
 };

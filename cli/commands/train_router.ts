@@ -24,14 +24,15 @@ import { runTrainingCommand } from "../training/run_training.ts";
 export const command = defineCommand({
   name: "train router",
   description:
-    "Trains VORTA's routers: for every head and noise level, whether it needs full attention, or core-set or " +
-    "sliding-tile attention does. The model stays as it is. The defaults are the authors' recipe.",
+    "Trains VORTA's routers, which decide for every head and noise level whether full, core-set or sliding-tile " +
+    "attention is used. The model does not change. The defaults are the authors' recipe.",
   options,
-  notes: "Latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume continues it.",
+  notes:
+    "The latents of all clips are made first and kept in --cache. Ctrl-C saves the training; --resume continues it.",
   examples: {
-    "tilereel train router --prompts prompts.txt": "A router for the embedded demo model.",
+    "tilereel train router --prompts prompts.txt": "Trains a router for the embedded demo model.",
     "tilereel train router --data clips --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 77 --out wan":
-      "A router for real Wan weights, on one's own clips.",
+      "Trains a router for real Wan weights on your own clips.",
     "tilereel train router --prompts prompts.txt --out wan --resume": "Continues after Ctrl-C.",
   },
   run,
@@ -47,7 +48,7 @@ async function run(values: RouterValues): Promise<number> {
   return await runTrainingCommand<RouterTrainingStep>(values, {
     defaults: DEFAULTS,
     kind: "router",
-    stopping: "Stopping after this sample; Ctrl-C again stops at once, back to the last checkpoint.",
+    stopping: "Stopping after this sample; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
     open: async (work, cleanUp) => {
       const { gpu, onProgress, say } = work, data = await openData(values, work, folder);
       const dtype = values["weight-dtype"];

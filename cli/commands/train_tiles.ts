@@ -18,14 +18,14 @@ import { stepText, tilesSummary } from "../training/tiles/summary.ts";
 export const command = defineCommand({
   name: "train tiles",
   description:
-    "Trains Veda's scores: for every head, which tiles of a clip matter to which, as full attention has it. The model " +
-    "stays as it is, and learns from clips that it samples itself.",
+    "Trains Veda's scores, which predict for every head which tiles of a clip matter to which. The model does not " +
+    "change, and the scores learn from its full attention while it samples clips.",
   options,
   notes: "Ctrl-C saves the training; --resume continues it.",
   examples: {
-    "tilereel train tiles --prompts prompts.txt": "Scores for the embedded demo model.",
+    "tilereel train tiles --prompts prompts.txt": "Trains scores for the embedded demo model.",
     "tilereel train tiles --prompts prompts.txt --model Wan2.1-T2V-1.3B-Diffusers --plan plan.safetensors --out wan":
-      "Scores for real Wan weights, with the shapes that were searched for.",
+      "Trains scores for real Wan weights with the shapes that were found.",
     "tilereel train tiles --prompts prompts.txt --out wan --resume": "Continues after Ctrl-C.",
   },
   run,
@@ -38,7 +38,7 @@ async function run(values: TilesValues): Promise<number> {
   return await runTrainingCommand<TileTrainingStep>(values, {
     defaults: DEFAULTS,
     kind: "tiles",
-    stopping: "Stopping after this step; Ctrl-C again stops at once, back to the last checkpoint.",
+    stopping: "Stopping after this step; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
     open: async (work, cleanUp) => {
       const { gpu, onProgress } = work, identity = await samplingIdentity(sampling);
       const { runs } = cleanUp.use(await openSamplingRuns(work, sampling));

@@ -22,7 +22,7 @@ export const optimizerOptions = (
 ) =>
   inGroup("Training", {
     steps: integer({
-      help: `Steps of the optimizer${each}.`,
+      help: `Number of optimizer steps${each}.`,
       elsewhere: ["max-train-steps", "num-steps"],
       default: String(steps),
       min: 1,
@@ -37,7 +37,7 @@ export const outputOptions = ({ out, result, checkpointEvery }: TrainingDefaults
     out: path({
       short: "o",
       value: "DIR",
-      help: `Folder of ${result}, checkpoint.safetensors and metrics.jsonl (one line a step).`,
+      help: `Folder of ${result}, checkpoint.safetensors and metrics.jsonl (one line per step).`,
       elsewhere: ["output", "exp-dir", "output-dir"],
       default: out,
     }),
@@ -46,7 +46,7 @@ export const outputOptions = ({ out, result, checkpointEvery }: TrainingDefaults
         "Continue the training in --out. Give the other options as before; the result is that of an uninterrupted run.",
     }),
     "checkpoint-every": integer({
-      help: "Steps from one checkpoint to the next. Ctrl-C and the end make one, too.",
+      help: "Number of steps between checkpoints. Ctrl-C and the end of the training also write one.",
       elsewhere: ["ckpt-interval", "save-every"],
       default: String(checkpointEvery),
       min: 1,

@@ -81,7 +81,7 @@ export async function runTrainingCommand<Step extends LoggedStep>(
     training = await open(work, cleanUp);
   } catch (error) {
     if (work.status === undefined || error !== signal.reason) throw error;
-    return stopped(0, "Stopped while samples were made; those that are finished are kept.", resume);
+    return stopped(0, "Stopped while samples were made; the finished ones are kept.", resume);
   }
   const start = performance.now();
   const done = await training.train({
@@ -90,7 +90,7 @@ export async function runTrainingCommand<Step extends LoggedStep>(
     onStep: (step) => onProgress({ stage: "train", done: step.step, total: steps, detail: training.figures(step) }),
   });
   if (done < steps) {
-    return stopped(done, `Stopped after ${done} of ${steps} steps, which ${files.checkpoint} holds.`, true);
+    return stopped(done, `Stopped after ${done} of ${steps} steps, which are saved in ${files.checkpoint}.`, true);
   }
   const seconds = (performance.now() - start) / 1000, file = files.result;
   const log = await TrainingLog.read<Step>(files.log);
@@ -101,7 +101,7 @@ export async function runTrainingCommand<Step extends LoggedStep>(
       ...summary,
       facts: { [kind]: file, steps, seconds, window: log.window, ...summary.facts },
       lines: [`${file}: ${steps} steps in ${formatDuration(seconds)}`, ...summary.lines],
-      invitation: "See it beside full attention, then use it",
+      invitation: "Compare it with full attention, then use it",
     },
     json,
     say,

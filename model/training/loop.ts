@@ -67,7 +67,7 @@ export async function runTraining<Step extends LoggedStep>(
   let { step } = start;
   if (step > steps) {
     throw new TilereelError(
-      `${files.checkpoint} is of step ${step}, but training was to end at step ${steps}; give a larger number of steps`,
+      `${files.checkpoint} is of step ${step}, but the training should end at step ${steps}; give a larger number of steps`,
     );
   }
   await cutLog(files.log, step);

@@ -84,7 +84,7 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
     .find((name) => !source.has(name));
   if (missing !== undefined) {
     throw new TilereelError(
-      `${source.path} lacks the tensor "${missing}": the highest block in it is number ${layers - 1}, so ` +
+      `${source.path} lacks the tensor "${missing}": the highest layer in it is number ${layers - 1}, so ` +
         `${2 * layers} projections were expected, but it has ${names.length}`,
     );
   }

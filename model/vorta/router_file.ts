@@ -95,7 +95,7 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
   if (prefixes.length === 0) {
     throw new TilereelError(
       `${path} holds no router${holds && `, but ${holds}`}; tensors such as "blocks.0.router.linear.weight" were ` +
-        `expected, one and its bias a block, as "tilereel train router" makes them`,
+        `expected, one with its bias for each layer, as "tilereel train router" makes them`,
     );
   }
   const first = byName.get(parameterName(prefixes[0]!, "weight")), layers = prefixes.length;
@@ -106,7 +106,7 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
     const tensor = byName.get(name);
     if (!tensor) {
       throw new TilereelError(
-        `${path} lacks the tensor "${name}": it has ${byName.size} router tensors, but the highest block in it is ` +
+        `${path} lacks the tensor "${name}": it has ${byName.size} router tensors, but the highest layer in it is ` +
           `number ${layers - 1}, so ${2 * layers} were expected`,
       );
     }

@@ -26,7 +26,7 @@ const CLIPS = "Clips that the model samples";
 export const sampledClipOptions = (group: string) =>
   inGroup(group, {
     "sampling-steps": integer({
-      help: "Denoising steps of a clip.",
+      help: "Number of denoising steps of a clip.",
       elsewhere: ["num-inference-steps"],
       default: "the model's",
       min: 1,
@@ -56,13 +56,13 @@ export const samplingOptions = inGroup(CLIPS, {
   prompts: path({
     short: "p",
     value: "FILE",
-    help: 'Prompts, one a line, or JSON objects as "tilereel generate --prompts" takes them. Nothing else is needed.',
+    help: 'Prompts, one per line, or JSON objects as "tilereel generate --prompts" takes them. Nothing else is needed.',
   }),
   size: clipOptions.size,
   frames: clipOptions.frames,
   ...sampledClipOptions(CLIPS),
   seed: integer({
-    help: "Start of everything random. The same seed on the same adapter gives the same result.",
+    help: "Seed of all random numbers. The same seed on the same adapter gives the same result.",
     default: "0",
     min: 0,
     max: LARGEST_SEED,

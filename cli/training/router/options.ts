@@ -30,7 +30,7 @@ export const options = {
       short: "p",
       value: "FILE",
       help:
-        "Train without a data set: on clips that the model makes of these prompts, one a line, or JSON objects as " +
+        "Train without a data set: on clips that the model makes of these prompts, one per line, or JSON objects as " +
         '"tilereel generate --prompts" takes them.',
     }),
     data: path({
@@ -42,10 +42,10 @@ export const options = {
     }),
     size: clipOptions.size,
     frames: clipOptions.frames,
-    fps: { ...clipOptions.fps, help: "Frames a second that clips of --data are taken at." },
+    fps: { ...clipOptions.fps, help: "Frames per second at which the clips of --data are sampled." },
     cache: path({
       value: "DIR",
-      help: "Where latents are kept once they are made. Trainings can share it.",
+      help: "Folder where latents are kept. Several trainings can share it.",
       default: DEFAULT_CACHE,
     }),
   }),
@@ -53,7 +53,7 @@ export const options = {
   ...optimizerOptions(DEFAULTS, AUTHORS_RECIPE),
   ...inGroup("Training", {
     accumulate: integer({
-      help: "Samples a step.",
+      help: "Number of samples per step.",
       elsewhere: ["gradient-accumulation-steps", "batch-size"],
       default: String(AUTHORS_RECIPE.accumulate),
       min: 1,
@@ -66,15 +66,15 @@ export const options = {
     }),
     intervals: integer({
       help:
-        "Equal parts of the noise levels: the samples of a step come from one of them, and in the last, the least " +
-        "noisy, the diffusion loss is left out.",
+        "Number of equal intervals of the noise levels. All samples of a step come from one of them. The last one has " +
+        "the least noise, and the diffusion loss is left out in it.",
       elsewhere: ["t-num-intervals"],
       default: String(AUTHORS_RECIPE.intervals),
       min: 1,
       max: 1000,
     }),
     seed: integer({
-      help: "Start of everything random. The same seed on the same adapter gives the same router.",
+      help: "Seed of all random numbers. The same seed on the same adapter gives the same router.",
       default: "0",
       min: 0,
       max: LARGEST_SEED,
@@ -85,7 +85,7 @@ export const options = {
     "regularization-weight": weight(
       "regularization",
       "reg-loss-weight",
-      "Weight of the squared scores of full attention: more makes more heads sparse.",
+      "Weight of the squared scores of full attention. A higher weight makes more heads sparse.",
     ),
     "distillation-weight": weight(
       "distillation",
@@ -95,14 +95,14 @@ export const options = {
     "hidden-weight": weight(
       "hidden",
       "hidden-layer-distill-loss-weight",
-      "Weight of the same error after every block.",
+      "Weight of the same error after every layer.",
     ),
   }),
   ...vortaOptions,
   ...outputOptions(DEFAULTS),
   tau: number({
     group: "Output",
-    help: "Count a head as full whose best score is below this, in the shares that are shown.",
+    help: "In the shares that are shown, a head whose highest score is below this counts as full.",
     elsewhere: ["tau-sparse"],
     default: String(DEFAULT_TAU),
     min: 0,

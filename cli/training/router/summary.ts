@@ -30,10 +30,10 @@ export function coarseNote(grid: Grid, { tile, window, bucket }: VortaSettings):
   const of = `these clips are a grid of ${sizesText(grid)} tokens`;
   if (grid.every((tokens, axis) => Math.ceil(tokens / tile[axis]!) <= window[axis]!)) {
     return `${of}: a window of ${sizesText(window)} tiles of ${sizesText(tile)} covers all of it, so sliding-tile ` +
-      `attention is full attention; name a smaller --tile`;
+      `attention is full attention; choose a smaller --tile`;
   }
   if (grid.every((tokens, axis) => tokens >= bucket[axis]!)) return undefined;
-  return `${of}: no bucket of ${sizesText(bucket)} fits into it, so core-set attention is full attention; name a ` +
+  return `${of}: no bucket of ${sizesText(bucket)} fits into it, so core-set attention is full attention; choose a ` +
     `smaller --bucket`;
 }
 
@@ -62,9 +62,7 @@ export async function routerSummary(
     facts: { losses, tau, shares, density },
     lines: [
       `Loss ${trendText(loss)} (diffusion ${trendText(diffusion)}, distillation ${trendText(distillation)}): ${means}.`,
-      `Heads at tau ${tau}: ${sharesText(shares)}, so that ${
-        percent(density)
-      } of full attention's pairs are multiplied.`,
+      `Heads at tau ${tau}: ${sharesText(shares)}, so ${percent(density)} of the pairs of full attention are computed.`,
     ],
     verdict: routerVerdict({ steps, density, distilled, loss, distillation }),
   };

@@ -42,7 +42,7 @@ export function routerVerdict({ steps, loss, distillation, distilled, density }:
     advice.push("Raise --regularization-weight: 0.1 made 71 % of the demo model's heads sparse, 0.02 made 23 %.");
   }
   if (steps < FEWEST_STEPS) {
-    return { grade: "unknown", why: `The losses of ${steps} steps say little.`, advice };
+    return { grade: "unknown", why: `${steps} steps are too few to judge the losses.`, advice };
   }
   if (loss.last > loss.first) advice.push("Lower --lr: the loss rose.");
   if (!distilled) {
@@ -51,7 +51,7 @@ export function routerVerdict({ steps, loss, distillation, distilled, density }:
   }
   if (last <= GOOD_DISTILLATION) {
     const why = density > DENSE
-      ? `It is close to full attention, and as slow: ${percent(density)} of the pairs are left.`
+      ? `It is close to full attention, but as slow: ${percent(density)} of the pairs are still computed.`
       : `With a distillation loss of ${GOOD_DISTILLATION} the demo model's clips have 26.5 dB of PSNR to full ` +
         "attention's and show the same.";
     return { grade: density > DENSE ? "fair" : "good", why, advice };

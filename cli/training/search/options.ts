@@ -17,25 +17,25 @@ export const options = {
   ...samplingOptions,
   ...inGroup("Search", {
     "tile-tokens": integer({
-      help: "Tokens of a tile.",
+      help: "Number of tokens in a tile.",
       elsewhere: ["tile-size", "block-size"],
       default: "128, or less on small clips",
       min: 1,
     }),
     keep: number({
-      help: "Share of tiles that are kept while shapes are compared.",
+      help: "Share of the tiles that is kept while shapes are compared.",
       elsewhere: ["keep-ratio", "density"],
       default: String(DEFAULT_KEEP),
       above: 0,
       max: 1,
     }),
     looks: integer({
-      help: "Denoising steps of each clip at which all shapes are tried, spread evenly.",
+      help: "Number of denoising steps per clip at which all shapes are tried. They are spread evenly.",
       default: String(DEFAULTS.looks),
       min: 1,
     }),
     "most-shapes": integer({
-      help: "Shapes that the heads of one layer may have among them: each is a run of the kernels.",
+      help: "Largest number of different shapes in one layer. Each of them needs a run of the kernels.",
       default: String(DEFAULTS.mostShapes),
       min: 1,
       max: 256,
@@ -47,7 +47,7 @@ export const options = {
     scorer: path({
       value: "FILE",
       help:
-        'Take the scores of this file into the result. It is better to train them for the new shapes with "train tiles --plan".',
+        'Copy the scores of this file into the result. Scores that "train tiles --plan" trains for the new shapes are better.',
       default: "none",
     }),
     json: flag({ help: "Print the whole table as JSON." }),

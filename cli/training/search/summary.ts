@@ -27,7 +27,7 @@ export function searchSummary(found: FoundPlan): Omit<Summary, "invitation" | "n
   const { shapes, errors, votes } = table, single = bestSingle(table);
   const size = { layers: errors.length, heads: errors[0]!.length };
   const ours = meanError(table, plan), theirs = meanError(table, uniformShapes(single, size));
-  const less = theirs > 0 ? `: ${percent(1 - ours / theirs)} less` : "";
+  const less = theirs > 0 ? ` (${percent(1 - ours / theirs)} less)` : "";
   const lists = (byLayer: readonly (readonly Iterable<number>[])[]) =>
     byLayer.map((heads) => heads.map((numbers) => [...numbers]));
   return {
@@ -38,8 +38,8 @@ export function searchSummary(found: FoundPlan): Omit<Summary, "invitation" | "n
     },
     lines: [
       layerTable(plan),
-      `${out}: each head's own shape is off by ${percent(ours)} at keep ${keep}, the best single shape, ` +
-      `${sizesText(single)}, by ${percent(theirs)}${less}.`,
+      `${out}: at keep ${keep} the error of attention is ${percent(ours)} with each head's own shape${less}, and ` +
+      `${percent(theirs)} with the best single shape, ${sizesText(single)}.`,
     ],
     verdict: searchVerdict({ ours, theirs, keep, single: sizesText(single) }),
   };

@@ -26,14 +26,14 @@ export interface SearchFigures {
 export function searchVerdict({ ours, theirs, keep, single }: SearchFigures): Verdict {
   const advice: string[] = [];
   if (theirs > 0 && 1 - ours / theirs < LEAST_GAIN) {
-    advice.push(`One shape does as well, with fewer runs of the kernels: --tile-shape ${single}.`);
+    advice.push(`One shape for all heads is as good and needs fewer runs of the kernels: --tile-shape ${single}.`);
   }
-  const error = `With the best ${percent(keep)} of the tiles attention is off by ${percent(ours)}`;
+  const error = `With the best ${percent(keep)} of the tiles, the error of attention is ${percent(ours)}`;
   if (ours <= GOOD.error) {
     return { grade: "good", why: `${error}: the demo model's clips then have ${GOOD.psnr} of PSNR to full's.`, advice };
   }
   advice.push(
-    `Search and render with a larger --keep than ${keep}: the demo model's tiles are off by 4 % at 0.5, 13 % at 0.25.`,
+    `Search and render with a larger --keep than ${keep}: the demo model's error is 4 % at 0.5 and 13 % at 0.25.`,
   );
   if (ours <= FAIR.error) {
     const why = `${error}: between ${percent(GOOD.error)}, where the demo model's clips have ${GOOD.psnr} of PSNR to ` +

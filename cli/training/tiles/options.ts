@@ -29,14 +29,14 @@ export const options = {
       default: TILE_RECIPE.target,
     }),
     "tile-tokens": integer({
-      help: "Tokens of a tile.",
+      help: "Number of tokens in a tile.",
       elsewhere: ["tile-size", "block-size"],
       default: "the plan's, or 128, or less on small clips",
       min: 1,
     }),
     plan: path({
       value: "FILE",
-      help: 'A shape for every head, as "tilereel search tiles" makes it; goes into the result.',
+      help: 'A shape for every head, as "tilereel search tiles" makes it. It is copied into the result.',
       elsewhere: ["tile-plan", "tiles"],
       default: "one shape for all",
     }),
@@ -48,10 +48,10 @@ export const options = {
       max: 1,
     }),
   }),
-  ...optimizerOptions(DEFAULTS, TILE_RECIPE, ": one each denoising step that the model takes"),
+  ...optimizerOptions(DEFAULTS, TILE_RECIPE, ", one for each denoising step that the model takes"),
   average: number({
     group: "Training",
-    help: "What a step leaves of the moving averages of the weights, which are what is saved.",
+    help: "Share of the moving averages of the weights that a step keeps. The averages are the result.",
     elsewhere: ["ema", "ema-decay"],
     default: String(TILE_RECIPE.average),
     min: 0,
@@ -79,7 +79,7 @@ export async function planOf(values: TilesValues): Promise<{ shapes?: TileShapes
   const { plan: file, "tile-tokens": asked } = values;
   if (file === undefined) return {};
   const { shapes, tileTokens } = await loadVeda(file);
-  if (!shapes) throw new TilereelError(`${file} has no plan of shapes; make one with "tilereel search tiles"`);
+  if (!shapes) throw new TilereelError(`${file} has no plan of shapes: make one with "tilereel search tiles"`);
   if (asked !== undefined && asked !== tileTokens) {
     throw new TilereelError(`--tile-tokens is ${asked}, but the tiles of ${file} have ${tileTokens}: leave it out`);
   }

@@ -34,7 +34,7 @@ export function tilesSummary(
       `KL ${trendText(loss)}, recall ${shareTrendText(recall)}, attention in the picked tiles ${
         shareTrendText(kept)
       } ` +
-      `(the oracle's: ${percent(oracle.last)}) at keep ${keep}: ${means}.`,
+      `(${percent(oracle.last)} in the oracle's) at keep ${keep}: ${means}.`,
     ],
     verdict: tilesVerdict({ steps, keep, planned, loss, recall, kept }),
   };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { basename, isAbsolute, join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { parseJsonObject } from "../../checkpoint/json.ts";
 import { fileAt } from "../../files/disk.ts";
@@ -107,7 +107,7 @@ function textAt(entry: Readonly<Record<string, unknown>>, keys: readonly string[
   const value = key === undefined ? undefined : entry[key];
   if (typeof value === "string" && value.trim() !== "") return value.trim();
   throw new TilereelError(
-    `${where} has no "${keys[0]}": write {"file": "cat.mp4", "caption": "a cat on a beach"}, one such line a clip`,
+    `${where} has no "${keys[0]}": write {"file": "cat.mp4", "caption": "a cat on a beach"}, one such line per clip`,
   );
 }
 
@@ -115,7 +115,7 @@ async function readText(path: string): Promise<string> {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(await Deno.readFile(path));
   } catch (error) {
-    if (error instanceof TypeError) throw new TilereelError(`${basename(path)} is not UTF-8 text: ${path}`);
+    if (error instanceof TypeError) throw new TilereelError(`${path} is not UTF-8 text: save it as UTF-8`);
     throw fileError(path, "read", error);
   }
 }

@@ -97,7 +97,7 @@ Deno.test({
         const steps = (await logged(out)).length;
         assertStringIncludes(
           said,
-          `Stopped after ${steps} of 1000 steps, which ${out}/checkpoint.safetensors holds. Continue with`,
+          `Stopped after ${steps} of 1000 steps, which are saved in ${out}/checkpoint.safetensors. Continue with`,
         );
         const quoted = out === "ended" ? "ended" : `'it'\\''s broken'`;
         assertStringIncludes(said, `\n  tilereel ${LINE.join(" ")} --steps 1000 --out ${quoted} --resume\n`);
@@ -133,7 +133,7 @@ Deno.test({
       await again(["--resume", "--bucket", "2x2x2"], "bucket was 1x2x2 and is 2x2x2");
       await again(
         ["--resume", "--steps", "5"],
-        "checkpoint.safetensors is of step 6, but training was to end at step 5",
+        "checkpoint.safetensors is of step 6, but the training should end at step 5",
       );
     }),
 });

@@ -56,7 +56,7 @@ Deno.test("a plan is searched for, scores are trained for it, and clips are made
       "plan",
     );
     assertStringIncludes(said, "Trying 3 shapes: 1x1x2, 1x2x1, 2x1x1.");
-    assertStringIncludes(said, "plan: each head's own shape is off by ");
+    assertStringIncludes(said, "plan: at keep 0.4 the error of attention is ");
     assertStringIncludes(said, "\nVerdict: ");
     const next = "train tiles --prompts p.txt --size 64x32 --frames 5 --guidance 1 --sampling-steps 2 --plan plan";
     assertStringIncludes(said, `\n  tilereel ${next}\n`);
@@ -113,7 +113,7 @@ Deno.test({
       const done = await steps();
       assertStringIncludes(
         stopped.out,
-        `Stopped after ${done} of 1000 steps, which t/checkpoint.safetensors holds. Continue with`,
+        `Stopped after ${done} of 1000 steps, which are saved in t/checkpoint.safetensors. Continue with`,
       );
       assertStringIncludes(stopped.out, `\n  tilereel ${train.join(" ")} --steps 1000 --resume\n`);
       const total = String(done + 1);

@@ -348,7 +348,7 @@ Deno.test("files of tiles that lack something are refused by name", () =>
     await refused(() => {}, "a JSON object was expected", { tiles: "16" });
     await refused(() => {}, "target", { tiles: '{"tile_tokens":16,"target":"mean"}' });
     await refused(() => {}, "a tile of 1x4x4 has 16 tokens, but 32 were expected", { tiles: '{"tile_tokens":32}' });
-    await refused((t) => delete t[key], `lacks the tensor "${key}": the highest block in it is number 1`);
+    await refused((t) => delete t[key], `lacks the tensor "${key}": the highest layer in it is number 1`);
     await refused((t) => t[key] = matrix(3, 48, 8), `"${key}" in ${path} is F32 of the shape [3, 48, 8]`);
     await refused((t) => (t[key]!.data as Float32Array)[7] = Infinity, "not finite");
     await refused((t) => (t["tiles.choices"]!.data as Uint8Array)[2] = 2, "each the number of a shape");

@@ -219,7 +219,7 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
   await refused({ tileTokens: 8, seed: 1 }, "seed was 9 and is 1, tile-tokens was 4 and is 8");
   await refused({ identity: { model: "xyz" } }, "model was abc and is xyz");
   await refused({ runs: { ...someRuns(gpu), steps: () => 5 } }, "digest of the sampling steps was ");
-  await refused({ steps: 1 }, "checkpoint.safetensors is of step 2, but training was to end at step 1");
+  await refused({ steps: 1 }, "checkpoint.safetensors is of step 2, but the training should end at step 1");
   await refused({ resume: false }, "already holds a training");
   await Deno.copyFile(trainingFiles(folder, TILES_FILE).result, trainingFiles(folder, TILES_FILE).checkpoint);
   await refused({}, "is not a checkpoint: it does not say after which step");

@@ -257,7 +257,7 @@ Deno.test("a checkpoint of other options is refused, saying which", () =>
     await refused({ data: { ...data, size: 4 } }, "samples was 5 and is 4");
     const others: TrainingSet = { ...data, sample: (index) => data.sample(index + 1) };
     await refused({ data: others }, "data digest was ");
-    await refused({ steps: 1 }, "checkpoint.safetensors is of step 2, but training was to end at step 1");
+    await refused({ steps: 1 }, "checkpoint.safetensors is of step 2, but the training should end at step 1");
     await refused({ model: { ...model, layers: 4 } }, "blocks was 3 with 2 heads on 6 channels and is 4 with");
     await assertRejects(
       () => trainRouter(training(folder)),
