@@ -58,6 +58,20 @@ export class Config {
     return new Config(fileAt(file).path, await readJsonObject(file));
   }
 
+  /** What a key has in another file. Text is parsed, for the metadata of safetensors are texts. */
+  static under(key: string, value: unknown, path: string): Config {
+    let object = value;
+    try {
+      if (typeof value === "string") object = JSON.parse(value);
+    } catch {
+      // Said below.
+    }
+    if (typeof object === "object" && object !== null && !Array.isArray(object)) {
+      return new Config(`${path}: ${key}`, object as Record<string, unknown>);
+    }
+    throw new TilereelError(`${path}: ${key} is ${JSON.stringify(object)}, but a JSON object was expected`);
+  }
+
   /** All keys of the file. */
   keys(): string[] {
     return Object.keys(this.values);

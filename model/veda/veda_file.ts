@@ -63,7 +63,7 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
         `"tilereel train tiles" or "tilereel search tiles" was expected`,
     );
   }
-  const config = new Config(`${path}: ${VEDA_KEY}`, parseObject(text, path));
+  const config = Config.under(VEDA_KEY, text, path);
   const tileTokens = config.integer("tile_tokens", 128);
   for (const shape of shapes?.shapes ?? []) checkCapacity(shape, tileTokens, path);
   if (!config.isNull("target")) config.require("target", ["max", "sum"], "max");
@@ -139,17 +139,4 @@ async function readShapes(source: TensorSource): Promise<TileShapes | undefined>
       (_, layer) => Uint8Array.from(picks.slice(layer * heads, (layer + 1) * heads)),
     ),
   };
-}
-
-function parseObject(text: string, path: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    value = text;
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw new TilereelError(
-    `${path}: "${VEDA_KEY}" in its metadata is ${JSON.stringify(value)}, but a JSON object was expected`,
-  );
 }

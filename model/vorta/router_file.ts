@@ -49,30 +49,8 @@ export async function loadRouter(place: string | StoredFile): Promise<LoadedRout
   for (const name of source.names().filter(isRouter)) {
     tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
   }
-  return {
-    router: routerOf(path, tensors, whatTensorsAre(source)),
-    settings: settingsFromMetadata(source.metadata, path) ?? await settingsNear(file),
-  };
-}
-
-/**
- * The settings in a safetensors file's metadata; undefined if it has none.
- *
- * @throws {TilereelError} if they are not valid settings.
- */
-export function settingsFromMetadata(
-  metadata: Readonly<Record<string, string>>,
-  path: string,
-): VortaSettings | undefined {
-  const text = metadata[SETTINGS_KEY];
-  if (text === undefined) return undefined;
-  let kwargs: unknown;
-  try {
-    kwargs = JSON.parse(text);
-  } catch {
-    kwargs = text;
-  }
-  return settingsFromKwargs(kwargs, path);
+  const router = routerOf(path, tensors, whatTensorsAre(source)), kwargs = source.metadata[SETTINGS_KEY];
+  return { router, settings: kwargs === undefined ? await settingsNear(file) : settingsFromKwargs(kwargs, path) };
 }
 
 /** A tensor's name without the additions of wrappers. */

@@ -71,15 +71,12 @@ export function checkSettings({ bucket, rate }: VortaSettings, what: string): vo
 /**
  * Reads settings with the authors' names.
  *
- * @param kwargs values under {@linkcode SETTINGS_KEY}; absent ones have the paper's values
+ * @param kwargs values under {@linkcode SETTINGS_KEY}, or JSON of them; absent ones have the paper's values
  * @param path the name of the settings in messages
  * @throws {TilereelError} if a value is of the wrong type or does not fit.
  */
 export function settingsFromKwargs(kwargs: unknown, path: string): VortaSettings {
-  if (typeof kwargs !== "object" || kwargs === null || Array.isArray(kwargs)) {
-    throw new TilereelError(`${path}: ${SETTINGS_KEY} is ${JSON.stringify(kwargs)}, but a JSON object was expected`);
-  }
-  const config = new Config(`${path}: ${SETTINGS_KEY}`, kwargs as Record<string, unknown>);
+  const config = Config.under(SETTINGS_KEY, kwargs, path);
   const sizes = (key: string, absent: Grid) => config.integers(key, absent, 3) as unknown as Grid;
   const settings = {
     tile: sizes("tile_size", PAPER_SETTINGS.tile),

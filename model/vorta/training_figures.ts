@@ -46,8 +46,8 @@ export function stepFigures(
 ): Pick<RouterTrainingStep, "loss" | "losses" | "weights" | "shares" | "timesteps" | "samples"> {
   return {
     loss: mean(samples, ({ losses, weights }) => total(losses, weights)),
-    losses: meanOfEach(samples, ({ losses }) => losses),
-    weights: meanOfEach(samples, ({ weights }) => weights),
+    losses: meanOfEach(samples.map(({ losses }) => losses)),
+    weights: meanOfEach(samples.map(({ weights }) => weights)),
     shares: branchShares(samples.flatMap(({ scores }) => [...routes(scores, tau)])),
     timesteps: samples.map(({ timestep }) => timestep),
     samples: samples.map(({ sample }) => sample),
@@ -60,20 +60,16 @@ export function branchShares(taken: readonly number[]): Record<Branch, number> {
   return { full: share("full"), coreset: share("coreset"), sliding: share("sliding") };
 }
 
+const LOSSES = ["diffusion", "regularization", "distillation", "hidden"] as const;
+
 function total(losses: LossWeights, weights: LossWeights): number {
-  return weights.diffusion * losses.diffusion + weights.regularization * losses.regularization +
-    weights.distillation * losses.distillation + weights.hidden * losses.hidden;
+  return LOSSES.reduce((sum, loss) => sum + weights[loss] * losses[loss], 0);
 }
 
-function mean(samples: readonly SampleFigures[], of: (sample: SampleFigures) => number): number {
+function mean<T>(samples: readonly T[], of: (sample: T) => number): number {
   return samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
 }
 
-function meanOfEach(samples: readonly SampleFigures[], of: (sample: SampleFigures) => LossWeights): LossWeights {
-  return {
-    diffusion: mean(samples, (sample) => of(sample).diffusion),
-    regularization: mean(samples, (sample) => of(sample).regularization),
-    distillation: mean(samples, (sample) => of(sample).distillation),
-    hidden: mean(samples, (sample) => of(sample).hidden),
-  };
+function meanOfEach(all: readonly LossWeights[]): LossWeights {
+  return Object.fromEntries(LOSSES.map((loss) => [loss, mean(all, (one) => one[loss])])) as unknown as LossWeights;
 }
