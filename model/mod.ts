@@ -80,5 +80,6 @@ export type { ClipSize } from "./video_size.ts";
 export type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 export { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
 export { WanTransformer3DModel } from "./wan/transformer.ts";
-export { AutoencoderKLWan, type LatentDistribution, type WanCodingOptions } from "./wan/vae/autoencoder.ts";
+export type { LatentDistribution, TiledCodingOptions } from "./vae/autoencoder.ts";
+export { AutoencoderKLWan } from "./wan/vae/autoencoder.ts";
 export { readVaeConfig, type VaeConfig } from "./wan/vae/config.ts";

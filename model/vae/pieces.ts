@@ -27,3 +27,18 @@ export function eachPiece(gpu: Gpu, x: Tensor, most: number, work: (piece: Tenso
   }
   gpu.release(x);
 }
+
+/** Joins groups of frames to one tensor. They are taken over. */
+export function joinPieces(gpu: Gpu, pieces: readonly Tensor[]): Tensor {
+  const [first] = pieces as [Tensor];
+  if (pieces.length === 1) return first;
+  const frames = pieces.reduce((sum, piece) => sum + piece.dim(0), 0);
+  const x = gpu.tensor([frames, ...first.shape.slice(1)]);
+  let at = 0;
+  for (const piece of pieces) {
+    gpu.copy(piece, x.slice(at, piece.dim(0)));
+    at += piece.dim(0);
+    gpu.release(piece);
+  }
+  return x;
+}

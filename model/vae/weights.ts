@@ -8,6 +8,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { Linear } from "../layers/linear.ts";
+import type { OnProgress } from "../progress.ts";
 
 /** Channels are filled up with zeros to a multiple of 4, so that they can be read as vec4s. */
 const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;
@@ -33,8 +34,21 @@ export class VaeWeights implements Disposable {
   readonly #owned: TensorOwner;
 
   /** @param onTensor is called after each tensor that was read */
-  constructor(gpu: Gpu, readonly source: TensorSource, private readonly onTensor: () => void) {
+  private constructor(gpu: Gpu, readonly source: TensorSource, private readonly onTensor: () => void) {
     this.#owned = new TensorOwner(gpu);
+  }
+
+  /**
+   * The weights of a source, which stays open and the caller's.
+   *
+   * @param prefixes what the names of the tensors to load begin with
+   * @param onProgress told "load vae", in tensors
+   */
+  static open(gpu: Gpu, source: TensorSource, prefixes: readonly string[], onProgress?: OnProgress): VaeWeights {
+    const total = source.names().filter((name) => prefixes.some((prefix) => name.startsWith(prefix))).length;
+    let done = 0;
+    onProgress?.({ stage: "load vae", done, total });
+    return new VaeWeights(gpu, source, () => onProgress?.({ stage: "load vae", done: ++done, total }));
   }
 
   /**

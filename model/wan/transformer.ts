@@ -3,15 +3,16 @@
  *
  * @module
  */
+import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activation } from "../../gpu/ops/activation.ts";
 import { layerNorm } from "../../gpu/ops/layer_norm.ts";
 import { modulation } from "../../gpu/ops/modulation.ts";
 import { patchify, unpatchify } from "../../gpu/ops/patches.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { Linear } from "../layers/linear.ts";
+import { GridRope } from "../layers/rope.ts";
 import { type HeadShape, prefixesOf, type TokenLayout } from "../attention/layout.ts";
 import { type Grid, gridOf, product } from "../attention/grid.ts";
 import { BlockTransformer, type LoadedWeights, loadWeights } from "../blocks/block_transformer.ts";
@@ -19,8 +20,9 @@ import type { EmbeddedPass, ForwardPass, TransformerOptions } from "../family.ts
 import type { Weights } from "../weights/weights.ts";
 import { type BlockInputs, type BlockWeights, loadBlock, runBlock } from "./block.ts";
 import type { TransformerConfig } from "./config.ts";
-import { ropeTable } from "./rope.ts";
 import { timestepEmbedding } from "../layers/timestep_embedding.ts";
+
+const ROPE_THETA = 10000;
 
 /** The weights outside the blocks. */
 interface OuterWeights {
@@ -45,8 +47,7 @@ export interface WanPass extends EmbeddedPass, BlockInputs {
 
 /** A loaded transformer. */
 export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockWeights, WanPass> {
-  readonly #rope: TensorOwner;
-  #ropeTable: { readonly grid: string; readonly table: Tensor } | undefined;
+  readonly #rope: GridRope;
 
   private constructor(
     gpu: Gpu,
@@ -54,7 +55,9 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     loaded: LoadedWeights<OuterWeights, BlockWeights>,
   ) {
     super(gpu, loaded);
-    this.#rope = new TensorOwner(gpu);
+    // Rows and columns get a third of the channels each, rounded down to pairs; frames get the rest.
+    const { headDim } = config, space = 2 * Math.floor(headDim / 6);
+    this.#rope = new GridRope(gpu, [headDim - 2 * space, space, space], ROPE_THETA);
   }
 
   /**
@@ -83,7 +86,9 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
 
   embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): WanPass {
     const { gpu, config, outer } = this;
-    const rope = { table: this.#ropeFor(this.layout(latents.shape).grid) };
+    const { grid } = this.layout(latents.shape);
+    checkPositions(config, grid);
+    const rope = { table: this.#rope.of(grid) };
     const [x, temb, time, text] = gpu.scope(() => {
       const x = outer.patchEmbedding.apply(gpu, patchify(gpu, latents, config.patchSize));
       const temb = this.embedTime(timesteps);
@@ -125,20 +130,16 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
   override [Symbol.dispose](): void {
     super[Symbol.dispose]();
     this.#rope[Symbol.dispose]();
-    this.#ropeTable = undefined;
   }
+}
 
-  /** The rotation table of a grid. It is cached until the grid changes. */
-  #ropeFor(grid: Grid): Tensor {
-    const id = grid.join();
-    if (this.#ropeTable?.grid !== id) {
-      const { headDim } = this.config;
-      const table = this.gpu.upload(ropeTable(this.config, grid), [product(grid), headDim / 2, 2]);
-      this.#rope[Symbol.dispose]();
-      this.#ropeTable = { grid: id, table: this.#rope.adopt(table) };
-    }
-    return this.#ropeTable!.table;
-  }
+/** @throws {TilereelError} if the grid is longer than the model's number of positions */
+function checkPositions({ ropeMaxSeqLen }: TransformerConfig, grid: Grid): void {
+  if (Math.max(...grid) <= ropeMaxSeqLen) return;
+  throw new TilereelError(
+    `a clip of ${grid.join(" × ")} tokens is too long: this model knows ${ropeMaxSeqLen} positions an axis; ` +
+      `use a smaller size or fewer frames`,
+  );
 }
 
 async function loadOuter(weights: Weights, config: TransformerConfig): Promise<OuterWeights> {

@@ -6,30 +6,21 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { Config } from "../../checkpoint/json.ts";
 import type { StoredFile } from "../../files/store.ts";
+import type { LatentSpace } from "../../vae/autoencoder.ts";
 import { refuseQuantized } from "../../checkpoint/known_models.ts";
 
 /** What `AutoencoderKLWan` is built from. */
-export interface VaeConfig {
+export interface VaeConfig extends LatentSpace {
   /** Channels of the encoder's first stage. */
   readonly baseDim: number;
   /** Channels of the decoder's last stage. */
   readonly decoderBaseDim: number;
-  /** Channels of a latent. */
-  readonly zDim: number;
   /** Channels of each stage, as a multiple of the base. */
   readonly dimMult: readonly number[];
   readonly numResBlocks: number;
   /** For each change of stage in the encoder, whether it halves time besides space; the decoder goes backwards. */
   readonly temporalDownsample: readonly boolean[];
-  /** Per latent channel. A latent is normalized as (z − mean) / std. */
-  readonly latentsMean: readonly number[];
-  readonly latentsStd: readonly number[];
   readonly inChannels: number;
-  readonly outChannels: number;
-  /** Pixels along one edge of a latent pixel. */
-  readonly spatialScale: number;
-  /** Frames of a latent frame, the first excepted, which stands for one. */
-  readonly temporalScale: number;
 }
 
 /** Those of Wan 2.1's VAE, which are diffusers' defaults. */

@@ -5,12 +5,14 @@
  */
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
+import type { ChunkDecoder } from "../../vae/autoencoder.ts";
 import type { VaeConfig } from "./config.ts";
 import { type Pass, PAST } from "../../vae/feature_cache.ts";
-import { type Layer, loadMidBlock, runLayers } from "./mid_block.ts";
+import { type Layer, pointwise, runLayers } from "../../vae/layers.ts";
+import { loadMidBlock } from "./mid_block.ts";
 import { eachPiece, pieceFrames } from "../../vae/pieces.ts";
 import { Upsample } from "./resample.ts";
-import { NormConv, pointwise, ResnetBlock } from "./resnet_block.ts";
+import { NormConv, ResnetBlock } from "./resnet_block.ts";
 import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** One resolution of the decoder. */
@@ -58,8 +60,9 @@ export function decoderMemory(config: VaeConfig, latentPixels: number): { larges
 }
 
 /** diffusers' `WanDecoder3d` with `post_quant_conv` before it. */
-export class Decoder {
+export class Decoder implements ChunkDecoder {
   private constructor(
+    private readonly config: VaeConfig,
     private readonly postQuant: Conv,
     private readonly convIn: Conv,
     private readonly mid: readonly Layer[],
@@ -90,15 +93,13 @@ export class Decoder {
       stages.at(-1)!.cout,
       config.outChannels,
     );
-    return new Decoder(postQuant, convIn, mid, loaded, head);
+    return new Decoder(config, postQuant, convIn, mid, loaded, head);
   }
 
-  /**
-   * Records the decoding of a chunk.
-   *
-   * @param latents [frames, height, width, channels]: the clip's first frame, or any number of those that follow
-   * @param emit given the frames [frames, height, width, 4] in order, group by group; freed behind it
-   */
+  memory(latentPixels: number): { largest: number; past: number } {
+    return decoderMemory(this.config, latentPixels);
+  }
+
   forward(pass: Pass, latents: Tensor, emit: (frames: Tensor) => void): void {
     const { gpu, cache } = pass;
     const quantized = pointwise(pass, latents, this.postQuant);

@@ -5,12 +5,14 @@
  */
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
+import type { ChunkEncoder } from "../../vae/autoencoder.ts";
 import type { VaeConfig } from "./config.ts";
 import { type Pass, PAST } from "../../vae/feature_cache.ts";
-import { type Layer, loadMidBlock, runLayers } from "./mid_block.ts";
-import { eachPiece, pieceFrames } from "../../vae/pieces.ts";
+import { type Layer, pointwise, runLayers } from "../../vae/layers.ts";
+import { loadMidBlock } from "./mid_block.ts";
+import { eachPiece, joinPieces, pieceFrames } from "../../vae/pieces.ts";
 import { DownsampleSpace, DownsampleTime } from "./resample.ts";
-import { NormConv, pointwise, ResnetBlock } from "./resnet_block.ts";
+import { NormConv, ResnetBlock } from "./resnet_block.ts";
 import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** One resolution of the encoder. */
@@ -45,8 +47,9 @@ export function encoderMemory(config: VaeConfig, latentPixels: number): { larges
 }
 
 /** diffusers' `WanEncoder3d` with `quant_conv` behind it. */
-export class Encoder {
+export class Encoder implements ChunkEncoder {
   private constructor(
+    private readonly config: VaeConfig,
     private readonly convIn: Conv,
     private readonly stages: readonly (Stage & {
       readonly layers: readonly Layer[];
@@ -81,23 +84,20 @@ export class Encoder {
     const mid = await loadMidBlock(weights, "encoder.mid_block", dim);
     const head = await NormConv.load(weights, "encoder.norm_out", "encoder.conv_out", dim, 2 * zDim);
     const quant = await weights.conv("quant_conv", 2 * zDim, 2 * zDim, [1, 1, 1]);
-    return new Encoder(convIn, loaded, mid, head, quant);
+    return new Encoder(config, convIn, loaded, mid, head, quant);
   }
 
-  /**
-   * Records the encoding of a chunk.
-   *
-   * @param frames [frames, height, width, 4], taken over: the clip's first frame, or as many of those that follow as
-   * make   whole latent frames
-   * @returns [latent frames, height / 8, width / 8, 2·latent channels]: means, then logarithms of variances
-   */
+  memory(latentPixels: number): { largest: number; past: number } {
+    return encoderMemory(this.config, latentPixels);
+  }
+
   forward(pass: Pass, frames: Tensor): Tensor {
     const { gpu, cache } = pass;
     const pixels = frames.dim(1) * frames.dim(2);
     let x = frames;
     for (const [i, stage] of this.stages.entries()) {
       const most = pieceFrames(gpu, pass.pieceBytes, frameBytes(stage, i, pixels));
-      const all = x.dim(0), done: Tensor[] = [];
+      const done: Tensor[] = [];
       eachPiece(gpu, x, most, (piece) => {
         if (i === 0) {
           const past = cache.extend(this.convIn, piece);
@@ -107,26 +107,12 @@ export class Encoder {
         }
         done.push(runLayers(pass, stage.layers, piece));
       });
-      x = this.#join(pass, done, all);
+      x = joinPieces(gpu, done);
       if (stage.time) x = runLayers(pass, [stage.time], x);
     }
     x = runLayers(pass, [...this.mid, this.head], x);
     const moments = pointwise(pass, x, this.quant);
     gpu.release(x);
     return moments;
-  }
-
-  /** Groups of frames to one tensor. They are taken over. */
-  #join({ gpu }: Pass, pieces: readonly Tensor[], frames: number): Tensor {
-    const [first] = pieces as [Tensor];
-    if (pieces.length === 1) return first;
-    const x = gpu.tensor([frames, ...first.shape.slice(1)]);
-    let at = 0;
-    for (const piece of pieces) {
-      gpu.copy(piece, x.slice(at, piece.dim(0)));
-      at += piece.dim(0);
-      gpu.release(piece);
-    }
-    return x;
   }
 }

@@ -5,9 +5,9 @@
  */
 import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
-import { linear } from "../../../gpu/ops/linear.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { type Pass, PAST } from "../../vae/feature_cache.ts";
+import { pointwise } from "../../vae/layers.ts";
 import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** Norm, SiLU and a causal convolution of kernel 3; also what encoder and decoder end in. */
@@ -56,9 +56,4 @@ export class ResnetBlock {
     if (residual !== x) gpu.release(residual);
     return y;
   }
-}
-
-/** A 1×1×1 convolution, which is a linear layer on each pixel. */
-export function pointwise({ gpu }: Pick<Pass, "gpu">, x: Tensor, { weight, bias }: Conv): Tensor {
-  return linear(gpu, x, weight.reshape([weight.dim(0), weight.dim(-1)]), { bias });
 }

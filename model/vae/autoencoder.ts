@@ -1,0 +1,387 @@
+/**
+ * What video autoencoders of causal convolutions share: a clip goes through an encoder or a decoder tile by tile, and
+ * each tile chunk by chunk in time.
+ *
+ * @module
+ */
+import { NotFiniteError, TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
+import { channelAffine, clampInPlace, fill } from "../../gpu/ops/elementwise.ts";
+import { cutWindow, pasteWindow } from "../../gpu/ops/frames.ts";
+import { rgb8 } from "../../gpu/ops/rgb8.ts";
+import { readTogether } from "../../gpu/read_together.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { CodingOptions, VideoVae } from "../family.ts";
+import { type Chunk, chunksOf, eachChunk } from "./chunks.ts";
+import type { Pass } from "./feature_cache.ts";
+import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
+
+/** Tiles in pixels, as diffusers has them. */
+const TILE_SIZE = 256;
+const TILE_STRIDE = 192;
+/**
+ * Bytes of one tensor of activations before frames are worked on in smaller groups, at most, and as a share of
+ * memory.
+ */
+const PIECE_BYTES = 2 ** 28;
+const PIECE_SHARE = 1 / 32;
+/**
+ * How many of the largest tensors lie in memory at once: a residual block's input, the frames in front of a convolution
+ * with their past, what comes out, what waits in the stages around, and buffers kept for reuse. Measured: 4.6.
+ */
+const LIVE_TENSORS = 5;
+
+/** How a clip is cut up on its way through. */
+export interface TiledCodingOptions extends CodingOptions {
+  /**
+   * Whether large pictures are worked on in overlapping tiles, whose seams are blended. "auto", the default: where they
+   * would not fit the memory otherwise.
+   */
+  readonly tiling?: "auto" | boolean;
+  /** Edge of a tile, and from one tile to the next, in pixels. 256 and 192 where absent. */
+  readonly tileSize?: number;
+  readonly tileStride?: number;
+  /**
+   * Bytes that one tensor of activations may take before frames are worked on in smaller groups. 2²⁸, or less where
+   * memory is scarce.
+   */
+  readonly pieceBytes?: number;
+}
+
+/** The distribution of latents that a clip encodes to. */
+export interface LatentDistribution {
+  /** [1, latent channels, latent frames, height, width], f32 */
+  readonly mean: Tensor;
+  /** So too; logarithm of the variance, within −30…20. */
+  readonly logvar: Tensor;
+}
+
+/** Part of the clip that is being put together. */
+interface Canvas {
+  /** [channels, frames, height, width] */
+  readonly clip: Tensor;
+  /** Which frame its first is. */
+  readonly start: number;
+}
+
+/** The sizes of an autoencoder's clips and latents. */
+export interface LatentSpace {
+  /** Channels of a latent. */
+  readonly zDim: number;
+  /** Channels of a decoded clip. */
+  readonly outChannels: number;
+  /** Pixels along one edge of a latent pixel. */
+  readonly spatialScale: number;
+  /** Frames of a latent frame, the first excepted, which stands for one. */
+  readonly temporalScale: number;
+  /** Per latent channel. A latent is normalized as (z − mean) / std. */
+  readonly latentsMean: readonly number[];
+  readonly latentsStd: readonly number[];
+}
+
+/** Half of an autoencoder's network. */
+interface Half {
+  /**
+   * What work on a picture of so many latent pixels holds, if frames are worked on one by one.
+   *
+   * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
+   */
+  memory(latentPixels: number): { readonly largest: number; readonly past: number };
+}
+
+/** The encoder's network. */
+export interface ChunkEncoder extends Half {
+  /**
+   * Records the encoding of a chunk.
+   *
+   * @param frames [frames, height, width, 4], taken over: the clip's first frame, or as many of those that follow as
+   * make whole latent frames
+   * @returns [latent frames, height, width, 2·latent channels]: means, then logarithms of variances
+   */
+  forward(pass: Pass, frames: Tensor): Tensor;
+}
+
+/** The decoder's network. */
+export interface ChunkDecoder extends Half {
+  /**
+   * Records the decoding of a chunk.
+   *
+   * @param latents [frames, height, width, channels]: the clip's first frame, or any number of those that follow
+   * @param emit given the frames [frames, height, width, 4] in order, group by group; freed behind it
+   */
+  forward(pass: Pass, latents: Tensor, emit: (frames: Tensor) => void): void;
+}
+
+/** What a {@link CausalAutoencoder} is made of. */
+export interface AutoencoderParts extends Disposable {
+  readonly encoder: ChunkEncoder | undefined;
+  readonly decoder: ChunkDecoder | undefined;
+}
+
+/** An autoencoder. Clips are [1, 3, frames, height, width] in −1…1; the batch is always 1. */
+export class CausalAutoencoder implements VideoVae {
+  /** @param parts taken over */
+  constructor(private readonly gpu: Gpu, readonly config: LatentSpace, private readonly parts: AutoencoderParts) {}
+
+  [Symbol.dispose](): void {
+    this.parts[Symbol.dispose]();
+  }
+
+  /** Frames of the clip that so many latent frames stand for. */
+  framesOf(latentFrames: number): number {
+    return (latentFrames - 1) * this.config.temporalScale + 1;
+  }
+
+  /** From the transformer's latents [1, channels, ...] to the autoencoder's: z · std + mean. */
+  denormalize(latents: Tensor): Tensor {
+    const { latentsMean, latentsStd } = this.config;
+    return this.#affine(latents, latentsStd, latentsMean);
+  }
+
+  /** From the autoencoder's latents [1, channels, ...] to the transformer's: (z − mean) / std. */
+  normalize(latents: Tensor): Tensor {
+    const { latentsMean, latentsStd } = this.config;
+    return this.#affine(
+      latents,
+      latentsStd.map((std) => 1 / std),
+      latentsMean.map((mean, c) => -mean / latentsStd[c]!),
+    );
+  }
+
+  /**
+   * Decodes latents.
+   *
+   * @param latents [1, channels, latent frames, height, width], f32, not normalized
+   * @returns [1, 3, frames, 8·height, 8·width], f32, within −1…1
+   * @throws {TilereelError} if the clip does not fit into one tensor, or the work not into memory
+   * @throws the signal's reason, if it is aborted
+   */
+  async decode(latents: Tensor, options: TiledCodingOptions = {}): Promise<Tensor> {
+    const { gpu } = this;
+    const shape = this.#clipShape(latents);
+    const plan = this.#plan(latents.dim(3), latents.dim(4), this.#decoder, options);
+    const clip = gpu.tensor(shape, "f32", "the decoded clip");
+    try {
+      if (isTiled(plan)) fill(gpu, clip, 0);
+      await this.#decode(latents, plan, options, () => ({ clip, start: 0 }), () => gpu.finish());
+      if (isTiled(plan)) clampInPlace(gpu, clip, -1, 1);
+      return clip.reshape([1, ...shape]);
+    } catch (error) {
+      gpu.release(clip);
+      throw error;
+    }
+  }
+
+  /**
+   * Decodes latents to 8-bit pictures. Finished frames leave the GPU chunk by chunk, so the clip as a whole need not
+   * fit (unless it is tiled: then it lies there until the last tile is done, in one tensor a chunk).
+   *
+   * @param latents as in {@link decode}
+   * @returns the samples [frames, height, width, 3]
+   * @throws {TilereelError} if the work does not fit into memory
+   * @throws the signal's reason, if it is aborted
+   */
+  async decodeRgb8(latents: Tensor, options: TiledCodingOptions = {}): Promise<Uint8Array> {
+    const { gpu } = this;
+    const [channels, frames, height, width] = this.#clipShape(latents);
+    const plan = this.#plan(latents.dim(3), latents.dim(4), this.#decoder, options);
+    const frameSamples = height * width * channels;
+    const video = new Uint8Array(frames * frameSamples);
+    const canvases = new Map<Chunk, Tensor>();
+    /** By chunk, how many samples are no numbers. Read at the end: each read is a wait. */
+    const counts: Tensor[] = [];
+    const canvasOf = (chunk: Chunk): Canvas => {
+      let clip = canvases.get(chunk);
+      if (!clip) {
+        clip = gpu.tensor([channels, chunk.count, height, width], "f32", "decoded frames");
+        canvases.set(chunk, clip);
+        if (isTiled(plan)) fill(gpu, clip, 0);
+      }
+      return { clip, start: chunk.start };
+    };
+    const finish = async (chunk: Chunk, lastTile: boolean) => {
+      if (!lastTile) return await gpu.finish();
+      counts.push(gpu.scope(() => countNonFinite(gpu, canvasOf(chunk).clip)));
+      const packed = rgb8(gpu, canvasOf(chunk).clip);
+      try {
+        const bytes = new Uint8Array(await gpu.readBytes(packed));
+        video.set(bytes.subarray(0, chunk.count * frameSamples), chunk.start * frameSamples);
+      } finally {
+        gpu.release(packed);
+      }
+      gpu.release(canvasOf(chunk).clip);
+      canvases.delete(chunk);
+    };
+    try {
+      await this.#decode(latents, plan, options, canvasOf, finish);
+      // As f32 these counts are tiny, but no zeros.
+      if ((await readTogether(gpu, counts)).some((count) => count.some((found) => found !== 0))) {
+        throw new NotFiniteError(
+          "decoding gave samples that are no numbers, and no clip: " +
+            (gpu.f16 ? "try precision f32; if that changes nothing " : "") + "the VAE's weights are damaged",
+        );
+      }
+      return video;
+    } finally {
+      for (const tensor of [...canvases.values(), ...counts]) gpu.release(tensor);
+    }
+  }
+
+  /**
+   * Whether latents can be decoded without tiles beside what the GPU holds now.
+   *
+   * @param latents [1, channels, latent frames, height, width]
+   */
+  fitsWhole(latents: Tensor): boolean {
+    const [height, width] = latents.shape.slice(3) as [number, number];
+    return this.#wholeBytes(height, width, this.#decoder, {}) <= this.#available();
+  }
+
+  /**
+   * Encodes a clip. As in the reference, frames behind the last whole group of `temporalScale` are left out.
+   *
+   * @param clip [1, 3, frames, height, width], f32, within −1…1; height and width multiples of `spatialScale`
+   * @throws {TilereelError} if the picture has another size, or the work does not fit into memory
+   * @throws the signal's reason, if it is aborted
+   */
+  async encode(clip: Tensor, options: TiledCodingOptions = {}): Promise<LatentDistribution> {
+    const { gpu } = this;
+    const { encoder } = this.parts;
+    if (!encoder) throw new Error("the encoder was not loaded");
+    const { zDim, spatialScale: scale, temporalScale } = this.config;
+    const [frames, height, width] = clip.shape.slice(2) as [number, number, number];
+    if (height % scale !== 0 || width % scale !== 0) {
+      throw new TilereelError(
+        `the clip is ${width}x${height}, but the VAE encodes multiples of ${scale} only: crop or resize it`,
+      );
+    }
+    const latentFrames = 1 + Math.floor((frames - 1) / temporalScale);
+    const plan = this.#plan(height / scale, width / scale, encoder, options);
+    const video = clip.reshape(clip.shape.slice(1));
+    const moments = gpu.tensor([2 * zDim, latentFrames, height / scale, width / scale]);
+    try {
+      if (isTiled(plan)) fill(gpu, moments, 0);
+      await eachChunk(gpu, {
+        stage: "encode",
+        plan,
+        scale: 1,
+        chunks: chunksOf(gpu, latentFrames, tilePixels(plan), temporalScale),
+        pieceBytes: this.#pieceBytes(options),
+        onProgress: options.onProgress,
+        signal: options.signal,
+        record: (pass, chunk, { row, column, weights }) => {
+          const window = cutWindow(gpu, video, {
+            frame: chunk.start,
+            frames: chunk.count,
+            top: row.start * scale,
+            left: column.start * scale,
+            height: row.length * scale,
+            width: column.length * scale,
+          });
+          const place = { frame: chunk.latentStart, top: row.start, left: column.start };
+          pasteWindow(gpu, encoder.forward(pass, window), moments, place, weights ? { weights } : {});
+        },
+        finish: () => gpu.finish(),
+      });
+      const shape = [1, zDim, ...moments.shape.slice(1)];
+      const mean = gpu.tensor(shape), logvar = gpu.tensor(shape);
+      gpu.copy(moments.slice(0, zDim), mean);
+      gpu.copy(moments.slice(zDim, zDim), logvar);
+      clampInPlace(gpu, logvar, -30, 20);
+      return { mean, logvar };
+    } finally {
+      gpu.release(moments);
+    }
+  }
+
+  get #decoder(): ChunkDecoder {
+    const { decoder } = this.parts;
+    if (!decoder) throw new Error("the decoder was not loaded");
+    return decoder;
+  }
+
+  /** [channels, frames, height, width] of what latents decode to */
+  #clipShape(latents: Tensor): [number, number, number, number] {
+    const { outChannels, spatialScale } = this.config;
+    const [frames, height, width] = latents.shape.slice(2) as [number, number, number];
+    return [outChannels, this.framesOf(frames), height * spatialScale, width * spatialScale];
+  }
+
+  async #decode(
+    latents: Tensor,
+    plan: TilePlan,
+    options: TiledCodingOptions,
+    canvasOf: (chunk: Chunk) => Canvas,
+    finish: (chunk: Chunk, lastTile: boolean) => Promise<void>,
+  ): Promise<void> {
+    const { gpu } = this;
+    const decoder = this.#decoder;
+    const { spatialScale: scale, temporalScale } = this.config;
+    const z = latents.reshape(latents.shape.slice(1));
+    await eachChunk(gpu, {
+      stage: "decode",
+      plan,
+      scale,
+      chunks: chunksOf(gpu, latents.dim(2), tilePixels(plan), temporalScale),
+      pieceBytes: this.#pieceBytes(options),
+      onProgress: options.onProgress,
+      signal: options.signal,
+      begin: canvasOf,
+      record: (pass, chunk, { row, column, weights }) => {
+        const { clip, start } = canvasOf(chunk);
+        const window = cutWindow(gpu, z, {
+          frame: chunk.latentStart,
+          frames: chunk.latentCount,
+          top: row.start,
+          left: column.start,
+          height: row.length,
+          width: column.length,
+        });
+        let frame = chunk.start - start;
+        decoder.forward(pass, window, (frames) => {
+          const place = { frame, top: row.start * scale, left: column.start * scale };
+          pasteWindow(gpu, frames, clip, place, weights ? { weights } : { limit: 1 });
+          frame += frames.dim(0);
+        });
+      },
+      finish,
+    });
+  }
+
+  /** Whether and how a picture of so many latent pixels is tiled. */
+  #plan(height: number, width: number, half: Half, options: TiledCodingOptions): TilePlan {
+    const { tiling = "auto", tileSize = TILE_SIZE, tileStride = TILE_STRIDE } = options;
+    const { gpu, config: { spatialScale: scale } } = this;
+    const whole = wholePicture(height, width);
+    const size = Math.floor(tileSize / scale), stride = Math.floor(tileStride / scale);
+    if (tiling === false || (height <= size && width <= size)) return whole;
+    const tiles = tilePlan(height, width, size, stride);
+    if (tiling === true) return tiles;
+    const { largest } = half.memory(height * width);
+    const total = this.#wholeBytes(height, width, half, options);
+    return largest > gpu.maxTensorBytes || total > this.#available() ? tiles : whole;
+  }
+
+  /** Bytes that working on a picture of so many latent pixels as a whole takes, beside the weights. */
+  #wholeBytes(height: number, width: number, half: Half, options: TiledCodingOptions): number {
+    const { largest, past } = half.memory(height * width);
+    return past + LIVE_TENSORS * Math.max(largest, this.#pieceBytes(options));
+  }
+
+  /** Bytes that may be taken, as far as is known. */
+  #available(): number {
+    const { gpu } = this;
+    return gpu.memoryBudget - gpu.memory.used;
+  }
+
+  #pieceBytes({ pieceBytes }: TiledCodingOptions): number {
+    return pieceBytes ?? Math.min(PIECE_BYTES, this.#available() * PIECE_SHARE);
+  }
+
+  #affine(latents: Tensor, scale: readonly number[], shift: readonly number[]): Tensor {
+    const { gpu } = this;
+    const vector = (values: readonly number[]) => gpu.upload(Float32Array.from(values), [values.length]);
+    return gpu.scope(() => channelAffine(gpu, latents, vector(scale), vector(shift)));
+  }
+}
