@@ -17,7 +17,7 @@ import type { TensorSource } from "./checkpoint/tensor_source.ts";
 import type { FileStore } from "./files/store.ts";
 import type { GuidedPass, PassName } from "./guidance.ts";
 import type { OnProgress } from "./progress.ts";
-import type { SchedulerConfig } from "./schedulers/config.ts";
+import type { ScheduledClip, SchedulerConfig } from "./schedulers/config.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
 import type { WeightOptions } from "./weights/weight_options.ts";
@@ -94,6 +94,8 @@ export interface FamilyModel extends Disposable {
   layout(clip: ClipSize): TokenLayout;
   /** The most bytes that denoising a clip needs beside resident weights. */
   denoisingBytes(gpu: Gpu, clip: ClipSize): number;
+  /** What should be said of a clip's schedule where the model's own settings decide it, in clauses. */
+  scheduleNotes(clip: ScheduledClip): readonly string[];
   /** The forward passes of each denoising step. */
   passes(guidance: number): readonly GuidedPass[];
   /**
@@ -153,7 +155,10 @@ export interface ForwardPass {
   /** One for each batch item, from 0 to 1000. */
   readonly timesteps: readonly number[];
   readonly conditioning: Conditioning;
-  /** Self-attention to use instead of full attention. */
+  /**
+   * Self-attention to use instead of the family's own, which is full and attends to all tokens. Where some are padding
+   * (`TokenLayout.length`), the caller must give one that masks them, as `FullAttention` and all methods do.
+   */
   readonly selfAttention?: SelfAttention | undefined;
   /** Tells the passes of a step apart in profiles. Default: "prompt" */
   readonly name?: PassName | undefined;
@@ -182,7 +187,10 @@ export interface VideoTransformer extends Disposable {
    * @throws {TilereelError} if weights cannot be read, memory runs out, or the GPU is lost
    */
   predict(passes: readonly ForwardPass[]): Promise<Tensor[]>;
-  /** The embedding of each timestep that VORTA's routers take: [timesteps, dim]. */
+  /**
+   * The embedding of each timestep that VORTA's routers take: [timesteps, dim]. It is that of the timestep alone, before
+   * the embeddings of guidance or of the pooled text are added, as the routers were trained.
+   */
   timeEmbedding(timesteps: readonly number[]): Promise<Float32Array>;
   /** The tokens of a pass over latents of the shape [batch, channels, frames, height, width]. */
   layout(latents: readonly number[], conditioning: Conditioning): TokenLayout;

@@ -52,7 +52,12 @@ export {
 export type { OnProgress, Progress } from "./progress.ts";
 export type { HostConditioning, HostTensor } from "./conditioning.ts";
 export type { PromptEmbeddings } from "./prompt_encoder.ts";
-export { readSchedulerConfig, type SchedulerConfig, type SchedulerKind } from "./schedulers/config.ts";
+export {
+  readSchedulerConfig,
+  type ScheduledClip,
+  type SchedulerConfig,
+  type SchedulerKind,
+} from "./schedulers/config.ts";
 export {
   createScheduler,
   type Scheduler,

@@ -26,7 +26,6 @@ import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_opt
 import type { OnProgress } from "./progress.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
 import type { SchedulerKind } from "./schedulers/config.ts";
-import { scheduleNotes } from "./wan/schedule_notes.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder } from "./text_encoder.ts";
@@ -108,7 +107,7 @@ export interface GenerateOptions {
   readonly flowShift?: number;
   /**
    * The noise levels before the flow shift: evenly spaced as "diffusers" or as "wan" has them, or a falling list.
-   * Default "diffusers"
+   * Default: the grid of the model's family.
    */
   readonly sigmas?: Sigmas;
   /** Start noise to use instead of the seed's: [1, channels, latent frames, height / 8, width / 8]. */
@@ -308,7 +307,7 @@ export class VideoPipeline {
       flowShift: options.flowShift,
       sigmas: options.sigmas,
     });
-    for (const note of scheduleNotes(parts.model.scheduler, { ...options, width, height })) options.onNote?.(note);
+    for (const note of parts.model.scheduleNotes({ ...options, width, height })) options.onNote?.(note);
     const shape = this.#latentShape(clip, options.latents);
     gpu.countsClamps = true;
     using owned = new TensorOwner(gpu);

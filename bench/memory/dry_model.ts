@@ -35,6 +35,7 @@ export function dryModel(
       kind: "unipc",
       numTrainTimesteps: 1000,
       flowShift: 3,
+      sigmas: "diffusers",
       solverOrder: 2,
       solverType: "bh2",
       disableCorrector: [],

@@ -7,7 +7,7 @@ import { printable } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { GpuSettings } from "../../gpu/gpu.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
-import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
+import type { Sigmas } from "../../model/schedulers/sigmas.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
 import type { ClipRecord } from "../../model/video/record.ts";
 
@@ -15,6 +15,8 @@ import type { ClipRecord } from "../../model/video/record.ts";
 export interface MadeClip {
   readonly file: string;
   readonly record: ClipRecord;
+  /** As asked for. */
+  readonly sigmas: Sigmas | undefined;
   readonly bytes: number;
   readonly seconds: number;
   readonly report: AttentionReport;
@@ -22,15 +24,14 @@ export interface MadeClip {
 }
 
 /** File, size and time; how it was sampled; and, if attention is sparse, its density. */
-export function clipLines({ file, record, bytes, seconds, report, gpu }: MadeClip): string {
-  const { width, height, frames, fps, steps, guidance, seed, scheduler, sigmas, flowShift, latents, attention } =
-    record;
+export function clipLines({ file, record, sigmas, bytes, seconds, report, gpu }: MadeClip): string {
+  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift, latents, attention } = record;
   const sampling = [
     latents === undefined ? `seed ${seed}` : `noise from ${printable(String(latents))}`,
     `${steps} ${steps === 1 ? "step" : "steps"}`,
     `guidance ${guidance}`,
     `${scheduler}`,
-    ...sigmas === DEFAULT_SIGMA_GRID ? [] : [`sigmas ${sigmas}`],
+    ...sigmas === undefined ? [] : [`sigmas ${sigmas}`],
     `flow shift ${flowShift}`,
     `${gpu.precision} (${gpu.precisionReason})`,
   ];

@@ -9,7 +9,6 @@ import config from "../../deno.json" with { type: "json" };
 import type { ModelIdentity } from "../../model/identity/model_identity.ts";
 import { sharedName } from "../../model/identity/file_identity.ts";
 import type { FamilyModel } from "../../model/family.ts";
-import { DEFAULT_SIGMA_GRID } from "../../model/schedulers/sigmas.ts";
 import { attentionOptions, type ReadyAttention } from "../../tools/program/clip/attention_options.ts";
 import { batchOptions } from "./batch_options.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
@@ -39,7 +38,7 @@ export function plannedRecord(
   const { scheduler } = opened;
   const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
     settings;
-  const { sigmas = DEFAULT_SIGMA_GRID, ...rest } = more;
+  const { sigmas = scheduler.sigmas, ...rest } = more;
   // The order of the keys is fixed, so that equal clips have equal bytes.
   return {
     version: config.version,

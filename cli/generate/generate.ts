@@ -110,7 +110,8 @@ class Run implements Disposable {
       onProgress,
     });
     for (const note of this.plan.like ? likeNotes(this.plan.like, record) : []) this.#note(note);
-    this.#say(clipLines({ file: clip.out, record, bytes, seconds, report, gpu: gpu.settings }));
+    const { settings: { sigmas } } = clip;
+    this.#say(clipLines({ file: clip.out, record, sigmas, bytes, seconds, report, gpu: gpu.settings }));
     if (!this.#json) return;
     printJson({
       ...{ file: clip.out, format: formatOf(clip.out), bytes, seconds: Number(seconds.toFixed(3)) },

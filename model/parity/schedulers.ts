@@ -16,6 +16,7 @@ export const WAN_SCHEDULER: SchedulerConfig = {
   kind: "unipc",
   numTrainTimesteps: 1000,
   flowShift: 3,
+  sigmas: "diffusers",
   solverOrder: 2,
   solverType: "bh2",
   disableCorrector: [],

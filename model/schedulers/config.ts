@@ -5,6 +5,7 @@
  */
 import { Config } from "../checkpoint/json.ts";
 import type { StoredFile } from "../files/store.ts";
+import type { SigmaGrid } from "./sigmas.ts";
 
 /** The schedulers that exist. */
 export const SCHEDULER_KINDS = ["unipc", "euler"] as const;
@@ -18,6 +19,8 @@ export interface SchedulerConfig {
   readonly numTrainTimesteps: number;
   /** The flow shift: how much the steps concentrate on high noise. With 1 they are evenly spaced. */
   readonly flowShift: number;
+  /** The grid of noise levels that the family samples with. No file of a model names it. */
+  readonly sigmas: SigmaGrid;
   /** UniPC: the highest order of a step. */
   readonly solverOrder: 1 | 2;
   /** UniPC: the step function B(h), h for bh1 and exp(h) − 1 for bh2. */
@@ -26,6 +29,15 @@ export interface SchedulerConfig {
   readonly disableCorrector: readonly number[];
   /** The class that `model_index.json` names, if it differs from this config's. */
   readonly otherClass?: string;
+}
+
+/** The properties of a clip that its schedule depends on. */
+export interface ScheduledClip {
+  readonly width: number;
+  readonly height: number;
+  /** The flow shift that the user gave, if any. */
+  readonly scheduler?: SchedulerKind | undefined;
+  readonly flowShift?: number | undefined;
 }
 
 const UNIPC = "UniPCMultistepScheduler";
@@ -37,10 +49,15 @@ const EULER = "FlowMatchEulerDiscreteScheduler";
  * diffusers makes an Euler scheduler that drops `flow_shift` as unknown and does not shift at all. Its guide then has one
  * build UniPC from that config, which is also what Wan's own program runs.
  *
+ * @param sigmas the grid of noise levels that the family samples with
  * @param indexClass the class that `model_index.json` names
  * @throws {TilereelError} if it is another scheduler, a value has the wrong type, or is not supported.
  */
-export async function readSchedulerConfig(file: string | StoredFile, indexClass?: string): Promise<SchedulerConfig> {
+export async function readSchedulerConfig(
+  file: string | StoredFile,
+  sigmas: SigmaGrid,
+  indexClass?: string,
+): Promise<SchedulerConfig> {
   const config = await Config.read(file);
   config.require("_class_name", [UNIPC, EULER], undefined);
   const otherClass = indexClass !== undefined && indexClass !== config.value("_class_name") &&
@@ -58,6 +75,7 @@ export async function readSchedulerConfig(file: string | StoredFile, indexClass?
       kind: "euler",
       numTrainTimesteps,
       flowShift: config.number("shift", 1, { positive: true }),
+      sigmas,
       solverOrder: 2,
       solverType: "bh2",
       disableCorrector: [],
@@ -77,6 +95,7 @@ export async function readSchedulerConfig(file: string | StoredFile, indexClass?
     kind: "unipc",
     numTrainTimesteps,
     flowShift: config.number("flow_shift", 1, { positive: true }),
+    sigmas,
     solverOrder: config.integer("solver_order", 2) as 1 | 2,
     solverType: config.string("solver_type", "bh2") as "bh1" | "bh2",
     disableCorrector: config.integers("disable_corrector", [], undefined, 0),

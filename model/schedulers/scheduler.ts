@@ -9,7 +9,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
-import { checkSigmas, DEFAULT_SIGMA_GRID, type Sigmas, stepsOf } from "./sigmas.ts";
+import { checkSigmas, type Sigmas, stepsOf } from "./sigmas.ts";
 import { createUniPC } from "./unipc.ts";
 
 /** A tensor times a number. */
@@ -50,7 +50,7 @@ export interface Stepper<T> {
 export interface SchedulerOptions {
   /** The number of denoising steps. If {@link sigmas} is a list, it is the length of that list. */
   readonly steps: number;
-  /** The noise levels before the flow shift. Default "diffusers" */
+  /** The noise levels before the flow shift, to use instead of the model's own grid. */
   readonly sigmas?: Sigmas | undefined;
   /** The scheduler to use instead of the model's own. */
   readonly kind?: SchedulerKind | undefined;
@@ -65,7 +65,7 @@ export interface SchedulerOptions {
  * a list are not as many as there are steps
  */
 export function createScheduler(config: SchedulerConfig, options: SchedulerOptions): Scheduler {
-  const { steps, kind, flowShift, sigmas = DEFAULT_SIGMA_GRID } = options;
+  const { steps, kind, flowShift, sigmas = config.sigmas } = options;
   if (!Number.isSafeInteger(steps) || steps < 1 || steps > config.numTrainTimesteps) {
     throw new TilereelError(
       `${steps} steps cannot be taken; a whole number from 1 to ${config.numTrainTimesteps} was expected`,

@@ -3,7 +3,7 @@
  *
  * There are two grids of evenly spaced levels. "diffusers" ends at 1 / 1000 and begins at 1, as diffusers has it since
  * 0.37. "wan" is σ = 0.999 · (1 − i / N), as Wan's own program and diffusers 0.33 to 0.36 have it. No file of a model
- * says which one it wants.
+ * says which one it wants: each family names its own (`SchedulerConfig.sigmas`).
  *
  * @module
  */
@@ -18,9 +18,6 @@ export type SigmaGrid = typeof SIGMA_GRIDS[number];
 
 /** A grid, or the noise levels themselves: falling, at most 1, without the 0 behind the last step. */
 export type Sigmas = SigmaGrid | readonly number[];
-
-/** The grid of the diffusers that tilereel is compared with. */
-export const DEFAULT_SIGMA_GRID: SigmaGrid = "diffusers";
 
 /** `steps` levels of Wan's grid. Its largest level is rounded to float32, as Wan's program does. */
 export function wanLevels(steps: number, numTrainTimesteps: number): number[] {

@@ -17,12 +17,13 @@ import type { Family, FamilyModel, PromptEncoderOptions, TransformerOptions, Vae
 import { classifierFreeGuidance } from "../guidance.ts";
 import type { OnProgress } from "../progress.ts";
 import { TextPromptEncoder } from "../prompt_encoder.ts";
-import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
+import { readSchedulerConfig, type ScheduledClip, type SchedulerConfig } from "../schedulers/config.ts";
 import { isExactInUmt5, UMT5_BLOCK } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
 import type { ClipSize } from "../video_size.ts";
 import { readTransformerConfig, type TransformerConfig } from "./config.ts";
 import { cleanPrompt } from "./prompt.ts";
+import { scheduleNotes } from "./schedule_notes.ts";
 import { WanTransformer3DModel } from "./transformer.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
@@ -62,6 +63,8 @@ export const WAN: Family = {
     const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
     const scheduler = await readSchedulerConfig(
       (await folder.component("scheduler")).file("scheduler_config.json"),
+      // That of the diffusers that tilereel is compared with.
+      "diffusers",
       folder.className("scheduler"),
     );
     checkLatents(folder.path, config, vaeConfig);
@@ -129,6 +132,10 @@ export class WanModel implements FamilyModel {
   denoisingBytes(gpu: Gpu, clip: ClipSize): number {
     const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision];
     return live * 4 * this.shape.dim * product(this.layout(clip).grid);
+  }
+
+  scheduleNotes(clip: ScheduledClip): readonly string[] {
+    return scheduleNotes(this.scheduler, clip);
   }
 
   passes = classifierFreeGuidance;

@@ -1,18 +1,9 @@
 /**
- * Notes on a clip's schedule, where the model's own settings decide it.
+ * Notes on a clip's schedule, where the settings of a Wan model decide it.
  *
  * @module
  */
-import type { SchedulerConfig, SchedulerKind } from "../schedulers/config.ts";
-
-/** The properties of a clip that its schedule depends on. */
-export interface Scheduled {
-  readonly width: number;
-  readonly height: number;
-  /** The flow shift that the user gave, if any. */
-  readonly scheduler?: SchedulerKind | undefined;
-  readonly flowShift?: number | undefined;
-}
+import type { ScheduledClip, SchedulerConfig } from "../schedulers/config.ts";
 
 /** The shift that Wan's own program uses for text to video at every size, and diffusers' guide from 720p on. */
 const WAN_FLOW_SHIFT = 5;
@@ -20,7 +11,7 @@ const WAN_FLOW_SHIFT = 5;
 const PIXELS_720P = Math.sqrt(832 * 480 * 1280 * 720);
 
 /** Returns notes as clauses. They use the terms of the model's folder and not of a command line. */
-export function scheduleNotes(config: SchedulerConfig, clip: Scheduled): string[] {
+export function scheduleNotes(config: SchedulerConfig, clip: ScheduledClip): string[] {
   const notes: string[] = [];
   if (config.otherClass !== undefined && clip.scheduler === undefined) {
     const used = config.kind === "unipc" ? "UniPC" : "flow-match Euler";

@@ -1,7 +1,7 @@
-import { readSchedulerConfig, type SchedulerConfig } from "../../model/schedulers/config.ts";
+import { readSchedulerConfig, type ScheduledClip, type SchedulerConfig } from "../../model/schedulers/config.ts";
 import { WAN_SCHEDULER } from "../../model/parity/schedulers.ts";
 import { createScheduler, type SchedulerOptions, type TensorOps } from "../../model/schedulers/scheduler.ts";
-import { type Scheduled, scheduleNotes } from "../../model/wan/schedule_notes.ts";
+import { scheduleNotes } from "../../model/wan/schedule_notes.ts";
 import type { Sigmas } from "../../model/schedulers/sigmas.ts";
 import { openSafetensors, readFloat32, toNumbers } from "../../model/checkpoint/safetensors.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
@@ -177,7 +177,7 @@ Deno.test("sigmas that are none are refused in one sentence", () => {
 });
 
 Deno.test("notes: a flow shift meant for smaller clips, and an index that names another scheduler", async () => {
-  const notes = (about: Partial<SchedulerConfig>, clip: Partial<Scheduled>) =>
+  const notes = (about: Partial<SchedulerConfig>, clip: Partial<ScheduledClip>) =>
     scheduleNotes({ ...WAN_SCHEDULER, ...about }, { width: 832, height: 480, ...clip });
   assertEquals(notes({}, {}), []);
   assertEquals(notes({}, { width: 1280, height: 720 }), [
@@ -250,7 +250,7 @@ async function readConfig(value: unknown, indexClass?: string): Promise<Schedule
   const path = await Deno.makeTempFile({ suffix: ".json" });
   try {
     await Deno.writeTextFile(path, JSON.stringify(value));
-    return await readSchedulerConfig(path, indexClass);
+    return await readSchedulerConfig(path, "diffusers", indexClass);
   } finally {
     await Deno.remove(path);
   }
@@ -266,6 +266,7 @@ const WAN_SCHEDULER_JSON = {
 Deno.test("scheduler_config.json: the demo's and both classes", async () => {
   const demo = await readSchedulerConfig(
     new URL("../../model/demo/scheduler/scheduler_config.json", import.meta.url).pathname,
+    "diffusers",
   );
   assertEquals(demo, WAN_SCHEDULER);
   assertEquals(await readConfig(WAN_SCHEDULER_JSON), { ...WAN_SCHEDULER, flowShift: 5 });

@@ -183,7 +183,7 @@ export const TOY: Family = {
     return {
       family: TOY,
       defaults: folder.generation,
-      scheduler: await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json")),
+      scheduler: await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"), "wan"),
       shape: SHAPE,
       textDim: TEXT_DIM,
       weights,
@@ -191,6 +191,7 @@ export const TOY: Family = {
       layout,
       // Latents are larger than tokens.
       denoisingBytes: (_, clip) => 8 * 4 * (DIM + INNER) * (product(layout(clip).grid) + TEXT_TOKENS),
+      scheduleNotes: () => [],
       passes: classifierFreeGuidance,
       loadTransformer: async (gpu, options) => {
         const stored = { prefixes: PREFIXES, load: loadBlock };

@@ -4,7 +4,7 @@
  * @module
  */
 import { LARGEST_SEED } from "../../../model/noise.ts";
-import { checkSigmas, DEFAULT_SIGMA_GRID, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
+import { checkSigmas, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
 import { commonMultiples } from "../../../model/families.ts";
 import { checkFrames, checkSize } from "../../../model/video_size.ts";
 import { choice, inGroup, integer, notation, number, ofClip, type OptionValues, text } from "../options.ts";
@@ -95,7 +95,7 @@ const sampling = inGroup("Sampling", {
         "to all of them; 1 leaves a list as it is.",
       elsewhere: ["custom-sigmas", "sigma-schedule"],
       choices: SIGMA_GRIDS,
-      default: DEFAULT_SIGMA_GRID,
+      default: "the model's",
     },
     "diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25",
     (text, name) => {
