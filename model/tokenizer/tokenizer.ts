@@ -13,13 +13,14 @@ import { type AddedToken, AddedTokens } from "./added_tokens.ts";
 import { parseSentencePiece, STANDALONE_TYPES } from "./spiece.ts";
 import { META_SPACE, type Normalizer, normalizerOf, type Splitter, splitterOf } from "./steps.ts";
 import { charsmapNormalizer } from "./charsmap.ts";
+import type { TokenizerModel } from "./model.ts";
 import { Unigram } from "./unigram.ts";
 
 /** The tokens of one text. */
 export interface EncodedText {
   /** Token ids, padded to the length asked for. */
   readonly ids: Int32Array<ArrayBuffer>;
-  /** How many of them belong to the text, its end token included. */
+  /** How many of them belong to the text, its start and end tokens included. */
   readonly length: number;
   /** How many tokens did not fit. */
   readonly lost: number;
@@ -31,7 +32,7 @@ export interface Tokenizer {
   readonly padId: number;
   /**
    * Encodes `text` as it stands (see `cleanPrompt`) into `maxLength` ids. A text that is too long loses tokens at its
-   * end, but keeps the end token.
+   * end, but keeps its start and end tokens.
    */
   encode(text: string, maxLength: number): EncodedText;
   /**
@@ -41,22 +42,26 @@ export interface Tokenizer {
   unknownWords(text: string): string[];
 }
 
+/** The ids that a tokenizer puts before and after a text. */
+interface Frame {
+  readonly start: readonly number[];
+  readonly end: readonly number[];
+}
+
 /** The parts of a tokenizer. */
 interface Parts {
-  readonly model: Unigram;
-  readonly unknownId: number;
+  readonly model: TokenizerModel;
   readonly added: AddedTokens;
   readonly normalize: Normalizer;
   readonly split: Splitter;
-  /** The ids that end a text. */
-  readonly ending: readonly number[];
+  readonly frame: Frame;
 }
 
 /**
  * Loads `tokenizer.json`, or where there is none `spiece.model`, and `tokenizer_config.json` from `folder`. Padding and
  * truncation set in them are ignored: `encode` is told the length.
  *
- * @throws {TilereelError} if a file is missing or is not a Unigram tokenizer that ends a text with its end token.
+ * @throws {TilereelError} if a file is missing, or holds a tokenizer of another kind or one that frames a text with no token
  */
 export async function loadTokenizer(place: string | FileStore): Promise<Tokenizer> {
   const folder = folderAt(place), json = folder.file("tokenizer.json"), spiece = folder.file("spiece.model");
@@ -69,16 +74,16 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
   const padToken = tokenContent(config.pad_token) ?? "<pad>";
   const padId = parts.added.idOf(padToken) ?? parts.model.idOf(padToken);
   if (padId === undefined) throw new TilereelError(`${path} has no token ${JSON.stringify(padToken)} to pad with`);
-  const { ending, unknownId } = parts;
+  const { model: { unknownId }, frame: { start, end } } = parts, framing = start.length + end.length;
   const bodyOf = (text: string) => encodeBody(text, parts);
   return {
     padId,
     encode(text, maxLength) {
       const body = bodyOf(text);
-      const tokens = [...body.slice(0, Math.max(0, maxLength - ending.length)), ...ending].slice(-maxLength);
+      const tokens = [...start, ...body.slice(0, Math.max(0, maxLength - framing)), ...end].slice(-maxLength);
       const ids = new Int32Array(maxLength).fill(padId);
       ids.set(tokens);
-      return { ids, length: tokens.length, lost: body.length + ending.length - tokens.length };
+      return { ids, length: tokens.length, lost: body.length + framing - tokens.length };
     },
     unknownWords(text) {
       // In languages whose words are single letters, such as Chinese, this means nothing.
@@ -86,7 +91,7 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
       return [...words].filter((word) => {
         const ids = bodyOf(word);
         const spelt = /^[\p{Script=Latin}]{3,}$/u.test(word) && ids.length >= [...word].length;
-        return spelt || ids.includes(unknownId);
+        return spelt || unknownId !== undefined && ids.includes(unknownId);
       });
     },
   };
@@ -108,27 +113,26 @@ function encodeBody(text: string, { added, normalize, split, model }: Parts): nu
   });
 }
 
+/** The kinds of models in `tokenizer.json`. */
+const MODELS: Readonly<Record<string, (json: Readonly<Record<string, unknown>>, path: string) => TokenizerModel>> = {
+  Unigram: Unigram.ofJson,
+};
+
 function partsOfJson(json: Record<string, unknown>, path: string): Parts {
-  const { type, vocab, unk_id: unknownId, byte_fallback } = (json.model ?? {}) as Readonly<Record<string, unknown>>;
-  if (type !== "Unigram") {
+  const model = (json.model ?? {}) as Readonly<Record<string, unknown>>, type = String(model.type);
+  if (!Object.hasOwn(MODELS, type)) {
     throw new TilereelError(
-      `${path}: its model is ${JSON.stringify(type)?.slice(0, 60) ?? "absent"}, but "Unigram" was expected, as T5's ` +
-        `tokenizers have it`,
+      `${path}: its model is ${JSON.stringify(model.type)?.slice(0, 60) ?? "absent"}, but ${
+        Object.keys(MODELS).map((name) => `"${name}"`).join(" or ")
+      } was expected, as T5's tokenizers have it`,
     );
   }
-  const isPiece = (entry: unknown) =>
-    Array.isArray(entry) && typeof entry[0] === "string" && typeof entry[1] === "number";
-  if (!Array.isArray(vocab) || vocab.length === 0 || !vocab.every(isPiece) || typeof unknownId !== "number") {
-    throw new TilereelError(`${path}: its vocabulary is not a list of pieces with scores; download it again`);
-  }
-  const model = new Unigram({ pieces: vocab, unknownId, byteFallback: byte_fallback === true });
   return {
-    model,
-    unknownId,
+    model: MODELS[type]!(model, path),
     added: new AddedTokens(Array.isArray(json.added_tokens) ? json.added_tokens : [], path),
     normalize: normalizerOf(json.normalizer, path),
     split: splitterOf(json.pre_tokenizer, path),
-    ending: endingOf(json.post_processor, path),
+    frame: frameOf(json.post_processor, path),
   };
 }
 
@@ -148,26 +152,27 @@ function partsOfSentencePiece(bytes: Uint8Array, config: Record<string, unknown>
   if (end === undefined) throw new TilereelError(`${path} has no token ${JSON.stringify(endToken)} to end a text with`);
   return {
     model,
-    unknownId,
     added: new AddedTokens(added, path),
     normalize: (text) => mapped(text).replace(/\p{White_Space}+$/u, "").replace(/ {2,}/g, META_SPACE),
     split: splitterOf({ type: "Metaspace" }, path),
-    ending: [end],
+    frame: { start: [], end: [end] },
   };
 }
 
-/** The ids that a template adds after a text. T5's templates add none before it. */
-function endingOf(json: unknown, path: string): number[] {
+/** The ids that a template puts around a text. A text of T5's has an end token only. */
+function frameOf(json: unknown, path: string): Frame {
   const { type, single, special_tokens } = (json ?? {}) as Readonly<Record<string, unknown>>;
-  const refused = new TilereelError(
-    `${path} does not end a text with an end token, as the tokenizer of a T5 model must`,
-  );
-  if (type !== "TemplateProcessing" || !Array.isArray(single) || !("Sequence" in (single[0] ?? {}))) throw refused;
-  const ids = single.slice(1).flatMap((entry): unknown[] =>
-    (special_tokens as Record<string, { ids?: unknown[] }> | undefined)?.[entry?.SpecialToken?.id]?.ids ?? [NaN]
-  );
-  if (ids.length === 0 || !ids.every((id) => Number.isSafeInteger(id))) throw refused;
-  return ids as number[];
+  const entries: readonly Record<string, { id?: string } | undefined>[] =
+    type === "TemplateProcessing" && Array.isArray(single) ? single : [];
+  const text = entries.findIndex((entry) => "Sequence" in (entry ?? {}));
+  const idsOf = (of: typeof entries) =>
+    of.flatMap((entry): unknown[] =>
+      (special_tokens as Record<string, { ids?: unknown[] }> | undefined)?.[entry?.SpecialToken?.id ?? ""]?.ids ?? [NaN]
+    ) as number[];
+  const frame = { start: idsOf(entries.slice(0, Math.max(text, 0))), end: idsOf(entries.slice(text + 1)) };
+  const ids = [...frame.start, ...frame.end];
+  if (text >= 0 && ids.length > 0 && ids.every(Number.isSafeInteger)) return frame;
+  throw new TilereelError(`${path} does not end a text with an end token, as the tokenizer of a T5 model must`);
 }
 
 /** A special token in a tokenizer's config is a string or an object with its text as `content`. */

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { TokenizerModel } from "./model.ts";
 
 /** A vocabulary, and how text outside it is encoded. */
 export interface UnigramVocabulary {
@@ -19,13 +21,13 @@ const UNKNOWN_PENALTY = 10;
 const ENCODER = new TextEncoder();
 
 /** Encodes as the Unigram model of Hugging Face's tokenizers does. */
-export class Unigram {
+export class Unigram implements TokenizerModel {
   readonly #ids = new Map<string, number>();
   readonly #scores: Float64Array;
   /** UTF-16 units of the longest piece that begins with a unit. */
   readonly #longest = new Map<string, number>();
   readonly #unknownScore: number;
-  readonly #unknownId: number;
+  readonly unknownId: number;
   /** The ids of bytes; undefined without byte fallback. */
   readonly #bytes: readonly (number | undefined)[] | undefined;
 
@@ -40,7 +42,7 @@ export class Unigram {
       if ((this.#longest.get(first) ?? 0) < piece.length) this.#longest.set(first, piece.length);
     }
     this.#unknownScore = least - UNKNOWN_PENALTY;
-    this.#unknownId = unknownId;
+    this.unknownId = unknownId;
     this.#bytes = byteFallback
       ? Array.from(
         { length: 256 },
@@ -49,7 +51,22 @@ export class Unigram {
       : undefined;
   }
 
-  /** The id of a piece, if the vocabulary has it. */
+  /**
+   * The model that `tokenizer.json` describes.
+   *
+   * @param what names the file in messages
+   * @throws {TilereelError} if it is damaged
+   */
+  static ofJson(json: Readonly<Record<string, unknown>>, what: string): Unigram {
+    const { vocab, unk_id: unknownId, byte_fallback } = json;
+    const isPiece = (entry: unknown) =>
+      Array.isArray(entry) && typeof entry[0] === "string" && typeof entry[1] === "number";
+    if (!Array.isArray(vocab) || vocab.length === 0 || !vocab.every(isPiece) || typeof unknownId !== "number") {
+      throw new TilereelError(`${what}: its vocabulary is not a list of pieces with scores; download it again`);
+    }
+    return new Unigram({ pieces: vocab, unknownId, byteFallback: byte_fallback === true });
+  }
+
   idOf(piece: string): number | undefined {
     return this.#ids.get(piece);
   }
@@ -59,12 +76,12 @@ export class Unigram {
     const path = this.#bestPath(text), ids: number[] = [];
     for (let i = 0; i < path.length; i++) {
       const { id, from, to } = path[i]!;
-      if (id !== this.#unknownId) {
+      if (id !== this.unknownId) {
         ids.push(id);
         continue;
       }
       let end = to;
-      while (path[i + 1]?.id === this.#unknownId) end = path[++i]!.to;
+      while (path[i + 1]?.id === this.unknownId) end = path[++i]!.to;
       ids.push(...this.#unknown(text.slice(from, end)));
     }
     return ids;
@@ -74,7 +91,7 @@ export class Unigram {
     const known = this.#ids.get(text);
     if (known !== undefined) return [known];
     const bytes = this.#bytes && Array.from(ENCODER.encode(text), (byte) => this.#bytes![byte]);
-    return bytes?.every((id) => id !== undefined) ? bytes : [this.#unknownId];
+    return bytes?.every((id) => id !== undefined) ? bytes : [this.unknownId];
   }
 
   /** The pieces of the best split of the text, in order (Viterbi). Of splits with equal scores, the first one wins. */
@@ -98,7 +115,7 @@ export class Unigram {
         offer(from, to, id, here + this.#scores[id]!);
         single ||= to === from + char;
       }
-      if (!single) offer(from, from + char, this.#unknownId, here + this.#unknownScore);
+      if (!single) offer(from, from + char, this.unknownId, here + this.#unknownScore);
       from += char;
     }
     const path = [];

@@ -30,6 +30,22 @@ Deno.test("a text that is too long keeps its end token", async () => {
   }
 });
 
+Deno.test("a template's start tokens come first, and stay where a text is too long", async () => {
+  const json = JSON.parse(await Deno.readTextFile(`${DEMO}/tokenizer.json`));
+  const { single, special_tokens } = json.post_processor, [text, end] = single;
+  json.post_processor.single = [{ SpecialToken: { id: "<s>" } }, text, end];
+  special_tokens["<s>"] = { id: "<s>", ids: [7, 8], tokens: ["<s>", "<s>"] };
+  const files = { "tokenizer.json": JSON.stringify(json), "tokenizer_config.json": CONFIG };
+  await inFolder(files, async (folder) => {
+    const plain = await loadTokenizer(DEMO), framed = await loadTokenizer(folder);
+    const { ids, length } = plain.encode("a red circle", 32),
+      { ids: all, length: more } = framed.encode("a red circle", 32);
+    assertEquals([...all.subarray(0, more)], [7, 8, ...ids.subarray(0, length)]);
+    const cut = framed.encode("a red circle", 4);
+    assertEquals([[...cut.ids], cut.length, cut.lost], [[7, 8, ids[0]!, 1], 4, length - 2]);
+  });
+});
+
 Deno.test("what of a text the model does not see: tokens past the end, and words that it has none for", async () => {
   const tokenizer = await loadTokenizer(DEMO);
   const text = "a big red circle and a Cat on a black background, 赤い";
