@@ -66,9 +66,9 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
     const prompts = [{ ids, length: PROMPT_TOKENS }, { ids: ids.toReversed(), length: PROMPT_TOKENS }];
     for (const part of ["first", "second"] as const) {
       const encoded = await timed(part, async () => {
-        const encoded = await encoder.encode(prompts);
+        const { text } = await encoder.encode(prompts);
         await gpu.finish();
-        return encoded;
+        return text;
       });
       const values = await gpu.read(encoded);
       assertVaried(values.subarray(0, PROMPT_TOKENS * shape.dModel), "the embeddings");

@@ -128,7 +128,7 @@ export type VaePart = "encoder" | "decoder";
 
 /** Options of {@link FamilyModel.promptEncoder}. */
 export interface PromptEncoderOptions extends WeightOptions {
-  /** Opens a text encoder to use instead of the model's own. */
+  /** Opens a text encoder to use instead of the model's own: where it has several, of that which makes `text`. */
   readonly openEncoder?: OpenTextEncoder | undefined;
 }
 

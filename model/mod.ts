@@ -66,7 +66,13 @@ export {
   type TensorOps,
 } from "./schedulers/scheduler.ts";
 export type { SigmaGrid, Sigmas } from "./schedulers/sigmas.ts";
-export type { OpenTextEncoder, TextEncodeOptions, TextEncoder, TokenizedPrompt } from "./text_encoder.ts";
+export type {
+  EncodedPrompts,
+  OpenTextEncoder,
+  TextEncodeOptions,
+  TextEncoder,
+  TokenizedPrompt,
+} from "./text_encoder.ts";
 export { type EncodedText, loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
 export type { Umt5Config } from "./umt5/config.ts";
 export { openUmt5Encoder, type Umt5Encoder } from "./umt5/encoder.ts";

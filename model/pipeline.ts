@@ -47,7 +47,10 @@ export type ClipToCome = Pick<GenerateOptions, "width" | "height" | "frames" | "
 export interface LoadOptions {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
-  /** Opens a text encoder to use instead of the model's own, such as `onnxTextEncoder("encoder.onnx")`. */
+  /**
+   * Opens a text encoder to use instead of the model's own, such as `onnxTextEncoder("encoder.onnx")`. Where a model has
+   * several, it replaces the one that makes the text embeddings.
+   */
   readonly textEncoder?: OpenTextEncoder | undefined;
   /**
    * Where the transformer's blocks lie. "auto", the default: on the GPU where weights and the work on the largest of

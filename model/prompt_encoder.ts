@@ -6,8 +6,10 @@
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { type HostConditioning, uploadConditioning } from "./conditioning.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
+import type { FileStore } from "./files/store.ts";
 import type { Conditioning, EncodeOptions, PromptEncoder } from "./family.ts";
 import type { OpenTextEncoder, TextEncoder } from "./text_encoder.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
@@ -20,24 +22,42 @@ export interface PromptEmbeddings {
   readonly negative?: Float32Array | HostConditioning;
 }
 
+/** A tokenizer and the text encoder behind it. */
+export interface TextEncoderPart {
+  /** The names of their parts in the model's folder: "tokenizer" and "text_encoder". */
+  readonly tokenizer: string;
+  readonly encoder: string;
+  /** Cleans a prompt before it is tokenized, or writes it into a template. */
+  readonly prepare: (prompt: string) => string;
+  /** The number of tokens that a prompt is padded or cut to. Default: as asked for */
+  readonly tokens?: (textTokens: number) => number;
+  readonly open: (gpu: Gpu, folder: FileStore) => Promise<TextEncoder>;
+}
+
 /** What a {@link TextPromptEncoder} is made of. */
 export interface TextEncoderParts {
-  /** The model's folder, which has the tokenizer. */
   readonly folder: ModelFolder;
-  /** Channels that the transformer takes. */
+  /** Channels of the text that the transformer takes. */
   readonly textDim: number;
-  /** Cleans a prompt before it is tokenized. */
-  readonly clean: (prompt: string) => string;
-  readonly openEncoder: OpenTextEncoder;
+  /** The first one makes `text`: what it does not see of a prompt is noted. Others add `pooled`. */
+  readonly encoders: readonly TextEncoderPart[];
+  /** Opens an encoder to use instead of the first one's. */
+  readonly openEncoder: OpenTextEncoder | undefined;
 }
 
 /** Words that a note names, and their characters. */
 const MOST_WORDS = 8, LONGEST_WORD = 30;
 
-/** One tokenizer and one text encoder, opened when they are first needed. */
+/** An opened {@link TextEncoderPart}. */
+interface OpenedPart extends Pick<TextEncoderPart, "prepare" | "tokens"> {
+  readonly tokenizer: Tokenizer;
+  readonly encoder: TextEncoder;
+}
+
+/** Tokenizers and text encoders, opened when they are first needed. */
 export class TextPromptEncoder implements PromptEncoder {
-  #opened: Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> | undefined;
-  #encoder: TextEncoder | undefined;
+  #opened: Promise<readonly OpenedPart[]> | undefined;
+  #encoders = new DisposableStack();
 
   constructor(private readonly gpu: Gpu, private readonly parts: TextEncoderParts) {}
 
@@ -46,50 +66,82 @@ export class TextPromptEncoder implements PromptEncoder {
     textTokens: number,
     { onProgress, onNote, signal }: EncodeOptions = {},
   ): Promise<Conditioning[]> {
-    const { gpu, parts: { clean } } = this;
-    const { tokenizer, encoder } = await (this.#opened ??= this.#open().catch((error) => {
+    const { gpu } = this;
+    const opened = await (this.#opened ??= this.#open().catch((error) => {
       this.#opened = undefined;
       throw error;
     }));
-    const cleaned = prompts.map(clean), encoded = cleaned.map((text) => tokenizer.encode(text, textTokens));
-    for (const [i, { lost }] of encoded.entries()) {
-      const words = tokenizer.unknownWords(cleaned[i]!);
-      const named = words.slice(0, MOST_WORDS).map((word) => quoted(word, LONGEST_WORD)).join(", ");
-      const unknown = words.length > MOST_WORDS ? `${named} and ${words.length - MOST_WORDS} more` : named;
-      if (unknown) {
-        onNote?.(`the model has no word for ${unknown} in ${quoted(prompts[i]!)}, and cannot draw that`);
+    using owned = new TensorOwner(gpu);
+    const made = prompts.map((): Partial<Conditioning> => ({}));
+    for (const [part, { tokenizer, encoder, prepare, tokens }] of opened.entries()) {
+      const texts = prompts.map(prepare),
+        encoded = texts.map((text) => tokenizer.encode(text, tokens?.(textTokens) ?? textTokens));
+      if (part === 0 && onNote) {
+        for (const [i, { lost }] of encoded.entries()) {
+          unseen(prompts[i]!, tokenizer.unknownWords(texts[i]!), lost, textTokens).forEach(onNote);
+        }
       }
-      if (lost > 0) {
-        onNote?.(
-          `the model reads ${textTokens} tokens, so the last ${lost} tokens of ${quoted(prompts[i]!)} are not read`,
-        );
+      // All at once: a large encoder's weights are read from disk anew for every call.
+      const { text, pooled, lengths } = await encoder.encode(encoded, { onProgress, signal });
+      const stacked = Object.entries({ text, pooled }).filter((entry): entry is [string, Tensor] => !!entry[1]);
+      for (const [, tensor] of stacked) owned.adopt(tensor);
+      for (const [i, { length }] of encoded.entries()) {
+        const own = stacked.map(([name, tensor]) => [name, owned.adopt(batchItem(gpu, tensor, i))]);
+        Object.assign(made[i]!, Object.fromEntries(own), text && { textLength: lengths?.[i] ?? length });
       }
+      owned.free(...stacked.map(([, tensor]) => tensor));
     }
-    // All at once: a large encoder's weights are read from disk anew for every call.
-    const stacked = await encoder.encode(encoded, { onProgress, signal });
-    try {
-      return encoded.map(({ length }, i) => {
-        // A copy: a prompt's embeddings may begin where no buffer can be bound.
-        const text = gpu.tensor([1, ...stacked.shape.slice(1)]);
-        gpu.copy(stacked.slice(i, 1), text);
-        return { text, textLength: length };
-      });
-    } finally {
-      gpu.release(stacked);
-    }
+    const conditionings = made as Conditioning[];
+    for (const tensor of conditionings.flatMap(tensorsOf)) owned.disown(tensor);
+    return conditionings;
   }
 
   [Symbol.dispose](): void {
-    this.#encoder?.[Symbol.dispose]();
-    this.#encoder = this.#opened = undefined;
+    this.#encoders.dispose();
+    this.#encoders = new DisposableStack();
+    this.#opened = undefined;
   }
 
-  async #open(): Promise<{ tokenizer: Tokenizer; encoder: TextEncoder }> {
-    const { gpu, parts: { folder, openEncoder, textDim } } = this;
-    const tokenizer = await loadTokenizer(await folder.component("tokenizer"));
-    const encoder = this.#encoder = await openEncoder(gpu, textDim);
-    return { tokenizer, encoder };
+  async #open(): Promise<OpenedPart[]> {
+    const { gpu, parts: { folder, encoders, textDim, openEncoder } } = this;
+    using loading = new DisposableStack();
+    const opened: OpenedPart[] = [];
+    for (const [i, { open, ...part }] of encoders.entries()) {
+      const tokenizer = await loadTokenizer(await folder.component(part.tokenizer));
+      const encoder = i === 0 && openEncoder
+        ? await openEncoder(gpu, textDim)
+        : await open(gpu, await folder.component(part.encoder));
+      opened.push({ ...part, tokenizer, encoder: loading.use(encoder) });
+    }
+    this.#encoders = loading.move();
+    return opened;
   }
+}
+
+/** A copy of one item of a batch: the item itself may begin where no buffer can be bound. */
+function batchItem(gpu: Gpu, stacked: Tensor, index: number): Tensor {
+  const item = gpu.tensor([1, ...stacked.shape.slice(1)]);
+  gpu.copy(stacked.slice(index, 1), item);
+  return item;
+}
+
+/** Clauses about what the model does not see of a prompt. */
+function unseen(prompt: string, unknownWords: readonly string[], lost: number, textTokens: number): string[] {
+  const named = unknownWords.slice(0, MOST_WORDS).map((word) => quoted(word, LONGEST_WORD)).join(", ");
+  const more = unknownWords.length - MOST_WORDS;
+  return [
+    ...named
+      ? [
+        `the model has no word for ${more > 0 ? `${named} and ${more} more` : named} in ${
+          quoted(prompt)
+        }, and cannot ` +
+        `draw that`,
+      ]
+      : [],
+    ...lost > 0
+      ? [`the model reads ${textTokens} tokens, so the last ${lost} tokens of ${quoted(prompt)} are not read`]
+      : [],
+  ];
 }
 
 /**

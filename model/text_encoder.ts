@@ -24,19 +24,29 @@ export interface TextEncodeOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What a text encoder makes of prompts: parts of what a transformer is conditioned on (`Conditioning`), in a batch. */
+export interface EncodedPrompts {
+  /** [prompts, tokens, text dim], f32 */
+  readonly text?: Tensor;
+  /** For each prompt the number of tokens of `text` that are its own. Default: as tokenized */
+  readonly lengths?: readonly number[];
+  /** [prompts, channels], f32: each prompt as one vector */
+  readonly pooled?: Tensor;
+}
+
 /** Turns tokens into the embeddings that a transformer is conditioned on. */
 export interface TextEncoder extends Disposable {
   /**
    * @param prompts at least one, all padded to the same number of tokens
-   * @returns [prompts, tokens, text dim], f32, zero past each prompt's end as Wan's pipeline leaves it; the caller's
+   * @returns the caller's
    * @throws {TilereelError} if weights cannot be read or used, memory runs out, or the tokens don't fit the encoder
    * @throws the signal's reason, if it is aborted
    */
-  encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor>;
+  encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<EncodedPrompts>;
 }
 
 /**
- * Opens a text encoder.
+ * Opens a text encoder that makes `text`.
  *
  * @param textDim channels of a text embedding that the transformer takes
  * @throws {TilereelError} if it is missing, damaged, or made for another transformer

@@ -125,7 +125,7 @@ export class OnnxTextEncoder implements TextEncoder {
   async encode(
     prompts: readonly TokenizedPrompt[],
     { onProgress, signal }: TextEncodeOptions = {},
-  ): Promise<Tensor> {
+  ): Promise<{ readonly text: Tensor }> {
     const { ids, tokens } = joinIds(prompts);
     const shape = [prompts.length, tokens];
     const mask = new Int32Array(ids.length);
@@ -153,7 +153,7 @@ export class OnnxTextEncoder implements TextEncoder {
     // What is thrown here is thrown before there is a tensor to free.
     try {
       signal?.throwIfAborted();
-      return this.gpu.upload(embeddings, [...shape, textDim]);
+      return { text: this.gpu.upload(embeddings, [...shape, textDim]) };
     } finally {
       output.dispose();
     }

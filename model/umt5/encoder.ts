@@ -3,25 +3,18 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { zeroPastLength } from "../../gpu/ops/zero_past_length.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safetensors.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { runTextBlocks } from "../blocks/text_blocks.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { openCheckpoint } from "../checkpoint/sharded.ts";
 import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
-import {
-  checkTextDim,
-  ENCODE_STAGE,
-  joinIds,
-  type TextEncodeOptions,
-  type TextEncoder,
-  type TokenizedPrompt,
-} from "../text_encoder.ts";
+import { checkTextDim, type TextEncodeOptions, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
 import type { WeightOptions } from "../weights/weight_options.ts";
-import { Weights } from "../weights/weights.ts";
 import { loadUmt5Block, runUmt5Block, type Umt5Sequence } from "./block.ts";
 import { readUmt5Config, type Umt5Config } from "./config.ts";
 import { relativeBuckets } from "./relative_buckets.ts";
@@ -58,21 +51,22 @@ export class Umt5Encoder implements TextEncoder {
     private readonly options?: WeightOptions,
   ) {}
 
-  async encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor> {
-    const hidden = await this.lastHiddenState(prompts, options);
+  /** Text past each prompt's end is zero, as Wan's pipeline leaves it. */
+  async encode(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<{ readonly text: Tensor }> {
+    const { gpu } = this, hidden = await this.lastHiddenState(prompts, options);
     try {
-      return this.gpu.scope(() => zeroPastLength(this.gpu, hidden, this.#lengths(prompts)));
+      return { text: gpu.scope(() => zeroPastLength(gpu, hidden, this.#lengths(prompts))) };
     } finally {
-      this.gpu.release(hidden);
+      gpu.release(hidden);
     }
   }
 
-  /** As {@link encode}, with what the encoder makes of the padding left in. */
-  async lastHiddenState(prompts: readonly TokenizedPrompt[], options: TextEncodeOptions = {}): Promise<Tensor> {
-    const { onProgress, signal } = options;
-    const { gpu, config } = this;
-    const { ids, tokens } = joinIds(prompts);
-    const weights = new Weights(gpu, this.source, this.options);
+  /** The text as {@link encode} gives it, but with what the encoder makes of the padding left in. */
+  async lastHiddenState(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor> {
+    const { gpu, config, source } = this;
+    const { layers, vocabSize, dModel, eps } = config, tokens = prompts[0]?.ids.length ?? 0;
+    const name = EMBEDDING_NAMES.find((name) => source.has(name)) ?? EMBEDDING_NAMES[0];
+    using owned = new TensorOwner(gpu);
     const sequence: Umt5Sequence = {
       lengths: this.#lengths(prompts),
       buckets: gpu.upload(
@@ -81,49 +75,24 @@ export class Umt5Encoder implements TextEncoder {
         "u32",
       ),
     };
-    let x: Tensor | undefined;
-    try {
-      onProgress?.({ stage: ENCODE_STAGE, done: 0, total: config.layers });
-      x = gpu.upload(await this.#embed(ids), [prompts.length, tokens, config.dModel]);
-      for (let layer = 0; layer < config.layers; layer++) {
-        signal?.throwIfAborted();
-        const block = weights.scope(`encoder.block.${layer}.`);
-        const loaded = await loadUmt5Block(block, config);
-        // The block before computed while this one was read. Waiting for it here keeps uploads from piling up.
-        await gpu.finish();
-        const y = runUmt5Block(gpu, loaded, config, x, sequence);
-        gpu.submit();
-        gpu.release(x);
-        x = y;
-        block[Symbol.dispose]();
-        onProgress?.({ stage: ENCODE_STAGE, done: layer + 1, total: config.layers });
-      }
-      const norm = await weights.vector("encoder.final_layer_norm.weight", [config.dModel]);
-      signal?.throwIfAborted();
-      return rmsNorm(gpu, x, norm, config.eps);
-    } finally {
-      weights[Symbol.dispose]();
-      for (const tensor of [x, sequence.lengths, sequence.buckets]) if (tensor) gpu.release(tensor);
-    }
+    owned.adopt([sequence.lengths, sequence.buckets]);
+    return await runTextBlocks(
+      gpu,
+      {
+        ...{ source, options: this.options, table: { name, shape: [vocabSize, dModel] } },
+        prefixes: Array.from({ length: layers }, (_, layer) => `encoder.block.${layer}.`),
+        load: (weights) => loadUmt5Block(weights, config),
+        run: (block, x) => runUmt5Block(gpu, block, config, x, sequence),
+        end: async (weights, x) =>
+          rmsNorm(gpu, x, await weights.vector("encoder.final_layer_norm.weight", [dModel]), eps),
+      },
+      prompts,
+      options,
+    );
   }
 
   [Symbol.dispose](): void {
     this.source.close();
-  }
-
-  /** Rows of the embedding table, f32. The table is the largest tensor of all; only these rows are read. */
-  async #embed(ids: Int32Array): Promise<Float32Array> {
-    const { vocabSize, dModel } = this.config;
-    const unknown = ids.find((id) => id < 0 || id >= vocabSize);
-    if (unknown !== undefined) {
-      throw new TilereelError(
-        `the tokenizer gave token ${unknown}, but the text encoder ${this.source.path} knows ${vocabSize} tokens; ` +
-          `tokenizer and text encoder must belong to the same model`,
-      );
-    }
-    const name = EMBEDDING_NAMES.find((name) => this.source.has(name)) ?? EMBEDDING_NAMES[0];
-    const { dtype } = expectTensor(this.source, name, [vocabSize, dModel]);
-    return toFloat32(await this.source.readRows(name, ids), dtype);
   }
 
   #lengths(prompts: readonly TokenizedPrompt[]): Tensor {

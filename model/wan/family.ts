@@ -151,11 +151,11 @@ export class WanModel implements FamilyModel {
   promptEncoder(gpu: Gpu, { openEncoder, ...options }: PromptEncoderOptions = {}): TextPromptEncoder {
     const { files: { folder }, textDim } = this;
     return new TextPromptEncoder(gpu, {
-      folder,
-      textDim,
-      clean: cleanPrompt,
-      openEncoder: openEncoder ??
-        (async () => await openUmt5Encoder(gpu, await folder.component("text_encoder"), textDim, options)),
+      ...{ folder, textDim, openEncoder },
+      encoders: [{
+        ...{ tokenizer: "tokenizer", encoder: "text_encoder", prepare: cleanPrompt },
+        open: (gpu, folder) => openUmt5Encoder(gpu, folder, textDim, options),
+      }],
     });
   }
 

@@ -51,7 +51,7 @@ testVariants("the demo's text embeddings are the pipeline's", async (variant) =>
   const encoder = await openUmt5Encoder(gpu, `${DEMO}/text_encoder`, 128);
   void gpu.placeholder; // made now, so that it is no part of the difference
   const { used } = gpu.memory;
-  const embeddings = await encoder.encode(prompts);
+  const { text: embeddings } = await encoder.encode(prompts);
   encoder[Symbol.dispose]();
   assertEquals([...embeddings.shape], [texts.length, tokens, 128]);
   assertEquals(gpu.memory.used, used + embeddings.buffer.size);
@@ -96,7 +96,7 @@ testVariants("one block's weights at a time, and only the embeddings in use", as
   }));
   const progress: string[] = [];
   const used = gpu.memory.used;
-  const hidden = await encoder.encode(prompts, {
+  const { text: hidden } = await encoder.encode(prompts, {
     onProgress: ({ stage, done, total }) => progress.push(`${stage} ${done}/${total}`),
   });
   assertEquals(progress, [0, 1, 2, 3].map((done) => `encode prompt ${done}/3`));
@@ -118,7 +118,7 @@ testVariants("an embedding table under its other name", async ({ gpu }) => {
     info: (name) => source.info(stored(name)),
     readRows: (name, rows) => source.readRows(stored(name), rows),
   }));
-  const [a, b] = [await plain.encode([prompt]), await renamed.encode([prompt])];
+  const { text: a } = await plain.encode([prompt]), { text: b } = await renamed.encode([prompt]);
   assertEquals(await gpu.read(a), await gpu.read(b));
   for (const tensor of [a, b]) gpu.release(tensor);
   for (const encoder of [plain, renamed]) encoder[Symbol.dispose]();

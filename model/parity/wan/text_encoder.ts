@@ -28,9 +28,8 @@ export const demoTextEncoder: ParityCase = {
       .map((text) => tokenizer.encode(cleanPrompt(text), references.setting<number>("max_sequence_length")));
     const encoderFolder = await folder.component("text_encoder");
     const compare = async (what: string, gpu: Gpu, encoder: TextEncoder): Promise<Iterable<Check>> => {
-      const embeddings = await encoder.encode(prompts);
-      const numbers = await gpu.read(embeddings);
-      gpu.release(embeddings);
+      const { text } = await encoder.encode(prompts), numbers = await gpu.read(text!);
+      gpu.release(text!);
       encoder[Symbol.dispose]();
       return compareRows(forwardName(path, what, gpu), gpu, BOUNDS.demoTextEncoder, numbers, expected, textDim);
     };

@@ -51,9 +51,10 @@ test("the demo's encoder as ONNX gives the pipeline's embeddings", async () => {
   const prompts = texts.map((text) => tokenizer.encode(cleanPrompt(text), tokens));
   const encoder = await onnxTextEncoder(`${DEMO}/text_encoder/model.onnx`)(gpu, 128);
   const progress: number[] = [];
-  const embeddings = await encoder.encode(prompts, {
+  const { text } = await encoder.encode(prompts, {
     onProgress: ({ done, total }) => progress.push(done / total),
   });
+  const embeddings = text!;
   assertEquals([...embeddings.shape], [texts.length, tokens, 128]);
   assertEquals([progress[0], progress.at(-1)], [0, 1]);
   const values = await gpu.read(embeddings);
@@ -64,7 +65,7 @@ test("the demo's encoder as ONNX gives the pipeline's embeddings", async () => {
   }
   // Batch and length are free.
   const [first] = texts.map((text) => tokenizer.encode(cleanPrompt(text), 19));
-  const shorter = await gpu.read(await encoder.encode([first!]));
+  const shorter = await gpu.read((await encoder.encode([first!])).text!);
   assertClose(shorter, values.subarray(0, 19 * 128), 1e-4, "fewer tokens");
   gpu.release(embeddings);
   encoder[Symbol.dispose]();
@@ -76,7 +77,7 @@ for (const [name, model] of [["names", OTHER_NAMES], ["order and integers", OTHE
     await withFile(Uint8Array.fromBase64(model), async (path) => {
       const encoder = await onnxTextEncoder(path)(gpu, 1);
       const prompts = [{ ids: Int32Array.of(7, 1, 0), length: 2 }, { ids: Int32Array.of(8, 9, 1), length: 3 }];
-      const embeddings = await encoder.encode(prompts);
+      const embeddings = (await encoder.encode(prompts)).text!;
       assertEquals([...await gpu.read(embeddings)], [107, 101, 0, 108, 109, 101]);
       gpu.release(embeddings);
       encoder[Symbol.dispose]();

@@ -1,0 +1,79 @@
+/**
+ * What all text encoders share whose layers are blocks: rows of the embedding table, and the loop over the blocks. One
+ * block's weights are on the GPU at a time, so those of a large encoder need not fit.
+ *
+ * @module
+ */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safetensors.ts";
+import { ENCODE_STAGE, joinIds, type TextEncodeOptions, type TokenizedPrompt } from "../text_encoder.ts";
+import type { WeightOptions } from "../weights/weight_options.ts";
+import { Weights } from "../weights/weights.ts";
+import type { StoredBlocks } from "./block_source.ts";
+
+/** A text encoder, as its files have it. */
+export interface TextBlocks<Block> extends Omit<StoredBlocks<Block>, "weights"> {
+  readonly source: TensorSource;
+  readonly options: WeightOptions | undefined;
+  /** The embedding table. */
+  readonly table: { readonly name: string; readonly shape: readonly [vocabulary: number, channels: number] };
+  /** Records one block, from [prompts, tokens, channels] to the same. */
+  run(block: Block, x: Tensor): Tensor;
+  /** Records what comes after the last block. */
+  end(weights: Weights, x: Tensor): Promise<Tensor>;
+}
+
+/**
+ * Runs a text encoder.
+ *
+ * @returns [prompts, tokens, channels], f32; the caller's
+ * @throws {TilereelError} if weights are missing or do not fit, memory runs out, or the table does not have a token
+ * @throws the signal's reason, if it is aborted
+ */
+export async function runTextBlocks<Block>(
+  gpu: Gpu,
+  { source, options, table, prefixes, ...model }: TextBlocks<Block>,
+  prompts: readonly TokenizedPrompt[],
+  { onProgress, signal }: TextEncodeOptions = {},
+): Promise<Tensor> {
+  const { ids, tokens } = joinIds(prompts), total = prefixes.length;
+  using weights = new Weights(gpu, source, options);
+  using owned = new TensorOwner(gpu);
+  onProgress?.({ stage: ENCODE_STAGE, done: 0, total });
+  let x = owned.adopt(gpu.upload(await embed(source, table, ids), [prompts.length, tokens, table.shape[1]]));
+  for (const [layer, prefix] of prefixes.entries()) {
+    signal?.throwIfAborted();
+    const scope = weights.scope(prefix), block = await model.load(scope, layer);
+    // The block before computed while this one was read. Waiting for it here keeps uploads from piling up.
+    await gpu.finish();
+    const y = owned.adopt(model.run(block, x));
+    gpu.submit();
+    owned.free(x);
+    x = y;
+    scope[Symbol.dispose]();
+    onProgress?.({ stage: ENCODE_STAGE, done: layer + 1, total });
+  }
+  const y = owned.adopt(await model.end(weights, x));
+  signal?.throwIfAborted();
+  return owned.disown(y);
+}
+
+/** Rows of the embedding table, f32. It is the largest tensor of all; only these rows are read. */
+async function embed(
+  source: TensorSource,
+  { name, shape }: TextBlocks<unknown>["table"],
+  ids: Int32Array,
+): Promise<Float32Array> {
+  const unknown = ids.find((id) => id < 0 || id >= shape[0]);
+  if (unknown !== undefined) {
+    throw new TilereelError(
+      `the tokenizer gave token ${unknown}, but the text encoder ${source.path} knows ${shape[0]} tokens; ` +
+        `tokenizer and text encoder must belong to the same model`,
+    );
+  }
+  const { dtype } = expectTensor(source, name, shape);
+  return toFloat32(await source.readRows(name, ids), dtype);
+}
