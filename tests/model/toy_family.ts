@@ -1,6 +1,7 @@
 /**
  * A second family of models: the smallest that shows what a family may have and Wan has not. Text tokens stand behind
- * the video's tokens and are attended to jointly, prompts differ in length, and blocks are of two kinds.
+ * the video's tokens and are attended to jointly, prompts differ in length, and blocks are of two kinds: in dual-stream
+ * blocks video and text have weights of their own, in single-stream blocks they share them.
  *
  * @module
  */
@@ -45,11 +46,15 @@ const SPECS: TensorSpec[] = [
   ...spec("text", DIM, TEXT_DIM),
   ...spec("time", DIM, DIM),
   ...spec("out", INNER, DIM),
-  ...PREFIXES.flatMap((prefix) => [
+  ...PREFIXES.flatMap((prefix) => streamsOf(prefix).map((stream) => prefix + stream)).flatMap((prefix) => [
     ...["q", "k", "v", "o"].flatMap((name) => spec(prefix + name, DIM, DIM)),
-    ...prefix.startsWith("double") ? [...spec(`${prefix}up`, 64, DIM), ...spec(`${prefix}down`, DIM, 64)] : [],
+    ...[...spec(`${prefix}up`, 64, DIM), ...spec(`${prefix}down`, DIM, 64)],
   ]),
 ];
+
+function streamsOf(prefix: string): string[] {
+  return prefix.startsWith("double") ? ["video.", "text."] : [""];
+}
 
 function spec(name: string, outputs: number, inputs: number): TensorSpec[] {
   return [{ name: `${name}.weight`, shape: [outputs, inputs] }, { name: `${name}.bias`, shape: [outputs] }];
@@ -57,11 +62,16 @@ function spec(name: string, outputs: number, inputs: number): TensorSpec[] {
 
 type Layers<Name extends string> = Readonly<Record<Name, Linear>>;
 type Outer = Layers<"video" | "text" | "time" | "out">;
-type Block = Layers<"q" | "k" | "v" | "o"> & Partial<Layers<"up" | "down">>;
+type Stream = Layers<"q" | "k" | "v" | "o" | "up" | "down">;
+/** The weights of video and text, or of both together. */
+type Block = readonly Stream[];
 
-async function loadLayers<Name extends string>(weights: Weights, sizes: Record<Name, [number, number]>) {
+async function loadLayers<Name extends string>(
+  weights: Weights,
+  sizes: Readonly<Record<Name, readonly [number, number]>>,
+) {
   const layers: Record<string, Linear> = {};
-  for (const [name, [outputs, inputs]] of Object.entries<[number, number]>(sizes)) {
+  for (const [name, [outputs, inputs]] of Object.entries<readonly [number, number]>(sizes)) {
     layers[name] = await Linear.load(weights, name, outputs, inputs);
   }
   return layers as Layers<Name>;
@@ -70,11 +80,14 @@ async function loadLayers<Name extends string>(weights: Weights, sizes: Record<N
 const square: [number, number] = [DIM, DIM];
 const loadOuter = (weights: Weights): Promise<Outer> =>
   loadLayers(weights, { video: [DIM, INNER], text: [DIM, TEXT_DIM], time: square, out: [INNER, DIM] });
-const loadBlock = (weights: Weights, layer: number): Promise<Block> =>
-  loadLayers(weights, {
-    ...{ q: square, k: square, v: square, o: square },
-    ...layer < 2 && { up: [64, DIM], down: [DIM, 64] },
-  } as Record<"q" | "k" | "v" | "o", [number, number]>);
+async function loadBlock(weights: Weights, layer: number): Promise<Block> {
+  const block: Stream[] = [];
+  for (const stream of streamsOf(PREFIXES[layer]!)) {
+    const sizes = { q: square, k: square, v: square, o: square, up: [64, DIM], down: [DIM, 64] } as const;
+    block.push(await loadLayers(weights.scope(stream), sizes));
+  }
+  return block;
+}
 
 interface ToyPass extends EmbeddedPass {
   readonly latents: readonly number[];
@@ -88,32 +101,48 @@ class ToyTransformer extends BlockTransformer<Outer, Block, ToyPass> {
   }
 
   embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): ToyPass {
-    const { gpu, outer } = this;
+    const { gpu, outer } = this, { kept, length = kept } = this.layout(latents.shape, conditioning);
+    if (!selfAttention && length < kept) throw new Error("padding must be masked: give self-attention that does so");
     const x = gpu.scope(() => {
       const time = this.embedTime(timesteps).reshape([DIM]);
-      const video = outer.video.apply(gpu, patchify(gpu, latents, PATCH));
-      const text = outer.text.apply(gpu, conditioning.text);
+      const patches = patchify(gpu, latents, PATCH), tokens = patches.dim(1);
       // The sequence: the grid's tokens, then the text's.
-      const all = gpu.tensor([1, video.dim(1) + text.dim(1), DIM]), rows = all.reshape(all.shape.slice(1));
-      gpu.copy(video, rows.slice(0, video.dim(1)));
-      gpu.copy(text, rows.slice(video.dim(1), text.dim(1)));
+      const all = gpu.tensor([1, tokens + kept, DIM]), rows = all.reshape(all.shape.slice(1));
+      outer.video.apply(gpu, patches, { into: rows.rows(0, tokens) });
+      outer.text.apply(gpu, conditioning.text, { into: rows.rows(tokens, kept) });
       return layerNorm(gpu, all, 1e-6, { weight: time, bias: time });
     });
     return { x, tensors: [], selfAttention, cache, latents: latents.shape };
   }
 
-  protected override forwardBlock(w: Block, x: Tensor, { selfAttention, cache }: ToyPass, layer: number): Tensor {
-    const { gpu } = this;
+  protected override forwardBlock(block: Block, x: Tensor, pass: ToyPass, layer: number): Tensor {
+    const { gpu } = this, { selfAttention, latents, cache } = pass;
+    const tokens = x.dim(1), video = product(gridOf(latents, PATCH));
+    const parts = block.length === 1 ? [[0, tokens] as const] : [[0, video] as const, [video, tokens - video] as const];
+    /** A tensor for all tokens, of which each stream writes its own rows: gradients flow through what `into` names. */
+    const joined = (write: (w: Stream, rows: (of: Tensor) => Tensor, into: Tensor) => void) => {
+      const y = gpu.tensor(x.shape);
+      for (const [i, w] of block.entries()) {
+        const rows = (of: Tensor) => of.reshape([tokens, DIM]).rows(...parts[i]!);
+        write(w, rows, rows(y));
+      }
+      return y;
+    };
     return gpu.scope(() => {
-      const attended = cachedAttention(gpu, { cache, layer, module: "self" }, { residual: x }, (output) => {
+      const attended = cachedAttention(gpu, { cache, layer, module: "self" }, { residual: x }, ({ residual }) => {
         const norm = layerNorm(gpu, x, 1e-6);
-        const [q, k, v] = [w.q, w.k, w.v].map((linear) => linear.apply(gpu, norm)) as [Tensor, Tensor, Tensor];
+        const project = (name: "q" | "k" | "v") => joined((w, rows, into) => w[name].apply(gpu, rows(norm), { into }));
+        const q = project("q"), k = project("k"), v = project("v");
         const y = selfAttention ? selfAttention(q, k, v, layer) : attention(gpu, q, k, v, { heads: SHAPE.heads });
-        return w.o.apply(gpu, y, output);
+        return joined((w, rows, into) =>
+          w.o.apply(gpu, rows(y), { ...residual && { residual: rows(residual) }, into })
+        );
       });
-      if (!w.up || !w.down) return attended;
-      const hidden = w.up.apply(gpu, layerNorm(gpu, attended, 1e-6), { activation: "gelu_tanh" });
-      return w.down.apply(gpu, hidden, { residual: attended });
+      const second = layerNorm(gpu, attended, 1e-6);
+      return joined((w, rows, into) => {
+        const hidden = w.up.apply(gpu, rows(second), { activation: "gelu_tanh" });
+        w.down.apply(gpu, hidden, { residual: rows(attended), into });
+      });
     });
   }
 
@@ -174,7 +203,8 @@ export const TOY: Family = {
   pipelineClass: "ToyPipeline",
   parts: { transformer: { classes: ["ToyTransformer"] }, scheduler: {} },
   defaults: { width: 48, height: 32, frames: 4, fps: 8, steps: 3, guidance: 2, textTokens: TEXT_TOKENS },
-  multiples: { side: 4, frames: 1 },
+  // The number of a clip's tokens is even, so that the text's rows begin where a buffer can be bound.
+  multiples: { side: 8, frames: 1 },
   unsupportedKind: () => Promise.resolve(undefined),
   async open(folder): Promise<FamilyModel> {
     const latentShape = ({ width, height, frames }: ClipSize) => [1, CHANNELS, frames, height, width];
