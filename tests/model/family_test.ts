@@ -134,6 +134,16 @@ testVariants("routers are trained on the toy family", async ({ gpu }) => {
   const { losses, scoreGradients } = await trainingPass(gpu, transformer, input);
   assert(Object.values(losses).every((loss) => loss > 0 && Number.isFinite(loss)));
   assert(scoreGradients.every((gradient) => Number.isFinite(gradient)) && scoreGradients.some((g) => g !== 0));
+  // Gradients flow back through dual-stream blocks: those of the first layer are slopes of the loss.
+  const total = async (index: number, change: number) => {
+    const scores = input.scores.map((score, i) => i === index ? score + change : score);
+    const { losses } = await trainingPass(gpu, transformer, { ...input, scores });
+    return losses.diffusion + losses.distillation + losses.hidden;
+  };
+  if (!gpu.f16) {
+    const slope = (await total(5, 0.1) - await total(5, -0.1)) / 0.2, gradient = scoreGradients[5]!;
+    assert(Math.abs(slope - gradient) <= 0.05 * Math.abs(slope), `slope ${slope}, gradient ${gradient}`);
+  }
   // Padding counts neither for the routed stream nor for the reference stream.
   const { text, textLength = 16 } = conditioning!, padded = await gpu.read(text);
   const padding = gpu.upload(padded.fill(9, textLength * text.dim(2)), text.shape);
