@@ -57,8 +57,8 @@ export {
   type TileTraining,
   type TileTrainingStep,
 } from "./model/veda/training_options.ts";
-export { type ClipRecord, readRecord } from "./model/video/record.ts";
-export { VIDEO_FORMATS, type VideoFormat, type WriteOptions, writeVideo } from "./model/video/write_video.ts";
+export { readRecord } from "./model/video/record.ts";
+export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./model/video/write_video.ts";
 export { AUTHORS_RECIPE, type LossWeights, type TrainingRecipe } from "./model/vorta/recipe.ts";
 export { type RoutedModel, routedModel } from "./model/vorta/routed_model.ts";
 export { saveRouter } from "./model/vorta/save_router.ts";

@@ -46,7 +46,7 @@ async function pack(values: OptionValues<typeof options>): Promise<void> {
 
 async function stagePackage(folder: string, types: boolean): Promise<void> {
   await Deno.mkdir(join(folder, "licenses"), { recursive: true });
-  await bundle("--code-splitting", "--keep-names", "--outdir", folder, "mod.ts", "cli/main.ts");
+  await bundle("deno", "--code-splitting", "--keep-names", "--outdir", folder, "mod.ts", "cli/main.ts");
   await stageFiles(folder);
   if (types) {
     await writeTypes(join(folder, "types"));

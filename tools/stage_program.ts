@@ -21,18 +21,20 @@ const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threade
  * @throws {TilereelError} when the program cannot be bundled
  */
 export async function stageProgram(folder: string): Promise<void> {
-  await bundle("--output", join(folder, "tilereel.js"), "cli/main.ts");
+  await bundle("deno", "--output", join(folder, "tilereel.js"), "cli/main.ts");
   await stageFiles(folder);
 }
 
 /**
- * Bundles modules of the checkout with all that they import: `args` of `deno bundle`.
+ * Bundles modules of the checkout with all that they import.
  *
+ * @param platform where the bundle runs: "browser" for a page
+ * @param args of `deno bundle`
  * @throws {TilereelError} when they cannot be bundled
  */
-export async function bundle(...args: readonly string[]): Promise<void> {
+export async function bundle(platform: "deno" | "browser", ...args: readonly string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["bundle", "--platform", "deno", "--quiet", ...args],
+    args: ["bundle", "--platform", platform, "--quiet", ...args],
     cwd: ROOT,
     stdin: "null",
   }).output();

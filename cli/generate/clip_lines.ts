@@ -9,7 +9,7 @@ import type { GpuSettings } from "../../gpu/gpu.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import type { Sigmas } from "../../model/schedulers/sigmas.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
-import type { ClipRecord } from "../../model/video/record.ts";
+import type { ClipRecord } from "../../model/video/record_text.ts";
 
 /** The information about a clip. */
 export interface MadeClip {

@@ -12,7 +12,7 @@ import type { FamilyModel } from "../../model/family.ts";
 import { attentionOptions, type ReadyAttention } from "../../tools/program/clip/attention_options.ts";
 import { batchOptions } from "./batch_options.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
-import type { ClipRecord } from "../../model/video/record.ts";
+import type { ClipRecord } from "../../model/video/record_text.ts";
 
 /** What the embedded model is called. */
 export const EMBEDDED = "embedded";

@@ -13,7 +13,8 @@ import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 import { fileDigest } from "../../model/identity/digest.ts";
 import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { attentionOptions } from "../../tools/program/clip/attention_options.ts";
-import { type ClipRecord, readRecord } from "../../model/video/record.ts";
+import { readRecord } from "../../model/video/record.ts";
+import type { ClipRecord } from "../../model/video/record_text.ts";
 import { EMBEDDED, FILE_KEYS, type FileKey, optionName, optionsOf } from "./clip_record.ts";
 
 /** What a clip was made with. */

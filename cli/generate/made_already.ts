@@ -6,7 +6,8 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { checkPlace, type Clip, isMade } from "./clip_plan.ts";
-import { type ClipRecord, readRecord } from "../../model/video/record.ts";
+import { readRecord } from "../../model/video/record.ts";
+import type { ClipRecord } from "../../model/video/record_text.ts";
 import { differences } from "./clip_record.ts";
 import { checkReplaceable } from "./replace.ts";
 

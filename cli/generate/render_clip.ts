@@ -7,7 +7,7 @@ import type { ClampCount } from "../../gpu/clamps.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
-import type { ClipRecord } from "../../model/video/record.ts";
+import type { ClipRecord } from "../../model/video/record_text.ts";
 import type { Video } from "../../model/video/video.ts";
 import { formatOf, writeVideo } from "../../model/video/write_video.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";

@@ -14,7 +14,8 @@ import { shellQuoted } from "../../tools/program/command_line.ts";
 import { isFolder } from "../../model/files/output.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 import { formatOf } from "../../model/video/write_video.ts";
-import { type ClipRecord, readRecord, RECORD_FILE } from "../../model/video/record.ts";
+import { readRecord, RECORD_FILE } from "../../model/video/record.ts";
+import type { ClipRecord } from "../../model/video/record_text.ts";
 
 /** Whether a path names a clip rather than a model, judged by its name. */
 export async function isClip(path: string): Promise<boolean> {

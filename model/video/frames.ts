@@ -1,11 +1,9 @@
 /**
- * Frames of a clip: taking one out, choosing some, writing them all as numbered pictures.
+ * Frames of a clip: taking one out, choosing some.
  *
  * @module
  */
-import { join } from "node:path";
 import type { Video } from "./video.ts";
-import { encodePng } from "./png.ts";
 
 /** The samples of one frame, [height, width, 3], as a view. */
 export function frameOf(video: Video, index: number): Uint8Array {
@@ -38,19 +36,4 @@ export function joined(
     }
   }
   return { ...whole, data };
-}
-
-/**
- * Writes every frame into the new folder `folder`: `0001.png`, `0002.png`, and so on.
- *
- * @throws the signal's reason, if it is aborted: between two frames
- */
-export async function writeFrames(folder: string, video: Video, signal?: AbortSignal): Promise<void> {
-  await Deno.mkdir(folder);
-  const digits = Math.max(4, String(video.frames).length);
-  for (let i = 0; i < video.frames; i++) {
-    const picture = encodePng(frameOf(video, i), video.width, video.height);
-    await Deno.writeFile(join(folder, `${String(i + 1).padStart(digits, "0")}.png`), picture);
-    signal?.throwIfAborted();
-  }
 }

@@ -10,57 +10,18 @@
  */
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { fileAt, folderAt } from "../files/disk.ts";
 import { gifComments } from "./comment/gif.ts";
 import { mp4Comments } from "./comment/mp4.ts";
 import { pngComments } from "./comment/png.ts";
 import { tooLarge } from "./comment/too_large.ts";
 import { frameNames } from "./read/frame_folder.ts";
-
-/** A JSON object that says what made a clip. */
-export type ClipRecord = Readonly<Record<string, unknown>>;
+import { type ClipRecord, LARGEST_RECORD, NAME } from "./record_text.ts";
 
 /** The record's file in a folder of frames. */
 export const RECORD_FILE = "clip.json";
-/** Bytes that a record has at most, as JSON in UTF-8. */
-const LARGEST_RECORD = 1 << 20;
-const NAME = "tilereel";
-
 /** What {@link readRecord} expects at a path. */
 const WANTED = "a clip that tilereel wrote";
-
-/**
- * A record as it is written.
- *
- * @throws {TilereelError} when it is larger than 1 MiB, or cannot be written as a JSON object
- */
-export function recordText(record: ClipRecord): string {
-  let text: string;
-  try {
-    if (Array.isArray(record)) throw new TypeError("a list");
-    text = JSON.stringify({ [NAME]: record });
-  } catch (error) {
-    throw new TilereelError(
-      "the record of the clip cannot be written as a JSON object: give text, numbers, lists and objects of these",
-      { cause: error },
-    );
-  }
-  const bytes = new TextEncoder().encode(text).length;
-  if (bytes > LARGEST_RECORD) {
-    throw new TilereelError(
-      `the record of the clip takes ${formatBytes(bytes)}, and a file holds up to ${
-        formatBytes(LARGEST_RECORD)
-      }: shorten the prompt`,
-    );
-  }
-  return text;
-}
-
-/** The same JSON with all characters outside ASCII as `\u` escapes. */
-export function toAscii(json: string): string {
-  return json.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
-}
 
 /**
  * The record of a clip that was written as MP4, GIF, PNG (a contact sheet) or a folder of frames.

@@ -4,33 +4,18 @@
  * @module
  */
 import { join } from "node:path";
-import {
-  aboveZero,
-  aFunction,
-  anAbortSignal,
-  aNumber,
-  aPath,
-  check,
-  checkOptions,
-  type Kind,
-  type Kinds,
-  objectWith,
-  wholeNumber,
-} from "../../gpu/common/check_options.ts";
+import { aPath, check, checkOptions } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import type { OnProgress } from "../progress.ts";
 import type { Video } from "./video.ts";
 import { writeAtomically } from "../files/output.ts";
-import { withGifComment } from "./comment/gif.ts";
-import { withPngComment } from "./comment/png.ts";
-import { writeFrames } from "./frames.ts";
-import { encodeGif } from "./gif.ts";
-import { encodeMp4 } from "./mp4.ts";
-import { encodeContactSheet } from "./png.ts";
-import { type ClipRecord, RECORD_FILE, recordText, toAscii } from "./record.ts";
+import { A_VIDEO, encodeVideo, FILE_FORMATS, WRITE_KINDS, type WriteOptions } from "./encode_video.ts";
+import { frameOf } from "./frames.ts";
+import { encodePng } from "./png.ts";
+import { RECORD_FILE } from "./record.ts";
+import { recordText } from "./record_text.ts";
 
 /** What a clip can be written as: `png` is a contact sheet, `frames` a folder of numbered pictures. */
-export const VIDEO_FORMATS = ["mp4", "gif", "png", "frames"] as const;
+export const VIDEO_FORMATS = [...FILE_FORMATS, "frames"] as const;
 /** One of {@link VIDEO_FORMATS}. */
 export type VideoFormat = typeof VIDEO_FORMATS[number];
 
@@ -52,34 +37,6 @@ export function formatOf(path: string): VideoFormat {
 export function withFormat(path: string, format: VideoFormat): string {
   return format === "frames" ? `${path}/` : `${path}.${format}`;
 }
-
-/** How a clip is written. */
-export interface WriteOptions {
-  readonly onProgress?: OnProgress;
-  /** What made the clip, for the file to carry: see {@link readRecord}. */
-  readonly record?: ClipRecord;
-  /** How good an MP4 is, from 1 to 100; 80 where none is given. Other formats have one quality. */
-  readonly quality?: number;
-  /**
-   * Ends the work, and nothing is written: before the next frame of an MP4 or of a folder, else before or after the
-   * clip is encoded.
-   */
-  readonly signal?: AbortSignal;
-}
-
-const A_VIDEO: Kind = {
-  expected: "a clip with width, height, frames, fps and data (RGB, 8 bits a channel, all frames)",
-  fits: (video) =>
-    [video?.width, video?.height, video?.frames].every(wholeNumber(1).fits) && aboveZero.fits(video.fps) &&
-    video.data instanceof Uint8Array && video.data.length === video.width * video.height * video.frames * 3,
-};
-
-const WRITE_KINDS: Kinds<WriteOptions> = {
-  onProgress: aFunction,
-  record: objectWith("a record of what made the clip", {}),
-  quality: aNumber(1, 100),
-  signal: anAbortSignal,
-};
 
 /**
  * Writes the clip to `path`, complete or not at all, as its end says: `.mp4`, `.gif`, `.png` (a contact sheet) or `/`
@@ -105,31 +62,20 @@ export async function writeVideo(path: string, video: Video, options: WriteOptio
       for await (const entry of Deno.readDir(temporary)) size += (await Deno.stat(`${temporary}/${entry.name}`)).size;
       return;
     }
-    const bytes = await encode(format, video, comment, options);
-    signal?.throwIfAborted();
+    const bytes = await encodeVideo(video, format, options);
     size = bytes.length;
     await Deno.writeFile(temporary, bytes);
   });
   return size;
 }
 
-async function encode(
-  format: Exclude<VideoFormat, "frames">,
-  video: Video,
-  comment: string | undefined,
-  { onProgress, quality, signal }: WriteOptions,
-): Promise<Uint8Array> {
-  switch (format) {
-    case "mp4":
-      return await encodeMp4(video, {
-        comment,
-        quality,
-        signal,
-        onFrame: (done) => onProgress?.({ stage: "encode MP4", done, total: video.frames }),
-      });
-    case "gif":
-      return comment === undefined ? encodeGif(video) : withGifComment(encodeGif(video), toAscii(comment));
-    case "png":
-      return comment === undefined ? encodeContactSheet(video) : withPngComment(encodeContactSheet(video), comment);
+/** Writes every frame into the new folder `folder`: `0001.png`, `0002.png`, and so on. */
+async function writeFrames(folder: string, video: Video, signal?: AbortSignal): Promise<void> {
+  await Deno.mkdir(folder);
+  const digits = Math.max(4, String(video.frames).length);
+  for (let i = 0; i < video.frames; i++) {
+    const picture = encodePng(frameOf(video, i), video.width, video.height);
+    await Deno.writeFile(join(folder, `${String(i + 1).padStart(digits, "0")}.png`), picture);
+    signal?.throwIfAborted();
   }
 }

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { crc32 } from "node:zlib";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { ByteSource } from "../../files/store.ts";
 import { tooLarge } from "./too_large.ts";
@@ -30,6 +29,16 @@ export function withPngComment(png: Uint8Array, text: string): Uint8Array<ArrayB
   out.set(chunk, at);
   out.set(png.subarray(at), at + chunk.length);
   return out;
+}
+
+/** The check of PNG (ISO 3309). */
+function crc32(bytes: Uint8Array): number {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc >>> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
 }
 
 /**

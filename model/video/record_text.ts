@@ -1,0 +1,47 @@
+/**
+ * The text that a clip's file carries: the record of what made it.
+ *
+ * @module
+ */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
+
+/** A JSON object that says what made a clip. */
+export type ClipRecord = Readonly<Record<string, unknown>>;
+
+/** Bytes that a record has at most, as JSON in UTF-8. */
+export const LARGEST_RECORD = 1 << 20;
+/** What the record is called in that text. */
+export const NAME = "tilereel";
+
+/**
+ * A record as it is written.
+ *
+ * @throws {TilereelError} when it is larger than 1 MiB, or cannot be written as a JSON object
+ */
+export function recordText(record: ClipRecord): string {
+  let text: string;
+  try {
+    if (Array.isArray(record)) throw new TypeError("a list");
+    text = JSON.stringify({ [NAME]: record });
+  } catch (error) {
+    throw new TilereelError(
+      "the record of the clip cannot be written as a JSON object: give text, numbers, lists and objects of these",
+      { cause: error },
+    );
+  }
+  const bytes = new TextEncoder().encode(text).length;
+  if (bytes > LARGEST_RECORD) {
+    throw new TilereelError(
+      `the record of the clip takes ${formatBytes(bytes)}, and a file holds up to ${
+        formatBytes(LARGEST_RECORD)
+      }: shorten the prompt`,
+    );
+  }
+  return text;
+}
+
+/** The same JSON with all characters outside ASCII as `\u` escapes. */
+export function toAscii(json: string): string {
+  return json.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
