@@ -62,10 +62,15 @@ export interface LoadOptions {
    * but f32 as f16 where products hold their operands in f16, which changes no product.
    */
   readonly weightDtype?: WeightDtypeChoice | undefined;
-  /** Clips to come, as {@link GenerateOptions} has them. Default: one as the model's defaults say. */
+  /**
+   * Clips to come, as {@link GenerateOptions} has them. Default, and for an empty list: one as the model's defaults say.
+   * Larger ones may be rendered, too, if memory suffices.
+   */
   readonly clips?: readonly ClipToCome[] | undefined;
   /** Told "load vae" in tensors, "load transformer" in bytes. */
   readonly onProgress?: OnProgress | undefined;
+  /** Ends loading before the autoencoder, or before or after the transformer; the promise rejects with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What {@link VideoPipeline.encodePrompts} takes. */
@@ -198,19 +203,22 @@ export class VideoPipeline {
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
   static async of(model: FamilyModel, options: LoadOptions): Promise<VideoPipeline> {
-    const { gpu, textEncoder: openEncoder, weights = "auto", weightDtype: dtype, onProgress } = options;
+    const { gpu, textEncoder: openEncoder, weights = "auto", weightDtype: dtype, onProgress, signal } = options;
     using loaded = new DisposableStack();
     loaded.use(model);
-    const work = (options.clips ?? [{}]).map((given: ClipToCome) => {
+    const work = (options.clips?.length ? options.clips : [{}]).map((given: ClipToCome) => {
       const clip = { ...model.defaults, ...given };
       checkClip(model.family.multiples, clip);
       return model.denoisingBytes(gpu, clip) + cacheBytes(given.cache, model, clip, clip.guidance);
     });
+    signal?.throwIfAborted();
     const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, dtype }));
     const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));
     const placement = placeWeights(gpu, model, Math.max(...work), weights, { dtype });
     const { place } = placement;
+    signal?.throwIfAborted();
     const transformer = loaded.use(await model.loadTransformer(gpu, { place, dtype, onProgress }));
+    signal?.throwIfAborted();
     return new VideoPipeline(gpu, { model, prompts, transformer, vae, placement }, loaded.move());
   }
 

@@ -56,6 +56,7 @@ export const LOAD_KINDS: Kinds<LoadOptions> = {
     ),
   },
   onProgress: aFunction,
+  signal: anAbortSignal,
 };
 
 /** Of {@link EncodePromptsOptions}. */

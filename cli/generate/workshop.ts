@@ -21,18 +21,22 @@ export interface Workshop extends Disposable {
 /**
  * Opens the GPU and loads the model.
  *
+ * @param clips to come, if they are known: see {@link LoadOptions.clips}
+ * @param signal ends loading
  * @throws {TilereelError} if there is no such adapter, or the model cannot be loaded
+ * @throws the signal's reason, if it is aborted
  */
 export async function openWorkshop(
   values: GenerateValues,
-  clips: NonNullable<LoadOptions["clips"]>,
+  clips: LoadOptions["clips"],
   onProgress: OnProgress,
+  signal?: AbortSignal,
 ): Promise<Workshop> {
   using cleanUp = new DisposableStack();
   const gpu = await openGpuAsAsked(values, onProgress, { brief: values.model === undefined });
   cleanUp.defer(() => gpu.close());
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
-  const pipeline = await loadPipeline(values, { gpu, clips, onProgress });
+  const pipeline = await loadPipeline(values, { gpu, clips, onProgress, signal });
   cleanUp.defer(() => pipeline.close());
   const held = cleanUp.move();
   return { gpu, pipeline, profile, [Symbol.dispose]: () => held.dispose() };

@@ -8,10 +8,13 @@
 /** An error that the user can fix. The message says what was wrong, what was expected, and what to do. */
 export class TilereelError extends Error {
   override name = "TilereelError";
+  /** The name of the option whose value was refused, if it was one. */
+  readonly option: string | undefined;
 
   /** Control characters in the message, which may come from file names, are escaped. */
-  constructor(message: string, options?: ErrorOptions) {
+  constructor(message: string, options?: ErrorOptions & { readonly option?: string }) {
     super(printable(message), options);
+    this.option = options?.option;
   }
 }
 

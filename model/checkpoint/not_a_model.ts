@@ -61,7 +61,7 @@ export async function fileForModel(file: StoredFile): Promise<TilereelError> {
 
 /** The error for a folder without a `model_index.json`. */
 export async function folderWithoutModel(folder: FileStore): Promise<TilereelError> {
-  const { path, parent } = folder, names = new Set(await folder.list());
+  const { path, parent } = folder, names = new Set(await folder.list().catch(() => []));
   const be = (what: string, todo: string) => new TilereelError(`${path} ${what}; ${todo}`);
   const mark = await unfinishedIn(folder);
   if (mark !== undefined) {

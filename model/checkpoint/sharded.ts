@@ -34,7 +34,7 @@ export async function openCheckpoint(place: string | FileStore, stem: string): P
     if (await index.kind()) return await openShards(folder, index);
   }
   const expected = `${stem}.safetensors or ${stem}.safetensors.index.json`;
-  const other = (await folder.list()).sort().find((name) => OTHER_FORMATS.test(name));
+  const other = (await folder.list().catch(() => [])).sort().find((name) => OTHER_FORMATS.test(name));
   throw new TilereelError(
     other === undefined
       ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`

@@ -1,5 +1,6 @@
 /**
- * Files in memory: dropped on a page, unpacked from an archive, or made by a test.
+ * Files in memory: embedded in a page, unpacked from an archive, or made by a test. Files that are dropped on a page are
+ * too large for memory: a store of them reads by `Blob.slice`.
  *
  * @module
  */

@@ -46,12 +46,18 @@ export interface StoredFile extends StoredPath {
   open(wanted?: string): Promise<ByteSource>;
 }
 
-/** A folder, which may be missing. */
+/**
+ * A folder, which may be missing. A store that can neither list nor tell folders, such as one over HTTP, can hold models,
+ * too: its folders are of the kind "folder" whether they are there or not, a path asked for as a file is "file" or
+ * undefined, and `list` rejects. What such a store costs: messages about a missing file say less, and the identity of a
+ * model (`model/identity/`), which needs the names of its files, cannot be found. `kind` of files that are rarely there
+ * (`x.aria2` beside `x`) is asked often, so it should be cheap, and may fail where its answer does not matter.
+ */
 export interface FileStore extends StoredPath {
   /**
    * The names of the files and folders in it.
    *
-   * @throws {TilereelError} if it is missing, is no folder, or cannot be read
+   * @throws {TilereelError} if it is missing, is no folder, or cannot be read or listed
    */
   list(): Promise<string[]>;
   /** A file in it; `name` may contain slashes. */

@@ -74,7 +74,7 @@ export function variantOf({ "text-encoder": textEncoder, "weight-dtype": weightD
  */
 export async function loadPipeline(
   { model = embeddedModelDir(), "text-encoder": textEncoder, weights, "weight-dtype": weightDtype }: ModelValues,
-  options: Pick<LoadOptions, "gpu" | "clips" | "onProgress">,
+  options: Pick<LoadOptions, "gpu" | "clips" | "onProgress" | "signal">,
 ): Promise<VideoPipeline> {
   const encoder = textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder);
   return await VideoPipeline.load(model, { ...options, textEncoder: encoder, weights, weightDtype });

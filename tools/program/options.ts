@@ -71,6 +71,25 @@ export function suggestOption(
 }
 
 /** What the table says of an option. The group may be given by {@link inGroup}. */
+/**
+ * Checks a text by the option of a table and turns it into a value.
+ *
+ * @param where what errors begin with: how the user wrote the option
+ * @throws {TilereelError} with the `option`, if it refuses the text
+ */
+export function parseValue(table: OptionTable, option: string, text: string, where: string): unknown {
+  try {
+    return table[option]!.parse(text, where);
+  } catch (error) {
+    throw error instanceof TilereelError ? new TilereelError(error.message, { cause: error, option }) : error;
+  }
+}
+
+/** The options that a caller who is not the user of this machine may give: none that names a file here. */
+export function withoutPaths<T extends OptionTable>(table: T): T {
+  return Object.fromEntries(Object.entries(table).filter(([, { kind }]) => kind !== "path")) as T;
+}
+
 type About = Omit<Option<unknown>, "kind" | "scope" | "group" | "parse" | "many"> & { readonly group?: string };
 /** What the table says of an option with a value. */
 export type AboutValue = About & { readonly value: string };

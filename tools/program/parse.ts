@@ -6,7 +6,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { notSupported } from "./not_supported.ts";
-import { type OptionTable, type OptionValues, suggestOption } from "./options.ts";
+import { type OptionTable, type OptionValues, parseValue, suggestOption } from "./options.ts";
 
 /** What a command line was parsed to. */
 export interface Parsed<T extends OptionTable> {
@@ -62,7 +62,7 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
         `--${name} needs a value: --${name} ${option.value} (or --${name}=${option.value} if it starts with a dash)`,
       );
     }
-    const parts = given.map((text) => option.parse(text === NOTHING ? "" : text, `--${name}`));
+    const parts = given.map((text) => parseValue(table, name, text === NOTHING ? "" : text, `--${name}`));
     values[name] = option.many ? parts.flat() : parts[0];
   }
   return { values: values as OptionValues<T>, positionals: parsed._, help: false };

@@ -16,16 +16,23 @@ import { filesIn } from "./files_in.ts";
 const text = (text: string) => new TextEncoder().encode(text);
 const FILES = { "a.txt": text("letters"), "part/config.json": text("{}"), "part/deep/b.txt": text("b") };
 
-/** What every store does. */
-async function checkStore(store: FileStore): Promise<void> {
+/** What stores do that can list. */
+async function checkFolders(store: FileStore): Promise<void> {
   assertEquals((await store.list()).sort(), ["a.txt", "part"]);
-  assertEquals(await store.kind(), "folder");
-  assertEquals(await store.folder("part").kind(), "folder");
   assertEquals(await store.folder("part/deep").list(), ["b.txt"]);
   assertEquals(await store.file("part").kind(), "folder");
+  assertEquals(await store.folder("no/such").kind(), undefined);
+  await assertRejects(() => store.folder("no").list(), TilereelError, "no does not exist");
+  assert(await store.folder("no").list().then(() => false, isNotFound));
+  await checkFiles(store);
+}
+
+/** What every store does. */
+async function checkFiles(store: FileStore): Promise<void> {
+  assertEquals(await store.kind(), "folder");
+  assertEquals(await store.folder("part").kind(), "folder");
   assertEquals(await store.file("a.txt").kind(), "file");
   assertEquals(await store.file("b.txt").kind(), undefined);
-  assertEquals(await store.folder("no/such").kind(), undefined);
   const deep = store.folder("part").file("deep/b.txt");
   assertEquals([deep.path, deep.name], [`${store.path}/part/deep/b.txt`, "b.txt"]);
   assertEquals(deep.parent?.name, "deep");
@@ -43,12 +50,34 @@ async function checkStore(store: FileStore): Promise<void> {
   await assertRejects(() => source.read(5, new Uint8Array(3)), TilereelError, "ended while it was read");
 
   await assertRejects(() => store.file("no").open("a picture"), TilereelError, "a picture was expected");
-  await assertRejects(() => store.folder("no").list(), TilereelError, "no does not exist");
   assert(await store.file("no").open().then(() => false, isNotFound));
-  assert(await store.folder("no").list().then(() => false, isNotFound));
 }
 
-Deno.test("a folder in memory", () => checkStore(memoryFolder(FILES, "dropped")));
+Deno.test("a folder in memory", () => checkFolders(memoryFolder(FILES, "dropped")));
+
+/** The same store, as one that can neither list nor tell folders. */
+function unlisted(store: FileStore): FileStore {
+  return {
+    ...{ path: store.path, name: store.name, parent: store.parent && unlisted(store.parent) },
+    kind: () => Promise.resolve("folder"),
+    list: () => Promise.reject(new TilereelError(`${store.path} cannot be listed`)),
+    folder: (name) => unlisted(store.folder(name)),
+    file(name) {
+      const file = store.file(name), { path, parent } = file;
+      const kind = async () => await file.kind() === "file" ? "file" as const : undefined;
+      return { path, name: file.name, parent: parent && unlisted(parent), kind, open: (wanted) => file.open(wanted) };
+    },
+  };
+}
+
+Deno.test("a store that cannot list holds models", async () => {
+  await checkFiles(unlisted(memoryFolder(FILES)));
+  const store = unlisted(memoryFolder(await filesIn(MODEL))), folder = await openModelFolder(store);
+  using model = await folder.family.open(folder);
+  assert(model.weights.names().length > 0);
+  await assertRejects(() => openModelFolder(store.folder("vae")), TilereelError, "is a part of a model");
+  await assertRejects(() => openCheckpoint(store, "model"), TilereelError, "memory holds no weights");
+});
 
 Deno.test("a folder on disk", () =>
   inTempDir(async (dir) => {
@@ -56,7 +85,7 @@ Deno.test("a folder on disk", () =>
       await Deno.mkdir(dirname(`${dir}/${name}`), { recursive: true });
       await Deno.writeFile(`${dir}/${name}`, bytes);
     }
-    await checkStore(folderAt(dir));
+    await checkFolders(folderAt(dir));
     assertEquals(folderAt(`${dir}/`).file("a.txt").path, `${dir}/a.txt`);
     await assertRejects(() => fileAt(dir).open("a picture"), TilereelError, "is a folder, but a picture was expected");
     assertEquals(fileAt("a/b").parent?.path, `${Deno.cwd()}/a`);

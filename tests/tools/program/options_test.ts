@@ -3,7 +3,9 @@ import { TilereelError } from "../../../gpu/common/errors.ts";
 import { COMMANDS } from "../../../cli/command_table.ts";
 import { batchOptions } from "../../../cli/generate/batch_options.ts";
 import { gpuOptions } from "../../../tools/program/gpu_options.ts";
-import type { Option } from "../../../tools/program/options.ts";
+import { readValues } from "../../../tools/program/clip/read_values.ts";
+import { type Option, withoutPaths } from "../../../tools/program/options.ts";
+import { parseCommand } from "../../../tools/program/parse.ts";
 
 async function allOptions(): Promise<[name: string, option: Option<unknown>][]> {
   const loaded = await Promise.all(Object.values(COMMANDS).map((entry) => entry.load()));
@@ -34,4 +36,21 @@ Deno.test("an option is data: what a form shows is what its parser takes", async
     for (const limit of [option.min, option.max]) if (limit !== undefined) takes(limit);
   }
   assertEquals(options.length > 100, true);
+});
+
+Deno.test("options of a remote caller name no files; an error about one carries its name", () => {
+  const table = withoutPaths(batchOptions), { router: _, tiles: __, ...others } = batchOptions;
+  assertEquals(Object.keys(table), Object.keys(others));
+  const optionOf = (work: () => unknown) => {
+    try {
+      work();
+    } catch (error) {
+      return (error as TilereelError).option;
+    }
+  };
+  const refused = (given: Record<string, unknown>) => optionOf(() => readValues(given, table, "request"));
+  assertEquals(refused({ flow_shift: 0 }), "flow-shift");
+  assertEquals(refused({ frames: [true] }), "frames");
+  assertEquals(refused({ router: "/etc/passwd" }), "router");
+  assertEquals(optionOf(() => parseCommand(["--steps", "0"], table, "x")), "steps");
 });

@@ -6,7 +6,7 @@
 import { printable, quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { type Sigmas, stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { notSupported } from "../not_supported.ts";
-import { type OptionKind, type OptionTable, type OptionValues, suggestOption } from "../options.ts";
+import { type OptionKind, type OptionTable, type OptionValues, parseValue, suggestOption } from "../options.ts";
 
 /**
  * Checks values by the table of their options. In keys "_" means the same as "-"; null is no value.
@@ -23,14 +23,16 @@ export function readValues<T extends OptionTable>(
   const values: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(given)) {
     const name = key.replaceAll("_", "-"), at = `${where}: ${quoted(key)}`;
-    if (!Object.hasOwn(table, name)) throw new TilereelError(unknownKey(key, where, table));
+    if (!Object.hasOwn(table, name)) throw new TilereelError(unknownKey(key, where, table), { option: name });
     if (value === null) continue;
-    const option = table[name]!, text = textOf(value, option.kind);
+    const { kind } = table[name]!, text = textOf(value, kind);
     if (text === undefined) {
-      const expected = isText(option.kind) ? "text in quotes" : "text or a number";
-      throw new TilereelError(`${at} must be ${expected}, not ${printable(JSON.stringify(value)).slice(0, 60)}`);
+      const expected = isText(kind) ? "text in quotes" : "text or a number";
+      throw new TilereelError(`${at} must be ${expected}, not ${printable(JSON.stringify(value)).slice(0, 60)}`, {
+        option: name,
+      });
     }
-    values[name] = option.parse(text, at);
+    values[name] = parseValue(table, name, text, at);
   }
   stepsOf(values.sigmas as Sigmas | undefined, values.steps as number | undefined, 0, `${where}: `);
   return values as OptionValues<T>;
