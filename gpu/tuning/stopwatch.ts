@@ -39,13 +39,17 @@ function spanOf(dispatches: readonly ProfiledDispatch[]): number {
   return (dispatches.at(-1)!.end - dispatches[0]!.begin) / 1e6;
 }
 
-/** The stopwatch that every adapter has: this machine's clock. */
-export function wallStopwatch(gpu: Gpu): Stopwatch {
+/**
+ * The stopwatch that every adapter has: this machine's clock.
+ *
+ * @param now the time in milliseconds
+ */
+export function wallStopwatch(gpu: Gpu, now = () => performance.now()): Stopwatch {
   const sample = async (work: () => void, repeats: number) => {
-    const start = performance.now();
+    const start = now();
     for (let i = 0; i < repeats; i++) work();
     await gpu.finish();
-    return (performance.now() - start) / repeats;
+    return (now() - start) / repeats;
   };
   return {
     async time(works) {

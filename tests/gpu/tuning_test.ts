@@ -158,12 +158,26 @@ testTuning("a variant that is clearly slower is timed once", async ({ open }) =>
   assert(runs.fast! > 5, `${runs.fast}`);
 });
 
-testTuning("without timestamps this machine's clock finds the same", async ({ open }) => {
+testTuning("without timestamps this machine's clock is read, and short work is repeated", async ({ open }) => {
   const gpu = open({ features: [] });
-  const { family } = familyOf("sums", { slow: SLOW, fast: FAST });
-  const choice = await tryFamily(gpu, family, { stopwatch: wallStopwatch(gpu), warmUp: WARM_UP }, () => {});
-  assertEquals(choice?.variant, "fast");
-  assertEquals((await tune(gpu, { families: [family] }))?.choices.sums?.variant, "fast");
+  const { family, runs } = familyOf("sums", { slow: FAST, fast: FAST });
+  const cost: Readonly<Record<string, number>> = { slow: 30, fast: 5 };
+  let clock = 0, profiled = false;
+  const trial: typeof family.trial = (gpu) => {
+    const record = family.trial(gpu);
+    return (variant) => {
+      record(variant);
+      clock += cost[variant]!;
+      profiled ||= gpu.profiler !== undefined;
+    };
+  };
+  const timed = { ...family, trial }, stopwatch = wallStopwatch(gpu, () => clock);
+  const choice = await tryFamily(gpu, timed, { stopwatch, warmUp: WARM_UP }, () => {});
+  assertEquals(choice, { variant: "fast", ms: cost });
+  // To compile it, on the cold GPU, and then; where it is timed, once alone and once for a sample of 50 ms.
+  assertEquals(runs.slow, 1 + 3 + 3);
+  const { sums } = (await tune(gpu, { families: [timed] }))!.choices;
+  assertEquals([Object.keys(sums!.ms), profiled], [["slow", "fast"], false]);
 });
 
 testTuning("a family without room for its operands keeps its first variant", async ({ open }) => {
