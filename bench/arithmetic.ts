@@ -1,48 +1,44 @@
 /**
- * `deno task bench:arithmetic`: what an adapter's own multiply-adds make when nothing else is done: outer products of
- * 8×8 numbers out of workgroup memory, over and over, as matrix products by threads make them. That is their ceiling,
- * without what it takes to bring operands there.
+ * `deno task bench:arithmetic`: the most multiply-adds that an adapter's threads do per second. The kernels compute outer
+ * products of 8×8 numbers from workgroup memory again and again, as matrix products without matrix units do, but they
+ * do not load operands.
  *
  * @module
  */
-import { gpuOptions } from "../tools/program/gpu_options.ts";
 import type { OptionValues } from "../tools/program/options.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { openGpu } from "../gpu/native/open.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";
-import type { Tensor } from "../gpu/tensor.ts";
 import { openStopwatch } from "../gpu/tuning/stopwatch.ts";
 import { ofCeiling } from "./ceilings.ts";
-import { handOver, resultOptions } from "./result.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
-import { markdownTable } from "./table.ts";
+import { benchOptions, handOver } from "./program.ts";
+import { percent, tableOf, tflopsText } from "./table.ts";
 
-const { gpu: which } = gpuOptions("Bench");
-const options = { gpu: which, ...resultOptions };
+const { gpu, json, save } = benchOptions;
+const options = { gpu, json, save };
 
-/** How products are added up. */
+/** A way to add up products. */
 interface Form {
   readonly name: string;
   readonly f16: boolean;
-  /** So many are added up in f16 before they go to a sum in f32. Without it sums stay in the operands' format. */
+  /** The number of products that are summed in f16 before the sum is added in f32. Default: all are summed as they are */
   readonly stretch?: number;
 }
 
 const FORMS: readonly Form[] = [
   { name: "f32", f16: false },
   { name: "f16", f16: true },
-  { name: "f16, sums of 32 widened", f16: true, stretch: 32 },
-  { name: "f16, sums of 16 widened", f16: true, stretch: 16 },
-  { name: "f16, sums of 8 widened", f16: true, stretch: 8 },
+  ...[32, 16, 8].map((stretch) => ({ name: `f16, sums of ${stretch} widened`, f16: true, stretch })),
 ];
 
 const THREADS = 128, STEPS = 32;
-/** Workgroups, and rounds of {@link STEPS}: of a large GPU, and of a software adapter. */
+/** Workgroups, and rounds of {@link STEPS}, for GPUs and for software adapters. */
 const WORK = { hardware: { groups: 4096, rounds: 128 }, software: { groups: 16, rounds: 2 } } as const;
-/** An idle GPU runs at a low clock: so long, in milliseconds, it works before anything is timed. */
+/** Milliseconds of work before anything is timed, because an idle GPU runs at a low clock. */
 const WARM_UP = 1000;
 const SAMPLES = 9;
-/** Operations of a thread in a round. */
+/** The operations of a thread in a round. */
 const ROUND_FLOPS = 2 * 8 * 8 * STEPS;
 
 function kernel({ f16, stretch }: Form): KernelSource {
@@ -95,43 +91,33 @@ ${each((row, j) => `  total += c${row}_${j} + vec4f(h${row}_${j});`)}
 if (import.meta.main) await runAsProgram({ command: "deno task bench:arithmetic", options, run: bench });
 
 async function bench(values: OptionValues<typeof options>): Promise<void> {
-  const { gpu: choice = "auto" } = values;
-  const gpu = await openGpu({ choice });
+  const gpu = await openGpu({ choice: values.gpu ?? "auto" });
   const { name: adapter, source, software, features } = gpu.settings.description;
-  const { groups, rounds } = WORK[software ? "software" : "hardware"];
-  const y = gpu.tensor([groups * THREADS]);
+  const { groups, rounds } = WORK[software ? "software" : "hardware"], y = gpu.tensor([groups * THREADS]);
   const forms = FORMS.filter(({ f16 }) => !f16 || features.includes("shader-f16"));
-  const works = forms.map((form) => () => run(gpu, form, y, groups, rounds));
-  const times = await sample(gpu, works);
+  const times = await sample(
+    gpu,
+    forms.map((form) => () =>
+      gpu.run(kernel(form), { buffers: { y }, params: { rounds }, workgroups: [groups, 1, 1] })
+    ),
+  );
   gpu.close();
   const results = forms.map(({ name: form }, i) => {
     const sorted = times.map((round) => round[i]!).sort((a, b) => a - b), ms = sorted[SAMPLES >> 1]!;
     const tflops = ROUND_FLOPS * rounds * THREADS * groups / ms / 1e9;
     return { form, ms, spread: (sorted.at(-1)! - sorted[0]!) / ms, tflops };
   });
-  handOver(
-    values,
-    { adapter, source, results },
-    `${adapter} (${source})\n\n${
-      markdownTable([
-        ["multiply-adds", "ms", "spread", "TFLOP/s", "of the ceiling"],
-        ...results.map(({ form, ms, spread, tflops }) => [
-          form,
-          ms.toFixed(2),
-          `${(100 * spread).toFixed(0)}%`,
-          tflops.toFixed(tflops < 1 ? 3 : 1),
-          ofCeiling(adapter, tflops, false),
-        ]),
-      ])
-    }`,
-  );
+  const table = tableOf(results, {
+    "multiply-adds": (r) => r.form,
+    "ms": (r) => r.ms.toFixed(2),
+    "spread": (r) => percent(r.spread, 0),
+    "TFLOP/s": (r) => tflopsText(r.tflops),
+    "of the ceiling": (r) => ofCeiling(adapter, r.tflops, false),
+  });
+  handOver(values, { adapter, source, results }, `${adapter} (${source})\n\n${table}`);
 }
 
-function run(gpu: Gpu, form: Form, y: Tensor, groups: number, rounds: number): void {
-  gpu.run(kernel(form), { buffers: { y }, params: { rounds }, workgroups: [groups, 1, 1] });
-}
-
-/** Milliseconds of each work, in each of {@link SAMPLES} rounds. */
+/** The milliseconds of each work, in each of {@link SAMPLES} rounds. */
 async function sample(gpu: Gpu, works: readonly (() => void)[]): Promise<number[][]> {
   using stopwatch = await openStopwatch(gpu);
   for (const end = performance.now() + WARM_UP; performance.now() < end;) await stopwatch.time(works);

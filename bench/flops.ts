@@ -15,7 +15,7 @@ export const FLOP_FORMULAS = [
   "everything else (norms, activations, …) 0",
 ] as const;
 
-/** Runs `work`, which records kernels, and says how many floating-point operations these do. */
+/** Runs `work`, which records kernels, and counts the floating-point operations of these. */
 export async function countFlops(gpu: Gpu, work: () => unknown): Promise<number> {
   let flops = 0;
   const run = gpu.run;
@@ -33,10 +33,9 @@ export async function countFlops(gpu: Gpu, work: () => unknown): Promise<number>
 }
 
 function flopsOf({ name }: KernelSource, { buffers, params: p }: Dispatch): number {
-  // Cutting an operand into blocks is no arithmetic.
+  // Packing an operand is no arithmetic.
   if (name.startsWith("gemm_") && !name.startsWith("gemm_pack_")) return 2 * p.m! * p.n! * 4 * p.k4!;
-  // The output's size has batch, queries, heads and head dim in it.
-  // What a plan keeps, and the way back, are not counted.
+  // The output's size is batch · queries · heads · head dim. Sparse attention and backward passes are not counted.
   if (/^attention_(plain|tiled|matrix)/.test(name) && !name.includes("_plan")) return 4 * buffers.y!.size * p.inner!;
   if (name.startsWith("conv3d_")) {
     return 2 * p.frames! * p.height! * p.width! * p.channels! * 4 * p.c4! * p.kernel_t! * p.kernel_h! * p.kernel_w!;

@@ -15,7 +15,7 @@ const options = {
   source: choice({
     group: "Kernels",
     choices: ["dawn", "deno"],
-    help: "Whose compiler the WGSL is for: Dawn's, or Deno's, which knows no matrix units.",
+    help: "The compiler that the WGSL is for: Dawn's, or Deno's, which has no matrix units.",
     default: "dawn",
   }),
 };
@@ -48,14 +48,13 @@ async function main(values: OptionValues<typeof options>, [name, more]: readonly
 function list(variants: readonly RecordedVariant[], modules: Modules): string {
   const shown = new Set(variants.flatMap(({ kernels }) => kernels));
   const families = FAMILIES.map(({ name }) => {
-    const rows = new Map<string, { variant: string; devices: string[]; kernels: string }>();
-    for (const { name: variant, device, kernels, ...rest } of variants) {
-      if (rest.family !== name) continue;
-      const key = JSON.stringify([variant, kernels]), row = rows.get(key);
-      if (row) row.devices.push(device);
-      else rows.set(key, { variant, devices: [device], kernels: kernels.join(", ") });
-    }
-    const cells = [...rows.values()].map(({ variant, devices, kernels }) => [variant, devices.join(", "), kernels]);
+    const own = variants.filter(({ family }) => family === name);
+    const rows = Map.groupBy(own, ({ name, kernels }) => JSON.stringify([name, kernels]));
+    const cells = [...rows.values()].map((row) => [
+      row[0]!.name,
+      row.map(({ device }) => device).join(", "),
+      row[0]!.kernels.join(", "),
+    ]);
     return `Family ${name}:\n${textTable([["variant", "devices", "kernels"], ...cells])}`;
   });
   const others = [...modules.keys()].filter((name) => !shown.has(name)).sort();

@@ -3,88 +3,83 @@
  *
  * @module
  */
-import { exists } from "../model/files/file_error.ts";
-import { embeddedModelDir } from "../model/embedded.ts";
-import { gpuOptions } from "../tools/program/gpu_options.ts";
+import type { AdapterDescription } from "../gpu/device/adapter.ts";
+import { Gpu } from "../gpu/gpu.ts";
+import type { KernelKind } from "../gpu/kernel_picker.ts";
+import { openGpu } from "../gpu/native/open.ts";
+import type { Precision } from "../gpu/precision.ts";
+import { tuneKernels } from "../gpu/tuning/tune.ts";
 import { choice, type OptionValues } from "../tools/program/options.ts";
-import type { Case, Size } from "./case.ts";
+import { showProgress } from "../tools/program/progress.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { demoCases, KERNEL_CASES, withCase } from "./cases.ts";
 import { ofCeiling } from "./ceilings.ts";
-import { attentionCases } from "./cases/attention.ts";
-import { conv3dCases } from "./cases/conv3d.ts";
-import { gemmCases } from "./cases/gemm.ts";
-import { transformerCase } from "./cases/transformer.ts";
-import { vaeDecodeCase } from "./cases/vae_decode.ts";
 import { FLOP_FORMULAS } from "./flops.ts";
 import { measure, type Measurement } from "./measure.ts";
-import { handOver, resultOptions, saveResult } from "./result.ts";
-import { markdownTable } from "./table.ts";
-import { openVariants, type Variant } from "./variants.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { benchOptions, handOver, saveResult, sizeOption } from "./program.ts";
+import { percent, tableOf } from "./table.ts";
 
 const options = {
-  ...gpuOptions("Bench"),
-  precision: choice({ group: "Bench", choices: ["f32", "f16"], help: "Of matrix operands.", default: "both on a GPU" }),
-  size: choice({ group: "Bench", choices: ["small", "large"], help: "Problem sizes.", default: "by kind of adapter" }),
-  ...resultOptions,
+  ...benchOptions,
+  precision: choice({
+    group: "Bench",
+    choices: ["f32", "f16"],
+    help: "Number format of the operands of matrix products.",
+    default: "both on a GPU",
+  }),
+  size: sizeOption,
 };
 
-/** One case on one variant. */
+/** One case with one kind of kernels. */
 interface Measured extends Measurement {
   readonly case: string;
   readonly kernels: Variant["name"];
 }
 
-/** The same, beside the figures it is compared with. */
-interface Result extends Measured {
-  /** Its rate over that of the fastest matrix product of this run, of any variant. */
+if (import.meta.main) await runAsProgram({ command: "deno task bench", options, run: bench });
+
+async function bench(values: OptionValues<typeof options>): Promise<void> {
+  const { adapter: { name: adapter, source, software }, variants } = await openVariants(values);
+  const size = values.size ?? (software ? "small" : "large");
+  const data = (results: readonly Measured[]) => ({
+    ...{ adapter, source, software, size, flopFormulas: FLOP_FORMULAS },
+    results: compared(results, adapter),
+  });
+  const measured: Measured[] = [], kernelCases = KERNEL_CASES[size];
+  for (const task of [...kernelCases, ...await demoCases(size)]) {
+    for (const { name: kernels, gpu, used } of variants) {
+      if (!used && task !== kernelCases[0]) continue;
+      const result = {
+        case: task.name,
+        kernels,
+        ...await withCase(gpu, task, (_, once) => measure(gpu, once)),
+      };
+      gpu.trim();
+      measured.push(result);
+      saveResult(values, data(measured));
+      console.error(`${task.name}, ${kernels}: ${result.ms.toFixed(2)} ms, ${rate(result)} GFLOP/s`);
+    }
+  }
+  const all = data(measured), formulas = `FLOPs counted: ${FLOP_FORMULAS.join("; ")}.`;
+  handOver(values, all, `\n${adapter}, ${size} sizes\n\n${resultTable(all.results)}\n\n${formulas}`);
+  for (const { gpu } of variants) gpu.close();
+}
+
+/** The data of a run. */
+export interface KernelRun {
+  readonly adapter: string;
+  readonly source: string;
+  readonly results: readonly Compared[];
+}
+
+/** A result beside the figures that it is compared with. */
+interface Compared extends Measured {
+  /** Its rate over that of the fastest matrix product of this run, with any kernels. */
   readonly ofBestGemm: number;
   readonly ofCeiling: string;
 }
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench", options, run: bench });
-
-async function bench(values: OptionValues<typeof options>): Promise<void> {
-  const { adapter, variants } = await openVariants(values);
-  const { name, software } = adapter;
-  const size = values.size ?? (software ? "small" : "large");
-  const data = (results: readonly Measured[]) => ({
-    adapter: name,
-    source: adapter.source,
-    software,
-    size,
-    flopFormulas: FLOP_FORMULAS,
-    results: compared(results, name),
-  });
-  const all = data(await runAll(size, variants, (results) => saveResult(values, data(results))));
-  handOver(
-    values,
-    all,
-    `\n${name}, ${size} sizes\n\n${resultTable(all.results)}\n\nFLOPs counted: ${FLOP_FORMULAS.join("; ")}.`,
-  );
-  for (const { gpu } of variants) gpu.close();
-}
-
-async function runAll(
-  size: Size,
-  variants: readonly Variant[],
-  soFar: (results: readonly Measured[]) => void,
-): Promise<Measured[]> {
-  const gemms = gemmCases(size);
-  const others = [...attentionCases(size), ...conv3dCases(size), ...await demoCases(size)];
-  const measured: Measured[] = [];
-  for (const task of [...gemms, ...others]) {
-    for (const variant of variants) {
-      if (!variant.used && task !== gemms[0]) continue;
-      const result = { case: task.name, kernels: variant.name, ...await runCase(task, variant) };
-      measured.push(result);
-      soFar(measured);
-      console.error(`${result.case}, ${result.kernels}: ${result.ms.toFixed(2)} ms, ${rate(result)} GFLOP/s`);
-    }
-  }
-  return measured;
-}
-
-function compared(measured: readonly Measured[], adapter: string): Result[] {
+function compared(measured: readonly Measured[], adapter: string): Compared[] {
   const best = Math.max(...measured.filter((r) => r.case.startsWith("GEMM")).map((r) => r.gflopsPerSecond));
   return measured.map((result) => ({
     ...result,
@@ -93,43 +88,53 @@ function compared(measured: readonly Measured[], adapter: string): Result[] {
   }));
 }
 
-/** Those of the demo model; none where it was not carried along. */
-async function demoCases(size: Size): Promise<Case[]> {
-  if (await exists(embeddedModelDir())) return [transformerCase, vaeDecodeCase(size)];
-  console.error("The demo model is not here: its cases are left out.");
-  return [];
-}
-
-async function runCase(task: Case, { gpu }: Variant): Promise<Measurement> {
-  const prepared = await task.prepare(gpu);
-  try {
-    return await measure(gpu, prepared.work);
-  } finally {
-    prepared.release();
-    gpu.trim();
-  }
-}
-
-function resultTable(results: readonly Result[]): string {
-  return markdownTable([
-    ["case", "kernels", "GFLOP", "ms", "spread", "GFLOP/s", "of best GEMM", "of the ceiling"],
-    ...results.map((r) => [
-      r.case,
-      r.kernels,
-      (r.flops / 1e9).toPrecision(3),
-      r.ms.toFixed(2),
-      percent(r.spread),
-      rate(r),
-      percent(r.ofBestGemm),
-      r.ofCeiling,
-    ]),
-  ]);
+function resultTable(results: readonly Compared[]): string {
+  return tableOf(results, {
+    "case": (r) => r.case,
+    "kernels": (r) => r.kernels,
+    "GFLOP": (r) => (r.flops / 1e9).toPrecision(3),
+    "ms": (r) => r.ms.toFixed(2),
+    "spread": (r) => percent(r.spread, 0),
+    "GFLOP/s": rate,
+    "of best GEMM": (r) => percent(r.ofBestGemm, 0),
+    "of the ceiling": (r) => r.ofCeiling,
+  });
 }
 
 function rate({ gflopsPerSecond }: Measurement): string {
   return gflopsPerSecond.toFixed(gflopsPerSecond < 100 ? 1 : 0);
 }
 
-function percent(share: number): string {
-  return `${(100 * share).toFixed(0)}%`;
+/** A device with one kind of kernels. */
+interface Variant {
+  readonly name: `${KernelKind} ${Precision}`;
+  readonly gpu: Gpu;
+  /** Whether tilereel uses them on this adapter. Others are timed for comparison, on one matrix product. */
+  readonly used: boolean;
+}
+
+/**
+ * Opens the adapter with every kind of kernels that is worth timing. Those that are used are tuned. Without --precision
+ * a GPU runs in f32 and, where it can, in f16. Software rendering over OpenGL takes minutes to compile a tiled kernel,
+ * which it never runs, so it has `plain` only.
+ */
+async function openVariants(
+  { gpu: choice = "auto", precision: asked, tuning }: OptionValues<typeof options>,
+): Promise<{ adapter: AdapterDescription; variants: Variant[] }> {
+  const { device, settings } = await openGpu({ choice, precision: asked ?? "f32" });
+  const { software, features, matrixUnits } = settings.description, f16 = features.includes("shader-f16");
+  const only16 = asked !== undefined && settings.precision === "f16";
+  const names: Variant["name"][] = ["plain f32"];
+  if (!only16 && (f16 || !software)) names.push("tiled f32");
+  if (only16 || asked === undefined && f16 && !software) names.push(matrixUnits ? "matrix f16" : "tiled f16");
+  const variants = names.map((name) => {
+    const [kernels, precision] = name.split(" ") as [KernelKind, Precision];
+    const used = (kernels === "plain") === (software && !only16);
+    return { name, used, gpu: new Gpu(device, { ...settings, kernels, precision }) };
+  });
+  if (tuning !== "off" && !software) {
+    const { onProgress } = showProgress();
+    for (const { used, gpu } of variants) if (used) await tuneKernels(gpu, { again: tuning === "again", onProgress });
+  }
+  return { adapter: settings.description, variants };
 }

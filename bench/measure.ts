@@ -6,41 +6,41 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import { countFlops } from "./flops.ts";
 
-/** What was measured. */
+/** A measurement. */
 export interface Measurement {
-  /** Median time of one run of the work. */
+  /** The median time of one run of the work. */
   readonly ms: number;
   /** (slowest − fastest) / median. */
   readonly spread: number;
-  /** Samples taken. */
+  /** The number of samples. */
   readonly samples: number;
-  /** Floating-point operations of one run. */
+  /** The floating-point operations of one run. */
   readonly flops: number;
   readonly gflopsPerSecond: number;
 }
 
 const SAMPLES = 5;
 /**
- * A sample repeats the work until it takes so long. Deno looks every 10 ms whether a device is done: what that takes on
- * average is subtracted, and by how much it varies is little beside this.
+ * The length of a sample, for which short work is repeated. Deno looks only every 10 ms whether a device is done. The
+ * mean of that wait is subtracted, and its variation is small beside a sample of this length.
  */
 const SAMPLE_MS = 300;
 const MOST_REPEATS = 1000;
-/** No more samples are begun after so long. */
+/** No further sample begins after this time. */
 const BUDGET_MS = 3000;
 
 /**
  * Warms up, then times.
  *
- * @param work records, and may wait; frees what it makes
- * @param least samples that are always taken
+ * @param work records work and may wait; it frees what it makes
+ * @param least the number of samples that are always taken
  */
 export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {}): Promise<Measurement> {
   const flops = await countFlops(gpu, work); // also compiles the kernels and allocates the memory
   const wait = await idleWait(gpu);
   const once = await time(gpu, work, 1, wait);
   const repeats = Math.max(1, Math.min(MOST_REPEATS, Math.round(SAMPLE_MS / once)));
-  // Work that takes so long that it runs as rarely as possible needs no further warming up.
+  // Long work runs as rarely as possible, so the second warm-up counts as a sample.
   const samples = once > BUDGET_MS ? [once] : [];
   for (
     let spent = 0;
@@ -60,18 +60,17 @@ export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {})
   };
 }
 
-/** Milliseconds a run, less the wait. */
+/** The milliseconds of one run, without the wait. */
 async function time(gpu: Gpu, work: () => unknown, repeats: number, wait: number): Promise<number> {
   const start = performance.now();
   for (let i = 0; i < repeats; i++) await work();
   await gpu.finish();
   const elapsed = performance.now() - start;
-  // Work that is done before the device is first looked at takes no longer than the wait: then nothing can be said of
-  // it.
+  // Work that ends before Deno first looks takes no longer than the wait, so its time is unknown.
   return Math.max(elapsed - wait, elapsed / 10) / repeats;
 }
 
-/** Milliseconds that waiting for a device takes which has nothing to do: the median of some. */
+/** The median of the milliseconds that waiting for an idle device takes. */
 async function idleWait(gpu: Gpu): Promise<number> {
   await gpu.finish();
   const waits: number[] = [];

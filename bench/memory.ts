@@ -6,6 +6,7 @@
 import { clipOptions } from "../tools/program/clip/clip_options.ts";
 import { choice, flag, memory, number, type OptionValues } from "../tools/program/options.ts";
 import { weightDtypeOption, weightsOption } from "../tools/program/model_options.ts";
+import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
@@ -13,12 +14,9 @@ import type { AttentionMethod } from "../model/attention/method.ts";
 import { vedaAttention } from "../model/veda/methods.ts";
 import { singleBranch } from "../model/vorta/methods.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
-import { countMemory, type MemoryCase, type MemoryCount, STAGES } from "./memory/count.ts";
-import { DRY_MODELS } from "./memory/dry_model.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
-import { markdownTable } from "./table.ts";
-
-const GROUP = "Memory";
+import { countMemory, DRY_MODELS, type MemoryCase, type MemoryCount, STAGES } from "./memory/count.ts";
+import { benchOptions } from "./program.ts";
+import { tableOf } from "./table.ts";
 
 const METHODS: Readonly<Record<string, AttentionMethod | undefined>> = {
   full: undefined,
@@ -28,41 +26,49 @@ const METHODS: Readonly<Record<string, AttentionMethod | undefined>> = {
 };
 
 const options = {
-  model: choice({ group: GROUP, choices: DRY_MODELS, help: "Whose shapes.", default: "a table of both" }),
+  model: choice({
+    group: "Bench",
+    choices: Object.keys(DRY_MODELS) as MemoryCase["model"][],
+    help: "The model whose memory is counted.",
+    default: "a table of both",
+  }),
   size: clipOptions.size,
   frames: clipOptions.frames,
-  guidance: number({ group: GROUP, value: "X", help: "1 turns guidance off.", default: "5", min: 0 }),
+  guidance: number({ group: "Bench", value: "X", help: "1 turns guidance off.", default: "5", min: 0 }),
   weights: weightsOption,
   "weight-dtype": weightDtypeOption,
   stored: choice({
-    group: GROUP,
+    group: "Bench",
     choices: ["f32", "bf16"],
     help: "Format of the transformer's files: Wan-AI's own are f32.",
     default: "f32",
   }),
   attention: choice({
-    group: GROUP,
-    choices: ["full", "sliding", "coreset", "veda"],
-    help: "How; veda keeps a tenth.",
+    group: "Bench",
+    choices: Object.keys(METHODS),
+    help: "The attention method; veda keeps a tenth of the tiles.",
     default: "full",
   }),
   precision: choice({
-    group: GROUP,
+    group: "Bench",
     choices: ["f32", "f16", "matrix"],
-    help: "Of matrix operands: matrix is f16 as matrix units take it.",
+    help: "Number format of the operands of matrix products: matrix is f16 with matrix units.",
     default: "f32",
   }),
-  memory: memory({ group: GROUP, value: "LIMIT", help: "As for generate.", default: "8 GB" }),
-  parts: flag({ group: GROUP, help: "List what lies in memory at each peak." }),
-  json: flag({ group: GROUP, help: "Print JSON instead of a table." }),
+  memory: memory({ group: "Bench", value: "LIMIT", help: "As for generate.", default: "8 GB" }),
+  parts: flag({ group: "Bench", help: "List what lies in memory at each peak." }),
+  json: benchOptions.json,
 };
 
 const SMALL = { model: "1.3B", width: 832, height: 480 } as const;
 const LARGE = { model: "14B", width: 1280, height: 720, frames: 81 } as const;
 const CARD = { memoryLimit: 24e9 }, SERVER = { memoryLimit: 80e9 };
 
+/** A case whose method is told by its name. */
+type NamedCase = Omit<MemoryCase, "attention"> & { readonly method?: string };
+
 /** What is counted where no model is named. */
-const CASES: readonly (MemoryCase & { readonly method?: string })[] = [
+const CASES: readonly NamedCase[] = [
   { ...SMALL, frames: 33, weights: "resident" },
   { ...SMALL, frames: 81, weights: "resident" },
   { ...SMALL, frames: 81, weights: "stream" },
@@ -73,7 +79,7 @@ const CASES: readonly (MemoryCase & { readonly method?: string })[] = [
   { ...LARGE, weights: "resident", device: SERVER },
 ];
 
-/** Largest kinds of buffers that are listed. */
+/** The largest kinds of buffers that are listed. */
 const PARTS = 6;
 
 if (import.meta.main) await runAsProgram({ command: "deno task bench:memory", options, run: main });
@@ -82,53 +88,50 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
   const ofOne = (["size", "frames", "guidance", "weights", "attention", "memory"] as const)
     .find((name) => values[name] !== undefined);
   if (values.model === undefined && ofOne) {
-    throw new TilereelError(
-      `--${ofOne} is of one clip, and without --model a table of several is counted: add --model`,
-    );
+    throw new TilereelError(`--${ofOne} is for one model, but all are counted; name one with --model`);
   }
-  const { model, size = { width: 832, height: 480 }, frames = 81, weights = "auto", guidance = 5 } = values;
-  const operands = {
-    ...values.precision === "matrix"
-      ? { precision: "f16" as const, matrixUnits: NVIDIA_MATRIX_UNITS }
-      : values.precision !== undefined && { precision: values.precision },
-  };
+  const { model, size = { width: 832, height: 480 }, frames = 81, weights = "auto", guidance = 5, precision } = values;
+  const operands = precision === "matrix"
+    ? { precision: "f16" as const, matrixUnits: NVIDIA_MATRIX_UNITS }
+    : { ...precision && { precision } };
   const device = { ...operands, ...values.memory !== undefined && { memoryLimit: values.memory } };
   const files = {
     stored: values.stored === "bf16" ? "BF16" : "F32",
     weightDtype: values["weight-dtype"] ?? "auto",
   } as const;
-  const cases = model === undefined
+  const cases: readonly NamedCase[] = model === undefined
     ? CASES.map((one) => ({ ...one, ...files, device: { ...one.device, ...operands } }))
     : [{ model, ...files, ...size, frames, weights, guidance, device, method: values.attention ?? "full" }];
-  const rows: string[][] = [["model", "clip", "limit", "weights", "attention", ...STAGES, "tiles"]];
+  const counted: Counted[] = [];
   for (const one of cases) {
     const { method = "full" } = one, attention = METHODS[method];
     const count = await countMemory({ ...one, ...attention && { attention } });
-    if (values.json) console.log(JSON.stringify({ ...one, method, ...count }));
-    else if (values.parts) console.log(partsText(one, count));
-    rows.push(row(one, method, count));
+    counted.push({ ...one, method, ...count });
+    if (values.json) console.log(JSON.stringify(counted.at(-1)));
+    else if (values.parts) console.log(partsText(counted.at(-1)!));
   }
-  if (!values.json) console.log(markdownTable(rows));
+  if (!values.json) console.log(table(counted));
 }
 
-function gigabytes(bytes: number): string {
-  return (bytes / 1e9).toFixed(2);
+interface Counted extends NamedCase, MemoryCount {
+  readonly method: string;
 }
 
-function row({ model, width, height, frames, device }: MemoryCase, method: string, count: MemoryCount): string[] {
-  const { memoryLimit } = device ?? {};
-  return [
-    model,
-    `${width}x${height}, ${frames} frames`,
-    memoryLimit === undefined ? "none" : `${memoryLimit / 1e9} GB`,
-    count.place,
-    method,
-    ...STAGES.map((stage) => gigabytes(count.peaks[stage].held)),
-    String(count.tiles),
-  ];
+function table(counted: readonly Counted[]): string {
+  const limit = ({ device: { memoryLimit } = {} }: Counted) =>
+    memoryLimit === undefined ? "none" : `${memoryLimit / 1e9} GB`;
+  return tableOf(counted, {
+    "model": (c) => c.model,
+    "clip": ({ width, height, frames }) => `${width}x${height}, ${frames} frames`,
+    "limit": limit,
+    "weights": (c) => c.place,
+    "attention": (c) => c.method,
+    ...Object.fromEntries(STAGES.map((stage) => [stage, (c: Counted) => gigabytes(c.peaks[stage].held)])),
+    "tiles": (c) => String(c.tiles),
+  });
 }
 
-function partsText({ model, width, height, frames }: MemoryCase, { peaks }: MemoryCount): string {
+function partsText({ model, width, height, frames, peaks }: Counted): string {
   return STAGES.map((stage) => {
     const { held, parts } = peaks[stage];
     const largest = parts.slice(0, PARTS).map(({ label, count, bytes }) =>
@@ -136,4 +139,8 @@ function partsText({ model, width, height, frames }: MemoryCase, { peaks }: Memo
     );
     return [`${model}, ${width}x${height}, ${frames} frames, ${stage}: ${gigabytes(held)} GB`, ...largest].join("\n");
   }).join("\n") + "\n";
+}
+
+function gigabytes(bytes: number): string {
+  return (bytes / 1e9).toFixed(2);
 }

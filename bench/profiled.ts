@@ -1,5 +1,5 @@
 /**
- * Where the GPU's time goes in a piece of work.
+ * The GPU's time in a piece of work, by kernel.
  *
  * @module
  */
@@ -7,21 +7,21 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { Profiler } from "../gpu/profile/profiler.ts";
 import { type Gaps, gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";
 
-/** The GPU times of a piece of work, by kernel. */
+/** The GPU times of a piece of work. */
 export interface Profiled {
   readonly dispatches: number;
-  /** Milliseconds in which kernels ran. */
+  /** The milliseconds in which kernels ran. */
   readonly busyMs: number;
-  /** Share of the time, from the first dispatch to the last, in which no kernel ran. */
+  /** The share of the time from the first dispatch to the last in which no kernel ran. */
   readonly gaps: number;
-  /** Shares of the busy time, the largest first. */
+  /** The shares of the busy time, the largest first. */
   readonly kernels: readonly { readonly kernel: string; readonly count: number; readonly share: number }[];
-  /** Where the gaps are, the most first. */
+  /** The pairs of kernels between which gaps are, the largest gaps first. */
   readonly between: readonly Gaps[];
 }
 
 /**
- * Runs work that has been warmed up once more and takes the time of every dispatch.
+ * Runs work that is already warm once more and times every dispatch.
  *
  * @returns undefined where the adapter has no timestamps
  */

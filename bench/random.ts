@@ -1,5 +1,5 @@
 /**
- * Random operands. Zeros would time differently, and hide what was never written.
+ * Random operands. With zeros times would differ, and results that were never written would not show.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { sizeOf, type Tensor } from "../gpu/tensor.ts";
 import { randn } from "../model/noise.ts";
 
-/** Numbers drawn; longer tensors repeat them. No multiple of usual row lengths, so that rows differ. */
+/** The count of random numbers; longer tensors repeat them. It is no multiple of usual row lengths, so rows differ. */
 const PERIOD = 2 ** 20 + 36;
 
 const blocks = new Map<string, Uint8Array>();
@@ -33,7 +33,7 @@ export function normalBytes(dtype: "f32" | "bf16", std: number, mean = 0): Uint8
   return block;
 }
 
-/** Hands out `length` bytes of a repeating block, beginning `start` bytes in; both multiples of 4. */
+/** Yields `length` bytes of a repeating block from the byte `start` on; both are multiples of 4. */
 export function* repeated(block: Uint8Array, start: number, length: number): Generator<Uint8Array> {
   for (let at = start % block.length, left = length; left > 0; at = 0) {
     const piece = block.subarray(at, Math.min(block.length, at + left));
@@ -45,7 +45,7 @@ export function* repeated(block: Uint8Array, start: number, length: number): Gen
 /**
  * A tensor of normally distributed numbers; the caller's.
  *
- * @param which tells tensors of one shape apart, which would else be equal
+ * @param which makes tensors of equal shape differ
  */
 export function normalTensor(
   gpu: Gpu,

@@ -1,14 +1,14 @@
 /**
- * What `tools/gpu_machine/run.sh` measured beside what the project aims at.
+ * The targets of the project beside what `tools/gpu_machine/run.sh` measured.
  *
  *     deno run -A bench/targets.ts FOLDER...      folders that results.tar.gz of one or more calls were unpacked in
  *
  * @module
  */
 import { slug } from "../tools/program/clip/slug.ts";
-import { TilereelError } from "../gpu/common/errors.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
-import { markdownTable } from "./table.ts";
+import { TilereelError } from "../gpu/common/errors.ts";
+import { mean, percent, tableOf } from "./table.ts";
 import { type Measured, readMeasured } from "./targets/measured.ts";
 import { targetRows } from "./targets/rows.ts";
 
@@ -17,74 +17,66 @@ if (import.meta.main) {
     command: "deno run -A bench/targets.ts",
     options: {},
     positionals: "FOLDER...",
-    run: async (_, folders) => {
-      if (folders.length === 0) throw new TilereelError("name a folder with results: targets.ts FOLDER...");
-      console.log(report(await readMeasured(folders)));
+    run: (_, folders) => {
+      if (folders.length === 0) {
+        throw new TilereelError("a folder with results is missing; name one: targets.ts FOLDER...");
+      }
+      console.log(report(readMeasured(folders)));
+      return Promise.resolve();
     },
   });
 }
 
-/** The tables: quality where it was measured, jobs that did not end well, then the targets, last. */
+/** The tables of PyTorch and of quality where they were measured, the jobs that failed, and the targets. */
 export function report(measured: Measured): string {
-  const parts = [torch(measured), quality(measured), failures(measured), targets(measured)];
-  return parts.filter((part) => part !== "").join("\n\n");
+  const targets = tableOf(targetRows(measured), {
+    "what": (row) => row.what,
+    "target": (row) => row.target,
+    "measured": (row) => row.measured,
+    "of the ceiling": (row) => row.ceiling ?? "",
+    "": ({ pass }) => pass === undefined ? "" : pass ? "pass" : "MISS",
+  });
+  return [torch(measured), quality(measured), failures(measured), targets].filter((part) => part !== "").join("\n\n");
 }
 
-function targets(measured: Measured): string {
-  return markdownTable([
-    ["what", "target", "measured", "of the ceiling", ""],
-    ...targetRows(measured).map(({ what, target, measured, ceiling, pass }) => [
-      what,
-      target,
-      measured,
-      ceiling ?? "",
-      pass === undefined ? "" : pass ? "pass" : "MISS",
-    ]),
-  ]);
-}
-
-/** The kernels that everyone knows, for scale. */
+/** PyTorch's matrix products and attention, for comparison. */
 function torch({ torch }: Measured): string {
   const rows = torch.flatMap(({ results }) => results).filter(({ tflops }) => tflops !== undefined);
-  if (rows.length === 0) return "";
-  return markdownTable([
-    ["PyTorch, bf16", "ms", "TFLOP/s"],
-    ...rows.map(({ shape, what, ms, tflops }) => [`${shape}: ${what}`, ms!.toFixed(2), tflops!.toFixed(0)]),
-  ]);
+  return rows.length === 0 ? "" : tableOf(rows, {
+    "PyTorch, bf16": ({ shape, what }) => `${shape}: ${what}`,
+    "ms": ({ ms }) => ms!.toFixed(2),
+    "TFLOP/s": ({ tflops }) => tflops!.toFixed(0),
+  });
 }
 
-/** By setting, over the prompts of all runs; the judge's attributes beside. */
+/** For each setting the means over the prompts of all runs, and the judge's attributes. */
 function quality({ quality, judge }: Measured): string {
   if (quality.length === 0) return "";
-  const settings = Map.groupBy(quality.flatMap(({ results }) => results), ({ setting }) => setting);
+  const runs = Map.groupBy(quality.flatMap(({ results }) => results), ({ setting }) => setting);
+  const settings = [...runs].map(([setting, runs]) => ({
+    setting,
+    density: runs[0]!.report.density,
+    clips: runs.flatMap(({ clips }) => clips),
+    shares: judge.find((run) => run.setting === slug(setting))?.shares ?? {},
+  }));
+  type Setting = (typeof settings)[number];
   const attributes = [...new Set(judge.flatMap(({ shares }) => Object.keys(shares)))];
-  return markdownTable([
-    ["attention", "clips", "density", "PSNR, dB", "SSIM", "flicker", ...attributes],
-    ...[...settings].map(([setting, runs]) => {
-      const clips = runs.flatMap(({ clips }) => clips);
-      const mean = (of: (clip: (typeof clips)[number]) => number, decimals: number) =>
-        clips.length === 0 ? "" : (clips.reduce((sum, clip) => sum + of(clip), 0) / clips.length).toFixed(decimals);
-      const shares = judge.find((run) => run.setting === slug(setting))?.shares;
-      return [
-        setting,
-        clips.length === 0 ? "" : String(clips.length),
-        `${(100 * runs[0]!.report.density).toFixed(1)}%`,
-        mean(({ psnr }) => psnr, 2),
-        mean(({ ssim }) => ssim, 4),
-        mean(({ flicker }) => flicker, 3),
-        ...attributes.map((name) => shares?.[name] ? `${(100 * shares[name][0]).toFixed(1)}%` : ""),
-      ];
-    }),
-  ]);
+  return tableOf(settings, {
+    "attention": ({ setting }) => setting,
+    "clips": ({ clips }) => clips.length === 0 ? "" : String(clips.length),
+    "density": ({ density }) => percent(density),
+    "PSNR, dB": ({ clips }) => mean(clips.map(({ psnr }) => psnr), 2),
+    "SSIM": ({ clips }) => mean(clips.map(({ ssim }) => ssim), 4),
+    "flicker": ({ clips }) => mean(clips.map(({ flicker }) => flicker), 3),
+    ...Object.fromEntries(
+      attributes.map((name) => [name, ({ shares }: Setting) => shares[name] ? percent(shares[name][0]) : ""]),
+    ),
+  });
 }
 
 function failures({ jobs }: Measured): string {
-  const bad = jobs.filter(({ status }) => status !== "0");
-  return bad.map(({ name, status, seconds }) =>
-    `Job ${name}: ${
-      /^\d+$/.test(status)
-        ? `${status === "124" ? "stopped at its limit" : `exit ${status}`} after ${seconds} s`
-        : status
-    }.`
+  const ended = (status: string) => status === "124" ? "stopped at its limit" : `exit ${status}`;
+  return jobs.filter(({ status }) => status !== "0").map(({ name, status, seconds }) =>
+    `Job ${name}: ${/^\d+$/.test(status) ? `${ended(status)} after ${seconds} s` : status}.`
   ).join("\n");
 }

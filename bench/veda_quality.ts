@@ -1,15 +1,13 @@
 /**
- * `deno task bench:veda`: how well Veda picks tiles. On states of the model's own sampling runs, the tiles that a
- * trained scorer picks are compared with those of mean pooling, of a scorer that was never trained, of chance and of
- * the oracle: recall, the attention that lies in them, and what the output is off by. Each scorer is looked at on the
- * shapes it has.
- *
- * Nothing that is printed is of states that the scorers were trained on, if the prompts and seeds are others.
+ * `deno task bench:veda`: how well Veda selects tiles. On states of the model's own sampling runs, the tiles of a trained
+ * scorer are compared with those of mean pooling, of an untrained scorer and of the oracle: recall, the attention in
+ * them, and the error of the output. Each scorer is measured on its own tile shapes. With other prompts and seeds than
+ * in training, no state is one that a scorer was trained on.
  *
  * @module
  */
 import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
-import { flag, integer, type OptionValues, path, text } from "../tools/program/options.ts";
+import { integer, type OptionValues, path, text } from "../tools/program/options.ts";
 import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../tools/program/model_options.ts";
 import { sizesText } from "../tools/program/clip/vorta_options.ts";
@@ -30,28 +28,29 @@ import { spread } from "../model/veda/tile_search.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
-import { markdownTable } from "./table.ts";
+import { benchOptions, promptsOption } from "./program.ts";
+import { percent, tableOf } from "./table.ts";
 
 const options = {
   ...samplingOptions,
   ...trainedModelOptions,
-  prompts: path({ group: "Bench", value: "FILE", help: "One prompt a line.", default: "tools/demo/prompts64.txt" }),
-  count: integer({ group: "Bench", value: "N", help: "The first so many prompts only.", default: "4", min: 1 }),
+  prompts: promptsOption,
+  count: integer({ group: "Bench", value: "N", help: "Use the first N prompts.", default: "4", min: 1 }),
   tiles: path({ group: "Bench", value: "FILE,FILE", help: 'Files of "train tiles" and "search tiles" to compare.' }),
   keeps: text({ group: "Bench", value: "X,Y", help: "Keep ratios.", default: "0.5,0.25,0.125" }),
-  looks: integer({ group: "Bench", value: "N", help: "Denoising steps of a run to look at.", default: "4", min: 1 }),
-  json: flag({ group: "Bench", help: "Print JSON instead of tables." }),
+  looks: integer({ group: "Bench", value: "N", help: "Denoising steps of a run to measure.", default: "4", min: 1 }),
+  json: benchOptions.json,
 };
 
 if (import.meta.main) await runAsProgram({ command: "deno task bench:veda", options, run: bench });
 
-/** A way to pick tiles. */
+/** A way to select tiles. */
 interface Picker {
   readonly name: string;
-  /** What its tiles are like, in words. */
+  /** The shapes of its tiles in words. */
   readonly shapes: string;
   readonly plan: TileShapes;
-  /** "oracle": by the teacher's heat; "means": without projections. */
+  /** "oracle": by the teacher's heat; "means": without projections; or by a scorer's projections for each layer. */
   readonly by: "oracle max" | "oracle sum" | "means" | readonly Projections<Tensor>[];
 }
 
@@ -60,24 +59,20 @@ interface Result {
   readonly picker: string;
   readonly shapes: string;
   readonly keep: number;
-  /** Of the tiles of the oracle by max, and by sum, the share that is picked. */
+  /** The shares of the tiles of the oracle by max, and by sum, that are selected. */
   readonly recallMax: number;
   readonly recallSum: number;
-  /** Share of attention that lies in the picked tiles. */
+  /** The share of attention that lies in the selected tiles. */
   readonly kept: number;
   /** ‖O_sparse − O_full‖² / ‖O_full‖² */
   readonly error: number;
 }
 
 async function bench(values: OptionValues<typeof options>): Promise<void> {
-  const { prompts = "tools/demo/prompts64.txt", count = 4, json = false } = values;
+  const { prompts = promptsOption.default as string, count = 4, json = false } = values;
   const all = await planSampling({ ...values, prompts });
   const sampling = { ...all, clips: all.clips.slice(0, count) };
-  using work = await openLongRun({
-    quiet: json,
-    values,
-    stopping: "Stopping after this step.",
-  });
+  using work = await openLongRun({ quiet: json, values, stopping: "Stopping after this step." });
   using open = await openSamplingRuns(work, sampling);
   const pickers = await openPickers(work.gpu, open, values, sampling.grid);
   const keeps = (values.keeps ?? "0.5,0.25,0.125").split(",").map(Number);
@@ -86,14 +81,14 @@ async function bench(values: OptionValues<typeof options>): Promise<void> {
   else print(results, keeps);
 }
 
-/** All that are compared. */
+/** Opens all that are compared. */
 async function openPickers(
   gpu: Gpu,
   { runs }: OpenRuns,
   { tiles, seed = 0 }: OptionValues<typeof options>,
   grid: Grid,
 ): Promise<Picker[]> {
-  if (tiles === undefined) throw new TilereelError('give --tiles FILE, as "tilereel train tiles" makes it');
+  if (tiles === undefined) throw new TilereelError('--tiles is missing; give a file that "tilereel train tiles" made');
   const pickers = new Map<string, Picker>();
   const untrained = TileParameters.random(gpu, runs, seed + 1);
   for (const path of tiles.split(",")) {
@@ -110,7 +105,7 @@ async function openPickers(
   return [...pickers.values()];
 }
 
-/** Looks at states of all runs. */
+/** Measures on states of all runs. */
 async function measure(
   { gpu, onProgress, signal }: Pick<LongRun, "gpu" | "onProgress" | "signal">,
   { runs }: OpenRuns,
@@ -194,21 +189,15 @@ async function measure(
 }
 
 function print(results: readonly Result[], keeps: readonly number[]): void {
-  const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
   for (const keep of keeps) {
-    console.log(`\nkeep ${keep}\n`);
-    console.log(markdownTable([
-      ["picked by", "shapes", "recall, max", "recall, sum", "attention kept", "error"],
-      ...results.filter((result) => result.keep === keep).map(
-        ({ picker, shapes, recallMax, recallSum, kept, error }) => [
-          picker,
-          shapes,
-          percent(recallMax),
-          percent(recallSum),
-          percent(kept),
-          percent(error),
-        ],
-      ),
-    ]));
+    const table = tableOf(results.filter((result) => result.keep === keep), {
+      "picked by": (r) => r.picker,
+      "shapes": (r) => r.shapes,
+      "recall, max": (r) => percent(r.recallMax),
+      "recall, sum": (r) => percent(r.recallSum),
+      "attention kept": (r) => percent(r.kept),
+      "error": (r) => percent(r.error),
+    });
+    console.log(`\nkeep ${keep}\n\n${table}`);
   }
 }

@@ -1,8 +1,8 @@
 /**
- * `deno task compile`: makes `dist/tilereel`, one file that runs alone, with the demo model inside.
+ * `deno task compile`: makes `dist/tilereel`, one file that runs alone and contains the demo model.
  *
- * With the network that is `deno compile`. It downloads Deno's runtime, denort; where that cannot be had, a
- * self-extracting executable of this very Deno and the bundled program is made instead.
+ * `deno compile` makes it if its runtime, denort, can be downloaded. Otherwise it is a self-extracting executable of this
+ * Deno and the bundled program.
  *
  * @module
  */
@@ -14,16 +14,16 @@ import { flag, type OptionValues, path } from "./program/options.ts";
 import { stageProgram } from "./stage_program.ts";
 import { writeSelfExtracting } from "./self_extracting.ts";
 
-/** Where denort comes from; tried first, since `deno compile` itself may wait very long for a host that is silent. */
+/** The host of denort. It is tried first, because `deno compile` may wait very long for a host that does not answer. */
 const DENORT_HOST = "https://dl.deno.land/";
 const PROBE_MS = 10_000;
 
 const options = {
   out: path({ group: "Output", value: "FILE", help: "Where to write it.", default: "dist/tilereel" }),
-  "self-extracting": flag({ group: "Output", help: "Don't try deno compile." }),
+  "self-extracting": flag({ group: "Output", help: "Do not try deno compile." }),
 };
 
-/** Where the program is laid out, while it is. */
+/** The temporary folder of the program while there is one. */
 let staging: string | undefined;
 
 if (import.meta.main) {
@@ -61,7 +61,7 @@ async function compile(values: OptionValues<typeof options>): Promise<void> {
   console.log(`Try it: ${resolve(out)} generate "a red circle moving right on a black background"`);
 }
 
-/** Runs `deno compile` and says what stood in its way, if anything did. */
+/** Runs `deno compile`. Returns the reason if it failed. */
 async function denoCompile(folder: string, out: string): Promise<string | undefined> {
   if (!Deno.env.has("DENORT_BIN")) {
     try {

@@ -1,8 +1,9 @@
 /**
- * `deno task dawn`: downloads Dawn, which `--gpu dawn` runs on, and puts it where that looks. Of the npm package only
- * the addon for one system is kept.
+ * `deno task dawn`: downloads Dawn, on which `--gpu dawn` runs, to the folder where it is looked for. Only the addon for
+ * one system is kept of the npm package.
  *
- * Runs with `--no-lock`: a package in `deno.lock` is downloaded with every fresh clone, and few need these 51 MB.
+ * It runs with `--no-lock`, because packages in `deno.lock` are downloaded with every fresh clone, and few users need
+ * these 51 MB.
  *
  * @module
  */
@@ -14,7 +15,7 @@ import { runAsProgram } from "./program/run_as_program.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { DAWN_FOLDER } from "../gpu/native/dawn_addon.ts";
 
-/** The only mention of its version: the import map must not name it, see the module. */
+/** The only place that names the version. The import map must not, for the same reason. */
 const PACKAGE = "npm:webgpu@0.6.2";
 const ROOT = join(import.meta.dirname!, "..");
 
@@ -34,12 +35,12 @@ if (import.meta.main) {
 async function install(folder: string, platform?: string): Promise<void> {
   const part = platform === undefined ? DAWN_FOLDER : join("dist", platform);
   const source = await download();
-  // Beside the place first, so that it is there whole or not at all.
+  // It is copied beside the folder first, so that it is there as a whole or not at all.
   const unfinished = `${folder}.part`;
   try {
     await mkdir(unfinished, { recursive: true });
     await cp(join(source, part), join(unfinished, part), { recursive: true }).catch(() => {
-      throw new TilereelError(`${PACKAGE} has no ${part}: there is no Dawn for that system`);
+      throw new TilereelError(`${PACKAGE} has no ${part}, so there is no Dawn for that system`);
     });
     for (const name of ["package.json", "LICENSE.md"]) await cp(join(source, name), join(unfinished, name));
     await rm(folder, { recursive: true, force: true });
@@ -54,7 +55,7 @@ async function install(folder: string, platform?: string): Promise<void> {
 async function download(): Promise<string> {
   const manifest = `${PACKAGE}/package.json`;
   try {
-    // Its manifest: importing the package itself would load the addon for this system.
+    // This imports the manifest, because the package itself would load the addon for this system.
     await import(manifest, { with: { type: "json" } });
   } catch (cause) {
     const [reason] = (cause as Error).message.split("\n");

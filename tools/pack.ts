@@ -50,7 +50,7 @@ async function stagePackage(folder: string, types: boolean): Promise<void> {
   await stageFiles(folder);
   if (types) {
     await writeTypes(join(folder, "types"));
-    // Where the module is imported by its path no package.json says where its types are.
+    // If the module is imported by its path, no package.json says where its types are.
     const module = join(folder, "mod.js");
     await Deno.writeTextFile(module, `/* @ts-self-types="./types/mod.d.ts" */\n${await Deno.readTextFile(module)}`);
   }

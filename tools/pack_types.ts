@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { ROOT } from "./stage_program.ts";
 
-/** In neither import map nor lock file: what stands there is downloaded with every fresh clone, and this has 23 MB. */
+/** In neither import map nor lock file, because what these name is downloaded with every fresh clone: this has 23 MB. */
 const TYPESCRIPT = "npm:typescript@5.9.3/tsc";
 
 /**
@@ -19,7 +19,7 @@ export async function writeTypes(folder: string): Promise<void> {
   const options = {
     declaration: true,
     emitDeclarationOnly: true,
-    // The checkout is checked by deno check; here types of Deno and of packages are not known.
+    // deno check checks the checkout; here the types of Deno and of packages are not known.
     noCheck: true,
     skipLibCheck: true,
     allowImportingTsExtensions: true,
@@ -41,7 +41,7 @@ export async function writeTypes(folder: string): Promise<void> {
   let count = 0;
   for await (const path of declarations(folder)) {
     const text = await Deno.readTextFile(path);
-    // By its full name, for Deno looks for no other.
+    // Deno finds only full names.
     await Deno.writeTextFile(path, text.replace(/((?:from|import)\s*\(?\s*"\.[^"]*)\.ts"/g, '$1.d.ts"'));
     count++;
   }

@@ -26,7 +26,7 @@ export async function writeSelfExtracting(folder: string, out: string): Promise<
   const archive = create({
     cwd: folder,
     gzip: { level: 9 },
-    // No owner and no times: only the contents of the files count.
+    // Owners and times are left out, so that only the contents of the files count.
     portable: true,
     noMtime: true,
     filter: (_, stat) => {

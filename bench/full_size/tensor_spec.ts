@@ -1,5 +1,5 @@
 /**
- * What tensors the parts of a Wan model have in the diffusers layout.
+ * The tensors that the parts of a Wan model have in the diffusers layout.
  *
  * @module
  */
@@ -13,74 +13,79 @@ export interface TensorSpec {
   readonly shape: readonly number[];
 }
 
-/** Of `UMT5EncoderModel`. */
+function tensor(name: string, ...shape: number[]): TensorSpec {
+  return { name, shape };
+}
+
+/** The weight of a linear layer or of a convolution, and its bias. */
+function biased(name: string, outputs: number, inputs: number, ...kernel: number[]): TensorSpec[] {
+  return [tensor(`${name}.weight`, outputs, inputs, ...kernel), tensor(`${name}.bias`, outputs)];
+}
+
+function numbered(count: number, of: (i: number) => TensorSpec[]): TensorSpec[] {
+  return Array.from({ length: count }, (_, i) => of(i)).flat();
+}
+
+/** The tensors of `UMT5EncoderModel`. */
 export function umt5Tensors(config: Umt5Config): TensorSpec[] {
   const { dModel, dFf, heads, dKv, layers, relativeBuckets, vocabSize } = config, inner = heads * dKv;
   return [
-    { name: "shared.weight", shape: [vocabSize, dModel] },
-    ...Array.from({ length: layers }, (_, i) => {
-      const layer = `encoder.block.${i}.layer`,
-        attention = `${layer}.0.SelfAttention`,
-        ff = `${layer}.1.DenseReluDense`;
+    tensor("shared.weight", vocabSize, dModel),
+    ...numbered(layers, (i) => {
+      const [attention, ff] = [0, 1].map((part) => `encoder.block.${i}.layer.${part}`) as [string, string];
       return [
-        { name: `${layer}.0.layer_norm.weight`, shape: [dModel] },
-        ...["q", "k", "v"].map((name) => ({ name: `${attention}.${name}.weight`, shape: [inner, dModel] })),
-        { name: `${attention}.o.weight`, shape: [dModel, inner] },
-        { name: `${attention}.relative_attention_bias.weight`, shape: [relativeBuckets, heads] },
-        { name: `${layer}.1.layer_norm.weight`, shape: [dModel] },
-        ...["wi_0", "wi_1"].map((name) => ({ name: `${ff}.${name}.weight`, shape: [dFf, dModel] })),
-        { name: `${ff}.wo.weight`, shape: [dModel, dFf] },
+        tensor(`${attention}.layer_norm.weight`, dModel),
+        ...["q", "k", "v"].map((name) => tensor(`${attention}.SelfAttention.${name}.weight`, inner, dModel)),
+        tensor(`${attention}.SelfAttention.o.weight`, dModel, inner),
+        tensor(`${attention}.SelfAttention.relative_attention_bias.weight`, relativeBuckets, heads),
+        tensor(`${ff}.layer_norm.weight`, dModel),
+        ...["wi_0", "wi_1"].map((name) => tensor(`${ff}.DenseReluDense.${name}.weight`, dFf, dModel)),
+        tensor(`${ff}.DenseReluDense.wo.weight`, dModel, dFf),
       ];
-    }).flat(),
-    { name: "encoder.final_layer_norm.weight", shape: [dModel] },
+    }),
+    tensor("encoder.final_layer_norm.weight", dModel),
   ];
 }
 
-/** Of `WanTransformer3DModel`. */
+/** The tensors of `WanTransformer3DModel`. */
 export function transformerTensors(config: TransformerConfig): TensorSpec[] {
   const { dim, ffnDim, textDim, freqDim, inChannels, outChannels, patchSize } = config;
-  const patch = patchSize.reduce((a, b) => a * b);
-  const embedder = "condition_embedder";
   return [
-    { name: "patch_embedding.weight", shape: [dim, inChannels, ...patchSize] },
-    { name: "patch_embedding.bias", shape: [dim] },
-    ...linear(`${embedder}.time_embedder.linear_1`, dim, freqDim),
-    ...linear(`${embedder}.time_embedder.linear_2`, dim, dim),
-    ...linear(`${embedder}.time_proj`, 6 * dim, dim),
-    ...linear(`${embedder}.text_embedder.linear_1`, dim, textDim),
-    ...linear(`${embedder}.text_embedder.linear_2`, dim, dim),
-    ...Array.from({ length: config.layers }, (_, i) => [
+    ...biased("patch_embedding", dim, inChannels, ...patchSize),
+    ...biased("condition_embedder.time_embedder.linear_1", dim, freqDim),
+    ...biased("condition_embedder.time_embedder.linear_2", dim, dim),
+    ...biased("condition_embedder.time_proj", 6 * dim, dim),
+    ...biased("condition_embedder.text_embedder.linear_1", dim, textDim),
+    ...biased("condition_embedder.text_embedder.linear_2", dim, dim),
+    ...numbered(config.layers, (i) => [
       ...["attn1", "attn2"].flatMap((attention) => [
-        ...["to_q", "to_k", "to_v", "to_out.0"].flatMap((n) => linear(`blocks.${i}.${attention}.${n}`, dim, dim)),
-        ...["norm_q", "norm_k"].map((n) => ({ name: `blocks.${i}.${attention}.${n}.weight`, shape: [dim] })),
+        ...["to_q", "to_k", "to_v", "to_out.0"].flatMap((n) => biased(`blocks.${i}.${attention}.${n}`, dim, dim)),
+        ...["norm_q", "norm_k"].map((n) => tensor(`blocks.${i}.${attention}.${n}.weight`, dim)),
       ]),
-      ...(config.crossAttnNorm ? ["weight", "bias"] : []).map((n) => ({
-        name: `blocks.${i}.norm2.${n}`,
-        shape: [dim],
-      })),
-      ...linear(`blocks.${i}.ffn.net.0.proj`, ffnDim, dim),
-      ...linear(`blocks.${i}.ffn.net.2`, dim, ffnDim),
-      { name: `blocks.${i}.scale_shift_table`, shape: [1, 6, dim] },
-    ]).flat(),
-    ...linear("proj_out", outChannels * patch, dim),
-    { name: "scale_shift_table", shape: [1, 2, dim] },
+      ...(config.crossAttnNorm ? ["weight", "bias"] : []).map((n) => tensor(`blocks.${i}.norm2.${n}`, dim)),
+      ...biased(`blocks.${i}.ffn.net.0.proj`, ffnDim, dim),
+      ...biased(`blocks.${i}.ffn.net.2`, dim, ffnDim),
+      tensor(`blocks.${i}.scale_shift_table`, 1, 6, dim),
+    ]),
+    ...biased("proj_out", outChannels * patchSize.reduce((a, b) => a * b), dim),
+    tensor("scale_shift_table", 1, 2, dim),
   ];
 }
 
-/** Of `AutoencoderKLWan`. */
+/** The tensors of `AutoencoderKLWan`. */
 export function vaeTensors(config: VaeConfig): TensorSpec[] {
+  const { zDim } = config;
   return [
     ...encoderTensors(config),
-    ...conv("quant_conv", 2 * config.zDim, 2 * config.zDim, [1, 1, 1]),
-    ...conv("post_quant_conv", config.zDim, config.zDim, [1, 1, 1]),
+    ...biased("quant_conv", 2 * zDim, 2 * zDim, 1, 1, 1),
+    ...biased("post_quant_conv", zDim, zDim, 1, 1, 1),
     ...decoderTensors(config),
   ];
 }
 
-function encoderTensors(
-  { baseDim, dimMult, numResBlocks, temporalDownsample, zDim, inChannels }: VaeConfig,
-): TensorSpec[] {
-  const specs = conv("encoder.conv_in", baseDim, inChannels, [3, 3, 3]);
+function encoderTensors(config: VaeConfig): TensorSpec[] {
+  const { baseDim, dimMult, numResBlocks, temporalDownsample, zDim, inChannels } = config;
+  const specs = biased("encoder.conv_in", baseDim, inChannels, 3, 3, 3);
   let channels = baseDim, block = 0;
   for (const [stage, mult] of dimMult.entries()) {
     for (let i = 0; i < numResBlocks; i++) {
@@ -89,8 +94,8 @@ function encoderTensors(
     }
     if (stage === dimMult.length - 1) continue;
     const name = `encoder.down_blocks.${block++}`;
-    specs.push(...conv(`${name}.resample.1`, channels, channels, [3, 3]));
-    if (temporalDownsample[stage]) specs.push(...conv(`${name}.time_conv`, channels, channels, [3, 1, 1]));
+    specs.push(...biased(`${name}.resample.1`, channels, channels, 3, 3));
+    if (temporalDownsample[stage]) specs.push(...biased(`${name}.time_conv`, channels, channels, 3, 1, 1));
   }
   return [...specs, ...midBlock("encoder.mid_block", channels), ...head("encoder", 2 * zDim, channels)];
 }
@@ -100,7 +105,7 @@ function decoderTensors(config: VaeConfig): TensorSpec[] {
   const time = config.temporalDownsample.toReversed();
   let channels = decoderBaseDim * dimMult.at(-1)!;
   const specs = [
-    ...conv("decoder.conv_in", channels, zDim, [3, 3, 3]),
+    ...biased("decoder.conv_in", channels, zDim, 3, 3, 3),
     ...midBlock("decoder.mid_block", channels),
   ];
   for (const [stage, mult] of dimMult.toReversed().entries()) {
@@ -110,8 +115,8 @@ function decoderTensors(config: VaeConfig): TensorSpec[] {
       channels = decoderBaseDim * mult;
     }
     if (stage === dimMult.length - 1) continue;
-    specs.push(...conv(`${name}.upsamplers.0.resample.1`, channels / 2, channels, [3, 3]));
-    if (time[stage]) specs.push(...conv(`${name}.upsamplers.0.time_conv`, 2 * channels, channels, [3, 1, 1]));
+    specs.push(...biased(`${name}.upsamplers.0.resample.1`, channels / 2, channels, 3, 3));
+    if (time[stage]) specs.push(...biased(`${name}.upsamplers.0.time_conv`, 2 * channels, channels, 3, 1, 1));
     channels /= 2;
   }
   return [...specs, ...head("decoder", outChannels, channels)];
@@ -120,35 +125,23 @@ function decoderTensors(config: VaeConfig): TensorSpec[] {
 function midBlock(name: string, dim: number): TensorSpec[] {
   return [
     ...resnet(`${name}.resnets.0`, dim, dim),
-    gamma(`${name}.attentions.0.norm`, dim, 2),
-    ...conv(`${name}.attentions.0.to_qkv`, 3 * dim, dim, [1, 1]),
-    ...conv(`${name}.attentions.0.proj`, dim, dim, [1, 1]),
+    tensor(`${name}.attentions.0.norm.gamma`, dim, 1, 1),
+    ...biased(`${name}.attentions.0.to_qkv`, 3 * dim, dim, 1, 1),
+    ...biased(`${name}.attentions.0.proj`, dim, dim, 1, 1),
     ...resnet(`${name}.resnets.1`, dim, dim),
   ];
 }
 
-function resnet(name: string, cout: number, cin: number): TensorSpec[] {
+function resnet(name: string, outputs: number, inputs: number): TensorSpec[] {
   return [
-    gamma(`${name}.norm1`, cin, 3),
-    ...conv(`${name}.conv1`, cout, cin, [3, 3, 3]),
-    gamma(`${name}.norm2`, cout, 3),
-    ...conv(`${name}.conv2`, cout, cout, [3, 3, 3]),
-    ...(cin === cout ? [] : conv(`${name}.conv_shortcut`, cout, cin, [1, 1, 1])),
+    tensor(`${name}.norm1.gamma`, inputs, 1, 1, 1),
+    ...biased(`${name}.conv1`, outputs, inputs, 3, 3, 3),
+    tensor(`${name}.norm2.gamma`, outputs, 1, 1, 1),
+    ...biased(`${name}.conv2`, outputs, outputs, 3, 3, 3),
+    ...(outputs === inputs ? [] : biased(`${name}.conv_shortcut`, outputs, inputs, 1, 1, 1)),
   ];
 }
 
-function head(half: string, cout: number, cin: number): TensorSpec[] {
-  return [gamma(`${half}.norm_out`, cin, 3), ...conv(`${half}.conv_out`, cout, cin, [3, 3, 3])];
-}
-
-function conv(name: string, cout: number, cin: number, kernel: readonly number[]): TensorSpec[] {
-  return [{ name: `${name}.weight`, shape: [cout, cin, ...kernel] }, { name: `${name}.bias`, shape: [cout] }];
-}
-
-function linear(name: string, output: number, input: number): TensorSpec[] {
-  return [{ name: `${name}.weight`, shape: [output, input] }, { name: `${name}.bias`, shape: [output] }];
-}
-
-function gamma(name: string, dim: number, ones: number): TensorSpec {
-  return { name: `${name}.gamma`, shape: [dim, ...Array<number>(ones).fill(1)] };
+function head(half: string, outputs: number, inputs: number): TensorSpec[] {
+  return [tensor(`${half}.norm_out.gamma`, inputs, 1, 1, 1), ...biased(`${half}.conv_out`, outputs, inputs, 3, 3, 3)];
 }

@@ -1,14 +1,14 @@
 /**
- * Whether numbers look computed.
+ * Checks that numbers look computed.
  *
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 
 /**
- * The standard deviation.
+ * Returns the standard deviation.
  *
- * @throws {TilereelError} if a number is not finite, or all are the same
+ * @throws {TilereelError} if a number is not finite, or all are equal
  */
 export function assertVaried(numbers: Float32Array | Uint8Array, what: string): number {
   let sum = 0, squares = 0;

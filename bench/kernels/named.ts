@@ -20,15 +20,14 @@ export function kernelNamed(given: string, variants: readonly RecordedVariant[],
   if (modules.has(given)) return given;
   const names = [
     ...[...modules.keys()].map((name) => [name, name] as const),
-    ...variants.flatMap(({ family, name, kernels }) =>
-      [name, `${family} ${name}`].map((name) => [name, kernels.at(-1)!] as const)
-    ),
+    ...variants.flatMap(({ family, name, kernels }) => {
+      const kernel = kernels.at(-1)!;
+      return [[name, kernel], [`${family} ${name}`, kernel]] as const;
+    }),
   ];
-  const meant = (
-    fits: (name: string) => boolean,
-  ) => [...new Set(names.filter(([name]) => fits(name)).map(([, kernel]) => kernel))];
-  const exact = meant((name) => name === given);
-  const found = exact.length > 0 ? exact : meant((name) => name.startsWith(given));
+  const exact = names.filter(([name]) => name === given);
+  const meant = exact.length > 0 ? exact : names.filter(([name]) => name.startsWith(given));
+  const found = [...new Set(meant.map(([, kernel]) => kernel))];
   if (found.length === 1) return found[0]!;
   if (found.length === 0) {
     const near = didYouMean(given, names.map(([name]) => name), (name) => quoted(name));

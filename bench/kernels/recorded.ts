@@ -16,8 +16,9 @@ import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainingPass } from "../../model/vorta/training_pass.ts";
+import { drySource } from "../full_size/made_source.ts";
 import { umt5Tensors } from "../full_size/tensor_spec.ts";
-import { dryModel, drySource } from "../memory/dry_model.ts";
+import { SHAPES } from "../shapes.ts";
 
 /** Whole WGSL modules by kernel name. */
 export type Modules = Map<string, string>;
@@ -101,7 +102,7 @@ const TEXT_ENCODER = {
  * Veda's tiles runs.
  */
 export async function recordModel(source: SourceName, modules: Modules): Promise<void> {
-  const wan = dryModel("1.3B", { layers: 1 });
+  const wan = SHAPES["1.3b"].model(drySource, { layers: 1 });
   const size = LATENTS.reduce((a, b) => a * b), text = new Float32Array(TEXT.tokens * TEXT.dim);
   for (const [, options] of devicesOf(source)) {
     await record(options, modules, async (gpu) => {
@@ -119,9 +120,7 @@ export async function recordModel(source: SourceName, modules: Modules): Promise
       }
     });
     await record(options, modules, async (gpu) => {
-      const weights = drySource(umt5Tensors(TEXT_ENCODER), "BF16");
-      const rows = () => Promise.resolve(new Uint8Array(TEXT.tokens * TEXT.dim * 2));
-      const encoder = new Umt5Encoder(gpu, TEXT_ENCODER, { ...weights, readRows: rows });
+      const encoder = new Umt5Encoder(gpu, TEXT_ENCODER, drySource(umt5Tensors(TEXT_ENCODER), "BF16"));
       await encoder.encode([{ ids: new Int32Array(TEXT.tokens), length: 1 }]);
     });
     await record(options, modules, async (gpu) => {

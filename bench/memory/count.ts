@@ -11,25 +11,33 @@ import type { FamilyModel } from "../../model/family.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 import type { WeightsChoice, WeightsPlace } from "../../model/blocks/weights_place.ts";
-import { type DRY_MODELS, dryModel } from "./dry_model.ts";
+import { drySource } from "../full_size/made_source.ts";
+import { SHAPES, type StoredDtype } from "../shapes.ts";
 
-/** What is rendered, and how. */
+/** A clip, and how it is rendered. */
 export interface ModelCase extends ClipSize {
+  /** Default: "auto". */
   readonly weights?: WeightsChoice;
   /** Default: "auto". */
   readonly weightDtype?: WeightDtypeChoice;
+  /** Default: 5. */
   readonly guidance?: number;
+  /** Default: full attention. */
   readonly attention?: AttentionMethod;
+  /** Default: none. */
   readonly cache?: StepCache;
-  /** What it runs on. */
+  /** The device that it runs on. */
   readonly device?: DryGpuOptions;
 }
 
+/** The names of Wan's models, and those of their shapes. */
+export const DRY_MODELS = { "1.3B": "1.3b", "14B": "14b" } as const;
+
 /** The same with one of Wan's models. */
 export interface MemoryCase extends ModelCase {
-  readonly model: typeof DRY_MODELS[number];
-  /** What the transformer's files are. Default: BF16. */
-  readonly stored?: "F32" | "BF16";
+  readonly model: keyof typeof DRY_MODELS;
+  /** The format of the transformer's files. Default: BF16. */
+  readonly stored?: StoredDtype;
 }
 
 /** The stages, in order. */
@@ -38,28 +46,28 @@ export const STAGES = ["load", "denoise", "decode"] as const;
 /** Name of a stage. */
 export type Stage = typeof STAGES[number];
 
-/** A moment at which a stage held most. */
+/** The moment at which a stage held most. */
 export interface StagePeak {
-  /** Bytes allocated, buffers that wait to be used again included. */
+  /** The allocated bytes, with buffers that wait to be used again. */
   readonly held: number;
-  /** Sizes of the buffers, with what the first tensor in each was; largest share first. */
+  /** The buffers by their size and the name of the first tensor in them, the largest share first. */
   readonly parts: readonly { readonly label: string; readonly count: number; readonly bytes: number }[];
 }
 
-/** What was counted. */
+/** The result of counting. */
 export interface MemoryCount {
   readonly place: WeightsPlace;
   readonly peaks: Readonly<Record<Stage, StagePeak>>;
-  /** Tiles of the picture that were decoded. */
+  /** The number of tiles in which pictures were decoded. */
   readonly tiles: number;
 }
 
-/** Steps that are enough to have all that UniPC remembers in memory. */
+/** After so many steps all that UniPC remembers is in memory. */
 const STEPS = 3;
 
 /** Loads, denoises and decodes with one of Wan's models on a dry device. */
 export async function countMemory({ model, stored, ...one }: MemoryCase): Promise<MemoryCount> {
-  return await countModel(dryModel(model, { stored }), one);
+  return await countModel(SHAPES[DRY_MODELS[model]].model(drySource, { ...stored && { stored } }), one);
 }
 
 /** Loads, denoises and decodes on a dry device. */
@@ -77,7 +85,7 @@ export async function countModel(
     clips: [{ ...clip, guidance, ...cache && { cache } }],
   });
   const embeddings = { positive: new Float32Array(model.defaults.textTokens * model.textDim) };
-  // Zeros, because drawing this many normal numbers takes as long as all the rest.
+  // These are zeros, because drawing this many normal numbers takes as long as all the rest.
   const shape = model.latentShape(clip);
   let total = 0;
   await pipeline.generate({
@@ -100,14 +108,14 @@ export async function countModel(
   return { place, peaks: books.peaks(), tiles: total / shape[2]! };
 }
 
-/** Follows the buffers that are held. */
+/** Keeps account of the buffers that are held. */
 class Books {
   #stage: Stage = "load";
   #held = 0;
   /** By label and size. */
   readonly #live = new Map<string, { label: string; size: number; count: number }>();
   readonly #peaks = new Map<Stage, StagePeak>();
-  /** Whether more is held than when the peak was last looked at: it is written down when that ends. */
+  /** Whether memory has grown since the peak was last noted. The peak is noted when it stops growing. */
   #rising = false;
 
   note({ label: given, size, made }: { label: string; size: number; made: boolean }): void {

@@ -1,71 +1,66 @@
 /**
- * The kinds of self-attention whose denoising steps are timed, on routes and scores made up for them.
+ * The kinds of self-attention whose denoising steps are timed, with routes and scores that nothing has trained.
  *
  * @module
  */
 import { product } from "../../model/attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import { everyHead, wholeAttention } from "../../model/attention/head_groups.ts";
 import { VedaAttention } from "../../model/veda/attention.ts";
+import type { Projections } from "../../model/veda/scorer.ts";
 import { defaultCapacity, defaultShape, uniformShapes } from "../../model/veda/tile_shapes.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
-import { measuredSettings } from "../measured_sizes.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
 import { normalTensor } from "../random.ts";
-import type { WanShape } from "../wan_shapes.ts";
-import { evenRoutes, sharesOf, sharesWith } from "./routes.ts";
+import { measuredSettings, type ModelShape } from "../shapes.ts";
 
-/** One of them; holds GPU memory until it is disposed of. */
+/** A kind of self-attention; it holds GPU memory until it is disposed of. */
 export interface TimedMethod extends Disposable {
   readonly name: string;
-  /** Share of the pairs of queries and keys that are multiplied. */
+  /** The share of the pairs of queries and keys that are multiplied. */
   readonly density: number;
   /** The number of layers after which it starts again. */
   readonly period: number;
   /** Undefined: full attention, as the model has it. */
   readonly attend: SelfAttention | undefined;
-  /** Of VORTA: share of the heads on full attention. */
+  /** The share of VORTA's heads that are on full attention. */
   readonly fullHeads?: number;
-  /** Of Veda: share of the tiles that are kept. */
+  /** The share of tiles that Veda keeps. */
   readonly keep?: number;
 }
 
-/** Every token sees every other. */
+/** Full attention. */
 export function full(): TimedMethod {
   return { name: "full", density: 1, period: 1, attend: undefined, [Symbol.dispose]() {} };
 }
 
-/** VORTA with a given number of heads on full attention, and half of the others on each sparse branch. */
-export function vorta(gpu: Gpu, { config, grid }: WanShape, fullHeads: number): TimedMethod {
+/** VORTA with a given share of the heads on full attention, and half of the others on each sparse branch. */
+export function vorta(gpu: Gpu, { config, grid }: ModelShape, fullHeads: number): TimedMethod {
   const attention = new VortaAttention(gpu, config, { grid, kept: 0 }, measuredSettings(grid));
-  const routes = evenRoutes(sharesWith(fullHeads), config.heads);
-  const shares = sharesOf(routes);
-  const { pairs } = attention;
-  const attend = attention.routed(routes);
-  const percent = shares.map((share) => (100 * share).toFixed(0));
+  const routes = evenRoutes(fullHeads, config.heads), shares = sharesOf(routes);
+  const { pairs } = attention, attend = attention.routed(routes);
+  const [onFull, onCoreset, onSliding] = shares.map((share) => (100 * share).toFixed(0));
   return {
-    name: `vorta, heads ${percent[0]} % full, ${percent[2]} % sliding, ${percent[1]} % core-set`,
+    name: `vorta, heads ${onFull} % full, ${onSliding} % sliding, ${onCoreset} % core-set`,
     density: BRANCHES.reduce((sum, branch, i) => sum + shares[i]! * pairs[branch], 0) / pairs.full,
     period: routes.length,
     attend: (q, k, v, layer) => attend(q, k, v, layer % routes.length),
-    fullHeads: shares[0],
+    fullHeads: shares[0]!,
     [Symbol.dispose]: () => attention[Symbol.dispose](),
   };
 }
 
-/** Veda with tiles of the paper's size, or the grid's; its scores are those of projections that nothing has trained. */
-export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedMethod {
-  const { heads, headDim } = config;
+/** Veda with tiles of the default shape and one layer's projections. */
+export function veda(gpu: Gpu, { config, grid }: ModelShape, keep: number): TimedMethod {
   // All layers do the same.
-  const one = { ...config, layers: 1 };
-  const shape = defaultShape(grid, defaultCapacity(grid));
-  const [q, k] = [1, 2].map((which) => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2, "f32", which));
-  const projections = [{ q: q!, k: k! }];
+  const one = { ...config, layers: 1 }, shape = defaultShape(grid, defaultCapacity(grid));
+  const projections = randomProjections(gpu, config);
   const attention = new VedaAttention(gpu, config, { grid, kept: 0 }, {
     shapes: uniformShapes(shape, one),
     keep,
-    projections,
+    projections: [projections],
   });
   const attend = wholeAttention(gpu, { grid, kept: 0 }, attention.some(everyHead(one)));
   return {
@@ -76,7 +71,50 @@ export function veda(gpu: Gpu, { config, grid }: WanShape, keep: number): TimedM
     keep,
     [Symbol.dispose]: () => {
       attention[Symbol.dispose]();
-      for (const tensor of [q!, k!]) gpu.release(tensor);
+      for (const tensor of [projections.q, projections.k]) gpu.release(tensor);
     },
   };
+}
+
+/** Projections of a layer for Veda's scores; the caller's. */
+export function randomProjections(
+  gpu: Gpu,
+  { heads, headDim }: { readonly heads: number; readonly headDim: number },
+): Projections<Tensor> {
+  const make = (which: number) => normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2, "f32", which);
+  return { q: make(1), k: make(2) };
+}
+
+/** The largest number of layers over which a share is spread. */
+const LONGEST_PERIOD = 8;
+
+/**
+ * Routes without a router: a share of the heads on full attention, and half of the others on each sparse branch. They
+ * are for the smallest number of layers whose heads can be divided in these shares, or nearly so.
+ *
+ * @returns for each layer the branch of each head, as an index into `BRANCHES`
+ */
+export function evenRoutes(full: number, heads: number): Uint8Array[] {
+  const shares = BRANCHES.map((branch) => branch === "full" ? full : (1 - full) / 2);
+  const off = (layers: number) =>
+    Math.max(...shares.map((share) => Math.abs(share - Math.round(share * heads * layers) / (heads * layers))));
+  let layers = 1;
+  for (let more = 2; more <= LONGEST_PERIOD && off(layers) > 1e-9; more++) {
+    if (off(more) < off(layers) - 1e-9) layers = more;
+  }
+  const given = shares.map(() => 0);
+  return Array.from({ length: layers }, (_, layer) => {
+    const owed = (branch: number) => shares[branch]! * heads * (layer + 1) - given[branch]!;
+    return Uint8Array.from({ length: heads }, () => {
+      const branch = [...BRANCHES.keys()].reduce((most, branch) => owed(branch) > owed(most) ? branch : most);
+      given[branch]!++;
+      return branch;
+    }).sort();
+  });
+}
+
+/** The share of the heads on each branch, in the order of `BRANCHES`. */
+export function sharesOf(routes: readonly Uint8Array[]): number[] {
+  const all = routes.flatMap((heads) => [...heads]);
+  return BRANCHES.map((_, branch) => all.filter((route) => route === branch).length / all.length);
 }

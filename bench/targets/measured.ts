@@ -1,51 +1,16 @@
 /**
- * What the jobs of a GPU machine left behind, as far as the targets ask for it.
+ * Reads what the jobs of a GPU machine left behind, as far as the targets need it.
  *
  * @module
  */
 import { join } from "node:path";
+import type { FullSizeRun } from "../full_size.ts";
+import type { KernelRun } from "../main.ts";
+import type { QualityRun } from "../quality.ts";
+import type { SparseRun } from "../sparse.ts";
+import type { StepsRun } from "../steps.ts";
 
-/** Of `bench/main.ts`. */
-export interface KernelRun {
-  readonly adapter: string;
-  readonly source: string;
-  readonly results: readonly { readonly case: string; readonly kernels: string; readonly gflopsPerSecond: number }[];
-}
-
-/** Of `bench/sparse.ts`. */
-export interface SparseRun {
-  readonly adapter: string;
-  readonly source: string;
-  readonly precision: string;
-  readonly shape: string;
-  readonly heads: number;
-  readonly headDim: number;
-  readonly grid: readonly [number, number, number];
-  readonly results: readonly { readonly kind: string; readonly ms: number; readonly efficiency: number }[];
-}
-
-/** Of `bench/steps.ts`. */
-export interface StepsRun {
-  readonly source: string;
-  readonly precision: string;
-  readonly shape: string;
-  readonly shareAtGoal?: number | null;
-  readonly results: readonly {
-    readonly method: string;
-    readonly fullHeads?: number;
-    readonly keep?: number;
-    readonly blockMs: number;
-    readonly blockSpread: number;
-    readonly attentionMs: number;
-    readonly restMs: number;
-    readonly fromBlocks: number;
-    readonly whole?: number;
-    readonly speedUp: number;
-    readonly profile?: { readonly gaps: number };
-  }[];
-}
-
-/** Of `tools/gpu_machine/torch_baseline.py`. */
+/** What `tools/gpu_machine/torch_baseline.py` measured. */
 export interface TorchRun {
   readonly results: readonly {
     readonly shape: string;
@@ -55,30 +20,10 @@ export interface TorchRun {
   }[];
 }
 
-/** Of `bench/full_size.ts`. */
-export interface FullSizeRun {
-  readonly source: string;
-  readonly precision: string;
-  readonly shape: string;
-  readonly clip: string;
-  readonly layers: number;
-  readonly stepSeconds: readonly number[];
-  readonly decodeSeconds: number;
-  readonly peak: number;
-}
-
-/** Of `bench/quality.ts`: some of the prompts. */
-export interface QualityRun {
-  readonly results: readonly {
-    readonly setting: string;
-    readonly report: { readonly density: number };
-    readonly clips: readonly { readonly psnr: number; readonly ssim: number; readonly flicker: number }[];
-  }[];
-}
-
-/** Of `tools/demo/judge.py`, by the setting's folder: for each attribute its share and how often it was looked for. */
+/** What `tools/demo/judge.py` found in the clips of a setting, which is told by its folder. */
 export interface JudgeRun {
   readonly setting: string;
+  /** For each attribute its share, and how often it was looked for. */
   readonly shares: Readonly<Record<string, readonly [share: number, count: number]>>;
 }
 
@@ -104,46 +49,36 @@ export interface Measured {
   readonly jobs: Job[];
 }
 
-/** The kind of a file's contents, by its name. */
-const KINDS: readonly (readonly [start: RegExp, kind: Exclude<keyof Measured, "jobs">])[] = [
-  [/^bench-/, "kernels"],
-  [/^sparse(14)?-/, "sparse"],
-  [/^steps(14)?-/, "steps"],
-  [/^torch\./, "torch"],
-  [/^memory-/, "memory"],
-  [/^stream-/, "stream"],
-  [/^resident-/, "resident"],
-  [/^quality-/, "quality"],
-  [/^judge-/, "judge"],
-];
+/** The files of each kind, by their names. */
+const FILES: Readonly<Record<Exclude<keyof Measured, "jobs">, RegExp>> = {
+  kernels: /^bench-/,
+  sparse: /^sparse(14)?-/,
+  steps: /^steps(14)?-/,
+  torch: /^torch\./,
+  memory: /^memory-/,
+  stream: /^stream-/,
+  resident: /^resident-/,
+  quality: /^quality-/,
+  judge: /^judge-/,
+};
 
-/** Reads folders that `run.sh` filled. A file that is not whole, of a job that was stopped, is left out. */
+/** Reads folders that `run.sh` filled. A file that is incomplete, because its job was stopped, is left out. */
 export function readMeasured(folders: readonly string[]): Measured {
-  const measured: Measured = {
-    kernels: [],
-    sparse: [],
-    steps: [],
-    torch: [],
-    memory: [],
-    stream: [],
-    resident: [],
-    quality: [],
-    judge: [],
-    jobs: [],
-  };
+  const measured: Record<string, unknown[]> = { jobs: [] };
+  for (const kind of Object.keys(FILES)) measured[kind] = [];
   for (const folder of folders) {
     for (const { name } of [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1)) {
       const path = join(folder, name);
-      if (name === "jobs.tsv") measured.jobs.push(...readJobs(path));
-      const kind = name.endsWith(".json") && KINDS.find(([start]) => start.test(name))?.[1];
-      if (!kind) continue;
-      const data = readJson(path);
-      if (data === undefined) continue;
-      const setting = /^judge-(.*)\.json$/.exec(name)?.[1];
-      (measured[kind] as unknown[]).push(setting === undefined ? data : { ...data, setting });
+      if (name === "jobs.tsv") measured.jobs!.push(...readJobs(path));
+      const kind = name.endsWith(".json") && Object.entries(FILES).find(([, files]) => files.test(name))?.[0];
+      const data = kind && readJson(path);
+      if (!data) continue;
+      measured[kind]!.push(
+        kind === "judge" ? { ...data, setting: name.slice("judge-".length, -".json".length) } : data,
+      );
     }
   }
-  return measured;
+  return measured as unknown as Measured;
 }
 
 function readJson(path: string): Record<string, unknown> | undefined {

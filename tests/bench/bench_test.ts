@@ -10,24 +10,23 @@ import { WanTransformer3DModel } from "../../model/wan/transformer.ts";
 import { linear } from "../../gpu/ops/linear.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { conv3d } from "../../gpu/ops/conv3d.ts";
-import { ceilingOf, ofCeiling } from "../../bench/ceilings.ts";
+import { ofCeiling } from "../../bench/ceilings.ts";
 import { countFlops } from "../../bench/flops.ts";
 import { writeRandomCheckpoint } from "../../bench/full_size/checkpoint.ts";
-import { randomSource } from "../../bench/full_size/random_source.ts";
+import { randomSource } from "../../bench/full_size/made_source.ts";
 import { writeRandomWeights } from "../../bench/full_size/random_weights.ts";
 import { transformerTensors, vaeTensors } from "../../bench/full_size/tensor_spec.ts";
 import { assertVaried } from "../../bench/full_size/varied.ts";
 import { measure } from "../../bench/measure.ts";
 import { normalBytes, normalTensor, repeated } from "../../bench/random.ts";
-import { full, veda, vorta } from "../../bench/steps/methods.ts";
-import { evenRoutes, sharesOf, sharesWith } from "../../bench/steps/routes.ts";
-import { shareFor } from "../../bench/steps/speed_up.ts";
+import { shareFor } from "../../bench/steps.ts";
+import { evenRoutes, full, sharesOf, veda, vorta } from "../../bench/steps/methods.ts";
 import { openTransformer } from "../../bench/steps/transformer.ts";
-import { sweep } from "../../bench/sweep/sweep.ts";
+import { sweep } from "../../bench/sweep/variants.ts";
 import { report } from "../../bench/targets.ts";
 import { readMeasured } from "../../bench/targets/measured.ts";
 import { targetRows } from "../../bench/targets/rows.ts";
-import { WAN_SHAPES } from "../../bench/wan_shapes.ts";
+import { wan } from "../../bench/shapes.ts";
 import { markdownTable } from "../../bench/table.ts";
 import { testVariants, variants } from "../gpu.ts";
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
@@ -220,9 +219,9 @@ Deno.test("bench: weights without a file are those that a file would hold", asyn
 
 Deno.test("bench: heads are dealt out to the branches in the shares asked for, over as few layers as it takes", () => {
   const counts = (route: Uint8Array) => [0, 1, 2].map((branch) => route.filter((one) => one === branch).length);
-  const even = evenRoutes(sharesWith(0.3), 40);
+  const even = evenRoutes(0.3, 40);
   assertEquals(even.map(counts), [[12, 14, 14]]);
-  const wan = evenRoutes(sharesWith(0.3), 12);
+  const wan = evenRoutes(0.3, 12);
   assertEquals(wan.length, 5);
   assertEquals(sharesOf(wan), [0.3, 0.35, 0.35]);
   for (const route of wan) {
@@ -231,14 +230,14 @@ Deno.test("bench: heads are dealt out to the branches in the shares asked for, o
     assert(full === 3 || full === 4, `${full} full heads`);
     assert(Math.abs(coreset! - 4.2) < 2 && Math.abs(sliding! - 4.2) < 2, `${coreset} and ${sliding}`);
   }
-  assertEquals(evenRoutes(sharesWith(0), 12).map(counts), [[0, 6, 6]]);
-  assertEquals(evenRoutes(sharesWith(1), 3).map(counts), [[3, 0, 0]]);
-  const third = sharesOf(evenRoutes([1 / 3, 1 / 3, 1 / 3], 1));
+  assertEquals(evenRoutes(0, 12).map(counts), [[0, 6, 6]]);
+  assertEquals(evenRoutes(1, 3).map(counts), [[3, 0, 0]]);
+  const third = sharesOf(evenRoutes(1 / 3, 1));
   assert(third.every((share) => Math.abs(share - 1 / 3) < 1e-9));
 });
 
 Deno.test("bench: the share at a speed-up lies on the line between those measured", () => {
-  const points = [{ share: 0.6, seconds: 0.8 }, { share: 0, seconds: 0.4 }, { share: 1, seconds: 1 }];
+  const points = [{ share: 0.6, time: 0.8 }, { share: 0, time: 0.4 }, { share: 1, time: 1 }];
   assertAlmostEquals(shareFor(points, 0.5)!, 0.15, 1e-12);
   assertAlmostEquals(shareFor(points, 0.9)!, 0.8, 1e-12);
   assertEquals(shareFor(points, 0.4), 0);
@@ -247,17 +246,16 @@ Deno.test("bench: the share at a speed-up lies on the line between those measure
 });
 
 Deno.test("bench: ceilings are known by the adapter's name", () => {
-  assertEquals(ceilingOf("NVIDIA H200")?.memory, 4.8);
-  assertEquals(ceilingOf("nvidia-h100-80gb-hbm3 (NVIDIA: 580.159.4)")?.memory, 3.35);
-  assertEquals(ceilingOf("NVIDIA H100 PCIe"), undefined);
+  assertEquals(ofCeiling("nvidia-h100-80gb-hbm3 (NVIDIA: 580.159.4)", 67, false), "100 % of 67");
+  assertEquals(ofCeiling("NVIDIA H100 PCIe", 1, false), "unknown");
   assertEquals(ofCeiling("NVIDIA H200", 33.5, false), "50 % of 67");
   assertEquals(ofCeiling("NVIDIA H200", 494.5, true), "50 % of 989");
   assertEquals(ofCeiling("llvmpipe", 1, false), "unknown");
 });
 
 testVariants("bench: what is timed as a step computes, whole and by the block", async ({ gpu }) => {
-  const small = WAN_SHAPES.small;
-  const shape = { ...small, config: { ...small.config, heads: 3, dim: 96, ffnDim: 64 }, grid: [3, 6, 8] as const };
+  const json = { num_attention_heads: 3, attention_head_dim: 32, ffn_dim: 64, num_layers: 2, text_dim: 64 };
+  const shape = wan("a tiny model", { width: 128, height: 96, frames: 9 }, json, 16);
   const before = gpu.memory.used;
   const transformer = await openTransformer(gpu, shape, 2);
   const lent = gpu.memory.used;

@@ -1,6 +1,7 @@
 import { writeRandomCheckpoint } from "../../bench/full_size/checkpoint.ts";
 import { countMemory, type MemoryCase, STAGES } from "../../bench/memory/count.ts";
-import { dryModel } from "../../bench/memory/dry_model.ts";
+import { drySource } from "../../bench/full_size/made_source.ts";
+import { SHAPES } from "../../bench/shapes.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import { Gpu } from "../../gpu/gpu.ts";
@@ -82,7 +83,7 @@ Deno.test("memory: 14B renders 1280x720, 81 frames on a card of 24 GB, by stream
 });
 
 Deno.test("memory: denoising takes no more than the choice of weights counts on, and not far less", async () => {
-  const model = dryModel("1.3B");
+  const model = SHAPES["1.3b"].model(drySource);
   const devices = { f32: {}, f16: { precision: "f16" }, "matrix units": MATRIX } as const;
   const methods = {
     full: undefined,

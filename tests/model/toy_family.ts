@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { randomSource } from "../../bench/full_size/random_source.ts";
+import { randomSource } from "../../bench/full_size/made_source.ts";
 import type { TensorSpec } from "../../bench/full_size/tensor_spec.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";

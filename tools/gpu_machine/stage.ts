@@ -6,9 +6,8 @@
  */
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { stageProgram } from "../stage_program.ts";
+import { bundle, stageProgram } from "../stage_program.ts";
 
-const ROOT = join(import.meta.dirname!, "..", "..");
 /** Entry points besides the command line, which `stageProgram` bundles. */
 const BENCHMARKS = {
   "bench.js": "bench/main.ts",
@@ -25,17 +24,8 @@ const BENCHMARKS = {
 
 if (import.meta.main) {
   const [folder] = Deno.args;
-  if (folder === undefined) throw new TilereelError("the folder to fill is missing: stage.ts DIR");
+  if (folder === undefined) throw new TilereelError("the folder to fill is missing; name it: stage.ts DIR");
   await stageProgram(folder);
   await Deno.remove(join(folder, "demo"), { recursive: true });
-  for (const [name, entry] of Object.entries(BENCHMARKS)) await bundle(entry, join(folder, name));
-}
-
-async function bundle(entry: string, output: string): Promise<void> {
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["bundle", "--platform", "deno", "--quiet", "--output", output, entry],
-    cwd: ROOT,
-    stdin: "null",
-  }).output();
-  if (!success) throw new TilereelError(`deno bundle of ${entry} failed: ${new TextDecoder().decode(stderr).trim()}`);
+  for (const [name, entry] of Object.entries(BENCHMARKS)) await bundle("--output", join(folder, name), entry);
 }

@@ -1,6 +1,7 @@
 /** Step caches act where they should: these are toys that decide by the number of the step, on two families. */
 import { countModel } from "../../../bench/memory/count.ts";
-import { dryModel } from "../../../bench/memory/dry_model.ts";
+import { drySource } from "../../../bench/full_size/made_source.ts";
+import { SHAPES } from "../../../bench/shapes.ts";
 import { dryGpu } from "../../../gpu/device/dry.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { combine } from "../../../gpu/ops/combine.ts";
@@ -202,7 +203,7 @@ for (const [name, { open, frames, modules }] of Object.entries(MODELS)) {
 }
 
 Deno.test("step caches: their memory is planned", async () => {
-  const clip = { width: 832, height: 480, frames: 81 }, open = () => dryModel("1.3B");
+  const clip = { width: 832, height: 480, frames: 81 }, open = () => SHAPES["1.3b"].model(drySource);
   const cache = residuals(0), bytes = cacheBytes(cache, open(), clip, 5);
   const work = open().denoisingBytes(dryGpu(), clip);
   assertEquals([bytes, cacheBytes(undefined, open(), clip, 5)], [2 * 3 * 4 * 32760 * 1536, 0]);
