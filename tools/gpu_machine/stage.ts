@@ -27,5 +27,5 @@ if (import.meta.main) {
   if (folder === undefined) throw new TilereelError("the folder to fill is missing; name it: stage.ts DIR");
   await stageProgram(folder);
   await Deno.remove(join(folder, "demo"), { recursive: true });
-  for (const [name, entry] of Object.entries(BENCHMARKS)) await bundle("--output", join(folder, name), entry);
+  for (const [name, entry] of Object.entries(BENCHMARKS)) await bundle("deno", "--output", join(folder, name), entry);
 }
