@@ -104,8 +104,8 @@ export class Memory {
     if (this.#held + size > this.limit) this.trim();
     if (this.#held + size > this.limit) {
       throw new TilereelError(
-        `too little memory: ${what} needs ${formatBytes(size)} more than the ${formatBytes(this.#held)} in use, ` +
-          `and the limit is ${formatBytes(this.limit)}; raise it, or use a smaller size or fewer frames`,
+        `too little memory: ${what} needs ${formatBytes(size)} in addition to the ${formatBytes(this.#held)} in use, ` +
+          `but the limit is ${formatBytes(this.limit)}; raise it, or use a smaller size or fewer frames`,
       );
     }
     const before = this.#held;

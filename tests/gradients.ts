@@ -1,5 +1,5 @@
 /**
- * What tests of gradients share: the way back on the GPU, and central differences in float64 on the CPU.
+ * What tests of gradients share: the backward pass on the GPU, and central differences in float64 on the CPU.
  *
  * @module
  */

@@ -53,7 +53,9 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
         `changed`,
     );
   }
-  if (typeof record.prompt !== "string") throw new TilereelError(`--like ${file}: its record has no prompt`);
+  if (typeof record.prompt !== "string") {
+    throw new TilereelError(`--like ${file}: its record has no prompt; name another clip`);
+  }
   let values: BatchValues = {};
   for (const [name, text] of optionsOf(record)) {
     const option = name in batchOptions ? batchOptions[name as keyof typeof batchOptions] : undefined;

@@ -31,7 +31,9 @@ export class TrainingLog<T> {
     try {
       return new TrainingLog<T>(text.split("\n").filter(Boolean).map((line) => JSON.parse(line)));
     } catch (cause) {
-      throw new TilereelError(`${path} is damaged: a line is not JSON; train again into another --out`, { cause });
+      throw new TilereelError(`${path} is damaged: a line is not JSON; train again with another --out folder`, {
+        cause,
+      });
     }
   }
 

@@ -52,7 +52,9 @@ export class FullAttention implements Disposable {
     { into, ...options }: { readonly lse?: Tensor; readonly only?: Tensor; readonly into?: Tensor } = {},
   ): Tensor {
     const { gpu, plan, shape: { heads } } = this;
-    if (plan && gpu.tape) throw new Error("full attention with padding has no way back: train with VortaAttention");
+    if (plan && gpu.tape) {
+      throw new Error("full attention with padding has no backward pass: train with VortaAttention");
+    }
     const y = into ?? (plan && attentionOutput(gpu, q, this.layout));
     return attention(gpu, q, k, v, { heads, plan, ...y && { into: y }, ...options });
   }

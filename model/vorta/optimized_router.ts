@@ -38,7 +38,7 @@ export class OptimizedRouter {
         const values = await readFloat32(checkpoint, prefix + name);
         if (checkpoint.info(prefix + name).shape.join() !== shape.join()) {
           throw new TilereelError(
-            `${path} is not a checkpoint: "${prefix}${name}" and "${name}" have different shapes`,
+            `${path} is not a checkpoint: "${prefix}${name}" and "${name}" have different shapes; train again into another folder`,
           );
         }
         data.set(values);

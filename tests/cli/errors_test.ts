@@ -272,14 +272,14 @@ Deno.test("embeddings files that cannot be used", () =>
 
 Deno.test("too little memory: what was asked, and what there is", async (t) => {
   await t.step("a limit that the model does not fit", async () => {
-    await refused("and the limit is 10.0 MiB; raise it, or use a smaller size or fewer frames", [
+    await refused("but the limit is 10.0 MiB; raise it, or use a smaller size or fewer frames", [
       "--memory",
       "10MiB",
       ...QUICK,
     ]);
   });
   await t.step("a limit that the model fits and the clip does not", async () => {
-    await refused("and the limit is 40.0 MiB; raise it, or use a smaller size or fewer frames", [
+    await refused("but the limit is 40.0 MiB; raise it, or use a smaller size or fewer frames", [
       "--memory",
       "40MiB",
       ...QUICK,

@@ -79,7 +79,7 @@ testVariants("what is not watched gets no gradient and no work", ({ gpu }) => {
   const [m, n, k] = [3, 8, 4];
   const x = gpu.upload(randn(m * k, 1), [m, k]), w = gpu.upload(randn(n * k, 2), [n, k]);
   const r = gpu.upload(randn(m * n, 3), [m, n]), dy = gpu.upload(randn(m * n, 4), [m, n]);
-  /** The kernels of the way back. */
+  /** The kernels of the backward pass. */
   const back = (watched: Tensor[], forward: () => Tensor) => {
     let kernels: string[] = [];
     gpu.scope(() => {

@@ -31,8 +31,8 @@ export function checkData(values: RouterValues): void {
   const { prompts, data } = values;
   if ((prompts === undefined) === (data === undefined)) {
     throw new TilereelError(
-      `give ${data === undefined ? "" : "only one of "}--prompts FILE, whose clips the model makes itself, ` +
-        `or --data DIR, a folder of clips with captions`,
+      `give ${data === undefined ? "" : "only one of "}--prompts FILE (the model renders the clips) ` +
+        `or --data DIR (a folder of clips with captions)`,
     );
   }
   const other = (data === undefined ? OF_DATA : OF_PROMPTS).find((name) => values[name] !== undefined);

@@ -62,10 +62,10 @@ export class LatentCache {
     using source = await openSafetensors(path);
     const { format, recipe: madeFrom, sha256 } = source.metadata;
     if (format !== FORMAT || madeFrom !== written(recipe)) {
-      throw new TilereelError(`${path} does not hold the sample that its name says`);
+      throw new TilereelError(`${path} holds another sample than its name says; delete it`);
     }
     if (source.names().some((name) => source.info(name).dtype !== "F32")) {
-      throw new TilereelError(`${path} is damaged: its numbers are not F32`);
+      throw new TilereelError(`${path} is damaged: its numbers are not F32; delete it`);
     }
     const read = async (name: string) => ({ data: await readFloat32(source, name), shape: source.info(name).shape });
     const { data: latents, shape } = await read("latents");
@@ -73,7 +73,9 @@ export class LatentCache {
     for (const name of source.names().filter((name) => name !== "latents")) tensors[name] = await read(name);
     const conditioning = { ...tensors, ...JSON.parse(source.metadata.conditioning ?? "{}") } as HostConditioning;
     const sample = { latents, shape, conditioning };
-    if (digest(sample) !== sha256) throw new TilereelError(`${path} is damaged: its checksum does not match`);
+    if (digest(sample) !== sha256) {
+      throw new TilereelError(`${path} is damaged: its checksum does not match; delete it`);
+    }
     return sample;
   }
 

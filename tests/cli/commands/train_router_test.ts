@@ -45,7 +45,7 @@ Deno.test("mistyped trainings: one sentence, exit 1, and nothing written", () =>
       ["--prompts", "p.txt"],
       '"--prompts" is not an option of "tilereel train"; see "tilereel train --help"',
     );
-    await refused(["router"], "give --prompts FILE, whose clips the model makes itself, or --data DIR");
+    await refused(["router"], "give --prompts FILE (the model renders the clips) or --data DIR");
     await refused(router("--data", "."), "give only one of --prompts FILE");
     await refused(router("x"), 'unexpected argument "x": the usage is tilereel train router [options]');
     await refused(router("--learning-rate", "1"), 'not an option of "tilereel train router": did you mean --lr?');

@@ -159,7 +159,7 @@ for (const one of CASES) {
   });
 
   testVariants(`VORTA's weighted branches ${name}, backwards`, async (variant) => {
-    // The way back takes what the way forward gave, and that is rounded to f16: which tokens are kept may differ, too.
+    // The backward pass takes what the forward pass gave, which is rounded to f16: which tokens are kept may differ, too.
     const { gpu } = variant;
     const numbers = operands(tokens, headDim), dy = numbers[3]!;
     const inputs = uploadAll(gpu, withoutPadding(numbers.slice(0, 3), layout), [BATCH, tokens, dim]);
@@ -214,7 +214,7 @@ testVariants("dense attention, backwards, to keys of another number", async (var
     const [tq] = uploadAll(gpu, [q], [BATCH, queries, dim]), [tk, tv] = uploadAll(gpu, [k, v], [BATCH, keys, dim]);
     const inputs = [tq!, tk!, tv!];
     const found = await gradientsOnGpu(gpu, inputs, dy, () => attention(gpu, tq!, tk!, tv!, { heads: HEADS }));
-    // Operands of the way forward are rounded under f16, and its sums go into the way back.
+    // Operands of the forward pass are rounded to f16, and its sums are used by the backward pass.
     const bound = gradientBound(variant);
     const only = keys === 1 ? [[found[2]!, ref.dv]] as const : [[found[0]!, ref.dq], [found[1]!, ref.dk], [
       found[2]!,
