@@ -9,7 +9,7 @@
 import { choice, integer, type OptionValues } from "../tools/program/options.ts";
 import { weightDtypeOption } from "../tools/program/model_options.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
-import { openCheckpoint } from "../model/checkpoint/sharded.ts";
+import { openPart } from "../model/checkpoint/open_part.ts";
 import { Umt5Encoder } from "../model/umt5/encoder.ts";
 import { writeRandomWeights } from "./full_size/random_weights.ts";
 import { umt5Tensors } from "./full_size/tensor_spec.ts";
@@ -49,7 +49,7 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
       };
       const dtype = stored === "f32" ? "F32" : "BF16";
       const bytes = await timed("write", () => writeRandomWeights(dir, umt5Tensors(shape), dtype, 5e9));
-      const source = await openCheckpoint(dir, "diffusion_pytorch_model");
+      const source = await openPart(dir, { stem: "diffusion_pytorch_model" });
       using encoder = new Umt5Encoder(gpu, shape, source, { dtype: values["weight-dtype"] });
       const ids = Int32Array.from({ length: TOKENS }, (_, i) => i < PROMPT_TOKENS ? 17 * i % shape.vocabSize : 0);
       const prompts = [ids, ids.toReversed()].map((ids) => ({ ids, length: PROMPT_TOKENS }));

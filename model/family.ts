@@ -64,10 +64,12 @@ export interface ModelPart {
   readonly weights?: PartWeights;
 }
 
-/** The weights of a part, for a description of the model. */
+/** The weights of a part: how they are opened, and how they are uploaded, for a description of the model. */
 export interface PartWeights {
   /** The names of their files begin with this. */
   readonly stem: string;
+  /** The family's name of a tensor, from the one in the file, where other layouts of files are read too. */
+  readonly names?: (stored: string) => string;
   /** Finds the prefix that the names of a block's tensors share, where the part is uploaded block by block. */
   readonly block?: RegExp;
   /** Whether a tensor is uploaded at all. Default: all are */

@@ -6,7 +6,7 @@
 import { basename } from "node:path";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
-import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
+import { openPart } from "../../model/checkpoint/open_part.ts";
 import type { FileStore } from "../../model/files/store.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { f32 } from "../../gpu/formats/f32.ts";
@@ -77,7 +77,7 @@ async function describeComponent(
   part: PartWeights,
   held: WeightsHeld,
 ): Promise<ComponentDescription> {
-  using weights = await openCheckpoint(folder, part.stem);
+  using weights = await openPart(folder, part);
   const infos = weights.names().map((tensor) => weights.info(tensor));
   const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
   const byDtype = new Map<string, number>();

@@ -7,10 +7,9 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { fileAt } from "../files/disk.ts";
 import type { ByteSource, StoredFile } from "../files/store.ts";
-import { expectKind, recogniseOpened } from "./recognise.ts";
+import { type Containers, openContainer } from "./container.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
-import { checkFinished } from "./unfinished.ts";
 
 export { type Dtype, elementCount, toFloat32, toNumbers } from "./dtype.ts";
 export { expectTensor, readFloat32, type TensorInfo, type TensorSource } from "./tensor_source.ts";
@@ -28,16 +27,14 @@ export async function openSafetensors(
   file: string | StoredFile,
   wanted = "a safetensors file",
 ): Promise<TensorSource> {
-  const stored = fileAt(file), source = await stored.open(wanted);
-  try {
-    expectKind(source.path, await recogniseOpened(source), ["safetensors", "unknown"], wanted);
-    await checkFinished(stored);
-    return new SafetensorsFile(source, await readSafetensorsHeader(source));
-  } catch (error) {
-    source[Symbol.dispose]();
-    throw error;
-  }
+  return await openContainer(fileAt(file), wanted, SAFETENSORS);
 }
+
+const read = async (source: ByteSource): Promise<TensorSource> =>
+  new SafetensorsFile(source, await readSafetensorsHeader(source));
+
+/** A damaged header makes the kind unknown. */
+export const SAFETENSORS: Containers = { safetensors: read, unknown: read };
 
 class SafetensorsFile implements TensorSource {
   #closed = false;

@@ -4,12 +4,14 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { folderAt } from "../files/disk.ts";
+import { fileAt, folderAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 import { readJsonObject } from "./json.ts";
-import { openSafetensors } from "./safetensors.ts";
-import type { TensorInfo, TensorSource } from "./tensor_source.ts";
+import { type Containers, openContainer } from "./container.ts";
+import { SAFETENSORS } from "./safetensors.ts";
+import type { TensorSource } from "./tensor_source.ts";
+import { type StoredAs, TensorView } from "./tensor_view.ts";
 import { getIt } from "./unfinished.ts";
 
 /**
@@ -18,18 +20,23 @@ import { getIt } from "./unfinished.ts";
  */
 const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 
+/** The kinds of files that weights are read from. */
+const CONTAINERS: Containers = { ...SAFETENSORS };
+const WANTED = "a safetensors file";
+
 /**
  * Opens the weights in `folder` whose files are called `stem` ("diffusion_pytorch_model" in diffusers' parts, "model"
- * in transformers'): `<stem>.safetensors` or `<stem>.safetensors.index.json`, or else their bf16 or fp16 variant. All
+ * in transformers'), or the file at `place`: `<stem>.safetensors` or `<stem>.safetensors.index.json`, or else their bf16 or fp16 variant. All
  * headers are read and checked; tensors are read when asked for.
  *
  * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
  */
 export async function openCheckpoint(place: string | FileStore, stem: string): Promise<TensorSource> {
   const folder = folderAt(place), { path } = folder;
+  if (await folder.kind() === "file") return await openContainer(fileAt(path), WANTED, CONTAINERS);
   for (const variant of ["", ".bf16", ".fp16"]) {
     const single = folder.file(`${stem}${variant}.safetensors`);
-    if (await single.kind()) return await openSafetensors(single);
+    if (await single.kind()) return await openContainer(single, WANTED, CONTAINERS);
     const index = folder.file(`${stem}.safetensors.index${variant}.json`);
     if (await index.kind()) return await openShards(folder, index);
   }
@@ -49,7 +56,7 @@ async function openShards(folder: FileStore, index: StoredFile): Promise<TensorS
     for (const shard of new Set(weightMap.values())) {
       shards.set(shard, await openShard(folder, shard, index.name));
     }
-    const tensors = new Map<string, TensorSource>();
+    const tensors = new Map<string, StoredAs>();
     for (const [name, shard] of weightMap) {
       const source = shards.get(shard)!;
       if (!source.has(name)) {
@@ -57,9 +64,9 @@ async function openShards(folder: FileStore, index: StoredFile): Promise<TensorS
           `${path} says that ${shard} holds the tensor "${name}", but it does not; copy or download both again`,
         );
       }
-      tensors.set(name, source);
+      tensors.set(name, { source, name });
     }
-    return new ShardedCheckpoint(path, tensors, [...shards.values()]);
+    return new TensorView(path, tensors, [...shards.values()]);
   } catch (error) {
     for (const shard of shards.values()) shard.close();
     throw error;
@@ -85,7 +92,7 @@ function readWeightMap(path: string, value: unknown): Map<string, string> {
 async function openShard(folder: FileStore, shard: string, indexName: string): Promise<TensorSource> {
   const file = folder.file(shard);
   try {
-    return await openSafetensors(file);
+    return await openContainer(file, WANTED, CONTAINERS);
   } catch (error) {
     if (isNotFound(error)) {
       throw new TilereelError(
@@ -94,58 +101,5 @@ async function openShard(folder: FileStore, shard: string, indexName: string): P
       );
     }
     throw error;
-  }
-}
-
-class ShardedCheckpoint implements TensorSource {
-  readonly metadata = {};
-
-  constructor(
-    readonly path: string,
-    private readonly tensors: ReadonlyMap<string, TensorSource>,
-    private readonly shards: readonly TensorSource[],
-  ) {}
-
-  names(): string[] {
-    return [...this.tensors.keys()];
-  }
-
-  has(name: string): boolean {
-    return this.tensors.has(name);
-  }
-
-  info(name: string): TensorInfo {
-    return this.#shard(name).info(name);
-  }
-
-  async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    return await this.#shard(name).read(name);
-  }
-
-  async readRange(
-    name: string,
-    byteStart: number,
-    byteLength: number,
-    into?: Uint8Array<ArrayBuffer>,
-  ): Promise<Uint8Array<ArrayBuffer>> {
-    return await this.#shard(name).readRange(name, byteStart, byteLength, into);
-  }
-
-  async readRows(name: string, rows: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {
-    return await this.#shard(name).readRows(name, rows);
-  }
-
-  close(): void {
-    for (const shard of this.shards) shard.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #shard(name: string): TensorSource {
-    const shard = this.tensors.get(name);
-    if (!shard) throw new TilereelError(`${this.path} lists no tensor "${name}", which this model needs`);
-    return shard;
   }
 }

@@ -7,7 +7,8 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { openPart } from "../checkpoint/open_part.ts";
+import { TRANSFORMER_WEIGHTS } from "../wan/weights.ts";
 import { adamwStep, clipGradients } from "../training/adamw.ts";
 import type { Conditioning } from "../family.ts";
 import { VortaAttention } from "../vorta/attention.ts";
@@ -202,7 +203,7 @@ class Setup implements Disposable {
     { model }: ParityContext,
   ): Promise<Setup> {
     const dir = await (await openModelFolder(model)).component("transformer");
-    using source = await openCheckpoint(dir, "diffusion_pytorch_model");
+    using source = await openPart(dir, TRANSFORMER_WEIGHTS);
     const transformer = await WanTransformer3DModel.load(
       gpu,
       source,

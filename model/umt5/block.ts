@@ -10,6 +10,7 @@ import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear, type LinearLoadOptions } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
+import type { PartWeights } from "../family.ts";
 import type { Umt5Config } from "./config.ts";
 
 /** The weights of one block on the GPU. */
@@ -29,11 +30,16 @@ export interface Umt5Block {
   readonly wo: Linear;
 }
 
-/** Whether a matrix of that name is multiplied in f32 always: see {@link runUmt5Block}. */
-export const isExactInUmt5 = (name: string): boolean => name.endsWith(".layer.1.DenseReluDense.wo.weight");
+const BLOCK = /^encoder\.block\.\d+\./;
 
-/** What a block's tensors' names begin with. */
-export const UMT5_BLOCK = /^encoder\.block\.\d+\./;
+/** How the files of its weights are read. Of the embedding table only rows are uploaded. */
+export const UMT5_WEIGHTS: PartWeights = {
+  stem: "model",
+  block: BLOCK,
+  used: (name) => BLOCK.test(name),
+  // See `runUmt5Block`: what is multiplied in f32 always.
+  exact: (name) => name.endsWith(".layer.1.DenseReluDense.wo.weight"),
+};
 
 /**
  * Uploads a block.

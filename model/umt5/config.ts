@@ -5,7 +5,7 @@
  */
 import { Config } from "../checkpoint/json.ts";
 import type { StoredFile } from "../files/store.ts";
-import { refuseQuantized } from "../checkpoint/known_models.ts";
+import { readPartConfig } from "../checkpoint/open_part.ts";
 
 /** What `UMT5EncoderModel` is built from. */
 export interface Umt5Config {
@@ -29,9 +29,8 @@ export interface Umt5Config {
  * @throws {TilereelError} if a value has the wrong type or the model is not UMT5 with gated GELU.
  */
 export async function readUmt5Config(file: string | StoredFile): Promise<Umt5Config> {
-  const config = await Config.read(file);
+  const config = await readPartConfig(file);
   config.require("model_type", ["umt5"], undefined);
-  refuseQuantized(config);
   config.require("feed_forward_proj", ["gated-gelu"], "gated-gelu");
   config.require("dense_act_fn", ["gelu_new"], "gelu_new");
   // What the attention kernels are written for; all matrices are read four numbers at a time.

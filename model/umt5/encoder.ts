@@ -10,12 +10,12 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { runTextBlocks } from "../blocks/text_blocks.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { openPart } from "../checkpoint/open_part.ts";
 import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
 import { checkTextDim, type TextEncodeOptions, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
 import type { WeightOptions } from "../weights/weight_options.ts";
-import { loadUmt5Block, runUmt5Block, type Umt5Sequence } from "./block.ts";
+import { loadUmt5Block, runUmt5Block, UMT5_WEIGHTS, type Umt5Sequence } from "./block.ts";
 import { readUmt5Config, type Umt5Config } from "./config.ts";
 import { relativeBuckets } from "./relative_buckets.ts";
 
@@ -38,7 +38,7 @@ export async function openUmt5Encoder(
 ): Promise<Umt5Encoder> {
   const folder = folderAt(place), config = await readUmt5Config(folder.file("config.json"));
   checkTextDim(folder.path, config.dModel, textDim);
-  return new Umt5Encoder(gpu, config, await openCheckpoint(folder, "model"), options);
+  return new Umt5Encoder(gpu, config, await openPart(folder, UMT5_WEIGHTS), options);
 }
 
 /** transformers' `UMT5EncoderModel`. */

@@ -27,9 +27,6 @@ export interface BlockWeights extends FeedForwardWeights {
   readonly scaleShiftTable: Tensor;
 }
 
-/** The prefix of the names of a block's tensors. */
-export const WAN_BLOCK = /^blocks\.\d+\./;
-
 /** Loads `blocks.N`. */
 export async function loadBlock(weights: Weights, config: TransformerConfig): Promise<BlockWeights> {
   const { dim, ffnDim } = config;

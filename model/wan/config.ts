@@ -4,9 +4,9 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { Config } from "../checkpoint/json.ts";
+import type { Config } from "../checkpoint/json.ts";
 import type { StoredFile } from "../files/store.ts";
-import { refuseQuantized } from "../checkpoint/known_models.ts";
+import { readPartConfig } from "../checkpoint/open_part.ts";
 
 /** The parameters of `WanTransformer3DModel`. */
 export interface TransformerConfig {
@@ -38,13 +38,12 @@ export interface TransformerConfig {
  * @throws {TilereelError} if a value has the wrong type or is for something other than text to video.
  */
 export async function readTransformerConfig(file: string | StoredFile): Promise<TransformerConfig> {
-  return transformerConfig(await Config.read(file));
+  return transformerConfig(await readPartConfig(file));
 }
 
 /** As {@link readTransformerConfig}, from the contents of such a file. */
 export function transformerConfig(config: Config): TransformerConfig {
   config.require("_class_name", ["WanTransformer3DModel"], "WanTransformer3DModel");
-  refuseQuantized(config);
   config.require("qk_norm", ["rms_norm_across_heads"], "rms_norm_across_heads");
   // These keys belong to the image-to-video models.
   const ofImages = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"].find((key) => !config.isNull(key));

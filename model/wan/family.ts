@@ -11,14 +11,14 @@ import type { FileStore } from "../files/store.ts";
 import type { GenerationDefaults } from "../checkpoint/generation_defaults.ts";
 import { Config } from "../checkpoint/json.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../checkpoint/sharded.ts";
+import { openPart } from "../checkpoint/open_part.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Family, FamilyModel, PromptEncoderOptions, TransformerOptions, VaePart } from "../family.ts";
 import { classifierFreeGuidance } from "../guidance.ts";
 import type { OnProgress } from "../progress.ts";
 import { TextPromptEncoder } from "../prompt_encoder.ts";
 import { readSchedulerConfig, type ScheduledClip, type SchedulerConfig } from "../schedulers/config.ts";
-import { isExactInUmt5, UMT5_BLOCK } from "../umt5/block.ts";
+import { UMT5_WEIGHTS } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
 import type { ClipSize } from "../video_size.ts";
 import { readTransformerConfig, type TransformerConfig } from "./config.ts";
@@ -27,9 +27,7 @@ import { scheduleNotes } from "./schedule_notes.ts";
 import { WanTransformer3DModel } from "./transformer.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
-
-/** The names of diffusers' files of weights begin with this. */
-const DIFFUSERS = "diffusion_pytorch_model";
+import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "./weights.ts";
 
 /** Wan 2.1. */
 export const WAN: Family = {
@@ -37,20 +35,15 @@ export const WAN: Family = {
   transformerClass: "WanTransformer3DModel",
   pipelineClass: "WanPipeline",
   parts: {
-    transformer: { classes: ["WanTransformer3DModel"], weights: { stem: DIFFUSERS, block: /^blocks\.\d+\./ } },
-    vae: {
-      classes: ["AutoencoderKLWan"],
-      // Only the decoder is needed to render, and it is converted to f32.
-      weights: { stem: DIFFUSERS, used: (name) => !/^(encoder|quant_conv)\./.test(name), widened: true },
-    },
+    transformer: { classes: ["WanTransformer3DModel"], weights: TRANSFORMER_WEIGHTS },
+    vae: { classes: ["AutoencoderKLWan"], weights: VAE_WEIGHTS },
     scheduler: { classes: ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"] },
     tokenizer: { optional: true, replacedBy: ["embeddings"] },
     text_encoder: {
       classes: ["UMT5EncoderModel"],
       optional: true,
       replacedBy: ["textEncoder", "embeddings"],
-      // Of the embedding table only rows are read.
-      weights: { stem: "model", block: UMT5_BLOCK, used: (name) => UMT5_BLOCK.test(name), exact: isExactInUmt5 },
+      weights: UMT5_WEIGHTS,
     },
   },
   defaults: { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 },
@@ -69,8 +62,8 @@ export const WAN: Family = {
     );
     checkLatents(folder.path, config, vaeConfig);
     using opened = new DisposableStack();
-    const weights = opened.use(await openCheckpoint(transformerDir, DIFFUSERS));
-    const vae = opened.use(await openCheckpoint(vaeDir, DIFFUSERS));
+    const weights = opened.use(await openPart(transformerDir, TRANSFORMER_WEIGHTS));
+    const vae = opened.use(await openPart(vaeDir, VAE_WEIGHTS));
     opened.move();
     return new WanModel({ folder, scheduler, config, weights, vaeConfig, vae });
   },

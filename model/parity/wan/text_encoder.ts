@@ -11,7 +11,8 @@ import { cleanPrompt } from "../../wan/prompt.ts";
 import { loadTokenizer } from "../../tokenizer/tokenizer.ts";
 import { readUmt5Config } from "../../umt5/config.ts";
 import { openUmt5Encoder, Umt5Encoder } from "../../umt5/encoder.ts";
-import { openCheckpoint } from "../../checkpoint/sharded.ts";
+import { openPart } from "../../checkpoint/open_part.ts";
+import { UMT5_WEIGHTS } from "../../umt5/block.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, compareRows, forwardName, type ParityCase, References } from "../case.ts";
 
@@ -57,7 +58,7 @@ export const tinyUmt5: ParityCase = {
     }));
     const config = await readUmt5Config(`${path}/config.json`);
     for (const gpu of gpus) {
-      const encoder = new Umt5Encoder(gpu, config, await openCheckpoint(path, "model"));
+      const encoder = new Umt5Encoder(gpu, config, await openPart(path, UMT5_WEIGHTS));
       const hidden = await encoder.lastHiddenState(prompts);
       const expected = await references.read("last_hidden_state"), row = references.row("last_hidden_state");
       const name = forwardName(path, "last_hidden_state", gpu);

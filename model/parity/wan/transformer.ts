@@ -5,7 +5,8 @@
  */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../../checkpoint/sharded.ts";
+import { openPart } from "../../checkpoint/open_part.ts";
+import { TRANSFORMER_WEIGHTS } from "../../wan/weights.ts";
 import { folderAt } from "../../files/disk.ts";
 import type { FileStore } from "../../files/store.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
@@ -47,7 +48,7 @@ async function* compare(
 }
 
 async function forward(gpu: Gpu, folder: FileStore, references: References): Promise<Float32Array> {
-  using source = await openCheckpoint(folder, "diffusion_pytorch_model");
+  using source = await openPart(folder, TRANSFORMER_WEIGHTS);
   using model = await WanTransformer3DModel.load(gpu, source, await readTransformerConfig(folder.file("config.json")));
   using owned = new TensorOwner(gpu);
   const latents = owned.adopt(await references.upload(gpu, "hidden_states"));

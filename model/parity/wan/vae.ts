@@ -4,7 +4,8 @@
  * @module
  */
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
-import { openCheckpoint } from "../../checkpoint/sharded.ts";
+import { openPart } from "../../checkpoint/open_part.ts";
+import { VAE_WEIGHTS } from "../../wan/weights.ts";
 import { folderAt } from "../../files/disk.ts";
 import type { FileStore } from "../../files/store.ts";
 import { AutoencoderKLWan } from "../../wan/vae/autoencoder.ts";
@@ -45,7 +46,7 @@ async function* compare(
   { gpus }: ParityContext,
 ): AsyncIterable<Check> {
   using references = await References.open(file);
-  using source = await openCheckpoint(folder, "diffusion_pytorch_model");
+  using source = await openPart(folder, VAE_WEIGHTS);
   const config = await readVaeConfig(folder.file("config.json"));
   for (const gpu of gpus) {
     const vae = await AutoencoderKLWan.load(gpu, source, config);

@@ -4,10 +4,10 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { Config } from "../../checkpoint/json.ts";
+import type { Config } from "../../checkpoint/json.ts";
 import type { StoredFile } from "../../files/store.ts";
 import type { LatentSpace } from "../../vae/autoencoder.ts";
-import { refuseQuantized } from "../../checkpoint/known_models.ts";
+import { readPartConfig } from "../../checkpoint/open_part.ts";
 
 /** What `AutoencoderKLWan` is built from. */
 export interface VaeConfig extends LatentSpace {
@@ -39,13 +39,12 @@ const WAN_LATENTS_STD: readonly number[] = [
  * @throws {TilereelError} if a value has the wrong type or asks for another VAE than Wan 2.1's.
  */
 export async function readVaeConfig(file: string | StoredFile): Promise<VaeConfig> {
-  return vaeConfig(await Config.read(file));
+  return vaeConfig(await readPartConfig(file));
 }
 
 /** As {@link readVaeConfig}, of what such a file says. */
 export function vaeConfig(config: Config): VaeConfig {
   config.require("_class_name", ["AutoencoderKLWan"], "AutoencoderKLWan");
-  refuseQuantized(config);
   // Wan 2.2's 16× VAE sets these two.
   config.require("is_residual", [false], false);
   config.require("patch_size", [null, 1], null);

@@ -1,0 +1,36 @@
+/**
+ * Opens the configuration and the weights of a model's part.
+ *
+ * @module
+ */
+import type { PartWeights } from "../family.ts";
+import type { FileStore, StoredFile } from "../files/store.ts";
+import { Config } from "./json.ts";
+import { refuseQuantized } from "./known_models.ts";
+import { openCheckpoint } from "./sharded.ts";
+import type { TensorSource } from "./tensor_source.ts";
+import { TensorView } from "./tensor_view.ts";
+
+/**
+ * Reads the configuration of a part that has weights.
+ *
+ * @throws {TilereelError} if there is none, or it says that the weights are quantised
+ */
+export async function readPartConfig(file: string | StoredFile): Promise<Config> {
+  const config = await Config.read(file);
+  refuseQuantized(config);
+  return config;
+}
+
+/**
+ * Opens the weights of a part under the family's names.
+ *
+ * @param place the part's folder, or a single file that holds it
+ * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt
+ */
+export async function openPart(place: string | FileStore, { stem, names }: PartWeights): Promise<TensorSource> {
+  const source = await openCheckpoint(place, stem);
+  if (!names) return source;
+  const named = source.names().map((name) => [names(name), { source, name }] as const);
+  return new TensorView(source.path, new Map(named), [source], source.metadata);
+}

@@ -1,0 +1,18 @@
+/**
+ * How the files of Wan's weights are read.
+ *
+ * @module
+ */
+import type { PartWeights } from "../family.ts";
+
+const stem = "diffusion_pytorch_model";
+
+/** The transformer's. */
+export const TRANSFORMER_WEIGHTS: PartWeights = { stem, block: /^blocks\.\d+\./ };
+
+/** The autoencoder's. Only the decoder is needed to render, and it is converted to f32. */
+export const VAE_WEIGHTS: PartWeights = {
+  stem,
+  used: (name) => !/^(encoder|quant_conv)\./.test(name),
+  widened: true,
+};
