@@ -5,19 +5,9 @@
  */
 import { createHash } from "node:crypto";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
-import type { WeightDtypeChoice } from "../weights/weight_dtype.ts";
+import type { ModelVariant } from "../model_variant.ts";
 import { modelDigest } from "./digest.ts";
 import { fileIdentity } from "./file_identity.ts";
-
-/** What a model is used with. */
-export interface ModelVariant {
-  /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly textEncoder?: string | undefined;
-  /** A file of embeddings, which needs no text encoder. */
-  readonly embeddings?: string | undefined;
-  /** The format of matrices on the GPU. Default: "auto". */
-  readonly weightDtype?: WeightDtypeChoice | undefined;
-}
 
 /** The identity of a model, as records of clips have it. Where a file has a digest, its name does not count. */
 export interface ModelIdentity {

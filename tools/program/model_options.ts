@@ -5,8 +5,7 @@
  */
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import type { ModelVariant } from "../../model/identity/model_identity.ts";
-import { onnxTextEncoder } from "../../model/onnx/text_encoder.ts";
+import { loadedAs, type ModelVariant } from "../../model/model_variant.ts";
 import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
@@ -73,11 +72,11 @@ export function variantOf({ "text-encoder": textEncoder, "weight-dtype": weightD
  * @throws {TilereelError} if it cannot be loaded
  */
 export async function loadPipeline(
-  { model = embeddedModelDir(), "text-encoder": textEncoder, weights, "weight-dtype": weightDtype }: ModelValues,
+  values: ModelValues,
   options: Pick<LoadOptions, "gpu" | "clips" | "onProgress" | "signal">,
 ): Promise<VideoPipeline> {
-  const encoder = textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder);
-  return await VideoPipeline.load(model, { ...options, textEncoder: encoder, weights, weightDtype });
+  const { model = embeddedModelDir(), weights } = values;
+  return await VideoPipeline.load(model, { ...options, weights, ...loadedAs(variantOf(values)) });
 }
 
 /** The line that says that weights are streamed, with the reason, or cast; undefined in the usual case. */

@@ -58,7 +58,7 @@ export async function openData(
   // Opened last, so that nothing is made where prompts or clips are wrong.
   const options = async () => {
     const cache = await LatentCache.open(values.cache ?? DEFAULT_CACHE, onNote);
-    return { gpu, model, ...variantOf(values), cache, onProgress, signal };
+    return { gpu, model, variant: variantOf(values), cache, onProgress, signal };
   };
   if (prompts !== undefined) {
     const clips = await clipsOfPrompts(prompts, { model, values: given, seed });

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { OnProgress } from "../../progress.ts";
-import type { WeightDtypeChoice } from "../../weights/weight_dtype.ts";
+import type { ModelVariant } from "../../model_variant.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
 
@@ -18,10 +18,8 @@ export interface SetOptions {
   readonly gpu: Gpu;
   /** The model's folder. */
   readonly model: string;
-  /** An ONNX file to run as the text encoder instead of the model's own. */
-  readonly textEncoder?: string | undefined;
-  /** The format of matrices on the GPU. Default: "auto". */
-  readonly weightDtype?: WeightDtypeChoice | undefined;
+  /** What it is used with. Default: nothing but its own parts */
+  readonly variant?: ModelVariant;
   readonly cache: LatentCache;
   /** Called with the progress of "check latents" and, if some are missing, of loading and "make latents", in samples. */
   readonly onProgress?: OnProgress | undefined;

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { onnxTextEncoder } from "../../onnx/text_encoder.ts";
+import { loadedAs } from "../../model_variant.ts";
 import { type ModelFolder, openModelFolder } from "../../checkpoint/model_folder.ts";
 import type { OnProgress } from "../../progress.ts";
 import type { FamilyModel, PromptEncoder, PromptEncoderOptions, VideoVae } from "../../family.ts";
@@ -36,10 +36,10 @@ export interface CaptionedClip {
  * @throws {TilereelError} if the model cannot be loaded, a clip does not fit it or the memory, or no clip gives a sample
  */
 export async function encodedSet(clips: readonly CaptionedClip[], options: SetOptions): Promise<TrainingSet> {
-  const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
+  const { gpu, model, variant = {}, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
   const { textTokens } = folder.generation;
-  const key = await modelKey(folder, { textEncoder, weightDtype });
+  const key = await modelKey(folder, variant);
   const recipe = ({ caption, origin }: CaptionedClip): Recipe => ({
     ...origin,
     source: "encoded",
@@ -48,8 +48,8 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: SetOp
     textTokens,
     caption,
   });
-  const openEncoder = textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder);
-  const open = () => ClipEncoder.load(gpu, folder, { openEncoder, dtype: weightDtype }, onProgress);
+  const { textEncoder: openEncoder, weightDtype: dtype } = loadedAs(variant);
+  const open = () => ClipEncoder.load(gpu, folder, { openEncoder, dtype }, onProgress);
   const set = await cachedSet(clips, { cache, recipe, open, onProgress, signal });
   if (set.size > 0) return set;
   throw new TilereelError("no clip is long enough: ask for fewer frames, or for fewer frames a second");

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
-import { onnxTextEncoder } from "../../onnx/text_encoder.ts";
+import { loadedAs } from "../../model_variant.ts";
 import { VideoPipeline } from "../../pipeline.ts";
 import { cachedSet, type Maker, type SetOptions } from "./cached_set.ts";
 import type { Recipe } from "./latent_cache.ts";
@@ -32,9 +32,9 @@ export function sampleSeed(trainingSeed: number, prompt: string, occurrence: num
  * @throws {TilereelError} if the model cannot be loaded, or the settings do not fit it
  */
 export async function sampledSet(clips: readonly SampledClip[], options: SetOptions): Promise<TrainingSet> {
-  const { gpu, model, textEncoder, weightDtype, cache, onProgress, signal } = options;
+  const { gpu, model, variant = {}, cache, onProgress, signal } = options;
   const folder = await openModelFolder(model);
-  const key = await modelKey(folder, { textEncoder, weightDtype });
+  const key = await modelKey(folder, variant);
   const recipe = (clip: SampledClip): Recipe => ({
     source: "sampled",
     model: key,
@@ -53,13 +53,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: SetOpti
     ...clip.sigmas !== undefined && { sigmas: String(clip.sigmas) },
   });
   const open = async () => {
-    const pipeline = await VideoPipeline.load(model, {
-      gpu,
-      clips,
-      onProgress,
-      textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
-      weightDtype,
-    });
+    const pipeline = await VideoPipeline.load(model, { gpu, clips, onProgress, ...loadedAs(variant) });
     return new Sampler(gpu, pipeline, signal);
   };
   return await cachedSet(clips, { cache, recipe, open, onProgress, signal });

@@ -28,7 +28,7 @@ async function identities({ model, textEncoder, weightDtype }: Use): Promise<Rec
   const gpu = { settings: { precision: "f32" } } as Gpu, folder = await openModelFolder(model);
   const recipes: Recipe[] = [];
   const cache = { has: (recipe: Recipe) => recipes.push(recipe), checksum: () => "" } as unknown as LatentCache;
-  const making = { gpu, model, cache, textEncoder, weightDtype };
+  const making = { gpu, model, cache, variant: { textEncoder, weightDtype } };
   await sampledSet([CLIP], making);
   await encodedSet([{ caption: "a cat", origin: {}, read: () => Promise.resolve(undefined) }], making);
   const values = {

@@ -1,0 +1,23 @@
+/**
+ * With what a model is used: one value for all that loads it, and for all that tells its results apart.
+ *
+ * @module
+ */
+import { onnxTextEncoder } from "./onnx/text_encoder.ts";
+import type { LoadOptions } from "./pipeline.ts";
+import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
+
+/** What a model is used with. */
+export interface ModelVariant {
+  /** An ONNX file to run as the text encoder instead of the model's own. */
+  readonly textEncoder?: string | undefined;
+  /** A file of embeddings, which needs no text encoder. */
+  readonly embeddings?: string | undefined;
+  /** The format of matrices on the GPU. Default: "auto". */
+  readonly weightDtype?: WeightDtypeChoice | undefined;
+}
+
+/** What `VideoPipeline.load` is to be told of it. */
+export function loadedAs({ textEncoder, weightDtype }: ModelVariant): Pick<LoadOptions, "textEncoder" | "weightDtype"> {
+  return { textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder), weightDtype };
+}
