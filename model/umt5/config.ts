@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { Config } from "../checkpoint/json.ts";
 import type { StoredFile } from "../files/store.ts";
 import { readPartConfig } from "../checkpoint/open_part.ts";
 
