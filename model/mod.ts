@@ -49,7 +49,7 @@ export {
   type LoadOptions,
   VideoPipeline,
 } from "./pipeline.ts";
-export type { OnProgress, Progress } from "./progress.ts";
+export { type ClipStage, type OnProgress, overall, type Progress, type Stage } from "./progress.ts";
 export type { HostConditioning, HostTensor } from "./conditioning.ts";
 export type { PromptEmbeddings } from "./prompt_encoder.ts";
 export {

@@ -4,10 +4,39 @@
  * @module
  */
 
+/**
+ * The stages of a clip in their order, and about how many hundredths of the time each takes: an estimate between the
+ * demo, which loads at once, and large models. Kernels are chosen once on a machine, so that takes none.
+ */
+const SHARES = {
+  "choose kernels": 0,
+  "load vae": 1,
+  "load transformer": 6,
+  "encode prompt": 6,
+  denoise: 70,
+  decode: 15,
+  "encode MP4": 2,
+} as const;
+
+/** A stage of a clip. */
+export type ClipStage = keyof typeof SHARES;
+
+/** What is being done, as it is shown to the user: a stage of a clip, or of other work. */
+export type Stage =
+  | ClipStage
+  | "encode"
+  | "check latents"
+  | "make latents"
+  | "train"
+  | "sample again"
+  | "search"
+  | "look";
+
 /** One report of progress. Reports of a stage start at `done: 0` and end at `done: total`. */
 export interface Progress {
-  /** The current stage, as it is shown to the user: "load transformer", "denoise", "decode". */
-  readonly stage: string;
+  readonly stage: Stage;
+  /** Which part of larger work the stage belongs to: "clip 2 of 3". */
+  readonly part?: string;
   /** The units that are finished. */
   readonly done: number;
   /** The units of the whole stage. */
@@ -18,3 +47,23 @@ export interface Progress {
 
 /** Receives progress. It must not throw. */
 export type OnProgress = (progress: Progress) => void;
+
+/** Passes reports on as those of a part of larger work, which may be a part itself. */
+export function partOf(part: string, onProgress: OnProgress): OnProgress {
+  return (told) => onProgress({ ...told, part: told.part === undefined ? part : `${part}, ${told.part}` });
+}
+
+/**
+ * How much of a clip is done, from 0 to 1. It is an estimate, and it can fall where a stage comes again, as it does with
+ * several text encoders.
+ *
+ * @param first the stage that the work begins with: "encode prompt" if the model is loaded
+ * @returns undefined for a stage that no clip has
+ */
+export function overall({ stage, done, total }: Progress, first: ClipStage = "load vae"): number | undefined {
+  if (!Object.hasOwn(SHARES, stage)) return undefined;
+  const stages = Object.entries(SHARES), at = (name: string) => stages.findIndex(([other]) => other === name);
+  const share = (to?: number) => stages.slice(at(first), to).reduce((sum, [, share]) => sum + share, 0);
+  const begun = share(at(stage)), own = share(at(stage) + 1) - begun;
+  return (begun + own * (total > 0 ? done / total : 1)) / share();
+}

@@ -53,9 +53,6 @@ export interface TextEncoder extends Disposable {
  */
 export type OpenTextEncoder = (gpu: Gpu, textDim: number) => Promise<TextEncoder>;
 
-/** The stage under which text encoders report progress. */
-export const ENCODE_STAGE = "encode prompt";
-
 /** The prompts' ids, one behind the other. */
 export function joinIds(prompts: readonly TokenizedPrompt[]): { ids: Int32Array<ArrayBuffer>; tokens: number } {
   const tokens = prompts[0]?.ids.length ?? 0;

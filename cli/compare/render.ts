@@ -6,7 +6,7 @@
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
-import type { OnProgress } from "../../model/progress.ts";
+import { type OnProgress, partOf } from "../../model/progress.ts";
 import type { Video } from "../../model/video/video.ts";
 import { type ClipSettings, clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
 import { renderVideo } from "../generate/render_clip.ts";
@@ -44,6 +44,7 @@ export async function render(
 ): Promise<{ readonly video: Video; readonly figures: Figures }> {
   let timesteps: readonly number[] = [];
   let begun = 0, denoised = 0;
+  const tell = partOf(name, onProgress);
   const start = performance.now();
   const method: AttentionMethod = {
     prepare(task) {
@@ -61,7 +62,7 @@ export async function render(
         if (progress.stage === "denoise") {
           progress.done === 0 ? begun = performance.now() : denoised = performance.now();
         }
-        onProgress({ ...progress, stage: `${name}, ${progress.stage}` });
+        tell(progress);
       },
       ...signal && { signal },
     },

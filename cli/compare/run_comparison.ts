@@ -10,7 +10,7 @@ import { embeddedModelDir } from "../../model/embedded.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../generate/clip_record.ts";
-import type { OnProgress } from "../../model/progress.ts";
+import { type OnProgress, partOf } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { WeightsPlacement } from "../../model/blocks/weights_place.ts";
@@ -86,9 +86,8 @@ export async function runComparison(
   using renderer = new Renderer(workplace, plan.prompts, missing.length > 0 ? missing : wanted.flat());
   const prompts: ComparedPrompt[] = [];
   for (const [i, planned] of plan.prompts.entries()) {
-    const stage = plan.prompts.length === 1 ? "" : `prompt ${i + 1} of ${plan.prompts.length}, `;
-    const onProgress: OnProgress = (progress) =>
-      workplace.onProgress({ ...progress, stage: `${stage}${progress.stage}` });
+    const { onProgress: all } = workplace, { length } = plan.prompts;
+    const onProgress = length === 1 ? all : partOf(`prompt ${i + 1} of ${length}`, all);
     const add = async (one: Wanted) => {
       signal?.throwIfAborted();
       const { video, figures } = await renderer.render(one, onProgress);
@@ -182,8 +181,7 @@ class Renderer implements Disposable {
         this.wanted.findIndex((other) => other.setting === setting) === i
       );
       const first = firsts.map(({ clip, setting: { attention } }) => ({ ...clip, attention: attention.method }));
-      const warming: OnProgress = (progress) => onProgress({ ...progress, stage: `warming up, ${progress.stage}` });
-      await warmUp(pipeline, first, warming, signal);
+      await warmUp(pipeline, first, partOf("warming up", onProgress), signal);
       return pipeline;
     } catch (error) {
       pipeline.close();

@@ -6,7 +6,7 @@
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
-import type { OnProgress } from "../../model/progress.ts";
+import { partOf } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { checkProfile } from "../../tools/program/profile.ts";
@@ -99,8 +99,8 @@ class Run implements Disposable {
 
   /** @throws {TilereelError} if the clip cannot be made */
   async render(clip: TodoClip, index: number): Promise<void> {
-    const which = this.todo.length > 1 ? `clip ${index + 1} of ${this.todo.length}, ` : "";
-    const onProgress: OnProgress = (told) => this.#progress.onProgress({ ...told, stage: `${which}${told.stage}` });
+    const { onProgress: all } = this.#progress, { length } = this.todo;
+    const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
     const workshop = await this.#open(), { gpu, pipeline } = workshop, { latents, embeddings, values } = this.plan;
     const { record, bytes, seconds, report, clamped } = await renderClip(workshop, clip, {

@@ -27,7 +27,9 @@ export interface TuneOptions {
   /** Uses remembered results, but makes no trial. This is for work that takes less time than a trial. */
   readonly rememberedOnly?: boolean;
   /** Called with the stage "choose kernels"; `done` and `total` count variants. */
-  readonly onProgress?: (progress: { readonly stage: string; readonly done: number; readonly total: number }) => void;
+  readonly onProgress?: (
+    progress: { readonly stage: "choose kernels"; readonly done: number; readonly total: number },
+  ) => void;
   /** The families to choose from. Default: all. */
   readonly families?: readonly AnyFamily[];
   /** Milliseconds that the GPU works before a family is timed, because an idle one has a low clock. Default: 1000. */

@@ -9,7 +9,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safetensors.ts";
-import { ENCODE_STAGE, joinIds, type TextEncodeOptions, type TokenizedPrompt } from "../text_encoder.ts";
+import { joinIds, type TextEncodeOptions, type TokenizedPrompt } from "../text_encoder.ts";
 import type { WeightOptions } from "../weights/weight_options.ts";
 import { Weights } from "../weights/weights.ts";
 import type { StoredBlocks } from "./block_source.ts";
@@ -42,7 +42,7 @@ export async function runTextBlocks<Block>(
   const { ids, tokens } = joinIds(prompts), total = prefixes.length;
   using weights = new Weights(gpu, source, options);
   using owned = new TensorOwner(gpu);
-  onProgress?.({ stage: ENCODE_STAGE, done: 0, total });
+  onProgress?.({ stage: "encode prompt", done: 0, total });
   let x = owned.adopt(gpu.upload(await embed(source, table, ids), [prompts.length, tokens, table.shape[1]]));
   for (const [layer, prefix] of prefixes.entries()) {
     signal?.throwIfAborted();
@@ -54,7 +54,7 @@ export async function runTextBlocks<Block>(
     owned.free(x);
     x = y;
     scope[Symbol.dispose]();
-    onProgress?.({ stage: ENCODE_STAGE, done: layer + 1, total });
+    onProgress?.({ stage: "encode prompt", done: layer + 1, total });
   }
   const y = owned.adopt(await model.end(weights, x));
   signal?.throwIfAborted();

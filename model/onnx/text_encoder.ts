@@ -12,7 +12,6 @@ import { readBytes, type StoredFile } from "../files/store.ts";
 import { notWanted, type Recognised, recogniseFile } from "../checkpoint/recognise.ts";
 import {
   checkTextDim,
-  ENCODE_STAGE,
   joinIds,
   type OpenTextEncoder,
   type TextEncodeOptions,
@@ -131,7 +130,7 @@ export class OnnxTextEncoder implements TextEncoder {
     const mask = new Int32Array(ids.length);
     for (const [i, { length }] of prompts.entries()) mask.fill(1, i * tokens, i * tokens + length);
 
-    onProgress?.({ stage: ENCODE_STAGE, done: 0, total: 1 });
+    onProgress?.({ stage: "encode prompt", done: 0, total: 1 });
     signal?.throwIfAborted();
     const output = await this.#run(
       this.#input(this.signature.ids, ids, shape),
@@ -149,7 +148,7 @@ export class OnnxTextEncoder implements TextEncoder {
     for (const [i, prompt] of prompts.entries()) {
       embeddings.fill(0, (i * tokens + prompt.length) * textDim, (i + 1) * tokens * textDim);
     }
-    onProgress?.({ stage: ENCODE_STAGE, done: 1, total: 1 });
+    onProgress?.({ stage: "encode prompt", done: 1, total: 1 });
     // What is thrown here is thrown before there is a tensor to free.
     try {
       signal?.throwIfAborted();

@@ -40,7 +40,7 @@ export function showProgress(options: ProgressOptions = {}): ProgressDisplay {
   };
   return {
     onProgress(progress) {
-      if (stage?.name !== progress.stage || progress.done < stage.progress.done) {
+      if (stage?.name !== nameOf(progress) || progress.done < stage.progress.done) {
         stop();
         stage = new Stage(progress, now, stream);
       }
@@ -59,6 +59,11 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, "0")} min`;
 }
 
+/** `clip 2 of 3, denoise`. */
+function nameOf({ part, stage }: Progress): string {
+  return part === undefined ? stage : `${part}, ${stage}`;
+}
+
 /** A stage on display: as a bar where there is a terminal, else as lines. */
 class Stage {
   readonly name: string;
@@ -75,7 +80,7 @@ class Stage {
     private readonly now: () => number,
     private readonly stream: WriteStream,
   ) {
-    this.name = progress.stage;
+    this.name = nameOf(progress);
     this.#start = now();
     this.#before = progress.done;
     if (stream.isTTY) this.#timer = setTimeout(() => this.#showBar(), SHOW_AFTER);

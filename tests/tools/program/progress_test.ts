@@ -1,5 +1,6 @@
 import type { WriteStream } from "node:tty";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { overall, partOf } from "../../../model/progress.ts";
 import { unlessClosed } from "../../../tools/program/closed_terminal.ts";
 import { formatDuration, showProgress } from "../../../tools/program/progress.ts";
 
@@ -57,7 +58,7 @@ Deno.test("what takes less than a second is not shown", () => {
   const { stream, written } = fakeStream(false);
   let time = 0;
   const { onProgress } = showProgress({ stream, now: () => time });
-  for (const stage of ["load transformer", "load VAE", "decode"]) {
+  for (const stage of ["load transformer", "load vae", "decode"] as const) {
     for (let done = 0; done <= 3; done++) {
       onProgress({ stage, done, total: 3 });
       time += 200;
@@ -93,6 +94,29 @@ Deno.test("on a terminal: a bar with count, percentage and time left", async () 
   assertStringIncludes(written(), "2/4  50%");
   assertStringIncludes(written(), " left");
   assert(!written().includes("\x1b[?25l"), "the cursor is hidden, and Ctrl-C would leave it so");
+});
+
+Deno.test("of a clip, all that is done is told from 0 to 1, from any stage on", () => {
+  assertEquals(overall({ stage: "choose kernels", done: 1, total: 3 }), 0);
+  assertEquals(overall({ stage: "load vae", done: 0, total: 3 }), 0);
+  assertEquals(overall({ stage: "denoise", done: 0, total: 20 }, "encode prompt"), 6 / 93);
+  assertEquals(overall({ stage: "load transformer", done: 1, total: 1 }, "encode prompt"), 0);
+  assertEquals(overall({ stage: "encode MP4", done: 5, total: 5 }), 1);
+  assertEquals(overall({ stage: "train", done: 5, total: 5 }), undefined);
+  const stages = ["load vae", "load transformer", "encode prompt", "denoise", "decode", "encode MP4"] as const;
+  const told = stages.flatMap((stage) => [0, 1, 2].map((done) => overall({ stage, done, total: 2 })!));
+  assertEquals(told, told.toSorted((a, b) => a - b));
+});
+
+Deno.test("parts of larger work stand before the stage", () => {
+  const { stream, written } = fakeStream(false);
+  let time = 0;
+  const { onProgress } = showProgress({ stream, now: () => time });
+  const tell = partOf("a", partOf("prompt 1 of 2", onProgress));
+  tell({ stage: "decode", done: 0, total: 1 });
+  time += 2000;
+  tell({ stage: "decode", done: 1, total: 1 });
+  assertEquals(written(), "prompt 1 of 2, a, decode  1/1  100%  2 s\n");
 });
 
 Deno.test("durations read as people say them", () => {
