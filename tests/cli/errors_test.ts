@@ -218,7 +218,11 @@ Deno.test("what is asked for cannot be had", async (t) => {
 Deno.test("prompts files that cannot be used", async (t) => {
   for (
     const [name, content, message] of [
-      ["p.jsonl", '{"prompt": "a"}\n{"prompt": "b", "seed": }\n', "p.jsonl line 2 is not a JSON object: write one a line"],
+      [
+        "p.jsonl",
+        '{"prompt": "a"}\n{"prompt": "b", "seed": }\n',
+        "p.jsonl line 2 is not a JSON object: write one a line",
+      ],
       ["p.jsonl", '{"prompt": "a", "frmes": 5}\n', 'p.jsonl line 1: unknown key "frmes": did you mean "frames"?'],
       ["p.txt", 'a\n{"prompt": "b", "size": "20x20"}\n', 'p.txt line 2: "size" 20x20 does not fit'],
       ["p.txt", "# nothing\n", "p.txt has no prompts"],
