@@ -20,7 +20,9 @@ export interface TextBlocks<Block> extends Omit<StoredBlocks<Block>, "weights"> 
   readonly options: WeightOptions | undefined;
   /** The embedding table. */
   readonly table: { readonly name: string; readonly shape: readonly [vocabulary: number, channels: number] };
-  /** Records one block, from [prompts, tokens, channels] to the same. */
+  /** Records what is done to the embeddings, [prompts, tokens, channels], before block 0, such as adding positions. */
+  start?(weights: Weights, x: Tensor): Promise<Tensor>;
+  /** Records one block, from [prompts, tokens, channels] to the same. A causal mask is a `bias` of `attention`. */
   run(block: Block, x: Tensor): Tensor;
   /** Records what comes after the last block. */
   end(weights: Weights, x: Tensor): Promise<Tensor>;
@@ -44,6 +46,11 @@ export async function runTextBlocks<Block>(
   using owned = new TensorOwner(gpu);
   onProgress?.({ stage: "encode prompt", done: 0, total });
   let x = owned.adopt(gpu.upload(await embed(source, table, ids), [prompts.length, tokens, table.shape[1]]));
+  if (model.start) {
+    const y = owned.adopt(await model.start(weights, x));
+    owned.free(x);
+    x = y;
+  }
   for (const [layer, prefix] of prefixes.entries()) {
     signal?.throwIfAborted();
     const scope = weights.scope(prefix), block = await model.load(scope, layer);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { charsmapNormalizer } from "./charsmap.ts";
 
 /** Changes a text. */
@@ -21,7 +21,7 @@ export const META_SPACE = "▁";
  * The normalizer that `json` describes; none where it is null.
  *
  * @param what names the file in messages
- * @throws {TilereelError} if it is of a kind that T5's tokenizers do not have, or damaged
+ * @throws {TilereelError} if it is of a kind that is not supported, or damaged
  */
 export function normalizerOf(json: unknown, what: string): Normalizer {
   if (json === null || json === undefined) return (text) => text;
@@ -55,14 +55,19 @@ export function normalizerOf(json: unknown, what: string): Normalizer {
     case "Prepend":
       return (text) => text === "" ? text : String(step.prepend) + text;
   }
-  throw unsupported("normalizer", step.type, what);
+  throw unsupported(
+    "normalizer",
+    step.type,
+    "Sequence, Precompiled, NFC, NFD, NFKC, NFKD, Lowercase, Strip, Replace or Prepend",
+    what,
+  );
 }
 
 /**
  * The splitter that `json` describes (`pre_tokenizer`); none where it is null.
  *
  * @param what names the file in messages
- * @throws {TilereelError} if it is of a kind that T5's tokenizers do not have
+ * @throws {TilereelError} if it is of a kind that is not supported
  */
 export function splitterOf(json: unknown, what: string): Splitter {
   if (json === null || json === undefined) return (text) => [text];
@@ -78,7 +83,7 @@ export function splitterOf(json: unknown, what: string): Splitter {
     case "Metaspace":
       return metaspace(step);
   }
-  throw unsupported("pre_tokenizer", step.type, what);
+  throw unsupported("pre_tokenizer", step.type, "Sequence, WhitespaceSplit or Metaspace", what);
 }
 
 /** Spaces become `▁`, one goes in front, and each begins a part of its own. */
@@ -136,8 +141,8 @@ function fromBase64(text: unknown, what: string): Uint8Array {
   }
 }
 
-function unsupported(kind: string, type: string, what: string): TilereelError {
+function unsupported(kind: string, type: string, expected: string, what: string): TilereelError {
   return new TilereelError(
-    `${what}: a ${kind} of type ${JSON.stringify(type.slice(0, 60))} is not supported; a tokenizer of T5 was expected`,
+    `${what}: this tokenizer's ${kind} ${quoted(type)} is not supported; ${expected} was expected`,
   );
 }

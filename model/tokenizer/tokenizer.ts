@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { folderAt } from "../files/disk.ts";
 import { type FileStore, readBytes, type StoredFile } from "../files/store.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
@@ -75,6 +75,11 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
   const padId = parts.added.idOf(padToken) ?? parts.model.idOf(padToken);
   if (padId === undefined) throw new TilereelError(`${path} has no token ${JSON.stringify(padToken)} to pad with`);
   const { model: { unknownId }, frame: { start, end } } = parts, framing = start.length + end.length;
+  if (framing === 0) {
+    throw new TilereelError(
+      `${path}: a tokenizer that puts no token around a text is not supported; an end token was expected`,
+    );
+  }
   const bodyOf = (text: string) => encodeBody(text, parts);
   return {
     padId,
@@ -113,22 +118,27 @@ function encodeBody(text: string, { added, normalize, split, model }: Parts): nu
   });
 }
 
+type Json = Readonly<Record<string, unknown>>;
+/** What is made of a part of `tokenizer.json`, by its type. */
+type Kinds<T> = Readonly<Record<string, (json: Json, path: string) => T>>;
+
 /** The kinds of models in `tokenizer.json`. */
-const MODELS: Readonly<Record<string, (json: Readonly<Record<string, unknown>>, path: string) => TokenizerModel>> = {
-  Unigram: Unigram.ofJson,
-};
+const MODELS: Kinds<TokenizerModel> = { Unigram: Unigram.ofJson };
+
+function kindOf<T>(kinds: Kinds<T>, part: string, json: unknown, path: string): T {
+  const of = (json ?? {}) as Json, type = String(of.type);
+  if (Object.hasOwn(kinds, type)) return kinds[type]!(of, path);
+  const expected = Object.keys(kinds).map((name) => `"${name}"`).join(" or ");
+  throw new TilereelError(
+    of.type === undefined
+      ? `${path}: this tokenizer has no ${part} with a type; ${expected} was expected`
+      : `${path}: this tokenizer's ${part} ${quoted(type)} is not supported; ${expected} was expected`,
+  );
+}
 
 function partsOfJson(json: Record<string, unknown>, path: string): Parts {
-  const model = (json.model ?? {}) as Readonly<Record<string, unknown>>, type = String(model.type);
-  if (!Object.hasOwn(MODELS, type)) {
-    throw new TilereelError(
-      `${path}: its model is ${JSON.stringify(model.type)?.slice(0, 60) ?? "absent"}, but ${
-        Object.keys(MODELS).map((name) => `"${name}"`).join(" or ")
-      } was expected, as T5's tokenizers have it`,
-    );
-  }
   return {
-    model: MODELS[type]!(model, path),
+    model: kindOf(MODELS, "model", json.model, path),
     added: new AddedTokens(Array.isArray(json.added_tokens) ? json.added_tokens : [], path),
     normalize: normalizerOf(json.normalizer, path),
     split: splitterOf(json.pre_tokenizer, path),
@@ -159,20 +169,35 @@ function partsOfSentencePiece(bytes: Uint8Array, config: Record<string, unknown>
   };
 }
 
-/** The ids that a template puts around a text. A text of T5's has an end token only. */
+/** The kinds of post-processors in `tokenizer.json`. */
+const POST_PROCESSORS: Kinds<Frame> = {
+  TemplateProcessing: frameOfTemplate,
+  // Each works on what the one before it made.
+  Sequence: ({ processors }, path) =>
+    (Array.isArray(processors) ? processors : []).map((inner) => frameOf(inner, path)).reduce(
+      ({ start, end }, outer) => ({ start: [...outer.start, ...start], end: [...end, ...outer.end] }),
+      { start: [], end: [] },
+    ),
+};
+
+/** The ids that a post-processor puts around a text. */
 function frameOf(json: unknown, path: string): Frame {
-  const { type, single, special_tokens } = (json ?? {}) as Readonly<Record<string, unknown>>;
-  const entries: readonly Record<string, { id?: string } | undefined>[] =
-    type === "TemplateProcessing" && Array.isArray(single) ? single : [];
+  return kindOf(POST_PROCESSORS, "post_processor", json, path);
+}
+
+/** The ids that a template puts around a text. */
+function frameOfTemplate({ single, special_tokens }: Json, path: string): Frame {
+  const entries: readonly Record<string, { id?: string } | undefined>[] = Array.isArray(single) ? single : [];
   const text = entries.findIndex((entry) => "Sequence" in (entry ?? {}));
   const idsOf = (of: typeof entries) =>
     of.flatMap((entry): unknown[] =>
       (special_tokens as Record<string, { ids?: unknown[] }> | undefined)?.[entry?.SpecialToken?.id ?? ""]?.ids ?? [NaN]
     ) as number[];
   const frame = { start: idsOf(entries.slice(0, Math.max(text, 0))), end: idsOf(entries.slice(text + 1)) };
-  const ids = [...frame.start, ...frame.end];
-  if (text >= 0 && ids.length > 0 && ids.every(Number.isSafeInteger)) return frame;
-  throw new TilereelError(`${path} does not end a text with an end token, as the tokenizer of a T5 model must`);
+  if (text >= 0 && [...frame.start, ...frame.end].every(Number.isSafeInteger)) return frame;
+  throw new TilereelError(
+    `${path}: this tokenizer's template is not supported; special tokens around one text were expected`,
+  );
 }
 
 /** A special token in a tokenizer's config is a string or an object with its text as `content`. */
