@@ -14,7 +14,7 @@ import { flag, type OptionValues, path } from "./program/options.ts";
 import { checkWritable, writeAtomically } from "../model/files/output.ts";
 import { runAsProgram } from "./program/run_as_program.ts";
 import { writeTypes } from "./pack_types.ts";
-import { bundle, ROOT, stageFiles } from "./stage_program.ts";
+import { bundle, ENTRY_POINTS, ROOT, stageFiles } from "./stage_program.ts";
 
 const options = {
   out: path({
@@ -46,7 +46,8 @@ async function pack(values: OptionValues<typeof options>): Promise<void> {
 
 async function stagePackage(folder: string, types: boolean): Promise<void> {
   await Deno.mkdir(join(folder, "licenses"), { recursive: true });
-  await bundle("deno", "--code-splitting", "--keep-names", "--outdir", folder, "mod.ts", "cli/main.ts");
+  const entries = ["mod.ts", ...Object.values(ENTRY_POINTS)];
+  await bundle("deno", "--code-splitting", "--keep-names", "--outdir", folder, ...entries);
   await stageFiles(folder);
   if (types) {
     await writeTypes(join(folder, "types"));

@@ -11,17 +11,19 @@ import { TilereelError } from "../gpu/common/errors.ts";
 /** The checkout. */
 export const ROOT = join(import.meta.dirname!, "..");
 
+/** What is bundled with all that it imports, by the name that it then has: the command line. A worker is one more. */
+export const ENTRY_POINTS: Readonly<Record<string, string>> = { "tilereel.js": "cli/main.ts" };
+
 /** What onnxruntime-web loads from beside the module it is in, when a text encoder is given as an ONNX file. */
 const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
 /**
- * Fills `folder` with `tilereel.js` (the command line with every module it imports), the demo model, and the
- * WebAssembly that is loaded as a file.
+ * Fills `folder` with the bundles of {@link ENTRY_POINTS}, the demo model, and the WebAssembly that is loaded as a file.
  *
  * @throws {TilereelError} when the program cannot be bundled
  */
 export async function stageProgram(folder: string): Promise<void> {
-  await bundle("deno", "--output", join(folder, "tilereel.js"), "cli/main.ts");
+  for (const [name, entry] of Object.entries(ENTRY_POINTS)) await bundle("deno", "--output", join(folder, name), entry);
   await stageFiles(folder);
 }
 

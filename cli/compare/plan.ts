@@ -65,7 +65,7 @@ async function promptsOf(
   values: ClipValues,
 ): Promise<PlannedPrompt[]> {
   if (path === undefined) {
-    return [{ prompt: checkPrompt(prompt, "compare"), seed: values.seed ?? DEFAULT_SEED, values }];
+    return [{ prompt: checkPrompt(prompt), seed: values.seed ?? DEFAULT_SEED, values }];
   }
   if (prompt !== undefined) throw new TilereelError("give either a prompt or --prompts FILE, not both");
   return (await readPrompts(path)).map((entry) => {

@@ -37,6 +37,6 @@ async function attentionOf({ name, values }: Setting, model: string): Promise<Re
     return await readyAttention(values, model);
   } catch (error) {
     if (!(error instanceof TilereelError)) throw error;
-    throw new TilereelError(`setting ${quoted(name)}: ${error.message}`, { cause: error });
+    throw new TilereelError(`setting ${quoted(name)}: ${error.message}`, { cause: error, option: error.option });
   }
 }

@@ -65,7 +65,7 @@ export async function planClips(options: PlanOptions): Promise<Clip[]> {
 
 /** The clips of one prompt. */
 async function planPrompt({ prompt, out, format, values }: PlanOptions): Promise<Clip[]> {
-  const checked = checkPrompt(prompt, "generate"), first = seedOf(values), { count = 1 } = values;
+  const checked = checkPrompt(prompt), first = seedOf(values), { count = 1 } = values;
   if (count === 1 && out !== undefined) {
     return [{ prompt: checked, seed: first, values, out: await singlePlace(out, format), taken: "replace" }];
   }
@@ -171,9 +171,9 @@ export async function isMade(out: string): Promise<boolean> {
   return false;
 }
 
-/** @throws {TilereelError} if there is no prompt for the command */
-export function checkPrompt(prompt: string | undefined, command: "generate" | "compare"): string {
-  if (prompt === undefined) throw new TilereelError(`no prompt: write tilereel ${command} "a red circle moving right"`);
-  if (prompt.trim() === "") throw new TilereelError('the prompt is empty: say what to show, as in "a red circle"');
-  return prompt;
+/** @throws {TilereelError} with the `option`, if there is no prompt */
+export function checkPrompt(prompt: string | undefined): string {
+  if (prompt?.trim()) return prompt;
+  const what = prompt === undefined ? "there is no prompt" : "the prompt is empty";
+  throw new TilereelError(`${what}: say what to show, as in "a red circle moving right"`, { option: "prompt" });
 }

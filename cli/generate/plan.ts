@@ -126,7 +126,7 @@ export class PlanningModel implements Disposable {
       };
     } catch (error) {
       if (!(error instanceof TilereelError) || clip.where === undefined) throw error;
-      throw new TilereelError(`${clip.where}: ${error.message}`, { cause: error });
+      throw new TilereelError(`${clip.where}: ${error.message}`, { cause: error, option: error.option });
     }
   }
 

@@ -12,7 +12,7 @@ export class TilereelError extends Error {
   readonly option: string | undefined;
 
   /** Control characters in the message, which may come from file names, are escaped. */
-  constructor(message: string, options?: ErrorOptions & { readonly option?: string }) {
+  constructor(message: string, options?: ErrorOptions & { readonly option?: string | undefined }) {
     super(printable(message), options);
     this.option = options?.option;
   }

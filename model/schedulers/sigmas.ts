@@ -30,7 +30,7 @@ export function wanLevels(steps: number, numTrainTimesteps: number): number[] {
  * @param steps as asked for, if it was
  * @param usual where neither `steps` nor a list of levels says it
  * @param what begins the message, as `prompts.jsonl line 3: `
- * @throws {TilereelError} if a list of levels has another length than `steps`
+ * @throws {TilereelError} with the option "sigmas", if a list of levels has another length than `steps`
  */
 export function stepsOf(sigmas: Sigmas | undefined, steps: number | undefined, usual: number, what = ""): number {
   if (sigmas === undefined || typeof sigmas === "string") return steps ?? usual;
@@ -40,6 +40,7 @@ export function stepsOf(sigmas: Sigmas | undefined, steps: number | undefined, u
         steps === 1 ? "step was" : "steps were"
       } ` +
         `asked for: leave out one of the two`,
+      { option: "sigmas" },
     );
   }
   return sigmas.length;

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { bundle, stageProgram } from "../stage_program.ts";
 
-/** Entry points besides the command line, which `stageProgram` bundles. */
+/** Entry points besides those that `stageProgram` bundles. */
 const BENCHMARKS = {
   "bench.js": "bench/main.ts",
   "sparse.js": "bench/sparse.ts",

@@ -70,7 +70,6 @@ export function suggestOption(
   return meant === undefined ? didYouMean(name, names, show) : `: did you mean ${show(meant)}?`;
 }
 
-/** What the table says of an option. The group may be given by {@link inGroup}. */
 /**
  * Checks a text by the option of a table and turns it into a value.
  *
@@ -90,6 +89,7 @@ export function withoutPaths<T extends OptionTable>(table: T): T {
   return Object.fromEntries(Object.entries(table).filter(([, { kind }]) => kind !== "path")) as T;
 }
 
+/** What the table says of an option. The group may be given by {@link inGroup}. */
 type About = Omit<Option<unknown>, "kind" | "scope" | "group" | "parse" | "many"> & { readonly group?: string };
 /** What the table says of an option with a value. */
 export type AboutValue = About & { readonly value: string };

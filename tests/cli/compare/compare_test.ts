@@ -77,7 +77,7 @@ Deno.test("comparisons that cannot be are refused before anything is loaded", ()
   inTempDir(async (dir) => {
     const refused = async (message: string, ...args: string[]) =>
       assertRefused(await tilereel(["compare", ...args], { cwd: dir }), message);
-    await refused("no prompt: write tilereel compare");
+    await refused("there is no prompt: say what to show");
     await refused("the prompt is empty", " ");
     await refused("a single --setting cannot be compared with anything", "a", "--setting", "full");
     await refused('two settings are called "full"', "a", "-s", "full", "-s", "full");

@@ -2,6 +2,9 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { COMMANDS } from "../../../cli/command_table.ts";
 import { batchOptions } from "../../../cli/generate/batch_options.ts";
+import { checkPrompt } from "../../../cli/generate/clip_plan.ts";
+import { checkClip } from "../../../model/video_size.ts";
+import { readyAttention } from "../../../tools/program/clip/attention_options.ts";
 import { gpuOptions } from "../../../tools/program/gpu_options.ts";
 import { readValues } from "../../../tools/program/clip/read_values.ts";
 import { type Option, withoutPaths } from "../../../tools/program/options.ts";
@@ -38,19 +41,26 @@ Deno.test("an option is data: what a form shows is what its parser takes", async
   assertEquals(options.length > 100, true);
 });
 
-Deno.test("options of a remote caller name no files; an error about one carries its name", () => {
+Deno.test("options of a remote caller name no files; an error about one carries its name", async () => {
   const table = withoutPaths(batchOptions), { router: _, tiles: __, ...others } = batchOptions;
   assertEquals(Object.keys(table), Object.keys(others));
-  const optionOf = (work: () => unknown) => {
+  const optionOf = async (work: () => unknown) => {
     try {
-      work();
+      await work();
     } catch (error) {
       return (error as TilereelError).option;
     }
   };
   const refused = (given: Record<string, unknown>) => optionOf(() => readValues(given, table, "request"));
-  assertEquals(refused({ flow_shift: 0 }), "flow-shift");
-  assertEquals(refused({ frames: [true] }), "frames");
-  assertEquals(refused({ router: "/etc/passwd" }), "router");
-  assertEquals(optionOf(() => parseCommand(["--steps", "0"], table, "x")), "steps");
+  assertEquals(await refused({ flow_shift: 0 }), "flow-shift");
+  assertEquals(await refused({ frames: [true] }), "frames");
+  assertEquals(await refused({ router: "/etc/passwd" }), "router");
+  assertEquals(await refused({ steps: 3, sigmas: [1, 0.5] }), "sigmas");
+  assertEquals(await optionOf(() => parseCommand(["--steps", "0"], table, "x")), "steps");
+  assertEquals(await optionOf(() => checkPrompt(" ")), "prompt");
+  assertEquals(await optionOf(() => readyAttention({ attention: "veda", tau: 0.5 }, ".")), "tau");
+  assertEquals(await optionOf(() => readyAttention({ attention: "vorta" }, ".")), "attention");
+  const check = (where?: string) => checkClip({ side: 16, frames: 4 }, { width: 32, height: 32, frames: 4 }, where);
+  assertEquals(await optionOf(() => check()), "frames");
+  assertEquals(await optionOf(() => check("a file: ")), undefined);
 });

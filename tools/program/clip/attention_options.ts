@@ -96,7 +96,7 @@ export async function attentionMethod(values: AttentionValues, model: string): P
  * The attention that was asked for.
  *
  * @param model folder of the model, where its own router is looked for
- * @throws {TilereelError} if options contradict one another, or the router cannot be used
+ * @throws {TilereelError} if options contradict one another (with the `option`), or the router cannot be used
  */
 export async function readyAttention(values: AttentionValues, model: string): Promise<ReadyAttention> {
   const kind = attentionKind(values);
@@ -109,6 +109,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
     throw new TilereelError(
       `--${stray} has no effect with --attention ${kind}: leave it out, or use --attention ${kinds.join(" or ")}` +
         (kind === "vorta" ? " (or --full-branch veda)" : ""),
+      { option: stray },
     );
   }
   if (kind === "full") return { kind, method: fullAttention, settings: () => ({}) };
@@ -133,6 +134,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
     throw new TilereelError(
       `--attention vorta needs a router, and ${model} has none: name one with --router FILE, ` +
         `or train one with "tilereel train router"`,
+      { option: values.attention === undefined ? "full-branch" : "attention" },
     );
   }
   const router = await fileIdentity("router", path!), tau = values.tau ?? DEFAULT_TAU;
