@@ -48,6 +48,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   using attention = await (options.attention ?? fullAttention).prepare({
     gpu,
     shape: transformer.shape,
+    family: model.family,
     layout: layouts[0]!,
     lengths: layouts.map(({ kept, length = kept }) => length),
     timesteps: [...scheduler.timesteps],

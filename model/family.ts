@@ -18,6 +18,7 @@ import type { FileStore } from "./files/store.ts";
 import type { GuidedPass, PassName } from "./guidance.ts";
 import type { OnProgress } from "./progress.ts";
 import type { ScheduledClip, SchedulerConfig } from "./schedulers/config.ts";
+import type { SigmaGrid } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
 import type { WeightOptions } from "./weights/weight_options.ts";
@@ -36,6 +37,8 @@ export interface Family {
   readonly defaults: GenerationDefaults;
   /** The sizes of clips that all models of the family can make. */
   readonly multiples: ClipMultiples;
+  /** The noise levels that VORTA's authors ran their routers with, where these are not the family's own. */
+  readonly routersSigmas?: SigmaGrid;
   /**
    * Recognises kinds of this family that are not supported.
    *

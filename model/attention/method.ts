@@ -5,6 +5,7 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
+import type { Family } from "../family.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "./layout.ts";
@@ -22,6 +23,8 @@ export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => 
 export interface AttentionTask {
   readonly gpu: Gpu;
   readonly shape: HeadShape;
+  /** The model's. It is needed for notes alone. */
+  readonly family?: Family;
   readonly layout: TokenLayout;
   /** The number of valid kept tokens of each pass of a step: the prompt's, then the negative prompt's if there is one. */
   readonly lengths: readonly number[];

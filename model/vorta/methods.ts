@@ -58,7 +58,7 @@ export interface RoutedAttentionOptions {
   /** The name of the router in messages. */
   readonly name?: string;
   /** Returns notes on a clip, as clauses. */
-  readonly notes?: (clip: Pick<AttentionTask, "layout" | "sigmas">) => readonly string[];
+  readonly notes?: (clip: Pick<AttentionTask, "layout" | "sigmas" | "family">) => readonly string[];
 }
 
 /** The branch's index in routes. */

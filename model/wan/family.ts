@@ -49,6 +49,8 @@ export const WAN: Family = {
   defaults: { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 },
   // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
   multiples: { side: 16, frames: 4 },
+  // They used diffusers 0.33, whose timesteps differ from today's, and routes depend on the timesteps.
+  routersSigmas: "wan",
   unsupportedKind,
   async open(folder) {
     const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");

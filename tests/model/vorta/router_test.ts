@@ -12,9 +12,12 @@ import { regularization, Router, routerFor, routes } from "../../../model/vorta/
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { saveRouter } from "../../../model/vorta/save_router.ts";
 import { PAPER_SETTINGS, settingsFromKwargs, type VortaSettings } from "../../../model/vorta/settings.ts";
+import type { Family } from "../../../model/family.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
+import { WAN } from "../../../model/wan/family.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
 import { randn } from "../../gpu.ts";
+import { TOY } from "../toy_family.ts";
 import { inTempDir, MODEL, ROOT } from "../../process.ts";
 
 const FIXTURES = join(ROOT, "tests/fixtures");
@@ -186,11 +189,17 @@ Deno.test("torch files and safetensors are told apart by what is in them", () =>
 /** What is noted before a clip is sampled with a router of {@link SHAPE}. */
 async function notesOf(
   values: AttentionValues,
-  { grid, sigmas }: { grid: Grid; sigmas?: AttentionTask["sigmas"] },
+  { grid, sigmas, family = WAN }: { grid: Grid; sigmas?: AttentionTask["sigmas"]; family?: Family },
 ): Promise<string[]> {
   const notes: string[] = [], enough = new Error("enough is known");
   const task = {
-    ...{ shape: { ...SHAPE, headDim: SHAPE.dim / SHAPE.heads }, layout: { grid, kept: 0 }, lengths: [0], sigmas },
+    ...{
+      shape: { ...SHAPE, headDim: SHAPE.dim / SHAPE.heads },
+      layout: { grid, kept: 0 },
+      lengths: [0],
+      sigmas,
+      family,
+    },
     ...{ timesteps: [999], timeEmbedding: () => Promise.reject(enough) },
     onNote: (note: string) => notes.push(note),
   };
@@ -206,7 +215,7 @@ Deno.test("a router.pt without config.json gets sizes that fit the grid, and say
     await Deno.mkdir(dirname(router), { recursive: true });
     await Deno.copyFile(join(FIXTURES, "router/float32.pt"), router);
     const grid = [21, 45, 80] as const;
-    const advice = "the authors of VORTA sample with Wan's noise levels, which --sigmas wan gives";
+    const advice = "the authors of VORTA sample with the noise levels that --sigmas wan gives";
     const sizes = (text: string) =>
       `${router} has no config.json that says its sizes, so those for a grid of 21x45x80 tokens are used: ${text}`;
     assertEquals(await notesOf({ router }, { grid }), [
@@ -218,6 +227,7 @@ Deno.test("a router.pt without config.json gets sizes that fit the grid, and say
     ]);
     const given = { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.5 } as const;
     assertEquals(await notesOf({ router, ...given }, { grid }), [advice]);
+    assertEquals(await notesOf({ router, ...given }, { grid, family: TOY }), []);
     const own = join(dir, "own.safetensors");
     await saveRouter(own, (await loadRouter(router)).router, PAPER_SETTINGS);
     assertEquals(await notesOf({ router: own }, { grid }), []);

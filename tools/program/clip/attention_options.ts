@@ -147,11 +147,13 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
       ...both && { full: vedaHeads(veda!) },
       tau,
       name: path!,
-      notes: ({ layout: { grid }, sigmas }) => [
+      notes: ({ layout: { grid }, sigmas, family }) => [
         ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
           ? [withoutSettings(path!, settings(grid), grid)]
           : [],
-        ...byAuthors && sigmas === undefined ? [AUTHORS_SIGMAS] : [],
+        ...byAuthors && sigmas === undefined && family?.routersSigmas !== undefined
+          ? [`the authors of VORTA sample with the noise levels that --sigmas ${family.routersSigmas} gives`]
+          : [],
       ],
     }),
     settings: (grid) => ({
@@ -162,8 +164,6 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
 }
 
 const SIZES = ["tile", "window", "bucket", "rate"] as const;
-/** They use diffusers 0.33, whose timesteps differ from today's, and routes depend on the timesteps. */
-const AUTHORS_SIGMAS = "the authors of VORTA sample with Wan's noise levels, which --sigmas wan gives";
 
 function withoutSettings(path: string, { tile, window, bucket, rate }: VortaSettings, grid: Grid): string {
   return `${path} has no config.json that says its sizes, so those for a grid of ${sizesText(grid)} tokens are used: ` +
