@@ -23,7 +23,7 @@ import { renderClip } from "./render_clip.ts";
 import { RANDOM_SEED } from "./seeds.ts";
 import { brokenOff, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
 import { fittingEmbeddings } from "./tensor_files.ts";
-import { openWorkshop, type Workshop } from "./workshop.ts";
+import { LastingWorkshop, openWorkshop, type Workshop } from "./workshop.ts";
 
 type TodoClip = ReadyClip & { readonly replaces: boolean };
 
@@ -73,7 +73,7 @@ class Run implements Disposable {
   readonly #quiet: boolean;
   readonly #json: boolean;
   readonly #noted = new Set<string>();
-  #workshop: Workshop | undefined;
+  readonly #workshop = new LastingWorkshop(() => this.#openWorkshop());
   #hasLoaded = false;
 
   constructor(private readonly plan: Plan, private readonly todo: readonly TodoClip[]) {
@@ -102,7 +102,9 @@ class Run implements Disposable {
     const { onProgress: all } = this.#progress, { length } = this.todo;
     const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
-    const workshop = await this.#open(), { gpu, pipeline } = workshop, { latents, embeddings, values } = this.plan;
+    const workshop = await this.#workshop.open(),
+      { gpu, pipeline } = workshop,
+      { latents, embeddings, values } = this.plan;
     const { record, bytes, seconds, report, clamped } = await renderClip(workshop, clip, {
       ...latents && { latents },
       ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
@@ -127,15 +129,12 @@ class Run implements Disposable {
     this.#progress.stop();
     console.error(`tilereel: ${printable(out)}: ${why}`);
     if (this.#json) printJson({ file: out, prompt, seed, error: why });
-    // A lost GPU cannot be used again: the next clip opens another.
-    if (!this.#workshop || await this.#workshop.gpu.recover() || this.plan.values.profile !== undefined) return;
-    this.#workshop[Symbol.dispose]();
-    this.#workshop = undefined;
+    await this.#workshop.recover();
   }
 
   /** Writes the profile and prints its summary. */
   async finish(): Promise<void> {
-    const lines = await this.#workshop?.profile?.finish();
+    const lines = await this.#workshop.current?.profile?.finish();
     if (lines !== undefined) this.#say(lines);
   }
 
@@ -153,17 +152,16 @@ class Run implements Disposable {
 
   [Symbol.dispose](): void {
     this.#progress.stop();
-    this.#workshop?.[Symbol.dispose]();
+    this.#workshop[Symbol.dispose]();
   }
 
-  async #open(): Promise<Workshop> {
-    if (this.#workshop) return this.#workshop;
+  async #openWorkshop(): Promise<Workshop> {
     const clips = this.todo.map(({ settings }) => settings);
-    this.#workshop = await openWorkshop(this.plan.values, clips, this.#progress.onProgress);
+    const workshop = await openWorkshop(this.plan.values, clips, this.#progress.onProgress);
     this.#hasLoaded = true;
-    const streamed = weightsLine(this.#workshop.pipeline.weights);
+    const streamed = weightsLine(workshop.pipeline.weights);
     if (streamed !== undefined) this.#say(streamed);
-    return this.#workshop;
+    return workshop;
   }
 
   #say(line: string): void {

@@ -27,6 +27,7 @@ import { formatOf } from "../../model/video/write_video.ts";
 import { plannedRecord, type RecordParts } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
+import type { WorkshopValues } from "./workshop.ts";
 
 /** A clip with everything it is made with. */
 export interface ReadyClip extends PlannedClip {
@@ -34,9 +35,6 @@ export interface ReadyClip extends PlannedClip {
   readonly attention: ReadyAttention;
   readonly quality: number | undefined;
 }
-
-/** The options that decide what clips are planned for. */
-type ModelOption = "model" | "embeddings" | "latents" | "text-encoder" | "weight-dtype";
 
 /** The checked clips of one `generate` command, and how to run them. */
 export interface Plan {
@@ -97,7 +95,7 @@ export class PlanningModel implements Disposable {
   ) {}
 
   /** @throws {TilereelError} if the model or a file that the options name cannot be used */
-  static async open(values: Pick<GenerateValues, ModelOption>): Promise<PlanningModel> {
+  static async open(values: WorkshopValues): Promise<PlanningModel> {
     const { model, embeddings, latents } = values;
     const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
     using cleanUp = new DisposableStack();

@@ -6,10 +6,17 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
-import type { GenerateValues } from "../commands/generate.ts";
 import { openGpuAsAsked } from "../../tools/program/gpu_options.ts";
-import { loadPipeline } from "../../tools/program/model_options.ts";
+import { loadPipeline, type modelOptions } from "../../tools/program/model_options.ts";
+import type { OptionValues } from "../../tools/program/options.ts";
 import { type RunningProfile, startProfile } from "../../tools/program/profile.ts";
+
+/** The options that a model is opened with, to plan clips for it and to make them. */
+export interface WorkshopValues extends OptionValues<typeof modelOptions> {
+  readonly embeddings?: string;
+  readonly latents?: string;
+  readonly profile?: string;
+}
 
 /** A GPU and the pipeline that is loaded on it. Disposing of it frees both. */
 export interface Workshop extends Disposable {
@@ -27,7 +34,7 @@ export interface Workshop extends Disposable {
  * @throws the signal's reason, if it is aborted
  */
 export async function openWorkshop(
-  values: GenerateValues,
+  values: WorkshopValues,
   clips: LoadOptions["clips"],
   onProgress: OnProgress,
   signal?: AbortSignal,
@@ -40,4 +47,34 @@ export async function openWorkshop(
   cleanUp.defer(() => pipeline.close());
   const held = cleanUp.move();
   return { gpu, pipeline, profile, [Symbol.dispose]: () => held.dispose() };
+}
+
+/** A workshop for many clips: it is opened for the first, and once more after its GPU was lost. */
+export class LastingWorkshop implements Disposable {
+  #current: Workshop | undefined;
+
+  /** @param openNew opens a workshop, by {@link openWorkshop} */
+  constructor(private readonly openNew: () => Promise<Workshop>) {}
+
+  /** The workshop that is open now. */
+  get current(): Workshop | undefined {
+    return this.#current;
+  }
+
+  /** @throws {TilereelError} if it cannot be opened */
+  async open(): Promise<Workshop> {
+    return this.#current ??= await this.openNew();
+  }
+
+  /** After a clip failed: the next one has a working GPU. One whose profile is taken is never replaced. */
+  async recover(): Promise<void> {
+    // A lost GPU cannot be used again.
+    if (!this.#current || await this.#current.gpu.recover() || this.#current.profile) return;
+    this.#current[Symbol.dispose]();
+    this.#current = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.#current?.[Symbol.dispose]();
+  }
 }
