@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { createHash, type Hash } from "node:crypto";
 import { fileAt, folderAt } from "../files/disk.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 
@@ -23,15 +22,12 @@ const PLACE_BYTES = 2 ** 12;
  * @throws {TilereelError} if a file cannot be read
  */
 export async function modelDigest(parts: readonly (string | FileStore)[]): Promise<string> {
-  const hash = createHash("sha256");
+  const pieces: BlobPart[] = [];
   for (const part of parts) {
-    for (const file of await filesOf(part)) {
-      hash.update(`${file.name}\n`);
-      await addBytes(hash, file);
-    }
-    hash.update("\n");
+    for (const file of await filesOf(part)) pieces.push(`${file.name}\n`, ...await piecesOf(file));
+    pieces.push("\n");
   }
-  return hash.digest("hex").slice(0, 32);
+  return (await sha256(pieces)).slice(0, 32);
 }
 
 /**
@@ -40,9 +36,13 @@ export async function modelDigest(parts: readonly (string | FileStore)[]): Promi
  * @throws {TilereelError} if it cannot be read
  */
 export async function fileDigest(file: string | StoredFile, wanted?: string): Promise<string> {
-  const hash = createHash("sha256");
-  await addBytes(hash, fileAt(file), wanted);
-  return hash.digest("hex").slice(0, 16);
+  return (await sha256(await piecesOf(fileAt(file), wanted))).slice(0, 16);
+}
+
+/** SHA-256 of texts and bytes, one behind the other, in hexadecimal digits. */
+export async function sha256(pieces: BlobPart[]): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", await new Blob(pieces).arrayBuffer());
+  return new Uint8Array(digest).toHex();
 }
 
 async function filesOf(part: string | FileStore): Promise<StoredFile[]> {
@@ -53,14 +53,14 @@ async function filesOf(part: string | FileStore): Promise<StoredFile[]> {
   return names.filter((_, i) => kinds[i] === "file").map((name) => folder.file(name));
 }
 
-async function addBytes(hash: Hash, stored: StoredFile, wanted?: string): Promise<void> {
+/** What of a file is digested: its size, and its bytes or samples of them. */
+async function piecesOf(stored: StoredFile, wanted?: string): Promise<BlobPart[]> {
   using file = await stored.open(wanted);
-  const { size: length } = file;
-  hash.update(`${length}\n`);
-  const small = length <= SMALL_FILE;
-  const bytes = new Uint8Array(small ? length : PLACE_BYTES);
-  for (let i = 0, places = small ? 1 : PLACES; i < places; i++) {
-    await file.read(small ? 0 : Math.floor(i * (length - PLACE_BYTES) / (PLACES - 1)), bytes);
-    hash.update(bytes);
+  const { size } = file, small = size <= SMALL_FILE, places = small ? 1 : PLACES;
+  const bytes = new Uint8Array(small ? size : places * PLACE_BYTES), each = bytes.length / places;
+  for (let i = 0; i < places; i++) {
+    const start = small ? 0 : Math.floor(i * (size - PLACE_BYTES) / (PLACES - 1));
+    await file.read(start, bytes.subarray(i * each, (i + 1) * each));
   }
+  return [`${size}\n`, bytes];
 }

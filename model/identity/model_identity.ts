@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import type { ModelVariant } from "../model_variant.ts";
-import { modelDigest } from "./digest.ts";
+import { modelDigest, sha256 } from "./digest.ts";
 import { fileIdentity } from "./file_identity.ts";
 
 /** The identity of a model, as records of clips have it. Where a file has a digest, its name does not count. */
@@ -45,5 +44,5 @@ export async function modelIdentity(folder: ModelFolder, variant: ModelVariant =
  */
 export async function modelKey(folder: ModelFolder, variant?: ModelVariant): Promise<string> {
   const { textEncoder: _, embeddings: __, ...deciding } = await modelIdentity(folder, variant);
-  return createHash("sha256").update(JSON.stringify(deciding)).digest("hex").slice(0, 16);
+  return (await sha256([JSON.stringify(deciding)])).slice(0, 16);
 }

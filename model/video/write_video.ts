@@ -27,7 +27,8 @@ export type VideoFormat = typeof VIDEO_FORMATS[number];
 export function formatOf(path: string): VideoFormat {
   if (/[\\/]$/.test(path)) return "frames";
   const extension = /[^\\/]\.([^.\\/]+)$/.exec(path)?.[1]?.toLowerCase();
-  if (extension === "mp4" || extension === "gif" || extension === "png") return extension;
+  const format = FILE_FORMATS.find((format) => format === extension);
+  if (format) return format;
   throw new TilereelError(
     `${path} does not say what to write: end it in .mp4, .gif, .png (a contact sheet) or / (a folder of frames)`,
   );

@@ -1,6 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { modelIdentity } from "../../model/identity/model_identity.ts";
+import { readyAttention } from "../../tools/program/clip/attention_options.ts";
 import { bundle } from "../../tools/stage_program.ts";
 import { execute, inTempDir, MODEL, program } from "../process.ts";
 
@@ -14,7 +17,7 @@ async function bundled(dir: string, module: string): Promise<string> {
 /** How the bundled encoder of MP4 would load Node's modules in Node. The test of a page below encodes an MP4 without them. */
 const MP4_ENCODER_IN_NODE = /^ *A\.exports = __require\("node:(path|fs|crypto)"\);$/;
 
-for (const module of ["gpu/mod.ts", "model/mod.ts"]) {
+for (const module of ["gpu/mod.ts", "model/mod.ts", "tools/program/clip/attention_options.ts"]) {
   Deno.test(`${module} needs neither Deno nor Node`, () =>
     inTempDir(async (dir) => {
       const lines = (await Deno.readTextFile(await bundled(dir, module))).split("\n");
@@ -32,7 +35,12 @@ Deno.test("a page without Deno loads a model from memory and renders a clip", ()
       program("tests/model/page.js", [pathToFileURL(path).href, MODEL]),
     );
     assertEquals([code, err], [0, ""]);
-    const { shades, sizes, ...clip } = JSON.parse(out);
+    const { shades, sizes, attention, identity, ...clip } = JSON.parse(out), grid = [2, 2, 2] as const;
+    assertEquals(identity, await modelIdentity(await openModelFolder(MODEL)));
+    for (const [kind, file] of [["vorta", "router"], ["veda", "tiles"]] as const) {
+      const expected = (await readyAttention({ attention: kind }, MODEL)).settings(grid);
+      assertEquals(attention[kind], { ...expected, [file]: `memory/${file}.safetensors` });
+    }
     assertEquals(clip, { width: 32, height: 32, frames: 5, fps: 16 });
     assert(shades > 10, `${shades} shades`);
     assert(sizes.every((size: number) => size > 100), `${sizes} bytes`);

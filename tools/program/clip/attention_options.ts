@@ -11,11 +11,13 @@ import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
+import { fileAt, folderAt } from "../../../model/files/disk.ts";
+import type { FileStore } from "../../../model/files/store.ts";
 import { ownFile } from "../../../model/own_files.ts";
 import { isTorchZip } from "../../../model/checkpoint/torch_zip.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
 import { choice, inGroup, number, ofClip, type OptionValues, path } from "../options.ts";
-import { VEDA_KEYS, vedaOptions, vedaRecorder, vedaSettings } from "./veda_options.ts";
+import { readyVeda, VEDA_KEYS, vedaOptions } from "./veda_options.ts";
 import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
 /** The table of attention options. */
@@ -88,7 +90,7 @@ export interface ReadyAttention {
 }
 
 /** The method of {@link readyAttention} alone. */
-export async function attentionMethod(values: AttentionValues, model: string): Promise<AttentionMethod> {
+export async function attentionMethod(values: AttentionValues, model: string | FileStore): Promise<AttentionMethod> {
   return (await readyAttention(values, model)).method;
 }
 
@@ -98,7 +100,7 @@ export async function attentionMethod(values: AttentionValues, model: string): P
  * @param model folder of the model, where its own router is looked for
  * @throws {TilereelError} if options contradict one another (with the `option`), or the router cannot be used
  */
-export async function readyAttention(values: AttentionValues, model: string): Promise<ReadyAttention> {
+export async function readyAttention(values: AttentionValues, model: string | FileStore): Promise<ReadyAttention> {
   const kind = attentionKind(values);
   const both = kind === "vorta" && values["full-branch"] === "veda";
   const takes = both ? [...TAKES.vorta!, ...VEDA_KEYS] : TAKES[kind]!;
@@ -113,11 +115,10 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
     );
   }
   if (kind === "full") return { kind, method: fullAttention, settings: () => ({}) };
-  const veda = kind === "veda" || both ? await vedaSettings(values, model) : undefined;
-  const vedaRecord = veda && await vedaRecorder(veda, values);
-  if (kind === "veda") return { kind, method: vedaAttention(veda!), settings: vedaRecord! };
-  const path = values.router ?? (await ownFile(model, "router"))?.path;
-  const loaded = path === undefined ? undefined : await loadRouter(path);
+  const veda = kind === "veda" || both ? await readyVeda(values, model) : undefined;
+  if (kind === "veda") return { kind, method: vedaAttention(veda!.options), settings: veda!.record };
+  const file = values.router === undefined ? await ownFile(model, "router") : fileAt(values.router);
+  const loaded = file && await loadRouter(file);
   const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
   // Settings that fit no grid are refused before anything is loaded.
   vortaSettings(values, loaded?.settings ?? PAPER_SETTINGS);
@@ -130,26 +131,26 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
         Object.fromEntries(Object.entries(sizes(grid)).filter(([key]) => takes.includes(key as never))),
     };
   }
-  if (!loaded) {
+  if (!file || !loaded) {
     throw new TilereelError(
-      `--attention vorta needs a router, and ${model} has none: name one with --router FILE, ` +
+      `--attention vorta needs a router, and ${folderAt(model).path} has none: name one with --router FILE, ` +
         `or train one with "tilereel train router"`,
       { option: values.attention === undefined ? "full-branch" : "attention" },
     );
   }
-  const router = await fileIdentity("router", path!), tau = values.tau ?? DEFAULT_TAU;
-  const byAuthors = await isTorchZip(path!);
+  const router = await fileIdentity("router", file), tau = values.tau ?? DEFAULT_TAU;
+  const byAuthors = await isTorchZip(file), { path } = file;
   return {
     kind,
     method: routedAttention({
       router: loaded.router,
       settings,
-      ...both && { full: vedaHeads(veda!) },
+      ...both && { full: vedaHeads(veda!.options) },
       tau,
-      name: path!,
+      name: path,
       notes: ({ layout: { grid }, sigmas, family }) => [
         ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
-          ? [withoutSettings(path!, settings(grid), grid)]
+          ? [withoutSettings(path, settings(grid), grid)]
           : [],
         ...byAuthors && sigmas === undefined && family?.routersSigmas !== undefined
           ? [`the authors of VORTA sample with the noise levels that --sigmas ${family.routersSigmas} gives`]
@@ -158,7 +159,7 @@ export async function readyAttention(values: AttentionValues, model: string): Pr
     }),
     settings: (grid) => ({
       ...{ ...router, tau, ...sizes(grid) },
-      ...vedaRecord && { fullBranch: "veda", ...vedaRecord(grid) },
+      ...both && { fullBranch: "veda", ...veda!.record(grid) },
     }),
   };
 }

@@ -8,6 +8,8 @@ import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/ve
 import { checkCapacity } from "../../../model/veda/tile_shapes.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
+import { fileAt } from "../../../model/files/disk.ts";
+import type { FileStore } from "../../../model/files/store.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
 import { inGroup, integer, notation, number, type OptionValues, path } from "../options.ts";
 import { ownFile } from "../../../model/own_files.ts";
@@ -65,40 +67,40 @@ export const vedaOptions = inGroup("Attention", {
 /** The names of {@link vedaOptions}. */
 export const VEDA_KEYS = Object.keys(vedaOptions) as (keyof typeof vedaOptions)[];
 
+/** What the options of Veda describe. */
+export interface ReadyVeda {
+  readonly options: VedaOptions;
+  /** The settings on a grid as the record of a clip has them, by the names of their options. */
+  record(grid: Grid): Readonly<Record<string, unknown>>;
+}
+
 /**
- * The settings that the options describe.
+ * What the options describe.
  *
  * @param model folder of the model, where its own tiles are looked for
  * @throws {TilereelError} if the file cannot be used, or the shape is not of its size
  */
-export async function vedaSettings(values: OptionValues<typeof vedaOptions>, model: string): Promise<VedaOptions> {
+export async function readyVeda(
+  values: OptionValues<typeof vedaOptions>,
+  model: string | FileStore,
+): Promise<ReadyVeda> {
   const shape = values["tile-shape"];
-  const file = values.tiles ?? (shape === undefined ? (await ownFile(model, "tiles"))?.path : undefined);
-  const loaded = file === undefined ? undefined : await loadVeda(file);
-  if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file}`);
+  const file = values.tiles === undefined
+    ? shape === undefined ? await ownFile(model, "tiles") : undefined
+    : fileAt(values.tiles);
+  const loaded = file && await loadVeda(file);
+  if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file!.path}`);
   const shapes = shape ?? loaded?.shapes;
-  return {
+  const options: VedaOptions = {
     ...values.keep !== undefined && { keep: values.keep },
     ...loaded?.keep !== undefined && { usualKeep: loaded.keep },
     ...values["dense-steps"] !== undefined && { denseSteps: values["dense-steps"] },
     ...values["dense-layers"] !== undefined && { denseLayers: values["dense-layers"] },
-    ...loaded && { tileTokens: loaded.tileTokens, name: file! },
+    ...loaded && { tileTokens: loaded.tileTokens, name: file!.path },
     ...loaded?.scorer && { scorer: loaded.scorer },
     ...shapes && { shapes },
   };
-}
-
-/**
- * The settings on a grid as the record of a clip has them, by the names of their options.
- *
- * @throws {TilereelError} if the file of the tiles cannot be read
- */
-export async function vedaRecorder(
-  settings: VedaOptions,
-  { "tile-shape": shape }: OptionValues<typeof vedaOptions>,
-): Promise<(grid: Grid) => Readonly<Record<string, unknown>>> {
-  const tiles = await fileIdentity("tiles", settings.name);
-  const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers } = settings;
+  const tiles = await fileIdentity("tiles", file), { denseSteps = DEFAULT_DENSE_STEPS, denseLayers } = options;
   const given = { denseSteps, ...denseLayers && { denseLayers }, ...shape && { tileShape: sizesText(shape) } };
-  return (grid) => ({ ...tiles, keep: keepOn(grid, settings), ...given });
+  return { options, record: (grid) => ({ ...tiles, keep: keepOn(grid, options), ...given }) };
 }
