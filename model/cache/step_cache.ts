@@ -78,7 +78,8 @@ export interface CacheHooks {
    */
   remaining?(state: BlockState): Promise<Tensor | undefined>;
   /**
-   * Stands for an attention module's output: after its output projection, before gate and residual (PAB).
+   * Stands for an attention module's output: after its output projection, before gate and residual (PAB). Where a block
+   * projects attention together with something else, as single-stream blocks do, it is attention's output before that.
    *
    * @param compute computes [batch, tokens, dim] anew, in the block's scope; `TensorOwner.adopt` keeps it beyond
    * @returns that, or what was kept of an earlier step, which stays the cache's

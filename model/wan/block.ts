@@ -4,6 +4,8 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
+import { combine } from "../../gpu/ops/combine.ts";
+import { gated } from "../../gpu/ops/gated.ts";
 import { layerNorm, layerNormInto } from "../../gpu/ops/layer_norm.ts";
 import { modulation, type ModulationVector } from "../../gpu/ops/modulation.ts";
 import type { Rope } from "../../gpu/ops/rms_norm.ts";
@@ -77,22 +79,24 @@ export function runBlock(
 
     const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
     const self = { cache, layer, module: "self" } as const, cross = { cache, layer, module: "cross" } as const;
-    const afterSelf = cachedAttention(gpu, self, { gate: vector(2), residual: x }, (output) => {
+    const gate = vector(2);
+    const afterSelf = cachedAttention(gpu, self, (output) => gated(gpu, output, gate, x), (fused) => {
       const ofTokens = gpu.scope(() => {
         const adaptive = { shift: vector(0), scale: vector(1) };
         const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
         return project(gpu, w.selfAttention, config, norm, norm, rope);
       });
-      return attend(gpu, w.selfAttention, config, ofTokens, output, sparse);
+      return attend(gpu, w.selfAttention, config, ofTokens, fused ? { gate, residual: x } : {}, sparse);
     });
 
-    const afterCross = cachedAttention(gpu, cross, { residual: afterSelf }, (output) => {
+    const add = (output: Tensor) => combine(gpu, [[1, afterSelf], [1, output]]);
+    const afterCross = cachedAttention(gpu, cross, add, (fused) => {
       const withText = gpu.scope(() => {
         const { crossNorm, crossAttention: { toQ } } = w;
         const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, toQ.weight) : afterSelf;
         return project(gpu, w.crossAttention, config, norm, text);
       });
-      return attend(gpu, w.crossAttention, config, withText, output);
+      return attend(gpu, w.crossAttention, config, withText, fused ? { residual: afterSelf } : {});
     });
     gpu.release(afterSelf);
 

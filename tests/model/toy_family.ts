@@ -129,14 +129,13 @@ class ToyTransformer extends BlockTransformer<Outer, Block, ToyPass> {
       return y;
     };
     return gpu.scope(() => {
-      const attended = cachedAttention(gpu, { cache, layer, module: "self" }, { residual: x }, ({ residual }) => {
+      const add = (output: Tensor) => combine(gpu, [[1, x], [1, output]]);
+      const attended = cachedAttention(gpu, { cache, layer, module: "self" }, add, (fused) => {
         const norm = layerNorm(gpu, x, 1e-6);
         const project = (name: "q" | "k" | "v") => joined((w, rows, into) => w[name].apply(gpu, rows(norm), { into }));
         const q = project("q"), k = project("k"), v = project("v");
         const y = selfAttention ? selfAttention(q, k, v, layer) : attention(gpu, q, k, v, { heads: SHAPE.heads });
-        return joined((w, rows, into) =>
-          w.o.apply(gpu, rows(y), { ...residual && { residual: rows(residual) }, into })
-        );
+        return joined((w, rows, into) => w.o.apply(gpu, rows(y), { ...fused && { residual: rows(x) }, into }));
       });
       const second = layerNorm(gpu, attended, 1e-6);
       return joined((w, rows, into) => {
