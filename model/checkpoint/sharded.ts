@@ -41,7 +41,11 @@ export async function openCheckpoint(place: string | FileStore, stem: string): P
     if (await index.kind()) return await openShards(folder, index);
   }
   const expected = `${stem}.safetensors or ${stem}.safetensors.index.json`;
-  const other = (await folder.list().catch(() => [])).sort().find((name) => OTHER_FORMATS.test(name));
+  const names = await folder.list().catch((error) => {
+    if (isNotFound(error)) throw error;
+    return []; // a store that cannot list
+  });
+  const other = names.sort().find((name) => OTHER_FORMATS.test(name));
   throw new TilereelError(
     other === undefined
       ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
