@@ -6,7 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { families, familyOf } from "../families.ts";
 import type { Family, FamilyModel } from "../family.ts";
-import { fileAt, folderAt } from "../files/disk.ts";
+import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
@@ -38,7 +38,7 @@ export interface ModelFolder {
 export async function openModelFolder(place: string | FileStore): Promise<ModelFolder> {
   const store = folderAt(place), { path } = store, kind = await store.kind();
   if (kind === undefined) throw await noSuchModel(store);
-  if (kind === "file") throw await fileForModel(fileAt(path));
+  if (kind === "file") throw await fileForModel(store);
   const indexFile = store.file("model_index.json");
   if (!await indexFile.kind()) throw await folderWithoutModel(store);
   const index = await Config.read(indexFile);

@@ -55,6 +55,19 @@ async function checkFiles(store: FileStore): Promise<void> {
 
 Deno.test("a folder in memory", () => checkFolders(memoryFolder(FILES, "dropped")));
 
+Deno.test("a file in memory in place of a model is recognised", async () => {
+  const refused = (path: string, message: string) =>
+    assertRejects(() => openModelFolder(memoryFolder(files, "dropped").folder(path)), TilereelError, message);
+  const files = {
+    "x.gguf": text("GGUF, of no version"),
+    "m/model_index.json": text("{}"),
+    "m/vae/config.json": text("{}"),
+  };
+  await refused("x.gguf", "dropped/x.gguf is a GGUF file");
+  await refused("m/model_index.json", "name its folder, dropped/m");
+  await refused("m/vae/config.json", "name the model's folder, dropped/m");
+});
+
 /** The same store, as one that can neither list nor tell folders. */
 function unlisted(store: FileStore): FileStore {
   return {
