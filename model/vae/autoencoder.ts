@@ -88,6 +88,11 @@ interface Half {
    * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
    */
   memory(latentPixels: number): { readonly largest: number; readonly past: number };
+  /**
+   * The chunks that a clip goes through in, in order and without overlap: one, if the network must see the clip whole.
+   * Default: {@linkcode chunksOf}
+   */
+  chunks?(latentFrames: number): readonly Chunk[];
 }
 
 /** The encoder's network. */
@@ -266,7 +271,7 @@ export class CausalAutoencoder implements VideoVae {
         stage: "encode",
         plan,
         scale: 1,
-        chunks: chunksOf(gpu, latentFrames, tilePixels(plan), temporalScale),
+        chunks: this.#chunks(encoder, latentFrames, plan),
         pieceBytes: this.#pieceBytes(options),
         onProgress: options.onProgress,
         signal: options.signal,
@@ -317,13 +322,13 @@ export class CausalAutoencoder implements VideoVae {
   ): Promise<void> {
     const { gpu } = this;
     const decoder = this.#decoder;
-    const { spatialScale: scale, temporalScale } = this.config;
+    const { spatialScale: scale } = this.config;
     const z = latents.reshape(latents.shape.slice(1));
     await eachChunk(gpu, {
       stage: "decode",
       plan,
       scale,
-      chunks: chunksOf(gpu, latents.dim(2), tilePixels(plan), temporalScale),
+      chunks: this.#chunks(decoder, latents.dim(2), plan),
       pieceBytes: this.#pieceBytes(options),
       onProgress: options.onProgress,
       signal: options.signal,
@@ -347,6 +352,10 @@ export class CausalAutoencoder implements VideoVae {
       },
       finish,
     });
+  }
+
+  #chunks(half: Half, latentFrames: number, plan: TilePlan): readonly Chunk[] {
+    return half.chunks?.(latentFrames) ?? chunksOf(this.gpu, latentFrames, tilePixels(plan), this.config.temporalScale);
   }
 
   /** Whether and how a picture of so many latent pixels is tiled. */

@@ -6,6 +6,7 @@ import type { Progress } from "../../../model/progress.ts";
 import { AutoencoderKLWan } from "../../../model/wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../../model/wan/vae/config.ts";
 import { decoderMemory } from "../../../model/wan/vae/decoder.ts";
+import { CausalAutoencoder, type ChunkDecoder } from "../../../model/vae/autoencoder.ts";
 import { blendWeights, tileSpans } from "../../../model/vae/tiling.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { relativeError } from "../../../model/parity/measures.ts";
@@ -259,6 +260,28 @@ testVariants("seams of tiles are blended", async ({ gpu }) => {
   };
   assert(step(blended, 48) < step(abrupt, 48) / 4, `${step(blended, 48)}, ${step(abrupt, 48)}`);
   vae[Symbol.dispose]();
+}, plainOnly);
+
+testVariants("a network may see a clip whole: it chooses its chunks", async ({ gpu }) => {
+  const space = { zDim: 4, outChannels: 3, spatialScale: 1, temporalScale: 1, latentsMean: [], latentsStd: [] };
+  const seen: number[] = [];
+  const decoder: ChunkDecoder = {
+    memory: () => ({ largest: 0, past: 0 }),
+    forward(_, latents, emit) {
+      seen.push(latents.dim(0));
+      emit(latents);
+    },
+  };
+  const whole = (count: number) => [{ latentStart: 0, latentCount: count, start: 0, count }];
+  const clips: Float32Array[] = [];
+  for (const half of [decoder, { ...decoder, chunks: whole }]) {
+    const parts = { encoder: undefined, decoder: half, [Symbol.dispose]() {} };
+    using vae = new CausalAutoencoder(gpu, space, parts);
+    const clip = await vae.decode(gpu.upload(randn(4 * 3 * 4, 1).map((v) => v / 9), [1, 4, 3, 2, 2]));
+    clips.push(await gpu.read(clip));
+  }
+  assertEquals(seen, [1, 1, 1, 3]);
+  assertEquals(clips[1], clips[0]);
 }, plainOnly);
 
 Deno.test("blend weights add up to 1 at every pixel", () => {
