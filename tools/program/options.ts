@@ -80,8 +80,14 @@ export function parseValue(table: OptionTable, option: string, text: string, whe
   try {
     return table[option]!.parse(text, where);
   } catch (error) {
-    throw error instanceof TilereelError ? new TilereelError(error.message, { cause: error, option }) : error;
+    throw ofOption(option, error);
   }
+}
+
+/** The error as one about an option, if it was given; a bug stays as it is. */
+export function ofOption(option: string | undefined, error: unknown): unknown {
+  if (option === undefined || !(error instanceof TilereelError)) return error;
+  return new TilereelError(error.message, { cause: error, option });
 }
 
 /** The options that a caller who is not the user of this machine may give: none that names a file here. */

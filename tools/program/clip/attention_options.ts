@@ -16,7 +16,7 @@ import type { FileStore } from "../../../model/files/store.ts";
 import { ownFile } from "../../../model/own_files.ts";
 import { isTorchZip } from "../../../model/checkpoint/torch_zip.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
-import { choice, inGroup, number, ofClip, type OptionValues, path } from "../options.ts";
+import { choice, inGroup, number, ofClip, ofOption, type OptionValues, path } from "../options.ts";
 import { readyVeda, VEDA_KEYS, vedaOptions } from "./veda_options.ts";
 import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
@@ -118,7 +118,9 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
   const veda = kind === "veda" || both ? await readyVeda(values, model) : undefined;
   if (kind === "veda") return { kind, method: vedaAttention(veda!.options), settings: veda!.record };
   const file = values.router === undefined ? await ownFile(model, "router") : fileAt(values.router);
-  const loaded = file && await loadRouter(file);
+  const loaded = file && await loadRouter(file).catch((error) => {
+    throw ofOption(values.router && "router", error);
+  });
   const settings = (grid: Grid) => vortaSettings(values, loaded?.settings ?? defaultSettings(grid));
   // Settings that fit no grid are refused before anything is loaded.
   vortaSettings(values, loaded?.settings ?? PAPER_SETTINGS);

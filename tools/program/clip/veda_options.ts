@@ -11,7 +11,7 @@ import type { Grid } from "../../../model/attention/grid.ts";
 import { fileAt } from "../../../model/files/disk.ts";
 import type { FileStore } from "../../../model/files/store.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
-import { inGroup, integer, notation, number, type OptionValues, path } from "../options.ts";
+import { inGroup, integer, notation, number, ofOption, type OptionValues, path } from "../options.ts";
 import { ownFile } from "../../../model/own_files.ts";
 import { sizes, sizesText } from "./vorta_options.ts";
 
@@ -88,7 +88,9 @@ export async function readyVeda(
   const file = values.tiles === undefined
     ? shape === undefined ? await ownFile(model, "tiles") : undefined
     : fileAt(values.tiles);
-  const loaded = file && await loadVeda(file);
+  const loaded = file && await loadVeda(file).catch((error) => {
+    throw ofOption(values.tiles && "tiles", error);
+  });
   if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file!.path}`);
   const shapes = shape ?? loaded?.shapes;
   const options: VedaOptions = {
