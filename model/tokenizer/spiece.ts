@@ -33,7 +33,7 @@ export function parseSentencePiece(bytes: Uint8Array, what: string): SentencePie
   } catch (cause) {
     throw new TilereelError(`${what} is not a SentencePiece model, or it is damaged; download it again`, { cause });
   }
-  throw new TilereelError(`${what} is a SentencePiece model of another kind than Unigram, which T5's are`);
+  throw new TilereelError(`${what} is a SentencePiece model of another kind than Unigram, which was expected`);
 }
 
 function read(bytes: Uint8Array): SentencePieceModel & { readonly kind: number } {
