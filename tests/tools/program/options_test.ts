@@ -62,6 +62,7 @@ Deno.test("options of a remote caller name no files; an error about one carries 
   assertEquals(await optionOf(() => readyAttention({ attention: "vorta" }, ".")), "attention");
   assertEquals(await optionOf(() => readyAttention({ router: "no/such" }, ".")), "router");
   assertEquals(await optionOf(() => readyAttention({ tiles: "no/such" }, ".")), "tiles");
+  assertEquals(await optionOf(() => readyAttention({ attention: "coreset", rate: 1 }, ".")), "rate");
   const check = (where?: string) => checkClip({ side: 16, frames: 4 }, { width: 32, height: 32, frames: 4 }, where);
   assertEquals(await optionOf(() => check()), "frames");
   assertEquals(await optionOf(() => check("a file: ")), undefined);

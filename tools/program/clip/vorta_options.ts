@@ -5,7 +5,7 @@
  */
 import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
-import { type AboutValue, inGroup, notation, number, type Option, type OptionValues } from "../options.ts";
+import { type AboutValue, inGroup, notation, number, ofOption, type Option, type OptionValues } from "../options.ts";
 
 /** The table of VORTA's options. */
 export const vortaOptions = inGroup("Attention", {
@@ -49,7 +49,11 @@ export function vortaSettings(values: OptionValues<typeof vortaOptions>, otherwi
     bucket: values.bucket ?? otherwise.bucket,
     rate: values.rate ?? otherwise.rate,
   };
-  checkSettings(settings, "--rate");
+  try {
+    checkSettings(settings, "--rate");
+  } catch (error) {
+    throw ofOption(values.rate === undefined ? values.bucket && "bucket" : "rate", error);
+  }
   return settings;
 }
 
