@@ -57,6 +57,24 @@ async function open(): Promise<Variant[]> {
   return found;
 }
 
+/** Runs a test on a device of its own, poisoned, and closes that. Devices outlive what Deno counts as leaks. */
+export function testOnGpu(name: string, run: (gpu: Gpu) => Promise<void>): void {
+  Deno.test({
+    name,
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async () => {
+      const gpu = await openTestGpu();
+      gpu.poison = true;
+      try {
+        await run(gpu);
+      } finally {
+        gpu.close();
+      }
+    },
+  });
+}
+
 /**
  * Runs a test on every variant, or on those that `applies` picks. Variants that the adapter cannot run, and those that
  * are not picked, are shown as ignored. Devices outlive a test, so Deno must not count them as leaks.

@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { type LoadOptions, VideoPipeline } from "../model/pipeline.ts";
-import { openTestGpu } from "./gpu.ts";
+import { testOnGpu } from "./gpu.ts";
 
 /** Loads the demo model on a poisoned device and closes both in the end. */
 export function testPipeline(
@@ -14,20 +14,12 @@ export function testPipeline(
   run: (pipeline: VideoPipeline, gpu: Gpu) => Promise<void>,
   options: Omit<LoadOptions, "gpu"> = {},
 ) {
-  Deno.test({
-    name,
-    sanitizeOps: false,
-    sanitizeResources: false,
-    fn: async () => {
-      const gpu = await openTestGpu();
-      gpu.poison = true;
-      const pipeline = await VideoPipeline.load(embeddedModelDir(), { ...options, gpu });
-      try {
-        await run(pipeline, gpu);
-      } finally {
-        pipeline.close();
-        gpu.close();
-      }
-    },
+  testOnGpu(name, async (gpu) => {
+    const pipeline = await VideoPipeline.load(embeddedModelDir(), { ...options, gpu });
+    try {
+      await run(pipeline, gpu);
+    } finally {
+      pipeline.close();
+    }
   });
 }

@@ -5,7 +5,7 @@
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { families } from "../families.ts";
-import { fileAt } from "../files/disk.ts";
+import { fileOf } from "../files/disk.ts";
 import { baseName, type FileStore } from "../files/store.ts";
 import { Config } from "./json.ts";
 import { downloadLine, getModel } from "./known_models.ts";
@@ -46,8 +46,8 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
 }
 
 /** The error for a path in a store that is a file. */
-export async function fileForModel({ path, name, parent }: FileStore): Promise<TilereelError> {
-  const model = parent?.parent, file = parent?.file(name) ?? fileAt(path);
+export async function fileForModel(place: FileStore): Promise<TilereelError> {
+  const { path, name, parent } = place, model = parent?.parent, file = fileOf(place);
   if (name === INDEX) return new TilereelError(`${path} is a file of a model; name its folder, ${parent?.path}`);
   if (await model?.file(INDEX).kind()) {
     return new TilereelError(`${path} is a file of a part of a model; name the model's folder, ${model!.path}`);

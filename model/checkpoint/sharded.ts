@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { fileAt, folderAt } from "../files/disk.ts";
+import { fileOf, folderAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 import { readJsonObject } from "./json.ts";
@@ -25,15 +25,16 @@ const CONTAINERS: Containers = { ...SAFETENSORS };
 const WANTED = "a safetensors file";
 
 /**
- * Opens the weights in `folder` whose files are called `stem` ("diffusion_pytorch_model" in diffusers' parts, "model"
- * in transformers'), or the file at `place`: `<stem>.safetensors` or `<stem>.safetensors.index.json`, or else their bf16 or fp16 variant. All
- * headers are read and checked; tensors are read when asked for.
+ * Opens the weights at `place`: a single file, or a folder whose files are called `stem` ("diffusion_pytorch_model" in
+ * diffusers' parts, "model" in transformers'). In a folder these are `<stem>.safetensors` or
+ * `<stem>.safetensors.index.json`, or else their bf16 or fp16 variant. All headers are read and checked; tensors are read
+ * when asked for.
  *
  * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
  */
 export async function openCheckpoint(place: string | FileStore, stem: string): Promise<TensorSource> {
   const folder = folderAt(place), { path } = folder;
-  if (await folder.kind() === "file") return await openContainer(fileAt(path), WANTED, CONTAINERS);
+  if (await folder.kind() === "file") return await openContainer(fileOf(folder), WANTED, CONTAINERS);
   for (const variant of ["", ".bf16", ".fp16"]) {
     const single = folder.file(`${stem}${variant}.safetensors`);
     if (await single.kind()) return await openContainer(single, WANTED, CONTAINERS);

@@ -19,6 +19,11 @@ export function fileAt(file: string | StoredFile): StoredFile {
   return typeof file === "object" && file !== null ? file : new DiskPath(file);
 }
 
+/** The file at the path of a store, for a place that may be a folder or a file. */
+export function fileOf(place: FileStore): StoredFile {
+  return place instanceof DiskPath ? place : place.parent?.file(place.name) ?? fileAt(place.path);
+}
+
 /** @throws {TilereelError} in a browser's page */
 function host(path: string): typeof Deno {
   const { Deno: host } = globalThis as { Deno?: typeof Deno };

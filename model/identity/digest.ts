@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { fileAt, folderAt } from "../files/disk.ts";
+import { fileAt, fileOf, folderAt } from "../files/disk.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 
 /** Files up to this size are read completely. */
@@ -47,7 +47,7 @@ export async function sha256(pieces: BlobPart[]): Promise<string> {
 
 async function filesOf(part: string | FileStore): Promise<StoredFile[]> {
   const folder = folderAt(part);
-  if (typeof part === "string" && await folder.kind() !== "folder") return [fileAt(part)];
+  if (await folder.kind() !== "folder") return [fileOf(folder)];
   const names = (await folder.list()).filter((name) => !name.startsWith(".")).sort();
   const kinds = await Promise.all(names.map((name) => folder.file(name).kind()));
   return names.filter((_, i) => kinds[i] === "file").map((name) => folder.file(name));

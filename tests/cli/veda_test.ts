@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
 import { attentionKind, type AttentionValues } from "../../tools/program/clip/attention_options.ts";
 import { parseSetting } from "../../tools/program/clip/setting.ts";
@@ -8,6 +7,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { randn } from "../../model/noise.ts";
 import { saveVeda } from "../../model/veda/save_veda.ts";
 import { assertRefused, inTempDir, MODEL, tilereel } from "../process.ts";
+import { clipMaker } from "./made_clip.ts";
 
 /** A clip of 2×4×4 tokens. */
 const CLIP = [
@@ -26,18 +26,7 @@ const CLIP = [
   "--json",
 ];
 
-interface Made {
-  readonly attention: string;
-  readonly density: number;
-  readonly pixels: Uint8Array;
-}
-
-async function make(dir: string, name: string, ...args: string[]): Promise<Made> {
-  const file = join(dir, `${name}.png`);
-  const { code, out, err } = await tilereel([...CLIP, "--out", file, ...args]);
-  assertEquals(code, 0, err);
-  return { ...JSON.parse(out), pixels: new Uint8Array(decodePng(await Deno.readFile(file)).data) };
-}
+const make = clipMaker(CLIP);
 
 /** A scorer for the demo model, with a plan: tiles of 4 tokens. */
 async function tilesFile(dir: string): Promise<string> {

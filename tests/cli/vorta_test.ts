@@ -1,24 +1,13 @@
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
-import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
 import { loadRouter } from "../../model/vorta/router_file.ts";
 import { assertRefused, inTempDir, MODEL, QUICK, tilereel } from "../process.ts";
+import { clipMaker } from "./made_clip.ts";
 
 /** A clip of 2×4×4 tokens. */
 const CLIP = ["generate", "a red circle", "--size", "64x64", "--frames", "5", "--steps", "2", "--seed", "3", "--json"];
 
-interface Made {
-  readonly attention: string;
-  readonly density: number;
-  readonly pixels: Uint8Array;
-}
-
-async function make(dir: string, name: string, ...args: string[]): Promise<Made> {
-  const file = join(dir, `${name}.png`);
-  const { code, out, err } = await tilereel([...CLIP, "--out", file, ...args]);
-  assertEquals(code, 0, err);
-  return { ...JSON.parse(out), pixels: new Uint8Array(decodePng(await Deno.readFile(file)).data) };
-}
+const make = clipMaker(CLIP);
 
 Deno.test("generate: each kind of attention, its density, and the demo model's own router", () =>
   inTempDir(async (dir) => {

@@ -12,30 +12,13 @@ import { type ProfiledDispatch, Profiler } from "../../gpu/profile/profiler.ts";
 import { gapsBetween, kernelTimes, stretchesOf } from "../../gpu/profile/summary.ts";
 import { tickBetween } from "../../gpu/profile/tick.ts";
 import { traceOf } from "../../gpu/profile/trace.ts";
-import { openTestGpu, randn } from "../gpu.ts";
+import { randn, testOnGpu } from "../gpu.ts";
 import { assertRefused, inTempDir, listFiles, QUICK, tilereel } from "../process.ts";
 
 /** More than two batches of dispatches. */
 const BLOCKS = 300;
 
-function testGpu(name: string, test: (gpu: Gpu) => Promise<void>): void {
-  Deno.test({
-    name,
-    sanitizeOps: false,
-    sanitizeResources: false,
-    fn: async () => {
-      const gpu = await openTestGpu();
-      gpu.poison = true;
-      try {
-        await test(gpu);
-      } finally {
-        gpu.close();
-      }
-    },
-  });
-}
-
-testGpu("a profile has every dispatch once, in order, and its times add up", async (gpu) => {
+testOnGpu("a profile has every dispatch once, in order, and its times add up", async (gpu) => {
   gpu.poison = false; // filling is a dispatch, too
   const x = gpu.upload(randn(64 * 64, 1), [64, 64]), w = gpu.upload(randn(64 * 64, 2), [64, 64]);
   const block = (i: number) =>
@@ -70,7 +53,7 @@ testGpu("a profile has every dispatch once, in order, and its times add up", asy
   assertEquals(await gpu.read(block(8)), expected);
 });
 
-testGpu("labels follow work that waits, and work that fails", async (gpu) => {
+testOnGpu("labels follow work that waits, and work that fails", async (gpu) => {
   const profiler = await Profiler.start(gpu);
   const x = gpu.tensor([4, 4]), w = gpu.tensor([4, 4]);
   gpu.poison = false;
@@ -93,7 +76,7 @@ testGpu("labels follow work that waits, and work that fails", async (gpu) => {
   profiler.stop();
 });
 
-testGpu(
+testOnGpu(
   "a profile asks for no times before it is taken: Deno stands still until what it asks for is there",
   async (gpu) => {
     const { device } = gpu, create = device.createBuffer.bind(device);
@@ -118,7 +101,7 @@ testGpu(
   },
 );
 
-testGpu("an adapter without timestamps is told in one sentence", async ({ device, settings }) => {
+testOnGpu("an adapter without timestamps is told in one sentence", async ({ device, settings }) => {
   const gpu = new Gpu(device, { ...settings, description: { ...settings.description, features: [] } });
   await assertRejects(() => Profiler.start(gpu), TilereelError, "has no timestamp-query, which a profile needs");
 });

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
-import { openTestGpu } from "../gpu.ts";
+import { testOnGpu } from "../gpu.ts";
 import { testPipeline } from "../test_pipeline.ts";
 
 const REFUSED = "more than there is";
@@ -43,19 +43,10 @@ const tooMuch = (gpu: Gpu) =>
   });
 
 function testRecovery(name: string, test: (gpu: Gpu) => Promise<void>): void {
-  Deno.test({
-    name,
-    sanitizeOps: false,
-    sanitizeResources: false,
-    fn: async () => {
-      const gpu = await openTestGpu();
-      refuseTensors(gpu);
-      try {
-        await test(gpu);
-      } finally {
-        gpu.close();
-      }
-    },
+  testOnGpu(name, async (gpu) => {
+    gpu.poison = false;
+    refuseTensors(gpu);
+    await test(gpu);
   });
 }
 
