@@ -17,7 +17,7 @@ import { Linear } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
 import { attend, type AttentionWeights, loadAttention, project } from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
-import { feedForward, type FeedForwardWeights } from "./feed_forward.ts";
+import { feedForward, type FeedForwardWeights } from "../layers/feed_forward.ts";
 
 /** Weights of one block. */
 export interface BlockWeights extends FeedForwardWeights {

@@ -7,7 +7,7 @@ import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear } from "../../model/layers/linear.ts";
-import { feedForward, type FeedForwardWeights } from "../../model/wan/feed_forward.ts";
+import { feedForward, type FeedForwardWeights } from "../../model/layers/feed_forward.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { assertClose, randn, testVariants } from "../gpu.ts";
 import { differences, gelu, gradientBound, gradientsOnGpu, kernelsOf, layerNormRow, linearRow } from "../gradients.ts";
@@ -254,7 +254,7 @@ for (
     const w = uploadChain(gpu, c), shape = [batch, tokens, dim];
     const x = gpu.upload(c.x, shape), residual = gpu.upload(r, shape);
     const gate = { tensor: gpu.upload(gates, [batch, 6, dim]), index: 2 };
-    const run = () => feedForward(gpu, w, x, gate, residual, bytes);
+    const run = () => feedForward(gpu, w, x, gate, residual, bytes ? { widenedBytes: bytes } : {});
 
     const untaped = await gpu.read(run());
     let taped: Tensor, largest = 0;

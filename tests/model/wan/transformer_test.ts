@@ -1,13 +1,8 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
-import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
-import { noise } from "../../../gpu/tuning/noise.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
-import { Linear } from "../../../model/layers/linear.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
-import { feedForward } from "../../../model/wan/feed_forward.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
 import { type Changes, writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
@@ -69,22 +64,6 @@ testVariants(
       transformer[Symbol.dispose]();
     }),
 );
-
-testVariants("feed-forward: in pieces it gives the same, whatever form its input has", async ({ gpu }) => {
-  // So wide that matrix units take the input in blocks, of which the last piece has one that is not full.
-  const [tokens, dim, wide] = [330, 256, 5640], gate = { tensor: gpu.upload(randn(6 * dim, 1), [1, 6, dim]), index: 5 };
-  const x = gpu.upload(randn(tokens * dim, 2), [1, tokens, dim]);
-  const w = {
-    up: new Linear(noise(gpu, [wide, dim], "bf16"), gpu.upload(randn(wide, 3), [wide])),
-    down: new Linear(noise(gpu, [dim, wide], "bf16"), gpu.upload(randn(dim, 4), [dim])),
-  };
-  const expected = await gpu.read(feedForward(gpu, w, layerNorm(gpu, x, 1e-6), gate, x));
-  const norm = layerNormInto(gpu, x, 1e-6, undefined, w.up.weight);
-  assertEquals(norm instanceof PackedOperand, gpu.matrixUnits !== undefined);
-  for (const bytes of [Infinity, 128 * wide * 4]) {
-    assertClose(await gpu.read(feedForward(gpu, w, norm, gate, x, bytes)), expected, 1e-6, `${bytes} bytes at once`);
-  }
-});
 
 testNarrow("pipeline: embeddings of any length, with guidance", async (dir, gpu) => {
   const pipeline = await VideoPipeline.load(dir, { gpu });

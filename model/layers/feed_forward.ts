@@ -9,7 +9,7 @@ import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import type { ModulationVector } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
-import type { Linear } from "../layers/linear.ts";
+import type { Linear } from "./linear.ts";
 
 /** Weights of a feed-forward. */
 export interface FeedForwardWeights {
@@ -17,11 +17,19 @@ export interface FeedForwardWeights {
   readonly down: Linear;
 }
 
-/**
- * The most bytes of widened activations that a feed-forward makes at once, or as many as its input if that is larger.
- * Then they fit a buffer that attention has released.
- */
-const FFN_BYTES = 128 * 2 ** 20;
+/** Options of {@link feedForward}. */
+export interface FeedForwardOptions {
+  /** [batch, tokens, dim], f32: where to write the result, instead of to a new tensor; may be a part of one */
+  readonly into?: Tensor;
+  /**
+   * The most bytes that the widened activations of a part may have. The smallest part is 64 tokens and whole panels.
+   * Default: 128 MiB, or as many as the residual has
+   */
+  readonly widenedBytes?: number;
+}
+
+/** Where the residual is larger, widened activations may be as large: they fit a buffer that attention has released. */
+const WIDENED_BYTES = 128 * 2 ** 20;
 
 /**
  * residual + gate · down(gelu(up(x))), computed over parts of the tokens if the widened activations are large.
@@ -30,8 +38,6 @@ const FFN_BYTES = 128 * 2 ** 20;
  *
  * @param x [batch, tokens, dim]; the batch must be one if x is packed
  * @param residual [batch, tokens, dim]
- * @param widenedBytes the most bytes that the widened activations of a part may have; the smallest part is 64 tokens
- * and whole panels
  * @returns [batch, tokens, dim]
  */
 export function feedForward(
@@ -40,9 +46,9 @@ export function feedForward(
   x: Operand,
   gate: ModulationVector,
   residual: Tensor,
-  widenedBytes = Math.max(FFN_BYTES, residual.bytes),
+  { into, widenedBytes = Math.max(WIDENED_BYTES, residual.bytes) }: FeedForwardOptions = {},
 ): Tensor {
-  const y = gpu.tensor(x.shape), rows = sizeOf(x.shape) / x.shape.at(-1)!, widened = w.up.outputs;
+  const y = into ?? gpu.tensor(x.shape), rows = sizeOf(x.shape) / x.shape.at(-1)!, widened = w.up.outputs;
   gpu.untaped(() =>
     gpu.scope(() => {
       const up = w.up.shared(gpu, rows), down = w.down.shared(gpu, rows);
