@@ -18,6 +18,11 @@ export interface GuidedPass {
   readonly embedded?: { readonly guidance: number };
 }
 
+/** What a pass is conditioned on: a prompt's conditioning, and what the pass embeds beside it. */
+export function conditionedBy<Prompt extends object>(pass: GuidedPass, prompt: Prompt): Prompt {
+  return { ...prompt, ...pass.embedded };
+}
+
 /** Classifier-free guidance: the prediction is led away from that of the negative prompt. No second pass at 1 and below. */
 export function classifierFreeGuidance(scale: number): readonly GuidedPass[] {
   if (scale <= 1) return [{ name: "prompt", weight: 1 }];

@@ -21,7 +21,7 @@ import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
 import type { Conditioning, FamilyModel, PromptEncoder, VideoTransformer, VideoVae } from "./family.ts";
 import type { FileStore } from "./files/store.ts";
-import type { GuidedPass } from "./guidance.ts";
+import { conditionedBy, type GuidedPass } from "./guidance.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
@@ -339,7 +339,7 @@ export class VideoPipeline {
     const conditionings = embeddings
       ? uploadEmbeddings(gpu, embeddings, passes.length, model.textDim)
       : await prompts.encode(passes.map(({ name }) => texts[name]), textTokens, options);
-    return passes.map((pass, i) => ({ ...pass, conditioning: { ...conditionings[i]!, ...pass.embedded } }));
+    return passes.map((pass, i) => ({ ...pass, conditioning: conditionedBy(pass, conditionings[i]!) }));
   }
 
   /**

@@ -60,7 +60,7 @@ async function run(values: RouterValues): Promise<number> {
       return {
         figures: stepText,
         train: async (shared) => {
-          const routed = routedModel(gpu, transformer);
+          const routed = routedModel(gpu, model, transformer);
           const trained = await trainRouter({ ...shared, model: routed, data, recipe, settings, tau, identity });
           router = trained.router;
           return trained.step;

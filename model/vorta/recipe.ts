@@ -42,6 +42,9 @@ export const AUTHORS_RECIPE: TrainingRecipe = {
 /** The number of noise levels that Wan distinguishes. */
 export const TIMESTEPS = 1000;
 
+/** The scale of guidance in training: no second pass, and what a model that embeds the scale is told. */
+export const TRAINING_GUIDANCE = 1;
+
 /** The purposes of random numbers, so that no two purposes share any. */
 const [INTERVAL, TIME, NOISE] = [1, 2, 3];
 

@@ -7,7 +7,9 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type HostConditioning, type HostTensor, uploadConditioning } from "../conditioning.ts";
 import { tensorsOf } from "../prompt_encoder.ts";
-import type { VideoTransformer } from "../family.ts";
+import type { FamilyModel, VideoTransformer } from "../family.ts";
+import { conditionedBy } from "../guidance.ts";
+import { TRAINING_GUIDANCE } from "./recipe.ts";
 import { type RouterShape, routerShape } from "./router.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
 
@@ -26,15 +28,24 @@ export interface RoutedModel extends RouterShape {
   pass(input: RoutedPassInput): Promise<TrainingPassResult>;
 }
 
-/** Wraps the transformer on its GPU. */
-export function routedModel(gpu: Gpu, transformer: VideoTransformer): RoutedModel {
+/**
+ * Wraps a transformer on its GPU.
+ *
+ * @param model whose transformer it is
+ */
+export function routedModel(
+  gpu: Gpu,
+  model: Pick<FamilyModel, "passes">,
+  transformer: VideoTransformer,
+): RoutedModel {
+  const [guided] = model.passes(TRAINING_GUIDANCE);
   return {
     ...routerShape(transformer.shape),
     timeEmbedding: (timestep) => transformer.timeEmbedding([timestep]),
     async pass({ noisy, target, conditioning, ...rest }) {
       using owner = new TensorOwner(gpu);
       const upload = ({ data, shape }: HostTensor) => owner.adopt(gpu.upload(data, shape));
-      const uploaded = uploadConditioning(gpu, conditioning);
+      const uploaded = uploadConditioning(gpu, conditionedBy(guided!, conditioning));
       owner.adopt(tensorsOf(uploaded));
       return await trainingPass(gpu, transformer, {
         ...{ ...rest, noisy: upload(noisy), target: upload(target), conditioning: uploaded },

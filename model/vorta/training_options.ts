@@ -13,7 +13,7 @@ import type { RouterTrainingStep } from "./training_figures.ts";
 
 /** What is trained, on which data, and where the results go. */
 export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
-  /** As `routedModel` makes it from a transformer. */
+  /** As `routedModel` makes it of a model and its transformer. */
   readonly model: RoutedModel;
   /** As `sampledSet` or `encodedSet` makes it. */
   readonly data: TrainingSet;

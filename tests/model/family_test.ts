@@ -2,6 +2,7 @@ import { countModel, STAGES } from "../../bench/memory/count.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { dryGpu } from "../../gpu/device/dry.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import { openModel } from "../../model/checkpoint/model_folder.ts";
@@ -11,6 +12,7 @@ import { vedaAttention } from "../../model/veda/methods.ts";
 import type { TileScorer } from "../../model/veda/scorer.ts";
 import { TileParameters } from "../../model/veda/tile_parameters.ts";
 import { routedAttention } from "../../model/vorta/methods.ts";
+import { routedModel } from "../../model/vorta/routed_model.ts";
 import { Router, routerShape } from "../../model/vorta/router.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainingPass } from "../../model/vorta/training_pass.ts";
@@ -79,6 +81,22 @@ testVariants("text tokens count as far as the prompt goes", ({ gpu, bound }) =>
     assertClose(await latents(gpu, pipeline, { textTokens: 30 }), full, 10 * bound);
   }));
 
+testVariants(
+  "a pass is told the scale of guidance, with or without a second pass",
+  ({ gpu }) =>
+    withPipeline(gpu, async (pipeline) => {
+      // No negative prompt counts: the numbers differ by what is embedded alone.
+      const [one, half] = [
+        await latents(gpu, pipeline, { guidance: 1 }),
+        await latents(gpu, pipeline, { guidance: 0.5 }),
+      ];
+      assertNotEquals(half, one);
+      assertEquals(await latents(gpu, pipeline, { guidance: 1, negativePrompt: "noise" }), one);
+      assertNotEquals(await latents(gpu, pipeline), await latents(gpu, pipeline, { negativePrompt: "noise" }));
+    }),
+  plainOnly,
+);
+
 testVariants("the toy family routes through VORTA and Veda", ({ gpu, bound }) =>
   withPipeline(gpu, async (pipeline) => {
     const settings = defaultSettings, router = Router.random(routerShape(SHAPE), 1);
@@ -122,11 +140,11 @@ testVariants("routers are trained on the toy family", async ({ gpu }) => {
   using model = await openModel(toyModel());
   using transformer = await model.loadTransformer(gpu);
   using prompts = model.promptEncoder(gpu);
-  const [conditioning] = await prompts.encode(["a red circle"], 16);
+  const [prompt] = await prompts.encode(["a red circle"], 16), conditioning = { ...prompt!, guidance: 1 };
   const shape = [...model.latentShape({ width: 48, height: 32, frames: 4 })], size = shape.reduce((a, b) => a * b);
   const [noisy, target] = [1, 2].map((seed) => gpu.upload(randn(size, seed), shape));
   const input = {
-    ...{ noisy: noisy!, target: target!, timestep: 500, conditioning: conditioning! },
+    ...{ noisy: noisy!, target: target!, timestep: 500, conditioning },
     scores: new Float32Array(SHAPE.layers * SHAPE.heads * 3).fill(1 / 3),
     settings: defaultSettings(model.layout({ width: 48, height: 32, frames: 4 }).grid),
     weights: { diffusion: 1, distillation: 1, hidden: 1 },
@@ -145,10 +163,18 @@ testVariants("routers are trained on the toy family", async ({ gpu }) => {
     assert(Math.abs(slope - gradient) <= 0.05 * Math.abs(slope), `slope ${slope}, gradient ${gradient}`);
   }
   // Padding counts neither for the routed stream nor for the reference stream.
-  const { text, textLength = 16 } = conditioning!, padded = await gpu.read(text);
+  const { text, textLength = 16 } = conditioning, padded = await gpu.read(text);
   const padding = gpu.upload(padded.fill(9, textLength * text.dim(2)), text.shape);
-  const other = await trainingPass(gpu, transformer, { ...input, conditioning: { text: padding, textLength } });
+  const other = await trainingPass(gpu, transformer, { ...input, conditioning: { ...conditioning, text: padding } });
   assertEquals(other, { losses, scoreGradients });
+
+  // A sample's conditioning is that of its prompt: what passes embed is added when it is trained on, at a scale of 1.
+  const read = async (tensor: Tensor) => ({ data: await gpu.read(tensor), shape: tensor.shape });
+  const sample = { text: await read(text), textLength };
+  const host = { ...input, noisy: await read(noisy!), target: await read(target!), conditioning: sample };
+  assertEquals(await routedModel(gpu, model, transformer).pass(host), { losses, scoreGradients });
+  const scaled = await trainingPass(gpu, transformer, { ...input, conditioning: { ...conditioning, guidance: 6 } });
+  assertNotEquals(scaled.losses, losses);
   for (const tensor of [noisy!, target!, text, padding]) gpu.release(tensor);
 });
 

@@ -1,7 +1,8 @@
 /**
  * A second family of models: the smallest that shows what a family may have and Wan has not. Text tokens stand behind
- * the video's tokens and are attended to jointly, prompts differ in length, and blocks are of two kinds: in dual-stream
- * blocks video and text have weights of their own, in single-stream blocks they share them.
+ * the video's tokens and are attended to jointly, prompts differ in length, the transformer is told the scale of
+ * guidance, and blocks are of two kinds: in dual-stream blocks video and text have weights of their own, in
+ * single-stream blocks they share them.
  *
  * @module
  */
@@ -50,6 +51,7 @@ const SPECS: TensorSpec[] = [
     ...["q", "k", "v", "o"].flatMap((name) => spec(prefix + name, DIM, DIM)),
     ...[...spec(`${prefix}up`, 64, DIM), ...spec(`${prefix}down`, DIM, 64)],
   ]),
+  ...spec("guidance", DIM, DIM),
 ];
 
 function streamsOf(prefix: string): string[] {
@@ -61,7 +63,7 @@ function spec(name: string, outputs: number, inputs: number): TensorSpec[] {
 }
 
 type Layers<Name extends string> = Readonly<Record<Name, Linear>>;
-type Outer = Layers<"video" | "text" | "time" | "out">;
+type Outer = Layers<"video" | "text" | "time" | "guidance" | "out">;
 type Stream = Layers<"q" | "k" | "v" | "o" | "up" | "down">;
 /** The weights of video and text, or of both together. */
 type Block = readonly Stream[];
@@ -79,7 +81,13 @@ async function loadLayers<Name extends string>(
 
 const square: [number, number] = [DIM, DIM];
 const loadOuter = (weights: Weights): Promise<Outer> =>
-  loadLayers(weights, { video: [DIM, INNER], text: [DIM, TEXT_DIM], time: square, out: [INNER, DIM] });
+  loadLayers(weights, {
+    video: [DIM, INNER],
+    text: [DIM, TEXT_DIM],
+    time: square,
+    guidance: square,
+    out: [INNER, DIM],
+  });
 async function loadBlock(weights: Weights, layer: number): Promise<Block> {
   const block: Stream[] = [];
   for (const stream of streamsOf(PREFIXES[layer]!)) {
@@ -103,8 +111,11 @@ class ToyTransformer extends BlockTransformer<Outer, Block, ToyPass> {
   embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): ToyPass {
     const { gpu, outer } = this, { kept, length = kept } = this.layout(latents.shape, conditioning);
     if (!selfAttention && length < kept) throw new Error("padding must be masked: give self-attention that does so");
+    const { guidance } = conditioning;
+    if (guidance === undefined) throw new Error("every pass must be told the scale of guidance");
     const x = gpu.scope(() => {
-      const time = this.embedTime(timesteps).reshape([DIM]);
+      const scale = outer.guidance.apply(gpu, gpu.upload(timestepEmbedding([1000 * guidance], DIM), [1, DIM]));
+      const time = combine(gpu, [[1, this.embedTime(timesteps)], [1, scale]]).reshape([DIM]);
       const patches = patchify(gpu, latents, PATCH), tokens = patches.dim(1);
       // The sequence: the grid's tokens, then the text's.
       const all = gpu.tensor([1, tokens + kept, DIM]), rows = all.reshape(all.shape.slice(1));
@@ -221,7 +232,7 @@ export const TOY: Family = {
       // Latents are larger than tokens.
       denoisingBytes: (_, clip) => 8 * 4 * (DIM + INNER) * (product(layout(clip).grid) + TEXT_TOKENS),
       scheduleNotes: () => [],
-      passes: classifierFreeGuidance,
+      passes: (guidance) => classifierFreeGuidance(guidance).map((pass) => ({ ...pass, embedded: { guidance } })),
       loadTransformer: async (gpu, options) => {
         const stored = { prefixes: PREFIXES, load: loadBlock };
         return new ToyTransformer(gpu, await loadWeights(gpu, weights, stored, loadOuter, options));
