@@ -6,7 +6,8 @@
  * @module
  */
 import { join } from "node:path";
-import { attentionKind, attentionMethod } from "../tools/program/clip/attention_options.ts";
+import { attentionKind } from "../tools/program/clip/attention_options.ts";
+import { type ReadyMethods, readyMethods } from "../tools/program/clip/method_options.ts";
 import { clipOptions, type ClipValues } from "../tools/program/clip/clip_options.ts";
 import { clipSettings, clipValuesOf, overlay } from "../tools/program/clip/clip_settings.ts";
 import { readPrompts } from "../tools/program/clip/prompts_file.ts";
@@ -15,7 +16,6 @@ import { slug } from "../tools/program/clip/slug.ts";
 import { flag, integer, many, type OptionValues, path } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { fullAttention } from "../model/attention/full.ts";
-import type { AttentionMethod } from "../model/attention/method.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { ownFile } from "../model/own_files.ts";
@@ -108,7 +108,7 @@ async function bench(values: Values): Promise<void> {
 /** A setting that every prompt is rendered with. */
 interface Contender {
   readonly setting: string;
-  readonly attention: AttentionMethod;
+  readonly options: ReadyMethods["options"];
   /** What the setting says of sampling. It takes precedence over the options of the bench. */
   readonly values: ClipValues;
 }
@@ -116,14 +116,15 @@ interface Contender {
 /** Full attention, then the settings that were asked for. */
 async function contendersOf({ setting: given, random = false }: Values, model: string): Promise<Contender[]> {
   const settings = given ?? ["vorta", "sliding", "coreset"].map((words) => parseSetting(words, "--setting"));
-  const contenders: Contender[] = [{ setting: "full", attention: fullAttention, values: {} }];
+  const contenders: Contender[] = [{ setting: "full", options: { attention: fullAttention }, values: {} }];
   for (const { name: setting, values } of settings) {
-    const contender = { setting, attention: await attentionMethod(values, model), values: clipValuesOf(values) };
+    const { options } = await readyMethods(values, model);
+    const contender = { setting, options, values: clipValuesOf(values) };
     contenders.push(contender);
     if (random && attentionKind(values) === "vorta") {
       const { settings } = await loadRouter(values.router ?? (await ownFile(model, "router"))!);
-      const attention = randomRoutes(contender.attention, settings);
-      contenders.push({ ...contender, setting: `${setting}, random`, attention });
+      const attention = randomRoutes(options.attention, settings);
+      contenders.push({ ...contender, setting: `${setting}, random`, options: { ...options, attention } });
     }
   }
   return contenders;
@@ -133,7 +134,7 @@ async function contendersOf({ setting: given, random = false }: Values, model: s
 async function renderAll(
   pipeline: VideoPipeline,
   prompts: readonly { readonly prompt: string; readonly number: number }[],
-  { setting, attention, values: own }: Contender,
+  { setting, options, values: own }: Contender,
   { size, steps, seed = 0, out }: Values,
   references: Video[],
 ): Promise<Result> {
@@ -143,7 +144,7 @@ async function renderAll(
   for (const [i, { prompt, number }] of prompts.entries()) {
     const video = await pipeline.generate({
       ...clipSettings({ prompt, seed: seed + number, values }, pipeline.defaults),
-      attention,
+      ...options,
       onAttention: (made) => report = made,
     });
     if (out !== undefined) {

@@ -8,7 +8,12 @@
  */
 import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
 import { integer, type OptionValues, path, text } from "../tools/program/options.ts";
-import { type OpenRuns, openSamplingRuns, planSampling, samplingOptions } from "../tools/program/sampling_options.ts";
+import {
+  type OpenRuns,
+  openSamplingRuns,
+  planSampling,
+  samplingRunOptions,
+} from "../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../tools/program/model_options.ts";
 import { sizesText } from "../tools/program/clip/vorta_options.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
@@ -32,7 +37,7 @@ import { benchOptions, promptsOption } from "./program.ts";
 import { percent, tableOf } from "./table.ts";
 
 const options = {
-  ...samplingOptions,
+  ...samplingRunOptions,
   ...trainedModelOptions,
   prompts: promptsOption,
   count: integer({ group: "Bench", value: "N", help: "Use the first N prompts.", default: "4", min: 1 }),

@@ -4,13 +4,13 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { type ReadyAttention, readyAttention } from "../../tools/program/clip/attention_options.ts";
+import { type ReadyMethods, readyMethods } from "../../tools/program/clip/method_options.ts";
 import { ownFile } from "../../model/own_files.ts";
 import { checkSettings, parseSetting, type Setting } from "../../tools/program/clip/setting.ts";
 
 /** A setting to render with. */
 export interface ReadySetting extends Setting {
-  readonly attention: ReadyAttention;
+  readonly methods: ReadyMethods;
 }
 
 /** The default settings for a model with a router, and for one without. */
@@ -28,13 +28,13 @@ export async function readySettings(given: readonly Setting[] | undefined, model
   checkSettings(settings);
   return await Promise.all(settings.map(async (setting) => ({
     ...setting,
-    attention: await attentionOf(setting, model),
+    methods: await methodsOf(setting, model),
   })));
 }
 
-async function attentionOf({ name, values }: Setting, model: string): Promise<ReadyAttention> {
+async function methodsOf({ name, values }: Setting, model: string): Promise<ReadyMethods> {
   try {
-    return await readyAttention(values, model);
+    return await readyMethods(values, model);
   } catch (error) {
     if (!(error instanceof TilereelError)) throw error;
     throw new TilereelError(`setting ${quoted(name)}: ${error.message}`, { cause: error, option: error.option });

@@ -39,22 +39,22 @@ export function clipOf(
  */
 export async function render(
   clip: ClipSettings,
-  { name, attention }: Pick<ReadySetting, "name" | "attention">,
+  { name, methods }: Pick<ReadySetting, "name" | "methods">,
   { pipeline, onProgress, onNote, signal }: RenderContext,
 ): Promise<{ readonly video: Video; readonly figures: Figures }> {
   let timesteps: readonly number[] = [];
   let begun = 0, denoised = 0;
   const tell = partOf(name, onProgress);
   const start = performance.now();
-  const method: AttentionMethod = {
+  const attention: AttentionMethod = {
     prepare(task) {
       timesteps = task.timesteps;
-      return attention.method.prepare(task);
+      return methods.options.attention.prepare(task);
     },
   };
   const { video, report: { density, routes } } = await renderVideo(
     pipeline,
-    { settings: clip, attention: { method } },
+    { settings: clip, methods: { options: { ...methods.options, attention } } },
     {
       onNote,
       onProgress: (progress) => {

@@ -7,7 +7,7 @@ import config from "../../deno.json" with { type: "json" };
 import type { Gpu } from "../../gpu/gpu.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import type { VideoPipeline } from "../../model/pipeline.ts";
+import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../generate/clip_record.ts";
 import { type OnProgress, partOf } from "../../model/progress.ts";
@@ -15,7 +15,7 @@ import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { loadPipeline, type ModelValues, variantOf } from "../../tools/program/model_options.ts";
-import { clipExtent, type ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
 import type { ComparisonPlan, PlannedPrompt } from "./plan.ts";
@@ -72,7 +72,7 @@ export async function runComparison(
   const wanted = plan.prompts.map((planned) =>
     settings.map((setting): Wanted => {
       const clip = clipOf(planned, setting, folder.generation);
-      const record = plannedRecord({ ...made, settings: clip, attention: setting.attention });
+      const record = plannedRecord({ ...made, settings: clip, methods: setting.methods });
       const { prompt, seed } = clip;
       return { setting, clip, identity: { ...record, ...circumstances, prompt, seed } };
     })
@@ -83,7 +83,7 @@ export async function runComparison(
   const tell = () => workplace.onClip?.(wanted.flat().filter(({ identity }) => store.find(identity)).length);
   workplace.onKept(total - missing.length, total);
   tell();
-  using renderer = new Renderer(workplace, plan.prompts, missing.length > 0 ? missing : wanted.flat());
+  using renderer = new Renderer(workplace, wanted.flat(), missing.length > 0 ? missing : wanted.flat());
   const prompts: ComparedPrompt[] = [];
   for (const [i, planned] of plan.prompts.entries()) {
     const { onProgress: all } = workplace, { length } = plan.prompts;
@@ -155,15 +155,23 @@ async function comparePrompt(
   };
 }
 
+/** A clip with its methods, as `VideoPipeline.generate` takes it. */
+function toRender({ clip, setting: { methods } }: Wanted): GenerateOptions {
+  return { ...clip, ...methods.options };
+}
+
 /** A pipeline that is loaded and warmed up when the first clip is rendered. */
 class Renderer implements Disposable {
   #pipeline: VideoPipeline | undefined;
 
-  /** @param wanted the clips that are likely to be rendered */
+  /**
+   * @param all the clips that memory is planned for: weights then lie where they lay when others of them were rendered
+   * @param likely the clips that are likely to be rendered
+   */
   constructor(
     private readonly workplace: Workplace,
-    private readonly prompts: readonly PlannedPrompt[],
-    private readonly wanted: readonly Wanted[],
+    private readonly all: readonly Wanted[],
+    private readonly likely: readonly Wanted[],
   ) {}
 
   async render({ clip, setting }: Wanted, onProgress: OnProgress) {
@@ -173,15 +181,14 @@ class Renderer implements Disposable {
 
   async #load(): Promise<VideoPipeline> {
     const { gpu, values, onProgress, onLoaded, signal } = this.workplace;
-    const clips = this.prompts.map(({ values }) => clipExtent(values));
+    const clips = this.all.map(toRender);
     const pipeline = await loadPipeline(values, { gpu, clips, onProgress });
     try {
       onLoaded(pipeline.weights);
-      const firsts = this.wanted.filter(({ setting }, i) =>
-        this.wanted.findIndex((other) => other.setting === setting) === i
+      const firsts = this.likely.filter(({ setting }, i) =>
+        this.likely.findIndex((other) => other.setting === setting) === i
       );
-      const first = firsts.map(({ clip, setting: { attention } }) => ({ ...clip, attention: attention.method }));
-      await warmUp(pipeline, first, partOf("warming up", onProgress), signal);
+      await warmUp(pipeline, firsts.map(toRender), partOf("warming up", onProgress), signal);
       return pipeline;
     } catch (error) {
       pipeline.close();

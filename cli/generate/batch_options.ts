@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { attentionOptions, stillMeant } from "../../tools/program/clip/attention_options.ts";
+import { stillMeant } from "../../tools/program/clip/attention_options.ts";
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
+import { methodOptions } from "../../tools/program/clip/method_options.ts";
 import { integer, number, ofClip, type OptionValues } from "../../tools/program/options.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { RANDOM_SEED } from "./seeds.ts";
@@ -40,7 +41,7 @@ export const batchOptions = ofClip({
     min: 1,
     max: 100,
   }),
-  ...attentionOptions,
+  ...methodOptions,
 });
 
 /** Values of {@linkcode batchOptions} that were given. */

@@ -9,9 +9,9 @@ import config from "../../deno.json" with { type: "json" };
 import type { ModelIdentity } from "../../model/identity/model_identity.ts";
 import { sharedName } from "../../model/identity/file_identity.ts";
 import type { FamilyModel } from "../../model/family.ts";
-import { attentionOptions, type ReadyAttention } from "../../tools/program/clip/attention_options.ts";
+import { METHODS, type ReadyMethods } from "../../tools/program/clip/method_options.ts";
 import { batchOptions } from "./batch_options.ts";
-import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import { type ClipSettings, optionName } from "../../tools/program/clip/clip_settings.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
 
 /** What the embedded model is called. */
@@ -20,7 +20,7 @@ export const EMBEDDED = "embedded";
 /** What a clip is made with. */
 export interface RecordParts {
   readonly settings: ClipSettings;
-  readonly attention: ReadyAttention;
+  readonly methods: ReadyMethods;
   /** The model's folder. Default: the embedded model. */
   readonly model: string | undefined;
   readonly identity: ModelIdentity;
@@ -33,7 +33,7 @@ export interface RecordParts {
 
 /** What is known before anything is loaded: all but precision, adapter and density. */
 export function plannedRecord(
-  { settings, attention, model, identity, opened, quality, latents }: RecordParts,
+  { settings, methods, model, identity, opened, quality, latents }: RecordParts,
 ): ClipRecord {
   const { scheduler } = opened;
   const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
@@ -48,8 +48,7 @@ export function plannedRecord(
     ...{ scheduler: kind, sigmas, flowShift },
     // Given noise does not come from the seed.
     ...latents.latents !== undefined && { ...latents, seed: null },
-    attention: attention.kind,
-    ...attention.settings(opened.layout(settings).grid),
+    ...methods.record(opened.layout(settings).grid),
     model: model === undefined ? EMBEDDED : sharedName(model),
     ...identity,
     ...quality !== undefined && { quality },
@@ -67,12 +66,13 @@ const MOST_TOLD = 3;
  */
 export function differences(before: ClipRecord, now: ClipRecord): string | undefined {
   const keys = [...new Set([...Object.keys(now), ...Object.keys(before)])];
+  const others = Object.entries(METHODS).filter(([kind]) => before[kind] !== now[kind]);
   const told = keys.flatMap((key) => {
     const digest = `${key}Digest`;
     // Files are compared by their digests, not by their names.
     if (CIRCUMSTANCES.includes(key) || key.endsWith("Digest")) return [];
-    // Another kind of attention has other options.
-    if (before.attention !== now.attention && key !== "attention" && optionName(key) in attentionOptions) return [];
+    // Another kind of a method has other options.
+    if (others.some(([kind, options]) => key !== kind && optionName(key) in options)) return [];
     const decides = before[digest] !== undefined && now[digest] !== undefined ? digest : key;
     if (JSON.stringify(before[decides]) === JSON.stringify(now[decides])) return [];
     const [was, is] = [shown(before[key]), shown(now[key])];
@@ -87,12 +87,6 @@ function shown(value: unknown): string {
   if (value === undefined || value === null) return "none";
   const text = JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 57)}…"` : text;
-}
-
-/** The name of the option for a key of a record. */
-export function optionName(key: string): string {
-  if (key === "negativePrompt") return "negative";
-  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** Keys that name files, whose contents are not in the record. */

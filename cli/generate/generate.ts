@@ -156,7 +156,7 @@ class Run implements Disposable {
   }
 
   async #openWorkshop(): Promise<Workshop> {
-    const clips = this.todo.map(({ settings }) => settings);
+    const clips = this.todo.map(({ settings, methods }) => ({ ...settings, ...methods.options }));
     const workshop = await openWorkshop(this.plan.values, clips, this.#progress.onProgress);
     this.#hasLoaded = true;
     const streamed = weightsLine(workshop.pipeline.weights);

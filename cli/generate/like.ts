@@ -15,7 +15,8 @@ import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { attentionOptions } from "../../tools/program/clip/attention_options.ts";
 import { readRecord } from "../../model/video/record.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
-import { EMBEDDED, FILE_KEYS, type FileKey, optionName, optionsOf } from "./clip_record.ts";
+import { optionName } from "../../tools/program/clip/clip_settings.ts";
+import { EMBEDDED, FILE_KEYS, type FileKey, optionsOf } from "./clip_record.ts";
 
 /** What a clip was made with. */
 export interface Like {

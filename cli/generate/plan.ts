@@ -8,11 +8,11 @@ import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { FamilyModel } from "../../model/family.ts";
 import {
-  attentionOptions,
-  type AttentionValues,
-  type ReadyAttention,
-  readyAttention,
-} from "../../tools/program/clip/attention_options.ts";
+  methodOptions,
+  type MethodValues,
+  type ReadyMethods,
+  readyMethods,
+} from "../../tools/program/clip/method_options.ts";
 import { stepsOf } from "../../model/schedulers/sigmas.ts";
 import { batchOptions, type BatchValues } from "./batch_options.ts";
 import { type Clip, planClips } from "./clip_plan.ts";
@@ -32,7 +32,7 @@ import type { WorkshopValues } from "./workshop.ts";
 /** A clip with everything it is made with. */
 export interface ReadyClip extends PlannedClip {
   readonly settings: ClipSettings;
-  readonly attention: ReadyAttention;
+  readonly methods: ReadyMethods;
   readonly quality: number | undefined;
 }
 
@@ -85,8 +85,8 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
 
 /** A model that clips are planned for; its weights are not loaded. */
 export class PlanningModel implements Disposable {
-  /** Methods by their options: the files of each are read once. */
-  readonly #attentions = new Map<string, Promise<ReadyAttention>>();
+  /** By their options: the files of each are read once. */
+  readonly #methods = new Map<string, Promise<ReadyMethods>>();
 
   private constructor(
     private readonly dir: string,
@@ -112,16 +112,11 @@ export class PlanningModel implements Disposable {
    */
   async ready(clip: Clip): Promise<ReadyClip> {
     try {
-      const attention = await this.#attention(valuesOf(clip.values, attentionOptions));
+      const methods = await this.#readyMethods(valuesOf(clip.values, methodOptions));
       const settings = clipSettings(clip, this.parts.opened.defaults);
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
-      return {
-        ...clip,
-        settings,
-        attention,
-        quality,
-        record: plannedRecord({ ...this.parts, settings, attention, quality }),
-      };
+      const record = plannedRecord({ ...this.parts, settings, methods, quality });
+      return { ...clip, settings, methods, quality, record };
     } catch (error) {
       if (!(error instanceof TilereelError) || clip.where === undefined) throw error;
       throw new TilereelError(`${clip.where}: ${error.message}`, { cause: error, option: error.option });
@@ -132,11 +127,11 @@ export class PlanningModel implements Disposable {
     this.owned.dispose();
   }
 
-  #attention(asked: AttentionValues): Promise<ReadyAttention> {
-    const key = JSON.stringify(asked), found = this.#attentions.get(key) ?? readyAttention(asked, this.dir);
-    this.#attentions.set(key, found);
+  #readyMethods(asked: MethodValues): Promise<ReadyMethods> {
+    const key = JSON.stringify(asked), found = this.#methods.get(key) ?? readyMethods(asked, this.dir);
+    this.#methods.set(key, found);
     // The file may be there next time.
-    found.catch(() => this.#attentions.delete(key));
+    found.catch(() => this.#methods.delete(key));
     return found;
   }
 }

@@ -4,13 +4,13 @@
  * @module
  */
 import type { ClampCount } from "../../gpu/clamps.ts";
-import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
 import type { Video } from "../../model/video/video.ts";
 import { formatOf, writeVideo } from "../../model/video/write_video.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import type { ReadyMethods } from "../../tools/program/clip/method_options.ts";
 import type { ReadyClip } from "./plan.ts";
 import { removeFrames } from "./replace.ts";
 import type { Workshop } from "./workshop.ts";
@@ -45,13 +45,13 @@ export interface RenderedClip extends Omit<RenderedVideo, "video"> {
  */
 export async function renderVideo(
   pipeline: VideoPipeline,
-  clip: { readonly settings: ClipSettings; readonly attention: { readonly method: AttentionMethod } },
+  clip: { readonly settings: ClipSettings; readonly methods: Pick<ReadyMethods, "options"> },
   options: RenderOptions,
 ): Promise<RenderedVideo> {
   let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [];
   const video = await pipeline.generate({
     ...clip.settings,
-    attention: clip.attention.method,
+    ...clip.methods.options,
     onAttention: (told) => report = told,
     onClamped: (counts) => clamped = counts,
     ...options,

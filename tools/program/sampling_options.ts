@@ -13,7 +13,7 @@ import { modelKey } from "../../model/identity/model_identity.ts";
 import type { SampledClip } from "../../model/training/data/sampled_clip.ts";
 import { type SamplingRuns, samplingRuns } from "../../model/veda/sampling_states.ts";
 import type { Grid } from "../../model/attention/grid.ts";
-import { clipOptions, type ClipValues } from "./clip/clip_options.ts";
+import { clipOptions, type ClipValues, samplingOptions } from "./clip/clip_options.ts";
 import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { inGroup, integer, type OptionValues, path } from "./options.ts";
@@ -21,6 +21,7 @@ import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
 import { loadPipeline, type ModelValues, type trainedModelOptions, variantOf } from "./model_options.ts";
 
 const CLIPS = "Clips that the model samples";
+const { steps: _, ...ofAllSteps } = samplingOptions;
 
 /** How clips are sampled to learn from them; `--steps` and `--seed` are the training's. */
 export const sampledClipOptions = (group: string) =>
@@ -32,11 +33,7 @@ export const sampledClipOptions = (group: string) =>
       min: 1,
       max: 1000,
     }),
-    guidance: clipOptions.guidance,
-    negative: clipOptions.negative,
-    scheduler: clipOptions.scheduler,
-    sigmas: clipOptions.sigmas,
-    "flow-shift": clipOptions["flow-shift"],
+    ...ofAllSteps,
   });
 
 /**
@@ -52,7 +49,7 @@ export function sampledClipValues(
 }
 
 /** The table of options that describe sampling runs. */
-export const samplingOptions = inGroup(CLIPS, {
+export const samplingRunOptions = inGroup(CLIPS, {
   prompts: path({
     short: "p",
     value: "FILE",
@@ -70,7 +67,7 @@ export const samplingOptions = inGroup(CLIPS, {
 });
 
 /** What was given of these options, and of the model's. */
-export type SamplingValues = OptionValues<typeof samplingOptions & typeof trainedModelOptions>;
+export type SamplingValues = OptionValues<typeof samplingRunOptions & typeof trainedModelOptions>;
 
 /** What is sampled, known before anything is loaded. */
 export interface SamplingPlan {

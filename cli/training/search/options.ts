@@ -5,7 +5,7 @@
  */
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { flag, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
-import { samplingOptions } from "../../../tools/program/sampling_options.ts";
+import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { reportOptions } from "../options.ts";
 
@@ -14,7 +14,7 @@ export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 }
 
 /** The option table of `tilereel search tiles`. */
 export const options = {
-  ...samplingOptions,
+  ...samplingRunOptions,
   ...inGroup("Search", {
     "tile-tokens": integer({
       help: "Number of tokens in a tile.",

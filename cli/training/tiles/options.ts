@@ -10,7 +10,7 @@ import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
 import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { choice, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
-import { samplingOptions } from "../../../tools/program/sampling_options.ts";
+import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults, withDefaults } from "../options.ts";
 
@@ -19,7 +19,7 @@ export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE
 
 /** The option table of `tilereel train tiles`. */
 export const options = {
-  ...samplingOptions,
+  ...samplingRunOptions,
   ...inGroup("Tiles", {
     target: choice({
       choices: ["max", "sum"],

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { dirname, join } from "node:path";
-import { attentionMethod, type AttentionValues } from "../../../tools/program/clip/attention_options.ts";
+import { type AttentionValues, readyAttention } from "../../../tools/program/clip/attention_options.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { openGpu } from "../../../gpu/native/open.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
@@ -203,7 +203,7 @@ async function notesOf(
     ...{ timesteps: [999], timeEmbedding: () => Promise.reject(enough) },
     onNote: (note: string) => notes.push(note),
   };
-  const method = await attentionMethod(values, MODEL);
+  const { method } = await readyAttention(values, MODEL);
   const error = await method.prepare(task as unknown as AttentionTask).catch((error) => error);
   assertEquals(error, enough);
   return notes;

@@ -89,11 +89,6 @@ export interface ReadyAttention {
   settings(grid: Grid): Readonly<Record<string, unknown>>;
 }
 
-/** The method of {@link readyAttention} alone. */
-export async function attentionMethod(values: AttentionValues, model: string | FileStore): Promise<AttentionMethod> {
-  return (await readyAttention(values, model)).method;
-}
-
 /**
  * The attention that was asked for.
  *

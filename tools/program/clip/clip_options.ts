@@ -21,52 +21,57 @@ const MOST_STEPS = 1000;
 /** 17 hours at 16 frames per second: a larger number is probably a typing error. */
 const MOST_FRAMES = 1_000_001;
 
-const shape = inGroup("Clip", {
-  size: notation<Size>(
-    {
-      value: "WxH",
-      help: "Width and height in pixels, both multiples of 16.",
-      elsewhere: ["width", "height", "resolution", "W", "H"],
+/** What is the same for all settings of a comparison. */
+export const sceneOptions = ofClip({
+  ...inGroup("Clip", {
+    size: notation<Size>(
+      {
+        value: "WxH",
+        help: "Width and height in pixels, both multiples of 16.",
+        elsewhere: ["width", "height", "resolution", "W", "H"],
+        default: "the model's",
+        unit: "pixels",
+      },
+      "a width and a height as in 832x480",
+      (text, name) => {
+        const [, width, height] = /^(\d+)[x×*](\d+)$/i.exec(text)?.map(Number) ?? [];
+        if (width === undefined || height === undefined) return undefined;
+        checkSize(commonMultiples(), width, height, name);
+        return { width, height };
+      },
+    ),
+    frames: integer({
+      help: "Number of frames: a multiple of 4 plus 1.",
+      elsewhere: ["num-frames", "video-frames", "length"],
       default: "the model's",
-      unit: "pixels",
-    },
-    "a width and a height as in 832x480",
-    (text, name) => {
-      const [, width, height] = /^(\d+)[x×*](\d+)$/i.exec(text)?.map(Number) ?? [];
-      if (width === undefined || height === undefined) return undefined;
-      checkSize(commonMultiples(), width, height, name);
-      return { width, height };
-    },
-  ),
-  frames: integer({
-    help: "Number of frames: a multiple of 4 plus 1.",
-    elsewhere: ["num-frames", "video-frames", "length"],
-    default: "the model's",
-    min: 1,
-    max: MOST_FRAMES,
-  }, (value, name) => checkFrames(commonMultiples(), value, name)),
-  fps: number({
-    help: "Frames per second, such as 16 or 23.976.",
-    elsewhere: ["frame-rate"],
-    default: "the model's",
-    unit: "frames a second",
-    min: 1,
-    max: 240,
+      min: 1,
+      max: MOST_FRAMES,
+    }, (value, name) => checkFrames(commonMultiples(), value, name)),
+    fps: number({
+      help: "Frames per second, such as 16 or 23.976.",
+      elsewhere: ["frame-rate"],
+      default: "the model's",
+      unit: "frames a second",
+      min: 1,
+      max: 240,
+    }),
+  }),
+  seed: integer({
+    group: "Sampling",
+    help: "Seed of the noise. The same seed on the same adapter gives the same bytes.",
+    default: "a random seed, which is shown",
+    min: 0,
+    max: LARGEST_SEED,
   }),
 });
 
-const sampling = inGroup("Sampling", {
+/** How a clip is sampled. Settings of a comparison may differ in these. */
+export const samplingOptions = ofClip(inGroup("Sampling", {
   negative: text({
     value: "TEXT",
     help: "What the clip should not show.",
     elsewhere: ["negative-prompt", "n"],
     default: "nothing",
-  }),
-  seed: integer({
-    help: "Seed of the noise. The same seed on the same adapter gives the same bytes.",
-    default: "a random seed, which is shown",
-    min: 0,
-    max: LARGEST_SEED,
   }),
   steps: integer({
     help: "Number of denoising steps. More steps are slower and often better.",
@@ -114,10 +119,10 @@ const sampling = inGroup("Sampling", {
     default: "the model's",
     above: 0,
   }),
-});
+}));
 
 /** The table of options that describe one clip. */
-export const clipOptions = ofClip({ ...shape, ...sampling });
+export const clipOptions = { ...sceneOptions, ...samplingOptions };
 
 /** Values of {@linkcode clipOptions} that were given. */
 export type ClipValues = OptionValues<typeof clipOptions>;

@@ -9,10 +9,33 @@ import type { ClipShape } from "../../../model/video/read/read_clip.ts";
 import { stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
 
+/** Options that every clip has a value for. */
+const FILLED = ["size", "frames", "fps", "seed", "steps", "guidance"] as const;
+
+/** What `GenerateOptions` and records call an option: `flow-shift` is `flowShift` there. */
+type KeyOf<Name extends string> = Name extends "negative" ? "negativePrompt"
+  : Name extends `${infer Head}-${infer Tail}` ? `${Head}${Capitalize<KeyOf<Tail>>}`
+  : Name;
+
+/** The other options by their keys. */
+type ByKey<Values = Omit<ClipValues, typeof FILLED[number]>> = {
+  [Name in keyof Values as KeyOf<Name & string>]: Values[Name];
+};
+
 /** The complete settings of one clip. Defaults are already filled in. */
 export type ClipSettings =
   & Required<Pick<GenerateOptions, "prompt" | "width" | "height" | "frames" | "fps" | "steps" | "guidance" | "seed">>
-  & Pick<GenerateOptions, "negativePrompt" | "scheduler" | "flowShift" | "sigmas">;
+  & ByKey;
+
+/** The key of an option in `GenerateOptions` and in records. */
+function keyOf(name: string): string {
+  return name === "negative" ? "negativePrompt" : name.replace(/-./g, (dash) => dash[1]!.toUpperCase());
+}
+
+/** The option of a key. */
+export function optionName(key: string): string {
+  return key === "negativePrompt" ? "negative" : key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
 
 /** What a clip is asked for. */
 export interface ClipRequest {
@@ -23,16 +46,14 @@ export interface ClipRequest {
 
 /** What was asked for, over the model's defaults. */
 export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: GenerationDefaults): ClipSettings {
+  const others = Object.entries(clipValuesOf(values)).filter(([name]) => !FILLED.includes(name as "size"));
   return {
     prompt,
-    ...values.negative !== undefined && { negativePrompt: values.negative },
     ...clipShape(values, defaults),
     steps: stepsOf(values.sigmas, values.steps, defaults.steps),
     guidance: values.guidance ?? defaults.guidance,
     seed,
-    ...values.scheduler !== undefined && { scheduler: values.scheduler },
-    ...values["flow-shift"] !== undefined && { flowShift: values["flow-shift"] },
-    ...values.sigmas !== undefined && { sigmas: values.sigmas },
+    ...Object.fromEntries(others.map(([name, value]) => [keyOf(name), value])) as ByKey,
   };
 }
 
@@ -51,11 +72,6 @@ export function overlay<T extends ClipValues>(general: T, own: T): T {
   if (own.steps === undefined && Array.isArray(own.sigmas)) delete merged.steps;
   if (own.sigmas === undefined && own.steps !== undefined && Array.isArray(general.sigmas)) delete merged.sigmas;
   return merged;
-}
-
-/** The size of a clip, as far as it was given. */
-export function clipExtent({ size, frames }: ClipValues): Partial<Pick<ClipSettings, "width" | "height" | "frames">> {
-  return { ...size, ...frames !== undefined && { frames } };
 }
 
 /**

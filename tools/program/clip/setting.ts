@@ -4,18 +4,13 @@
  * @module
  */
 import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
-import { attentionOptions } from "./attention_options.ts";
-import { clipOptions } from "./clip_options.ts";
+import { samplingOptions, sceneOptions } from "./clip_options.ts";
+import { methodOptions } from "./method_options.ts";
 import { type AboutValue, notation, type Option, type OptionValues } from "../options.ts";
 import { readValues } from "./read_values.ts";
 
-const { negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift, ...ofEveryClip } = clipOptions;
-
 /** The options that settings may differ in. */
-export const settingOptions = {
-  ...attentionOptions,
-  ...{ negative, steps, guidance, scheduler, sigmas, "flow-shift": flowShift },
-};
+export const settingOptions = { ...methodOptions, ...samplingOptions };
 
 /** Values of {@link settingOptions} that were given. */
 export type SettingValues = OptionValues<typeof settingOptions>;
@@ -76,7 +71,7 @@ function keyAndValue(word: string, where: string): [string, string] {
   const [, given, text] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
   if (given === undefined) return ["attention", unquote(word)];
   const key = given.replace(/^--/, "").replaceAll("_", "-");
-  if (Object.hasOwn(ofEveryClip, key)) {
+  if (Object.hasOwn(sceneOptions, key)) {
     throw new TilereelError(`${where}: ${key} is the same for all settings: give it as --${key} instead`);
   }
   return [key, unquote(text!)];

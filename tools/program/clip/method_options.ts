@@ -1,0 +1,39 @@
+/**
+ * The methods that a clip is computed with, as options. Each has a table whose first option names its kind.
+ *
+ * @module
+ */
+import type { Grid } from "../../../model/attention/grid.ts";
+import type { AttentionMethod } from "../../../model/attention/method.ts";
+import type { FileStore } from "../../../model/files/store.ts";
+import type { GenerateOptions } from "../../../model/pipeline.ts";
+import type { OptionTable, OptionValues } from "../options.ts";
+import { attentionOptions, readyAttention } from "./attention_options.ts";
+
+/** The tables, by the option that names the kind. */
+export const METHODS: Readonly<Record<string, OptionTable>> = { attention: attentionOptions };
+
+/** All their options in one table. */
+export const methodOptions = { ...attentionOptions };
+
+/** Values of {@linkcode methodOptions} that were given. */
+export type MethodValues = OptionValues<typeof methodOptions>;
+
+/** Methods whose files are loaded. */
+export interface ReadyMethods {
+  /** What `VideoPipeline.generate` takes of them. */
+  readonly options: Pick<GenerateOptions, "cache"> & { readonly attention: AttentionMethod };
+  /** Their kinds and complete settings on a grid, as the record of a clip has them. */
+  record(grid: Grid): Readonly<Record<string, unknown>>;
+}
+
+/**
+ * The methods that were asked for.
+ *
+ * @param model folder of the model, where its own files are looked for
+ * @throws {TilereelError} if options contradict one another (with the `option`), or a file cannot be used
+ */
+export async function readyMethods(values: MethodValues, model: string | FileStore): Promise<ReadyMethods> {
+  const { kind, method, settings } = await readyAttention(values, model);
+  return { options: { attention: method }, record: (grid) => ({ attention: kind, ...settings(grid) }) };
+}
