@@ -15,5 +15,5 @@ const FILL = perElement({
 
 /** Fills a tensor with NaN, so that tests notice values that a kernel did not write. */
 export function poison(gpu: Gpu, tensor: Tensor): void {
-  runPerElement(gpu, FILL, tensor.bytes / 4, { buffers: { y: tensor }, params: { value: NAN } });
+  runPerElement(gpu, FILL, { y: tensor }, { value: NAN });
 }

@@ -19,8 +19,7 @@ const KERNEL = perElement({
 
 /** act(x), elementwise, f32. */
 export function activation(gpu: Gpu, x: Tensor, kind: Activation): Tensor {
-  const y = gpu.tensor(x.shape);
-  runPerElement(gpu, KERNEL, x.size, { buffers: { x, y }, params: { kind: ACTIVATIONS[kind] } });
+  const y = runPerElement(gpu, KERNEL, { x, y: gpu.tensor(x.shape) }, { kind: ACTIVATIONS[kind] });
   gpu.tape?.record(y, [x], (dy) => [activationSlope(gpu, x, kind, dy)]);
   return y;
 }
@@ -54,9 +53,8 @@ fn slope(x: f32, kind: u32) -> f32 {
 /** act′(x), times the gradient `dy` of act(x) where it is given; elementwise, f32. */
 export function activationSlope(gpu: Gpu, x: Tensor, kind: Activation, dy?: Tensor): Tensor {
   const y = gpu.tensor(x.shape);
-  runPerElement(gpu, SLOPE_KERNEL, x.size, {
-    buffers: { x, dy: dy ?? gpu.placeholder, y },
-    params: { kind: ACTIVATIONS[kind], has_dy: dy ? 1 : 0 },
+  return runPerElement(gpu, SLOPE_KERNEL, { x, dy: dy ?? gpu.placeholder, y }, {
+    kind: ACTIVATIONS[kind],
+    has_dy: dy ? 1 : 0,
   });
-  return y;
 }

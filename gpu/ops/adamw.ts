@@ -14,14 +14,14 @@ const EPSILON = 1e-8;
 
 const ADAMW = perElement({
   name: "adamw",
-  buffers: { gradient: read("f32"), x: write("f32"), mean: write("f32"), square: write("f32") },
+  buffers: { gradient: read("f32"), y: write("f32"), mean: write("f32"), square: write("f32") },
   params: { decay: "f32", rate: "f32", correction: "f32" },
   body: `  let g = gradient[i];
   let m = ${BETA1} * mean[i] + ${1 - BETA1} * g;
   let s = ${BETA2} * square[i] + ${1 - BETA2} * g * g;
   mean[i] = m;
   square[i] = s;
-  x[i] = p.decay * x[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
+  y[i] = p.decay * y[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
 });
 
 /** A parameter and the state of its optimizer: f32 tensors of one size. */
@@ -50,21 +50,22 @@ export function adamwInPlace(
   if ([gradient, mean, square].some(({ size }) => size !== x.size)) {
     throw new Error(`adamw: a gradient of [${x.shape}]`);
   }
-  runPerElement(gpu, ADAMW, x.size, {
-    buffers: { gradient, x, mean, square },
-    params: { decay: 1 - lr * weightDecay, rate: lr / (1 - BETA1 ** step), correction: Math.sqrt(1 - BETA2 ** step) },
+  runPerElement(gpu, ADAMW, { gradient, y: x, mean, square }, {
+    decay: 1 - lr * weightDecay,
+    rate: lr / (1 - BETA1 ** step),
+    correction: Math.sqrt(1 - BETA2 ** step),
   });
 }
 
 const AVERAGE = perElement({
   name: "moving_average",
-  buffers: { x: read("f32"), average: write("f32") },
+  buffers: { x: read("f32"), y: write("f32") },
   params: { keep: "f32", rest: "f32" },
-  body: "  average[i] = p.keep * average[i] + p.rest * x[i];",
+  body: "  y[i] = p.keep * y[i] + p.rest * x[i];",
 });
 
 /** average ← keep · average + (1 − keep) · x, of two f32 tensors of one size. */
 export function moveAverage(gpu: Gpu, average: Tensor, x: Tensor, keep: number): void {
   if (average.size !== x.size) throw new Error(`moveAverage: [${average.shape}] and [${x.shape}]`);
-  runPerElement(gpu, AVERAGE, x.size, { buffers: { x, average }, params: { keep, rest: 1 - keep } });
+  runPerElement(gpu, AVERAGE, { x, y: average }, { keep, rest: 1 - keep });
 }

@@ -93,9 +93,7 @@ export function bucketCollect(
   { source }: Selection,
 ): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
-  const buckets = members.dim(0), count = batch * buckets * dim / 4;
-  runPerElement(gpu, COLLECT(members.dim(1)), count, {
-    buffers: { members, source, y },
-    params: { buckets, centre, tokens, heads, head_dim4: dim / heads / 4 },
-  });
+  const [buckets, size] = members.shape as [number, number];
+  const params = { buckets, centre, tokens, heads, head_dim4: dim / heads / 4 };
+  runPerElement(gpu, COLLECT(size), { members, source, y }, params, batch * buckets * dim / 4);
 }

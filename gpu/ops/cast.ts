@@ -57,8 +57,6 @@ export function castInto(gpu: Gpu, x: Tensor, y: Tensor, counter: number, added?
       `cast of [${x.shape}] ${from} to [${y.shape}] ${to}${added ? `, with [${added.shape}] added` : ""}`,
     );
   }
-  runPerElement(gpu, kernel({ from, to, adds: added !== undefined }), Math.ceil(numbers / 2), {
-    buffers: { x, ...added && { added }, y },
-    params: { numbers, counter },
-  });
+  const buffers = { x, ...added && { added }, y }, pairs = Math.ceil(numbers / 2);
+  runPerElement(gpu, kernel({ from, to, adds: added !== undefined }), buffers, { numbers, counter }, pairs);
 }

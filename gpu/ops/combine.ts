@@ -34,11 +34,9 @@ ${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
 export function combine(gpu: Gpu, terms: readonly Term[]): Tensor {
   const [first] = terms;
   if (!first || terms.length > 6) throw new Error(`combine takes 1 to 6 terms, got ${terms.length}`);
-  const y = gpu.tensor(first[1].shape);
-  runPerElement(gpu, kernel(terms.length), y.size, {
-    buffers: { ...Object.fromEntries(terms.map(([, x], i) => [`x${i}`, x])), y },
-    params: Object.fromEntries(terms.map(([c], i) => [`c${i}`, c])),
-  });
+  const operands = Object.fromEntries(terms.map(([, x], i) => [`x${i}`, x]));
+  const coefficients = Object.fromEntries(terms.map(([c], i) => [`c${i}`, c]));
+  const y = runPerElement(gpu, kernel(terms.length), { ...operands, y: gpu.tensor(first[1].shape) }, coefficients);
   gpu.tape?.record(y, terms.map(([, x]) => x), (dy, wanted) =>
     terms.map(([c], i) => {
       if (!wanted[i]) return undefined;

@@ -31,8 +31,7 @@ const KERNEL = perElement({
  */
 export function countNonFinite(gpu: Gpu, x: Tensor): Tensor {
   const y = gpu.tensor([Math.min(x.size, COUNTS)], "u32");
-  runPerElement(gpu, KERNEL, y.size, { buffers: { x, y }, params: { size: x.size } });
-  return y;
+  return runPerElement(gpu, KERNEL, { x, y }, { size: x.size });
 }
 
 /** Returns the number of NaNs and infinities in a tensor, after all work recorded so far. */

@@ -12,14 +12,12 @@ const FILL = perElement({
 
 /** Overwrites an f32 tensor with one value. */
 export function fill(gpu: Gpu, y: Tensor, value: number): void {
-  runPerElement(gpu, FILL, y.size, { buffers: { y }, params: { value } });
+  runPerElement(gpu, FILL, { y }, { value });
 }
 
 /** Makes an f32 tensor of zeros. */
 export function zeros(gpu: Gpu, shape: readonly number[]): Tensor {
-  const y = gpu.tensor(shape);
-  fill(gpu, y, 0);
-  return y;
+  return runPerElement(gpu, FILL, { y: gpu.tensor(shape) }, { value: 0 });
 }
 
 const CLAMP = perElement({
@@ -31,7 +29,7 @@ const CLAMP = perElement({
 
 /** Clamps an f32 tensor to low…high, in place. */
 export function clampInPlace(gpu: Gpu, y: Tensor, low: number, high: number): void {
-  runPerElement(gpu, CLAMP, y.size, { buffers: { y }, params: { low, high } });
+  runPerElement(gpu, CLAMP, { y }, { low, high });
 }
 
 const CHANNEL_AFFINE = perElement({
@@ -53,9 +51,5 @@ export function channelAffine(gpu: Gpu, x: Tensor, scale: Tensor, shift: Tensor)
   const batch = x.dim(0), channels = x.dim(1);
   if (scale.size !== channels || shift.size !== channels) throw new Error(`channelAffine: x [${x.shape}]`);
   const y = gpu.tensor(x.shape);
-  runPerElement(gpu, CHANNEL_AFFINE, x.size, {
-    buffers: { x, scale, shift, y },
-    params: { channels, inner: x.size / (batch * channels) },
-  });
-  return y;
+  return runPerElement(gpu, CHANNEL_AFFINE, { x, scale, shift, y }, { channels, inner: x.size / (batch * channels) });
 }

@@ -57,8 +57,7 @@ const CUT = perElement({
 export function cutWindow(gpu: Gpu, x: Tensor, window: Window): Tensor {
   const { frames, height, width } = window;
   const y = gpu.tensor([frames, height, width, Math.ceil(x.dim(0) / 4) * 4]);
-  runPerElement(gpu, CUT, y.size / 4, { buffers: { x, y }, params: windowParams(x, window) });
-  return y;
+  return runPerElement(gpu, CUT, { x, y }, windowParams(x, window));
 }
 
 const PASTE = perElement({
@@ -102,5 +101,5 @@ export function pasteWindow(
   const count = y.dim(0) * frames * height * width;
   const window = windowParams(y, { frame, frames, top, left, height, width });
   const params = { ...window, stride, blend: weights ? 1 : 0, limit };
-  runPerElement(gpu, PASTE, count, { buffers: { x, weights: weights ?? gpu.placeholder, y }, params });
+  runPerElement(gpu, PASTE, { x, weights: weights ?? gpu.placeholder, y }, params, count);
 }

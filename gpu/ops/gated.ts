@@ -28,13 +28,10 @@ const KERNEL = perElement({
 export function gated(gpu: Gpu, x: Tensor, gate: ModulationVector, residual?: Tensor): Tensor {
   const { tensor, index } = gate;
   const dim = x.dim(-1), batch = tensor.dim(0);
-  const y = gpu.tensor(x.shape);
-  runPerElement(gpu, KERNEL, x.size, {
-    buffers: { x, gate: tensor, residual: residual ?? gpu.placeholder, y },
-    params: {
-      ...{ dim, rows_per_batch: x.size / dim / batch, has_residual: residual ? 1 : 0 },
-      ...{ gate_offset: index * dim, gate_stride: tensor.size / batch },
-    },
+  const buffers = { x, gate: tensor, residual: residual ?? gpu.placeholder, y: gpu.tensor(x.shape) };
+  const y = runPerElement(gpu, KERNEL, buffers, {
+    ...{ dim, rows_per_batch: x.size / dim / batch, has_residual: residual ? 1 : 0 },
+    ...{ gate_offset: index * dim, gate_stride: tensor.size / batch },
   });
   gpu.tape?.record(y, [x, residual, tensor], (dy, wanted) => [
     wanted[0] ? gated(gpu, dy, gate) : undefined,

@@ -21,6 +21,5 @@ const KERNEL = perElement({
  */
 export function headDots(gpu: Gpu, a: Tensor, b: Tensor, heads: number): Tensor {
   const y = gpu.tensor([a.dim(0), a.dim(1), heads]);
-  runPerElement(gpu, KERNEL, y.size, { buffers: { a, b, y }, params: { head_dim4: a.dim(2) / heads / 4 } });
-  return y;
+  return runPerElement(gpu, KERNEL, { a, b, y }, { head_dim4: a.dim(2) / heads / 4 });
 }

@@ -29,8 +29,7 @@ const SUMS_KERNEL = perElement({
  */
 export function squaredErrorSums(gpu: Gpu, a: Tensor, b: Tensor): Tensor {
   const size = sizeOfBoth(a, b), y = gpu.tensor([Math.min(size, SUMS)]);
-  runPerElement(gpu, SUMS_KERNEL, y.size, { buffers: { a, b, y }, params: { size } });
-  return y;
+  return runPerElement(gpu, SUMS_KERNEL, { a, b, y }, { size });
 }
 
 /**
@@ -58,10 +57,8 @@ const GRADIENT_KERNEL = perElement({
  * @returns the shape of a, f32
  */
 export function meanSquaredErrorGradient(gpu: Gpu, a: Tensor, b: Tensor, weight = 1): Tensor {
-  const count = sizeOfBoth(a, b);
-  const y = gpu.tensor(a.shape);
-  runPerElement(gpu, GRADIENT_KERNEL, count, { buffers: { a, b, y }, params: { factor: 2 * weight / count } });
-  return y;
+  const factor = 2 * weight / sizeOfBoth(a, b);
+  return runPerElement(gpu, GRADIENT_KERNEL, { a, b, y: gpu.tensor(a.shape) }, { factor });
 }
 
 function sizeOfBoth(a: Tensor, b: Tensor): number {

@@ -27,10 +27,9 @@ const kernel = memo((terms: number) =>
  */
 export function mixHeads(gpu: Gpu, terms: readonly (readonly [weights: Tensor, x: Tensor])[]): Tensor {
   const [weights, x] = terms[0]!;
-  const heads = weights.dim(1), y = gpu.tensor(x.shape);
-  runPerElement(gpu, kernel(terms.length), y.size / 4, {
-    buffers: { ...Object.fromEntries(terms.flatMap(([w, x], i) => [[`w${i}`, w], [`x${i}`, x]])), y },
-    params: { tokens: x.dim(1), heads, head_dim4: x.dim(2) / heads / 4 },
+  const heads = weights.dim(1);
+  const operands = Object.fromEntries(terms.flatMap(([w, x], i) => [[`w${i}`, w], [`x${i}`, x]]));
+  return runPerElement(gpu, kernel(terms.length), { ...operands, y: gpu.tensor(x.shape) }, {
+    ...{ tokens: x.dim(1), heads, head_dim4: x.dim(2) / heads / 4 },
   });
-  return y;
 }

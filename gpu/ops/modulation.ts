@@ -32,9 +32,7 @@ const KERNEL = perElement({
 export function modulation(gpu: Gpu, table: Tensor, embedding: Tensor): Tensor {
   const batch = embedding.dim(0), [vectors, dim] = [table.dim(-2), table.dim(-1)];
   const y = gpu.tensor([batch, vectors, dim]);
-  runPerElement(gpu, KERNEL, y.size, {
-    buffers: { table, embedding, y },
-    params: { table_size: table.size, embedding_size: embedding.size / batch },
+  return runPerElement(gpu, KERNEL, { table, embedding, y }, {
+    ...{ table_size: table.size, embedding_size: embedding.size / batch },
   });
-  return y;
 }

@@ -29,9 +29,7 @@ const PACK = perElement({
  */
 function packHalves(gpu: Gpu, x: Tensor): Tensor {
   if (x.size % 8 !== 0) throw new Error(`packHalves of ${x.size} numbers`);
-  const y = gpu.tensor(x.shape, "f16");
-  runPerElement(gpu, PACK, x.size / 8, { buffers: { x, y }, params: {} });
-  return y;
+  return runPerElement(gpu, PACK, { x, y: gpu.tensor(x.shape, "f16") });
 }
 
 /** Calls `record` with the operands as its variant wants them: unchanged, or packed temporarily. */

@@ -31,7 +31,7 @@ export class PackedOperand {
   static of(gpu: Gpu, x: Tensor, panel: PanelShape): PackedOperand {
     const packed = PackedOperand.empty(gpu, x.shape, panel, x), y = packed.tensor;
     const params = { eights: x.dim(-1) / 8, rows: x.size / x.dim(-1) };
-    runPerElement(gpu, packPanels({ format: x.matrixFormat, ...panel }), y.size / 8, { buffers: { x, y }, params });
+    runPerElement(gpu, packPanels({ format: x.matrixFormat, ...panel }), { x, y }, params);
     return packed;
   }
 

@@ -43,8 +43,7 @@ const kernel = memo((direction: keyof typeof MOVES) =>
 export function patchify(gpu: Gpu, x: Tensor, patch: PatchSize): Tensor {
   const size = x.dim(1) * sizeOf(patch), batch = x.dim(0);
   const y = gpu.tensor([batch, x.size / batch / size, size]);
-  runPerElement(gpu, kernel("split"), y.size, { buffers: { x, y }, params: sizes(x.shape, patch) });
-  return y;
+  return runPerElement(gpu, kernel("split"), { x, y }, sizes(x.shape, patch));
 }
 
 /**
@@ -54,13 +53,10 @@ export function patchify(gpu: Gpu, x: Tensor, patch: PatchSize): Tensor {
  * @param shape [batch, channels, frames, height, width] of the result
  */
 export function unpatchify(gpu: Gpu, x: Tensor, shape: readonly number[], patch: PatchSize): Tensor {
-  const y = gpu.tensor(shape), params = sizes(shape, patch);
-  runPerElement(gpu, kernel("join"), y.size, { buffers: { x, y }, params });
-  gpu.tape?.record(y, [x], (dy) => {
-    const dx = gpu.tensor(x.shape);
-    runPerElement(gpu, kernel("unjoin"), dx.size, { buffers: { x: dy, y: dx }, params });
-    return [dx];
-  });
+  const params = sizes(shape, patch), y = runPerElement(gpu, kernel("join"), { x, y: gpu.tensor(shape) }, params);
+  gpu.tape?.record(y, [x], (dy) => [
+    runPerElement(gpu, kernel("unjoin"), { x: dy, y: gpu.tensor(x.shape) }, params),
+  ]);
   return y;
 }
 

@@ -23,6 +23,5 @@ const KERNEL = perElement({
 export function relativePositionBias(gpu: Gpu, table: Tensor, buckets: Tensor): Tensor {
   const tokens = (buckets.dim(0) + 1) / 2, heads = table.dim(1);
   const y = gpu.tensor([heads, tokens, tokens], "f32", "the position bias of the text encoder");
-  runPerElement(gpu, KERNEL, y.size, { buffers: { table, buckets, y }, params: { tokens, heads } });
-  return y;
+  return runPerElement(gpu, KERNEL, { table, buckets, y }, { tokens, heads });
 }

@@ -24,6 +24,5 @@ const KERNEL = perElement({
  */
 export function rgb8(gpu: Gpu, x: Tensor): Tensor {
   const y = gpu.tensor([Math.ceil(x.size / 4)], "u32");
-  runPerElement(gpu, KERNEL, y.size, { buffers: { x, y }, params: { samples: x.size, pixels: x.size / 3 } });
-  return y;
+  return runPerElement(gpu, KERNEL, { x, y }, { samples: x.size, pixels: x.size / 3 });
 }

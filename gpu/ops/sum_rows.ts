@@ -33,8 +33,7 @@ export function sumRows(gpu: Gpu, x: Tensor): Tensor {
     do {
       const rows = sums.dim(1), parts = Math.ceil(rows / ROWS);
       const y = gpu.tensor([batch, parts, columns]);
-      runPerElement(gpu, KERNEL, y.size, { buffers: { x: sums, y }, params: { rows, columns, parts } });
-      sums = y;
+      sums = runPerElement(gpu, KERNEL, { x: sums, y }, { rows, columns, parts });
     } while (sums.dim(1) > 1);
     return sums.reshape([batch, columns]);
   });

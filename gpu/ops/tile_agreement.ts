@@ -57,10 +57,7 @@ export function tileAgreement(
   const lists = only?.dim(0) ?? all;
   return gpu.scope(() => {
     const y = gpu.tensor([lists, n, 4]);
-    runPerElement(gpu, KERNEL, lists * n, {
-      buffers: { picked, oracle, mass, tiles, rows, ids: only ?? gpu.placeholder, y },
-      params: { n, runs_each: runs, has_ids: only ? 1 : 0 },
-    });
-    return sumRows(gpu, y);
+    const buffers = { picked, oracle, mass, tiles, rows, ids: only ?? gpu.placeholder, y };
+    return sumRows(gpu, runPerElement(gpu, KERNEL, buffers, { n, runs_each: runs, has_ids: only ? 1 : 0 }));
   });
 }

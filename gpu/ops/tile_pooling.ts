@@ -53,10 +53,6 @@ export function poolTiles(gpu: Gpu, x: Tensor, heads: number, { order, tiles }: 
   const tileCount = tiles.dim(0), headDim = dim / heads;
   if (headDim % 4 !== 0) throw new Error(`poolTiles: ${heads} heads of ${headDim}`);
   const y = gpu.tensor([batch * heads, tileCount, 3 * headDim]);
-  const count = batch * chosen * tileCount * headDim / 4;
-  runPerElement(gpu, KERNEL, count, {
-    buffers: { x, order, tiles, head_ids, y },
-    params: { ...params, tokens, head_dim4: headDim / 4, tile_count: tileCount },
-  });
-  return y;
+  const sizes = { ...params, tokens, head_dim4: headDim / 4, tile_count: tileCount };
+  return runPerElement(gpu, KERNEL, { x, order, tiles, head_ids, y }, sizes, batch * chosen * tileCount * headDim / 4);
 }

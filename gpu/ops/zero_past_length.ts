@@ -18,7 +18,5 @@ const KERNEL = perElement({
  * @param lengths [batch], u32
  */
 export function zeroPastLength(gpu: Gpu, x: Tensor, lengths: Tensor): Tensor {
-  const y = gpu.tensor(x.shape);
-  runPerElement(gpu, KERNEL, x.size, { buffers: { x, lengths, y }, params: { tokens: x.dim(1), dim: x.dim(2) } });
-  return y;
+  return runPerElement(gpu, KERNEL, { x, lengths, y: gpu.tensor(x.shape) }, { tokens: x.dim(1), dim: x.dim(2) });
 }
