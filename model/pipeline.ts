@@ -114,7 +114,7 @@ export interface GenerateOptions {
   /** Above 0: how much the steps dwell on high noise. In place of the model's own. */
   readonly flowShift?: number;
   /**
-   * The noise levels before the flow shift: evenly spaced as "diffusers" or as "wan" has them, or a falling list.
+   * The noise levels before the flow shift: evenly spaced as one of the grids that have names, or a falling list.
    * Default: the grid of the model's family.
    */
   readonly sigmas?: Sigmas;

@@ -23,7 +23,7 @@ import { Gpu } from "../gpu/gpu.ts";
 import { LARGEST_SEED } from "./noise.ts";
 import type { EncodePromptsOptions, GenerateOptions, LoadOptions } from "./pipeline.ts";
 import { SCHEDULER_KINDS } from "./schedulers/config.ts";
-import { SIGMA_GRIDS } from "./schedulers/sigmas.ts";
+import { SIGMA_GRID_NAMES } from "./schedulers/sigmas.ts";
 import { WEIGHT_DTYPE_CHOICES } from "./weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES } from "./blocks/weights_place.ts";
 
@@ -83,9 +83,9 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   scheduler: oneOf(SCHEDULER_KINDS),
   flowShift: aboveZero,
   sigmas: {
-    expected: `${SIGMA_GRIDS.map((word) => `"${word}"`).join(", ")} or a list of numbers`,
+    expected: `${SIGMA_GRID_NAMES.map((word) => `"${word}"`).join(", ")} or a list of numbers`,
     fits: (value) =>
-      SIGMA_GRIDS.includes(value) || Array.isArray(value) && value.every((sigma) => typeof sigma === "number"),
+      SIGMA_GRID_NAMES.includes(value) || Array.isArray(value) && value.every((sigma) => typeof sigma === "number"),
   },
   latents: {
     expected: "an object with data as Float32Array, and its shape",

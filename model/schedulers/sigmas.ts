@@ -1,27 +1,62 @@
 /**
- * The noise levels that a schedule visits, before the flow shift.
- *
- * There are two grids of evenly spaced levels. "diffusers" ends at 1 / 1000 and begins at 1, as diffusers has it since
- * 0.37. "wan" is σ = 0.999 · (1 − i / N), as Wan's own program and diffusers 0.33 to 0.36 have it. No file of a model
- * says which one it wants: each family names its own (`SchedulerConfig.sigmas`).
+ * Noise levels of flow matching: grids of evenly spaced ones, lists of a user's own, and the flow shift.
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
-import { linspace } from "./flow_shift.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 
-/** The evenly spaced grids. */
-export const SIGMA_GRIDS = ["diffusers", "wan"] as const;
+/** Evenly spaced levels before the flow shift. */
+interface GridOfLevels {
+  /** What they are, for the help of an option. */
+  readonly meaning: string;
+  /** Default: as the scheduler spaces levels itself in diffusers */
+  levels?(steps: number, numTrainTimesteps: number): number[];
+}
 
-/** One of the evenly spaced grids. */
-export type SigmaGrid = typeof SIGMA_GRIDS[number];
+/** The grids. No file of a model says which one it wants: each family names its own (`SchedulerConfig.sigmas`). */
+const GRIDS = {
+  diffusers: { meaning: "evenly spaced, as in diffusers 0.37 and later" },
+  wan: {
+    meaning: "as in Wan's own program",
+    // σ = 0.999 · (1 − i / N). The largest level is rounded to float32, as there.
+    levels: (steps, trained) => linspace(Math.fround(1 - 1 / trained), 0, steps + 1).slice(0, -1),
+  },
+  hunyuan: {
+    meaning: "as diffusers samples HunyuanVideo",
+    levels: (steps) => linspace(1, 0, steps + 1).slice(0, -1),
+  },
+} satisfies Record<string, GridOfLevels>;
+
+/** The name of a grid. */
+export type SigmaGrid = keyof typeof GRIDS;
 
 /** A grid, or the noise levels themselves: falling, at most 1, without the 0 behind the last step. */
 export type Sigmas = SigmaGrid | readonly number[];
 
-/** `steps` levels of Wan's grid. Its largest level is rounded to float32, as Wan's program does. */
-export function wanLevels(steps: number, numTrainTimesteps: number): number[] {
-  return linspace(Math.fround(1 - 1 / numTrainTimesteps), 0, steps + 1).slice(0, -1);
+/** What each grid is, by its name. */
+export const SIGMA_GRIDS: Readonly<Record<SigmaGrid, GridOfLevels>> = GRIDS;
+
+/** The names of the grids. */
+export const SIGMA_GRID_NAMES = Object.keys(GRIDS) as readonly SigmaGrid[];
+
+/** The levels that a scheduler is given, before the flow shift; undefined where it spaces them itself. */
+export function givenLevels(
+  sigmas: Sigmas,
+  steps: number,
+  numTrainTimesteps: number,
+): readonly number[] | undefined {
+  return typeof sigmas === "string" ? SIGMA_GRIDS[sigmas].levels?.(steps, numTrainTimesteps) : sigmas;
+}
+
+/** `count` numbers from `first` to `last`, evenly spaced; the first alone if there is but one. */
+export function linspace(first: number, last: number, count: number): number[] {
+  const step = count > 1 ? (last - first) / (count - 1) : 0;
+  return Array.from({ length: count }, (_, i) => i === count - 1 && count > 1 ? last : first + i * step);
+}
+
+/** Moves a noise level `sigma` in 0…1 towards 1: a `shift` above 1 makes the steps dwell on high noise. */
+export function flowShift(sigma: number, shift: number): number {
+  return shift * sigma / (1 + (shift - 1) * sigma);
 }
 
 /**
@@ -34,16 +69,15 @@ export function wanLevels(steps: number, numTrainTimesteps: number): number[] {
  */
 export function stepsOf(sigmas: Sigmas | undefined, steps: number | undefined, usual: number, what = ""): number {
   if (sigmas === undefined || typeof sigmas === "string") return steps ?? usual;
-  if (steps !== undefined && steps !== sigmas.length) {
-    throw new TilereelError(
-      `${what}${sigmas.length} sigmas make ${sigmas.length} ${sigmas.length === 1 ? "step" : "steps"}, but ${steps} ${
-        steps === 1 ? "step was" : "steps were"
-      } ` +
-        `asked for: leave out one of the two`,
-      { option: "sigmas" },
-    );
-  }
-  return sigmas.length;
+  const { length } = sigmas, counted = (count: number) => `${count} ${count === 1 ? "step" : "steps"}`;
+  if (steps === undefined || steps === length) return length;
+  throw new TilereelError(
+    `${what}${length} sigmas make ${counted(length)}, but ${counted(steps)} ${
+      steps === 1 ? "was" : "were"
+    } asked for: ` +
+      `leave out one of the two`,
+    { option: "sigmas" },
+  );
 }
 
 /**
@@ -52,10 +86,9 @@ export function stepsOf(sigmas: Sigmas | undefined, steps: number | undefined, u
  */
 export function checkSigmas(sigmas: Sigmas, what = "sigmas"): void {
   if (typeof sigmas === "string") {
-    if (!SIGMA_GRIDS.includes(sigmas)) {
-      throw new TilereelError(`${what} must be "diffusers", "wan" or a list of numbers, not ${JSON.stringify(sigmas)}`);
-    }
-    return;
+    if (SIGMA_GRID_NAMES.includes(sigmas)) return;
+    const names = SIGMA_GRID_NAMES.map((name) => `"${name}"`).join(", ");
+    throw new TilereelError(`${what} must be ${names} or a list of numbers, not ${quoted(sigmas)}`);
   }
   const list: readonly unknown[] = Array.isArray(sigmas) ? sigmas : [];
   const wrong = list.findIndex((sigma, i) =>

@@ -9,9 +9,8 @@
  * @module
  */
 import type { SchedulerConfig } from "./config.ts";
-import { flowShift, linspace } from "./flow_shift.ts";
 import type { Scheduler, Stepper, TensorOps, Term } from "./scheduler.ts";
-import { type Sigmas, wanLevels } from "./sigmas.ts";
+import { flowShift, givenLevels, linspace, type Sigmas } from "./sigmas.ts";
 
 /** λ is infinite at a sigma of 1, so the first sigma stays this far below. */
 const SIGMA_MARGIN = 1e-6;
@@ -19,7 +18,9 @@ const SIGMA_MARGIN = 1e-6;
 /** Makes the scheduler for `steps` steps. The flow shift applies to a list of sigmas too, as in diffusers. */
 export function createUniPC(config: SchedulerConfig, steps: number, sigmas: Sigmas): Scheduler {
   const { numTrainTimesteps, flowShift: shift } = config;
-  const levels = unshiftedLevels(sigmas, steps, numTrainTimesteps).map((sigma) => flowShift(sigma, shift));
+  const unshifted = givenLevels(sigmas, steps, numTrainTimesteps) ??
+    linspace(1, 1 / numTrainTimesteps, steps + 1).slice(0, -1);
+  const levels = unshifted.map((sigma) => flowShift(sigma, shift));
   if (Math.abs(levels[0]! - 1) < SIGMA_MARGIN) levels[0]! -= SIGMA_MARGIN;
   const visited = Float32Array.of(...levels, 0);
   const timesteps = Float32Array.from(levels, (sigma) => Math.trunc(sigma * numTrainTimesteps));
@@ -29,12 +30,6 @@ export function createUniPC(config: SchedulerConfig, steps: number, sigmas: Sigm
     sigmas: visited,
     start: (ops) => new UniPCStepper(config, visited, ops),
   };
-}
-
-function unshiftedLevels(sigmas: Sigmas, steps: number, numTrainTimesteps: number): readonly number[] {
-  if (typeof sigmas !== "string") return sigmas;
-  if (sigmas === "wan") return wanLevels(steps, numTrainTimesteps);
-  return linspace(1, 1 / numTrainTimesteps, steps + 1).slice(0, -1);
 }
 
 /** The state from the previous step: its corrected start sample, and its order. */

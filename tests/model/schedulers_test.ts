@@ -109,6 +109,16 @@ Deno.test("sigmas wan: as Wan's own program", () => {
   );
 });
 
+Deno.test("sigmas hunyuan: as diffusers' HunyuanVideoPipeline gives them to its scheduler", async () => {
+  using fixture = await openSafetensors(`${FIXTURES}scheduler_hunyuan.safetensors`);
+  const config = { ...WAN_SCHEDULER, kind: "euler", sigmas: "hunyuan" } as const;
+  for (const [flowShift, steps] of [[7, 50], [5, 50], [17, 6]] as const) {
+    const { timesteps, sigmas } = createScheduler(config, { steps, flowShift });
+    assertEquals(timesteps, await readFloat32(fixture, `shift${flowShift}_steps${steps}.timesteps`));
+    assertEquals(sigmas, await readFloat32(fixture, `shift${flowShift}_steps${steps}.sigmas`));
+  }
+});
+
 Deno.test("sigmas wan, by the definition, at any number of steps and shift", () => {
   const largest = Math.fround(1 - 1 / 1000);
   for (const flowShift of [1, 2.5, 3, 5, 8, 12]) {
@@ -156,7 +166,7 @@ for (const kind of ["unipc", "euler"] as const) {
 Deno.test("sigmas that are none are refused in one sentence", () => {
   const refuses = (sigmas: Sigmas, message: string, steps = 2) =>
     assertThrows(() => createScheduler(WAN_SCHEDULER, { steps, sigmas }), TilereelError, message);
-  refuses("karras" as "wan", 'must be "diffusers", "wan" or a list of numbers, not "karras"');
+  refuses("karras" as "wan", 'must be "diffusers", "wan", "hunyuan" or a list of numbers, not "karras"');
   refuses([], "but there is none");
   refuses(
     [0.5, 0.75],

@@ -1,4 +1,6 @@
-"""scheduler_shift{3,5}_steps{8,20,50}: timesteps, sigmas and every step of UniPC and flow-match Euler."""
+"""scheduler_shift{3,5}_steps{8,20,50}: timesteps, sigmas and every step of UniPC and flow-match Euler.
+scheduler_hunyuan: timesteps and sigmas of the levels that diffusers' HunyuanVideoPipeline gives to its scheduler."""
+import numpy
 import torch
 
 import common  # noqa: F401  first, as it says where diffusers is
@@ -36,7 +38,19 @@ def reference(references, shift, steps):
     references.save(f"scheduler_shift{int(shift)}_steps{steps}", tensors)
 
 
+def hunyuan(references):
+    """Flow-match Euler with given levels, for several shifts and numbers of steps."""
+    tensors = {}
+    for shift, steps in (7.0, 50), (5.0, 50), (17.0, 6):
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+        scheduler.set_timesteps(sigmas=numpy.linspace(1.0, 0.0, steps + 1)[:-1])
+        tensors[f"shift{int(shift)}_steps{steps}.timesteps"] = scheduler.timesteps
+        tensors[f"shift{int(shift)}_steps{steps}.sigmas"] = scheduler.sigmas
+    references.save("scheduler_hunyuan", tensors)
+
+
 def make(references):
+    hunyuan(references)
     for shift in 3.0, 5.0:
         for steps in 8, 20, 50:
             reference(references, shift, steps)

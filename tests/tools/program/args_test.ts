@@ -114,7 +114,7 @@ Deno.test("values out of range are refused with what is wanted", () => {
   refuses('--scheduler must be unipc or euler, not "eulr": did you mean euler?', "--scheduler", "eulr");
   refuses("--size must be a width and a height as in 832x480", "--size", "832");
   refuses(
-    '--sigmas must be diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25, not "wam": did',
+    '--sigmas must be diffusers, wan, hunyuan, or falling numbers as in 1,0.75,0.5,0.25, not "wam": did',
     "--sigmas",
     "wam",
   );

@@ -4,7 +4,7 @@
  * @module
  */
 import { LARGEST_SEED } from "../../../model/noise.ts";
-import { checkSigmas, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
+import { checkSigmas, SIGMA_GRID_NAMES, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
 import { commonMultiples } from "../../../model/families.ts";
 import { checkFrames, checkSize } from "../../../model/video_size.ts";
 import { choice, inGroup, integer, notation, number, ofClip, type OptionValues, text } from "../options.ts";
@@ -94,17 +94,21 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
   }),
   sigmas: notation<Sigmas>(
     {
-      value: "diffusers|wan|LIST",
-      help: "Noise levels of the steps. diffusers: evenly spaced, as in diffusers 0.37 and later; wan: as in Wan's " +
-        "own program; or a falling list such as 1,0.75,0.5,0.25 with one number per step. --flow-shift applies " +
-        "to all of them; 1 leaves a list as it is.",
+      value: `${SIGMA_GRID_NAMES.join("|")}|LIST`,
+      help: `Noise levels of the steps. ${
+        SIGMA_GRID_NAMES.map((name) => `${name}: ${SIGMA_GRIDS[name].meaning}; `).join("")
+      }` +
+        "or a falling list such as 1,0.75,0.5,0.25 with one number per step. --flow-shift applies to all of them; 1 " +
+        "leaves a list as it is.",
       elsewhere: ["custom-sigmas", "sigma-schedule"],
-      choices: SIGMA_GRIDS,
+      choices: SIGMA_GRID_NAMES,
       default: "the model's",
     },
-    "diffusers, wan, or falling numbers as in 1,0.75,0.5,0.25",
+    `${SIGMA_GRID_NAMES.join(", ")}, or falling numbers as in 1,0.75,0.5,0.25`,
     (text, name) => {
-      const grid = SIGMA_GRIDS.find((word) => word === text);
+      const grid = SIGMA_GRID_NAMES.find((word) =>
+        word === text
+      );
       if (grid !== undefined) return grid;
       const list = text.split(",").map((part) => /^\s*[-+.\de]+\s*$/i.test(part) ? Number(part) : NaN);
       if (list.some(Number.isNaN)) return undefined;
