@@ -5,16 +5,22 @@
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 
-/** Evenly spaced levels before the flow shift. */
+/** The name of a grid of evenly spaced levels. */
+export type SigmaGrid = "diffusers" | "wan" | "hunyuan";
+
+/** A grid, or the noise levels themselves: falling, at most 1, without the 0 behind the last step. */
+export type Sigmas = SigmaGrid | readonly number[];
+
+/** A grid of levels before the flow shift. */
 interface GridOfLevels {
-  /** What they are, for the help of an option. */
+  /** What it is, for the help of an option. */
   readonly meaning: string;
   /** Default: as the scheduler spaces levels itself in diffusers */
   levels?(steps: number, numTrainTimesteps: number): number[];
 }
 
 /** The grids. No file of a model says which one it wants: each family names its own (`SchedulerConfig.sigmas`). */
-const GRIDS = {
+export const SIGMA_GRIDS: Readonly<Record<SigmaGrid, GridOfLevels>> = {
   diffusers: { meaning: "evenly spaced, as in diffusers 0.37 and later" },
   wan: {
     meaning: "as in Wan's own program",
@@ -25,19 +31,10 @@ const GRIDS = {
     meaning: "as diffusers samples HunyuanVideo",
     levels: (steps) => linspace(1, 0, steps + 1).slice(0, -1),
   },
-} satisfies Record<string, GridOfLevels>;
-
-/** The name of a grid. */
-export type SigmaGrid = keyof typeof GRIDS;
-
-/** A grid, or the noise levels themselves: falling, at most 1, without the 0 behind the last step. */
-export type Sigmas = SigmaGrid | readonly number[];
-
-/** What each grid is, by its name. */
-export const SIGMA_GRIDS: Readonly<Record<SigmaGrid, GridOfLevels>> = GRIDS;
+};
 
 /** The names of the grids. */
-export const SIGMA_GRID_NAMES = Object.keys(GRIDS) as readonly SigmaGrid[];
+export const SIGMA_GRID_NAMES = Object.keys(SIGMA_GRIDS) as readonly SigmaGrid[];
 
 /** The levels that a scheduler is given, before the flow shift; undefined where it spaces them itself. */
 export function givenLevels(
