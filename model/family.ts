@@ -21,7 +21,7 @@ import type { ScheduledClip, SchedulerConfig } from "./schedulers/config.ts";
 import type { SigmaGrid } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
-import type { WeightOptions } from "./weights/weight_options.ts";
+import type { WeightOptions, WeightOptionsOf } from "./weights/weight_options.ts";
 
 /** A family of models. */
 export interface Family {
@@ -71,8 +71,19 @@ export interface ModelPart {
 export interface PartWeights {
   /** The names of their files begin with this. */
   readonly stem: string;
-  /** The family's name of a tensor, from the one in the file, where other layouts of files are read too. */
+  /**
+   * The family's name of a tensor, from the one in a file of another layout: a checkpoint, or a LoRA, whose keys are
+   * given as the names of the weights that they add to.
+   */
   readonly names?: (stored: string) => string;
+  /**
+   * What `config.json` would say of weights that come as a single file: all that their shapes and names show.
+   *
+   * @param weights under the family's names
+   * @param config of the part that they replace, which says what shapes do not show; it may be empty
+   * @throws {TilereelError} if they are no such weights
+   */
+  readonly configFromShapes?: (weights: TensorSource, config: Config) => Readonly<Record<string, unknown>>;
   /** Finds the prefix that the names of a block's tensors share, where the part is uploaded block by block. */
   readonly block?: RegExp;
   /** Whether a tensor is uploaded at all. Default: all are */
@@ -132,9 +143,11 @@ export interface TransformerOptions extends WeightOptions {
 export type VaePart = "encoder" | "decoder";
 
 /** Options of {@link FamilyModel.promptEncoder}. */
-export interface PromptEncoderOptions extends WeightOptions {
+export interface PromptEncoderOptions {
   /** Opens a text encoder to use instead of the model's own: where it has several, of that which makes `text`. */
   readonly openEncoder?: OpenTextEncoder | undefined;
+  /** How the weights of its encoders are loaded. */
+  readonly weightOptions?: WeightOptionsOf | undefined;
 }
 
 /** What a forward pass is conditioned on beside latents and timestep. A family reads what it knows. */

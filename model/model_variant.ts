@@ -5,6 +5,7 @@
  */
 import { onnxTextEncoder } from "./onnx/text_encoder.ts";
 import type { LoadOptions } from "./pipeline.ts";
+import type { WeightChoices } from "./weights/weight_options.ts";
 import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 
 /** What a model is used with. */
@@ -18,6 +19,6 @@ export interface ModelVariant {
 }
 
 /** What `VideoPipeline.load` is to be told of it. */
-export function loadedAs({ textEncoder, weightDtype }: ModelVariant): Pick<LoadOptions, "textEncoder" | "weightDtype"> {
+export function loadedAs({ textEncoder, weightDtype }: ModelVariant): WeightChoices & Pick<LoadOptions, "textEncoder"> {
   return { textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder), weightDtype };
 }

@@ -31,7 +31,7 @@ import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder } from "./text_encoder.ts";
 import type { Video } from "./video/video.ts";
 import { checkClip, type ClipSize } from "./video_size.ts";
-import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
+import { openWeightOptions, type WeightChoices } from "./weights/weight_options.ts";
 
 /** Numbers with a shape, in this machine's memory. */
 export interface Array5D {
@@ -44,7 +44,7 @@ export interface Array5D {
 export type ClipToCome = Pick<GenerateOptions, "width" | "height" | "frames" | "guidance" | "cache">;
 
 /** What {@link VideoPipeline.load} takes. */
-export interface LoadOptions {
+export interface LoadOptions extends WeightChoices {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
   /**
@@ -57,11 +57,6 @@ export interface LoadOptions {
    * `clips` fit its memory, else on disk, from where they pass through it.
    */
   readonly weights?: WeightsChoice | undefined;
-  /**
-   * In which number format the GPU holds the matrices of transformer and text encoder. "auto", the default: as stored,
-   * but f32 as f16 where products hold their operands in f16, which changes no product.
-   */
-  readonly weightDtype?: WeightDtypeChoice | undefined;
   /**
    * Clips to come, as {@link GenerateOptions} has them. Default, and for an empty list: one as the model's defaults say.
    * Larger ones may be rendered, too, if memory suffices.
@@ -203,7 +198,7 @@ export class VideoPipeline {
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
   static async of(model: FamilyModel, options: LoadOptions): Promise<VideoPipeline> {
-    const { gpu, textEncoder: openEncoder, weights = "auto", weightDtype: dtype, onProgress, signal } = options;
+    const { gpu, textEncoder: openEncoder, weights = "auto", onProgress, signal } = options;
     using loaded = new DisposableStack();
     loaded.use(model);
     const work = (options.clips?.length ? options.clips : [{}]).map((given: ClipToCome) => {
@@ -212,12 +207,14 @@ export class VideoPipeline {
       return model.denoisingBytes(gpu, clip) + cacheBytes(given.cache, model, clip, clip.guidance);
     });
     signal?.throwIfAborted();
-    const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, dtype }));
+    const { of: weightOptions } = loaded.use(await openWeightOptions(gpu, model.family, options));
+    const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, weightOptions }));
     const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));
-    const placement = placeWeights(gpu, model, Math.max(...work), weights, { dtype });
+    const loading = weightOptions("transformer");
+    const placement = placeWeights(gpu, model, Math.max(...work), weights, loading);
     const { place } = placement;
     signal?.throwIfAborted();
-    const transformer = loaded.use(await model.loadTransformer(gpu, { place, dtype, onProgress }));
+    const transformer = loaded.use(await model.loadTransformer(gpu, { place, onProgress, ...loading }));
     signal?.throwIfAborted();
     return new VideoPipeline(gpu, { model, prompts, transformer, vae, placement }, loaded.move());
   }

@@ -46,6 +46,7 @@ export const LOAD_KINDS: Kinds<LoadOptions> = {
   textEncoder: { ...aFunction, expected: "a function that opens one, as onnxTextEncoder gives it," },
   weights: oneOf(WEIGHTS_CHOICES),
   weightDtype: oneOf(WEIGHT_DTYPE_CHOICES),
+  adjust: { ...aFunction, expected: "a function that opens what is added to the weights," },
   clips: {
     ...listOf(
       objectWith("", {

@@ -10,8 +10,9 @@ import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { type HostConditioning, uploadConditioning } from "./conditioning.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { FileStore } from "./files/store.ts";
-import type { Conditioning, EncodeOptions, PromptEncoder } from "./family.ts";
-import type { OpenTextEncoder, TextEncoder } from "./text_encoder.ts";
+import type { Conditioning, EncodeOptions, PromptEncoder, PromptEncoderOptions } from "./family.ts";
+import type { TextEncoder } from "./text_encoder.ts";
+import type { WeightOptions } from "./weights/weight_options.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
 
 /** Embeddings made elsewhere. */
@@ -31,18 +32,16 @@ export interface TextEncoderPart {
   readonly prepare: (prompt: string) => string;
   /** The number of tokens that a prompt is padded or cut to. Default: as asked for */
   readonly tokens?: (textTokens: number) => number;
-  readonly open: (gpu: Gpu, folder: FileStore) => Promise<TextEncoder>;
+  readonly open: (gpu: Gpu, folder: FileStore, options: WeightOptions | undefined) => Promise<TextEncoder>;
 }
 
 /** What a {@link TextPromptEncoder} is made of. */
-export interface TextEncoderParts {
+export interface TextEncoderParts extends PromptEncoderOptions {
   readonly folder: ModelFolder;
   /** Channels of the text that the transformer takes. */
   readonly textDim: number;
   /** The first one makes `text`: what it does not see of a prompt is noted. Others add `pooled`. */
   readonly encoders: readonly TextEncoderPart[];
-  /** Opens an encoder to use instead of the first one's. */
-  readonly openEncoder: OpenTextEncoder | undefined;
 }
 
 /** Words that a note names, and their characters. */
@@ -103,14 +102,14 @@ export class TextPromptEncoder implements PromptEncoder {
   }
 
   async #open(): Promise<OpenedPart[]> {
-    const { gpu, parts: { folder, encoders, textDim, openEncoder } } = this;
+    const { gpu, parts: { folder, encoders, textDim, openEncoder, weightOptions } } = this;
     using loading = new DisposableStack();
     const opened: OpenedPart[] = [];
     for (const [i, { open, ...part }] of encoders.entries()) {
       const tokenizer = await loadTokenizer(await folder.component(part.tokenizer));
       const encoder = i === 0 && openEncoder
         ? await openEncoder(gpu, textDim)
-        : await open(gpu, await folder.component(part.encoder));
+        : await open(gpu, await folder.component(part.encoder), weightOptions?.(part.encoder));
       opened.push({ ...part, tokenizer, encoder: loading.use(encoder) });
     }
     this.#encoders = loading.move();

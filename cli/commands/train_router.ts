@@ -5,15 +5,18 @@
  */
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import { loadedAs } from "../../model/model_variant.ts";
 import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
 import type { Router } from "../../model/vorta/router.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainRouter } from "../../model/vorta/trainer.ts";
 import type { RouterTrainingStep } from "../../model/vorta/training_figures.ts";
+import { openWeightOptions } from "../../model/weights/weight_options.ts";
 import { clipShape } from "../../tools/program/clip/clip_settings.ts";
 import { vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
+import { variantOf } from "../../tools/program/model_options.ts";
 import { nextClips } from "../training/next_commands.ts";
 import { checkData, dataIdentity, firstPrompt, openData } from "../training/router/data.ts";
 import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
@@ -51,8 +54,9 @@ async function run(values: RouterValues): Promise<number> {
     stopping: "Stopping after this sample; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
     open: async (work, cleanUp) => {
       const { gpu, onProgress, say } = work, data = await openData(values, work, folder);
-      const dtype = values["weight-dtype"];
-      const transformer = cleanUp.use(await model.loadTransformer(gpu, { dtype, onProgress }));
+      const weights = cleanUp.use(await openWeightOptions(gpu, folder.family, loadedAs(variantOf(values))));
+      const loading = { ...weights.of("transformer"), onProgress };
+      const transformer = cleanUp.use(await model.loadTransformer(gpu, loading));
       const note = coarseNote(grid, settings);
       if (note !== undefined) say(`Note: ${note}.`);
       const identity = await dataIdentity(values, folder, data);

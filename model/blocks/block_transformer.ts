@@ -9,6 +9,7 @@ import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Conditioning, EmbeddedPass, ForwardPass, TransformerOptions, VideoTransformer } from "../family.ts";
+import { checkDeltas } from "../weights/weight_options.ts";
 import { Weights } from "../weights/weights.ts";
 import { type BlockSource, ResidentBlocks, type StoredBlocks, StreamedBlocks } from "./block_source.ts";
 import { RunningPass } from "./running_pass.ts";
@@ -36,6 +37,7 @@ export async function loadWeights<Outer, Block>(
   { place = "resident", onProgress = () => {}, ...options }: TransformerOptions = {},
 ): Promise<LoadedWeights<Outer, Block>> {
   const { prefixes } = stored;
+  checkDeltas(source, options.adjust);
   const ofBlocks = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
   const total = source.names().filter((name) => place === "resident" || !ofBlocks(name))
     .reduce((sum, name) => sum + source.info(name).bytes, 0);

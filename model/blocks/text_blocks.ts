@@ -10,7 +10,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safetensors.ts";
 import { joinIds, type TextEncodeOptions, type TokenizedPrompt } from "../text_encoder.ts";
-import type { WeightOptions } from "../weights/weight_options.ts";
+import { checkDeltas, type WeightOptions } from "../weights/weight_options.ts";
 import { Weights } from "../weights/weights.ts";
 import type { StoredBlocks } from "./block_source.ts";
 
@@ -42,6 +42,7 @@ export async function runTextBlocks<Block>(
   { onProgress, signal }: TextEncodeOptions = {},
 ): Promise<Tensor> {
   const { ids, tokens } = joinIds(prompts), total = prefixes.length;
+  checkDeltas(source, options?.adjust);
   using weights = new Weights(gpu, source, options);
   using owned = new TensorOwner(gpu);
   onProgress?.({ stage: "encode prompt", done: 0, total });

@@ -51,7 +51,7 @@ export interface NumberRange {
  * or transformers. A value of the wrong type throws a {@linkcode TilereelError} that names file and key.
  */
 export class Config {
-  constructor(readonly path: string, private readonly values: Readonly<Record<string, unknown>>) {}
+  constructor(readonly path: string, readonly values: Readonly<Record<string, unknown>>) {}
 
   /** Reads a config from a JSON file. */
   static async read(file: string | StoredFile): Promise<Config> {

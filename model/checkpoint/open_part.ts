@@ -23,6 +23,20 @@ export async function readPartConfig(file: string | StoredFile): Promise<Config>
 }
 
 /**
+ * Reads the configuration of a part from its folder, or, where it is a single file, from the shapes of its weights.
+ *
+ * @param place of the part, as `ModelFolder.component` gives it
+ * @throws {TilereelError} as {@link readPartConfig} and {@link openPart} do
+ */
+export async function partConfig(place: FileStore, part: PartWeights): Promise<Config> {
+  const file = place.file("config.json");
+  if (!part.configFromShapes || await place.kind() !== "file") return await readPartConfig(file);
+  const config = await file.kind() ? await Config.read(file) : new Config(place.path, {});
+  using weights = await openPart(place, part);
+  return new Config(place.path, { ...config.values, ...part.configFromShapes(weights, config) });
+}
+
+/**
  * Opens the weights of a part under the family's names.
  *
  * @param place the part's folder, or a single file that holds it
@@ -30,7 +44,7 @@ export async function readPartConfig(file: string | StoredFile): Promise<Config>
  */
 export async function openPart(place: string | FileStore, { stem, names }: PartWeights): Promise<TensorSource> {
   const source = await openCheckpoint(place, stem);
-  if (!names) return source;
+  if (!names || source.names().every((name) => names(name) === name)) return source;
   const named = source.names().map((name) => [names(name), { source, name }] as const);
   return new TensorView(source.path, new Map(named), [source], source.metadata);
 }

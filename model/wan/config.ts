@@ -5,6 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Config } from "../checkpoint/json.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { StoredFile } from "../files/store.ts";
 import { readPartConfig } from "../checkpoint/open_part.ts";
 
@@ -39,6 +40,30 @@ export interface TransformerConfig {
  */
 export async function readTransformerConfig(file: string | StoredFile): Promise<TransformerConfig> {
   return transformerConfig(await readPartConfig(file));
+}
+
+/**
+ * What the shapes of a transformer's weights say, by the keys of its `config.json`.
+ *
+ * @param config says the number of channels of a head. Default: 128, as in all of Wan's transformers
+ * @throws {TilereelError} if a weight is missing
+ */
+export function configFromShapes(weights: TensorSource, config: Config): Record<string, unknown> {
+  const shape = (name: string) => weights.info(`${name}.weight`).shape;
+  const [dim = 0, inChannels, ...patch] = shape("patch_embedding"), [outputs = 0] = shape("proj_out");
+  const names = weights.names(), numbers = names.map((name) => Number(/^blocks\.(\d+)\./.exec(name)?.[1] ?? -1));
+  return {
+    patch_size: patch,
+    num_attention_heads: dim / config.integer("attention_head_dim", 128),
+    num_layers: 1 + Math.max(...numbers),
+    in_channels: inChannels,
+    out_channels: outputs / patch.reduce((a, b) => a * b, 1),
+    ffn_dim: shape("blocks.0.ffn.net.0.proj")[0],
+    text_dim: shape("condition_embedder.text_embedder.linear_1")[1],
+    freq_dim: shape("condition_embedder.time_embedder.linear_1")[1],
+    cross_attn_norm: weights.has("blocks.0.norm2.weight"),
+    image_dim: names.some((name) => /^(img_emb|condition_embedder\.image_embedder)\./.test(name)) ? 1280 : null,
+  };
 }
 
 /** As {@link readTransformerConfig}, from the contents of such a file. */

@@ -11,7 +11,7 @@ import type { FileStore } from "../files/store.ts";
 import type { GenerationDefaults } from "../checkpoint/generation_defaults.ts";
 import { Config } from "../checkpoint/json.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
-import { openPart } from "../checkpoint/open_part.ts";
+import { openPart, partConfig } from "../checkpoint/open_part.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Family, FamilyModel, PromptEncoderOptions, TransformerOptions, VaePart } from "../family.ts";
 import { classifierFreeGuidance } from "../guidance.ts";
@@ -21,7 +21,7 @@ import { readSchedulerConfig, type ScheduledClip, type SchedulerConfig } from ".
 import { UMT5_WEIGHTS } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
 import type { ClipSize } from "../video_size.ts";
-import { readTransformerConfig, type TransformerConfig } from "./config.ts";
+import { type TransformerConfig, transformerConfig } from "./config.ts";
 import { cleanPrompt } from "./prompt.ts";
 import { scheduleNotes } from "./schedule_notes.ts";
 import { WanTransformer3DModel } from "./transformer.ts";
@@ -54,7 +54,7 @@ export const WAN: Family = {
   unsupportedKind,
   async open(folder) {
     const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
-    const config = await readTransformerConfig(transformerDir.file("config.json"));
+    const config = transformerConfig(await partConfig(transformerDir, TRANSFORMER_WEIGHTS));
     const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
     const scheduler = await readSchedulerConfig(
       (await folder.component("scheduler")).file("scheduler_config.json"),
@@ -143,13 +143,13 @@ export class WanModel implements FamilyModel {
     return AutoencoderKLWan.load(gpu, this.files.vae, this.files.vaeConfig, onProgress, [part]);
   }
 
-  promptEncoder(gpu: Gpu, { openEncoder, ...options }: PromptEncoderOptions = {}): TextPromptEncoder {
+  promptEncoder(gpu: Gpu, options?: PromptEncoderOptions): TextPromptEncoder {
     const { files: { folder }, textDim } = this;
     return new TextPromptEncoder(gpu, {
-      ...{ folder, textDim, openEncoder },
+      ...{ folder, textDim, ...options },
       encoders: [{
         ...{ tokenizer: "tokenizer", encoder: "text_encoder", prepare: cleanPrompt },
-        open: (gpu, folder) => openUmt5Encoder(gpu, folder, textDim, options),
+        open: (gpu, folder, options) => openUmt5Encoder(gpu, folder, textDim, options),
       }],
     });
   }

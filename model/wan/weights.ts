@@ -4,11 +4,18 @@
  * @module
  */
 import type { PartWeights } from "../family.ts";
+import { configFromShapes } from "./config.ts";
+import { diffusersName } from "./original_names.ts";
 
 const stem = "diffusion_pytorch_model";
 
 /** The transformer's. */
-export const TRANSFORMER_WEIGHTS: PartWeights = { stem, block: /^blocks\.\d+\./ };
+export const TRANSFORMER_WEIGHTS: PartWeights = {
+  stem,
+  names: diffusersName,
+  configFromShapes,
+  block: /^blocks\.\d+\./,
+};
 
 /** The autoencoder's. Only the decoder is needed to render, and it is converted to f32. */
 export const VAE_WEIGHTS: PartWeights = {

@@ -68,7 +68,7 @@ export function weightsOnGpu(
     // Vectors and tables are converted to f32; tensors that are no weights are left out.
     const matrix = name.endsWith(".weight") && shape.length > 1 && dtype in WEIGHT_FORMATS;
     const exact = isExact(name), loaded = matrix ? matrixFormat(gpu, dtype, choice, exact) : f32;
-    const as = adjust?.of(name) ? adjustedFormat(loaded, exact) : loaded;
+    const as = adjust?.of(name, shape) ? adjustedFormat(loaded, exact) : loaded;
     bytes += bytesOf(shape, as);
     if (!matrix) continue;
     stored.set(dtype, (stored.get(dtype) ?? 0) + size);

@@ -1,9 +1,13 @@
 /**
- * How the weights of a transformer or a text encoder are loaded.
+ * How the weights of a model's parts are loaded.
  *
  * @module
  */
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import type { Family } from "../family.ts";
 import type { WeightDtypeChoice } from "./weight_dtype.ts";
 
 /** What is added to one weight. */
@@ -16,23 +20,81 @@ export interface WeightDelta {
   rows(start: number, count: number): Tensor;
 }
 
-/** What is added to weights while they are loaded, as by LoRA. */
+/** What is added to the weights of a part while they are loaded, as by LoRA. */
 export interface WeightDeltas {
+  /** Its file, for messages. */
+  readonly path: string;
   /** The most bytes that it needs on the GPU: its own tensors, and a part of a delta. */
   readonly bytes: number;
+  /** The names of all weights that it adds to, as the family has them; a name that the family does not know, as stored. */
+  readonly names: readonly string[];
   /**
    * The delta of a matrix or a vector.
    *
    * @param name the whole name, as the family has it
    * @returns undefined if the weight is loaded as it is
+   * @throws {TilereelError} if it is for a weight of another shape
    */
-  of(name: string): WeightDelta | undefined;
+  of(name: string, shape: readonly number[]): WeightDelta | undefined;
 }
 
-/** How weights are loaded. */
+/** What is added to the weights of a model. */
+export interface ModelDeltas extends Disposable {
+  /** What is added to a part, by its name in {@link Family.parts}; undefined if nothing is. */
+  of(part: string): WeightDeltas | undefined;
+}
+
+/**
+ * Opens what is added to the weights of a model. The parts' {@link PartWeights.names} give the family's names for those
+ * in files.
+ *
+ * @throws {TilereelError} if it cannot be read, or is for no model of the family
+ */
+export type OpenModelDeltas = (gpu: Gpu, family: Family) => Promise<ModelDeltas>;
+
+/** How the weights of a part are loaded. */
 export interface WeightOptions {
   /** The format of matrices on the GPU. Default: "auto" */
   readonly dtype?: WeightDtypeChoice | undefined;
   /** What is added to them, in f32, before they are rounded. A matrix that cannot be rounded to its format becomes f16. */
   readonly adjust?: WeightDeltas | undefined;
+}
+
+/** What is chosen for the weights of a model. */
+export interface WeightChoices {
+  /**
+   * In which number format the GPU holds the matrices of transformer and text encoder. "auto", the default: as stored,
+   * but f32 as f16 where products hold their operands in f16, which changes no product.
+   */
+  readonly weightDtype?: WeightDtypeChoice | undefined;
+  /** Opens what is added to the weights while they are loaded. */
+  readonly adjust?: OpenModelDeltas | undefined;
+}
+
+/** How the weights of each part are loaded, by the part's name. */
+export type WeightOptionsOf = (part: string) => WeightOptions;
+
+/**
+ * Makes ready what is chosen for a model's weights. All that loads weights goes through this function.
+ *
+ * @returns to be disposed of after what was loaded with it
+ * @throws {TilereelError} as {@link OpenModelDeltas} does
+ */
+export async function openWeightOptions(
+  gpu: Gpu,
+  family: Family,
+  { weightDtype: dtype, adjust }: WeightChoices,
+): Promise<Disposable & { readonly of: WeightOptionsOf }> {
+  const deltas = await adjust?.(gpu, family);
+  return { of: (part) => ({ dtype, adjust: deltas?.of(part) }), [Symbol.dispose]: () => deltas?.[Symbol.dispose]() };
+}
+
+/** @throws {TilereelError} if something is to be added to weights that a part does not have */
+export function checkDeltas(source: TensorSource, deltas: WeightDeltas | undefined): void {
+  const [first, ...others] = deltas?.names.filter((name) => !source.has(name)) ?? [];
+  if (first === undefined) return;
+  throw new TilereelError(
+    `${deltas!.path} adds to ${quoted(first)}${others.length > 0 ? ` and ${others.length} more` : ""}, which ` +
+      `${source.path} does not have; use one that was made for this model`,
+  );
 }

@@ -139,7 +139,7 @@ export class Weights implements Disposable {
    * @param to the format in which it is held if nothing is added
    */
   async #load(name: string, info: TensorInfo, from: MatrixFormat, to: MatrixFormat, exact = false): Promise<Tensor> {
-    const { gpu, options: { adjust } } = this, delta = adjust?.of(info.name);
+    const { gpu, options: { adjust } } = this, delta = adjust?.of(info.name, info.shape);
     const held = delta ? adjustedFormat(to, exact) : to, tensor = this.#tensor(name, info.shape, held);
     const numbers = (piece: Uint8Array<ArrayBuffer>) =>
       from === WEIGHT_FORMATS[info.dtype] ? piece : toFloat32(piece, info.dtype);

@@ -5,16 +5,17 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { loadedAs } from "../../model_variant.ts";
+import { loadedAs, type ModelVariant } from "../../model_variant.ts";
 import { type ModelFolder, openModelFolder } from "../../checkpoint/model_folder.ts";
 import type { OnProgress } from "../../progress.ts";
-import type { FamilyModel, PromptEncoder, PromptEncoderOptions, VideoVae } from "../../family.ts";
+import type { FamilyModel, PromptEncoder, VideoVae } from "../../family.ts";
 import { checkClip } from "../../video_size.ts";
 import type { Video } from "../../video/video.ts";
 import { cachedSet, type Maker, type SetOptions } from "./cached_set.ts";
 import { embedTexts } from "./embed_texts.ts";
 import type { Recipe } from "./latent_cache.ts";
 import { modelKey } from "../../identity/model_identity.ts";
+import { openWeightOptions } from "../../weights/weight_options.ts";
 import { readAndRelease } from "./read_and_release.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
 
@@ -48,8 +49,7 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: SetOp
     textTokens,
     caption,
   });
-  const { textEncoder: openEncoder, weightDtype: dtype } = loadedAs(variant);
-  const open = () => ClipEncoder.load(gpu, folder, { openEncoder, dtype }, onProgress);
+  const open = () => ClipEncoder.load(gpu, folder, variant, onProgress);
   const set = await cachedSet(clips, { cache, recipe, open, onProgress, signal });
   if (set.size > 0) return set;
   throw new TilereelError("no clip is long enough: ask for fewer frames, or for fewer frames a second");
@@ -61,19 +61,22 @@ class ClipEncoder implements Maker<CaptionedClip> {
     private readonly model: FamilyModel,
     private readonly prompts: PromptEncoder,
     private readonly vae: VideoVae,
+    private readonly owned: DisposableStack,
   ) {}
 
   static async load(
     gpu: Gpu,
     folder: ModelFolder,
-    encoder: PromptEncoderOptions,
+    variant: ModelVariant,
     onProgress: OnProgress | undefined,
   ): Promise<ClipEncoder> {
     using opened = new DisposableStack();
     const model = opened.use(await folder.family.open(folder));
-    const vae = await model.loadVae(gpu, "encoder", onProgress);
-    opened.move();
-    return new ClipEncoder(gpu, model, model.promptEncoder(gpu, encoder), vae);
+    const { textEncoder: openEncoder, ...choices } = loadedAs(variant);
+    const { of: weightOptions } = opened.use(await openWeightOptions(gpu, folder.family, choices));
+    const prompts = opened.use(model.promptEncoder(gpu, { openEncoder, weightOptions }));
+    const vae = opened.use(await model.loadVae(gpu, "encoder", onProgress));
+    return new ClipEncoder(gpu, model, prompts, vae, opened.move());
   }
 
   async *make(clips: readonly CaptionedClip[], onStep: () => void): AsyncIterable<TrainingSample | undefined> {
@@ -120,7 +123,7 @@ class ClipEncoder implements Maker<CaptionedClip> {
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    for (const part of [this.prompts, this.vae, this.model]) part[Symbol.dispose]();
+    this.owned.dispose();
     this.gpu.trim();
     return Promise.resolve();
   }

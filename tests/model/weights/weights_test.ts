@@ -84,7 +84,12 @@ test("what is added to matrices and vectors, resident and in slots", async (gpu)
     const delta = {
       rows: (start: number, rows: number) => gpu.upload(added.slice(start * 7, (start + rows) * 7), [rows, 7]),
     };
-    const adjust = { bytes: 0, of: (name: string) => (asked.push(name), name === "a.b" ? undefined : delta) };
+    const adjust = {
+      path: "",
+      bytes: 0,
+      names: [],
+      of: (name: string) => (asked.push(name), name === "a.b" ? undefined : delta),
+    };
     using weights = new Weights(gpu, source, { dtype: "stored", adjust });
     using slot = new WeightSlot(gpu);
     for (const scope of [weights.scope("a."), weights.inSlot("a.", slot)]) {

@@ -1,0 +1,46 @@
+/**
+ * The names of a Wan transformer's weights in files of other programs: in checkpoints and in LoRAs for it. These have the
+ * names of Wan's own repository or those of diffusers, and some a prefix. Kohya's LoRAs have "_" in place of all dots.
+ *
+ * @module
+ */
+
+/** Of ComfyUI, of PEFT, of Kohya. */
+const PREFIX = /^(model\.diffusion_model\.|diffusion_model\.|model\.|base_model\.model\.|transformer\.|lora_unet_)/;
+
+/** What Wan's repository calls layers, in blocks and outside, and what diffusers calls them. */
+const LAYERS = {
+  ...attention("self_attn", "attn1"),
+  ...attention("cross_attn", "attn2"),
+  "ffn.0": "ffn.net.0.proj",
+  "ffn.2": "ffn.net.2",
+  norm3: "norm2",
+  modulation: "scale_shift_table",
+  "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+  "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+  "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+  "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+  "time_projection.1": "condition_embedder.time_proj",
+  "head.head": "proj_out",
+  "head.modulation": "scale_shift_table",
+};
+
+const BY_ANY_NAME = new Map(
+  Object.entries(LAYERS).flatMap(([original, name]) => [[flat(original), name], [flat(name), name]]),
+);
+
+/** The name in diffusers of a tensor; a name that is not known is returned as it is, but without the prefix. */
+export function diffusersName(stored: string): string {
+  const name = stored.replace(PREFIX, ""), [, number, rest] = /^(?:blocks[._](\d+)[._])?(.+)$/s.exec(name)!;
+  const [, layer, ending = ""] = /^(.+?)(\.(?:weight|bias))?$/s.exec(rest!)!;
+  return `${number === undefined ? "" : `blocks.${number}.`}${BY_ANY_NAME.get(flat(layer!)) ?? layer}${ending}`;
+}
+
+function attention(original: string, name: string): Record<string, string> {
+  const layers = { q: "to_q", k: "to_k", v: "to_v", o: "to_out.0", norm_q: "norm_q", norm_k: "norm_k" };
+  return Object.fromEntries(Object.entries(layers).map(([from, to]) => [`${original}.${from}`, `${name}.${to}`]));
+}
+
+function flat(name: string): string {
+  return name.replaceAll(".", "_");
+}
