@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { parseArgs } from "node:util";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { notSupported } from "./not_supported.ts";
 import { type OptionTable, type OptionValues, parseValue, suggestOption } from "./options.ts";
@@ -17,74 +17,69 @@ export interface Parsed<T extends OptionTable> {
 }
 
 /**
- * Parses `args` by `table`. If an option is given twice, the last one counts, unless it is one of many. Throws a
- * `TilereelError` for an unknown option (with the nearest that exists), a missing or unexpected value, and a value that
- * its option refuses.
+ * Parses `args` by `table`. If an option is given twice, the last one counts, unless it is one of many; `--no-NAME` takes
+ * a flag back. A value may begin with a dash if a digit follows. Everything after `--` is positional.
+ *
+ * @throws {TilereelError} for an unknown option (with the nearest that exists), a missing or unexpected value, and a value
+ *   that its option refuses
  */
 export function parseCommand<T extends OptionTable>(args: readonly string[], table: T, command: string): Parsed<T> {
-  const names = Object.keys(table), flags = names.filter((name) => table[name]!.value === undefined);
-  const alias: Record<string, string> = { h: "help" };
-  for (const name of names) if (table[name]!.short) alias[table[name]!.short] = name;
-  const unknown: string[] = [];
-  const parsed = parseArgs(withJoinedValues(args, table), {
-    string: ["_", ...names.filter((name) => !flags.includes(name))],
-    boolean: ["help", ...flags],
-    collect: names.filter((name) => table[name]!.many),
-    negatable: flags,
-    alias,
-    unknown: (arg, key) => key === undefined || void unknown.push(arg),
+  const names = new Map(Object.entries(table).flatMap(([name, { short }]) => [[name, name], [short ?? name, name]]));
+  const positionals: string[] = [], flags = new Map<string, boolean>();
+  /** The texts of each option; undefined where one is missing. */
+  const texts = new Map<string, (string | undefined)[]>();
+  const refused: string[] = [];
+  let unknown: string | undefined, taken: number | undefined;
+  // The table is not told, because the next option would then be taken for a value.
+  const { tokens } = parseArgs({
+    args: args.map((arg) => arg.replace(/^-(\w)=/, "--$1=")),
+    strict: false,
+    tokens: true,
   });
-  if (parsed.help === true) return { values: {}, positionals: [], help: true };
-
-  if (unknown[0] !== undefined) {
-    const given = unknown[0].replace(/=.*$/s, "").slice(0, 60);
-    const instead = notSupported(given.replace(/^-+/, ""));
-    if (instead !== undefined) throw new TilereelError(`${given} ${instead}`);
-    const near = suggestOption(given.replace(/^-+/, ""), [...names, "help"], table, (name) => `--${name}`);
-    throw new TilereelError(
-      `${given} is not an option of "${command}"${near || `; see "${command} --help"`}`,
-    );
-  }
-  const values: Record<string, unknown> = {};
-  for (const name of names) {
-    const option = table[name]!;
-    if (option.value === undefined) {
-      if (args.slice(0, endOfOptions(args)).some((arg) => arg.startsWith(`--${name}=`))) {
-        throw new TilereelError(`--${name} takes no value, so write just --${name}`);
-      }
-      if (parsed[name] === true) values[name] = true;
+  for (const [i, token] of tokens.entries()) {
+    const arg = args[token.index]!, next = tokens[i + 1];
+    if (token.kind === "option-terminator" || token.index === taken) continue;
+    if (token.kind === "positional") {
+      positionals.push(arg);
       continue;
     }
-    const given = [parsed[name] ?? []].flat() as string[];
-    if (given.length === 0) continue;
-    if (given.includes("")) {
-      throw new TilereelError(
-        `--${name} needs a value: --${name} ${option.value} (or --${name}=${option.value} if it starts with a dash)`,
-      );
+    if (token.name === "help" || token.name === "h") return { values: {}, positionals: [], help: true };
+    const isNo = !names.has(token.name), name = names.get(isNo ? token.name.replace(/^no-/, "") : token.name);
+    const isFlag = name !== undefined && table[name]!.value === undefined;
+    if (name === undefined || isNo && !isFlag) unknown ??= arg;
+    else if (isFlag) {
+      if (token.value !== undefined) refused.push(name);
+      flags.set(name, !isNo);
+    } else {
+      const isValue = next?.kind === "positional" ||
+        next?.kind === "option" && next.index > token.index && /^-\.?\d/.test(args[next.index]!);
+      if (token.value === undefined && isValue) taken = next.index;
+      texts.set(name, [...texts.get(name) ?? [], token.value ?? (isValue ? args[next.index] : undefined)]);
     }
-    const parts = given.map((text) => parseValue(table, name, text === NOTHING ? "" : text, `--${name}`));
-    values[name] = option.many ? parts.flat() : parts[0];
   }
-  return { values: values as OptionValues<T>, positionals: parsed._, help: false };
+  if (unknown !== undefined) throw new TilereelError(unknownOption(unknown, table, command));
+  if (refused[0] !== undefined) {
+    throw new TilereelError(`--${refused[0]} takes no value, so write just --${refused[0]}`);
+  }
+  const values: Record<string, unknown> = {};
+  for (const [name, isOn] of flags) if (isOn) values[name] = true;
+  for (const [name, given] of texts) {
+    const { many, value } = table[name]!;
+    const parts = (many ? given : given.slice(-1)).map((text) => {
+      if (text !== undefined) return parseValue(table, name, text, `--${name}`);
+      throw new TilereelError(
+        `--${name} needs a value: --${name} ${value} (or --${name}=${value} if it starts with a dash)`,
+      );
+    });
+    values[name] = many ? parts.flat() : parts[0];
+  }
+  return { values: values as OptionValues<T>, positionals, help: false };
 }
 
-/** Stands for a value that was given as nothing (`--x=` or `--x ''`): the one text that no argument can be. */
-const NOTHING = "\0";
-
-/** Joins options to values that would not be taken for values: negative numbers (`--seed -1`), and nothing. */
-function withJoinedValues(args: readonly string[], table: OptionTable): string[] {
-  const takeValue = Object.entries(table).filter(([, { value }]) => value !== undefined)
-    .flatMap(([name, { short }]) => [`--${name}`, ...short ? [`-${short}`] : []]);
-  const end = endOfOptions(args), joined: string[] = [];
-  for (const [i, arg] of args.entries()) {
-    const isValue = i < end && /^(-\.?\d|$)/.test(arg) && takeValue.includes(args[i - 1] ?? "");
-    if (isValue) joined[joined.length - 1] += `=${arg || NOTHING}`;
-    else joined.push(i < end && takeValue.some((name) => arg === `${name}=`) ? arg + NOTHING : arg);
-  }
-  return joined;
-}
-
-function endOfOptions(args: readonly string[]): number {
-  const end = args.indexOf("--");
-  return end === -1 ? args.length : end;
+function unknownOption(arg: string, table: OptionTable, command: string): string {
+  const given = arg.replace(/=.*$/s, "").slice(0, 60), name = given.replace(/^-+/, "");
+  const instead = notSupported(name);
+  if (instead !== undefined) return `${given} ${instead}`;
+  const near = suggestOption(name, [...Object.keys(table), "help"], table, (name) => `--${name}`);
+  return `${given} is not an option of "${command}"${near || `; see "${command} --help"`}`;
 }
