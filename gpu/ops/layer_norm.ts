@@ -1,17 +1,17 @@
 import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, u32s, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import { indexInPanels, type PanelShape } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
-import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
+import { heldVectors, lanesOf, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Operand, PackedOperand } from "./packed_operand.ts";
 import { sharedPanels } from "./gemm.ts";
 import type { ModulationVector } from "./modulation.ts";
 
 const PARAMS = {
-  ...u32s("rows", "dim4", "affine"),
+  ...u32s("dim4", "affine"),
   eps: "f32",
   scale_plus: "f32",
   ...u32s("rows_per_batch", "stride4", "scale_offset4", "shift_offset4"),
@@ -25,13 +25,13 @@ interface Variant {
   readonly into?: PanelShape;
 }
 
-const kernel = memo(({ plain, held, into }: Variant): KernelSource => {
-  const shape = rowShape(plain), vectors = rowVectors(shape, held);
+const kernel = memo(({ plain, held, into }: Variant) => {
+  const vectors = rowVectors(plain, held);
   const store = (i: string) =>
     into
       ? `y[2u * (${indexInPanels(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
       : `y[at + ${i}] = n;`;
-  return {
+  return perRow(plain, {
     name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
     buffers: {
       ...{ x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f") },
@@ -39,11 +39,9 @@ const kernel = memo(({ plain, held, into }: Variant): KernelSource => {
       ...into && clampedBuffer,
     },
     params: PARAMS,
-    workgroupSize: shape.workgroupSize,
-    declarations: `${shape.declarations}${into ? countedHalves("inputs of matrix products") : ""}`,
+    declarations: into ? countedHalves("inputs of matrix products") : "",
     // The variance is computed around the mean: E[x²] − E[x]² loses digits that the bounds require.
-    body: `  ${shape.index}
-  let at = min(row, p.rows - 1u) * p.dim4;
+    body: `  let at = min(row, p.rows - 1u) * p.dim4;
   let dim = f32(p.dim4 * 4u);
 ${vectors.load}
   var sum = vec4f();
@@ -63,35 +61,33 @@ ${
     ${store(i)}`
       )
     }`,
-  };
+  });
 });
 
 /**
  * With x̂ = (x − mean)·r, r the inverse deviation, and g = dy·scale: dx = r·(g − mean(g) − x̂·mean(g·x̂)).
  */
-const backwardKernel = memo((plain: boolean): KernelSource => {
-  const shape = rowShape(plain);
-  return {
+const backwardKernel = memo((plain: boolean) => {
+  const lanes = lanesOf(plain);
+  return perRow(plain, {
     name: `layer_norm_backward${plain ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), dy: read("vec4f"), scale: read("vec4f"), dx: write("vec4f") },
     params: PARAMS,
-    workgroupSize: shape.workgroupSize,
-    declarations: `${shape.declarations}
+    declarations: `
 fn before_affine(dy: vec4f, scale_at: u32) -> vec4f {
   if (p.affine == 0u) { return dy; }
   return dy * (scale[scale_at] + p.scale_plus);
 }`,
-    body: `  ${shape.index}
-  let at = min(row, p.rows - 1u) * p.dim4;
+    body: `  let at = min(row, p.rows - 1u) * p.dim4;
   let dim = f32(p.dim4 * 4u);
   var sum = vec4f();
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) { sum += x[at + i]; }
+  for (var i = lane; i < p.dim4; i += ${lanes}u) { sum += x[at + i]; }
   let mean = row_sum(dot(sum, vec4f(1.0)), lane) / dim;
   let scale_at = (min(row, p.rows - 1u) / p.rows_per_batch) * p.stride4 + p.scale_offset4;
   var squares = vec4f();
   var sum_g = vec4f();
   var sum_gd = vec4f();
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+  for (var i = lane; i < p.dim4; i += ${lanes}u) {
     let d = x[at + i] - mean;
     let g = before_affine(dy[at + i], scale_at + i);
     squares += d * d;
@@ -102,11 +98,11 @@ fn before_affine(dy: vec4f, scale_at: u32) -> vec4f {
   let mean_g = row_sum(dot(sum_g, vec4f(1.0)), lane) / dim;
   let along = row_sum(dot(sum_gd, vec4f(1.0)), lane) / dim * r * r;
   if (row >= p.rows) { return; }
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+  for (var i = lane; i < p.dim4; i += ${lanes}u) {
     let g = before_affine(dy[at + i], scale_at + i);
     dx[at + i] = r * (g - mean_g - along * (x[at + i] - mean));
   }`,
-  };
+  });
 });
 
 /** The operation after the normalization. */
@@ -123,11 +119,11 @@ export type LayerNormAffine =
  */
 export function layerNorm(gpu: Gpu, x: Tensor, eps: number, affine?: LayerNormAffine): Tensor {
   const y = gpu.tensor(x.shape);
-  const { scale, shift, params, workgroups } = record(gpu, x, eps, affine, y);
+  const { scale, shift, params } = record(gpu, x, eps, affine, y);
   // Scale and shift count as constants. They are named here so that a tape that watches them reports an error.
   gpu.tape?.record(y, [x, scale, shift], (dy) => {
     const dx = gpu.tensor(x.shape);
-    gpu.run(backwardKernel(gpu.kernels.plain), { buffers: { x, dy, scale, dx }, params, workgroups });
+    runPerRow(gpu, backwardKernel(gpu.kernels.plain), { x, dy, scale, dx }, params);
     return [dx];
   });
   return y;
@@ -167,9 +163,8 @@ function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | unde
     };
   }
   const params = { ...vectors, rows, dim4: dim / 4, eps, affine: affine ? 1 : 0 };
-  const workgroups = rowShape(gpu.kernels.plain).workgroups(rows);
-  const held = heldVectors(gpu.kernels.plain, dim / 4);
-  const source = kernel({ plain: gpu.kernels.plain, held, ...into && { into } });
-  gpu.run(source, { buffers: { x, scale, shift, y }, params, workgroups });
-  return { scale, shift, params, workgroups };
+  const { plain } = gpu.kernels;
+  const source = kernel({ plain, held: heldVectors(plain, dim / 4), ...into && { into } });
+  runPerRow(gpu, source, { x, scale, shift, y }, params);
+  return { scale, shift, params };
 }

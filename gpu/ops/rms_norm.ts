@@ -1,11 +1,11 @@
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, u32s, write } from "../kernel.ts";
+import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
-import { heldVectors, rowShape, rowVectors } from "../kernels/row_reduction.ts";
+import { heldVectors, lanesOf, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 const PARAMS = {
-  ...u32s("rows", "dim4", "head_dim4"),
+  ...u32s("dim4", "head_dim4"),
   eps: "f32",
   /** rows of a token: its heads, if each is a row of its own */
   rows_per_token: "u32",
@@ -15,16 +15,13 @@ const PARAMS = {
   rotated: "u32",
 } as const;
 
-const kernel = memo(({ plain, held }: { plain: boolean; held: number }): KernelSource => {
-  const shape = rowShape(plain), vectors = rowVectors(shape, held);
-  return {
+const kernel = memo(({ plain, held }: { plain: boolean; held: number }) => {
+  const vectors = rowVectors(plain, held);
+  return perRow(plain, {
     name: `rms_norm_${plain ? "plain" : held}`,
     buffers: { x: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), y: write("vec4f") },
     params: PARAMS,
-    workgroupSize: shape.workgroupSize,
-    declarations: shape.declarations,
-    body: `  ${shape.index}
-  let at = min(row, p.rows - 1u) * p.dim4;
+    body: `  let at = min(row, p.rows - 1u) * p.dim4;
 ${vectors.load}
   var squares = vec4f();
 ${vectors.each((v) => `squares += ${v} * ${v};`)}
@@ -41,21 +38,20 @@ ${
     }`
       )
     }`,
-  };
+  });
 });
 
 /**
  * With g = dy, rotated back, times weight, and r the inverse root mean square of x:
  * dx = r·(g − x·r²·mean(g·x)).
  */
-const backwardKernel = memo((plain: boolean): KernelSource => {
-  const shape = rowShape(plain);
-  return {
+const backwardKernel = memo((plain: boolean) => {
+  const lanes = lanesOf(plain);
+  return perRow(plain, {
     name: `rms_norm_backward${plain ? "_plain" : ""}`,
     buffers: { x: read("vec4f"), dy: read("vec4f"), weight: read("vec4f"), rope: read("vec4f"), dx: write("vec4f") },
     params: PARAMS,
-    workgroupSize: shape.workgroupSize,
-    declarations: `${shape.declarations}
+    declarations: `
 fn before_rope(dy: vec4f, token: u32, i: u32) -> vec4f {
   if (token >= p.rotated) { return dy; }
   let r = rope[token * p.head_dim4 + i % p.head_dim4];
@@ -64,12 +60,11 @@ fn before_rope(dy: vec4f, token: u32, i: u32) -> vec4f {
     dy.z * r.z + dy.w * r.w, dy.w * r.z - dy.z * r.w,
   );
 }`,
-    body: `  ${shape.index}
-  let at = min(row, p.rows - 1u) * p.dim4;
+    body: `  let at = min(row, p.rows - 1u) * p.dim4;
   let token = row / p.rows_per_token % p.tokens;
   var squares = vec4f();
   var sum = vec4f();
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+  for (var i = lane; i < p.dim4; i += ${lanes}u) {
     let v = x[at + i];
     squares += v * v;
     sum += before_rope(dy[at + i], token, i) * weight[i] * v;
@@ -78,11 +73,11 @@ fn before_rope(dy: vec4f, token: u32, i: u32) -> vec4f {
   let r = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / dim + p.eps);
   let along = row_sum(dot(sum, vec4f(1.0)), lane) / dim * r * r;
   if (row >= p.rows) { return; }
-  for (var i = lane; i < p.dim4; i += ${shape.lanes}u) {
+  for (var i = lane; i < p.dim4; i += ${lanes}u) {
     let g = before_rope(dy[at + i], token, i) * weight[i];
     dx[at + i] = r * (g - along * x[at + i]);
   }`,
-  };
+  });
 });
 
 /** Rotates consecutive pairs of each head by the token's angles. */
@@ -111,12 +106,11 @@ export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, option
     ...{ rows, dim4: dim / 4, eps, rows_per_token: x.dim(-1) / dim, tokens: x.dim(-2) },
     ...{ head_dim4: rope ? table.dim(1) / 2 : 1, rotated: rope ? table.dim(0) : 0 },
   };
-  const workgroups = rowShape(gpu.kernels.plain).workgroups(rows);
-  const held = heldVectors(gpu.kernels.plain, dim / 4);
-  gpu.run(kernel({ plain: gpu.kernels.plain, held }), { buffers: { x, weight, rope: table, y }, params, workgroups });
+  const { plain } = gpu.kernels;
+  runPerRow(gpu, kernel({ plain, held: heldVectors(plain, dim / 4) }), { x, weight, rope: table, y }, params);
   gpu.tape?.record(y, [x], (dy) => {
     const dx = gpu.tensor(x.shape);
-    gpu.run(backwardKernel(gpu.kernels.plain), { buffers: { x, dy, weight, rope: table, dx }, params, workgroups });
+    runPerRow(gpu, backwardKernel(plain), { x, dy, weight, rope: table, dx }, params);
     return [dx];
   });
   return y;

@@ -4,22 +4,19 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { type KernelSource, read, write } from "../kernel.ts";
+import { read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
-import { rowShape } from "../kernels/row_reduction.ts";
+import { lanesOf, perRow, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
 
-const kernel = memo((plain: boolean): KernelSource => {
-  const { workgroupSize, lanes, index, declarations } = rowShape(plain);
-  return {
+const kernel = memo((plain: boolean) => {
+  const lanes = lanesOf(plain);
+  return perRow(plain, {
     name: `tile_loss_${plain ? "plain" : "shared"}`,
     buffers: { scores: read("f32"), heat: read("f32"), ids: read("u32"), loss: write("f32"), gradient: write("f32") },
-    params: { rows: "u32", columns: "u32", weight: "f32", has_ids: "u32" },
-    workgroupSize,
-    declarations,
-    body: `  ${index}
-  let own = min(row, p.rows - 1u);
+    params: { columns: "u32", weight: "f32", has_ids: "u32" },
+    body: `  let own = min(row, p.rows - 1u);
   var list = own / p.columns;
   if (p.has_ids != 0u) { list = ids[list]; }
   let at = (list * p.columns + own % p.columns) * p.columns;
@@ -42,7 +39,7 @@ const kernel = memo((plain: boolean): KernelSource => {
   }
   let divergence = row_sum(sum, lane);
   if (row < p.rows && lane == 0u) { loss[row] = divergence; }`,
-  };
+  });
 });
 
 /** The results of {@link tileLoss}. */
@@ -65,11 +62,9 @@ export function tileLoss(gpu: Gpu, scores: Tensor, heat: Tensor, weight: number,
   if (heat.shape.join() !== scores.shape.join()) throw new Error(`tileLoss: [${scores.shape}] and [${heat.shape}]`);
   const [lists, tiles, columns] = scores.shape as [number, number, number];
   const rows = gpu.tensor([only?.dim(0) ?? lists, tiles, 1]), gradient = gpu.tensor(scores.shape);
-  gpu.run(kernel(gpu.kernels.plain), {
-    buffers: { scores, heat, ids: only ?? gpu.placeholder, loss: rows, gradient },
-    params: { rows: rows.size, columns, weight, has_ids: only ? 1 : 0 },
-    workgroups: rowShape(gpu.kernels.plain).workgroups(rows.size),
-  });
+  const buffers = { scores, heat, ids: only ?? gpu.placeholder, loss: rows, gradient };
+  const params = { rows: rows.size, columns, weight, has_ids: only ? 1 : 0 };
+  runPerRow(gpu, kernel(gpu.kernels.plain), buffers, params);
   return { rows, gradient };
 }
 
