@@ -1,9 +1,3 @@
-/**
- * Which queries see which keys. Sparse attention is the same computation as dense attention over fewer pairs, so a new
- * pattern is a new plan, not a new kernel.
- *
- * @module
- */
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -34,7 +28,10 @@ export interface BlockList {
   readonly runs: Tensor;
 }
 
-/** A pattern of self-attention over a sequence of slots, ready for the kernels. */
+/**
+ * A pattern of self-attention over a sequence of slots: which queries see which keys. Sparse attention is the same
+ * computation as dense attention over fewer pairs, so a new pattern is a new plan, not a new kernel.
+ */
 export interface AttentionPlan {
   /**
    * [orders, slots], u32: the token in each slot. One order for all heads, or one for each of batch · heads. Tokens in

@@ -1,11 +1,4 @@
 /**
- * A compute kernel: WGSL with its bindings and parameters declared once, so that the shader's declarations and the
- * checks on what is bound cannot drift apart.
- *
- * @module
- */
-
-/**
  * The dialect of a WGSL compiler. The standard one requires `enable subgroups;`. naga, Deno's compiler, rejects that
  * line, and knows the built-ins without it.
  */
@@ -19,7 +12,10 @@ export function u32s<N extends string>(...names: readonly N[]): Readonly<Record<
   return Object.fromEntries(names.map((name) => [name, "u32"])) as Record<N, "u32">;
 }
 
-/** What a kernel is made of. */
+/**
+ * A compute kernel: WGSL with its bindings and parameters declared once, so that the shader's declarations and the
+ * checks on what is bound cannot drift apart.
+ */
 export interface KernelSource {
   /** The kernel's name in error messages, traces and GPU debuggers. */
   readonly name: string;

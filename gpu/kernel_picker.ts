@@ -1,8 +1,3 @@
-/**
- * Decides which kernels a device runs: the kind of all, and the variant of each family.
- *
- * @module
- */
 import type { AdapterDescription } from "./device/adapter.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Precision } from "./precision.ts";
@@ -25,7 +20,7 @@ export function kernelKind(
   return matrixUnits ? "matrix" : "tiled";
 }
 
-/** Picks kernels for one `Gpu`. */
+/** Decides which kernels one `Gpu` runs: the kind of all, and the variant of each family. */
 export class KernelPicker {
   readonly #chosen = new Map<string, string>();
   readonly #picked = new Map<string, unknown>();

@@ -1,14 +1,11 @@
-/**
- * Matrix units: hardware that multiplies small matrices, each held by a whole subgroup ("tensor cores", "cooperative
- * matrices"). WGSL uses them through `chromium_experimental_subgroup_matrix`, which only Dawn has.
- *
- * @module
- */
-
 /** The feature that a device must be opened with. */
 export const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
 
-/** The shape of the products that an adapter's matrix units compute: m×k times k×n, f16 operands, f32 sums. */
+/**
+ * An adapter's matrix units: hardware that multiplies small matrices, each held by a whole subgroup ("tensor cores",
+ * "cooperative matrices"). They compute products of m×k times k×n, with f16 operands and f32 sums. WGSL uses them
+ * through `chromium_experimental_subgroup_matrix`, which only Dawn has.
+ */
 export interface MatrixUnits {
   readonly m: number;
   readonly n: number;

@@ -1,9 +1,3 @@
-/**
- * GPU memory is pooled: buffers are handed out, taken back and handed out again. So a forward pass holds only what is
- * alive at once, and allocates nothing after the first pass.
- *
- * @module
- */
 import { TilereelError } from "./common/errors.ts";
 import { formatBytes } from "./common/format_bytes.ts";
 
@@ -25,7 +19,10 @@ export interface MemoryUse {
   readonly peak: number;
 }
 
-/** The buffer pool of one device. */
+/**
+ * The memory of one device. Buffers are handed out, taken back and handed out again, so a forward pass holds only what
+ * is alive at once, and allocates nothing after the first pass.
+ */
 export class Memory {
   #free: GPUBuffer[] = [];
   #live = new Set<GPUBuffer>();

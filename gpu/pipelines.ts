@@ -1,8 +1,3 @@
-/**
- * Kernels compiled for a device, each once, and what they bind.
- *
- * @module
- */
 import { type KernelSource, kernelWgsl, type WgslDialect } from "./kernel.ts";
 import type { Tensor } from "./tensor.ts";
 

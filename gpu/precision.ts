@@ -1,8 +1,3 @@
-/**
- * The number format of the operands of matrix products.
- *
- * @module
- */
 import { TilereelError } from "./common/errors.ts";
 import type { AdapterDescription } from "./device/adapter.ts";
 

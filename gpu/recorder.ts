@@ -1,8 +1,3 @@
-/**
- * Records commands and submits them to a device in batches.
- *
- * @module
- */
 import { type KernelSource, type WgslDialect, writeParams } from "./kernel.ts";
 import { Pipelines } from "./pipelines.ts";
 import type { Tensor } from "./tensor.ts";

@@ -1,8 +1,3 @@
-/**
- * The lifetime of tensors: scopes free what is made in them, unless a tape needs it.
- *
- * @module
- */
 import { Tensor } from "./tensor.ts";
 
 /**
@@ -23,7 +18,7 @@ export interface OpTape {
   record(output: Tensor, inputs: readonly (Tensor | undefined)[], backward: Backward): void;
 }
 
-/** Tensors that are freed with the scope in which they were made. `Gpu` extends this. */
+/** Scopes free the tensors that are made in them, unless a tape needs them. `Gpu` extends this. */
 export abstract class Scopes {
   #open: Set<Tensor>[] = [];
   #tape: OpTape | undefined;

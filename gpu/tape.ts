@@ -1,10 +1,3 @@
-/**
- * Reverse-mode differentiation. While a tape is open, ops record how to compute the gradients of their inputs from the
- * gradient of their output. Only ops that depend on a watched tensor are recorded, so frozen weights need neither work
- * nor memory.
- *
- * @module
- */
 import type { Gpu } from "./gpu.ts";
 import { combine } from "./ops/combine.ts";
 import { fill } from "./ops/elementwise.ts";
@@ -18,7 +11,9 @@ interface Step {
 }
 
 /**
- * The record that one stretch of a forward pass needs for its backward pass.
+ * The record that one stretch of a forward pass needs for its backward pass: reverse-mode differentiation. While it is
+ * open, ops record how to compute the gradients of their inputs from the gradient of their output. Only ops that depend
+ * on a watched tensor are recorded, so frozen weights need neither work nor memory.
  *
  * ```ts
  * gpu.scope(() => {

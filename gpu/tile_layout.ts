@@ -1,13 +1,8 @@
-/**
- * Slots in tiles, on the GPU. Tile pooling, tile selection and attention over selected tiles share this layout.
- *
- * @module
- */
 import { cutBlocks, type Run } from "./attention_plan.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Tiles of consecutive slots. */
+/** Tiles of consecutive slots, on the GPU. Tile pooling, tile selection and attention over selected tiles share it. */
 export interface TileLayout {
   /** [1, slots], u32: the token in each slot */
   readonly order: Tensor;

@@ -1,8 +1,3 @@
-/**
- * Reports indices out of bounds, for tests: see `rewrite.ts`.
- *
- * @module
- */
 import { u32 } from "../formats/u32.ts";
 import type { KernelSource } from "../kernel.ts";
 import type { Dispatch } from "../recorder.ts";
@@ -12,7 +7,7 @@ import { SITES, watchIndices } from "./rewrite.ts";
 /** The largest number of index sites that one device can check, over all its kernels. */
 const MOST_SITES = 1 << 14;
 
-/** Adds index checks to all kernels of a device. */
+/** Adds index checks to all kernels of a device, for tests; see `rewrite.ts`. */
 export class BoundsChecker {
   readonly #watched = new Map<KernelSource, KernelSource>();
   /** What the message says of each site. */

@@ -1,9 +1,3 @@
-/**
- * The environment variables that the program reads. All are read here, so that the help can list them.
- *
- * @module
- */
-
 /** One variable. */
 export interface EnvironmentVariable {
   /** One sentence for the help. */
@@ -12,7 +6,7 @@ export interface EnvironmentVariable {
   readonly option?: string;
 }
 
-/** All variables by name, in the order of the help. */
+/** All variables that the program reads, by name, in the order of the help. They are read by this file alone. */
 export const ENVIRONMENT = {
   TILEREEL_CACHE: {
     help: "Folder of kernels.json, which remembers each GPU's fastest kernels (default: tilereel in the user's cache " +

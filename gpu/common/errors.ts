@@ -1,11 +1,7 @@
 /**
- * Errors that a user can cause or must act on. The command line prints their message as one sentence and exits with 1.
- * Anything else that is thrown is a bug in tilereel.
- *
- * @module
+ * An error that a user can cause or must act on. The message is one sentence: what was wrong, what was expected, and
+ * what to do. Anything else that is thrown is a bug in tilereel.
  */
-
-/** An error that the user can fix. The message says what was wrong, what was expected, and what to do. */
 export class TilereelError extends Error {
   override name = "TilereelError";
   /** The name of the option whose value was refused, if it was one. */

@@ -1,10 +1,4 @@
-/**
- * Formats numbers of bytes, in one style for memory and files: with units of 1024, as `--memory 8GiB` and `ls -h` use.
- *
- * @module
- */
-
-/** Formats bytes with three digits: "1.50 GiB"; below 1 KiB exactly: "1 byte", "512 bytes". */
+/** Formats bytes with three digits, in units of 1024: "1.50 GiB"; below 1 KiB exactly: "1 byte", "512 bytes". */
 export function formatBytes(bytes: number): string {
   if (bytes === 1) return "1 byte";
   const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];

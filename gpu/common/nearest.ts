@@ -1,9 +1,3 @@
-/**
- * "Did you mean": the nearest known name to one that was mistyped.
- *
- * @module
- */
-
 /** The most mistakes in a name of this length that is still recognised. Short words turn into others too easily. */
 function mostMistakes(length: number): number {
   if (length < 3) return 0;

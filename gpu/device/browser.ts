@@ -1,12 +1,10 @@
-/**
- * `navigator.gpu` as the WebGPU standard specifies it, on any host.
- *
- * @module
- */
 import { TilereelError } from "../common/errors.ts";
 import { ALL_FEATURES, type DeviceSource } from "./source.ts";
 
-/** The device source of browsers. It also works in Deno, but without the choice of backends, and without subgroups. */
+/**
+ * `navigator.gpu` as the WebGPU standard specifies it, for browsers. It also works in Deno, but without the choice of
+ * backends, and without subgroups.
+ */
 export const browser: DeviceSource = {
   name: "browser",
   dialect: "standard",

@@ -1,9 +1,3 @@
-/**
- * A device that computes nothing and stores nothing; every result reads as zeros. `Gpu` counts memory on it as on any
- * other device, so that the memory that work needs can be counted exactly, on any machine, in no time.
- *
- * @module
- */
 import { Gpu } from "../gpu.ts";
 import type { WgslDialect } from "../kernel.ts";
 import { type KernelKind, kernelKind } from "../kernel_picker.ts";
@@ -43,7 +37,10 @@ const LIMITS = {
   maxComputeWorkgroupStorageSize: 48 * 2 ** 10,
 };
 
-/** Opens a dry device. */
+/**
+ * Opens a device that computes nothing and stores nothing; every result reads as zeros. `Gpu` counts memory on it as on
+ * any other device, so the memory that work needs can be counted exactly, on any machine, in no time.
+ */
 export function dryGpu(options: DryGpuOptions = {}): Gpu {
   const { precision = "f32", matrixUnits, dialect = "naga", memoryLimit = Infinity } = options;
   const limits = { ...LIMITS, ...options.limits };

@@ -1,8 +1,3 @@
-/**
- * The interface of a source of devices. `gpu/open.ts` lists and opens the adapters of all sources in the same way.
- *
- * @module
- */
 import type { WgslDialect } from "../kernel.ts";
 import { MATRIX_FEATURE } from "../matrix_units.ts";
 

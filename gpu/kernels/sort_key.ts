@@ -1,13 +1,7 @@
 /**
- * Floats as integers of the same order, for kernels that sort or select. Integers compare in one way only, while
- * comparisons of floats leave open where NaN is, and WGSL compilers may assume that there is none.
- *
- * @module
- */
-
-/**
- * Declares a WGSL function `sort_key(bits) -> u32` of the bits of an f32. −0 becomes 0. Positive NaNs lie above all
- * numbers, negative ones below.
+ * Declares a WGSL function `sort_key(bits) -> u32`: the bits of an f32 as an integer of the same order, to sort or
+ * select by. Integers compare in one way only, while WGSL compilers may assume that no float is NaN. −0 becomes 0.
+ * Positive NaNs lie above all numbers, negative ones below.
  */
 export const SORT_KEY = `
 fn sort_key(bits: u32) -> u32 {

@@ -1,9 +1,3 @@
-/**
- * Dawn, Chrome's WebGPU implementation. It is optional, and loaded only when the user asks for it. Its compiler makes faster code than Deno's
- * own, and it offers matrix units.
- *
- * @module
- */
 import { ALL_FEATURES, type DeviceSource } from "../device/source.ts";
 import { loadDawn } from "./dawn_addon.ts";
 
@@ -23,7 +17,10 @@ const BACKENDS: Readonly<Partial<Record<typeof Deno.build.os, string>>> = { darw
 /** One instance per process, because its devices cannot outlive it. */
 let instance: GPU | undefined;
 
-/** The device source that uses the optional Dawn addon. */
+/**
+ * The device source of Dawn, Chrome's WebGPU implementation. It is optional, and loaded only when the user asks for it.
+ * Its compiler makes faster code than Deno's own, and it offers matrix units.
+ */
 export const dawn: DeviceSource = {
   name: "dawn",
   dialect: "standard",

@@ -1,8 +1,3 @@
-/**
- * Deno's own WebGPU (wgpu): always there, and the default.
- *
- * @module
- */
 import { variable, withVariables } from "../common/environment.ts";
 import { TilereelError } from "../common/errors.ts";
 import type { DeviceSource } from "../device/source.ts";
@@ -17,7 +12,7 @@ const NO_ADAPTER_OVER: Readonly<Record<string, string>> = {
     "(on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri), or leave out --gpu gl",
 };
 
-/** The device source that uses Deno's built-in WebGPU. */
+/** The device source of Deno's own WebGPU (wgpu), which is always there. */
 export const deno: DeviceSource = {
   name: "deno",
   dialect: "naga",

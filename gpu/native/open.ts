@@ -1,8 +1,3 @@
-/**
- * Opens the devices of this machine: over Deno's own WebGPU, or over Dawn.
- *
- * @module
- */
 import type { AdapterDescription } from "../device/adapter.ts";
 import type { DeviceSource } from "../device/source.ts";
 import type { Gpu } from "../gpu.ts";

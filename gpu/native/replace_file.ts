@@ -1,17 +1,12 @@
-/**
- * Replaces files and folders as a whole: what is written appears under its name only when it is complete.
- *
- * @module
- */
 import { basename, dirname, join } from "node:path";
 
 /** Temporary files and folders that are being written now. */
 const unfinished = new Set<string>();
 
 /**
- * Makes the file or folder `target`, which is replaced if it is a file or an empty folder. `write` makes it under the
- * temporary name that it is given, in the same folder, which is created if needed; then it is renamed. If anything
- * fails, nothing is left behind.
+ * Makes the file or folder `target`, which is replaced as a whole if it is a file or an empty folder. `write` makes it
+ * under the temporary name that it is given, in the same folder, which is created if needed; then it is renamed. If
+ * anything fails, nothing is left behind.
  *
  * @throws the system's error, or what `write` throws
  */

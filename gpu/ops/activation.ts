@@ -1,8 +1,3 @@
-/**
- * Activations that do not follow a matrix product, and their derivatives.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { ACTIVATE, type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
@@ -17,7 +12,7 @@ const KERNEL = perElement({
   body: "  y[i] = activate(x[i], p.kind);",
 });
 
-/** act(x), elementwise, f32. */
+/** act(x), elementwise, f32: for an activation that does not follow a matrix product. */
 export function activation(gpu: Gpu, x: Tensor, kind: Activation): Tensor {
   const y = runPerElement(gpu, KERNEL, { x, y: gpu.tensor(x.shape) }, { kind: ACTIVATIONS[kind] });
   gpu.tape?.record(y, [x], (dy) => [activationSlope(gpu, x, kind, dy)]);

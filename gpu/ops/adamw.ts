@@ -1,8 +1,3 @@
-/**
- * AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults, on parameters that stay on the GPU.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
@@ -35,7 +30,7 @@ export interface AdamWTensors {
 }
 
 /**
- * Takes one step: changes `x`, `mean` and `square`.
+ * Takes one step of AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults: changes `x`, `mean` and `square`.
  *
  * @param step counts from 1
  * @param options the learning rate, and the weight decay: the part of each parameter, times the learning rate, that a

@@ -1,8 +1,3 @@
-/**
- * Multi-head attention, dense or by a plan, and its backward pass.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
 import { TILE } from "../kernels/attention/tiles.ts";

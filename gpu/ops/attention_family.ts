@@ -1,8 +1,3 @@
-/**
- * The kernels of attention's forward pass from which a trial chooses the fastest for an adapter.
- *
- * @module
- */
 import { type BlockList, cutBlocks, type Run, uploadBlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import { forwardRows, type ForwardVariant, forwardVariants } from "../kernels/attention/variants.ts";
@@ -28,7 +23,7 @@ export interface ForwardUse {
   readonly plan: boolean;
 }
 
-/** The kernels for one use. */
+/** The kernels of attention's forward pass for one use, from which a trial chooses the fastest for an adapter. */
 export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<ForwardVariant> => ({
   name: `attention ${headDim}${plan ? " by a plan" : ""}`,
   variants: (gpu) => forwardVariants(gpu, headDim),

@@ -1,9 +1,3 @@
-/**
- * Selects representatives of buckets of tokens. Each bucket keeps its centre and the tokens that are least similar to
- * it. The other tokens copy the centre's output: see `bucketSpread`.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
 import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
@@ -206,7 +200,8 @@ function selectLanes(headDim4: number): number {
 }
 
 /**
- * Selects, for each head and bucket, the tokens whose vectors are least similar to the centre's, by cosine.
+ * Selects, for each head and bucket, the centre and the tokens whose vectors are least similar to it, by cosine. The
+ * other tokens copy the centre's output: see `bucketSpread`.
  *
  * @param x [batch, tokens, heads · head dim], f32: queries
  * @param options.only [n], u32: the heads to process; the results of other heads are undefined. Default: all

@@ -1,8 +1,3 @@
-/**
- * Gives the output of a bucket's centre to the tokens that were not selected, and its backward pass.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
 import { chosenHead } from "../kernels/chosen_head.ts";
@@ -42,7 +37,7 @@ ${
   }`,
 };
 
-/** Overwrites every token that is not kept with its centre's value: y [batch, tokens, heads · head dim], f32. */
+/** Overwrites every token that was not selected with its centre's value: y [batch, tokens, heads · head dim], f32. */
 export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source, end }: Selection, only?: Tensor): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
   const headDim4 = dim / heads / 4, abreast = Math.floor(256 / headDim4);

@@ -1,8 +1,3 @@
-/**
- * A norm of pixels, as video autoencoders use it: the channels of each are scaled to a root mean square of one.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { folded, type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
@@ -52,7 +47,7 @@ export interface ChannelNormOptions {
 }
 
 /**
- * y = x / ‖x‖ · √dim · gamma, over the last axis
+ * y = x / ‖x‖ · √dim · gamma, over the last axis: a norm of pixels, as video autoencoders use it.
  *
  * @param x [..., channels], f32; channels a multiple of 4, those beyond `dim` zero
  * @param gamma [channels], f32

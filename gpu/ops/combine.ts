@@ -1,8 +1,3 @@
-/**
- * Weighted sums of tensors, for scheduler steps, classifier-free guidance, and the mean and std of latents.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, unroll, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
@@ -27,7 +22,7 @@ ${unroll(terms - 1, (t) => `  v += p.c${t + 1} * x${t + 1}[i];`)}
 );
 
 /**
- * Σ cᵢ·xᵢ of one to six f32 tensors of one size; the sum has the shape of the first.
+ * The weighted sum Σ cᵢ·xᵢ of one to six f32 tensors of one size; it has the shape of the first.
  *
  * @throws {Error} for any other number of terms
  */

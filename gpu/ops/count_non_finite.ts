@@ -1,8 +1,3 @@
-/**
- * Tests whether a tensor is finite, to name the part of a model where numbers became infinite or NaN.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";

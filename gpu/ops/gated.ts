@@ -1,8 +1,3 @@
-/**
- * Adaptive gates that do not follow a matrix product.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
@@ -19,7 +14,7 @@ const KERNEL = perElement({
 });
 
 /**
- * y = residual + gate · x
+ * y = residual + gate · x, for an adaptive gate that does not follow a matrix product.
  *
  * @param x [..., dim], f32
  * @param gate one vector of `dim` for each batch item

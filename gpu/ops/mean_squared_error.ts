@@ -1,8 +1,3 @@
-/**
- * Mean squared error of two tensors, as a loss: its value and its gradient.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";

@@ -1,14 +1,9 @@
-/**
- * Adaptive layer norm's shift, scale and gate vectors.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
-/** One of the vectors that a modulation tensor [batch, vectors, dim] holds for each batch item. */
+/** A shift, scale or gate: one of the vectors that a modulation tensor [batch, vectors, dim] holds for each batch item. */
 export interface ModulationVector {
   readonly tensor: Tensor;
   readonly index: number;

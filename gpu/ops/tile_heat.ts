@@ -1,8 +1,3 @@
-/**
- * How much the queries of one tile attend to the keys of another: the training target of tile selection.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { heatPlain, heatTiled } from "../kernels/attention/heat.ts";
 import type { Tensor } from "../tensor.ts";
@@ -26,8 +21,8 @@ export interface TileHeat {
 }
 
 /**
- * The heat of full attention, in one pass over q·kᵀ. It stores one number for each pair of tiles, never one for each
- * pair of tokens.
+ * The heat of full attention: how much the queries of one tile attend to the keys of another. It takes one pass over
+ * q·kᵀ, and stores one number for each pair of tiles, never one for each pair of tokens.
  *
  * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k likewise

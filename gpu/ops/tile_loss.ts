@@ -1,8 +1,3 @@
-/**
- * The loss between scores of tiles and a teacher's heat: its value and its gradients.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";

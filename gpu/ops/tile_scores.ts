@@ -1,8 +1,3 @@
-/**
- * Predicts how much a query tile attends to a key tile.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
 import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
@@ -93,7 +88,7 @@ ${
 };
 
 /**
- * Scores q̂·k̂ᵀ / √(head dim).
+ * Scores q̂·k̂ᵀ / √(head dim): predictions of how much a query tile attends to a key tile.
  *
  * @param q [batch · heads, tiles, at least head dim], f32: vectors of the query tiles, or their features
  * @param k as q, of the key tiles

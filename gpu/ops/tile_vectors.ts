@@ -1,8 +1,3 @@
-/**
- * Computes vectors that represent tiles of queries and keys: pooled and projected.
- *
- * @module
- */
 import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
@@ -14,7 +9,7 @@ import { chosenHeads, type Heads } from "./chosen_heads.ts";
 import { poolTiles } from "./tile_pooling.ts";
 import { projectTiles } from "./tile_scores.ts";
 
-/** The operands of both sides of attention. */
+/** Something for both sides of attention. */
 export interface Sides<T> {
   readonly q: T;
   readonly k: T;

@@ -1,10 +1,3 @@
-/**
- * Measures the GPU's own time of every dispatch. Each dispatch gets its own compute pass, which writes two timestamps.
- * They are resolved in the same batch and stay on the device until the profile is taken. If they were read earlier,
- * Deno would block until they are there, and then the GPU would idle.
- *
- * @module
- */
 import { TilereelError } from "../common/errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { type DispatchProfiler, LARGEST_BATCH } from "../recorder.ts";
@@ -37,7 +30,11 @@ interface Batch {
   readonly noted: readonly Noted[];
 }
 
-/** Records GPU times while it is the `profiler` of a `Gpu`. */
+/**
+ * Records the GPU's own time of every dispatch while it is the `profiler` of a `Gpu`. Each dispatch gets its own compute
+ * pass, which writes two timestamps. They are resolved in the same batch and stay on the device until the profile is
+ * taken. If they were read earlier, Deno would block until they are there, and then the GPU would idle.
+ */
 export class Profiler implements DispatchProfiler {
   readonly #device: GPUDevice;
   readonly #queries: GPUQuerySet;

@@ -1,8 +1,3 @@
-/**
- * Summarizes a profile in a few lines.
- *
- * @module
- */
 import type { ProfiledDispatch } from "./profiler.ts";
 
 /** The time of all dispatches of one kernel. */

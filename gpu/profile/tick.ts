@@ -1,10 +1,3 @@
-/**
- * The length of a tick of the GPU's clock. WebGPU promises nanoseconds, but Deno returns the ticks of the hardware: 1
- * ns on NVIDIA and software adapters, 10 ns on AMD, 83 ns on Intel.
- *
- * @module
- */
-
 /** Milliseconds between two readings of the clock. */
 const APART = 60;
 
@@ -15,7 +8,11 @@ interface Look {
   readonly after: number;
 }
 
-/** Measures the nanoseconds per tick with this machine's clock. The device must be idle and have timestamp-query. */
+/**
+ * Measures the length of a tick of the GPU's clock with this machine's clock. WebGPU promises nanoseconds, but Deno
+ * returns the ticks of the hardware: 1 ns on NVIDIA and software adapters, 10 ns on AMD, 83 ns on Intel. The device must
+ * be idle and have timestamp-query.
+ */
 export async function nanosecondsPerTick(device: GPUDevice): Promise<number> {
   const queries = device.createQuerySet({ type: "timestamp", count: 2 });
   const resolved = device.createBuffer({ size: 16, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });

@@ -1,9 +1,3 @@
-/**
- * A profile in Chrome's trace format, which chrome://tracing and https://ui.perfetto.dev show. One row has the labels,
- * another one the kernels, so that gaps are visible.
- *
- * @module
- */
 import type { Label, ProfiledDispatch } from "./profiler.ts";
 
 /** An event of the format. Times are in microseconds. */
@@ -20,7 +14,8 @@ interface TraceEvent {
 const LABELS = 1, KERNELS = 2;
 
 /**
- * The trace as JSON.
+ * A profile in Chrome's trace format, as JSON, which chrome://tracing and https://ui.perfetto.dev show. One row has the
+ * labels, another one the kernels, so that gaps are visible.
  *
  * @param title what was profiled, and on which device
  */

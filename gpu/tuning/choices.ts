@@ -1,9 +1,3 @@
-/**
- * What trials of kernels find, and how it is remembered.
- *
- * @module
- */
-
 /** What a trial found of one family. */
 export interface FamilyChoice {
   /** The fastest variant. */

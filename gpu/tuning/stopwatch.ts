@@ -1,15 +1,10 @@
-/**
- * Times short work on the GPU: by the GPU's clock where there are timestamps, else by this machine's.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { type ProfiledDispatch, Profiler } from "../profile/profiler.ts";
 
 /** Work is repeated for this many milliseconds where this machine's clock times it, because that counts the wait, too. */
 const LONG_SAMPLE = 50;
 
-/** Measures how long recorded work takes. */
+/** Measures how long short work takes on the GPU. */
 export interface Stopwatch extends Disposable {
   /** Returns the milliseconds of what each function records. All run one after the other, without pauses. */
   time(works: readonly (() => void)[]): Promise<number[]>;

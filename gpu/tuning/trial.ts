@@ -1,8 +1,3 @@
-/**
- * The trial of one family of kernels.
- *
- * @module
- */
 import { Gpu } from "../gpu.ts";
 import { relativeError } from "../relative_error.ts";
 import type { FamilyChoice } from "./choices.ts";

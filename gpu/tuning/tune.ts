@@ -1,8 +1,3 @@
-/**
- * Chooses kernels for an adapter: by a short trial of all that it can run. The result is remembered.
- *
- * @module
- */
 import {
   aboveZero,
   aFlag,

@@ -1,11 +1,6 @@
-/**
- * Parts that the forward kernels for GPUs share.
- *
- * @module
- */
 import { type Binding, read, write } from "../../kernel.ts";
 
-/** What a call of attention requires of a kernel. */
+/** What a call of attention requires of a forward kernel. */
 export interface ForwardCall {
   readonly headDim: number;
   readonly bias: boolean;
@@ -32,8 +27,3 @@ export const forwardBuffers = (
   y: write("vec4f"),
   ...lse && { lse: write("f32") },
 });
-
-/** The factor that converts scores to powers of two: GPUs have exp2. */
-export const LOG2_E = Math.LOG2E;
-/** The factor that converts powers of two back to powers of e. */
-export const LN_2 = Math.LN2;

@@ -8,7 +8,7 @@
  * @module
  */
 import { unroll } from "../../kernel.ts";
-import { type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
+import type { ForwardCall } from "./forward.ts";
 import type { LookaheadLoop } from "./lookahead.ts";
 import { MASKED } from "./loop.ts";
 import { LANES, type MatrixLayout, PAD_F16, repeat } from "./matrix_layout.ts";
@@ -40,7 +40,7 @@ export function beginThread({ subgroup, sharing, owned }: MatrixLayout): string 
   // Subgroups without a query only help to stage operands.
   let busy = first + own <= last;
   // Scores are powers of two, because GPUs compute exp2 fast.
-  let scale = p.scale * ${LOG2_E};`;
+  let scale = p.scale * ${Math.LOG2E};`;
 }
 
 /** A thread's i-th group of eight numbers among those of several rows. */
@@ -203,7 +203,7 @@ export function softmax(layout: MatrixLayout, { bias }: ForwardCall): string {
   const load = (row: string, g: number, half: number) => {
     const key = `8u * ${eight(g)} + 4u * (${half}u ^ turned)`, name = `s${g}_${half}`;
     const score = `scores[${row} * ${scoresWide}u + 2u * ${eight(g)} + (${half}u ^ turned)]`;
-    return `      var ${name} = ${bias ? `${score} + ${LOG2_E} * ${biasOf(row, key)}` : score};
+    return `      var ${name} = ${bias ? `${score} + ${Math.LOG2E} * ${biasOf(row, key)}` : score};
       if (at + ${keys}u > end) {
         ${name} = select(vec4f(${MASKED}), ${name}, vec4u(at + ${key}) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
       }
@@ -326,7 +326,7 @@ ${combine(layout, `l${s}`, (a, b) => `${a} + ${b}`)}
 ${
       lse
         ? `    if (lane < ${atOnce}u && first + ${row} <= last) {
-      lse[${outer(`first + ${row}`)} * p.heads + h] = m${s} * ${LN_2} + log(l${s});
+      lse[${outer(`first + ${row}`)} * p.heads + h] = m${s} * ${Math.LN2} + log(l${s});
     }`
         : ""
     }

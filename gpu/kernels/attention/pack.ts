@@ -1,9 +1,3 @@
-/**
- * Packs keys and values to f16, for kernels that hold operands in f16. Only the heads that are computed are packed, in
- * the order of the plan. Each key is packed once and then read many times.
- *
- * @module
- */
 import { clampedBuffer } from "../../clamps.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../../kernel.ts";
 import { chosenHead } from "../chosen_head.ts";
@@ -19,7 +13,10 @@ fn packed(a: vec4f, b: vec4f) -> vec4u { return vec4u(four_halves(a), four_halve
 /** WGSL: converts eight numbers to f16. Numbers that f16 cannot hold are clamped. */
 export const PACKED = FOUR_HALVES + EIGHT;
 
-/** The order of the packed rows: that of tokens, or that of a plan's slots. */
+/**
+ * Packs keys and values to f16, for kernels that hold operands in f16. Only the heads that are computed are packed, in
+ * the order of tokens or of a plan's slots. Each key is packed once and then read many times.
+ */
 export const packKeys = memo(({ headDim, plan }: { headDim: number; plan: boolean }): KernelSource => ({
   name: `attention_pack_${headDim}${plan ? "_plan" : ""}`,
   buffers: {

@@ -8,7 +8,7 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { type LookaheadLoop, lookaheadLoop } from "./lookahead.ts";
-import { callName, forwardBuffers, type ForwardCall, LN_2, LOG2_E } from "./forward.ts";
+import { callName, forwardBuffers, type ForwardCall } from "./forward.ts";
 import { MASKED } from "./loop.ts";
 
 /** How a workgroup shares its work. All numbers are powers of two. */
@@ -172,7 +172,7 @@ ${staged(layout, keys, (n, row) => `    let key${n} = ${innerRow(layout, loop, r
       if (c0 > 0u) { workgroupBarrier(); }
 ${
     staged(layout, rows, (n, row) =>
-      `      queries[${row} / ${down}u][${row} % ${down}u][li % ${depth}u] = ${vec}(q[query${n} + c0] * (p.scale * ${LOG2_E}));`)
+      `      queries[${row} / ${down}u][${row} % ${down}u][li % ${depth}u] = ${vec}(q[query${n} + c0] * (p.scale * ${Math.LOG2E}));`)
   }
 ${
     staged(layout, keys, (n, row) =>
@@ -223,7 +223,7 @@ function softmax(layout: Layout, call: ForwardCall): string {
       )
     })`;
   const mask = (i: number, g: number) =>
-    `${call.bias ? `    s${i}_${g} += ${LOG2_E} * ${biasOf(i, g)};` : ""}
+    `${call.bias ? `    s${i}_${g} += ${Math.LOG2E} * ${biasOf(i, g)};` : ""}
     s${i}_${g} = select(vec4f(${MASKED}), s${i}_${g}, inside${g});
     top${i} = max(top${i}, max(max(s${i}_${g}.x, s${i}_${g}.y), max(s${i}_${g}.z, s${i}_${g}.w)));`;
   const weigh = (i: number, g: number) =>
@@ -289,7 +289,7 @@ function epilogue(layout: Layout, { outer }: LookaheadLoop, { lse }: ForwardCall
   const write = (i: number, row: string) =>
     `  if (first + ${row} <= last) {
     let token = ${outer(`first + ${row}`)};
-${lse ? `    if (lane == 0u) { lse[token * p.heads + h] = m${i} * ${LN_2} + log(l${i}); }` : ""}
+${lse ? `    if (lane == 0u) { lse[token * p.heads + h] = m${i} * ${Math.LN2} + log(l${i}); }` : ""}
 ${unroll(columns, (c) => `    y[token * p.dim4 + head + lane + ${across * c}u] = o${i}_${c} / l${i};`)}
   }`;
   return `${combine(layout, "l", (a, b) => `${a} + ${b}`)}

@@ -1,16 +1,11 @@
-/**
- * How the operands of a convolution are read. The convolution is a matrix product whose rows are output pixels. Its inner
- * axis runs over the taps of the kernel, and for each tap over the input channels.
- *
- * @module
- */
 import { unroll } from "../../kernel.ts";
 import type { OperandLoader, RowsLoaderOptions } from "../product/product.ts";
 import type { Conv3dShape } from "./shape.ts";
 
 /**
- * Loads along taps and channels. The elements that are staged at once belong to one tap. Pixels and channels past the
- * end repeat the last one.
+ * Loads the operands of a convolution, as a matrix product whose rows are output pixels. The inner axis runs over the
+ * taps, and for each tap over the input channels. The elements that are staged at once belong to one tap. Pixels and
+ * channels past the end repeat the last one.
  */
 export function conv3dLoader({ stride, up, depth, length, x, w }: Conv3dShape & RowsLoaderOptions): OperandLoader {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;

@@ -1,8 +1,3 @@
-/**
- * Convolutions for software adapters, without barriers and workgroup memory.
- *
- * @module
- */
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
@@ -16,8 +11,8 @@ export const PLAIN = { pixels: 16, channels: 8, threads: 8 } as const;
 export type PlainWidth = 1 | 3;
 
 /**
- * For software adapters, where a load costs as much as a hundred products. Each thread holds 16×8 sums, and loads the
- * pixels that neighbouring taps of a row share only once.
+ * For software adapters, without barriers and workgroup memory. A load costs as much as a hundred products there, so
+ * each thread holds 16×8 sums, and loads the pixels that neighbouring taps of a row share only once.
  */
 export const conv3dPlain = memo(
   ({ stride, up, kernelWidth }: Conv3dShape & { kernelWidth: PlainWidth }): KernelSource => {

@@ -1,8 +1,3 @@
-/**
- * The kernels of convolutions on GPUs, and when to use which.
- *
- * @module
- */
 import type { Gpu } from "../../gpu.ts";
 import {
   fittingWidth,
