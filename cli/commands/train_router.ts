@@ -53,12 +53,12 @@ async function run(values: RouterValues): Promise<number> {
     kind: "router",
     stopping: "Stopping after this sample; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
     open: async (work, cleanUp) => {
-      const { gpu, onProgress, say } = work, data = await openData(values, work, folder);
+      const { gpu, onProgress } = work, data = await openData(values, work, folder);
       const weights = cleanUp.use(await openWeightOptions(gpu, folder.family, loadedAs(variantOf(values))));
       const loading = { ...weights.of("transformer"), onProgress };
       const transformer = cleanUp.use(await model.loadTransformer(gpu, loading));
       const note = coarseNote(grid, settings);
-      if (note !== undefined) say(`Note: ${note}.`);
+      if (note !== undefined) work.note(note);
       const identity = await dataIdentity(values, folder, data);
       let router!: Router;
       return {

@@ -10,7 +10,7 @@ import { partOf } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { checkProfile } from "../../tools/program/profile.ts";
-import { type ProgressDisplay, showProgress } from "../../tools/program/progress.ts";
+import { openOutput, type Output } from "../../tools/program/output.ts";
 import { STDIN } from "../../tools/program/clip/prompts_file.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import { formatOf } from "../../model/video/write_video.ts";
@@ -46,7 +46,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
   using _ = new Farewell(() => {
     if (!isBatch || values.quiet) return;
     const done = sorted.made.length + rendered;
-    run.note(brokenOff(done, clips.length, goOnLine(values, clips)));
+    run.output.warn(brokenOff(done, clips.length, goOnLine(values, clips)));
   });
   for (const [i, clip] of todo.entries()) {
     try {
@@ -62,24 +62,21 @@ export async function generate(given: GenerateValues, prompt: string | undefined
   await run.finish();
   if (isBatch) {
     const different = sorted.different.filter(({ instead }) => instead === undefined).length;
-    run.summary(summaryLines({ rendered, made: sorted.made.length, different, failed }));
+    const lines = summaryLines({ rendered, made: sorted.made.length, different, failed });
+    if (values.json && !values.quiet) console.error(lines);
+    else run.output.say(lines);
   }
   return failed.length > 0 ? 1 : 0;
 }
 
 /** What is the same for all clips. */
 class Run implements Disposable {
-  readonly #progress: ProgressDisplay;
-  readonly #quiet: boolean;
-  readonly #json: boolean;
-  readonly #noted = new Set<string>();
+  readonly output: Output;
   readonly #workshop = new LastingWorkshop(() => this.#openWorkshop());
   #hasLoaded = false;
 
   constructor(private readonly plan: Plan, private readonly todo: readonly TodoClip[]) {
-    const { quiet = false, json = false } = plan.values;
-    [this.#quiet, this.#json] = [quiet, json];
-    this.#progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
+    this.output = openOutput(plan.values);
   }
 
   get hasLoaded(): boolean {
@@ -89,36 +86,35 @@ class Run implements Disposable {
   /** Reports the clips that exist already. */
   tellKept({ made, different }: SortedClips): void {
     if (this.plan.clips.length === 1 && made.length === 1) {
-      this.#say(`${printable(made[0]!.out)} was already made with the same settings and is kept.`);
+      this.output.say(`${printable(made[0]!.out)} was already made with the same settings and is kept.`);
     }
-    for (const note of differentNotes(different)) this.#note(note);
-    if (!this.#json) return;
-    for (const clip of made) this.#printKept(clip, {});
-    for (const clip of different) if (clip.instead === undefined) this.#printKept(clip, { different: clip.why });
+    for (const note of differentNotes(different)) this.output.note(note);
+    const print = ({ out, prompt, seed, found }: KeptClip, more: { readonly different?: string }) =>
+      this.#print({ file: out, ...found ?? { prompt, seed }, skipped: true, ...more });
+    for (const clip of made) print(clip, {});
+    for (const clip of different) if (clip.instead === undefined) print(clip, { different: clip.why });
   }
 
   /** @throws {TilereelError} if the clip cannot be made */
   async render(clip: TodoClip, index: number): Promise<void> {
-    const { onProgress: all } = this.#progress, { length } = this.todo;
+    const { plan: { latents, embeddings, values, like }, todo: { length }, output: { onProgress: all, ...output } } =
+      this;
     const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
-    const workshop = await this.#workshop.open(),
-      { gpu, pipeline } = workshop,
-      { latents, embeddings, values } = this.plan;
+    const workshop = await this.#workshop.open(), { gpu: { settings: gpu }, pipeline } = workshop;
     const { record, bytes, seconds, report, clamped } = await renderClip(workshop, clip, {
       ...latents && { latents },
       ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
-      onNote: (note) => this.#note(note),
+      onNote: output.note,
       onProgress,
     });
-    for (const note of this.plan.like ? likeNotes(this.plan.like, record) : []) this.#note(note);
-    const { settings: { sigmas } } = clip;
-    this.#say(clipLines({ file: clip.out, record, sigmas, bytes, seconds, report, gpu: gpu.settings }));
-    if (!this.#json) return;
-    printJson({
-      ...{ file: clip.out, format: formatOf(clip.out), bytes, seconds: Number(seconds.toFixed(3)) },
+    for (const note of like ? likeNotes(like, record) : []) output.note(note);
+    const { out: file, settings: { sigmas } } = clip;
+    output.say(clipLines({ file, record, sigmas, bytes, seconds, report, gpu }));
+    this.#print({
+      ...{ file, format: formatOf(file), bytes, seconds: Number(seconds.toFixed(3)) },
       ...record,
-      precisionReason: gpu.settings.precisionReason,
+      precisionReason: gpu.precisionReason,
       weights: pipeline.weights,
       clamped,
     });
@@ -126,58 +122,34 @@ class Run implements Disposable {
 
   /** Reports that a clip failed, and makes sure that the next one has a working GPU. */
   async tellFailed({ out, prompt, seed }: ReadyClip, why: string): Promise<void> {
-    this.#progress.stop();
-    console.error(`tilereel: ${printable(out)}: ${why}`);
-    if (this.#json) printJson({ file: out, prompt, seed, error: why });
+    this.output.warn(`tilereel: ${out}: ${why}`);
+    this.#print({ file: out, prompt, seed, error: why });
     await this.#workshop.recover();
   }
 
   /** Writes the profile and prints its summary. */
   async finish(): Promise<void> {
     const lines = await this.#workshop.current?.profile?.finish();
-    if (lines !== undefined) this.#say(lines);
-  }
-
-  /** Prints the summary of the run. */
-  summary(lines: string): void {
-    if (this.#json && !this.#quiet) console.error(lines);
-    else this.#say(lines);
-  }
-
-  /** Prints a line on the standard error. */
-  note(line: string): void {
-    this.#progress.stop();
-    console.error(printable(line));
+    if (lines !== undefined) this.output.say(lines);
   }
 
   [Symbol.dispose](): void {
-    this.#progress.stop();
+    this.output[Symbol.dispose]();
     this.#workshop[Symbol.dispose]();
   }
 
   async #openWorkshop(): Promise<Workshop> {
     const clips = this.todo.map(({ settings, methods }) => ({ ...settings, ...methods.options }));
-    const workshop = await openWorkshop(this.plan.values, clips, this.#progress.onProgress);
+    const workshop = await openWorkshop(this.plan.values, clips, this.output.onProgress);
     this.#hasLoaded = true;
     const streamed = weightsLine(workshop.pipeline.weights);
-    if (streamed !== undefined) this.#say(streamed);
+    if (streamed !== undefined) this.output.say(streamed);
     return workshop;
   }
 
-  #say(line: string): void {
-    this.#progress.stop();
-    if (!this.#json && !this.#quiet) console.log(line);
-  }
-
-  /** Prints each note once, even if it holds for many clips. */
-  #note(note: string): void {
-    if (this.#quiet || this.#noted.has(note)) return;
-    this.#noted.add(note);
-    this.note(`Note: ${note}.`);
-  }
-
-  #printKept({ out, prompt, seed, found }: KeptClip, more: Readonly<Record<string, unknown>>): void {
-    printJson({ file: out, ...found ?? { prompt, seed }, skipped: true, ...more });
+  /** Prints a line of JSON, if that was asked for. */
+  #print(object: unknown): void {
+    if (this.plan.values.json) console.log(JSON.stringify(object));
   }
 }
 
@@ -203,8 +175,4 @@ function goOnLine({ prompts, seed, count = 1 }: GenerateValues, clips: readonly 
   const input = prompts === STDIN ? ", with the same prompts on the standard input" : "";
   return `Continue with: ${commandLine()}${input}` +
     (seed === RANDOM_SEED ? " (with new random seeds, because of --seed -1)" : "");
-}
-
-function printJson(object: unknown): void {
-  console.log(JSON.stringify(object));
 }

@@ -5,9 +5,8 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Precision } from "../../gpu/precision.ts";
-import type { OnProgress } from "../../model/progress.ts";
 import { type GpuValues, openGpuAsAsked } from "./gpu_options.ts";
-import { showProgress } from "./progress.ts";
+import { openOutput, type Output } from "./output.ts";
 import { Interruption } from "./signals.ts";
 
 /** What {@link openLongRun} takes. */
@@ -23,13 +22,8 @@ export interface LongRunOptions {
 }
 
 /** Long work, until it is disposed of. */
-export interface LongRun extends Disposable {
+export interface LongRun extends Output {
   readonly gpu: Gpu;
-  readonly onProgress: OnProgress;
-  /** Prints a line. */
-  readonly say: (line: string) => void;
-  /** Prints a clause as a note on the standard error, once. */
-  readonly note: (clause: string) => void;
   /** Is aborted when the work should end. */
   readonly signal: AbortSignal;
   /** The exit status if a signal came; undefined if none did. */
@@ -41,33 +35,19 @@ export interface LongRun extends Disposable {
  *
  * @throws {TilereelError} if there is no such adapter
  */
-export async function openLongRun(options: LongRunOptions): Promise<LongRun> {
-  const { quiet, values, precision = "f32", stopping } = options;
+export async function openLongRun(
+  { quiet, values, precision = "f32", stopping }: LongRunOptions,
+): Promise<LongRun> {
   using cleanUp = new DisposableStack();
-  const progress = quiet ? { onProgress: () => {}, stop: () => {} } : showProgress();
-  cleanUp.defer(() => progress.stop());
-  const gpu = await openGpuAsAsked({ ...values, precision }, progress.onProgress, {
-    brief: values.model === undefined,
-  });
+  const output = cleanUp.use(openOutput({ quiet }));
+  const gpu = await openGpuAsAsked({ ...values, precision }, output.onProgress, { brief: values.model === undefined });
   cleanUp.defer(() => gpu.close());
   const interruption = cleanUp.use(new Interruption());
-  interruption.signal.addEventListener("abort", () => {
-    progress.stop();
-    if (!quiet) console.error(stopping);
-  });
-  const owned = cleanUp.move(), noted = new Set<string>();
+  interruption.signal.addEventListener("abort", () => quiet || output.warn(stopping));
+  const owned = cleanUp.move();
   return {
+    ...output,
     gpu,
-    onProgress: progress.onProgress,
-    say: (line) => {
-      progress.stop();
-      if (!quiet) console.log(line);
-    },
-    note: (clause) => {
-      progress.stop();
-      if (!quiet && !noted.has(clause)) console.error(`Note: ${clause}.`);
-      noted.add(clause);
-    },
     signal: interruption.signal,
     get status() {
       return interruption.status;

@@ -50,11 +50,10 @@ export function checkData(values: RouterValues): void {
  */
 export async function openData(
   values: RouterValues,
-  { gpu, onProgress, say, signal }: LongRun,
+  { gpu, onProgress, note: onNote, signal }: LongRun,
   folder: ModelFolder,
 ): Promise<TrainingSet> {
   const { prompts, seed = 0 } = values, given = sampledClipValues(values), model = folder.path;
-  const onNote = (note: string) => say(`Note: ${note}.`);
   // Opened last, so that nothing is made where prompts or clips are wrong.
   const options = async () => {
     const cache = await LatentCache.open(values.cache ?? DEFAULT_CACHE, onNote);
