@@ -4,8 +4,6 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
-
 /** What a character, or a few that make one, become; undefined where they stay. */
 type Transform = (text: string) => string | undefined;
 
@@ -18,11 +16,10 @@ const GRAPHEMES = new Intl.Segmenter("en", { granularity: "grapheme" });
  * grapheme becomes what its *shortest* beginning in the table becomes; else each character is looked up by itself.
  *
  * @param table bytes of a `precompiled_charsmap`
- * @param what names it in messages
- * @throws {TilereelError} if it is damaged
+ * @throws {RangeError} if it is damaged
  */
-export function charsmapNormalizer(table: Uint8Array, what: string): (text: string) => string {
-  const transform = openCharsmap(table, what);
+export function charsmapNormalizer(table: Uint8Array): (text: string) => string {
+  const transform = openCharsmap(table);
   // Most of a prompt is ASCII, of which the table changes only control characters.
   const plain = Array.from({ length: 128 }, (_, code) => transform(String.fromCharCode(code)) === undefined);
   return (text) => {
@@ -45,11 +42,11 @@ function ofGrapheme(grapheme: string, transform: Transform): string {
 
 const ENCODER = new TextEncoder(), DECODER = new TextDecoder();
 
-function openCharsmap(table: Uint8Array, what: string): Transform {
+function openCharsmap(table: Uint8Array): Transform {
   const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
   const trieBytes = table.length >= 4 ? view.getUint32(0, true) : NaN;
   if (!(trieBytes >= 4 && trieBytes % 4 === 0 && 4 + trieBytes <= table.length)) {
-    throw new TilereelError(`${what}: its table of characters (precompiled_charsmap) is damaged; download it again`);
+    throw new RangeError("the table of characters, precompiled_charsmap, is damaged");
   }
   const units = Uint32Array.from({ length: trieBytes / 4 }, (_, i) => view.getUint32(4 + 4 * i, true));
   const pool = table.subarray(4 + trieBytes);

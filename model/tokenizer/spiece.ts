@@ -3,40 +3,73 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { expectKind, LOOK_AT, recogniseBytes } from "../checkpoint/recognise.ts";
+import { readBytes, type StoredFile } from "../files/store.ts";
 
-/** What of a Unigram model is needed to encode. */
-export interface SentencePieceModel {
+/** What of a model is needed to encode. */
+interface SentencePieceModel {
   readonly pieces: readonly { readonly piece: string; readonly score: number; readonly type: number }[];
+  readonly kind: number;
   readonly unknownId: number;
   /** See `charsmapNormalizer`; empty if there is none. */
   readonly charsmap: Uint8Array;
 }
 
 /** Types of pieces that stand for themselves in a text, whatever is around them: control and user-defined. */
-export const STANDALONE_TYPES: readonly number[] = [3, 4];
+const STANDALONE_TYPES: readonly number[] = [3, 4];
 const NORMAL = 1, UNIGRAM = 1;
 
 const DECODER = new TextDecoder("utf-8", { fatal: true });
 
 /**
- * Reads the message.
+ * Reads a Unigram model of T5's kind.
  *
- * @param what names the file in messages
- * @throws {TilereelError} if it is none, or not of a Unigram model
+ * @param endToken ends each text
+ * @returns the `tokenizer.json` that transformers' converter makes of it: without the fallback to bytes, whatever it says
+ * @throws {TilereelError} if the file is missing, damaged, or of another kind
  */
-export function parseSentencePiece(bytes: Uint8Array, what: string): SentencePieceModel {
+export async function readSentencePiece(file: StoredFile, endToken: string): Promise<object> {
+  const { path } = file, { pieces, unknownId, charsmap } = parse(await readBytes(file, "a SentencePiece model"), path);
+  const end = pieces.findLastIndex(({ piece }) => piece === endToken);
+  if (end < 0) throw new TilereelError(`${path} has no token ${quoted(endToken)} to end a text with`);
+  const mapped = charsmap.length > 0 ? [{ type: "Precompiled", precompiled_charsmap: charsmap.toBase64() }] : [];
+  return {
+    added_tokens: pieces.map(({ piece, type }, id) => ({ id, content: piece, special: true, type })).filter(
+      ({ id, type }) => STANDALONE_TYPES.includes(type) || id === unknownId,
+    ),
+    normalizer: {
+      type: "Sequence",
+      normalizers: [
+        ...mapped,
+        { type: "Strip", strip_left: false, strip_right: true },
+        { type: "Replace", pattern: { Regex: " {2,}" }, content: "▁" },
+      ],
+    },
+    pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: "always" },
+    model: { type: "Unigram", unk_id: unknownId, vocab: pieces.map(({ piece, score }) => [piece, score]) },
+    post_processor: {
+      type: "TemplateProcessing",
+      single: [{ Sequence: { id: "A", type_id: 0 } }, { SpecialToken: { id: endToken, type_id: 0 } }],
+    },
+    decoder: null,
+  };
+}
+
+function parse(bytes: Uint8Array, path: string): SentencePieceModel {
+  // Such models have no mark of their own.
+  expectKind(path, recogniseBytes(bytes.subarray(0, LOOK_AT)), ["unknown"], "a SentencePiece model");
   try {
     const model = read(bytes);
     if (model.pieces.length === 0) throw new RangeError("no pieces");
     if (model.kind === UNIGRAM) return model;
   } catch (cause) {
-    throw new TilereelError(`${what} is not a SentencePiece model, or it is damaged; download it again`, { cause });
+    throw new TilereelError(`${path} is not a SentencePiece model, or it is damaged; download it again`, { cause });
   }
-  throw new TilereelError(`${what} is a SentencePiece model of another kind than Unigram, which was expected`);
+  throw new TilereelError(`${path} is a SentencePiece model of another kind than Unigram, which was expected`);
 }
 
-function read(bytes: Uint8Array): SentencePieceModel & { readonly kind: number } {
+function read(bytes: Uint8Array): SentencePieceModel {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const pieces: SentencePieceModel["pieces"][number][] = [];
   let kind = UNIGRAM, unknownId = 0, charsmap: Uint8Array = new Uint8Array();

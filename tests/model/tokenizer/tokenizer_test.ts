@@ -32,18 +32,18 @@ Deno.test("a text that is too long keeps its end token", async () => {
 
 Deno.test("a template's start tokens come first, and stay where a text is too long", async () => {
   const json = JSON.parse(await Deno.readTextFile(`${DEMO}/tokenizer.json`));
-  const { single, special_tokens } = json.post_processor, [text, end] = single;
-  json.post_processor.single = [{ SpecialToken: { id: "<s>" } }, text, end];
-  special_tokens["<s>"] = { id: "<s>", ids: [7, 8], tokens: ["<s>", "<s>"] };
+  const [text, end] = json.post_processor.single, starts = ["<s>", "<t>"];
+  json.added_tokens.push(...starts.map((content, i) => ({ id: 200 + i, content, special: true })));
+  json.post_processor.single = [...starts.map((id) => ({ SpecialToken: { id } })), text, end];
   json.post_processor = { type: "Sequence", processors: [json.post_processor] };
   const files = { "tokenizer.json": JSON.stringify(json), "tokenizer_config.json": CONFIG };
   await inFolder(files, async (folder) => {
     const plain = await loadTokenizer(DEMO), framed = await loadTokenizer(folder);
     const { ids, length } = plain.encode("a red circle", 32),
       { ids: all, length: more } = framed.encode("a red circle", 32);
-    assertEquals([...all.subarray(0, more)], [7, 8, ...ids.subarray(0, length)]);
+    assertEquals([...all.subarray(0, more)], [200, 201, ...ids.subarray(0, length)]);
     const cut = framed.encode("a red circle", 4);
-    assertEquals([[...cut.ids], cut.length, cut.lost], [[7, 8, ids[0]!, 1], 4, length - 2]);
+    assertEquals([[...cut.ids], cut.length, cut.lost], [[200, 201, ids[0]!, 1], 4, length - 2]);
   });
 });
 
@@ -72,17 +72,19 @@ async function inFolder(files: Record<string, string | Uint8Array>, test: (folde
   }
 }
 
-async function unzipped(name: string): Promise<Uint8Array> {
-  return gunzipSync(await Deno.readFile(new URL(`../../fixtures/unigram/${name}.gz`, import.meta.url)));
+async function unzipped(name: string, folder = "unigram"): Promise<Uint8Array> {
+  return gunzipSync(await Deno.readFile(new URL(`../../fixtures/${folder}/${name}.gz`, import.meta.url)));
+}
+
+async function unzippedJson(name: string, folder: string) {
+  return JSON.parse(new TextDecoder().decode(await unzipped(name, folder)));
 }
 
 const CONFIG = '{"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}';
 
 // 8000 pieces of some 500 languages with SentencePiece's nmt_nfkc table; ids are those of Hugging Face's tokenizers 0.22.
 Deno.test("a multilingual Unigram: ids are tokenizers', by tokenizer.json and by spiece.model", async () => {
-  const rows: { text: string; ids: number[]; withoutBytes?: number[] }[] = JSON.parse(
-    new TextDecoder().decode(await unzipped("ids.json")),
-  );
+  const rows: { text: string; ids: number[]; withoutBytes?: number[] }[] = await unzippedJson("ids.json", "unigram");
   assert(rows.length > 1000);
   const wrong = async (files: Record<string, Uint8Array>, expected: (row: typeof rows[number]) => number[]) => {
     const found: string[] = [];
@@ -101,6 +103,38 @@ Deno.test("a multilingual Unigram: ids are tokenizers', by tokenizer.json and by
   const differ = await wrong(spiece, ({ ids, withoutBytes }) => withoutBytes ?? ids);
   assertEquals(differ.filter((row) => !row.includes("<extra_id_")), []);
 });
+
+// Vocabularies of 1500 tokens, trained and encoded by Hugging Face's tokenizers 0.23.2.
+for (const [kind, pad_token] of [["llama", "<pad>"], ["clip", "<|endoftext|>"]] as const) {
+  Deno.test(`byte-level BPE as ${kind} has it: ids are tokenizers'`, async () => {
+    const rows: { text: string; llama: number[]; clip: number[] }[] = await unzippedJson("ids.json", "bpe");
+    assert(rows.length > 600);
+    const json = await unzippedJson(`${kind}.json`, "bpe"), { vocab } = json.model;
+    const merges = json.model.merges.map((pair: string[]) => pair.join(" "));
+    const plain = { "vocab.json": JSON.stringify(vocab), "merges.txt": ["#version: 0.2", ...merges, ""].join("\n") };
+    for (const files of [{ "tokenizer.json": JSON.stringify(json) }, ...kind === "clip" ? [plain] : []]) {
+      await inFolder({ ...files, "tokenizer_config.json": JSON.stringify({ pad_token }) }, async (folder) => {
+        const tokenizer = await loadTokenizer(folder);
+        for (const row of rows) {
+          const { ids, length } = tokenizer.encode(row.text, 512);
+          assertEquals([...ids.subarray(0, length)], row[kind], JSON.stringify(row.text));
+        }
+        assertEquals(tokenizer.encode("", 2).length, kind === "clip" ? 2 : 1);
+        const all = rows.find(({ text }) => text === "x".repeat(300))![kind],
+          { ids, lost } = tokenizer.encode("x".repeat(300), 9);
+        assertEquals([...ids], kind === "clip" ? [...all.slice(0, 8), all.at(-1)] : all.slice(0, 9));
+        assertEquals(lost, all.length - 9);
+      });
+    }
+  });
+}
+
+Deno.test("vocab.json without merges.txt, or of another model than CLIP", () =>
+  inFolder({ "tokenizer_config.json": CONFIG, "vocab.json": '{"a": 0}' }, async (folder) => {
+    await assertRejects(() => loadTokenizer(folder), TilereelError, "but CLIP's vocabulary was expected");
+    await Deno.writeTextFile(`${folder}/vocab.json`, '{"<|startoftext|>": 0, "<|endoftext|>": 1}');
+    await assertRejects(() => loadTokenizer(folder), TilereelError, "merges.txt does not exist");
+  }));
 
 Deno.test("500 words are encoded in a moment", () =>
   inFolder({ "tokenizer_config.json": CONFIG }, async (folder) => {
@@ -167,20 +201,28 @@ Deno.test("folders that hold no tokenizer are refused", async () => {
     const json = JSON.parse(await Deno.readTextFile(`${DEMO}/tokenizer.json`));
     for (
       const [change, message] of [
-        [{ normalizer: { type: "Precompiled", precompiled_charsmap: "AAAA" } }, "table of characters (precompiled_"],
-        [{ normalizer: { type: "Precompiled", precompiled_charsmap: "!" } }, "precompiled_charsmap is damaged"],
-        [{ normalizer: { type: "BertNormalizer" } }, 'this tokenizer\'s normalizer "BertNormalizer" is not supported'],
-        [{ pre_tokenizer: { type: "ByteLevel" } }, 'this tokenizer\'s pre_tokenizer "ByteLevel" is not supported'],
-        [{ normalizer: { type: "Replace", pattern: { Regex: "(" }, content: "" } }, "which is no pattern"],
-        [{ post_processor: null }, "has no post_processor with a type"],
+        [{ normalizer: { type: "Precompiled", precompiled_charsmap: "AAAA" } }, "precompiled_charsmap, is damaged"],
         [
-          { post_processor: { type: "TemplateProcessing", single: [] } },
-          "special tokens around one text were expected",
+          { normalizer: { type: "Precompiled", precompiled_charsmap: "!" } },
+          "is damaged or holds a tokenizer of a kind",
+        ],
+        [{ normalizer: { type: "Other" } }, 'a kind that is not supported ("Unknown Normalizer type: Other")'],
+        [{ pre_tokenizer: { type: "Other" } }, 'a kind that is not supported ("Unknown PreTokenizer type: Other")'],
+        [{ normalizer: { type: "Replace", pattern: { Regex: "(" }, content: "" } }, "Invalid regular expression"],
+        [{ post_processor: null }, "puts no token around a text"],
+        [{ post_processor: { type: "TemplateProcessing", single: [] } }, "the post-processor puts no special tokens"],
+        [
+          { post_processor: { type: "TemplateProcessing", single: [{ Sequence: { id: "A" } }, { SpecialToken: {} }] } },
+          "the post-processor puts no special tokens",
         ],
         [{ post_processor: { type: "Sequence", processors: [] } }, "puts no token around a text"],
-        [{ post_processor: { type: "Sequence", processors: [{ type: "Other" }] } }, 'post_processor "Other" is not'],
-        [{ added_tokens: [{}] }, "added_tokens are not tokens with id and content"],
-        [{ model: { ...json.model, vocab: [["a"]] } }, "its vocabulary is not a list of pieces with scores"],
+        [
+          { post_processor: { type: "Sequence", processors: [{ type: "Other" }] } },
+          "Unknown PostProcessor type: Other",
+        ],
+        [{ added_tokens: [{}] }, "is damaged or holds a tokenizer of a kind that is not supported"],
+        [{ model: { ...json.model, vocab: [["a"]] } }, "the vocabulary is not a list of pieces with scores"],
+        [{ model: { ...json.model, vocab: [] } }, "is damaged or holds a tokenizer of a kind that is not supported"],
       ] as const
     ) {
       await Deno.writeTextFile(path, JSON.stringify({ ...json, ...change }));
