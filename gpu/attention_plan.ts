@@ -60,14 +60,18 @@ export function cutBlocks({ first, count }: Run, rows: number, firstRun: number,
   }));
 }
 
+/** Uploads blocks, as `BlockList` has them. */
+export function uploadBlocks(gpu: Gpu, blocks: readonly SlotBlock[]): Tensor {
+  const fields = blocks.flatMap(({ first, count, firstRun, runs }) => [first, count, firstRun, runs]);
+  return gpu.upload(Uint32Array.from(fields), [blocks.length, 4], "u32");
+}
+
+/** Uploads runs as [runs, 2], u32. */
+export function uploadRuns(gpu: Gpu, runs: readonly Run[]): Tensor {
+  return gpu.upload(Uint32Array.from(runs.flatMap(({ first, count }) => [first, count])), [runs.length, 2], "u32");
+}
+
 /** Uploads blocks and one list of runs that all heads share. */
 export function uploadBlockList(gpu: Gpu, blocks: readonly SlotBlock[], runs: readonly Run[]): BlockList {
-  return {
-    blocks: gpu.upload(
-      Uint32Array.from(blocks.flatMap((b) => [b.first, b.count, b.firstRun, b.runs])),
-      [blocks.length, 4],
-      "u32",
-    ),
-    runs: gpu.upload(Uint32Array.from(runs.flatMap((r) => [r.first, r.count])), [1, runs.length, 2], "u32"),
-  };
+  return { blocks: uploadBlocks(gpu, blocks), runs: uploadRuns(gpu, runs).reshape([1, runs.length, 2]) };
 }

@@ -9,7 +9,8 @@ import type { MatrixUnits } from "./matrix_units.ts";
 import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
 import { poison } from "./poison.ts";
 import type { Precision } from "./precision.ts";
-import { type Dispatch, type DispatchProfiler, Recorder } from "./recorder.ts";
+import type { Profiler } from "./profile/profiler.ts";
+import { type Dispatch, Recorder } from "./recorder.ts";
 import { Scopes } from "./scopes.ts";
 import type { TuningStore } from "./tuning/choices.ts";
 import { bytesOf, Tensor } from "./tensor.ts";
@@ -190,11 +191,12 @@ export class Gpu extends Scopes {
   }
 
   /** The profiler that measures dispatches, if there is one; see `Profiler.start`. */
-  get profiler(): DispatchProfiler | undefined {
+  get profiler(): Profiler | undefined {
     return this.#recorder.profiler;
   }
 
-  set profiler(profiler: DispatchProfiler | undefined) {
+  set profiler(profiler: Profiler | undefined) {
+    this.submit();
     this.#recorder.profiler = profiler;
   }
 

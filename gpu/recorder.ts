@@ -1,5 +1,6 @@
 import { type KernelSource, type WgslDialect, writeParams } from "./kernel.ts";
 import { Pipelines } from "./pipelines.ts";
+import type { Profiler } from "./profile/profiler.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Uniform blocks are aligned to this many bytes (WebGPU's strictest minUniformBufferOffsetAlignment). */
@@ -22,26 +23,15 @@ export interface Dispatch {
   readonly workgroups: readonly [number, number, number];
 }
 
-/** Measures what is recorded; see `Profiler`. */
-export interface DispatchProfiler {
-  /** Runs `work`, which may wait. All that is recorded until it ends carries the label. */
-  labelled<T>(name: string, work: () => T): T;
-  /** Registers the next dispatch, and returns the descriptor that its pass must start with. */
-  note(kernel: string): GPUComputePassTimestampWrites;
-  /** Records the commands that resolve a batch's timestamps. They come last in the batch. */
-  resolve(encoder: GPUCommandEncoder): void;
-  /** Drops the dispatches that were registered since the last batch. */
-  discard(): void;
-}
-
 /** Records dispatches and copies, and submits them to the device in batches. */
 export class Recorder {
   readonly pipelines: Pipelines;
+  /** Measures what is recorded. It must change between two batches. */
+  profiler: Profiler | undefined;
   readonly #params: GPUBuffer;
   readonly #paramsStaging = new DataView(new ArrayBuffer(LARGEST_BATCH * PARAMS_STRIDE));
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
-  #profiler: DispatchProfiler | undefined;
   #recorded = 0;
   #batch = FIRST_BATCH;
   #submissions = 0;
@@ -55,16 +45,6 @@ export class Recorder {
     this.pipelines = new Pipelines(device, dialect, this.#params);
   }
 
-  /** The profiler that measures what is recorded, while there is one. */
-  get profiler(): DispatchProfiler | undefined {
-    return this.#profiler;
-  }
-
-  set profiler(profiler: DispatchProfiler | undefined) {
-    this.submit();
-    this.#profiler = profiler;
-  }
-
   /** Records one dispatch of a kernel. */
   dispatch(kernel: KernelSource, { buffers, params, workgroups }: Dispatch): void {
     const { pipeline } = this.pipelines.get(kernel);
@@ -76,9 +56,9 @@ export class Recorder {
     writeParams(kernel, params, this.#paramsStaging, at);
     const group = this.pipelines.bind(kernel, buffers);
     this.#encoder ??= this.device.createCommandEncoder();
-    if (this.#profiler) this.#endPass();
+    if (this.profiler) this.#endPass();
     this.#pass ??= this.#encoder.beginComputePass(
-      this.#profiler && { label: kernel.name, timestampWrites: this.#profiler.note(kernel.name) },
+      this.profiler && { label: kernel.name, timestampWrites: this.profiler.note(kernel.name) },
     );
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, group, [at]);
@@ -97,7 +77,7 @@ export class Recorder {
   submit(): void {
     if (!this.#encoder) return;
     this.#endPass();
-    this.#profiler?.resolve(this.#encoder);
+    this.profiler?.resolve(this.#encoder);
     // The queue keeps the order: the previous batch has read its parameters before these are written.
     this.device.queue.writeBuffer(this.#params, 0, this.#paramsStaging.buffer, 0, this.#recorded * PARAMS_STRIDE);
     this.device.queue.submit([this.#encoder.finish()]);
@@ -119,7 +99,7 @@ export class Recorder {
     this.#endPass();
     this.#encoder = undefined;
     this.#recorded = 0;
-    this.#profiler?.discard();
+    this.profiler?.discard();
   }
 
   #endPass(): void {

@@ -1,3 +1,4 @@
+import type { Tape } from "./tape.ts";
 import { Tensor } from "./tensor.ts";
 
 /**
@@ -9,19 +10,10 @@ import { Tensor } from "./tensor.ts";
  */
 export type Backward = (dy: Tensor, wanted: readonly boolean[]) => readonly (Tensor | undefined)[];
 
-/** What ops record on for the backward pass; see `Tape`. */
-export interface OpTape {
-  /**
-   * Records one op; called by ops. Views of one buffer are parts of one tensor: ops may write and read parts, but a part
-   * must be written before it is read, and only once.
-   */
-  record(output: Tensor, inputs: readonly (Tensor | undefined)[], backward: Backward): void;
-}
-
 /** Scopes free the tensors that are made in them, unless a tape needs them. `Gpu` extends this. */
 export abstract class Scopes {
   #open: Set<Tensor>[] = [];
-  #tape: OpTape | undefined;
+  #tape: Tape | undefined;
 
   /** Frees the memory of a tensor. */
   protected abstract free(tensor: Tensor): void;
@@ -93,7 +85,7 @@ export abstract class Scopes {
   }
 
   /** The tape that ops record on, while one is open. */
-  get tape(): OpTape | undefined {
+  get tape(): Tape | undefined {
     return this.#tape;
   }
 
@@ -101,7 +93,7 @@ export abstract class Scopes {
    * Runs `work` with the tape open. Nothing is freed in it, because the backward pass needs it. It must be called in a
    * scope.
    */
-  taping<T extends Tensor | readonly Tensor[] | void>(tape: OpTape, work: () => T): T {
+  taping<T extends Tensor | readonly Tensor[] | void>(tape: Tape, work: () => T): T {
     if (this.#open.length === 0) throw new Error("taping without a scope would never be freed");
     return this.#with(tape, work);
   }
@@ -111,7 +103,7 @@ export abstract class Scopes {
     return this.#with(undefined, work);
   }
 
-  #with<T>(tape: OpTape | undefined, work: () => T): T {
+  #with<T>(tape: Tape | undefined, work: () => T): T {
     const outer = this.#tape;
     this.#tape = tape;
     try {

@@ -1,7 +1,7 @@
 import type { Gpu } from "./gpu.ts";
 import { combine } from "./ops/combine.ts";
 import { fill } from "./ops/elementwise.ts";
-import type { Backward, OpTape } from "./scopes.ts";
+import type { Backward } from "./scopes.ts";
 import { Tensor } from "./tensor.ts";
 
 interface Step {
@@ -24,7 +24,7 @@ interface Step {
  * });
  * ```
  */
-export class Tape implements OpTape {
+export class Tape {
   /** For each watched buffer the range of bytes that tensors use. One gradient covers all of the range. */
   readonly #watched = new Map<GPUBuffer, Range>();
   readonly #steps: Step[] = [];
@@ -34,6 +34,10 @@ export class Tape implements OpTape {
     for (const tensor of watched) this.#watch(tensor);
   }
 
+  /**
+   * Records one op; called by ops. Views of one buffer are parts of one tensor: ops may write and read parts, but a part
+   * must be written before it is read, and only once.
+   */
   record(output: Tensor, inputs: readonly (Tensor | undefined)[], backward: Backward): void {
     const read = inputs.filter((input) => input && this.#watched.has(input.buffer)) as Tensor[];
     if (read.length === 0) return;

@@ -1,4 +1,4 @@
-import { cutBlocks, type Run } from "./attention_plan.ts";
+import { cutBlocks, type Run, type SlotBlock, uploadBlocks, uploadRuns } from "./attention_plan.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -24,10 +24,7 @@ export interface TileBudget {
 
 /** Uploads a layout. */
 export function uploadTileLayout(gpu: Gpu, order: Uint32Array, tiles: readonly Run[]): TileLayout {
-  return {
-    order: gpu.upload(order, [1, order.length], "u32"),
-    tiles: gpu.upload(Uint32Array.from(tiles.flatMap(({ first, count }) => [first, count])), [tiles.length, 2], "u32"),
-  };
+  return { order: gpu.upload(order, [1, order.length], "u32"), tiles: uploadRuns(gpu, tiles) };
 }
 
 /**
@@ -44,21 +41,16 @@ export function uploadTileBudget(
   rows: number,
   kept?: Run,
 ): TileBudget {
-  const blocks: number[] = [], spans: number[] = [];
+  const blocks: SlotBlock[] = [], selected: Run[] = [];
   let runs = 0;
   const add = (slots: Run, count: number) => {
-    for (const block of cutBlocks(slots, rows, runs, count)) blocks.push(block.first, block.count, runs, count);
+    blocks.push(...cutBlocks(slots, rows, runs, count));
     runs += count;
   };
   for (const [row, tile] of tiles.entries()) {
-    spans.push(runs, keep[row]!);
+    selected.push({ first: runs, count: keep[row]! });
     add(tile, keep[row]! + (kept ? 1 : 0));
   }
   if (kept) add(kept, 1);
-  return {
-    rows: gpu.upload(Uint32Array.from(spans), [tiles.length, 2], "u32"),
-    blocks: gpu.upload(Uint32Array.from(blocks), [blocks.length / 4, 4], "u32"),
-    runs,
-    kept,
-  };
+  return { rows: uploadRuns(gpu, selected), blocks: uploadBlocks(gpu, blocks), runs, kept };
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
-import { chosenHead, HEAD_PARAMS } from "./chosen_head.ts";
+import { chosenHead, HEAD_PARAMS } from "./chosen_heads.ts";
 import { memo } from "./memo.ts";
 import type { MatrixFormat } from "../formats/format.ts";
 

@@ -8,8 +8,6 @@ import { type AttentionPattern, headDimOf, launchAttention } from "./attention_l
 import { zeros } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
-export type { AttentionPattern } from "./attention_launch.ts";
-
 /** Options of attention. */
 export interface AttentionOptions extends AttentionPattern {
   /** [heads, queries, keys], f32: added to the scaled scores, the same for every batch item. Not with a plan. */

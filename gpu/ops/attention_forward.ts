@@ -8,7 +8,7 @@ import { attentionTiled } from "../kernels/attention/tiled.ts";
 import { forwardRows, type ForwardVariant } from "../kernels/attention/variants.ts";
 import type { Tensor } from "../tensor.ts";
 import { type AttentionPattern, launchAttention, orderStride } from "./attention_launch.ts";
-import { chosenHeads } from "./chosen_heads.ts";
+import { chosenHeads } from "../kernels/chosen_heads.ts";
 
 /** The operands; for their shapes see `attention`. */
 export interface ForwardTensors {

@@ -2,7 +2,7 @@ import type { AttentionPlan, BlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import type { KernelSource } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
-import { chosenHeads, type Heads } from "./chosen_heads.ts";
+import { chosenHeads, type Heads } from "../kernels/chosen_heads.ts";
 
 /** The number of heads, and the pairs of queries and keys that take part. */
 export interface AttentionPattern extends Heads {

@@ -1,10 +1,9 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
-import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
+import { chosenHead, chosenHeads, HEAD_PARAMS } from "../kernels/chosen_heads.ts";
 import { memo } from "../kernels/memo.ts";
 import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
-import { chosenHeads } from "./chosen_heads.ts";
 
 /** Disjoint buckets of one size, and the tokens that are in no bucket. */
 export interface Buckets {

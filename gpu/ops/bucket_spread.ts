@@ -1,10 +1,9 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
-import { chosenHead } from "../kernels/chosen_head.ts";
+import { chosenHead, chosenHeads } from "../kernels/chosen_heads.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Buckets, Selection } from "./bucket_select.ts";
-import { chosenHeads } from "./chosen_heads.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** The number of tokens of one thread of {@link SPREAD}. */
@@ -37,7 +36,7 @@ ${
   }`,
 };
 
-/** Overwrites every token that was not selected with its centre's value: y [batch, tokens, heads · head dim], f32. */
+/** Overwrites every token that is not kept with its centre's value: y [batch, tokens, heads · head dim], f32. */
 export function bucketSpread(gpu: Gpu, y: Tensor, heads: number, { source, end }: Selection, only?: Tensor): void {
   const [batch, tokens, dim] = y.shape as [number, number, number];
   const headDim4 = dim / heads / 4, abreast = Math.floor(256 / headDim4);

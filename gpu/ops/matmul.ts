@@ -1,7 +1,7 @@
 import type { Gpu } from "../gpu.ts";
 import { matmulPlain, matmulTiled, PLAIN_MATMUL, TILED_MATMUL } from "../kernels/matmul.ts";
 import type { Tensor } from "../tensor.ts";
-import { chosenHeads, type Heads } from "./chosen_heads.ts";
+import { chosenHeads, type Heads } from "../kernels/chosen_heads.ts";
 
 /** Options of a product. */
 export interface MatmulOptions extends Partial<Heads> {

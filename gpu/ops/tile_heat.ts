@@ -3,7 +3,7 @@ import { heatPlain, heatTiled } from "../kernels/attention/heat.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 import { headDimOf } from "./attention_launch.ts";
-import { chosenHeads, type Heads } from "./chosen_heads.ts";
+import { chosenHeads, type Heads } from "../kernels/chosen_heads.ts";
 
 /** Options of {@link tileHeat}. */
 export interface TileHeatOptions extends Heads {

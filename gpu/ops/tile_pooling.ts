@@ -1,9 +1,8 @@
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
-import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
+import { chosenHead, chosenHeads, HEAD_PARAMS } from "../kernels/chosen_heads.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
-import { chosenHeads } from "./chosen_heads.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 /** Neighbouring threads read neighbouring vec4s of one token, so a head's row takes one load per thread. */

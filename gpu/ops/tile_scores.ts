@@ -1,8 +1,7 @@
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
-import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
+import { chosenHead, chosenHeads, HEAD_PARAMS, type Heads } from "../kernels/chosen_heads.ts";
 import type { Tensor } from "../tensor.ts";
-import { chosenHeads, type Heads } from "./chosen_heads.ts";
 import { matmul } from "./matmul.ts";
 
 /**

@@ -1,11 +1,10 @@
 import type { Gpu } from "../gpu.ts";
 import { folded, type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
-import { chosenHead, HEAD_PARAMS } from "../kernels/chosen_head.ts";
+import { chosenHead, chosenHeads, HEAD_PARAMS, type Heads } from "../kernels/chosen_heads.ts";
 import { memo } from "../kernels/memo.ts";
 import { SORT_KEY } from "../kernels/sort_key.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileBudget, TileLayout } from "../tile_layout.ts";
-import { chosenHeads, type Heads } from "./chosen_heads.ts";
 import { groups1d, perElement } from "../kernels/per_element.ts";
 
 const SHARED = {

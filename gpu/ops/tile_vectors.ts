@@ -1,11 +1,10 @@
 import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../kernel.ts";
-import { chosenHead } from "../kernels/chosen_head.ts";
+import { chosenHead, chosenHeads, type Heads } from "../kernels/chosen_heads.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
-import { chosenHeads, type Heads } from "./chosen_heads.ts";
 import { poolTiles } from "./tile_pooling.ts";
 import { projectTiles } from "./tile_scores.ts";
 

@@ -1,6 +1,6 @@
 import { TilereelError } from "../common/errors.ts";
 import type { Gpu } from "../gpu.ts";
-import { type DispatchProfiler, LARGEST_BATCH } from "../recorder.ts";
+import { LARGEST_BATCH } from "../recorder.ts";
 import { nanosecondsPerTick } from "./tick.ts";
 
 /** The size of a dispatch's two timestamps in bytes. */
@@ -35,7 +35,7 @@ interface Batch {
  * pass, which writes two timestamps. They are resolved in the same batch and stay on the device until the profile is
  * taken. If they were read earlier, Deno would block until they are there, and then the GPU would idle.
  */
-export class Profiler implements DispatchProfiler {
+export class Profiler {
   readonly #device: GPUDevice;
   readonly #queries: GPUQuerySet;
   readonly #resolved: GPUBuffer;
@@ -71,6 +71,7 @@ export class Profiler implements DispatchProfiler {
     return profiler;
   }
 
+  /** Runs `work`, which may wait. All that is recorded until it ends carries the label. */
   labelled<T>(name: string, work: () => T): T {
     const outer = this.#labels;
     const restore = () => void (this.#labels = outer);
@@ -85,12 +86,14 @@ export class Profiler implements DispatchProfiler {
     }
   }
 
+  /** Registers the next dispatch, and returns the descriptor that its pass must start with. */
   note(kernel: string): GPUComputePassTimestampWrites {
     const at = 2 * this.#noted.length;
     this.#noted.push({ kernel, labels: this.#labels });
     return { querySet: this.#queries, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
   }
 
+  /** Records the commands that resolve a batch's timestamps. They come last in the batch. */
   resolve(encoder: GPUCommandEncoder): void {
     const noted = this.#noted, count = noted.length;
     if (count === 0) return;
@@ -106,6 +109,7 @@ export class Profiler implements DispatchProfiler {
     this.#noted = [];
   }
 
+  /** Drops the dispatches that were registered since the last batch. */
   discard(): void {
     this.#noted = [];
   }

@@ -6,7 +6,8 @@
  */
 import { type AttentionPlan, cutBlocks, type Run, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention, attentionBackward, type AttentionPattern } from "../../gpu/ops/attention.ts";
+import { attention, attentionBackward } from "../../gpu/ops/attention.ts";
+import type { AttentionPattern } from "../../gpu/ops/attention_launch.ts";
 import { blockRows } from "../../gpu/ops/attention_family.ts";
 import { type Buckets, bucketSelect, keptSlots, type Selection } from "../../gpu/ops/bucket_select.ts";
 import { bucketCollect, bucketSpread } from "../../gpu/ops/bucket_spread.ts";

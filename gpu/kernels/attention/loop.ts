@@ -10,7 +10,7 @@
  * @module
  */
 import { type Binding, type ParamType, read, u32s } from "../../kernel.ts";
-import { chosenHead } from "../chosen_head.ts";
+import { chosenHead } from "../chosen_heads.ts";
 
 /** Less than any score, but finite, so that exp of the difference of two of them is 1, not NaN. */
 export const MASKED = "-1e30";

@@ -1,6 +1,6 @@
 import { clampedBuffer } from "../../clamps.ts";
 import { type KernelSource, read, u32s, unroll, write } from "../../kernel.ts";
-import { chosenHead } from "../chosen_head.ts";
+import { chosenHead } from "../chosen_heads.ts";
 import { memo } from "../memo.ts";
 import { countedHalves, FOUR_HALVES } from "../../formats/halves.ts";
 

@@ -4,7 +4,22 @@
  *
  * @module
  */
+import type { Gpu } from "../gpu.ts";
 import { u32s } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** The heads of an op's operands, and which of them it computes. */
+export interface Heads {
+  readonly heads: number;
+  /** [n], u32: the heads to compute; the results of other heads are undefined. Default: all */
+  readonly only?: Tensor | undefined;
+}
+
+/** The number of heads to compute, and what such a kernel takes of them. */
+export function chosenHeads(gpu: Gpu, { heads, only }: Heads) {
+  const chosen = only?.dim(0) ?? heads;
+  return { chosen, head_ids: only ?? gpu.placeholder, params: { heads, chosen, has_heads: only ? 1 : 0 } };
+}
 
 /** The parameters of such a kernel. `chosen` is the number of heads to compute. */
 export const HEAD_PARAMS = u32s("heads", "chosen", "has_heads");
