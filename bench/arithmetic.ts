@@ -7,12 +7,11 @@
  */
 import type { OptionValues } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
-import { openGpu } from "../gpu/native/open.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";
 import { openStopwatch } from "../gpu/tuning/stopwatch.ts";
 import { ofCeiling } from "./ceilings.ts";
-import { benchOptions, handOver } from "./program.ts";
+import { benchOptions, handOver, onGpu } from "./program.ts";
 import { percent, tableOf, tflopsText } from "./table.ts";
 
 const { gpu, json, save } = benchOptions;
@@ -91,7 +90,11 @@ ${each((row, j) => `  total += c${row}_${j} + vec4f(h${row}_${j});`)}
 if (import.meta.main) await runAsProgram({ command: "deno task bench:arithmetic", options, run: bench });
 
 async function bench(values: OptionValues<typeof options>): Promise<void> {
-  const gpu = await openGpu({ choice: values.gpu ?? "auto" });
+  await onGpu({ ...values, tuning: "off" }, async (gpu) => handOver(values, ...await measured(gpu)));
+}
+
+/** The data, and the text to print. */
+async function measured(gpu: Gpu): Promise<[unknown, string]> {
   const { name: adapter, source, software, features } = gpu.settings.description;
   const { groups, rounds } = WORK[software ? "software" : "hardware"], y = gpu.tensor([groups * THREADS]);
   const forms = FORMS.filter(({ f16 }) => !f16 || features.includes("shader-f16"));
@@ -101,7 +104,6 @@ async function bench(values: OptionValues<typeof options>): Promise<void> {
       gpu.run(kernel(form), { buffers: { y }, params: { rounds }, workgroups: [groups, 1, 1] })
     ),
   );
-  gpu.close();
   const results = forms.map(({ name: form }, i) => {
     const sorted = times.map((round) => round[i]!).sort((a, b) => a - b), ms = sorted[SAMPLES >> 1]!;
     const tflops = ROUND_FLOPS * rounds * THREADS * groups / ms / 1e9;
@@ -114,7 +116,7 @@ async function bench(values: OptionValues<typeof options>): Promise<void> {
     "TFLOP/s": (r) => tflopsText(r.tflops),
     "of the ceiling": (r) => ofCeiling(adapter, r.tflops, false),
   });
-  handOver(values, { adapter, source, results }, `${adapter} (${source})\n\n${table}`);
+  return [{ adapter, source, results }, `${adapter} (${source})\n\n${table}`];
 }
 
 /** The milliseconds of each work, in each of {@link SAMPLES} rounds. */

@@ -19,32 +19,26 @@ import { randn } from "../model/noise.ts";
 import type { ClipSize } from "../model/video_size.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
 import { assertVaried } from "./full_size/varied.ts";
-import { benchOptions, handOver, type MeasuredOn, onGpu } from "./program.ts";
+import { benchOptions, handOver, type MeasuredOn, onGpu, storedOption } from "./program.ts";
 import { SHAPES } from "./shapes.ts";
 import { gib, markdownTable } from "./table.ts";
 
 const options = {
   dir: path({
-    group: "Bench",
     value: "DIR",
     help: "New folder that the model is written to.",
     default: "a temporary one",
   }),
-  keep: flag({ group: "Bench", help: "Do not remove the model." }),
-  shape: choice({ group: "Bench", choices: ["1.3b", "14b"], help: "Shape of the transformer.", default: "1.3b" }),
-  layers: integer({ group: "Bench", value: "N", help: "Blocks of the transformer.", default: "all", min: 1 }),
-  stored: choice({
-    group: "Bench",
-    choices: ["bf16", "f32"],
-    help: "Format of the transformer's files: Wan-AI's own are f32.",
-    default: "bf16",
-  }),
+  keep: flag({ help: "Do not remove the model." }),
+  shape: choice({ choices: ["1.3b", "14b"], help: "Shape of the transformer.", default: "1.3b" }),
+  layers: integer({ help: "Blocks of the transformer.", default: "all", min: 1 }),
+  stored: storedOption("bf16"),
   ...benchOptions,
-  profile: profileOption("Bench"),
+  profile: profileOption("Options"),
   size: clipOptions.size,
   frames: clipOptions.frames,
   steps: clipOptions.steps,
-  memory: memory({ group: "Bench", value: "SIZE", help: "GPU memory to stay within.", default: "all there is" }),
+  memory: memory({ value: "SIZE", help: "GPU memory to stay within.", default: "all there is" }),
   weights: weightsOption,
   "weight-dtype": weightDtypeOption,
 };

@@ -13,7 +13,6 @@ import { runAsProgram } from "../tools/program/run_as_program.ts";
 
 const options = {
   source: choice({
-    group: "Kernels",
     choices: ["dawn", "deno"],
     help: "The compiler that the WGSL is for: Dawn's, or Deno's, which has no matrix units.",
     default: "dawn",

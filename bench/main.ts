@@ -22,7 +22,6 @@ import { percent, tableOf } from "./table.ts";
 const options = {
   ...benchOptions,
   precision: choice({
-    group: "Bench",
     choices: ["f32", "f16"],
     help: "Number format of the operands of matrix products.",
     default: "both on a GPU",

@@ -15,7 +15,7 @@ import { vedaAttention } from "../model/veda/methods.ts";
 import { singleBranch } from "../model/vorta/methods.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
 import { countMemory, DRY_MODELS, type MemoryCase, type MemoryCount, STAGES } from "./memory/count.ts";
-import { benchOptions } from "./program.ts";
+import { benchOptions, storedOption } from "./program.ts";
 import { tableOf } from "./table.ts";
 
 const METHODS: Readonly<Record<string, AttentionMethod | undefined>> = {
@@ -27,36 +27,28 @@ const METHODS: Readonly<Record<string, AttentionMethod | undefined>> = {
 
 const options = {
   model: choice({
-    group: "Bench",
     choices: Object.keys(DRY_MODELS) as MemoryCase["model"][],
     help: "The model whose memory is counted.",
     default: "a table of both",
   }),
   size: clipOptions.size,
   frames: clipOptions.frames,
-  guidance: number({ group: "Bench", value: "X", help: "1 turns guidance off.", default: "5", min: 0 }),
+  guidance: number({ help: "1 turns guidance off.", default: 5, min: 0 }),
   weights: weightsOption,
   "weight-dtype": weightDtypeOption,
-  stored: choice({
-    group: "Bench",
-    choices: ["f32", "bf16"],
-    help: "Format of the transformer's files: Wan-AI's own are f32.",
-    default: "f32",
-  }),
+  stored: storedOption("f32"),
   attention: choice({
-    group: "Bench",
     choices: Object.keys(METHODS),
     help: "The attention method; veda keeps a tenth of the tiles.",
     default: "full",
   }),
   precision: choice({
-    group: "Bench",
     choices: ["f32", "f16", "matrix"],
     help: "Number format of the operands of matrix products: matrix is f16 with matrix units.",
     default: "f32",
   }),
-  memory: memory({ group: "Bench", value: "LIMIT", help: "As for generate.", default: "8 GB" }),
-  parts: flag({ group: "Bench", help: "List what lies in memory at each peak." }),
+  memory: memory({ value: "LIMIT", help: "As for generate.", default: "8 GB" }),
+  parts: flag({ help: "List what lies in memory at each peak." }),
   json: benchOptions.json,
 };
 
@@ -104,8 +96,8 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
     : [{ model, ...files, ...size, frames, weights, guidance, device, method: values.attention ?? "full" }];
   const counted: Counted[] = [];
   for (const one of cases) {
-    const { method = "full" } = one, attention = METHODS[method];
-    const count = await countMemory({ ...one, ...attention && { attention } });
+    const { method = "full", ...rest } = one, attention = METHODS[method];
+    const count = await countMemory({ ...rest, ...attention && { attention } });
     counted.push({ ...one, method, ...count });
     if (values.json) console.log(JSON.stringify(counted.at(-1)));
     else if (values.parts) console.log(partsText(counted.at(-1)!));

@@ -4,17 +4,17 @@
  * @module
  */
 import { gpuOptions, type GpuValues, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
-import { choice, flag, path } from "../tools/program/options.ts";
+import { choice, flag, notation, type OptionValues, path } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { SHAPE_NAMES } from "./shapes.ts";
 
 /** Options of most benchmarks. */
 export const benchOptions = {
-  ...gpuOptions("Bench"),
-  precision: precisionOption("Bench"),
-  json: flag({ group: "Bench", help: "Print JSON instead of a table." }),
-  save: path({ group: "Bench", value: "FILE", help: "Also write the JSON to a file." }),
+  ...gpuOptions("Options"),
+  precision: precisionOption("Options"),
+  json: flag({ help: "Print JSON instead of a table." }),
+  save: path({ value: "FILE", help: "Also write the JSON to a file." }),
 };
 
 /** The problem sizes for software adapters, and those for GPUs. */
@@ -22,28 +22,54 @@ export type Size = "small" | "large";
 
 /** --size, where it chooses among problem sizes. */
 export const sizeOption = choice({
-  group: "Bench",
   choices: ["small", "large"],
   help: "Problem sizes.",
   default: "small on software adapters, else large",
 });
 
-/** --shape. */
-export const shapeOption = choice({
-  group: "Bench",
-  choices: SHAPE_NAMES,
-  help: "A small model, Wan 1.3B at 832x480, 81 frames, or Wan 14B at 1280x720, 81 frames.",
-  elsewhere: ["size"],
-  default: "small on software adapters, else 1.3b",
-});
+/** --shape and --method, of benchmarks that time kinds of attention. */
+export const attentionBenchOptions = {
+  shape: choice({
+    choices: SHAPE_NAMES,
+    help: "A small model, Wan 1.3B at 832x480, 81 frames, or Wan 14B at 1280x720, 81 frames.",
+    elsewhere: ["size"],
+    default: "small on software adapters, else 1.3b",
+  }),
+  method: choice({
+    choices: ["all", "vorta", "veda"],
+    help: "What to time beside full attention.",
+    default: "all",
+  }),
+};
+
+/** The name of the model that --shape chooses on a GPU. */
+export function shapeOn(
+  { settings: { description: { software } } }: Gpu,
+  { shape = software ? "small" : "1.3b" }: OptionValues<typeof attentionBenchOptions>,
+): typeof SHAPE_NAMES[number] {
+  return shape;
+}
+
+/** --stored: the format of files that are written or made up. */
+export const storedOption = (usual: "f32" | "bf16") =>
+  choice({ choices: ["f32", "bf16"], help: "Format of the files: Wan-AI's own are f32.", default: usual });
+
+/** --keeps: shares of tiles. */
+export const keepsOption = (usual: readonly number[]) =>
+  notation(
+    { value: "X,Y", help: "Shares of tiles that Veda keeps.", default: usual.join() },
+    "numbers above 0 and at most 1, as in 0.5,0.25",
+    (text) => {
+      const keeps = text.split(",").map(Number);
+      return keeps.every((keep) => keep > 0 && keep <= 1) ? keeps : undefined;
+    },
+  );
+
+/** Where --prompts points if it is not given. */
+export const DEFAULT_PROMPTS = "tools/demo/prompts64.txt";
 
 /** --prompts. */
-export const promptsOption = path({
-  group: "Bench",
-  value: "FILE",
-  help: "One prompt a line.",
-  default: "tools/demo/prompts64.txt",
-});
+export const promptsOption = path({ value: "FILE", help: "One prompt a line.", default: DEFAULT_PROMPTS });
 
 /** The GPU on which something was measured. */
 export interface MeasuredOn {

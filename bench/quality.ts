@@ -24,32 +24,28 @@ import { psnr, ssim } from "../model/video/quality.ts";
 import type { Video } from "../model/video/video.ts";
 import { BRANCHES } from "../model/vorta/branch.ts";
 import { loadRouter } from "../model/vorta/router_file.ts";
-import { benchOptions, handOver, onGpu, promptsOption } from "./program.ts";
-import { npyOfFrames } from "./quality/npy.ts";
+import { benchOptions, DEFAULT_PROMPTS, handOver, onGpu, promptsOption } from "./program.ts";
 import { randomRoutes } from "./quality/random_routes.ts";
 import { markdownTable, mean, percent, tableOf } from "./table.ts";
 
 const options = {
   setting: many(setting({
-    group: "Bench",
     value: "SETTING",
     help: 'As for tilereel compare, after "full": "vorta tau=0.5", "sliding", "name: veda keep=0.25".',
     default: "vorta, sliding, coreset",
   })),
   random: flag({
-    group: "Bench",
     help: "Beside each vorta setting, render with random routes that have as many heads on each branch.",
   }),
   prompts: promptsOption,
-  from: integer({ group: "Bench", value: "N", help: "Leave out the first N prompts.", default: "0", min: 0 }),
-  count: integer({ group: "Bench", value: "N", help: "Render at most N prompts.", default: "all", min: 1 }),
-  model: path({ group: "Bench", value: "DIR", help: "Folder of the model.", default: "the embedded demo model" }),
+  from: integer({ help: "Leave out the first N prompts.", default: 0, min: 0 }),
+  count: integer({ help: "Render at most N prompts.", default: "all", min: 1 }),
+  model: path({ value: "DIR", help: "Folder of the model.", default: "the embedded demo model" }),
   ...benchOptions,
   size: clipOptions.size,
   steps: clipOptions.steps,
-  seed: integer({ group: "Bench", value: "N", help: "Prompt i starts from the noise of seed N + i.", default: "0" }),
+  seed: integer({ help: "Prompt i starts from the noise of seed N + i.", default: 0 }),
   out: path({
-    group: "Bench",
     value: "DIR",
     help: "Folder that clips are written to, as SETTING/000.npy.",
     default: "none",
@@ -85,7 +81,7 @@ if (import.meta.main) await runAsProgram({ command: "deno task bench:quality", o
 
 async function bench(values: Values): Promise<void> {
   const { from = 0, count = Infinity, model = embeddedModelDir() } = values;
-  const prompts = (await readPrompts(values.prompts ?? promptsOption.default as string))
+  const prompts = (await readPrompts(values.prompts ?? DEFAULT_PROMPTS))
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
   const contenders = await contendersOf(values, model);
   await onGpu(values, async (gpu) => {
@@ -168,6 +164,19 @@ function change({ data, frames }: Video): number {
   let sum = 0;
   for (let at = frame; at < data.length; at++) sum += Math.abs(data[at]! - data[at - frame]!);
   return sum / (data.length - frame);
+}
+
+/** A clip as NumPy's file format, version 1.0: uint8 [frames, height, width, 3]. */
+function npyOfFrames({ frames, height, width, data }: Video): Uint8Array {
+  const text = `{'descr': '|u1', 'fortran_order': False, 'shape': (${frames}, ${height}, ${width}, 3), }`;
+  // Magic, version and length take ten bytes; the header ends on a multiple of 64 with a line feed.
+  const length = Math.ceil((10 + text.length + 1) / 64) * 64 - 10;
+  const header = new TextEncoder().encode(text.padEnd(length - 1) + "\n");
+  const file = new Uint8Array(10 + length + data.length);
+  file.set([0x93, ...new TextEncoder().encode("NUMPY"), 1, 0, length & 255, length >> 8]);
+  file.set(header, 10);
+  file.set(data, 10 + length);
+  return file;
 }
 
 function tables(results: readonly Result[]): string {

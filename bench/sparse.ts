@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { choice, type OptionValues, text } from "../tools/program/options.ts";
+import type { OptionValues } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
 import { vedaOptions } from "../tools/program/clip/veda_options.ts";
 import { vortaOptions } from "../tools/program/clip/vorta_options.ts";
@@ -19,21 +19,27 @@ import { defaultCapacity, defaultShape } from "../model/veda/tile_shapes.ts";
 import { VortaAttention } from "../model/vorta/attention.ts";
 import { operands } from "./cases.ts";
 import { measure } from "./measure.ts";
-import { benchOptions, handOver, type MeasuredOn, onGpu, saveResult, shapeOption } from "./program.ts";
+import {
+  attentionBenchOptions,
+  benchOptions,
+  handOver,
+  keepsOption,
+  type MeasuredOn,
+  onGpu,
+  saveResult,
+  shapeOn,
+} from "./program.ts";
 import { measuredSettings, type ModelShape, SHAPES } from "./shapes.ts";
 import { randomProjections } from "./steps/methods.ts";
 import { percent, tableOf } from "./table.ts";
 
+/** Shares of tiles that Veda keeps, where none are given. */
+const KEEPS = [0.2, 0.1, 0.05];
+
 const options = {
   ...benchOptions,
-  shape: shapeOption,
-  method: choice({
-    group: "Bench",
-    choices: ["all", "vorta", "veda"],
-    help: "What to time beside dense attention.",
-    default: "all",
-  }),
-  keeps: text({ group: "Bench", value: "X,Y", help: "Shares of tiles that Veda keeps.", default: "0.2,0.1,0.05" }),
+  ...attentionBenchOptions,
+  keeps: keepsOption(KEEPS),
   tile: vortaOptions.tile,
   "tile-shape": vedaOptions["tile-shape"],
 };
@@ -68,7 +74,7 @@ if (import.meta.main) await runAsProgram({ command: "deno task bench:sparse", op
 
 function bench(values: Values): Promise<void> {
   return onGpu(values, async (gpu, on) => {
-    const name = values.shape ?? (gpu.settings.description.software ? "small" : "1.3b"), shape = SHAPES[name];
+    const name = shapeOn(gpu, values), shape = SHAPES[name];
     const { config: { heads, headDim, dim }, grid } = shape, qkv = operands(gpu, dim, product(grid));
     const results: Result[] = [], data: SparseRun = { ...on, shape: name, heads, headDim, grid, results };
     const time: Time = async (kind, pattern, density, work, { of, scale = 1 } = {}) => {
@@ -84,9 +90,7 @@ function bench(values: Values): Promise<void> {
     await time("dense", `dense${scaled}`, 1, () => attention(gpu, ...qkv, { heads, only }), { scale });
     if (values.method !== "veda") await timeVorta(gpu, shape, qkv, time, values);
     if (values.method !== "vorta") {
-      for (const keep of (values.keeps ?? "0.2,0.1,0.05").split(",").map(Number)) {
-        await timeVeda(gpu, shape, qkv, time, values, keep);
-      }
+      for (const keep of values.keeps ?? KEEPS) await timeVeda(gpu, shape, qkv, time, values, keep);
     }
     const title = `${on.adapter} (${on.source}, ${on.precision}): ${sizes(grid)} tokens, ${heads} heads of ${headDim}`;
     handOver(values, data, `\n${title}\n\n${table(results)}`);

@@ -8,13 +8,21 @@
  *
  * @module
  */
-import { choice, flag, integer, type OptionValues } from "../tools/program/options.ts";
+import { flag, integer, type OptionValues } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { measure } from "./measure.ts";
 import { type Profiled, profiled } from "./profiled.ts";
-import { benchOptions, handOver, type MeasuredOn, onGpu, saveResult, shapeOption } from "./program.ts";
+import {
+  attentionBenchOptions,
+  benchOptions,
+  handOver,
+  type MeasuredOn,
+  onGpu,
+  saveResult,
+  shapeOn,
+} from "./program.ts";
 import { type ModelShape, SHAPES } from "./shapes.ts";
 import { full, type TimedMethod, veda, vorta } from "./steps/methods.ts";
 import { openTransformer, type TimedTransformer } from "./steps/transformer.ts";
@@ -22,19 +30,12 @@ import { percent, secondsText, tableOf } from "./table.ts";
 
 const options = {
   ...benchOptions,
-  shape: shapeOption,
-  method: choice({
-    group: "Bench",
-    choices: ["all", "vorta", "veda"],
-    help: "What to time beside full attention.",
-    default: "all",
-  }),
-  block: flag({ group: "Bench", help: "Load and time only one block.", default: "for 14b" }),
+  ...attentionBenchOptions,
+  block: flag({ help: "Load and time only one block.", default: "for 14b" }),
   longest: integer({
-    group: "Bench",
     value: "SECONDS",
     help: "A whole forward pass that would take longer is not timed.",
-    default: "8",
+    default: 8,
     min: 0,
   }),
 };
@@ -89,7 +90,7 @@ if (import.meta.main) await runAsProgram({ command: "deno task bench:steps", opt
 
 function bench(values: OptionValues<typeof options>): Promise<void> {
   return onGpu(values, async (gpu, on) => {
-    const name = values.shape ?? (gpu.settings.description.software ? "small" : "1.3b"), shape = SHAPES[name];
+    const name = shapeOn(gpu, values), shape = SHAPES[name];
     const { clip, grid, config: { layers } } = shape, { method: which = "all", longest = 8 } = values;
     const blocks = values.block ?? name === "14b" ? 1 : layers;
     const transformer = await openTransformer(gpu, shape, blocks);

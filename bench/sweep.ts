@@ -18,7 +18,7 @@ const { tuning: _, ...others } = benchOptions;
 const options = {
   ...others,
   size: sizeOption,
-  only: text({ group: "Bench", value: "WORD", help: "Only families whose name contains WORD.", default: "all" }),
+  only: text({ value: "WORD", help: "Only families whose name contains WORD.", default: "all" }),
 };
 
 if (import.meta.main) await runAsProgram({ command: "deno task bench:sweep", options, run: bench });

@@ -14,13 +14,13 @@ import { Umt5Encoder } from "../model/umt5/encoder.ts";
 import { writeRandomWeights } from "./full_size/random_weights.ts";
 import { umt5Tensors } from "./full_size/tensor_spec.ts";
 import { assertVaried } from "./full_size/varied.ts";
-import { benchOptions, handOver, onGpu } from "./program.ts";
+import { benchOptions, handOver, onGpu, storedOption } from "./program.ts";
 import { gib, markdownTable } from "./table.ts";
 
 const options = {
-  stored: choice({ group: "Bench", choices: ["f32", "bf16"], help: "Format of the files.", default: "f32" }),
-  layers: integer({ group: "Bench", value: "N", help: "Blocks of the encoder.", default: "24", min: 1 }),
-  size: choice({ group: "Bench", choices: ["xxl", "small"], help: "Size of the encoder.", default: "xxl" }),
+  stored: storedOption("f32"),
+  layers: integer({ help: "Blocks of the encoder.", default: 24, min: 1 }),
+  size: choice({ choices: ["xxl", "small"], help: "Size of the encoder.", default: "xxl" }),
   ...benchOptions,
   "weight-dtype": weightDtypeOption,
 };

@@ -7,7 +7,7 @@
  * @module
  */
 import { type LongRun, openLongRun } from "../tools/program/long_run.ts";
-import { integer, type OptionValues, path, text } from "../tools/program/options.ts";
+import { integer, type OptionValues, path } from "../tools/program/options.ts";
 import {
   type OpenRuns,
   openSamplingRuns,
@@ -33,17 +33,20 @@ import { spread } from "../model/veda/tile_search.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
 import { runAsProgram } from "../tools/program/run_as_program.ts";
-import { benchOptions, promptsOption } from "./program.ts";
+import { benchOptions, DEFAULT_PROMPTS, keepsOption, promptsOption } from "./program.ts";
 import { percent, tableOf } from "./table.ts";
+
+/** Shares of tiles that Veda keeps, where none are given. */
+const KEEPS = [0.5, 0.25, 0.125];
 
 const options = {
   ...samplingRunOptions,
   ...trainedModelOptions,
   prompts: promptsOption,
-  count: integer({ group: "Bench", value: "N", help: "Use the first N prompts.", default: "4", min: 1 }),
-  tiles: path({ group: "Bench", value: "FILE,FILE", help: 'Files of "train tiles" and "search tiles" to compare.' }),
-  keeps: text({ group: "Bench", value: "X,Y", help: "Keep ratios.", default: "0.5,0.25,0.125" }),
-  looks: integer({ group: "Bench", value: "N", help: "Denoising steps of a run to measure.", default: "4", min: 1 }),
+  count: integer({ help: "Use the first N prompts.", default: 4, min: 1 }),
+  tiles: path({ value: "FILE,FILE", help: 'Files of "train tiles" and "search tiles" to compare.' }),
+  keeps: keepsOption(KEEPS),
+  looks: integer({ help: "Denoising steps of a run to measure.", default: 4, min: 1 }),
   json: benchOptions.json,
 };
 
@@ -74,13 +77,12 @@ interface Result {
 }
 
 async function bench(values: OptionValues<typeof options>): Promise<void> {
-  const { prompts = promptsOption.default as string, count = 4, json = false } = values;
+  const { prompts = DEFAULT_PROMPTS, count = 4, keeps = KEEPS, json = false } = values;
   const all = await planSampling({ ...values, prompts });
   const sampling = { ...all, clips: all.clips.slice(0, count) };
   using work = await openLongRun({ quiet: json, values, stopping: "Stopping after this step." });
   using open = await openSamplingRuns(work, sampling);
   const pickers = await openPickers(work.gpu, open, values, sampling.grid);
-  const keeps = (values.keeps ?? "0.5,0.25,0.125").split(",").map(Number);
   const results = await measure(work, open, pickers, keeps, values.looks ?? 4);
   if (json) console.log(JSON.stringify({ prompts: sampling.clips.length, results }));
   else print(results, keeps);

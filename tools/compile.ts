@@ -19,8 +19,8 @@ const DENORT_HOST = "https://dl.deno.land/";
 const PROBE_MS = 10_000;
 
 const options = {
-  out: path({ group: "Output", value: "FILE", help: "Where to write it.", default: "dist/tilereel" }),
-  "self-extracting": flag({ group: "Output", help: "Do not try deno compile." }),
+  out: path({ value: "FILE", help: "Where to write it.", default: "dist/tilereel" }),
+  "self-extracting": flag({ help: "Do not try deno compile." }),
 };
 
 /** The temporary folder of the program while there is one. */

@@ -20,8 +20,8 @@ const PACKAGE = "npm:webgpu@0.6.2";
 const ROOT = join(import.meta.dirname!, "..");
 
 const options = {
-  out: path({ group: "Output", value: "DIR", help: "Where to put it.", default: "node_modules/webgpu" }),
-  platform: text({ group: "Output", value: "NAME", help: "linux-x64, linux-arm64, …", default: "this system's" }),
+  out: path({ value: "DIR", help: "Where to put it.", default: "node_modules/webgpu" }),
+  platform: text({ value: "NAME", help: "linux-x64, linux-arm64, …", default: "this system's" }),
 };
 
 if (import.meta.main) {

@@ -18,12 +18,11 @@ import { bundle, ENTRY_POINTS, ROOT, stageFiles } from "./stage_program.ts";
 
 const options = {
   out: path({
-    group: "Output",
     value: "FILE",
     help: "Where to write it.",
     default: `dist/tilereel-${config.version}.tgz`,
   }),
-  untyped: flag({ group: "Output", help: "Leave out the declarations, for which TypeScript is downloaded." }),
+  untyped: flag({ help: "Leave out the declarations, for which TypeScript is downloaded." }),
 };
 
 if (import.meta.main) await runAsProgram({ command: "deno task pack", options, run: pack });

@@ -4,28 +4,19 @@
  * @module
  */
 import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
-import type { AttentionMethod } from "../../model/attention/method.ts";
-import type { StepCache } from "../../model/cache/step_cache.ts";
-import { VideoPipeline } from "../../model/pipeline.ts";
+import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { FamilyModel } from "../../model/family.ts";
 import type { ClipSize } from "../../model/video_size.ts";
-import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
-import type { WeightsChoice, WeightsPlace } from "../../model/blocks/weights_place.ts";
+import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { drySource } from "../full_size/made_source.ts";
 import { SHAPES, type StoredDtype } from "../shapes.ts";
 
-/** A clip, and how it is rendered. */
-export interface ModelCase extends ClipSize {
-  /** Default: "auto". */
-  readonly weights?: WeightsChoice;
-  /** Default: "auto". */
-  readonly weightDtype?: WeightDtypeChoice;
-  /** Default: 5. */
-  readonly guidance?: number;
-  /** Default: full attention. */
-  readonly attention?: AttentionMethod;
-  /** Default: none. */
-  readonly cache?: StepCache;
+/** A clip, and how it is rendered. Guidance is 5 by default. */
+export interface ModelCase
+  extends
+    ClipSize,
+    Pick<LoadOptions, "weights" | "weightDtype">,
+    Pick<GenerateOptions, "guidance" | "attention" | "cache"> {
   /** The device that it runs on. */
   readonly device?: DryGpuOptions;
 }
@@ -73,17 +64,11 @@ export async function countMemory({ model, stored, ...one }: MemoryCase): Promis
 /** Loads, denoises and decodes on a dry device. */
 export async function countModel(
   model: FamilyModel,
-  { width, height, frames, weights = "auto", weightDtype = "auto", guidance = 5, ...rest }: ModelCase,
+  { weights, weightDtype, device, ...rest }: ModelCase,
 ): Promise<MemoryCount> {
-  const { attention, cache, device } = rest, books = new Books();
+  const books = new Books(), clip = { guidance: 5, ...rest };
   const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
-  const clip = { width, height, frames };
-  const pipeline = await VideoPipeline.of(model, {
-    gpu,
-    weights,
-    weightDtype,
-    clips: [{ ...clip, guidance, ...cache && { cache } }],
-  });
+  const pipeline = await VideoPipeline.of(model, { gpu, weights, weightDtype, clips: [clip] });
   const embeddings = { positive: new Float32Array(model.defaults.textTokens * model.textDim) };
   // These are zeros, because drawing this many normal numbers takes as long as all the rest.
   const shape = model.latentShape(clip);
@@ -93,10 +78,7 @@ export async function countModel(
     prompt: "",
     latents: { data: new Float32Array(shape.reduce((a, b) => a * b)), shape },
     steps: STEPS,
-    guidance,
-    embeddings: { ...embeddings, ...guidance > 1 && { negative: embeddings.positive } },
-    ...attention && { attention },
-    ...cache && { cache },
+    embeddings: { ...embeddings, ...clip.guidance > 1 && { negative: embeddings.positive } },
     onProgress: (progress) => {
       if (progress.stage === "denoise" && progress.done === 0) books.begin("denoise");
       if (progress.stage === "decode" && progress.done === 0) books.begin("decode");
