@@ -56,6 +56,7 @@ export function wan(
       const config = { ...all, layers }, vae = vaeConfig(new Config(name, WAN_VAE));
       return new WanModel({
         folder: {
+          given: [],
           family: WAN,
           path: name,
           generation: WAN.defaults,

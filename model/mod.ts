@@ -18,6 +18,7 @@ export type { AttentionReport } from "./attention/report.ts";
 export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./blocks/weights_place.ts";
 export type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 export { type ModelFolder, openModel } from "./checkpoint/model_folder.ts";
+export type { GivenParts, PartPlace } from "./checkpoint/part_place.ts";
 export {
   type Dtype,
   openSafetensors,
@@ -91,6 +92,7 @@ export { type LoadedRouter, loadRouter } from "./vorta/router_file.ts";
 export { defaultSettings, type VortaSettings } from "./vorta/settings.ts";
 export type { ClipSize } from "./video_size.ts";
 export type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
+export type { ModelDeltas, OpenModelDeltas, WeightDelta, WeightDeltas } from "./weights/weight_options.ts";
 export { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
 export { WanTransformer3DModel } from "./wan/transformer.ts";
 export type { LatentDistribution, TiledCodingOptions } from "./vae/autoencoder.ts";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { GivenParts } from "./checkpoint/part_place.ts";
 import { onnxTextEncoder } from "./onnx/text_encoder.ts";
 import type { LoadOptions } from "./pipeline.ts";
 import type { WeightChoices } from "./weights/weight_options.ts";
@@ -10,6 +11,8 @@ import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 
 /** What a model is used with. */
 export interface ModelVariant {
+  /** Folders, or single files of weights, in place of parts of the model, by the parts' names: `{ vae: "vae.safetensors" }`. */
+  readonly parts?: GivenParts | undefined;
   /** An ONNX file to run as the text encoder instead of the model's own. */
   readonly textEncoder?: string | undefined;
   /** A file of embeddings, which needs no text encoder. */
@@ -19,6 +22,8 @@ export interface ModelVariant {
 }
 
 /** What `VideoPipeline.load` is to be told of it. */
-export function loadedAs({ textEncoder, weightDtype }: ModelVariant): WeightChoices & Pick<LoadOptions, "textEncoder"> {
-  return { textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder), weightDtype };
+export function loadedAs(
+  { parts, textEncoder, weightDtype }: ModelVariant,
+): WeightChoices & Pick<LoadOptions, "parts" | "textEncoder"> {
+  return { parts, textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder), weightDtype };
 }

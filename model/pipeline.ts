@@ -17,6 +17,7 @@ import { cacheBytes } from "./cache/cache_bytes.ts";
 import type { CacheReport, StepCache } from "./cache/step_cache.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { openModel } from "./checkpoint/model_folder.ts";
+import type { GivenParts } from "./checkpoint/part_place.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
 import type { Conditioning, FamilyModel, PromptEncoder, VideoTransformer, VideoVae } from "./family.ts";
@@ -47,6 +48,11 @@ export type ClipToCome = Pick<GenerateOptions, "width" | "height" | "frames" | "
 export interface LoadOptions extends WeightChoices {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
+  /**
+   * Folders, or single files of weights, in place of parts of the model, by the names of their folders. A single file may
+   * have names of other programs. What it does not say, the model's own `config.json` says.
+   */
+  readonly parts?: GivenParts | undefined;
   /**
    * Opens a text encoder to use instead of the model's own, such as `onnxTextEncoder("encoder.onnx")`. Where a model has
    * several, it replaces the one that makes the text embeddings.
@@ -189,7 +195,7 @@ export class VideoPipeline {
     if (typeof model !== "object") check("VideoPipeline.load: the model's folder", model, aPath);
     checkOptions("VideoPipeline.load", options, LOAD_KINDS, ["gpu"]);
     // Damaged files are found before anything is uploaded.
-    return await VideoPipeline.of(await openModel(model), options);
+    return await VideoPipeline.of(await openModel(model, options.parts), options);
   }
 
   /**
@@ -197,7 +203,7 @@ export class VideoPipeline {
    *
    * @throws {TilereelError} if a weight is missing or does not fit, or memory runs out
    */
-  static async of(model: FamilyModel, options: LoadOptions): Promise<VideoPipeline> {
+  static async of(model: FamilyModel, options: Omit<LoadOptions, "parts">): Promise<VideoPipeline> {
     const { gpu, textEncoder: openEncoder, weights = "auto", onProgress, signal } = options;
     using loaded = new DisposableStack();
     loaded.use(model);

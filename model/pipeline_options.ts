@@ -8,6 +8,7 @@ import {
   aFunction,
   anAbortSignal,
   aNumber,
+  aPath,
   aText,
   either,
   floats,
@@ -40,9 +41,15 @@ const conditioning = either(floats, objectWith("a conditioning", { text: objectW
 
 const sides = { width: wholeNumber(1), height: wholeNumber(1), frames: wholeNumber(1) };
 
+const isPlace = (value: unknown) => typeof value === "object" ? value !== null && "path" in value : aPath.fits(value);
+
 /** Of {@link LoadOptions}. */
 export const LOAD_KINDS: Kinds<LoadOptions> = {
   gpu: aGpu,
+  parts: {
+    expected: "an object that names a folder or a file for each part",
+    fits: (value) => typeof value === "object" && value !== null && Object.values(value).every(isPlace),
+  },
   textEncoder: { ...aFunction, expected: "a function that opens one, as onnxTextEncoder gives it," },
   weights: oneOf(WEIGHTS_CHOICES),
   weightDtype: oneOf(WEIGHT_DTYPE_CHOICES),

@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
-import { embeddedModelDir } from "../../model/embedded.ts";
 import { loadedAs } from "../../model/model_variant.ts";
 import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
@@ -16,7 +14,7 @@ import { openWeightOptions } from "../../model/weights/weight_options.ts";
 import { clipShape } from "../../tools/program/clip/clip_settings.ts";
 import { vortaSettings } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
-import { variantOf } from "../../tools/program/model_options.ts";
+import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
 import { nextClips } from "../training/next_commands.ts";
 import { checkData, dataIdentity, firstPrompt, openData } from "../training/router/data.ts";
 import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
@@ -43,7 +41,7 @@ export const command = defineCommand({
 
 async function run(values: RouterValues): Promise<number> {
   checkData(values);
-  const folder = await openModelFolder(values.model ?? embeddedModelDir());
+  const folder = await openNamedFolder(values);
   using model = await folder.family.open(folder);
   const layout = model.layout(clipShape(values, folder.generation)), { grid } = layout;
   const settings = vortaSettings(values, defaultSettings(grid));

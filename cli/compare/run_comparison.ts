@@ -5,8 +5,6 @@
  */
 import config from "../../deno.json" with { type: "json" };
 import type { Gpu } from "../../gpu/gpu.ts";
-import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
-import { embeddedModelDir } from "../../model/embedded.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../generate/clip_record.ts";
@@ -14,7 +12,7 @@ import { type OnProgress, partOf } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { WeightsPlacement } from "../../model/blocks/weights_place.ts";
-import { loadPipeline, type ModelValues, variantOf } from "../../tools/program/model_options.ts";
+import { loadPipeline, type ModelValues, openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
@@ -65,7 +63,7 @@ export async function runComparison(
   const { gpu, commandLine, values, signal } = workplace;
   const { description, precision } = gpu.settings;
   const circumstances = { precision, adapter: description.name, source: description.source };
-  const folder = await openModelFolder(values.model ?? embeddedModelDir());
+  const folder = await openNamedFolder(values);
   using opened = await folder.family.open(folder);
   const identity = await modelIdentity(folder, variantOf(values));
   const made = { model: values.model, identity, opened, quality: undefined, latents: {} };

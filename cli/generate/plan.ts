@@ -4,7 +4,6 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { FamilyModel } from "../../model/family.ts";
 import {
@@ -18,7 +17,7 @@ import { batchOptions, type BatchValues } from "./batch_options.ts";
 import { type Clip, planClips } from "./clip_plan.ts";
 import { type ClipSettings, clipSettings } from "../../tools/program/clip/clip_settings.ts";
 import type { GenerateValues } from "../commands/generate.ts";
-import { variantOf } from "../../tools/program/model_options.ts";
+import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { fileIdentity } from "../../model/identity/file_identity.ts";
 import { type Array32, type EmbeddingsFile, readEmbeddings, readLatents } from "./tensor_files.ts";
@@ -97,7 +96,7 @@ export class PlanningModel implements Disposable {
   /** @throws {TilereelError} if the model or a file that the options name cannot be used */
   static async open(values: WorkshopValues): Promise<PlanningModel> {
     const { model, embeddings, latents } = values;
-    const dir = model ?? embeddedModelDir(), folder = await openModelFolder(dir);
+    const dir = model ?? embeddedModelDir(), folder = await openNamedFolder(values);
     using cleanUp = new DisposableStack();
     const opened = cleanUp.use(await folder.family.open(folder));
     const identity = await modelIdentity(folder, { ...variantOf(values), embeddings });

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { families, familyOf } from "../families.ts";
 import type { Family, FamilyModel } from "../family.ts";
 import { folderAt } from "../files/disk.ts";
@@ -12,6 +12,7 @@ import { type GenerationDefaults, readGenerationDefaults } from "./generation_de
 import { Config } from "./json.ts";
 import { foreignKind, getModel } from "./known_models.ts";
 import { fileForModel, folderWithoutModel, noSuchModel } from "./not_a_model.ts";
+import { givenPart, type GivenParts } from "./part_place.ts";
 import { getIt } from "./unfinished.ts";
 
 /** A model folder that tilereel can render from. */
@@ -19,8 +20,10 @@ export interface ModelFolder {
   readonly path: string;
   readonly family: Family;
   readonly generation: GenerationDefaults;
+  /** The names of the parts that were given in place of its own. */
+  readonly given: readonly string[];
   /**
-   * The folder of a part.
+   * The folder of a part, or a single file in place of it: then what is in the folder beside it is the model's own.
    *
    * @throws {TilereelError} if the model has no such part; one that is optional is only reported when it is needed
    */
@@ -33,19 +36,21 @@ export interface ModelFolder {
  * Opens a model folder: checks that it is a model of a known family with all parts that are not optional, and reads
  * its `generation.json`, if any. No weights are touched.
  *
- * @throws {TilereelError} if there is no such folder, or it holds no model or one of another kind.
+ * @param given parts to use in place of its own
+ * @throws {TilereelError} if there is no such folder, or it holds no model or one of another kind, or a part is not there
  */
-export async function openModelFolder(place: string | FileStore): Promise<ModelFolder> {
+export async function openModelFolder(place: string | FileStore, given: GivenParts = {}): Promise<ModelFolder> {
   const store = folderAt(place), { path } = store, kind = await store.kind();
   if (kind === undefined) throw await noSuchModel(store);
   if (kind === "file") throw await fileForModel(store);
   const indexFile = store.file("model_index.json");
   if (!await indexFile.kind()) throw await folderWithoutModel(store);
   const index = await Config.read(indexFile);
-  const family = await checkedFamily(index, store);
+  const family = await checkedFamily(index, store, given);
 
   const component = async (name: string): Promise<FileStore> => {
-    const folder = store.folder(name);
+    const folder = store.folder(name), other = given[name];
+    if (other !== undefined) return await givenPart(other, folder, name, family.parts[name]!.weights !== undefined);
     if (componentClass(index, name) === null || await folder.kind() !== "folder") {
       const todo = await getIt(store, "copy or download it");
       throw new TilereelError(`${path} has no folder ${name}, which a model of ${family.name} needs here; ${todo}`);
@@ -53,9 +58,9 @@ export async function openModelFolder(place: string | FileStore): Promise<ModelF
     return folder;
   };
   for (const [name, { optional }] of Object.entries(family.parts)) if (!optional) await component(name);
-  const className = (name: string) => componentClass(index, name) ?? undefined;
+  const className = (name: string) => given[name] === undefined ? componentClass(index, name) ?? undefined : undefined;
   const generation = await readGenerationDefaults(store.file("generation.json"), family);
-  return { path, family, generation, component, className };
+  return { path, family, generation, given: Object.keys(given), component, className };
 }
 
 /**
@@ -63,13 +68,13 @@ export async function openModelFolder(place: string | FileStore): Promise<ModelF
  *
  * @throws {TilereelError} if the folder holds no model that can be run, or a file is damaged
  */
-export async function openModel(place: string | FileStore): Promise<FamilyModel> {
-  const folder = await openModelFolder(place);
+export async function openModel(place: string | FileStore, given?: GivenParts): Promise<FamilyModel> {
+  const folder = await openModelFolder(place, given);
   return await folder.family.open(folder);
 }
 
 /** @throws {TilereelError} if the model is of no family, of a kind that is not supported, or has parts of other kinds */
-async function checkedFamily(index: Config, store: FileStore): Promise<Family> {
+async function checkedFamily(index: Config, store: FileStore, given: GivenParts): Promise<Family> {
   const name = index.value("_class_name"), family = familyOf(componentClass(index, "transformer"), name);
   const kind = await family?.unsupportedKind(index, store) ??
     (family && family.pipelineClass === name ? undefined : foreignKind(name));
@@ -79,7 +84,16 @@ async function checkedFamily(index: Config, store: FileStore): Promise<Family> {
       `${index.path}: this model is ${kind}, but only text to video with ${known} is supported; ${getModel()}`,
     );
   }
+  const { path } = store,
+    known = Object.keys(family.parts),
+    stranger = Object.keys(given).find((name) => !known.includes(name));
+  if (stranger !== undefined) {
+    throw new TilereelError(
+      `${path} cannot be used with a part ${quoted(stranger)}: the parts of ${family.name} are ${known.join(", ")}`,
+    );
+  }
   for (const [name, { classes }] of Object.entries(family.parts)) {
+    if (given[name] !== undefined) continue;
     const actual = componentClass(index, name);
     if (classes && typeof actual === "string" && !classes.includes(actual)) {
       throw new TilereelError(

@@ -20,8 +20,8 @@ export function fileAt(file: string | StoredFile): StoredFile {
 }
 
 /** The file at the path of a store, for a place that may be a folder or a file. */
-export function fileOf(place: FileStore): StoredFile {
-  return place instanceof DiskPath ? place : place.parent?.file(place.name) ?? fileAt(place.path);
+export function fileOf(place: FileStore | StoredFile): StoredFile {
+  return "open" in place ? place : place.parent?.file(place.name) ?? fileAt(place.path);
 }
 
 /** @throws {TilereelError} in a browser's page */

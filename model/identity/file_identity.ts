@@ -18,19 +18,26 @@ export function sharedName(path: string): string {
   return isBelow ? parts.join("/") : baseName(path);
 }
 
+/** A file, or several in an order that matters. */
+type Files = string | StoredFile | readonly (string | StoredFile)[];
+/** As many texts. */
+type Texts<F extends Files> = F extends readonly unknown[] ? readonly string[] : string;
+
 /**
- * A file under `key`, and its digest under `keyDigest`.
+ * A file under `key`, and its digest under `keyDigest`; of several files a list each.
  *
  * @param wanted what is expected there, for messages
  * @throws {TilereelError} if it cannot be read
  */
-export async function fileIdentity<K extends string>(
+export async function fileIdentity<K extends string, F extends Files>(
   key: K,
-  file: string | StoredFile | undefined,
+  files: F | undefined,
   wanted?: string,
-): Promise<{ readonly [name in K | `${K}Digest`]?: string }> {
-  if (file === undefined) return {};
-  return { [key]: sharedName(fileAt(file).path), [`${key}Digest`]: await fileDigest(file, wanted) } as {
-    [name in K | `${K}Digest`]: string;
-  };
+): Promise<{ readonly [name in K | `${K}Digest`]?: Texts<F> }> {
+  if (files === undefined) return {};
+  const all: readonly (string | StoredFile)[] = Array.isArray(files) ? files : [files];
+  const names = all.map((file) => sharedName(fileAt(file).path));
+  const digests = await Promise.all(all.map((file) => fileDigest(file, wanted)));
+  const listed = (texts: readonly string[]) => (Array.isArray(files) ? texts : texts[0]) as Texts<F>;
+  return { [key]: listed(names), [`${key}Digest`]: listed(digests) } as { [name in K | `${K}Digest`]: Texts<F> };
 }

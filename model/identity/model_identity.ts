@@ -4,20 +4,22 @@
  * @module
  */
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
+import { fileOf } from "../files/disk.ts";
+import type { FileStore } from "../files/store.ts";
 import type { ModelVariant } from "../model_variant.ts";
 import { modelDigest, sha256 } from "./digest.ts";
-import { fileIdentity } from "./file_identity.ts";
+import { fileIdentity, sharedName } from "./file_identity.ts";
 
-/** The identity of a model, as records of clips have it. Where a file has a digest, its name does not count. */
+/**
+ * The identity of a model, as records of clips have it. What is used in place of a part has a key, such as `transformer`
+ * or `textEncoder`, and its digest another, `transformerDigest`. Where there is a digest, the name does not count.
+ */
 export interface ModelIdentity {
   /** Of all parts in the model's folder that are used. */
   readonly modelDigest: string;
-  readonly textEncoder?: string;
-  readonly textEncoderDigest?: string;
-  readonly embeddings?: string;
-  readonly embeddingsDigest?: string;
   /** Only a format that rounds the weights: "auto" and "stored" change no product. */
   readonly weightDtype?: "f16" | "bf16";
+  readonly [name: string]: string | readonly string[] | undefined;
 }
 
 /**
@@ -27,10 +29,21 @@ export interface ModelIdentity {
  */
 export async function modelIdentity(folder: ModelFolder, variant: ModelVariant = {}): Promise<ModelIdentity> {
   const { textEncoder, embeddings, weightDtype } = variant;
-  const used = Object.entries(folder.family.parts)
-    .filter(([, { replacedBy = [] }]) => replacedBy.every((other) => variant[other] === undefined));
+  const own: FileStore[] = [], given = {};
+  for (const [part, { replacedBy = [] }] of Object.entries(folder.family.parts)) {
+    if (replacedBy.some((other) => variant[other] !== undefined)) continue;
+    const place = await folder.component(part);
+    if (!folder.given.includes(part)) own.push(place);
+    else {
+      Object.assign(given, await givenIdentity(part, place));
+      // Beside a single file, the model's own configuration counts.
+      const config = place.folder("config.json");
+      if (await place.kind() === "file" && await config.kind()) own.push(config);
+    }
+  }
   return {
-    modelDigest: (await modelDigest(await Promise.all(used.map(([part]) => folder.component(part))))).slice(0, 16),
+    modelDigest: (await modelDigest(own)).slice(0, 16),
+    ...given,
     ...await fileIdentity("textEncoder", textEncoder, "an ONNX model"),
     ...await fileIdentity("embeddings", embeddings, "a safetensors file with embeddings"),
     ...(weightDtype === "f16" || weightDtype === "bf16") && { weightDtype },
@@ -43,6 +56,14 @@ export async function modelIdentity(folder: ModelFolder, variant: ModelVariant =
  * @throws {TilereelError} if a part is missing or cannot be read
  */
 export async function modelKey(folder: ModelFolder, variant?: ModelVariant): Promise<string> {
-  const { textEncoder: _, embeddings: __, ...deciding } = await modelIdentity(folder, variant);
-  return (await sha256([JSON.stringify(deciding)])).slice(0, 16);
+  const identity = await modelIdentity(folder, variant);
+  const deciding = Object.entries(identity).filter(([key]) => identity[`${key}Digest`] === undefined);
+  return (await sha256([JSON.stringify(Object.fromEntries(deciding))])).slice(0, 16);
+}
+
+/** A part that was given in place of a model's own: `textEncoder` and `textEncoderDigest` for "text_encoder". */
+async function givenIdentity(part: string, place: FileStore): Promise<Readonly<Record<string, string | undefined>>> {
+  const key = part.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+  if (await place.kind() === "file") return await fileIdentity(key, fileOf(place));
+  return { [key]: sharedName(place.path), [`${key}Digest`]: (await modelDigest([place])).slice(0, 16) };
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { loadedAs, type ModelVariant } from "../../model/model_variant.ts";
 import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
@@ -64,6 +65,15 @@ export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly w
 /** What of it makes its results different. */
 export function variantOf({ "text-encoder": textEncoder, "weight-dtype": weightDtype }: ModelValues): ModelVariant {
   return { textEncoder, weightDtype };
+}
+
+/**
+ * Opens the folder of the model that the options name, with what they replace in it.
+ *
+ * @throws {TilereelError} as `openModelFolder` does
+ */
+export async function openNamedFolder(values: ModelValues): Promise<ModelFolder> {
+  return await openModelFolder(values.model ?? embeddedModelDir(), variantOf(values).parts);
 }
 
 /**

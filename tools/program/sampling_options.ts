@@ -5,8 +5,6 @@
  */
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { openModel, openModelFolder } from "../../model/checkpoint/model_folder.ts";
-import { embeddedModelDir } from "../../model/embedded.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
 import type { TrainingIdentity } from "../../model/training/identity.ts";
 import { modelKey } from "../../model/identity/model_identity.ts";
@@ -18,7 +16,13 @@ import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { inGroup, integer, type OptionValues, path } from "./options.ts";
 import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
-import { loadPipeline, type ModelValues, type trainedModelOptions, variantOf } from "./model_options.ts";
+import {
+  loadPipeline,
+  type ModelValues,
+  openNamedFolder,
+  type trainedModelOptions,
+  variantOf,
+} from "./model_options.ts";
 
 const CLIPS = "Clips that the model samples";
 const { steps: _, ...ofAllSteps } = samplingOptions;
@@ -90,9 +94,13 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
   if (prompts === undefined) {
     throw new TilereelError("give --prompts FILE: the model learns from clips that it samples of these prompts itself");
   }
-  const model = values.model ?? embeddedModelDir();
-  const clips = await clipsOfPrompts(prompts, { model, values: sampledClipValues(values), seed });
-  using opened = await openModel(model);
+  const folder = await openNamedFolder(values);
+  const clips = await clipsOfPrompts(prompts, {
+    generation: folder.generation,
+    values: sampledClipValues(values),
+    seed,
+  });
+  using opened = await folder.family.open(folder);
   const grids = clips.map((clip) => opened.layout(clip).grid);
   return { values, clips, grid: grids[0]!, oneGrid: grids.every((grid) => String(grid) === String(grids[0])) };
 }
@@ -121,7 +129,7 @@ export async function samplingIdentity({ values, clips }: SamplingPlan): Promise
   const same = <T>(of: (clip: SampledClip) => T) =>
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
   return {
-    model: await modelKey(await openModelFolder(values.model ?? embeddedModelDir()), variantOf(values)),
+    model: await modelKey(await openNamedFolder(values), variantOf(values)),
     size: same(({ width, height }) => `${width}x${height}`),
     frames: same(({ frames }) => frames),
     "sampling-steps": same(({ steps }) => steps),

@@ -60,7 +60,7 @@ export async function openData(
     return { gpu, model, variant: variantOf(values), cache, onProgress, signal };
   };
   if (prompts !== undefined) {
-    const clips = await clipsOfPrompts(prompts, { model, values: given, seed });
+    const clips = await clipsOfPrompts(prompts, { generation: folder.generation, values: given, seed });
     return await sampledSet(clips, await options());
   }
   const clips = await captionedClips(values.data!, clipShape(given, folder.generation), folder.family, onNote);

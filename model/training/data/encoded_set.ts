@@ -38,7 +38,7 @@ export interface CaptionedClip {
  */
 export async function encodedSet(clips: readonly CaptionedClip[], options: SetOptions): Promise<TrainingSet> {
   const { gpu, model, variant = {}, cache, onProgress, signal } = options;
-  const folder = await openModelFolder(model);
+  const folder = await openModelFolder(model, variant.parts);
   const { textTokens } = folder.generation;
   const key = await modelKey(folder, variant);
   const recipe = ({ caption, origin }: CaptionedClip): Recipe => ({

@@ -33,7 +33,7 @@ export function sampleSeed(trainingSeed: number, prompt: string, occurrence: num
  */
 export async function sampledSet(clips: readonly SampledClip[], options: SetOptions): Promise<TrainingSet> {
   const { gpu, model, variant = {}, cache, onProgress, signal } = options;
-  const folder = await openModelFolder(model);
+  const folder = await openModelFolder(model, variant.parts);
   const key = await modelKey(folder, variant);
   const recipe = (clip: SampledClip): Recipe => ({
     source: "sampled",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { openModelFolder } from "../../../model/checkpoint/model_folder.ts";
+import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
 import type { SampledClip } from "../../../model/training/data/sampled_clip.ts";
 import { sampleSeed } from "../../../model/training/data/sampled_set.ts";
 import type { ClipValues } from "./clip_options.ts";
@@ -12,9 +12,9 @@ import { readPrompts } from "./prompts_file.ts";
 
 /** What holds for all clips of {@linkcode clipsOfPrompts}. */
 export interface ClipsOfPromptsOptions {
-  /** The model's folder. */
-  readonly model: string;
-  /** Lines of the file may say otherwise; the model's defaults fill the rest. */
+  /** The model's defaults. */
+  readonly generation: GenerationDefaults;
+  /** Lines of the file may say otherwise; the defaults fill the rest. */
   readonly values: ClipValues;
   /** Seed of the training: those of the clips are derived from it, except where a line gives one. */
   readonly seed: number;
@@ -27,9 +27,8 @@ export interface ClipsOfPromptsOptions {
  */
 export async function clipsOfPrompts(
   path: string,
-  { model, values, seed }: ClipsOfPromptsOptions,
+  { generation, values, seed }: ClipsOfPromptsOptions,
 ): Promise<SampledClip[]> {
-  const { generation } = await openModelFolder(model);
   const times = new Map<string, number>();
   return (await readPrompts(path)).map((entry): SampledClip => {
     const { prompt } = entry, given = overlay({ negative: "", ...values }, entry.values);

@@ -62,8 +62,8 @@ function testData(name: string, run: (bench: Bench) => Promise<void>): void {
         stages.clear();
         const onNote = (note: string) => void notes.push(note);
         const onProgress: OnProgress = ({ stage }) => stages.add(stage);
-        const sampled = prompts && await clipsOfPrompts(prompts, { model: MODEL, values, seed });
         const { generation, family } = await openModelFolder(MODEL), shape = clipShape(values, generation);
+        const sampled = prompts && await clipsOfPrompts(prompts, { generation, values, seed });
         const clips = sampled ? [] : await captionedClips(data!, shape, family, onNote);
         const cache = await LatentCache.open(join(dir, "out", "cache"), onNote);
         const options = { gpu, model: MODEL, cache, onProgress, ...more };

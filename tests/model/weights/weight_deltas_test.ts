@@ -1,0 +1,112 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import { linear } from "../../../gpu/ops/linear.ts";
+import { openPart } from "../../../model/checkpoint/open_part.ts";
+import { readFloat32 } from "../../../model/checkpoint/tensor_source.ts";
+import { writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
+import { VideoPipeline } from "../../../model/pipeline.ts";
+import { TRANSFORMER_WEIGHTS } from "../../../model/wan/weights.ts";
+import type { OpenModelDeltas } from "../../../model/weights/weight_options.ts";
+import { writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
+import { assertClose, randn, testOnGpu } from "../../gpu.ts";
+import { inTempDir } from "../../process.ts";
+
+const DIM = 64, RANK = 4;
+const SMALL = {
+  stored: "F32",
+  transformer: { num_attention_heads: 2, attention_head_dim: 32, num_layers: 2, ffn_dim: 96, text_dim: 48 },
+  vae: { base_dim: 8, num_res_blocks: 1 },
+} as const;
+
+/** The keys of a LoRA as three programs write them, each for one matrix, and what they are to Wan. */
+const KEYS = {
+  "diffusion_model.blocks.0.self_attn.q": "blocks.0.attn1.to_q.weight",
+  "transformer.blocks.1.attn2.to_out.0": "blocks.1.attn2.to_out.0.weight",
+  "lora_unet_blocks_1_cross_attn_k": "blocks.1.attn2.to_k.weight",
+};
+
+/** The factors of one matrix: up [DIM, RANK], and down [RANK, DIM], here transposed. */
+const factors = (seed: number) => ({ up: randn(DIM * RANK, seed), down: randn(DIM * RANK, 10 + seed) });
+
+/** A LoRA of square matrices in a dozen lines, as `model/lora/` may be. */
+function toyLora(keys: readonly string[], state: { open: number }): OpenModelDeltas {
+  return (gpu, family) => {
+    const names = keys.map((key) => family.parts.transformer!.weights!.names!(`${key}.weight`));
+    const loaded = new Map(names.map((name, i) => {
+      const { up, down } = factors(i);
+      return [name, { up: gpu.upload(up, [DIM, RANK]), down: gpu.upload(down, [DIM, RANK]) }];
+    }));
+    state.open++;
+    const deltas = {
+      ...{ path: "toy.safetensors", names, bytes: DIM * (2 * RANK * keys.length + DIM) * 4 },
+      of: (name: string, shape: readonly number[]) => {
+        const lora = loaded.get(name);
+        if (!lora) return undefined;
+        assertEquals(shape, [DIM, DIM]);
+        return { rows: (start: number, count: number) => linear(gpu, lora.up.rows(start, count), lora.down) };
+      },
+    };
+    return Promise.resolve({
+      of: (part) => part === "transformer" ? deltas : undefined,
+      [Symbol.dispose]: () => {
+        state.open--;
+        for (const tensor of [...loaded.values()].flatMap(({ up, down }) => [up, down])) gpu.release(tensor);
+      },
+    });
+  };
+}
+
+/** Writes a copy of a model whose weights have the products of the factors added. */
+async function mergedModel(dir: string, merged: string): Promise<void> {
+  await writeRandomCheckpoint(merged, SMALL);
+  using stored = await openPart(`${dir}/transformer`, TRANSFORMER_WEIGHTS);
+  const tensors = await Promise.all(
+    stored.names().map(async (name) => {
+      const data = await readFloat32(stored, name), { shape } = stored.info(name);
+      const i = Object.values(KEYS).indexOf(name), { up, down } = factors(i);
+      const delta = (at: number) => {
+        const row = Math.floor(at / DIM) * RANK, column = at % DIM * RANK;
+        return Array.from({ length: RANK }, (_, k) => up[row + k]! * down[column + k]!).reduce((a, b) => a + b);
+      };
+      return [name, { dtype: "F32", shape, data: i < 0 ? data : data.map((value, at) => value + delta(at)) }] as const;
+    }),
+  );
+  await Deno.remove(`${merged}/transformer/diffusion_pytorch_model.safetensors.index.json`).catch(() => {});
+  await writeSafetensors(`${merged}/transformer/diffusion_pytorch_model.safetensors`, Object.fromEntries(tensors));
+}
+
+testOnGpu(
+  "a LoRA of other programs' keys gives what merged weights give, resident and streamed",
+  (gpu) =>
+    inTempDir(async (dir) => {
+      const base = `${dir}/base`, merged = `${dir}/merged`, state = { open: 0 };
+      await writeRandomCheckpoint(base, SMALL);
+      await mergedModel(base, merged);
+      const sample = async (model: string, options: Partial<Parameters<typeof VideoPipeline.load>[1]>) => {
+        const pipeline = await VideoPipeline.load(model, { gpu, weightDtype: "stored", ...options });
+        const embeddings = { positive: randn(5 * 48, 1) }, clip = { width: 32, height: 32, frames: 5 };
+        const latents = await pipeline.sampleLatents({ prompt: "", ...clip, steps: 2, guidance: 1, embeddings });
+        const numbers = await gpu.read(latents);
+        gpu.release(latents);
+        const { bytes } = pipeline.weights;
+        pipeline.close();
+        return { numbers, bytes };
+      };
+      const plain = await sample(base, {}), wanted = await sample(merged, {});
+      const adjust = toyLora(Object.keys(KEYS), state);
+      for (const weights of ["resident", "stream"] as const) {
+        const { numbers, bytes } = await sample(base, { adjust, weights });
+        assertClose(numbers, wanted.numbers, 1e-5);
+        if (weights === "resident") assertEquals(bytes, plain.bytes + DIM * (2 * RANK * 3 + DIM) * 4);
+      }
+      assert(plain.numbers.some((value, i) => Math.abs(value - wanted.numbers[i]!) > 1e-2), "the LoRA changes nothing");
+
+      const { used } = gpu.memory, strange = toyLora([...Object.keys(KEYS), "lora_unet_blocks_7_norm", "x"], state);
+      await assertRejects(
+        () => sample(base, { adjust: strange }),
+        TilereelError,
+        'toy.safetensors adds to "blocks.7.norm.weight" and 1 more, which ',
+      );
+      assertEquals([state.open, gpu.memory.used], [0, used]);
+    }),
+);
