@@ -1,5 +1,6 @@
 /**
- * Formats that store several numbers together, as quantised weights do: with a scale in each block, for example.
+ * Formats that kernels only read, as quantised weights are. They may store several numbers together: with a scale in each
+ * block, for example.
  *
  * @module
  */
@@ -9,7 +10,7 @@ import { MatrixFormat, type Reader } from "./format.ts";
 /** What describes such a format. */
 export interface BlockFormat {
   readonly name: string;
-  /** The number of elements of a block, a multiple of 8. Rows of matrices must be multiples of it. */
+  /** The number of elements of a block: 1, or a multiple of 8. Rows of matrices must be multiples of it. */
   readonly blockElements: number;
   /** The bytes of a block as it is stored; any number. */
   readonly blockBytes: number;

@@ -24,6 +24,8 @@ import { type Operand, PackedOperand, readableOperand } from "./packed_operand.t
 
 /** Options of a product: the operations that are fused with it, and how it is computed. */
 export interface GemmOptions {
+  /** The scales of w's rows, which quantised weights have beside them: [rows of w], f32. */
+  readonly scale?: Tensor | undefined;
   /** [out], f32 */
   readonly bias?: Tensor | undefined;
   readonly activation?: Activation;
@@ -85,10 +87,13 @@ export function planGemm(gpu: Gpu, x: Operand, w: Operand, options: GemmOptions)
 
 /** As {@link planGemm}, for any x of m rows. */
 function planOf(gpu: Gpu, m: number, w: Operand, options: GemmOptions = {}): GemmPlan {
-  const { precision, transposed = false } = options, first = w.shape[0]!, other = sizeOf(w.shape) / first;
+  const { precision, transposed = false, scale } = options, first = w.shape[0]!, other = sizeOf(w.shape) / first;
   const [n, k] = transposed ? [other, first] : [first, other];
   const weights = (w instanceof Tensor ? w : w.source ?? w.tensor).matrixFormat;
-  const problem = { m, n, k, weights, transposed, f16: gpu.f16 && precision !== "f32" && !transposed };
+  const problem = {
+    ...{ m, n, k, weights, transposed, scaled: scale !== undefined },
+    f16: gpu.f16 && precision !== "f32" && !transposed,
+  };
   return { problem, variant: options.variant ?? gemmVariantFor(gpu, problem, () => gpu.kernels.pick(GEMM)) };
 }
 
@@ -109,11 +114,11 @@ export function recordGemm(
   options: GemmOptions,
   y: Operand,
 ): void {
-  const { bias, activation = "none", residual, gate } = options;
+  const { scale, bias, activation = "none", residual, gate } = options;
   const { m, n: columns, k } = problem, none = gpu.placeholder, panels = panelsOf(gpu, variant);
   const params = {
     ...{ m, columns, k4: k / 4, activation: ACTIVATIONS[activation] },
-    ...{ has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, has_gate: gate ? 1 : 0 },
+    ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, has_gate: gate ? 1 : 0 },
     rows_per_batch: gate ? m / gate.tensor.dim(0) : 1,
     gate_offset: gate ? gate.index * columns : 0,
     gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
@@ -127,7 +132,7 @@ export function recordGemm(
       gpu.run(kernel, {
         buffers: {
           ...{ x: input, w: readableOperand(gpu, part, panels?.w), y: y instanceof PackedOperand ? y.tensor : y },
-          ...{ bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none },
+          ...{ scale: scale ?? none, bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none },
         },
         params: { ...params, n, first },
         workgroups,

@@ -16,13 +16,21 @@ export interface LinearOptions extends GemmOptions {
 }
 
 /**
- * A linear layer: y = residual + gate · act(x·wᵀ + bias)
+ * A linear layer: y = residual + gate · act(scale · x·wᵀ + bias). If it is transposed, the scale is along x's columns.
  *
  * @param x [..., in], f32; `in` a multiple of 4
  * @param w [out, in], any format of matrices; `in` a multiple of its blocks
  * @returns [..., out], f32
  */
 export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions = {}): Tensor {
+  const { scale, transposed, ...rest } = options;
+  if (scale && transposed) {
+    if (x instanceof PackedOperand) {
+      throw new Error("linear: a transposed product with a scale takes no packed operand");
+    }
+    const scaled = () => gated(gpu, x, { tensor: scale.reshape([1, 1, scale.size]), index: 0 });
+    return gpu.scope(() => linear(gpu, scaled(), w, { ...rest, transposed }));
+  }
   if (gpu.tape) return taped(gpu, x, w, options);
   const plan = planGemm(gpu, x, w, options);
   const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), plan.problem.n]);
@@ -49,19 +57,19 @@ export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, opti
  */
 function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor {
   if (!(x instanceof Tensor && w instanceof Tensor)) throw new Error("linear: a tape takes no packed operands");
-  const { activation = "none", residual, gate, transposed = false, ...rest } = options;
+  const { activation = "none", scale, residual, gate, transposed = false, ...rest } = options;
   if (activation !== "none") {
     if (options.into) {
       throw new Error("linear: with an activation, no part of a tensor is written while a tape is open");
     }
-    const y = activate(gpu, linear(gpu, x, w, { ...rest, transposed }), activation);
+    const y = activate(gpu, linear(gpu, x, w, { ...rest, scale, transposed }), activation);
     if (gate) return gated(gpu, y, gate, residual);
     return residual ? combine(gpu, [[1, y], [1, residual]]) : y;
   }
   const y = gpu.untaped(() => linear(gpu, x, w, options));
-  // Weight and gate count as constants. They are named here so that a tape that watches them reports an error.
-  gpu.tape!.record(y, [x, residual, w, gate?.tensor], (dy, wanted) => [
-    wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { transposed: !transposed }) : undefined,
+  // Weight, scale and gate count as constants. They are named here so that a tape that watches them reports an error.
+  gpu.tape!.record(y, [x, residual, w, scale, gate?.tensor], (dy, wanted) => [
+    wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { scale, transposed: !transposed }) : undefined,
     wanted[1] ? dy : undefined,
   ]);
   return y;

@@ -8,7 +8,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
-import { expectTensor, type TensorSource, toFloat32 } from "../checkpoint/safetensors.ts";
+import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/safetensors.ts";
 import { joinIds, type TextEncodeOptions, type TokenizedPrompt } from "../text_encoder.ts";
 import { checkDeltas, type WeightOptions } from "../weights/weight_options.ts";
 import { Weights } from "../weights/weights.ts";
@@ -82,6 +82,6 @@ async function embed(
         `tokenizer and text encoder must belong to the same model`,
     );
   }
-  const { dtype } = expectTensor(source, name, shape);
-  return toFloat32(await source.readRows(name, ids), dtype);
+  expectTensor(source, name, shape);
+  return await readFloat32(source, name, ids);
 }

@@ -69,8 +69,17 @@ const DTYPES = {
     },
   }) as StoredDtype,
   F64: plain(8, { decode: (bytes) => Float32Array.from(view(Float64Array, bytes)) }) as StoredDtype,
-  F8_E4M3: plain(1) as StoredDtype,
-  F8_E5M2: plain(1) as StoredDtype,
+  F8_E4M3: held(FORMATS.f8_e4m3, {
+    // With its bits moved, a number is a float16 that is 256 times smaller. Only NaN is not.
+    decode: (bytes) => {
+      const halves = Uint16Array.from(bytes, (code) => (code & 0x7f) << 7 | (code & 0x80) << 8);
+      return Float32Array.from(new Float16Array(halves.buffer), (v) => Math.abs(v) > 1.75 ? NaN : 256 * v);
+    },
+  }) as StoredDtype,
+  F8_E5M2: held(FORMATS.f8_e5m2, {
+    // A float8_e5m2 is the upper half of the float16 of the same value.
+    decode: (bytes) => Float32Array.from(new Float16Array(Uint16Array.from(bytes, (code) => code << 8).buffer)),
+  }) as StoredDtype,
   I64: integer(BigInt64Array) as StoredDtype,
   I32: integer(Int32Array) as StoredDtype,
   I16: integer(Int16Array) as StoredDtype,

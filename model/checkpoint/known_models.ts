@@ -5,7 +5,9 @@
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { baseName } from "../files/store.ts";
+import { anyOf, MATRIX_DTYPES } from "./dtype.ts";
 import type { Config } from "./json.ts";
+import { isReadMethod } from "./scales.ts";
 
 /** The smallest model that is supported, on Hugging Face. */
 export const SMALLEST = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
@@ -57,10 +59,10 @@ export function foreignKind(className: unknown): string {
 }
 
 /**
- * Checks that a part's weights are plain numbers: quantised ones have other tensors under the same names.
+ * Checks that a part's weights are not quantised in a way that has other tensors under the same names.
  *
  * @param config the part's config, as diffusers and transformers write it
- * @throws {TilereelError} if they are quantised
+ * @throws {TilereelError} if they are quantised in such a way
  */
 export function refuseQuantized(config: Config): void {
   if (config.isNull("quantization_config")) return;
@@ -68,10 +70,11 @@ export function refuseQuantized(config: Config): void {
   const method = typeof value === "object" && value !== null && "quant_method" in value
     ? value.quant_method
     : undefined;
+  if (isReadMethod(method)) return;
   throw new TilereelError(
     `${config.path}: these weights are quantised (${
       typeof method === "string" ? quoted(method) : "quantization_config"
     }), ` +
-      `which is not supported; use the model's version in BF16, F16 or F32`,
+      `which is not supported; use the model's version in ${anyOf(MATRIX_DTYPES)}`,
   );
 }

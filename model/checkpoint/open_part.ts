@@ -8,8 +8,9 @@ import type { FileStore, StoredFile } from "../files/store.ts";
 import { Config } from "./json.ts";
 import { refuseQuantized } from "./known_models.ts";
 import { openCheckpoint } from "./sharded.ts";
+import { pairScales } from "./scales.ts";
 import type { TensorSource } from "./tensor_source.ts";
-import { TensorView } from "./tensor_view.ts";
+import { type StoredAs, TensorView } from "./tensor_view.ts";
 
 /**
  * Reads the configuration of a part that has weights.
@@ -37,14 +38,24 @@ export async function partConfig(place: FileStore, part: PartWeights): Promise<C
 }
 
 /**
- * Opens the weights of a part under the family's names.
+ * Opens the weights of a part under the family's names. Scales belong to the descriptions of their matrices.
  *
  * @param place the part's folder, or a single file that holds it
- * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt
+ * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt, or
+ * a scale does not fit its matrix
  */
-export async function openPart(place: string | FileStore, { stem, names }: PartWeights): Promise<TensorSource> {
+export async function openPart(
+  place: string | FileStore,
+  { stem, names = (name) => name }: PartWeights,
+): Promise<TensorSource> {
   const source = await openCheckpoint(place, stem);
-  if (!names || source.names().every((name) => names(name) === name)) return source;
-  const named = source.names().map((name) => [names(name), { source, name }] as const);
-  return new TensorView(source.path, new Map(named), [source], source.metadata);
+  try {
+    const { names: stored, scales } = pairScales(source);
+    if (stored.length === source.names().length && stored.every((name) => names(name) === name)) return source;
+    const named = stored.map((name): [string, StoredAs] => [names(name), { source, name, scale: scales.get(name) }]);
+    return new TensorView(source.path, new Map(named), [source], source.metadata);
+  } catch (error) {
+    source.close();
+    throw error;
+  }
 }

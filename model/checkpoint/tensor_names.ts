@@ -5,6 +5,7 @@
  * @module
  */
 import { quoted } from "../../gpu/common/errors.ts";
+import { MATRIX_DTYPES } from "./dtype.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
 /** What must be known of a file: the names of its tensors, and their descriptions. */
@@ -30,7 +31,7 @@ export function whatTensorsAre(source: NamedTensors): string {
   if (some(/^tiles\.(shapes|choices)$|\.tiles\.project_[qk]$/)) return "tiles of Veda";
   if (has("blocks.0.self_attn.q.weight")) return wanTransformer(source, bare);
   if (has("blocks.0.attn1.to_q.weight") && some(/^condition_embedder\./)) {
-    return "a Wan transformer in the diffusers layout" + fp8(source, bare.get("blocks.0.attn1.to_q.weight")!);
+    return "a Wan transformer in the diffusers layout" + unreadDtype(source, bare.get("blocks.0.attn1.to_q.weight")!);
   }
   if (has("input_blocks.0.0.weight")) return "a Stable Diffusion checkpoint";
   if (has("txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.weight")) return "a HunyuanVideo transformer";
@@ -71,12 +72,11 @@ function wanTransformer(source: NamedTensors, bare: ReadonlyMap<string, string>)
   const size = { 1536: "1.3B", 5120: "14B" }[dim ?? 0];
   const known = [does, size].filter((word) => word !== undefined).join(", ");
   return `a Wan transformer in the original layout${known && ` (${known})`}, as ComfyUI has it` +
-    fp8(source, bare.get("blocks.0.self_attn.q.weight")!);
+    unreadDtype(source, bare.get("blocks.0.self_attn.q.weight")!);
 }
 
-/** ComfyUI's "fp8_scaled" has a scale for each matrix. */
-function fp8(source: NamedTensors, matrix: string): string {
-  if (!source.info(matrix).dtype.startsWith("F8")) return "";
-  const scaled = source.has(matrix.replace(/weight$/, "scale_weight")) || source.has(`${matrix}_scale`);
-  return `, in FP8${scaled ? " (scaled)" : ""}, which is not read`;
+/** Says so if matrices are stored in a dtype that is not read. */
+function unreadDtype(source: NamedTensors, matrix: string): string {
+  const { dtype } = source.info(matrix);
+  return MATRIX_DTYPES.includes(dtype) ? "" : `, in ${dtype}, which is not read`;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { anyOf, type Dtype, FLOAT_DTYPES, toFloat32 } from "./dtype.ts";
+import { anyOf, type Dtype, elementCount, FLOAT_DTYPES, toFloat32 } from "./dtype.ts";
 
 /** The description of a stored tensor, which is known before it is read. */
 export interface TensorInfo {
@@ -13,6 +13,11 @@ export interface TensorInfo {
   readonly shape: readonly number[];
   /** Its size as stored. */
   readonly bytes: number;
+  /**
+   * The name of its scale in the same source: a tensor of one number or of one for each row of the first axis. The
+   * numbers of the tensor are to be multiplied by it.
+   */
+  readonly scale?: string;
   /** The file that holds it. */
   readonly file: string;
 }
@@ -23,7 +28,7 @@ export interface TensorSource extends Disposable {
   readonly path: string;
   /** The file's own key-value pairs; empty for a sharded set. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** All tensors' names. */
+  /** All tensors' names; not those of scales. */
   names(): string[];
   /** Whether there is a tensor of that name. */
   has(name: string): boolean;
@@ -78,22 +83,40 @@ export function expectTensor(
   }
   if (!dtypes.includes(info.dtype)) {
     throw new TilereelError(
-      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but ${anyOf(dtypes)} was expected` +
-        (info.dtype.startsWith("F8") ? "; use the model's version in BF16 or F16" : ""),
+      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but ${anyOf(dtypes)} was expected; ` +
+        "use another version of the model",
     );
   }
   return info;
 }
 
 /**
- * Reads a whole tensor of floats as float32.
+ * Reads a tensor of floats as float32, multiplied by its scale.
  *
- * @throws {TilereelError} if it is missing or holds no floats.
+ * @param rows of the first axis, in this order. Default: all
+ * @throws {TilereelError} if it is missing, holds no floats, or has no such row
  */
-export async function readFloat32(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
-  const { dtype } = source.info(name);
+export async function readFloat32(
+  source: TensorSource,
+  name: string,
+  rows?: ArrayLike<number> & Iterable<number>,
+): Promise<Float32Array<ArrayBuffer>> {
+  const info = source.info(name), { dtype, shape } = info;
   if (!FLOAT_DTYPES.includes(dtype)) {
     throw new TilereelError(`${source.path}: "${name}" holds ${dtype} values, but ${anyOf(FLOAT_DTYPES)} was expected`);
   }
-  return toFloat32(await source.read(name), dtype);
+  const values = toFloat32(await (rows ? source.readRows(name, rows) : source.read(name)), dtype);
+  const scale = await readScale(source, info), width = elementCount(shape.slice(1));
+  if (!scale) return values;
+  return values.map((value, i) => {
+    const row = Math.floor(i / width);
+    return value * scale[rows ? rows[row]! : row]!;
+  });
+}
+
+/** The scales of all rows of a tensor; undefined if it has none. */
+export async function readScale(source: TensorSource, { scale, shape }: TensorInfo): Promise<Float32Array | undefined> {
+  if (scale === undefined) return undefined;
+  const read = await readFloat32(source, scale);
+  return read.length === 1 ? new Float32Array(shape[0]!).fill(read[0]!) : read;
 }

@@ -10,16 +10,26 @@ import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 export interface StoredAs {
   readonly source: TensorSource;
   readonly name: string;
+  /** The name of its scale in that source, if it has one. The view lists no scales, but reads them by these names. */
+  readonly scale?: string | undefined;
 }
 
 /** Tensors by their names in the view. It owns the sources. */
 export class TensorView implements TensorSource {
+  readonly #scales: ReadonlyMap<string, StoredAs>;
+
   constructor(
     readonly path: string,
     private readonly tensors: ReadonlyMap<string, StoredAs>,
     private readonly sources: readonly TensorSource[],
     readonly metadata: Readonly<Record<string, string>> = {},
-  ) {}
+  ) {
+    this.#scales = new Map(
+      [...tensors.values()].flatMap(({ source, scale }) =>
+        scale === undefined ? [] : [[scale, { source, name: scale }]]
+      ),
+    );
+  }
 
   names(): string[] {
     return [...this.tensors.keys()];
@@ -30,8 +40,8 @@ export class TensorView implements TensorSource {
   }
 
   info(name: string): TensorInfo {
-    const { source, name: stored } = this.#stored(name);
-    return { ...source.info(stored), name };
+    const { source, name: stored, scale } = this.#stored(name);
+    return { ...source.info(stored), name, ...scale !== undefined && { scale } };
   }
 
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
@@ -63,7 +73,7 @@ export class TensorView implements TensorSource {
   }
 
   #stored(name: string): StoredAs {
-    const stored = this.tensors.get(name);
+    const stored = this.tensors.get(name) ?? this.#scales.get(name);
     if (!stored) throw new TilereelError(`${this.path} lists no tensor "${name}", which this model needs`);
     return stored;
   }

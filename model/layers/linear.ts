@@ -21,7 +21,7 @@ export interface LinearLoadOptions {
 }
 
 /** What is fused with a layer's product. */
-export type LinearApplyOptions = Omit<LinearOptions, "bias" | "precision" | "transposed">;
+export type LinearApplyOptions = Omit<LinearOptions, "scale" | "bias" | "precision" | "transposed">;
 
 /** A linear layer. The weights belong to whoever loaded them. */
 export class Linear {
@@ -29,8 +29,14 @@ export class Linear {
    * @param weight [out, in]
    * @param bias [out]
    * @param exact whether its products always hold their operands in f32, because they exceed the range of f16
+   * @param scale [out]: the factors of the weight's rows, if it is quantised and has them
    */
-  constructor(readonly weight: Operand, readonly bias?: Tensor, readonly exact = false) {}
+  constructor(
+    readonly weight: Operand,
+    readonly bias?: Tensor,
+    readonly exact = false,
+    readonly scale?: Tensor,
+  ) {}
 
   /**
    * Loads `name.weight` and `name.bias`. All linear layers of transformers and text encoders are loaded here.
@@ -44,11 +50,12 @@ export class Linear {
     inputs: number,
     { bias = true, exact = false, stored = [outputs, inputs] }: LinearLoadOptions = {},
   ): Promise<Linear> {
-    const weight = await weights.matrix(`${name}.weight`, stored, { exact });
+    const { weight, scale } = await weights.matrix(`${name}.weight`, stored, { exact });
     return new Linear(
       weight.reshape([outputs, inputs]),
       bias ? await weights.vector(`${name}.bias`, [outputs]) : undefined,
       exact,
+      scale,
     );
   }
 
@@ -58,7 +65,7 @@ export class Linear {
   }
 
   /**
-   * residual + gate · act(x·Wᵀ + bias)
+   * residual + gate · act(scale · x·Wᵀ + bias)
    *
    * @param x [..., in], f32
    * @returns [..., out], f32
@@ -73,13 +80,13 @@ export class Linear {
   }
 
   /**
-   * gate · dy·W: the gradient of the input from that of the output.
+   * gate · (scale · dy)·W: the gradient of the input from that of the output.
    *
    * @param dy [..., out], f32
    * @returns [..., in], f32
    */
   backward(gpu: Gpu, dy: Tensor, options?: Pick<LinearApplyOptions, "gate" | "into">): Tensor {
-    return linear(gpu, dy, this.weight, { ...options, transposed: true });
+    return linear(gpu, dy, this.weight, { ...options, scale: this.scale, transposed: true });
   }
 
   /** Returns x in the form that layers of this size read fastest, so that several of them can share it. */
@@ -89,10 +96,10 @@ export class Linear {
 
   /** The same layer with its weight in the form that is read fastest, for several inputs of `rows` rows in all. */
   shared(gpu: Gpu, rows: number): Linear {
-    return new Linear(sharedWeight(gpu, this.weight, rows), this.bias, this.exact);
+    return new Linear(sharedWeight(gpu, this.weight, rows), this.bias, this.exact, this.scale);
   }
 
   #with(options?: LinearApplyOptions): LinearOptions {
-    return { bias: this.bias, ...options, ...this.exact && { precision: "f32" } };
+    return { scale: this.scale, bias: this.bias, ...options, ...this.exact && { precision: "f32" } };
   }
 }

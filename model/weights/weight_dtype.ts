@@ -7,6 +7,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { f32 } from "../../gpu/formats/f32.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";
 import { FORMATS } from "../../gpu/formats/formats.ts";
+import { canCastTo } from "../../gpu/ops/cast.ts";
 import { bytesOf } from "../../gpu/tensor.ts";
 import { type Dtype, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
 import type { TensorInfo } from "../checkpoint/tensor_source.ts";
@@ -38,7 +39,7 @@ export function matrixFormat(
 
 /** The format of a matrix that something is added to, where it would be held in `held` otherwise. */
 export function adjustedFormat(held: MatrixFormat, exact: boolean): MatrixFormat {
-  return held.rounding || held === f32 ? held : exact ? f32 : FORMATS.f16;
+  return canCastTo(held) ? held : exact ? f32 : FORMATS.f16;
 }
 
 /** The formats of tensors in the files and on the GPU, according to the files' headers. */
@@ -64,12 +65,13 @@ export function weightsOnGpu(
 ): WeightsOnGpu {
   const stored = new Map<Dtype, number>(), held = new Map<string, number>();
   let bytes = 0;
-  for (const { name, dtype, shape, bytes: size } of tensors) {
+  for (const { name, dtype, shape, bytes: size, scale } of tensors) {
     // Vectors and tables are converted to f32; tensors that are no weights are left out.
     const matrix = name.endsWith(".weight") && shape.length > 1 && dtype in WEIGHT_FORMATS;
     const exact = isExact(name), loaded = matrix ? matrixFormat(gpu, dtype, choice, exact) : f32;
     const as = adjust?.of(name, shape) ? adjustedFormat(loaded, exact) : loaded;
     bytes += bytesOf(shape, as);
+    if (scale !== undefined && !canCastTo(as)) bytes += bytesOf([shape[0]!], f32);
     if (!matrix) continue;
     stored.set(dtype, (stored.get(dtype) ?? 0) + size);
     held.set(as.name, (held.get(as.name) ?? 0) + size);

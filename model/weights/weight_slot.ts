@@ -9,6 +9,9 @@ import { bytesOf, Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { CastRoom } from "./cast_room.ts";
 
+/** What the name of a matrix's scale has after the matrix's own. */
+export const SCALE = " scale";
+
 /** Memory for one block's weights. The first block allocates the tensors; later blocks overwrite them. */
 export class WeightSlot implements Disposable {
   /** Memory for weights that are to be cast. */
@@ -30,9 +33,9 @@ export class WeightSlot implements Disposable {
     return this.#staging;
   }
 
-  /** The names and shapes of its tensors. */
+  /** The names and shapes of its weights; scales belong to them. */
   get layout(): { readonly name: string; readonly shape: readonly number[] }[] {
-    return [...this.#tensors].map(([name, { shape }]) => ({ name, shape }));
+    return [...this.#tensors].filter(([name]) => !name.endsWith(SCALE)).map(([name, { shape }]) => ({ name, shape }));
   }
 
   /** The tensor of that name. A new one is made if there is none yet, or if a block has it in a wider format. */

@@ -6,15 +6,15 @@
 import { f32 } from "../../gpu/formats/f32.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import { castInto } from "../../gpu/ops/cast.ts";
+import { canCastTo, castInto } from "../../gpu/ops/cast.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type Dtype, FLOAT_DTYPES, MATRIX_DTYPES, toFloat32, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
-import { expectTensor, type TensorInfo, type TensorSource } from "../checkpoint/tensor_source.ts";
+import { expectTensor, readScale, type TensorInfo, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { CastRoom } from "./cast_room.ts";
 import { adjustedFormat, matrixFormat } from "./weight_dtype.ts";
 import type { WeightOptions } from "./weight_options.ts";
-import type { WeightSlot } from "./weight_slot.ts";
+import { SCALE, type WeightSlot } from "./weight_slot.ts";
 
 /** The bytes that are read and uploaded at once, or {@link PIECE_ROWS} rows if these are more. */
 const PIECE_BYTES = 32 * 2 ** 20;
@@ -24,6 +24,14 @@ const PIECE_ROWS = 256;
 
 /** What matrices or vectors may be stored in. */
 const LOADED_DTYPES = [...new Set([...MATRIX_DTYPES, ...FLOAT_DTYPES])];
+
+/** A matrix as products take it. */
+export interface Matrix {
+  /** [out, in], or of another shape whose first axis is `out` */
+  readonly weight: Tensor;
+  /** [out], f32: the factors of the weight's rows. Quantised weights may have it. */
+  readonly scale?: Tensor;
+}
 
 /** Called for each tensor that has been uploaded, with its size in the file; not where a slot is overwritten. */
 export type OnUpload = (bytes: number) => void;
@@ -92,10 +100,10 @@ export class Weights implements Disposable {
    * Uploads a weight for `linear`. It is cast if that was chosen or something is added to it; see {@link WeightOptions}.
    *
    * @param exact whether its products hold their operands in f32 whatever the device's precision is
-   * @returns `shape`; in its format on the GPU
+   * @returns its weight of `shape`, in its format on the GPU
    * @throws {TilereelError} if it is missing, has another shape or format, cannot be read, or does not fit the GPU
    */
-  async matrix(name: string, shape: readonly number[], { exact = false } = {}): Promise<Tensor> {
+  async matrix(name: string, shape: readonly number[], { exact = false } = {}): Promise<Matrix> {
     const { gpu, options: { dtype = "auto" } } = this, info = this.expect(name, shape, MATRIX_DTYPES);
     const stored = matrixFormat(gpu, info.dtype, "stored"), held = matrixFormat(gpu, info.dtype, dtype, exact);
     return await this.#load(name, info, stored, held, exact);
@@ -108,7 +116,7 @@ export class Weights implements Disposable {
    * @throws {TilereelError} as in {@link matrix}
    */
   async vector(name: string, shape: readonly number[]): Promise<Tensor> {
-    return await this.#load(name, this.expect(name, shape, FLOAT_DTYPES), f32, f32);
+    return (await this.#load(name, this.expect(name, shape, FLOAT_DTYPES), f32, f32)).weight;
   }
 
   /** Frees memory that only loading needs. More can be loaded after it. */
@@ -133,27 +141,36 @@ export class Weights implements Disposable {
   }
 
   /**
-   * Uploads a tensor, with what is added to it.
+   * Uploads a tensor, with what is added to it. It is multiplied by its scale, unless it is held as it is stored.
    *
    * @param from the format in which it is uploaded: as it is stored, or f32
    * @param to the format in which it is held if nothing is added
    */
-  async #load(name: string, info: TensorInfo, from: MatrixFormat, to: MatrixFormat, exact = false): Promise<Tensor> {
+  async #load(name: string, info: TensorInfo, from: MatrixFormat, to: MatrixFormat, exact = false): Promise<Matrix> {
     const { gpu, options: { adjust } } = this, delta = adjust?.of(info.name, info.shape);
     const held = delta ? adjustedFormat(to, exact) : to, tensor = this.#tensor(name, info.shape, held);
+    const scale = await readScale(this.source, info);
     const numbers = (piece: Uint8Array<ArrayBuffer>) =>
       from === WEIGHT_FORMATS[info.dtype] ? piece : toFloat32(piece, info.dtype);
-    if (from === held && !delta) {
+    if (from === held && !delta && !(scale && canCastTo(held))) {
       await this.#upload(info, (piece, row) => gpu.write(tensor, numbers(piece), held.bytes(row * tensor.rowSize)));
     } else {
       const place = gpu.clampCounter(`the weight "${info.name}"`);
       await this.#upload(info, (piece, row, count) => {
         const part = tensor.rows(row, count), room = this.#castRoom.take(part.shape, from);
         gpu.write(room, numbers(piece), 0);
-        gpu.scope(() => castInto(gpu, room, part, place, delta?.rows(row, count)));
+        gpu.scope(() =>
+          castInto(gpu, room, part, place, {
+            scale: scale && gpu.upload(scale.subarray(row, row + count), [count]),
+            added: delta?.rows(row, count),
+          })
+        );
       });
     }
-    return tensor;
+    if (!scale || canCastTo(held)) return { weight: tensor };
+    const beside = this.#tensor(name + SCALE, [scale.length], f32);
+    gpu.write(beside, scale, 0);
+    return { weight: tensor, scale: beside };
   }
 
   /** Calls `take` with one stored piece after the other: so many rows of the first axis, from `row` on. */

@@ -1,11 +1,11 @@
 /**
  * The matrix product of a linear layer, with the operations that follow it:
  *
- *     y[m, n] = residual[m, n] + gate[m / rows_per_batch, n] · act(Σ_k x[m, k] · w[n, k] + bias[n])
+ *     y[m, n] = residual[m, n] + gate[m / rows_per_batch, n] · act(scale[n] · Σ_k x[m, k] · w[n, k] + bias[n])
  *
  * The kernels differ in how they compute the sum: `plain.ts` is for software adapters, `tiled.ts` and `matrix.ts` are
  * for GPUs. This file has what they share. All but the last also have a form for the backward pass, `transposed`, that
- * takes w[k, n].
+ * takes w[k, n], and no scale.
  *
  * @module
  */
@@ -23,6 +23,7 @@ export type Activation = keyof typeof ACTIVATIONS;
 export const gemmBuffers = (x: string, w: string, output: "f32" | "vec4f", y: "vec2u" | typeof output = output) => ({
   x: read(x),
   w: read(w),
+  scale: read(output),
   bias: read(output),
   residual: read(output),
   gate: read(output),
@@ -39,7 +40,16 @@ export const GEMM_PARAMS = {
   ...u32s("first", "columns"),
   /** k / 4 */
   k4: "u32",
-  ...u32s("activation", "has_bias", "has_residual", "has_gate", "rows_per_batch", "gate_offset", "gate_stride"),
+  ...u32s(
+    "activation",
+    "has_scale",
+    "has_bias",
+    "has_residual",
+    "has_gate",
+    "rows_per_batch",
+    "gate_offset",
+    "gate_stride",
+  ),
 } as const;
 
 /** What is applied to a finished sum. The argument of tanh is clamped, because some drivers return NaN past ±10. */
@@ -100,6 +110,7 @@ function finishing(output: "f32" | "vec4f"): { readonly columns: string; readonl
     columns,
     finished: `  let n = ${n};
   var v = sum;
+  if (p.has_scale != 0u) { v *= scale[n]; }
   if (p.has_bias != 0u) { v += bias[n]; }
   if (p.activation != 0u) { v = ${activated}; }
   if (p.has_gate != 0u) { v *= gate[(m / p.rows_per_batch) * ${stride} + ${offset} + n]; }

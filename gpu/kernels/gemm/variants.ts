@@ -71,6 +71,8 @@ export interface GemmProblem {
   readonly k: number;
   readonly weights: MatrixFormat;
   readonly transposed: boolean;
+  /** Sums are multiplied by scales, so that the numbers of w themselves may be large. */
+  readonly scaled: boolean;
   /** Operands may be held in f16. */
   readonly f16: boolean;
 }
@@ -109,7 +111,7 @@ export function gemmLaunch(
   variant: ProductVariant | undefined,
   into?: PanelShape,
 ): Launch {
-  const { m, n, k, weights, transposed } = problem;
+  const { m, n, k, weights, transposed, scaled } = problem;
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
     return {
@@ -119,7 +121,9 @@ export function gemmLaunch(
   }
   const workgroups = workgroupsOf(gpu, variant, m, n);
   if (variant.by === "threads") {
-    return { kernel: gemmTiled({ tile: variant.tile, format: variant.format, weights, transposed }), workgroups };
+    // Sums of large numbers could become infinite in f16.
+    const format = scaled && variant.format !== "f32" ? { stretch: 0 } as const : variant.format;
+    return { kernel: gemmTiled({ tile: variant.tile, format, weights, transposed }), workgroups };
   }
   if (transposed || k % 8 !== 0) {
     throw new Error(`no product of ${k} by matrix units${transposed ? ", transposed" : ""}`);

@@ -29,11 +29,13 @@ for (const [m, n, k] of [[5, 1025, 24], [67, 700, 72], [1500, 1400, 64]] as cons
         const w = dtype === "f32"
           ? gpu.upload(data, [n, k])
           : gpu.upload(new Uint8Array(new Float16Array(data).buffer), [n, k], "f16");
-        const x = gpu.upload(randn(m * k, 1), [m, k]), bias = gpu.upload(randn(n, 3), [n]);
+        const x = gpu.upload(randn(m * k, 1), [m, k]),
+          bias = gpu.upload(randn(n, 3), [n]),
+          scale = gpu.upload(randn(n, 7), [n]);
         const residual = gpu.upload(randn(m * n, 4), [m, n]);
         // Four vectors a batch item, of which the third is taken.
         const gate = { tensor: gpu.upload(randn(4 * n, 5), [1, 4, n]), index: 2 };
-        const options = { bias, residual, gate, activation: "gelu_tanh" } as const;
+        const options = { scale, bias, residual, gate, activation: "gelu_tanh" } as const;
         const whole = await gpu.read(linear(gpu, x, w, options));
         const parts = await limited(gpu, part, () => {
           const shared = sharedWeight(gpu, w, m);
@@ -44,13 +46,13 @@ for (const [m, n, k] of [[5, 1025, 24], [67, 700, 72], [1500, 1400, 64]] as cons
         // Handed on in the form that the next product reads fastest.
         if (n % 8 === 0) {
           const next = gpu.upload(randn(8 * n, 6), [8, n]);
-          const handed = () => linearInto(gpu, x, w, next, { bias });
+          const handed = () => linearInto(gpu, x, w, next, { scale, bias });
           const inParts = await limited(gpu, part, handed);
           const made = await Promise.all([handed(), inParts].map((operand) => gpu.read(linear(gpu, operand, next))));
           assertEquals(made[1], made[0]);
           gpu.release(next);
         }
-        for (const tensor of [w, x, bias, residual, gate.tensor]) gpu.release(tensor);
+        for (const tensor of [w, x, scale, bias, residual, gate.tensor]) gpu.release(tensor);
       },
     );
   }

@@ -181,7 +181,7 @@ Deno.test("expectTensor checks shape and dtype", () =>
     const path = `${folder}/a`;
     await writeSafetensors(path, {
       good: { dtype: "BF16", shape: [2, 3], data: new Uint8Array(12) },
-      bytes: { dtype: "F8_E4M3", shape: [2], data: new Uint8Array(2) },
+      bytes: { dtype: "I8", shape: [2], data: new Uint8Array(2) },
     });
     using file = await openSafetensors(path);
     assertEquals(expectTensor(file, "good", [2, 3]).dtype, "BF16");
@@ -192,7 +192,7 @@ Deno.test("expectTensor checks shape and dtype", () =>
         `tensor "good" in ${path} has the shape [2, 3], but [${shape.join(", ")}] was expected`,
       );
     }
-    assertThrows(() => expectTensor(file, "bytes", [2]), TilereelError, "is stored as F8_E4M3");
+    assertThrows(() => expectTensor(file, "bytes", [2]), TilereelError, "is stored as I8");
     assertThrows(() => expectTensor(file, "absent", [2]), TilereelError, 'holds no tensor "absent"');
   }));
 

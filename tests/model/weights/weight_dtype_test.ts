@@ -83,7 +83,7 @@ testVariants("what is added to weights is added before they are rounded", async 
       const sums = Float32Array.from(exact, (v, i) => v + added[i]!);
       for (const to of ["f32", "f16", "bf16"] as const) {
         const [x, y, more] = [gpu.upload(data, [count], from), gpu.tensor([count], to), gpu.upload(added, [count])];
-        castInto(gpu, x, y, gpu.clampCounter("sum"), more);
+        castInto(gpu, x, y, gpu.clampCounter("sum"), { added: more });
         const bytes = new Uint8Array(await gpu.readBytes(y)).slice(0, y.format.bytes(count));
         const expected = to === "f32" ? sums : to === "f16" ? f16Of(sums) : bf16Of(sums);
         assertEquals(bytes, new Uint8Array(expected.buffer as ArrayBuffer), `${from} to ${to}, ${count}`);

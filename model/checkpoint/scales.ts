@@ -1,0 +1,58 @@
+/**
+ * Scales beside quantised matrices: how files name them.
+ *
+ * A scale is one number for the whole matrix or one for each of its rows, by which the numbers of the matrix are
+ * multiplied.
+ *
+ * @module
+ */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { elementCount } from "./dtype.ts";
+import type { NamedTensors } from "./tensor_names.ts";
+
+/** What a scale's name has in place of the matrix's `.weight`: in ComfyUI's scaled fp8, and in most others. */
+const SCALE_SUFFIXES = [".scale_weight", ".weight_scale"];
+
+/** Marks and the scales of activations, which are beside such matrices and not needed. */
+const UNUSED = /(^|\.)(scaled_fp8|scale_input|input_scale|comfy_quant)$/;
+
+/** The `quant_method`s of configurations whose tensors have these names. */
+const METHODS: readonly unknown[] = ["compressed-tensors", "fbgemm_fp8"];
+
+/** Whether weights that a configuration says to be quantised may be read. Their tensors show whether they can. */
+export const isReadMethod = (method: unknown): boolean => METHODS.includes(method);
+
+/** The tensors of a file, where scales are not tensors of their own. */
+export interface PairedTensors {
+  /** The names of the tensors that are left. */
+  readonly names: readonly string[];
+  /** The names of scales, by those of their matrices. */
+  readonly scales: ReadonlyMap<string, string>;
+}
+
+/**
+ * Finds the scales of matrices by their names in the file.
+ *
+ * @throws {TilereelError} if a scale does not fit its matrix
+ */
+export function pairScales(source: NamedTensors): PairedTensors {
+  const scales = new Map<string, string>();
+  const names = source.names().filter((name) => {
+    if (UNUSED.test(name)) return false;
+    const suffix = SCALE_SUFFIXES.find((suffix) => name.endsWith(suffix));
+    const matrix = suffix && `${name.slice(0, -suffix.length)}.weight`;
+    if (!matrix || !source.has(matrix)) return true;
+    const { shape, file } = source.info(matrix), scale = source.info(name);
+    if (shape.length < 2 || ![1, shape[0]].includes(elementCount(scale.shape))) {
+      throw new TilereelError(
+        `the scale "${name}" in ${file} has the shape [${
+          scale.shape.join(", ")
+        }], but one number or one for each row ` +
+          `of [${shape.join(", ")}] was expected; use a version of the model that has such scales or none`,
+      );
+    }
+    scales.set(matrix, name);
+    return false;
+  });
+  return { names, scales };
+}
