@@ -25,7 +25,9 @@ export class Failure {
       // Compared by name, because each source of devices has its own error class.
       this.note(
         error.constructor.name === "GPUOutOfMemoryError"
-          ? new TilereelError(`too little memory: the GPU refused an allocation (${error.message})`)
+          ? new TilereelError(
+            `too little memory: the GPU refused an allocation (${error.message}); use a smaller size or fewer frames`,
+          )
           : new Error(`WebGPU: ${error.message}`),
       );
     });
@@ -58,7 +60,7 @@ export class Failure {
 
   /** Makes every later use of the device fail, because it is closed. */
   close(): void {
-    this.#error = new TilereelError("this GPU is closed: open it again with openGpu");
+    this.#error = new TilereelError("this Gpu is closed: open a new one with openGpu");
     this.#final = true;
   }
 }

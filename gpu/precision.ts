@@ -30,7 +30,7 @@ export function choosePrecision(
   if (asked === "f16" && !f16) {
     throw new TilereelError(`${name} has no shader-f16, which precision f16 needs: use f32`);
   }
-  if (asked !== "auto") return { precision: asked, why: "asked for" };
+  if (asked !== "auto") return { precision: asked, why: "requested" };
   if (software) return { precision: "f32", why: "the adapter is software" };
   if (!f16) return { precision: "f32", why: "the adapter has no f16" };
   if (matrixUnits) return { precision: "f16", why: "the adapter's matrix units multiply it" };

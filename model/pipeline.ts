@@ -364,7 +364,7 @@ export class VideoPipeline {
   async #alone<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     if (this.#closed) throw new TilereelError("this pipeline is closed: load the model again with VideoPipeline.load");
     if (this.#busy) {
-      throw new TilereelError("this pipeline is at work on another clip: await that before asking for the next");
+      throw new TilereelError("this pipeline is still rendering another clip: await it before you call generate again");
     }
     signal?.throwIfAborted();
     this.#busy = true;

@@ -159,7 +159,7 @@ export function uploadEmbeddings(
 ): Conditioning[] {
   if (count > 1 && !negative) {
     throw new TilereelError(
-      "with guidance, embeddings of the negative prompt are needed too: give them, or set guidance to 1",
+      "with guidance, embeddings of the negative prompt are needed too: give them, too, or set guidance to 1",
     );
   }
   const given = [positive, negative!].slice(0, count), all = given.map((one) => "text" in one ? one.text.data : one);
@@ -167,7 +167,7 @@ export function uploadEmbeddings(
   if (length === 0 || length % textDim !== 0 || all.some((data) => data.length !== length)) {
     throw new TilereelError(
       `the given embeddings hold ${all.map((data) => data.length).join(" and ")} numbers, but rows of ${textDim} ` +
-        `were expected, as many for the negative prompt as for the prompt`,
+        `were expected, the same number for both prompts`,
     );
   }
   return given.map((one) =>

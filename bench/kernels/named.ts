@@ -32,7 +32,7 @@ export function kernelNamed(given: string, variants: readonly RecordedVariant[],
   if (found.length === 0) {
     const near = didYouMean(given, names.map(([name]) => name), (name) => quoted(name));
     throw new TilereelError(
-      `no kernel or variant is called ${quoted(given)}${near || "; without a name all are listed"}`,
+      `no kernel or variant is called ${quoted(given)}${near || "; leave out the name to list all"}`,
     );
   }
   const some = found.slice(0, MOST_NAMED).join(", ");

@@ -38,7 +38,7 @@ export async function readLatents(file: string): Promise<Array32> {
   if (name === undefined) {
     throw new TilereelError(
       `--latents ${file} has ${whatTensorsAre(source)}, but no tensor called "latents" or "latents.init": ` +
-        `give the one to use that name`,
+        `rename the tensor to use`,
     );
   }
   return await readArray(source, name);
@@ -53,8 +53,8 @@ export async function readEmbeddings(file: string): Promise<EmbeddingsFile> {
   using source = await openSafetensors(file, "a safetensors file with embeddings");
   if (!source.has(POSITIVE)) {
     throw new TilereelError(
-      `--embeddings ${file} has no tensor "${POSITIVE}", but ${whatTensorsAre(source)}: give the embeddings that ` +
-        `name, and those of the negative prompt "${NEGATIVE}"`,
+      `--embeddings ${file} has no tensor "${POSITIVE}", but ${whatTensorsAre(source)}: use that name for ` +
+        `the embeddings of the prompt, and "${NEGATIVE}" for those of the negative prompt`,
     );
   }
   const positive = await readArray(source, POSITIVE);

@@ -49,7 +49,7 @@ async function readClip(path: string, folder: string): Promise<Uint8Array> {
     return await Deno.readFile(path);
   } catch (error) {
     if (!isNotFound(error)) throw fileError(path, "read", error);
-    throw new TilereelError(`${path} is gone: remove ${folder} to have its clips rendered again`, { cause: error });
+    throw new TilereelError(`${path} no longer exists: remove ${folder} to render its clips again`, { cause: error });
   }
 }
 

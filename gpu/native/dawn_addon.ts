@@ -57,7 +57,9 @@ export function loadDawn(): Addon {
         `or set ${DAWN_VARIABLE} to the path of that package's ${ADDON}`,
     );
   }
-  if (!isFile(path)) throw new TilereelError(`${DAWN_VARIABLE} names ${path}, which is no file: name Dawn's dawn.node`);
+  if (!isFile(path)) {
+    throw new TilereelError(`${DAWN_VARIABLE} names ${path}, which is not a file: name Dawn's dawn.node`);
+  }
   let addon: Partial<Addon>;
   try {
     addon = createRequire(import.meta.url)(path);

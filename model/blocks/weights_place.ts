@@ -22,7 +22,7 @@ export type WeightsChoice = typeof WEIGHTS_CHOICES[number];
 /** Where a transformer's weights are kept and why, in which formats, and how many bytes the GPU holds at once. */
 export interface WeightsPlacement extends WeightsOnGpu {
   readonly place: WeightsPlace;
-  /** A clause such as "it was asked for". */
+  /** A clause such as "it was requested". */
   readonly why: string;
 }
 
@@ -53,7 +53,7 @@ export function placeWeights(
     }
     return { ...all, place, why, bytes: [...largest.values()].reduce((a, b) => a + b, adjusting) };
   };
-  if (choice !== "auto") return placed(choice, "it was asked for");
+  if (choice !== "auto") return placed(choice, "it was requested");
   const budget = gpu.memoryBudget, needed = gpu.memory.used + all.bytes + work;
   const place = needed <= budget ? "resident" : "stream";
   const allowed = gpu.settings.memoryLimit === Infinity

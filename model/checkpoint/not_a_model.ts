@@ -23,9 +23,9 @@ const INDEX = "model_index.json";
 export async function noSuchModel(store: FileStore): Promise<TilereelError> {
   const { path } = store, id = await hubId(store);
   if (id === undefined) return new TilereelError(`${path} does not exist; ${EXPECTED} was expected`);
-  const what = `${quoted(path)} is no folder on this machine`;
+  const what = `${quoted(path)} is not a folder on this machine`;
   const name = baseName(id);
-  if (/gguf/i.test(id)) return new TilereelError(`${what}, and GGUF files are not read; ${getModel()}`);
+  if (/gguf/i.test(id)) return new TilereelError(`${what}, and GGUF files are not supported; ${getModel()}`);
   const known = families().map(({ name }) => name), [mark] = OTHERS.exec(id) ?? [];
   const foreign = mark !== undefined && !known.some((name) => name.toLowerCase().includes(mark.toLowerCase()));
   if (foreign || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
@@ -66,7 +66,7 @@ export async function folderWithoutModel(folder: FileStore): Promise<TilereelErr
   const be = (what: string, todo: string) => new TilereelError(`${path} ${what}; ${todo}`);
   const mark = await unfinishedIn(folder);
   if (mark !== undefined) {
-    return be(`holds no ${INDEX}, and its download is not complete (${mark})`, "run that again, to the end");
+    return be(`holds no ${INDEX}, and its download is not complete (${mark})`, "finish the download");
   }
   if (names.has("snapshots")) {
     const snapshots = folder.folder("snapshots"), [snapshot] = await snapshots.list();

@@ -86,7 +86,7 @@ class SafetensorsFile implements TensorSource {
     const wanted = [...rows];
     const bad = wanted.find((row) => !(Number.isInteger(row) && row >= 0 && row < count));
     if (bad !== undefined) {
-      throw new TilereelError(`tensor "${name}" in ${this.path} has ${count} rows, but row ${bad} was asked for`);
+      throw new TilereelError(`tensor "${name}" in ${this.path} has ${count} rows, but row ${bad} was requested`);
     }
     const rowBytes = count === 0 ? 0 : bytes / count;
     const into = allocate(name, wanted.length * rowBytes);
@@ -137,7 +137,7 @@ function allocate(name: string, byteLength: number): Uint8Array<ArrayBuffer> {
     return new Uint8Array(byteLength);
   } catch {
     throw new TilereelError(
-      `there is too little memory to read tensor "${name}": ${formatBytes(byteLength)} were asked for`,
+      `there is too little memory to read tensor "${name}", which needs ${formatBytes(byteLength)}`,
     );
   }
 }

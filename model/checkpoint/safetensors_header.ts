@@ -128,5 +128,5 @@ function truncated(path: string, expected: number, actual: number): TilereelErro
 }
 
 function corrupt(path: string, what: string): TilereelError {
-  return new TilereelError(`${path} is corrupt or no safetensors file: ${what}; copy or download it again`);
+  return new TilereelError(`${path} is damaged or not a safetensors file: ${what}; copy or download it again`);
 }

@@ -50,7 +50,7 @@ export async function openCheckpoint(place: string | FileStore, stem: string): P
   throw new TilereelError(
     other === undefined
       ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
-      : `${path} holds no safetensors weights (${expected}), only ${other}; only safetensors is read, so convert it`,
+      : `${path} holds no safetensors weights (${expected}), only ${other}; convert it to safetensors`,
   );
 }
 

@@ -218,7 +218,7 @@ function isSize(value: unknown): value is number {
 
 function refused(path: string, what: string, cause?: Error): TilereelError {
   return new TilereelError(
-    `${path} is no state dict of float tensors that can be read: ${what}; ` +
+    `${path} is not a readable state dict of float tensors: ${what}; ` +
       `save the tensors again, with torch.save or as safetensors`,
     { cause },
   );

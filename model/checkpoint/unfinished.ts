@@ -28,7 +28,7 @@ export async function unfinishedIn(folder: FileStore): Promise<string | undefine
 /** `; ` and advice for something that is missing in `folder`, depending on whether a download is in progress. */
 export async function getIt(folder: FileStore, otherwise: string): Promise<string> {
   const mark = await unfinishedIn(folder);
-  return mark === undefined ? otherwise : `its download is not complete (${mark}), so run that again`;
+  return mark === undefined ? otherwise : `its download is not complete (${mark}), so finish the download`;
 }
 
 /**
@@ -39,6 +39,6 @@ export async function getIt(folder: FileStore, otherwise: string): Promise<strin
 export async function checkFinished({ path, name, parent }: StoredFile): Promise<void> {
   if (!await parent?.file(`${name}.aria2`).kind().catch(() => undefined)) return;
   throw new TilereelError(
-    `${path} is not complete, for ${name}.aria2 lies beside it; run its download again, to the end`,
+    `${path} is not complete, because ${name}.aria2 is beside it; finish its download`,
   );
 }

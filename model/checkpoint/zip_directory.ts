@@ -129,5 +129,7 @@ function damaged(file: ByteSource, what: string): TilereelError {
 }
 
 function tooLarge(file: ByteSource): TilereelError {
-  return new TilereelError(`${file.path} is too large: zip archives of 4 GiB or more are not read; use safetensors`);
+  return new TilereelError(
+    `${file.path} is too large: zip archives of 4 GiB or more are not supported; use safetensors`,
+  );
 }

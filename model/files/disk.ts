@@ -27,7 +27,9 @@ export function fileOf(place: FileStore | StoredFile): StoredFile {
 /** @throws {TilereelError} in a browser's page */
 function host(path: string): typeof Deno {
   const { Deno: host } = globalThis as { Deno?: typeof Deno };
-  if (!host) throw new TilereelError(`${path} cannot be opened, for there is no disk here; give a FileStore instead`);
+  if (!host) {
+    throw new TilereelError(`${path} cannot be opened, because there is no file system here; give a FileStore instead`);
+  }
   return host;
 }
 
@@ -120,7 +122,9 @@ class OpenFile implements ByteSource {
       while (filled < into.length) {
         const count = await this.file.read(into.subarray(filled));
         if (count === null) {
-          throw new TilereelError(`${this.path} ended while it was read; it was changed or cut short meanwhile`);
+          throw new TilereelError(
+            `${this.path} ended while it was read; run the command again when the file is complete`,
+          );
         }
         filled += count;
       }

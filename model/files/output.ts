@@ -76,7 +76,7 @@ export async function placeOf(path: string): Promise<string> {
   if (!own.isSymlink) return replaceable(path, own);
   const place = await Deno.realPath(path).catch(orNothing);
   if (place === undefined) {
-    throw new TilereelError(`${path} is a link that leads nowhere: remove it, or name another file`);
+    throw new TilereelError(`${path} is a broken link: remove it, or name another file`);
   }
   return replaceable(place, await Deno.stat(place));
 }

@@ -54,7 +54,9 @@ async function open(gpu: Gpu, file: StoredFile, textDim: number): Promise<OnnxTe
   try {
     session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], ...QUIET });
   } catch (error) {
-    throw new TilereelError(`${path} is no ONNX model that onnxruntime can load: ${reason(error)}`, { cause: error });
+    throw new TilereelError(`${path} is not an ONNX model that onnxruntime can load: ${reason(error)}`, {
+      cause: error,
+    });
   }
   try {
     return new OnnxTextEncoder(gpu, path, textDim, session, signature(path, session), ort.Tensor);
@@ -89,7 +91,7 @@ function signature(path: string, session: InferenceSession): Signature {
       .join(", ") || "none";
   const wrong = () =>
     new TilereelError(
-      `${path} is no text encoder: its inputs are ${describe(inputMetadata)} and its outputs ` +
+      `${path} is not a text encoder: its inputs are ${describe(inputMetadata)} and its outputs ` +
         `${describe(outputMetadata)}, but ${IDS} and ${MASK} (int64 [batch, tokens]) and ${OUTPUT} ` +
         `(float32 [batch, tokens, channels]) were expected`,
     );

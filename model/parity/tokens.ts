@@ -34,7 +34,7 @@ async function readTexts(path: string): Promise<readonly Tokenized[]> {
   try {
     texts = JSON.parse(await Deno.readTextFile(path));
   } catch (error) {
-    throw new TilereelError(`${path} is no JSON: ${(error as Error).message}`, { cause: error });
+    throw new TilereelError(`${path} is not JSON: ${(error as Error).message}`, { cause: error });
   }
   if (Array.isArray(texts) && texts.length > 0 && texts.every(isTokenized)) return texts;
   throw new TilereelError(`${path} holds no tokens: a list such as [{"text": "a ball", "ids": [289, 1]}] was expected`);

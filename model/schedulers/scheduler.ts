@@ -68,7 +68,7 @@ export function createScheduler(config: SchedulerConfig, options: SchedulerOptio
   const { steps, kind, flowShift, sigmas = config.sigmas } = options;
   if (!Number.isSafeInteger(steps) || steps < 1 || steps > config.numTrainTimesteps) {
     throw new TilereelError(
-      `${steps} steps cannot be taken; a whole number from 1 to ${config.numTrainTimesteps} was expected`,
+      `${steps} steps are not possible; a whole number from 1 to ${config.numTrainTimesteps} was expected`,
     );
   }
   const shift = flowShift ?? config.flowShift;

@@ -71,7 +71,7 @@ export function stepsOf(sigmas: Sigmas | undefined, steps: number | undefined, u
   throw new TilereelError(
     `${what}${length} sigmas make ${counted(length)}, but ${counted(steps)} ${
       steps === 1 ? "was" : "were"
-    } asked for: ` +
+    } requested: ` +
       `leave out one of the two`,
     { option: "sigmas" },
   );

@@ -24,12 +24,12 @@ export function checkpointStep({ path, metadata }: TensorSource, now: TrainingId
   checkIdentity(path, metadata.options, now);
   const step = Number(metadata.step);
   if (Number.isSafeInteger(step) && step >= 0) return step;
-  throw new TilereelError(`${path} is not a checkpoint: it does not say after which step it was written`);
+  throw new TilereelError(`${path} is not a checkpoint: the number of its step is missing`);
 }
 
 function checkIdentity(path: string, text: string | undefined, now: TrainingIdentity): void {
   if (text === undefined) {
-    throw new TilereelError(`${path} is not a checkpoint: it does not say which options it was trained with`);
+    throw new TilereelError(`${path} is not a checkpoint: its options are missing`);
   }
   const before = readIdentity(path, text);
   const differ = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);

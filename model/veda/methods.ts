@@ -111,15 +111,13 @@ function whyFull(options: VedaOptions, steps: number, config: HeadShape, grid: G
     } dense, and the clip has only ${steps}`;
   }
   if (new Set(denseLayers).size >= config.layers) return `all ${config.layers} layers are dense`;
-  if (keep === 1) return "all tiles were asked for";
+  if (keep === 1) return "all tiles were requested";
   const shape = shapesFor(options, config, grid).shapes[0]!;
   const tiles = Math.ceil(product(grid) / product(shape));
   return `a clip of ${product(grid)} tokens has only ${tiles} ${tiles === 1 ? "tile" : "tiles"} of ${
     product(shape)
   }, ` +
-    (keep === undefined
-      ? `and at least ${LEAST_TILES} are kept where no share is asked for`
-      : "too few to leave one out");
+    (keep === undefined ? `and at least ${LEAST_TILES} are kept unless a share is given` : "too few to leave one out");
 }
 
 /** As {@link vedaAttention}, for those heads of a layer that another method delegates. */
@@ -173,7 +171,7 @@ function shapesFor({ shapes, tileTokens, name = NAME }: VedaOptions, config: Hea
   if (planned !== layers || across !== heads) {
     throw new TilereelError(
       `${name}: its shapes of tiles are for ${planned} layers with ${across} heads, but this model has ${layers} with ` +
-        `${heads}; search for it with "tilereel search tiles"`,
+        `${heads}; find shapes for it with "tilereel search tiles"`,
     );
   }
   return shapes;
@@ -183,6 +181,6 @@ function checkDenseLayers(dense: ReadonlySet<number>, { layers }: HeadShape): vo
   const beyond = [...dense].find((layer) => layer >= layers);
   if (beyond === undefined) return;
   throw new TilereelError(
-    `there is no layer ${beyond} to be dense: this model has ${layers} layers, 0 to ${layers - 1}`,
+    `layer ${beyond} cannot be dense: this model has ${layers} layers, 0 to ${layers - 1}`,
   );
 }

@@ -47,10 +47,8 @@ export class TilePattern implements Disposable {
     const { order, tiles } = this.tiled, kept = validTokens(tokens) - order.length;
     if (tiles.length > MAX_TILES) {
       throw new TilereelError(
-        `tiles of ${shape.join("x")} cut ${
-          grid.join("x")
-        } tokens into ${tiles.length}, but at most ${MAX_TILES} can be ` +
-          `chosen from; use larger tiles`,
+        `tiles of ${shape.join("x")} cut ${grid.join("x")} tokens into ${tiles.length}, but at most ${MAX_TILES} are ` +
+          `supported; use larger tiles`,
       );
     }
     this.keep = budget(keep, this.tiled);

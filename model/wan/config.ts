@@ -76,7 +76,7 @@ export function transformerConfig(config: Config): TransformerConfig {
     throw new TilereelError(
       `${config.path}: ${ofImages} ${
         JSON.stringify(config.value(ofImages))
-      } is not supported, for it belongs to image ` +
+      } is not supported, because it belongs to image ` +
         `to video; use the transformer of a text-to-video model`,
     );
   }

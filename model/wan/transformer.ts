@@ -137,7 +137,7 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
 function checkPositions({ ropeMaxSeqLen }: TransformerConfig, grid: Grid): void {
   if (Math.max(...grid) <= ropeMaxSeqLen) return;
   throw new TilereelError(
-    `a clip of ${grid.join(" × ")} tokens is too long: this model knows ${ropeMaxSeqLen} positions an axis; ` +
+    `a clip of ${grid.join(" × ")} tokens is too long: this model knows ${ropeMaxSeqLen} positions per axis; ` +
       `use a smaller size or fewer frames`,
   );
 }

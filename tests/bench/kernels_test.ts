@@ -67,7 +67,7 @@ Deno.test("kernels are found by their names, those of variants, and beginnings",
       ["gemm_a", '"gemm_a" means several kernels; give one of them: gemm_a_f32, gemm_ab_f32'],
       ["64 by 32", '"64 by 32" means several kernels; give one of them: gemm_ab_f32, attention_64'],
       ["gem_a_f32", 'no kernel or variant is called "gem_a_f32": did you mean "gemm_a_f32"?'],
-      ["zz", 'no kernel or variant is called "zz"; without a name all are listed'],
+      ["zz", 'no kernel or variant is called "zz"; leave out the name to list all'],
     ] as const
   ) assertThrows(() => named(name), TilereelError, message);
 });

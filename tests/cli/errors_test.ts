@@ -51,12 +51,12 @@ Deno.test("model folders that cannot be used", async (t) => {
     ["no safetensors", `${VAE} is a text file that begins "this is no such`, (m) => m.replace(VAE, garbage)],
     [
       "a damaged header",
-      `${VAE} is corrupt or no safetensors file: its header is not JSON`,
+      `${VAE} is damaged or not a safetensors file: its header is not JSON`,
       (m) => m.replace(VAE, (bytes) => bytes.fill(7, 100, 200)),
     ],
     [
       "overlapping tensors",
-      `${VAE} is corrupt or no safetensors file: tensor "decoder.conv_in.bias" has `,
+      `${VAE} is damaged or not a safetensors file: tensor "decoder.conv_in.bias" has `,
       (m) => m.tensor(VAE, "decoder.conv_in.bias", (entry) => entry.shape = [65]),
     ],
     [
@@ -221,7 +221,7 @@ Deno.test("prompts files that cannot be used", async (t) => {
       [
         "p.jsonl",
         '{"prompt": "a"}\n{"prompt": "b", "seed": }\n',
-        "p.jsonl line 2 is not a JSON object: write one a line",
+        "p.jsonl line 2 is not a JSON object: write one per line",
       ],
       ["p.jsonl", '{"prompt": "a", "frmes": 5}\n', 'p.jsonl line 1: unknown key "frmes": did you mean "frames"?'],
       ["p.txt", 'a\n{"prompt": "b", "size": "20x20"}\n', 'p.txt line 2: "size" 20x20 does not fit'],

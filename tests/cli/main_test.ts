@@ -284,7 +284,7 @@ Deno.test("a folder as Wan 14B's, whose index names another scheduler than its c
     assertEquals(a, b);
     assertRefused(
       await tilereel([...args, ...sigmas, "--steps", "3"], { cwd: dir }),
-      "2 sigmas make 2 steps, but 3 steps were asked for: leave out one of the two",
+      "2 sigmas make 2 steps, but 3 steps were requested: leave out one of the two",
     );
   }));
 

@@ -90,7 +90,7 @@ Deno.test("generate: options of Veda that cannot be are refused in one sentence"
     await refuses(["--tiles", tiles, "--tile-shape", "2x2x2"], "a tile of 2x2x2 has 8 tokens, but 4 were expected");
     await refuses(
       ["--attention", "veda", "--dense-layers", "7-8", "--size", "32x32"],
-      "there is no layer 8 to be dense",
+      "layer 8 cannot be dense",
     );
   }));
 

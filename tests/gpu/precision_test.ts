@@ -19,7 +19,7 @@ Deno.test("auto is f16 on GPUs that have it, and f32 everywhere else", () => {
 });
 
 Deno.test("what is asked for is used, or refused", () => {
-  assertEquals(choosePrecision("f32", UNITS), { precision: "f32", why: "asked for" });
-  assertEquals(choosePrecision("f16", { ...HALF, software: true }), { precision: "f16", why: "asked for" });
+  assertEquals(choosePrecision("f32", UNITS), { precision: "f32", why: "requested" });
+  assertEquals(choosePrecision("f16", { ...HALF, software: true }), { precision: "f16", why: "requested" });
   assertThrows(() => choosePrecision("f16", GPU), TilereelError, "a GPU has no shader-f16, which precision f16 needs");
 });

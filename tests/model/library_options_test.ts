@@ -137,7 +137,7 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
         [{ guidance: NaN }, "guidance is NaN, but a number of at least 0 was expected"],
         [{ guidance: -1 }, "guidance is -1, but a number of at least 0"],
         [{ steps: 2.5 }, "steps is 2.5, but a whole number of at least 1 was expected"],
-        [{ steps: 1001 }, "1001 steps cannot be taken; a whole number from 1 to 1000 was expected"],
+        [{ steps: 1001 }, "1001 steps are not possible; a whole number from 1 to 1000 was expected"],
         [{ frames: "29" }, 'frames is "29", but a whole number of at least 1 was expected'],
         [{ frames: 30 }, "the nearest that fit are 29 and 33"],
         [{ width: 33 }, "size 33x32 does not fit: both must be multiples of 16"],
@@ -165,10 +165,11 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
     await refused(() => pipeline.encodePrompts(["a"], { textTokens: 0 }), "textTokens is 0, but a whole number of at");
   });
   await t.step("one at a time, also from inside, and the first comes out well", async () => {
-    const other = () => refused(() => pipeline.generate(CLIP), "this pipeline is at work on another clip: await that");
+    const other = () =>
+      refused(() => pipeline.generate(CLIP), "this pipeline is still rendering another clip: await it");
     const first = pipeline.generate({ ...CLIP, onStep: () => other() });
     await other();
-    await refused(() => pipeline.encodePrompts(["a"]), "this pipeline is at work on another clip");
+    await refused(() => pipeline.encodePrompts(["a"]), "this pipeline is still rendering another clip");
     assertEquals((await first).data.length, 32 * 32 * 5 * 3);
     assertEquals((await pipeline.generate(CLIP)).data.length, 32 * 32 * 5 * 3);
   });
@@ -186,10 +187,10 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
     const left = await VideoPipeline.load(MODEL, { gpu });
     gpu.close();
     gpu.close();
-    await refused(() => left.generate(CLIP), "this GPU is closed: open it again with openGpu");
+    await refused(() => left.generate(CLIP), "this Gpu is closed: open a new one with openGpu");
     left.close();
-    await refused(() => VideoPipeline.load(MODEL, { gpu }), "this GPU is closed: open it again with openGpu");
-    await refused(() => gpu.finish(), "this GPU is closed");
+    await refused(() => VideoPipeline.load(MODEL, { gpu }), "this Gpu is closed: open a new one with openGpu");
+    await refused(() => gpu.finish(), "this Gpu is closed");
   });
 });
 

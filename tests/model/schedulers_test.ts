@@ -177,7 +177,7 @@ Deno.test("sigmas that are none are refused in one sentence", () => {
   refuses([1, NaN], "number 2 is NaN");
   refuses([1, 0], "the last one is 0, which is added behind the last step");
   refuses(7 as unknown as Sigmas, "but there is none");
-  refuses([1, 0.75, 0.5], "3 sigmas make 3 steps, but 2 steps were asked for: leave out one of the two");
+  refuses([1, 0.75, 0.5], "3 sigmas make 3 steps, but 2 steps were requested: leave out one of the two");
   refuses([0.5, 0.49999999], "sigmas 1 and 2 are too close to each other at a flow shift of 3");
   assertThrows(
     () => createScheduler(WAN_SCHEDULER, { steps: 20, flowShift: 1e9 }),

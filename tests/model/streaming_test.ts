@@ -203,7 +203,7 @@ test("streamed: auto goes by the memory there is, keeps to it, and leaves nothin
     const { place, why, stored, held, bytes } = stream.placement;
     assertEquals({ place, why, stored, held }, {
       place: "stream",
-      why: "it was asked for",
+      why: "it was requested",
       stored: ["BF16"],
       held: ["bf16"],
     });
@@ -229,7 +229,7 @@ test("streamed: weights that are cut short while rendering end it with a sentenc
     await assertRejects(
       () => pipeline.generate({ ...CLIP, embeddings: EMBEDDINGS, onStep }),
       TilereelError,
-      "ended while it was read; it was changed or cut short meanwhile",
+      "ended while it was read; run the command again when the file is complete",
     );
     pipeline.close();
     assertEquals(gpu.memory.used, used);
@@ -245,11 +245,11 @@ Deno.test("streamed: the command line says so, and makes the same clip", async (
     const json = await render("json.mp4", "--weights", "stream", "--json", "--attention", "full");
     assertEquals([resident.code, streamed.code, json.code], [0, 0, 0], streamed.err);
     assert(
-      streamed.out.startsWith("Weights are streamed from disk, block by block: it was asked for; stored as BF16, "),
+      streamed.out.startsWith("Weights are streamed from disk, block by block: it was requested; stored as BF16, "),
       streamed.out,
     );
     const { place, why, stored, held } = JSON.parse(json.out).weights;
-    assertEquals([place, why, stored, held], ["stream", "it was asked for", ["BF16"], ["bf16"]]);
+    assertEquals([place, why, stored, held], ["stream", "it was requested", ["BF16"], ["bf16"]]);
     assertEquals(JSON.parse(resident.out).weights.place, "resident");
     assertEquals(Deno.readFileSync(`${dir}/streamed.mp4`), Deno.readFileSync(`${dir}/resident.mp4`));
     const before = listFiles(dir);

@@ -92,7 +92,9 @@ export interface SamplingPlan {
 export async function planSampling(values: SamplingValues): Promise<SamplingPlan> {
   const { prompts, seed = 0 } = values;
   if (prompts === undefined) {
-    throw new TilereelError("give --prompts FILE: the model learns from clips that it samples of these prompts itself");
+    throw new TilereelError(
+      "--prompts FILE is missing: the model samples clips from these prompts and learns from them",
+    );
   }
   const folder = await openNamedFolder(values);
   const clips = await clipsOfPrompts(prompts, {

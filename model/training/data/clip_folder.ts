@@ -88,7 +88,7 @@ async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
     const entry = parseJsonObject(line);
     if (!entry) {
       throw new TilereelError(
-        `${where} is not a JSON object, as in {"file": "cat.mp4", "caption": "a cat on a beach"}`,
+        `${where} is not a JSON object such as {"file": "cat.mp4", "caption": "a cat on a beach"}`,
       );
     }
     const file = textAt(entry, FILE_KEYS, where), caption = textAt(entry, CAPTION_KEYS, where);
@@ -107,7 +107,7 @@ function textAt(entry: Readonly<Record<string, unknown>>, keys: readonly string[
   const value = key === undefined ? undefined : entry[key];
   if (typeof value === "string" && value.trim() !== "") return value.trim();
   throw new TilereelError(
-    `${where} has no "${keys[0]}": write {"file": "cat.mp4", "caption": "a cat on a beach"}, one such line per clip`,
+    `${where} has no "${keys[0]}": write {"file": "cat.mp4", "caption": "a cat on a beach"}, one line per clip`,
   );
 }
 

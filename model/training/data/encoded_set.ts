@@ -52,7 +52,7 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: SetOp
   const open = () => ClipEncoder.load(gpu, folder, variant, onProgress);
   const set = await cachedSet(clips, { cache, recipe, open, onProgress, signal });
   if (set.size > 0) return set;
-  throw new TilereelError("no clip is long enough: ask for fewer frames, or for fewer frames a second");
+  throw new TilereelError("no clip is long enough: use fewer frames, or fewer frames per second");
 }
 
 class ClipEncoder implements Maker<CaptionedClip> {

@@ -62,7 +62,7 @@ export class LatentCache {
     using source = await openSafetensors(path);
     const { format, recipe: madeFrom, sha256 } = source.metadata;
     if (format !== FORMAT || madeFrom !== written(recipe)) {
-      throw new TilereelError(`${path} holds another sample than its name says; delete it`);
+      throw new TilereelError(`${path} does not contain the sample that its name says; delete it`);
     }
     if (source.names().some((name) => source.info(name).dtype !== "F32")) {
       throw new TilereelError(`${path} is damaged: its numbers are not F32; delete it`);

@@ -121,8 +121,8 @@ async function* decode(path: string, track: Track): Pictures & AsyncGenerator {
     const [frame, ...more] = nalUnits(bytes, lengthSize).flatMap((unit) => {
       if (unit.length > LARGEST_NAL_UNIT) {
         throw new TilereelError(
-          `${path}: frame ${i + 1} has ${formatBytes(unit.length)} in one piece, more than can be decoded here; ` +
-            `make it a GIF or a folder of PNG or JPEG frames`,
+          `${path}: frame ${i + 1} has ${formatBytes(unit.length)} in one unit, which is too large to decode; ` +
+            `convert it to a GIF or a folder of PNG or JPEG frames`,
         );
       }
       return decoder.decode(unit) ?? [];

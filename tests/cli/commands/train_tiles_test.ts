@@ -12,7 +12,7 @@ Deno.test("mistyped trainings and searches of tiles: one sentence, exit 1, and n
     await Deno.writeTextFile(join(dir, "two.jsonl"), '{"prompt": "a"}\n{"prompt": "b", "frames": 5}\n');
     const refused = async (args: string[], message: string) =>
       assertRefused(await tilereel(args, { cwd: dir }), message);
-    await refused(["train", "tiles"], "give --prompts FILE: the model learns from clips that it samples");
+    await refused(["train", "tiles"], "--prompts FILE is missing: the model samples clips from these prompts");
     await refused(["train", "tiles", ...CLIPS, "--target", "mean"], '--target must be max or sum, not "mean"');
     await refused(["train", "tiles", ...CLIPS, "--keep", "0"], "--keep must be a number above 0 and at most 1");
     await refused(["train", "tiles", ...CLIPS, "--ema", "0.9"], "did you mean --average?");

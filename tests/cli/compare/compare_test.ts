@@ -64,12 +64,12 @@ Deno.test("settings that are empty, or what no option takes, are refused in one 
   refuses("full steps=0", '"steps" must be a whole number from 1 to 1000');
   refuses("full seed=3", "seed is the same for all settings: give it as --seed instead");
   refuses("full size=32x32", "give it as --size instead");
-  refuses("vorta tau 0.5", '"tau" is neither key=value nor the only kind of attention');
+  refuses("vorta tau 0.5", '"tau" is a second kind of attention');
   refuses("full steps=1 steps=2", "has steps twice");
   refuses("full negative='x", "has an opening quote without a closing one: add it");
   refuses(
     "full sigmas=1,0.5 steps=3",
-    '"full sigmas=1,0.5 steps=3": 2 sigmas make 2 steps, but 3 steps were asked for',
+    '"full sigmas=1,0.5 steps=3": 2 sigmas make 2 steps, but 3 steps were requested',
   );
 });
 

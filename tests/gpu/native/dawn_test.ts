@@ -46,7 +46,7 @@ Deno.test("an addon that cannot be had: one sentence on how to get it, and nothi
         await tilereel(["generate", "a", "--out", out, ...QUICK, "--gpu", "dawn"], { env: { TILEREEL_DAWN: addon } }),
         message,
       );
-    await refused(`TILEREEL_DAWN names ${noAddon}, which is no file`, noAddon);
+    await refused(`TILEREEL_DAWN names ${noAddon}, which is not a file`, noAddon);
     await Deno.writeTextFile(noAddon, "this is no addon");
     await refused(`Dawn could not be loaded from ${noAddon} (`, noAddon);
     assertEquals(listFiles(dir), ["dawn.node"]);

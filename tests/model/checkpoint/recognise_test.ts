@@ -186,9 +186,9 @@ Deno.test("a download that is not complete", () =>
     const weights = join(vae, "diffusion_pytorch_model.safetensors");
     const open = () => openCheckpoint(vae, "diffusion_pytorch_model");
     await Deno.writeTextFile(`${weights}.aria2`, "");
-    await refuses(open, vae, "diffusion_pytorch_model.safetensors.aria2 lies beside it; run its download again");
+    await refuses(open, vae, "diffusion_pytorch_model.safetensors.aria2 is beside it; finish its download");
     await Deno.remove(weights);
-    await refuses(open, vae, "holds no weights", "its download is not complete", ".aria2), so run that again");
+    await refuses(open, vae, "holds no weights", "its download is not complete", ".aria2), so finish the download");
     await Deno.remove(`${weights}.aria2`);
     await refuses(open, vae, "holds no weights", "so copy or download it");
 
@@ -202,7 +202,7 @@ Deno.test("a download that is not complete", () =>
       join(model.path, "transformer"),
       "00002-of-00003.safetensors is missing",
       "its download is not complete",
-      "abc.incomplete), so run that again",
+      "abc.incomplete), so finish the download",
     );
     await Deno.mkdir(join(dir, "begun"));
     await Deno.writeTextFile(join(dir, "begun/model.safetensors.part"), "");
@@ -233,7 +233,7 @@ Deno.test("what is named in the place of a model's folder", () =>
         ["Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
         ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
         ["hunyuanvideo-community/HunyuanVideo", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
-        ["city96/Wan2.1-T2V-14B-gguf", "GGUF files are not read", DOWNLOAD],
+        ["city96/Wan2.1-T2V-14B-gguf", "GGUF files are not supported", DOWNLOAD],
         [
           "someone/finetune",
           "someone/finetune does not exist; if it is",

@@ -278,6 +278,6 @@ Deno.test("weights of another format are named", () =>
   inFolder(async (folder) => {
     await assertRejects(() => openCheckpoint(folder, "model"), TilereelError, "holds no weights");
     await Deno.writeTextFile(`${folder}/model.bin`, "");
-    await assertRejects(() => openCheckpoint(folder, "model"), TilereelError, "only model.bin; only safetensors is");
+    await assertRejects(() => openCheckpoint(folder, "model"), TilereelError, "only model.bin; convert it");
     await assertRejects(() => openCheckpoint(`${folder}/x`, "model"), TilereelError, "does not exist");
   }));

@@ -100,7 +100,7 @@ Deno.test({
       await writeAtomically(`${dir}/link.txt`, write);
       assertEquals(await Deno.readTextFile(`${dir}/real/a.txt`), "new");
       assert((await Deno.lstat(`${dir}/link.txt`)).isSymlink);
-      for (const [name, message] of [["pipe", "is a device or a pipe"], ["nowhere.txt", "leads nowhere"]] as const) {
+      for (const [name, message] of [["pipe", "is a device or a pipe"], ["nowhere.txt", "is a broken link"]] as const) {
         const path = `${dir}/${name}`;
         await assertRejects(() => checkWritable(path), TilereelError, message);
         await assertRejects(() => writeAtomically(path, write), TilereelError, message);

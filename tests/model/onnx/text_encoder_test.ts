@@ -95,7 +95,7 @@ test("files that are no text encoder for this model are refused", async () => {
     (path) => refused(path, `${path} is a text file that begins "not a model", but an ONNX model was expected`),
   );
   await withFile(new Uint8Array(), (path) => refused(path, `${path} is empty, but an ONNX model was expected`));
-  await withFile(Uint8Array.of(8, 8, 0x12, 200), (path) => refused(path, `${path} is no ONNX model`));
+  await withFile(Uint8Array.of(8, 8, 0x12, 200), (path) => refused(path, `${path} is not an ONNX model`));
   await withFile(Uint8Array.fromBase64(NO_TEXT_ENCODER), (path) => refused(path, "its inputs are x float32 [n]"));
   await withFile(Uint8Array.fromBase64(OTHER_NAMES), async (path) => {
     const encoder = await onnxTextEncoder(path)(gpu, 128);

@@ -260,11 +260,11 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
   const [, first] = await density({ denseSteps: 0, denseLayers: [0] });
   const [, second] = await density({ denseSteps: 0, denseLayers: [1] });
   assert(Math.abs(first + second - 1 - sparse) < 1e-12);
-  assertEquals((await density({ keep: 1, denseSteps: 0 }, "all tiles were asked for"))[1], 1);
+  assertEquals((await density({ keep: 1, denseSteps: 0 }, "all tiles were requested"))[1], 1);
   // Nothing given: a shape that suits the grid, which has so few tiles of it that all are kept; of smaller ones twelve.
   const alone = await vedaAttention({}).prepare(await task(2));
   assertEquals(alone.report().density, 1);
-  assertStringIncludes(alone.report().whyFull ?? "", "and at least 12 are kept where no share is asked for");
+  assertStringIncludes(alone.report().whyFull ?? "", "and at least 12 are kept unless a share is given");
   alone[Symbol.dispose]();
   const clip = await task(2);
   const densityOf = async (options: Parameters<typeof vedaAttention>[0]) => {
@@ -289,7 +289,7 @@ gpuTest("Veda's method refuses what belongs to another model", async () => {
     await assertRejects(async () => await vedaHeads(options).prepare(clip), TilereelError, message);
   };
   const { scorer } = randomScorer();
-  await refused({ denseLayers: [0, 2] }, "there is no layer 2 to be dense: this model has 2 layers, 0 to 1");
+  await refused({ denseLayers: [0, 2] }, "layer 2 cannot be dense: this model has 2 layers, 0 to 1");
   const other = { layers: 2, heads: 4, headDim: 16 };
   await refused(
     { scorer, name: "t.safetensors" },

@@ -222,7 +222,7 @@ gpuTest("trainings that cannot go on", async (gpu, dir) => {
   await refused({ steps: 1 }, "checkpoint.safetensors is of step 2, but the training should end at step 1");
   await refused({ resume: false }, "already holds a training");
   await Deno.copyFile(trainingFiles(folder, TILES_FILE).result, trainingFiles(folder, TILES_FILE).checkpoint);
-  await refused({}, "is not a checkpoint: it does not say after which step");
+  await refused({}, "is not a checkpoint: the number of its step is missing");
 
   const stops = (name: string, more: Partial<TileTraining>, message: string) =>
     assertRejects(

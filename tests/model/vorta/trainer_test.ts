@@ -273,7 +273,7 @@ Deno.test("a checkpoint of other options is refused, saying which", () =>
     await trainRouter(training(folder, { steps: 2, identity, resume: true, tau: 0.5, checkpointEvery: 1 }));
     // A router is not a checkpoint.
     await Deno.copyFile(trainingFiles(folder, ROUTER_FILE).result, trainingFiles(folder, ROUTER_FILE).checkpoint);
-    await refused({}, "is not a checkpoint: it does not say after which step");
+    await refused({}, "is not a checkpoint: the number of its step is missing");
   }));
 
 Deno.test("numbers that are not finite stop training with the step and the block", () =>

@@ -61,7 +61,7 @@ export async function readPrompts<T extends OptionTable = typeof clipOptions>(
       : await Deno.readFile(path);
     const { kind, is } = recogniseBytes(bytes.subarray(0, LOOK_AT));
     if (!PROMPTS.includes(kind)) {
-      throw new TilereelError(`${promptsName(path)} is ${is}, but a text file with one prompt a line was expected`);
+      throw new TilereelError(`${promptsName(path)} is ${is}, but a text file with one prompt per line was expected`);
     }
     content = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
@@ -98,7 +98,7 @@ export function parsePrompts<T extends OptionTable = typeof clipOptions>(
   // Otherwise each of its lines would be taken for a prompt.
   if (/^\s*\[\s*["{[\]]/.test(text)) {
     throw new TilereelError(
-      `${path} is a JSON array, but JSONL was expected: write one object a line, without brackets and commas around ` +
+      `${path} is a JSON array, but JSONL was expected: write one object per line, without brackets and commas around ` +
         `them, as in ${EXAMPLE}`,
     );
   }
@@ -117,7 +117,7 @@ export function parsePrompts<T extends OptionTable = typeof clipOptions>(
 
 function parseObject(text: string, where: string, table: OptionTable): Omit<PromptEntry<OptionTable>, "line"> {
   const object = parseJsonObject(text);
-  if (!object) throw new TilereelError(`${where} is not a JSON object: write one a line, as in ${EXAMPLE}`);
+  if (!object) throw new TilereelError(`${where} is not a JSON object: write one per line, as in ${EXAMPLE}`);
   const { prompt, out, ...values } = readValues(object, { ...LINE, ...table }, where);
   if (prompt === undefined) throw new TilereelError(`${where} has no "prompt"`);
   if (prompt.trim() === "") throw new TilereelError(`${where}: the prompt is empty`);

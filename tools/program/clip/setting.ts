@@ -48,7 +48,7 @@ export function parseSetting(text: string, name: string): Setting {
     const [key, value] = keyAndValue(word, where);
     if (key === "attention" && Object.hasOwn(given, "attention")) {
       throw new TilereelError(
-        `${where}: ${quoted(word)} is neither key=value nor the only kind of attention: a setting has one`,
+        `${where}: ${quoted(word)} is a second kind of attention: write key=value, or leave one out`,
       );
     }
     if (Object.hasOwn(given, key)) throw new TilereelError(`${where} has ${key} twice: leave one out`);

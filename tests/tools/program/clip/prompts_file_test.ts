@@ -25,7 +25,7 @@ Deno.test("files of other kinds are told from prompts", () =>
       const [start, message] of [
         [
           [0, 0, 0, 32, ...new TextEncoder().encode("ftypisom")],
-          "is an MP4 video, but a text file with one prompt a line",
+          "is an MP4 video, but a text file with one prompt per line",
         ],
         [[...new TextEncoder().encode("<!DOCTYPE html><html>")], "is a web page that was saved under this name, but"],
         [[...new TextEncoder().encode("GGUF\x03\0\0\0")], "is a GGUF file, which is not read, but a text file"],
@@ -37,7 +37,7 @@ Deno.test("files of other kinds are told from prompts", () =>
     }
   }));
 
-Deno.test("text: one prompt a line, without blank lines and comments", () => {
+Deno.test("text: one prompt per line, without blank lines and comments", () => {
   assertEquals(parsePrompts("\uFEFFa cat\r\n\n  # no\n  a dog \n", "p.txt"), [
     { prompt: "a cat", values: {}, line: 1 },
     { prompt: "a dog", values: {}, line: 4 },
@@ -64,7 +64,10 @@ Deno.test("JSONL: sigmas as a word, a text and a list", () => {
   refuses('{"prompt": "a", "xyz": 5}', 'line 1: unknown key "xyz"; keys are prompt, out, size, ');
   refuses('{"prompt": "a", "sigmas": ["1"]}', '"sigmas" must be text or a number');
   refuses('{"prompt": "a", "sigmas": [0.5, 1]}', 'line 1: "sigmas" must be falling numbers');
-  refuses('{"prompt": "a", "sigmas": [1, 0.5], "steps": 3}', "line 1: 2 sigmas make 2 steps, but 3 steps were asked");
+  refuses(
+    '{"prompt": "a", "sigmas": [1, 0.5], "steps": 3}',
+    "line 1: 2 sigmas make 2 steps, but 3 steps were requested",
+  );
 });
 
 Deno.test("a list of sigmas and a number of steps: the one closer to the clip counts", () => {
@@ -78,7 +81,7 @@ Deno.test("a list of sigmas and a number of steps: the one closer to the clip co
 });
 
 Deno.test("wrong lines are named", () => {
-  refuses("a\n{x}", "p.txt line 2 is not a JSON object: write one a line");
+  refuses("a\n{x}", "p.txt line 2 is not a JSON object: write one per line");
   refuses("a cat", "p.jsonl line 1 is not a JSON object", "p.jsonl");
   refuses("[1]", "p.jsonl line 1 is not a JSON object", "p.jsonl");
   refuses('{"seed": 1}', 'line 1 has no "prompt"');
@@ -95,7 +98,7 @@ Deno.test("wrong lines are named", () => {
 Deno.test("a JSON array is no prompts file, however its lines break", () => {
   const array = '[{"prompt": "a"}, {"prompt": "b"}]';
   for (const text of [array, JSON.stringify(JSON.parse(array), null, 2), '["a", "b"]', `\uFEFF\n${array},`]) {
-    refuses(text, "p.json is a JSON array, but JSONL was expected: write one object a line", "p.json");
+    refuses(text, "p.json is a JSON array, but JSONL was expected: write one object per line", "p.json");
   }
   assertEquals(parsePrompts("[small] a cat", "p.txt")[0]!.prompt, "[small] a cat");
 });
