@@ -7,7 +7,7 @@ import { openGpu } from "../gpu/native/open.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import type { KernelKind } from "../gpu/kernel_picker.ts";
 import type { Precision } from "../gpu/precision.ts";
-import { relativeError } from "../model/parity/measures.ts";
+import { relativeError } from "../gpu/relative_error.ts";
 import { assert } from "@std/assert";
 
 const VARIANTS = ["plain", "tiled", "tiled f16", "matrix f16"] as const;

@@ -4,10 +4,11 @@
  * @module
  */
 import type { Gpu } from "../../gpu/gpu.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { Tensor } from "../../gpu/tensor.ts";
 import { openSafetensors, readFloat32, type TensorSource, toNumbers } from "../checkpoint/safetensors.ts";
+import { relativeError } from "../../gpu/relative_error.ts";
 import type { Bounds } from "./bounds.ts";
-import { relativeError, rowError } from "./measures.ts";
+import { rowError } from "./measures.ts";
 
 /** One comparison with a reference. */
 export interface Check {
@@ -39,31 +40,6 @@ export interface ParityCase {
   run(path: string, context: ParityContext): AsyncIterable<Check>;
 }
 
-/** The name of a check on a part that ran on `gpu`. */
-export function forwardName(path: string, what: string, gpu: Gpu): string {
-  const file = path.split("/").at(-1)!.replace(/\.safetensors$/, "");
-  return `${file} ${what}${gpu.f16 ? " (f16)" : ""}`;
-}
-
-/**
- * Compares all numbers with their reference, and the row that differs most.
- *
- * @param name as made by {@link forwardName}
- * @param row the number of elements of a row: of a token, of one head of a token, or of a row of pixels
- */
-export function* compareRows(
-  name: string,
-  gpu: Gpu,
-  bounds: Bounds,
-  out: ArrayLike<number>,
-  ref: ArrayLike<number>,
-  row: number,
-): Iterable<Check> {
-  const [all, worst] = bounds[gpu.settings.precision];
-  yield { name, value: relativeError(out, ref), unit: "relative", bound: all };
-  yield { name: `${name}, worst row`, value: rowError(out, ref, row), unit: "relative", bound: worst };
-}
-
 /** References in a safetensors file. */
 export class References implements Disposable {
   private constructor(readonly source: TensorSource) {}
@@ -83,6 +59,26 @@ export class References implements Disposable {
     return gpu.upload(await this.read(name), this.source.info(name).shape);
   }
 
+  /** As {@link read}, token by token, [tokens, heads, …]. Files of attention store heads first, [heads, tokens, …]. */
+  async byToken(name: string): Promise<Float32Array> {
+    const [heads, tokens] = this.source.info("q").shape.slice(-3) as [number, number];
+    const x = await this.read(name), y = new Float32Array(x.length), size = x.length / (heads * tokens);
+    for (let h = 0; h < heads; h++) {
+      for (let t = 0; t < tokens; t++) {
+        const from = (h * tokens + t) * size;
+        y.set(x.subarray(from, from + size), (t * heads + h) * size);
+      }
+    }
+    return y;
+  }
+
+  /** The operands of attention, [1, tokens, heads · head dim]. */
+  async uploadQkv(gpu: Gpu): Promise<{ q: Tensor; k: Tensor; v: Tensor }> {
+    const [heads, tokens, headDim] = this.source.info("q").shape.slice(-3) as [number, number, number];
+    const upload = async (name: string) => gpu.upload(await this.byToken(name), [1, tokens, heads * headDim]);
+    return { q: await upload("q"), k: await upload("k"), v: await upload("v") };
+  }
+
   /** The number of elements of a row: the last axis. */
   row(name: string): number {
     return this.source.info(name).shape.at(-1)!;
@@ -95,5 +91,58 @@ export class References implements Disposable {
 
   [Symbol.dispose](): void {
     this.source.close();
+  }
+}
+
+/** What a check expects, where it is not the reference of the check's own name. */
+export interface Expected {
+  /** The name of the reference. */
+  readonly reference?: string;
+  /** The numbers. Default: those of `reference` */
+  readonly numbers?: ArrayLike<number>;
+  /** The number of elements of a row: of a token, of one head of a token, of a row of pixels. Default: the last axis */
+  readonly row?: number;
+}
+
+/** Checks of what ran on one device against a file of references. */
+export class Checks {
+  readonly #file: string;
+
+  constructor(path: string, private readonly gpu: Gpu, private readonly references: References) {
+    this.#file = path.split("/").at(-1)!.replace(/\.safetensors$/, "");
+  }
+
+  /** All numbers, and the row that differs most. */
+  async *rows(
+    what: string,
+    bounds: Bounds,
+    out: Tensor | ArrayLike<number>,
+    { reference = what, numbers, row }: Expected = {},
+  ): AsyncIterable<Check> {
+    const values = out instanceof Tensor ? await this.gpu.read(out) : out;
+    const expected = numbers ?? await this.references.read(reference);
+    const name = this.#name(what), [all, worst] = bounds[this.gpu.settings.precision], unit = "relative";
+    yield { name, value: relativeError(values, expected), unit, bound: all };
+    const value = rowError(values, expected, row ?? this.references.row(reference));
+    yield { name: `${name}, worst row`, value, unit, bound: worst };
+  }
+
+  /** All numbers together. */
+  async relative(what: string, bound: number, out: ArrayLike<number>, reference = what): Promise<Check> {
+    return this.error(what, bound, relativeError(out, await this.references.read(reference)));
+  }
+
+  /** An error that was measured otherwise. */
+  error(what: string, bound: number, value: number, unit: Check["unit"] = "relative"): Check {
+    return { name: this.#name(what), value, unit, bound };
+  }
+
+  /** A number of items that differ, of which none may. */
+  differing(what: string, value: number): Check {
+    return this.error(what, 0, value, "differing");
+  }
+
+  #name(what: string): string {
+    return `${this.#file} ${what}${this.gpu.f16 ? " (f16)" : ""}`;
   }
 }

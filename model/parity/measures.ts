@@ -4,12 +4,9 @@
  * @module
  */
 
-export { relativeError } from "../../gpu/relative_error.ts";
-
 /**
- * The largest error of a row: ‖out − ref‖ of the row over the root mean square of ‖ref‖ of all rows. {@link
- * relativeError} is the error of all rows together, in which one wrong row of 40,000 goes unnoticed. It is infinite
- * where the lengths differ or a number is NaN.
+ * The largest error of a row: ‖out − ref‖ of the row over the root mean square of ‖ref‖ of all rows. In the error of
+ * all rows together, one wrong row of 40,000 goes unnoticed. It is infinite where the lengths differ or a number is NaN.
  *
  * @param row the number of elements of a row
  */

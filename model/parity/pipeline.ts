@@ -7,7 +7,7 @@
 import { VideoPipeline } from "../pipeline.ts";
 import { meanSquaredError, psnr, psnrOfError } from "../video/quality.ts";
 import { latentsBounds, PIPELINE_BOUNDS } from "./bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
+import { type Check, Checks, type ParityCase, References } from "./case.ts";
 
 /** The whole pipeline, with the model under test. */
 export const demoPipeline: ParityCase = {
@@ -21,7 +21,7 @@ export const demoPipeline: ParityCase = {
       // Minutes on a software adapter.
       if (gpu.f16 && gpu.settings.description.software && size !== "small") continue;
       const pipeline = await VideoPipeline.load(model, { gpu });
-      const checks: Check[] = [];
+      const check = new Checks(path, gpu, references), checks: Check[] = [];
       try {
         const video = await pipeline.generate({
           prompt: references.setting("prompt"),
@@ -33,22 +33,14 @@ export const demoPipeline: ParityCase = {
           height,
           width,
           onStep: async (latents, step) => {
-            const name = forwardName(path, `latents.${step}`, gpu), row = references.row(`latents.${step}`);
-            const numbers = await gpu.read(latents), expected = await references.read(`latents.${step}`);
-            checks.push(...compareRows(name, gpu, latentsBounds(size, step), numbers, expected, row));
+            checks.push(...await Array.fromAsync(check.rows(`latents.${step}`, latentsBounds(size, step), latents)));
           },
         });
         yield* checks;
-        const expected = await references.source.read("video"),
-          [all, worst] = PIPELINE_BOUNDS[size].video[gpu.settings.precision];
-        const name = forwardName(path, "video", gpu);
-        yield { name, value: psnr(video.data, expected), unit: "dB", bound: all };
-        yield {
-          name: `${name}, worst row`,
-          value: worstRow(video.data, expected, 3 * width),
-          unit: "dB",
-          bound: worst,
-        };
+        const expected = await references.source.read("video");
+        const [all, worst] = PIPELINE_BOUNDS[size].video[gpu.settings.precision];
+        yield check.error("video", all, psnr(video.data, expected), "dB");
+        yield check.error("video, worst row", worst, worstRow(video.data, expected, 3 * width), "dB");
       } finally {
         pipeline.close();
       }

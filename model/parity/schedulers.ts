@@ -6,8 +6,8 @@
 import type { SchedulerConfig } from "../schedulers/config.ts";
 import { createScheduler, type TensorOps } from "../schedulers/scheduler.ts";
 import { SCALAR_BOUNDS } from "./bounds.ts";
+import { relativeError } from "../../gpu/relative_error.ts";
 import { type Check, type ParityCase, References } from "./case.ts";
-import { relativeError } from "./measures.ts";
 
 const NAME = /^scheduler_shift(\d+(?:\.\d+)?)_steps(\d+)\.safetensors$/;
 

@@ -7,13 +7,13 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TiledGrid } from "../attention/tiles.ts";
 import type { TileShape } from "../veda/tile_shapes.ts";
 import type { Grid } from "../attention/grid.ts";
-import { BOUNDS, type Bounds } from "./bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, References } from "./case.ts";
-import { headsLast } from "./heads_last.ts";
+import { BOUNDS } from "./bounds.ts";
+import { type Check, Checks, type ParityCase, References } from "./case.ts";
 
 /** Scores this close to the last kept score may fall on either side. */
 const NEAR_THE_CUT = 1e-5;
@@ -23,15 +23,10 @@ export const vedaInference: ParityCase = {
   matches: /^veda_(?!search).*\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {
     using references = await References.open(path);
-    const [heads, tokens, headDim] = references.source.info("q").shape as [number, number, number];
+    const [heads, , headDim] = references.source.info("q").shape as [number, number, number];
     const grid = references.setting<Grid>("grid"), shape = references.setting<TileShape>("tile");
     for (const gpu of gpus) {
-      const read = (name: string) => references.read(name);
-      const differ = (what: string, value: number): Check => (
-        { name: forwardName(path, what, gpu), value, unit: "differing", bound: 0 }
-      );
-      const compare = (what: string, bounds: Bounds, out: Float32Array, expected: Float32Array, row: number) =>
-        compareRows(forwardName(path, what, gpu), gpu, bounds, out, expected, row);
+      const check = new Checks(path, gpu, references), read = (name: string) => references.read(name);
       using pattern = new TilePattern(
         gpu,
         { heads, headDim },
@@ -41,37 +36,32 @@ export const vedaInference: ParityCase = {
       );
       const { tiled, keep, layout } = pattern;
       const n = tiled.tiles.length;
-      yield differ("tiles", differingTiles(tiled, await read("gather"), await read("valid")));
+      yield check.differing("tiles", differingTiles(tiled, await read("gather"), await read("valid")));
       const keepReference = await read("keep");
-      yield differ("budget", keep.filter((count, row) => count !== keepReference[row]).length);
+      yield check.differing("budget", keep.filter((count, row) => count !== keepReference[row]).length);
 
-      const upload = async (name: string) =>
-        gpu.upload(headsLast(await read(name), heads, tokens, headDim), [1, tokens, heads * headDim]);
-      const q = await upload("q"), k = await upload("k"), v = await upload("v");
+      using owned = new TensorOwner(gpu);
+      const { q, k, v } = await references.uploadQkv(gpu);
       const projections = {
-        q: await references.upload(gpu, "project.q"),
-        k: await references.upload(gpu, "project.k"),
+        q: owned.adopt(await references.upload(gpu, "project.q")),
+        k: owned.adopt(await references.upload(gpu, "project.k")),
       };
-      const held: Tensor[] = [q, k, v, projections.q, projections.k];
+      owned.adopt([q, k, v]);
       for (const [name, x] of [["features.q", q], ["features.k", k]] as const) {
-        const features = poolTiles(gpu, x, heads, layout);
-        yield* compare(name, BOUNDS.vedaFeatures, await gpu.read(features), await read(name), 3 * headDim);
-        gpu.release(features);
+        const features = owned.adopt(poolTiles(gpu, x, heads, layout));
+        yield* check.rows(name, BOUNDS.vedaFeatures, features);
       }
-      const scores = pattern.scores(q, k, projections), heat = await references.upload(gpu, "heat.max");
-      held.push(scores, heat);
-      yield* compare("scores", BOUNDS.vedaScores, await gpu.read(scores), await read("scores"), n);
+      const scores = owned.adopt(pattern.scores(q, k, projections));
+      const heat = owned.adopt(await references.upload(gpu, "heat.max"));
+      yield* check.rows("scores", BOUNDS.vedaScores, scores);
       for (const [mask, by, name] of [["predicted", scores, "scores"], ["oracle", heat, "heat.max"]] as const) {
-        const runs = pattern.select(by), y = pattern.attend(q, k, v, runs);
+        const runs = owned.adopt(pattern.select(by)), y = owned.adopt(pattern.attend(q, k, v, runs));
         const kept = await keptTiles(gpu, runs, pattern, heads);
         const wrong = differingChoices(kept, await read(`mask.${mask}`), await read(name), n);
-        yield differ(`mask.${mask}`, wrong);
-        const expected = headsLast(await read(`sparse.${mask}`), heads, tokens, headDim);
-        yield* compare(`sparse.${mask}`, BOUNDS.vedaAttention, await gpu.read(y), expected, headDim);
-        gpu.release(runs);
-        gpu.release(y);
+        yield check.differing(`mask.${mask}`, wrong);
+        const numbers = await references.byToken(`sparse.${mask}`);
+        yield* check.rows(`sparse.${mask}`, BOUNDS.vedaAttention, y, { numbers, row: headDim });
       }
-      for (const tensor of held) gpu.release(tensor);
     }
   },
 };

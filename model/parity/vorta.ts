@@ -21,17 +21,17 @@ import type { SelfAttention } from "../attention/method.ts";
 import { readTransformerConfig } from "../wan/config.ts";
 import type { Grid } from "../attention/grid.ts";
 import { WanTransformer3DModel } from "../wan/transformer.ts";
-import { BOUNDS, type Bounds, SCALAR_BOUNDS } from "./bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "./case.ts";
-import { headsLast } from "./heads_last.ts";
-import { errorByGradient, relativeError } from "./measures.ts";
+import { BOUNDS, SCALAR_BOUNDS } from "./bounds.ts";
+import { relativeError } from "../../gpu/relative_error.ts";
+import { type Check, Checks, type ParityCase, type ParityContext, References } from "./case.ts";
+import { errorByGradient } from "./measures.ts";
 
 /** The three branches on given q, k, v, and the tokens that core-set attention keeps. */
 export const vortaAttention: ParityCase = {
   matches: /^vorta_attention_.*\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {
     using references = await References.open(path);
-    const [, heads, tokens, headDim] = references.source.info("q").shape as [number, number, number, number];
+    const [heads, , headDim] = references.source.info("q").shape.slice(1) as [number, number, number];
     const grid = references.setting<Grid>("grid");
     const settings: VortaSettings = {
       tile: references.setting("tile"),
@@ -39,30 +39,21 @@ export const vortaAttention: ParityCase = {
       bucket: references.setting("coreset_window"),
       rate: references.setting("reduction_rate"),
     };
-    // The references are stored head by head, ours token by token.
-    const read = async (name: string) => headsLast(await references.read(name), heads, tokens, headDim);
     for (const gpu of gpus) {
+      const check = new Checks(path, gpu, references);
       using vorta = new VortaAttention(gpu, { heads, headDim }, { grid, kept: 0 }, settings);
-      const upload = async (name: string) => gpu.upload(await read(name), [1, tokens, heads * headDim]);
-      const q = await upload("q"), k = await upload("k"), v = await upload("v");
+      const { q, k, v } = await references.uploadQkv(gpu);
       for (const branch of BRANCHES) {
         const y = vorta.single(branch)(q, k, v, 0);
-        const name = forwardName(path, branch, gpu);
-        yield* compareRows(name, gpu, BOUNDS.vortaAttention, await gpu.read(y), await read(branch), headDim);
+        yield* check.rows(branch, BOUNDS.vortaAttention, y, {
+          numbers: await references.byToken(branch),
+          row: headDim,
+        });
         gpu.release(y);
       }
       const order = vorta.select(q, k)!.order;
-      yield {
-        name: forwardName(path, "kept tokens", gpu),
-        value: differing(
-          new Uint32Array(await gpu.readBytes(order)),
-          await references.read("coreset.kept"),
-          heads,
-          coreSet({ grid, kept: 0 }, settings),
-        ),
-        unit: "differing",
-        bound: 0,
-      };
+      const kept = new Uint32Array(await gpu.readBytes(order)), expected = await references.read("coreset.kept");
+      yield check.differing("kept tokens", differing(kept, expected, heads, coreSet({ grid, kept: 0 }, settings)));
       for (const tensor of [q, k, v, order]) gpu.release(tensor);
     }
   },
@@ -81,19 +72,12 @@ export const vortaTrain: ParityCase = {
     const { transformer, settings, inputs, temb } = setup;
     const { heads, layers } = transformer.config;
     const router = await setup.router();
-    const against = async (what: string, value: ArrayLike<number>, bound: number): Promise<Check> => ({
-      name: forwardName(path, what, gpu),
-      value: relativeError(value, await references.read(what)),
-      unit: "relative",
-      bound,
-    });
-    const rows = async (what: string, bounds: Bounds, value: ArrayLike<number>) =>
-      compareRows(forwardName(path, what, gpu), gpu, bounds, value, await references.read(what), references.row(what));
+    const check = new Checks(path, gpu, references);
 
     const scores = router.scores(temb);
-    yield* await rows("routing_scores", BOUNDS.routingScores, scores);
+    yield* check.rows("routing_scores", BOUNDS.routingScores, scores);
     const weighted = scoreTensors(gpu, scores, layers, heads);
-    yield* await rows("output", BOUNDS.vortaTrainOutput, await setup.forward((vorta) => vorta.weighted(weighted)));
+    yield* check.rows("output", BOUNDS.vortaTrainOutput, await setup.forward((vorta) => vorta.weighted(weighted)));
     for (const tensor of weighted.flat()) gpu.release(tensor);
 
     const target = await references.upload(gpu, "target");
@@ -122,40 +106,28 @@ export const vortaTrain: ParityCase = {
       if (step === 0) {
         const values = { ...pass.losses, regularization: penalty.loss, total: losses[0]! };
         for (const [name, value] of Object.entries(values)) {
-          yield await against(`loss.${name}`, [value], SCALAR_BOUNDS.losses[name as keyof typeof values]);
+          yield await check.relative(`loss.${name}`, SCALAR_BOUNDS.losses[name as keyof typeof values], [value]);
         }
         for (const [name, { data }] of gradients.parameters()) {
-          yield* await rows(`grad.${name}`, BOUNDS.routerGradient, data);
+          yield* check.rows(`grad.${name}`, BOUNDS.routerGradient, data);
         }
       }
       const all = gradients.parameters();
       clipGradients([...all.values()].map(({ data }) => data), 1);
       for (const [name, { data }] of router.parameters()) {
-        const [gradient, m, s] = [all, mean, square].map((of) => of.get(name)!.data) as [
-          Float32Array,
-          Float32Array,
-          Float32Array,
-        ];
-        adamwStep({ data, gradient, mean: m, square: s }, step + 1, { lr: 1e-2, weightDecay: 0.01 });
+        const of = (moments: typeof all) => moments.get(name)!.data;
+        const state = { data, gradient: of(all), mean: of(mean), square: of(square) };
+        adamwStep(state, step + 1, { lr: 1e-2, weightDecay: 0.01 });
       }
     }
     gpu.release(target);
-    yield {
-      name: forwardName(path, "losses of 3 steps", gpu),
-      value: relativeError(losses, references.setting<number[]>("losses_of_3_steps")),
-      unit: "relative",
-      bound: SCALAR_BOUNDS.losses.total,
-    };
+    const lossError = relativeError(losses, references.setting<number[]>("losses_of_3_steps"));
+    yield check.error("losses of 3 steps", SCALAR_BOUNDS.losses.total, lossError);
     // Weighted by their gradients, because AdamW also changes parameters whose gradients are only rounding errors.
     for (const [name, { data }] of router.parameters()) {
       const expected = await references.read(`step3.${name}`), gradient = await references.read(`grad.${name}`);
-      const row = expected.length / (3 * heads);
-      yield {
-        name: forwardName(path, `step3.${name}, by gradient`, gpu),
-        value: errorByGradient(data, expected, gradient, row),
-        unit: "relative",
-        bound: SCALAR_BOUNDS.trainedRouter,
-      };
+      const error = errorByGradient(data, expected, gradient, expected.length / (3 * heads));
+      yield check.error(`step3.${name}, by gradient`, SCALAR_BOUNDS.trainedRouter, error);
     }
   },
 };
@@ -177,8 +149,7 @@ export const vortaEval: ParityCase = {
         const route = routes(scores, tau);
         const perLayer = Array.from({ length: layers }, (_, l) => route.subarray(l * heads, (l + 1) * heads));
         const output = await setup.forward((vorta) => vorta.routed(perLayer)), reference = `output.tau${tau}`;
-        const expected = await references.read(reference), name = forwardName(path, `output, τ ${tau}`, gpu);
-        yield* compareRows(name, gpu, bounds, output, expected, references.row(reference));
+        yield* new Checks(path, gpu, references).rows(`output, τ ${tau}`, bounds, output, { reference });
       }
     }
   },

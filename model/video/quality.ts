@@ -89,13 +89,19 @@ class FrameComparison {
   /** The mean index of the frames that start at sample `at` of two clips. */
   ssim(a: Uint8Array, b: Uint8Array, at: number): number {
     this.#takeMoments(a, b, at);
-    for (let m = 0; m < 4; m++) this.#filterRows(this.#moments[m]!, this.#rows[m]!);
+    const inner = this.width - 2 * RADIUS;
+    for (let m = 0; m < 4; m++) {
+      const from = this.#moments[m]!, to = this.#rows[m]!;
+      for (let y = 0; y < this.height; y++) {
+        this.#filter(from, y * this.width, 1, to.subarray(y * inner, (y + 1) * inner));
+      }
+    }
     let sum = 0;
     for (let y = 0; y < this.height - 2 * RADIUS; y++) {
-      for (let m = 0; m < 4; m++) this.#filterColumns(this.#rows[m]!, y, this.#means[m]!);
+      for (let m = 0; m < 4; m++) this.#filter(this.#rows[m]!, y * inner, inner, this.#means[m]!);
       sum += this.#sumOfIndices();
     }
-    return sum / ((this.width - 2 * RADIUS) * (this.height - 2 * RADIUS));
+    return sum / (inner * (this.height - 2 * RADIUS));
   }
 
   #takeMoments(a: Uint8Array, b: Uint8Array, at: number): void {
@@ -110,25 +116,13 @@ class FrameComparison {
     }
   }
 
-  #filterRows(from: Float64Array, to: Float64Array): void {
+  /** Fills `to` with means over a window's 11 samples, `step` apart, the first of which is sample `at` of `from`. */
+  #filter(from: Float64Array, at: number, step: number, to: Float64Array): void {
     const [w0, w1, w2, w3, w4, w5] = this.#weights;
-    const inner = this.width - 2 * RADIUS;
-    for (let y = 0; y < this.height; y++) {
-      for (let x = 0, i = y * this.width, j = y * inner; x < inner; x++, i++, j++) {
-        to[j] = w5 * from[i + 5]! + w4 * (from[i + 4]! + from[i + 6]!) + w3 * (from[i + 3]! + from[i + 7]!) +
-          w2 * (from[i + 2]! + from[i + 8]!) + w1 * (from[i + 1]! + from[i + 9]!) + w0 * (from[i]! + from[i + 10]!);
-      }
-    }
-  }
-
-  /** Filters the rows from `y` on along columns, into one row. */
-  #filterColumns(from: Float64Array, y: number, to: Float64Array): void {
-    const [w0, w1, w2, w3, w4, w5] = this.#weights;
-    const n = to.length;
-    for (let x = 0, i = y * n; x < n; x++, i++) {
-      to[x] = w5 * from[i + 5 * n]! + w4 * (from[i + 4 * n]! + from[i + 6 * n]!) +
-        w3 * (from[i + 3 * n]! + from[i + 7 * n]!) + w2 * (from[i + 2 * n]! + from[i + 8 * n]!) +
-        w1 * (from[i + n]! + from[i + 9 * n]!) + w0 * (from[i]! + from[i + 10 * n]!);
+    for (let x = 0, i = at; x < to.length; x++, i++) {
+      to[x] = w5 * from[i + 5 * step]! + w4 * (from[i + 4 * step]! + from[i + 6 * step]!) +
+        w3 * (from[i + 3 * step]! + from[i + 7 * step]!) + w2 * (from[i + 2 * step]! + from[i + 8 * step]!) +
+        w1 * (from[i + step]! + from[i + 9 * step]!) + w0 * (from[i]! + from[i + 10 * step]!);
     }
   }
 

@@ -14,9 +14,8 @@ import { fileAt, folderAt } from "../files/disk.ts";
 import { gifComments } from "./comment/gif.ts";
 import { mp4Comments } from "./comment/mp4.ts";
 import { pngComments } from "./comment/png.ts";
-import { tooLarge } from "./comment/too_large.ts";
 import { frameNames } from "./read/frame_folder.ts";
-import { type ClipRecord, LARGEST_RECORD, NAME } from "./record_text.ts";
+import { checkRecordSize, type ClipRecord, NAME } from "./record_text.ts";
 
 /** The record's file in a folder of frames. */
 export const RECORD_FILE = "clip.json";
@@ -45,9 +44,9 @@ async function comments(path: string): Promise<string[]> {
   const start = new Uint8Array(Math.min(12, file.size));
   await file.read(0, start);
   const magic = String.fromCharCode(...start);
-  if (magic.startsWith("GIF8")) return await gifComments(file, LARGEST_RECORD);
-  if (magic.startsWith("\x89PNG")) return await pngComments(file, LARGEST_RECORD);
-  if (magic.slice(4, 8) === "ftyp") return await mp4Comments(file, LARGEST_RECORD);
+  if (magic.startsWith("GIF8")) return await gifComments(file);
+  if (magic.startsWith("\x89PNG")) return await pngComments(file);
+  if (magic.slice(4, 8) === "ftyp") return await mp4Comments(file);
   throw new TilereelError(`${path} is not an MP4, a GIF, a PNG or a folder of frames: name a clip that tilereel wrote`);
 }
 
@@ -55,7 +54,7 @@ async function folderComments(folder: string): Promise<string[]> {
   const record = folderAt(folder).file(RECORD_FILE);
   if (await record.kind()) {
     using file = await record.open();
-    if (file.size > LARGEST_RECORD) throw tooLarge(record.path, file.size, LARGEST_RECORD);
+    checkRecordSize(record.path, file.size);
     const bytes = new Uint8Array(file.size);
     await file.read(0, bytes);
     return [new TextDecoder().decode(bytes)];

@@ -10,7 +10,7 @@ import { formatBytes } from "../../gpu/common/format_bytes.ts";
 export type ClipRecord = Readonly<Record<string, unknown>>;
 
 /** Bytes that a record has at most, as JSON in UTF-8. */
-export const LARGEST_RECORD = 1 << 20;
+const LARGEST_RECORD = 1 << 20;
 /** What the record is called in that text. */
 export const NAME = "tilereel";
 
@@ -33,12 +33,25 @@ export function recordText(record: ClipRecord): string {
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > LARGEST_RECORD) {
     throw new TilereelError(
-      `the record of the clip takes ${formatBytes(bytes)}, and a file holds up to ${
-        formatBytes(LARGEST_RECORD)
-      }: shorten the prompt`,
+      `the record of the clip takes ${formatBytes(bytes)}, and a file holds up to ${formatBytes(LARGEST_RECORD)}: ` +
+        `shorten the prompt`,
     );
   }
   return text;
+}
+
+/**
+ * Checks that a comment in a clip's file may be a record.
+ *
+ * @param bytes its size
+ * @throws {TilereelError} when it is too large
+ */
+export function checkRecordSize(path: string, bytes: number): void {
+  if (bytes <= LARGEST_RECORD) return;
+  throw new TilereelError(
+    `${path} has a comment of ${formatBytes(bytes)}, and a record of how it was made has up to ` +
+      `${formatBytes(LARGEST_RECORD)}: name a clip that tilereel wrote`,
+  );
 }
 
 /** The same JSON with all characters outside ASCII as `\u` escapes. */

@@ -14,32 +14,31 @@ import { openUmt5Encoder, Umt5Encoder } from "../../umt5/encoder.ts";
 import { openPart } from "../../checkpoint/open_part.ts";
 import { UMT5_WEIGHTS } from "../../umt5/block.ts";
 import { BOUNDS } from "../bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, References } from "../case.ts";
+import { type Check, Checks, type ParityCase, References } from "../case.ts";
 
 /** Prompts to embeddings, by the model's encoder and, where it ships one, by its ONNX twin. */
 export const demoTextEncoder: ParityCase = {
   matches: /^demo_text_encoder\.safetensors$/,
   async *run(path, { gpus, model }): AsyncIterable<Check> {
     using references = await References.open(path);
-    const expected = await references.read("prompt_embeds");
     const textDim = references.source.info("prompt_embeds").shape.at(-1)!;
     const folder = await openModelFolder(model);
     const tokenizer = await loadTokenizer(await folder.component("tokenizer"));
     const prompts = references.setting<string[]>("texts")
       .map((text) => tokenizer.encode(cleanPrompt(text), references.setting<number>("max_sequence_length")));
     const encoderFolder = await folder.component("text_encoder");
-    const compare = async (what: string, gpu: Gpu, encoder: TextEncoder): Promise<Iterable<Check>> => {
-      const { text } = await encoder.encode(prompts), numbers = await gpu.read(text!);
+    const compare = async function* (what: string, gpu: Gpu, encoder: TextEncoder): AsyncIterable<Check> {
+      const { text } = await encoder.encode(prompts), reference = "prompt_embeds";
+      yield* new Checks(path, gpu, references).rows(what, BOUNDS.demoTextEncoder, text!, { reference });
       gpu.release(text!);
       encoder[Symbol.dispose]();
-      return compareRows(forwardName(path, what, gpu), gpu, BOUNDS.demoTextEncoder, numbers, expected, textDim);
     };
     for (const gpu of gpus) {
-      yield* await compare("prompt_embeds", gpu, await openUmt5Encoder(gpu, encoderFolder, textDim));
+      yield* compare("prompt_embeds", gpu, await openUmt5Encoder(gpu, encoderFolder, textDim));
     }
     const onnx = encoderFolder.file("model.onnx");
     if (await onnx.kind() === "file") {
-      yield* await compare("prompt_embeds by onnx", gpus[0], await onnxTextEncoder(onnx)(gpus[0], textDim));
+      yield* compare("prompt_embeds by onnx", gpus[0], await onnxTextEncoder(onnx)(gpus[0], textDim));
     }
   },
 };
@@ -60,9 +59,7 @@ export const tinyUmt5: ParityCase = {
     for (const gpu of gpus) {
       const encoder = new Umt5Encoder(gpu, config, await openPart(path, UMT5_WEIGHTS));
       const hidden = await encoder.lastHiddenState(prompts);
-      const expected = await references.read("last_hidden_state"), row = references.row("last_hidden_state");
-      const name = forwardName(path, "last_hidden_state", gpu);
-      yield* compareRows(name, gpu, BOUNDS.tinyUmt5, await gpu.read(hidden), expected, row);
+      yield* new Checks(path, gpu, references).rows("last_hidden_state", BOUNDS.tinyUmt5, hidden);
       gpu.release(hidden);
       encoder[Symbol.dispose]();
     }

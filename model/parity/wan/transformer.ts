@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
 import { openPart } from "../../checkpoint/open_part.ts";
 import { TRANSFORMER_WEIGHTS } from "../../wan/weights.ts";
@@ -13,7 +12,7 @@ import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { readTransformerConfig } from "../../wan/config.ts";
 import { WanTransformer3DModel } from "../../wan/transformer.ts";
 import { BOUNDS, type Bounds } from "../bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "../case.ts";
+import { type Check, Checks, type ParityCase, type ParityContext, References } from "../case.ts";
 
 /** One forward pass of the model under test. */
 export const demoTransformer: ParityCase = {
@@ -41,19 +40,17 @@ async function* compare(
 ): AsyncIterable<Check> {
   using references = await References.open(file);
   for (const gpu of gpus) {
-    const output = await forward(gpu, folder, references), expected = await references.read("output");
-    const name = forwardName(path, "output", gpu);
-    yield* compareRows(name, gpu, bounds, output, expected, references.row("output"));
+    using source = await openPart(folder, TRANSFORMER_WEIGHTS);
+    using model = await WanTransformer3DModel.load(
+      gpu,
+      source,
+      await readTransformerConfig(folder.file("config.json")),
+    );
+    using owned = new TensorOwner(gpu);
+    const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
+    const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));
+    const timesteps = [...await references.read("timestep")];
+    const [velocity] = owned.adopt(await model.predict([{ latents, timesteps, conditioning: { text } }]));
+    yield* new Checks(path, gpu, references).rows("output", bounds, velocity!);
   }
-}
-
-async function forward(gpu: Gpu, folder: FileStore, references: References): Promise<Float32Array> {
-  using source = await openPart(folder, TRANSFORMER_WEIGHTS);
-  using model = await WanTransformer3DModel.load(gpu, source, await readTransformerConfig(folder.file("config.json")));
-  using owned = new TensorOwner(gpu);
-  const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
-  const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));
-  const timesteps = [...await references.read("timestep")];
-  const [velocity] = owned.adopt(await model.predict([{ latents, timesteps, conditioning: { text } }]));
-  return await gpu.read(velocity!);
 }

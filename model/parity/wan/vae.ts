@@ -11,7 +11,7 @@ import type { FileStore } from "../../files/store.ts";
 import { AutoencoderKLWan } from "../../wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../wan/vae/config.ts";
 import { BOUNDS, type Bounds } from "../bounds.ts";
-import { type Check, compareRows, forwardName, type ParityCase, type ParityContext, References } from "../case.ts";
+import { type Check, Checks, type ParityCase, type ParityContext, References } from "../case.ts";
 
 /** Decoding and encoding with the model under test. */
 export const demoVae: ParityCase = {
@@ -54,9 +54,7 @@ async function* compare(
     const decoded = await vae.decode(latents);
     const { mean, logvar } = await vae.encode(clip);
     for (const [name, tensor] of Object.entries({ decoded, mean, logvar })) {
-      const bounds = name === "decoded" ? decodedBounds : encodedBounds;
-      const numbers = await gpu.read(tensor), expected = await references.read(name);
-      yield* compareRows(forwardName(path, name, gpu), gpu, bounds, numbers, expected, references.row(name));
+      yield* new Checks(path, gpu, references).rows(name, name === "decoded" ? decodedBounds : encodedBounds, tensor);
     }
     for (const tensor of [latents, clip, decoded, mean, logvar]) gpu.release(tensor);
     vae[Symbol.dispose]();

@@ -5,7 +5,8 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { ByteSource } from "../../files/store.ts";
-import { tooLarge } from "./too_large.ts";
+import { concatenate } from "../mp4_boxes.ts";
+import { checkRecordSize } from "../record_text.ts";
 
 const EXTENSION = 0x21, COMMENT = 0xfe, IMAGE = 0x2c, TRAILER = 0x3b;
 /** Bytes of the header and the description of the screen, where its flags lie, and bytes of an image's description. */
@@ -17,32 +18,21 @@ const LARGEST_SUB_BLOCK = 255;
  * other characters.
  */
 export function withGifComment(gif: Uint8Array, ascii: string): Uint8Array<ArrayBuffer> {
-  const text = new TextEncoder().encode(ascii);
-  const blocks = Math.ceil(text.length / LARGEST_SUB_BLOCK);
-  const body = gif.length - 1;
-  if (gif[body] !== TRAILER) throw new Error("the GIF writer left out the trailer");
-  const out = new Uint8Array(body + 2 + blocks + text.length + 2);
-  out.set(gif.subarray(0, body));
-  let at = body;
-  out[at++] = EXTENSION;
-  out[at++] = COMMENT;
+  if (gif.at(-1) !== TRAILER) throw new Error("the GIF writer left out the trailer");
+  const text = new TextEncoder().encode(ascii), parts = [gif.subarray(0, -1), Uint8Array.of(EXTENSION, COMMENT)];
   for (let from = 0; from < text.length; from += LARGEST_SUB_BLOCK) {
     const part = text.subarray(from, from + LARGEST_SUB_BLOCK);
-    out[at++] = part.length;
-    out.set(part, at);
-    at += part.length;
+    parts.push(Uint8Array.of(part.length), part);
   }
-  out[at++] = 0;
-  out[at++] = TRAILER;
-  return out;
+  return concatenate([...parts, Uint8Array.of(0, TRAILER)]);
 }
 
 /**
  * The comments of a GIF.
  *
- * @throws {TilereelError} when the file is damaged, or a comment is larger than `largest` bytes
+ * @throws {TilereelError} when the file is damaged, or a comment is larger than a record may be
  */
-export async function gifComments(file: ByteSource, largest: number): Promise<string[]> {
+export async function gifComments(file: ByteSource): Promise<string[]> {
   const bytes = new Uint8Array(file.size);
   await file.read(0, bytes);
   const damaged = () => new TilereelError(`${file.path} is not a whole GIF: it is damaged or cut short`);
@@ -76,14 +66,10 @@ export async function gifComments(file: ByteSource, largest: number): Promise<st
       subBlocks();
     } else if (kind === EXTENSION) {
       const label = byte(), parts = subBlocks();
-      if (label === COMMENT) comments.push(text(parts));
+      if (label !== COMMENT) continue;
+      const comment = concatenate(parts);
+      checkRecordSize(file.path, comment.length);
+      comments.push(new TextDecoder().decode(comment));
     } else throw damaged();
-  }
-
-  function text(parts: readonly Uint8Array[]): string {
-    const size = parts.reduce((sum, part) => sum + part.length, 0);
-    if (size > largest) throw tooLarge(file.path, size, largest);
-    const decoder = new TextDecoder();
-    return parts.map((part) => decoder.decode(part, { stream: true })).join("") + decoder.decode();
   }
 }

@@ -6,7 +6,7 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { ByteSource } from "../../files/store.ts";
 import { box, fullBox } from "../mp4_boxes.ts";
-import { tooLarge } from "./too_large.ts";
+import { checkRecordSize } from "../record_text.ts";
 
 /** Where the comment's text lies, and bytes before the first box inside of each: `meta` has version and flags. */
 const PATH = [["moov", 0], ["udta", 0], ["meta", 4], ["ilst", 0], ["\xa9cmt", 0], ["data", 0]] as const;
@@ -23,9 +23,9 @@ export function commentBox(text: string): Uint8Array<ArrayBuffer> {
 /**
  * The comments of an MP4.
  *
- * @throws {TilereelError} when the file is damaged, or a comment is larger than `largest` bytes
+ * @throws {TilereelError} when the file is damaged, or a comment is larger than a record may be
  */
-export async function mp4Comments(file: ByteSource, largest: number): Promise<string[]> {
+export async function mp4Comments(file: ByteSource): Promise<string[]> {
   const damaged = () => new TilereelError(`${file.path} is not a whole MP4: it is damaged or cut short`);
   const comments: string[] = [];
   const header = new Uint8Array(16);
@@ -61,7 +61,7 @@ export async function mp4Comments(file: ByteSource, largest: number): Promise<st
   async function comment(begin: number, end: number): Promise<void> {
     const size = end - begin - UTF8.length;
     if (size < 0) throw damaged();
-    if (size > largest) throw tooLarge(file.path, size, largest);
+    checkRecordSize(file.path, size);
     const data = new Uint8Array(end - begin);
     await file.read(begin, data);
     if (UTF8.slice(0, 4).every((byte, i) => data[i] === byte)) {

@@ -5,7 +5,8 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { ByteSource } from "../../files/store.ts";
-import { tooLarge } from "./too_large.ts";
+import { concatenate, u32 } from "../mp4_boxes.ts";
+import { checkRecordSize } from "../record_text.ts";
 
 const SIGNATURE = 8;
 /** Bytes of a chunk's length and type before its data, and of the check after it. */
@@ -18,17 +19,8 @@ const PREFIX = "Comment\0\0\0\0\0";
 /** The same PNG with a comment, before the picture: programs may show it before they have read that. */
 export function withPngComment(png: Uint8Array, text: string): Uint8Array<ArrayBuffer> {
   const data = new TextEncoder().encode(`iTXt${PREFIX}${text}`);
-  const chunk = new Uint8Array(4 + data.length + CHECK);
-  const view = new DataView(chunk.buffer);
-  view.setUint32(0, data.length - 4);
-  chunk.set(data, 4);
-  view.setUint32(4 + data.length, crc32(data));
-  const out = new Uint8Array(png.length + chunk.length);
   const at = SIGNATURE + FIRST_CHUNK;
-  out.set(png.subarray(0, at));
-  out.set(chunk, at);
-  out.set(png.subarray(at), at + chunk.length);
-  return out;
+  return concatenate([png.subarray(0, at), u32(data.length - 4), data, u32(crc32(data)), png.subarray(at)]);
 }
 
 /** The check of PNG (ISO 3309). */
@@ -44,9 +36,9 @@ function crc32(bytes: Uint8Array): number {
 /**
  * The comments of a PNG in UTF-8, not compressed.
  *
- * @throws {TilereelError} when the file is damaged, or a comment is larger than `largest` bytes
+ * @throws {TilereelError} when the file is damaged, or a comment is larger than a record may be
  */
-export async function pngComments(file: ByteSource, largest: number): Promise<string[]> {
+export async function pngComments(file: ByteSource): Promise<string[]> {
   const damaged = () => new TilereelError(`${file.path} is not a whole PNG: it is damaged or cut short`);
   const comments: string[] = [];
   const header = new Uint8Array(HEADER);
@@ -61,7 +53,7 @@ export async function pngComments(file: ByteSource, largest: number): Promise<st
       const start = new Uint8Array(Math.min(size, PREFIX.length));
       await file.read(at + HEADER, start);
       if (new TextDecoder().decode(start) === PREFIX) {
-        if (size > largest + PREFIX.length) throw tooLarge(file.path, size, largest);
+        checkRecordSize(file.path, size - PREFIX.length);
         const chunk = new Uint8Array(4 + size + CHECK);
         await file.read(at + 4, chunk);
         const checked = chunk.subarray(0, 4 + size);

@@ -6,8 +6,7 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { isNotFound } from "../../files/file_error.ts";
 import { concatenate } from "../mp4_boxes.ts";
-import { samplingTime } from "./sampling.ts";
-import type { Pictures } from "./timed_picture.ts";
+import { type Pictures, samplingTime } from "./timed_picture.ts";
 
 /** A picture's header as ffmpeg writes it: the magic number, width and height, and the largest sample. */
 const HEADER = /^P6\n(\d+) (\d+)\n255\n/;

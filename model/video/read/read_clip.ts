@@ -12,8 +12,7 @@ import { readWithFfmpeg } from "./ffmpeg.ts";
 import { frameNames, readFrameFolder } from "./frame_folder.ts";
 import { readGif } from "./gif.ts";
 import { openMp4 } from "./mp4.ts";
-import { samplingTime } from "./sampling.ts";
-import type { Pictures } from "./timed_picture.ts";
+import { type Pictures, samplingTime } from "./timed_picture.ts";
 
 /** What a clip is brought to. */
 export interface ClipShape {

@@ -1,5 +1,6 @@
 /**
- * What every reader of clips gives: pictures in order, each with the time that it is shown.
+ * What every reader of clips gives: pictures in order, each with the time that it is shown; and which of them become
+ * frames at another rate.
  *
  * @module
  */
@@ -16,3 +17,14 @@ export interface TimedPicture {
 
 /** A clip's pictures. Files and programs behind them are closed when the loop over them ends, however it ends. */
 export type Pictures = AsyncIterable<TimedPicture>;
+
+/** Part of a frame's time that passes before it is looked at. */
+const PHASE = 0.25;
+
+/**
+ * The moment, in seconds, of which frame `index` at `fps` frames a second shows the picture. A little after the frame
+ * begins: GIFs and MP4s round their times, and a picture that is due there may come late.
+ */
+export function samplingTime(index: number, fps: number): number {
+  return (index + PHASE) / fps;
+}

@@ -9,7 +9,7 @@ import { decoderMemory } from "../../../model/wan/vae/decoder.ts";
 import { CausalAutoencoder, type ChunkDecoder } from "../../../model/vae/autoencoder.ts";
 import { blendWeights, tileSpans } from "../../../model/vae/tiling.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { relativeError } from "../../../model/parity/measures.ts";
+import { relativeError } from "../../../gpu/relative_error.ts";
 import { assertClose, plainOnly, randn, testVariants } from "../../gpu.ts";
 
 const here = (path: string) => new URL(path, import.meta.url).pathname;
