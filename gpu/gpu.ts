@@ -109,12 +109,22 @@ export class Gpu extends Scopes {
    * Makes a new tensor with undefined contents.
    *
    * @param what a name for the message when memory runs out
+   * @param bound "in parts": it may be larger than what a kernel can bind; see {@link weight}
    * @throws {TilereelError} when it does not fit
    * @throws the device's error, if it had one since the last call: no tensor is made that nobody would free
    */
-  tensor(shape: readonly number[], format: Format = "f32", what = `a tensor of [${shape}]`): Tensor {
+  tensor(
+    shape: readonly number[],
+    as: Format = "f32",
+    what = `a tensor of [${shape}]`,
+    bound: "whole" | "in parts" = "whole",
+  ): Tensor {
     this.#failure.check();
-    return this.#made(shape, format, (bytes) => this.#memory.allocate(bytes, what));
+    const format = formatOf(as), buffer = this.#memory.allocate(bytesOf(shape, format), what, bound);
+    const tensor = new Tensor(buffer, 0, shape, format);
+    this.own(tensor);
+    if (this.poison && tensor.bytes <= this.maxTensorBytes) poison(this, tensor);
+    return tensor;
   }
 
   /**
@@ -123,8 +133,7 @@ export class Gpu extends Scopes {
    * @throws {TilereelError} when it does not fit
    */
   weight(shape: readonly number[], format: Format, what: string): Tensor {
-    this.#failure.check();
-    return this.#made(shape, format, (bytes) => this.#memory.allocate(bytes, what, "in parts"));
+    return this.tensor(shape, format, what, "in parts");
   }
 
   /** Makes a tensor from these numbers. 16-bit formats are given packed, as a Uint8Array of their bytes. */
@@ -167,7 +176,7 @@ export class Gpu extends Scopes {
 
   /** A buffer to bind where a kernel declares one that it does not read this time. */
   get placeholder(): Tensor {
-    return this.#placeholder ??= new Tensor(this.#memory.allocate(256, "placeholder"), 0, [1], FORMATS.f32);
+    return this.#placeholder ??= new Tensor(this.#memory.allocate(256, "placeholder", "whole"), 0, [1], FORMATS.f32);
   }
 
   /** Records one launch of a kernel. */
@@ -311,13 +320,6 @@ export class Gpu extends Scopes {
     this.#recorder.pipelines.keepOnly(compiled);
     this.trim(); // frees what the failed work allocated
     return true;
-  }
-
-  #made(shape: readonly number[], as: Format, allocate: (bytes: number) => GPUBuffer): Tensor {
-    const format = formatOf(as), tensor = new Tensor(allocate(bytesOf(shape, format)), 0, shape, format);
-    this.own(tensor);
-    if (this.poison && tensor.bytes <= this.maxTensorBytes) poison(this, tensor);
-    return tensor;
   }
 }
 

@@ -54,7 +54,7 @@ export class Memory {
    * @param bound "in parts": it may be larger than what a kernel can bind
    * @throws {TilereelError} when the adapter or the limit forbids it. The message says what was requested and available
    */
-  allocate(bytes: number, what: string, bound: "whole" | "in parts" = "whole"): GPUBuffer {
+  allocate(bytes: number, what: string, bound: "whole" | "in parts"): GPUBuffer {
     const size = Math.max(Math.ceil(bytes / GRAIN) * GRAIN, GRAIN);
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
     const most = bound === "whole" ? Math.min(maxStorageBufferBindingSize, maxBufferSize) : maxBufferSize;

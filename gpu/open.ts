@@ -115,7 +115,8 @@ export function chooseAdapter<A extends Pick<AdapterDescription, "name" | "softw
     // A number is never a part of a name: most names contain "1".
     ? adapters[Number(name) - 1]
     : adapters.find((adapter) =>
-      name === "auto" || (name === "software" ? adapter.software : contains(adapter.name, name))
+      name === "auto" ||
+      (name === "software" ? adapter.software : adapter.name.toLowerCase().includes(name.toLowerCase()))
     );
   if (chosen) return chosen;
   const names = adapters.map(({ name }, i) => `"${name}" (${i + 1})`).join(", ");
@@ -175,11 +176,8 @@ interface FoundAdapter {
 
 async function findAdapters(source: DeviceSource, backend: string | undefined): Promise<FoundAdapter[]> {
   const found = new Map<string, FoundAdapter>();
-  for (
-    const request of [{ powerPreference: "high-performance" }, { powerPreference: "low-power" }, {
-      forceFallbackAdapter: true,
-    }] as const
-  ) {
+  const [fast, frugal] = [{ powerPreference: "high-performance" }, { powerPreference: "low-power" }] as const;
+  for (const request of [fast, frugal, { forceFallbackAdapter: true }]) {
     const adapter = await source.requestAdapter(request, backend).catch(() => null);
     if (!adapter) continue;
     const name = source.adapterName(adapter.info);
@@ -189,29 +187,19 @@ async function findAdapters(source: DeviceSource, backend: string | undefined): 
   return [...adapters.filter(({ software }) => !software), ...adapters.filter(({ software }) => software)];
 }
 
-function contains(name: string, part: string): boolean {
-  return name.toLowerCase().includes(part.toLowerCase());
-}
-
 function isSoftware({ isFallbackAdapter, description }: GPUAdapterInfo): boolean {
   return isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|softpipe/i.test(description);
 }
 
 function describe(source: DeviceSource, { adapter, name, software }: FoundAdapter, device: GPUDevice) {
+  const { vendor, architecture, device: model, description } = adapter.info;
   return {
-    name,
-    source: source.name,
-    vendor: adapter.info.vendor,
-    identity: identityOf(adapter.info),
-    software,
+    ...{ name, source: source.name, vendor, software },
+    identity: [vendor, architecture, model, description].filter(Boolean).join(", "),
     features: source.features.map(({ name }) => name).filter((name) => device.features.has(name)),
     limits: Object.fromEntries(SHOWN_LIMITS.map((name) => [name, adapter.limits[name] as number])),
     matrixUnits: device.features.has(MATRIX_FEATURE) ? matrixUnits(adapter.info) : undefined,
   } satisfies AdapterDescription;
-}
-
-function identityOf({ vendor, architecture, device, description }: GPUAdapterInfo): string {
-  return [vendor, architecture, device, description].filter(Boolean).join(", ");
 }
 
 /** Opens a device with every limit the adapter has and every wanted feature it grants. */

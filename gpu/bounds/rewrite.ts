@@ -12,15 +12,13 @@ import { type KernelSource, write } from "../kernel.ts";
  */
 export const SITES = "out_of_bounds";
 
-/** A kernel with added index checks, and what its checks refer to. */
-export interface WatchedKernel {
-  readonly kernel: KernelSource;
-  /** What is subscripted at each of its sites: an array, or the elements of one (`xs[]`). */
-  readonly sites: readonly string[];
-}
-
-/** Adds the checks to a kernel, whose sites are counted from `first` on. Arrays are told apart by their names alone. */
-export function watchIndices(kernel: KernelSource, first: number): WatchedKernel {
+/**
+ * Adds the checks to a kernel. Arrays are told apart by their names alone.
+ *
+ * @param first the number of its first site
+ * @returns the kernel, and what is subscripted at each of its sites: an array, or the elements of one (`xs[]`)
+ */
+export function watchIndices(kernel: KernelSource, first: number): { kernel: KernelSource; sites: readonly string[] } {
   const uncommented = (code = "") => code.replace(/\/\/.*/g, "");
   const declarations = uncommented(kernel.declarations), body = uncommented(kernel.body);
   const types = new Map(Object.entries(kernel.buffers).map(([name, { element }]) => [name, `array<${element}>`]));

@@ -19,26 +19,18 @@ const ADAMW = perElement({
   y[i] = p.decay * y[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
 });
 
-/** A parameter and the state of its optimizer: f32 tensors of one size. */
-export interface AdamWTensors {
-  readonly x: Tensor;
-  readonly gradient: Tensor;
-  /** Running mean of the gradients; zeros before the first step. */
-  readonly mean: Tensor;
-  /** Running mean of the squared gradients; zeros before the first step. */
-  readonly square: Tensor;
-}
-
 /**
  * Takes one step of AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults: changes `x`, `mean` and `square`.
  *
+ * @param tensors a parameter, its gradient, and the running means of gradients and of their squares, which are zeros
+ * before the first step: f32 tensors of one size
  * @param step counts from 1
  * @param options the learning rate, and the weight decay: the part of each parameter, times the learning rate, that a
  * step subtracts
  */
 export function adamwInPlace(
   gpu: Gpu,
-  { x, gradient, mean, square }: AdamWTensors,
+  { x, gradient, mean, square }: Readonly<Record<"x" | "gradient" | "mean" | "square", Tensor>>,
   step: number,
   { lr, weightDecay }: { readonly lr: number; readonly weightDecay: number },
 ): void {

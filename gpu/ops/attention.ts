@@ -56,35 +56,18 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   return y;
 }
 
-/** The operands of attention's backward pass. */
-export interface AttentionBackwardInput {
-  readonly q: Tensor;
-  readonly k: Tensor;
-  readonly v: Tensor;
-  /** Gradient of the output, of the same shape. */
-  readonly dy: Tensor;
-  /** [batch, queries, heads], f32: of the forward pass */
-  readonly lse: Tensor;
-  /** [batch, queries, heads], f32: Σ dy·y over a head's channels, see `headDots` */
-  readonly dotY: Tensor;
-}
-
-/** Gradients to add to, each of the shape of its operand. dk and dv must be given together. */
-export interface AttentionGradients {
-  readonly dq: Tensor | undefined;
-  readonly dk: Tensor | undefined;
-  readonly dv: Tensor | undefined;
-}
-
 /**
  * Adds the gradients of q, k, v to `into`.
  *
+ * @param input the operands and the `lse` of the forward pass; the gradient `dy` of the output, of the same shape; and
+ * [batch, queries, heads], f32: Σ dy·y over a head's channels, see `headDots`
+ * @param into gradients, each of the shape of its operand; dk and dv must be given together
  * @param headScale [batch, heads], f32: a factor for the gradients of each head. Default: 1.
  */
 export function attentionBackward(
   gpu: Gpu,
-  { q, k, v, dy, lse, dotY }: AttentionBackwardInput,
-  into: AttentionGradients,
+  { q, k, v, dy, lse, dotY }: Readonly<Record<"q" | "k" | "v" | "dy" | "lse" | "dotY", Tensor>>,
+  { dq, dk, dv }: Readonly<Record<"dq" | "dk" | "dv", Tensor | undefined>>,
   pattern: AttentionPattern,
   headScale?: Tensor,
 ): void {
@@ -101,7 +84,6 @@ export function attentionBackward(
     ...{ pattern, rows, blockRows: blockRows(gpu, headDim) },
     params: { has_head_scale: headScale ? 1 : 0, has_lengths: 0 },
   };
-  const { dq, dk, dv } = into;
   if (dq) {
     launchAttention(gpu, {
       ...shared,

@@ -37,28 +37,21 @@ ${
   };
 });
 
-/** Options of {@link channelNorm}. */
-export interface ChannelNormOptions {
-  /** Applies SiLU to the result. */
-  readonly silu?: boolean;
-  /** Where to write the result, from pixel `start` on, instead of to a new tensor. It has the channels of x. */
-  readonly into?: Tensor;
-  readonly start?: number;
-}
-
 /**
  * y = x / ‖x‖ · √dim · gamma, over the last axis: a norm of pixels, as video autoencoders use it.
  *
  * @param x [..., channels], f32; channels a multiple of 4, those beyond `dim` zero
  * @param gamma [channels], f32
  * @param dim how many of the channels count
+ * @param options.silu applies SiLU to the result
+ * @param options.into where to write the result, from pixel `start` on, instead of to a new tensor; it has x's channels
  */
 export function channelNorm(
   gpu: Gpu,
   x: Tensor,
   gamma: Tensor,
   dim: number,
-  { silu = false, into, start = 0 }: ChannelNormOptions = {},
+  { silu = false, into, start = 0 }: { readonly silu?: boolean; readonly into?: Tensor; readonly start?: number } = {},
 ): Tensor {
   const channels = x.dim(-1), pixels = x.size / channels;
   const y = into ?? gpu.tensor(x.shape);

@@ -76,26 +76,20 @@ const PASTE = perElement({
   if (p.blend == 0u) { y[at] = v; } else { y[at] += v * weights[h * p.width + w]; }`,
 });
 
-/** Options for writing a window into a clip. */
-export interface PasteOptions {
-  /** [height, width]: weights. The window is multiplied by them and added to the clip, instead of replacing it. */
-  readonly weights?: Tensor;
-  /** Clamps numbers to −limit…limit first. Infinities and NaNs are not changed. */
-  readonly limit?: number;
-}
-
 /**
  * Copies channels-last frames into a clip; the inverse of {@link cutWindow}.
  *
  * @param x [frames, height, width, channels or more], f32
  * @param y [channels, frames, height, width], f32
+ * @param options.weights [height, width]: the window is multiplied by them and added to the clip, not copied
+ * @param options.limit clamps numbers to −limit…limit first, but not infinities and NaNs
  */
 export function pasteWindow(
   gpu: Gpu,
   x: Tensor,
   y: Tensor,
   { frame, top, left }: Pick<Window, "frame" | "top" | "left">,
-  { weights, limit = 3.4e38 }: PasteOptions = {},
+  { weights, limit = 3.4e38 }: { readonly weights?: Tensor; readonly limit?: number } = {},
 ): void {
   const [frames, height, width, stride] = x.shape as [number, number, number, number];
   const count = y.dim(0) * frames * height * width;

@@ -17,15 +17,8 @@ const PARAMS = {
   ...u32s("rows_per_batch", "stride4", "scale_offset4", "shift_offset4"),
 } as const;
 
-interface Variant {
-  readonly plain: boolean;
-  /** As in `rowVectors`. */
-  readonly held: number;
-  /** The panels of the output, in f16. Rows past the last one are not written. */
-  readonly into?: PanelShape;
-}
-
-const kernel = memo(({ plain, held, into }: Variant) => {
+/** With `into`, the output is in panels, in f16, and rows past the last one are not written. */
+const kernel = memo(({ plain, held, into }: { plain: boolean; held: number; into: PanelShape | undefined }) => {
   const vectors = rowVectors(plain, held);
   const store = (i: string) =>
     into
@@ -164,7 +157,7 @@ function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | unde
   }
   const params = { ...vectors, rows, dim4: dim / 4, eps, affine: affine ? 1 : 0 };
   const { plain } = gpu.kernels;
-  const source = kernel({ plain, held: heldVectors(plain, dim / 4), ...into && { into } });
+  const source = kernel({ plain, held: heldVectors(plain, dim / 4), into });
   runPerRow(gpu, source, { x, scale, shift, y }, params);
   return { scale, shift, params };
 }

@@ -86,22 +86,22 @@ export interface Rope {
   readonly table: Tensor;
 }
 
-/** Options of {@link rmsNorm}. */
-export interface RmsNormOptions {
-  readonly rope?: Rope | undefined;
-  /** The shape of x, f32: where to write the result, instead of to a new tensor; may be a part of one. */
-  readonly into?: Tensor;
-}
-
 /**
  * y = x / rms(x) · weight, then rotated. The root mean square is that of a token's channels, or of each head's.
  *
  * @param x [batch, tokens, dim], f32; dim a multiple of 4
  * @param weight [dim], or [head dim] for a norm of each head; f32; a multiple of 4
+ * @param options.into the shape of x, f32: where to write the result, instead of to a new tensor; may be a part of one
  */
-export function rmsNorm(gpu: Gpu, x: Tensor, weight: Tensor, eps: number, options: RmsNormOptions = {}): Tensor {
+export function rmsNorm(
+  gpu: Gpu,
+  x: Tensor,
+  weight: Tensor,
+  eps: number,
+  { rope, into }: { readonly rope?: Rope | undefined; readonly into?: Tensor } = {},
+): Tensor {
   const dim = weight.size, rows = x.size / dim;
-  const { rope, into: y = gpu.tensor(x.shape) } = options, table = rope?.table ?? gpu.placeholder;
+  const y = into ?? gpu.tensor(x.shape), table = rope?.table ?? gpu.placeholder;
   const params = {
     ...{ rows, dim4: dim / 4, eps, rows_per_token: x.dim(-1) / dim, tokens: x.dim(-2) },
     ...{ head_dim4: rope ? table.dim(1) / 2 : 1, rotated: rope ? table.dim(0) : 0 },

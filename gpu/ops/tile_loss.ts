@@ -37,14 +37,6 @@ const kernel = memo((plain: boolean) => {
   });
 });
 
-/** The results of {@link tileLoss}. */
-export interface TileLoss {
-  /** [chosen lists, tiles, 1], f32: each row's divergence */
-  readonly rows: Tensor;
-  /** [lists, tiles, tiles], f32: gradient of weight · Σ rows with respect to the scores; undefined in other lists */
-  readonly gradient: Tensor;
-}
-
 /**
  * KL(heat ‖ softmax(scores)) of each row, where the row of the heat is divided by its sum (Veda's loss).
  *
@@ -52,8 +44,16 @@ export interface TileLoss {
  * @param heat likewise; not negative, and no row all zeros
  * @param weight the weight of a row in the loss whose gradient is returned
  * @param only [n], u32: the chosen lists. Default all
+ * @returns rows [chosen lists, tiles, 1], f32: each row's divergence; and gradient [lists, tiles, tiles], f32: of weight
+ * · Σ rows with respect to the scores, undefined in other lists
  */
-export function tileLoss(gpu: Gpu, scores: Tensor, heat: Tensor, weight: number, only?: Tensor): TileLoss {
+export function tileLoss(
+  gpu: Gpu,
+  scores: Tensor,
+  heat: Tensor,
+  weight: number,
+  only?: Tensor,
+): { readonly rows: Tensor; readonly gradient: Tensor } {
   if (heat.shape.join() !== scores.shape.join()) throw new Error(`tileLoss: [${scores.shape}] and [${heat.shape}]`);
   const [lists, tiles, columns] = scores.shape as [number, number, number];
   const rows = gpu.tensor([only?.dim(0) ?? lists, tiles, 1]), gradient = gpu.tensor(scores.shape);

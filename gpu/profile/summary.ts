@@ -1,13 +1,5 @@
 import type { ProfiledDispatch } from "./profiler.ts";
 
-/** The time of all dispatches of one kernel. */
-export interface KernelTime {
-  readonly kernel: string;
-  readonly count: number;
-  /** The sum in nanoseconds. */
-  readonly time: number;
-}
-
 /** Idle time between dispatches of one kernel and the next dispatches of another. */
 export interface Gaps {
   readonly before: string;
@@ -52,11 +44,12 @@ export function stretchesOf(dispatches: readonly ProfiledDispatch[]): Stretch[] 
 
 /** A label may occur several times, for example once per clip. The time between does not belong to it. */
 function measureApart(dispatches: readonly ProfiledDispatch[]): Omit<Stretch, "name"> {
-  return sum([...Map.groupBy(dispatches, ({ labels }) => labels[0]).values()].map(measure));
+  const parts = [...Map.groupBy(dispatches, ({ labels }) => labels[0]).values()].map(measure);
+  return { span: sum(parts.map(({ span }) => span)), busy: sum(parts.map(({ busy }) => busy)) };
 }
 
-/** The time of each kernel, longest first. */
-export function kernelTimes(dispatches: readonly ProfiledDispatch[]): KernelTime[] {
+/** The number of dispatches of each kernel and the sum of their nanoseconds, longest first. */
+export function kernelTimes(dispatches: readonly ProfiledDispatch[]) {
   return [...Map.groupBy(dispatches, ({ kernel }) => kernel)]
     .map(([kernel, some]) => ({ kernel, count: some.length, time: busyOf(some) }))
     .sort((a, b) => b.time - a.time);
@@ -73,7 +66,7 @@ export function gapsBetween(dispatches: readonly ProfiledDispatch[]): Gaps[] {
     before: some[0]!.before,
     after: some[0]!.after,
     count: some.length,
-    time: some.reduce((total, { time }) => total + time, 0),
+    time: sum(some.map(({ time }) => time)),
     longest: some.reduce((most, { time }) => Math.max(most, time), 0),
   })).sort((a, b) => b.time - a.time);
 }
@@ -83,13 +76,10 @@ function measure(dispatches: readonly ProfiledDispatch[]): Omit<Stretch, "name">
   return { span: dispatches.at(-1)!.end - dispatches[0]!.begin, busy: busyOf(dispatches) };
 }
 
-function sum(parts: readonly Omit<Stretch, "name">[]): Omit<Stretch, "name"> {
-  return {
-    span: parts.reduce((total, { span }) => total + span, 0),
-    busy: parts.reduce((total, { busy }) => total + busy, 0),
-  };
+function busyOf(dispatches: readonly ProfiledDispatch[]): number {
+  return sum(dispatches.map(({ begin, end }) => end - begin));
 }
 
-function busyOf(dispatches: readonly ProfiledDispatch[]): number {
-  return dispatches.reduce((total, { begin, end }) => total + (end - begin), 0);
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }

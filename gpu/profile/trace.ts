@@ -1,16 +1,5 @@
 import type { Label, ProfiledDispatch } from "./profiler.ts";
 
-/** An event of the format. Times are in microseconds. */
-interface TraceEvent {
-  readonly name: string;
-  readonly ph: "X" | "M";
-  readonly ts?: number;
-  readonly dur?: number;
-  readonly pid: 1;
-  readonly tid: number;
-  readonly args?: Readonly<Record<string, string>>;
-}
-
 const LABELS = 1, KERNELS = 2;
 
 /**
@@ -21,15 +10,12 @@ const LABELS = 1, KERNELS = 2;
  */
 export function traceOf(dispatches: readonly ProfiledDispatch[], title: string): string {
   const start = dispatches[0]?.begin ?? 0;
-  const event = (name: string, tid: number, begin: number, end: number): TraceEvent => ({
+  const event = (name: string, tid: number, begin: number, end: number) => ({
     ...{ name, ph: "X", pid: 1, tid },
     ts: microseconds(begin - start),
     dur: microseconds(end - begin),
   });
-  const about = (what: string, tid: number, name: string): TraceEvent => ({
-    ...{ name: what, ph: "M", pid: 1, tid },
-    args: { name },
-  });
+  const about = (what: string, tid: number, name: string) => ({ name: what, ph: "M", pid: 1, tid, args: { name } });
   const events = [
     about("process_name", LABELS, title),
     about("thread_name", LABELS, "model"),

@@ -1,5 +1,5 @@
 import type { Gpu } from "../gpu.ts";
-import { type ProfiledDispatch, Profiler } from "../profile/profiler.ts";
+import { Profiler } from "../profile/profiler.ts";
 
 /** Work is repeated for this many milliseconds where this machine's clock times it, because that counts the wait, too. */
 const LONG_SAMPLE = 50;
@@ -23,15 +23,13 @@ async function gpuStopwatch(gpu: Gpu): Promise<Stopwatch> {
       await profiler.take();
       works.forEach((work, i) => profiler.labelled(`${i}`, work));
       const dispatches = Map.groupBy(await profiler.take(), ({ labels }) => labels[0]!.name);
-      return works.map((_, i) => spanOf(dispatches.get(`${i}`)!));
+      return works.map((_, i) => {
+        const some = dispatches.get(`${i}`)!;
+        return (some.at(-1)!.end - some[0]!.begin) / 1e6;
+      });
     },
     [Symbol.dispose]: () => profiler.stop(),
   };
-}
-
-/** The milliseconds from the start of the first dispatch to the end of the last. */
-function spanOf(dispatches: readonly ProfiledDispatch[]): number {
-  return (dispatches.at(-1)!.end - dispatches[0]!.begin) / 1e6;
 }
 
 /**
