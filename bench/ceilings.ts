@@ -1,5 +1,5 @@
 /**
- * The most that a device can do, by its datasheet.
+ * The peak rates of devices, from their datasheets.
  *
  * @module
  */

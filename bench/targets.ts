@@ -1,5 +1,5 @@
 /**
- * The targets of the project beside what `tools/gpu_machine/run.sh` measured.
+ * Shows the targets of the project beside the results of `tools/gpu_machine/run.sh`.
  *
  *     deno run -A bench/targets.ts FOLDER...      folders that results.tar.gz of one or more calls were unpacked in
  *

@@ -1,5 +1,5 @@
 /**
- * With what a model is used: one value for all that loads it, and for all that tells its results apart.
+ * The parts and the number format that a model is used with. The same value loads the model and distinguishes its results.
  *
  * @module
  */

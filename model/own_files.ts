@@ -1,5 +1,5 @@
 /**
- * Files that a model may come with, beside its parts.
+ * Files that a model folder may contain in addition to its parts.
  *
  * @module
  */

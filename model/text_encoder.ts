@@ -1,5 +1,5 @@
 /**
- * What the pipeline asks of a text encoder, whatever runs it.
+ * The interface between the pipeline and a text encoder.
  *
  * @module
  */

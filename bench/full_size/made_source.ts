@@ -1,5 +1,5 @@
 /**
- * Weights that no file holds.
+ * Random weights that are made when they are read, without a file.
  *
  * @module
  */

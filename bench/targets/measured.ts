@@ -1,5 +1,5 @@
 /**
- * Reads what the jobs of a GPU machine left behind, as far as the targets need it.
+ * Reads the results of the jobs on a GPU machine that the targets need.
  *
  * @module
  */

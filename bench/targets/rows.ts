@@ -1,5 +1,5 @@
 /**
- * The targets beside what was measured.
+ * The targets, each with its measurement.
  *
  * @module
  */

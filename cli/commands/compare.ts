@@ -1,5 +1,5 @@
 /**
- * `tilereel compare`: the same prompts and seeds under several settings.
+ * `tilereel compare`: renders the same prompts and seeds under several settings.
  *
  * @module
  */

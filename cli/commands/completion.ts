@@ -1,5 +1,5 @@
 /**
- * `tilereel completion`: scripts that complete commands, options and their values in a shell.
+ * `tilereel completion`: prints scripts that complete commands, options and their values in a shell.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `tilereel generate`: prompts in, videos out.
+ * `tilereel generate`: renders videos from prompts.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `tilereel info`: the adapters of this machine, and what a model folder holds.
+ * `tilereel info`: shows the adapters of this machine, and the contents of a model folder.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `tilereel search`: what can be searched for, each a command of its own.
+ * `tilereel search`: the group of commands that search.
  *
  * @module
  */

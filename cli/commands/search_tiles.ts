@@ -1,5 +1,5 @@
 /**
- * `tilereel search tiles`: which shape of tile suits each head, for Veda.
+ * `tilereel search tiles`: finds a tile shape for each head, for Veda.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `tilereel train`: what can be trained, each a command of its own.
+ * `tilereel train`: the group of commands that train.
  *
  * @module
  */

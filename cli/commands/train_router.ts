@@ -1,5 +1,5 @@
 /**
- * `tilereel train router`: VORTA's routers, trained on a frozen model.
+ * `tilereel train router`: trains a router for VORTA on a frozen model.
  *
  * @module
  */

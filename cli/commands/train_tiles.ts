@@ -1,5 +1,5 @@
 /**
- * `tilereel train tiles`: Veda's scores of tiles, trained on a frozen model.
+ * `tilereel train tiles`: trains Veda's tile scores on a frozen model.
  *
  * @module
  */

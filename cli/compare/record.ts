@@ -1,5 +1,5 @@
 /**
- * What the table and the page show of clips.
+ * The data of clips that the table and the page show.
  *
  * @module
  */

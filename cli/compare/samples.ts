@@ -1,5 +1,5 @@
 /**
- * The samples of a clip without loss, beside its MP4. Settings that are added later are measured against them.
+ * Stores the exact samples of a clip beside its MP4. Settings that are added later are measured against them.
  *
  * @module
  */

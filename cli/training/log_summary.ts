@@ -1,5 +1,5 @@
 /**
- * What a training's log says from its beginning to its end.
+ * Summarizes the log of a training: its first and its last steps.
  *
  * @module
  */

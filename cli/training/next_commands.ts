@@ -1,5 +1,5 @@
 /**
- * Command lines to go on with, with the user's own options.
+ * Suggests the next commands, with the user's own options.
  *
  * @module
  */

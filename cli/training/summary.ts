@@ -1,5 +1,5 @@
 /**
- * What a command prints when something was trained or searched for.
+ * The summary that a training or a search prints at its end.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What is to be expected of something that was trained or searched for, and what would make it better.
+ * Verdicts on the result of a training or a search, with advice.
  *
  * @module
  */

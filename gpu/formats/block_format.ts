@@ -1,6 +1,6 @@
 /**
- * Formats that kernels only read, as quantised weights are. They may store several numbers together: with a scale in each
- * block, for example.
+ * Formats that kernels read but do not write, such as those of quantised weights. A block can store several numbers
+ * together, for example with a shared scale.
  *
  * @module
  */

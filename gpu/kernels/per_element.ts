@@ -1,5 +1,5 @@
 /**
- * Kernels of which each thread computes one element.
+ * Kernels in which each thread computes one element.
  *
  * @module
  */

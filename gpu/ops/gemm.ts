@@ -1,5 +1,5 @@
 /**
- * Products of matrices: which kernel computes one, and in how many launches.
+ * Matrix products: chooses the kernel and the number of launches.
  *
  * @module
  */

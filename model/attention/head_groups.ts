@@ -1,5 +1,5 @@
 /**
- * Attention for some of the heads, where the others use another kind.
+ * Attention for some of the heads, while the others use another kind.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What attention holds for the passes of a denoising step.
+ * The state of attention for the passes of a denoising step.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What all transformers share whose layers are blocks: loading, and the loop over the blocks.
+ * The base of all transformers whose layers are blocks: loading, and the loop over the blocks.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Counts what a step cache spares.
+ * Counts the computations that a step cache saves.
  *
  * @module
  */

@@ -1,8 +1,7 @@
 /**
- * The interface between the pipeline and step caches, which use again in a step what an earlier step computed, where it
- * has hardly changed. Each kind of cache implements it, in a file of this folder. Only `VideoPipeline.generate` and
- * `sampleLatents` run one, and only where it is asked for: trainings and the sampling runs that they learn from never
- * use a cache.
+ * The interface between the pipeline and step caches, which reuse results of an earlier step that have hardly changed.
+ * Each kind of cache implements it, in a file of this folder. Only `VideoPipeline.generate` and `sampleLatents` run
+ * one, and only where it is asked for: trainings and the sampling runs that they learn from never use a cache.
  *
  * @module
  */

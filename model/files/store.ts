@@ -1,6 +1,6 @@
 /**
- * What files are read from: a folder on disk, in memory, at an address. Nothing here needs Deno, so models can be loaded
- * in a browser's page.
+ * A place that files are read from: a folder on disk, memory, or an address. Nothing here needs Deno, so models can be
+ * loaded in a browser's page.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What tells models apart: everything of a model that changes its results. All caches of results key on it.
+ * The identity of a model: everything in it that changes its results. It is the key of all caches of results.
  *
  * @module
  */

@@ -53,7 +53,7 @@ export const SCALAR_BOUNDS = {
   recall: 1e-6,
   searchedErrors: 1e-6,
   losses: { diffusion: 1e-6, distillation: 7e-6, hidden: 7e-6, regularization: 1e-6, total: 1e-6 },
-  /** Counted by gradient, of routers from ten seeds: see docs/vorta.md. */
+  /** Counted by gradient, of routers from ten seeds: see docs/parity.md. */
   trainedRouter: 3e-6,
   /** Timesteps and sigmas; then samples. */
   schedule: 1e-7,

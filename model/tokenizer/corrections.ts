@@ -1,5 +1,6 @@
 /**
- * Where `@huggingface/tokenizers` makes other ids than Hugging Face's library in Rust, which Python uses.
+ * Corrections of `@huggingface/tokenizers` where its ids differ from those of Hugging Face's Rust library, which Python
+ * uses.
  *
  * @module
  */

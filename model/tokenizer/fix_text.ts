@@ -1,6 +1,6 @@
 /**
- * What ftfy ("fixes text for you", a Python library) does to a text by default, but for the repair of text that was
- * decoded by the wrong encoding.
+ * Fixes a text like ftfy ("fixes text for you", a Python library) with its defaults, except that it does not repair
+ * text that was decoded with the wrong encoding.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Text to token ids, as Hugging Face's tokenizers makes them: what diffusers and Wan's own program use.
+ * Converts text to token ids like Hugging Face's tokenizers, which diffusers and Wan's own program use.
  *
  * @module
  */

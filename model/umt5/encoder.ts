@@ -1,5 +1,5 @@
 /**
- * The UMT5 encoder on the GPU, block by block: UMT5-XXL's weights need not fit, one block's do.
+ * The UMT5 encoder on the GPU. It runs block by block, so only one block of UMT5-XXL must fit.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What video autoencoders of causal convolutions share: a clip goes through an encoder or a decoder tile by tile, and
- * each tile chunk by chunk in time.
+ * The base of video autoencoders with causal convolutions. A clip goes through an encoder or a decoder tile by tile,
+ * and each tile chunk by chunk in time.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * The way of a clip through the network: tile by tile, and each tile chunk by chunk in time.
+ * Runs a clip through the network: tile by tile, and each tile chunk by chunk in time.
  *
  * @module
  */

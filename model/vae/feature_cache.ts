@@ -1,6 +1,6 @@
 /**
- * What causal convolutions remember of the frames before: a clip is worked on in chunks, and each chunk's first frames
- * see the last ones of the chunk before, as if the clip were worked on at once.
+ * The last input frames of causal convolutions. A clip is processed in chunks, and the first frames of a chunk depend
+ * on the last frames of the previous one. The result is the same as for the whole clip at once.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Layers of an autoencoder, one behind the other.
+ * A sequence of layers of an autoencoder.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Working on few frames at a time where frames are large: the layers are causal and remember, so how frames are grouped
- * changes nothing but the memory they need.
+ * Processes large frames a few at a time. The layers are causal and keep past frames, so the grouping changes only the
+ * memory that they need.
  *
  * @module
  */

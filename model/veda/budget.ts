@@ -1,5 +1,5 @@
 /**
- * How many key tiles each query tile keeps.
+ * The number of key tiles that each query tile keeps.
  *
  * @module
  */

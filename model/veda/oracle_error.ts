@@ -1,5 +1,5 @@
 /**
- * The error of attention under an oracle's choice of tiles, by which tile shapes are judged.
+ * The error of attention when an oracle selects the tiles. Tile shapes are compared by this error.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * The choice of a shape of tile for each head, by the errors that a search measured.
+ * Chooses a tile shape for each head from the errors that a search measured.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What the samples of a video stand for.
+ * The colour spaces of video samples.
  *
  * @module
  */

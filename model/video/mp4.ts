@@ -1,5 +1,5 @@
 /**
- * MP4 with H.264, written with no program installed.
+ * Writes MP4 with H.264. It needs no installed program.
  *
  * @module
  */

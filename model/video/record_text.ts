@@ -1,5 +1,5 @@
 /**
- * The text that a clip's file carries: the record of what made it.
+ * The record in a clip's file, as text.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What Wan does to a prompt before it is tokenized.
+ * Cleans a prompt like Wan's own program, before it is tokenized.
  *
  * @module
  */

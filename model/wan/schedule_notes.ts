@@ -1,5 +1,5 @@
 /**
- * Notes on a clip's schedule, where the settings of a Wan model decide it.
+ * Notes on a clip's schedule that depend on the settings of a Wan model.
  *
  * @module
  */

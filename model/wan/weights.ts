@@ -1,5 +1,5 @@
 /**
- * How the files of Wan's weights are read.
+ * Reads the files of Wan's weights.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What is said of a router, while it is trained and afterwards.
+ * The messages about a router, during its training and afterwards.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * What is to be expected of a router. The thresholds are figures of docs/quality.md, measured on the demo model.
+ * The verdict on a router: how close its clips will be to full attention's. The thresholds were measured on the demo
+ * model (docs/quality.md).
  *
  * @module
  */

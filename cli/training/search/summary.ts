@@ -1,5 +1,5 @@
 /**
- * What a search for shapes of tiles found.
+ * The summary of a search for tile shapes.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What is to be expected of a plan of tile shapes. The thresholds are figures of docs/quality.md, of the demo model at
- * 256x256 with tiles of 32 in searched shapes.
+ * The verdict on a plan of tile shapes. The thresholds were measured on the demo model at 256x256 with tiles of 32 in
+ * searched shapes (docs/quality.md).
  *
  * @module
  */

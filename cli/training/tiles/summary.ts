@@ -1,5 +1,5 @@
 /**
- * What is said of a tile scorer, while it is trained and afterwards.
+ * The messages about a tile scorer, during its training and afterwards.
  *
  * @module
  */

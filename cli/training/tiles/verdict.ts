@@ -1,5 +1,5 @@
 /**
- * What is to be expected of scores of tiles. The thresholds are figures of docs/quality.md.
+ * The verdict on tile scores. The thresholds were measured on the demo model (docs/quality.md).
  *
  * @module
  */

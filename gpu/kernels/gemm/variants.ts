@@ -1,5 +1,5 @@
 /**
- * The kernels of matrix products, and when to use which.
+ * The kernels of matrix products, and the choice among them.
  *
  * @module
  */

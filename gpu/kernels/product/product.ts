@@ -1,7 +1,7 @@
 /**
- * What matrix products and convolutions share on GPUs. The kernels loop over the inner axis. In each step, a workgroup
- * stages a tile of either operand in its memory and multiplies the two. `tiled.ts` does so by ordinary arithmetic and
- * `matrix.ts` by matrix units; an {@link OperandLoader} reads the operands from where they are stored.
+ * The shared part of matrix products and convolutions on GPUs. The kernels loop over the inner axis. In each step, a
+ * workgroup stages a tile of either operand in its memory and multiplies the two. `tiled.ts` does so by ordinary
+ * arithmetic and `matrix.ts` by matrix units; an {@link OperandLoader} reads the operands from where they are stored.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Folders of clips with captions, as users bring them to train on.
+ * Reads the user's folders of training clips with captions.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Moves numbers from the GPU to this machine's memory.
+ * Reads tensors from the GPU to this machine's memory and frees them.
  *
  * @module
  */

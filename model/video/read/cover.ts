@@ -1,5 +1,5 @@
 /**
- * Pictures brought to a size: scaled until they cover it, and what sticks out cut off evenly on both sides.
+ * Scales pictures until they cover a size, and crops the rest evenly on both sides.
  *
  * @module
  */

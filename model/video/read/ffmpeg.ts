@@ -1,5 +1,5 @@
 /**
- * Clips in any other format, through the program ffmpeg where it is installed.
+ * Reads clips in other formats with the program ffmpeg, if it is installed.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Animated GIF, read.
+ * Reads animated GIFs.
  *
  * @module
  */

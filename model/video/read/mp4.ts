@@ -1,5 +1,5 @@
 /**
- * MP4 files with H.264 Baseline video, read with no program installed.
+ * Reads MP4 files with H.264 Baseline. It needs no installed program.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Reads clips that users bring: the one door to the readers beside this file.
+ * Reads the user's clips with the readers in this folder.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What every reader of clips gives: pictures in order, each with the time that it is shown; and which of them become
- * frames at another rate.
+ * The pictures that every reader of clips returns, in order and each with its time, and the choice of frames at another
+ * rate.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What encoder and decoder have in the middle.
+ * The middle block of the encoder and the decoder.
  *
  * @module
  */

@@ -18,7 +18,7 @@ const has = (verdict: Verdict, grade: Verdict["grade"], ...words: string[]) => {
   for (const word of words) assertStringIncludes(text, word);
 };
 
-Deno.test("the verdict on a router: the figures of docs/vorta.md, and what is worse", () => {
+Deno.test("the verdict on a router: the figures of docs/quality.md, and what is worse", () => {
   const verdict = (distillation: number, density: number, rest = {}) =>
     routerVerdict({
       ...{ steps: 100, loss: falling(1), distillation: falling(distillation), distilled: true, density },
@@ -34,7 +34,7 @@ Deno.test("the verdict on a router: the figures of docs/vorta.md, and what is wo
   assertEquals(verdict(0.0067, 0.567).advice, []);
 });
 
-Deno.test("the verdict on scores of tiles: the figures of docs/veda.md, and what is worse", () => {
+Deno.test("the verdict on scores of tiles: the figures of docs/quality.md, and what is worse", () => {
   const verdict = (recall: number, kept: number, keep: number, rest = {}) =>
     tilesVerdict({
       ...{ steps: 500, loss: falling(0.1), recall: { first: 0.3, last: recall }, kept: falling(kept), keep },
