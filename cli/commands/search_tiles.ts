@@ -9,18 +9,18 @@ import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { choosePlan, type SearchTable } from "../../model/veda/plan_choice.ts";
 import { candidateShapes, searchTiles } from "../../model/veda/tile_search.ts";
 import { defaultCapacity } from "../../model/veda/tile_shapes.ts";
-import { loadVeda, type VedaFile } from "../../model/veda/veda_file.ts";
+import type { VedaFile } from "../../model/veda/veda_file.ts";
 import { saveVeda } from "../../model/veda/save_veda.ts";
 import { sizesText } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
-import { commandLine } from "../../tools/program/command_line.ts";
 import { openLongRun } from "../../tools/program/long_run.ts";
 import { openSamplingRuns, planSampling } from "../../tools/program/sampling_options.ts";
 import { samplingOptionsGiven } from "../training/next_commands.ts";
-import { lineOf } from "../../tools/program/command_line.ts";
+import { commandLine, lineOf } from "../../tools/program/command_line.ts";
 import { DEFAULTS, options, type SearchValues } from "../training/search/options.ts";
 import { searchSummary } from "../training/search/summary.ts";
 import { printSummary, withCommands } from "../training/summary.ts";
+import { loadTiles } from "../training/tile_options.ts";
 
 /** The command `tilereel search tiles`. */
 export const command = defineCommand({
@@ -88,10 +88,7 @@ async function scoresOf(
   usual: number,
 ): Promise<{ tileTokens: number; scores: Pick<VedaFile, "scorer" | "target"> }> {
   if (file === undefined) return { tileTokens: asked ?? usual, scores: {} };
-  const { tileTokens, scorer, target } = await loadVeda(file);
+  const { tileTokens, scorer, target } = await loadTiles(file, asked);
   if (!scorer) throw new TilereelError(`${file} holds no scores of tiles: make some with "tilereel train tiles"`);
-  if (asked !== undefined && asked !== tileTokens) {
-    throw new TilereelError(`--tile-tokens is ${asked}, but the tiles of ${file} have ${tileTokens}: leave it out`);
-  }
   return { tileTokens, scores: { scorer, ...target && { target } } };
 }

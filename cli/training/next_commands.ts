@@ -3,13 +3,15 @@
  *
  * @module
  */
+import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { lineOf } from "../../tools/program/command_line.ts";
+import { trainedModelOptions } from "../../tools/program/model_options.ts";
 import type { OptionTable } from "../../tools/program/options.ts";
 
 /** Options that describe a model and where it runs: all commands have them. */
-const MODEL = ["model", "text-encoder", "weight-dtype", "memory", "gpu", "tuning"];
-/** Options that describe a clip. */
-const CLIP = ["size", "frames", "negative", "guidance", "scheduler", "sigmas", "flow-shift"];
+const MODEL = Object.keys(trainedModelOptions);
+/** Options that describe a clip, and mean the same for a training. */
+const CLIP = Object.keys(clipOptions).filter((name) => !["fps", "seed", "steps"].includes(name));
 
 /** Of this run's options those about model and clips, as they were typed, for another command. */
 export function sharedOptions(table: OptionTable, args: readonly string[] = Deno.args): string[] {

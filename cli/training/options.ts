@@ -24,11 +24,11 @@ export const optimizerOptions = (
     steps: integer({
       help: `Number of optimizer steps${each}.`,
       elsewhere: ["max-train-steps", "num-steps"],
-      default: String(steps),
+      default: steps,
       min: 1,
     }),
-    lr: number({ help: "Learning rate.", elsewhere: ["learning-rate"], default: String(recipe.lr), above: 0 }),
-    "weight-decay": number({ help: "AdamW's weight decay.", default: String(recipe.weightDecay), min: 0 }),
+    lr: number({ help: "Learning rate.", elsewhere: ["learning-rate"], default: recipe.lr, above: 0 }),
+    "weight-decay": number({ help: "AdamW's weight decay.", default: recipe.weightDecay, min: 0 }),
   });
 
 /** --out, --resume and --checkpoint-every. */
@@ -48,7 +48,7 @@ export const outputOptions = ({ out, result, checkpointEvery }: TrainingDefaults
     "checkpoint-every": integer({
       help: "Number of steps between checkpoints. Ctrl-C and the end of the training also write one.",
       elsewhere: ["ckpt-interval", "save-every"],
-      default: String(checkpointEvery),
+      default: checkpointEvery,
       min: 1,
     }),
   });

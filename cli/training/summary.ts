@@ -3,7 +3,23 @@
  *
  * @module
  */
-import { type Verdict, verdictText } from "./verdict.ts";
+
+const MEANING = {
+  good: "usable",
+  fair: "usable, within limits",
+  poor: "not usable yet",
+  unknown: "too early to tell",
+};
+
+/** What is to be expected of something that was trained or searched for. */
+export interface Verdict {
+  /** "unknown": there were too few steps to tell. */
+  readonly grade: keyof typeof MEANING;
+  /** Sentences: why. */
+  readonly why: string;
+  /** Sentences, each one thing to do. */
+  readonly advice: readonly string[];
+}
 
 /** The results in words and as an object. */
 export interface Summary {
@@ -26,4 +42,15 @@ export function printSummary(summary: Summary, json: boolean, say: (text: string
 /** A sentence and command lines under it. */
 export function withCommands(sentence: string, commands: readonly string[]): string {
   return [`${sentence}:`, ...commands.map((line) => `  ${line}`)].join("\n");
+}
+
+/** As lines of text. */
+export function verdictText({ grade, why, advice }: Verdict): string {
+  return [`Verdict: ${MEANING[grade]}. ${why}`, ...advice.map((sentence) => `  - ${sentence}`)].join("\n");
+}
+
+/** `12.3 %`, `57 %` */
+export function percent(share: number): string {
+  const value = 100 * share;
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }

@@ -64,7 +64,7 @@ export const samplingRunOptions = inGroup(CLIPS, {
   ...sampledClipOptions(CLIPS),
   seed: integer({
     help: "Seed of all random numbers. The same seed on the same adapter gives the same result.",
-    default: "0",
+    default: 0,
     min: 0,
     max: LARGEST_SEED,
   }),

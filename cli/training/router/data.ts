@@ -19,11 +19,11 @@ import { clipsOfPrompts } from "../../../tools/program/clip/clips_of_prompts.ts"
 import { readPrompts } from "../../../tools/program/clip/prompts_file.ts";
 import type { LongRun } from "../../../tools/program/long_run.ts";
 import { variantOf } from "../../../tools/program/model_options.ts";
-import { sampledClipValues } from "../../../tools/program/sampling_options.ts";
+import { sampledClipOptions, sampledClipValues } from "../../../tools/program/sampling_options.ts";
 import { DEFAULT_CACHE, type RouterValues } from "./options.ts";
 
 /** The options that only one of the two sources of data knows. */
-const OF_PROMPTS = ["sampling-steps", "guidance", "negative", "scheduler", "sigmas", "flow-shift"] as const;
+const OF_PROMPTS = Object.keys(sampledClipOptions("")) as (keyof ReturnType<typeof sampledClipOptions>)[];
 const OF_DATA = ["fps"] as const;
 
 /** @throws {TilereelError} if there is no data, or data of two kinds, or an option of the other kind */

@@ -21,7 +21,7 @@ export const DEFAULT_CACHE = "out/latents";
 
 const { weights } = AUTHORS_RECIPE;
 const weight = (of: keyof typeof weights, elsewhere: string, help: string) =>
-  number({ help, elsewhere: [elsewhere], default: String(weights[of]), min: 0 });
+  number({ help, elsewhere: [elsewhere], default: weights[of], min: 0 });
 
 /** The option table of `tilereel train router`. */
 export const options = {
@@ -55,13 +55,13 @@ export const options = {
     accumulate: integer({
       help: "Number of samples per step.",
       elsewhere: ["gradient-accumulation-steps", "batch-size"],
-      default: String(AUTHORS_RECIPE.accumulate),
+      default: AUTHORS_RECIPE.accumulate,
       min: 1,
     }),
     clip: number({
       help: "Largest norm of a step's gradient.",
       elsewhere: ["max-grad-norm", "grad-clip"],
-      default: String(AUTHORS_RECIPE.clip),
+      default: AUTHORS_RECIPE.clip,
       above: 0,
     }),
     intervals: integer({
@@ -69,13 +69,13 @@ export const options = {
         "Number of equal intervals of the noise levels. All samples of a step come from one of them. The last one has " +
         "the least noise, and the diffusion loss is left out in it.",
       elsewhere: ["t-num-intervals"],
-      default: String(AUTHORS_RECIPE.intervals),
+      default: AUTHORS_RECIPE.intervals,
       min: 1,
       max: 1000,
     }),
     seed: integer({
       help: "Seed of all random numbers. The same seed on the same adapter gives the same router.",
-      default: "0",
+      default: 0,
       min: 0,
       max: LARGEST_SEED,
     }),
@@ -104,7 +104,7 @@ export const options = {
     group: "Output",
     help: "In the shares that are shown, a head whose highest score is below this counts as full.",
     elsewhere: ["tau-sparse"],
-    default: String(DEFAULT_TAU),
+    default: DEFAULT_TAU,
     min: 0,
     max: 1,
   }),

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
-import { flag, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
+import { flag, inGroup, integer, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { reportOptions } from "../options.ts";
+import { tileOptions } from "../tile_options.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 };
@@ -16,27 +16,15 @@ export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 }
 export const options = {
   ...samplingRunOptions,
   ...inGroup("Search", {
-    "tile-tokens": integer({
-      help: "Number of tokens in a tile.",
-      elsewhere: ["tile-size", "block-size"],
-      default: "128, or less on small clips",
-      min: 1,
-    }),
-    keep: number({
-      help: "Share of the tiles that is kept while shapes are compared.",
-      elsewhere: ["keep-ratio", "density"],
-      default: String(DEFAULT_KEEP),
-      above: 0,
-      max: 1,
-    }),
+    ...tileOptions("", "Share of the tiles that is kept while shapes are compared."),
     looks: integer({
       help: "Number of denoising steps per clip at which all shapes are tried. They are spread evenly.",
-      default: String(DEFAULTS.looks),
+      default: DEFAULTS.looks,
       min: 1,
     }),
     "most-shapes": integer({
       help: "Largest number of different shapes in one layer. Each of them needs a run of the kernels.",
-      default: String(DEFAULTS.mostShapes),
+      default: DEFAULTS.mostShapes,
       min: 1,
       max: 256,
     }),

@@ -4,15 +4,14 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
 import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
-import { loadVeda } from "../../../model/veda/veda_file.ts";
-import { choice, inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
+import { choice, inGroup, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults, withDefaults } from "../options.ts";
+import { loadTiles, tileOptions } from "../tile_options.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
@@ -28,32 +27,23 @@ export const options = {
       elsewhere: ["teacher"],
       default: TILE_RECIPE.target,
     }),
-    "tile-tokens": integer({
-      help: "Number of tokens in a tile.",
-      elsewhere: ["tile-size", "block-size"],
-      default: "the plan's, or 128, or less on small clips",
-      min: 1,
-    }),
     plan: path({
       value: "FILE",
       help: 'A shape for every head, as "tilereel search tiles" makes it. It is copied into the result.',
       elsewhere: ["tile-plan", "tiles"],
       default: "one shape for all",
     }),
-    keep: number({
-      help: "Share of tiles at which recall and kept attention are shown. It does not change the training.",
-      elsewhere: ["keep-ratio", "density"],
-      default: String(DEFAULT_KEEP),
-      above: 0,
-      max: 1,
-    }),
+    ...tileOptions(
+      "the plan's, or ",
+      "Share of tiles at which recall and kept attention are shown. It does not change the training.",
+    ),
   }),
   ...optimizerOptions(DEFAULTS, TILE_RECIPE, ", one for each denoising step that the model takes"),
   average: number({
     group: "Training",
     help: "Share of the moving averages of the weights that a step keeps. The averages are the result.",
     elsewhere: ["ema", "ema-decay"],
-    default: String(TILE_RECIPE.average),
+    default: TILE_RECIPE.average,
     min: 0,
     max: 1,
   }),
@@ -76,12 +66,9 @@ export function recipeOf({ target, lr, "weight-decay": weightDecay, average }: T
  * @throws {TilereelError} if the file has no plan, or one of other tiles
  */
 export async function planOf(values: TilesValues): Promise<{ shapes?: TileShapes; tileTokens?: number }> {
-  const { plan: file, "tile-tokens": asked } = values;
+  const { plan: file } = values;
   if (file === undefined) return {};
-  const { shapes, tileTokens } = await loadVeda(file);
+  const { shapes, tileTokens } = await loadTiles(file, values["tile-tokens"]);
   if (!shapes) throw new TilereelError(`${file} has no plan of shapes: make one with "tilereel search tiles"`);
-  if (asked !== undefined && asked !== tileTokens) {
-    throw new TilereelError(`--tile-tokens is ${asked}, but the tiles of ${file} have ${tileTokens}: leave it out`);
-  }
   return { shapes, tileTokens };
 }

@@ -4,10 +4,10 @@ import { integer, path } from "../../../tools/program/options.ts";
 import { TrainingLog } from "../../../cli/training/log_summary.ts";
 import { samplingOptionsGiven, sharedOptions } from "../../../cli/training/next_commands.ts";
 import { lineOf } from "../../../tools/program/command_line.ts";
-import { routerVerdict } from "../../../cli/training/router/verdict.ts";
-import { searchVerdict } from "../../../cli/training/search/verdict.ts";
-import { tilesVerdict } from "../../../cli/training/tiles/verdict.ts";
-import { type Verdict, verdictText } from "../../../cli/training/verdict.ts";
+import { routerVerdict } from "../../../cli/training/router/summary.ts";
+import { searchVerdict } from "../../../cli/training/search/summary.ts";
+import { tilesVerdict } from "../../../cli/training/tiles/summary.ts";
+import { type Verdict, verdictText } from "../../../cli/training/summary.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { inTempDir } from "../../process.ts";
 

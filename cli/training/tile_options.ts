@@ -1,0 +1,32 @@
+/**
+ * The options of tiles that the commands for Veda share.
+ *
+ * @module
+ */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
+import { loadVeda, type VedaFile } from "../../model/veda/veda_file.ts";
+import { integer, number } from "../../tools/program/options.ts";
+
+/** --tile-tokens and --keep; `before` is what of the default number of tokens comes first. */
+export const tileOptions = (before: string, keepHelp: string) => ({
+  "tile-tokens": integer({
+    help: "Number of tokens in a tile.",
+    elsewhere: ["tile-size", "block-size"],
+    default: `${before}128, or less on small clips`,
+    min: 1,
+  }),
+  keep: number({ help: keepHelp, elsewhere: ["keep-ratio", "density"], default: DEFAULT_KEEP, above: 0, max: 1 }),
+});
+
+/**
+ * A file of tiles.
+ *
+ * @param asked --tile-tokens
+ * @throws {TilereelError} if it cannot be read, or is for other tiles
+ */
+export async function loadTiles(file: string, asked: number | undefined): Promise<VedaFile> {
+  const loaded = await loadVeda(file), { tileTokens } = loaded;
+  if (asked === undefined || asked === tileTokens) return loaded;
+  throw new TilereelError(`--tile-tokens is ${asked}, but the tiles of ${file} have ${tileTokens}: leave it out`);
+}
