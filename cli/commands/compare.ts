@@ -10,20 +10,21 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { planComparison } from "../compare/plan.ts";
 import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
+import { methodOptions } from "../../tools/program/clip/method_options.ts";
 import { setting } from "../../tools/program/clip/setting.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
 import { flag, many, type OptionValues, path } from "../../tools/program/options.ts";
-import { modelOptions, weightsLine } from "../../tools/program/model_options.ts";
+import { modelOptions } from "../../tools/program/model_options.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { openLongRun } from "../../tools/program/long_run.ts";
-import { writeReport } from "../report/write_report.ts";
+import { reportFiles, writeReport } from "../report/write_report.ts";
 
 const options = {
   setting: many(setting({
     group: "Settings",
     short: "s",
     value: '"WORDS"',
-    completion: ["full", "vorta", "veda", "sliding", "coreset"],
+    completion: methodOptions.attention.choices,
     help: "One of the settings to compare; give it several times. A setting is a kind of attention and key=value " +
       'pairs, such as "vorta tau=0.5", whose keys are the attention and sampling options of generate. "NAME: ' +
       'WORDS" gives it a name. All clips are measured against those of the first setting.',
@@ -74,37 +75,27 @@ export const command = defineCommand({
 
 async function run(values: Values, [prompt]: readonly string[]): Promise<number> {
   const { quiet = false } = values;
-  const plan = await planComparison({ values: clipValuesOf(values), prompt, prompts: values.prompts, out: values.out });
+  const plan = await planComparison(prompt, values, clipValuesOf(values));
   const settings = await readySettings(values.setting, values.model ?? embeddedModelDir());
   using work = await openLongRun({
     ...{ quiet, values, precision: values.precision ?? "auto" },
     stopping: "Stopping soon; Ctrl-C again stops at once. Finished clips are kept.",
   });
-  const { gpu, onProgress, say, signal } = work;
+  const { say } = work;
   let done = 0;
-  const comparison = await runComparison(plan, settings, {
-    ...{ gpu, values, onProgress, signal, onNote: work.note, commandLine: commandLine() },
-    onLoaded: (placement) => {
-      const streamed = weightsLine(placement);
-      if (streamed) say(streamed);
-    },
-    onKept: (kept, total) => {
-      if (kept > 0) say(`${kept} of ${total} clips exist already and are kept.`);
-    },
-    onClip: (count) => done = count,
-  }).catch((error) => {
-    if (work.status === undefined || error !== signal.reason) throw error;
+  const comparison = await runComparison(plan, settings, values, work, (count) => done = count).catch((error) => {
+    if (work.status === undefined || error !== work.signal.reason) throw error;
   });
   if (!comparison) {
     const total = plan.prompts.length * settings.length;
     say(`Stopped with ${done} of ${total} clips, which are kept. Continue with:\n  ${commandLine()}`);
     return work.status!;
   }
-  const { page, table, left } = await writeReport(plan.folder, comparison);
+  const left = await writeReport(plan.folder, comparison), { page, table } = reportFiles(plan.folder);
   say(printedTable(tableOf(comparison.prompts)));
   say(
     `${page}: the page${
-      left === 0 ? "" : `, without the clips of the last ${left} prompts, which would make it too large`
+      left === 0 ? "" : `, without the clips of the last ${left} prompts, because it would be too large`
     }`,
   );
   say(`${table}: the numbers`);

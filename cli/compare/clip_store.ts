@@ -13,7 +13,7 @@ import { writeAtomically } from "../../model/files/output.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 import { writeVideo } from "../../model/video/write_video.ts";
 import { encodePoster } from "./poster.ts";
-import type { Figures, Likeness } from "./record.ts";
+import type { Figures, Likeness } from "./comparison.ts";
 import { readSamples, writeSamples } from "./samples.ts";
 
 /** Everything that determines a clip and its figures. */

@@ -9,7 +9,7 @@ import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import { checkPrompt } from "../generate/clip_plan.ts";
-import { reportFiles } from "../report/files.ts";
+import { reportFiles } from "../report/write_report.ts";
 import { readPrompts } from "../../tools/program/clip/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 
@@ -21,32 +21,21 @@ export interface PlannedPrompt {
   readonly values: ClipValues;
 }
 
-/** What a comparison will render, and where. */
-export interface ComparisonPlan {
-  /** Where everything goes. */
-  readonly folder: string;
-  readonly prompts: readonly PlannedPrompt[];
-}
-
-/** What decides the plan. */
-export interface PlanOptions {
-  readonly prompt?: string | undefined;
-  /** A file of prompts, instead of one prompt. */
-  readonly prompts?: string | undefined;
-  readonly out?: string | undefined;
-  /** What holds for every prompt; lines of a prompts file may say otherwise. */
-  readonly values: ClipValues;
-}
-
 /** A fixed seed, so that an interrupted comparison continues with the same noise. */
 const DEFAULT_SEED = 0;
 
 /**
- * Plans a comparison.
+ * Plans a comparison of one prompt, or of a file of prompts.
  *
+ * @param values what holds for every prompt; lines of the file may say otherwise
+ * @returns the prompts, and the folder where everything goes
  * @throws {TilereelError} for prompts that cannot be used, or a place that cannot be written
  */
-export async function planComparison({ prompt, prompts, out, values }: PlanOptions): Promise<ComparisonPlan> {
+export async function planComparison(
+  prompt: string | undefined,
+  { prompts, out }: { readonly prompts?: string; readonly out?: string },
+  values: ClipValues,
+): Promise<{ folder: string; prompts: PlannedPrompt[] }> {
   const planned = await promptsOf(prompt, prompts, values);
   const { seed } = planned[0]!;
   const subject = prompts === undefined ? `${slug(prompt!)}-${seed}` : slug(basename(prompts).replace(/\.\w+$/, ""));

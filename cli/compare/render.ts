@@ -4,33 +4,14 @@
  * @module
  */
 import type { AttentionMethod } from "../../model/attention/method.ts";
-import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
-import { type OnProgress, partOf } from "../../model/progress.ts";
+import { partOf } from "../../model/progress.ts";
 import type { Video } from "../../model/video/video.ts";
-import { type ClipSettings, clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
+import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import type { LongRun } from "../../tools/program/long_run.ts";
 import { renderVideo } from "../generate/render_clip.ts";
-import type { PlannedPrompt } from "./plan.ts";
 import type { ReadySetting } from "./ready_setting.ts";
-import type { Figures } from "./record.ts";
-
-/** What is the same for all clips. */
-export interface RenderContext {
-  readonly pipeline: VideoPipeline;
-  readonly onProgress: OnProgress;
-  readonly onNote: (note: string) => void;
-  /** Ends the work within a step's time. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** The settings of a clip. Those of `setting` take precedence over those of the prompt. */
-export function clipOf(
-  { prompt, seed, values }: PlannedPrompt,
-  setting: Pick<ReadySetting, "values">,
-  defaults: GenerationDefaults,
-): ClipSettings {
-  return clipSettings({ prompt, seed, values: overlay(values, setting.values) }, defaults);
-}
+import type { Figures } from "./comparison.ts";
 
 /**
  * Renders a clip.
@@ -40,7 +21,8 @@ export function clipOf(
 export async function render(
   clip: ClipSettings,
   { name, methods }: Pick<ReadySetting, "name" | "methods">,
-  { pipeline, onProgress, onNote, signal }: RenderContext,
+  pipeline: VideoPipeline,
+  { onProgress, note: onNote, signal }: Pick<LongRun, "onProgress" | "note" | "signal">,
 ): Promise<{ readonly video: Video; readonly figures: Figures }> {
   let timesteps: readonly number[] = [];
   let begun = 0, denoised = 0;
@@ -64,7 +46,7 @@ export async function render(
         }
         tell(progress);
       },
-      ...signal && { signal },
+      signal,
     },
   );
   const seconds = { denoise: (denoised - begun) / 1000, total: (performance.now() - start) / 1000 };

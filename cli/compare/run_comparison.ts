@@ -4,43 +4,29 @@
  * @module
  */
 import config from "../../deno.json" with { type: "json" };
-import type { Gpu } from "../../gpu/gpu.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../generate/clip_record.ts";
 import { type OnProgress, partOf } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
-import type { WeightsPlacement } from "../../model/blocks/weights_place.ts";
-import { loadPipeline, type ModelValues, openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
-import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import { commandLine } from "../../tools/program/command_line.ts";
+import type { LongRun } from "../../tools/program/long_run.ts";
+import {
+  loadPipeline,
+  type ModelValues,
+  openNamedFolder,
+  variantOf,
+  weightsLine,
+} from "../../tools/program/model_options.ts";
+import { type ClipSettings, clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
 import { ClipStore, filesOf, type Identity, type StoredClip } from "./clip_store.ts";
 import type { ComparedPrompt, Comparison } from "./comparison.ts";
-import type { ComparisonPlan, PlannedPrompt } from "./plan.ts";
+import type { PlannedPrompt } from "./plan.ts";
 import type { ReadySetting } from "./ready_setting.ts";
-import { clipOf, render } from "./render.ts";
+import { render } from "./render.ts";
 import { sideBySide } from "./side_by_side.ts";
 import { warmUp } from "./warm_up.ts";
-
-/** What a comparison runs on. */
-export interface Workplace {
-  readonly gpu: Gpu;
-  /** The options of the model. */
-  readonly values: ModelValues;
-  /** As the user typed it, for the page. */
-  readonly commandLine: string;
-  readonly onProgress: OnProgress;
-  /** Called once the model is loaded, with the place of the weights. */
-  readonly onLoaded: (placement: WeightsPlacement) => void;
-  /** Called with a clause about a clip that the user should know, once for each clip that it applies to. */
-  readonly onNote: (note: string) => void;
-  /** Called with the number of clips that exist already and are kept, and the number of all clips. */
-  readonly onKept: (kept: number, total: number) => void;
-  /** Called with the number of finished clips, whenever one is added. */
-  readonly onClip?: (done: number) => void;
-  /** Ends the work within a step's time; finished clips stay. */
-  readonly signal?: AbortSignal;
-}
 
 /** A clip of the comparison: a prompt with a setting. */
 interface Wanted {
@@ -52,72 +38,65 @@ interface Wanted {
 /**
  * Renders every clip that does not exist yet, and measures each against that of the first setting.
  *
+ * @param work ended by its signal within a step's time; finished clips stay
+ * @param onClip called with the number of finished clips, whenever one is added
  * @throws {TilereelError} when rendering fails or something cannot be written
  * @throws the signal's reason, if it is aborted
  */
 export async function runComparison(
-  plan: ComparisonPlan,
+  plan: { readonly folder: string; readonly prompts: readonly PlannedPrompt[] },
   settings: readonly ReadySetting[],
-  workplace: Workplace,
+  values: ModelValues,
+  work: LongRun,
+  onClip: (done: number) => void,
 ): Promise<Comparison> {
-  const { gpu, commandLine, values, signal } = workplace;
-  const { description, precision } = gpu.settings;
-  const circumstances = { precision, adapter: description.name, source: description.source };
+  const { description: { name: adapter, source }, precision } = work.gpu.settings;
   const folder = await openNamedFolder(values);
   using opened = await folder.family.open(folder);
   const identity = await modelIdentity(folder, variantOf(values));
   const made = { model: values.model, identity, opened, quality: undefined, latents: {} };
-  const wanted = plan.prompts.map((planned) =>
+  const wanted = plan.prompts.map(({ prompt, seed, values }) =>
     settings.map((setting): Wanted => {
-      const clip = clipOf(planned, setting, folder.generation);
+      const clip = clipSettings({ prompt, seed, values: overlay(values, setting.values) }, folder.generation);
       const record = plannedRecord({ ...made, settings: clip, methods: setting.methods });
-      const { prompt, seed } = clip;
-      return { setting, clip, identity: { ...record, ...circumstances, prompt, seed } };
+      return { setting, clip, identity: { ...record, ...{ precision, adapter, source, prompt, seed } } };
     })
   );
-  const store = await ClipStore.open(plan.folder);
-  const missing = wanted.flat().filter(({ identity }) => !store.find(identity));
-  const total = wanted.flat().length;
-  const tell = () => workplace.onClip?.(wanted.flat().filter(({ identity }) => store.find(identity)).length);
-  workplace.onKept(total - missing.length, total);
+  const store = await ClipStore.open(plan.folder), all = wanted.flat();
+  const tell = () => onClip(all.filter(({ identity }) => store.find(identity)).length);
+  const missing = all.filter(({ identity }) => !store.find(identity)), kept = all.length - missing.length;
+  if (kept > 0) work.say(`${kept} of ${all.length} clips exist already and are kept.`);
   tell();
-  using renderer = new Renderer(workplace, wanted.flat(), missing.length > 0 ? missing : wanted.flat());
+  using renderer = new Renderer(work, values, store, all, missing.length > 0 ? missing : all);
   const prompts: ComparedPrompt[] = [];
   for (const [i, planned] of plan.prompts.entries()) {
-    const { onProgress: all } = workplace, { length } = plan.prompts;
-    const onProgress = length === 1 ? all : partOf(`prompt ${i + 1} of ${length}`, all);
+    const { length } = plan.prompts;
+    const onProgress = length === 1 ? work.onProgress : partOf(`prompt ${i + 1} of ${length}`, work.onProgress);
     const add = async (one: Wanted) => {
-      signal?.throwIfAborted();
-      const { video, figures } = await renderer.render(one, onProgress);
-      const clip = await store.add(one.setting.name, video, { ...figures, identity: one.identity }, onProgress);
+      const added = await renderer.add(one, onProgress);
       tell();
-      return { clip, video };
+      return added;
     };
-    prompts.push(await comparePrompt(planned, wanted[i]!, { store, add, onProgress }));
+    prompts.push(await comparePrompt(planned, wanted[i]!, store, add, onProgress));
   }
   return {
     version: config.version,
     date: new Date().toISOString(),
-    commandLine,
-    ...{ model: values.model ?? "the embedded demo model", adapter: description.name, precision },
+    commandLine: commandLine(),
+    ...{ model: values.model ?? "the embedded demo model", adapter, precision },
     ...identity.weightDtype && { weightDtype: identity.weightDtype },
     settings: settings.map(({ name, words }) => ({ name, words })),
     prompts,
   };
 }
 
-/** What clips are compared with. */
-interface Bench {
-  readonly store: ClipStore;
-  /** Renders a clip and keeps it. */
-  readonly add: (one: Wanted) => Promise<{ readonly clip: StoredClip; readonly video: Video }>;
-  readonly onProgress: OnProgress;
-}
-
+/** @param add renders a clip and keeps it */
 async function comparePrompt(
   { prompt, seed }: PlannedPrompt,
   wanted: readonly Wanted[],
-  { store, add, onProgress }: Bench,
+  store: ClipStore,
+  add: (one: Wanted) => Promise<{ readonly clip: StoredClip; readonly video: Video }>,
+  onProgress: OnProgress,
 ): Promise<ComparedPrompt> {
   const clips: StoredClip[] = [];
   const videos: (Video | undefined)[] = [];
@@ -167,22 +146,29 @@ class Renderer implements Disposable {
    * @param likely the clips that are likely to be rendered
    */
   constructor(
-    private readonly workplace: Workplace,
+    private readonly work: LongRun,
+    private readonly values: ModelValues,
+    private readonly store: ClipStore,
     private readonly all: readonly Wanted[],
     private readonly likely: readonly Wanted[],
   ) {}
 
-  async render({ clip, setting }: Wanted, onProgress: OnProgress) {
-    const { signal, onNote } = this.workplace;
-    return await render(clip, setting, { pipeline: this.#pipeline ??= await this.#load(), onProgress, onNote, signal });
+  async add(
+    { clip, setting, identity }: Wanted,
+    onProgress: OnProgress,
+  ): Promise<{ readonly clip: StoredClip; readonly video: Video }> {
+    this.work.signal.throwIfAborted();
+    const pipeline = this.#pipeline ??= await this.#load();
+    const { video, figures } = await render(clip, setting, pipeline, { ...this.work, onProgress });
+    return { video, clip: await this.store.add(setting.name, video, { ...figures, identity }, onProgress) };
   }
 
   async #load(): Promise<VideoPipeline> {
-    const { gpu, values, onProgress, onLoaded, signal } = this.workplace;
-    const clips = this.all.map(toRender);
-    const pipeline = await loadPipeline(values, { gpu, clips, onProgress });
+    const { gpu, onProgress, say, signal } = this.work;
+    const pipeline = await loadPipeline(this.values, { gpu, clips: this.all.map(toRender), onProgress });
     try {
-      onLoaded(pipeline.weights);
+      const streamed = weightsLine(pipeline.weights);
+      if (streamed) say(streamed);
       const firsts = this.likely.filter(({ setting }, i) =>
         this.likely.findIndex((other) => other.setting === setting) === i
       );

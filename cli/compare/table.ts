@@ -5,7 +5,7 @@
  */
 import { psnrOfError } from "../../model/video/quality.ts";
 import { textTable } from "../../tools/program/text_table.ts";
-import type { ClipRecord, PromptRecord } from "./record.ts";
+import type { ClipRecord, ComparedPrompt } from "./comparison.ts";
 
 /** One setting over all prompts. */
 export interface Row {
@@ -26,7 +26,7 @@ export interface Row {
 export const COLUMNS = ["denoising", "total", "speed", "density", "PSNR", "SSIM"] as const;
 
 /** One row per setting, in the order of the settings. */
-export function tableOf(records: readonly PromptRecord[]): Row[] {
+export function tableOf(records: readonly ComparedPrompt[]): Row[] {
   const denoise = (setting: number) => mean(records.map((record) => record.clips[setting]!.seconds.denoise));
   return records[0]!.clips.map(({ setting }, i) => {
     const clips = records.map((record) => record.clips[i]!);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { escapeUTF8 } from "entities";
 
 /** A piece of a page. */
 export class Html {
@@ -25,17 +26,5 @@ export function raw(text: string): Html {
 function textOf(part: Part): string {
   if (part === undefined) return "";
   if (part instanceof Html) return part.text;
-  return typeof part === "string" || typeof part === "number" ? escape(String(part)) : part.map(textOf).join("");
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
+  return typeof part === "string" || typeof part === "number" ? escapeUTF8(String(part)) : part.map(textOf).join("");
 }

@@ -3,30 +3,28 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { type Comparison, toJson } from "../compare/comparison.ts";
 import { writeAtomically } from "../../model/files/output.ts";
 import { embedClips } from "./embed.ts";
-import { reportFiles } from "./files.ts";
 import { reportPage } from "./page.ts";
 
-/** What was written. */
-export interface WrittenReport {
-  readonly page: string;
-  readonly table: string;
-  /** The number of last prompts whose clips were left out of the page to keep it small. */
-  readonly left: number;
+/** The paths of the page and of the numbers in the folder of a comparison. */
+export function reportFiles(folder: string): { readonly page: string; readonly table: string } {
+  return { page: join(folder, "report.html"), table: join(folder, "table.json") };
 }
 
 /**
- * Writes `report.html` and `table.json` into the folder of a comparison.
+ * Writes the files of {@link reportFiles}.
  *
+ * @returns the number of last prompts whose clips were left out of the page to keep it small
  * @throws {TilereelError} when it cannot be written
  */
-export async function writeReport(folder: string, comparison: Comparison): Promise<WrittenReport> {
+export async function writeReport(folder: string, comparison: Comparison): Promise<number> {
   const embedded = await embedClips(folder, comparison.prompts);
   const text = await reportPage(comparison, embedded);
   const { page, table } = reportFiles(folder);
   await writeAtomically(page, (temporary) => Deno.writeTextFile(temporary, text));
   await writeAtomically(table, (temporary) => Deno.writeTextFile(temporary, toJson(comparison)));
-  return { page, table, left: comparison.prompts.length - embedded.length };
+  return comparison.prompts.length - embedded.length;
 }

@@ -1,9 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
-import { type Comparison, toJson } from "../../cli/compare/comparison.ts";
+import { type ClipRecord, type Comparison, toJson } from "../../cli/compare/comparison.ts";
 import { encodePoster } from "../../cli/compare/poster.ts";
-import type { ClipRecord } from "../../cli/compare/record.ts";
 import { sideBySide } from "../../cli/compare/side_by_side.ts";
 import { cells, printedTable, tableOf } from "../../cli/compare/table.ts";
 import { embedClips } from "../../cli/report/embed.ts";
@@ -84,8 +83,8 @@ Deno.test("templates escape all that is put in, but not templates", () => {
   assertEquals(
     html`<i title="${nasty}">${[html`<u>${1}</u>`, nasty, undefined]}</i>`.text,
     [
-      `<i title="&lt;b a=&quot;1&quot; b=&#39;2&#39;&gt;&amp;"><u>1</u>`,
-      `&lt;b a=&quot;1&quot; b=&#39;2&#39;&gt;&amp;</i>`,
+      `<i title="&lt;b a=&quot;1&quot; b=&apos;2&apos;&gt;&amp;"><u>1</u>`,
+      `&lt;b a=&quot;1&quot; b=&apos;2&apos;&gt;&amp;</i>`,
     ].join(""),
   );
 });
@@ -108,7 +107,7 @@ Deno.test("the page: everything named, nothing from elsewhere, no text taken for
   // The script that runs is the one that the policy names.
   const script = /<script>([\s\S]*)<\/script>/.exec(page)![1]!;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(script)));
-  assertStringIncludes(page, `script-src &#39;sha256-${digest.toBase64()}&#39;`);
+  assertStringIncludes(page, `script-src &apos;sha256-${digest.toBase64()}&apos;`);
 });
 
 /** The cells that a path of rectangles covers, as `x,y`, each as often as it is covered. */
