@@ -6,7 +6,7 @@
  * @module
  */
 import type { OptionValues } from "../tools/program/options.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";
 import { openStopwatch } from "../gpu/tuning/stopwatch.ts";
@@ -87,7 +87,7 @@ ${each((row, j) => `  total += c${row}_${j} + vec4f(h${row}_${j});`)}
   };
 }
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench:arithmetic", options, run: bench });
+if (import.meta.main) await runAsProgram({ name: "deno task bench:arithmetic", options, run: bench });
 
 async function bench(values: OptionValues<typeof options>): Promise<void> {
   await onGpu({ ...values, tuning: "off" }, async (gpu) => handOver(values, ...await measured(gpu)));

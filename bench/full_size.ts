@@ -10,7 +10,7 @@ import { clipOptions } from "../tools/program/clip/clip_options.ts";
 import { choice, flag, integer, memory, type OptionValues, path } from "../tools/program/options.ts";
 import { weightDtypeOption, weightsOption } from "../tools/program/model_options.ts";
 import { checkProfile, profileOption, startProfile } from "../tools/program/profile.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type LoadOptions, VideoPipeline } from "../model/pipeline.ts";
@@ -46,7 +46,7 @@ const options = {
 /** The tokens of a prompt of usual length. The rest of the embeddings is zero. */
 const PROMPT_TOKENS = 64;
 
-if (import.meta.main) await runAsProgram({ command: "deno run -A bench/full_size.ts", options, run: main });
+if (import.meta.main) await runAsProgram({ name: "deno run -A bench/full_size.ts", options, run: main });
 
 async function main(values: OptionValues<typeof options>): Promise<void> {
   if (values.profile !== undefined) await checkProfile(values.profile);

@@ -5,11 +5,10 @@
  */
 import { choice, type OptionValues } from "../tools/program/options.ts";
 import { textTable } from "../tools/program/text_table.ts";
-import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
 import { kernelNamed } from "./kernels/named.ts";
 import { type Modules, type RecordedVariant, recordFamilies, recordModel } from "./kernels/recorded.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 
 const options = {
   source: choice({
@@ -21,9 +20,9 @@ const options = {
 
 if (import.meta.main) {
   await runAsProgram({
-    command: "deno task kernels",
+    name: "deno task kernels",
     options,
-    positionals: "[NAME]",
+    positional: "[NAME]",
     notes:
       "Lists the families of kernels with their variants, and the other kernels that encode prompts, render clips and " +
       "train routers. With NAME, prints the whole WGSL module of one kernel: NAME is the name of a kernel or of a " +
@@ -32,10 +31,7 @@ if (import.meta.main) {
   });
 }
 
-async function main(values: OptionValues<typeof options>, [name, more]: readonly string[]): Promise<void> {
-  if (more !== undefined) {
-    throw new TilereelError(`one NAME was expected, not ${quoted(more)} as well: quote a name with spaces`);
-  }
+async function main(values: OptionValues<typeof options>, [name]: readonly string[]): Promise<void> {
   const modules: Modules = new Map();
   const variants = await recordFamilies(values.source ?? "dawn", modules);
   if (name === undefined || !modules.has(name)) await recordModel(values.source ?? "dawn", modules);

@@ -11,7 +11,7 @@ import type { Precision } from "../gpu/precision.ts";
 import { tuneKernels } from "../gpu/tuning/tune.ts";
 import { choice, type OptionValues } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { demoCases, KERNEL_CASES, withCase } from "./cases.ts";
 import { ofCeiling } from "./ceilings.ts";
 import { FLOP_FORMULAS } from "./flops.ts";
@@ -35,7 +35,7 @@ interface Measured extends Measurement {
   readonly kernels: Variant["name"];
 }
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench", options, run: bench });
+if (import.meta.main) await runAsProgram({ name: "deno task bench", options, run: bench });
 
 async function bench(values: OptionValues<typeof options>): Promise<void> {
   const { adapter: { name: adapter, source, software }, variants } = await openVariants(values);

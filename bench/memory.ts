@@ -6,7 +6,7 @@
 import { clipOptions } from "../tools/program/clip/clip_options.ts";
 import { choice, flag, memory, number, type OptionValues } from "../tools/program/options.ts";
 import { weightDtypeOption, weightsOption } from "../tools/program/model_options.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
@@ -74,7 +74,7 @@ const CASES: readonly NamedCase[] = [
 /** The largest kinds of buffers that are listed. */
 const PARTS = 6;
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench:memory", options, run: main });
+if (import.meta.main) await runAsProgram({ name: "deno task bench:memory", options, run: main });
 
 async function main(values: OptionValues<typeof options>): Promise<void> {
   const ofOne = (["size", "frames", "guidance", "weights", "attention", "memory"] as const)

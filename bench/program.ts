@@ -52,7 +52,7 @@ export function shapeOn(
 
 /** --stored: the format of files that are written or made up. */
 export const storedOption = (usual: "f32" | "bf16") =>
-  choice({ choices: ["f32", "bf16"], help: "Format of the files: Wan-AI's own are f32.", default: usual });
+  choice({ choices: ["f32", "bf16"], help: "Format of the files of weights.", default: usual });
 
 /** --keeps: shares of tiles. */
 export const keepsOption = (usual: readonly number[]) =>

@@ -14,7 +14,7 @@ import { readPrompts } from "../tools/program/clip/prompts_file.ts";
 import { parseSetting, setting } from "../tools/program/clip/setting.ts";
 import { slug } from "../tools/program/clip/slug.ts";
 import { flag, integer, many, type OptionValues, path } from "../tools/program/options.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { fullAttention } from "../model/attention/full.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
@@ -77,7 +77,7 @@ interface Likeness {
   readonly flicker: number;
 }
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench:quality", options, run: bench });
+if (import.meta.main) await runAsProgram({ name: "deno task bench:quality", options, run: bench });
 
 async function bench(values: Values): Promise<void> {
   const { from = 0, count = Infinity, model = embeddedModelDir() } = values;

@@ -7,7 +7,7 @@
  * @module
  */
 import type { OptionValues } from "../tools/program/options.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { vedaOptions } from "../tools/program/clip/veda_options.ts";
 import { vortaOptions } from "../tools/program/clip/vorta_options.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -70,7 +70,7 @@ export interface SparseRun extends MeasuredOn {
   readonly results: readonly Result[];
 }
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench:sparse", options, run: bench });
+if (import.meta.main) await runAsProgram({ name: "deno task bench:sparse", options, run: bench });
 
 function bench(values: Values): Promise<void> {
   return onGpu(values, async (gpu, on) => {

@@ -9,7 +9,7 @@
  * @module
  */
 import { flag, integer, type OptionValues } from "../tools/program/options.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { measure } from "./measure.ts";
@@ -86,7 +86,7 @@ export interface StepsRun extends MeasuredOn, Pick<ModelShape, "clip" | "grid"> 
   readonly peak: number;
 }
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench:steps", options, run: bench });
+if (import.meta.main) await runAsProgram({ name: "deno task bench:steps", options, run: bench });
 
 function bench(values: OptionValues<typeof options>): Promise<void> {
   return onGpu(values, async (gpu, on) => {

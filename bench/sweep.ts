@@ -5,7 +5,7 @@
  * @module
  */
 import { type OptionValues, text } from "../tools/program/options.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { openGpu } from "../gpu/native/open.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
@@ -21,7 +21,7 @@ const options = {
   only: text({ value: "WORD", help: "Only families whose name contains WORD.", default: "all" }),
 };
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench:sweep", options, run: bench });
+if (import.meta.main) await runAsProgram({ name: "deno task bench:sweep", options, run: bench });
 
 async function bench(values: OptionValues<typeof options>): Promise<void> {
   const { gpu: choice = "auto", precision: asked = "auto", only = "" } = values;

@@ -6,7 +6,7 @@
  * @module
  */
 import { slug } from "../tools/program/clip/slug.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { mean, percent, tableOf } from "./table.ts";
 import { type Measured, readMeasured } from "./targets/measured.ts";
@@ -14,9 +14,9 @@ import { targetRows } from "./targets/rows.ts";
 
 if (import.meta.main) {
   await runAsProgram({
-    command: "deno run -A bench/targets.ts",
+    name: "deno run -A bench/targets.ts",
     options: {},
-    positionals: "FOLDER...",
+    positional: "FOLDER...",
     run: (_, folders) => {
       if (folders.length === 0) {
         throw new TilereelError("a folder with results is missing; name one: targets.ts FOLDER...");

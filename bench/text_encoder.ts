@@ -8,7 +8,7 @@
  */
 import { choice, integer, type OptionValues } from "../tools/program/options.ts";
 import { weightDtypeOption } from "../tools/program/model_options.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { openPart } from "../model/checkpoint/open_part.ts";
 import { Umt5Encoder } from "../model/umt5/encoder.ts";
 import { writeRandomWeights } from "./full_size/random_weights.ts";
@@ -33,7 +33,7 @@ const WIDTHS = {
   small: { dModel: 64, dFf: 160, heads: 2, dKv: 32, vocabSize: 1000 },
 };
 
-if (import.meta.main) await runAsProgram({ command: "deno run -A bench/text_encoder.ts", options, run: main });
+if (import.meta.main) await runAsProgram({ name: "deno run -A bench/text_encoder.ts", options, run: main });
 
 async function main(values: OptionValues<typeof options>): Promise<void> {
   const { stored = "f32", layers = 24, size = "xxl" } = values;

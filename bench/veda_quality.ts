@@ -32,7 +32,7 @@ import { defaultShape, type TileShapes, uniformShapes } from "../model/veda/tile
 import { spread } from "../model/veda/tile_search.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
-import { runAsProgram } from "../tools/program/run_as_program.ts";
+import { runAsProgram } from "../tools/program/run_command.ts";
 import { benchOptions, DEFAULT_PROMPTS, keepsOption, promptsOption } from "./program.ts";
 import { percent, tableOf } from "./table.ts";
 
@@ -50,7 +50,7 @@ const options = {
   json: benchOptions.json,
 };
 
-if (import.meta.main) await runAsProgram({ command: "deno task bench:veda", options, run: bench });
+if (import.meta.main) await runAsProgram({ name: "deno task bench:veda", options, run: bench });
 
 /** A way to select tiles. */
 interface Picker {

@@ -12,10 +12,36 @@ export const COMMANDS: CommandTable = {
     summary: "render the same prompts with several settings, and compare the clips",
     load: () => import("./commands/compare.ts"),
   },
-  train: { summary: "train routers and tile scores for sparse attention", load: () => import("./commands/train.ts") },
+  train: {
+    summary: "train routers and tile scores for sparse attention",
+    description: "Trains what a model needs for sparse attention. The model itself does not change.",
+    commands: {
+      router: {
+        summary: "VORTA: which heads need full attention, and when",
+        load: () => import("./commands/train_router.ts"),
+      },
+      tiles: {
+        summary: "Veda: which tiles of a clip matter to which",
+        load: () => import("./commands/train_tiles.ts"),
+      },
+    },
+    examples: {
+      "tilereel train router --prompts prompts.txt": "Trains a router for the embedded demo model.",
+      "tilereel train tiles --prompts prompts.txt": "Trains scores of tiles for it.",
+    },
+  },
   search: {
     summary: "search for the tile shapes that suit a model's heads",
-    load: () => import("./commands/search.ts"),
+    description: "Searches for settings that suit a model.",
+    commands: {
+      tiles: {
+        summary: "Veda: the shape of tile that suits each head",
+        load: () => import("./commands/search_tiles.ts"),
+      },
+    },
+    examples: {
+      "tilereel search tiles --prompts prompts.txt": "Finds tile shapes for the embedded demo model.",
+    },
   },
   info: {
     summary: "show GPU adapters, and what a model folder holds",

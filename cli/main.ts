@@ -7,11 +7,10 @@ import config from "../deno.json" with { type: "json" };
 import { variable } from "../gpu/common/environment.ts";
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import { isNotFound, systemReason } from "../model/files/file_error.ts";
-import type { Command, CommandEntry, CommandTable } from "../tools/program/command.ts";
 import { COMMANDS } from "./command_table.ts";
-import { commandHelp, groupHelp, mainHelp } from "../tools/program/help.ts";
+import { groupHelp, mainHelp } from "../tools/program/help.ts";
 import { didYouMean } from "../gpu/common/nearest.ts";
-import { parseCommand } from "../tools/program/parse.ts";
+import { runCommand } from "../tools/program/run_command.ts";
 import { handleSignals } from "../tools/program/signals.ts";
 
 /** Exit statuses. */
@@ -44,44 +43,25 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
     return 0;
   }
   if (name === "help") return await dispatch([...rest, "--help"]);
-  const what = name.startsWith("-") ? "an option of tilereel" : "a tilereel command";
-  const loaded = await find(COMMANDS, name, what, "tilereel").load();
-  if ("command" in loaded) return await runCommand(loaded.command, rest);
-  const { group } = loaded;
-  const [next, ...others] = rest;
+  const entry = find(COMMANDS, name, "tilereel", name.startsWith("-") ? "an option of tilereel" : "a tilereel command");
+  if (!("commands" in entry)) return await runCommand((await entry.load()).command, rest);
+  const [next, ...others] = rest, before = `tilereel ${name}`;
   if (next === undefined || next === "--help" || next === "-h") {
-    console.log(groupHelp(group));
+    console.log(groupHelp(name, entry));
     return 0;
   }
-  const before = `tilereel ${group.name}`;
-  const kind = next.startsWith("-") ? "an option" : "a command";
-  const inner = await find(group.commands, next, `${kind} of "${before}"`, before).load();
-  if (!("command" in inner)) throw new Error(`${next} is a group in a group`);
-  return await runCommand(inner.command, others);
+  const what = `${next.startsWith("-") ? "an option" : "a command"} of "${before}"`;
+  return await runCommand((await find(entry.commands, next, before, what).load()).command, others);
 }
 
-/** @param before what stands before the name on the command line */
-function find(commands: CommandTable, name: string, what: string, before: string): CommandEntry {
+/**
+ * @param before what stands before the name on the command line
+ * @param what what the name should be
+ */
+function find<T>(commands: Readonly<Record<string, T>>, name: string, before: string, what: string): T {
   if (Object.hasOwn(commands, name)) return commands[name]!;
   const near = didYouMean(name.replace(/^-+/, ""), Object.keys(commands), (known) => `"${before} ${known}"`);
   throw new TilereelError(`${quoted(name)} is not ${what}${near || `; see "${before} --help"`}`);
-}
-
-async function runCommand(command: Command, args: readonly string[]): Promise<number> {
-  const { values, positionals, help } = parseCommand(args, command.options, `tilereel ${command.name}`);
-  if (help) {
-    console.log(commandHelp(command));
-    return 0;
-  }
-  const most = command.positional === undefined ? 0 : 1;
-  if (positionals.length > most) {
-    const usage = ["tilereel", command.name, command.positional, "[options]"].filter(Boolean).join(" ");
-    throw new TilereelError(
-      `unexpected argument ${quoted(positionals[most]!)}: the usage is ${usage}; ` +
-        `put quotes around text with spaces`,
-    );
-  }
-  return await command.run(values, positionals);
 }
 
 function report(error: unknown): number {

@@ -7,7 +7,7 @@
  * @module
  */
 import { join, resolve } from "node:path";
-import { runAsProgram } from "./program/run_as_program.ts";
+import { runAsProgram } from "./program/run_command.ts";
 import { removeUnfinished } from "../gpu/native/replace_file.ts";
 import { checkWritable } from "../model/files/output.ts";
 import { flag, type OptionValues, path } from "./program/options.ts";
@@ -38,7 +38,7 @@ if (import.meta.main) {
       }
     });
   }
-  await runAsProgram({ command: "deno task compile", options, run: compile });
+  await runAsProgram({ name: "deno task compile", options, run: compile });
 }
 
 async function compile(values: OptionValues<typeof options>): Promise<void> {

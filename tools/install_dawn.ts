@@ -11,7 +11,7 @@ import { cp, mkdir, rename, rm } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { path, text } from "./program/options.ts";
-import { runAsProgram } from "./program/run_as_program.ts";
+import { runAsProgram } from "./program/run_command.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { DAWN_FOLDER } from "../gpu/native/dawn_addon.ts";
 
@@ -26,7 +26,7 @@ const options = {
 
 if (import.meta.main) {
   await runAsProgram({
-    command: "deno task dawn",
+    name: "deno task dawn",
     options,
     run: ({ out = join(ROOT, "node_modules", "webgpu"), platform }) => install(out, platform),
   });

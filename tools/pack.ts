@@ -12,7 +12,7 @@ import { create } from "tar";
 import config from "../deno.json" with { type: "json" };
 import { flag, type OptionValues, path } from "./program/options.ts";
 import { checkWritable, writeAtomically } from "../model/files/output.ts";
-import { runAsProgram } from "./program/run_as_program.ts";
+import { runAsProgram } from "./program/run_command.ts";
 import { writeTypes } from "./pack_types.ts";
 import { bundle, ENTRY_POINTS, ROOT, stageFiles } from "./stage_program.ts";
 
@@ -25,7 +25,7 @@ const options = {
   untyped: flag({ help: "Leave out the declarations, for which TypeScript is downloaded." }),
 };
 
-if (import.meta.main) await runAsProgram({ command: "deno task pack", options, run: pack });
+if (import.meta.main) await runAsProgram({ name: "deno task pack", options, run: pack });
 
 async function pack(values: OptionValues<typeof options>): Promise<void> {
   const out = values.out ?? join("dist", `tilereel-${config.version}.tgz`);

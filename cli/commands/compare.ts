@@ -55,7 +55,7 @@ type Values = OptionValues<typeof options>;
 
 /** The command `tilereel compare`. */
 export const command = defineCommand({
-  name: "compare",
+  name: "tilereel compare",
   description: "Renders the same prompts and seeds with several settings. Writes a table of seconds, density, PSNR " +
     "and SSIM, the clips side by side, and one page with all of it.",
   positional: "PROMPT",

@@ -19,7 +19,7 @@ const SHELLS: Readonly<Record<string, (table: DescribedTable) => string>> = {
 
 /** The command `tilereel completion`. */
 export const command = defineCommand({
-  name: "completion",
+  name: "tilereel completion",
   description: "Prints a script that completes commands, options and their values in a shell.",
   positional: Object.keys(SHELLS).join("|"),
   completion: Object.keys(SHELLS),

@@ -82,7 +82,7 @@ export type GenerateValues = OptionValues<typeof options>;
 
 /** The command `tilereel generate`. */
 export const command = defineCommand({
-  name: "generate",
+  name: "tilereel generate",
   description: "Renders a video from a text prompt.",
   positional: "PROMPT",
   options,

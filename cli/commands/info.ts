@@ -34,7 +34,7 @@ const options = {
 
 /** The command `tilereel info`. */
 export const command = defineCommand({
-  name: "info",
+  name: "tilereel info",
   description: "Shows the GPU adapters of this machine with their features and limits, which one is used and why, in " +
     "what precision and with which kernels. Given a model folder, also shows its parts with their weights, " +
     "and its defaults; no weights are read. Given a clip that tilereel wrote, shows how it was made and " +

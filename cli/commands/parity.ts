@@ -33,7 +33,7 @@ const DEFAULT_FOLDER = "tests/fixtures";
 
 /** The command `tilereel parity`. */
 export const command = defineCommand({
-  name: "parity",
+  name: "tilereel parity",
   description: "Compares every part of a model with reference tensors made by diffusers and others. " +
     "The exit status is 1 if an error is larger than its bound.",
   positional: "[DIR]",

@@ -24,7 +24,7 @@ import { loadTiles } from "../training/tile_options.ts";
 
 /** The command `tilereel search tiles`. */
 export const command = defineCommand({
-  name: "search tiles",
+  name: "tilereel search tiles",
   description:
     "Finds the tile shape that suits each head. It samples clips, and measures the error of each head's attention with " +
     "each shape when only the tiles that matter most are kept.",

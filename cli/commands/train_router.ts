@@ -23,7 +23,7 @@ import { runTrainingCommand } from "../training/run_training.ts";
 
 /** The command `tilereel train router`. */
 export const command = defineCommand({
-  name: "train router",
+  name: "tilereel train router",
   description:
     "Trains VORTA's routers, which decide for every head and noise level whether full, core-set or sliding-tile " +
     "attention is used. The model does not change. The defaults are the authors' recipe.",

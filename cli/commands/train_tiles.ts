@@ -16,7 +16,7 @@ import { stepText, tilesSummary } from "../training/tiles/summary.ts";
 
 /** The command `tilereel train tiles`. */
 export const command = defineCommand({
-  name: "train tiles",
+  name: "tilereel train tiles",
   description:
     "Trains Veda's scores, which predict for every head which tiles of a clip matter to which. The model does not " +
     "change, and the scores learn from its full attention while it samples clips.",

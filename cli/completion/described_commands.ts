@@ -35,10 +35,10 @@ export async function describeCommands(table: CommandTable): Promise<DescribedTa
   const words = new Map<string, [string, string][]>(), commands = new Map<string, DescribedCommand>();
   const describe = async (group: string, table: CommandTable) => {
     words.set(group, Object.entries(table).map(([name, { summary }]) => [name, summary]));
-    for (const [name, { load }] of Object.entries(table)) {
-      const loaded = await load(), all = `${group} ${name}`.trim();
-      if ("command" in loaded) commands.set(all, describeCommand(loaded.command));
-      else await describe(all, loaded.group.commands);
+    for (const [name, entry] of Object.entries(table)) {
+      const all = `${group} ${name}`.trim();
+      if ("commands" in entry) await describe(all, entry.commands);
+      else commands.set(all, describeCommand((await entry.load()).command));
     }
   };
   await describe("", table);

@@ -5,47 +5,34 @@
  */
 import { ENVIRONMENT, type EnvironmentVariable } from "../../gpu/common/environment.ts";
 import type { Command, CommandGroup, CommandTable, Examples } from "./command.ts";
-import type { Option, OptionTable } from "./options.ts";
+import type { Option } from "./options.ts";
 
 const WIDTH = 100;
 
+/** `tilereel info [MODEL_DIR|CLIP] [options]` */
+export function usage({ name, positional }: Command): string {
+  return [name, positional, "[options]"].filter(Boolean).join(" ");
+}
+
 /** The help of one command: usage, options in groups with defaults, notes, examples. */
 export function commandHelp(command: Command): string {
-  const parts = [
-    `Usage: ${["tilereel", command.name, command.positional, "[options]"].filter(Boolean).join(" ")}`,
-    wrap(command.description, 0),
-    ...optionGroups(command.options),
-  ];
-  const variables = VARIABLES.filter(([, { option }]) =>
-    option !== undefined && Object.hasOwn(command.options, option)
-  );
-  if (variables.length > 0) parts.push(environmentHelp(variables));
-  if (command.notes) parts.push(wrap(command.notes, 0));
-  parts.push(examplesHelp(command.examples));
-  return parts.join("\n\n");
-}
-
-/** The help of a program that is not a command of `tilereel`. */
-export function programHelp(
-  { command, positionals, options, notes }: {
-    readonly command: string;
-    readonly positionals?: string;
-    readonly options: OptionTable;
-    readonly notes?: string;
-  },
-): string {
-  const usage = `Usage: ${[command, positionals, "[options]"].filter(Boolean).join(" ")}`;
-  return [usage, ...optionGroups(options), ...notes === undefined ? [] : [wrap(notes, 0)]].join("\n\n");
-}
-
-function optionGroups(options: OptionTable): string[] {
-  return [...Map.groupBy(Object.entries(options), ([, option]) => option.group)].map(([group, entries]) =>
-    [`${group}:`, ...entries.map(([name, option]) => optionHelp(name, option))].join("\n")
-  );
+  const { description, options, notes, examples } = command;
+  const groups = Map.groupBy(Object.entries(options), ([, option]) => option.group);
+  const variables = VARIABLES.filter(([, { option }]) => option !== undefined && Object.hasOwn(options, option));
+  return [
+    `Usage: ${usage(command)}`,
+    ...description === undefined ? [] : [wrap(description, 0)],
+    ...[...groups].map(([group, entries]) =>
+      [`${group}:`, ...entries.map(([name, option]) => optionHelp(name, option))].join("\n")
+    ),
+    ...variables.length === 0 ? [] : [environmentHelp(variables)],
+    ...notes === undefined ? [] : [wrap(notes, 0)],
+    ...examples === undefined ? [] : [examplesHelp(examples)],
+  ].join("\n\n");
 }
 
 /** The help of a group of commands. */
-export function groupHelp({ name, description, commands, examples }: CommandGroup): string {
+export function groupHelp(name: string, { description, commands, examples }: CommandGroup): string {
   return [
     `Usage: tilereel ${name} <${Object.keys(commands).join("|")}> [options]`,
     wrap(description, 0),

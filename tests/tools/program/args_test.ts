@@ -151,7 +151,7 @@ Deno.test("--help wins over everything that is wrong", () => {
 
 Deno.test("help shows every option with its default, and the examples", () => {
   const help = commandHelp(defineCommand({
-    name: "generate",
+    name: "tilereel generate",
     description: "Renders.",
     positional: "PROMPT",
     options: {

@@ -11,10 +11,9 @@ import { type Option, withoutPaths } from "../../../tools/program/options.ts";
 import { parseCommand } from "../../../tools/program/parse.ts";
 
 async function allOptions(): Promise<[name: string, option: Option<unknown>][]> {
-  const loaded = await Promise.all(Object.values(COMMANDS).map((entry) => entry.load()));
-  const inner = loaded.flatMap((one) => "group" in one ? Object.values(one.group.commands) : []);
-  const commands = [...loaded, ...await Promise.all(inner.map((entry) => entry.load()))];
-  return commands.flatMap((one) => "command" in one ? Object.entries(one.command.options) : []);
+  const entries = Object.values(COMMANDS).flatMap((one) => "commands" in one ? Object.values(one.commands) : [one]);
+  const loaded = await Promise.all(entries.map((entry) => entry.load()));
+  return loaded.flatMap(({ command }) => Object.entries(command.options));
 }
 
 Deno.test("an option is data: what a form shows is what its parser takes", async () => {
