@@ -220,7 +220,10 @@ Deno.test("one prompt under several settings: true figures, clips that others ca
       for (const name of files) {
         assertStringIncludes(page, `;base64,${(await Deno.readFile(join(out, folder, name))).toBase64()}"`);
       }
-      assertStringIncludes(page, "a &quot;red&quot; circle &lt;script&gt;alert(&apos;x&apos;)&lt;/script&gt; &amp; more");
+      assertStringIncludes(
+        page,
+        "a &quot;red&quot; circle &lt;script&gt;alert(&apos;x&apos;)&lt;/script&gt; &amp; more",
+      );
       assertEquals(page.match(/<script/g)!.length, 1);
       assertEquals(page.match(/https?:|\bsrc="(?!data:)|\bhref=|url\(/g), null);
       assertStringIncludes(page, "the same as full");
