@@ -1,5 +1,6 @@
 /**
- * The messages about a tile scorer, during its training and afterwards.
+ * The messages about a tile scorer, during its training and afterwards. The thresholds of the verdict were measured on
+ * the demo model (docs/quality.md).
  *
  * @module
  */
