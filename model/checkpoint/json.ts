@@ -22,19 +22,20 @@ export async function readJsonObject(file: string | StoredFile): Promise<Record<
     expectKind(path, recogniseBytes(bytes.subarray(0, LOOK_AT)), ["json", "text", "unknown"], "a JSON file");
     throw new TilereelError(`${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new TilereelError(`${path} does not hold a JSON object`);
-  }
-  return value as Record<string, unknown>;
+  if (isJsonObject(value)) return value;
+  throw new TilereelError(`${path} does not hold a JSON object`);
+}
+
+/** Whether parsed JSON is an object. */
+export function isJsonObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** The object that JSON says; undefined if the text is no JSON, or says something else. */
 export function parseJsonObject(text: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === "object" && !Array.isArray(value)
-      ? value as Record<string, unknown> ?? undefined
-      : undefined;
+    return isJsonObject(value) ? value : undefined;
   } catch {
     return undefined;
   }
@@ -66,9 +67,7 @@ export class Config {
     } catch {
       // Said below.
     }
-    if (typeof object === "object" && object !== null && !Array.isArray(object)) {
-      return new Config(`${path}: ${key}`, object as Record<string, unknown>);
-    }
+    if (isJsonObject(object)) return new Config(`${path}: ${key}`, object);
     throw new TilereelError(`${path}: ${key} is ${JSON.stringify(object)}, but a JSON object was expected`);
   }
 

@@ -5,7 +5,7 @@
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
-import type { ByteSource, StoredFile } from "../files/store.ts";
+import { type ByteSource, readPart, type StoredFile } from "../files/store.ts";
 
 /** A recognised file. */
 export interface Recognised {
@@ -73,9 +73,7 @@ export async function recogniseFile(file: string | StoredFile, wanted?: string):
 
 /** As {@link recogniseFile}, for an open file. */
 export async function recogniseOpened(source: ByteSource): Promise<Recognised> {
-  const start = new Uint8Array(Math.min(LOOK_AT, source.size));
-  await source.read(0, start);
-  return recogniseBytes(start);
+  return recogniseBytes(await readPart(source, 0, LOOK_AT));
 }
 
 /** Recognises a file by its first bytes; by all its bytes if it is shorter than 4096. */

@@ -6,7 +6,8 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { anyOf, elementCount, isSafetensorsDtype, MATRIX_DTYPES, storedBytes } from "./dtype.ts";
-import type { ByteSource } from "../files/store.ts";
+import { type ByteSource, readPart } from "../files/store.ts";
+import { isJsonObject } from "./json.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
 /** The limit of the reference implementation. Larger headers are treated as damage. */
@@ -33,9 +34,7 @@ export interface SafetensorsHeader {
 export async function readSafetensorsHeader(file: ByteSource): Promise<SafetensorsHeader> {
   const { path } = file;
   if (file.size < 8) throw truncated(path, 8, file.size);
-  const lengthBytes = new Uint8Array(8);
-  await file.read(0, lengthBytes);
-  const headerLength = new DataView(lengthBytes.buffer).getBigUint64(0, true);
+  const headerLength = new DataView((await readPart(file, 0, 8)).buffer).getBigUint64(0, true);
   if (headerLength > MAX_HEADER_BYTES) {
     throw corrupt(
       path,
@@ -45,9 +44,7 @@ export async function readSafetensorsHeader(file: ByteSource): Promise<Safetenso
   const dataStart = 8 + Number(headerLength);
   if (dataStart > file.size) throw truncated(path, dataStart, file.size);
 
-  const headerBytes = new Uint8Array(Number(headerLength));
-  await file.read(8, headerBytes);
-  const header = parseHeader(path, headerBytes);
+  const header = parseHeader(path, await readPart(file, 8, Number(headerLength)));
   const metadata = parseMetadata(path, header.__metadata__);
 
   const tensors = Object.entries(header)
@@ -73,20 +70,20 @@ function parseHeader(path: string, bytes: Uint8Array): Record<string, unknown> {
   } catch {
     throw corrupt(path, "its header is not JSON");
   }
-  if (!isRecord(header)) throw corrupt(path, "its header is not a JSON object");
+  if (!isJsonObject(header)) throw corrupt(path, "its header is not a JSON object");
   return header;
 }
 
 function parseMetadata(path: string, metadata: unknown): Record<string, string> {
   if (metadata === undefined) return {};
-  if (!isRecord(metadata) || Object.values(metadata).some((value) => typeof value !== "string")) {
+  if (!isJsonObject(metadata) || Object.values(metadata).some((value) => typeof value !== "string")) {
     throw corrupt(path, "its __metadata__ is not a JSON object of strings");
   }
   return metadata as Record<string, string>;
 }
 
 function parseTensor(path: string, name: string, entry: unknown, dataStart: number): StoredTensor {
-  if (!isRecord(entry)) throw corrupt(path, `its entry of tensor "${name}" is not a JSON object`);
+  if (!isJsonObject(entry)) throw corrupt(path, `its entry of tensor "${name}" is not a JSON object`);
   const { dtype, shape, data_offsets: offsets } = entry;
   if (!isSafetensorsDtype(dtype)) {
     throw new TilereelError(
@@ -114,10 +111,6 @@ function parseTensor(path: string, name: string, entry: unknown, dataStart: numb
 
 function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function truncated(path: string, expected: number, actual: number): TilereelError {

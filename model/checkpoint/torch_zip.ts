@@ -9,7 +9,7 @@ import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { elementCount, storedBytes, toFloat32 } from "./dtype.ts";
 import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
 import { fileAt } from "../files/disk.ts";
-import type { ByteSource, StoredFile } from "../files/store.ts";
+import { type ByteSource, readPart, type StoredFile } from "../files/store.ts";
 import { isZip, readZipDirectory, type ZipEntry } from "./zip_directory.ts";
 
 /** A tensor of a state dict. */
@@ -61,8 +61,7 @@ const OLD_MAGIC = [0x80, 0x02, 0x8a, 0x0a];
  */
 export async function isTorchZip(stored: string | StoredFile, wanted?: string): Promise<boolean> {
   using file = await fileAt(stored).open(wanted);
-  const start = new Uint8Array(Math.min(4, file.size));
-  await file.read(0, start);
+  const start = await readPart(file, 0, 4);
   if (OLD_MAGIC.every((byte, i) => start[i] === byte)) {
     throw refused(file.path, "it is in the format that torch.save had before PyTorch 1.6");
   }
@@ -89,14 +88,15 @@ export async function readTorchStateDict(
   await checkByteOrder(file, entries.get(`${root}byteorder`));
   if (pickle[0]!.length > LARGEST_PICKLE) throw refused(path, `its pickle is ${formatBytes(pickle[0]!.length)} long`);
 
-  const views = readViews(path, await readEntry(file, pickle[0]!));
+  const views = readViews(path, await readPart(file, pickle[0]!.offset, pickle[0]!.length));
   checkSizes(path, views, (key) => entries.get(`${root}data/${key}`));
   const storages = new Map<string, Float32Array>();
   const tensors = new Map<string, TorchTensor>();
   for (const [name, view] of views) {
     if (!wanted(name)) continue;
     const { key, dtype } = view.storage;
-    const stored = storages.get(key) ?? toFloat32(await readEntry(file, entries.get(`${root}data/${key}`)!), dtype);
+    const { offset, length } = entries.get(`${root}data/${key}`)!;
+    const stored = storages.get(key) ?? toFloat32(await readPart(file, offset, length), dtype);
     storages.set(key, stored);
     tensors.set(name, { shape: view.shape, data: gather(stored, view) });
   }
@@ -200,16 +200,10 @@ async function checkByteOrder(file: ByteSource, entry: ZipEntry | undefined): Pr
   // Before PyTorch 2.1 there was no such entry, and the byte order was the writing machine's: little-endian on nearly
   // all.
   if (!entry) return;
-  const order = entry.length <= 16 ? new TextDecoder().decode(await readEntry(file, entry)) : "";
+  const order = entry.length <= 16 ? new TextDecoder().decode(await readPart(file, entry.offset, entry.length)) : "";
   if (order !== "little") {
     throw refused(file.path, `its byte order is ${JSON.stringify(order)}, but only "little" is read`);
   }
-}
-
-async function readEntry(file: ByteSource, { offset, length }: ZipEntry): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(length);
-  await file.read(offset, bytes);
-  return bytes;
 }
 
 function isSize(value: unknown): value is number {

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import type { ByteSource } from "../files/store.ts";
+import { type ByteSource, readPart } from "../files/store.ts";
 
 /** The position of an entry's bytes in the file. */
 export interface ZipEntry {
@@ -36,9 +36,7 @@ export function isZip(start: Uint8Array): boolean {
  */
 export async function readZipDirectory(file: ByteSource): Promise<Map<string, ZipEntry>> {
   const { start, length, count } = await findDirectory(file);
-  const bytes = new Uint8Array(length);
-  await file.read(start, bytes);
-  const view = new DataView(bytes.buffer);
+  const bytes = await readPart(file, start, length), view = new DataView(bytes.buffer);
   const entries: (ZipEntry & { readonly start: number })[] = [];
   for (let at = 0, i = 0; i < count; i++) {
     if (at + CENTRAL_LENGTH > length || view.getUint32(at, true) !== CENTRAL) {
@@ -55,11 +53,8 @@ export async function readZipDirectory(file: ByteSource): Promise<Map<string, Zi
           `torch.save stores entries as they are; save the file again with torch.save`,
       );
     }
-    const [stored, size, local] = [20, 24, 42].map((field) => view.getUint32(at + field, true)) as [
-      number,
-      number,
-      number,
-    ];
+    const field = (offset: number) => view.getUint32(at + offset, true);
+    const stored = field(20), size = field(24), local = field(42);
     if ([stored, size, local].includes(0xffffffff)) throw tooLarge(file);
     if (stored !== size) throw damaged(file, `its entry ${JSON.stringify(name)} has two sizes, ${stored} and ${size}`);
     entries.push({ name, start: local, offset: await dataOffset(file, name, local, start), length: size });
@@ -79,10 +74,8 @@ export async function readZipDirectory(file: ByteSource): Promise<Map<string, Zi
 
 /** The position of the directory. It is found from the end of the file, where a comment may follow it. */
 async function findDirectory(file: ByteSource): Promise<{ start: number; length: number; count: number }> {
-  const tail = new Uint8Array(Math.min(file.size, END_LENGTH + LONGEST_COMMENT));
-  const tailStart = file.size - tail.length;
-  await file.read(tailStart, tail);
-  const view = new DataView(tail.buffer);
+  const tailStart = Math.max(0, file.size - END_LENGTH - LONGEST_COMMENT);
+  const tail = await readPart(file, tailStart, file.size), view = new DataView(tail.buffer);
   let at = tail.length - END_LENGTH;
   while (
     at >= 0 && (view.getUint32(at, true) !== END || at + END_LENGTH + view.getUint16(at + 20, true) !== tail.length)
@@ -101,16 +94,12 @@ async function findDirectory(file: ByteSource): Promise<{ start: number; length:
 /** The position of an entry's data, which follow its own header. That header repeats the name and may be padded. */
 async function dataOffset(file: ByteSource, name: string, local: number, limit: number): Promise<number> {
   if (local + LOCAL_LENGTH > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
-  const header = new Uint8Array(LOCAL_LENGTH);
-  await file.read(local, header);
-  const view = new DataView(header.buffer);
+  const view = new DataView((await readPart(file, local, LOCAL_LENGTH)).buffer);
   if (view.getUint32(0, true) !== LOCAL) throw damaged(file, `its entry ${JSON.stringify(name)} has no header`);
   const nameLength = view.getUint16(26, true);
   const offset = local + LOCAL_LENGTH + nameLength + view.getUint16(28, true);
   if (offset > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
-  const own = new Uint8Array(nameLength);
-  await file.read(local + LOCAL_LENGTH, own);
-  if (decodeName(file, own) !== name) {
+  if (decodeName(file, await readPart(file, local + LOCAL_LENGTH, nameLength)) !== name) {
     throw damaged(file, `its entry ${JSON.stringify(name)} is called something else in its own header`);
   }
   return offset;

@@ -73,8 +73,13 @@ export interface FileStore extends StoredPath {
  */
 export async function readBytes(file: StoredFile, wanted?: string): Promise<Uint8Array<ArrayBuffer>> {
   using source = await file.open(wanted);
-  const bytes = new Uint8Array(source.size);
-  await source.read(0, bytes);
+  return await readPart(source, 0, source.size);
+}
+
+/** `length` bytes from `start` on, or as many as there are. */
+export async function readPart(source: ByteSource, start: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(Math.min(length, source.size - start));
+  await source.read(start, bytes);
   return bytes;
 }
 

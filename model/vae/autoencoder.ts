@@ -273,8 +273,7 @@ export class CausalAutoencoder implements VideoVae {
         scale: 1,
         chunks: this.#chunks(encoder, latentFrames, plan),
         pieceBytes: this.#pieceBytes(options),
-        onProgress: options.onProgress,
-        signal: options.signal,
+        options,
         record: (pass, chunk, { row, column, weights }) => {
           const window = cutWindow(gpu, video, {
             frame: chunk.start,
@@ -330,8 +329,7 @@ export class CausalAutoencoder implements VideoVae {
       scale,
       chunks: this.#chunks(decoder, latents.dim(2), plan),
       pieceBytes: this.#pieceBytes(options),
-      onProgress: options.onProgress,
-      signal: options.signal,
+      options,
       begin: canvasOf,
       record: (pass, chunk, { row, column, weights }) => {
         const { clip, start } = canvasOf(chunk);

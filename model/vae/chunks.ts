@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { OnProgress } from "../progress.ts";
+import type { CodingOptions } from "../family.ts";
 import { FeatureCache, type Pass } from "./feature_cache.ts";
 import { isTiled, planWeights, type Span, type TilePlan } from "./tiling.ts";
 
@@ -51,9 +51,8 @@ export interface ChunkWork {
   readonly scale: number;
   readonly chunks: readonly Chunk[];
   readonly pieceBytes: number;
-  readonly onProgress: OnProgress | undefined;
-  /** Ends the work before the next chunk. */
-  readonly signal: AbortSignal | undefined;
+  /** A signal ends the work before the next chunk. */
+  readonly options: CodingOptions;
   /** Makes what the chunk's result goes into, if need be. */
   begin?(chunk: Chunk): void;
   /** Records the work. Tensors made in it are freed behind it. */
@@ -68,7 +67,7 @@ export interface ChunkWork {
  * @throws the signal's reason, if it is aborted
  */
 export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
-  const { stage, plan, scale, chunks, pieceBytes, onProgress, signal } = work;
+  const { stage, plan, scale, chunks, pieceBytes, options: { onProgress, signal } } = work;
   const tiles = plan.rows.flatMap((row, i) => plan.columns.map((column, j) => ({ row, column, i, j })));
   const last = chunks.at(-1)!;
   const total = tiles.length * (last.latentStart + last.latentCount);

@@ -10,7 +10,9 @@
  */
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { isJsonObject } from "../checkpoint/json.ts";
 import { fileAt, folderAt } from "../files/disk.ts";
+import { readPart } from "../files/store.ts";
 import { gifComments } from "./comment/gif.ts";
 import { mp4Comments } from "./comment/mp4.ts";
 import { pngComments } from "./comment/png.ts";
@@ -41,9 +43,7 @@ async function comments(path: string): Promise<string[]> {
   const stored = fileAt(path);
   if (await stored.kind() === "folder") return await folderComments(path);
   using file = await stored.open(WANTED);
-  const start = new Uint8Array(Math.min(12, file.size));
-  await file.read(0, start);
-  const magic = String.fromCharCode(...start);
+  const magic = String.fromCharCode(...await readPart(file, 0, 12));
   if (magic.startsWith("GIF8")) return await gifComments(file);
   if (magic.startsWith("\x89PNG")) return await pngComments(file);
   if (magic.slice(4, 8) === "ftyp") return await mp4Comments(file);
@@ -55,9 +55,7 @@ async function folderComments(folder: string): Promise<string[]> {
   if (await record.kind()) {
     using file = await record.open();
     checkRecordSize(record.path, file.size);
-    const bytes = new Uint8Array(file.size);
-    await file.read(0, bytes);
-    return [new TextDecoder().decode(bytes)];
+    return [new TextDecoder().decode(await readPart(file, 0, file.size))];
   }
   if ((await frameNames(folder)).length > 0) return [];
   throw new TilereelError(`${folder} holds neither frames nor ${RECORD_FILE}: name a clip that tilereel wrote`);
@@ -72,8 +70,6 @@ function parseRecord(text: string, path: string): ClipRecord | undefined {
   } catch (error) {
     throw new TilereelError(`${path}: the record of how it was made is damaged: it is not JSON`, { cause: error });
   }
-  if (typeof record !== "object" || record === null || Array.isArray(record)) {
-    throw new TilereelError(`${path}: the record of how it was made is damaged: it is not a JSON object`);
-  }
-  return record as ClipRecord;
+  if (isJsonObject(record)) return record;
+  throw new TilereelError(`${path}: the record of how it was made is damaged: it is not a JSON object`);
 }

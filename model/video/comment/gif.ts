@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import type { ByteSource } from "../../files/store.ts";
+import { type ByteSource, readPart } from "../../files/store.ts";
 import { concatenate } from "../mp4_boxes.ts";
 import { checkRecordSize } from "../record_text.ts";
 
@@ -33,8 +33,7 @@ export function withGifComment(gif: Uint8Array, ascii: string): Uint8Array<Array
  * @throws {TilereelError} when the file is damaged, or a comment is larger than a record may be
  */
 export async function gifComments(file: ByteSource): Promise<string[]> {
-  const bytes = new Uint8Array(file.size);
-  await file.read(0, bytes);
+  const bytes = await readPart(file, 0, file.size);
   const damaged = () => new TilereelError(`${file.path} is not a whole GIF: it is damaged or cut short`);
   let at = FLAGS;
   const byte = () => {

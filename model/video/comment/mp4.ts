@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import type { ByteSource } from "../../files/store.ts";
+import { type ByteSource, readPart } from "../../files/store.ts";
 import { box, fullBox } from "../mp4_boxes.ts";
 import { checkRecordSize } from "../record_text.ts";
 
@@ -62,8 +62,7 @@ export async function mp4Comments(file: ByteSource): Promise<string[]> {
     const size = end - begin - UTF8.length;
     if (size < 0) throw damaged();
     checkRecordSize(file.path, size);
-    const data = new Uint8Array(end - begin);
-    await file.read(begin, data);
+    const data = await readPart(file, begin, end - begin);
     if (UTF8.slice(0, 4).every((byte, i) => data[i] === byte)) {
       comments.push(new TextDecoder().decode(data.subarray(UTF8.length)));
     }

@@ -4,7 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import type { ByteSource } from "../../files/store.ts";
+import { type ByteSource, readPart } from "../../files/store.ts";
 import { concatenate, u32 } from "../mp4_boxes.ts";
 import { checkRecordSize } from "../record_text.ts";
 
@@ -41,21 +41,18 @@ function crc32(bytes: Uint8Array): number {
 export async function pngComments(file: ByteSource): Promise<string[]> {
   const damaged = () => new TilereelError(`${file.path} is not a whole PNG: it is damaged or cut short`);
   const comments: string[] = [];
-  const header = new Uint8Array(HEADER);
   for (let at = SIGNATURE;;) {
     if (at + HEADER > file.size) throw damaged();
-    await file.read(at, header);
+    const header = await readPart(file, at, HEADER);
     const size = new DataView(header.buffer).getUint32(0);
     const type = String.fromCharCode(...header.subarray(4));
     if (at + HEADER + size + CHECK > file.size) throw damaged();
     if (type === "IEND") return comments;
     if (type === "iTXt") {
-      const start = new Uint8Array(Math.min(size, PREFIX.length));
-      await file.read(at + HEADER, start);
+      const start = await readPart(file, at + HEADER, Math.min(size, PREFIX.length));
       if (new TextDecoder().decode(start) === PREFIX) {
         checkRecordSize(file.path, size - PREFIX.length);
-        const chunk = new Uint8Array(4 + size + CHECK);
-        await file.read(at + 4, chunk);
+        const chunk = await readPart(file, at + 4, 4 + size + CHECK);
         const checked = chunk.subarray(0, 4 + size);
         if (new DataView(chunk.buffer).getUint32(4 + size) !== crc32(checked)) throw damaged();
         comments.push(new TextDecoder().decode(checked.subarray(4 + PREFIX.length)));

@@ -8,7 +8,7 @@ import { TilereelError } from "../../../gpu/common/errors.ts";
 import { formatBytes } from "../../../gpu/common/format_bytes.ts";
 import { BT601, BT709, MATRIX_BT709, type YuvColours } from "../colours.ts";
 import { fileAt } from "../../files/disk.ts";
-import type { ByteSource } from "../../files/store.ts";
+import { type ByteSource, readPart } from "../../files/store.ts";
 import type { Pictures } from "./timed_picture.ts";
 import { LARGEST_NAL_UNIT, openH264Decoder } from "./tiny_h264.ts";
 import { yuv420ToRgb } from "./yuv.ts";
@@ -67,8 +67,7 @@ async function describe(file: ByteSource): Promise<Track | string> {
   mp4.onError = () => damaged = true;
   try {
     for (let at = 0; at < file.size && !ready && !damaged;) {
-      const piece = new Uint8Array(Math.min(HEADER_PIECE, file.size - at));
-      await file.read(at, piece);
+      const piece = await readPart(file, at, HEADER_PIECE);
       // Jumps over the pictures, where they come before the description.
       const next = mp4.appendBuffer(MP4BoxBuffer.fromArrayBuffer(piece.buffer, at));
       at = next > at ? next : at + piece.length;
@@ -116,9 +115,7 @@ async function* decode(path: string, track: Track): Pictures & AsyncGenerator {
   for (const set of parameterSets) decoder.decode(set);
   for (const [i, { offset, size, end }] of samples.entries()) {
     const damaged = () => new TilereelError(`${path}: frame ${i + 1} cannot be decoded; the file is damaged`);
-    const bytes = new Uint8Array(size);
-    await file.read(offset, bytes);
-    const [frame, ...more] = nalUnits(bytes, lengthSize).flatMap((unit) => {
+    const [frame, ...more] = nalUnits(await readPart(file, offset, size), lengthSize).flatMap((unit) => {
       if (unit.length > LARGEST_NAL_UNIT) {
         throw new TilereelError(
           `${path}: frame ${i + 1} has ${formatBytes(unit.length)} in one unit, which is too large to decode; ` +

@@ -5,7 +5,7 @@
  */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fileAt } from "../../files/disk.ts";
-import { readBytes } from "../../files/store.ts";
+import { readBytes, readPart } from "../../files/store.ts";
 import type { Video } from "../video.ts";
 import { cover } from "./cover.ts";
 import { readWithFfmpeg } from "./ffmpeg.ts";
@@ -61,9 +61,7 @@ async function openPictures(path: string, shape: ClipShape): Promise<Pictures> {
     throw new TilereelError(`${path} holds no PNG or JPEG frames`);
   }
   using file = await stored.open("a clip");
-  const bytes = new Uint8Array(Math.min(12, file.size));
-  await file.read(0, bytes);
-  const start = String.fromCharCode(...bytes);
+  const start = String.fromCharCode(...await readPart(file, 0, 12));
   if (start.startsWith("GIF8")) return readGif(path, await readBytes(stored));
   if (start.slice(4, 8) !== "ftyp") return readWithFfmpeg(path, shape, "it is neither a GIF nor an MP4");
   const mp4 = await openMp4(path);

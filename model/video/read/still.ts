@@ -55,7 +55,7 @@ function fromPng(png: DecodedPng): Still {
 }
 
 /** RGB of 1 (grey), 2 (grey, alpha), 3 or 4 (with alpha) samples a pixel, over black. */
-function opaque(samples: ArrayLike<number>, channels: number): Uint8Array {
+export function opaque(samples: ArrayLike<number>, channels: number): Uint8Array {
   const rgb = new Uint8Array(samples.length / channels * 3);
   const hasAlpha = channels % 2 === 0, step = channels > 2 ? 1 : 0;
   for (let from = 0, to = 0; to < rgb.length; from += channels, to += 3) {
