@@ -18,9 +18,9 @@ import type { Size } from "./program.ts";
 import { normalTensor } from "./random.ts";
 import { SHAPES } from "./shapes.ts";
 
-/** One thing that is timed. */
+/** One measurement. */
 export interface Case {
-  /** What is computed, with its size. */
+  /** The name of the computation, with its size. */
   readonly name: string;
   /** Makes the operands, which belong to the enclosing scope. `variant` is that of a sweep. */
   readonly prepare: (gpu: Gpu, variant?: string) => Prepared | Promise<Prepared>;

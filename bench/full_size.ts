@@ -92,7 +92,7 @@ async function newFolder(dir: string): Promise<string> {
   }
 }
 
-/** What rendering took. */
+/** The time and memory of rendering. */
 type Rendered = Awaited<ReturnType<typeof render>>;
 
 /** The data of a run: seconds, and bytes of GPU memory. */

@@ -59,7 +59,7 @@ const CARD = { memoryLimit: 24e9 }, SERVER = { memoryLimit: 80e9 };
 /** A case whose method is told by its name. */
 type NamedCase = Omit<MemoryCase, "attention"> & { readonly method?: string };
 
-/** What is counted where no model is named. */
+/** The cases that are counted by default. */
 const CASES: readonly NamedCase[] = [
   { ...SMALL, frames: 33, weights: "resident" },
   { ...SMALL, frames: 81, weights: "resident" },

@@ -101,7 +101,7 @@ export async function onGpu(
   }
 }
 
-/** What --json and --save say. */
+/** The content of --json and --save. */
 interface ResultValues {
   readonly json?: boolean;
   readonly save?: string;

@@ -105,7 +105,7 @@ async function bench(values: Values): Promise<void> {
 interface Contender {
   readonly setting: string;
   readonly options: ReadyMethods["options"];
-  /** What the setting says of sampling. It takes precedence over the options of the bench. */
+  /** The sampling options of the setting. It takes precedence over the options of the bench. */
   readonly values: ClipValues;
 }
 

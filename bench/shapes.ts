@@ -18,7 +18,7 @@ import { type TensorSpec, transformerTensors, vaeTensors } from "./full_size/ten
 /** The number formats of files of weights. */
 export type StoredDtype = "F32" | "BF16";
 
-/** What makes weights up. */
+/** The function that makes random weights. */
 export type MakeSource = (tensors: readonly TensorSpec[], dtype: StoredDtype) => TensorSource;
 
 /** A model, and the clip that it is measured at. */

@@ -46,7 +46,7 @@ const options = {
 
 type Values = OptionValues<typeof options>;
 
-/** Dense attention is timed on at most so many heads and scaled up, because all heads take the same time. */
+/** Dense attention is timed on at most this number of heads and scaled up, because all heads take the same time. */
 const DENSE_HEADS = 12;
 
 interface Result {

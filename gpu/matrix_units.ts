@@ -14,7 +14,7 @@ export interface MatrixUnits {
   readonly subgroup: number;
 }
 
-/** What Dawn's `GPUAdapterInfo` has beyond the standard. */
+/** Dawn's additions to `GPUAdapterInfo`. */
 interface MatrixInfo {
   readonly subgroupMatrixConfigs?: Iterable<{
     readonly M: number;

@@ -23,7 +23,7 @@ export interface ConditionedPass extends GuidedPass {
   readonly conditioning: Conditioning;
 }
 
-/** What is denoised, and by what. */
+/** The latents to denoise, and the model that denoises them. */
 export interface DenoisingTask {
   readonly gpu: Gpu;
   readonly model: Pick<FamilyModel, "family" | "shape">;
@@ -104,7 +104,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   return owned.disown(latents);
 }
 
-/** What computes the steps of a clip. */
+/** The parts that compute the steps of a clip. */
 interface StepMeans {
   readonly attention: PreparedAttention;
   readonly cache?: CountedCache;

@@ -29,7 +29,7 @@ export function familyOf(transformerClass: unknown, pipelineClass: unknown): Fam
     FAMILIES.find((family) => family.pipelineClass === pipelineClass);
 }
 
-/** What the sizes of all families are multiples of. A size that does not fit this fits no model. */
+/** The common divisors of the sizes of all families. A size that does not fit this fits no model. */
 export function commonMultiples(): ClipMultiples {
   const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b);
   const common = (of: keyof ClipMultiples) => FAMILIES.map(({ multiples }) => multiples[of]).reduce(divisor);

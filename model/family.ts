@@ -61,7 +61,7 @@ export interface ModelPart {
   readonly classes?: readonly string[];
   /** Whether a model can be opened without it. Its absence is reported when it is needed. */
   readonly optional?: boolean;
-  /** What can be given instead of it: another text encoder, or the embeddings of a prompt. */
+  /** The options that can replace it: another text encoder, or the embeddings of a prompt. */
   readonly replacedBy?: readonly ("textEncoder" | "embeddings")[];
   /** Present where it has weights. */
   readonly weights?: PartWeights;
@@ -127,7 +127,7 @@ export interface FamilyModel extends Disposable {
    * @throws {TilereelError} as {@link loadTransformer}
    */
   loadVae(gpu: Gpu, part: VaePart, onProgress?: OnProgress): Promise<VideoVae>;
-  /** What embeds prompts. Its files are opened when they are first needed. */
+  /** The prompt encoder. Its files are opened when they are first needed. */
   promptEncoder(gpu: Gpu, options?: PromptEncoderOptions): PromptEncoder;
 }
 
@@ -257,7 +257,7 @@ export interface VideoVae extends Disposable {
   encode(clip: Tensor, options?: CodingOptions): Promise<{ readonly mean: Tensor; readonly logvar: Tensor }>;
 }
 
-/** What embeds prompts. */
+/** Embeds prompts. */
 export interface PromptEncoder extends Disposable {
   /**
    * Embeds prompts.
@@ -271,7 +271,7 @@ export interface PromptEncoder extends Disposable {
   encode(prompts: readonly string[], textTokens: number, options?: EncodeOptions): Promise<Conditioning[]>;
 }
 
-/** What {@link PromptEncoder.encode} may be told. */
+/** Options of {@link PromptEncoder.encode}. */
 export interface EncodeOptions extends TextEncodeOptions {
   readonly onNote?: ((note: string) => void) | undefined;
 }

@@ -9,7 +9,7 @@ import type { LoadOptions } from "./pipeline.ts";
 import type { WeightChoices } from "./weights/weight_options.ts";
 import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 
-/** What a model is used with. */
+/** The parts and the format that a model is used with. */
 export interface ModelVariant {
   /** Folders, or single files of weights, in place of parts of the model, by the parts' names: `{ vae: "vae.safetensors" }`. */
   readonly parts?: GivenParts | undefined;

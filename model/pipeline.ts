@@ -41,10 +41,10 @@ export interface Array5D {
   readonly shape: readonly number[];
 }
 
-/** What decides how much memory a clip needs. */
+/** The settings on which a clip's memory depends. */
 export type ClipToCome = Pick<GenerateOptions, "width" | "height" | "frames" | "guidance" | "cache">;
 
-/** What {@link VideoPipeline.load} takes. */
+/** Options of {@link VideoPipeline.load}. */
 export interface LoadOptions extends WeightChoices {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
@@ -74,7 +74,7 @@ export interface LoadOptions extends WeightChoices {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What {@link VideoPipeline.encodePrompts} takes. */
+/** Options of {@link VideoPipeline.encodePrompts}. */
 export interface EncodePromptsOptions {
   /** Tokens that each prompt is padded or cut to. Default: the model's. */
   readonly textTokens?: number | undefined;
@@ -84,11 +84,11 @@ export interface EncodePromptsOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What {@link VideoPipeline.generate} takes. */
+/** Options of {@link VideoPipeline.generate}. */
 export interface GenerateOptions {
-  /** What to show. */
+  /** The prompt: what the clip should show. */
   readonly prompt: string;
-  /** What to steer away from. Default: nothing, the empty prompt. */
+  /** What the clip should not show. Default: the empty prompt. */
   readonly negativePrompt?: string;
   /** Embeddings to use instead of encoding the prompts. */
   readonly embeddings?: PromptEmbeddings;
@@ -230,7 +230,7 @@ export class VideoPipeline {
     return this.parts.placement;
   }
 
-  /** What is rendered where {@link GenerateOptions} says nothing. */
+  /** The defaults for {@link GenerateOptions}. */
   get defaults(): GenerationDefaults {
     return this.parts.model.defaults;
   }

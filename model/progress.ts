@@ -21,7 +21,7 @@ const SHARES = {
 /** A stage of a clip. */
 export type ClipStage = keyof typeof SHARES;
 
-/** What is being done, as it is shown to the user: a stage of a clip, or of other work. */
+/** The current work, as it is shown to the user: a stage of a clip, or of other work. */
 export type Stage =
   | ClipStage
   | "encode"

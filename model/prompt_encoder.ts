@@ -35,7 +35,7 @@ export interface TextEncoderPart {
   readonly open: (gpu: Gpu, folder: FileStore, options: WeightOptions | undefined) => Promise<TextEncoder>;
 }
 
-/** What a {@link TextPromptEncoder} is made of. */
+/** The parts of a {@link TextPromptEncoder}. */
 export interface TextEncoderParts extends PromptEncoderOptions {
   readonly folder: ModelFolder;
   /** Channels of the text that the transformer takes. */

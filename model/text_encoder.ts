@@ -16,7 +16,7 @@ export interface TokenizedPrompt {
   readonly length: number;
 }
 
-/** What {@link TextEncoder.encode} may be told. */
+/** Options of {@link TextEncoder.encode}. */
 export interface TextEncodeOptions {
   /** Told "encode prompt". */
   readonly onProgress?: OnProgress | undefined;

@@ -25,9 +25,9 @@ const SCHEDULER = {
   use_flow_sigmas: true,
 };
 
-/** What differs from Wan 2.1 T2V 1.3B. */
+/** The differences from Wan 2.1 T2V 1.3B. */
 export interface Changes {
-  /** What the transformer is stored in. Default: BF16, as in converted checkpoints; Wan-AI's are F32. */
+  /** The format of the transformer's files. Default: BF16, as in converted checkpoints; Wan-AI's are F32. */
   readonly stored?: StoredDtype;
   /** Values of `config.json`. */
   readonly transformer?: Readonly<Record<string, unknown>>;

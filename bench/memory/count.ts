@@ -53,7 +53,7 @@ export interface MemoryCount {
   readonly tiles: number;
 }
 
-/** After so many steps all that UniPC remembers is in memory. */
+/** After this number of steps, UniPC's whole history is in memory. */
 const STEPS = 3;
 
 /** Loads, denoises and decodes with one of Wan's models on a dry device. */

@@ -16,13 +16,13 @@ export interface TimedTransformer {
   readonly loaded: number;
   /** A forward pass of the blocks that are loaded. */
   forward(attend: SelfAttention | undefined): Promise<void>;
-  /** So many layers. If fewer blocks are loaded, their weights serve several layers. */
+  /** The number of layers. If fewer blocks are loaded, their weights serve several layers. */
   layers(count: number, attend: SelfAttention | undefined): void;
-  /** What comes before and after the blocks. */
+  /** The work before and after the blocks. */
   outer(): void;
 }
 
-/** Loads so many blocks. The tensors are on the GPU until that is closed. */
+/** Loads the given number of blocks. The tensors are on the GPU until that is closed. */
 export async function openTransformer(
   gpu: Gpu,
   { size, textTokens, ...shape }: ModelShape,

@@ -10,7 +10,7 @@ import type { QualityRun } from "../quality.ts";
 import type { SparseRun } from "../sparse.ts";
 import type { StepsRun } from "../steps.ts";
 
-/** What `tools/gpu_machine/torch_baseline.py` measured. */
+/** The results of `tools/gpu_machine/torch_baseline.py`. */
 export interface TorchRun {
   readonly results: readonly {
     readonly shape: string;

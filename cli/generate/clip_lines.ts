@@ -15,7 +15,7 @@ import type { ClipRecord } from "../../model/video/record_text.ts";
 export interface MadeClip {
   readonly file: string;
   readonly record: ClipRecord;
-  /** As asked for. */
+  /** The requested settings. */
   readonly sigmas: Sigmas | undefined;
   readonly bytes: number;
   readonly seconds: number;

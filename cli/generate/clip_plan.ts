@@ -19,7 +19,7 @@ import { formatOf, type VideoFormat, withFormat } from "../../model/video/write_
 export interface Clip {
   readonly prompt: string;
   readonly seed: number;
-  /** What was asked for; the model's defaults fill the rest. */
+  /** The requested settings. The model's defaults complete them. */
   readonly values: BatchValues;
   /** The path to write. Its ending decides the format. */
   readonly out: string;
@@ -32,7 +32,7 @@ export interface Clip {
   readonly where?: string;
 }
 
-/** What decides the plan. */
+/** The inputs of the plan. */
 export interface PlanOptions {
   readonly prompt?: string | undefined;
   /** A file of prompts, instead of one prompt. */

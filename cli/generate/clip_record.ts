@@ -14,10 +14,10 @@ import { batchOptions } from "./batch_options.ts";
 import { type ClipSettings, optionName } from "../../tools/program/clip/clip_settings.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
 
-/** What the embedded model is called. */
+/** The name of the embedded model. */
 export const EMBEDDED = "embedded";
 
-/** What a clip is made with. */
+/** Everything that a clip is made with. */
 export interface RecordParts {
   readonly settings: ClipSettings;
   readonly methods: ReadyMethods;

@@ -69,7 +69,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
   return failed.length > 0 ? 1 : 0;
 }
 
-/** What is the same for all clips. */
+/** The values that all clips share. */
 class Run implements Disposable {
   readonly output: Output;
   readonly #workshop = new LastingWorkshop(() => this.#openWorkshop());

@@ -18,7 +18,7 @@ import type { ClipRecord } from "../../model/video/record_text.ts";
 import { optionName } from "../../tools/program/clip/clip_settings.ts";
 import { EMBEDDED, FILE_KEYS, type FileKey, optionsOf } from "./clip_record.ts";
 
-/** What a clip was made with. */
+/** Everything that a clip was made with. */
 export interface Like {
   readonly file: string;
   readonly record: ClipRecord;
@@ -33,7 +33,7 @@ export interface Like {
   readonly files: Readonly<Record<string, string>>;
 }
 
-/** What the command line says. It takes precedence over the record. */
+/** The options of the command line. They take precedence over the record. */
 export interface LikeOptions {
   readonly model: string | undefined;
   readonly given: BatchValues;

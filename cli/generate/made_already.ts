@@ -18,7 +18,7 @@ export interface PlannedClip extends Clip {
 
 /** An existing clip that is kept. */
 export interface KeptClip extends PlannedClip {
-  /** What the file says. */
+  /** The content of the file. */
   readonly found: ClipRecord | undefined;
 }
 
@@ -38,7 +38,7 @@ export interface SortedClips {
   readonly different: readonly DifferentClip[];
 }
 
-/** What decides whether clips are made. */
+/** The inputs of the decision whether clips are made. */
 export interface SortOptions {
   /** Whether clips that were made with other settings are made again. */
   readonly overwrite: boolean;

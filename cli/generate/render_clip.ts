@@ -30,7 +30,7 @@ export interface RenderedVideo {
 
 /** A clip in its file. */
 export interface RenderedClip extends Omit<RenderedVideo, "video"> {
-  /** What the file carries. */
+  /** The record in the file. */
   readonly record: ClipRecord;
   /** The size of the file or files. */
   readonly bytes: number;

@@ -22,7 +22,7 @@ export interface EmbeddingsFile {
   readonly negative?: Array32;
 }
 
-/** What diffusers' pipelines call them. */
+/** Their names in diffusers' pipelines. */
 const POSITIVE = "prompt_embeds", NEGATIVE = "negative_prompt_embeds";
 
 /**

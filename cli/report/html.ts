@@ -10,7 +10,7 @@ export class Html {
   constructor(readonly text: string) {}
 }
 
-/** What can be inserted: text is escaped, HTML is not, arrays are joined, and undefined is left out. */
+/** Values that can be inserted: text is escaped, HTML is not, arrays are joined, and undefined is left out. */
 export type Part = string | number | Html | undefined | readonly Part[];
 
 /** A piece of a page from a template; attributes must stand in double quotes. */

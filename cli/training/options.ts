@@ -5,7 +5,7 @@
  */
 import { flag, inGroup, integer, number, path } from "../../tools/program/options.ts";
 
-/** What a training does where an option is not given. */
+/** The defaults of a training. */
 export interface TrainingDefaults {
   /** The folder, and the name of the result's file in it. */
   readonly out: string;
@@ -59,7 +59,7 @@ export const reportOptions = inGroup("Output", {
   quiet: flag({ short: "q", help: "Print nothing but errors." }),
 });
 
-/** What was given, over defaults. */
+/** The given options over the defaults. */
 export function withDefaults<T extends object>(given: { [K in keyof T]?: T[K] | undefined }, defaults: T): T {
   const entries = Object.entries(given).filter(([, value]) => value !== undefined);
   return { ...defaults, ...Object.fromEntries(entries) };

@@ -24,7 +24,7 @@ export type TrainingValues = OptionValues<
 /** One kind of training, as a command runs it. */
 export interface TrainingCommand<Step extends LoggedStep> {
   readonly defaults: TrainingDefaults;
-  /** What --json calls the result. */
+  /** The result's key in the output of --json. */
   readonly kind: string;
   /** Said when the first Ctrl-C comes. */
   readonly stopping: string;
@@ -38,7 +38,7 @@ export interface OpenTraining<Step extends LoggedStep> {
   train(options: TrainingOptions<Step>): Promise<number>;
   /** The figures of a step, for the line of progress. */
   figures(step: Step): string;
-  /** What came of it. */
+  /** The result. */
   summarize(result: TrainingResult<Step>): Promise<Omit<Summary, "invitation">>;
 }
 
@@ -48,7 +48,7 @@ export interface TrainingResult<Step> {
   readonly file: string;
   readonly steps: number;
   readonly log: TrainingLog<Step>;
-  /** What the log's means are taken over, in words. */
+  /** The unit that the log's means are taken over, in words. */
   readonly means: string;
 }
 

@@ -10,7 +10,7 @@ const MOST_SITES = 1 << 14;
 /** Adds index checks to all kernels of a device, for tests; see `rewrite.ts`. */
 export class BoundsChecker {
   readonly #watched = new Map<KernelSource, KernelSource>();
-  /** What the message says of each site. */
+  /** The text about each site in the message. */
   readonly #sites: string[] = [];
   readonly #found: Tensor;
 

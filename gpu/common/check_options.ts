@@ -6,7 +6,7 @@
 import { quoted, TilereelError } from "./errors.ts";
 import { didYouMean } from "./nearest.ts";
 
-/** What a value must be. */
+/** The requirement for a value. */
 export interface Kind {
   /** In words: "a whole number of at least 1". */
   readonly expected: string;

@@ -7,7 +7,7 @@
 import { eightFloats, unpackFloats } from "./f32.ts";
 import { MatrixFormat, type Reader } from "./format.ts";
 
-/** What describes such a format. */
+/** The description of such a format. */
 export interface BlockFormat {
   readonly name: string;
   /** The number of elements of a block: 1, or a multiple of 8. Rows of matrices must be multiples of it. */

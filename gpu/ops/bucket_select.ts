@@ -37,7 +37,7 @@ export function keptSlots({ members, keep, rest }: Buckets): number {
   return members.dim(0) * (1 + keep) + (rest?.dim(0) ?? 0);
 }
 
-/** What both kernels have. A head has `slots` slots; the first of them to write is `first_slot`. */
+/** The shared part of both kernels. A head has `slots` slots; the first of them to write is `first_slot`. */
 const SHARED = {
   buffers: {
     ...{ x: read("vec4f"), members: read("u32"), rest: read("u32"), head_ids: read("u32") },

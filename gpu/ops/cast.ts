@@ -7,7 +7,7 @@ import { memo } from "../kernels/memo.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** What distinguishes kernels that cast. */
+/** The parameters that distinguish kernels that cast. */
 interface Cast {
   readonly from: MatrixFormat;
   readonly to: MatrixFormat;
@@ -49,7 +49,7 @@ ${
 /** Whether {@link castInto} can make numbers of a format. Others, such as quantised ones, can only be read. */
 export const canCastTo = (format: MatrixFormat) => format === f32 || format.rounding !== undefined;
 
-/** What happens to numbers before they are rounded. */
+/** The operation on numbers before they are rounded. */
 export interface CastOptions {
   /** [rows], f32: each row of x is multiplied by its scale. */
   readonly scale?: Tensor | undefined;

@@ -1,4 +1,4 @@
-/** What a trial found of one family. */
+/** The result of a trial for one family. */
 export interface FamilyChoice {
   /** The fastest variant. */
   readonly variant: string;
@@ -6,7 +6,7 @@ export interface FamilyChoice {
   readonly ms: Readonly<Record<string, number>>;
 }
 
-/** What a trial found. */
+/** The results of a trial. */
 export interface KernelChoices {
   /** A digest of the variants that it chose from. */
   readonly families: string;

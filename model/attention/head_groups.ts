@@ -51,7 +51,7 @@ export interface PreparedSomeHeads extends Disposable {
 
 /** Heads of a layer that are computed alike. */
 export interface HeadGroup<T> {
-  /** What they have in common. */
+  /** Their common value. */
   readonly kind: T;
   /** In ascending order. */
   readonly heads: readonly number[];

@@ -19,7 +19,7 @@ import type { AttentionReport, RanAttention } from "./report.ts";
  */
 export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => Tensor;
 
-/** What attention is prepared for: one clip's tokens and schedule. */
+/** The task that attention is prepared for: the tokens and the schedule of one clip. */
 export interface AttentionTask {
   readonly gpu: Gpu;
   readonly shape: HeadShape;

@@ -6,7 +6,7 @@
 import type { TokenLayout } from "./layout.ts";
 import type { AttentionTask } from "./method.ts";
 
-/** One thing for each pass of a step. Passes of one length share it. All are disposed of together. */
+/** One object for each pass of a step. Passes of one length share it. All are disposed of together. */
 export class Passes<T extends Disposable> implements Disposable {
   readonly #byPass: readonly T[];
   readonly #held: DisposableStack;
@@ -19,7 +19,7 @@ export class Passes<T extends Disposable> implements Disposable {
     this.#held = building.move();
   }
 
-  /** That of one pass. */
+  /** The object of one pass. */
   of(pass: number): T {
     return this.#byPass[pass]!;
   }

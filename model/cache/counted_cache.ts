@@ -13,7 +13,7 @@ export class CountedCache {
 
   constructor(private readonly cache: PreparedCache, private readonly shape: Pick<HeadShape, "layers">) {}
 
-  /** What was spared until now. */
+  /** The computations that were saved so far. */
   get report(): CacheReport {
     return this.#spared;
   }

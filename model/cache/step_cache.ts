@@ -11,7 +11,7 @@ import type { HeadShape } from "../attention/layout.ts";
 import type { FamilyModel } from "../family.ts";
 import type { PassName } from "../guidance.ts";
 
-/** What a cache is prepared for: one clip's schedule. */
+/** The task that a cache is prepared for: the schedule of one clip. */
 export interface CacheTask {
   readonly gpu: Gpu;
   /** Tells models apart where a cache has numbers for each, such as TeaCache's coefficients. */
@@ -101,10 +101,10 @@ export interface BlockState {
   modulatedInput(): Tensor | undefined;
 }
 
-/** What a cache spared in one clip, for each pass. */
+/** The computations that a cache saved in one clip, for each pass. */
 export type CacheReport = ReadonlyMap<PassName, SparedWork>;
 
-/** What was spared in a pass, over all steps. */
+/** The computations that were saved in a pass, over all steps. */
 export interface SparedWork {
   /** The steps whose velocity the cache gave. */
   readonly steps: number;

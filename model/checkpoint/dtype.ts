@@ -116,7 +116,7 @@ export function isSafetensorsDtype(name: unknown): name is Dtype {
   return typeof name === "string" && Object.hasOwn(DTYPES, name) && DTYPES[name as Dtype].inSafetensors;
 }
 
-/** The bytes of so many consecutive elements. */
+/** The bytes of the given number of consecutive elements. */
 export function storedBytes(dtype: Dtype, elements: number): number {
   const { blockElements, blockBytes } = DTYPES[dtype];
   return Math.ceil(elements / blockElements) * blockBytes;

@@ -8,7 +8,7 @@ import { quoted } from "../../gpu/common/errors.ts";
 import { MATRIX_DTYPES } from "./dtype.ts";
 import type { TensorInfo } from "./tensor_source.ts";
 
-/** What must be known of a file: the names of its tensors, and their descriptions. */
+/** The required knowledge of a file: the names of its tensors, and their descriptions. */
 export interface NamedTensors {
   names(): string[];
   has(name: string): boolean;

@@ -20,7 +20,7 @@ export interface LinearLoadOptions {
   readonly stored?: readonly number[];
 }
 
-/** What is fused with a layer's product. */
+/** The operations that are fused with a layer's product. */
 export type LinearApplyOptions = Omit<LinearOptions, "scale" | "bias" | "precision" | "transposed">;
 
 /** A linear layer. The weights belong to whoever loaded them. */

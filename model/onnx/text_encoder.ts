@@ -22,10 +22,10 @@ import {
 /** The names that exporters of transformers' encoders use. */
 const IDS = "input_ids", MASK = "attention_mask", OUTPUT = "last_hidden_state";
 
-/** What makes one. */
+/** The values that make one. */
 const EXPORT = 'export the text encoder with "optimum-cli export onnx", or leave it out and use the model\'s own';
 
-/** What fails is thrown, and told by us. */
+/** Failures are thrown, and tilereel reports them. */
 const QUIET = { logSeverityLevel: 4 } as const;
 
 /**
@@ -180,7 +180,7 @@ export class OnnxTextEncoder implements TextEncoder {
   }
 }
 
-/** What onnxruntime says, as a part of one sentence. */
+/** onnxruntime's message, as a part of one sentence. */
 function reason(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.replace(/^.*ERROR_MESSAGE: /s, "").replace(/\s+/g, " ").replace(/\.$/, "").trim();

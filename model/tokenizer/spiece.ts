@@ -7,7 +7,7 @@ import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "../checkpoint/recognise.ts";
 import { readBytes, type StoredFile } from "../files/store.ts";
 
-/** What of a model is needed to encode. */
+/** The parts of a model that encoding needs. */
 interface SentencePieceModel {
   readonly pieces: readonly { readonly piece: string; readonly score: number; readonly type: number }[];
   readonly kind: number;

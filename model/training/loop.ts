@@ -15,7 +15,7 @@ import type { TrainingOptions } from "./training_options.ts";
 
 const CHECKPOINT_EVERY = 10;
 
-/** What the loop needs to know of one kind of training. */
+/** One kind of training, as the loop runs it. */
 export interface TrainingKind<Step extends LoggedStep> {
   /** The name of the result's file in the folder. */
   readonly result: string;
@@ -29,7 +29,7 @@ export interface TrainingKind<Step extends LoggedStep> {
   open(checkpoint: TensorSource | undefined): Promise<TrainingState<Step>>;
 }
 
-/** What is trained, with its optimizer. It may hold memory until it is disposed of. */
+/** The trained weights with their optimizer. It may hold memory until it is disposed of. */
 export interface TrainingState<Step extends LoggedStep> extends Disposable {
   /** Whether a failed step leaves the state of the step before it, which can then be saved. */
   readonly failsWhole: boolean;

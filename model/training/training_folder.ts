@@ -13,7 +13,7 @@ export interface TrainingFiles {
   readonly checkpoint: string;
   /** The log, one line per step. */
   readonly log: string;
-  /** What was trained, once all steps are done. */
+  /** The result, once all steps are done. */
   readonly result: string;
 }
 

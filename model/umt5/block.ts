@@ -69,7 +69,7 @@ export async function loadUmt5Block(weights: Weights, config: Umt5Config): Promi
   };
 }
 
-/** What all blocks share in one run. */
+/** The values that all blocks share in one run. */
 export interface Umt5Sequence {
   /** [batch], u32: tokens of each prompt that are not padding */
   readonly lengths: Tensor;

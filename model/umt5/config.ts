@@ -6,7 +6,7 @@
 import type { StoredFile } from "../files/store.ts";
 import { readPartConfig } from "../checkpoint/open_part.ts";
 
-/** What `UMT5EncoderModel` is built from. */
+/** The configuration of `UMT5EncoderModel`. */
 export interface Umt5Config {
   readonly vocabSize: number;
   /** Channels of a token. */

@@ -118,7 +118,7 @@ export interface ChunkDecoder extends Half {
   forward(pass: Pass, latents: Tensor, emit: (frames: Tensor) => void): void;
 }
 
-/** What a {@link CausalAutoencoder} is made of. */
+/** The parts of a {@link CausalAutoencoder}. */
 export interface AutoencoderParts extends Disposable {
   readonly encoder: ChunkEncoder | undefined;
   readonly decoder: ChunkDecoder | undefined;

@@ -43,7 +43,7 @@ export interface Place {
   readonly weights: Tensor | undefined;
 }
 
-/** What is done with every chunk of every tile. */
+/** The function that processes every chunk of every tile. */
 export interface ChunkWork {
   readonly stage: "encode" | "decode";
   readonly plan: TilePlan;

@@ -54,7 +54,7 @@ export class FeatureCache {
     this.gpu.copy(x.slice(x.dim(0) - past, past), kept);
   }
 
-  /** What was made since the last call, for the scope around a chunk to hand over. */
+  /** The tensors made since the last call, which the scope around a chunk must keep. */
   settle(): Tensor[] {
     const made = [...this.#fresh].map((layer) => this.#past.get(layer)!);
     this.#fresh.clear();

@@ -48,7 +48,7 @@ export interface SamplingRuns extends HeadShape {
   sample(run: number, observer: SamplingObserver): Promise<void>;
 }
 
-/** What observes a sampling run. */
+/** An observer of a sampling run. */
 export interface SamplingObserver {
   /**
    * Called with every layer of every pass, while the pass is recorded. It may record work of its own, but must not

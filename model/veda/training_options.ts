@@ -14,7 +14,7 @@ import type { UpdateOptions } from "./tile_parameters.ts";
 import type { TileShapes } from "./tile_shapes.ts";
 import type { Target } from "./veda_file.ts";
 
-/** What the optimizer is told. */
+/** Options of the optimizer. */
 export interface TileRecipe extends UpdateOptions {
   /** The part of full attention that the scores are to predict. */
   readonly target: Target;
@@ -23,7 +23,7 @@ export interface TileRecipe extends UpdateOptions {
 /** Defaults that worked for models of all sizes that were tried. */
 export const TILE_RECIPE: TileRecipe = { target: "max", lr: 1e-3, weightDecay: 0, average: 0.99 };
 
-/** What is trained, on which data, and where the results go. */
+/** The model to train, the data, and the place of the results. */
 export interface TileTraining extends TrainingOptions<TileTrainingStep> {
   readonly gpu: Gpu;
   /** As `samplingRuns` makes them. */

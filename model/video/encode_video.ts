@@ -25,7 +25,7 @@ import { encodeContactSheet } from "./png.ts";
 import { type ClipRecord, recordText, toAscii } from "./record_text.ts";
 import type { Video } from "./video.ts";
 
-/** What a clip can be encoded as: `png` is a contact sheet. */
+/** The formats of an encoded clip: `png` is a contact sheet. */
 export const FILE_FORMATS = ["mp4", "gif", "png"] as const;
 /** One of {@link FILE_FORMATS}. */
 export type FileFormat = typeof FILE_FORMATS[number];
@@ -33,7 +33,7 @@ export type FileFormat = typeof FILE_FORMATS[number];
 /** How a clip is encoded and written. */
 export interface WriteOptions {
   readonly onProgress?: OnProgress;
-  /** What made the clip, for the file to carry: see {@link readRecord}. */
+  /** How the clip was made, to store in the file: see {@link readRecord}. */
   readonly record?: ClipRecord;
   /** How good an MP4 is, from 1 to 100; 80 where none is given. Other formats have one quality. */
   readonly quality?: number;

@@ -7,7 +7,7 @@
 import type { ColourTags } from "./colours.ts";
 import type { FrameRate } from "./frame_rate.ts";
 
-/** What a stream is said to be. */
+/** The properties that a stream declares. */
 export interface StreamDescription {
   readonly colours: ColourTags;
   readonly rate: FrameRate;

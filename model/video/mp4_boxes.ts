@@ -4,7 +4,7 @@
  * @module
  */
 
-/** What a box is made of: bytes, or text in Latin-1. */
+/** The content of a box: bytes, or text in Latin-1. */
 export type BoxPart = Uint8Array | readonly number[] | string;
 
 /** A box of these parts. */

@@ -21,7 +21,7 @@ import { checkRecordSize, type ClipRecord, NAME } from "./record_text.ts";
 
 /** The record's file in a folder of frames. */
 export const RECORD_FILE = "clip.json";
-/** What {@link readRecord} expects at a path. */
+/** The files that {@link readRecord} expects at a path. */
 const WANTED = "a clip that tilereel wrote";
 
 /**

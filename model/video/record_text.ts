@@ -11,7 +11,7 @@ export type ClipRecord = Readonly<Record<string, unknown>>;
 
 /** Bytes that a record has at most, as JSON in UTF-8. */
 const LARGEST_RECORD = 1 << 20;
-/** What the record is called in that text. */
+/** The name of the record in that text. */
 export const NAME = "tilereel";
 
 /**

@@ -14,7 +14,7 @@ import { encodePng } from "./png.ts";
 import { RECORD_FILE } from "./record.ts";
 import { recordText } from "./record_text.ts";
 
-/** What a clip can be written as: `png` is a contact sheet, `frames` a folder of numbered pictures. */
+/** The formats of a written clip: `png` is a contact sheet, `frames` a folder of numbered pictures. */
 export const VIDEO_FORMATS = [...FILE_FORMATS, "frames"] as const;
 /** One of {@link VIDEO_FORMATS}. */
 export type VideoFormat = typeof VIDEO_FORMATS[number];

@@ -11,7 +11,7 @@ import type { RoutedModel } from "./routed_model.ts";
 import type { VortaSettings } from "./settings.ts";
 import type { RouterTrainingStep } from "./training_figures.ts";
 
-/** What is trained, on which data, and where the results go. */
+/** The model to train, the data, and the place of the results. */
 export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
   /** As `routedModel` makes it of a model and its transformer. */
   readonly model: RoutedModel;

@@ -8,7 +8,7 @@
 /** Of ComfyUI, of PEFT, of Kohya. */
 const PREFIX = /^(model\.diffusion_model\.|diffusion_model\.|model\.|base_model\.model\.|transformer\.|lora_unet_)/;
 
-/** What Wan's repository calls layers, in blocks and outside, and what diffusers calls them. */
+/** The names of layers in Wan's repository, in blocks and outside, and their names in diffusers. */
 const LAYERS = {
   ...attention("self_attn", "attn1"),
   ...attention("cross_attn", "attn2"),

@@ -10,7 +10,7 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Family } from "../family.ts";
 import type { WeightDtypeChoice } from "./weight_dtype.ts";
 
-/** What is added to one weight. */
+/** A tensor that is added to one weight. */
 export interface WeightDelta {
   /**
    * Computes a part of the delta.
@@ -20,7 +20,7 @@ export interface WeightDelta {
   rows(start: number, count: number): Tensor;
 }
 
-/** What is added to the weights of a part while they are loaded, as by LoRA. */
+/** Tensors that are added to the weights of a part while they are loaded, as by LoRA. */
 export interface WeightDeltas {
   /** Its file, for messages. */
   readonly path: string;
@@ -38,7 +38,7 @@ export interface WeightDeltas {
   of(name: string, shape: readonly number[]): WeightDelta | undefined;
 }
 
-/** What is added to the weights of a model. */
+/** Tensors that are added to the weights of a model. */
 export interface ModelDeltas extends Disposable {
   /** What is added to a part, by its name in {@link Family.parts}; undefined if nothing is. */
   of(part: string): WeightDeltas | undefined;
@@ -60,7 +60,7 @@ export interface WeightOptions {
   readonly adjust?: WeightDeltas | undefined;
 }
 
-/** What is chosen for the weights of a model. */
+/** The choices for the weights of a model. */
 export interface WeightChoices {
   /**
    * In which number format the GPU holds the matrices of transformer and text encoder. "auto", the default: as stored,

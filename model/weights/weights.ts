@@ -22,7 +22,7 @@ const PIECE_BYTES = 32 * 2 ** 20;
 /** Tensors are uploaded in pieces of multiples of so many rows. Then each piece can be bound, whatever its format. */
 const PIECE_ROWS = 256;
 
-/** What matrices or vectors may be stored in. */
+/** The formats in which matrices or vectors may be stored. */
 const LOADED_DTYPES = [...new Set([...MATRIX_DTYPES, ...FLOAT_DTYPES])];
 
 /** A matrix as products take it. */

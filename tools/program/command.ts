@@ -5,7 +5,7 @@
  */
 import type { Completion, OptionTable, OptionValues } from "./options.ts";
 
-/** What example command lines do, in a sentence each. */
+/** Descriptions of example command lines, one sentence each. */
 export type Examples = Readonly<Record<string, string>>;
 
 /** A command: its description, which help is written from, and what it does. */

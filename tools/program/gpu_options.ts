@@ -42,7 +42,7 @@ export const precisionOption = (group: string) =>
     default: "auto",
   });
 
-/** What the options say. */
+/** The values of the options. */
 export interface GpuValues extends OptionValues<ReturnType<typeof gpuOptions>> {
   readonly precision?: (typeof PRECISIONS)[number];
   /** --memory, in bytes. */

@@ -9,7 +9,7 @@ import { type GpuValues, openGpuAsAsked } from "./gpu_options.ts";
 import { openOutput, type Output } from "./output.ts";
 import { Interruption } from "./signals.ts";
 
-/** What {@link openLongRun} takes. */
+/** Options of {@link openLongRun}. */
 export interface LongRunOptions {
   /** Prints nothing but errors. */
   readonly quiet: boolean;

@@ -59,10 +59,10 @@ export const trainedModelOptions = inGroup("Model", {
 /** The same for commands that render. */
 export const modelOptions = { ...trainedModelOptions, weights: weightsOption, precision: precisionOption("Model") };
 
-/** What the options say of a model. */
+/** The options of a model. */
 export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly weights: typeof weightsOption }>;
 
-/** What of it makes its results different. */
+/** The part of them that changes its results. */
 export function variantOf({ "text-encoder": textEncoder, "weight-dtype": weightDtype }: ModelValues): ModelVariant {
   return { textEncoder, weightDtype };
 }

@@ -9,7 +9,7 @@ import { didYouMean } from "../../gpu/common/nearest.ts";
 /** How a shell completes a value: as the name of a file or of a folder, or as one of these words. */
 export type Completion = "file" | "folder" | readonly string[];
 
-/** What kind of value an option has. A "notation" is a text that only its option can read, such as a size. */
+/** The kind of an option's value. A "notation" is a text that only its option can read, such as a size. */
 export type OptionKind = "flag" | "text" | "path" | "number" | "integer" | "memory" | "choice" | "notation";
 
 /** One option of a command. All but `parse` is data, from which help, completion and forms are made. */
@@ -21,7 +21,7 @@ export interface Option<T> {
   readonly group: string;
   /** One sentence for the help. */
   readonly help: string;
-  /** What the value is called in the help, as `DIR`; none for a flag. */
+  /** The name of the value in the help, such as `DIR`; none for a flag. */
   readonly value?: string;
   /** The values that it can have, if they are words. */
   readonly choices?: readonly string[];
@@ -31,7 +31,7 @@ export interface Option<T> {
   readonly above?: number;
   /** The largest number that it can have. */
   readonly max?: number;
-  /** What a number counts, as "bytes". */
+  /** The unit of a number, such as "bytes". */
   readonly unit?: string;
   /** How the value can be completed, if at all; by default as one of {@linkcode Option.choices}. */
   readonly completion?: Completion | undefined;
@@ -39,7 +39,7 @@ export interface Option<T> {
   readonly default?: string | number;
   /** One letter that means the same. */
   readonly short?: string;
-  /** What other programs call it: refused, but answered with this option's name. */
+  /** Names of the option in other programs. They are refused with a hint at this option. */
   readonly elsewhere?: readonly string[];
   /** Whether it may be given several times: then T is an array, and each text is parsed to a part of it. */
   readonly many?: true;
@@ -95,9 +95,9 @@ export function withoutPaths<T extends OptionTable>(table: T): T {
   return Object.fromEntries(Object.entries(table).filter(([, { kind }]) => kind !== "path")) as T;
 }
 
-/** What the table says of an option. The group may be given by {@link inGroup}. */
+/** An option in the table. The group may be given by {@link inGroup}. */
 type About = Omit<Option<unknown>, "kind" | "scope" | "group" | "parse" | "many"> & { readonly group?: string };
-/** What the table says of an option with a value. */
+/** An option with a value in the table. */
 export type AboutValue = About & { readonly value: string };
 
 /** The same options under one heading of the help. */
@@ -114,7 +114,7 @@ function withAll<T extends OptionTable>(table: T, same: Partial<Option<unknown>>
   return Object.fromEntries(Object.entries(table).map(([name, option]) => [name, { ...option, ...same }])) as T;
 }
 
-/** What an option has that the table does not say. */
+/** Properties of an option that the table does not set. */
 const USUAL = { scope: "process", group: "Options" } as const;
 
 /** An option without a value. */

@@ -8,7 +8,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { notSupported } from "./not_supported.ts";
 import { type OptionTable, type OptionValues, parseValue, suggestOption } from "./options.ts";
 
-/** What a command line was parsed to. */
+/** The result of parsing a command line. */
 export interface Parsed<T extends OptionTable> {
   readonly values: OptionValues<T>;
   readonly positionals: string[];

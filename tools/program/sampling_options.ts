@@ -70,10 +70,10 @@ export const samplingRunOptions = inGroup(CLIPS, {
   }),
 });
 
-/** What was given of these options, and of the model's. */
+/** The values of these options and of the model's. */
 export type SamplingValues = OptionValues<typeof samplingRunOptions & typeof trainedModelOptions>;
 
-/** What is sampled, known before anything is loaded. */
+/** The clips to sample, known before anything is loaded. */
 export interface SamplingPlan {
   /** The options of the model. */
   readonly values: ModelValues;
@@ -126,7 +126,7 @@ export async function openSamplingRuns(
   return { runs, [Symbol.dispose]: () => held.dispose() };
 }
 
-/** What the runs depend on. */
+/** Everything that the runs depend on. */
 export async function samplingIdentity({ values, clips }: SamplingPlan): Promise<TrainingIdentity> {
   const same = <T>(of: (clip: SampledClip) => T) =>
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";

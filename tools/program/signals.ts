@@ -46,7 +46,7 @@ export class Interruption implements Disposable {
     return this.#status;
   }
 
-  /** What the signal does. */
+  /** The action on the signal. */
   interrupt(status: number): void {
     this.#status = status;
     this.#controller.abort();

@@ -1,6 +1,6 @@
 import { type Binding, read, write } from "../../kernel.ts";
 
-/** What a call of attention requires of a forward kernel. */
+/** The requirements of a call of attention for a forward kernel. */
 export interface ForwardCall {
   readonly headDim: number;
   readonly bias: boolean;

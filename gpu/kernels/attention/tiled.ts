@@ -146,7 +146,7 @@ ${body}
 ${each((name) => `        ${sums}${name} += vec4f(h${name});`)}`;
 }
 
-/** The number of steps of four products between two additions to the f32 sums, of at most so many. */
+/** The number of steps of four products between two additions to the f32 sums, at most the given number. */
 const together = ({ stretch }: Layout, most: number) => stretch ? Math.min(stretch / 4, most) : 1;
 
 /**

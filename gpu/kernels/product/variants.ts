@@ -36,7 +36,7 @@ export function variantsOf(gpu: Gpu, { f32, f16, matrix }: Repertoire): Readonly
   return thatFit(gpu, f32.map((tile) => byThreads(tile, "f32")));
 }
 
-/** What a product requires. */
+/** The requirements of a product. */
 export interface ProductNeeds {
   /** Whether operands may be held in f16. */
   readonly f16: boolean;

@@ -27,7 +27,7 @@ export interface SampledClip {
   readonly sigmas?: Sigmas | undefined;
 }
 
-/** What a pipeline needs to sample a clip. */
+/** The inputs of a pipeline that samples a clip. */
 export interface EmbeddedClip {
   readonly options: GenerateOptions;
   /** The conditioning by the prompt. */

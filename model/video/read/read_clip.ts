@@ -14,7 +14,7 @@ import { readGif } from "./gif.ts";
 import { openMp4 } from "./mp4.ts";
 import { type Pictures, samplingTime } from "./timed_picture.ts";
 
-/** What a clip is brought to. */
+/** The size and the frame rate that a clip is converted to. */
 export interface ClipShape {
   /** In pixels. The picture is scaled to cover it and cropped round its centre. */
   readonly width: number;

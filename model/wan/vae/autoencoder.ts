@@ -13,7 +13,7 @@ import type { VaeConfig } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import { Encoder } from "./encoder.ts";
 
-/** What the names of each half's tensors begin with. */
+/** The prefix of the tensor names of each half. */
 const PREFIXES = { encoder: ["encoder.", "quant_conv."], decoder: ["decoder.", "post_quant_conv."] };
 
 /** Wan 2.1's autoencoder. */

@@ -9,7 +9,7 @@ import type { StoredFile } from "../../files/store.ts";
 import type { LatentSpace } from "../../vae/autoencoder.ts";
 import { readPartConfig } from "../../checkpoint/open_part.ts";
 
-/** What `AutoencoderKLWan` is built from. */
+/** The configuration of `AutoencoderKLWan`. */
 export interface VaeConfig extends LatentSpace {
   /** Channels of the encoder's first stage. */
   readonly baseDim: number;
@@ -23,7 +23,7 @@ export interface VaeConfig extends LatentSpace {
   readonly inChannels: number;
 }
 
-/** Those of Wan 2.1's VAE, which are diffusers' defaults. */
+/** The values of Wan 2.1's VAE, which are diffusers' defaults. */
 const WAN_LATENTS_MEAN: readonly number[] = [
   ...[-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508],
   ...[0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921],

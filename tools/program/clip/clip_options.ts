@@ -21,7 +21,7 @@ const MOST_STEPS = 1000;
 /** 17 hours at 16 frames per second: a larger number is probably a typing error. */
 const MOST_FRAMES = 1_000_001;
 
-/** What is the same for all settings of a comparison. */
+/** The options that all settings of a comparison share. */
 export const sceneOptions = ofClip({
   ...inGroup("Clip", {
     size: notation<Size>(

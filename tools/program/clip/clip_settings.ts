@@ -37,14 +37,14 @@ export function optionName(key: string): string {
   return key === "negativePrompt" ? "negative" : key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-/** What a clip is asked for. */
+/** The requested settings of a clip. */
 export interface ClipRequest {
   readonly prompt: string;
   readonly seed: number;
   readonly values: ClipValues;
 }
 
-/** What was asked for, over the model's defaults. */
+/** The requested settings over the model's defaults. */
 export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: GenerationDefaults): ClipSettings {
   const others = Object.entries(clipValuesOf(values)).filter(([name]) => !FILLED.includes(name as "size"));
   return {
@@ -57,7 +57,7 @@ export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: Ge
   };
 }
 
-/** Size, length and rate of a clip: what was asked for, over the model's defaults. */
+/** Size, length and rate of a clip: the requested ones over the model's defaults. */
 export function clipShape({ size, frames, fps }: ClipValues, defaults: GenerationDefaults): ClipShape {
   const { width, height } = size ?? defaults;
   return { width, height, frames: frames ?? defaults.frames, fps: fps ?? defaults.fps };

@@ -10,7 +10,7 @@ import type { ClipValues } from "./clip_options.ts";
 import { clipSettings, overlay } from "./clip_settings.ts";
 import { readPrompts } from "./prompts_file.ts";
 
-/** What holds for all clips of {@linkcode clipsOfPrompts}. */
+/** Values for all clips of {@linkcode clipsOfPrompts}. */
 export interface ClipsOfPromptsOptions {
   /** The model's defaults. */
   readonly generation: GenerationDefaults;

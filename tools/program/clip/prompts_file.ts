@@ -16,7 +16,7 @@ export interface PromptEntry<T extends OptionTable = typeof clipOptions> {
   readonly prompt: string;
   /** The path to write, if the line has one. */
   readonly out?: string;
-  /** What the line sets. */
+  /** The options that the line sets. */
   readonly values: OptionValues<T>;
   /** Line number from 1, for messages. */
   readonly line: number;
@@ -31,7 +31,7 @@ const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfie
 /** The most characters of a path in a message: a longer one is probably a prompt. */
 const LONGEST_SHOWN = 255;
 
-/** What a line can say beside the options of a clip. */
+/** Keys of a line in addition to the options of a clip. */
 const LINE = {
   prompt: text({ group: "Line", value: "TEXT", help: "What to show." }),
   out: path({ group: "Line", value: "PATH", help: "Where to write the clip." }),
@@ -39,7 +39,7 @@ const LINE = {
 
 const EXAMPLE = '{"prompt": "a red circle", "seed": 7}';
 
-/** What a prompts file is called in messages. */
+/** The name of a prompts file in messages. */
 export function promptsName(path: string): string {
   return path === STDIN ? "the standard input" : path;
 }
