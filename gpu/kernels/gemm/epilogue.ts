@@ -52,7 +52,7 @@ export const GEMM_PARAMS = {
   ),
 } as const;
 
-/** The function that is applied to a finished sum. tanh's argument is clamped, because some drivers return NaN past ±10. */
+/** The function that is applied to a finished sum. tanh's argument is clamped: some drivers return NaN past ±10. */
 export const ACTIVATE = `
 fn gelu_tanh(x: f32) -> f32 {
   return 0.5 * x * (1.0 + tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -10.0, 10.0)));
