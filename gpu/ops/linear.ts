@@ -67,8 +67,8 @@ function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor
     return residual ? combine(gpu, [[1, y], [1, residual]]) : y;
   }
   const y = gpu.untaped(() => linear(gpu, x, w, options));
-  // Weight, scale and gate count as constants. They are named here so that a tape that watches them reports an error.
-  gpu.tape!.record(y, [x, residual, w, scale, gate?.tensor], (dy, wanted) => [
+  // Weight, gate and scale count as constants. They are named here so that a tape that watches them reports an error.
+  gpu.tape!.record(y, [x, residual, w, gate?.tensor, scale], (dy, wanted) => [
     wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { scale, transposed: !transposed }) : undefined,
     wanted[1] ? dy : undefined,
   ]);
