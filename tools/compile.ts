@@ -8,7 +8,7 @@
  */
 import { join, resolve } from "node:path";
 import { runAsProgram } from "./program/run_command.ts";
-import { removeUnfinished } from "../gpu/native/replace_file.ts";
+import { Farewell, handleSignals } from "./program/signals.ts";
 import { checkWritable } from "../model/files/output.ts";
 import { flag, type OptionValues, path } from "./program/options.ts";
 import { stageProgram } from "./stage_program.ts";
@@ -23,29 +23,18 @@ const options = {
   "self-extracting": flag({ help: "Do not try deno compile." }),
 };
 
-/** The temporary folder of the program while there is one. */
-let staging: string | undefined;
-
 if (import.meta.main) {
-  for (const [signal, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
-    if (signal === "SIGTERM" && Deno.build.os === "windows") continue;
-    Deno.addSignalListener(signal, () => {
-      removeUnfinished();
-      try {
-        if (staging !== undefined) Deno.removeSync(staging, { recursive: true });
-      } finally {
-        Deno.exit(status);
-      }
-    });
-  }
+  handleSignals();
   await runAsProgram({ name: "deno task compile", options, run: compile });
 }
 
 async function compile(values: OptionValues<typeof options>): Promise<void> {
   const out = values.out ?? join("dist", Deno.build.os === "windows" ? "tilereel.exe" : "tilereel");
   await checkWritable(out, { asFile: true });
-  const folder = staging = Deno.makeTempDirSync({ prefix: "tilereel-compile-" });
+  const folder = Deno.makeTempDirSync({ prefix: "tilereel-compile-" });
+  const remove = () => Deno.removeSync(folder, { recursive: true });
   try {
+    using _ = new Farewell(remove);
     await stageProgram(folder);
     const obstacle = values["self-extracting"] ? "it was not asked for" : await denoCompile(folder, out);
     if (obstacle !== undefined) {
@@ -54,8 +43,7 @@ async function compile(values: OptionValues<typeof options>): Promise<void> {
       await writeSelfExtracting(folder, out);
     }
   } finally {
-    await Deno.remove(folder, { recursive: true });
-    staging = undefined;
+    remove();
   }
   console.log(`${out}: ${((await Deno.stat(out)).size / 1e6).toFixed(1)} MB`);
   console.log(`Try it: ${resolve(out)} generate "a red circle moving right on a black background"`);

@@ -8,13 +8,12 @@
  */
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { create } from "tar";
 import config from "../deno.json" with { type: "json" };
 import { flag, type OptionValues, path } from "./program/options.ts";
 import { checkWritable, writeAtomically } from "../model/files/output.ts";
 import { runAsProgram } from "./program/run_command.ts";
 import { writeTypes } from "./pack_types.ts";
-import { bundle, ENTRY_POINTS, ROOT, stageFiles } from "./stage_program.ts";
+import { archiveOf, bundle, ENTRY_POINTS, ROOT, stageFiles } from "./stage_program.ts";
 
 const options = {
   out: path({
@@ -34,7 +33,7 @@ async function pack(values: OptionValues<typeof options>): Promise<void> {
   try {
     const content = join(folder, "package");
     await stagePackage(content, !values.untyped);
-    const archive = await archiveOf(folder);
+    const { archive } = await archiveOf(folder, ["package"]);
     await writeAtomically(out, (temporary) => Deno.writeFile(temporary, archive));
     console.log(`${out}: ${(archive.length / 1e6).toFixed(1)} MB`);
     console.log(`Install it in a project: npm install ${resolve(out)}`);
@@ -86,12 +85,4 @@ async function copyLicenses(folder: string): Promise<void> {
       await Deno.copyFile(fileURLToPath(new URL(name, home)), join(folder, `${id!.replace("/", "-")}-${name}`));
     }
   }
-}
-
-/** A folder as npm packs one: the same content gives the same bytes. */
-async function archiveOf(folder: string): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  const options = { cwd: folder, gzip: { level: 9 }, portable: true, mtime: new Date(0) } as const;
-  for await (const chunk of create(options, ["package"])) chunks.push(chunk as Uint8Array);
-  return new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
 }

@@ -5,9 +5,9 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { create } from "tar";
 import { writeAtomically } from "../model/files/output.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
+import { archiveOf } from "./stage_program.ts";
 
 /**
  * Makes `out` of the program in `folder` and this Deno. It needs sh, tail, tar and gzip where it runs, and the same
@@ -21,21 +21,7 @@ export async function writeSelfExtracting(folder: string, out: string): Promise<
   await Deno.copyFile(Deno.execPath(), deno);
   await Deno.chmod(deno, 0o755);
   const entries = (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
-  let unpackedBytes = 0;
-  const chunks: Uint8Array[] = [];
-  const archive = create({
-    cwd: folder,
-    gzip: { level: 9 },
-    // Owners and times are left out, so that only the contents of the files count.
-    portable: true,
-    noMtime: true,
-    filter: (_, stat) => {
-      unpackedBytes += stat.size;
-      return true;
-    },
-  }, entries);
-  for await (const chunk of archive) chunks.push(chunk as Uint8Array);
-  const payload = new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer());
+  const { archive: payload, unpackedBytes } = await archiveOf(folder, entries);
   const header = new TextEncoder().encode(launcher(payload, unpackedBytes));
   await writeAtomically(out, async (temporary) => {
     await Deno.writeFile(temporary, header, { mode: 0o755 });

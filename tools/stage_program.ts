@@ -6,6 +6,7 @@
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { create } from "tar";
 import { TilereelError } from "../gpu/common/errors.ts";
 
 /** The checkout. */
@@ -48,4 +49,24 @@ export async function stageFiles(folder: string): Promise<void> {
   await cp(join(ROOT, "model", "demo"), join(folder, "demo"), { recursive: true });
   const runtime = new URL(".", import.meta.resolve("onnxruntime-web"));
   for (const name of ONNX_RUNTIME_FILES) await Deno.copyFile(fileURLToPath(new URL(name, runtime)), join(folder, name));
+}
+
+/**
+ * Packs entries of a folder as a .tar.gz without owners and times: the same content gives the same bytes.
+ *
+ * @returns the archive, and the bytes that it has unpacked
+ */
+export async function archiveOf(
+  folder: string,
+  entries: readonly string[],
+): Promise<{ archive: Uint8Array; unpackedBytes: number }> {
+  const chunks: Uint8Array[] = [];
+  let unpackedBytes = 0;
+  const filter = (_: string, { size }: { size: number }) => {
+    unpackedBytes += size;
+    return true;
+  };
+  const options = { cwd: folder, gzip: { level: 9 }, portable: true, mtime: new Date(0), filter } as const;
+  for await (const chunk of create(options, [...entries])) chunks.push(chunk as Uint8Array);
+  return { archive: new Uint8Array(await new Blob(chunks as BlobPart[]).arrayBuffer()), unpackedBytes };
 }

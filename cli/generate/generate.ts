@@ -15,13 +15,12 @@ import { STDIN } from "../../tools/program/clip/prompts_file.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { weightsLine } from "../../tools/program/model_options.ts";
-import { clipLines } from "./clip_lines.ts";
 import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
 import { renderClip } from "./render_clip.ts";
 import { RANDOM_SEED } from "./seeds.ts";
-import { brokenOff, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
+import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
 import { fittingEmbeddings } from "./tensor_files.ts";
 import { LastingWorkshop, openWorkshop, type Workshop } from "./workshop.ts";
 
@@ -36,7 +35,7 @@ type TodoClip = ReadyClip & { readonly replaces: boolean };
 export async function generate(given: GenerateValues, prompt: string | undefined): Promise<number> {
   const plan = await planRun(given, prompt);
   const { clips, values } = plan;
-  const sorted = await sortClips(clips, { overwrite: values.overwrite ?? false, precision: precisionOf(values) });
+  const sorted = await sortClips(clips, values.overwrite ?? false, precisionOf(values));
   const todo = sorted.todo as readonly TodoClip[], isBatch = clips.length > 1;
   if (values.profile !== undefined) await checkProfile(values.profile, todo.map(({ out }) => out));
   using run = new Run(plan, todo);
@@ -102,17 +101,17 @@ class Run implements Disposable {
     const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
     const workshop = await this.#workshop.open(), { gpu: { settings: gpu }, pipeline } = workshop;
-    const { record, bytes, seconds, report, clamped } = await renderClip(workshop, clip, {
+    const made = await renderClip(workshop, clip, {
       ...latents && { latents },
       ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
       onNote: output.note,
       onProgress,
     });
+    const { record, bytes, seconds, clamped } = made;
     for (const note of like ? likeNotes(like, record) : []) output.note(note);
-    const { out: file, settings: { sigmas } } = clip;
-    output.say(clipLines({ file, record, sigmas, bytes, seconds, report, gpu }));
+    output.say(clipLines(clip, made, gpu));
     this.#print({
-      ...{ file, format: formatOf(file), bytes, seconds: Number(seconds.toFixed(3)) },
+      ...{ file: clip.out, format: formatOf(clip.out), bytes, seconds: Number(seconds.toFixed(3)) },
       ...record,
       precisionReason: gpu.precisionReason,
       weights: pipeline.weights,

@@ -38,20 +38,18 @@ export interface SortedClips {
   readonly different: readonly DifferentClip[];
 }
 
-/** The inputs of the decision whether clips are made. */
-export interface SortOptions {
-  /** Whether clips that were made with other settings are made again. */
-  readonly overwrite: boolean;
-  /** The precision that clips would be made in. It is only asked if nothing else differs. */
-  readonly precision: () => Promise<Precision>;
-}
-
 /**
  * Sorts clips by the files that exist.
  *
+ * @param overwrite whether clips that were made with other settings are made again
+ * @param precision that clips would be made in; it is only asked if nothing else differs
  * @throws {TilereelError} if one that is to be made cannot be written
  */
-export async function sortClips(clips: readonly PlannedClip[], options: SortOptions): Promise<SortedClips> {
+export async function sortClips(
+  clips: readonly PlannedClip[],
+  overwrite: boolean,
+  precision: () => Promise<Precision>,
+): Promise<SortedClips> {
   const sorted = {
     todo: [] as SortedClips["todo"][number][],
     made: [] as KeptClip[],
@@ -65,10 +63,10 @@ export async function sortClips(clips: readonly PlannedClip[], options: SortOpti
     let place = clip.out, first: DifferentClip | undefined;
     for (let number = 2;; number++) {
       const at = { ...clip, out: place }, isThere = await isMade(place);
-      const kept = isThere ? await compared(at, options) : undefined;
+      const kept = isThere ? await compared(at, precision) : undefined;
       const isDone = kept && !("why" in kept);
       if (isDone) sorted.made.push(kept);
-      else if (!kept || options.overwrite) {
+      else if (!kept || overwrite) {
         if (isThere) await checkReplaceable(place);
         else await checkPlace(place);
         sorted.todo.push({ ...at, replaces: isThere });
@@ -85,7 +83,7 @@ export async function sortClips(clips: readonly PlannedClip[], options: SortOpti
   return sorted;
 }
 
-async function compared(clip: PlannedClip, { precision }: SortOptions): Promise<KeptClip | DifferentClip> {
+async function compared(clip: PlannedClip, precision: () => Promise<Precision>): Promise<KeptClip | DifferentClip> {
   const found = await recordAt(clip.out);
   if (!found) return { ...clip, found, why: "no record of how it was made" };
   // Only the GPU can tell the precision.

@@ -4,7 +4,13 @@
  * @module
  */
 import { printable } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import type { GpuSettings } from "../../gpu/gpu.ts";
+import type { AttentionReport } from "../../model/attention/report.ts";
+import { formatDuration } from "../../tools/program/progress.ts";
 import type { DifferentClip } from "./made_already.ts";
+import type { ReadyClip } from "./plan.ts";
+import type { RenderedClip } from "./render_clip.ts";
 
 /** Files that a sentence names. */
 const MOST_NAMED = 3;
@@ -16,32 +22,32 @@ export interface FailedClip {
   readonly why: string;
 }
 
-/** The results of a run. */
-export interface Outcome {
-  readonly rendered: number;
-  readonly made: number;
-  readonly different: number;
-  readonly failed: readonly FailedClip[];
-}
-
 /** One sentence for each kind of difference of the clips that are kept. */
 export function differentNotes(clips: readonly DifferentClip[]): string[] {
   return [...Map.groupBy(clips, ({ why, instead }) => `${instead === undefined} ${why}`).values()].map((group) => {
     const { why, instead } = group[0]!, names = group.slice(0, MOST_NAMED).map(({ out }) => out).join(", ");
     const files = group.length > MOST_NAMED ? `${names} and ${group.length - MOST_NAMED} more` : names;
-    const were = group.length === 1 ? "was" : "were";
-    const how = why.startsWith("no record")
-      ? `${files} ${group.length === 1 ? "has" : "have"} ${why}`
-      : `${files} ${were} made with other settings (${why})`;
+    const [has, was, isLeft, it] = group.length === 1
+      ? ["has", "was", "is left as it is", "it"]
+      : ["have", "were", "are left as they are", "them"];
+    const how = `${files} ${
+      why.startsWith("no record") ? `${has} ${why}` : `${was} made with other settings (${why})`
+    }`;
     return instead === undefined
-      ? `${how} and ${group.length === 1 ? "is" : "are"} left as ${group.length === 1 ? "it is" : "they are"}; ` +
-        `--overwrite replaces ${group.length === 1 ? "it" : "them"}`
+      ? `${how} and ${isLeft}; --overwrite replaces ${it}`
       : `${how}, so this clip is written to ${instead}; --overwrite replaces the existing one instead`;
   });
 }
 
 /** `3 clips rendered, 1 made already, 1 failed` and one line for each failed clip. */
-export function summaryLines({ rendered, made, different, failed }: Outcome): string {
+export function summaryLines(
+  { rendered, made, different, failed }: {
+    rendered: number;
+    made: number;
+    different: number;
+    failed: readonly FailedClip[];
+  },
+): string {
   const parts = [
     `${counted(rendered)} rendered`,
     ...made > 0 ? [`${made} already made and skipped`] : [],
@@ -49,6 +55,36 @@ export function summaryLines({ rendered, made, different, failed }: Outcome): st
     ...failed.length > 0 ? [`${failed.length} failed:`] : [],
   ];
   return [parts.join(", "), ...failed.map(({ out, why }) => `  ${printable(out)}: ${why}`)].join("\n");
+}
+
+/** File, size and time; how it was sampled; and, if attention is sparse, its density. */
+export function clipLines(
+  { out, settings: { sigmas } }: ReadyClip,
+  { record, bytes, seconds, report }: RenderedClip,
+  gpu: GpuSettings,
+): string {
+  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift, latents, attention } = record;
+  const sampling = [
+    latents === undefined ? `seed ${seed}` : `noise from ${printable(String(latents))}`,
+    `${steps} ${steps === 1 ? "step" : "steps"}`,
+    `guidance ${guidance}`,
+    `${scheduler}`,
+    ...sigmas === undefined ? [] : [`sigmas ${sigmas}`],
+    `flow shift ${flowShift}`,
+    `${gpu.precision} (${gpu.precisionReason})`,
+  ];
+  const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
+  return [
+    `${printable(out)}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ` +
+    `${formatBytes(bytes)}, in ${time}`,
+    `  ${sampling.join(", ")}`,
+    ...attention === "full" ? [] : [attentionLine(String(attention), report)],
+  ].join("\n");
+}
+
+function attentionLine(kind: string, { density, whyFull }: AttentionReport): string {
+  const why = whyFull === undefined ? "" : `: ${whyFull}`;
+  return `  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention${why}`;
 }
 
 /** The message when a signal ends the run. */
