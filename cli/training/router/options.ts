@@ -49,7 +49,7 @@ export const options = {
       default: DEFAULT_CACHE,
     }),
   }),
-  ...sampledClipOptions("How clips are made of --prompts"),
+  ...sampledClipOptions("Clips that the model makes of --prompts"),
   ...optimizerOptions(DEFAULTS, AUTHORS_RECIPE),
   ...inGroup("Training", {
     accumulate: integer({

@@ -1,7 +1,7 @@
 import type { WriteStream } from "node:tty";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { overall, partOf } from "../../../model/progress.ts";
-import { unlessClosed } from "../../../tools/program/closed_terminal.ts";
+import { unlessClosed } from "../../../tools/program/signals.ts";
 import { formatDuration, showProgress } from "../../../tools/program/progress.ts";
 
 /** A stream that keeps what is written. */

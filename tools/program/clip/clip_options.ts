@@ -117,7 +117,8 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
     },
   ),
   "flow-shift": number({
-    help: "A higher value spends more of the steps at high noise, which suits larger clips. The guide of " +
+    help:
+      "Shift of the noise levels. A higher value spends more of the steps at high noise, which suits larger clips. The guide of " +
       "diffusers recommends 3 for 480p and 5 for 720p; Wan's own program uses 5 for both.",
     elsewhere: ["shift", "sample-shift"],
     default: "the model's",
