@@ -10,9 +10,8 @@ import { runAsProgram } from "../tools/program/run_command.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type KernelSource, unroll, write } from "../gpu/kernel.ts";
 import { openStopwatch } from "../gpu/tuning/stopwatch.ts";
-import { ofCeiling } from "./ceilings.ts";
 import { benchOptions, handOver, onGpu } from "./program.ts";
-import { percent, tableOf, tflopsText } from "./table.ts";
+import { ofCeiling, percent, tableOf, tflopsText } from "./table.ts";
 
 const { gpu, json, save } = benchOptions;
 const options = { gpu, json, save };

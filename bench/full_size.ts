@@ -18,7 +18,7 @@ import { castText } from "../model/weights/weight_dtype.ts";
 import { randn } from "../model/noise.ts";
 import type { ClipSize } from "../model/video_size.ts";
 import { writeRandomCheckpoint } from "./full_size/checkpoint.ts";
-import { assertVaried } from "./full_size/varied.ts";
+import { assertVaried } from "./random.ts";
 import { benchOptions, handOver, type MeasuredOn, onGpu, storedOption } from "./program.ts";
 import { SHAPES } from "./shapes.ts";
 import { gib, markdownTable } from "./table.ts";

@@ -13,11 +13,10 @@ import { choice, type OptionValues } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
 import { demoCases, KERNEL_CASES, withCase } from "./cases.ts";
-import { ofCeiling } from "./ceilings.ts";
 import { FLOP_FORMULAS } from "./flops.ts";
 import { measure, type Measurement } from "./measure.ts";
 import { benchOptions, handOver, saveResult, sizeOption } from "./program.ts";
-import { percent, tableOf } from "./table.ts";
+import { ofCeiling, percent, tableOf } from "./table.ts";
 
 const options = {
   ...benchOptions,

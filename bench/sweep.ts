@@ -9,10 +9,9 @@ import { runAsProgram } from "../tools/program/run_command.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { openGpu } from "../gpu/native/open.ts";
 import { FAMILIES } from "../gpu/tuning/families.ts";
-import { ofCeiling } from "./ceilings.ts";
 import { benchOptions, handOver, measuredOn, saveResult, sizeOption } from "./program.ts";
 import { sweep, type SweepResult } from "./sweep/variants.ts";
-import { percent, tableOf, tflopsText } from "./table.ts";
+import { ofCeiling, percent, tableOf, tflopsText } from "./table.ts";
 
 const { tuning: _, ...others } = benchOptions;
 const options = {

@@ -13,7 +13,7 @@ import { openPart } from "../model/checkpoint/open_part.ts";
 import { Umt5Encoder } from "../model/umt5/encoder.ts";
 import { writeRandomWeights } from "./full_size/random_weights.ts";
 import { umt5Tensors } from "./full_size/tensor_spec.ts";
-import { assertVaried } from "./full_size/varied.ts";
+import { assertVaried } from "./random.ts";
 import { benchOptions, handOver, onGpu, storedOption } from "./program.ts";
 import { gib, markdownTable } from "./table.ts";
 

@@ -4,10 +4,9 @@
  * @module
  */
 import { product } from "../../model/attention/grid.ts";
-import { ofCeiling } from "../ceilings.ts";
 import { forward, type StepsRun } from "../steps.ts";
 import type { SparseRun } from "../sparse.ts";
-import { gib, percent, secondsText as seconds } from "../table.ts";
+import { gib, ofCeiling, percent, secondsText as seconds } from "../table.ts";
 import type { Measured } from "./measured.ts";
 
 /** One target. */

@@ -10,7 +10,9 @@ import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { methodOptions } from "../../tools/program/clip/method_options.ts";
 import { integer, number, ofClip, type OptionValues } from "../../tools/program/options.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
-import { RANDOM_SEED } from "./seeds.ts";
+
+/** The seed that asks for a random one. */
+export const RANDOM_SEED = -1;
 
 /** A larger number is probably a typing error. */
 const MOST_CLIPS = 10_000;

@@ -7,9 +7,9 @@ import { join, resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
 import { sampleSeed } from "../../model/training/data/sampled_set.ts";
-import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
+import { LARGEST_SEED } from "../../model/noise.ts";
+import { batchOptions, type BatchValues, overlaid, RANDOM_SEED } from "./batch_options.ts";
 import { checkReplaceable } from "./replace.ts";
-import { seedOf, seedsFrom } from "./seeds.ts";
 import { checkWritable, isFolder } from "../../model/files/output.ts";
 import { type PromptEntry, promptsName, readPrompts } from "../../tools/program/clip/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
@@ -176,4 +176,14 @@ export function checkPrompt(prompt: string | undefined): string {
   if (prompt?.trim()) return prompt;
   const what = prompt === undefined ? "there is no prompt" : "the prompt is empty";
   throw new TilereelError(`${what}: say what to show, as in "a red circle moving right"`, { option: "prompt" });
+}
+
+/** The seed that is given, or a random one. */
+export function seedOf({ seed = RANDOM_SEED }: { readonly seed?: number }): number {
+  return seed === RANDOM_SEED ? crypto.getRandomValues(new Uint32Array(1))[0]! : seed;
+}
+
+/** As many seeds as there are clips, each higher by 1 than the one before. */
+export function seedsFrom(first: number, { count = 1 }: { readonly count?: number }): number[] {
+  return Array.from({ length: count }, (_, i) => (first + i) % (LARGEST_SEED + 1));
 }

@@ -19,7 +19,7 @@ import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
 import { renderClip } from "./render_clip.ts";
-import { RANDOM_SEED } from "./seeds.ts";
+import { RANDOM_SEED } from "./batch_options.ts";
 import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
 import { fittingEmbeddings } from "./tensor_files.ts";
 import { LastingWorkshop, openWorkshop, type Workshop } from "./workshop.ts";

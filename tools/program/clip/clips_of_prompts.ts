@@ -10,24 +10,16 @@ import type { ClipValues } from "./clip_options.ts";
 import { clipSettings, overlay } from "./clip_settings.ts";
 import { readPrompts } from "./prompts_file.ts";
 
-/** Values for all clips of {@linkcode clipsOfPrompts}. */
-export interface ClipsOfPromptsOptions {
-  /** The model's defaults. */
-  readonly generation: GenerationDefaults;
-  /** Lines of the file may say otherwise; the defaults fill the rest. */
-  readonly values: ClipValues;
-  /** Seed of the training: those of the clips are derived from it, except where a line gives one. */
-  readonly seed: number;
-}
-
 /**
  * The prompts of a file with their settings. The file's "out" has no effect.
  *
+ * @param given for all clips: `generation`, the model's defaults, under `values`, under those of a line; `seed`, the
+ *   training's, from which those of the clips are derived, except where a line gives one
  * @throws {TilereelError} if the file cannot be read or a line is wrong
  */
 export async function clipsOfPrompts(
   path: string,
-  { generation, values, seed }: ClipsOfPromptsOptions,
+  { generation, values, seed }: { generation: GenerationDefaults; values: ClipValues; seed: number },
 ): Promise<SampledClip[]> {
   const times = new Map<string, number>();
   return (await readPrompts(path)).map((entry): SampledClip => {
