@@ -12,6 +12,7 @@ import { downloadLine, getModel } from "./known_models.ts";
 import { notWanted, type Recognised, recogniseFile } from "./recognise.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { whatTensorsAre } from "./tensor_names.ts";
+import { UNSUPPORTED } from "./unsupported.ts";
 import { unfinishedIn } from "./unfinished.ts";
 
 const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
@@ -25,7 +26,8 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
   if (id === undefined) return new TilereelError(`${path} does not exist; ${EXPECTED} was expected`);
   const what = `${quoted(path)} is not a folder on this machine`;
   const name = baseName(id);
-  if (/gguf/i.test(id)) return new TilereelError(`${what}, and GGUF files are not supported; ${getModel()}`);
+  const format = Object.keys(UNSUPPORTED).find((format) => id.toLowerCase().includes(format.toLowerCase()));
+  if (format !== undefined) return new TilereelError(`${what}, and ${format} files are not supported; ${getModel()}`);
   const known = families().map(({ name }) => name), [mark] = OTHERS.exec(id) ?? [];
   const foreign = mark !== undefined && !known.some((name) => name.toLowerCase().includes(mark.toLowerCase()));
   if (foreign || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {

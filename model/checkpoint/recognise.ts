@@ -6,6 +6,7 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import { type ByteSource, readPart, type StoredFile } from "../files/store.ts";
+import { UNSUPPORTED, unsupportedClause } from "./unsupported.ts";
 
 /** A recognised file. */
 export interface Recognised {
@@ -142,7 +143,8 @@ function gguf(start: Uint8Array): Recognised {
   const isString = key && key.end + 4 <= start.length && view.getUint32(key.end, true) === 8;
   const value = key?.text === "general.architecture" && isString ? read(key.end + 4) : undefined;
   const of = value ? ` (of architecture ${quoted(value.text)})` : "";
-  return { kind: "gguf", is: `a GGUF file${of}, which is not read`, todo: CONVERT };
+  const { todo } = UNSUPPORTED.GGUF ?? {};
+  return { kind: "gguf", is: `a GGUF file${of}${unsupportedClause("GGUF")}`, ...todo !== undefined && { todo } };
 }
 
 /** `torch.save` writes a zip whose first entry is a pickle called data.pkl. */

@@ -7,7 +7,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { fileAt } from "../files/disk.ts";
 import type { ByteSource, StoredFile } from "../files/store.ts";
-import { type Containers, openContainer } from "./container.ts";
+import { type Container, openContainer } from "./container.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type StoredTensor } from "./safetensors_header.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 
@@ -27,14 +27,15 @@ export async function openSafetensors(
   file: string | StoredFile,
   wanted = "a safetensors file",
 ): Promise<TensorSource> {
-  return await openContainer(fileAt(file), wanted, SAFETENSORS);
+  return await openContainer(fileAt(file), wanted, [SAFETENSORS]);
 }
 
-const read = async (source: ByteSource): Promise<TensorSource> =>
-  new SafetensorsFile(source, await readSafetensorsHeader(source));
-
-/** A damaged header makes the kind unknown. */
-export const SAFETENSORS: Containers = { safetensors: read, unknown: read };
+/** Safetensors files. A damaged header makes the kind unknown. */
+export const SAFETENSORS: Container = {
+  kinds: ["safetensors", "unknown"],
+  ending: "safetensors",
+  open: async (file) => new SafetensorsFile(file, await readSafetensorsHeader(file)),
+};
 
 class SafetensorsFile implements TensorSource {
   #closed = false;

@@ -1,5 +1,5 @@
 /**
- * A model part's weights in its folder: one safetensors file, or several with an index.
+ * A model part's weights in its folder: one file, or several with an index.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { fileOf, folderAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 import { readJsonObject } from "./json.ts";
-import { type Containers, openContainer } from "./container.ts";
+import { type Container, openContainer } from "./container.ts";
 import { SAFETENSORS } from "./safetensors.ts";
 import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
@@ -20,14 +20,14 @@ import { getIt } from "./unfinished.ts";
  */
 const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 
-/** The kinds of files that weights are read from. */
-const CONTAINERS: Containers = { ...SAFETENSORS };
-const WANTED = "a safetensors file";
+/** The kinds of files that weights are read from, the preferred one first. */
+const CONTAINERS: readonly Container[] = [SAFETENSORS];
+const WANTED = `a ${CONTAINERS.map(({ ending }) => ending).join(" or ")} file`;
 
 /**
  * Opens the weights at `place`: a single file, or a folder whose files are called `stem` ("diffusion_pytorch_model" in
- * diffusers' parts, "model" in transformers'). In a folder these are `<stem>.safetensors` or
- * `<stem>.safetensors.index.json`, or else their bf16 or fp16 variant. All headers are read and checked; tensors are read
+ * diffusers' parts, "model" in transformers'). In a folder these are `<stem>.safetensors` (or another container's ending)
+ * or `<stem>.safetensors.index.json`, or else their bf16 or fp16 variant. All headers are read and checked; tensors are read
  * when asked for.
  *
  * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
@@ -35,13 +35,15 @@ const WANTED = "a safetensors file";
 export async function openCheckpoint(place: string | FileStore, stem: string): Promise<TensorSource> {
   const folder = folderAt(place), { path } = folder;
   if (await folder.kind() === "file") return await openContainer(fileOf(folder), WANTED, CONTAINERS);
-  for (const variant of ["", ".bf16", ".fp16"]) {
-    const single = folder.file(`${stem}${variant}.safetensors`);
-    if (await single.kind()) return await openContainer(single, WANTED, CONTAINERS);
-    const index = folder.file(`${stem}.safetensors.index${variant}.json`);
-    if (await index.kind()) return await openShards(folder, index);
+  for (const { ending } of CONTAINERS) {
+    for (const variant of ["", ".bf16", ".fp16"]) {
+      const single = folder.file(`${stem}${variant}.${ending}`);
+      if (await single.kind()) return await openContainer(single, WANTED, CONTAINERS);
+      const index = folder.file(`${stem}.${ending}.index${variant}.json`);
+      if (await index.kind()) return await openShards(folder, index);
+    }
   }
-  const expected = `${stem}.safetensors or ${stem}.safetensors.index.json`;
+  const expected = CONTAINERS.map(({ ending }) => `${stem}.${ending} or ${stem}.${ending}.index.json`).join(" or ");
   const names = await folder.list().catch((error) => {
     if (isNotFound(error)) throw error;
     return []; // a store that cannot list

@@ -7,6 +7,7 @@
 import { quoted } from "../../gpu/common/errors.ts";
 import { MATRIX_DTYPES } from "./dtype.ts";
 import type { TensorInfo } from "./tensor_source.ts";
+import { unsupportedClause } from "./unsupported.ts";
 
 /** The required knowledge of a file: the names of its tensors, and their descriptions. */
 export interface NamedTensors {
@@ -26,7 +27,7 @@ export function whatTensorsAre(source: NamedTensors): string {
   const names = source.names(), bare = new Map(names.map((name) => [name.replace(PREFIX, ""), name]));
   const has = (...wanted: readonly string[]) => wanted.some((name) => bare.has(name));
   const some = (pattern: RegExp) => names.some((name) => pattern.test(name));
-  if (some(/\.lora_(A|B|up|down)\b|\.lora_(unet|te)_|^lora_/)) return "a LoRA, which is not supported";
+  if (some(/\.lora_(A|B|up|down)\b|\.lora_(unet|te)_|^lora_/)) return `a LoRA${unsupportedClause("LoRA")}`;
   if (some(/\brouter\.linear\.(weight|bias)$/)) return "a router of VORTA";
   if (some(/^tiles\.(shapes|choices)$|\.tiles\.project_[qk]$/)) return "tiles of Veda";
   if (has("blocks.0.self_attn.q.weight")) return wanTransformer(source, bare);

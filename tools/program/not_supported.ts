@@ -4,6 +4,8 @@
  * @module
  */
 
+import { UNSUPPORTED } from "../../model/checkpoint/unsupported.ts";
+
 /** By the names that other programs use, without leading dashes. */
 const SENTENCES = new Map<string, string>();
 
@@ -11,13 +13,13 @@ function refuse(names: string, sentence: string): void {
   for (const name of names.split(" ")) SENTENCES.set(name, sentence);
 }
 
+for (const { options = [], todo } of Object.values(UNSUPPORTED)) {
+  for (const name of options) SENTENCES.set(name, `is not supported yet: ${todo} and name that model with --model`);
+}
+
 refuse(
   "image init-img init-image input-image first-frame start-image end-image end-img i",
   "is not supported yet: tilereel renders from text only (Wan 2.1 text to video)",
-);
-refuse(
-  "lora loras lora-path lora-dir lora-model-dir lora-weights",
-  "is not supported yet: merge the LoRA into the model's weights with another program and name that model with --model",
 );
 refuse(
   "vae t5xxl clip clip-l clip-vision high-noise-diffusion-model",

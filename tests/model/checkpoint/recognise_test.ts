@@ -57,9 +57,9 @@ async function tensors(path: string, shapes: Record<string, readonly number[]>, 
 Deno.test("files are told apart by their first bytes", () => {
   const cases: [Uint8Array, string, string][] = [
     [bytes(u64(2), "{}"), "safetensors", "a safetensors file"],
-    [gguf("wan"), "gguf", 'a GGUF file (of architecture "wan"), which is not read'],
-    [bytes("GGUF", [3, 0, 0, 0]), "gguf", "a GGUF file, which is not read"],
-    [bytes("GGUF", Array(20).fill(255), Array(30).fill(255)), "gguf", "a GGUF file, which is not read"],
+    [gguf("wan"), "gguf", 'a GGUF file (of architecture "wan"), which is not supported'],
+    [bytes("GGUF", [3, 0, 0, 0]), "gguf", "a GGUF file, which is not supported"],
+    [bytes("GGUF", Array(20).fill(255), Array(30).fill(255)), "gguf", "a GGUF file, which is not supported"],
     [bytes(LFS), "lfs", "a Git LFS pointer, which only stands for the file"],
     [bytes(LOGIN), "html", 'a web page ("Log in – Hugging\\nFace") that was saved under this name'],
     [bytes("<html>"), "html", "a web page that was saved under this name"],
@@ -281,7 +281,7 @@ Deno.test("what is named in the place of a model's folder", () =>
       await is("other.safetensors", what, `but ${diffusers} was expected`);
     }
     await write("x.gguf", gguf("wan"));
-    await is("x.gguf", 'is a GGUF file (of architecture "wan"), which is not read, but', DOWNLOAD);
+    await is("x.gguf", 'is a GGUF file (of architecture "wan"), which is not supported, but', DOWNLOAD);
     await write("x.pth", zip("archive/data.pkl"));
     await is("x.pth", "is a PyTorch file", DOWNLOAD);
     await write("x.mp4", bytes([0, 0, 0, 32], "ftypisom"));

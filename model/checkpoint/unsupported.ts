@@ -1,0 +1,27 @@
+/**
+ * What is not supported yet. Whoever adds support removes the line here: then no message says otherwise.
+ *
+ * @module
+ */
+
+/** What messages say of it. */
+interface Unsupported {
+  /** What to do instead. */
+  readonly todo: string;
+  /** Names of options of other programs for it, without leading dashes. */
+  readonly options?: readonly string[];
+}
+
+/** What is not supported, by the name of what a file holds. */
+export const UNSUPPORTED: Readonly<Record<string, Unsupported>> = {
+  GGUF: { todo: "download the safetensors version of the same model, or convert it" },
+  LoRA: {
+    todo: "merge the LoRA into the model's weights with another program",
+    options: ["lora", "loras", "lora-path", "lora-dir", "lora-model-dir", "lora-weights"],
+  },
+};
+
+/** A clause to put after what a file holds: it is not supported. Nothing, if it is. */
+export function unsupportedClause(what: string): string {
+  return what in UNSUPPORTED ? ", which is not supported" : "";
+}
