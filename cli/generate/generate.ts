@@ -21,7 +21,6 @@ import { type Plan, planRun, type ReadyClip } from "./plan.ts";
 import { renderClip } from "./render_clip.ts";
 import { RANDOM_SEED } from "./batch_options.ts";
 import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
-import { fittingEmbeddings } from "./tensor_files.ts";
 import { LastingWorkshop, openWorkshop, type Workshop } from "./workshop.ts";
 
 type TodoClip = ReadyClip & { readonly replaces: boolean };
@@ -96,17 +95,11 @@ class Run implements Disposable {
 
   /** @throws {TilereelError} if the clip cannot be made */
   async render(clip: TodoClip, index: number): Promise<void> {
-    const { plan: { latents, embeddings, values, like }, todo: { length }, output: { onProgress: all, ...output } } =
-      this;
+    const { plan: { tensors, like }, todo: { length }, output: { onProgress: all, ...output } } = this;
     const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
     const workshop = await this.#workshop.open(), { gpu: { settings: gpu }, pipeline } = workshop;
-    const made = await renderClip(workshop, clip, {
-      ...latents && { latents },
-      ...embeddings && { embeddings: fittingEmbeddings(values.embeddings!, embeddings, pipeline.textDim) },
-      onNote: output.note,
-      onProgress,
-    });
+    const made = await renderClip(workshop, clip, { ...tensors, onNote: output.note, onProgress });
     const { record, bytes, seconds, clamped } = made;
     for (const note of like ? likeNotes(like, record) : []) output.note(note);
     output.say(clipLines(clip, made, gpu));

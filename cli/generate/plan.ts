@@ -20,7 +20,8 @@ import type { GenerateValues } from "../commands/generate.ts";
 import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { fileIdentity } from "../../model/identity/file_identity.ts";
-import { type Array32, type EmbeddingsFile, readEmbeddings, readLatents } from "./tensor_files.ts";
+import type { GenerateOptions } from "../../model/pipeline.ts";
+import { readEmbeddings, readLatents } from "./tensor_files.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { plannedRecord, type RecordParts } from "./clip_record.ts";
@@ -41,8 +42,8 @@ export interface Plan {
   /** The options. Those of --like fill in where none are given. */
   readonly values: GenerateValues;
   readonly like: Like | undefined;
-  readonly latents: Array32 | undefined;
-  readonly embeddings: EmbeddingsFile | undefined;
+  /** Those that files have. */
+  readonly tensors: Pick<GenerateOptions, "latents" | "embeddings">;
 }
 
 /**
@@ -77,8 +78,10 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
   return {
     clips: await Promise.all(planned.map((clip) => model.ready(clip))),
     ...{ values, like },
-    latents: values.latents === undefined ? undefined : await readLatents(values.latents),
-    embeddings: values.embeddings === undefined ? undefined : await readEmbeddings(values.embeddings),
+    tensors: {
+      ...values.latents !== undefined && { latents: await readLatents(values.latents) },
+      ...values.embeddings !== undefined && { embeddings: await readEmbeddings(values.embeddings, model.textDim) },
+    },
   };
 }
 
@@ -102,6 +105,11 @@ export class PlanningModel implements Disposable {
     const identity = await modelIdentity(folder, { ...variantOf(values), embeddings });
     const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
     return new PlanningModel(dir, { model, identity, latents: noise, opened }, cleanUp.move());
+  }
+
+  /** Channels of the text's embeddings. */
+  get textDim(): number {
+    return this.parts.opened.textDim;
   }
 
   /**
