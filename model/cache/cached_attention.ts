@@ -7,13 +7,6 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionModule, CacheHooks } from "./step_cache.ts";
 
-/** An attention module of a pass, and the pass's cache. */
-export interface CachedModule {
-  readonly cache: CacheHooks | undefined;
-  readonly layer: number;
-  readonly module: AttentionModule;
-}
-
 /**
  * Runs an attention module, or has the cache give its output.
  *
@@ -23,7 +16,7 @@ export interface CachedModule {
  */
 export function cachedAttention(
   gpu: Gpu,
-  { cache, layer, module }: CachedModule,
+  { cache, layer, module }: { cache: CacheHooks | undefined; layer: number; module: AttentionModule },
   apply: (output: Tensor) => Tensor,
   compute: (fused: boolean) => Tensor,
 ): Tensor {

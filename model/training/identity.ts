@@ -4,6 +4,7 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { parseJsonObject } from "../checkpoint/json.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 
 /** Everything that affects the result, by the names of the options. */
@@ -21,32 +22,19 @@ export function checkpointMetadata(step: number, identity: TrainingIdentity): Re
  * @throws {TilereelError} if the file is no checkpoint, or comes from other options, which are named
  */
 export function checkpointStep({ path, metadata }: TensorSource, now: TrainingIdentity): number {
-  checkIdentity(path, metadata.options, now);
+  const none = (why: string) => new TilereelError(`${path} is not a checkpoint: ${why}`);
+  if (metadata.options === undefined) throw none("its options are missing");
+  const before = parseJsonObject(metadata.options);
+  if (!before) throw none("its options are not JSON");
+  const differ = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);
+  if (differ.length > 0) {
+    const one = (key: string) => `${key} was ${before[key] ?? "not given"} and is ${now[key] ?? "not given"}`;
+    throw new TilereelError(
+      `${path} cannot be resumed with different options: ${differ.map(one).join(", ")}; ` +
+        `give the options that it was started with, or start a new training in another folder`,
+    );
+  }
   const step = Number(metadata.step);
   if (Number.isSafeInteger(step) && step >= 0) return step;
-  throw new TilereelError(`${path} is not a checkpoint: the number of its step is missing`);
-}
-
-function checkIdentity(path: string, text: string | undefined, now: TrainingIdentity): void {
-  if (text === undefined) {
-    throw new TilereelError(`${path} is not a checkpoint: its options are missing`);
-  }
-  const before = readIdentity(path, text);
-  const differ = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);
-  if (differ.length === 0) return;
-  const one = (key: string) => `${key} was ${before[key] ?? "not given"} and is ${now[key] ?? "not given"}`;
-  throw new TilereelError(
-    `${path} cannot be resumed with different options: ${differ.map(one).join(", ")}; ` +
-      `give the options that it was started with, or start a new training in another folder`,
-  );
-}
-
-function readIdentity(path: string, text: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
-  } catch {
-    // Said below.
-  }
-  throw new TilereelError(`${path} is not a checkpoint: its options are not JSON`);
+  throw none("the number of its step is missing");
 }

@@ -7,22 +7,13 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import { fileError } from "../files/file_error.ts";
 
-/** The files of a training folder. */
-export interface TrainingFiles {
-  /** The checkpoint from which training resumes. */
-  readonly checkpoint: string;
-  /** The log, one line per step. */
-  readonly log: string;
-  /** The result, once all steps are done. */
-  readonly result: string;
-}
-
 /**
- * The files of a training folder.
+ * The files of a training folder: the checkpoint from which training resumes, the log with one line per step, and the
+ * result, once all steps are done.
  *
  * @param result the name of the result's file
  */
-export function trainingFiles(folder: string, result: string): TrainingFiles {
+export function trainingFiles(folder: string, result: string): Record<"checkpoint" | "log" | "result", string> {
   return {
     checkpoint: `${folder}/checkpoint.safetensors`,
     log: `${folder}/metrics.jsonl`,

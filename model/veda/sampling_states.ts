@@ -104,7 +104,7 @@ export async function samplingRuns(
     passes: (run) => pipeline.passes(clips[run]!.guidance).length,
     async sample(run, { onState, onStep, signal }) {
       const latents = await pipeline.sampleLatents({
-        ...embedded[run]!.options,
+        ...embedded[run]!,
         ...signal && { signal },
         attention: observedAttention(onState),
         onStep: (_, step) => onStep(step),

@@ -5,13 +5,10 @@
  */
 import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
-import type { OnProgress } from "../../progress.ts";
 import type { ModelVariant } from "../../model_variant.ts";
+import type { OnProgress } from "../../progress.ts";
 import type { LatentCache, Recipe } from "./latent_cache.ts";
 import type { TrainingSample, TrainingSet } from "./training_set.ts";
-
-/** The number of samples that are made together, so that their texts are embedded in few calls. */
-const GROUP = 16;
 
 /** The model that makes samples, and the cache that keeps them. */
 export interface SetOptions {
@@ -23,28 +20,6 @@ export interface SetOptions {
   readonly cache: LatentCache;
   /** Called with the progress of "check latents" and, if some are missing, of loading and "make latents", in samples. */
   readonly onProgress?: OnProgress | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** Makes missing samples. */
-export interface Maker<Item> extends AsyncDisposable {
-  /**
-   * Makes a group of samples.
-   *
-   * @param onStep called now and then, so that a display shows that work goes on
-   * @returns for each item its sample, or undefined if it gives none; one after another
-   */
-  make(items: readonly Item[], onStep: () => void): AsyncIterable<TrainingSample | undefined>;
-}
-
-/** Options of {@link cachedSet}. */
-export interface CachedSetOptions<Item> {
-  readonly cache: LatentCache;
-  readonly recipe: (item: Item) => Recipe;
-  /** Opens the maker of samples. It is not called if none is missing. */
-  readonly open: () => Promise<Maker<Item>>;
-  /** Called with the progress of "check latents" in samples, then of "make latents" in missing samples. */
-  readonly onProgress?: OnProgress | undefined;
   /** Stops between two samples; those already made stay in the cache. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -53,19 +28,34 @@ export interface CachedSetOptions<Item> {
  * The set of the items' samples, in order. Those that are not in the cache are made now. Items that give no sample are
  * left out.
  *
+ * @param make makes the samples of items one after another, undefined for an item that gives none. It calls `onStep`
+ * once it is ready, and then now and then, so that a display shows that work goes on. If none is missing, it is not run
  * @throws the signal's reason, if it is aborted
  */
-export async function cachedSet<Item>(items: readonly Item[], options: CachedSetOptions<Item>): Promise<TrainingSet> {
-  const { cache, recipe, onProgress } = options;
-  const missing: Item[] = [];
+export async function cachedSet<Item>(
+  items: readonly Item[],
+  recipe: (item: Item) => Recipe,
+  make: (items: readonly Item[], onStep: () => void) => AsyncIterable<TrainingSample | undefined>,
+  { cache, onProgress, signal }: SetOptions,
+): Promise<TrainingSet> {
+  const missing: Item[] = [], without = new Set<Item>();
   for (const [done, item] of items.entries()) {
     onProgress?.({ stage: "check latents", done, total: items.length });
     if (!await cache.has(recipe(item))) missing.push(item);
   }
   onProgress?.({ stage: "check latents", done: items.length, total: items.length });
-  const without = missing.length > 0 ? await makeAll(missing, options) : new Set();
-  const recipes = items.filter((item) => !without.has(item)).map(recipe);
-  const digest = createHash("sha256");
+  if (missing.length > 0) {
+    let done = 0;
+    const report = () => onProgress?.({ stage: "make latents", done, total: missing.length });
+    for await (const sample of make(missing, report)) {
+      const item = missing[done++]!;
+      if (sample) await cache.write(recipe(item), sample);
+      else without.add(item);
+      report();
+      signal?.throwIfAborted();
+    }
+  }
+  const recipes = items.filter((item) => !without.has(item)).map(recipe), digest = createHash("sha256");
   for (const each of recipes) digest.update(await cache.checksum(each));
   return {
     size: recipes.length,
@@ -74,26 +64,8 @@ export async function cachedSet<Item>(items: readonly Item[], options: CachedSet
   };
 }
 
-/** Makes samples and caches them. Returns the items that give none. */
-async function makeAll<Item>(items: readonly Item[], options: CachedSetOptions<Item>): Promise<Set<Item>> {
-  const { cache, recipe, open, onProgress, signal } = options;
-  const without = new Set<Item>();
-  let done = 0;
-  const report = () => onProgress?.({ stage: "make latents", done, total: items.length });
-  await using maker = await open();
-  report();
-  for (let at = 0; at < items.length; at += GROUP) {
-    const group = items.slice(at, at + GROUP);
-    let next = 0;
-    signal?.throwIfAborted();
-    for await (const sample of maker.make(group, report)) {
-      const item = group[next++]!;
-      if (sample) await cache.write(recipe(item), sample);
-      else without.add(item);
-      done++;
-      report();
-      signal?.throwIfAborted();
-    }
-  }
-  return without;
+/** Items in groups whose texts are embedded together, in few calls. */
+export function* textGroups<Item>(items: readonly Item[]): Iterable<readonly Item[]> {
+  const size = 16;
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
 }

@@ -4,16 +4,15 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import type { Gpu } from "../../../gpu/gpu.ts";
+import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
 import { loadedAs } from "../../model_variant.ts";
 import { VideoPipeline } from "../../pipeline.ts";
-import { cachedSet, type Maker, type SetOptions } from "./cached_set.ts";
+import { cachedSet, type SetOptions, textGroups } from "./cached_set.ts";
 import type { Recipe } from "./latent_cache.ts";
 import { modelKey } from "../../identity/model_identity.ts";
-import { readAndRelease } from "./read_and_release.ts";
 import { embedClips, type SampledClip } from "./sampled_clip.ts";
-import type { TrainingSample, TrainingSet } from "./training_set.ts";
+import type { TrainingSet } from "./training_set.ts";
 
 /**
  * The seed of a prompt's start noise, from the seed of the training. It does not depend on the other prompts. So
@@ -32,7 +31,7 @@ export function sampleSeed(trainingSeed: number, prompt: string, occurrence: num
  * @throws {TilereelError} if the model cannot be loaded, or the settings do not fit it
  */
 export async function sampledSet(clips: readonly SampledClip[], options: SetOptions): Promise<TrainingSet> {
-  const { gpu, model, variant = {}, cache, onProgress, signal } = options;
+  const { gpu, model, variant = {}, onProgress, signal } = options;
   const folder = await openModelFolder(model, variant.parts);
   const key = await modelKey(folder, variant);
   const recipe = (clip: SampledClip): Recipe => ({
@@ -52,36 +51,20 @@ export async function sampledSet(clips: readonly SampledClip[], options: SetOpti
     flowShift: clip.flowShift ?? null,
     ...clip.sigmas !== undefined && { sigmas: String(clip.sigmas) },
   });
-  const open = async () => {
+  async function* sample(clips: readonly SampledClip[], onStep: () => void) {
+    using loaded = new DisposableStack();
     const pipeline = await VideoPipeline.load(model, { gpu, clips, onProgress, ...loadedAs(variant) });
-    return new Sampler(gpu, pipeline, signal);
-  };
-  return await cachedSet(clips, { cache, recipe, open, onProgress, signal });
-}
-
-class Sampler implements Maker<SampledClip> {
-  constructor(
-    private readonly gpu: Gpu,
-    private readonly pipeline: VideoPipeline,
-    private readonly signal: AbortSignal | undefined,
-  ) {}
-
-  async *make(clips: readonly SampledClip[], onStep: () => void): AsyncIterable<TrainingSample> {
-    const { gpu, pipeline } = this;
-    const encoding = { onProgress: onStep, signal: this.signal };
-    for (const { options, conditioning } of await embedClips(gpu, pipeline, clips, encoding)) {
-      const latents = await pipeline.sampleLatents({
-        ...options,
-        ...this.signal && { signal: this.signal },
-        onProgress: onStep,
-      });
-      const { shape } = latents;
-      yield { latents: await readAndRelease(gpu, latents), shape, conditioning };
+    loaded.defer(() => pipeline.close());
+    onStep();
+    const told = { onProgress: onStep, ...signal && { signal } };
+    for (const group of textGroups(clips)) {
+      signal?.throwIfAborted();
+      for (const clip of await embedClips(gpu, pipeline, group, told)) {
+        using owned = new TensorOwner(gpu);
+        const latents = owned.adopt(await pipeline.sampleLatents({ ...clip, ...told }));
+        yield { latents: await gpu.read(latents), shape: latents.shape, conditioning: clip.embeddings.positive };
+      }
     }
   }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    this.pipeline.close();
-    return Promise.resolve();
-  }
+  return await cachedSet(clips, recipe, sample, options);
 }
