@@ -7,9 +7,11 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { product } from "../attention/grid.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import type { FamilyModel } from "../family.ts";
 import type { PassName } from "../guidance.ts";
+import type { ClipSize } from "../video_size.ts";
 
 /** The task that a cache is prepared for: the schedule of one clip. */
 export interface CacheTask {
@@ -112,4 +114,17 @@ export interface SparedWork {
   readonly blocks: number;
   /** The outputs of attention modules that were used again. */
   readonly attentions: number;
+}
+
+/** The most bytes that a cache holds while a clip is denoised, which is beside `FamilyModel.denoisingBytes`. */
+export function cacheBytes(
+  cache: StepCache | undefined,
+  model: Pick<FamilyModel, "shape" | "layout" | "passes">,
+  clip: ClipSize,
+  guidance: number,
+): number {
+  if (!cache) return 0;
+  const { shape } = model, { grid, kept } = model.layout(clip);
+  const tensor = 4 * (product(grid) + kept) * shape.heads * shape.headDim;
+  return model.passes(guidance).length * cache.tensors(shape) * tensor;
 }

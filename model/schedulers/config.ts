@@ -43,6 +43,29 @@ export interface ScheduledClip {
 const UNIPC = "UniPCMultistepScheduler";
 const EULER = "FlowMatchEulerDiscreteScheduler";
 
+/** For each setting the values that are supported, and what an absent one stands for. */
+type Supported = readonly (readonly [key: string, values: readonly unknown[], absent: unknown])[];
+
+const OF_ALL: Supported = [
+  ["use_karras_sigmas", [false], false],
+  ["use_exponential_sigmas", [false], false],
+  ["use_beta_sigmas", [false], false],
+  ["use_dynamic_shifting", [false], false],
+  ["shift_terminal", [null], null],
+];
+const OF_EULER: Supported = [["invert_sigmas", [false], false], ["stochastic_sampling", [false], false]];
+// lower_order_final is ignored: up to order 2 it only affects the last step, which can only have order 1.
+const OF_UNIPC: Supported = [
+  ["prediction_type", ["flow_prediction"], "epsilon"],
+  ["use_flow_sigmas", [true], false],
+  ["predict_x0", [true], true],
+  ["thresholding", [false], false],
+  ["solver_p", [null], null],
+  ["final_sigmas_type", ["zero"], "zero"],
+  ["solver_order", [1, 2], 2],
+  ["solver_type", ["bh1", "bh2"], "bh2"],
+];
+
 /**
  * Reads `scheduler_config.json` of a UniPC or flow-match Euler scheduler. Its own `_class_name` decides, not the class
  * that `model_index.json` names: Wan 2.1 T2V 14B has UniPC's config under the name of flow-match Euler, from which
@@ -60,45 +83,16 @@ export async function readSchedulerConfig(
 ): Promise<SchedulerConfig> {
   const config = await Config.read(file);
   config.require("_class_name", [UNIPC, EULER], undefined);
-  const otherClass = indexClass !== undefined && indexClass !== config.value("_class_name") &&
-    { otherClass: indexClass };
-  for (
-    const key of ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_dynamic_shifting"]
-  ) config.require(key, [false], false);
-  config.require("shift_terminal", [null], null);
-  const numTrainTimesteps = config.integer("num_train_timesteps", 1000);
-
-  if (config.value("_class_name") === EULER) {
-    config.require("invert_sigmas", [false], false);
-    config.require("stochastic_sampling", [false], false);
-    return {
-      kind: "euler",
-      numTrainTimesteps,
-      flowShift: config.number("shift", 1, { positive: true }),
-      sigmas,
-      solverOrder: 2,
-      solverType: "bh2",
-      disableCorrector: [],
-      ...otherClass,
-    };
-  }
-  // lower_order_final is ignored: up to order 2 it only affects the last step, which can only have order 1.
-  config.require("prediction_type", ["flow_prediction"], "epsilon");
-  config.require("use_flow_sigmas", [true], false);
-  config.require("predict_x0", [true], true);
-  config.require("thresholding", [false], false);
-  config.require("solver_p", [null], null);
-  config.require("final_sigmas_type", ["zero"], "zero");
-  config.require("solver_order", [1, 2], 2);
-  config.require("solver_type", ["bh1", "bh2"], "bh2");
+  const className = config.value("_class_name"), isEuler = className === EULER;
+  for (const setting of [...OF_ALL, ...isEuler ? OF_EULER : OF_UNIPC]) config.require(...setting);
   return {
-    kind: "unipc",
-    numTrainTimesteps,
-    flowShift: config.number("flow_shift", 1, { positive: true }),
+    kind: isEuler ? "euler" : "unipc",
+    numTrainTimesteps: config.integer("num_train_timesteps", 1000),
+    flowShift: config.number(isEuler ? "shift" : "flow_shift", 1, { positive: true }),
     sigmas,
-    solverOrder: config.integer("solver_order", 2) as 1 | 2,
-    solverType: config.string("solver_type", "bh2") as "bh1" | "bh2",
-    disableCorrector: config.integers("disable_corrector", [], undefined, 0),
-    ...otherClass,
+    solverOrder: isEuler ? 2 : config.integer("solver_order", 2) as 1 | 2,
+    solverType: isEuler ? "bh2" : config.string("solver_type", "bh2") as "bh1" | "bh2",
+    disableCorrector: isEuler ? [] : config.integers("disable_corrector", [], undefined, 0),
+    ...indexClass !== undefined && indexClass !== className && { otherClass: indexClass },
   };
 }

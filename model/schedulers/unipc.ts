@@ -32,17 +32,12 @@ export function createUniPC(config: SchedulerConfig, steps: number, sigmas: Sigm
   };
 }
 
-/** The state from the previous step: its corrected start sample, and its order. */
-interface LastStep<T> {
-  readonly sample: T;
-  readonly order: 1 | 2;
-}
-
 class UniPCStepper<T> implements Stepper<T> {
   #index = 0;
   /** Predictions of x₀ at previous steps, newest first; at most as many as the order needs. */
   #predictions: T[] = [];
-  #last: LastStep<T> | undefined;
+  /** The start of the previous step, corrected, and its order. */
+  #last: { readonly sample: T; readonly order: 1 | 2 } | undefined;
 
   constructor(
     private readonly config: SchedulerConfig,
@@ -51,9 +46,7 @@ class UniPCStepper<T> implements Stepper<T> {
   ) {}
 
   step(velocity: T, sample: T): T {
-    const { ops, sigmas, config } = this;
-    const index = this.#index;
-    const steps = sigmas.length - 1;
+    const { ops, sigmas, config } = this, index = this.#index, steps = sigmas.length - 1;
     if (index >= steps) throw new RangeError(`all ${steps} steps have been taken`);
 
     const prediction = ops.combine([[1, sample], [-sigmas[index]!, velocity]]);
@@ -62,13 +55,9 @@ class UniPCStepper<T> implements Stepper<T> {
 
     this.#predictions.unshift(prediction);
     if (this.#predictions.length > config.solverOrder) ops.release(this.#predictions.pop()!);
-    const order = this.#order();
-    const next = ops.combine(updateTerms({
-      ...this.#transition(index, order),
-      sample: corrected,
-      predictions: this.#predictions.slice(0, order),
-    }));
-
+    // The last step consists of the prediction alone; a slope would be multiplied by an infinite step in λ.
+    const order = this.#predictions.length === 2 && index < steps - 1 ? 2 : 1;
+    const next = this.#update(index, order, corrected);
     this.#last = { sample: corrected, order };
     this.#index++;
     if (this.#index === steps) this.#end();
@@ -92,51 +81,32 @@ class UniPCStepper<T> implements Stepper<T> {
       this.ops.release(last.sample);
       return sample;
     }
-    const corrected = this.ops.combine(updateTerms({
-      ...this.#transition(this.#index - 1, last.order),
-      sample: last.sample,
-      predictions: this.#predictions.slice(0, last.order),
-      nextPrediction: prediction,
-    }));
+    const corrected = this.#update(this.#index - 1, last.order, last.sample, prediction);
     this.ops.release(last.sample);
     this.ops.release(sample);
     return corrected;
   }
 
-  /** The order of the next step. */
-  #order(): 1 | 2 {
-    // The last step consists of the prediction alone; a slope would be multiplied by an infinite step in λ.
-    const isLast = this.#index === this.sigmas.length - 2;
-    return this.#predictions.length === 2 && !isLast ? 2 : 1;
-  }
-
-  #transition(index: number, order: 1 | 2): Transition {
-    return {
-      solverType: this.config.solverType,
-      order,
-      fromSigma: this.sigmas[index]!,
-      toSigma: this.sigmas[index + 1]!,
-      previousSigma: this.sigmas[index - 1],
-    };
+  /** Takes the step `index`, or repeats it with the prediction after it. */
+  #update(index: number, order: 1 | 2, sample: T, nextPrediction?: T): T {
+    const { ops, sigmas, config: { solverType } } = this, predictions = this.#predictions.slice(0, order);
+    const levels = { fromSigma: sigmas[index]!, toSigma: sigmas[index + 1]!, previousSigma: sigmas[index - 1] };
+    return ops.combine(updateTerms({ ...levels, solverType, order, sample, predictions, nextPrediction }));
   }
 }
 
-/** The noise levels at the start and the end of a step, and the level before. */
-interface Transition {
+/** The noise levels at the start and the end of a step, and the level before, with the step's tensors. */
+interface Update<T> {
   readonly solverType: "bh1" | "bh2";
   readonly order: 1 | 2;
   readonly fromSigma: number;
   readonly toSigma: number;
   readonly previousSigma: number | undefined;
-}
-
-/**
- * A transition and its tensors: one prediction per order, newest first, and for a correction the prediction after it.
- */
-interface Update<T> extends Transition {
   readonly sample: T;
+  /** One per order, newest first. */
   readonly predictions: readonly T[];
-  readonly nextPrediction?: T;
+  /** For a correction: the prediction after the step. */
+  readonly nextPrediction: T | undefined;
 }
 
 /**
