@@ -62,6 +62,6 @@ export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./model/video/write
 export { AUTHORS_RECIPE, type LossWeights, type TrainingRecipe } from "./model/vorta/recipe.ts";
 export { type RoutedModel, routedModel } from "./model/vorta/routed_model.ts";
 export { saveRouter } from "./model/vorta/save_router.ts";
-export { type RouterTrainingResult, trainRouter } from "./model/vorta/trainer.ts";
+export { trainRouter } from "./model/vorta/trainer.ts";
 export type { RouterTrainingStep } from "./model/vorta/training_figures.ts";
 export type { RouterTraining } from "./model/vorta/training_options.ts";

@@ -10,8 +10,8 @@ import type { AttentionTask } from "./method.ts";
 export interface AttentionReport {
   /**
    * The multiplied pairs of queries and keys, as a share of full attention's, over all steps, layers and heads. What a
-   * step cache left out counts as none. It is exact except for Veda over grids with partial tiles: only the GPU knows which tiles are kept, so they count with
-   * the mean size.
+   * step cache left out counts as none. It is exact except for Veda over grids with partial tiles: only the GPU knows
+   * which tiles are kept, so they count with the mean size.
    */
   readonly density: number;
   /** A clause that says why nothing was left out, where a sparse method has a density of 1. */

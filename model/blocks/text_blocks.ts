@@ -78,8 +78,8 @@ async function embed(
   const unknown = ids.find((id) => id < 0 || id >= shape[0]);
   if (unknown !== undefined) {
     throw new TilereelError(
-      `the tokenizer gave token ${unknown}, but the text encoder ${source.path} knows ${shape[0]} tokens; ` +
-        `tokenizer and text encoder must belong to the same model`,
+      `the tokenizer's token ${unknown} is unknown to the text encoder ${source.path}, which has ${shape[0]} tokens; ` +
+        `use a tokenizer and a text encoder of the same model`,
     );
   }
   expectTensor(source, name, shape);

@@ -80,7 +80,6 @@ export class VedaAttention implements Disposable {
     return denseLayers?.has(layer) ? undefined : this.#patterns.get(choices[layer]![head]!)!;
   }
 
-  /** Frees the patterns. */
   [Symbol.dispose](): void {
     this.#held.dispose();
   }

@@ -106,18 +106,17 @@ export function keepOn(grid: Grid, { keep, usualKeep = DEFAULT_KEEP, shapes, til
 function whyFull(options: VedaOptions, steps: number, config: HeadShape, grid: Grid): string {
   const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [], keep } = options;
   if (denseSteps >= steps) {
-    return `the first ${
-      denseSteps === 1 ? "step is" : `${denseSteps} steps are`
-    } dense, and the clip has only ${steps}`;
+    const first = denseSteps === 1 ? "step is" : `${denseSteps} steps are`;
+    return `the first ${first} dense, and the clip has only ${steps}`;
   }
   if (new Set(denseLayers).size >= config.layers) return `all ${config.layers} layers are dense`;
   if (keep === 1) return "all tiles were requested";
-  const shape = shapesFor(options, config, grid).shapes[0]!;
-  const tiles = Math.ceil(product(grid) / product(shape));
-  return `a clip of ${product(grid)} tokens has only ${tiles} ${tiles === 1 ? "tile" : "tiles"} of ${
-    product(shape)
-  }, ` +
-    (keep === undefined ? `and at least ${LEAST_TILES} are kept unless a share is given` : "too few to leave one out");
+  const tokens = product(grid), capacity = product(shapesFor(options, config, grid).shapes[0]!);
+  const tiles = Math.ceil(tokens / capacity);
+  const why = keep === undefined
+    ? `and at least ${LEAST_TILES} are kept unless a share is given`
+    : "too few to leave one out";
+  return `a clip of ${tokens} tokens has only ${tiles} ${tiles === 1 ? "tile" : "tiles"} of ${capacity}, ${why}`;
 }
 
 /** As {@link vedaAttention}, for those heads of a layer that another method delegates. */
@@ -128,10 +127,14 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
     prepare(task): Promise<PreparedSomeHeads> {
       const { gpu, shape, layout: { grid } } = task;
       const scorer = options.scorer && scorerFor(options.scorer, shape, options.name ?? NAME);
-      const shapes = shapesFor(options, shape, grid);
-      const keep = keepOn(grid, options);
-      const denseLayers = new Set(options.denseLayers);
-      checkDenseLayers(denseLayers, shape);
+      const shapes = shapesFor(options, shape, grid), keep = keepOn(grid, options);
+      const denseLayers = new Set(options.denseLayers),
+        beyond = [...denseLayers].find((layer) => layer >= shape.layers);
+      if (beyond !== undefined) {
+        throw new TilereelError(
+          `layer ${beyond} cannot be dense: this model has ${shape.layers} layers, 0 to ${shape.layers - 1}`,
+        );
+      }
       using cleanUp = new DisposableStack();
       const projections = scorer && uploadScorer(cleanUp.use(new TensorOwner(gpu)), scorer);
       const settings = { shapes, keep, denseLayers, ...projections && { projections } };
@@ -175,12 +178,4 @@ function shapesFor({ shapes, tileTokens, name = NAME }: VedaOptions, config: Hea
     );
   }
   return shapes;
-}
-
-function checkDenseLayers(dense: ReadonlySet<number>, { layers }: HeadShape): void {
-  const beyond = [...dense].find((layer) => layer >= layers);
-  if (beyond === undefined) return;
-  throw new TilereelError(
-    `layer ${beyond} cannot be dense: this model has ${layers} layers, 0 to ${layers - 1}`,
-  );
 }

@@ -20,6 +20,11 @@ export interface Projections<T> {
   readonly k: T;
 }
 
+/** Makes both. */
+export async function bothSides<T>(make: (side: "q" | "k") => Promise<T>): Promise<Projections<T>> {
+  return { q: await make("q"), k: await make("k") };
+}
+
 /** The projections of a model. */
 export interface TileScorer {
   readonly heads: number;

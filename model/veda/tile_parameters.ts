@@ -17,7 +17,7 @@ import { randn } from "../noise.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { randomBits } from "../training/random.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
-import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
+import { bothSides, type Projections, type StoredProjection, type TileScorer } from "./scorer.ts";
 import { projectionName, type VedaFile } from "./veda_file.ts";
 import { saveVeda } from "./save_veda.ts";
 
@@ -77,13 +77,13 @@ export class TileParameters implements Disposable {
     };
     const layers: Projections<Parameter>[] = [];
     for (const prefix of prefixesOf(shape)) {
-      const take = async (side: "q" | "k"): Promise<Parameter> => {
-        const name = projectionName(prefix, side);
-        const tensors: Partial<Record<Kind, Tensor>> = {};
-        for (const kind of KINDS) tensors[kind] = await read(PREFIXES[kind] + name);
-        return tensors as Parameter;
-      };
-      layers.push({ q: await take("q"), k: await take("k") });
+      layers.push(
+        await bothSides(async (side) => {
+          const name = projectionName(prefix, side), tensors: Partial<Record<Kind, Tensor>> = {};
+          for (const kind of KINDS) tensors[kind] = await read(PREFIXES[kind] + name);
+          return tensors as Parameter;
+        }),
+      );
     }
     return new TileParameters(owner.move(), shape, layers);
   }
@@ -140,12 +140,12 @@ export class TileParameters implements Disposable {
   async scorer(): Promise<TileScorer> {
     const { heads, headDim, layerPrefixes } = this.shape;
     const layers: Projections<StoredProjection>[] = [];
-    for (const [layer, { q, k }] of this.layers.entries()) {
-      const take = async ({ average }: Parameter): Promise<StoredProjection> => ({
+    for (const [layer, parameters] of this.layers.entries()) {
+      const stored = async (side: "q" | "k"): Promise<StoredProjection> => ({
         dtype: "F32",
-        data: new Uint8Array((await this.#read(layer, average)).buffer),
+        data: new Uint8Array((await this.#read(layer, parameters[side].average)).buffer),
       });
-      layers.push({ q: await take(q), k: await take(k) });
+      layers.push(await bothSides(stored));
     }
     return { heads, headDim, layers, layerPrefixes };
   }

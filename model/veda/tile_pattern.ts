@@ -105,7 +105,6 @@ export class TilePattern implements Disposable {
     return attention(gpu, q, k, v, { heads, plan: { order, queries: { blocks, runs } }, only, into: y });
   }
 
-  /** Frees the pattern. */
   [Symbol.dispose](): void {
     this.#owner[Symbol.dispose]();
   }

@@ -15,11 +15,11 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { anyOf, FLOAT_DTYPES, MATRIX_DTYPES } from "../checkpoint/dtype.ts";
-import { elementCount, openSafetensors, type TensorSource, toFloat32, toNumbers } from "../checkpoint/safetensors.ts";
+import { openSafetensors, type TensorSource, toFloat32, toNumbers } from "../checkpoint/safetensors.ts";
 import { LAYER, storedLayers } from "../checkpoint/stored_layers.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
-import type { Projections, StoredProjection, TileScorer } from "./scorer.ts";
+import { bothSides, type Projections, type StoredProjection, type TileScorer } from "./scorer.ts";
 import { checkCapacity, type TileShape, type TileShapes } from "./tile_shapes.ts";
 
 /** Projections are multiplied as they are stored, and converted to check them. */
@@ -88,16 +88,14 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
         `${2 * layers} projections were expected, but it has ${names.length}`,
     );
   }
-  const [heads = 0, , headDim = 0] = source.info(names[0]!).shape;
-  const shape = [heads, 3 * headDim, headDim];
+  const [heads = 0, , headDim = 0] = source.info(names[0]!).shape, shape = [heads, 3 * headDim, headDim];
   const take = async (name: string): Promise<StoredProjection> => {
     const info = source.info(name);
-    if (elementCount(shape) === 0 || info.shape.join() !== shape.join() || !PROJECTION_DTYPES.includes(info.dtype)) {
+    if (heads * headDim === 0 || info.shape.join() !== shape.join() || !PROJECTION_DTYPES.includes(info.dtype)) {
+      const wanted = heads * headDim === 0 ? "heads, 3 · head dim, head dim" : shape.join(", ");
       throw new TilereelError(
-        `tensor "${name}" in ${source.path} is ${info.dtype} of the shape [${info.shape.join(", ")}], but ${
-          anyOf(PROJECTION_DTYPES)
-        } of ` + (elementCount(shape) === 0 ? "[heads, 3 · head dim, head dim]" : `[${shape.join(", ")}]`) +
-          ` was expected`,
+        `tensor "${name}" in ${source.path} is ${info.dtype} of the shape [${info.shape.join(", ")}], but ` +
+          `${anyOf(PROJECTION_DTYPES)} of [${wanted}] was expected`,
       );
     }
     const data = await source.read(name);
@@ -109,9 +107,7 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
     return { dtype: info.dtype, data };
   };
   const all: Projections<StoredProjection>[] = [];
-  for (const prefix of prefixes) {
-    all.push({ q: await take(projectionName(prefix, "q")), k: await take(projectionName(prefix, "k")) });
-  }
+  for (const prefix of prefixes) all.push(await bothSides((side) => take(projectionName(prefix, side))));
   return { heads, headDim, layers: all, layerPrefixes: prefixes };
 }
 
@@ -134,9 +130,6 @@ async function readShapes(source: TensorSource): Promise<TileShapes | undefined>
   }
   return {
     shapes: Array.from({ length: count }, (_, i) => sizes.slice(3 * i, 3 * i + 3) as unknown as TileShape),
-    choices: Array.from(
-      { length: layers },
-      (_, layer) => Uint8Array.from(picks.slice(layer * heads, (layer + 1) * heads)),
-    ),
+    choices: Array.from({ length: layers }, (_, i) => Uint8Array.from(picks.slice(i * heads, (i + 1) * heads))),
   };
 }

@@ -28,16 +28,6 @@ import { coreSet } from "./core_set.ts";
 import type { VortaSettings } from "./settings.ts";
 import { slidingTiles } from "./sliding_tile.ts";
 
-/** Options of one branch. */
-interface BranchOptions {
-  /** [n], u32: the heads to compute. Default: all */
-  readonly only?: Tensor;
-  /** Where to write the result, instead of to a new tensor. */
-  readonly into?: Tensor;
-  /** [batch, tokens, heads], f32: receives what the backward pass needs */
-  readonly lse?: Tensor;
-}
-
 /** The result of a branch. */
 interface Taken {
   readonly y: Tensor;
@@ -97,7 +87,6 @@ export class VortaAttention implements Disposable {
     if (coreTokens && keptSlots(coreTokens.buckets) !== core.slots) throw new Error(`core-set: ${core.slots} tokens`);
   }
 
-  /** Frees the patterns. */
   [Symbol.dispose](): void {
     this.#owner[Symbol.dispose]();
     this.#full[Symbol.dispose]();
@@ -189,9 +178,21 @@ export class VortaAttention implements Disposable {
     return sumRows(gpu, dotY);
   }
 
-  #branch(branch: Branch, q: Tensor, k: Tensor, v: Tensor, options: BranchOptions = {}): Taken {
+  /**
+   * Computes one branch.
+   *
+   * @param options `only`, [n], u32: the heads to compute; `into`: where to write the result, instead of to a new tensor;
+   * `lse`, [batch, tokens, heads], f32: receives what the backward pass needs
+   */
+  #branch(
+    branch: Branch,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    { only, into = attentionOutput(this.gpu, q, this.layout), lse }: { only?: Tensor; into?: Tensor; lse?: Tensor } =
+      {},
+  ): Taken {
     const { gpu, shape: { heads } } = this;
-    const { only, into = attentionOutput(gpu, q, this.layout), lse } = options;
     const run = (pattern: AttentionPattern, selection?: Selection): Taken => {
       const y = attention(gpu, q, k, v, { ...pattern, into, ...lse && { lse } });
       if (selection) bucketSpread(gpu, y, heads, selection, only);

@@ -67,32 +67,23 @@ export class Router {
     const bound = Math.fround(1 / Math.sqrt(dim));
     // Rounded once, to float32, like PyTorch's fused multiply-add.
     const draw = (length: number) => Float32Array.from({ length }, () => next() * 2 * bound - bound);
-    return new Router(
-      heads,
-      dim,
-      Array.from({ length: layers }, () => ({ weight: draw(heads * ROUTES * dim), bias: draw(heads * ROUTES) })),
-      layerPrefixes,
-    );
+    const layer = () => ({ weight: draw(heads * ROUTES * dim), bias: draw(heads * ROUTES) });
+    return new Router(heads, dim, Array.from({ length: layers }, layer), layerPrefixes);
   }
 
   /** A router of the same shape with all zeros, for gradients and moments. */
   zeros(): Router {
-    return new Router(
-      this.heads,
-      this.dim,
-      this.layers.map(({ weight, bias }) => ({
-        weight: new Float32Array(weight.length),
-        bias: new Float32Array(bias.length),
-      })),
-      this.layerPrefixes,
-    );
+    const { heads, dim, layers, layerPrefixes } = this, zeros = ({ length }: Float32Array) => new Float32Array(length);
+    const empty = layers.map(({ weight, bias }) => ({ weight: zeros(weight), bias: zeros(bias) }));
+    return new Router(heads, dim, empty, layerPrefixes);
   }
 
   /** All arrays, by their names in the authors' state dict. */
   parameters(): Map<string, { readonly shape: readonly number[]; readonly data: Float32Array<ArrayBuffer> }> {
-    return new Map(this.layers.flatMap(({ weight, bias }, layer) => [
-      [parameterName(this.layerPrefixes[layer]!, "weight"), { shape: [this.heads * ROUTES, this.dim], data: weight }],
-      [parameterName(this.layerPrefixes[layer]!, "bias"), { shape: [this.heads * ROUTES], data: bias }],
+    const { layers, layerPrefixes, dim } = this, rows = this.heads * ROUTES;
+    return new Map(layers.flatMap(({ weight, bias }, layer) => [
+      [parameterName(layerPrefixes[layer]!, "weight"), { shape: [rows, dim], data: weight }],
+      [parameterName(layerPrefixes[layer]!, "bias"), { shape: [rows], data: bias }],
     ]));
   }
 
@@ -103,10 +94,7 @@ export class Router {
    * @returns [layers, timesteps, heads, 3]
    */
   scores(temb: Float32Array): Float32Array<ArrayBuffer> {
-    const { dim } = this;
-    const count = this.#timesteps(temb);
-    const rows = this.heads * ROUTES;
-    const inputs = silu(temb);
+    const { dim } = this, count = this.#timesteps(temb), rows = this.heads * ROUTES, inputs = silu(temb);
     const scores = new Float32Array(this.layers.length * count * rows);
     for (const [l, { weight, bias }] of this.layers.entries()) {
       for (let n = 0; n < count; n++) {
@@ -132,9 +120,7 @@ export class Router {
    * @param into the router to which gradients are added
    */
   backward(temb: Float32Array, scores: Float32Array, scoreGradients: Float32Array, into: Router): void {
-    const { dim } = this;
-    const count = this.#timesteps(temb);
-    const rows = this.heads * ROUTES;
+    const { dim } = this, count = this.#timesteps(temb), rows = this.heads * ROUTES;
     if (scores.length !== this.layers.length * count * rows || scoreGradients.length !== scores.length) {
       throw new RangeError(`${scores.length} scores with ${scoreGradients.length} gradients for ${count} timesteps`);
     }
@@ -225,7 +211,6 @@ function silu(x: Float32Array): Float64Array {
 
 function softmax(logits: Float64Array): Float64Array {
   const max = Math.max(...logits);
-  const powers = logits.map((logit) => Math.exp(logit - max));
-  const sum = powers.reduce((a, b) => a + b);
+  const powers = logits.map((logit) => Math.exp(logit - max)), sum = powers.reduce((a, b) => a + b);
   return powers.map((power) => power / sum);
 }

@@ -6,7 +6,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import type { StoredFile } from "../files/store.ts";
-import { elementCount } from "../checkpoint/dtype.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors, readFloat32 } from "../checkpoint/safetensors.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
@@ -30,8 +29,8 @@ const PARAMETER = new RegExp(`${LAYER.source}router\\.linear\\.(weight|bias)$`);
 const PARENTS = 2;
 
 /**
- * Loads a router. Kinds of layers are in the file's order until `routerFor` knows the model's. Its settings come from the file's metadata, or from a `config.json` beside it or in one of the two
- * folders above. Otherwise there are none.
+ * Loads a router. Kinds of layers are in the file's order until `routerFor` knows the model's. Its settings come from
+ * the file's metadata, or from a `config.json` beside it or in one of the two folders above. Otherwise there are none.
  *
  * @param place a safetensors file, or a zip archive by `torch.save`; the first bytes show which
  * @throws {TilereelError} if it is neither, damaged, lacks a tensor, or one is of another shape or not finite.
@@ -77,11 +76,9 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
     );
   }
   const first = byName.get(parameterName(prefixes[0]!, "weight")), layers = prefixes.length;
-  const heads = Math.floor((first?.shape[0] ?? 0) / BRANCHES.length);
-  const dim = first?.shape[1] ?? 0;
+  const heads = Math.floor((first?.shape[0] ?? 0) / BRANCHES.length), dim = first?.shape[1] ?? 0;
   const take = (prefix: string, kind: "weight" | "bias") => {
-    const name = parameterName(prefix, kind);
-    const tensor = byName.get(name);
+    const name = parameterName(prefix, kind), tensor = byName.get(name);
     if (!tensor) {
       throw new TilereelError(
         `${path} lacks the tensor "${name}": it has ${byName.size} router tensors, but the highest layer in it is ` +
@@ -89,20 +86,16 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
       );
     }
     const expected = kind === "weight" ? [heads * BRANCHES.length, dim] : [heads * BRANCHES.length];
-    if (elementCount(expected) === 0 || tensor.shape.join() !== expected.join()) {
+    if (heads * dim === 0 || tensor.shape.join() !== expected.join()) {
+      const shape = heads * dim === 0 ? "3 · heads, dim" : expected.join(", ");
       throw new TilereelError(
-        `tensor "${name}" in ${path} has the shape [${tensor.shape.join(", ")}], but ` +
-          (elementCount(expected) === 0 ? "[3 · heads, dim]" : `[${expected.join(", ")}]`) + ` was expected`,
+        `tensor "${name}" in ${path} has the shape [${tensor.shape.join(", ")}], but [${shape}] was expected`,
       );
     }
     return tensor.data;
   };
-  return new Router(
-    heads,
-    dim,
-    prefixes.map((prefix) => ({ weight: take(prefix, "weight"), bias: take(prefix, "bias") })),
-    prefixes,
-  );
+  const taken = prefixes.map((prefix) => ({ weight: take(prefix, "weight"), bias: take(prefix, "bias") }));
+  return new Router(heads, dim, taken, prefixes);
 }
 
 async function settingsNear(router: StoredFile): Promise<VortaSettings | undefined> {

@@ -27,22 +27,18 @@ import { ROUTER_TRAINING_KINDS, type RouterTraining } from "./training_options.t
 /** A training with nothing left open. */
 type CompleteTraining = RouterTraining & Required<Pick<RouterTraining, "recipe" | "seed" | "tau">>;
 
-/** The result of a training. */
-export interface RouterTrainingResult {
-  readonly router: Router;
-  /** The number of finished steps, smaller than requested if the training was ended early. */
-  readonly step: number;
-}
-
 /** The name of the trained router's file in its folder. */
 export const ROUTER_FILE = "router.safetensors";
 
 /**
  * Trains a router, and writes it with its log and checkpoints. `signal` ends it within one sample.
  *
+ * @returns the router and the number of finished steps, smaller than requested if the training was ended early
  * @throws {TilereelError} as `runTraining` does
  */
-export async function trainRouter(training: RouterTraining): Promise<RouterTrainingResult> {
+export async function trainRouter(
+  training: RouterTraining,
+): Promise<{ readonly router: Router; readonly step: number }> {
   checkOptions("trainRouter", training, ROUTER_TRAINING_KINDS, ["model", "data", "settings", "steps", "folder"]);
   const { model, recipe = AUTHORS_RECIPE, seed = 0, tau = DEFAULT_TAU } = training;
   const complete = { ...training, recipe, seed, tau };

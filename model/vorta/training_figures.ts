@@ -45,7 +45,7 @@ export function stepFigures(
   tau: number,
 ): Pick<RouterTrainingStep, "loss" | "losses" | "weights" | "shares" | "timesteps" | "samples"> {
   return {
-    loss: mean(samples, ({ losses, weights }) => total(losses, weights)),
+    loss: mean(samples, ({ losses, weights }) => LOSSES.reduce((sum, loss) => sum + weights[loss] * losses[loss], 0)),
     losses: meanOfEach(samples.map(({ losses }) => losses)),
     weights: meanOfEach(samples.map(({ weights }) => weights)),
     shares: branchShares(samples.flatMap(({ scores }) => [...routes(scores, tau)])),
@@ -56,15 +56,11 @@ export function stepFigures(
 
 /** The share of heads on each branch, from the branches that heads take, as indices into {@linkcode BRANCHES}. */
 export function branchShares(taken: readonly number[]): Record<Branch, number> {
-  const share = (branch: Branch) => taken.filter((route) => BRANCHES[route] === branch).length / taken.length;
-  return { full: share("full"), coreset: share("coreset"), sliding: share("sliding") };
+  const share = (branch: number) => taken.filter((route) => route === branch).length / taken.length;
+  return Object.fromEntries(BRANCHES.map((name, branch) => [name, share(branch)])) as Record<Branch, number>;
 }
 
 const LOSSES = ["diffusion", "regularization", "distillation", "hidden"] as const;
-
-function total(losses: LossWeights, weights: LossWeights): number {
-  return LOSSES.reduce((sum, loss) => sum + weights[loss] * losses[loss], 0);
-}
 
 function mean<T>(samples: readonly T[], of: (sample: T) => number): number {
   return samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;

@@ -21,7 +21,11 @@ import type { Conditioning, EmbeddedPass, VideoTransformer } from "../family.ts"
 import { ActivationStack } from "./activation_stack.ts";
 import { VortaAttention } from "./attention.ts";
 import { BRANCHES } from "./branch.ts";
+import type { LossWeights } from "./recipe.ts";
 import type { VortaSettings } from "./settings.ts";
+
+/** The losses that need a pass. */
+type PassLosses = Omit<LossWeights, "regularization">;
 
 /** The inputs of a pass. */
 export interface TrainingPassInput {
@@ -36,7 +40,7 @@ export interface TrainingPassInput {
   readonly scores: Float32Array;
   readonly settings: VortaSettings;
   /** The weight of each loss in the gradient. A loss with weight 0 costs nothing, where that is possible. */
-  readonly weights: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
+  readonly weights: PassLosses;
   /** The bytes of blocks' inputs that may stay on the GPU. Default: 1 GiB. */
   readonly keepBytes?: number;
 }
@@ -47,7 +51,7 @@ export interface TrainingPassResult {
    * The losses without weights: mean squared errors to the target, to the reference stream's prediction, and (summed)
    * to the outputs of its blocks.
    */
-  readonly losses: { readonly diffusion: number; readonly distillation: number; readonly hidden: number };
+  readonly losses: PassLosses;
   /** [layers, heads, 3]: the gradient of the weighted sum of the losses with respect to the scores */
   readonly scoreGradients: Float32Array;
 }
@@ -103,12 +107,8 @@ class Pass implements Disposable {
     this.#layers = layers;
     this.#inputs = new ActivationStack(gpu, input.keepBytes ?? KEEP_BYTES);
     this.#hidden = new ActivationStack(gpu, 0);
-    this.#vorta = new VortaAttention(
-      gpu,
-      shape,
-      transformer.layout(input.noisy.shape, input.conditioning),
-      input.settings,
-    );
+    const layout = transformer.layout(input.noisy.shape, input.conditioning);
+    this.#vorta = new VortaAttention(gpu, shape, layout, input.settings);
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
     this.#owner.adopt(this.#scores.flat());
   }
