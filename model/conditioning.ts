@@ -47,8 +47,6 @@ export function partsOf(conditioning: HostConditioning): {
 }
 
 function mapTensors<From extends object, To>(conditioning: object, map: (tensor: From) => To): { readonly text: To } {
-  const entries = Object.entries(conditioning).map((
-    [key, value],
-  ) => [key, typeof value === "object" ? map(value) : value]);
-  return Object.fromEntries(entries);
+  const mapped = (value: unknown) => typeof value === "object" ? map(value as From) : value;
+  return Object.fromEntries(Object.entries(conditioning).map(([key, value]) => [key, mapped(value)])) as { text: To };
 }

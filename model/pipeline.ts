@@ -163,10 +163,9 @@ export function clampedText(clamped: readonly ClampCount[]): string {
   const sorted = clamped.toSorted((a, b) => b.count - a.count), rest = sorted.length - NAMED_CLAMPS;
   const named = sorted.slice(0, NAMED_CLAMPS)
     .map(({ what, count }) => `${what} (${count} ${count === 1 ? "time" : "times"})`).join(", ");
-  return `f16 ends at 65504 and could not hold all numbers of ${named}${
-    rest > 0 ? ` and ${rest} others` : ""
-  }, which ` +
-    `were clamped to that: if the clip is not as it should be, try precision f32`;
+  const all = rest > 0 ? `${named} and ${rest} others` : named;
+  return `f16 ends at 65504 and could not hold all numbers of ${all}, which were clamped to that: if the clip is not ` +
+    `as it should be, try precision f32`;
 }
 
 /** A loaded model. */
@@ -277,23 +276,18 @@ export class VideoPipeline {
   async #generate(options: GenerateOptions): Promise<Video> {
     const { gpu, parts: { transformer, vae }, defaults } = this, { onProgress, signal } = options;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
-    let latents = await this.#sampleLatents(options);
-    try {
-      await checkFinite(gpu, latents);
-      const denormalized = vae.denormalize(latents);
-      gpu.release(latents);
-      latents = denormalized;
-      // Rather read weights anew for the next clip than cut this one into tiles.
-      if (!vae.fitsWhole(latents)) transformer.dropBlocks();
-      gpu.trim();
-      const clean = latents;
-      const data = await gpu.labelled("decode", () => vae.decodeRgb8(clean, { onProgress, signal }));
-      await this.#tellClamped(options);
-      signal?.throwIfAborted();
-      return { width, height, frames, fps, data };
-    } finally {
-      gpu.release(latents);
-    }
+    using owned = new TensorOwner(gpu);
+    const sampled = owned.adopt(await this.#sampleLatents(options));
+    await checkFinite(gpu, sampled);
+    const latents = owned.adopt(vae.denormalize(sampled));
+    owned.free(sampled);
+    // Rather read weights anew for the next clip than cut this one into tiles.
+    if (!vae.fitsWhole(latents)) transformer.dropBlocks();
+    gpu.trim();
+    const data = await gpu.labelled("decode", () => vae.decodeRgb8(latents, { onProgress, signal }));
+    await this.#tellClamped(options);
+    signal?.throwIfAborted();
+    return { width, height, frames, fps, data };
   }
 
   /**

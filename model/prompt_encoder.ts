@@ -47,11 +47,10 @@ export interface TextEncoderParts extends PromptEncoderOptions {
 /** Words that a note names, and their characters. */
 const MOST_WORDS = 8, LONGEST_WORD = 30;
 
-/** An opened {@link TextEncoderPart}. */
-interface OpenedPart extends Pick<TextEncoderPart, "prepare" | "tokens"> {
+type OpenedPart = Omit<TextEncoderPart, "tokenizer" | "encoder" | "open"> & {
   readonly tokenizer: Tokenizer;
   readonly encoder: TextEncoder;
-}
+};
 
 /** Tokenizers and text encoders, opened when they are first needed. */
 export class TextPromptEncoder implements PromptEncoder {
@@ -126,21 +125,16 @@ function batchItem(gpu: Gpu, stacked: Tensor, index: number): Tensor {
 
 /** Clauses about what the model does not see of a prompt. */
 function unseen(prompt: string, unknownWords: readonly string[], lost: number, textTokens: number): string[] {
-  const named = unknownWords.slice(0, MOST_WORDS).map((word) => quoted(word, LONGEST_WORD)).join(", ");
-  const more = unknownWords.length - MOST_WORDS;
-  return [
-    ...named
-      ? [
-        `the model has no word for ${more > 0 ? `${named} and ${more} more` : named} in ${
-          quoted(prompt)
-        }, and cannot ` +
-        `draw that`,
-      ]
-      : [],
-    ...lost > 0
-      ? [`the model reads ${textTokens} tokens, so the last ${lost} tokens of ${quoted(prompt)} are not read`]
-      : [],
-  ];
+  const clauses: string[] = [], more = unknownWords.length - MOST_WORDS;
+  if (unknownWords.length > 0) {
+    const named = unknownWords.slice(0, MOST_WORDS).map((word) => quoted(word, LONGEST_WORD)).join(", ");
+    const words = more > 0 ? `${named} and ${more} more` : named;
+    clauses.push(`the model has no word for ${words} in ${quoted(prompt)}, and cannot draw that`);
+  }
+  if (lost > 0) {
+    clauses.push(`the model reads ${textTokens} tokens, so the last ${lost} tokens of ${quoted(prompt)} are not read`);
+  }
+  return clauses;
 }
 
 /**

@@ -42,31 +42,24 @@ export interface BlockSource<Block> {
 
 /** Keeps all blocks on the GPU. */
 export class ResidentBlocks<Block> implements BlockSource<Block> {
-  #weights: Weights | undefined;
-  #blocks: Block[] | undefined;
+  #loaded: { readonly blocks: readonly Block[]; readonly weights: DisposableStack } | undefined;
 
   constructor(private readonly stored: StoredBlocks<Block>) {}
 
   get resident(): readonly Block[] {
-    if (!this.#blocks) throw new Error("the blocks are not loaded");
-    return this.#blocks;
+    if (!this.#loaded) throw new Error("the blocks are not loaded");
+    return this.#loaded.blocks;
   }
 
   async ready(): Promise<void> {
-    if (this.#blocks) return;
-    const weights = this.stored.weights.scope("");
-    try {
-      const blocks: Block[] = [];
-      for (const [layer, prefix] of this.stored.prefixes.entries()) {
-        blocks.push(await this.stored.load(weights.scope(prefix), layer));
-      }
-      weights.settle();
-      this.#weights = weights;
-      this.#blocks = blocks;
-    } catch (error) {
-      weights[Symbol.dispose]();
-      throw error;
+    if (this.#loaded) return;
+    using loading = new DisposableStack();
+    const weights = loading.use(this.stored.weights.scope("")), blocks: Block[] = [];
+    for (const [layer, prefix] of this.stored.prefixes.entries()) {
+      blocks.push(await this.stored.load(weights.scope(prefix), layer));
     }
+    weights.settle();
+    this.#loaded = { blocks, weights: loading.move() };
   }
 
   at(layer: number): Promise<Block> {
@@ -74,8 +67,8 @@ export class ResidentBlocks<Block> implements BlockSource<Block> {
   }
 
   drop(): void {
-    this.#weights?.[Symbol.dispose]();
-    this.#weights = this.#blocks = undefined;
+    this.#loaded?.weights.dispose();
+    this.#loaded = undefined;
   }
 }
 
@@ -85,23 +78,13 @@ export const SLOTS = 2;
 /** The kind of a block, by its prefix: blocks that differ in their number only have tensors of the same shapes. */
 export const kindOf = (prefix: string): string => prefix.replace(/\d+\.$/, "");
 
-/** A block that is being loaded into a slot. */
-interface Loading<Block> {
-  readonly layer: number;
-  readonly block: Promise<Block>;
-}
-
-/** The slots of one kind of block. They are used alternately. */
-interface Slots {
-  readonly slots: readonly WeightSlot[];
-  turn: number;
-}
-
 /** Streams blocks through two slots of each kind: while one block computes, the next is read and uploaded. */
 export class StreamedBlocks<Block> implements BlockSource<Block> {
   readonly resident = undefined;
-  readonly #kinds = new Map<string, Slots>();
-  #loading: Loading<Block> | undefined;
+  /** The slots of each kind of block, which are used alternately. */
+  readonly #kinds = new Map<string, { readonly slots: readonly WeightSlot[]; turn: number }>();
+  /** The block that is being loaded into a slot. */
+  #loading: { readonly layer: number; readonly block: Promise<Block> } | undefined;
 
   /** @param stored its files are read as long as the transformer runs */
   constructor(private readonly gpu: Gpu, private readonly stored: StoredBlocks<Block>) {}
@@ -150,7 +133,7 @@ export class StreamedBlocks<Block> implements BlockSource<Block> {
     this.#loading = undefined;
   }
 
-  #load(layer: number): Loading<Block> {
+  #load(layer: number) {
     const { weights, prefixes } = this.stored;
     const prefix = prefixes[layer]!, kind = this.#kinds.get(kindOf(prefix))!;
     const slot = kind.slots[kind.turn++ % SLOTS]!;

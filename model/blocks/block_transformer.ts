@@ -49,20 +49,16 @@ export async function loadWeights<Outer, Block>(
     // Blocks that were dropped are loaded again later.
     if (loading) onProgress({ stage, done: done += bytes, total });
   };
-  const weights = new Weights(gpu, source, { ...options, onUpload });
-  try {
-    const outer = await loadOuter(weights);
-    weights.settle();
-    const all = { ...stored, weights };
-    const blocks = place === "resident" ? new ResidentBlocks(all) : new StreamedBlocks(gpu, all);
-    await blocks.ready();
-    loading = false;
-    onProgress({ stage, done: total, total });
-    return { outer, blocks, weights };
-  } catch (error) {
-    weights[Symbol.dispose]();
-    throw error;
-  }
+  using held = new DisposableStack();
+  const weights = held.use(new Weights(gpu, source, { ...options, onUpload })), outer = await loadOuter(weights);
+  weights.settle();
+  const all = { ...stored, weights };
+  const blocks = place === "resident" ? new ResidentBlocks(all) : new StreamedBlocks(gpu, all);
+  await blocks.ready();
+  loading = false;
+  onProgress({ stage, done: total, total });
+  held.move();
+  return { outer, blocks, weights };
 }
 
 /** A transformer whose layers are blocks. A family adds what comes before, in and after a block. */

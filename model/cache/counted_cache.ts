@@ -9,7 +9,7 @@ import type { CacheHooks, CacheReport, PreparedCache, SparedWork } from "./step_
 
 /** Passes hooks on to a cache, and counts. */
 export class CountedCache {
-  readonly #spared = new Map<PassName, SparedWork>();
+  readonly #spared = new Map<PassName, { -readonly [Count in keyof SparedWork]: number }>();
 
   constructor(private readonly cache: PreparedCache, private readonly shape: Pick<HeadShape, "layers">) {}
 
@@ -21,25 +21,21 @@ export class CountedCache {
   /** As {@link PreparedCache.at}. */
   at(step: number, pass: PassName): CacheHooks {
     const { layers } = this.shape, hooks = this.cache.at(step, pass);
-    const count = (more: Partial<SparedWork>) => {
-      const { steps, blocks, attentions } = this.#spared.get(pass) ?? { steps: 0, blocks: 0, attentions: 0 };
-      this.#spared.set(pass, {
-        steps: steps + (more.steps ?? 0),
-        blocks: blocks + (more.blocks ?? 0),
-        attentions: attentions + (more.attentions ?? 0),
-      });
-    };
-    count({});
+    const spared = this.#spared.get(pass) ?? { steps: 0, blocks: 0, attentions: 0 };
+    this.#spared.set(pass, spared);
     return {
       velocity: async (latents) => {
         const velocity = await hooks.velocity?.(latents);
-        if (velocity) count({ steps: 1, blocks: layers });
+        if (velocity) {
+          spared.steps++;
+          spared.blocks += layers;
+        }
         return velocity;
       },
       predicted: (latents, velocity) => hooks.predicted?.(latents, velocity),
       remaining: async (state) => {
         const result = await hooks.remaining?.(state);
-        if (result) count({ blocks: layers - state.layer });
+        if (result) spared.blocks += layers - state.layer;
         return result;
       },
       // Absent where the cache has none: a module's output is otherwise fused with its gate and residual.
@@ -50,7 +46,7 @@ export class CountedCache {
             computed = true;
             return compute();
           });
-          if (!computed) count({ attentions: 1 });
+          if (!computed) spared.attentions++;
           return output;
         },
       },

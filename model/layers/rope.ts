@@ -6,7 +6,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
-import { type Grid, product } from "../attention/grid.ts";
+import { type Grid, product, raster } from "../attention/grid.ts";
 
 /** The rotation table of the grid that was used last. It is on the GPU until it is disposed of. */
 export class GridRope implements Disposable {
@@ -54,17 +54,12 @@ export function ropeTable(
   theta: number,
 ): Float32Array<ArrayBuffer> {
   const axes = dims.map((dim, axis) => axisTable(dim, grid[axis]!, theta));
-  const [frames, rows, columns] = grid;
   const table = new Float32Array(product(grid) * dims.reduce((sum, dim) => sum + dim));
   let at = 0;
-  for (let f = 0; f < frames; f++) {
-    for (let r = 0; r < rows; r++) {
-      for (let c = 0; c < columns; c++) {
-        for (const [axis, position] of [f, r, c].entries()) {
-          table.set(axes[axis]![position]!, at);
-          at += axes[axis]![position]!.length;
-        }
-      }
+  for (const place of raster(grid)) {
+    for (const [axis, position] of place.entries()) {
+      table.set(axes[axis]![position]!, at);
+      at += axes[axis]![position]!.length;
     }
   }
   return table;

@@ -13,8 +13,6 @@ import { cutLog, type LoggedStep, logStep } from "./step_log.ts";
 import { openTrainingFolder, trainingFiles } from "./training_folder.ts";
 import type { TrainingOptions } from "./training_options.ts";
 
-const CHECKPOINT_EVERY = 10;
-
 /** One kind of training, as the loop runs it. */
 export interface TrainingKind<Step extends LoggedStep> {
   /** The name of the result's file in the folder. */
@@ -59,7 +57,7 @@ export async function runTraining<Step extends LoggedStep>(
   kind: TrainingKind<Step>,
   options: TrainingOptions<Step>,
 ): Promise<number> {
-  const { steps, folder, resume = false, checkpointEvery = CHECKPOINT_EVERY, signal } = options;
+  const { steps, folder, resume = false, checkpointEvery = 10, signal } = options;
   const files = trainingFiles(folder, kind.result), identity = { ...options.identity, ...kind.identity };
   await openTrainingFolder(folder, resume);
   const start = await openState(kind, resume ? files.checkpoint : undefined, identity);

@@ -73,11 +73,10 @@ export function transformerConfig(config: Config): TransformerConfig {
   // These keys belong to the image-to-video models.
   const ofImages = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"].find((key) => !config.isNull(key));
   if (ofImages !== undefined) {
+    const value = JSON.stringify(config.value(ofImages));
     throw new TilereelError(
-      `${config.path}: ${ofImages} ${
-        JSON.stringify(config.value(ofImages))
-      } is not supported, because it belongs to image ` +
-        `to video; use the transformer of a text-to-video model`,
+      `${config.path}: ${ofImages} ${value} is not supported, because it belongs to image to video; use the ` +
+        `transformer of a text-to-video model`,
     );
   }
   config.require("attention_head_dim", [32, 64, 128], 128);
@@ -86,16 +85,12 @@ export function transformerConfig(config: Config): TransformerConfig {
   const headDim = config.integer("attention_head_dim", 128);
   const inChannels = config.integer("in_channels", 16);
   const patchSize = config.integers("patch_size", [1, 2, 2], 3) as [number, number, number];
-  const dims = {
-    textDim: config.integer("text_dim", 4096),
-    freqDim: config.integer("freq_dim", 256),
-    ffnDim: config.integer("ffn_dim", 13824),
-  };
   // Kernels read the inner axis of a matrix product four elements at a time.
-  const added = { text_dim: dims.textDim, freq_dim: dims.freqDim, ffn_dim: dims.ffnDim };
-  for (const [key, dim] of Object.entries(added)) {
+  const ofFours = (key: string, absent: number) => {
+    const dim = config.integer(key, absent);
     if (dim % 4 !== 0) throw config.unsupported(key, [4 * Math.ceil(dim / 4)]);
-  }
+    return dim;
+  };
   if (inChannels * patchSize.reduce((a, b) => a * b) % 4 !== 0) throw config.unsupported("patch_size", [[1, 2, 2]]);
   return {
     patchSize,
@@ -104,7 +99,9 @@ export function transformerConfig(config: Config): TransformerConfig {
     dim: heads * headDim,
     inChannels,
     outChannels: config.isNull("out_channels") ? inChannels : config.integer("out_channels", inChannels),
-    ...dims,
+    textDim: ofFours("text_dim", 4096),
+    freqDim: ofFours("freq_dim", 256),
+    ffnDim: ofFours("ffn_dim", 13824),
     layers: config.integer("num_layers", 40),
     crossAttnNorm: config.boolean("cross_attn_norm", true),
     eps: config.number("eps", 1e-6, { positive: true }),
