@@ -63,11 +63,8 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     timesteps: [...scheduler.timesteps],
     sigmas: [...scheduler.sigmas],
   });
-  const run: StepMeans = {
-    attention,
-    ran: new Set(),
-    ...cache && { cache: new CountedCache(cache, transformer.shape) },
-  };
+  const counted = cache && new CountedCache(cache, transformer.shape);
+  const run: StepMeans = { attention, cache: counted, ran: new Set() };
   // Owns the latents, the velocities, and what the stepper keeps.
   using owned = new TensorOwner(gpu);
   const stepper = scheduler.start<Tensor>({
@@ -99,7 +96,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   await underWay;
   onProgress?.({ stage: "denoise", done: total, total });
   options.onAttention?.(attention.report((step, pass, layer) => run.ran.has(`${step} ${pass} ${layer}`)));
-  if (run.cache) options.onCache?.(run.cache.report);
+  if (counted) options.onCache?.(counted.report);
   signal?.throwIfAborted();
   return owned.disown(latents);
 }
@@ -107,7 +104,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
 /** The parts that compute the steps of a clip. */
 interface StepMeans {
   readonly attention: PreparedAttention;
-  readonly cache?: CountedCache;
+  readonly cache: CountedCache | undefined;
   /** The self-attention that was run: step, pass and layer. */
   readonly ran: Set<string>;
 }

@@ -5,12 +5,7 @@
  * @module
  */
 export { fullAttention } from "./attention/full.ts";
-export {
-  type AttentionMethod,
-  type AttentionTask,
-  type PreparedAttention,
-  type SelfAttention,
-} from "./attention/method.ts";
+export type { AttentionMethod, AttentionTask, PreparedAttention, SelfAttention } from "./attention/method.ts";
 export type { Grid } from "./attention/grid.ts";
 export type { PreparedSomeHeads, SomeHeadsMethod } from "./attention/head_groups.ts";
 export type { HeadShape, TokenLayout } from "./attention/layout.ts";

@@ -78,8 +78,9 @@ export function groupHeads<T>(
   const rows = gpu.upload(ids, [ids.length / width, width], "u32");
   let at = 0;
   return layers.map((groups) =>
-    groups.map(([kind, list]) => (
-      { kind, heads: list, only: rows.rows(at++, 1).reshape([width]).rows(0, list.length) }
-    ))
+    groups.map(([kind, heads]) => {
+      const only = rows.rows(at++, 1).reshape([width]).rows(0, heads.length);
+      return { kind, heads, only };
+    })
   );
 }

@@ -123,8 +123,7 @@ export class ScorerUpdates implements Disposable {
   }
 
   #groupsOf(grid: Grid) {
-    const { shape, shapes, tileTokens } = this.options;
-    const id = shapes ? "" : String(grid);
+    const { shape, shapes, tileTokens } = this.options, id = shapes ? "" : String(grid);
     let groups = this.#groups.get(id);
     if (!groups) {
       groups = headsByShape(this.#owner, shapes ?? uniformShapes(defaultShape(grid, tileTokens), shape));

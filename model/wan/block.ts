@@ -76,7 +76,6 @@ export function runBlock(
   return gpu.scope(() => {
     const mod = modulation(gpu, w.scaleShiftTable, time);
     const vector = (index: number): ModulationVector => ({ tensor: mod, index });
-
     const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
     const self = { cache, layer, module: "self" } as const, cross = { cache, layer, module: "cross" } as const;
     const gate = vector(2);

@@ -85,8 +85,7 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
   }
 
   embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): WanPass {
-    const { gpu, config, outer } = this;
-    const { grid } = this.layout(latents.shape);
+    const { gpu, config, outer } = this, { grid } = this.layout(latents.shape);
     checkPositions(config, grid);
     const rope = { table: this.#rope.of(grid) };
     const [x, temb, time, text] = gpu.scope(() => {
@@ -111,10 +110,8 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     const { gpu, config, outer } = this;
     return gpu.scope(() => {
       const mod = modulation(gpu, outer.scaleShiftTable, temb);
-      const norm = layerNorm(gpu, x, config.eps, {
-        shift: { tensor: mod, index: 0 },
-        scale: { tensor: mod, index: 1 },
-      });
+      const vector = (index: number) => ({ tensor: mod, index });
+      const norm = layerNorm(gpu, x, config.eps, { shift: vector(0), scale: vector(1) });
       const rows = outer.projOut.apply(gpu, norm);
       return unpatchify(gpu, rows, [batch!, config.outChannels, ...size], config.patchSize);
     });
@@ -143,8 +140,7 @@ function checkPositions({ ropeMaxSeqLen }: TransformerConfig, grid: Grid): void 
 }
 
 async function loadOuter(weights: Weights, config: TransformerConfig): Promise<OuterWeights> {
-  const { dim, patchSize, inChannels, outChannels, freqDim, textDim } = config;
-  const patch = product(patchSize);
+  const { dim, patchSize, inChannels, outChannels, freqDim, textDim } = config, patch = product(patchSize);
   const embedder = weights.scope("condition_embedder.");
   return {
     patchEmbedding: await Linear.load(weights, "patch_embedding", dim, inChannels * patch, {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isAbsolute, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { parseJsonObject } from "../../checkpoint/json.ts";
 import { fileAt } from "../../files/disk.ts";
@@ -32,9 +32,7 @@ const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv|ogv|gif)$/i;
  */
 export async function findClips(folder: string): Promise<ClipOnDisk[]> {
   const names = await namesIn(folder);
-  const clips = names.includes(METADATA)
-    ? await fromMetadata(folder)
-    : await Promise.all((await clipNames(folder, names)).map((name) => withCaptionBeside(folder, name)));
+  const clips = names.includes(METADATA) ? await fromMetadata(folder) : await withCaptionsBeside(folder, names);
   if (clips.length > 0) return clips;
   throw new TilereelError(
     `${folder} holds no clips: put videos or folders of PNG or JPEG frames in it, each with its caption beside ` +
@@ -57,26 +55,28 @@ async function namesIn(folder: string): Promise<string[]> {
   return names.sort();
 }
 
-async function clipNames(folder: string, names: readonly string[]): Promise<string[]> {
-  const clips: string[] = [];
+/** All videos of a folder, and all folders of frames in it. */
+async function withCaptionsBeside(folder: string, names: readonly string[]): Promise<ClipOnDisk[]> {
+  const clips: Promise<ClipOnDisk>[] = [];
   for (const name of names) {
     const path = join(folder, name), isFolder = await fileAt(path).kind() === "folder";
-    if (isFolder ? (await frameNames(path)).length > 0 : VIDEO.test(name)) clips.push(name);
+    if (isFolder ? (await frameNames(path)).length === 0 : !VIDEO.test(name)) continue;
+    clips.push(withCaption(path, join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`)));
   }
-  return clips;
+  return await Promise.all(clips);
 }
 
-async function withCaptionBeside(folder: string, name: string): Promise<ClipOnDisk> {
-  const path = join(folder, name), isFolder = await fileAt(path).kind() === "folder";
-  const captionPath = join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`);
-  const caption = await readText(captionPath).catch((error) => {
+async function withCaption(path: string, captionPath: string): Promise<ClipOnDisk> {
+  const text = await readText(captionPath).catch((error) => {
     if (!isNotFound(error)) throw error;
     throw new TilereelError(
-      `${path} has no caption: write what it shows into ${captionPath}, or list all clips in ${join(folder, METADATA)}`,
+      `${path} has no caption: write what it shows into ${captionPath}, or list all clips in ` +
+        join(dirname(path), METADATA),
     );
   });
-  if (caption.trim() === "") throw new TilereelError(`${captionPath} is empty: write into it what ${name} shows`);
-  return { path, caption: caption.trim() };
+  const caption = text.trim();
+  if (caption === "") throw new TilereelError(`${captionPath} is empty: write into it what ${basename(path)} shows`);
+  return { path, caption };
 }
 
 async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
@@ -84,8 +84,7 @@ async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
   const clips: ClipOnDisk[] = [];
   for (const [index, line] of (await readText(path)).split(/\r?\n/).entries()) {
     if (line.trim() === "") continue;
-    const where = `${path} line ${index + 1}`;
-    const entry = parseJsonObject(line);
+    const where = `${path} line ${index + 1}`, entry = parseJsonObject(line);
     if (!entry) {
       throw new TilereelError(
         `${where} is not a JSON object such as {"file": "cat.mp4", "caption": "a cat on a beach"}`,
@@ -103,8 +102,7 @@ async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
 }
 
 function textAt(entry: Readonly<Record<string, unknown>>, keys: readonly string[], where: string): string {
-  const key = keys.find((key) => key in entry);
-  const value = key === undefined ? undefined : entry[key];
+  const value = entry[keys.find((key) => key in entry) ?? ""];
   if (typeof value === "string" && value.trim() !== "") return value.trim();
   throw new TilereelError(
     `${where} has no "${keys[0]}": write {"file": "cat.mp4", "caption": "a cat on a beach"}, one line per clip`,
