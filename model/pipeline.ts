@@ -28,7 +28,7 @@ import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_enc
 import type { SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
-import type { OpenTextEncoder } from "./text_encoder.ts";
+import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import type { Video } from "./video/video.ts";
 import { checkClip, type ClipSize } from "./video_size.ts";
 import { openWeightOptions, type WeightChoices } from "./weights/weight_options.ts";
@@ -74,13 +74,9 @@ export interface LoadOptions extends WeightChoices {
 }
 
 /** Options of {@link VideoPipeline.encodePrompts}. */
-export interface EncodePromptsOptions {
+export interface EncodePromptsOptions extends TextEncodeOptions {
   /** Tokens that each prompt is padded or cut to. Default: the model's. */
   readonly textTokens?: number | undefined;
-  /** Told "encode prompt". */
-  readonly onProgress?: OnProgress | undefined;
-  /** Ends the work as {@link GenerateOptions.signal} does. */
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Options of {@link VideoPipeline.generate}. */

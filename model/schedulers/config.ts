@@ -35,7 +35,7 @@ export interface SchedulerConfig {
 export interface ScheduledClip {
   readonly width: number;
   readonly height: number;
-  /** The flow shift that the user gave, if any. */
+  /** What the user gave in place of the model's own, if anything. */
   readonly scheduler?: SchedulerKind | undefined;
   readonly flowShift?: number | undefined;
 }

@@ -8,12 +8,13 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
 import { zeros } from "../../gpu/ops/elementwise.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { readFloat32 } from "../checkpoint/safetensors.ts";
 import type { TensorToWrite } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { randn } from "../noise.ts";
+import type { AdamWOptions } from "../training/adamw.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { randomBits } from "../training/random.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
@@ -32,10 +33,7 @@ const KINDS = Object.keys(PREFIXES) as Kind[];
 const SIDES = ["q", "k"] as const;
 
 /** The parameters of a step. */
-export interface UpdateOptions {
-  readonly lr: number;
-  /** The weight decay: the part of each parameter, times the learning rate, that a step subtracts. */
-  readonly weightDecay: number;
+export interface UpdateOptions extends AdamWOptions {
   /** The factor by which a step keeps the moving averages. */
   readonly average: number;
 }
@@ -52,8 +50,8 @@ export class TileParameters implements Disposable {
   static random(gpu: Gpu, shape: HeadShape, seed: number): TileParameters {
     using owner = new TensorOwner(gpu);
     const make = (layer: number, side: number): Parameter => {
-      const { size, sizes } = projectionShape(shape);
-      const start = randn(size, randomBits(seed, layer, side)).map((x) => x * START);
+      const sizes = projectionShape(shape);
+      const start = randn(sizeOf(sizes), randomBits(seed, layer, side)).map((x) => x * START);
       const upload = () => owner.adopt(gpu.upload(start, sizes)), zero = () => owner.adopt(zeros(gpu, sizes));
       return { x: upload(), average: upload(), mean: zero(), square: zero() };
     };
@@ -67,7 +65,7 @@ export class TileParameters implements Disposable {
    * @throws {TilereelError} if it is damaged
    */
   static async load(gpu: Gpu, shape: HeadShape, checkpoint: TensorSource): Promise<TileParameters> {
-    const { sizes } = projectionShape(shape), { path } = checkpoint;
+    const sizes = projectionShape(shape), { path } = checkpoint;
     using owner = new TensorOwner(gpu);
     const read = async (name: string): Promise<Tensor> => {
       if (checkpoint.info(name).shape.join() !== sizes.join()) {
@@ -96,7 +94,7 @@ export class TileParameters implements Disposable {
 
   /** A tensor for a projection's gradient; owned by the caller. */
   gradient(): Tensor {
-    return this.owner.gpu.tensor(projectionShape(this.shape).sizes);
+    return this.owner.gpu.tensor(projectionShape(this.shape));
   }
 
   /**
@@ -119,13 +117,12 @@ export class TileParameters implements Disposable {
    * @throws {NonFiniteError} if a number is not finite; then nothing is written
    */
   async save(path: string, file: VedaFile, metadata: Readonly<Record<string, string>>): Promise<void> {
-    const { sizes } = projectionShape(this.shape), prefixes = prefixesOf(this.shape);
-    const more: Record<string, TensorToWrite> = {};
-    for (const [layer, projections] of this.layers.entries()) {
+    const shape = projectionShape(this.shape), more: Record<string, TensorToWrite> = {};
+    for (const [layer, prefix] of prefixesOf(this.shape).entries()) {
       for (const side of SIDES) {
         for (const kind of KINDS.filter((kind) => kind !== "average")) {
-          const data = await this.#read(layer, projections[side][kind]);
-          more[PREFIXES[kind] + projectionName(prefixes[layer]!, side)] = { dtype: "F32", shape: sizes, data };
+          const data = await this.#read(layer, this.layers[layer]![side][kind]);
+          more[PREFIXES[kind] + projectionName(prefix, side)] = { dtype: "F32", shape, data };
         }
       }
     }
@@ -161,7 +158,6 @@ export class TileParameters implements Disposable {
   }
 }
 
-function projectionShape({ heads, headDim }: HeadShape) {
-  const sizes = [heads, 3 * headDim, headDim];
-  return { sizes, size: heads * 3 * headDim * headDim };
+function projectionShape({ heads, headDim }: HeadShape): number[] {
+  return [heads, 3 * headDim, headDim];
 }

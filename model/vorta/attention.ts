@@ -9,7 +9,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { attention, attentionBackward } from "../../gpu/ops/attention.ts";
 import type { AttentionPattern } from "../../gpu/ops/attention_launch.ts";
 import { blockRows } from "../../gpu/ops/attention_family.ts";
-import { type Buckets, bucketSelect, keptSlots, type Selection } from "../../gpu/ops/bucket_select.ts";
+import { type Buckets, bucketSelect, type Selection } from "../../gpu/ops/bucket_select.ts";
 import { bucketCollect, bucketSpread } from "../../gpu/ops/bucket_spread.ts";
 import { zeros } from "../../gpu/ops/elementwise.ts";
 import { headDots } from "../../gpu/ops/head_dots.ts";
@@ -58,33 +58,30 @@ export class VortaAttention implements Disposable {
     const full = validTokens(layout) ** 2;
     this.pairs = { full, coreset: coarse ? core.slots ** 2 : full, sliding: sliding.pairs };
     const upload = (data: Uint32Array, shape: readonly number[]) => gpu.upload(data, shape, "u32");
-    const { result: [slidingTokens, coreTokens], tensors } = gpu.collect(() =>
-      [
-        {
-          order: upload(sliding.order, [1, sliding.order.length]),
-          queries: uploadBlockList(gpu, sliding.queries.blocks, sliding.queries.runs),
-          keys: uploadBlockList(gpu, sliding.keys.blocks, sliding.keys.runs),
-        },
-        coarse
-          ? {
-            buckets: {
-              members: upload(core.members, [core.members.length / core.size, core.size]),
-              centre: core.centre,
-              keep: core.keep,
-              rest: core.rest.length > 0 ? upload(core.rest, [core.rest.length]) : undefined,
-              end: product(layout.grid),
-            },
-            plan: coreSetPlan(gpu, core.slots, rows, shape.ownKeys),
-          }
-          : undefined,
-      ] as const
-    );
+    const { result, tensors } = gpu.collect(() => ({
+      sliding: {
+        order: upload(sliding.order, [1, sliding.order.length]),
+        queries: uploadBlockList(gpu, sliding.queries.blocks, sliding.queries.runs),
+        keys: uploadBlockList(gpu, sliding.keys.blocks, sliding.keys.runs),
+      },
+      coreSet: coarse
+        ? {
+          buckets: {
+            members: upload(core.members, [core.members.length / core.size, core.size]),
+            centre: core.centre,
+            keep: core.keep,
+            rest: core.rest.length > 0 ? upload(core.rest, [core.rest.length]) : undefined,
+            end: product(layout.grid),
+          },
+          plan: coreSetPlan(gpu, core.slots, rows, shape.ownKeys),
+        }
+        : undefined,
+    }));
     this.#owner = new TensorOwner(gpu);
     this.#owner.adopt(tensors);
     this.#full = new FullAttention(gpu, shape, layout);
-    this.#sliding = slidingTokens;
-    this.#coreSet = coreTokens;
-    if (coreTokens && keptSlots(coreTokens.buckets) !== core.slots) throw new Error(`core-set: ${core.slots} tokens`);
+    this.#sliding = result.sliding;
+    this.#coreSet = result.coreSet;
   }
 
   [Symbol.dispose](): void {

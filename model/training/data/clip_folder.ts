@@ -57,13 +57,13 @@ async function namesIn(folder: string): Promise<string[]> {
 
 /** All videos of a folder, and all folders of frames in it. */
 async function withCaptionsBeside(folder: string, names: readonly string[]): Promise<ClipOnDisk[]> {
-  const clips: Promise<ClipOnDisk>[] = [];
+  const clips: ClipOnDisk[] = [];
   for (const name of names) {
     const path = join(folder, name), isFolder = await fileAt(path).kind() === "folder";
     if (isFolder ? (await frameNames(path)).length === 0 : !VIDEO.test(name)) continue;
-    clips.push(withCaption(path, join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`)));
+    clips.push(await withCaption(path, join(folder, `${isFolder ? name : name.replace(/\.[^.]*$/, "")}.txt`)));
   }
-  return await Promise.all(clips);
+  return clips;
 }
 
 async function withCaption(path: string, captionPath: string): Promise<ClipOnDisk> {
