@@ -41,7 +41,7 @@ export async function trainTiles(training: TileTraining): Promise<number> {
     result: TILES_FILE,
     identity: identityOf(complete),
     open: async (checkpoint) =>
-      new TileTrainingState(
+      trainingState(
         complete,
         checkpoint ? await TileParameters.load(gpu, runs, checkpoint) : TileParameters.random(gpu, runs, seed),
       ),
@@ -67,62 +67,50 @@ function identityOf({ runs, recipe, shapes, tileTokens, seed }: CompleteTraining
   };
 }
 
-/** A scorer in training, with the runs that it learns from. */
-class TileTrainingState implements TrainingState<TileTrainingStep> {
-  /** Some layers are ahead of others when a step fails. */
-  readonly failsWhole = false;
-  readonly #updates: ScorerUpdates;
-
-  constructor(private readonly training: CompleteTraining, private readonly parameters: TileParameters) {
-    this.#updates = new ScorerUpdates({ ...training, shape: training.runs }, parameters);
-  }
-
-  async train(done: number, signal: AbortSignal, onStep: (step: TileTrainingStep) => Promise<void>): Promise<void> {
-    const { runs, recipe, seed, onReplay } = this.training, runOf = shuffledRounds(runs.count, seed);
-    let step = done, begun = performance.now();
-    for (let draw = 0, before = 0;; draw++) {
-      signal.throwIfAborted();
-      const sample = runOf(draw), length = runs.steps(sample);
-      /** The number of steps of this run that were learned from before the training was resumed. */
-      const replayed = Math.max(0, done - before);
-      before += length;
-      if (replayed >= length) continue;
-      const passOf = (step: number) => randomBits(seed, step) % runs.passes(sample);
-      await runs.sample(sample, {
-        signal,
-        onState: (state: AttentionState) => {
-          if (state.step >= replayed && state.pass === passOf(step + 1)) this.#updates.record(state, step + 1);
-        },
-        onStep: async (denoising: number) => {
-          if (denoising < replayed) {
-            onReplay?.(denoising + 1, replayed);
-          } else {
-            const figures = await this.#updates.figures();
-            step++;
-            const seconds = Math.round(performance.now() - begun) / 1000;
-            await onStep({ step, ...figures, lr: recipe.lr, sample, denoising, pass: passOf(step), seconds });
-          }
-          begun = performance.now();
-        },
-      });
-    }
-  }
-
-  async saveCheckpoint(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    await this.parameters.save(path, this.#file, metadata);
-  }
-
-  async saveResult(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    await saveVeda(path, { ...this.#file, scorer: await this.parameters.scorer() }, metadata);
-  }
-
-  get #file(): VedaFile {
-    const { tileTokens, recipe: { target }, keep, shapes } = this.training;
-    return { tileTokens, target, keep, ...shapes && { shapes } };
-  }
-
-  [Symbol.dispose](): void {
-    this.#updates[Symbol.dispose]();
-    this.parameters[Symbol.dispose]();
-  }
+/** A scorer in training, with the runs that it learns from. It takes the parameters over. */
+function trainingState(training: CompleteTraining, parameters: TileParameters): TrainingState<TileTrainingStep> {
+  const { runs, recipe, seed, tileTokens, keep, shapes, onReplay } = training;
+  const updates = new ScorerUpdates({ ...training, shape: runs }, parameters);
+  const file: VedaFile = { tileTokens, target: recipe.target, keep, ...shapes && { shapes } };
+  return {
+    // Some layers are ahead of others when a step fails.
+    failsWhole: false,
+    async train(done, signal, onStep) {
+      const runOf = shuffledRounds(runs.count, seed);
+      let step = done, begun = performance.now();
+      for (let draw = 0, before = 0;; draw++) {
+        signal.throwIfAborted();
+        const sample = runOf(draw), length = runs.steps(sample);
+        /** The number of steps of this run that were learned from before the training was resumed. */
+        const replayed = Math.max(0, done - before);
+        before += length;
+        if (replayed >= length) continue;
+        const passOf = (step: number) => randomBits(seed, step) % runs.passes(sample);
+        await runs.sample(sample, {
+          signal,
+          onState: (state: AttentionState) => {
+            if (state.step >= replayed && state.pass === passOf(step + 1)) updates.record(state, step + 1);
+          },
+          onStep: async (denoising: number) => {
+            if (denoising < replayed) {
+              onReplay?.(denoising + 1, replayed);
+            } else {
+              const figures = await updates.figures();
+              step++;
+              const seconds = Math.round(performance.now() - begun) / 1000;
+              await onStep({ step, ...figures, lr: recipe.lr, sample, denoising, pass: passOf(step), seconds });
+            }
+            begun = performance.now();
+          },
+        });
+      }
+    },
+    saveCheckpoint: (path, metadata) => parameters.save(path, file, metadata),
+    saveResult: async (path, metadata) =>
+      await saveVeda(path, { ...file, scorer: await parameters.scorer() }, metadata),
+    [Symbol.dispose]() {
+      updates[Symbol.dispose]();
+      parameters[Symbol.dispose]();
+    },
+  };
 }

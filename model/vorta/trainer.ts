@@ -111,11 +111,9 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
   }
 
   async #step(step: number, signal: AbortSignal): Promise<RouterTrainingStep> {
-    const { optimized, training: { recipe, seed, tau } } = this;
-    const start = performance.now();
-    const gradient = optimized.router.zeros();
+    const { optimized, training: { recipe, seed, tau } } = this, start = performance.now();
+    const gradient = optimized.router.zeros(), samples: SampleFigures[] = [];
     const interval = drawInterval(seed, step, recipe.intervals);
-    const samples: SampleFigures[] = [];
     for (let batch = 0; batch < recipe.accumulate; batch++) {
       samples.push(await this.#addGradient(gradient, step, batch, interval));
       signal.throwIfAborted();
@@ -132,17 +130,12 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     const { optimized: { router }, training: { model, data, recipe, settings, seed } } = this;
     const index = this.#sampleOf((step - 1) * recipe.accumulate + batch);
     const timestep = drawTimestep(seed, step, batch, interval, recipe.intervals);
-    const sample = await data.sample(index);
-    const temb = await model.timeEmbedding(timestep);
+    const sample = await data.sample(index), temb = await model.timeEmbedding(timestep);
     const scores = router.scores(temb);
     const weights = lossWeights(recipe.weights, timestep, recipe.intervals);
     const { losses, scoreGradients } = await model.pass({
       ...noised(sample, timestep, noiseSeed(seed, step, batch)),
-      conditioning: sample.conditioning,
-      timestep,
-      scores,
-      settings,
-      weights,
+      ...{ conditioning: sample.conditioning, timestep, scores, settings, weights },
     });
     const { loss: regular, gradients } = regularization(scores, model.heads);
     const share = scoreGradients.map((g, i) => (g + weights.regularization * gradients[i]!) / recipe.accumulate);
@@ -150,12 +143,12 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     return { losses: { ...losses, regularization: regular }, weights, scores, timestep, sample: index };
   }
 
-  async saveCheckpoint(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    await this.optimized.save(path, this.training.settings, metadata);
+  saveCheckpoint(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
+    return this.optimized.save(path, this.training.settings, metadata);
   }
 
-  async saveResult(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    await saveRouter(path, this.optimized.router, this.training.settings, metadata);
+  saveResult(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
+    return saveRouter(path, this.optimized.router, this.training.settings, metadata);
   }
 
   /** All of it is in this machine's memory. */
@@ -164,8 +157,7 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
 
 /** (1 − σ)·latents + σ·noise, and noise − latents. */
 function noised({ latents, shape }: TrainingSample, timestep: number, seed: number) {
-  const sigma = timestep / TIMESTEPS;
-  const noise = randn(latents.length, seed);
+  const sigma = timestep / TIMESTEPS, noise = randn(latents.length, seed);
   return {
     noisy: { data: latents.map((x, i) => (1 - sigma) * x + sigma * noise[i]!), shape },
     target: { data: latents.map((x, i) => noise[i]! - x), shape },
