@@ -81,6 +81,7 @@ Deno.test("a task prints the WGSL of a kernel and nothing else", async () => {
   assertEquals([code, err], [0, ""]);
   assert(out.startsWith("enable subgroups;\nstruct Params {\n") && out.endsWith("\n}\n"), out);
   assertStringIncludes(out, "@compute @workgroup_size(128, 1, 1)\nfn main(");
-  const message = 'deno task kernels: one NAME was expected, not "by" as well: quote a name with spaces\n';
+  const message = 'deno task kernels: unexpected argument "by": the usage is deno task kernels [NAME] [options]; ' +
+    "put quotes around text with spaces\n";
   assertEquals(unquoted, { code: 1, out: "", err: message });
 });
