@@ -89,7 +89,7 @@ function shown(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}…"` : text;
 }
 
-/** Keys that name files, whose contents are not in the record. */
+/** Keys that name a file, or a list of files. Their contents are not in the record, but their digests are. */
 export const FILE_KEYS = ["router", "tiles", "textEncoder", "embeddings", "latents"] as const;
 
 /** One of {@linkcode FILE_KEYS}. */

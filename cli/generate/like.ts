@@ -29,8 +29,8 @@ export interface Like {
   readonly model: string | undefined;
   readonly precision?: Precision;
   readonly "weight-dtype"?: WeightDtypeChoice;
-  /** Files by the names of their options. */
-  readonly files: Readonly<Record<string, string>>;
+  /** Files by the names of their options; a list where an option takes several. */
+  readonly files: Readonly<Record<string, string | readonly string[]>>;
 }
 
 /** The options of the command line. They take precedence over the record. */
@@ -65,15 +65,18 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
   const folder = model ?? await modelFolder(record, file);
   // Another kind of attention on the command line needs none of the files of this one.
   const attention = overlaid({ ...values, router: "?", tiles: "?" }, given);
-  const files: Record<string, string> = {};
+  const files: Record<string, string | readonly string[]> = {};
   for (const key of FILE_KEYS) {
     const option = optionName(key), isReplaced = option in attention && attention[option as "router"] !== "?";
     if (record[key] === undefined || without.includes(option) || isReplaced) continue;
     if (key in attentionOptions && !(option in attention)) continue;
-    files[option] = await findFile(key, record, file, folder ?? embeddedModelDir());
+    const names = [record[key]].flat(), digests = [record[`${key}Digest`]].flat();
+    const find = (name: unknown, i: number) => findFile(key, name, digests[i], file, folder ?? embeddedModelDir());
+    const found = await Promise.all(names.map(find));
+    files[option] = Array.isArray(record[key]) ? found : found[0]!;
   }
   const { router, tiles, ...others } = files;
-  const all = { ...values, ...router !== undefined && { router }, ...tiles !== undefined && { tiles } };
+  const all = { ...values, ...typeof router === "string" && { router }, ...typeof tiles === "string" && { tiles } };
   return {
     ...{ file, record, prompt: record.prompt, model: folder },
     values: overlaid(all, given),
@@ -109,8 +112,13 @@ async function modelFolder({ model }: ClipRecord, file: string): Promise<string 
 }
 
 /** The file of that name in the working folder or beside the clip, or the model's own, by its digest. */
-async function findFile(key: FileKey, record: ClipRecord, file: string, model: string): Promise<string> {
-  const name = record[key], digest = record[`${key}Digest`];
+async function findFile(
+  key: FileKey,
+  name: unknown,
+  digest: unknown,
+  file: string,
+  model: string,
+): Promise<string> {
   const own = key === "router" || key === "tiles" ? await ownFile(model, key) : undefined;
   const places = typeof name === "string" ? [name, join(dirname(file), name), ...own ? [own.path] : []] : [];
   for (const place of places) {

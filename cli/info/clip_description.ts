@@ -59,8 +59,10 @@ export async function clipText(path: string, record: ClipRecord): Promise<string
  */
 export function repeatLine(record: ClipRecord, own: readonly FileKey[] = []): string {
   const { prompt, model } = record;
-  const files = FILE_KEYS.filter((key) => !own.includes(key)).flatMap((key): [string, string][] =>
-    typeof record[key] === "string" ? [[optionName(key), record[key]]] : []
+  const files = FILE_KEYS.filter((key) => !own.includes(key)).flatMap((key) =>
+    [record[key]].flat().filter((name) => typeof name === "string").map((
+      name,
+    ): [string, string] => [optionName(key), name])
   );
   const options = [
     ...typeof model === "string" && model !== EMBEDDED ? [["model", model] as const] : [],

@@ -1,12 +1,13 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { type BatchValues, overlaid } from "../../../cli/generate/batch_options.ts";
 import { clipText, repeatLine } from "../../../cli/info/clip_description.ts";
-import { sharedName } from "../../../model/identity/file_identity.ts";
+import { fileIdentity, sharedName } from "../../../model/identity/file_identity.ts";
 import { differences } from "../../../cli/generate/clip_record.ts";
 import { likeNotes, readLike } from "../../../cli/generate/like.ts";
 import { differentNotes, summaryLines } from "../../../cli/generate/summary.ts";
 import { shellQuoted } from "../../../tools/program/command_line.ts";
 import { writeVideo } from "../../../model/video/write_video.ts";
+import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { inTempDir } from "../../process.ts";
 
@@ -121,4 +122,23 @@ Deno.test("--like: records of other versions, models and adapters are noted; wha
     const notes = likeNotes(read, { ...read.record, version: "2", adapter: "B", modelDigest: "2" });
     assertEquals(notes.length, 3);
     assertStringIncludes(notes[0]!, 'was made by tilereel "1", and this is 2: the clip may differ');
+  }));
+
+Deno.test("a key of a record may name several files, in their order", () =>
+  inTempDir(async (dir) => {
+    const video = { width: 16, height: 16, frames: 1, fps: 1, data: new Uint8Array(16 * 16 * 3) };
+    const files = ["b", "a"].map((name) => join(dir, name));
+    for (const file of files) await Deno.writeTextFile(file, file);
+    const identity = await fileIdentity("embeddings", files), record = { ...RECORD, ...identity };
+    assertEquals(identity.embeddings, ["b", "a"]);
+    const like = async (record: Readonly<Record<string, unknown>>) => {
+      await writeVideo(`${dir}/a.png`, video, { record });
+      return await readLike(`${dir}/a.png`, { model: undefined, given: {}, without: [] });
+    };
+    assertEquals((await like(record)).files, { embeddings: files });
+    assert(repeatLine(record).endsWith(" --embeddings b --embeddings a"));
+    const swapped = { ...record, ...await fileIdentity("embeddings", files.toReversed()) };
+    assertEquals(differences(record, swapped), 'embeddings ["b","a"], now ["a","b"]');
+    await Deno.writeTextFile(files[1]!, "other");
+    await assertRejects(() => like(record), TilereelError, 'the embeddings file "a", which is not in this folder');
   }));
