@@ -57,7 +57,7 @@ Deno.test("transformer: what is not supported is named", () =>
     [{ _class_name: "WanVACETransformer3DModel" }, '_class_name "WanVACETransformer3DModel" is not supported'],
     [{ qk_norm: "layer_norm" }, 'qk_norm "layer_norm" is not supported; "rms_norm_across_heads" was expected'],
     [{ qk_norm: null }, "qk_norm null is not supported"],
-    [{ image_dim: 1280 }, "image_dim 1280 is not supported, for it belongs to image to video"],
+    [{ image_dim: 1280 }, "image_dim 1280 is not supported, because it belongs to image to video"],
     [
       { quantization_config: { quant_method: "bitsandbytes" } },
       'these weights are quantised ("bitsandbytes"), which is',
