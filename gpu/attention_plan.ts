@@ -3,7 +3,6 @@ import type { Tensor } from "./tensor.ts";
 
 /** A block of slots that are processed together, and the list of runs that its queries attend to. */
 export interface SlotBlock {
-  /** First slot. */
   readonly first: number;
   /** Number of slots, at most `blockRows`. */
   readonly count: number;
@@ -13,7 +12,6 @@ export interface SlotBlock {
   readonly runs: number;
 }
 
-/** A range of consecutive slots. */
 export interface Run {
   readonly first: number;
   /** At least one. */

@@ -19,7 +19,6 @@ export const CLAMP_KINDS = {
   "inputs of convolutions": 2,
 } as const;
 
-/** One of {@link CLAMP_KINDS}. */
 export type ClampKind = keyof typeof CLAMP_KINDS;
 
 /** Counts that are not reported, because they were reported under their name before. */
@@ -71,7 +70,6 @@ export interface ClampCount {
   readonly count: number;
 }
 
-/** The clamp counters of one device. */
 export class ClampCounter {
   readonly tensor: Tensor;
   /** Whether a counting kernel has run since the last {@link counts}. */

@@ -6,7 +6,6 @@ import { TilereelError } from "./common/errors.ts";
  */
 export class Failure {
   #error: Error | undefined;
-  /** The device cannot work any more. */
   #final = false;
 
   constructor(device: GPUDevice) {
@@ -33,7 +32,6 @@ export class Failure {
     });
   }
 
-  /** Whether something went wrong. */
   get happened(): boolean {
     return this.#error !== undefined;
   }

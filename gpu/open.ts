@@ -39,7 +39,6 @@ const SHOWN_LIMITS = [
 /** The limits that are requested of a device. */
 const WANTED_LIMITS = [...SHOWN_LIMITS, "maxComputeWorkgroupSizeX"] as const;
 
-/** The default sources. */
 const SOURCES: readonly DeviceSource[] = [browser];
 
 /** Options of {@link openGpu}. */
@@ -167,7 +166,6 @@ function parseChoice(
   return { source, backend, name: backend ? "auto" : name };
 }
 
-/** An adapter before it is opened. */
 interface FoundAdapter {
   readonly adapter: GPUAdapter;
   readonly name: string;

@@ -6,7 +6,6 @@ const MAX_STORAGE_BUFFERS = 16;
 /** The number of bind groups that are cached. A forward pass of Wan 1.3B needs some hundreds. */
 const MAX_GROUPS = 8192;
 
-/** A compiled kernel. */
 interface Pipeline {
   readonly id: number;
   readonly pipeline: GPUComputePipeline;

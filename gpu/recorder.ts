@@ -45,7 +45,6 @@ export class Recorder {
     this.pipelines = new Pipelines(device, dialect, this.#params);
   }
 
-  /** Records one dispatch of a kernel. */
   dispatch(kernel: KernelSource, { buffers, params, workgroups }: Dispatch): void {
     const { pipeline } = this.pipelines.get(kernel);
     if (this.#recorded === this.#batch) {
@@ -66,7 +65,6 @@ export class Recorder {
     this.#recorded++;
   }
 
-  /** Records a copy of bytes between two buffers. */
   copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, bytes: number): void {
     this.#endPass();
     this.#encoder ??= this.device.createCommandEncoder();

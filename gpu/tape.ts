@@ -119,7 +119,7 @@ export class Tape {
   }
 }
 
-/** A part of a buffer, in bytes. */
+/** In bytes. */
 interface Range {
   readonly start: number;
   readonly end: number;

@@ -54,7 +54,6 @@ export class TensorOwner implements Disposable {
     return moved;
   }
 
-  /** Frees all tensors. */
   [Symbol.dispose](): void {
     this.free(...this.#owned.values());
   }

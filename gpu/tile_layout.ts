@@ -22,7 +22,6 @@ export interface TileBudget {
   readonly kept?: Run | undefined;
 }
 
-/** Uploads a layout. */
 export function uploadTileLayout(gpu: Gpu, order: Uint32Array, tiles: readonly Run[]): TileLayout {
   return { order: gpu.upload(order, [1, order.length], "u32"), tiles: uploadRuns(gpu, tiles) };
 }

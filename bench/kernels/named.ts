@@ -1,8 +1,3 @@
-/**
- * Finds the kernel that a name on the command line means.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { didYouMean } from "../../gpu/common/nearest.ts";
 import type { Modules, RecordedVariant } from "./recorded.ts";

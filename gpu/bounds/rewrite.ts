@@ -1,10 +1,3 @@
-/**
- * Adds a check to each array index of a kernel: the index is compared with the array's length. WebGPU silently clamps
- * an index that is out of bounds, or reads zero. Where Dawn's clamping is turned off (`native/dawn.ts`), such an index
- * does harm. No kernel may have one; these checks find those that do.
- *
- * @module
- */
 import { type KernelSource, write } from "../kernel.ts";
 
 /**
@@ -13,7 +6,9 @@ import { type KernelSource, write } from "../kernel.ts";
 export const SITES = "out_of_bounds";
 
 /**
- * Adds the checks to a kernel. Arrays are told apart by their names alone.
+ * Adds a check to each array index of a kernel: the index is compared with the array's length. WebGPU silently clamps
+ * an index that is out of bounds, or reads zero. Where Dawn's clamping is turned off (`native/dawn.ts`), such an index
+ * does harm. No kernel may have one; these checks find those that do. Arrays are told apart by their names alone.
  *
  * @param first the number of its first site
  * @returns the kernel, and what is subscripted at each of its sites: an array, or the elements of one (`xs[]`)

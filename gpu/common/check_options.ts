@@ -68,18 +68,13 @@ export function checkPath(what: string, path: unknown): void {
   check(what, path, aPath);
 }
 
-/** Any text. */
 export const aText: Kind = { expected: "a text", fits: (value) => typeof value === "string" };
-/** A path of a file or folder. */
 export const aPath: Kind = {
   expected: "a path",
   fits: (value) => typeof value === "string" && value !== "" && !value.includes("\0"),
 };
-/** True or false. */
 export const aFlag: Kind = { expected: "true or false", fits: (value) => typeof value === "boolean" };
-/** A callback. */
 export const aFunction: Kind = { expected: "a function", fits: (value) => typeof value === "function" };
-/** An array of numbers. */
 export const floats: Kind = { expected: "a Float32Array", fits: (value) => value instanceof Float32Array };
 
 /** A whole number from `min` to `max`. */
@@ -98,10 +93,8 @@ export function aNumber(min: number, max = Infinity): Kind {
   };
 }
 
-/** A finite number above 0. */
 export const aboveZero: Kind = { expected: "a number above 0", fits: (value) => Number.isFinite(value) && value > 0 };
 
-/** One of a few words. */
 export function oneOf(words: readonly string[]): Kind {
   const all = words.map((word) => `"${word}"`), last = all.pop();
   return {
@@ -110,13 +103,11 @@ export function oneOf(words: readonly string[]): Kind {
   };
 }
 
-/** An object of a class. */
 // deno-lint-ignore no-explicit-any
 export function instance(of: abstract new (...args: any[]) => unknown, expected: string): Kind {
   return { expected, fits: (value) => value instanceof of };
 }
 
-/** A signal that ends work early. */
 export const anAbortSignal: Kind = instance(AbortSignal, "an AbortSignal");
 
 /** An object with these properties, each of its kind; it may have others. */
@@ -139,7 +130,6 @@ export function optional({ expected, fits }: Kind): Kind {
   return { expected, fits: (value) => value === undefined || fits(value) };
 }
 
-/** Either of two kinds. */
 export function either(a: Kind, b: Kind): Kind {
   return { expected: `${a.expected} or ${b.expected}`, fits: (value) => a.fits(value) || b.fits(value) };
 }

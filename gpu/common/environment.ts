@@ -1,4 +1,3 @@
-/** One variable. */
 export interface EnvironmentVariable {
   /** One sentence for the help. */
   readonly help: string;
@@ -26,7 +25,6 @@ export const ENVIRONMENT = {
   XDG_RUNTIME_DIR: { help: "Set to /tmp for GPU drivers where it is not set." },
 } as const satisfies Readonly<Record<string, EnvironmentVariable>>;
 
-/** A variable's name. */
 export type VariableName = keyof typeof ENVIRONMENT;
 
 /** The value of a variable; undefined where it is not set. */

@@ -1,8 +1,3 @@
-/**
- * Kernels in which each thread computes one element.
- *
- * @module
- */
 import type { Gpu } from "../gpu.ts";
 import { folded, type KernelSource } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
@@ -10,7 +5,10 @@ import type { Tensor } from "../tensor.ts";
 /** The number of workgroups of 64 threads that cover `count` indices. */
 export const groups1d = (count: number) => folded(Math.ceil(count / 64));
 
-/** Makes such a kernel. Its body has `i`, the element's index. The parameter `count`, the number of elements, is added. */
+/**
+ * Makes a kernel in which each thread computes one element. Its body has `i`, the element's index. The parameter
+ * `count`, the number of elements, is added.
+ */
 export function perElement(kernel: Omit<KernelSource, "workgroupSize">): KernelSource {
   return {
     ...kernel,

@@ -1,11 +1,3 @@
-/**
- * Dawn as the Node-API addon of the npm package `webgpu`.
- *
- * The addon is loaded as a file, never as a package: Deno would note the package in `deno.lock`, and every fresh clone
- * would download its 51 MB.
- *
- * @module
- */
 import { statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
@@ -24,7 +16,6 @@ export const DAWN_FOLDER = join(
 );
 const ADDON = join(DAWN_FOLDER, "dawn.node");
 
-/** The part of the addon's exports that is used. */
 interface Addon {
   create(options: string[]): GPU;
   /** Dawn's own classes, by the names that the standard gives them. */
@@ -45,7 +36,8 @@ export function dawnAddon(): string | undefined {
 }
 
 /**
- * Loads the addon.
+ * Loads Dawn, which is the Node-API addon of the npm package `webgpu`. It is loaded as a file, never as a package: Deno
+ * would note the package in `deno.lock`, and every fresh clone would download its 51 MB.
  *
  * @throws {TilereelError} where it is not installed, or is no addon for this system
  */

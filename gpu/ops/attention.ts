@@ -8,7 +8,6 @@ import { type AttentionPattern, headDimOf, launchAttention } from "./attention_l
 import { zeros } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
-/** Options of attention. */
 export interface AttentionOptions extends AttentionPattern {
   /** [heads, queries, keys], f32: added to the scaled scores, the same for every batch item. Not with a plan. */
   readonly bias?: Tensor;

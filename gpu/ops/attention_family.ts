@@ -1,4 +1,4 @@
-import { type BlockList, cutBlocks, type Run, uploadBlockList } from "../attention_plan.ts";
+import { cutBlocks, type Run, uploadBlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
 import { forwardRows, type ForwardVariant, forwardVariants } from "../kernels/attention/variants.ts";
 import { memo } from "../kernels/memo.ts";
@@ -12,7 +12,6 @@ import type { AttentionPattern } from "./attention_launch.ts";
  * plan, each block is short, so there are enough that the last, partly filled round of blocks matters little.
  */
 const TRIAL = { heads: 12, tokens: 8192, tokensByPlan: 16384 };
-/** The size of the sample. */
 const SAMPLE = { heads: 3, tokens: 333 };
 
 /** The properties that decide which family of kernels is used. */
@@ -77,20 +76,15 @@ function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (ro
    * do not help.
    */
   const seenBy = (own: number) => tiles.filter((_, i) => (i - own) % TILES_FOR_ONE === 0);
-  const lists = new Map<number, BlockList>();
-  return (rows) => {
-    let queries = lists.get(rows);
-    if (!queries) {
-      const runs: Run[] = [];
-      const blocks = tiles.flatMap((tile, i) => {
-        const seen = seenBy(i), blocks = cutBlocks(tile, rows, runs.length, seen.length);
-        runs.push(...seen);
-        return blocks;
-      });
-      lists.set(rows, queries = uploadBlockList(gpu, blocks, runs));
-    }
-    return { heads, plan: { order, queries } };
-  };
+  return memo((rows) => {
+    const runs: Run[] = [];
+    const blocks = tiles.flatMap((tile, i) => {
+      const seen = seenBy(i), blocks = cutBlocks(tile, rows, runs.length, seen.length);
+      runs.push(...seen);
+      return blocks;
+    });
+    return { heads, plan: { order, queries: uploadBlockList(gpu, blocks, runs) } };
+  });
 }
 
 /** The variant that a device uses; undefined is the plain kernel. */

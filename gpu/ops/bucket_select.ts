@@ -19,7 +19,6 @@ export interface Buckets {
   readonly end?: number;
 }
 
-/** The selection for each head. */
 export interface Selection {
   /**
    * [batch · heads, buckets · (1 + keep) + rest], u32: the centres, then the kept ones bucket by bucket, then the

@@ -3,7 +3,6 @@ import { matmulPlain, matmulTiled, PLAIN_MATMUL, TILED_MATMUL } from "../kernels
 import type { Tensor } from "../tensor.ts";
 import { chosenHeads, type Heads } from "../kernels/chosen_heads.ts";
 
-/** Options of a product. */
 export interface MatmulOptions extends Partial<Heads> {
   /** The number of heads of a batch item. Default: the number of matrices of a. */
   readonly heads?: number;

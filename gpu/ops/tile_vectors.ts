@@ -8,13 +8,11 @@ import type { TileLayout } from "../tile_layout.ts";
 import { poolTiles } from "./tile_pooling.ts";
 import { projectTiles } from "./tile_scores.ts";
 
-/** Something for both sides of attention. */
 export interface Sides<T> {
   readonly q: T;
   readonly k: T;
 }
 
-/** Options of {@link tileVectors}. */
 export interface TileVectorOptions extends Heads {
   readonly layout: TileLayout;
   /**
@@ -41,7 +39,6 @@ export function tileVectors(
   return { q: vq!, k: vk! };
 }
 
-/** Vectors of one side. */
 function vectorsOf(
   gpu: Gpu,
   x: Tensor,

@@ -24,12 +24,6 @@ export interface Label {
 /** A dispatch whose times are not read yet. */
 type Noted = Pick<ProfiledDispatch, "kernel" | "labels">;
 
-/** A batch whose times are on the device. */
-interface Batch {
-  readonly copy: GPUBuffer;
-  readonly noted: readonly Noted[];
-}
-
 /**
  * Records the GPU's own time of every dispatch while it is the `profiler` of a `Gpu`. Each dispatch gets its own compute
  * pass, which writes two timestamps. They are resolved in the same batch and stay on the device until the profile is
@@ -41,7 +35,8 @@ export class Profiler {
   readonly #resolved: GPUBuffer;
   #noted: Noted[] = [];
   #labels: readonly Label[] = [];
-  #batches: Batch[] = [];
+  /** Batches whose times are on the device. */
+  #batches: { readonly copy: GPUBuffer; readonly noted: readonly Noted[] }[] = [];
   /** The tick at which times start. Absolute ticks may exceed what a number can hold exactly. */
   #origin: bigint | undefined;
 
@@ -117,23 +112,21 @@ export class Profiler {
   /** Waits, and returns the dispatches since the start or the last call, in order. */
   async take(): Promise<readonly ProfiledDispatch[]> {
     await this.gpu.finish();
+    const batches = this.#batches.splice(0);
     // All are read at once, because Deno checks for results only every 10 ms.
-    return (await Promise.all(this.#batches.splice(0).map((batch) => this.#fetch(batch)))).flat();
+    await Promise.all(batches.map(({ copy }) => copy.mapAsync(GPUMapMode.READ)));
+    return batches.flatMap(({ copy, noted }) => {
+      const ticks = new BigUint64Array(copy.getMappedRange(0, noted.length * BYTES).slice(0));
+      copy.destroy();
+      const origin = this.#origin ??= ticks[0]!;
+      const time = (i: number) => Number(ticks[i]! - origin) * this.tick;
+      return noted.map((dispatch, i) => ({ ...dispatch, begin: time(2 * i), end: time(2 * i + 1) }));
+    });
   }
 
-  /** Ends the profile. */
   stop(): void {
     this.gpu.profiler = undefined;
     for (const buffer of [this.#resolved, ...this.#batches.splice(0).map(({ copy }) => copy)]) buffer.destroy();
     this.#queries.destroy();
-  }
-
-  async #fetch({ copy, noted }: Batch): Promise<readonly ProfiledDispatch[]> {
-    await copy.mapAsync(GPUMapMode.READ);
-    const ticks = new BigUint64Array(copy.getMappedRange(0, noted.length * BYTES).slice(0));
-    copy.destroy();
-    const origin = this.#origin ??= ticks[0]!;
-    const time = (i: number) => Number(ticks[i]! - origin) * this.tick;
-    return noted.map((dispatch, i) => ({ ...dispatch, begin: time(2 * i), end: time(2 * i + 1) }));
   }
 }

@@ -11,7 +11,6 @@ export interface Gaps {
   readonly longest: number;
 }
 
-/** A part of the profile. */
 export interface Stretch {
   readonly name: string;
   /** Nanoseconds from the start of the first dispatch to the end of the last. */

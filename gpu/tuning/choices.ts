@@ -27,23 +27,19 @@ export interface TuningStore {
 
 /** Reads the choices from a text; undefined if it is something else. */
 export function parseChoices(json: string): KernelChoices | undefined {
-  let value: unknown;
   try {
-    value = JSON.parse(json);
+    const value = JSON.parse(json), { families, measured, choices } = value;
+    const known = typeof families === "string" && typeof measured === "string" && isObject(choices) &&
+      Object.values(choices).every(isFamilyChoice);
+    return known ? value : undefined;
   } catch {
     return undefined;
   }
-  return isKernelChoices(value) ? value : undefined;
-}
-
-function isKernelChoices(value: unknown): value is KernelChoices {
-  if (!isObject(value) || typeof value.families !== "string" || typeof value.measured !== "string") return false;
-  return isObject(value.choices) && Object.values(value.choices).every(isFamilyChoice);
 }
 
 function isFamilyChoice(value: unknown): boolean {
-  if (!isObject(value) || typeof value.variant !== "string" || !isObject(value.ms)) return false;
-  return value.variant in value.ms && Object.values(value.ms).every((ms) => typeof ms === "number");
+  return isObject(value) && isObject(value.ms) && typeof value.variant === "string" && value.variant in value.ms &&
+    Object.values(value.ms).every((ms) => typeof ms === "number");
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -31,7 +31,6 @@ export interface TuneOptions {
   readonly warmUp?: number;
 }
 
-/** The kinds of the options. */
 export const TUNE_KINDS: Kinds<TuneOptions> = {
   again: aFlag,
   rememberedOnly: aFlag,

@@ -15,7 +15,6 @@ import { memo } from "../memo.ts";
 import { type OutputTile, outputTile, products, storeWeights, TILE, WORKGROUP_AREAS } from "./tiles.ts";
 import { type AttentionLoop, attentionLoop } from "./loop.ts";
 
-/** A variant of a backward kernel. */
 export interface BackwardAttention {
   readonly headDim: number;
   readonly plan: boolean;
@@ -92,7 +91,6 @@ interface PlainStages {
   store(i: number, c: number): string;
 }
 
-/** Repeats WGSL. */
 type Repeat = (line: (i: number) => string) => string;
 
 /** Gradients of queries: `s` is the score and becomes dS, `t` is dP. */

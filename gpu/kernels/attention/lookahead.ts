@@ -8,7 +8,6 @@
 import { unroll } from "../../kernel.ts";
 import { type AttentionLoop, attentionLoop, type LoopOptions } from "./loop.ts";
 
-/** The parameters of such a loop. */
 export interface LookaheadOptions extends LoopOptions {
   /** The number of inner rows in a step. */
   readonly step: number;

@@ -15,9 +15,7 @@ import { chosenHead } from "../chosen_heads.ts";
 /** Less than any score, but finite, so that exp of the difference of two of them is 1, not NaN. */
 export const MASKED = "-1e30";
 
-/** How a kernel loops. */
 export interface LoopOptions {
-  /** Follows a plan. */
   readonly plan: boolean;
   /** The number of outer rows that are held at once. */
   readonly rows: number;

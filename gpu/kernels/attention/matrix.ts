@@ -1,13 +1,3 @@
-/**
- * Attention by matrix units: f16 operands, f32 sums. A subgroup owns some queries. It holds their operands and outputs
- * in registers, and its own threads compute their softmax. WGSL cannot access single elements of a matrix in registers,
- * so scores pass through workgroup memory and come back as weights. Outputs do so only at the end, and where they must
- * be rescaled.
- *
- * This file puts the stages of `matrix_stages.ts` in order; `matrix_layout.ts` has the numbers that they share.
- *
- * @module
- */
 import type { KernelSource } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { callName, forwardBuffers, type ForwardCall } from "./forward.ts";
@@ -27,8 +17,12 @@ import {
 } from "./matrix_stages.ts";
 
 /**
- * Makes the attention kernel for matrix units. Keys and values must be in the layout that `pack.ts` writes. Outer rows
- * are queries, inner rows are keys.
+ * Makes the attention kernel for matrix units: f16 operands, f32 sums. A subgroup owns some queries. It holds their
+ * operands and outputs in registers, and its own threads compute their softmax. WGSL cannot access single elements of a
+ * matrix in registers, so scores pass through workgroup memory and come back as weights. Outputs do so only at the end,
+ * and where they must be rescaled. `matrix_layout.ts` has the numbers that the stages share.
+ *
+ * Keys and values must be in the layout that `pack.ts` writes. Outer rows are queries, inner rows are keys.
  */
 export const attentionMatrix = memo(({ tile, ...call }: ForwardCall & { readonly tile: MatrixTile }): KernelSource => {
   const layout = matrixLayout(tile, call.headDim), { rows, keys, threads } = layout;

@@ -117,7 +117,6 @@ export interface Staging {
   readonly declare: string;
   /** Reads them, given the row of the operand for a row of the step. */
   read(rowOf: (row: string) => string): string;
-  /** Stages them. */
   readonly stage: string;
   /**
    * A fake use that makes the reads complete before the barrier. Without it, compilers postpone a read until its value

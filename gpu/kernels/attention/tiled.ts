@@ -1,10 +1,3 @@
-/**
- * Attention for GPUs by ordinary arithmetic, with a running softmax, so that scores never leave the chip. A workgroup
- * holds a block of queries and processes the keys in steps. A thread holds the scores and the outputs of the same few
- * queries, so their softmax stays in registers.
- *
- * @module
- */
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { type LookaheadLoop, lookaheadLoop } from "./lookahead.ts";
@@ -67,7 +60,11 @@ function layoutOf({ rows, keys, threads, values, f16, stretch, subgroups, ...til
 /** The bytes of workgroup memory that a tile uses. */
 export const tileBytes = (tile: Tile, headDim: number): number => layoutOf(tile, headDim).bytes;
 
-/** Makes the attention kernel that is tiled over workgroup memory. Outer rows are queries, inner rows are keys. */
+/**
+ * Makes the attention kernel for GPUs by ordinary arithmetic, with a running softmax, so that scores never leave the
+ * chip. A workgroup holds a block of queries (outer rows) and processes the keys (inner rows) in steps. A thread holds
+ * the scores and the outputs of the same few queries, so their softmax stays in registers.
+ */
 export const attentionTiled = memo(({ tile, ...call }: ForwardCall & { readonly tile: Tile }): KernelSource => {
   const layout = layoutOf(tile, call.headDim);
   const { rows, keys, threads, f16, stretch, subgroups, across, depth, valueRows, columns, mine } = layout;

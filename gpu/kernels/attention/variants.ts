@@ -3,7 +3,6 @@ import { matrixLayout, matrixName, matrixRows, type MatrixTile } from "./matrix_
 import { PLAIN_ROWS } from "./plain.ts";
 import { type Tile, tileBytes } from "./tiled.ts";
 
-/** One variant. */
 export type ForwardVariant =
   | { readonly kernel: "tiled"; readonly tile: Tile }
   | { readonly kernel: "matrix"; readonly tile: MatrixTile };

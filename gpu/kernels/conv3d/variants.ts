@@ -54,7 +54,6 @@ const REPERTOIRE: Repertoire = {
 /** The variants for large convolutions on a device, at its precision. */
 export const conv3dVariants = (gpu: Gpu) => variantsOf(gpu, REPERTOIRE);
 
-/** A convolution for which a kernel is chosen. */
 export interface Conv3dProblem extends Conv3dShape {
   /** The number of output pixels, over all frames. */
   readonly pixels: number;
