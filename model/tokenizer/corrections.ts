@@ -4,17 +4,26 @@
  *
  * @module
  */
-import { type Normalizer, SequenceNormalizer, type Tokenizer, Unigram } from "@huggingface/tokenizers";
+import {
+  ByteLevelPreTokenizer,
+  type Normalizer,
+  type PreTokenizer,
+  SequenceNormalizer,
+  SequencePreTokenizer,
+  type Tokenizer,
+  Unigram,
+} from "@huggingface/tokenizers";
 import { charsmapNormalizer } from "./charsmap.ts";
 
 /**
- * Corrects a tokenizer. What is left: ByteLevel's own pattern takes U+FEFF for white space, as JavaScript does.
+ * Corrects a tokenizer.
  *
  * @param splits whether Metaspace splits a text into words
  * @throws {Error} if a part of it is damaged
  */
-export function correct({ normalizer, model }: Tokenizer, splits: boolean): void {
+export function correct({ normalizer, pre_tokenizer, model }: Tokenizer, splits: boolean): void {
   if (normalizer) correctNormalizer(normalizer);
+  if (pre_tokenizer) correctPreTokenizer(pre_tokenizer);
   if (model instanceof Unigram) correctUnigram(model, splits);
 }
 
@@ -28,7 +37,7 @@ function correctNormalizer(normalizer: Normalizer): void {
     normalizer.normalize = charsmapNormalizer(Uint8Array.fromBase64(config.precompiled_charsmap));
   }
   if (config.type === "Strip") {
-    // JavaScript's own trimming takes other characters for white space.
+    // JavaScript's own trimming takes other characters for white space; so does its `\s`, see below.
     normalizer.normalize = (text) => {
       if (config.strip_left) text = text.replace(/^\p{White_Space}+/u, "");
       return config.strip_right ? text.replace(/\p{White_Space}+$/u, "") : text;
@@ -37,6 +46,15 @@ function correctNormalizer(normalizer: Normalizer): void {
   if (config.type === "Lowercase") {
     // Each character separately: JavaScript's own conversion would treat a sigma at the end of a word differently.
     normalizer.normalize = (text) => [...text].map((char) => char.toLowerCase()).join("");
+  }
+}
+
+function correctPreTokenizer(splitter: PreTokenizer): void {
+  if (splitter instanceof SequencePreTokenizer) splitter.tokenizers.forEach((of) => of && correctPreTokenizer(of));
+  if (splitter instanceof ByteLevelPreTokenizer) {
+    const { source, flags } = splitter.pattern;
+    const unicode = source.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}");
+    splitter.pattern = new RegExp(unicode, flags);
   }
 }
 
