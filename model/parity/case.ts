@@ -5,8 +5,10 @@
  */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { Tensor } from "../../gpu/tensor.ts";
+import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { openSafetensors, readFloat32, type TensorSource, toNumbers } from "../checkpoint/safetensors.ts";
 import { relativeError } from "../../gpu/relative_error.ts";
+import { folderAt } from "../files/disk.ts";
 import type { Bounds } from "./bounds.ts";
 import { rowError } from "./measures.ts";
 
@@ -92,6 +94,16 @@ export class References implements Disposable {
   [Symbol.dispose](): void {
     this.source.close();
   }
+}
+
+/**
+ * Where a part and its references are: both in a folder `tiny_*`, or the part in the model under test and its references
+ * in a file `demo_*`.
+ */
+export async function partAt(path: string, part: string, { model }: ParityContext) {
+  return path.endsWith(".safetensors")
+    ? { folder: await (await openModelFolder(model)).component(part), file: path, isTiny: false }
+    : { folder: folderAt(path), file: `${path}/reference.safetensors`, isTiny: true };
 }
 
 /** What a check expects, where it is not the reference of the check's own name. */

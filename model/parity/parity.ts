@@ -9,8 +9,8 @@ import { demoPipeline } from "./pipeline.ts";
 import { schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
 import { tokens } from "./tokens.ts";
-import { demoTransformer, tinyTransformer } from "./wan/transformer.ts";
-import { demoVae, tinyVae } from "./wan/vae.ts";
+import { transformer } from "./wan/transformer.ts";
+import { vae } from "./wan/vae.ts";
 import { vedaInference } from "./veda.ts";
 import { vedaSearch, vedaTeacher } from "./veda_training.ts";
 import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
@@ -21,10 +21,8 @@ const CASES: readonly ParityCase[] = [
   schedulers,
   tinyUmt5,
   demoTextEncoder,
-  tinyTransformer,
-  demoTransformer,
-  tinyVae,
-  demoVae,
+  transformer,
+  vae,
   demoPipeline,
   vortaAttention,
   vortaTrain,

@@ -13,7 +13,7 @@ import { rgb8 } from "../../gpu/ops/rgb8.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { CodingOptions, VideoVae } from "../family.ts";
-import { type Chunk, chunksOf, eachChunk } from "./chunks.ts";
+import { type Chunk, chunksOf, eachChunk, type Place } from "./chunks.ts";
 import type { Pass } from "./feature_cache.ts";
 import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
 
@@ -274,17 +274,10 @@ export class CausalAutoencoder implements VideoVae {
         chunks: this.#chunks(encoder, latentFrames, plan),
         pieceBytes: this.#pieceBytes(options),
         options,
-        record: (pass, chunk, { row, column, weights }) => {
-          const window = cutWindow(gpu, video, {
-            frame: chunk.start,
-            frames: chunk.count,
-            top: row.start * scale,
-            left: column.start * scale,
-            height: row.length * scale,
-            width: column.length * scale,
-          });
-          const place = { frame: chunk.latentStart, top: row.start, left: column.start };
-          pasteWindow(gpu, encoder.forward(pass, window), moments, place, weights ? { weights } : {});
+        record: (pass, { start, count, latentStart }, place) => {
+          const window = cutWindow(gpu, video, { frame: start, frames: count, ...pixelsOf(place, scale) });
+          const { weights } = place, at = { frame: latentStart, ...pixelsOf(place, 1) };
+          pasteWindow(gpu, encoder.forward(pass, window), moments, at, weights ? { weights } : {});
         },
         finish: () => gpu.finish(),
       });
@@ -331,20 +324,13 @@ export class CausalAutoencoder implements VideoVae {
       pieceBytes: this.#pieceBytes(options),
       options,
       begin: canvasOf,
-      record: (pass, chunk, { row, column, weights }) => {
-        const { clip, start } = canvasOf(chunk);
-        const window = cutWindow(gpu, z, {
-          frame: chunk.latentStart,
-          frames: chunk.latentCount,
-          top: row.start,
-          left: column.start,
-          height: row.length,
-          width: column.length,
-        });
+      record: (pass, chunk, place) => {
+        const { clip, start } = canvasOf(chunk), { weights } = place;
+        const { latentStart, latentCount } = chunk;
+        const window = cutWindow(gpu, z, { frame: latentStart, frames: latentCount, ...pixelsOf(place, 1) });
         let frame = chunk.start - start;
         decoder.forward(pass, window, (frames) => {
-          const place = { frame, top: row.start * scale, left: column.start * scale };
-          pasteWindow(gpu, frames, clip, place, weights ? { weights } : { limit: 1 });
+          pasteWindow(gpu, frames, clip, { frame, ...pixelsOf(place, scale) }, weights ? { weights } : { limit: 1 });
           frame += frames.dim(0);
         });
       },
@@ -391,4 +377,14 @@ export class CausalAutoencoder implements VideoVae {
     const vector = (values: readonly number[]) => gpu.upload(Float32Array.from(values), [values.length]);
     return gpu.scope(() => channelAffine(gpu, latents, vector(scale), vector(shift)));
   }
+}
+
+/** A tile's place in a picture of `scale` pixels along one edge of a latent pixel. */
+function pixelsOf({ row, column }: Place, scale: number) {
+  return {
+    top: row.start * scale,
+    left: column.start * scale,
+    height: row.length * scale,
+    width: column.length * scale,
+  };
 }
