@@ -4,10 +4,9 @@
  *
  * @module
  */
-import { stillMeant } from "../../tools/program/clip/attention_options.ts";
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
-import { methodOptions } from "../../tools/program/clip/method_options.ts";
+import { methodOptions, stillMeant } from "../../tools/program/clip/method_options.ts";
 import { integer, number, ofClip, type OptionValues } from "../../tools/program/options.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 

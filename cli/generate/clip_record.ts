@@ -72,7 +72,7 @@ export function differences(before: ClipRecord, now: ClipRecord): string | undef
     // Files are compared by their digests, not by their names.
     if (CIRCUMSTANCES.includes(key) || key.endsWith("Digest")) return [];
     // Another kind of a method has other options.
-    if (others.some(([kind, options]) => key !== kind && optionName(key) in options)) return [];
+    if (others.some(([kind, { options }]) => key !== kind && optionName(key) in options)) return [];
     const decides = before[digest] !== undefined && now[digest] !== undefined ? digest : key;
     if (JSON.stringify(before[decides]) === JSON.stringify(now[decides])) return [];
     const [was, is] = [shown(before[key]), shown(now[key])];

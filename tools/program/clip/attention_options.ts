@@ -74,7 +74,7 @@ export function attentionKind(values: AttentionValues): string {
 }
 
 /** The values that still apply with another kind of attention: options of the first kind do not. */
-export function stillMeant<T extends AttentionValues>(under: T, over: AttentionValues): T {
+export function attentionStillMeant<T extends AttentionValues>(under: T, over: AttentionValues): T {
   const kind = over.attention !== undefined || attentionKind(over) !== "full" ? attentionKind(over) : undefined;
   const isBranch = kind === "veda" && over.attention === undefined && under["full-branch"] === "veda";
   if (kind === undefined || kind === attentionKind(under) || isBranch) return under;

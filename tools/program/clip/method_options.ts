@@ -8,16 +8,29 @@ import type { AttentionMethod } from "../../../model/attention/method.ts";
 import type { FileStore } from "../../../model/files/store.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { OptionTable, OptionValues } from "../options.ts";
-import { attentionOptions, readyAttention } from "./attention_options.ts";
+import { attentionOptions, attentionStillMeant, readyAttention } from "./attention_options.ts";
 
 /** The tables, by the option that names the kind. */
-export const METHODS: Readonly<Record<string, OptionTable>> = { attention: attentionOptions };
+export const METHODS: Readonly<Record<string, Method>> = {
+  attention: { options: attentionOptions, stillMeant: attentionStillMeant },
+};
+
+/** A method: its options, and those of `under` that still apply if `over` asks for another kind. */
+interface Method {
+  readonly options: OptionTable;
+  readonly stillMeant: <T extends MethodValues>(under: T, over: MethodValues) => T;
+}
 
 /** All their options in one table. */
 export const methodOptions = { ...attentionOptions };
 
 /** Values of {@linkcode methodOptions} that were given. */
 export type MethodValues = OptionValues<typeof methodOptions>;
+
+/** The values of `under` that still apply under `over`: options of other kinds of methods do not. */
+export function stillMeant<T extends MethodValues>(under: T, over: MethodValues): T {
+  return Object.values(METHODS).reduce((left, method) => method.stillMeant(left, over), under);
+}
 
 /** Methods whose files are loaded. */
 export interface ReadyMethods {
