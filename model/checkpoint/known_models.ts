@@ -54,7 +54,7 @@ const PIPELINES: Readonly<Record<string, string>> = {
 
 /** What a model is, by the `_class_name` in its `model_index.json`, for those of no family. */
 export function foreignKind(className: unknown): string {
-  if (typeof className !== "string") return "of an unknown kind, for its _class_name is missing";
+  if (typeof className !== "string") return "of an unknown kind, because its _class_name is missing";
   return Object.hasOwn(PIPELINES, className) ? `${PIPELINES[className]} (${className})` : `a ${quoted(className)}`;
 }
 

@@ -27,7 +27,7 @@ export async function givenPart(place: PartPlace, own: FileStore, what: string, 
   if ("list" in given && kind === "folder") return given;
   if (single) return new SingleFile(given, own);
   throw new TilereelError(
-    `${given.path} is a file, but a folder was expected, for that of the ${what} has several files`,
+    `${given.path} is a file, but a folder was expected, because the ${what} has several files`,
   );
 }
 

@@ -140,7 +140,9 @@ class PickleReader<T extends object> {
         return this.#name(`${this.#line()}.${this.#line()}`);
       case 0x93: { // STACK_GLOBAL
         const name = this.#pop(), module = this.#pop();
-        if (typeof name !== "string" || typeof module !== "string") throw new PickleError("a name in it is no string");
+        if (typeof name !== "string" || typeof module !== "string") {
+          throw new PickleError("a name in it is not a string");
+        }
         return this.#name(`${module}.${name}`);
       }
       case 0x51: // BINPERSID
@@ -169,7 +171,7 @@ class PickleReader<T extends object> {
   #reduce(): void {
     const args = this.#pop(), callee = this.#pop();
     if (!(callee instanceof PickledName) || !(args instanceof PickledTuple)) {
-      throw new PickleError("it calls something that is no function");
+      throw new PickleError("it calls something that is not a function");
     }
     if (callee.name !== ORDERED_DICT) return this.#push(this.format.call(callee.name, args.items));
     if (args.items.length > 0) throw new PickleError("an OrderedDict in it is made in an unknown way");

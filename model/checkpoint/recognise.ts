@@ -93,7 +93,7 @@ export function recogniseBytes(start: Uint8Array): Recognised {
     return { kind: "onnx", is: "an ONNX model" };
   }
   if (start.length >= 64 && start.every((byte) => byte === 0)) {
-    return { kind: "zeros", is: "nothing but zeros at its beginning, as unfinished downloads are", todo: AGAIN };
+    return { kind: "zeros", is: "only zeros at its beginning, like an unfinished download", todo: AGAIN };
   }
   return text(start) ?? { kind: "unknown", is: "of no kind that tilereel knows" };
 }

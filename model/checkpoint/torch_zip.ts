@@ -115,11 +115,11 @@ function readViews(path: string, pickle: Uint8Array): Map<string, View> {
     if (error instanceof PickleError) throw refused(path, error.message, error);
     throw error;
   }
-  if (!(value instanceof PickledDict)) throw refused(path, "it is no dict of named tensors");
+  if (!(value instanceof PickledDict)) throw refused(path, "it is not a dict of named tensors");
   const views = new Map<string, View>();
   for (const [name, view] of value.entries) {
     if (typeof name !== "string") throw refused(path, "one of its tensors has no name");
-    if (!(view instanceof View)) throw refused(path, `${JSON.stringify(name)} in it is no tensor`);
+    if (!(view instanceof View)) throw refused(path, `${JSON.stringify(name)} in it is not a tensor`);
     views.set(name, view);
   }
   return views;

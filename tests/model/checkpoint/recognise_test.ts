@@ -85,7 +85,7 @@ Deno.test("files are told apart by their first bytes", () => {
     [bytes([0, 0, 0, 32], "ftypisom"), "media", "an MP4 video"],
     [bytes("GIF89a"), "media", "a GIF"],
     [bytes([8, 8, 0x12, 7], "pytorch"), "onnx", "an ONNX model"],
-    [new Uint8Array(4096), "zeros", "nothing but zeros at its beginning, as unfinished downloads are"],
+    [new Uint8Array(4096), "zeros", "only zeros at its beginning, like an unfinished download"],
     [new Uint8Array(0), "empty", "empty"],
     [bytes([1, 2, 3]), "unknown", "of no kind that tilereel knows"],
   ];
@@ -138,7 +138,7 @@ Deno.test("in the place of weights, configs, tokenizers, routers, tiles", () =>
         [bytes("Entry not found"), 'is a text file that begins "Entry not found", but', "download it again"],
         [gguf("wan"), "is a GGUF file", "download the safetensors version"],
         [new Uint8Array(0), "x.safetensors is empty, but"],
-        [new Uint8Array(9999), "is nothing but zeros at its beginning"],
+        [new Uint8Array(9999), "is only zeros at its beginning"],
       ] as const
     ) {
       await Deno.writeFile(path, content);
@@ -333,7 +333,7 @@ Deno.test("models of other kinds", () =>
         [{ _class_name: "WanVACEPipeline" }, "Wan VACE (WanVACEPipeline), but"],
         [{ _class_name: "HunyuanVideoPipeline" }, "HunyuanVideo (HunyuanVideoPipeline), but"],
         [{ _class_name: "NewPipeline\u001b" }, 'a "NewPipeline\\u001b", but'],
-        [{ _class_name: null }, "of an unknown kind, for its _class_name is missing, but"],
+        [{ _class_name: null }, "of an unknown kind, because its _class_name is missing, but"],
       ] as [Record<string, unknown>, string][]
     ) {
       const model = await BrokenModel.make(await Deno.makeTempDir({ dir }));
