@@ -49,22 +49,22 @@ ${
 /** Whether {@link castInto} can make numbers of a format. Others, such as quantised ones, can only be read. */
 export const canCastTo = (format: MatrixFormat) => format === f32 || format.rounding !== undefined;
 
-/** The operation on numbers before they are rounded. */
-export interface CastOptions {
-  /** [rows], f32: each row of x is multiplied by its scale. */
-  readonly scale?: Tensor | undefined;
-  /** f32, the same number of elements: is added after that. */
-  readonly added?: Tensor | undefined;
-}
-
 /**
  * Converts numbers to f32, or to a format of 16 bits to nearest, ties to even. Numbers past f16's range become ±65504
  * and are counted by the counter `counter` (see `Gpu.clampCounter`).
  *
  * @param x any format of matrices
  * @param y f32, f16 or bf16, the same number of elements; may be part of a tensor, but not of `x`
+ * @param scale [rows], f32: each row of x is multiplied by its scale before it is rounded
+ * @param added f32, the same number of elements: is added after that
  */
-export function castInto(gpu: Gpu, x: Tensor, y: Tensor, counter: number, { scale, added }: CastOptions = {}): void {
+export function castInto(
+  gpu: Gpu,
+  x: Tensor,
+  y: Tensor,
+  counter: number,
+  { scale, added }: { readonly scale?: Tensor | undefined; readonly added?: Tensor | undefined } = {},
+): void {
   const from = x.matrixFormat, to = y.matrixFormat, numbers = y.size;
   const fits = (more: Tensor | undefined, size: number) => !more || more.size === size && more.format === f32;
   if (x.size !== numbers || !canCastTo(to) || !fits(scale, x.shape[0]!) || !fits(added, numbers)) {

@@ -7,7 +7,7 @@ import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { baseName } from "../files/store.ts";
 import { anyOf, MATRIX_DTYPES } from "./dtype.ts";
 import type { Config } from "./json.ts";
-import { isReadMethod } from "./scales.ts";
+import { SCALE_METHODS } from "./scales.ts";
 
 /** The smallest model that is supported, on Hugging Face. */
 export const SMALLEST = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
@@ -70,7 +70,7 @@ export function refuseQuantized(config: Config): void {
   const method = typeof value === "object" && value !== null && "quant_method" in value
     ? value.quant_method
     : undefined;
-  if (isReadMethod(method)) return;
+  if (SCALE_METHODS.includes(method)) return;
   throw new TilereelError(
     `${config.path}: these weights are quantised (${
       typeof method === "string" ? quoted(method) : "quantization_config"

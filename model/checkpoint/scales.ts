@@ -16,26 +16,16 @@ const SCALE_SUFFIXES = [".scale_weight", ".weight_scale"];
 /** Marks and the scales of activations, which are beside such matrices and not needed. */
 const UNUSED = /(^|\.)(scaled_fp8|scale_input|input_scale|comfy_quant)$/;
 
-/** The `quant_method`s of configurations whose tensors have these names. */
-const METHODS: readonly unknown[] = ["compressed-tensors", "fbgemm_fp8"];
-
-/** Whether weights that a configuration says to be quantised may be read. Their tensors show whether they can. */
-export const isReadMethod = (method: unknown): boolean => METHODS.includes(method);
-
-/** The tensors of a file, where scales are not tensors of their own. */
-export interface PairedTensors {
-  /** The names of the tensors that are left. */
-  readonly names: readonly string[];
-  /** The names of scales, by those of their matrices. */
-  readonly scales: ReadonlyMap<string, string>;
-}
+/** The `quant_method`s of configurations whose tensors have these names. The tensors show whether they can be read. */
+export const SCALE_METHODS: readonly unknown[] = ["compressed-tensors", "fbgemm_fp8"];
 
 /**
  * Finds the scales of matrices by their names in the file.
  *
+ * @returns the names of scales by those of their matrices, and the names of the tensors that are left
  * @throws {TilereelError} if a scale does not fit its matrix
  */
-export function pairScales(source: NamedTensors): PairedTensors {
+export function pairScales(source: NamedTensors) {
   const scales = new Map<string, string>();
   const names = source.names().filter((name) => {
     if (UNUSED.test(name)) return false;

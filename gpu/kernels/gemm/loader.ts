@@ -6,16 +6,15 @@
 import { unroll } from "../../kernel.ts";
 import type { OperandLoader, RowsLoaderOptions } from "../product/product.ts";
 
-/** The properties that distinguish one matrix product's loader from another. */
-export interface GemmLoaderOptions extends RowsLoaderOptions {
-  /**
-   * w is stored as [k, n]. The four elements for a group of four rows are neighbours along n, for one position of k.
-   */
-  readonly transposed: boolean;
-}
-
-/** Loads along k. Rows past the end repeat the last one. */
-export function gemmLoader({ depth, length, x, w, transposed }: GemmLoaderOptions): OperandLoader {
+/**
+ * Loads along k. Rows past the end repeat the last one.
+ *
+ * @param transposed w is stored as [k, n]. The four elements for a group of four rows are neighbours along n, for one
+ * position of k
+ */
+export function gemmLoader(
+  { depth, length, x, w, transposed }: RowsLoaderOptions & { readonly transposed: boolean },
+): OperandLoader {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
   return {
     begin: (xRows, wRows) =>
@@ -39,17 +38,13 @@ ${
   };
 }
 
-/** The layout of operands that `pack.ts` wrote. */
-export interface PackedLoaderOptions {
-  /** The number of elements of a row in a panel. */
-  readonly depth: number;
-  /** The number of rows in a panel of x and of w. */
-  readonly rows: readonly [x: number, w: number];
-  readonly threads: number;
-}
-
-/** Loads packed operands: the threads of a workgroup read a panel element by element, in order. */
-export function packedLoader({ depth, rows, threads }: PackedLoaderOptions): OperandLoader {
+/**
+ * Loads operands that `pack.ts` wrote: the threads of a workgroup read a panel element by element, in order.
+ *
+ * @param depth the number of elements of a row in a panel
+ * @param rows the number of rows in a panel of x and of w
+ */
+export function packedLoader(depth: number, rows: readonly [x: number, w: number], threads: number): OperandLoader {
   const steps = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
   const side = (operand: "x" | "w", band: string, height: number) => ({
     begin: `  let ${operand}_first = ${band} * ${steps} * ${height * depth}u + li;`,

@@ -36,7 +36,7 @@ export const gemmMatrix = memo(({ tile, units, weights, into }: MatrixGemm): Ker
   const depth = tile.depth * units.k / 8;
   const product = matrixProduct(tile, units, {
     loader: tile.packed
-      ? packedLoader({ depth, rows: matrixTileSize(tile, units), threads: matrixTileThreads(tile, units) })
+      ? packedLoader(depth, matrixTileSize(tile, units), matrixTileThreads(tile, units))
       : countingLoader(gemmLoader({
         depth,
         length: "(p.k4 / 2u)",

@@ -11,6 +11,7 @@ import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
 import { TRANSFORMER_WEIGHTS } from "../../../model/wan/weights.ts";
 import { weightsOnGpu } from "../../../model/weights/weight_dtype.ts";
+import { Weights } from "../../../model/weights/weights.ts";
 import type { WeightOptions } from "../../../model/weights/weight_options.ts";
 import { assertClose, randn, testVariants } from "../../gpu.ts";
 import { inTempDir } from "../../process.ts";
@@ -80,6 +81,9 @@ testVariants("scaled fp8 gives what its numbers do, resident, streamed, cast and
     assertEquals(scaled.names().sort(), widened.names().sort());
     const table = "proj_out.weight";
     assertClose(await readFloat32(scaled, table, [3, 0]), await readFloat32(widened, table, [3, 0]), 1e-7);
+    using weights = new Weights(gpu, scaled);
+    const vector = await weights.vector(table, scaled.info(table).shape);
+    assertClose(await gpu.read(vector), await readFloat32(widened, table), 1e-7);
 
     const few = 5 * Math.max(1e-6, bound);
     const { numbers: expected } = await predict(gpu, dir, widened, "resident", { dtype: "stored" });
