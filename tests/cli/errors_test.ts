@@ -76,12 +76,12 @@ Deno.test("model folders that cannot be used", async (t) => {
     ],
     [
       "a wrong dtype in the transformer",
-      "is stored as I16, but F32, F16 or BF16 was expected",
+      "is stored as I16, but F32, F16, BF16, F8_E4M3 or F8_E5M2 was expected",
       (m) => m.tensor(SHARDS(1), "blocks.0.attn1.to_q.weight", (entry) => entry.dtype = "I16"),
     ],
     [
       "a wrong dtype in the VAE",
-      "is stored as I16, but F32, F16, BF16 or F64 was expected",
+      "is stored as I16, but F32, F16, BF16, F64, F8_E4M3 or F8_E5M2 was expected",
       (m) => m.tensor(VAE, "decoder.conv_in.bias", (entry) => entry.dtype = "I16"),
     ],
     [
