@@ -50,7 +50,10 @@ async function writeBoth(dir: string): Promise<void> {
     const data = toFloat32(codes, "F8_E4M3").map((v, at) => v * scales[Math.floor(at / count * rows)]!);
     widened[name] = { dtype: "F32", shape, data };
   }
-  for (const [name, tensors] of Object.entries({ widened, scaled })) {
+  const comfy = Object.fromEntries(
+    Object.entries(scaled).map(([name, data]) => [`model.diffusion_model.${name}`, data]),
+  );
+  for (const [name, tensors] of Object.entries({ widened, scaled: comfy })) {
     await writeSafetensors(`${dir}/${name}.safetensors`, tensors);
   }
 }
