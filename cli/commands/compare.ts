@@ -83,9 +83,8 @@ async function run(values: Values, [prompt]: readonly string[]): Promise<number>
   });
   const { say } = work;
   let done = 0;
-  const comparison = await runComparison(plan, settings, values, work, (count) => done = count).catch((error) => {
-    if (work.status === undefined || error !== work.signal.reason) throw error;
-  });
+  const running = runComparison(plan, settings, values, work, (count) => done = count);
+  const comparison = await work.unlessStopped(running);
   if (!comparison) {
     const total = plan.prompts.length * settings.length;
     say(`Stopped with ${done} of ${total} clips, which are kept. Continue with:\n  ${commandLine()}`);

@@ -6,7 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { checkWritable, writeAtomically } from "../../model/files/output.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
-import { choosePlan, type SearchTable } from "../../model/veda/plan_choice.ts";
+import { choosePlan } from "../../model/veda/plan_choice.ts";
 import { candidateShapes, searchTiles } from "../../model/veda/tile_search.ts";
 import { defaultCapacity } from "../../model/veda/tile_shapes.ts";
 import type { VedaFile } from "../../model/veda/veda_file.ts";
@@ -61,14 +61,12 @@ async function run(values: SearchValues): Promise<number> {
   say(`Trying ${trying}: ${shapes.map(sizesText).join(", ")}.`);
   const onLook = (done: number, total: number) =>
     onProgress({ stage: "search", done, total, detail: `${trying} on every head` });
-  let table: SearchTable;
-  try {
-    table = await searchTiles({ gpu, runs: open.runs, shapes, keep, looks, onLook, signal });
-  } catch (error) {
-    if (work.status === undefined || error !== signal.reason) throw error;
+  const searching = searchTiles({ gpu, runs: open.runs, shapes, keep, looks, onLook, signal });
+  const table = await work.unlessStopped(searching);
+  if (!table) {
     const sentence = "Stopped before all shapes were tried; nothing was written. Start again with";
     say(withCommands(sentence, [commandLine()]));
-    return work.status;
+    return work.status!;
   }
   const plan = choosePlan(table, mostShapes);
   await writeAtomically(out, (temporary) => saveVeda(temporary, { tileTokens, keep, shapes: plan, ...scores }));

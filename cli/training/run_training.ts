@@ -76,13 +76,8 @@ export async function runTrainingCommand<Step extends LoggedStep>(
     return work.status ?? 1;
   };
   using cleanUp = new DisposableStack();
-  let training: OpenTraining<Step>;
-  try {
-    training = await open(work, cleanUp);
-  } catch (error) {
-    if (work.status === undefined || error !== signal.reason) throw error;
-    return stopped(0, "Stopped while samples were made; the finished ones are kept.", resume);
-  }
+  const training = await work.unlessStopped(open(work, cleanUp));
+  if (!training) return stopped(0, "Stopped while samples were made; the finished ones are kept.", resume);
   const start = performance.now();
   const done = await training.train({
     ...{ seed, steps, folder: out, checkpointEvery, resume, signal },

@@ -28,6 +28,8 @@ export interface LongRun extends Output {
   readonly signal: AbortSignal;
   /** The exit status if a signal came; undefined if none did. */
   readonly status: number | undefined;
+  /** The result of work; undefined if a signal ended it. */
+  readonly unlessStopped: <T>(work: Promise<T>) => Promise<T | undefined>;
 }
 
 /**
@@ -52,6 +54,11 @@ export async function openLongRun(
     get status() {
       return interruption.status;
     },
+    unlessStopped: (work) =>
+      work.catch((error) => {
+        if (interruption.status === undefined || error !== interruption.signal.reason) throw error;
+        return undefined;
+      }),
     [Symbol.dispose]: () => owned.dispose(),
   };
 }
