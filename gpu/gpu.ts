@@ -189,7 +189,7 @@ export class Gpu extends Scopes {
     if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
 
-  /** Copies the numbers of `from` into `to`, which must have the same size. No tape records it: no gradient flows back. */
+  /** Copies the numbers of `from` into `to`, which must have the same size. No tape records it, so it has no gradient. */
   copy(from: Tensor, to: Tensor): void {
     this.#recorder.copy(from.buffer, from.offset, to.buffer, to.offset, from.bytes);
   }

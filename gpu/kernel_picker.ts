@@ -6,8 +6,8 @@ import type { KernelFamily } from "./tuning/family.ts";
 /**
  * Kinds of kernels. `plain` kernels have no barriers and no workgroup memory: on software adapters, barriers are
  * expensive, and workgroup memory is no faster than any other. `tiled` kernels stage their operands in workgroup
- * memory. `matrix` kernels do so too, and multiply by matrix units. `plain` kernels support only f32, `matrix` kernels only
- * f16.
+ * memory. `matrix` kernels do so too, and multiply by matrix units. `plain` kernels support only f32, `matrix` kernels
+ * only f16.
  */
 export type KernelKind = "plain" | "tiled" | "matrix";
 

@@ -10,7 +10,10 @@ export function bytesOf(shape: readonly number[], format: TensorFormat): number 
   return Math.ceil(format.bytes(sizeOf(shape)) / 4) * 4;
 }
 
-/** A row-major tensor in GPU memory: a buffer with a shape and a number format. {@link import("./gpu.ts").Gpu} makes it; its scope or `release` frees it. */
+/**
+ * A row-major tensor in GPU memory: a buffer with a shape and a number format. {@link import("./gpu.ts").Gpu} makes it;
+ * its scope or `release` frees it.
+ */
 export class Tensor {
   constructor(
     readonly buffer: GPUBuffer,

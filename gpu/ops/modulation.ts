@@ -3,7 +3,7 @@ import { read, u32s, write } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
-/** A shift, scale or gate: one of the vectors that a modulation tensor [batch, vectors, dim] holds for each batch item. */
+/** A shift, scale or gate: one of the vectors of each batch item in a modulation tensor [batch, vectors, dim]. */
 export interface ModulationVector {
   readonly tensor: Tensor;
   readonly index: number;

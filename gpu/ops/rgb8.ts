@@ -17,7 +17,7 @@ const KERNEL = perElement({
 });
 
 /**
- * Converts a decoded clip to 8-bit pictures: round(255 · (x + 1) / 2), clamped to 0…255, with the colours of a pixel side by side.
+ * Converts a decoded clip to 8-bit pictures, with the colours of a pixel side by side: round(255 · (x + 1) / 2).
  *
  * @param x [3, frames, height, width], f32; values outside −1…1 are clamped
  * @returns [⌈frames·height·width·3 / 4⌉], u32: the bytes of [frames, height, width, 3], the first the lowest of a word

@@ -63,20 +63,11 @@ export function tileLoss(
   return { rows, gradient };
 }
 
-/** The operands of scores of tiles: score = scale · q̂·k̂ with q̂ = features·projection + mean. */
-export interface ScoredTiles {
-  /** [lists, tiles, 3 · head dim], f32 */
-  readonly featuresQ: Tensor;
-  readonly featuresK: Tensor;
-  /** [lists, tiles, head dim], f32: q̂ and k̂ */
-  readonly predictedQ: Tensor;
-  readonly predictedK: Tensor;
-}
-
 /**
- * Computes the gradients of the projections from the gradient of the scores.
+ * Computes the gradients of the projections from the gradient of the scores scale · q̂·k̂, with q̂ = features·projection + mean.
  *
  * @param gradient [lists, tiles, tiles], f32: of the scores
+ * @param scored features, [lists, tiles, 3 · head dim], and predicted q̂ and k̂, [lists, tiles, head dim], f32
  * @param scale the factor of the products
  * @param into [lists, 3 · head dim, head dim], f32: receives the gradients; lists that are not chosen are not written
  * @param only [n], u32: the chosen lists. Default all
@@ -84,11 +75,12 @@ export interface ScoredTiles {
 export function projectionGradients(
   gpu: Gpu,
   gradient: Tensor,
-  { featuresQ, featuresK, predictedQ, predictedK }: ScoredTiles,
+  scored: Readonly<Record<"featuresQ" | "featuresK" | "predictedQ" | "predictedK", Tensor>>,
   scale: number,
   into: { readonly q: Tensor; readonly k: Tensor },
   only?: Tensor,
 ): void {
+  const { featuresQ, featuresK, predictedQ, predictedK } = scored;
   gpu.scope(() => {
     const dq = matmul(gpu, gradient, predictedK, { scale, only });
     const dk = matmul(gpu, gradient, predictedQ, { scale, only, transposeA: true });

@@ -30,7 +30,6 @@ type Noted = Pick<ProfiledDispatch, "kernel" | "labels">;
  * taken. If they were read earlier, Deno would block until they are there, and then the GPU would idle.
  */
 export class Profiler {
-  readonly #device: GPUDevice;
   readonly #queries: GPUQuerySet;
   readonly #resolved: GPUBuffer;
   #noted: Noted[] = [];
@@ -41,9 +40,8 @@ export class Profiler {
   #origin: bigint | undefined;
 
   private constructor(private readonly gpu: Gpu, private readonly tick: number) {
-    this.#device = gpu.device;
-    this.#queries = this.#device.createQuerySet({ type: "timestamp", count: 2 * LARGEST_BATCH });
-    this.#resolved = this.#device.createBuffer({
+    this.#queries = gpu.device.createQuerySet({ type: "timestamp", count: 2 * LARGEST_BATCH });
+    this.#resolved = gpu.device.createBuffer({
       label: "timestamps",
       size: LARGEST_BATCH * BYTES,
       usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
@@ -92,7 +90,7 @@ export class Profiler {
   resolve(encoder: GPUCommandEncoder): void {
     const noted = this.#noted, count = noted.length;
     if (count === 0) return;
-    const copy = this.#device.createBuffer({
+    const copy = this.gpu.device.createBuffer({
       label: "timestamps",
       size: count * BYTES,
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,

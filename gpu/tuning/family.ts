@@ -1,7 +1,7 @@
 import type { Gpu } from "../gpu.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** Kernels that compute the same result in different ways. `V` describes a variant to the function that makes its kernel. */
+/** Kernels that compute the same result in different ways. `V` tells the function that makes a kernel which one. */
 export interface KernelFamily<V> {
   /** The name under which the fastest variant is remembered. It must not change from one version to the next. */
   readonly name: string;

@@ -1,7 +1,7 @@
 import type { Gpu } from "../gpu.ts";
 import { Profiler } from "../profile/profiler.ts";
 
-/** Work is repeated for this many milliseconds where this machine's clock times it, because that counts the wait, too. */
+/** Where this machine's clock times work, which counts the wait, too, the work is repeated for these milliseconds. */
 const LONG_SAMPLE = 50;
 
 /** Measures how long short work takes on the GPU. */

@@ -50,8 +50,8 @@ export const conv3dTiled = memo(({ stride, up, tile, format }: Conv3dShape & Til
 });
 
 /**
- * Makes the kernel that uses matrix units: pixels along m, channels along n. The number of input channels must be a multiple of 8. With a `packed` tile,
- * x and weight are f16.
+ * Makes the kernel that uses matrix units: pixels along m, channels along n. The number of input channels must be a
+ * multiple of 8. With a `packed` tile, x and weight are f16.
  */
 export const conv3dMatrix = memo(({ stride, up, tile, units }: Conv3dShape & MatrixBy): KernelSource => {
   const { element, value, read: readEight, halves } = FORMATS[tile.packed ? "f16" : "f32"].read.eight;
