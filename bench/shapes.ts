@@ -11,7 +11,7 @@ import type { FamilyModel } from "../model/family.ts";
 import type { ClipSize } from "../model/video_size.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
 import { type TransformerConfig, transformerConfig } from "../model/wan/config.ts";
-import { WAN, WanModel } from "../model/wan/family.ts";
+import { WAN, wanModel } from "../model/wan/family.ts";
 import { vaeConfig } from "../model/wan/vae/config.ts";
 import { type TensorSpec, transformerTensors, vaeTensors } from "./full_size/tensor_spec.ts";
 
@@ -54,7 +54,7 @@ export function wan(
     grid: [(frames - 1) / step + 1, height / side, width / side],
     model: (make, { stored = "BF16", layers = all.layers } = {}) => {
       const config = { ...all, layers }, vae = vaeConfig(new Config(name, WAN_VAE));
-      return new WanModel({
+      return wanModel({
         folder: {
           given: [],
           family: WAN,

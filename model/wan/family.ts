@@ -4,20 +4,16 @@
  * @module
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
-import type { Gpu } from "../../gpu/gpu.ts";
 import { gridOf, product } from "../attention/grid.ts";
-import type { TokenLayout } from "../attention/layout.ts";
 import type { FileStore } from "../files/store.ts";
-import type { GenerationDefaults } from "../checkpoint/generation_defaults.ts";
 import { Config } from "../checkpoint/json.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import { openPart, partConfig } from "../checkpoint/open_part.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import type { Family, FamilyModel, PromptEncoderOptions, TransformerOptions, VaePart } from "../family.ts";
+import type { Family, FamilyModel } from "../family.ts";
 import { classifierFreeGuidance } from "../guidance.ts";
-import type { OnProgress } from "../progress.ts";
 import { TextPromptEncoder } from "../prompt_encoder.ts";
-import { readSchedulerConfig, type ScheduledClip, type SchedulerConfig } from "../schedulers/config.ts";
+import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
 import { UMT5_WEIGHTS } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
 import type { ClipSize } from "../video_size.ts";
@@ -67,7 +63,7 @@ export const WAN: Family = {
     const weights = opened.use(await openPart(transformerDir, TRANSFORMER_WEIGHTS));
     const vae = opened.use(await openPart(vaeDir, VAE_WEIGHTS));
     opened.move();
-    return new WanModel({ folder, scheduler, config, weights, vaeConfig, vae });
+    return wanModel({ folder, scheduler, config, weights, vaeConfig, vae });
   },
 };
 
@@ -88,76 +84,38 @@ export interface WanFiles {
  */
 const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
 
-/** An opened model of Wan 2.1. */
-export class WanModel implements FamilyModel {
-  readonly family = WAN;
-
-  /** @param files taken over */
-  constructor(private readonly files: WanFiles) {}
-
-  get defaults(): GenerationDefaults {
-    return this.files.folder.generation;
-  }
-
-  get scheduler(): SchedulerConfig {
-    return this.files.scheduler;
-  }
-
-  get shape(): TransformerConfig {
-    return this.files.config;
-  }
-
-  get textDim(): number {
-    return this.shape.textDim;
-  }
-
-  get weights(): TensorSource {
-    return this.files.weights;
-  }
-
-  latentShape({ width, height, frames }: ClipSize): readonly number[] {
-    const { spatialScale, temporalScale, zDim } = this.files.vaeConfig;
-    return [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
-  }
-
-  layout(clip: ClipSize): TokenLayout {
-    return { grid: gridOf(this.latentShape(clip), this.shape.patchSize), kept: 0 };
-  }
-
-  denoisingBytes(gpu: Gpu, clip: ClipSize): number {
-    const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision];
-    return live * 4 * this.shape.dim * product(this.layout(clip).grid);
-  }
-
-  scheduleNotes(clip: ScheduledClip): readonly string[] {
-    return scheduleNotes(this.scheduler, clip);
-  }
-
-  passes = classifierFreeGuidance;
-
-  loadTransformer(gpu: Gpu, options?: TransformerOptions): Promise<WanTransformer3DModel> {
-    return WanTransformer3DModel.load(gpu, this.weights, this.shape, options);
-  }
-
-  loadVae(gpu: Gpu, part: VaePart, onProgress?: OnProgress): Promise<AutoencoderKLWan> {
-    return AutoencoderKLWan.load(gpu, this.files.vae, this.files.vaeConfig, onProgress, [part]);
-  }
-
-  promptEncoder(gpu: Gpu, options?: PromptEncoderOptions): TextPromptEncoder {
-    const { files: { folder }, textDim } = this;
-    return new TextPromptEncoder(gpu, {
-      ...{ folder, textDim, ...options },
-      encoders: [{
-        ...{ tokenizer: "tokenizer", encoder: "text_encoder", prepare: cleanPrompt },
-        open: (gpu, folder, options) => openUmt5Encoder(gpu, folder, textDim, options),
-      }],
-    });
-  }
-
-  [Symbol.dispose](): void {
-    this.weights.close();
-    this.files.vae.close();
-  }
+/** An opened model of Wan 2.1, which takes the files over. */
+export function wanModel({ folder, scheduler, config, weights, vaeConfig, vae }: WanFiles): FamilyModel {
+  const { textDim } = config, { spatialScale, temporalScale, zDim } = vaeConfig;
+  const latentShape = (
+    { width, height, frames }: ClipSize,
+  ) => [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+  const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), config.patchSize), kept: 0 });
+  return {
+    family: WAN,
+    defaults: folder.generation,
+    ...{ scheduler, shape: config, textDim, weights, latentShape, layout },
+    denoisingBytes(gpu, clip) {
+      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision];
+      return live * 4 * config.dim * product(layout(clip).grid);
+    },
+    scheduleNotes: (clip) => scheduleNotes(scheduler, clip),
+    passes: classifierFreeGuidance,
+    loadTransformer: (gpu, options) => WanTransformer3DModel.load(gpu, weights, config, options),
+    loadVae: (gpu, part, onProgress) => AutoencoderKLWan.load(gpu, vae, vaeConfig, onProgress, [part]),
+    promptEncoder: (gpu, options) =>
+      new TextPromptEncoder(gpu, {
+        ...{ folder, textDim, ...options },
+        encoders: [{
+          ...{ tokenizer: "tokenizer", encoder: "text_encoder", prepare: cleanPrompt },
+          open: (gpu, folder, options) => openUmt5Encoder(gpu, folder, textDim, options),
+        }],
+      }),
+    [Symbol.dispose]() {
+      weights.close();
+      vae.close();
+    },
+  };
 }
 
 /** The transformer must match the VAE, and every accepted size must divide into its patches. */
