@@ -34,7 +34,7 @@ const options = {
   layers: integer({ help: "Blocks of the transformer.", default: "all", min: 1 }),
   stored: storedOption("bf16"),
   ...benchOptions,
-  profile: profileOption("Options"),
+  profile: profileOption,
   size: clipOptions.size,
   frames: clipOptions.frames,
   steps: clipOptions.steps,

@@ -37,7 +37,7 @@ const options = {
       help: "Print one JSON object per clip on the standard output, and nothing else: its record, file and size, " +
         "or why it could not be made.",
     }),
-    profile: profileOption("Output"),
+    profile: profileOption,
     quiet: flag({ short: "q", help: "Print nothing but errors (and what --json asks for)." }),
   }),
   ...modelOptions,

@@ -15,22 +15,21 @@ import { clipRecordOf, clipText, isClip } from "../info/clip_description.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../../tools/program/gpu_options.ts";
 import { type ComponentDescription, describeModel, type ModelDescription } from "../info/model_description.ts";
-import { flag, type OptionValues, text } from "../../tools/program/options.ts";
+import { flag, inGroup, type OptionValues, text } from "../../tools/program/options.ts";
 import { weightDtypeOption } from "../../tools/program/model_options.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 
-const options = {
+const options = inGroup("Output", {
   gpu: text({
-    group: "Output",
     value: "NAME",
     completion: ["auto", "vulkan", "gl", "dawn"],
     help: 'Show what a command with this --gpu would run on; "dawn" shows the adapters of Dawn.',
     default: "auto",
   }),
   precision: precisionOption("Output"),
-  "weight-dtype": { ...weightDtypeOption, group: "Output" },
-  json: flag({ group: "Output", help: "Print one JSON object instead of tables." }),
-};
+  "weight-dtype": weightDtypeOption,
+  json: flag({ help: "Print one JSON object instead of tables." }),
+});
 
 /** The command `tilereel info`. */
 export const command = defineCommand({

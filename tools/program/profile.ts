@@ -17,14 +17,12 @@ import { textTable } from "./text_table.ts";
 const LISTED = 10, LISTED_GAPS = 5;
 
 /** The option. */
-export const profileOption = (group: string) =>
-  path({
-    group,
-    value: "FILE.json",
-    help: "Write a trace of the kernels that ran on the GPU, which chrome://tracing and ui.perfetto.dev show, " +
-      "and print a summary. Every kernel is timed separately, which makes small models slower.",
-    elsewhere: ["trace", "profiler"],
-  });
+export const profileOption = path({
+  value: "FILE.json",
+  help: "Write a trace of the kernels that ran on the GPU, which chrome://tracing and ui.perfetto.dev show, " +
+    "and print a summary. Every kernel is timed separately, which makes small models slower.",
+  elsewhere: ["trace", "profiler"],
+});
 
 /** A profile under way. */
 export interface RunningProfile extends Disposable {
