@@ -5,6 +5,8 @@
  */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Config } from "../checkpoint/json.ts";
+import { notWanted } from "../checkpoint/recognise.ts";
+import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { StoredFile } from "../files/store.ts";
 import { readPartConfig } from "../checkpoint/open_part.ts";
@@ -46,9 +48,13 @@ export async function readTransformerConfig(file: string | StoredFile): Promise<
  * What the shapes of a transformer's weights say, by the keys of its `config.json`.
  *
  * @param config says the number of channels of a head. Default: 128, as in all of Wan's transformers
- * @throws {TilereelError} if a weight is missing
+ * @throws {TilereelError} if these are other weights, or one is missing
  */
 export function configFromShapes(weights: TensorSource, config: Config): Record<string, unknown> {
+  if (!weights.has("patch_embedding.weight")) {
+    const is = `a file with ${whatTensorsAre(weights)}`;
+    throw notWanted(weights.path, { kind: "safetensors", is }, "a transformer of Wan 2.1");
+  }
   const shape = (name: string) => weights.info(`${name}.weight`).shape;
   const [dim = 0, inChannels, ...patch] = shape("patch_embedding"), [outputs = 0] = shape("proj_out");
   const names = weights.names(), numbers = names.map((name) => Number(/^blocks\.(\d+)\./.exec(name)?.[1] ?? -1));
