@@ -5,14 +5,13 @@
  */
 import { dirname, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import type { Precision } from "../../gpu/precision.ts";
 import { exists } from "../../model/files/file_error.ts";
 import { ownFile } from "../../model/own_files.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import type { WeightDtypeChoice } from "../../model/weights/weight_dtype.ts";
 import { fileDigest } from "../../model/identity/digest.ts";
 import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { attentionOptions } from "../../tools/program/clip/attention_options.ts";
+import { modelOptions } from "../../tools/program/model_options.ts";
 import { readRecord } from "../../model/video/record.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
 import { optionName } from "../../tools/program/clip/clip_settings.ts";
@@ -27,10 +26,8 @@ export interface Like {
   readonly values: BatchValues;
   /** A folder, or undefined for the embedded model. */
   readonly model: string | undefined;
-  readonly precision?: Precision;
-  readonly "weight-dtype"?: WeightDtypeChoice;
-  /** Files by the names of their options; a list where an option takes several. */
-  readonly files: Readonly<Record<string, string | readonly string[]>>;
+  /** Values of the options that hold for all clips of a run, and files; a list where an option takes several. */
+  readonly options: Readonly<Record<string, unknown>>;
 }
 
 /** The options of the command line. They take precedence over the record. */
@@ -58,9 +55,11 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
     throw new TilereelError(`--like ${file}: its record has no prompt; name another clip`);
   }
   let values: BatchValues = {};
+  const options: Record<string, unknown> = {}, known = { ...modelOptions, ...batchOptions };
   for (const [name, text] of optionsOf(record)) {
-    const option = name in batchOptions ? batchOptions[name as keyof typeof batchOptions] : undefined;
-    if (option) values = { ...values, [name]: option.parse(text, `--like ${file}: its ${name}`) };
+    const value = known[name as keyof typeof known].parse(text, `--like ${file}: its ${name}`);
+    if (name in batchOptions) values = { ...values, [name]: value };
+    else options[name] = value;
   }
   const folder = model ?? await modelFolder(record, file);
   // Another kind of attention on the command line needs none of the files of this one.
@@ -80,9 +79,7 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
   return {
     ...{ file, record, prompt: record.prompt, model: folder },
     values: overlaid(all, given),
-    ...record.precision === "f32" || record.precision === "f16" ? { precision: record.precision } : {},
-    ...record.weightDtype === "f16" || record.weightDtype === "bf16" ? { "weight-dtype": record.weightDtype } : {},
-    files: others,
+    options: { ...options, ...others },
   };
 }
 

@@ -59,9 +59,7 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     without: replacedFiles(given, prompt),
   });
   const values: GenerateValues = like === undefined ? given : {
-    ...like.precision !== undefined && { precision: like.precision },
-    ...like["weight-dtype"] !== undefined && { "weight-dtype": like["weight-dtype"] },
-    ...like.files,
+    ...like.options,
     ...given,
     ...like.model !== undefined && { model: like.model },
   };

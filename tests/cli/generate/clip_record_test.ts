@@ -117,7 +117,7 @@ Deno.test("--like: records of other versions, models and adapters are noted; wha
     );
     const read = await like({ ...RECORD, adapter: "A", source: "deno", precision: "f32", modelDigest: "1" });
     assertEquals(read.values, { size: { width: 32, height: 32 }, seed: 7, attention: "full" });
-    assertEquals([read.prompt, read.model, read.precision], ["a cat", undefined, "f32"]);
+    assertEquals([read.prompt, read.model, read.options.precision], ["a cat", undefined, "f32"]);
     assertEquals(likeNotes(read, read.record), []);
     const notes = likeNotes(read, { ...read.record, version: "2", adapter: "B", modelDigest: "2" });
     assertEquals(notes.length, 3);
@@ -135,7 +135,7 @@ Deno.test("a key of a record may name several files, in their order", () =>
       await writeVideo(`${dir}/a.png`, video, { record });
       return await readLike(`${dir}/a.png`, { model: undefined, given: {}, without: [] });
     };
-    assertEquals((await like(record)).files, { embeddings: files });
+    assertEquals((await like(record)).options, { embeddings: files });
     assert(repeatLine(record).endsWith(" --embeddings b --embeddings a"));
     const swapped = { ...record, ...await fileIdentity("embeddings", files.toReversed()) };
     assertEquals(differences(record, swapped), 'embeddings ["b","a"], now ["a","b"]');
