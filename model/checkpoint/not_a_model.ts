@@ -148,7 +148,7 @@ async function modelInside(folder: FileStore, names: ReadonlySet<string>): Promi
 /** Recognises a part of a model that was downloaded alone. */
 async function partAlone(folder: FileStore, names: ReadonlySet<string>): Promise<string | undefined> {
   if (names.has("scheduler_config.json")) return "a scheduler";
-  if (names.has("tokenizer.json") || names.has("spiece.model")) return "a tokenizer";
+  if (["tokenizer.json", "spiece.model", "merges.txt"].some((name) => names.has(name))) return "a tokenizer";
   if (!names.has("config.json")) return undefined;
   const config = await Config.read(folder.file("config.json")).catch(() => undefined);
   const name = config?.value("_class_name") ?? config?.value("model_type");

@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 /** What a character, or a few that make one, become; undefined where they stay. */
 type Transform = (text: string) => string | undefined;
 
@@ -19,17 +20,12 @@ const GRAPHEMES = new Intl.Segmenter("en", { granularity: "grapheme" });
  * @throws {RangeError} if it is damaged
  */
 export function charsmapNormalizer(table: Uint8Array): (text: string) => string {
-  const transform = openCharsmap(table);
-  // Most of a prompt is ASCII, of which the table changes only control characters.
-  const plain = Array.from({ length: 128 }, (_, code) => transform(String.fromCharCode(code)) === undefined);
-  return (text) => {
-    let normalized = "";
-    for (const { segment } of GRAPHEMES.segment(text)) {
-      if (segment.length === 1 && plain[segment.charCodeAt(0)]) normalized += segment;
-      else normalized += ofGrapheme(segment, transform);
-    }
-    return normalized;
+  const transform = openCharsmap(table), known = new Map<string, string>();
+  const normalized = (grapheme: string) => {
+    if (!known.has(grapheme)) known.set(grapheme, ofGrapheme(grapheme, transform));
+    return known.get(grapheme)!;
   };
+  return (text) => Array.from(GRAPHEMES.segment(text), ({ segment }) => normalized(segment)).join("");
 }
 
 function ofGrapheme(grapheme: string, transform: Transform): string {
@@ -50,16 +46,11 @@ function openCharsmap(table: Uint8Array): Transform {
   }
   const units = Uint32Array.from({ length: trieBytes / 4 }, (_, i) => view.getUint32(4 + 4 * i, true));
   const pool = table.subarray(4 + trieBytes);
-  const known = new Map<string, string | undefined>();
-  const lookUp: Transform = (text) => {
+  return (text) => {
     const start = shortestMatch(units, ENCODER.encode(text));
     if (start === undefined) return undefined;
     const end = pool.indexOf(0, start);
     return DECODER.decode(pool.subarray(start, end < 0 ? pool.length : end));
-  };
-  return (text) => {
-    if (!known.has(text)) known.set(text, lookUp(text));
-    return known.get(text);
   };
 }
 

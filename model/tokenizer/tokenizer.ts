@@ -49,8 +49,7 @@ export interface Tokenizer {
 export async function loadTokenizer(place: string | FileStore): Promise<Tokenizer> {
   const folder = folderAt(place), config = await readJsonObject(folder.file("tokenizer_config.json"));
   const json = folder.file("tokenizer.json"), spiece = folder.file("spiece.model"), vocab = folder.file("vocab.json");
-  let from = json;
-  for (const file of [vocab, spiece, json]) if (await file.kind()) from = file;
+  const from = await json.kind() ? json : await spiece.kind() ? spiece : await vocab.kind() ? vocab : json;
   const description = from === spiece
     ? await readSentencePiece(spiece, specialToken(config.eos_token) ?? "</s>")
     : from === vocab
