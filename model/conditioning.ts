@@ -1,8 +1,3 @@
-/**
- * What forward passes are conditioned on, in this machine's memory: read from the GPU once, and uploaded for each use.
- *
- * @module
- */
 import type { Gpu } from "../gpu/gpu.ts";
 import { readTogether } from "../gpu/read_together.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -14,7 +9,7 @@ export interface HostTensor {
   readonly shape: readonly number[];
 }
 
-/** A conditioning in this machine's memory, of a batch of one. */
+/** A conditioning, of a batch of one, in this machine's memory: read from the GPU once, and uploaded for each use. */
 export type HostConditioning = {
   readonly [K in keyof Conditioning]: NonNullable<Conditioning[K]> extends Tensor ? HostTensor : Conditioning[K];
 };

@@ -1,8 +1,3 @@
-/**
- * Denoising: from noise to clean latents, step by step.
- *
- * @module
- */
 import { NotFiniteError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { combine } from "../gpu/ops/combine.ts";
@@ -36,7 +31,7 @@ export interface DenoisingTask {
 }
 
 /**
- * Walks from noise to clean latents.
+ * Walks from noise to clean latents, step by step.
  *
  * @returns latents of {@link DenoisingTask.shape}, f32; the caller's
  * @throws {TilereelError} if the attention does not fit the model, weights cannot be read, or memory runs out

@@ -1,13 +1,8 @@
-/**
- * Finds the demo model that comes with tilereel.
- *
- * @module
- */
 import { join } from "node:path";
 
 /**
- * The folder of the embedded model, in the diffusers layout. In a checkout and in a `deno compile` executable, it is
- * `demo` beside this module; tools/compile.ts also puts it beside the bundled program.
+ * The folder of the demo model that comes with tilereel, in the diffusers layout. In a checkout and in a `deno compile`
+ * executable, it is `demo` beside this module; tools/compile.ts also puts it beside the bundled program.
  */
 export function embeddedModelDir(): string {
   const here = import.meta.dirname;

@@ -1,15 +1,10 @@
-/**
- * The families of models that are known. A new family is a folder beside `wan/`, and a line here.
- *
- * @module
- */
 import type { Family } from "./family.ts";
 import type { ClipMultiples } from "./video_size.ts";
 import { WAN } from "./wan/family.ts";
 
 const FAMILIES: Family[] = [WAN];
 
-/** All families. */
+/** All known families. A new one is a folder beside `wan/`, and a line here. */
 export function families(): readonly Family[] {
   return FAMILIES;
 }

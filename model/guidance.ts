@@ -1,15 +1,9 @@
-/**
- * The forward passes of a denoising step: guidance, as a weighted sum of predictions.
- *
- * @module
- */
-
 /** The names of passes. What belongs to one pass only (a profile, a cache, a router's state) is kept by them. */
 export const PASS_NAMES = ["prompt", "negative prompt"] as const;
 /** One of {@link PASS_NAMES}: the prompt that a pass is conditioned on. */
 export type PassName = typeof PASS_NAMES[number];
 
-/** One of the forward passes of each step. */
+/** One of the forward passes of each step. Guidance is a weighted sum of their predictions. */
 export interface GuidedPass {
   readonly name: PassName;
   /** Multiplies its prediction. A step's velocity is the sum; the weights of all passes sum to 1. */

@@ -1,16 +1,11 @@
-/**
- * Start noise. The numbers are those of PyTorch's CPU generator, so that a seed gives the same noise as in diffusers:
- * `torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))`.
- *
- * @module
- */
 import { check, wholeNumber } from "../gpu/common/check_options.ts";
 
 /** The largest seed. Seeds have 32 bits. */
 export const LARGEST_SEED = 2 ** 32 - 1;
 
 /**
- * Normally distributed numbers, mean 0 and variance 1, the same for the same seed.
+ * Normally distributed numbers, mean 0 and variance 1: those of PyTorch's CPU generator, so that a seed gives the same
+ * noise as in diffusers (`torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))`).
  *
  * @param count how many numbers; at least 16, because PyTorch draws fewer in another way
  * @param seed an integer, of which the low 32 bits are used

@@ -1,8 +1,3 @@
-/**
- * Files that a model folder may contain in addition to its parts.
- *
- * @module
- */
 import { folderAt } from "./files/disk.ts";
 import type { FileStore, StoredFile } from "./files/store.ts";
 
@@ -10,7 +5,7 @@ import type { FileStore, StoredFile } from "./files/store.ts";
 const NAMES = { router: "router.safetensors", tiles: "tiles.safetensors" } as const;
 
 /**
- * A file that comes with a model; undefined if the model has none.
+ * A file that a model's folder has in addition to the parts; undefined if it has none.
  *
  * @param model the model's folder
  * @throws {TilereelError} if that cannot be determined

@@ -1,8 +1,3 @@
-/**
- * Text to video: prompt → tokens → embeddings → latents → frames.
- *
- * @module
- */
 import { aPath, aText, check, checkOptions, listOf } from "../gpu/common/check_options.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import type { ClampCount } from "../gpu/clamps.ts";
@@ -164,7 +159,7 @@ export function clampedText(clamped: readonly ClampCount[]): string {
     `as it should be, try precision f32`;
 }
 
-/** A loaded model. */
+/** A loaded model, from text to video: prompt → tokens → embeddings → latents → frames. */
 export class VideoPipeline {
   #closed = false;
   #busy = false;

@@ -1,8 +1,3 @@
-/**
- * Checks of a pipeline's options.
- *
- * @module
- */
 import {
   aboveZero,
   aFunction,

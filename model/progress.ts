@@ -1,10 +1,4 @@
 /**
- * Reports of progress to the caller.
- *
- * @module
- */
-
-/**
  * The stages of a clip in their order, and about how many hundredths of the time each takes: an estimate between the
  * demo, which loads at once, and large models. Kernels are chosen once on a machine, so that takes none.
  */

@@ -1,8 +1,3 @@
-/**
- * Converts prompts to the embeddings that condition a transformer.
- *
- * @module
- */
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -52,7 +47,7 @@ type OpenedPart = Omit<TextEncoderPart, "tokenizer" | "encoder" | "open"> & {
   readonly encoder: TextEncoder;
 };
 
-/** Tokenizers and text encoders, opened when they are first needed. */
+/** Converts prompts to embeddings. Tokenizers and text encoders are opened when they are first needed. */
 export class TextPromptEncoder implements PromptEncoder {
   #opened: Promise<readonly OpenedPart[]> | undefined;
   #encoders = new DisposableStack();

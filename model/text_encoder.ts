@@ -1,8 +1,3 @@
-/**
- * The interface between the pipeline and a text encoder.
- *
- * @module
- */
 import { TilereelError } from "../gpu/common/errors.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -34,7 +29,10 @@ export interface EncodedPrompts {
   readonly pooled?: Tensor;
 }
 
-/** Turns tokens into the embeddings that a transformer is conditioned on. */
+/**
+ * Turns tokens into the embeddings that a transformer is conditioned on: the interface between the pipeline and a text
+ * encoder.
+ */
 export interface TextEncoder extends Disposable {
   /**
    * @param prompts at least one, all padded to the same number of tokens

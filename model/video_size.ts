@@ -1,9 +1,3 @@
-/**
- * Sizes of clips. An autoencoder packs some pixels and frames into one latent, and a transformer takes latents in
- * patches, so a family can make only sizes that are multiples of these.
- *
- * @module
- */
 import { TilereelError } from "../gpu/common/errors.ts";
 
 /** Size and length of a clip. */
@@ -13,7 +7,10 @@ export interface ClipSize {
   readonly frames: number;
 }
 
-/** Which sizes of clips a family can make. */
+/**
+ * Which sizes of clips a family can make: an autoencoder packs some pixels and frames into one latent, and a
+ * transformer takes latents in patches.
+ */
 export interface ClipMultiples {
   /** Width and height are multiples of this. */
   readonly side: number;

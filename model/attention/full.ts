@@ -1,8 +1,3 @@
-/**
- * Full attention: every valid token attends to every other.
- *
- * @module
- */
 import { type AttentionPlan, cutBlocks, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
@@ -16,7 +11,7 @@ import { attentionOutput } from "./output.ts";
 import { Passes } from "./passes.ts";
 import { densityOf } from "./report.ts";
 
-/** Full attention of one layout. It is on the GPU until it is disposed of. */
+/** Full attention of one layout: every valid token attends to every other. It is on the GPU until it is disposed of. */
 export class FullAttention implements Disposable {
   readonly #owner: TensorOwner;
   /** Undefined where no token is padding: dense attention needs no plan. */

@@ -1,10 +1,7 @@
 /**
- * The grid of tokens that a latent video is cut into, and arithmetic on grids.
- *
- * @module
+ * Numbers of tokens along frames, rows and columns: the grid that a latent video is cut into, a position in it, or the
+ * size of a part.
  */
-
-/** The number of tokens along frames, rows and columns. Also a position in a grid, or the size of a part of it. */
 export type Grid = readonly [frames: number, rows: number, columns: number];
 
 /**

@@ -1,8 +1,3 @@
-/**
- * Attention for some of the heads, while the others use another kind.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TokenLayout } from "./layout.ts";
@@ -30,7 +25,7 @@ export function wholeAttention(gpu: Gpu, layout: TokenLayout, some: SomeHeads): 
     });
 }
 
-/** A kind of attention that can compute only some of the heads. */
+/** A kind of attention that can compute only some of the heads, while the others use another kind. */
 export interface SomeHeadsMethod {
   /** As `AttentionMethod.prepare`. */
   prepare(task: AttentionTask): Promise<PreparedSomeHeads>;

@@ -1,8 +1,3 @@
-/**
- * The sequence of tokens that self-attention runs over.
- *
- * @module
- */
 import { type Grid, product } from "./grid.ts";
 
 /** Number and size of a transformer's heads. Tokens have heads · head dim channels. */
@@ -24,7 +19,10 @@ export function prefixesOf({ layers, layerPrefixes }: Pick<HeadShape, "layers" |
   return layerPrefixes ?? Array.from({ length: layers }, (_, layer) => `blocks.${layer}.`);
 }
 
-/** The tokens of a clip's grid in raster order, and behind them those that no sparse pattern may drop. */
+/**
+ * The tokens that self-attention runs over: those of a clip's grid in raster order, and behind them those that no
+ * sparse pattern may drop.
+ */
 export interface TokenLayout {
   readonly grid: Grid;
   /** The number of tokens that are always kept: text beside the video, image tokens. */

@@ -1,9 +1,3 @@
-/**
- * The interface between the pipeline and sparse attention. Each kind of self-attention between a clip's tokens
- * implements it.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Family } from "../family.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
@@ -38,7 +32,7 @@ export interface AttentionTask {
   readonly onNote?: ((note: string) => void) | undefined;
 }
 
-/** A kind of attention with its settings. */
+/** A kind of attention with its settings: the interface between the pipeline and sparse attention. */
 export interface AttentionMethod {
   /**
    * Prepares for one clip, before its first step.

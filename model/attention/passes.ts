@@ -1,12 +1,10 @@
-/**
- * The state of attention for the passes of a denoising step.
- *
- * @module
- */
 import type { TokenLayout } from "./layout.ts";
 import type { AttentionTask } from "./method.ts";
 
-/** One object for each pass of a step. Passes of one length share it. All are disposed of together. */
+/**
+ * One state of attention for each pass of a denoising step. Passes of one length share it. All are disposed of
+ * together.
+ */
 export class Passes<T extends Disposable> implements Disposable {
   readonly #byPass: readonly T[];
   readonly #held: DisposableStack;

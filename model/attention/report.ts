@@ -1,12 +1,7 @@
-/**
- * A report of the self-attention of one clip.
- *
- * @module
- */
 import { validTokens } from "./layout.ts";
 import type { AttentionTask } from "./method.ts";
 
-/** The report that is given when a clip's denoising is done. */
+/** The report of a clip's self-attention, given when its denoising is done. */
 export interface AttentionReport {
   /**
    * The multiplied pairs of queries and keys, as a share of full attention's, over all steps, layers and heads. What a

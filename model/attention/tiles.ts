@@ -1,8 +1,3 @@
-/**
- * A grid of tokens cut into tiles.
- *
- * @module
- */
 import type { Run } from "../../gpu/attention_plan.ts";
 import { type Grid, partCounts, perAxis, product, raster, rasterIndex } from "./grid.ts";
 

@@ -1,9 +1,3 @@
-/**
- * Where the weights of a transformer's blocks are kept: all on the GPU, or on disk, from where they are streamed one
- * after the other through a few slots on the GPU.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { WeightSlot } from "../weights/weight_slot.ts";
 import type { Weights } from "../weights/weights.ts";
@@ -18,7 +12,10 @@ export interface StoredBlocks<Block> {
   load(weights: Weights, layer: number): Promise<Block>;
 }
 
-/** Gives the transformer its blocks, whether they stay on the GPU or are streamed from disk. */
+/**
+ * Gives the transformer its blocks, whether they stay on the GPU or are streamed from disk through a few slots on the
+ * GPU.
+ */
 export interface BlockSource<Block> {
   /** All blocks, where all are on the GPU. */
   readonly resident: readonly Block[] | undefined;

@@ -1,8 +1,3 @@
-/**
- * The base of all transformers whose layers are blocks: loading, and the loop over the blocks.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
@@ -61,7 +56,10 @@ export async function loadWeights<Outer, Block>(
   return { outer, blocks, weights };
 }
 
-/** A transformer whose layers are blocks. A family adds what comes before, in and after a block. */
+/**
+ * The base of transformers whose layers are blocks: loading, and the loop over the blocks. A family adds what comes
+ * before, in and after a block.
+ */
 export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> implements VideoTransformer {
   protected readonly outer: Outer;
 

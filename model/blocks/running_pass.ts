@@ -1,13 +1,10 @@
-/**
- * A forward pass on its way through the blocks.
- *
- * @module
- */
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { EmbeddedPass, ForwardPass } from "../family.ts";
 
-/** A pass between its embeddings and its projection. What it has computed last is freed once it is not needed. */
+/**
+ * A forward pass between its embeddings and its projection. What it has computed last is freed once it is not needed.
+ */
 export class RunningPass<Pass extends EmbeddedPass> {
   #x: Tensor;
   #kept = false;

@@ -1,9 +1,3 @@
-/**
- * What all text encoders share whose layers are blocks: rows of the embedding table, and the loop over the blocks. One
- * block's weights are on the GPU at a time, so those of a large encoder need not fit.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -29,7 +23,7 @@ export interface TextBlocks<Block> extends Omit<StoredBlocks<Block>, "weights"> 
 }
 
 /**
- * Runs a text encoder.
+ * Runs a text encoder. One block's weights are on the GPU at a time, so those of a large encoder need not fit.
  *
  * @returns [prompts, tokens, channels], f32; the caller's
  * @throws {TilereelError} if weights are missing or do not fit, memory runs out, or the table does not have a token

@@ -1,8 +1,3 @@
-/**
- * Decides whether a transformer's blocks are all kept on the GPU or are streamed from disk.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { prefixesOf } from "../attention/layout.ts";

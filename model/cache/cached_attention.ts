@@ -1,8 +1,3 @@
-/**
- * The place of a step cache in an attention module.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionModule, CacheHooks } from "./step_cache.ts";

@@ -1,13 +1,8 @@
-/**
- * Counts the computations that a step cache saves.
- *
- * @module
- */
 import type { HeadShape } from "../attention/layout.ts";
 import type { PassName } from "../guidance.ts";
 import type { CacheHooks, CacheReport, PreparedCache, SparedWork } from "./step_cache.ts";
 
-/** Passes hooks on to a cache, and counts. */
+/** Passes hooks on to a step cache, and counts the computations that it saves. */
 export class CountedCache {
   readonly #spared = new Map<PassName, { -readonly [Count in keyof SparedWork]: number }>();
 

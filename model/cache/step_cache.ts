@@ -1,10 +1,3 @@
-/**
- * The interface between the pipeline and step caches, which reuse results of an earlier step that have hardly changed.
- * Each kind of cache implements it, in a file of this folder. Only `VideoPipeline.generate` and `sampleLatents` run
- * one, and only where it is asked for: trainings and the sampling runs that they learn from never use a cache.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { product } from "../attention/grid.ts";
@@ -26,7 +19,11 @@ export interface CacheTask {
   readonly sigmas: readonly number[];
 }
 
-/** A kind of step cache with its settings. */
+/**
+ * A kind of step cache with its settings: it reuses results of an earlier step that have hardly changed. Only
+ * `VideoPipeline.generate` and `sampleLatents` run one, and only where it is asked for: trainings and the sampling runs
+ * that they learn from never use a cache.
+ */
 export interface StepCache {
   /**
    * The number of tensors of the tokens' size, [tokens, dim] in f32, that it holds at most for each pass, temporary

@@ -1,8 +1,3 @@
-/**
- * Opens files of tensors by what they are, not by what they are called.
- *
- * @module
- */
 import type { ByteSource, StoredFile } from "../files/store.ts";
 import { notWanted, type Recognised, recogniseOpened } from "./recognise.ts";
 import type { TensorSource } from "./tensor_source.ts";
@@ -19,7 +14,7 @@ export interface Container {
 }
 
 /**
- * Opens a file of one of these kinds.
+ * Opens a file of one of these kinds, by what it is, not by what it is called.
  *
  * @param wanted what is expected there, for the message where it is a file of another kind
  * @throws {TilereelError} if there is no such file, it is of another kind, truncated or corrupt

@@ -1,10 +1,3 @@
-/**
- * The number formats that tensors are stored in, and their decoding on the CPU.
- *
- * Bytes are little-endian, as safetensors says and as every platform Deno runs on is.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";
 import { FORMATS } from "../../gpu/formats/formats.ts";
@@ -91,7 +84,7 @@ const DTYPES = {
   BOOL: integer(Uint8Array) as StoredDtype,
 };
 
-/** How a tensor is stored. Tensors of any dtype can be listed and read as bytes. */
+/** How a tensor is stored; bytes are little-endian. Tensors of any dtype can be listed and read as bytes. */
 export type Dtype = keyof typeof DTYPES;
 
 const all = Object.keys(DTYPES) as readonly Dtype[];

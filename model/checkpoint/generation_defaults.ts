@@ -1,8 +1,3 @@
-/**
- * The defaults of a model for options that the user does not give.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { StoredFile } from "../files/store.ts";

@@ -1,8 +1,3 @@
-/**
- * Reads JSON files, and configs value by value.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import { readBytes, type StoredFile } from "../files/store.ts";

@@ -1,8 +1,3 @@
-/**
- * Models that are not supported, recognised by their `model_index.json`, and how to get one that is.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { baseName } from "../files/store.ts";
 import { anyOf, MATRIX_DTYPES } from "./dtype.ts";

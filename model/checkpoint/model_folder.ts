@@ -1,8 +1,3 @@
-/**
- * A model folder in the diffusers layout: `model_index.json` and a folder for each part.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { families, familyOf } from "../families.ts";
 import type { Family, FamilyModel } from "../family.ts";
@@ -15,7 +10,9 @@ import { fileForModel, folderWithoutModel, noSuchModel } from "./not_a_model.ts"
 import { givenPart, type GivenParts } from "./part_place.ts";
 import { getIt } from "./unfinished.ts";
 
-/** A model folder that tilereel can render from. */
+/**
+ * A model folder in the diffusers layout, `model_index.json` and a folder for each part, that tilereel can render from.
+ */
 export interface ModelFolder {
   readonly path: string;
   readonly family: Family;

@@ -1,8 +1,3 @@
-/**
- * Errors for a path that is not a model's folder. They say what it is, what was expected, and what to do.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { families } from "../families.ts";
 import { fileOf } from "../files/disk.ts";

@@ -1,8 +1,3 @@
-/**
- * Opens the configuration and the weights of a model's part.
- *
- * @module
- */
 import type { PartWeights } from "../family.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 import { Config } from "./json.ts";
@@ -13,7 +8,7 @@ import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
 
 /**
- * Reads the configuration of a part that has weights.
+ * Reads the configuration of a model's part that has weights.
  *
  * @throws {TilereelError} if there is none, or it says that the weights are quantised
  */

@@ -1,14 +1,9 @@
-/**
- * Where a part of a model is: a folder, or a single file that holds its weights.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileOf, folderAt } from "../files/disk.ts";
 import { notFound } from "../files/file_error.ts";
 import type { ByteSource, FileStore, StoredFile } from "../files/store.ts";
 
-/** A folder or a single file. */
+/** Where a part of a model is: a folder, or a single file that holds its weights. */
 export type PartPlace = string | FileStore | StoredFile;
 
 /** What is used in place of a model's own parts, by the parts' names in `Family.parts`. */

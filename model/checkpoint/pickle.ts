@@ -1,10 +1,3 @@
-/**
- * Reads pickles, as far as state dicts need them. A pickle is a program. This reader knows only the instructions that
- * build numbers, strings, tuples and dicts, and the few names that describe tensors. Nothing is imported or called.
- *
- * @module
- */
-
 /** A tuple. */
 export class PickledTuple {
   constructor(readonly items: readonly PickledValue[]) {}
@@ -41,7 +34,9 @@ const MARK = Symbol("mark");
 type OnStack = PickledValue | typeof MARK;
 
 /**
- * The value that a pickle describes. Time and memory are proportional to the pickle's length.
+ * The value that a pickle describes. A pickle is a program; this reader knows only the instructions that build numbers,
+ * strings, tuples and dicts, and the few names that describe tensors. Nothing is imported or called. Time and memory
+ * are proportional to the pickle's length.
  *
  * @throws {PickleError} if it is damaged or uses what a state dict does not need.
  */

@@ -1,14 +1,9 @@
-/**
- * Recognises a file by its first bytes, so that errors can say what a file of the wrong kind is. All loaders use it.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import { type ByteSource, readPart, type StoredFile } from "../files/store.ts";
 import { UNSUPPORTED, unsupportedClause } from "./unsupported.ts";
 
-/** A recognised file. */
+/** What a file is by its first bytes, so that errors can say what a file of the wrong kind is. All loaders use it. */
 export interface Recognised {
   readonly kind:
     | "safetensors"

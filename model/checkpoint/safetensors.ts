@@ -1,8 +1,3 @@
-/**
- * Reads safetensors files lazily.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { fileAt } from "../files/disk.ts";

@@ -1,8 +1,3 @@
-/**
- * The header of a safetensors file: eight bytes with its length, then JSON with the position of each tensor.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { anyOf, elementCount, isSafetensorsDtype, MATRIX_DTYPES, storedBytes } from "./dtype.ts";
@@ -26,8 +21,9 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Reads and checks a header. Every dtype must be known, every range must have the length that shape and dtype require,
- * and the ranges must cover the rest of the file without gap or overlap.
+ * Reads and checks a header: eight bytes with its length, then JSON with the position of each tensor. Every dtype must
+ * be known, every range must have the length that shape and dtype require, and the ranges must cover the rest of the
+ * file without gap or overlap.
  *
  * @throws {TilereelError} naming the file and what is wrong with it.
  */

@@ -1,11 +1,3 @@
-/**
- * Scales beside quantised matrices: how files name them.
- *
- * A scale is one number for the whole matrix or one for each of its rows, by which the numbers of the matrix are
- * multiplied.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { elementCount } from "./dtype.ts";
 import type { NamedTensors } from "./tensor_names.ts";
@@ -20,7 +12,8 @@ const UNUSED = /(^|\.)(scaled_fp8|scale_input|input_scale|comfy_quant)$/;
 export const SCALE_METHODS: readonly unknown[] = ["compressed-tensors", "fbgemm_fp8"];
 
 /**
- * Finds the scales of matrices by their names in the file.
+ * Finds the scales of matrices by their names in the file. A scale is one number for the whole matrix or one for each
+ * of its rows, by which the numbers of the matrix are multiplied.
  *
  * @returns the names of scales by those of their matrices, and the names of the tensors that are left
  * @throws {TilereelError} if a scale does not fit its matrix

@@ -1,8 +1,3 @@
-/**
- * A model part's weights in its folder: one file, or several with an index.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileOf, folderAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";

@@ -1,6 +1,6 @@
 /**
- * Files that hold something for each layer of a model, such as routers and tile scorers. The names of their tensors begin
- * with the prefixes of the model's layers.
+ * Files that hold something for each layer of a model, such as routers and tile scorers. Tensors' names begin with
+ * prefixes of layers.
  *
  * @module
  */

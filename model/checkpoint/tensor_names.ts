@@ -1,9 +1,3 @@
-/**
- * Recognises the contents of a safetensors file by the names of its tensors, so that errors can say what it is when a
- * model part, an adapter or a router is given in place of another.
- *
- * @module
- */
 import { quoted } from "../../gpu/common/errors.ts";
 import { MATRIX_DTYPES } from "./dtype.ts";
 import type { TensorInfo } from "./tensor_source.ts";
@@ -20,8 +14,8 @@ export interface NamedTensors {
 const PREFIX = /^(model\.diffusion_model|diffusion_model|model)\./;
 
 /**
- * Describes the tensors in words: "a Wan transformer …". If they are not recognised, it gives their number and one
- * name.
+ * Says what a file of tensors is, for errors where a model part, an adapter or a router is given in place of another:
+ * "a Wan transformer …". If the names are not recognised, it gives their number and one name.
  */
 export function whatTensorsAre(source: NamedTensors): string {
   const names = source.names(), bare = new Map(names.map((name) => [name.replace(PREFIX, ""), name]));

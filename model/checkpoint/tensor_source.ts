@@ -1,8 +1,3 @@
-/**
- * The source of a model part's weights: one safetensors file or a set of shards, read tensor by tensor.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { anyOf, type Dtype, elementCount, FLOAT_DTYPES, toFloat32 } from "./dtype.ts";
 
@@ -22,7 +17,10 @@ export interface TensorInfo {
   readonly file: string;
 }
 
-/** Stored tensors by name. Only headers are read before a tensor is requested. */
+/**
+ * Stored tensors by name, of one safetensors file or a set of shards. Only headers are read before a tensor is
+ * requested.
+ */
 export interface TensorSource extends Disposable {
   /** The file, or the index of a sharded set: for messages. */
   readonly path: string;

@@ -1,8 +1,3 @@
-/**
- * Tensors of other sources under names of its own: several files as one, or the names of another layout.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 
@@ -14,7 +9,10 @@ export interface StoredAs {
   readonly scale?: string | undefined;
 }
 
-/** Tensors by their names in the view. It owns the sources. */
+/**
+ * Tensors of other sources under names of its own: several files as one, or the names of another layout. It owns the
+ * sources.
+ */
 export class TensorView implements TensorSource {
   readonly #scales: ReadonlyMap<string, StoredAs>;
 

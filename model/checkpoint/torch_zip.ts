@@ -1,9 +1,3 @@
-/**
- * Reads state dicts that `torch.save` wrote: a zip archive of a pickle, which lists the tensors, and of the numbers
- * themselves. Nothing in the file is executed.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { elementCount, storedBytes, toFloat32 } from "./dtype.ts";
@@ -69,7 +63,8 @@ export async function isTorchZip(stored: string | StoredFile, wanted?: string): 
 }
 
 /**
- * Reads a state dict of float tensors.
+ * Reads a state dict of float tensors that `torch.save` wrote: a zip archive of a pickle, which lists the tensors, and
+ * of the numbers. Nothing in the file is executed.
  *
  * @param wanted which tensors to read; the others are only checked
  * @throws {TilereelError} naming the file, if it is damaged, contains anything but named float tensors, or expands to

@@ -1,8 +1,3 @@
-/**
- * The sizes of the clips that a model was trained on, from `trained` in its `generation.json`.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { checkClip, type ClipMultiples, type ClipSize } from "../video_size.ts";
 import { Config } from "./json.ts";
@@ -10,7 +5,8 @@ import { Config } from "./json.ts";
 const KEYS = ["width", "height", "frames"] as const;
 
 /**
- * The value of `trained`: a list such as `[{"width": 832, "height": 480, "frames": 81}]`, or nothing if it is absent.
+ * The sizes of clips that a model was trained on: `trained` in its `generation.json`, which is a list such as
+ * `[{"width": 832, "height": 480, "frames": 81}]`; nothing if it is absent.
  *
  * @param path names the file in messages
  * @throws {TilereelError} if it is something else, or a size does not fit

@@ -1,8 +1,3 @@
-/**
- * Finds the marks that programs leave beside unfinished downloads.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 
@@ -12,7 +7,7 @@ const MARK = /\.(incomplete|aria2|part|partial|crdownload|download|tmp)$/i;
 const HF_CACHE = ".cache/huggingface/download";
 
 /**
- * The path of a mark of an incomplete download into `folder`; undefined if there is none.
+ * The path of a mark that a program left in `folder` beside an unfinished download; undefined if there is none.
  *
  * @param part one of a model's parts, whose marks "hf download" keeps in the parent folder
  */

@@ -1,10 +1,4 @@
-/**
- * What is not supported yet. Whoever adds support removes the line here: then no message says otherwise.
- *
- * @module
- */
-
-/** What messages say of it. */
+/** What messages say of something that is not supported. */
 interface Unsupported {
   /** What to do instead. */
   readonly todo: string;
@@ -12,7 +6,10 @@ interface Unsupported {
   readonly options?: readonly string[];
 }
 
-/** What is not supported, by the name of what a file holds. */
+/**
+ * What is not supported yet, by the name of what a file holds. Whoever adds support removes the line here: then no
+ * message says otherwise.
+ */
 export const UNSUPPORTED: Readonly<Record<string, Unsupported>> = {
   GGUF: { todo: "download the safetensors version of the same model, or convert it" },
   LoRA: {

@@ -1,8 +1,3 @@
-/**
- * Writing safetensors files.
- *
- * @module
- */
 import { writeAtomically } from "../files/output.ts";
 import { type Dtype, elementCount, storedBytes } from "./dtype.ts";
 

@@ -1,8 +1,3 @@
-/**
- * Reads zip archives whose entries are stored uncompressed, as `torch.save` writes them.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { type ByteSource, readPart } from "../files/store.ts";
@@ -30,7 +25,8 @@ export function isZip(start: Uint8Array): boolean {
 }
 
 /**
- * Reads the entries of an archive, by name. Each must lie completely in the file and must not overlap any other.
+ * Reads the entries of a zip archive, by name. They are stored uncompressed, as `torch.save` writes them. Each must lie
+ * completely in the file and must not overlap any other.
  *
  * @throws {TilereelError} naming the file and what is wrong with it.
  */

@@ -1,6 +1,6 @@
 /**
- * Files on disk. A path names a folder or a file there, wherever one is read. A browser's page has no disk, so this
- * module looks for Deno when a path is used: all other modules that a page loads do without it.
+ * Files on disk. A browser's page has no disk, so this module looks for Deno when a path is used: all other modules
+ * that a page loads do without it.
  *
  * @module
  */

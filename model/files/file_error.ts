@@ -1,8 +1,3 @@
-/**
- * Converts the operating system's errors about files to one sentence.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 
 /** Reasons by the name of the error. */

@@ -1,15 +1,10 @@
-/**
- * Files in memory: embedded in a page, unpacked from an archive, or made by a test. Files that are dropped on a page are
- * too large for memory: a store of them reads by `Blob.slice`.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { notFound } from "./file_error.ts";
 import { baseName, type ByteSource, type FileStore, type StoredFile } from "./store.ts";
 
 /**
- * A folder in memory.
+ * A folder in memory: embedded in a page, unpacked from an archive, or made by a test. Files that are dropped on a page
+ * are too large for memory: a store of them reads by `Blob.slice`.
  *
  * @param files contents by path in the folder, with slashes: "transformer/config.json"
  * @param path names the folder in messages

@@ -1,8 +1,3 @@
-/**
- * Output that appears under its name only when it is complete: written beside it under a temporary name, then renamed.
- *
- * @module
- */
 import { basename, dirname, join, resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { replaceFile } from "../../gpu/native/replace_file.ts";

@@ -1,6 +1,6 @@
 /**
- * A place that files are read from: a folder on disk, memory, or an address. Nothing here needs Deno, so models can be
- * loaded in a browser's page.
+ * Where files are read from: a folder on disk, memory, or an address. Nothing here needs Deno, so a page can load
+ * models.
  *
  * @module
  */

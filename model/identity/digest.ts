@@ -1,8 +1,3 @@
-/**
- * Distinguishes models without reading them completely.
- *
- * @module
- */
 import { fileAt, fileOf, folderAt } from "../files/disk.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 

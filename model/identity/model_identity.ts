@@ -1,8 +1,3 @@
-/**
- * The identity of a model: everything in it that changes its results. It is the key of all caches of results.
- *
- * @module
- */
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import { fileOf } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
@@ -11,8 +6,9 @@ import { modelDigest, sha256 } from "./digest.ts";
 import { fileIdentity, sharedName } from "./file_identity.ts";
 
 /**
- * The identity of a model, as records of clips have it. What is used in place of a part has a key, such as `transformer`
- * or `textEncoder`, and its digest another, `transformerDigest`. Where there is a digest, the name does not count.
+ * Everything in a model that changes its results: the key of all caches of results, and a part of clips' records. What
+ * is used in place of a part has a key, such as `transformer` or `textEncoder`, and its digest another,
+ * `transformerDigest`. Where there is a digest, the name does not count.
  */
 export interface ModelIdentity {
   /** Of all parts in the model's folder that are used. */

@@ -1,8 +1,3 @@
-/**
- * The feed-forward of a block, and its backward pass.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
 import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";

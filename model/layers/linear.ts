@@ -1,8 +1,3 @@
-/**
- * Linear layer: its weights, how they are loaded, and how it is applied.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { linear, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";

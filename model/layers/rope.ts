@@ -1,14 +1,12 @@
-/**
- * Rotary position embedding over a video. A head's channels are divided among the axes of a grid.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type Grid, product, raster } from "../attention/grid.ts";
 
-/** The rotation table of the grid that was used last. It is on the GPU until it is disposed of. */
+/**
+ * The table of rotary position embedding for the grid that was used last; a head's channels are divided among the
+ * grid's axes. It is on the GPU until it is disposed of.
+ */
 export class GridRope implements Disposable {
   readonly #owned: TensorOwner;
   #last: { readonly grid: string; readonly table: Tensor } | undefined;

@@ -1,13 +1,7 @@
-/**
- * Sinusoidal embedding of the timestep.
- *
- * @module
- */
-
 const MAX_PERIOD = 10000;
 
 /**
- * Cosines, then sines, of the timestep at geometrically spaced frequencies.
+ * Sinusoidal embedding: cosines, then sines, of the timestep at geometrically spaced frequencies.
  *
  * @param timesteps one for each batch item
  * @param dim the number of channels, even

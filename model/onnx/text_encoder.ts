@@ -1,8 +1,3 @@
-/**
- * A text encoder given as an ONNX file, run on the CPU by onnxruntime's WebAssembly build.
- *
- * @module
- */
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-web";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
@@ -29,9 +24,9 @@ const EXPORT = 'export the text encoder with "optimum-cli export onnx", or leave
 const QUIET = { logSeverityLevel: 4 } as const;
 
 /**
- * An ONNX text encoder: token ids and their mask in (int64 or int32, [batch, tokens]), embeddings out (float32, [batch,
- * tokens, channels]). Inputs and the output are found by the names input_ids, attention_mask and last_hidden_state, or
- * else, where there are two and one, by their order.
+ * An ONNX text encoder, run on the CPU by onnxruntime's WebAssembly build: token ids and their mask in (int64 or int32,
+ * [batch, tokens]), embeddings out (float32, [batch, tokens, channels]). Inputs and the output are found by the names
+ * input_ids, attention_mask and last_hidden_state, or else, where there are two and one, by their order.
  */
 export function onnxTextEncoder(file: string | StoredFile): OpenTextEncoder {
   const stored = fileAt(file);

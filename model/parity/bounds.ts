@@ -1,9 +1,3 @@
-/**
- * The largest errors that pass.
- *
- * @module
- */
-
 /** The most for all numbers together, and for the row that is furthest off, by the precision of operands. */
 export interface Bounds {
   readonly f32: readonly [all: number, worstRow: number];

@@ -1,8 +1,3 @@
-/**
- * The interface of a parity case.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { Tensor } from "../../gpu/tensor.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";

@@ -1,10 +1,4 @@
 /**
- * Measures of the error between an output and its reference.
- *
- * @module
- */
-
-/**
  * The largest error of a row: ‖out − ref‖ of the row over the root mean square of ‖ref‖ of all rows. In the error of
  * all rows together, one wrong row of 40,000 goes unnoticed. It is infinite where the lengths differ or a number is NaN.
  *

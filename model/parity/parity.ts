@@ -1,8 +1,3 @@
-/**
- * Compares results with reference tensors of other implementations: diffusers, transformers, the papers' own code.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Check, ParityCase, ParityContext } from "./case.ts";
 import { demoPipeline } from "./pipeline.ts";
@@ -32,7 +27,10 @@ const CASES: readonly ParityCase[] = [
   vedaSearch,
 ];
 
-/** The contents of a folder. */
+/**
+ * The contents of a folder of reference tensors, made by other implementations: diffusers, transformers, the papers'
+ * own code.
+ */
 export interface ParityPlan {
   readonly runs: readonly { readonly path: string; readonly case: ParityCase }[];
   /** Entries that no case recognises. */

@@ -1,15 +1,12 @@
-/**
- * `demo_pipeline.safetensors` and `demo_pipeline_small.safetensors`: whole runs from given noise, their latents after
- * each step, and the video.
- *
- * @module
- */
 import { VideoPipeline } from "../pipeline.ts";
 import { meanSquaredError, psnr, psnrOfError } from "../video/quality.ts";
 import { latentsBounds, PIPELINE_BOUNDS } from "./bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "./case.ts";
 
-/** The whole pipeline, with the model under test. */
+/**
+ * `demo_pipeline.safetensors` and `demo_pipeline_small.safetensors`: whole runs of the model under test from given
+ * noise, their latents after each step, and the video.
+ */
 export const demoPipeline: ParityCase = {
   matches: /^demo_pipeline(?:_small)?\.safetensors$/,
   async *run(path, { gpus, model }): AsyncIterable<Check> {

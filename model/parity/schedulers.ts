@@ -1,8 +1,3 @@
-/**
- * `scheduler_shiftS_stepsN.safetensors`: schedules and whole runs with given velocities.
- *
- * @module
- */
 import type { SchedulerConfig } from "../schedulers/config.ts";
 import { createScheduler, type TensorOps } from "../schedulers/scheduler.ts";
 import { SCALAR_BOUNDS } from "./bounds.ts";
@@ -27,7 +22,7 @@ const ARRAYS: TensorOps<Float32Array> = {
   release: () => {},
 };
 
-/** Timesteps, sigmas and samples of both schedulers. */
+/** `scheduler_shiftS_stepsN.safetensors`: schedules of both schedulers, and whole runs with given velocities. */
 export const schedulers: ParityCase = {
   matches: NAME,
   async *run(path): AsyncIterable<Check> {

@@ -1,14 +1,9 @@
-/**
- * `tokens.json`: texts and the ids that transformers makes of them.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer.ts";
 import type { Check, ParityCase } from "./case.ts";
 
-/** Token ids are equal. */
+/** `tokens.json`: texts and the ids that transformers makes of them. */
 export const tokens: ParityCase = {
   matches: /^tokens\.json$/,
   async *run(path, { model }): AsyncIterable<Check> {

@@ -1,9 +1,3 @@
-/**
- * `veda_*`: made from the paper's description in float64 (tools/references/veda.py), `veda_authors` by the authors'
- * own code (tools/references/veda_authors.py).
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -18,7 +12,11 @@ import { type Check, Checks, type ParityCase, References } from "./case.ts";
 /** Scores this close to the last kept score may fall on either side. */
 const NEAR_THE_CUT = 1e-5;
 
-/** Tiles, budgets, features, scores, masks, and attention under the predicted and the oracle's masks. */
+/**
+ * `veda_*`, from the paper's description in float64 (tools/references/veda.py), and `veda_authors`, by the authors' own
+ * code (tools/references/veda_authors.py): tiles, budgets, features, scores, masks, and attention under the predicted
+ * and the oracle's masks.
+ */
 export const vedaInference: ParityCase = {
   matches: /^veda_(?!search).*\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {

@@ -1,9 +1,3 @@
-/**
- * `veda_a`, `veda_b`, `veda_c` and `veda_search`: Veda's teacher, its loss and the search for shapes of tiles, made by
- * `tools/references/veda.py` in float64; `veda_authors`: teacher and loss by the authors' own code.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { tileHeat } from "../../gpu/ops/tile_heat.ts";
@@ -23,7 +17,10 @@ import { type Check, Checks, type ParityCase, References } from "./case.ts";
  */
 const inF32 = (gpus: readonly Gpu[]) => gpus.filter((gpu) => !gpu.f16);
 
-/** Heat, log-sum-exp, loss, gradients of the projections, recall. */
+/**
+ * `veda_a`, `veda_b` and `veda_c`, by `tools/references/veda.py` in float64, and `veda_authors`, by the authors' own
+ * code: heat, log-sum-exp, loss, gradients of the projections, recall.
+ */
 export const vedaTeacher: ParityCase = {
   matches: /^veda_(?:[abc]|authors)\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {
@@ -75,7 +72,7 @@ export const vedaTeacher: ParityCase = {
   },
 };
 
-/** The oracle's error with every shape, and each head's best. */
+/** `veda_search`: the oracle's error with every shape of tile, and each head's best. */
 export const vedaSearch: ParityCase = {
   matches: /^veda_search\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {

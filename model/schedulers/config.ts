@@ -1,8 +1,3 @@
-/**
- * Reads which scheduler a model uses, from `scheduler/scheduler_config.json`.
- *
- * @module
- */
 import { Config } from "../checkpoint/json.ts";
 import type { StoredFile } from "../files/store.ts";
 import type { SigmaGrid } from "./sigmas.ts";
@@ -12,7 +7,10 @@ export const SCHEDULER_KINDS = ["unipc", "euler"] as const;
 /** One of {@link SCHEDULER_KINDS}. */
 export type SchedulerKind = typeof SCHEDULER_KINDS[number];
 
-/** A model's scheduler and its settings. Settings of the other kind have diffusers' defaults. */
+/**
+ * A model's scheduler and its settings, from `scheduler/scheduler_config.json`. Settings of the other kind have
+ * diffusers' defaults.
+ */
 export interface SchedulerConfig {
   readonly kind: SchedulerKind;
   /** The timestep of a sigma of 1. */

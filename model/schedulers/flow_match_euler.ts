@@ -1,13 +1,11 @@
-/**
- * Flow matching by Euler's method, like diffusers' `FlowMatchEulerDiscreteScheduler`.
- *
- * @module
- */
 import type { SchedulerConfig } from "./config.ts";
 import type { Scheduler, Stepper, TensorOps } from "./scheduler.ts";
 import { flowShift, givenLevels, linspace, type Sigmas } from "./sigmas.ts";
 
-/** Makes the scheduler for `steps` steps. As in diffusers, the flow shift is also applied to a list of sigmas. */
+/**
+ * Flow matching by Euler's method for `steps` steps, like diffusers' `FlowMatchEulerDiscreteScheduler`. As there, the
+ * flow shift is also applied to a list of sigmas.
+ */
 export function createFlowMatchEuler(config: SchedulerConfig, steps: number, sigmas: Sigmas): Scheduler {
   const { numTrainTimesteps, flowShift: shift } = config;
   // Diffusers shifts levels that it is given in float32, and its own in float64.

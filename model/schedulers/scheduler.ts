@@ -1,11 +1,3 @@
-/**
- * Schedulers take a sample from noise to a clip, given the model's velocity at every step.
- *
- * They only combine tensors linearly, so they need no other knowledge of tensors. The same code runs on arrays in
- * tests, and on the GPU in the pipeline, where nothing has to be read back.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
@@ -15,7 +7,10 @@ import { createUniPC } from "./unipc.ts";
 /** A tensor times a number. */
 export type Term<T> = readonly [coefficient: number, tensor: T];
 
-/** The tensor operations that a scheduler needs. */
+/**
+ * The tensor operations that a scheduler needs: it only combines tensors linearly. So the same code runs on arrays in
+ * tests, and on the GPU in the pipeline, where nothing has to be read back.
+ */
 export interface TensorOps<T> {
   /** The sum of one to four terms, as a new tensor. No tensor occurs in two terms. */
   combine(terms: readonly Term<T>[]): T;

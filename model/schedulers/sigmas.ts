@@ -1,8 +1,3 @@
-/**
- * Noise levels of flow matching: grids of evenly spaced ones, lists of a user's own, and the flow shift.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 
 /** The name of a grid of evenly spaced levels. */

@@ -1,10 +1,3 @@
-/**
- * SentencePiece's table of what characters become before a text is cut into pieces: `precompiled_charsmap`, mostly NFKC
- * with white space made plain. It holds a trie as a double array (darts-clone), and a pool of strings that end in 0.
- *
- * @module
- */
-
 /** What a character, or a few that make one, become; undefined where they stay. */
 type Transform = (text: string) => string | undefined;
 
@@ -13,8 +6,10 @@ const WHOLE_BELOW = 6;
 const GRAPHEMES = new Intl.Segmenter("en", { granularity: "grapheme" });
 
 /**
- * A function that normalizes as the `Precompiled` normalizer of Hugging Face's tokenizers does, in its ways: a short
- * grapheme becomes what its *shortest* beginning in the table becomes; else each character is looked up by itself.
+ * A function that normalizes as the `Precompiled` normalizer of Hugging Face's tokenizers does, by SentencePiece's
+ * table of what characters become before a text is cut into pieces: mostly NFKC with white space made plain. The table
+ * holds a trie as a double array (darts-clone), and a pool of strings that end in 0. A short grapheme becomes what its
+ * *shortest* beginning in the table becomes; else each character is looked up by itself.
  *
  * @param table bytes of a `precompiled_charsmap`
  * @throws {RangeError} if it is damaged

@@ -1,8 +1,3 @@
-/**
- * CLIP's `vocab.json` and `merges.txt`, which folders of diffusers hold without a `tokenizer.json`.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { readBytes, type StoredFile } from "../files/store.ts";
@@ -10,7 +5,7 @@ import { readBytes, type StoredFile } from "../files/store.ts";
 const START = "<|startoftext|>", END = "<|endoftext|>";
 
 /**
- * Reads them.
+ * Reads CLIP's `vocab.json` and `merges.txt`, which folders of diffusers hold without a `tokenizer.json`.
  *
  * @returns the `tokenizer.json` that transformers' converter makes of them
  * @throws {TilereelError} if a file is missing or damaged, or the vocabulary is not CLIP's

@@ -1,9 +1,3 @@
-/**
- * Corrections of `@huggingface/tokenizers` where its ids differ from those of Hugging Face's Rust library, which Python
- * uses.
- *
- * @module
- */
 import {
   ByteLevelPreTokenizer,
   type Normalizer,
@@ -16,10 +10,8 @@ import {
 import { charsmapNormalizer } from "./charsmap.ts";
 
 /**
- * Corrects a tokenizer.
- *
- * @param splits whether Metaspace splits a text into words
- * @throws {Error} if a part of it is damaged
+ * Corrects a tokenizer of `@huggingface/tokenizers` where its ids differ from those of Hugging Face's Rust library,
+ * which Python uses.
  */
 export function correct({ normalizer, pre_tokenizer, model }: Tokenizer, splits: boolean): void {
   if (normalizer) correctNormalizer(normalizer);

@@ -1,9 +1,3 @@
-/**
- * Fixes a text like ftfy ("fixes text for you", a Python library) with its defaults, except that it does not repair
- * text that was decoded with the wrong encoding.
- *
- * @module
- */
 import { decodeHTML, decodeHTMLStrict } from "entities";
 
 /** Letters that were made one: in their own script they stay. */

@@ -1,8 +1,3 @@
-/**
- * `spiece.model`: a SentencePiece model, which is one message of Protocol Buffers (sentencepiece_model.proto).
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "../checkpoint/recognise.ts";
 import { readBytes, type StoredFile } from "../files/store.ts";
@@ -23,10 +18,12 @@ const NORMAL = 1, UNIGRAM = 1;
 const DECODER = new TextDecoder("utf-8", { fatal: true });
 
 /**
- * Reads a Unigram model of T5's kind.
+ * Reads a SentencePiece model, `spiece.model`, of T5's kind (Unigram). It is one message of Protocol Buffers
+ * (sentencepiece_model.proto).
  *
  * @param endToken ends each text
- * @returns the `tokenizer.json` that transformers' converter makes of it: without the fallback to bytes, whatever it says
+ * @returns the `tokenizer.json` that transformers' converter makes of it: without the fallback to bytes, whatever it
+ * says
  * @throws {TilereelError} if the file is missing, damaged, or of another kind
  */
 export async function readSentencePiece(file: StoredFile, endToken: string): Promise<object> {

@@ -1,8 +1,3 @@
-/**
- * Converts text to token ids like Hugging Face's tokenizers, which diffusers and Wan's own program use.
- *
- * @module
- */
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { folderAt } from "../files/disk.ts";
@@ -22,7 +17,7 @@ export interface EncodedText {
   readonly lost: number;
 }
 
-/** Turns text into token ids. */
+/** Turns text into token ids like Hugging Face's tokenizers, which diffusers and Wan's own program use. */
 export interface Tokenizer {
   /** The id that fills `ids` behind the text. */
   readonly padId: number;

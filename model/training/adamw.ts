@@ -1,9 +1,3 @@
-/**
- * AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults, and clipping of gradients, on the CPU.
- *
- * @module
- */
-
 /** The settings of AdamW. */
 export interface AdamWOptions {
   /** Learning rate. */
@@ -27,7 +21,8 @@ const BETA2 = 0.999;
 const EPSILON = 1e-8;
 
 /**
- * Takes one step: changes `data`, `mean` and `square`.
+ * Takes a step of AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults, on the CPU: changes `data`, `mean` and
+ * `square`.
  *
  * @param step counts from 1
  */

@@ -1,13 +1,8 @@
-/**
- * The identity of a training, which a checkpoint stores.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { parseJsonObject } from "../checkpoint/json.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 
-/** Everything that affects the result, by the names of the options. */
+/** Everything that affects a training's result, by the names of the options. A checkpoint stores it. */
 export type TrainingIdentity = Readonly<Record<string, string | number>>;
 
 /** A checkpoint's metadata. */

@@ -1,9 +1,3 @@
-/**
- * The loop that all trainings share. It resumes from a checkpoint, logs every step, saves checkpoints, ends early on
- * request, and writes the result.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openSafetensors } from "../checkpoint/safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
@@ -46,7 +40,8 @@ export interface TrainingState<Step extends LoggedStep> extends Disposable {
 }
 
 /**
- * Trains, and writes the result with the log and the checkpoints.
+ * The loop that all trainings share. It resumes from a checkpoint, logs every step, saves checkpoints, ends early on
+ * request, and writes the result.
  *
  * @returns the number of finished steps, smaller than requested if the training was ended early
  * @throws {TilereelError} if the folder does not fit (see `checkTrainingFolder`), its checkpoint is of another

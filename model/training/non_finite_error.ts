@@ -1,10 +1,4 @@
-/**
- * The error of a training whose numbers are no longer finite.
- *
- * @module
- */
-
-/** A loss, a gradient or a parameter is NaN or infinite. */
+/** A loss, a gradient or a parameter of a training is NaN or infinite. */
 export class NonFiniteError extends Error {
   override name = "NonFiniteError";
 

@@ -1,6 +1,5 @@
 /**
- * Random choices without state. Each is a function of its purpose, so that a resumed training makes the choices that an
- * uninterrupted one would have made.
+ * Random choices without state. Each is a function of its purpose, so that a resumed training makes the same choices.
  *
  * @module
  */

@@ -1,12 +1,7 @@
-/**
- * A log of training: a file with one JSON object per step, one on each line.
- *
- * @module
- */
 import { fileError, isNotFound } from "../files/file_error.ts";
 import { writeAtomically } from "../files/output.ts";
 
-/** The minimum contents of a line. */
+/** The minimum contents of a line of the log, a file with one JSON object per step, one on each line. */
 export interface LoggedStep {
   /** Counts from 1. */
   readonly step: number;

@@ -1,8 +1,3 @@
-/**
- * The folder that a training writes to.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import { fileError } from "../files/file_error.ts";

@@ -1,8 +1,3 @@
-/**
- * The options that all trainings have.
- *
- * @module
- */
 import {
   aboveZero,
   aFlag,

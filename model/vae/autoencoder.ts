@@ -1,9 +1,3 @@
-/**
- * The base of video autoencoders with causal convolutions. A clip goes through an encoder or a decoder tile by tile,
- * and each tile chunk by chunk in time.
- *
- * @module
- */
 import { NotFiniteError, TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { countNonFinite } from "../../gpu/ops/count_non_finite.ts";
@@ -124,7 +118,10 @@ export interface AutoencoderParts extends Disposable {
   readonly decoder: ChunkDecoder | undefined;
 }
 
-/** An autoencoder. Clips are [1, 3, frames, height, width] in −1…1; the batch is always 1. */
+/**
+ * The base of video autoencoders with causal convolutions. A clip, [1, 3, frames, height, width] in −1…1, goes through
+ * encoder or decoder tile by tile, and each tile chunk by chunk in time; the batch is always 1.
+ */
 export class CausalAutoencoder implements VideoVae {
   /** @param parts taken over */
   constructor(private readonly gpu: Gpu, readonly config: LatentSpace, private readonly parts: AutoencoderParts) {}

@@ -1,8 +1,3 @@
-/**
- * Runs a clip through the network: tile by tile, and each tile chunk by chunk in time.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { CodingOptions } from "../family.ts";
@@ -62,7 +57,8 @@ export interface ChunkWork {
 }
 
 /**
- * Does it, and reports progress in latent frames of tiles.
+ * Runs a clip through the network, tile by tile and each tile chunk by chunk in time, and reports progress in latent
+ * frames of tiles.
  *
  * @throws the signal's reason, if it is aborted
  */

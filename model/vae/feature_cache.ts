@@ -1,9 +1,3 @@
-/**
- * The last input frames of causal convolutions. A clip is processed in chunks, and the first frames of a chunk depend
- * on the last frames of the previous one. The result is the same as for the whole clip at once.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { fill } from "../../gpu/ops/elementwise.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -11,7 +5,10 @@ import type { Tensor } from "../../gpu/tensor.ts";
 /** Frames that a kernel of three frames sees of the past. */
 export const PAST = 2;
 
-/** The past of each layer of one pass over a clip. Before the clip, all is zero. */
+/**
+ * The last input frames of each causal convolution, in one pass over a clip. The first frames of a chunk depend on
+ * them, so that the result is the same as for the whole clip at once. Before the clip, all is zero.
+ */
 export class FeatureCache {
   #past = new Map<object, Tensor>();
   /** Made since the last {@link settle}: still the scope's. */

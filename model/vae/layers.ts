@@ -1,14 +1,9 @@
-/**
- * A sequence of layers of an autoencoder.
- *
- * @module
- */
 import { linear } from "../../gpu/ops/linear.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Pass } from "./feature_cache.ts";
 import type { Conv } from "./weights.ts";
 
-/** Takes and gives [frames, height, width, channels]. */
+/** A layer of an autoencoder. Takes and gives [frames, height, width, channels]. */
 export interface Layer {
   forward(pass: Pass, x: Tensor): Tensor;
 }

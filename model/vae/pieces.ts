@@ -1,9 +1,3 @@
-/**
- * Processes large frames a few at a time. The layers are causal and keep past frames, so the grouping changes only the
- * memory that they need.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { PAST } from "./feature_cache.ts";
@@ -15,7 +9,10 @@ export function pieceFrames(gpu: Gpu, limit: number, frameBytes: number): number
   return Math.max(1, Math.floor(Math.min(limit, gpu.maxTensorBytes) / frameBytes) - PAST);
 }
 
-/** Calls `work` on [frames, ...] in groups of at most `most` frames. `x` is taken over; `work` takes over its group. */
+/**
+ * Calls `work` on [frames, ...] in groups of at most `most` frames. Layers are causal and keep past frames, so the
+ * grouping changes only the memory that they need. `x` is taken over; `work` takes over its group.
+ */
 export function eachPiece(gpu: Gpu, x: Tensor, most: number, work: (piece: Tensor) => void): void {
   const frames = x.dim(0);
   if (frames <= most) return work(x);

@@ -1,10 +1,3 @@
-/**
- * Cutting pictures into overlapping tiles that fit into memory one by one, and the weights with which they are added up
- * again: those that diffusers' blending, first with the tile above, then with the one to the left, comes to.
- *
- * @module
- */
-
 /** A tile's place along one axis. */
 export interface Span {
   readonly start: number;
@@ -38,7 +31,8 @@ function places(spans: readonly Span[], index: number, stride: number, overlap: 
 }
 
 /**
- * What the pixels of the tile in row `row` and column `column` count.
+ * The weights with which tiles are added up: those that diffusers' blending, first with the tile above, then with the
+ * one to the left, comes to. What the pixels of the tile in row `row` and column `column` count.
  *
  * At a corner four tiles meet. With u and v the shares along width and height, the tile that owns the pixel counts u·v,
  * the one to its left (1 − u)·v, the one above u²·(1 − v) and the one above to the left (1 − u²)·(1 − v): the tile
@@ -66,7 +60,7 @@ export function blendWeights(
   return weights;
 }
 
-/** How a picture is cut into tiles. Lengths are in latent pixels. */
+/** How a picture is cut into overlapping tiles, which fit into memory one by one. Lengths are in latent pixels. */
 export interface TilePlan {
   readonly rows: readonly Span[];
   readonly columns: readonly Span[];

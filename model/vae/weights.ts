@@ -1,8 +1,3 @@
-/**
- * The autoencoder's weights: from PyTorch's layout to the channels-last one of the convolutions.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
@@ -29,7 +24,10 @@ export interface MatrixPart {
   readonly scale?: number;
 }
 
-/** Reads, checks and uploads weights by name, and owns them. */
+/**
+ * Reads, checks and uploads an autoencoder's weights by name, from PyTorch's layout to the channels-last one of the
+ * convolutions, and owns them.
+ */
 export class VaeWeights implements Disposable {
   readonly #owned: TensorOwner;
 

@@ -1,8 +1,3 @@
-/**
- * Veda's self-attention of all layers over one layout. Each head has its own shape of tile.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { groupHeads, type SomeHeads } from "../attention/head_groups.ts";
@@ -23,7 +18,10 @@ export interface VedaAttentionOptions {
   readonly denseLayers?: ReadonlySet<number>;
 }
 
-/** The patterns of a layout. They are on the GPU until this is disposed of. */
+/**
+ * Veda's self-attention of all layers over one layout; each head has its own shape of tile. The patterns are on the GPU
+ * until this is disposed of.
+ */
 export class VedaAttention implements Disposable {
   readonly #held: DisposableStack;
   readonly #full: FullAttention;

@@ -1,8 +1,3 @@
-/**
- * The number of key tiles that each query tile keeps.
- *
- * @module
- */
 import type { TiledGrid } from "../attention/tiles.ts";
 
 /** The keep ratio if neither the user nor the model gives one. */

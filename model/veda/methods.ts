@@ -1,8 +1,3 @@
-/**
- * Veda's attention as an `AttentionMethod` for the pipeline.
- *
- * @module
- */
 import {
   aboveZero,
   aText,

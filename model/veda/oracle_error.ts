@@ -1,8 +1,3 @@
-/**
- * The error of attention when an oracle selects the tiles. Tile shapes are compared by this error.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { headDots } from "../../gpu/ops/head_dots.ts";
@@ -41,7 +36,10 @@ export function sparseError(
   });
 }
 
-/** As {@link sparseError}, with the tiles that have the most heat in full attention. */
+/**
+ * As {@link sparseError}, with the tiles that have the most heat in full attention, as an oracle selects them. Tile
+ * shapes are compared by this error.
+ */
 export function oracleError(gpu: Gpu, state: FullAttention, pattern: TilePattern, heads: number): Tensor {
   return gpu.scope(() => {
     const { max } = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout: pattern.layout });

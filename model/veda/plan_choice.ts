@@ -1,8 +1,3 @@
-/**
- * Chooses a tile shape for each head from the errors that a search measured.
- *
- * @module
- */
 import { type TileShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
 
 /** The result of a search: errors ‖O_sparse − O_full‖² / ‖O_full‖², [layers][heads][shapes]. */
@@ -15,9 +10,9 @@ export interface SearchTable {
 }
 
 /**
- * Each head's shape, as an index into the table's shapes: the one with the most votes; ties go to the smaller error. If
- * a layer would need more than `most` shapes, those that most heads chose remain, and the other heads take the best of
- * them.
+ * Each head's shape by the errors that a search measured, as an index into the table's shapes: the one with the most
+ * votes; ties go to the smaller error. If a layer would need more than `most` shapes, those that most heads chose
+ * remain, and the other heads take the best of them.
  */
 export function choosePlan({ shapes, errors, votes }: SearchTable, most: number): TileShapes {
   const choices = votes.map((byHead, layer) => {

@@ -1,9 +1,3 @@
-/**
- * The training data of Veda: queries and keys of every layer, while the model samples clips from prompts with full
- * attention.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { FullAttention } from "../attention/full.ts";
@@ -32,7 +26,10 @@ export interface AttentionState {
   readonly pass: number;
 }
 
-/** Sampling runs that can be observed. They are the same however often they are run. */
+/**
+ * Veda's training data: queries and keys of every layer, while the model samples clips from prompts with full
+ * attention. The runs can be observed, and are the same however often they are run.
+ */
 export interface SamplingRuns extends HeadShape {
   /** At least one. */
   readonly count: number;

@@ -1,8 +1,3 @@
-/**
- * Writes Veda's files to disk.
- *
- * @module
- */
 import { prefixesOf } from "../attention/layout.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";

@@ -1,8 +1,3 @@
-/**
- * The trained part of Veda: for every layer and head, two matrices that compute a tile's vector from its features.
- *
- * @module
- */
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type Dtype, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
@@ -25,7 +20,7 @@ export async function bothSides<T>(make: (side: "q" | "k") => Promise<T>): Promi
   return { q: await make("q"), k: await make("k") };
 }
 
-/** The projections of a model. */
+/** The trained part of Veda: for every layer and head, two matrices that compute a tile's vector from its features. */
 export interface TileScorer {
   readonly heads: number;
   readonly headDim: number;

@@ -1,8 +1,3 @@
-/**
- * The updates of all layers' scorers in one training step.
- *
- * @module
- */
 import { readTogether } from "../../gpu/read_together.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
@@ -49,7 +44,7 @@ interface RecordedFigures extends TileFigures {
   readonly tokens: number;
 }
 
-/** Records the updates layer by layer, and reads their figures when a step is done. */
+/** Records the updates of all layers' scorers in one training step, and reads their figures when it is done. */
 export class ScorerUpdates implements Disposable {
   readonly #patterns: TilePatterns;
   readonly #groups = new Map<string, ReturnType<typeof headsByShape>>();

@@ -1,9 +1,3 @@
-/**
- * What a layer's scorer learns from the layer's full attention, which is its teacher: the loss, its gradients, and how
- * well the selected tiles agree with the teacher's.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { sumRows } from "../../gpu/ops/sum_rows.ts";
 import { tileAgreement } from "../../gpu/ops/tile_agreement.ts";
@@ -27,7 +21,8 @@ export interface TileFigures {
 }
 
 /**
- * Records the loss of the heads that share a shape, and its gradients.
+ * Records what the scorer of the heads that share a shape learns from the layer's full attention: the loss, its
+ * gradients, and how well the selected tiles agree with the teacher's.
  *
  * The gradients are of the mean over query tiles, separately for each head. The reported loss is also averaged over
  * heads and layers. But every head has its own parameters, and AdamW takes the same step however a gradient is scaled,

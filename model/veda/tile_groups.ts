@@ -1,8 +1,3 @@
-/**
- * Tile patterns by layout and shape, and the heads of each layer that share one. For work on several layouts.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { groupHeads, type HeadGroup } from "../attention/head_groups.ts";
@@ -10,7 +5,7 @@ import type { TokenLayout } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TileShape, TileShapes } from "./tile_shapes.ts";
 
-/** A cache of patterns. They are held until it is disposed of. */
+/** Tile patterns by layout and shape, for work on several layouts. They are held until this is disposed of. */
 export class TilePatterns implements Disposable {
   readonly #made = new Map<string, TilePattern>();
 

@@ -1,9 +1,3 @@
-/**
- * A scorer in training: its projections, the optimizer's moments, and the moving averages, which are the saved weights.
- * All are on the GPU. A checkpoint is a file of the averages, which loads like any other scorer, with the rest added.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
@@ -38,7 +32,11 @@ export interface UpdateOptions extends AdamWOptions {
   readonly average: number;
 }
 
-/** The trained state of one scorer. It holds GPU memory until it is disposed of. */
+/**
+ * A scorer in training: its projections, the optimizer's moments, and the moving averages, which are the saved weights.
+ * All are on the GPU until it is disposed of. A checkpoint is a file of the averages, which loads like any other
+ * scorer, with the rest added.
+ */
 export class TileParameters implements Disposable {
   private constructor(
     private readonly owner: TensorOwner,

@@ -1,8 +1,3 @@
-/**
- * Veda's operations over one layout whose grid is cut into tiles of one shape: pooling → scores → selection → attention.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { blockRows } from "../../gpu/ops/attention_family.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
@@ -20,7 +15,10 @@ import type { Projections } from "./scorer.ts";
 import { type TiledGrid, tileGrid } from "../attention/tiles.ts";
 import type { TileShape } from "./tile_shapes.ts";
 
-/** The tensors are on the GPU until this is disposed of. Kept tokens are always selected, and attend to all. */
+/**
+ * Veda's operations over one layout whose grid is cut into tiles of one shape: pooling → scores → selection →
+ * attention. The tensors are on the GPU until this is disposed of. Kept tokens are always selected, and attend to all.
+ */
 export class TilePattern implements Disposable {
   readonly #owner: TensorOwner;
   readonly tiled: TiledGrid;

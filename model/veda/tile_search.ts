@@ -1,9 +1,3 @@
-/**
- * Measures how well each shape of tile suits each head (Veda's head-aware tiling, offline): the error of attention when
- * an oracle selects the tiles.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { readTogether } from "../../gpu/read_together.ts";
@@ -46,7 +40,8 @@ export interface TileSearch {
 }
 
 /**
- * Tries all shapes on every layer and head, for states of sampling runs.
+ * Measures how well each shape of tile suits each head (Veda's head-aware tiling, offline), on states of sampling runs:
+ * the error of attention when an oracle selects the tiles.
  *
  * @throws the signal's reason, if it is aborted
  * @throws {TilereelError} if a number is not finite

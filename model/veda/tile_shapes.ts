@@ -1,8 +1,3 @@
-/**
- * The shapes of Veda's tiles: the possible ones, those of a model's heads, and the default.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { type TiledGrid, tileGrid } from "../attention/tiles.ts";
 import { type Grid, partCounts, product } from "../attention/grid.ts";

@@ -1,13 +1,3 @@
-/**
- * Trains a tile scorer on a frozen model (Veda). The model samples clips from prompts with full attention. On the way,
- * every layer's attention teaches the scorer of that layer. A step of the optimizer is a denoising step. With guidance,
- * it learns from one of the step's two passes.
- *
- * All random choices are functions of the seed and the step. A resumed training first samples its current clip again,
- * up to the point of the checkpoint. So it ends with the same bytes as an uninterrupted one.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { checkOptions } from "../../gpu/common/check_options.ts";
 import type { TrainingIdentity } from "../training/identity.ts";
@@ -28,7 +18,13 @@ type CompleteTraining = TileTraining & Required<Pick<TileTraining, "recipe" | "s
 export const TILES_FILE = "tiles.safetensors";
 
 /**
- * Trains a scorer, and writes it with its log and checkpoints. `signal` ends it within one step.
+ * Trains a tile scorer on a frozen model (Veda), and writes it with its log and checkpoints. `signal` ends it within
+ * one step. The model samples clips from prompts with full attention. On the way, every layer's attention teaches the
+ * scorer of that layer. A step of the optimizer is a denoising step. With guidance, it learns from one of the step's
+ * two passes.
+ *
+ * All random choices are functions of the seed and the step. A resumed training first samples its current clip again,
+ * up to the point of the checkpoint. So it ends with the same bytes as an uninterrupted one.
  *
  * @returns the number of finished steps, smaller than requested if the training was ended early
  * @throws {TilereelError} as `runTraining` does

@@ -1,8 +1,3 @@
-/**
- * The options of {@link trainTiles}.
- *
- * @module
- */
 import { aFunction, aNumber, type Kinds, objectWith, oneOf, wholeNumber } from "../../gpu/common/check_options.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { aGpu } from "../pipeline_options.ts";

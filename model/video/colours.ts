@@ -1,9 +1,3 @@
-/**
- * The colour spaces of video samples.
- *
- * @module
- */
-
 /** How Y′CbCr and RGB become each other. */
 export interface YuvColours {
   /** The red and the blue weight of luma: BT.601's or BT.709's. */

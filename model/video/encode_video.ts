@@ -1,8 +1,3 @@
-/**
- * A clip as the bytes of a file. It needs no disk, so a page can use it, too.
- *
- * @module
- */
 import {
   aboveZero,
   aFunction,
@@ -61,7 +56,7 @@ export const WRITE_KINDS: Kinds<WriteOptions> = {
 };
 
 /**
- * Encodes a clip.
+ * Encodes a clip as the bytes of a file. It needs no disk, so a page can use it, too.
  *
  * @returns the file's bytes
  * @throws {TilereelError} if the record cannot be written

@@ -1,10 +1,4 @@
-/**
- * Frame rates in whole numbers, as files have them.
- *
- * @module
- */
-
-/** How long each frame is shown: `frameTicks` / `timescale` seconds. */
+/** A frame rate in whole numbers, as files have it: each frame is shown for `frameTicks` / `timescale` seconds. */
 export interface FrameRate {
   readonly timescale: number;
   readonly frameTicks: number;

@@ -1,8 +1,3 @@
-/**
- * Frames of a clip: taking one out, choosing some.
- *
- * @module
- */
 import type { Video } from "./video.ts";
 
 /** The samples of one frame, [height, width, 3], as a view. */

@@ -1,9 +1,3 @@
-/**
- * The sequence parameter set of an H.264 stream (ITU-T H.264, 7.3.2.1.1), written anew with what the encoder leaves
- * out: colours, frame rate, order of frames, and a level that the clip keeps to.
- *
- * @module
- */
 import type { ColourTags } from "./colours.ts";
 import type { FrameRate } from "./frame_rate.ts";
 
@@ -43,7 +37,11 @@ const LEVELS = [
   [52, 2073600, 36864, 240000],
 ] as const;
 
-/** The same set, a NAL unit of the Baseline profile without usability information, with it. */
+/**
+ * Writes the sequence parameter set of an H.264 stream (ITU-T H.264, 7.3.2.1.1), a NAL unit of the Baseline profile
+ * without usability information, anew with what the encoder leaves out: colours, frame rate, order of frames, and a
+ * level that the clip keeps to.
+ */
 export function describeStream(sps: Uint8Array, description: StreamDescription): Uint8Array<ArrayBuffer> {
   const { colours, rate } = description;
   const source = new BitReader(unescaped(sps));

@@ -1,8 +1,3 @@
-/**
- * Writes MP4 with H.264. It needs no installed program.
- *
- * @module
- */
 import hme from "h264-mp4-encoder";
 import type { Video } from "./video.ts";
 import { coloursFor } from "./colours.ts";
@@ -37,7 +32,8 @@ export interface Mp4Options {
 }
 
 /**
- * Encodes a clip; the same clip gives the same bytes. Width and height must be even.
+ * Encodes a clip as MP4 with H.264, without an installed program. The same clip gives the same bytes. Width and height
+ * must be even.
  *
  * @throws the signal's reason, if it is aborted
  */

@@ -1,13 +1,7 @@
-/**
- * The boxes that MP4 files are made of (ISO/IEC 14496-12).
- *
- * @module
- */
-
-/** The content of a box: bytes, or text in Latin-1. */
+/** The content of a box of an MP4 file: bytes, or text in Latin-1. */
 export type BoxPart = Uint8Array | readonly number[] | string;
 
-/** A box of these parts. */
+/** A box, of which MP4 files are made (ISO/IEC 14496-12). */
 export function box(type: string, ...parts: readonly BoxPart[]): Uint8Array<ArrayBuffer> {
   const bytes = concatenate([new Uint8Array(4), latin1(type), ...parts.map(bytesOf)]);
   new DataView(bytes.buffer).setUint32(0, bytes.length);

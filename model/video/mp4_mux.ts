@@ -1,9 +1,3 @@
-/**
- * An MP4 file with one H.264 track. The description comes before the samples ("fast start"), so that a browser plays
- * the file while it is still loading.
- *
- * @module
- */
 import { commentBox } from "./comment/mp4.ts";
 import type { ColourTags } from "./colours.ts";
 import type { FrameRate } from "./frame_rate.ts";
@@ -34,7 +28,10 @@ const TRACK = 1;
 /** Flags of `tkhd`: the track is enabled, and in the movie; of `url `: the samples are in this file. */
 const ENABLED = 3, SAME_FILE = 1;
 
-/** The file. Times of creation are left at zero: the same clip gives the same bytes. */
+/**
+ * An MP4 file with one H.264 track. The description comes before the samples ("fast start"), so that a browser plays
+ * the file while it is still loading. Times of creation are left at zero: the same clip gives the same bytes.
+ */
 export function muxMp4(track: H264Track, comment?: string): Uint8Array<ArrayBuffer> {
   const type = box("ftyp", "isom", u32(512), "isomiso2avc1mp41");
   const media = box("mdat", ...track.samples);

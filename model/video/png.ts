@@ -1,8 +1,3 @@
-/**
- * PNG pictures: one, or a sheet of a clip's frames.
- *
- * @module
- */
 import { encode } from "fast-png";
 import type { Video } from "./video.ts";
 import { evenlySpaced, frameOf, joined } from "./frames.ts";

@@ -1,8 +1,3 @@
-/**
- * Measures the similarity of two clips.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Video } from "./video.ts";
 

@@ -1,12 +1,7 @@
-/**
- * The record in a clip's file, as text.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 
-/** A JSON object that says what made a clip. */
+/** A JSON object that says what made a clip, kept as text in the clip's file. */
 export type ClipRecord = Readonly<Record<string, unknown>>;
 
 /** Bytes that a record has at most, as JSON in UTF-8. */

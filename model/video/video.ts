@@ -1,10 +1,4 @@
-/**
- * A decoded clip.
- *
- * @module
- */
-
-/** RGB frames, 8 bits a channel. */
+/** A decoded clip: RGB frames, 8 bits a channel. */
 export interface Video {
   readonly width: number;
   readonly height: number;

@@ -1,8 +1,3 @@
-/**
- * Writes a clip in the format its name asks for.
- *
- * @module
- */
 import { join } from "node:path";
 import { aPath, check, checkOptions } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";

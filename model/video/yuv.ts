@@ -1,8 +1,3 @@
-/**
- * Colour conversion for video: RGB to planar Y′CbCr with chroma at half size (4:2:0) in limited range.
- *
- * @module
- */
 import type { YuvColours } from "./colours.ts";
 
 /** Bytes of one 4:2:0 frame. */
@@ -18,8 +13,8 @@ export function yuv420Size(width: number, height: number): number {
 const SHARPENING = 1.3;
 
 /**
- * Converts RGB samples [height, width, 3] into the planes Y, Cb, Cr in `out`. Width and height must be even. Chroma is
- * the mean of each 2×2 block, sharpened for players' interpolation.
+ * Converts RGB samples [height, width, 3] into the planes Y′, Cb, Cr in `out`, in limited range. Width and height must
+ * be even. Chroma is the mean of each 2×2 block, sharpened for players' interpolation.
  */
 export function rgbToYuv420(
   rgb: Uint8Array,

@@ -1,8 +1,3 @@
-/**
- * Activations that wait for the backward pass.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
@@ -13,7 +8,10 @@ interface Offloaded {
   readonly numbers: Float32Array;
 }
 
-/** A stack of f32 tensors. They are on the GPU up to a limit, and beyond that offloaded to this machine's memory. */
+/**
+ * A stack of f32 tensors: activations that wait for the backward pass. They are on the GPU up to a limit, and beyond
+ * that offloaded to this machine's memory.
+ */
 export class ActivationStack implements Disposable {
   readonly #items: (Tensor | Offloaded)[] = [];
   readonly #owner: TensorOwner;

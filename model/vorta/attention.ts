@@ -1,9 +1,3 @@
-/**
- * VORTA's three kinds of self-attention over one layout: one kind for all heads, a kind for each head by its route, or
- * all three weighted by the router's scores, for training.
- *
- * @module
- */
 import { type AttentionPlan, cutBlocks, type Run, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention, attentionBackward } from "../../gpu/ops/attention.ts";
@@ -36,7 +30,10 @@ interface Taken {
   readonly selection?: Selection;
 }
 
-/** The patterns of a layout. They are on the GPU until this is disposed of. */
+/**
+ * VORTA's three kinds of self-attention over one layout: one kind for all heads, a kind for each head by its route, or
+ * all three weighted by the router's scores, for training. The patterns are on the GPU until this is disposed of.
+ */
 export class VortaAttention implements Disposable {
   readonly #owner: TensorOwner;
   readonly #full: FullAttention;

@@ -1,10 +1,7 @@
 /**
- * The three kinds of self-attention that VORTA routes heads to (§3.1), in the order of the router's scores.
- *
- * @module
+ * The kinds of self-attention that VORTA routes heads to (§3.1). A head's route is an index into this, the order of the
+ * router's scores.
  */
-
-/** In the order of the router's scores: a head's route is an index into this. */
 export const BRANCHES = ["full", "coreset", "sliding"] as const;
 /** One of {@link BRANCHES}: full, core-set or sliding-tile attention. */
 export type Branch = (typeof BRANCHES)[number];

@@ -1,9 +1,3 @@
-/**
- * Bucketed core-set selection (VORTA §3.2). The grid is cut into buckets, and only representatives of each take part in
- * attention.
- *
- * @module
- */
 import { perAxis, product, raster, rasterIndex } from "../attention/grid.ts";
 import { type TokenLayout, validTokens } from "../attention/layout.ts";
 import type { VortaSettings } from "./settings.ts";
@@ -24,7 +18,10 @@ export interface CoreSet {
   readonly slots: number;
 }
 
-/** Cuts a layout's grid into buckets. */
+/**
+ * Bucketed core-set selection (VORTA §3.2). A layout's grid is cut into buckets, and only representatives of each take
+ * part in attention.
+ */
 export function coreSet(layout: TokenLayout, { bucket, rate }: VortaSettings): CoreSet {
   const { grid } = layout;
   const counts = perAxis((axis) => Math.floor(grid[axis] / bucket[axis]));

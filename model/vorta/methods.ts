@@ -1,8 +1,3 @@
-/**
- * VORTA's attention as an `AttentionMethod` for the pipeline.
- *
- * @module
- */
 import {
   aFunction,
   aNumber,

@@ -1,9 +1,3 @@
-/**
- * The state of router training between two steps, and its checkpoints. A checkpoint is a safetensors file of the
- * router, the optimizer's moments, and the options of the training. It loads like any other router file.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { readFloat32 } from "../checkpoint/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
@@ -15,7 +9,10 @@ import { SETTINGS_KEY, settingsToKwargs, type VortaSettings } from "./settings.t
 
 const MEAN = "exp_avg.", SQUARE = "exp_avg_sq.";
 
-/** A router and its optimizer. */
+/**
+ * A router and its optimizer between two steps. A checkpoint is a safetensors file of the router, the optimizer's
+ * moments, and the options of the training. It loads like any other router file.
+ */
 export class OptimizedRouter {
   /** @param mean, square the running means of the gradients and of the squared gradients */
   private constructor(readonly router: Router, private readonly mean: Router, private readonly square: Router) {}

@@ -1,8 +1,3 @@
-/**
- * The authors' recipe for training a router: timesteps, losses, optimizer.
- *
- * @module
- */
 import type { AdamWOptions } from "../training/adamw.ts";
 import { randomBits, randomUniform } from "../training/random.ts";
 
@@ -18,7 +13,7 @@ export interface LossWeights {
   readonly hidden: number;
 }
 
-/** All settings of training except the data and the seed. */
+/** How a router is trained: all settings except the data and the seed. */
 export interface TrainingRecipe extends AdamWOptions {
   /** The number of samples whose gradients are averaged for one optimizer step. */
   readonly accumulate: number;

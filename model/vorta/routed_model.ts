@@ -1,8 +1,3 @@
-/**
- * The interface between the trainer and a transformer, with arrays in this machine's memory.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type HostConditioning, type HostTensor, uploadConditioning } from "../conditioning.ts";
@@ -20,7 +15,7 @@ export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "targ
   readonly conditioning: HostConditioning;
 }
 
-/** A frozen transformer whose attention is routed. */
+/** A frozen transformer whose attention is routed: the trainer's interface, with arrays in this machine's memory. */
 export interface RoutedModel extends RouterShape {
   /** @returns [dim]: the input of the routers at a timestep */
   timeEmbedding(timestep: number): Promise<Float32Array>;

@@ -1,11 +1,3 @@
-/**
- * VORTA's routers (§3.3). For each block, they say how much each head should use each of the three branches at a
- * timestep.
- *
- * They have a thousandth of a model's size and depend only on the timestep, so they run on the CPU in both directions.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { uniformNumbers } from "../noise.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
@@ -37,7 +29,11 @@ export function routerShape({ layers, heads, headDim, layerPrefixes }: HeadShape
   return { layers, heads, dim: heads * headDim, layerPrefixes };
 }
 
-/** The routers of all blocks. */
+/**
+ * VORTA's routers (§3.3). For each block, they say how much each head should use each of the three branches at a
+ * timestep. They have a thousandth of a model's size and depend only on the timestep, so they run on the CPU in both
+ * directions.
+ */
 export class Router {
   /**
    * @param layerPrefixes as in {@link HeadShape}

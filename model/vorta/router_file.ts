@@ -1,8 +1,3 @@
-/**
- * Reads routers from files: the authors' `router.pt`, and safetensors with the settings in the metadata.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import type { StoredFile } from "../files/store.ts";

@@ -1,8 +1,3 @@
-/**
- * Writes routers to disk.
- *
- * @module
- */
 import { check, checkPath, instance } from "../../gpu/common/check_options.ts";
 import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { Router } from "./router.ts";

@@ -1,13 +1,11 @@
-/**
- * The sizes of tiles, windows and buckets in VORTA's two sparse kinds of attention. A router is trained for one set.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { type Grid, perAxis, product } from "../attention/grid.ts";
 
-/** Sizes along frames, rows and columns. */
+/**
+ * Sizes of tiles, windows and buckets along frames, rows and columns, in VORTA's two sparse kinds of attention. A
+ * router is trained for one set.
+ */
 export interface VortaSettings {
   /** Tokens of a tile of sliding-tile attention. */
   readonly tile: Grid;

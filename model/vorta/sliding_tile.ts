@@ -1,9 +1,3 @@
-/**
- * Sliding-tile attention (Zhang et al. 2025, and VORTA §3.1). The grid is cut into tiles, and a query attends to the
- * tiles in a window around its own.
- *
- * @module
- */
 import { cutBlocks, type Run, type SlotBlock } from "../../gpu/attention_plan.ts";
 import { type Grid, perAxis, raster, rasterIndex } from "../attention/grid.ts";
 import { type TokenLayout, withKept } from "../attention/layout.ts";
@@ -28,8 +22,10 @@ export interface SlidingTiles {
 }
 
 /**
- * The pattern of a layout. Tiles at the far borders are cut off by the grid. At the border, the window's centre is
- * clamped so that the window stays whole. Every token attends to the kept tokens, and they attend to every token.
+ * Sliding-tile attention (Zhang et al. 2025, and VORTA §3.1). A layout's grid is cut into tiles, and a query attends to
+ * the tiles in a window around its own. Tiles at the far borders are cut off by the grid. At the border, the window's
+ * centre is clamped so that the window stays whole. Every token attends to the kept tokens, and they attend to every
+ * token.
  *
  * @param rows the largest number of slots of a block
  */

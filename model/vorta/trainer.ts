@@ -1,11 +1,3 @@
-/**
- * Trains a router on a frozen model (VORTA §3.3).
- *
- * All random choices are functions of seed, step and sample. So a training that resumes from a checkpoint ends with the
- * same bytes as an uninterrupted one.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { checkOptions } from "../../gpu/common/check_options.ts";
 import { partsOf } from "../conditioning.ts";
@@ -31,7 +23,9 @@ type CompleteTraining = RouterTraining & Required<Pick<RouterTraining, "recipe" 
 export const ROUTER_FILE = "router.safetensors";
 
 /**
- * Trains a router, and writes it with its log and checkpoints. `signal` ends it within one sample.
+ * Trains a router on a frozen model (VORTA §3.3), and writes it with its log and checkpoints. `signal` ends it within
+ * one sample. All random choices are functions of seed, step and sample. So a training that resumes from a checkpoint
+ * ends with the same bytes as an uninterrupted one.
  *
  * @returns the router and the number of finished steps, smaller than requested if the training was ended early
  * @throws {TilereelError} as `runTraining` does

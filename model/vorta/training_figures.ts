@@ -1,8 +1,3 @@
-/**
- * The figures of router training.
- *
- * @module
- */
 import type { LoggedStep } from "../training/step_log.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import type { LossWeights } from "./recipe.ts";

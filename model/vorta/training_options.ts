@@ -1,8 +1,3 @@
-/**
- * The options of {@link trainRouter}.
- *
- * @module
- */
 import { aboveZero, aFunction, aNumber, type Kinds, objectWith, wholeNumber } from "../../gpu/common/check_options.ts";
 import type { TrainingSet } from "../training/data/training_set.ts";
 import { ADAMW_KINDS, TRAINING_KINDS, type TrainingOptions } from "../training/training_options.ts";

@@ -1,13 +1,3 @@
-/**
- * One pass of router training over the transformer, forward and backward (VORTA §3.3). Every block runs all three
- * branches, weighted by the routing scores, beside a reference stream with full attention. The base model is frozen.
- * The result is the loss and its gradient with respect to the scores.
- *
- * Blocks are run again in the backward pass, so that only one block's activations are alive at a time. Only the input
- * of each block is kept: on the GPU up to a limit, beyond that in this machine's memory.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../../gpu/ops/count_non_finite.ts";
@@ -59,7 +49,12 @@ export interface TrainingPassResult {
 const KEEP_BYTES = 2 ** 30;
 
 /**
- * Runs one pass.
+ * Runs one pass of router training over the frozen transformer, forward and backward (VORTA §3.3). Every block runs all
+ * three branches, weighted by the routing scores, beside a reference stream with full attention. The result is the loss
+ * and its gradient with respect to the scores.
+ *
+ * Blocks are run again in the backward pass, so that only one block's activations are alive at a time. Only the input
+ * of each block is kept: on the GPU up to a limit, beyond that in this machine's memory.
  *
  * @throws {NonFiniteError} if a loss or a gradient is not finite
  * @throws {TilereelError} if memory runs out or the GPU is lost

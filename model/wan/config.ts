@@ -1,8 +1,3 @@
-/**
- * The shape of a Wan transformer, from `transformer/config.json`.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Config } from "../checkpoint/json.ts";
 import { notWanted } from "../checkpoint/recognise.ts";

@@ -1,10 +1,3 @@
-/**
- * The names of a Wan transformer's weights in files of other programs: in checkpoints and in LoRAs for it. These have the
- * names of Wan's own repository or those of diffusers, and some a prefix. Kohya's LoRAs have "_" in place of all dots.
- *
- * @module
- */
-
 /** Of ComfyUI, of PEFT, of Kohya. */
 const PREFIX = /^(model\.diffusion_model\.|diffusion_model\.|model\.|base_model\.model\.|transformer\.|lora_unet_)/;
 
@@ -29,7 +22,11 @@ const BY_ANY_NAME = new Map(
   Object.entries(LAYERS).flatMap(([original, name]) => [[flat(original), name], [flat(name), name]]),
 );
 
-/** The name in diffusers of a tensor; a name that is not known is returned as it is, but without the prefix. */
+/**
+ * The name in diffusers of a Wan transformer's tensor, in checkpoints and LoRAs of other programs. These have the names
+ * of Wan's own repository or those of diffusers, and some a prefix. Kohya's LoRAs have "_" in place of all dots. A name
+ * that is not known is returned as it is, but without the prefix.
+ */
 export function diffusersName(stored: string): string {
   const name = stored.replace(PREFIX, ""), [, number, rest] = /^(?:blocks[._](\d+)[._])?(.+)$/s.exec(name)!;
   const [, layer, ending = ""] = /^(.+?)(\.(?:weight|bias))?$/s.exec(rest!)!;

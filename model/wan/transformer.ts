@@ -1,8 +1,3 @@
-/**
- * `WanTransformer3DModel`: predicts the velocity of a noisy latent video.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activation } from "../../gpu/ops/activation.ts";
@@ -45,7 +40,7 @@ export interface WanPass extends EmbeddedPass, BlockInputs {
   readonly latents: readonly number[];
 }
 
-/** A loaded transformer. */
+/** Predicts the velocity of a noisy latent video. */
 export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockWeights, WanPass> {
   readonly #rope: GridRope;
 

@@ -1,8 +1,3 @@
-/**
- * Reads the files of Wan's weights.
- *
- * @module
- */
 import type { PartWeights } from "../family.ts";
 import { configFromShapes } from "./config.ts";
 import { diffusersName } from "./original_names.ts";

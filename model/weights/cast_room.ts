@@ -1,15 +1,10 @@
-/**
- * A GPU buffer for a piece of a weight in its stored format, from which it is cast to its place.
- *
- * @module
- */
 import type { TensorFormat } from "../../gpu/formats/format.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { bytesOf, Tensor } from "../../gpu/tensor.ts";
 
 /**
- * A staging tensor for casts. It is kept while weights are loaded: if it were freed after each piece, the pool would hand
- * it out to a weight.
+ * A GPU tensor for a piece of a weight in its stored format, from which it is cast to its place. It is kept while
+ * weights are loaded: if it were freed after each piece, the pool would hand it out to a weight.
  */
 export class CastRoom implements Disposable {
   #tensor: Tensor | undefined;

@@ -1,8 +1,3 @@
-/**
- * Chooses the number format of a model's matrices on the GPU.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { f32 } from "../../gpu/formats/f32.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";

@@ -1,8 +1,3 @@
-/**
- * How the weights of a model's parts are loaded.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";

@@ -1,8 +1,3 @@
-/**
- * Memory on the GPU for one block of a model at a time.
- *
- * @module
- */
 import type { TensorFormat } from "../../gpu/formats/format.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { bytesOf, Tensor } from "../../gpu/tensor.ts";

@@ -1,8 +1,3 @@
-/**
- * Uploads weights from a model's files to the GPU.
- *
- * @module
- */
 import { f32 } from "../../gpu/formats/f32.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";
 import type { Gpu } from "../../gpu/gpu.ts";

@@ -1,8 +1,3 @@
-/**
- * `demo_text_encoder.safetensors`, and folders `tiny_umt5*` with an encoder of their own.
- *
- * @module
- */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
 import { onnxTextEncoder } from "../../onnx/text_encoder.ts";
@@ -16,7 +11,10 @@ import { UMT5_WEIGHTS } from "../../umt5/block.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "../case.ts";
 
-/** Prompts to embeddings, by the model's encoder and, where it ships one, by its ONNX twin. */
+/**
+ * `demo_text_encoder.safetensors`: prompts to embeddings, by the model's encoder and, where it ships one, by its ONNX
+ * twin.
+ */
 export const demoTextEncoder: ParityCase = {
   matches: /^demo_text_encoder\.safetensors$/,
   async *run(path, { gpus, model }): AsyncIterable<Check> {
@@ -43,7 +41,7 @@ export const demoTextEncoder: ParityCase = {
   },
 };
 
-/** A small encoder on a batch with padding. */
+/** Folders `tiny_umt5*`: a small encoder of their own on a batch with padding. */
 export const tinyUmt5: ParityCase = {
   matches: /^tiny_umt5/,
   async *run(path, { gpus }): AsyncIterable<Check> {

@@ -1,8 +1,3 @@
-/**
- * `demo_transformer.safetensors`, and folders `tiny_hd*` with a model of their own.
- *
- * @module
- */
 import { openPart } from "../../checkpoint/open_part.ts";
 import { TRANSFORMER_WEIGHTS } from "../../wan/weights.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
@@ -11,7 +6,10 @@ import { WanTransformer3DModel } from "../../wan/transformer.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, partAt, References } from "../case.ts";
 
-/** One forward pass. Small models have other head sizes. */
+/**
+ * One forward pass: `demo_transformer.safetensors`, and folders `tiny_hd*` with a model of their own, of another head
+ * size.
+ */
 export const transformer: ParityCase = {
   matches: /^(?:demo_transformer\.safetensors|tiny_hd\d+)$/,
   async *run(path, context): AsyncIterable<Check> {

@@ -1,8 +1,3 @@
-/**
- * `demo_vae.safetensors`, and folders `tiny_vae*` with an autoencoder of their own.
- *
- * @module
- */
 import { openPart } from "../../checkpoint/open_part.ts";
 import { VAE_WEIGHTS } from "../../wan/weights.ts";
 import { AutoencoderKLWan } from "../../wan/vae/autoencoder.ts";
@@ -10,7 +5,7 @@ import { readVaeConfig } from "../../wan/vae/config.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, partAt, References } from "../case.ts";
 
-/** Decoding and encoding. */
+/** Decoding and encoding: `demo_vae.safetensors`, and folders `tiny_vae*` with an autoencoder of their own. */
 export const vae: ParityCase = {
   matches: /^(?:demo_vae\.safetensors$|tiny_vae)/,
   async *run(path, context): AsyncIterable<Check> {

@@ -1,8 +1,3 @@
-/**
- * Training sets whose samples are made before training starts, and then read from the cache.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { ModelVariant } from "../../model_variant.ts";
@@ -25,8 +20,8 @@ export interface SetOptions {
 }
 
 /**
- * The set of the items' samples, in order. Those that are not in the cache are made now. Items that give no sample are
- * left out.
+ * The training set of the items' samples, in order. Those that are not in the cache are made now, before training
+ * starts. Items that give no sample are left out.
  *
  * @param make makes the samples of items one after another, undefined for an item that gives none. It calls `onStep`
  * once it is ready, and then now and then, so that a display shows that work goes on. If none is missing, it is not run

@@ -1,8 +1,3 @@
-/**
- * Clips with captions on disk, as a training reads them.
- *
- * @module
- */
 import { join, resolve } from "node:path";
 import { frameNames } from "../../video/read/frame_folder.ts";
 import { type ClipShape, ClipTooShort, readClip } from "../../video/read/read_clip.ts";

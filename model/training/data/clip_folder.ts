@@ -1,8 +1,3 @@
-/**
- * Reads the user's folders of training clips with captions.
- *
- * @module
- */
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { parseJsonObject } from "../../checkpoint/json.ts";

@@ -1,8 +1,3 @@
-/**
- * Embeds many texts and keeps the results in this machine's memory.
- *
- * @module
- */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { type HostConditioning, readConditionings } from "../../conditioning.ts";
@@ -16,7 +11,7 @@ import { tensorsOf } from "../../prompt_encoder.ts";
 const TOKENS_AT_ONCE = 2048;
 
 /**
- * Embeds texts. Each is embedded once, however often it is given.
+ * Embeds texts to this machine's memory. Each is embedded once, however often it is given.
  *
  * @param textTokens the number of tokens that each text is padded or cut to
  * @param encode as `PromptEncoder.encode`

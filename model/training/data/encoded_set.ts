@@ -1,8 +1,3 @@
-/**
- * Training on clips: their latents from the VAE, and embeddings of their captions.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";

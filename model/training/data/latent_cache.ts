@@ -1,9 +1,3 @@
-/**
- * Training samples on disk, one safetensors file each, named by a digest of everything that the sample is made from.
- * Anything different gets a different name, so the cache is never out of date.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
@@ -22,7 +16,10 @@ const FORMAT = "tilereel training sample 2";
 /** The number of hexadecimal digits of a file's name: 160 bits. */
 const NAME_DIGITS = 40;
 
-/** A folder of samples. */
+/**
+ * A folder of samples, one safetensors file each, named by a digest of everything that the sample is made from.
+ * Anything different gets a different name, so the cache is never out of date.
+ */
 export class LatentCache {
   /** @param onNote called with a sentence when a file is damaged */
   private constructor(readonly folder: string, private readonly onNote: (note: string) => void) {}

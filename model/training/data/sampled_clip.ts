@@ -1,14 +1,9 @@
-/**
- * Clips that a model samples itself, to learn from them.
- *
- * @module
- */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { HostConditioning } from "../../conditioning.ts";
 import type { EncodePromptsOptions, GenerateOptions, VideoPipeline } from "../../pipeline.ts";
 import { embedTexts } from "./embed_texts.ts";
 
-/** One clip to sample: complete except for what the model's scheduler decides. */
+/** A clip that a model samples itself, to learn from it: complete except for what the model's scheduler decides. */
 export type SampledClip =
   & Required<
     Pick<

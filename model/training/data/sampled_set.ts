@@ -1,8 +1,3 @@
-/**
- * Training without a data set: prompts, and the latents that the model itself makes from them.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";

@@ -1,9 +1,3 @@
-/**
- * The source of a training's samples.
- *
- * @module
- */
-
 import type { HostConditioning } from "../../conditioning.ts";
 
 /** One clean sample and its text. */

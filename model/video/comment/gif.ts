@@ -1,8 +1,3 @@
-/**
- * Comments in GIF files: the comment extension of GIF89a.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { type ByteSource, readPart } from "../../files/store.ts";
 import { concatenate } from "../mp4_boxes.ts";
@@ -14,8 +9,8 @@ const HEADER = 13, FLAGS = 10, IMAGE_HEADER = 9;
 const LARGEST_SUB_BLOCK = 255;
 
 /**
- * The same GIF with a comment at its end. The standard asks for ASCII: JSON can be given as such, with `\u` for all
- * other characters.
+ * The same GIF with a comment at its end: the comment extension of GIF89a. The standard asks for ASCII: JSON can be
+ * given as such, with `\u` for all other characters.
  */
 export function withGifComment(gif: Uint8Array, ascii: string): Uint8Array<ArrayBuffer> {
   if (gif.at(-1) !== TRAILER) throw new Error("the GIF writer left out the trailer");

@@ -1,8 +1,3 @@
-/**
- * Comments in MP4 files: the tag `©cmt` in `moov/udta/meta/ilst`, as iTunes writes it and players and ffmpeg show it.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { type ByteSource, readPart } from "../../files/store.ts";
 import { box, fullBox } from "../mp4_boxes.ts";
@@ -13,7 +8,10 @@ const PATH = [["moov", 0], ["udta", 0], ["meta", 4], ["ilst", 0], ["\xa9cmt", 0]
 /** The text's type, and its language, which is any. */
 const UTF8 = [0, 0, 0, 1, 0, 0, 0, 0] as const;
 
-/** The box `udta`, for the end of `moov`, with a comment. */
+/**
+ * The box `udta`, for the end of `moov`, with a comment: the tag `©cmt` in `moov/udta/meta/ilst`, as iTunes writes it
+ * and players and ffmpeg show it.
+ */
 export function commentBox(text: string): Uint8Array<ArrayBuffer> {
   const data = box("data", UTF8, new TextEncoder().encode(text));
   const handler = fullBox("hdlr", 0, new Uint8Array(4), "mdirappl", new Uint8Array(9));

@@ -1,8 +1,3 @@
-/**
- * Comments in PNG files: `iTXt` chunks, which hold UTF-8, with the keyword `Comment` of the standard's list.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { type ByteSource, readPart } from "../../files/store.ts";
 import { concatenate, u32 } from "../mp4_boxes.ts";
@@ -16,7 +11,10 @@ const FIRST_CHUNK = HEADER + 13 + CHECK;
 /** After the keyword: the end of the keyword, not compressed, and no language or translated keyword. */
 const PREFIX = "Comment\0\0\0\0\0";
 
-/** The same PNG with a comment, before the picture: programs may show it before they have read that. */
+/**
+ * The same PNG with a comment, an `iTXt` chunk (UTF-8) with the standard's keyword `Comment`. It comes before the
+ * picture: programs may show it before they have read that.
+ */
 export function withPngComment(png: Uint8Array, text: string): Uint8Array<ArrayBuffer> {
   const data = new TextEncoder().encode(`iTXt${PREFIX}${text}`);
   const at = SIGNATURE + FIRST_CHUNK;

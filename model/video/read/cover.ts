@@ -1,9 +1,3 @@
-/**
- * Scales pictures until they cover a size, and crops the rest evenly on both sides.
- *
- * @module
- */
-
 /** How one pixel along an axis is made: from `weights.length` pixels, the first of which is `from`. */
 interface Taps {
   readonly from: number;

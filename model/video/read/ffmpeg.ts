@@ -1,8 +1,3 @@
-/**
- * Reads clips in other formats with the program ffmpeg, if it is installed.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { isNotFound } from "../../files/file_error.ts";
 import { concatenate } from "../mp4_boxes.ts";
@@ -16,10 +11,8 @@ const HEADER_BYTES = 32;
 const ADDRESSED = /^\[.* @ 0x[0-9a-f]+\] /;
 
 /**
- * The first `frames` frames of a clip at `fps` frames a second, picked as {@link samplingTime} says.
- *
- * @param obstacle why the clip is not read without ffmpeg, for when there is none
- * @throws {TilereelError} when ffmpeg is not installed, or says that it cannot read the clip
+ * The first `frames` frames of a clip in another format, at `fps` frames a second, picked as {@link samplingTime} says,
+ * by the program ffmpeg, if it is installed.
  */
 export async function* readWithFfmpeg(
   path: string,

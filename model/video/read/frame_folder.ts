@@ -1,8 +1,3 @@
-/**
- * Folders of numbered pictures as clips.
- *
- * @module
- */
 import { join } from "node:path";
 import type { Pictures } from "./timed_picture.ts";
 import { isStill, readStill } from "./still.ts";

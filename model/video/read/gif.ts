@@ -1,8 +1,3 @@
-/**
- * Reads animated GIFs.
- *
- * @module
- */
 // @ts-types="./omggif.d.ts"
 import omggif, { type FrameInfo } from "omggif";
 import { TilereelError } from "../../../gpu/common/errors.ts";
@@ -14,7 +9,7 @@ const HASTY_DELAY = 10;
 const CLEARED = 2, RESTORED = 3;
 
 /**
- * The pictures of a GIF, as a viewer shows them once. What no frame has painted is black.
+ * The pictures of an animated GIF, as a viewer shows them once. What no frame has painted is black.
  *
  * @param path for messages
  * @throws {TilereelError} when it is damaged

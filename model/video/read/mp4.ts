@@ -1,8 +1,3 @@
-/**
- * Reads MP4 files with H.264 Baseline. It needs no installed program.
- *
- * @module
- */
 import { createFile, Log, MP4BoxBuffer } from "mp4box";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { formatBytes } from "../../../gpu/common/format_bytes.ts";
@@ -46,7 +41,7 @@ interface Track {
 export type Mp4 = { readonly pictures: Pictures } | { readonly obstacle: string };
 
 /**
- * Opens an MP4.
+ * Opens an MP4 with H.264 Baseline. It needs no installed program.
  *
  * @throws {TilereelError} when the file cannot be read; while its pictures are read, also when they are damaged
  */

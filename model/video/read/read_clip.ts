@@ -1,8 +1,3 @@
-/**
- * Reads the user's clips with the readers in this folder.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fileAt } from "../../files/disk.ts";
 import { readBytes, readPart } from "../../files/store.ts";

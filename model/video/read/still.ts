@@ -1,8 +1,3 @@
-/**
- * Still pictures: PNG and JPEG files as RGB samples.
- *
- * @module
- */
 import { convertIndexedToRgb, decode as decodePng, type DecodedPng } from "fast-png";
 import jpeg from "jpeg-js";
 import { TilereelError } from "../../../gpu/common/errors.ts";

@@ -1,10 +1,3 @@
-/**
- * The pictures that every reader of clips returns, in order and each with its time, and the choice of frames at another
- * rate.
- *
- * @module
- */
-
 /** One picture of a clip. */
 export interface TimedPicture {
   /** Seconds from the beginning of the clip to the moment at which this picture gives way to the next. */
@@ -15,7 +8,10 @@ export interface TimedPicture {
   rgb(): Uint8Array;
 }
 
-/** A clip's pictures. Files and programs behind them are closed when the loop over them ends, however it ends. */
+/**
+ * A clip's pictures in order, as every reader of clips returns them. Files and programs behind them are closed when the
+ * loop over them ends, however it ends.
+ */
 export type Pictures = AsyncIterable<TimedPicture>;
 
 /** Part of a frame's time that passes before it is looked at. */

@@ -1,8 +1,3 @@
-/**
- * H.264 Baseline, decoded by tinyh264 (Android's h264bsd as WebAssembly).
- *
- * @module
- */
 // @ts-types="./tinyh264.d.ts"
 import tinyH264 from "tinyh264";
 // @ts-types="./tinyh264_decoder.d.ts"
@@ -24,7 +19,7 @@ export interface DecodedFrame {
   readonly height: number;
 }
 
-/** A decoder of one stream. */
+/** A decoder of one H.264 Baseline stream: tinyh264 (Android's h264bsd as WebAssembly). */
 export interface H264Decoder extends Disposable {
   /** Takes one NAL unit and gives the frame that it completes, if any. What cannot be decoded completes none. */
   decode(nalUnit: Uint8Array): DecodedFrame | undefined;

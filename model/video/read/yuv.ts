@@ -1,14 +1,8 @@
-/**
- * Colour conversion for video that is read: planar Y′CbCr with chroma at half size (4:2:0) to RGB.
- *
- * @module
- */
-
 import type { YuvColours } from "../colours.ts";
 
 /**
- * The upper left `width` × `height` pixels of a 4:2:0 frame whose planes are `stride` wide and `lines` high, both even.
- * Chroma is interpolated between its samples, which lie amid four pixels each, as players do.
+ * Converts the upper left `width` × `height` pixels of a planar 4:2:0 frame, whose planes are `stride` wide and `lines`
+ * high, both even. Chroma is interpolated between its samples, which lie amid four pixels each, as players do.
  *
  * @returns [height, width, 3]
  */

@@ -1,8 +1,3 @@
-/**
- * Self-attention between the pixels of one frame, with a single head as wide as the channels.
- *
- * @module
- */
 import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
 import { fill } from "../../../gpu/ops/elementwise.ts";
 import { linear } from "../../../gpu/ops/linear.ts";
@@ -17,7 +12,10 @@ const SCORE_BYTES = 2 ** 26;
 /** Queries are taken in multiples of this, so that every part starts where a buffer can be bound. */
 const QUERY_GRAIN = 64;
 
-/** diffusers' `WanAttentionBlock`. */
+/**
+ * diffusers' `WanAttentionBlock`: self-attention between the pixels of one frame, with a single head as wide as the
+ * channels.
+ */
 export class AttentionBlock {
   private constructor(
     private readonly dim: number,

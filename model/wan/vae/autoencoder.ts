@@ -1,8 +1,3 @@
-/**
- * Wan 2.1's video autoencoder on the GPU: diffusers' `AutoencoderKLWan`.
- *
- * @module
- */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { TensorSource } from "../../checkpoint/tensor_source.ts";
 import type { VaePart } from "../../family.ts";
@@ -16,7 +11,7 @@ import { Encoder } from "./encoder.ts";
 /** The prefix of the tensor names of each half. */
 const PREFIXES = { encoder: ["encoder.", "quant_conv."], decoder: ["decoder.", "post_quant_conv."] };
 
-/** Wan 2.1's autoencoder. */
+/** Wan 2.1's video autoencoder on the GPU, as diffusers' class of this name. */
 export class AutoencoderKLWan extends CausalAutoencoder {
   /**
    * Loads weights to the GPU.

@@ -1,8 +1,3 @@
-/**
- * The shape of a Wan VAE, from `vae/config.json`.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Config } from "../../checkpoint/json.ts";
 import type { StoredFile } from "../../files/store.ts";

@@ -1,8 +1,3 @@
-/**
- * From latents to frames.
- *
- * @module
- */
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { ChunkDecoder } from "../../vae/autoencoder.ts";

@@ -1,8 +1,3 @@
-/**
- * From frames to the moments of latents.
- *
- * @module
- */
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { ChunkEncoder } from "../../vae/autoencoder.ts";

@@ -1,8 +1,3 @@
-/**
- * Changes of resolution between stages, in space and in time.
- *
- * @module
- */
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { Pass } from "../../vae/feature_cache.ts";

@@ -1,8 +1,3 @@
-/**
- * Residual block: twice norm, SiLU and a causal 3×3×3 convolution.
- *
- * @module
- */
 import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
@@ -30,7 +25,7 @@ export class NormConv {
   }
 }
 
-/** diffusers' `WanResidualBlock`. */
+/** diffusers' `WanResidualBlock`: twice norm, SiLU and a causal 3×3×3 convolution. */
 export class ResnetBlock {
   private constructor(
     private readonly first: NormConv,
