@@ -1,8 +1,3 @@
-/**
- * The work that `bench` and `bench:sweep` time: kernels at sizes of Wan 1.3B at 832x480, 81 frames, and the demo model.
- *
- * @module
- */
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention as attentionOp } from "../gpu/ops/attention.ts";
 import { CONV3D, conv3d as conv3dOp } from "../gpu/ops/conv3d.ts";
@@ -18,7 +13,9 @@ import type { Size } from "./program.ts";
 import { normalTensor } from "./random.ts";
 import { SHAPES } from "./shapes.ts";
 
-/** One measurement. */
+/**
+ * Work that `bench` and `bench:sweep` time: a kernel at a size of Wan 1.3B at 832x480, 81 frames, or the demo model.
+ */
 export interface Case {
   /** The name of the computation, with its size. */
   readonly name: string;

@@ -1,8 +1,3 @@
-/**
- * Counting the arithmetic of recorded work.
- *
- * @module
- */
 import type { Gpu } from "../gpu/gpu.ts";
 import type { KernelSource } from "../gpu/kernel.ts";
 import type { Dispatch } from "../gpu/recorder.ts";

@@ -1,8 +1,3 @@
-/**
- * Timing work on the GPU by the wall clock.
- *
- * @module
- */
 import type { Gpu } from "../gpu/gpu.ts";
 import { countFlops } from "./flops.ts";
 
@@ -30,7 +25,7 @@ const MOST_REPEATS = 1000;
 const BUDGET_MS = 3000;
 
 /**
- * Warms up, then times.
+ * Warms up, then times work on the GPU by the wall clock.
  *
  * @param work records work and may wait; it frees what it makes
  * @param least the number of samples that are always taken

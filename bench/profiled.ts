@@ -1,8 +1,3 @@
-/**
- * The GPU's time in a piece of work, by kernel.
- *
- * @module
- */
 import type { Gpu } from "../gpu/gpu.ts";
 import { Profiler } from "../gpu/profile/profiler.ts";
 import { type Gaps, gapsBetween, kernelTimes, stretchesOf } from "../gpu/profile/summary.ts";

@@ -1,8 +1,3 @@
-/**
- * What benchmarks share as programs: options, the GPU, and how results are printed and saved.
- *
- * @module
- */
 import { gpuOptions, type GpuValues, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, flag, notation, type OptionValues, path } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";

@@ -1,9 +1,3 @@
-/**
- * The models that benchmarks measure, at the clips that they are measured at, and a small one for software adapters. A
- * model of another family is another row, with a function like {@link wan}.
- *
- * @module
- */
 import type { Grid } from "../model/attention/grid.ts";
 import { Config } from "../model/checkpoint/json.ts";
 import type { TensorSource } from "../model/checkpoint/tensor_source.ts";
@@ -79,7 +73,10 @@ export function wan(
 /** The names of the models, as options take them. */
 export const SHAPE_NAMES = ["small", "1.3b", "14b"] as const;
 
-/** The models by name. */
+/**
+ * The models by name: those that benchmarks measure, and a small one for software adapters. A model of another family
+ * is another row, with a function like {@link wan}.
+ */
 export const SHAPES: Readonly<Record<typeof SHAPE_NAMES[number], ModelShape>> = {
   small: wan(
     "a small model",

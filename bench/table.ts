@@ -1,9 +1,3 @@
-/**
- * Tables for the terminal and for docs/performance.md, and figures in them.
- *
- * @module
- */
-
 /** A Markdown table with aligned columns. The first row is the heading. Columns of numbers are aligned to the right. */
 export function markdownTable(rows: readonly (readonly string[])[]): string {
   const [heading, ...body] = rows as [readonly string[], ...(readonly string[])[]];

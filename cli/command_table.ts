@@ -1,11 +1,6 @@
-/**
- * The commands of the command line.
- *
- * @module
- */
 import type { CommandTable } from "../tools/program/command.ts";
 
-/** By the word that names them, in the order of the help. */
+/** The commands of the command line, by the word that names them, in the order of the help. */
 export const COMMANDS: CommandTable = {
   generate: { summary: "render videos from text", load: () => import("./commands/generate.ts") },
   compare: {

@@ -1,8 +1,3 @@
-/**
- * The command line: `tilereel <command> [options]`.
- *
- * @module
- */
 import config from "../deno.json" with { type: "json" };
 import { variable } from "../gpu/common/environment.ts";
 import { quoted, TilereelError } from "../gpu/common/errors.ts";
@@ -24,7 +19,7 @@ const EXAMPLES = {
   "tilereel info": "Shows the GPU adapters of this machine.",
 };
 
-/** Runs a command line and gives its exit status. */
+/** Runs a command line, `tilereel <command> [options]`, and gives its exit status. */
 export async function main(args: readonly string[]): Promise<number> {
   try {
     return await dispatch(args);

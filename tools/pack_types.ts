@@ -1,8 +1,3 @@
-/**
- * Declarations of the library for the npm package.
- *
- * @module
- */
 import { join } from "node:path";
 import { TilereelError } from "../gpu/common/errors.ts";
 import { ROOT } from "./stage_program.ts";
@@ -11,7 +6,8 @@ import { ROOT } from "./stage_program.ts";
 const TYPESCRIPT = "npm:typescript@5.9.3/tsc";
 
 /**
- * Writes `mod.d.ts`, and one for every module that it takes types from, into `folder`.
+ * Writes declarations of the library for the npm package, `mod.d.ts` and one for every module that it takes types from,
+ * into `folder`.
  *
  * @throws {TilereelError} when TypeScript cannot be had or makes none
  */

@@ -1,8 +1,3 @@
-/**
- * Self-extracting executables: a shell script with an archive behind it.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { writeAtomically } from "../model/files/output.ts";
@@ -10,8 +5,9 @@ import { TilereelError } from "../gpu/common/errors.ts";
 import { archiveOf } from "./stage_program.ts";
 
 /**
- * Makes `out` of the program in `folder` and this Deno. It needs sh, tail, tar and gzip where it runs, and the same
- * operating system and architecture as here. The same program gives the same bytes.
+ * Makes `out` of the program in `folder` and this Deno: a shell script with an archive behind it. It needs sh, tail,
+ * tar and gzip where it runs, and the same operating system and architecture as here. The same program gives the same
+ * bytes.
  *
  * @throws {TilereelError} on Windows, which has no sh
  */

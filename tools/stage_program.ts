@@ -1,8 +1,3 @@
-/**
- * Lays out the program so that it needs nothing from outside its folder.
- *
- * @module
- */
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,9 +14,8 @@ export const ENTRY_POINTS: Readonly<Record<string, string>> = { "tilereel.js": "
 const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
 /**
- * Fills `folder` with the bundles of {@link ENTRY_POINTS}, the demo model, and the WebAssembly that is loaded as a file.
- *
- * @throws {TilereelError} when the program cannot be bundled
+ * Fills `folder` with the program, so that it needs nothing from outside: the bundles of {@link ENTRY_POINTS}, the demo
+ * model, and the WebAssembly that is loaded as a file.
  */
 export async function stageProgram(folder: string): Promise<void> {
   for (const [name, entry] of Object.entries(ENTRY_POINTS)) await bundle("deno", "--output", join(folder, name), entry);

@@ -1,8 +1,3 @@
-/**
- * A checkpoint of Wan 2.1 T2V's shape with random weights.
- *
- * @module
- */
 import { readVaeConfig } from "../../model/wan/vae/config.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
 import { SHAPES, type StoredDtype, WAN_VAE } from "../shapes.ts";
@@ -35,7 +30,8 @@ export interface Changes {
 }
 
 /**
- * Writes the model into a new folder: a transformer in shards, an f32 VAE and a scheduler, but no text encoder.
+ * Writes a model of Wan 2.1 T2V's shape with random weights into a new folder: a transformer in shards, an f32 VAE and
+ * a scheduler, but no text encoder.
  *
  * @returns the bytes of the weights
  */

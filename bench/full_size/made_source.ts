@@ -1,8 +1,3 @@
-/**
- * Random weights that are made when they are read, without a file.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { elementCount, storedBytes } from "../../model/checkpoint/dtype.ts";
 import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
@@ -14,7 +9,7 @@ import type { TensorSpec } from "./tensor_spec.ts";
 type Bytes = Uint8Array<ArrayBuffer>;
 
 /**
- * A source of tensors that are made up.
+ * A source of tensors that are made up when they are read, without a file.
  *
  * @param path what the source is called in messages
  * @param bytes makes bytes of a tensor, which is the `index`-th one

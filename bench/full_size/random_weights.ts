@@ -1,8 +1,3 @@
-/**
- * Weight files full of random numbers, of any size. Only a few megabytes are held at a time.
- *
- * @module
- */
 import { elementCount, storedBytes } from "../../model/checkpoint/dtype.ts";
 import { writeAtomically } from "../../model/files/output.ts";
 import { normalBytes, repeated } from "../random.ts";
@@ -10,7 +5,8 @@ import type { StoredDtype } from "../shapes.ts";
 import type { TensorSpec } from "./tensor_spec.ts";
 
 /**
- * Writes tensors into `folder` under diffusers' names: one file where they fit, else shards with an index.
+ * Writes tensors of random numbers into `folder` under diffusers' names: one file where they fit, else shards with an
+ * index. Only a few megabytes are held at a time.
  *
  * @param shardBytes the largest size of a shard with several tensors
  * @returns the bytes of all tensors

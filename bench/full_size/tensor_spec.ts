@@ -1,13 +1,8 @@
-/**
- * The tensors that the parts of a Wan model have in the diffusers layout.
- *
- * @module
- */
 import type { TransformerConfig } from "../../model/wan/config.ts";
 import type { Umt5Config } from "../../model/umt5/config.ts";
 import type { VaeConfig } from "../../model/wan/vae/config.ts";
 
-/** Name and shape of a stored tensor. */
+/** Name and shape of a stored tensor, in the diffusers layout. */
 export interface TensorSpec {
   readonly name: string;
   readonly shape: readonly number[];

@@ -1,8 +1,3 @@
-/**
- * Records the WGSL modules that are compiled on a dry device: no GPU is needed, and nothing is computed.
- *
- * @module
- */
 import { dryGpu, type DryGpuOptions, NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { dawn } from "../../gpu/native/dawn.ts";
@@ -20,7 +15,7 @@ import { drySource } from "../full_size/made_source.ts";
 import { umt5Tensors } from "../full_size/tensor_spec.ts";
 import { SHAPES } from "../shapes.ts";
 
-/** Whole WGSL modules by kernel name. */
+/** Whole WGSL modules by kernel name, as compiled on a dry device: no GPU is needed, and nothing is computed. */
 export type Modules = Map<string, string>;
 
 /** A variant of a family on one kind of device. */

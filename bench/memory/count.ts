@@ -1,8 +1,3 @@
-/**
- * The memory that rendering a clip takes, stage by stage: the real pipeline on a dry device.
- *
- * @module
- */
 import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
 import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { FamilyModel } from "../../model/family.ts";
@@ -56,7 +51,10 @@ export interface MemoryCount {
 /** After this number of steps, UniPC's whole history is in memory. */
 const STEPS = 3;
 
-/** Loads, denoises and decodes with one of Wan's models on a dry device. */
+/**
+ * Counts the memory that rendering a clip takes, stage by stage: the real pipeline loads, denoises and decodes with one
+ * of Wan's models on a dry device.
+ */
 export async function countMemory({ model, stored, ...one }: MemoryCase): Promise<MemoryCount> {
   return await countModel(SHAPES[DRY_MODELS[model]].model(drySource, { ...stored && { stored } }), one);
 }

@@ -1,8 +1,3 @@
-/**
- * The kinds of self-attention whose denoising steps are timed, with routes and scores that nothing has trained.
- *
- * @module
- */
 import { product } from "../../model/attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -16,7 +11,10 @@ import type { SelfAttention } from "../../model/attention/method.ts";
 import { normalTensor } from "../random.ts";
 import { measuredSettings, type ModelShape } from "../shapes.ts";
 
-/** A kind of self-attention; it holds GPU memory until it is disposed of. */
+/**
+ * A kind of self-attention whose denoising steps are timed, with routes and scores that nothing has trained. It holds
+ * GPU memory until it is disposed of.
+ */
 export interface TimedMethod extends Disposable {
   readonly name: string;
   /** The share of the pairs of queries and keys that are multiplied. */

@@ -1,8 +1,3 @@
-/**
- * A transformer with random weights, and its operands, to be timed whole or by the block.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
 import type { ForwardPass } from "../../model/family.ts";
@@ -10,7 +5,10 @@ import { randomSource } from "../full_size/made_source.ts";
 import { normalTensor } from "../random.ts";
 import type { ModelShape } from "../shapes.ts";
 
-/** A transformer to be timed. Each of its functions records the work once and frees the tensors that it made. */
+/**
+ * A transformer with random weights, to be timed whole or by the block. Each function records the work once and frees
+ * the tensors that it made.
+ */
 export interface TimedTransformer {
   /** The number of blocks whose weights are on the GPU. */
   readonly loaded: number;

@@ -1,8 +1,3 @@
-/**
- * Times every variant of kernels and compares what they compute.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { relativeError } from "../../gpu/relative_error.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -30,8 +25,8 @@ export interface SweepResult {
 const ROWS = 64;
 
 /**
- * Times variants and checks their results. A variant that fails may leave the device unusable, so the next variant gets
- * a new device.
+ * Times every variant of kernels and compares what they compute. A variant that fails may leave the device unusable, so
+ * the next variant gets a new device.
  *
  * @param open opens a device anew, with the kernels for GPUs even where it is none
  */

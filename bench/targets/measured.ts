@@ -1,8 +1,3 @@
-/**
- * Reads the results of the jobs on a GPU machine that the targets need.
- *
- * @module
- */
 import { join } from "node:path";
 import type { FullSizeRun } from "../full_size.ts";
 import type { KernelRun } from "../main.ts";
@@ -62,7 +57,10 @@ const FILES: Readonly<Record<Exclude<keyof Measured, "jobs">, RegExp>> = {
   judge: /^judge-/,
 };
 
-/** Reads folders that `run.sh` filled. A file that is incomplete, because its job was stopped, is left out. */
+/**
+ * Reads the folders that `run.sh` filled: the results of the jobs on a GPU machine that the targets need. A file that
+ * is incomplete, because its job was stopped, is left out.
+ */
 export function readMeasured(folders: readonly string[]): Measured {
   const measured: Record<string, unknown[]> = { jobs: [] };
   for (const kind of Object.keys(FILES)) measured[kind] = [];

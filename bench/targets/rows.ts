@@ -1,15 +1,10 @@
-/**
- * The targets, each with its measurement.
- *
- * @module
- */
 import { product } from "../../model/attention/grid.ts";
 import { forward, type StepsRun } from "../steps.ts";
 import type { SparseRun } from "../sparse.ts";
 import { gib, ofCeiling, percent, secondsText as seconds } from "../table.ts";
 import type { Measured } from "./measured.ts";
 
-/** One target. */
+/** One target of the project, with its measurement. */
 export interface Row {
   readonly what: string;
   readonly target: string;

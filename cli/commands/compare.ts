@@ -1,8 +1,3 @@
-/**
- * `tilereel compare`: renders the same prompts and seeds under several settings.
- *
- * @module
- */
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { clipValuesOf } from "../../tools/program/clip/clip_settings.ts";
@@ -53,7 +48,7 @@ const options = {
 
 type Values = OptionValues<typeof options>;
 
-/** The command `tilereel compare`. */
+/** `tilereel compare`: renders the same prompts and seeds under several settings. */
 export const command = defineCommand({
   name: "tilereel compare",
   description: "Renders the same prompts and seeds with several settings. Writes a table of seconds, density, PSNR " +

@@ -1,8 +1,3 @@
-/**
- * `tilereel completion`: prints scripts that complete commands, options and their values in a shell.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { COMMANDS } from "../command_table.ts";
@@ -17,7 +12,7 @@ const SHELLS: Readonly<Record<string, (table: DescribedTable) => string>> = {
   fish: fishCompletion,
 };
 
-/** The command `tilereel completion`. */
+/** `tilereel completion`: prints scripts that complete commands, options and their values in a shell. */
 export const command = defineCommand({
   name: "tilereel completion",
   description: "Prints a script that completes commands, options and their values in a shell.",

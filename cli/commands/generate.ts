@@ -1,8 +1,3 @@
-/**
- * `tilereel generate`: renders videos from prompts.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { batchOptions } from "../generate/batch_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
@@ -80,7 +75,7 @@ const options = {
 /** Values of the options that were given. */
 export type GenerateValues = OptionValues<typeof options>;
 
-/** The command `tilereel generate`. */
+/** `tilereel generate`: renders videos from prompts. */
 export const command = defineCommand({
   name: "tilereel generate",
   description: "Renders a video from a text prompt.",

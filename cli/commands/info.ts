@@ -1,8 +1,3 @@
-/**
- * `tilereel info`: shows the adapters of this machine, and the contents of a model folder.
- *
- * @module
- */
 import { listAdapters, openGpu } from "../../gpu/native/open.ts";
 import { tuningPath } from "../../gpu/native/tuning_file.ts";
 import type { AdapterDescription } from "../../gpu/device/adapter.ts";
@@ -31,7 +26,7 @@ const options = inGroup("Output", {
   json: flag({ help: "Print one JSON object instead of tables." }),
 });
 
-/** The command `tilereel info`. */
+/** `tilereel info`: shows the adapters of this machine, and the contents of a model folder. */
 export const command = defineCommand({
   name: "tilereel info",
   description: "Shows the GPU adapters of this machine with their features and limits, which one is used and why, in " +

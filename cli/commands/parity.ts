@@ -1,8 +1,3 @@
-/**
- * `tilereel parity`: compares every part with reference tensors.
- *
- * @module
- */
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { type Check, passes } from "../../model/parity/case.ts";
 import { planParity, runParity } from "../../model/parity/parity.ts";
@@ -31,7 +26,7 @@ const options = {
 /** The folder of the project's own references in a checkout. */
 const DEFAULT_FOLDER = "tests/fixtures";
 
-/** The command `tilereel parity`. */
+/** `tilereel parity`: compares every part with reference tensors. */
 export const command = defineCommand({
   name: "tilereel parity",
   description: "Compares every part of a model with reference tensors made by diffusers and others. " +

@@ -1,8 +1,3 @@
-/**
- * `tilereel search tiles`: finds a tile shape for each head, for Veda.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { checkWritable, writeAtomically } from "../../model/files/output.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
@@ -22,7 +17,7 @@ import { searchSummary } from "../training/search/summary.ts";
 import { printSummary, withCommands } from "../training/summary.ts";
 import { loadTiles } from "../training/tile_options.ts";
 
-/** The command `tilereel search tiles`. */
+/** `tilereel search tiles`: finds a tile shape for each head, for Veda. */
 export const command = defineCommand({
   name: "tilereel search tiles",
   description:

@@ -1,8 +1,3 @@
-/**
- * `tilereel train router`: trains a router for VORTA on a frozen model.
- *
- * @module
- */
 import { loadedAs } from "../../model/model_variant.ts";
 import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
@@ -21,7 +16,7 @@ import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/rout
 import { coarseNote, routerSummary, stepText } from "../training/router/summary.ts";
 import { runTrainingCommand } from "../training/run_training.ts";
 
-/** The command `tilereel train router`. */
+/** `tilereel train router`: trains a router for VORTA on a frozen model. */
 export const command = defineCommand({
   name: "tilereel train router",
   description:

@@ -1,8 +1,3 @@
-/**
- * `tilereel train tiles`: trains Veda's tile scores on a frozen model.
- *
- * @module
- */
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { trainTiles } from "../../model/veda/tile_trainer.ts";
 import type { TileTrainingStep } from "../../model/veda/training_options.ts";
@@ -14,7 +9,7 @@ import { runTrainingCommand } from "../training/run_training.ts";
 import { DEFAULTS, options, planOf, recipeOf, type TilesValues } from "../training/tiles/options.ts";
 import { stepText, tilesSummary } from "../training/tiles/summary.ts";
 
-/** The command `tilereel train tiles`. */
+/** `tilereel train tiles`: trains Veda's tile scores on a frozen model. */
 export const command = defineCommand({
   name: "tilereel train tiles",
   description:

@@ -1,9 +1,3 @@
-/**
- * The clips in the folder of a comparison, found again by everything they were made with. There is one folder per
- * prompt and seed. It has an MP4, a poster, the samples and a record of each clip; the record is written last.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { exists, fileError } from "../../model/files/file_error.ts";
@@ -39,7 +33,10 @@ export interface StoredClip {
 
 const VIDEO = ".mp4", POSTER = ".png", SAMPLES = ".rgb.gz", RECORD = ".json";
 
-/** Finds and writes the clips in a comparison's folder. */
+/**
+ * Finds and writes the clips in a comparison's folder, by everything they were made with. There is one folder per
+ * prompt and seed. It has an MP4, a poster, the samples and a record of each clip; the record is written last.
+ */
 export class ClipStore {
   readonly #clips = new Map<string, StoredClip>();
   /** The files that show several clips side by side, by the digests of the clips. */

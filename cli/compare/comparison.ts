@@ -1,8 +1,3 @@
-/**
- * The result of a comparison, as the page and `table.json` show it.
- *
- * @module
- */
 import { psnrOfError } from "../../model/video/quality.ts";
 import { tableOf } from "./table.ts";
 
@@ -53,7 +48,7 @@ export interface ComparedPrompt {
   readonly clips: readonly ClipRecord[];
 }
 
-/** The result of a comparison, in the layout of `table.json`. */
+/** The result of a comparison, as the page shows it and in the layout of `table.json`. */
 export interface Comparison {
   readonly version: string;
   /** When it was complete, in ISO 8601. */

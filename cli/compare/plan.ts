@@ -1,8 +1,3 @@
-/**
- * Works out, before any model is loaded, which prompts a comparison has and where it goes.
- *
- * @module
- */
 import { basename, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
@@ -25,7 +20,7 @@ export interface PlannedPrompt {
 const DEFAULT_SEED = 0;
 
 /**
- * Plans a comparison of one prompt, or of a file of prompts.
+ * Works out, before any model is loaded, which prompts a comparison has, one or those of a file, and where it goes.
  *
  * @param values what holds for every prompt; lines of the file may say otherwise
  * @returns the prompts, and the folder where everything goes

@@ -1,8 +1,3 @@
-/**
- * The still picture that is shown until a clip plays.
- *
- * @module
- */
 import type { Video } from "../../model/video/video.ts";
 import { frameOf } from "../../model/video/frames.ts";
 import { encodePng } from "../../model/video/png.ts";
@@ -10,7 +5,10 @@ import { encodePng } from "../../model/video/png.ts";
 /** Posters are at most this wide: a page holds many. */
 const WIDEST = 320;
 
-/** Encodes the first frame as a PNG. Wide frames are scaled down: each pixel is the mean of a square of pixels. */
+/**
+ * Encodes a clip's first frame as a PNG, which is shown until the clip plays. Wide frames are scaled down: each pixel
+ * is the mean of a square of pixels.
+ */
 export function encodePoster(video: Video): Uint8Array<ArrayBuffer> {
   const scale = Math.ceil(video.width / WIDEST);
   const width = Math.floor(video.width / scale), height = Math.floor(video.height / scale);

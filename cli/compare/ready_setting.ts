@@ -1,14 +1,9 @@
-/**
- * Settings whose files are read before any model is loaded.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { type ReadyMethods, readyMethods } from "../../tools/program/clip/method_options.ts";
 import { ownFile } from "../../model/own_files.ts";
 import { checkSettings, parseSetting, type Setting } from "../../tools/program/clip/setting.ts";
 
-/** A setting to render with. */
+/** A setting to render with, whose files are read before any model is loaded. */
 export interface ReadySetting extends Setting {
   readonly methods: ReadyMethods;
 }

@@ -1,8 +1,3 @@
-/**
- * Renders one prompt with one setting, and measures it.
- *
- * @module
- */
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
 import { partOf } from "../../model/progress.ts";
@@ -14,7 +9,7 @@ import type { ReadySetting } from "./ready_setting.ts";
 import type { Figures } from "./comparison.ts";
 
 /**
- * Renders a clip.
+ * Renders one prompt with one setting, and measures it.
  *
  * @throws the signal's reason, if it is aborted
  */

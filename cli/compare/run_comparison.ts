@@ -1,8 +1,3 @@
-/**
- * Renders the missing clips of a comparison, and collects the results.
- *
- * @module
- */
 import config from "../../deno.json" with { type: "json" };
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";

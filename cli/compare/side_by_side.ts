@@ -1,8 +1,3 @@
-/**
- * Several clips side by side in one.
- *
- * @module
- */
 import { frameOf, joined } from "../../model/video/frames.ts";
 import type { Video } from "../../model/video/video.ts";
 
@@ -11,7 +6,7 @@ const GAP = 4;
 /** Many decoders accept no wider pictures, so clips that do not fit go into another row. */
 const WIDEST = 4096;
 
-/** Clips of the same size and length as one clip: from left to right, in as many rows as it takes. */
+/** Clips of the same size and length as one clip: side by side from left to right, in as many rows as it takes. */
 export function sideBySide(videos: readonly Video[]): Video {
   const { width, frames, fps } = videos[0]!;
   const columns = Math.max(1, Math.floor((WIDEST + GAP) / (width + GAP)));

@@ -1,13 +1,8 @@
-/**
- * The figures of a comparison over all prompts, with one row per setting.
- *
- * @module
- */
 import { psnrOfError } from "../../model/video/quality.ts";
 import { textTable } from "../../tools/program/text_table.ts";
 import type { ClipRecord, ComparedPrompt } from "./comparison.ts";
 
-/** One setting over all prompts. */
+/** One setting over all prompts: a row of the comparison's table. */
 export interface Row {
   readonly setting: string;
   /** Means over the clips. */

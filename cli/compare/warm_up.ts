@@ -1,9 +1,3 @@
-/**
- * Runs every setting once before anything is timed: kernels are compiled when they are first used, and the text encoder
- * is read when a prompt is first encoded.
- *
- * @module
- */
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";
 
@@ -12,7 +6,11 @@ import type { OnProgress } from "../../model/progress.ts";
  */
 const STEPS = 4;
 
-/** Takes a few steps with each clip at its true size, because kernels are chosen by size. Only the first is decoded. */
+/**
+ * Runs every setting once before anything is timed: kernels are compiled when they are first used, and the text encoder
+ * is read when a prompt is first encoded. A few steps are taken with each clip at its true size, because kernels are
+ * chosen by size. Only the first is decoded.
+ */
 export async function warmUp(
   pipeline: VideoPipeline,
   clips: readonly GenerateOptions[],

@@ -1,11 +1,6 @@
-/**
- * Completion for bash, 3.2 (macOS) and later.
- *
- * @module
- */
 import type { DescribedCommand, DescribedTable } from "./described_commands.ts";
 
-/** The script. */
+/** The script of completion for bash, 3.2 (macOS) and later. */
 export function bashCompletion({ words, commands }: DescribedTable): string {
   const wordsOf = (group: string) => words.get(group)!.map(([word]) => word).join(" ");
   return `# bash completion for tilereel: source it, or save it as ~/.local/share/bash-completion/completions/tilereel

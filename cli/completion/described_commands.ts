@@ -1,8 +1,3 @@
-/**
- * All commands with their options, as completion needs them.
- *
- * @module
- */
 import type { Command, CommandTable } from "../../tools/program/command.ts";
 import type { Completion, Option } from "../../tools/program/options.ts";
 
@@ -22,7 +17,7 @@ export interface DescribedCommand {
   readonly completion?: Completion | undefined;
 }
 
-/** All commands. */
+/** All commands with their options, as completion needs them. */
 export interface DescribedTable {
   /** The words, with their summaries, that can follow `tilereel` (under "") and each of its groups of commands. */
   readonly words: ReadonlyMap<string, readonly (readonly [word: string, summary: string])[]>;

@@ -1,11 +1,6 @@
-/**
- * Completion for fish.
- *
- * @module
- */
 import type { DescribedCommand, DescribedOption, DescribedTable } from "./described_commands.ts";
 
-/** The script. */
+/** The script of completion for fish. */
 export function fishCompletion({ words, commands }: DescribedTable): string {
   const lines = [...words].flatMap(([group, entries]) =>
     entries.flatMap(([word, summary]) => [

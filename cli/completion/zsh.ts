@@ -1,11 +1,6 @@
-/**
- * Completion for zsh.
- *
- * @module
- */
 import type { DescribedCommand, DescribedOption, DescribedTable } from "./described_commands.ts";
 
-/** The script. */
+/** The script of completion for zsh. */
 export function zshCompletion({ words, commands }: DescribedTable): string {
   const described = (entries: readonly (readonly [string, string])[]) =>
     entries.map((entry) => quoted(entry.join(":"))).join(" ");

@@ -1,9 +1,3 @@
-/**
- * The options that describe one clip of `tilereel generate`: on the command line, and as keys of a line in a prompts
- * file.
- *
- * @module
- */
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { methodOptions, stillMeant } from "../../tools/program/clip/method_options.ts";
@@ -16,7 +10,7 @@ export const RANDOM_SEED = -1;
 /** A larger number is probably a typing error. */
 const MOST_CLIPS = 10_000;
 
-/** The table of options that describe one clip of `generate`. */
+/** The options that describe one clip of `generate`: on the command line, and as keys of a line in a prompts file. */
 export const batchOptions = ofClip({
   ...clipOptions,
   seed: integer({

@@ -1,8 +1,3 @@
-/**
- * Decides, before any model is loaded, which clips a command line asks for and where each is written.
- *
- * @module
- */
 import { join, resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
@@ -49,7 +44,7 @@ export interface PlanOptions {
 const DEFAULT_FOLDER = "out";
 
 /**
- * The clips to make, each with its own seed and place.
+ * The clips that a command line asks for, each with its own seed and place, before any model is loaded.
  *
  * @throws {TilereelError} for a prompts file that cannot be used, or a place that cannot be written
  */

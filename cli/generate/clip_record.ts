@@ -1,7 +1,7 @@
 /**
  * The record in a clip's file: everything that determines the picture, so that the clip can be repeated and
- * distinguished from others, and where it was made. Things that differ between runs of the same command, such as the
- * time, are left out, so that the same command gives the same bytes.
+ * distinguished from others, and where it was made. What differs between runs of the same command, such as the time, is
+ * left out, so that the same command gives the same bytes.
  *
  * @module
  */

@@ -1,8 +1,3 @@
-/**
- * Renders the clips that a command line asks for.
- *
- * @module
- */
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
@@ -26,7 +21,7 @@ import { LastingWorkshop, openWorkshop, type Workshop } from "./workshop.ts";
 type TodoClip = ReadyClip & { readonly replaces: boolean };
 
 /**
- * Renders the missing clips, and reports the results.
+ * Renders the missing clips that a command line asks for, and reports the results.
  *
  * @returns the exit status: 1 if a clip of several failed
  * @throws {TilereelError} if nothing can be rendered

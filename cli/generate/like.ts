@@ -1,8 +1,3 @@
-/**
- * `--like FILE`: the settings of a clip, from the record in its file.
- *
- * @module
- */
 import { dirname, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
@@ -39,7 +34,7 @@ export interface LikeOptions {
 }
 
 /**
- * Reads the settings of a clip.
+ * Reads the settings of a clip, for `--like FILE`, from the record in its file.
  *
  * @throws {TilereelError} if the file has no record, or a file that the clip was made with cannot be found
  */

@@ -1,8 +1,3 @@
-/**
- * Finds the clips that exist already, made with the same settings or with others.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { checkPlace, type Clip, isMade } from "./clip_plan.ts";
@@ -39,7 +34,7 @@ export interface SortedClips {
 }
 
 /**
- * Sorts clips by the files that exist.
+ * Sorts clips by the files that exist already, made with the same settings or with others.
  *
  * @param overwrite whether clips that were made with other settings are made again
  * @param precision that clips would be made in; it is only asked if nothing else differs

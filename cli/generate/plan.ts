@@ -1,8 +1,3 @@
-/**
- * Reads and checks everything that a command line asks for, before any model is loaded.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import type { FamilyModel } from "../../model/family.ts";
@@ -47,7 +42,7 @@ export interface Plan {
 }
 
 /**
- * Plans a run.
+ * Reads and checks everything that a command line asks for, before any model is loaded.
  *
  * @throws {TilereelError} if options contradict one another, or a file cannot be used
  */

@@ -1,8 +1,3 @@
-/**
- * Renders a planned clip and writes it. Nothing is printed here.
- *
- * @module
- */
 import type { ClampCount } from "../../gpu/clamps.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
@@ -60,7 +55,7 @@ export async function renderVideo(
 }
 
 /**
- * Renders a clip and writes it to its place with its record, complete or not at all.
+ * Renders a planned clip and writes it to its place with its record, complete or not at all. Nothing is printed.
  *
  * @param clip `replaces`: the folder of frames that it may replace has a clip in it
  * @throws {TilereelError} if it cannot be rendered or written

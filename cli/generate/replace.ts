@@ -1,8 +1,3 @@
-/**
- * Replaces existing clips. A folder of frames is only replaced if it has nothing else in it.
- *
- * @module
- */
 import { join } from "node:path";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { checkWritable } from "../../model/files/output.ts";
@@ -10,7 +5,7 @@ import { RECORD_FILE } from "../../model/video/record.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 
 /**
- * Checks that the clip at `out` can be replaced.
+ * Checks that the clip at `out` can be replaced. A folder of frames is only replaced if it has nothing else in it.
  *
  * @throws {TilereelError} if not
  */

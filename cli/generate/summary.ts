@@ -1,8 +1,3 @@
-/**
- * Messages about the clips of a run, before and after it.
- *
- * @module
- */
 import { printable } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { GpuSettings } from "../../gpu/gpu.ts";

@@ -1,8 +1,3 @@
-/**
- * Tensors from the user's safetensors files: start noise and encoded prompts.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { openSafetensors, readFloat32, type TensorSource } from "../../model/checkpoint/safetensors.ts";
 import type { Array5D } from "../../model/pipeline.ts";
@@ -13,7 +8,7 @@ import { whatTensorsAre } from "../../model/checkpoint/tensor_names.ts";
 const POSITIVE = "prompt_embeds", NEGATIVE = "negative_prompt_embeds";
 
 /**
- * Reads start noise: the tensor called "latents" or "latents.init", or the only one.
+ * Reads start noise from a user's safetensors file: the tensor called "latents" or "latents.init", or the only one.
  *
  * @throws {TilereelError} when the file cannot be read or holds no such tensor
  */
@@ -32,7 +27,7 @@ export async function readLatents(file: string): Promise<Array5D> {
 }
 
 /**
- * Reads embeddings: the tensors "prompt_embeds" and, where there is one, "negative_prompt_embeds".
+ * Reads embeddings from such a file: the tensors "prompt_embeds" and, where there is one, "negative_prompt_embeds".
  *
  * @param textDim the channels that the model takes
  * @throws {TilereelError} when the file cannot be read, or the tensors are missing or of other shapes

@@ -1,8 +1,3 @@
-/**
- * A GPU with a loaded model on it.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { OnProgress } from "../../model/progress.ts";

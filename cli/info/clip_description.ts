@@ -1,8 +1,3 @@
-/**
- * How a clip was made, as `tilereel info CLIP` shows it.
- *
- * @module
- */
 import { join } from "node:path";
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
@@ -37,7 +32,7 @@ export async function clipRecordOf(path: string): Promise<ClipRecord> {
   );
 }
 
-/** The record as a table, and the command lines that repeat the clip in its format. */
+/** The record as a table, and command lines that repeat the clip in its format, as `tilereel info CLIP` shows. */
 export async function clipText(path: string, record: ClipRecord): Promise<string> {
   const { width, height, ...rest } = record;
   const kind = await isFolder(path) ? "frames" : formatOf(path), format = kind === "mp4" ? "" : ` --format ${kind}`;

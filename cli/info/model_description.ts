@@ -1,8 +1,3 @@
-/**
- * What a model folder holds, from its configs and the headers of its weights.
- *
- * @module
- */
 import { basename } from "node:path";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
@@ -39,7 +34,7 @@ export interface WeightsHeld {
   readonly dtype: WeightDtypeChoice;
 }
 
-/** A model folder. */
+/** What a model folder holds, from its configs and the headers of its weights. */
 export interface ModelDescription {
   readonly path: string;
   readonly components: readonly ComponentDescription[];

@@ -1,15 +1,12 @@
-/**
- * The section that shows the clips of each prompt side by side.
- *
- * @module
- */
 import { psnrOfError } from "../../model/video/quality.ts";
 import type { Comparison } from "../compare/comparison.ts";
 import { formatPsnr, formatSeconds } from "../compare/table.ts";
 import type { EmbeddedPrompt } from "./embed.ts";
 import { type Html, html } from "./html.ts";
 
-/** One article per prompt. play.js plays the videos of each `data-together` element in step. */
+/**
+ * An article per prompt with its clips side by side. play.js plays the videos of each `data-together` element in step.
+ */
 export function clipsSection({ prompts }: Comparison, embedded: readonly EmbeddedPrompt[]): Html {
   const left = prompts.length - embedded.length;
   return html`<section aria-labelledby="clips">

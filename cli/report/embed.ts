@@ -1,8 +1,3 @@
-/**
- * Embeds clips in a page, as data URIs.
- *
- * @module
- */
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileError, isNotFound } from "../../model/files/file_error.ts";

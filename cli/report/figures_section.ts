@@ -1,13 +1,8 @@
-/**
- * The section with the table of figures.
- *
- * @module
- */
 import type { Comparison } from "../compare/comparison.ts";
 import { cells, COLUMNS, type Row, tableOf } from "../compare/table.ts";
 import { type Html, html } from "./html.ts";
 
-/** The table has one row per setting; a note explains the figures. */
+/** The table of figures has one row per setting; a note explains the figures. */
 export function figuresSection({ prompts, settings }: Comparison): Html {
   const rows = tableOf(prompts);
   // The roles are repeated because browsers drop them where the style sheet changes the display of table elements.

@@ -1,11 +1,6 @@
-/**
- * HTML templates that escape everything inserted into them, except other HTML.
- *
- * @module
- */
 import { escapeUTF8 } from "entities";
 
-/** A piece of a page. */
+/** A piece of a page. Everything inserted into a template is escaped, except other HTML. */
 export class Html {
   constructor(readonly text: string) {}
 }

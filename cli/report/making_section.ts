@@ -1,12 +1,7 @@
-/**
- * The section that says how the clips were made.
- *
- * @module
- */
 import type { Comparison } from "../compare/comparison.ts";
 import { type Html, html } from "./html.ts";
 
-/** Lists the model, the adapter, the settings as the user wrote them, and the command line. */
+/** How the clips were made: the model, the adapter, the settings as the user wrote them, and the command line. */
 export function makingSection({ model, adapter, precision, settings, prompts, commandLine }: Comparison): Html {
   const described = settings.map(({ name, words }, i) => {
     // These are the figures of the first prompt; a prompts file may set others for other prompts.

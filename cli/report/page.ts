@@ -1,8 +1,3 @@
-/**
- * The page of a comparison: one self-contained HTML file, which also opens from a disk and on a phone.
- *
- * @module
- */
 import type { Comparison } from "../compare/comparison.ts";
 import { clipsSection } from "./clips_section.ts";
 import type { EmbeddedPrompt } from "./embed.ts";
@@ -13,7 +8,10 @@ import script from "./play.js" with { type: "text" };
 import { routesSections } from "./routes_section.ts";
 import style from "./style.css" with { type: "text" };
 
-/** Writes the page. `embedded` has the clips of all prompts, or of the first ones. */
+/**
+ * Writes the page of a comparison: one self-contained HTML file, which also opens from a disk and on a phone.
+ * `embedded` has the clips of all prompts, or of the first ones.
+ */
 export async function reportPage(comparison: Comparison, embedded: readonly EmbeddedPrompt[]): Promise<string> {
   return html`
     <!doctype html>

@@ -1,8 +1,3 @@
-/**
- * The route maps: which branch of self-attention each head took in each layer at each step.
- *
- * @module
- */
 import { BRANCHES } from "../../model/vorta/branch.ts";
 import type { Comparison } from "../compare/comparison.ts";
 import { type Html, html } from "./html.ts";
@@ -13,7 +8,10 @@ const NAMES = ["full", "core-set", "sliding tile"];
 /** [steps][layers], one digit per head. */
 type Routes = readonly (readonly string[])[];
 
-/** One section per setting with routed attention. Routes depend on the timestep only, so all clips have the same. */
+/**
+ * The route maps, one section per setting with routed attention: which branch of self-attention each head took in each
+ * layer at each step. Routes depend on the timestep only, so all clips have the same.
+ */
 export function routesSections({ prompts }: Comparison): Html[] {
   return prompts[0]!.clips.flatMap(({ setting, routes, timesteps }, i) =>
     routes === undefined ? [] : [routesSection(setting, routes, timesteps, `routes-${i}`)]

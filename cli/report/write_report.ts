@@ -1,8 +1,3 @@
-/**
- * Writes the report of a comparison: the page and the numbers.
- *
- * @module
- */
 import { join } from "node:path";
 import { type Comparison, toJson } from "../compare/comparison.ts";
 import { writeAtomically } from "../../model/files/output.ts";
@@ -14,12 +9,7 @@ export function reportFiles(folder: string): { readonly page: string; readonly t
   return { page: join(folder, "report.html"), table: join(folder, "table.json") };
 }
 
-/**
- * Writes the files of {@link reportFiles}.
- *
- * @returns the number of last prompts whose clips were left out of the page to keep it small
- * @throws {TilereelError} when it cannot be written
- */
+/** Writes the report of a comparison: the files of {@link reportFiles}. */
 export async function writeReport(folder: string, comparison: Comparison): Promise<number> {
   const embedded = await embedClips(folder, comparison.prompts);
   const text = await reportPage(comparison, embedded);

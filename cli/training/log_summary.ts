@@ -1,8 +1,3 @@
-/**
- * Summarizes the log of a training: its first and its last steps.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileError } from "../../model/files/file_error.ts";
 
@@ -15,7 +10,7 @@ export interface Trend {
   readonly last: number;
 }
 
-/** A whole log: also of steps before the training was resumed. */
+/** Summarizes the whole log of a training, also of steps before it was resumed. */
 export class TrainingLog<T> {
   private constructor(readonly steps: readonly T[]) {}
 

@@ -1,8 +1,3 @@
-/**
- * Suggests the next commands, with the user's own options.
- *
- * @module
- */
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { lineOf } from "../../tools/program/command_line.ts";
 import { trainedModelOptions } from "../../tools/program/model_options.ts";

@@ -1,8 +1,3 @@
-/**
- * The options that both trainings have.
- *
- * @module
- */
 import { flag, inGroup, integer, number, path } from "../../tools/program/options.ts";
 
 /** The defaults of a training. */

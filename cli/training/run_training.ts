@@ -1,9 +1,3 @@
-/**
- * What both training commands do around the training itself: they check the folder, open the GPU, show progress, save on
- * Ctrl-C and say how to continue, and print a summary.
- *
- * @module
- */
 import { checkWritable } from "../../model/files/output.ts";
 import type { TrainingOptions } from "../../model/training/training_options.ts";
 import type { LoggedStep } from "../../model/training/step_log.ts";
@@ -53,7 +47,8 @@ export interface TrainingResult<Step> {
 }
 
 /**
- * Runs a training command.
+ * Runs a training command: checks the folder, opens the GPU, shows progress, saves on Ctrl-C and says how to continue,
+ * and prints a summary.
  *
  * @returns the exit status
  * @throws {TilereelError} if the folder does not fit, or as the training does

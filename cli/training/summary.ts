@@ -1,9 +1,3 @@
-/**
- * The summary that a training or a search prints at its end.
- *
- * @module
- */
-
 const MEANING = {
   good: "usable",
   fair: "usable, within limits",
@@ -21,7 +15,7 @@ export interface Verdict {
   readonly advice: readonly string[];
 }
 
-/** The results in words and as an object. */
+/** The results that a training or a search prints at its end, in words and as an object. */
 export interface Summary {
   /** What --json prints beside the verdict and the next commands. */
   readonly facts: Readonly<Record<string, unknown>>;

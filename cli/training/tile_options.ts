@@ -1,14 +1,9 @@
-/**
- * The options of tiles that the commands for Veda share.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
 import { loadVeda, type VedaFile } from "../../model/veda/veda_file.ts";
 import { integer, number } from "../../tools/program/options.ts";
 
-/** --tile-tokens and --keep; `before` is what of the default number of tokens comes first. */
+/** --tile-tokens and --keep, of all commands for Veda; `before` is what of the default number of tokens comes first. */
 export const tileOptions = (before: string, keepHelp: string) => ({
   "tile-tokens": integer({
     help: "Number of tokens in a tile.",

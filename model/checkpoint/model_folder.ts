@@ -10,9 +10,7 @@ import { fileForModel, folderWithoutModel, noSuchModel } from "./not_a_model.ts"
 import { givenPart, type GivenParts } from "./part_place.ts";
 import { getIt } from "./unfinished.ts";
 
-/**
- * A model folder in the diffusers layout, `model_index.json` and a folder for each part, that tilereel can render from.
- */
+/** A folder in the diffusers layout that tilereel can render from: `model_index.json` and a folder for each part. */
 export interface ModelFolder {
   readonly path: string;
   readonly family: Family;

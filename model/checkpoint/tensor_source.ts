@@ -17,10 +17,7 @@ export interface TensorInfo {
   readonly file: string;
 }
 
-/**
- * Stored tensors by name, of one safetensors file or a set of shards. Only headers are read before a tensor is
- * requested.
- */
+/** Stored tensors by name, of one file or several shards. Only headers are read before a tensor is requested. */
 export interface TensorSource extends Disposable {
   /** The file, or the index of a sharded set: for messages. */
   readonly path: string;

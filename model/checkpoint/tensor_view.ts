@@ -9,10 +9,7 @@ export interface StoredAs {
   readonly scale?: string | undefined;
 }
 
-/**
- * Tensors of other sources under names of its own: several files as one, or the names of another layout. It owns the
- * sources.
- */
+/** Tensors of other sources, which it owns, by other names: several files as one, or the names of another layout. */
 export class TensorView implements TensorSource {
   readonly #scales: ReadonlyMap<string, StoredAs>;
 

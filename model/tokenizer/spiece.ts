@@ -22,8 +22,7 @@ const DECODER = new TextDecoder("utf-8", { fatal: true });
  * (sentencepiece_model.proto).
  *
  * @param endToken ends each text
- * @returns the `tokenizer.json` that transformers' converter makes of it: without the fallback to bytes, whatever it
- * says
+ * @returns the `tokenizer.json` that transformers' converter makes of it, but never with the fallback to bytes
  * @throws {TilereelError} if the file is missing, damaged, or of another kind
  */
 export async function readSentencePiece(file: StoredFile, endToken: string): Promise<object> {

@@ -1,4 +1,4 @@
-/** Of ComfyUI, of PEFT, of Kohya. */
+/** Prefixes of names: of ComfyUI, PEFT and Kohya. */
 const PREFIX = /^(model\.diffusion_model\.|diffusion_model\.|model\.|base_model\.model\.|transformer\.|lora_unet_)/;
 
 /** The names of layers in Wan's repository, in blocks and outside, and their names in diffusers. */

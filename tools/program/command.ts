@@ -1,14 +1,9 @@
-/**
- * The parts of a command of the command line, or of a program beside it.
- *
- * @module
- */
 import type { Completion, OptionTable, OptionValues } from "./options.ts";
 
 /** Descriptions of example command lines, one sentence each. */
 export type Examples = Readonly<Record<string, string>>;
 
-/** A command: its description, which help is written from, and what it does. */
+/** A command of the command line, or a program beside it: what help is written from, and what it does. */
 export interface Command<T extends OptionTable = OptionTable> {
   /** How it is called: "tilereel train router", or "deno task bench". */
   readonly name: string;

@@ -1,9 +1,3 @@
-/**
- * Command lines as they would be typed.
- *
- * @module
- */
-
 /** A command line of `tilereel` from its words. */
 export function lineOf(...words: readonly string[]): string {
   return ["tilereel", ...words.map(shellQuoted)].join(" ");

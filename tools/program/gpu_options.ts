@@ -1,8 +1,3 @@
-/**
- * The options that choose the GPU of a command, and the opening of that GPU.
- *
- * @module
- */
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { PRECISIONS } from "../../gpu/precision.ts";

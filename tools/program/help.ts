@@ -1,8 +1,3 @@
-/**
- * Help texts, written from the commands' descriptions.
- *
- * @module
- */
 import { ENVIRONMENT, type EnvironmentVariable } from "../../gpu/common/environment.ts";
 import type { Command, CommandGroup, CommandTable, Examples } from "./command.ts";
 import type { Option } from "./options.ts";

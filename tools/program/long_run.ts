@@ -1,8 +1,3 @@
-/**
- * What commands with long work share: a GPU, progress, and an orderly end on Ctrl-C.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { type GpuValues, openGpuAsAsked } from "./gpu_options.ts";
@@ -33,7 +28,7 @@ export interface LongRun extends Output {
 }
 
 /**
- * Opens the GPU and the display of progress, and lets signals end the work in order.
+ * Opens what commands with long work share: the GPU, the display of progress, and an orderly end on Ctrl-C.
  *
  * @throws {TilereelError} if there is no such adapter
  */

@@ -1,8 +1,3 @@
-/**
- * The options of commands that load a model: which model, and how it lies on the GPU.
- *
- * @module
- */
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";

@@ -1,9 +1,3 @@
-/**
- * Options of other programs that tilereel does not have, with their alternatives.
- *
- * @module
- */
-
 import { UNSUPPORTED } from "../../model/checkpoint/unsupported.ts";
 
 /** By the names that other programs use, without leading dashes. */
@@ -42,7 +36,10 @@ refuse(
   "is not supported yet: progress is shown in steps; --steps 8 with a small --size gives a quick first look",
 );
 
-/** The message about an option, to put after its name; undefined for any other. */
+/**
+ * The message about an option of other programs that tilereel does not have, with its alternative, to put after its
+ * name; undefined for any other.
+ */
 export function notSupported(name: string): string | undefined {
   return SENTENCES.get(name.replaceAll("_", "-").toLowerCase());
 }

@@ -1,8 +1,3 @@
-/**
- * A command's options as a table: one entry drives parsing, validation and help.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { didYouMean } from "../../gpu/common/nearest.ts";
 
@@ -12,7 +7,10 @@ export type Completion = "file" | "folder" | readonly string[];
 /** The kind of an option's value. A "notation" is a text that only its option can read, such as a size. */
 export type OptionKind = "flag" | "text" | "path" | "number" | "integer" | "memory" | "choice" | "notation";
 
-/** One option of a command. All but `parse` is data, from which help, completion and forms are made. */
+/**
+ * One option of a command, which drives parsing, validation and help. All but `parse` is data, from which help,
+ * completion and forms are made.
+ */
 export interface Option<T> {
   readonly kind: OptionKind;
   /** Whether it describes a clip, or the process that makes clips. */

@@ -1,8 +1,3 @@
-/**
- * What a command prints while it works.
- *
- * @module
- */
 import { printable } from "../../gpu/common/errors.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { showProgress } from "./progress.ts";

@@ -1,8 +1,3 @@
-/**
- * Parses a command's arguments by its option table.
- *
- * @module
- */
 import { parseArgs } from "node:util";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { notSupported } from "./not_supported.ts";

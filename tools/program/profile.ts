@@ -1,8 +1,3 @@
-/**
- * `--profile FILE`: the GPU's work as a trace for chrome://tracing and Perfetto, and as a short summary.
- *
- * @module
- */
 import { resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
@@ -16,7 +11,7 @@ import { textTable } from "./text_table.ts";
 /** The number of kernels, and of gaps between kernels, in the summary. */
 const LISTED = 10, LISTED_GAPS = 5;
 
-/** The option. */
+/** `--profile FILE`: the GPU's work as a trace for chrome://tracing and Perfetto, and as a short summary. */
 export const profileOption = path({
   value: "FILE.json",
   help: "Write a trace of the kernels that ran on the GPU, which chrome://tracing and ui.perfetto.dev show, " +

@@ -1,9 +1,3 @@
-/**
- * Shows the progress of long work on the standard error: a bar on a terminal, plain lines elsewhere. Stages that take
- * less than a second are not shown.
- *
- * @module
- */
 import process from "node:process";
 import type { WriteStream } from "node:tty";
 // @ts-types="./cli_progress.d.ts"
@@ -30,7 +24,10 @@ export interface ProgressDisplay {
   stop(): void;
 }
 
-/** Opens a display. */
+/**
+ * Opens a display of long work on the standard error: a bar on a terminal, plain lines elsewhere. Stages that take less
+ * than a second are not shown.
+ */
 export function showProgress(options: ProgressOptions = {}): ProgressDisplay {
   const { stream = process.stderr, now = () => performance.now() } = options;
   let stage: Stage | undefined;

@@ -1,8 +1,3 @@
-/**
- * Runs commands, and programs beside the command line: benchmarks and tasks.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { commandHelp, usage } from "./help.ts";

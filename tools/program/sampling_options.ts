@@ -1,8 +1,3 @@
-/**
- * The options of commands that watch the model sample clips of prompts, and the runs that they describe.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";

@@ -1,9 +1,3 @@
-/**
- * Ctrl-C, the signal to terminate, and a closed terminal. They end the program at once; but during work that can be
- * saved, the first signal ends the work and the second ends the program.
- *
- * @module
- */
 import process from "node:process";
 import { removeUnfinished } from "../../gpu/native/replace_file.ts";
 
@@ -13,7 +7,10 @@ const STATUSES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 let working: Interruption | undefined;
 let farewell: Farewell | undefined;
 
-/** Handles the signals from now on, as the module describes. */
+/**
+ * From now on, Ctrl-C, the signal to terminate, and a closed terminal end the program at once; but during work that can
+ * be saved, the first signal ends the work and the second ends the program.
+ */
 export function handleSignals(): void {
   ignoreClosedTerminal();
   for (const [signal, status] of Object.entries(STATUSES) as [keyof typeof STATUSES, number][]) {

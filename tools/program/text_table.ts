@@ -1,9 +1,3 @@
-/**
- * Tables as lines of text.
- *
- * @module
- */
-
 /** Rows as aligned columns. Columns from `numbersFrom` on, counted from 0, are aligned to the right. */
 export function textTable(rows: readonly (readonly string[])[], numbersFrom = Infinity): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));

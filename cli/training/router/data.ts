@@ -1,8 +1,3 @@
-/**
- * The data that a router is trained on, as the options name it.
- *
- * @module
- */
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { ModelFolder } from "../../../model/checkpoint/model_folder.ts";

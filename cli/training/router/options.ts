@@ -1,8 +1,3 @@
-/**
- * The options of `tilereel train router`.
- *
- * @module
- */
 import { LARGEST_SEED } from "../../../model/noise.ts";
 import { DEFAULT_TAU } from "../../../model/vorta/methods.ts";
 import { AUTHORS_RECIPE, type TrainingRecipe } from "../../../model/vorta/recipe.ts";
@@ -23,7 +18,7 @@ const { weights } = AUTHORS_RECIPE;
 const weight = (of: keyof typeof weights, elsewhere: string, help: string) =>
   number({ help, elsewhere: [elsewhere], default: weights[of], min: 0 });
 
-/** The option table of `tilereel train router`. */
+/** The options of `tilereel train router`. */
 export const options = {
   ...inGroup("Data (one of --prompts and --data)", {
     prompts: path({

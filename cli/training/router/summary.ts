@@ -1,9 +1,3 @@
-/**
- * The messages about a router, during its training and afterwards. The thresholds of the verdict were measured on the
- * demo model (docs/quality.md).
- *
- * @module
- */
 import type { AttentionTask } from "../../../model/attention/method.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { type Branch, BRANCHES } from "../../../model/vorta/branch.ts";
@@ -86,10 +80,10 @@ function sharesText(shares: Readonly<Record<Branch, number>>): string {
 }
 
 /**
- * Judges a router.
+ * Judges a router. The thresholds were measured on the demo model (docs/quality.md).
  *
  * @param figures `loss`: the weighted sum; `distilled`: whether distillation was part of it; `density`: the pairs that
- *   are multiplied, of full attention's, over all noise levels
+ * are multiplied, of full attention's, over all noise levels
  */
 export function routerVerdict(
   { steps, loss, distillation, distilled, density }: {

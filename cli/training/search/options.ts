@@ -1,8 +1,3 @@
-/**
- * The options of `tilereel search tiles`.
- *
- * @module
- */
 import { flag, inGroup, integer, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
@@ -12,7 +7,7 @@ import { tileOptions } from "../tile_options.ts";
 /** Defaults of the command. */
 export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 };
 
-/** The option table of `tilereel search tiles`. */
+/** The options of `tilereel search tiles`. */
 export const options = {
   ...samplingRunOptions,
   ...inGroup("Search", {

@@ -1,9 +1,3 @@
-/**
- * The summary of a search for tile shapes. The thresholds of its verdict were measured on the demo model at 256x256 with
- * tiles of 32 in searched shapes (docs/quality.md).
- *
- * @module
- */
 import { type TileShapes, uniformShapes } from "../../../model/veda/tile_shapes.ts";
 import { bestSingle, meanError, type SearchTable } from "../../../model/veda/plan_choice.ts";
 import { sizesText } from "../../../tools/program/clip/vorta_options.ts";
@@ -58,10 +52,11 @@ function layerTable({ shapes, choices }: TileShapes): string {
 }
 
 /**
- * Judges a plan.
+ * Judges a plan. The thresholds were measured on the demo model at 256x256 with tiles of 32 in searched shapes
+ * (docs/quality.md).
  *
  * @param figures mean errors of attention, `ours` with each head's own shape and `theirs` with `single`, the best shape
- *   for all
+ * for all
  */
 export function searchVerdict(
   { ours, theirs, keep, single }: { ours: number; theirs: number; keep: number; single: string },

@@ -1,8 +1,3 @@
-/**
- * The options of `tilereel train tiles`.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
@@ -16,7 +11,7 @@ import { loadTiles, tileOptions } from "../tile_options.ts";
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
 
-/** The option table of `tilereel train tiles`. */
+/** The options of `tilereel train tiles`. */
 export const options = {
   ...samplingRunOptions,
   ...inGroup("Tiles", {

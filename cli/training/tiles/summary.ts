@@ -1,9 +1,3 @@
-/**
- * The messages about a tile scorer, during its training and afterwards. The thresholds of the verdict were measured on
- * the demo model (docs/quality.md).
- *
- * @module
- */
 import type { TileTrainingStep } from "../../../model/veda/training_options.ts";
 import { type Trend, trendText } from "../log_summary.ts";
 import type { TrainingResult } from "../run_training.ts";
@@ -57,10 +51,10 @@ function shareTrendText({ first, last }: Trend): string {
 }
 
 /**
- * Judges scores.
+ * Judges scores. The thresholds were measured on the demo model (docs/quality.md).
  *
- * @param figures `loss`: the KL divergence; `kept`: attention within the tiles that the scores pick, of which `keep` are
- *   kept; `planned`: whether the heads have shapes that were searched for
+ * @param figures `loss`: the KL divergence; `kept`: attention within the tiles that the scores pick, of which `keep`
+ * are kept; `planned`: whether the heads have shapes that were searched for
  */
 export function tilesVerdict(
   { steps, loss, recall, kept, keep, planned }: {

@@ -1,8 +1,3 @@
-/**
- * The options that say how self-attention is computed.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fullAttention } from "../../../model/attention/full.ts";
 import type { AttentionMethod } from "../../../model/attention/method.ts";
@@ -20,7 +15,7 @@ import { choice, inGroup, number, ofClip, ofOption, type OptionValues, path } fr
 import { readyVeda, VEDA_KEYS, vedaOptions } from "./veda_options.ts";
 import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
-/** The table of attention options. */
+/** The options that say how self-attention is computed. */
 export const attentionOptions = ofClip(inGroup("Attention", {
   attention: choice({
     choices: ["full", "vorta", "veda", "sliding", "coreset"],

@@ -1,8 +1,3 @@
-/**
- * The options that describe one clip: on the command line, and as keys of a line in a prompts file.
- *
- * @module
- */
 import { LARGEST_SEED } from "../../../model/noise.ts";
 import { checkSigmas, SIGMA_GRID_NAMES, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
 import { commonMultiples } from "../../../model/families.ts";
@@ -126,7 +121,7 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
   }),
 }));
 
-/** The table of options that describe one clip. */
+/** The options that describe one clip: on the command line, and as keys of a line in a prompts file. */
 export const clipOptions = { ...sceneOptions, ...samplingOptions };
 
 /** Values of {@linkcode clipOptions} that were given. */

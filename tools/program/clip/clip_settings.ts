@@ -1,8 +1,3 @@
-/**
- * The complete settings of a clip.
- *
- * @module
- */
 import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { ClipShape } from "../../../model/video/read/read_clip.ts";

@@ -1,8 +1,3 @@
-/**
- * The clips that a model samples of a prompts file, to learn from them.
- *
- * @module
- */
 import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
 import type { SampledClip } from "../../../model/training/data/sampled_clip.ts";
 import { sampleSeed } from "../../../model/training/data/sampled_set.ts";
@@ -11,10 +6,10 @@ import { clipSettings, overlay } from "./clip_settings.ts";
 import { readPrompts } from "./prompts_file.ts";
 
 /**
- * The prompts of a file with their settings. The file's "out" has no effect.
+ * The clips that a model samples of the prompts in a file, to learn from them. The file's "out" has no effect.
  *
  * @param given for all clips: `generation`, the model's defaults, under `values`, under those of a line; `seed`, the
- *   training's, from which those of the clips are derived, except where a line gives one
+ * training's, from which those of the clips are derived, except where a line gives one
  * @throws {TilereelError} if the file cannot be read or a line is wrong
  */
 export async function clipsOfPrompts(

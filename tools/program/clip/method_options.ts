@@ -1,8 +1,3 @@
-/**
- * The methods that a clip is computed with, as options. Each has a table whose first option names its kind.
- *
- * @module
- */
 import type { Grid } from "../../../model/attention/grid.ts";
 import type { AttentionMethod } from "../../../model/attention/method.ts";
 import type { FileStore } from "../../../model/files/store.ts";
@@ -10,7 +5,7 @@ import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { OptionTable, OptionValues } from "../options.ts";
 import { attentionOptions, attentionStillMeant, readyAttention } from "./attention_options.ts";
 
-/** The tables, by the option that names the kind. */
+/** Tables of options of the methods that a clip is computed with, each under its first option, which names its kind. */
 export const METHODS: Readonly<Record<string, Method>> = {
   attention: { options: attentionOptions, stillMeant: attentionStillMeant },
 };

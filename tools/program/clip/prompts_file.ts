@@ -1,8 +1,3 @@
-/**
- * Files of prompts: one per line as text, or as one JSON object per line.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { isNotFound, systemReason, TOO_LONG } from "../../../model/files/file_error.ts";
 import { parseJsonObject } from "../../../model/checkpoint/json.ts";

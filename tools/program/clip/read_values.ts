@@ -1,15 +1,11 @@
-/**
- * Values of options by their names, as a line of JSON or a setting has them.
- *
- * @module
- */
 import { printable, quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { type Sigmas, stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { notSupported } from "../not_supported.ts";
 import { type OptionKind, type OptionTable, type OptionValues, parseValue, suggestOption } from "../options.ts";
 
 /**
- * Checks values by the table of their options. In keys "_" means the same as "-"; null is no value.
+ * Checks values of options by their names, as a line of JSON or a setting has them. In keys "_" means the same as "-";
+ * null is no value.
  *
  * @param given texts as on the command line, or numbers or lists of numbers
  * @param where what errors begin with

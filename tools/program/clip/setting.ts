@@ -1,8 +1,3 @@
-/**
- * Settings to compare, each written as words: `vorta tau=0.5`, `full steps=10`, `mine: vorta router=my.safetensors`.
- *
- * @module
- */
 import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { samplingOptions, sceneOptions } from "./clip_options.ts";
 import { methodOptions } from "./method_options.ts";
@@ -15,7 +10,7 @@ export const settingOptions = { ...methodOptions, ...samplingOptions };
 /** Values of {@link settingOptions} that were given. */
 export type SettingValues = OptionValues<typeof settingOptions>;
 
-/** One setting. */
+/** A setting to compare, written as words: `vorta tau=0.5`, `full steps=10`, `mine: vorta router=x.safetensors`. */
 export interface Setting {
   /** Its given name, or its words. */
   readonly name: string;

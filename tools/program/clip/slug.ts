@@ -1,9 +1,3 @@
-/**
- * File names made from prompts.
- *
- * @module
- */
-
 const LONGEST = 48;
 
 /** The prompt as a part of a file name: lower case, joined by dashes, cut between words, and never empty. */

@@ -1,8 +1,3 @@
-/**
- * Veda's attention as options.
- *
- * @module
- */
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/veda/methods.ts";
 import { checkCapacity } from "../../../model/veda/tile_shapes.ts";

@@ -1,8 +1,3 @@
-/**
- * The sizes of VORTA's attention as options.
- *
- * @module
- */
 import { checkSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { type AboutValue, inGroup, notation, number, ofOption, type Option, type OptionValues } from "../options.ts";
