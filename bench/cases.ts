@@ -13,9 +13,7 @@ import type { Size } from "./program.ts";
 import { normalTensor } from "./random.ts";
 import { SHAPES } from "./shapes.ts";
 
-/**
- * Work that `bench` and `bench:sweep` time: a kernel at a size of Wan 1.3B at 832x480, 81 frames, or the demo model.
- */
+/** Work that `bench` and `bench:sweep` time: kernels at sizes of Wan 1.3B at 832x480, 81 frames, or the demo model. */
 export interface Case {
   /** The name of the computation, with its size. */
   readonly name: string;

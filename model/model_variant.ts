@@ -4,10 +4,7 @@ import type { LoadOptions } from "./pipeline.ts";
 import type { WeightChoices } from "./weights/weight_options.ts";
 import type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 
-/**
- * The parts and the number format that a model is used with. The same value loads the model and distinguishes its
- * results.
- */
+/** A model's parts and number format as they are used. The same value loads the model and distinguishes its results. */
 export interface ModelVariant {
   /** Folders, or single files of weights, in place of parts of the model, by the parts' names: `{ vae: "vae.safetensors" }`. */
   readonly parts?: GivenParts | undefined;

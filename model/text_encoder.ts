@@ -29,10 +29,7 @@ export interface EncodedPrompts {
   readonly pooled?: Tensor;
 }
 
-/**
- * Turns tokens into the embeddings that a transformer is conditioned on: the interface between the pipeline and a text
- * encoder.
- */
+/** Turns tokens into the embeddings that a transformer is conditioned on. The pipeline knows text encoders by it. */
 export interface TextEncoder extends Disposable {
   /**
    * @param prompts at least one, all padded to the same number of tokens

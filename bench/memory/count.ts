@@ -51,10 +51,7 @@ export interface MemoryCount {
 /** After this number of steps, UniPC's whole history is in memory. */
 const STEPS = 3;
 
-/**
- * Counts the memory that rendering a clip takes, stage by stage: the real pipeline loads, denoises and decodes with one
- * of Wan's models on a dry device.
- */
+/** Counts the memory of rendering a clip stage by stage: the real pipeline on a dry device, with a model of Wan's. */
 export async function countMemory({ model, stored, ...one }: MemoryCase): Promise<MemoryCount> {
   return await countModel(SHAPES[DRY_MODELS[model]].model(drySource, { ...stored && { stored } }), one);
 }

@@ -4,10 +4,7 @@ import { VortaAttention } from "../../model/vorta/attention.ts";
 import { shuffledRounds } from "../../model/training/random.ts";
 import { defaultSettings, type VortaSettings } from "../../model/vorta/settings.ts";
 
-/**
- * The routes of `like`, shuffled over steps, layers and heads, for comparison with a router's: the branches have as
- * many heads, and the density is equal.
- */
+/** The routes of `like`, shuffled over steps, layers and heads: branches have as many heads, and density is equal. */
 export function randomRoutes(like: AttentionMethod, settings: VortaSettings | undefined): AttentionMethod {
   return {
     async prepare(task) {

@@ -11,10 +11,7 @@ import type { SelfAttention } from "../../model/attention/method.ts";
 import { normalTensor } from "../random.ts";
 import { measuredSettings, type ModelShape } from "../shapes.ts";
 
-/**
- * A kind of self-attention whose denoising steps are timed, with routes and scores that nothing has trained. It holds
- * GPU memory until it is disposed of.
- */
+/** A kind of self-attention to time, with untrained routes and scores. It holds GPU memory until it is disposed of. */
 export interface TimedMethod extends Disposable {
   readonly name: string;
   /** The share of the pairs of queries and keys that are multiplied. */

@@ -5,10 +5,7 @@ import { randomSource } from "../full_size/made_source.ts";
 import { normalTensor } from "../random.ts";
 import type { ModelShape } from "../shapes.ts";
 
-/**
- * A transformer with random weights, to be timed whole or by the block. Each function records the work once and frees
- * the tensors that it made.
- */
+/** A transformer with random weights. Each function records the work once and frees the tensors that it made. */
 export interface TimedTransformer {
   /** The number of blocks whose weights are on the GPU. */
   readonly loaded: number;

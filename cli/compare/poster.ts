@@ -5,10 +5,7 @@ import { encodePng } from "../../model/video/png.ts";
 /** Posters are at most this wide: a page holds many. */
 const WIDEST = 320;
 
-/**
- * Encodes a clip's first frame as a PNG, which is shown until the clip plays. Wide frames are scaled down: each pixel
- * is the mean of a square of pixels.
- */
+/** A clip's first frame as a PNG, to show until the clip plays. Wide frames are reduced by means over squares. */
 export function encodePoster(video: Video): Uint8Array<ArrayBuffer> {
   const scale = Math.ceil(video.width / WIDEST);
   const width = Math.floor(video.width / scale), height = Math.floor(video.height / scale);

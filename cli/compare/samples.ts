@@ -2,10 +2,7 @@ import { fileError } from "../../model/files/file_error.ts";
 import type { Video } from "../../model/video/video.ts";
 import { writeAtomically } from "../../model/files/output.ts";
 
-/**
- * Writes a clip's exact samples as RGB, frame by frame, compressed by gzip. Settings that are added later are measured
- * against them.
- */
+/** Writes a clip's exact samples as RGB, frame by frame, by gzip. Later settings are measured against them. */
 export async function writeSamples(path: string, { data }: Video): Promise<void> {
   const stream = new Blob([data as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new CompressionStream("gzip"));
   await writeAtomically(path, (temporary) => Deno.writeFile(temporary, stream));

@@ -60,10 +60,7 @@ const CIRCUMSTANCES = ["version", "adapter", "source", "density"];
 /** The number of differences that are listed. */
 const MOST_TOLD = 3;
 
-/**
- * The differences between two records, as in `steps 20, now 30; negative "", now "blurry"`; undefined if there are
- * none.
- */
+/** The differences between two records, as `steps 20, now 30; negative "", now "blurry"`; undefined if none. */
 export function differences(before: ClipRecord, now: ClipRecord): string | undefined {
   const keys = [...new Set([...Object.keys(now), ...Object.keys(before)])];
   const others = Object.entries(METHODS).filter(([kind]) => before[kind] !== now[kind]);

@@ -4,9 +4,7 @@ import { formatPsnr, formatSeconds } from "../compare/table.ts";
 import type { EmbeddedPrompt } from "./embed.ts";
 import { type Html, html } from "./html.ts";
 
-/**
- * An article per prompt with its clips side by side. play.js plays the videos of each `data-together` element in step.
- */
+/** An article per prompt with its clips side by side. play.js plays the videos of a `data-together` element in step. */
 export function clipsSection({ prompts }: Comparison, embedded: readonly EmbeddedPrompt[]): Html {
   const left = prompts.length - embedded.length;
   return html`<section aria-labelledby="clips">

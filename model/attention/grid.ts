@@ -1,7 +1,4 @@
-/**
- * Numbers of tokens along frames, rows and columns: the grid that a latent video is cut into, a position in it, or the
- * size of a part.
- */
+/** Numbers of tokens along frames, rows and columns: a latent video's grid, a position in it, or the size of a part. */
 export type Grid = readonly [frames: number, rows: number, columns: number];
 
 /**

@@ -4,10 +4,7 @@ import type { TokenLayout } from "./layout.ts";
 import type { AttentionTask, SelfAttention } from "./method.ts";
 import { attentionOutput } from "./output.ts";
 
-/**
- * Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim]. Other heads are not
- * written.
- */
+/** Self-attention for some heads of a layer, written to `into`, [batch, tokens, heads · head dim], and no others. */
 export type SomeHeads = (q: Tensor, k: Tensor, v: Tensor, layer: number, into: Tensor) => void;
 
 /** Every head of every layer. */

@@ -19,10 +19,7 @@ export function prefixesOf({ layers, layerPrefixes }: Pick<HeadShape, "layers" |
   return layerPrefixes ?? Array.from({ length: layers }, (_, layer) => `blocks.${layer}.`);
 }
 
-/**
- * The tokens that self-attention runs over: those of a clip's grid in raster order, and behind them those that no
- * sparse pattern may drop.
- */
+/** The tokens of self-attention: a clip's grid in raster order, then those that no sparse pattern may drop. */
 export interface TokenLayout {
   readonly grid: Grid;
   /** The number of tokens that are always kept: text beside the video, image tokens. */

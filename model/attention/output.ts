@@ -4,10 +4,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { product } from "./grid.ts";
 import { type TokenLayout, validTokens } from "./layout.ts";
 
-/**
- * Makes a tensor for attention's output, of the shape of q, [batch, tokens, heads · head dim]. Padding is 0; the rest
- * is undefined.
- */
+/** Makes a tensor like q, [batch, tokens, heads · head dim], for an output. Padding is 0; the rest is undefined. */
 export function attentionOutput(gpu: Gpu, q: Tensor, layout: TokenLayout): Tensor {
   const [batch, tokens, dim] = q.shape as [number, number, number];
   if (tokens !== product(layout.grid) + layout.kept) {

@@ -1,10 +1,7 @@
 import type { TokenLayout } from "./layout.ts";
 import type { AttentionTask } from "./method.ts";
 
-/**
- * One state of attention for each pass of a denoising step. Passes of one length share it. All are disposed of
- * together.
- */
+/** One state of attention for each pass of a step; passes of one length share it. All are disposed of together. */
 export class Passes<T extends Disposable> implements Disposable {
   readonly #byPass: readonly T[];
   readonly #held: DisposableStack;

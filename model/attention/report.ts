@@ -11,10 +11,7 @@ export interface AttentionReport {
   readonly density: number;
   /** A clause that says why nothing was left out, where a sparse method has a density of 1. */
   readonly whyFull?: string;
-  /**
-   * For routed attention: the branch that each head took, an index into `BRANCHES` of model/vorta/branch.ts, as
-   * [steps][layers][heads].
-   */
+  /** For routed attention: each head's branch, an index into `BRANCHES` (vorta/branch.ts), [steps][layers][heads]. */
   readonly routes?: readonly (readonly Uint8Array[])[];
 }
 

@@ -12,10 +12,7 @@ export interface StoredBlocks<Block> {
   load(weights: Weights, layer: number): Promise<Block>;
 }
 
-/**
- * Gives the transformer its blocks, whether they stay on the GPU or are streamed from disk through a few slots on the
- * GPU.
- */
+/** Gives the transformer its blocks, which stay on the GPU or are streamed from disk through a few slots there. */
 export interface BlockSource<Block> {
   /** All blocks, where all are on the GPU. */
   readonly resident: readonly Block[] | undefined;

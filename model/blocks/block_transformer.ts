@@ -56,10 +56,7 @@ export async function loadWeights<Outer, Block>(
   return { outer, blocks, weights };
 }
 
-/**
- * The base of transformers whose layers are blocks: loading, and the loop over the blocks. A family adds what comes
- * before, in and after a block.
- */
+/** A transformer whose layers are blocks. A family adds what comes before, in and after a block. */
 export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> implements VideoTransformer {
   protected readonly outer: Outer;
 

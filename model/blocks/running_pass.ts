@@ -2,9 +2,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { EmbeddedPass, ForwardPass } from "../family.ts";
 
-/**
- * A forward pass between its embeddings and its projection. What it has computed last is freed once it is not needed.
- */
+/** A forward pass between its embeddings and its projection. What it computed last is freed once it is not needed. */
 export class RunningPass<Pass extends EmbeddedPass> {
   #x: Tensor;
   #kept = false;

@@ -84,7 +84,10 @@ const DTYPES = {
   BOOL: integer(Uint8Array) as StoredDtype,
 };
 
-/** How a tensor is stored; bytes are little-endian. Tensors of any dtype can be listed and read as bytes. */
+/**
+ * How a tensor is stored: in little-endian, as safetensors says and all of Deno's platforms are. Tensors of any dtype
+ * can be listed and read as bytes.
+ */
 export type Dtype = keyof typeof DTYPES;
 
 const all = Object.keys(DTYPES) as readonly Dtype[];

@@ -27,9 +27,7 @@ export interface Recognised {
   readonly todo?: string;
 }
 
-/**
- * The number of bytes that are read: enough for the title of a web page and for GGUF's architecture, which comes first.
- */
+/** The number of bytes that are read: enough for a web page's title and for GGUF's architecture, which comes first. */
 export const LOOK_AT = 4096;
 /** The limit of the reference implementation. Longer headers are treated as damage. */
 const LONGEST_SAFETENSORS_HEADER = 100_000_000;
@@ -122,9 +120,7 @@ function isSafetensors(start: Uint8Array): boolean {
   return new DataView(start.buffer, start.byteOffset).getBigUint64(0, true) <= LONGEST_SAFETENSORS_HEADER;
 }
 
-/**
- * GGUF has a magic number, a version, counts of tensors and values, then the values by name; the architecture is first.
- */
+/** GGUF has a magic number, a version, counts of tensors and values, then values by name; the architecture is first. */
 function gguf(start: Uint8Array): Recognised {
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   const read = (at: number): { text: string; end: number } | undefined => {

@@ -9,10 +9,7 @@ import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
 import { getIt } from "./unfinished.ts";
 
-/**
- * Extensions of weight files that are not supported. If one is found, the message for a missing safetensors file names
- * it.
- */
+/** Extensions of weight files that are not supported. The message for a missing safetensors file names one. */
 const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 
 /** The kinds of files that weights are read from, the preferred one first. */

@@ -42,9 +42,7 @@ class View {
   ) {}
 }
 
-/**
- * The first bytes of files by PyTorch before 1.6: a pickle of a magic number. No safetensors file can start like this.
- */
+/** The first bytes of files by PyTorch before 1.6: a pickle of a magic number. No safetensors file starts like this. */
 const OLD_MAGIC = [0x80, 0x02, 0x8a, 0x0a];
 
 /**
@@ -192,8 +190,7 @@ function gather(stored: Float32Array, { offset, shape, strides }: View): Float32
 }
 
 async function checkByteOrder(file: ByteSource, entry: ZipEntry | undefined): Promise<void> {
-  // Before PyTorch 2.1 there was no such entry, and the byte order was the writing machine's: little-endian on nearly
-  // all.
+  // Before PyTorch 2.1 there was no such entry, and the byte order was the machine's: little-endian on nearly all.
   if (!entry) return;
   const order = entry.length <= 16 ? new TextDecoder().decode(await readPart(file, entry.offset, entry.length)) : "";
   if (order !== "little") {

@@ -6,10 +6,7 @@ interface Unsupported {
   readonly options?: readonly string[];
 }
 
-/**
- * What is not supported yet, by the name of what a file holds. Whoever adds support removes the line here: then no
- * message says otherwise.
- */
+/** What is not supported yet, by what a file holds. Whoever adds support removes the line: messages go by it. */
 export const UNSUPPORTED: Readonly<Record<string, Unsupported>> = {
   GGUF: { todo: "download the safetensors version of the same model, or convert it" },
   LoRA: {

@@ -3,9 +3,7 @@ import type { FileStore, StoredFile } from "../files/store.ts";
 
 /** Files up to this size are read completely. */
 const SMALL_FILE = 2 ** 20;
-/**
- * For larger files, the number of positions that are read, and the bytes at each. Training changes weights everywhere.
- */
+/** For larger files, the number of positions that are read, and the bytes at each: training changes all weights. */
 const PLACES = 64;
 const PLACE_BYTES = 2 ** 12;
 

@@ -91,10 +91,7 @@ export class References implements Disposable {
   }
 }
 
-/**
- * Where a part and its references are: both in a folder `tiny_*`, or the part in the model under test and its references
- * in a file `demo_*`.
- */
+/** Where a part and its references are: in a folder `tiny_*`, or in the model under test and a file `demo_*`. */
 export async function partAt(path: string, part: string, { model }: ParityContext) {
   return path.endsWith(".safetensors")
     ? { folder: await (await openModelFolder(model)).component(part), file: path, isTiny: false }

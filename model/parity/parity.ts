@@ -27,10 +27,7 @@ const CASES: readonly ParityCase[] = [
   vedaSearch,
 ];
 
-/**
- * The contents of a folder of reference tensors, made by other implementations: diffusers, transformers, the papers'
- * own code.
- */
+/** A folder of reference tensors by other implementations: diffusers, transformers, the papers' own code. */
 export interface ParityPlan {
   readonly runs: readonly { readonly path: string; readonly case: ParityCase }[];
   /** Entries that no case recognises. */

@@ -1,8 +1,3 @@
-/**
- * `vorta_attention_*`, `vorta_train`, `vorta_eval` and `vorta_partial`: made by the VORTA authors' code.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -26,7 +21,10 @@ import { relativeError } from "../../gpu/relative_error.ts";
 import { type Check, Checks, type ParityCase, type ParityContext, References } from "./case.ts";
 import { errorByGradient } from "./measures.ts";
 
-/** The three branches on given q, k, v, and the tokens that core-set attention keeps. */
+/**
+ * `vorta_attention_*` (this and the following by the VORTA authors' code): the three branches on given q, k, v, and the
+ * tokens that core-set attention keeps.
+ */
 export const vortaAttention: ParityCase = {
   matches: /^vorta_attention_.*\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {
@@ -62,7 +60,7 @@ export const vortaAttention: ParityCase = {
 /** The losses that the references were trained with. */
 const WEIGHTS = { diffusion: 1, regularization: 0.02, distillation: 20 };
 
-/** One training pass, then the losses and routers of three steps of AdamW. */
+/** `vorta_train`: one training pass, then the losses and routers of three steps of AdamW. */
 export const vortaTrain: ParityCase = {
   matches: /^vorta_train\.safetensors$/,
   async *run(path, context): AsyncIterable<Check> {
@@ -132,7 +130,7 @@ export const vortaTrain: ParityCase = {
   },
 };
 
-/** Routed inference: each head takes the branch that its score names. */
+/** `vorta_eval` and `vorta_partial`: routed inference, where each head takes the branch that its score names. */
 export const vortaEval: ParityCase = {
   matches: /^vorta_(?:eval|partial)\.safetensors$/,
   async *run(path, context): AsyncIterable<Check> {

@@ -7,10 +7,7 @@ export const SCHEDULER_KINDS = ["unipc", "euler"] as const;
 /** One of {@link SCHEDULER_KINDS}. */
 export type SchedulerKind = typeof SCHEDULER_KINDS[number];
 
-/**
- * A model's scheduler and its settings, from `scheduler/scheduler_config.json`. Settings of the other kind have
- * diffusers' defaults.
- */
+/** `scheduler/scheduler_config.json`: a model's scheduler. Settings of the other kind have diffusers' defaults. */
 export interface SchedulerConfig {
   readonly kind: SchedulerKind;
   /** The timestep of a sigma of 1. */

@@ -9,10 +9,7 @@ import {
 } from "@huggingface/tokenizers";
 import { charsmapNormalizer } from "./charsmap.ts";
 
-/**
- * Corrects a tokenizer of `@huggingface/tokenizers` where its ids differ from those of Hugging Face's Rust library,
- * which Python uses.
- */
+/** Corrects `@huggingface/tokenizers` where its ids differ from those of the Rust library that Python uses. */
 export function correct({ normalizer, pre_tokenizer, model }: Tokenizer, splits: boolean): void {
   if (normalizer) correctNormalizer(normalizer);
   if (pre_tokenizer) correctPreTokenizer(pre_tokenizer);

@@ -26,10 +26,7 @@ export interface Tokenizer {
    * end, but keeps its start and end tokens.
    */
   encode(text: string, maxLength: number): EncodedText;
-  /**
-   * Words of a text that the vocabulary does not have, or has only as single letters: a model understands little of
-   * them.
-   */
+  /** Words of a text that the vocabulary lacks, or has only as single letters: a model understands little of them. */
   unknownWords(text: string): string[];
 }
 

@@ -24,10 +24,7 @@ export function randomUniform(...of: readonly number[]): number {
   return randomBits(...of) / 2 ** 32;
 }
 
-/**
- * A function from the number of a draw to the index drawn: every round of `size` draws has each index once, in an order
- * of its own.
- */
+/** From the number of a draw to the index drawn: each round of `size` draws has each index once, in its own order. */
 export function shuffledRounds(size: number, ...of: readonly number[]): (draw: number) => number {
   let order: { readonly round: number; readonly indices: readonly number[] } | undefined;
   return (draw) => {

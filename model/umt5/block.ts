@@ -1,8 +1,3 @@
-/**
- * One block of the UMT5 encoder: self-attention and a gated feed-forward, each behind a norm and added to its input.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { relativePositionBias } from "../../gpu/ops/relative_position_bias.ts";
@@ -13,7 +8,7 @@ import type { Weights } from "../weights/weights.ts";
 import type { PartWeights } from "../family.ts";
 import type { Umt5Config } from "./config.ts";
 
-/** The weights of one block on the GPU. */
+/** The weights of one block on the GPU: self-attention and a gated feed-forward, each behind a norm. */
 export interface Umt5Block {
   readonly attentionNorm: Tensor;
   readonly q: Linear;

@@ -1,12 +1,7 @@
-/**
- * The shape of a UMT5 encoder, from `text_encoder/config.json`.
- *
- * @module
- */
 import type { StoredFile } from "../files/store.ts";
 import { readPartConfig } from "../checkpoint/open_part.ts";
 
-/** The configuration of `UMT5EncoderModel`. */
+/** The configuration of `UMT5EncoderModel`, from `text_encoder/config.json`. */
 export interface Umt5Config {
   readonly vocabSize: number;
   /** Channels of a token. */

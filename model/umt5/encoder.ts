@@ -1,8 +1,3 @@
-/**
- * The UMT5 encoder on the GPU. It runs block by block, so only one block of UMT5-XXL must fit.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { zeroPastLength } from "../../gpu/ops/zero_past_length.ts";
@@ -41,7 +36,7 @@ export async function openUmt5Encoder(
   return new Umt5Encoder(gpu, config, await openPart(folder, UMT5_WEIGHTS), options);
 }
 
-/** transformers' `UMT5EncoderModel`. */
+/** transformers' `UMT5EncoderModel` on the GPU. It runs block by block, so only one block of UMT5-XXL must fit. */
 export class Umt5Encoder implements TextEncoder {
   /** Takes `source` over: disposing of this closes it. */
   constructor(

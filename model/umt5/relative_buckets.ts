@@ -1,11 +1,5 @@
 /**
- * T5's buckets of relative positions.
- *
- * @module
- */
-
-/**
- * The bucket of each distance key − query from 1 − tokens to tokens − 1. Half of the buckets are for keys behind the
+ * T5's bucket of each distance key − query from 1 − tokens to tokens − 1. Half of the buckets are for keys behind the
  * query; in each half, half stand for one distance each and the others for ranges that grow logarithmically up to
  * `maxDistance`, the last one taking everything beyond.
  */

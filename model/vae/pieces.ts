@@ -2,9 +2,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { PAST } from "./feature_cache.ts";
 
-/**
- * Frames that a stage takes at once, if a frame's largest tensor has `frameBytes` and no tensor is to exceed `limit`.
- */
+/** Frames that a stage takes at once, if a frame's largest tensor has `frameBytes` and none is to exceed `limit`. */
 export function pieceFrames(gpu: Gpu, limit: number, frameBytes: number): number {
   return Math.max(1, Math.floor(Math.min(limit, gpu.maxTensorBytes) / frameBytes) - PAST);
 }

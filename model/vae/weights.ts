@@ -24,10 +24,7 @@ export interface MatrixPart {
   readonly scale?: number;
 }
 
-/**
- * Reads, checks and uploads an autoencoder's weights by name, from PyTorch's layout to the channels-last one of the
- * convolutions, and owns them.
- */
+/** Reads, checks, uploads and owns an autoencoder's weights, in the channels-last layout of the convolutions. */
 export class VaeWeights implements Disposable {
   readonly #owned: TensorOwner;
 

@@ -18,10 +18,7 @@ export interface VedaAttentionOptions {
   readonly denseLayers?: ReadonlySet<number>;
 }
 
-/**
- * Veda's self-attention of all layers over one layout; each head has its own shape of tile. The patterns are on the GPU
- * until this is disposed of.
- */
+/** Veda's self-attention of all layers over one layout. Its patterns are on the GPU until it is disposed of. */
 export class VedaAttention implements Disposable {
   readonly #held: DisposableStack;
   readonly #full: FullAttention;

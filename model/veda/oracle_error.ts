@@ -36,10 +36,7 @@ export function sparseError(
   });
 }
 
-/**
- * As {@link sparseError}, with the tiles that have the most heat in full attention, as an oracle selects them. Tile
- * shapes are compared by this error.
- */
+/** As {@link sparseError}, with an oracle's tiles: those with the most heat. Shapes of tiles are compared by it. */
 export function oracleError(gpu: Gpu, state: FullAttention, pattern: TilePattern, heads: number): Tensor {
   return gpu.scope(() => {
     const { max } = tileHeat(gpu, state.q, state.k, state.lse, { heads, layout: pattern.layout });

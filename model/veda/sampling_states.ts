@@ -47,10 +47,7 @@ export interface SamplingRuns extends HeadShape {
 
 /** An observer of a sampling run. */
 export interface SamplingObserver {
-  /**
-   * Called with every layer of every pass, while the pass is recorded. It may record work of its own, but must not
-   * wait.
-   */
+  /** Called with every layer of every pass while the pass is recorded. It may record work of its own, but not wait. */
   readonly onState: (state: AttentionState) => void;
   /** Called after a step, when all of it is recorded. */
   readonly onStep: (step: number) => Promise<void> | void;

@@ -9,10 +9,7 @@ const PALETTE_SAMPLES = 1 << 18;
 /** GIF counts time in hundredths of a second, and viewers slow anything under two of them down to ten. */
 const SHORTEST_DELAY = 2;
 
-/**
- * An animated GIF that loops for ever, with one palette for the whole clip (palettes a frame would make still parts
- * flicker).
- */
+/** An animated GIF that loops for ever, with one palette for all (a palette a frame would make still parts flicker). */
 export function encodeGif(video: Video): Uint8Array<ArrayBuffer> {
   const palette = quantize(paletteSamples(video), COLOURS, { format: "rgb565" });
   const gif = GIFEncoder();

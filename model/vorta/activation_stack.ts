@@ -8,10 +8,7 @@ interface Offloaded {
   readonly numbers: Float32Array;
 }
 
-/**
- * A stack of f32 tensors: activations that wait for the backward pass. They are on the GPU up to a limit, and beyond
- * that offloaded to this machine's memory.
- */
+/** Activations (f32) that wait for the backward pass: on the GPU up to a limit, beyond it in this machine's memory. */
 export class ActivationStack implements Disposable {
   readonly #items: (Tensor | Offloaded)[] = [];
   readonly #owner: TensorOwner;

@@ -18,10 +18,7 @@ export interface CoreSet {
   readonly slots: number;
 }
 
-/**
- * Bucketed core-set selection (VORTA §3.2). A layout's grid is cut into buckets, and only representatives of each take
- * part in attention.
- */
+/** Bucketed core-set selection (VORTA §3.2): a grid is cut into buckets, and only representatives of each take part. */
 export function coreSet(layout: TokenLayout, { bucket, rate }: VortaSettings): CoreSet {
   const { grid } = layout;
   const counts = perAxis((axis) => Math.floor(grid[axis] / bucket[axis]));

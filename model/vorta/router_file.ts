@@ -94,8 +94,7 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
 }
 
 async function settingsNear(router: StoredFile): Promise<VortaSettings | undefined> {
-  // This is the folder of a link, not that of its target: Hugging Face's cache stores files elsewhere, under their
-  // hashes.
+  // The folder of a link, not that of its target: Hugging Face's cache stores files elsewhere, under their hashes.
   let folder = router.parent;
   for (let up = 0; up <= PARENTS && folder; up++, folder = folder.parent) {
     const config = folder.file("config.json");

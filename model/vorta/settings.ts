@@ -2,10 +2,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { type Grid, perAxis, product } from "../attention/grid.ts";
 
-/**
- * Sizes of tiles, windows and buckets along frames, rows and columns, in VORTA's two sparse kinds of attention. A
- * router is trained for one set.
- */
+/** Sizes along frames, rows and columns of VORTA's tiles, windows and buckets. A router is trained for one set. */
 export interface VortaSettings {
   /** Tokens of a tile of sliding-tile attention. */
   readonly tile: Grid;

@@ -1,8 +1,3 @@
-/**
- * The attention layers of a block: projections, norms across heads, rotary embedding, attention.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
@@ -39,7 +34,7 @@ export async function loadAttention(weights: Weights, dim: number): Promise<Atte
 export type Projected = readonly [q: Tensor, k: Tensor, v: Tensor];
 
 /**
- * The first half of an attention layer.
+ * The first half of an attention layer: projections, norms across heads, rotary embedding.
  *
  * @param x [batch, tokens, dim]: the source of queries
  * @param context [batch, keys, dim]: the source of keys and values; x itself in self-attention

@@ -1,8 +1,3 @@
-/**
- * One block of the transformer: self-attention, cross-attention to the text, feed-forward.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { gated } from "../../gpu/ops/gated.ts";
@@ -19,7 +14,7 @@ import { attend, type AttentionWeights, loadAttention, project } from "./attenti
 import type { TransformerConfig } from "./config.ts";
 import { feedForward, type FeedForwardWeights } from "../layers/feed_forward.ts";
 
-/** Weights of one block. */
+/** Weights of one block: self-attention, cross-attention to the text, feed-forward. */
 export interface BlockWeights extends FeedForwardWeights {
   readonly selfAttention: AttentionWeights;
   readonly crossAttention: AttentionWeights;

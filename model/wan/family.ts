@@ -1,8 +1,3 @@
-/**
- * Wan 2.1's text to video as a family of models.
- *
- * @module
- */
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
 import type { FileStore } from "../files/store.ts";
@@ -25,7 +20,7 @@ import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
 import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "./weights.ts";
 
-/** Wan 2.1. */
+/** Wan 2.1's text to video. */
 export const WAN: Family = {
   name: "Wan 2.1",
   transformerClass: "WanTransformer3DModel",

@@ -5,10 +5,7 @@ const WAN_FLOW_SHIFT = 5;
 /** The number of pixels half-way, as a factor, between 832x480 and 1280x720. Larger clips count as 720p. */
 const PIXELS_720P = Math.sqrt(832 * 480 * 1280 * 720);
 
-/**
- * Notes on a clip's schedule that depend on a Wan model's settings, as clauses. They use the terms of the model's
- * folder and not of a command line.
- */
+/** Notes on a clip's schedule for a Wan model, as clauses in the terms of its folder and not of a command line. */
 export function scheduleNotes(config: SchedulerConfig, clip: ScheduledClip): string[] {
   const notes: string[] = [];
   if (config.otherClass !== undefined && clip.scheduler === undefined) {

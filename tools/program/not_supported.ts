@@ -36,10 +36,7 @@ refuse(
   "is not supported yet: progress is shown in steps; --steps 8 with a small --size gives a quick first look",
 );
 
-/**
- * The message about an option of other programs that tilereel does not have, with its alternative, to put after its
- * name; undefined for any other.
- */
+/** What to say after the name of an option of other programs, with the alternative; undefined for any other name. */
 export function notSupported(name: string): string | undefined {
   return SENTENCES.get(name.replaceAll("_", "-").toLowerCase());
 }

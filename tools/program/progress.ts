@@ -24,10 +24,7 @@ export interface ProgressDisplay {
   stop(): void;
 }
 
-/**
- * Opens a display of long work on the standard error: a bar on a terminal, plain lines elsewhere. Stages that take less
- * than a second are not shown.
- */
+/** Shows progress on the standard error: a bar on a terminal, else plain lines. Stages below a second are not shown. */
 export function showProgress(options: ProgressOptions = {}): ProgressDisplay {
   const { stream = process.stderr, now = () => performance.now() } = options;
   let stage: Stage | undefined;

@@ -26,10 +26,7 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
   return await command.run(values, positionals) ?? 0;
 }
 
-/**
- * Runs a program and ends the process. Errors that the user can correct are printed as one sentence, bugs with their
- * trace.
- */
+/** Runs a program and ends the process. Errors that users can correct are printed as a sentence, bugs with a trace. */
 export async function runAsProgram<T extends OptionTable>(program: Command<T>): Promise<never> {
   try {
     Deno.exit(await runCommand(defineCommand(program), Deno.args));

@@ -65,10 +65,7 @@ export class Farewell implements Disposable {
   }
 }
 
-/**
- * Discards all further output to a closed terminal. It fails, at once or later, and that must not end work whose results
- * can still be saved.
- */
+/** Discards all output to a closed terminal: an error, at once or later, must not end work that can still be saved. */
 function ignoreClosedTerminal(): void {
   for (const name of ["log", "error"] as const) console[name] = unlessClosed(console[name].bind(console), undefined);
   // Progress, which is written to the stream, fails later.

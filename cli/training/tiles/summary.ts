@@ -11,8 +11,7 @@ const FEWEST_STEPS = 100, USUAL_STEPS = 300;
  */
 const GOOD_GAIN = 0.5, POOLING_GAIN = 0.3;
 /**
- * Attention within the picked tiles, and the clips' PSNR to full attention's, of the demo model at 256x256 in its own
- * tiles with keep 0.5 and 0.25.
+ * On the demo model, 256x256, its own tiles, keep 0.5 and 0.25: attention within picked tiles, PSNR to full attention.
  */
 const GOOD = { kept: 0.8, psnr: "25 to 27 dB" }, FAIR = { kept: 0.6, psnr: "21 to 22 dB" };
 

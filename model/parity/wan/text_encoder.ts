@@ -11,10 +11,7 @@ import { UMT5_WEIGHTS } from "../../umt5/block.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "../case.ts";
 
-/**
- * `demo_text_encoder.safetensors`: prompts to embeddings, by the model's encoder and, where it ships one, by its ONNX
- * twin.
- */
+/** `demo_text_encoder.safetensors`: prompts to embeddings, by the model's encoder and its ONNX twin, if any. */
 export const demoTextEncoder: ParityCase = {
   matches: /^demo_text_encoder\.safetensors$/,
   async *run(path, { gpus, model }): AsyncIterable<Check> {

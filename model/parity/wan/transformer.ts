@@ -6,10 +6,7 @@ import { WanTransformer3DModel } from "../../wan/transformer.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, partAt, References } from "../case.ts";
 
-/**
- * One forward pass: `demo_transformer.safetensors`, and folders `tiny_hd*` with a model of their own, of another head
- * size.
- */
+/** One forward pass: `demo_transformer.safetensors`, and folders `tiny_hd*` with models of other head sizes. */
 export const transformer: ParityCase = {
   matches: /^(?:demo_transformer\.safetensors|tiny_hd\d+)$/,
   async *run(path, context): AsyncIterable<Check> {

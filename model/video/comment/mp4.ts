@@ -8,10 +8,7 @@ const PATH = [["moov", 0], ["udta", 0], ["meta", 4], ["ilst", 0], ["\xa9cmt", 0]
 /** The text's type, and its language, which is any. */
 const UTF8 = [0, 0, 0, 1, 0, 0, 0, 0] as const;
 
-/**
- * The box `udta`, for the end of `moov`, with a comment: the tag `©cmt` in `moov/udta/meta/ilst`, as iTunes writes it
- * and players and ffmpeg show it.
- */
+/** The box `udta`, for the end of `moov`, with the tag `©cmt` in `meta/ilst`, as by iTunes and shown by ffmpeg. */
 export function commentBox(text: string): Uint8Array<ArrayBuffer> {
   const data = box("data", UTF8, new TextEncoder().encode(text));
   const handler = fullBox("hdlr", 0, new Uint8Array(4), "mdirappl", new Uint8Array(9));

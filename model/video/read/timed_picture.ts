@@ -8,10 +8,7 @@ export interface TimedPicture {
   rgb(): Uint8Array;
 }
 
-/**
- * A clip's pictures in order, as every reader of clips returns them. Files and programs behind them are closed when the
- * loop over them ends, however it ends.
- */
+/** A clip's pictures in order. Files and programs behind them are closed when the loop over them ends in any way. */
 export type Pictures = AsyncIterable<TimedPicture>;
 
 /** Part of a frame's time that passes before it is looked at. */

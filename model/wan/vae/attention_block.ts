@@ -12,10 +12,7 @@ const SCORE_BYTES = 2 ** 26;
 /** Queries are taken in multiples of this, so that every part starts where a buffer can be bound. */
 const QUERY_GRAIN = 64;
 
-/**
- * diffusers' `WanAttentionBlock`: self-attention between the pixels of one frame, with a single head as wide as the
- * channels.
- */
+/** diffusers' `WanAttentionBlock`: self-attention between a frame's pixels, with one head as wide as the channels. */
 export class AttentionBlock {
   private constructor(
     private readonly dim: number,
@@ -55,16 +52,14 @@ export class AttentionBlock {
   /** [pixels, channels], and so the result */
   #frame({ gpu }: Pass, x: Tensor): Tensor {
     const [pixels, channels] = x.shape as [number, number];
-    // Matrix products need a multiple of 4 along the axis they add up: pixels of zeros, which get no weight, make it
-    // one.
+    // Matrix products need a multiple of 4 along the axis that they sum: pixels of zeros without weight make it one.
     const padded = Math.ceil(pixels / 4) * 4;
     const normed = gpu.tensor([padded, channels]);
     if (padded > pixels) fill(gpu, normed, 0);
     channelNorm(gpu, x, this.gamma, this.dim, { into: normed });
     const q = this.q.apply(gpu, normed);
     const k = this.k.apply(gpu, normed);
-    // Comes out transposed, as the second product wants it. The weights of a row add up to 1: the bias can be added
-    // after.
+    // Comes out transposed, as the second product wants it. The weights of a row sum to 1: the bias can be added after.
     const v = linear(gpu, this.v.weight, normed);
     const mixed = gpu.tensor([padded, channels]);
     const step = Math.max(1, Math.floor(SCORE_BYTES / (padded * 4) / QUERY_GRAIN)) * QUERY_GRAIN;
