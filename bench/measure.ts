@@ -7,7 +7,6 @@ export interface Measurement {
   readonly ms: number;
   /** (slowest − fastest) / median. */
   readonly spread: number;
-  /** The number of samples. */
   readonly samples: number;
   /** The floating-point operations of one run. */
   readonly flops: number;

@@ -25,8 +25,7 @@ export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
 }
 
 /**
- * Returns a function that gives one number after the other, uniform in [0, 1): those of `torch.rand` with the same
- * seed.
+ * A function that gives numbers one after the other, uniform in [0, 1): those of `torch.rand` with the same seed.
  *
  * @param seed an integer, of which the low 32 bits are used
  */

@@ -48,8 +48,7 @@ export function partOf(part: string, onProgress: OnProgress): OnProgress {
 }
 
 /**
- * How much of a clip is done, from 0 to 1. It is an estimate, and it can fall where a stage comes again, as it does with
- * several text encoders.
+ * How much of a clip is done, from 0 to 1: an estimate. It can fall where a stage comes again, as of two text encoders.
  *
  * @param first the stage that the work begins with: "encode prompt" if the model is loaded
  * @returns undefined for a stage that no clip has

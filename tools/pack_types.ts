@@ -6,8 +6,7 @@ import { ROOT } from "./stage_program.ts";
 const TYPESCRIPT = "npm:typescript@5.9.3/tsc";
 
 /**
- * Writes declarations of the library for the npm package, `mod.d.ts` and one for every module that it takes types from,
- * into `folder`.
+ * Writes the library's declarations into `folder`: `mod.d.ts`, and one for every module that it takes types from.
  *
  * @throws {TilereelError} when TypeScript cannot be had or makes none
  */

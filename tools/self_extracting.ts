@@ -6,8 +6,7 @@ import { archiveOf } from "./stage_program.ts";
 
 /**
  * Makes `out` of the program in `folder` and this Deno: a shell script with an archive behind it. It needs sh, tail,
- * tar and gzip where it runs, and the same operating system and architecture as here. The same program gives the same
- * bytes.
+ * tar and gzip, and this operating system and architecture, where it runs. The same program gives the same bytes.
  *
  * @throws {TilereelError} on Windows, which has no sh
  */

@@ -92,9 +92,8 @@ const TEXT_ENCODER = {
 };
 
 /**
- * Encodes a prompt with one block of UMT5-XXL, renders a clip with one block of Wan 1.3B by every kind of attention, and
- * makes one training pass for VORTA's router. It does not record the kernels that only the training of
- * Veda's tiles runs.
+ * Encodes a prompt with one block of UMT5-XXL, renders a clip with one block of Wan 1.3B by every kind of attention,
+ * and makes one training pass for VORTA's router. Kernels that only the training of Veda's tiles runs are not recorded.
  */
 export async function recordModel(source: SourceName, modules: Modules): Promise<void> {
   const wan = SHAPES["1.3b"].model(drySource, { layers: 1 });

@@ -23,7 +23,6 @@ interface Recorded extends Figures {
 
 /** An existing clip. */
 export interface StoredClip {
-  /** The digest of its identity. */
   readonly digest: string;
   /** The name of the prompt's folder, and the name of the clip's files in it without their endings. */
   readonly folder: string;

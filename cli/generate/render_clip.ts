@@ -25,7 +25,6 @@ export interface RenderedVideo {
 
 /** A clip in its file. */
 export interface RenderedClip extends Omit<RenderedVideo, "video"> {
-  /** The record in the file. */
   readonly record: ClipRecord;
   /** The size of the file or files. */
   readonly bytes: number;

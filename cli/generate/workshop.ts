@@ -51,7 +51,6 @@ export class LastingWorkshop implements Disposable {
   /** @param openNew opens a workshop, by {@link openWorkshop} */
   constructor(private readonly openNew: () => Promise<Workshop>) {}
 
-  /** The workshop that is open now. */
   get current(): Workshop | undefined {
     return this.#current;
   }

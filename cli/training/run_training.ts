@@ -32,13 +32,11 @@ export interface OpenTraining<Step extends LoggedStep> {
   train(options: TrainingOptions<Step>): Promise<number>;
   /** The figures of a step, for the line of progress. */
   figures(step: Step): string;
-  /** The result. */
   summarize(result: TrainingResult<Step>): Promise<Omit<Summary, "invitation">>;
 }
 
 /** A finished training. */
 export interface TrainingResult<Step> {
-  /** The file of the result. */
   readonly file: string;
   readonly steps: number;
   readonly log: TrainingLog<Step>;
@@ -47,8 +45,7 @@ export interface TrainingResult<Step> {
 }
 
 /**
- * Runs a training command: checks the folder, opens the GPU, shows progress, saves on Ctrl-C and says how to continue,
- * and prints a summary.
+ * Runs a training: checks the folder, opens the GPU, shows progress, saves on Ctrl-C and says how to continue, sums up.
  *
  * @returns the exit status
  * @throws {TilereelError} if the folder does not fit, or as the training does

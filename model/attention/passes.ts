@@ -14,7 +14,6 @@ export class Passes<T extends Disposable> implements Disposable {
     this.#held = building.move();
   }
 
-  /** The object of one pass. */
   of(pass: number): T {
     return this.#byPass[pass]!;
   }

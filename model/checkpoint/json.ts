@@ -49,7 +49,6 @@ export interface NumberRange {
 export class Config {
   constructor(readonly path: string, readonly values: Readonly<Record<string, unknown>>) {}
 
-  /** Reads a config from a JSON file. */
   static async read(file: string | StoredFile): Promise<Config> {
     return new Config(fileAt(file).path, await readJsonObject(file));
   }

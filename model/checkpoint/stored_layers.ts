@@ -1,6 +1,5 @@
 /**
- * Files that hold something for each layer of a model, such as routers and tile scorers. Tensors' names begin with
- * prefixes of layers.
+ * Files that hold something for each layer of a model, as routers and tile scorers, by the prefixes of tensors' names.
  *
  * @module
  */

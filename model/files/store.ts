@@ -1,6 +1,5 @@
 /**
- * Where files are read from: a folder on disk, memory, or an address. Nothing here needs Deno, so a page can load
- * models.
+ * Where files are read from: a folder, memory, or an address. Nothing here needs Deno, so that a page can load models.
  *
  * @module
  */

@@ -31,12 +31,11 @@ export interface Tokenizer {
 }
 
 /**
- * Loads the tokenizer of a folder: `tokenizer.json`, or where there is none `spiece.model`, or CLIP's `vocab.json` and
- * `merges.txt`; each with `tokenizer_config.json`. Padding and truncation set in them are ignored: `encode` is told the
- * length.
+ * Loads the tokenizer of a folder: `tokenizer.json`, else `spiece.model`, or CLIP's `vocab.json` and `merges.txt`; each
+ * with `tokenizer_config.json`. Padding and truncation set in them are ignored: `encode` is told the length.
  *
  * @throws {TilereelError} if a file is missing or damaged, or holds a tokenizer of a kind that is not supported, or one
- *   that puts no token around a text
+ * that puts no token around a text
  */
 export async function loadTokenizer(place: string | FileStore): Promise<Tokenizer> {
   const folder = folderAt(place), config = await readJsonObject(folder.file("tokenizer_config.json"));

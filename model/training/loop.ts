@@ -35,7 +35,6 @@ export interface TrainingState<Step extends LoggedStep> extends Disposable {
   train(done: number, signal: AbortSignal, onStep: (step: Step) => Promise<void>): Promise<void>;
   /** Writes a checkpoint, which `open` reads. It loads like a result. */
   saveCheckpoint(path: string, metadata: Readonly<Record<string, string>>): Promise<void>;
-  /** Writes the result. */
   saveResult(path: string, metadata: Readonly<Record<string, string>>): Promise<void>;
 }
 

@@ -57,8 +57,7 @@ export interface ChunkWork {
 }
 
 /**
- * Runs a clip through the network, tile by tile and each tile chunk by chunk in time, and reports progress in latent
- * frames of tiles.
+ * Runs a clip through the network by tiles, and each by chunks in time; reports progress in latent frames of tiles.
  *
  * @throws the signal's reason, if it is aborted
  */

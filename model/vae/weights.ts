@@ -89,7 +89,6 @@ export class VaeWeights implements Disposable {
     return this.#vector(await this.#read(`${name}.gamma`, [dim, ...Array(ones).fill(1)]));
   }
 
-  /** Frees all that was uploaded. */
   [Symbol.dispose](): void {
     this.#owned[Symbol.dispose]();
   }

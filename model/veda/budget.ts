@@ -3,9 +3,8 @@ import type { TiledGrid } from "../attention/tiles.ts";
 /** The keep ratio if neither the user nor the model gives one. */
 export const DEFAULT_KEEP = 0.1;
 /**
- * If no ratio is given, each query tile attends to at least this many tiles: where there are few tiles, each covers
- * much of the clip. The demo model's clips of 128×128 have 16 tiles. Keeping 8 of them leaves visible defects, keeping
- * 12 does not.
+ * If no ratio is given, each query tile attends to at least this many tiles: where there are few, each covers much of
+ * the clip. The demo model's clips of 128×128 have 16 tiles: keeping 8 leaves visible defects, keeping 12 does not.
  */
 export const LEAST_TILES = 12;
 

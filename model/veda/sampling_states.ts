@@ -79,8 +79,7 @@ export function observedAttention(onState: (state: AttentionState) => void): Att
 }
 
 /**
- * Makes runs of a pipeline, one for each clip. All texts are embedded now, so that the text encoder's weights are read
- * once.
+ * Makes runs of a pipeline, one for each clip. Texts are embedded now, so that the text encoder is read once.
  *
  * @throws {TilereelError} if a text cannot be embedded
  */

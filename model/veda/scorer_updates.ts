@@ -16,7 +16,6 @@ export interface ScorerUpdateOptions {
   readonly gpu: Gpu;
   readonly shape: HeadShape;
   readonly recipe: UpdateOptions & { readonly target: Target };
-  /** The number of tokens of a tile. */
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
   readonly shapes?: TileShapes | undefined;

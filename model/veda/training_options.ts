@@ -23,7 +23,6 @@ export interface TileTraining extends TrainingOptions<TileTrainingStep> {
   readonly gpu: Gpu;
   /** As `samplingRuns` makes them. */
   readonly runs: SamplingRuns;
-  /** The number of tokens of a tile. */
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
   readonly shapes?: TileShapes;

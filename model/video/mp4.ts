@@ -32,8 +32,7 @@ export interface Mp4Options {
 }
 
 /**
- * Encodes a clip as MP4 with H.264, without an installed program. The same clip gives the same bytes. Width and height
- * must be even.
+ * A clip as MP4 with H.264, without an installed program; equal clips give equal bytes. Width and height must be even.
  *
  * @throws the signal's reason, if it is aborted
  */

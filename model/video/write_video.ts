@@ -35,8 +35,7 @@ export function withFormat(path: string, format: VideoFormat): string {
 }
 
 /**
- * Writes the clip to `path`, complete or not at all, as its end says: `.mp4`, `.gif`, `.png` (a contact sheet) or `/`
- * (a folder of frames).
+ * Writes the clip, complete or not at all, as the end of `path` says: .mp4, .gif, .png (a contact sheet) or / (frames).
  *
  * @returns the size in bytes of what was written
  * @throws {TilereelError} when the end says nothing, the place cannot be written or the disk is full

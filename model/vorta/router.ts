@@ -30,9 +30,8 @@ export function routerShape({ layers, heads, headDim, layerPrefixes }: HeadShape
 }
 
 /**
- * VORTA's routers (§3.3). For each block, they say how much each head should use each of the three branches at a
- * timestep. They have a thousandth of a model's size and depend only on the timestep, so they run on the CPU in both
- * directions.
+ * VORTA's routers (§3.3): for each block, how much each head should use each of the three branches at a timestep. They
+ * have a thousandth of a model's size and depend only on the timestep, so they run on the CPU in both directions.
  */
 export class Router {
   /**
@@ -166,8 +165,7 @@ export function routes(scores: Float32Array, tau: number): Uint8Array<ArrayBuffe
 }
 
 /**
- * The loss that draws heads away from full attention, Σ over blocks of the mean over heads of score_full², and its
- * gradients.
+ * The loss that draws heads from full attention, Σ over blocks of the mean over heads of score_full², with gradients.
  *
  * @param scores [layers, heads, 3], for one timestep
  * @returns gradients of the shape of `scores`

@@ -21,9 +21,8 @@ export const PAPER_SETTINGS: VortaSettings = { tile: [5, 9, 8], window: [3, 3, 3
 const LEAST_TILES = 4;
 
 /**
- * The default sizes for a grid: the paper's, with three changes. Tiles are smaller where there would be fewer than four
- * along an axis. They are one longer or shorter where the last tile would be less than half a tile. And buckets fit the
- * rows of the grid.
+ * The default sizes for a grid: the paper's, but tiles are smaller where there would be fewer than four along an axis,
+ * and one longer or shorter where the last would be less than half a tile; and buckets fit the rows of the grid.
  */
 export function defaultSettings(grid: Grid): VortaSettings {
   const tile = perAxis((axis) => tileLength(grid[axis], PAPER_SETTINGS.tile[axis]));

@@ -52,8 +52,7 @@ function layerTable({ shapes, choices }: TileShapes): string {
 }
 
 /**
- * Judges a plan. The thresholds were measured on the demo model at 256x256 with tiles of 32 in searched shapes
- * (docs/quality.md).
+ * Judges a plan by thresholds for the demo model at 256x256 with searched tiles of 32 tokens (docs/quality.md).
  *
  * @param figures mean errors of attention, `ours` with each head's own shape and `theirs` with `single`, the best shape
  * for all

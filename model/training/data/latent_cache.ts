@@ -101,7 +101,6 @@ export class LatentCache {
     );
   }
 
-  /** The file of a sample. */
   pathOf(recipe: Recipe): string {
     const name = createHash("sha256").update(`${FORMAT}\n${written(recipe)}`).digest("hex").slice(0, NAME_DIGITS);
     return join(this.folder, `${name}.safetensors`);

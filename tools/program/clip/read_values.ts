@@ -4,8 +4,7 @@ import { notSupported } from "../not_supported.ts";
 import { type OptionKind, type OptionTable, type OptionValues, parseValue, suggestOption } from "../options.ts";
 
 /**
- * Checks values of options by their names, as a line of JSON or a setting has them. In keys "_" means the same as "-";
- * null is no value.
+ * Checks values by options' names, as in JSON or a setting. In keys "_" means the same as "-"; null is no value.
  *
  * @param given texts as on the command line, or numbers or lists of numbers
  * @param where what errors begin with
