@@ -15,6 +15,8 @@ const MOVES = {
   join: "y[i] = x[token * p.channels * volume + place * p.channels + c];",
   /** The backward pass of `join`. */
   unjoin: "y[token * p.channels * volume + place * p.channels + c] = x[i];",
+  /** The inverse of `split`, which is also its backward pass. */
+  unsplit: "y[i] = x[token * p.channels * volume + c * volume + place];",
 } as const;
 
 const kernel = memo((direction: keyof typeof MOVES) =>
@@ -51,11 +53,19 @@ export function patchify(gpu: Gpu, x: Tensor, patch: PatchSize): Tensor {
  *
  * @param x [batch, tokens, pt·ph·pw·channels], f32
  * @param shape [batch, channels, frames, height, width] of the result
+ * @param channels "first" if the rows are [channels·pt·ph·pw], as {@link patchify} makes them
  */
-export function unpatchify(gpu: Gpu, x: Tensor, shape: readonly number[], patch: PatchSize): Tensor {
-  const params = sizes(shape, patch), y = runPerElement(gpu, kernel("join"), { x, y: gpu.tensor(shape) }, params);
+export function unpatchify(
+  gpu: Gpu,
+  x: Tensor,
+  shape: readonly number[],
+  patch: PatchSize,
+  channels: "first" | "last" = "last",
+): Tensor {
+  const [forward, backward] = channels === "first" ? ["unsplit", "split"] as const : ["join", "unjoin"] as const;
+  const params = sizes(shape, patch), y = runPerElement(gpu, kernel(forward), { x, y: gpu.tensor(shape) }, params);
   gpu.tape?.record(y, [x], (dy) => [
-    runPerElement(gpu, kernel("unjoin"), { x: dy, y: gpu.tensor(x.shape) }, params),
+    runPerElement(gpu, kernel(backward), { x: dy, y: gpu.tensor(x.shape) }, params),
   ]);
   return y;
 }

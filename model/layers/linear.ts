@@ -1,6 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
+import { columns } from "../../gpu/ops/columns.ts";
 import { linear, linearInto, type LinearOptions } from "../../gpu/ops/linear.ts";
-import type { Operand } from "../../gpu/ops/packed_operand.ts";
+import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import { sharedInput, sharedWeight } from "../../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Weights } from "../weights/weights.ts";
@@ -92,6 +93,16 @@ export class Linear {
   /** The same layer with its weight in the form that is read fastest, for several inputs of `rows` rows in all. */
   shared(gpu: Gpu, rows: number): Linear {
     return new Linear(sharedWeight(gpu, this.weight, rows), this.bias, this.exact, this.scale);
+  }
+
+  /**
+   * The layer of some of its inputs' channels, with or without the bias. Where an input is the outputs of others, one
+   * behind the other, these need not be joined: the layer's result is the sum of the results for each. The weight belongs
+   * to the enclosing scope.
+   */
+  ofInputs(gpu: Gpu, first: number, count: number, { bias }: { readonly bias: boolean }): Linear {
+    if (this.weight instanceof PackedOperand) throw new Error("a packed weight has no columns");
+    return new Linear(columns(gpu, this.weight, first, count), bias ? this.bias : undefined, this.exact, this.scale);
   }
 
   #with(options?: LinearApplyOptions): LinearOptions {

@@ -201,16 +201,20 @@ for (
 
 testVariants("patches put together, backwards", async ({ gpu }) => {
   const shape = [2, 3, 4, 6, 10], patch = [2, 3, 5] as const, tokens = 8, size = 90;
-  const dy = randn(2 * tokens * size, 1), ref = new Float32Array(dy.length);
+  const dy = randn(2 * tokens * size, 1), ref = new Float32Array(dy.length), first = new Float32Array(dy.length);
   for (let i = 0; i < dy.length; i++) {
     const [w, h, t] = [i % 10, Math.floor(i / 10) % 6, Math.floor(i / 60) % 4];
     const [c, b] = [Math.floor(i / 240) % 3, Math.floor(i / 720)];
     const token = b * tokens + (Math.floor(t / 2) * 2 + Math.floor(h / 3)) * 2 + Math.floor(w / 5);
-    ref[token * size + (((t % 2) * 3 + h % 3) * 5 + w % 5) * 3 + c] = dy[i]!;
+    const place = ((t % 2) * 3 + h % 3) * 5 + w % 5;
+    ref[token * size + place * 3 + c] = dy[i]!;
+    first[token * size + c * 30 + place] = dy[i]!;
   }
   const rows = gpu.upload(randn(dy.length, 2), [2, tokens, size]);
   const [dx] = await gradientsOnGpu(gpu, [rows], dy, () => unpatchify(gpu, rows, shape, patch));
   assertClose(dx!, ref, 0);
+  const [ofFirst] = await gradientsOnGpu(gpu, [rows], dy, () => unpatchify(gpu, rows, shape, patch, "first"));
+  assertClose(ofFirst!, first, 0);
 });
 
 testVariants("combine, backwards", async ({ gpu }) => {

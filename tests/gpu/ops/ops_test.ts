@@ -345,4 +345,6 @@ testVariants("patches go apart and together again", async ({ gpu }) => {
   }
   assertClose(split, ref, 0);
   assertClose(await gpu.read(unpatchify(gpu, gpu.upload(rows, [2, tokens, size]), shape, patch)), x, 0);
+  const again = gpu.upload(split, [2, tokens, size]);
+  assertClose(await gpu.read(unpatchify(gpu, again, shape, patch, "first")), x, 0);
 });
