@@ -1,8 +1,9 @@
 import type { Family } from "./family.ts";
+import { HUNYUAN } from "./hunyuan/family.ts";
 import type { ClipMultiples } from "./video_size.ts";
 import { WAN } from "./wan/family.ts";
 
-const FAMILIES: Family[] = [WAN];
+const FAMILIES: Family[] = [WAN, HUNYUAN];
 
 /** All known families. A new one is a folder beside `wan/`, and a line here. */
 export function families(): readonly Family[] {

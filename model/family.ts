@@ -102,6 +102,8 @@ export interface FamilyModel extends Disposable {
   readonly shape: HeadShape;
   /** The number of channels of a text embedding. */
   readonly textDim: number;
+  /** The number of channels of the prompt as one vector, where the model takes one. */
+  readonly pooledDim?: number;
   /** The transformer's weights. */
   readonly weights: TensorSource;
   /** The shape of a clip's latents, [1, channels, latent frames, height, width]. The clip must fit the family's sizes. */

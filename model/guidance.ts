@@ -22,3 +22,8 @@ export function classifierFreeGuidance(scale: number): readonly GuidedPass[] {
   if (scale <= 1) return [{ name: "prompt", weight: 1 }];
   return [{ name: "prompt", weight: scale }, { name: "negative prompt", weight: 1 - scale }];
 }
+
+/** Guidance that a model was distilled from: it is told the scale, and needs no second pass. */
+export function embeddedGuidance(scale: number): readonly GuidedPass[] {
+  return [{ name: "prompt", weight: 1, embedded: { guidance: scale } }];
+}

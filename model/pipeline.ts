@@ -324,7 +324,7 @@ export class VideoPipeline {
     const passes = model.passes(options.guidance ?? defaults.guidance);
     const texts = { prompt, "negative prompt": negativePrompt };
     const conditionings = embeddings
-      ? uploadEmbeddings(gpu, embeddings, passes.length, model.textDim)
+      ? uploadEmbeddings(gpu, embeddings, passes.length, model)
       : await prompts.encode(passes.map(({ name }) => texts[name]), textTokens, options);
     return passes.map((pass, i) => ({ ...pass, conditioning: conditionedBy(pass, conditionings[i]!) }));
   }

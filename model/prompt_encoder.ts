@@ -5,7 +5,7 @@ import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { type HostConditioning, uploadConditioning } from "./conditioning.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
 import type { FileStore } from "./files/store.ts";
-import type { Conditioning, EncodeOptions, PromptEncoder, PromptEncoderOptions } from "./family.ts";
+import type { Conditioning, EncodeOptions, FamilyModel, PromptEncoder, PromptEncoderOptions } from "./family.ts";
 import type { TextEncoder } from "./text_encoder.ts";
 import type { WeightOptions } from "./weights/weight_options.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
@@ -136,7 +136,7 @@ function unseen(prompt: string, unknownWords: readonly string[], lost: number, t
  * Uploads embeddings made elsewhere.
  *
  * @param count the number of prompts: 2 with the negative one
- * @param textDim channels that the transformer takes
+ * @param model channels that the transformer takes
  * @returns for each prompt a batch of one; the caller's
  * @throws {TilereelError} if one is missing or does not fit
  */
@@ -144,7 +144,7 @@ export function uploadEmbeddings(
   gpu: Gpu,
   { positive, negative }: PromptEmbeddings,
   count: number,
-  textDim: number,
+  { textDim, pooledDim }: Pick<FamilyModel, "textDim" | "pooledDim">,
 ): Conditioning[] {
   if (count > 1 && !negative) {
     throw new TilereelError(
@@ -157,6 +157,11 @@ export function uploadEmbeddings(
     throw new TilereelError(
       `the given embeddings hold ${all.map((data) => data.length).join(" and ")} numbers, but rows of ${textDim} ` +
         `were expected, the same number for both prompts`,
+    );
+  }
+  if (pooledDim !== undefined && given.some((one) => !("text" in one && one.pooled?.data.length === pooledDim))) {
+    throw new TilereelError(
+      `this model needs each prompt as one vector of ${pooledDim} channels beside its text embeddings; give it as pooled`,
     );
   }
   return given.map((one) =>

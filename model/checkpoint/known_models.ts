@@ -29,7 +29,6 @@ const PIPELINES: Readonly<Record<string, string>> = {
   HunyuanVideo15Pipeline: "HunyuanVideo 1.5",
   HunyuanVideoFramepackPipeline: "FramePack",
   HunyuanVideoImageToVideoPipeline: "HunyuanVideo image to video",
-  HunyuanVideoPipeline: "HunyuanVideo",
   LTX2Pipeline: "LTX-2",
   LTXConditionPipeline: "LTX Video",
   LTXImageToVideoPipeline: "LTX Video image to video",

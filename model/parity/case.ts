@@ -56,9 +56,13 @@ export class References implements Disposable {
     return gpu.upload(await this.read(name), this.source.info(name).shape);
   }
 
-  /** As {@link read}, token by token, [tokens, heads, …]. Files of attention store heads first, [heads, tokens, …]. */
-  async byToken(name: string): Promise<Float32Array> {
-    const [heads, tokens] = this.source.info("q").shape.slice(-3) as [number, number];
+  /**
+   * As {@link read}, token by token, [tokens, heads, …]. Files of attention store heads first, [heads, tokens, …].
+   *
+   * @param some the number of tokens, where the tensor has other ones than the operands
+   */
+  async byToken(name: string, some?: number): Promise<Float32Array> {
+    const [heads, all] = this.source.info("q").shape.slice(-3) as [number, number], tokens = some ?? all;
     const x = await this.read(name), y = new Float32Array(x.length), size = x.length / (heads * tokens);
     for (let h = 0; h < heads; h++) {
       for (let t = 0; t < tokens; t++) {

@@ -1,5 +1,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Check, ParityCase, ParityContext } from "./case.ts";
+import { hunyuanTransformer } from "./hunyuan/transformer.ts";
+import { vortaHunyuan, vortaHunyuanTrain } from "./hunyuan/vorta.ts";
 import { demoPipeline } from "./pipeline.ts";
 import { schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
@@ -17,9 +19,12 @@ const CASES: readonly ParityCase[] = [
   tinyUmt5,
   demoTextEncoder,
   transformer,
+  hunyuanTransformer,
   vae,
   demoPipeline,
   vortaAttention,
+  vortaHunyuan,
+  vortaHunyuanTrain,
   vortaTrain,
   vortaEval,
   vedaInference,

@@ -1,11 +1,13 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
+import { zeros } from "../../gpu/ops/elementwise.ts";
 import { nonFiniteIn } from "../../gpu/ops/count_non_finite.ts";
 import { meanSquaredError, meanSquaredErrorGradient, squaredErrorSums } from "../../gpu/ops/mean_squared_error.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import { Tape } from "../../gpu/tape.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import { product } from "../attention/grid.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import type { Conditioning, EmbeddedPass, VideoTransformer } from "../family.ts";
 import { ActivationStack } from "./activation_stack.ts";
@@ -39,7 +41,7 @@ export interface TrainingPassInput {
 export interface TrainingPassResult {
   /**
    * The losses without weights: mean squared errors to the target, to the reference stream's prediction, and (summed)
-   * to the outputs of its blocks.
+   * to the outputs of its blocks, for the grid's tokens.
    */
   readonly losses: PassLosses;
   /** [layers, heads, 3]: the gradient of the weighted sum of the losses with respect to the scores */
@@ -91,6 +93,8 @@ class Pass implements Disposable {
   readonly #vorta: VortaAttention;
   readonly #scores: readonly (readonly Tensor[])[];
   readonly #layers: number;
+  /** The number of the grid's tokens. */
+  readonly #tokens: number;
 
   constructor(
     private readonly gpu: Gpu,
@@ -103,6 +107,7 @@ class Pass implements Disposable {
     this.#inputs = new ActivationStack(gpu, input.keepBytes ?? KEEP_BYTES);
     this.#hidden = new ActivationStack(gpu, 0);
     const layout = transformer.layout(input.noisy.shape, input.conditioning);
+    this.#tokens = product(layout.grid);
     this.#vorta = new VortaAttention(gpu, shape, layout, input.settings);
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
     this.#owner.adopt(this.#scores.flat());
@@ -128,7 +133,7 @@ class Pass implements Disposable {
     });
     this.#owner.free(x, ...reference ? [reference] : []);
     const scoreGradients = this.#backward(embedded, this.#owner.adopt(gradient));
-    return await this.#result(sums, scoreGradients, reference !== undefined, x.size);
+    return await this.#result(sums, scoreGradients, reference !== undefined, this.#ofGrid(x).size);
   }
 
   #embed(): EmbeddedPass {
@@ -159,12 +164,31 @@ class Pass implements Disposable {
       }
       await this.#inputs.push(this.#owner.disown(x));
       if (weights.hidden > 0) {
-        sums.push(this.#owner.adopt(squaredErrorSums(gpu, y, reference!)));
-        await this.#hidden.push(meanSquaredErrorGradient(gpu, y, reference!, weights.hidden));
+        sums.push(this.#owner.adopt(squaredErrorSums(gpu, this.#ofGrid(y), this.#ofGrid(reference!))));
+        await this.#hidden.push(this.#hiddenGradient(y, reference!));
       }
       x = y;
     }
     return { x, reference };
+  }
+
+  /** The grid's tokens: as in the authors' code, kept ones have no part in the hidden loss. */
+  #ofGrid(x: Tensor): Tensor {
+    const [batch, tokens, dim] = x.shape as [number, number, number];
+    if (tokens === this.#tokens) return x;
+    return x.reshape([batch * tokens, dim]).rows(0, this.#tokens);
+  }
+
+  /** The gradient of the hidden loss with respect to a block's output. */
+  #hiddenGradient(y: Tensor, reference: Tensor): Tensor {
+    const { gpu, input: { weights } } = this;
+    return gpu.scope(() => {
+      const ofGrid = meanSquaredErrorGradient(gpu, this.#ofGrid(y), this.#ofGrid(reference), weights.hidden);
+      if (ofGrid.size === y.size) return ofGrid;
+      const all = zeros(gpu, y.shape);
+      gpu.copy(ofGrid, this.#ofGrid(all));
+      return all;
+    });
   }
 
   /**

@@ -13,7 +13,9 @@ import traceback
 from common import References
 
 #: In the order in which they run; vorta_routing and vorta_partial change diffusers' classes.
-SECTIONS = ["schedulers", "demo", "tiny", "vorta_attention", "vorta_routing", "vorta_partial"]
+SECTIONS = [
+    "schedulers", "demo", "tiny", "hunyuan", "vorta_attention", "vorta_routing", "vorta_partial", "vorta_hunyuan",
+]
 
 
 def section_names(text):

@@ -36,10 +36,13 @@ from vorta.attention import (  # noqa: E402, F401
 from vorta.attention.sliding_attn_flex import sliding_tile_flex_attn  # noqa: E402, F401
 from vorta.attention.tile import tile_layout  # noqa: E402, F401
 from vorta.patch.modeling_wan import apply_vorta_transformer  # noqa: E402, F401
-from vorta.patch.utils import prepare_wan_self_attn_kwargs  # noqa: E402, F401
+from vorta.patch.utils import (  # noqa: E402, F401
+    prepare_hunyuan_self_attn_kwargs,
+    prepare_wan_self_attn_kwargs,
+)
 
 
-def _masked_attention(query, key, value, block_mask):
+def masked_attention(query, key, value, block_mask):
     """FlexAttention's result by plain attention: PyTorch has no gradients of the former on a CPU."""
     mask = create_mask(block_mask.mask_mod, None, None, query.shape[2], key.shape[2], DEVICE)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -50,5 +53,5 @@ def _uncompiled_block_mask(*args, _compile, **kwargs):
 
 
 if DEVICE == "cpu":
-    vorta.attention.wan.flex_attention = _masked_attention
+    vorta.attention.wan.flex_attention = masked_attention
     vorta.attention.sliding_attn_flex.create_block_mask = _uncompiled_block_mask

@@ -230,9 +230,16 @@ Deno.test("what is named in the place of a model's folder", () =>
           '"hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local',
         ],
         ["Wan2.1-T2V-14B", '"hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local-dir'],
-        ["Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
-        ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
-        ["hunyuanvideo-community/HunyuanVideo", "only Wan 2.1's text-to-video models (T2V) are supported", DOWNLOAD],
+        [
+          "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+          "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
+          DOWNLOAD,
+        ],
+        ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)", DOWNLOAD],
+        [
+          "hunyuanvideo-community/HunyuanVideo",
+          '"hf download hunyuanvideo-community/HunyuanVideo --local-dir HunyuanVideo"',
+        ],
         ["city96/Wan2.1-T2V-14B-gguf", "GGUF files are not supported", DOWNLOAD],
         [
           "someone/finetune",
@@ -331,7 +338,7 @@ Deno.test("models of other kinds", () =>
         [{ ...i2v, transformer_2: transformer2 }, "Wan 2.2 I2V A14B (image to video), which has two transformers, but"],
         [{ ...i2v, expand_timesteps: true }, "Wan 2.2 TI2V 5B, but"],
         [{ _class_name: "WanVACEPipeline" }, "Wan VACE (WanVACEPipeline), but"],
-        [{ _class_name: "HunyuanVideoPipeline" }, "HunyuanVideo (HunyuanVideoPipeline), but"],
+        [{ _class_name: "HunyuanVideoImageToVideoPipeline" }, "HunyuanVideo image to video (Hunyuan"],
         [{ _class_name: "NewPipeline\u001b" }, 'a "NewPipeline\\u001b", but'],
         [{ _class_name: null }, "of an unknown kind, because its _class_name is missing, but"],
       ] as [Record<string, unknown>, string][]

@@ -1,0 +1,115 @@
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { gridOf, product } from "../attention/grid.ts";
+import type { ModelFolder } from "../checkpoint/model_folder.ts";
+import { openPart, partConfig } from "../checkpoint/open_part.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import type { Family, FamilyModel } from "../family.ts";
+import { classifierFreeGuidance, embeddedGuidance } from "../guidance.ts";
+import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
+import type { ClipSize } from "../video_size.ts";
+import { type TransformerConfig, transformerConfig } from "./config.ts";
+import { HunyuanVideoTransformer3DModel } from "./transformer.ts";
+import { TRANSFORMER_WEIGHTS } from "./weights.ts";
+
+const TEXT = { optional: true, replacedBy: ["textEncoder", "embeddings"] } as const;
+
+/** HunyuanVideo's text to video as a family of models. */
+export const HUNYUAN: Family = {
+  name: "HunyuanVideo",
+  transformerClass: "HunyuanVideoTransformer3DModel",
+  pipelineClass: "HunyuanVideoPipeline",
+  parts: {
+    transformer: { classes: ["HunyuanVideoTransformer3DModel"], weights: TRANSFORMER_WEIGHTS },
+    vae: { classes: ["AutoencoderKLHunyuanVideo"] },
+    scheduler: { classes: ["FlowMatchEulerDiscreteScheduler"] },
+    tokenizer: { optional: true, replacedBy: ["embeddings"] },
+    text_encoder: { classes: ["LlamaModel"], ...TEXT },
+    tokenizer_2: { optional: true, replacedBy: ["embeddings"] },
+    text_encoder_2: { classes: ["CLIPTextModel"], optional: true, replacedBy: ["embeddings"] },
+  },
+  defaults: { width: 1280, height: 720, frames: 129, fps: 24, steps: 50, guidance: 6, textTokens: 256 },
+  // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
+  multiples: { side: 16, frames: 4 },
+  unsupportedKind: () => Promise.resolve(undefined),
+  async open(folder) {
+    const transformerDir = await folder.component("transformer");
+    const config = transformerConfig(await partConfig(transformerDir, TRANSFORMER_WEIGHTS));
+    const scheduler = await readSchedulerConfig(
+      (await folder.component("scheduler")).file("scheduler_config.json"),
+      "hunyuan",
+      folder.className("scheduler"),
+    );
+    checkPatches(folder.path, config);
+    return hunyuanModel({
+      ...{ folder, scheduler, config, weights: await openPart(transformerDir, TRANSFORMER_WEIGHTS) },
+    });
+  },
+};
+
+/** The latents of a clip: channels, pixels of a side, and frames after the first. */
+const LATENTS = { channels: 16, spatialScale: 8, temporalScale: 4 };
+
+/** The parts of an opened model. */
+export interface HunyuanFiles {
+  readonly folder: ModelFolder;
+  readonly scheduler: SchedulerConfig;
+  readonly config: TransformerConfig;
+  readonly weights: TensorSource;
+}
+
+/**
+ * The number of tensors of the tokens' size that a denoising step holds at once: five in a block (see `runSingleBlock`),
+ * and more for sparse attention, the angles of RoPE, and latents. In f16, attention packs keys and values, and matrix
+ * units need all operands packed.
+ */
+const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
+
+/** An opened model of HunyuanVideo, which takes the files over. */
+export function hunyuanModel({ folder, scheduler, config, weights }: HunyuanFiles): FamilyModel {
+  const { dim, ffnDim, textDim, pooledDim, guidanceEmbeds } = config, { textTokens } = folder.generation;
+  const { channels, spatialScale, temporalScale } = LATENTS;
+  const latentShape = (
+    { width, height, frames }: ClipSize,
+  ) => [1, channels, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+  const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), config.patchSize), kept: textTokens });
+  return {
+    family: HUNYUAN,
+    defaults: folder.generation,
+    ...{ scheduler, shape: config, textDim, pooledDim, weights, latentShape, layout },
+    denoisingBytes(gpu, clip) {
+      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision];
+      const { grid, kept } = layout(clip);
+      // A single-stream block copies the two parts of the weight of its output, and matrix units need matrices packed.
+      return 4 * dim * (live * (product(grid) + kept) + dim + 2 * ffnDim);
+    },
+    scheduleNotes: () => [],
+    passes: guidanceEmbeds ? embeddedGuidance : classifierFreeGuidance,
+    loadTransformer: (gpu, options) => HunyuanVideoTransformer3DModel.load(gpu, weights, config, options),
+    loadVae: () => Promise.reject(notYet(folder.path, "autoencoder")),
+    promptEncoder: () => ({
+      encode: () => Promise.reject(notYet(folder.path, "text encoders")),
+      [Symbol.dispose]() {},
+    }),
+    [Symbol.dispose]: () => weights.close(),
+  };
+}
+
+function notYet(path: string, part: string): TilereelError {
+  return new TilereelError(`${path}: the ${part} of HunyuanVideo cannot be run yet; use a model of Wan 2.1`);
+}
+
+/** The transformer must take the autoencoder's latents, and every accepted size must divide into its patches. */
+function checkPatches(path: string, { inChannels, outChannels, patchSize }: TransformerConfig): void {
+  const { channels, spatialScale } = LATENTS, [frames, ...sides] = patchSize;
+  if (inChannels !== channels || outChannels !== channels) {
+    throw new TilereelError(
+      `${path}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but HunyuanVideo's ` +
+        `autoencoder has ${channels}; they belong to different models, or to one that does not make video from text alone`,
+    );
+  }
+  if (frames !== 1 || sides.some((side) => HUNYUAN.multiples.side % (side * spatialScale) !== 0)) {
+    throw new TilereelError(
+      `${path}: patches of ${JSON.stringify(patchSize)} latents are not supported; HunyuanVideo has [1,2,2]`,
+    );
+  }
+}

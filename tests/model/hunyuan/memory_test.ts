@@ -1,0 +1,49 @@
+import { drySource } from "../../../bench/full_size/made_source.ts";
+import { countModel, type ModelCase } from "../../../bench/memory/count.ts";
+import { SHAPES } from "../../../bench/shapes.ts";
+import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../../gpu/device/dry.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { vedaAttention } from "../../../model/veda/methods.ts";
+import { singleBranch } from "../../../model/vorta/methods.ts";
+import { assert, assertEquals } from "@std/assert";
+import { identityVae } from "./tiny.ts";
+
+const { size, vorta: settings, model: make } = SHAPES.hunyuan;
+const DEVICES = {
+  f32: {},
+  f16: { precision: "f16" },
+  "matrix units": { precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS },
+} as const;
+
+/** HunyuanVideo without its autoencoder: what is counted comes before it. */
+const model = () => Object.assign(make(drySource), { loadVae: (gpu: Gpu) => Promise.resolve(identityVae(gpu)) });
+
+const count = (one: Partial<ModelCase>) => countModel(model(), { ...size, guidance: 6, ...one });
+
+Deno.test("HunyuanVideo: denoising takes no more than the choice of weights counts on, and not far less", async () => {
+  const methods = {
+    full: undefined,
+    sliding: singleBranch("sliding", () => settings),
+    coreset: singleBranch("coreset", () => settings),
+    veda: vedaAttention({ keep: 0.1 }),
+  };
+  for (const [kind, device] of Object.entries(DEVICES)) {
+    const estimate = model().denoisingBytes(dryGpu(device), size);
+    for (const [name, attention] of Object.entries(methods)) {
+      const { peaks: { load, denoise } } = await count({
+        ...{ device, weights: "resident" },
+        ...attention && { attention },
+      });
+      const taken = denoise.held - load.held;
+      assert(taken <= estimate && taken > estimate / 2, `${kind}, ${name}: ${taken} of ${estimate} bytes`);
+    }
+  }
+});
+
+Deno.test("HunyuanVideo: denoises 1280x720, 117 frames on a card of 24 GB, by streaming", async () => {
+  for (const device of Object.values(DEVICES)) {
+    const { place, peaks } = await count({ device: { ...device, memoryLimit: 24e9 } });
+    assertEquals(place, "stream");
+    assert(peaks.denoise.held <= 24e9, `${peaks.denoise.held} bytes`);
+  }
+});
