@@ -26,7 +26,9 @@ export const sizeOption = choice({
 export const attentionBenchOptions = {
   shape: choice({
     choices: SHAPE_NAMES,
-    help: "A small model, Wan 1.3B at 832x480, 81 frames, or Wan 14B at 1280x720, 81 frames.",
+    help:
+      "A small model, Wan 1.3B at 832x480, 81 frames, or Wan 14B at 1280x720, 81 frames; HunyuanVideo at 1280x720, " +
+      "117 or 129 frames, a small model of its kind, or Waver at 1280x720, 269 frames.",
     elsewhere: ["size"],
     default: "small on software adapters, else 1.3b",
   }),

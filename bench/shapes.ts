@@ -1,12 +1,17 @@
 import type { Grid } from "../model/attention/grid.ts";
 import { Config } from "../model/checkpoint/json.ts";
 import type { TensorSource } from "../model/checkpoint/tensor_source.ts";
-import type { FamilyModel } from "../model/family.ts";
+import type { ModelFolder } from "../model/checkpoint/model_folder.ts";
+import type { Family, FamilyModel } from "../model/family.ts";
+import { transformerConfig as hunyuanConfig } from "../model/hunyuan/config.ts";
+import { HUNYUAN, hunyuanModel } from "../model/hunyuan/family.ts";
 import type { ClipSize } from "../model/video_size.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
-import { type TransformerConfig, transformerConfig } from "../model/wan/config.ts";
+import type { HeadShape } from "../model/attention/layout.ts";
+import { transformerConfig } from "../model/wan/config.ts";
 import { WAN, wanModel } from "../model/wan/family.ts";
 import { vaeConfig } from "../model/wan/vae/config.ts";
+import { hunyuanTransformerTensors } from "./full_size/hunyuan_tensors.ts";
 import { type TensorSpec, transformerTensors, vaeTensors } from "./full_size/tensor_spec.ts";
 
 /** The number formats of files of weights. */
@@ -23,11 +28,21 @@ export interface ModelShape {
   /** Tokens along frames, rows and columns. */
   readonly grid: Grid;
   readonly textTokens: number;
-  readonly config: Pick<TransformerConfig, "layers" | "heads" | "headDim" | "dim" | "ffnDim">;
+  /** The number of text tokens that self-attention runs over, behind the grid's. */
+  readonly kept: number;
+  readonly config: HeadShape & { readonly dim: number; readonly ffnDim: number };
+  /** Forward passes of a step: classifier-free guidance needs two. */
+  readonly passes: number;
+  /** The number of blocks of each kind, in order. */
+  readonly blocks: readonly number[];
+  /** Whether only one block of each kind is timed: all of them are too large for most GPUs. */
+  readonly byBlock: boolean;
+  /** The sizes of VORTA's attention that are measured. */
+  readonly vorta: VortaSettings;
   /** The transformer's `config.json`. */
   readonly json: Readonly<Record<string, unknown>>;
-  /** The model with weights that are made up and without a text encoder; by default with BF16 files and all layers. */
-  readonly model: (make: MakeSource, options?: { stored?: StoredDtype; layers?: number }) => FamilyModel;
+  /** The model with weights that are made up and without a text encoder; by default with BF16 files and all blocks. */
+  readonly model: (make: MakeSource, options?: { stored?: StoredDtype; blocks?: readonly number[] }) => FamilyModel;
 }
 
 /** `config.json` of Wan's autoencoder; what it leaves out has Wan's values by default. */
@@ -40,23 +55,16 @@ export function wan(
   json: Readonly<Record<string, number>>,
   textTokens = WAN.defaults.textTokens,
 ): ModelShape {
-  const { width, height, frames } = size, { side, frames: step } = WAN.multiples;
+  const grid = gridOfClip(WAN, size);
   const file = { _class_name: "WanTransformer3DModel", ...json }, all = transformerConfig(new Config(name, file));
   return {
-    clip: `${name}, ${frames} frames of ${width}x${height}`,
-    ...{ size, textTokens, config: all, json: file },
-    grid: [(frames - 1) / step + 1, height / side, width / side],
-    model: (make, { stored = "BF16", layers = all.layers } = {}) => {
-      const config = { ...all, layers }, vae = vaeConfig(new Config(name, WAN_VAE));
+    clip: clipText(name, size),
+    ...{ size, grid, textTokens, kept: 0, config: all, json: file },
+    ...{ passes: 2, blocks: [all.layers], byBlock: all.dim > 4096, vorta: measuredSettings(grid) },
+    model: (make, { stored = "BF16", blocks: [layers] = [all.layers] } = {}) => {
+      const config = { ...all, layers: layers! }, vae = vaeConfig(new Config(name, WAN_VAE));
       return wanModel({
-        folder: {
-          given: [],
-          family: WAN,
-          path: name,
-          generation: WAN.defaults,
-          component: (part) => Promise.reject(new Error(`${name} has no ${part} here`)),
-          className: () => undefined,
-        },
+        folder: folderOf(name, WAN),
         scheduler: {
           ...{ kind: "unipc", solverOrder: 2, solverType: "bh2", disableCorrector: [] },
           ...{ numTrainTimesteps: 1000, flowShift: 3, sigmas: "diffusers" },
@@ -70,8 +78,53 @@ export function wan(
   };
 }
 
+/** A text-to-video model of HunyuanVideo; `json` is what of `config.json` is not that of HunyuanVideo. */
+export function hunyuan(name: string, size: ClipSize, json: Readonly<Record<string, unknown>> = {}): ModelShape {
+  const file = { _class_name: "HunyuanVideoTransformer3DModel", ...json }, grid = gridOfClip(HUNYUAN, size);
+  const of = ([dual, single]: readonly number[]) =>
+    hunyuanConfig(new Config(name, { ...file, num_layers: dual, num_single_layers: single }));
+  const usual = hunyuanConfig(new Config(name, file)), { textTokens } = HUNYUAN.defaults;
+  const all = [usual.dualLayers, usual.layers - usual.dualLayers];
+  return {
+    clip: clipText(name, size),
+    ...{ size, grid, textTokens, kept: textTokens, config: usual, json: file },
+    ...{ passes: 1, blocks: all, byBlock: usual.dim > 2048 },
+    // The authors' for HunyuanVideo.
+    vorta: { ...PAPER_SETTINGS, tile: [6, 9, 8] },
+    model: (make, { stored = "BF16", blocks = all } = {}) => {
+      const config = of(blocks);
+      return hunyuanModel({
+        folder: folderOf(name, HUNYUAN),
+        scheduler: {
+          ...{ kind: "euler", solverOrder: 2, solverType: "bh2", disableCorrector: [] },
+          ...{ numTrainTimesteps: 1000, flowShift: 7, sigmas: "hunyuan" },
+        },
+        config,
+        weights: make(hunyuanTransformerTensors(config), stored),
+      });
+    },
+  };
+}
+
+function gridOfClip({ multiples: { side, frames: step } }: Family, { width, height, frames }: ClipSize): Grid {
+  return [(frames - 1) / step + 1, height / side, width / side];
+}
+
+function clipText(name: string, { width, height, frames }: ClipSize): string {
+  return `${name}, ${frames} frames of ${width}x${height}`;
+}
+
+/** A folder that has no files. */
+function folderOf(name: string, family: Family): ModelFolder {
+  return {
+    ...{ given: [], family, path: name, generation: family.defaults },
+    component: (part) => Promise.reject(new Error(`${name} has no ${part} here`)),
+    className: () => undefined,
+  };
+}
+
 /** The names of the models, as options take them. */
-export const SHAPE_NAMES = ["small", "1.3b", "14b"] as const;
+export const SHAPE_NAMES = ["small", "1.3b", "14b", "hunyuan-small", "hunyuan", "hunyuan-129", "waver"] as const;
 
 /**
  * The models by name: those that benchmarks measure, and a small one for software adapters. A model of another family
@@ -94,6 +147,15 @@ export const SHAPES: Readonly<Record<typeof SHAPE_NAMES[number], ModelShape>> = 
     { width: 1280, height: 720, frames: 81 },
     { num_attention_heads: 40, ffn_dim: 13824, num_layers: 40 },
   ),
+  "hunyuan-small": hunyuan("a small model of HunyuanVideo's kind", { width: 128, height: 128, frames: 13 }, {
+    ...{ num_attention_heads: 2, attention_head_dim: 32, rope_axes_dim: [8, 12, 12], num_layers: 1 },
+    ...{ num_single_layers: 2, text_embed_dim: 64, pooled_projection_dim: 32, num_refiner_layers: 1 },
+  }),
+  // The longest clip that VORTA's tiles divide, and the usual one.
+  hunyuan: hunyuan("HunyuanVideo", { width: 1280, height: 720, frames: 117 }),
+  "hunyuan-129": hunyuan("HunyuanVideo", { width: 1280, height: 720, frames: 129 }),
+  // Veda's benchmark. The weights are not public.
+  waver: hunyuan("Waver", { width: 1280, height: 720, frames: 269 }, { num_layers: 16 }),
 };
 
 /**

@@ -29,7 +29,7 @@ import {
   saveResult,
   shapeOn,
 } from "./program.ts";
-import { measuredSettings, type ModelShape, SHAPES } from "./shapes.ts";
+import { type ModelShape, SHAPES } from "./shapes.ts";
 import { randomProjections } from "./steps/methods.ts";
 import { percent, tableOf } from "./table.ts";
 
@@ -75,7 +75,7 @@ if (import.meta.main) await runAsProgram({ name: "deno task bench:sparse", optio
 function bench(values: Values): Promise<void> {
   return onGpu(values, async (gpu, on) => {
     const name = shapeOn(gpu, values), shape = SHAPES[name];
-    const { config: { heads, headDim, dim }, grid } = shape, qkv = operands(gpu, dim, product(grid));
+    const { config: { heads, headDim, dim }, grid, kept } = shape, qkv = operands(gpu, dim, product(grid) + kept);
     const results: Result[] = [], data: SparseRun = { ...on, shape: name, heads, headDim, grid, results };
     const time: Time = async (kind, pattern, density, work, { of, scale = 1 } = {}) => {
       const { spread, ...measured } = await measure(gpu, () => gpu.release(work()));
@@ -103,9 +103,15 @@ type Time = (
 ) => Promise<number>;
 type Operands = [Tensor, Tensor, Tensor];
 
-async function timeVorta(gpu: Gpu, { config, grid }: ModelShape, qkv: Operands, time: Time, { tile }: Values) {
-  const settings = { ...measuredSettings(grid), ...tile && { tile } };
-  using vorta = new VortaAttention(gpu, config, { grid, kept: 0 }, settings);
+async function timeVorta(
+  gpu: Gpu,
+  { config, grid, kept, vorta: usual }: ModelShape,
+  qkv: Operands,
+  time: Time,
+  { tile }: Values,
+) {
+  const settings = { ...usual, ...tile && { tile } };
+  using vorta = new VortaAttention(gpu, config, { grid, kept }, settings);
   const { full, sliding, coreset } = vorta.pairs, [q, k] = qkv;
   const windows = `${sizes(settings.tile)} in windows of ${sizes(settings.window)}`;
   await time("sliding", `sliding tile, ${windows}`, sliding / full, () => vorta.single("sliding")(...qkv, 0));
@@ -118,13 +124,13 @@ async function timeVorta(gpu: Gpu, { config, grid }: ModelShape, qkv: Operands, 
 }
 
 async function timeVeda(gpu: Gpu, shape: ModelShape, qkv: Operands, time: Time, values: Values, keep: number) {
-  const { config, grid } = shape, tile = values["tile-shape"] ?? defaultShape(grid, defaultCapacity(grid));
-  using pattern = new TilePattern(gpu, config, { grid, kept: 0 }, tile, keep);
+  const { config, grid, kept } = shape, tile = values["tile-shape"] ?? defaultShape(grid, defaultCapacity(grid));
+  using pattern = new TilePattern(gpu, config, { grid, kept }, tile, keep);
   const projections = randomProjections(gpu, config), [q, k] = qkv;
   const choose = () => gpu.scope(() => pattern.select(pattern.scores(q, k, projections)));
   const name = `veda, keep ${keep}, tiles of ${sizes(tile)}`, runs = choose();
   // Tiles have different sizes and are not selected evenly, so the computed pairs are counted.
-  const density = await keptShare(gpu, pattern, runs, config.heads);
+  const density = await keptShare(gpu, pattern, runs, shape);
   const attending = await time("part", `${name}: attention alone`, density, () => pattern.attend(...qkv, runs));
   await time(`veda ${keep}`, `${name}: all of it`, density, () => gpu.scope(() => pattern.attend(...qkv, choose())));
   await time("part", `${name}: pooling, scores and selection`, 0, choose, { of: attending });
@@ -132,17 +138,25 @@ async function timeVeda(gpu: Gpu, shape: ModelShape, qkv: Operands, time: Time, 
 }
 
 /** The share of the pairs of queries and keys that lie in the selected tiles. */
-async function keptShare(gpu: Gpu, { tiled, keep }: TilePattern, runs: Tensor, heads: number): Promise<number> {
+async function keptShare(
+  gpu: Gpu,
+  { tiled: { tiles, tokens }, keep }: TilePattern,
+  runs: Tensor,
+  { kept, config: { heads } }: ModelShape,
+): Promise<number> {
   const counts = new Uint32Array(await gpu.readBytes(runs));
+  // Each tile attends to the kept tokens, too, and those attend to all.
+  const rows = [...tiles.entries()].map(([row, { count }]) => ({ count, runs: keep[row]! + (kept > 0 ? 1 : 0) }));
+  if (kept > 0) rows.push({ count: kept, runs: 1 });
   let pairs = 0, at = 0;
   for (let head = 0; head < heads; head++) {
-    for (const [row, tile] of tiled.tiles.entries()) {
+    for (const { count, runs } of rows) {
       let keys = 0;
-      for (let kept = 0; kept < keep[row]!; kept++, at++) keys += counts[2 * at + 1]!;
-      pairs += keys * tile.count;
+      for (const end = at + runs; at < end; at++) keys += counts[2 * at + 1]!;
+      pairs += keys * count;
     }
   }
-  return pairs / (heads * tiled.tokens ** 2);
+  return pairs / (heads * (tokens + kept) ** 2);
 }
 
 function sizes(grid: Grid): string {

@@ -45,8 +45,6 @@ const GOAL = 1.76;
 /** The shares of full heads that are timed. The first has a target, the others are for the search. */
 const FULL_HEADS = [0.3, 0, 0.6];
 const KEEPS = [0.1, 0.05];
-/** Forward passes of a step: guidance needs two. */
-const PASSES = 2;
 /** Kernels and gaps that are listed for each kind of attention. */
 const LISTED = 8, LISTED_GAPS = 3;
 
@@ -72,7 +70,7 @@ interface Result extends Pick<TimedMethod, "density" | "fullHeads" | "keep"> {
 }
 
 /** The data of a run. */
-export interface StepsRun extends MeasuredOn, Pick<ModelShape, "clip" | "grid"> {
+export interface StepsRun extends MeasuredOn, Pick<ModelShape, "clip" | "grid" | "passes"> {
   readonly shape: string;
   readonly layers: number;
   /** The number of blocks on the GPU. */
@@ -92,11 +90,16 @@ function bench(values: OptionValues<typeof options>): Promise<void> {
   return onGpu(values, async (gpu, on) => {
     const name = shapeOn(gpu, values), shape = SHAPES[name];
     const { clip, grid, config: { layers } } = shape, { method: which = "all", longest = 8 } = values;
-    const blocks = values.block ?? name === "14b" ? 1 : layers;
-    const transformer = await openTransformer(gpu, shape, blocks);
+    const transformer = await openTransformer(
+      gpu,
+      shape,
+      values.block ?? shape.byBlock ? shape.blocks.map(() => 1) : shape.blocks,
+    );
+    const { loaded: blocks, period } = transformer, passes = shape.passes;
     const { ms: outerMs } = await measure(gpu, () => transformer.outer());
     // Self-attention that only returns its values takes no time.
-    const { ms: restMs } = await measure(gpu, () => transformer.layers(1, (_q, _k, v) => v), { least: 2 });
+    const rest = await measure(gpu, () => transformer.layers(period, (_q, _k, v) => v), { least: 2 });
+    const restMs = rest.ms / period;
     const makers = [
       full,
       ...which === "veda" ? [] : FULL_HEADS.map((share) => () => vorta(gpu, shape, share)),
@@ -104,7 +107,7 @@ function bench(values: OptionValues<typeof options>): Promise<void> {
     ];
     const results: Result[] = [];
     const data = (): StepsRun => (
-      { ...on, shape: name, clip, grid, layers, blocks, outerMs, results, peak: gpu.memory.peak }
+      { ...on, shape: name, clip, grid, layers, blocks, passes, outerMs, results, peak: gpu.memory.peak }
     );
     for (const make of makers) {
       using method = make();
@@ -125,12 +128,13 @@ async function timeMethod(
   { layers, outerMs, restMs, longest }: Record<"layers" | "outerMs" | "restMs" | "longest", number>,
   dense: Result | undefined,
 ): Promise<Result> {
-  const some = await measure(gpu, () => transformer.layers(period, attend), { least: 2 });
-  const blockMs = some.ms / period, fromBlocks = (layers * blockMs + outerMs) / 1000;
+  const count = leastCommonMultiple(period, transformer.period);
+  const some = await measure(gpu, () => transformer.layers(count, attend), { least: 2 });
+  const blockMs = some.ms / count, fromBlocks = (layers * blockMs + outerMs) / 1000;
   const fits = transformer.loaded === layers && fromBlocks <= longest;
   const pass = fits ? await measure(gpu, () => transformer.forward(attend), { least: 2 }) : undefined;
   const whole = pass && pass.ms / 1000;
-  const profile = await profiled(gpu, () => pass ? transformer.forward(attend) : transformer.layers(period, attend));
+  const profile = await profiled(gpu, () => pass ? transformer.forward(attend) : transformer.layers(count, attend));
   const both = dense?.whole !== undefined && whole !== undefined;
   return {
     method: name,
@@ -138,11 +142,16 @@ async function timeMethod(
     ...fullHeads !== undefined && { fullHeads },
     ...keep !== undefined && { keep },
     ...{ blockMs, attentionMs: Math.max(0, blockMs - restMs), restMs },
-    ...{ blockSpread: some.spread, blocksTimed: period, fromBlocks },
+    ...{ blockSpread: some.spread, blocksTimed: count, fromBlocks },
     ...pass && whole !== undefined && { whole, wholeSpread: pass.spread },
     speedUp: both ? dense.whole / whole : (dense?.fromBlocks ?? fromBlocks) / fromBlocks,
     ...profile && { profile },
   };
+}
+
+function leastCommonMultiple(a: number, b: number): number {
+  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b);
+  return a * b / divisor(a, b);
 }
 
 /** From speed-ups, because a step timed whole and one timed by the block then stand side by side. */
@@ -173,7 +182,7 @@ export function forward({ whole, fromBlocks }: Pick<Result, "whole" | "fromBlock
 }
 
 function report({ layers, results, shareAtGoal, ...data }: StepsRun): string {
-  const { adapter, source, precision, clip, grid, blocks, outerMs, peak } = data;
+  const { adapter, source, precision, clip, grid, blocks, passes, outerMs, peak } = data;
   const timed = ({ whole, blocksTimed: blocks }: Result) =>
     whole === undefined ? `${blocks === 1 ? "one block" : `mean of ${blocks} blocks`} × ${layers}` : "whole";
   const lines = [
@@ -186,7 +195,7 @@ function report({ layers, results, shareAtGoal, ...data }: StepsRun): string {
       "the rest": (r) => r.restMs.toFixed(2),
       "spread": (r) => percent(r.wholeSpread ?? r.blockSpread),
       "forward": (r) => secondsText(forward(r)),
-      [`step (${PASSES} forward)`]: (r) => secondsText(PASSES * forward(r)),
+      [`step (${passes} forward)`]: (r) => secondsText(passes * forward(r)),
       "timed": timed,
       "speed-up": (r) => `${r.speedUp.toFixed(2)}x`,
       "of a layer": (r) => `${(results[0]!.blockMs / r.blockMs).toFixed(2)}x`,

@@ -76,6 +76,6 @@ export function startOf(i: number): number {
 
 /** Weights of norms are about 1, and matrices keep activations of Wan's widths near 1. */
 export function numbersFor({ name }: TensorSpec, dtype: StoredDtype): Uint8Array {
-  const norm = /(\.gamma|norm\d?(_[qk])?\.weight)$/.test(name);
+  const norm = /(\.gamma|norm\d?(_(added_)?[qk])?\.weight)$/.test(name);
   return normalBytes(dtype === "BF16" ? "bf16" : "f32", 0.02, norm ? 1 : 0);
 }

@@ -8,16 +8,18 @@ export interface TensorSpec {
   readonly shape: readonly number[];
 }
 
-function tensor(name: string, ...shape: number[]): TensorSpec {
+/** A tensor of a shape. */
+export function tensor(name: string, ...shape: number[]): TensorSpec {
   return { name, shape };
 }
 
 /** The weight of a linear layer or of a convolution, and its bias. */
-function biased(name: string, outputs: number, inputs: number, ...kernel: number[]): TensorSpec[] {
+export function biased(name: string, outputs: number, inputs: number, ...kernel: number[]): TensorSpec[] {
   return [tensor(`${name}.weight`, outputs, inputs, ...kernel), tensor(`${name}.bias`, outputs)];
 }
 
-function numbered(count: number, of: (i: number) => TensorSpec[]): TensorSpec[] {
+/** The tensors of so many layers. */
+export function numbered(count: number, of: (i: number) => TensorSpec[]): TensorSpec[] {
   return Array.from({ length: count }, (_, i) => of(i)).flat();
 }
 

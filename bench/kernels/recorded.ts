@@ -96,7 +96,7 @@ const TEXT_ENCODER = {
  * and makes one training pass for VORTA's router. Kernels that only the training of Veda's tiles runs are not recorded.
  */
 export async function recordModel(source: SourceName, modules: Modules): Promise<void> {
-  const wan = SHAPES["1.3b"].model(drySource, { layers: 1 });
+  const wan = SHAPES["1.3b"].model(drySource, { blocks: [1] });
   const size = LATENTS.reduce((a, b) => a * b), text = new Float32Array(TEXT.tokens * TEXT.dim);
   for (const [, options] of devicesOf(source)) {
     await record(options, modules, async (gpu) => {

@@ -64,16 +64,20 @@ export async function countModel(
   const books = new Books(), clip = { guidance: 5, ...rest };
   const gpu = dryGpu({ ...device, onBuffer: (event) => books.note(event) });
   const pipeline = await VideoPipeline.of(model, { gpu, weights, weightDtype, clips: [clip] });
-  const embeddings = { positive: new Float32Array(model.defaults.textTokens * model.textDim) };
+  const { textDim, pooledDim, defaults: { textTokens } } = model;
+  const zeros = (...shape: number[]) => ({ data: new Float32Array(shape.reduce((a, b) => a * b)), shape });
+  const embeddings = {
+    positive: { text: zeros(1, textTokens, textDim), ...pooledDim && { pooled: zeros(1, pooledDim) } },
+  };
   // These are zeros, because drawing this many normal numbers takes as long as all the rest.
   const shape = model.latentShape(clip);
   let total = 0;
   await pipeline.generate({
     ...clip,
     prompt: "",
-    latents: { data: new Float32Array(shape.reduce((a, b) => a * b)), shape },
+    latents: zeros(...shape),
     steps: STEPS,
-    embeddings: { ...embeddings, ...clip.guidance > 1 && { negative: embeddings.positive } },
+    embeddings: { ...embeddings, ...model.passes(clip.guidance).length > 1 && { negative: embeddings.positive } },
     onProgress: (progress) => {
       if (progress.stage === "denoise" && progress.done === 0) books.begin("denoise");
       if (progress.stage === "decode" && progress.done === 0) books.begin("decode");

@@ -9,7 +9,7 @@ import { VortaAttention } from "../../model/vorta/attention.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
 import { normalTensor } from "../random.ts";
-import { measuredSettings, type ModelShape } from "../shapes.ts";
+import type { ModelShape } from "../shapes.ts";
 
 /** A kind of self-attention to time, with untrained routes and scores. It holds GPU memory until it is disposed of. */
 export interface TimedMethod extends Disposable {
@@ -32,8 +32,8 @@ export function full(): TimedMethod {
 }
 
 /** VORTA with a given share of the heads on full attention, and half of the others on each sparse branch. */
-export function vorta(gpu: Gpu, { config, grid }: ModelShape, fullHeads: number): TimedMethod {
-  const attention = new VortaAttention(gpu, config, { grid, kept: 0 }, measuredSettings(grid));
+export function vorta(gpu: Gpu, { config, grid, kept, vorta: settings }: ModelShape, fullHeads: number): TimedMethod {
+  const attention = new VortaAttention(gpu, config, { grid, kept }, settings);
   const routes = evenRoutes(fullHeads, config.heads), shares = sharesOf(routes);
   const { pairs } = attention, attend = attention.routed(routes);
   const [onFull, onCoreset, onSliding] = shares.map((share) => (100 * share).toFixed(0));
@@ -48,19 +48,19 @@ export function vorta(gpu: Gpu, { config, grid }: ModelShape, fullHeads: number)
 }
 
 /** Veda with tiles of the default shape and one layer's projections. */
-export function veda(gpu: Gpu, { config, grid }: ModelShape, keep: number): TimedMethod {
+export function veda(gpu: Gpu, { config, grid, kept }: ModelShape, keep: number): TimedMethod {
   // All layers do the same.
   const one = { ...config, layers: 1 }, shape = defaultShape(grid, defaultCapacity(grid));
   const projections = randomProjections(gpu, config);
-  const attention = new VedaAttention(gpu, config, { grid, kept: 0 }, {
+  const attention = new VedaAttention(gpu, one, { grid, kept }, {
     shapes: uniformShapes(shape, one),
     keep,
     projections: [projections],
   });
-  const attend = wholeAttention(gpu, { grid, kept: 0 }, attention.some(everyHead(one)));
+  const attend = wholeAttention(gpu, { grid, kept }, attention.some(everyHead(one)));
   return {
     name: `veda, keep ${keep}, tiles of ${shape.join("×")}`,
-    density: attention.pairs(0, 0) / product(grid) ** 2,
+    density: attention.pairs(0, 0) / (product(grid) + kept) ** 2,
     period: 1,
     attend: (q, k, v) => attend(q, k, v, 0),
     keep,

@@ -1,6 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
 import type { ForwardPass } from "../../model/family.ts";
+import { conditionedBy } from "../../model/guidance.ts";
 import { randomSource } from "../full_size/made_source.ts";
 import { normalTensor } from "../random.ts";
 import type { ModelShape } from "../shapes.ts";
@@ -9,29 +10,36 @@ import type { ModelShape } from "../shapes.ts";
 export interface TimedTransformer {
   /** The number of blocks whose weights are on the GPU. */
   readonly loaded: number;
+  /** The number of layers in which kinds of blocks occur in the proportion of the model's. */
+  readonly period: number;
   /** A forward pass of the blocks that are loaded. */
   forward(attend: SelfAttention | undefined): Promise<void>;
-  /** The number of layers. If fewer blocks are loaded, their weights serve several layers. */
+  /** The given number of layers, of each kind in proportion. If fewer blocks are loaded, their weights serve several. */
   layers(count: number, attend: SelfAttention | undefined): void;
   /** The work before and after the blocks. */
   outer(): void;
 }
 
-/** Loads the given number of blocks. The tensors are on the GPU until that is closed. */
+/** Loads the given number of blocks of each kind. The tensors are on the GPU until that is closed. */
 export async function openTransformer(
   gpu: Gpu,
   { size, textTokens, ...shape }: ModelShape,
-  blocks: number,
+  blocks: readonly number[],
 ): Promise<TimedTransformer> {
-  const model = shape.model(randomSource, { layers: blocks }), transformer = await model.loadTransformer(gpu);
+  const model = shape.model(randomSource, { blocks }), transformer = await model.loadTransformer(gpu);
   const input: ForwardPass = {
     latents: normalTensor(gpu, model.latentShape(size)),
     timesteps: [500],
-    conditioning: { text: normalTensor(gpu, [1, textTokens, model.textDim]) },
+    conditioning: conditionedBy(model.passes(model.defaults.guidance)[0]!, {
+      text: normalTensor(gpu, [1, textTokens, model.textDim]),
+      ...model.pooledDim && { pooled: normalTensor(gpu, [1, model.pooledDim]) },
+    }),
   };
   let embedded = transformer.embed(input);
+  const order = blockOrder(shape.blocks, blocks);
   return {
-    loaded: blocks,
+    loaded: blocks.reduce((a, b) => a + b),
+    period: order.period,
     forward: async (selfAttention) => {
       for (const velocity of await transformer.predict([{ ...input, selfAttention }])) gpu.release(velocity);
     },
@@ -40,7 +48,7 @@ export async function openTransformer(
         let { x } = embedded;
         for (let layer = 0; layer < count; layer++) {
           const selfAttention: SelfAttention | undefined = attend && ((q, k, v) => attend(q, k, v, layer));
-          const next = transformer.runBlock(layer % blocks, x, { ...embedded, selfAttention });
+          const next = transformer.runBlock(order.at(layer), x, { ...embedded, selfAttention });
           if (x !== embedded.x) gpu.release(x);
           x = next;
         }
@@ -49,6 +57,31 @@ export async function openTransformer(
       for (const tensor of [embedded.x, ...embedded.tensors]) gpu.release(tensor);
       embedded = transformer.embed(input);
       gpu.release(transformer.project(embedded.x, embedded));
+    },
+  };
+}
+
+/**
+ * The blocks that layers are timed with: a few layers of each kind after the other, in proportion to the model's.
+ *
+ * @param all the number of the model's blocks of each kind
+ * @param loaded the number of those that are on the GPU, which are numbered one kind after the other
+ */
+export function blockOrder(all: readonly number[], loaded: readonly number[]): {
+  /** The number of layers after which the kinds occur again. */
+  readonly period: number;
+  /** The block of a layer. */
+  at(layer: number): number;
+} {
+  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b), common = all.reduce(divisor);
+  const kinds = all.flatMap((count, kind) => Array<number>(count / common).fill(kind));
+  return {
+    period: kinds.length,
+    at: (layer) => {
+      const turn = layer % kinds.length, kind = kinds[turn]!;
+      const before = kinds.slice(0, turn).filter((other) => other === kind).length;
+      const ofKind = Math.floor(layer / kinds.length) * (all[kind]! / common) + before;
+      return loaded.slice(0, kind).reduce((a, b) => a + b, 0) + ofKind % loaded[kind]!;
     },
   };
 }

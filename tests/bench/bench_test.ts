@@ -3,6 +3,9 @@ import { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { readFloat32, type TensorSource } from "../../model/checkpoint/tensor_source.ts";
+import { Config } from "../../model/checkpoint/json.ts";
+import { transformerConfig } from "../../model/hunyuan/config.ts";
+import { HunyuanVideoTransformer3DModel } from "../../model/hunyuan/transformer.ts";
 import { AutoencoderKLWan } from "../../model/wan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../model/wan/vae/config.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
@@ -12,6 +15,7 @@ import { attention } from "../../gpu/ops/attention.ts";
 import { conv3d } from "../../gpu/ops/conv3d.ts";
 import { countFlops } from "../../bench/flops.ts";
 import { writeRandomCheckpoint } from "../../bench/full_size/checkpoint.ts";
+import { hunyuanTransformerTensors } from "../../bench/full_size/hunyuan_tensors.ts";
 import { randomSource } from "../../bench/full_size/made_source.ts";
 import { writeRandomWeights } from "../../bench/full_size/random_weights.ts";
 import { transformerTensors, vaeTensors } from "../../bench/full_size/tensor_spec.ts";
@@ -19,14 +23,14 @@ import { measure } from "../../bench/measure.ts";
 import { assertVaried, normalBytes, normalTensor, repeated } from "../../bench/random.ts";
 import { shareFor } from "../../bench/steps.ts";
 import { evenRoutes, full, sharesOf, veda, vorta } from "../../bench/steps/methods.ts";
-import { openTransformer } from "../../bench/steps/transformer.ts";
+import { blockOrder, openTransformer } from "../../bench/steps/transformer.ts";
 import { sweep } from "../../bench/sweep/variants.ts";
 import { report } from "../../bench/targets.ts";
 import { readMeasured } from "../../bench/targets/measured.ts";
 import { targetRows } from "../../bench/targets/rows.ts";
-import { wan } from "../../bench/shapes.ts";
+import { hunyuan, wan } from "../../bench/shapes.ts";
 import { markdownTable, ofCeiling } from "../../bench/table.ts";
-import { testVariants, variants } from "../gpu.ts";
+import { plainOnly, testVariants, variants } from "../gpu.ts";
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 
 testVariants("bench: operations are counted by the formulas, whichever kernels do them", async ({ gpu }) => {
@@ -189,6 +193,8 @@ Deno.test("bench: the full size has the parameters of Wan 2.1 T2V 1.3B", async (
     assertEquals(count(transformerTensors(await readTransformerConfig(file))), 1_418_996_800);
     await Deno.writeTextFile(file, JSON.stringify({ _class_name: "AutoencoderKLWan" }));
     assertEquals(count(vaeTensors(await readVaeConfig(file))), 126_892_531);
+    const hunyuan = transformerConfig(new Config("HunyuanVideo", {}));
+    assertEquals(count(hunyuanTransformerTensors(hunyuan)), 12_821_012_544);
   } finally {
     await Deno.remove(file);
   }
@@ -251,31 +257,64 @@ Deno.test("bench: ceilings are known by the adapter's name", () => {
   assertEquals(ofCeiling("llvmpipe", 1, false), "unknown");
 });
 
-testVariants("bench: what is timed as a step computes, whole and by the block", async ({ gpu }) => {
-  const json = { num_attention_heads: 3, attention_head_dim: 32, ffn_dim: 64, num_layers: 2, text_dim: 64 };
-  const shape = wan("a tiny model", { width: 128, height: 96, frames: 9 }, json, 16);
-  const before = gpu.memory.used;
-  const transformer = await openTransformer(gpu, shape, 2);
-  const lent = gpu.memory.used;
-  for (const make of [full, () => vorta(gpu, shape, 1 / 3), () => veda(gpu, shape, 0.25)]) {
-    using method = make();
-    const held = gpu.memory.used;
-    let calls: number[] = [];
-    const attend: typeof method.attend = method.attend && ((q, k, v, layer) => {
-      calls.push(layer);
-      return method.attend!(q, k, v, layer);
-    });
-    transformer.layers(5, attend);
-    if (attend) assertEquals(calls, [0, 1, 2, 3, 4]);
-    calls = [];
-    await transformer.forward(attend);
-    if (attend) assertEquals(calls, [0, 1]);
-    transformer.outer();
-    await gpu.finish();
-    assertEquals(gpu.memory.used, held);
-    assert(method.density > 0 && (method.density < 1) === (method.name !== "full"), `${method.name} ${method.density}`);
-  }
-  assert(lent > before);
+testVariants("bench: HunyuanVideo's tensors are exactly those that the model loads", async ({ gpu }) => {
+  const config = transformerConfig(new Config("a tiny model", TIMED.HunyuanVideo.json));
+  using source = recording(randomSource(hunyuanTransformerTensors(config)));
+  using _ = await HunyuanVideoTransformer3DModel.load(gpu, source.tensors, config);
+  assertEquals([...source.asked].sort(), source.tensors.names().sort());
+}, plainOnly);
+
+/** Two blocks of one kind, and of two kinds. */
+const TIMED = {
+  Wan: wan("a tiny model", { width: 128, height: 96, frames: 9 }, {
+    ...{ num_attention_heads: 3, attention_head_dim: 32, ffn_dim: 64, num_layers: 2, text_dim: 64 },
+  }, 16),
+  HunyuanVideo: hunyuan("a tiny model", { width: 128, height: 96, frames: 9 }, {
+    ...{ num_attention_heads: 3, attention_head_dim: 32, rope_axes_dim: [8, 12, 12], mlp_ratio: 1, num_layers: 1 },
+    ...{ num_single_layers: 1, text_embed_dim: 64, pooled_projection_dim: 32, num_refiner_layers: 1 },
+  }),
+};
+
+for (const [family, shape] of Object.entries(TIMED)) {
+  testVariants(`bench: what is timed as a step computes, ${family}`, async ({ gpu }) => {
+    const before = gpu.memory.used;
+    const transformer = await openTransformer(gpu, shape, shape.blocks);
+    const lent = gpu.memory.used;
+    for (const make of [full, () => vorta(gpu, shape, 1 / 3), () => veda(gpu, shape, 0.25)]) {
+      using method = make();
+      const held = gpu.memory.used;
+      let calls: number[] = [];
+      const attend: typeof method.attend = method.attend && ((q, k, v, layer) => {
+        calls.push(layer);
+        return method.attend!(q, k, v, layer);
+      });
+      transformer.layers(5, attend);
+      if (attend) assertEquals(calls, [0, 1, 2, 3, 4]);
+      calls = [];
+      await transformer.forward(attend);
+      if (attend) assertEquals(calls, [0, 1]);
+      transformer.outer();
+      await gpu.finish();
+      assertEquals(gpu.memory.used, held);
+      assert(
+        method.density > 0 && (method.density < 1) === (method.name !== "full"),
+        `${method.name} ${method.density}`,
+      );
+    }
+    assert(lent > before);
+  });
+}
+
+Deno.test("bench: kinds of blocks are timed in proportion, and each block in turn", () => {
+  const blocks = (all: number[], loaded: number[], count: number) => {
+    const { period, at } = blockOrder(all, loaded);
+    return [period, Array.from({ length: count }, (_, layer) => at(layer))];
+  };
+  assertEquals(blocks([40], [1], 3), [1, [0, 0, 0]]);
+  assertEquals(blocks([3], [3], 4), [1, [0, 1, 2, 0]]);
+  assertEquals(blocks([20, 40], [1, 1], 7), [3, [0, 1, 1, 0, 1, 1, 0]]);
+  assertEquals(blocks([2, 4], [2, 4], 7), [3, [0, 2, 3, 1, 4, 5, 0]]);
+  assertEquals(blocks([16, 40], [1, 1], 7), [7, [0, 0, 1, 1, 1, 1, 1]]);
 });
 
 Deno.test({
