@@ -73,7 +73,7 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     ...{ values, like },
     tensors: {
       ...values.latents !== undefined && { latents: await readLatents(values.latents) },
-      ...values.embeddings !== undefined && { embeddings: await readEmbeddings(values.embeddings, model.textDim) },
+      ...values.embeddings !== undefined && { embeddings: await readEmbeddings(values.embeddings, model.channels) },
     },
   };
 }
@@ -100,9 +100,9 @@ export class PlanningModel implements Disposable {
     return new PlanningModel(dir, { model, identity, latents: noise, opened }, cleanUp.move());
   }
 
-  /** Channels of the text's embeddings. */
-  get textDim(): number {
-    return this.parts.opened.textDim;
+  /** Channels of the embeddings of prompts. */
+  get channels(): Pick<FamilyModel, "textDim" | "pooledDim"> {
+    return this.parts.opened;
   }
 
   /**
