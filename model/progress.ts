@@ -1,6 +1,6 @@
 /**
- * The stages of a clip in their order, and about how many hundredths of the time each takes: an estimate between the
- * demo, which loads at once, and large models. Kernels are chosen once on a machine, so that takes none.
+ * The stages of a clip in their order, with the percentage of the time that each takes. This is an estimate: large
+ * models take longer to load than the demo. Kernels are chosen only once on a machine, so this stage counts as 0.
  */
 const SHARES = {
   "choose kernels": 0,
@@ -9,7 +9,7 @@ const SHARES = {
   "encode prompt": 6,
   denoise: 70,
   decode: 15,
-  "encode MP4": 2,
+  "write file": 2,
 } as const;
 
 /** A stage of a clip. */
@@ -48,10 +48,11 @@ export function partOf(part: string, onProgress: OnProgress): OnProgress {
 }
 
 /**
- * How much of a clip is done, from 0 to 1: an estimate. It can fall where a stage comes again, as of two text encoders.
+ * How much of a clip is done. This is an estimate. It falls when a stage starts again, as "encode prompt" does with
+ * several text encoders.
  *
  * @param first the stage that the work begins with: "encode prompt" if the model is loaded
- * @returns undefined for a stage that no clip has
+ * @returns from 0 (nothing) to 1 (the file is encoded); undefined for a stage that no clip has
  */
 export function overall({ stage, done, total }: Progress, first: ClipStage = "load vae"): number | undefined {
   if (!Object.hasOwn(SHARES, stage)) return undefined;

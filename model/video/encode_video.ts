@@ -27,6 +27,7 @@ export type FileFormat = typeof FILE_FORMATS[number];
 
 /** How a clip is encoded and written. */
 export interface WriteOptions {
+  /** Told "write file", in frames. */
   readonly onProgress?: OnProgress;
   /** How the clip was made, to store in the file: see {@link readRecord}. */
   readonly record?: ClipRecord;
@@ -72,19 +73,18 @@ export async function encodeVideo(
   checkOptions("encodeVideo", options, WRITE_KINDS);
   const { record, onProgress, quality, signal } = options, comment = record && recordText(record);
   signal?.throwIfAborted();
+  const onFrame = (done: number) => onProgress?.({ stage: "write file", done, total: video.frames });
+  onFrame(0);
   const bytes = await encode();
+  // An MP4 has told it.
+  if (format !== "mp4") onFrame(video.frames);
   signal?.throwIfAborted();
   return bytes;
 
   async function encode(): Promise<Uint8Array<ArrayBuffer>> {
     switch (format) {
       case "mp4":
-        return await encodeMp4(video, {
-          comment,
-          quality,
-          signal,
-          onFrame: (done) => onProgress?.({ stage: "encode MP4", done, total: video.frames }),
-        });
+        return await encodeMp4(video, { comment, quality, signal, onFrame });
       case "gif":
         return comment === undefined ? encodeGif(video) : withGifComment(encodeGif(video), toAscii(comment));
       case "png":

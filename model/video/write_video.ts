@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { aPath, check, checkOptions } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import type { OnProgress } from "../progress.ts";
 import type { Video } from "./video.ts";
 import { writeAtomically } from "../files/output.ts";
 import { A_VIDEO, encodeVideo, FILE_FORMATS, WRITE_KINDS, type WriteOptions } from "./encode_video.ts";
@@ -45,14 +46,14 @@ export async function writeVideo(path: string, video: Video, options: WriteOptio
   check("writeVideo: path", path, aPath);
   check("writeVideo: the video", video, A_VIDEO);
   checkOptions("writeVideo", options, WRITE_KINDS);
-  const { record, signal } = options;
+  const { record, onProgress, signal } = options;
   const format = formatOf(path);
   const comment = record && recordText(record);
   let size = 0;
   signal?.throwIfAborted();
   await writeAtomically(path, async (temporary) => {
     if (format === "frames") {
-      await writeFrames(temporary, video, signal);
+      await writeFrames(temporary, video, onProgress, signal);
       if (comment !== undefined) await Deno.writeTextFile(join(temporary, RECORD_FILE), comment);
       for await (const entry of Deno.readDir(temporary)) size += (await Deno.stat(`${temporary}/${entry.name}`)).size;
       return;
@@ -65,12 +66,20 @@ export async function writeVideo(path: string, video: Video, options: WriteOptio
 }
 
 /** Writes every frame into the new folder `folder`: `0001.png`, `0002.png`, and so on. */
-async function writeFrames(folder: string, video: Video, signal?: AbortSignal): Promise<void> {
+async function writeFrames(
+  folder: string,
+  video: Video,
+  onProgress: OnProgress | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const onFrame = (done: number) => onProgress?.({ stage: "write file", done, total: video.frames });
   await Deno.mkdir(folder);
+  onFrame(0);
   const digits = Math.max(4, String(video.frames).length);
   for (let i = 0; i < video.frames; i++) {
     const picture = encodePng(frameOf(video, i), video.width, video.height);
     await Deno.writeFile(join(folder, `${String(i + 1).padStart(digits, "0")}.png`), picture);
+    onFrame(i + 1);
     signal?.throwIfAborted();
   }
 }

@@ -101,9 +101,9 @@ Deno.test("of a clip, all that is done is told from 0 to 1, from any stage on", 
   assertEquals(overall({ stage: "load vae", done: 0, total: 3 }), 0);
   assertEquals(overall({ stage: "denoise", done: 0, total: 20 }, "encode prompt"), 6 / 93);
   assertEquals(overall({ stage: "load transformer", done: 1, total: 1 }, "encode prompt"), 0);
-  assertEquals(overall({ stage: "encode MP4", done: 5, total: 5 }), 1);
+  assertEquals(overall({ stage: "write file", done: 5, total: 5 }), 1);
   assertEquals(overall({ stage: "train", done: 5, total: 5 }), undefined);
-  const stages = ["load vae", "load transformer", "encode prompt", "denoise", "decode", "encode MP4"] as const;
+  const stages = ["load vae", "load transformer", "encode prompt", "denoise", "decode", "write file"] as const;
   const told = stages.flatMap((stage) => [0, 1, 2].map((done) => overall({ stage, done, total: 2 })!));
   assertEquals(told, told.toSorted((a, b) => a - b));
 });
