@@ -1,6 +1,6 @@
 import { basename, dirname, join } from "node:path";
 
-/** Temporary files and folders that are being written now. */
+/** Temporary files and folders that this thread is writing now. */
 const unfinished = new Set<string>();
 
 /**
@@ -30,13 +30,25 @@ export async function replaceFile(target: string, write: (temporary: string) => 
   }
 }
 
-/** Removes all unfinished files at once. It is called just before the program is ended from outside. */
+/** Removes all that this thread has not finished, at once. It is called just before the program is ended from outside. */
 export function removeUnfinished(): void {
-  for (const temporary of unfinished) {
-    try {
-      Deno.removeSync(temporary, { recursive: true });
-    } catch {
-      // Not made yet, or gone already.
-    }
+  for (const temporary of unfinished) removeNow(temporary);
+}
+
+/**
+ * Removes all that is unfinished in a folder that nobody else writes into, at once: what a terminated worker was
+ * writing, or what a killed program left behind.
+ */
+export function removeUnfinishedIn(folder: string): void {
+  for (const { name } of Deno.readDirSync(folder)) {
+    if (/^\..*\.[0-9a-f]{8}\.part$/s.test(name)) removeNow(join(folder, name));
+  }
+}
+
+function removeNow(temporary: string): void {
+  try {
+    Deno.removeSync(temporary, { recursive: true });
+  } catch {
+    // Not made yet, or gone already.
   }
 }

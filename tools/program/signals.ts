@@ -54,7 +54,10 @@ export class Interruption implements Disposable {
   }
 }
 
-/** A message to print when a signal ends the program, until this is disposed of. */
+/**
+ * What is said or done when a signal ends the program, until this is disposed of. It cannot wait. A program with a worker
+ * terminates it here, and calls `removeUnfinishedIn` for the folder that the worker writes into.
+ */
 export class Farewell implements Disposable {
   constructor(readonly say: () => void) {
     farewell = this;

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { removeUnfinished } from "../../../gpu/native/replace_file.ts";
+import { removeUnfinished, removeUnfinishedIn } from "../../../gpu/native/replace_file.ts";
 import { checkWritable, writeAtomically } from "../../../model/files/output.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 
@@ -53,6 +53,19 @@ Deno.test("ended from outside, what is half-written goes", () =>
     assertEquals(names(dir), []);
     end.resolve();
     await assertRejects(() => writing, TilereelError, "cannot write");
+  }));
+
+Deno.test("what another thread or a killed program left half-written goes, and nothing else", () =>
+  inTempDir(async (dir) => {
+    await writeAtomically(`${dir}/a.txt`, async (temporary) => {
+      await Deno.writeTextFile(temporary, "half");
+      await Deno.copyFile(temporary, `${dir}/kept.part`);
+      const left = temporary.replace(/[0-9a-f]{8}\.part$/, "0123abcd.part");
+      await Deno.mkdir(left);
+      await Deno.writeTextFile(`${left}/0001.png`, "half");
+    });
+    removeUnfinishedIn(dir);
+    assertEquals(names(dir).sort(), ["a.txt", "kept.part"]);
   }));
 
 Deno.test({
