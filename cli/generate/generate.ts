@@ -16,7 +16,7 @@ import { type Plan, planRun, type ReadyClip } from "./plan.ts";
 import { renderClip } from "./render_clip.ts";
 import { RANDOM_SEED } from "./batch_options.ts";
 import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
-import { LastingWorkshop, openWorkshop, type Workshop } from "./workshop.ts";
+import { LastingWorkshop, type OpenOptions, openWorkshop, type Workshop } from "./workshop.ts";
 
 type TodoClip = ReadyClip & { readonly replaces: boolean };
 
@@ -65,7 +65,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
 /** The values that all clips share. */
 class Run implements Disposable {
   readonly output: Output;
-  readonly #workshop = new LastingWorkshop(() => this.#openWorkshop());
+  readonly #workshop = new LastingWorkshop((options) => this.#openWorkshop(options));
   #hasLoaded = false;
 
   constructor(private readonly plan: Plan, private readonly todo: readonly TodoClip[]) {
@@ -93,7 +93,7 @@ class Run implements Disposable {
     const { plan: { tensors, like }, todo: { length }, output: { onProgress: all, ...output } } = this;
     const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
-    const workshop = await this.#workshop.open(), { gpu: { settings: gpu }, pipeline } = workshop;
+    const workshop = await this.#workshop.open({ onProgress: all }), { gpu: { settings: gpu }, pipeline } = workshop;
     const made = await renderClip(workshop, clip, { ...tensors, onNote: output.note, onProgress });
     const { record, bytes, seconds, clamped } = made;
     for (const note of like ? likeNotes(like, record) : []) output.note(note);
@@ -125,9 +125,9 @@ class Run implements Disposable {
     this.#workshop[Symbol.dispose]();
   }
 
-  async #openWorkshop(): Promise<Workshop> {
+  async #openWorkshop(options: OpenOptions): Promise<Workshop> {
     const clips = this.todo.map(({ settings, methods }) => ({ ...settings, ...methods.options }));
-    const workshop = await openWorkshop(this.plan.values, clips, this.output.onProgress);
+    const workshop = await openWorkshop(this.plan.values, clips, options);
     this.#hasLoaded = true;
     const streamed = weightsLine(workshop.pipeline.weights);
     if (streamed !== undefined) this.output.say(streamed);

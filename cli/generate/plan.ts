@@ -19,12 +19,16 @@ import type { GenerateOptions } from "../../model/pipeline.ts";
 import { readEmbeddings, readLatents } from "./tensor_files.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { formatOf } from "../../model/video/write_video.ts";
+import { checkClip } from "../../model/video_size.ts";
 import { plannedRecord, type RecordParts } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
 import type { WorkshopValues } from "./workshop.ts";
 
-/** A clip with everything it is made with. */
+/**
+ * A clip with everything it is made with. Its methods have functions, so it cannot be posted to a worker: post the
+ * {@link Clip}, and call {@link PlanningModel.ready} there, too.
+ */
 export interface ReadyClip extends PlannedClip {
   readonly settings: ClipSettings;
   readonly methods: ReadyMethods;
@@ -78,7 +82,7 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
   };
 }
 
-/** A model that clips are planned for; its weights are not loaded. */
+/** A model that clips are planned for; its weights are not loaded. Each thread that plans clips opens one. */
 export class PlanningModel implements Disposable {
   /** By their options: the files of each are read once. */
   readonly #methods = new Map<string, Promise<ReadyMethods>>();
@@ -106,14 +110,16 @@ export class PlanningModel implements Disposable {
   }
 
   /**
-   * A clip with everything it is made with.
+   * A clip with everything it is made with. Whether it fits the GPU's memory shows only when it is rendered.
    *
-   * @throws {TilereelError} if its values contradict one another, or a file that they name cannot be used
+   * @throws {TilereelError} if its values contradict one another, the model cannot make its size or length, or a file
+   * that they name cannot be used
    */
   async ready(clip: Clip): Promise<ReadyClip> {
     try {
       const methods = await this.#readyMethods(valuesOf(clip.values, methodOptions));
-      const settings = clipSettings(clip, this.parts.opened.defaults);
+      const { defaults, family } = this.parts.opened, settings = clipSettings(clip, defaults);
+      checkClip(family.multiples, settings);
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
       const record = plannedRecord({ ...this.parts, settings, methods, quality });
       return { ...clip, settings, methods, quality, record };

@@ -20,19 +20,24 @@ export interface Workshop extends Disposable {
   readonly profile: RunningProfile | undefined;
 }
 
+/** Options of opening a {@link Workshop}. */
+export interface OpenOptions {
+  readonly onProgress: OnProgress;
+  /** Ends loading. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Opens the GPU and loads the model.
  *
- * @param clips to come, if they are known: see {@link LoadOptions.clips}
- * @param signal ends loading
+ * @param clips to come, or the largest one that may come: see {@link LoadOptions.clips}
  * @throws {TilereelError} if there is no such adapter, or the model cannot be loaded
  * @throws the signal's reason, if it is aborted
  */
 export async function openWorkshop(
   values: WorkshopValues,
   clips: LoadOptions["clips"],
-  onProgress: OnProgress,
-  signal?: AbortSignal,
+  { onProgress, signal }: OpenOptions,
 ): Promise<Workshop> {
   using cleanUp = new DisposableStack();
   const gpu = await openGpuAsAsked(values, onProgress, { brief: values.model === undefined });
@@ -44,23 +49,31 @@ export async function openWorkshop(
   return { gpu, pipeline, profile, [Symbol.dispose]: () => held.dispose() };
 }
 
-/** A workshop for many clips: it is opened for the first, and once more after its GPU was lost. */
+/** A workshop for many clips. It is opened for the first clip, and opened again for the first clip after a lost GPU. */
 export class LastingWorkshop implements Disposable {
   #current: Workshop | undefined;
 
   /** @param openNew opens a workshop, by {@link openWorkshop} */
-  constructor(private readonly openNew: () => Promise<Workshop>) {}
+  constructor(private readonly openNew: (options: OpenOptions) => Promise<Workshop>) {}
 
   get current(): Workshop | undefined {
     return this.#current;
   }
 
-  /** @throws {TilereelError} if it cannot be opened */
-  async open(): Promise<Workshop> {
-    return this.#current ??= await this.openNew();
+  /**
+   * The open workshop, or a new one.
+   *
+   * @param options of the clip that it is needed for, if it must be opened
+   * @throws as {@link openWorkshop} does
+   */
+  async open(options: OpenOptions): Promise<Workshop> {
+    return this.#current ??= await this.openNew(options);
   }
 
-  /** After a clip failed: the next one has a working GPU. One whose profile is taken is never replaced. */
+  /**
+   * Call this after a clip failed. If the GPU was lost, the workshop is closed, and {@link open} makes a new one. A
+   * workshop with a profile stays, because its profile would be lost; its next clip fails, too.
+   */
   async recover(): Promise<void> {
     // A lost GPU cannot be used again.
     if (!this.#current || await this.#current.gpu.recover() || this.#current.profile) return;
