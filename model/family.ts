@@ -67,15 +67,23 @@ export interface ModelPart {
   readonly weights?: PartWeights;
 }
 
+/** A tensor of the family that a file has as some rows of a larger one, as the queries in `qkv`. */
+export interface FusedTensor {
+  readonly name: string;
+  /** The number of its rows in proportion to those of the others. Default: 1 */
+  readonly share?: number;
+}
+
 /** The weights of a part: how they are opened, and how they are uploaded, for a description of the model. */
 export interface PartWeights {
   /** The names of their files begin with this. */
   readonly stem: string;
   /**
-   * The family's name of a tensor, from the one in a file of another layout: a checkpoint, or a LoRA, whose keys are
-   * given as the names of the weights that they add to.
+   * The family's name of a tensor whose name in a file of another layout is given. The file is a checkpoint or a LoRA,
+   * whose keys are given as the names of the weights that they change. Where the file has several of the family's
+   * tensors as one, the result is all of them, in the order of their rows.
    */
-  readonly names?: (stored: string) => string;
+  readonly names?: (stored: string) => string | readonly FusedTensor[];
   /**
    * What `config.json` would say of weights that come as a single file: all that their shapes and names show.
    *

@@ -3,6 +3,7 @@ import type { FileStore, StoredFile } from "../files/store.ts";
 import { Config } from "./json.ts";
 import { refuseQuantized } from "./known_models.ts";
 import { openCheckpoint } from "./sharded.ts";
+import { namedRows } from "./named_rows.ts";
 import { pairScales } from "./scales.ts";
 import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
@@ -36,8 +37,8 @@ export async function partConfig(place: FileStore, part: PartWeights): Promise<C
  * Opens the weights of a part under the family's names. Scales belong to the descriptions of their matrices.
  *
  * @param place the part's folder, or a single file that holds it
- * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt, or
- * a scale does not fit its matrix
+ * @throws {TilereelError} if there are none, a shard is missing, a file is truncated or corrupt, a scale does
+ * not fit its matrix, or a tensor does not divide into the family's
  */
 export async function openPart(
   place: string | FileStore,
@@ -47,7 +48,12 @@ export async function openPart(
   try {
     const { names: stored, scales } = pairScales(source);
     if (stored.length === source.names().length && stored.every((name) => names(name) === name)) return source;
-    const named = stored.map((name): [string, StoredAs] => [names(name), { source, name, scale: scales.get(name) }]);
+    const named = stored.flatMap((name) =>
+      namedRows(names, source.info(name)).map(({ name: as, rows }): [string, StoredAs] => [
+        as,
+        { source, name, scale: scales.get(name), rows },
+      ])
+    );
     return new TensorView(source.path, new Map(named), [source], source.metadata);
   } catch (error) {
     source.close();

@@ -1,4 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { elementCount } from "./dtype.ts";
+import type { Rows } from "./named_rows.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 
 /** Where a tensor is, and its name there. */
@@ -7,10 +9,13 @@ export interface StoredAs {
   readonly name: string;
   /** The name of its scale in that source, if it has one. The view lists no scales, but reads them by these names. */
   readonly scale?: string | undefined;
+  /** Default: all */
+  readonly rows?: Rows | undefined;
 }
 
-/** Tensors of other sources, which it owns, by other names: several files as one, or the names of another layout. */
+/** Tensors of other sources, which it owns, by other names: several files as one, or another layout. */
 export class TensorView implements TensorSource {
+  /** By the names that the descriptions of their tensors have. */
   readonly #scales: ReadonlyMap<string, StoredAs>;
 
   constructor(
@@ -20,9 +25,11 @@ export class TensorView implements TensorSource {
     readonly metadata: Readonly<Record<string, string>> = {},
   ) {
     this.#scales = new Map(
-      [...tensors.values()].flatMap(({ source, scale }) =>
-        scale === undefined ? [] : [[scale, { source, name: scale }]]
-      ),
+      [...tensors].flatMap(([of, { source, scale, rows }]) => {
+        if (scale === undefined) return [];
+        const each = elementCount(source.info(scale).shape) > 1;
+        return [[scaleName(of, scale, rows), { source, name: scale, rows: each ? rows : undefined }]];
+      }),
     );
   }
 
@@ -35,13 +42,18 @@ export class TensorView implements TensorSource {
   }
 
   info(name: string): TensorInfo {
-    const { source, name: stored, scale } = this.#stored(name);
-    return { ...source.info(stored), name, ...scale !== undefined && { scale } };
+    const { source, name: stored, scale, rows } = this.#stored(name), whole = source.info(stored);
+    return {
+      ...whole,
+      name,
+      ...rows && { shape: [rows.count, ...whole.shape.slice(1)], bytes: rows.count * rowBytes(whole) },
+      ...scale !== undefined && { scale: scaleName(name, scale, rows) },
+    };
   }
 
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const { source, name: stored } = this.#stored(name);
-    return await source.read(stored);
+    const { source, name: stored, rows } = this.#stored(name);
+    return rows ? await this.readRange(name, 0, this.info(name).bytes) : await source.read(stored);
   }
 
   async readRange(
@@ -50,13 +62,23 @@ export class TensorView implements TensorSource {
     byteLength: number,
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    const { source, name: stored } = this.#stored(name);
-    return await source.readRange(stored, byteStart, byteLength, into);
+    const { source, name: stored, rows } = this.#stored(name);
+    if (!rows) return await source.readRange(stored, byteStart, byteLength, into);
+    const { bytes } = this.info(name);
+    if (byteStart < 0 || byteStart + byteLength > bytes) {
+      throw new RangeError(`bytes ${byteStart} to ${byteStart + byteLength} of "${name}", which has ${bytes}`);
+    }
+    return await source.readRange(stored, rows.start * rowBytes(source.info(stored)) + byteStart, byteLength, into);
   }
 
-  async readRows(name: string, rows: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {
-    const { source, name: stored } = this.#stored(name);
-    return await source.readRows(stored, rows);
+  async readRows(name: string, wanted: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {
+    const { source, name: stored, rows } = this.#stored(name);
+    if (!rows) return await source.readRows(stored, wanted);
+    const { start, count } = rows, list = [...wanted], bad = list.find((row) => row < 0 || row >= count);
+    if (bad !== undefined) {
+      throw new TilereelError(`tensor "${name}" in ${this.path} has ${count} rows, but row ${bad} was requested`);
+    }
+    return await source.readRows(stored, list.map((row) => start + row));
   }
 
   close(): void {
@@ -72,4 +94,13 @@ export class TensorView implements TensorSource {
     if (!stored) throw new TilereelError(`${this.path} lists no tensor "${name}", which this model needs`);
     return stored;
   }
+}
+
+/** Parts of a tensor have parts of its scale. */
+function scaleName(of: string, scale: string, rows: Rows | undefined): string {
+  return rows ? `${scale} of ${of}` : scale;
+}
+
+function rowBytes({ bytes, shape }: TensorInfo): number {
+  return bytes / shape[0]!;
 }

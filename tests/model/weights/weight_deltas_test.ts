@@ -31,7 +31,7 @@ const factors = (seed: number) => ({ up: randn(DIM * RANK, seed), down: randn(DI
 /** A LoRA of square matrices in a dozen lines, as `model/lora/` may be. */
 function toyLora(keys: readonly string[], state: { open: number }): OpenModelDeltas {
   return (gpu, family) => {
-    const names = keys.map((key) => family.parts.transformer!.weights!.names!(`${key}.weight`));
+    const names = keys.map((key) => family.parts.transformer!.weights!.names!(`${key}.weight`) as string);
     const loaded = new Map(names.map((name, i) => {
       const { up, down } = factors(i);
       return [name, { up: gpu.upload(up, [DIM, RANK]), down: gpu.upload(down, [DIM, RANK]) }];
