@@ -13,6 +13,7 @@ import type { WeightOptions } from "./weight_options.ts";
  * which changes no product. "stored" keeps the formats of the files. "f16" and "bf16" cast all matrices.
  */
 export const WEIGHT_DTYPE_CHOICES = ["auto", "stored", "f16", "bf16"] as const;
+/** One of {@link WEIGHT_DTYPE_CHOICES}. */
 export type WeightDtypeChoice = (typeof WEIGHT_DTYPE_CHOICES)[number];
 
 /**
