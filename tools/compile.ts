@@ -49,8 +49,8 @@ async function compile(values: OptionValues<typeof options>): Promise<void> {
   console.log(`Try it: ${resolve(out)} generate "a red circle moving right on a black background"`);
 }
 
-/** Runs `deno compile`. Returns the reason if it failed. */
-async function denoCompile(folder: string, out: string): Promise<string | undefined> {
+/** Runs `deno compile` on the program in `folder`. Returns the reason if it failed. */
+export async function denoCompile(folder: string, out: string): Promise<string | undefined> {
   if (!Deno.env.has("DENORT_BIN")) {
     try {
       const response = await fetch(DENORT_HOST, { method: "HEAD", signal: AbortSignal.timeout(PROBE_MS) });

@@ -13,7 +13,7 @@ import { flag, type OptionValues, path } from "./program/options.ts";
 import { checkWritable, writeAtomically } from "../model/files/output.ts";
 import { runAsProgram } from "./program/run_command.ts";
 import { writeTypes } from "./pack_types.ts";
-import { archiveOf, bundle, ENTRY_POINTS, ROOT, stageFiles } from "./stage_program.ts";
+import { archiveOf, ROOT, stageModules } from "./stage_program.ts";
 
 const options = {
   out: path({
@@ -44,9 +44,7 @@ async function pack(values: OptionValues<typeof options>): Promise<void> {
 
 async function stagePackage(folder: string, types: boolean): Promise<void> {
   await Deno.mkdir(join(folder, "licenses"), { recursive: true });
-  const entries = ["mod.ts", ...Object.values(ENTRY_POINTS)];
-  await bundle("deno", "--code-splitting", "--keep-names", "--outdir", folder, ...entries);
-  await stageFiles(folder);
+  await stageModules(folder);
   if (types) {
     await writeTypes(join(folder, "types"));
     // If the module is imported by its path, no package.json says where its types are.

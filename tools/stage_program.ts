@@ -7,18 +7,36 @@ import { TilereelError } from "../gpu/common/errors.ts";
 /** The checkout. */
 export const ROOT = join(import.meta.dirname!, "..");
 
-/** What is bundled with all that it imports, by the name that it then has: the command line. A worker is one more. */
-export const ENTRY_POINTS: Readonly<Record<string, string>> = { "tilereel.js": "cli/main.ts" };
+/** The source of each bundle, by the name of its file. */
+type EntryPoints = Readonly<Record<string, string>>;
+
+/**
+ * The entry points of the program. One for a worker has the name of its source: "worker.js" for "cli/serve/worker.ts". It
+ * is started by `workerUrl`.
+ */
+export const ENTRY_POINTS: EntryPoints = { "tilereel.js": "cli/main.ts" };
 
 /** What onnxruntime-web loads from beside the module it is in, when a text encoder is given as an ONNX file. */
 const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
+/** Fills `folder` with all that the program needs: bundles, the demo model, and WebAssembly that is loaded as a file. */
+export async function stageProgram(folder: string, entries: EntryPoints = ENTRY_POINTS): Promise<void> {
+  for (const [name, entry] of Object.entries(entries)) await bundle("deno", "--output", join(folder, name), entry);
+  await stageFiles(folder);
+}
+
 /**
- * Fills `folder` with the program, so that it needs nothing from outside: the bundles of {@link ENTRY_POINTS}, the demo
- * model, and the WebAssembly that is loaded as a file.
+ * Fills `folder` with the program and the library as modules that share code, `mod.js` among them, and with the same files
+ * as {@link stageProgram}.
  */
-export async function stageProgram(folder: string): Promise<void> {
-  for (const [name, entry] of Object.entries(ENTRY_POINTS)) await bundle("deno", "--output", join(folder, name), entry);
+export async function stageModules(folder: string, entries: EntryPoints = ENTRY_POINTS): Promise<void> {
+  const sources = Object.entries(entries);
+  const outputs = ["--code-splitting", "--keep-names", "--outdir", folder];
+  await bundle("deno", ...outputs, "mod.ts", ...sources.map(([, source]) => source));
+  // Bundles have the paths of their sources: the names of entry points lead there.
+  for (const [name, source] of sources) {
+    await Deno.writeTextFile(join(folder, name), `import "./${source.replace(/ts$/, "js")}";\n`);
+  }
   await stageFiles(folder);
 }
 
@@ -39,7 +57,7 @@ export async function bundle(platform: "deno" | "browser", ...args: readonly str
 }
 
 /** Puts into `folder` what a bundle in it reads as files: the demo model, where embeddedModelDir looks, and WebAssembly. */
-export async function stageFiles(folder: string): Promise<void> {
+async function stageFiles(folder: string): Promise<void> {
   await cp(join(ROOT, "model", "demo"), join(folder, "demo"), { recursive: true });
   const runtime = new URL(".", import.meta.resolve("onnxruntime-web"));
   for (const name of ONNX_RUNTIME_FILES) await Deno.copyFile(fileURLToPath(new URL(name, runtime)), join(folder, name));
