@@ -1,8 +1,3 @@
-/**
- * A dual-stream block: video and text have weights of their own, and attend to each other.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import { layerNormInto } from "../../gpu/ops/layer_norm.ts";
@@ -32,7 +27,7 @@ interface StreamWeights extends ProjectionWeights {
   readonly ff: FeedForwardWeights;
 }
 
-/** The weights of a block. */
+/** The weights of a dual-stream block: video and text have weights of their own, and attend to each other. */
 export interface DualBlock {
   readonly video: StreamWeights;
   readonly text: StreamWeights;

@@ -1,8 +1,3 @@
-/**
- * A single-stream block: video and text share its weights. Attention and feed-forward take the same input, side by side.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import { layerNormInto } from "../../gpu/ops/layer_norm.ts";
@@ -22,7 +17,7 @@ import {
   type ProjectionWeights,
 } from "./streams.ts";
 
-/** The weights of a block. */
+/** The weights of a single-stream block, which video and text share. Attention and feed-forward are side by side. */
 export interface SingleBlock extends ProjectionWeights {
   /** Makes shift, scale and gate. */
   readonly adaptive: AdaptiveVectors;

@@ -17,10 +17,7 @@ import type { LoggedStep } from "./step_log.ts";
 export interface TrainingOptions<Step extends LoggedStep> {
   /** The number of optimizer steps, from the start of the training. */
   readonly steps: number;
-  /**
-   * Created if necessary. It holds the result, a checkpoint (`checkpoint.safetensors`) and a log with a line for each
-   * step (`metrics.jsonl`).
-   */
+  /** Created if necessary. It holds the result, `checkpoint.safetensors`, and `metrics.jsonl`, one line a step. */
   readonly folder: string;
   /** The start of all that is random. Default: 0 */
   readonly seed?: number;

@@ -14,10 +14,7 @@ import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "./ti
 /** Tiles in pixels, as diffusers has them. */
 const TILE_SIZE = 256;
 const TILE_STRIDE = 192;
-/**
- * Bytes of one tensor of activations before frames are worked on in smaller groups, at most, and as a share of
- * memory.
- */
+/** The most bytes of a tensor of activations before frames are worked on in smaller groups; a share of memory, too. */
 const PIECE_BYTES = 2 ** 28;
 const PIECE_SHARE = 1 / 32;
 /**
@@ -36,10 +33,7 @@ export interface TiledCodingOptions extends CodingOptions {
   /** Edge of a tile, and from one tile to the next, in pixels. 256 and 192 where absent. */
   readonly tileSize?: number;
   readonly tileStride?: number;
-  /**
-   * Bytes that one tensor of activations may take before frames are worked on in smaller groups. 2²⁸, or less where
-   * memory is scarce.
-   */
+  /** Bytes of a tensor of activations before frames are worked on in smaller groups: 2²⁸, or less with less memory. */
   readonly pieceBytes?: number;
 }
 

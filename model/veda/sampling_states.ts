@@ -54,10 +54,7 @@ export interface SamplingObserver {
   readonly signal?: AbortSignal | undefined;
 }
 
-/**
- * Full attention that reports its tensors. The log-sum-exps are always computed, so that an observed run equals a
- * repeated one bit for bit.
- */
+/** Full attention that reports its tensors, always with log-sum-exps: observed and repeated runs are bit-equal. */
 export function observedAttention(onState: (state: AttentionState) => void): AttentionMethod {
   return {
     prepare(task) {

@@ -33,10 +33,7 @@ export interface WriteOptions {
   readonly record?: ClipRecord;
   /** How good an MP4 is, from 1 to 100; 80 where none is given. Other formats have one quality. */
   readonly quality?: number;
-  /**
-   * Ends the work, and nothing is written: before the next frame of an MP4 or of a folder, else before or after the
-   * clip is encoded.
-   */
+  /** Ends the work, with nothing written: before the next frame of an MP4 or folder, else before or after encoding. */
   readonly signal?: AbortSignal;
 }
 

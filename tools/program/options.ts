@@ -8,8 +8,8 @@ export type Completion = "file" | "folder" | readonly string[];
 export type OptionKind = "flag" | "text" | "path" | "number" | "integer" | "memory" | "choice" | "notation";
 
 /**
- * One option of a command, which drives parsing, validation and help. All but `parse` is data, from which help,
- * completion and forms are made.
+ * An option of a command, for parsing, validation and help. All but `parse` is data; help, completion and forms need
+ * it.
  */
 export interface Option<T> {
   readonly kind: OptionKind;

@@ -10,9 +10,7 @@ const FEWEST_STEPS = 100, USUAL_STEPS = 300;
  * model, 0.65 in the paper; mean pooling, as untrained, 0.22 and 0.31 with tiles of 128 tokens.
  */
 const GOOD_GAIN = 0.5, POOLING_GAIN = 0.3;
-/**
- * On the demo model, 256x256, its own tiles, keep 0.5 and 0.25: attention within picked tiles, PSNR to full attention.
- */
+/** On the demo model, 256x256, its tiles, keep 0.5 and 0.25: attention in picked tiles, PSNR to full attention. */
 const GOOD = { kept: 0.8, psnr: "25 to 27 dB" }, FAIR = { kept: 0.6, psnr: "21 to 22 dB" };
 
 /** `KL 0.512  recall 61 %  kept 83 % of attention, the oracle 88 %` */

@@ -49,10 +49,7 @@ export const vortaHunyuan: ParityCase = {
   },
 };
 
-/**
- * Losses and gradients of a training pass by the authors' code: `vorta_hunyuan_train`. The model is in the folder
- * `tiny_hunyuan` beside the file.
- */
+/** `vorta_hunyuan_train`: losses and gradients by the authors' code, with the model in `tiny_hunyuan` beside it. */
 export const vortaHunyuanTrain: ParityCase = {
   matches: /^vorta_hunyuan_train\.safetensors$/,
   async *run(path, { gpus: [gpu] }): AsyncIterable<Check> {
