@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 /** For machines with Node alone. */
 const FETCHED = ["--yes", "deno@2.9.6"];
 
-const main = fileURLToPath(new URL("./tilereel.js", import.meta.url));
+const main = fileURLToPath(new URL("./cli/main.js", import.meta.url));
 const args = ["run", "-A", "--no-config", "--quiet", main, ...process.argv.slice(2)];
 
 /** Starts the program; `missing` is called where there is no such command. */

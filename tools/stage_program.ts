@@ -1,5 +1,5 @@
 import { cp } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { create } from "tar";
 import { TilereelError } from "../gpu/common/errors.ts";
@@ -7,37 +7,44 @@ import { TilereelError } from "../gpu/common/errors.ts";
 /** The checkout. */
 export const ROOT = join(import.meta.dirname!, "..");
 
-/** The source of each bundle, by the name of its file. */
-type EntryPoints = Readonly<Record<string, string>>;
+/** The program, and its workers, which `workerUrl` finds by their sources. */
+export const ENTRY_POINTS: EntryPoints = { main: "cli/main.ts", workers: [] };
 
-/**
- * The entry points of the program. One for a worker has the name of its source: "worker.js" for "cli/serve/worker.ts". It
- * is started by `workerUrl`.
- */
-export const ENTRY_POINTS: EntryPoints = { "tilereel.js": "cli/main.ts" };
+/** Sources of bundles. The names of workers' files differ. */
+interface EntryPoints {
+  readonly main: string;
+  readonly workers: readonly string[];
+}
 
 /** What onnxruntime-web loads from beside the module it is in, when a text encoder is given as an ONNX file. */
 const ONNX_RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
-/** Fills `folder` with all that the program needs: bundles, the demo model, and WebAssembly that is loaded as a file. */
-export async function stageProgram(folder: string, entries: EntryPoints = ENTRY_POINTS): Promise<void> {
-  for (const [name, entry] of Object.entries(entries)) await bundle("deno", "--output", join(folder, name), entry);
+/**
+ * Fills `folder` with all that the program needs: `tilereel.js`, bundles of workers, the demo model, and WebAssembly that
+ * is loaded as a file.
+ */
+export async function stageProgram(folder: string, { main, workers }: EntryPoints = ENTRY_POINTS): Promise<void> {
+  await bundle("deno", "--output", join(folder, "tilereel.js"), main);
+  for (const source of workers) await bundle("deno", "--output", join(folder, basename(bundled(source))), source);
   await stageFiles(folder);
 }
 
 /**
- * Fills `folder` with the program and the library as modules that share code, `mod.js` among them, and with the same files
- * as {@link stageProgram}.
+ * Fills `folder` with the library and the program as modules that share code and have the paths of their sources, and with
+ * the same files as {@link stageProgram}.
  */
-export async function stageModules(folder: string, entries: EntryPoints = ENTRY_POINTS): Promise<void> {
-  const sources = Object.entries(entries);
+export async function stageModules(folder: string, { main, workers }: EntryPoints = ENTRY_POINTS): Promise<void> {
   const outputs = ["--code-splitting", "--keep-names", "--outdir", folder];
-  await bundle("deno", ...outputs, "mod.ts", ...sources.map(([, source]) => source));
-  // Bundles have the paths of their sources: the names of entry points lead there.
-  for (const [name, source] of sources) {
-    await Deno.writeTextFile(join(folder, name), `import "./${source.replace(/ts$/, "js")}";\n`);
+  await bundle("deno", ...outputs, "mod.ts", main, ...workers);
+  for (const path of workers.map(bundled)) {
+    await Deno.writeTextFile(join(folder, basename(path)), `import "./${path}";\n`);
   }
   await stageFiles(folder);
+}
+
+/** The path of a source's bundle. */
+function bundled(source: string): string {
+  return source.replace(/ts$/, "js");
 }
 
 /**

@@ -6,7 +6,7 @@ import { stageModules, stageProgram } from "../../tools/stage_program.ts";
 import { execute, inTempDir, ROOT } from "../process.ts";
 
 const PROGRAM = "tests/tools/worker/program.ts";
-const ENTRIES = { "tilereel.js": PROGRAM, "worker.js": "tests/tools/worker/worker.ts" };
+const ENTRIES = { main: PROGRAM, workers: ["tests/tools/worker/worker.ts"] };
 
 async function assertAnswers(program: string, args: readonly string[], cwd: string): Promise<void> {
   const { code, out, err } = await execute(program, args, { cwd, env: { NO_COLOR: "1" } });
@@ -29,5 +29,5 @@ Deno.test("in the npm package", () =>
   inTempDir(async (dir) => {
     const folder = join(dir, "node_modules/tilereel");
     await stageModules(folder, ENTRIES);
-    await assertAnswers(Deno.execPath(), run(join(folder, "tilereel.js")), dir);
+    await assertAnswers(Deno.execPath(), run(join(folder, PROGRAM.replace(/ts$/, "js"))), dir);
   }));
