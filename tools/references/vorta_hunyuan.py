@@ -1,7 +1,7 @@
 """vorta_hunyuan_{a,train}: the VORTA authors' code for HunyuanVideo, with text behind the video.
 
 `a` has the three branches on random q, k, v. `train` has a training pass through tiny_hunyuan with the authors' routers:
-losses, and the gradients of the routers of blocks of both kinds. Comes last, since their code replaces methods of
+losses, and the gradients of the routers of blocks of both kinds; and the outputs of routed inference. Comes last, since their code replaces methods of
 diffusers' classes.
 """
 import torch
@@ -27,6 +27,7 @@ CONFIG = dict(
 )
 SIGMA = 0.637
 REGULARIZATION, DISTILLATION, HIDDEN = 0.02, 20.0, 0.5
+THRESHOLDS = 0.3, 0.5
 
 
 def branches(references):
@@ -61,6 +62,17 @@ def routers(model):
     }
 
 
+@torch.no_grad()
+def evaluate(model, inputs):
+    """Outputs of routed inference."""
+    apply_vorta_transformer(model, train_router=False)
+    outputs = {}
+    for threshold in THRESHOLDS:
+        arguments = vorta_source.prepare_hunyuan_self_attn_kwargs(dict(CONFIG), torch.device(DEVICE), threshold)
+        outputs[f"output.tau{threshold}"] = model(**inputs, self_attention_kwargs=arguments, return_dict=False)[0]
+    return outputs
+
+
 def train(references):
     """One pass, as train_one_step.py has it: guidance 1, and the sum of all losses backwards."""
     model = hunyuan.make_model(references).requires_grad_(False)
@@ -89,12 +101,14 @@ def train(references):
     diffusion = F.mse_loss(output, target)
     total = diffusion + REGULARIZATION * regularization + DISTILLATION * distillation + HIDDEN * hidden
     total.backward()
+    model.gradient_checkpointing = False
     references.save("vorta_hunyuan_train", {
         **inputs, "target": target, "output": output, "routing_scores": torch.stack(scores),
         "loss.diffusion": diffusion, "loss.regularization": regularization, "loss.distillation": distillation,
         "loss.hidden": hidden, "loss.total": total,
         **{name: parameter.detach().clone() for name, parameter in parameters.items()},
         **{f"grad.{name}": parameter.grad for name, parameter in parameters.items()},
+        **evaluate(model, inputs),
     }, {
         "config": CONFIG, "weights": {"regularization": REGULARIZATION, "distillation": DISTILLATION, "hidden": HIDDEN},
     })

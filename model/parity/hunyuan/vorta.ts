@@ -1,16 +1,13 @@
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { type Grid, product } from "../../attention/grid.ts";
-import { openPart } from "../../checkpoint/open_part.ts";
-import { readTransformerConfig } from "../../hunyuan/config.ts";
-import { HunyuanVideoTransformer3DModel } from "../../hunyuan/transformer.ts";
-import { TRANSFORMER_WEIGHTS } from "../../hunyuan/weights.ts";
 import { VortaAttention } from "../../vorta/attention.ts";
 import { BRANCHES } from "../../vorta/branch.ts";
-import { regularization, Router, routerShape } from "../../vorta/router.ts";
+import { regularization, Router, routerShape, routes } from "../../vorta/router.ts";
 import { settingsFromKwargs } from "../../vorta/settings.ts";
 import { trainingPass } from "../../vorta/training_pass.ts";
 import { BOUNDS, SCALAR_BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "../case.ts";
+import { loadTiny, passOf } from "./transformer.ts";
 
 /**
  * The three branches on given q, k, v with text behind the video: `vorta_hunyuan_*`, made by the VORTA authors' code. Each
@@ -49,45 +46,50 @@ export const vortaHunyuan: ParityCase = {
   },
 };
 
-/** `vorta_hunyuan_train`: losses and gradients by the authors' code, with the model in `tiny_hunyuan` beside it. */
+/** `vorta_hunyuan_train`: training and routed inference by the authors' code, with the model in `tiny_hunyuan` beside it. */
 export const vortaHunyuanTrain: ParityCase = {
   matches: /^vorta_hunyuan_train\.safetensors$/,
-  async *run(path, { gpus: [gpu] }): AsyncIterable<Check> {
+  async *run(path, { gpus }): AsyncIterable<Check> {
     using references = await References.open(path);
-    const check = new Checks(path, gpu, references), folder = path.replace(/[^/]*$/, "tiny_hunyuan");
-    using source = await openPart(folder, TRANSFORMER_WEIGHTS);
-    const config = await readTransformerConfig(`${folder}/config.json`);
-    using model = await HunyuanVideoTransformer3DModel.load(gpu, source, config);
-    using owned = new TensorOwner(gpu);
-    const upload = async (name: string) => owned.adopt(await references.upload(gpu, name));
-    const [timestep] = await references.read("timestep"), [guidance] = await references.read("guidance");
-    const router = Router.random(routerShape(model.shape), 0), gradients = router.zeros();
-    for (const [name, { data }] of router.parameters()) data.set(await references.read(name));
-    const temb = await model.timeEmbedding([timestep!]), scores = router.scores(temb);
-    yield* check.rows("routing_scores", BOUNDS.routingScores, scores);
-    const weights = references.setting<Record<"regularization" | "distillation" | "hidden", number>>("weights");
-    const { losses, scoreGradients } = await trainingPass(gpu, model, {
-      noisy: await upload("hidden_states"),
-      target: await upload("target"),
-      timestep: timestep!,
-      conditioning: {
-        text: await upload("encoder_hidden_states"),
-        textLength: (await references.read("encoder_attention_mask")).filter((valid) => valid !== 0).length,
-        pooled: await upload("pooled_projections"),
-        guidance: guidance! / 1000,
-      },
-      scores,
-      settings: settingsFromKwargs(references.setting("config"), "references"),
-      weights: { diffusion: 1, ...weights },
-    });
-    const penalty = regularization(scores, config.heads);
-    for (const [name, value] of Object.entries({ ...losses, regularization: penalty.loss })) {
-      yield await check.relative(`loss.${name}`, SCALAR_BOUNDS.losses[name as keyof typeof losses], [value]);
-    }
-    const penalized = scoreGradients.map((g, i) => g + weights.regularization * penalty.gradients[i]!);
-    router.backward(temb, scores, penalized, gradients);
-    for (const [name, { data }] of gradients.parameters()) {
-      yield* check.rows(`grad.${name}`, BOUNDS.routerGradient, data);
+    const settings = settingsFromKwargs(references.setting("config"), "references");
+    for (const gpu of gpus) {
+      const check = new Checks(path, gpu, references);
+      using model = await loadTiny(gpu, path.replace(/[^/]*$/, "tiny_hunyuan"));
+      using owned = new TensorOwner(gpu);
+      const pass = await passOf(owned, references), { latents, conditioning, timesteps } = pass;
+      const { layers, heads } = model.shape, temb = await model.timeEmbedding(timesteps);
+      const router = Router.random(routerShape(model.shape), 0);
+      for (const [name, { data }] of router.parameters()) data.set(await references.read(name));
+      const scores = router.scores(temb);
+
+      using vorta = new VortaAttention(gpu, model.shape, model.layout(latents.shape, conditioning), settings);
+      for (const tau of [0.3, 0.5]) {
+        const route = routes(scores, tau), reference = `output.tau${tau}`;
+        const perLayer = Array.from({ length: layers }, (_, l) => route.subarray(l * heads, (l + 1) * heads));
+        const { result: selfAttention, tensors } = gpu.collect(() => vorta.routed(perLayer));
+        owned.adopt(tensors);
+        const [velocity] = owned.adopt(await model.predict([{ ...pass, selfAttention }]));
+        yield* check.rows(`output, τ ${tau}`, BOUNDS.hunyuanEval, velocity!, { reference });
+      }
+
+      // Training runs in f32.
+      if (gpu.f16) continue;
+      yield* check.rows("routing_scores", BOUNDS.routingScores, scores);
+      const weights = references.setting<Record<"regularization" | "distillation" | "hidden", number>>("weights");
+      const { losses, scoreGradients } = await trainingPass(gpu, model, {
+        ...{ noisy: latents, timestep: timesteps[0]!, conditioning, scores, settings },
+        target: owned.adopt(await references.upload(gpu, "target")),
+        weights: { diffusion: 1, ...weights },
+      });
+      const penalty = regularization(scores, heads), gradients = router.zeros();
+      for (const [name, value] of Object.entries({ ...losses, regularization: penalty.loss })) {
+        yield await check.relative(`loss.${name}`, SCALAR_BOUNDS.losses[name as keyof typeof losses], [value]);
+      }
+      const penalized = scoreGradients.map((g, i) => g + weights.regularization * penalty.gradients[i]!);
+      router.backward(temb, scores, penalized, gradients);
+      for (const [name, { data }] of gradients.parameters()) {
+        yield* check.rows(`grad.${name}`, BOUNDS.routerGradient, data);
+      }
     }
   },
 };
