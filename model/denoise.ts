@@ -5,11 +5,12 @@ import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { fullAttention } from "./attention/full.ts";
+import { product } from "./attention/grid.ts";
 import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
 import { CountedCache } from "./cache/counted_cache.ts";
 import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
 import type { GuidedPass } from "./guidance.ts";
-import { randn } from "./noise.ts";
+import { normalNumbers } from "./noise.ts";
 import type { GenerateOptions } from "./pipeline.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
 
@@ -57,17 +58,22 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     passes: passes.map(({ name }) => name),
     timesteps: [...scheduler.timesteps],
     sigmas: [...scheduler.sigmas],
+    gridTokens: product(layouts[0]!.grid),
   });
   const counted = cache && new CountedCache(cache, transformer.shape);
   const run: StepMeans = { attention, cache: counted, ran: new Set() };
   // Owns the latents, the velocities, and what the stepper keeps.
   using owned = new TensorOwner(gpu);
+  const draw = normalNumbers(options.seed ?? 0);
   const stepper = scheduler.start<Tensor>({
     combine: (terms) => owned.adopt(combine(gpu, terms)),
+    noise: () => owned.adopt(noiseOn(gpu, shape, draw)),
     release: (tensor) => owned.free(tensor),
   });
   const total = scheduler.timesteps.length;
-  let latents = owned.adopt(startNoise(gpu, shape, options));
+  let latents = owned.adopt(
+    options.latents ? noiseOn(gpu, shape, () => options.latents!.data) : noiseOn(gpu, shape, draw),
+  );
   // The GPU is never left without work: a step is under way while the next is recorded. Two are not, or progress and
   // Ctrl-C would come late.
   let underWay: Promise<void> | undefined;
@@ -141,11 +147,11 @@ async function stepVelocity(
   return combine(gpu, passes.map(({ weight }, pass) => [weight, velocities[pass]!]));
 }
 
-/** The latents to start from, on the GPU. */
-function startNoise(gpu: Gpu, shape: readonly number[], { latents, seed = 0 }: GenerateOptions): Tensor {
+/** Noise on the GPU. */
+function noiseOn(gpu: Gpu, shape: readonly number[], draw: (count: number) => Float32Array): Tensor {
   // Room first: noise for a clip that is far too large would not even fit this machine's memory.
-  const noise = gpu.tensor(shape, "f32", "the start noise");
-  gpu.write(noise, latents?.data ?? randn(noise.size, seed), 0);
+  const noise = gpu.tensor(shape, "f32", "noise");
+  gpu.write(noise, draw(noise.size), 0);
   return noise;
 }
 

@@ -35,6 +35,11 @@ export type {
   VideoTransformer,
   VideoVae,
 } from "./family.ts";
+export { easyCache, type EasyOptions } from "./cache/easy.ts";
+export { firstBlockCache, type FirstBlockOptions } from "./cache/first_block.ts";
+export { type PabOptions, pyramidAttentionBroadcast } from "./cache/pab.ts";
+export { teaCache, type TeaOptions } from "./cache/tea.ts";
+export { type Lora, loraDeltas } from "./lora/lora.ts";
 export type { CacheHooks, CacheReport, CacheTask, PreparedCache, StepCache } from "./cache/step_cache.ts";
 export type { GuidedPass, PassName } from "./guidance.ts";
 export { randn } from "./noise.ts";

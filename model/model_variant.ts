@@ -1,4 +1,5 @@
 import type { GivenParts } from "./checkpoint/part_place.ts";
+import { loraDeltas } from "./lora/lora.ts";
 import { onnxTextEncoder } from "./onnx/text_encoder.ts";
 import type { LoadOptions } from "./pipeline.ts";
 import type { WeightChoices } from "./weights/weight_options.ts";
@@ -12,13 +13,20 @@ export interface ModelVariant {
   readonly textEncoder?: string | undefined;
   /** A file of embeddings, which needs no text encoder. */
   readonly embeddings?: string | undefined;
+  /** What is added to the transformer's weights, with its strength. */
+  readonly loras?: readonly { readonly file: string; readonly strength: number }[] | undefined;
   /** The format of matrices on the GPU. Default: "auto". */
   readonly weightDtype?: WeightDtypeChoice | undefined;
 }
 
 /** What `VideoPipeline.load` is to be told of it. */
 export function loadedAs(
-  { parts, textEncoder, weightDtype }: ModelVariant,
+  { parts, textEncoder, loras, weightDtype }: ModelVariant,
 ): WeightChoices & Pick<LoadOptions, "parts" | "textEncoder"> {
-  return { parts, textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder), weightDtype };
+  return {
+    parts,
+    textEncoder: textEncoder === undefined ? undefined : onnxTextEncoder(textEncoder),
+    adjust: loras && loraDeltas(loras),
+    weightDtype,
+  };
 }

@@ -11,17 +11,29 @@ export const LARGEST_SEED = 2 ** 32 - 1;
  * @param seed an integer, of which the low 32 bits are used
  */
 export function randn(count: number, seed: number): Float32Array<ArrayBuffer> {
-  check("randn: count", count, wholeNumber(16));
+  return normalNumbers(seed)(count);
+}
+
+/**
+ * Returns a function that draws normally distributed numbers, as {@link randn} does, and goes on where it stopped. So
+ * does a generator of PyTorch.
+ *
+ * @param seed an integer, of which the low 32 bits are used
+ */
+export function normalNumbers(seed: number): (count: number) => Float32Array<ArrayBuffer> {
   check("randn: seed", seed, { expected: "a whole number", fits: Number.isSafeInteger });
   const uniform = uniformNumbers(seed);
-  const noise = Float32Array.from({ length: count }, uniform);
-  for (let at = 0; at + 16 <= count; at += 16) boxMuller(noise.subarray(at, at + 16));
-  if (count % 16 !== 0) {
-    const tail = noise.subarray(count - 16);
-    for (let i = 0; i < 16; i++) tail[i] = uniform();
-    boxMuller(tail);
-  }
-  return noise;
+  return (count) => {
+    check("randn: count", count, wholeNumber(16));
+    const noise = Float32Array.from({ length: count }, uniform);
+    for (let at = 0; at + 16 <= count; at += 16) boxMuller(noise.subarray(at, at + 16));
+    if (count % 16 !== 0) {
+      const tail = noise.subarray(count - 16);
+      for (let i = 0; i < 16; i++) tail[i] = uniform();
+      boxMuller(tail);
+    }
+    return noise;
+  };
 }
 
 /**

@@ -199,7 +199,7 @@ export class VideoPipeline {
     const work = (options.clips?.length ? options.clips : [{}]).map((given: ClipToCome) => {
       const clip = { ...model.defaults, ...given };
       checkClip(model.family.multiples, clip);
-      return model.denoisingBytes(gpu, clip) + cacheBytes(given.cache, model, clip, clip.guidance);
+      return model.denoisingBytes(gpu, clip) + cacheBytes(given.cache, model, clip, clip.guidance, gpu.f16);
     });
     signal?.throwIfAborted();
     const { of: weightOptions } = loaded.use(await openWeightOptions(gpu, model.family, options));

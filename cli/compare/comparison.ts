@@ -13,6 +13,8 @@ export interface Figures {
   };
   /** The share of the pairs of queries and keys that were multiplied. */
   readonly density: number;
+  /** The share of the transformer's blocks that were run. Default: 1, without a step cache */
+  readonly blocks?: number;
   /** For routed attention: [steps][layers], one digit per head: an index into `BRANCHES` of model/vorta. */
   readonly routes?: readonly (readonly string[])[];
   /** Of all steps, from 1000 at pure noise to 0. */

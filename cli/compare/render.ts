@@ -29,7 +29,7 @@ export async function render(
       return methods.options.attention.prepare(task);
     },
   };
-  const { video, report: { density, routes } } = await renderVideo(
+  const { video, report: { density, routes }, spared } = await renderVideo(
     pipeline,
     { settings: clip, methods: { options: { ...methods.options, attention } } },
     {
@@ -52,6 +52,7 @@ export async function render(
       guidance: clip.guidance,
       seconds,
       density,
+      ...spared && { blocks: 1 - spared.blocks },
       timesteps,
       ...routes && { routes: routes.map((layers) => layers.map((heads) => heads.join(""))) },
     },

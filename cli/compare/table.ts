@@ -11,6 +11,8 @@ export interface Row {
   readonly speedup: number;
   /** Mean over the clips. */
   readonly density: number;
+  /** Mean over the clips of the share of blocks that were run. */
+  readonly blocks: number;
   /** In dB, of the mean squared error to the clips of the first setting over all clips; infinite if they are equal. */
   readonly psnr: number;
   /** The mean over the clips, compared with those of the first setting. */
@@ -18,7 +20,7 @@ export interface Row {
 }
 
 /** The titles of the columns after the name of the setting. */
-export const COLUMNS = ["denoising", "total", "speed", "density", "PSNR", "SSIM"] as const;
+export const COLUMNS = ["denoising", "total", "speed", "density", "blocks", "PSNR", "SSIM"] as const;
 
 /** One row per setting, in the order of the settings. */
 export function tableOf(records: readonly ComparedPrompt[]): Row[] {
@@ -30,6 +32,7 @@ export function tableOf(records: readonly ComparedPrompt[]): Row[] {
       seconds: { denoise: denoise(i), total: mean(clips.map((clip) => clip.seconds.total)) },
       speedup: denoise(0) / denoise(i),
       density: mean(clips.map((clip) => clip.density)),
+      blocks: mean(clips.map(({ blocks = 1 }) => blocks)),
       psnr: psnrOfError(mean(clips.map((clip) => clip.meanSquaredError))),
       ssim: mean(clips.map((clip) => clip.ssim)),
     };
@@ -42,7 +45,7 @@ export function cells(row: Row, isReference: boolean): string[] {
     formatSeconds(row.seconds.denoise),
     formatSeconds(row.seconds.total),
     `${row.speedup.toFixed(2)}×`,
-    `${(100 * row.density).toFixed(1)} %`,
+    ...[row.density, row.blocks].map((share) => `${(100 * share).toFixed(1)} %`),
     ...isReference ? ["–", "–"] : [formatPsnr(row.psnr), row.ssim.toFixed(4)],
   ];
 }

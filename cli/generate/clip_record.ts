@@ -87,7 +87,7 @@ function shown(value: unknown): string {
 }
 
 /** Keys that name a file, or a list of files. Their contents are not in the record, but their digests are. */
-export const FILE_KEYS = ["router", "tiles", "textEncoder", "embeddings", "latents"] as const;
+export const FILE_KEYS = ["router", "tiles", "textEncoder", "lora", "embeddings", "latents"] as const;
 
 /** One of {@linkcode FILE_KEYS}. */
 export type FileKey = typeof FILE_KEYS[number];

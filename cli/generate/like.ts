@@ -69,12 +69,13 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
     const found = await Promise.all(names.map(find));
     files[option] = Array.isArray(record[key]) ? found : found[0]!;
   }
-  const { router, tiles, ...others } = files;
+  const { router, tiles, lora = [], ...others } = files, strengths = [record.loraStrength].flat();
+  const loras = [lora].flat().map((file, i) => ({ file, strength: Number(strengths[i] ?? 1) }));
   const all = { ...values, ...typeof router === "string" && { router }, ...typeof tiles === "string" && { tiles } };
   return {
     ...{ file, record, prompt: record.prompt, model: folder },
     values: overlaid(all, given),
-    options: { ...options, ...others },
+    options: { ...options, ...others, ...loras.length > 0 && { lora: loras } },
   };
 }
 

@@ -148,6 +148,7 @@ function replacedFiles(given: GenerateValues, prompt: string | undefined): strin
   const isOther = prompt !== undefined || prompts !== undefined || given.negative !== undefined;
   return [
     ...latents !== undefined || seed !== undefined || count > 1 ? ["latents"] : [],
+    ...given.lora === undefined ? [] : ["lora"],
     ...embeddings !== undefined || textEncoder !== undefined || isOther ? ["embeddings"] : [],
     ...embeddings !== undefined || textEncoder !== undefined ? ["text-encoder"] : [],
   ];

@@ -1,4 +1,5 @@
 import type { ClampCount } from "../../gpu/clamps.ts";
+import { totalSpared } from "../../model/cache/counted_cache.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
@@ -21,6 +22,18 @@ export interface RenderedVideo {
   readonly video: Video;
   readonly report: AttentionReport;
   readonly clamped: readonly ClampCount[];
+  /** What a step cache spared; absent without one. */
+  readonly spared?: SparedShares;
+}
+
+/** What a step cache spared, as shares of all steps and passes of a clip. */
+export interface SparedShares {
+  /** Of the passes: the whole prediction was given by the cache. */
+  readonly passes: number;
+  /** Of the blocks: they were not run, in those passes and in others. */
+  readonly blocks: number;
+  /** The number of outputs of attention modules that were used again. */
+  readonly attentions: number;
 }
 
 /** A clip in its file. */
@@ -42,15 +55,19 @@ export async function renderVideo(
   clip: { readonly settings: ClipSettings; readonly methods: Pick<ReadyMethods, "options"> },
   options: RenderOptions,
 ): Promise<RenderedVideo> {
-  let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [];
+  let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [], spared: SparedShares | undefined;
   const video = await pipeline.generate({
     ...clip.settings,
     ...clip.methods.options,
     onAttention: (told) => report = told,
     onClamped: (counts) => clamped = counts,
+    onCache: (cached) => {
+      const { steps, blocks, attentions } = totalSpared(cached), passes = clip.settings.steps * cached.size;
+      spared = { passes: steps / passes, blocks: blocks / passes / pipeline.headShape.layers, attentions };
+    },
     ...options,
   });
-  return { video, report, clamped };
+  return { video, report, clamped, ...spared && { spared } };
 }
 
 /**
@@ -66,13 +83,13 @@ export async function renderClip(
   options: RenderOptions = {},
 ): Promise<RenderedClip> {
   const start = performance.now(), { onProgress, signal } = options, { out, quality } = clip;
-  const { video, report, clamped } = await renderVideo(pipeline, clip, options);
+  const { video, ...told } = await renderVideo(pipeline, clip, options);
   const record: ClipRecord = {
     ...clip.record,
     precision,
     adapter: description.name,
     source: description.source,
-    density: Number(report.density.toFixed(4)),
+    density: Number(told.report.density.toFixed(4)),
   };
   if (clip.replaces && formatOf(out) === "frames") await removeFrames(out);
   const bytes = await writeVideo(out, video, {
@@ -81,5 +98,5 @@ export async function renderClip(
     ...onProgress && { onProgress },
     ...signal && { signal },
   });
-  return { record, bytes, seconds: (performance.now() - start) / 1000, report, clamped };
+  return { record, bytes, seconds: (performance.now() - start) / 1000, ...told };
 }

@@ -5,7 +5,7 @@ import type { AttentionReport } from "../../model/attention/report.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
 import type { DifferentClip } from "./made_already.ts";
 import type { ReadyClip } from "./plan.ts";
-import type { RenderedClip } from "./render_clip.ts";
+import type { RenderedClip, SparedShares } from "./render_clip.ts";
 
 /** Files that a sentence names. */
 const MOST_NAMED = 3;
@@ -55,10 +55,10 @@ export function summaryLines(
 /** File, size and time; how it was sampled; and, if attention is sparse, its density. */
 export function clipLines(
   { out, settings: { sigmas } }: ReadyClip,
-  { record, bytes, seconds, report }: RenderedClip,
+  { record, bytes, seconds, report, spared }: RenderedClip,
   gpu: GpuSettings,
 ): string {
-  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift, latents, attention } = record;
+  const { width, height, frames, fps, steps, guidance, seed, scheduler, flowShift, latents, attention, cache } = record;
   const sampling = [
     latents === undefined ? `seed ${seed}` : `noise from ${printable(String(latents))}`,
     `${steps} ${steps === 1 ? "step" : "steps"}`,
@@ -73,8 +73,19 @@ export function clipLines(
     `${printable(out)}: ${width}x${height}, ${frames} ${frames === 1 ? "frame" : "frames"} at ${fps} fps, ` +
     `${formatBytes(bytes)}, in ${time}`,
     `  ${sampling.join(", ")}`,
-    ...attention === "full" ? [] : [attentionLine(String(attention), report)],
+    ...attention === "full" && !spared ? [] : [attentionLine(String(attention), report)],
+    ...spared ? [cacheLine(String(cache), spared)] : [],
   ].join("\n");
+}
+
+function cacheLine(kind: string, { passes, blocks, attentions }: SparedShares): string {
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const spared = [
+    ...passes > 0 ? [`${percent(passes)} of the passes`] : [],
+    ...blocks > 0 ? [`${percent(blocks)} of the blocks`] : [],
+    ...attentions > 0 ? [`${attentions} attention outputs, which it used again`] : [],
+  ];
+  return `  cache: ${kind}, skipped ${spared.join(" and ") || "nothing: the clip changes too much from step to step"}`;
 }
 
 function attentionLine(kind: string, { density, whyFull }: AttentionReport): string {

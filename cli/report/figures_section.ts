@@ -38,6 +38,7 @@ function explanation(count: number, reference: string): string {
   return `Denoising: seconds per clip for all steps. Total: also with encoding the prompt, preparing attention and ` +
     `decoding, but without writing files. Each setting ran once before to compile its kernels, which is not counted. ` +
     `Speed: denoising time of ${reference} divided by that of the setting. Density: share of the pairs of queries and ` +
-    `keys that self-attention multiplied. PSNR and SSIM: similarity to the clips of ${reference}, in 8-bit RGB and in ` +
+    `keys that self-attention multiplied. Blocks: share of the transformer's blocks that were run, which a step cache ` +
+    `lowers. PSNR and SSIM: similarity to the clips of ${reference}, in 8-bit RGB and in ` +
     `luma; a lower value means a different clip, not a worse one.${over}`;
 }

@@ -12,6 +12,8 @@ export interface HeadShape {
    * tokens whose queries are selected, as on Wan
    */
   readonly ownKeys?: boolean | undefined;
+  /** Whether blocks attend to the text in an attention module of its own. Default: text stands beside the video */
+  readonly crossAttention?: boolean | undefined;
 }
 
 /** For each layer the prefix of its tensors' names: layers are streamed by them, and files of routers have them. */

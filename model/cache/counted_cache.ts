@@ -2,6 +2,17 @@ import type { HeadShape } from "../attention/layout.ts";
 import type { PassName } from "../guidance.ts";
 import type { CacheHooks, CacheReport, PreparedCache, SparedWork } from "./step_cache.ts";
 
+/** What was spared in all passes together. */
+export function totalSpared(report: CacheReport): SparedWork {
+  const total = { steps: 0, blocks: 0, attentions: 0 };
+  for (const { steps, blocks, attentions } of report.values()) {
+    total.steps += steps;
+    total.blocks += blocks;
+    total.attentions += attentions;
+  }
+  return total;
+}
+
 /** Passes hooks on to a step cache, and counts the computations that it saves. */
 export class CountedCache {
   readonly #spared = new Map<PassName, { -readonly [Count in keyof SparedWork]: number }>();

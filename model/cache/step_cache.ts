@@ -17,6 +17,8 @@ export interface CacheTask {
   readonly timesteps: readonly number[];
   /** The share of noise before each step, and 0 after the last. */
   readonly sigmas: readonly number[];
+  /** The number of leading tokens that are the clip's. Those behind them are kept tokens, such as text, and padding. */
+  readonly gridTokens: number;
 }
 
 /**
@@ -28,8 +30,10 @@ export interface StepCache {
   /**
    * The number of tensors of the tokens' size, [tokens, dim] in f32, that it holds at most for each pass, temporary
    * ones included. Where the weights are kept is decided by it.
+   *
+   * @param f16 whether operands are held in f16
    */
-  tensors(shape: HeadShape): number;
+  tensors(shape: HeadShape, f16: boolean): number;
   /**
    * Prepares for one clip, before its first step.
    *
@@ -94,7 +98,7 @@ export interface BlockState {
   readonly layer: number;
   /** [batch, tokens, dim]: the input of the next block */
   readonly x: Tensor;
-  /** Makes `x` the cache's, which may free it in a later step at the earliest. Otherwise it is freed with its block. */
+  /** Makes `x` the cache's, which may free it after the next block at the earliest. Otherwise the pass frees it then. */
   keep(): Tensor;
   /** What a family has TeaCache compare, lent as `x` is; see `BlockTransformer.modulatedInput`. */
   modulatedInput(): Tensor | undefined;
@@ -119,9 +123,10 @@ export function cacheBytes(
   model: Pick<FamilyModel, "shape" | "layout" | "passes">,
   clip: ClipSize,
   guidance: number,
+  f16: boolean,
 ): number {
   if (!cache) return 0;
   const { shape } = model, { grid, kept } = model.layout(clip);
   const tensor = 4 * (product(grid) + kept) * shape.heads * shape.headDim;
-  return model.passes(guidance).length * cache.tensors(shape) * tensor;
+  return model.passes(guidance).length * cache.tensors(shape, f16) * tensor;
 }

@@ -9,10 +9,6 @@ interface Unsupported {
 /** What is not supported yet, by what a file holds. Whoever adds support removes the line: messages go by it. */
 export const UNSUPPORTED: Readonly<Record<string, Unsupported>> = {
   GGUF: { todo: "download the safetensors version of the same model, or convert it" },
-  LoRA: {
-    todo: "merge the LoRA into the model's weights with another program",
-    options: ["lora", "loras", "lora-path", "lora-dir", "lora-model-dir", "lora-weights"],
-  },
 };
 
 /** A clause to put after what a file holds: it is not supported. Nothing, if it is. */

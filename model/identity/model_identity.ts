@@ -24,7 +24,7 @@ export interface ModelIdentity {
  * @throws {TilereelError} if a part is missing or cannot be read
  */
 export async function modelIdentity(folder: ModelFolder, variant: ModelVariant = {}): Promise<ModelIdentity> {
-  const { textEncoder, embeddings, weightDtype } = variant;
+  const { textEncoder, embeddings, loras, weightDtype } = variant;
   const own: FileStore[] = [], given = {};
   for (const [part, { replacedBy = [] }] of Object.entries(folder.family.parts)) {
     if (replacedBy.some((other) => variant[other] !== undefined)) continue;
@@ -42,6 +42,8 @@ export async function modelIdentity(folder: ModelFolder, variant: ModelVariant =
     ...given,
     ...await fileIdentity("textEncoder", textEncoder, "an ONNX model"),
     ...await fileIdentity("embeddings", embeddings, "a safetensors file with embeddings"),
+    ...await fileIdentity("lora", loras?.map(({ file }) => file), "a LoRA in safetensors"),
+    ...loras && { loraStrength: loras.map(({ strength }) => String(strength)) },
     ...(weightDtype === "f16" || weightDtype === "bf16") && { weightDtype },
   };
 }

@@ -22,6 +22,8 @@ export const BOUNDS = {
    * the phase of 6000, the scale of guidance, by 4e-4.
    */
   tinyHunyuan: { f32: [7e-5, 1e-4], f16: [3.3e-3, 6.5e-3] },
+  lora: { f32: [1.9e-5, 4e-5], f16: [3e-3, 5.5e-3] },
+  stepCache: { f32: [3.5e-5, 9e-5], f16: [4e-3, 8e-3] },
   tinyVaeDecoded: { f32: [9e-6, 2e-5], f16: [8e-3, 1.4e-2] },
   tinyVaeEncoded: { f32: [4e-6, 1e-5], f16: [4e-3, 1e-2] },
   demoVaeDecoded: { f32: [2e-5, 7e-5], f16: [8e-3, 3e-2] },

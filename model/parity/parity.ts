@@ -6,6 +6,8 @@ import { demoPipeline } from "./pipeline.ts";
 import { schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
 import { tokens } from "./tokens.ts";
+import { loras } from "./wan/loras.ts";
+import { stepCaches } from "./wan/step_caches.ts";
 import { transformer } from "./wan/transformer.ts";
 import { vae } from "./wan/vae.ts";
 import { vedaInference } from "./veda.ts";
@@ -20,6 +22,8 @@ const CASES: readonly ParityCase[] = [
   demoTextEncoder,
   transformer,
   hunyuanTransformer,
+  stepCaches,
+  loras,
   vae,
   demoPipeline,
   vortaAttention,

@@ -19,6 +19,9 @@ export const WAN_SCHEDULER: SchedulerConfig = {
 
 const ARRAYS: TensorOps<Float32Array> = {
   combine: (terms) => terms[0]![1].map((_, i) => terms.reduce((sum, [c, x]) => sum + c * x[i]!, 0)),
+  noise: () => {
+    throw new Error("these schedulers add no noise");
+  },
   release: () => {},
 };
 

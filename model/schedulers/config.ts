@@ -1,9 +1,9 @@
 import { Config } from "../checkpoint/json.ts";
 import type { StoredFile } from "../files/store.ts";
-import type { SigmaGrid } from "./sigmas.ts";
+import type { SigmaGrid, Sigmas } from "./sigmas.ts";
 
 /** The schedulers that exist. */
-export const SCHEDULER_KINDS = ["unipc", "euler"] as const;
+export const SCHEDULER_KINDS = ["unipc", "euler", "lcm", "dmd"] as const;
 /** One of {@link SCHEDULER_KINDS}. */
 export type SchedulerKind = typeof SCHEDULER_KINDS[number];
 
@@ -15,7 +15,7 @@ export interface SchedulerConfig {
   /** The flow shift: how much the steps concentrate on high noise. With 1 they are evenly spaced. */
   readonly flowShift: number;
   /** The grid of noise levels that the family samples with. No file of a model names it. */
-  readonly sigmas: SigmaGrid;
+  readonly sigmas: Sigmas;
   /** UniPC: the highest order of a step. */
   readonly solverOrder: 1 | 2;
   /** UniPC: the step function B(h), h for bh1 and exp(h) − 1 for bh2. */

@@ -28,7 +28,7 @@ function ownLevels({ numTrainTimesteps, flowShift: shift }: SchedulerConfig, ste
 }
 
 /** {@link flowShift} with every operation rounded to float32, so that the timesteps are diffusers'. */
-function flowShiftInFloat32(sigma: number, shift: number): number {
+export function flowShiftInFloat32(sigma: number, shift: number): number {
   const { fround } = Math, given = fround(sigma);
   return fround(fround(fround(shift) * given) / fround(1 + fround(fround(shift - 1) * given)));
 }

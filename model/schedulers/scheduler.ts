@@ -1,6 +1,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
+import { createDmd, createLcm } from "./lcm.ts";
 import { checkSigmas, type Sigmas, stepsOf } from "./sigmas.ts";
 import { createUniPC } from "./unipc.ts";
 
@@ -14,6 +15,8 @@ export type Term<T> = readonly [coefficient: number, tensor: T];
 export interface TensorOps<T> {
   /** The sum of one to four terms, as a new tensor. No tensor occurs in two terms. */
   combine(terms: readonly Term<T>[]): T;
+  /** Fresh normal noise of the sample's shape, for schedulers that add noise anew. */
+  noise(): T;
   /** Called once for each tensor that is no longer needed. */
   release(tensor: T): void;
 }
@@ -21,7 +24,7 @@ export interface TensorOps<T> {
 /** The noise levels of a run with a set number of steps. */
 export interface Scheduler {
   readonly kind: SchedulerKind;
-  /** The timestep for the model at each step: sigma × 1000; an integer with UniPC. */
+  /** The timestep for the model at each step: sigma × 1000; an integer with UniPC and DMD. */
   readonly timesteps: Float32Array<ArrayBuffer>;
   /** The share of noise before each step; the last value, after the last step, is 0. */
   readonly sigmas: Float32Array<ArrayBuffer>;
@@ -75,7 +78,8 @@ export function createScheduler(config: SchedulerConfig, options: SchedulerOptio
   }
   checkSigmas(sigmas);
   stepsOf(sigmas, steps, steps);
-  const create = { unipc: createUniPC, euler: createFlowMatchEuler }[kind ?? config.kind];
+  const create =
+    { unipc: createUniPC, euler: createFlowMatchEuler, lcm: createLcm, dmd: createDmd }[kind ?? config.kind];
   const scheduler = create({ ...config, flowShift: shift }, steps, sigmas);
   const still = scheduler.sigmas.findIndex((sigma, i) => i > 0 && sigma >= scheduler.sigmas[i - 1]!);
   if (still < 0) return scheduler;

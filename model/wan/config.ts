@@ -23,6 +23,8 @@ export interface TransformerConfig {
   readonly freqDim: number;
   readonly ffnDim: number;
   readonly layers: number;
+  /** Blocks attend to the text in an attention module of its own. */
+  readonly crossAttention: true;
   /** Whether there is a norm with weights before cross-attention. If not, tokens are not normalized there. */
   readonly crossAttnNorm: boolean;
   readonly eps: number;
@@ -104,6 +106,7 @@ export function transformerConfig(config: Config): TransformerConfig {
     freqDim: ofFours("freq_dim", 256),
     ffnDim: ofFours("ffn_dim", 13824),
     layers: config.integer("num_layers", 40),
+    crossAttention: true,
     crossAttnNorm: config.boolean("cross_attn_norm", true),
     eps: config.number("eps", 1e-6, { positive: true }),
     ropeMaxSeqLen: config.integer("rope_max_seq_len", 1024),

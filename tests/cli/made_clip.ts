@@ -7,6 +7,7 @@ import { tilereel } from "../process.ts";
 export interface MadeClip {
   readonly attention: string;
   readonly density: number;
+  readonly cache?: string;
   readonly pixels: Uint8Array;
 }
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { openSafetensors, readFloat32 } from "../../model/checkpoint/safetensors.ts";
-import { randn } from "../../model/noise.ts";
+import { normalNumbers, randn } from "../../model/noise.ts";
 
 Deno.test("noise is torch's", async () => {
   // fixtures.py drew these latents with torch.Generator("cpu").manual_seed(105).
@@ -19,3 +19,8 @@ Deno.test("a count that is no multiple of 16 is filled to the end", () => {
 });
 
 Deno.test("seeds differ", () => assert(randn(16, 1)[0] !== randn(16, 2)[0]));
+
+Deno.test("a generator goes on where it stopped", () => {
+  const draw = normalNumbers(7), all = randn(96, 7);
+  assertEquals([...draw(64), ...draw(32)], [...all]);
+});

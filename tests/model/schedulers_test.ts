@@ -1,5 +1,6 @@
 import { readSchedulerConfig, type ScheduledClip, type SchedulerConfig } from "../../model/schedulers/config.ts";
 import { WAN_SCHEDULER } from "../../model/parity/schedulers.ts";
+import { PRESETS } from "../../model/schedulers/presets.ts";
 import { createScheduler, type SchedulerOptions, type TensorOps } from "../../model/schedulers/scheduler.ts";
 import { scheduleNotes } from "../../model/wan/schedule_notes.ts";
 import type { Sigmas } from "../../model/schedulers/sigmas.ts";
@@ -11,11 +12,21 @@ const FIXTURES = new URL("../fixtures/", import.meta.url).pathname;
 
 /** Arrays, with a record of those that were made or handed over and not yet released. */
 class ArrayOps implements TensorOps<Float32Array> {
+  constructor(
+    private readonly draw = (): Float32Array => {
+      throw new Error("no noise is drawn");
+    },
+  ) {}
+
   readonly live = new Set<Float32Array>();
 
   own(tensor: Float32Array): Float32Array {
     this.live.add(tensor);
     return tensor;
+  }
+
+  noise(): Float32Array {
+    return this.own(this.draw());
   }
 
   combine(terms: readonly (readonly [number, Float32Array])[]): Float32Array {
@@ -314,4 +325,39 @@ Deno.test("scheduler_config.json: what is not supported is named", async () => {
   for (const key of ["use_dynamic_shifting", "use_karras_sigmas", "invert_sigmas", "stochastic_sampling"]) {
     await assertRejects(() => readConfig({ ...euler, [key]: true }), TilereelError, `${key} true is not supported`);
   }
+});
+
+Deno.test("presets visit the timesteps of their authors", () => {
+  const timesteps = (preset: keyof typeof PRESETS) => {
+    const { sigmas, scheduler: kind, flowShift } = PRESETS[preset];
+    return [...createScheduler(WAN_SCHEDULER, { steps: sigmas.length, sigmas, kind, flowShift }).timesteps];
+  };
+  for (const preset of ["lightx2v", "lightx2v-wan2.2"] as const) {
+    for (const [i, t] of [1000, 937.5, 833.3333, 625].entries()) assertAlmostEquals(timesteps(preset)[i]!, t, 1e-3);
+  }
+  assertEquals(timesteps("fastwan"), [1000, 757, 522]);
+  // As diffusers' FlowMatchEulerDiscreteScheduler has them at shift 17.
+  for (const [i, s] of [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6].entries()) {
+    assertAlmostEquals(timesteps("fasthunyuan")[i]!, 1000 * 17 * s / (1 + 16 * s), 1e-3);
+  }
+});
+
+Deno.test("lcm: each step adds fresh noise to its estimate of the clean sample, and the last step none", () => {
+  const drawn = [0.5, -2, 1.25], ops = new ArrayOps(() => Float32Array.of(drawn[draws++]!));
+  let draws = 0;
+  const scheduler = createScheduler(WAN_SCHEDULER, {
+    kind: "lcm",
+    steps: 4,
+    sigmas: [1, 0.75, 0.5, 0.25],
+    flowShift: 5,
+  });
+  const stepper = scheduler.start(ops), x0 = 0.25;
+  let sample = ops.own(Float32Array.of(-1.5));
+  for (let i = 0; i < 4; i++) {
+    const velocity = ops.own(Float32Array.of((sample[0]! - x0) / scheduler.sigmas[i]!)),
+      next = scheduler.sigmas[i + 1]!;
+    sample = stepper.step(velocity, sample);
+    assertAlmostEquals(sample[0]!, (1 - next) * x0 + next * (drawn[i] ?? 0), 1e-6);
+  }
+  assertEquals([draws, [...ops.live]], [3, [sample]]);
 });

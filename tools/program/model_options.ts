@@ -6,7 +6,7 @@ import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { gpuOptions, precisionOption } from "./gpu_options.ts";
-import { choice, inGroup, memory, type OptionValues, path } from "./options.ts";
+import { choice, inGroup, many, memory, notation, type OptionValues, path } from "./options.ts";
 
 /** --weights. */
 export const weightsOption = choice({
@@ -42,6 +42,21 @@ export const trainedModelOptions = inGroup("Model", {
     value: "FILE.onnx",
     help: "Run this ONNX file as the text encoder instead of the model's own.",
   }),
+  lora: many(notation<{ readonly file: string; readonly strength: number }>(
+    {
+      value: "FILE[:STRENGTH]",
+      help: "Add a LoRA to the transformer: a safetensors file of diffusers, ComfyUI, lightx2v or Kohya, and how " +
+        "strongly. Can be given several times.",
+      elsewhere: ["loras", "lora-path", "lora-weights", "lora-scale"],
+      default: "none; the strength is 1",
+      completion: "file",
+    },
+    "a file, and after a colon its strength, as in style.safetensors:0.8",
+    (text) => {
+      const [, file, strength = "1"] = /^(.+?)(?::([-+]?(?:\d+\.?\d*|\.\d+)))?$/.exec(text) ?? [];
+      return file === undefined ? undefined : { file, strength: Number(strength) };
+    },
+  )),
   memory: memory({
     value: "LIMIT",
     help: "Limit of GPU memory, as in 8GiB or 512MiB. If it is small, clips are decoded in smaller parts.",
@@ -58,8 +73,10 @@ export const modelOptions = { ...trainedModelOptions, weights: weightsOption, pr
 export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly weights: typeof weightsOption }>;
 
 /** The part of them that changes its results. */
-export function variantOf({ "text-encoder": textEncoder, "weight-dtype": weightDtype }: ModelValues): ModelVariant {
-  return { textEncoder, weightDtype };
+export function variantOf(
+  { "text-encoder": textEncoder, lora: loras, "weight-dtype": weightDtype }: ModelValues,
+): ModelVariant {
+  return { textEncoder, loras, weightDtype };
 }
 
 /**

@@ -20,10 +20,6 @@ refuse(
   "is not supported: tilereel takes all parts from one folder in the diffusers layout, which --model names",
 );
 refuse(
-  "cache-mode teacache teacache-thresh easycache",
-  "is not supported yet: --attention veda or vorta makes steps faster",
-);
-refuse(
   "offload-model offload-to-cpu cpu-offload lowvram t5-cpu",
   "is not needed: weights that do not fit --memory are read from disk block by block; --weights stream always does so",
 );

@@ -203,9 +203,9 @@ for (const [name, { open, frames, modules }] of Object.entries(MODELS)) {
 
 Deno.test("step caches: their memory is planned", async () => {
   const clip = { width: 832, height: 480, frames: 81 }, open = () => SHAPES["1.3b"].model(drySource);
-  const cache = residuals(0), bytes = cacheBytes(cache, open(), clip, 5);
+  const cache = residuals(0), bytes = cacheBytes(cache, open(), clip, 5, false);
   const work = open().denoisingBytes(dryGpu(), clip);
-  assertEquals([bytes, cacheBytes(undefined, open(), clip, 5)], [2 * 3 * 4 * 32760 * 1536, 0]);
+  assertEquals([bytes, cacheBytes(undefined, open(), clip, 5, false)], [2 * 3 * 4 * 32760 * 1536, 0]);
   const { peaks: { load, denoise } } = await countModel(open(), { ...clip, cache, weights: "resident" });
   const taken = denoise.held - load.held;
   assert(taken > work && taken <= work + bytes, `${taken} of ${work} and ${bytes} bytes`);

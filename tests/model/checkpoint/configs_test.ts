@@ -42,6 +42,7 @@ Deno.test("transformer: the demo, the fixtures and the 14B defaults", async () =
     freqDim: 256,
     ffnDim: 1024,
     layers: 8,
+    crossAttention: true,
     crossAttnNorm: true,
     eps: 1e-6,
     ropeMaxSeqLen: 1024,

@@ -89,7 +89,6 @@ Deno.test("options as other programs call them are answered with ours", () => {
 Deno.test("options that there are none of yet say what there is instead", () => {
   refuses("--image is not supported yet: tilereel renders from text only", "--image", "cat.png");
   refuses("--init_img is not supported yet", "--init_img=cat.png");
-  refuses("--lora is not supported yet: merge the LoRA", "--lora", "x.safetensors");
   refuses("--preview is not supported yet", "--preview");
   refuses("--vae-tiling is not needed: the picture is decoded in tiles", "--vae-tiling");
   refuses("--offload_model is not needed: weights that do not fit", "--offload_model");
@@ -111,7 +110,7 @@ Deno.test("values out of range are refused with what is wanted", () => {
   refuses("--guidance must be", "--guidance", "Infinity");
   refuses("--guidance must be", "--guidance", "0x10");
   refuses('--flow-shift must be a number above 0, not "0"', "--flow-shift", "0");
-  refuses('--scheduler must be unipc or euler, not "eulr": did you mean euler?', "--scheduler", "eulr");
+  refuses('--scheduler must be unipc, euler, lcm or dmd, not "eulr": did you mean euler?', "--scheduler", "eulr");
   refuses("--size must be a width and a height as in 832x480", "--size", "832");
   refuses(
     '--sigmas must be diffusers, wan, hunyuan, or falling numbers as in 1,0.75,0.5,0.25, not "wam": did',

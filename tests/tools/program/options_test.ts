@@ -19,7 +19,11 @@ async function allOptions(): Promise<[name: string, option: Option<unknown>][]> 
 Deno.test("an option is data: what a form shows is what its parser takes", async () => {
   const { steps, scheduler, "flow-shift": shift, size } = batchOptions;
   assertEquals([steps.kind, steps.min, steps.max, steps.scope], ["integer", 1, 1000, "clip"]);
-  assertEquals([scheduler.kind, scheduler.choices, scheduler.value], ["choice", ["unipc", "euler"], "unipc|euler"]);
+  assertEquals([scheduler.kind, scheduler.choices, scheduler.value], [
+    "choice",
+    ["unipc", "euler", "lcm", "dmd"],
+    "unipc|euler|lcm|dmd",
+  ]);
   assertEquals([shift.kind, shift.above, shift.max], ["number", 0, undefined]);
   assertEquals([size.kind, size.unit, size.value], ["notation", "pixels", "WxH"]);
   assertEquals(Object.values(batchOptions).filter(({ scope }) => scope !== "clip"), []);

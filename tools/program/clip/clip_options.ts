@@ -1,4 +1,6 @@
 import { LARGEST_SEED } from "../../../model/noise.ts";
+import { SCHEDULER_KINDS } from "../../../model/schedulers/config.ts";
+import { PRESET_NAMES, PRESETS } from "../../../model/schedulers/presets.ts";
 import { checkSigmas, SIGMA_GRID_NAMES, SIGMA_GRIDS, type Sigmas } from "../../../model/schedulers/sigmas.ts";
 import { commonMultiples } from "../../../model/families.ts";
 import { checkFrames, checkSize } from "../../../model/video_size.ts";
@@ -62,6 +64,13 @@ export const sceneOptions = ofClip({
 
 /** How a clip is sampled. Settings of a comparison may differ in these. */
 export const samplingOptions = ofClip(inGroup("Sampling", {
+  preset: choice({
+    choices: PRESET_NAMES,
+    help:
+      "Settings for models and LoRAs of few steps: steps, noise levels, scheduler, flow shift and guidance. Options " +
+      `beside it count more. ${Object.entries(PRESETS).map(([name, { what }]) => `${name}: ${what}.`).join(" ")}`,
+    default: "none; a model that was trained for few steps says so itself",
+  }),
   negative: text({
     value: "TEXT",
     help: "What the clip should not show.",
@@ -82,8 +91,10 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
     min: 0,
   }),
   scheduler: choice({
-    choices: ["unipc", "euler"],
-    help: "The sampler that takes the steps.",
+    choices: SCHEDULER_KINDS,
+    help:
+      "The sampler that takes the steps. unipc and euler are for all models; lcm and dmd, which add fresh noise at " +
+      "each step, are for models and LoRAs that were trained for a few steps.",
     elsewhere: ["sampler", "sampler-name", "sampling-method", "sample-solver"],
     default: "the model's",
   }),

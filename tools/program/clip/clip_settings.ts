@@ -1,8 +1,12 @@
 import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { ClipShape } from "../../../model/video/read/read_clip.ts";
+import { PRESETS } from "../../../model/schedulers/presets.ts";
 import { stepsOf } from "../../../model/schedulers/sigmas.ts";
 import { clipOptions, type ClipValues } from "./clip_options.ts";
+
+/** The options that are settings of a clip: a preset stands for others. */
+type OwnValues = Omit<ClipValues, "preset">;
 
 /** Options that every clip has a value for. */
 const FILLED = ["size", "frames", "fps", "seed", "steps", "guidance"] as const;
@@ -13,7 +17,7 @@ type KeyOf<Name extends string> = Name extends "negative" ? "negativePrompt"
   : Name;
 
 /** The other options by their keys. */
-type ByKey<Values = Omit<ClipValues, typeof FILLED[number]>> = {
+type ByKey<Values = Omit<OwnValues, typeof FILLED[number]>> = {
   [Name in keyof Values as KeyOf<Name & string>]: Values[Name];
 };
 
@@ -39,8 +43,17 @@ export interface ClipRequest {
   readonly values: ClipValues;
 }
 
+/** The values with those of a preset, over which values beside it count. */
+function withPreset<T extends ClipValues>(values: T): T {
+  const { preset, ...own } = values;
+  if (preset === undefined) return values;
+  const { sigmas, scheduler, flowShift, guidance } = PRESETS[preset];
+  return merged<ClipValues>({ sigmas, scheduler, "flow-shift": flowShift, guidance }, own as ClipValues) as T;
+}
+
 /** The requested settings over the model's defaults. */
-export function clipSettings({ prompt, seed, values }: ClipRequest, defaults: GenerationDefaults): ClipSettings {
+export function clipSettings({ prompt, seed, values: given }: ClipRequest, defaults: GenerationDefaults): ClipSettings {
+  const values = withPreset(given);
   const others = Object.entries(clipValuesOf(values)).filter(([name]) => !FILLED.includes(name as "size"));
   return {
     prompt,
@@ -63,6 +76,10 @@ export function clipShape({ size, frames, fps }: ClipValues, defaults: Generatio
  * number of steps: the more specific one counts.
  */
 export function overlay<T extends ClipValues>(general: T, own: T): T {
+  return merged(withPreset(general), withPreset(own));
+}
+
+function merged<T extends ClipValues>(general: T, own: T): T {
   const merged = { ...general, ...own };
   if (own.steps === undefined && Array.isArray(own.sigmas)) delete merged.steps;
   if (own.sigmas === undefined && own.steps !== undefined && Array.isArray(general.sigmas)) delete merged.sigmas;
@@ -74,7 +91,8 @@ export function overlay<T extends ClipValues>(general: T, own: T): T {
  *
  * @throws {TilereelError} if they contradict one another
  */
-export function clipValuesOf(values: ClipValues): ClipValues {
+export function clipValuesOf(given: ClipValues): ClipValues {
+  const values = withPreset(given);
   const keys = Object.keys(clipOptions) as (keyof ClipValues)[];
   stepsOf(values.sigmas, values.steps, 0);
   return Object.fromEntries(keys.filter((key) => values[key] !== undefined).map((key) => [key, values[key]]));

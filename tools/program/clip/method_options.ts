@@ -4,10 +4,12 @@ import type { FileStore } from "../../../model/files/store.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { OptionTable, OptionValues } from "../options.ts";
 import { attentionOptions, attentionStillMeant, readyAttention } from "./attention_options.ts";
+import { cacheOptions, cacheStillMeant, readyCache } from "./cache_options.ts";
 
 /** Tables of options of the methods that a clip is computed with, each under its first option, which names its kind. */
 export const METHODS: Readonly<Record<string, Method>> = {
   attention: { options: attentionOptions, stillMeant: attentionStillMeant },
+  cache: { options: cacheOptions, stillMeant: cacheStillMeant },
 };
 
 /** A method: its options, and those of `under` that still apply if `over` asks for another kind. */
@@ -17,7 +19,7 @@ interface Method {
 }
 
 /** All their options in one table. */
-export const methodOptions = { ...attentionOptions };
+export const methodOptions = { ...attentionOptions, ...cacheOptions };
 
 /** Values of {@linkcode methodOptions} that were given. */
 export type MethodValues = OptionValues<typeof methodOptions>;
@@ -42,6 +44,10 @@ export interface ReadyMethods {
  * @throws {TilereelError} if options contradict one another (with the `option`), or a file cannot be used
  */
 export async function readyMethods(values: MethodValues, model: string | FileStore): Promise<ReadyMethods> {
+  const cached = readyCache(values);
   const { kind, method, settings } = await readyAttention(values, model);
-  return { options: { attention: method }, record: (grid) => ({ attention: kind, ...settings(grid) }) };
+  return {
+    options: { attention: method, ...cached.cache && { cache: cached.cache } },
+    record: (grid) => ({ attention: kind, ...settings(grid), ...cached.record }),
+  };
 }

@@ -1,0 +1,69 @@
+/**
+ * EasyCache (arXiv 2507.02860): how much the velocity changed with the latents before decides whether a pass is run.
+ *
+ * @module
+ */
+import { combine } from "../../gpu/ops/combine.ts";
+import { type MeanDistance, meanDistance } from "../../gpu/ops/mean_distance.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { perPass } from "./pass_state.ts";
+import type { StepCache } from "./step_cache.ts";
+
+/** Settings of EasyCache. */
+export interface EasyOptions {
+  /** The sum of estimated changes up to which passes are skipped. Default: 0.05; for HunyuanVideo 0.025 */
+  readonly threshold?: number | undefined;
+  /** The number of first steps that are always computed. Default: 10; for HunyuanVideo 5 */
+  readonly first?: number | undefined;
+}
+
+/**
+ * EasyCache, on a pass's input x (the latents) and output y (the velocity). A computed step measures
+ * k = mean|Δy| / mean|Δx| against the computed step before it. Each later step adds k · mean|Δx| / mean|y′| to a sum, with
+ * Δx against the step before and y′ the last computed output. While the sum is below the threshold, the output is
+ * x + (y′ − x′). A computed step resets the sum. The first steps and the last are computed.
+ */
+export function easyCache({ threshold, first }: EasyOptions = {}): StepCache {
+  return {
+    // Latents are smaller than tokens: Wan's have 64 numbers for each token of 1,536 and more.
+    tensors: () => 0.25,
+    prepare: (task) => {
+      const { gpu, timesteps, model } = task, last = timesteps.length - 1;
+      const own = model.family.transformerClass === "HunyuanVideoTransformer3DModel"
+        ? { threshold: 0.025, first: 5 }
+        : { threshold: 0.05, first: 10 };
+      const limit = threshold ?? own.threshold, warmUp = first ?? own.first;
+      const copy = (x: Tensor) => gpu.scope(() => combine(gpu, [[1, x]]));
+      return Promise.resolve(perPass(task, (slot) => {
+        // x of the last step, and x and y of the last computed step.
+        const seen = slot(), input = slot(), output = slot();
+        // The changes between the last two computed steps, once they are known.
+        let changes: Promise<readonly [x: MeanDistance, y: MeanDistance]> | undefined;
+        let sum = 0;
+        return (step) => ({
+          velocity: async (x) => {
+            let skips = false;
+            if (step >= warmUp && step < last && changes) {
+              const [dx, dy] = await changes;
+              const { difference } = await meanDistance(gpu, x, seen.tensor!);
+              sum += dy.difference / dx.difference * difference / dy.magnitude;
+              skips = sum < limit;
+            }
+            seen.set(copy(x));
+            if (skips) return gpu.scope(() => combine(gpu, [[1, x], [1, output.tensor!], [-1, input.tensor!]]));
+            sum = 0;
+            return undefined;
+          },
+          predicted: (x, y) => {
+            if (input.tensor && output.tensor) {
+              changes = Promise.all([meanDistance(gpu, x, input.tensor), meanDistance(gpu, output.tensor, y)]);
+              changes.catch(() => {/* told where it is waited for; an abort leaves it alone */});
+            }
+            input.set(copy(x));
+            output.set(copy(y));
+          },
+        });
+      }));
+    },
+  };
+}

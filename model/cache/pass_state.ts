@@ -1,0 +1,56 @@
+/**
+ * What step caches keep from one step to the next. What one pass computed is never used by another.
+ *
+ * @module
+ */
+import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import type { CacheHooks, CacheTask, PreparedCache } from "./step_cache.ts";
+
+/** Holds at most one tensor, which outlives the hooks. */
+export class Slot {
+  #tensor: Tensor | undefined;
+
+  constructor(private readonly owner: TensorOwner) {}
+
+  /** The tensor that is held. It stays the slot's. */
+  get tensor(): Tensor | undefined {
+    return this.#tensor;
+  }
+
+  /** Takes a tensor over, and frees the one before. */
+  set(tensor: Tensor): void {
+    this.clear();
+    this.#tensor = this.owner.adopt(tensor);
+  }
+
+  /** Moves another slot's tensor here. */
+  takeFrom(other: Slot): void {
+    const tensor = other.#tensor;
+    other.#tensor = undefined;
+    if (tensor) this.set(tensor);
+  }
+
+  /** Frees the tensor. */
+  clear(): void {
+    if (this.#tensor) this.owner.free(this.#tensor);
+    this.#tensor = undefined;
+  }
+}
+
+/**
+ * Prepares a cache whose state belongs to one pass.
+ *
+ * @param start makes the state of a pass, with slots for its tensors, and returns what the cache does in each step
+ */
+export function perPass(
+  { gpu, passes }: CacheTask,
+  start: (slot: () => Slot) => (step: number) => CacheHooks,
+): PreparedCache {
+  const owner = new TensorOwner(gpu);
+  const states = new Map(passes.map((pass) => [pass, start(() => new Slot(owner))]));
+  return {
+    at: (step, pass) => states.get(pass)!(step),
+    [Symbol.dispose]: () => owner[Symbol.dispose](),
+  };
+}
