@@ -275,7 +275,7 @@ Deno.test("what is named in the place of a model's folder", () =>
         [{ "blocks.0.self_attn.q.weight": [1], "patch_embedding.weight": [3072, 48, 1, 1, 1] }, "Wan 2.2 TI2V 5B"],
         [{ "blocks.0.self_attn.q.weight": [1], "img_emb.emb_pos": [1] }, "first and last frame to video"],
         [{ "blocks.0.self_attn.q.weight": [1], "vace_blocks.0.self_attn.q.weight": [1] }, "(VACE)"],
-        [{ "diffusion_model.blocks.0.self_attn.q.lora_A.weight": [1] }, "a LoRA, which is not supported"],
+        [{ "diffusion_model.blocks.0.self_attn.q.lora_A.weight": [1] }, "with a LoRA, but the folder"],
         [{ "decoder.middle.0.residual.0.gamma": [1] }, "Wan's VAE in the original layout"],
         [{ "encoder.block.0.layer.0.SelfAttention.q.weight": [1] }, "a T5 text encoder"],
         [{ "txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.weight": [1] }, "a HunyuanVideo transformer"],
