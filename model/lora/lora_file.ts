@@ -5,8 +5,10 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { namedRows } from "../checkpoint/named_rows.ts";
 import { openSafetensors } from "../checkpoint/safetensors.ts";
 import { readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
+import type { PartWeights } from "../family.ts";
 import type { StoredFile } from "../files/store.ts";
 
 /** The factors of an update: α/r · up · down. */
@@ -48,13 +50,13 @@ const OTHERS: readonly (readonly [RegExp, string])[] = [
 /**
  * Reads all updates of a LoRA.
  *
- * @param names the family's name of a tensor, from one of another layout
+ * @param names as in {@link PartWeights.names}
  * @returns by the family's names of weights: `blocks.0.attn1.to_q.weight`
  * @throws {TilereelError} if it cannot be read, or has something that no update consists of
  */
 export async function readLora(
   file: string | StoredFile,
-  names: (stored: string) => string,
+  names: NonNullable<PartWeights["names"]>,
 ): Promise<ReadonlyMap<string, LoraUpdate>> {
   using source = await openSafetensors(file, "a LoRA in safetensors");
   /** The stored names of each layer's tensors. */
@@ -67,21 +69,31 @@ export async function readLora(
   const updates = new Map<string, LoraUpdate>();
   const update = (name: string) => updates.get(name) ?? updates.set(name, {}).get(name)!;
   for (const [layer, { down, up, alpha, diff, diff_b }] of layers) {
-    const weight = names(`${layer}.weight`),
-      whole = async (stored: string) => ({
-        data: await readFloat32(source, stored),
-        shape: source.info(stored).shape,
-      });
-    if (down !== undefined && up !== undefined) update(weight).factors = await readFactors(source, down, up, alpha);
-    else if (down ?? up ?? alpha) {
+    /** The weights that a tensor with rows of the layer's outputs is for, by the family's names. */
+    const weights = (name: string, of: string) =>
+      namedRows(names, { name, shape: source.info(of).shape, file: source.path });
+    const addWhole = async (name: string, stored: string) => {
+      const data = await readFloat32(source, stored), { shape: [all = 1, ...others] } = source.info(stored);
+      for (const { name: weight, rows: { start, count } = { start: 0, count: all } } of weights(name, stored)) {
+        const row = data.length / all, part = data.subarray(start * row, (start + count) * row);
+        // Tables of modulation are weights without a layer.
+        update(weight.replace(/_table\.weight$/, "_table")).whole = { data: part, shape: [count, ...others] };
+      }
+    };
+    if (down !== undefined && up !== undefined) {
+      const factors = await readFactors(source, down, up, alpha), { rank, shape: [all, inputs] } = factors;
+      for (const { name, rows: { start, count } = { start: 0, count: all } } of weights(`${layer}.weight`, up)) {
+        const part = factors.up.subarray(start * rank, (start + count) * rank);
+        update(name).factors = { ...factors, up: part, shape: [count, inputs] };
+      }
+    } else if (down ?? up ?? alpha) {
       throw new TilereelError(
         `${source.path} has ${quoted((down ?? up ?? alpha)!)}, but not both factors of that layer: it is damaged; ` +
           `download it again`,
       );
     }
-    // Tables of modulation are weights without a layer.
-    if (diff !== undefined) update(weight.replace(/_table\.weight$/, "_table")).whole = await whole(diff);
-    if (diff_b !== undefined) update(names(`${layer}.bias`)).whole = await whole(diff_b);
+    if (diff !== undefined) await addWhole(`${layer}.weight`, diff);
+    if (diff_b !== undefined) await addWhole(`${layer}.bias`, diff_b);
   }
   if (updates.size === 0) throw new TilereelError(`${source.path} is empty, but a LoRA was expected`);
   return updates;
