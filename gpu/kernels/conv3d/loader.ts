@@ -1,14 +1,23 @@
 import { unroll } from "../../kernel.ts";
 import type { OperandLoader, RowsLoaderOptions } from "../product/product.ts";
-import type { Conv3dShape } from "./shape.ts";
+import { type Conv3dShape, inputFrame } from "./shape.ts";
 
 /**
  * Loads the operands of a convolution, as a matrix product whose rows are output pixels. The inner axis runs over the
  * taps, and for each tap over the input channels. The elements that are staged at once belong to one tap. Pixels and
  * channels past the end repeat the last one.
  */
-export function conv3dLoader({ stride, up, depth, length, x, w }: Conv3dShape & RowsLoaderOptions): OperandLoader {
+export function conv3dLoader(
+  { stride, up, replicate, depth, length, x, w }: Conv3dShape & RowsLoaderOptions,
+): OperandLoader {
   const place = (at: string) => `min(first + ${at}, ${length} - 1u)`;
+  const column = (i: number) => `(left${i} + dx) >> ${up - 1}u`, row = (i: number) => `(top${i} + dy) >> ${up - 1}u`;
+  const position = (i: number) =>
+    replicate
+      ? `let u = clamp(${column(i)}, 0, i32(p.width_in) - 1); let v = clamp(${row(i)}, 0, i32(p.height_in) - 1);
+        inside${i} = true;`
+      : `let u = ${column(i)}; let v = ${row(i)};
+        inside${i} = u32(u) < p.width_in && u32(v) < p.height_in;`;
   // The input position of each of the thread's pixels, for this tap.
   const locate = (pixels: number) =>
     `{
@@ -17,9 +26,8 @@ export function conv3dLoader({ stride, up, depth, length, x, w }: Conv3dShape & 
       let dt = tap / (p.kernel_w * p.kernel_h);
 ${
       unroll(pixels, (i) =>
-        `      { let u = (left${i} + dx) >> ${up - 1}u; let v = (top${i} + dy) >> ${up - 1}u;
-        inside${i} = u32(u) < p.width_in && u32(v) < p.height_in;
-        let pixel = ((frame${i} + dt) * p.height_in + u32(v)) * p.width_in + u32(u);
+        `      { ${position(i)}
+        let pixel = (${inputFrame(replicate, `frame${i} + dt`)} * p.height_in + u32(v)) * p.width_in + u32(u);
         at${i} = select(0u, pixel * ${length}, inside${i}); }`)
     }
     }`;

@@ -1,6 +1,6 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
+import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape, inputFrame, padding, shapeName } from "./shape.ts";
 
 /**
  * The outputs of one thread of {@link conv3dPlain} (pixels of one row, and channels), and the threads of its workgroup.
@@ -15,16 +15,17 @@ export type PlainWidth = 1 | 3;
  * each thread holds 16×8 sums, and loads the pixels that neighbouring taps of a row share only once.
  */
 export const conv3dPlain = memo(
-  ({ stride, up, kernelWidth }: Conv3dShape & { kernelWidth: PlainWidth }): KernelSource => {
+  (shape: Conv3dShape & { kernelWidth: PlainWidth }): KernelSource => {
+    const { stride, up, replicate, kernelWidth } = shape;
     const { pixels, channels } = PLAIN;
-    const pad = kernelWidth === 3 && stride === 1 ? 1 : 0;
+    const pad = kernelWidth === 3 ? padding(shape) : 0;
     // The position of pixel i's tap dx among the loaded pixels, which start at the row's first pixel − pad (with
     // upsampling, rounded down).
     const slot = (i: number, dx: number) =>
       up === 1 ? i * stride + dx : Math.floor((i + dx - pad) / 2) - Math.floor(-pad / 2);
     const loads = slot(pixels - 1, kernelWidth - 1) + 1;
     return {
-      name: `conv3d_plain_${kernelWidth}_${stride}_${up}`,
+      name: `conv3d_plain_${kernelWidth}_${shapeName(shape)}`,
       buffers: CONV3D_BUFFERS,
       params: CONV3D_PARAMS,
       workgroupSize: [PLAIN.threads, 1, 1],
@@ -40,16 +41,24 @@ ${unroll(pixels * channels, (i) => `  var s${i} = 0.0;`)}
   let left = (i32(x0) * ${stride} - ${pad}) >> ${up - 1}u;
 ${
         unroll(loads, (s) =>
-          `  let in${s} = u32(left + ${s}) < p.width_in; let at${s} = u32(clamp(left + ${s}, 0, i32(p.width_in) - 1)) * p.c4;`)
+          `  ${
+            replicate ? "" : `let in${s} = u32(left + ${s}) < p.width_in; `
+          }let at${s} = u32(clamp(left + ${s}, 0, i32(p.width_in) - 1)) * p.c4;`)
       }
   for (var dt = 0u; dt < p.kernel_t; dt++) {
     for (var dy = 0u; dy < p.kernel_h; dy++) {
-      let y_in = (i32(row) * ${stride} + i32(dy) - p.pad) >> ${up - 1}u;
+      let y_at = (i32(row) * ${stride} + i32(dy) - p.pad) >> ${up - 1}u;
+      let y_in = ${replicate ? "clamp(y_at, 0, i32(p.height_in) - 1)" : "y_at"};
       if (u32(y_in) < p.height_in) {
-        let start = ((t * p.stride_t + dt) * p.height_in + u32(y_in)) * p.width_in * p.c4;
+        let start = (${inputFrame(replicate, "t * p.stride_t + dt")} * p.height_in + u32(y_in)) * p.width_in * p.c4;
         let tap = (dt * p.kernel_h + dy) * ${kernelWidth}u * p.c4;
         for (var c = 0u; c < p.c4; c++) {
-${unroll(loads, (s) => `          let x${s} = select(vec4f(), x[start + at${s} + c], in${s});`)}
+${
+        unroll(loads, (s) => {
+          const loaded = `x[start + at${s} + c]`;
+          return `          let x${s} = ${replicate ? loaded : `select(vec4f(), ${loaded}, in${s})`};`;
+        })
+      }
 ${
         unroll(channels, (j) =>
           unroll(kernelWidth, (dx) =>

@@ -9,7 +9,7 @@ import { memo } from "../memo.ts";
 import { FORMATS } from "../../formats/formats.ts";
 import { type MatrixBy, matrixProduct, matrixTileName } from "../product/matrix.ts";
 import { type TiledBy, tiledProduct, tileName } from "../product/tiled.ts";
-import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape } from "./shape.ts";
+import { CONV3D_BUFFERS, CONV3D_PARAMS, type Conv3dShape, shapeName } from "./shape.ts";
 import { conv3dLoader } from "./loader.ts";
 
 const STORE = `
@@ -26,11 +26,10 @@ fn store(m: u32, n: u32, sums: vec4f) {
 const store = (m: string, n: string, sums: string) => `store(${m}, ${n}, ${sums});`;
 
 /** Makes the kernel that uses ordinary arithmetic: pixels along m, channels along n. */
-export const conv3dTiled = memo(({ stride, up, tile, format }: Conv3dShape & TiledBy): KernelSource => {
+export const conv3dTiled = memo(({ tile, format, ...shape }: Conv3dShape & TiledBy): KernelSource => {
   const product = tiledProduct(tile, format, {
     loader: conv3dLoader({
-      stride,
-      up,
+      ...shape,
       depth: tile.depth / 4,
       length: "p.c4",
       x: (at) => `x[${at}]`,
@@ -41,7 +40,7 @@ export const conv3dTiled = memo(({ stride, up, tile, format }: Conv3dShape & Til
     store,
   });
   return {
-    name: `conv3d_${tileName(tile, format)}_${stride}_${up}`,
+    name: `conv3d_${tileName(tile, format)}_${shapeName(shape)}`,
     buffers: CONV3D_BUFFERS,
     params: CONV3D_PARAMS,
     ...product,
@@ -53,12 +52,11 @@ export const conv3dTiled = memo(({ stride, up, tile, format }: Conv3dShape & Til
  * Makes the kernel that uses matrix units: pixels along m, channels along n. The number of input channels must be a
  * multiple of 8. With a `packed` tile, x and weight are f16.
  */
-export const conv3dMatrix = memo(({ stride, up, tile, units }: Conv3dShape & MatrixBy): KernelSource => {
+export const conv3dMatrix = memo(({ tile, units, ...shape }: Conv3dShape & MatrixBy): KernelSource => {
   const { element, value, read: readEight, halves } = FORMATS[tile.packed ? "f16" : "f32"].read.eight;
   const product = matrixProduct(tile, units, {
     loader: conv3dLoader({
-      stride,
-      up,
+      ...shape,
       depth: tile.depth * units.k / 8,
       length: "(p.c4 / 2u)",
       x: (at) => readEight("x", at),
@@ -69,7 +67,7 @@ export const conv3dMatrix = memo(({ stride, up, tile, units }: Conv3dShape & Mat
     store,
   });
   return {
-    name: `conv3d_${matrixTileName(tile)}_${stride}_${up}`,
+    name: `conv3d_${matrixTileName(tile)}_${shapeName(shape)}`,
     buffers: { ...CONV3D_BUFFERS, x: read(element), weight: read(element) },
     params: CONV3D_PARAMS,
     ...product,

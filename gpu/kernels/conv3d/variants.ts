@@ -70,11 +70,11 @@ export function conv3dVariantFor(gpu: Gpu, problem: Conv3dProblem, best: () => P
 
 /** The kernel for a convolution by `variant`, and the number of its workgroups. */
 export function conv3dLaunch(gpu: Gpu, problem: Conv3dProblem, variant: ProductVariant): Launch {
-  const { stride, up, pixels, channels } = problem, narrow = narrowed(gpu, problem, variant);
+  const { stride, up, replicate, pixels, channels } = problem, narrow = narrowed(gpu, problem, variant);
   return {
     kernel: narrow.by === "threads"
-      ? conv3dTiled({ stride, up, tile: narrow.tile, format: narrow.format })
-      : conv3dMatrix({ stride, up, tile: narrow.tile, units: gpu.matrixUnits! }),
+      ? conv3dTiled({ stride, up, replicate, tile: narrow.tile, format: narrow.format })
+      : conv3dMatrix({ stride, up, replicate, tile: narrow.tile, units: gpu.matrixUnits! }),
     workgroups: workgroupsOf(gpu, narrow, pixels, channels),
   };
 }

@@ -28,8 +28,12 @@ function reference(
   weight: Float32Array,
   [cout, kt, kh, kw]: Shape4,
   bias: Float32Array,
-  { strideTime = 1, stride = 1, up = 1 }: Conv3dOptions,
+  options: Conv3dOptions,
 ) {
+  if (options.border === "replicate") {
+    return referenceReplicated(x, [frames, height, width, cin], weight, [cout, kt, kh, kw], bias, options);
+  }
+  const { strideTime = 1, stride = 1, up = 1 } = options;
   const before = kh === 3 && stride === 1 ? 1 : 0, after = kh === 3 ? 1 : 0;
   const H = height * up + before + after, W = width * up + before + after;
   const big = new Float64Array(frames * H * W * cin);
@@ -69,6 +73,53 @@ function reference(
   return { y, shape: [ft!, fh!, fw!, cout] as const };
 }
 
+/** The same with a replicated border, as `F.pad(mode="replicate")` before an unpadded convolution. */
+function referenceReplicated(
+  x: Float32Array,
+  [frames, height, width, cin]: Shape4,
+  weight: Float32Array,
+  [cout, kt, kh, kw]: Shape4,
+  bias: Float32Array,
+  { strideTime = 1, stride = 1, up = 1, upTime = 1 }: Conv3dOptions,
+) {
+  // Enlarged frames first; all but the first are repeated.
+  const order = Array.from({ length: frames }, (_, t) => t === 0 ? [0] : Array<number>(upTime).fill(t)).flat();
+  const H = height * up, W = width * up, edge = (kh - 1) / 2;
+  const at = (t: number, h: number, w: number, c: number) => {
+    const inside = (i: number, length: number) => Math.min(Math.max(i, 0), length - 1);
+    const frame = order[inside(t - kt + 1, order.length)]!;
+    const row = Math.floor(inside(h - edge, H) / up), column = Math.floor(inside(w - edge, W) / up);
+    return x[((frame * height + row) * width + column) * cin + c]!;
+  };
+  const outputs = (length: number, kernel: number, step: number) => Math.floor((length - kernel) / step) + 1;
+  const shape = [
+    outputs(order.length + kt - 1, kt, strideTime),
+    outputs(H + 2 * edge, kh, stride),
+    outputs(W + 2 * edge, kw, stride),
+    cout,
+  ] as const;
+  const y = new Float64Array(shape[0] * shape[1] * shape[2] * cout);
+  for (let i = 0; i < y.length; i++) {
+    const n = i % cout, pixel = Math.floor(i / cout);
+    const w = pixel % shape[2],
+      h = Math.floor(pixel / shape[2]) % shape[1],
+      t = Math.floor(pixel / shape[2] / shape[1]);
+    let sum = bias[n]!;
+    for (let c = 0; c < cin; c++) {
+      for (let a = 0; a < kt; a++) {
+        for (let b = 0; b < kh; b++) {
+          for (let d = 0; d < kw; d++) {
+            sum += weight[(((n * cin + c) * kt + a) * kh + b) * kw + d]! *
+              at(t * strideTime + a, h * stride + b, w * stride + d, c);
+          }
+        }
+      }
+    }
+    y[i] = sum;
+  }
+  return { y, shape };
+}
+
 /** PyTorch's [out, in, kt, kh, kw] to [out, kt, kh, kw, in], both channel counts filled up with zeros. */
 function channelsLast(weight: Float32Array, [cout, kt, kh, kw]: Shape4, cin: number): Float32Array {
   const taps = kt * kh * kw, out = new Float32Array(four(cout) * taps * four(cin));
@@ -95,6 +146,15 @@ const CASES: readonly (readonly [input: Shape4, kernel: Shape4, options: Conv3dO
   [[4, 3, 5, 8], [16, 3, 1, 1], {}],
   [[7, 3, 19, 16], [16, 3, 1, 1], { strideTime: 2 }],
   [[2, 3, 5, 5], [3, 1, 1, 1], {}],
+  [[1, 1, 1, 3], [1, 3, 3, 3], { border: "replicate" }],
+  [[3, 5, 7, 8], [16, 3, 3, 3], { border: "replicate" }],
+  [[2, 4, 35, 16], [3, 3, 3, 3], { border: "replicate" }],
+  [[3, 6, 18, 24], [12, 3, 3, 3], { border: "replicate", stride: 2 }],
+  [[5, 7, 5, 8], [16, 3, 3, 3], { border: "replicate", stride: 2, strideTime: 2 }],
+  [[4, 3, 5, 5], [16, 3, 3, 3], { border: "replicate", strideTime: 2 }],
+  [[1, 3, 5, 16], [8, 3, 3, 3], { border: "replicate", up: 2, upTime: 2 }],
+  [[3, 4, 9, 16], [8, 3, 3, 3], { border: "replicate", up: 2, upTime: 2 }],
+  [[3, 5, 3, 24], [20, 3, 3, 3], { border: "replicate", up: 2 }],
 ];
 
 for (const [input, kernel, options] of CASES) {
