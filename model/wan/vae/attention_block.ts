@@ -1,16 +1,11 @@
 import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
 import { fill } from "../../../gpu/ops/elementwise.ts";
 import { linear } from "../../../gpu/ops/linear.ts";
-import { softmaxInPlace } from "../../../gpu/ops/softmax.ts";
+import { wideAttention } from "../../../gpu/ops/wide_attention.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { Pass } from "../../vae/feature_cache.ts";
 import type { Linear } from "../../layers/linear.ts";
 import type { VaeWeights } from "../../vae/weights.ts";
-
-/** Scores of so many bytes are held at once; Wan's head of 384 is too wide for the attention kernels. */
-const SCORE_BYTES = 2 ** 26;
-/** Queries are taken in multiples of this, so that every part starts where a buffer can be bound. */
-const QUERY_GRAIN = 64;
 
 /** diffusers' `WanAttentionBlock`: self-attention between a frame's pixels, with one head as wide as the channels. */
 export class AttentionBlock {
@@ -59,18 +54,10 @@ export class AttentionBlock {
     channelNorm(gpu, x, this.gamma, this.dim, { into: normed });
     const q = this.q.apply(gpu, normed);
     const k = this.k.apply(gpu, normed);
-    // Comes out transposed, as the second product wants it. The weights of a row sum to 1: the bias can be added after.
+    // Comes out transposed, as the second product wants it.
     const v = linear(gpu, this.v.weight, normed);
     const mixed = gpu.tensor([padded, channels]);
-    const step = Math.max(1, Math.floor(SCORE_BYTES / (padded * 4) / QUERY_GRAIN)) * QUERY_GRAIN;
-    for (let start = 0; start < padded; start += step) {
-      const count = Math.min(step, padded - start);
-      const scores = linear(gpu, q.rows(start, count), k);
-      softmaxInPlace(gpu, scores, pixels);
-      // Of many pixels each weighs less than f16's least normal number, below which a GPU may take it for 0.
-      linear(gpu, scores, v, { bias: this.v.bias, into: mixed.rows(start, count), precision: "f32" });
-      gpu.release(scores);
-    }
+    wideAttention(gpu, { q, k, v, bias: this.v.bias, keys: pixels, into: mixed });
     return this.proj.apply(gpu, mixed.rows(0, pixels), { residual: x });
   }
 }

@@ -1,0 +1,39 @@
+import type { Gpu } from "../gpu.ts";
+import type { Tensor } from "../tensor.ts";
+import { linear } from "./linear.ts";
+import { softmaxInPlace } from "./softmax.ts";
+
+/** Scores of so many bytes are held at once. */
+const SCORE_BYTES = 2 ** 26;
+/** Queries are taken in multiples of this, so that every part starts where a buffer can be bound. */
+const QUERY_GRAIN = 64;
+
+/** The operands of {@link wideAttention}. */
+export interface WideAttentionInput {
+  /** [queries, channels], f32, scaled */
+  readonly q: Tensor;
+  /** [keys, channels], f32; keys a multiple of 4 */
+  readonly k: Tensor;
+  /** [channels, keys], f32: values without their bias */
+  readonly v: Tensor;
+  /** [channels], f32: the values' bias. The weights of a query add up to 1, so it can be added last. */
+  readonly bias: Tensor | undefined;
+  /** How many of the keys count. The others must be finite. */
+  readonly keys: number;
+  /** [queries, channels], f32: where the result is written */
+  readonly into: Tensor;
+}
+
+/** Attention with a single head that is too wide for the attention kernels: softmax(q·kᵀ)·v, through scores in memory. */
+export function wideAttention(gpu: Gpu, { q, k, v, bias, keys, into }: WideAttentionInput): void {
+  const queries = q.dim(0), width = k.dim(0);
+  const step = Math.max(1, Math.floor(SCORE_BYTES / (width * 4) / QUERY_GRAIN)) * QUERY_GRAIN;
+  for (let start = 0; start < queries; start += step) {
+    const count = Math.min(step, queries - start);
+    const scores = linear(gpu, q.rows(start, count), k);
+    softmaxInPlace(gpu, scores, keys);
+    // Of many pixels each weighs less than f16's least normal number, below which a GPU may take it for 0.
+    linear(gpu, scores, v, { bias, into: into.rows(start, count), precision: "f32" });
+    gpu.release(scores);
+  }
+}
