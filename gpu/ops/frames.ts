@@ -63,17 +63,17 @@ export function cutWindow(gpu: Gpu, x: Tensor, window: Window): Tensor {
 const PASTE = perElement({
   name: "paste_window",
   buffers: { x: read("f32"), weights: read("f32"), y: write("f32") },
-  params: { ...PARAMS, stride: "u32", blend: "u32", limit: "f32" },
+  params: { ...PARAMS, ...u32s("stride", "skip", "blend", "weights_frame"), limit: "f32" },
   body: `  let w = i % p.width;
   let h = (i / p.width) % p.height;
   let t = (i / (p.width * p.height)) % p.frames;
   let c = i / (p.width * p.height * p.frames);
-  let given = x[((t * p.height + h) * p.width + w) * p.stride + c];
+  let given = x[(((t + p.skip) * p.height + h) * p.width + w) * p.stride + c];
   // NaN must stay NaN, so that it is noticed.
   let finite = (bitcast<u32>(given) & 0x7f800000u) != 0x7f800000u;
   let v = select(given, clamp(given, -p.limit, p.limit), finite);
   let at = ((c * p.clip_frames + p.frame + t) * p.clip_height + p.top + h) * p.clip_width + p.left + w;
-  if (p.blend == 0u) { y[at] = v; } else { y[at] += v * weights[h * p.width + w]; }`,
+  if (p.blend == 0u) { y[at] = v; } else { y[at] += v * weights[t * p.weights_frame + h * p.width + w]; }`,
 });
 
 /**
@@ -81,7 +81,9 @@ const PASTE = perElement({
  *
  * @param x [frames, height, width, channels or more], f32
  * @param y [channels, frames, height, width], f32
- * @param options.weights [height, width]: the window is multiplied by them and added to the clip, not copied
+ * @param options.weights [height, width] or [frames, height, width]: the window is multiplied by them and added to the
+ * clip, not copied
+ * @param options.skip so many of x's first frames are left out
  * @param options.limit clamps numbers to −limit…limit first, but not infinities and NaNs
  */
 export function pasteWindow(
@@ -89,11 +91,17 @@ export function pasteWindow(
   x: Tensor,
   y: Tensor,
   { frame, top, left }: Pick<Window, "frame" | "top" | "left">,
-  { weights, limit = 3.4e38 }: { readonly weights?: Tensor; readonly limit?: number } = {},
+  { weights, skip = 0, limit = 3.4e38 }: {
+    readonly weights?: Tensor;
+    readonly skip?: number;
+    readonly limit?: number;
+  } = {},
 ): void {
-  const [frames, height, width, stride] = x.shape as [number, number, number, number];
+  const [given, height, width, stride] = x.shape as [number, number, number, number];
+  const frames = given - skip;
   const count = y.dim(0) * frames * height * width;
   const window = windowParams(y, { frame, frames, top, left, height, width });
-  const params = { ...window, stride, blend: weights ? 1 : 0, limit };
+  const weights_frame = weights?.shape.length === 3 ? height * width : 0;
+  const params = { ...window, stride, skip, blend: weights ? 1 : 0, weights_frame, limit };
   runPerElement(gpu, PASTE, { x, weights: weights ?? gpu.placeholder, y }, params, count);
 }

@@ -7,9 +7,9 @@ import { rgb8 } from "../../gpu/ops/rgb8.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { CodingOptions, VideoVae } from "../family.ts";
-import { type Chunk, chunksOf, eachChunk, type Place } from "./chunks.ts";
+import { type Chunk, chunksOf, eachChunk, isBlended, type Place } from "./chunks.ts";
 import type { Pass } from "./feature_cache.ts";
-import { isTiled, tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
+import { tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
 
 /** Tiles in pixels, as diffusers has them. */
 const TILE_SIZE = 256;
@@ -22,12 +22,16 @@ const PIECE_SHARE = 1 / 32;
  * with their past, what comes out, what waits in the stages around, and buffers kept for reuse. Measured: 4.6.
  */
 const LIVE_TENSORS = 5;
+/** So too where a chunk goes through the network whole, without any past and with nothing waiting. Measured: LIVE. */
+const LIVE_WHOLE_TENSORS = 3.5;
+/** Edge of the smallest tile in latent pixels that memory shrinks tiles to. */
+const LEAST_TILE = 4;
 
 /** How a clip is cut up on its way through. */
 export interface TiledCodingOptions extends CodingOptions {
   /**
    * Whether large pictures are worked on in overlapping tiles, whose seams are blended. "auto", the default: where they
-   * would not fit the memory otherwise.
+   * would not fit the memory otherwise. Of a network that cuts clips in time, too, false sends the clip through whole.
    */
   readonly tiling?: "auto" | boolean;
   /** Edge of a tile, and from one tile to the next, in pixels. 256 and 192 where absent. */
@@ -71,16 +75,23 @@ export interface LatentSpace {
 /** Half of an autoencoder's network. */
 interface Half {
   /**
-   * What work on a picture of so many latent pixels holds, if frames are worked on one by one.
+   * What work on a picture of so many latent pixels holds, if frames are worked on one by one. Of a network with
+   * `chunks`: on that many latent frames at once.
    *
    * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
    */
-  memory(latentPixels: number): { readonly largest: number; readonly past: number };
+  memory(latentPixels: number, latentFrames: number): { readonly largest: number; readonly past: number };
   /**
-   * The chunks that a clip goes through in, in order and without overlap: one, if the network must see the clip whole.
-   * Default: {@linkcode chunksOf}
+   * For a network that sees a chunk whole: the chunks that a clip goes through in, in order. They overlap where they are
+   * tiles in time. If they would not fit the memory, tiles are made smaller. Default: {@linkcode chunksOf}
    */
   chunks?(latentFrames: number): readonly Chunk[];
+}
+
+/** How a clip is cut in space and in time. */
+interface Cut {
+  readonly plan: TilePlan;
+  readonly chunks: readonly Chunk[];
 }
 
 /** The encoder's network. */
@@ -101,7 +112,8 @@ export interface ChunkDecoder extends Half {
    * Records the decoding of a chunk.
    *
    * @param latents [frames, height, width, channels]: the clip's first frame, or any number of those that follow
-   * @param emit given the frames [frames, height, width, 4] in order, group by group; freed behind it
+   * @param emit given the frames [frames, height, width, 4] in order, group by group, or all at once where chunks
+   * overlap; freed behind it
    */
   forward(pass: Pass, latents: Tensor, emit: (frames: Tensor) => void): void;
 }
@@ -156,12 +168,12 @@ export class CausalAutoencoder implements VideoVae {
   async decode(latents: Tensor, options: TiledCodingOptions = {}): Promise<Tensor> {
     const { gpu } = this;
     const shape = this.#clipShape(latents);
-    const plan = this.#plan(latents.dim(3), latents.dim(4), this.#decoder, options);
+    const cut = this.#cut(latents.shape.slice(2), this.#decoder, options), blended = isBlended(cut.plan, cut.chunks);
     const clip = gpu.tensor(shape, "f32", "the decoded clip");
     try {
-      if (isTiled(plan)) fill(gpu, clip, 0);
-      await this.#decode(latents, plan, options, () => ({ clip, start: 0 }), () => gpu.finish());
-      if (isTiled(plan)) clampInPlace(gpu, clip, -1, 1);
+      if (blended) fill(gpu, clip, 0);
+      await this.#decode(latents, cut, options, () => ({ clip, start: 0 }), () => gpu.finish());
+      if (blended) clampInPlace(gpu, clip, -1, 1);
       return clip.reshape([1, ...shape]);
     } catch (error) {
       gpu.release(clip);
@@ -171,7 +183,7 @@ export class CausalAutoencoder implements VideoVae {
 
   /**
    * Decodes latents to 8-bit pictures. Finished frames leave the GPU chunk by chunk, so the clip as a whole need not
-   * fit (unless it is tiled: then it lies there until the last tile is done, in one tensor a chunk).
+   * fit (unless it is tiled, but not in time: then it lies there until the last tile is done, in one tensor a chunk).
    *
    * @param latents as in {@link decode}
    * @returns the samples [frames, height, width, 3]
@@ -181,36 +193,41 @@ export class CausalAutoencoder implements VideoVae {
   async decodeRgb8(latents: Tensor, options: TiledCodingOptions = {}): Promise<Uint8Array> {
     const { gpu } = this;
     const [channels, frames, height, width] = this.#clipShape(latents);
-    const plan = this.#plan(latents.dim(3), latents.dim(4), this.#decoder, options);
+    const cut = this.#cut(latents.shape.slice(2), this.#decoder, options), blended = isBlended(cut.plan, cut.chunks);
     const frameSamples = height * width * channels;
     const video = new Uint8Array(frames * frameSamples);
     const canvases = new Map<Chunk, Tensor>();
     /** By chunk, how many samples are no numbers. Read at the end: each read is a wait. */
     const counts: Tensor[] = [];
     const canvasOf = (chunk: Chunk): Canvas => {
+      const { skip = 0 } = chunk.tile ?? {};
       let clip = canvases.get(chunk);
       if (!clip) {
-        clip = gpu.tensor([channels, chunk.count, height, width], "f32", "decoded frames");
+        clip = gpu.tensor([channels, chunk.count - skip, height, width], "f32", "decoded frames");
         canvases.set(chunk, clip);
-        if (isTiled(plan)) fill(gpu, clip, 0);
+        if (blended) fill(gpu, clip, 0);
       }
-      return { clip, start: chunk.start };
+      return { clip, start: chunk.start + skip };
     };
     const finish = async (chunk: Chunk, lastTile: boolean) => {
       if (!lastTile) return await gpu.finish();
       counts.push(gpu.scope(() => countNonFinite(gpu, canvasOf(chunk).clip)));
-      const packed = rgb8(gpu, canvasOf(chunk).clip);
+      const { clip, start } = canvasOf(chunk), done = chunk.tile?.stride ?? chunk.count;
+      const packed = rgb8(gpu, clip);
       try {
         const bytes = new Uint8Array(await gpu.readBytes(packed));
-        video.set(bytes.subarray(0, chunk.count * frameSamples), chunk.start * frameSamples);
+        video.set(bytes.subarray(0, done * frameSamples), start * frameSamples);
       } finally {
         gpu.release(packed);
       }
-      gpu.release(canvasOf(chunk).clip);
+      // The frames behind are finished by the next tile in time.
+      const next = cut.chunks[cut.chunks.indexOf(chunk) + 1];
+      if (chunk.tile && next) copyFrames(gpu, clip, done, canvasOf(next).clip);
+      gpu.release(clip);
       canvases.delete(chunk);
     };
     try {
-      await this.#decode(latents, plan, options, canvasOf, finish);
+      await this.#decode(latents, cut, options, canvasOf, finish);
       // As f32 these counts are tiny, but no zeros.
       if ((await readTogether(gpu, counts)).some((count) => count.some((found) => found !== 0))) {
         throw new NotFiniteError(
@@ -230,8 +247,9 @@ export class CausalAutoencoder implements VideoVae {
    * @param latents [1, channels, latent frames, height, width]
    */
   fitsWhole(latents: Tensor): boolean {
-    const [height, width] = latents.shape.slice(3) as [number, number];
-    return this.#wholeBytes(height, width, this.#decoder, {}) <= this.#available();
+    const [frames, height, width] = latents.shape.slice(2) as [number, number, number];
+    const half = this.#decoder, chunkFrames = mostFrames(half.chunks?.(frames));
+    return this.#bytes(height * width, chunkFrames, half, {}) <= this.#available();
   }
 
   /**
@@ -253,22 +271,23 @@ export class CausalAutoencoder implements VideoVae {
       );
     }
     const latentFrames = 1 + Math.floor((frames - 1) / temporalScale);
-    const plan = this.#plan(height / scale, width / scale, encoder, options);
+    const { plan, chunks } = this.#cut([latentFrames, height / scale, width / scale], encoder, options);
     const video = clip.reshape(clip.shape.slice(1));
     const moments = gpu.tensor([2 * zDim, latentFrames, height / scale, width / scale]);
     try {
-      if (isTiled(plan)) fill(gpu, moments, 0);
+      if (isBlended(plan, chunks)) fill(gpu, moments, 0);
       await eachChunk(gpu, {
         stage: "encode",
         plan,
-        scale: 1,
-        chunks: this.#chunks(encoder, latentFrames, plan),
+        ...{ scale: 1, timeScale: 1 },
+        chunks,
         pieceBytes: this.#pieceBytes(options),
         options,
-        record: (pass, { start, count, latentStart }, place) => {
+        record: (pass, { start, count, latentStart, tile }, place) => {
           const window = cutWindow(gpu, video, { frame: start, frames: count, ...pixelsOf(place, scale) });
-          const { weights } = place, at = { frame: latentStart, ...pixelsOf(place, 1) };
-          pasteWindow(gpu, encoder.forward(pass, window), moments, at, weights ? { weights } : {});
+          const { weights } = place, { skip = 0 } = tile ?? {};
+          const at = { frame: latentStart + skip, ...pixelsOf(place, 1) };
+          pasteWindow(gpu, encoder.forward(pass, window), moments, at, { skip, ...weights && { weights } });
         },
         finish: () => gpu.finish(),
       });
@@ -298,20 +317,21 @@ export class CausalAutoencoder implements VideoVae {
 
   async #decode(
     latents: Tensor,
-    plan: TilePlan,
+    { plan, chunks }: Cut,
     options: TiledCodingOptions,
     canvasOf: (chunk: Chunk) => Canvas,
     finish: (chunk: Chunk, lastTile: boolean) => Promise<void>,
   ): Promise<void> {
     const { gpu } = this;
     const decoder = this.#decoder;
-    const { spatialScale: scale } = this.config;
+    const { spatialScale: scale, temporalScale: timeScale } = this.config;
     const z = latents.reshape(latents.shape.slice(1));
     await eachChunk(gpu, {
       stage: "decode",
       plan,
       scale,
-      chunks: this.#chunks(decoder, latents.dim(2), plan),
+      timeScale,
+      chunks,
       pieceBytes: this.#pieceBytes(options),
       options,
       begin: canvasOf,
@@ -319,37 +339,56 @@ export class CausalAutoencoder implements VideoVae {
         const { clip, start } = canvasOf(chunk), { weights } = place;
         const { latentStart, latentCount } = chunk;
         const window = cutWindow(gpu, z, { frame: latentStart, frames: latentCount, ...pixelsOf(place, 1) });
-        let frame = chunk.start - start;
+        let { skip = 0 } = chunk.tile ?? {};
+        let frame = chunk.start + skip - start;
         decoder.forward(pass, window, (frames) => {
-          pasteWindow(gpu, frames, clip, { frame, ...pixelsOf(place, scale) }, weights ? { weights } : { limit: 1 });
-          frame += frames.dim(0);
+          const how = { skip, ...weights ? { weights } : { limit: 1 } };
+          pasteWindow(gpu, frames, clip, { frame, ...pixelsOf(place, scale) }, how);
+          frame += frames.dim(0) - skip;
+          skip = 0;
         });
       },
       finish,
     });
   }
 
-  #chunks(half: Half, latentFrames: number, plan: TilePlan): readonly Chunk[] {
-    return half.chunks?.(latentFrames) ?? chunksOf(this.gpu, latentFrames, tilePixels(plan), this.config.temporalScale);
+  /** How a clip of [latent frames, latent height, latent width] is cut into tiles and chunks. */
+  #cut(size: readonly number[], half: Half, options: TiledCodingOptions): Cut {
+    const [frames, height, width] = size as [number, number, number], { temporalScale } = this.config;
+    const chosen = options.tiling === false && half.chunks
+      ? [{ latentStart: 0, latentCount: frames, start: 0, count: this.framesOf(frames) }]
+      : half.chunks?.(frames);
+    const plan = this.#plan(height, width, half, mostFrames(chosen), options);
+    return { plan, chunks: chosen ?? chunksOf(this.gpu, frames, tilePixels(plan), temporalScale) };
   }
 
   /** Whether and how a picture of so many latent pixels is tiled. */
-  #plan(height: number, width: number, half: Half, options: TiledCodingOptions): TilePlan {
+  #plan(height: number, width: number, half: Half, chunkFrames: number, options: TiledCodingOptions): TilePlan {
     const { tiling = "auto", tileSize = TILE_SIZE, tileStride = TILE_STRIDE } = options;
     const { gpu, config: { spatialScale: scale } } = this;
     const whole = wholePicture(height, width);
-    const size = Math.floor(tileSize / scale), stride = Math.floor(tileStride / scale);
-    if (tiling === false || (height <= size && width <= size)) return whole;
-    const tiles = tilePlan(height, width, size, stride);
-    if (tiling === true) return tiles;
-    const { largest } = half.memory(height * width);
-    const total = this.#wholeBytes(height, width, half, options);
-    return largest > gpu.maxTensorBytes || total > this.#available() ? tiles : whole;
+    let size = Math.floor(tileSize / scale), stride = Math.floor(tileStride / scale);
+    const isSmall = height <= size && width <= size;
+    if (tiling === false || isSmall && (tiling === true || !half.chunks)) return whole;
+    const fits = (plan: TilePlan) => {
+      const pixels = tilePixels(plan);
+      return half.memory(pixels, chunkFrames).largest <= gpu.maxTensorBytes &&
+        this.#bytes(pixels, chunkFrames, half, options) <= this.#available();
+    };
+    if (tiling === "auto" && fits(whole)) return whole;
+    let tiles = tilePlan(height, width, size, stride);
+    // Work on a chunk that the network sees whole cannot be split in any other way.
+    while (half.chunks && tiling === "auto" && size >= 2 * LEAST_TILE && !fits(tiles)) {
+      [size, stride] = [Math.floor(size / 2), Math.floor(stride / 2)];
+      tiles = tilePlan(height, width, size, stride);
+    }
+    return tiles;
   }
 
-  /** Bytes that working on a picture of so many latent pixels as a whole takes, beside the weights. */
-  #wholeBytes(height: number, width: number, half: Half, options: TiledCodingOptions): number {
-    const { largest, past } = half.memory(height * width);
+  /** Bytes that working on a tile of so many latent pixels takes, beside the weights. */
+  #bytes(latentPixels: number, chunkFrames: number, half: Half, options: TiledCodingOptions): number {
+    const { largest, past } = half.memory(latentPixels, chunkFrames);
+    if (half.chunks) return past + LIVE_WHOLE_TENSORS * largest;
     return past + LIVE_TENSORS * Math.max(largest, this.#pieceBytes(options));
   }
 
@@ -367,6 +406,20 @@ export class CausalAutoencoder implements VideoVae {
     const { gpu } = this;
     const vector = (values: readonly number[]) => gpu.upload(Float32Array.from(values), [values.length]);
     return gpu.scope(() => channelAffine(gpu, latents, vector(scale), vector(shift)));
+  }
+}
+
+/** Latent frames of the largest chunk. */
+function mostFrames(chunks: readonly Chunk[] | undefined): number {
+  return Math.max(1, ...chunks?.map(({ latentCount }) => latentCount) ?? []);
+}
+
+/** Copies the frames from `first` on of [channels, frames, height, width] to the beginning of another such clip. */
+function copyFrames(gpu: Gpu, from: Tensor, first: number, to: Tensor): void {
+  const frames = (clip: Tensor) => clip.reshape([clip.dim(0) * clip.dim(1), ...clip.shape.slice(2)]);
+  const count = from.dim(1) - first;
+  for (let c = 0; c < from.dim(0); c++) {
+    gpu.copy(frames(from).slice(c * from.dim(1) + first, count), frames(to).slice(c * to.dim(1), count));
   }
 }
 

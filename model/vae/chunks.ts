@@ -2,7 +2,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { CodingOptions } from "../family.ts";
 import { FeatureCache, type Pass } from "./feature_cache.ts";
-import { isTiled, planWeights, type Span, type TilePlan } from "./tiling.ts";
+import { finer, isTiled, planWeights, type Span, type TilePlan, tileSpans, timeWeights } from "./tiling.ts";
 
 /** A GPU is kept busy by so many latent pixels at once; a software adapter by those of any frame. */
 const CHUNK_PIXELS = 8192;
@@ -13,6 +13,18 @@ export interface Chunk {
   readonly latentCount: number;
   readonly start: number;
   readonly count: number;
+  /** Present where chunks overlap in time. */
+  readonly tile?: TimeTile;
+}
+
+/** How a chunk that is a tile in time goes into the clip. */
+export interface TimeTile {
+  /** The frames of the result that are left out at its start: of a latent frame as of the clip. */
+  readonly skip: number;
+  /** Frames of the clip until the next tile's begin, from this one's first that is not left out. */
+  readonly stride: number;
+  /** What each frame that is not left out counts, where a latent frame stands for `scale` frames of the result. */
+  weights(scale: number): Float32Array;
 }
 
 /** The first latent frame by itself, for it stands for one frame only; then groups of those that stand for several. */
@@ -31,6 +43,33 @@ export function chunksOf(gpu: Gpu, latentFrames: number, tilePixels: number, tem
   return chunks;
 }
 
+/**
+ * Tiles in time, as diffusers cuts them: each begins with one latent frame more, which stands for one frame of the clip
+ * as the clip's first does, and is left out of all results but the first.
+ *
+ * @param size latent frames of a tile
+ * @param stride from one tile to the next
+ */
+export function timeTiles(latentFrames: number, size: number, stride: number, temporalScale: number): Chunk[] {
+  const rest = latentFrames - 1;
+  const spans = latentFrames <= size ? [{ start: 0, length: rest }] : tileSpans(rest, size, stride);
+  return spans.map(({ start, length }, i) => {
+    const skip = i === 0 ? 0 : 1;
+    return {
+      ...{ latentStart: start, latentCount: length + 1 },
+      ...{ start: start * temporalScale, count: length * temporalScale + 1 },
+      tile: {
+        skip,
+        stride: (i === spans.length - 1 ? length : stride) * temporalScale + 1 - skip,
+        weights(scale) {
+          const weights = timeWeights(finer(spans, scale), i, stride * scale, (size - stride) * scale);
+          return i === 0 ? Float32Array.of(1, ...weights) : weights;
+        },
+      },
+    };
+  });
+}
+
 /** Where a chunk lies in the picture, and what its pixels count in the result; nothing where there is one tile only. */
 export interface Place {
   readonly row: Span;
@@ -38,12 +77,18 @@ export interface Place {
   readonly weights: Tensor | undefined;
 }
 
+/** Whether results overlap, in space or in time: they are multiplied by weights and added up. */
+export function isBlended(plan: TilePlan, chunks: readonly Chunk[]): boolean {
+  return isTiled(plan) || chunks.length > 1 && chunks[0]!.tile !== undefined;
+}
+
 /** The function that processes every chunk of every tile. */
 export interface ChunkWork {
   readonly stage: "encode" | "decode";
   readonly plan: TilePlan;
-  /** Pixels of the result along one edge of a latent pixel. */
+  /** Pixels of the result along one edge of a latent pixel, and its frames of a latent frame. */
   readonly scale: number;
+  readonly timeScale: number;
   readonly chunks: readonly Chunk[];
   readonly pieceBytes: number;
   /** A signal ends the work before the next chunk. */
@@ -62,16 +107,22 @@ export interface ChunkWork {
  * @throws the signal's reason, if it is aborted
  */
 export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
-  const { stage, plan, scale, chunks, pieceBytes, options: { onProgress, signal } } = work;
+  const { stage, plan, scale, timeScale, chunks: all, pieceBytes, options: { onProgress, signal } } = work;
   const tiles = plan.rows.flatMap((row, i) => plan.columns.map((column, j) => ({ row, column, i, j })));
-  const last = chunks.at(-1)!;
-  const total = tiles.length * (last.latentStart + last.latentCount);
+  // Chunks of a tile continue each other, except tiles in time.
+  const passes = all[0]!.tile
+    ? all.flatMap((chunk) => tiles.map((tile) => ({ ...tile, chunks: [chunk] })))
+    : tiles.map((tile) => ({ ...tile, chunks: all }));
+  const total = tiles.length * all.reduce((sum, { latentCount }) => sum + latentCount, 0);
   let done = 0;
   onProgress?.({ stage, done, total });
-  for (const [index, { row, column, i, j }] of tiles.entries()) {
+  for (const { row, column, i, j, chunks } of passes) {
     const cache = new FeatureCache(gpu);
     const shape = [row.length * scale, column.length * scale];
-    const weights = isTiled(plan) ? gpu.upload(planWeights(plan, i, j, scale), shape) : undefined;
+    const inTime = all.length > 1 ? chunks[0]!.tile?.weights(timeScale) : undefined;
+    const inSpace = isTiled(plan) || inTime ? planWeights(plan, i, j, scale) : undefined;
+    const weights = inSpace &&
+      (inTime ? gpu.upload(outer(inTime, inSpace), [inTime.length, ...shape]) : gpu.upload(inSpace, shape));
     try {
       for (const chunk of chunks) {
         signal?.throwIfAborted();
@@ -81,9 +132,9 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
           work.record(pass, chunk, { row, column, weights });
           return cache.settle();
         });
-        await work.finish(chunk, index === tiles.length - 1);
+        await work.finish(chunk, i === plan.rows.length - 1 && j === plan.columns.length - 1);
         // The first chunk has fewer frames than the others: its buffers would lie idle beside theirs.
-        if (pass.first) gpu.trim();
+        if (pass.first && chunks.length > 1) gpu.trim();
         onProgress?.({ stage, done: done += chunk.latentCount, total });
       }
     } finally {
@@ -92,4 +143,11 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
     }
   }
   signal?.throwIfAborted();
+}
+
+/** a[i] · b[j] */
+function outer(a: Float32Array, b: Float32Array): Float32Array {
+  const product = new Float32Array(a.length * b.length);
+  a.forEach((factor, i) => product.set(b.map((value) => factor * value), i * b.length));
+  return product;
 }

@@ -30,6 +30,11 @@ function places(spans: readonly Span[], index: number, stride: number, overlap: 
   });
 }
 
+/** What the frames of a tile count, where tiles overlap in time. Lengths are as in {@link blendWeights}. */
+export function timeWeights(spans: readonly Span[], index: number, stride: number, overlap: number): Float32Array {
+  return Float32Array.from(places(spans, index, stride, overlap), ({ share, beyond }) => beyond ? 1 - share : share);
+}
+
 /**
  * The weights with which tiles are added up: those that diffusers' blending, first with the tile above, then with the
  * one to the left, comes to. What the pixels of the tile in row `row` and column `column` count.
@@ -95,10 +100,13 @@ export function isTiled({ rows, columns }: TilePlan): boolean {
   return rows.length * columns.length > 1;
 }
 
+/** The same places on an axis that is `scale` times as fine. */
+export function finer(spans: readonly Span[], scale: number): Span[] {
+  return spans.map(({ start, length }) => ({ start: start * scale, length: length * scale }));
+}
+
 /** {@link blendWeights} of a plan's tile on pixels that are `scale` times as fine as the plan's. */
 export function planWeights(plan: TilePlan, row: number, column: number, scale: number): Float32Array {
-  const finer = (spans: readonly Span[]) =>
-    spans.map(({ start, length }) => ({ start: start * scale, length: length * scale }));
   const { rows, columns, stride, overlap } = plan;
-  return blendWeights(finer(rows), finer(columns), row, column, stride * scale, overlap * scale);
+  return blendWeights(finer(rows, scale), finer(columns, scale), row, column, stride * scale, overlap * scale);
 }

@@ -281,6 +281,15 @@ testVariants("cutWindow and pasteWindow", async ({ gpu }) => {
   pasteWindow(gpu, cut, canvas, window, { weights: gpu.upload(weights, [3, 2]) });
   each((i, c, t, h, w) => ref[at(c, t, h, w)]! += expected[i]! * weights[h * 2 + w]!);
   assertClose(await gpu.read(canvas), ref, 1e-6);
+
+  // Each frame with weights of its own, the first left out: it is the second that comes to the place of the first.
+  fill(gpu, canvas, 0.5);
+  ref.fill(0.5);
+  pasteWindow(gpu, cut, canvas, window, { weights: gpu.upload(weights, [1, 3, 2]), skip: 1 });
+  each((i, c, t, h, w) => {
+    if (t === 1) ref[at(c, 0, h, w)]! += expected[i]! * weights[h * 2 + w]!;
+  });
+  assertClose(await gpu.read(canvas), ref, 1e-6);
 });
 
 testVariants("channelAffine and clampInPlace", async ({ gpu }) => {
