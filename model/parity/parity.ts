@@ -2,6 +2,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Check, ParityCase, ParityContext } from "./case.ts";
 import { hunyuanTransformer } from "./hunyuan/transformer.ts";
 import { vortaHunyuan, vortaHunyuanTrain } from "./hunyuan/vorta.ts";
+import { hunyuanVae } from "./hunyuan/vae.ts";
 import { demoPipeline } from "./pipeline.ts";
 import { schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
@@ -25,6 +26,7 @@ const CASES: readonly ParityCase[] = [
   stepCaches,
   loras,
   vae,
+  hunyuanVae,
   demoPipeline,
   vortaAttention,
   vortaHunyuan,

@@ -16,7 +16,7 @@ export interface Conv {
   readonly bias: Tensor;
 }
 
-/** What {@link VaeWeights.matrices} takes of a 1×1 convolution. */
+/** What {@link VaeWeights.matrices} takes of a layer. */
 export interface MatrixPart {
   /** First output channel. 0 where absent. */
   readonly start?: number;
@@ -68,10 +68,18 @@ export class VaeWeights implements Disposable {
     return { weight: this.#upload(weight, [rowsOut, ...shape, columns]), bias: this.#vector(bias) };
   }
 
-  /** Parts of the output channels of a 2D 1×1 convolution, each `dim` of them as a linear layer. */
-  async matrices(name: string, dim: number, parts: readonly MatrixPart[]): Promise<Linear[]> {
+  /**
+   * Parts of the output channels of a linear layer, or of a 1×1 convolution with this kernel; each `dim` of them as a
+   * linear layer.
+   */
+  async matrices(
+    name: string,
+    dim: number,
+    parts: readonly MatrixPart[],
+    kernel: readonly number[] = [],
+  ): Promise<Linear[]> {
     const total = parts.length * dim;
-    const values = await this.#read(`${name}.weight`, [total, dim, 1, 1]);
+    const values = await this.#read(`${name}.weight`, [total, dim, ...kernel]);
     const biases = await this.#read(`${name}.bias`, [total]);
     const padded = padChannels(dim);
     return parts.map(({ start = 0, scale = 1 }) => {
@@ -87,6 +95,12 @@ export class VaeWeights implements Disposable {
   /** A norm's `.gamma`, [dim, 1, …] with so many ones. */
   async gamma(name: string, dim: number, ones: number): Promise<Tensor> {
     return this.#vector(await this.#read(`${name}.gamma`, [dim, ...Array(ones).fill(1)]));
+  }
+
+  /** A norm's `.weight` and `.bias`, [dim]. */
+  async affine(name: string, dim: number): Promise<{ gamma: Tensor; beta: Tensor }> {
+    const gamma = this.#vector(await this.#read(`${name}.weight`, [dim]));
+    return { gamma, beta: this.#vector(await this.#read(`${name}.bias`, [dim])) };
   }
 
   [Symbol.dispose](): void {

@@ -24,8 +24,8 @@ export class AttentionBlock {
       { scale: 1 / Math.sqrt(dim) },
       { start: dim },
       { start: 2 * dim },
-    ]);
-    const [proj] = await weights.matrices(`${name}.proj`, dim, [{}]);
+    ], [1, 1]);
+    const [proj] = await weights.matrices(`${name}.proj`, dim, [{}], [1, 1]);
     return new AttentionBlock(dim, gamma, q!, k!, v!, proj!);
   }
 

@@ -1,0 +1,27 @@
+/**
+ * Folders `tiny_hunyuan_vae*`, with an autoencoder of their own.
+ *
+ * @module
+ */
+import { openPart } from "../../checkpoint/open_part.ts";
+import { AutoencoderKLHunyuanVideo, VAE_WEIGHTS } from "../../hunyuan/vae/autoencoder.ts";
+import { readVaeConfig } from "../../hunyuan/vae/config.ts";
+import { BOUNDS } from "../bounds.ts";
+import { type Check, type ParityCase, partAt, References } from "../case.ts";
+import { vaeChecks } from "../vae.ts";
+
+/** Decoding and encoding. */
+export const hunyuanVae: ParityCase = {
+  matches: /^tiny_hunyuan_vae/,
+  async *run(path, context): AsyncIterable<Check> {
+    const { folder, file } = await partAt(path, "vae", context);
+    using references = await References.open(file);
+    using source = await openPart(folder, VAE_WEIGHTS);
+    const config = await readVaeConfig(folder.file("config.json"));
+    for (const gpu of context.gpus) {
+      using vae = await AutoencoderKLHunyuanVideo.load(gpu, source, config);
+      const bounds = { decoded: BOUNDS.tinyHunyuanVaeDecoded, encoded: BOUNDS.tinyHunyuanVaeEncoded };
+      yield* vaeChecks(path, gpu, references, vae, bounds);
+    }
+  },
+};
