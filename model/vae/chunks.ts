@@ -101,6 +101,16 @@ export interface ChunkWork {
   finish(chunk: Chunk, lastTile: boolean): Promise<void>;
 }
 
+/** What goes through the network with one past. */
+interface TilePass {
+  readonly row: Span;
+  readonly column: Span;
+  /** The tile's row and column. */
+  readonly i: number;
+  readonly j: number;
+  readonly chunks: readonly Chunk[];
+}
+
 /**
  * Runs a clip through the network by tiles, and each by chunks in time; reports progress in latent frames of tiles.
  *
@@ -110,13 +120,13 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
   const { stage, plan, scale, timeScale, chunks: all, pieceBytes, options: { onProgress, signal } } = work;
   const tiles = plan.rows.flatMap((row, i) => plan.columns.map((column, j) => ({ row, column, i, j })));
   // Chunks of a tile continue each other, except tiles in time.
-  const passes = all[0]!.tile
+  const passes: TilePass[] = all[0]!.tile
     ? all.flatMap((chunk) => tiles.map((tile) => ({ ...tile, chunks: [chunk] })))
     : tiles.map((tile) => ({ ...tile, chunks: all }));
   const total = tiles.length * all.reduce((sum, { latentCount }) => sum + latentCount, 0);
   let done = 0;
   onProgress?.({ stage, done, total });
-  for (const { row, column, i, j, chunks } of passes) {
+  for (const [index, { row, column, i, j, chunks }] of passes.entries()) {
     const cache = new FeatureCache(gpu);
     const shape = [row.length * scale, column.length * scale];
     const inTime = all.length > 1 ? chunks[0]!.tile?.weights(timeScale) : undefined;
@@ -133,8 +143,9 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
           return cache.settle();
         });
         await work.finish(chunk, i === plan.rows.length - 1 && j === plan.columns.length - 1);
-        // The first chunk has fewer frames than the others: its buffers would lie idle beside theirs.
-        if (pass.first && chunks.length > 1) gpu.trim();
+        // Where sizes change, buffers would lie idle beside the next ones. A clip's first chunk has fewer frames.
+        const next = passes[index + 1];
+        if (chunk.tile ? next && !isAlike(passes[index]!, next) : pass.first) gpu.trim();
         onProgress?.({ stage, done: done += chunk.latentCount, total });
       }
     } finally {
@@ -143,6 +154,12 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
     }
   }
   signal?.throwIfAborted();
+}
+
+/** Whether two tiles in space and time have the same size. */
+function isAlike(a: TilePass, b: TilePass): boolean {
+  return a.row.length === b.row.length && a.column.length === b.column.length &&
+    a.chunks[0]!.latentCount === b.chunks[0]!.latentCount;
 }
 
 /** a[i] · b[j] */

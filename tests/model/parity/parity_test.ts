@@ -39,6 +39,7 @@ const PARTS = [
   "tiny_cache pab",
   "tiny_lora lora_comfy_diff",
   "tiny_vae",
+  "tiny_hunyuan_vae",
   "demo_pipeline_small video",
   "vorta_attention_a",
   "vorta_hunyuan_a",
