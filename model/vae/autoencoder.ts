@@ -24,6 +24,8 @@ const PIECE_SHARE = 1 / 32;
 const LIVE_TENSORS = 5;
 /** So too where a chunk goes through the network whole: nothing waits. Measured: 2 in a decoder, 3 in an encoder. */
 const LIVE_WHOLE_TENSORS = 3.5;
+/** So many of the clip's pixels, over all frames, go through a network whole at most: kernels count no more groups. */
+const MOST_PIXELS = 2 ** 21;
 /** Edge of the smallest tile in latent pixels that memory shrinks tiles to. */
 const LEAST_TILE = 4;
 
@@ -386,6 +388,7 @@ export class CausalAutoencoder implements VideoVae {
     if (tiling === false || isSmall && (tiling === true || !half.chunks)) return whole;
     const fits = (plan: TilePlan) => {
       const pixels = tilePixels(plan);
+      if (half.chunks && this.framesOf(chunkFrames) * pixels * scale ** 2 > MOST_PIXELS) return false;
       return half.memory(pixels, chunkFrames).largest <= gpu.maxTensorBytes &&
         reserved + this.#bytes(pixels, chunkFrames, half, options) <= this.#available();
     };

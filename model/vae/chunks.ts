@@ -165,6 +165,7 @@ function isAlike(a: TilePass, b: TilePass): boolean {
 /** a[i] · b[j] */
 function outer(a: Float32Array, b: Float32Array): Float32Array {
   const product = new Float32Array(a.length * b.length);
-  a.forEach((factor, i) => product.set(b.map((value) => factor * value), i * b.length));
+  let at = 0;
+  for (const factor of a) for (let i = 0; i < b.length; i++) product[at++] = factor * b[i]!;
   return product;
 }
