@@ -1,14 +1,9 @@
-/**
- * What the cases of autoencoders share.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { CausalAutoencoder } from "../vae/autoencoder.ts";
 import type { Bounds } from "./bounds.ts";
 import { type Check, Checks, type References } from "./case.ts";
 
-/** Decodes the reference's latents and encodes its clip. */
+/** Checks an autoencoder: decodes the reference's latents and encodes its clip. */
 export async function* vaeChecks(
   path: string,
   gpu: Gpu,

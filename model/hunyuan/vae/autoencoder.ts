@@ -1,11 +1,6 @@
-/**
- * HunyuanVideo's video autoencoder on the GPU: diffusers' `AutoencoderKLHunyuanVideo`.
- *
- * @module
- */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { TensorSource } from "../../checkpoint/tensor_source.ts";
-import type { PartWeights, VaePart } from "../../family.ts";
+import type { VaePart } from "../../family.ts";
 import type { OnProgress } from "../../progress.ts";
 import { CausalAutoencoder } from "../../vae/autoencoder.ts";
 import { VaeWeights } from "../../vae/weights.ts";
@@ -13,17 +8,10 @@ import type { VaeConfig } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import { Encoder } from "./encoder.ts";
 
-/** How its weights are read. Only the decoder is needed to render, and it is converted to f32. */
-export const VAE_WEIGHTS: PartWeights = {
-  stem: "diffusion_pytorch_model",
-  used: (name) => !/^(encoder|quant_conv)\./.test(name),
-  widened: true,
-};
-
 /** The prefix of the tensor names of each half. */
 const PREFIXES = { encoder: ["encoder.", "quant_conv."], decoder: ["decoder.", "post_quant_conv."] };
 
-/** HunyuanVideo's autoencoder. */
+/** HunyuanVideo's autoencoder, diffusers' `AutoencoderKLHunyuanVideo`, on the GPU. */
 export class AutoencoderKLHunyuanVideo extends CausalAutoencoder {
   /**
    * Loads weights to the GPU.

@@ -1,8 +1,3 @@
-/**
- * The shape of HunyuanVideo's VAE, from `vae/config.json`.
- *
- * @module
- */
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { Config } from "../../checkpoint/json.ts";
 import { readPartConfig } from "../../checkpoint/open_part.ts";

@@ -1,8 +1,3 @@
-/**
- * From latents to frames.
- *
- * @module
- */
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { ChunkDecoder } from "../../vae/autoencoder.ts";
 import type { Chunk } from "../../vae/chunks.ts";

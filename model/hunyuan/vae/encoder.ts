@@ -1,8 +1,3 @@
-/**
- * From frames to the moments of latents.
- *
- * @module
- */
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { ChunkEncoder } from "../../vae/autoencoder.ts";
 import type { Chunk } from "../../vae/chunks.ts";

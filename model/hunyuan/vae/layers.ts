@@ -1,8 +1,3 @@
-/**
- * What encoder and decoder are made of. Unlike Wan's, these layers see all frames of a chunk at once.
- *
- * @module
- */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { conv3d, type Conv3dOptions } from "../../../gpu/ops/conv3d.ts";
 import { groupNorm, type GroupNormOptions } from "../../../gpu/ops/group_norm.ts";
@@ -10,7 +5,10 @@ import type { Tensor } from "../../../gpu/tensor.ts";
 import { pointwise } from "../../vae/layers.ts";
 import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
-/** Takes [frames, height, width, channels] over, and gives such frames. */
+/**
+ * Takes [frames, height, width, channels] over, and gives such frames. Unlike Wan's layers, these see all frames of a
+ * chunk at once.
+ */
 export interface ChunkLayer {
   forward(gpu: Gpu, x: Tensor): Tensor;
 }

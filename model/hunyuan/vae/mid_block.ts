@@ -1,8 +1,3 @@
-/**
- * The middle block of the encoder and the decoder.
- *
- * @module
- */
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { fill } from "../../../gpu/ops/elementwise.ts";
 import { linear } from "../../../gpu/ops/linear.ts";

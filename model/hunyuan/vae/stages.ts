@@ -1,8 +1,3 @@
-/**
- * The resolutions that encoder and decoder go through.
- *
- * @module
- */
 import type { VaeConfig } from "./config.ts";
 
 /** A resolution. */

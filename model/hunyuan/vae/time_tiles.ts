@@ -1,8 +1,3 @@
-/**
- * How clips are cut in time: norms and attention see all frames at once, so a long clip goes through in tiles.
- *
- * @module
- */
 import { type Chunk, timeTiles } from "../../vae/chunks.ts";
 import type { VaeConfig } from "./config.ts";
 
@@ -10,7 +5,7 @@ import type { VaeConfig } from "./config.ts";
 const TILE_FRAMES = 16;
 const TILE_STRIDE_FRAMES = 12;
 
-/** The tiles of a clip in time. */
+/** The tiles of a clip in time: norms and attention see all frames at once, so a long clip cannot go through whole. */
 export function timeTilesOf(latentFrames: number, { temporalScale }: VaeConfig): readonly Chunk[] {
   return timeTiles(latentFrames, TILE_FRAMES / temporalScale, TILE_STRIDE_FRAMES / temporalScale, temporalScale);
 }

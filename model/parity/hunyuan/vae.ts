@@ -1,16 +1,12 @@
-/**
- * Folders `tiny_hunyuan_vae*`, with an autoencoder of their own.
- *
- * @module
- */
 import { openPart } from "../../checkpoint/open_part.ts";
-import { AutoencoderKLHunyuanVideo, VAE_WEIGHTS } from "../../hunyuan/vae/autoencoder.ts";
+import { AutoencoderKLHunyuanVideo } from "../../hunyuan/vae/autoencoder.ts";
 import { readVaeConfig } from "../../hunyuan/vae/config.ts";
+import { VAE_WEIGHTS } from "../../hunyuan/weights.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, type ParityCase, partAt, References } from "../case.ts";
 import { vaeChecks } from "../vae.ts";
 
-/** Decoding and encoding. */
+/** Decoding and encoding: folders `tiny_hunyuan_vae*`, with an autoencoder of their own. */
 export const hunyuanVae: ParityCase = {
   matches: /^tiny_hunyuan_vae/,
   async *run(path, context): AsyncIterable<Check> {
