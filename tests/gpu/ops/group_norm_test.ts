@@ -40,7 +40,7 @@ for (
   ] as const
 ) {
   testVariants(`groupNorm of [${shape}], ${dim} channels in ${groups} groups`, async ({ gpu }) => {
-    const channels = shape[3], size = shape.reduce((a, b) => a * b);
+    const channels = shape[3], size = shape.reduce<number>((a, b) => a * b, 1);
     // Channels lie far from 0, each somewhere else: what is lost in E[x²] − E[x]² would show.
     const x = randn(size, 1).map((v, i) => i % channels < dim ? v + 4 + i % 8 / 4 : 0);
     const vector = (seed: number) => randn(channels, seed).map((v, c) => c < dim ? v : 0);
