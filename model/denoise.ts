@@ -39,7 +39,8 @@ export interface DenoisingTask {
  * @throws the signal's reason, if it is aborted
  */
 export async function denoise(task: DenoisingTask, options: GenerateOptions): Promise<Tensor> {
-  const { gpu, model, transformer, shape, passes, scheduler } = task, { onProgress, onStep, signal } = options;
+  const { gpu, model, transformer, shape, passes, scheduler } = task,
+    { onProgress, onStep, onPreview, signal } = options;
   const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
   using attention = await (options.attention ?? fullAttention).prepare({
     gpu,
@@ -84,14 +85,20 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
     gpu.countsClamps = step === 0 || step === total - 1;
     const sample: Tensor = latents;
     const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, run, step, sample));
-    latents = stepper.step(owned.adopt(velocity), sample);
+    owned.adopt(velocity);
+    const clean = onPreview && owned.adopt(combine(gpu, [[1, sample], [-scheduler.sigmas[step]!, velocity]]));
+    latents = stepper.step(velocity, sample);
     const recorded = gpu.finish();
     recorded.catch(() => {/* told where it is waited for, or by what came before */});
     await underWay;
     if (underWay) onProgress?.({ stage: "denoise", done: step, total });
     await onStep?.(latents, step);
+    if (clean) {
+      await onPreview?.(clean, step);
+      owned.free(clean);
+    }
     underWay = recorded;
-    // Never between recording a step and onStep: tile training would have learned from a step that it did not count.
+    // The run never ends between the recording of a step and onStep, where tile training counts the step.
     signal?.throwIfAborted();
   }
   await underWay;

@@ -20,6 +20,7 @@ import type { OnProgress } from "./progress.ts";
 import type { ScheduledClip, SchedulerConfig } from "./schedulers/config.ts";
 import type { SigmaGrid } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
+import type { LatentRgb } from "./vae/latent_rgb.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
 import type { WeightOptions, WeightOptionsOf } from "./weights/weight_options.ts";
 
@@ -108,6 +109,8 @@ export interface FamilyModel extends Disposable {
   readonly defaults: GenerationDefaults;
   readonly scheduler: SchedulerConfig;
   readonly shape: HeadShape;
+  /** Which colours the latents have, for previews. Default: there are none */
+  readonly latentRgb?: LatentRgb;
   /** The number of channels of a text embedding. */
   readonly textDim: number;
   /** The number of channels of the prompt as one vector, where the model takes one. */

@@ -24,6 +24,7 @@ import type { SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
+import { latentVideo } from "./vae/latent_rgb.ts";
 import type { Video } from "./video/video.ts";
 import { checkClip, type ClipSize } from "./video_size.ts";
 import { openWeightOptions, type WeightChoices } from "./weights/weight_options.ts";
@@ -118,8 +119,16 @@ export interface GenerateOptions {
    * a size that it was not trained on, and settings of its own that do not fit the clip.
    */
   readonly onNote?: (note: string) => void;
-  /** Shown the latents of each step once it is recorded, which reading them waits for; must not keep them. */
+  /**
+   * Called after each step (from 0) is recorded, with its latents, which are freed later. To read them is to wait until
+   * the GPU has computed the step.
+   */
   readonly onStep?: (latents: Tensor, step: number) => Promise<void> | void;
+  /**
+   * Called as {@link onStep} is, with the clean latents that the step predicts: what is seen of the clip until then. They
+   * are freed when the promise resolves. {@link VideoPipeline.preview} makes pictures of them.
+   */
+  readonly onPreview?: (clean: Tensor, step: number) => Promise<void> | void;
   /** How self-attention is computed. Default: full attention. */
   readonly attention?: AttentionMethod;
   /** Told what self-attention did, after the last step. */
@@ -242,6 +251,19 @@ export class VideoPipeline {
   /** The tokens of a clip. */
   layout(clip: ClipSize): TokenLayout {
     return this.parts.model.layout(clip);
+  }
+
+  /**
+   * A small clip of latents, with a pixel for each: see {@link latentVideo}.
+   *
+   * @param latents [1, channels, latent frames, height, width], as {@link GenerateOptions.onPreview} has them
+   * @returns undefined if the model does not say which colours its latents have
+   */
+  async preview(latents: Tensor): Promise<Video | undefined> {
+    const { latentRgb, family, defaults } = this.parts.model;
+    if (latentRgb === undefined) return undefined;
+    const data = await this.gpu.read(latents);
+    return latentVideo({ data, shape: latents.shape }, latentRgb, defaults.fps / family.multiples.frames);
   }
 
   /** Frees the GPU memory of the model, which cannot be used afterwards. The `Gpu` stays open. */

@@ -99,6 +99,7 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   onProgress: aFunction,
   onNote: aFunction,
   onStep: aFunction,
+  onPreview: aFunction,
   attention: anAttention,
   onAttention: aFunction,
   cache: aCache,

@@ -14,7 +14,7 @@ import type { Workshop } from "./workshop.ts";
 /** What a clip is rendered with, beside its settings. The signal ends the work, as that of `generate` does. */
 export type RenderOptions = Pick<
   GenerateOptions,
-  "latents" | "embeddings" | "onProgress" | "onNote" | "signal"
+  "latents" | "embeddings" | "onProgress" | "onNote" | "onPreview" | "signal"
 >;
 
 /** A video, and what there is to say about how it was rendered. */

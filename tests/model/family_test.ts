@@ -8,6 +8,7 @@ import type { AttentionReport } from "../../model/attention/report.ts";
 import { openModel } from "../../model/checkpoint/model_folder.ts";
 import { registerFamily } from "../../model/families.ts";
 import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
+import type { Video } from "../../model/video/video.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
 import type { TileScorer } from "../../model/veda/scorer.ts";
 import { TileParameters } from "../../model/veda/tile_parameters.ts";
@@ -72,6 +73,25 @@ testVariants("the toy family generates; streamed blocks of two kinds give the sa
   assert(new Set(resident.clip.data).size > 50);
   assertEquals(gpu.memory.used, used);
 });
+
+testVariants(
+  "each step has a preview of the clip, and the last one is the clip",
+  ({ gpu }) =>
+    withPipeline(gpu, async (pipeline) => {
+      const { used } = gpu.memory, previews: [step: number, preview: Video][] = [];
+      const onPreview = async (clean: Tensor, step: number) => {
+        previews.push([step, (await pipeline.preview(clean))!]);
+      };
+      const clip = await pipeline.generate({ ...CLIP, onPreview }), bare = await pipeline.generate(CLIP);
+      assertEquals(clip, bare);
+      assertEquals(gpu.memory.used, used);
+      assertEquals(previews.map(([step]) => step), [0, 1, 2]);
+      const [first, , last] = previews.map(([, preview]) => preview);
+      assertEquals({ ...last!, data: clip.data }, clip);
+      assert(last!.data.every((value, i) => Math.abs(value - clip.data[i]!) <= 1));
+      assertNotEquals(first!.data, last!.data);
+    }),
+);
 
 testVariants("text tokens count as far as the prompt goes", ({ gpu, bound }) =>
   withPipeline(gpu, async (pipeline) => {

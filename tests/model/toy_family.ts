@@ -225,6 +225,8 @@ export const TOY: Family = {
       defaults: folder.generation,
       scheduler: await readSchedulerConfig((await folder.component("scheduler")).file("scheduler_config.json"), "wan"),
       shape: SHAPE,
+      // Latents are pixels in -1…1.
+      latentRgb: { factors: [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]], bias: [0.5, 0.5, 0.5] },
       textDim: TEXT_DIM,
       weights,
       latentShape,
