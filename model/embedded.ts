@@ -12,7 +12,7 @@ export function embeddedModelDir(): string {
 
 /**
  * The module to start a worker with. In a checkout, it is the source. In the bundled program, in an executable and in the
- * npm package, it is the bundle of this name beside this module: see `ENTRY_POINTS` in tools/stage_program.ts.
+ * npm package, it is the bundle of this name beside this module: see tools/stage_program.ts.
  *
  * @param source its path in the checkout: "cli/serve/worker.ts"
  */

@@ -1,7 +1,7 @@
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { methodOptions, stillMeant } from "../../tools/program/clip/method_options.ts";
-import { integer, number, ofClip, type OptionValues } from "../../tools/program/options.ts";
+import { integer, number, ofClip, type OptionValues, text, withoutPaths } from "../../tools/program/options.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 
 /** The seed that asks for a random one. */
@@ -41,6 +41,14 @@ export const batchOptions = ofClip({
 
 /** Values of {@linkcode batchOptions} that were given. */
 export type BatchValues = OptionValues<typeof batchOptions>;
+
+const { count: _, ...ofOneClip } = withoutPaths(batchOptions);
+
+/** What a caller over HTTP may say of one clip. Read it by `readValues`, then call `checkPrompt` and `seedOf`. */
+export const requestOptions = ofClip({
+  prompt: text({ group: "Clip", value: "TEXT", help: "What the clip should show." }),
+  ...ofOneClip,
+});
 
 /** Merges values. Where they contradict each other, those of `over` take precedence. */
 export function overlaid(under: BatchValues, over: BatchValues): BatchValues {

@@ -4,7 +4,7 @@
  */
 export class TilereelError extends Error {
   override name = "TilereelError";
-  /** The name of the option whose value was refused, if it was one. */
+  /** The name of the option whose value was refused, if it was one: "flow-shift", without dashes before it. */
   readonly option: string | undefined;
 
   /** Control characters in the message, which may come from file names, are escaped. */

@@ -1,13 +1,13 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { COMMANDS } from "../../../cli/command_table.ts";
-import { batchOptions } from "../../../cli/generate/batch_options.ts";
+import { batchOptions, requestOptions } from "../../../cli/generate/batch_options.ts";
 import { checkPrompt } from "../../../cli/generate/clip_plan.ts";
 import { checkClip } from "../../../model/video_size.ts";
 import { readyAttention } from "../../../tools/program/clip/attention_options.ts";
 import { gpuOptions } from "../../../tools/program/gpu_options.ts";
-import { readValues } from "../../../tools/program/clip/read_values.ts";
-import { type Option, withoutPaths } from "../../../tools/program/options.ts";
+import { readValues, withKeys } from "../../../tools/program/clip/read_values.ts";
+import type { Option } from "../../../tools/program/options.ts";
 import { parseCommand } from "../../../tools/program/parse.ts";
 
 async function allOptions(): Promise<[name: string, option: Option<unknown>][]> {
@@ -45,8 +45,8 @@ Deno.test("an option is data: what a form shows is what its parser takes", async
 });
 
 Deno.test("options of a remote caller name no files; an error about one carries its name", async () => {
-  const table = withoutPaths(batchOptions), { router: _, tiles: __, ...others } = batchOptions;
-  assertEquals(Object.keys(table), Object.keys(others));
+  const { router: _, tiles: __, count: ___, ...others } = batchOptions;
+  assertEquals(Object.keys(requestOptions), ["prompt", ...Object.keys(others)]);
   const optionOf = async (work: () => unknown) => {
     try {
       await work();
@@ -54,18 +54,27 @@ Deno.test("options of a remote caller name no files; an error about one carries 
       return (error as TilereelError).option;
     }
   };
-  const refused = (given: Record<string, unknown>) => optionOf(() => readValues(given, table, "request"));
+  const refused = (given: Record<string, unknown>) => optionOf(() => readValues(given, requestOptions, "request"));
   assertEquals(await refused({ flow_shift: 0 }), "flow-shift");
   assertEquals(await refused({ frames: [true] }), "frames");
   assertEquals(await refused({ router: "/etc/passwd" }), "router");
   assertEquals(await refused({ steps: 3, sigmas: [1, 0.5] }), "sigmas");
-  assertEquals(await optionOf(() => parseCommand(["--steps", "0"], table, "x")), "steps");
+  assertEquals(await optionOf(() => parseCommand(["--steps", "0"], requestOptions, "x")), "steps");
   assertEquals(await optionOf(() => checkPrompt(" ")), "prompt");
   assertEquals(await optionOf(() => readyAttention({ attention: "veda", tau: 0.5 }, ".")), "tau");
   assertEquals(await optionOf(() => readyAttention({ attention: "vorta" }, ".")), "attention");
   assertEquals(await optionOf(() => readyAttention({ router: "no/such" }, ".")), "router");
   assertEquals(await optionOf(() => readyAttention({ tiles: "no/such" }, ".")), "tiles");
   assertEquals(await optionOf(() => readyAttention({ attention: "coreset", rate: 1 }, ".")), "rate");
+  const message = await readyAttention({ tau: 0.5 }, ".").then(() => "none", (error) => error.message);
+  assertEquals(
+    withKeys(message, requestOptions),
+    '"tau" has no effect with "attention" full: leave it out, or use "attention" vorta',
+  );
+  assertEquals(
+    withKeys("--router FILE, --no-such and -- stay", requestOptions),
+    "--router FILE, --no-such and -- stay",
+  );
   const check = (where?: string) => checkClip({ side: 16, frames: 4 }, { width: 32, height: 32, frames: 4 }, where);
   assertEquals(await optionOf(() => check()), "frames");
   assertEquals(await optionOf(() => check("a file: ")), undefined);

@@ -33,6 +33,15 @@ export function readValues<T extends OptionTable>(
   return values as OptionValues<T>;
 }
 
+/**
+ * A message or a help text for those who write options as keys of JSON: `--flow-shift` becomes `"flow-shift"`.
+ *
+ * @param table their options; others stay as they are
+ */
+export function withKeys(text: string, table: OptionTable): string {
+  return text.replace(/--([a-z][a-z-]*)/g, (option, name) => Object.hasOwn(table, name) ? quoted(name) : option);
+}
+
 /** The text that would stand on the command line. Numbers of a list have commas between them. */
 function textOf(value: unknown, kind: OptionKind): string | undefined {
   if (typeof value === "string") return value;
