@@ -1,5 +1,5 @@
 /**
- * Text to video with Wan 2.1 checkpoints on WebGPU, in Deno.
+ * Text to video on WebGPU, in Deno.
  *
  * ```ts
  * import { embeddedModelDir, openGpu, VideoPipeline, writeVideo } from "./mod.ts";

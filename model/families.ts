@@ -15,6 +15,11 @@ export function registerFamily(family: Family): void {
   FAMILIES.push(family);
 }
 
+/** Their names, as in "Wan 2.1 or HunyuanVideo". */
+export function familyNames(): string {
+  return FAMILIES.map(({ name }) => name).join(" or ");
+}
+
 /**
  * Finds the family of a model, by its transformer's class or, where there is none, by its pipeline's class.
  *

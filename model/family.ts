@@ -34,6 +34,8 @@ export interface Family {
   readonly pipelineClass: string;
   /** The parts of a model, by the names of their folders. */
   readonly parts: Readonly<Record<string, ModelPart>>;
+  /** Models in the diffusers layout on Hugging Face, the smallest first: messages advise to download one. */
+  readonly models?: readonly string[];
   /** Defaults of what a model's `generation.json` does not say. */
   readonly defaults: GenerationDefaults;
   /** The sizes of clips that all models of the family can make. */
@@ -179,7 +181,7 @@ export interface Conditioning {
   readonly guidance?: number;
 }
 
-/** One forward pass. */
+/** One forward pass. The batch is one in rendering and in trainings, and a family may assume so. */
 export interface ForwardPass {
   /** [batch, channels, frames, height, width], f32 */
   readonly latents: Tensor;

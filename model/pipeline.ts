@@ -54,13 +54,13 @@ export interface LoadOptions extends WeightChoices {
    */
   readonly textEncoder?: OpenTextEncoder | undefined;
   /**
-   * Where the transformer's blocks lie. "auto", the default: on the GPU where weights and the work on the largest of
-   * `clips` fit its memory, else on disk, from where they pass through it.
+   * Where the transformer's blocks are kept: on the GPU, or on disk, from where each is uploaded when it is needed.
+   * "auto", the default, keeps them on the GPU if they fit beside the work on the largest of `clips`.
    */
   readonly weights?: WeightsChoice | undefined;
   /**
-   * Clips to come, as {@link GenerateOptions} has them. Default, and for an empty list: one as the model's defaults say.
-   * Larger ones may be rendered, too, if memory suffices.
+   * The clips that memory is planned for. Default, and for an empty list: one with the model's defaults. Larger ones may
+   * be rendered, too, if memory suffices.
    */
   readonly clips?: readonly ClipToCome[] | undefined;
   /** Told "load vae" in tensors, "load transformer" in bytes. */
@@ -91,13 +91,13 @@ export interface GenerateOptions {
   /** Frames a second; written into the file, the model knows nothing of it. */
   readonly fps?: number;
   /**
-   * Denoising steps: how many times the model is asked, or twice that with guidance. Where {@link sigmas} is a list, its
-   * length.
+   * Denoising steps: how many times the model is asked, or twice that where guidance takes a second pass. Where
+   * {@link sigmas} is a list, its length.
    */
   readonly steps?: number;
   /** Tokens that a prompt is padded or cut to. */
   readonly textTokens?: number;
-  /** Classifier-free guidance scale; 1 and below: none, and half the work. */
+  /** The scale of guidance. At 1 and below, models that guide by a second pass run none, which is half the work. */
   readonly guidance?: number;
   /** Of the start noise: torch's, on the CPU. Default 0. */
   readonly seed?: number;
@@ -115,8 +115,9 @@ export interface GenerateOptions {
   /** Told "encode prompt", "denoise" in steps, "decode". */
   readonly onProgress?: OnProgress;
   /**
-   * Told in a clause what may disappoint: words of the prompts that the model has none for, what is too long for it,
-   * a size that it was not trained on, and settings of its own that do not fit the clip.
+   * Told in a clause what may disappoint: words of a prompt that the model does not know or that are too many, a
+   * negative prompt without effect, a size that the model was not trained on, or settings of its own that do not fit the
+   * clip.
    */
   readonly onNote?: (note: string) => void;
   /**
@@ -345,6 +346,9 @@ export class VideoPipeline {
     const { prompt, negativePrompt = "", embeddings, textTokens = defaults.textTokens } = options;
     const passes = model.passes(options.guidance ?? defaults.guidance);
     const texts = { prompt, "negative prompt": negativePrompt };
+    if (negativePrompt !== "" && !passes.some(({ name }) => name === "negative prompt")) {
+      options.onNote?.("the negative prompt has no effect, because this model runs no pass for it at this guidance");
+    }
     const conditionings = embeddings
       ? uploadEmbeddings(gpu, embeddings, passes.length, model)
       : await prompts.encode(passes.map(({ name }) => texts[name]), textTokens, options);

@@ -1,22 +1,7 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { baseName } from "../files/store.ts";
 import { anyOf, MATRIX_DTYPES } from "./dtype.ts";
 import type { Config } from "./json.ts";
 import { SCALE_METHODS } from "./scales.ts";
-
-/** The smallest model that is supported, on Hugging Face. */
-export const SMALLEST = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers";
-const LARGE = "Wan-AI/Wan2.1-T2V-14B-Diffusers";
-
-/** The command that downloads a model from Hugging Face. */
-export function downloadLine(id: string): string {
-  return `hf download ${id} --local-dir ${baseName(id)}`;
-}
-
-/** The advice for a missing model: download one of about this size. */
-export function getModel(size: "1.3B" | "14B" = "1.3B"): string {
-  return `get one with "${downloadLine(size === "14B" ? LARGE : SMALLEST)}" and name that folder`;
-}
 
 /** Pipelines by diffusers' `_class_name`. */
 const PIPELINES: Readonly<Record<string, string>> = {

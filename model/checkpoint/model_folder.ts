@@ -1,12 +1,12 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { families, familyOf } from "../families.ts";
+import { familyNames, familyOf } from "../families.ts";
 import type { Family, FamilyModel } from "../family.ts";
 import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
-import { foreignKind, getModel } from "./known_models.ts";
-import { fileForModel, folderWithoutModel, noSuchModel } from "./not_a_model.ts";
+import { foreignKind } from "./known_models.ts";
+import { fileForModel, folderWithoutModel, getModel, noSuchModel } from "./not_a_model.ts";
 import { givenPart, type GivenParts } from "./part_place.ts";
 import { getIt } from "./unfinished.ts";
 
@@ -74,9 +74,8 @@ async function checkedFamily(index: Config, store: FileStore, given: GivenParts)
   const kind = await family?.unsupportedKind(index, store) ??
     (family && family.pipelineClass === name ? undefined : foreignKind(name));
   if (!family || kind !== undefined) {
-    const known = families().map(({ name }) => name).join(" or ");
     throw new TilereelError(
-      `${index.path}: this model is ${kind}, but only text to video with ${known} is supported; ${getModel()}`,
+      `${index.path}: this model is ${kind}, but only text to video with ${familyNames()} is supported; ${getModel()}`,
     );
   }
   const { path } = store,

@@ -27,6 +27,7 @@ export const HUNYUAN: Family = {
     tokenizer_2: { optional: true, replacedBy: ["embeddings"] },
     text_encoder_2: { classes: ["CLIPTextModel"], optional: true, replacedBy: ["embeddings"] },
   },
+  models: ["hunyuanvideo-community/HunyuanVideo"],
   defaults: { width: 1280, height: 720, frames: 129, fps: 24, steps: 50, guidance: 6, textTokens: 256 },
   // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
   multiples: { side: 16, frames: 4 },

@@ -24,7 +24,7 @@ export interface TrainingRecipe extends AdamWOptions {
   readonly weights: LossWeights;
 }
 
-/** The authors' recipe for Wan 2.1. */
+/** The authors' recipe, the same for Wan 2.1 and HunyuanVideo. */
 export const AUTHORS_RECIPE: TrainingRecipe = {
   lr: 1e-2,
   weightDecay: 0.01,
@@ -34,7 +34,7 @@ export const AUTHORS_RECIPE: TrainingRecipe = {
   weights: { diffusion: 1, regularization: 0.02, distillation: 20, hidden: 0 },
 };
 
-/** The number of noise levels that Wan distinguishes. */
+/** The number of noise levels that training draws from, as the authors' does for all models. */
 export const TIMESTEPS = 1000;
 
 /** The scale of guidance in training: no second pass, and what a model that embeds the scale is told. */

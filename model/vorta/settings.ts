@@ -14,18 +14,22 @@ export interface VortaSettings {
   readonly rate: number;
 }
 
-/** The paper's settings, for 77 frames at 720p: 20×45×80 tokens. */
+/** The paper's settings for Wan 2.1, 77 frames at 720p: 20×45×80 tokens. */
 export const PAPER_SETTINGS: VortaSettings = { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.5 };
+
+/** The paper's tile for HunyuanVideo, 117 frames at 720p: 30×45×80 tokens. All else is the same. */
+const LARGEST_TILE: Grid = [6, 9, 8];
 
 /** The smallest number of tiles along an axis. With fewer, windows of three tiles leave out little or nothing. */
 const LEAST_TILES = 4;
 
 /**
- * The default sizes for a grid: the paper's, but tiles are smaller where there would be fewer than four along an axis,
- * and one longer or shorter where the last would be less than half a tile; and buckets fit the rows of the grid.
+ * The default sizes for a grid: the paper's for the grids of its two models, but tiles are smaller where there would be
+ * fewer than four along an axis, and one longer or shorter where the last would be less than half a tile; and buckets fit
+ * the rows of the grid.
  */
 export function defaultSettings(grid: Grid): VortaSettings {
-  const tile = perAxis((axis) => tileLength(grid[axis], PAPER_SETTINGS.tile[axis]));
+  const tile = perAxis((axis) => tileLength(grid[axis], LARGEST_TILE[axis]));
   return { ...PAPER_SETTINGS, tile, bucket: [2, grid[1] % 3 === 0 ? 3 : 2, 2] };
 }
 

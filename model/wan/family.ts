@@ -37,6 +37,7 @@ export const WAN: Family = {
       weights: UMT5_WEIGHTS,
     },
   },
+  models: ["Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "Wan-AI/Wan2.1-T2V-14B-Diffusers"],
   defaults: { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 },
   // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
   multiples: { side: 16, frames: 4 },

@@ -33,7 +33,7 @@ export function matrixFormat(
   return choice === "auto" && format === f32 && f16 && !exact ? FORMATS.f16 : format;
 }
 
-/** The format of a matrix that something is added to, where it would be held in `held` otherwise. */
+/** The format of a matrix to which something is added. Without that, it would be held in `held`. */
 export function adjustedFormat(held: MatrixFormat, exact: boolean): MatrixFormat {
   return canCastTo(held) ? held : exact ? f32 : FORMATS.f16;
 }

@@ -111,7 +111,9 @@ testVariants(
         await latents(gpu, pipeline, { guidance: 0.5 }),
       ];
       assertNotEquals(half, one);
-      assertEquals(await latents(gpu, pipeline, { guidance: 1, negativePrompt: "noise" }), one);
+      const notes: string[] = [], onNote = (note: string) => void notes.push(note);
+      assertEquals(await latents(gpu, pipeline, { guidance: 1, negativePrompt: "noise", onNote }), one);
+      assertEquals(notes.filter((note) => note.startsWith("the negative prompt has no effect")).length, 1);
       assertNotEquals(await latents(gpu, pipeline), await latents(gpu, pipeline, { negativePrompt: "noise" }));
     }),
   plainOnly,

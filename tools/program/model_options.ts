@@ -1,6 +1,7 @@
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import { familyNames } from "../../model/families.ts";
 import { loadedAs, type ModelVariant } from "../../model/model_variant.ts";
 import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weights/weight_dtype.ts";
@@ -34,7 +35,7 @@ export const trainedModelOptions = inGroup("Model", {
   model: path({
     short: "m",
     value: "DIR",
-    help: "Folder of a Wan 2.1 text-to-video model in the diffusers layout.",
+    help: `Folder of a text-to-video model of ${familyNames()} in the diffusers layout.`,
     elsewhere: ["model-path", "diffusion-model", "ckpt-dir", "M", "pretrained-model-path"],
     default: "the embedded demo model",
   }),

@@ -13,7 +13,7 @@ for (const { options = [], todo } of Object.values(UNSUPPORTED)) {
 
 refuse(
   "image init-img init-image input-image first-frame start-image end-image end-img i",
-  "is not supported yet: tilereel renders from text only (Wan 2.1 text to video)",
+  "is not supported yet: tilereel renders from text only",
 );
 refuse(
   "vae t5xxl clip clip-l clip-vision high-noise-diffusion-model",

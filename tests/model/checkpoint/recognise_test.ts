@@ -235,6 +235,12 @@ Deno.test("what is named in the place of a model's folder", () =>
           "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
           DOWNLOAD,
         ],
+        ...["-I2V", "-1.5-Diffusers-480p_t2v"].map((kind) =>
+          [
+            `hunyuanvideo-community/HunyuanVideo${kind}`,
+            "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
+          ] as const
+        ),
         ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)", DOWNLOAD],
         [
           "hunyuanvideo-community/HunyuanVideo",
@@ -338,7 +344,12 @@ Deno.test("models of other kinds", () =>
         [{ ...i2v, transformer_2: transformer2 }, "Wan 2.2 I2V A14B (image to video), which has two transformers, but"],
         [{ ...i2v, expand_timesteps: true }, "Wan 2.2 TI2V 5B, but"],
         [{ _class_name: "WanVACEPipeline" }, "Wan VACE (WanVACEPipeline), but"],
-        [{ _class_name: "HunyuanVideoImageToVideoPipeline" }, "HunyuanVideo image to video (Hunyuan"],
+        ...[{}, { transformer: ["diffusers", "HunyuanVideoTransformer3DModel"] }].map((part) =>
+          [
+            { _class_name: "HunyuanVideoImageToVideoPipeline", ...part },
+            "HunyuanVideo image to video (Hunyuan",
+          ] as const
+        ),
         [{ _class_name: "NewPipeline\u001b" }, 'a "NewPipeline\\u001b", but'],
         [{ _class_name: null }, "of an unknown kind, because its _class_name is missing, but"],
       ] as [Record<string, unknown>, string][]

@@ -12,7 +12,7 @@ export interface Size {
   readonly height: number;
 }
 
-/** Wan distinguishes 1000 noise levels: with more steps, some would change nothing. */
+/** Models distinguish 1000 noise levels: with more steps, some would change nothing. */
 const MOST_STEPS = 1000;
 
 /** 17 hours at 16 frames per second: a larger number is probably a typing error. */
@@ -24,7 +24,7 @@ export const sceneOptions = ofClip({
     size: notation<Size>(
       {
         value: "WxH",
-        help: "Width and height in pixels, both multiples of 16.",
+        help: `Width and height in pixels, both multiples of ${commonMultiples().side}.`,
         elsewhere: ["width", "height", "resolution", "W", "H"],
         default: "the model's",
         unit: "pixels",
@@ -38,7 +38,7 @@ export const sceneOptions = ofClip({
       },
     ),
     frames: integer({
-      help: "Number of frames: a multiple of 4 plus 1.",
+      help: `Number of frames: a multiple of ${commonMultiples().frames} plus 1.`,
       elsewhere: ["num-frames", "video-frames", "length"],
       default: "the model's",
       min: 1,
@@ -73,7 +73,7 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
   }),
   negative: text({
     value: "TEXT",
-    help: "What the clip should not show.",
+    help: "What the clip should not show. It has an effect where guidance takes a second pass.",
     elsewhere: ["negative-prompt", "n"],
     default: "nothing",
   }),
@@ -85,7 +85,7 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
     max: MOST_STEPS,
   }),
   guidance: number({
-    help: "How closely to follow the prompt. 1 turns guidance off, which halves the time.",
+    help: "How closely to follow the prompt. 1 turns guidance off, which halves the time where it takes a second pass.",
     elsewhere: ["guidance-scale", "cfg-scale", "cfg", "guide-scale", "sample-guide-scale"],
     default: "the model's",
     min: 0,
@@ -125,7 +125,7 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
   "flow-shift": number({
     help:
       "Shift of the noise levels. A higher value spends more of the steps at high noise, which suits larger clips. The guide of " +
-      "diffusers recommends 3 for 480p and 5 for 720p; Wan's own program uses 5 for both.",
+      "diffusers recommends 3 for 480p and 5 for 720p with Wan; Wan's own program uses 5 for both.",
     elsewhere: ["shift", "sample-shift"],
     default: "the model's",
     above: 0,
