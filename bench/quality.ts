@@ -10,7 +10,7 @@ import { attentionKind } from "../tools/program/clip/attention_options.ts";
 import { type ReadyMethods, readyMethods } from "../tools/program/clip/method_options.ts";
 import { clipOptions, type ClipValues } from "../tools/program/clip/clip_options.ts";
 import { clipSettings, clipValuesOf, overlay } from "../tools/program/clip/clip_settings.ts";
-import { readPrompts } from "../tools/program/clip/prompts_file.ts";
+import { readPrompts } from "../tools/program/prompts_file.ts";
 import { parseSetting, setting } from "../tools/program/clip/setting.ts";
 import { slug } from "../tools/program/clip/slug.ts";
 import { flag, integer, many, type OptionValues, path } from "../tools/program/options.ts";

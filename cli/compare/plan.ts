@@ -5,7 +5,7 @@ import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import { checkPrompt } from "../generate/clip_plan.ts";
 import { reportFiles } from "../report/write_report.ts";
-import { readPrompts } from "../../tools/program/clip/prompts_file.ts";
+import { readPrompts } from "../../tools/program/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 
 /** One prompt to render with every setting. */

@@ -1,7 +1,7 @@
 import config from "../../deno.json" with { type: "json" };
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
-import { plannedRecord } from "../generate/clip_record.ts";
+import { plannedRecord } from "../../tools/program/clip/record.ts";
 import { type OnProgress, partOf } from "../../model/progress.ts";
 import { meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
@@ -49,7 +49,7 @@ export async function runComparison(
   const folder = await openNamedFolder(values);
   using opened = await folder.family.open(folder);
   const identity = await modelIdentity(folder, variantOf(values));
-  const made = { model: values.model, identity, opened, quality: undefined, latents: {} };
+  const made = { model: values.model, identity, opened };
   const wanted = plan.prompts.map(({ prompt, seed, values }) =>
     settings.map((setting): Wanted => {
       const clip = clipSettings({ prompt, seed, values: overlay(values, setting.values) }, folder.generation);

@@ -6,7 +6,8 @@ import { LARGEST_SEED } from "../../model/noise.ts";
 import { batchOptions, type BatchValues, overlaid, RANDOM_SEED } from "./batch_options.ts";
 import { checkReplaceable } from "./replace.ts";
 import { checkWritable, isFolder } from "../../model/files/output.ts";
-import { type PromptEntry, promptsName, readPrompts } from "../../tools/program/clip/prompts_file.ts";
+import type { PromptEntry } from "../../tools/program/clip/prompts.ts";
+import { promptsName, readPrompts } from "../../tools/program/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
 import { formatOf, type VideoFormat, withFormat } from "../../model/video/write_video.ts";
 

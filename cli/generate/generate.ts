@@ -6,7 +6,7 @@ import type { GenerateValues } from "../commands/generate.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import { checkProfile } from "../../tools/program/profile.ts";
 import { openOutput, type Output } from "../../tools/program/output.ts";
-import { STDIN } from "../../tools/program/clip/prompts_file.ts";
+import { STDIN } from "../../tools/program/prompts_file.ts";
 import { Farewell } from "../../tools/program/signals.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { weightsLine } from "../../tools/program/model_options.ts";

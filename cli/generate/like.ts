@@ -10,7 +10,8 @@ import { modelOptions } from "../../tools/program/model_options.ts";
 import { readRecord } from "../../model/video/record.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
 import { optionName } from "../../tools/program/clip/clip_settings.ts";
-import { EMBEDDED, FILE_KEYS, type FileKey, optionsOf } from "./clip_record.ts";
+import { EMBEDDED } from "../../tools/program/clip/record.ts";
+import { FILE_KEYS, type FileKey, optionsOf } from "./clip_record.ts";
 
 /** Everything that a clip was made with. */
 export interface Like {

@@ -20,7 +20,7 @@ import { readEmbeddings, readLatents } from "./tensor_files.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { checkClip } from "../../model/video_size.ts";
-import { plannedRecord, type RecordParts } from "./clip_record.ts";
+import { plannedRecord, type RecordParts } from "../../tools/program/clip/record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
 import type { WorkshopValues } from "./workshop.ts";

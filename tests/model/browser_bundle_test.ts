@@ -5,7 +5,7 @@ import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { readyAttention } from "../../tools/program/clip/attention_options.ts";
 import { bundle } from "../../tools/stage_program.ts";
-import { execute, inTempDir, MODEL, program } from "../process.ts";
+import { execute, inTempDir, MODEL, program, ROOT } from "../process.ts";
 
 /** Bundles a module as a page would have it. */
 async function bundled(dir: string, module: string): Promise<string> {
@@ -17,10 +17,20 @@ async function bundled(dir: string, module: string): Promise<string> {
 /** How the bundled encoder of MP4 would load Node's modules in Node. The test of a page below encodes an MP4 without them. */
 const MP4_ENCODER_IN_NODE = /^ *A\.exports = __require\("node:(path|fs|crypto)"\);$/;
 
-for (const module of ["gpu/mod.ts", "model/mod.ts", "tools/program/clip/attention_options.ts"]) {
-  Deno.test(`${module} needs neither Deno nor Node`, () =>
+const CLIP_MODULES = [...Deno.readDirSync(join(ROOT, "tools/program/clip"))].map(({ name }) =>
+  `tools/program/clip/${name}`
+);
+
+/** What a page may import. Those of tools/program/clip/ are bundled as one. */
+const MODULES = { "gpu/mod.ts": ["gpu/mod.ts"], "model/mod.ts": ["model/mod.ts"], "tools/program/clip/": CLIP_MODULES };
+
+for (const [what, modules] of Object.entries(MODULES)) {
+  Deno.test(`${what} needs neither Deno nor Node`, () =>
     inTempDir(async (dir) => {
-      const lines = (await Deno.readTextFile(await bundled(dir, module))).split("\n");
+      const entry = join(dir, "entry.ts");
+      const all = modules.map((module, i) => `export * as m${i} from "${pathToFileURL(join(ROOT, module))}";\n`);
+      await Deno.writeTextFile(entry, all.join(""));
+      const lines = (await Deno.readTextFile(await bundled(dir, entry))).split("\n");
       const host = lines.filter((line) => /\bDeno\s*[.[]|["']node:/.test(line) && !MP4_ENCODER_IN_NODE.test(line));
       assertEquals(host, []);
       assert(lines.length > 1000);

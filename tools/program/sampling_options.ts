@@ -10,7 +10,7 @@ import { clipOptions, type ClipValues, samplingOptions } from "./clip/clip_optio
 import { clipValuesOf } from "./clip/clip_settings.ts";
 import type { LongRun } from "./long_run.ts";
 import { inGroup, integer, type OptionValues, path } from "./options.ts";
-import { clipsOfPrompts } from "./clip/clips_of_prompts.ts";
+import { clipsOfPrompts } from "./clips_of_prompts.ts";
 import {
   loadPipeline,
   type ModelValues,

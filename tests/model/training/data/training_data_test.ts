@@ -7,7 +7,7 @@ import { encodedSet } from "../../../../model/training/data/encoded_set.ts";
 import { LatentCache } from "../../../../model/training/data/latent_cache.ts";
 import type { ClipValues } from "../../../../tools/program/clip/clip_options.ts";
 import { clipShape } from "../../../../tools/program/clip/clip_settings.ts";
-import { clipsOfPrompts } from "../../../../tools/program/clip/clips_of_prompts.ts";
+import { clipsOfPrompts } from "../../../../tools/program/clips_of_prompts.ts";
 import { findClips } from "../../../../model/training/data/clip_folder.ts";
 import { writeVideo } from "../../../../model/video/write_video.ts";
 import { TilereelError } from "../../../../gpu/common/errors.ts";

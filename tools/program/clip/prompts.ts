@@ -1,9 +1,7 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { isNotFound, systemReason, TOO_LONG } from "../../../model/files/file_error.ts";
 import { parseJsonObject } from "../../../model/checkpoint/json.ts";
-import { LOOK_AT, recogniseBytes, type Recognised } from "../../../model/checkpoint/recognise.ts";
-import { clipOptions } from "./clip_options.ts";
 import { type OptionTable, type OptionValues, path, text } from "../options.ts";
+import { clipOptions } from "./clip_options.ts";
 import { readValues } from "./read_values.ts";
 
 /** One clip that a prompts file asks for. */
@@ -17,15 +15,6 @@ export interface PromptEntry<T extends OptionTable = typeof clipOptions> {
   readonly line: number;
 }
 
-/** The name that stands for the standard input. */
-export const STDIN = "-";
-
-/** Kinds of files that may contain prompts, or whose errors are reported by their contents. */
-const PROMPTS: readonly string[] = ["text", "json", "empty", "unknown"] satisfies Recognised["kind"][];
-
-/** The most characters of a path in a message: a longer one is probably a prompt. */
-const LONGEST_SHOWN = 255;
-
 /** Keys of a line in addition to the options of a clip. */
 const LINE = {
   prompt: text({ group: "Line", value: "TEXT", help: "What to show." }),
@@ -33,49 +22,6 @@ const LINE = {
 };
 
 const EXAMPLE = '{"prompt": "a red circle", "seed": 7}';
-
-/** The name of a prompts file in messages. */
-export function promptsName(path: string): string {
-  return path === STDIN ? "the standard input" : path;
-}
-
-/**
- * Reads a prompts file, or the standard input for the path "-".
- *
- * @param table the options that a line of JSON can have as keys
- * @throws {TilereelError} when it cannot be read, holds no prompt, or a line is wrong
- */
-export async function readPrompts<T extends OptionTable = typeof clipOptions>(
-  path: string,
-  table?: T,
-): Promise<PromptEntry<T>[]> {
-  let content: string;
-  try {
-    const bytes = path === STDIN
-      ? new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer())
-      : await Deno.readFile(path);
-    const { kind, is } = recogniseBytes(bytes.subarray(0, LOOK_AT));
-    if (!PROMPTS.includes(kind)) {
-      throw new TilereelError(`${promptsName(path)} is ${is}, but a text file with one prompt per line was expected`);
-    }
-    content = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (error) {
-    if (error instanceof TilereelError) throw error;
-    const system = systemReason(error), isText = "(a prompt itself is written without --prompts or -p)";
-    const reason = isNotFound(error)
-      ? `there is no such file ${isText}`
-      : system === TOO_LONG
-      ? `${system} ${isText}`
-      : error instanceof Deno.errors.IsADirectory
-      ? "it is a folder"
-      : error instanceof TypeError
-      ? "it is not UTF-8 text"
-      : system ?? (error as Error).message;
-    const shown = path.length > LONGEST_SHOWN ? `${path.slice(0, LONGEST_SHOWN - 1)}…` : path;
-    throw new TilereelError(`--prompts ${shown} cannot be read: ${reason}`, { cause: error });
-  }
-  return parsePrompts(content, promptsName(path), table);
-}
 
 /**
  * The clips a prompts file asks for. Blank lines and lines that begin with `#` are ignored. A line that begins with `{`

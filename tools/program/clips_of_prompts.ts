@@ -1,8 +1,8 @@
-import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
-import type { SampledClip } from "../../../model/training/data/sampled_clip.ts";
-import { sampleSeed } from "../../../model/training/data/sampled_set.ts";
-import type { ClipValues } from "./clip_options.ts";
-import { clipSettings, overlay } from "./clip_settings.ts";
+import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
+import type { SampledClip } from "../../model/training/data/sampled_clip.ts";
+import { sampleSeed } from "../../model/training/data/sampled_set.ts";
+import type { ClipValues } from "./clip/clip_options.ts";
+import { clipSettings, overlay } from "./clip/clip_settings.ts";
 import { readPrompts } from "./prompts_file.ts";
 
 /**

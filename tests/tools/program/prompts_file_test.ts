@@ -1,11 +1,12 @@
-import type { ClipValues } from "../../../../tools/program/clip/clip_options.ts";
-import { overlay } from "../../../../tools/program/clip/clip_settings.ts";
+import type { ClipValues } from "../../../tools/program/clip/clip_options.ts";
+import { overlay } from "../../../tools/program/clip/clip_settings.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import type { BatchValues } from "../../../../cli/generate/batch_options.ts";
-import { planClips, type PlanOptions } from "../../../../cli/generate/clip_plan.ts";
-import { parsePrompts, readPrompts } from "../../../../tools/program/clip/prompts_file.ts";
-import { slug } from "../../../../tools/program/clip/slug.ts";
-import { TilereelError } from "../../../../gpu/common/errors.ts";
+import type { BatchValues } from "../../../cli/generate/batch_options.ts";
+import { planClips, type PlanOptions } from "../../../cli/generate/clip_plan.ts";
+import { parsePrompts } from "../../../tools/program/clip/prompts.ts";
+import { readPrompts } from "../../../tools/program/prompts_file.ts";
+import { slug } from "../../../tools/program/clip/slug.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
 
 const refuses = (content: string, message: string, path = "p.txt") =>
   assertThrows(() => parsePrompts(content, path), TilereelError, message);
