@@ -20,7 +20,7 @@ import { conditionedBy, type GuidedPass } from "./guidance.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
-import type { SchedulerKind } from "./schedulers/config.ts";
+import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
@@ -242,6 +242,11 @@ export class VideoPipeline {
   /** Layers of the transformer, heads of each, and channels of a head. */
   get headShape(): HeadShape {
     return this.parts.model.shape;
+  }
+
+  /** The model's own sampler and its settings. */
+  get scheduler(): SchedulerConfig {
+    return this.parts.model.scheduler;
   }
 
   /** The forward passes of each step. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
-import { readyAttention } from "../../tools/program/clip/attention_options.ts";
+import { readyMethods } from "../../tools/program/clip/method_options.ts";
 import { bundle } from "../../tools/stage_program.ts";
 import { execute, inTempDir, MODEL, program, ROOT } from "../process.ts";
 
@@ -47,11 +47,13 @@ Deno.test("a page without Deno loads a model from memory and renders a clip", ()
       { env: { XDG_RUNTIME_DIR: dir } },
     );
     assertEquals([code, err], [0, ""]);
-    const { shades, sizes, attention, identity, ...clip } = JSON.parse(out), grid = [2, 2, 2] as const;
-    assertEquals(identity, await modelIdentity(await openModelFolder(MODEL)));
-    for (const [kind, file] of [["vorta", "router"], ["veda", "tiles"]] as const) {
-      const expected = (await readyAttention({ attention: kind }, MODEL)).settings(grid);
-      assertEquals(attention[kind], { ...expected, [file]: `memory/${file}.safetensors` });
+    const { shades, sizes, records, ...clip } = JSON.parse(out), grid = [2, 2, 2] as const;
+    const identity = await modelIdentity(await openModelFolder(MODEL));
+    for (const [attention, file] of [["vorta", "router"], ["veda", "tiles"]] as const) {
+      const method = (await readyMethods({ attention }, MODEL)).record(grid);
+      const expected = { ...method, ...identity, model: "memory", [file]: `memory/${file}.safetensors` };
+      const settings = { prompt: "a red circle", seed: 1, steps: 2, width: 32 };
+      assertEquals({ ...records[attention], ...expected, ...settings }, records[attention]);
     }
     assertEquals(clip, { width: 32, height: 32, frames: 5, fps: 16 });
     assert(shades > 10, `${shades} shades`);

@@ -24,6 +24,7 @@ export interface RecordParts {
   readonly model?: string | undefined;
   /** Without it, `--like` cannot tell whether it finds the same model. */
   readonly identity?: ModelIdentity | undefined;
+  /** A pipeline, or an opened model. */
   readonly opened: Pick<FamilyModel, "scheduler" | "layout">;
   /** Of an MP4. */
   readonly quality?: number | undefined;
