@@ -14,11 +14,11 @@ import { vaeConfig } from "../model/wan/vae/config.ts";
 import { hunyuanTransformerTensors } from "./full_size/hunyuan_tensors.ts";
 import { type TensorSpec, transformerTensors, vaeTensors } from "./full_size/tensor_spec.ts";
 
-/** The number formats of files of weights. */
-export type StoredDtype = "F32" | "BF16";
+/** The number formats in which weights are made up. */
+export type MadeDtype = "F32" | "BF16";
 
 /** The function that makes random weights. */
-export type MakeSource = (tensors: readonly TensorSpec[], dtype: StoredDtype) => TensorSource;
+export type MakeSource = (tensors: readonly TensorSpec[], dtype: MadeDtype) => TensorSource;
 
 /** A model, and the clip that it is measured at. */
 export interface ModelShape {
@@ -42,7 +42,7 @@ export interface ModelShape {
   /** The transformer's `config.json`. */
   readonly json: Readonly<Record<string, unknown>>;
   /** The model with weights that are made up and without a text encoder; by default with BF16 files and all blocks. */
-  readonly model: (make: MakeSource, options?: { stored?: StoredDtype; blocks?: readonly number[] }) => FamilyModel;
+  readonly model: (make: MakeSource, options?: { stored?: MadeDtype; blocks?: readonly number[] }) => FamilyModel;
 }
 
 /** `config.json` of Wan's autoencoder; what it leaves out has Wan's values by default. */

@@ -44,8 +44,9 @@ export interface LoadOptions extends WeightChoices {
   /** Where the model is to run; the caller's. */
   readonly gpu: Gpu;
   /**
-   * Folders, or single files of weights, in place of parts of the model, by the names of their folders. A single file may
-   * have names of other programs. What it does not say, the model's own `config.json` says.
+   * Folders or single files of weights that replace parts of the model, by the parts' names: `{ vae: "vae.safetensors" }`.
+   * The tensors of a single file may have the names of other programs. Its configuration is read from its shapes, and
+   * what these do not show from the `config.json` of the model's own part.
    */
   readonly parts?: GivenParts | undefined;
   /**

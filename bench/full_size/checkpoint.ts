@@ -1,6 +1,6 @@
 import { readVaeConfig } from "../../model/wan/vae/config.ts";
 import { readTransformerConfig } from "../../model/wan/config.ts";
-import { SHAPES, type StoredDtype, WAN_VAE } from "../shapes.ts";
+import { type MadeDtype, SHAPES, WAN_VAE } from "../shapes.ts";
 import { writeRandomWeights } from "./random_weights.ts";
 import { transformerTensors, vaeTensors } from "./tensor_spec.ts";
 
@@ -23,7 +23,7 @@ const SCHEDULER = {
 /** The differences from Wan 2.1 T2V 1.3B. */
 export interface Changes {
   /** The format of the transformer's files. Default: BF16, as in converted checkpoints; Wan-AI's are F32. */
-  readonly stored?: StoredDtype;
+  readonly stored?: MadeDtype;
   /** Values of `config.json`. */
   readonly transformer?: Readonly<Record<string, unknown>>;
   readonly vae?: Readonly<Record<string, unknown>>;

@@ -2,7 +2,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { elementCount, storedBytes } from "../../model/checkpoint/dtype.ts";
 import type { TensorInfo, TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import { repeated } from "../random.ts";
-import type { StoredDtype } from "../shapes.ts";
+import type { MadeDtype } from "../shapes.ts";
 import { numbersFor, startOf } from "./random_weights.ts";
 import type { TensorSpec } from "./tensor_spec.ts";
 
@@ -17,7 +17,7 @@ type Bytes = Uint8Array<ArrayBuffer>;
 export function madeSource(
   path: string,
   tensors: readonly TensorSpec[],
-  dtype: StoredDtype,
+  dtype: MadeDtype,
   bytes: (tensor: TensorSpec, index: number, start: number, length: number) => Bytes,
 ): TensorSource {
   const found = new Map(tensors.map(({ name, shape }, index) => {
@@ -53,7 +53,7 @@ export function madeSource(
 }
 
 /** A source of the numbers that `writeRandomWeights` would write. */
-export function randomSource(tensors: readonly TensorSpec[], dtype: StoredDtype = "BF16"): TensorSource {
+export function randomSource(tensors: readonly TensorSpec[], dtype: MadeDtype = "BF16"): TensorSource {
   return madeSource("random weights", tensors, dtype, (tensor, index, start, length) => {
     const bytes = new Uint8Array(length);
     let at = 0;
@@ -68,7 +68,7 @@ export function randomSource(tensors: readonly TensorSpec[], dtype: StoredDtype 
 let shared: Bytes = new Uint8Array(0);
 
 /** A source of zeros, for a dry device, which needs shapes only. All tensors share them: clearing gigabytes is slow. */
-export function drySource(tensors: readonly TensorSpec[], dtype: StoredDtype): TensorSource {
+export function drySource(tensors: readonly TensorSpec[], dtype: MadeDtype): TensorSource {
   return madeSource("dry weights", tensors, dtype, (_tensor, _index, _start, length) => {
     if (shared.length < length) shared = new Uint8Array(length);
     return shared.subarray(0, length);

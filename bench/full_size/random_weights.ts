@@ -1,7 +1,7 @@
 import { elementCount, storedBytes } from "../../model/checkpoint/dtype.ts";
 import { writeAtomically } from "../../model/files/output.ts";
 import { normalBytes, repeated } from "../random.ts";
-import type { StoredDtype } from "../shapes.ts";
+import type { MadeDtype } from "../shapes.ts";
 import type { TensorSpec } from "./tensor_spec.ts";
 
 /**
@@ -14,7 +14,7 @@ import type { TensorSpec } from "./tensor_spec.ts";
 export async function writeRandomWeights(
   folder: string,
   tensors: readonly TensorSpec[],
-  dtype: StoredDtype,
+  dtype: MadeDtype,
   shardBytes = 10 ** 9,
 ): Promise<number> {
   const stem = "diffusion_pytorch_model", shards: TensorSpec[][] = [];
@@ -45,12 +45,12 @@ export async function writeRandomWeights(
   return total;
 }
 
-function bytesOf({ shape }: TensorSpec, dtype: StoredDtype): number {
+function bytesOf({ shape }: TensorSpec, dtype: MadeDtype): number {
   return storedBytes(dtype, elementCount(shape));
 }
 
 /** @param first the number of tensors in the shards before */
-async function writeShard(path: string, tensors: readonly TensorSpec[], dtype: StoredDtype, first: number) {
+async function writeShard(path: string, tensors: readonly TensorSpec[], dtype: MadeDtype, first: number) {
   const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
   let offset = 0;
   for (const tensor of tensors) {
@@ -75,7 +75,7 @@ export function startOf(i: number): number {
 }
 
 /** Weights of norms are about 1, and matrices keep activations of Wan's widths near 1. */
-export function numbersFor({ name }: TensorSpec, dtype: StoredDtype): Uint8Array {
+export function numbersFor({ name }: TensorSpec, dtype: MadeDtype): Uint8Array {
   const norm = /(\.gamma|norm\d?(_(added_)?[qk])?\.weight)$/.test(name);
   return normalBytes(dtype === "BF16" ? "bf16" : "f32", 0.02, norm ? 1 : 0);
 }

@@ -4,7 +4,7 @@ import type { FamilyModel } from "../../model/family.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { drySource } from "../full_size/made_source.ts";
-import { SHAPES, type StoredDtype } from "../shapes.ts";
+import { type MadeDtype, SHAPES } from "../shapes.ts";
 
 /** A clip, and how it is rendered. Guidance is 5 by default. */
 export interface ModelCase
@@ -23,7 +23,7 @@ export const DRY_MODELS = { "1.3B": "1.3b", "14B": "14b" } as const;
 export interface MemoryCase extends ModelCase {
   readonly model: keyof typeof DRY_MODELS;
   /** The format of the transformer's files. Default: BF16. */
-  readonly stored?: StoredDtype;
+  readonly stored?: MadeDtype;
 }
 
 /** The stages, in order. */

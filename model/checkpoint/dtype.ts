@@ -49,7 +49,7 @@ const held = (
 const integer = <N extends number | bigint>(Numbers: View<Iterable<N>> & { readonly BYTES_PER_ELEMENT: number }) =>
   plain(Numbers.BYTES_PER_ELEMENT, { integers: (bytes) => Array.from(view(Numbers, bytes), exactly) });
 
-/** All dtypes, by their names in safetensors where it has them. The casts name types for whoever reads no bodies. */
+/** All dtypes, by their names in safetensors where it has them. The casts let types be read without the functions. */
 const DTYPES = {
   F32: held(FORMATS.f32, { decode: (bytes) => view(Float32Array, bytes) }) as StoredDtype,
   F16: held(FORMATS.f16, { decode: (bytes) => Float32Array.from(view(Float16Array, bytes)) }) as StoredDtype,
@@ -106,6 +106,9 @@ export const WEIGHT_FORMATS: Partial<Record<Dtype, MatrixFormat>> = Object.fromE
 export function anyOf(dtypes: readonly Dtype[]): string {
   return dtypes.join(", ").replace(/, (\w+)$/, " or $1");
 }
+
+/** The dtypes that matrices in safetensors files may be stored in. */
+export const SAFETENSORS_MATRIX_DTYPES: readonly Dtype[] = MATRIX_DTYPES.filter((dtype) => DTYPES[dtype].inSafetensors);
 
 /** Whether `name` is a dtype of safetensors. */
 export function isSafetensorsDtype(name: unknown): name is Dtype {

@@ -10,8 +10,8 @@ export type PartPlace = string | FileStore | StoredFile;
 export type GivenParts = Readonly<Record<string, PartPlace>>;
 
 /**
- * A given part, as a part's folder is used. A single file holds weights alone: all other files of the part, such as
- * `config.json`, are those of the model's own.
+ * A given part as a folder. A single file holds only weights, so the part's other files, such as `config.json`, come
+ * from the model's own part.
  *
  * @param what the part, in messages
  * @throws {TilereelError} if there is nothing, or a file where only a folder can be

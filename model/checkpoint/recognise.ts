@@ -92,7 +92,7 @@ export function recogniseBytes(start: Uint8Array): Recognised {
 }
 
 /** Kinds that are no failed download of another file. */
-const WHOLE: readonly Recognised["kind"][] = ["safetensors", "onnx", "json", "media"];
+const WHOLE: readonly Recognised["kind"][] = ["safetensors", "gguf", "onnx", "json", "media"];
 
 /** The error for a file that is not what was wanted ("a safetensors file"). */
 export function notWanted(path: string, recognised: Recognised, wanted: string, remedy?: string): TilereelError {

@@ -1,24 +1,12 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { anyOf, elementCount, isSafetensorsDtype, MATRIX_DTYPES, storedBytes } from "./dtype.ts";
+import { anyOf, elementCount, isSafetensorsDtype, SAFETENSORS_MATRIX_DTYPES, storedBytes } from "./dtype.ts";
 import { type ByteSource, readPart } from "../files/store.ts";
 import { isJsonObject } from "./json.ts";
-import type { TensorInfo } from "./tensor_source.ts";
+import type { StoredTensor, TensorHeader } from "./tensor_file.ts";
 
 /** The limit of the reference implementation. Larger headers are treated as damage. */
 const MAX_HEADER_BYTES = 100_000_000;
-
-/** A tensor and the offset of its bytes in the file. */
-export interface StoredTensor extends TensorInfo {
-  readonly offset: number;
-}
-
-/** The checked contents of a file's header. */
-export interface SafetensorsHeader {
-  readonly metadata: Readonly<Record<string, string>>;
-  /** In the order of their bytes in the file. */
-  readonly tensors: ReadonlyMap<string, StoredTensor>;
-}
 
 /**
  * Reads and checks a header: eight bytes with its length, then JSON with the position of each tensor. Every dtype must
@@ -27,7 +15,7 @@ export interface SafetensorsHeader {
  *
  * @throws {TilereelError} naming the file and what is wrong with it.
  */
-export async function readSafetensorsHeader(file: ByteSource): Promise<SafetensorsHeader> {
+export async function readSafetensorsHeader(file: ByteSource): Promise<TensorHeader> {
   const { path } = file;
   if (file.size < 8) throw truncated(path, 8, file.size);
   const headerLength = new DataView((await readPart(file, 0, 8)).buffer).getBigUint64(0, true);
@@ -84,7 +72,7 @@ function parseTensor(path: string, name: string, entry: unknown, dataStart: numb
   if (!isSafetensorsDtype(dtype)) {
     throw new TilereelError(
       `${path}: tensor "${name}" has the dtype ${JSON.stringify(dtype)}, which tilereel does not know; ` +
-        `${anyOf(MATRIX_DTYPES)} was expected`,
+        `${anyOf(SAFETENSORS_MATRIX_DTYPES)} was expected`,
     );
   }
   if (!isSizes(shape)) throw corrupt(path, `the shape of tensor "${name}" is not a list of whole numbers`);

@@ -9,12 +9,13 @@ import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
 import { getIt } from "./unfinished.ts";
 
-/** Extensions of weight files that are not supported. The message for a missing safetensors file names one. */
-const OTHER_FORMATS = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
+/** Extensions of weight files. The message for missing weights names one that no container has. */
+const WEIGHT_FILES = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 
 /** The kinds of files that weights are read from, the preferred one first. */
 const CONTAINERS: readonly Container[] = [SAFETENSORS];
-const WANTED = `a ${CONTAINERS.map(({ ending }) => ending).join(" or ")} file`;
+const ENDINGS = CONTAINERS.map(({ ending }) => ending);
+const WANTED = `a ${ENDINGS.join(" or ")} file`;
 
 /**
  * Opens the weights at `place`: a single file, or a folder whose files are called `stem` ("diffusion_pytorch_model" in
@@ -35,16 +36,16 @@ export async function openCheckpoint(place: string | FileStore, stem: string): P
       if (await index.kind()) return await openShards(folder, index);
     }
   }
-  const expected = CONTAINERS.map(({ ending }) => `${stem}.${ending} or ${stem}.${ending}.index.json`).join(" or ");
+  const expected = ENDINGS.map((ending) => `${stem}.${ending} or ${stem}.${ending}.index.json`).join(" or ");
   const names = await folder.list().catch((error) => {
     if (isNotFound(error)) throw error;
     return []; // a store that cannot list
   });
-  const other = names.sort().find((name) => OTHER_FORMATS.test(name));
+  const other = names.sort().find((name) => !ENDINGS.includes(WEIGHT_FILES.exec(name)?.[1] ?? ENDINGS[0]!));
   throw new TilereelError(
     other === undefined
       ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
-      : `${path} holds no safetensors weights (${expected}), only ${other}; convert it to safetensors`,
+      : `${path} holds no ${ENDINGS.join(" or ")} weights (${expected}), only ${other}; convert it to safetensors`,
   );
 }
 

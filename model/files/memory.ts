@@ -2,25 +2,43 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { notFound } from "./file_error.ts";
 import { baseName, type ByteSource, type FileStore, type StoredFile } from "./store.ts";
 
+/** Opens a file; each call gives a source of its own. */
+export type OpenBytes = () => ByteSource | Promise<ByteSource>;
+
 /**
- * A folder in memory: embedded in a page, unpacked from an archive, or made by a test. Files that are dropped on a page
- * are too large for memory: a store of them reads by `Blob.slice`.
+ * A folder of files of any kind whose names are known: a list of addresses, files dropped on a page, or an archive.
  *
- * @param files contents by path in the folder, with slashes: "transformer/config.json"
+ * @param files how to open each, by its path in the folder, with slashes: "transformer/config.json"
  * @param path names the folder in messages
  */
+export function folderOf(files: ReadonlyMap<string, OpenBytes>, path: string): FileStore {
+  return new ListedPath(new Map([...files].map(([name, open]) => [`${path}/${name}`, open])), path);
+}
+
+/** A folder in memory: embedded in a page, or made by a test. The parameters are those of {@link folderOf}. */
 export function memoryFolder(files: Readonly<Record<string, Uint8Array>>, path = "memory"): FileStore {
-  return new MemoryPath(new Map(Object.entries(files).map(([name, bytes]) => [`${path}/${name}`, bytes])), path);
+  const opened = Object.entries(files).map(([name, bytes]) => [name, () => bytesAs(`${path}/${name}`, bytes)] as const);
+  return folderOf(new Map(opened), path);
 }
 
 /** A file in memory, with nothing beside it. */
 export function memoryFile(path: string, bytes: Uint8Array): StoredFile {
-  return new MemoryPath(new Map([[path, bytes]]), path);
+  return new ListedPath(new Map([[path, () => bytesAs(path, bytes)]]), path);
 }
 
-class MemoryPath implements FileStore, StoredFile {
+function bytesAs(path: string, bytes: Uint8Array): ByteSource {
+  const read = (start: number, into: Uint8Array) => {
+    const part = bytes.subarray(start, start + into.length);
+    if (part.length < into.length) return Promise.reject(new TilereelError(`${path} ended while it was read`));
+    into.set(part);
+    return Promise.resolve();
+  };
+  return { path, size: bytes.length, read, [Symbol.dispose]: () => {} };
+}
+
+class ListedPath implements FileStore, StoredFile {
   constructor(
-    private readonly files: ReadonlyMap<string, Uint8Array>,
+    private readonly files: ReadonlyMap<string, OpenBytes>,
     readonly path: string,
     readonly parent: FileStore | undefined = undefined,
   ) {}
@@ -33,16 +51,10 @@ class MemoryPath implements FileStore, StoredFile {
     return Promise.resolve(this.files.has(this.path) ? "file" : this.#names().length > 0 ? "folder" : undefined);
   }
 
-  open(wanted = "a file"): Promise<ByteSource> {
-    const { path } = this, bytes = this.files.get(path);
-    if (!bytes) return Promise.reject(notFound(path, wanted));
-    const read = (start: number, into: Uint8Array) => {
-      const part = bytes.subarray(start, start + into.length);
-      if (part.length < into.length) return Promise.reject(new TilereelError(`${path} ended while it was read`));
-      into.set(part);
-      return Promise.resolve();
-    };
-    return Promise.resolve({ path, size: bytes.length, read, [Symbol.dispose]: () => {} });
+  async open(wanted = "a file"): Promise<ByteSource> {
+    const open = this.files.get(this.path);
+    if (!open) throw notFound(this.path, wanted);
+    return await open();
   }
 
   list(): Promise<string[]> {
@@ -58,9 +70,9 @@ class MemoryPath implements FileStore, StoredFile {
     return this.#at(name);
   }
 
-  #at(name: string): MemoryPath {
+  #at(name: string): ListedPath {
     return name.split("/").reduce(
-      (above: MemoryPath, part) => new MemoryPath(this.files, `${above.path}/${part}`, above),
+      (above: ListedPath, part) => new ListedPath(this.files, `${above.path}/${part}`, above),
       this,
     );
   }

@@ -46,11 +46,10 @@ export interface StoredFile extends StoredPath {
 }
 
 /**
- * A folder, which may be missing. A store that can neither list nor tell folders, such as one over HTTP, can hold models,
- * too: its folders are of the kind "folder" whether they are there or not, a path asked for as a file is "file" or
- * undefined, and `list` rejects. What such a store costs: messages about a missing file say less, and the identity of a
- * model (`model/identity/`), which needs the names of its files, cannot be found. `kind` of files that are rarely there
- * (`x.aria2` beside `x`) is asked often, so it should be cheap, and may fail where its answer does not matter.
+ * A folder, which may be missing. A store may be unable to list folders or to tell which exist, as over HTTP. Its
+ * folders are then of the kind "folder", its files of the kind "file" or undefined, and `list` rejects. Models are loaded
+ * from such a store, too, but they have no identity (`model/identity/`), and messages about missing files say less.
+ * `kind` should be cheap: it is often asked of files that are seldom there, such as `x.aria2` beside `x`.
  */
 export interface FileStore extends StoredPath {
   /**

@@ -14,7 +14,7 @@ const PLACE_BYTES = 2 ** 12;
  * @param parts folders of parts, or single files
  * @throws {TilereelError} if a file cannot be read
  */
-export async function modelDigest(parts: readonly (string | FileStore)[]): Promise<string> {
+export async function modelDigest(parts: readonly (string | FileStore | StoredFile)[]): Promise<string> {
   const pieces: BlobPart[] = [];
   for (const part of parts) {
     for (const file of await filesOf(part)) pieces.push(`${file.name}\n`, ...await piecesOf(file));
@@ -38,9 +38,9 @@ export async function sha256(pieces: BlobPart[]): Promise<string> {
   return new Uint8Array(digest).toHex();
 }
 
-async function filesOf(part: string | FileStore): Promise<StoredFile[]> {
-  const folder = folderAt(part);
-  if (await folder.kind() !== "folder") return [fileOf(folder)];
+async function filesOf(part: string | FileStore | StoredFile): Promise<StoredFile[]> {
+  const folder = typeof part === "string" ? folderAt(part) : part;
+  if (!("list" in folder) || await folder.kind() !== "folder") return [fileOf(folder)];
   const names = (await folder.list()).filter((name) => !name.startsWith(".")).sort();
   const kinds = await Promise.all(names.map((name) => folder.file(name).kind()));
   return names.filter((_, i) => kinds[i] === "file").map((name) => folder.file(name));

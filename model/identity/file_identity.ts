@@ -7,14 +7,14 @@ import { fileAt } from "../files/disk.ts";
 import { baseName, type StoredFile } from "../files/store.ts";
 import { fileDigest } from "./digest.ts";
 
-/** A path below the working folder as it was given; of any other path only the name. */
+/** A path below the working folder as it was given; of any other path, and of an address, only the name. */
 export function sharedName(path: string): string {
   const parts: string[] = [];
   for (const part of path.split(/[\\/]/)) {
     if (part === ".." && parts.length > 0 && parts.at(-1) !== "..") parts.pop();
     else if (part !== "" && part !== ".") parts.push(part);
   }
-  const isBelow = !/^([A-Za-z]:)?[\\/]/.test(path) && parts.length > 0 && parts[0] !== "..";
+  const isBelow = !/^(\w+:)?[\\/]/.test(path) && parts.length > 0 && parts[0] !== "..";
   return isBelow ? parts.join("/") : baseName(path);
 }
 

@@ -1,6 +1,6 @@
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import { fileOf } from "../files/disk.ts";
-import type { FileStore } from "../files/store.ts";
+import type { FileStore, StoredFile } from "../files/store.ts";
 import type { ModelVariant } from "../model_variant.ts";
 import { modelDigest, sha256 } from "./digest.ts";
 import { fileIdentity, sharedName } from "./file_identity.ts";
@@ -25,7 +25,7 @@ export interface ModelIdentity {
  */
 export async function modelIdentity(folder: ModelFolder, variant: ModelVariant = {}): Promise<ModelIdentity> {
   const { textEncoder, embeddings, loras, weightDtype } = variant;
-  const own: FileStore[] = [], given = {};
+  const own: (FileStore | StoredFile)[] = [], given = {};
   for (const [part, { replacedBy = [] }] of Object.entries(folder.family.parts)) {
     if (replacedBy.some((other) => variant[other] !== undefined)) continue;
     const place = await folder.component(part);
@@ -33,7 +33,7 @@ export async function modelIdentity(folder: ModelFolder, variant: ModelVariant =
     else {
       Object.assign(given, await givenIdentity(part, place));
       // Beside a single file, the model's own configuration counts.
-      const config = place.folder("config.json");
+      const config = place.file("config.json");
       if (await place.kind() === "file" && await config.kind()) own.push(config);
     }
   }

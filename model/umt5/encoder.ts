@@ -56,7 +56,7 @@ export class Umt5Encoder implements TextEncoder {
     }
   }
 
-  /** The text as {@link encode} gives it, but with what the encoder makes of the padding left in. */
+  /** The text as {@link encode} gives it, before the outputs of padded tokens are set to zero. */
   async lastHiddenState(prompts: readonly TokenizedPrompt[], options?: TextEncodeOptions): Promise<Tensor> {
     const { gpu, config, source } = this;
     const { layers, vocabSize, dModel, eps } = config, tokens = prompts[0]?.ids.length ?? 0;

@@ -21,7 +21,7 @@ export interface WeightDeltas {
   readonly path: string;
   /** The most bytes that it needs on the GPU: its own tensors, and a part of a delta. */
   readonly bytes: number;
-  /** The names of all weights that it adds to, as the family has them; a name that the family does not know, as stored. */
+  /** The family's names of all weights that it adds to. A name that the family does not know is as it is in the file. */
   readonly names: readonly string[];
   /**
    * The delta of a matrix or a vector.

@@ -13,11 +13,11 @@ Deno.test("a container opens the files that are recognised as its own, whatever 
     ending: "gguf",
     open: (file) => (sizes.push(file.size), Promise.resolve(randomSource([{ name: "a", shape: [2] }]))),
   };
-  using source = await openContainer(file, "weights", [SAFETENSORS, toy]);
+  using source = await openContainer(file, "a file of weights", [SAFETENSORS, toy]);
   assertEquals([source.names(), sizes], [["a"], [8]]);
   await assertRejects(
-    () => openContainer(file, "weights", [SAFETENSORS]),
+    () => openContainer(file, "a file of weights", [SAFETENSORS]),
     TilereelError,
-    "model.bin is a GGUF file, which is not supported, but weights was expected; download the safetensors version",
+    "model.bin is a GGUF file, which is not supported, but a file of weights was expected; download the safetensors version",
   );
 });

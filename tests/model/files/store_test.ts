@@ -6,8 +6,11 @@ import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { fileAt, folderAt } from "../../../model/files/disk.ts";
 import { isNotFound } from "../../../model/files/file_error.ts";
+import { blobFolder } from "../../../model/files/blobs.ts";
+import { httpFolder } from "../../../model/files/http.ts";
 import { memoryFile, memoryFolder } from "../../../model/files/memory.ts";
 import { type FileStore, readBytes, type StoredFile } from "../../../model/files/store.ts";
+import { modelIdentity } from "../../../model/identity/model_identity.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { inTempDir, MODEL } from "../../process.ts";
@@ -54,6 +57,41 @@ async function checkFiles(store: FileStore): Promise<void> {
 }
 
 Deno.test("a folder in memory", () => checkFolders(memoryFolder(FILES, "dropped")));
+
+Deno.test("a folder of blobs", () => {
+  const blobs = Object.entries(FILES).map(([name, bytes]) => [name, new Blob([bytes])] as const);
+  return checkFolders(blobFolder(new Map(blobs), "dropped"));
+});
+
+Deno.test("a folder at an address is read by ranges, and a model is identified there as on disk", async () => {
+  const models = await filesIn(MODEL), files: Record<string, Uint8Array> = { ...FILES, ...models };
+  let ranges = true;
+  await using server = Deno.serve({ port: 0, onListen: () => {} }, ({ url, method, headers }) => {
+    const bytes = files[new URL(url).pathname.slice(1)];
+    if (!bytes) return new Response(null, { status: 404 });
+    const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(headers.get("range") ?? "") ?? [];
+    if (method === "HEAD") return new Response(null, { headers: { "content-length": String(bytes.length) } });
+    if (start === undefined || !ranges) return new Response(bytes.slice());
+    return new Response(bytes.slice(Number(start), Number(end) + 1), { status: 206 });
+  });
+  const store = httpFolder(`http://localhost:${server.addr.port}`);
+  await checkFiles(store);
+  await assertRejects(() => store.list(), TilereelError, "cannot be listed");
+  const folder = await openModelFolder(store), onDisk = await openModelFolder(MODEL);
+  using model = await folder.family.open(folder);
+  const name = model.weights.names()[0]!, bytes = await model.weights.read(name);
+  using weights = await openCheckpoint(await onDisk.component("transformer"), "diffusion_pytorch_model");
+  assertEquals(bytes, await weights.read(name));
+  const listed = httpFolder(store.path, Object.keys(models));
+  assertEquals(await modelIdentity(await openModelFolder(listed)), await modelIdentity(onDisk));
+  const vae = "vae/diffusion_pytorch_model.safetensors", parts = (store: FileStore) => ({ vae: store.file(vae) });
+  assertEquals(
+    await modelIdentity(await openModelFolder(listed, parts(store))),
+    await modelIdentity(await openModelFolder(MODEL, parts(folderAt(MODEL)))),
+  );
+  ranges = false;
+  await assertRejects(() => readBytes(store.file("a.txt")), TilereelError, "came as 0 bytes (200)");
+});
 
 Deno.test("a file in memory in place of a model is recognised", async () => {
   const refused = (path: string, message: string) =>
