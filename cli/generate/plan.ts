@@ -7,6 +7,7 @@ import {
   type ReadyMethods,
   readyMethods,
 } from "../../tools/program/clip/method_options.ts";
+import { createScheduler } from "../../model/schedulers/scheduler.ts";
 import { stepsOf } from "../../model/schedulers/sigmas.ts";
 import { batchOptions, type BatchValues } from "./batch_options.ts";
 import { type Clip, planClips } from "./clip_plan.ts";
@@ -112,14 +113,15 @@ export class PlanningModel implements Disposable {
   /**
    * A clip with everything it is made with. Whether it fits the GPU's memory shows only when it is rendered.
    *
-   * @throws {TilereelError} if its values contradict one another, the model cannot make its size or length, or a file
+   * @throws {TilereelError} if its values contradict one another, the model cannot make its size, length or steps, or a file
    * that they name cannot be used
    */
   async ready(clip: Clip): Promise<ReadyClip> {
     try {
       const methods = await this.#readyMethods(valuesOf(clip.values, methodOptions));
-      const { defaults, family } = this.parts.opened, settings = clipSettings(clip, defaults);
+      const { defaults, family, scheduler } = this.parts.opened, settings = clipSettings(clip, defaults);
       checkClip(family.multiples, settings);
+      createScheduler(scheduler, { ...settings, kind: settings.scheduler });
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
       const record = plannedRecord({ ...this.parts, settings, methods, quality });
       return { ...clip, settings, methods, quality, record };
