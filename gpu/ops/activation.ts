@@ -31,13 +31,15 @@ fn gelu_tanh_slope(x: f32) -> f32 {
   let du = 0.7978845608028654 * (1.0 + 0.134145 * x * x);
   return 0.5 * (1.0 + t) + select(0.0, 0.5 * x * (1.0 - t * t) * du, abs(u) < 10.0);
 }
-fn silu_slope(x: f32) -> f32 {
-  let s = 1.0 / (1.0 + exp(-x));
-  return s * (1.0 + x * (1.0 - s));
+// Of x times the logistic function of c·x: silu, and quick GELU.
+fn silu_slope(x: f32, c: f32) -> f32 {
+  let s = 1.0 / (1.0 + exp(-c * x));
+  return s * (1.0 + c * x * (1.0 - s));
 }
 fn slope(x: f32, kind: u32) -> f32 {
   if (kind == ${ACTIVATIONS.gelu_tanh}u) { return gelu_tanh_slope(x); }
-  if (kind == ${ACTIVATIONS.silu}u) { return silu_slope(x); }
+  if (kind == ${ACTIVATIONS.silu}u) { return silu_slope(x, 1.0); }
+  if (kind == ${ACTIVATIONS.quick_gelu}u) { return silu_slope(x, 1.702); }
   return 1.0;
 }`,
   body: `  var v = slope(x[i], p.kind);

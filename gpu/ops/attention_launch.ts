@@ -68,8 +68,11 @@ export function orderStride({ order }: AttentionPlan): number {
  */
 export function headDimOf(gpu: Gpu, q: Tensor, heads: number): number {
   const headDim = q.dim(-1) / heads;
-  if (gpu.kernels.plain ? headDim % 4 !== 0 : ![16, 32, 64, 128].includes(headDim)) {
-    throw new Error(`attention: ${heads} heads of ${headDim}`);
-  }
+  if (attentionHeadDim(gpu, headDim) !== headDim) throw new Error(`attention: ${heads} heads of ${headDim}`);
   return headDim;
+}
+
+/** The smallest head dimension of at least `headDim` that a kernel of the device supports; undefined if there is none. */
+export function attentionHeadDim(gpu: Gpu, headDim: number): number | undefined {
+  return gpu.kernels.plain ? 4 * Math.ceil(headDim / 4) : [16, 32, 64, 128].find((dim) => dim >= headDim);
 }

@@ -3,6 +3,7 @@ import type { Check, ParityCase, ParityContext } from "./case.ts";
 import { hunyuanTransformer } from "./hunyuan/transformer.ts";
 import { vortaHunyuan, vortaHunyuanTrain } from "./hunyuan/vorta.ts";
 import { hunyuanVae } from "./hunyuan/vae.ts";
+import { tinyClipText, tinyLlama } from "./hunyuan/text_encoders.ts";
 import { demoPipeline } from "./pipeline.ts";
 import { schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
@@ -21,6 +22,8 @@ const CASES: readonly ParityCase[] = [
   schedulers,
   tinyUmt5,
   demoTextEncoder,
+  tinyLlama,
+  tinyClipText,
   transformer,
   hunyuanTransformer,
   stepCaches,

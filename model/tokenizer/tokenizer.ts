@@ -47,6 +47,10 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
     ? await readClipVocabulary(vocab, folder.file("merges.txt"))
     : await readJsonObject(json);
   const { path } = from, { tokenizer, start, end } = opened(description, path);
+  // LLaMA 3's first files leave this to transformers' `LlamaTokenizerFast`, which puts it first unless it is told not to.
+  const first = tokenizer.token_to_id(specialToken(config.bos_token) ?? "");
+  const leftOut = start.length + end.length === 0 && config.add_bos_token !== false;
+  if (leftOut && first !== undefined) start.push(first);
 
   const framing = start.length + end.length;
   if (framing === 0) {

@@ -16,7 +16,7 @@ import { indexInPanels, type PanelShape } from "./pack.ts";
 /**
  * The activations that a linear layer can end with. The numbers are the values of the kernel's `activation` parameter.
  */
-export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2 } as const;
+export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2, quick_gelu: 3 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
 /** The buffers. Those along the outputs have elements of one number or of four. `y` may be in panels. */
@@ -61,6 +61,7 @@ fn silu(x: f32) -> f32 { return x / (1.0 + exp(-x)); }
 fn activate(x: f32, kind: u32) -> f32 {
   if (kind == ${ACTIVATIONS.gelu_tanh}u) { return gelu_tanh(x); }
   if (kind == ${ACTIVATIONS.silu}u) { return silu(x); }
+  if (kind == ${ACTIVATIONS.quick_gelu}u) { return x / (1.0 + exp(-1.702 * x)); }
   return x;
 }`;
 

@@ -1,0 +1,101 @@
+import type { Gpu } from "../../gpu/gpu.ts";
+import { causalAttention } from "../../gpu/ops/causal_attention.ts";
+import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
+import { rotateHalves } from "../../gpu/ops/rotate_halves.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { PartWeights } from "../family.ts";
+import { Linear } from "../layers/linear.ts";
+import type { Weights } from "../weights/weights.ts";
+import type { LlamaConfig } from "./config.ts";
+
+/** The weights of one block on the GPU. */
+export interface LlamaBlock {
+  readonly attentionNorm: Tensor;
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+  readonly o: Linear;
+  readonly feedForwardNorm: Tensor;
+  /** The half of the feed-forward that goes through SiLU. */
+  readonly gate: Linear;
+  /** The half it is multiplied by. */
+  readonly up: Linear;
+  readonly down: Linear;
+}
+
+const BLOCK = /^layers\.\d+\./;
+
+/**
+ * How the files of its weights are read. `LlamaForCausalLM` and LLaVA have prefixes before the names. Of the embedding
+ * table only rows are uploaded.
+ */
+export const LLAMA_WEIGHTS: PartWeights = {
+  stem: "model",
+  names: (stored) => stored.replace(/^(?:language_model\.)?model\./, ""),
+  block: BLOCK,
+  used: (name) => BLOCK.test(name),
+};
+
+/**
+ * Uploads a block.
+ *
+ * @param weights scoped to the block
+ * @throws {TilereelError} if a tensor is missing, has another shape, or does not fit the GPU
+ */
+export async function loadLlamaBlock(weights: Weights, config: LlamaConfig): Promise<LlamaBlock> {
+  const { dim, ffnDim, heads, keyHeads, headDim } = config;
+  const load = (name: string, outputs: number, inputs: number) =>
+    Linear.load(weights, name, outputs, inputs, { bias: false });
+  return {
+    attentionNorm: await weights.vector("input_layernorm.weight", [dim]),
+    q: await load("self_attn.q_proj", heads * headDim, dim),
+    k: await load("self_attn.k_proj", keyHeads * headDim, dim),
+    v: await load("self_attn.v_proj", keyHeads * headDim, dim),
+    o: await load("self_attn.o_proj", dim, heads * headDim),
+    feedForwardNorm: await weights.vector("post_attention_layernorm.weight", [dim]),
+    gate: await load("mlp.gate_proj", ffnDim, dim),
+    up: await load("mlp.up_proj", ffnDim, dim),
+    down: await load("mlp.down_proj", dim, ffnDim),
+  };
+}
+
+/** The values that all blocks share in one run. */
+export interface LlamaSequence {
+  /** See `causalMask`. */
+  readonly mask: Tensor;
+  /** [batch], u32: tokens of each prompt that are not padding */
+  readonly lengths: Tensor;
+  /** [tokens, head dim / 2, 2]: see `rotateHalves` */
+  readonly rope: Tensor;
+}
+
+/**
+ * Records one block.
+ *
+ * @param x [batch, tokens, dim], f32
+ * @returns the same shape
+ */
+export function runLlamaBlock(gpu: Gpu, block: LlamaBlock, config: LlamaConfig, x: Tensor, of: LlamaSequence): Tensor {
+  const { heads, keyHeads, eps, ffnDim } = config;
+  return gpu.scope(() => {
+    const attended = gpu.scope(() => {
+      const normed = block.q.share(gpu, rmsNorm(gpu, x, block.attentionNorm, eps));
+      const [q, k] = [block.q, block.k].map((of) => of.apply(gpu, normed)) as [Tensor, Tensor];
+      const mixed = causalAttention(
+        gpu,
+        rotateHalves(gpu, q, of.rope),
+        rotateHalves(gpu, k, of.rope),
+        block.v.apply(gpu, normed),
+        { heads, keyHeads, mask: of.mask, keyLengths: of.lengths },
+      );
+      return block.o.apply(gpu, mixed, { residual: x });
+    });
+    const normed = block.gate.share(gpu, rmsNorm(gpu, attended, block.feedForwardNorm, eps));
+    const gate = block.gate.apply(gpu, normed, { activation: "silu" });
+    // Each row is a batch item of its own here, so that its gate is its own too.
+    const hidden = block.up.applyInto(gpu, normed, block.down, {
+      gate: { tensor: gate.reshape([gate.size / ffnDim, 1, ffnDim]), index: 0 },
+    });
+    return block.down.apply(gpu, hidden, { residual: attended });
+  });
+}
