@@ -63,7 +63,7 @@ export interface CausalAttentionOptions {
 }
 
 /**
- * Attention in which a token sees itself and those before it, with the scale 1 / √(head dim). Heads may have any even
+ * Attention in which a token sees itself and those before it, with the scale 1 / √(head dim). Heads may have any
  * dimension up to 128.
  *
  * @param q [batch, tokens, heads · head dim], f32

@@ -3,11 +3,15 @@ import { gridOf, product } from "../attention/grid.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import { openPart, partConfig } from "../checkpoint/open_part.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import { CLIP_TEXT_WEIGHTS } from "../clip/block.ts";
 import type { Family, FamilyModel } from "../family.ts";
 import { classifierFreeGuidance, embeddedGuidance } from "../guidance.ts";
+import { LLAMA_WEIGHTS } from "../llama/block.ts";
+import { TextPromptEncoder } from "../prompt_encoder.ts";
 import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
 import type { ClipSize } from "../video_size.ts";
 import { type TransformerConfig, transformerConfig } from "./config.ts";
+import { hunyuanEncoders } from "./prompt.ts";
 import { HunyuanVideoTransformer3DModel } from "./transformer.ts";
 import { TRANSFORMER_WEIGHTS } from "./weights.ts";
 
@@ -23,9 +27,14 @@ export const HUNYUAN: Family = {
     vae: { classes: ["AutoencoderKLHunyuanVideo"] },
     scheduler: { classes: ["FlowMatchEulerDiscreteScheduler"] },
     tokenizer: { optional: true, replacedBy: ["embeddings"] },
-    text_encoder: { classes: ["LlamaModel"], ...TEXT },
+    text_encoder: { classes: ["LlamaModel"], ...TEXT, weights: LLAMA_WEIGHTS },
     tokenizer_2: { optional: true, replacedBy: ["embeddings"] },
-    text_encoder_2: { classes: ["CLIPTextModel"], optional: true, replacedBy: ["embeddings"] },
+    text_encoder_2: {
+      classes: ["CLIPTextModel"],
+      optional: true,
+      replacedBy: ["embeddings"],
+      weights: CLIP_TEXT_WEIGHTS,
+    },
   },
   models: ["hunyuanvideo-community/HunyuanVideo"],
   defaults: { width: 1280, height: 720, frames: 129, fps: 24, steps: 50, guidance: 6, textTokens: 256 },
@@ -87,10 +96,8 @@ export function hunyuanModel({ folder, scheduler, config, weights }: HunyuanFile
     passes: guidanceEmbeds ? embeddedGuidance : classifierFreeGuidance,
     loadTransformer: (gpu, options) => HunyuanVideoTransformer3DModel.load(gpu, weights, config, options),
     loadVae: () => Promise.reject(notYet(folder.path, "autoencoder")),
-    promptEncoder: () => ({
-      encode: () => Promise.reject(notYet(folder.path, "text encoders")),
-      [Symbol.dispose]() {},
-    }),
+    promptEncoder: (gpu, options) =>
+      new TextPromptEncoder(gpu, { ...{ folder, textDim, ...options }, encoders: hunyuanEncoders(config) }),
     [Symbol.dispose]: () => weights.close(),
   };
 }

@@ -16,7 +16,7 @@ import { assertClose, exceptPlain, randn, testVariants, toBf16 } from "../../gpu
 import { productVariants } from "../../product_variants.ts";
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
-const silu = (x: number) => x / (1 + Math.exp(-x));
+const silu = (x: number) => x / (1 + Math.exp(-x)), quickGelu = (x: number) => silu(1.702 * x) / 1.702;
 
 /** x·wᵀ + b in float64. */
 function linearReference(x: Float32Array, w: Float32Array, b: Float32Array, k: number): Float64Array {
@@ -107,7 +107,7 @@ testVariants("linear with bf16 and f16 weights, activation, gate and residual", 
   for (
     const [dtype, packed, w] of [["bf16", bf16.packed, bf16.values], ["f16", new Uint8Array(f16.buffer), f16]] as const
   ) {
-    for (const [name, act] of [["gelu_tanh", gelu], ["silu", silu], ["none", (v: number) => v]] as const) {
+    for (const [name, act] of [["gelu_tanh", gelu], ["silu", silu], ["quick_gelu", quickGelu], ["none", (v: number) => v]] as const) {
       const ref = new Float64Array(m * n);
       for (let i = 0; i < m; i++) {
         for (let j = 0; j < n; j++) {

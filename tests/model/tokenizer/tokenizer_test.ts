@@ -129,6 +129,30 @@ for (const [kind, pad_token] of [["llama", "<pad>"], ["clip", "<|endoftext|>"]] 
   });
 }
 
+Deno.test("LLaMA 3's first files have no template: the start token comes first once all the same", async () => {
+  const json = await unzippedJson("llama.json", "bpe"), pad_token = "<pad>", bos_token = "<|begin_of_text|>";
+  const without = { ...json, post_processor: json.post_processor.processors[0] };
+  assertEquals(without.post_processor.type, "ByteLevel");
+  const ids = async (tokenizer: unknown, config: object) => {
+    const files = { "tokenizer.json": JSON.stringify(tokenizer), "tokenizer_config.json": JSON.stringify(config) };
+    let encoded: number[] = [];
+    await inFolder(files, async (folder) => {
+      const { ids, length } = (await loadTokenizer(folder)).encode("a red circle<|eot_id|>", 64);
+      encoded = [...ids.subarray(0, length)];
+    });
+    return encoded;
+  };
+  const expected = await ids(json, { pad_token });
+  assertEquals([expected[0], expected.at(-1), expected.filter((id) => id === 1500).length], [1500, 1502, 1]);
+  for (const tokenizer of [json, without]) {
+    assertEquals(await ids(tokenizer, { pad_token, bos_token }), expected);
+    assertEquals(await ids(tokenizer, { pad_token, bos_token: { content: bos_token }, add_bos_token: true }), expected);
+  }
+  for (const config of [{ pad_token }, { pad_token, bos_token, add_bos_token: false }]) {
+    await assertRejects(() => ids(without, config), TilereelError, "puts no token around a text");
+  }
+});
+
 Deno.test("vocab.json without merges.txt, or of another model than CLIP", () =>
   inFolder({ "tokenizer_config.json": CONFIG, "vocab.json": '{"a": 0}' }, async (folder) => {
     await assertRejects(() => loadTokenizer(folder), TilereelError, "but CLIP's vocabulary was expected");
