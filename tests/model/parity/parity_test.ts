@@ -40,6 +40,8 @@ const PARTS = [
   "tiny_lora lora_comfy_diff",
   "tiny_vae",
   "tiny_hunyuan_vae",
+  "tiny_llama",
+  "tiny_clip_text",
   "demo_pipeline_small video",
   "vorta_attention_a",
   "vorta_hunyuan_a",
