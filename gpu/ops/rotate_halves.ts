@@ -23,6 +23,8 @@ const KERNEL = perElement({
  */
 export function rotateHalves(gpu: Gpu, x: Tensor, rope: Tensor): Tensor {
   const [, tokens, dim] = x.shape as [number, number, number], half = rope.dim(1);
-  if (rope.dim(0) !== tokens || dim % (2 * half) !== 0) throw new Error(`rotateHalves: x [${x.shape}], [${rope.shape}]`);
+  if (rope.dim(0) !== tokens || dim % (2 * half) !== 0) {
+    throw new Error(`rotateHalves: x [${x.shape}], [${rope.shape}]`);
+  }
   return runPerElement(gpu, KERNEL, { x, rope, y: gpu.tensor(x.shape) }, { dim, tokens, half });
 }

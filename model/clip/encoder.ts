@@ -12,14 +12,7 @@ import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
 import { checkTextDim, type TextEncodeOptions, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
 import type { WeightOptions } from "../weights/weight_options.ts";
-import {
-  CLIP_TEXT_WEIGHTS,
-  FINAL_NORM,
-  loadClipTextBlock,
-  loadNorm,
-  POSITIONS,
-  runClipTextBlock,
-} from "./block.ts";
+import { CLIP_TEXT_WEIGHTS, FINAL_NORM, loadClipTextBlock, loadNorm, POSITIONS, runClipTextBlock } from "./block.ts";
 import { type ClipTextConfig, readClipTextConfig } from "./config.ts";
 
 /**

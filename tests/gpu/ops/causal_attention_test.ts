@@ -26,7 +26,10 @@ for (
   const name = `${batch}x${tokens}, ${heads} heads of ${headDim} on ${keyHeads}${lengths ? `, ${lengths} valid` : ""}`;
   testVariants(`causal attention: ${name}`, async ({ gpu, bound }) => {
     const q = randn(batch * tokens * heads * headDim, 1);
-    const [k, v] = [2, 3].map((seed) => randn(batch * tokens * keyHeads * headDim, seed)) as [Float32Array, Float32Array];
+    const [k, v] = [2, 3].map((seed) => randn(batch * tokens * keyHeads * headDim, seed)) as [
+      Float32Array,
+      Float32Array,
+    ];
     const upload = (x: Float32Array) => gpu.upload(x, [batch, tokens, x.length / batch / tokens]);
     const y = causalAttention(gpu, upload(q), upload(k), upload(v), {
       ...{ heads, keyHeads, mask: causalMask(gpu, heads, tokens) },

@@ -107,7 +107,12 @@ testVariants("linear with bf16 and f16 weights, activation, gate and residual", 
   for (
     const [dtype, packed, w] of [["bf16", bf16.packed, bf16.values], ["f16", new Uint8Array(f16.buffer), f16]] as const
   ) {
-    for (const [name, act] of [["gelu_tanh", gelu], ["silu", silu], ["quick_gelu", quickGelu], ["none", (v: number) => v]] as const) {
+    for (
+      const [name, act] of [["gelu_tanh", gelu], ["silu", silu], ["quick_gelu", quickGelu], [
+        "none",
+        (v: number) => v,
+      ]] as const
+    ) {
       const ref = new Float64Array(m * n);
       for (let i = 0; i < m; i++) {
         for (let j = 0; j < n; j++) {

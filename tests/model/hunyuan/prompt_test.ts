@@ -31,7 +31,9 @@ async function withTinyModel(run: (folder: string) => Promise<void>): Promise<vo
     await Deno.writeTextFile(join(folder, path), JSON.stringify(value));
   };
   const tokenizer = async (path: string, kind: string, size: number, added: Record<string, number>, post: object) => {
-    const json = JSON.parse(new TextDecoder().decode(gunzipSync(await Deno.readFile(`${FIXTURES}/bpe/${kind}.json.gz`))));
+    const json = JSON.parse(
+      new TextDecoder().decode(gunzipSync(await Deno.readFile(`${FIXTURES}/bpe/${kind}.json.gz`))),
+    );
     const vocab = Object.entries<number>(json.model.vocab).filter(([, id]) => id < size);
     const added_tokens = Object.entries(added).map(([content, id]) => ({ content, id, special: true }));
     const model = { ...json.model, vocab: { ...Object.fromEntries(vocab), ...added }, merges: [] };
@@ -51,14 +53,16 @@ async function withTinyModel(run: (folder: string) => Promise<void>): Promise<vo
     const config = JSON.parse(await Deno.readTextFile(`${FIXTURES}/tiny_clip_text/config.json`));
     await write("text_encoder_2/config.json", { ...config, max_position_embeddings: 77 });
     using source = await openSafetensors(`${FIXTURES}/tiny_clip_text/model.safetensors`);
-    const tensors = await Promise.all(source.names().map(async (name) => {
-      const positions = name.includes("position_embedding");
-      const data = positions ? randn(77 * 48, 1) : await readFloat32(source, name);
-      return [`text_model.${name}`, {
-        ...{ dtype: "F32", data } as const,
-        shape: positions ? [77, 48] : source.info(name).shape,
-      }] as const;
-    }));
+    const tensors = await Promise.all(
+      source.names().map(async (name) => {
+        const positions = name.includes("position_embedding");
+        const data = positions ? randn(77 * 48, 1) : await readFloat32(source, name);
+        return [`text_model.${name}`, {
+          ...{ dtype: "F32", data } as const,
+          shape: positions ? [77, 48] : source.info(name).shape,
+        }] as const;
+      }),
+    );
     await writeSafetensors(`${folder}/text_encoder_2/model.safetensors`, Object.fromEntries(tensors));
     await run(folder);
   } finally {
@@ -92,6 +96,6 @@ testVariants("prompts become text with a length, and one vector", ({ gpu }) =>
     // A vocabulary of single characters has no words, which is noted, too.
     const cut = notes.filter((note) => note.startsWith("the model reads 100 tokens, so the last "));
     assertEquals(cut.length, 1, notes.join("\n"));
-    for (const of of [first!, second!, short!]) [of.text, of.pooled!].forEach((tensor) => gpu.release(tensor));
+    for (const  of of[first!, second!, short!]) [of.text, of.pooled!].forEach((tensor) => gpu.release(tensor));
     gpu.release(text!);
   }));
