@@ -64,7 +64,7 @@ testVariants("LLaMA under the names that LLaVA has it by", async (variant) => {
   const { gpu } = variant, { ids, numbers } = await reference(LLAMA, "hidden_states.-3");
   const source = await openPart(LLAMA, LLAMA_WEIGHTS);
   const names = source.names().map((name) => [`language_model.model.${name}`, name] as const);
-  const stored = names.map(([llava, name]) => [LLAMA_WEIGHTS.names!(llava), { source, name }] as const);
+  const stored = names.map(([llava, name]) => [LLAMA_WEIGHTS.names!(llava) as string, { source, name }] as const);
   const view = new TensorView(source.path, new Map(stored), [source]);
   const config = await readLlamaConfig(`${LLAMA}/config.json`);
   const encoder = new LlamaEncoder(gpu, config, view, { skippedLayers: 2, cropStart: 0 });
