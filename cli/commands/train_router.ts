@@ -47,7 +47,7 @@ async function run(values: RouterValues): Promise<number> {
     stopping: "Stopping after this sample; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
     open: async (work, cleanUp) => {
       const { gpu, onProgress } = work, data = await openData(values, work, folder);
-      const weights = cleanUp.use(await openWeightOptions(gpu, folder.family, loadedAs(variantOf(values))));
+      const weights = cleanUp.use(await openWeightOptions(gpu, folder.family, loadedAs(await variantOf(values))));
       const loading = { ...weights.of("transformer"), onProgress };
       const transformer = cleanUp.use(await model.loadTransformer(gpu, loading));
       const note = coarseNote(grid, settings);

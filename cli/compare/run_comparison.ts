@@ -48,7 +48,7 @@ export async function runComparison(
   const { description: { name: adapter, source }, precision } = work.gpu.settings;
   const folder = await openNamedFolder(values);
   using opened = await folder.family.open(folder);
-  const identity = await modelIdentity(folder, variantOf(values));
+  const identity = await modelIdentity(folder, await variantOf(values));
   const made = { model: values.model, identity, opened };
   const wanted = plan.prompts.map(({ prompt, seed, values }) =>
     settings.map((setting): Wanted => {

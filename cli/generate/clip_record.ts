@@ -34,8 +34,17 @@ function shown(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}…"` : text;
 }
 
-/** Keys that name a file, or a list of files. Their contents are not in the record, but their digests are. */
-export const FILE_KEYS = ["router", "tiles", "textEncoder", "lora", "embeddings", "latents"] as const;
+/** Keys that name a file or a folder, or a list of files. Their contents are not in the record, but their digests are. */
+export const FILE_KEYS = [
+  "router",
+  "tiles",
+  "transformer",
+  "vae",
+  "textEncoder",
+  "lora",
+  "embeddings",
+  "latents",
+] as const;
 
 /** One of {@linkcode FILE_KEYS}. */
 export type FileKey = typeof FILE_KEYS[number];

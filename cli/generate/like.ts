@@ -1,9 +1,10 @@
 import { dirname, join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
+import { isFolder } from "../../model/files/output.ts";
 import { ownFile } from "../../model/own_files.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
-import { fileDigest } from "../../model/identity/digest.ts";
+import { fileDigest, modelDigest } from "../../model/identity/digest.ts";
 import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { attentionOptions } from "../../tools/program/clip/attention_options.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
@@ -116,12 +117,17 @@ async function findFile(
   const own = key === "router" || key === "tiles" ? await ownFile(model, key) : undefined;
   const places = typeof name === "string" ? [name, join(dirname(file), name), ...own ? [own.path] : []] : [];
   for (const place of places) {
-    if (await exists(place).catch(() => false) && await fileDigest(place) === digest) return place;
+    if (await exists(place).catch(() => false) && await digestOf(place) === digest) return place;
   }
   throw new TilereelError(
     `--like ${file}: it was made with the ${optionName(key)} file ${cut(name)}, which is not in this folder or has ` +
       `changed: name the file with --${optionName(key)} FILE`,
   );
+}
+
+/** As in the record: of a file, or of a part's folder. */
+async function digestOf(place: string): Promise<string> {
+  return await isFolder(place) ? (await modelDigest([place])).slice(0, 16) : await fileDigest(place);
 }
 
 function cut(value: unknown): string {

@@ -11,7 +11,7 @@ import { createScheduler } from "../../model/schedulers/scheduler.ts";
 import { stepsOf } from "../../model/schedulers/sigmas.ts";
 import { batchOptions, type BatchValues } from "./batch_options.ts";
 import { type Clip, planClips } from "./clip_plan.ts";
-import { type ClipSettings, clipSettings } from "../../tools/program/clip/clip_settings.ts";
+import { type ClipSettings, clipSettings, optionName } from "../../tools/program/clip/clip_settings.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
@@ -22,6 +22,7 @@ import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
 import { formatOf } from "../../model/video/write_video.ts";
 import { checkClip } from "../../model/video_size.ts";
 import { plannedRecord, type RecordParts } from "../../tools/program/clip/record.ts";
+import { FILE_KEYS } from "./clip_record.ts";
 import { type Like, readLike } from "./like.ts";
 import type { PlannedClip } from "./made_already.ts";
 import type { WorkshopValues } from "./workshop.ts";
@@ -100,7 +101,7 @@ export class PlanningModel implements Disposable {
     const dir = model ?? embeddedModelDir(), folder = await openNamedFolder(values);
     using cleanUp = new DisposableStack();
     const opened = cleanUp.use(await folder.family.open(folder));
-    const identity = await modelIdentity(folder, { ...variantOf(values), embeddings });
+    const identity = await modelIdentity(folder, { ...await variantOf(values), embeddings });
     const noise = await fileIdentity("latents", latents, "a safetensors file with start noise");
     return new PlanningModel(dir, { model, identity, latents: noise, opened }, cleanUp.move());
   }
@@ -146,13 +147,13 @@ export class PlanningModel implements Disposable {
 
 /** Files of a record that options of the command line replace. */
 function replacedFiles(given: GenerateValues, prompt: string | undefined): string[] {
-  const { embeddings, latents, seed, count = 1, prompts, "text-encoder": textEncoder } = given;
+  const { embeddings, seed, count = 1, prompts, "text-encoder": textEncoder } = given;
   const isOther = prompt !== undefined || prompts !== undefined || given.negative !== undefined;
   return [
-    ...latents !== undefined || seed !== undefined || count > 1 ? ["latents"] : [],
-    ...given.lora === undefined ? [] : ["lora"],
-    ...embeddings !== undefined || textEncoder !== undefined || isOther ? ["embeddings"] : [],
-    ...embeddings !== undefined || textEncoder !== undefined ? ["text-encoder"] : [],
+    ...FILE_KEYS.map(optionName).filter((option) => (given as Readonly<Record<string, unknown>>)[option] !== undefined),
+    ...seed !== undefined || count > 1 ? ["latents"] : [],
+    ...textEncoder !== undefined || isOther ? ["embeddings"] : [],
+    ...embeddings !== undefined ? ["text-encoder"] : [],
   ];
 }
 

@@ -4,6 +4,7 @@ import { isNotFound } from "../files/file_error.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 import { readJsonObject } from "./json.ts";
 import { type Container, openContainer } from "./container.ts";
+import { recogniseFile } from "./recognise.ts";
 import { SAFETENSORS } from "./safetensors.ts";
 import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
@@ -47,6 +48,13 @@ export async function openCheckpoint(place: string | FileStore, stem: string): P
       ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
       : `${path} holds no ${ENDINGS.join(" or ")} weights (${expected}), only ${other}; convert it to safetensors`,
   );
+}
+
+/** Whether there is a folder, or a file that is recognised as one of weights. */
+export async function holdsWeights(place: FileStore): Promise<boolean> {
+  if (await place.kind() !== "file") return await place.kind() === "folder";
+  const { kind } = await recogniseFile(fileOf(place));
+  return kind !== "unknown" && CONTAINERS.some(({ kinds }) => kinds.includes(kind));
 }
 
 async function openShards(folder: FileStore, index: StoredFile): Promise<TensorSource> {

@@ -1,5 +1,8 @@
+import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
+import { folderAt } from "../../model/files/disk.ts";
 import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { holdsWeights } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { familyNames } from "../../model/families.ts";
 import { loadedAs, type ModelVariant } from "../../model/model_variant.ts";
@@ -36,12 +39,23 @@ export const trainedModelOptions = inGroup("Model", {
     short: "m",
     value: "DIR",
     help: `Folder of a text-to-video model of ${familyNames()} in the diffusers layout.`,
-    elsewhere: ["model-path", "diffusion-model", "ckpt-dir", "M", "pretrained-model-path"],
+    elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
     default: "the embedded demo model",
   }),
+  transformer: path({
+    value: "FILE",
+    help: "Use this transformer instead of the model's own: a safetensors file, also of ComfyUI, or a part's folder.",
+    elsewhere: ["diffusion-model", "unet", "dit"],
+  }),
+  vae: path({
+    value: "FILE",
+    help: "Use this VAE instead of the model's own: a safetensors file, or a part's folder.",
+    elsewhere: ["vae-path", "vae-model"],
+  }),
   "text-encoder": path({
-    value: "FILE.onnx",
-    help: "Run this ONNX file as the text encoder instead of the model's own.",
+    value: "FILE",
+    help: "Use this text encoder instead of the model's own: a safetensors file, a part's folder, or an ONNX model.",
+    elsewhere: ["t5xxl", "t5"],
   }),
   lora: many(notation<{ readonly file: string; readonly strength: number }>(
     {
@@ -74,10 +88,15 @@ export const modelOptions = { ...trainedModelOptions, weights: weightsOption, pr
 export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly weights: typeof weightsOption }>;
 
 /** The part of them that changes its results. */
-export function variantOf(
-  { "text-encoder": textEncoder, lora: loras, "weight-dtype": weightDtype }: ModelValues,
-): ModelVariant {
-  return { textEncoder, loras, weightDtype };
+export async function variantOf(
+  { transformer, vae, "text-encoder": encoder, lora: loras, "weight-dtype": weightDtype }: ModelValues,
+): Promise<ModelVariant> {
+  const ofWeights = encoder !== undefined && await holdsWeights(folderAt(encoder));
+  const parts = Object.entries({ transformer, vae, text_encoder: ofWeights ? encoder : undefined });
+  return {
+    parts: Object.fromEntries(parts.flatMap(([part, place]) => place === undefined ? [] : [[part, place]])),
+    ...{ textEncoder: ofWeights ? undefined : encoder, loras, weightDtype },
+  };
 }
 
 /**
@@ -86,7 +105,21 @@ export function variantOf(
  * @throws {TilereelError} as `openModelFolder` does
  */
 export async function openNamedFolder(values: ModelValues): Promise<ModelFolder> {
-  return await openModelFolder(values.model ?? embeddedModelDir(), variantOf(values).parts);
+  const { model = embeddedModelDir() } = values;
+  try {
+    return await openModelFolder(model, (await variantOf(values)).parts);
+  } catch (error) {
+    if (
+      !(error instanceof TilereelError) || await folderAt(model).kind() !== "file" ||
+      !await holdsWeights(folderAt(model))
+    ) {
+      throw error;
+    }
+    throw new TilereelError(
+      `${error.message}, or name this file with --transformer, --vae or --text-encoder instead of --model`,
+      { cause: error },
+    );
+  }
 }
 
 /**
@@ -99,7 +132,7 @@ export async function loadPipeline(
   options: Pick<LoadOptions, "gpu" | "clips" | "onProgress" | "signal">,
 ): Promise<VideoPipeline> {
   const { model = embeddedModelDir(), weights } = values;
-  return await VideoPipeline.load(model, { ...options, weights, ...loadedAs(variantOf(values)) });
+  return await VideoPipeline.load(model, { ...options, weights, ...loadedAs(await variantOf(values)) });
 }
 
 /** The line that says that weights are streamed, with the reason, or cast; undefined in the usual case. */

@@ -16,8 +16,8 @@ refuse(
   "is not supported yet: tilereel renders from text only",
 );
 refuse(
-  "vae t5xxl clip clip-l clip-vision high-noise-diffusion-model",
-  "is not supported: tilereel takes all parts from one folder in the diffusers layout, which --model names",
+  "clip clip-l clip-vision high-noise-diffusion-model",
+  "is not supported: Wan 2.1's text to video has no such part",
 );
 refuse(
   "offload-model offload-to-cpu cpu-offload lowvram t5-cpu",

@@ -126,7 +126,7 @@ export async function samplingIdentity({ values, clips }: SamplingPlan): Promise
   const same = <T>(of: (clip: SampledClip) => T) =>
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
   return {
-    model: await modelKey(await openNamedFolder(values), variantOf(values)),
+    model: await modelKey(await openNamedFolder(values), await variantOf(values)),
     size: same(({ width, height }) => `${width}x${height}`),
     frames: same(({ frames }) => frames),
     "sampling-steps": same(({ steps }) => steps),

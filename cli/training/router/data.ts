@@ -52,7 +52,7 @@ export async function openData(
   // Opened last, so that nothing is made where prompts or clips are wrong.
   const options = async () => {
     const cache = await LatentCache.open(values.cache ?? DEFAULT_CACHE, onNote);
-    return { gpu, model, variant: variantOf(values), cache, onProgress, signal };
+    return { gpu, model, variant: await variantOf(values), cache, onProgress, signal };
   };
   if (prompts !== undefined) {
     const clips = await clipsOfPrompts(prompts, { generation: folder.generation, values: given, seed });
@@ -76,7 +76,7 @@ export async function dataIdentity(
   const { generation } = folder;
   const { width, height } = values.size ?? generation;
   return {
-    model: await modelKey(folder, variantOf(values)),
+    model: await modelKey(folder, await variantOf(values)),
     ...values.prompts === undefined
       ? { source: "clips", "digest of the clips": data.digest.slice(0, 16) }
       : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },

@@ -388,8 +388,10 @@ Deno.test("the command line answers so wherever a file or model is named", async
       [["generate", "a", "--embeddings", router], 'has no tensor "prompt_embeds", but a router of VORTA'],
       [
         ["generate", "a", "--text-encoder", shard, "--size", "32x32", "--frames", "5", "--steps", "1"],
-        "is a safetensors file, but an ONNX model was expected; export",
+        'diffusion_pytorch_model-00001-of-00003.safetensors holds no tensor "shared.weight", which this model needs',
       ],
+      [["generate", "a", "--model", shard], "or name this file with --transformer, --vae or --text-encoder"],
+      [["generate", "a", "--transformer", router], "is a file with a router of VORTA, but a transformer of Wan 2.1"],
     ] as const
   ) {
     await t.step(args.slice(0, 3).join(" "), () =>
