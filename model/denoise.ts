@@ -137,10 +137,11 @@ async function stepVelocity(
   const { result: inputs, tensors } = gpu.collect(() =>
     left.map((pass): ForwardPass => {
       const { name, conditioning } = passes[pass]!, attend = attention.at(step, pass);
-      const selfAttention: SelfAttention = (q, k, v, layer) => {
+      const recorded: SelfAttention = (q, k, v, layer, gate) => {
         ran.add(`${step} ${pass} ${layer}`);
-        return attend(q, k, v, layer);
+        return attend(q, k, v, layer, gate);
       };
+      const selfAttention = Object.assign(recorded, { takesGate: attend.takesGate ?? false });
       return { latents, timesteps, conditioning, name, selfAttention, cache: hooks[pass] };
     })
   );

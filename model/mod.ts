@@ -80,6 +80,7 @@ export { openUmt5Encoder, type Umt5Encoder } from "./umt5/encoder.ts";
 export { vedaAttention, vedaHeads, type VedaOptions } from "./veda/methods.ts";
 export type { Projections, StoredProjection, TileScorer } from "./veda/scorer.ts";
 export type { TileShape, TileShapes } from "./veda/tile_shapes.ts";
+export { vsaAttention, type VsaOptions } from "./vsa/methods.ts";
 export { loadVeda, type Target, type VedaFile } from "./veda/veda_file.ts";
 export { encodeVideo, type FileFormat, type WriteOptions } from "./video/encode_video.ts";
 export { psnr, ssim } from "./video/quality.ts";

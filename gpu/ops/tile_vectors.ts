@@ -26,7 +26,7 @@ export interface TileVectorOptions extends Heads {
  * Vectors of the tiles of q and of k, for `tileScores`: features·P + mean. See `poolTiles` and `projectTiles`.
  *
  * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4; the same holds for k
- * @returns two tensors of [batch · heads, tiles, at least head dim], f32
+ * @returns two tensors of [batch · heads, tiles, head dim], f32
  */
 export function tileVectors(
   gpu: Gpu,
@@ -39,6 +39,11 @@ export function tileVectors(
   return { q: vq!, k: vk! };
 }
 
+/** The means of tiles, of x [batch, tokens, heads · head dim], f32: [batch · heads, tiles, head dim], f32. */
+export function tileMeans(gpu: Gpu, x: Tensor, options: Omit<TileVectorOptions, "projections">): Tensor {
+  return vectorsOf(gpu, x, undefined, options);
+}
+
 function vectorsOf(
   gpu: Gpu,
   x: Tensor,
@@ -48,6 +53,7 @@ function vectorsOf(
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const headDim4 = dim / heads / 4, tileCount = layout.tiles.dim(0);
   if (gpu.kernels.plain || headDim4 > MOST_VECTORS) {
+    if (!projection) return poolTiles(gpu, x, heads, layout, only, ["mean"]);
     return gpu.scope(() => projectTiles(gpu, poolTiles(gpu, x, heads, layout, only), projection, heads, only));
   }
   if (!Number.isInteger(headDim4)) throw new Error(`tileVectors: ${heads} heads of ${dim / heads}`);

@@ -14,6 +14,8 @@ export interface HeadShape {
   readonly ownKeys?: boolean | undefined;
   /** Whether blocks attend to the text in an attention module of its own. Default: text stands beside the video */
   readonly crossAttention?: boolean | undefined;
+  /** Whether its blocks compute gates from their tokens, for video sparse attention. Default: no */
+  readonly gated?: boolean | undefined;
 }
 
 /** For each layer the prefix of its tensors' names: layers are streamed by them, and files of routers have them. */

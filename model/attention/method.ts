@@ -9,9 +9,14 @@ import type { AttentionReport, RanAttention } from "./report.ts";
  * Self-attention of one layer, between its projections.
  *
  * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; the same holds for k
+ * @param gate of the shape of q, from a model whose `HeadShape` is gated, for attention that takes gates
  * @returns a tensor of the shape of q
  */
-export type SelfAttention = (q: Tensor, k: Tensor, v: Tensor, layer: number) => Tensor;
+export interface SelfAttention {
+  (q: Tensor, k: Tensor, v: Tensor, layer: number, gate?: Tensor): Tensor;
+  /** Whether it is to be given gates. Default: no gates are computed */
+  readonly takesGate?: boolean;
+}
 
 /** The task that attention is prepared for: the tokens and the schedule of one clip. */
 export interface AttentionTask {

@@ -14,6 +14,7 @@ import { transformer } from "./wan/transformer.ts";
 import { vae } from "./wan/vae.ts";
 import { vedaInference } from "./veda.ts";
 import { vedaSearch, vedaTeacher } from "./veda_training.ts";
+import { vsa } from "./vsa.ts";
 import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
 
 /** The cases in the order in which they run: parts that others depend on come first. */
@@ -39,6 +40,7 @@ const CASES: readonly ParityCase[] = [
   vedaInference,
   vedaTeacher,
   vedaSearch,
+  vsa,
 ];
 
 /** A folder of reference tensors by other implementations: diffusers, transformers, the papers' own code. */

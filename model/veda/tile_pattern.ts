@@ -15,22 +15,40 @@ import type { Projections } from "./scorer.ts";
 import { type TiledGrid, tileGrid } from "../attention/tiles.ts";
 import type { TileShape } from "./tile_shapes.ts";
 
+/** What is selected for each query tile. */
+export interface TileRule {
+  /** The number of key tiles. */
+  readonly keep: readonly number[];
+  /** Whether its own tile is always among them. */
+  readonly ownTile: boolean;
+  /** The pairs of queries and keys that one head then multiplies. */
+  readonly pairs: number;
+}
+
+/** Veda's rule for the share ρ of tiles. */
+function vedaRule(share: number, tiled: TiledGrid): TileRule {
+  const keep = budget(share, tiled);
+  return { keep, ownTile: true, pairs: keptPairs(keep, tiled) };
+}
+
 /**
- * Veda's operations over one layout whose grid is cut into tiles of one shape: pooling → scores → selection →
- * attention. The tensors are on the GPU until this is disposed of. Kept tokens are always selected, and attend to all.
+ * Attention over selected tiles of one layout, whose grid is cut into tiles of one shape: pooling → scores → selection →
+ * attention, as in Veda. The tensors are on the GPU until this is disposed of. Kept tokens are always selected, and
+ * attend to all.
  */
 export class TilePattern implements Disposable {
   readonly #owner: TensorOwner;
   readonly tiled: TiledGrid;
   /** The number of key tiles of each query tile. */
   readonly keep: readonly number[];
+  readonly #ownTile: boolean;
   readonly layout: TileLayout;
   readonly budget: TileBudget;
-  /** The pairs of queries and keys that one head multiplies, counted by `keptPairs`. */
+  /** The pairs of queries and keys that one head multiplies, kept tokens included. */
   readonly pairs: number;
 
   /**
-   * @param keep ρ, the share of tiles to keep
+   * @param choice ρ, the share of tiles that Veda keeps, or the rule of another method
    * @throws {TilereelError} if there are too many tiles
    */
   constructor(
@@ -38,7 +56,7 @@ export class TilePattern implements Disposable {
     private readonly config: Omit<HeadShape, "layers">,
     private readonly tokens: TokenLayout,
     shape: TileShape,
-    keep: number,
+    choice: number | ((tiled: TiledGrid) => TileRule),
   ) {
     const { grid } = tokens;
     this.tiled = tileGrid(grid, shape);
@@ -49,8 +67,10 @@ export class TilePattern implements Disposable {
           `supported; use larger tiles`,
       );
     }
-    this.keep = budget(keep, this.tiled);
-    this.pairs = keptPairs(this.keep, this.tiled) + kept * (2 * order.length + kept);
+    const { keep, ownTile, pairs } = typeof choice === "number" ? vedaRule(choice, this.tiled) : choice(this.tiled);
+    this.keep = keep;
+    this.#ownTile = ownTile;
+    this.pairs = pairs + kept * (2 * order.length + kept);
     const { result, tensors } = gpu.collect(() => {
       const rows = blockRows(gpu, config.headDim), run = kept > 0 ? { first: order.length, count: kept } : undefined;
       return {
@@ -82,7 +102,10 @@ export class TilePattern implements Disposable {
 
   /** Selects tiles by such scores; see `selectTiles`: [batch · heads, runs, 2], u32. */
   select(scores: Tensor, only?: Tensor): Tensor {
-    return selectTiles(this.gpu, scores, this.layout, this.budget, { heads: this.config.heads, only });
+    return selectTiles(this.gpu, scores, this.layout, this.budget, {
+      ...{ heads: this.config.heads, only },
+      ownTile: this.#ownTile,
+    });
   }
 
   /**

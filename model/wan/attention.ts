@@ -13,32 +13,42 @@ export interface AttentionWeights {
   readonly toK: Linear;
   readonly toV: Linear;
   readonly toOut: Linear;
+  /** Of self-attention, where the model has it. */
+  readonly toGate?: Linear | undefined;
   /** [dim] */
   readonly normQ: Tensor;
   readonly normK: Tensor;
 }
 
-/** Loads `attn1` or `attn2` of a block. */
-export async function loadAttention(weights: Weights, dim: number): Promise<AttentionWeights> {
+/**
+ * Loads `attn1` or `attn2` of a block.
+ *
+ * @param gated whether it has a gate
+ */
+export async function loadAttention(weights: Weights, dim: number, gated = false): Promise<AttentionWeights> {
   return {
     toQ: await Linear.load(weights, "to_q", dim, dim),
     toK: await Linear.load(weights, "to_k", dim, dim),
     toV: await Linear.load(weights, "to_v", dim, dim),
     toOut: await Linear.load(weights, "to_out.0", dim, dim),
+    toGate: gated ? await Linear.load(weights, "to_gate_compress", dim, dim) : undefined,
     normQ: await weights.vector("norm_q.weight", [dim]),
     normK: await weights.vector("norm_k.weight", [dim]),
   };
 }
 
-/** Queries, keys and values: [batch, tokens or keys, heads · head dim], after norm and RoPE. */
-export type Projected = readonly [q: Tensor, k: Tensor, v: Tensor];
+/** Queries, keys and values: [batch, tokens or keys, heads · head dim], after norm and RoPE. The gate is as queries. */
+export type Projected =
+  | readonly [q: Tensor, k: Tensor, v: Tensor]
+  | readonly [q: Tensor, k: Tensor, v: Tensor, gate: Tensor];
 
 /**
  * The first half of an attention layer: projections, norms across heads, rotary embedding.
  *
  * @param x [batch, tokens, dim]: the source of queries
  * @param context [batch, keys, dim]: the source of keys and values; x itself in self-attention
- * @param rope rotates queries and keys; self-attention only
+ * @param options `rope`: rotates queries and keys; self-attention only. `gate`: whether to compute the gate, where the
+ * layer has one
  */
 export function project(
   gpu: Gpu,
@@ -46,14 +56,15 @@ export function project(
   { eps }: TransformerConfig,
   x: Operand,
   context: Operand,
-  rope?: Rope,
+  { rope, gate = false }: { readonly rope?: Rope; readonly gate?: boolean } = {},
 ): Projected {
   return gpu.scope(() => {
     const ofQueries = w.toQ.share(gpu, x);
     const ofKeys = context === x ? ofQueries : w.toK.share(gpu, context);
     const q = gpu.scope(() => rmsNorm(gpu, w.toQ.apply(gpu, ofQueries), w.normQ, eps, { rope }));
     const k = gpu.scope(() => rmsNorm(gpu, w.toK.apply(gpu, ofKeys), w.normK, eps, { rope }));
-    return [q, k, w.toV.apply(gpu, ofKeys)] as const;
+    const v = w.toV.apply(gpu, ofKeys);
+    return gate && w.toGate ? [q, k, v, w.toGate.apply(gpu, ofQueries)] as const : [q, k, v] as const;
   });
 }
 
@@ -71,10 +82,11 @@ export function attend(
   { heads }: TransformerConfig,
   projected: Projected,
   output: LinearApplyOptions,
-  among = (q: Tensor, k: Tensor, v: Tensor): Tensor => attention(gpu, q, k, v, { heads }),
+  among = (q: Tensor, k: Tensor, v: Tensor, _gate?: Tensor): Tensor => attention(gpu, q, k, v, { heads }),
 ): Tensor {
   return gpu.scope(() => {
-    const y = among(...projected);
+    const [q, k, v, gate]: readonly [Tensor, Tensor, Tensor, Tensor?] = projected;
+    const y = among(q, k, v, gate);
     for (const tensor of projected) if (tensor.buffer !== y.buffer) gpu.release(tensor);
     return w.toOut.apply(gpu, y, output);
   });

@@ -28,7 +28,7 @@ export interface BlockWeights extends FeedForwardWeights {
 export async function loadBlock(weights: Weights, config: TransformerConfig): Promise<BlockWeights> {
   const { dim, ffnDim } = config;
   return {
-    selfAttention: await loadAttention(weights.scope("attn1."), dim),
+    selfAttention: await loadAttention(weights.scope("attn1."), dim, config.gated),
     crossAttention: await loadAttention(weights.scope("attn2."), dim),
     crossNorm: config.crossAttnNorm
       ? { weight: await weights.vector("norm2.weight", [dim]), bias: await weights.vector("norm2.bias", [dim]) }
@@ -53,7 +53,7 @@ export interface BlockInputs {
 
 /**
  * Runs one block. At most five tensors of the size of `x` are in memory at once, `x` included: x, q, k, v, and the
- * output of attention (or, while q, k and v are made, the result of the norm).
+ * output of attention (or, while q, k and v are made, the result of the norm). A gate is one more.
  *
  * @param x [batch, tokens, dim]
  * @param layer the block's index
@@ -71,14 +71,14 @@ export function runBlock(
   return gpu.scope(() => {
     const mod = modulation(gpu, w.scaleShiftTable, time);
     const vector = (index: number): ModulationVector => ({ tensor: mod, index });
-    const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor) => selfAttention(q, k, v, layer));
+    const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor, gate?: Tensor) => selfAttention(q, k, v, layer, gate));
     const self = { cache, layer, module: "self" } as const, cross = { cache, layer, module: "cross" } as const;
     const gate = vector(2);
     const afterSelf = cachedAttention(gpu, self, (output) => gated(gpu, output, gate, x), (fused) => {
       const ofTokens = gpu.scope(() => {
         const adaptive = { shift: vector(0), scale: vector(1) };
         const norm = layerNormInto(gpu, x, eps, adaptive, w.selfAttention.toQ.weight);
-        return project(gpu, w.selfAttention, config, norm, norm, rope);
+        return project(gpu, w.selfAttention, config, norm, norm, { rope, gate: selfAttention?.takesGate ?? false });
       });
       return attend(gpu, w.selfAttention, config, ofTokens, fused ? { gate, residual: x } : {}, sparse);
     });

@@ -25,6 +25,8 @@ export interface TransformerConfig {
   readonly layers: number;
   /** Blocks attend to the text in an attention module of its own. */
   readonly crossAttention: true;
+  /** Whether self-attention has gates. No config says it, but the names of the weights do. */
+  readonly gated?: boolean;
   /** Whether there is a norm with weights before cross-attention. If not, tokens are not normalized there. */
   readonly crossAttnNorm: boolean;
   readonly eps: number;

@@ -3,6 +3,9 @@ const PREFIX = /^(model\.diffusion_model\.|diffusion_model\.|model\.|base_model\
 
 /** The names of layers in Wan's repository, in blocks and outside, and their names in diffusers. */
 const LAYERS = {
+  // FastVideo's gate of self-attention, which it keeps beside its other layers.
+  "to_gate_compress": "attn1.to_gate_compress",
+  "self_attn.gate_compress": "attn1.to_gate_compress",
   ...attention("self_attn", "attn1"),
   ...attention("cross_attn", "attn2"),
   "ffn.0": "ffn.net.0.proj",
