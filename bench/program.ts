@@ -27,14 +27,14 @@ export const attentionBenchOptions = {
   shape: choice({
     choices: SHAPE_NAMES,
     help:
-      "A small model, Wan 1.3B at 832x480, 81 frames, or Wan 14B at 1280x720, 81 frames; HunyuanVideo at 1280x720, " +
+      "A small model, Wan 1.3B or FastWan 1.3B at 832x480, 81 frames, or Wan 14B at 1280x720, 81 frames; HunyuanVideo at 1280x720, " +
       "117 or 129 frames, a small model of its kind, or Waver at 1280x720, 269 frames.",
     elsewhere: ["size"],
     default: "small on software adapters, else 1.3b",
   }),
   method: choice({
-    choices: ["all", "vorta", "veda"],
-    help: "What to time beside full attention.",
+    choices: ["all", "vorta", "veda", "vsa"],
+    help: "What to time beside full attention; all: VORTA and Veda.",
     default: "all",
   }),
 };

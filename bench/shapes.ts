@@ -2,9 +2,10 @@ import type { Grid } from "../model/attention/grid.ts";
 import { Config } from "../model/checkpoint/json.ts";
 import type { TensorSource } from "../model/checkpoint/tensor_source.ts";
 import type { ModelFolder } from "../model/checkpoint/model_folder.ts";
-import type { Family, FamilyModel } from "../model/family.ts";
+import type { Distilled, Family, FamilyModel } from "../model/family.ts";
 import { transformerConfig as hunyuanConfig } from "../model/hunyuan/config.ts";
 import { HUNYUAN, hunyuanModel } from "../model/hunyuan/family.ts";
+import { classifierFreeGuidance } from "../model/guidance.ts";
 import type { ClipSize } from "../model/video_size.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
 import type { HeadShape } from "../model/attention/layout.ts";
@@ -37,6 +38,8 @@ export interface ModelShape {
   readonly blocks: readonly number[];
   /** Whether only one block of each kind is timed: all of them are too large for most GPUs. */
   readonly byBlock: boolean;
+  /** The sparsity of video sparse attention that it was trained with. */
+  readonly sparsity?: number | undefined;
   /** The sizes of VORTA's attention that are measured. */
   readonly vorta: VortaSettings;
   /** The transformer's `config.json`. */
@@ -54,15 +57,22 @@ export function wan(
   size: ClipSize,
   json: Readonly<Record<string, number>>,
   textTokens = WAN.defaults.textTokens,
+  distilled?: Distilled,
 ): ModelShape {
+  const { guidance } = distilled?.preset ?? WAN.defaults, gated = distilled?.sparsity !== undefined;
   const grid = gridOfClip(WAN, size);
   const file = { _class_name: "WanTransformer3DModel", ...json }, all = transformerConfig(new Config(name, file));
   return {
     clip: clipText(name, size),
-    ...{ size, grid, textTokens, kept: 0, config: all, json: file },
-    ...{ passes: 2, blocks: [all.layers], byBlock: all.dim > 4096, vorta: measuredSettings(grid) },
+    ...{ size, grid, textTokens, kept: 0, config: all, json: file, sparsity: distilled?.sparsity },
+    ...{
+      passes: classifierFreeGuidance(guidance).length,
+      blocks: [all.layers],
+      byBlock: all.dim > 4096,
+      vorta: measuredSettings(grid),
+    },
     model: (make, { stored = "BF16", blocks: [layers] = [all.layers] } = {}) => {
-      const config = { ...all, layers: layers! }, vae = vaeConfig(new Config(name, WAN_VAE));
+      const config = { ...all, layers: layers!, gated }, vae = vaeConfig(new Config(name, WAN_VAE));
       return wanModel({
         folder: folderOf(name, WAN),
         scheduler: {
@@ -124,7 +134,16 @@ function folderOf(name: string, family: Family): ModelFolder {
 }
 
 /** The names of the models, as options take them. */
-export const SHAPE_NAMES = ["small", "1.3b", "14b", "hunyuan-small", "hunyuan", "hunyuan-129", "waver"] as const;
+export const SHAPE_NAMES = [
+  "small",
+  "1.3b",
+  "fastwan",
+  "14b",
+  "hunyuan-small",
+  "hunyuan",
+  "hunyuan-129",
+  "waver",
+] as const;
 
 /**
  * The models by name: those that benchmarks measure, and a small one for software adapters. A model of another family
@@ -141,6 +160,13 @@ export const SHAPES: Readonly<Record<typeof SHAPE_NAMES[number], ModelShape>> = 
     "Wan 1.3B",
     { width: 832, height: 480, frames: 81 },
     { num_attention_heads: 12, ffn_dim: 8960, num_layers: 30 },
+  ),
+  fastwan: wan(
+    "FastWan 1.3B",
+    { width: 832, height: 480, frames: 81 },
+    { num_attention_heads: 12, ffn_dim: 8960, num_layers: 30 },
+    WAN.defaults.textTokens,
+    WAN.distilled!.WanDMDPipeline,
   ),
   "14b": wan(
     "Wan 14B",

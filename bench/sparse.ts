@@ -30,7 +30,7 @@ import {
   shapeOn,
 } from "./program.ts";
 import { type ModelShape, SHAPES } from "./shapes.ts";
-import { randomProjections } from "./steps/methods.ts";
+import { randomProjections, vsa } from "./steps/methods.ts";
 import { percent, tableOf } from "./table.ts";
 
 /** Shares of tiles that Veda keeps, where none are given. */
@@ -88,10 +88,10 @@ function bench(values: Values): Promise<void> {
     const some = Math.min(heads, DENSE_HEADS), only = gpu.upload(Uint32Array.from(Array(some).keys()), [some], "u32");
     const scaled = some < heads ? ` (${some} heads timed, scaled to ${heads})` : "", scale = heads / some;
     await time("dense", `dense${scaled}`, 1, () => attention(gpu, ...qkv, { heads, only }), { scale });
-    if (values.method !== "veda") await timeVorta(gpu, shape, qkv, time, values);
-    if (values.method !== "vorta") {
-      for (const keep of values.keeps ?? KEEPS) await timeVeda(gpu, shape, qkv, time, values, keep);
-    }
+    const { method = "all", keeps = KEEPS } = values, isTimed = (one: typeof method) => [one, "all"].includes(method);
+    if (isTimed("vorta")) await timeVorta(gpu, shape, qkv, time, values);
+    for (const keep of isTimed("veda") ? keeps : []) await timeVeda(gpu, shape, qkv, time, values, keep);
+    if (method === "vsa") await timeVsa(gpu, shape, qkv, time);
     const title = `${on.adapter} (${on.source}, ${on.precision}): ${sizes(grid)} tokens, ${heads} heads of ${headDim}`;
     handOver(values, data, `\n${title}\n\n${table(results)}`);
   });
@@ -121,6 +121,13 @@ async function timeVorta(
   // All heads take full attention through the routes, which shows what grouping heads costs.
   const routes = [new Uint8Array(config.heads)];
   await time("part", "routed, all heads full", 1, () => gpu.scope(() => vorta.routed(routes)(...qkv, 0)));
+}
+
+async function timeVsa(gpu: Gpu, shape: ModelShape, qkv: Operands, time: Time) {
+  using method = vsa(gpu, shape);
+  const { name, density, attend } = method, [gate] = qkv;
+  await time("vsa", `${name}, without a gate`, density, () => attend!(...qkv, 0));
+  await time("vsa", `${name}, with a gate`, density, () => attend!(...qkv, 0, gate));
 }
 
 async function timeVeda(gpu: Gpu, shape: ModelShape, qkv: Operands, time: Time, values: Values, keep: number) {

@@ -24,7 +24,7 @@ import {
   shapeOn,
 } from "./program.ts";
 import { type ModelShape, SHAPES } from "./shapes.ts";
-import { full, type TimedMethod, veda, vorta } from "./steps/methods.ts";
+import { full, type TimedMethod, veda, vorta, vsa } from "./steps/methods.ts";
 import { openTransformer, type TimedTransformer } from "./steps/transformer.ts";
 import { percent, secondsText, tableOf } from "./table.ts";
 
@@ -102,8 +102,9 @@ function bench(values: OptionValues<typeof options>): Promise<void> {
     const restMs = rest.ms / period;
     const makers = [
       full,
-      ...which === "veda" ? [] : FULL_HEADS.map((share) => () => vorta(gpu, shape, share)),
-      ...which === "vorta" ? [] : KEEPS.map((keep) => () => veda(gpu, shape, keep)),
+      ...which === "veda" || which === "vsa" ? [] : FULL_HEADS.map((share) => () => vorta(gpu, shape, share)),
+      ...which === "vorta" || which === "vsa" ? [] : KEEPS.map((keep) => () => veda(gpu, shape, keep)),
+      ...which === "vsa" ? [() => vsa(gpu, shape)] : [],
     ];
     const results: Result[] = [];
     const data = (): StepsRun => (
@@ -116,7 +117,10 @@ function bench(values: OptionValues<typeof options>): Promise<void> {
       saveResult(values, data());
       console.error(`${result.method}: block ${result.blockMs.toFixed(2)} ms, forward ${secondsText(forward(result))}`);
     }
-    const all = { ...data(), ...which !== "veda" && { shareAtGoal: shareAtGoal(results) ?? null } };
+    const all = {
+      ...data(),
+      ...(which === "all" || which === "vorta") && { shareAtGoal: shareAtGoal(results) ?? null },
+    };
     handOver(values, all, report(all));
   });
 }

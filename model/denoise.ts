@@ -4,6 +4,7 @@ import { combine } from "../gpu/ops/combine.ts";
 import { nonFiniteIn } from "../gpu/ops/count_non_finite.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
+import { distilledAttention } from "./vsa/methods.ts";
 import { fullAttention } from "./attention/full.ts";
 import { product } from "./attention/grid.ts";
 import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
@@ -22,7 +23,7 @@ export interface ConditionedPass extends GuidedPass {
 /** The latents to denoise, and the model that denoises them. */
 export interface DenoisingTask {
   readonly gpu: Gpu;
-  readonly model: Pick<FamilyModel, "family" | "shape">;
+  readonly model: Pick<FamilyModel, "family" | "shape" | "distilled">;
   readonly transformer: VideoTransformer;
   /** Of the latents: [1, channels, latent frames, height, width] */
   readonly shape: readonly number[];
@@ -42,7 +43,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   const { gpu, model, transformer, shape, passes, scheduler } = task,
     { onProgress, onStep, onPreview, signal } = options;
   const layouts = passes.map(({ conditioning }) => transformer.layout(shape, conditioning));
-  using attention = await (options.attention ?? fullAttention).prepare({
+  using attention = await (options.attention ?? distilledAttention(model.distilled) ?? fullAttention).prepare({
     gpu,
     shape: transformer.shape,
     family: model.family,

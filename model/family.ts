@@ -18,6 +18,7 @@ import type { FileStore } from "./files/store.ts";
 import type { GuidedPass, PassName } from "./guidance.ts";
 import type { OnProgress } from "./progress.ts";
 import type { ScheduledClip, SchedulerConfig } from "./schedulers/config.ts";
+import type { Preset } from "./schedulers/presets.ts";
 import type { SigmaGrid } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import type { LatentRgb } from "./vae/latent_rgb.ts";
@@ -32,6 +33,8 @@ export interface Family {
   readonly transformerClass: string;
   /** The class of the pipeline in `model_index.json`. */
   readonly pipelineClass: string;
+  /** Its distilled models, by the class of their pipelines. */
+  readonly distilled?: Readonly<Record<string, Distilled>>;
   /** The parts of a model, by the names of their folders. */
   readonly parts: Readonly<Record<string, ModelPart>>;
   /** Models in the diffusers layout on Hugging Face, the smallest first: messages advise to download one. */
@@ -56,6 +59,15 @@ export interface Family {
    * @throws {TilereelError} if a part is damaged, or the parts do not fit together
    */
   open(folder: ModelFolder): Promise<FamilyModel>;
+}
+
+/** Models of a family that were distilled to few steps, and what they were trained for. */
+export interface Distilled {
+  /** The name in messages. */
+  readonly name: string;
+  readonly preset: Preset;
+  /** The sparsity of their video sparse attention, if they have it. */
+  readonly sparsity?: number;
 }
 
 /** A part of a model, as its folder has it. */
@@ -109,6 +121,8 @@ export interface PartWeights {
 export interface FamilyModel extends Disposable {
   readonly family: Family;
   readonly defaults: GenerationDefaults;
+  /** Present where it is a distilled model. */
+  readonly distilled?: Distilled | undefined;
   readonly scheduler: SchedulerConfig;
   readonly shape: HeadShape;
   /** Which colours the latents have, for previews. Default: there are none */

@@ -131,7 +131,7 @@ export interface GenerateOptions {
    * are freed when the promise resolves. {@link VideoPipeline.preview} makes pictures of them.
    */
   readonly onPreview?: (clean: Tensor, step: number) => Promise<void> | void;
-  /** How self-attention is computed. Default: full attention. */
+  /** How self-attention is computed. Default: full attention, or that of a distilled model. */
   readonly attention?: AttentionMethod;
   /** Told what self-attention did, after the last step. */
   readonly onAttention?: (report: AttentionReport) => void;

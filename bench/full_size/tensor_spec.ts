@@ -59,6 +59,7 @@ export function transformerTensors(config: TransformerConfig): TensorSpec[] {
         ...["to_q", "to_k", "to_v", "to_out.0"].flatMap((n) => biased(`blocks.${i}.${attention}.${n}`, dim, dim)),
         ...["norm_q", "norm_k"].map((n) => tensor(`blocks.${i}.${attention}.${n}.weight`, dim)),
       ]),
+      ...config.gated ? biased(`blocks.${i}.attn1.to_gate_compress`, dim, dim) : [],
       ...(config.crossAttnNorm ? ["weight", "bias"] : []).map((n) => tensor(`blocks.${i}.norm2.${n}`, dim)),
       ...biased(`blocks.${i}.ffn.net.0.proj`, ffnDim, dim),
       ...biased(`blocks.${i}.ffn.net.2`, dim, ffnDim),

@@ -5,6 +5,8 @@ import { everyHead, wholeAttention } from "../../model/attention/head_groups.ts"
 import { VedaAttention } from "../../model/veda/attention.ts";
 import type { Projections } from "../../model/veda/scorer.ts";
 import { defaultCapacity, defaultShape, uniformShapes } from "../../model/veda/tile_shapes.ts";
+import { VsaAttention } from "../../model/vsa/attention.ts";
+import { DEFAULT_SPARSITY } from "../../model/vsa/methods.ts";
 import { VortaAttention } from "../../model/vorta/attention.ts";
 import { BRANCHES } from "../../model/vorta/branch.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
@@ -68,6 +70,19 @@ export function veda(gpu: Gpu, { config, grid, kept }: ModelShape, keep: number)
       attention[Symbol.dispose]();
       for (const tensor of [projections.q, projections.k]) gpu.release(tensor);
     },
+  };
+}
+
+/** Video sparse attention, with gates where the model has them. */
+export function vsa(gpu: Gpu, { config, grid, kept, sparsity = DEFAULT_SPARSITY }: ModelShape): TimedMethod {
+  const attention = new VsaAttention(gpu, config, { grid, kept }, sparsity);
+  const attend: SelfAttention = (q, k, v, _layer, gate) => attention.attend(q, k, v, gate);
+  return {
+    name: `vsa, sparsity ${sparsity}`,
+    density: attention.pattern.pairs / (product(grid) + kept) ** 2,
+    period: 1,
+    attend: Object.assign(attend, { takesGate: true }),
+    [Symbol.dispose]: () => attention[Symbol.dispose](),
   };
 }
 

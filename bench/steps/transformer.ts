@@ -47,7 +47,8 @@ export async function openTransformer(
       gpu.scope(() => {
         let { x } = embedded;
         for (let layer = 0; layer < count; layer++) {
-          const selfAttention: SelfAttention | undefined = attend && ((q, k, v) => attend(q, k, v, layer));
+          const ofLayer: SelfAttention = (q, k, v, _, gate) => attend!(q, k, v, layer, gate);
+          const selfAttention = attend && Object.assign(ofLayer, { takesGate: attend.takesGate ?? false });
           const next = transformer.runBlock(order.at(layer), x, { ...embedded, selfAttention });
           if (x !== embedded.x) gpu.release(x);
           x = next;

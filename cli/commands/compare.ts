@@ -24,7 +24,7 @@ const options = {
       'pairs, such as "vorta tau=0.5", whose keys are the attention and sampling options of generate. "NAME: ' +
       'WORDS" gives it a name. All clips are measured against those of the first setting.',
     elsewhere: ["settings", "attention", "router", "tau"],
-    default: "full and vorta; if the model has no router, full, sliding and coreset",
+    default: "full and vorta; if the model has no router, full, sliding and coreset; for FastWan full and vsa",
   })),
   out: path({
     group: "Output",

@@ -6,6 +6,7 @@ import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import type { KernelChoices } from "../../gpu/tuning/choices.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
+import type { Distilled } from "../../model/family.ts";
 import { clipRecordOf, clipText, isClip } from "../info/clip_description.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../../tools/program/gpu_options.ts";
@@ -160,7 +161,13 @@ function modelText(model: ModelDescription): string {
     }`,
     `  defaults: ${width}x${height}, ${frames} frames at ${fps} fps, ${steps} steps, guidance ${guidance}, ` +
     `${textTokens} text tokens`,
+    ...model.distilled ? [`  distilled: ${distilledText(model.distilled)}`] : [],
   ].join("\n");
+}
+
+function distilledText({ name, preset: { scheduler, sigmas, flowShift }, sparsity }: Distilled): string {
+  const sampled = `${name}, scheduler ${scheduler}, sigmas ${sigmas.join(",")}, flow shift ${flowShift}`;
+  return sparsity === undefined ? sampled : `${sampled}, attention vsa at a sparsity of ${sparsity}`;
 }
 
 function onGpuText(part: string, { dtypes, bytes, blockBytes }: ComponentDescription["onGpu"]): string {

@@ -6,7 +6,7 @@ import type { FileStore } from "../../model/files/store.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { f32 } from "../../gpu/formats/f32.ts";
 import { bytesOf } from "../../gpu/tensor.ts";
-import type { PartWeights } from "../../model/family.ts";
+import type { Distilled, PartWeights } from "../../model/family.ts";
 import type { TensorInfo } from "../../model/checkpoint/tensor_source.ts";
 import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../../model/weights/weight_dtype.ts";
 
@@ -43,6 +43,8 @@ export interface ModelDescription {
   /** Parts the folder comes without. */
   readonly missing: readonly string[];
   readonly defaults: GenerationDefaults;
+  /** Present where it is a distilled model. */
+  readonly distilled?: Distilled;
 }
 
 /**
@@ -63,7 +65,8 @@ export async function describeModel(path: string, held: WeightsHeld): Promise<Mo
     else if (weights) components.push(await describeComponent(name, part, weights, held));
     else withoutWeights.push(name);
   }
-  return { path, components, withoutWeights, missing, defaults: folder.generation };
+  const { generation: defaults, distilled } = folder;
+  return { path, components, withoutWeights, missing, defaults, ...distilled && { distilled } };
 }
 
 async function describeComponent(

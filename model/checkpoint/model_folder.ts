@@ -1,6 +1,6 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { familyNames, familyOf } from "../families.ts";
-import type { Family, FamilyModel } from "../family.ts";
+import type { Distilled, Family, FamilyModel } from "../family.ts";
 import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
@@ -14,6 +14,8 @@ import { getIt } from "./unfinished.ts";
 export interface ModelFolder {
   readonly path: string;
   readonly family: Family;
+  /** Present where it is a distilled model. */
+  readonly distilled?: Distilled | undefined;
   readonly generation: GenerationDefaults;
   /** The names of the parts that were given in place of its own. */
   readonly given: readonly string[];
@@ -54,8 +56,10 @@ export async function openModelFolder(place: string | FileStore, given: GivenPar
   };
   for (const [name, { optional }] of Object.entries(family.parts)) if (!optional) await component(name);
   const className = (name: string) => given[name] === undefined ? componentClass(index, name) ?? undefined : undefined;
-  const generation = await readGenerationDefaults(store.file("generation.json"), family);
-  return { path, family, generation, given: Object.keys(given), component, className };
+  const distilled = distilledOf(family, index), { multiples } = family;
+  const defaults = { ...family.defaults, ...distilled && fewSteps(distilled) };
+  const generation = await readGenerationDefaults(store.file("generation.json"), { defaults, multiples });
+  return { path, family, distilled, generation, given: Object.keys(given), component, className };
 }
 
 /**
@@ -68,11 +72,31 @@ export async function openModel(place: string | FileStore, given?: GivenParts): 
   return await folder.family.open(folder);
 }
 
+/** What the index of a folder says of a distilled model; undefined where it is none, or no model. */
+export async function distilledIn(place: string | FileStore): Promise<Distilled | undefined> {
+  const file = folderAt(place).file("model_index.json");
+  if (!await file.kind()) return undefined;
+  const index = await Config.read(file);
+  return distilledOf(familyOf(componentClass(index, "transformer"), index.value("_class_name")), index);
+}
+
+function distilledOf(family: Family | undefined, index: Config): Distilled | undefined {
+  const name = index.value("_class_name");
+  return typeof name === "string" && Object.hasOwn(family?.distilled ?? {}, name)
+    ? family!.distilled![name]
+    : undefined;
+}
+
+/** The defaults of a distilled model. */
+function fewSteps({ preset: { sigmas, guidance } }: Distilled): Pick<GenerationDefaults, "steps" | "guidance"> {
+  return { steps: sigmas.length, guidance };
+}
+
 /** @throws {TilereelError} if the model is of no family, of a kind that is not supported, or has parts of other kinds */
 async function checkedFamily(index: Config, store: FileStore, given: GivenParts): Promise<Family> {
   const name = index.value("_class_name"), family = familyOf(componentClass(index, "transformer"), name);
   const kind = await family?.unsupportedKind(index, store) ??
-    (family && family.pipelineClass === name ? undefined : foreignKind(name));
+    (family && (family.pipelineClass === name || distilledOf(family, index)) ? undefined : foreignKind(name));
   if (!family || kind !== undefined) {
     throw new TilereelError(
       `${index.path}: this model is ${kind}, but only text to video with ${familyNames()} is supported; ${getModel()}`,

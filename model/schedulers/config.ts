@@ -1,5 +1,6 @@
 import { Config } from "../checkpoint/json.ts";
 import type { StoredFile } from "../files/store.ts";
+import type { Preset } from "./presets.ts";
 import type { SigmaGrid, Sigmas } from "./sigmas.ts";
 
 /** The schedulers that exist. */
@@ -16,6 +17,8 @@ export interface SchedulerConfig {
   readonly flowShift: number;
   /** The grid of noise levels that the family samples with. No file of a model names it. */
   readonly sigmas: Sigmas;
+  /** The noise levels of a distilled model. */
+  readonly trained?: readonly number[];
   /** UniPC: the highest order of a step. */
   readonly solverOrder: 1 | 2;
   /** UniPC: the step function B(h), h for bh1 and exp(h) − 1 for bh2. */
@@ -24,6 +27,17 @@ export interface SchedulerConfig {
   readonly disableCorrector: readonly number[];
   /** The class that `model_index.json` names, if it differs from this config's. */
   readonly otherClass?: string;
+}
+
+/** The noise levels of a run for which none are given: those of a distilled model only if it has so many. */
+export function ownSigmas({ sigmas, trained }: Pick<SchedulerConfig, "sigmas" | "trained">, steps: number): Sigmas {
+  return trained?.length === steps ? trained : sigmas;
+}
+
+/** The scheduler of a distilled model, where its folder has the config of another. */
+export function distilledScheduler(config: SchedulerConfig, { scheduler, flowShift, sigmas }: Preset): SchedulerConfig {
+  const { otherClass: _, ...own } = config;
+  return { ...own, kind: scheduler, flowShift, trained: sigmas };
 }
 
 /** The properties of a clip that its schedule depends on. */

@@ -1,5 +1,5 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
+import { ownSigmas, SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
 import { createDmd, createLcm } from "./lcm.ts";
 import { checkSigmas, type Sigmas, stepsOf } from "./sigmas.ts";
@@ -63,7 +63,7 @@ export interface SchedulerOptions {
  * a list are not as many as there are steps
  */
 export function createScheduler(config: SchedulerConfig, options: SchedulerOptions): Scheduler {
-  const { steps, kind, flowShift, sigmas = config.sigmas } = options;
+  const { steps, kind, flowShift, sigmas = ownSigmas(config, options.steps) } = options;
   if (!Number.isSafeInteger(steps) || steps < 1 || steps > config.numTrainTimesteps) {
     throw new TilereelError(
       `${steps} steps are not possible; a whole number from 1 to ${config.numTrainTimesteps} was expected`,

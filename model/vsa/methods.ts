@@ -6,6 +6,7 @@
 import { aText, checkOptions, type Kinds } from "../../gpu/common/check_options.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionMethod, SelfAttention } from "../attention/method.ts";
+import type { Distilled } from "../family.ts";
 import { Passes } from "../attention/passes.ts";
 import { densityOf } from "../attention/report.ts";
 import { VsaAttention } from "./attention.ts";
@@ -15,7 +16,7 @@ export const DEFAULT_SPARSITY = 0.8;
 
 /** Options of {@link vsaAttention}. */
 export interface VsaOptions {
-  /** The share of tiles that a tile does not attend to, from 0 to below 1. Default: {@link DEFAULT_SPARSITY} */
+  /** The share of tiles that a tile does not attend to, from 0 to 1: it attends to one at least. Default: {@link DEFAULT_SPARSITY} */
   readonly sparsity?: number;
   /** Why it is used, where nobody asked for it: a clause that is noted. */
   readonly why?: string | undefined;
@@ -23,11 +24,20 @@ export interface VsaOptions {
 
 const VSA_KINDS: Kinds<VsaOptions> = {
   sparsity: {
-    expected: "a number from 0 to below 1",
-    fits: (value) => typeof value === "number" && value >= 0 && value < 1,
+    expected: "a number from 0 to 1",
+    fits: (value) => typeof value === "number" && value >= 0 && value <= 1,
   },
   why: aText,
 };
+
+/** The attention of a distilled model; undefined where it has no other than full attention. */
+export function distilledAttention({ name, sparsity }: Partial<Distilled> = {}): AttentionMethod | undefined {
+  if (sparsity === undefined) return undefined;
+  const why =
+    `${name} was trained with video sparse attention at a sparsity of ${sparsity}, which is used because no ` +
+    `other attention was asked for`;
+  return vsaAttention({ sparsity, why });
+}
 
 /** Each tile attends to the tiles with the best scores, and with the model's gates to the means of all (VSA). */
 export function vsaAttention(options: VsaOptions = {}): AttentionMethod {

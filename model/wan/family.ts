@@ -8,7 +8,8 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Family, FamilyModel } from "../family.ts";
 import { classifierFreeGuidance } from "../guidance.ts";
 import { TextPromptEncoder } from "../prompt_encoder.ts";
-import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
+import { distilledScheduler, readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
+import { PRESETS } from "../schedulers/presets.ts";
 import { UMT5_WEIGHTS } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
 import type { ClipSize } from "../video_size.ts";
@@ -25,6 +26,7 @@ export const WAN: Family = {
   name: "Wan 2.1",
   transformerClass: "WanTransformer3DModel",
   pipelineClass: "WanPipeline",
+  distilled: { WanDMDPipeline: { name: "FastWan", preset: PRESETS.fastwan, sparsity: 0.8 } },
   parts: {
     transformer: { classes: ["WanTransformer3DModel"], weights: TRANSFORMER_WEIGHTS },
     vae: { classes: ["AutoencoderKLWan"], weights: VAE_WEIGHTS },
@@ -48,20 +50,25 @@ export const WAN: Family = {
     const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
     const config = transformerConfig(await partConfig(transformerDir, TRANSFORMER_WEIGHTS));
     const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
-    const scheduler = await readSchedulerConfig(
+    const stored = await readSchedulerConfig(
       (await folder.component("scheduler")).file("scheduler_config.json"),
       // That of the diffusers that tilereel is compared with.
       "diffusers",
       folder.className("scheduler"),
     );
+    const scheduler = folder.distilled ? distilledScheduler(stored, folder.distilled.preset) : stored;
     checkLatents(folder.path, config, vaeConfig);
     using opened = new DisposableStack();
     const weights = opened.use(await openPart(transformerDir, TRANSFORMER_WEIGHTS));
     const vae = opened.use(await openPart(vaeDir, VAE_WEIGHTS));
     opened.move();
-    return wanModel({ folder, scheduler, config, weights, vaeConfig, vae });
+    const gated = weights.has(GATE);
+    return wanModel({ folder, scheduler, config: { ...config, gated }, weights, vaeConfig, vae });
   },
 };
+
+/** In models that have gates, each block has one. */
+const GATE = "blocks.0.attn1.to_gate_compress.weight";
 
 /** The parts of an opened model. */
 export interface WanFiles {
@@ -90,9 +97,10 @@ export function wanModel({ folder, scheduler, config, weights, vaeConfig, vae }:
   return {
     family: WAN,
     defaults: folder.generation,
+    distilled: folder.distilled,
     ...{ scheduler, shape: config, textDim, weights, latentShape, layout },
     denoisingBytes(gpu, clip) {
-      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision];
+      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision] + (config.gated ? 1 : 0);
       return live * 4 * config.dim * product(layout(clip).grid);
     },
     scheduleNotes: (clip) => scheduleNotes(scheduler, clip),
@@ -138,7 +146,7 @@ async function unsupportedKind(index: Config, folder: FileStore): Promise<string
   const twoTransformers = isPart(index.value("transformer_2"));
   // Wan 2.2's 5B has one timestep per token.
   const expands = index.value("expand_timesteps") === true;
-  if (name === WAN.pipelineClass) {
+  if (name === WAN.pipelineClass || Object.hasOwn(WAN.distilled!, String(name))) {
     if (twoTransformers || !index.isNull("boundary_ratio")) return "Wan 2.2 T2V A14B, which has two transformers";
     return expands ? "Wan 2.2 TI2V 5B" : undefined;
   }

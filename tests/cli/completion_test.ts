@@ -47,7 +47,7 @@ Deno.test({
         ["tilereel search tiles --look", "--looks"],
         ["tilereel generate --attention ve", "veda"],
         ["tilereel generate --attention = v", "vorta|veda"],
-        ["tilereel generate --attention =", "full|vorta|veda|sliding|coreset"],
+        ["tilereel generate --attention =", "full|vorta|veda|vsa|sliding|coreset"],
         ["tilereel generate x --gpu d", "dawn"],
         ["tilereel generate --model a", "a folder"],
         ["tilereel generate -m a", "a folder"],

@@ -55,7 +55,7 @@ Deno.test("settings that are empty, or what no option takes, are refused in one 
   refuses(" : full", "there is no name before the colon");
   refuses(
     "vrota",
-    '--setting "vrota": "attention" must be full, vorta, veda, sliding or coreset, not "vrota": did you mean',
+    '--setting "vrota": "attention" must be full, vorta, veda, vsa, sliding or coreset, not "vrota": did you mean',
   );
   refuses("vorta tua=0.5", '--setting "vorta tua=0.5": unknown key "tua": did you mean "tau"?');
   refuses("full cfg_scale=3", 'did you mean "guidance"?');

@@ -3,6 +3,8 @@ import { fullAttention } from "../../../model/attention/full.ts";
 import type { AttentionMethod } from "../../../model/attention/method.ts";
 import { DEFAULT_TAU, routedAttention, singleBranch } from "../../../model/vorta/methods.ts";
 import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
+import { DEFAULT_SPARSITY, distilledAttention, vsaAttention } from "../../../model/vsa/methods.ts";
+import { distilledIn } from "../../../model/checkpoint/model_folder.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../../../model/vorta/settings.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
@@ -18,12 +20,13 @@ import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_opt
 /** The options that say how self-attention is computed. */
 export const attentionOptions = ofClip(inGroup("Attention", {
   attention: choice({
-    choices: ["full", "vorta", "veda", "sliding", "coreset"],
+    choices: ["full", "vorta", "veda", "vsa", "sliding", "coreset"],
     help: "How self-attention is computed. full: every token attends to all tokens; vorta: a trained router " +
-      "chooses for each head; veda: each tile of tokens attends to the tiles that matter most to it; sliding " +
-      "and coreset, for study: every head attends to its neighbourhood, or to representatives.",
+      "chooses for each head; veda: each tile of tokens attends to the tiles that matter most to it; vsa, which " +
+      "FastWan was trained with: to the tiles whose means score best, and to the means of all; sliding and " +
+      "coreset, for study: every head attends to its neighbourhood, or to representatives.",
     elsewhere: ["attention-type", "attn", "attention-backend"],
-    default: "full; vorta if --router is given; veda if --tiles is given",
+    default: "full; vsa for FastWan; vorta if --router is given; veda if --tiles is given",
   }),
   router: path({
     value: "FILE",
@@ -47,6 +50,13 @@ export const attentionOptions = ofClip(inGroup("Attention", {
   }),
   ...vortaOptions,
   ...vedaOptions,
+  sparsity: number({
+    help: "For vsa: the share of tiles that a tile does not attend to. Higher is faster.",
+    elsewhere: ["vsa-sparsity"],
+    default: `the model's, or ${DEFAULT_SPARSITY}`,
+    min: 0,
+    max: 1,
+  }),
 }));
 
 /** Values of {@linkcode attentionOptions} that were given. */
@@ -57,11 +67,17 @@ const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>
   full: [],
   vorta: ["router", "tau", "full-branch", "tile", "window", "bucket", "rate"],
   veda: VEDA_KEYS,
+  vsa: ["sparsity"],
   sliding: ["tile", "window"],
   coreset: ["bucket", "rate"],
 };
 
-/** The kind of attention that was chosen, directly or through one of its options. */
+/** Whether a kind of attention was chosen, directly or through one of its options. */
+function isChosen(values: AttentionValues): boolean {
+  return values.attention !== undefined || attentionKind(values) !== "full";
+}
+
+/** The kind of attention that was chosen. A distilled model may have another if none was. */
 export function attentionKind(values: AttentionValues): string {
   if (values.attention !== undefined) return values.attention;
   if (values.router !== undefined || values["full-branch"] !== undefined) return "vorta";
@@ -70,7 +86,7 @@ export function attentionKind(values: AttentionValues): string {
 
 /** The values that still apply with another kind of attention: options of the first kind do not. */
 export function attentionStillMeant<T extends AttentionValues>(under: T, over: AttentionValues): T {
-  const kind = over.attention !== undefined || attentionKind(over) !== "full" ? attentionKind(over) : undefined;
+  const kind = isChosen(over) ? attentionKind(over) : undefined;
   const isBranch = kind === "veda" && over.attention === undefined && under["full-branch"] === "veda";
   if (kind === undefined || kind === attentionKind(under) || isBranch) return under;
   return Object.fromEntries(Object.entries(under).filter(([key]) => !Object.hasOwn(attentionOptions, key))) as T;
@@ -91,7 +107,8 @@ export interface ReadyAttention {
  * @throws {TilereelError} if options contradict one another (with the `option`), or the router cannot be used
  */
 export async function readyAttention(values: AttentionValues, model: string | FileStore): Promise<ReadyAttention> {
-  const kind = attentionKind(values);
+  const distilled = isChosen(values) ? undefined : await distilledIn(model), usual = distilledAttention(distilled);
+  const kind = usual ? "vsa" : attentionKind(values);
   const both = kind === "vorta" && values["full-branch"] === "veda";
   const takes = both ? [...TAKES.vorta!, ...VEDA_KEYS] : TAKES[kind]!;
   const stray = (Object.keys(attentionOptions) as (keyof AttentionValues)[])
@@ -105,6 +122,11 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
     );
   }
   if (kind === "full") return { kind, method: fullAttention, settings: () => ({}) };
+  if (kind === "vsa") {
+    const { sparsity = distilled?.sparsity ?? DEFAULT_SPARSITY } = values;
+    const method = values.sparsity === undefined && usual || vsaAttention({ sparsity });
+    return { kind, method, settings: () => ({ sparsity }) };
+  }
   const veda = kind === "veda" || both ? await readyVeda(values, model) : undefined;
   if (kind === "veda") return { kind, method: vedaAttention(veda!.options), settings: veda!.record };
   const file = values.router === undefined ? await ownFile(model, "router") : fileAt(values.router);

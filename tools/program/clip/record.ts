@@ -7,6 +7,7 @@
  */
 import config from "../../../deno.json" with { type: "json" };
 import type { FamilyModel } from "../../../model/family.ts";
+import { ownSigmas } from "../../../model/schedulers/config.ts";
 import { sharedName } from "../../../model/identity/file_identity.ts";
 import type { ModelIdentity } from "../../../model/identity/model_identity.ts";
 import type { ClipRecord } from "../../../model/video/record_text.ts";
@@ -39,7 +40,7 @@ export function plannedRecord(
   const { scheduler } = opened;
   const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
     settings;
-  const { sigmas = scheduler.sigmas, ...rest } = more;
+  const { sigmas = ownSigmas(scheduler, settings.steps), ...rest } = more;
   // The order of the keys is fixed, so that equal clips have equal bytes.
   return {
     version: config.version,
