@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { fullAttention } from "../../../model/attention/full.ts";
 import type { AttentionMethod, AttentionTask } from "../../../model/attention/method.ts";
 import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
+import { vsaAttention } from "../../../model/vsa/methods.ts";
 import { routedAttention, singleBranch } from "../../../model/vorta/methods.ts";
 import { Router } from "../../../model/vorta/router.ts";
 import { defaultSettings } from "../../../model/vorta/settings.ts";
@@ -19,6 +20,7 @@ const METHODS: Record<string, AttentionMethod> = {
     full: vedaHeads({ keep: 0.3, shapes: [2, 3, 3], denseSteps: 0 }),
   }),
   veda: vedaAttention({ keep: 0.3, shapes: [2, 3, 3], denseSteps: 0 }),
+  vsa: vsaAttention({ sparsity: 0.5 }),
 };
 
 testVariants("the passes of a step may differ in their number of valid tokens", async ({ gpu }) => {
