@@ -1,8 +1,3 @@
-/**
- * `vsa_*`: video sparse attention, made by its definition in float64.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -11,7 +6,10 @@ import { VsaAttention } from "../vsa/attention.ts";
 import { BOUNDS } from "./bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "./case.ts";
 
-/** The tiles that are kept, the coarse and the sparse part, and their sum with the gate. */
+/**
+ * `vsa_*`, video sparse attention by its definition in float64 (tools/references/vsa.py): the tiles that are kept, the
+ * coarse and the sparse part, and their sum with the gate.
+ */
 export const vsa: ParityCase = {
   matches: /^vsa_.*\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {
@@ -46,7 +44,9 @@ async function differing(
   kept: Float32Array,
 ): Promise<number> {
   const list = new Uint32Array(await gpu.readBytes(runs));
-  return list.length !== 2 * kept.length ? Infinity : kept.filter((tile, i) => tiles[tile]!.first !== list[2 * i]).length;
+  return list.length !== 2 * kept.length
+    ? Infinity
+    : kept.filter((tile, i) => tiles[tile]!.first !== list[2 * i]).length;
 }
 
 /** From [heads, tiles, head dim] to [tokens, heads, head dim]. */

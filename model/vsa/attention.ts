@@ -1,9 +1,3 @@
-/**
- * Video sparse attention (VSA, FastVideo's) over one layout: a coarse part that attends to the means of tiles, and a
- * sparse part that attends to the tokens of the tiles whose means score best. Gates of the model weigh the coarse part.
- *
- * @module
- */
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
 import { addGatedTiles } from "../../gpu/ops/tile_gate.ts";
@@ -28,7 +22,11 @@ function vsaRule(sparsity: number, { tiles, tokens }: TiledGrid): TileRule {
   return { keep: tiles.map(() => keep), ownTile: false, pairs: tokens * tokens * keep / n };
 }
 
-/** VSA of one layout. It is on the GPU until it is disposed of. */
+/**
+ * Video sparse attention (VSA, FastVideo's) over one layout: a coarse part that attends to the means of tiles, and a
+ * sparse part that attends to the tokens of the tiles whose means score best. Gates of the model weigh the coarse part.
+ * It is on the GPU until it is disposed of.
+ */
 export class VsaAttention implements Disposable {
   readonly #owner: TensorOwner;
   readonly pattern: TilePattern;

@@ -1,8 +1,3 @@
-/**
- * Video sparse attention as an `AttentionMethod` for the pipeline.
- *
- * @module
- */
 import { aText, checkOptions, type Kinds } from "../../gpu/common/check_options.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionMethod, SelfAttention } from "../attention/method.ts";

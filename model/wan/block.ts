@@ -71,7 +71,8 @@ export function runBlock(
   return gpu.scope(() => {
     const mod = modulation(gpu, w.scaleShiftTable, time);
     const vector = (index: number): ModulationVector => ({ tensor: mod, index });
-    const sparse = selfAttention && ((q: Tensor, k: Tensor, v: Tensor, gate?: Tensor) => selfAttention(q, k, v, layer, gate));
+    const sparse = selfAttention &&
+      ((q: Tensor, k: Tensor, v: Tensor, gate?: Tensor) => selfAttention(q, k, v, layer, gate));
     const self = { cache, layer, module: "self" } as const, cross = { cache, layer, module: "cross" } as const;
     const gate = vector(2);
     const afterSelf = cachedAttention(gpu, self, (output) => gated(gpu, output, gate, x), (fused) => {

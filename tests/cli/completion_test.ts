@@ -46,7 +46,7 @@ Deno.test({
         ["tilereel train router --", optionsOf("train router")],
         ["tilereel search tiles --look", "--looks"],
         ["tilereel generate --attention ve", "veda"],
-        ["tilereel generate --attention = v", "vorta|veda"],
+        ["tilereel generate --attention = v", "vorta|veda|vsa"],
         ["tilereel generate --attention =", "full|vorta|veda|vsa|sliding|coreset"],
         ["tilereel generate x --gpu d", "dawn"],
         ["tilereel generate --model a", "a folder"],
@@ -88,7 +88,7 @@ Deno.test({
       };
       assertEquals(await complete("tilereel ge"), ["generate"]);
       assertEquals(await complete("tilereel train "), ["router", "tiles"]);
-      assertEquals(await complete("tilereel generate --attention v"), ["veda", "vorta"]);
+      assertEquals(await complete("tilereel generate --attention v"), ["veda", "vorta", "vsa"]);
       assert((await complete("tilereel generate --tiles sc")).includes("script"));
     }),
 });

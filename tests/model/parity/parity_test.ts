@@ -50,6 +50,7 @@ const PARTS = [
   "vorta_partial",
   "veda_a",
   "veda_authors",
+  "vsa_a",
 ];
 
 /** The backends that have an adapter here, each asked for in a process of its own: Deno settles on one for good. */
