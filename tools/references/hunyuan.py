@@ -18,11 +18,8 @@ LATENTS = (1, 16, 5, 12, 20)
 TEXT, PROMPT = 24, 17
 
 
-def make_model(references):
-    """A transformer whose every weight matters: norms and biases are off the values that they begin with."""
-    references.seed_everything(0)
-    model = HunyuanVideoTransformer3DModel(**CONFIG).eval()
-    generator = references.generator(200)
+def stir(model, generator):
+    """Makes every weight matter: norms and biases are off the values that they begin with."""
     with torch.no_grad():
         for parameter in model.parameters():
             numbers = torch.randn(parameter.shape, generator=generator)
@@ -30,7 +27,12 @@ def make_model(references):
                 parameter.add_(numbers * 0.1)
             else:
                 parameter.copy_(numbers * parameter[0].numel() ** -0.5)
-    return model.to(DEVICE)
+    return model
+
+
+def make_model(references):
+    references.seed_everything(0)
+    return stir(HunyuanVideoTransformer3DModel(**CONFIG).eval(), references.generator(200)).to(DEVICE)
 
 
 def make_inputs(references, offset, latents, guidance):
