@@ -28,7 +28,7 @@ export const BOUNDS = {
   stepCache: { f32: [3.5e-5, 9e-5], f16: [4e-3, 8e-3] },
   tinyVaeDecoded: { f32: [9e-6, 2e-5], f16: [8e-3, 1.4e-2] },
   tinyVaeEncoded: { f32: [4e-6, 1e-5], f16: [4e-3, 1e-2] },
-  tinyHunyuanVaeDecoded: { f32: [9e-6, 1.7e-5], f16: [6e-3, 1e-2] },
+  tinyHunyuanVaeDecoded: { f32: [1e-5, 3e-5], f16: [6e-3, 1e-2] },
   tinyHunyuanVaeEncoded: { f32: [7e-6, 1.5e-5], f16: [6e-3, 1.3e-2] },
   demoVaeDecoded: { f32: [2e-5, 7e-5], f16: [8e-3, 3e-2] },
   demoVaeEncoded: { f32: [2e-6, 5e-6], f16: [1e-3, 3e-3] },

@@ -6,10 +6,13 @@ import { cutWindow, pasteWindow } from "../../gpu/ops/frames.ts";
 import { rgb8 } from "../../gpu/ops/rgb8.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { CodingOptions, VideoVae } from "../family.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import type { CodingOptions, VaePart, VideoVae } from "../family.ts";
+import type { OnProgress } from "../progress.ts";
 import { type Chunk, chunksOf, eachChunk, isBlended, type Place } from "./chunks.ts";
 import type { Pass } from "./feature_cache.ts";
 import { tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
+import { VaeWeights } from "./weights.ts";
 
 /** Tiles in pixels, as diffusers has them. */
 const TILE_SIZE = 256;
@@ -124,6 +127,34 @@ export interface ChunkDecoder extends Half {
 export interface AutoencoderParts extends Disposable {
   readonly encoder: ChunkEncoder | undefined;
   readonly decoder: ChunkDecoder | undefined;
+}
+
+/** The prefix of the tensor names of each half. */
+const PREFIXES = { encoder: ["encoder.", "quant_conv."], decoder: ["decoder.", "post_quant_conv."] };
+
+/**
+ * Loads the networks of an autoencoder to the GPU.
+ *
+ * @param load loads each half
+ * @param onProgress told "load vae", in tensors
+ * @param parts what is needed; both where absent
+ */
+export async function loadParts(
+  gpu: Gpu,
+  source: TensorSource,
+  load: {
+    encoder(weights: VaeWeights): Promise<ChunkEncoder>;
+    decoder(weights: VaeWeights): Promise<ChunkDecoder>;
+  },
+  onProgress: OnProgress | undefined,
+  parts: readonly VaePart[] = ["encoder", "decoder"],
+): Promise<AutoencoderParts> {
+  using loading = new DisposableStack();
+  const weights = loading.use(VaeWeights.open(gpu, source, parts.flatMap((part) => PREFIXES[part]), onProgress));
+  const encoder = parts.includes("encoder") ? await load.encoder(weights) : undefined;
+  const decoder = parts.includes("decoder") ? await load.decoder(weights) : undefined;
+  const owned = loading.move();
+  return { encoder, decoder, [Symbol.dispose]: () => owned.dispose() };
 }
 
 /**

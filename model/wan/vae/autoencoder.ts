@@ -2,14 +2,11 @@ import type { Gpu } from "../../../gpu/gpu.ts";
 import type { TensorSource } from "../../checkpoint/tensor_source.ts";
 import type { VaePart } from "../../family.ts";
 import type { OnProgress } from "../../progress.ts";
-import { CausalAutoencoder } from "../../vae/autoencoder.ts";
-import { VaeWeights } from "../../vae/weights.ts";
+import { CausalAutoencoder, loadParts } from "../../vae/autoencoder.ts";
+import type { VaeWeights } from "../../vae/weights.ts";
 import type { VaeConfig } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import { Encoder } from "./encoder.ts";
-
-/** The prefix of the tensor names of each half. */
-const PREFIXES = { encoder: ["encoder.", "quant_conv."], decoder: ["decoder.", "post_quant_conv."] };
 
 /** Wan 2.1's video autoencoder on the GPU, as diffusers' class of this name. */
 export class AutoencoderKLWan extends CausalAutoencoder {
@@ -26,13 +23,12 @@ export class AutoencoderKLWan extends CausalAutoencoder {
     source: TensorSource,
     config: VaeConfig,
     onProgress?: OnProgress,
-    parts: readonly VaePart[] = ["encoder", "decoder"],
+    parts?: readonly VaePart[],
   ): Promise<AutoencoderKLWan> {
-    using loading = new DisposableStack();
-    const weights = loading.use(VaeWeights.open(gpu, source, parts.flatMap((part) => PREFIXES[part]), onProgress));
-    const encoder = parts.includes("encoder") ? await Encoder.load(weights, config) : undefined;
-    const decoder = parts.includes("decoder") ? await Decoder.load(weights, config) : undefined;
-    const owned = loading.move();
-    return new AutoencoderKLWan(gpu, config, { encoder, decoder, [Symbol.dispose]: () => owned.dispose() });
+    const load = {
+      encoder: (weights: VaeWeights) => Encoder.load(weights, config),
+      decoder: (weights: VaeWeights) => Decoder.load(weights, config),
+    };
+    return new AutoencoderKLWan(gpu, config, await loadParts(gpu, source, load, onProgress, parts));
   }
 }
