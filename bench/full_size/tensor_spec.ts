@@ -1,3 +1,4 @@
+import type { LlamaConfig } from "../../model/llama/config.ts";
 import type { TransformerConfig } from "../../model/wan/config.ts";
 import type { Umt5Config } from "../../model/umt5/config.ts";
 import type { VaeConfig } from "../../model/wan/vae/config.ts";
@@ -41,6 +42,26 @@ export function umt5Tensors(config: Umt5Config): TensorSpec[] {
       ];
     }),
     tensor("encoder.final_layer_norm.weight", dModel),
+  ];
+}
+
+/** The tensors of `LlamaModel`. */
+export function llamaTensors({ dim, ffnDim, heads, keyHeads, headDim, layers, vocabSize }: LlamaConfig): TensorSpec[] {
+  return [
+    tensor("embed_tokens.weight", vocabSize, dim),
+    ...numbered(layers, (i) => {
+      const [attention, mlp] = [`layers.${i}.self_attn`, `layers.${i}.mlp`];
+      return [
+        tensor(`layers.${i}.input_layernorm.weight`, dim),
+        tensor(`${attention}.q_proj.weight`, heads * headDim, dim),
+        ...["k", "v"].map((name) => tensor(`${attention}.${name}_proj.weight`, keyHeads * headDim, dim)),
+        tensor(`${attention}.o_proj.weight`, dim, heads * headDim),
+        tensor(`layers.${i}.post_attention_layernorm.weight`, dim),
+        ...["gate", "up"].map((name) => tensor(`${mlp}.${name}_proj.weight`, ffnDim, dim)),
+        tensor(`${mlp}.down_proj.weight`, dim, ffnDim),
+      ];
+    }),
+    tensor("norm.weight", dim),
   ];
 }
 
