@@ -6,13 +6,14 @@ import { MATRIX_FEATURE } from "../../gpu/matrix_units.ts";
 import { FAMILIES } from "../../gpu/tuning/families.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import { VideoPipeline } from "../../model/pipeline.ts";
+import { LlamaEncoder } from "../../model/llama/encoder.ts";
 import { Umt5Encoder } from "../../model/umt5/encoder.ts";
 import { vedaAttention } from "../../model/veda/methods.ts";
 import { singleBranch } from "../../model/vorta/methods.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
 import { trainingPass } from "../../model/vorta/training_pass.ts";
 import { drySource } from "../full_size/made_source.ts";
-import { umt5Tensors } from "../full_size/tensor_spec.ts";
+import { llamaTensors, umt5Tensors } from "../full_size/tensor_spec.ts";
 import { SHAPES } from "../shapes.ts";
 
 /** Whole WGSL modules by kernel name, as compiled on a dry device: no GPU is needed, and nothing is computed. */
@@ -85,15 +86,20 @@ const METHODS: readonly (AttentionMethod | undefined)[] = [
   vedaAttention({ keep: 0.5, denseSteps: 0 }),
 ];
 
-/** UMT5-XXL's block. */
-const TEXT_ENCODER = {
+/** Blocks of UMT5-XXL and of LLaMA 3 8B. */
+const UMT5 = {
   ...{ dModel: TEXT.dim, dFf: 10240, heads: 64, dKv: 64, layers: 1, vocabSize: 1, eps: 1e-6 },
   ...{ relativeBuckets: 32, relativeMaxDistance: 128 },
 };
+const LLAMA = {
+  ...{ dim: TEXT.dim, ffnDim: 14336, heads: 32, keyHeads: 8, headDim: 128, layers: 1, vocabSize: 1 },
+  ...{ theta: 500000, eps: 1e-5 },
+};
 
 /**
- * Encodes a prompt with one block of UMT5-XXL, renders a clip with one block of Wan 1.3B by every kind of attention,
- * and makes one training pass for VORTA's router. Kernels that only the training of Veda's tiles runs are not recorded.
+ * Encodes a prompt with one block of UMT5-XXL and of LLaMA 3 8B, renders a clip with one block of Wan 1.3B by every kind
+ * of attention, and makes one training pass for VORTA's router. Kernels that only the training of Veda's tiles runs are
+ * not recorded.
  */
 export async function recordModel(source: SourceName, modules: Modules): Promise<void> {
   const wan = SHAPES["1.3b"].model(drySource, { blocks: [1] });
@@ -114,8 +120,12 @@ export async function recordModel(source: SourceName, modules: Modules): Promise
       }
     });
     await record(options, modules, async (gpu) => {
-      const encoder = new Umt5Encoder(gpu, TEXT_ENCODER, drySource(umt5Tensors(TEXT_ENCODER), "BF16"));
+      const encoder = new Umt5Encoder(gpu, UMT5, drySource(umt5Tensors(UMT5), "BF16"));
       await encoder.encode([{ ids: new Int32Array(TEXT.tokens), length: 1 }]);
+    });
+    await record(options, modules, async (gpu) => {
+      const source = drySource(llamaTensors(LLAMA), "BF16"), text = { skippedLayers: 0, cropStart: 95 };
+      await new LlamaEncoder(gpu, LLAMA, source, text).encode([{ ids: new Int32Array(351), length: 96 }]);
     });
     await record(options, modules, async (gpu) => {
       const transformer = await wan.loadTransformer(gpu);
