@@ -5,7 +5,7 @@ import { vortaHunyuan, vortaHunyuanTrain } from "./hunyuan/vorta.ts";
 import { hunyuanVae } from "./hunyuan/vae.ts";
 import { tinyClipText, tinyLlama } from "./hunyuan/text_encoders.ts";
 import { demoPipeline } from "./pipeline.ts";
-import { schedulers } from "./schedulers.ts";
+import { hunyuanSchedules, schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
 import { tokens } from "./tokens.ts";
 import { loras } from "./wan/loras.ts";
@@ -21,6 +21,7 @@ import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
 const CASES: readonly ParityCase[] = [
   tokens,
   schedulers,
+  hunyuanSchedules,
   tinyUmt5,
   demoTextEncoder,
   tinyLlama,

@@ -58,3 +58,20 @@ export const schedulers: ParityCase = {
     }
   },
 };
+
+/** Timesteps and sigmas of HunyuanVideo, at several flow shifts and numbers of steps. */
+export const hunyuanSchedules: ParityCase = {
+  matches: /^scheduler_hunyuan/,
+  async *run(path): AsyncIterable<Check> {
+    using references = await References.open(path);
+    const file = path.split("/").at(-1)!.replace(".safetensors", "");
+    for (const name of references.source.names()) {
+      const [, run, shift, steps, what] = /^(shift(.+)_steps(\d+))\.(timesteps|sigmas)$/.exec(name) ?? [];
+      if (what === undefined) continue;
+      const config: SchedulerConfig = { ...WAN_SCHEDULER, kind: "euler", sigmas: "hunyuan", flowShift: Number(shift) };
+      const scheduler = createScheduler(config, { steps: Number(steps) });
+      const value = relativeError(scheduler[what as "timesteps" | "sigmas"], await references.read(name));
+      yield { name: `${file} ${run} ${what}`, value, unit: "relative", bound: SCALAR_BOUNDS.schedule };
+    }
+  },
+};
