@@ -159,7 +159,7 @@ async function stepVelocity(
 /** Noise on the GPU. */
 function noiseOn(gpu: Gpu, shape: readonly number[], draw: (count: number) => Float32Array): Tensor {
   // Room first: noise for a clip that is far too large would not even fit this machine's memory.
-  const noise = gpu.tensor(shape, "f32", "noise");
+  const noise = gpu.tensor(shape, "f32", "the start noise");
   gpu.write(noise, draw(noise.size), 0);
   return noise;
 }

@@ -86,7 +86,11 @@ export async function readyVeda(
   const loaded = file && await loadVeda(file).catch((error) => {
     throw ofOption(values.tiles && "tiles", error);
   });
-  if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file!.path}`);
+  try {
+    if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file!.path}`);
+  } catch (error) {
+    throw ofOption("tile-shape", error);
+  }
   const shapes = shape ?? loaded?.shapes;
   const options: VedaOptions = {
     ...values.keep !== undefined && { keep: values.keep },
