@@ -12,7 +12,9 @@ import type { HeadShape } from "../model/attention/layout.ts";
 import { transformerConfig } from "../model/wan/config.ts";
 import { WAN, wanModel } from "../model/wan/family.ts";
 import { vaeConfig } from "../model/wan/vae/config.ts";
+import { vaeConfig as hunyuanVaeConfig } from "../model/hunyuan/vae/config.ts";
 import { hunyuanTransformerTensors } from "./full_size/hunyuan_tensors.ts";
+import { hunyuanVaeTensors } from "./full_size/hunyuan_vae_tensors.ts";
 import { type TensorSpec, transformerTensors, vaeTensors } from "./full_size/tensor_spec.ts";
 
 /** The number formats in which weights are made up. */
@@ -50,6 +52,7 @@ export interface ModelShape {
 
 /** `config.json` of Wan's autoencoder; what it leaves out has Wan's values by default. */
 export const WAN_VAE = { _class_name: "AutoencoderKLWan" };
+const HUNYUAN_VAE = { _class_name: "AutoencoderKLHunyuanVideo" };
 
 /** A text-to-video model of Wan; `json` is what of `config.json` is not that of all its transformers. */
 export function wan(
@@ -102,7 +105,7 @@ export function hunyuan(name: string, size: ClipSize, json: Readonly<Record<stri
     // The authors' for HunyuanVideo.
     vorta: { ...PAPER_SETTINGS, tile: [6, 9, 8] },
     model: (make, { stored = "BF16", blocks = all } = {}) => {
-      const config = of(blocks);
+      const config = of(blocks), vae = hunyuanVaeConfig(new Config(name, HUNYUAN_VAE));
       return hunyuanModel({
         folder: folderOf(name, HUNYUAN),
         scheduler: {
@@ -111,6 +114,8 @@ export function hunyuan(name: string, size: ClipSize, json: Readonly<Record<stri
         },
         config,
         weights: make(hunyuanTransformerTensors(config), stored),
+        vaeConfig: vae,
+        vae: make(hunyuanVaeTensors(vae), "F32"),
       });
     },
   };

@@ -13,7 +13,9 @@ import type { ClipSize } from "../video_size.ts";
 import { type TransformerConfig, transformerConfig } from "./config.ts";
 import { hunyuanEncoders } from "./prompt.ts";
 import { HunyuanVideoTransformer3DModel } from "./transformer.ts";
-import { TRANSFORMER_WEIGHTS } from "./weights.ts";
+import { AutoencoderKLHunyuanVideo } from "./vae/autoencoder.ts";
+import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
+import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "./weights.ts";
 
 const TEXT = { optional: true, replacedBy: ["textEncoder", "embeddings"] } as const;
 
@@ -24,7 +26,7 @@ export const HUNYUAN: Family = {
   pipelineClass: "HunyuanVideoPipeline",
   parts: {
     transformer: { classes: ["HunyuanVideoTransformer3DModel"], weights: TRANSFORMER_WEIGHTS },
-    vae: { classes: ["AutoencoderKLHunyuanVideo"] },
+    vae: { classes: ["AutoencoderKLHunyuanVideo"], weights: VAE_WEIGHTS },
     scheduler: { classes: ["FlowMatchEulerDiscreteScheduler"] },
     tokenizer: { optional: true, replacedBy: ["embeddings"] },
     text_encoder: { classes: ["LlamaModel"], ...TEXT, weights: LLAMA_WEIGHTS },
@@ -42,22 +44,22 @@ export const HUNYUAN: Family = {
   multiples: { side: 16, frames: 4 },
   unsupportedKind: () => Promise.resolve(undefined),
   async open(folder) {
-    const transformerDir = await folder.component("transformer");
+    const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
     const config = transformerConfig(await partConfig(transformerDir, TRANSFORMER_WEIGHTS));
+    const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
     const scheduler = await readSchedulerConfig(
       (await folder.component("scheduler")).file("scheduler_config.json"),
       "hunyuan",
       folder.className("scheduler"),
     );
-    checkPatches(folder.path, config);
-    return hunyuanModel({
-      ...{ folder, scheduler, config, weights: await openPart(transformerDir, TRANSFORMER_WEIGHTS) },
-    });
+    checkLatents(folder.path, config, vaeConfig);
+    using opened = new DisposableStack();
+    const weights = opened.use(await openPart(transformerDir, TRANSFORMER_WEIGHTS));
+    const vae = opened.use(await openPart(vaeDir, VAE_WEIGHTS));
+    opened.move();
+    return hunyuanModel({ folder, scheduler, config, weights, vaeConfig, vae });
   },
 };
-
-/** The latents of a clip: channels, pixels of a side, and frames after the first. */
-const LATENTS = { channels: 16, spatialScale: 8, temporalScale: 4 };
 
 /** The parts of an opened model. */
 export interface HunyuanFiles {
@@ -65,6 +67,8 @@ export interface HunyuanFiles {
   readonly scheduler: SchedulerConfig;
   readonly config: TransformerConfig;
   readonly weights: TensorSource;
+  readonly vaeConfig: VaeConfig;
+  readonly vae: TensorSource;
 }
 
 /**
@@ -75,12 +79,12 @@ export interface HunyuanFiles {
 const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
 
 /** An opened model of HunyuanVideo, which takes the files over. */
-export function hunyuanModel({ folder, scheduler, config, weights }: HunyuanFiles): FamilyModel {
+export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, vae }: HunyuanFiles): FamilyModel {
   const { dim, ffnDim, textDim, pooledDim, guidanceEmbeds } = config, { textTokens } = folder.generation;
-  const { channels, spatialScale, temporalScale } = LATENTS;
+  const { zDim, spatialScale, temporalScale } = vaeConfig;
   const latentShape = (
     { width, height, frames }: ClipSize,
-  ) => [1, channels, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+  ) => [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
   const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), config.patchSize), kept: textTokens });
   return {
     family: HUNYUAN,
@@ -95,24 +99,23 @@ export function hunyuanModel({ folder, scheduler, config, weights }: HunyuanFile
     scheduleNotes: () => [],
     passes: guidanceEmbeds ? embeddedGuidance : classifierFreeGuidance,
     loadTransformer: (gpu, options) => HunyuanVideoTransformer3DModel.load(gpu, weights, config, options),
-    loadVae: () => Promise.reject(notYet(folder.path, "autoencoder")),
+    loadVae: (gpu, part, onProgress) => AutoencoderKLHunyuanVideo.load(gpu, vae, vaeConfig, onProgress, [part]),
     promptEncoder: (gpu, options) =>
       new TextPromptEncoder(gpu, { ...{ folder, textDim, ...options }, encoders: hunyuanEncoders(config) }),
-    [Symbol.dispose]: () => weights.close(),
+    [Symbol.dispose]() {
+      weights.close();
+      vae.close();
+    },
   };
 }
 
-function notYet(path: string, part: string): TilereelError {
-  return new TilereelError(`${path}: the ${part} of HunyuanVideo cannot be run yet; use a model of Wan 2.1`);
-}
-
 /** The transformer must take the autoencoder's latents, and every accepted size must divide into its patches. */
-function checkPatches(path: string, { inChannels, outChannels, patchSize }: TransformerConfig): void {
-  const { channels, spatialScale } = LATENTS, [frames, ...sides] = patchSize;
-  if (inChannels !== channels || outChannels !== channels) {
+function checkLatents(path: string, transformer: TransformerConfig, { zDim, spatialScale }: VaeConfig): void {
+  const { inChannels, outChannels, patchSize } = transformer, [frames, ...sides] = patchSize;
+  if (inChannels !== zDim || outChannels !== zDim) {
     throw new TilereelError(
-      `${path}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but HunyuanVideo's ` +
-        `autoencoder has ${channels}; they belong to different models, or to one that does not make video from text alone`,
+      `${path}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
+        `they belong to different models, or to one that does not make video from text alone`,
     );
   }
   if (frames !== 1 || sides.some((side) => HUNYUAN.multiples.side % (side * spatialScale) !== 0)) {

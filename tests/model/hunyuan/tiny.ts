@@ -1,24 +1,26 @@
 import { join } from "node:path";
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { combine } from "../../../gpu/ops/combine.ts";
-import type { Tensor } from "../../../gpu/tensor.ts";
 import { openPart } from "../../../model/checkpoint/open_part.ts";
-import type { FamilyModel, PromptEncoder, VideoVae } from "../../../model/family.ts";
+import type { FamilyModel, PromptEncoder } from "../../../model/family.ts";
 import { readTransformerConfig } from "../../../model/hunyuan/config.ts";
 import { HUNYUAN, hunyuanModel } from "../../../model/hunyuan/family.ts";
-import { TRANSFORMER_WEIGHTS } from "../../../model/hunyuan/weights.ts";
+import { readVaeConfig } from "../../../model/hunyuan/vae/config.ts";
+import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "../../../model/hunyuan/weights.ts";
 import { randn } from "../../gpu.ts";
 import { ROOT } from "../../process.ts";
 
 /** Two dual-stream and three single-stream blocks of two heads of 32. */
 export const TINY = join(ROOT, "tests/fixtures/tiny_hunyuan");
 
+/** A small autoencoder. */
+const TINY_VAE = join(ROOT, "tests/fixtures/tiny_hunyuan_vae");
+
 /** The size of its clips, and of their latents. */
 export const CLIP = { width: 96, height: 64, frames: 9 }, LATENTS = [1, 16, 3, 8, 12];
 /** Text tokens, valid or not, and their channels; channels of a prompt as one vector. */
 export const TEXT_TOKENS = 12, TEXT_DIM = 48, POOLED_DIM = 24;
 
-/** The model, with an autoencoder that changes nothing, and embeddings of prompts that are random numbers. */
+/** The model with a small autoencoder; embeddings of prompts are random numbers. */
 export async function tinyModel(): Promise<FamilyModel> {
   const model = hunyuanModel({
     folder: {
@@ -32,22 +34,10 @@ export async function tinyModel(): Promise<FamilyModel> {
     },
     config: await readTransformerConfig(`${TINY}/config.json`),
     weights: await openPart(TINY, TRANSFORMER_WEIGHTS),
+    vaeConfig: await readVaeConfig(`${TINY_VAE}/config.json`),
+    vae: await openPart(TINY_VAE, VAE_WEIGHTS),
   });
-  return Object.assign(model, {
-    loadVae: (gpu: Gpu) => Promise.resolve(identityVae(gpu)),
-    promptEncoder: randomEncoder,
-  });
-}
-
-/** A clip is its latents. */
-export function identityVae(gpu: Gpu): VideoVae {
-  const same = (latents: Tensor) => combine(gpu, [[1, latents]]);
-  return {
-    ...{ denormalize: same, normalize: same, fitsWhole: () => true },
-    decodeRgb8: () => Promise.resolve(new Uint8Array()),
-    encode: (clip) => Promise.resolve({ mean: same(clip), logvar: same(clip) }),
-    [Symbol.dispose]() {},
-  };
+  return Object.assign(model, { promptEncoder: randomEncoder });
 }
 
 function randomEncoder(gpu: Gpu): PromptEncoder {
