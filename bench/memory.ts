@@ -29,7 +29,7 @@ const options = {
   model: choice({
     choices: Object.keys(DRY_MODELS) as MemoryCase["model"][],
     help: "The model whose memory is counted.",
-    default: "a table of both",
+    default: "a table of all",
   }),
   size: clipOptions.size,
   frames: clipOptions.frames,
@@ -54,6 +54,7 @@ const options = {
 
 const SMALL = { model: "1.3B", width: 832, height: 480 } as const;
 const LARGE = { model: "14B", width: 1280, height: 720, frames: 81 } as const;
+const HUNYUAN = { model: "HunyuanVideo", width: 1280, height: 720, frames: 117 } as const;
 const CARD = { memoryLimit: 24e9 }, SERVER = { memoryLimit: 80e9 };
 
 /** A case whose method is told by its name. */
@@ -69,6 +70,8 @@ const CASES: readonly NamedCase[] = [
   { ...LARGE, weights: "stream", device: CARD },
   { ...LARGE, weights: "stream", method: "veda", device: CARD },
   { ...LARGE, weights: "resident", device: SERVER },
+  { ...HUNYUAN, weights: "stream", device: CARD },
+  { ...HUNYUAN, weights: "resident", device: SERVER },
 ];
 
 /** The largest kinds of buffers that are listed. */

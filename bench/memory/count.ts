@@ -16,10 +16,10 @@ export interface ModelCase
   readonly device?: DryGpuOptions;
 }
 
-/** The names of Wan's models, and those of their shapes. */
-export const DRY_MODELS = { "1.3B": "1.3b", "14B": "14b" } as const;
+/** The names of models, and those of their shapes. */
+export const DRY_MODELS = { "1.3B": "1.3b", "14B": "14b", HunyuanVideo: "hunyuan" } as const;
 
-/** The same with one of Wan's models. */
+/** The same with one of these models. */
 export interface MemoryCase extends ModelCase {
   readonly model: keyof typeof DRY_MODELS;
   /** The format of the transformer's files. Default: BF16. */
