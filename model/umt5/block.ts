@@ -7,6 +7,7 @@ import { Linear, type LinearLoadOptions } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { PartWeights } from "../family.ts";
 import type { Umt5Config } from "./config.ts";
+import { transformersName } from "./original_names.ts";
 
 /** The weights of one block on the GPU: self-attention and a gated feed-forward, each behind a norm. */
 export interface Umt5Block {
@@ -30,6 +31,7 @@ const BLOCK = /^encoder\.block\.\d+\./;
 /** How the files of its weights are read. Of the embedding table only rows are uploaded. */
 export const UMT5_WEIGHTS: PartWeights = {
   stem: "model",
+  names: transformersName,
   block: BLOCK,
   used: (name) => BLOCK.test(name),
   // See `runUmt5Block`: what is multiplied in f32 always.

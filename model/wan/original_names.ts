@@ -36,6 +36,34 @@ export function diffusersName(stored: string): string {
   return `${number === undefined ? "" : `blocks.${number}.`}${BY_ANY_NAME.get(flat(layer!)) ?? layer}${ending}`;
 }
 
+/** The names of the VAE's layers in Wan's repository, and their names in diffusers, but for the stages. */
+const VAE_LAYERS: Readonly<Record<string, string>> = {
+  "residual.0": "norm1",
+  "residual.2": "conv1",
+  "residual.3": "norm2",
+  "residual.6": "conv2",
+  shortcut: "conv_shortcut",
+  "middle.0": "mid_block.resnets.0",
+  "middle.1": "mid_block.attentions.0",
+  "middle.2": "mid_block.resnets.1",
+  "head.0": "norm_out",
+  "head.2": "conv_out",
+};
+/** Three blocks and an upsampler, which stand in one list in Wan's repository. */
+const STAGE = 4;
+
+/** The name in diffusers of a Wan VAE's tensor, in Wan's own files and ComfyUI's. Any other name is returned as it is. */
+export function diffusersVaeName(stored: string): string {
+  if (/^conv[12]\./.test(stored)) return stored.replace("conv1", "quant_conv").replace("conv2", "post_quant_conv");
+  if (!/^(en|de)coder\.(conv1|downsamples|middle|upsamples|head)\./.test(stored)) return stored;
+  return stored.replace(/^(\w+)\.conv1\./, "$1.conv_in.").replace(".downsamples.", ".down_blocks.")
+    .replace(/\.upsamples\.(\d+)\./, (_, number) => {
+      const stage = Math.floor(number / STAGE), at = number % STAGE;
+      return `.up_blocks.${stage}.${at === STAGE - 1 ? "upsamplers.0" : `resnets.${at}`}.`;
+    })
+    .replace(/(?<=\.)(residual\.\d|shortcut|middle\.\d|head\.\d)(?=\.)/g, (layer) => VAE_LAYERS[layer] ?? layer);
+}
+
 function attention(original: string, name: string): Record<string, string> {
   const layers = { q: "to_q", k: "to_k", v: "to_v", o: "to_out.0", norm_q: "norm_q", norm_k: "norm_k" };
   return Object.fromEntries(Object.entries(layers).map(([from, to]) => [`${original}.${from}`, `${name}.${to}`]));

@@ -1,6 +1,6 @@
 import type { PartWeights } from "../family.ts";
 import { configFromShapes } from "./config.ts";
-import { diffusersName } from "./original_names.ts";
+import { diffusersName, diffusersVaeName } from "./original_names.ts";
 
 const stem = "diffusion_pytorch_model";
 
@@ -15,6 +15,7 @@ export const TRANSFORMER_WEIGHTS: PartWeights = {
 /** The autoencoder's. Only the decoder is needed to render, and it is converted to f32. */
 export const VAE_WEIGHTS: PartWeights = {
   stem,
+  names: diffusersVaeName,
   used: (name) => !/^(encoder|quant_conv)\./.test(name),
   widened: true,
 };
