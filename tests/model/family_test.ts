@@ -78,11 +78,13 @@ testVariants(
   "each step has a preview of the clip, and the last one is the clip",
   ({ gpu }) =>
     withPipeline(gpu, async (pipeline) => {
-      const { used } = gpu.memory, previews: [step: number, preview: Video][] = [];
+      const bare = await pipeline.generate(CLIP),
+        { used } = gpu.memory,
+        previews: [step: number, preview: Video][] = [];
       const onPreview = async (clean: Tensor, step: number) => {
         previews.push([step, (await pipeline.preview(clean))!]);
       };
-      const clip = await pipeline.generate({ ...CLIP, onPreview }), bare = await pipeline.generate(CLIP);
+      const clip = await pipeline.generate({ ...CLIP, onPreview });
       assertEquals(clip, bare);
       assertEquals(gpu.memory.used, used);
       assertEquals(previews.map(([step]) => step), [0, 1, 2]);
