@@ -19,7 +19,7 @@ export function hunyuanTransformerTensors(config: TransformerConfig): TensorSpec
     ...embedder("time_text_embed.text_embedder", pooledDim),
     ...numbered(dualLayers, (i) => dualBlock(`transformer_blocks.${i}`, config)),
     ...numbered(layers - dualLayers, (i) => singleBlock(`single_transformer_blocks.${i}`, config)),
-    ...biased("norm_out.linear", 2 * dim, dim),
+    ...["norm_out.scale", "norm_out.shift"].flatMap((layer) => biased(layer, dim, dim)),
     ...biased("proj_out", outChannels * patchSize.reduce((a, b) => a * b), dim),
   ];
 }

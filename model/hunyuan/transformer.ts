@@ -30,8 +30,9 @@ interface OuterWeights {
   readonly time: Embedder;
   readonly guidance: Embedder | undefined;
   readonly pooled: Embedder;
-  /** Makes scale and shift of the output norm. */
-  readonly adaptive: AdaptiveVectors;
+  /** Of the output norm. */
+  readonly scale: AdaptiveVectors;
+  readonly shift: AdaptiveVectors;
   readonly projOut: Linear;
 }
 
@@ -123,8 +124,8 @@ export class HunyuanVideoTransformer3DModel
   project(x: Tensor, { conditioning, video, latents: [batch, , ...size] }: HunyuanPass): Tensor {
     const { gpu, config, outer } = this;
     return gpu.scope(() => {
-      const vector = outer.adaptive.of(gpu, conditioning);
-      const norm = layerNorm(gpu, tokensOf(x, 0, video), EPS, { scale: vector(0), shift: vector(1) });
+      const [scale, shift] = [outer.scale, outer.shift].map((adaptive) => adaptive.of(gpu, conditioning)(0));
+      const norm = layerNorm(gpu, tokensOf(x, 0, video), EPS, { scale: scale!, shift: shift! });
       const rows = outer.projOut.apply(gpu, norm);
       return unpatchify(gpu, rows, [batch!, config.outChannels, ...size], config.patchSize, "first");
     });
@@ -167,7 +168,8 @@ async function loadOuter(weights: Weights, config: TransformerConfig): Promise<O
     time: await Embedder.load(embedder, "timestep_embedder", dim),
     guidance: guidanceEmbeds ? await Embedder.load(embedder, "guidance_embedder", dim) : undefined,
     pooled: await Embedder.load(embedder, "text_embedder", dim, pooledDim),
-    adaptive: await AdaptiveVectors.load(weights, "norm_out.linear", 2, dim),
+    scale: await AdaptiveVectors.load(weights, "norm_out.scale", 1, dim),
+    shift: await AdaptiveVectors.load(weights, "norm_out.shift", 1, dim),
     projOut: await Linear.load(weights, "proj_out", outChannels * patch, dim),
   };
 }

@@ -1,10 +1,12 @@
 import type { PartWeights } from "../family.ts";
+import { diffusersName } from "./original_names.ts";
 
 const stem = "diffusion_pytorch_model";
 
 /** How the files of the transformer's weights are read. */
 export const TRANSFORMER_WEIGHTS: PartWeights = {
   stem,
+  names: diffusersName,
   block: /^(?:single_)?transformer_blocks\.\d+\./,
 };
 

@@ -1,5 +1,4 @@
-/** Prefixes of names: of ComfyUI, PEFT and Kohya. */
-const PREFIX = /^(model\.diffusion_model\.|diffusion_model\.|model\.|base_model\.model\.|transformer\.|lora_unet_)/;
+import { layoutNames } from "../checkpoint/layout_names.ts";
 
 /** The names of layers in Wan's repository, in blocks and outside, and their names in diffusers. */
 const LAYERS = {
@@ -21,20 +20,8 @@ const LAYERS = {
   "head.modulation": "scale_shift_table",
 };
 
-const BY_ANY_NAME = new Map(
-  Object.entries(LAYERS).flatMap(([original, name]) => [[flat(original), name], [flat(name), name]]),
-);
-
-/**
- * The name in diffusers of a Wan transformer's tensor, in checkpoints and LoRAs of other programs. These have the names
- * of Wan's own repository or those of diffusers, and some a prefix. Kohya's LoRAs have "_" in place of all dots. A name
- * that is not known is returned as it is, but without the prefix.
- */
-export function diffusersName(stored: string): string {
-  const name = stored.replace(PREFIX, ""), [, number, rest] = /^(?:blocks[._](\d+)[._])?(.+)$/s.exec(name)!;
-  const [, layer, ending = ""] = /^(.+?)(\.(?:weight|bias))?$/s.exec(rest!)!;
-  return `${number === undefined ? "" : `blocks.${number}.`}${BY_ANY_NAME.get(flat(layer!)) ?? layer}${ending}`;
-}
+/** The name in diffusers of a Wan transformer's tensor. */
+export const diffusersName = layoutNames([{ blocks: ["blocks", "blocks"], layers: LAYERS }, { layers: LAYERS }]);
 
 /** The names of the VAE's layers in Wan's repository, and their names in diffusers, but for the stages. */
 const VAE_LAYERS: Readonly<Record<string, string>> = {
@@ -67,8 +54,4 @@ export function diffusersVaeName(stored: string): string {
 function attention(original: string, name: string): Record<string, string> {
   const layers = { q: "to_q", k: "to_k", v: "to_v", o: "to_out.0", norm_q: "norm_q", norm_k: "norm_k" };
   return Object.fromEntries(Object.entries(layers).map(([from, to]) => [`${original}.${from}`, `${name}.${to}`]));
-}
-
-function flat(name: string): string {
-  return name.replaceAll(".", "_");
 }
