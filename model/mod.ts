@@ -22,7 +22,9 @@ export {
   type TensorSource,
 } from "./checkpoint/safetensors.ts";
 export { openCheckpoint } from "./checkpoint/sharded.ts";
-export { memoryFile, memoryFolder } from "./files/memory.ts";
+export { blobFolder } from "./files/blobs.ts";
+export { httpFolder } from "./files/http.ts";
+export { folderOf, memoryFile, memoryFolder, type OpenBytes } from "./files/memory.ts";
 export type { ByteSource, FileStore, StoredFile } from "./files/store.ts";
 export type {
   CodingOptions,
