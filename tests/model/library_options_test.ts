@@ -108,7 +108,7 @@ Deno.test("what needs no GPU", async () => {
       [
         () =>
           library.createScheduler({ kind: "unipc", numTrainTimesteps: 1000, flowShift: 1 }, { steps: 2, kind: "ddim" }),
-        'scheduler is "ddim", but unipc or euler was expected',
+        'scheduler is "ddim", but unipc or euler or lcm or dmd was expected',
       ],
     ] as const
   ) await refused(call, message);
@@ -133,7 +133,7 @@ Deno.test("a pipeline's options, one clip at a time, and use after it was closed
         [{ prompt: 5 }, "VideoPipeline.generate: prompt is 5, but a text that says what to show was expected"],
         [{ prompt: undefined }, "VideoPipeline.generate needs the option prompt: a text that says what to show"],
         [{ negativePrompt: 0 }, "negativePrompt is 0, but a text was expected"],
-        [{ scheduler: "ddim" }, 'scheduler is "ddim", but "unipc" or "euler" was expected'],
+        [{ scheduler: "ddim" }, 'scheduler is "ddim", but "unipc", "euler", "lcm" or "dmd" was expected'],
         [{ guidance: NaN }, "guidance is NaN, but a number of at least 0 was expected"],
         [{ guidance: -1 }, "guidance is -1, but a number of at least 0"],
         [{ steps: 2.5 }, "steps is 2.5, but a whole number of at least 1 was expected"],

@@ -195,7 +195,7 @@ Deno.test("one prompt under several settings: true figures, clips that others ca
     await t.step("what is printed", () => {
       const lines = said.split("\n");
       assertEquals(lines[0]!.trim().split(/ {2,}/), [
-        ...["setting", "denoising", "total", "speed", "density", "PSNR", "SSIM"],
+        ...["setting", "denoising", "total", "speed", "density", "blocks", "PSNR", "SSIM"],
       ]);
       assertEquals(lines[1]!.trim().split(/ {2,}/).slice(-3), ["100.0 %", "–", "–"]);
       assertEquals(lines[2]!.trim().split(/ {2,}/).slice(-2), ["equal", "1.0000"]);
