@@ -1,5 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Check, ParityCase, ParityContext } from "./case.ts";
+import { hunyuanPipeline } from "./hunyuan/pipeline.ts";
 import { hunyuanTransformer } from "./hunyuan/transformer.ts";
 import { vortaHunyuan, vortaHunyuanTrain } from "./hunyuan/vorta.ts";
 import { hunyuanVae } from "./hunyuan/vae.ts";
@@ -33,6 +34,7 @@ const CASES: readonly ParityCase[] = [
   vae,
   hunyuanVae,
   demoPipeline,
+  hunyuanPipeline,
   vortaAttention,
   vortaHunyuan,
   vortaHunyuanTrain,

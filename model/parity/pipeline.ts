@@ -1,4 +1,6 @@
+import type { Gpu } from "../../gpu/gpu.ts";
 import { VideoPipeline } from "../pipeline.ts";
+import type { PromptEmbeddings } from "../prompt_encoder.ts";
 import { meanSquaredError, psnr, psnrOfError } from "../video/quality.ts";
 import { latentsBounds, PIPELINE_BOUNDS } from "./bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "./case.ts";
@@ -11,39 +13,56 @@ export const demoPipeline: ParityCase = {
   matches: /^demo_pipeline(?:_small)?\.safetensors$/,
   async *run(path, { gpus, model }): AsyncIterable<Check> {
     using references = await References.open(path);
-    const start = references.source.info("latents.init");
-    const [frames, height, width] = references.source.info("video").shape as [number, number, number];
     const size = path.endsWith("_small.safetensors") ? "small" : "usual";
     for (const gpu of gpus) {
       // Minutes on a software adapter.
       if (gpu.f16 && gpu.settings.description.software && size !== "small") continue;
-      const pipeline = await VideoPipeline.load(model, { gpu });
-      const check = new Checks(path, gpu, references), checks: Check[] = [];
-      try {
-        const video = await pipeline.generate({
-          prompt: references.setting("prompt"),
-          steps: references.setting("steps"),
-          guidance: references.setting("guidance_scale"),
-          textTokens: references.setting("max_sequence_length"),
-          latents: { data: await references.read("latents.init"), shape: start.shape },
-          frames,
-          height,
-          width,
-          onStep: async (latents, step) => {
-            checks.push(...await Array.fromAsync(check.rows(`latents.${step}`, latentsBounds(size, step), latents)));
-          },
-        });
-        yield* checks;
-        const expected = await references.source.read("video");
-        const [all, worst] = PIPELINE_BOUNDS[size].video[gpu.settings.precision];
-        yield check.error("video", all, psnr(video.data, expected), "dB");
-        yield check.error("video, worst row", worst, worstRow(video.data, expected, 3 * width), "dB");
-      } finally {
-        pipeline.close();
-      }
+      yield* wholeRun(gpu, model, references, new Checks(path, gpu, references), size);
     }
   },
 };
+
+/**
+ * Makes the clip of a whole run, and compares its latents after each step and the video.
+ *
+ * @param embeddings of the prompt. Default: those that the model makes
+ */
+export async function* wholeRun(
+  gpu: Gpu,
+  model: string,
+  references: References,
+  check: Checks,
+  bounds: keyof typeof PIPELINE_BOUNDS,
+  embeddings?: PromptEmbeddings,
+): AsyncIterable<Check> {
+  const start = references.source.info("latents.init");
+  const [frames, height, width] = references.source.info("video").shape as [number, number, number];
+  const pipeline = await VideoPipeline.load(model, { gpu });
+  const checks: Check[] = [];
+  try {
+    const video = await pipeline.generate({
+      prompt: references.setting("prompt"),
+      ...embeddings && { embeddings },
+      steps: references.setting("steps"),
+      guidance: references.setting("guidance_scale"),
+      textTokens: references.setting("max_sequence_length"),
+      latents: { data: await references.read("latents.init"), shape: start.shape },
+      frames,
+      height,
+      width,
+      onStep: async (latents, step) => {
+        checks.push(...await Array.fromAsync(check.rows(`latents.${step}`, latentsBounds(bounds, step), latents)));
+      },
+    });
+    yield* checks;
+    const expected = await references.source.read("video");
+    const [all, worst] = PIPELINE_BOUNDS[bounds].video[gpu.settings.precision];
+    yield check.error("video", all, psnr(video.data, expected), "dB");
+    yield check.error("video, worst row", worst, worstRow(video.data, expected, 3 * width), "dB");
+  } finally {
+    pipeline.close();
+  }
+}
 
 /** PSNR of the row of pixels that is furthest off, in dB. */
 function worstRow(out: Uint8Array, ref: Uint8Array, row: number): number {

@@ -42,6 +42,8 @@ const PARTS = [
   "tiny_hunyuan_vae",
   "tiny_llama",
   "tiny_clip_text",
+  "tiny_hunyuan_pipeline latents.2",
+  "tiny_hunyuan_pipeline video",
   "demo_pipeline_small video",
   "vorta_attention_a",
   "vorta_hunyuan_a",
