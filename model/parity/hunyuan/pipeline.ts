@@ -29,7 +29,11 @@ export const hunyuanPipeline: ParityCase = {
       yield check.differing("text tokens", Math.abs(textLength! - valid));
       yield* check.rows("prompt_embeds", BOUNDS.hunyuanPrompt, text);
       yield* check.rows("pooled_prompt_embeds", BOUNDS.tinyClipText, pooled!);
-      const given = { text: await host("prompt_embeds"), pooled: await host("pooled_prompt_embeds"), textLength: valid };
+      const given = {
+        text: await host("prompt_embeds"),
+        pooled: await host("pooled_prompt_embeds"),
+        textLength: valid,
+      };
       yield* wholeRun(gpu, path, references, check, "tinyHunyuan", { positive: given });
     }
   },
