@@ -13,7 +13,6 @@ export interface Measurement {
   readonly gflopsPerSecond: number;
 }
 
-const SAMPLES = 5;
 /**
  * The length of a sample, for which short work is repeated. Deno looks only every 10 ms whether a device is done. The
  * mean of that wait is subtracted, and its variation is small beside a sample of this length.
@@ -28,8 +27,9 @@ const BUDGET_MS = 3000;
  *
  * @param work records work and may wait; it frees what it makes
  * @param least the number of samples that are always taken
+ * @param most the number of samples of work that takes less than seconds
  */
-export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {}): Promise<Measurement> {
+export async function measure(gpu: Gpu, work: () => unknown, { least = 3, most = 5 } = {}): Promise<Measurement> {
   const flops = await countFlops(gpu, work); // also compiles the kernels and allocates the memory
   const wait = await idleWait(gpu);
   const once = await time(gpu, work, 1, wait);
@@ -38,7 +38,7 @@ export async function measure(gpu: Gpu, work: () => unknown, { least = 3 } = {})
   const samples = once > BUDGET_MS ? [once] : [];
   for (
     let spent = 0;
-    samples.length < least || samples.length < SAMPLES && spent < BUDGET_MS && once <= BUDGET_MS;
+    samples.length < least || samples.length < most && spent < BUDGET_MS && once <= BUDGET_MS;
     spent += samples.at(-1)! * repeats
   ) {
     samples.push(await time(gpu, work, repeats, wait));

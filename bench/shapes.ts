@@ -31,6 +31,8 @@ export interface ModelShape {
   /** Tokens along frames, rows and columns. */
   readonly grid: Grid;
   readonly textTokens: number;
+  /** The number of text tokens that are the prompt's, where the others are masked. Default: all */
+  readonly textLength?: number;
   /** The number of text tokens that self-attention runs over, behind the grid's. */
   readonly kept: number;
   readonly config: HeadShape & { readonly dim: number; readonly ffnDim: number };
@@ -53,6 +55,9 @@ export interface ModelShape {
 /** `config.json` of Wan's autoencoder; what it leaves out has Wan's values by default. */
 export const WAN_VAE = { _class_name: "AutoencoderKLWan" };
 const HUNYUAN_VAE = { _class_name: "AutoencoderKLHunyuanVideo" };
+
+/** What of the 14B transformer's `config.json` is not that of all of Wan's. */
+export const WAN_14B = { num_attention_heads: 40, ffn_dim: 13824, num_layers: 40 };
 
 /** A text-to-video model of Wan; `json` is what of `config.json` is not that of all its transformers. */
 export function wan(
@@ -90,6 +95,9 @@ export function wan(
     },
   };
 }
+
+/** What of Waver's configuration is not HunyuanVideo's. */
+export const WAVER = { num_layers: 16 };
 
 /** A text-to-video model of HunyuanVideo; `json` is what of `config.json` is not that of HunyuanVideo. */
 export function hunyuan(name: string, size: ClipSize, json: Readonly<Record<string, unknown>> = {}): ModelShape {
@@ -176,7 +184,7 @@ export const SHAPES: Readonly<Record<typeof SHAPE_NAMES[number], ModelShape>> = 
   "14b": wan(
     "Wan 14B",
     { width: 1280, height: 720, frames: 81 },
-    { num_attention_heads: 40, ffn_dim: 13824, num_layers: 40 },
+    WAN_14B,
   ),
   "hunyuan-small": hunyuan("a small model of HunyuanVideo's kind", { width: 128, height: 128, frames: 13 }, {
     ...{ num_attention_heads: 2, attention_head_dim: 32, rope_axes_dim: [8, 12, 12], num_layers: 1 },
@@ -186,7 +194,7 @@ export const SHAPES: Readonly<Record<typeof SHAPE_NAMES[number], ModelShape>> = 
   hunyuan: hunyuan("HunyuanVideo", { width: 1280, height: 720, frames: 117 }),
   "hunyuan-129": hunyuan("HunyuanVideo", { width: 1280, height: 720, frames: 129 }),
   // Veda's benchmark. The weights are not public.
-  waver: hunyuan("Waver", { width: 1280, height: 720, frames: 269 }, { num_layers: 16 }),
+  waver: hunyuan("Waver", { width: 1280, height: 720, frames: 269 }, WAVER),
 };
 
 /**

@@ -25,7 +25,7 @@ import {
 } from "./program.ts";
 import { type ModelShape, SHAPES } from "./shapes.ts";
 import { full, type TimedMethod, veda, vorta, vsa } from "./steps/methods.ts";
-import { openTransformer, type TimedTransformer } from "./steps/transformer.ts";
+import { noAttention, openTransformer, type TimedTransformer } from "./steps/transformer.ts";
 import { percent, secondsText, tableOf } from "./table.ts";
 
 const options = {
@@ -97,11 +97,10 @@ function bench(values: OptionValues<typeof options>): Promise<void> {
     );
     const { loaded: blocks, period } = transformer, passes = shape.passes;
     const { ms: outerMs } = await measure(gpu, () => transformer.outer());
-    // Self-attention that only returns its values takes no time.
-    const rest = await measure(gpu, () => transformer.layers(period, (_q, _k, v) => v), { least: 2 });
+    const rest = await measure(gpu, () => transformer.layers(period, noAttention), { least: 2 });
     const restMs = rest.ms / period;
     const makers = [
-      full,
+      () => full(gpu, shape),
       ...which === "veda" || which === "vsa" ? [] : FULL_HEADS.map((share) => () => vorta(gpu, shape, share)),
       ...which === "vorta" || which === "vsa" ? [] : KEEPS.map((keep) => () => veda(gpu, shape, keep)),
       ...which === "vsa" ? [() => vsa(gpu, shape)] : [],

@@ -1,7 +1,8 @@
-import { product } from "../../model/attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { FullAttention } from "../../model/attention/full.ts";
 import { everyHead, wholeAttention } from "../../model/attention/head_groups.ts";
+import { type TokenLayout, validTokens } from "../../model/attention/layout.ts";
 import { VedaAttention } from "../../model/veda/attention.ts";
 import type { Projections } from "../../model/veda/scorer.ts";
 import { defaultCapacity, defaultShape, uniformShapes } from "../../model/veda/tile_shapes.ts";
@@ -29,14 +30,24 @@ export interface TimedMethod extends Disposable {
 }
 
 /** Full attention. */
-export function full(): TimedMethod {
-  return { name: "full", density: 1, period: 1, attend: undefined, [Symbol.dispose]() {} };
+export function full(gpu: Gpu, shape: ModelShape): TimedMethod {
+  const attention = new FullAttention(gpu, shape.config, layoutOf(shape));
+  return {
+    ...{ name: "full", density: 1, period: 1 },
+    attend: attention.plan && ((q, k, v) => attention.attend(q, k, v)),
+    [Symbol.dispose]: () => attention[Symbol.dispose](),
+  };
 }
 
-/** VORTA with a given share of the heads on full attention, and half of the others on each sparse branch. */
-export function vorta(gpu: Gpu, { config, grid, kept, vorta: settings }: ModelShape, fullHeads: number): TimedMethod {
-  const attention = new VortaAttention(gpu, config, { grid, kept }, settings);
-  const routes = evenRoutes(fullHeads, config.heads), shares = sharesOf(routes);
+/**
+ * VORTA with a given share of the heads on full attention, and half of the others on each sparse branch.
+ *
+ * @param longest see {@link evenRoutes}
+ */
+export function vorta(gpu: Gpu, shape: ModelShape, fullHeads: number, longest?: number): TimedMethod {
+  const { config, vorta: settings } = shape;
+  const attention = new VortaAttention(gpu, config, layoutOf(shape), settings);
+  const routes = evenRoutes(fullHeads, config.heads, longest), shares = sharesOf(routes);
   const { pairs } = attention, attend = attention.routed(routes);
   const [onFull, onCoreset, onSliding] = shares.map((share) => (100 * share).toFixed(0));
   return {
@@ -50,19 +61,20 @@ export function vorta(gpu: Gpu, { config, grid, kept, vorta: settings }: ModelSh
 }
 
 /** Veda with tiles of the default shape and one layer's projections. */
-export function veda(gpu: Gpu, { config, grid, kept }: ModelShape, keep: number): TimedMethod {
+export function veda(gpu: Gpu, { config, grid, ...model }: ModelShape, keep: number): TimedMethod {
   // All layers do the same.
   const one = { ...config, layers: 1 }, shape = defaultShape(grid, defaultCapacity(grid));
+  const layout = layoutOf({ grid, ...model });
   const projections = randomProjections(gpu, config);
-  const attention = new VedaAttention(gpu, one, { grid, kept }, {
+  const attention = new VedaAttention(gpu, one, layout, {
     shapes: uniformShapes(shape, one),
     keep,
     projections: [projections],
   });
-  const attend = wholeAttention(gpu, { grid, kept }, attention.some(everyHead(one)));
+  const attend = wholeAttention(gpu, layout, attention.some(everyHead(one)));
   return {
     name: `veda, keep ${keep}, tiles of ${shape.join("×")}`,
-    density: attention.pairs(0, 0) / (product(grid) + kept) ** 2,
+    density: attention.pairs(0, 0) / validTokens(layout) ** 2,
     period: 1,
     attend: (q, k, v) => attend(q, k, v, 0),
     keep,
@@ -95,21 +107,24 @@ export function randomProjections(
   return { q: make(1), k: make(2) };
 }
 
-/** The largest number of layers over which a share is spread. */
-const LONGEST_PERIOD = 8;
+/** The tokens of a model's clip. */
+function layoutOf({ grid, kept, textLength: length }: Pick<ModelShape, "grid" | "kept" | "textLength">): TokenLayout {
+  return { grid, kept, ...length !== undefined && { length } };
+}
 
 /**
  * Routes without a router: a share of the heads on full attention, and half of the others on each sparse branch. They
  * are for the smallest number of layers whose heads can be divided in these shares, or nearly so.
  *
+ * @param longest the largest number of layers over which a share is spread
  * @returns for each layer the branch of each head, as an index into `BRANCHES`
  */
-export function evenRoutes(full: number, heads: number): Uint8Array[] {
+export function evenRoutes(full: number, heads: number, longest = 8): Uint8Array[] {
   const shares = BRANCHES.map((branch) => branch === "full" ? full : (1 - full) / 2);
   const off = (layers: number) =>
     Math.max(...shares.map((share) => Math.abs(share - Math.round(share * heads * layers) / (heads * layers))));
   let layers = 1;
-  for (let more = 2; more <= LONGEST_PERIOD && off(layers) > 1e-9; more++) {
+  for (let more = 2; more <= longest && off(layers) > 1e-9; more++) {
     if (off(more) < off(layers) - 1e-9) layers = more;
   }
   const given = shares.map(() => 0);

@@ -1,5 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
+import type { CacheHooks } from "../../model/cache/step_cache.ts";
 import type { ForwardPass } from "../../model/family.ts";
 import { conditionedBy } from "../../model/guidance.ts";
 import { randomSource } from "../full_size/made_source.ts";
@@ -7,7 +8,7 @@ import { normalTensor } from "../random.ts";
 import type { ModelShape } from "../shapes.ts";
 
 /** A transformer with random weights. Each function records the work once and frees the tensors that it made. */
-export interface TimedTransformer {
+export interface TimedTransformer extends Disposable {
   /** The number of blocks whose weights are on the GPU. */
   readonly loaded: number;
   /** The number of layers in which kinds of blocks occur in the proportion of the model's. */
@@ -16,22 +17,30 @@ export interface TimedTransformer {
   forward(attend: SelfAttention | undefined): Promise<void>;
   /** The given number of layers, of each kind in proportion. If fewer blocks are loaded, their weights serve several. */
   layers(count: number, attend: SelfAttention | undefined): void;
+  /** One block of a kind: the first of those that are loaded. */
+  block(kind: number, attend: SelfAttention | undefined, cache?: CacheHooks): void;
   /** The work before and after the blocks. */
   outer(): void;
 }
 
-/** Loads the given number of blocks of each kind. The tensors are on the GPU until that is closed. */
+/** Attention that takes no time, to time the rest of a block: it only returns its values. */
+export const noAttention: SelfAttention = (_q, _k, v) => v;
+
+/** Loads the given number of blocks of each kind. The tensors are on the GPU until it is disposed of. */
 export async function openTransformer(
   gpu: Gpu,
-  { size, textTokens, ...shape }: ModelShape,
+  { size, textTokens, textLength, ...shape }: ModelShape,
   blocks: readonly number[],
 ): Promise<TimedTransformer> {
   const model = shape.model(randomSource, { blocks }), transformer = await model.loadTransformer(gpu);
   const input: ForwardPass = {
     latents: normalTensor(gpu, model.latentShape(size)),
     timesteps: [500],
+    // A pass over padded text must be given attention. Blocks get their own.
+    selfAttention: noAttention,
     conditioning: conditionedBy(model.passes(model.defaults.guidance)[0]!, {
       text: normalTensor(gpu, [1, textTokens, model.textDim]),
+      ...textLength !== undefined && { textLength },
       ...model.pooledDim && { pooled: normalTensor(gpu, [1, model.pooledDim]) },
     }),
   };
@@ -54,10 +63,23 @@ export async function openTransformer(
           x = next;
         }
       }),
+    block: (kind, selfAttention, cache) =>
+      gpu.scope(() => {
+        const first = blocks.slice(0, kind).reduce((a, b) => a + b, 0);
+        transformer.runBlock(first, embedded.x, { ...embedded, selfAttention, cache });
+      }),
     outer: () => {
       for (const tensor of [embedded.x, ...embedded.tensors]) gpu.release(tensor);
       embedded = transformer.embed(input);
       gpu.release(transformer.project(embedded.x, embedded));
+    },
+    [Symbol.dispose]: () => {
+      const { text, pooled } = input.conditioning;
+      for (const tensor of [input.latents, text, ...pooled ? [pooled] : [], embedded.x, ...embedded.tensors]) {
+        gpu.release(tensor);
+      }
+      transformer[Symbol.dispose]();
+      model[Symbol.dispose]();
     },
   };
 }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { FullSizeRun } from "../full_size.ts";
+import type { HeadlineRun } from "../headline.ts";
 import type { KernelRun } from "../main.ts";
 import type { QualityRun } from "../quality.ts";
 import type { SparseRun } from "../sparse.ts";
@@ -35,6 +36,7 @@ export interface Measured {
   readonly kernels: KernelRun[];
   readonly sparse: SparseRun[];
   readonly steps: StepsRun[];
+  readonly headline: HeadlineRun[];
   readonly torch: TorchRun[];
   readonly memory: FullSizeRun[];
   readonly stream: FullSizeRun[];
@@ -49,6 +51,7 @@ const FILES: Readonly<Record<Exclude<keyof Measured, "jobs">, RegExp>> = {
   kernels: /^bench-/,
   sparse: /^sparse(14)?-/,
   steps: /^steps(14)?-/,
+  headline: /^headline-/,
   torch: /^torch\./,
   memory: /^memory-/,
   stream: /^stream-/,

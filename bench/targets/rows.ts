@@ -1,4 +1,5 @@
 import { product } from "../../model/attention/grid.ts";
+import { type ClipRow, secondsOf } from "../headline.ts";
 import { forward, type StepsRun } from "../steps.ts";
 import type { SparseRun } from "../sparse.ts";
 import { gib, ofCeiling, percent, secondsText as seconds } from "../table.ts";
@@ -38,6 +39,7 @@ export function targetRows(measured: Measured): Row[] {
     ...SOURCES.flatMap((source) => attention(measured, source)),
     ...SOURCES.flatMap((source) => steps(measured, source)),
     ...torch(measured),
+    ...SOURCES.flatMap((source) => headline(measured, source)),
     ...SOURCES.flatMap((source) => memory(measured, source)),
     parity(measured),
   ];
@@ -174,6 +176,39 @@ function torch(measured: Measured): Row[] {
       ours !== undefined && theirs !== undefined ? () => ours < theirs : undefined,
     );
   });
+}
+
+/** The least ratios of whole clips of HunyuanVideo to the first, and of a forward pass of Waver. */
+const HEADLINE = { "50 steps, VORTA": VORTA, "6 steps, VORTA, PAB": 14.41 }, WAVER = 5.1;
+/** The most seconds of a clip of FastWan 1.3B on Dawn. */
+const FASTWAN = 6;
+
+function headline({ headline }: Measured, { source, shown }: Source): Row[] {
+  const runs = headline.filter((run) => run.source === source), rows = runs.flatMap(({ rows }) => rows);
+  const ofHunyuan = (clip: string) => rows.find((row) => row.model === "hunyuan" && row.clip === clip);
+  const first = ofHunyuan("50 steps"), fastWan = rows.find(({ model, steps }) => model === "1.3b" && steps === 3);
+  const layers = runs.flatMap(({ layers }) => layers), [dense, sparse] = layers;
+  const times = (ratio: number) => `${ratio.toFixed(2)}x`;
+  const ratio = (row: ClipRow | undefined) => row && first && secondsOf(first) / secondsOf(row);
+  return [
+    ...Object.entries(HEADLINE).map(([clip, least]) =>
+      row(`HunyuanVideo, ${clip}, ${shown}`, `≥ ${least}x`, ratio(ofHunyuan(clip)), times, (found) => found >= least)
+    ),
+    row(
+      `FastWan 1.3B, ${fastWan?.clip ?? "3 steps"}, ${shown}`,
+      source === "dawn" ? `≤ ${FASTWAN} s` : "",
+      fastWan && secondsOf(fastWan),
+      seconds,
+      source === "dawn" ? (found) => found <= FASTWAN : undefined,
+    ),
+    row(
+      `${runs.find(({ layersOf }) => layersOf)?.layersOf ?? "Waver"}, Veda at keep 0.05, ${shown}`,
+      `≥ ${WAVER}x`,
+      dense && sparse && dense.passMs / sparse.passMs,
+      times,
+      (found) => found >= WAVER,
+    ),
+  ];
 }
 
 function memory({ memory, stream, resident }: Measured, { source, shown }: Source): Row[] {

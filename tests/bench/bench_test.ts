@@ -280,7 +280,7 @@ for (const [family, shape] of Object.entries(TIMED)) {
     const before = gpu.memory.used;
     const transformer = await openTransformer(gpu, shape, shape.blocks);
     const lent = gpu.memory.used;
-    for (const make of [full, () => vorta(gpu, shape, 1 / 3), () => veda(gpu, shape, 0.25)]) {
+    for (const make of [() => full(gpu, shape), () => vorta(gpu, shape, 1 / 3), () => veda(gpu, shape, 0.25)]) {
       using method = make();
       const held = gpu.memory.used;
       let calls: number[] = [];

@@ -10,6 +10,7 @@
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
 #   memory    info, peak, profile, demo, stream, resident, text   5 to 10 minutes; stream16 is stream with bf16 files
 #   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
+#   headline  info, headline: whole clips with sparse attention, a step cache and few steps   10 minutes
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
@@ -153,10 +154,10 @@ demo() {
 export -f info quality demo
 
 if [ "$SIZE" = small ]; then
-  size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
+  memory="" size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
   clip="--layers 1 --size 64x64 --frames 5 --steps 1" clip14="$clip" text="--size small --layers 2" references=$results/check
 else
-  size="--size large" shape="--shape 1.3b" shape14="--shape 14b" torch="" text=""
+  memory="--memory 100GB" size="--size large" shape="--shape 1.3b" shape14="--shape 14b" torch="" text=""
   clip="--size 832x480 --frames 81 --steps 2" clip14="--shape 14b --layers 3 --size 1280x720 --frames 81 --steps 2" references=tests/fixtures
 fi
 mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$results/check/tiny_hd128"
@@ -176,6 +177,17 @@ run() {
         [[ " $SOURCES " = *" ${pair%-*} "* ]] || continue
         job "sweep-$pair" 190 bash -c 'run_js sweep.js "$@"' sweep $size --gpu "${!gpu}" --precision "${pair#*-}" \
           --save "$results/sweep-$pair.json"
+      done
+      ;;
+    headline)
+      run info
+      # The two sources have a limit each; on native Deno, where blocks take four times as long, parts are timed once.
+      # Waver's layers would take longer than all the rest there.
+      for source in $SOURCES; do
+        local gpu=GPU_$source precision=PRECISION_$source limit=360 few=""
+        [ "$source" = dawn ] || limit=240 few="--samples 1 --models hunyuan,14b,1.3b"
+        job "headline-$source" "$limit" bash -c 'run_js headline.js "$@"' headline $size $few $memory \
+          --gpu "${!gpu}" --precision "${!precision}" --save "$results/headline-$source.json"
       done
       ;;
     quality) run info && ! lacks quality demo && job quality 560 bash -c 'quality "$@"' quality "$GPU_deno" ;;

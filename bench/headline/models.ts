@@ -1,0 +1,86 @@
+import type { Gpu } from "../../gpu/gpu.ts";
+import { product } from "../../model/attention/grid.ts";
+import { Config } from "../../model/checkpoint/json.ts";
+import type { FamilyModel, VideoVae } from "../../model/family.ts";
+import { HUNYUAN } from "../../model/hunyuan/family.ts";
+import { AutoencoderKLHunyuanVideo } from "../../model/hunyuan/vae/autoencoder.ts";
+import { vaeConfig as hunyuanVaeConfig } from "../../model/hunyuan/vae/config.ts";
+import { type Preset, PRESETS } from "../../model/schedulers/presets.ts";
+import { AutoencoderKLWan } from "../../model/wan/vae/autoencoder.ts";
+import { vaeConfig as wanVaeConfig } from "../../model/wan/vae/config.ts";
+import { hunyuanVaeTensors } from "../full_size/hunyuan_vae_tensors.ts";
+import { randomSource } from "../full_size/made_source.ts";
+import { vaeTensors } from "../full_size/tensor_spec.ts";
+import type { Size } from "../program.ts";
+import { hunyuan, type ModelShape, SHAPES, wan, WAN_14B, WAVER } from "../shapes.ts";
+
+/** A model whose clips are timed. */
+export interface HeadlineModel {
+  readonly shape: ModelShape;
+  /** In place of the model's own. */
+  readonly flowShift?: number;
+  /** How a model of few steps is sampled. */
+  readonly few: Preset;
+  /** Loads the decoder with random weights. */
+  readonly openVae: (gpu: Gpu) => Promise<VideoVae>;
+}
+
+/** The names of the models, in the order in which they are measured. */
+export const MODEL_NAMES = ["hunyuan", "1.3b", "14b", "waver"] as const;
+
+/** The tokens of a prompt of usual length in HunyuanVideo's template. The others are padding. */
+const PROMPT_TOKENS = 60;
+
+/** The models by name, as large as a GPU can take them, or small ones for software adapters. Waver is measured by layers. */
+export function headlineModels(size: Size): {
+  readonly clips: Readonly<Record<Exclude<typeof MODEL_NAMES[number], "waver">, HeadlineModel>>;
+  /** @param maxTensorBytes if the tokens of the clip do not fit a tensor, it is shortened */
+  readonly waver: (maxTensorBytes: number) => ModelShape;
+} {
+  const small = size === "small", openHunyuanVae = hunyuanVae(small), openWanVae = wanVae(small);
+  return {
+    clips: {
+      hunyuan: {
+        shape: { ...SHAPES[small ? "hunyuan-small" : "hunyuan"], textLength: PROMPT_TOKENS },
+        few: PRESETS.fasthunyuan,
+        openVae: openHunyuanVae,
+      },
+      "1.3b": { shape: SHAPES[small ? "small" : "1.3b"], few: PRESETS.fastwan, openVae: openWanVae },
+      "14b": {
+        shape: small ? SHAPES.small : wan("Wan 14B", { width: 1280, height: 720, frames: 77 }, WAN_14B),
+        // For 720p, as diffusers' guide has it.
+        flowShift: 5,
+        few: PRESETS.lightx2v,
+        openVae: openWanVae,
+      },
+    },
+    waver: (maxTensorBytes) => small ? SHAPES["hunyuan-small"] : fitting(SHAPES.waver, maxTensorBytes),
+  };
+}
+
+/** Waver with its clip, or the longest that fits. */
+function fitting(usual: ModelShape, maxTensorBytes: number): ModelShape {
+  let shape = usual;
+  while (4 * shape.config.dim * (product(shape.grid) + shape.kept) > maxTensorBytes) {
+    const { size } = shape;
+    shape = hunyuan("Waver", { ...size, frames: size.frames - HUNYUAN.multiples.frames }, WAVER);
+  }
+  return shape;
+}
+
+/** The model with the decoder of {@link HeadlineModel}. */
+export function withVae(model: FamilyModel, { openVae }: HeadlineModel): FamilyModel {
+  return { ...model, loadVae: openVae };
+}
+
+function wanVae(small: boolean): HeadlineModel["openVae"] {
+  const config = wanVaeConfig(new Config("Wan's VAE", small ? { base_dim: 8, num_res_blocks: 1 } : {}));
+  return (gpu) => AutoencoderKLWan.load(gpu, randomSource(vaeTensors(config), "F32"), config, undefined, ["decoder"]);
+}
+
+function hunyuanVae(small: boolean): HeadlineModel["openVae"] {
+  const json = small ? { block_out_channels: [32, 32, 32, 32], norm_num_groups: 8, layers_per_block: 1 } : {};
+  const config = hunyuanVaeConfig(new Config("HunyuanVideo's VAE", json));
+  const source = () => randomSource(hunyuanVaeTensors(config), "F32");
+  return (gpu) => AutoencoderKLHunyuanVideo.load(gpu, source(), config, undefined, ["decoder"]);
+}
