@@ -11,17 +11,18 @@ import { TilereelError } from "../gpu/common/errors.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { product } from "../model/attention/grid.ts";
+import { fullAttention } from "../model/attention/full.ts";
 import type { AttentionMethod } from "../model/attention/method.ts";
 import { pyramidAttentionBroadcast } from "../model/cache/pab.ts";
 import { randn } from "../model/noise.ts";
 import { type GenerateOptions, VideoPipeline } from "../model/pipeline.ts";
 import { createScheduler, type Scheduler } from "../model/schedulers/scheduler.ts";
+import { DEFAULT_SPARSITY, vsaAttention } from "../model/vsa/methods.ts";
 import { integer, memory, notation, number, type OptionValues } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
-import { randomSource } from "./full_size/made_source.ts";
 import { cachedSteps } from "./headline/cached_steps.ts";
 import { timeDecode, WARM_UP } from "./headline/decoding.ts";
-import { type HeadlineModel, headlineModels, MODEL_NAMES, withVae } from "./headline/models.ts";
+import { type HeadlineModel, headlineModels, MODEL_NAMES, modelOf } from "./headline/models.ts";
 import { type PartTime, PassTimes } from "./headline/pass_times.ts";
 import { measure } from "./measure.ts";
 import { benchOptions, handOver, type MeasuredOn, onGpu, saveResult, sizeOption } from "./program.ts";
@@ -37,8 +38,6 @@ const FULL_HEADS = 0.3;
 const STEPS = 50;
 /** The share of tiles that Veda keeps of Waver's clip, as in its paper. */
 const WAVER_KEEP = 0.05;
-/** The share of tiles that FastWan keeps. */
-const FASTWAN_KEEP = 0.2;
 
 const options = {
   ...benchOptions,
@@ -132,7 +131,7 @@ function bench(values: Values): Promise<void> {
 export async function measureHeadline(gpu: Gpu, on: MeasuredOn, values: Values): Promise<HeadlineRun> {
   const size = values.size ?? (gpu.settings.description.software ? "small" : "large");
   const run: HeadlineRun = { ...on, size, rows: [], layers: [], parts: [], failures: [], peak: {} };
-  const { clips, waver } = headlineModels(size), save = () => saveResult(values, run);
+  const { clips, fastWan, waver } = headlineModels(size), save = () => saveResult(values, run);
   const attempt = async (what: string, work: () => Promise<void>) => {
     try {
       await work();
@@ -147,7 +146,7 @@ export async function measureHeadline(gpu: Gpu, on: MeasuredOn, values: Values):
   for (const name of values.models ?? MODEL_NAMES) {
     const context: Context = { gpu, values, name, run, save, attempt };
     if (name === "waver") await attempt("Waver's layers", () => timeLayers(context, waver(gpu.maxTensorBytes)));
-    else if (name === "1.3b") await timeWhole(context, clips[name]);
+    else if (name === "1.3b") await timeWhole(context, clips[name], fastWan);
     else await timeByBlocks(context, clips[name]);
     run.peak[name] = gpu.memory.peak;
     save();
@@ -187,7 +186,7 @@ function addRow({ run, name, save }: Context, row: Omit<ClipRow, "model">): void
 /** Clips of HunyuanVideo or Wan 14B: with every combination, from the times of blocks. Decoding is timed last. */
 async function timeByBlocks(context: Context, model: HeadlineModel): Promise<void> {
   const { gpu, values, attempt } = context, { shape, few, flowShift } = model;
-  const { scheduler, defaults, passes, shape: { crossAttention }, family } = shape.model(randomSource);
+  const { scheduler, defaults, passes, shape: { crossAttention }, family } = modelOf(shape, model);
   const pab = pyramidAttentionBroadcast();
   await attempt(`the steps of ${shape.clip}`, async () => {
     using transformer = await openTransformer(gpu, shape, shape.blocks.map(() => 1));
@@ -234,10 +233,11 @@ function presetScheduler(
 }
 
 /** Times decoding, and adds it to the rows of the model. */
-async function timeDecoding(context: Context, { shape, openVae }: HeadlineModel): Promise<void> {
+async function timeDecoding(context: Context, { shape, ...rest }: HeadlineModel): Promise<void> {
   const { gpu, values: { "longest-decode": longest = 15 }, name, run, save } = context;
-  using vae = await openVae(gpu);
-  const { seconds, share } = await timeDecode(gpu, vae, shape.model(randomSource).latentShape(shape.size), longest);
+  const model = modelOf(shape, rest);
+  using vae = await model.loadVae(gpu, "decoder");
+  const { seconds, share } = await timeDecode(gpu, vae, model.latentShape(shape.size), longest);
   for (const [i, row] of run.rows.entries()) {
     if (row.model === name && row.decode === undefined) run.rows[i] = { ...row, decode: seconds, decoded: share };
   }
@@ -246,7 +246,7 @@ async function timeDecoding(context: Context, { shape, openVae }: HeadlineModel)
 }
 
 /** Clips of Wan 1.3B: whole forward passes, and whole clips of FastWan. */
-async function timeWhole(context: Context, model: HeadlineModel): Promise<void> {
+async function timeWhole(context: Context, model: HeadlineModel, fastWan: ModelShape): Promise<void> {
   const { gpu, values: { samples = 3 }, attempt } = context, { shape, few } = model;
   await attempt(`the steps of ${shape.clip}`, async () => {
     using transformer = await openTransformer(gpu, shape, shape.blocks);
@@ -257,37 +257,36 @@ async function timeWhole(context: Context, model: HeadlineModel): Promise<void> 
   });
   await attempt(`decoding ${shape.clip}`, () => timeDecoding(context, model));
   const steps = few.sigmas.length;
-  for (const sparse of [true, false]) {
-    const clip = `${steps} steps${sparse ? ", Veda" : ""}`;
+  const { sparsity = DEFAULT_SPARSITY } = fastWan,
+    kinds = [
+      {
+        clip: `${steps} steps, VSA`,
+        attention: `vsa, sparsity ${sparsity}`,
+        shape: fastWan,
+        method: vsaAttention({ sparsity }),
+      },
+      { clip: `${steps} steps`, attention: "full", shape, method: fullAttention },
+    ];
+  for (const { clip, attention, shape, method } of kinds) {
     await attempt(`${clip}, of ${shape.clip}`, async () => {
-      using method = sparse ? veda(gpu, shape, FASTWAN_KEEP) : full(gpu, shape);
-      const times = await render(context, model, attentionOf(method));
-      const about = { clip, attention: method.name, steps, passes: steps, timed: "the clip" } as const;
-      addRow(context, { ...about, ...times, decoded: 1 });
+      const times = await render(context, { ...model, shape }, method);
+      addRow(context, { clip, attention, steps, passes: steps, timed: "the clip", ...times, decoded: 1 });
     });
   }
-}
-
-/** A method that does the same in every pass. It is the caller's to dispose of. */
-function attentionOf({ attend, density }: TimedMethod): AttentionMethod | undefined {
-  return attend && {
-    prepare: () => Promise.resolve({ at: () => attend, report: () => ({ density }), [Symbol.dispose]() {} }),
-  };
 }
 
 /** The seconds of rendering a clip in few steps with the pipeline, after a shorter one has compiled the kernels. */
 async function render(
   { gpu }: Context,
   model: HeadlineModel,
-  attention: AttentionMethod | undefined,
+  attention: AttentionMethod,
 ): Promise<{ denoise: number; decode: number }> {
   const { shape, few: { sigmas, scheduler, flowShift, guidance } } = model;
-  const clip = { ...shape.size, guidance }, opened = withVae(shape.model(randomSource), model);
+  const clip = { ...shape.size, guidance }, opened = modelOf(shape, model);
   const text = new Float32Array(shape.textTokens * opened.textDim);
   text.set(randn(Math.min(64, shape.textTokens) * opened.textDim, 1));
   const settings: GenerateOptions = {
-    ...{ ...clip, prompt: "", embeddings: { positive: text }, scheduler, flowShift },
-    ...attention && { attention },
+    ...{ ...clip, prompt: "", embeddings: { positive: text }, scheduler, flowShift, attention },
   };
   const pipeline = await VideoPipeline.of(opened, { gpu, weights: "resident", clips: [clip] });
   try {

@@ -1,11 +1,11 @@
-import type { Gpu } from "../../gpu/gpu.ts";
 import { product } from "../../model/attention/grid.ts";
 import { Config } from "../../model/checkpoint/json.ts";
-import type { FamilyModel, VideoVae } from "../../model/family.ts";
+import type { FamilyModel } from "../../model/family.ts";
 import { HUNYUAN } from "../../model/hunyuan/family.ts";
 import { AutoencoderKLHunyuanVideo } from "../../model/hunyuan/vae/autoencoder.ts";
 import { vaeConfig as hunyuanVaeConfig } from "../../model/hunyuan/vae/config.ts";
 import { type Preset, PRESETS } from "../../model/schedulers/presets.ts";
+import { WAN } from "../../model/wan/family.ts";
 import { AutoencoderKLWan } from "../../model/wan/vae/autoencoder.ts";
 import { vaeConfig as wanVaeConfig } from "../../model/wan/vae/config.ts";
 import { hunyuanVaeTensors } from "../full_size/hunyuan_vae_tensors.ts";
@@ -21,8 +21,14 @@ export interface HeadlineModel {
   readonly flowShift?: number;
   /** How a model of few steps is sampled. */
   readonly few: Preset;
-  /** Loads the decoder with random weights. */
-  readonly openVae: (gpu: Gpu) => Promise<VideoVae>;
+  /** Loads a small decoder, to use instead of the model's. */
+  readonly smallVae?: FamilyModel["loadVae"];
+}
+
+/** The model of a shape with random weights. */
+export function modelOf(shape: ModelShape, { smallVae }: Pick<HeadlineModel, "smallVae">): FamilyModel {
+  const model = shape.model(randomSource);
+  return smallVae ? { ...model, loadVae: smallVae } : model;
 }
 
 /** The names of the models, in the order in which they are measured. */
@@ -31,31 +37,44 @@ export const MODEL_NAMES = ["hunyuan", "1.3b", "14b", "waver"] as const;
 /** The tokens of a prompt of usual length in HunyuanVideo's template. The others are padding. */
 const PROMPT_TOKENS = 60;
 
-/** The models by name, as large as a GPU can take them, or small ones for software adapters. Waver is measured by layers. */
+/** The models by name, as large as a GPU can take them, or small ones for software adapters. */
 export function headlineModels(size: Size): {
   readonly clips: Readonly<Record<Exclude<typeof MODEL_NAMES[number], "waver">, HeadlineModel>>;
-  /** @param maxTensorBytes if the tokens of the clip do not fit a tensor, it is shortened */
+  /** Wan 1.3B as it was distilled for few steps. */
+  readonly fastWan: ModelShape;
+  /**
+   * The model whose layers alone are measured.
+   *
+   * @param maxTensorBytes if the tokens of the clip do not fit a tensor, it is shortened
+   */
   readonly waver: (maxTensorBytes: number) => ModelShape;
 } {
-  const small = size === "small", openHunyuanVae = hunyuanVae(small), openWanVae = wanVae(small);
+  const small = size === "small", ofWan = small ? { smallVae: smallWanVae } : {};
   return {
     clips: {
       hunyuan: {
         shape: { ...SHAPES[small ? "hunyuan-small" : "hunyuan"], textLength: PROMPT_TOKENS },
         few: PRESETS.fasthunyuan,
-        openVae: openHunyuanVae,
+        ...small && { smallVae: smallHunyuanVae },
       },
-      "1.3b": { shape: SHAPES[small ? "small" : "1.3b"], few: PRESETS.fastwan, openVae: openWanVae },
+      "1.3b": { shape: SHAPES[small ? "small" : "1.3b"], few: PRESETS.fastwan, ...ofWan },
       "14b": {
         shape: small ? SHAPES.small : wan("Wan 14B", { width: 1280, height: 720, frames: 77 }, WAN_14B),
         // For 720p, as diffusers' guide has it.
         flowShift: 5,
         few: PRESETS.lightx2v,
-        openVae: openWanVae,
+        ...ofWan,
       },
     },
+    fastWan: small ? smallFastWan() : SHAPES.fastwan,
     waver: (maxTensorBytes) => small ? SHAPES["hunyuan-small"] : fitting(SHAPES.waver, maxTensorBytes),
   };
+}
+
+function smallFastWan(): ModelShape {
+  const { size, textTokens } = SHAPES.small;
+  const json = { num_attention_heads: 4, attention_head_dim: 32, ffn_dim: 256, num_layers: 2, text_dim: 64 };
+  return wan("a small model of FastWan's kind", size, json, textTokens, WAN.distilled!.WanDMDPipeline);
 }
 
 /** Waver with its clip, or the longest that fits. */
@@ -68,19 +87,13 @@ function fitting(usual: ModelShape, maxTensorBytes: number): ModelShape {
   return shape;
 }
 
-/** The model with the decoder of {@link HeadlineModel}. */
-export function withVae(model: FamilyModel, { openVae }: HeadlineModel): FamilyModel {
-  return { ...model, loadVae: openVae };
-}
+const smallWanVae: FamilyModel["loadVae"] = (gpu, part) => {
+  const config = wanVaeConfig(new Config("a small VAE", { base_dim: 8, num_res_blocks: 1 }));
+  return AutoencoderKLWan.load(gpu, randomSource(vaeTensors(config), "F32"), config, undefined, [part]);
+};
 
-function wanVae(small: boolean): HeadlineModel["openVae"] {
-  const config = wanVaeConfig(new Config("Wan's VAE", small ? { base_dim: 8, num_res_blocks: 1 } : {}));
-  return (gpu) => AutoencoderKLWan.load(gpu, randomSource(vaeTensors(config), "F32"), config, undefined, ["decoder"]);
-}
-
-function hunyuanVae(small: boolean): HeadlineModel["openVae"] {
-  const json = small ? { block_out_channels: [32, 32, 32, 32], norm_num_groups: 8, layers_per_block: 1 } : {};
-  const config = hunyuanVaeConfig(new Config("HunyuanVideo's VAE", json));
-  const source = () => randomSource(hunyuanVaeTensors(config), "F32");
-  return (gpu) => AutoencoderKLHunyuanVideo.load(gpu, source(), config, undefined, ["decoder"]);
-}
+const smallHunyuanVae: FamilyModel["loadVae"] = (gpu, part) => {
+  const json = { block_out_channels: [32, 32, 32, 32], norm_num_groups: 8, layers_per_block: 1 };
+  const config = hunyuanVaeConfig(new Config("a small VAE", json));
+  return AutoencoderKLHunyuanVideo.load(gpu, randomSource(hunyuanVaeTensors(config), "F32"), config, undefined, [part]);
+};

@@ -86,12 +86,12 @@ export function veda(gpu: Gpu, { config, grid, ...model }: ModelShape, keep: num
 }
 
 /** Video sparse attention, with gates where the model has them. */
-export function vsa(gpu: Gpu, { config, grid, kept, sparsity = DEFAULT_SPARSITY }: ModelShape): TimedMethod {
-  const attention = new VsaAttention(gpu, config, { grid, kept }, sparsity);
+export function vsa(gpu: Gpu, { config, sparsity = DEFAULT_SPARSITY, ...model }: ModelShape): TimedMethod {
+  const layout = layoutOf(model), attention = new VsaAttention(gpu, config, layout, sparsity);
   const attend: SelfAttention = (q, k, v, _layer, gate) => attention.attend(q, k, v, gate);
   return {
     name: `vsa, sparsity ${sparsity}`,
-    density: attention.pattern.pairs / (product(grid) + kept) ** 2,
+    density: attention.pattern.pairs / validTokens(layout) ** 2,
     period: 1,
     attend: Object.assign(attend, { takesGate: true }),
     [Symbol.dispose]: () => attention[Symbol.dispose](),
