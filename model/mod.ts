@@ -12,7 +12,7 @@ export type { HeadShape, TokenLayout } from "./attention/layout.ts";
 export type { AttentionReport } from "./attention/report.ts";
 export type { WeightsChoice, WeightsPlace, WeightsPlacement } from "./blocks/weights_place.ts";
 export type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
-export { type ModelFolder, openModel } from "./checkpoint/model_folder.ts";
+export { type ModelFolder, openModel, openModelFolder } from "./checkpoint/model_folder.ts";
 export type { GivenParts, PartPlace } from "./checkpoint/part_place.ts";
 export {
   type Dtype,
@@ -23,6 +23,7 @@ export {
 } from "./checkpoint/safetensors.ts";
 export { openCheckpoint } from "./checkpoint/sharded.ts";
 export { blobFolder } from "./files/blobs.ts";
+export { type BytesStore, cachedFolder } from "./files/cached.ts";
 export { httpFolder } from "./files/http.ts";
 export { folderOf, memoryFile, memoryFolder, type OpenBytes } from "./files/memory.ts";
 export type { ByteSource, FileStore, StoredFile } from "./files/store.ts";
@@ -44,6 +45,8 @@ export { teaCache, type TeaOptions } from "./cache/tea.ts";
 export { type Lora, loraDeltas } from "./lora/lora.ts";
 export type { CacheHooks, CacheReport, CacheTask, PreparedCache, StepCache } from "./cache/step_cache.ts";
 export type { GuidedPass, PassName } from "./guidance.ts";
+export { modelIdentity } from "./identity/model_identity.ts";
+export { LastingPipeline, type OpenOptions, type OpenPipeline } from "./lasting_pipeline.ts";
 export { randn } from "./noise.ts";
 export {
   type Array5D,

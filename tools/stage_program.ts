@@ -63,9 +63,14 @@ export async function bundle(platform: "deno" | "browser", ...args: readonly str
   if (!success) throw new TilereelError(`deno bundle failed: ${new TextDecoder().decode(stderr).trim()}`);
 }
 
-/** Puts into `folder` what a bundle in it reads as files: the demo model, where embeddedModelDir looks, and WebAssembly. */
-async function stageFiles(folder: string): Promise<void> {
+/** Copies the demo model to `demo` in `folder`: where embeddedModelDir looks, or a page's `httpFolder`. */
+export async function stageDemoModel(folder: string): Promise<void> {
   await cp(join(ROOT, "model", "demo"), join(folder, "demo"), { recursive: true });
+}
+
+/** Puts into `folder` what a bundle in it reads as files: the demo model, and WebAssembly. */
+async function stageFiles(folder: string): Promise<void> {
+  await stageDemoModel(folder);
   const runtime = new URL(".", import.meta.resolve("onnxruntime-web"));
   for (const name of ONNX_RUNTIME_FILES) await Deno.copyFile(fileURLToPath(new URL(name, runtime)), join(folder, name));
 }

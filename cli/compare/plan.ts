@@ -3,7 +3,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../tools/program/clip/clip_settings.ts";
 import { checkWritable } from "../../model/files/output.ts";
-import { checkPrompt } from "../generate/clip_plan.ts";
+import { checkPrompt } from "../../tools/program/clip/clip_settings.ts";
 import { reportFiles } from "../report/write_report.ts";
 import { readPrompts } from "../../tools/program/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";

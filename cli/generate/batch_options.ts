@@ -1,11 +1,8 @@
 import { clipOptions } from "../../tools/program/clip/clip_options.ts";
-import { overlay } from "../../tools/program/clip/clip_settings.ts";
+import { overlay, RANDOM_SEED } from "../../tools/program/clip/clip_settings.ts";
 import { methodOptions, stillMeant } from "../../tools/program/clip/method_options.ts";
 import { integer, number, ofClip, type OptionValues, text, withoutPaths } from "../../tools/program/options.ts";
 import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
-
-/** The seed that asks for a random one. */
-export const RANDOM_SEED = -1;
 
 /** A larger number is probably a typing error. */
 const MOST_CLIPS = 10_000;

@@ -3,9 +3,10 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
 import { sampleSeed } from "../../model/training/data/sampled_set.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
-import { batchOptions, type BatchValues, overlaid, RANDOM_SEED } from "./batch_options.ts";
+import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
 import { checkReplaceable } from "./replace.ts";
 import { checkWritable, isFolder } from "../../model/files/output.ts";
+import { checkPrompt, seedOf } from "../../tools/program/clip/clip_settings.ts";
 import type { PromptEntry } from "../../tools/program/clip/prompts.ts";
 import { promptsName, readPrompts } from "../../tools/program/prompts_file.ts";
 import { slug } from "../../tools/program/clip/slug.ts";
@@ -165,18 +166,6 @@ export async function isMade(out: string): Promise<boolean> {
   if (!await isFolder(out)) return formatOf(out) !== "frames" && await exists(out).catch(() => false);
   for await (const _ of Deno.readDir(out)) return true;
   return false;
-}
-
-/** @throws {TilereelError} with the `option`, if there is no prompt */
-export function checkPrompt(prompt: string | undefined): string {
-  if (prompt?.trim()) return prompt;
-  const what = prompt === undefined ? "there is no prompt" : "the prompt is empty";
-  throw new TilereelError(`${what}: say what to show, as in "a red circle moving right"`, { option: "prompt" });
-}
-
-/** The seed that is given, or a random one. */
-export function seedOf({ seed = RANDOM_SEED }: { readonly seed?: number }): number {
-  return seed === RANDOM_SEED ? crypto.getRandomValues(new Uint32Array(1))[0]! : seed;
 }
 
 /** As many seeds as there are clips, each higher by 1 than the one before. */

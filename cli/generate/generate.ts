@@ -1,6 +1,7 @@
 import { printable, TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
+import { LastingPipeline, type OpenOptions } from "../../model/lasting_pipeline.ts";
 import { partOf } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
@@ -14,9 +15,9 @@ import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
 import { renderClip } from "./render_clip.ts";
-import { RANDOM_SEED } from "./batch_options.ts";
+import { RANDOM_SEED } from "../../tools/program/clip/clip_settings.ts";
 import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
-import { LastingWorkshop, type OpenOptions, openWorkshop, type Workshop } from "./workshop.ts";
+import { openWorkshop, type Workshop } from "./workshop.ts";
 
 type TodoClip = ReadyClip & { readonly replaces: boolean };
 
@@ -65,7 +66,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
 /** The values that all clips share. */
 class Run implements Disposable {
   readonly output: Output;
-  readonly #workshop = new LastingWorkshop((options) => this.#openWorkshop(options));
+  readonly #workshop = new LastingPipeline((options) => this.#openWorkshop(options));
   #hasLoaded = false;
 
   constructor(private readonly plan: Plan, private readonly todo: readonly TodoClip[]) {
@@ -111,7 +112,10 @@ class Run implements Disposable {
   async tellFailed({ out, prompt, seed }: ReadyClip, why: string): Promise<void> {
     this.output.warn(`tilereel: ${out}: ${why}`);
     this.#print({ file: out, prompt, seed, error: why });
-    await this.#workshop.recover();
+    const { current } = this.#workshop;
+    // With its pipeline, the profile would be lost; its next clip fails, too.
+    if (current?.profile) await current.gpu.recover();
+    else await this.#workshop.recover();
   }
 
   /** Writes the profile and prints its summary. */

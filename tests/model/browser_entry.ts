@@ -5,8 +5,6 @@
  */
 export * from "../../gpu/mod.ts";
 export * from "../../model/mod.ts";
-export { openModelFolder } from "../../model/checkpoint/model_folder.ts";
-export { modelIdentity } from "../../model/identity/model_identity.ts";
 export { clipSettings } from "../../tools/program/clip/clip_settings.ts";
 export { clipOptions } from "../../tools/program/clip/clip_options.ts";
 export { readValues } from "../../tools/program/clip/read_values.ts";

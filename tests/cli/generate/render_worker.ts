@@ -8,7 +8,8 @@
 import type { Clip } from "../../../cli/generate/clip_plan.ts";
 import { PlanningModel } from "../../../cli/generate/plan.ts";
 import { renderClip } from "../../../cli/generate/render_clip.ts";
-import { LastingWorkshop, openWorkshop } from "../../../cli/generate/workshop.ts";
+import { openWorkshop } from "../../../cli/generate/workshop.ts";
+import { LastingPipeline } from "../../../model/lasting_pipeline.ts";
 import type { Progress } from "../../../model/progress.ts";
 
 /** What the worker posts. */
@@ -21,7 +22,7 @@ export type Answer =
 const post = (answer: Answer) => self.postMessage(answer);
 // Memory is planned for the largest clip that may come.
 const largest = { width: 64, height: 64, frames: 5 };
-const workshop = new LastingWorkshop((options) => openWorkshop({}, [largest], options));
+const workshop = new LastingPipeline((options) => openWorkshop({}, [largest], options));
 let job: AbortController | undefined;
 
 self.onmessage = ({ data }: MessageEvent<Clip | "cancel">) => {

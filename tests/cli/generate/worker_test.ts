@@ -1,9 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
 import { requestOptions } from "../../../cli/generate/batch_options.ts";
-import { checkPrompt, type Clip, seedOf } from "../../../cli/generate/clip_plan.ts";
+import type { Clip } from "../../../cli/generate/clip_plan.ts";
 import { workerUrl } from "../../../model/embedded.ts";
 import { overall } from "../../../model/progress.ts";
+import { checkPrompt, seedOf } from "../../../tools/program/clip/clip_settings.ts";
 import { readValues } from "../../../tools/program/clip/read_values.ts";
 import { inTempDir } from "../../process.ts";
 import type { Answer } from "./render_worker.ts";

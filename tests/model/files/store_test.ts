@@ -7,8 +7,9 @@ import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { fileAt, folderAt } from "../../../model/files/disk.ts";
 import { isNotFound } from "../../../model/files/file_error.ts";
 import { blobFolder } from "../../../model/files/blobs.ts";
+import { cachedFolder } from "../../../model/files/cached.ts";
 import { httpFolder } from "../../../model/files/http.ts";
-import { memoryFile, memoryFolder } from "../../../model/files/memory.ts";
+import { folderOf, memoryFile, memoryFolder } from "../../../model/files/memory.ts";
 import { type FileStore, readBytes, type StoredFile } from "../../../model/files/store.ts";
 import { modelIdentity } from "../../../model/identity/model_identity.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
@@ -82,7 +83,7 @@ Deno.test("a folder at an address is read by ranges, and a model is identified t
   const name = model.weights.names()[0]!, bytes = await model.weights.read(name);
   using weights = await openCheckpoint(await onDisk.component("transformer"), "diffusion_pytorch_model");
   assertEquals(bytes, await weights.read(name));
-  const listed = httpFolder(store.path, Object.keys(models));
+  const listed = httpFolder(store.path, { files: Object.keys(models) });
   assertEquals(await modelIdentity(await openModelFolder(listed)), await modelIdentity(onDisk));
   const vae = "vae/diffusion_pytorch_model.safetensors", parts = (store: FileStore) => ({ vae: store.file(vae) });
   assertEquals(
@@ -91,6 +92,51 @@ Deno.test("a folder at an address is read by ranges, and a model is identified t
   );
   ranges = false;
   await assertRejects(() => readBytes(store.file("a.txt")), TilereelError, "came as 0 bytes (200)");
+});
+
+Deno.test("requests that fail for once are repeated, and compressed answers do not hide the size", async () => {
+  const bytes = FILES["a.txt"];
+  let asked = 0;
+  await using server = Deno.serve({ port: 0, onListen: () => {} }, ({ headers }) => {
+    asked++;
+    const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(headers.get("range") ?? "") ?? [];
+    // The first request of the size fails, then the first one of bytes, which end too early.
+    if (asked === 1) return new Response(null, { status: 503 });
+    if (asked === 3) return new Response(bytes.slice(0, 2), { status: 206 });
+    if (start === undefined) return new Response(null, { headers: { "content-encoding": "gzip" } });
+    const range = `bytes ${start}-${end}/${bytes.length}`;
+    return new Response(bytes.slice(Number(start), Number(end) + 1), {
+      status: 206,
+      headers: { "content-range": range },
+    });
+  });
+  const ending = new AbortController(), address = `http://localhost:${server.addr.port}`;
+  const file = httpFolder(address, { signal: ending.signal }).file("a.txt");
+  assertEquals([new TextDecoder().decode(await readBytes(file)), asked], ["letters", 4]);
+  ending.abort(new Error("cancelled"));
+  await assertRejects(() => readBytes(file), Error, "cancelled");
+  assertEquals(asked, 4);
+});
+
+Deno.test("a folder keeps what was read of another one", async () => {
+  const kept = new Map<string, Uint8Array>();
+  await checkFolders(cachedFolder(memoryFolder(FILES), kept));
+  let reads = 0;
+  const counted = folderOf(
+    new Map([["a.txt", () => ({
+      ...{ path: "memory/a.txt", size: 7, [Symbol.dispose]: () => {} },
+      read: (start: number, into: Uint8Array) => {
+        reads++;
+        into.set(FILES["a.txt"].subarray(start, start + into.length));
+        return Promise.resolve();
+      },
+    })]]),
+    "memory",
+  );
+  kept.clear();
+  const file = cachedFolder(counted, kept).file("a.txt"), first = await readBytes(file);
+  first.fill(0);
+  assertEquals([new TextDecoder().decode(await readBytes(file)), reads], ["letters", 1]);
 });
 
 Deno.test("a file in memory in place of a model is recognised", async () => {

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { COMMANDS } from "../../../cli/command_table.ts";
 import { batchOptions, requestOptions } from "../../../cli/generate/batch_options.ts";
-import { checkPrompt } from "../../../cli/generate/clip_plan.ts";
+import { checkPrompt } from "../../../tools/program/clip/clip_settings.ts";
 import { checkClip } from "../../../model/video_size.ts";
 import { readyAttention } from "../../../tools/program/clip/attention_options.ts";
 import { gpuOptions } from "../../../tools/program/gpu_options.ts";

@@ -1,3 +1,4 @@
+import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { GenerationDefaults } from "../../../model/checkpoint/generation_defaults.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
 import type { ClipShape } from "../../../model/video/read/read_clip.ts";
@@ -36,11 +37,26 @@ export function optionName(key: string): string {
   return key === "negativePrompt" ? "negative" : key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
+/** The seed that asks for a random one. */
+export const RANDOM_SEED = -1;
+
 /** The requested settings of a clip. */
 export interface ClipRequest {
   readonly prompt: string;
   readonly seed: number;
   readonly values: ClipValues;
+}
+
+/** @throws {TilereelError} with the `option`, if there is no prompt */
+export function checkPrompt(prompt: string | undefined): string {
+  if (prompt?.trim()) return prompt;
+  const what = prompt === undefined ? "there is no prompt" : "the prompt is empty";
+  throw new TilereelError(`${what}: say what to show, as in "a red circle moving right"`, { option: "prompt" });
+}
+
+/** The seed that is given, or a random one. */
+export function seedOf({ seed = RANDOM_SEED }: { readonly seed?: number }): number {
+  return seed === RANDOM_SEED ? crypto.getRandomValues(new Uint32Array(1))[0]! : seed;
 }
 
 /** The values with those of a preset, over which values beside it count. */
