@@ -5,7 +5,7 @@ import { WAN } from "./wan/family.ts";
 
 const FAMILIES: Family[] = [WAN, HUNYUAN];
 
-/** All known families. A new one is a folder beside `wan/`, and a line here. */
+/** All known families. A new one is a folder such as `hunyuan/`, and a line here. */
 export function families(): readonly Family[] {
   return FAMILIES;
 }

@@ -1,6 +1,10 @@
 /**
  * The interface of a family of video models. The pipeline, sparse attention, the trainings and the commands know models
- * by it alone. A family is a folder such as `model/wan`, and a line in `families.ts`.
+ * by it alone. A family is a folder such as `model/hunyuan`, and a line in `families.ts`.
+ *
+ * Models are those of flow matching: a noisy latent is x = (1 − σ)·x₀ + σ·noise with σ = t / 1000, and a transformer
+ * predicts the velocity, noise − x₀. A family that was trained to predict something else, or is told the time in another
+ * way, converts both inside its transformer.
  *
  * @module
  */
@@ -9,7 +13,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "./attention/layout.ts";
 import type { SelfAttention } from "./attention/method.ts";
 import type { WeightsPlace } from "./blocks/weights_place.ts";
-import type { CacheHooks } from "./cache/step_cache.ts";
+import type { CacheHooks, CacheNumbers } from "./cache/step_cache.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import type { Config } from "./checkpoint/json.ts";
 import type { ModelFolder } from "./checkpoint/model_folder.ts";
@@ -43,6 +47,8 @@ export interface Family {
   readonly defaults: GenerationDefaults;
   /** The sizes of clips that all models of the family can make. */
   readonly multiples: ClipMultiples;
+  /** What the authors of step caches measured with its models. Default: nothing, and TeaCache needs coefficients */
+  readonly cacheNumbers?: CacheNumbers;
   /** The noise levels that VORTA's authors ran their routers with, where these are not the family's own. */
   readonly routersSigmas?: SigmaGrid;
   /**
@@ -215,7 +221,11 @@ export interface ForwardPass {
 
 /** A pass after its embeddings, before its first layer. */
 export interface EmbeddedPass {
-  /** [batch, tokens, dim]: all tokens that self-attention runs over, in the order of the layout */
+  /**
+   * [batch, tokens, dim]: all tokens that self-attention runs over, in the order of the layout. All have one width, as
+   * attention's queries have. Where text has a narrower stream of its own, its tokens take the beginning of their rows,
+   * and the rest is zero.
+   */
   readonly x: Tensor;
   /** What else was made, for all layers; owned as `x` is. */
   readonly tensors: readonly Tensor[];

@@ -55,10 +55,13 @@ export async function clipText(path: string, record: ClipRecord): Promise<string
  */
 export function repeatLine(record: ClipRecord, own: readonly FileKey[] = []): string {
   const { prompt, model } = record;
+  const strengths = [record.loraStrength].flat();
   const files = FILE_KEYS.filter((key) => !own.includes(key)).flatMap((key) =>
-    [record[key]].flat().filter((name) => typeof name === "string").map((
-      name,
-    ): [string, string] => [optionName(key), name])
+    [record[key]].flat().flatMap((name, i): [string, string][] => {
+      if (typeof name !== "string") return [];
+      const strength = key === "lora" ? strengths[i] : undefined;
+      return [[optionName(key), strength === undefined ? name : `${name}:${strength}`]];
+    })
   );
   const options = [
     ...typeof model === "string" && model !== EMBEDDED ? [["model", model] as const] : [],

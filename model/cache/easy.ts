@@ -11,9 +11,9 @@ import type { StepCache } from "./step_cache.ts";
 
 /** Settings of EasyCache. */
 export interface EasyOptions {
-  /** The sum of estimated changes up to which passes are skipped. Default: 0.05; for HunyuanVideo 0.025 */
+  /** The sum of estimated changes up to which passes are skipped. Default: the family's, or 0.05 */
   readonly threshold?: number | undefined;
-  /** The number of first steps that are always computed. Default: 10; for HunyuanVideo 5 */
+  /** The number of first steps that are always computed. Default: the family's, or 10 */
   readonly first?: number | undefined;
 }
 
@@ -29,9 +29,7 @@ export function easyCache({ threshold, first }: EasyOptions = {}): StepCache {
     tensors: () => 0.25,
     prepare: (task) => {
       const { gpu, timesteps, model } = task, last = timesteps.length - 1;
-      const own = model.family.transformerClass === "HunyuanVideoTransformer3DModel"
-        ? { threshold: 0.025, first: 5 }
-        : { threshold: 0.05, first: 10 };
+      const own = model.family.cacheNumbers?.easy ?? { threshold: 0.05, first: 10 };
       const limit = threshold ?? own.threshold, warmUp = first ?? own.first;
       const copy = (x: Tensor) => gpu.scope(() => combine(gpu, [[1, x]]));
       return Promise.resolve(perPass(task, (slot) => {

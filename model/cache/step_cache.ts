@@ -6,10 +6,23 @@ import type { FamilyModel } from "../family.ts";
 import type { PassName } from "../guidance.ts";
 import type { ClipSize } from "../video_size.ts";
 
+/** What the authors of caches measured with models of a family. Caches take it where the user gives nothing. */
+export interface CacheNumbers {
+  /** EasyCache's */
+  readonly easy?: { readonly threshold: number; readonly first: number };
+  /** TeaCache's: for each shape of a model its polynomial, highest power first, and the threshold that goes with it. */
+  readonly tea?: readonly {
+    readonly layers: number;
+    readonly heads: number;
+    readonly coefficients: readonly number[];
+    readonly threshold: number;
+  }[];
+}
+
 /** The task that a cache is prepared for: the schedule of one clip. */
 export interface CacheTask {
   readonly gpu: Gpu;
-  /** Tells models apart where a cache has numbers for each, such as TeaCache's coefficients. */
+  /** Its family has numbers for some caches, see {@link CacheNumbers}. */
   readonly model: Pick<FamilyModel, "family" | "shape">;
   /** The passes of each step. */
   readonly passes: readonly PassName[];

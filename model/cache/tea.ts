@@ -7,7 +7,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { meanDistance } from "../../gpu/ops/mean_distance.ts";
 import { perPass } from "./pass_state.ts";
-import type { CacheTask, StepCache } from "./step_cache.ts";
+import type { StepCache } from "./step_cache.ts";
 
 /** Settings of TeaCache. */
 export interface TeaOptions {
@@ -16,30 +16,6 @@ export interface TeaOptions {
   /** The polynomial from the change of the modulated input to that of the output, highest power first. Default: the model's */
   readonly coefficients?: readonly number[] | undefined;
 }
-
-/** A model that the authors fitted a polynomial to (ali-vilab/TeaCache at 7c10efc). */
-interface Fitted {
-  readonly transformer: string;
-  readonly layers: number;
-  readonly heads: number;
-  readonly coefficients: readonly number[];
-  readonly threshold: number;
-}
-
-const FITTED: readonly Fitted[] = [
-  {
-    ...{ transformer: "WanTransformer3DModel", layers: 30, heads: 12, threshold: 0.05 },
-    coefficients: [2.39676752e+03, -1.31110545e+03, 2.01331979e+02, -8.29855975e+00, 1.37887774e-01],
-  },
-  {
-    ...{ transformer: "WanTransformer3DModel", layers: 40, heads: 40, threshold: 0.14 },
-    coefficients: [-5784.54975374, 5449.50911966, -1811.16591783, 256.27178429, -13.02252404],
-  },
-  {
-    ...{ transformer: "HunyuanVideoTransformer3DModel", layers: 60, heads: 24, threshold: 0.1 },
-    coefficients: [7.33226126e+02, -4.01131952e+02, 6.75869174e+01, -3.14987800e+00, 9.61237896e-02],
-  },
-];
 
 /**
  * TeaCache. With e a pass's modulated input, each step adds p(mean|e − e′| / mean|e′|) to a sum, where p is a polynomial
@@ -52,11 +28,14 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
     tensors: () => 4,
     prepare: (task) => {
       const { gpu, timesteps, model } = task, last = timesteps.length - 1;
-      const fitted = fittedTo(model);
+      const { family, shape } = model;
+      const fitted = family.cacheNumbers?.tea?.find(({ layers, heads }) =>
+        layers === shape.layers && heads === shape.heads
+      );
       const powers = coefficients ?? fitted?.coefficients, limit = threshold ?? fitted?.threshold;
       if (!powers || limit === undefined) {
         throw new TilereelError(
-          `TeaCache needs coefficients for this model of ${model.shape.layers} layers with ${model.shape.heads} heads, ` +
+          `TeaCache needs coefficients for this model of ${shape.layers} layers with ${shape.heads} heads, ` +
             "since its authors fitted none: give them and a threshold, or use the cache first-block, which needs none",
         );
       }
@@ -67,7 +46,7 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
           remaining: async ({ layer, x, keep, modulatedInput }) => {
             if (layer === 0) {
               const modulated = modulatedInput();
-              if (!modulated) throw new TilereelError(`TeaCache is not possible with models of ${model.family.name}`);
+              if (!modulated) throw new TilereelError(`TeaCache is not possible with models of ${family.name}`);
               const previous = before.tensor;
               let skips = false;
               if (step > 0 && step < last && previous && added.tensor) {
@@ -81,7 +60,7 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
               added.clear();
               input.set(keep());
             }
-            if (layer === model.shape.layers) {
+            if (layer === shape.layers) {
               added.set(gpu.scope(() => combine(gpu, [[1, x], [-1, input.tensor!]])));
               input.clear();
             }
@@ -91,10 +70,4 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
       }));
     },
   };
-}
-
-function fittedTo({ family, shape }: CacheTask["model"]): Fitted | undefined {
-  return FITTED.find(({ transformer, layers, heads }) =>
-    transformer === family.transformerClass && layers === shape.layers && heads === shape.heads
-  );
 }

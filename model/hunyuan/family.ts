@@ -42,6 +42,14 @@ export const HUNYUAN: Family = {
   defaults: { width: 1280, height: 720, frames: 129, fps: 24, steps: 50, guidance: 6, textTokens: 256 },
   // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
   multiples: { side: 16, frames: 4 },
+  // TeaCache: ali-vilab/TeaCache at 7c10efc.
+  cacheNumbers: {
+    easy: { threshold: 0.025, first: 5 },
+    tea: [{
+      ...{ layers: 60, heads: 24, threshold: 0.1 },
+      coefficients: [7.33226126e+02, -4.01131952e+02, 6.75869174e+01, -3.14987800e+00, 9.61237896e-02],
+    }],
+  },
   unsupportedKind: () => Promise.resolve(undefined),
   async open(folder) {
     const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");

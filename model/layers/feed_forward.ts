@@ -1,5 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
+import type { Activation } from "../../gpu/kernels/gemm/epilogue.ts";
 import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import type { ModulationVector } from "../../gpu/ops/modulation.ts";
@@ -14,6 +15,8 @@ export interface FeedForwardWeights {
 
 /** Options of {@link feedForward}. */
 export interface FeedForwardOptions {
+  /** Default: "gelu_tanh" */
+  readonly activation?: Activation;
   /** [batch, tokens, dim], f32: where to write the result, instead of to a new tensor; may be a part of one */
   readonly into?: Tensor;
   /**
@@ -27,7 +30,7 @@ export interface FeedForwardOptions {
 const WIDENED_BYTES = 128 * 2 ** 20;
 
 /**
- * residual + gate · down(gelu(up(x))), computed over parts of the tokens if the widened activations are large.
+ * residual + gate · down(act(up(x))), computed over parts of the tokens if the widened activations are large.
  *
  * It is one step on the tape. The backward pass makes the widened activations again, part by part, two tensors at once.
  *
@@ -41,7 +44,7 @@ export function feedForward(
   x: Operand,
   gate: ModulationVector,
   residual: Tensor,
-  { into, widenedBytes = Math.max(WIDENED_BYTES, residual.bytes) }: FeedForwardOptions = {},
+  { activation = "gelu_tanh", into, widenedBytes = Math.max(WIDENED_BYTES, residual.bytes) }: FeedForwardOptions = {},
 ): Tensor {
   const y = into ?? gpu.tensor(x.shape), rows = sizeOf(x.shape) / x.shape.at(-1)!, widened = w.up.outputs;
   gpu.untaped(() =>
@@ -49,7 +52,7 @@ export function feedForward(
       const up = w.up.shared(gpu, rows), down = w.down.shared(gpu, rows);
       for (const piece of piecesOf(gpu, x, widened * (down.weight instanceof PackedOperand ? 2 : 4), widenedBytes)) {
         gpu.scope(() => {
-          const wide = up.applyInto(gpu, piece.input(x), down, { activation: "gelu_tanh" });
+          const wide = up.applyInto(gpu, piece.input(x), down, { activation });
           down.apply(gpu, wide, { gate: piece.gate(gate), residual: piece.rows(residual), into: piece.rows(y) });
         });
       }
@@ -61,17 +64,24 @@ export function feedForward(
     if (!wanted[0]) return [undefined, dy];
     const dx = gpu.tensor(x.shape);
     for (const piece of piecesOf(gpu, x, 4 * widened, widenedBytes)) {
-      backward(gpu, w, piece.rows(x), piece.gate(gate), piece.rows(dy), piece.rows(dx));
+      backward(gpu, { ...w, activation }, piece.rows(x), piece.gate(gate), piece.rows(dy), piece.rows(dx));
     }
     return [dx, dy];
   });
   return y;
 }
 
-/** dx = ((gate · dy)·W_down · gelu′(up(x)))·W_up, for one part. */
-function backward(gpu: Gpu, w: FeedForwardWeights, x: Tensor, gate: ModulationVector, dy: Tensor, dx: Tensor): void {
+/** dx = ((gate · dy)·W_down · act′(up(x)))·W_up, for one part. */
+function backward(
+  gpu: Gpu,
+  w: FeedForwardWeights & { readonly activation: Activation },
+  x: Tensor,
+  gate: ModulationVector,
+  dy: Tensor,
+  dx: Tensor,
+): void {
   gpu.scope(() => {
-    const slope = gpu.scope(() => activationSlope(gpu, w.up.apply(gpu, x), "gelu_tanh"));
+    const slope = gpu.scope(() => activationSlope(gpu, w.up.apply(gpu, x), w.activation));
     // Each row is treated as a batch item of its own, so that its slopes act as its gate.
     const rows = { tensor: slope.reshape([x.size / x.dim(-1), 1, slope.dim(-1)]), index: 0 };
     const widened = w.down.backward(gpu, gated(gpu, dy, gate), { gate: rows });

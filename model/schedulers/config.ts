@@ -55,6 +55,9 @@ const EULER = "FlowMatchEulerDiscreteScheduler";
 /** For each setting the values that are supported, and what an absent one stands for. */
 type Supported = readonly (readonly [key: string, values: readonly unknown[], absent: unknown])[];
 
+/** Values of settings that a family supports in place of those that are supported here: `{ invert_sigmas: [true] }`. */
+export type SupportedSettings = Readonly<Record<string, readonly unknown[]>>;
+
 const OF_ALL: Supported = [
   ["use_karras_sigmas", [false], false],
   ["use_exponential_sigmas", [false], false],
@@ -83,17 +86,21 @@ const OF_UNIPC: Supported = [
  *
  * @param sigmas the grid of noise levels that the family samples with
  * @param indexClass the class that `model_index.json` names
+ * @param own what the family supports; it makes its levels so that they are met
  * @throws {TilereelError} if it is another scheduler, a value has the wrong type, or is not supported.
  */
 export async function readSchedulerConfig(
   file: string | StoredFile,
   sigmas: SigmaGrid,
   indexClass?: string,
+  own: SupportedSettings = {},
 ): Promise<SchedulerConfig> {
   const config = await Config.read(file);
   config.require("_class_name", [UNIPC, EULER], undefined);
   const className = config.value("_class_name"), isEuler = className === EULER;
-  for (const setting of [...OF_ALL, ...isEuler ? OF_EULER : OF_UNIPC]) config.require(...setting);
+  for (const [key, values, absent] of [...OF_ALL, ...isEuler ? OF_EULER : OF_UNIPC]) {
+    config.require(key, own[key] ?? values, absent);
+  }
   return {
     kind: isEuler ? "euler" : "unipc",
     numTrainTimesteps: config.integer("num_train_timesteps", 1000),

@@ -1,11 +1,5 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 
-/** The name of a grid of evenly spaced levels. */
-export type SigmaGrid = "diffusers" | "wan" | "hunyuan";
-
-/** A grid, or the noise levels themselves: falling, at most 1, without the 0 behind the last step. */
-export type Sigmas = SigmaGrid | readonly number[];
-
 /** A grid of levels before the flow shift. */
 interface GridOfLevels {
   /** What it is, for the help of an option. */
@@ -14,19 +8,27 @@ interface GridOfLevels {
   levels?(steps: number, numTrainTimesteps: number): number[];
 }
 
-/** The grids. No file of a model says which one it wants: each family names its own (`SchedulerConfig.sigmas`). */
-export const SIGMA_GRIDS: Readonly<Record<SigmaGrid, GridOfLevels>> = {
+const GRIDS = {
   diffusers: { meaning: "evenly spaced, as in diffusers 0.37 and later" },
   wan: {
     meaning: "as in Wan's own program",
     // σ = 0.999 · (1 − i / N). The largest level is rounded to float32, as there.
-    levels: (steps, trained) => linspace(Math.fround(1 - 1 / trained), 0, steps + 1).slice(0, -1),
+    levels: (steps, trained: number) => linspace(Math.fround(1 - 1 / trained), 0, steps + 1).slice(0, -1),
   },
   hunyuan: {
     meaning: "as diffusers samples HunyuanVideo",
     levels: (steps) => linspace(1, 0, steps + 1).slice(0, -1),
   },
-};
+} satisfies Readonly<Record<string, GridOfLevels>>;
+
+/** The name of a grid. */
+export type SigmaGrid = keyof typeof GRIDS;
+
+/** A grid, or the noise levels themselves: falling, at most 1, without the 0 behind the last step. */
+export type Sigmas = SigmaGrid | readonly number[];
+
+/** The grids. No file of a model says which one it wants: each family names its own (`SchedulerConfig.sigmas`). */
+export const SIGMA_GRIDS: Readonly<Record<SigmaGrid, GridOfLevels>> = GRIDS;
 
 /** The names of the grids. */
 export const SIGMA_GRID_NAMES = Object.keys(SIGMA_GRIDS) as readonly SigmaGrid[];

@@ -43,6 +43,19 @@ export const WAN: Family = {
   defaults: { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 },
   // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
   multiples: { side: 16, frames: 4 },
+  // EasyCache was tuned with Wan: its own defaults. TeaCache: ali-vilab/TeaCache at 7c10efc.
+  cacheNumbers: {
+    tea: [
+      {
+        ...{ layers: 30, heads: 12, threshold: 0.05 },
+        coefficients: [2.39676752e+03, -1.31110545e+03, 2.01331979e+02, -8.29855975e+00, 1.37887774e-01],
+      },
+      {
+        ...{ layers: 40, heads: 40, threshold: 0.14 },
+        coefficients: [-5784.54975374, 5449.50911966, -1811.16591783, 256.27178429, -13.02252404],
+      },
+    ],
+  },
   // They used diffusers 0.33, whose timesteps differ from today's, and routes depend on the timesteps.
   routersSigmas: "wan",
   unsupportedKind,

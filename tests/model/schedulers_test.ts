@@ -1,4 +1,9 @@
-import { readSchedulerConfig, type ScheduledClip, type SchedulerConfig } from "../../model/schedulers/config.ts";
+import {
+  readSchedulerConfig,
+  type ScheduledClip,
+  type SchedulerConfig,
+  type SupportedSettings,
+} from "../../model/schedulers/config.ts";
 import { WAN_SCHEDULER } from "../../model/parity/schedulers.ts";
 import { PRESETS } from "../../model/schedulers/presets.ts";
 import { createScheduler, type SchedulerOptions, type TensorOps } from "../../model/schedulers/scheduler.ts";
@@ -267,11 +272,11 @@ Deno.test("steps and flow shift are checked", () => {
   }
 });
 
-async function readConfig(value: unknown, indexClass?: string): Promise<SchedulerConfig> {
+async function readConfig(value: unknown, indexClass?: string, own?: SupportedSettings): Promise<SchedulerConfig> {
   const path = await Deno.makeTempFile({ suffix: ".json" });
   try {
     await Deno.writeTextFile(path, JSON.stringify(value));
-    return await readSchedulerConfig(path, "diffusers", indexClass);
+    return await readSchedulerConfig(path, "diffusers", indexClass, own);
   } finally {
     await Deno.remove(path);
   }
@@ -325,6 +330,10 @@ Deno.test("scheduler_config.json: what is not supported is named", async () => {
   for (const key of ["use_dynamic_shifting", "use_karras_sigmas", "invert_sigmas", "stochastic_sampling"]) {
     await assertRejects(() => readConfig({ ...euler, [key]: true }), TilereelError, `${key} true is not supported`);
   }
+  // A family may support what others do not.
+  const inverted = { ...euler, invert_sigmas: true }, own = { invert_sigmas: [true] };
+  assertEquals((await readConfig(inverted, undefined, own)).kind, "euler");
+  await assertRejects(() => readConfig(euler, undefined, own), TilereelError, "invert_sigmas is absent");
 });
 
 Deno.test("presets visit the timesteps of their authors", () => {

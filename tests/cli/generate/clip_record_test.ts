@@ -136,6 +136,9 @@ Deno.test("a key of a record may name several files, in their order", () =>
       return await readLike(`${dir}/a.png`, { model: undefined, given: {}, without: [] });
     };
     assertEquals((await like(record)).options, { embeddings: files });
+    const loras = { ...RECORD, lora: ["b", "a"], loraStrength: ["0.8", "-1"] };
+    assert(repeatLine(loras).endsWith(" --lora b:0.8 --lora a:-1"));
+    assert(repeatLine({ ...RECORD, lora: "a", loraStrength: "1" }).endsWith(" --lora a:1"));
     assert(repeatLine(record).endsWith(" --embeddings b --embeddings a"));
     const swapped = { ...record, ...await fileIdentity("embeddings", files.toReversed()) };
     assertEquals(differences(record, swapped), 'embeddings ["b","a"], now ["a","b"]');

@@ -8,6 +8,7 @@ import { pyramidAttentionBroadcast } from "../../../model/cache/pab.ts";
 import type { CacheTask, StepCache } from "../../../model/cache/step_cache.ts";
 import { teaCache } from "../../../model/cache/tea.ts";
 import type { HeadShape } from "../../../model/attention/layout.ts";
+import type { Family } from "../../../model/family.ts";
 import { WAN } from "../../../model/wan/family.ts";
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { assertClose, randn, testOnGpu } from "../../gpu.ts";
@@ -29,10 +30,10 @@ function sequence(seed: number): Float32Array[] {
 const mean = (numbers: Float32Array) => numbers.reduce((sum, x) => sum + Math.abs(x), 0) / numbers.length;
 const minus = (a: Float32Array, b: Float32Array) => a.map((x, i) => x - b[i]!);
 
-function prepare(gpu: Gpu, cache: StepCache, shape = SHAPE) {
+function prepare(gpu: Gpu, cache: StepCache, shape = SHAPE, family: Family = WAN) {
   const sigmas = Array.from({ length: STEPS + 1 }, (_, step) => 1 - step / STEPS);
   const task: CacheTask = {
-    ...{ gpu, model: { family: WAN, shape }, passes: ["prompt"], sigmas },
+    ...{ gpu, model: { family, shape }, passes: ["prompt"], sigmas },
     timesteps: sigmas.slice(0, -1).map((sigma) => 1000 * sigma),
     gridTokens: 1,
   };
@@ -78,9 +79,15 @@ testOnGpu("step caches: the distance of tensors is that of float64, over leading
   }
 });
 
-testOnGpu("EasyCache skips the passes that its formula names", async (gpu) => {
-  const xs = sequence(3), ys = sequence(50), threshold = 0.02, first = 4;
-  using cache = await prepare(gpu, easyCache({ threshold, first }));
+testOnGpu("EasyCache skips the passes that its formula names, with numbers given or the family's", async (gpu) => {
+  const numbers = { threshold: 0.02, first: 4 };
+  await checkEasy(gpu, easyCache(numbers), numbers);
+  await checkEasy(gpu, easyCache(), numbers, { ...WAN, cacheNumbers: { easy: numbers } });
+});
+
+async function checkEasy(gpu: Gpu, cacheOf: StepCache, numbers: { threshold: number; first: number }, family?: Family) {
+  const xs = sequence(3), ys = sequence(50), { threshold, first } = numbers;
+  using cache = await prepare(gpu, cacheOf, SHAPE, family);
   const skipped: number[] = [], expected: number[] = [];
   let k: number | undefined, sum = 0, computed: number | undefined;
   for (let step = 0; step < STEPS; step++) {
@@ -111,7 +118,7 @@ testOnGpu("EasyCache skips the passes that its formula names", async (gpu) => {
   }
   assertEquals(skipped, expected);
   assertEquals([skipped.length > 3, skipped.length < STEPS - first - 3], [true, true], `${skipped}`);
-});
+}
 
 testOnGpu("TeaCache skips the blocks that its polynomial names", async (gpu) => {
   const es = sequence(7), xs = sequence(60), ys = sequence(90);

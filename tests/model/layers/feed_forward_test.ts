@@ -23,6 +23,9 @@ testVariants("feed-forward: in pieces it gives the same, whatever form its input
     const y = feedForward(gpu, w, norm, gate, x, { widenedBytes: bytes });
     assertClose(await gpu.read(y), expected, 1e-6, `${bytes} bytes at once`);
   }
+  const silu = { activation: "silu" } as const, y = feedForward(gpu, w, x, gate, x, silu);
+  const composed = w.down.apply(gpu, w.up.apply(gpu, x, silu), { gate, residual: x });
+  assertClose(await gpu.read(y), await gpu.read(composed), gpu.f16 ? 2e-3 : 1e-6);
 });
 
 testVariants(
