@@ -13,11 +13,12 @@ const GRIDS = {
   wan: {
     meaning: "as in Wan's own program",
     // σ = 0.999 · (1 − i / N). The largest level is rounded to float32, as there.
-    levels: (steps, trained: number) => linspace(Math.fround(1 - 1 / trained), 0, steps + 1).slice(0, -1),
+    levels: (steps: number, trained: number): number[] =>
+      linspace(Math.fround(1 - 1 / trained), 0, steps + 1).slice(0, -1),
   },
   hunyuan: {
     meaning: "as diffusers samples HunyuanVideo",
-    levels: (steps) => linspace(1, 0, steps + 1).slice(0, -1),
+    levels: (steps: number): number[] => linspace(1, 0, steps + 1).slice(0, -1),
   },
 } satisfies Readonly<Record<string, GridOfLevels>>;
 
