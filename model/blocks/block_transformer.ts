@@ -72,10 +72,10 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
   protected abstract embedTime(timesteps: readonly number[]): Tensor;
   /**
    * What TeaCache compares between steps to decide whether the blocks are skipped: the input of block 0 after its
-   * modulation, or what of it changes with the step. It belongs to the pass or to the enclosing scope. Default: none,
-   * and no TeaCache. No block is loaded for it: a family whose modulation is in block 0 loads that outside the blocks.
+   * modulation, or what of it changes with the step. It is one of the pass's tensors or a new one. Default: none, and no
+   * TeaCache.
    */
-  protected modulatedInput(_: Pass): Tensor | undefined {
+  protected modulatedInput(_pass: Pass, _first: Block): Tensor | undefined {
     return undefined;
   }
   /** Records one block, from [batch, tokens, dim] to the same. */
@@ -91,17 +91,19 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
     const labelled = <T>(pass: ForwardPass, work: () => T) => gpu.labelled(pass.name ?? "prompt", work);
     for (const group of groups) {
       const running = group.map((input) => new RunningPass(owned, input, labelled(input, () => this.embed(input))));
-      let left = running;
+      let left = running, first: Promise<Block> | undefined;
+      // Block 0 may be needed before it runs. It is valid until another one is asked for.
+      const blockAt = (layer: number) => layer === 0 ? first ??= blocks.at(0) : blocks.at(layer);
       for (let layer = 0;; layer++) {
         // One pass may skip the blocks that remain, and another not.
         const skipping = new Set<unknown>();
         for (const one of left) {
-          const skips = () => one.skipsFrom(layer, () => this.modulatedInput(one.pass));
+          const skips = () => one.skipsFrom(layer, async () => this.modulatedInput(one.pass, await blockAt(0)));
           if (await labelled(one.input, skips)) skipping.add(one);
         }
         left = left.filter((one) => !skipping.has(one));
         if (left.length === 0 || layer === this.shape.layers) break;
-        const block = await blocks.at(layer);
+        const block = await blockAt(layer);
         for (const one of left) {
           one.advance(labelled(one.input, () => this.#labelledBlock(block, one.x, one.pass, layer)));
         }

@@ -31,14 +31,21 @@ export class RunningPass<Pass extends EmbeddedPass> {
    *
    * @returns whether there was one: none of these blocks is to be run
    */
-  async skipsFrom(layer: number, modulatedInput: () => Tensor | undefined): Promise<boolean> {
+  async skipsFrom(layer: number, modulatedInput: () => Promise<Tensor | undefined>): Promise<boolean> {
+    const { owned, pass } = this, lent: Tensor[] = [];
     const result = await this.input.cache?.remaining?.({
-      ...{ layer, x: this.#x, modulatedInput },
+      ...{ layer, x: this.#x },
+      modulatedInput: async () => {
+        const modulated = await modulatedInput();
+        if (modulated && !pass.tensors.includes(modulated)) lent.push(owned.adopt(modulated));
+        return modulated;
+      },
       keep: () => {
         this.#kept = true;
-        return this.owned.disown(this.#x);
+        return owned.disown(this.#x);
       },
     });
+    owned.free(...lent);
     if (result) this.advance(result);
     return result !== undefined;
   }

@@ -113,8 +113,8 @@ export interface BlockState {
   readonly x: Tensor;
   /** Makes `x` the cache's, which may free it after the next block at the earliest. Otherwise the pass frees it then. */
   keep(): Tensor;
-  /** What a family has TeaCache compare, lent as `x` is; see `BlockTransformer.modulatedInput`. */
-  modulatedInput(): Tensor | undefined;
+  /** What a family has TeaCache compare before block 0, lent as `x` is; see `BlockTransformer.modulatedInput`. */
+  modulatedInput(): Promise<Tensor | undefined>;
 }
 
 /** The computations that a cache saved in one clip, for each pass. */

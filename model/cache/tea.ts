@@ -45,7 +45,7 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
         return (step) => ({
           remaining: async ({ layer, x, keep, modulatedInput }) => {
             if (layer === 0) {
-              const modulated = modulatedInput();
+              const modulated = await modulatedInput();
               if (!modulated) throw new TilereelError(`TeaCache is not possible with models of ${family.name}`);
               const previous = before.tensor;
               let skips = false;

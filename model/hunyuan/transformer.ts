@@ -121,6 +121,15 @@ export class HunyuanVideoTransformer3DModel
       : runSingleBlock(gpu, block, config, x, pass, layer);
   }
 
+  /** [1, video tokens, dim]: the video's tokens as the attention of the first dual-stream block gets them. */
+  protected override modulatedInput({ x, conditioning, video }: HunyuanPass, first: DualBlock | SingleBlock) {
+    const { gpu } = this;
+    return gpu.scope(() => {
+      const vector = ("text" in first ? first.video : first).adaptive.of(gpu, conditioning);
+      return layerNorm(gpu, tokensOf(x, 0, video), EPS, { shift: vector(0), scale: vector(1) });
+    });
+  }
+
   project(x: Tensor, { conditioning, video, latents: [batch, , ...size] }: HunyuanPass): Tensor {
     const { gpu, config, outer } = this;
     return gpu.scope(() => {

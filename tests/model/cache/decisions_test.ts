@@ -52,7 +52,7 @@ async function runBlocks(
     const x = gpu.upload(numbers, [1, 1, SIZE]), modulated = e && gpu.upload(e, [1, SIZE]);
     const result = await hooks.remaining!({
       ...{ layer, x },
-      modulatedInput: () => modulated,
+      modulatedInput: () => Promise.resolve(modulated),
       keep: () => {
         kept = true;
         return x;

@@ -83,7 +83,7 @@ const residuals = (first: number, skips = ({ step }: Moment) => step % 2 === 1) 
       const { gpu } = kept;
       if (layer === first) {
         // A cache may wait for numbers.
-        const small = modulatedInput();
+        const small = await modulatedInput();
         if (small) assert((await gpu.read(small)).every(Number.isFinite));
         if (skips(moment)) return combine(gpu, [[1, x], [1, kept.get("residual")]]);
         kept.set("input", keep());
