@@ -50,6 +50,7 @@ export async function runComparison(
   using opened = await folder.family.open(folder);
   const identity = await modelIdentity(folder, await variantOf(values));
   const made = { model: values.model, identity, opened };
+  for (const { methods } of settings) methods.check(opened);
   const wanted = plan.prompts.map(({ prompt, seed, values }) =>
     settings.map((setting): Wanted => {
       const clip = clipSettings({ prompt, seed, values: overlay(values, setting.values) }, folder.generation);

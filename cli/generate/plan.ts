@@ -122,6 +122,7 @@ export class PlanningModel implements Disposable {
       const methods = await this.#readyMethods(valuesOf(clip.values, methodOptions));
       const { defaults, family, scheduler } = this.parts.opened, settings = clipSettings(clip, defaults);
       checkClip(family.multiples, settings);
+      methods.check(this.parts.opened);
       createScheduler(scheduler, { ...settings, kind: settings.scheduler });
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
       const record = plannedRecord({ ...this.parts, settings, methods, quality });

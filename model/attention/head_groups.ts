@@ -1,3 +1,4 @@
+import type { HeadShape } from "./layout.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TokenLayout } from "./layout.ts";
@@ -24,6 +25,8 @@ export function wholeAttention(gpu: Gpu, layout: TokenLayout, some: SomeHeads): 
 
 /** A kind of attention that can compute only some of the heads, while the others use another kind. */
 export interface SomeHeadsMethod {
+  /** As `AttentionMethod.check`. */
+  check?(shape: HeadShape): void;
   /** As `AttentionMethod.prepare`. */
   prepare(task: AttentionTask): Promise<PreparedSomeHeads>;
 }

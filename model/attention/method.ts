@@ -40,6 +40,12 @@ export interface AttentionTask {
 /** A kind of attention with its settings: the interface between the pipeline and sparse attention. */
 export interface AttentionMethod {
   /**
+   * Checks what needs no GPU, before a model is loaded.
+   *
+   * @throws {TilereelError} if it does not fit the model
+   */
+  check?(shape: HeadShape): void;
+  /**
    * Prepares for one clip, before its first step.
    *
    * @throws {TilereelError} if it does not fit the model, or memory runs out

@@ -6,7 +6,7 @@ import type { AttentionModule, CacheHooks } from "./step_cache.ts";
  * Runs an attention module, or has the cache give its output.
  *
  * @param apply makes the block's result of the module's output: gates, which may differ between rows, and the residual
- * @param compute the module with its norm; where `fused` it does what `apply` does, too, as its output projection can
+ * @param compute runs the module with its norm. If `fused`, its output projection also does the work of `apply`
  * @returns the block's result, [batch, tokens, dim]
  */
 export function cachedAttention(

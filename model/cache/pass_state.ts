@@ -5,6 +5,7 @@
  */
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
+import type { PassName } from "../guidance.ts";
 import type { CacheHooks, CacheTask, PreparedCache } from "./step_cache.ts";
 
 /** Holds at most one tensor, which outlives the hooks. */
@@ -41,14 +42,14 @@ export class Slot {
 /**
  * Prepares a cache whose state belongs to one pass.
  *
- * @param start makes the state of a pass, with slots for its tensors, and returns what the cache does in each step
+ * @param start makes the state of a pass, with slots for its tensors, and returns the hooks of each step
  */
 export function perPass(
   { gpu, passes }: CacheTask,
-  start: (slot: () => Slot) => (step: number) => CacheHooks,
+  start: (slot: () => Slot, pass: PassName) => (step: number) => CacheHooks,
 ): PreparedCache {
   const owner = new TensorOwner(gpu);
-  const states = new Map(passes.map((pass) => [pass, start(() => new Slot(owner))]));
+  const states = new Map(passes.map((pass) => [pass, start(() => new Slot(owner), pass)]));
   return {
     at: (step, pass) => states.get(pass)!(step),
     [Symbol.dispose]: () => owner[Symbol.dispose](),

@@ -42,11 +42,17 @@ export interface CacheTask {
 export interface StepCache {
   /**
    * The number of tensors of the tokens' size, [tokens, dim] in f32, that it holds at most for each pass, temporary
-   * ones included. Where the weights are kept is decided by it.
+   * ones included. It decides where the weights are kept.
    *
    * @param f16 whether operands are held in f16
    */
   tensors(shape: HeadShape, f16: boolean): number;
+  /**
+   * Checks what needs no GPU, before a model is loaded.
+   *
+   * @throws {TilereelError} if it does not fit the model
+   */
+  check?(model: CacheTask["model"]): void;
   /**
    * Prepares for one clip, before its first step.
    *
@@ -61,9 +67,9 @@ export interface StepCache {
  */
 export interface PreparedCache extends Disposable {
   /**
-   * Returns what it does in a pass of one step. It is asked once for each, in order.
+   * Returns the hooks for a pass of one step. They are asked for once for each pass, in order.
    *
-   * @param pass by which state is kept: what one pass computed is never used by another
+   * @param pass names the state: a cache never uses what another pass computed
    */
   at(step: number, pass: PassName): CacheHooks;
 }
@@ -71,7 +77,8 @@ export interface PreparedCache extends Disposable {
 /**
  * What a cache does in a pass of one step. A hook that is absent does nothing.
  *
- * Tensors that a hook is given are lent to it; what it returns is a new tensor, which the pass frees. Work is recorded
+ * Tensors that a hook is given are lent to it. It returns a new tensor, which the pass frees; `attention` says what else it
+ * may return. Work is recorded
  * before it is computed, so that no hook sees numbers unless it reads them:
  *
  * - A hook that may wait can `await gpu.read(…)` a distance between tensors. The GPU then has nothing to do until the
@@ -94,10 +101,10 @@ export interface CacheHooks {
   remaining?(state: BlockState): Promise<Tensor | undefined>;
   /**
    * Stands for an attention module's output: after its output projection, before gate and residual (PAB). Where a block
-   * projects attention together with something else, as single-stream blocks do, it is attention's output before that.
+   * projects attention together with something else, as single-stream blocks do, it is attention's part of that.
    *
-   * @param compute computes [batch, tokens, dim] anew, in the block's scope; `TensorOwner.adopt` keeps it beyond
-   * @returns that, or what was kept of an earlier step, which stays the cache's
+   * @param compute computes [batch, tokens, dim] anew. The block frees it, unless `TensorOwner.adopt` takes it over
+   * @returns that, another new tensor, which the block frees, or a tensor that the cache owns
    */
   attention?(layer: number, module: AttentionModule, compute: () => Tensor): Tensor;
 }
@@ -111,7 +118,7 @@ export interface BlockState {
   readonly layer: number;
   /** [batch, tokens, dim]: the input of the next block */
   readonly x: Tensor;
-  /** Makes `x` the cache's, which may free it after the next block at the earliest. Otherwise the pass frees it then. */
+  /** Gives `x` to the cache, which may free it after the next block. Without this, the pass frees it then. */
   keep(): Tensor;
   /** What a family has TeaCache compare before block 0, lent as `x` is; see `BlockTransformer.modulatedInput`. */
   modulatedInput(): Promise<Tensor | undefined>;

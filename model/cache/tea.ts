@@ -23,22 +23,22 @@ export interface TeaOptions {
  * last step that ran them is added again. A step that runs them resets the sum. The first and the last step run them.
  */
 export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCache {
+  const numbers = (model: CacheTask["model"]) => {
+    const { family, shape: { layers, heads } } = model;
+    const fitted = family.cacheNumbers?.tea?.find((row) => row.layers === layers && row.heads === heads);
+    const powers = coefficients ?? fitted?.coefficients, limit = threshold ?? fitted?.threshold;
+    if (powers && limit !== undefined) return { powers, limit };
+    throw new TilereelError(
+      `TeaCache needs coefficients for this model of ${layers} layers with ${heads} heads, ` +
+        "since its authors fitted none: give them and a threshold, or use the cache first-block, which needs none",
+    );
+  };
   return {
     // What the blocks added, their input, and the modulated input of two steps.
     tensors: () => 4,
+    check: (model) => void numbers(model),
     prepare: (task) => {
-      const { gpu, timesteps, model } = task, last = timesteps.length - 1;
-      const { family, shape } = model;
-      const fitted = family.cacheNumbers?.tea?.find(({ layers, heads }) =>
-        layers === shape.layers && heads === shape.heads
-      );
-      const powers = coefficients ?? fitted?.coefficients, limit = threshold ?? fitted?.threshold;
-      if (!powers || limit === undefined) {
-        throw new TilereelError(
-          `TeaCache needs coefficients for this model of ${shape.layers} layers with ${shape.heads} heads, ` +
-            "since its authors fitted none: give them and a threshold, or use the cache first-block, which needs none",
-        );
-      }
+      const { gpu, timesteps, model } = task, last = timesteps.length - 1, { powers, limit } = numbers(model);
       return Promise.resolve(perPass(task, (slot) => {
         const input = slot(), before = slot(), added = slot();
         let sum = 0;

@@ -67,14 +67,19 @@ export function createScheduler(config: SchedulerConfig, options: SchedulerOptio
   if (!Number.isSafeInteger(steps) || steps < 1 || steps > config.numTrainTimesteps) {
     throw new TilereelError(
       `${steps} steps are not possible; a whole number from 1 to ${config.numTrainTimesteps} was expected`,
+      { option: "steps" },
     );
   }
   const shift = flowShift ?? config.flowShift;
   if (!(Number.isFinite(shift) && shift > 0)) {
-    throw new TilereelError(`a flow shift of ${shift} is not possible; a number above 0 was expected`);
+    throw new TilereelError(`a flow shift of ${shift} is not possible; a number above 0 was expected`, {
+      option: "flow-shift",
+    });
   }
   if (kind !== undefined && !SCHEDULER_KINDS.includes(kind)) {
-    throw new TilereelError(`scheduler is ${JSON.stringify(kind)}, but ${SCHEDULER_KINDS.join(" or ")} was expected`);
+    throw new TilereelError(`scheduler is ${JSON.stringify(kind)}, but ${SCHEDULER_KINDS.join(" or ")} was expected`, {
+      option: "scheduler",
+    });
   }
   checkSigmas(sigmas);
   stepsOf(sigmas, steps, steps);
@@ -86,5 +91,6 @@ export function createScheduler(config: SchedulerConfig, options: SchedulerOptio
   throw new TilereelError(
     `sigmas ${still} and ${still + 1} are too close to each other at a flow shift of ${shift}: ` +
       `take fewer steps, or a lower flow shift`,
+    { option: "steps" },
   );
 }

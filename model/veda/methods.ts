@@ -75,6 +75,7 @@ const VEDA_KINDS: Kinds<VedaOptions> = {
 export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
   const method = vedaHeads(options);
   return {
+    check: method.check!,
     async prepare(task) {
       const veda = await method.prepare(task);
       const { gpu, shape, timesteps, layout } = task, all = everyHead(shape);
@@ -119,17 +120,17 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   checkOptions("vedaAttention", options, VEDA_KINDS);
   const { denseSteps = DEFAULT_DENSE_STEPS } = options;
   return {
+    check(shape) {
+      const { scorer, shapes, name = NAME } = options;
+      if (scorer) scorerFor(scorer, shape, name);
+      if (shapes && "choices" in shapes) shapesFor(options, shape, [1, 1, 1]);
+      denseLayersFor(options, shape);
+    },
     prepare(task): Promise<PreparedSomeHeads> {
       const { gpu, shape, layout: { grid } } = task;
       const scorer = options.scorer && scorerFor(options.scorer, shape, options.name ?? NAME);
       const shapes = shapesFor(options, shape, grid), keep = keepOn(grid, options);
-      const denseLayers = new Set(options.denseLayers),
-        beyond = [...denseLayers].find((layer) => layer >= shape.layers);
-      if (beyond !== undefined) {
-        throw new TilereelError(
-          `layer ${beyond} cannot be dense: this model has ${shape.layers} layers, 0 to ${shape.layers - 1}`,
-        );
-      }
+      const denseLayers = denseLayersFor(options, shape);
       using cleanUp = new DisposableStack();
       const projections = scorer && uploadScorer(cleanUp.use(new TensorOwner(gpu)), scorer);
       const settings = { shapes, keep, denseLayers, ...projections && { projections } };
@@ -173,4 +174,11 @@ function shapesFor({ shapes, tileTokens, name = NAME }: VedaOptions, config: Hea
     );
   }
   return shapes;
+}
+
+/** @throws {TilereelError} if the model does not have one of them */
+function denseLayersFor({ denseLayers }: VedaOptions, { layers }: HeadShape): ReadonlySet<number> {
+  const beyond = denseLayers?.find((layer) => layer >= layers);
+  if (beyond === undefined) return new Set(denseLayers);
+  throw new TilereelError(`layer ${beyond} cannot be dense: this model has ${layers} layers, 0 to ${layers - 1}`);
 }

@@ -76,6 +76,10 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
   checkOptions("routedAttention", options, ROUTED_KINDS, ["router", "settings"]);
   const { settings, tau = DEFAULT_TAU, name = "the router" } = options;
   return {
+    check(shape) {
+      routerFor(options.router, routerShape(shape), name);
+      options.full?.check?.(shape);
+    },
     async prepare(task) {
       const { gpu, shape, layout: { grid }, timesteps } = task;
       const router = routerFor(options.router, routerShape(shape), name);

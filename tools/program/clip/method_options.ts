@@ -1,8 +1,9 @@
 import type { Grid } from "../../../model/attention/grid.ts";
 import type { AttentionMethod } from "../../../model/attention/method.ts";
+import type { FamilyModel } from "../../../model/family.ts";
 import type { FileStore } from "../../../model/files/store.ts";
 import type { GenerateOptions } from "../../../model/pipeline.ts";
-import type { OptionTable, OptionValues } from "../options.ts";
+import { ofOption, type OptionTable, type OptionValues } from "../options.ts";
 import { attentionOptions, attentionStillMeant, readyAttention } from "./attention_options.ts";
 import { cacheOptions, cacheStillMeant, readyCache } from "./cache_options.ts";
 
@@ -31,6 +32,8 @@ export function stillMeant<T extends MethodValues>(under: T, over: MethodValues)
 
 /** Methods whose files are loaded. */
 export interface ReadyMethods {
+  /** @throws {TilereelError} with the `option`, if one of them does not fit the model */
+  check(model: Pick<FamilyModel, "family" | "shape">): void;
   /** What `VideoPipeline.generate` takes of them. */
   readonly options: Pick<GenerateOptions, "cache"> & { readonly attention: AttentionMethod };
   /** Their kinds and complete settings on a grid, as the record of a clip has them. */
@@ -47,7 +50,20 @@ export async function readyMethods(values: MethodValues, model: string | FileSto
   const cached = readyCache(values);
   const { kind, method, settings } = await readyAttention(values, model);
   return {
+    check: (model) => {
+      about("attention", () => method.check?.(model.shape));
+      about("cache", () => cached.cache?.check?.(model));
+    },
     options: { attention: method, ...cached.cache && { cache: cached.cache } },
     record: (grid) => ({ attention: kind, ...settings(grid), ...cached.record }),
   };
+}
+
+/** Runs a check, whose errors are about an option. */
+function about(option: string, check: () => void): void {
+  try {
+    check();
+  } catch (error) {
+    throw ofOption(option, error);
+  }
 }
