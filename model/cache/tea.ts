@@ -7,7 +7,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { meanDistance } from "../../gpu/ops/mean_distance.ts";
 import { perPass } from "./pass_state.ts";
-import type { StepCache } from "./step_cache.ts";
+import type { CacheTask, StepCache } from "./step_cache.ts";
 
 /** Settings of TeaCache. */
 export interface TeaOptions {
@@ -46,7 +46,7 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
           remaining: async ({ layer, x, keep, modulatedInput }) => {
             if (layer === 0) {
               const modulated = await modulatedInput();
-              if (!modulated) throw new TilereelError(`TeaCache is not possible with models of ${family.name}`);
+              if (!modulated) throw new TilereelError(`TeaCache is not possible with models of ${model.family.name}`);
               const previous = before.tensor;
               let skips = false;
               if (step > 0 && step < last && previous && added.tensor) {
@@ -60,7 +60,7 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
               added.clear();
               input.set(keep());
             }
-            if (layer === shape.layers) {
+            if (layer === model.shape.layers) {
               added.set(gpu.scope(() => combine(gpu, [[1, x], [-1, input.tensor!]])));
               input.clear();
             }
