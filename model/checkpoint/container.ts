@@ -9,6 +9,8 @@ export interface Container {
   readonly kinds: readonly Recognised["kind"][];
   /** What the names of such files end in, by which they are found in a folder; without a dot. */
   readonly ending: string;
+  /** Whether an index beside such files, `<stem>.<ending>.index.json`, says which of them holds which tensor. */
+  readonly hasIndex?: boolean;
   /** Reads the header. The tensors take the open file over. */
   open(file: ByteSource): Promise<TensorSource>;
 }

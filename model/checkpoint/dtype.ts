@@ -49,7 +49,10 @@ const held = (
 const integer = <N extends number | bigint>(Numbers: View<Iterable<N>> & { readonly BYTES_PER_ELEMENT: number }) =>
   plain(Numbers.BYTES_PER_ELEMENT, { integers: (bytes) => Array.from(view(Numbers, bytes), exactly) });
 
-/** All dtypes, by their names in safetensors where it has them. The casts let types be read without the functions. */
+/**
+ * All dtypes, by their names in safetensors if it has them. The casts give each the same type, so that `Dtype` does not
+ * depend on the functions.
+ */
 const DTYPES = {
   F32: held(FORMATS.f32, { decode: (bytes) => view(Float32Array, bytes) }) as StoredDtype,
   F16: held(FORMATS.f16, { decode: (bytes) => Float32Array.from(view(Float16Array, bytes)) }) as StoredDtype,

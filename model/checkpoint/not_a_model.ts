@@ -4,9 +4,9 @@ import { fileOf } from "../files/disk.ts";
 import { baseName, type FileStore } from "../files/store.ts";
 import { Config } from "./json.ts";
 import { notWanted, type Recognised, recogniseFile } from "./recognise.ts";
-import { openSafetensors } from "./safetensors.ts";
+import { holdsWeights, openCheckpoint } from "./sharded.ts";
 import { whatTensorsAre } from "./tensor_names.ts";
-import { UNSUPPORTED } from "./unsupported.ts";
+import { support } from "./unsupported.ts";
 import { unfinishedIn } from "./unfinished.ts";
 
 const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
@@ -32,8 +32,12 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
   if (id === undefined) return new TilereelError(`${path} does not exist; ${EXPECTED} was expected`);
   const what = `${quoted(path)} is not a folder on this machine`;
   const name = baseName(id);
-  const format = Object.keys(UNSUPPORTED).find((format) => id.toLowerCase().includes(format.toLowerCase()));
-  if (format !== undefined) return new TilereelError(`${what}, and ${format} files are not supported; ${getModel()}`);
+  if (/gguf/i.test(id)) {
+    const but = support("GGUF").todo === undefined
+      ? "GGUF files replace parts of a whole model"
+      : "GGUF files are not supported";
+    return new TilereelError(`${what}, and ${but}; ${getModel()}`);
+  }
   const known = families().map(({ name }) => name), ours = known.join().toLowerCase();
   const foreign = id.toLowerCase().match(OTHERS)?.some((mark) => !ours.includes(mark));
   if (foreign || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
@@ -62,10 +66,10 @@ export async function fileForModel(place: FileStore): Promise<TilereelError> {
   }
   const recognised = await recogniseFile(file, EXPECTED);
   const wanted = EXPECTED, get = getModel();
-  if (recognised.kind !== "safetensors") return notWanted(path, forModel(recognised), wanted, get);
-  using source = await openSafetensors(file);
-  const what = whatTensorsAre(source);
-  return notWanted(path, { kind: "safetensors", is: `a safetensors file with ${what}` }, wanted, getModel(size(what)));
+  if (!await holdsWeights(place)) return notWanted(path, forModel(recognised), wanted, get);
+  using source = await openCheckpoint(place, INDEX);
+  const what = whatTensorsAre(source), is = `${recognised.is} with ${what}`;
+  return notWanted(path, { kind: recognised.kind, is }, wanted, getModel(size(what)));
 }
 
 /** The error for a folder without a `model_index.json`. */

@@ -25,5 +25,6 @@ export async function openSafetensors(
 export const SAFETENSORS: Container = {
   kinds: ["safetensors", "unknown"],
   ending: "safetensors",
+  hasIndex: true,
   open: async (file) => new TensorFile(file, await readSafetensorsHeader(file)),
 };

@@ -10,7 +10,7 @@ import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
 import { getIt } from "./unfinished.ts";
 
-/** Extensions of weight files. The message for missing weights names one that no container has. */
+/** Endings of weight files. The message for missing weights names such a file, if its ending is none of a container. */
 const WEIGHT_FILES = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 
 /** The kinds of files that weights are read from, the preferred one first. */
@@ -29,20 +29,22 @@ const WANTED = `a ${ENDINGS.join(" or ")} file`;
 export async function openCheckpoint(place: string | FileStore, stem: string): Promise<TensorSource> {
   const folder = folderAt(place), { path } = folder;
   if (await folder.kind() === "file") return await openContainer(fileOf(folder), WANTED, CONTAINERS);
-  for (const { ending } of CONTAINERS) {
+  for (const { ending, hasIndex } of CONTAINERS) {
     for (const variant of ["", ".bf16", ".fp16"]) {
       const single = folder.file(`${stem}${variant}.${ending}`);
       if (await single.kind()) return await openContainer(single, WANTED, CONTAINERS);
+      if (!hasIndex) continue;
       const index = folder.file(`${stem}.${ending}.index${variant}.json`);
       if (await index.kind()) return await openShards(folder, index);
     }
   }
-  const expected = ENDINGS.map((ending) => `${stem}.${ending} or ${stem}.${ending}.index.json`).join(" or ");
-  const names = await folder.list().catch((error) => {
+  const names = CONTAINERS.flatMap(({ ending, hasIndex }) => [ending, ...hasIndex ? [`${ending}.index.json`] : []]);
+  const expected = names.map((ending) => `${stem}.${ending}`).join(" or ");
+  const there = await folder.list().catch((error) => {
     if (isNotFound(error)) throw error;
     return []; // a store that cannot list
   });
-  const other = names.sort().find((name) => !ENDINGS.includes(WEIGHT_FILES.exec(name)?.[1] ?? ENDINGS[0]!));
+  const other = there.sort().find((name) => !ENDINGS.includes(WEIGHT_FILES.exec(name)?.[1] ?? ENDINGS[0]!));
   throw new TilereelError(
     other === undefined
       ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`

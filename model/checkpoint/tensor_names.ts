@@ -1,7 +1,6 @@
-import { quoted } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { MATRIX_DTYPES } from "./dtype.ts";
-import type { TensorInfo } from "./tensor_source.ts";
-import { unsupportedClause } from "./unsupported.ts";
+import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 
 /** The required knowledge of a file: the names of its tensors, and their descriptions. */
 export interface NamedTensors {
@@ -21,7 +20,7 @@ export function whatTensorsAre(source: NamedTensors): string {
   const names = source.names(), bare = new Map(names.map((name) => [name.replace(PREFIX, ""), name]));
   const has = (...wanted: readonly string[]) => wanted.some((name) => bare.has(name));
   const some = (pattern: RegExp) => names.some((name) => pattern.test(name));
-  if (some(/\.lora_(A|B|up|down)\b|\.lora_(unet|te)_|^lora_/)) return `a LoRA${unsupportedClause("LoRA")}`;
+  if (some(/\.lora_(A|B|up|down)\b|\.lora_(unet|te)_|^lora_/)) return "a LoRA";
   if (some(/\brouter\.linear\.(weight|bias)$/)) return "a router of VORTA";
   if (some(/^tiles\.(shapes|choices)$|\.tiles\.project_[qk]$/)) return "tiles of Veda";
   if (has("blocks.0.self_attn.q.weight")) return wanTransformer(source, bare);
@@ -46,6 +45,12 @@ export function whatTensorsAre(source: NamedTensors): string {
   return names.length === 1
     ? `the tensor ${quoted(names[0]!)} alone`
     : `${names.length} tensors such as ${quoted(names[0]!)}`;
+}
+
+/** The error for a file whose tensors are not what was wanted ("a transformer of Wan 2.1"). */
+export function otherTensors(source: TensorSource, wanted: string): TilereelError {
+  const is = `a file with ${whatTensorsAre(source)}`;
+  return new TilereelError(`${source.path} is ${is}, but ${wanted} was expected; name another file`);
 }
 
 /** Wan's own names. The shape of the first layer and extra parts show which of Wan's transformers it is. */

@@ -15,7 +15,7 @@ export interface StoredAs {
 
 /** Tensors of other sources, which it owns, by other names: several files as one, or another layout. */
 export class TensorView implements TensorSource {
-  /** By the names that the descriptions of their tensors have. */
+  /** Scales, by the names that {@link info} gives for them. */
   readonly #scales: ReadonlyMap<string, StoredAs>;
 
   constructor(
@@ -91,7 +91,10 @@ export class TensorView implements TensorSource {
 
   #stored(name: string): StoredAs {
     const stored = this.tensors.get(name) ?? this.#scales.get(name);
-    if (!stored) throw new TilereelError(`${this.path} lists no tensor "${name}", which this model needs`);
+    if (!stored) {
+      const does = this.path.endsWith(".json") ? "lists" : "holds";
+      throw new TilereelError(`${this.path} ${does} no tensor "${name}", which this model needs`);
+    }
     return stored;
   }
 }

@@ -6,12 +6,19 @@ interface Unsupported {
   readonly options?: readonly string[];
 }
 
-/** What is not supported yet, by what a file holds. Whoever adds support removes the line: messages go by it. */
+/**
+ * What is not supported yet, by what a file holds. When you add support, remove the line: all messages about it follow
+ * this table.
+ */
 export const UNSUPPORTED: Readonly<Record<string, Unsupported>> = {
   GGUF: { todo: "download the safetensors version of the same model, or convert it" },
 };
 
-/** A clause to put after what a file holds: it is not supported. Nothing, if it is. */
-export function unsupportedClause(what: string): string {
-  return what in UNSUPPORTED ? ", which is not supported" : "";
+/**
+ * What messages say of what a file holds: a clause that it is not supported, and what to do instead. If it is supported,
+ * the clause is empty.
+ */
+export function support(what: string): { readonly clause: string; readonly todo?: string } {
+  const { todo } = UNSUPPORTED[what] ?? {};
+  return todo === undefined ? { clause: "" } : { clause: ", which is not supported", todo };
 }

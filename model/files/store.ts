@@ -46,9 +46,12 @@ export interface StoredFile extends StoredPath {
 }
 
 /**
- * A folder, which may be missing. A store may be unable to list folders or to tell which exist, as over HTTP. Its
- * folders are then of the kind "folder", its files of the kind "file" or undefined, and `list` rejects. Models are loaded
- * from such a store, too, but they have no identity (`model/identity/`), and messages about missing files say less.
+ * A folder, which may be missing.
+ *
+ * Over HTTP, a store can neither list folders nor tell which exist. The kind of every folder is then "folder", and `list`
+ * rejects. Models can be loaded from such a store. They have no identity (`model/identity/`), and messages about missing
+ * files say less.
+ *
  * `kind` should be cheap: it is often asked of files that are seldom there, such as `x.aria2` beside `x`.
  */
 export interface FileStore extends StoredPath {

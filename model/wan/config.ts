@@ -1,7 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Config } from "../checkpoint/json.ts";
-import { notWanted } from "../checkpoint/recognise.ts";
-import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
+import { otherTensors } from "../checkpoint/tensor_names.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { StoredFile } from "../files/store.ts";
 import { readPartConfig } from "../checkpoint/open_part.ts";
@@ -50,10 +49,7 @@ export async function readTransformerConfig(file: string | StoredFile): Promise<
  * @throws {TilereelError} if these are other weights, or one is missing
  */
 export function configFromShapes(weights: TensorSource, config: Config): Record<string, unknown> {
-  if (!weights.has("patch_embedding.weight")) {
-    const is = `a file with ${whatTensorsAre(weights)}`;
-    throw notWanted(weights.path, { kind: "safetensors", is }, "a transformer of Wan 2.1");
-  }
+  if (!weights.has("patch_embedding.weight")) throw otherTensors(weights, "a transformer of Wan 2.1");
   const shape = (name: string) => weights.info(`${name}.weight`).shape;
   const [dim = 0, inChannels, ...patch] = shape("patch_embedding"), [outputs = 0] = shape("proj_out");
   const names = weights.names(), numbers = names.map((name) => Number(/^blocks\.(\d+)\./.exec(name)?.[1] ?? -1));

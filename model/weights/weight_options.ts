@@ -51,7 +51,10 @@ export type OpenModelDeltas = (gpu: Gpu, family: Family) => Promise<ModelDeltas>
 export interface WeightOptions {
   /** The format of matrices on the GPU. Default: "auto" */
   readonly dtype?: WeightDtypeChoice | undefined;
-  /** What is added to them, in f32, before they are rounded. A matrix that cannot be rounded to its format becomes f16. */
+  /**
+   * What is added to the weights, in f32, before they are rounded to their format. Matrices become f16 if kernels cannot
+   * write their format.
+   */
   readonly adjust?: WeightDeltas | undefined;
 }
 
