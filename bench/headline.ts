@@ -121,7 +121,7 @@ if (import.meta.main) await runAsProgram({ name: "deno task bench:headline", opt
 function bench(values: Values): Promise<void> {
   return onGpu(values, async (gpu, on) => {
     const run = await measureHeadline(gpu, on, values);
-    handOver(values, run, report(run));
+    handOver(values, run, `\n${headlineTables(run)}`);
     if (run.failures.length === 0) return;
     throw new TilereelError(`${run.failures.map(({ what }) => what).join(" and ")} could not be measured`);
   });
@@ -333,7 +333,10 @@ export function secondsOf({ denoise, decode = 0 }: Pick<ClipRow, "denoise" | "de
   return denoise + decode;
 }
 
-function report({ adapter, source, precision, rows, layers, layersOf, failures, peak }: HeadlineRun): string {
+/** The tables of a run, which may have been stopped before its end. */
+export function headlineTables(
+  { adapter, source, precision, rows, layers, layersOf, failures, peak }: HeadlineRun,
+): string {
   const seconds = (time: number) => time.toFixed(time < 10 ? 2 : 1);
   const decoding = ({ decode, decoded = 1 }: ClipRow) =>
     decode === undefined ? "left out" : `${seconds(decode)}${decoded < 1 ? ` (${percent(decoded, 0)} timed)` : ""}`;
@@ -372,7 +375,7 @@ function report({ adapter, source, precision, rows, layers, layersOf, failures, 
     }));
   }
   const peaks = Object.entries(peak).map(([model, bytes]) => `${formatBytes(bytes)} after ${model}`);
-  lines.push(`GPU memory at its peak: ${peaks.join(", ")}.`);
+  if (peaks.length > 0) lines.push(`GPU memory at its peak: ${peaks.join(", ")}.`);
   for (const { what, why } of failures) lines.push(`Not measured: ${what} (${why}).`);
-  return `\n${lines.join("\n\n")}`;
+  return lines.join("\n\n");
 }

@@ -8,6 +8,7 @@
 import { slug } from "../tools/program/clip/slug.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
+import { headlineTables } from "./headline.ts";
 import { mean, percent, tableOf } from "./table.ts";
 import { type Measured, readMeasured } from "./targets/measured.ts";
 import { targetRows } from "./targets/rows.ts";
@@ -27,7 +28,7 @@ if (import.meta.main) {
   });
 }
 
-/** The tables of PyTorch and of quality where they were measured, the jobs that failed, and the targets. */
+/** The tables of PyTorch, of whole clips and of quality where they were measured, the jobs that failed, and the targets. */
 export function report(measured: Measured): string {
   const targets = tableOf(targetRows(measured), {
     "what": (row) => row.what,
@@ -36,7 +37,9 @@ export function report(measured: Measured): string {
     "of the ceiling": (row) => row.ceiling ?? "",
     "": ({ pass }) => pass === undefined ? "" : pass ? "pass" : "MISS",
   });
-  return [torch(measured), quality(measured), failures(measured), targets].filter((part) => part !== "").join("\n\n");
+  const headline = measured.headline.map(headlineTables);
+  return [torch(measured), ...headline, quality(measured), failures(measured), targets].filter((part) => part !== "")
+    .join("\n\n");
 }
 
 /** PyTorch's matrix products and attention, for comparison. */

@@ -5,6 +5,9 @@ import { cachedSteps } from "../../bench/headline/cached_steps.ts";
 import { headlineModels } from "../../bench/headline/models.ts";
 import { openTransformer } from "../../bench/steps/transformer.ts";
 import { measuredOn } from "../../bench/program.ts";
+import { report } from "../../bench/targets.ts";
+import { readMeasured } from "../../bench/targets/measured.ts";
+import { targetRows } from "../../bench/targets/rows.ts";
 import { SHAPES } from "../../bench/shapes.ts";
 import { randomSource } from "../../bench/full_size/made_source.ts";
 import { plainOnly, testVariants } from "../gpu.ts";
@@ -78,4 +81,20 @@ Deno.test("bench: the headline's rows are HunyuanVideo with each and with all th
   assertEquals(pab!.cached, { "attention computed": 32, "attention kept": 9, "attention reused": 9 });
   assertEquals(few.cached, { "attention computed": 4, "attention kept": 1, "attention reused": 1 });
   assert(run.rows.every(({ denoise, decode }) => denoise > 0 && decode! > 0));
+  const dir = await Deno.makeTempDir();
+  try {
+    const layers = [600, 100].map((passMs) => ({ attention: "", layerMs: 10, restMs: 1, passMs }));
+    const rows = run.rows.map((row, i) => ({ ...row, denoise: [100, 50, 90, 45, 12, 6, 5][i]!, decode: 2 }));
+    await Deno.writeTextFile(`${dir}/headline-dawn.json`, JSON.stringify({ ...run, rows, layers, source: "dawn" }));
+    const measured = readMeasured([dir]);
+    const found = targetRows(measured).filter(({ what }) => /^HunyuanVideo|^Waver/.test(what) && what.endsWith("Dawn"));
+    assertEquals(found.map(({ target, measured, pass }) => [target, measured, pass]), [
+      ["≥ 1.76x", "1.96x", true],
+      ["≥ 14.41x", "14.57x", true],
+      ["≥ 5.1x", "6.00x", true],
+    ]);
+    assert(report(measured).includes("| hunyuan | 6 steps, VORTA, PAB  |"));
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
