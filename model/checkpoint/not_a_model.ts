@@ -39,11 +39,15 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
     return new TilereelError(`${what}, and ${but}; ${getModel()}`);
   }
   const known = families().map(({ name }) => name), ours = known.join().toLowerCase();
+  const mark = /hunyuan/i.test(id) ? "HunyuanVideo" : "";
   const foreign = id.toLowerCase().match(OTHERS)?.some((mark) => !ours.includes(mark));
   if (foreign || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
     return new TilereelError(
-      `${what}, and only ${known.join(" and ")}'s text-to-video models (T2V) are supported; ${getModel()}`,
+      `${what}, and only ${known.join(" and ")}'s text-to-video models (T2V) are supported; ${getModel(mark)}`,
     );
+  }
+  if (id === "tencent/HunyuanVideo") {
+    return new TilereelError(`${what}, and that model is in its original layout; ${getModel(mark)}`);
   }
   if (!id.startsWith("Wan-AI/")) {
     return new TilereelError(
@@ -69,7 +73,7 @@ export async function fileForModel(place: FileStore): Promise<TilereelError> {
   if (!await holdsWeights(place)) return notWanted(path, forModel(recognised), wanted, get);
   using source = await openCheckpoint(place, INDEX);
   const what = whatTensorsAre(source), is = `${recognised.is} with ${what}`;
-  return notWanted(path, { kind: recognised.kind, is }, wanted, getModel(size(what)));
+  return notWanted(path, { kind: recognised.kind, is }, wanted, getModel(markIn(what)));
 }
 
 /** The error for a folder without a `model_index.json`. */
@@ -125,8 +129,17 @@ function forModel({ kind, is, todo }: Recognised): Recognised {
   return { kind, is, ...keep && todo !== undefined && { todo } };
 }
 
-/** Wan's own repositories: one folder, with VAE and text encoder as pickles beside the transformer. */
+/**
+ * Wan's own repositories: one folder, with VAE and text encoder as pickles beside the transformer. HunyuanVideo's has a
+ * folder for those two.
+ */
 async function originalLayout(folder: FileStore, names: ReadonlySet<string>): Promise<TilereelError | undefined> {
+  if (names.has("hunyuan-video-t2v-720p")) {
+    return new TilereelError(
+      `${folder.path} is a model in HunyuanVideo's original layout, but the diffusers layout was expected; ` +
+        getModel("HunyuanVideo"),
+    );
+  }
   const config = await Config.read(folder.file("config.json")).catch(() => undefined);
   const isWan = config?.value("_class_name") === "WanModel";
   if (
@@ -165,6 +178,7 @@ async function partAlone(folder: FileStore, names: ReadonlySet<string>): Promise
   return typeof name === "string" ? `a part of a model (${quoted(name)})` : undefined;
 }
 
-function size(what: string): string {
-  return what.includes("14B") ? "14B" : "";
+/** The mark of a known model of the kind that a name or a description tells; empty for a small one. */
+function markIn(what: string): string {
+  return ["14B", "HunyuanVideo"].find((mark) => what.toLowerCase().includes(mark.toLowerCase())) ?? "";
 }

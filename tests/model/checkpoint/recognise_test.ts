@@ -15,6 +15,7 @@ import { assertRefused, inTempDir, MODEL, ROOT, tilereel } from "../../process.t
 
 const LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4665a2f3bc6e\nsize 5676070424\n";
 const LOGIN = '\n<!DOCTYPE html>\n<html class="x"><head><title>Log in – Hugging\nFace</title></head>';
+const DOWNLOAD_HUNYUAN = 'get one with "hf download hunyuanvideo-community/HunyuanVideo --local-dir HunyuanVideo"';
 const DOWNLOAD = 'get one with "hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers --local-dir Wan2.1-T2V-1.3B-Diffusers"';
 const DOWNLOAD_14B = 'get one with "hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local-dir Wan2.1-T2V-14B-Diffusers"';
 
@@ -239,8 +240,10 @@ Deno.test("what is named in the place of a model's folder", () =>
           [
             `hunyuanvideo-community/HunyuanVideo${kind}`,
             "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
+            DOWNLOAD_HUNYUAN,
           ] as const
         ),
+        ["tencent/HunyuanVideo", "is in its original layout", DOWNLOAD_HUNYUAN],
         ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)", DOWNLOAD],
         [
           "hunyuanvideo-community/HunyuanVideo",
@@ -317,6 +320,8 @@ Deno.test("what is named in the place of a model's folder", () =>
     await is("i2v", 'original layout, and of a kind ("i2v") that is not supported', DOWNLOAD);
     await write("5b/Wan2.2_VAE.pth", "");
     await is("5b", "original layout, and of a kind (Wan 2.2) that is not supported");
+    await write("tencent/hunyuan-video-t2v-720p/transformers/x.pt", "");
+    await is("tencent", "is a model in HunyuanVideo's original layout, but", DOWNLOAD_HUNYUAN);
     await write("comfy/diffusion_models/x", "");
     await write("comfy/vae/x", "");
     await is("comfy", "is a folder of ComfyUI's models, but", DOWNLOAD);
