@@ -3,9 +3,13 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
+import type { FileFormat } from "../../model/video/encode_video.ts";
+import { readClip } from "../../model/video/read/read_clip.ts";
 import { readyMethods } from "../../tools/program/clip/method_options.ts";
 import { bundle } from "../../tools/stage_program.ts";
-import { execute, inTempDir, MODEL, program, ROOT } from "../process.ts";
+import { inTempDir, MODEL, ROOT } from "../process.ts";
+import { filesIn } from "./files/files_in.ts";
+import type { Answer, Request } from "./page_worker.ts";
 
 /** Bundles a module as a page would have it. */
 async function bundled(dir: string, module: string): Promise<string> {
@@ -37,25 +41,54 @@ for (const [what, modules] of Object.entries(MODULES)) {
     }));
 }
 
-Deno.test("a page without Deno loads a model from memory and renders a clip", () =>
+Deno.test("a page's worker without Deno renders clips of a dropped model, and one can be cancelled", () =>
   inTempDir(async (dir) => {
-    const path = await bundled(dir, "tests/model/browser_entry.ts");
-    const { code, out, err } = await execute(
-      Deno.execPath(),
-      program("tests/model/page.js", [pathToFileURL(path).href, MODEL]),
-      // Vulkan's loader complains where there is none, and a page sets no environment.
-      { env: { XDG_RUNTIME_DIR: dir } },
-    );
-    assertEquals([code, err], [0, ""]);
-    const { shades, sizes, records, ...clip } = JSON.parse(out), grid = [2, 2, 2] as const;
-    const identity = await modelIdentity(await openModelFolder(MODEL));
-    for (const [attention, file] of [["vorta", "router"], ["veda", "tiles"]] as const) {
-      const method = (await readyMethods({ attention }, MODEL)).record(grid);
-      const expected = { ...method, ...identity, model: "memory", [file]: `memory/${file}.safetensors` };
-      const settings = { prompt: "a red circle", seed: 1, steps: 2, width: 32 };
-      assertEquals({ ...records[attention], ...expected, ...settings }, records[attention]);
+    const bundle = pathToFileURL(await bundled(dir, "tests/model/page_worker.ts")), start = join(dir, "start.js");
+    const withoutDeno =
+      `delete globalThis.Deno; delete globalThis.process; await import("${bundle}"); postMessage({});`;
+    await Deno.writeTextFile(start, withoutDeno);
+    const worker = new Worker(pathToFileURL(start), { type: "module" });
+    const answered = (cancelAt = Infinity) => {
+      const { promise, resolve } = Promise.withResolvers<{ end: Answer; progress: readonly number[] }>();
+      const progress: number[] = [];
+      worker.onmessage = ({ data }: MessageEvent<Answer>) => {
+        if (!("progress" in data)) return resolve({ end: data, progress });
+        progress.push(data.progress);
+        if (data.progress >= cancelAt) send("cancel");
+      };
+      return promise;
+    };
+    const send = (request: Request) => worker.postMessage(request);
+    const make = (form: Readonly<Record<string, unknown>>, format: FileFormat = "mp4", cancelAt?: number) => {
+      send({ format, form: { prompt: "a red circle", seed: 1, size: "32x32", frames: 5, steps: 2, ...form } });
+      return answered(cancelAt);
+    };
+    try {
+      await answered();
+      const files = Object.entries(await filesIn(MODEL)).map(([name, bytes]) =>
+        [name, new Blob([bytes as BlobPart])] as const
+      );
+      send({ model: new Map(files) });
+      const grid = [2, 2, 2] as const, identity = await modelIdentity(await openModelFolder(MODEL));
+      for (const [attention, file, format] of [["vorta", "router", "mp4"], ["veda", "tiles", "gif"]] as const) {
+        const { end, progress } = await make({ attention }, format);
+        assert("file" in end, JSON.stringify(end));
+        const { record } = end, method = (await readyMethods({ attention }, MODEL)).record(grid);
+        const expected = { ...method, ...identity, model: "dropped", [file]: `dropped/${file}.safetensors` };
+        assertEquals({ ...record, ...expected, prompt: "a red circle", seed: 1, steps: 2, width: 32 }, record);
+        assertEquals(progress.at(-1), 1);
+        const path = join(dir, `clip.${format}`), shape = { width: 32, height: 32, frames: 5, fps: 16 };
+        await Deno.writeFile(path, end.file);
+        const shades = new Set((await readClip(path, shape)).data).size;
+        assert(shades > 10, `${shades} shades`);
+      }
+      const png = (await make({}, "png")).end;
+      assert("file" in png && png.file.length > 100);
+      const { end, progress } = await make({ steps: 50 }, "mp4", 0.2);
+      assertEquals(end, { error: "cancelled" });
+      assert(progress.length < 30, `${progress}`);
+      assertEquals((await make({ size: "large" })).progress, []);
+    } finally {
+      worker.terminate();
     }
-    assertEquals(clip, { width: 32, height: 32, frames: 5, fps: 16 });
-    assert(shades > 10, `${shades} shades`);
-    assert(sizes.every((size: number) => size > 100), `${sizes} bytes`);
   }));

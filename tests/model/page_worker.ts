@@ -1,0 +1,91 @@
+/**
+ * The worker of a page. It takes a model's files, forms of clips, and "cancel"; it posts progress and how a clip ended.
+ * Nothing of it needs Deno.
+ *
+ * @module
+ */
+/// <reference lib="webworker" />
+import { openGpu } from "../../gpu/mod.ts";
+import {
+  blobFolder,
+  encodeVideo,
+  type FileFormat,
+  type FileStore,
+  LastingPipeline,
+  modelIdentity,
+  openModelFolder,
+  overall,
+  type Progress,
+  VideoPipeline,
+} from "../../model/mod.ts";
+import { clipOptions } from "../../tools/program/clip/clip_options.ts";
+import { checkPrompt, clipSettings, seedOf } from "../../tools/program/clip/clip_settings.ts";
+import { methodOptions, readyMethods } from "../../tools/program/clip/method_options.ts";
+import { readValues } from "../../tools/program/clip/read_values.ts";
+import { plannedRecord } from "../../tools/program/clip/record.ts";
+import { text, withoutPaths } from "../../tools/program/options.ts";
+
+type Form = Readonly<Record<string, unknown>>;
+
+/** What the page sends. */
+export type Request =
+  /** Once: the files of a model by their paths in it, which are the `webkitRelativePath`s without their first part. */
+  | { readonly model: ReadonlyMap<string, Blob> }
+  /** The values of a form, by the options' names, and the format of the file. */
+  | { readonly form: Form; readonly format: FileFormat }
+  | "cancel";
+
+/** What the worker posts. */
+export type Answer =
+  /** From 0 to 1. */
+  | { readonly progress: number }
+  | { readonly file: Uint8Array<ArrayBuffer>; readonly record: Readonly<Record<string, unknown>> }
+  | { readonly error: string };
+
+const post = (answer: Answer) => self.postMessage(answer);
+const formOptions = {
+  prompt: text({ group: "Clip", value: "TEXT", help: "What the clip should show." }),
+  ...withoutPaths({ ...clipOptions, ...methodOptions }),
+};
+// A page keeps these texts in its storage, such as IndexedDB, so that kernels are tried only once.
+const tuned = new Map<string, string>();
+const tuningStore = {
+  get: (key: string) => tuned.get(key),
+  set: (key: string, json: string) => void tuned.set(key, json),
+};
+
+let model: FileStore | undefined, job: AbortController | undefined;
+const lasting = new LastingPipeline(async (options) => {
+  using cleanUp = new DisposableStack();
+  const gpu = await openGpu({ tuningStore });
+  cleanUp.defer(() => gpu.close());
+  const pipeline = await VideoPipeline.load(model!, { gpu, ...options });
+  cleanUp.defer(() => pipeline.close());
+  const held = cleanUp.move();
+  return { gpu, pipeline, [Symbol.dispose]: () => held.dispose() };
+});
+
+self.onmessage = ({ data }: MessageEvent<Request>) => {
+  if (data === "cancel") job?.abort(new Error("cancelled"));
+  else if ("form" in data) make(data.form, data.format);
+  else model = blobFolder(data.model, "dropped");
+};
+
+async function make(form: Form, format: FileFormat): Promise<void> {
+  const { signal } = job = new AbortController();
+  const onProgress = (progress: Progress) => post({ progress: overall(progress) ?? 0 });
+  try {
+    if (!model) throw new Error("there is no model: drop its folder");
+    const { prompt, ...values } = readValues(form, formOptions, "the form");
+    const request = { prompt: checkPrompt(prompt), seed: seedOf(values), values };
+    const methods = await readyMethods(values, model), { pipeline } = await lasting.open({ signal, onProgress });
+    const settings = clipSettings(request, pipeline.defaults);
+    const video = await pipeline.generate({ ...settings, ...methods.options, signal, onProgress });
+    const identity = await modelIdentity(await openModelFolder(model));
+    const record = plannedRecord({ settings, methods, model: model.path, identity, opened: pipeline });
+    post({ file: await encodeVideo(video, format, { record, signal, onProgress }), record });
+  } catch (error) {
+    await lasting.recover();
+    post({ error: (error as Error).message });
+  }
+}
