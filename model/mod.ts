@@ -45,7 +45,7 @@ export { teaCache, type TeaOptions } from "./cache/tea.ts";
 export { type Lora, loraDeltas } from "./lora/lora.ts";
 export type { CacheHooks, CacheReport, CacheTask, PreparedCache, StepCache } from "./cache/step_cache.ts";
 export type { GuidedPass, PassName } from "./guidance.ts";
-export { modelIdentity } from "./identity/model_identity.ts";
+export { type ModelIdentity, modelIdentity } from "./identity/model_identity.ts";
 export { LastingPipeline, type OpenOptions, type OpenPipeline } from "./lasting_pipeline.ts";
 export { randn } from "./noise.ts";
 export {
