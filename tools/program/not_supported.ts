@@ -16,8 +16,12 @@ refuse(
   "is not supported yet: tilereel renders from text only",
 );
 refuse(
-  "clip clip-l clip-vision high-noise-diffusion-model",
-  "is not supported: Wan 2.1's text to video has no such part",
+  "clip clip-l",
+  "is not supported: only a model's first text encoder can be replaced, with --text-encoder",
+);
+refuse(
+  "clip-vision high-noise-diffusion-model",
+  "is not supported: the text-to-video models that tilereel runs have no such part",
 );
 refuse(
   "offload-model offload-to-cpu cpu-offload lowvram t5-cpu",
