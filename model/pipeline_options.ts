@@ -48,7 +48,10 @@ export const LOAD_KINDS: Kinds<LoadOptions> = {
   textEncoder: { ...aFunction, expected: "a function that opens one, as onnxTextEncoder gives it," },
   weights: oneOf(WEIGHTS_CHOICES),
   weightDtype: oneOf(WEIGHT_DTYPE_CHOICES),
-  adjust: { ...aFunction, expected: "a function that opens what is added to the weights," },
+  adjust: either(
+    aFunction,
+    listOf(aFunction, "a function that opens what is added to the weights, or a list of such,"),
+  ),
   clips: {
     ...listOf(
       objectWith("", {

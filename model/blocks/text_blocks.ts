@@ -37,6 +37,11 @@ export async function runTextBlocks<Block>(
 ): Promise<Tensor> {
   const { ids, tokens } = joinIds(prompts), total = prefixes.length;
   checkDeltas(source, options?.adjust);
+  if (options?.adjust?.names.includes(table.name)) {
+    throw new TilereelError(
+      `${options.adjust.path} adds to the embedding table ${table.name}, which is not supported; remove it from that file`,
+    );
+  }
   using weights = new Weights(gpu, source, options);
   using owned = new TensorOwner(gpu);
   onProgress?.({ stage: "encode prompt", done: 0, total });

@@ -22,7 +22,8 @@ export interface WeightsPlacement extends WeightsOnGpu {
 }
 
 /**
- * Decides where the weights are kept. Memory that the device already holds counts as used.
+ * Decides where the weights are kept. Memory that the device already holds counts as used; what is
+ * added to the weights may lie there, too.
  *
  * @param work the bytes that denoising the largest clip needs beside resident weights
  */
@@ -34,7 +35,9 @@ export function placeWeights(
   options: WeightOptions,
 ): WeightsPlacement {
   const { weights: source, shape } = model, layerPrefixes = prefixesOf(shape);
-  const tensors = source.names().map((name) => source.info(name)), adjusting = options.adjust?.bytes ?? 0;
+  const tensors = source.names().map((name) => source.info(name)),
+    { held = 0, bytes: adding = 0 } = options.adjust ?? {};
+  const adjusting = held + adding;
   const loaded = weightsOnGpu(gpu, tensors, options), all = { ...loaded, bytes: loaded.bytes + adjusting };
   const placed = (place: WeightsPlace, why: string): WeightsPlacement => {
     if (place === "resident") return { ...all, place, why };
@@ -49,7 +52,7 @@ export function placeWeights(
     return { ...all, place, why, bytes: [...largest.values()].reduce((a, b) => a + b, adjusting) };
   };
   if (choice !== "auto") return placed(choice, "it was requested");
-  const budget = gpu.memoryBudget, needed = gpu.memory.used + all.bytes + work;
+  const budget = gpu.memoryBudget, needed = gpu.memory.used - held + all.bytes + work;
   const place = needed <= budget ? "resident" : "stream";
   const allowed = gpu.settings.memoryLimit === Infinity
     ? `the ${formatBytes(budget)} that a GPU is assumed to have where no limit is given`

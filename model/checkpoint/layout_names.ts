@@ -17,11 +17,12 @@ export interface LayersOfLayout {
  * returned as it is, but without the prefix.
  *
  * @param kinds the last has no `blocks`
+ * @param prefix a further one, which is removed after those that many files have
  */
-export function layoutNames(kinds: readonly LayersOfLayout[]): NonNullable<PartWeights["names"]> {
+export function layoutNames(kinds: readonly LayersOfLayout[], prefix = /^/): NonNullable<PartWeights["names"]> {
   const all = kinds.map(({ blocks, layers }) => ({
     start: new RegExp(blocks ? `^(?:${blocks.join("|").replaceAll(".", "[._]")})[._](\\d+)[._]` : "^"),
-    prefix: (number?: string) => blocks ? `${blocks[1]}.${number}.` : "",
+    inBlock: (number?: string) => blocks ? `${blocks[1]}.${number}.` : "",
     byName: new Map(
       Object.entries(layers).flatMap(([other, layer]): [string, string | readonly FusedTensor[]][] => [
         ...(typeof layer === "string" ? [layer] : layer.map(({ name }) => name)).map((name) =>
@@ -32,12 +33,19 @@ export function layoutNames(kinds: readonly LayersOfLayout[]): NonNullable<PartW
     ),
   }));
   return (stored) => {
-    const name = stored.replace(PREFIX, ""), { start, prefix, byName } = all.find(({ start }) => start.test(name))!;
+    const name = stored.replace(PREFIX, "").replace(prefix, ""),
+      { start, inBlock, byName } = all.find(({ start }) => start.test(name))!;
     const [before, number] = start.exec(name)!;
     const [, layer, ending = ""] = /^(.+?)(\.(?:weight|bias))?$/s.exec(name.slice(before.length))!;
-    const whole = (name: string) => prefix(number) + name + ending, found = byName.get(flat(layer!)) ?? layer!;
+    const whole = (name: string) => inBlock(number) + name + ending, found = byName.get(flat(layer!));
+    if (found === undefined) return before.includes(".") ? name : whole(layer!);
     return typeof found === "string" ? whole(found) : found.map((part) => ({ ...part, name: whole(part.name) }));
   };
+}
+
+/** For {@link LayersOfLayout.layers}: names that are the family's own, where only Kohya's differ from them. */
+export function sameNames(...layers: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(layers.map((name) => [name, name]));
 }
 
 function flat(name: string): string {

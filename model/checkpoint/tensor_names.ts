@@ -2,6 +2,19 @@ import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { MATRIX_DTYPES } from "./dtype.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 
+/** Kinds of updates that are not read, by their tensors' names. */
+const OTHER_UPDATES: readonly (readonly [name: RegExp, kind: string])[] = [
+  [/\.hada_/, "LoHa"],
+  [/\.lokr_/, "LoKr"],
+  [/\.dora_scale$|\.lora_magnitude_vector/, "DoRA"],
+  [/\.oft_|\.boft_/, "OFT"],
+];
+
+/** The kind of update that a tensor belongs to, if it is one that is not read: "LoHa". */
+export function otherUpdate(stored: string): string | undefined {
+  return OTHER_UPDATES.find(([name]) => name.test(stored))?.[1];
+}
+
 /** The required knowledge of a file: the names of its tensors, and their descriptions. */
 export interface NamedTensors {
   names(): string[];
@@ -20,6 +33,8 @@ export function whatTensorsAre(source: NamedTensors): string {
   const names = source.names(), bare = new Map(names.map((name) => [name.replace(PREFIX, ""), name]));
   const has = (...wanted: readonly string[]) => wanted.some((name) => bare.has(name));
   const some = (pattern: RegExp) => names.some((name) => pattern.test(name));
+  const other = names.map(otherUpdate).find((kind) => kind !== undefined);
+  if (other !== undefined) return `a ${other}, which is not supported`;
   if (some(/\.lora_(A|B|up|down)\b|\.lora_(unet|te)_|^lora_/)) return "a LoRA";
   if (some(/\brouter\.linear\.(weight|bias)$/)) return "a router of VORTA";
   if (some(/^tiles\.(shapes|choices)$|\.tiles\.project_[qk]$/)) return "tiles of Veda";

@@ -2,6 +2,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { causalAttention } from "../../gpu/ops/causal_attention.ts";
 import { layerNorm } from "../../gpu/ops/layer_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { layoutNames, sameNames } from "../checkpoint/layout_names.ts";
 import type { PartWeights } from "../family.ts";
 import { Linear } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
@@ -28,13 +29,23 @@ interface Norm {
 const BLOCK = /^encoder\.layers\.\d+\./;
 export const POSITIONS = "embeddings.position_embedding.weight", FINAL_NORM = "final_layer_norm";
 
+/** The layers of a block that LoRAs change. */
+const LAYERS = sameNames(
+  ...["q_proj", "k_proj", "v_proj", "out_proj"].map((name) => `self_attn.${name}`),
+  "mlp.fc1",
+  "mlp.fc2",
+);
+
 /**
  * How the files of its weights are read. Before transformers 5 a prefix stood before the names. Of the embedding table
  * only rows are uploaded.
  */
 export const CLIP_TEXT_WEIGHTS: PartWeights = {
   stem: "model",
-  names: (stored) => stored.replace(/^text_model\./, ""),
+  names: layoutNames(
+    [{ blocks: ["encoder.layers", "encoder.layers"], layers: LAYERS }, { layers: {} }],
+    /^text_model[._]/,
+  ),
   block: BLOCK,
   used: (name) => BLOCK.test(name) || name === POSITIONS || name.startsWith(FINAL_NORM),
 };

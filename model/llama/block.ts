@@ -3,6 +3,7 @@ import { causalAttention } from "../../gpu/ops/causal_attention.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { rotateHalves } from "../../gpu/ops/rotate_halves.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { layoutNames, sameNames } from "../checkpoint/layout_names.ts";
 import type { PartWeights } from "../family.ts";
 import { Linear } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
@@ -25,13 +26,22 @@ export interface LlamaBlock {
 
 const BLOCK = /^layers\.\d+\./;
 
+/** The layers of a block that LoRAs change. */
+const LAYERS = sameNames(
+  ...["q", "k", "v", "o"].map((name) => `self_attn.${name}_proj`),
+  ...["gate", "up", "down"].map((name) => `mlp.${name}_proj`),
+);
+
 /**
  * How the files of its weights are read. `LlamaForCausalLM` and LLaVA have prefixes before the names. Of the embedding
  * table only rows are uploaded.
  */
 export const LLAMA_WEIGHTS: PartWeights = {
   stem: "model",
-  names: (stored) => stored.replace(/^(?:language_model\.)?model\./, ""),
+  names: layoutNames(
+    [{ blocks: ["layers", "layers"], layers: LAYERS }, { layers: {} }],
+    /^(language_model[._])?model[._]/,
+  ),
   block: BLOCK,
   used: (name) => BLOCK.test(name),
 };

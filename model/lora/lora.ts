@@ -1,5 +1,5 @@
 /**
- * LoRA (arXiv 2106.09685): low-rank updates that are added to a transformer's weights while these are loaded.
+ * LoRA (arXiv 2106.09685): low-rank updates that are added to a model's weights while these are loaded.
  *
  * @module
  */
@@ -7,11 +7,11 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { linear } from "../../gpu/ops/linear.ts";
-import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
+import { sizeOf } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { fileAt } from "../files/disk.ts";
 import type { StoredFile } from "../files/store.ts";
-import type { OpenModelDeltas, WeightDelta } from "../weights/weight_options.ts";
+import { type OpenModelDeltas, sumOf, type WeightDelta, type WeightDeltas } from "../weights/weight_options.ts";
 import { type LoraUpdate, type LowRank, readLora } from "./lora_file.ts";
 
 /** A LoRA and how strongly it is applied. */
@@ -22,71 +22,62 @@ export interface Lora {
   readonly strength?: number | undefined;
 }
 
-/** The part of a model that LoRAs change. */
-const PART = "transformer";
-
 /**
  * Adds LoRAs to a model's weights: W + Σ strength · α/r · up · down, in f32, before the sum is rounded. Where several
  * LoRAs change a weight, all are added.
  *
  * @returns for `LoadOptions.adjust`; what it opens holds the factors on the GPU
  */
-export function loraDeltas(loras: readonly Lora[]): OpenModelDeltas {
-  return async (gpu, family) => {
-    const names = family.parts[PART]?.weights?.names ?? ((stored: string) => stored);
+export function loraDeltas(loras: readonly Lora[]): readonly OpenModelDeltas[] {
+  return loras.map(({ file, strength = 1 }) => async (gpu, family) => {
     using building = new TensorOwner(gpu);
-    const terms = new Map<string, Term[]>();
-    let largest = 0, held = 0;
-    for (const { file, strength = 1 } of loras) {
-      const { path } = fileAt(file);
-      for (const [name, update] of await readLora(file, names)) {
-        const made = termsOf(building, update, strength, path);
-        terms.set(name, [...terms.get(name) ?? [], ...made]);
-        for (const { shape, bytes } of made) [largest, held] = [Math.max(largest, 4 * sizeOf(shape)), held + bytes];
-      }
+    const { path } = fileAt(file), parts = new Map<string, WeightDeltas>();
+    for (const [part, updates] of await readLora(file, family)) {
+      const terms = [...updates].map(([name, all]) =>
+        [name, all.map((update) => termOf(building, update, strength))] as const
+      );
+      const shapes = terms.flatMap(([, all]) => all.map(({ shape }) => 4 * sizeOf(shape)));
+      const byName = new Map(terms), several = terms.some(([, all]) => all.length > 1);
+      parts.set(part, {
+        path,
+        names: [...byName.keys()],
+        held: terms.flatMap(([, all]) => all).reduce((sum, { held }) => sum + held, 0),
+        // A product of factors, and that times its scale; of two such deltas, each and their sum.
+        bytes: (several ? 4 : 2) * Math.min(Math.max(...shapes), MOST_PIECE_BYTES),
+        of: (name, shape) => sumOf(gpu, (byName.get(name) ?? []).map((term) => fitting(term, path, name, shape))),
+      });
     }
     const owned = building.move();
-    const deltas = {
-      path: loras.map(({ file }) => fileAt(file).path).join(" and "),
-      names: [...terms.keys()],
-      // Beside the factors there are at most a delta and the sum of two, of a piece of a weight.
-      bytes: held + 2 * Math.min(largest, MOST_PIECE_BYTES),
-      of: (name: string, shape: readonly number[]) => deltaOf(gpu, name, shape, terms.get(name)),
-    };
-    return { of: (part) => part === PART ? deltas : undefined, [Symbol.dispose]: () => owned[Symbol.dispose]() };
-  };
+    return { of: (part) => parts.get(part), [Symbol.dispose]: () => owned[Symbol.dispose]() };
+  });
 }
 
 /** Weights are loaded in pieces of at most 32 MiB as they are stored, which may be four times as much in f32. */
 const MOST_PIECE_BYTES = 128 * 2 ** 20;
 
 /** One addend of a delta. */
-interface Term {
-  readonly path: string;
+interface Term extends WeightDelta {
   /** Of the weight, all axes but the first as one. */
   readonly shape: readonly number[];
-  /** On the GPU, as long as the model is used. */
-  readonly bytes: number;
-  /** As {@link WeightDelta.rows}, but for a factor: the term is `factor` times that. */
-  rows(start: number, count: number): Tensor;
-  readonly factor: number;
+  /** The bytes on the GPU, as long as the model is used. */
+  readonly held: number;
 }
 
-function termsOf(owner: TensorOwner, { factors, whole }: LoraUpdate, strength: number, path: string): Term[] {
-  const { gpu } = owner;
-  return [
-    ...factors ? [{ path, ...lowRank(owner, factors), factor: strength * factors.scale }] : [],
-    ...whole
-      ? [{
-        ...{ path, shape: flat(whole.shape), bytes: 0, factor: strength },
-        // Such updates are mostly of vectors. They stay in this machine's memory.
-        rows: (start: number, count: number) => {
-          const row = whole.data.length / (whole.shape[0] ?? 1);
-          return gpu.upload(whole.data.subarray(start * row, (start + count) * row), [count, row]);
-        },
-      }]
-      : [],
-  ];
+/** Another kind of update than these two has its own case here. */
+function termOf(owner: TensorOwner, update: LoraUpdate, strength: number): Term {
+  const { gpu } = owner, shape = flat(update.shape);
+  const { held, factor, rows } = "up" in update
+    ? { ...lowRank(owner, update), factor: strength * update.scale }
+    : { held: 0, factor: strength, rows: whole(gpu, update.data, shape[1]) };
+  return {
+    ...{ shape, held },
+    rows: (start, count) => gpu.scope(() => combine(gpu, [[factor, rows(start, count)]])),
+  };
+}
+
+/** Such updates are mostly of vectors. They stay in this machine's memory. */
+function whole(gpu: Gpu, data: Float32Array, row: number): WeightDelta["rows"] {
+  return (start, count) => gpu.upload(data.subarray(start * row, (start + count) * row), [count, row]);
 }
 
 function lowRank(owner: TensorOwner, { up, down, rank, shape }: LowRank) {
@@ -100,27 +91,17 @@ function lowRank(owner: TensorOwner, { up, down, rank, shape }: LowRank) {
   }
   const b = owner.adopt(gpu.upload(left, [outputs, width])), a = owner.adopt(gpu.upload(right, [inputs, width]));
   return {
-    ...{ shape, bytes: b.bytes + a.bytes },
+    held: b.bytes + a.bytes,
     rows: (start: number, count: number) => linear(gpu, b.rows(start, count), a, { precision: "f32" }),
   };
 }
 
-function deltaOf(gpu: Gpu, name: string, shape: readonly number[], terms?: readonly Term[]): WeightDelta | undefined {
-  if (!terms) return undefined;
-  for (const term of terms) {
-    if (`${term.shape}` !== `${flat(shape)}`) {
-      throw new TilereelError(
-        `${term.path} changes ${name} by [${term.shape}], but the weight is [${shape}]: it was made for another model`,
-      );
-    }
-  }
-  return {
-    rows: (start, count) =>
-      terms.reduce<Tensor | undefined>((sum, { factor, rows }) => {
-        const added = [factor, rows(start, count)] as const;
-        return combine(gpu, sum ? [[1, sum], added] : [added]);
-      }, undefined)!,
-  };
+/** @throws {TilereelError} if it is for a weight of another shape */
+function fitting(term: Term, path: string, name: string, shape: readonly number[]): Term {
+  if (`${term.shape}` === `${flat(shape)}`) return term;
+  throw new TilereelError(
+    `${path} changes ${name} by [${term.shape}], but the weight is [${shape}]: it was made for another model`,
+  );
 }
 
 /** A shape with all axes but the first as one. */

@@ -5,10 +5,11 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { namedRows } from "../checkpoint/named_rows.ts";
+import { namedRows, type Rows } from "../checkpoint/named_rows.ts";
 import { openSafetensors } from "../checkpoint/safetensors.ts";
+import { otherUpdate } from "../checkpoint/tensor_names.ts";
 import { readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
-import type { PartWeights } from "../family.ts";
+import type { Family } from "../family.ts";
 import type { StoredFile } from "../files/store.ts";
 
 /** The factors of an update: α/r · up · down. */
@@ -24,82 +25,126 @@ export interface LowRank {
   readonly shape: readonly [number, number];
 }
 
-/** What is added to one weight: factors, and an update as a whole. */
-export interface LoraUpdate {
-  factors?: LowRank;
-  whole?: { readonly data: Float32Array; readonly shape: readonly number[] };
+/** What is added to one weight: factors, or an update as a whole. */
+export type LoraUpdate = LowRank | { readonly data: Float32Array; readonly shape: readonly number[] };
+
+/** A kind of update: what it has for a layer. */
+interface UpdateKind {
+  /** The tensors that it consists of, by what they are: the endings of their names behind the layer's. */
+  readonly tensors: Readonly<Record<string, RegExp>>;
+  /** Those that may be absent. */
+  readonly optional?: readonly string[];
+  /** What of the layer it changes. */
+  readonly changes: "weight" | "bias";
+  /**
+   * @param stored the names of its tensors
+   * @param part of the model
+   */
+  read(source: TensorSource, stored: Readonly<Record<string, string>>, part: string): Promise<LoraUpdate>;
 }
 
-/** The endings of names behind that of a layer, by what they are. */
-const ENDINGS = [
-  ["down", /\.(?:lora_A(?:\.default)?|lora_down|lora\.down)\.weight$/],
-  ["up", /\.(?:lora_B(?:\.default)?|lora_up|lora\.up)\.weight$/],
-  ["alpha", /\.alpha$/],
-  ["diff", /\.diff$/],
-  ["diff_b", /\.diff_b$/],
-] as const;
-
-/** What a name is that is none of these. */
-const OTHERS: readonly (readonly [RegExp, string])[] = [
-  [/\.hada_/, "LoHa"],
-  [/\.lokr_/, "LoKr"],
-  [/\.dora_scale$|\.lora_magnitude_vector/, "DoRA"],
-  [/\.oft_|\.boft_/, "OFT"],
+const KINDS: readonly UpdateKind[] = [
+  {
+    tensors: {
+      down: /\.(?:lora_A(?:\.default)?|lora_down|lora\.down)\.weight$/,
+      up: /\.(?:lora_B(?:\.default)?|lora_up|lora\.up)\.weight$/,
+      alpha: /\.alpha$/,
+    },
+    optional: ["alpha"],
+    changes: "weight",
+    read: readFactors,
+  },
+  { tensors: { diff: /\.diff$/ }, changes: "weight", read: readWhole },
+  { tensors: { diff: /\.diff_b$/ }, changes: "bias", read: readWhole },
 ];
+
+/** What the keys of text encoders begin with, as diffusers and Kohya have them: `text_encoder_2.`, `lora_te2_`. */
+const TEXT_ENCODER = /^(?:text_encoder(?:_(\d+))?\.|lora_te(\d*)_)/;
+
+/** The part of a model that a key is for, and the key without what says so. All others are the transformer's. */
+function partOf(stored: string): readonly [part: string, key: string] {
+  const [prefix, ...numbers] = TEXT_ENCODER.exec(stored) ?? [], number = numbers.find((number) => number) ?? "1";
+  if (prefix === undefined) return ["transformer", stored];
+  return [`text_encoder${number === "1" ? "" : `_${number}`}`, stored.slice(prefix.length)];
+}
+
+/** Updates by the family's names of weights: `blocks.0.attn1.to_q.weight`. What one weight has several times adds up. */
+export type LoraUpdates = ReadonlyMap<string, readonly LoraUpdate[]>;
 
 /**
  * Reads all updates of a LoRA.
  *
- * @param names as in {@link PartWeights.names}
- * @returns by the family's names of weights: `blocks.0.attn1.to_q.weight`
- * @throws {TilereelError} if it cannot be read, or has something that no update consists of
+ * @returns those of each part of the model
+ * @throws {TilereelError} if it cannot be read, or has something that no update consists of, or that the family does not
+ * have
  */
 export async function readLora(
   file: string | StoredFile,
-  names: NonNullable<PartWeights["names"]>,
-): Promise<ReadonlyMap<string, LoraUpdate>> {
+  family: Pick<Family, "name" | "parts">,
+): Promise<ReadonlyMap<string, LoraUpdates>> {
   using source = await openSafetensors(file, "a LoRA in safetensors");
-  /** The stored names of each layer's tensors. */
-  const layers = new Map<string, Partial<Record<typeof ENDINGS[number][0], string>>>();
-  for (const stored of source.names()) {
-    const [kind, ending] = ENDINGS.find(([, ending]) => ending.test(stored)) ?? noUpdate(source, stored);
-    const layer = stored.replace(ending, "");
-    layers.set(layer, { ...layers.get(layer), [kind]: stored });
-  }
-  const updates = new Map<string, LoraUpdate>();
-  const update = (name: string) => updates.get(name) ?? updates.set(name, {}).get(name)!;
-  for (const [layer, { down, up, alpha, diff, diff_b }] of layers) {
-    /** The weights that a tensor with rows of the layer's outputs is for, by the family's names. */
-    const weights = (name: string, of: string) =>
-      namedRows(names, { name, shape: source.info(of).shape, file: source.path });
-    const addWhole = async (name: string, stored: string) => {
-      const data = await readFloat32(source, stored), { shape: [all = 1, ...others] } = source.info(stored);
-      for (const { name: weight, rows: { start, count } = { start: 0, count: all } } of weights(name, stored)) {
-        const row = data.length / all, part = data.subarray(start * row, (start + count) * row);
-        // Tables of modulation are weights without a layer.
-        update(weight.replace(/_table\.weight$/, "_table")).whole = { data: part, shape: [count, ...others] };
-      }
-    };
-    if (down !== undefined && up !== undefined) {
-      const factors = await readFactors(source, down, up, alpha), { rank, shape: [all, inputs] } = factors;
-      for (const { name, rows: { start, count } = { start: 0, count: all } } of weights(`${layer}.weight`, up)) {
-        const part = factors.up.subarray(start * rank, (start + count) * rank);
-        update(name).factors = { ...factors, up: part, shape: [count, inputs] };
-      }
-    } else if (down ?? up ?? alpha) {
+  const endings = KINDS.flatMap(({ tensors }) => Object.values(tensors));
+  const layers = Map.groupBy(source.names(), (stored) => {
+    const ending = endings.find((ending) => ending.test(stored)) ?? noUpdate(source, stored);
+    return stored.replace(ending, "");
+  });
+  const updates = new Map<string, Map<string, LoraUpdate[]>>();
+  for (const [layer, stored] of layers) {
+    const [part, key] = partOf(layer), weights = family.parts[part]?.weights;
+    if (!weights) {
       throw new TilereelError(
-        `${source.path} has ${quoted((down ?? up ?? alpha)!)}, but not both factors of that layer: it is damaged; ` +
-          `download it again`,
+        `${source.path} changes ${part}, which models of ${family.name} do not have; use a LoRA that was made for them`,
       );
     }
-    if (diff !== undefined) await addWhole(`${layer}.weight`, diff);
-    if (diff_b !== undefined) await addWhole(`${layer}.bias`, diff_b);
+    const left = new Set(stored), ofPart = updates.get(part) ?? updates.set(part, new Map()).get(part)!;
+    for (const { tensors, optional = [], changes, read } of KINDS) {
+      const own: Record<string, string> = {};
+      for (const [what, ending] of Object.entries(tensors)) {
+        const [name, other] = stored.filter((name) => ending.test(name));
+        if (other !== undefined) throw damaged(source, name!, `${quoted(other)} is the same`);
+        if (name !== undefined) own[what] = name;
+      }
+      const needed = Object.keys(tensors).filter((what) => !optional.includes(what));
+      if (!needed.some((what) => what in own)) continue;
+      for (const name of Object.values(own)) left.delete(name);
+      const missing = needed.find((what) => !(what in own));
+      if (missing !== undefined) throw damaged(source, Object.values(own)[0]!, "not both factors of that layer");
+      const update = await read(source, own, part), named = { name: `${key}.${changes}`, shape: update.shape };
+      for (const { name, rows } of namedRows(weights.names ?? ((name) => name), { ...named, file: source.path })) {
+        ofPart.set(name, [...ofPart.get(name) ?? [], rows ? rowsOf(update, rows) : update]);
+      }
+    }
+    const [stray] = left;
+    if (stray !== undefined) throw damaged(source, stray, "not both factors of that layer");
   }
   if (updates.size === 0) throw new TilereelError(`${source.path} is empty, but a LoRA was expected`);
   return updates;
 }
 
-async function readFactors(source: TensorSource, down: string, up: string, alpha?: string): Promise<LowRank> {
+function damaged({ path }: TensorSource, stored: string, what: string): TilereelError {
+  return new TilereelError(`${path} has ${quoted(stored)}, but ${what}: it is damaged; download it again`);
+}
+
+/** What is added to some rows of the weight. */
+function rowsOf(update: LoraUpdate, { start, count }: Rows): LoraUpdate {
+  const [all = 1, ...others] = update.shape,
+    cut = (data: Float32Array) => {
+      const row = data.length / all;
+      return data.subarray(start * row, (start + count) * row);
+    };
+  if ("up" in update) return { ...update, up: cut(update.up), shape: [count, update.shape[1]] };
+  return { data: cut(update.data), shape: [count, ...others] };
+}
+
+async function readWhole(source: TensorSource, { diff }: Readonly<Record<string, string>>): Promise<LoraUpdate> {
+  return { data: await readFloat32(source, diff!), shape: source.info(diff!).shape };
+}
+
+async function readFactors(
+  source: TensorSource,
+  { down = "", up = "", alpha }: Readonly<Record<string, string>>,
+  part: string,
+): Promise<LowRank> {
   const a = source.info(down).shape, b = source.info(up).shape, rank = a[0]!;
   const inner = a.slice(1).reduce((x, y) => x * y, 1);
   if (a.length < 2 || b.length < 2 || b.slice(1).reduce((x, y) => x * y, 1) !== rank) {
@@ -109,7 +154,9 @@ async function readFactors(source: TensorSource, down: string, up: string, alpha
       } [${a}], but [out, rank] and [rank, in] were expected`,
     );
   }
-  const scale = alpha === undefined ? alphaOfMetadata(source) ?? 1 : (await readFloat32(source, alpha))[0]! / rank;
+  const scale = alpha === undefined
+    ? alphaOfMetadata(source, part) ?? 1
+    : (await readFloat32(source, alpha))[0]! / rank;
   return {
     up: await readFloat32(source, up),
     down: await readFloat32(source, down),
@@ -120,10 +167,10 @@ async function readFactors(source: TensorSource, down: string, up: string, alpha
 }
 
 /** α/r as PEFT's metadata have them, if diffusers wrote any. */
-function alphaOfMetadata({ metadata }: TensorSource): number | undefined {
+function alphaOfMetadata({ metadata }: TensorSource, part: string): number | undefined {
   try {
     const said = JSON.parse(metadata["lora_adapter_metadata"] ?? "null");
-    const { "transformer.lora_alpha": alpha, "transformer.r": rank } = said ?? {};
+    const { [`${part}.lora_alpha`]: alpha, [`${part}.r`]: rank } = said ?? {};
     return typeof alpha === "number" && typeof rank === "number" && rank > 0 ? alpha / rank : undefined;
   } catch {
     return undefined;
@@ -131,7 +178,7 @@ function alphaOfMetadata({ metadata }: TensorSource): number | undefined {
 }
 
 function noUpdate({ path }: TensorSource, stored: string): never {
-  const other = OTHERS.find(([name]) => name.test(stored))?.[1];
+  const other = otherUpdate(stored);
   throw new TilereelError(
     other === undefined
       ? `${path} has ${quoted(stored)}, but a LoRA has names that end in lora_A.weight, lora_up.weight, alpha or diff`

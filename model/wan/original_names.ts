@@ -20,8 +20,10 @@ const LAYERS = {
   "head.modulation": "scale_shift_table",
 };
 
-/** The name in diffusers of a Wan transformer's tensor. */
-export const diffusersName = layoutNames([{ blocks: ["blocks", "blocks"], layers: LAYERS }, { layers: LAYERS }]);
+const named = layoutNames([{ blocks: ["blocks", "blocks"], layers: LAYERS }, { layers: LAYERS }]);
+
+/** The name in diffusers of a Wan transformer's tensor. A table of modulation is its layer's only tensor. */
+export const diffusersName: typeof named = (stored) => named(stored.replace(/(modulation|_table)\.weight$/, "$1"));
 
 /** The names of the VAE's layers in Wan's repository, and their names in diffusers, but for the stages. */
 const VAE_LAYERS: Readonly<Record<string, string>> = {

@@ -1,5 +1,6 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
+import { combine } from "../../gpu/ops/combine.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Family } from "../family.ts";
@@ -19,7 +20,9 @@ export interface WeightDelta {
 export interface WeightDeltas {
   /** Its file, for messages. */
   readonly path: string;
-  /** The most bytes that it needs on the GPU: its own tensors, and a part of a delta. */
+  /** The bytes of its own tensors, which are on the GPU since it was opened. */
+  readonly held: number;
+  /** The most bytes beside them that a part of a delta needs. */
   readonly bytes: number;
   /** The family's names of all weights that it adds to. A name that the family does not know is as it is in the file. */
   readonly names: readonly string[];
@@ -65,26 +68,58 @@ export interface WeightChoices {
    * but f32 as f16 where products hold their operands in f16, which changes no product.
    */
   readonly weightDtype?: WeightDtypeChoice | undefined;
-  /** Opens what is added to the weights while they are loaded. */
-  readonly adjust?: OpenModelDeltas | undefined;
+  /** Opens what is added to the weights while they are loaded; of several, the sum is added. */
+  readonly adjust?: OpenModelDeltas | readonly OpenModelDeltas[] | undefined;
 }
 
 /** How the weights of each part are loaded, by the part's name. */
 export type WeightOptionsOf = (part: string) => WeightOptions;
 
 /**
- * Makes ready what is chosen for a model's weights. All that loads weights goes through this function.
+ * Makes ready what is chosen for a model's weights. The pipeline and the trainings load all weights with it.
  *
+ * @param choices where there is another `textEncoder`, nothing can be added to that which it replaces
  * @returns to be disposed of after what was loaded with it
- * @throws {TilereelError} as {@link OpenModelDeltas} does
+ * @throws {TilereelError} as {@link OpenModelDeltas} does, or if something is added to a part that is replaced
  */
 export async function openWeightOptions(
   gpu: Gpu,
   family: Family,
-  { weightDtype: dtype, adjust }: WeightChoices,
+  { weightDtype: dtype, adjust = [], textEncoder }: WeightChoices & { readonly textEncoder?: unknown },
 ): Promise<Disposable & { readonly of: WeightOptionsOf }> {
-  const deltas = await adjust?.(gpu, family);
-  return { of: (part) => ({ dtype, adjust: deltas?.of(part) }), [Symbol.dispose]: () => deltas?.[Symbol.dispose]() };
+  using opened = new DisposableStack();
+  const all: ModelDeltas[] = [];
+  for (const open of [adjust].flat()) all.push(opened.use(await open(gpu, family)));
+  const deltasOf = (part: string) => joined(gpu, all.map((deltas) => deltas.of(part)).filter((deltas) => !!deltas));
+  for (const [part, { replacedBy }] of Object.entries(family.parts)) {
+    const deltas = textEncoder && replacedBy?.includes("textEncoder") ? deltasOf(part) : undefined;
+    if (!deltas) continue;
+    throw new TilereelError(
+      `${deltas.path} adds to the weights of ${part}, but another text encoder is used in its place; leave one of them out`,
+    );
+  }
+  const owned = opened.move();
+  return { of: (part) => ({ dtype, adjust: deltasOf(part) }), [Symbol.dispose]: () => owned.dispose() };
+}
+
+/** The sum of what is added to a part; undefined where nothing is. */
+function joined(gpu: Gpu, all: readonly WeightDeltas[]): WeightDeltas | undefined {
+  if (all.length <= 1) return all[0];
+  return {
+    path: all.map(({ path }) => path).join(" and "),
+    held: all.reduce((sum, { held }) => sum + held, 0),
+    // The sum until then, the next delta, and the sum of both.
+    bytes: 3 * Math.max(...all.map(({ bytes }) => bytes)),
+    names: [...new Set(all.flatMap(({ names }) => names))],
+    of: (name, shape) => sumOf(gpu, all.map((deltas) => deltas.of(name, shape)).filter((delta) => !!delta)),
+  };
+}
+
+/** The sum of deltas of one weight; undefined where there is none. */
+export function sumOf(gpu: Gpu, deltas: readonly WeightDelta[]): WeightDelta | undefined {
+  return deltas.length === 0 ? undefined : deltas.reduce((sum, delta) => ({
+    rows: (start, count) => gpu.scope(() => combine(gpu, [[1, sum.rows(start, count)], [1, delta.rows(start, count)]])),
+  }));
 }
 
 /** @throws {TilereelError} if something is to be added to weights that a part does not have */

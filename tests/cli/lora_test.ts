@@ -53,7 +53,9 @@ Deno.test("generate: a LoRA that does not fit is refused in one sentence", () =>
     const deep = await writeLora(join(dir, "deep.safetensors"), 1, "lora_unet_blocks_77_self_attn_q");
     await refuses(deep, 'adds to "blocks.77.attn1.to_q.weight", which');
     const text = await writeLora(join(dir, "text.safetensors"), 1, "lora_te_text_model_encoder");
-    await refuses(text, 'adds to "lora_te_text_model_encoder.weight", which');
+    await refuses(text, 'adds to "text_model_encoder.weight", which');
+    const second = await writeLora(join(dir, "second.safetensors"), 1, "lora_te2_text_model_encoder");
+    await refuses(second, "changes text_encoder_2, which models of Wan 2.1 do not have");
     const wrong = await writeLora(join(dir, "wrong.safetensors"), 1, "lora_unet_blocks_0_ffn_0");
     await refuses(wrong, "it was made for another model");
     await Deno.writeTextFile(join(dir, "no.safetensors"), "no LoRA");

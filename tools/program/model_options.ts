@@ -60,7 +60,7 @@ export const trainedModelOptions = inGroup("Model", {
   lora: many(notation<{ readonly file: string; readonly strength: number }>(
     {
       value: "FILE[:STRENGTH]",
-      help: "Add a LoRA to the transformer: a safetensors file of diffusers, ComfyUI, lightx2v or Kohya, and how " +
+      help: "Add a LoRA to the weights: a safetensors file of diffusers, ComfyUI, lightx2v or Kohya, and how " +
         "strongly. Can be given several times.",
       elsewhere: ["loras", "lora-path", "lora-weights", "lora-scale"],
       default: "none; the strength is 1",

@@ -11,6 +11,7 @@ import { readTransformerConfig } from "../../wan/config.ts";
 import { WAN } from "../../wan/family.ts";
 import { WanTransformer3DModel } from "../../wan/transformer.ts";
 import { TRANSFORMER_WEIGHTS } from "../../wan/weights.ts";
+import { openWeightOptions } from "../../weights/weight_options.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "../case.ts";
 
@@ -29,9 +30,9 @@ export const loras: ParityCase = {
     for (const gpu of gpus) {
       for (const [reference, file] of runs) {
         using source = await openPart(folder, TRANSFORMER_WEIGHTS);
-        const open = file === undefined ? undefined : loraDeltas([{ file: `${path}/${file}.safetensors`, strength }]);
-        using deltas = await open?.(gpu, WAN);
-        using model = await WanTransformer3DModel.load(gpu, source, config, { adjust: deltas?.of("transformer") });
+        const adjust = file === undefined ? [] : loraDeltas([{ file: `${path}/${file}.safetensors`, strength }]);
+        using deltas = await openWeightOptions(gpu, WAN, { adjust });
+        using model = await WanTransformer3DModel.load(gpu, source, config, deltas.of("transformer"));
         using owned = new TensorOwner(gpu);
         const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
         const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));

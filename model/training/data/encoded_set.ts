@@ -41,7 +41,7 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: SetOp
     caption,
   });
   async function* encode(clips: readonly CaptionedClip[], onStep: () => void) {
-    const { textEncoder: openEncoder, ...choices } = loadedAs(variant);
+    const choices = loadedAs(variant), { textEncoder: openEncoder } = choices;
     using loaded = new DisposableStack();
     loaded.defer(() => gpu.trim());
     const opened = loaded.use(await folder.family.open(folder));

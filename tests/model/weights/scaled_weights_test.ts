@@ -103,7 +103,7 @@ testVariants("scaled fp8 gives what its numbers do, resident, streamed, cast and
       assertClose((await predict(gpu, dir, scaled, place, { dtype: "f16" })).numbers, expected, 2e-2, `${place}, f16`);
       // What is added makes the matrix f16, without a scale.
       const adjust = {
-        ...{ path: "", bytes: 0, names: [] },
+        ...{ path: "", held: 0, bytes: 0, names: [] },
         of: (name: string) => {
           if (!name.endsWith(".attn1.to_q.weight")) return undefined;
           return { rows: (_: number, count: number) => gpu.upload(new Float32Array(count * 64), [count, 64]) };

@@ -1,12 +1,16 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TilereelError } from "../../../gpu/common/errors.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { combine } from "../../../gpu/ops/combine.ts";
 import { linear } from "../../../gpu/ops/linear.ts";
 import { openPart } from "../../../model/checkpoint/open_part.ts";
-import { readFloat32 } from "../../../model/checkpoint/tensor_source.ts";
+import { placeWeights } from "../../../model/blocks/weights_place.ts";
+import { readFloat32, type TensorSource } from "../../../model/checkpoint/tensor_source.ts";
 import { writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
+import { WAN } from "../../../model/wan/family.ts";
 import { TRANSFORMER_WEIGHTS } from "../../../model/wan/weights.ts";
-import type { OpenModelDeltas } from "../../../model/weights/weight_options.ts";
+import { type OpenModelDeltas, openWeightOptions, type WeightDeltas } from "../../../model/weights/weight_options.ts";
 import { writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
 import { assertClose, randn, testOnGpu } from "../../gpu.ts";
 import { inTempDir } from "../../process.ts";
@@ -38,7 +42,7 @@ function toyLora(keys: readonly string[], state: { open: number }): OpenModelDel
     }));
     state.open++;
     const deltas = {
-      ...{ path: "toy.safetensors", names, bytes: DIM * (2 * RANK * keys.length + DIM) * 4 },
+      ...{ path: "toy.safetensors", names, held: DIM * 2 * RANK * keys.length * 4, bytes: DIM * DIM * 4 },
       of: (name: string, shape: readonly number[]) => {
         const lora = loaded.get(name);
         if (!lora) return undefined;
@@ -53,6 +57,17 @@ function toyLora(keys: readonly string[], state: { open: number }): OpenModelDel
         for (const tensor of [...loaded.values()].flatMap(({ up, down }) => [up, down])) gpu.release(tensor);
       },
     });
+  };
+}
+
+/** Half of what is added. */
+function halved(gpu: Gpu, deltas: WeightDeltas | undefined): WeightDeltas | undefined {
+  return deltas && {
+    ...deltas,
+    of: (name, shape) => {
+      const delta = deltas.of(name, shape);
+      return delta && { rows: (start, count) => gpu.scope(() => combine(gpu, [[0.5, delta.rows(start, count)]])) };
+    },
   };
 }
 
@@ -97,6 +112,12 @@ testOnGpu(
       for (const weights of ["resident", "stream"] as const) {
         const { numbers, bytes } = await sample(base, { adjust, weights });
         assertClose(numbers, wanted.numbers, 1e-5);
+        // Of several, the sum is added.
+        const halves = [adjust, adjust].map((open): OpenModelDeltas => async (gpu, family) => {
+          const deltas = await open(gpu, family);
+          return { ...deltas, of: (part) => halved(gpu, deltas.of(part)) };
+        });
+        assertClose((await sample(base, { adjust: halves, weights })).numbers, numbers, 1e-5);
         if (weights === "resident") assertEquals(bytes, plain.bytes + DIM * (2 * RANK * 3 + DIM) * 4);
       }
       assert(plain.numbers.some((value, i) => Math.abs(value - wanted.numbers[i]!) > 1e-2), "the LoRA changes nothing");
@@ -110,3 +131,40 @@ testOnGpu(
       assertEquals([state.open, gpu.memory.used], [0, used]);
     }),
 );
+
+testOnGpu("tensors that are added to weights, and are on the GPU, are counted once", async (gpu) => {
+  await gpu.finish();
+  const held = gpu.tensor([1024]),
+    info = { name: "x.weight", dtype: "F32", shape: [64, 64], bytes: 4 * 64 * 64 } as const;
+  const weights = { names: () => [info.name], info: () => info } as unknown as TensorSource;
+  const adjust = { path: "", names: [], held: held.bytes, bytes: 4096, of: () => undefined };
+  const place = (work: number) =>
+    placeWeights(gpu, { weights, shape: { layers: 1, heads: 1, headDim: 64 } }, work, "auto", {
+      dtype: "stored",
+      adjust,
+    });
+  const left = gpu.memoryBudget - gpu.memory.used - info.bytes - adjust.bytes;
+  assertEquals([place(left), place(left + 1)].map(({ place }) => place), ["resident", "stream"]);
+  assertEquals(place(left).bytes, info.bytes + held.bytes + adjust.bytes);
+  gpu.release(held);
+});
+
+testOnGpu("what is added to a text encoder that is replaced is refused", async (gpu) => {
+  const deltas = { path: "toy.safetensors", names: ["x"], held: 0, bytes: 0, of: () => undefined };
+  let open = 0;
+  const adjust: OpenModelDeltas = () => {
+    open++;
+    return Promise.resolve({
+      of: (part: string) => part === "text_encoder" ? deltas : undefined,
+      [Symbol.dispose]: () => void open--,
+    });
+  };
+  await assertRejects(
+    () => openWeightOptions(gpu, WAN, { adjust, textEncoder: () => {} }),
+    TilereelError,
+    "toy.safetensors adds to the weights of text_encoder, but another text encoder is used in its place",
+  );
+  assertEquals(open, 0);
+  using options = await openWeightOptions(gpu, WAN, { adjust });
+  assertEquals(options.of("text_encoder").adjust, deltas);
+});

@@ -86,6 +86,7 @@ test("what is added to matrices and vectors, resident and in slots", async (gpu)
     };
     const adjust = {
       path: "",
+      held: 0,
       bytes: 0,
       names: [],
       of: (name: string) => (asked.push(name), name === "a.b" ? undefined : delta),
