@@ -101,7 +101,7 @@ Deno.test("model folders that cannot be used", async (t) => {
     ],
     [
       "more blocks than there are",
-      'holds no tensor "blocks.8.',
+      'lists no tensor "blocks.8.',
       (m) => m.set("transformer/config.json", { num_layers: 9 }),
     ],
     [

@@ -220,7 +220,7 @@ Deno.test("the demo's sharded transformer", async () => {
   using shard = await openSafetensors(`${folder}/${index.weight_map[name]}`);
   assertEquals(await sharded.read(name), await shard.read(name));
   assertEquals(await sharded.readRows(name, [3]), await shard.readRange(name, 3 * 2048, 2048));
-  assertThrows(() => sharded.info("blocks.8.ffn.net.2.weight"), TilereelError, "holds no tensor");
+  assertThrows(() => sharded.info("blocks.8.ffn.net.2.weight"), TilereelError, "lists no tensor");
 });
 
 /** Two shards and their index; `change` may alter the weight map. */
