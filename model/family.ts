@@ -100,9 +100,10 @@ export interface PartWeights {
   /** The names of their files begin with this. */
   readonly stem: string;
   /**
-   * The family's name of a tensor whose name in a file of another layout is given. The file is a checkpoint or a LoRA,
-   * whose keys are given as the names of the weights that they change. Where the file has several of the family's
-   * tensors as one, the result is all of them, in the order of their rows.
+   * Gives the family's name of a tensor from its name in a file, which may have another layout; see `layoutNames`. The
+   * file is a checkpoint, or a LoRA, of which it is given the names of the weights that are changed: a layer's name with
+   * ".weight" or ".bias". A name that it does not know stays as it is. Where the file has several of the family's tensors
+   * as one, it gives all of them, in the order of their rows.
    */
   readonly names?: (stored: string) => string | readonly FusedTensor[];
   /**

@@ -22,6 +22,7 @@ export {
   type TensorSource,
 } from "./checkpoint/safetensors.ts";
 export { openCheckpoint } from "./checkpoint/sharded.ts";
+export { families, registerFamily } from "./families.ts";
 export { blobFolder } from "./files/blobs.ts";
 export { type BytesStore, cachedFolder } from "./files/cached.ts";
 export { httpFolder } from "./files/http.ts";
@@ -99,8 +100,4 @@ export { defaultSettings, type VortaSettings } from "./vorta/settings.ts";
 export type { ClipSize } from "./video_size.ts";
 export type { WeightDtypeChoice } from "./weights/weight_dtype.ts";
 export type { ModelDeltas, OpenModelDeltas, WeightDelta, WeightDeltas } from "./weights/weight_options.ts";
-export { readTransformerConfig, type TransformerConfig } from "./wan/config.ts";
-export { WanTransformer3DModel } from "./wan/transformer.ts";
 export type { LatentDistribution, TiledCodingOptions } from "./vae/autoencoder.ts";
-export { AutoencoderKLWan } from "./wan/vae/autoencoder.ts";
-export { readVaeConfig, type VaeConfig } from "./wan/vae/config.ts";

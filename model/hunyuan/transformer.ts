@@ -94,7 +94,7 @@ export class HunyuanVideoTransformer3DModel
     const rope = { table: this.#rope.of(grid) }, video = product(grid);
     const [x, vector] = gpu.scope(() => {
       const x = gpu.tensor([1, video + kept, config.dim]);
-      // A norm of the video alone then takes a buffer that later serves for all tokens.
+      // A buffer as large as all tokens is left free: a norm of the video alone takes it, and then it serves for all.
       gpu.release(gpu.tensor(x.shape));
       gpu.scope(() => {
         const patches = patchify(gpu, latents, config.patchSize);

@@ -10,13 +10,12 @@ import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { CodingOptions, VaePart, VideoVae } from "../family.ts";
 import type { OnProgress } from "../progress.ts";
 import { type Chunk, chunksOf, eachChunk, isBlended, type Place } from "./chunks.ts";
-import type { Pass } from "./feature_cache.ts";
+import type { Before, Pass } from "./feature_cache.ts";
 import { tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
 import { VaeWeights } from "./weights.ts";
 
-/** Tiles in pixels, as diffusers has them. */
-const TILE_SIZE = 256;
-const TILE_STRIDE = 192;
+/** Tiles in pixels, as most autoencoders have them in diffusers. */
+const TILES = { size: 256, stride: 192 };
 /** The most bytes of a tensor of activations before frames are worked on in smaller groups; a share of memory, too. */
 const PIECE_BYTES = 2 ** 28;
 const PIECE_SHARE = 1 / 32;
@@ -36,10 +35,10 @@ const LEAST_TILE = 4;
 export interface TiledCodingOptions extends CodingOptions {
   /**
    * Whether large pictures are worked on in overlapping tiles, whose seams are blended. "auto", the default: where they
-   * would not fit the memory otherwise. Of a network that cuts clips in time, too, false sends the clip through whole.
+   * would not fit the memory otherwise. Where the network has `chunks`, false sends all frames through it at once.
    */
   readonly tiling?: "auto" | boolean;
-  /** Edge of a tile, and from one tile to the next, in pixels. 256 and 192 where absent. */
+  /** Edge of a tile, and from one tile to the next, in pixels. Default: the autoencoder's */
   readonly tileSize?: number;
   readonly tileStride?: number;
   /** Bytes of a tensor of activations before frames are worked on in smaller groups: 2²⁸, or less with less memory. */
@@ -64,6 +63,10 @@ interface Canvas {
 
 /** The sizes of an autoencoder's clips and latents. */
 export interface LatentSpace {
+  /** The tiles that its authors cut pictures into, in pixels. Default: 256, and 192 from one to the next */
+  readonly tiles?: { readonly size: number; readonly stride: number };
+  /** See {@link Before}. Default: "zeros" */
+  readonly before?: Before;
   /** Channels of a latent. */
   readonly zDim: number;
   /** Channels of a decoded clip. */
@@ -216,7 +219,8 @@ export class CausalAutoencoder implements VideoVae {
 
   /**
    * Decodes latents to 8-bit pictures. Finished frames leave the GPU chunk by chunk, so the clip as a whole need not
-   * fit (unless it is tiled, but not in time: then it lies there until the last tile is done, in one tensor a chunk).
+   * fit. Where only pictures are cut into tiles, and not time, it lies there until the last tile is done, in one tensor a
+   * chunk.
    *
    * @param latents as in {@link decode}
    * @returns the samples [frames, height, width, 3]
@@ -313,7 +317,7 @@ export class CausalAutoencoder implements VideoVae {
       await eachChunk(gpu, {
         stage: "encode",
         plan,
-        ...{ scale: 1, timeScale: 1 },
+        ...{ scale: 1, timeScale: 1, before: this.config.before },
         chunks,
         pieceBytes: this.#pieceBytes(options),
         options,
@@ -365,6 +369,7 @@ export class CausalAutoencoder implements VideoVae {
       plan,
       scale,
       timeScale,
+      before: this.config.before,
       chunks,
       pieceBytes: this.#pieceBytes(options),
       options,
@@ -411,8 +416,8 @@ export class CausalAutoencoder implements VideoVae {
     reserved: number,
     options: TiledCodingOptions,
   ): TilePlan {
-    const { tiling = "auto", tileSize = TILE_SIZE, tileStride = TILE_STRIDE } = options;
-    const { gpu, config: { spatialScale: scale } } = this;
+    const { gpu, config: { spatialScale: scale, tiles = TILES } } = this;
+    const { tiling = "auto", tileSize = tiles.size, tileStride = tiles.stride } = options;
     const whole = wholePicture(height, width);
     let size = Math.floor(tileSize / scale), stride = Math.floor(tileStride / scale);
     const isSmall = height <= size && width <= size;
@@ -424,13 +429,13 @@ export class CausalAutoencoder implements VideoVae {
         reserved + this.#bytes(pixels, chunkFrames, half, options) <= this.#available();
     };
     if (tiling === "auto" && fits(whole)) return whole;
-    let tiles = tilePlan(height, width, size, stride);
+    let plan = tilePlan(height, width, size, stride);
     // Work on a chunk that the network sees whole cannot be split in any other way.
-    while (half.chunks && tiling === "auto" && size >= 2 * LEAST_TILE && !fits(tiles)) {
+    while (half.chunks && tiling === "auto" && size >= 2 * LEAST_TILE && !fits(plan)) {
       [size, stride] = [Math.floor(size / 2), Math.floor(stride / 2)];
-      tiles = tilePlan(height, width, size, stride);
+      plan = tilePlan(height, width, size, stride);
     }
-    return tiles;
+    return plan;
   }
 
   /** Bytes that working on a tile of so many latent pixels takes, beside the weights. */

@@ -1,7 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { CodingOptions } from "../family.ts";
-import { FeatureCache, type Pass } from "./feature_cache.ts";
+import { type Before, FeatureCache, type Pass } from "./feature_cache.ts";
 import { finer, isTiled, planWeights, type Span, type TilePlan, tileSpans, timeWeights } from "./tiling.ts";
 
 /** A GPU is kept busy by so many latent pixels at once; a software adapter by those of any frame. */
@@ -89,6 +89,8 @@ export interface ChunkWork {
   /** Pixels of the result along one edge of a latent pixel, and its frames of a latent frame. */
   readonly scale: number;
   readonly timeScale: number;
+  /** What comes before the clip; see {@link Before}. */
+  readonly before: Before | undefined;
   readonly chunks: readonly Chunk[];
   readonly pieceBytes: number;
   /** A signal ends the work before the next chunk. */
@@ -127,7 +129,7 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
   let done = 0;
   onProgress?.({ stage, done, total });
   for (const [index, { row, column, i, j, chunks }] of passes.entries()) {
-    const cache = new FeatureCache(gpu);
+    const cache = new FeatureCache(gpu, work.before);
     const shape = [row.length * scale, column.length * scale];
     const inTime = all.length > 1 ? chunks[0]!.tile?.weights(timeScale) : undefined;
     const inSpace = isTiled(plan) || inTime ? planWeights(plan, i, j, scale) : undefined;

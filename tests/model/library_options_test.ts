@@ -103,7 +103,7 @@ Deno.test("what needs no GPU", async () => {
       [() => library.ssim(video, video), "no SSIM window fits into 1x1"],
       [() => library.saveRouter("r.safetensors", {}), "saveRouter: the router is an object, but a Router was expected"],
       [() => library.openCheckpoint(), "the path of a file or folder is undefined, but a path was expected"],
-      [() => library.readVaeConfig(), "the path of a file or folder is undefined, but a path was expected"],
+      [() => library.readSchedulerConfig(), "the path of a file or folder is undefined, but a path was expected"],
       [() => library.loadVeda(3), "the path of a file or folder is 3, but a path was expected"],
       [
         () =>
