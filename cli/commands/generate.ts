@@ -1,5 +1,5 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { batchOptions } from "../generate/batch_options.ts";
+import { batchOptions } from "../../tools/program/clip/batch_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { generate } from "../generate/generate.ts";
 import { choice, flag, inGroup, type OptionValues, path, text } from "../../tools/program/options.ts";

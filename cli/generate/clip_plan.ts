@@ -3,7 +3,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { exists } from "../../model/files/file_error.ts";
 import { sampleSeed } from "../../model/training/data/sampled_set.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
-import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
+import { batchOptions, type BatchValues, overlaid } from "../../tools/program/clip/batch_options.ts";
 import { checkReplaceable } from "./replace.ts";
 import { checkWritable, isFolder } from "../../model/files/output.ts";
 import { checkPrompt, seedOf } from "../../tools/program/clip/clip_settings.ts";

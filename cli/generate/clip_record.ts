@@ -1,7 +1,7 @@
 import { METHODS } from "../../tools/program/clip/method_options.ts";
 import { optionName } from "../../tools/program/clip/clip_settings.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
-import { batchOptions } from "./batch_options.ts";
+import { batchOptions } from "../../tools/program/clip/batch_options.ts";
 
 /** Keys that do not say what a clip was made with. */
 const CIRCUMSTANCES = ["version", "adapter", "source", "density"];

@@ -5,7 +5,7 @@ import { isFolder } from "../../model/files/output.ts";
 import { ownFile } from "../../model/own_files.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { fileDigest, modelDigest } from "../../model/identity/digest.ts";
-import { batchOptions, type BatchValues, overlaid } from "./batch_options.ts";
+import { batchOptions, type BatchValues, overlaid } from "../../tools/program/clip/batch_options.ts";
 import { attentionOptions } from "../../tools/program/clip/attention_options.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
 import { readRecord } from "../../model/video/record.ts";

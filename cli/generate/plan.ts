@@ -9,7 +9,7 @@ import {
 } from "../../tools/program/clip/method_options.ts";
 import { createScheduler } from "../../model/schedulers/scheduler.ts";
 import { stepsOf } from "../../model/schedulers/sigmas.ts";
-import { batchOptions, type BatchValues } from "./batch_options.ts";
+import { batchOptions, type BatchValues } from "../../tools/program/clip/batch_options.ts";
 import { type Clip, planClips } from "./clip_plan.ts";
 import { type ClipSettings, clipSettings, optionName } from "../../tools/program/clip/clip_settings.ts";
 import type { GenerateValues } from "../commands/generate.ts";

@@ -18,12 +18,11 @@ import {
   type Progress,
   VideoPipeline,
 } from "../../model/mod.ts";
-import { clipOptions } from "../../tools/program/clip/clip_options.ts";
+import { requestOptions } from "../../tools/program/clip/batch_options.ts";
 import { checkPrompt, clipSettings, seedOf } from "../../tools/program/clip/clip_settings.ts";
-import { methodOptions, readyMethods } from "../../tools/program/clip/method_options.ts";
+import { readyMethods } from "../../tools/program/clip/method_options.ts";
 import { readValues } from "../../tools/program/clip/read_values.ts";
 import { plannedRecord } from "../../tools/program/clip/record.ts";
-import { text, withoutPaths } from "../../tools/program/options.ts";
 
 type Form = Readonly<Record<string, unknown>>;
 
@@ -31,7 +30,7 @@ type Form = Readonly<Record<string, unknown>>;
 export type Request =
   /** Once: the files of a model by their paths in it, which are the `webkitRelativePath`s without their first part. */
   | { readonly model: ReadonlyMap<string, Blob> }
-  /** The values of a form, by the options' names, and the format of the file. */
+  /** The values of a form by the names of `requestOptions`, and the format of the file. */
   | { readonly form: Form; readonly format: FileFormat }
   | "cancel";
 
@@ -43,10 +42,6 @@ export type Answer =
   | { readonly error: string };
 
 const post = (answer: Answer) => self.postMessage(answer);
-const formOptions = {
-  prompt: text({ group: "Clip", value: "TEXT", help: "What the clip should show." }),
-  ...withoutPaths({ ...clipOptions, ...methodOptions }),
-};
 // A page keeps these texts in its storage, such as IndexedDB, so that kernels are tried only once.
 const tuned = new Map<string, string>();
 const tuningStore = {
@@ -76,14 +71,15 @@ async function make(form: Form, format: FileFormat): Promise<void> {
   const onProgress = (progress: Progress) => post({ progress: overall(progress) ?? 0 });
   try {
     if (!model) throw new Error("there is no model: drop its folder");
-    const { prompt, ...values } = readValues(form, formOptions, "the form");
+    const { prompt, ...values } = readValues(form, requestOptions, "the form");
     const request = { prompt: checkPrompt(prompt), seed: seedOf(values), values };
     const methods = await readyMethods(values, model), { pipeline } = await lasting.open({ signal, onProgress });
     const settings = clipSettings(request, pipeline.defaults);
     const video = await pipeline.generate({ ...settings, ...methods.options, signal, onProgress });
     const identity = await modelIdentity(await openModelFolder(model));
-    const record = plannedRecord({ settings, methods, model: model.path, identity, opened: pipeline });
-    post({ file: await encodeVideo(video, format, { record, signal, onProgress }), record });
+    const quality = values.quality === undefined ? {} : { quality: values.quality };
+    const record = plannedRecord({ settings, methods, model: model.path, identity, opened: pipeline, ...quality });
+    post({ file: await encodeVideo(video, format, { record, signal, onProgress, ...quality }), record });
   } catch (error) {
     await lasting.recover();
     post({ error: (error as Error).message });

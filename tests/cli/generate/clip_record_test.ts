@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { type BatchValues, overlaid } from "../../../cli/generate/batch_options.ts";
+import { type BatchValues, overlaid } from "../../../tools/program/clip/batch_options.ts";
 import { clipText, repeatLine } from "../../../cli/info/clip_description.ts";
 import { fileIdentity, sharedName } from "../../../model/identity/file_identity.ts";
 import { differences } from "../../../cli/generate/clip_record.ts";

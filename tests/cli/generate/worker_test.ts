@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
-import { requestOptions } from "../../../cli/generate/batch_options.ts";
+import { requestOptions } from "../../../tools/program/clip/batch_options.ts";
 import type { Clip } from "../../../cli/generate/clip_plan.ts";
 import { workerUrl } from "../../../model/embedded.ts";
 import { overall } from "../../../model/progress.ts";

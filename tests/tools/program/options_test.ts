@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { COMMANDS } from "../../../cli/command_table.ts";
-import { batchOptions, requestOptions } from "../../../cli/generate/batch_options.ts";
+import { batchOptions, requestOptions } from "../../../tools/program/clip/batch_options.ts";
 import { checkPrompt } from "../../../tools/program/clip/clip_settings.ts";
 import { checkClip } from "../../../model/video_size.ts";
 import { readyAttention } from "../../../tools/program/clip/attention_options.ts";

@@ -1,7 +1,7 @@
 import type { ClipValues } from "../../../tools/program/clip/clip_options.ts";
 import { overlay } from "../../../tools/program/clip/clip_settings.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import type { BatchValues } from "../../../cli/generate/batch_options.ts";
+import type { BatchValues } from "../../../tools/program/clip/batch_options.ts";
 import { planClips, type PlanOptions } from "../../../cli/generate/clip_plan.ts";
 import { parsePrompts } from "../../../tools/program/clip/prompts.ts";
 import { readPrompts } from "../../../tools/program/prompts_file.ts";

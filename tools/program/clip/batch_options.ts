@@ -1,8 +1,8 @@
-import { clipOptions } from "../../tools/program/clip/clip_options.ts";
-import { overlay, RANDOM_SEED } from "../../tools/program/clip/clip_settings.ts";
-import { methodOptions, stillMeant } from "../../tools/program/clip/method_options.ts";
-import { integer, number, ofClip, type OptionValues, text, withoutPaths } from "../../tools/program/options.ts";
-import { DEFAULT_QUALITY } from "../../model/video/mp4.ts";
+import { clipOptions } from "./clip_options.ts";
+import { overlay, RANDOM_SEED } from "./clip_settings.ts";
+import { methodOptions, stillMeant } from "./method_options.ts";
+import { integer, number, ofClip, type OptionValues, text, withoutPaths } from "../options.ts";
+import { DEFAULT_QUALITY } from "../../../model/video/mp4.ts";
 
 /** A larger number is probably a typing error. */
 const MOST_CLIPS = 10_000;
@@ -41,7 +41,7 @@ export type BatchValues = OptionValues<typeof batchOptions>;
 
 const { count: _, ...ofOneClip } = withoutPaths(batchOptions);
 
-/** What a caller over HTTP may say of one clip. Read it by `readValues`, then call `checkPrompt` and `seedOf`. */
+/** What a caller over HTTP, or a form of a page, may say of one clip. Read it by `readValues`, then call `checkPrompt` and `seedOf`. */
 export const requestOptions = ofClip({
   prompt: text({ group: "Clip", value: "TEXT", help: "What the clip should show." }),
   ...ofOneClip,
