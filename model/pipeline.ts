@@ -155,6 +155,8 @@ interface Parts {
   readonly transformer: VideoTransformer;
   readonly vae: VideoVae;
   readonly placement: WeightsPlacement;
+  /** Files that add to the weights of text encoders. */
+  readonly textDeltas: readonly string[];
 }
 
 /** Kinds that a note names, the most clamped first. */
@@ -222,7 +224,10 @@ export class VideoPipeline {
     signal?.throwIfAborted();
     const transformer = loaded.use(await model.loadTransformer(gpu, { place, onProgress, ...loading }));
     signal?.throwIfAborted();
-    return new VideoPipeline(gpu, { model, prompts, transformer, vae, placement }, loaded.move());
+    const textDeltas = Object.entries(model.family.parts)
+      .filter(([, { replacedBy }]) => replacedBy?.includes("embeddings"))
+      .map(([part]) => weightOptions(part).adjust?.path).filter((path) => path !== undefined);
+    return new VideoPipeline(gpu, { model, prompts, transformer, vae, placement, textDeltas }, loaded.move());
   }
 
   /** Where the transformer's blocks lie, why there, and in which formats. */
@@ -348,12 +353,17 @@ export class VideoPipeline {
 
   /** The passes of each step, with their prompts embedded; the tensors are the caller's. */
   async #conditionedPasses(options: GenerateOptions): Promise<ConditionedPass[]> {
-    const { gpu, parts: { model, prompts }, defaults } = this;
+    const { gpu, parts: { model, prompts, textDeltas }, defaults } = this;
     const { prompt, negativePrompt = "", embeddings, textTokens = defaults.textTokens } = options;
     const passes = model.passes(options.guidance ?? defaults.guidance);
     const texts = { prompt, "negative prompt": negativePrompt };
     if (negativePrompt !== "" && !passes.some(({ name }) => name === "negative prompt")) {
       options.onNote?.("the negative prompt has no effect, because this model runs no pass for it at this guidance");
+    }
+    if (embeddings && textDeltas.length > 0) {
+      options.onNote?.(
+        `${[...new Set(textDeltas)].join(" and ")} changes the text encoder, which given embeddings do not need`,
+      );
     }
     const conditionings = embeddings
       ? uploadEmbeddings(gpu, embeddings, passes.length, model)

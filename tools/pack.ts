@@ -58,7 +58,7 @@ async function stagePackage(folder: string, types: boolean): Promise<void> {
   const manifest = {
     name: "tilereel",
     version: config.version,
-    description: "Text to video with Wan 2.1 and sparse attention on WebGPU, for Deno",
+    description: "Text to video with Wan 2.1 or HunyuanVideo and sparse attention on WebGPU, for Deno",
     license: config.license,
     type: "module",
     exports: {

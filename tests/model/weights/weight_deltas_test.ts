@@ -13,7 +13,7 @@ import { TRANSFORMER_WEIGHTS } from "../../../model/wan/weights.ts";
 import { type OpenModelDeltas, openWeightOptions, type WeightDeltas } from "../../../model/weights/weight_options.ts";
 import { writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
 import { assertClose, randn, testOnGpu } from "../../gpu.ts";
-import { inTempDir } from "../../process.ts";
+import { inTempDir, MODEL } from "../../process.ts";
 
 const DIM = 64, RANK = 4;
 const SMALL = {
@@ -167,4 +167,13 @@ testOnGpu("what is added to a text encoder that is replaced is refused", async (
   assertEquals(open, 0);
   using options = await openWeightOptions(gpu, WAN, { adjust });
   assertEquals(options.of("text_encoder").adjust, deltas);
+  // Given embeddings say so in a note, since the next clip may have none.
+  const pipeline = await VideoPipeline.load(MODEL, { gpu, adjust }), notes: string[] = [];
+  const embeddings = { positive: new Float32Array(pipeline.textDim) }, clip = { width: 32, height: 32, frames: 1 };
+  const asked = { prompt: "", ...clip, steps: 1, guidance: 1, embeddings, onNote: (note: string) => notes.push(note) };
+  gpu.release(await pipeline.sampleLatents(asked));
+  pipeline.close();
+  assertEquals(notes.filter((note) => note.startsWith("toy.safetensors")), [
+    "toy.safetensors changes the text encoder, which given embeddings do not need",
+  ]);
 });
