@@ -35,6 +35,9 @@ export type {
   Family,
   FamilyModel,
   ForwardPass,
+  FusedTensor,
+  ModelPart,
+  PartWeights,
   VaePart,
   VideoTransformer,
   VideoVae,
@@ -44,7 +47,7 @@ export { firstBlockCache, type FirstBlockOptions } from "./cache/first_block.ts"
 export { type PabOptions, pyramidAttentionBroadcast } from "./cache/pab.ts";
 export { teaCache, type TeaOptions } from "./cache/tea.ts";
 export { type Lora, loraDeltas } from "./lora/lora.ts";
-export type { CacheHooks, CacheReport, CacheTask, PreparedCache, StepCache } from "./cache/step_cache.ts";
+export type { CacheHooks, CacheNumbers, CacheReport, CacheTask, PreparedCache, StepCache } from "./cache/step_cache.ts";
 export type { GuidedPass, PassName } from "./guidance.ts";
 export { type ModelIdentity, modelIdentity } from "./identity/model_identity.ts";
 export { LastingPipeline, type OpenOptions, type OpenPipeline } from "./lasting_pipeline.ts";

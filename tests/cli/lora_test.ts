@@ -13,10 +13,22 @@ const RANK = 3;
 
 const make = clipMaker([...CLIP, "--json"]);
 
+/** Parts of the demo model, and in each a matrix of the first block. */
+const MATRICES = {
+  transformer: ["diffusion_pytorch_model", "blocks.0.attn1.to_q.weight"],
+  text_encoder: ["model", "encoder.block.0.layer.0.SelfAttention.q.weight"],
+} as const;
+
 /** A LoRA for the demo model's first block, in Kohya's layout. */
-async function writeLora(file: string, seed: number, layer = "lora_unet_blocks_0_self_attn_q"): Promise<string> {
-  using source = await openCheckpoint(join(MODEL, "transformer"), "diffusion_pytorch_model");
-  const [outputs, inputs] = source.info("blocks.0.attn1.to_q.weight").shape as [number, number];
+async function writeLora(
+  file: string,
+  seed: number,
+  layer = "lora_unet_blocks_0_self_attn_q",
+  part: keyof typeof MATRICES = "transformer",
+): Promise<string> {
+  const [stem, matrix] = MATRICES[part];
+  using source = await openCheckpoint(join(MODEL, part), stem);
+  const [outputs, inputs] = source.info(matrix).shape as [number, number];
   await writeSafetensors(file, {
     [`${layer}.lora_down.weight`]: { dtype: "F32", shape: [RANK, inputs], data: randn(RANK * inputs, seed, 0.3) },
     [`${layer}.lora_up.weight`]: { dtype: "F32", shape: [outputs, RANK], data: randn(outputs * RANK, seed + 1, 0.3) },
@@ -36,6 +48,9 @@ Deno.test("generate: LoRAs change the clip by their strength, resident and strea
     // Twice half a LoRA is the LoRA, but for rounding.
     const twice = await make(dir, "twice", "--lora", `${a}:0.5`, "--lora", `${a}:0.5`, "--weights", "stream");
     assertEquals(twice.pixels.every((value, i) => Math.abs(value - one.pixels[i]!) <= 1), true);
+    const key = "lora_te_encoder_block_0_layer_0_SelfAttention_q";
+    const text = await make(dir, "text", "--lora", await writeLora(join(dir, "t.safetensors"), 9, key, "text_encoder"));
+    assertNotEquals(text.pixels, none.pixels);
     const { lora, loraStrength } = (await readRecord(join(dir, "both.png")))!;
     assertEquals([lora, loraStrength], [["a.safetensors", "b.safetensors"], ["1", "-0.5"]]);
     const like = ["--like", join(dir, "both.png"), "--out", join(dir, "again.png")];
