@@ -19,7 +19,9 @@ import { fullAttention } from "../model/attention/full.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { ownFile } from "../model/own_files.ts";
+import { loraDeltas } from "../model/lora/lora.ts";
 import { VideoPipeline } from "../model/pipeline.ts";
+import type { OpenModelDeltas } from "../model/weights/weight_options.ts";
 import { psnr, ssim } from "../model/video/quality.ts";
 import type { Video } from "../model/video/video.ts";
 import { BRANCHES } from "../model/vorta/branch.ts";
@@ -41,6 +43,7 @@ const options = {
   from: integer({ help: "Leave out the first N prompts.", default: 0, min: 0 }),
   count: integer({ help: "Render at most N prompts.", default: "all", min: 1 }),
   model: path({ value: "DIR", help: "Folder of the model.", default: "the embedded demo model" }),
+  lora: path({ value: "FILE", help: "Add this LoRA to the model for every setting, but not for full attention." }),
   ...benchOptions,
   size: clipOptions.size,
   steps: clipOptions.steps,
@@ -85,14 +88,18 @@ async function bench(values: Values): Promise<void> {
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
   const contenders = await contendersOf(values, model);
   await onGpu(values, async (gpu) => {
-    const pipeline = await VideoPipeline.load(model, { gpu });
     const results: Result[] = [], references: Video[] = [];
-    for (const contender of contenders) {
-      results.push(await renderAll(pipeline, prompts, contender, values, references));
-      const { setting, report, seconds } = results.at(-1)!;
-      console.error(`${setting}: ${(100 * report.density).toFixed(1)} %, ${seconds.toFixed(1)} s`);
-    }
-    pipeline.close();
+    const render = async (contenders: readonly Contender[], adjust?: OpenModelDeltas) => {
+      const pipeline = await VideoPipeline.load(model, { gpu, adjust });
+      for (const contender of contenders) {
+        results.push(await renderAll(pipeline, prompts, contender, values, references));
+        const { setting, report, seconds } = results.at(-1)!;
+        console.error(`${setting}: ${(100 * report.density).toFixed(1)} %, ${seconds.toFixed(1)} s`);
+      }
+      pipeline.close();
+    };
+    await render(contenders.slice(0, 1));
+    await render(contenders.slice(1), values.lora === undefined ? undefined : loraDeltas([{ file: values.lora }]));
     const data = results.map((result) => {
       const { routes, density } = result.report;
       return { ...result, report: { density, routes: routes?.map((layers) => layers.map((heads) => [...heads])) } };

@@ -37,6 +37,10 @@ export const PRESETS = {
     what: "FastHunyuan, 6 steps",
     ...{ sigmas: even(6), scheduler: "euler", flowShift: 17, guidance: 6 },
   },
+  demo: {
+    what: "the 4-step LoRA of the demo model",
+    ...{ sigmas: even(4), scheduler: "euler", flowShift: 3, guidance: 1 },
+  },
 } as const satisfies Readonly<Record<string, Preset>>;
 
 /** The names of {@link PRESETS}. */

@@ -345,6 +345,8 @@ Deno.test("presets visit the timesteps of their authors", () => {
     for (const [i, t] of [1000, 937.5, 833.3333, 625].entries()) assertAlmostEquals(timesteps(preset)[i]!, t, 1e-3);
   }
   assertEquals(timesteps("fastwan"), [1000, 757, 522]);
+  // As tools/demo/distill.py has them.
+  for (const [i, t] of [1000, 900, 750, 500].entries()) assertAlmostEquals(timesteps("demo")[i]!, t, 1e-3);
   // As diffusers' FlowMatchEulerDiscreteScheduler has them at shift 17.
   for (const [i, s] of [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6].entries()) {
     assertAlmostEquals(timesteps("fasthunyuan")[i]!, 1000 * 17 * s / (1 + 16 * s), 1e-3);

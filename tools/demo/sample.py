@@ -14,6 +14,18 @@ from clips import FRAMES
 from common import DEVICE, log
 
 
+def contact_sheet(videos):
+    """An image with every fourth frame of every clip, in two columns."""
+    from PIL import Image
+
+    k = videos.shape[2] // 64
+    small = videos[:, ::4].reshape(len(videos), -1, 64, k, 64, k, 3).mean((3, 5)).astype(np.uint8)
+    rows = [np.concatenate(list(v), 1) for v in small]
+    half = (len(rows) + 1) // 2
+    rows += [np.zeros_like(rows[0])] * (2 * half - len(rows))
+    return Image.fromarray(np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], 1))
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("model")
@@ -29,7 +41,6 @@ def main():
     args = p.parse_args()
     common.setup(0)
     from diffusers import WanPipeline
-    from PIL import Image
 
     with open(args.prompts) as f:
         prompts = [line.strip() for line in f if line.strip()][:args.count]
@@ -53,13 +64,7 @@ def main():
     log(f"{len(videos)} clips at {args.size} in {time.time() - t:.1f} s")
     if args.keep:
         np.save(args.out + ".npy", videos)
-    k = args.size // 64
-    small = videos[:, ::4].reshape(len(videos), -1, 64, k, 64, k, 3).mean((3, 5)).astype(np.uint8)
-    rows = [np.concatenate(list(v), 1) for v in small]
-    half = (len(rows) + 1) // 2
-    rows += [np.zeros_like(rows[0])] * (2 * half - len(rows))
-    sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], 1)
-    Image.fromarray(sheet).save(args.out + ".jpg", quality=88)
+    contact_sheet(videos).save(args.out + ".jpg", quality=88)
     judge.judge_all(list(videos), prompts, f"{args.size}x{args.size}, {args.steps} steps, guidance {args.guidance}", args.out + ".json")
 
 

@@ -103,6 +103,7 @@ class Velocity:
     def __init__(self, dit, dtype=DTYPE):
         self.dit, self.dtype, self.block = dit, dtype, compiled(_block)
         self.rope = {}
+        self.weights_of = lambda block: dict(block.named_parameters())
 
     def __call__(self, x, t, e):
         """x [B, 16, F, H, W] float32, t [B] in 0..1000, e [B, L, text] float32 -> velocity, float32."""
@@ -118,7 +119,7 @@ class Velocity:
         mod = c.time_proj(F.silu(temb)).unflatten(1, (6, -1))
         e = c.text_embedder(e).to(self.dtype)
         for block in m.blocks:
-            hidden = self.block(hidden, e, mod, cos, sin, m.config.num_attention_heads, dict(block.named_parameters()))
+            hidden = self.block(hidden, e, mod, cos, sin, m.config.num_attention_heads, self.weights_of(block))
         shift, scale = (m.scale_shift_table + temb[:, None]).chunk(2, 1)
         out = (F.layer_norm(hidden, hidden.shape[-1:], eps=1e-6) * (1 + scale) + shift).to(self.dtype)
         out = F.linear(out, m.proj_out.weight.to(self.dtype), m.proj_out.bias.to(self.dtype)).float()

@@ -1,8 +1,11 @@
 """tokens.json and demo_*: the parts of the demo model, and its whole pipeline, by diffusers and transformers."""
+import copy
 import json
+import os
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from common import DEVICE, MAX_SEQUENCE_LENGTH
 
@@ -51,6 +54,25 @@ def transformer(references, embeds):
 
 
 @torch.no_grad()
+def few_steps(references, embeds):
+    """A forward pass with the demo's LoRA merged into the weights, which diffusers needs PEFT for."""
+    lora = load_file(os.path.join(references.model, "few_steps.safetensors"))
+    transformer = copy.deepcopy(references.pipeline.transformer)
+    for down in [name for name in lora if name.endswith(".lora_A.weight")]:
+        layer = transformer.get_submodule(down.removeprefix("transformer.").removesuffix(".lora_A.weight"))
+        up = lora[down.replace("lora_A", "lora_B")]
+        # Rounded to the format of the file, as tilereel rounds sums.
+        layer.weight.copy_((layer.weight + (up.float() @ lora[down].float()).to(DEVICE)).bfloat16())
+    inputs = {
+        "hidden_states": references.randn(7, 1, *SMALL_LATENTS).to(DEVICE),
+        "timestep": torch.tensor([750.0], device=DEVICE),
+        "encoder_hidden_states": embeds[:1],
+    }
+    output = transformer(**inputs, return_dict=False)[0]
+    references.save("demo_few_steps", {**inputs, "output": output})
+
+
+@torch.no_grad()
 def vae(references):
     """Decoding of latents, encoding of a smooth clip of 9 frames."""
     autoencoder = references.pipeline.vae
@@ -92,6 +114,7 @@ def make(references):
     tokens(references)
     embeds = text_encoder(references)
     transformer(references, embeds)
+    few_steps(references, embeds)
     vae(references)
     pipeline(references)
     pipeline(references, "demo_pipeline_small", SMALL_LATENTS, 6)

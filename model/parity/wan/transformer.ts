@@ -1,22 +1,32 @@
 import { openPart } from "../../checkpoint/open_part.ts";
 import { TRANSFORMER_WEIGHTS } from "../../wan/weights.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
+import { folderAt } from "../../files/disk.ts";
+import { loraDeltas } from "../../lora/lora.ts";
 import { readTransformerConfig } from "../../wan/config.ts";
+import { WAN } from "../../wan/family.ts";
 import { WanTransformer3DModel } from "../../wan/transformer.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, partAt, References } from "../case.ts";
 
-/** One forward pass: `demo_transformer.safetensors`, and folders `tiny_hd*` with models of other head sizes. */
+/**
+ * One forward pass: `demo_transformer.safetensors`, `demo_few_steps.safetensors` with the LoRA of the demo model, and
+ * folders `tiny_hd*` with models of other head sizes.
+ */
 export const transformer: ParityCase = {
-  matches: /^(?:demo_transformer\.safetensors|tiny_hd\d+)$/,
+  matches: /^(?:demo_(?:transformer|few_steps)\.safetensors|tiny_hd\d+)$/,
   async *run(path, context): AsyncIterable<Check> {
     const { folder, file, isTiny } = await partAt(path, "transformer", context);
     const bounds = isTiny ? BOUNDS.tinyTransformer : BOUNDS.demoTransformer;
     using references = await References.open(file);
     using source = await openPart(folder, TRANSFORMER_WEIGHTS);
     const config = await readTransformerConfig(folder.file("config.json"));
+    const lora = path.endsWith("demo_few_steps.safetensors")
+      ? loraDeltas([{ file: folderAt(context.model).file("few_steps.safetensors") }])
+      : undefined;
     for (const gpu of context.gpus) {
-      using model = await WanTransformer3DModel.load(gpu, source, config);
+      using deltas = await lora?.(gpu, WAN);
+      using model = await WanTransformer3DModel.load(gpu, source, config, { adjust: deltas?.of("transformer") });
       using owned = new TensorOwner(gpu);
       const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
       const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));

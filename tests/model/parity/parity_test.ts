@@ -33,6 +33,7 @@ const PARTS = [
   "tokens",
   "scheduler_",
   "demo_text_encoder",
+  "demo_few_steps",
   "tiny_hd128",
   "tiny_hunyuan",
   "tiny_cache first_block.0.5",
