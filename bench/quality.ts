@@ -19,9 +19,8 @@ import { fullAttention } from "../model/attention/full.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { ownFile } from "../model/own_files.ts";
-import { loraDeltas } from "../model/lora/lora.ts";
+import { type Lora, loraDeltas } from "../model/lora/lora.ts";
 import { VideoPipeline } from "../model/pipeline.ts";
-import type { OpenModelDeltas } from "../model/weights/weight_options.ts";
 import { psnr, ssim } from "../model/video/quality.ts";
 import type { Video } from "../model/video/video.ts";
 import { BRANCHES } from "../model/vorta/branch.ts";
@@ -89,8 +88,8 @@ async function bench(values: Values): Promise<void> {
   const contenders = await contendersOf(values, model);
   await onGpu(values, async (gpu) => {
     const results: Result[] = [], references: Video[] = [];
-    const render = async (contenders: readonly Contender[], adjust?: OpenModelDeltas) => {
-      const pipeline = await VideoPipeline.load(model, { gpu, adjust });
+    const render = async (contenders: readonly Contender[], loras: readonly Lora[]) => {
+      const pipeline = await VideoPipeline.load(model, { gpu, adjust: loraDeltas(loras) });
       for (const contender of contenders) {
         results.push(await renderAll(pipeline, prompts, contender, values, references));
         const { setting, report, seconds } = results.at(-1)!;
@@ -98,8 +97,8 @@ async function bench(values: Values): Promise<void> {
       }
       pipeline.close();
     };
-    await render(contenders.slice(0, 1));
-    await render(contenders.slice(1), values.lora === undefined ? undefined : loraDeltas([{ file: values.lora }]));
+    await render(contenders.slice(0, 1), []);
+    await render(contenders.slice(1), values.lora === undefined ? [] : [{ file: values.lora }]);
     const data = results.map((result) => {
       const { routes, density } = result.report;
       return { ...result, report: { density, routes: routes?.map((layers) => layers.map((heads) => [...heads])) } };

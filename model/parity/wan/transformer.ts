@@ -6,6 +6,7 @@ import { loraDeltas } from "../../lora/lora.ts";
 import { readTransformerConfig } from "../../wan/config.ts";
 import { WAN } from "../../wan/family.ts";
 import { WanTransformer3DModel } from "../../wan/transformer.ts";
+import { openWeightOptions } from "../../weights/weight_options.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, partAt, References } from "../case.ts";
 
@@ -21,12 +22,12 @@ export const transformer: ParityCase = {
     using references = await References.open(file);
     using source = await openPart(folder, TRANSFORMER_WEIGHTS);
     const config = await readTransformerConfig(folder.file("config.json"));
-    const lora = path.endsWith("demo_few_steps.safetensors")
+    const adjust = path.endsWith("demo_few_steps.safetensors")
       ? loraDeltas([{ file: folderAt(context.model).file("few_steps.safetensors") }])
-      : undefined;
+      : [];
     for (const gpu of context.gpus) {
-      using deltas = await lora?.(gpu, WAN);
-      using model = await WanTransformer3DModel.load(gpu, source, config, { adjust: deltas?.of("transformer") });
+      using options = await openWeightOptions(gpu, WAN, { adjust });
+      using model = await WanTransformer3DModel.load(gpu, source, config, options.of("transformer"));
       using owned = new TensorOwner(gpu);
       const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
       const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));
