@@ -1,6 +1,5 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { VideoPipeline } from "../pipeline.ts";
-import type { PromptEmbeddings } from "../prompt_encoder.ts";
 import { meanSquaredError, psnr, psnrOfError } from "../video/quality.ts";
 import { latentsBounds, PIPELINE_BOUNDS } from "./bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "./case.ts";
@@ -22,18 +21,13 @@ export const demoPipeline: ParityCase = {
   },
 };
 
-/**
- * Makes the clip of a whole run, and compares its latents after each step and the video.
- *
- * @param embeddings of the prompt. Default: those that the model makes
- */
+/** Makes the clip of a whole run from its prompt, and compares its latents after each step and the video. */
 export async function* wholeRun(
   gpu: Gpu,
   model: string,
   references: References,
   check: Checks,
   bounds: keyof typeof PIPELINE_BOUNDS,
-  embeddings?: PromptEmbeddings,
 ): AsyncIterable<Check> {
   const start = references.source.info("latents.init");
   const [frames, height, width] = references.source.info("video").shape as [number, number, number];
@@ -42,7 +36,6 @@ export async function* wholeRun(
   try {
     const video = await pipeline.generate({
       prompt: references.setting("prompt"),
-      ...embeddings && { embeddings },
       steps: references.setting("steps"),
       guidance: references.setting("guidance_scale"),
       textTokens: references.setting("max_sequence_length"),
