@@ -12,6 +12,7 @@
 #   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
 #   headline  info, headline: whole clips with sparse attention, a step cache and few steps   10 minutes
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
+#   few       the same at 128x128 of step caches, and of the LoRA for 4 steps alone and with sparse attention and caches
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
 # every job, so that they are there when the call is stopped. Figures of several calls go in one table by
@@ -122,26 +123,45 @@ info() {
   for gpu in "$@"; do run_js tilereel.js info --gpu "$gpu" || return; done
 }
 
+# rendered NAME GPU SIZE ARGUMENTS...: clips of the 64 prompts in /tmp/clips, and what was measured in quality-NAME-*.json.
 # Eight at once: rendering a small model waits for launches more than for the GPU.
-quality() {
-  local clips=/tmp/clips part shards=8 count=${COUNT:-8} gpu=$1 size=256x256 pids="" failed=0 folder
+rendered() {
+  local name=$1 gpu=$2 size=$3 part shards=8 count=${COUNT:-8} pids="" failed=0
+  shift 3
   if [ "$SIZE" = small ]; then shards=2 count=1 size=64x64; fi
-  rm -rf "$clips"
   for part in $(seq 0 $((shards - 1))); do
     run_js quality.js --gpu "$gpu" --prompts "$program/py/prompts64.txt" --from $((part * count)) --count "$count" \
-      --size "$size" --out "$clips" $([ "$SIZE" = small ] && echo "--steps 2") \
-      --setting "veda keep=0.5" --setting "veda keep=0.25" --setting "veda keep=0.125" \
-      --setting "vorta" --setting "vorta full-branch=veda" --save "$results/quality-$part.json" \
-      >"$results/quality-$part.log" 2>&1 &
+      --size "$size" --out /tmp/clips $([ "$SIZE" = small ] && echo "--steps 2") "$@" \
+      --save "$results/quality-$name-$part.json" >"$results/quality-$name-$part.log" 2>&1 &
     pids="$pids $!"
   done
   for pid in $pids; do wait "$pid" || failed=1; done
-  tail -n 3 "$results"/quality-?.log
-  [ "$SIZE" = small ] && return $failed
-  for folder in "$clips"/*; do
+  tail -n 3 "$results/quality-$name"-?.log
+  return $failed
+}
+
+judged() {
+  local folder failed=0
+  [ "$SIZE" = small ] && return
+  for folder in /tmp/clips/*; do
     py judge.py "$folder" "$program/py/prompts64.txt" --json "$results/judge-$(basename "$folder").json" || failed=1
   done
   return $failed
+}
+
+quality() {
+  rm -rf /tmp/clips
+  rendered veda "$1" 256x256 --setting "veda keep=0.5" --setting "veda keep=0.25" --setting "veda keep=0.125" \
+    --setting "vorta" --setting "vorta full-branch=veda" && judged
+}
+
+few() {
+  rm -rf /tmp/clips
+  rendered few "$1" 128x128 --lora "$program/demo/few_steps.safetensors" --setting "few: preset=demo" \
+    --setting "few vorta: vorta preset=demo" --setting "few veda: veda preset=demo" \
+    --setting "few pab: full preset=demo cache=pab" &&
+    rendered caches "$1" 128x128 --setting "first-block: full cache=first-block" --setting "pab: full cache=pab" \
+      --setting "easy: full cache=easy" --setting "vorta pab: vorta cache=pab" && judged
 }
 
 # Twice: the driver keeps compiled kernels, so that the second run starts faster.
@@ -151,7 +171,7 @@ demo() {
       --out "$results/demo.mp4" "$@" || return
   done
 }
-export -f info quality demo
+export -f info rendered judged quality few demo
 
 if [ "$SIZE" = small ]; then
   memory="" size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
@@ -190,7 +210,7 @@ run() {
           --gpu "${!gpu}" --precision "${!precision}" --save "$results/headline-$source.json"
       done
       ;;
-    quality) run info && ! lacks quality demo && job quality 560 bash -c 'quality "$@"' quality "$GPU_deno" ;;
+    quality | few) run info && ! lacks "$1" demo && job "$1" 560 bash -c '"$@"' "$1" "$1" "$GPU_deno" ;;
 
     info) job info 60 bash -c 'info "$@"' info $(for source in $SOURCES; do gpu=GPU_$source && echo "${!gpu}"; done) ;;
     check)
