@@ -79,7 +79,7 @@ export async function planRun(given: GenerateValues, prompt: string | undefined)
     ...{ values, like },
     tensors: {
       ...values.latents !== undefined && { latents: await readLatents(values.latents) },
-      ...values.embeddings !== undefined && { embeddings: await readEmbeddings(values.embeddings, model.channels) },
+      ...values.embeddings !== undefined && { embeddings: await readEmbeddings(values.embeddings, model.model) },
     },
   };
 }
@@ -106,8 +106,8 @@ export class PlanningModel implements Disposable {
     return new PlanningModel(dir, { model, identity, latents: noise, opened }, cleanUp.move());
   }
 
-  /** Channels of the embeddings of prompts. */
-  get channels(): Pick<FamilyModel, "textDim" | "pooledDim"> {
+  /** The model: its defaults, the sizes that it makes, what a clip needs (`denoisingBytes`). */
+  get model(): FamilyModel {
     return this.parts.opened;
   }
 

@@ -85,7 +85,7 @@ function cacheLine(kind: string, { passes, blocks, attentions }: SparedShares): 
     ...blocks > 0 ? [`${percent(blocks)} of the blocks`] : [],
     ...attentions > 0 ? [`${attentions} attention outputs, which it used again`] : [],
   ];
-  return `  cache: ${kind}, skipped ${spared.join(" and ") || "nothing: the clip changes too much from step to step"}`;
+  return `  cache: ${kind}, skipped ${spared.join(" and ") || "nothing"}`;
 }
 
 function attentionLine(kind: string, { density, whyFull }: AttentionReport): string {

@@ -36,11 +36,18 @@ export function removeUnfinished(): void {
 }
 
 /**
- * Removes all that is unfinished in a folder that nobody else writes into, at once: what a terminated worker was
- * writing, or what a killed program left behind.
+ * Removes the unfinished files of a folder, at once: those of a terminated worker, or of a killed program. No other program
+ * may write into the folder. Does nothing if there is no such folder.
  */
 export function removeUnfinishedIn(folder: string): void {
-  for (const { name } of Deno.readDirSync(folder)) {
+  let entries: Deno.DirEntry[];
+  try {
+    entries = [...Deno.readDirSync(folder)];
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw error;
+  }
+  for (const { name } of entries) {
     if (/^\..*\.[0-9a-f]{8}\.part$/s.test(name)) removeNow(join(folder, name));
   }
 }
