@@ -273,14 +273,14 @@ def main():
         clips = torch.cat([vae.decode(z[i:i + few] * std + mean).sample.clamp(-1, 1) for i in range(0, len(z), few)])
         return (clips.permute(0, 2, 3, 4, 1) * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy()
 
-    def unipc(steps, guidance):
+    def unipc(steps):
         def way(x, e):
             lora.use(None)
             scheduler = UniPCMultistepScheduler.from_pretrained(f"{args.model}/scheduler")
             scheduler.set_timesteps(steps, device=DEVICE)
             for t in scheduler.timesteps:
                 at = t.float().expand(len(x)) / 1000
-                x = scheduler.step(guided(x, at, e) if guidance else velocity(x, at * 1000, e), t, x, return_dict=False)[0]
+                x = scheduler.step(guided(x, at, e), t, x, return_dict=False)[0]
             return x
         return way
 
@@ -318,7 +318,7 @@ def main():
     sizes = sorted(set(args.sizes))
     if args.judge:
         for size in sizes:
-            judged("teacher", size, unipc(STEPS * WITHIN, True))
+            judged("teacher", size, unipc(STEPS * WITHIN))
             for file in args.judge:
                 lora.load(load_file(file))
                 judged(os.path.basename(file).removesuffix(".safetensors"), size, walked(lora.factors))
@@ -332,7 +332,7 @@ def main():
             train(walkers[s])
             torch.cuda.synchronize()
         log("ready at", s)
-    begin, step, turn, evaluated = time.time(), 0, 0, False
+    begin, step, turn = time.time(), 0, 0
     while (fraction := (time.time() - begin) / args.seconds) < 1 and time.time() - common.START < args.deadline:
         w = walkers[args.sizes[turn % len(args.sizes)]]
         turn += 1
@@ -351,11 +351,11 @@ def main():
     save_file(lora.tensors(averaged()), f"{args.out}/few_steps.safetensors", metadata={"format": "pt"})
     lora.load(load_file(f"{args.out}/few_steps.safetensors"))
     for size in sizes:
-        judged("teacher", size, unipc(STEPS * WITHIN, True))
+        judged("teacher", size, unipc(STEPS * WITHIN))
         judged("student", size, walked(lora.factors))
     if args.baselines:
         for size in sizes:
-            judged("4 steps guided", size, unipc(STEPS, True))
+            judged("4 steps guided", size, unipc(STEPS))
             judged("second order", size, taught)
             judged("untrained", size, walked(None))
 
