@@ -39,12 +39,16 @@ export class LastingPipeline<T extends OpenPipeline = OpenPipeline> implements D
   /** Call this after a clip failed. If the GPU was lost, the pipeline is closed, and {@link open} makes a new one. */
   async recover(): Promise<void> {
     // A lost GPU cannot be used again.
-    if (!this.#current || await this.#current.gpu.recover()) return;
-    this.#current[Symbol.dispose]();
+    if (this.#current && !await this.#current.gpu.recover()) this.close();
+  }
+
+  /** Frees the open pipeline, as for another model. {@link open} makes a new one. */
+  close(): void {
+    this.#current?.[Symbol.dispose]();
     this.#current = undefined;
   }
 
   [Symbol.dispose](): void {
-    this.#current?.[Symbol.dispose]();
+    this.close();
   }
 }

@@ -13,7 +13,7 @@ export interface ModelVariant {
   readonly textEncoder?: string | undefined;
   /** A file of embeddings, which needs no text encoder. */
   readonly embeddings?: string | undefined;
-  /** What is added to the transformer's weights, with its strength. */
+  /** LoRAs of the transformer and of text encoders, with their strengths. */
   readonly loras?: readonly { readonly file: string; readonly strength: number }[] | undefined;
   /** The format of matrices on the GPU. Default: "auto". */
   readonly weightDtype?: WeightDtypeChoice | undefined;

@@ -7,7 +7,7 @@ import type { ByteSource, FileStore } from "./store.ts";
  * A folder of blobs, such as the files that are dropped on a page or chosen there. Only what is asked for is read.
  * A single dropped file is `blobFolder(new Map([[file.name, file]]), "dropped").file(file.name)`.
  *
- * @param blobs by path in the folder: `webkitRelativePath` without its first part
+ * @param blobs by path in the folder: of a file input, `webkitRelativePath` behind the folder's name
  * @param path names the folder in messages
  */
 export function blobFolder(blobs: ReadonlyMap<string, Blob>, path: string): FileStore {

@@ -68,7 +68,10 @@ Deno.test("a page's worker without Deno renders clips of a dropped model, and on
       const files = Object.entries(await filesIn(MODEL)).map(([name, bytes]) =>
         [name, new Blob([bytes as BlobPart])] as const
       );
-      send({ model: new Map(files) });
+      // The second takes the place of the first.
+      send({ model: new Map() });
+      assert("error" in (await make({})).end);
+      send({ model: new Map(files), largest: { width: 64, height: 64, frames: 9 } });
       const grid = [2, 2, 2] as const, identity = await modelIdentity(await openModelFolder(MODEL));
       for (const [attention, file, format] of [["vorta", "router", "mp4"], ["veda", "tiles", "gif"]] as const) {
         const { end, progress } = await make({ attention }, format);

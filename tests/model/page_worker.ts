@@ -8,6 +8,7 @@
 import { openGpu } from "../../gpu/mod.ts";
 import {
   blobFolder,
+  type ClipSize,
   encodeVideo,
   type FileFormat,
   type FileStore,
@@ -28,11 +29,22 @@ type Form = Readonly<Record<string, unknown>>;
 
 /** What the page sends. */
 export type Request =
-  /** Once: the files of a model by their paths in it, which are the `webkitRelativePath`s without their first part. */
-  | { readonly model: ReadonlyMap<string, Blob> }
+  /**
+   * A model, which takes the place of the one before: its files by their paths in it. A file input has them as
+   * `webkitRelativePath`, behind the folder's name; for dropped folders, walk `webkitGetAsEntry()`.
+   */
+  | {
+    readonly model: ReadonlyMap<string, Blob>;
+    /** Whether kernels are tried once to find the fastest, which takes up to a minute; and the card's memory in bytes. */
+    readonly gpu?: { readonly tune?: boolean; readonly memoryLimit?: number };
+    /** The largest clip that the page offers. Weights are placed for it. */
+    readonly largest?: ClipSize;
+  }
   /** The values of a form by the names of `requestOptions`, and the format of the file. */
   | { readonly form: Form; readonly format: FileFormat }
   | "cancel";
+
+type Dropped = Extract<Request, { readonly model: unknown }>;
 
 /** What the worker posts. */
 export type Answer =
@@ -49,12 +61,16 @@ const tuningStore = {
   set: (key: string, json: string) => void tuned.set(key, json),
 };
 
-let model: FileStore | undefined, job: AbortController | undefined;
+let model: FileStore | undefined, dropped: Partial<Dropped> = {}, job: AbortController | undefined;
 const lasting = new LastingPipeline(async (options) => {
   using cleanUp = new DisposableStack();
-  const gpu = await openGpu({ tuningStore });
+  const gpu = await openGpu({ tuningStore, ...dropped.gpu });
   cleanUp.defer(() => gpu.close());
-  const pipeline = await VideoPipeline.load(model!, { gpu, ...options });
+  const pipeline = await VideoPipeline.load(model!, {
+    gpu,
+    ...dropped.largest && { clips: [dropped.largest] },
+    ...options,
+  });
   cleanUp.defer(() => pipeline.close());
   const held = cleanUp.move();
   return { gpu, pipeline, [Symbol.dispose]: () => held.dispose() };
@@ -63,7 +79,10 @@ const lasting = new LastingPipeline(async (options) => {
 self.onmessage = ({ data }: MessageEvent<Request>) => {
   if (data === "cancel") job?.abort(new Error("cancelled"));
   else if ("form" in data) make(data.form, data.format);
-  else model = blobFolder(data.model, "dropped");
+  else {
+    [model, dropped] = [blobFolder(data.model, "dropped"), data];
+    lasting.close();
+  }
 };
 
 async function make(form: Form, format: FileFormat): Promise<void> {
