@@ -282,20 +282,25 @@ for (const [family, shape] of Object.entries(TIMED)) {
     const lent = gpu.memory.used;
     for (const make of [() => full(gpu, shape), () => vorta(gpu, shape, 1 / 3), () => veda(gpu, shape, 0.25)]) {
       using method = make();
-      const held = gpu.memory.used;
       let calls: number[] = [];
       const attend: typeof method.attend = method.attend && ((q, k, v, layer) => {
         calls.push(layer);
         return method.attend!(q, k, v, layer);
       });
-      transformer.layers(5, attend);
-      if (attend) assertEquals(calls, [0, 1, 2, 3, 4]);
-      calls = [];
-      await transformer.forward(attend);
-      if (attend) assertEquals(calls, [0, 1]);
-      transformer.outer();
-      await gpu.finish();
-      assertEquals(gpu.memory.used, held);
+      const round = async () => {
+        calls = [];
+        transformer.layers(5, attend);
+        if (attend) assertEquals(calls, [0, 1, 2, 3, 4]);
+        calls = [];
+        await transformer.forward(attend);
+        if (attend) assertEquals(calls, [0, 1]);
+        transformer.outer();
+        await gpu.finish();
+        return gpu.memory.used;
+      };
+      // Tensors that are kept take buffers of the pool, which may be a little larger the first time.
+      const held = await round();
+      assertEquals(await round(), held);
       assert(
         method.density > 0 && (method.density < 1) === (method.name !== "full"),
         `${method.name} ${method.density}`,
