@@ -1,5 +1,6 @@
 import type { SchedulerConfig } from "./config.ts";
-import type { Scheduler, Stepper, TensorOps } from "./scheduler.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { SingleStepper } from "./single_stepper.ts";
 import { flowShift, givenLevels, linspace, type Sigmas } from "./sigmas.ts";
 
 /**
@@ -16,7 +17,11 @@ export function createFlowMatchEuler(config: SchedulerConfig, steps: number, sig
     kind: "euler",
     timesteps: visited.slice(0, steps).map((sigma) => sigma * numTrainTimesteps),
     sigmas: visited,
-    start: (ops) => new EulerStepper(visited, ops),
+    start: (ops) =>
+      new SingleStepper(visited, ops, ({ sigma, next, velocity, sample }) => [
+        [1, sample],
+        [next - sigma, velocity],
+      ]),
   };
 }
 
@@ -31,20 +36,4 @@ function ownLevels({ numTrainTimesteps, flowShift: shift }: SchedulerConfig, ste
 export function flowShiftInFloat32(sigma: number, shift: number): number {
   const { fround } = Math, given = fround(sigma);
   return fround(fround(fround(shift) * given) / fround(1 + fround(fround(shift - 1) * given)));
-}
-
-class EulerStepper<T> implements Stepper<T> {
-  #index = 0;
-
-  constructor(private readonly sigmas: Float32Array, private readonly ops: TensorOps<T>) {}
-
-  step(velocity: T, sample: T): T {
-    const sigma = this.sigmas[this.#index]!, next = this.sigmas[this.#index + 1];
-    if (next === undefined) throw new RangeError(`all ${this.#index} steps have been taken`);
-    this.#index++;
-    const stepped = this.ops.combine([[1, sample], [next - sigma, velocity]]);
-    this.ops.release(velocity);
-    this.ops.release(sample);
-    return stepped;
-  }
 }

@@ -7,7 +7,8 @@
  */
 import type { SchedulerConfig } from "./config.ts";
 import { flowShiftInFloat32 } from "./flow_match_euler.ts";
-import type { Scheduler, Stepper, TensorOps } from "./scheduler.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { SingleStepper } from "./single_stepper.ts";
 import { givenLevels, SIGMA_GRIDS, type Sigmas } from "./sigmas.ts";
 
 /** Makes the scheduler for `steps` steps. A list of sigmas is shifted, too. */
@@ -19,7 +20,16 @@ export function createLcm(config: SchedulerConfig, steps: number, sigmas: Sigmas
     kind: "lcm",
     timesteps: visited.slice(0, steps).map((sigma) => sigma * trained),
     sigmas: visited,
-    start: (ops) => new LcmStepper(visited, ops),
+    start: (ops) =>
+      new SingleStepper(visited, ops, ({ sigma, next, velocity, sample }) => {
+        const clean = 1 - next;
+        // x₀ = x − σ·v, and then (1 − σ′)·x₀ + σ′·noise.
+        return [
+          [clean, sample],
+          [-clean * sigma, velocity],
+          ...next > 0 ? [[next, ops.noise()] as const] : [],
+        ];
+      }),
   };
 }
 
@@ -27,26 +37,4 @@ export function createLcm(config: SchedulerConfig, steps: number, sigmas: Sigmas
 export function createDmd(config: SchedulerConfig, steps: number, sigmas: Sigmas): Scheduler {
   const scheduler = createLcm(config, steps, sigmas);
   return { ...scheduler, kind: "dmd", timesteps: scheduler.timesteps.map(Math.round) };
-}
-
-class LcmStepper<T> implements Stepper<T> {
-  #index = 0;
-
-  constructor(private readonly sigmas: Float32Array, private readonly ops: TensorOps<T>) {}
-
-  step(velocity: T, sample: T): T {
-    const sigma = this.sigmas[this.#index]!, next = this.sigmas[this.#index + 1];
-    if (next === undefined) throw new RangeError(`all ${this.#index} steps have been taken`);
-    this.#index++;
-    const { ops } = this, clean = 1 - next;
-    // x₀ = x − σ·v, and then (1 − σ′)·x₀ + σ′·noise.
-    const noise = next > 0 ? ops.noise() : undefined;
-    const stepped = ops.combine([
-      [clean, sample],
-      [-clean * sigma, velocity],
-      ...noise === undefined ? [] : [[next, noise] as const],
-    ]);
-    for (const used of [velocity, sample, ...noise === undefined ? [] : [noise]]) ops.release(used);
-    return stepped;
-  }
 }
