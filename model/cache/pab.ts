@@ -10,13 +10,16 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { perPass, type Slot } from "./pass_state.ts";
 import type { AttentionModule, StepCache } from "./step_cache.ts";
 
-/** Settings of PAB. */
+/** The default settings: as VORTA combines PAB. Its number for attention to the text is not known; 6 is ours. */
+export const PAB_DEFAULTS = { self: 2, cross: 6, between: [100, 800] } as const;
+
+/** Settings of PAB. All defaults are in {@link PAB_DEFAULTS}. */
 export interface PabOptions {
-  /** Self-attention is computed at every step whose index is a multiple of this. Default: 2 */
+  /** Self-attention is computed at every step whose index is a multiple of this. */
   readonly self?: number | undefined;
-  /** The same of attention to the text, in families that have it apart. Default: 6 */
+  /** The same of attention to the text, in families that have it apart. */
   readonly cross?: number | undefined;
-  /** Outputs are used again only at timesteps between these two. Default: 100 and 800 */
+  /** Outputs are used again only at timesteps between these two. */
   readonly between?: readonly [low: number, high: number] | undefined;
 }
 
@@ -25,7 +28,8 @@ export interface PabOptions {
  * outside a range of timesteps. Elsewhere the last one is used again. Each pass counts its own steps; diffusers' hook
  * counts calls, and so mixes the passes of guidance. Where operands are in f16, kept outputs are, too.
  */
-export function pyramidAttentionBroadcast({ self = 2, cross = 6, between = [100, 800] }: PabOptions = {}): StepCache {
+export function pyramidAttentionBroadcast(options: PabOptions = {}): StepCache {
+  const { self = PAB_DEFAULTS.self, cross = PAB_DEFAULTS.cross, between = PAB_DEFAULTS.between } = options;
   const every = { self, cross };
   return {
     tensors: ({ layers, crossAttention }, f16) => {

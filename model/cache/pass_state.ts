@@ -3,6 +3,8 @@
  *
  * @module
  */
+import type { Gpu } from "../../gpu/gpu.ts";
+import { combine } from "../../gpu/ops/combine.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { PassName } from "../guidance.ts";
@@ -36,6 +38,38 @@ export class Slot {
   clear(): void {
     if (this.#tensor) this.owner.free(this.#tensor);
     this.#tensor = undefined;
+  }
+}
+
+/** What blocks added to their input in the last step that ran them. */
+export class AddedByBlocks {
+  readonly #input: Slot;
+  readonly #added: Slot;
+
+  constructor(private readonly gpu: Gpu, slot: () => Slot) {
+    [this.#input, this.#added] = [slot(), slot()];
+  }
+
+  /** Whether the blocks were run. */
+  get isKnown(): boolean {
+    return this.#added.tensor !== undefined;
+  }
+
+  /** The result of the blocks if they add the same again: a new tensor. */
+  again(x: Tensor): Tensor {
+    return this.gpu.scope(() => combine(this.gpu, [[1, x], [1, this.#added.tensor!]]));
+  }
+
+  /** Takes the input of blocks over that are about to run. */
+  begin(x: Tensor): void {
+    this.#added.clear();
+    this.#input.set(x);
+  }
+
+  /** Is shown the output of the blocks. */
+  end(x: Tensor): void {
+    this.#added.set(this.gpu.scope(() => combine(this.gpu, [[1, x], [-1, this.#input.tensor!]])));
+    this.#input.clear();
   }
 }
 

@@ -6,7 +6,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { combine } from "../../gpu/ops/combine.ts";
 import { meanDistance } from "../../gpu/ops/mean_distance.ts";
-import { perPass } from "./pass_state.ts";
+import { AddedByBlocks, perPass } from "./pass_state.ts";
 import type { CacheTask, StepCache } from "./step_cache.ts";
 
 /** Settings of TeaCache. */
@@ -40,7 +40,7 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
     prepare: (task) => {
       const { gpu, timesteps, model } = task, last = timesteps.length - 1, { powers, limit } = numbers(model);
       return Promise.resolve(perPass(task, (slot) => {
-        const input = slot(), before = slot(), added = slot();
+        const before = slot(), blocks = new AddedByBlocks(gpu, slot);
         let sum = 0;
         return (step) => ({
           remaining: async ({ layer, x, keep, modulatedInput }) => {
@@ -49,21 +49,17 @@ export function teaCache({ threshold, coefficients }: TeaOptions = {}): StepCach
               if (!modulated) throw new TilereelError(`TeaCache is not possible with models of ${model.family.name}`);
               const previous = before.tensor;
               let skips = false;
-              if (step > 0 && step < last && previous && added.tensor) {
+              if (step > 0 && step < last && previous && blocks.isKnown) {
                 const { difference, magnitude } = await meanDistance(gpu, modulated, previous);
                 sum += powers.reduce((value, power) => value * (difference / magnitude) + power, 0);
                 skips = sum < limit;
               }
               before.set(gpu.scope(() => combine(gpu, [[1, modulated]])));
-              if (skips) return gpu.scope(() => combine(gpu, [[1, x], [1, added.tensor!]]));
+              if (skips) return blocks.again(x);
               sum = 0;
-              added.clear();
-              input.set(keep());
+              blocks.begin(keep());
             }
-            if (layer === model.shape.layers) {
-              added.set(gpu.scope(() => combine(gpu, [[1, x], [-1, input.tensor!]])));
-              input.clear();
-            }
+            if (layer === model.shape.layers) blocks.end(x);
             return undefined;
           },
         });
