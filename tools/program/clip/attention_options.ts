@@ -14,6 +14,7 @@ import { ownFile } from "../../../model/own_files.ts";
 import { isTorchZip } from "../../../model/checkpoint/torch_zip.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
 import { choice, inGroup, number, ofClip, ofOption, type OptionValues, path } from "../options.ts";
+import { refuseStray } from "./stray_option.ts";
 import { readyVeda, VEDA_KEYS, vedaOptions } from "./veda_options.ts";
 import { sizesRecord, sizesText, vortaOptions, vortaSettings } from "./vorta_options.ts";
 
@@ -110,17 +111,10 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
   const distilled = isChosen(values) ? undefined : await distilledIn(model), usual = distilledAttention(distilled);
   const kind = usual ? "vsa" : attentionKind(values);
   const both = kind === "vorta" && values["full-branch"] === "veda";
-  const takes = both ? [...TAKES.vorta!, ...VEDA_KEYS] : TAKES[kind]!;
-  const stray = (Object.keys(attentionOptions) as (keyof AttentionValues)[])
-    .find((key) => key !== "attention" && values[key] !== undefined && !takes.includes(key));
-  if (stray !== undefined) {
-    const kinds = Object.keys(TAKES).filter((kind) => TAKES[kind]!.includes(stray));
-    throw new TilereelError(
-      `--${stray} has no effect with --attention ${kind}: leave it out, or use --attention ${kinds.join(" or ")}` +
-        (kind === "vorta" ? " (or --full-branch veda)" : ""),
-      { option: stray },
-    );
-  }
+  refuseStray({ option: "attention", table: attentionOptions, takes: TAKES }, values, kind, {
+    ...both && { taken: [...TAKES.vorta!, ...VEDA_KEYS] },
+    ...kind === "vorta" && { more: " (or --full-branch veda)" },
+  });
   if (kind === "full") return { kind, method: fullAttention, settings: () => ({}) };
   if (kind === "vsa") {
     const { sparsity = distilled?.sparsity ?? DEFAULT_SPARSITY } = values;
@@ -142,7 +136,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       kind,
       method: singleBranch(kind, settings),
       settings: (grid) =>
-        Object.fromEntries(Object.entries(sizes(grid)).filter(([key]) => takes.includes(key as never))),
+        Object.fromEntries(Object.entries(sizes(grid)).filter(([key]) => TAKES[kind]!.includes(key as never))),
     };
   }
   if (!file || !loaded) {

@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { TilereelError } from "../../../gpu/common/errors.ts";
 import { easyCache } from "../../../model/cache/easy.ts";
-import { firstBlockCache } from "../../../model/cache/first_block.ts";
-import { pyramidAttentionBroadcast } from "../../../model/cache/pab.ts";
+import { DEFAULT_THRESHOLD, firstBlockCache } from "../../../model/cache/first_block.ts";
+import { PAB_DEFAULTS, pyramidAttentionBroadcast } from "../../../model/cache/pab.ts";
 import type { StepCache } from "../../../model/cache/step_cache.ts";
 import { teaCache } from "../../../model/cache/tea.ts";
 import { choice, inGroup, integer, notation, number, ofClip, type OptionValues } from "../options.ts";
+import { refuseStray } from "./stray_option.ts";
 
 /** The table of cache options. */
 export const cacheOptions = ofClip(inGroup("Cache", {
@@ -26,7 +26,7 @@ export const cacheOptions = ofClip(inGroup("Cache", {
       "For first-block, tea and easy: the change up to which a step is skipped. Higher is faster and further from " +
       "the clip without a cache.",
     elsewhere: ["teacache-thresh", "residual-diff-threshold", "cache-thresh"],
-    default: "0.05 for first-block; for tea and easy, what their authors use for the model",
+    default: `${DEFAULT_THRESHOLD} for first-block; for tea and easy, what their authors use for the model`,
     above: 0,
   }),
   "cache-first": integer({
@@ -51,14 +51,14 @@ export const cacheOptions = ofClip(inGroup("Cache", {
   "pab-self": integer({
     help: "For pab: self-attention is computed at every N-th step. 1: at all steps.",
     elsewhere: ["spatial-attention-block-skip-range"],
-    default: 2,
+    default: PAB_DEFAULTS.self,
     min: 1,
   }),
   "pab-cross": integer({
     help: "For pab: attention to the text is computed at every N-th step, where a model has it apart from " +
       "self-attention. 1: at all steps.",
     elsewhere: ["cross-attention-block-skip-range"],
-    default: 6,
+    default: PAB_DEFAULTS.cross,
     min: 1,
   }),
   "pab-between": notation<readonly [number, number]>(
@@ -66,7 +66,7 @@ export const cacheOptions = ofClip(inGroup("Cache", {
       value: "LOW-HIGH",
       help: "For pab: attention is used again only between these two timesteps; 1000 is pure noise.",
       elsewhere: ["spatial-attention-timestep-skip-range"],
-      default: "100-800",
+      default: PAB_DEFAULTS.between.join("-"),
     },
     "two timesteps as in 100-800",
     (text) => {
@@ -110,23 +110,19 @@ export interface ReadyCache {
  */
 export function readyCache(values: CacheValues): ReadyCache {
   const { cache: kind = "none" } = values;
-  const keys = Object.keys(cacheOptions) as (keyof CacheValues)[];
-  const stray = keys.find((key) => key !== "cache" && values[key] !== undefined && !TAKES[kind].includes(key));
-  if (stray !== undefined) {
-    const kinds = Object.entries(TAKES).flatMap(([kind, takes]) => takes.includes(stray) ? [kind] : []);
-    throw new TilereelError(
-      `--${stray} has no effect with --cache ${kind}: leave it out, or use --cache ${kinds.join(" or ")}`,
-      { option: stray },
-    );
-  }
+  refuseStray({ option: "cache", table: cacheOptions, takes: TAKES }, values, kind);
   const { "cache-threshold": threshold, "cache-first": first, "tea-coefficients": coefficients } = values;
-  const { "pab-self": self = 2, "pab-cross": cross = 6, "pab-between": between = [100, 800] } = values;
+  const { "pab-self": self = PAB_DEFAULTS.self, "pab-cross": cross = PAB_DEFAULTS.cross } = values;
+  const { "pab-between": between = PAB_DEFAULTS.between } = values;
   const own = threshold !== undefined && { cacheThreshold: threshold };
   switch (kind) {
     case "none":
       return { cache: undefined, record: {} };
     case "first-block":
-      return { cache: firstBlockCache({ threshold }), record: { cache: kind, cacheThreshold: threshold ?? 0.05 } };
+      return {
+        cache: firstBlockCache({ threshold }),
+        record: { cache: kind, cacheThreshold: threshold ?? DEFAULT_THRESHOLD },
+      };
     case "tea":
       return {
         cache: teaCache({ threshold, coefficients }),
