@@ -9,6 +9,7 @@ import { classifierFreeGuidance, embeddedGuidance } from "../guidance.ts";
 import { LLAMA_WEIGHTS } from "../llama/block.ts";
 import { TextPromptEncoder } from "../prompt_encoder.ts";
 import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
+import { checkLatentChannels, latentShapeOf } from "../vae/latents.ts";
 import type { ClipSize } from "../video_size.ts";
 import { type TransformerConfig, transformerConfig } from "./config.ts";
 import { hunyuanEncoders } from "./prompt.ts";
@@ -89,10 +90,7 @@ const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
 /** An opened model of HunyuanVideo, which takes the files over. */
 export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, vae }: HunyuanFiles): FamilyModel {
   const { dim, ffnDim, textDim, pooledDim, guidanceEmbeds } = config, { textTokens } = folder.generation;
-  const { zDim, spatialScale, temporalScale } = vaeConfig;
-  const latentShape = (
-    { width, height, frames }: ClipSize,
-  ) => [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+  const latentShape = (clip: ClipSize) => latentShapeOf(vaeConfig, clip);
   const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), config.patchSize), kept: textTokens });
   return {
     family: HUNYUAN,
@@ -118,15 +116,10 @@ export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, va
 }
 
 /** The transformer must take the autoencoder's latents, and every accepted size must divide into its patches. */
-function checkLatents(path: string, transformer: TransformerConfig, { zDim, spatialScale }: VaeConfig): void {
-  const { inChannels, outChannels, patchSize } = transformer, [frames, ...sides] = patchSize;
-  if (inChannels !== zDim || outChannels !== zDim) {
-    throw new TilereelError(
-      `${path}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
-        `they belong to different models, or to one that does not make video from text alone`,
-    );
-  }
-  if (frames !== 1 || sides.some((side) => HUNYUAN.multiples.side % (side * spatialScale) !== 0)) {
+function checkLatents(path: string, transformer: TransformerConfig, vae: VaeConfig): void {
+  checkLatentChannels(path, transformer, vae);
+  const { patchSize } = transformer, [frames, ...sides] = patchSize;
+  if (frames !== 1 || sides.some((side) => HUNYUAN.multiples.side % (side * vae.spatialScale) !== 0)) {
     throw new TilereelError(
       `${path}: patches of ${JSON.stringify(patchSize)} latents are not supported; HunyuanVideo has [1,2,2]`,
     );

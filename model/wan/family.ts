@@ -12,6 +12,7 @@ import { distilledScheduler, readSchedulerConfig, type SchedulerConfig } from ".
 import { PRESETS } from "../schedulers/presets.ts";
 import { UMT5_WEIGHTS } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
+import { checkLatentChannels, latentShapeOf } from "../vae/latents.ts";
 import type { ClipSize } from "../video_size.ts";
 import { type TransformerConfig, transformerConfig } from "./config.ts";
 import { cleanPrompt } from "./prompt.ts";
@@ -102,10 +103,7 @@ const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
 
 /** An opened model of Wan 2.1, which takes the files over. */
 export function wanModel({ folder, scheduler, config, weights, vaeConfig, vae }: WanFiles): FamilyModel {
-  const { textDim } = config, { spatialScale, temporalScale, zDim } = vaeConfig;
-  const latentShape = (
-    { width, height, frames }: ClipSize,
-  ) => [1, zDim, (frames - 1) / temporalScale + 1, height / spatialScale, width / spatialScale];
+  const { textDim } = config, latentShape = (clip: ClipSize) => latentShapeOf(vaeConfig, clip);
   const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), config.patchSize), kept: 0 });
   return {
     family: WAN,
@@ -137,14 +135,8 @@ export function wanModel({ folder, scheduler, config, weights, vaeConfig, vae }:
 
 /** The transformer must match the VAE, and every accepted size must divide into its patches. */
 function checkLatents(dir: string, transformer: TransformerConfig, vae: VaeConfig): void {
-  const { inChannels, outChannels, patchSize: [patchFrames, ...patch] } = transformer;
-  const { zDim, spatialScale, temporalScale } = vae;
-  if (inChannels !== zDim || outChannels !== zDim) {
-    throw new TilereelError(
-      `${dir}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
-        `they belong to different models, or to one that does not make video from text alone`,
-    );
-  }
+  checkLatentChannels(dir, transformer, vae);
+  const { patchSize: [patchFrames, ...patch] } = transformer, { spatialScale, temporalScale } = vae;
   const { side, frames } = WAN.multiples, cuts = patch.map((length) => length * spatialScale);
   if (patchFrames !== 1 || frames % temporalScale !== 0 || cuts.some((cut) => side % cut !== 0)) {
     throw new TilereelError(
