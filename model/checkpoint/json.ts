@@ -93,6 +93,13 @@ export class Config {
     return this.#typed(key, absent, isInteger(min), `a whole number of at least ${min}`);
   }
 
+  /** A length that four divides, as kernels read the inner axis of a matrix product four elements at a time. */
+  lengthOfFours(key: string, absent: number): number {
+    const length = this.integer(key, absent);
+    if (length % 4 !== 0) throw this.unsupported(key, [4 * Math.ceil(length / 4)]);
+    return length;
+  }
+
   number(key: string, absent: number, { min = -Infinity, positive = false }: NumberRange = {}): number {
     const inRange = (value: unknown): value is number =>
       typeof value === "number" && Number.isFinite(value) && value >= min && (!positive || value > 0);

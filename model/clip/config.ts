@@ -28,11 +28,8 @@ export async function readClipTextConfig(file: string | StoredFile): Promise<Cli
   const config = await readPartConfig(file);
   config.require("model_type", ["clip_text_model"], "clip_text_model");
   config.require("hidden_act", ["quick_gelu"], "quick_gelu");
-  const dim = config.integer("hidden_size", 512), ffnDim = config.integer("intermediate_size", 2048);
+  const dim = config.lengthOfFours("hidden_size", 512), ffnDim = config.lengthOfFours("intermediate_size", 2048);
   const heads = config.integer("num_attention_heads", 8), endToken = config.integer("eos_token_id", 49407, 0);
-  // All matrices are read four numbers at a time.
-  if (dim % 4 !== 0) throw config.unsupported("hidden_size", [4 * Math.ceil(dim / 4)]);
-  if (ffnDim % 4 !== 0) throw config.unsupported("intermediate_size", [4 * Math.ceil(ffnDim / 4)]);
   if (dim % heads !== 0 || dim / heads > 128) throw config.unsupported("num_attention_heads", [dim / 64]);
   return {
     ...{ dim, ffnDim, heads, endToken: endToken === UNKNOWN_END_TOKEN ? undefined : endToken },

@@ -53,12 +53,10 @@ export function transformerConfig(config: Config): TransformerConfig {
   if (ropeDims.reduce((a, b) => a + b) !== headDim || ropeDims.some((dims) => dims % 2 !== 0)) {
     throw config.unsupported("rope_axes_dim", [[headDim / 8, headDim * 7 / 16, headDim * 7 / 16]]);
   }
-  const textDim = config.integer("text_embed_dim", 4096), pooledDim = config.integer("pooled_projection_dim", 768);
+  const textDim = config.lengthOfFours("text_embed_dim", 4096);
+  const pooledDim = config.lengthOfFours("pooled_projection_dim", 768);
   const ffnDim = Math.floor(dim * config.number("mlp_ratio", 4, { positive: true }));
-  // Kernels read the inner axis of a matrix product four elements at a time.
-  for (const [key, length] of Object.entries({ text_embed_dim: textDim, pooled_projection_dim: pooledDim })) {
-    if (length % 4 !== 0) throw config.unsupported(key, [4 * Math.ceil(length / 4)]);
-  }
+  // See `lengthOfFours`.
   if (ffnDim % 4 !== 0) throw config.unsupported("mlp_ratio", [4]);
   if (inChannels * patchSize.reduce((a, b) => a * b) % 4 !== 0) throw config.unsupported("patch_size", [2]);
   const dualLayers = config.integer("num_layers", 20), singleLayers = config.integer("num_single_layers", 40);

@@ -36,18 +36,15 @@ export async function readLlamaConfig(file: string | StoredFile): Promise<LlamaC
     : Config.under("rope_parameters", config.value("rope_parameters"), config.path);
   rope.require("rope_type", ["default"], "default");
 
-  const dim = config.integer("hidden_size", 4096), heads = config.integer("num_attention_heads", 32);
+  const dim = config.lengthOfFours("hidden_size", 4096), heads = config.integer("num_attention_heads", 32);
   const keyHeads = config.isNull("num_key_value_heads") ? heads : config.integer("num_key_value_heads", heads);
   if (heads % keyHeads !== 0) throw config.unsupported("num_key_value_heads", [heads]);
   const headDim = config.isNull("head_dim") ? dim / heads : config.integer("head_dim", dim / heads);
   if (![16, 32, 64, 128].includes(headDim)) throw config.unsupported("head_dim", [16, 32, 64, 128]);
-  const ffnDim = config.integer("intermediate_size", 11008);
-  // All matrices are read four numbers at a time.
-  if (dim % 4 !== 0) throw config.unsupported("hidden_size", [4 * Math.ceil(dim / 4)]);
-  if (ffnDim % 4 !== 0) throw config.unsupported("intermediate_size", [4 * Math.ceil(ffnDim / 4)]);
   return {
     vocabSize: config.integer("vocab_size", 32000),
-    ...{ dim, ffnDim, heads, keyHeads, headDim },
+    ...{ dim, heads, keyHeads, headDim },
+    ffnDim: config.lengthOfFours("intermediate_size", 11008),
     layers: config.integer("num_hidden_layers", 32),
     theta: rope.number("rope_theta", 10000, { positive: true }),
     eps: config.number("rms_norm_eps", 1e-6, { positive: true }),

@@ -27,12 +27,9 @@ export async function readUmt5Config(file: string | StoredFile): Promise<Umt5Con
   config.require("model_type", ["umt5"], undefined);
   config.require("feed_forward_proj", ["gated-gelu"], "gated-gelu");
   config.require("dense_act_fn", ["gelu_new"], "gelu_new");
-  // What the attention kernels are written for; all matrices are read four numbers at a time.
+  // What the attention kernels are written for.
   config.require("d_kv", [16, 32, 64, 128], 64);
-  for (const [key, absent] of [["d_model", 512], ["d_ff", 1024]] as const) {
-    const dim = config.integer(key, absent);
-    if (dim % 4 !== 0) throw config.unsupported(key, [4 * Math.ceil(dim / 4)]);
-  }
+  const dModel = config.lengthOfFours("d_model", 512), dFf = config.lengthOfFours("d_ff", 1024);
 
   const relativeBuckets = config.integer("relative_attention_num_buckets", 32, 4);
   if (relativeBuckets % 4 !== 0) throw config.unsupported("relative_attention_num_buckets", [32]);
@@ -41,9 +38,8 @@ export async function readUmt5Config(file: string | StoredFile): Promise<Umt5Con
   if (relativeMaxDistance <= relativeBuckets / 4) throw config.unsupported("relative_attention_max_distance", [128]);
   return {
     vocabSize: config.integer("vocab_size", 250112),
-    dModel: config.integer("d_model", 512),
+    ...{ dModel, dFf },
     dKv: config.integer("d_kv", 64),
-    dFf: config.integer("d_ff", 1024),
     layers: config.integer("num_layers", 8),
     heads: config.integer("num_heads", 6),
     relativeBuckets,

@@ -86,12 +86,7 @@ export function transformerConfig(config: Config): TransformerConfig {
   const headDim = config.integer("attention_head_dim", 128);
   const inChannels = config.integer("in_channels", 16);
   const patchSize = config.integers("patch_size", [1, 2, 2], 3) as [number, number, number];
-  // Kernels read the inner axis of a matrix product four elements at a time.
-  const ofFours = (key: string, absent: number) => {
-    const dim = config.integer(key, absent);
-    if (dim % 4 !== 0) throw config.unsupported(key, [4 * Math.ceil(dim / 4)]);
-    return dim;
-  };
+  // See `lengthOfFours`.
   if (inChannels * patchSize.reduce((a, b) => a * b) % 4 !== 0) throw config.unsupported("patch_size", [[1, 2, 2]]);
   return {
     patchSize,
@@ -100,9 +95,9 @@ export function transformerConfig(config: Config): TransformerConfig {
     dim: heads * headDim,
     inChannels,
     outChannels: config.isNull("out_channels") ? inChannels : config.integer("out_channels", inChannels),
-    textDim: ofFours("text_dim", 4096),
-    freqDim: ofFours("freq_dim", 256),
-    ffnDim: ofFours("ffn_dim", 13824),
+    textDim: config.lengthOfFours("text_dim", 4096),
+    freqDim: config.lengthOfFours("freq_dim", 256),
+    ffnDim: config.lengthOfFours("ffn_dim", 13824),
     layers: config.integer("num_layers", 40),
     crossAttention: true,
     crossAttnNorm: config.boolean("cross_attn_norm", true),
