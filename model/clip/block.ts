@@ -5,6 +5,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { layoutNames, sameNames } from "../checkpoint/layout_names.ts";
 import type { PartWeights } from "../family.ts";
 import { Linear } from "../layers/linear.ts";
+import { loadNorm, type Norm } from "../layers/norm.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { ClipTextConfig } from "./config.ts";
 
@@ -18,12 +19,6 @@ export interface ClipTextBlock {
   readonly feedForwardNorm: Norm;
   readonly up: Linear;
   readonly down: Linear;
-}
-
-/** [dim] each */
-interface Norm {
-  readonly weight: Tensor;
-  readonly bias: Tensor;
 }
 
 const BLOCK = /^encoder\.layers\.\d+\./;
@@ -67,14 +62,6 @@ export async function loadClipTextBlock(weights: Weights, { dim, ffnDim }: ClipT
     feedForwardNorm: await loadNorm(weights, "layer_norm2", dim),
     up: await Linear.load(weights, "mlp.fc1", ffnDim, dim),
     down: await Linear.load(weights, "mlp.fc2", dim, ffnDim),
-  };
-}
-
-/** Uploads the weight and the bias of a norm, [dim] each. */
-export async function loadNorm(weights: Weights, name: string, dim: number): Promise<Norm> {
-  return {
-    weight: await weights.vector(`${name}.weight`, [dim]),
-    bias: await weights.vector(`${name}.bias`, [dim]),
   };
 }
 

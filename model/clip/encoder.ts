@@ -10,9 +10,10 @@ import { openPart } from "../checkpoint/open_part.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
+import { loadNorm } from "../layers/norm.ts";
 import { checkTextDim, type TextEncodeOptions, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
 import type { WeightOptions } from "../weights/weight_options.ts";
-import { CLIP_TEXT_WEIGHTS, FINAL_NORM, loadClipTextBlock, loadNorm, POSITIONS, runClipTextBlock } from "./block.ts";
+import { CLIP_TEXT_WEIGHTS, FINAL_NORM, loadClipTextBlock, POSITIONS, runClipTextBlock } from "./block.ts";
 import { type ClipTextConfig, readClipTextConfig } from "./config.ts";
 
 /**

@@ -6,6 +6,7 @@ import { layerNorm } from "../../gpu/ops/layer_norm.ts";
 import { sumRows } from "../../gpu/ops/sum_rows.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear } from "../layers/linear.ts";
+import { loadNorm, type Norm } from "../layers/norm.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { TransformerConfig } from "./config.ts";
 import { Embedder } from "./embeddings.ts";
@@ -13,11 +14,6 @@ import { AdaptiveVectors, EPS } from "./streams.ts";
 
 /** The width of the refiner's feed-forwards, as a factor. `config.json` has that of the transformer's blocks alone. */
 const FFN_RATIO = 4;
-
-interface Norm {
-  readonly weight: Tensor;
-  readonly bias: Tensor;
-}
 
 interface RefinerBlock {
   readonly norm1: Norm;
@@ -93,18 +89,14 @@ export class TokenRefiner {
 }
 
 async function loadBlock(weights: Weights, dim: number): Promise<RefinerBlock> {
-  const norm = async (name: string): Promise<Norm> => ({
-    weight: await weights.vector(`${name}.weight`, [dim]),
-    bias: await weights.vector(`${name}.bias`, [dim]),
-  });
   const square = (name: string) => Linear.load(weights, name, dim, dim);
   return {
-    norm1: await norm("norm1"),
+    norm1: await loadNorm(weights, "norm1", dim),
     toQ: await square("attn.to_q"),
     toK: await square("attn.to_k"),
     toV: await square("attn.to_v"),
     toOut: await square("attn.to_out.0"),
-    norm2: await norm("norm2"),
+    norm2: await loadNorm(weights, "norm2", dim),
     up: await Linear.load(weights, "ff.net.0.proj", FFN_RATIO * dim, dim),
     down: await Linear.load(weights, "ff.net.2", dim, FFN_RATIO * dim),
     gates: await AdaptiveVectors.load(weights, "norm_out.linear", 2, dim),

@@ -9,6 +9,7 @@ import type { SelfAttention } from "../attention/method.ts";
 import { cachedAttention } from "../cache/cached_attention.ts";
 import type { CacheHooks } from "../cache/step_cache.ts";
 import { Linear } from "../layers/linear.ts";
+import { loadNorm, type Norm } from "../layers/norm.ts";
 import type { Weights } from "../weights/weights.ts";
 import { attend, type AttentionWeights, loadAttention, project } from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
@@ -19,7 +20,7 @@ export interface BlockWeights extends FeedForwardWeights {
   readonly selfAttention: AttentionWeights;
   readonly crossAttention: AttentionWeights;
   /** Of the norm before cross-attention, where the model has one. */
-  readonly crossNorm: { readonly weight: Tensor; readonly bias: Tensor } | undefined;
+  readonly crossNorm: Norm | undefined;
   /** [1, 6, dim]: shift, scale and gate of self-attention, then of the feed-forward */
   readonly scaleShiftTable: Tensor;
 }
@@ -30,9 +31,7 @@ export async function loadBlock(weights: Weights, config: TransformerConfig): Pr
   return {
     selfAttention: await loadAttention(weights.scope("attn1."), dim, config.gated),
     crossAttention: await loadAttention(weights.scope("attn2."), dim),
-    crossNorm: config.crossAttnNorm
-      ? { weight: await weights.vector("norm2.weight", [dim]), bias: await weights.vector("norm2.bias", [dim]) }
-      : undefined,
+    crossNorm: config.crossAttnNorm ? await loadNorm(weights, "norm2", dim) : undefined,
     up: await Linear.load(weights, "ffn.net.0.proj", ffnDim, dim),
     down: await Linear.load(weights, "ffn.net.2", dim, ffnDim),
     scaleShiftTable: await weights.vector("scale_shift_table", [1, 6, dim]),
