@@ -9,6 +9,12 @@ export interface ModulationVector {
   readonly index: number;
 }
 
+/** The rows of a tensor [..., dim] as gates of as many rows: each row is then a batch item, so that its gate is its own. */
+export function rowGates(x: Tensor): ModulationVector {
+  const dim = x.dim(-1);
+  return { tensor: x.reshape([x.size / dim, 1, dim]), index: 0 };
+}
+
 const KERNEL = perElement({
   name: "modulation",
   buffers: { table: read("f32"), embedding: read("f32"), y: write("f32") },

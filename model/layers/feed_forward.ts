@@ -3,7 +3,7 @@ import { activationSlope } from "../../gpu/ops/activation.ts";
 import type { Activation } from "../../gpu/kernels/gemm/epilogue.ts";
 import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import { gated } from "../../gpu/ops/gated.ts";
-import type { ModulationVector } from "../../gpu/ops/modulation.ts";
+import { type ModulationVector, rowGates } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
 import type { Linear } from "./linear.ts";
 
@@ -82,9 +82,7 @@ function backward(
 ): void {
   gpu.scope(() => {
     const slope = gpu.scope(() => activationSlope(gpu, w.up.apply(gpu, x), w.activation));
-    // Each row is treated as a batch item of its own, so that its slopes act as its gate.
-    const rows = { tensor: slope.reshape([x.size / x.dim(-1), 1, slope.dim(-1)]), index: 0 };
-    const widened = w.down.backward(gpu, gated(gpu, dy, gate), { gate: rows });
+    const widened = w.down.backward(gpu, gated(gpu, dy, gate), { gate: rowGates(slope) });
     w.up.backward(gpu, widened, { into: dx });
   });
 }

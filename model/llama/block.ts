@@ -1,5 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { causalAttention } from "../../gpu/ops/causal_attention.ts";
+import { rowGates } from "../../gpu/ops/modulation.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { rotateHalves } from "../../gpu/ops/rotate_halves.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -86,7 +87,7 @@ export interface LlamaSequence {
  * @returns the same shape
  */
 export function runLlamaBlock(gpu: Gpu, block: LlamaBlock, config: LlamaConfig, x: Tensor, of: LlamaSequence): Tensor {
-  const { heads, keyHeads, eps, ffnDim } = config;
+  const { heads, keyHeads, eps } = config;
   return gpu.scope(() => {
     const attended = gpu.scope(() => {
       const normed = block.q.share(gpu, rmsNorm(gpu, x, block.attentionNorm, eps));
@@ -102,10 +103,7 @@ export function runLlamaBlock(gpu: Gpu, block: LlamaBlock, config: LlamaConfig, 
     });
     const normed = block.gate.share(gpu, rmsNorm(gpu, attended, block.feedForwardNorm, eps));
     const gate = block.gate.apply(gpu, normed, { activation: "silu" });
-    // Each row is a batch item of its own here, so that its gate is its own too.
-    const hidden = block.up.applyInto(gpu, normed, block.down, {
-      gate: { tensor: gate.reshape([gate.size / ffnDim, 1, ffnDim]), index: 0 },
-    });
+    const hidden = block.up.applyInto(gpu, normed, block.down, { gate: rowGates(gate) });
     return block.down.apply(gpu, hidden, { residual: attended });
   });
 }

@@ -1,5 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
+import { rowGates } from "../../gpu/ops/modulation.ts";
 import { relativePositionBias } from "../../gpu/ops/relative_position_bias.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -95,11 +96,7 @@ export function runUmt5Block(gpu: Gpu, block: Umt5Block, config: Umt5Config, x: 
     });
     const normed = rmsNorm(gpu, attended, block.feedForwardNorm, config.eps);
     const gate = block.wi0.apply(gpu, normed, { activation: "gelu_tanh" });
-    // Each row is a batch item of its own here, so that its gate is its own too.
-    const rows = gate.size / config.dFf;
-    const hidden = block.wi1.apply(gpu, normed, {
-      gate: { tensor: gate.reshape([rows, 1, config.dFf]), index: 0 },
-    });
+    const hidden = block.wi1.apply(gpu, normed, { gate: rowGates(gate) });
     return block.wo.apply(gpu, hidden, { residual: attended });
   });
 }
