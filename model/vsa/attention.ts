@@ -11,7 +11,7 @@ import type { TiledGrid } from "../attention/tiles.ts";
 import { TilePattern, type TileRule } from "../veda/tile_pattern.ts";
 
 /** The shape of tiles that models with VSA are trained with. */
-export const VSA_TILE: Grid = [4, 4, 4];
+const VSA_TILE: Grid = [4, 4, 4];
 
 /**
  * The rule of VSA: every tile keeps the same number, of any place. The pairs are exact where no tile is partial; else
