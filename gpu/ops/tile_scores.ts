@@ -5,22 +5,21 @@ import type { Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
 
 /**
- * Projects features to vectors of tiles: q̂ = features·P + mean, as in Veda. Without a projection, the features are
- * returned, and {@link tileScores} uses the mean among them.
+ * Projects features to vectors of tiles: q̂ = features·P + mean, as in Veda.
  *
  * @param features [batch · heads, tiles, 3 · head dim], f32, see `poolTiles`
  * @param projection P, [heads, 3 · head dim, head dim], f32, bf16 or f16
  * @param only [n], u32: the heads to compute; the results of other heads are undefined. Default: all
- * @returns [batch · heads, tiles, head dim], f32; the features themselves if there is no projection
+ * @returns [batch · heads, tiles, head dim], f32
  */
 export function projectTiles(
   gpu: Gpu,
   features: Tensor,
-  projection: Tensor | undefined,
+  projection: Tensor,
   heads: number,
   only?: Tensor,
 ): Tensor {
-  return projection ? matmul(gpu, features, projection, { heads, only, added: features }) : features;
+  return matmul(gpu, features, projection, { heads, only, added: features });
 }
 
 /** The number of tiles on either side that a workgroup of {@link TILED} scores. */

@@ -216,13 +216,17 @@ testVariants("tile scores: (features·P + mean) of queries times that of keys", 
     const gq = gpu.upload(fq, [BATCH * HEADS, n, 3 * headDim]), gk = gpu.upload(fk, [BATCH * HEADS, n, 3 * headDim]);
     const only = gpu.upload(Uint32Array.of(0, 2), [2], "u32");
     for (const dtype of ["none", "f32", "bf16"] as const) {
-      const project = (p: typeof pq) =>
-        dtype === "none" ? undefined : gpu.upload(dtype === "f32" ? p!.values : p!.packed, shape, dtype);
+      // Of features, the scores are those of the mean among them.
+      const project = (features: typeof gq, p: typeof pq, only?: typeof gq) => {
+        if (dtype === "none") return features;
+        const projection = gpu.upload(dtype === "f32" ? p!.values : p!.packed, shape, dtype);
+        return projectTiles(gpu, features, projection, HEADS, only);
+      };
       const run = async (only?: typeof gq) =>
         await gpu.read(tileScores(
           gpu,
-          projectTiles(gpu, gq, project(pq), HEADS, only),
-          projectTiles(gpu, gk, project(pk), HEADS, only),
+          project(gq, pq, only),
+          project(gk, pk, only),
           { heads: HEADS, headDim, only },
         ));
       const reference = dtype === "none" ? expected(undefined, undefined) : expected(pq!.values, pk!.values);
