@@ -7,7 +7,7 @@ import { rgb8 } from "../../gpu/ops/rgb8.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import type { CodingOptions, VaePart, VideoVae } from "../family.ts";
+import type { CodingOptions, PartWeights, VaePart, VideoVae } from "../family.ts";
 import type { OnProgress } from "../progress.ts";
 import { type Chunk, chunksOf, eachChunk, isBlended, type Place } from "./chunks.ts";
 import type { Before, Pass } from "./feature_cache.ts";
@@ -134,6 +134,13 @@ export interface AutoencoderParts extends Disposable {
 
 /** The prefix of the tensor names of each half. */
 const PREFIXES = { encoder: ["encoder.", "quant_conv."], decoder: ["decoder.", "post_quant_conv."] };
+
+/** How its files are read. Only the decoder is needed to render, and it is converted to f32. */
+export const AUTOENCODER_WEIGHTS: PartWeights = {
+  stem: "diffusion_pytorch_model",
+  used: (name) => !PREFIXES.encoder.some((prefix) => name.startsWith(prefix)),
+  widened: true,
+};
 
 /**
  * Loads the networks of an autoencoder to the GPU.

@@ -1,21 +1,15 @@
 import type { PartWeights } from "../family.ts";
+import { AUTOENCODER_WEIGHTS } from "../vae/autoencoder.ts";
 import { configFromShapes } from "./config.ts";
 import { diffusersName, diffusersVaeName } from "./original_names.ts";
 
-const stem = "diffusion_pytorch_model";
-
 /** The transformer's. */
 export const TRANSFORMER_WEIGHTS: PartWeights = {
-  stem,
+  stem: "diffusion_pytorch_model",
   names: diffusersName,
   configFromShapes,
   block: /^blocks\.\d+\./,
 };
 
-/** The autoencoder's. Only the decoder is needed to render, and it is converted to f32. */
-export const VAE_WEIGHTS: PartWeights = {
-  stem,
-  names: diffusersVaeName,
-  used: (name) => !/^(encoder|quant_conv)\./.test(name),
-  widened: true,
-};
+/** The autoencoder's. */
+export const VAE_WEIGHTS: PartWeights = { ...AUTOENCODER_WEIGHTS, names: diffusersVaeName };
