@@ -64,7 +64,8 @@ export function tileLoss(
 }
 
 /**
- * Computes the gradients of the projections from the gradient of the scores scale · q̂·k̂, with q̂ = features·projection + mean.
+ * Computes the gradients of the projections from the gradient of the scores scale · q̂·k̂, with
+ * q̂ = features·projection + mean.
  *
  * @param gradient [lists, tiles, tiles], f32: of the scores
  * @param scored features, [lists, tiles, 3 · head dim], and predicted q̂ and k̂, [lists, tiles, head dim], f32

@@ -173,10 +173,10 @@ ${STORE_KEPT}`,
 
 /**
  * Selects the best key tiles of each query tile, as runs for an attention plan. A tile's own key tile is always
- * selected and counts, unless `ownTile` is false; the others follow by score, and ties go to the lower index. An empty tile is selected only if
- * nothing else is left, and its run is empty. The runs of a row are sorted, so that neighbouring tiles are read one
- * after the other. The same scores give the same runs. Where slots are always kept, a row ends with a run of them, and
- * the last run of a list is what they attend to: all slots.
+ * selected and counts, unless `ownTile` is false; the others follow by score, and ties go to the lower index. An empty
+ * tile is selected only if nothing else is left, and its run is empty. The runs of a row are sorted, so that neighbouring
+ * tiles are read one after the other. The same scores give the same runs. Where slots are always kept, a row ends with a
+ * run of them, and the last run of a list is what they attend to: all slots.
  *
  * @param scores [batch · heads, tiles, tiles], f32: query tiles by key tiles
  * @returns [batch · heads, runs, 2], u32: first slot and number of slots of each tile kept

@@ -11,7 +11,10 @@ export const DEFAULT_SPARSITY = 0.8;
 
 /** Options of {@link vsaAttention}. */
 export interface VsaOptions {
-  /** The share of tiles that a tile does not attend to, from 0 to 1: it attends to one at least. Default: {@link DEFAULT_SPARSITY} */
+  /**
+   * The share of tiles that a tile does not attend to, from 0 to 1: it attends to one at least. Default: {@link
+   * DEFAULT_SPARSITY}
+   */
   readonly sparsity?: number;
   /** Why it is used, where nobody asked for it: a clause that is noted. */
   readonly why?: string | undefined;

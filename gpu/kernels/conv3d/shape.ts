@@ -8,8 +8,8 @@
  *
  * With zero padding time is not padded: the caller puts the earlier frames in front of the input. With a replicated
  * border, positions outside are moved to the nearest one inside, in time as well, where all padding comes before the
- * first frame. Input and weight are contiguous along c. The kernels are `plain.ts` for software adapters and `tiled.ts` for GPUs, a matrix product whose rows are pixels.
- * This file has what they share.
+ * first frame. Input and weight are contiguous along c. The kernels are `plain.ts` for software adapters and `tiled.ts`
+ * for GPUs, a matrix product whose rows are pixels. This file has what they share.
  *
  * @module
  */
