@@ -12,6 +12,7 @@ import { flag, integer, type OptionValues } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
+import { leastCommonMultiple } from "../model/divisors.ts";
 import { measure } from "./measure.ts";
 import { type Profiled, profiled } from "./profiled.ts";
 import {
@@ -150,11 +151,6 @@ async function timeMethod(
     speedUp: both ? dense.whole / whole : (dense?.fromBlocks ?? fromBlocks) / fromBlocks,
     ...profile && { profile },
   };
-}
-
-function leastCommonMultiple(a: number, b: number): number {
-  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b);
-  return a * b / divisor(a, b);
 }
 
 /** From speed-ups, because a step timed whole and one timed by the block then stand side by side. */

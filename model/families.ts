@@ -1,3 +1,4 @@
+import { greatestCommonDivisor } from "./divisors.ts";
 import type { Family } from "./family.ts";
 import { HUNYUAN } from "./hunyuan/family.ts";
 import type { ClipMultiples } from "./video_size.ts";
@@ -32,7 +33,7 @@ export function familyOf(transformerClass: unknown, pipelineClass: unknown): Fam
 
 /** The common divisors of the sizes of all families. A size that does not fit this fits no model. */
 export function commonMultiples(): ClipMultiples {
-  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b);
-  const common = (of: keyof ClipMultiples) => FAMILIES.map(({ multiples }) => multiples[of]).reduce(divisor);
+  const common = (of: keyof ClipMultiples) =>
+    FAMILIES.map(({ multiples }) => multiples[of]).reduce((a, b) => greatestCommonDivisor(a, b));
   return { side: common("side"), frames: common("frames") };
 }

@@ -1,6 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
 import type { CacheHooks } from "../../model/cache/step_cache.ts";
+import { greatestCommonDivisor } from "../../model/divisors.ts";
 import type { ForwardPass } from "../../model/family.ts";
 import { conditionedBy } from "../../model/guidance.ts";
 import { randomSource } from "../full_size/made_source.ts";
@@ -96,7 +97,7 @@ export function blockOrder(all: readonly number[], loaded: readonly number[]): {
   /** The block of a layer. */
   at(layer: number): number;
 } {
-  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b), common = all.reduce(divisor);
+  const common = all.reduce((a, b) => greatestCommonDivisor(a, b));
   const kinds = all.flatMap((count, kind) => Array<number>(count / common).fill(kind));
   return {
     period: kinds.length,

@@ -6,6 +6,7 @@ import { gated } from "../../gpu/ops/gated.ts";
 import { type ModulationVector, rowGates } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
 import type { Linear } from "./linear.ts";
+import { leastCommonMultiple } from "../divisors.ts";
 
 /** Weights of a feed-forward. */
 export interface FeedForwardWeights {
@@ -118,9 +119,4 @@ function piecesOf(gpu: Gpu, x: Operand, each: number, bytes: number): Piece[] {
     }
   }
   return pieces;
-}
-
-function leastCommonMultiple(a: number, b: number): number {
-  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b);
-  return a / divisor(a, b) * b;
 }
