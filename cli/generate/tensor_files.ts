@@ -1,8 +1,8 @@
 import type { HostConditioning } from "../../model/conditioning.ts";
 import type { FamilyModel } from "../../model/family.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { FLOAT_DTYPES } from "../../model/checkpoint/dtype.ts";
-import { openSafetensors, readFloat32, type TensorSource, toNumbers } from "../../model/checkpoint/safetensors.ts";
+import { openSafetensors, readFloat32, type TensorSource } from "../../model/checkpoint/safetensors.ts";
+import { readNumbers } from "../../model/checkpoint/tensor_source.ts";
 import type { Array5D } from "../../model/pipeline.ts";
 import type { PromptEmbeddings } from "../../model/prompt_encoder.ts";
 import { whatTensorsAre } from "../../model/checkpoint/tensor_names.ts";
@@ -106,10 +106,7 @@ async function rowsOf(file: string, source: TensorSource, name: string, axes: st
 
 /** The number of valid tokens that a mask says: ones, then zeros. */
 async function lengthOf(file: string, source: TensorSource, name: string, tokens: number): Promise<number> {
-  const { dtype } = source.info(name);
-  const mask = FLOAT_DTYPES.includes(dtype)
-    ? [...await readFloat32(source, name)]
-    : toNumbers(await source.read(name), dtype);
+  const mask = await readNumbers(source, name);
   const length = mask.lastIndexOf(1) + 1;
   if (mask.length !== tokens || length === 0 || mask.some((valid, i) => valid !== (i < length ? 1 : 0))) {
     throw new TilereelError(

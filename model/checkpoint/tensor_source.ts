@@ -1,5 +1,5 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { anyOf, type Dtype, elementCount, FLOAT_DTYPES, toFloat32 } from "./dtype.ts";
+import { anyOf, type Dtype, elementCount, FLOAT_DTYPES, toFloat32, toNumbers } from "./dtype.ts";
 
 /** The description of a stored tensor, which is known before it is read. */
 export interface TensorInfo {
@@ -107,6 +107,17 @@ export async function readFloat32(
     const row = Math.floor(i / width);
     return value * scale[rows ? rows[row]! : row]!;
   });
+}
+
+/**
+ * Reads a tensor of floats, integers or booleans as float32: integers up to 2²⁴ exactly.
+ *
+ * @throws {TilereelError} if it is missing, or has an integer beyond ±2⁵³
+ */
+export async function readNumbers(source: TensorSource, name: string): Promise<Float32Array<ArrayBuffer>> {
+  const { dtype } = source.info(name);
+  if (FLOAT_DTYPES.includes(dtype)) return await readFloat32(source, name);
+  return Float32Array.from(toNumbers(await source.read(name), dtype));
 }
 
 /** The scales of all rows of a tensor; undefined if it has none. */

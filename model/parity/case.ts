@@ -1,7 +1,8 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { Tensor } from "../../gpu/tensor.ts";
 import { openModelFolder } from "../checkpoint/model_folder.ts";
-import { openSafetensors, readFloat32, type TensorSource, toNumbers } from "../checkpoint/safetensors.ts";
+import { openSafetensors } from "../checkpoint/safetensors.ts";
+import { readNumbers, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { relativeError } from "../../gpu/relative_error.ts";
 import { folderAt } from "../files/disk.ts";
 import type { Bounds } from "./bounds.ts";
@@ -47,9 +48,7 @@ export class References implements Disposable {
 
   /** The numbers of a tensor of any format; integers up to 2²⁴ exactly. */
   async read(name: string): Promise<Float32Array> {
-    const { dtype } = this.source.info(name);
-    if (/^[FB]/.test(dtype)) return await readFloat32(this.source, name);
-    return Float32Array.from(toNumbers(await this.source.read(name), dtype));
+    return await readNumbers(this.source, name);
   }
 
   async upload(gpu: Gpu, name: string): Promise<Tensor> {
