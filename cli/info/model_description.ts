@@ -1,4 +1,5 @@
 import { basename } from "node:path";
+import { elementCount } from "../../model/checkpoint/dtype.ts";
 import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
 import { openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { openPart } from "../../model/checkpoint/open_part.ts";
@@ -77,13 +78,12 @@ async function describeComponent(
 ): Promise<ComponentDescription> {
   using weights = await openPart(folder, part);
   const infos = weights.names().map((tensor) => weights.info(tensor));
-  const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
   const byDtype = new Map<string, number>();
-  for (const { dtype, shape } of infos) byDtype.set(dtype, (byDtype.get(dtype) ?? 0) + count(shape));
+  for (const { dtype, shape } of infos) byDtype.set(dtype, (byDtype.get(dtype) ?? 0) + elementCount(shape));
   const paths = [...new Set(infos.map((info) => info.file))].sort();
   return {
     name,
-    parameters: infos.reduce((sum, info) => sum + count(info.shape), 0),
+    parameters: infos.reduce((sum, info) => sum + elementCount(info.shape), 0),
     onGpu: onGpu(part, infos, held),
     dtypes: [...byDtype].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype),
     files: await Promise.all(

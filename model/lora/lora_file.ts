@@ -5,6 +5,7 @@
  * @module
  */
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { elementCount } from "../checkpoint/dtype.ts";
 import { namedRows, type Rows } from "../checkpoint/named_rows.ts";
 import { openSafetensors } from "../checkpoint/safetensors.ts";
 import { otherUpdate } from "../checkpoint/tensor_names.ts";
@@ -146,8 +147,8 @@ async function readFactors(
   part: string,
 ): Promise<LowRank> {
   const a = source.info(down).shape, b = source.info(up).shape, rank = a[0]!;
-  const inner = a.slice(1).reduce((x, y) => x * y, 1);
-  if (a.length < 2 || b.length < 2 || b.slice(1).reduce((x, y) => x * y, 1) !== rank) {
+  const inner = elementCount(a.slice(1));
+  if (a.length < 2 || b.length < 2 || elementCount(b.slice(1)) !== rank) {
     throw new TilereelError(
       `${source.path}: ${quoted(up)} is [${b}] and ${
         quoted(down)
