@@ -1,6 +1,6 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { anyOf, MATRIX_DTYPES } from "./dtype.ts";
-import type { Config } from "./json.ts";
+import { type Config, isJsonObject } from "./json.ts";
 import { SCALE_METHODS } from "./scales.ts";
 
 /** Pipelines by diffusers' `_class_name`. */
@@ -46,9 +46,7 @@ export function foreignKind(className: unknown): string {
 export function refuseQuantized(config: Config): void {
   if (config.isNull("quantization_config")) return;
   const value = config.value("quantization_config");
-  const method = typeof value === "object" && value !== null && "quant_method" in value
-    ? value.quant_method
-    : undefined;
+  const method = isJsonObject(value) ? value.quant_method : undefined;
   if (SCALE_METHODS.includes(method)) return;
   throw new TilereelError(
     `${config.path}: these weights are quantised (${

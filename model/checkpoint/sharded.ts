@@ -2,7 +2,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { fileOf, folderAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
-import { readJsonObject } from "./json.ts";
+import { isJsonObject, readJsonObject } from "./json.ts";
 import { type Container, openContainer } from "./container.ts";
 import { recogniseFile } from "./recognise.ts";
 import { SAFETENSORS } from "./safetensors.ts";
@@ -84,7 +84,7 @@ async function openShards(folder: FileStore, index: StoredFile): Promise<TensorS
 }
 
 function readWeightMap(path: string, value: unknown): Map<string, string> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!isJsonObject(value)) {
     throw new TilereelError(`${path} has no "weight_map" object that says which file holds which tensor`);
   }
   const weightMap = new Map<string, string>();

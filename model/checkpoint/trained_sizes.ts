@@ -1,6 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { checkClip, type ClipMultiples, type ClipSize } from "../video_size.ts";
-import { Config } from "./json.ts";
+import { Config, isJsonObject } from "./json.ts";
 
 const KEYS = ["width", "height", "frames"] as const;
 
@@ -19,11 +19,12 @@ export function readTrainedSizes(value: unknown, path: string, multiples: ClipMu
   }
   return value.map((entry: unknown, i): ClipSize => {
     const where = `${path}: trained[${i}]`;
-    const isObject = typeof entry === "object" && entry !== null;
-    if (!isObject || KEYS.some((key) => !Object.hasOwn(entry, key)) || Object.keys(entry).length > KEYS.length) {
+    if (
+      !isJsonObject(entry) || KEYS.some((key) => !Object.hasOwn(entry, key)) || Object.keys(entry).length > KEYS.length
+    ) {
       throw new TilereelError(`${where} is ${JSON.stringify(entry)}, but ${expected}`);
     }
-    const config = new Config(where, entry as Record<string, unknown>);
+    const config = new Config(where, entry);
     const [width, height, frames] = KEYS.map((key) => config.integer(key, 0)) as [number, number, number];
     const size = { width, height, frames };
     checkClip(multiples, size, `${where}: `);
