@@ -127,7 +127,7 @@ async function findFile(
 
 /** As in the record: of a file, or of a part's folder. */
 async function digestOf(place: string): Promise<string> {
-  return await isFolder(place) ? (await modelDigest([place])).slice(0, 16) : await fileDigest(place);
+  return await isFolder(place) ? await modelDigest([place]) : await fileDigest(place);
 }
 
 function cut(value: unknown): string {

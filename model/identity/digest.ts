@@ -20,7 +20,7 @@ export async function modelDigest(parts: readonly (string | FileStore | StoredFi
     for (const file of await filesOf(part)) pieces.push(`${file.name}\n`, ...await piecesOf(file));
     pieces.push("\n");
   }
-  return (await sha256(pieces)).slice(0, 32);
+  return (await sha256(pieces)).slice(0, 16);
 }
 
 /**

@@ -38,7 +38,7 @@ export async function modelIdentity(folder: ModelFolder, variant: ModelVariant =
     }
   }
   return {
-    modelDigest: (await modelDigest(own)).slice(0, 16),
+    modelDigest: await modelDigest(own),
     ...given,
     ...await fileIdentity("textEncoder", textEncoder, "an ONNX model"),
     ...await fileIdentity("embeddings", embeddings, "a safetensors file with embeddings"),
@@ -63,5 +63,5 @@ export async function modelKey(folder: ModelFolder, variant?: ModelVariant): Pro
 async function givenIdentity(part: string, place: FileStore): Promise<Readonly<Record<string, string | undefined>>> {
   const key = part.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
   if (await place.kind() === "file") return await fileIdentity(key, fileOf(place));
-  return { [key]: sharedName(place.path), [`${key}Digest`]: (await modelDigest([place])).slice(0, 16) };
+  return { [key]: sharedName(place.path), [`${key}Digest`]: await modelDigest([place]) };
 }
