@@ -201,7 +201,7 @@ export const SHAPES: Readonly<Record<typeof SHAPE_NAMES[number], ModelShape>> = 
  * The sizes of VORTA's attention that are measured: the default ones, with tiles of at most the five frames that the
  * authors trained with, so that figures stay comparable.
  */
-export function measuredSettings(grid: Grid): VortaSettings {
+function measuredSettings(grid: Grid): VortaSettings {
   const { tile: [frames, ...rest], ...others } = defaultSettings(grid);
   return { ...others, tile: [Math.min(frames, PAPER_SETTINGS.tile[0]), ...rest] };
 }

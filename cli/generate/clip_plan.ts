@@ -169,6 +169,6 @@ export async function isMade(out: string): Promise<boolean> {
 }
 
 /** As many seeds as there are clips, each higher by 1 than the one before. */
-export function seedsFrom(first: number, { count = 1 }: { readonly count?: number }): number[] {
+function seedsFrom(first: number, { count = 1 }: { readonly count?: number }): number[] {
   return Array.from({ length: count }, (_, i) => (first + i) % (LARGEST_SEED + 1));
 }

@@ -50,7 +50,7 @@ export const FILE_KEYS = [
 export type FileKey = typeof FILE_KEYS[number];
 
 /** Keys of options that hold for all clips of a run. */
-export const RUN_KEYS = ["precision", "weightDtype"] as const;
+const RUN_KEYS = ["precision", "weightDtype"] as const;
 
 /** The options that repeat a clip, without leading dashes, and their texts. Prompt, model and files are left out. */
 export function optionsOf(record: ClipRecord): [name: string, text: string][] {
