@@ -14,6 +14,7 @@ import { TRANSFORMER_WEIGHTS } from "../../wan/weights.ts";
 import { openWeightOptions } from "../../weights/weight_options.ts";
 import { BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "../case.ts";
+import { passOf } from "./transformer.ts";
 
 /** A forward pass without the update, and one with each of the files. */
 export const loras: ParityCase = {
@@ -34,10 +35,7 @@ export const loras: ParityCase = {
         using deltas = await openWeightOptions(gpu, WAN, { adjust });
         using model = await WanTransformer3DModel.load(gpu, source, config, deltas.of("transformer"));
         using owned = new TensorOwner(gpu);
-        const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
-        const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));
-        const timesteps = [...await references.read("timestep")];
-        const [velocity] = owned.adopt(await model.predict([{ latents, timesteps, conditioning: { text } }]));
+        const [velocity] = owned.adopt(await model.predict([await passOf(owned, references)]));
         yield* new Checks(path, gpu, references).rows(file ?? reference, BOUNDS.lora, velocity!, { reference });
       }
     }

@@ -29,11 +29,18 @@ export const transformer: ParityCase = {
       using options = await openWeightOptions(gpu, WAN, { adjust });
       using model = await WanTransformer3DModel.load(gpu, source, config, options.of("transformer"));
       using owned = new TensorOwner(gpu);
-      const latents = owned.adopt(await references.upload(gpu, "hidden_states"));
-      const text = owned.adopt(await references.upload(gpu, "encoder_hidden_states"));
-      const timesteps = [...await references.read("timestep")];
-      const [velocity] = owned.adopt(await model.predict([{ latents, timesteps, conditioning: { text } }]));
+      const [velocity] = owned.adopt(await model.predict([await passOf(owned, references)]));
       yield* new Checks(path, gpu, references).rows("output", bounds, velocity!);
     }
   },
 };
+
+/** Uploads the arguments of diffusers' forward pass: those of ours. */
+export async function passOf(owned: TensorOwner, references: References) {
+  const upload = async (name: string) => owned.adopt(await references.upload(owned.gpu, name));
+  return {
+    latents: await upload("hidden_states"),
+    timesteps: [...await references.read("timestep")],
+    conditioning: { text: await upload("encoder_hidden_states") },
+  };
+}
