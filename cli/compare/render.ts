@@ -35,7 +35,7 @@ export async function render(
     {
       onNote,
       onProgress: (progress) => {
-        // The pipeline waits for the GPU after each step: these times are true.
+        // The pipeline waits for the GPU before it reports a step: these times are true.
         if (progress.stage === "denoise") {
           progress.done === 0 ? begun = performance.now() : denoised = performance.now();
         }
