@@ -9,7 +9,7 @@ import type { Conditioning } from "../family.ts";
 import { VortaAttention } from "../vorta/attention.ts";
 import { BRANCHES } from "../vorta/branch.ts";
 import { type CoreSet, coreSet } from "../vorta/core_set.ts";
-import { regularization, Router, routes } from "../vorta/router.ts";
+import { regularization, Router, type RouterShape, routes } from "../vorta/router.ts";
 import { settingsFromKwargs, type VortaSettings } from "../vorta/settings.ts";
 import { scoreTensors, trainingPass } from "../vorta/training_pass.ts";
 import type { SelfAttention } from "../attention/method.ts";
@@ -31,12 +31,7 @@ export const vortaAttention: ParityCase = {
     using references = await References.open(path);
     const [heads, , headDim] = references.source.info("q").shape.slice(1) as [number, number, number];
     const grid = references.setting<Grid>("grid");
-    const settings: VortaSettings = {
-      tile: references.setting("tile"),
-      window: references.setting("sliding_window"),
-      bucket: references.setting("coreset_window"),
-      rate: references.setting("reduction_rate"),
-    };
+    const settings = settingsOf(references);
     for (const gpu of gpus) {
       const check = new Checks(path, gpu, references);
       using vorta = new VortaAttention(gpu, { heads, headDim }, { grid, kept: 0 }, settings);
@@ -56,6 +51,33 @@ export const vortaAttention: ParityCase = {
     }
   },
 };
+
+/** The sizes that a file of attention was made with. */
+export function settingsOf(references: References): VortaSettings {
+  return {
+    tile: references.setting("tile"),
+    window: references.setting("sliding_window"),
+    bucket: references.setting("coreset_window"),
+    rate: references.setting("reduction_rate"),
+  };
+}
+
+/** The router in a file. */
+export async function routerOf(references: References, shape: RouterShape): Promise<Router> {
+  const router = Router.random(shape, 0);
+  for (const [name, { data }] of router.parameters()) data.set(await references.read(name));
+  return router;
+}
+
+/** For each layer the branch of each head, by the scores at one timestep. */
+export function routesByLayer(
+  scores: Float32Array,
+  tau: number,
+  { layers, heads }: Pick<RouterShape, "layers" | "heads">,
+): Uint8Array[] {
+  const all = routes(scores, tau);
+  return Array.from({ length: layers }, (_, layer) => all.subarray(layer * heads, (layer + 1) * heads));
+}
 
 /** The losses that the references were trained with. */
 const WEIGHTS = { diffusion: 1, regularization: 0.02, distillation: 20 };
@@ -144,8 +166,7 @@ export const vortaEval: ParityCase = {
       const { layers, heads } = setup.transformer.config;
       const scores = (await setup.router()).scores(setup.temb);
       for (const tau of [0.3, 0.5]) {
-        const route = routes(scores, tau);
-        const perLayer = Array.from({ length: layers }, (_, l) => route.subarray(l * heads, (l + 1) * heads));
+        const perLayer = routesByLayer(scores, tau, { layers, heads });
         const output = await setup.forward((vorta) => vorta.routed(perLayer)), reference = `output.tau${tau}`;
         yield* new Checks(path, gpu, references).rows(`output, τ ${tau}`, bounds, output, { reference });
       }
@@ -196,9 +217,7 @@ class Setup implements Disposable {
   /** The router that the references start from. */
   async router(): Promise<Router> {
     const { heads, dim, layers } = this.transformer.config;
-    const router = Router.random({ heads, dim, layers }, 0);
-    for (const [name, { data }] of router.parameters()) data.set(await this.references.read(name));
-    return router;
+    return await routerOf(this.references, { heads, dim, layers });
   }
 
   /** One forward pass. */

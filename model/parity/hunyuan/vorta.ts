@@ -2,11 +2,12 @@ import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { type Grid, product } from "../../attention/grid.ts";
 import { VortaAttention } from "../../vorta/attention.ts";
 import { BRANCHES } from "../../vorta/branch.ts";
-import { regularization, Router, routerShape, routes } from "../../vorta/router.ts";
+import { regularization, routerShape } from "../../vorta/router.ts";
 import { settingsFromKwargs } from "../../vorta/settings.ts";
 import { trainingPass } from "../../vorta/training_pass.ts";
 import { BOUNDS, SCALAR_BOUNDS } from "../bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "../case.ts";
+import { routerOf, routesByLayer, settingsOf } from "../vorta.ts";
 import { loadTiny, passOf } from "./transformer.ts";
 
 /**
@@ -23,12 +24,7 @@ export const vortaHunyuan: ParityCase = {
     const layout = { grid, kept: references.setting<number>("text_tokens"), length };
     for (const gpu of gpus) {
       const check = new Checks(path, gpu, references);
-      using vorta = new VortaAttention(gpu, { heads, headDim, ownKeys: true }, layout, {
-        tile: references.setting("tile"),
-        window: references.setting("sliding_window"),
-        bucket: references.setting("coreset_window"),
-        rate: references.setting("reduction_rate"),
-      });
+      using vorta = new VortaAttention(gpu, { heads, headDim, ownKeys: true }, layout, settingsOf(references));
       const { q, k, v } = await references.uploadQkv(gpu);
       for (const branch of BRANCHES) {
         const y = vorta.single(branch)(q, k, v, 0), numbers = await gpu.read(y);
@@ -57,15 +53,13 @@ export const vortaHunyuanTrain: ParityCase = {
       using model = await loadTiny(gpu, path.replace(/[^/]*$/, "tiny_hunyuan"));
       using owned = new TensorOwner(gpu);
       const pass = await passOf(owned, references), { latents, conditioning, timesteps } = pass;
-      const { layers, heads } = model.shape, temb = await model.timeEmbedding(timesteps);
-      const router = Router.random(routerShape(model.shape), 0);
-      for (const [name, { data }] of router.parameters()) data.set(await references.read(name));
+      const { heads } = model.shape, temb = await model.timeEmbedding(timesteps);
+      const router = await routerOf(references, routerShape(model.shape));
       const scores = router.scores(temb);
 
       using vorta = new VortaAttention(gpu, model.shape, model.layout(latents.shape, conditioning), settings);
       for (const tau of [0.3, 0.5]) {
-        const route = routes(scores, tau), reference = `output.tau${tau}`;
-        const perLayer = Array.from({ length: layers }, (_, l) => route.subarray(l * heads, (l + 1) * heads));
+        const perLayer = routesByLayer(scores, tau, model.shape), reference = `output.tau${tau}`;
         const { result: selfAttention, tensors } = gpu.collect(() => vorta.routed(perLayer));
         owned.adopt(tensors);
         const [velocity] = owned.adopt(await model.predict([{ ...pass, selfAttention }]));
