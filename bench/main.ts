@@ -7,7 +7,7 @@ import type { AdapterDescription } from "../gpu/device/adapter.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import type { KernelKind } from "../gpu/kernel_picker.ts";
 import { openGpu } from "../gpu/native/open.ts";
-import type { Precision } from "../gpu/precision.ts";
+import type { Operands } from "../gpu/precision.ts";
 import { tuneKernels } from "../gpu/tuning/tune.ts";
 import { choice, type OptionValues } from "../tools/program/options.ts";
 import { showProgress } from "../tools/program/progress.ts";
@@ -105,7 +105,7 @@ function rate({ gflopsPerSecond }: Measurement): string {
 
 /** A device with one kind of kernels. */
 interface Variant {
-  readonly name: `${KernelKind} ${Precision}`;
+  readonly name: `${KernelKind} ${Operands}`;
   readonly gpu: Gpu;
   /** Whether tilereel uses them on this adapter. Others are timed for comparison, on one matrix product. */
   readonly used: boolean;
@@ -126,7 +126,7 @@ async function openVariants(
   if (!only16 && (f16 || !software)) names.push("tiled f32");
   if (only16 || asked === undefined && f16 && !software) names.push(matrixUnits ? "matrix f16" : "tiled f16");
   const variants = names.map((name) => {
-    const [kernels, precision] = name.split(" ") as [KernelKind, Precision];
+    const [kernels, precision] = name.split(" ") as [KernelKind, Operands];
     const used = (kernels === "plain") === (software && !only16);
     return { name, used, gpu: new Gpu(device, { ...settings, kernels, precision }) };
   });

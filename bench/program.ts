@@ -76,7 +76,7 @@ export interface MeasuredOn {
 }
 
 /** Describes a GPU for a result. */
-export function measuredOn({ settings: { precision, description: { name, source } } }: Gpu): MeasuredOn {
+export function measuredOn({ precision, settings: { description: { name, source } } }: Gpu): MeasuredOn {
   return { adapter: name, source, precision };
 }
 

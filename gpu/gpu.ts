@@ -8,7 +8,7 @@ import { type KernelKind, KernelPicker } from "./kernel_picker.ts";
 import type { MatrixUnits } from "./matrix_units.ts";
 import { ASSUMED_MEMORY, Memory, type MemoryUse } from "./memory.ts";
 import { poison } from "./poison.ts";
-import type { Precision } from "./precision.ts";
+import { type Operands, type Precision, precisionName } from "./precision.ts";
 import type { Profiler } from "./profile/profiler.ts";
 import { type Dispatch, Recorder } from "./recorder.ts";
 import { Scopes } from "./scopes.ts";
@@ -22,7 +22,10 @@ export interface GpuSettings {
   readonly dialect: WgslDialect;
   /** The kind of kernels to run; see `kernelKind`. */
   readonly kernels: KernelKind;
-  readonly precision: Precision;
+  /** The format of the operands of matrix products. */
+  readonly precision: Operands;
+  /** Whether products by int8 weights round their other operand to int8, too. Default: they decode the weights */
+  readonly int8?: boolean;
   /** The reason for this precision, in a few words. */
   readonly precisionReason: string;
   readonly memoryLimit: number;
@@ -72,6 +75,16 @@ export class Gpu extends Scopes {
   /** Whether matrix operands are held in f16. */
   get f16(): boolean {
     return this.settings.precision === "f16";
+  }
+
+  /** Whether products by int8 weights have both operands in int8. */
+  get int8(): boolean {
+    return this.settings.int8 ?? false;
+  }
+
+  /** The precision, as the user chooses it. */
+  get precision(): Precision {
+    return precisionName(this.settings);
   }
 
   /** The matrix units that the kernels use; undefined where they use none. */

@@ -1,6 +1,6 @@
 import type { AdapterDescription } from "./device/adapter.ts";
 import type { Gpu } from "./gpu.ts";
-import type { Precision } from "./precision.ts";
+import type { Operands } from "./precision.ts";
 import type { KernelFamily } from "./tuning/family.ts";
 
 /**
@@ -14,7 +14,7 @@ export type KernelKind = "plain" | "tiled" | "matrix";
 /** The kind of kernels that suits an adapter at a precision. */
 export function kernelKind(
   { software, matrixUnits }: Pick<AdapterDescription, "software" | "matrixUnits">,
-  precision: Precision,
+  precision: Operands,
 ): KernelKind {
   if (precision === "f32") return software ? "plain" : "tiled";
   return matrixUnits ? "matrix" : "tiled";

@@ -51,8 +51,8 @@ export interface OpenGpuOptions {
   /** Where devices come from; the first is the default. Default: what `navigator.gpu` has. */
   readonly sources?: readonly DeviceSource[];
   /**
-   * "f16" holds matrix operands in 16 bits; see {@link Precision} for sums. Default "auto": f16 on every GPU that has
-   * it, f32 on software.
+   * "f16" holds matrix operands in 16 bits, and "int8" those of the blocks' layers in 8; see {@link Precision}. Default
+   * "auto": f16 on every GPU that has it, f32 on software.
    */
   readonly precision?: Precision | "auto";
   /** Chooses the adapter's fastest kernels by a trial. It takes up to a minute; see {@link tuneKernels}. */
@@ -140,10 +140,11 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   const device = await openDevice(source, chosen);
   const description = describe(source, chosen, device);
   try {
-    const { precision, why } = choosePrecision(asked, description);
+    const { why, ...precision } = choosePrecision(asked, description);
     const gpu = new Gpu(device, {
-      ...{ description, dialect: source.dialect, kernels: kernelKind(description, precision) },
-      ...{ precision, precisionReason: why, memoryLimit, tuningStore, checkBounds },
+      ...{ description, dialect: source.dialect, kernels: kernelKind(description, precision.precision) },
+      ...precision,
+      ...{ precisionReason: why, memoryLimit, tuningStore, checkBounds },
     });
     if (tune) await tuneKernels(gpu, tune === true ? {} : tune);
     return gpu;

@@ -120,6 +120,8 @@ export interface PartWeights {
   readonly used?: (name: string) => boolean;
   /** Whether a matrix keeps its stored format, because its products hold their operands in f32. */
   readonly exact?: (name: string) => boolean;
+  /** Whether a matrix may be held in int8: it is a large layer, and clips stay as good. Default: none is */
+  readonly quantised?: (name: string) => boolean;
   /** Whether all of it is converted to f32. */
   readonly widened?: boolean;
 }

@@ -6,7 +6,7 @@
 import { openGpu } from "../gpu/native/open.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import type { KernelKind } from "../gpu/kernel_picker.ts";
-import type { Precision } from "../gpu/precision.ts";
+import type { Operands } from "../gpu/precision.ts";
 import { relativeError } from "../gpu/relative_error.ts";
 import { assert } from "@std/assert";
 
@@ -44,7 +44,7 @@ async function open(): Promise<Variant[]> {
   const { device, settings } = await openTestGpu();
   // At the end of the file: a driver whose threads still run when the process ends may crash it. Dawn crashes it here.
   if (settings.description.source === "deno") addEventListener("unload", () => device.destroy());
-  const as = (name: Variant["name"], kernels: KernelKind, precision: Precision, bound: number): Variant => {
+  const as = (name: Variant["name"], kernels: KernelKind, precision: Operands, bound: number): Variant => {
     const gpu = new Gpu(device, { ...settings, kernels, precision });
     gpu.poison = true;
     return { name, gpu, bound, hardware: !settings.description.software };

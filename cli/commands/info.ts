@@ -3,7 +3,7 @@ import { tuningPath } from "../../gpu/native/tuning_file.ts";
 import type { AdapterDescription } from "../../gpu/device/adapter.ts";
 import { dawnAddon } from "../../gpu/native/dawn_addon.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import type { Precision } from "../../gpu/precision.ts";
+import type { Operands, Precision } from "../../gpu/precision.ts";
 import type { KernelChoices } from "../../gpu/tuning/choices.ts";
 import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
 import type { Distilled } from "../../model/family.ts";
@@ -56,7 +56,10 @@ async function run(values: OptionValues<typeof options>, [folder]: readonly stri
   }
   const adapters = await listAdapters(gpu);
   const used = adapters.length === 0 ? undefined : await usedAdapter(values.gpu, values.precision);
-  const held = { f16: used?.precision === "f16", dtype: values["weight-dtype"] ?? "auto" } as const;
+  const held = {
+    ...{ f16: used?.operands === "f16", int8: used?.precision === "int8" },
+    dtype: values["weight-dtype"] ?? "auto",
+  };
   const model = folder === undefined ? undefined : await describeModel(folder, held);
   if (json) console.log(JSON.stringify({ adapters, ...used && { used }, ...model && { model } }, null, 2));
   else {
@@ -72,6 +75,8 @@ interface UsedAdapter {
   readonly source: string;
   readonly why: string;
   readonly precision: Precision;
+  /** Of matrix products; with int8, of all that are not in int8. */
+  readonly operands: Operands;
   readonly precisionReason: string;
   /** "plain": the adapter has no choice of kernels; "untried": there was no trial yet. */
   readonly kernels: "plain" | "untried" | Omit<KernelChoices, "families">;
@@ -80,14 +85,15 @@ interface UsedAdapter {
 async function usedAdapter(choice: string | undefined, asked: Precision | "auto" = "auto"): Promise<UsedAdapter> {
   const gpu = await openGpu({ ...choice !== undefined && { choice }, precision: asked });
   try {
-    const { precision, precisionReason, description } = gpu.settings, { name: adapter, source } = description;
+    const { precision, settings: { precision: operands, precisionReason, description } } = gpu,
+      { name: adapter, source } = description;
     const remembered = await rememberedChoices(gpu);
     const kernels = !needsTuning(gpu)
       ? "plain"
       : remembered
       ? { measured: remembered.measured, choices: remembered.choices }
       : "untried";
-    return { adapter, source, why: reason(description, choice), precision, precisionReason, kernels };
+    return { adapter, source, why: reason(description, choice), precision, operands, precisionReason, kernels };
   } finally {
     gpu.close();
   }

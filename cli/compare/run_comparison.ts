@@ -45,7 +45,7 @@ export async function runComparison(
   work: LongRun,
   onClip: (done: number) => void,
 ): Promise<Comparison> {
-  const { description: { name: adapter, source }, precision } = work.gpu.settings;
+  const { precision, settings: { description: { name: adapter, source } } } = work.gpu;
   const folder = await openNamedFolder(values);
   using opened = await folder.family.open(folder);
   const identity = await modelIdentity(folder, await variantOf(values));

@@ -150,7 +150,7 @@ function precisionOf({ gpu: choice, precision }: GenerateValues): () => Promise<
   return async () => {
     if (found === undefined) {
       const gpu = await openGpu(choice === undefined ? {} : { choice });
-      found = gpu.settings.precision;
+      found = gpu.precision;
       gpu.close();
     }
     return found;

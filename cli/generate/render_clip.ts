@@ -78,7 +78,7 @@ export async function renderVideo(
  * @throws the signal's reason, if it is aborted
  */
 export async function renderClip(
-  { gpu: { settings: { precision, description } }, pipeline }: Workshop,
+  { gpu: { precision, settings: { description } }, pipeline }: Workshop,
   clip: ReadyClip & { readonly replaces?: boolean },
   options: RenderOptions = {},
 ): Promise<RenderedClip> {

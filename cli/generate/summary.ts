@@ -1,6 +1,7 @@
 import { printable } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { GpuSettings } from "../../gpu/gpu.ts";
+import { precisionName } from "../../gpu/precision.ts";
 import type { AttentionReport } from "../../model/attention/report.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
 import type { DifferentClip } from "./made_already.ts";
@@ -66,7 +67,7 @@ export function clipLines(
     `${scheduler}`,
     ...sigmas === undefined ? [] : [`sigmas ${sigmas}`],
     `flow shift ${flowShift}`,
-    `${gpu.precision} (${gpu.precisionReason})`,
+    `${precisionName(gpu)} (${gpu.precisionReason})`,
   ];
   const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
   return [

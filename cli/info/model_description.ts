@@ -32,6 +32,8 @@ export interface ComponentDescription {
 export interface WeightsHeld {
   /** Whether products hold their operands in f16. */
   readonly f16: boolean;
+  /** Whether products by int8 weights have both operands in int8. */
+  readonly int8: boolean;
   readonly dtype: WeightDtypeChoice;
 }
 
@@ -93,16 +95,16 @@ async function describeComponent(
 }
 
 function onGpu(
-  { block, used = () => true, exact, widened = false }: PartWeights,
+  { block, used = () => true, exact, quantised, widened = false }: PartWeights,
   tensors: readonly TensorInfo[],
-  gpu: WeightsHeld,
+  { dtype, ...gpu }: WeightsHeld,
 ): ComponentDescription["onGpu"] {
   const uploaded = tensors.filter(({ name }) => used(name));
   if (widened) return { dtypes: ["f32"], bytes: uploaded.reduce((sum, { shape }) => sum + bytesOf(shape, f32), 0) };
-  const { held, bytes } = weightsOnGpu(gpu, uploaded, gpu, exact);
+  const options = { dtype, quantised }, { held, bytes } = weightsOnGpu(gpu, uploaded, options, exact);
   return {
     dtypes: held,
     bytes,
-    ...block && { blockBytes: largestBlock(gpu, uploaded, block, gpu, exact) },
+    ...block && { blockBytes: largestBlock(gpu, uploaded, block, options, exact) },
   };
 }

@@ -2,14 +2,16 @@ import { Gpu } from "../gpu.ts";
 import type { WgslDialect } from "../kernel.ts";
 import { type KernelKind, kernelKind } from "../kernel_picker.ts";
 import type { MatrixUnits } from "../matrix_units.ts";
-import type { Precision } from "../precision.ts";
+import type { Operands } from "../precision.ts";
 import type { AdapterDescription } from "./adapter.ts";
 
 /** The device that {@link dryGpu} should imitate. */
 export interface DryGpuOptions {
   /** Default: the limits of an NVIDIA card under Deno's WebGPU. */
   readonly limits?: Partial<Pick<GPUSupportedLimits, "maxBufferSize" | "maxStorageBufferBindingSize">>;
-  readonly precision?: Precision;
+  readonly precision?: Operands;
+  /** See `GpuSettings.int8`. */
+  readonly int8?: boolean;
   /** Default: "tiled", or with f16 and matrix units "matrix". */
   readonly kernels?: KernelKind;
   readonly matrixUnits?: MatrixUnits;
@@ -59,6 +61,7 @@ export function dryGpu(options: DryGpuOptions = {}): Gpu {
     dialect,
     kernels: options.kernels ?? kernelKind(description, precision),
     precision,
+    int8: options.int8 ?? false,
     precisionReason: "as asked",
     memoryLimit,
   });

@@ -7,10 +7,11 @@ import { bf16 } from "./bf16.ts";
 import { f16 } from "./f16.ts";
 import { f32 } from "./f32.ts";
 import { f8_e4m3, f8_e5m2 } from "./float8.ts";
+import { i8 } from "./i8.ts";
 import type { TensorFormat } from "./format.ts";
 import { u32 } from "./u32.ts";
 
-export const FORMATS = { f32, f16, bf16, f8_e4m3, f8_e5m2, u32 };
+export const FORMATS = { f32, f16, bf16, f8_e4m3, f8_e5m2, i8, u32 };
 /** A format, or the name of one of {@link FORMATS}. */
 export type Format = TensorFormat | keyof typeof FORMATS;
 

@@ -44,6 +44,28 @@ const ALONE = {
   rowSum: `fn row_sum(value: f32, lane: u32) -> f32 { return value; }`,
 } as const;
 
+/**
+ * WGSL for a kernel of {@link perRow}: `row_max(value: u32, lane)`, the largest of the row's threads. The bits of
+ * floats without their signs are in the order of their magnitudes, with NaN last.
+ */
+export const rowMax = (plain: boolean): string =>
+  plain ? "fn row_max(value: u32, lane: u32) -> u32 { return value; }" : `
+var<workgroup> partial_max: array<u32, ${LANES}>;
+var<workgroup> partial_maxima: array<u32, ${LANES / SHARE}>;
+fn row_max(value: u32, lane: u32) -> u32 {
+  partial_max[lane] = value;
+  workgroupBarrier();
+  if (lane < ${LANES / SHARE}u) {
+    var most = 0u;
+${unroll(SHARE, (i) => `    most = max(most, partial_max[lane + ${i * LANES / SHARE}u]);`)}
+    partial_maxima[lane] = most;
+  }
+  workgroupBarrier();
+  var most = 0u;
+${unroll(LANES / SHARE, (i) => `  most = max(most, partial_maxima[${i}]);`)}
+  return most;
+}`;
+
 /** The number of threads that share a row. */
 export const lanesOf = (plain: boolean) => plain ? 1 : LANES;
 

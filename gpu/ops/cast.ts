@@ -1,10 +1,12 @@
 import { clampedBuffer } from "../clamps.ts";
 import { f32 } from "../formats/f32.ts";
 import type { MatrixFormat } from "../formats/format.ts";
+import { i8, I8_MAX, TO_I8 } from "../formats/i8.ts";
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
+import { lanesOf, perRow, rowMax, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** The parameters that distinguish kernels that cast. */
@@ -77,4 +79,66 @@ export function castInto(
   const kind = { from, to, scales: scale !== undefined, adds: added !== undefined };
   const buffers = { x, ...scale && { scale }, ...added && { added }, y };
   runPerElement(gpu, kernel(kind), buffers, { numbers, row_size: x.rowSize, counter }, Math.ceil(numbers / 2));
+}
+
+/** The parameters that distinguish kernels that cast to int8. */
+type CastToInt8 = Omit<Cast, "to"> & { readonly plain: boolean };
+
+const int8Kernel = memo(({ from, scales, adds, plain }: CastToInt8) => {
+  const { four } = from.read, lanes = lanesOf(plain);
+  const each = (body: string) =>
+    `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = number(at + i, held);
+    ${body}
+  }`;
+  return perRow(plain, {
+    name: `cast_${from}_i8${scales ? "_scale" : ""}${adds ? "_add" : ""}${plain ? "_plain" : ""}`,
+    buffers: {
+      x: read(four.element),
+      ...scales && { scale: read("f32") },
+      ...adds && { added: read("vec4f") },
+      ...{ y: write("u32"), row_scale: write("f32") },
+    },
+    params: u32s("dim4"),
+    declarations: `${rowMax(plain)}${TO_I8}${four.declare("x")}${four.unpack4}
+fn number(i: u32, row: u32) -> vec4f {
+  return unpack4(${four.read("x", "i")})${scales ? " * scale[row]" : ""}${adds ? " + added[i]" : ""};
+}`,
+    body: `  let held = min(row, p.rows - 1u);
+  let at = held * p.dim4;
+  var magnitudes = vec4u();
+${each("magnitudes = max(magnitudes, bitcast<vec4u>(v) & vec4u(0x7fffffffu));")}
+  let both = max(magnitudes.xy, magnitudes.zw);
+  let top = bitcast<f32>(row_max(max(both.x, both.y), lane));
+  if (row >= p.rows) { return; }
+  let inverse = i8_inverse(top);
+${each("y[at + i] = four_i8(v * inverse);")}
+  if (lane == 0u) { row_scale[row] = top / ${I8_MAX}.0; }`,
+  });
+});
+
+/**
+ * Converts a matrix to int8 with a scale for each row: its largest magnitude over 127. Numbers are rounded to nearest,
+ * ties to even, so each is off by at most half of its row's scale. A row with NaN gets NaN as its scale.
+ *
+ * @param x [rows, …], any format of matrices; rows of a multiple of four numbers
+ * @param y i8, the shape of x; may be part of a tensor
+ * @param scales [rows], f32: is written
+ * @param more as for {@link castInto}
+ */
+export function castToInt8(
+  gpu: Gpu,
+  x: Tensor,
+  y: Tensor,
+  scales: Tensor,
+  { scale, added }: { readonly scale?: Tensor | undefined; readonly added?: Tensor | undefined } = {},
+): void {
+  const from = x.matrixFormat, rows = x.shape[0]!, dim4 = x.rowSize / 4;
+  const fits = (more: Tensor | undefined, size: number) => !more || more.size === size && more.format === f32;
+  const wrong = x.size !== y.size || y.format !== i8 || !Number.isInteger(dim4) || dim4 * 4 % from.blockElements !== 0;
+  if (wrong || !fits(scales, rows) || !fits(scale, rows) || !fits(added, x.size)) {
+    throw new Error(`cast of [${x.shape}] ${from} to [${y.shape}] ${y.format} with scales of [${scales.shape}]`);
+  }
+  const { plain } = gpu.kernels, kind = { from, plain, scales: scale !== undefined, adds: added !== undefined };
+  const buffers = { x, ...scale && { scale }, ...added && { added }, y, row_scale: scales };
+  runPerRow(gpu, int8Kernel(kind), buffers, { rows, dim4 });
 }

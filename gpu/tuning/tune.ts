@@ -112,8 +112,8 @@ async function runTrial(
 }
 
 /** The key under which the choices for a device are remembered. */
-function keyOf({ settings: { description: { source, name, identity }, precision } }: Gpu): string {
-  return [source, name, identity, precision].join(" | ");
+function keyOf({ settings: { description: { source, name, identity }, precision, int8 = false } }: Gpu): string {
+  return [source, name, identity, precision, ...int8 ? ["int8"] : []].join(" | ");
 }
 
 /** Identifies a set of variants. */

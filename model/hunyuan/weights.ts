@@ -7,6 +7,8 @@ export const TRANSFORMER_WEIGHTS: PartWeights = {
   stem: "diffusion_pytorch_model",
   names: diffusersName,
   block: /^(?:single_)?transformer_blocks\.\d+\./,
+  // Not the layers that make shift, scale and gate, which start with "norm".
+  quantised: (name) => /^(?:single_)?transformer_blocks\.\d+\.(?!norm).*weight$/.test(name),
 };
 
 /** The autoencoder's. */

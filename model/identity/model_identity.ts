@@ -14,7 +14,7 @@ export interface ModelIdentity {
   /** Of all parts in the model's folder that are used. */
   readonly modelDigest: string;
   /** Only a format that rounds the weights: "auto" and "stored" change no product. */
-  readonly weightDtype?: "f16" | "bf16";
+  readonly weightDtype?: "f16" | "bf16" | "int8";
   readonly [name: string]: string | readonly string[] | undefined;
 }
 
@@ -44,7 +44,7 @@ export async function modelIdentity(folder: ModelFolder, variant: ModelVariant =
     ...await fileIdentity("embeddings", embeddings, "a safetensors file with embeddings"),
     ...await fileIdentity("lora", loras?.map(({ file }) => file), "a LoRA in safetensors"),
     ...loras && { loraStrength: loras.map(({ strength }) => String(strength)) },
-    ...(weightDtype === "f16" || weightDtype === "bf16") && { weightDtype },
+    ...weightDtype !== undefined && weightDtype !== "auto" && weightDtype !== "stored" && { weightDtype },
   };
 }
 

@@ -9,6 +9,7 @@ export const TRANSFORMER_WEIGHTS: PartWeights = {
   names: diffusersName,
   configFromShapes,
   block: /^blocks\.\d+\./,
+  quantised: (name) => /^blocks\.\d+\.(?:attn[12]|ffn)\..*weight$/.test(name),
 };
 
 /** The autoencoder's. */

@@ -4,7 +4,7 @@ import { combine } from "../../gpu/ops/combine.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Family } from "../family.ts";
-import type { WeightDtypeChoice } from "./weight_dtype.ts";
+import { checkWeightDtype, type WeightDtypeChoice } from "./weight_dtype.ts";
 
 /** A tensor that is added to one weight. */
 export interface WeightDelta {
@@ -56,16 +56,19 @@ export interface WeightOptions {
   readonly dtype?: WeightDtypeChoice | undefined;
   /**
    * What is added to the weights, in f32, before they are rounded to their format. Matrices become f16 if kernels cannot
-   * write their format.
+   * write their format; int8 they can.
    */
   readonly adjust?: WeightDeltas | undefined;
+  /** See `PartWeights.quantised`. Default: no matrix is */
+  readonly quantised?: ((name: string) => boolean) | undefined;
 }
 
 /** The choices for the weights of a model. */
 export interface WeightChoices {
   /**
    * In which number format the GPU holds the matrices of transformer and text encoder. "auto", the default: as stored,
-   * but f32 as f16 where products hold their operands in f16, which changes no product.
+   * but f32 as f16 where products hold their operands in f16, which changes no product, and the layers of blocks as int8
+   * where the GPU was opened with precision "int8".
    */
   readonly weightDtype?: WeightDtypeChoice | undefined;
   /** Opens what is added to the weights while they are loaded; of several, the sum is added. */
@@ -80,7 +83,8 @@ export type WeightOptionsOf = (part: string) => WeightOptions;
  *
  * @param choices where there is another `textEncoder`, nothing can be added to that which it replaces
  * @returns to be disposed of after what was loaded with it
- * @throws {TilereelError} as {@link OpenModelDeltas} does, or if something is added to a part that is replaced
+ * @throws {TilereelError} as {@link OpenModelDeltas} does, if something is added to a part that is replaced, or if the
+ * format of weights does not fit the device's precision
  */
 export async function openWeightOptions(
   gpu: Gpu,
@@ -98,8 +102,12 @@ export async function openWeightOptions(
       `${deltas.path} adds to the weights of ${part}, but another text encoder is used in its place; leave one of them out`,
     );
   }
+  checkWeightDtype(gpu, dtype);
   const owned = opened.move();
-  return { of: (part) => ({ dtype, adjust: deltasOf(part) }), [Symbol.dispose]: () => owned.dispose() };
+  const optionsOf = (part: string) => ({
+    ...{ dtype, adjust: deltasOf(part), quantised: family.parts[part]?.weights?.quantised },
+  });
+  return { of: optionsOf, [Symbol.dispose]: () => owned.dispose() };
 }
 
 /** The sum of what is added to a part; undefined where nothing is. */

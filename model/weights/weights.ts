@@ -1,13 +1,14 @@
 import { f32 } from "../../gpu/formats/f32.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";
+import { i8 } from "../../gpu/formats/i8.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import { canCastTo, castInto } from "../../gpu/ops/cast.ts";
+import { canCastTo, castInto, castToInt8 } from "../../gpu/ops/cast.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type Dtype, FLOAT_DTYPES, MATRIX_DTYPES, toFloat32, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
 import { expectTensor, readScale, type TensorInfo, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { CastRoom } from "./cast_room.ts";
-import { adjustedFormat, matrixFormat } from "./weight_dtype.ts";
+import { adjustedFormat, hasScales, matrixFormat } from "./weight_dtype.ts";
 import type { WeightOptions } from "./weight_options.ts";
 import { SCALE, type WeightSlot } from "./weight_slot.ts";
 
@@ -99,8 +100,9 @@ export class Weights implements Disposable {
    * @throws {TilereelError} if it is missing, has another shape or format, cannot be read, or does not fit the GPU
    */
   async matrix(name: string, shape: readonly number[], { exact = false } = {}): Promise<Matrix> {
-    const { gpu, options: { dtype = "auto" } } = this, info = this.expect(name, shape, MATRIX_DTYPES);
-    const stored = matrixFormat(gpu, info.dtype, "stored"), held = matrixFormat(gpu, info.dtype, dtype, exact);
+    const { gpu, options: { dtype = "auto", quantised = () => false } } = this;
+    const info = this.expect(name, shape, MATRIX_DTYPES), use = { exact, quantised: quantised(info.name) };
+    const stored = matrixFormat(gpu, info.dtype, "stored"), held = matrixFormat(gpu, info.dtype, dtype, use);
     return await this.#load(name, info, stored, held, exact);
   }
 
@@ -136,7 +138,8 @@ export class Weights implements Disposable {
   }
 
   /**
-   * Uploads a tensor, with what is added to it. It is multiplied by its scale, unless it is held as it is stored.
+   * Uploads a tensor, with what is added to it. It is multiplied by its scale, unless it is held as it is stored. In int8,
+   * it gets scales of its own.
    *
    * @param from the format in which it is uploaded: as it is stored, or f32
    * @param to the format in which it is held if nothing is added
@@ -144,27 +147,29 @@ export class Weights implements Disposable {
   async #load(name: string, info: TensorInfo, from: MatrixFormat, to: MatrixFormat, exact = false): Promise<Matrix> {
     const { gpu, options: { adjust } } = this, delta = adjust?.of(info.name, info.shape);
     const held = delta ? adjustedFormat(to, exact) : to, tensor = this.#tensor(name, info.shape, held);
-    const scale = await readScale(this.source, info);
+    const scale = await readScale(this.source, info), cast = canCastTo(held) || held === i8;
+    const beside = hasScales(held, scale !== undefined) && this.#tensor(name + SCALE, [info.shape[0]!], f32);
     const numbers = (piece: Uint8Array<ArrayBuffer>) =>
       from === WEIGHT_FORMATS[info.dtype] ? piece : toFloat32(piece, info.dtype);
-    if (from === held && !delta && !(scale && canCastTo(held))) {
+    if (from === held && !delta && !(scale && cast)) {
       await this.#upload(info, (piece, row) => gpu.write(tensor, numbers(piece), held.bytes(row * tensor.rowSize)));
     } else {
       const place = gpu.clampCounter(`the weight "${info.name}"`);
       await this.#upload(info, (piece, row, count) => {
         const part = tensor.rows(row, count), room = this.#castRoom.take(part.shape, from);
         gpu.write(room, numbers(piece), 0);
-        gpu.scope(() =>
-          castInto(gpu, room, part, place, {
+        gpu.scope(() => {
+          const more = {
             scale: scale && gpu.upload(scale.subarray(row, row + count), [count]),
             added: delta?.rows(row, count),
-          })
-        );
+          };
+          if (held === i8 && beside) castToInt8(gpu, room, part, beside.rows(row, count), more);
+          else castInto(gpu, room, part, place, more);
+        });
       });
     }
-    if (!scale || canCastTo(held)) return { weight: tensor };
-    const beside = this.#tensor(name + SCALE, [scale.length], f32);
-    gpu.write(beside, scale, 0);
+    if (!beside) return { weight: tensor };
+    if (scale && !cast) gpu.write(beside, scale, 0);
     return { weight: tensor, scale: beside };
   }
 

@@ -32,7 +32,8 @@ export const precisionOption = (group: string) =>
     group,
     choices: PRECISIONS,
     help:
-      "Number format of the operands of matrix products. auto: f16 on GPUs that support it, f32 on software adapters.",
+      "Number format of the operands of matrix products. auto: f16 on GPUs that support it, f32 on software adapters; " +
+      "int8: the weights of the transformer's blocks and what they are multiplied by are rounded to 8 bits.",
     elsewhere: ["dtype", "type", "torch-dtype"],
     default: "auto",
   });

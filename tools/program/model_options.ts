@@ -28,7 +28,8 @@ export const weightDtypeOption = choice({
   choices: WEIGHT_DTYPE_CHOICES,
   help: "Number format of the matrices of transformer and text encoder on the GPU. auto: as stored, but F32 " +
     "becomes f16 if --precision is f16, which halves the memory and changes no product; stored: as stored; " +
-    "f16, bf16: all are cast while loading, rounded to nearest.",
+    "f16, bf16: all are cast while loading, rounded to nearest; int8: the layers of the transformer's blocks are cast " +
+    "to 8 bits with a scale for each output channel, the others are as with auto.",
   elsewhere: ["weights-dtype", "weight-type"],
   default: "auto",
 });

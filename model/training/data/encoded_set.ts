@@ -1,4 +1,5 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
+import { precisionName } from "../../../gpu/precision.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
@@ -36,7 +37,7 @@ export async function encodedSet(clips: readonly CaptionedClip[], options: SetOp
     ...origin,
     source: "encoded",
     model: key,
-    precision: gpu.settings.precision,
+    precision: precisionName(gpu.settings),
     textTokens,
     caption,
   });

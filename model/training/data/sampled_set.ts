@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { precisionName } from "../../../gpu/precision.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
 import { openModelFolder } from "../../checkpoint/model_folder.ts";
 import { loadedAs } from "../../model_variant.ts";
@@ -32,7 +33,7 @@ export async function sampledSet(clips: readonly SampledClip[], options: SetOpti
   const recipe = (clip: SampledClip): Recipe => ({
     source: "sampled",
     model: key,
-    precision: gpu.settings.precision,
+    precision: precisionName(gpu.settings),
     textTokens: folder.generation.textTokens,
     prompt: clip.prompt,
     negativePrompt: clip.guidance > 1 ? clip.negativePrompt : null,

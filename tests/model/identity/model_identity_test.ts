@@ -81,6 +81,7 @@ Deno.test("another part, text encoder or format is another model to every cache;
       ["ONNX", { model, textEncoder: onnx }],
       ["another ONNX file", { model, textEncoder: other }],
       ["bf16", { model, weightDtype: "bf16" }],
+      ["int8", { model, weightDtype: "int8" }],
     ];
     for (const part of PARTS) uses.push([part, { model: await writeModel(join(dir, part), part) }]);
     const seen = [own];

@@ -1,15 +1,24 @@
 import { writeRandomCheckpoint } from "../../../bench/full_size/checkpoint.ts";
 import { blockFormat } from "../../../gpu/formats/block_format.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
 import { FORMATS } from "../../../gpu/formats/formats.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { castInto } from "../../../gpu/ops/cast.ts";
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { VideoPipeline } from "../../../model/pipeline.ts";
+import { TRANSFORMER_WEIGHTS } from "../../../model/wan/weights.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
 import type { WeightsPlace } from "../../../model/blocks/weights_place.ts";
-import { adjustedFormat, matrixFormat, type WeightDtypeChoice } from "../../../model/weights/weight_dtype.ts";
-import { assert, assertEquals } from "@std/assert";
+import {
+  adjustedFormat,
+  checkWeightDtype,
+  matrixFormat,
+  type MatrixUse,
+  type WeightDtypeChoice,
+} from "../../../model/weights/weight_dtype.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { relativeError } from "../../../gpu/relative_error.ts";
 import { randn, testVariants } from "../../gpu.ts";
 import { inTempDir, tilereel } from "../../process.ts";
 
@@ -102,7 +111,8 @@ Deno.test("matrices that something is added to are rounded to their format, or w
 
 Deno.test("auto casts f32 where operands are f16, and nothing else", () => {
   const dtypes = (f16: boolean, choice: WeightDtypeChoice, exact = false) =>
-    (["F32", "F16", "BF16"] as const).map((stored) => matrixFormat({ f16 }, stored, choice, exact)).join(" ");
+    (["F32", "F16", "BF16"] as const)
+      .map((stored) => matrixFormat({ f16, int8: false }, stored, choice, { exact })).join(" ");
   assertEquals(dtypes(true, "auto"), "f16 f16 bf16");
   assertEquals(dtypes(true, "auto", true), "f32 f16 bf16");
   assertEquals(dtypes(false, "auto"), "f32 f16 bf16");
@@ -110,6 +120,30 @@ Deno.test("auto casts f32 where operands are f16, and nothing else", () => {
     assertEquals(dtypes(f16, "stored"), "f32 f16 bf16");
     assertEquals(dtypes(f16, "f16"), "f16 f16 f16");
     assertEquals(dtypes(f16, "bf16", true), "bf16 bf16 bf16");
+  }
+});
+
+Deno.test("matrices that may be quantised are int8 where that is chosen, or where products are", () => {
+  const dtypes = (int8: boolean, choice: WeightDtypeChoice, use: MatrixUse) =>
+    (["F32", "BF16"] as const).map((stored) => matrixFormat({ f16: true, int8 }, stored, choice, use)).join(" ");
+  assertEquals(dtypes(false, "int8", { quantised: true }), "i8 i8");
+  assertEquals(dtypes(true, "auto", { quantised: true }), "i8 i8");
+  for (const [int8, choice] of [[false, "int8"], [true, "auto"], [true, "int8"]] as const) {
+    assertEquals(dtypes(int8, choice, {}), "f16 bf16");
+    assertEquals(dtypes(int8, choice, { quantised: true, exact: true }), "f32 bf16");
+  }
+  assertEquals(dtypes(false, "auto", { quantised: true }), "f16 bf16");
+  assertEquals(dtypes(false, "stored", { quantised: true }), "f32 bf16");
+  const { i8 } = FORMATS;
+  assertEquals([adjustedFormat(i8, false), adjustedFormat(i8, true)], [i8, i8]);
+  for (const choice of ["auto", "int8", undefined] as const) checkWeightDtype({ f16: true, int8: true }, choice);
+  for (const choice of ["stored", "f16", "bf16"] as const) {
+    checkWeightDtype({ f16: true, int8: false }, choice);
+    assertThrows(
+      () => checkWeightDtype({ f16: true, int8: true }, choice),
+      TilereelError,
+      `the format of weights is ${choice}`,
+    );
   }
 });
 
@@ -123,7 +157,10 @@ const SMALL = {
 async function predict(gpu: Gpu, dir: string, dtype: WeightDtypeChoice, place: WeightsPlace) {
   using source = await openCheckpoint(`${dir}/transformer`, "diffusion_pytorch_model");
   const config = await readTransformerConfig(`${dir}/transformer/config.json`), before = gpu.memory.used;
-  const transformer = await WanTransformer3DModel.load(gpu, source, config, { place, dtype });
+  const transformer = await WanTransformer3DModel.load(gpu, source, config, {
+    ...{ place, dtype },
+    quantised: TRANSFORMER_WEIGHTS.quantised,
+  });
   const bytes = gpu.memory.used - before;
   const latents = gpu.upload(randn(16 * 3 * 2 * 2, 1), [1, 16, 3, 2, 2]);
   const texts = [2, 3].map((seed) => gpu.upload(randn(5 * 48, seed), [1, 5, 48]));
@@ -158,6 +195,20 @@ testVariants("F32 files: auto changes no number and halves what f16 needs, resid
   });
 });
 
+testVariants("int8 weights alone are decoded by all products, and are near to what is stored", async ({ gpu }) => {
+  await inTempDir(async (dir) => {
+    await writeRandomCheckpoint(dir, SMALL);
+    const stored = await predict(gpu, dir, "stored", "resident");
+    const resident = await predict(gpu, dir, "int8", "resident"), streamed = await predict(gpu, dir, "int8", "stream");
+    assertEquals(streamed.numbers, resident.numbers);
+    const errors = resident.numbers.map((numbers, i) => relativeError(numbers, stored.numbers[i]!));
+    // Rounding to 1/254 of a row's largest number.
+    assert(Math.max(...errors) < 0.02 && Math.min(...errors) > 1e-4, `relative errors ${errors}`);
+    // The small weights outside the blocks stay as they are.
+    assert(resident.bytes < 0.6 * stored.bytes, `${resident.bytes} of ${stored.bytes}`);
+  });
+});
+
 testVariants("where weights go counts them as they are cast", async ({ gpu }) => {
   await inTempDir(async (dir) => {
     await writeRandomCheckpoint(dir, SMALL);
@@ -175,6 +226,9 @@ testVariants("where weights go counts them as they are cast", async ({ gpu }) =>
     const { bytes } = await predict(gpu, dir, "bf16", "resident");
     // Buffers are rounded up to 256 bytes.
     assert(bf16.bytes <= bytes && bf16.bytes > bytes - 256 * 100, `${bf16.bytes} of ${bytes}`);
+    const int8 = await of("int8", "resident"), { bytes: held } = await predict(gpu, dir, "int8", "resident");
+    assertEquals(int8.held, ["i8", gpu.f16 ? "f16" : "f32"]);
+    assert(int8.bytes <= held && int8.bytes > held - 256 * 140, `${int8.bytes} of ${held}`);
     const streamed = await of("bf16", "stream");
     assert(streamed.bytes < bf16.bytes && streamed.bytes > 2 * bf16.bytes / 4);
   });
