@@ -110,18 +110,22 @@ export function heldVectors(plain: boolean, dim4: number): number {
 /**
  * How a kernel reads the vec4s of its row of `x`, which starts at `at` and has `p.dim4` of them.
  *
+ * @param read WGSL: the vec4 at an index
  * @param held vec4s that each thread holds in registers, so that a row is read once however often it is used
  * @returns WGSL that loads the held vec4s, and WGSL that runs `body` for each of the thread's vec4s, given its name and
  * its position in the row
  */
-export function rowVectors(plain: boolean, held: number) {
+export function rowVectors(plain: boolean, held: number, read = (index: string) => `x[${index}]`) {
   const lanes = lanesOf(plain);
   type Each = (body: (v: string, i: string) => string) => string;
   const again: Each = (body) =>
-    `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = x[at + i];\n    ${body("v", "i")}\n  }`;
+    `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = ${read("at + i")};\n    ${body("v", "i")}\n  }`;
   const once: Each = (body) => unroll(held, (n) => `  if (i${n} < p.dim4) { ${body(`v${n}`, `i${n}`)} }`);
   return {
-    load: unroll(held, (n) => `  let i${n} = lane + ${n * lanes}u; let v${n} = x[at + min(i${n}, p.dim4 - 1u)];`),
+    load: unroll(
+      held,
+      (n) => `  let i${n} = lane + ${n * lanes}u; let v${n} = ${read(`at + min(i${n}, p.dim4 - 1u)`)};`,
+    ),
     each: held === 0 ? again : once,
   };
 }

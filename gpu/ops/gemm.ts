@@ -5,15 +5,19 @@
  */
 import { formatBytes } from "../common/format_bytes.ts";
 import { TilereelError } from "../common/errors.ts";
+import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
+import { i8 } from "../formats/i8.ts";
+import { type Int8Variant, int8Variants, isForInt8, PLAIN_INT8 } from "../kernels/gemm/int8_variants.ts";
+import type { OperandForms } from "../kernels/gemm/operand_form.ts";
 import {
+  formsOf,
   gemmLaunch,
   type GemmProblem,
+  type GemmVariant,
   gemmVariantFor,
   gemmVariants,
-  type OperandPanels,
-  panelsOf,
 } from "../kernels/gemm/variants.ts";
 import type { ProductVariant } from "../kernels/product/variants.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
@@ -44,7 +48,7 @@ export interface GemmOptions {
    */
   readonly transposed?: boolean;
   /** Computes the product by this variant, whatever its size and the device's fastest one. For trials and tests. */
-  readonly variant?: ProductVariant;
+  readonly variant?: GemmVariant;
 }
 
 /** The variants for large products. The trial has the width of Wan 1.3B. */
@@ -53,13 +57,30 @@ export const GEMM: KernelFamily<ProductVariant> = {
   variants: gemmVariants,
   trial(gpu) {
     const x = noise(gpu, [8192, 2048]), w = noise(gpu, [1536, 2048], "bf16");
-    return (variant) => gpu.scope(() => void sample(gpu, x, w, variant));
+    return (variant) => gpu.scope(() => void product(gpu, x, w, { variant }));
   },
-  sample: (gpu, variant) => sample(gpu, noise(gpu, [331, 264]), noise(gpu, [140, 264], "bf16"), variant),
+  sample: (gpu, variant) =>
+    product(gpu, noise(gpu, [331, 264]), noise(gpu, [140, 264], "bf16"), variant ? { variant } : {}),
 };
 
-function sample(gpu: Gpu, x: Tensor, w: Tensor, variant: ProductVariant | undefined): Tensor {
-  const options = variant ? { variant } : {}, y = gpu.tensor([x.dim(0), w.dim(0)]);
+/** The variants for large products in int8, for the same trial. */
+export const GEMM_INT8: KernelFamily<Int8Variant> = {
+  name: "gemm_int8",
+  variants: int8Variants,
+  trial(gpu) {
+    const x = noise(gpu, [8192, 2048]), { tensor: w, scale } = quantised(gpu, [1536, 2048]);
+    return (variant) => gpu.scope(() => void product(gpu, x, w, { variant, scale }));
+  },
+  sample(gpu, variant = PLAIN_INT8) {
+    const { tensor: w, scale } = quantised(gpu, [140, 272]);
+    return product(gpu, noise(gpu, [331, 272]), w, { variant, scale });
+  },
+};
+
+const quantised = (gpu: Gpu, shape: readonly number[]) => PackedOperand.of(gpu, noise(gpu, shape), { numbers: "i8" });
+
+function product(gpu: Gpu, x: Tensor, w: Tensor, options: GemmOptions): Tensor {
+  const y = gpu.tensor([x.dim(0), w.dim(0)]);
   recordGemm(gpu, planGemm(gpu, x, w, options), x, w, options, y);
   return y;
 }
@@ -68,7 +89,7 @@ function sample(gpu: Gpu, x: Tensor, w: Tensor, variant: ProductVariant | undefi
 export interface GemmPlan {
   readonly problem: GemmProblem;
   /** `undefined` stands for the plain kernels. */
-  readonly variant: ProductVariant | undefined;
+  readonly variant: GemmVariant | undefined;
 }
 
 /** Decides how x·wᵀ is computed. */
@@ -78,31 +99,40 @@ export function planGemm(gpu: Gpu, x: Operand, w: Operand, options: GemmOptions)
   if (k !== inner || k % 4 !== 0 || row % 4 !== 0 || row % weights.blockElements !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
-  // Panels whose plain tensor is gone were made for the variant of large products. That variant takes them, however few
-  // there are.
+  // An operand whose plain tensor is gone was packed for the variant of large products. That variant takes it, however
+  // few rows it has.
   if (!(x instanceof PackedOperand) || x.source) return plan;
-  if (!problem.f16) throw new Error("linear: panels are f16");
-  return { problem, variant: options.variant ?? gpu.kernels.pick(GEMM) };
+  const { numbers, panel } = x.form;
+  if (numbers !== problem.operands) throw new Error(`linear: a product in ${problem.operands} takes no ${numbers}`);
+  return panel && !options.variant
+    ? { problem, variant: numbers === "i8" ? gpu.kernels.pick(GEMM_INT8) : gpu.kernels.pick(GEMM) }
+    : plan;
 }
 
 /** As {@link planGemm}, for any x of m rows. */
 function planOf(gpu: Gpu, m: number, w: Operand, options: GemmOptions = {}): GemmPlan {
-  const { precision, transposed = false, scale } = options, first = w.shape[0]!, other = sizeOf(w.shape) / first;
-  const [n, k] = transposed ? [other, first] : [first, other];
+  const { precision, transposed = false, scale, variant } = options;
+  const first = w.shape[0]!, other = sizeOf(w.shape) / first, [n, k] = transposed ? [other, first] : [first, other];
   const weights = (w instanceof Tensor ? w : w.source ?? w.tensor).matrixFormat;
-  const problem = {
-    ...{ m, n, k, weights, transposed, scaled: scale !== undefined },
-    f16: gpu.f16 && precision !== "f32" && !transposed,
-  };
-  return { problem, variant: options.variant ?? gemmVariantFor(gpu, problem, () => gpu.kernels.pick(GEMM)) };
+  const exact = precision === "f32" || transposed;
+  const operands = exact ? "f32" : takesInt8(gpu, m, weights, variant) ? "i8" : gpu.f16 ? "f16" : "f32";
+  const problem = { m, n, k, weights, transposed, scaled: scale !== undefined, operands } as const;
+  const fastest = { gemm: () => gpu.kernels.pick(GEMM), int8: () => gpu.kernels.pick(GEMM_INT8) };
+  return { problem, variant: variant ?? gemmVariantFor(gpu, problem, fastest) };
+}
+
+/** Whether a product is computed in int8: where its variant says so, or the device and its size. */
+function takesInt8(gpu: Gpu, m: number, weights: MatrixFormat, variant: GemmVariant | undefined): boolean {
+  if (variant) return variant.by === "dot products";
+  return gpu.int8 && weights.name === i8.name && isForInt8({ m });
 }
 
 /**
- * The panels that products of `rows` rows with weights like w read; undefined where they read plain tensors. While a
- * tape is open, they do.
+ * The forms in which products of `rows` rows with weights like w read their operands. While a tape is open, these are
+ * plain tensors.
  */
-export function sharedPanels(gpu: Gpu, rows: number, w: Operand): OperandPanels | undefined {
-  return gpu.tape ? undefined : panelsOf(gpu, planOf(gpu, rows, w).variant);
+export function sharedForms(gpu: Gpu, rows: number, w: Operand): OperandForms {
+  return gpu.tape ? {} : formsOf(gpu, planOf(gpu, rows, w).variant);
 }
 
 /** Records the product, with the operations that are fused with it, into y. */
@@ -115,7 +145,7 @@ export function recordGemm(
   y: Operand,
 ): void {
   const { scale, bias, activation = "none", residual, gate } = options;
-  const { m, n: columns, k } = problem, none = gpu.placeholder, panels = panelsOf(gpu, variant);
+  const { m, n: columns, k } = problem, none = gpu.placeholder, forms = formsOf(gpu, variant);
   const params = {
     ...{ m, columns, k4: k / 4, activation: ACTIVATIONS[activation] },
     ...{ has_scale: scale ? 1 : 0, has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, has_gate: gate ? 1 : 0 },
@@ -124,14 +154,15 @@ export function recordGemm(
     gate_stride: gate ? gate.tensor.size / gate.tensor.dim(0) : 0,
   };
   gpu.scope(() => {
-    const input = readableOperand(gpu, x, panels?.x);
+    const input = readableOperand(gpu, x, forms.x), xScale = input.scale ? { x_scale: input.scale } : {};
     for (const { first, w: part } of partsOf(gpu, w, problem)) {
       const n = problem.transposed ? columns : part.shape[0]!;
-      const into = y instanceof PackedOperand ? y.panel : undefined;
+      const into = y instanceof PackedOperand ? y.form.panel : undefined;
       const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, into);
       gpu.run(kernel, {
         buffers: {
-          ...{ x: input, w: readableOperand(gpu, part, panels?.w), y: y instanceof PackedOperand ? y.tensor : y },
+          ...{ x: input.tensor, ...xScale, w: readableOperand(gpu, part, forms.w).tensor },
+          y: y instanceof PackedOperand ? y.tensor : y,
           ...{ scale: scale ?? none, bias: bias ?? none, residual: residual ?? none, gate: gate?.tensor ?? none },
         },
         params: { ...params, n, first },

@@ -6,8 +6,8 @@ import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
 import { heldVectors, lanesOf, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
-import { type Operand, PackedOperand } from "./packed_operand.ts";
-import { sharedPanels } from "./gemm.ts";
+import { type Operand, packedAway, PackedOperand } from "./packed_operand.ts";
+import { sharedForms } from "./gemm.ts";
 import type { ModulationVector } from "./modulation.ts";
 
 const PARAMS = {
@@ -133,9 +133,10 @@ export function layerNormInto(
   affine: LayerNormAffine | undefined,
   next: Operand,
 ): Operand {
-  const dim = x.dim(-1), panel = sharedPanels(gpu, x.size / dim, next)?.x;
+  const dim = x.dim(-1), form = sharedForms(gpu, x.size / dim, next).x, panel = form?.panel;
+  if (form?.numbers === "i8") return packedAway(gpu, layerNorm(gpu, x, eps, affine), form);
   if (!panel || dim % (8 * panel.depth) !== 0) return layerNorm(gpu, x, eps, affine);
-  const y = PackedOperand.empty(gpu, x.shape, panel);
+  const y = PackedOperand.empty(gpu, x.shape, form);
   record(gpu, x, eps, affine, y.tensor, panel);
   return y;
 }

@@ -3,8 +3,8 @@ import { Tensor } from "../tensor.ts";
 import { activation as activate } from "./activation.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
-import { type GemmOptions, planGemm, recordGemm, sharedPanels } from "./gemm.ts";
-import { type Operand, PackedOperand } from "./packed_operand.ts";
+import { type GemmOptions, planGemm, recordGemm, sharedForms } from "./gemm.ts";
+import { type Operand, packedAway, PackedOperand } from "./packed_operand.ts";
 
 /** Options of a linear layer. */
 export interface LinearOptions extends GemmOptions {
@@ -45,11 +45,14 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
  * @param next the weight of the other layer
  */
 export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
-  const plan = planGemm(gpu, x, w, options), { m, n } = plan.problem, panel = sharedPanels(gpu, m, next)?.x;
-  if (!panel || plan.variant?.by !== "matrix units") return linear(gpu, x, w, options);
-  const y = PackedOperand.empty(gpu, [...x.shape.slice(0, -1), n], panel);
-  recordGemm(gpu, plan, x, w, options, y);
-  return y;
+  const plan = planGemm(gpu, x, w, options), { m, n } = plan.problem, form = sharedForms(gpu, m, next).x;
+  if (form?.numbers === "f16" && plan.variant?.by === "matrix units") {
+    const y = PackedOperand.empty(gpu, [...x.shape.slice(0, -1), n], form);
+    recordGemm(gpu, plan, x, w, options, y);
+    return y;
+  }
+  const y = linear(gpu, x, w, options);
+  return form?.numbers === "i8" ? packedAway(gpu, y, form) : y;
 }
 
 /**

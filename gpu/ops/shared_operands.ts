@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu.ts";
-import { isBindable, sharedPanels } from "./gemm.ts";
+import { isBindable, sharedForms } from "./gemm.ts";
 import { type Operand, PackedOperand } from "./packed_operand.ts";
 
 /**
@@ -13,13 +13,13 @@ import { type Operand, PackedOperand } from "./packed_operand.ts";
  */
 export function sharedInput(gpu: Gpu, x: Operand, w: Operand): Operand {
   if (x instanceof PackedOperand) return x;
-  const panel = sharedPanels(gpu, x.size / x.dim(-1), w)?.x;
-  return panel ? PackedOperand.of(gpu, x, panel) : x;
+  const form = sharedForms(gpu, x.size / x.dim(-1), w).x;
+  return form ? PackedOperand.of(gpu, x, form) : x;
 }
 
 /** The same for w, for inputs of `rows` rows. */
 export function sharedWeight(gpu: Gpu, w: Operand, rows: number): Operand {
   if (w instanceof PackedOperand) return w;
-  const panel = sharedPanels(gpu, rows, w)?.w;
-  return panel && isBindable(gpu, w) ? PackedOperand.of(gpu, w, panel) : w;
+  const form = sharedForms(gpu, rows, w).w;
+  return form && isBindable(gpu, w) ? PackedOperand.of(gpu, w, form) : w;
 }

@@ -1,6 +1,6 @@
 import { forwardFamily } from "../ops/attention_family.ts";
 import { CONV3D } from "../ops/conv3d.ts";
-import { GEMM } from "../ops/gemm.ts";
+import { GEMM, GEMM_INT8 } from "../ops/gemm.ts";
 import type { KernelFamily } from "./family.ts";
 
 /** The head dimension of Wan's models. */
@@ -13,6 +13,7 @@ export type AnyFamily = KernelFamily<any>;
 /** The families that a trial chooses from. */
 export const FAMILIES: readonly AnyFamily[] = [
   GEMM,
+  GEMM_INT8,
   forwardFamily({ headDim: HEAD_DIM, plan: false }),
   forwardFamily({ headDim: HEAD_DIM, plan: true }),
   CONV3D,

@@ -103,7 +103,7 @@ function piecesOf(gpu: Gpu, x: Operand, each: number, bytes: number): Piece[] {
   if (batch * tokens <= most) return [{ rows: (tensor) => tensor, input: (x) => x, gate: (vector) => vector }];
   if (x instanceof PackedOperand && batch > 1) throw new Error("a packed batch cannot be cut into pieces");
   // With a multiple of 64 rows, every part starts at an offset that can be bound, and equal lengths share a buffer.
-  const step = x instanceof PackedOperand ? leastCommonMultiple(64, x.panel.rows) : 64;
+  const step = x instanceof PackedOperand ? leastCommonMultiple(64, x.rowStep) : 64;
   const count = Math.ceil(tokens / Math.max(step, Math.floor(most / step) * step));
   const length = Math.ceil(tokens / count / step) * step;
   const pieces: Piece[] = [];

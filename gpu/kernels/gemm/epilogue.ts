@@ -99,6 +99,18 @@ ${finished}
 }`;
 }
 
+/**
+ * For products of rows in `i8`: the buffer with the scales of x's rows, and `store_sums(m, n, sums)`, which does as
+ * `store` of {@link epilogue} for sums in i32.
+ */
+export const scaledRows = {
+  buffers: { x_scale: read("f32") },
+  store: (output: "f32" | "vec4f") => `
+fn store_sums(m: u32, column: u32, sums: ${output === "f32" ? "i32" : "vec4i"}) {
+  store(m, column, x_scale[min(m, p.m - 1u)] * ${output}(sums));
+}`,
+};
+
 /** WGSL that computes `v` from `sum`, at row `m`. `column` is the column counted in w's rows, `n` the one in y. */
 function finishing(output: "f32" | "vec4f"): { readonly columns: string; readonly finished: string } {
   const four = output === "vec4f";

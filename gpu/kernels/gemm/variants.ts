@@ -16,6 +16,8 @@ import {
   workgroupsOf,
 } from "../product/variants.ts";
 import { gemmMatrix } from "./matrix.ts";
+import { int8Forms, int8Launch, type Int8Variant, int8VariantFor } from "./int8_variants.ts";
+import type { OperandForms } from "./operand_form.ts";
 import type { PanelShape } from "./pack.ts";
 import { gemmPlain, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
@@ -73,31 +75,37 @@ export interface GemmProblem {
   readonly transposed: boolean;
   /** Sums are multiplied by scales, so that the numbers of w themselves may be large. */
   readonly scaled: boolean;
-  /** Operands may be held in f16. */
-  readonly f16: boolean;
+  /** What operands may be held in. Weights that are in `i8` are multiplied by inputs in "i8". */
+  readonly operands: "f32" | "f16" | "i8";
 }
 
-/**
- * Chooses how to compute a product. `best` is the device's fastest of {@link gemmVariants}. Undefined stands for the
- * `plain` kernels.
- */
-export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, best: () => ProductVariant): ProductVariant | undefined {
-  const { m, n, k, f16 } = problem;
+/** How a product is computed on a GPU. */
+export type GemmVariant = ProductVariant | Int8Variant;
+
+/** The device's fastest variants of large products. */
+export interface FastestVariants {
+  gemm(): ProductVariant;
+  int8(): Int8Variant;
+}
+
+/** Chooses how to compute a product. Undefined stands for the `plain` kernels. */
+export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, fastest: FastestVariants): GemmVariant | undefined {
+  const { m, n, k, operands } = problem;
+  if (operands === "i8") return int8VariantFor(gpu, problem, fastest.int8);
   // The kernels for GPUs write four outputs at a time.
   if (gpu.kernels.plain || n % 4 !== 0) return undefined;
   const tiles = (variant: ProductVariant) => workgroupsOf(gpu, variant, m, n);
-  return variantFor(gpu, REPERTOIRE, { f16, matrix: k % 8 === 0, tiles }, best);
+  return variantFor(gpu, REPERTOIRE, { f16: operands === "f16", matrix: k % 8 === 0, tiles }, fastest.gemm);
 }
 
-/** The panels of the operands of a product. */
-export type OperandPanels = Readonly<Record<"x" | "w", PanelShape>>;
-
-/** The panels that a variant reads its operands from; undefined where it reads plain tensors. */
-export function panelsOf(gpu: Gpu, variant: ProductVariant | undefined): OperandPanels | undefined {
-  if (variant?.by !== "matrix units" || !variant.tile.packed) return undefined;
+/** The forms in which a variant reads its operands. */
+export function formsOf(gpu: Gpu, variant: GemmVariant | undefined): OperandForms {
+  if (variant?.by === "dot products") return int8Forms(variant);
+  if (!variant || variant.by === "threads" || !variant.tile.packed) return {};
   const units = gpu.matrixUnits!, [x, w] = matrixTileSize(variant.tile, units);
-  const depth = variant.tile.depth * units.k / 8;
-  return { x: { rows: x, depth }, w: { rows: w, depth } };
+  const depth = variant.tile.depth * units.k / 8,
+    panels = (rows: number) => ({ numbers: "f16", panel: { rows, depth } }) as const;
+  return { x: panels(x), w: panels(w) };
 }
 
 /**
@@ -108,10 +116,11 @@ export function panelsOf(gpu: Gpu, variant: ProductVariant | undefined): Operand
 export function gemmLaunch(
   gpu: Gpu,
   problem: GemmProblem,
-  variant: ProductVariant | undefined,
+  variant: GemmVariant | undefined,
   into?: PanelShape,
 ): Launch {
   const { m, n, k, weights, transposed, scaled } = problem;
+  if (variant?.by === "dot products") return int8Launch(problem, variant);
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
     return {

@@ -4,7 +4,7 @@ import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../../gpu/device/dry.ts";
 import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { combine } from "../../../gpu/ops/combine.ts";
 import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
-import { GEMM, sharedPanels } from "../../../gpu/ops/gemm.ts";
+import { GEMM, sharedForms } from "../../../gpu/ops/gemm.ts";
 import { linear, linearInto } from "../../../gpu/ops/linear.ts";
 import { sharedInput, sharedWeight } from "../../../gpu/ops/shared_operands.ts";
 import { modulation } from "../../../gpu/ops/modulation.ts";
@@ -255,7 +255,7 @@ testVariants("layer norm, plain, affine and adaptive", async ({ gpu }) => {
 Deno.test("the largest matrix units there are take operands in blocks at the sizes that are tested", () => {
   const gpu = dryGpu({ precision: "f16", matrixUnits: NVIDIA_MATRIX_UNITS });
   const sizes = [[1500, 72, 1400], [1500, 1400, 1400], [1100, 544, 1920], [130, 96, 8192], [330, 256, 5640]] as const;
-  for (const [rows, k, n] of sizes) assert(sharedPanels(gpu, rows, gpu.tensor([n, k], "bf16")), `${rows} ${k} ${n}`);
+  for (const [rows, k, n] of sizes) assert(sharedForms(gpu, rows, gpu.tensor([n, k], "bf16")).x, `${rows} ${k} ${n}`);
 });
 
 testVariants(
@@ -272,11 +272,11 @@ testVariants(
       assertEquals(await gpu.read(linear(gpu, norm, w)), expected);
       if (!(norm instanceof PackedOperand)) continue;
       // The last piece has fewer rows than products are made of in blocks.
-      for (let start = 0, step = norm.panel.rows; start < m; start += step) {
+      for (let start = 0, step = norm.rowStep; start < m; start += step) {
         const rows = Math.min(step, m - start), piece = await gpu.read(linear(gpu, norm.rows(start, rows), w));
         assertClose(piece, expected.subarray(start * n, (start + rows) * n), 1e-6);
       }
-      assertThrows(() => norm.rows(1, 1), Error, "do not begin where a block");
+      assertThrows(() => norm.rows(1, 1), Error, "do not begin at a multiple of");
     }
   },
 );

@@ -1,0 +1,87 @@
+/**
+ * The kernels of matrix products in int8, and the choice among them. They give the same sums, to the last bit.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu.ts";
+import type { Launch } from "../product/variants.ts";
+import { INT8_PLAIN, int8Plain } from "./int8_plain.ts";
+import { type Int8Tile, int8TileBytes, int8Tiled, int8TileName, int8TileSize, int8TileThreads } from "./int8_tiled.ts";
+import type { OperandForms } from "./operand_form.ts";
+
+/** How a product in int8 is computed: by `dot4I8Packed`. Without a tile, by the plain kernel. */
+export interface Int8Variant {
+  readonly by: "dot products";
+  readonly tile?: Int8Tile;
+}
+
+/** It starts with the best guess for a large GPU. */
+const TILES: readonly Int8Tile[] = [
+  { threads: [16, 16], outputs: [8, 8], depth: 32, ahead: true },
+  { threads: [16, 16], outputs: [8, 8], depth: 32, ahead: false },
+];
+
+/** For small products: a large tile reads less, but too few tiles leave a GPU idle. */
+const SMALL: Int8Tile = { threads: [16, 16], outputs: [4, 4], depth: 32, ahead: false };
+
+const byDots = (tile?: Int8Tile): Int8Variant => ({ by: "dot products", ...tile && { tile } });
+
+/** The plain kernel, which all devices can run. */
+export const PLAIN_INT8: Int8Variant = byDots();
+
+/** Fewer tiles than this leave a GPU idle. */
+const ENOUGH_TILES = 128;
+
+/** The variants for large products on a device that computes some in int8, by name. */
+export function int8Variants(gpu: Gpu): ReadonlyMap<string, Int8Variant> {
+  if (!gpu.int8) return new Map();
+  const { maxThreads, device: { limits: { maxComputeWorkgroupStorageSize } } } = gpu;
+  const fitting = TILES.filter((tile) =>
+    int8TileThreads(tile) <= maxThreads && int8TileBytes(tile) <= maxComputeWorkgroupStorageSize
+  );
+  return new Map(fitting.map((tile) => [int8TileName(tile), byDots(tile)]));
+}
+
+/** The sizes of a product. */
+export interface Int8Problem {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+/**
+ * Products with fewer rows of x are not computed in int8: reading the weights takes them most of the time, and their
+ * rows are few enough to stay exact.
+ */
+const LEAST_ROWS = 64;
+
+/** Whether it is worth while to quantise the input of a product. The answer is the same on all devices. */
+export const isForInt8 = ({ m }: Pick<Int8Problem, "m">) => m >= LEAST_ROWS;
+
+/** Chooses how to compute a product. `best` is the device's fastest of {@link int8Variants}. */
+export function int8VariantFor(gpu: Gpu, { m, n, k }: Int8Problem, best: () => Int8Variant): Int8Variant {
+  // The kernels for GPUs read 16 numbers at a time and write four.
+  if (gpu.kernels.plain || n % 4 !== 0 || k % 16 !== 0) return PLAIN_INT8;
+  const large = best();
+  return groupsOf(large, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES ? large : byDots(SMALL);
+}
+
+/** The forms in which a variant reads its operands. */
+export function int8Forms(_variant: Int8Variant): OperandForms {
+  return { x: { numbers: "i8" } };
+}
+
+/** The kernel for a product by `variant`. */
+export function int8Launch({ m, n }: Int8Problem, variant: Int8Variant): Launch {
+  return { kernel: variant.tile ? int8Tiled(variant.tile) : int8Plain, workgroups: groupsOf(variant, m, n) };
+}
+
+/** The numbers of workgroups along each axis. */
+function groupsOf({ tile }: Int8Variant, m: number, n: number): Launch["workgroups"] {
+  if (!tile) {
+    const { rows, cols, threads } = INT8_PLAIN;
+    return [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1];
+  }
+  const [tileM, tileN] = int8TileSize(tile);
+  return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
+}

@@ -1,0 +1,44 @@
+import { I8_MAX, TO_I8 } from "../formats/i8.ts";
+import type { MatrixFormat } from "../formats/format.ts";
+import type { Gpu } from "../gpu.ts";
+import { read, write } from "../kernel.ts";
+import { memo } from "../kernels/memo.ts";
+import { heldVectors, perRow, rowMax, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
+import type { Tensor } from "../tensor.ts";
+
+const kernel = memo(({ plain, held, format }: { plain: boolean; held: number; format: MatrixFormat }) => {
+  const { four } = format.read, vectors = rowVectors(plain, held, (i) => `unpack4(${four.read("x", i)})`);
+  return perRow(plain, {
+    name: `quantise_${plain ? "plain" : held}_${format}`,
+    buffers: { x: read(four.element), y: write("u32"), scales: write("f32") },
+    params: { dim4: "u32" },
+    declarations: `${rowMax(plain)}${TO_I8}${four.declare("x")}${four.unpack4}`,
+    // A maximum of floats may lose a NaN; as bits, it is the largest.
+    body: `  let at = min(row, p.rows - 1u) * p.dim4;
+${vectors.load}
+  var magnitudes = vec4u();
+${vectors.each((v) => `magnitudes = max(magnitudes, bitcast<vec4u>(${v}) & vec4u(0x7fffffffu));`)}
+  let both = max(magnitudes.xy, magnitudes.zw);
+  let top = bitcast<f32>(row_max(max(both.x, both.y), lane));
+  if (row >= p.rows) { return; }
+  if (lane == 0u) { scales[row] = top / ${I8_MAX}.0; }
+  let inverse = i8_inverse(top);
+${vectors.each((v, i) => `y[at + ${i}] = four_i8(${v} * inverse);`)}`,
+  });
+});
+
+/**
+ * Quantises an input of products: the numbers of a row, a token, become integers from −127 to 127, times a scale of the
+ * row. They are rounded to nearest, so each is off by at most half of the scale.
+ *
+ * @param x [..., k], any format of matrices; k a multiple of 4
+ * @param y as many numbers in i8: is written
+ * @param scales [rows], f32: is written. That of a row of zeros is 0. That of a row with a number that is not finite is
+ * not finite
+ */
+export function quantiseInto(gpu: Gpu, x: Tensor, y: Tensor, scales: Tensor): void {
+  const k = x.dim(-1), { plain } = gpu.kernels;
+  if (k % 4 !== 0) throw new Error(`rows of ${k} cannot be quantised`);
+  const source = kernel({ plain, held: heldVectors(plain, k / 4), format: x.matrixFormat });
+  runPerRow(gpu, source, { x, y, scales }, { rows: x.size / k, dim4: k / 4 });
+}
