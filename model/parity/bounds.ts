@@ -53,6 +53,7 @@ export const BOUNDS = {
   vsaCoarse: { f32: [1e-6, 2e-6], f16: [3e-3, 4e-3] },
   vsaSparse: { f32: [2e-6, 1e-5], f16: [6e-3, 2.5e-2] },
   vsaOutput: { f32: [2e-6, 9e-6], f16: [6e-3, 2.2e-2] },
+  tinyFastWan: { f32: [7e-6, 1.4e-5], f16: [3e-3, 5e-3] },
   vedaGradient: always(1e-5, 3.5e-5),
 } as const satisfies Record<string, Bounds>;
 

@@ -8,6 +8,7 @@ import { tinyClipText, tinyLlama } from "./hunyuan/text_encoders.ts";
 import { demoPipeline } from "./pipeline.ts";
 import { hunyuanSchedules, schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
+import { fastWan } from "./wan/fastwan.ts";
 import { tokens } from "./tokens.ts";
 import { loras } from "./wan/loras.ts";
 import { stepCaches } from "./wan/step_caches.ts";
@@ -44,6 +45,7 @@ const CASES: readonly ParityCase[] = [
   vedaTeacher,
   vedaSearch,
   vsa,
+  fastWan,
 ];
 
 /** A folder of reference tensors by other implementations: diffusers, transformers, the papers' own code. */

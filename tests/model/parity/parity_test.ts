@@ -54,6 +54,7 @@ const PARTS = [
   "veda_a",
   "veda_authors",
   "vsa_a",
+  "tiny_fastwan output.1",
 ];
 
 /** The backends that have an adapter here, each asked for in a process of its own: Deno settles on one for good. */
