@@ -1,6 +1,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { MatrixFormat } from "../../gpu/formats/format.ts";
 import { FORMATS } from "../../gpu/formats/formats.ts";
+import { GGML_DTYPES, ggmlDecoder } from "./ggml_blocks.ts";
 
 /** How numbers are stored. */
 interface StoredDtype {
@@ -46,6 +47,9 @@ const held = (
   ...more,
 });
 
+/** A format of GGUF files, which safetensors does not have. */
+const ggml = (format: MatrixFormat): StoredDtype => held(format, { decode: ggmlDecoder(format), inSafetensors: false });
+
 const integer = <N extends number | bigint>(Numbers: View<Iterable<N>> & { readonly BYTES_PER_ELEMENT: number }) =>
   plain(Numbers.BYTES_PER_ELEMENT, { integers: (bytes) => Array.from(view(Numbers, bytes), exactly) });
 
@@ -76,6 +80,16 @@ const DTYPES = {
     // A float8_e5m2 is the upper half of the float16 of the same value.
     decode: (bytes) => Float32Array.from(new Float16Array(Uint16Array.from(bytes, (code) => code << 8).buffer)),
   }) as StoredDtype,
+  Q8_0: ggml(GGML_DTYPES.Q8_0) as StoredDtype,
+  Q6_K: ggml(GGML_DTYPES.Q6_K) as StoredDtype,
+  Q5_K: ggml(GGML_DTYPES.Q5_K) as StoredDtype,
+  Q5_1: ggml(GGML_DTYPES.Q5_1) as StoredDtype,
+  Q5_0: ggml(GGML_DTYPES.Q5_0) as StoredDtype,
+  Q4_K: ggml(GGML_DTYPES.Q4_K) as StoredDtype,
+  Q4_1: ggml(GGML_DTYPES.Q4_1) as StoredDtype,
+  Q4_0: ggml(GGML_DTYPES.Q4_0) as StoredDtype,
+  Q3_K: ggml(GGML_DTYPES.Q3_K) as StoredDtype,
+  Q2_K: ggml(GGML_DTYPES.Q2_K) as StoredDtype,
   I64: integer(BigInt64Array) as StoredDtype,
   I32: integer(Int32Array) as StoredDtype,
   I16: integer(Int16Array) as StoredDtype,
@@ -105,13 +119,15 @@ export const WEIGHT_FORMATS: Partial<Record<Dtype, MatrixFormat>> = Object.fromE
   MATRIX_DTYPES.map((dtype) => [dtype, DTYPES[dtype].format]),
 );
 
-/** Names for messages: "F32, F16 or BF16". */
+/** Names for messages: "F32, F16 or BF16". Those that only GGUF files have are left out. */
 export function anyOf(dtypes: readonly Dtype[]): string {
-  return dtypes.join(", ").replace(/, (\w+)$/, " or $1");
+  return dtypes.filter((dtype) => DTYPES[dtype].inSafetensors).join(", ").replace(/, (\w+)$/, " or $1");
 }
 
-/** The dtypes that matrices in safetensors files may be stored in. */
-export const SAFETENSORS_MATRIX_DTYPES: readonly Dtype[] = MATRIX_DTYPES.filter((dtype) => DTYPES[dtype].inSafetensors);
+/** The dtypes that GGUF files may have. */
+export const GGUF_DTYPES: readonly Dtype[] = all.filter((dtype) =>
+  ["F32", "F16", "BF16"].includes(dtype) || Object.hasOwn(GGML_DTYPES, dtype)
+);
 
 /** Whether `name` is a dtype of safetensors. */
 export function isSafetensorsDtype(name: unknown): name is Dtype {

@@ -6,7 +6,6 @@ import { Config } from "./json.ts";
 import { notWanted, type Recognised, recogniseFile } from "./recognise.ts";
 import { holdsWeights, openCheckpoint } from "./sharded.ts";
 import { whatTensorsAre } from "./tensor_names.ts";
-import { support } from "./unsupported.ts";
 import { unfinishedIn } from "./unfinished.ts";
 
 const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
@@ -33,10 +32,7 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
   const what = `${quoted(path)} is not a folder on this machine`;
   const name = baseName(id);
   if (/gguf/i.test(id)) {
-    const but = support("GGUF").todo === undefined
-      ? "GGUF files replace parts of a whole model"
-      : "GGUF files are not supported";
-    return new TilereelError(`${what}, and ${but}; ${getModel()}`);
+    return new TilereelError(`${what}, and GGUF files replace parts of a whole model; ${getModel()}`);
   }
   const known = families().map(({ name }) => name), ours = known.join().toLowerCase();
   const mark = /hunyuan/i.test(id) ? "HunyuanVideo" : "";

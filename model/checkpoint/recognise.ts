@@ -1,7 +1,6 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import { type ByteSource, readPart, type StoredFile } from "../files/store.ts";
-import { support } from "./unsupported.ts";
 
 /** What a file is by its first bytes, so that errors can say what a file of the wrong kind is. All loaders use it. */
 export interface Recognised {
@@ -134,8 +133,7 @@ function gguf(start: Uint8Array): Recognised {
   const isString = key && key.end + 4 <= start.length && view.getUint32(key.end, true) === 8;
   const value = key?.text === "general.architecture" && isString ? read(key.end + 4) : undefined;
   const of = value ? ` (of architecture ${quoted(value.text)})` : "";
-  const { clause, ...todo } = support("GGUF");
-  return { kind: "gguf", is: `a GGUF file${of}${clause}`, ...todo };
+  return { kind: "gguf", is: `a GGUF file${of}` };
 }
 
 /** `torch.save` writes a zip whose first entry is a pickle called data.pkl. */

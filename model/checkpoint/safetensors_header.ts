@@ -1,6 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { anyOf, elementCount, isSafetensorsDtype, SAFETENSORS_MATRIX_DTYPES, storedBytes } from "./dtype.ts";
+import { anyOf, elementCount, isSafetensorsDtype, MATRIX_DTYPES, storedBytes } from "./dtype.ts";
 import { type ByteSource, readPart } from "../files/store.ts";
 import { isJsonObject } from "./json.ts";
 import type { StoredTensor, TensorHeader } from "./tensor_file.ts";
@@ -72,7 +72,7 @@ function parseTensor(path: string, name: string, entry: unknown, dataStart: numb
   if (!isSafetensorsDtype(dtype)) {
     throw new TilereelError(
       `${path}: tensor "${name}" has the dtype ${JSON.stringify(dtype)}, which tilereel does not know; ` +
-        `${anyOf(SAFETENSORS_MATRIX_DTYPES)} was expected`,
+        `${anyOf(MATRIX_DTYPES)} was expected`,
     );
   }
   if (!isSizes(shape)) throw corrupt(path, `the shape of tensor "${name}" is not a list of whole numbers`);

@@ -4,19 +4,20 @@ import { isNotFound } from "../files/file_error.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
 import { isJsonObject, readJsonObject } from "./json.ts";
 import { type Container, openContainer } from "./container.ts";
+import { GGUF } from "./gguf.ts";
 import { recogniseFile } from "./recognise.ts";
 import { SAFETENSORS } from "./safetensors.ts";
 import type { TensorSource } from "./tensor_source.ts";
 import { type StoredAs, TensorView } from "./tensor_view.ts";
 import { getIt } from "./unfinished.ts";
 
-/** Endings of weight files. The message for missing weights names such a file, if its ending is none of a container. */
+/** Endings of weight files. The message for missing weights names such a file. */
 const WEIGHT_FILES = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
 
 /** The kinds of files that weights are read from, the preferred one first. */
-const CONTAINERS: readonly Container[] = [SAFETENSORS];
+const CONTAINERS: readonly Container[] = [SAFETENSORS, GGUF];
 const ENDINGS = CONTAINERS.map(({ ending }) => ending);
-const WANTED = `a ${ENDINGS.join(" or ")} file`;
+const WANTED = "a safetensors or GGUF file";
 
 /**
  * Opens the weights at `place`: a single file, or a folder whose files are called `stem` ("diffusion_pytorch_model" in
@@ -38,18 +39,21 @@ export async function openCheckpoint(place: string | FileStore, stem: string): P
       if (await index.kind()) return await openShards(folder, index);
     }
   }
-  const names = CONTAINERS.flatMap(({ ending, hasIndex }) => [ending, ...hasIndex ? [`${ending}.index.json`] : []]);
-  const expected = names.map((ending) => `${stem}.${ending}`).join(" or ");
+  const expected = `${stem}.safetensors or ${stem}.safetensors.index.json`;
   const there = await folder.list().catch((error) => {
     if (isNotFound(error)) throw error;
     return []; // a store that cannot list
   });
-  const other = there.sort().find((name) => !ENDINGS.includes(WEIGHT_FILES.exec(name)?.[1] ?? ENDINGS[0]!));
-  throw new TilereelError(
-    other === undefined
-      ? `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`
-      : `${path} holds no ${ENDINGS.join(" or ")} weights (${expected}), only ${other}; convert it to safetensors`,
-  );
+  const other = there.sort().find((name) => WEIGHT_FILES.test(name));
+  if (other === undefined) {
+    throw new TilereelError(
+      `${path} holds no weights; ${expected} was expected, so ${await getIt(folder, "copy or download it")}`,
+    );
+  }
+  const todo = ENDINGS.some((ending) => other.endsWith(`.${ending}`))
+    ? "name that file itself"
+    : "convert it to safetensors";
+  throw new TilereelError(`${path} holds no safetensors weights (${expected}), only ${other}; ${todo}`);
 }
 
 /** Whether there is a folder, or a file that is recognised as one of weights. */

@@ -45,7 +45,7 @@ Deno.test("model folders that cannot be used", async (t) => {
     ["a truncated text encoder", `${TEXT_ENCODER} is truncated: it has`, (m) => m.replace(TEXT_ENCODER, cut)],
     [
       "an empty file",
-      `${VAE} is empty, but a safetensors file was expected`,
+      `${VAE} is empty, but a safetensors or GGUF file was expected`,
       (m) => m.replace(VAE, () => new Uint8Array(0)),
     ],
     ["no safetensors", `${VAE} is a text file that begins "this is no such`, (m) => m.replace(VAE, garbage)],

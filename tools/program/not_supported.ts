@@ -1,14 +1,8 @@
-import { UNSUPPORTED } from "../../model/checkpoint/unsupported.ts";
-
 /** By the names that other programs use, without leading dashes. */
 const SENTENCES = new Map<string, string>();
 
 function refuse(names: string, sentence: string): void {
   for (const name of names.split(" ")) SENTENCES.set(name, sentence);
-}
-
-for (const { options = [], todo } of Object.values(UNSUPPORTED)) {
-  for (const name of options) SENTENCES.set(name, `is not supported yet: ${todo} and name that model with --model`);
 }
 
 refuse(

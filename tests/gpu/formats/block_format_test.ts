@@ -1,4 +1,4 @@
-import { blockFormat } from "../../../gpu/formats/block_format.ts";
+import { FORMATS } from "../../../gpu/formats/formats.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { castInto } from "../../../gpu/ops/cast.ts";
@@ -9,43 +9,12 @@ import { matmul } from "../../../gpu/ops/matmul.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { assertClose, exceptPlain, randn, testVariants } from "../../gpu.ts";
 import { gradientsOnGpu, linearRow } from "../../gradients.ts";
+import { quantisedQ8 } from "../../model/checkpoint/gguf_bytes.ts";
 import { productVariants } from "../../product_variants.ts";
 
-/** As GGUF's Q8_0 is stored: the scale of 32 integers in f16, then the integers. Blocks start within words. */
-const q8 = blockFormat({
-  name: "test_q8_0",
-  blockElements: 32,
-  blockBytes: 34,
-  element: "u32",
-  four: (buffer) =>
-    `  let block = i / 8u * 34u;
-  let scale = unpack2x16float(${buffer}[block / 4u] >> (block % 4u * 8u)).x;
-  let at = block + 2u + i % 8u * 4u;
-  var word = ${buffer}[at / 4u];
-  if (at % 4u != 0u) { word = (word >> 16u) | (${buffer}[at / 4u + 1u] << 16u); }
-  return scale * vec4f((vec4i(vec4u(word << 24u, word << 16u, word << 8u, word))) >> vec4u(24u));`,
-});
-
-/** Numbers as they are stored, and what is stored. */
-function quantised(values: Float32Array): { readonly bytes: Uint8Array; readonly values: Float32Array } {
-  const bytes = new Uint8Array(values.length / 32 * 34), rounded = new Float32Array(values.length);
-  const view = new DataView(bytes.buffer);
-  for (let block = 0; block < values.length / 32; block++) {
-    const part = values.subarray(32 * block, 32 * (block + 1));
-    const scale = Math.f16round(part.reduce((most, v) => Math.max(most, Math.abs(v)), 0) / 127);
-    view.setFloat16(34 * block, scale, true);
-    for (const [i, v] of part.entries()) {
-      const integer = Math.max(-127, Math.min(127, Math.round(v / scale)));
-      view.setInt8(34 * block + 2 + i, integer);
-      rounded[32 * block + i] = integer * scale + 0; // not -0
-    }
-  }
-  return { bytes, values: rounded };
-}
-
 function weightOf(gpu: Gpu, n: number, k: number) {
-  const { bytes, values } = quantised(randn(n * k, 2));
-  return { w: gpu.upload(bytes, [n, k], q8), values };
+  const { data, values } = quantisedQ8(randn(n * k, 2));
+  return { w: gpu.upload(data, [n, k], "q8_0"), values };
 }
 
 /** x·wᵀ in float64. */
@@ -105,7 +74,7 @@ testVariants(
     const x = gpu.upload(randn(k, 1), [1, k]), part = w.rows(128, 128);
     assertEquals(part.offset, 128 * 3 * 34);
     assertEquals((await gpu.read(linear(gpu, x, part))).length, 128);
-    assert(w.matrixFormat === q8);
-    assertThrows(() => linear(gpu, gpu.tensor([1, 48]), gpu.tensor([4, 48], q8)), Error, "does not fit");
+    assert(w.matrixFormat === FORMATS.q8_0);
+    assertThrows(() => linear(gpu, gpu.tensor([1, 48]), gpu.tensor([4, 48], "q8_0")), Error, "does not fit");
   },
 );

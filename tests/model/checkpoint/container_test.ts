@@ -18,6 +18,6 @@ Deno.test("a container opens the files that are recognised as its own, whatever 
   await assertRejects(
     () => openContainer(file, "a file of weights", [SAFETENSORS]),
     TilereelError,
-    "model.bin is a GGUF file, which is not supported, but a file of weights was expected; download the safetensors version",
+    "model.bin is a GGUF file, but a file of weights was expected; name another file",
   );
 });

@@ -14,21 +14,11 @@ import { TRANSFORMER_WEIGHTS } from "../../../model/wan/weights.ts";
 import { randn, testOnGpu } from "../../gpu.ts";
 import { inTempDir, MODEL } from "../../process.ts";
 import { filesIn } from "../files/files_in.ts";
+import { originalName } from "./original_name.ts";
 
 const TINY = new URL("../../fixtures/tiny_hd128", import.meta.url).pathname;
 const VAE = { base_dim: 8, num_res_blocks: 1 };
 const TRANSFORMER = { num_attention_heads: 1, num_layers: 2, ffn_dim: 96, text_dim: 48, cross_attn_norm: true };
-
-/** The names that Wan's repository has for diffusers' ones, with ComfyUI's prefix. */
-function originalName(name: string): string {
-  const renamed = name.replace("condition_embedder.time_proj", "time_projection.1")
-    .replace(/condition_embedder\.(time|text)_embedder\.linear_([12])/, (_, of, i) => `${of}_embedding.${2 * i - 2}`)
-    .replace(/^scale_shift_table/, "head.modulation").replace("scale_shift_table", "modulation")
-    .replace("proj_out", "head.head").replace("ffn.net.0.proj", "ffn.0").replace("ffn.net.2", "ffn.2")
-    .replace("norm2", "norm3").replace("attn1", "self_attn").replace("attn2", "cross_attn")
-    .replace(/to_([qkv])/, "$1").replace("to_out.0", "o");
-  return `model.diffusion_model.${renamed}`;
-}
 
 /** Writes a transformer as one file. */
 async function writeSingleFile(folder: string, file: string, name: (name: string) => string): Promise<void> {
@@ -87,7 +77,10 @@ Deno.test("parts that cannot be used are refused", async () => {
   await refused({ vae: "no.safetensors" }, "no.safetensors does not exist; the vae was expected");
   await refused({ scheduler: `${MODEL}/model_index.json` }, "model_index.json is a file, but a folder was expected");
   await refused({ transformer: vae }, `${vae} is a file with a VAE, but a transformer of Wan 2.1 was expected`);
-  await refused({ transformer: `${MODEL}/model_index.json` }, "is a JSON file, but a safetensors file was expected");
+  await refused(
+    { transformer: `${MODEL}/model_index.json` },
+    "is a JSON file, but a safetensors or GGUF file was expected",
+  );
 });
 
 Deno.test("a given part counts by its contents, and a part that it replaces does not", () =>

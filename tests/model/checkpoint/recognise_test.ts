@@ -12,6 +12,7 @@ import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { BrokenModel } from "../../broken_model.ts";
 import { assertRefused, inTempDir, MODEL, ROOT, tilereel } from "../../process.ts";
+import { ggufBytes } from "./gguf_bytes.ts";
 
 const LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4665a2f3bc6e\nsize 5676070424\n";
 const LOGIN = '\n<!DOCTYPE html>\n<html class="x"><head><title>Log in – Hugging\nFace</title></head>';
@@ -58,9 +59,9 @@ async function tensors(path: string, shapes: Record<string, readonly number[]>, 
 Deno.test("files are told apart by their first bytes", () => {
   const cases: [Uint8Array, string, string][] = [
     [bytes(u64(2), "{}"), "safetensors", "a safetensors file"],
-    [gguf("wan"), "gguf", 'a GGUF file (of architecture "wan"), which is not supported'],
-    [bytes("GGUF", [3, 0, 0, 0]), "gguf", "a GGUF file, which is not supported"],
-    [bytes("GGUF", Array(20).fill(255), Array(30).fill(255)), "gguf", "a GGUF file, which is not supported"],
+    [gguf("wan"), "gguf", 'a GGUF file (of architecture "wan")'],
+    [bytes("GGUF", [3, 0, 0, 0]), "gguf", "a GGUF file"],
+    [bytes("GGUF", Array(20).fill(255), Array(30).fill(255)), "gguf", "a GGUF file"],
     [bytes(LFS), "lfs", "a Git LFS pointer, which only stands for the file"],
     [bytes(LOGIN), "html", 'a web page ("Log in – Hugging\\nFace") that was saved under this name'],
     [bytes("<html>"), "html", "a web page that was saved under this name"],
@@ -137,7 +138,7 @@ Deno.test("in the place of weights, configs, tokenizers, routers, tiles", () =>
         [bytes("{}"), "x.safetensors is a JSON file, but", "was expected; name another file"],
         [bytes(LOGIN), "is a web page (", 'download the file itself, after "hf auth login"'],
         [bytes("Entry not found"), 'is a text file that begins "Entry not found", but', "download it again"],
-        [gguf("wan"), "is a GGUF file", "download the safetensors version"],
+        [gguf("wan"), "is a GGUF file", "name another file"],
         [new Uint8Array(0), "x.safetensors is empty, but"],
         [new Uint8Array(9999), "is only zeros at its beginning"],
       ] as const
@@ -249,7 +250,7 @@ Deno.test("what is named in the place of a model's folder", () =>
           "hunyuanvideo-community/HunyuanVideo",
           '"hf download hunyuanvideo-community/HunyuanVideo --local-dir HunyuanVideo"',
         ],
-        ["city96/Wan2.1-T2V-14B-gguf", "GGUF files are not supported", DOWNLOAD],
+        ["city96/Wan2.1-T2V-14B-gguf", "GGUF files replace parts of a whole model", DOWNLOAD],
         [
           "someone/finetune",
           "someone/finetune does not exist; if it is",
@@ -296,8 +297,12 @@ Deno.test("what is named in the place of a model's folder", () =>
       await tensors(at("other.safetensors"), shapes);
       await is("other.safetensors", what, `but ${diffusers} was expected`);
     }
-    await write("x.gguf", gguf("wan"));
-    await is("x.gguf", 'is a GGUF file (of architecture "wan"), which is not supported, but', DOWNLOAD);
+    await write("x.gguf", ggufBytes({ "patch_embedding.weight": { shape: [1], type: 0, data: new Uint8Array(4) } }));
+    await is(
+      "x.gguf",
+      'is a GGUF file (of architecture "wan") with the tensor "patch_embedding.weight" alone, but',
+      DOWNLOAD,
+    );
     await write("x.pth", zip("archive/data.pkl"));
     await is("x.pth", "is a PyTorch file", DOWNLOAD);
     await write("x.mp4", bytes([0, 0, 0, 32], "ftypisom"));

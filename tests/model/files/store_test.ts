@@ -16,6 +16,7 @@ import { loadVeda } from "../../../model/veda/veda_file.ts";
 import { loadRouter } from "../../../model/vorta/router_file.ts";
 import { inTempDir, MODEL } from "../../process.ts";
 import { filesIn } from "./files_in.ts";
+import { ggufBytes } from "../checkpoint/gguf_bytes.ts";
 
 const text = (text: string) => new TextEncoder().encode(text);
 const FILES = { "a.txt": text("letters"), "part/config.json": text("{}"), "part/deep/b.txt": text("b") };
@@ -143,11 +144,11 @@ Deno.test("a file in memory in place of a model is recognised", async () => {
   const refused = (path: string, message: string) =>
     assertRejects(() => openModelFolder(memoryFolder(files, "dropped").folder(path)), TilereelError, message);
   const files = {
-    "x.gguf": text("GGUF, of no version"),
+    "x.gguf": ggufBytes({}),
     "m/model_index.json": text("{}"),
     "m/vae/config.json": text("{}"),
   };
-  await refused("x.gguf", "dropped/x.gguf is a GGUF file");
+  await refused("x.gguf", 'dropped/x.gguf is a GGUF file (of architecture "wan") with nothing, but');
   await refused("m/model_index.json", "name its folder, dropped/m");
   await refused("m/vae/config.json", "name the model's folder, dropped/m");
 });

@@ -29,7 +29,7 @@ Deno.test("files of other kinds are told from prompts", () =>
           "is an MP4 video, but a text file with one prompt per line",
         ],
         [[...new TextEncoder().encode("<!DOCTYPE html><html>")], "is a web page that was saved under this name, but"],
-        [[...new TextEncoder().encode("GGUF\x03\0\0\0")], "is a GGUF file, which is not supported, but a text file"],
+        [[...new TextEncoder().encode("GGUF\x03\0\0\0")], "is a GGUF file, but a text file"],
         [[0x61, 0xff], "it is not UTF-8 text"],
       ] as const
     ) {
