@@ -1,8 +1,8 @@
-"""PyTorch on the same GPU, for scale: the same transformer with dense attention in bf16, its attention and its matrix
-products alone. The transformer is written here as diffusers has it (WanTransformer3DModel), so that nothing but PyTorch
-is needed; --check holds it to diffusers' own output.
+"""PyTorch on the same GPU, for scale: the same transformer in bf16 with dense attention and with flex_attention over tiles
+of 128 tokens, its attention and its matrix products alone. The transformer is written here as diffusers has it
+(WanTransformer3DModel), so that nothing but PyTorch is needed; --check holds it to diffusers' own output.
 
-usage: torch_baseline.py [--shape small|1.3b|14b]... [--no-compile] [--save FILE]
+usage: torch_baseline.py [--shape small|1.3b|14b|tokens]... [--no-compile] [--save FILE]
        torch_baseline.py --check DIR      a model in the diffusers layout with reference.safetensors beside it
 
 Times are of CUDA events (a wall clock on a CPU): warm-up, then the median; spread is (slowest - fastest) / median.
@@ -36,6 +36,14 @@ GEMMS = {
     "1.3b": [(32760, 1536, 8960), (32760, 8960, 1536)],
     "14b": [(75600, 5120, 13824), (75600, 13824, 5120)],
 }
+#: The tokens of a tile of flex_attention, which is the block of its kernels.
+TILE = 128
+#: The shares of tiles that are kept, at which steps are timed; KEEPS[0] is also that of attention alone.
+KEEPS = (0.1, 0.05, 0.2, 0.5)
+#: Attention alone, 12 heads of 128, over the lengths of bench/figures/tokens.ts.
+TOKENS = [7800, 17160, 32760, 75600, 118800, 244800]
+#: At this length both shares of the issue's table are timed.
+LONG = 75600
 #: A whole forward pass is timed where it should take at most so many seconds; else one block's time is multiplied.
 LONGEST = 6
 COMPILE_SECONDS = 60
@@ -70,6 +78,45 @@ def attend(q, k, v):
     return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), -1) @ v
 
 
+class KeptTiles:
+    """flex_attention of each tile of queries to a share of the tiles of keys, chosen at random for every head."""
+
+    def __init__(self, heads, tokens):
+        from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+        tiles = math.ceil(tokens / TILE)
+        self.flex = flex_attention
+        indices, none = (torch.zeros(1, heads, *size, dtype=torch.int32, device=DEVICE) for size in ((tiles, tiles), (tiles,)))
+        # No tile is partly masked, so that none needs a mask's function.
+        self.mask = BlockMask.from_kv_blocks(
+            none, indices, none.clone(), indices.clone(), BLOCK_SIZE=TILE, seq_lengths=(tokens, tokens)
+        )
+
+    def keep(self, share):
+        """Chooses the tiles, in place, so that nothing is compiled again; returns the share that is kept."""
+        indices = self.mask.full_kv_indices
+        kept = max(1, round(share * indices.shape[-1]))
+        self.order = torch.rand(indices.shape, device=DEVICE).argsort(-1)[..., :kept].sort(-1).values
+        indices[..., :kept] = self.order
+        self.mask.full_kv_num_blocks.fill_(kept)
+        return kept / indices.shape[-1]
+
+    def __call__(self, q, k, v):
+        return self.flex(q, k, v, block_mask=self.mask)
+
+    def error(self, q, k, v, y):
+        """The relative error of some tiles of the result against a softmax over the keys that are kept."""
+        tokens, worst = k.shape[2], 0.0
+        for head, tile in ((0, 0), (q.shape[1] - 1, self.mask.kv_num_blocks.shape[-1] // 2)):
+            keys = (self.order[0, head, tile][:, None] * TILE + torch.arange(TILE, device=DEVICE)).flatten()
+            keys = keys[keys < tokens]
+            rows = slice(tile * TILE, min(tokens, (tile + 1) * TILE))
+            scores = q[0, head, rows].float() @ k[0, head, keys].float().T / math.sqrt(q.shape[-1])
+            expected = torch.softmax(scores, -1) @ v[0, head, keys].float()
+            worst = max(worst, ((y[0, head, rows].float() - expected).norm() / expected.norm()).item())
+        return worst
+
+
 def rotate(x, cos, sin):
     """Pairs of neighbouring channels; x [batch, tokens, heads, head dim], cos and sin [tokens, 1, head dim / 2]."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
@@ -90,6 +137,10 @@ def rope(head_dim, grid):
 
 
 class Attention(nn.Module):
+    """`attend` computes the attention itself; self-attention over kept tiles takes another."""
+
+    attend = staticmethod(attend)
+
     def __init__(self, dim, heads):
         super().__init__()
         self.heads = heads
@@ -102,7 +153,7 @@ class Attention(nn.Module):
         q, k, v = split(self.norm_q(self.to_q(x))), split(self.norm_k(self.to_k(context))), split(self.to_v(context))
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
-        y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        y = self.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.to_out[0](y.transpose(1, 2).flatten(2))
 
 
@@ -304,6 +355,48 @@ def kernels(report, name, shape):
             print(f"{name}: SDPA {backend} does not run: {str(error).splitlines()[0]}", file=sys.stderr)
 
 
+def sparse(report, name, heads, tokens, dim, keeps):
+    """flex_attention, compiled; TFLOP/s are those of the pairs that are kept."""
+    q, k, v = (torch.randn(1, heads, tokens, dim, device=DEVICE, dtype=torch.bfloat16) for _ in range(3))
+    tiles = KeptTiles(heads, tokens)
+    compiled = torch.compile(lambda q, k, v: tiles(q, k, v), dynamic=False)
+    for keep in keeps:
+        density = tiles.keep(keep)
+        with at_most(COMPILE_SECONDS):
+            y = compiled(q, k, v)
+            sync()
+        figures = rated(timed(lambda: compiled(q, k, v), budget=0.5), density * 4 * heads * tokens**2 * dim)
+        report.add(name, f"attention, flex {keep}", **figures, tokens=tokens, density=density, error=tiles.error(q, k, v, y))
+
+
+def attention_over_tokens(report):
+    """Dense and sparse attention over the lengths of clips, 12 heads of 128."""
+    heads, dim = 12, 128
+    for tokens in TOKENS:
+        q, k, v = (torch.randn(1, heads, tokens, dim, device=DEVICE, dtype=torch.bfloat16) for _ in range(3))
+        figures = rated(timed(lambda: attend(q, k, v), budget=0.5), 4 * heads * tokens**2 * dim)
+        report.add("tokens", "attention, SDPA default", **figures, tokens=tokens, density=1)
+    for tokens in sorted(TOKENS, key=lambda tokens: tokens != LONG):
+        try:
+            sparse(report, "tokens", heads, tokens, dim, KEEPS[: 2 if tokens in (LONG, TOKENS[-1]) else 1])
+        except Exception as error:  # another version's interface leaves the dense figures standing
+            print(f"flex_attention of {tokens} tokens: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr)
+
+
+def sparse_steps(report, name, shape, block, run):
+    """Steps with flex_attention in place of self-attention."""
+    heads, tokens, layers = shape["heads"], math.prod(shape["grid"]), shape["layers"]
+    block.attn1.attend = tiles = KeptTiles(heads, tokens)
+    compiled = torch.compile(block, dynamic=False)
+    for keep in KEEPS:
+        density = tiles.keep(keep)
+        with at_most(COMPILE_SECONDS):
+            run(compiled)()
+            sync()
+        fast = timed(run(compiled), budget=1)
+        report.add(name, f"forward, flex {keep}, one block x {layers}", ms=fast["ms"] * layers, density=density)
+
+
 def steps(report, name, shape, compiling):
     heads, head_dim, layers = shape["heads"], shape["head_dim"], shape["layers"]
     dim, tokens = heads * head_dim, math.prod(shape["grid"])
@@ -337,6 +430,10 @@ def steps(report, name, shape, compiling):
             report.add(name, f"forward, compiled, one block x {layers}", ms=fast["ms"] * layers)
         except Exception as error:  # the compiler's own trouble, of any kind, leaves the eager figures standing
             print(f"{name}: torch.compile gave up: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr)
+        try:
+            sparse_steps(report, name, shape, block, run)
+        except Exception as error:
+            print(f"{name}: flex_attention gave up: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr)
     if DEVICE == "cuda":
         report.add(name, "peak memory", GiB=torch.cuda.max_memory_allocated() / 2**30)
         torch.cuda.reset_peak_memory_stats()
@@ -344,7 +441,7 @@ def steps(report, name, shape, compiling):
 
 def main():
     p = argparse.ArgumentParser(usage=__doc__)
-    p.add_argument("--shape", action="append", choices=SHAPES)
+    p.add_argument("--shape", action="append", choices=[*SHAPES, "tokens"])
     p.add_argument("--no-compile", action="store_true")
     p.add_argument("--save")
     p.add_argument("--check")
@@ -358,7 +455,10 @@ def main():
     report = Report(args.save)
     print(report.head)
     with torch.no_grad():
-        for name in args.shape or (["1.3b", "14b"] if DEVICE == "cuda" else ["small"]):
+        for name in args.shape or (["1.3b", "tokens", "14b"] if DEVICE == "cuda" else ["small"]):
+            if name == "tokens":
+                attention_over_tokens(report)
+                continue
             kernels(report, name, SHAPES[name])
             steps(report, name, SHAPES[name], not args.no_compile)
 
