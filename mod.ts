@@ -17,8 +17,8 @@
  * gpu.close();
  * ```
  *
- * `openGpu({ tune: true })`, for large models, has the fastest kernels for the adapter chosen by a trial of up to a
- * minute, the first time, which is remembered in the user's cache folder; {@linkcode tuneKernels} says more.
+ * Kernels are the shipped defaults for the adapter. `openGpu({ tune: true })` has the fastest ones chosen by a trial of
+ * some seconds, the first time, which is remembered in the user's cache folder; {@linkcode tuneKernels} says more.
  *
  * Everything that the user can put right is thrown as a {@linkcode TilereelError} with one clear sentence.
  *

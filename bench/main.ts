@@ -8,9 +8,8 @@ import { Gpu } from "../gpu/gpu.ts";
 import type { KernelKind } from "../gpu/kernel_picker.ts";
 import { openGpu } from "../gpu/native/open.ts";
 import type { Operands } from "../gpu/precision.ts";
-import { tuneKernels } from "../gpu/tuning/tune.ts";
+import { useRemembered } from "../gpu/tuning/tune.ts";
 import { choice, type OptionValues } from "../tools/program/options.ts";
-import { showProgress } from "../tools/program/progress.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
 import { demoCases, KERNEL_CASES, withCase } from "./cases.ts";
 import { FLOP_FORMULAS } from "./flops.ts";
@@ -112,8 +111,7 @@ interface Variant {
 }
 
 /**
- * Opens the adapter with every kind of kernels that is worth timing. Those that are used are tuned. Without --precision
- * a GPU runs in f32 and, where it can, in f16. Software rendering over OpenGL takes minutes to compile a tiled kernel,
+ * Opens the adapter with every kind of kernels that is worth timing. Without --precision a GPU runs in f32 and, where it can, in f16. Software rendering over OpenGL takes minutes to compile a tiled kernel,
  * which it never runs, so it has `plain` only.
  */
 async function openVariants(
@@ -130,9 +128,6 @@ async function openVariants(
     const used = (kernels === "plain") === (software && !only16);
     return { name, used, gpu: new Gpu(device, { ...settings, kernels, precision }) };
   });
-  if (tuning !== "off" && !software) {
-    const { onProgress } = showProgress();
-    for (const { used, gpu } of variants) if (used) await tuneKernels(gpu, { again: tuning === "again", onProgress });
-  }
+  if (tuning !== "off") { for (const { gpu } of variants) await useRemembered(gpu); }
   return { adapter: settings.description, variants };
 }

@@ -1,6 +1,5 @@
 import { gpuOptions, type GpuValues, openGpuAsAsked, precisionOption } from "../tools/program/gpu_options.ts";
 import { choice, flag, notation, type OptionValues, path } from "../tools/program/options.ts";
-import { showProgress } from "../tools/program/progress.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { SHAPE_NAMES } from "./shapes.ts";
 
@@ -80,17 +79,12 @@ export function measuredOn({ precision, settings: { description: { name, source 
   return { adapter: name, source, precision };
 }
 
-/**
- * Opens the GPU that the options ask for, and closes it when the work is done.
- *
- * @param brief as for `openGpuAsAsked`
- */
+/** Opens the GPU that the options ask for, and closes it when the work is done. */
 export async function onGpu(
   values: GpuValues,
   work: (gpu: Gpu, on: MeasuredOn) => Promise<void>,
-  { brief = false } = {},
 ): Promise<void> {
-  const gpu = await openGpuAsAsked(values, showProgress().onProgress, { brief });
+  const gpu = await openGpuAsAsked(values);
   try {
     await work(gpu, measuredOn(gpu));
   } finally {

@@ -104,7 +104,7 @@ async function bench(values: Values): Promise<void> {
       return { ...result, report: { density, routes: routes?.map((layers) => layers.map((heads) => [...heads])) } };
     });
     handOver(values, { prompts: prompts.length, results: data }, tables(results));
-  }, { brief: values.model === undefined });
+  });
 }
 
 /** A setting that every prompt is rendered with. */

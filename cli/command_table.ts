@@ -42,6 +42,10 @@ export const COMMANDS: CommandTable = {
     summary: "show GPU adapters, and what a model folder holds",
     load: () => import("./commands/info.ts"),
   },
+  tune: {
+    summary: "find the fastest kernels of this GPU",
+    load: () => import("./commands/tune.ts"),
+  },
   parity: {
     summary: "compare every part of a model with reference tensors",
     load: () => import("./commands/parity.ts"),

@@ -202,6 +202,28 @@ export class Gpu extends Scopes {
     if (workgroups.every((n) => n > 0)) this.#recorder.dispatch(kernel, dispatch);
   }
 
+  /**
+   * Compiles the kernels that work would run, several at once where the source of devices can, and runs nothing. Work
+   * that throws, and kernels that do not compile, are left out.
+   *
+   * @param works record without waiting; their tensors belong to scopes of their own
+   */
+  async compileAhead(works: Iterable<() => unknown>): Promise<void> {
+    const listing = this.#recorder.listing = new Set();
+    try {
+      for (const work of works) {
+        try {
+          this.scope(() => void work());
+        } catch {
+          // It is reported when the work is done.
+        }
+      }
+    } finally {
+      this.#recorder.listing = undefined;
+    }
+    await this.#recorder.pipelines.compileAhead(listing);
+  }
+
   /** Copies the numbers of `from` into `to`, which must have the same size. No tape records it, so it has no gradient. */
   copy(from: Tensor, to: Tensor): void {
     this.#recorder.copy(from.buffer, from.offset, to.buffer, to.offset, from.bytes);

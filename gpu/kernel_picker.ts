@@ -1,6 +1,7 @@
 import type { AdapterDescription } from "./device/adapter.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Operands } from "./precision.ts";
+import { defaultsFor } from "./tuning/defaults.ts";
 import type { KernelFamily } from "./tuning/family.ts";
 
 /**
@@ -32,15 +33,26 @@ export class KernelPicker {
     return this.gpu.settings.kernels === "plain";
   }
 
-  /** The variant of a family to use: the one set by {@link choose}, else the family's first. */
+  /** The variant of a family to use; see {@link reasonFor}. */
   pick<V>(family: KernelFamily<V>): V {
     const picked = this.#picked.get(family.name);
     if (picked !== undefined) return picked as V;
-    const variants = family.variants(this.gpu);
-    const name = this.#chosen.get(family.name);
-    const variant = variants.get(name !== undefined && variants.has(name) ? name : [...variants.keys()][0]!)!;
+    const variant = family.variants(this.gpu).get(this.reasonFor(family).variant)!;
     this.#picked.set(family.name, variant);
     return variant;
+  }
+
+  /**
+   * The name of the variant that {@link pick} returns, and why: it was "chosen" by {@link choose}, or it is the "shipped"
+   * default for such adapters, or the family's "first".
+   */
+  reasonFor<V>(family: KernelFamily<V>): { readonly variant: string; readonly why: "chosen" | "shipped" | "first" } {
+    const variants = family.variants(this.gpu),
+      has = (name: string | undefined) => name !== undefined && variants.has(name);
+    const chosen = this.#chosen.get(family.name), shipped = defaultsFor(this.gpu.settings)?.variants[family.name];
+    if (has(chosen)) return { variant: chosen!, why: "chosen" };
+    if (has(shipped)) return { variant: shipped!, why: "shipped" };
+    return { variant: [...variants.keys()][0]!, why: "first" };
   }
 
   /** Makes {@link pick} return the variant of that name from now on. */

@@ -38,4 +38,5 @@ export { TensorOwner } from "./tensor_owner.ts";
 export type { FamilyChoice, KernelChoices, TuningStore } from "./tuning/choices.ts";
 export type { AnyFamily } from "./tuning/families.ts";
 export type { KernelFamily } from "./tuning/family.ts";
-export { tuneKernels, type TuneOptions } from "./tuning/tune.ts";
+export { DEFAULTS, type Defaults, defaultsFor } from "./tuning/defaults.ts";
+export { tuneKernels, type TuneOptions, useRemembered } from "./tuning/tune.ts";

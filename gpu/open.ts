@@ -25,7 +25,7 @@ import { kernelKind } from "./kernel_picker.ts";
 import { MATRIX_FEATURE, matrixUnits } from "./matrix_units.ts";
 import { choosePrecision, type Precision, PRECISIONS } from "./precision.ts";
 import type { TuningStore } from "./tuning/choices.ts";
-import { TUNE_KINDS, tuneKernels, type TuneOptions } from "./tuning/tune.ts";
+import { TUNE_KINDS, tuneKernels, type TuneOptions, useRemembered } from "./tuning/tune.ts";
 
 /** The limits that decide what fits, in the order they are shown. */
 const SHOWN_LIMITS = [
@@ -55,10 +55,13 @@ export interface OpenGpuOptions {
    * "auto": f16 on every GPU that has it, f32 on software.
    */
   readonly precision?: Precision | "auto";
-  /** Chooses the adapter's fastest kernels by a trial. It takes up to a minute; see {@link tuneKernels}. */
+  /**
+   * Makes a trial of the adapter's kernels first, unless one is remembered; see {@link tuneKernels}. Without it, the
+   * kernels are those of an earlier trial or the shipped defaults.
+   */
   readonly tune?: boolean | TuneOptions;
-  /** Where the trial's result is remembered. Without it, there is a trial each time. */
-  readonly tuningStore?: TuningStore;
+  /** Where the results of trials are remembered. Undefined: nowhere. */
+  readonly tuningStore?: TuningStore | undefined;
   /**
    * The most bytes of GPU memory that tilereel may hold at once. Without it there is no limit, and plans assume 8 GB.
    */
@@ -146,7 +149,7 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
       ...precision,
       ...{ precisionReason: why, memoryLimit, tuningStore, checkBounds },
     });
-    if (tune) await tuneKernels(gpu, tune === true ? {} : tune);
+    await (tune ? tuneKernels(gpu, tune === true ? {} : tune) : useRemembered(gpu));
     return gpu;
   } catch (error) {
     device.destroy();

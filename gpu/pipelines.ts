@@ -41,6 +41,22 @@ export class Pipelines {
   }
 
   /**
+   * Compiles kernels, several at once where the WebGPU implementation can. One that does not compile is left out:
+   * {@link get} then reports why.
+   */
+  async compileAhead(kernels: Iterable<KernelSource>): Promise<void> {
+    await Promise.all(
+      [...kernels].filter((kernel) => !this.#pipelines.has(kernel)).map(async (kernel) => {
+        this.device.pushErrorScope("validation");
+        const { descriptor, ...made } = this.#prepare(kernel);
+        const compiling = this.device.createComputePipelineAsync(descriptor).catch(() => undefined);
+        const error = this.device.popErrorScope(), pipeline = await compiling;
+        if (!await error && pipeline) this.#pipelines.set(kernel, { ...made, pipeline });
+      }),
+    );
+  }
+
+  /**
    * Binds a tensor to each buffer that the kernel declares. Making a bind group takes longer than the rest of
    * recording a dispatch. Memory is handed out in the same order at every step, so bind groups are cached.
    */
@@ -89,6 +105,11 @@ export class Pipelines {
   }
 
   #compile(kernel: KernelSource): Pipeline {
+    const { descriptor, ...made } = this.#prepare(kernel);
+    return { ...made, pipeline: this.device.createComputePipeline(descriptor) };
+  }
+
+  #prepare(kernel: KernelSource): Omit<Pipeline, "pipeline"> & { readonly descriptor: GPUComputePipelineDescriptor } {
     const names = Object.keys(kernel.buffers);
     if (names.length > MAX_STORAGE_BUFFERS) throw new Error(`kernel ${kernel.name}: ${names.length} storage buffers`);
     const buffers: GPUBufferBindingLayout[] = [
@@ -101,15 +122,15 @@ export class Pipelines {
     const layout = this.device.createBindGroupLayout({
       entries: buffers.map((buffer, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer })),
     });
-    const pipeline = this.device.createComputePipeline({
+    const descriptor: GPUComputePipelineDescriptor = {
       label: kernel.name,
       layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: {
         module: this.device.createShaderModule({ label: kernel.name, code: kernelWgsl(kernel, this.dialect) }),
         entryPoint: "main",
       },
-    });
+    };
     const paramBytes = Math.max(16, Object.keys(kernel.params).length * 4);
-    return { id: this.#nextId++, pipeline, layout, paramBytes, names };
+    return { id: this.#nextId++, descriptor, layout, paramBytes, names };
   }
 }

@@ -28,6 +28,8 @@ export class Recorder {
   readonly pipelines: Pipelines;
   /** Measures what is recorded. It must change between two batches. */
   profiler: Profiler | undefined;
+  /** While it is set, kernels are noted in it, and nothing is recorded. */
+  listing: Set<KernelSource> | undefined;
   readonly #params: GPUBuffer;
   readonly #paramsStaging = new DataView(new ArrayBuffer(LARGEST_BATCH * PARAMS_STRIDE));
   #encoder: GPUCommandEncoder | undefined;
@@ -46,6 +48,10 @@ export class Recorder {
   }
 
   dispatch(kernel: KernelSource, { buffers, params, workgroups }: Dispatch): void {
+    if (this.listing) {
+      this.listing.add(kernel);
+      return;
+    }
     const { pipeline } = this.pipelines.get(kernel);
     if (this.#recorded === this.#batch) {
       this.submit();
@@ -66,6 +72,7 @@ export class Recorder {
   }
 
   copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, bytes: number): void {
+    if (this.listing) return;
     this.#endPass();
     this.#encoder ??= this.device.createCommandEncoder();
     this.#encoder.copyBufferToBuffer(from, fromOffset, to, toOffset, bytes);

@@ -1,15 +1,14 @@
 import { listAdapters, openGpu } from "../../gpu/native/open.ts";
-import { tuningPath } from "../../gpu/native/tuning_file.ts";
 import type { AdapterDescription } from "../../gpu/device/adapter.ts";
 import { dawnAddon } from "../../gpu/native/dawn_addon.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { Operands, Precision } from "../../gpu/precision.ts";
-import type { KernelChoices } from "../../gpu/tuning/choices.ts";
-import { needsTuning, rememberedChoices } from "../../gpu/tuning/tune.ts";
+import { type KernelsInUse, kernelsInUse } from "../../gpu/tuning/in_use.ts";
 import type { Distilled } from "../../model/family.ts";
 import { clipRecordOf, clipText, isClip } from "../info/clip_description.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../../tools/program/gpu_options.ts";
+import { kernelsText } from "../info/kernels_text.ts";
 import { type ComponentDescription, describeModel, type ModelDescription } from "../info/model_description.ts";
 import { flag, inGroup, type OptionValues, text } from "../../tools/program/options.ts";
 import { weightDtypeOption } from "../../tools/program/model_options.ts";
@@ -78,8 +77,7 @@ interface UsedAdapter {
   /** Of matrix products; with int8, of all that are not in int8. */
   readonly operands: Operands;
   readonly precisionReason: string;
-  /** "plain": the adapter has no choice of kernels; "untried": there was no trial yet. */
-  readonly kernels: "plain" | "untried" | Omit<KernelChoices, "families">;
+  readonly kernels: KernelsInUse;
 }
 
 async function usedAdapter(choice: string | undefined, asked: Precision | "auto" = "auto"): Promise<UsedAdapter> {
@@ -87,12 +85,7 @@ async function usedAdapter(choice: string | undefined, asked: Precision | "auto"
   try {
     const { precision, settings: { precision: operands, precisionReason, description } } = gpu,
       { name: adapter, source } = description;
-    const remembered = await rememberedChoices(gpu);
-    const kernels = !needsTuning(gpu)
-      ? "plain"
-      : remembered
-      ? { measured: remembered.measured, choices: remembered.choices }
-      : "untried";
+    const kernels = await kernelsInUse(gpu);
     return { adapter, source, why: reason(description, choice), precision, operands, precisionReason, kernels };
   } finally {
     gpu.close();
@@ -105,19 +98,6 @@ function usedText(used: UsedAdapter): string {
     `Precision: ${used.precision}, ${used.precisionReason}.`,
     `Kernels: ${kernelsText(used.kernels)}`,
   ].join("\n");
-}
-
-function kernelsText(kernels: UsedAdapter["kernels"]): string {
-  if (kernels === "plain") return "there is nothing to choose on this adapter.";
-  if (kernels === "untried") {
-    return "not chosen yet; a trial of up to a minute runs before the first work with a model of your own.";
-  }
-  const rows = Object.entries(kernels.choices).map(([family, { variant, ms }]) => [
-    ...[family, variant],
-    `${ms[variant]!.toFixed(3)} ms`,
-    `of ${Object.keys(ms).length} that ran`,
-  ]);
-  return `chosen by a trial at ${kernels.measured}, which is remembered in ${tuningPath()}\n${textTable(rows)}`;
 }
 
 /** Why an adapter is used, and whether Dawn is. */

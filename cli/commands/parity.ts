@@ -4,7 +4,6 @@ import { planParity, runParity } from "../../model/parity/parity.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { gpuOptions, openGpuAsAsked } from "../../tools/program/gpu_options.ts";
 import { flag, many, type OptionValues, path, text } from "../../tools/program/options.ts";
-import { showProgress } from "../../tools/program/progress.ts";
 
 const options = {
   model: path({
@@ -53,12 +52,8 @@ async function run(
   const { json = false } = values;
   const plan = await planParity(folder, values.skip);
   using gpus = new DisposableStack();
-  const { onProgress } = showProgress();
   const open = async (precision: "f32" | "f16") =>
-    gpus.adopt(
-      await openGpuAsAsked({ ...values, precision }, onProgress, { brief: values.model === undefined }),
-      (gpu) => gpu.close(),
-    );
+    gpus.adopt(await openGpuAsAsked({ ...values, precision }), (gpu) => gpu.close());
   const gpu = await open("f32");
   const { name, features } = gpu.settings.description;
   if (!json) console.log(`${name}: ${plan.runs.length} cases in ${folder}`);

@@ -30,7 +30,7 @@ export async function openWorkshop(
   { onProgress, signal }: OpenOptions,
 ): Promise<Workshop> {
   using cleanUp = new DisposableStack();
-  const gpu = await openGpuAsAsked(values, onProgress, { brief: values.model === undefined });
+  const gpu = await openGpuAsAsked(values);
   cleanUp.defer(() => gpu.close());
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
   const pipeline = await loadPipeline(values, { gpu, clips, onProgress, signal });

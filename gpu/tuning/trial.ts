@@ -47,8 +47,12 @@ export async function tryFamily(
     let record: ((variant: unknown) => void) | undefined;
     await gpu.attempt(() => record = family.trial(gpu));
     if (!record) return {};
-    const candidates: Candidate[] = [];
-    for (const [name, variant] of family.variants(gpu)) {
+    const variants = [...family.variants(gpu)], candidates: Candidate[] = [];
+    await gpu.compileAhead(variants.flatMap(([, variant]) => [
+      () => record!(variant),
+      () => family.sample(gpu, variant),
+    ]));
+    for (const [name, variant] of variants) {
       const work = () => record!(variant);
       const runs = await isRight(gpu, family, variant, expected) && !await gpu.attempt(work);
       if (runs) candidates.push({ name, work });

@@ -19,8 +19,6 @@ import { tryFamily } from "./trial.ts";
 export interface TuneOptions {
   /** Repeats the trial even if a result is remembered. */
   readonly again?: boolean;
-  /** Uses remembered results, but makes no trial. This is for work that takes less time than a trial. */
-  readonly rememberedOnly?: boolean;
   /** Called with the stage "choose kernels"; `done` and `total` count variants. */
   readonly onProgress?: (
     progress: { readonly stage: "choose kernels"; readonly done: number; readonly total: number },
@@ -33,7 +31,6 @@ export interface TuneOptions {
 
 export const TUNE_KINDS: Kinds<TuneOptions> = {
   again: aFlag,
-  rememberedOnly: aFlag,
   onProgress: aFunction,
   warmUp: aboveZero,
   families: listOf(objectWith("a family of kernels", { variants: aFunction }), "a list of families of kernels"),
@@ -41,8 +38,9 @@ export const TUNE_KINDS: Kinds<TuneOptions> = {
 
 /**
  * Makes the `Gpu` use the fastest variant of every kernel family: those that an earlier trial on this adapter found or,
- * the first time, those that a trial finds now, which takes up to a minute. Results are remembered in the `Gpu`'s
- * `tuningStore`. There is no trial on software adapters. A variant that does not compile or run is left out.
+ * the first time, those that a trial finds now, which takes some seconds. Results are remembered in the `Gpu`'s
+ * `tuningStore`, and `openGpu` uses them from then on. There is no trial on software adapters. A variant that does not
+ * compile or run is left out. Plans of attention must be made after this.
  *
  * @returns the choices; undefined if there was nothing to choose
  * @throws {TilereelError} when the device is lost
@@ -50,14 +48,28 @@ export const TUNE_KINDS: Kinds<TuneOptions> = {
 export async function tuneKernels(gpu: Gpu, options: TuneOptions = {}): Promise<KernelChoices | undefined> {
   check("tuneKernels: gpu", gpu, instance(Gpu, "a Gpu, as openGpu opens it,"));
   checkOptions("tuneKernels", options, TUNE_KINDS);
-  const { again = false, rememberedOnly = false, families = FAMILIES } = options;
+  const { again = false, families = FAMILIES } = options;
   const open = familiesToTry(gpu, families);
   if (open.length === 0) return undefined;
-  const known = again ? undefined : await rememberedChoices(gpu, families);
-  const choices = known ?? (rememberedOnly ? undefined : await runTrial(gpu, open, options));
-  if (!choices) return undefined;
-  for (const [family, { variant }] of Object.entries(choices.choices)) gpu.kernels.choose(family, variant);
+  const known = again ? undefined : await useRemembered(gpu, families);
+  if (known) return known;
+  const choices = await runTrial(gpu, open, options);
+  choose(gpu, choices);
   return choices;
+}
+
+/** Makes the `Gpu` use what {@link tuneKernels} found earlier on this adapter; returns undefined if it found nothing. */
+export async function useRemembered(
+  gpu: Gpu,
+  families: readonly AnyFamily[] = FAMILIES,
+): Promise<KernelChoices | undefined> {
+  const choices = familiesToTry(gpu, families).length > 0 ? await rememberedChoices(gpu, families) : undefined;
+  if (choices) choose(gpu, choices);
+  return choices;
+}
+
+function choose(gpu: Gpu, { choices }: KernelChoices): void {
+  for (const [family, { variant }] of Object.entries(choices)) gpu.kernels.choose(family, variant);
 }
 
 /** The result of an earlier trial of the same variants on this adapter at its precision; undefined if there was none. */

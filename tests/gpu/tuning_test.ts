@@ -13,7 +13,7 @@ import type { KernelFamily } from "../../gpu/tuning/family.ts";
 import { FAMILIES } from "../../gpu/tuning/families.ts";
 import { wallStopwatch } from "../../gpu/tuning/stopwatch.ts";
 import { tryFamily } from "../../gpu/tuning/trial.ts";
-import { rememberedChoices, tuneKernels, type TuneOptions } from "../../gpu/tuning/tune.ts";
+import { rememberedChoices, tuneKernels, type TuneOptions, useRemembered } from "../../gpu/tuning/tune.ts";
 import { assertClose, exceptPlain, openTestGpu, testVariants } from "../gpu.ts";
 import { inTempDir, listFiles, ROOT, tilereel } from "../process.ts";
 
@@ -123,7 +123,8 @@ testTuning(
     });
     assertEquals(gpu.kernels.pick(family), "fast");
     assertEquals(gpu.kernels.pick(hopeless), "broken");
-    assertEquals([runs.wrong, runs.broken, runs.throws], [undefined, undefined, 1]);
+    // Once to list its kernels; one that is wrong does not run after that.
+    assertEquals([runs.wrong, runs.broken, runs.throws], [1, 1, 2]);
     const { sums, ...others } = choices!.choices;
     assertEquals([sums!.variant, Object.keys(sums!.ms), others], ["fast", ["slow", "fast"], {}]);
     assert(sums!.ms.fast! > 0 && sums!.ms.slow! > sums!.ms.fast!, JSON.stringify(sums));
@@ -153,8 +154,8 @@ testTuning("plain kernels that do not run do not keep variants from being tried"
 testTuning("a variant that is clearly slower is timed once", async ({ open }) => {
   const { family, runs } = familyOf("sums", { fast: FAST, slow: SLOW });
   await tune(open(), { families: [family] });
-  // To compile it, on the cold GPU, and then.
-  assertEquals(runs.slow, 3);
+  // To list its kernels, to compile what is left, on the cold GPU, and then.
+  assertEquals(runs.slow, 4);
   assert(runs.fast! > 5, `${runs.fast}`);
 });
 
@@ -174,8 +175,9 @@ testTuning("without timestamps this machine's clock is read, and short work is r
   const timed = { ...family, trial }, stopwatch = wallStopwatch(gpu, () => clock);
   const choice = await tryFamily(gpu, timed, { stopwatch, warmUp: WARM_UP }, () => {});
   assertEquals(choice, { variant: "fast", ms: cost });
-  // To compile it, on the cold GPU, and then; where it is timed, once alone and once for a sample of 50 ms.
-  assertEquals(runs.slow, 1 + 3 + 3);
+  // To list and compile its kernels, on the cold GPU, and then; where it is timed, once alone and once for a sample of
+  // 50 ms.
+  assertEquals(runs.slow, 2 + 3 + 3);
   const { sums } = (await tune(gpu, { families: [timed] }))!.choices;
   assertEquals([Object.keys(sums!.ms), profiled], [["slow", "fast"], false]);
 });
@@ -226,17 +228,44 @@ testTuning("what was chosen is remembered, for each adapter and precision", asyn
   assert(total() > before);
 });
 
+testTuning("a device that is opened uses what is remembered, and makes no trial", async ({ open, dir }) => {
+  const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
+  const families = [family], gpu = open();
+  assertEquals(await useRemembered(gpu, families), undefined);
+  assertEquals([gpu.kernels.reasonFor(family), runs, listFiles(dir)], [{ variant: "slow", why: "first" }, {}, []]);
+  const found = await tune(open(), { families }), before = { ...runs };
+  assertEquals(await useRemembered(gpu, families), found);
+  assertEquals([gpu.kernels.reasonFor(family), runs], [{ variant: "fast", why: "chosen" }, before]);
+});
+
 testTuning(
-  "work that is done sooner than a trial takes what is remembered, and waits for none",
-  async ({ open, dir }) => {
-    const { family, runs } = familyOf("sums", { slow: SLOW, fast: FAST });
-    const families = [family];
-    const gpu = open();
-    assertEquals(await tune(gpu, { families, rememberedOnly: true }), undefined);
-    assertEquals([gpu.kernels.pick(family), runs, listFiles(dir)], ["slow", {}, []]);
-    const found = await tune(open(), { families });
-    assertEquals(await tune(gpu, { families, rememberedOnly: true }), found);
-    assertEquals(gpu.kernels.pick(family), "fast");
+  "kernels that are compiled ahead run nothing, and those that fail are told when they run",
+  async ({ open }) => {
+    const gpu = open(), y = gpu.upload(new Float32Array(100), [100]), before = gpu.memory.held;
+    await gpu.compileAhead([
+      () => sum(gpu, FAST, gpu.tensor([100])),
+      () => sum(gpu, FAST, y),
+      () => sum(gpu, BROKEN, y),
+      () => {
+        throw new Error("this variant cannot be run");
+      },
+    ]);
+    gpu.trim();
+    assertEquals([await gpu.read(y), gpu.memory.held], [new Float32Array(100), before]);
+    const compile = gpu.device.createComputePipeline;
+    let compiled = 0;
+    gpu.device.createComputePipeline = function (descriptor) {
+      compiled++;
+      return compile.call(this, descriptor);
+    };
+    try {
+      sum(gpu, FAST, y);
+      assert((await gpu.read(y)).every((number) => number > 0));
+      assertEquals(compiled, 0);
+      assert(await gpu.attempt(() => sum(gpu, BROKEN, y)) instanceof Error);
+    } finally {
+      gpu.device.createComputePipeline = compile;
+    }
   },
 );
 
@@ -376,7 +405,9 @@ Deno.test("info says in what precision and with which kernels the adapter works"
   assertEquals(code, 0);
   assertStringIncludes(out, "Precision: f32, the adapter is software.\nKernels: there is nothing to choose");
   const { used } = JSON.parse((await tilereel(["info", "--gpu", "software", "--json"])).out);
-  assertEquals([used.precision, used.precisionReason, used.kernels], ["f32", "the adapter is software", "plain"]);
+  assertEquals([used.precision, used.precisionReason, used.kernels], ["f32", "the adapter is software", {
+    families: [],
+  }]);
 });
 
 testVariants("samples of the families that there are tell what is computed right", async ({ gpu, name }) => {

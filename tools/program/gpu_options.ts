@@ -1,7 +1,6 @@
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { PRECISIONS } from "../../gpu/precision.ts";
-import type { OnProgress } from "../../model/progress.ts";
 import { choice, inGroup, type OptionValues, path } from "./options.ts";
 
 /** --gpu and --tuning. `group` is their heading in the help. */
@@ -17,10 +16,9 @@ export const gpuOptions = (group: string) =>
       default: "auto",
     }),
     tuning: choice({
-      choices: ["auto", "again", "off"],
-      help: "How kernels are chosen. auto: by a trial, which runs once per GPU and precision before the first work " +
-        "with a model of your own (the embedded model takes less time than a trial); again: by a new trial; " +
-        "off: without a trial.",
+      choices: ["auto", "off"],
+      help: 'Which kernels run. auto: those that "tilereel tune" found to be the fastest on this GPU, otherwise the ' +
+        "defaults for such GPUs; off: always the defaults.",
       elsewhere: ["retune", "tune", "autotune"],
       default: "auto",
     }),
@@ -46,21 +44,15 @@ export interface GpuValues extends OptionValues<ReturnType<typeof gpuOptions>> {
 }
 
 /**
- * Opens the GPU for work: with its fastest kernels.
+ * Opens the GPU for work.
  *
- * @param brief the work is done sooner than a trial: with the fastest that are known
  * @throws {TilereelError} as `openGpu` does
  */
-export async function openGpuAsAsked(
-  values: GpuValues,
-  onProgress: OnProgress,
-  { brief = false } = {},
-): Promise<Gpu> {
-  const { gpu, precision, memory, tuning } = values, again = tuning === "again";
-  return await openGpu({
+export function openGpuAsAsked({ gpu, precision, memory, tuning }: GpuValues): Promise<Gpu> {
+  return openGpu({
     ...gpu !== undefined && { choice: gpu },
     ...precision !== undefined && { precision },
     ...memory !== undefined && { memoryLimit: memory },
-    tune: tuning === "off" ? false : { again, rememberedOnly: brief && !again, onProgress },
+    ...tuning === "off" && { tuningStore: undefined },
   });
 }

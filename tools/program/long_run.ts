@@ -9,7 +9,7 @@ export interface LongRunOptions {
   /** Prints nothing but errors. */
   readonly quiet: boolean;
   /** The options of the GPU and the model. */
-  readonly values: Omit<GpuValues, "precision"> & { readonly model?: string | undefined };
+  readonly values: Omit<GpuValues, "precision">;
   /** Default: f32. Gradients may be too small for f16, and measurements for training must match. */
   readonly precision?: Precision | "auto";
   /** Printed when the first signal comes. */
@@ -37,7 +37,7 @@ export async function openLongRun(
 ): Promise<LongRun> {
   using cleanUp = new DisposableStack();
   const output = cleanUp.use(openOutput({ quiet }));
-  const gpu = await openGpuAsAsked({ ...values, precision }, output.onProgress, { brief: values.model === undefined });
+  const gpu = await openGpuAsAsked({ ...values, precision });
   cleanUp.defer(() => gpu.close());
   const interruption = cleanUp.use(new Interruption());
   interruption.signal.addEventListener("abort", () => quiet || output.warn(stopping));
