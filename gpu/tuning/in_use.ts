@@ -2,7 +2,7 @@ import type { Gpu } from "../gpu.ts";
 import type { FamilyChoice } from "./choices.ts";
 import { defaultsFor } from "./defaults.ts";
 import { FAMILIES } from "./families.ts";
-import { needsTuning, rememberedChoices } from "./tune.ts";
+import { familiesToTry, rememberedChoices } from "./tune.ts";
 
 /** A kernel family, and the variant of it that runs. */
 export interface FamilyInUse extends Partial<FamilyChoice> {
@@ -24,12 +24,11 @@ export interface KernelsInUse {
 
 /** Says which kernels a `Gpu` uses where there is a choice, and why. */
 export async function kernelsInUse(gpu: Gpu): Promise<KernelsInUse> {
-  if (!needsTuning(gpu)) return { families: [] };
   const remembered = await rememberedChoices(gpu), defaults = defaultsFor(gpu.settings);
   return {
     ...remembered && { measured: remembered.measured },
     ...defaults && { defaults: defaults.for },
-    families: FAMILIES.map((family) => {
+    families: familiesToTry(gpu, FAMILIES).map((family) => {
       const { variant, why } = gpu.kernels.reasonFor(family), choice = remembered?.choices[family.name];
       return { family: family.name, variant, why, ...why === "chosen" && choice && { ms: choice.ms } };
     }),

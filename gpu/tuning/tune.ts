@@ -82,13 +82,8 @@ export async function rememberedChoices(
   return choices?.families === await digestOf(gpu, familiesToTry(gpu, families)) ? choices : undefined;
 }
 
-/** Whether there are kernels to choose on this adapter. */
-export function needsTuning(gpu: Gpu, families: readonly AnyFamily[] = FAMILIES): boolean {
-  return familiesToTry(gpu, families).length > 0;
-}
-
-/** The families with more than one variant. */
-function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonly AnyFamily[] {
+/** The families with more than one variant; none where the adapter is software or has plain kernels. */
+export function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonly AnyFamily[] {
   if (gpu.kernels.plain || gpu.settings.description.software) return [];
   return families.filter((family) => family.variants(gpu).size > 1);
 }

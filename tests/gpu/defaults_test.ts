@@ -36,7 +36,7 @@ Deno.test("adapters without a row use the first variant of each family, and a ch
   const gpu = deviceOf({ vendor: "amd", kernels: "tiled", precision: "f16" });
   const { defaults, measured, families } = await kernelsInUse(gpu);
   assertEquals([defaults, measured], [undefined, undefined]);
-  for (const [i, family] of FAMILIES.entries()) {
+  for (const [i, family] of FAMILIES.filter((family) => family.variants(gpu).size > 1).entries()) {
     const names = [...family.variants(gpu).keys()];
     assertEquals(families[i], { family: family.name, variant: names[0]!, why: "first" });
     gpu.kernels.choose(family.name, names[1]!);
