@@ -14,7 +14,7 @@ import { densityOf } from "./report.ts";
 /** Full attention of one layout: every valid token attends to every other. It is on the GPU until it is disposed of. */
 export class FullAttention implements Disposable {
   readonly #owner: TensorOwner;
-  /** Undefined where no token is padding: dense attention needs no plan. */
+  /** For what dense attention cannot do: gradients, and batches. Undefined where no token is padding. */
   readonly plan: AttentionPlan | undefined;
 
   constructor(
@@ -44,14 +44,17 @@ export class FullAttention implements Disposable {
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    { into, ...options }: { readonly lse?: Tensor; readonly only?: Tensor; readonly into?: Tensor } = {},
+    { into, lse, only }: { readonly lse?: Tensor; readonly only?: Tensor | undefined; readonly into?: Tensor } = {},
   ): Tensor {
-    const { gpu, plan, shape: { heads } } = this;
-    if (plan && gpu.tape) {
-      throw new Error("full attention with padding has no backward pass: train with VortaAttention");
-    }
-    const y = into ?? (plan && attentionOutput(gpu, q, this.layout));
-    return attention(gpu, q, k, v, { heads, plan, ...y && { into: y }, ...options });
+    const { gpu, plan, layout, shape: { heads } } = this;
+    if (!plan) return attention(gpu, q, k, v, { heads, only, ...into && { into }, ...lse && { lse } });
+    if (gpu.tape) throw new Error("full attention with padding has no backward pass: train with VortaAttention");
+    const y = into ?? attentionOutput(gpu, q, layout), count = validTokens(layout);
+    if (q.dim(0) > 1) return attention(gpu, q, k, v, { heads, plan, only, into: y, ...lse && { lse } });
+    // Padding lies behind all other tokens, so dense attention over the first ones leaves it out. It is faster.
+    const valid = (x: Tensor) => x.reshape(x.shape.slice(1)).rows(0, count).reshape([1, count, x.dim(-1)]);
+    attention(gpu, valid(q), valid(k), valid(v), { heads, only, into: valid(y), ...lse && { lse: valid(lse) } });
+    return y;
   }
 
   [Symbol.dispose](): void {

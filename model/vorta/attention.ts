@@ -194,7 +194,10 @@ export class VortaAttention implements Disposable {
     };
     if (branch === "sliding") return run({ heads, only, plan: this.#sliding });
     const selection = branch === "coreset" ? this.select(q, k, only) : undefined;
-    if (!selection) return run({ heads, only, plan: this.#full.plan });
+    if (!selection) {
+      if (!gpu.tape && !lse) return { y: this.#full.attend(q, k, v, { only, into }), pattern: { heads, only } };
+      return run({ heads, only, plan: this.#full.plan });
+    }
     return run({ heads, only, plan: { ...this.#coreSet!.plan, order: selection.order } }, selection);
   }
 }
