@@ -52,9 +52,9 @@ export interface ModelShape {
   readonly model: (make: MakeSource, options?: { stored?: MadeDtype; blocks?: readonly number[] }) => FamilyModel;
 }
 
-/** `config.json` of Wan's autoencoder; what it leaves out has Wan's values by default. */
+/** `config.json` of autoencoders; what it leaves out has the values of their families by default. */
 export const WAN_VAE = { _class_name: "AutoencoderKLWan" };
-const HUNYUAN_VAE = { _class_name: "AutoencoderKLHunyuanVideo" };
+export const HUNYUAN_VAE = { _class_name: "AutoencoderKLHunyuanVideo" };
 
 /** What of the 14B transformer's `config.json` is not that of all of Wan's. */
 export const WAN_14B = { num_attention_heads: 40, ffn_dim: 13824, num_layers: 40 };

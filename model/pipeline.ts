@@ -245,6 +245,11 @@ export class VideoPipeline {
     return this.parts.model.textDim;
   }
 
+  /** Channels of the prompt as one vector, in models that take it beside the text; otherwise undefined. */
+  get pooledDim(): number | undefined {
+    return this.parts.model.pooledDim;
+  }
+
   /** Layers of the transformer, heads of each, and channels of a head. */
   get headShape(): HeadShape {
     return this.parts.model.shape;

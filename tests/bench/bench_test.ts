@@ -4,6 +4,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { readFloat32, type TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import { Config } from "../../model/checkpoint/json.ts";
+import { openModel } from "../../model/checkpoint/model_folder.ts";
 import { transformerConfig } from "../../model/hunyuan/config.ts";
 import { HunyuanVideoTransformer3DModel } from "../../model/hunyuan/transformer.ts";
 import { AutoencoderKLWan } from "../../model/wan/vae/autoencoder.ts";
@@ -148,6 +149,31 @@ Deno.test({
       await Deno.remove(dir, { recursive: true });
     }
   },
+});
+
+Deno.test("bench: a random checkpoint of HunyuanVideo is a model that can be opened, with all that its parts have", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const transformer = { num_attention_heads: 2, attention_head_dim: 32, rope_axes_dim: [8, 12, 12], num_layers: 1 };
+    const bytes = await writeRandomCheckpoint(dir, {
+      family: "hunyuan",
+      transformer: { ...transformer, num_single_layers: 2, text_embed_dim: 64, pooled_projection_dim: 32 },
+      vae: { block_out_channels: [32, 32, 32, 32], norm_num_groups: 8, layers_per_block: 1 },
+    });
+    using model = await openModel(dir);
+    assertEquals([model.family.name, model.textDim, model.pooledDim, model.shape.layers], ["HunyuanVideo", 64, 32, 3]);
+    const gpu = dryGpu({});
+    using _transformer = await model.loadTransformer(gpu);
+    using _vae = await model.loadVae(gpu, "decoder");
+    let stored = 0;
+    for (const part of ["transformer", "vae"]) {
+      using source = await openCheckpoint(`${dir}/${part}`, "diffusion_pytorch_model");
+      for (const name of source.names()) stored += source.info(name).bytes;
+    }
+    assertEquals(stored, bytes);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
 
 Deno.test("bench: random weights are split into shards that belong together", async () => {
