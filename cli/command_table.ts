@@ -38,6 +38,10 @@ export const COMMANDS: CommandTable = {
       "tilereel search tiles --prompts prompts.txt": "Finds tile shapes for the embedded demo model.",
     },
   },
+  download: {
+    summary: "fetch a model from Hugging Face",
+    load: () => import("./commands/download.ts"),
+  },
   info: {
     summary: "show GPU adapters, and what a model folder holds",
     load: () => import("./commands/info.ts"),

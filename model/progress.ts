@@ -24,6 +24,8 @@ export type Stage =
   | "train"
   | "sample again"
   | "search"
+  | "download"
+  | "verify"
   | "look";
 
 /** One report of progress. Reports of a stage start at `done: 0` and end at `done: total`. */

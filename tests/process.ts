@@ -64,14 +64,14 @@ export async function inTempDir(test: (dir: string) => Promise<void>): Promise<v
 }
 
 /** Starts a module, to be waited for and ended from outside. */
-export function start(dir: string, module: string, args: readonly string[]) {
+export function start(dir: string, module: string, args: readonly string[], env: Record<string, string> = {}) {
   const process = new Deno.Command(Deno.execPath(), {
     args: program(module, args),
     cwd: dir,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-    env: { NO_COLOR: "1" },
+    env: { NO_COLOR: "1", ...env },
   }).spawn();
   let [out, err, ended] = ["", "", false];
   const read = async (stream: ReadableStream<Uint8Array>, add: (text: string) => void) => {

@@ -16,7 +16,7 @@ const INDEX = "model_index.json";
 
 /** The command that downloads a model from Hugging Face. */
 function downloadLine(id: string): string {
-  return `hf download ${id} --local-dir ${baseName(id)}`;
+  return `tilereel download ${id}`;
 }
 
 /** The advice for a missing model: download a small one, or one with `mark` in its name. */

@@ -16,9 +16,9 @@ import { ggufBytes } from "./gguf_bytes.ts";
 
 const LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4665a2f3bc6e\nsize 5676070424\n";
 const LOGIN = '\n<!DOCTYPE html>\n<html class="x"><head><title>Log in – Hugging\nFace</title></head>';
-const DOWNLOAD_HUNYUAN = 'get one with "hf download hunyuanvideo-community/HunyuanVideo --local-dir HunyuanVideo"';
-const DOWNLOAD = 'get one with "hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers --local-dir Wan2.1-T2V-1.3B-Diffusers"';
-const DOWNLOAD_14B = 'get one with "hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local-dir Wan2.1-T2V-14B-Diffusers"';
+const DOWNLOAD_HUNYUAN = 'get one with "tilereel download hunyuanvideo-community/HunyuanVideo"';
+const DOWNLOAD = 'get one with "tilereel download Wan-AI/Wan2.1-T2V-1.3B-Diffusers"';
+const DOWNLOAD_14B = 'get one with "tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers"';
 
 const bytes = (...parts: (string | readonly number[])[]) =>
   new Uint8Array(parts.flatMap((part) => typeof part === "string" ? [...new TextEncoder().encode(part)] : [...part]));
@@ -225,13 +225,13 @@ Deno.test("what is named in the place of a model's folder", () =>
       const [name, ...parts] of [
         [
           "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-          '"hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers --local-dir Wan2.1-T2V-1.3B-Diffusers"',
+          '"tilereel download Wan-AI/Wan2.1-T2V-1.3B-Diffusers"',
         ],
         [
           "https://huggingface.co/Wan-AI/Wan2.1-T2V-14B-Diffusers/tree/main",
-          '"hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local',
+          '"tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers',
         ],
-        ["Wan2.1-T2V-14B", '"hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local-dir'],
+        ["Wan2.1-T2V-14B", '"tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers-dir'],
         [
           "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
           "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
@@ -248,13 +248,13 @@ Deno.test("what is named in the place of a model's folder", () =>
         ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)", DOWNLOAD],
         [
           "hunyuanvideo-community/HunyuanVideo",
-          '"hf download hunyuanvideo-community/HunyuanVideo --local-dir HunyuanVideo"',
+          '"tilereel download hunyuanvideo-community/HunyuanVideo"',
         ],
         ["city96/Wan2.1-T2V-14B-gguf", "GGUF files replace parts of a whole model", DOWNLOAD],
         [
           "someone/finetune",
           "someone/finetune does not exist; if it is",
-          '"hf download someone/finetune --local-dir finetune"',
+          '"tilereel download someone/finetune"',
         ],
         ["/no/such/model", "/no/such/model does not exist; the folder of"],
         [`${dir}/model`, "model does not exist; the folder of"],

@@ -1,0 +1,197 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { assertRefused, inTempDir, listFiles, start, tilereel } from "../process.ts";
+
+const ID = "Owner/Small-Diffusers";
+
+/** A hub on the loopback interface with one model, as Hugging Face answers for it. */
+class SmallHub implements AsyncDisposable {
+  readonly files: Record<string, Uint8Array<ArrayBuffer>> = {
+    "model_index.json": new TextEncoder().encode('{"_class_name": "WanPipeline"}'),
+    "README.md": new TextEncoder().encode("a model"),
+    "assets/picture.json": new TextEncoder().encode("{}"),
+    "transformer/config.json": new TextEncoder().encode("{}"),
+    "transformer/diffusion_pytorch_model.safetensors": crypto.getRandomValues(new Uint8Array(60_000)),
+    "vae/diffusion_pytorch_model.safetensors": new Uint8Array(3_000_000).map((_, i) => i * 7 + (i >> 8)),
+  };
+  /** What was asked for: a path and the first byte. */
+  readonly reads: [path: string, from: number][] = [];
+  readonly tokens = new Set<string | null>();
+  /** Changes answers with bytes. */
+  answer = (_path: string, bytes: Uint8Array<ArrayBuffer>): BodyInit => bytes;
+  /** More files in the list. */
+  listed: { path: string; size: number }[] = [];
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+
+  constructor() {
+    this.#server = Deno.serve(
+      { port: 0, hostname: "127.0.0.1", onListen: () => {} },
+      (request) => this.#serve(request),
+    );
+  }
+
+  get address(): string {
+    return `http://127.0.0.1:${this.#server.addr.port}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.shutdown();
+  }
+
+  #serve(request: Request): Response {
+    const { pathname } = new URL(request.url);
+    this.tokens.add(request.headers.get("authorization"));
+    if (pathname === `/api/models/${ID}/tree/main`) return Response.json([...this.#list(), ...this.listed]);
+    if (pathname.startsWith("/api/models/Owner/Secret")) return Response.json({ error: "gated" }, { status: 401 });
+    if (pathname.startsWith("/api/")) return Response.json({ error: "Repository not found" }, { status: 404 });
+    const path = decodeURIComponent(pathname.slice(`/${ID}/resolve/main/`.length)), whole = this.files[path];
+    if (!whole) return new Response("", { status: 404, headers: { "x-error-code": "EntryNotFound" } });
+    const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.get("range") ?? "");
+    const from = Number(range?.[1] ?? 0), to = Number(range?.[2] ?? whole.length - 1);
+    if (!(range && from === 0 && to === 0)) this.reads.push([path, from]);
+    return new Response(this.answer(path, whole.slice(from, to + 1)), {
+      status: range ? 206 : 200,
+      headers: { etag: '"x"', ...range && { "content-range": `bytes ${from}-${to}/${whole.length}` } },
+    });
+  }
+
+  #list() {
+    return Object.entries(this.files).map(([path, bytes]) => ({
+      ...{ type: "file", path, size: bytes.length },
+      ...path.endsWith(".safetensors")
+        ? { oid: "0".repeat(40), lfs: { oid: createHash("sha256").update(bytes).digest("hex"), size: bytes.length } }
+        : { oid: createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex") },
+    }));
+  }
+}
+
+const VAE = "vae/diffusion_pytorch_model.safetensors";
+const WANTED = ["model_index.json", "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors", VAE];
+
+/** Runs a test with a hub in a new folder. */
+function withHub(test: (hub: SmallHub, dir: string, run: Run) => Promise<void>) {
+  return () =>
+    inTempDir(async (dir) => {
+      await using hub = new SmallHub();
+      await test(hub, dir, (args = [ID], env = {}) =>
+        tilereel(["download", ...args], { cwd: dir, env: { HF_ENDPOINT: hub.address, HF_TOKEN: "", ...env } }));
+    });
+}
+type Run = (args?: readonly string[], env?: Record<string, string>) => ReturnType<typeof tilereel>;
+
+async function assertComplete(hub: SmallHub, folder: string): Promise<void> {
+  assertEquals(listFiles(folder).filter((name) => !name.endsWith("/")), [...WANTED].sort());
+  for (const name of WANTED) assertEquals(await Deno.readFile(join(folder, name)), hub.files[name]);
+}
+
+Deno.test(
+  "a model is downloaded, and a second run finds it complete",
+  withHub(async (hub, dir, run) => {
+    const { code, out, err } = await run([ID], { HF_TOKEN: "hf_secret" });
+    assertEquals(code, 0, err);
+    assertStringIncludes(
+      out,
+      `${ID}: 4 files, 2.92 MiB, to Small-Diffusers\nDownloaded 4 files.\nNext: tilereel generate`,
+    );
+    await assertComplete(hub, `${dir}/Small-Diffusers`);
+    assertEquals([...hub.tokens], ["Bearer hf_secret"]);
+    assertEquals(hub.reads.at(-1), ["model_index.json", 0]);
+    hub.reads.length = 0;
+    assertStringIncludes((await run()).out, "Everything is there already.\n");
+    assertEquals(hub.reads, []);
+
+    // Damage that does not change the length is found when asked for.
+    await Deno.writeFile(`${dir}/Small-Diffusers/${VAE}`, new Uint8Array(3_000_000));
+    assertStringIncludes((await run()).out, "Everything is there already.\n");
+    const again = await run([ID, "--verify"]);
+    assertStringIncludes(again.err, `${VAE} has other contents than the hub's file, and is downloaded again.`);
+    assertStringIncludes(again.out, "Downloaded 1 file; the others were there.");
+    await assertComplete(hub, `${dir}/Small-Diffusers`);
+  }),
+);
+
+Deno.test(
+  "a download that was killed goes on where it ended",
+  withHub(async (hub, dir) => {
+    const half = 2_000_000;
+    // The second half never comes.
+    hub.answer = (path, bytes) =>
+      path === VAE && bytes.length > 1
+        ? new ReadableStream({ start: (controller) => controller.enqueue(bytes.slice(0, half)) })
+        : bytes as Uint8Array<ArrayBuffer>;
+    const at = (name: string) => `${dir}/models/small/${name}`;
+    const size = (path: string) => Deno.stat(path).then(({ size }) => size, () => 0);
+    const args = ["download", ID, "--local-dir", "models/small"];
+    const { process, until, output } = start(dir, "cli/main.ts", args, { HF_ENDPOINT: hub.address });
+    await until(async () => await size(at(`${VAE}.part`)) === half);
+    process.kill("SIGKILL");
+    await output;
+    assertEquals([await size(at(VAE)), await size(at("model_index.json"))], [0, 0]);
+    hub.answer = (_, bytes) => bytes;
+    hub.reads.length = 0;
+    assertEquals((await tilereel(args, { cwd: dir, env: { HF_ENDPOINT: hub.address } })).code, 0);
+    assertEquals(hub.reads, [[VAE, half], ["model_index.json", 0]]);
+    await assertComplete(hub, at(""));
+  }),
+);
+
+Deno.test(
+  "a connection that breaks is opened again, and damaged contents are fetched again",
+  withHub(async (hub, dir, run) => {
+    let answers = 0;
+    hub.answer = (path, bytes) => {
+      if (path !== VAE || bytes.length === 1) return bytes;
+      answers++;
+      if (answers === 1) return bytes.slice(0, 1_000_000);
+      if (answers === 2) return bytes.map((byte, i) => i === 5 ? byte ^ 1 : byte);
+      return bytes;
+    };
+    assertEquals((await run()).code, 0);
+    assertEquals(hub.reads.filter(([path]) => path === VAE).map(([, from]) => from), [0, 1_000_000, 0]);
+    await assertComplete(hub, `${dir}/Small-Diffusers`);
+
+    await Deno.remove(`${dir}/Small-Diffusers/${VAE}`);
+    hub.answer = (_, bytes) => bytes.map((byte) => byte ^ 1);
+    assertRefusedAfterPlan(await run(), `"${VAE}" arrived damaged twice: its digest is`);
+    assert(!listFiles(dir).some((name) => name.includes("vae/diffusion")));
+  }),
+);
+
+/** The sizes were printed before. */
+function assertRefusedAfterPlan(outcome: Awaited<ReturnType<Run>>, message: string): void {
+  assertRefused({ ...outcome, out: "" }, message);
+}
+
+Deno.test(
+  "what cannot be downloaded is refused in one sentence",
+  withHub(async (hub, dir, run) => {
+    assertRefused(
+      await run(["Owner/Nothing"]),
+      "127.0.0.1:" + new URL(hub.address).port + ' has no model "Owner/Nothing"',
+    );
+    assertRefused(await run(["Owner/Secret"]), 'has no public model "Owner/Secret"; check the name, or set HF_TOKEN');
+    assertRefused(await run(["Owner/Secret"], { HF_TOKEN: "hf_x" }), "does not let this HF_TOKEN read");
+    assertRefused(
+      await run([ID], { HF_TOKEN: "x" }),
+      "HF_TOKEN must be a token of Hugging Face, which begins with hf_",
+    );
+    assertRefused(await run([]), "the model to download is missing; name one of wan-1.3b,");
+    assertRefused(await run(["wan-1.3"]), '"wan-1.3" is not the name of a model: did you mean wan-1.3b?');
+    assertRefused(await run([ID], { HF_ENDPOINT: "file:///etc" }), "HF_ENDPOINT must be an address that begins with");
+    assertRefused(await run([ID], { HF_ENDPOINT: "http://127.0.0.1:1" }), "127.0.0.1:1 cannot be reached");
+    for (const path of ["../x.json", "a/../../x.json", "a\\b.json", "/etc/x.json", "C:x.json"]) {
+      hub.listed = [{ path, size: 1, type: "file", oid: "" } as SmallHub["listed"][number]];
+      assertRefused(await run(), "which is not safe to write; it is refused");
+    }
+    hub.listed = [{ path: "huge.safetensors", size: 1e17, type: "file" } as SmallHub["listed"][number]];
+    assertRefusedAfterPlan(await run(), "are missing; make room, or name a folder on another disk with --local-dir");
+    hub.listed = [];
+    assertEquals(listFiles(dir), ["Small-Diffusers/"]);
+
+    const { out, code } = await run([ID, "--dry-run", "--local-dir", "other"]);
+    assertEquals(code, 0);
+    assertStringIncludes(out, `2.86 MiB  ${VAE}`);
+    assertEquals(listFiles(dir), ["Small-Diffusers/"]);
+  }),
+);
