@@ -231,7 +231,7 @@ Deno.test("what is named in the place of a model's folder", () =>
           "https://huggingface.co/Wan-AI/Wan2.1-T2V-14B-Diffusers/tree/main",
           '"tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers',
         ],
-        ["Wan2.1-T2V-14B", '"tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers-dir'],
+        ["Wan2.1-T2V-14B", '"tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers"'],
         [
           "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
           "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
@@ -385,7 +385,7 @@ Deno.test("the command line answers so wherever a file or model is named", async
   const router = join(MODEL, "router.safetensors");
   const hub = [
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-    'download it with "hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers',
+    'download it with "tilereel download Wan-AI/Wan2.1-T2V-1.3B-Diffusers',
   ] as const;
   for (
     const [args, message] of [
