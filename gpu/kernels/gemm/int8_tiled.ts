@@ -1,7 +1,9 @@
 /**
  * Matrix products of rows in `i8`, with exact sums, for GPUs: by `dot4I8Packed`, which multiplies four numbers by four.
  *
- * A workgroup stages a tile of either operand. An element is 16 numbers of a row, a vec4u.
+ * A workgroup stages a tile of either operand. Each thread reads 16 numbers of a row at once and stages them as four
+ * words, so that four rows lie side by side: a step of the inner loop is one word of several rows of x, times one word of
+ * several rows of w.
  *
  * @module
  */
@@ -15,7 +17,7 @@ import { gemmLoader } from "./loader.ts";
 export interface Int8Tile {
   /** The number of threads along m, a multiple of 4, and along n, a multiple of 8. */
   readonly threads: readonly [m: number, n: number];
-  /** The number of outputs of a thread along m, and along n, a multiple of 4. */
+  /** The number of outputs of a thread along m and n; multiples of 4. */
   readonly outputs: readonly [m: number, n: number];
   /** The length of the inner axis that is staged at once: 16, 32 or 64. */
   readonly depth: number;
@@ -33,16 +35,12 @@ export function int8TileThreads({ threads }: Int8Tile): number {
   return threads[0] * threads[1];
 }
 
-/**
- * The distance between staged rows, in units of 16 bytes. It is odd, so that eight neighbouring rows lie in different
- * banks.
- */
-const strideOf = (depth: number) => depth / 16 | 1;
+/** The vec4s that are staged for a thread that has so many rows. They are odd, so that neighbours lie in other banks. */
+const strideOf = (outputs: number, depth: number) => outputs * depth / 16 | 1;
 
 /** The bytes of workgroup memory that a tile uses. */
-export function int8TileBytes(tile: Int8Tile): number {
-  const [m, n] = int8TileSize(tile);
-  return 16 * (m + n) * strideOf(tile.depth);
+export function int8TileBytes({ threads, outputs, depth }: Int8Tile): number {
+  return 16 * (threads[0] * strideOf(outputs[0], depth) + threads[1] * strideOf(outputs[1], depth));
 }
 
 /** A short name of a tile, for the names of kernels and variants. */
@@ -52,64 +50,25 @@ export function int8TileName(tile: Int8Tile): string {
 
 /** Makes the kernel. k is a multiple of 16, n of 4. */
 export const int8Tiled = memo((tile: Int8Tile): KernelSource => {
-  const { threads, outputs, depth, ahead } = tile, [tileM, tileN] = int8TileSize(tile);
-  const count = int8TileThreads(tile), perRow = depth / 16, stride = strideOf(depth);
-  const each = (visit: (i: number, j: number) => string) =>
-    unroll(outputs[0], (i) => unroll(outputs[1], (j) => visit(i, j)));
-  // Threads take elements of x from the first one up, and of w from the last one down. Where there are fewer elements
-  // than threads, most threads still have work.
-  const side = (name: "x" | "w", height: number, thread: string, rowAt: (slot: string) => string) => {
-    const elements = height * perRow, share = Math.ceil(elements / count);
-    const slots = Array.from({ length: share }, (_, i) => `(${thread} / ${perRow}u + ${i * count / perRow}u)`);
-    const guarded = (line: (i: number) => string) =>
-      unroll(
-        share,
-        (i) =>
-          (i + 1) * count > elements
-            ? `    if (${thread} + ${i * count}u < ${elements}u) { ${line(i)} }`
-            : `    ${line(i)}`,
-      );
-    const stage = guarded((i) => `${name}s[${slots[i]} * ${stride}u + ${name}_at] = ${name}${i};`);
-    return { share, rows: slots.map(rowAt), guarded, stage };
-  };
-  // A thread stores four neighbouring columns at once. Rows of w are staged in an order in which the threads that read
-  // together read neighbours.
-  const wide = 4 * threads[1];
-  const column = (slot: string) =>
-    `(${slot} / ${wide}u * ${wide}u + ${slot} % ${threads[1]}u * 4u + ${slot} % ${wide}u / ${threads[1]}u)`;
-  const x = side("x", tileM, "li", (slot) => slot), w = side("w", tileN, "from_last", column);
+  const { threads, outputs, depth, ahead } = tile, [tileM, tileN] = int8TileSize(tile), count = int8TileThreads(tile);
   const loader = gemmLoader({
-    depth: perRow,
+    depth: depth / 16,
     length: "(p.k4 / 4u)",
     x: (at) => `x[${at}]`,
     w: (at) => `w[${at}]`,
     transposed: false,
   });
-  const reading = `${x.guarded((i) => `x${i} = select(vec4u(), ${loader.x(i)}, ${loader.inside(i)});`)}
-${w.guarded((i) => `w${i} = ${loader.w(i)};`)}`;
-  const multiply = unroll(perRow, (k) =>
-    `    {
-${unroll(outputs[0], (i) => `      let a${i} = xs[x_from + ${i * threads[0] * stride + k}u];`)}
-${
-      unroll(outputs[1], (j) => {
-        const b = `ws[w_from + ${j * threads[1] * stride + k}u]`;
-        return `      { let b = ${b};
-${
-          unroll(4, (c) =>
-            unroll(outputs[0], (i) => `        c${i}_${j} += dot4I8Packed(a${i}.${"xyzw"[c]}, b.${"xyzw"[c]});`))
-        }
-      }`;
-      })
-    }
-    }`);
+  const { x, w, read, stage } = staging(tile, loader);
   return {
     name: `gemm_${int8TileName(tile)}`,
     buffers: { ...gemmBuffers("vec4u", "vec4u", "vec4f"), ...scaledRows.buffers },
     params: GEMM_PARAMS,
     workgroupSize: [count, 1, 1],
+    // Each thread's operands lie together, so that it reads them at constant offsets from one place: naga clamps every
+    // index that is not constant.
     declarations: `${epilogue("vec4f")}${scaledRows.store("vec4f")}
-var<workgroup> xs: array<vec4u, ${tileM * stride}>;
-var<workgroup> ws: array<vec4u, ${tileN * stride}>;`,
+var<workgroup> xs: array<array<vec4u, ${strideOf(outputs[0], depth)}>, ${threads[0]}>;
+var<workgroup> ws: array<array<vec4u, ${strideOf(outputs[1], depth)}>, ${threads[1]}>;`,
     // 32 neighbouring threads hold 4×8 squares of outputs: that arrangement reads the fewest numbers.
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;
@@ -117,32 +76,84 @@ var<workgroup> ws: array<vec4u, ${tileN * stride}>;`,
   let square = li / 32u;
   let thread_n = square % ${threads[1] / 8}u * 8u + li % 8u;
   let thread_m = square / ${threads[1] / 8}u * 4u + li % 32u / 8u;
-  let x_from = thread_m * ${stride}u;
-  let w_from = thread_n * ${stride}u;
-${each((i, j) => `  var c${i}_${j} = 0;`)}
-${unroll(x.share, (i) => `  var x${i}: vec4u;`)}
-${unroll(w.share, (i) => `  var w${i}: vec4u;`)}
+${eachSum(tile, (i, j) => `  var c${i}_${j} = 0;`)}
+${unroll(x.each, (i) => `  var x${i}: vec4u;`)}
+${unroll(w.each, (i) => `  var w${i}: vec4u;`)}
   let from_last = ${count - 1}u - li;
-  let x_at = li % ${perRow}u;
-  let w_at = from_last % ${perRow}u;
+  let x_at = li % ${depth / 16}u;
+  let w_at = from_last % ${depth / 16}u;
 ${loader.begin(x.rows, w.rows)}
-${ahead ? reading : ""}
+${ahead ? read : ""}
   for (var done = 0u; done < ${loader.steps}; done++) {
-${ahead ? "" : reading}
+${ahead ? "" : read}
     workgroupBarrier();
-${x.stage}
-${w.stage}
+${stage}
     workgroupBarrier();
-${loader.next(x.share)}
-${ahead ? reading : ""}
-${multiply}
+${loader.next(x.each)}
+${ahead ? read : ""}
+${multiply(tile)}
   }
 ${
       unroll(outputs[0], (i) =>
         unroll(outputs[1] / 4, (g) => {
+          const [m, n] = [rowOf(i, threads[0], "thread_m"), rowOf(4 * g, threads[1], "thread_n")];
           const sums = [0, 1, 2, 3].map((c) => `c${i}_${4 * g + c}`).join(", ");
-          return `  store_sums(m0 + thread_m + ${i * threads[0]}u, n0 + ${g * wide}u + 4u * thread_n, vec4i(${sums}));`;
+          return `  store_sums(m0 + ${m}, n0 + ${n}, vec4i(${sums}));`;
         }))
     }`,
   };
 });
+
+/** WGSL: the i-th row of a thread in its tile. Four rows are neighbours, so that four outputs are stored at once. */
+const rowOf = (i: number, threads: number, thread: string) => `${(i >> 2) * 4 * threads + (i & 3)}u + 4u * ${thread}`;
+
+/** Repeats WGSL for each sum of a thread. */
+const eachSum = ({ outputs }: Int8Tile, visit: (i: number, j: number) => string) =>
+  unroll(outputs[0], (i) => unroll(outputs[1], (j) => visit(i, j)));
+
+/** How a step's operands get into workgroup memory. */
+function staging({ threads, outputs, depth }: Int8Tile, loader: ReturnType<typeof gemmLoader>) {
+  const count = threads[0] * threads[1], perRow = depth / 16;
+  // Threads take elements of x from the first one up, and of w from the last one down. Where there are fewer elements
+  // than threads, most threads still have work.
+  const side = (name: "x" | "w", axis: 0 | 1, thread: string, load: (i: number) => string) => {
+    const height = threads[axis] * outputs[axis], elements = height * perRow, each = Math.ceil(elements / count);
+    const rows = Array.from({ length: each }, (_, i) => `(${thread} / ${perRow}u + ${i * count / perRow}u)`);
+    const guarded = (line: (i: number) => string) =>
+      unroll(
+        each,
+        (i) =>
+          (i + 1) * count > elements
+            ? `    if (${thread} + ${i * count}u < ${elements}u) {\n${line(i)}\n    }`
+            : line(i),
+      );
+    // The inverse of `rowOf`.
+    const stage = (i: number) => {
+      const owner = `${rows[i]} % ${4 * threads[axis]}u / 4u`, group = `${rows[i]} / ${4 * threads[axis]}u`;
+      return unroll(4, (word) => {
+        const at = `(4u * ${name}_at + ${word}u) * ${outputs[axis] / 4}u + ${group}`;
+        return `    ${name}s[${owner}][${at}][${rows[i]} % 4u] = ${name}${i}[${word}];`;
+      });
+    };
+    return { rows, each, read: guarded((i) => `    ${name}${i} = ${load(i)};`), stage: guarded(stage) };
+  };
+  const x = side("x", 0, "li", (i) => `select(vec4u(), ${loader.x(i)}, ${loader.inside(i)})`);
+  const w = side("w", 1, "from_last", loader.w);
+  return { x, w, read: `${x.read}\n${w.read}`, stage: `${x.stage}\n${w.stage}` };
+}
+
+/** Multiplies the staged operands, word by word of the inner axis. */
+function multiply(tile: Int8Tile): string {
+  const [ofX, ofW] = tile.outputs.map((outputs) => outputs / 4) as [number, number];
+  return unroll(tile.depth / 4, (k) =>
+    `    {
+${unroll(ofX, (i) => `      let a${i} = xs[thread_m][${k * ofX + i}];`)}
+${unroll(ofW, (j) => `      let b${j} = ws[thread_n][${k * ofW + j}];`)}
+${
+      eachSum(
+        tile,
+        (i, j) => `      c${i}_${j} += dot4I8Packed(a${i >> 2}.${"xyzw"[i & 3]}, b${j >> 2}.${"xyzw"[j & 3]});`,
+      )
+    }
+    }`);
+}

@@ -16,8 +16,8 @@ const INT8 = { numbers: "i8" } as const;
 /** Tiles that a software renderer compiles in seconds, with all that tiles do. */
 const SMALL_TILES: readonly Int8Tile[] = [
   { threads: [4, 8], outputs: [4, 4], depth: 16, ahead: true },
-  { threads: [8, 8], outputs: [2, 8], depth: 32, ahead: false },
-  { threads: [4, 16], outputs: [3, 4], depth: 64, ahead: true },
+  { threads: [8, 8], outputs: [4, 8], depth: 32, ahead: false },
+  { threads: [4, 16], outputs: [8, 4], depth: 64, ahead: true },
 ];
 
 const opened = new Map<Variant["name"], Gpu>();
