@@ -3,8 +3,13 @@
  *
  * @module
  */
+import type { PanelNumbers } from "../gpu/kernels/gemm/pack.ts";
+import type { PanelTile } from "../gpu/kernels/gemm/panel_tile.ts";
+import type { PanelVariant } from "../gpu/kernels/gemm/panel_variants.ts";
+import type { FloatVariant } from "../gpu/kernels/gemm/variants.ts";
 import type { Tile } from "../gpu/kernels/product/tiled.ts";
 import type { ProductVariant } from "../gpu/kernels/product/variants.ts";
+import { GEMM } from "../gpu/ops/gemm.ts";
 import type { KernelFamily } from "../gpu/tuning/family.ts";
 import type { Variant } from "./gpu.ts";
 
@@ -32,10 +37,33 @@ const SMALL: Readonly<Record<Variant["name"], readonly ProductVariant[]>> = {
   ],
 };
 
+/** One buffer and two, several strips of sums, fewer elements than threads and a share that not all threads have. */
+const SMALL_PANELS: readonly PanelTile[] = [
+  { subgroups: [2, 1], units: [1, 2], depth: 2, buffers: 1 },
+  { subgroups: [1, 2], units: [3, 1], depth: 2, buffers: 2 },
+  { subgroups: [1, 3], units: [2, 2], depth: 4, buffers: 2 },
+];
+
 /** Those of a family on a real GPU; on a software renderer smaller ones with the same code. */
-export function productVariants(
+export function productVariants<V>(
   { name, gpu, hardware }: Variant,
-  family: KernelFamily<ProductVariant>,
-): ReadonlyMap<string, ProductVariant> {
-  return hardware ? family.variants(gpu) : new Map(SMALL[name].map((variant) => [JSON.stringify(variant), variant]));
+  family: KernelFamily<ProductVariant | V>,
+): ReadonlyMap<string, ProductVariant | V> {
+  return hardware ? family.variants(gpu) : byName(SMALL[name]);
 }
+
+/** As {@link productVariants}, for matrix products. */
+export function gemmVariants(variant: Variant): ReadonlyMap<string, FloatVariant> {
+  return new Map([...productVariants(variant, GEMM), ...smallPanels(variant, "f16")]);
+}
+
+/** Small variants of products of panels, where a software renderer can compute these. */
+export function smallPanels(
+  { name, gpu, hardware }: Variant,
+  numbers: PanelNumbers,
+): ReadonlyMap<string, PanelVariant> {
+  const can = !hardware && name === "matrix f16" && (numbers === "f16" || gpu.matrixUnits?.int8);
+  return byName(can ? SMALL_PANELS.map((tile): PanelVariant => ({ by: "panels", numbers, tile })) : []);
+}
+
+const byName = <V>(variants: readonly V[]) => new Map(variants.map((variant) => [JSON.stringify(variant), variant]));

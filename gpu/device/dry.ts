@@ -28,7 +28,10 @@ export interface DryGpuOptions {
 }
 
 /** The matrix units of NVIDIA's cards, as Dawn reports them. */
-export const NVIDIA_MATRIX_UNITS: MatrixUnits = { m: 16, n: 16, k: 16, subgroup: 32 };
+export const NVIDIA_MATRIX_UNITS: MatrixUnits = {
+  ...{ m: 16, n: 16, k: 16, subgroup: 32 },
+  int8: { m: 16, n: 16, k: 32 },
+};
 
 /** The limits of NVIDIA's cards under Vulkan. */
 const LIMITS = {

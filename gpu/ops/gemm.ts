@@ -10,8 +10,10 @@ import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
 import { i8 } from "../formats/i8.ts";
 import { type Int8Variant, int8Variants, isForInt8, PLAIN_INT8 } from "../kernels/gemm/int8_variants.ts";
-import type { OperandForms } from "../kernels/gemm/operand_form.ts";
+import { isSameForm, type OperandForms } from "../kernels/gemm/operand_form.ts";
+import { smallPanels } from "../kernels/gemm/panel_variants.ts";
 import {
+  type FloatVariant,
   formsOf,
   gemmLaunch,
   type GemmProblem,
@@ -19,7 +21,6 @@ import {
   gemmVariantFor,
   gemmVariants,
 } from "../kernels/gemm/variants.ts";
-import type { ProductVariant } from "../kernels/product/variants.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
@@ -52,7 +53,7 @@ export interface GemmOptions {
 }
 
 /** The variants for large products. The trial has the width of Wan 1.3B. */
-export const GEMM: KernelFamily<ProductVariant> = {
+export const GEMM: KernelFamily<FloatVariant> = {
   name: "gemm",
   variants: gemmVariants,
   trial(gpu) {
@@ -99,14 +100,18 @@ export function planGemm(gpu: Gpu, x: Operand, w: Operand, options: GemmOptions)
   if (k !== inner || k % 4 !== 0 || row % 4 !== 0 || row % weights.blockElements !== 0) {
     throw new Error(`linear: x [${x.shape}] does not fit w [${w.shape}]${transposed ? ", transposed" : ""}`);
   }
-  // An operand whose plain tensor is gone was packed for the variant of large products. That variant takes it, however
-  // few rows it has.
+  // An operand whose plain tensor is gone was packed for products of other sizes. Their variant takes it, however few
+  // rows it has.
   if (!(x instanceof PackedOperand) || x.source) return plan;
-  const { numbers, panel } = x.form;
+  const { form } = x, { numbers } = form;
   if (numbers !== problem.operands) throw new Error(`linear: a product in ${problem.operands} takes no ${numbers}`);
-  return panel && !options.variant
-    ? { problem, variant: numbers === "i8" ? gpu.kernels.pick(GEMM_INT8) : gpu.kernels.pick(GEMM) }
-    : plan;
+  if (!form.panel || options.variant) return plan;
+  const large = numbers === "i8" ? gpu.kernels.pick(GEMM_INT8) : gpu.kernels.pick(GEMM);
+  const takes = (variant: GemmVariant | undefined) => {
+    const wanted = formsOf(gpu, variant).x;
+    return wanted !== undefined && isSameForm(wanted, form);
+  };
+  return { problem, variant: [plan.variant, large, smallPanels(gpu, numbers)].find(takes) };
 }
 
 /** As {@link planGemm}, for any x of m rows. */
@@ -123,7 +128,7 @@ function planOf(gpu: Gpu, m: number, w: Operand, options: GemmOptions = {}): Gem
 
 /** Whether a product is computed in int8: where its variant says so, or the device and its size. */
 function takesInt8(gpu: Gpu, m: number, weights: MatrixFormat, variant: GemmVariant | undefined): boolean {
-  if (variant) return variant.by === "dot products";
+  if (variant) return variant.by === "dot products" || variant.by === "panels" && variant.numbers === "i8";
   return gpu.int8 && weights.name === i8.name && isForInt8({ m });
 }
 

@@ -1,7 +1,7 @@
 import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
-import { indexInPanels, type PanelShape } from "../kernels/gemm/pack.ts";
+import { indexInPanels, panelName, type PanelShape } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
 import { heldVectors, lanesOf, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
@@ -25,7 +25,7 @@ const kernel = memo(({ plain, held, into }: { plain: boolean; held: number; into
       ? `y[2u * (${indexInPanels(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
       : `y[at + ${i}] = n;`;
   return perRow(plain, {
-    name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${into.rows}x${8 * into.depth}` : ""}`,
+    name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${panelName(into)}` : ""}`,
     buffers: {
       ...{ x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f") },
       y: write(into ? "vec2u" : "vec4f"),

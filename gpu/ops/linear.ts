@@ -46,7 +46,7 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
  */
 export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
   const plan = planGemm(gpu, x, w, options), { m, n } = plan.problem, form = sharedForms(gpu, m, next).x;
-  if (form?.numbers === "f16" && plan.variant?.by === "matrix units") {
+  if (form?.numbers === "f16" && plan.variant?.by === "panels") {
     const y = PackedOperand.empty(gpu, [...x.shape.slice(0, -1), n], form);
     recordGemm(gpu, plan, x, w, options, y);
     return y;

@@ -3,12 +3,19 @@
  *
  * @module
  */
+import { i8 } from "../formats/i8.ts";
 import type { Gpu } from "../gpu.ts";
 import { isSameForm, type OperandForm } from "../kernels/gemm/operand_form.ts";
-import { packPanels, panelCount } from "../kernels/gemm/pack.ts";
+import { groupOf, packPanels, panelCount } from "../kernels/gemm/pack.ts";
 import { sizeOf, type Tensor } from "../tensor.ts";
 import { runPerElement } from "../kernels/per_element.ts";
 import { quantiseInto } from "./quantise.ts";
+
+/** Scales can be bound from multiples of this on, which are 256 bytes apart. */
+const SCALES_STEP = 64;
+
+const commonDivisor = (a: number, b: number): number => b === 0 ? a : commonDivisor(b, a % b);
+const leastCommonMultiple = (a: number, b: number) => a / commonDivisor(a, b) * b;
 
 /** An operand in another form than a plain tensor (see `kernels/gemm/operand_form.ts`). */
 export class PackedOperand {
@@ -24,26 +31,26 @@ export class PackedOperand {
     readonly source?: Tensor,
   ) {}
 
-  /** Allocates an operand with undefined contents; one in "i8" is an input and gets scales. */
+  /** Allocates an operand with undefined contents. One in "i8" gets scales, unless its source is in "i8" already. */
   static empty(gpu: Gpu, shape: readonly number[], form: OperandForm, source?: Tensor): PackedOperand {
     const k = shape.at(-1)!, rows = sizeOf(shape) / k, { numbers, panel } = form;
-    if (numbers === "i8") {
-      if (panel) throw new Error("no panels of i8");
-      return new PackedOperand(shape, form, gpu.tensor([rows, k], "i8"), gpu.tensor([rows]), source);
-    }
-    if (!panel) throw new Error("f16 is packed in panels");
-    const tensor = gpu.tensor([panelCount(panel, rows, k), panel.rows, 8 * panel.depth], "f16");
-    return new PackedOperand(shape, form, tensor, undefined, source);
+    if (!panel && numbers === "f16") throw new Error("f16 is packed in panels");
+    const group = groupOf(numbers);
+    const tensor = panel
+      ? gpu.tensor([panelCount(panel, rows, k / group), panel.rows, group * panel.depth], numbers)
+      : gpu.tensor([rows, k], numbers);
+    const scale = numbers === "i8" && !(source && isInt8(source)) ? gpu.tensor([rows]) : undefined;
+    return new PackedOperand(shape, form, tensor, scale, source);
   }
 
-  /** @param x [..., k]; k a multiple of 8, or of 4 for rows of "i8" */
+  /** @param x [..., k]; k a multiple of 8; for "i8" of 4, and for panels of it of 16 */
   static of(gpu: Gpu, x: Tensor, form: OperandForm): PackedOperand {
-    const packed = PackedOperand.empty(gpu, x.shape, form, x), { tensor: y, scale } = packed;
+    const packed = PackedOperand.empty(gpu, x.shape, form, x), { tensor: y, scale } = packed, { numbers, panel } = form;
     if (scale) {
-      quantiseInto(gpu, x, y, scale);
+      quantiseInto(gpu, x, y, scale, panel);
     } else {
-      const params = { eights: x.dim(-1) / 8, rows: x.size / x.dim(-1) };
-      runPerElement(gpu, packPanels({ format: x.matrixFormat, ...form.panel! }), { x, y }, params);
+      const k = x.dim(-1), params = { groups: k / groupOf(numbers), rows: x.size / k };
+      runPerElement(gpu, packPanels({ format: x.matrixFormat, numbers, ...panel! }), { x, y }, params);
     }
     return packed;
   }
@@ -55,7 +62,8 @@ export class PackedOperand {
 
   /** Rows can be cut at multiples of this: where a panel begins, and both numbers and scales can be bound. */
   get rowStep(): number {
-    return this.form.panel?.rows ?? 64;
+    const step = this.form.panel?.rows ?? 1, scales = this.scale ? SCALES_STEP : 1;
+    return leastCommonMultiple(step, scales);
   }
 
   /** As `Tensor.rows`, with all axes but the last as one. `start` is a multiple of {@link rowStep}. */
@@ -64,12 +72,15 @@ export class PackedOperand {
     if (start % rowStep !== 0) {
       throw new Error(`rows ${start}.. of a packed operand do not begin at a multiple of ${rowStep}`);
     }
+    const groups = k / groupOf(form.numbers);
     const numbers = panel
-      ? tensor.rows(panelCount(panel, start, k), panelCount(panel, count, k))
+      ? tensor.rows(panelCount(panel, start, groups), panelCount(panel, count, groups))
       : tensor.rows(start, count);
     return new PackedOperand([count, k], form, numbers, scale?.rows(start, count));
   }
 }
+
+const isInt8 = ({ matrixFormat }: Tensor) => matrixFormat.name === i8.name;
 
 /** Packs a tensor that nothing else reads, and releases it. */
 export function packedAway(gpu: Gpu, x: Tensor, form: OperandForm): PackedOperand {

@@ -8,12 +8,16 @@ import type { Launch } from "../product/variants.ts";
 import { INT8_PLAIN, int8Plain } from "./int8_plain.ts";
 import { type Int8Tile, int8TileBytes, int8Tiled, int8TileName, int8TileSize, int8TileThreads } from "./int8_tiled.ts";
 import type { OperandForms } from "./operand_form.ts";
+import { panelForms, panelGroups, type PanelVariant, panelVariants, smallPanels } from "./panel_variants.ts";
 
-/** How a product in int8 is computed: by `dot4I8Packed`. Without a tile, by the plain kernel. */
-export interface Int8Variant {
+/** A product in int8 by `dot4I8Packed`. Without a tile, by the plain kernel. */
+export interface DotVariant {
   readonly by: "dot products";
   readonly tile?: Int8Tile;
 }
+
+/** How a product in int8 is computed. */
+export type Int8Variant = DotVariant | PanelVariant;
 
 /** It starts with the best guess for a large GPU. */
 const TILES: readonly Int8Tile[] = [
@@ -24,10 +28,10 @@ const TILES: readonly Int8Tile[] = [
 /** For small products: a large tile reads less, but too few tiles leave a GPU idle. */
 const SMALL: Int8Tile = { threads: [16, 16], outputs: [4, 4], depth: 32, ahead: false };
 
-const byDots = (tile?: Int8Tile): Int8Variant => ({ by: "dot products", ...tile && { tile } });
+const byDots = (tile?: Int8Tile): DotVariant => ({ by: "dot products", ...tile && { tile } });
 
 /** The plain kernel, which all devices can run. */
-export const PLAIN_INT8: Int8Variant = byDots();
+export const PLAIN_INT8: DotVariant = byDots();
 
 /** Fewer tiles than this leave a GPU idle. */
 const ENOUGH_TILES = 128;
@@ -39,7 +43,10 @@ export function int8Variants(gpu: Gpu): ReadonlyMap<string, Int8Variant> {
   const fitting = TILES.filter((tile) =>
     int8TileThreads(tile) <= maxThreads && int8TileBytes(tile) <= maxComputeWorkgroupStorageSize
   );
-  return new Map(fitting.map((tile) => [int8TileName(tile), byDots(tile)]));
+  const byThreads = fitting.map((tile): [string, Int8Variant] => [int8TileName(tile), byDots(tile)]);
+  const byPanels = [...panelVariants(gpu, "i8")];
+  // Matrix units are many times as fast: one of the others is enough, in case they give wrong results.
+  return new Map(byPanels.length > 0 ? [...byPanels, ...byThreads.slice(0, 1)] : byThreads);
 }
 
 /** The sizes of a product. */
@@ -63,21 +70,25 @@ export function int8VariantFor(gpu: Gpu, { m, n, k }: Int8Problem, best: () => I
   // The kernels for GPUs read 16 numbers at a time and write four.
   if (gpu.kernels.plain || n % 4 !== 0 || k % 16 !== 0) return PLAIN_INT8;
   const large = best();
-  return groupsOf(large, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES ? large : byDots(SMALL);
+  if (groupsOf(gpu, large, m, n).reduce((a, b) => a * b) >= ENOUGH_TILES) return large;
+  return (large.by === "panels" ? smallPanels(gpu, "i8") : undefined) ?? byDots(SMALL);
 }
 
 /** The forms in which a variant reads its operands. */
-export function int8Forms(_variant: Int8Variant): OperandForms {
-  return { x: { numbers: "i8" } };
+export function int8Forms(gpu: Gpu, variant: Int8Variant): OperandForms {
+  return variant.by === "panels" ? panelForms(gpu, variant) : { x: { numbers: "i8" } };
 }
 
 /** The kernel for a product by `variant`. */
-export function int8Launch({ m, n }: Int8Problem, variant: Int8Variant): Launch {
-  return { kernel: variant.tile ? int8Tiled(variant.tile) : int8Plain, workgroups: groupsOf(variant, m, n) };
+export function int8Launch({ m, n }: Int8Problem, variant: DotVariant): Launch {
+  return { kernel: variant.tile ? int8Tiled(variant.tile) : int8Plain, workgroups: dotGroups(variant, m, n) };
 }
 
+const groupsOf = (gpu: Gpu, variant: Int8Variant, m: number, n: number) =>
+  variant.by === "panels" ? panelGroups(gpu, variant, m, n) : dotGroups(variant, m, n);
+
 /** The numbers of workgroups along each axis. */
-function groupsOf({ tile }: Int8Variant, m: number, n: number): Launch["workgroups"] {
+function dotGroups({ tile }: DotVariant, m: number, n: number): Launch["workgroups"] {
   if (!tile) {
     const { rows, cols, threads } = INT8_PLAIN;
     return [Math.ceil(n / cols / threads[0]), Math.ceil(m / rows / threads[1]), 1];

@@ -37,26 +37,3 @@ ${
       ),
   };
 }
-
-/**
- * Loads operands that `pack.ts` wrote: the threads of a workgroup read a panel element by element, in order.
- *
- * @param depth the number of elements of a row in a panel
- * @param rows the number of rows in a panel of x and of w
- */
-export function packedLoader(depth: number, rows: readonly [x: number, w: number], threads: number): OperandLoader {
-  const steps = `((p.k4 / 2u + ${depth - 1}u) / ${depth}u)`;
-  const side = (operand: "x" | "w", band: string, height: number) => ({
-    begin: `  let ${operand}_first = ${band} * ${steps} * ${height * depth}u + li;`,
-    element: (i: number) => `${operand}[${operand}_first + place * ${height * depth}u + ${i * threads}u]`,
-  });
-  const x = side("x", "wid_m", rows[0]), w = side("w", "wid_n", rows[1]);
-  return {
-    begin: () => `  var place = 0u;\n${x.begin}\n${w.begin}`,
-    steps,
-    next: () => `    place = min(place + 1u, ${steps} - 1u);`,
-    x: x.element,
-    inside: () => "true",
-    w: w.element,
-  };
-}

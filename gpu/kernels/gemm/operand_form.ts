@@ -3,12 +3,12 @@
  *
  * @module
  */
-import type { PanelShape } from "./pack.ts";
+import type { PanelNumbers, PanelShape } from "./pack.ts";
 
 /** A form: the format of the numbers, and how they are arranged. */
 export interface OperandForm {
   /** "i8" is quantised: an input has a scale for each row beside it. */
-  readonly numbers: "f16" | "i8";
+  readonly numbers: PanelNumbers;
   /** The panels that the operand is cut into. Without them, rows follow one another. */
   readonly panel?: PanelShape;
 }
@@ -21,5 +21,6 @@ export interface OperandForms {
 
 /** Whether an operand of one form is also of the other. */
 export function isSameForm(a: OperandForm, b: OperandForm): boolean {
-  return a.numbers === b.numbers && a.panel?.rows === b.panel?.rows && a.panel?.depth === b.panel?.depth;
+  return a.numbers === b.numbers && a.panel?.rows === b.panel?.rows && a.panel?.height === b.panel?.height &&
+    a.panel?.depth === b.panel?.depth;
 }

@@ -1,9 +1,11 @@
 /**
- * The operand layout that products by matrix units read fastest: f16, cut into the panels that workgroups stage, each
- * contiguous. The panels of one band of rows follow one another. A panel is padded with zeros past the operand's
+ * The operand layout that products by matrix units read fastest: f16 or i8, cut into the panels that workgroups stage,
+ * each contiguous. The panels of one band of rows follow one another. A panel is padded with zeros past the operand's
  * columns, so that reads need no check. Past its rows it may hold anything, which affects no row that counts.
  *
- * Within a panel, groups of eight numbers are in the order in which they are staged (`stagedPosition`).
+ * A panel has the rows of several matrices. The first row of each matrix comes first, one after the other, then the
+ * second of each, and so on. So the rows of one matrix are far apart, and a workgroup needs few gaps between them to
+ * have them in different banks of its memory (see `panel_tile.ts`).
  *
  * @module
  */
@@ -13,47 +15,67 @@ import { memo } from "../memo.ts";
 import type { MatrixFormat } from "../../formats/format.ts";
 import { NOTE } from "../../formats/halves.ts";
 import { perElement } from "../per_element.ts";
-import { stagedPosition } from "../product/matrix.ts";
+
+/** The formats of numbers in panels. */
+export type PanelNumbers = "f16" | "i8";
 
 /** The shape of the panels of an operand. */
 export interface PanelShape {
-  /** The number of rows of a panel, a multiple of 8. */
+  /** The number of rows of a panel, a multiple of `height`. */
   readonly rows: number;
-  /** The number of groups of eight numbers in a row of a panel. */
+  /** The number of rows of a matrix. */
+  readonly height: number;
+  /** The number of groups of 16 bytes in a row of a panel. */
   readonly depth: number;
 }
 
-/** The number of panels of an operand with `height` rows of length k. */
-export function panelCount({ rows, depth }: PanelShape, height: number, k: number): number {
-  return Math.ceil(height / rows) * Math.ceil(k / 8 / depth);
+/** How many numbers a group of 16 bytes has. */
+export const groupOf = (numbers: PanelNumbers) => numbers === "f16" ? 8 : 16;
+
+/** The number of panels of an operand with `height` rows of so many groups. */
+export function panelCount({ rows, depth }: PanelShape, height: number, groups: number): number {
+  return Math.ceil(height / rows) * Math.ceil(groups / depth);
+}
+
+/** A short name of a shape of f16, for the names of kernels. */
+export const panelName = ({ rows, height, depth }: PanelShape) => `${rows}x${8 * depth}by${height}`;
+
+/** WGSL: the index, among all groups in all panels, of a group of a row. A row has `groups` of them. */
+export function indexInPanels({ rows, height, depth }: PanelShape, row: string, group: string, groups: string): string {
+  const panel = `(${row} / ${rows}u * ((${groups} + ${depth - 1}u) / ${depth}u) + ${group} / ${depth}u)`;
+  const first = `${row} % ${height}u * ${rows / height * depth}u`,
+    matrix = `${row} % ${rows}u / ${height}u * ${depth}u`;
+  return `${panel} * ${rows * depth}u + (${first} + ${matrix} + ${group} % ${depth}u)`;
 }
 
 /**
- * WGSL: the index, among all groups of eight in all panels, of group `eight` of `row`. A row has `eights`
- * groups. It is the inverse of `stagedPosition`.
+ * Packs an operand. A thread converts a group.
+ *
+ * @param format of the operand; "i8" is taken as it is
  */
-export function indexInPanels({ rows, depth }: PanelShape, row: string, eight: string, eights: string): string {
-  const panel = `(${row} / ${rows}u * ((${eights} + ${depth - 1}u) / ${depth}u) + ${eight} / ${depth}u)`;
-  const inPanel = `(${row} % ${rows}u / 8u * ${8 * depth}u + ${eight} % ${depth}u * 8u + ${row} % 8u)`;
-  return `${panel} * ${rows * depth}u + ${inPanel}`;
-}
-
-/** Packs an operand. A thread converts eight numbers. */
-export const packPanels = memo(({ format, rows, depth }: PanelShape & { format: MatrixFormat }) => {
-  const source = format.read.eight, { counted } = source;
-  const [row, place] = stagedPosition(depth, `(i % ${rows * depth}u)`);
-  return perElement({
-    name: `gemm_pack_${rows}x${8 * depth}_${format}`,
-    buffers: { x: read(source.element), y: write("vec4u"), ...counted && clampedBuffer },
-    params: u32s("rows", "eights"),
-    declarations: source.declare("x") +
-      (counted ? noteClamped("inputs of matrix products") + source.halves("halves", NOTE) : source.halves("halves")),
-    body: `  let panel = i / ${rows * depth}u;
-  let panels = (p.eights + ${depth - 1}u) / ${depth}u;
-  let row = panel / panels * ${rows}u + ${row};
-  let eight = panel % panels * ${depth}u + ${place};
+export const packPanels = memo(
+  ({ format, numbers, rows, height, depth }: PanelShape & { format: MatrixFormat; numbers: PanelNumbers }) => {
+    const source = format.read.eight, counted = numbers === "f16" && source.counted;
+    const reading = numbers === "i8" ? { element: "vec4u", declarations: "", group: (at: string) => `x[${at}]` } : {
+      element: source.element,
+      declarations: source.declare("x") +
+        (counted ? noteClamped("inputs of matrix products") + source.halves("halves", NOTE) : source.halves("halves")),
+      group: (at: string) => `halves(${source.read("x", at)})`,
+    };
+    const line = rows / height * depth;
+    return perElement({
+      name: `gemm_pack_${rows}x${groupOf(numbers) * depth}by${height}_${format}`,
+      buffers: { x: read(reading.element), y: write("vec4u"), ...counted && clampedBuffer },
+      params: u32s("rows", "groups"),
+      declarations: reading.declarations,
+      body: `  let panel = i / ${rows * depth}u;
+  let panels = (p.groups + ${depth - 1}u) / ${depth}u;
+  let at = i % ${rows * depth}u;
+  let row = panel / panels * ${rows}u + at % ${line}u / ${depth}u * ${height}u + at / ${line}u;
+  let group = panel % panels * ${depth}u + at % ${depth}u;
   var made = vec4u();
-  if (row < p.rows && eight < p.eights) { made = halves(${source.read("x", "row * p.eights + eight")}); }
+  if (row < p.rows && group < p.groups) { made = ${reading.group("row * p.groups + group")}; }
   y[i] = made;`,
-  });
-});
+    });
+  },
+);

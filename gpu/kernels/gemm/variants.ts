@@ -5,7 +5,7 @@
  */
 import type { Gpu } from "../../gpu.ts";
 import type { MatrixFormat } from "../../formats/format.ts";
-import { type MatrixTile, matrixTileSize } from "../product/matrix.ts";
+import type { MatrixTile } from "../product/matrix.ts";
 import type { Tile, TileFormat } from "../product/tiled.ts";
 import {
   type Launch,
@@ -19,6 +19,7 @@ import { gemmMatrix } from "./matrix.ts";
 import { int8Forms, int8Launch, type Int8Variant, int8VariantFor } from "./int8_variants.ts";
 import type { OperandForms } from "./operand_form.ts";
 import type { PanelShape } from "./pack.ts";
+import { panelForms, panelGroups, panelLaunch, type PanelVariant, panelVariants } from "./panel_variants.ts";
 import { gemmPlain, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
 
@@ -45,12 +46,7 @@ const F16_TILES: readonly (readonly [Tile, TileFormat])[] = [
 ];
 
 const MATRIX_TILES: readonly MatrixTile[] = [
-  { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true, packed: true },
-  { subgroups: [2, 2], units: [4, 5], depth: 2, ahead: true, packed: true },
-  { subgroups: [2, 2], units: [5, 4], depth: 2, ahead: true, packed: true },
-  { subgroups: [2, 4], units: [4, 4], depth: 2, ahead: true, packed: true },
   { subgroups: [2, 2], units: [4, 4], depth: 2, ahead: true },
-  { subgroups: [2, 4], units: [4, 2], depth: 2, ahead: false },
 ];
 
 const REPERTOIRE: Repertoire = {
@@ -64,7 +60,8 @@ const REPERTOIRE: Repertoire = {
 };
 
 /** The variants for large products on a device, at its precision. */
-export const gemmVariants = (gpu: Gpu) => variantsOf(gpu, REPERTOIRE);
+export const gemmVariants = (gpu: Gpu): ReadonlyMap<string, FloatVariant> =>
+  new Map<string, FloatVariant>([...panelVariants(gpu, "f16"), ...variantsOf(gpu, REPERTOIRE)]);
 
 /** A product for which a kernel is chosen. */
 export interface GemmProblem {
@@ -79,12 +76,15 @@ export interface GemmProblem {
   readonly operands: "f32" | "f16" | "i8";
 }
 
+/** How a product of floats is computed on a GPU. */
+export type FloatVariant = ProductVariant | PanelVariant;
+
 /** How a product is computed on a GPU. */
-export type GemmVariant = ProductVariant | Int8Variant;
+export type GemmVariant = FloatVariant | Int8Variant;
 
 /** The device's fastest variants of large products. */
 export interface FastestVariants {
-  gemm(): ProductVariant;
+  gemm(): FloatVariant;
   int8(): Int8Variant;
 }
 
@@ -94,24 +94,23 @@ export function gemmVariantFor(gpu: Gpu, problem: GemmProblem, fastest: FastestV
   if (operands === "i8") return int8VariantFor(gpu, problem, fastest.int8);
   // The kernels for GPUs write four outputs at a time.
   if (gpu.kernels.plain || n % 4 !== 0) return undefined;
-  const tiles = (variant: ProductVariant) => workgroupsOf(gpu, variant, m, n);
+  const tiles = (variant: FloatVariant) => floatGroups(gpu, variant, m, n);
   return variantFor(gpu, REPERTOIRE, { f16: operands === "f16", matrix: k % 8 === 0, tiles }, fastest.gemm);
 }
 
+const floatGroups = (gpu: Gpu, variant: FloatVariant, m: number, n: number) =>
+  variant.by === "panels" ? panelGroups(gpu, variant, m, n) : workgroupsOf(gpu, variant, m, n);
+
 /** The forms in which a variant reads its operands. */
 export function formsOf(gpu: Gpu, variant: GemmVariant | undefined): OperandForms {
-  if (variant?.by === "dot products") return int8Forms(variant);
-  if (!variant || variant.by === "threads" || !variant.tile.packed) return {};
-  const units = gpu.matrixUnits!, [x, w] = matrixTileSize(variant.tile, units);
-  const depth = variant.tile.depth * units.k / 8,
-    panels = (rows: number) => ({ numbers: "f16", panel: { rows, depth } }) as const;
-  return { x: panels(x), w: panels(w) };
+  if (variant?.by === "panels") return panelForms(gpu, variant);
+  return variant?.by === "dot products" ? int8Forms(gpu, variant) : {};
 }
 
 /**
  * The kernel for a product by `variant`. For matrix units, k must be a multiple of 8, and w must not be transposed.
  *
- * @param into the panels that the output is written in; matrix units only
+ * @param into the panels that the output is written in; from panels only
  */
 export function gemmLaunch(
   gpu: Gpu,
@@ -120,6 +119,7 @@ export function gemmLaunch(
   into?: PanelShape,
 ): Launch {
   const { m, n, k, weights, transposed, scaled } = problem;
+  if (variant?.by === "panels") return panelLaunch(gpu, problem, variant, into);
   if (variant?.by === "dot products") return int8Launch(problem, variant);
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
@@ -137,5 +137,5 @@ export function gemmLaunch(
   if (transposed || k % 8 !== 0) {
     throw new Error(`no product of ${k} by matrix units${transposed ? ", transposed" : ""}`);
   }
-  return { kernel: gemmMatrix({ tile: variant.tile, units: gpu.matrixUnits!, weights, into }), workgroups };
+  return { kernel: gemmMatrix({ tile: variant.tile, units: gpu.matrixUnits!, weights }), workgroups };
 }

@@ -37,23 +37,25 @@ export function variantsOf(gpu: Gpu, { f32, f16, matrix }: Repertoire): Readonly
 }
 
 /** The requirements of a product. */
-export interface ProductNeeds {
+export interface ProductNeeds<V> {
   /** Whether operands may be held in f16. */
   readonly f16: boolean;
   /** Whether matrix units can compute it. */
   readonly matrix: boolean;
   /** The numbers of its tiles along each axis, for a variant. */
-  tiles(variant: ProductVariant): Launch["workgroups"];
+  tiles(variant: ProductVariant | V): Launch["workgroups"];
 }
 
-/** Chooses how to compute a product. `best` is the device's fastest of {@link variantsOf}. */
-export function variantFor(
+/**
+ * Chooses how to compute a product. `best` is the device's fastest of {@link variantsOf} and of other variants.
+ */
+export function variantFor<V extends { readonly by: string } = ProductVariant>(
   gpu: Gpu,
   { f32, f16, small }: Repertoire,
-  needs: ProductNeeds,
-  best: () => ProductVariant,
-): ProductVariant {
-  const bySize = (large: ProductVariant, small: ProductVariant) =>
+  needs: ProductNeeds<V>,
+  best: () => ProductVariant | V,
+): ProductVariant | V {
+  const bySize = (large: ProductVariant | V, small: ProductVariant) =>
     needs.tiles(large).reduce((a, b) => a * b) >= ENOUGH_TILES ? large : small;
   if (!needs.f16) return bySize(gpu.f16 ? byThreads(f32[0]!, "f32") : best(), byThreads(small.tile, "f32"));
   if (gpu.matrixUnits && needs.matrix) return bySize(best(), byMatrixUnits(small.matrix));

@@ -64,9 +64,9 @@ testVariants(
     const [n, k] = [256, 96], { w, values } = weightOf(gpu, n, k), f16 = gpu.tensor([n, k], "f16");
     castInto(gpu, w, f16, gpu.clampCounter("q8"));
     assertEquals(new Float16Array(await gpu.readBytes(f16)), Float16Array.from(values));
-    // In blocks of 8 rows and 8 columns, the first block has the first eight numbers of eight rows.
+    // In panels of 8 rows and 8 columns, the first panel has the first eight numbers of eight rows.
     const packed = new Float16Array(
-      await gpu.readBytes(PackedOperand.of(gpu, w, { numbers: "f16", panel: { rows: 8, depth: 1 } }).tensor),
+      await gpu.readBytes(PackedOperand.of(gpu, w, { numbers: "f16", panel: { rows: 8, height: 8, depth: 1 } }).tensor),
     );
     const first = Array.from({ length: 8 }, (_, row) => [...values.subarray(row * k, row * k + 8)]).flat();
     assertEquals(packed.slice(0, 64), Float16Array.from(first));

@@ -9,6 +9,7 @@ import { linear, linearInto } from "../../../gpu/ops/linear.ts";
 import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { sharedInput, sharedWeight } from "../../../gpu/ops/shared_operands.ts";
 import { assertClose, randn, testVariants, type Variant } from "../../gpu.ts";
+import { smallPanels } from "../../product_variants.ts";
 import { gelu } from "../../gradients.ts";
 
 const INT8 = { numbers: "i8" } as const;
@@ -33,13 +34,16 @@ function withInt8({ name, gpu }: Variant): Gpu {
 }
 
 /** The ways to compute that a device has, by name. */
-function ways({ name, hardware }: Variant, gpu: Gpu): ReadonlyMap<string, Int8Variant> {
-  const family = [...GEMM_INT8.variants(gpu)];
+function ways(variant: Variant, gpu: Gpu): ReadonlyMap<string, Int8Variant> {
+  const { name, hardware } = variant, family = [...GEMM_INT8.variants(gpu)];
   const small = SMALL_TILES.map((tile): [string, Int8Variant] => [
     JSON.stringify(tile),
     { by: "dot products", tile },
   ]);
-  return new Map([["plain", PLAIN_INT8], ...name === "plain" ? [] : hardware ? family : small]);
+  return new Map([
+    ["plain", PLAIN_INT8],
+    ...name === "plain" ? [] : hardware ? family : [...small, ...smallPanels(variant, "i8")],
+  ]);
 }
 
 /** An operand in int8: on the GPU, its integers, its scales. */

@@ -2,12 +2,11 @@ import { assertThrows } from "@std/assert";
 import { blockFormat } from "../../../gpu/formats/block_format.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { castInto } from "../../../gpu/ops/cast.ts";
-import { GEMM } from "../../../gpu/ops/gemm.ts";
 import { linear, linearInto } from "../../../gpu/ops/linear.ts";
 import { sharedInput, sharedWeight } from "../../../gpu/ops/shared_operands.ts";
 import { assertClose, randn, testVariants } from "../../gpu.ts";
 import { gelu, gradientsOnGpu, linearRow } from "../../gradients.ts";
-import { productVariants } from "../../product_variants.ts";
+import { gemmVariants } from "../../product_variants.ts";
 
 /** Integers of 8 bits, which mean nothing without the scales of rows. */
 const int8 = blockFormat({
@@ -62,7 +61,7 @@ testVariants("weights with scales, in every way that an adapter can", async (var
   const [m, n, k] = [270, 292, 104], { gpu, bound } = variant;
   const { w, scale, values } = quantised(gpu, n, k), x = randn(m * k, 1), b = randn(n, 4);
   const input = gpu.upload(x, [m, k]), bias = gpu.upload(b, [n]), ref = product(x, values, k, b);
-  for (const [name, way] of productVariants(variant, GEMM)) {
+  for (const [name, way] of gemmVariants(variant)) {
     assertClose(await gpu.read(linear(gpu, input, w, { scale, bias, variant: way })), ref, bound, name);
   }
   const next = gpu.upload(randn(8 * n, 6), [8, n]);
@@ -75,7 +74,7 @@ testVariants("sums that f16 cannot hold are multiplied by scales that make them 
   const input = gpu.upload(new Float32Array(m * k).fill(60), [m, k]), scale = gpu.upload(randn(n, 1, 1e-4), [n]);
   const w = gpu.upload(new Uint8Array(n * k).fill(0x7e), [n, k], "f8_e4m3"); // 448, its largest number
   const scales = await gpu.read(scale), ref = Array.from({ length: m * n }, (_, i) => 60 * 448 * k * scales[i % n]!);
-  for (const [name, way] of productVariants(variant, GEMM)) {
+  for (const [name, way] of gemmVariants(variant)) {
     assertClose(await gpu.read(linear(gpu, input, w, { scale, variant: way })), ref, bound, name);
   }
   assertClose(await gpu.read(linear(gpu, input, w, { scale })), ref, bound);

@@ -1,0 +1,159 @@
+/**
+ * Products of panels (see `pack.ts`) by matrix units: of f16 with sums in f32, or of i8 with exact sums in i32.
+ *
+ * @module
+ */
+import { clampedBuffer } from "../../clamps.ts";
+import { type KernelSource, unroll } from "../../kernel.ts";
+import { memo } from "../memo.ts";
+import { TILE_ORDER } from "../product/product.ts";
+import { epilogue, GEMM_PARAMS, gemmBuffers, panelEpilogue, scaledRows } from "./epilogue.ts";
+import { panelName, type PanelShape } from "./pack.ts";
+import { type PanelBy, type PanelLayout, panelLayout, type PanelTile, panelTileName } from "./panel_tile.ts";
+
+/** A variant of {@link gemmPanels}. */
+export interface PanelGemm extends PanelBy {
+  /** The output's panels, in f16. */
+  readonly into?: PanelShape | undefined;
+}
+
+/** The WGSL types of a product. */
+const TYPES = {
+  f16: { sums: "f32", store: "store", vector: "vec4f" },
+  i8: { sums: "i32", store: "store_sums", vector: "vec4i" },
+} as const;
+
+/** Makes the kernel. k is a multiple of a group, n of 4. */
+export const gemmPanels = memo((by: PanelGemm): KernelSource => {
+  const { tile, units, numbers, into } = by, layout = panelLayout(by)!, { unit, threads, element } = layout;
+  const { sums } = TYPES[numbers], [tileM, tileN] = layout.tile, { subgroups } = tile;
+  const { read, stage, declare } = staging(layout), multiplied = multiply(by, layout);
+  const other = tile.buffers === 2 ? `(${layout.staged}u - now)` : "now";
+  return {
+    name: `gemm_${panelTileName(tile, numbers)}${into ? `_into_${panelName(into)}` : ""}`,
+    buffers: {
+      ...gemmBuffers(`${element}`, `${element}`, "vec4f", into && "vec2u"),
+      ...numbers === "i8" && scaledRows.buffers,
+      ...into && clampedBuffer,
+    },
+    params: GEMM_PARAMS,
+    matrix: true,
+    workgroupSize: [threads, 1, 1],
+    declarations: `${into ? panelEpilogue(into) : epilogue("vec4f")}${numbers === "i8" ? scaledRows.store("vec4f") : ""}
+var<workgroup> staged: array<${element}, ${layout.elements}>;`,
+    body: `${TILE_ORDER}
+  let m0 = wid_m * ${tileM}u;
+  let n0 = wid_n * ${tileN}u;
+  let subgroup = li / ${units.subgroup}u;
+  let subgroup_m = subgroup / ${subgroups[1]}u * ${tile.units[0]}u;
+  let subgroup_n = subgroup % ${subgroups[1]}u * ${tile.units[1]}u;
+  let x_mine = subgroup_m * ${layout.panelRow}u;
+  let w_mine = ${layout.wFirst}u + subgroup_n * ${layout.panelRow}u;
+  let steps = (p.k4 * 4u + ${tile.depth * unit.k - 1}u) / ${tile.depth * unit.k}u;
+  let x_first = wid_m * steps * ${tileM * layout.panelRow}u + li;
+  let w_first = wid_n * steps * ${tileN * layout.panelRow}u + li;
+${each(tile, (i, j) => `  var c${i}_${j}: subgroup_matrix_result<${sums}, ${unit.n}, ${unit.m}>;`)}
+${declare}
+  var step = 0u;
+  var now = 0u;
+${read}
+${
+      tile.buffers === 2
+        ? `${stage("now")}
+  step = min(1u, steps - 1u);
+${read}
+  workgroupBarrier();
+  for (var done = 0u; done < steps; done++) {
+${stage(other)}
+    step = min(done + 2u, steps - 1u);
+${read}
+${multiplied}
+    workgroupBarrier();
+    now = ${other};
+  }`
+        : `  for (var done = 0u; done < steps; done++) {
+    workgroupBarrier();
+${stage("now")}
+    workgroupBarrier();
+    step = min(done + 1u, steps - 1u);
+${read}
+${multiplied}
+  }`
+    }
+${storeSums(by, layout)}`,
+  };
+});
+
+/** Repeats WGSL for each product of a subgroup. */
+const each = ({ units }: PanelTile, visit: (i: number, j: number) => string) =>
+  unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
+
+/** How a step's panels get into workgroup memory. A thread takes the element of its index, and later ones. */
+function staging({ threads, element, panelRow, strides, wFirst, tile: rows }: PanelLayout) {
+  const side = (name: "x" | "w", axis: 0 | 1, first: number) => {
+    const count = rows[axis] * panelRow, line = strides[axis] - 1, share = Math.ceil(count / threads);
+    const all = (visit: (i: number) => string) =>
+      unroll(
+        share,
+        (i) =>
+          (i + 1) * threads > count ? `    if (li + ${i * threads}u < ${count}u) { ${visit(i)} }` : `    ${visit(i)}`,
+      );
+    const to = (i: number) =>
+      threads % line === 0
+        ? `li + li / ${line}u + ${first + i * (threads + threads / line)}u`
+        : `li + (li + ${i * threads}u) / ${line}u + ${first + i * threads}u`;
+    return {
+      declare: unroll(share, (i) => `  var ${name}${i}: ${element};`),
+      read: all((i) => `${name}${i} = ${name}[${name}_first + step * ${count}u + ${i * threads}u];`),
+      stage: (buffer: string) => all((i) => `staged[${buffer} + ${to(i)}] = ${name}${i};`),
+    };
+  };
+  const x = side("x", 0, 0), w = side("w", 1, wFirst);
+  return {
+    declare: `${x.declare}\n${w.declare}`,
+    read: `${x.read}\n${w.read}`,
+    stage: (buffer: string) => `${x.stage(buffer)}\n${w.stage(buffer)}`,
+  };
+}
+
+/** Multiplies the operands that are staged at `now`. */
+function multiply({ tile, numbers }: PanelBy, { unit, strides, panelRow, matrixRow }: PanelLayout): string {
+  const left = `subgroup_matrix_left<${numbers}, ${unit.k}, ${unit.m}>, row_major`;
+  const right = `subgroup_matrix_right<${numbers}, ${unit.n}, ${unit.k}>, col_major`;
+  const load = (name: string, type: string, mine: string, at: number, stride: number) =>
+    `      let ${name} = subgroupMatrixLoad<${type}>(&staged, now + ${mine} + ${at}u, ${stride}u);`;
+  return unroll(tile.depth, (k) =>
+    `    {
+${unroll(tile.units[0], (i) => load(`l${i}`, left, "x_mine", i * panelRow + k * matrixRow, strides[0]))}
+${unroll(tile.units[1], (j) => load(`r${j}`, right, "w_mine", j * panelRow + k * matrixRow, strides[1]))}
+${each(tile, (i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});`)}
+    }`);
+}
+
+/**
+ * Hands the sums to the epilogue. WGSL cannot read single numbers of a matrix, so a subgroup's sums pass through the
+ * staging area, in strips of products, each as wide as fits.
+ */
+function storeSums({ tile, units, numbers }: PanelBy, layout: PanelLayout): string {
+  const { unit, strip, stripStride, perGroup } = layout, { store, vector } = TYPES[numbers], wide = strip * unit.n / 4;
+  const at = (j: number) => `${perGroup}u * (mine + ${j * unit.n / 4}u)`;
+  const found = `mine + at / ${wide}u * ${stripStride}u + at % ${wide}u`;
+  const four = perGroup === 1 ? `staged[${found}]` : `vec4u(staged[2u * (${found})], staged[2u * (${found}) + 1u])`;
+  const storeStrip = (i: number, s: number) =>
+    `  workgroupBarrier();
+${
+      unroll(
+        strip,
+        (j) =>
+          `  subgroupMatrixStore<row_major>(&staged, ${at(j)}, c${i}_${s * strip + j}, ${perGroup * stripStride}u);`,
+      )
+    }
+  workgroupBarrier();
+  for (var at = li % ${units.subgroup}u; at < ${unit.m * wide}u; at += ${units.subgroup}u) {
+    let row = m0 + (subgroup_m + ${i}u) * ${unit.m}u + at / ${wide}u;
+    let column = n0 + (subgroup_n + ${s * strip}u) * ${unit.n}u + at % ${wide}u * 4u;
+    ${store}(row, column, bitcast<${vector}>(${four}));
+  }`;
+  return `  let mine = subgroup * ${unit.m * stripStride}u;
+${unroll(tile.units[0], (i) => unroll(tile.units[1] / strip, (s) => storeStrip(i, s)))}`;
+}

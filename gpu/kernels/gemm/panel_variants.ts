@@ -1,0 +1,77 @@
+/**
+ * The variants of products of panels, in f16 and in int8.
+ *
+ * @module
+ */
+import type { Gpu } from "../../gpu.ts";
+import type { Launch } from "../product/variants.ts";
+import type { OperandForms } from "./operand_form.ts";
+import type { PanelNumbers, PanelShape } from "./pack.ts";
+import { gemmPanels } from "./panel_matrix.ts";
+import { type PanelLayout, panelLayout, panelShapes, type PanelTile, panelTileName } from "./panel_tile.ts";
+
+/** A way to compute a product of panels by matrix units. */
+export interface PanelVariant {
+  readonly by: "panels";
+  readonly numbers: PanelNumbers;
+  readonly tile: PanelTile;
+}
+
+/** For large products. They start with the best guess for a large GPU. */
+const TILES: readonly PanelTile[] = [
+  { subgroups: [2, 2], units: [4, 4], depth: 2, buffers: 1 },
+  { subgroups: [4, 2], units: [4, 4], depth: 2, buffers: 1 },
+];
+
+/** For small products: a large tile reads less, but too few tiles leave a GPU idle. */
+const SMALL: PanelTile = { subgroups: [2, 2], units: [2, 2], depth: 2, buffers: 1 };
+
+/** The variants for large products that fit the device, by name; none where it has no matrix units for these numbers. */
+export function panelVariants(gpu: Gpu, numbers: PanelNumbers): ReadonlyMap<string, PanelVariant> {
+  const fitting = TILES.filter((tile) => fits(gpu, { by: "panels", numbers, tile }));
+  return new Map(fitting.map((tile) => [panelTileName(tile, numbers), { by: "panels", numbers, tile }]));
+}
+
+/** The variant for small products, where the device can compute them. */
+export function smallPanels(gpu: Gpu, numbers: PanelNumbers): PanelVariant | undefined {
+  const variant = { by: "panels", numbers, tile: SMALL } as const;
+  return fits(gpu, variant) ? variant : undefined;
+}
+
+const layoutOf = (gpu: Gpu, { tile, numbers }: PanelVariant): PanelLayout | undefined =>
+  gpu.matrixUnits && panelLayout({ tile, numbers, units: gpu.matrixUnits });
+
+function fits(gpu: Gpu, variant: PanelVariant): boolean {
+  const { maxThreads, device: { limits: { maxComputeWorkgroupStorageSize } } } = gpu, layout = layoutOf(gpu, variant);
+  return layout !== undefined && layout.threads <= maxThreads && layout.bytes <= maxComputeWorkgroupStorageSize;
+}
+
+/** The forms in which a variant reads its operands. */
+export function panelForms(gpu: Gpu, variant: PanelVariant): OperandForms {
+  const { x, w } = panelShapes(layoutOf(gpu, variant)!), { numbers } = variant;
+  return { x: { numbers, panel: x }, w: { numbers, panel: w } };
+}
+
+/** The numbers of workgroups along each axis. */
+export function panelGroups(gpu: Gpu, variant: PanelVariant, m: number, n: number): Launch["workgroups"] {
+  const [tileM, tileN] = layoutOf(gpu, variant)!.tile;
+  return [Math.ceil(n / tileN), Math.ceil(m / tileM), 1];
+}
+
+/**
+ * The kernel for a product of m×n outputs.
+ *
+ * @param into the panels of f16 that the output is written in
+ */
+export function panelLaunch(
+  gpu: Gpu,
+  { m, n }: { readonly m: number; readonly n: number },
+  variant: PanelVariant,
+  into?: PanelShape,
+): Launch {
+  const { tile, numbers } = variant;
+  return {
+    kernel: gemmPanels({ tile, numbers, units: gpu.matrixUnits!, into }),
+    workgroups: panelGroups(gpu, variant, m, n),
+  };
+}
