@@ -20,7 +20,6 @@ export interface PanelVariant {
 /** For large products. They start with the best guess for a large GPU. */
 const TILES: readonly PanelTile[] = [
   { subgroups: [2, 2], units: [4, 4], depth: 2, buffers: 1 },
-  { subgroups: [4, 2], units: [4, 4], depth: 2, buffers: 1 },
 ];
 
 /** For small products: a large tile reads less, but too few tiles leave a GPU idle. */
