@@ -26,14 +26,24 @@ export const DEFAULTS: readonly Defaults[] = [
   {
     for: "NVIDIA GPUs with matrix units",
     ...{ vendor: "nvidia", kernels: "matrix", precision: "f16" },
-    measured: "H200, Dawn, 2026-11-29",
-    variants: {},
+    measured: "H200, Dawn, 2026-11-30",
+    variants: {
+      "gemm": "matrix_2x2_4x4_2_ahead_packed",
+      "attention 128": "matrix 4x1_16x32_ahead",
+      "attention 128 by a plan": "matrix 4x1_16x32_ahead",
+      "conv3d": "matrix_2x2_4x4_2_ahead",
+    },
   },
   {
     for: "NVIDIA GPUs without matrix units",
     ...{ vendor: "nvidia", kernels: "tiled", precision: "f16" },
-    measured: "H200, native Deno, 2026-11-29",
-    variants: {},
+    measured: "H200, native Deno, 2026-11-30",
+    variants: {
+      "gemm": "128x64_8x8_32_ahead_f16_32",
+      "attention 128": "f16 in sixteens 64x64 by 128",
+      "attention 128 by a plan": "f16 in sixteens 64x32 by 128, more values",
+      "conv3d": "64x96_4x12_32_f16_16",
+    },
   },
 ];
 

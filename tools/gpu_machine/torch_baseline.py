@@ -44,8 +44,6 @@ KEEPS = (0.1, 0.05, 0.2, 0.5)
 TOKENS = [7800, 17160, 32760, 75600, 118800, 244800]
 #: At this length both shares of the issue's table are timed.
 LONG = 75600
-#: A whole forward pass is timed where it should take at most so many seconds; else one block's time is multiplied.
-LONGEST = 6
 COMPILE_SECONDS = 60
 
 
@@ -266,7 +264,7 @@ def check(folder):
     return ((out - reference["output"]).abs().max() / reference["output"].abs().max()).item()
 
 
-def timed(work, budget=2.0):
+def timed(work, budget=1.0):
     """Milliseconds a run: median, spread and number of samples."""
     work()
     sync()
@@ -321,7 +319,7 @@ def sdpa_backends():
         from torch.nn.attention import SDPBackend, sdpa_kernel
     except ImportError:
         return
-    for name in ("FLASH_ATTENTION", "CUDNN_ATTENTION"):
+    for name in ("FLASH_ATTENTION",):
         yield name.lower(), lambda name=name: sdpa_kernel(getattr(SDPBackend, name))
 
 
@@ -383,6 +381,16 @@ def attention_over_tokens(report):
             print(f"flex_attention of {tokens} tokens: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr)
 
 
+def dense_step(report, name, shape, block, run):
+    layers, start = shape["layers"], time.perf_counter()
+    with at_most(COMPILE_SECONDS):
+        compiled = torch.compile(block, dynamic=False)
+        run(compiled)()
+        sync()
+    seconds, fast = time.perf_counter() - start, timed(run(compiled), budget=1)
+    report.add(name, f"forward, compiled, one block x {layers}", ms=fast["ms"] * layers, compile_s=seconds)
+
+
 def sparse_steps(report, name, shape, block, run):
     """Steps with flex_attention in place of self-attention."""
     heads, tokens, layers = shape["heads"], math.prod(shape["grid"]), shape["layers"]
@@ -398,6 +406,7 @@ def sparse_steps(report, name, shape, block, run):
 
 
 def steps(report, name, shape, compiling):
+    """A forward pass as one block x layers: compiled, or eager where the compiler gives up."""
     heads, head_dim, layers = shape["heads"], shape["head_dim"], shape["layers"]
     dim, tokens = heads * head_dim, math.prod(shape["grid"])
     make = lambda *size: torch.randn(*size, device=DEVICE, dtype=torch.bfloat16)
@@ -406,34 +415,14 @@ def steps(report, name, shape, compiling):
         block = Block(dim, heads, shape["ffn"]).to(torch.bfloat16)
     x, text, time_embedding = make(1, tokens, dim), make(1, shape["text"], dim), make(1, 6, dim)
     run = lambda f: (lambda: f(x, text, time_embedding, rotation))
-    eager = timed(run(block))
-    report.add(name, "block, eager", **eager)
-    report.add(name, f"forward, eager, one block x {layers}", ms=eager["ms"] * layers)
-    if eager["ms"] * layers <= 1000 * LONGEST:
-        with torch.device(DEVICE):
-            model = Transformer(**shape).to(torch.bfloat16)
-        frames, rows, columns = shape["grid"]
-        latents, words = make(1, 16, frames, 2 * rows, 2 * columns), make(1, shape["text"], shape["text_dim"])
-        timestep = torch.full((1,), 500.0, device=DEVICE)
-        report.add(name, "forward, eager, whole", **timed(lambda: model(latents, timestep, words, rotation)))
-        del model
     if compiling and hasattr(torch, "compile"):
-        try:
-            start = time.perf_counter()
-            with at_most(COMPILE_SECONDS):
-                compiled = torch.compile(block)
-                run(compiled)()
-                sync()
-            compiling_seconds = time.perf_counter() - start
-            fast = timed(run(compiled))
-            report.add(name, "block, compiled", **fast, compile_s=compiling_seconds)
-            report.add(name, f"forward, compiled, one block x {layers}", ms=fast["ms"] * layers)
-        except Exception as error:  # the compiler's own trouble, of any kind, leaves the eager figures standing
-            print(f"{name}: torch.compile gave up: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr)
-        try:
-            sparse_steps(report, name, shape, block, run)
-        except Exception as error:
-            print(f"{name}: flex_attention gave up: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr)
+        for what in (dense_step, sparse_steps):
+            try:
+                what(report, name, shape, block, run)
+            except Exception as error:  # the compiler's own trouble, of any kind, leaves the other figures standing
+                print(f"{name}: {what.__name__} gave up: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr)
+    else:
+        report.add(name, f"forward, eager, one block x {layers}", ms=timed(run(block))["ms"] * layers)
     if DEVICE == "cuda":
         report.add(name, "peak memory", GiB=torch.cuda.max_memory_allocated() / 2**30)
         torch.cuda.reset_peak_memory_stats()
