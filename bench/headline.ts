@@ -269,15 +269,15 @@ async function timeWhole(context: Context, model: HeadlineModel, fastWan: ModelS
     ];
   for (const { clip, attention, shape, method } of kinds) {
     await attempt(`${clip}, of ${shape.clip}`, async () => {
-      const times = await render(context, { ...model, shape }, method);
+      const times = await renderClip(context.gpu, { ...model, shape }, method);
       addRow(context, { clip, attention, steps, passes: steps, timed: "the clip", ...times, decoded: 1 });
     });
   }
 }
 
 /** The seconds of rendering a clip in few steps with the pipeline, after a shorter one has compiled the kernels. */
-async function render(
-  { gpu }: Context,
+export async function renderClip(
+  gpu: Gpu,
   model: HeadlineModel,
   attention: AttentionMethod,
 ): Promise<{ denoise: number; decode: number }> {
