@@ -8,6 +8,8 @@
 import { slug } from "../tools/program/clip/slug.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
+import { Results } from "./figures/measured.ts";
+import { figuresTable } from "./figures/rows.ts";
 import { headlineTables } from "./headline.ts";
 import { mean, percent, tableOf } from "./table.ts";
 import { type Measured, readMeasured } from "./targets/measured.ts";
@@ -38,7 +40,12 @@ export function report(measured: Measured): string {
     "": ({ pass }) => pass === undefined ? "" : pass ? "pass" : "MISS",
   });
   const headline = measured.headline.map(headlineTables);
-  return [torch(measured), ...headline, quality(measured), failures(measured), targets].filter((part) => part !== "")
+  const figures = measured.figures.length > 0
+    ? figuresTable(new Results({ commit: "", runs: measured.figures, torch: measured.torch }))
+    : "";
+  return [torch(measured), ...headline, quality(measured), failures(measured), targets, figures].filter((part) =>
+    part !== ""
+  )
     .join("\n\n");
 }
 

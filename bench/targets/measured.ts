@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { FullSizeRun } from "../full_size.ts";
+import type { FiguresRun } from "../figures/sections.ts";
 import type { HeadlineRun } from "../headline.ts";
 import type { KernelRun } from "../main.ts";
 import type { QualityRun } from "../quality.ts";
@@ -13,6 +14,11 @@ export interface TorchRun {
     readonly what: string;
     readonly ms?: number;
     readonly tflops?: number;
+    /** The tokens of attention, and the share of its pairs that are computed, where it has several. */
+    readonly tokens?: number;
+    readonly density?: number;
+    /** Of "peak memory". */
+    readonly GiB?: number;
   }[];
 }
 
@@ -37,6 +43,7 @@ export interface Measured {
   readonly sparse: SparseRun[];
   readonly steps: StepsRun[];
   readonly headline: HeadlineRun[];
+  readonly figures: FiguresRun[];
   readonly torch: TorchRun[];
   readonly memory: FullSizeRun[];
   readonly stream: FullSizeRun[];
@@ -52,6 +59,7 @@ const FILES: Readonly<Record<Exclude<keyof Measured, "jobs">, RegExp>> = {
   sparse: /^sparse(14)?-/,
   steps: /^steps(14)?-/,
   headline: /^headline-/,
+  figures: /^figures-/,
   torch: /^torch\./,
   memory: /^memory-/,
   stream: /^stream-/,

@@ -5,6 +5,7 @@
 #
 # usage: run.sh GROUP|JOB...
 #
+#   figures   every figure of docs/performance.md, the most important first   9 minutes
 #   all       kernels, then steps, then memory
 #   kernels   info, check, bench, sparse, parity            4 to 10 minutes
 #   steps     info, torch, step, step14, sparse14           5 to 10 minutes
@@ -16,7 +17,8 @@
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
 # every job, so that they are there when the call is stopped. Figures of several calls go in one table by
-# `deno run -A bench/targets.ts DIR...`, given where their results.tar.gz were unpacked.
+# `deno run -A bench/targets.ts DIR...`, given where their results.tar.gz were unpacked; those of figures go into the docs
+# by `deno task figures DIR...`.
 #
 #   SECONDS_LEFT=580   for all of it; a job gets no more than what is left; SCALE=2 doubles the limits of the jobs
 #   SOURCES="dawn deno"   which are run; PRECISION_dawn=auto, PRECISION_deno=auto (f32, f16)
@@ -115,6 +117,15 @@ precision_of() {
   esac
 }
 
+# figures PART SOURCE SECONDS NAMES: sections of bench/figures.ts, if the source is one of those that are run
+figures() {
+  [[ " $SOURCES " = *" $2 "* ]] || return 0
+  local gpu=GPU_$2
+  # shellcheck disable=SC2086  # options are several words
+  job "figures-$1-$2" $(($3 + 15)) bash -c 'run_js figures.js "$@"' figures $size --seconds "$3" --only "$4" \
+    --gpu "${!gpu}" --save "$results/figures-$1-$2.json"
+}
+
 py() { python3 "$program/py/$1" "${@:2}"; }
 export -f py
 
@@ -185,6 +196,15 @@ mkdir -p "$results/check" && ln -sfn "$program/tests/fixtures/tiny_hd128" "$resu
 run() {
   # shellcheck disable=SC2086  # options are several words
   case $1 in
+    figures)
+      # What is compared comes first on each of the three; the rest of each follows. A part begins nothing new after its
+      # seconds, so that it is not stopped in the middle of a measurement.
+      figures core dawn 150 "gemm,sparse,step,clip"
+      job torch 105 bash -c 'py torch_baseline.py "$@" --save "$results/torch.json"' torch $torch
+      figures core deno 110 "gemm,step,sparse,clip"
+      figures more dawn 130 "tune,step14,waver,tokens,hunyuan"
+      figures more deno 90 "tune,step14,tokens"
+      ;;
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
     steps) for part in info torch step step14 sparse14; do run $part; done ;;

@@ -17,6 +17,7 @@ const BENCHMARKS = {
   "full_size.js": "bench/full_size.ts",
   "text_encoder.js": "bench/text_encoder.ts",
   "steps.js": "bench/steps.ts",
+  "figures.js": "bench/figures.ts",
   "headline.js": "bench/headline.ts",
   "arithmetic.js": "bench/arithmetic.ts",
   "sweep.js": "bench/sweep.ts",

@@ -1,0 +1,87 @@
+/**
+ * `deno task figures [DIR...]`: writes the tables and plots of the docs from docs/figures.json; with folders that
+ * `tools/gpu_machine/run.sh figures` filled, that file is first made from them.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { runAsProgram } from "../../tools/program/run_command.ts";
+import { readMeasured } from "../targets/measured.ts";
+import { Results, type Stored } from "./measured.ts";
+import { type Plot, stepPlot, svgOf, tokensPlot } from "./plots.ts";
+import { clipsTable, figuresTable } from "./rows.ts";
+
+const ROOT = join(import.meta.dirname!, "../..");
+const STORED = "docs/figures.json";
+
+/** The generated parts of documents by their names: they stand between `<!-- figures: NAME -->` and `<!-- end -->`. */
+const PARTS: Readonly<Record<string, (results: Results) => string>> = {
+  about: ({ about: { adapter, date, commit } }) => `One ${adapter}, ${date}, commit ${commit}.`,
+  table: figuresTable,
+  clips: clipsTable,
+};
+
+/** The plots by their files. */
+const PLOTS: Readonly<Record<string, (results: Results) => Plot>> = {
+  "docs/step_over_density.svg": stepPlot,
+  "docs/attention_over_tokens.svg": tokensPlot,
+};
+
+const DOCUMENTS = ["docs/performance.md"];
+
+if (import.meta.main) {
+  await runAsProgram({
+    name: "deno task figures",
+    options: {},
+    positional: "[DIR...]",
+    run: async (_, folders) => {
+      if (folders.length > 0) {
+        await Deno.writeTextFile(join(ROOT, STORED), `${JSON.stringify(await stored(folders))}\n`);
+      }
+      const results = new Results(readStored());
+      for (const [path, text] of Object.entries(await generated(results))) {
+        await Deno.writeTextFile(join(ROOT, path), text);
+      }
+      const formatted = await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", ...DOCUMENTS], cwd: ROOT })
+        .output();
+      if (!formatted.success) throw new TilereelError("deno fmt could not format the documents that were written");
+    },
+  });
+}
+
+/** What docs/figures.json has. */
+export function readStored(): Stored {
+  return JSON.parse(Deno.readTextFileSync(join(ROOT, STORED)));
+}
+
+/** The content of docs/figures.json from folders of results. */
+async function stored(folders: readonly string[]): Promise<Stored> {
+  const { figures, torch } = readMeasured(folders);
+  if (figures.length === 0) {
+    throw new TilereelError(
+      `no figures-*.json is in ${folders.join(" or ")}: name a folder that run.sh figures filled`,
+    );
+  }
+  const { stdout } = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"], cwd: ROOT }).output();
+  return { commit: new TextDecoder().decode(stdout).trim(), runs: figures, torch };
+}
+
+/** The texts of documents and plots, by their paths, as they should be. */
+export async function generated(results: Results): Promise<Record<string, string>> {
+  const texts: Record<string, string> = {};
+  for (const path of DOCUMENTS) texts[path] = filled(await Deno.readTextFile(join(ROOT, path)), results);
+  for (const [path, plot] of Object.entries(PLOTS)) texts[path] = svgOf(plot(results));
+  return texts;
+}
+
+/** The text of a document with its generated parts made anew. */
+export function filled(text: string, results: Results): string {
+  return text.replace(/(<!-- figures: (\w+) -->)[^]*?(<!-- end -->)/g, (_, begin, name, end) => {
+    const part = PARTS[name];
+    if (!part) {
+      throw new TilereelError(`no part of the documents is called ${name}: use ${Object.keys(PARTS).join(", ")}`);
+    }
+    return `${begin}\n\n${part(results)}\n\n${end}`;
+  });
+}
