@@ -200,6 +200,11 @@ export interface Conditioning {
   readonly image?: Tensor;
   /** [batch, channels, frames, height, width], f32: channels beside those of the latents */
   readonly channels?: Tensor;
+  /**
+   * [1, channels, first frames, height, width], f32: the first latent frames, which are known. They take the place of
+   * the noisy ones in each pass, with a timestep of 0, and in the clip.
+   */
+  readonly frames?: Tensor;
   /** The scale of guidance that the model was trained to be told. */
   readonly guidance?: number;
 }

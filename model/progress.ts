@@ -19,6 +19,7 @@ export type ClipStage = keyof typeof SHARES;
 export type Stage =
   | ClipStage
   | "encode"
+  | "encode image"
   | "check latents"
   | "make latents"
   | "train"

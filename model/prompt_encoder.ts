@@ -170,6 +170,6 @@ export function uploadEmbeddings(
 }
 
 /** The tensors of a pass's conditioning. */
-export function tensorsOf({ text, pooled, image, channels }: Conditioning): Tensor[] {
-  return [text, pooled, image, channels].filter((tensor) => tensor !== undefined);
+export function tensorsOf({ text, pooled, image, channels, frames }: Conditioning): Tensor[] {
+  return [text, pooled, image, channels, frames].filter((tensor) => tensor !== undefined);
 }

@@ -1,6 +1,6 @@
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
-import { ACTIVATE, type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
+import { ACTIVATE, type Activation, ACTIVATIONS, ERFC } from "../kernels/gemm/epilogue.ts";
 import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
@@ -24,7 +24,11 @@ const SLOPE_KERNEL = perElement({
   buffers: { x: read("f32"), dy: read("f32"), y: write("f32") },
   params: u32s("kind", "has_dy"),
   // Where tanh is clamped, it is 1 except for rounding, which the large factor behind it would amplify.
-  declarations: `
+  declarations: `${ERFC}
+fn gelu_slope(x: f32) -> f32 {
+  let tail = 0.5 * erfc(abs(x) * 0.7071067811865476);
+  return select(tail, 1.0 - tail, x > 0.0) + 0.3989422804014327 * x * exp(-0.5 * x * x);
+}
 fn gelu_tanh_slope(x: f32) -> f32 {
   let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
   let t = tanh(clamp(u, -10.0, 10.0));
@@ -40,6 +44,7 @@ fn slope(x: f32, kind: u32) -> f32 {
   if (kind == ${ACTIVATIONS.gelu_tanh}u) { return gelu_tanh_slope(x); }
   if (kind == ${ACTIVATIONS.silu}u) { return silu_slope(x, 1.0); }
   if (kind == ${ACTIVATIONS.quick_gelu}u) { return silu_slope(x, 1.702); }
+  if (kind == ${ACTIVATIONS.gelu}u) { return gelu_slope(x); }
   return 1.0;
 }`,
   body: `  var v = slope(x[i], p.kind);

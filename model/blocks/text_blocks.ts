@@ -7,6 +7,7 @@ import { joinIds, type TextEncodeOptions, type TokenizedPrompt } from "../text_e
 import { checkDeltas, type WeightOptions } from "../weights/weight_options.ts";
 import { Weights } from "../weights/weights.ts";
 import type { StoredBlocks } from "./block_source.ts";
+import { runOneByOne } from "./one_by_one.ts";
 
 /** A text encoder, as its files have it. */
 export interface TextBlocks<Block> extends Omit<StoredBlocks<Block>, "weights"> {
@@ -35,7 +36,7 @@ export async function runTextBlocks<Block>(
   prompts: readonly TokenizedPrompt[],
   { onProgress, signal }: TextEncodeOptions = {},
 ): Promise<Tensor> {
-  const { ids, tokens } = joinIds(prompts), total = prefixes.length;
+  const { ids, tokens } = joinIds(prompts);
   checkDeltas(source, options?.adjust);
   if (options?.adjust?.names.includes(table.name)) {
     throw new TilereelError(
@@ -44,25 +45,14 @@ export async function runTextBlocks<Block>(
   }
   using weights = new Weights(gpu, source, options);
   using owned = new TensorOwner(gpu);
-  onProgress?.({ stage: "encode prompt", done: 0, total });
   let x = owned.adopt(gpu.upload(await embed(source, table, ids), [prompts.length, tokens, table.shape[1]]));
   if (model.start) {
     const y = owned.adopt(await model.start(weights, x));
     owned.free(x);
     x = y;
   }
-  for (const [layer, prefix] of prefixes.entries()) {
-    signal?.throwIfAborted();
-    const scope = weights.scope(prefix), block = await model.load(scope, layer);
-    // The block before computed while this one was read. Waiting for it here keeps uploads from piling up.
-    await gpu.finish();
-    const y = owned.adopt(model.run(block, x));
-    gpu.submit();
-    owned.free(x);
-    x = y;
-    scope[Symbol.dispose]();
-    onProgress?.({ stage: "encode prompt", done: layer + 1, total });
-  }
+  const progress = { stage: "encode prompt", onProgress, signal } as const;
+  x = owned.adopt(await runOneByOne(gpu, { weights, prefixes, ...model }, owned.disown(x), progress));
   const y = owned.adopt(await model.end(weights, x));
   signal?.throwIfAborted();
   return owned.disown(y);

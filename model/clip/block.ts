@@ -1,16 +1,26 @@
 import type { Gpu } from "../../gpu/gpu.ts";
-import { causalAttention } from "../../gpu/ops/causal_attention.ts";
+import { encoderAttention } from "../../gpu/ops/encoder_attention.ts";
 import { layerNorm } from "../../gpu/ops/layer_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { layoutNames, sameNames } from "../checkpoint/layout_names.ts";
-import type { PartWeights } from "../family.ts";
 import { Linear } from "../layers/linear.ts";
 import { loadNorm, type Norm } from "../layers/norm.ts";
 import type { Weights } from "../weights/weights.ts";
-import type { ClipTextConfig } from "./config.ts";
+import type { Activation } from "../../gpu/kernels/gemm/epilogue.ts";
+
+/** The sizes of the blocks of a CLIP encoder, of text or of pictures. */
+export interface ClipShape {
+  /** Channels of a token. */
+  readonly dim: number;
+  readonly ffnDim: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly eps: number;
+  readonly activation: Activation;
+}
 
 /** The weights of one block on the GPU. */
-export interface ClipTextBlock {
+export interface ClipBlock {
   readonly attentionNorm: Norm;
   readonly q: Linear;
   readonly k: Linear;
@@ -21,8 +31,16 @@ export interface ClipTextBlock {
   readonly down: Linear;
 }
 
-const BLOCK = /^encoder\.layers\.\d+\./;
-export const POSITIONS = "embeddings.position_embedding.weight", FINAL_NORM = "final_layer_norm";
+/** Finds the prefix of a block's tensors. */
+export const CLIP_BLOCK = /^encoder\.layers\.\d+\./;
+
+/** The names of both encoders, of which LoRAs change layers of blocks. Before transformers 5 a prefix stood before them. */
+export const clipNames = (prefix: RegExp) =>
+  layoutNames([{ blocks: ["encoder.layers", "encoder.layers"], layers: LAYERS }, { layers: {} }], prefix);
+
+/** The prefixes of the first blocks. */
+export const clipPrefixes = (count: number): string[] =>
+  Array.from({ length: count }, (_, layer) => `encoder.layers.${layer}.`);
 
 /** The layers of a block that LoRAs change. */
 const LAYERS = sameNames(
@@ -32,26 +50,12 @@ const LAYERS = sameNames(
 );
 
 /**
- * How the files of its weights are read. Before transformers 5 a prefix stood before the names. Of the embedding table
- * only rows are uploaded.
- */
-export const CLIP_TEXT_WEIGHTS: PartWeights = {
-  stem: "model",
-  names: layoutNames(
-    [{ blocks: ["encoder.layers", "encoder.layers"], layers: LAYERS }, { layers: {} }],
-    /^text_model[._]/,
-  ),
-  block: BLOCK,
-  used: (name) => BLOCK.test(name) || name === POSITIONS || name.startsWith(FINAL_NORM),
-};
-
-/**
  * Uploads a block.
  *
  * @param weights scoped to the block
  * @throws {TilereelError} if a tensor is missing, has another shape, or does not fit the GPU
  */
-export async function loadClipTextBlock(weights: Weights, { dim, ffnDim }: ClipTextConfig): Promise<ClipTextBlock> {
+export async function loadClipBlock(weights: Weights, { dim, ffnDim }: ClipShape): Promise<ClipBlock> {
   const square = (name: string) => Linear.load(weights, `self_attn.${name}`, dim, dim);
   return {
     attentionNorm: await loadNorm(weights, "layer_norm1", dim),
@@ -69,24 +73,24 @@ export async function loadClipTextBlock(weights: Weights, { dim, ffnDim }: ClipT
  * Records one block.
  *
  * @param x [batch, tokens, dim], f32
- * @param mask see `causalMask`
+ * @param mask see `causalMask`; of an encoder of text
  * @returns the same shape
  */
-export function runClipTextBlock(
+export function runClipBlock(
   gpu: Gpu,
-  block: ClipTextBlock,
-  { heads, eps }: ClipTextConfig,
+  block: ClipBlock,
+  { heads, eps, activation }: ClipShape,
   x: Tensor,
-  mask: Tensor,
+  mask?: Tensor,
 ): Tensor {
   return gpu.scope(() => {
     const attended = gpu.scope(() => {
       const normed = layerNorm(gpu, x, eps, block.attentionNorm);
       const [q, k, v] = [block.q, block.k, block.v].map((of) => of.apply(gpu, normed)) as [Tensor, Tensor, Tensor];
-      return block.out.apply(gpu, causalAttention(gpu, q, k, v, { heads, mask }), { residual: x });
+      return block.out.apply(gpu, encoderAttention(gpu, q, k, v, { heads, mask }), { residual: x });
     });
     const normed = layerNorm(gpu, attended, eps, block.feedForwardNorm);
-    const wide = block.up.applyInto(gpu, normed, block.down, { activation: "quick_gelu" });
+    const wide = block.up.applyInto(gpu, normed, block.down, { activation });
     return block.down.apply(gpu, wide, { residual: attended });
   });
 }

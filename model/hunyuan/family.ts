@@ -3,7 +3,7 @@ import { gridOf, product } from "../attention/grid.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import { openPart, partConfig } from "../checkpoint/open_part.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import { CLIP_TEXT_WEIGHTS } from "../clip/block.ts";
+import { CLIP_TEXT_WEIGHTS } from "../clip/text/weights.ts";
 import type { Family, FamilyModel } from "../family.ts";
 import { classifierFreeGuidance, embeddedGuidance } from "../guidance.ts";
 import { LLAMA_WEIGHTS } from "../llama/block.ts";

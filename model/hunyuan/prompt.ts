@@ -1,4 +1,4 @@
-import { openClipTextEncoder } from "../clip/encoder.ts";
+import { openClipTextEncoder } from "../clip/text/encoder.ts";
 import { openLlamaEncoder } from "../llama/encoder.ts";
 import type { TextEncoderPart } from "../prompt_encoder.ts";
 import { fixText } from "../tokenizer/fix_text.ts";

@@ -22,16 +22,16 @@ export interface FeedForwardOptions {
   readonly into?: Tensor;
   /**
    * The most bytes that the widened activations of a part may have. The smallest part is 64 tokens and whole panels.
-   * Default: 128 MiB, or as many as the residual has
+   * Default: 128 MiB, or as many as the result has
    */
   readonly widenedBytes?: number;
 }
 
-/** Where the residual is larger, widened activations may be as large: they fit a buffer that attention has released. */
+/** Where the result is larger, widened activations may be as large: they fit a buffer that attention has released. */
 const WIDENED_BYTES = 128 * 2 ** 20;
 
 /**
- * residual + gate · down(act(up(x))), computed over parts of the tokens if the widened activations are large.
+ * residual + gate · down(act(up(x))), without residual and gate where they are not given; computed over parts of the tokens if the widened activations are large.
  *
  * It is one step on the tape. The backward pass makes the widened activations again, part by part, two tensors at once.
  *
@@ -43,9 +43,10 @@ export function feedForward(
   gpu: Gpu,
   w: FeedForwardWeights,
   x: Operand,
-  gate: ModulationVector,
-  residual: Tensor,
-  { activation = "gelu_tanh", into, widenedBytes = Math.max(WIDENED_BYTES, residual.bytes) }: FeedForwardOptions = {},
+  gate?: ModulationVector,
+  residual?: Tensor,
+  { activation = "gelu_tanh", into, widenedBytes = Math.max(WIDENED_BYTES, 4 * sizeOf(x.shape)) }: FeedForwardOptions =
+    {},
 ): Tensor {
   const y = into ?? gpu.tensor(x.shape), rows = sizeOf(x.shape) / x.shape.at(-1)!, widened = w.up.outputs;
   gpu.untaped(() =>
@@ -54,18 +55,22 @@ export function feedForward(
       for (const piece of piecesOf(gpu, x, widened * (down.weight instanceof PackedOperand ? 2 : 4), widenedBytes)) {
         gpu.scope(() => {
           const wide = up.applyInto(gpu, piece.input(x), down, { activation });
-          down.apply(gpu, wide, { gate: piece.gate(gate), residual: piece.rows(residual), into: piece.rows(y) });
+          down.apply(gpu, wide, {
+            ...gate && { gate: piece.gate(gate) },
+            ...residual && { residual: piece.rows(residual) },
+            into: piece.rows(y),
+          });
         });
       }
     })
   );
   // While a tape is open, no operand is packed.
   if (x instanceof PackedOperand) return y;
-  gpu.tape?.record(y, [x, residual, gate.tensor], (dy, wanted) => {
+  gpu.tape?.record(y, [x, residual, gate?.tensor], (dy, wanted) => {
     if (!wanted[0]) return [undefined, dy];
     const dx = gpu.tensor(x.shape);
     for (const piece of piecesOf(gpu, x, 4 * widened, widenedBytes)) {
-      backward(gpu, { ...w, activation }, piece.rows(x), piece.gate(gate), piece.rows(dy), piece.rows(dx));
+      backward(gpu, { ...w, activation }, piece.rows(x), gate && piece.gate(gate), piece.rows(dy), piece.rows(dx));
     }
     return [dx, dy];
   });
@@ -77,13 +82,13 @@ function backward(
   gpu: Gpu,
   w: FeedForwardWeights & { readonly activation: Activation },
   x: Tensor,
-  gate: ModulationVector,
+  gate: ModulationVector | undefined,
   dy: Tensor,
   dx: Tensor,
 ): void {
   gpu.scope(() => {
     const slope = gpu.scope(() => activationSlope(gpu, w.up.apply(gpu, x), w.activation));
-    const widened = w.down.backward(gpu, gated(gpu, dy, gate), { gate: rowGates(slope) });
+    const widened = w.down.backward(gpu, gate ? gated(gpu, dy, gate) : dy, { gate: rowGates(slope) });
     w.up.backward(gpu, widened, { into: dx });
   });
 }

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../gpu/gpu.ts";
-import { causalAttention } from "../../gpu/ops/causal_attention.ts";
+import { encoderAttention } from "../../gpu/ops/encoder_attention.ts";
 import { rowGates } from "../../gpu/ops/modulation.ts";
 import { rmsNorm } from "../../gpu/ops/rms_norm.ts";
 import { rotateHalves } from "../../gpu/ops/rotate_halves.ts";
@@ -92,7 +92,7 @@ export function runLlamaBlock(gpu: Gpu, block: LlamaBlock, config: LlamaConfig, 
     const attended = gpu.scope(() => {
       const normed = block.q.share(gpu, rmsNorm(gpu, x, block.attentionNorm, eps));
       const [q, k] = [block.q, block.k].map((of) => of.apply(gpu, normed)) as [Tensor, Tensor];
-      const mixed = causalAttention(
+      const mixed = encoderAttention(
         gpu,
         rotateHalves(gpu, q, of.rope),
         rotateHalves(gpu, k, of.rope),

@@ -1,6 +1,6 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import { causalMask } from "../../gpu/ops/causal_attention.ts";
+import { causalMask } from "../../gpu/ops/encoder_attention.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { runTextBlocks } from "../blocks/text_blocks.ts";

@@ -16,6 +16,7 @@ export const BOUNDS = {
   demoTextEncoder: { f32: [2e-6, 8e-6], f16: [3e-3, 1e-2] },
   tinyLlama: { f32: [4e-6, 7e-6], f16: [1.1e-2, 1.6e-2] },
   tinyClipText: { f32: [1.6e-6, 2.6e-6], f16: [3.3e-3, 5.5e-3] },
+  tinyClipVision: { f32: [1.6e-6, 2.6e-6], f16: [3.3e-3, 5.5e-3] },
   tinyTransformer: { f32: [8e-6, 2e-5], f16: [2e-3, 4e-3] },
   demoTransformer: { f32: [5e-6, 1.3e-5], f16: [3e-3, 1e-2] },
   /**

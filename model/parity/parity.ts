@@ -10,6 +10,7 @@ import { hunyuanSchedules, schedulers } from "./schedulers.ts";
 import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
 import { fastWan } from "./wan/fastwan.ts";
 import { tokens } from "./tokens.ts";
+import { tinyClipVision } from "./wan/clip_vision.ts";
 import { loras } from "./wan/loras.ts";
 import { stepCaches } from "./wan/step_caches.ts";
 import { transformer } from "./wan/transformer.ts";
@@ -28,6 +29,7 @@ const CASES: readonly ParityCase[] = [
   demoTextEncoder,
   tinyLlama,
   tinyClipText,
+  tinyClipVision,
   transformer,
   hunyuanTransformer,
   stepCaches,

@@ -1,11 +1,20 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
+import { combine } from "../../gpu/ops/combine.ts";
 import type { Operand } from "../../gpu/ops/packed_operand.ts";
 import { rmsNorm, type Rope } from "../../gpu/ops/rms_norm.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { Linear, type LinearApplyOptions } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { TransformerConfig } from "./config.ts";
+
+/** The weights that make keys and values of image tokens, in cross-attention. */
+export interface ImageKeyWeights {
+  readonly toK: Linear;
+  readonly toV: Linear;
+  /** [dim] */
+  readonly normK: Tensor;
+}
 
 /** Weights of one attention layer. */
 export interface AttentionWeights {
@@ -18,6 +27,8 @@ export interface AttentionWeights {
   /** [dim] */
   readonly normQ: Tensor;
   readonly normK: Tensor;
+  /** Of cross-attention, where the model sees pictures as tokens. */
+  readonly image?: ImageKeyWeights | undefined;
 }
 
 /**
@@ -34,6 +45,15 @@ export async function loadAttention(weights: Weights, dim: number, gated = false
     toGate: gated ? await Linear.load(weights, "to_gate_compress", dim, dim) : undefined,
     normQ: await weights.vector("norm_q.weight", [dim]),
     normK: await weights.vector("norm_k.weight", [dim]),
+  };
+}
+
+/** Loads what `attn2` of a block has for image tokens. */
+export async function loadImageKeys(weights: Weights, dim: number): Promise<ImageKeyWeights> {
+  return {
+    toK: await Linear.load(weights, "add_k_proj", dim, dim),
+    toV: await Linear.load(weights, "add_v_proj", dim, dim),
+    normK: await weights.vector("norm_added_k.weight", [dim]),
   };
 }
 
@@ -90,4 +110,22 @@ export function attend(
     for (const tensor of projected) if (tensor.buffer !== y.buffer) gpu.release(tensor);
     return w.toOut.apply(gpu, y, output);
   });
+}
+
+/** Attention of the same queries to the text and, apart from it, to image tokens: the sum of both. */
+export function attendWithImage(
+  gpu: Gpu,
+  { toK, toV, normK }: ImageKeyWeights,
+  { heads, eps }: TransformerConfig,
+  image: Tensor,
+): (q: Tensor, k: Tensor, v: Tensor) => Tensor {
+  return (q, k, v) =>
+    gpu.scope(() => {
+      const shared = toK.share(gpu, image);
+      const seen = gpu.scope(() => {
+        const imageK = gpu.scope(() => rmsNorm(gpu, toK.apply(gpu, shared), normK, eps));
+        return attention(gpu, q, imageK, toV.apply(gpu, shared), { heads });
+      });
+      return combine(gpu, [[1, attention(gpu, q, k, v, { heads })], [1, seen]]);
+    });
 }

@@ -11,7 +11,7 @@ import type { CacheHooks } from "../cache/step_cache.ts";
 import { Linear } from "../layers/linear.ts";
 import { loadNorm, type Norm } from "../layers/norm.ts";
 import type { Weights } from "../weights/weights.ts";
-import { attend, type AttentionWeights, loadAttention, project } from "./attention.ts";
+import { attend, attendWithImage, type AttentionWeights, loadAttention, loadImageKeys, project } from "./attention.ts";
 import type { TransformerConfig } from "./config.ts";
 import { feedForward, type FeedForwardWeights } from "../layers/feed_forward.ts";
 
@@ -30,7 +30,10 @@ export async function loadBlock(weights: Weights, config: TransformerConfig): Pr
   const { dim, ffnDim } = config;
   return {
     selfAttention: await loadAttention(weights.scope("attn1."), dim, config.gated),
-    crossAttention: await loadAttention(weights.scope("attn2."), dim),
+    crossAttention: {
+      ...await loadAttention(weights.scope("attn2."), dim),
+      ...config.images && { image: await loadImageKeys(weights.scope("attn2."), dim) },
+    },
     crossNorm: config.crossAttnNorm ? await loadNorm(weights, "norm2", dim) : undefined,
     up: await Linear.load(weights, "ffn.net.0.proj", ffnDim, dim),
     down: await Linear.load(weights, "ffn.net.2", dim, ffnDim),
@@ -42,7 +45,9 @@ export async function loadBlock(weights: Weights, config: TransformerConfig): Pr
 export interface BlockInputs {
   /** [batch, text tokens, dim] */
   readonly text: Tensor;
-  /** [batch, 6, dim]: the timestep's part of shift, scale and gate */
+  /** [batch, image tokens, dim], where the model sees pictures as tokens */
+  readonly image?: Tensor | undefined;
+  /** [batch, 6, dim]: the timestep's part of shift, scale and gate; of a batch of one [frames, 6, dim], too */
   readonly time: Tensor;
   readonly rope: Rope;
   /** Default: full attention. */
@@ -52,7 +57,8 @@ export interface BlockInputs {
 
 /**
  * Runs one block. At most five tensors of the size of `x` are in memory at once, `x` included: x, q, k, v, and the
- * output of attention (or, while q, k and v are made, the result of the norm). A gate is one more.
+ * output of attention (or, while q, k and v are made, the result of the norm). A gate is one more, and so is attention
+ * to image tokens.
  *
  * @param x [batch, tokens, dim]
  * @param layer the block's index
@@ -63,7 +69,7 @@ export function runBlock(
   w: BlockWeights,
   config: TransformerConfig,
   x: Tensor,
-  { text, time, rope, selfAttention, cache }: BlockInputs,
+  { text, image, time, rope, selfAttention, cache }: BlockInputs,
   layer: number,
 ): Tensor {
   const { eps } = config;
@@ -90,7 +96,9 @@ export function runBlock(
         const norm = crossNorm ? layerNormInto(gpu, afterSelf, eps, crossNorm, toQ.weight) : afterSelf;
         return project(gpu, w.crossAttention, config, norm, text);
       });
-      return attend(gpu, w.crossAttention, config, withText, fused ? { residual: afterSelf } : {});
+      const ofImage = w.crossAttention.image;
+      const among = image && ofImage && attendWithImage(gpu, ofImage, config, image);
+      return attend(gpu, w.crossAttention, config, withText, fused ? { residual: afterSelf } : {}, among);
     });
     gpu.release(afterSelf);
 
@@ -99,6 +107,8 @@ export function runBlock(
     const norm = afterCross.dim(0) === 1
       ? layerNormInto(gpu, afterCross, eps, adaptive, w.up.weight)
       : layerNorm(gpu, afterCross, eps, adaptive);
-    return feedForward(gpu, w, norm, vector(5), afterCross);
+    // Gates of frames do not divide into the pieces that the feed-forward takes.
+    if (time.dim(0) === x.dim(0)) return feedForward(gpu, w, norm, vector(5), afterCross);
+    return gated(gpu, feedForward(gpu, w, norm), vector(5), afterCross);
   });
 }

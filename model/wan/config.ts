@@ -1,9 +1,16 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Config } from "../checkpoint/json.ts";
 import { otherTensors } from "../checkpoint/tensor_names.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { StoredFile } from "../files/store.ts";
 import { readPartConfig } from "../checkpoint/open_part.ts";
+
+/** How a transformer sees pictures as tokens. */
+export interface ImageTokens {
+  /** The number of channels of an image embedding. */
+  readonly dim: number;
+  /** The number of tokens, where they have positions of their own: then they are those of two pictures. */
+  readonly positions?: number;
+}
 
 /** The parameters of `WanTransformer3DModel`. */
 export interface TransformerConfig {
@@ -18,6 +25,8 @@ export interface TransformerConfig {
   readonly outChannels: number;
   /** The number of channels of a text embedding. */
   readonly textDim: number;
+  /** How it sees pictures as tokens beside the text's, where it does. */
+  readonly images?: ImageTokens | undefined;
   /** The number of channels of the sinusoidal embedding of the timestep. */
   readonly freqDim: number;
   readonly ffnDim: number;
@@ -63,7 +72,7 @@ export function configFromShapes(weights: TensorSource, config: Config): Record<
     text_dim: shape("condition_embedder.text_embedder.linear_1")[1],
     freq_dim: shape("condition_embedder.time_embedder.linear_1")[1],
     cross_attn_norm: weights.has("blocks.0.norm2.weight"),
-    image_dim: names.some((name) => /^(img_emb|condition_embedder\.image_embedder)\./.test(name)) ? 1280 : null,
+    ...imageKeys(weights),
   };
 }
 
@@ -71,15 +80,6 @@ export function configFromShapes(weights: TensorSource, config: Config): Record<
 export function transformerConfig(config: Config): TransformerConfig {
   config.require("_class_name", ["WanTransformer3DModel"], "WanTransformer3DModel");
   config.require("qk_norm", ["rms_norm_across_heads"], "rms_norm_across_heads");
-  // These keys belong to the image-to-video models.
-  const ofImages = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"].find((key) => !config.isNull(key));
-  if (ofImages !== undefined) {
-    const value = JSON.stringify(config.value(ofImages));
-    throw new TilereelError(
-      `${config.path}: ${ofImages} ${value} is not supported, because it belongs to image to video; use the ` +
-        `transformer of a text-to-video model`,
-    );
-  }
   config.require("attention_head_dim", [32, 64, 128], 128);
 
   const heads = config.integer("num_attention_heads", 40);
@@ -96,6 +96,7 @@ export function transformerConfig(config: Config): TransformerConfig {
     inChannels,
     outChannels: config.isNull("out_channels") ? inChannels : config.integer("out_channels", inChannels),
     textDim: config.lengthOfFours("text_dim", 4096),
+    images: imageTokens(config, heads * headDim),
     freqDim: config.lengthOfFours("freq_dim", 256),
     ffnDim: config.lengthOfFours("ffn_dim", 13824),
     layers: config.integer("num_layers", 40),
@@ -103,5 +104,30 @@ export function transformerConfig(config: Config): TransformerConfig {
     crossAttnNorm: config.boolean("cross_attn_norm", true),
     eps: config.number("eps", 1e-6, { positive: true }),
     ropeMaxSeqLen: config.integer("rope_max_seq_len", 1024),
+  };
+}
+
+function imageTokens(config: Config, dim: number): ImageTokens | undefined {
+  if (config.isNull("image_dim")) {
+    for (const key of ["added_kv_proj_dim", "pos_embed_seq_len"]) config.require(key, [null], null);
+    return undefined;
+  }
+  config.require("added_kv_proj_dim", [dim], dim);
+  return {
+    dim: config.lengthOfFours("image_dim", 1280),
+    ...!config.isNull("pos_embed_seq_len") && { positions: config.integer("pos_embed_seq_len", 514) },
+  };
+}
+
+/** The keys of image to video. */
+function imageKeys(weights: TensorSource): Record<string, unknown> {
+  const embedder = "condition_embedder.image_embedder.", positions = `${embedder}pos_embed`;
+  const [dim, image] = weights.has(`${embedder}ff.net.2.weight`)
+    ? weights.info(`${embedder}ff.net.2.weight`).shape
+    : [];
+  return {
+    image_dim: image ?? null,
+    added_kv_proj_dim: dim ?? null,
+    pos_embed_seq_len: weights.has(positions) ? weights.info(positions).shape[1] : null,
   };
 }

@@ -11,10 +11,12 @@ import { GridRope } from "../layers/rope.ts";
 import { type HeadShape, prefixesOf, type TokenLayout } from "../attention/layout.ts";
 import { type Grid, gridOf, product } from "../attention/grid.ts";
 import { BlockTransformer, type LoadedWeights, loadWeights } from "../blocks/block_transformer.ts";
-import type { EmbeddedPass, ForwardPass, TransformerOptions } from "../family.ts";
+import type { Conditioning, EmbeddedPass, ForwardPass, TransformerOptions } from "../family.ts";
 import type { Weights } from "../weights/weights.ts";
 import { type BlockInputs, type BlockWeights, loadBlock, runBlock } from "./block.ts";
+import { conditioned } from "./conditioned.ts";
 import type { TransformerConfig } from "./config.ts";
+import { ImageEmbedder } from "./image_embedder.ts";
 import { timestepEmbedding } from "../layers/timestep_embedding.ts";
 
 const ROPE_THETA = 10000;
@@ -27,6 +29,7 @@ interface OuterWeights {
   readonly timeProj: Linear;
   readonly text1: Linear;
   readonly text2: Linear;
+  readonly image: ImageEmbedder | undefined;
   readonly projOut: Linear;
   /** [1, 2, dim]: shift and scale of the output norm */
   readonly scaleShiftTable: Tensor;
@@ -34,7 +37,7 @@ interface OuterWeights {
 
 /** A pass of Wan's transformer. */
 export interface WanPass extends EmbeddedPass, BlockInputs {
-  /** [batch, dim]: the embedding of the timestep before its projection */
+  /** [batch, dim], or [frames, dim]: the embedding of the timesteps before its projection */
   readonly temb: Tensor;
   /** The shape of the latents. */
   readonly latents: readonly number[];
@@ -82,15 +85,17 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
   embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): WanPass {
     const { gpu, config, outer } = this, { grid } = this.layout(latents.shape);
     checkPositions(config, grid);
-    const rope = { table: this.#rope.of(grid) };
-    const [x, temb, time, text] = gpu.scope(() => {
-      const x = outer.patchEmbedding.apply(gpu, patchify(gpu, latents, config.patchSize));
-      const temb = this.embedTime(timesteps);
-      const time = outer.timeProj.apply(gpu, activation(gpu, temb, "silu"));
+    const rope = { table: this.#rope.of(grid) }, times = timesOfFrames(timesteps, conditioning, grid);
+    const [x, temb, time, text, image] = gpu.scope(() => {
+      const patches = patchify(gpu, conditioned(gpu, latents, conditioning), config.patchSize);
+      const x = outer.patchEmbedding.apply(gpu, patches), temb = this.embedTime(times);
+      const time = outer.timeProj.apply(gpu, activation(gpu, temb, "silu")).reshape([times.length, 6, config.dim]);
       const text = outer.text2.apply(gpu, outer.text1.apply(gpu, conditioning.text, { activation: "gelu_tanh" }));
-      return [x, temb, time.reshape([timesteps.length, 6, config.dim]), text] as const;
+      const image = outer.image && this.#image(outer.image, conditioning);
+      return [x, temb, time, text, ...image ? [image] : []] as const;
     });
-    return { x, temb, time, text, rope, selfAttention, cache, tensors: [temb, time, text], latents: latents.shape };
+    const tensors = [temb, time, text, ...image ? [image] : []];
+    return { x, temb, time, text, image, rope, selfAttention, cache, tensors, latents: latents.shape };
   }
 
   protected override forwardBlock(block: BlockWeights, x: Tensor, pass: WanPass, layer: number): Tensor {
@@ -112,6 +117,11 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     });
   }
 
+  #image(embedder: ImageEmbedder, { image }: Conditioning): Tensor {
+    if (!image) throw new TilereelError("this transformer makes video of a picture; give it one");
+    return embedder.apply(this.gpu, image);
+  }
+
   /** The embedding of each timestep, before its projection to shift, scale and gate. */
   protected override embedTime(timesteps: readonly number[]): Tensor {
     const { gpu, outer, config } = this;
@@ -125,6 +135,12 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
   }
 }
 
+/** The timestep of each batch item. Where some frames are known, of each frame: theirs is 0. */
+function timesOfFrames(timesteps: readonly number[], { frames }: Conditioning, [count]: Grid): readonly number[] {
+  if (!frames) return timesteps;
+  return Array.from({ length: count }, (_, frame) => frame < frames.dim(2) ? 0 : timesteps[0]!);
+}
+
 /** @throws {TilereelError} if the grid is longer than the model's number of positions */
 function checkPositions({ ropeMaxSeqLen }: TransformerConfig, grid: Grid): void {
   if (Math.max(...grid) <= ropeMaxSeqLen) return;
@@ -135,7 +151,7 @@ function checkPositions({ ropeMaxSeqLen }: TransformerConfig, grid: Grid): void 
 }
 
 async function loadOuter(weights: Weights, config: TransformerConfig): Promise<OuterWeights> {
-  const { dim, patchSize, inChannels, outChannels, freqDim, textDim } = config, patch = product(patchSize);
+  const { dim, patchSize, inChannels, outChannels, freqDim, textDim, images } = config, patch = product(patchSize);
   const embedder = weights.scope("condition_embedder.");
   return {
     patchEmbedding: await Linear.load(weights, "patch_embedding", dim, inChannels * patch, {
@@ -146,6 +162,7 @@ async function loadOuter(weights: Weights, config: TransformerConfig): Promise<O
     timeProj: await Linear.load(embedder, "time_proj", 6 * dim, dim),
     text1: await Linear.load(embedder, "text_embedder.linear_1", dim, textDim),
     text2: await Linear.load(embedder, "text_embedder.linear_2", dim, dim),
+    image: images && await ImageEmbedder.load(embedder.scope("image_embedder."), images, dim),
     projOut: await Linear.load(weights, "proj_out", outChannels * patch, dim),
     scaleShiftTable: await weights.vector("scale_shift_table", [1, 2, dim]),
   };

@@ -16,7 +16,7 @@ import { indexInPanels, type PanelShape } from "./pack.ts";
 /**
  * The activations that a linear layer can end with. The numbers are the values of the kernel's `activation` parameter.
  */
-export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2, quick_gelu: 3 } as const;
+export const ACTIVATIONS = { none: 0, gelu_tanh: 1, silu: 2, quick_gelu: 3, gelu: 4 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
 /** The buffers. Those along the outputs have elements of one number or of four. `y` may be in panels. */
@@ -52,8 +52,20 @@ export const GEMM_PARAMS = {
   ),
 } as const;
 
+/** Of a number from 0 on, to seven digits: the approximation by Chebyshev polynomials of Numerical Recipes. */
+export const ERFC = `
+fn erfc(x: f32) -> f32 {
+  let t = 1.0 / (1.0 + 0.5 * x);
+  let high = -0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))));
+  return t * exp(-x * x - 1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * high))));
+}`;
+
 /** The function that is applied to a finished sum. tanh's argument is clamped: some drivers return NaN past ±10. */
-export const ACTIVATE = `
+export const ACTIVATE = `${ERFC}
+fn gelu(x: f32) -> f32 {
+  let tail = erfc(abs(x) * 0.7071067811865476);
+  return 0.5 * x * select(tail, 2.0 - tail, x > 0.0);
+}
 fn gelu_tanh(x: f32) -> f32 {
   return 0.5 * x * (1.0 + tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -10.0, 10.0)));
 }
@@ -62,6 +74,7 @@ fn activate(x: f32, kind: u32) -> f32 {
   if (kind == ${ACTIVATIONS.gelu_tanh}u) { return gelu_tanh(x); }
   if (kind == ${ACTIVATIONS.silu}u) { return silu(x); }
   if (kind == ${ACTIVATIONS.quick_gelu}u) { return x / (1.0 + exp(-1.702 * x)); }
+  if (kind == ${ACTIVATIONS.gelu}u) { return gelu(x); }
   return x;
 }`;
 

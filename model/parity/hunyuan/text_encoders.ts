@@ -1,9 +1,9 @@
 import type { Gpu } from "../../../gpu/gpu.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { openPart } from "../../checkpoint/open_part.ts";
-import { CLIP_TEXT_WEIGHTS } from "../../clip/block.ts";
-import { readClipTextConfig } from "../../clip/config.ts";
-import { ClipTextEncoder } from "../../clip/encoder.ts";
+import { CLIP_TEXT_WEIGHTS } from "../../clip/text/weights.ts";
+import { readClipTextConfig } from "../../clip/text/config.ts";
+import { ClipTextEncoder } from "../../clip/text/encoder.ts";
 import { LLAMA_WEIGHTS } from "../../llama/block.ts";
 import { readLlamaConfig } from "../../llama/config.ts";
 import { LlamaEncoder } from "../../llama/encoder.ts";

@@ -35,7 +35,7 @@ export const loras: ParityCase = {
         using deltas = await openWeightOptions(gpu, WAN, { adjust });
         using model = await WanTransformer3DModel.load(gpu, source, config, deltas.of("transformer"));
         using owned = new TensorOwner(gpu);
-        const [velocity] = owned.adopt(await model.predict([await passOf(owned, references)]));
+        const [velocity] = owned.adopt(await model.predict([await passOf(owned, references, config)]));
         yield* new Checks(path, gpu, references).rows(file ?? reference, BOUNDS.lora, velocity!, { reference });
       }
     }

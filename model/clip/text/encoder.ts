@@ -1,20 +1,21 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
-import type { Gpu } from "../../gpu/gpu.ts";
-import { causalMask } from "../../gpu/ops/causal_attention.ts";
-import { combine } from "../../gpu/ops/combine.ts";
-import { layerNorm } from "../../gpu/ops/layer_norm.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
-import { TensorOwner } from "../../gpu/tensor_owner.ts";
-import { runTextBlocks } from "../blocks/text_blocks.ts";
-import { openPart } from "../checkpoint/open_part.ts";
-import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import { folderAt } from "../files/disk.ts";
-import type { FileStore } from "../files/store.ts";
-import { loadNorm } from "../layers/norm.ts";
-import { checkTextDim, type TextEncodeOptions, type TextEncoder, type TokenizedPrompt } from "../text_encoder.ts";
-import type { WeightOptions } from "../weights/weight_options.ts";
-import { CLIP_TEXT_WEIGHTS, FINAL_NORM, loadClipTextBlock, POSITIONS, runClipTextBlock } from "./block.ts";
+import { TilereelError } from "../../../gpu/common/errors.ts";
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { causalMask } from "../../../gpu/ops/encoder_attention.ts";
+import { combine } from "../../../gpu/ops/combine.ts";
+import { layerNorm } from "../../../gpu/ops/layer_norm.ts";
+import type { Tensor } from "../../../gpu/tensor.ts";
+import { TensorOwner } from "../../../gpu/tensor_owner.ts";
+import { runTextBlocks } from "../../blocks/text_blocks.ts";
+import { openPart } from "../../checkpoint/open_part.ts";
+import type { TensorSource } from "../../checkpoint/tensor_source.ts";
+import { folderAt } from "../../files/disk.ts";
+import type { FileStore } from "../../files/store.ts";
+import { loadNorm } from "../../layers/norm.ts";
+import { checkTextDim, type TextEncodeOptions, type TextEncoder, type TokenizedPrompt } from "../../text_encoder.ts";
+import type { WeightOptions } from "../../weights/weight_options.ts";
+import { clipPrefixes, loadClipBlock, runClipBlock } from "../block.ts";
 import { type ClipTextConfig, readClipTextConfig } from "./config.ts";
+import { CLIP_TEXT_WEIGHTS, FINAL_NORM, POSITIONS } from "./weights.ts";
 
 /**
  * Opens CLIP's text encoder in transformers' layout. No weights are read before they are needed.
@@ -73,7 +74,7 @@ export class ClipTextEncoder implements TextEncoder {
       {
         ...{ source, options: this.options },
         table: { name: "embeddings.token_embedding.weight", shape: [vocabSize, dim] },
-        prefixes: Array.from({ length: layers }, (_, layer) => `encoder.layers.${layer}.`),
+        prefixes: clipPrefixes(layers),
         start: async (weights, x) => {
           const positions = await weights.vector(POSITIONS, [config.tokens, dim]);
           return gpu.scope(() => {
@@ -82,8 +83,8 @@ export class ClipTextEncoder implements TextEncoder {
             return combine(gpu, [[1, x], [1, repeated]]);
           });
         },
-        load: (weights) => loadClipTextBlock(weights, config),
-        run: (block, x) => runClipTextBlock(gpu, block, config, x, mask),
+        load: (weights) => loadClipBlock(weights, config),
+        run: (block, x) => runClipBlock(gpu, block, config, x, mask),
         end: async (weights, x) => layerNorm(gpu, x, eps, await loadNorm(weights, FINAL_NORM, dim)),
       },
       prompts,

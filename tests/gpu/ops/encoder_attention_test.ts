@@ -1,5 +1,5 @@
 import { assertThrows } from "@std/assert";
-import { causalAttention, causalMask } from "../../../gpu/ops/causal_attention.ts";
+import { causalMask, encoderAttention } from "../../../gpu/ops/encoder_attention.ts";
 import { rotateHalves } from "../../../gpu/ops/rotate_halves.ts";
 import { attend } from "../../reference_attention.ts";
 import { assertClose, randn, testVariants } from "../../gpu.ts";
@@ -31,7 +31,7 @@ for (
       Float32Array,
     ];
     const upload = (x: Float32Array) => gpu.upload(x, [batch, tokens, x.length / batch / tokens]);
-    const y = causalAttention(gpu, upload(q), upload(k), upload(v), {
+    const y = encoderAttention(gpu, upload(q), upload(k), upload(v), {
       ...{ heads, keyHeads, mask: causalMask(gpu, heads, tokens) },
       ...lengths && { keyLengths: gpu.upload(Uint32Array.from(lengths), [batch], "u32") },
     });
@@ -47,7 +47,7 @@ testVariants("causal attention sees nothing that comes later, however large", as
   for (let i = 9 * dim; i < later.length; i++) later[i]! *= 1000;
   const run = (x: Float32Array) => {
     const operand = gpu.upload(x, [1, tokens, dim]);
-    return gpu.read(causalAttention(gpu, operand, operand, operand, { heads: 1, mask: causalMask(gpu, 1, tokens) }));
+    return gpu.read(encoderAttention(gpu, operand, operand, operand, { heads: 1, mask: causalMask(gpu, 1, tokens) }));
   };
   assertClose((await run(later)).subarray(0, 9 * dim), (await run(x)).subarray(0, 9 * dim), 0);
 });
@@ -55,7 +55,7 @@ testVariants("causal attention sees nothing that comes later, however large", as
 testVariants("key heads that do not divide the heads of queries are refused", ({ gpu }) => {
   const x = (heads: number) => gpu.upload(randn(5 * heads * 16, 1), [1, 5, heads * 16]);
   const mask = causalMask(gpu, 3, 5);
-  assertThrows(() => causalAttention(gpu, x(3), x(2), x(2), { heads: 3, keyHeads: 2, mask }), Error, "shared by 3");
+  assertThrows(() => encoderAttention(gpu, x(3), x(2), x(2), { heads: 3, keyHeads: 2, mask }), Error, "shared by 3");
   return Promise.resolve();
 });
 

@@ -16,7 +16,7 @@ const MASK = perElement({
 });
 
 /**
- * The `mask` of {@link causalAttention}, which all blocks of an encoder share.
+ * The `mask` of {@link encoderAttention}, which all blocks of an encoder share.
  *
  * @returns [heads, tokens, tokens], f32: 0 where a query sees a key
  */
@@ -51,34 +51,35 @@ function withHeads(gpu: Gpu, x: Tensor, from: HeadsOf, to: HeadsOf): Tensor {
   });
 }
 
-/** Options of {@link causalAttention}. */
-export interface CausalAttentionOptions {
+/** Options of {@link encoderAttention}. */
+export interface EncoderAttentionOptions {
   readonly heads: number;
   /** Heads of keys and values, each shared by as many neighbouring heads of queries. Default: `heads` */
   readonly keyHeads?: number;
-  /** See {@link causalMask}. */
-  readonly mask: Tensor;
+  /** See {@link causalMask}. Default: a token sees all others */
+  readonly mask?: Tensor | undefined;
   /** [batch], u32: the number of keys of each batch item that take part, at least one. Default: all */
   readonly keyLengths?: Tensor;
 }
 
 /**
- * Attention in which a token sees itself and those before it, with the scale 1 / √(head dim). Heads may have any
- * dimension up to 128.
+ * Attention with the scale 1 / √(head dim), whose heads may have any dimension up to 128. With a mask a token sees itself
+ * and those before it.
  *
  * @param q [batch, tokens, heads · head dim], f32
  * @param k [batch, tokens, key heads · head dim], f32
  * @param v [batch, tokens, key heads · head dim], f32
  * @returns the shape of q
  */
-export function causalAttention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: CausalAttentionOptions): Tensor {
+export function encoderAttention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: EncoderAttentionOptions): Tensor {
   const { heads, keyHeads = heads, mask, keyLengths } = options, dim = q.dim(-1) / heads;
   const queries = { count: heads, dim }, keys = { count: keyHeads, dim };
   const all = { count: heads, dim: attentionHeadDim(gpu, dim) ?? dim };
   return gpu.scope(() => {
     const [wideQ, wideK, wideV] = [withHeads(gpu, q, queries, all), ...[k, v].map((x) => withHeads(gpu, x, keys, all))];
     const y = attention(gpu, wideQ!, wideK!, wideV!, {
-      ...{ heads, scale: 1 / Math.sqrt(dim), bias: mask },
+      ...{ heads, scale: 1 / Math.sqrt(dim) },
+      ...mask && { bias: mask },
       ...keyLengths && { keyLengths },
     });
     return withHeads(gpu, y, all, queries);

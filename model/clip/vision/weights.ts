@@ -1,0 +1,10 @@
+import type { PartWeights } from "../../family.ts";
+import { CLIP_BLOCK, clipNames } from "../block.ts";
+
+/** How the files of its weights are read. What comes after the last block but one is not needed. */
+export const CLIP_VISION_WEIGHTS: PartWeights = {
+  stem: "model",
+  names: clipNames(/^vision_model[._]/),
+  block: CLIP_BLOCK,
+  used: (name) => CLIP_BLOCK.test(name) || /^(embeddings|pre_layrnorm)\./.test(name),
+};
