@@ -1,5 +1,5 @@
 import type { LlamaConfig } from "../../model/llama/config.ts";
-import type { TransformerConfig } from "../../model/wan/config.ts";
+import type { ImageTokens, TransformerConfig } from "../../model/wan/config.ts";
 import type { Umt5Config } from "../../model/umt5/config.ts";
 import type { VaeConfig } from "../../model/wan/vae/config.ts";
 
@@ -67,7 +67,7 @@ export function llamaTensors({ dim, ffnDim, heads, keyHeads, headDim, layers, vo
 
 /** The tensors of `WanTransformer3DModel`. */
 export function transformerTensors(config: TransformerConfig): TensorSpec[] {
-  const { dim, ffnDim, textDim, freqDim, inChannels, outChannels, patchSize } = config;
+  const { dim, ffnDim, textDim, freqDim, inChannels, outChannels, patchSize, images } = config;
   return [
     ...biased("patch_embedding", dim, inChannels, ...patchSize),
     ...biased("condition_embedder.time_embedder.linear_1", dim, freqDim),
@@ -75,11 +75,14 @@ export function transformerTensors(config: TransformerConfig): TensorSpec[] {
     ...biased("condition_embedder.time_proj", 6 * dim, dim),
     ...biased("condition_embedder.text_embedder.linear_1", dim, textDim),
     ...biased("condition_embedder.text_embedder.linear_2", dim, dim),
+    ...images ? imageEmbedderTensors(images, dim) : [],
     ...numbered(config.layers, (i) => [
       ...["attn1", "attn2"].flatMap((attention) => [
         ...["to_q", "to_k", "to_v", "to_out.0"].flatMap((n) => biased(`blocks.${i}.${attention}.${n}`, dim, dim)),
         ...["norm_q", "norm_k"].map((n) => tensor(`blocks.${i}.${attention}.${n}.weight`, dim)),
       ]),
+      ...(images ? ["add_k_proj", "add_v_proj"] : []).flatMap((n) => biased(`blocks.${i}.attn2.${n}`, dim, dim)),
+      ...images ? [tensor(`blocks.${i}.attn2.norm_added_k.weight`, dim)] : [],
       ...config.gated ? biased(`blocks.${i}.attn1.to_gate_compress`, dim, dim) : [],
       ...(config.crossAttnNorm ? ["weight", "bias"] : []).map((n) => tensor(`blocks.${i}.norm2.${n}`, dim)),
       ...biased(`blocks.${i}.ffn.net.0.proj`, ffnDim, dim),
@@ -88,6 +91,18 @@ export function transformerTensors(config: TransformerConfig): TensorSpec[] {
     ]),
     ...biased("proj_out", outChannels * patchSize.reduce((a, b) => a * b), dim),
     tensor("scale_shift_table", 1, 2, dim),
+  ];
+}
+
+function imageEmbedderTensors({ dim, positions }: ImageTokens, outputs: number): TensorSpec[] {
+  const name = "condition_embedder.image_embedder";
+  const norm = (n: string, dim: number) => ["weight", "bias"].map((of) => tensor(`${name}.${n}.${of}`, dim));
+  return [
+    ...norm("norm1", dim),
+    ...biased(`${name}.ff.net.0.proj`, dim, dim),
+    ...biased(`${name}.ff.net.2`, outputs, dim),
+    ...norm("norm2", outputs),
+    ...positions === undefined ? [] : [tensor(`${name}.pos_embed`, 1, positions, dim)],
   ];
 }
 
@@ -103,24 +118,25 @@ export function vaeTensors(config: VaeConfig): TensorSpec[] {
 }
 
 function encoderTensors(config: VaeConfig): TensorSpec[] {
-  const { baseDim, dimMult, numResBlocks, temporalDownsample, zDim, inChannels } = config;
-  const specs = biased("encoder.conv_in", baseDim, inChannels, 3, 3, 3);
+  const { baseDim, dimMult, numResBlocks, temporalDownsample, zDim, outChannels, patch, shortcuts } = config;
+  const specs = biased("encoder.conv_in", baseDim, outChannels * patch ** 2, 3, 3, 3);
   let channels = baseDim, block = 0;
   for (const [stage, mult] of dimMult.entries()) {
+    const name = (part: string) => `encoder.down_blocks.${shortcuts ? `${stage}.${part}` : block++}`;
     for (let i = 0; i < numResBlocks; i++) {
-      specs.push(...resnet(`encoder.down_blocks.${block++}`, baseDim * mult, channels));
+      specs.push(...resnet(name(`resnets.${i}`), baseDim * mult, channels));
       channels = baseDim * mult;
     }
     if (stage === dimMult.length - 1) continue;
-    const name = `encoder.down_blocks.${block++}`;
-    specs.push(...biased(`${name}.resample.1`, channels, channels, 3, 3));
-    if (temporalDownsample[stage]) specs.push(...biased(`${name}.time_conv`, channels, channels, 3, 1, 1));
+    const step = name("downsampler");
+    specs.push(...biased(`${step}.resample.1`, channels, channels, 3, 3));
+    if (temporalDownsample[stage]) specs.push(...biased(`${step}.time_conv`, channels, channels, 3, 1, 1));
   }
   return [...specs, ...midBlock("encoder.mid_block", channels), ...head("encoder", 2 * zDim, channels)];
 }
 
 function decoderTensors(config: VaeConfig): TensorSpec[] {
-  const { decoderBaseDim, dimMult, numResBlocks, zDim, outChannels } = config;
+  const { decoderBaseDim, dimMult, numResBlocks, zDim, outChannels, patch, shortcuts } = config;
   const time = config.temporalDownsample.toReversed();
   let channels = decoderBaseDim * dimMult.at(-1)!;
   const specs = [
@@ -128,17 +144,18 @@ function decoderTensors(config: VaeConfig): TensorSpec[] {
     ...midBlock("decoder.mid_block", channels),
   ];
   for (const [stage, mult] of dimMult.toReversed().entries()) {
-    const name = `decoder.up_blocks.${stage}`;
+    const name = `decoder.up_blocks.${stage}`, step = `${name}.${shortcuts ? "upsampler" : "upsamplers.0"}`;
     for (let i = 0; i <= numResBlocks; i++) {
       specs.push(...resnet(`${name}.resnets.${i}`, decoderBaseDim * mult, channels));
       channels = decoderBaseDim * mult;
     }
     if (stage === dimMult.length - 1) continue;
-    specs.push(...biased(`${name}.upsamplers.0.resample.1`, channels / 2, channels, 3, 3));
-    if (time[stage]) specs.push(...biased(`${name}.upsamplers.0.time_conv`, 2 * channels, channels, 3, 1, 1));
-    channels /= 2;
+    const next = shortcuts ? channels : channels / 2;
+    specs.push(...biased(`${step}.resample.1`, next, channels, 3, 3));
+    if (time[stage]) specs.push(...biased(`${step}.time_conv`, 2 * channels, channels, 3, 1, 1));
+    channels = next;
   }
-  return [...specs, ...head("decoder", outChannels, channels)];
+  return [...specs, ...head("decoder", outChannels * patch ** 2, channels)];
 }
 
 function midBlock(name: string, dim: number): TensorSpec[] {

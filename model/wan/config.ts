@@ -26,7 +26,7 @@ export interface TransformerConfig {
   /** The number of channels of a text embedding. */
   readonly textDim: number;
   /** How it sees pictures as tokens beside the text's, where it does. */
-  readonly images?: ImageTokens | undefined;
+  readonly images?: ImageTokens;
   /** The number of channels of the sinusoidal embedding of the timestep. */
   readonly freqDim: number;
   readonly ffnDim: number;
@@ -96,7 +96,7 @@ export function transformerConfig(config: Config): TransformerConfig {
     inChannels,
     outChannels: config.isNull("out_channels") ? inChannels : config.integer("out_channels", inChannels),
     textDim: config.lengthOfFours("text_dim", 4096),
-    images: imageTokens(config, heads * headDim),
+    ...imageTokens(config, heads * headDim),
     freqDim: config.lengthOfFours("freq_dim", 256),
     ffnDim: config.lengthOfFours("ffn_dim", 13824),
     layers: config.integer("num_layers", 40),
@@ -107,16 +107,14 @@ export function transformerConfig(config: Config): TransformerConfig {
   };
 }
 
-function imageTokens(config: Config, dim: number): ImageTokens | undefined {
+function imageTokens(config: Config, dim: number): { readonly images?: ImageTokens } {
   if (config.isNull("image_dim")) {
     for (const key of ["added_kv_proj_dim", "pos_embed_seq_len"]) config.require(key, [null], null);
-    return undefined;
+    return {};
   }
   config.require("added_kv_proj_dim", [dim], dim);
-  return {
-    dim: config.lengthOfFours("image_dim", 1280),
-    ...!config.isNull("pos_embed_seq_len") && { positions: config.integer("pos_embed_seq_len", 514) },
-  };
+  const positions = config.isNull("pos_embed_seq_len") ? undefined : config.integer("pos_embed_seq_len", 514);
+  return { images: { dim: config.lengthOfFours("image_dim", 1280), ...positions !== undefined && { positions } } };
 }
 
 /** The keys of image to video. */

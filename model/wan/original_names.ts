@@ -46,14 +46,20 @@ const VAE_LAYERS: Readonly<Record<string, string>> = {
   "head.0": "norm_out",
   "head.2": "conv_out",
 };
-/** Three blocks and an upsampler, which stand in one list in Wan's repository. */
-const STAGE = 4;
+/** The blocks of a stage and its step to the next, which stand in one list in Wan's repository. */
+const DOWN_STAGE = 3, STAGE = 4;
 
 /** The name in diffusers of a Wan VAE's tensor, in Wan's own files and ComfyUI's. Any other name is returned as it is. */
 export function diffusersVaeName(stored: string): string {
   if (/^conv[12]\./.test(stored)) return stored.replace("conv1", "quant_conv").replace("conv2", "post_quant_conv");
   if (!/^(en|de)coder\.(conv1|downsamples|middle|upsamples|head)\./.test(stored)) return stored;
-  return stored.replace(/^(\w+)\.conv1\./, "$1.conv_in.").replace(".downsamples.", ".down_blocks.")
+  return stored.replace(/^(\w+)\.conv1\./, "$1.conv_in.")
+    // Wan 2.2's has a list for each stage.
+    .replace(/\.(down|up)samples\.(\d+)\.\1samples\.(\d+)\./, (_, way, stage, at) => {
+      const isStep = Number(at) === (way === "down" ? DOWN_STAGE : STAGE) - 1;
+      return `.${way}_blocks.${stage}.${isStep ? `${way}sampler` : `resnets.${at}`}.`;
+    })
+    .replace(".downsamples.", ".down_blocks.")
     .replace(/\.upsamples\.(\d+)\./, (_, number) => {
       const stage = Math.floor(number / STAGE), at = number % STAGE;
       return `.up_blocks.${stage}.${at === STAGE - 1 ? "upsamplers.0" : `resnets.${at}`}.`;

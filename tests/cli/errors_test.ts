@@ -106,8 +106,8 @@ Deno.test("model folders that cannot be used", async (t) => {
     ],
     [
       "another VAE",
-      "vae/config.json: is_residual true is not supported",
-      (m) => m.set("vae/config.json", { is_residual: true }),
+      "vae/config.json: patch_size 4 is not supported",
+      (m) => m.set("vae/config.json", { patch_size: 4 }),
     ],
     [
       "latents that do not fit",

@@ -27,7 +27,7 @@ class References:
     Every random tensor has a seed of its own, an offset from the common one, so that it stays what it is when others
     come and go. Offsets: 1 schedulers, 2-7 demo, 11-18 tiny, 20-22 vorta_attention, 30-34 vorta_routing
     and vorta_partial, 200-203 hunyuan, 240-243 hunyuan_vae, 250-261 text_encoders, 260-264 hunyuan_pipeline,
-    400-419 vorta_hunyuan, 500-503 and 520-581 wan_caches, 590-592 fastwan.
+    400-419 vorta_hunyuan, 500-503 and 520-581 wan_caches, 590-592 fastwan, 600-729 wan_images.
     """
 
     def __init__(self, model, out, seed):

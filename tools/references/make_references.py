@@ -15,7 +15,7 @@ from common import References
 #: In the order in which they run; vorta_routing and vorta_partial change diffusers' classes.
 SECTIONS = [
     "schedulers", "demo", "tiny", "wan_caches", "hunyuan", "hunyuan_vae", "text_encoders", "vorta_attention",
-    "vorta_routing", "vorta_partial", "vorta_hunyuan", "hunyuan_pipeline", "fastwan",
+    "vorta_routing", "vorta_partial", "vorta_hunyuan", "hunyuan_pipeline", "fastwan", "wan_images",
 ]
 
 

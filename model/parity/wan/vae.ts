@@ -6,9 +6,9 @@ import { BOUNDS } from "../bounds.ts";
 import { type Check, type ParityCase, partAt, References } from "../case.ts";
 import { vaeChecks } from "../vae.ts";
 
-/** Decoding and encoding: `demo_vae.safetensors`, and folders `tiny_vae*` with an autoencoder of their own. */
+/** Decoding and encoding: `demo_vae.safetensors`, and folders `tiny_vae*` and `tiny_wan22_vae*` with an autoencoder of their own. */
 export const vae: ParityCase = {
-  matches: /^(?:demo_vae\.safetensors$|tiny_vae)/,
+  matches: /^(?:demo_vae\.safetensors$|tiny_vae|tiny_wan22_vae)/,
   async *run(path, context): AsyncIterable<Check> {
     const { folder, file, isTiny } = await partAt(path, "vae", context);
     const bounds = isTiny

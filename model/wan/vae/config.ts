@@ -15,8 +15,14 @@ export interface VaeConfig extends LatentSpace {
   readonly numResBlocks: number;
   /** For each change of stage in the encoder, whether it halves time besides space; the decoder goes backwards. */
   readonly temporalDownsample: readonly boolean[];
-  readonly inChannels: number;
+  /** Pixels along an edge of the squares that the network sees as channels; with 1 it sees pixels. */
+  readonly patch: number;
+  /** Whether shortcuts lead round the stages, as in Wan 2.2's VAE. */
+  readonly shortcuts: boolean;
 }
+
+/** The channels of a clip. */
+export const CLIP_CHANNELS = 3;
 
 /** The values of Wan 2.1's VAE, which are diffusers' defaults. */
 const WAN_LATENTS_MEAN: readonly number[] = [
@@ -31,7 +37,7 @@ const WAN_LATENTS_STD: readonly number[] = [
 /**
  * Reads `config.json` of a VAE in the diffusers layout.
  *
- * @throws {TilereelError} if a value has the wrong type or asks for another VAE than Wan 2.1's.
+ * @throws {TilereelError} if a value has the wrong type or asks for another VAE than those of Wan 2.1 and 2.2.
  */
 export async function readVaeConfig(file: string | StoredFile): Promise<VaeConfig> {
   return vaeConfig(await readPartConfig(file));
@@ -40,11 +46,9 @@ export async function readVaeConfig(file: string | StoredFile): Promise<VaeConfi
 /** As {@link readVaeConfig}, of what such a file says. */
 export function vaeConfig(config: Config): VaeConfig {
   config.require("_class_name", ["AutoencoderKLWan"], "AutoencoderKLWan");
-  // Wan 2.2's 16× VAE sets these two.
-  config.require("is_residual", [false], false);
-  config.require("patch_size", [null, 1], null);
-  config.require("in_channels", [3], 3);
-  config.require("out_channels", [3], 3);
+  config.require("patch_size", [null, 1, 2], null);
+  const patch = config.isNull("patch_size") ? 1 : config.integer("patch_size", 1);
+  for (const key of ["in_channels", "out_channels"]) config.require(key, [CLIP_CHANNELS * patch ** 2], CLIP_CHANNELS);
   if (config.numbers("attn_scales", []).length > 0) throw config.unsupported("attn_scales", [[]]);
 
   const baseDim = config.integer("base_dim", 96);
@@ -58,7 +62,7 @@ export function vaeConfig(config: Config): VaeConfig {
   }
 
   // The names in the config are only told to diffusers' pipeline; the network follows from the stages.
-  const spatialScale = 2 ** (dimMult.length - 1);
+  const spatialScale = patch * 2 ** (dimMult.length - 1);
   const temporalScale = 2 ** temporalDownsample.filter((halves) => halves).length;
   config.require("scale_factor_spatial", [spatialScale], spatialScale);
   config.require("scale_factor_temporal", [temporalScale], temporalScale);
@@ -71,8 +75,8 @@ export function vaeConfig(config: Config): VaeConfig {
     temporalDownsample,
     latentsMean: config.numbers("latents_mean", WAN_LATENTS_MEAN, zDim),
     latentsStd,
-    inChannels: 3,
-    outChannels: 3,
+    ...{ patch, shortcuts: config.boolean("is_residual", false) },
+    outChannels: CLIP_CHANNELS,
     spatialScale,
     temporalScale,
   };

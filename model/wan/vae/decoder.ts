@@ -1,13 +1,15 @@
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
+import { unpackPixels } from "../../../gpu/ops/channel_blocks.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { ChunkDecoder } from "../../vae/autoencoder.ts";
-import type { VaeConfig } from "./config.ts";
+import { CLIP_CHANNELS, type VaeConfig } from "./config.ts";
 import { type Pass, PAST } from "../../vae/feature_cache.ts";
 import { type Layer, pointwise, runLayers } from "../../vae/layers.ts";
 import { loadMidBlock } from "./mid_block.ts";
 import { eachPiece, pieceFrames } from "../../vae/pieces.ts";
 import { Upsample } from "./resample.ts";
 import { NormConv, ResnetBlock } from "./resnet_block.ts";
+import { Bridged, upShortcut } from "./shortcut.ts";
 import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** One resolution of the decoder. */
@@ -16,24 +18,26 @@ interface Stage {
   readonly cin: number;
   readonly cout: number;
   /** What the step to the next stage does; none behind the last. */
-  readonly up: { readonly time: boolean } | undefined;
+  readonly up: { readonly time: boolean; readonly cout: number } | undefined;
 }
 
 /** The stages of a configuration, lowest resolution first. */
-function stagesOf({ decoderBaseDim, dimMult, temporalDownsample }: VaeConfig): Stage[] {
+function stagesOf({ decoderBaseDim, dimMult, temporalDownsample, shortcuts }: VaeConfig): Stage[] {
   const dims = [...dimMult].reverse().map((mult) => mult * decoderBaseDim);
   const time = [...temporalDownsample].reverse();
+  // Steps to the next stage halve the channels; those with a shortcut round them leave that to it.
+  const next = dims.map((dim) => shortcuts ? dim : dim / 2);
   return dims.map((cout, i) => ({
-    cin: i === 0 ? cout : dims[i - 1]! / 2,
+    cin: i === 0 ? cout : next[i - 1]!,
     cout,
-    up: i < dims.length - 1 ? { time: time[i]! } : undefined,
+    up: i < dims.length - 1 ? { time: time[i]!, cout: next[i]! } : undefined,
   }));
 }
 
 /** Bytes of the largest tensor that one frame of a stage makes, for latents of so many pixels. */
 function frameBytes(stage: Stage, index: number, latentPixels: number): number {
   const pixels = latentPixels * 4 ** index;
-  const upsampled = stage.up ? 4 * stage.cout / 2 * (stage.up.time ? 2 : 1) : 0;
+  const upsampled = stage.up ? 4 * stage.up.cout * (stage.up.time ? 2 : 1) : 0;
   return 4 * pixels * Math.max(stage.cin, stage.cout, upsampled);
 }
 
@@ -73,20 +77,23 @@ export class Decoder implements ChunkDecoder {
     const mid = await loadMidBlock(weights, "decoder.mid_block", stages[0]!.cin);
     const loaded = [];
     for (const [i, stage] of stages.entries()) {
-      const name = `decoder.up_blocks.${i}`, layers: Layer[] = [];
+      const name = `decoder.up_blocks.${i}`, { cout, up } = stage, layers: Layer[] = [];
       for (let j = 0; j <= numResBlocks; j++) {
         const cin = j === 0 ? stage.cin : stage.cout;
         layers.push(await ResnetBlock.load(weights, `${name}.resnets.${j}`, cin, stage.cout));
       }
-      if (stage.up) layers.push(await Upsample.load(weights, `${name}.upsamplers.0`, stage.cout, stage.up.time));
-      loaded.push({ ...stage, layers });
+      const step = config.shortcuts ? "upsampler" : "upsamplers.0";
+      if (up) layers.push(await Upsample.load(weights, `${name}.${step}`, cout, up));
+      const size = { time: up?.time ? 2 : 1, space: 2 } as const, channels = { from: stage.cin, to: cout };
+      const isBridged = config.shortcuts && up;
+      loaded.push({ ...stage, layers: isBridged ? [new Bridged(layers, upShortcut(size, channels))] : layers });
     }
     const head = await NormConv.load(
       weights,
       "decoder.norm_out",
       "decoder.conv_out",
       stages.at(-1)!.cout,
-      config.outChannels,
+      CLIP_CHANNELS * config.patch ** 2,
     );
     return new Decoder(config, postQuant, convIn, mid, loaded, head);
   }
@@ -111,8 +118,10 @@ export class Decoder implements ChunkDecoder {
     eachPiece(gpu, x, pieceFrames(gpu, pass.pieceBytes, frameBytes(stage, index, latentPixels)), (piece) => {
       const y = runLayers(pass, stage.layers, piece);
       if (stage.up) return this.#run(pass, index + 1, latentPixels, y, emit);
-      const frames = this.head.forward(pass, y);
+      const head = this.head.forward(pass, y), { patch } = this.config;
       gpu.release(y);
+      const frames = patch === 1 ? head : unpackPixels(gpu, head, patch, CLIP_CHANNELS);
+      if (frames !== head) gpu.release(head);
       emit(frames);
       gpu.release(frames);
     });

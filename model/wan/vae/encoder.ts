@@ -1,13 +1,16 @@
+import type { Gpu } from "../../../gpu/gpu.ts";
+import { packPixels } from "../../../gpu/ops/channel_blocks.ts";
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import type { ChunkEncoder } from "../../vae/autoencoder.ts";
-import type { VaeConfig } from "./config.ts";
+import { CLIP_CHANNELS, type VaeConfig } from "./config.ts";
 import { type Pass, PAST } from "../../vae/feature_cache.ts";
 import { type Layer, pointwise, runLayers } from "../../vae/layers.ts";
 import { loadMidBlock } from "./mid_block.ts";
 import { eachPiece, joinPieces, pieceFrames } from "../../vae/pieces.ts";
 import { DownsampleSpace, DownsampleTime } from "./resample.ts";
 import { NormConv, ResnetBlock } from "./resnet_block.ts";
+import { Bridged, downShortcut, type Shortcut } from "./shortcut.ts";
 import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
 /** One resolution of the encoder. */
@@ -32,7 +35,7 @@ function frameBytes({ cin, cout }: Stage, index: number, pixels: number): number
  * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
  */
 export function encoderMemory(config: VaeConfig, latentPixels: number): { largest: number; past: number } {
-  const pixels = latentPixels * config.spatialScale ** 2;
+  const pixels = latentPixels * (config.spatialScale / config.patch) ** 2;
   let largest = 0, past = 0;
   for (const [i, stage] of stagesOf(config).entries()) {
     largest = Math.max(largest, (PAST + 1) * frameBytes(stage, i, pixels));
@@ -49,6 +52,8 @@ export class Encoder implements ChunkEncoder {
     private readonly stages: readonly (Stage & {
       readonly layers: readonly Layer[];
       readonly time: DownsampleTime | undefined;
+      /** Round the step in time, too: of the whole chunk. Others are among the layers. */
+      readonly shortcut: Shortcut | undefined;
     })[],
     private readonly mid: readonly Layer[],
     private readonly head: NormConv,
@@ -56,24 +61,31 @@ export class Encoder implements ChunkEncoder {
   ) {}
 
   static async load(weights: VaeWeights, config: VaeConfig): Promise<Encoder> {
-    const { zDim, numResBlocks, temporalDownsample, inChannels, baseDim } = config;
+    const { zDim, numResBlocks, temporalDownsample, baseDim, patch, shortcuts } = config;
     const stages = stagesOf(config);
-    const convIn = await weights.conv("encoder.conv_in", inChannels, baseDim, [3, 3, 3]);
+    const convIn = await weights.conv("encoder.conv_in", CLIP_CHANNELS * patch ** 2, baseDim, [3, 3, 3]);
     const loaded = [];
     let block = 0;
     for (const [i, stage] of stages.entries()) {
-      const layers: Layer[] = [];
+      // In Wan 2.1's, all blocks and steps stand in one list.
+      const name = (part: string) => `encoder.down_blocks.${shortcuts ? `${i}.${part}` : block++}`;
+      const layers: Layer[] = [], isLast = i === stages.length - 1, halves = !isLast && temporalDownsample[i]!;
       for (let j = 0; j < numResBlocks; j++) {
         const cin = j === 0 ? stage.cin : stage.cout;
-        layers.push(await ResnetBlock.load(weights, `encoder.down_blocks.${block++}`, cin, stage.cout));
+        layers.push(await ResnetBlock.load(weights, name(`resnets.${j}`), cin, stage.cout));
       }
       let time: DownsampleTime | undefined;
-      if (i < stages.length - 1) {
-        const name = `encoder.down_blocks.${block++}`;
-        layers.push(await DownsampleSpace.load(weights, name, stage.cout));
-        if (temporalDownsample[i]) time = await DownsampleTime.load(weights, name, stage.cout);
+      if (!isLast) {
+        const step = name("downsampler");
+        layers.push(await DownsampleSpace.load(weights, step, stage.cout));
+        if (halves) time = await DownsampleTime.load(weights, step, stage.cout);
       }
-      loaded.push({ ...stage, layers, time });
+      const size = { time: halves ? 2 : 1, space: isLast ? 1 : 2 } as const;
+      const shortcut = shortcuts ? downShortcut(size, { from: stage.cin, to: stage.cout }) : undefined;
+      loaded.push({
+        ...{ ...stage, time, shortcut: time && shortcut },
+        layers: shortcut && !time ? [new Bridged(layers, shortcut)] : layers,
+      });
     }
     const dim = stages.at(-1)!.cout;
     const mid = await loadMidBlock(weights, "encoder.mid_block", dim);
@@ -87,12 +99,13 @@ export class Encoder implements ChunkEncoder {
   }
 
   forward(pass: Pass, frames: Tensor): Tensor {
-    const { gpu, cache } = pass;
-    const pixels = frames.dim(1) * frames.dim(2);
-    let x = frames;
+    const { gpu, cache } = pass, { patch } = this.config;
+    let x = patch === 1 ? frames : packPixels(gpu, frames, patch, CLIP_CHANNELS);
+    if (x !== frames) gpu.release(frames);
+    const pixels = x.dim(1) * x.dim(2);
     for (const [i, stage] of this.stages.entries()) {
       const most = pieceFrames(gpu, pass.pieceBytes, frameBytes(stage, i, pixels));
-      const done: Tensor[] = [];
+      const done: Tensor[] = [], input = stage.shortcut && copyOf(gpu, x);
       eachPiece(gpu, x, most, (piece) => {
         if (i === 0) {
           const past = cache.extend(this.convIn, piece);
@@ -104,10 +117,21 @@ export class Encoder implements ChunkEncoder {
       });
       x = joinPieces(gpu, done);
       if (stage.time) x = runLayers(pass, [stage.time], x);
+      if (stage.shortcut && input) {
+        const y = stage.shortcut.add(pass, x, input);
+        for (const tensor of [x, input]) gpu.release(tensor);
+        x = y;
+      }
     }
     x = runLayers(pass, [...this.mid, this.head], x);
     const moments = pointwise(pass, x, this.quant);
     gpu.release(x);
     return moments;
   }
+}
+
+function copyOf(gpu: Gpu, x: Tensor): Tensor {
+  const y = gpu.tensor(x.shape);
+  gpu.copy(x, y);
+  return y;
 }

@@ -3,18 +3,23 @@ import type { Tensor } from "../../../gpu/tensor.ts";
 import type { Pass } from "../../vae/feature_cache.ts";
 import type { Conv, VaeWeights } from "../../vae/weights.ts";
 
-/** diffusers' `WanResample` of mode upsample2d or, with `time`, upsample3d: halves the channels. */
+/** diffusers' `WanResample` of mode upsample2d or, with `time`, upsample3d. */
 export class Upsample {
   private constructor(private readonly conv: Conv, private readonly timeConv: Conv | undefined) {}
 
-  static async load(weights: VaeWeights, name: string, dim: number, time: boolean): Promise<Upsample> {
+  static async load(
+    weights: VaeWeights,
+    name: string,
+    dim: number,
+    { time, cout }: { readonly time: boolean; readonly cout: number },
+  ): Promise<Upsample> {
     return new Upsample(
-      await weights.conv(`${name}.resample.1`, dim, dim / 2, [3, 3]),
+      await weights.conv(`${name}.resample.1`, dim, cout, [3, 3]),
       time ? await weights.conv(`${name}.time_conv`, dim, 2 * dim, [3, 1, 1]) : undefined,
     );
   }
 
-  /** [frames, height, width, in] to [frames or 2·frames, 2·height, 2·width, in / 2] */
+  /** [frames, height, width, in] to [frames or 2·frames, 2·height, 2·width, out] */
   forward({ gpu, cache, first }: Pass, x: Tensor): Tensor {
     const { conv, timeConv } = this;
     if (!timeConv || first) return conv3d(gpu, x, conv.weight, conv.bias, { up: 2 });

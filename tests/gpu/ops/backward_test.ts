@@ -5,6 +5,7 @@ import { layerNorm, type LayerNormAffine } from "../../../gpu/ops/layer_norm.ts"
 import { linear } from "../../../gpu/ops/linear.ts";
 import { unpatchify } from "../../../gpu/ops/patches.ts";
 import { rmsNorm } from "../../../gpu/ops/rms_norm.ts";
+import { exactGelu, normalDensity, normalShare } from "../../exact_gelu.ts";
 import { assertClose, randn, testVariants, toBf16 } from "../../gpu.ts";
 import { differences, gelu, gradientBound, gradientsOnGpu, layerNormRow, linearRow, silu } from "../../gradients.ts";
 
@@ -122,10 +123,13 @@ testVariants("activations, backwards, where they bend and where they do not", as
     },
     silu: (x: number) => 1 / (1 + Math.exp(-x)) + x * Math.exp(-Math.abs(x)) / (1 + Math.exp(-Math.abs(x))) ** 2,
     quick_gelu: (x: number) => slopes.silu(1.702 * x),
+    gelu: (x: number) => normalShare(x) + x * normalDensity(x),
   };
   const x = Float32Array.from([...randn(501, 1, 2.5), 0, -0.75, 5.17, -5.17, 5.2, -5.2, 6.5, -6.5, 9, -9]);
   const far = Float32Array.from([30, -30, 88, -88, 100, -100, 1e4, -1e4, 1e13, -1e13, 1e20, -1e20]);
-  for (const [kind, f] of [["gelu_tanh", gelu], ["silu", silu], ["quick_gelu", quickGelu]] as const) {
+  for (
+    const [kind, f] of [["gelu_tanh", gelu], ["silu", silu], ["quick_gelu", quickGelu], ["gelu", exactGelu]] as const
+  ) {
     const dy = randn(x.length, 2);
     const ref = Float64Array.from(x, (v, i) => slopes[kind](v) * dy[i]!);
     assertClose(ref, differences(x, 1, dy, (row) => row.map(f)), 1e-8, "the reference");

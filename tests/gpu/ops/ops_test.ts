@@ -12,6 +12,7 @@ import { patchify, unpatchify } from "../../../gpu/ops/patches.ts";
 import { rmsNorm } from "../../../gpu/ops/rms_norm.ts";
 import { noise } from "../../../gpu/tuning/noise.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { exactGelu } from "../../exact_gelu.ts";
 import { assertClose, exceptPlain, randn, testVariants, toBf16 } from "../../gpu.ts";
 import { gemmVariants } from "../../product_variants.ts";
 
@@ -108,7 +109,7 @@ testVariants("linear with bf16 and f16 weights, activation, gate and residual", 
     const [dtype, packed, w] of [["bf16", bf16.packed, bf16.values], ["f16", new Uint8Array(f16.buffer), f16]] as const
   ) {
     for (
-      const [name, act] of [["gelu_tanh", gelu], ["silu", silu], ["quick_gelu", quickGelu], [
+      const [name, act] of [["gelu_tanh", gelu], ["silu", silu], ["quick_gelu", quickGelu], ["gelu", exactGelu], [
         "none",
         (v: number) => v,
       ]] as const

@@ -51,6 +51,11 @@ Deno.test("transformer: the demo, the fixtures and the 14B defaults", async () =
   const wan14b = await from(readTransformerConfig, {});
   assertEquals([wan14b.layers, wan14b.dim, wan14b.ffnDim, wan14b.textDim], [40, 5120, 13824, 4096]);
   assertEquals((await from(readTransformerConfig, { in_channels: 8, out_channels: null })).outChannels, 8);
+  assertEquals(wan14b.images, undefined);
+  const i2v = { image_dim: 1280, added_kv_proj_dim: 5120, in_channels: 36, out_channels: 16 };
+  assertEquals((await from(readTransformerConfig, i2v)).images, { dim: 1280 });
+  const flf = await from(readTransformerConfig, { ...i2v, pos_embed_seq_len: 514 });
+  assertEquals(flf.images, { dim: 1280, positions: 514 });
 });
 
 Deno.test("transformer: what is not supported is named", () =>
@@ -58,7 +63,8 @@ Deno.test("transformer: what is not supported is named", () =>
     [{ _class_name: "WanVACETransformer3DModel" }, '_class_name "WanVACETransformer3DModel" is not supported'],
     [{ qk_norm: "layer_norm" }, 'qk_norm "layer_norm" is not supported; "rms_norm_across_heads" was expected'],
     [{ qk_norm: null }, "qk_norm null is not supported"],
-    [{ image_dim: 1280 }, "image_dim 1280 is not supported, because it belongs to image to video"],
+    [{ image_dim: 1280, added_kv_proj_dim: 1280 }, "added_kv_proj_dim 1280 is not supported; 5120 was expected"],
+    [{ image_dim: 1278, added_kv_proj_dim: 5120 }, "image_dim 1278 is not supported; 1280 was expected"],
     [
       { quantization_config: { quant_method: "bitsandbytes" } },
       'these weights are quantised ("bitsandbytes"), which is',
@@ -93,13 +99,15 @@ Deno.test("VAE: the demo, the fixture and the defaults", async () => {
   const tiny = await readVaeConfig(`${FIXTURES}tiny_vae/config.json`);
   assertEquals(await from(readVaeConfig, { base_dim: 8 }), tiny);
   assertEquals((await from(readVaeConfig, { decoder_base_dim: 48 })).decoderBaseDim, 48);
+  const wan22 = await readVaeConfig(`${FIXTURES}tiny_wan22_vae/config.json`);
+  assertEquals([wan22.shortcuts, wan22.patch, wan22.spatialScale, wan22.outChannels], [true, 2, 16, 3]);
 });
 
 Deno.test("VAE: what is not supported is named", () =>
   assertRefused(readVaeConfig, {}, [
     [{ _class_name: "AutoencoderKL" }, '_class_name "AutoencoderKL"'],
-    [{ is_residual: true }, "is_residual true is not supported; false was expected"],
-    [{ patch_size: 2 }, "patch_size 2 is not supported"],
+    [{ patch_size: 4 }, "patch_size 4 is not supported"],
+    [{ patch_size: 2 }, "in_channels is absent, which is not supported; 12 was expected"],
     [{ in_channels: 12 }, "in_channels 12"],
     [{ out_channels: 12 }, "out_channels 12"],
     [{ attn_scales: [0.5] }, "attn_scales [0.5] is not supported; [] was expected"],

@@ -142,10 +142,10 @@ Deno.test("configurations of both encoders, in old files and new ones", async ()
     await write(clip);
     assertEquals(await readClipTextConfig(file), {
       ...{ vocabSize: 49408, dim: 768, ffnDim: 3072, layers: 12, heads: 12, tokens: 77, eps: 1e-5 },
-      endToken: undefined,
+      ...{ endToken: undefined, activation: "quick_gelu" },
     });
     assertEquals((await readClipTextConfig(`${CLIP}/config.json`)).endToken, 119);
-    await write({ ...clip, hidden_act: "gelu" });
+    await write({ ...clip, hidden_act: "relu" });
     await assertRejects(() => readClipTextConfig(file), TilereelError, "hidden_act");
   } finally {
     await Deno.remove(dir, { recursive: true });

@@ -28,8 +28,14 @@ Deno.test("tensors and LoRA's keys have diffusers' names, whatever program wrote
     "condition_embedder.time_embedder.linear_2.bias": ["time_embedding.2.bias"],
     "condition_embedder.time_proj.weight": ["time_projection.1.weight", "lora_unet_time_projection_1.weight"],
     "condition_embedder.text_embedder.linear_1.weight": ["text_embedding.0.weight"],
-    "img_emb.proj.1.weight": ["img_emb.proj.1.weight"],
-    "blocks.0.cross_attn.k_img.weight": ["diffusion_model.blocks.0.cross_attn.k_img.weight"],
+    "condition_embedder.image_embedder.ff.net.0.proj.weight": ["img_emb.proj.1.weight"],
+    "condition_embedder.image_embedder.norm2.bias": ["img_emb.proj.4.bias"],
+    "condition_embedder.image_embedder.pos_embed": ["img_emb.emb_pos", "model.diffusion_model.img_emb.emb_pos"],
+    "blocks.0.attn2.add_k_proj.weight": [
+      "diffusion_model.blocks.0.cross_attn.k_img.weight",
+      "lora_unet_blocks_0_cross_attn_k_img.weight",
+    ],
+    "blocks.0.attn2.norm_added_k.weight": ["blocks.0.cross_attn.norm_k_img.weight"],
   };
   for (const [name, others] of Object.entries(same)) {
     for (const other of [name, ...others]) assertEquals(diffusersName(other), name, other);
@@ -54,6 +60,18 @@ Deno.test("a VAE's tensors have diffusers' names", async () => {
   }
   assert(others.every((name, i) => name !== names[i]));
   assertEquals([names.map(diffusersVaeName), others.map(diffusersVaeName)], [names, names]);
+});
+
+Deno.test("the tensors of Wan 2.2's VAE have diffusers' names", () => {
+  const names: Record<string, string> = {
+    "encoder.downsamples.0.downsamples.1.residual.3.gamma": "encoder.down_blocks.0.resnets.1.norm2.gamma",
+    "encoder.downsamples.1.downsamples.2.time_conv.weight": "encoder.down_blocks.1.downsampler.time_conv.weight",
+    "encoder.downsamples.0.downsamples.2.resample.1.bias": "encoder.down_blocks.0.downsampler.resample.1.bias",
+    "decoder.upsamples.2.upsamples.0.shortcut.weight": "decoder.up_blocks.2.resnets.0.conv_shortcut.weight",
+    "decoder.upsamples.0.upsamples.3.time_conv.bias": "decoder.up_blocks.0.upsampler.time_conv.bias",
+    "decoder.upsamples.3.upsamples.2.residual.6.weight": "decoder.up_blocks.3.resnets.2.conv2.weight",
+  };
+  for (const [original, name] of Object.entries(names)) assertEquals(diffusersVaeName(original), name);
 });
 
 Deno.test("a text encoder's tensors have transformers' names", async () => {
