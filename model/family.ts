@@ -74,6 +74,8 @@ export interface Distilled {
   readonly preset: Preset;
   /** The sparsity of their video sparse attention, if they have it. */
   readonly sparsity?: number;
+  /** The same for models with other numbers of layers, where it differs. */
+  readonly sparsityByLayers?: Readonly<Record<number, number>>;
 }
 
 /** A part of a model, as its folder has it. */

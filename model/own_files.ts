@@ -1,8 +1,8 @@
 import { folderAt } from "./files/disk.ts";
 import type { FileStore, StoredFile } from "./files/store.ts";
 
-/** A router for VORTA, and scores and shapes of tiles for Veda, by what they are. */
-const NAMES = { router: "router.safetensors", tiles: "tiles.safetensors" } as const;
+/** A router for VORTA, scores and shapes of tiles for Veda, and a LoRA for few steps, by what they are. */
+const NAMES = { router: "router.safetensors", tiles: "tiles.safetensors", lora: "few_steps.safetensors" } as const;
 
 /**
  * A file that a model's folder has in addition to the parts; undefined if it has none.

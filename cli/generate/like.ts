@@ -114,7 +114,7 @@ async function findFile(
   file: string,
   model: string,
 ): Promise<string> {
-  const own = key === "router" || key === "tiles" ? await ownFile(model, key) : undefined;
+  const own = key === "router" || key === "tiles" || key === "lora" ? await ownFile(model, key) : undefined;
   const places = typeof name === "string" ? [name, join(dirname(file), name), ...own ? [own.path] : []] : [];
   for (const place of places) {
     if (await exists(place).catch(() => false) && await digestOf(place) === digest) return place;

@@ -56,7 +56,7 @@ export async function openModelFolder(place: string | FileStore, given: GivenPar
   };
   for (const [name, { optional }] of Object.entries(family.parts)) if (!optional) await component(name);
   const className = (name: string) => given[name] === undefined ? componentClass(index, name) ?? undefined : undefined;
-  const distilled = distilledOf(family, index), { multiples } = family;
+  const distilled = await distilledOf(family, index, store), { multiples } = family;
   const defaults = { ...family.defaults, ...distilled && fewSteps(distilled) };
   const generation = await readGenerationDefaults(store.file("generation.json"), { defaults, multiples });
   return { path, family, distilled, generation, given: Object.keys(given), component, className };
@@ -77,10 +77,25 @@ export async function distilledIn(place: string | FileStore): Promise<Distilled 
   const file = folderAt(place).file("model_index.json");
   if (!await file.kind()) return undefined;
   const index = await Config.read(file);
-  return distilledOf(familyOf(componentClass(index, "transformer"), index.value("_class_name")), index);
+  const family = familyOf(componentClass(index, "transformer"), index.value("_class_name"));
+  return await distilledOf(family, index, folderAt(place));
 }
 
-function distilledOf(family: Family | undefined, index: Config): Distilled | undefined {
+/** What holds for a distilled model of this size; undefined where it is none. */
+async function distilledOf(
+  family: Family | undefined,
+  index: Config,
+  store: FileStore,
+): Promise<Distilled | undefined> {
+  const kind = distilledKind(family, index);
+  if (!kind?.sparsityByLayers) return kind;
+  const { sparsityByLayers, ...distilled } = kind, file = store.folder("transformer").file("config.json");
+  const layers = await file.kind() ? (await Config.read(file)).value("num_layers") : undefined;
+  const sparsity = typeof layers === "number" ? sparsityByLayers[layers] : undefined;
+  return { ...distilled, ...sparsity !== undefined && { sparsity } };
+}
+
+function distilledKind(family: Family | undefined, index: Config): Distilled | undefined {
   const name = index.value("_class_name");
   return typeof name === "string" && Object.hasOwn(family?.distilled ?? {}, name)
     ? family!.distilled![name]
@@ -96,7 +111,7 @@ function fewSteps({ preset: { sigmas, guidance } }: Distilled): Pick<GenerationD
 async function checkedFamily(index: Config, store: FileStore, given: GivenParts): Promise<Family> {
   const name = index.value("_class_name"), family = familyOf(componentClass(index, "transformer"), name);
   const kind = await family?.unsupportedKind(index, store) ??
-    (family && (family.pipelineClass === name || distilledOf(family, index)) ? undefined : foreignKind(name));
+    (family && (family.pipelineClass === name || distilledKind(family, index)) ? undefined : foreignKind(name));
   if (!family || kind !== undefined) {
     throw new TilereelError(
       `${index.path}: this model is ${kind}, but only text to video with ${familyNames()} is supported; ${getModel()}`,

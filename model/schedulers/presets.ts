@@ -14,6 +14,8 @@ export interface Preset {
   readonly scheduler: SchedulerKind;
   readonly flowShift: number;
   readonly guidance: number;
+  /** Whether it is for the LoRA that the model's own folder has. */
+  readonly ownLora?: boolean;
 }
 
 /** 1 − i / n */
@@ -38,8 +40,8 @@ export const PRESETS = {
     ...{ sigmas: even(6), scheduler: "euler", flowShift: 17, guidance: 6 },
   },
   demo: {
-    what: "the 4-step LoRA of the demo model",
-    ...{ sigmas: even(4), scheduler: "euler", flowShift: 3, guidance: 1 },
+    what: "the 4-step LoRA of the demo model, which is loaded with it unless --lora names others",
+    ...{ sigmas: even(4), scheduler: "euler", flowShift: 3, guidance: 1, ownLora: true },
   },
 } as const satisfies Readonly<Record<string, Preset>>;
 

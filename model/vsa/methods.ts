@@ -6,7 +6,7 @@ import { Passes } from "../attention/passes.ts";
 import { densityOf } from "../attention/report.ts";
 import { VsaAttention } from "./attention.ts";
 
-/** The sparsity that FastWan's 1.3B model was distilled with. */
+/** The sparsity that FastWan's 1.3B model was distilled with. That of a model comes with its `Distilled`. */
 export const DEFAULT_SPARSITY = 0.8;
 
 /** Options of {@link vsaAttention}. */

@@ -27,7 +27,10 @@ export const WAN: Family = {
   name: "Wan 2.1",
   transformerClass: "WanTransformer3DModel",
   pipelineClass: "WanPipeline",
-  distilled: { WanDMDPipeline: { name: "FastWan", preset: PRESETS.fastwan, sparsity: 0.8 } },
+  // FastVideo's settings for its models: scripts/inference/inference_wan_VSA_DMD_*.yaml at 2f3d407.
+  distilled: {
+    WanDMDPipeline: { name: "FastWan", preset: PRESETS.fastwan, sparsity: 0.8, sparsityByLayers: { 40: 0.9 } },
+  },
   parts: {
     transformer: { classes: ["WanTransformer3DModel"], weights: TRANSFORMER_WEIGHTS },
     vae: { classes: ["AutoencoderKLWan"], weights: VAE_WEIGHTS },

@@ -2,6 +2,7 @@
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
+import { distilledIn } from "../../model/checkpoint/model_folder.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { type TensorToWrite, writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import { readRecord } from "../../model/video/record.ts";
@@ -88,4 +89,15 @@ Deno.test("vsa on a model without gates: the coarse part is left out, and a note
     const stray = await tilereel([...clip, "--sparsity", "0.5", "--out", join(dir, "b.png")]);
     assertEquals(stray.code, 1);
     assertStringIncludes(stray.err, "--sparsity has no effect with --attention full");
+  }));
+
+Deno.test("FastWan's sparsity is that of its size", () =>
+  inTempDir(async (dir) => {
+    await Deno.mkdir(join(dir, "transformer"));
+    const index = { _class_name: "WanDMDPipeline", transformer: ["diffusers", "WanTransformer3DModel"] };
+    await Deno.writeTextFile(join(dir, "model_index.json"), JSON.stringify(index));
+    for (const [layers, sparsity] of [[30, 0.8], [40, 0.9]]) {
+      await Deno.writeTextFile(join(dir, "transformer/config.json"), JSON.stringify({ num_layers: layers }));
+      assertEquals((await distilledIn(dir))!.sparsity, sparsity);
+    }
   }));

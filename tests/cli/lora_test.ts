@@ -99,3 +99,21 @@ Deno.test("generate: a preset sets steps, scheduler, noise levels, flow shift an
       ...{ steps: 3, scheduler: "dmd", sigmas: [1, 0.28, 0.12], flowShift: 8, guidance: 1 },
     });
   }));
+
+Deno.test("generate: the preset of the demo model's LoRA loads it, and --like finds it again", () =>
+  inTempDir(async (dir) => {
+    const clip = ["generate", "a red circle", "--size", "32x32", "--frames", "5", "--seed", "3", "--preset", "demo"];
+    const preset = clipMaker([...clip, "--json"]), own = await preset(dir, "own");
+    const { lora, loraStrength, steps } = (await readRecord(join(dir, "own.png")))!;
+    assertEquals({ lora, loraStrength, steps }, { lora: ["few_steps.safetensors"], loraStrength: ["1"], steps: 4 });
+    const named = await preset(dir, "named", "--lora", join(MODEL, "few_steps.safetensors"));
+    const other = await preset(dir, "other", "--lora", `${join(MODEL, "few_steps.safetensors")}:0.5`);
+    assertEquals(named.pixels, own.pixels);
+    assertNotEquals(other.pixels, own.pixels);
+    const again = await clipMaker(["generate", "--json"])(dir, "again", "--like", join(dir, "own.png"));
+    assertEquals(again.pixels, own.pixels);
+    assertRefused(
+      await tilereel([...clip, "--model", dir]),
+      `--preset demo is for a LoRA that ${dir} does not have: name one with --lora FILE`,
+    );
+  }));

@@ -6,7 +6,9 @@ import { holdsWeights } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
 import { familyNames } from "../../model/families.ts";
 import { loadedAs, type ModelVariant } from "../../model/model_variant.ts";
+import { ownFile } from "../../model/own_files.ts";
 import { type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
+import { type Preset, PRESETS } from "../../model/schedulers/presets.ts";
 import { castText, WEIGHT_DTYPE_CHOICES } from "../../model/weights/weight_dtype.ts";
 import { WEIGHTS_CHOICES, type WeightsPlacement } from "../../model/blocks/weights_place.ts";
 import { gpuOptions, precisionOption } from "./gpu_options.ts";
@@ -85,19 +87,36 @@ export const trainedModelOptions = inGroup("Model", {
 /** The same for commands that render. */
 export const modelOptions = { ...trainedModelOptions, weights: weightsOption, precision: precisionOption("Model") };
 
-/** The options of a model. */
-export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly weights: typeof weightsOption }>;
+/** The options of a model. Where clips are sampled, a preset may be for a LoRA of the model's own. */
+export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly weights: typeof weightsOption }> & {
+  readonly preset?: keyof typeof PRESETS;
+};
 
-/** The part of them that changes its results. */
-export async function variantOf(
-  { transformer, vae, "text-encoder": encoder, lora: loras, "weight-dtype": weightDtype }: ModelValues,
-): Promise<ModelVariant> {
+/**
+ * The part of them that changes its results.
+ *
+ * @throws {TilereelError} with the `option`, if a preset is for a LoRA that the model does not have
+ */
+export async function variantOf(values: ModelValues): Promise<ModelVariant> {
+  const { transformer, vae, "text-encoder": encoder, "weight-dtype": weightDtype } = values;
+  const loras = values.lora ?? await ownLora(values);
   const ofWeights = encoder !== undefined && await holdsWeights(folderAt(encoder));
   const parts = Object.entries({ transformer, vae, text_encoder: ofWeights ? encoder : undefined });
   return {
     parts: Object.fromEntries(parts.flatMap(([part, place]) => place === undefined ? [] : [[part, place]])),
     ...{ textEncoder: ofWeights ? undefined : encoder, loras, weightDtype },
   };
+}
+
+async function ownLora({ preset, model = embeddedModelDir() }: ModelValues): Promise<ModelVariant["loras"]> {
+  const { ownLora }: Partial<Preset> = preset === undefined ? {} : PRESETS[preset];
+  if (!ownLora) return undefined;
+  const file = await ownFile(model, "lora");
+  if (file) return [{ file: file.path, strength: 1 }];
+  throw new TilereelError(
+    `--preset ${preset} is for a LoRA that ${folderAt(model).path} does not have: name one with --lora FILE`,
+    { option: "preset" },
+  );
 }
 
 /**
