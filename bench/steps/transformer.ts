@@ -33,7 +33,9 @@ export async function openTransformer(
   { size, textTokens, textLength, ...shape }: ModelShape,
   blocks: readonly number[],
 ): Promise<TimedTransformer> {
-  const model = shape.model(randomSource, { blocks }), transformer = await model.loadTransformer(gpu);
+  const model = shape.model(randomSource, { blocks });
+  const { quantised } = model.family.parts.transformer?.weights ?? {};
+  const transformer = await model.loadTransformer(gpu, { quantised });
   const input: ForwardPass = {
     latents: normalTensor(gpu, model.latentShape(size)),
     timesteps: [500],
