@@ -1,7 +1,9 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention as attentionOp } from "../gpu/ops/attention.ts";
+import { castToInt8 } from "../gpu/ops/cast.ts";
 import { CONV3D, conv3d as conv3dOp } from "../gpu/ops/conv3d.ts";
 import { linear } from "../gpu/ops/linear.ts";
+import { sharedInput, sharedWeight } from "../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
 import { openModel } from "../model/checkpoint/model_folder.ts";
@@ -79,8 +81,11 @@ export const KERNEL_CASES: Readonly<Record<Size, readonly Case[]>> = {
 export function sweptCases(family: string, size: Size): readonly Case[] {
   const small = size === "small", tokens: Grid = small ? SHAPES.small.grid : grid, someHeads = small ? 2 : heads;
   if (/gemm|linear/.test(family)) {
+    const weights = () => /int8/.test(family) ? "i8" : "bf16";
     // The small product is just large enough not to be computed by the kernels for small products.
-    return small ? [gemm(4096, 1024, 64)] : [gemm(TOKENS, dim, ffnDim), gemm(TOKENS, ffnDim, dim)];
+    return small
+      ? [gemm(4096, 1024, 64, weights)]
+      : [gemm(TOKENS, dim, ffnDim, weights), gemm(TOKENS, ffnDim, dim, weights)];
   }
   if (/attention.*plan/.test(family)) return [veda(someHeads, headDim, tokens, 0.1)];
   if (/attention/.test(family)) return [attention(someHeads, headDim, product(tokens), product(tokens))];
@@ -88,13 +93,22 @@ export function sweptCases(family: string, size: Size): readonly Case[] {
   return [];
 }
 
-/** A product with bf16 weights [n, k], as Wan's checkpoints have them. */
-function gemm(m: number, n: number, k: number): Case {
+/**
+ * A product with weights [n, k]: in bf16, as Wan's checkpoints have them, or in i8. For those, both operands are ready in
+ * the form that the kernel reads, because norms write it.
+ *
+ * @param weights default: as the device multiplies
+ */
+function gemm(m: number, n: number, k: number, weights = ({ int8 }: Gpu) => int8 ? "i8" : "bf16"): Case {
   return {
     name: `GEMM ${m}×${n}×${k}`,
     prepare: (gpu) => {
       const x = normalTensor(gpu, [m, k]), w = normalTensor(gpu, [n, k], 1 / Math.sqrt(k), "bf16");
-      return { work: () => linear(gpu, x, w) };
+      if (weights(gpu) === "bf16") return { work: () => linear(gpu, x, w) };
+      const integers = gpu.tensor([n, k], "i8"), scale = gpu.tensor([n]);
+      castToInt8(gpu, w, integers, scale);
+      const input = sharedInput(gpu, x, integers), weight = sharedWeight(gpu, integers, m);
+      return { work: () => linear(gpu, input, weight, { scale }) };
     },
   };
 }
