@@ -4,7 +4,7 @@ import { tuneKernels } from "../../gpu/tuning/tune.ts";
 import type { OnProgress } from "../../model/progress.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { gpuOptions, openGpuAsAsked, precisionOption } from "../../tools/program/gpu_options.ts";
-import { flag, type OptionValues } from "../../tools/program/options.ts";
+import { flag, integer, type OptionValues } from "../../tools/program/options.ts";
 import { openOutput } from "../../tools/program/output.ts";
 import { kernelsText } from "../info/kernels_text.ts";
 
@@ -12,6 +12,14 @@ const { gpu } = gpuOptions("Options");
 const options = {
   gpu,
   precision: precisionOption("Options"),
+  seconds: integer({
+    group: "Options",
+    value: "N",
+    help:
+      "The time that this should take. Where kernels compile slowly, those that are likely to be slow are left out.",
+    default: 15,
+    min: 1,
+  }),
   json: flag({ help: "Print one JSON object instead of a table." }),
 };
 
@@ -32,11 +40,11 @@ export const command = defineCommand({
   run,
 });
 
-async function run({ json = false, ...values }: OptionValues<typeof options>): Promise<number> {
+async function run({ json = false, seconds = 15, ...values }: OptionValues<typeof options>): Promise<number> {
   using output = openOutput({ quiet: json });
   const gpu = await openGpuAsAsked(values);
   try {
-    const found = await tune(gpu, output.onProgress);
+    const found = await tune(gpu, seconds, output.onProgress);
     if (json) console.log(JSON.stringify(found, null, 2));
     else {
       const { adapter, source, precision, seconds, kernels } = found;
@@ -58,8 +66,8 @@ interface Tuned {
   readonly kernels: KernelsInUse;
 }
 
-async function tune(gpu: Gpu, onProgress: OnProgress): Promise<Tuned> {
+async function tune(gpu: Gpu, most: number, onProgress: OnProgress): Promise<Tuned> {
   const { precision, description: { name: adapter, source } } = gpu.settings, start = performance.now();
-  await tuneKernels(gpu, { again: true, onProgress });
+  await tuneKernels(gpu, { again: true, seconds: most, onProgress });
   return { adapter, source, precision, seconds: (performance.now() - start) / 1000, kernels: await kernelsInUse(gpu) };
 }

@@ -2,7 +2,7 @@
 export interface FamilyChoice {
   /** The fastest variant. */
   readonly variant: string;
-  /** The milliseconds of each variant that ran. Slow variants ran once. */
+  /** The milliseconds of each variant that ran. Slow variants ran once, and some may not have been tried. */
   readonly ms: Readonly<Record<string, number>>;
 }
 

@@ -27,12 +27,8 @@ export const DEFAULTS: readonly Defaults[] = [
     for: "NVIDIA GPUs with matrix units",
     ...{ vendor: "nvidia", kernels: "matrix", precision: "f16" },
     measured: "H200, Dawn, 2026-11-30",
-    variants: {
-      "gemm": "matrix_2x2_4x4_2_ahead_packed",
-      "attention 128": "matrix 4x1_16x32_ahead",
-      "attention 128 by a plan": "matrix 4x1_16x32_ahead",
-      "conv3d": "matrix_2x2_4x4_2_ahead",
-    },
+    // The first of each family was the fastest.
+    variants: {},
   },
   {
     for: "NVIDIA GPUs without matrix units",

@@ -4,12 +4,15 @@ import type { FamilyChoice } from "./choices.ts";
 import type { AnyFamily } from "./families.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 
-/** The largest relative error of a variant, against the plain kernels. Beyond it, the variant is wrong. */
-const WRONG = { f32: 1e-4, f16: 3e-2 } as const;
+/**
+ * The largest relative error of a variant, against the plain kernels. Beyond it, the variant is wrong. The tests of
+ * kernels hold every variant to it, so that a choice changes a clip no more than a precision's bound of parity allows.
+ */
+export const WRONG = { f32: 1e-5, f16: 1e-2 } as const;
 /** The largest number of times that a variant is timed. The median counts. */
 const ROUNDS = 5;
 /** No further round begins after this many milliseconds of rounds, so a small GPU makes only one. */
-const ENOUGH = 1000;
+const ENOUGH = 500;
 /** A variant that takes this many times as long as the fastest is not timed again. */
 const CLEARLY_SLOWER = 2;
 
@@ -20,6 +23,8 @@ export interface Timing {
    * Milliseconds of work before times count. An idle GPU runs at a low clock, and it idles while kernels compile.
    */
   readonly warmUp: number;
+  /** The time in milliseconds, as `performance.now` has it, after which no more variants are compiled. Default: never */
+  readonly until?: number;
 }
 
 /** A variant that runs, and whose result is right. */
@@ -29,8 +34,8 @@ interface Candidate {
 }
 
 /**
- * Times every variant of a family. First all are compiled, then all are timed in turn, so that the GPU's clock is the
- * same for all.
+ * Times the variants of a family: the one that is used now, then the others in their order, which is that of likely
+ * speed. First all are compiled, then all are timed in turn, so that the GPU's clock is the same for all.
  *
  * @param onVariant called after each variant
  * @returns undefined if the operands did not fit, or no variant ran
@@ -47,22 +52,46 @@ export async function tryFamily(
     let record: ((variant: unknown) => void) | undefined;
     await gpu.attempt(() => record = family.trial(gpu));
     if (!record) return {};
-    const variants = [...family.variants(gpu)], candidates: Candidate[] = [];
-    await gpu.compileAhead(variants.flatMap(([, variant]) => [
-      () => record!(variant),
-      () => family.sample(gpu, variant),
-    ]));
-    for (const [name, variant] of variants) {
-      const work = () => record!(variant);
-      const runs = await isRight(gpu, family, variant, expected) && !await gpu.attempt(work);
-      if (runs) candidates.push({ name, work });
-      onVariant();
+    const used = gpu.kernels.reasonFor(family).variant, candidates: Candidate[] = [];
+    const variants = [...family.variants(gpu)].sort(([a], [b]) => Number(b === used) - Number(a === used));
+    for await (
+      const compiled of compiledInTime(gpu, variants, timing.until, ([, variant]) => [
+        () => record!(variant),
+        () => family.sample(gpu, variant),
+      ])
+    ) {
+      for (const [name, variant] of compiled) {
+        const work = () => record!(variant);
+        const runs = await isRight(gpu, family, variant, expected) && !await gpu.attempt(work);
+        if (runs) candidates.push({ name, work });
+        onVariant();
+      }
     }
     return await timeInRounds(gpu, candidates, timing);
   });
   gpu.trim(); // Models need buffers of other sizes.
   const [best] = Object.entries(ms).sort(([, a], [, b]) => a - b);
   return best && { variant: best[0], ms };
+}
+
+/**
+ * Compiles the kernels of variants ahead: of one, then of as many as there should be time for, which may be compiled at
+ * once.
+ */
+async function* compiledInTime<V>(
+  gpu: Gpu,
+  variants: readonly V[],
+  until = Infinity,
+  works: (variant: V) => readonly (() => unknown)[],
+): AsyncGenerator<readonly V[]> {
+  for (let at = 0, count = 1; at < variants.length && (at === 0 || count > 0);) {
+    const some = variants.slice(at, at + count), start = performance.now();
+    await gpu.compileAhead(some.flatMap(works));
+    yield some;
+    at += some.length;
+    const each = (performance.now() - start) / some.length, left = until - performance.now();
+    count = left === Infinity ? variants.length : Math.floor(left / each);
+  }
 }
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);

@@ -25,6 +25,11 @@ export interface TuneOptions {
   ) => void;
   /** The families to choose from. Default: all. */
   readonly families?: readonly AnyFamily[];
+  /**
+   * The seconds that a trial should take. The variants that are likely to be the fastest are tried first, and where
+   * kernels compile slowly, not all. Default: 15.
+   */
+  readonly seconds?: number;
   /** Milliseconds that the GPU works before a family is timed, because an idle one has a low clock. Default: 1000. */
   readonly warmUp?: number;
 }
@@ -32,6 +37,7 @@ export interface TuneOptions {
 export const TUNE_KINDS: Kinds<TuneOptions> = {
   again: aFlag,
   onProgress: aFunction,
+  seconds: aboveZero,
   warmUp: aboveZero,
   families: listOf(objectWith("a family of kernels", { variants: aFunction }), "a list of families of kernels"),
 };
@@ -92,7 +98,7 @@ export function familiesToTry(gpu: Gpu, families: readonly AnyFamily[]): readonl
 async function runTrial(
   gpu: Gpu,
   families: readonly AnyFamily[],
-  { onProgress = () => {}, warmUp = 1000 }: TuneOptions,
+  { onProgress = () => {}, seconds = 15, warmUp = 1000 }: TuneOptions,
 ): Promise<KernelChoices> {
   const stage = "choose kernels";
   const total = families.reduce((sum, family) => sum + family.variants(gpu).size, 0);
@@ -101,11 +107,13 @@ async function runTrial(
   const choices: Record<string, FamilyChoice> = {};
   const outcome = { families: await digestOf(gpu, families), measured: new Date().toISOString(), choices };
   using stopwatch = await openStopwatch(gpu);
+  const end = performance.now() + 1000 * seconds;
   try {
-    for (const family of families) {
-      const before = done;
+    for (const [i, family] of families.entries()) {
+      const before = done, now = performance.now();
+      const until = now + (end - now) / (families.length - i) - 1.5 * warmUp;
       const told = () => onProgress({ stage, done: ++done, total });
-      const choice = await tryFamily(gpu, family, { stopwatch, warmUp }, told);
+      const choice = await tryFamily(gpu, family, { stopwatch, warmUp, until }, told);
       if (choice) choices[family.name] = choice;
       // Where a trial could not be made, its variants count as done.
       const after = before + family.variants(gpu).size;

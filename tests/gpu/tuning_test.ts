@@ -159,6 +159,16 @@ testTuning("a variant that is clearly slower is timed once", async ({ open }) =>
   assert(runs.fast! > 5, `${runs.fast}`);
 });
 
+testTuning("a trial whose time is up tries no more variants; the one that is used comes first", async ({ open }) => {
+  const gpu = open(), { family, runs } = familyOf("sums", { slow: SLOW, other: SLOW, fast: FAST });
+  gpu.kernels.choose("sums", "fast");
+  const told: number[] = [];
+  const choices = await tune(gpu, { families: [family], seconds: 1e-3, onProgress: ({ done }) => told.push(done) });
+  assertEquals(choices?.choices.sums?.variant, "fast");
+  assertEquals([Object.keys(choices!.choices.sums!.ms), runs.slow, runs.other], [["fast"], undefined, undefined]);
+  assertEquals(told, [0, 1, 3]);
+});
+
 testTuning("without timestamps this machine's clock is read, and short work is repeated", async ({ open }) => {
   const gpu = open({ features: [] });
   const { family, runs } = familyOf("sums", { slow: FAST, fast: FAST });
