@@ -46,13 +46,17 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
  */
 export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
   const plan = planGemm(gpu, x, w, options), { m, n } = plan.problem, form = sharedForms(gpu, m, next).x;
-  if (form?.numbers === "f16" && plan.variant?.by === "panels") {
-    const y = PackedOperand.empty(gpu, [...x.shape.slice(0, -1), n], form);
+  const shape = [...x.shape.slice(0, -1), n], panels = plan.variant?.by === "panels";
+  if (form?.numbers === "f16" && panels) {
+    const y = PackedOperand.empty(gpu, shape, form);
     recordGemm(gpu, plan, x, w, options, y);
     return y;
   }
-  const y = linear(gpu, x, w, options);
-  return form?.numbers === "i8" ? packedAway(gpu, y, form) : y;
+  if (form?.numbers !== "i8") return linear(gpu, x, w, options);
+  // A row is quantised when all of it is there.
+  const y = gpu.tensor(shape, panels ? "f16" : "f32");
+  recordGemm(gpu, plan, x, w, options, y);
+  return packedAway(gpu, y, form);
 }
 
 /**

@@ -112,6 +112,17 @@ ${finished}
 }`;
 }
 
+/** As "vec4f" of {@link epilogue}, but the outputs are written in f16. */
+export function halvesEpilogue(): string {
+  const { columns, finished } = finishing("vec4f");
+  return `${ACTIVATE}${countedHalves("inputs of matrix products")}
+fn store(m: u32, column: u32, sum: vec4f) {
+  if (m >= p.m || column >= p.n) { return; }
+${finished}
+  y[m * ${columns} + n] = four_halves(v);
+}`;
+}
+
 /**
  * For products of rows in `i8`: the buffer with the scales of x's rows, and `store_sums(m, n, sums)`, which does as
  * `store` of {@link epilogue} for sums in i32.

@@ -7,14 +7,17 @@ import { clampedBuffer } from "../../clamps.ts";
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { TILE_ORDER } from "../product/product.ts";
-import { epilogue, GEMM_PARAMS, gemmBuffers, panelEpilogue, scaledRows } from "./epilogue.ts";
+import { epilogue, GEMM_PARAMS, gemmBuffers, halvesEpilogue, panelEpilogue, scaledRows } from "./epilogue.ts";
 import { panelName, type PanelShape } from "./pack.ts";
 import { type PanelBy, type PanelLayout, panelLayout, type PanelTile, panelTileName } from "./panel_tile.ts";
 
+/** How an output in f16 is arranged. */
+export type HalfOutput = PanelShape | "rows";
+
 /** A variant of {@link gemmPanels}. */
 export interface PanelGemm extends PanelBy {
-  /** The output's panels, in f16. */
-  readonly into?: PanelShape | undefined;
+  /** The output is in f16: in panels, or row by row. Default: it is in f32 */
+  readonly into?: HalfOutput | undefined;
 }
 
 /** The WGSL types of a product. */
@@ -30,7 +33,7 @@ export const gemmPanels = memo((by: PanelGemm): KernelSource => {
   const { read, stage, declare } = staging(layout), multiplied = multiply(by, layout);
   const other = tile.buffers === 2 ? `(${layout.staged}u - now)` : "now";
   return {
-    name: `gemm_${panelTileName(tile, numbers)}${into ? `_into_${panelName(into)}` : ""}`,
+    name: `gemm_${panelTileName(tile, numbers)}${into ? `_into_${into === "rows" ? into : panelName(into)}` : ""}`,
     buffers: {
       ...gemmBuffers(`${element}`, `${element}`, "vec4f", into && "vec2u"),
       ...numbers === "i8" && scaledRows.buffers,
@@ -39,7 +42,9 @@ export const gemmPanels = memo((by: PanelGemm): KernelSource => {
     params: GEMM_PARAMS,
     matrix: true,
     workgroupSize: [threads, 1, 1],
-    declarations: `${into ? panelEpilogue(into) : epilogue("vec4f")}${numbers === "i8" ? scaledRows.store("vec4f") : ""}
+    declarations: `${into === "rows" ? halvesEpilogue() : into ? panelEpilogue(into) : epilogue("vec4f")}${
+      numbers === "i8" ? scaledRows.store("vec4f") : ""
+    }
 var<workgroup> staged: array<${element}, ${layout.elements}>;`,
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;

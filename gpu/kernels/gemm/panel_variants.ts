@@ -6,8 +6,8 @@
 import type { Gpu } from "../../gpu.ts";
 import type { Launch } from "../product/variants.ts";
 import type { OperandForms } from "./operand_form.ts";
-import type { PanelNumbers, PanelShape } from "./pack.ts";
-import { gemmPanels } from "./panel_matrix.ts";
+import type { PanelNumbers } from "./pack.ts";
+import { gemmPanels, type HalfOutput } from "./panel_matrix.ts";
 import { type PanelLayout, panelLayout, panelShapes, type PanelTile, panelTileName } from "./panel_tile.ts";
 
 /** A way to compute a product of panels by matrix units. */
@@ -60,13 +60,13 @@ export function panelGroups(gpu: Gpu, variant: PanelVariant, m: number, n: numbe
 /**
  * The kernel for a product of m×n outputs.
  *
- * @param into the panels of f16 that the output is written in
+ * @param into how the output is arranged in f16; without it, it is in f32
  */
 export function panelLaunch(
   gpu: Gpu,
   { m, n }: { readonly m: number; readonly n: number },
   variant: PanelVariant,
-  into?: PanelShape,
+  into?: HalfOutput,
 ): Launch {
   const { tile, numbers } = variant;
   return {

@@ -18,7 +18,7 @@ import {
 import { gemmMatrix } from "./matrix.ts";
 import { int8Forms, int8Launch, type Int8Variant, int8VariantFor } from "./int8_variants.ts";
 import type { OperandForms } from "./operand_form.ts";
-import type { PanelShape } from "./pack.ts";
+import type { HalfOutput } from "./panel_matrix.ts";
 import { panelForms, panelGroups, panelLaunch, type PanelVariant, panelVariants } from "./panel_variants.ts";
 import { gemmPlain, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
@@ -110,13 +110,13 @@ export function formsOf(gpu: Gpu, variant: GemmVariant | undefined): OperandForm
 /**
  * The kernel for a product by `variant`. For matrix units, k must be a multiple of 8, and w must not be transposed.
  *
- * @param into the panels that the output is written in; from panels only
+ * @param into how the output is arranged in f16; from panels only
  */
 export function gemmLaunch(
   gpu: Gpu,
   problem: GemmProblem,
   variant: GemmVariant | undefined,
-  into?: PanelShape,
+  into?: HalfOutput,
 ): Launch {
   const { m, n, k, weights, transposed, scaled } = problem;
   if (variant?.by === "panels") return panelLaunch(gpu, problem, variant, into);
