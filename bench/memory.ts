@@ -7,7 +7,7 @@ import { clipOptions } from "../tools/program/clip/clip_options.ts";
 import { choice, flag, memory, number, type OptionValues } from "../tools/program/options.ts";
 import { weightDtypeOption, weightsOption } from "../tools/program/model_options.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
-import { NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
+import { type DryGpuOptions, NVIDIA_MATRIX_UNITS } from "../gpu/device/dry.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import { TilereelError } from "../gpu/common/errors.ts";
 import type { AttentionMethod } from "../model/attention/method.ts";
@@ -43,8 +43,9 @@ const options = {
     default: "full",
   }),
   precision: choice({
-    choices: ["f32", "f16", "matrix"],
-    help: "Number format of the operands of matrix products: matrix is f16 with matrix units.",
+    choices: ["f32", "f16", "matrix", "int8", "matrix-int8"],
+    help: "Number format of the operands of matrix products: matrix is f16 with matrix units; int8 is beside f16 " +
+      "without them, matrix-int8 with them.",
     default: "f32",
   }),
   memory: memory({ value: "LIMIT", help: "As for generate.", default: "8 GB" }),
@@ -86,9 +87,7 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
     throw new TilereelError(`--${ofOne} is for one model, but all are counted; name one with --model`);
   }
   const { model, size = { width: 832, height: 480 }, frames = 81, weights = "auto", guidance = 5, precision } = values;
-  const operands = precision === "matrix"
-    ? { precision: "f16" as const, matrixUnits: NVIDIA_MATRIX_UNITS }
-    : { ...precision && { precision } };
+  const operands = operandsOf(precision);
   const device = { ...operands, ...values.memory !== undefined && { memoryLimit: values.memory } };
   const files = {
     stored: values.stored === "bf16" ? "BF16" : "F32",
@@ -106,6 +105,13 @@ async function main(values: OptionValues<typeof options>): Promise<void> {
     else if (values.parts) console.log(partsText(counted.at(-1)!));
   }
   if (!values.json) console.log(table(counted));
+}
+
+/** The options of a dry device for --precision. */
+function operandsOf(precision: OptionValues<typeof options>["precision"] = "f32"): DryGpuOptions {
+  if (precision === "f32") return { precision };
+  const units = precision.startsWith("matrix");
+  return { precision: "f16", int8: precision.endsWith("int8"), ...units && { matrixUnits: NVIDIA_MATRIX_UNITS } };
 }
 
 interface Counted extends NamedCase, MemoryCount {

@@ -13,7 +13,8 @@ import { clipSettings, clipValuesOf, overlay } from "../tools/program/clip/clip_
 import { readPrompts } from "../tools/program/prompts_file.ts";
 import { parseSetting, setting } from "../tools/program/clip/setting.ts";
 import { slug } from "../tools/program/clip/slug.ts";
-import { flag, integer, many, type OptionValues, path } from "../tools/program/options.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { choice, flag, integer, many, type OptionValues, path } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
 import { fullAttention } from "../model/attention/full.ts";
 import type { AttentionReport } from "../model/attention/report.ts";
@@ -33,11 +34,16 @@ const options = {
   setting: many(setting({
     value: "SETTING",
     help: 'As for tilereel compare, after "full": "vorta tau=0.5", "sliding", "name: veda keep=0.25".',
-    default: "vorta, sliding, coreset",
+    default: "vorta, sliding, coreset; none where precisions are compared",
   })),
   random: flag({
     help: "Beside each vorta setting, render with random routes that have as many heads on each branch.",
   }),
+  also: many(choice({
+    choices: ["f32", "f16", "int8"],
+    help: "Render full attention and every setting in this precision, too. Clips are compared with those of full " +
+      "attention in --precision.",
+  })),
   prompts: promptsOption,
   from: integer({ help: "Leave out the first N prompts.", default: 0, min: 0 }),
   count: integer({ help: "Render at most N prompts.", default: "all", min: 1 }),
@@ -85,26 +91,29 @@ async function bench(values: Values): Promise<void> {
   const { from = 0, count = Infinity, model = embeddedModelDir() } = values;
   const prompts = (await readPrompts(values.prompts ?? DEFAULT_PROMPTS))
     .map(({ prompt }, number) => ({ prompt, number })).slice(from, from + count);
-  const contenders = await contendersOf(values, model);
-  await onGpu(values, async (gpu) => {
-    const results: Result[] = [], references: Video[] = [];
-    const render = async (contenders: readonly Contender[], loras: readonly Lora[]) => {
-      const pipeline = await VideoPipeline.load(model, { gpu, adjust: loraDeltas(loras) });
-      for (const contender of contenders) {
-        results.push(await renderAll(pipeline, prompts, contender, values, references));
-        const { setting, report, seconds } = results.at(-1)!;
-        console.error(`${setting}: ${(100 * report.density).toFixed(1)} %, ${seconds.toFixed(1)} s`);
-      }
-      pipeline.close();
-    };
-    await render(contenders.slice(0, 1), []);
-    await render(contenders.slice(1), values.lora === undefined ? [] : [{ file: values.lora }]);
-    const data = results.map((result) => {
-      const { routes, density } = result.report;
-      return { ...result, report: { density, routes: routes?.map((layers) => layers.map((heads) => [...heads])) } };
+  const [full, ...others] = await contendersOf(values, model), results: Result[] = [], references: Video[] = [];
+  const render = async (gpu: Gpu, contenders: readonly Contender[], loras: readonly Lora[]) => {
+    const pipeline = await VideoPipeline.load(model, { gpu, adjust: loraDeltas(loras) });
+    for (const contender of contenders) {
+      results.push(await renderAll(pipeline, prompts, contender, values, references));
+      const { setting, report, seconds } = results.at(-1)!;
+      console.error(`${setting}: ${(100 * report.density).toFixed(1)} %, ${seconds.toFixed(1)} s`);
+    }
+    pipeline.close();
+  };
+  for (const precision of [undefined, ...values.also ?? []]) {
+    const named = (contender: Contender) =>
+      precision ? { ...contender, setting: `${contender.setting}, ${precision}` } : contender;
+    await onGpu({ ...values, ...precision && { precision } }, async (gpu) => {
+      await render(gpu, [named(full!)], []);
+      await render(gpu, others.map(named), values.lora === undefined ? [] : [{ file: values.lora }]);
     });
-    handOver(values, { prompts: prompts.length, results: data }, tables(results));
+  }
+  const data = results.map((result) => {
+    const { routes, density } = result.report;
+    return { ...result, report: { density, routes: routes?.map((layers) => layers.map((heads) => [...heads])) } };
   });
+  handOver(values, { prompts: prompts.length, results: data }, tables(results));
 }
 
 /** A setting that every prompt is rendered with. */
@@ -116,8 +125,9 @@ interface Contender {
 }
 
 /** Full attention, then the settings that were asked for. */
-async function contendersOf({ setting: given, random = false }: Values, model: string): Promise<Contender[]> {
-  const settings = given ?? ["vorta", "sliding", "coreset"].map((words) => parseSetting(words, "--setting"));
+async function contendersOf({ setting: given, random = false, also }: Values, model: string): Promise<Contender[]> {
+  const settings = given ??
+    (also ? [] : ["vorta", "sliding", "coreset"]).map((words) => parseSetting(words, "--setting"));
   const contenders: Contender[] = [{ setting: "full", options: { attention: fullAttention }, values: {} }];
   for (const { name: setting, values } of settings) {
     const { options } = await readyMethods(values, model);
