@@ -1,12 +1,13 @@
 import { clampedBuffer } from "../clamps.ts";
 import { f32 } from "../formats/f32.ts";
 import type { MatrixFormat } from "../formats/format.ts";
-import { i8, I8_MAX, TO_I8 } from "../formats/i8.ts";
+import { i8 } from "../formats/i8.ts";
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
-import { lanesOf, perRow, rowMax, runPerRow } from "../kernels/row_reduction.ts";
+import { STORE_SCALE, toI8Rows } from "../kernels/int8_rows.ts";
+import { lanesOf, perRow, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** The parameters that distinguish kernels that cast. */
@@ -96,23 +97,21 @@ const int8Kernel = memo(({ from, scales, adds, plain }: CastToInt8) => {
       x: read(four.element),
       ...scales && { scale: read("f32") },
       ...adds && { added: read("vec4f") },
-      ...{ y: write("u32"), row_scale: write("f32") },
+      ...{ y: write("u32"), scales: write("f32") },
     },
     params: u32s("dim4"),
-    declarations: `${rowMax(plain)}${TO_I8}${four.declare("x")}${four.unpack4}
+    declarations: `${toI8Rows(plain)}${four.declare("x")}${four.unpack4}
 fn number(i: u32, row: u32) -> vec4f {
   return unpack4(${four.read("x", "i")})${scales ? " * scale[row]" : ""}${adds ? " + added[i]" : ""};
 }`,
     body: `  let held = min(row, p.rows - 1u);
   let at = held * p.dim4;
-  var magnitudes = vec4u();
-${each("magnitudes = max(magnitudes, bitcast<vec4u>(v) & vec4u(0x7fffffffu));")}
-  let both = max(magnitudes.xy, magnitudes.zw);
-  let top = bitcast<f32>(row_max(max(both.x, both.y), lane));
+  var most = vec4u();
+${each("most = max(most, magnitudes(v));")}
+  let top = row_top(most, lane);
   if (row >= p.rows) { return; }
-  let inverse = i8_inverse(top);
-${each("y[at + i] = four_i8(v * inverse);")}
-  if (lane == 0u) { row_scale[row] = top / ${I8_MAX}.0; }`,
+${STORE_SCALE}
+${each("y[at + i] = four_i8(v * inverse);")}`,
   });
 });
 
@@ -139,6 +138,6 @@ export function castToInt8(
     throw new Error(`cast of [${x.shape}] ${from} to [${y.shape}] ${y.format} with scales of [${scales.shape}]`);
   }
   const { plain } = gpu.kernels, kind = { from, plain, scales: scale !== undefined, adds: added !== undefined };
-  const buffers = { x, ...scale && { scale }, ...added && { added }, y, row_scale: scales };
+  const buffers = { x, ...scale && { scale }, ...added && { added }, y, scales };
   runPerRow(gpu, int8Kernel(kind), buffers, { rows, dim4 });
 }

@@ -1,12 +1,14 @@
 import { clampedBuffer } from "../clamps.ts";
 import type { Gpu } from "../gpu.ts";
 import { read, u32s, write } from "../kernel.ts";
-import { indexInPanels, panelName, type PanelShape } from "../kernels/gemm/pack.ts";
+import type { OperandForm } from "../kernels/gemm/operand_form.ts";
+import { groupOf, indexInPanels, panelName } from "../kernels/gemm/pack.ts";
+import { STORE_SCALE, toI8Rows, wordOfRow } from "../kernels/int8_rows.ts";
 import { memo } from "../kernels/memo.ts";
 import { countedHalves } from "../formats/halves.ts";
 import { heldVectors, lanesOf, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
-import { type Operand, packedAway, PackedOperand } from "./packed_operand.ts";
+import { type Operand, PackedOperand } from "./packed_operand.ts";
 import { sharedForms } from "./gemm.ts";
 import type { ModulationVector } from "./modulation.ts";
 
@@ -17,22 +19,28 @@ const PARAMS = {
   ...u32s("rows_per_batch", "stride4", "scale_offset4", "shift_offset4"),
 } as const;
 
-/** With `into`, the output is in panels, in f16, and rows past the last one are not written. */
-const kernel = memo(({ plain, held, into }: { plain: boolean; held: number; into: PanelShape | undefined }) => {
-  const vectors = rowVectors(plain, held);
-  const store = (i: string) =>
-    into
-      ? `y[2u * (${indexInPanels(into, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`
-      : `y[at + ${i}] = n;`;
+/** With `into`, the output is in that form. Rows past the last one are not written. */
+const kernel = memo(({ plain, held, into }: { plain: boolean; held: number; into: OperandForm | undefined }) => {
+  const vectors = rowVectors(plain, held), { numbers = "f32", panel } = into ?? {};
+  const normalised = (v: string, i: string) => `normalised(${v}, ${i}, mean, scale_by, batch)`;
+  const half = (i: string) =>
+    `y[2u * (${indexInPanels(panel!, "row", `(${i} / 2u)`, "(p.dim4 / 2u)")}) + ${i} % 2u] = four_halves(n);`;
+  const outputs = {
+    f32: { y: write("vec4f") },
+    f16: { y: write("vec2u"), ...clampedBuffer },
+    i8: { y: write("u32"), scales: write("f32") },
+  };
+  const declarations = { f32: "", f16: countedHalves("inputs of matrix products"), i8: toI8Rows(plain) };
   return perRow(plain, {
-    name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${panelName(into)}` : ""}`,
-    buffers: {
-      ...{ x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f") },
-      y: write(into ? "vec2u" : "vec4f"),
-      ...into && clampedBuffer,
-    },
+    name: `layer_norm_${plain ? "plain" : held}${into ? `_into_${numbers}${panel ? panelName(panel) : ""}` : ""}`,
+    buffers: { x: read("vec4f"), scale: read("vec4f"), shift: read("vec4f"), ...outputs[numbers] },
     params: PARAMS,
-    declarations: into ? countedHalves("inputs of matrix products") : "",
+    declarations: `${declarations[numbers]}
+fn normalised(v: vec4f, i: u32, mean: f32, scale_by: f32, batch: u32) -> vec4f {
+  let n = (v - mean) * scale_by;
+  if (p.affine == 0u) { return n; }
+  return n * (scale[batch + p.scale_offset4 + i] + p.scale_plus) + shift[batch + p.shift_offset4 + i];
+}`,
     // The variance is computed around the mean: E[x²] − E[x]² loses digits that the bounds require.
     body: `  let at = min(row, p.rows - 1u) * p.dim4;
   let dim = f32(p.dim4 * 4u);
@@ -43,16 +51,22 @@ ${vectors.each((v) => `sum += ${v};`)}
   var squares = vec4f();
 ${vectors.each((v) => `let d = ${v} - mean; squares += d * d;`)}
   let scale_by = inverseSqrt(row_sum(dot(squares, vec4f(1.0)), lane) / dim + p.eps);
-  if (row >= p.rows) { return; }
-  let batch = (row / p.rows_per_batch) * p.stride4;
+  let batch = (min(row, p.rows - 1u) / p.rows_per_batch) * p.stride4;
 ${
-      vectors.each((v, i) =>
-        `var n = (${v} - mean) * scale_by;
-    if (p.affine != 0u) {
-      n = n * (scale[batch + p.scale_offset4 + ${i}] + p.scale_plus) + shift[batch + p.shift_offset4 + ${i}];
-    }
-    ${store(i)}`
-      )
+      numbers !== "i8"
+        ? `  if (row >= p.rows) { return; }
+${
+          vectors.each((v, i) =>
+            `let n = ${normalised(v, i)};
+    ${panel ? half(i) : `y[at + ${i}] = n;`}`
+          )
+        }`
+        : `  var most = vec4u();
+${vectors.each((v, i) => `most = max(most, magnitudes(${normalised(v, i)}));`)}
+  let top = row_top(most, lane);
+  if (row >= p.rows) { return; }
+${STORE_SCALE}
+${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(${normalised(v, i)} * inverse);`)}`
     }`,
   });
 });
@@ -133,16 +147,17 @@ export function layerNormInto(
   affine: LayerNormAffine | undefined,
   next: Operand,
 ): Operand {
-  const dim = x.dim(-1), form = sharedForms(gpu, x.size / dim, next).x, panel = form?.panel;
-  if (form?.numbers === "i8") return packedAway(gpu, layerNorm(gpu, x, eps, affine), form);
-  if (!panel || dim % (8 * panel.depth) !== 0) return layerNorm(gpu, x, eps, affine);
+  const dim = x.dim(-1), form = sharedForms(gpu, x.size / dim, next).x;
+  // What panels of f16 have past a row's end must be zeros, which are not written here.
+  const hasEnd = form?.numbers === "f16" && form.panel && dim % (groupOf("f16") * form.panel.depth) !== 0;
+  if (!form || hasEnd) return layerNorm(gpu, x, eps, affine);
   const y = PackedOperand.empty(gpu, x.shape, form);
-  record(gpu, x, eps, affine, y.tensor, panel);
+  record(gpu, x, eps, affine, y);
   return y;
 }
 
 /** Records the norm. Returns what its backward pass needs. */
-function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | undefined, y: Tensor, into?: PanelShape) {
+function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | undefined, y: Operand) {
   const dim = x.dim(-1), rows = x.size / dim;
   let [scale, shift] = [gpu.placeholder, gpu.placeholder];
   let vectors = { scale_plus: 0, rows_per_batch: rows, stride4: 0, scale_offset4: 0, shift_offset4: 0 };
@@ -158,7 +173,9 @@ function record(gpu: Gpu, x: Tensor, eps: number, affine: LayerNormAffine | unde
   }
   const params = { ...vectors, rows, dim4: dim / 4, eps, affine: affine ? 1 : 0 };
   const { plain } = gpu.kernels;
-  const source = kernel({ plain, held: heldVectors(plain, dim / 4), into });
-  runPerRow(gpu, source, { x, scale, shift, y }, params);
+  const packed = y instanceof PackedOperand ? y : undefined;
+  const source = kernel({ plain, held: heldVectors(plain, dim / 4), into: packed?.form });
+  const outputs = { y: packed?.tensor ?? y as Tensor, ...packed?.scale && { scales: packed.scale } };
+  runPerRow(gpu, source, { x, scale, shift, ...outputs }, params);
   return { scale, shift, params };
 }

@@ -1,10 +1,10 @@
-import { I8_MAX, TO_I8 } from "../formats/i8.ts";
 import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
 import { read, write } from "../kernel.ts";
-import { indexInPanels, panelName, type PanelShape } from "../kernels/gemm/pack.ts";
+import { panelName, type PanelShape } from "../kernels/gemm/pack.ts";
 import { memo } from "../kernels/memo.ts";
-import { heldVectors, perRow, rowMax, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
+import { STORE_SCALE, toI8Rows, wordOfRow } from "../kernels/int8_rows.ts";
+import { heldVectors, perRow, rowVectors, runPerRow } from "../kernels/row_reduction.ts";
 import type { Tensor } from "../tensor.ts";
 
 interface Quantising {
@@ -21,25 +21,15 @@ const kernel = memo(({ plain, held, format, panel }: Quantising) => {
     name: `quantise_${plain ? "plain" : held}_${format}${panel ? `_into_${panelName(panel)}` : ""}`,
     buffers: { x: read(four.element), y: write("u32"), scales: write("f32") },
     params: { dim4: "u32" },
-    declarations: `${rowMax(plain)}${TO_I8}${four.declare("x")}${four.unpack4}`,
-    // A maximum of floats may lose a NaN; as bits, it is the largest.
+    declarations: `${toI8Rows(plain)}${four.declare("x")}${four.unpack4}`,
     body: `  let at = min(row, p.rows - 1u) * p.dim4;
 ${vectors.load}
-  var magnitudes = vec4u();
-${vectors.each((v) => `magnitudes = max(magnitudes, bitcast<vec4u>(${v}) & vec4u(0x7fffffffu));`)}
-  let both = max(magnitudes.xy, magnitudes.zw);
-  let top = bitcast<f32>(row_max(max(both.x, both.y), lane));
+  var most = vec4u();
+${vectors.each((v) => `most = max(most, magnitudes(${v}));`)}
+  let top = row_top(most, lane);
   if (row >= p.rows) { return; }
-  if (lane == 0u) { scales[row] = top / ${I8_MAX}.0; }
-  let inverse = i8_inverse(top);
-${
-      vectors.each((v, i) => {
-        const to = panel
-          ? `4u * (${indexInPanels(panel, "row", `(${i} / 4u)`, "(p.dim4 / 4u)")}) + ${i} % 4u`
-          : `at + ${i}`;
-        return `y[${to}] = four_i8(${v} * inverse);`;
-      })
-    }`,
+${STORE_SCALE}
+${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(${v} * inverse);`)}`,
   });
 });
 

@@ -21,11 +21,18 @@ Deno.test("bench:quality renders a setting with its own steps and guidance", asy
 });
 
 Deno.test("bench:quality renders in other precisions, too, and compares them with the first", async () => {
-  const [full, unguided, ...others] = await quality("--also", "int8", "--setting", "unguided: full guidance=1");
+  const [full, unguided, ...others] = await quality(
+    "--also",
+    "int8",
+    "--setting",
+    "unguided: full guidance=1",
+    "--size",
+    "64x64",
+  );
   assertEquals([full!.setting, unguided!.setting], ["full", "unguided"]);
   assertEquals(others.map(({ setting }) => setting), ["full, int8", "unguided, int8"]);
   const [same, other] = others.map(({ clips }) => clips[0]!.ssim);
-  assert(same! > 0.99 && same! < 1 && other! < 0.999, `SSIM against full: ${same} and ${other}`);
+  assert(same! > 0.98 && same! < 1 && other! < 0.999, `SSIM against full: ${same} and ${other}`);
 });
 
 Deno.test("bench:quality adds a LoRA for settings, but not for full attention", async () => {

@@ -198,6 +198,15 @@ Deno.test("options that change the clip, and those that do not", async (t) => {
         );
       }
     });
+    await t.step("--precision int8: nearly the same frames, and no other format of weights", async () => {
+      const int8 = await render(...same, "--precision", "int8"), likeness = psnr(int8, first);
+      assert(likeness > 35 && likeness < 70, `${likeness} dB`);
+      const args = [...QUICK, "--precision", "int8", "--weight-dtype", "bf16"];
+      assertRefused(
+        await tilereel(["generate", "a", "--out", join(dir, "eight.png"), ...args]),
+        "precision int8 multiplies int8 weights, but the format of weights is bf16; choose int8 or auto for it",
+      );
+    });
     await t.step("--latents: start noise from a file, whatever the seed", async () => {
       const noise = { dtype: "F32" as const, shape: [1, 16, 2, 4, 4], data: randn(16 * 2 * 4 * 4, 5) };
       const other = { ...noise, data: randn(16 * 2 * 4 * 4, 6) };

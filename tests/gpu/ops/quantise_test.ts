@@ -1,6 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
-import { randn, testVariants, toBf16 } from "../../gpu.ts";
+import { Gpu } from "../../../gpu/gpu.ts";
+import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
+import { assertClose, randn, testVariants, toBf16 } from "../../gpu.ts";
 
 // Fewer vec4s than threads, more, and more than threads hold.
 for (const k of [4, 20, 640, 6404]) {
@@ -15,6 +17,33 @@ for (const k of [4, 20, 640, 6404]) {
         assert(Math.abs(scales[row]! / (most / 127) - 1) < 2e-7);
         of.forEach((v, i) => assert(Math.abs(numbers[row * k + i]! - 127 * v / most) <= 0.50001, `${row} ${i}`));
       }
+    }
+  });
+}
+
+// Fewer vec4s than threads, more, and more than threads hold.
+for (const k of [16, 640, 6416]) {
+  testVariants(`layer norms of ${k} channels are quantised as they are written`, async ({ gpu: float }) => {
+    const gpu = new Gpu(float.device, { ...float.settings, int8: true }), [batch, tokens] = [2, 35];
+    const x = gpu.upload(randn(batch * tokens * k, k, 3), [batch, tokens, k]);
+    const table = gpu.upload(randn(batch * 2 * k, 2), [batch, 2, k]),
+      vector = (index: number) => ({ tensor: table, index });
+    const next = gpu.tensor([4, k], "i8");
+    const affine = [
+      undefined,
+      { weight: table.rows(0, 1).reshape([2 * k]).rows(0, k), bias: gpu.upload(randn(k, 4), [k]) },
+      { scale: vector(1), shift: vector(0) },
+    ] as const;
+    for (const after of affine) {
+      const made = layerNormInto(gpu, x, 1e-6, after, next) as PackedOperand;
+      const expected = PackedOperand.of(gpu, layerNorm(gpu, x, 1e-6, after), made.form);
+      const [ours, theirs] = [await gpu.read(made.scale!), await gpu.read(expected.scale!)];
+      assertClose(ours, theirs, 1e-6);
+      const read = async (operand: PackedOperand) => [...new Int8Array(await gpu.readBytes(operand.tensor))];
+      const numbers = await read(expected), off = (await read(made)).filter((q, i) => q !== numbers[i]);
+      // What lies between two integers may become either.
+      assert(off.length <= numbers.length / 1000, `${off.length} of ${numbers.length} differ`);
+      assert((await read(made)).every((q, i) => Math.abs(q - numbers[i]!) <= 1));
     }
   });
 }

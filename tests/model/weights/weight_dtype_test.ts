@@ -246,6 +246,8 @@ Deno.test("F32 files: info and generate say what becomes of them", async () => {
     const [f32, bf16] = [await info("--precision", "f32"), await info("--weight-dtype", "bf16")];
     assertEquals([f32.dtypes, bf16.dtypes], [["f32"], ["bf16"]]);
     assert(bf16.bytes < 0.6 * f32.bytes && bf16.blockBytes < bf16.bytes / 3);
+    const int8 = await info("--precision", "int8");
+    assert(int8.dtypes[0] === "i8" && int8.bytes < 0.6 * f32.bytes, JSON.stringify(int8));
     const text = await tilereel(["info", `${dir}/model`, "--weight-dtype", "bf16"]);
     assert(/transformer .* F32 .* bf16, .* KiB, .* KiB a block/.test(text.out), text.out);
   });
