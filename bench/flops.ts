@@ -32,7 +32,11 @@ function flopsOf({ name }: KernelSource, { buffers, params: p }: Dispatch): numb
   if (name.startsWith("gemm_") && !name.startsWith("gemm_pack_")) return 2 * p.m! * p.n! * 4 * p.k4!;
   // The output's size is batch · queries · heads · head dim. Sparse attention and backward passes are not counted.
   if (/^attention_(plain|tiled|matrix)/.test(name) && !name.includes("_plan")) return 4 * buffers.y!.size * p.inner!;
-  if (name.startsWith("conv3d_")) {
+  // In Winograd's domain, 16 products of a square stand for 9 of each of its 4 pixels. Transforms are not counted.
+  if (name.startsWith("conv3d_positions")) {
+    return 2 * 36 * p.frames! * p.width! * p.channels! * 4 * p.c4! * p.kernel_t!;
+  }
+  if (name.startsWith("conv3d_") && !/winograd|pack/.test(name)) {
     return 2 * p.frames! * p.height! * p.width! * p.channels! * 4 * p.c4! * p.kernel_t! * p.kernel_h! * p.kernel_w!;
   }
   return 0;

@@ -1,3 +1,5 @@
+import { clampedBuffer } from "../clamps.ts";
+import { countedHalves } from "../formats/halves.ts";
 import type { Gpu } from "../gpu.ts";
 import { folded, type KernelSource, read, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
@@ -8,14 +10,19 @@ const LANES = 16;
 /** The number of pixels of a workgroup, for both variants. */
 const PIXELS = 16;
 
-const kernel = memo((plain: boolean): KernelSource => {
+const kernel = memo(({ plain, halves }: { plain: boolean; halves: boolean }): KernelSource => {
   const lanes = plain ? 1 : LANES;
   return {
-    name: `channel_norm${plain ? "_plain" : ""}`,
-    buffers: { x: read("vec4f"), gamma: read("vec4f"), y: write("vec4f") },
-    params: { pixels: "u32", c4: "u32", start: "u32", scale: "f32", silu: "u32" },
+    name: `channel_norm${plain ? "_plain" : ""}${halves ? "_halves" : ""}`,
+    buffers: {
+      ...{ x: read("vec4f"), gamma: read("vec4f"), y: write(halves ? "vec2u" : "vec4f") },
+      ...halves && clampedBuffer,
+    },
+    params: { pixels: "u32", c4: "u32", start: "u32", room: "u32", scale: "f32", silu: "u32" },
     workgroupSize: [PIXELS * lanes, 1, 1],
-    declarations: plain ? "" : `var<workgroup> partial: array<f32, ${PIXELS * LANES}>;`,
+    declarations: `${plain ? "" : `var<workgroup> partial: array<f32, ${PIXELS * LANES}>;`}${
+      halves ? countedHalves("inputs of convolutions") : ""
+    }`,
     body: `  let pixel = (wid.y * nwg.x + wid.x) * ${PIXELS}u + li / ${lanes}u;
   let lane = li % ${lanes}u;
   let at = min(pixel, p.pixels - 1u) * p.c4;
@@ -29,13 +36,26 @@ ${
     }
   if (pixel >= p.pixels) { return; }
   let scale = p.scale / max(sqrt(sum), 1e-12);
+  let to = (p.start + pixel) % p.room * p.c4;
   for (var i = lane; i < p.c4; i += ${lanes}u) {
     var v = x[at + i] * scale * gamma[i];
     if (p.silu != 0u) { v = v / (1.0 + exp(-v)); }
-    y[p.start * p.c4 + at + i] = v;
+    y[to + i] = ${halves ? "four_halves(v)" : "v"};
   }`,
   };
 });
+
+/** Options of {@link channelNorm}. */
+export interface ChannelNormOptions {
+  /** Whether SiLU is applied to the result. */
+  readonly silu?: boolean;
+  /**
+   * Where to write the result, from pixel `start` on, instead of to a new tensor: f32 or f16, with x's channels. Behind
+   * its end, writing goes on at its beginning.
+   */
+  readonly into?: Tensor;
+  readonly start?: number;
+}
 
 /**
  * y = x / ‖x‖ · √dim · gamma, over the last axis: a norm of pixels, as video autoencoders use it.
@@ -43,24 +63,22 @@ ${
  * @param x [..., channels], f32; channels a multiple of 4, those beyond `dim` zero
  * @param gamma [channels], f32
  * @param dim how many of the channels count
- * @param options.silu applies SiLU to the result
- * @param options.into where to write the result, from pixel `start` on, instead of to a new tensor; it has x's channels
  */
 export function channelNorm(
   gpu: Gpu,
   x: Tensor,
   gamma: Tensor,
   dim: number,
-  { silu = false, into, start = 0 }: { readonly silu?: boolean; readonly into?: Tensor; readonly start?: number } = {},
+  { silu = false, into, start = 0 }: ChannelNormOptions = {},
 ): Tensor {
   const channels = x.dim(-1), pixels = x.size / channels;
-  const y = into ?? gpu.tensor(x.shape);
-  if (gamma.size !== channels || (start + pixels) * channels > y.size) {
+  const y = into ?? gpu.tensor(x.shape), room = y.size / channels;
+  if (gamma.size !== channels || pixels > room || room % 1 !== 0) {
     throw new Error(`channelNorm: x [${x.shape}], gamma [${gamma.shape}], y [${y.shape}] from ${start}`);
   }
-  gpu.run(kernel(gpu.kernels.plain), {
+  gpu.run(kernel({ plain: gpu.kernels.plain, halves: y.format.name === "f16" }), {
     buffers: { x, gamma, y },
-    params: { pixels, c4: channels / 4, start, scale: Math.sqrt(dim), silu: silu ? 1 : 0 },
+    params: { pixels, c4: channels / 4, start, room, scale: Math.sqrt(dim), silu: silu ? 1 : 0 },
     workgroups: folded(Math.ceil(pixels / PIXELS)),
   });
   return y;

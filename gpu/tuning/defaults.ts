@@ -38,7 +38,7 @@ export const DEFAULTS: readonly Defaults[] = [
       "gemm": "128x64_8x8_32_ahead_f16_32",
       "attention 128": "f16 in sixteens 64x64 by 128",
       "attention 128 by a plan": "f16 in sixteens 64x32 by 128, more values",
-      "conv3d": "64x96_4x12_32_f16_16",
+      "conv3d": "squares_128x96_8x12_32_ahead_f16_16",
     },
   },
 ];

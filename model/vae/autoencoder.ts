@@ -9,23 +9,17 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { CodingOptions, PartWeights, VaePart, VideoVae } from "../family.ts";
 import type { OnProgress } from "../progress.ts";
-import { type Chunk, chunksOf, eachChunk, isBlended, type Place } from "./chunks.ts";
+import { type Chunk, chunksOf, eachChunk, isBlended, mostChunkFrames, type Place } from "./chunks.ts";
 import type { Before, Pass } from "./feature_cache.ts";
 import { tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
 import { VaeWeights } from "./weights.ts";
 
 /** Tiles in pixels, as most autoencoders have them in diffusers. */
 const TILES = { size: 256, stride: 192 };
-/** The most bytes of a tensor of activations before frames are worked on in smaller groups; a share of memory, too. */
-const PIECE_BYTES = 2 ** 28;
-const PIECE_SHARE = 1 / 32;
-/**
- * How many of the largest tensors lie in memory at once: a residual block's input, the frames in front of a convolution
- * with their past, what comes out, what waits in the stages around, and buffers kept for reuse. Measured: 4.6.
- */
-const LIVE_TENSORS = 5;
-/** So too where a chunk goes through the network whole: nothing waits. Measured: 2 in a decoder, 3 in an encoder. */
-const LIVE_WHOLE_TENSORS = 3.5;
+/** The most bytes of a tensor of activations before frames are worked on in smaller groups: the first that fits. */
+const PIECE_BYTES = Array.from({ length: 8 }, (_, i) => 2 ** (30 - i));
+/** The share of the memory that larger groups of frames may take. */
+const PIECE_SHARE = 0.75;
 /** So many of the clip's pixels, over all frames, go through a network whole at most: kernels count no more groups. */
 const MOST_PIXELS = 2 ** 21;
 /** Edge of the smallest tile in latent pixels that memory shrinks tiles to. */
@@ -41,7 +35,7 @@ export interface TiledCodingOptions extends CodingOptions {
   /** Edge of a tile, and from one tile to the next, in pixels. Default: the autoencoder's */
   readonly tileSize?: number;
   readonly tileStride?: number;
-  /** Bytes of a tensor of activations before frames are worked on in smaller groups: 2²⁸, or less with less memory. */
+  /** Bytes of a tensor of activations before frames are worked on in smaller groups: 2³⁰, or less with less memory. */
   readonly pieceBytes?: number;
 }
 
@@ -80,15 +74,27 @@ export interface LatentSpace {
   readonly latentsStd: readonly number[];
 }
 
+/** Work of half of an autoencoder's network. */
+export interface HalfWork {
+  /** The pixels of a latent frame of the tile. */
+  readonly latentPixels: number;
+  /** The most latent frames of a chunk. */
+  readonly frames: number;
+  /** Bytes that one tensor may take before frames are worked on in smaller groups, which a network with `chunks` cannot. */
+  readonly pieceBytes: number;
+}
+
+/** What such work holds, in bytes. */
+export interface HalfMemory {
+  /** The largest tensor. */
+  readonly largest: number;
+  /** All of it, weights excepted. */
+  readonly held: number;
+}
+
 /** Half of an autoencoder's network. */
 interface Half {
-  /**
-   * What work on a picture of so many latent pixels holds, if frames are worked on one by one. Of a network with
-   * `chunks`: on that many latent frames at once.
-   *
-   * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
-   */
-  memory(latentPixels: number, latentFrames: number): { readonly largest: number; readonly past: number };
+  memory(work: HalfWork): HalfMemory;
   /**
    * For a network that sees a chunk whole: the chunks that a clip goes through in, in order. They overlap where they are
    * tiles in time. If they would not fit the memory, tiles are made smaller. Default: {@linkcode chunksOf}
@@ -100,6 +106,8 @@ interface Half {
 interface Cut {
   readonly plan: TilePlan;
   readonly chunks: readonly Chunk[];
+  /** Bytes that one tensor may take before frames are worked on in smaller groups. */
+  readonly pieceBytes: number;
 }
 
 /** The encoder's network. */
@@ -258,18 +266,15 @@ export class CausalAutoencoder implements VideoVae {
       if (!lastTile) return await gpu.finish();
       counts.push(gpu.scope(() => countNonFinite(gpu, canvasOf(chunk).clip)));
       const { clip, start } = canvasOf(chunk), done = chunk.tile?.stride ?? chunk.count;
-      const packed = rgb8(gpu, clip);
-      try {
-        const bytes = new Uint8Array(await gpu.readBytes(packed));
-        video.set(bytes.subarray(0, done * frameSamples), start * frameSamples);
-      } finally {
-        gpu.release(packed);
-      }
+      const packed = rgb8(gpu, clip), reading = gpu.readBytes(packed);
+      gpu.release(packed);
       // The frames behind are finished by the next tile in time.
       const next = cut.chunks[cut.chunks.indexOf(chunk) + 1];
       if (chunk.tile && next) copyFrames(gpu, clip, done, canvasOf(next).clip);
       gpu.release(clip);
       canvases.delete(chunk);
+      const bytes = new Uint8Array(await reading);
+      video.set(bytes.subarray(0, done * frameSamples), start * frameSamples);
     };
     try {
       await this.#decode(latents, cut, options, canvasOf, finish);
@@ -293,8 +298,9 @@ export class CausalAutoencoder implements VideoVae {
    */
   fitsWhole(latents: Tensor): boolean {
     const [frames, height, width] = latents.shape.slice(2) as [number, number, number];
-    const half = this.#decoder, chunkFrames = mostFrames(half.chunks?.(frames));
-    return this.#bytes(height * width, chunkFrames, half, {}) <= this.#available();
+    const half = this.#decoder, pixels = height * width;
+    const chunkFrames = mostFrames(half.chunks?.(frames)) ?? mostChunkFrames(this.gpu, frames, pixels);
+    return half.memory({ latentPixels: pixels, frames: chunkFrames, pieceBytes: 0 }).held <= this.#available();
   }
 
   /**
@@ -316,7 +322,7 @@ export class CausalAutoencoder implements VideoVae {
       );
     }
     const latentFrames = 1 + Math.floor((frames - 1) / temporalScale);
-    const { plan, chunks } = this.#cut([latentFrames, height / scale, width / scale], encoder, options);
+    const { plan, chunks, pieceBytes } = this.#cut([latentFrames, height / scale, width / scale], encoder, options);
     const video = clip.reshape(clip.shape.slice(1));
     const moments = gpu.tensor([2 * zDim, latentFrames, height / scale, width / scale]);
     try {
@@ -326,7 +332,7 @@ export class CausalAutoencoder implements VideoVae {
         plan,
         ...{ scale: 1, timeScale: 1, before: this.config.before },
         chunks,
-        pieceBytes: this.#pieceBytes(options),
+        pieceBytes,
         options,
         record: (pass, { start, count, latentStart, tile }, place) => {
           const window = cutWindow(gpu, video, { frame: start, frames: count, ...pixelsOf(place, scale) });
@@ -362,7 +368,7 @@ export class CausalAutoencoder implements VideoVae {
 
   async #decode(
     latents: Tensor,
-    { plan, chunks }: Cut,
+    { plan, chunks, pieceBytes }: Cut,
     options: TiledCodingOptions,
     canvasOf: (chunk: Chunk) => Canvas,
     finish: (chunk: Chunk, lastTile: boolean) => Promise<void>,
@@ -378,7 +384,7 @@ export class CausalAutoencoder implements VideoVae {
       timeScale,
       before: this.config.before,
       chunks,
-      pieceBytes: this.#pieceBytes(options),
+      pieceBytes,
       options,
       begin: canvasOf,
       record: (pass, chunk, place) => {
@@ -410,8 +416,14 @@ export class CausalAutoencoder implements VideoVae {
       : half.chunks?.(frames);
     // A chunk, and the next one or the samples of 8 bits.
     const pieced = chosen ? 2 * frameBytes * Math.max(...chosen.map(({ count }) => count)) : 0;
-    const plan = this.#plan(height, width, half, mostFrames(chosen), pieced, options);
-    return { plan, chunks: chosen ?? chunksOf(this.gpu, frames, tilePixels(plan), temporalScale) };
+    const work = (plan: TilePlan): HalfWork => {
+      const latentPixels = tilePixels(plan);
+      const most = mostFrames(chosen) ?? mostChunkFrames(this.gpu, frames, latentPixels);
+      return { latentPixels, frames: most, pieceBytes: options.pieceBytes ?? 0 };
+    };
+    const plan = this.#plan(height, width, half, work, pieced, options);
+    const chunks = chosen ?? chunksOf(this.gpu, frames, tilePixels(plan), temporalScale);
+    return { plan, chunks, pieceBytes: options.pieceBytes ?? this.#pieceBytes(work(plan), half) };
   }
 
   /** Whether and how a picture of so many latent pixels is tiled. */
@@ -419,7 +431,7 @@ export class CausalAutoencoder implements VideoVae {
     height: number,
     width: number,
     half: Half,
-    chunkFrames: number,
+    work: (plan: TilePlan) => HalfWork,
     reserved: number,
     options: TiledCodingOptions,
   ): TilePlan {
@@ -430,10 +442,10 @@ export class CausalAutoencoder implements VideoVae {
     const isSmall = height <= size && width <= size;
     if (tiling === false || isSmall && (tiling === true || !half.chunks)) return whole;
     const fits = (plan: TilePlan) => {
-      const pixels = tilePixels(plan);
-      if (half.chunks && this.framesOf(chunkFrames) * pixels * scale ** 2 > MOST_PIXELS) return false;
-      return half.memory(pixels, chunkFrames).largest <= gpu.maxTensorBytes &&
-        reserved + this.#bytes(pixels, chunkFrames, half, options) <= this.#available();
+      const task = work(plan), pixels = this.framesOf(task.frames) * task.latentPixels * scale ** 2;
+      if (half.chunks && pixels > MOST_PIXELS) return false;
+      const { largest, held } = half.memory(task);
+      return largest <= gpu.maxTensorBytes && reserved + held <= this.#available();
     };
     if (tiling === "auto" && fits(whole)) return whole;
     let plan = tilePlan(height, width, size, stride);
@@ -445,21 +457,17 @@ export class CausalAutoencoder implements VideoVae {
     return plan;
   }
 
-  /** Bytes that working on a tile of so many latent pixels takes, beside the weights. */
-  #bytes(latentPixels: number, chunkFrames: number, half: Half, options: TiledCodingOptions): number {
-    const { largest, past } = half.memory(latentPixels, chunkFrames);
-    if (half.chunks) return past + LIVE_WHOLE_TENSORS * largest;
-    return past + LIVE_TENSORS * Math.max(largest, this.#pieceBytes(options));
+  /** The most bytes that a tensor may take, so that work leaves some memory free; 0 where frames go one by one. */
+  #pieceBytes(work: HalfWork, half: Half): number {
+    const most = this.#available() * PIECE_SHARE;
+    const fitting = PIECE_BYTES.find((pieceBytes) => half.memory({ ...work, pieceBytes }).held <= most);
+    return half.chunks ? 0 : fitting ?? 0;
   }
 
   /** Bytes that may be taken, as far as is known. */
   #available(): number {
     const { gpu } = this;
     return gpu.memoryBudget - gpu.memory.used;
-  }
-
-  #pieceBytes({ pieceBytes }: TiledCodingOptions): number {
-    return pieceBytes ?? Math.min(PIECE_BYTES, this.#available() * PIECE_SHARE);
   }
 
   #affine(latents: Tensor, scale: readonly number[], shift: readonly number[]): Tensor {
@@ -469,9 +477,9 @@ export class CausalAutoencoder implements VideoVae {
   }
 }
 
-/** Latent frames of the largest chunk. */
-function mostFrames(chunks: readonly Chunk[] | undefined): number {
-  return Math.max(1, ...chunks?.map(({ latentCount }) => latentCount) ?? []);
+/** Latent frames of the largest chunk, if chunks are given. */
+function mostFrames(chunks: readonly Chunk[] | undefined): number | undefined {
+  return chunks && Math.max(1, ...chunks.map(({ latentCount }) => latentCount));
 }
 
 /** Copies the frames from `first` on of [channels, frames, height, width] to the beginning of another such clip. */

@@ -27,9 +27,15 @@ export interface TimeTile {
   weights(scale: number): Float32Array;
 }
 
+/** The most latent frames of a chunk of {@linkcode chunksOf}. */
+export function mostChunkFrames(gpu: Gpu, latentFrames: number, tilePixels: number): number {
+  const most = gpu.kernels.plain ? 1 : Math.floor(CHUNK_PIXELS / tilePixels);
+  return Math.max(1, Math.min(latentFrames - 1, most));
+}
+
 /** The first latent frame by itself, for it stands for one frame only; then groups of those that stand for several. */
 export function chunksOf(gpu: Gpu, latentFrames: number, tilePixels: number, temporalScale: number): Chunk[] {
-  const most = gpu.kernels.plain ? 1 : Math.max(1, Math.floor(CHUNK_PIXELS / tilePixels));
+  const most = mostChunkFrames(gpu, latentFrames, tilePixels);
   const chunks: Chunk[] = [{ latentStart: 0, latentCount: 1, start: 0, count: 1 }];
   for (let latentStart = 1; latentStart < latentFrames; latentStart += most) {
     const latentCount = Math.min(most, latentFrames - latentStart);
@@ -99,7 +105,7 @@ export interface ChunkWork {
   begin?(chunk: Chunk): void;
   /** Records the work. Tensors made in it are freed behind it. */
   record(pass: Pass, chunk: Chunk, place: Place): void;
-  /** Waits for it. */
+  /** Records what follows, and waits for it. The next chunk may be recorded meanwhile. */
   finish(chunk: Chunk, lastTile: boolean): Promise<void>;
 }
 
@@ -114,7 +120,8 @@ interface TilePass {
 }
 
 /**
- * Runs a clip through the network by tiles, and each by chunks in time; reports progress in latent frames of tiles.
+ * Runs a clip through the network by tiles, and each by chunks in time; reports progress in latent frames of tiles. A
+ * chunk is recorded while the device works on the one before, so that the device never waits.
  *
  * @throws the signal's reason, if it is aborted
  */
@@ -126,9 +133,12 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
     ? all.flatMap((chunk) => tiles.map((tile) => ({ ...tile, chunks: [chunk] })))
     : tiles.map((tile) => ({ ...tile, chunks: all }));
   const total = tiles.length * all.reduce((sum, { latentCount }) => sum + latentCount, 0);
+  const most = Math.max(...all.map(({ latentCount }) => latentCount));
   let done = 0;
-  onProgress?.({ stage, done, total });
-  for (const [index, { row, column, i, j, chunks }] of passes.entries()) {
+  // The last chunk's work, and that of the one before with its report.
+  let finished = Promise.resolve(), before = finished;
+  const run = async (tile: TilePass, next: TilePass | undefined) => {
+    const { row, column, i, j, chunks } = tile;
     const cache = new FeatureCache(gpu, work.before);
     const shape = [row.length * scale, column.length * scale];
     const inTime = all.length > 1 ? chunks[0]!.tile?.weights(timeScale) : undefined;
@@ -138,22 +148,35 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
     try {
       for (const chunk of chunks) {
         signal?.throwIfAborted();
-        const pass = { gpu, cache, first: chunk.latentStart === 0, pieceBytes };
+        const pass = { gpu, cache, first: chunk.latentStart === 0, pieceBytes, most };
         work.begin?.(chunk);
         gpu.scope(() => {
           work.record(pass, chunk, { row, column, weights });
           return cache.settle();
         });
-        await work.finish(chunk, i === plan.rows.length - 1 && j === plan.columns.length - 1);
+        finished = work.finish(chunk, i === plan.rows.length - 1 && j === plan.columns.length - 1);
+        const reported = finished.then(() => {
+          signal?.throwIfAborted();
+          onProgress?.({ stage, done: done += chunk.latentCount, total });
+        });
+        reported.catch(() => {/* thrown when it is waited for */});
+        await before;
+        before = reported;
         // Where sizes change, buffers would lie idle beside the next ones. A clip's first chunk has fewer frames.
-        const next = passes[index + 1];
-        if (chunk.tile ? next && !isAlike(passes[index]!, next) : pass.first) gpu.trim();
-        onProgress?.({ stage, done: done += chunk.latentCount, total });
+        if (chunk.tile ? next && !isAlike(tile, next) : pass.first) gpu.trim();
       }
     } finally {
       cache.release();
       if (weights) gpu.release(weights);
     }
+  };
+  onProgress?.({ stage, done, total });
+  try {
+    for (const [index, pass] of passes.entries()) await run(pass, passes[index + 1]);
+    await before;
+  } catch (error) {
+    await finished.catch(() => {/* later than the error */});
+    throw error;
   }
   signal?.throwIfAborted();
 }

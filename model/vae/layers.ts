@@ -1,7 +1,7 @@
 import { linear } from "../../gpu/ops/linear.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Pass } from "./feature_cache.ts";
-import type { Conv } from "./weights.ts";
+import type { Pointwise } from "./weights.ts";
 
 /** A layer of an autoencoder. Takes and gives [frames, height, width, channels]. */
 export interface Layer {
@@ -19,6 +19,6 @@ export function runLayers(pass: Pass, layers: readonly Layer[], x: Tensor): Tens
 }
 
 /** A 1×1×1 convolution, which is a linear layer on each pixel. */
-export function pointwise({ gpu }: Pick<Pass, "gpu">, x: Tensor, { weight, bias }: Conv): Tensor {
-  return linear(gpu, x, weight.reshape([weight.dim(0), weight.dim(-1)]), { bias });
+export function pointwise({ gpu }: Pick<Pass, "gpu">, x: Tensor, { weight, bias }: Pointwise): Tensor {
+  return linear(gpu, x, weight, { bias });
 }

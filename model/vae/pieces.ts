@@ -1,10 +1,19 @@
 import type { Gpu } from "../../gpu/gpu.ts";
+import { convInputFormat } from "../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { PAST } from "./feature_cache.ts";
 
-/** Frames that a stage takes at once, if a frame's largest tensor has `frameBytes` and none is to exceed `limit`. */
-export function pieceFrames(gpu: Gpu, limit: number, frameBytes: number): number {
-  return Math.max(1, Math.floor(Math.min(limit, gpu.maxTensorBytes) / frameBytes) - PAST);
+/** Bytes of a number that a convolution reads, and of one that it writes. */
+export const inputBytes = (gpu: Gpu): number => convInputFormat(gpu) === "f16" ? 2 : 4;
+export const OUTPUT_BYTES = 4;
+
+/**
+ * Frames that a stage takes at once, if the largest tensor of a frame has so many numbers, and none is to exceed `limit`
+ * bytes.
+ */
+export function pieceFrames(gpu: Gpu, limit: number, numbers: number): number {
+  const inRing = Math.floor(gpu.maxTensorBytes / (numbers * inputBytes(gpu))) - PAST;
+  return Math.max(1, Math.min(inRing, Math.floor(Math.min(limit, gpu.maxTensorBytes) / (numbers * OUTPUT_BYTES))));
 }
 
 /**

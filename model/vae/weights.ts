@@ -1,4 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
+import { convWeight } from "../../gpu/ops/conv3d.ts";
+import type { ConvWeight } from "../../gpu/ops/conv3d_weight.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
@@ -10,7 +12,15 @@ const padChannels = (channels: number): number => Math.ceil(channels / 4) * 4;
 
 /** A convolution's weights on the GPU, both channel counts filled up. */
 export interface Conv {
-  /** [out, kernel frames, kernel height, kernel width, in], f32 */
+  /** [out, kernel frames, kernel height, kernel width, in] */
+  readonly weight: ConvWeight;
+  /** [out], f32 */
+  readonly bias: Tensor;
+}
+
+/** The weights of a 1×1×1 convolution on the GPU, both channel counts filled up. */
+export interface Pointwise {
+  /** [out, in], f32 */
   readonly weight: Tensor;
   /** [out], f32 */
   readonly bias: Tensor;
@@ -27,6 +37,10 @@ export interface MatrixPart {
 /** Reads, checks, uploads and owns an autoencoder's weights, in the channels-last layout of the convolutions. */
 export class VaeWeights implements Disposable {
   readonly #owned: TensorOwner;
+
+  get gpu(): Gpu {
+    return this.#owned.gpu;
+  }
 
   /** @param onTensor is called after each tensor that was read */
   private constructor(gpu: Gpu, readonly source: TensorSource, private readonly onTensor: () => void) {
@@ -50,22 +64,22 @@ export class VaeWeights implements Disposable {
    * A convolution's `.weight` and `.bias`.
    *
    * @param kernel [frames, height, width]; two lengths for a 2D convolution
+   * @param stride in height and width
    */
-  async conv(name: string, cin: number, cout: number, kernel: readonly number[]): Promise<Conv> {
-    const values = await this.#read(`${name}.weight`, [cout, cin, ...kernel]);
-    const taps = kernel.reduce((a, b) => a * b);
-    const rowsOut = padChannels(cout), columns = padChannels(cin);
-    const weight = new Float32Array(rowsOut * taps * columns);
-    // A tap at a time, so that what is written lies side by side: half the time of the other way round.
-    for (let n = 0; n < cout; n++) {
-      for (let k = 0; k < taps; k++) {
-        const from = n * cin * taps + k, to = (n * taps + k) * columns;
-        for (let c = 0; c < cin; c++) weight[to + c] = values[from + c * taps]!;
-      }
-    }
-    const shape = kernel.length === 2 ? [1, ...kernel] : kernel;
-    const bias = await this.#read(`${name}.bias`, [cout]);
-    return { weight: this.#upload(weight, [rowsOut, ...shape, columns]), bias: this.#vector(bias) };
+  async conv(name: string, cin: number, cout: number, kernel: readonly number[], stride = 1): Promise<Conv> {
+    const values = await this.#kernel(name, cin, cout, kernel), { gpu } = this;
+    const shape = [padChannels(cout), ...kernel.length === 2 ? [1, ...kernel] : kernel, padChannels(cin)];
+    const given = gpu.upload(values, shape), weight = convWeight(gpu, given, stride);
+    this.#owned.adopt(weight.tensor);
+    if (weight.tensor !== given) gpu.release(given);
+    return { weight, bias: this.#vector(await this.#read(`${name}.bias`, [cout])) };
+  }
+
+  /** A 1×1×1 convolution's `.weight` and `.bias`. */
+  async pointwise(name: string, cin: number, cout: number): Promise<Pointwise> {
+    const values = await this.#kernel(name, cin, cout, [1, 1, 1]);
+    const weight = this.#upload(values, [padChannels(cout), padChannels(cin)]);
+    return { weight, bias: this.#vector(await this.#read(`${name}.bias`, [cout])) };
   }
 
   /**
@@ -112,6 +126,22 @@ export class VaeWeights implements Disposable {
     const values = await readFloat32(this.source, name);
     this.onTensor();
     return values;
+  }
+
+  /** A convolution's weight as [out, taps, in], both channel counts filled up. */
+  async #kernel(name: string, cin: number, cout: number, kernel: readonly number[]): Promise<Float32Array> {
+    const values = await this.#read(`${name}.weight`, [cout, cin, ...kernel]);
+    const taps = kernel.reduce((a, b) => a * b);
+    const columns = padChannels(cin);
+    const weight = new Float32Array(padChannels(cout) * taps * columns);
+    // A tap at a time, so that what is written lies side by side: half the time of the other way round.
+    for (let n = 0; n < cout; n++) {
+      for (let k = 0; k < taps; k++) {
+        const from = n * cin * taps + k, to = (n * taps + k) * columns;
+        for (let c = 0; c < cin; c++) weight[to + c] = values[from + c * taps]!;
+      }
+    }
+    return weight;
   }
 
   #vector(values: Float32Array): Tensor {

@@ -71,7 +71,9 @@ Deno.test("memory: F32 files take what bf16 files take once they are cast, and t
   assert(cast >= bf16 && cast <= bf16 + 64 * 2 ** 20, `${cast} and ${bf16}`);
   const exact = await loaded({ stored: "F32", weights: "resident" });
   assert(exact > 1.8 * bf16, `${exact} and ${bf16}`);
-  assertEquals(await loaded({ stored: "F32", weights: "resident", weightDtype: "bf16" }), cast);
+  // There the VAE's convolutions, a tenth of a gigabyte in f16, are f32.
+  const inBf16 = await loaded({ stored: "F32", weights: "resident", weightDtype: "bf16" });
+  assert(inBf16 > cast && inBf16 < cast + 0.15e9, `${inBf16} and ${cast}`);
 });
 
 Deno.test("memory: 14B renders 1280x720, 81 frames on a card of 24 GB, by streaming", async () => {

@@ -6,10 +6,11 @@
  *         + Σ_(dt, dy, dx, c) x[t·stride_t + dt, (h·stride + dy − pad) / up, (w·stride + dx − pad) / up, c]
  *                             · weight[n, dt, dy, dx, c]
  *
- * With zero padding time is not padded: the caller puts the earlier frames in front of the input. With a replicated
- * border, positions outside are moved to the nearest one inside, in time as well, where all padding comes before the
- * first frame. Input and weight are contiguous along c. The kernels are `plain.ts` for software adapters and `tiled.ts`
- * for GPUs, a matrix product whose rows are pixels. This file has what they share.
+ * With zero padding time is not padded: the input begins with the earlier frames. It may lie in a ring of frames. With a
+ * replicated border, positions outside are moved to the nearest one inside, in time as well, where all padding comes
+ * before the first frame. Input and weight are contiguous along c. The kernels are `plain.ts` for software adapters;
+ * `tiled.ts` for GPUs, a matrix product whose rows are pixels; `window.ts` for matrix units and `winograd.ts` for
+ * ordinary arithmetic, both for 3×3 kernels of stride 1. This file has what they share.
  *
  * @module
  */
@@ -32,6 +33,8 @@ export const CONV3D_PARAMS = {
   pad: "i32",
   /** 1 if each frame but the first is doubled. Of a replicated border only. */
   doubled: "u32",
+  /** The ring's frames, and which of them comes first. With zero padding only. */
+  ...u32s("ring", "first_frame"),
   has_residual: "u32",
   /** channels / the number of frames into which the channels are split */
   frame_channels: "u32",
@@ -53,7 +56,9 @@ export const padding = ({ stride, replicate }: Pick<Conv3dShape, "stride" | "rep
 
 /** The frame of the input at a position in time, which counts frames of padding. */
 export const inputFrame = (replicate: boolean, at: string) =>
-  replicate ? `((max(${at}, p.kernel_t - 1u) + 1u - p.kernel_t + p.doubled) >> p.doubled)` : `(${at})`;
+  replicate
+    ? `((max(${at}, p.kernel_t - 1u) + 1u - p.kernel_t + p.doubled) >> p.doubled)`
+    : `((${at} + p.first_frame) % p.ring)`;
 
 /** What a kernel's name says of the shape. */
 export const shapeName = ({ stride, up, replicate }: Conv3dShape) => `${stride}_${up}${replicate ? "_replicate" : ""}`;

@@ -152,8 +152,8 @@ function staging(tile: Tile, format: TileFormat, product: TiledProduct) {
   };
   const x = side(tileM, "li"), w = side(tileN, "from_last");
   const xValue = (i: number) => {
-    const value = `select(vec4f(), x${i}, ${loader.inside(i)})`;
-    return f16 ? `clamp(${value}, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0))` : value;
+    const type = product.elements[0], value = `select(${type}(), x${i}, ${loader.inside(i)})`;
+    return f16 && type === "vec4f" ? `clamp(${value}, vec4f(-${F16_MAX}.0), vec4f(${F16_MAX}.0))` : value;
   };
   // Clamping is rare, so four rows are tested together.
   const note = (i: number) => {

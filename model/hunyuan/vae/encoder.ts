@@ -1,21 +1,24 @@
 import type { Tensor } from "../../../gpu/tensor.ts";
-import type { ChunkEncoder } from "../../vae/autoencoder.ts";
+import type { ChunkEncoder, HalfMemory, HalfWork } from "../../vae/autoencoder.ts";
 import type { Chunk } from "../../vae/chunks.ts";
 import type { Pass } from "../../vae/feature_cache.ts";
 import { pointwise } from "../../vae/layers.ts";
-import type { Conv, VaeWeights } from "../../vae/weights.ts";
+import type { Pointwise, VaeWeights } from "../../vae/weights.ts";
 import type { VaeConfig } from "./config.ts";
 import { CausalConv, type ChunkLayer, Head, ResnetBlock } from "./layers.ts";
 import { loadMidBlock } from "./mid_block.ts";
 import { stagesOf } from "./stages.ts";
 import { timeTilesOf } from "./time_tiles.ts";
 
+/** How many of the largest tensors lie in memory at once. Measured: 3 */
+const LIVE_TENSORS = 3.5;
+
 /** diffusers' `HunyuanVideoEncoder3D` with `quant_conv` behind it. */
 export class Encoder implements ChunkEncoder {
   private constructor(
     private readonly config: VaeConfig,
     private readonly layers: readonly ChunkLayer[],
-    private readonly quant: Conv,
+    private readonly quant: Pointwise,
   ) {}
 
   static async load(weights: VaeWeights, config: VaeConfig): Promise<Encoder> {
@@ -34,10 +37,10 @@ export class Encoder implements ChunkEncoder {
     const dim = stages.at(-1)!.cout;
     layers.push(...await loadMidBlock(weights, "encoder.mid_block", dim, groups));
     layers.push(await Head.load(weights, "encoder", dim, 2 * zDim, groups));
-    return new Encoder(config, layers, await weights.conv("quant_conv", 2 * zDim, 2 * zDim, [1, 1, 1]));
+    return new Encoder(config, layers, await weights.pointwise("quant_conv", 2 * zDim, 2 * zDim));
   }
 
-  memory(latentPixels: number, latentFrames: number): { largest: number; past: number } {
+  memory({ latentPixels, frames: latentFrames }: HalfWork): HalfMemory {
     const { spatialScale, temporalScale } = this.config;
     let largest = 0, frames = (latentFrames - 1) * temporalScale + 1;
     for (const [i, { cin, cout, step }] of stagesOf(this.config, "encoder").entries()) {
@@ -45,7 +48,7 @@ export class Encoder implements ChunkEncoder {
       largest = Math.max(largest, 4 * pixels * frames * Math.max(cin, cout));
       if (step?.time) frames = (frames + 1) / 2;
     }
-    return { largest, past: 0 };
+    return { largest, held: LIVE_TENSORS * largest };
   }
 
   chunks(latentFrames: number): readonly Chunk[] {

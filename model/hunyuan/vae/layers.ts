@@ -3,7 +3,7 @@ import { conv3d, type Conv3dOptions } from "../../../gpu/ops/conv3d.ts";
 import { groupNorm, type GroupNormOptions } from "../../../gpu/ops/group_norm.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { pointwise } from "../../vae/layers.ts";
-import type { Conv, VaeWeights } from "../../vae/weights.ts";
+import type { Conv, Pointwise, VaeWeights } from "../../vae/weights.ts";
 
 /**
  * Takes [frames, height, width, channels] over, and gives such frames. Unlike Wan's layers, these see all frames of a
@@ -24,7 +24,7 @@ export class CausalConv implements ChunkLayer {
     cout: number,
     options: Conv3dOptions = {},
   ): Promise<CausalConv> {
-    return new CausalConv(await weights.conv(`${name}.conv`, cin, cout, [3, 3, 3]), options);
+    return new CausalConv(await weights.conv(`${name}.conv`, cin, cout, [3, 3, 3], options.stride), options);
   }
 
   forward(gpu: Gpu, x: Tensor, residual?: Tensor): Tensor {
@@ -77,7 +77,7 @@ export class ResnetBlock implements ChunkLayer {
     private readonly conv1: CausalConv,
     private readonly norm2: GroupNorm,
     private readonly conv2: CausalConv,
-    private readonly shortcut: Conv | undefined,
+    private readonly shortcut: Pointwise | undefined,
   ) {}
 
   static async load(
@@ -92,7 +92,7 @@ export class ResnetBlock implements ChunkLayer {
       await CausalConv.load(weights, `${name}.conv1`, cin, cout),
       await GroupNorm.load(weights, `${name}.norm2`, cout, groups),
       await CausalConv.load(weights, `${name}.conv2`, cout, cout),
-      cin === cout ? undefined : await weights.conv(`${name}.conv_shortcut.conv`, cin, cout, [1, 1, 1]),
+      cin === cout ? undefined : await weights.pointwise(`${name}.conv_shortcut.conv`, cin, cout),
     );
   }
 

@@ -2,16 +2,16 @@ import type { Gpu } from "../../../gpu/gpu.ts";
 import { packPixels } from "../../../gpu/ops/channel_blocks.ts";
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
-import type { ChunkEncoder } from "../../vae/autoencoder.ts";
+import type { ChunkEncoder, HalfMemory, HalfWork } from "../../vae/autoencoder.ts";
 import { CLIP_CHANNELS, type VaeConfig } from "./config.ts";
 import { type Pass, PAST } from "../../vae/feature_cache.ts";
 import { type Layer, pointwise, runLayers } from "../../vae/layers.ts";
 import { loadMidBlock } from "./mid_block.ts";
-import { eachPiece, joinPieces, pieceFrames } from "../../vae/pieces.ts";
+import { eachPiece, inputBytes, joinPieces, OUTPUT_BYTES, pieceFrames } from "../../vae/pieces.ts";
 import { DownsampleSpace, DownsampleTime } from "./resample.ts";
 import { NormConv, ResnetBlock } from "./resnet_block.ts";
 import { Bridged, downShortcut, type Shortcut } from "./shortcut.ts";
-import type { Conv, VaeWeights } from "../../vae/weights.ts";
+import type { Conv, Pointwise, VaeWeights } from "../../vae/weights.ts";
 
 /** One resolution of the encoder. */
 interface Stage {
@@ -24,29 +24,34 @@ function stagesOf({ baseDim, dimMult }: VaeConfig): Stage[] {
   return dimMult.map((mult, i) => ({ cin: baseDim * (i === 0 ? 1 : dimMult[i - 1]!), cout: baseDim * mult }));
 }
 
-/** Bytes of the largest tensor that one frame of a stage makes, for a picture of so many pixels. */
-function frameBytes({ cin, cout }: Stage, index: number, pixels: number): number {
-  return 4 * pixels / 4 ** index * Math.max(cin, cout);
+/** Numbers of the largest tensor that one frame of a stage makes, for a picture of so many pixels. */
+function frameNumbers({ cin, cout }: Stage, index: number, pixels: number): number {
+  return pixels / 4 ** index * Math.max(cin, cout);
 }
 
-/**
- * What encoding to latents of so many pixels holds, if frames are worked on one by one.
- *
- * @returns bytes of the largest tensor, and of what is remembered from chunk to chunk
- */
-export function encoderMemory(config: VaeConfig, latentPixels: number): { largest: number; past: number } {
+/** How many of a stage's largest tensors lie in memory at once, beside those that wait. */
+const LIVE_TENSORS = 4;
+
+/** What encoding holds. */
+export function encoderMemory(gpu: Gpu, config: VaeConfig, { latentPixels, frames, pieceBytes }: HalfWork): HalfMemory {
   const pixels = latentPixels * (config.spatialScale / config.patch) ** 2;
-  let largest = 0, past = 0;
+  let largest = 0, past = 0, live = 0, waiting = 0, given = frames * config.temporalScale;
   for (const [i, stage] of stagesOf(config).entries()) {
-    largest = Math.max(largest, (PAST + 1) * frameBytes(stage, i, pixels));
-    past += PAST * 4 * pixels / 4 ** i * (stage.cin + 2 * config.numResBlocks * stage.cout);
+    const numbers = frameNumbers(stage, i, pixels), most = Math.min(given, pieceFrames(gpu, pieceBytes, numbers));
+    largest = Math.max(largest, most * numbers * OUTPUT_BYTES, (PAST + most) * numbers * inputBytes(gpu));
+    past += (PAST + most) * inputBytes(gpu) * pixels / 4 ** i * (stage.cin + 2 * config.numResBlocks * stage.cout);
+    // The frames that come in wait, and those that come out are joined.
+    waiting = Math.max(waiting, 2 * given * numbers * OUTPUT_BYTES);
+    live = Math.max(live, LIVE_TENSORS * most * numbers * OUTPUT_BYTES);
+    if (config.temporalDownsample[i]) given = Math.ceil(given / 2);
   }
-  return { largest, past };
+  return { largest, held: past + live + waiting };
 }
 
 /** diffusers' `WanEncoder3d` with `quant_conv` behind it. */
 export class Encoder implements ChunkEncoder {
   private constructor(
+    private readonly gpu: Gpu,
     private readonly config: VaeConfig,
     private readonly convIn: Conv,
     private readonly stages: readonly (Stage & {
@@ -57,7 +62,7 @@ export class Encoder implements ChunkEncoder {
     })[],
     private readonly mid: readonly Layer[],
     private readonly head: NormConv,
-    private readonly quant: Conv,
+    private readonly quant: Pointwise,
   ) {}
 
   static async load(weights: VaeWeights, config: VaeConfig): Promise<Encoder> {
@@ -90,12 +95,12 @@ export class Encoder implements ChunkEncoder {
     const dim = stages.at(-1)!.cout;
     const mid = await loadMidBlock(weights, "encoder.mid_block", dim);
     const head = await NormConv.load(weights, "encoder.norm_out", "encoder.conv_out", dim, 2 * zDim);
-    const quant = await weights.conv("quant_conv", 2 * zDim, 2 * zDim, [1, 1, 1]);
-    return new Encoder(config, convIn, loaded, mid, head, quant);
+    const quant = await weights.pointwise("quant_conv", 2 * zDim, 2 * zDim);
+    return new Encoder(weights.gpu, config, convIn, loaded, mid, head, quant);
   }
 
-  memory(latentPixels: number): { largest: number; past: number } {
-    return encoderMemory(this.config, latentPixels);
+  memory(work: HalfWork): HalfMemory {
+    return encoderMemory(this.gpu, this.config, work);
   }
 
   forward(pass: Pass, frames: Tensor): Tensor {
@@ -103,20 +108,24 @@ export class Encoder implements ChunkEncoder {
     let x = patch === 1 ? frames : packPixels(gpu, frames, patch, CLIP_CHANNELS);
     if (x !== frames) gpu.release(frames);
     const pixels = x.dim(1) * x.dim(2);
+    let given = pass.most * this.config.temporalScale;
     for (const [i, stage] of this.stages.entries()) {
-      const most = pieceFrames(gpu, pass.pieceBytes, frameBytes(stage, i, pixels));
+      const most = Math.min(given, pieceFrames(gpu, pass.pieceBytes, frameNumbers(stage, i, pixels)));
+      const within = { ...pass, most };
       const done: Tensor[] = [], input = stage.shortcut && copyOf(gpu, x);
       eachPiece(gpu, x, most, (piece) => {
         if (i === 0) {
-          const past = cache.extend(this.convIn, piece);
+          const { tensor, ring } = cache.extend(this.convIn, piece, most);
           gpu.release(piece);
-          piece = conv3d(gpu, past, this.convIn.weight, this.convIn.bias);
-          gpu.release(past);
+          piece = conv3d(gpu, tensor, this.convIn.weight, this.convIn.bias, { ring });
         }
-        done.push(runLayers(pass, stage.layers, piece));
+        done.push(runLayers(within, stage.layers, piece));
       });
       x = joinPieces(gpu, done);
-      if (stage.time) x = runLayers(pass, [stage.time], x);
+      if (stage.time) {
+        x = runLayers({ ...pass, most: given }, [stage.time], x);
+        given = Math.ceil(given / 2);
+      }
       if (stage.shortcut && input) {
         const y = stage.shortcut.add(pass, x, input);
         for (const tensor of [x, input]) gpu.release(tensor);

@@ -20,13 +20,12 @@ export class Upsample {
   }
 
   /** [frames, height, width, in] to [frames or 2·frames, 2·height, 2·width, out] */
-  forward({ gpu, cache, first }: Pass, x: Tensor): Tensor {
+  forward({ gpu, cache, first, most }: Pass, x: Tensor): Tensor {
     const { conv, timeConv } = this;
     if (!timeConv || first) return conv3d(gpu, x, conv.weight, conv.bias, { up: 2 });
     // The clip's first frame is not among what the convolution in time sees: its past starts as zeros after it.
-    const past = cache.extend(timeConv, x);
-    const doubled = conv3d(gpu, past, timeConv.weight, timeConv.bias, { interleave: 2 });
-    gpu.release(past);
+    const { tensor, ring } = cache.extend(timeConv, x, most);
+    const doubled = conv3d(gpu, tensor, timeConv.weight, timeConv.bias, { ring, interleave: 2 });
     const y = conv3d(gpu, doubled, conv.weight, conv.bias, { up: 2 });
     gpu.release(doubled);
     return y;
@@ -38,7 +37,7 @@ export class DownsampleSpace {
   private constructor(private readonly conv: Conv) {}
 
   static async load(weights: VaeWeights, name: string, dim: number): Promise<DownsampleSpace> {
-    return new DownsampleSpace(await weights.conv(`${name}.resample.1`, dim, dim, [3, 3]));
+    return new DownsampleSpace(await weights.conv(`${name}.resample.1`, dim, dim, [3, 3], 2));
   }
 
   /** [frames, height, width, channels] to [frames, ⌊height / 2⌋, ⌊width / 2⌋, channels] */
@@ -56,17 +55,11 @@ export class DownsampleTime {
   }
 
   /** [frames, height, width, channels] to [frames / 2, height, width, channels]; a clip's first frame stays. */
-  forward({ gpu, cache, first }: Pass, x: Tensor): Tensor {
-    const { conv } = this;
-    if (first) {
-      cache.keep(conv, x, 1);
-      const y = gpu.tensor(x.shape);
-      gpu.copy(x, y);
-      return y;
-    }
-    const past = cache.extend(conv, x, 1);
-    const y = conv3d(gpu, past, conv.weight, conv.bias, { strideTime: 2 });
-    gpu.release(past);
+  forward({ gpu, cache, first, most }: Pass, x: Tensor): Tensor {
+    const { conv } = this, { tensor, ring } = cache.extend(conv, x, most, 1);
+    if (!first) return conv3d(gpu, tensor, conv.weight, conv.bias, { ring, strideTime: 2 });
+    const y = gpu.tensor(x.shape);
+    gpu.copy(x, y);
     return y;
   }
 }

@@ -1,9 +1,9 @@
 import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
 import { conv3d } from "../../../gpu/ops/conv3d.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
-import { type Pass, PAST } from "../../vae/feature_cache.ts";
+import type { Pass } from "../../vae/feature_cache.ts";
 import { pointwise } from "../../vae/layers.ts";
-import type { Conv, VaeWeights } from "../../vae/weights.ts";
+import type { Conv, Pointwise, VaeWeights } from "../../vae/weights.ts";
 
 /** Norm, SiLU and a causal convolution of kernel 3; also what encoder and decoder end in. */
 export class NormConv {
@@ -14,14 +14,12 @@ export class NormConv {
   }
 
   /** [frames, height, width, in] to [frames, height, width, out] */
-  forward({ gpu, cache }: Pass, x: Tensor, residual?: Tensor): Tensor {
+  forward({ gpu, cache, most }: Pass, x: Tensor, residual?: Tensor): Tensor {
     const frame = x.shape.slice(1), pixels = frame[0]! * frame[1]!;
-    const past = cache.extended(this, x.dim(0), frame);
-    channelNorm(gpu, x, this.gamma, this.dim, { silu: true, into: past, start: PAST * pixels });
-    cache.keep(this, past);
-    const y = conv3d(gpu, past, this.conv.weight, this.conv.bias, residual ? { residual } : {});
-    gpu.release(past);
-    return y;
+    const input = cache.extended(this, x.dim(0), frame, most), { tensor, ring, start } = input;
+    channelNorm(gpu, x, this.gamma, this.dim, { silu: true, into: tensor, start: start * pixels });
+    cache.written(this, input);
+    return conv3d(gpu, tensor, this.conv.weight, this.conv.bias, { ring, ...residual && { residual } });
   }
 }
 
@@ -30,14 +28,14 @@ export class ResnetBlock {
   private constructor(
     private readonly first: NormConv,
     private readonly second: NormConv,
-    private readonly shortcut: Conv | undefined,
+    private readonly shortcut: Pointwise | undefined,
   ) {}
 
   static async load(weights: VaeWeights, name: string, cin: number, cout: number): Promise<ResnetBlock> {
     return new ResnetBlock(
       await NormConv.load(weights, `${name}.norm1`, `${name}.conv1`, cin, cout),
       await NormConv.load(weights, `${name}.norm2`, `${name}.conv2`, cout, cout),
-      cin === cout ? undefined : await weights.conv(`${name}.conv_shortcut`, cin, cout, [1, 1, 1]),
+      cin === cout ? undefined : await weights.pointwise(`${name}.conv_shortcut`, cin, cout),
     );
   }
 

@@ -1,11 +1,13 @@
 import { channelNorm } from "../../../gpu/ops/channel_norm.ts";
-import { CONV3D, conv3d, type Conv3dOptions } from "../../../gpu/ops/conv3d.ts";
+import type { ConvVariant } from "../../../gpu/kernels/conv3d/variants.ts";
+import { CONV3D, conv3d, type Conv3dOptions, convWeight } from "../../../gpu/ops/conv3d.ts";
 import { channelAffine, clampInPlace, fill } from "../../../gpu/ops/elementwise.ts";
 import { cutWindow, pasteWindow } from "../../../gpu/ops/frames.ts";
+import { packHalves } from "../../../gpu/ops/pack_halves.ts";
 import { rgb8 } from "../../../gpu/ops/rgb8.ts";
 import { softmaxInPlace } from "../../../gpu/ops/softmax.ts";
 import { assertEquals, assertThrows } from "@std/assert";
-import { assertClose, exceptPlain, randn, testVariants } from "../../gpu.ts";
+import { assertClose, exceptPlain, randn, testVariants, type Variant } from "../../gpu.ts";
 import { productVariants } from "../../product_variants.ts";
 
 const four = (channels: number) => Math.ceil(channels / 4) * 4;
@@ -178,16 +180,51 @@ for (const [input, kernel, options] of CASES) {
   });
 }
 
+/** Those of a real GPU; on a software renderer smaller ones with the same code. */
+function convVariants(variant: Variant): ReadonlyMap<string, ConvVariant> {
+  if (variant.hardware) return CONV3D.variants(variant.gpu);
+  const tile = { threads: [4, 16], outputs: [8, 4], depth: 16, ahead: false } as const;
+  const others: Readonly<Record<string, readonly ConvVariant[]>> = {
+    "tiled f16": [{ by: "squares", tile, format: { stretch: 16 } }],
+    "matrix f16": [
+      { by: "windows", tile: { across: 1, subgroups: [2, 1], units: [2, 1], depth: 1, taps: 3, ahead: true } },
+      { by: "windows", tile: { across: 2, subgroups: [1, 2], units: [2, 1], depth: 2, taps: 1, ahead: false } },
+    ],
+  };
+  const named = (others[variant.name] ?? []).map((way): [string, ConvVariant] => [JSON.stringify(way), way]);
+  return new Map([...productVariants(variant, CONV3D), ...named]);
+}
+
 testVariants("conv3d in every way that an adapter can", async (variant) => {
   const { gpu, bound } = variant, input = [3, 9, 11, 24] as const, kernel = [100, 3, 3, 3] as const;
   const x = randn(3 * 9 * 11 * 24, 1), w = randn(100 * 27 * 24, 2), b = randn(100, 3);
   const { y: ref } = reference(x, input, w, kernel, b, {});
   const weight = gpu.upload(channelsLast(w, kernel, 24), [100, 3, 3, 3, 24]);
   const operands = [gpu.upload(x, input), weight, gpu.upload(b, [100])] as const;
-  for (const [name, way] of productVariants(variant, CONV3D)) {
+  for (const [name, way] of convVariants(variant)) {
     assertClose(await gpu.read(conv3d(gpu, ...operands, { variant: way })), ref, bound, name);
   }
 }, exceptPlain);
+
+testVariants("conv3d of a ring of frames, in every way that an adapter can", async (variant) => {
+  const { gpu, bound } = variant, input = [4, 5, 19, 16] as const, kernel = [20, 3, 3, 3] as const;
+  const x = randn(4 * 5 * 19 * 16, 1), w = randn(20 * 27 * 16, 2), b = randn(20, 3);
+  const { y: ref } = reference(x, input, w, kernel, b, {});
+  // Five frames, of which the third is the first of four.
+  const frame = 5 * 19 * 16, ring = new Float32Array(5 * frame).fill(NaN);
+  for (let t = 0; t < 4; t++) ring.set(x.subarray(t * frame, (t + 1) * frame), (t + 2) % 5 * frame);
+  const weight = gpu.upload(channelsLast(w, kernel, 16), [20, 3, 3, 3, 16]), bias = gpu.upload(b, [20]);
+  const frames = gpu.upload(ring, [5, 5, 19, 16]);
+  const inputs = gpu.f16 ? [frames, packHalves(gpu, frames)] : [frames];
+  for (const [name, way] of [["the device's own", undefined] as const, ...convVariants(variant)]) {
+    for (const input of inputs) {
+      const options = { ring: { first: 2, frames: 4 }, ...way && { variant: way } };
+      assertClose(await gpu.read(conv3d(gpu, input, weight, bias, options)), ref, bound, name);
+      const converted = convWeight(gpu, weight);
+      if (!way) assertClose(await gpu.read(conv3d(gpu, input, converted, bias, options)), ref, bound, "converted");
+    }
+  }
+});
 
 testVariants("conv3d turns channels into frames", async ({ gpu, bound }) => {
   const input = [4, 3, 5, 8] as const, kernel = [16, 3, 1, 1] as const;
@@ -238,6 +275,15 @@ for (const [pixels, dim] of [[2, 3], [37, 8], [1100, 96]] as const) {
     const around = new Float32Array(into.size).fill(7);
     around.set(silu, 2 * four(dim));
     assertClose(await gpu.read(into), around, 1e-6);
+
+    if (!gpu.f16) return;
+    // Of a ring, whose last row is the first to be written.
+    const ring = gpu.upload(new Uint8Array(2 * (pixels + 3) * four(dim)), [pixels + 3, four(dim)], "f16");
+    channelNorm(gpu, ...operands, dim, { silu: true, into: ring, start: pixels + 2 });
+    const bytes = new Float16Array(await gpu.readBytes(ring), 0, ring.size), halves = new Float32Array(ring.size);
+    halves.set(silu.subarray(0, four(dim)), (pixels + 2) * four(dim));
+    halves.set(silu.subarray(four(dim)));
+    assertClose(bytes, halves, 1e-3);
   });
 }
 

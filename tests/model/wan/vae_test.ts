@@ -273,7 +273,7 @@ testVariants("a network may see a clip whole: it chooses its chunks", async ({ g
   const space = { zDim: 4, outChannels: 3, spatialScale: 1, temporalScale: 1, latentsMean: [], latentsStd: [] };
   const seen: number[] = [];
   const decoder: ChunkDecoder = {
-    memory: () => ({ largest: 0, past: 0 }),
+    memory: () => ({ largest: 0, held: 0 }),
     forward(_, latents, emit) {
       seen.push(latents.dim(0));
       emit(latents);
@@ -322,7 +322,7 @@ testVariants("tiling is chosen by the memory there is", async ({ gpu }) => {
   const ample = await tilesWith(Infinity);
   assertEquals(ample.tiles, 1);
   const config = await readVaeConfig(`${TINY.folder}/config.json`);
-  const { largest, past } = decoderMemory(config, 35), needed = past + 5 * largest;
+  const needed = decoderMemory(gpu, config, { latentPixels: 35, frames: 1, pieceBytes: 0 }).held;
   assertEquals((await tilesWith(ample.used + 2 * needed)).tiles, 1);
   assertEquals((await tilesWith(ample.used + 0.9 * needed)).tiles, 6);
 }, plainOnly);
