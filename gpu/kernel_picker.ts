@@ -44,15 +44,16 @@ export class KernelPicker {
 
   /**
    * The name of the variant that {@link pick} returns, and why: it was "chosen" by {@link choose}, or it is the "shipped"
-   * default for such adapters, or the family's "first".
+   * default for such adapters, or the family's "first", where there are no defaults.
    */
   reasonFor<V>(family: KernelFamily<V>): { readonly variant: string; readonly why: "chosen" | "shipped" | "first" } {
     const variants = family.variants(this.gpu),
       has = (name: string | undefined) => name !== undefined && variants.has(name);
-    const chosen = this.#chosen.get(family.name), shipped = defaultsFor(this.gpu.settings)?.variants[family.name];
+    const chosen = this.#chosen.get(family.name), defaults = defaultsFor(this.gpu.settings);
+    const shipped = defaults?.variants[family.name];
     if (has(chosen)) return { variant: chosen!, why: "chosen" };
     if (has(shipped)) return { variant: shipped!, why: "shipped" };
-    return { variant: [...variants.keys()][0]!, why: "first" };
+    return { variant: [...variants.keys()][0]!, why: defaults ? "shipped" : "first" };
   }
 
   /** Makes {@link pick} return the variant of that name from now on. */

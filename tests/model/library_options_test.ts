@@ -52,7 +52,10 @@ Deno.test("what needs no GPU", async () => {
       [() => openGpu({ choice: 3 }), "openGpu: choice is 3, but a text was expected"],
       [() => openGpu("vulkan"), 'openGpu takes an object of options, not "vulkan"'],
       [() => openGpu({ precison: "f32" }), 'openGpu has no option "precison": did you mean precision?'],
-      [() => openGpu({ precision: "f64" }), 'openGpu: precision is "f64", but "auto", "f32" or "f16" was expected'],
+      [
+        () => openGpu({ precision: "f64" }),
+        'openGpu: precision is "f64", but "auto", "f32", "f16" or "int8" was expected',
+      ],
       [() => openGpu({ memoryLimit: "8GB" }), 'openGpu: memoryLimit is "8GB", but a number of bytes above 0'],
       [() => openGpu({ memoryLimit: NaN }), "openGpu: memoryLimit is NaN, but"],
       [() => openGpu({ tune: 1 }), "openGpu: tune is 1, but true or false or an object of options was expected"],
