@@ -12,7 +12,7 @@ import { tuningFile, tuningPath } from "../../gpu/native/tuning_file.ts";
 import type { KernelFamily } from "../../gpu/tuning/family.ts";
 import { FAMILIES } from "../../gpu/tuning/families.ts";
 import { wallStopwatch } from "../../gpu/tuning/stopwatch.ts";
-import { tryFamily, WRONG } from "../../gpu/tuning/trial.ts";
+import { tryFamily, WRONG as WRONG_BEYOND } from "../../gpu/tuning/trial.ts";
 import { rememberedChoices, tuneKernels, type TuneOptions, useRemembered } from "../../gpu/tuning/tune.ts";
 import { assertClose, exceptPlain, openTestGpu, testVariants } from "../gpu.ts";
 import { inTempDir, listFiles, ROOT, tilereel } from "../process.ts";
@@ -431,7 +431,7 @@ testVariants(
       const reference = await plain.waitingScope(() => plain.read(family.sample(plain)));
       for (const [variant, chosen] of tried) {
         const numbers = await gpu.waitingScope(() => gpu.read(family.sample(gpu, chosen)));
-        assertClose(numbers, reference, WRONG[gpu.settings.precision], `${family.name}, ${variant}, ${name}`);
+        assertClose(numbers, reference, WRONG_BEYOND[gpu.settings.precision], `${family.name}, ${variant}, ${name}`);
       }
       // Not of numbers that any kernel would give.
       assert(reference.some((x) => Math.abs(x) > 0.1) && new Set(reference).size > reference.length / 2, family.name);
