@@ -113,7 +113,9 @@ async function run(values: GenerateValues, [positional]: readonly string[]): Pro
 /** Embeddings are one encoded prompt, and start noise replaces one seed, so options for others contradict them. */
 function checkTogether(values: GenerateValues): void {
   const { embeddings, latents, count = 1 } = values;
-  const other = (["prompts", "negative", "text-encoder"] as const).find((name) => values[name] !== undefined);
+  const other = (["prompts", "negative", "text-encoder", "text-encoder-2"] as const).find((name) =>
+    values[name] !== undefined
+  );
   if (embeddings !== undefined && other !== undefined) {
     throw new TilereelError(
       `--${other} cannot be used with --embeddings, which are one encoded prompt: leave one of them out`,

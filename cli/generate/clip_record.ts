@@ -41,6 +41,7 @@ export const FILE_KEYS = [
   "transformer",
   "vae",
   "textEncoder",
+  "textEncoder2",
   "lora",
   "embeddings",
   "latents",

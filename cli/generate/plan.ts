@@ -154,7 +154,7 @@ function replacedFiles(given: GenerateValues, prompt: string | undefined): strin
     ...FILE_KEYS.map(optionName).filter((option) => (given as Readonly<Record<string, unknown>>)[option] !== undefined),
     ...seed !== undefined || count > 1 ? ["latents"] : [],
     ...textEncoder !== undefined || isOther ? ["embeddings"] : [],
-    ...embeddings !== undefined ? ["text-encoder"] : [],
+    ...embeddings !== undefined ? ["text-encoder", "text-encoder-2"] : [],
   ];
 }
 

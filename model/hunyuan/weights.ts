@@ -1,6 +1,6 @@
 import type { PartWeights } from "../family.ts";
 import { AUTOENCODER_WEIGHTS } from "../vae/autoencoder.ts";
-import { diffusersName } from "./original_names.ts";
+import { diffusersName, diffusersVaeName } from "./original_names.ts";
 
 /** How the files of the transformer's weights are read. */
 export const TRANSFORMER_WEIGHTS: PartWeights = {
@@ -12,4 +12,4 @@ export const TRANSFORMER_WEIGHTS: PartWeights = {
 };
 
 /** The autoencoder's. */
-export const VAE_WEIGHTS: PartWeights = AUTOENCODER_WEIGHTS;
+export const VAE_WEIGHTS: PartWeights = { ...AUTOENCODER_WEIGHTS, names: diffusersVaeName };

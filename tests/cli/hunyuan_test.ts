@@ -1,12 +1,15 @@
 /** HunyuanVideo's folders as users meet them: the tiny one of tests/fixtures, whose weights are random. */
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
+import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
+import type { TensorSource } from "../../model/checkpoint/tensor_source.ts";
 import { openSafetensors } from "../../model/checkpoint/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import { loadVeda } from "../../model/veda/veda_file.ts";
 import { readRecord } from "../../model/video/record.ts";
 import { randn } from "../gpu.ts";
 import { inTempDir, ROOT, tilereel } from "../process.ts";
+import { comfyTransformer, comfyVae } from "../model/hunyuan/comfy.ts";
 import { clipMaker } from "./made_clip.ts";
 
 const FOLDER = join(ROOT, "tests/fixtures/tiny_hunyuan_pipeline");
@@ -126,3 +129,37 @@ Deno.test("HunyuanVideo: settings are compared, and tiles searched and trained, 
     const veda = await make(dir, "veda", "--tiles", join(dir, "t/tiles.safetensors"), "--keep", "0.25");
     assert(veda.density < 1, `${veda.density}`);
   }));
+
+Deno.test("HunyuanVideo: ComfyUI's files in place of all parts make the same clip", () =>
+  inTempDir(async (dir) => {
+    const parts = {
+      transformer: ["transformer", "diffusion_pytorch_model", comfyTransformer],
+      vae: ["vae", "diffusion_pytorch_model", comfyVae],
+      "text-encoder": ["text_encoder", "model", (source: TensorSource) => prefixed(source, "model.")],
+      "text-encoder-2": ["text_encoder_2", "model", (source: TensorSource) => prefixed(source, "text_model.")],
+    } as const;
+    const files: string[] = [];
+    for (const [option, [part, stem, convert]] of Object.entries(parts)) {
+      const file = join(dir, `${option}.safetensors`);
+      using source = await openCheckpoint(join(FOLDER, part), stem);
+      await writeSafetensors(file, await convert(source));
+      files.push(`--${option}`, file);
+    }
+    const own = await make(dir, "own"), given = await make(dir, "given", ...files);
+    assertEquals(given.pixels, own.pixels);
+    const again = await clipMaker(["generate", "--json"])(
+      ...[dir, "again", "--like", join(dir, "given.png"), "--model", FOLDER] as const,
+    );
+    assertEquals(again.pixels, own.pixels);
+    assertEquals((await readRecord(join(dir, "again.png")))!.textEncoder2, "text-encoder-2.safetensors");
+  }));
+
+/** A text encoder as ComfyUI has it: under transformers' names, with a prefix. */
+async function prefixed(source: TensorSource, prefix: string): Promise<Record<string, TensorToWrite>> {
+  const tensors: Record<string, TensorToWrite> = {};
+  for (const name of source.names()) {
+    const { dtype, shape } = source.info(name);
+    tensors[prefix + name] = { dtype, shape, data: await source.read(name) };
+  }
+  return tensors;
+}

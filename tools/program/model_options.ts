@@ -60,6 +60,12 @@ export const trainedModelOptions = inGroup("Model", {
     help: "Use this text encoder instead of the model's own: a safetensors file, a part's folder, or an ONNX model.",
     elsewhere: ["t5xxl", "t5"],
   }),
+  "text-encoder-2": path({
+    value: "FILE",
+    help: "Use this second text encoder, HunyuanVideo's CLIP, instead of the model's own: a safetensors file, or a " +
+      "part's folder.",
+    elsewhere: ["clip-l"],
+  }),
   lora: many(notation<{ readonly file: string; readonly strength: number }>(
     {
       value: "FILE[:STRENGTH]",
@@ -101,7 +107,10 @@ export async function variantOf(values: ModelValues): Promise<ModelVariant> {
   const { transformer, vae, "text-encoder": encoder, "weight-dtype": weightDtype } = values;
   const loras = values.lora ?? await ownLora(values);
   const ofWeights = encoder !== undefined && await holdsWeights(folderAt(encoder));
-  const parts = Object.entries({ transformer, vae, text_encoder: ofWeights ? encoder : undefined });
+  const parts = Object.entries({
+    ...{ transformer, vae, text_encoder: ofWeights ? encoder : undefined },
+    text_encoder_2: values["text-encoder-2"],
+  });
   return {
     parts: Object.fromEntries(parts.flatMap(([part, place]) => place === undefined ? [] : [[part, place]])),
     ...{ textEncoder: ofWeights ? undefined : encoder, loras, weightDtype },

@@ -36,7 +36,11 @@ class AttentionBlock implements ChunkLayer {
 
   static async load(weights: VaeWeights, name: string, dim: number, groups: number): Promise<AttentionBlock> {
     const norm = await GroupNorm.load(weights, `${name}.group_norm`, dim, groups);
-    const layer = async (name: string, scale = 1) => (await weights.matrices(name, dim, [{ scale }]))[0]!;
+    const layer = async (name: string, scale = 1) => {
+      // In ComfyUI's files, linear layers are convolutions.
+      const isConv = weights.source.info(`${name}.weight`).shape.length > 2;
+      return (await weights.matrices(name, dim, [{ scale }], isConv ? [1, 1, 1] : []))[0]!;
+    };
     return new AttentionBlock(
       norm,
       await layer(`${name}.to_q`, 1 / Math.sqrt(dim)),

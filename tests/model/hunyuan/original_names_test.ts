@@ -1,10 +1,12 @@
 import { assertEquals } from "@std/assert";
+import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { openPart } from "../../../model/checkpoint/open_part.ts";
 import { readFloat32 } from "../../../model/checkpoint/tensor_source.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
-import { TRANSFORMER_WEIGHTS } from "../../../model/hunyuan/weights.ts";
+import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "../../../model/hunyuan/weights.ts";
 import { inTempDir } from "../../process.ts";
-import { TINY } from "./tiny.ts";
+import { comfyTransformer, comfyVae } from "./comfy.ts";
+import { TINY, TINY_VAE } from "./tiny.ts";
 
 const qkv = (prefix: string, names = ["to_q", "to_k", "to_v"]) => names.map((name) => `${prefix}.attn.${name}`);
 const DUAL = "transformer_blocks.1", SINGLE = "single_transformer_blocks.2";
@@ -48,4 +50,27 @@ Deno.test("tensors in the layout of HunyuanVideo's repository are those of diffu
     const { names } = TRANSFORMER_WEIGHTS;
     assertEquals(names!("lora_unet_single_blocks_2_linear1.weight"), names!("single_blocks.2.linear1.weight"));
     assertEquals(names!("transformer.transformer_blocks.1.attn.to_q.weight"), `${DUAL}.attn.to_q.weight`);
+  }));
+
+Deno.test("tensors in ComfyUI's files of HunyuanVideo are those of diffusers", () =>
+  inTempDir(async (dir) => {
+    for (
+      const [folder, convert, weights] of [
+        [TINY, comfyTransformer, TRANSFORMER_WEIGHTS],
+        [TINY_VAE, comfyVae, VAE_WEIGHTS],
+      ] as const
+    ) {
+      using stored = await openCheckpoint(folder, "diffusion_pytorch_model");
+      using diffusers = await openPart(folder, weights);
+      const tensors = await convert(stored), file = `${dir}/comfy.safetensors`;
+      await writeSafetensors(file, tensors);
+      using comfy = await openPart(file, weights);
+      assertEquals(comfy.names().sort(), diffusers.names().sort());
+      for (const name of comfy.names()) {
+        assertEquals(await readFloat32(comfy, name), await readFloat32(diffusers, name), name);
+      }
+      // Every name but those of the outermost convolutions and of norms differs.
+      const same = Object.keys(tensors).filter((name) => diffusers.has(name));
+      assertEquals(same.filter((name) => !/conv_(in|out)|quant_conv/.test(name)), []);
+    }
   }));

@@ -13,7 +13,7 @@ import { ROOT } from "../../process.ts";
 export const TINY = join(ROOT, "tests/fixtures/tiny_hunyuan");
 
 /** A small autoencoder. */
-const TINY_VAE = join(ROOT, "tests/fixtures/tiny_hunyuan_vae");
+export const TINY_VAE = join(ROOT, "tests/fixtures/tiny_hunyuan_vae");
 
 /** The size of its clips, and of their latents. */
 export const CLIP = { width: 96, height: 64, frames: 9 }, LATENTS = [1, 16, 3, 8, 12];

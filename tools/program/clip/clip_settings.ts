@@ -34,7 +34,7 @@ function keyOf(name: string): string {
 
 /** The option of a key. */
 export function optionName(key: string): string {
-  return key === "negativePrompt" ? "negative" : key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return key === "negativePrompt" ? "negative" : key.replace(/[A-Z]|\d+$/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** The seed that asks for a random one. */
