@@ -101,10 +101,12 @@ const MOST_HELD = 12;
 /**
  * How many vec4s {@link rowVectors} should hold. 0 means that they are read each time: one thread has the whole row, or
  * it is too long.
+ *
+ * @param most the most that it may hold
  */
-export function heldVectors(plain: boolean, dim4: number): number {
+export function heldVectors(plain: boolean, dim4: number, most = MOST_HELD): number {
   const each = Math.ceil(dim4 / LANES);
-  return plain || each > MOST_HELD ? 0 : each;
+  return plain || each > most ? 0 : each;
 }
 
 /**

@@ -8,7 +8,7 @@ import { TilereelError } from "../common/errors.ts";
 import type { MatrixFormat } from "../formats/format.ts";
 import type { Gpu } from "../gpu.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/gemm/epilogue.ts";
-import { f16 } from "../formats/f16.ts";
+import { bf16 } from "../formats/bf16.ts";
 import { i8 } from "../formats/i8.ts";
 import { type Int8Variant, int8Variants, isForInt8, PLAIN_INT8 } from "../kernels/gemm/int8_variants.ts";
 import { isSameForm, type OperandForms } from "../kernels/gemm/operand_form.ts";
@@ -163,7 +163,7 @@ export function recordGemm(
     const input = readableOperand(gpu, x, forms.x), xScale = input.scale ? { x_scale: input.scale } : {};
     for (const { first, w: part } of partsOf(gpu, w, problem)) {
       const n = problem.transposed ? columns : part.shape[0]!;
-      const into = y instanceof PackedOperand ? y.form.panel : y.matrixFormat === f16 ? "rows" : undefined;
+      const into = y instanceof PackedOperand ? y.form.panel : y.format === bf16 ? "bf16" : undefined;
       const { kernel, workgroups } = gemmLaunch(gpu, { ...problem, n }, variant, into);
       gpu.run(kernel, {
         buffers: {

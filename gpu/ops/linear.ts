@@ -1,6 +1,7 @@
 import type { Gpu } from "../gpu.ts";
 import { Tensor } from "../tensor.ts";
 import { activation as activate } from "./activation.ts";
+import { writesHalves } from "../kernels/gemm/variants.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
 import { type GemmOptions, planGemm, recordGemm, sharedForms } from "./gemm.ts";
@@ -46,15 +47,15 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
  */
 export function linearInto(gpu: Gpu, x: Operand, w: Operand, next: Operand, options: LinearOptions = {}): Operand {
   const plan = planGemm(gpu, x, w, options), { m, n } = plan.problem, form = sharedForms(gpu, m, next).x;
-  const shape = [...x.shape.slice(0, -1), n], panels = plan.variant?.by === "panels";
-  if (form?.numbers === "f16" && panels) {
+  const shape = [...x.shape.slice(0, -1), n];
+  if (form?.numbers === "f16" && plan.variant?.by === "panels") {
     const y = PackedOperand.empty(gpu, shape, form);
     recordGemm(gpu, plan, x, w, options, y);
     return y;
   }
   if (form?.numbers !== "i8") return linear(gpu, x, w, options);
-  // A row is quantised when all of it is there.
-  const y = gpu.tensor(shape, panels ? "f16" : "f32");
+  // A row must be known before it can be quantised. Until then, it takes half the memory.
+  const y = gpu.tensor(shape, writesHalves(plan.variant) ? "bf16" : "f32");
   recordGemm(gpu, plan, x, w, options, y);
   return packedAway(gpu, y, form);
 }

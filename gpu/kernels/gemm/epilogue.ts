@@ -10,8 +10,9 @@
  * @module
  */
 import { read, u32s, write } from "../../kernel.ts";
+import { clampedBuffer } from "../../clamps.ts";
 import { countedHalves } from "../../formats/halves.ts";
-import { indexInPanels, type PanelShape } from "./pack.ts";
+import { indexInPanels, panelName, type PanelShape } from "./pack.ts";
 
 /**
  * The activations that a linear layer can end with. The numbers are the values of the kernel's `activation` parameter.
@@ -97,7 +98,7 @@ ${finished}
  * a multiple of 8; where w is bound in parts, each part starts with a panel. Rows past the last are not written: they
  * affect no row that counts.
  */
-export function panelEpilogue(panel: PanelShape): string {
+function panelEpilogue(panel: PanelShape): string {
   const { finished } = finishing("vec4f"), wide = 8 * panel.depth;
   return `${ACTIVATE}${countedHalves("inputs of matrix products")}
 fn store(m: u32, column: u32, sum: vec4f) {
@@ -112,15 +113,35 @@ ${finished}
 }`;
 }
 
-/** As "vec4f" of {@link epilogue}, but the outputs are written in f16. */
-export function halvesEpilogue(): string {
+/**
+ * As "vec4f" of {@link epilogue}, but the outputs are written as rows of bf16, which are quantised next: it has the range
+ * of f32, so that nothing is clamped and NaN stays, and errs less than 8 bits do.
+ */
+function bf16Epilogue(): string {
   const { columns, finished } = finishing("vec4f");
-  return `${ACTIVATE}${countedHalves("inputs of matrix products")}
+  return `${ACTIVATE}
+fn four_bf16(v: vec4f) -> vec2u {
+  let bits = bitcast<vec4u>(v);
+  let infinite = vec4u(0x7f800000u);
+  let nearest = select(bits + vec4u(0x8000u), bits, (bits & infinite) == infinite);
+  return (nearest.xz >> vec2u(16u)) | (nearest.yw & vec2u(0xffff0000u));
+}
 fn store(m: u32, column: u32, sum: vec4f) {
   if (m >= p.m || column >= p.n) { return; }
 ${finished}
-  y[m * ${columns} + n] = four_halves(v);
+  y[m * ${columns} + n] = four_bf16(v);
 }`;
+}
+
+/** How an output is written that only another product reads: in panels of f16, or as rows of bf16. */
+export type HalfOutput = PanelShape | "bf16";
+
+/** What a kernel needs to write its output in f32, or in `into`. */
+export function outputOf(into: HalfOutput | undefined) {
+  if (!into) return { y: "vec4f", epilogue: epilogue("vec4f"), name: "", buffers: {} } as const;
+  return into === "bf16"
+    ? { y: "vec2u", epilogue: bf16Epilogue(), name: "_into_bf16", buffers: {} } as const
+    : { y: "vec2u", epilogue: panelEpilogue(into), name: `_into_${panelName(into)}`, buffers: clampedBuffer } as const;
 }
 
 /**

@@ -10,7 +10,7 @@
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { TILE_ORDER } from "../product/product.ts";
-import { epilogue, GEMM_PARAMS, gemmBuffers, scaledRows } from "./epilogue.ts";
+import { GEMM_PARAMS, gemmBuffers, type HalfOutput, outputOf, scaledRows } from "./epilogue.ts";
 import { gemmLoader } from "./loader.ts";
 
 /** How a workgroup shares a tile of outputs. */
@@ -48,8 +48,15 @@ export function int8TileName(tile: Int8Tile): string {
   return `int8_${int8TileSize(tile).join("x")}_${tile.outputs.join("x")}_${tile.depth}${tile.ahead ? "_ahead" : ""}`;
 }
 
+/** A variant of {@link int8Tiled}. */
+export interface Int8Gemm {
+  readonly tile: Int8Tile;
+  /** The form of the output. Default: f32 */
+  readonly into?: HalfOutput | undefined;
+}
+
 /** Makes the kernel. k is a multiple of 16, n of 4. */
-export const int8Tiled = memo((tile: Int8Tile): KernelSource => {
+export const int8Tiled = memo(({ tile, into }: Int8Gemm): KernelSource => {
   const { threads, outputs, depth, ahead } = tile, [tileM, tileN] = int8TileSize(tile), count = int8TileThreads(tile);
   const loader = gemmLoader({
     depth: depth / 16,
@@ -58,15 +65,15 @@ export const int8Tiled = memo((tile: Int8Tile): KernelSource => {
     w: (at) => `w[${at}]`,
     transposed: false,
   });
-  const { x, w, read, stage } = staging(tile, loader);
+  const { x, w, read, stage } = staging(tile, loader), output = outputOf(into);
   return {
-    name: `gemm_${int8TileName(tile)}`,
-    buffers: { ...gemmBuffers("vec4u", "vec4u", "vec4f"), ...scaledRows.buffers },
+    name: `gemm_${int8TileName(tile)}${output.name}`,
+    buffers: { ...gemmBuffers("vec4u", "vec4u", "vec4f", output.y), ...scaledRows.buffers, ...output.buffers },
     params: GEMM_PARAMS,
     workgroupSize: [count, 1, 1],
     // Each thread's operands lie together, so that it reads them at constant offsets from one place: naga clamps every
     // index that is not constant.
-    declarations: `${epilogue("vec4f")}${scaledRows.store("vec4f")}
+    declarations: `${output.epilogue}${scaledRows.store("vec4f")}
 var<workgroup> xs: array<array<vec4u, ${strideOf(outputs[0], depth)}>, ${threads[0]}>;
 var<workgroup> ws: array<array<vec4u, ${strideOf(outputs[1], depth)}>, ${threads[1]}>;`,
     // 32 neighbouring threads hold 4×8 squares of outputs: that arrangement reads the fewest numbers.

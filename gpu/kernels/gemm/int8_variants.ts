@@ -7,6 +7,7 @@ import type { Gpu } from "../../gpu.ts";
 import type { Launch } from "../product/variants.ts";
 import { INT8_PLAIN, int8Plain } from "./int8_plain.ts";
 import { type Int8Tile, int8TileBytes, int8Tiled, int8TileName, int8TileSize, int8TileThreads } from "./int8_tiled.ts";
+import type { HalfOutput } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
 import { panelForms, panelGroups, type PanelVariant, panelVariants, smallPanels } from "./panel_variants.ts";
 
@@ -80,8 +81,9 @@ export function int8Forms(gpu: Gpu, variant: Int8Variant): OperandForms {
 }
 
 /** The kernel for a product by `variant`. */
-export function int8Launch({ m, n }: Int8Problem, variant: DotVariant): Launch {
-  return { kernel: variant.tile ? int8Tiled(variant.tile) : int8Plain, workgroups: dotGroups(variant, m, n) };
+export function int8Launch({ m, n }: Int8Problem, variant: DotVariant, into?: HalfOutput): Launch {
+  const { tile } = variant, kernel = tile ? int8Tiled({ tile, into }) : int8Plain;
+  return { kernel, workgroups: dotGroups(variant, m, n) };
 }
 
 const groupsOf = (gpu: Gpu, variant: Int8Variant, m: number, n: number) =>

@@ -3,20 +3,15 @@
  *
  * @module
  */
-import { clampedBuffer } from "../../clamps.ts";
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { TILE_ORDER } from "../product/product.ts";
-import { epilogue, GEMM_PARAMS, gemmBuffers, halvesEpilogue, panelEpilogue, scaledRows } from "./epilogue.ts";
-import { panelName, type PanelShape } from "./pack.ts";
+import { GEMM_PARAMS, gemmBuffers, type HalfOutput, outputOf, scaledRows } from "./epilogue.ts";
 import { type PanelBy, type PanelLayout, panelLayout, type PanelTile, panelTileName } from "./panel_tile.ts";
-
-/** How an output in f16 is arranged. */
-export type HalfOutput = PanelShape | "rows";
 
 /** A variant of {@link gemmPanels}. */
 export interface PanelGemm extends PanelBy {
-  /** The output is in f16: in panels, or row by row. Default: it is in f32 */
+  /** The form of the output. Default: f32 */
   readonly into?: HalfOutput | undefined;
 }
 
@@ -31,20 +26,19 @@ export const gemmPanels = memo((by: PanelGemm): KernelSource => {
   const { tile, units, numbers, into } = by, layout = panelLayout(by)!, { unit, threads, element } = layout;
   const { sums } = TYPES[numbers], [tileM, tileN] = layout.tile, { subgroups } = tile;
   const { read, stage, declare } = staging(layout), multiplied = multiply(by, layout);
+  const output = outputOf(into);
   const other = tile.buffers === 2 ? `(${layout.staged}u - now)` : "now";
   return {
-    name: `gemm_${panelTileName(tile, numbers)}${into ? `_into_${into === "rows" ? into : panelName(into)}` : ""}`,
+    name: `gemm_${panelTileName(tile, numbers)}${output.name}`,
     buffers: {
-      ...gemmBuffers(`${element}`, `${element}`, "vec4f", into && "vec2u"),
+      ...gemmBuffers(`${element}`, `${element}`, "vec4f", output.y),
       ...numbers === "i8" && scaledRows.buffers,
-      ...into && clampedBuffer,
+      ...output.buffers,
     },
     params: GEMM_PARAMS,
     matrix: true,
     workgroupSize: [threads, 1, 1],
-    declarations: `${into === "rows" ? halvesEpilogue() : into ? panelEpilogue(into) : epilogue("vec4f")}${
-      numbers === "i8" ? scaledRows.store("vec4f") : ""
-    }
+    declarations: `${output.epilogue}${numbers === "i8" ? scaledRows.store("vec4f") : ""}
 var<workgroup> staged: array<${element}, ${layout.elements}>;`,
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;

@@ -5,9 +5,10 @@
  */
 import type { Gpu } from "../../gpu.ts";
 import type { Launch } from "../product/variants.ts";
+import type { HalfOutput } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
 import type { PanelNumbers } from "./pack.ts";
-import { gemmPanels, type HalfOutput } from "./panel_matrix.ts";
+import { gemmPanels } from "./panel_matrix.ts";
 import { type PanelLayout, panelLayout, panelShapes, type PanelTile, panelTileName } from "./panel_tile.ts";
 
 /** A way to compute a product of panels by matrix units. */
@@ -60,7 +61,7 @@ export function panelGroups(gpu: Gpu, variant: PanelVariant, m: number, n: numbe
 /**
  * The kernel for a product of m×n outputs.
  *
- * @param into how the output is arranged in f16; without it, it is in f32
+ * @param into the form that the output is written in. Default: f32
  */
 export function panelLaunch(
   gpu: Gpu,

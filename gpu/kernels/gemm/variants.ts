@@ -18,7 +18,7 @@ import {
 import { gemmMatrix } from "./matrix.ts";
 import { int8Forms, int8Launch, type Int8Variant, int8VariantFor } from "./int8_variants.ts";
 import type { OperandForms } from "./operand_form.ts";
-import type { HalfOutput } from "./panel_matrix.ts";
+import type { HalfOutput } from "./epilogue.ts";
 import { panelForms, panelGroups, panelLaunch, type PanelVariant, panelVariants } from "./panel_variants.ts";
 import { gemmPlain, PLAIN } from "./plain.ts";
 import { gemmTiled } from "./tiled.ts";
@@ -107,10 +107,14 @@ export function formsOf(gpu: Gpu, variant: GemmVariant | undefined): OperandForm
   return variant?.by === "dot products" ? int8Forms(gpu, variant) : {};
 }
 
+/** Whether a variant can write its output in 16 bits. Panels of f16 are written by matrix units alone. */
+export const writesHalves = (variant: GemmVariant | undefined) =>
+  variant?.by === "panels" || variant?.by === "dot products" && variant.tile !== undefined;
+
 /**
  * The kernel for a product by `variant`. For matrix units, k must be a multiple of 8, and w must not be transposed.
  *
- * @param into how the output is arranged in f16; from panels only
+ * @param into the form that the output is written in, for variants of which {@link writesHalves} is true. Default: f32
  */
 export function gemmLaunch(
   gpu: Gpu,
@@ -120,7 +124,7 @@ export function gemmLaunch(
 ): Launch {
   const { m, n, k, weights, transposed, scaled } = problem;
   if (variant?.by === "panels") return panelLaunch(gpu, problem, variant, into);
-  if (variant?.by === "dot products") return int8Launch(problem, variant);
+  if (variant?.by === "dot products") return int8Launch(problem, variant, into);
   if (!variant) {
     const { rows, cols, threads } = PLAIN;
     return {
