@@ -70,8 +70,11 @@ export function kernelWgsl(kernel: KernelSource, dialect: WgslDialect): string {
     ...(subgroups || matrix) && dialect === "standard" ? ["subgroups"] : [],
     ...matrix ? ["chromium_experimental_subgroup_matrix"] : [],
   ];
-  // The address of a subgroup's matrix depends on the subgroup's index, which Tint cannot prove to be uniform.
-  const diagnostics = matrix ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\n" : "";
+  // The address of a subgroup's matrix depends on the subgroup's index, which Tint cannot prove to be uniform. Nor does
+  // it know that a vote has the same result in the whole subgroup.
+  const diagnostics = matrix
+    ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\ndiagnostic(off, subgroup_uniformity);\n"
+    : "";
   const fields = Object.entries(kernel.params).map(([name, type]) => `  ${name}: ${type},`).join("\n");
   const buffers = Object.entries(kernel.buffers).map(([name, { access, element }], i) =>
     `@group(0) @binding(${i + 1}) var<storage, ${access}> ${name}: array<${element}>;`

@@ -8,6 +8,9 @@ import { type AttentionPattern, headDimOf, launchAttention } from "./attention_l
 import { zeros } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
+/** With fewer keys, such as those of a text, attention is not computed in int8: it takes little time. */
+const INT8_KEYS = 1024;
+
 export interface AttentionOptions extends AttentionPattern {
   /** [heads, queries, keys], f32: added to the scaled scores, the same for every batch item. Not with a plan. */
   readonly bias?: Tensor;
@@ -25,7 +28,8 @@ export interface AttentionOptions extends AttentionPattern {
 }
 
 /**
- * softmax(scale · q·kᵀ + bias)·v for each head.
+ * softmax(scale · q·kᵀ + bias)·v for each head. On a device of precision int8, queries and keys of long sequences and of
+ * plans are rounded to int8, and without matrix units, values and weights, too.
  *
  * @param q [batch, queries, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k [batch, keys, heads · head dim], f32
@@ -39,7 +43,9 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   const y = options.into ?? gpu.tensor(q.shape);
   const lse = options.lse ?? (gpu.tape ? gpu.tensor([q.dim(0), q.dim(1), heads]) : undefined);
   const tensors = { q, k, v, bias, keyLengths, y, lse };
-  runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined }), options, tensors);
+  // With a bias, sequences are texts.
+  const int8 = gpu.int8 && !bias && (plan !== undefined || k.dim(1) >= INT8_KEYS);
+  runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined, int8 }), options, tensors);
   if (gpu.tape && !options.into) {
     if (bias || keyLengths) throw new Error("attention has no gradient where there is a bias or key lengths");
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {

@@ -1,6 +1,6 @@
 import { cutBlocks, type Run, uploadBlockList } from "../attention_plan.ts";
 import type { Gpu } from "../gpu.ts";
-import { forwardRows, type ForwardVariant, forwardVariants } from "../kernels/attention/variants.ts";
+import { forwardRows, type ForwardVariant, forwardVariants, int8Variants } from "../kernels/attention/variants.ts";
 import { memo } from "../kernels/memo.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
@@ -20,12 +20,14 @@ export interface ForwardUse {
   readonly headDim: number;
   /** With a plan, the positions of the next keys must be looked up. Some kernels hide that better than others. */
   readonly plan: boolean;
+  /** Queries and keys are in int8. */
+  readonly int8?: boolean;
 }
 
 /** The kernels of attention's forward pass for one use, from which a trial chooses the fastest for an adapter. */
-export const forwardFamily = memo(({ headDim, plan }: ForwardUse): KernelFamily<ForwardVariant> => ({
-  name: `attention ${headDim}${plan ? " by a plan" : ""}`,
-  variants: (gpu) => forwardVariants(gpu, headDim),
+export const forwardFamily = memo(({ headDim, plan, int8 = false }: ForwardUse): KernelFamily<ForwardVariant> => ({
+  name: `attention ${headDim}${plan ? " by a plan" : ""}${int8 ? " in int8" : ""}`,
+  variants: (gpu) => int8 ? int8Variants(gpu, headDim) : forwardVariants(gpu, headDim),
   trial(gpu) {
     const { heads } = TRIAL, tokens = plan ? TRIAL.tokensByPlan : TRIAL.tokens;
     const shape = [1, tokens, heads * headDim];
@@ -87,9 +89,10 @@ function patternFor(gpu: Gpu, plan: boolean, heads: number, tokens: number): (ro
   });
 }
 
-/** The variant that a device uses; undefined is the plain kernel. */
-export function forwardVariant(gpu: Gpu, use: ForwardUse): ForwardVariant | undefined {
-  return gpu.kernels.plain ? undefined : gpu.kernels.pick(forwardFamily(use));
+/** The variant that a device uses; undefined is the plain kernel. Int8 is used where the device has kernels for it. */
+export function forwardVariant(gpu: Gpu, { int8 = false, ...use }: ForwardUse): ForwardVariant | undefined {
+  if (gpu.kernels.plain) return undefined;
+  return gpu.kernels.pick(forwardFamily(int8 && int8Variants(gpu, use.headDim).size > 0 ? { ...use, int8 } : use));
 }
 
 /**
@@ -97,5 +100,5 @@ export function forwardVariant(gpu: Gpu, use: ForwardUse): ForwardVariant | unde
  * kernels must be chosen (`KernelPicker.choose`) before plans are made.
  */
 export function blockRows(gpu: Gpu, headDim: number): number {
-  return forwardRows(forwardVariant(gpu, { headDim, plan: true }), headDim);
+  return forwardRows(forwardVariant(gpu, { headDim, plan: true, int8: gpu.int8 }), headDim);
 }

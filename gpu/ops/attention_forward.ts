@@ -1,14 +1,15 @@
 import type { Gpu } from "../gpu.ts";
 import type { KernelSource } from "../kernel.ts";
 import type { ForwardCall } from "../kernels/attention/forward.ts";
+import { attentionDot } from "../kernels/attention/dot.ts";
 import { attentionMatrix } from "../kernels/attention/matrix.ts";
-import { PACK_THREADS, packKeys } from "../kernels/attention/pack.ts";
 import { attentionPlain } from "../kernels/attention/plain.ts";
 import { attentionTiled } from "../kernels/attention/tiled.ts";
 import { forwardRows, type ForwardVariant } from "../kernels/attention/variants.ts";
 import type { Tensor } from "../tensor.ts";
-import { type AttentionPattern, launchAttention, orderStride } from "./attention_launch.ts";
-import { chosenHeads } from "../kernels/chosen_heads.ts";
+import { type AttentionPattern, launchAttention } from "./attention_launch.ts";
+import { packedHalves, packedInt8, packedValues } from "./attention_pack.ts";
+import { sumRows } from "./sum_rows.ts";
 
 /** The operands; for their shapes see `attention`. */
 export interface ForwardTensors {
@@ -36,37 +37,42 @@ export function runForward(
   const { plan, heads } = pattern;
   const headDim = q.dim(-1) / heads, rows = forwardRows(variant, headDim);
   const call = { headDim, bias: bias !== undefined, plan: plan !== undefined, lse: lse !== undefined };
-  const launch = (k: Tensor, v: Tensor) =>
+  const launch = (operands: Readonly<Record<string, Tensor>>, params: Readonly<Record<string, number>> = {}) =>
     launchAttention(gpu, {
       kernel: kernelOf(variant, call),
-      ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: k.dim(1) },
-      buffers: { q, k, v, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
-      params: { has_lengths: keyLengths ? 1 : 0 },
+      ...{ pattern, list: plan?.queries, rows, blockRows: rows, outer: q, inner: operands["k"]!.dim(-2) },
+      buffers: { ...operands, ...bias && { bias }, key_lengths: keyLengths ?? gpu.placeholder, y, ...lse && { lse } },
+      params: { ...params, has_lengths: keyLengths ? 1 : 0 },
     });
-  if (!variant || variant.kernel === "tiled" && !variant.tile.f16) return launch(tensors.k, tensors.v);
+  if (!variant || variant.kernel === "tiled" && !variant.tile.f16) return launch({ q, k: tensors.k, v: tensors.v });
   // Packed operands are freed after recording, even while a tape is open.
   gpu.untaped(() =>
     gpu.scope(() => {
-      const [batch, tokens] = tensors.k.shape as [number, number, number];
-      const { chosen, head_ids, params } = chosenHeads(gpu, pattern);
-      const slots = plan?.keySlots ?? plan?.order.dim(1) ?? tokens;
-      const [k, v] = [0, 1].map(() => gpu.tensor([batch, slots, chosen * headDim], "f16")) as [Tensor, Tensor];
-      gpu.run(packKeys({ headDim, plan: call.plan }), {
-        buffers: {
-          ...{ k: tensors.k, v: tensors.v, packed_k: k, packed_v: v, head_ids },
-          ...plan && { order: plan.order },
+      if (variant.kernel === "tiled" || variant.kernel === "matrix" && variant.tile.operands === "f16") {
+        return launch({ q, k: packedHalves(gpu, pattern, tensors.k), v: packedHalves(gpu, pattern, tensors.v) });
+      }
+      const { scale = 1 / Math.sqrt(headDim) } = pattern;
+      // Shifting all keys by their mean adds the same number to all scores of a query, so their softmax is the same.
+      const shift = lse ? undefined : sumRows(gpu, tensors.k);
+      const values = variant.kernel === "dot"
+        ? packedValues(gpu, pattern, tensors.v)
+        : { y: packedHalves(gpu, pattern, tensors.v), scales: undefined };
+      const queries = packedInt8(gpu, pattern, q, { factor: scale * Math.LOG2E, more: rows });
+      const keys = packedInt8(gpu, pattern, tensors.k, { rows: values.y.dim(2), shift });
+      launch(
+        {
+          ...{ q: queries.y, k: keys.y, v: values.y, q_scales: queries.scales, k_scales: keys.scales },
+          ...values.scales && { v_scales: values.scales },
         },
-        params: { ...params, tokens, rows: slots, order_stride: plan ? orderStride(plan) : 0 },
-        workgroups: [Math.ceil(slots * headDim / 8 / PACK_THREADS), chosen, batch],
-      });
-      launch(k, v);
+        { query_rows: queries.y.dim(2) },
+      );
     })
   );
 }
 
 function kernelOf(variant: ForwardVariant | undefined, call: ForwardCall): KernelSource {
   if (!variant) return attentionPlain(call);
-  return variant.kernel === "matrix"
-    ? attentionMatrix({ ...call, tile: variant.tile })
-    : attentionTiled({ ...call, tile: variant.tile });
+  const { kernel, tile } = variant;
+  if (kernel === "matrix") return attentionMatrix({ ...call, tile });
+  return kernel === "dot" ? attentionDot({ ...call, tile }) : attentionTiled({ ...call, tile });
 }

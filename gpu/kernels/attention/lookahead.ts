@@ -13,7 +13,7 @@ export interface LookaheadOptions extends LoopOptions {
   readonly step: number;
   /** The threads of the workgroup: a multiple of `step`, or a divisor of it. */
   readonly threads: number;
-  /** The inner rows are stored in the order of slots, not of tokens. */
+  /** The inner rows are stored head by head, and with a plan in the order of slots, not of tokens. See `pack.ts`. */
   readonly sorted?: boolean;
 }
 
@@ -46,12 +46,13 @@ const TOGETHER = 32;
 /** Builds the pieces for one kernel. */
 export function lookaheadLoop({ plan, rows, step, threads, sorted = false }: LookaheadOptions): LookaheadLoop {
   const { buffers, params, begin, outer } = attentionLoop({ plan, rows });
+  const before = `${sorted ? "(wid.z * nwg.y + wid.y)" : "wid.z"} * p.inner`;
   if (!plan) {
     return {
       ...{ declarations: "", bytes: 0, buffers, params, begin, outer },
       steps: (pieces) => `  var at = 0u;\n${loop(step, pieces)}`,
-      inner: (row) => `(wid.z * p.inner + min(at + ${row}, end - 1u))`,
-      next: (row) => `(wid.z * p.inner + min(at + ${step}u + ${row}, end - 1u))`,
+      inner: (row) => `(${before} + min(at + ${row}, end - 1u))`,
+      next: (row) => `(${before} + min(at + ${step}u + ${row}, end - 1u))`,
     };
   }
   const slot = "run.x + row - passed";
@@ -69,7 +70,7 @@ export function lookaheadLoop({ plan, rows, step, threads, sorted = false }: Loo
         open = min(open + 1u, own_runs + block.w - 1u);
         coming = runs[open];
       }
-      ahead${i} = wid.z * p.inner + ${sorted ? slot : `order[own_order + ${slot}]`};
+      ahead${i} = ${before} + ${sorted ? slot : `order[own_order + ${slot}]`};
     }`
     );
   // There are two buffers, for two steps: no thread still reads the one that is overwritten.

@@ -1,9 +1,9 @@
 /**
  * The stages of attention by matrix units, in the order in which they run. Each is a function that returns WGSL.
  *
- * Three areas of workgroup memory connect them: `staged` (queries at first, then keys and values in turn), `scores`
- * and `weights`. Their sizes and offsets are counted in units of 16 bytes (eight f16 or four f32), so that matrices are
- * aligned.
+ * Areas of workgroup memory connect them: `staged` (queries at first, then keys; also values, where they have no area
+ * of their own) and `scores`, where scores become weights. WGSL wants barriers also where a subgroup passes numbers to
+ * itself.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { unroll } from "../../kernel.ts";
 import type { ForwardCall } from "./forward.ts";
 import type { LookaheadLoop } from "./lookahead.ts";
 import { MASKED } from "./loop.ts";
-import { LANES, type MatrixLayout, PAD_F16, repeat } from "./matrix_layout.ts";
+import { type MatrixLayout, repeat } from "./matrix_layout.ts";
 import { PACKED } from "./pack.ts";
 
 /**
@@ -20,46 +20,52 @@ import { PACKED } from "./pack.ts";
  */
 const SLACK = 8;
 
-/** Declares the areas, and whether any query's outputs must be rescaled. */
-export function declareAreas({ stagedSize, rows, scoresWide, weightsWide }: MatrixLayout): string {
+/** Declares the areas, a factor for each query, and whether any query's outputs must be rescaled. */
+export function declareAreas(layout: MatrixLayout): string {
+  const { unit, unitType, stagedBytes, valueBytes, apart, subgroups, passed, scoresWide, rows, keys, i8 } = layout;
   return `${PACKED}
-var<workgroup> staged: array<vec4u, ${(stagedSize - PAD_F16) / 8}>;
-var<workgroup> scores: array<vec4f, ${rows * scoresWide}>;
-var<workgroup> weights: array<vec4u, ${rows * weightsWide - PAD_F16 / 8}>;
-var<workgroup> grown: u32;`;
+var<workgroup> staged: array<${unitType}, ${stagedBytes / unit}>;
+${apart ? `var<workgroup> staged_values: array<vec4u, ${valueBytes / 16}>;` : ""}
+var<workgroup> scores: array<vec4u, ${subgroups * passed * scoresWide}>;
+var<workgroup> factors: array<f32, ${rows}>;
+var<workgroup> grown: u32;${
+    i8
+      ? `
+var<workgroup> query_scales: array<f32, ${rows}>;
+var<workgroup> key_scales: array<vec4f, ${keys / 2}>;`
+      : ""
+  }`;
 }
 
-/** Defines a thread's share of the work: the first query that its subgroup owns, and the subgroup's part of these. */
-export function beginThread({ subgroup, sharing, owned }: MatrixLayout): string {
+/** Defines a thread's share of the work: the first query that its subgroup owns, and the first row of its scores. */
+export function beginThread({ subgroup, owned, passed }: MatrixLayout): string {
   return `  let lane = li % ${subgroup}u;
   // Rows that are read at once lie in different banks if half of the threads start with the second half of their
   // eights.
   let turned = lane / 4u % 2u;
-  let own = li / ${sharing * subgroup}u * ${owned}u;
-  let part = ${sharing > 1 ? `li / ${subgroup}u % ${sharing}u` : "0u"};
+  let own = li / ${subgroup}u * ${owned}u;
+  let passing = li / ${subgroup}u * ${passed}u;
   // Subgroups without a query only help to stage operands.
-  let busy = first + own <= last;
-  // Scores are powers of two, because GPUs compute exp2 fast.
-  let scale = p.scale * ${Math.LOG2E};`;
+  let busy = first + own <= last;`;
 }
 
-/** A thread's i-th group of eight numbers among those of several rows. */
+/** A thread's i-th unit among those of several rows. */
 interface Cell {
   readonly row: string;
-  readonly eight: string;
-  /** WGSL that runs only if there is such a group. */
+  readonly part: string;
+  /** WGSL that runs only if there is such a unit. */
   guard(code: string): string;
 }
 
-/** Distributes the groups of eight of some rows over the threads of the workgroup. */
+/** Distributes the units of some rows over the threads of the workgroup. */
 function cells({ threads }: MatrixLayout, rows: number, perRow: number): Cell[] {
   const count = rows * perRow;
   return Array.from({ length: Math.ceil(count / threads) }, (_, i) => {
     const at = `li + ${i * threads}u`;
     const whole = (i + 1) * threads <= count;
     return {
-      row: `(${at}) / ${perRow}u`,
-      eight: `(${at}) % ${perRow}u`,
+      row: `((${at}) / ${perRow}u)`,
+      part: `(${at}) % ${perRow}u`,
       guard: (code) => whole ? `{ ${code} }` : `if (${at} < ${count}u) { ${code} }`,
     };
   });
@@ -67,35 +73,51 @@ function cells({ threads }: MatrixLayout, rows: number, perRow: number): Cell[] 
 
 const each = (of: readonly Cell[], line: (cell: Cell, i: number) => string) => of.map(line).join("\n");
 
+/** Loads the queries into matrices, which stay in registers. */
+export function loadQueries(layout: MatrixLayout, loop: LookaheadLoop): string {
+  const { headDim, m, depth, bands, i8, unit, perKey, query, rows, threads } = layout;
+  if (!i8) return convertQueries(layout, loop);
+  // They lie in the order of tokens or slots. Rows past the last are those of other blocks, or unused.
+  const load = (b: number, d: number) =>
+    `  let q${b}_${d} = subgroupMatrixLoad<${query}, row_major>(&q, (own_queries + own + ${b * m}u) * ${perKey}u + ${
+      d * depth / unit
+    }u, ${perKey}u);`;
+  return `  let own_queries = (wid.z * nwg.y + wid.y) * p.query_rows + first;
+  for (var i = li; i < ${rows}u; i += ${threads}u) { query_scales[i] = q_scales[own_queries + i]; }
+${bands((b) => unroll(headDim / depth, (d) => load(b, d)))}`;
+}
+
 /**
- * Converts the queries to f16 and loads them into matrices, which stay in registers. As many channels are staged at
- * once as fit into the area. All are read before any is staged, so that the kernel waits only once.
+ * Converts the queries to f16 first. As many channels are staged at once as fit into the area. All are read before any
+ * is staged, so that the kernel waits only once.
  */
-export function loadQueries(layout: MatrixLayout, { outer }: LookaheadLoop): string {
-  const { headDim, rows, stagedSize, m, k, left, bands } = layout;
+function convertQueries(layout: MatrixLayout, { outer }: LookaheadLoop): string {
+  const { headDim, rows, stagedBytes, m, k, query, bands } = layout;
   let width = headDim;
-  while (rows * (width + PAD_F16) > stagedSize) width /= 2;
-  const wide = (width + PAD_F16) / 8, own = cells(layout, rows, width / 8), pieces = repeat(headDim / width);
+  while (2 * rows * (width + 8) > stagedBytes) width /= 2;
+  const wide = (width + 8) / 8, own = cells(layout, rows, width / 8), pieces = repeat(headDim / width);
   const read = pieces((piece) =>
-    each(own, ({ row, eight, guard }, i) =>
+    each(own, ({ row, part, guard }, i) =>
       `  var query${piece}_${i}: vec4u;
   ${
         guard(`
-    let source = ${outer(`first + ${row}`)} * p.dim4 + head + ${piece * width / 4}u + 2u * (${eight});
+    let source = ${outer(`first + ${row}`)} * p.dim4 + head + ${piece * width / 4}u + 2u * (${part});
     query${piece}_${i} = packed(q[source] * scale, q[source + 1u] * scale);`)
       }`)
   );
   const load = (b: number, d: number, name: string) =>
-    `  let ${name} = subgroupMatrixLoad<${left}, row_major>(&staged, (own + ${b * m}u) * ${wide}u + ${
+    `  let ${name} = subgroupMatrixLoad<${query}, row_major>(&staged, (own + ${b * m}u) * ${wide}u + ${
       d * k / 8
     }u, ${wide}u);`;
-  return `${read}
+  return `  // Scores are powers of two, because GPUs compute exp2 fast.
+  let scale = p.scale * ${Math.LOG2E};
+${read}
 ${
     pieces((piece) =>
       `${
         each(
           own,
-          ({ row, eight, guard }, i) => `  ${guard(`staged[${row} * ${wide}u + ${eight}] = query${piece}_${i};`)}`,
+          ({ row, part, guard }, i) => `  ${guard(`staged[${row} * ${wide}u + ${part}] = query${piece}_${i};`)}`,
         )
       }
   workgroupBarrier();
@@ -105,13 +127,17 @@ ${bands((b) => unroll(width / k, (d) => load(b, d, `q${b}_${piece * width / k + 
   }`;
 }
 
+const turnsOf = ({ turns }: MatrixLayout) => repeat(turns);
+const roundsOf = ({ rounds }: MatrixLayout) => repeat(rounds);
+
 /** Declares the sums: a subgroup's outputs, and each query's maximum and sum of weights. */
-export function startSums({ bands, across, rounds, result }: MatrixLayout): string {
-  return `${bands((b) => unroll(across, (c) => `  var o${b}_${c} = ${result}();`))}
-${rounds((s) => `  var m${s} = ${MASKED}; var l${s} = 0.0;`)}`;
+export function startSums(layout: MatrixLayout): string {
+  const { bands, headDim, n, result } = layout;
+  return `${bands((b) => unroll(headDim / n, (c) => `  var o${b}_${c} = ${result}();`))}
+${turnsOf(layout)((t) => roundsOf(layout)((s) => `  var m${t}_${s} = ${MASKED}; var l${t}_${s} = 0.0;`))}`;
 }
 
-/** How a step's keys or values get into `staged`. */
+/** How a step's keys or values get into workgroup memory. */
 export interface Staging {
   /** Declares the registers in which they wait. */
   readonly declare: string;
@@ -125,223 +151,295 @@ export interface Staging {
   readonly complete: string;
 }
 
+/** The area of values. */
+const valuesIn = ({ apart }: MatrixLayout) => apart ? "staged_values" : "staged";
+
 /** Reads and stages the packed keys or values of a step. */
 export function staging(layout: MatrixLayout, from: "k" | "v"): Staging {
-  const { keys, headDim, stagedWide } = layout, perRow = headDim / 8, own = cells(layout, keys, perRow);
+  const { keys, unitType, perKey, keyWide, perValue, valueWide } = layout;
+  const [per, wide, type, area] = from === "k"
+    ? [perKey, keyWide, unitType, "staged"]
+    : [perValue, valueWide, "vec4u", valuesIn(layout)];
+  const own = cells(layout, keys, per);
   return {
-    declare: each(own, (_, i) => `    var ${from}${i}: vec4u;`),
+    declare: each(own, (_, i) => `    var ${from}${i}: ${type};`),
     read: (rowOf) =>
       each(
         own,
-        ({ row, eight, guard }, i) =>
-          `    ${guard(`${from}${i} = ${from}[(${rowOf(row)} * nwg.y + wid.y) * ${perRow}u + ${eight}];`)}`,
+        ({ row, part, guard }, i) => `    ${guard(`${from}${i} = ${from}[${rowOf(row)} * ${per}u + ${part}];`)}`,
       ),
     stage: each(
       own,
-      ({ row, eight, guard }, i) => `    ${guard(`staged[${row} * ${stagedWide}u + ${eight}] = ${from}${i};`)}`,
+      ({ row, part, guard }, i) => `    ${guard(`${area}[${row} * ${wide}u + ${part}] = ${from}${i};`)}`,
     ),
     complete: `    if ((${own.map((_, i) => `${from}${i}.x`).join(" ^ ")}) == 0x7ff17ff1u) { grown = 1u; }`,
   };
 }
 
 /**
- * Scores: queries by keys. Up to four products are independent of one another, so that none waits for another's sum.
- *
- * @param before WGSL that runs before the scores are stored
+ * The same for the scales of i8 keys. There are two areas of them, for two steps: no thread still reads the one that is
+ * overwritten.
  */
-export function scores(layout: MatrixLayout, before = ""): string {
-  const { headDim, m, n, k, ownKeys, stagedWide, scoresWide, bands, right, result } = layout;
-  const side = repeat(Math.min(ownKeys / n, 4));
+export function scaleStaging({ i8, keys }: MatrixLayout): Omit<Staging, "complete"> & { readonly stageNext: string } {
+  if (!i8) return { declare: "", read: () => "", stage: "", stageNext: "" };
+  const stage = (at: string) => `    if (li < ${keys / 4}u) { key_scales[${at} / 4u % ${keys / 2}u + li] = scales; }`;
+  const four = (rowOf: (row: string) => string) => [0, 1, 2, 3].map((i) => `k_scales[${rowOf(`(4u * li + ${i}u)`)}]`);
+  return {
+    declare: "    var scales: vec4f;",
+    read: (rowOf) => `    if (li < ${keys / 4}u) { scales = vec4f(${four(rowOf).join(", ")}); }`,
+    stage: stage("at"),
+    stageNext: stage(`(at + ${keys}u)`),
+  };
+}
+
+/** Scores: queries by keys. They are independent of one another, so that none waits for another's sum. */
+export function multiplyKeys(layout: MatrixLayout): string {
+  const { headDim, keys, n, depth, unit, keyWide, bands, key, score } = layout, side = repeat(keys / n);
   const multiply = (d: number, i: number) =>
-    `        {
-          let t = subgroupMatrixLoad<${right}, col_major>(&staged, (j + ${i * n}u) * ${stagedWide}u + ${
-      d * k / 8
-    }u, ${stagedWide}u);
-${bands((b) => `          s${b}_${i} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b}_${i});`)}
-        }`;
-  const store = (b: number, i: number) =>
-    `        subgroupMatrixStore<row_major>(&scores, (own + ${b * m}u) * ${scoresWide}u + (j + ${
-      i * n
-    }u) / 4u, s${b}_${i}, ${scoresWide}u);`;
+    `      {
+        let t = subgroupMatrixLoad<${key}, col_major>(&staged, ${
+      i * n * keyWide + d * depth * keyBytes(layout) / unit
+    }u, ${keyWide}u);
+${bands((b) => `        s${b}_${i} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b}_${i});`)}
+      }`;
   // Sums are initialized with an explicit value: Dawn clears a variable without one only in the first pass of a loop.
-  return `    if (busy) {
-      for (var j = part * ${ownKeys}u; j < (part + 1u) * ${ownKeys}u; j += ${Math.min(ownKeys, 4 * n)}u) {
-${bands((b) => side((i) => `        var s${b}_${i} = ${result}();`))}
-${unroll(headDim / k, (d) => side((i) => multiply(d, i)))}
-${before}
-${bands((b) => side((i) => store(b, i)))}
-      }
+  return `${bands((b) => side((i) => `    var s${b}_${i} = ${score}();`))}
+    if (busy) {
+${unroll(headDim / depth, (d) => side((i) => multiply(d, i)))}
     }`;
 }
 
-/** The row of a thread's query in round `s`. Neighbouring threads have neighbouring queries. */
-const queryRow = ({ owned, sharing, atOnce }: MatrixLayout, s: number) =>
-  `(own + part * ${owned / sharing}u + ${s * atOnce}u + lane % ${atOnce}u)`;
+const keyBytes = ({ i8 }: MatrixLayout) => i8 ? 1 : 2;
 
-/** The factor for a query's outputs. It is stored at the end of the query's row of scores. */
-const factor = ({ keys, scoresWide }: MatrixLayout, row: string) => `scores[${row} * ${scoresWide}u + ${keys / 4}u].x`;
+/** Stores the scores of a turn. */
+export function storeScores(layout: MatrixLayout, turn: number): string {
+  const { keys, m, n, bandsOf, scoresWide } = layout;
+  return unroll(
+    bandsOf,
+    (b) =>
+      unroll(
+        keys / n,
+        (i) =>
+          `    subgroupMatrixStore<row_major>(&scores, (passing + ${b * m}u) * ${scoresWide}u + ${i * n / 4}u, s${
+            turn * bandsOf + b
+          }_${i}, ${scoresWide}u);`,
+      ),
+  );
+}
+
+/** The row of a thread's query in a round of a turn, among those of a turn. Neighbouring threads have neighbouring rows. */
+const rowIn = ({ atOnce }: MatrixLayout, s: number) => `${s * atOnce}u + lane % ${atOnce}u`;
+/** The same among the queries of the workgroup. */
+const queryRow = (layout: MatrixLayout, t: number, s: number) => `own + ${t * layout.passed}u + ${rowIn(layout, s)}`;
 
 /** Combines a value over the threads that share a query. */
-const combine = ({ atOnce }: MatrixLayout, name: string, both: (a: string, b: string) => string) =>
-  unroll(Math.log2(LANES), (bit) => `      ${name} = ${both(name, `subgroupShuffleXor(${name}, ${atOnce << bit}u)`)};`);
+const combine = ({ lanes, atOnce }: MatrixLayout, name: string, both: (a: string, b: string) => string) =>
+  unroll(
+    Math.log2(lanes),
+    (bit) => `        ${name} = ${both(name, `subgroupShuffleXor(${name}, ${atOnce << bit}u)`)};`,
+  );
 
-/**
- * The running softmax: turns scores into weights in f16, adds them up, and notes the factor by which a query's earlier
- * outputs must be rescaled.
- */
-export function softmax(layout: MatrixLayout, { bias }: ForwardCall): string {
-  const { keys, rounds, eights, atOnce, scoresWide, weightsWide } = layout;
-  /** The first key of a thread's g-th group of eight, counted in eights. */
-  const eight = (g: number) => `(lane / ${atOnce}u + ${LANES * g}u)`;
-  const biasOf = (row: string, key: string) =>
-    `vec4f(${
-      [0, 1, 2, 3].map((i) =>
-        `bias[(h * p.outer + min(first + ${row}, last)) * p.inner + min(at + ${key} + ${i}u, end - 1u)]`
-      )
-    })`;
-  const load = (row: string, g: number, half: number) => {
-    const key = `8u * ${eight(g)} + 4u * (${half}u ^ turned)`, name = `s${g}_${half}`;
-    const score = `scores[${row} * ${scoresWide}u + 2u * ${eight(g)} + (${half}u ^ turned)]`;
-    return `      var ${name} = ${bias ? `${score} + ${Math.LOG2E} * ${biasOf(row, key)}` : score};
-      if (at + ${keys}u > end) {
-        ${name} = select(vec4f(${MASKED}), ${name}, vec4u(at + ${key}) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
-      }
-      top = max(top, max(max(${name}.x, ${name}.y), max(${name}.z, ${name}.w)));`;
-  };
-  const weigh = (row: string, s: number, g: number) =>
-    `      {
-        let a = exp2(s${g}_0 - m${s});
-        let b = exp2(s${g}_1 - m${s});
-        l${s} += dot(a + b, vec4f(1.0));
-        let c = vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
-        weights[${row} * ${weightsWide}u + ${eight(g)}] = select(c, c.zwxy, turned != 0u);
-      }`;
-  return rounds((s) => {
-    const row = queryRow(layout, s);
-    return `    {
-      var top = ${MASKED};
-${unroll(eights, (g) => unroll(2, (half) => load(row, g, half)))}
-${combine(layout, "top", (a, b) => `max(${a}, ${b})`)}
-      if (top > m${s} + ${SLACK}.0) {
-        let fade = exp2(m${s} - top);
-        m${s} = top;
-        l${s} *= fade;
-        ${factor(layout, row)} = fade;
-        // Before the first step, there is nothing to rescale.
-        if (at > 0u) { grown = 1u; }
-      } else {
-        ${factor(layout, row)} = 1.0;
-      }
-${unroll(eights, (g) => weigh(row, s, g))}
-    }`;
-  });
+/** The first key of a thread's h-th vec4 of scores. Each thread has sixteen keys of a row. */
+const keyOf = ({ atOnce }: MatrixLayout, h: number) => `lane / ${atOnce}u * 16u + 4u * (${h}u ^ turned)`;
+
+/** Reads the scales of the keys whose scores a thread has. */
+export function readScales({ i8, keys, atOnce }: MatrixLayout): string {
+  if (!i8) return "";
+  return unroll(
+    4,
+    (h) => `    let scale${h} = key_scales[at / 4u % ${keys / 2}u + lane / ${atOnce}u * 4u + (${h}u ^ turned)];`,
+  );
 }
 
 /**
- * Passes outputs through the area of the scores, as many channels at a time as fit into a subgroup's share of it.
- *
- * @param use WGSL that does something with them there, given the first channel and how many there are
+ * The running softmax of a turn: turns scores into weights in f16, adds them up, and notes the factor by which a query's
+ * earlier outputs must be rescaled. A thread writes its weights over its own scores.
  */
-function throughScores(layout: MatrixLayout, use: (from: number, together: number) => string): string {
-  const { ownKeys, channels, n, scoresWide, bands } = layout, together = Math.min(ownKeys, channels);
+export function softmax(layout: MatrixLayout, call: ForwardCall, t: number): string {
+  const { keys, scoresWide, i8, atOnce } = layout, rounds = roundsOf(layout), four = repeat(4);
+  const at = (s: number) => `(passing + ${rowIn(layout, s)}) * ${scoresWide}u + lane / ${atOnce}u * 4u`;
+  const biasOf = (s: number, h: number) =>
+    `vec4f(${
+      [0, 1, 2, 3].map((i) =>
+        `bias[(h * p.outer + min(first + ${queryRow(layout, t, s)}, last)) * p.inner + min(at + ${
+          keyOf(layout, h)
+        } + ${i}u, end - 1u)]`
+      )
+    })`;
+  const load = (s: number, h: number) => {
+    const found = `scores[${at(s)} + (${h}u ^ turned)]`;
+    const score = i8 ? `vec4f(bitcast<vec4i>(${found})) * (scale${h} * query_scale${s})` : `bitcast<vec4f>(${found})`;
+    return `      var x${s}_${h} = ${call.bias ? `${score} + ${Math.LOG2E} * ${biasOf(s, h)}` : score};`;
+  };
+  const mask = (s: number, h: number) =>
+    `        x${s}_${h} = select(vec4f(${MASKED}), x${s}_${h}, vec4u(at + ${
+      keyOf(layout, h)
+    }) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));`;
+  const highest = (s: number) =>
+    [0, 1, 2, 3].map((h) => `max(max(x${s}_${h}.x, x${s}_${h}.y), max(x${s}_${h}.z, x${s}_${h}.w))`)
+      .reduce((a, b) => `max(${a}, ${b})`);
+  const grow = (s: number) =>
+    `${combine(layout, `top${s}`, (a, b) => `max(${a}, ${b})`)}
+        if (top${s} > m${t}_${s} + ${SLACK}.0) {
+          let fade = exp2(m${t}_${s} - top${s});
+          m${t}_${s} = top${s};
+          l${t}_${s} *= fade;
+          factors[${queryRow(layout, t, s)}] = fade;
+        } else {
+          factors[${queryRow(layout, t, s)}] = 1.0;
+        }`;
+  const weigh = (s: number, g: number) =>
+    `      {
+        let a = exp2(x${s}_${2 * g} - m${t}_${s});
+        let b = exp2(x${s}_${2 * g + 1} - m${t}_${s});
+        l${t}_${s} += dot(a + b, vec4f(1.0));
+        let c = vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
+        scores[${at(s)} + ${g}u] = select(c, c.zwxy, turned != 0u);
+      }`;
+  return `    {
+${i8 ? rounds((s) => `      let query_scale${s} = query_scales[${queryRow(layout, t, s)}];`) : ""}
+${rounds((s) => four((h) => load(s, h)))}
+      if (at + ${keys}u > end) {
+${rounds((s) => four((h) => mask(s, h)))}
+      }
+${rounds((s) => `      var top${s} = ${highest(s)};`)}
+      // Most steps need no more than a vote.
+      if (subgroupAny(${
+    Array.from({ length: layout.rounds }, (_, s) => `top${s} > m${t}_${s} + ${SLACK}.0`).join(" || ")
+  })) {
+${rounds(grow)}
+        grew${t} = true;
+        // Before the first step, there is nothing to rescale.
+        if (at > 0u) { grown = 1u; }
+      }
+${rounds((s) => unroll(2, (g) => weigh(s, g)))}
+    }`;
+}
+
+/** Declares the weights of a step, and whether any query's outputs must be rescaled. */
+export function declareWeights(layout: MatrixLayout): string {
+  const { bands, keys, k, left } = layout;
+  return `${bands((b) => unroll(keys / k, (j) => `    var e${b}_${j}: ${left};`))}
+${turnsOf(layout)((t) => `    var grew${t} = false;`)}`;
+}
+
+/** Loads the weights of a turn. */
+export function loadWeights(layout: MatrixLayout, turn: number): string {
+  const { bandsOf, keys, k, m, left, scoresWide } = layout;
+  // A thread's sixteen weights begin where its scores began, which took twice the space.
+  const at = (j: number) => Math.floor(j * k / 16) * 4 + j * k % 16 / 8;
   return unroll(
-    channels / together,
+    bandsOf,
+    (b) =>
+      unroll(
+        keys / k,
+        (j) =>
+          `    e${turn * bandsOf + b}_${j} = subgroupMatrixLoad<${left}, row_major>(&scores, (passing + ${
+            b * m
+          }u) * ${scoresWide}u + ${at(j)}u, ${scoresWide}u);`,
+      ),
+  );
+}
+
+/**
+ * Passes the outputs of a turn's queries through the area of the scores, as many channels at a time as fit.
+ *
+ * @param use WGSL that does something with them there, given the first channel
+ */
+function throughScores(layout: MatrixLayout, turn: number, use: (from: number) => string): string {
+  const { headDim, together, m, n, bandsOf, scoresWide } = layout;
+  return unroll(
+    headDim / together,
     (piece) =>
       `${
-        bands((b) =>
+        unroll(bandsOf, (b) =>
           unroll(together / n, (c) =>
-            `      subgroupMatrixStore<row_major>(&scores, ${outputsAt(layout, b, c)}, o${b}_${
-              piece * together / n + c
-            }, ${scoresWide}u);`)
-        )
+            `      subgroupMatrixStore<row_major>(&scores, (passing + ${b * m}u) * ${scoresWide}u + ${c * n / 4}u, o${
+              turn * bandsOf + b
+            }_${piece * together / n + c}, ${scoresWide}u);`))
       }
       workgroupBarrier();
-${use(piece * together, together)}
+${use(piece * together)}
       workgroupBarrier();`,
   );
 }
 
-/** Where {@link throughScores} stores the c-th matrix of a band. */
-function outputsAt({ ownKeys, channels, m, n, scoresWide }: MatrixLayout, b: number, c: number): string {
-  return `(own + ${b * m}u) * ${scoresWide}u + part * ${Math.min(ownKeys, channels) / 4}u + ${c * n / 4}u`;
-}
-
 /** Rescales the outputs where a query's maximum has grown. */
 export function rescale(layout: MatrixLayout): string {
-  const { owned, subgroup, n, scoresWide, bands, result } = layout;
-  return `    if (workgroupUniformLoad(&grown) != 0u) {
-${
-    throughScores(layout, (from, together) =>
-      `      for (var i = lane; i < ${owned * together / 4}u; i += ${subgroup}u) {
-        let row = own + i / ${together / 4}u;
-        scores[row * ${scoresWide}u + part * ${together / 4}u + i % ${together / 4}u] *= ${factor(layout, "row")};
+  const { passed, together, m, n, subgroup, bandsOf, scoresWide, result } = layout;
+  const scaled = (t: number, from: number) =>
+    `      for (var i = lane; i < ${passed * together / 4}u; i += ${subgroup}u) {
+        let row = i / ${together / 4}u;
+        let at_output = (passing + row) * ${scoresWide}u + i % ${together / 4}u;
+        scores[at_output] = bitcast<vec4u>(bitcast<vec4f>(scores[at_output]) * factors[own + ${t * passed}u + row]);
       }
       workgroupBarrier();
 ${
-        bands((b) =>
-          unroll(together / n, (c) =>
-            `      o${b}_${from / n + c} = subgroupMatrixLoad<${result}, row_major>(&scores, ${
-              outputsAt(layout, b, c)
-            }, ${scoresWide}u);`)
-        )
-      }`)
-  }
+      unroll(bandsOf, (b) =>
+        unroll(together / n, (c) =>
+          `      o${t * bandsOf + b}_${from / n + c} = subgroupMatrixLoad<${result}, row_major>(&scores, (passing + ${
+            b * m
+          }u) * ${scoresWide}u + ${c * n / 4}u, ${scoresWide}u);`))
+    }`;
+  return `    if (rescales != 0u) {
       grown = 0u;
+${
+    turnsOf(layout)((t) =>
+      `      if (!grew${t}) {
+${roundsOf(layout)((s) => `        factors[${queryRow(layout, t, s)}] = 1.0;`)}
+      }`
+    )
+  }
+      workgroupBarrier();
+${turnsOf(layout)((t) => throughScores(layout, t, (from) => scaled(t, from)))}
     }`;
 }
 
 /** Adds the values, weighted, to the outputs. */
 export function weightedSum(layout: MatrixLayout): string {
-  const { keys, channels, across, m, n, k, stagedWide, weightsWide, bands, left, right } = layout;
+  const { keys, headDim, n, k, valueWide, bands, right } = layout;
   return `    if (busy) {
-      for (var j = 0u; j < ${keys}u; j += ${k}u) {
 ${
-    bands((b) =>
-      `        let e${b} = subgroupMatrixLoad<${left}, row_major>(&weights, (own + ${
-        b * m
-      }u) * ${weightsWide}u + j / 8u, ${weightsWide}u);`
-    )
+    unroll(keys / k, (j) =>
+      unroll(headDim / n, (c) =>
+        `      {
+        let t = subgroupMatrixLoad<${right}, row_major>(&${valuesIn(layout)}, ${
+          j * k * valueWide + c * n / 8
+        }u, ${valueWide}u);
+${bands((b) => `        o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}_${j}, t, o${b}_${c});`)}
+      }`))
   }
-${
-    unroll(across, (c) =>
-      `        {
-          let t = subgroupMatrixLoad<${right}, row_major>(&staged, j * ${stagedWide}u + ${c * n / 8}u + part * ${
-        channels / 8
-      }u, ${stagedWide}u);
-${bands((b) => `          o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}, t, o${b}_${c});`)}
-        }`)
-  }
-      }
     }`;
 }
 
 /** Divides the outputs by the sums of weights and writes them, and each query's log-sum-exp where it is wanted. */
 export function epilogue(layout: MatrixLayout, { outer }: LookaheadLoop, { lse }: ForwardCall): string {
-  const { rows, threads, sharing, channels, atOnce, scoresWide, rounds } = layout;
-  const normalize = (s: number, row: string) =>
-    `  {
-${combine(layout, `l${s}`, (a, b) => `${a} + ${b}`)}
-    ${factor(layout, row)} = 1.0 / l${s};
+  const { passed, together, subgroup, atOnce } = layout;
+  const normalize = (t: number, s: number) => {
+    const row = queryRow(layout, t, s);
+    return `  {
+${combine(layout, `l${t}_${s}`, (a, b) => `${a} + ${b}`)}
+    factors[${row}] = 1.0 / l${t}_${s};
 ${
       lse
         ? `    if (lane < ${atOnce}u && first + ${row} <= last) {
-      lse[${outer(`first + ${row}`)} * p.heads + h] = m${s} * ${Math.LN2} + log(l${s});
+      lse[${outer(`first + ${row}`)} * p.heads + h] = m${t}_${s} * ${Math.LN2} + log(l${t}_${s});
     }`
         : ""
     }
   }`;
-  return `${rounds((s) => normalize(s, queryRow(layout, s)))}
-${
-    throughScores(layout, (from, together) =>
-      `      for (var i = li; i < ${rows * sharing * together / 4}u; i += ${threads}u) {
-        let row = i / ${sharing * together / 4}u;
-        let c = i % ${sharing * together / 4}u;
-        if (first + row <= last) {
-          let channel = c / ${together / 4}u * ${channels / 4}u + ${from / 4}u + c % ${together / 4}u;
-          y[${outer("first + row")} * p.dim4 + head + channel] = scores[row * ${scoresWide}u + c] * ${
-        factor(layout, "row")
-      };
+  };
+  const write = (t: number, from: number) =>
+    `      for (var i = lane; i < ${passed * together / 4}u; i += ${subgroup}u) {
+        let row = i / ${together / 4}u;
+        let c = i % ${together / 4}u;
+        let query = own + ${t * passed}u + row;
+        if (first + query <= last) {
+          y[${outer("first + query")} * p.dim4 + head + ${
+      from / 4
+    }u + c] = bitcast<vec4f>(scores[(passing + row) * ${layout.scoresWide}u + c]) * factors[query];
         }
-      }`)
-  }`;
+      }`;
+  return `${turnsOf(layout)((t) => roundsOf(layout)((s) => normalize(t, s)))}
+${turnsOf(layout)((t) => throughScores(layout, t, (from) => write(t, from)))}`;
 }

@@ -122,7 +122,7 @@ const staged = ({ depth, threads }: Layout, rows: number, line: (n: number, row:
 
 /** The index of the first vec4 of a row of keys or values. */
 const innerRow = ({ f16, d4 }: Layout, { inner }: LookaheadLoop, row: string) =>
-  f16 ? `(${inner(row)} * nwg.y + wid.y) * ${d4}u` : `${inner(row)} * p.dim4 + head`;
+  f16 ? `${inner(row)} * ${d4}u` : `${inner(row)} * p.dim4 + head`;
 
 /** Converts a staged operand to the type in which it is multiplied. */
 const widened = ({ f16, stretch }: Layout, value: string) => f16 && !stretch ? `vec4f(${value})` : value;

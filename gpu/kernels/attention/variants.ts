@@ -1,10 +1,12 @@
 import type { Gpu } from "../../gpu.ts";
-import { matrixLayout, matrixName, matrixRows, type MatrixTile } from "./matrix_layout.ts";
+import { matrixFits, matrixLayout, matrixName, matrixRows, type MatrixTile } from "./matrix_layout.ts";
+import { dotBytes, dotFits, type DotTile } from "./dot.ts";
 import { PLAIN_ROWS } from "./plain.ts";
 import { type Tile, tileBytes } from "./tiled.ts";
 
 export type ForwardVariant =
   | { readonly kernel: "tiled"; readonly tile: Tile }
+  | { readonly kernel: "dot"; readonly tile: DotTile }
   | { readonly kernel: "matrix"; readonly tile: MatrixTile };
 
 /** The number of queries that a workgroup holds at once; without a variant, that a thread of the plain kernel holds. */
@@ -40,23 +42,46 @@ const WITH_F16: readonly Format[] = [
 
 /** Again, the best guess comes first, and the last one needs the least memory. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
-  { subgroups: [4, 1], rows: 16, keys: 32, ahead: true },
-  { subgroups: [8, 1], rows: 16, keys: 32, ahead: true },
-  { subgroups: [2, 2], rows: 32, keys: 32, ahead: true },
-  { subgroups: [4, 2], rows: 16, keys: 32 },
-  { subgroups: [4, 1], rows: 16, keys: 32 },
+  { subgroups: 4, rows: 16, keys: 32, operands: "f16", turns: 1, apart: false },
+  { subgroups: 4, rows: 32, keys: 32, operands: "f16", turns: 2, apart: false },
+  { subgroups: 4, rows: 16, keys: 32, operands: "i8", turns: 1, apart: true },
 ];
 
-/** Matrix units come before ordinary arithmetic, where operands are held in f16. Then the order is by likely speed. */
-export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
+/** Tiles for operands in int8, without matrix units. The last ones are for small head dimensions and small subgroups. */
+const DOT_TILES: readonly DotTile[] = [
+  { rows: 64, keys: 64, threads: 128, across: 16, depth: 4 },
+  { rows: 64, keys: 32, threads: 128, across: 8, depth: 4 },
+  { rows: 32, keys: 32, threads: 64, across: 4, depth: 4 },
+];
+
+/**
+ * The variants for queries and keys in int8; without matrix units, values are in int8, too. There are none where the
+ * device lacks what they need.
+ */
+export function int8Variants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
+  const found = matrixVariants(gpu, headDim, "i8"), room = gpu.device.limits.maxComputeWorkgroupStorageSize;
+  for (const tile of found.size > 0 ? [] : DOT_TILES) {
+    if (!dotFits(tile, headDim) || dotBytes(tile, headDim) > room || !haveSubgroups(gpu, 2 * tile.across)) continue;
+    found.set(`int8 ${tile.rows}x${tile.keys} by ${tile.threads}`, { kernel: "dot", tile });
+  }
+  return found;
+}
+
+function matrixVariants(gpu: Gpu, headDim: number, operands: MatrixTile["operands"]): Map<string, ForwardVariant> {
   const { matrixUnits: units, device: { limits: { maxComputeWorkgroupStorageSize: room } } } = gpu;
   const found = new Map<string, ForwardVariant>();
   for (const shape of units ? MATRIX_TILES : []) {
     const tile = { ...shape, units: units! };
-    const [own, sharing] = shape.subgroups, threads = own * sharing * units!.subgroup;
-    if (!matrixFits(tile, headDim) || matrixLayout(tile, headDim).bytes > room || threads > gpu.maxThreads) continue;
+    if (shape.operands !== operands || shape.subgroups * units!.subgroup > gpu.maxThreads) continue;
+    if (!matrixFits(tile, headDim) || matrixLayout(tile, headDim).bytes > room) continue;
     found.set(`matrix ${matrixName(shape)}`, { kernel: "matrix", tile });
   }
+  return found;
+}
+
+/** Matrix units come before ordinary arithmetic, where operands are held in f16. Then the order is by likely speed. */
+export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
+  const room = gpu.device.limits.maxComputeWorkgroupStorageSize, found = matrixVariants(gpu, headDim, "f16");
   // Beside matrix units, one tile is enough, for devices whose matrix units are slow.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
   for (const { format, f16, stretch, most } of gpu.f16 ? WITH_F16 : [F32]) {
@@ -69,16 +94,6 @@ export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardV
     }
   }
   return found;
-}
-
-/** Whether the shape of the units divides a tile, and a thread's scores of one step fit into its registers. */
-function matrixFits({ units: { m, n, k, subgroup }, subgroups, rows, keys }: MatrixTile, headDim: number): boolean {
-  const [, sharing] = subgroups;
-  const sides = [
-    ...[[rows, m], [keys / sharing, n], [keys, k], [headDim / sharing, n], [headDim, k]] as const,
-    [4 * rows, subgroup * sharing] as const,
-  ];
-  return sides.every(([length, side]) => length % side === 0) && rows * keys / subgroup / sharing <= 64;
 }
 
 /** Whether subgroups have at least this many threads. */

@@ -2,8 +2,9 @@
  * Every forward kernel that the adapter can run, also those that no trial has picked: over a plan with all that plans
  * may have, for some of the heads.
  */
+import type { Gpu } from "../../../gpu/gpu.ts";
 import { cutBlocks, type Run, uploadBlockList } from "../../../gpu/attention_plan.ts";
-import { forwardRows } from "../../../gpu/kernels/attention/variants.ts";
+import { forwardRows, type ForwardVariant } from "../../../gpu/kernels/attention/variants.ts";
 import { forwardFamily } from "../../../gpu/ops/attention_family.ts";
 import { runForward } from "../../../gpu/ops/attention_forward.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -26,6 +27,9 @@ function run(first: number, count: number): Run {
   return { first, count };
 }
 
+/** For normally distributed queries, keys and values. Measured: 0.9e-2 */
+const INT8_BOUND = 2e-2;
+
 /** Kernels that were tested: what one device runs in f32 another need not run again. */
 const tested = new Set<string>();
 
@@ -37,58 +41,69 @@ function orders(): Uint32Array {
   });
 }
 
+/** Checks all variants, for some heads: the outputs and the log-sums. */
+async function follows(gpu: Gpu, names: ReadonlyMap<string, ForwardVariant>, spread: number, bound: number) {
+  const dim = HEADS * HEAD_DIM, order = orders();
+  // f16 holds queries and keys as they are, so that scores may be large, and rise far above those of the first steps.
+  const eighths = (x: Float32Array) => x.map((value) => Math.round(8 * value) / 8);
+  const q = eighths(randn(BATCH * TOKENS * dim, 1, spread)), k = eighths(randn(BATCH * TOKENS * dim, 2));
+  const v = randn(BATCH * TOKENS * dim, 3);
+  const slots = Array.from({ length: BATCH * HEADS }, (_, list) => {
+    const slot = new Uint32Array(TOKENS);
+    order.subarray(list * TOKENS, (list + 1) * TOKENS).forEach((token, at) => slot[token] = at);
+    return slot;
+  });
+  const inside = ({ first, count }: Run, slot: number) => slot >= first && slot < first + count;
+  const r: Reference = {
+    ...{ batch: BATCH, queries: TOKENS, keys: TOKENS, heads: HEADS, headDim: HEAD_DIM },
+    sees: (b, h, i, j) => {
+      const slot = slots[b * HEADS + h]!;
+      return SEEN.some(([queries, keys]) => inside(queries, slot[i]!) && keys.some((run) => inside(run, slot[j]!)));
+    },
+  };
+  const y = attend(q, k, v, r), lse = logSums(q, k, r);
+  const chosen = (at: number, each: number) => ONLY.includes(Math.floor(at / each) % HEADS);
+  const tensors = [q, k, v].map((x) => gpu.upload(x, [BATCH, TOKENS, dim]));
+  const only = gpu.upload(Uint32Array.from(ONLY), [ONLY.length], "u32");
+  for (const [name, forward] of names) {
+    if (tested.has(name)) continue;
+    tested.add(name);
+    const runs = SEEN.flatMap(([, runs]) => runs);
+    let firstRun = 0;
+    const blocks = SEEN.flatMap(([queries, { length }]) => {
+      firstRun += length;
+      return cutBlocks(queries, forwardRows(forward, HEAD_DIM), firstRun - length, length);
+    });
+    const plan = {
+      order: gpu.upload(order, [BATCH * HEADS, TOKENS], "u32"),
+      queries: uploadBlockList(gpu, blocks, runs),
+    };
+    const out = { y: gpu.tensor([BATCH, TOKENS, dim]), lse: gpu.tensor([BATCH, TOKENS, HEADS]) };
+    const [tq, tk, tv] = tensors;
+    runForward(gpu, forward, { heads: HEADS, plan, only }, { q: tq!, k: tk!, v: tv!, ...out });
+    for (const [found, expected, each] of [[out.y, y, HEAD_DIM], [out.lse, lse, 1]] as const) {
+      const numbers = await gpu.read(found);
+      assert(numbers.every((x, at) => chosen(at, each) || Number.isNaN(x)), `${name} writes other heads`);
+      const computed = (_: number, at: number) => chosen(at, each);
+      assertClose(numbers.filter(computed), expected.filter(computed), bound, name);
+    }
+  }
+}
+
 testVariants(
   "every forward variant of attention follows a plan, for some heads, with their log-sums",
-  async (variant) => {
-    const { gpu, bound } = variant;
-    const dim = HEADS * HEAD_DIM, order = orders();
-    // f16 holds queries and keys as they are, so that scores may be large, and rise far above those of the first steps.
-    const eighths = (x: Float32Array) => x.map((value) => Math.round(8 * value) / 8);
-    const q = eighths(randn(BATCH * TOKENS * dim, 1, 8)), k = eighths(randn(BATCH * TOKENS * dim, 2));
-    const v = randn(BATCH * TOKENS * dim, 3);
-    const slots = Array.from({ length: BATCH * HEADS }, (_, list) => {
-      const slot = new Uint32Array(TOKENS);
-      order.subarray(list * TOKENS, (list + 1) * TOKENS).forEach((token, at) => slot[token] = at);
-      return slot;
-    });
-    const inside = ({ first, count }: Run, slot: number) => slot >= first && slot < first + count;
-    const r: Reference = {
-      ...{ batch: BATCH, queries: TOKENS, keys: TOKENS, heads: HEADS, headDim: HEAD_DIM },
-      sees: (b, h, i, j) => {
-        const slot = slots[b * HEADS + h]!;
-        return SEEN.some(([queries, keys]) => inside(queries, slot[i]!) && keys.some((run) => inside(run, slot[j]!)));
-      },
-    };
-    const y = attend(q, k, v, r), lse = logSums(q, k, r);
-    const chosen = (at: number, each: number) => ONLY.includes(Math.floor(at / each) % HEADS);
-    const family = forwardFamily({ headDim: HEAD_DIM, plan: true }),
-      tensors = [q, k, v].map((x) => gpu.upload(x, [BATCH, TOKENS, dim]));
-    const only = gpu.upload(Uint32Array.from(ONLY), [ONLY.length], "u32");
-    const names = family.variants(gpu);
+  async ({ gpu, bound }) => {
+    const names = forwardFamily({ headDim: HEAD_DIM, plan: true }).variants(gpu);
     assertEquals(gpu.matrixUnits !== undefined, [...names.keys()].some((name) => name.startsWith("matrix")));
-    for (const [name, forward] of names) {
-      if (tested.has(name)) continue;
-      tested.add(name);
-      const runs = SEEN.flatMap(([, runs]) => runs);
-      let firstRun = 0;
-      const blocks = SEEN.flatMap(([queries, { length }]) => {
-        firstRun += length;
-        return cutBlocks(queries, forwardRows(forward, HEAD_DIM), firstRun - length, length);
-      });
-      const plan = {
-        order: gpu.upload(order, [BATCH * HEADS, TOKENS], "u32"),
-        queries: uploadBlockList(gpu, blocks, runs),
-      };
-      const out = { y: gpu.tensor([BATCH, TOKENS, dim]), lse: gpu.tensor([BATCH, TOKENS, HEADS]) };
-      const [tq, tk, tv] = tensors;
-      runForward(gpu, forward, { heads: HEADS, plan, only }, { q: tq!, k: tk!, v: tv!, ...out });
-      for (const [found, expected, each] of [[out.y, y, HEAD_DIM], [out.lse, lse, 1]] as const) {
-        const numbers = await gpu.read(found);
-        assert(numbers.every((x, at) => chosen(at, each) || Number.isNaN(x)), `${name} writes other heads`);
-        const computed = (_: number, at: number) => chosen(at, each);
-        assertClose(numbers.filter(computed), expected.filter(computed), 2 * bound, name);
-      }
-    }
+    await follows(gpu, names, 8, 2 * bound);
+  },
+  exceptPlain,
+);
+
+testVariants(
+  "so does every variant in int8",
+  async ({ gpu }) => {
+    await follows(gpu, forwardFamily({ headDim: HEAD_DIM, plan: true, int8: true }).variants(gpu), 1, INT8_BOUND);
   },
   exceptPlain,
 );

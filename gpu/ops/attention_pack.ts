@@ -1,0 +1,99 @@
+/**
+ * Operands of attention as kernels hold them: head by head, only the heads that are computed, in the order of tokens or
+ * of a plan's slots.
+ *
+ * @module
+ */
+import { I8_MAX } from "../formats/i8.ts";
+import type { Gpu } from "../gpu.ts";
+import { PACK_THREADS, packHalves, packInt8 } from "../kernels/attention/pack.ts";
+import { chosenHeads } from "../kernels/chosen_heads.ts";
+import type { Tensor } from "../tensor.ts";
+import { type AttentionPattern, orderStride } from "./attention_launch.ts";
+import { combine } from "./combine.ts";
+import { largestOfRows } from "./sum_rows.ts";
+
+/** What both kernels take, given the number of rows to pack and the numbers of a row that a thread packs. */
+function packing(gpu: Gpu, pattern: AttentionPattern, x: Tensor, rows: number, each: number) {
+  const { plan, heads } = pattern, [batch, tokens, dim] = x.shape as [number, number, number], headDim = dim / heads;
+  const { chosen, head_ids, params } = chosenHeads(gpu, pattern);
+  return {
+    ...{ batch, chosen, headDim },
+    kernel: { headDim, plan: plan !== undefined },
+    buffers: { x, head_ids, ...plan && { order: plan.order } },
+    params: { ...params, tokens, rows, order_stride: plan ? orderStride(plan) : 0 },
+    workgroups: [Math.ceil(rows * headDim / each / PACK_THREADS), chosen, batch] as const,
+  };
+}
+
+/** The number of rows of packed keys and values. */
+function keyRows({ plan }: AttentionPattern, k: Tensor): number {
+  return plan?.keySlots ?? plan?.order.dim(1) ?? k.dim(1);
+}
+
+/**
+ * Keys or values in f16. Numbers that f16 cannot hold are clamped.
+ *
+ * @param x [batch, keys, heads · head dim], f32
+ * @returns [batch, chosen heads, keys or slots of keys, head dim]
+ */
+export function packedHalves(gpu: Gpu, pattern: AttentionPattern, x: Tensor): Tensor {
+  const rows = keyRows(pattern, x);
+  const { kernel, batch, chosen, headDim, buffers, ...rest } = packing(gpu, pattern, x, rows, 8);
+  const y = gpu.tensor([batch, chosen, rows, headDim], "f16");
+  gpu.run(packHalves(kernel), { buffers: { ...buffers, y }, ...rest });
+  return y;
+}
+
+/** Options of {@link packedInt8}. */
+export interface Int8Packing {
+  /** The number of tokens or slots to pack. Default: all */
+  readonly rows?: number;
+  /** A number of rows of undefined contents behind these, which kernels may read. Default: 0 */
+  readonly more?: number;
+  /** [batch, heads · head dim], f32: the sums over all tokens. Their mean is subtracted first. */
+  readonly shift?: Tensor | undefined;
+  /** A factor for the scales. Default: 1 */
+  readonly factor?: number;
+}
+
+/**
+ * Queries or keys in int8, with a scale for each row.
+ *
+ * @param x [batch, tokens, heads · head dim], f32; head dim 16, 32, 64 or 128
+ * @returns y: [batch, chosen heads, rows, head dim], i8, and their scales: [batch, chosen heads, rows], f32
+ */
+export function packedInt8(
+  gpu: Gpu,
+  pattern: AttentionPattern,
+  x: Tensor,
+  { rows = pattern.plan?.order.dim(1) ?? x.dim(1), more = 0, shift, factor = 1 }: Int8Packing,
+): { y: Tensor; scales: Tensor } {
+  const { kernel, batch, chosen, headDim, buffers, params, ...rest } = packing(gpu, pattern, x, rows, 16);
+  const room = rows + more;
+  const y = gpu.tensor([batch, chosen, room, headDim], "i8"), scales = gpu.tensor([batch, chosen, room]);
+  gpu.run(packInt8({ ...kernel, by: "row", shifted: shift !== undefined }), {
+    buffers: { ...buffers, ...shift && { sums: shift }, y, scales },
+    params: { ...params, room, factor },
+    ...rest,
+  });
+  return { y, scales };
+}
+
+/**
+ * Values in int8, with a scale for each channel.
+ *
+ * @param x [batch, keys, heads · head dim], f32; head dim 16, 32, 64 or 128
+ * @returns y: [batch, chosen heads, keys or slots of keys, head dim], i8, and their scales: [batch, heads · head dim], f32
+ */
+export function packedValues(gpu: Gpu, pattern: AttentionPattern, x: Tensor): { y: Tensor; scales: Tensor } {
+  const rows = keyRows(pattern, x);
+  const { kernel, batch, chosen, headDim, buffers, params, ...rest } = packing(gpu, pattern, x, rows, 16);
+  const y = gpu.tensor([batch, chosen, rows, headDim], "i8"), tops = largestOfRows(gpu, x);
+  gpu.run(packInt8({ ...kernel, by: "channel", shifted: false }), {
+    buffers: { ...buffers, tops, y },
+    params: { ...params, room: rows, factor: 1 },
+    ...rest,
+  });
+  return { y, scales: combine(gpu, [[1 / I8_MAX, tops]]) };
+}
