@@ -81,16 +81,15 @@ fn activate(x: f32, kind: u32) -> f32 {
 
 /**
  * WGSL: `store(m, n, sum)` finishes a sum and writes it, if there is such an output. With "vec4f" it takes four sums,
- * from column n on.
+ * from column n on. Where a thread has sums of many rows in the same columns, it calls `columns_at(n)` once, which reads
+ * what the columns need, and then `store_in(m, columns, sum)`.
  */
 export function epilogue(output: "f32" | "vec4f"): string {
-  const { columns, finished } = finishing(output);
-  return `${ACTIVATE}
-fn store(m: u32, column: u32, sum: ${output}) {
-  if (m >= p.m || column >= p.n) { return; }
-${finished}
-  y[m * ${columns} + n] = v;
-}`;
+  return `${finishing(output)}
+fn store_in(m: u32, columns: Columns, sum: ${output}) {
+  if (m >= p.m || columns.first >= p.n) { return; }
+  y[m * ${rowOf(output)} + columns.n] = finished(m, columns, sum);
+}${storeOf(output)}`;
 }
 
 /**
@@ -99,18 +98,15 @@ ${finished}
  * affect no row that counts.
  */
 function panelEpilogue(panel: PanelShape): string {
-  const { finished } = finishing("vec4f"), wide = 8 * panel.depth;
-  return `${ACTIVATE}${countedHalves("inputs of matrix products")}
-fn store(m: u32, column: u32, sum: vec4f) {
-  if (m >= p.m || column >= (p.n + ${wide - 1}u) / ${wide}u * ${wide}u) { return; }
+  const wide = 8 * panel.depth;
+  return `${finishing("vec4f")}${countedHalves("inputs of matrix products")}
+fn store_in(m: u32, columns: Columns, sum: vec4f) {
+  if (m >= p.m || columns.first >= (p.n + ${wide - 1}u) / ${wide}u * ${wide}u) { return; }
   var halves = vec2u();
-  if (column < p.n) {
-${finished}
-    halves = four_halves(v);
-  }
-  let at = p.first + column;
+  if (columns.first < p.n) { halves = four_halves(finished(m, columns, sum)); }
+  let at = p.first + columns.first;
   y[2u * (${indexInPanels(panel, "m", "(at / 8u)", "(p.columns / 8u)")}) + at / 4u % 2u] = halves;
-}`;
+}${storeOf("vec4f")}`;
 }
 
 /**
@@ -118,20 +114,24 @@ ${finished}
  * of f32, so that nothing is clamped and NaN stays, and errs less than 8 bits do.
  */
 function bf16Epilogue(): string {
-  const { columns, finished } = finishing("vec4f");
-  return `${ACTIVATE}
+  return `${finishing("vec4f")}
 fn four_bf16(v: vec4f) -> vec2u {
   let bits = bitcast<vec4u>(v);
   let infinite = vec4u(0x7f800000u);
   let nearest = select(bits + vec4u(0x8000u), bits, (bits & infinite) == infinite);
   return (nearest.xz >> vec2u(16u)) | (nearest.yw & vec2u(0xffff0000u));
 }
-fn store(m: u32, column: u32, sum: vec4f) {
-  if (m >= p.m || column >= p.n) { return; }
-${finished}
-  y[m * ${columns} + n] = four_bf16(v);
-}`;
+fn store_in(m: u32, columns: Columns, sum: vec4f) {
+  if (m >= p.m || columns.first >= p.n) { return; }
+  y[m * ${rowOf("vec4f")} + columns.n] = four_bf16(finished(m, columns, sum));
+}${storeOf("vec4f")}`;
 }
+
+const storeOf = (output: "f32" | "vec4f") => `
+fn store(m: u32, column: u32, sum: ${output}) { store_in(m, columns_at(column), sum); }`;
+
+/** WGSL: the length of a row of outputs, in elements. */
+const rowOf = (output: "f32" | "vec4f") => output === "vec4f" ? "(p.columns / 4u)" : "p.columns";
 
 /** How an output is written that only another product reads: in panels of f16, or as rows of bf16. */
 export type HalfOutput = PanelShape | "bf16";
@@ -156,22 +156,29 @@ fn store_sums(m: u32, column: u32, sums: ${output === "f32" ? "i32" : "vec4i"}) 
 }`,
 };
 
-/** WGSL that computes `v` from `sum`, at row `m`. `column` is the column counted in w's rows, `n` the one in y. */
-function finishing(output: "f32" | "vec4f"): { readonly columns: string; readonly finished: string } {
-  const four = output === "vec4f";
-  const [columns, offset, stride, n] = ["p.columns", "p.gate_offset", "p.gate_stride", "(p.first + column)"]
-    .map((v) => four ? `(${v} / 4u)` : v) as [string, string, string, string];
+/** WGSL that finishes sums: `columns_at`, and `finished(m, columns, sum)`. */
+function finishing(output: "f32" | "vec4f"): string {
+  const four = output === "vec4f", wide = four ? 4 : 1;
+  const [offset, stride] = ["p.gate_offset", "p.gate_stride"].map((v) => four ? `(${v} / 4u)` : v);
   const activated = four
     ? `vec4f(${[..."xyzw"].map((c) => `activate(v.${c}, p.activation)`).join(", ")})`
     : "activate(v, p.activation)";
-  return {
-    columns,
-    finished: `  let n = ${n};
-  var v = sum;
-  if (p.has_scale != 0u) { v *= scale[n]; }
-  if (p.has_bias != 0u) { v += bias[n]; }
+  return `${ACTIVATE}
+/** What the sums of a column, or of four, need: the first, counted in rows of w; the place in a row of y; numbers. */
+struct Columns { first: u32, n: u32, scale: ${output}, bias: ${output} }
+fn columns_at(column: u32) -> Columns {
+  let n = (p.first + min(column, p.n - ${wide}u)) / ${wide}u;
+  var columns = Columns(column, n, ${output}(1.0), ${output}());
+  if (p.has_scale != 0u) { columns.scale = scale[n]; }
+  if (p.has_bias != 0u) { columns.bias = bias[n]; }
+  return columns;
+}
+fn finished(m: u32, columns: Columns, sum: ${output}) -> ${output} {
+  let n = columns.n;
+  var v = sum * columns.scale + columns.bias;
   if (p.activation != 0u) { v = ${activated}; }
   if (p.has_gate != 0u) { v *= gate[(m / p.rows_per_batch) * ${stride} + ${offset} + n]; }
-  if (p.has_residual != 0u) { v += residual[m * ${columns} + n]; }`,
-  };
+  if (p.has_residual != 0u) { v += residual[m * ${rowOf(output)} + n]; }
+  return v;
+}`;
 }

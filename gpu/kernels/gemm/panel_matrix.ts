@@ -15,16 +15,13 @@ export interface PanelGemm extends PanelBy {
   readonly into?: HalfOutput | undefined;
 }
 
-/** The WGSL types of a product. */
-const TYPES = {
-  f16: { sums: "f32", store: "store", vector: "vec4f" },
-  i8: { sums: "i32", store: "store_sums", vector: "vec4i" },
-} as const;
+/** The WGSL types of sums. */
+const SUMS = { f16: "f32", i8: "i32" } as const;
 
 /** Makes the kernel. k is a multiple of a group, n of 4. */
 export const gemmPanels = memo((by: PanelGemm): KernelSource => {
   const { tile, units, numbers, into } = by, layout = panelLayout(by)!, { unit, threads, element } = layout;
-  const { sums } = TYPES[numbers], [tileM, tileN] = layout.tile, { subgroups } = tile;
+  const sums = SUMS[numbers], [tileM, tileN] = layout.tile, { subgroups } = tile;
   const { read, stage, declare } = staging(layout), multiplied = multiply(by, layout);
   const output = outputOf(into);
   const other = tile.buffers === 2 ? `(${layout.staged}u - now)` : "now";
@@ -38,7 +35,7 @@ export const gemmPanels = memo((by: PanelGemm): KernelSource => {
     params: GEMM_PARAMS,
     matrix: true,
     workgroupSize: [threads, 1, 1],
-    declarations: `${output.epilogue}${numbers === "i8" ? scaledRows.store("vec4f") : ""}
+    declarations: `${output.epilogue}
 var<workgroup> staged: array<${element}, ${layout.elements}>;`,
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;
@@ -131,13 +128,22 @@ ${each(tile, (i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i
 
 /**
  * Hands the sums to the epilogue. WGSL cannot read single numbers of a matrix, so a subgroup's sums pass through the
- * staging area, in strips of products, each as wide as fits.
+ * staging area, in strips of products. A thread has the same columns in all rows of a strip. It reads all that it
+ * needs before it writes, because a compiler must assume that a later read sees what was written.
  */
 function storeSums({ tile, units, numbers }: PanelBy, layout: PanelLayout): string {
-  const { unit, strip, stripStride, perGroup } = layout, { store, vector } = TYPES[numbers], wide = strip * unit.n / 4;
+  const { unit, strip, stripStride, perGroup } = layout, wide = strip * unit.n / 4, rows = units.subgroup / wide;
+  const each = (visit: (k: number) => string) => unroll(unit.m / rows, visit);
   const at = (j: number) => `${perGroup}u * (mine + ${j * unit.n / 4}u)`;
-  const found = `mine + at / ${wide}u * ${stripStride}u + at % ${wide}u`;
-  const four = perGroup === 1 ? `staged[${found}]` : `vec4u(staged[2u * (${found})], staged[2u * (${found}) + 1u])`;
+  const four = (k: number) => {
+    const found = `from_mine + ${k * rows * stripStride}u`;
+    return perGroup === 1 ? `staged[${found}]` : `vec4u(staged[2u * (${found})], staged[2u * (${found}) + 1u])`;
+  };
+  const row = (i: number, k: number) => `row + ${i * unit.m + k * rows}u`;
+  const sums = (i: number, k: number) =>
+    numbers === "f16"
+      ? `bitcast<vec4f>(${four(k)})`
+      : `x_scale[min(${row(i, k)}, p.m - 1u)] * vec4f(bitcast<vec4i>(${four(k)}))`;
   const storeStrip = (i: number, s: number) =>
     `  workgroupBarrier();
 ${
@@ -148,11 +154,19 @@ ${
       )
     }
   workgroupBarrier();
-  for (var at = li % ${units.subgroup}u; at < ${unit.m * wide}u; at += ${units.subgroup}u) {
-    let row = m0 + (subgroup_m + ${i}u) * ${unit.m}u + at / ${wide}u;
-    let column = n0 + (subgroup_n + ${s * strip}u) * ${unit.n}u + at % ${wide}u * 4u;
-    ${store}(row, column, bitcast<${vector}>(${four}));
+  {
+${each((k) => `    let sums${k} = ${sums(i, k)};`)}
+${each((k) => `    store_in(${row(i, k)}, columns, sums${k});`)}
   }`;
-  return `  let mine = subgroup * ${unit.m * stripStride}u;
-${unroll(tile.units[0], (i) => unroll(tile.units[1] / strip, (s) => storeStrip(i, s)))}`;
+  return `  let lane = li % ${units.subgroup}u;
+  let mine = subgroup * ${unit.m * stripStride}u;
+  let from_mine = mine + lane / ${wide}u * ${stripStride}u + lane % ${wide}u;
+  let row = m0 + subgroup_m * ${unit.m}u + lane / ${wide}u;
+${
+    unroll(tile.units[1] / strip, (s) =>
+      `  {
+  let columns = columns_at(n0 + (subgroup_n + ${s * strip}u) * ${unit.n}u + lane % ${wide}u * 4u);
+${unroll(tile.units[0], (i) => storeStrip(i, s))}
+  }`)
+  }`;
 }

@@ -71,7 +71,9 @@ export function panelLayout({ tile, units, numbers }: PanelBy): PanelLayout | un
   const inBuffers = buffers * staged, subgroups = alongM * alongN, perGroup = 16 / bytes;
   const strideOf = (strip: number) => strip * unit.n / 4 + STRIP_GAP;
   const stripElements = (strip: number) => subgroups * unit.m * strideOf(strip) * perGroup;
-  const strips = Array.from({ length: unitsN }, (_, i) => unitsN - i).filter((strip) => unitsN % strip === 0);
+  // So that a thread has the same columns in all rows of a strip.
+  const covers = (strip: number) => unitsN % strip === 0 && units.subgroup % (strip * unit.n / 4) === 0;
+  const strips = Array.from({ length: unitsN }, (_, i) => unitsN - i).filter(covers);
   const strip = strips.find((strip) => stripElements(strip) <= inBuffers) ?? 1;
   const elements = Math.max(inBuffers, stripElements(strip));
   return {
