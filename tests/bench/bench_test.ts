@@ -54,7 +54,7 @@ Deno.test("bench: operations are counted where matrix units want their operands 
     run.call(gpu, kernel, dispatch);
   };
   assertEquals(await countFlops(gpu, () => linear(gpu, x, w)), 2 * 2048 * 1536 * 256);
-  assertEquals(kernels.map((name) => name.split("_", 2)[1]), ["pack", "pack", "matrix"]);
+  assertEquals(kernels.map((name) => name.split("_", 2)[1]), ["pack", "pack", "panels"]);
 });
 
 testVariants("bench: a measurement times real work and leaves the device as it was", async ({ gpu }) => {
