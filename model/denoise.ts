@@ -20,6 +20,9 @@ export interface ConditionedPass extends GuidedPass {
   readonly conditioning: Conditioning;
 }
 
+/** Up to so many steps, all count what is clamped: kernels that do not count would have to be compiled, too. */
+const FEW_STEPS = 4;
+
 /** The latents to denoise, and the model that denoises them. */
 export interface DenoisingTask {
   readonly gpu: Gpu;
@@ -83,7 +86,7 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   signal?.throwIfAborted();
   for (let step = 0; step < total; step++) {
     // Counting slows every step a little; the first and the last have the most and the least noise.
-    gpu.countsClamps = step === 0 || step === total - 1;
+    gpu.countsClamps = total <= FEW_STEPS || step === 0 || step === total - 1;
     const sample: Tensor = latents;
     const velocity = await gpu.labelled(`step ${step + 1}`, () => stepVelocity(task, run, step, sample));
     owned.adopt(velocity);

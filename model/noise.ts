@@ -25,12 +25,12 @@ export function normalNumbers(seed: number): (count: number) => Float32Array<Arr
   const uniform = uniformNumbers(seed);
   return (count) => {
     check("randn: count", count, wholeNumber(16));
-    const noise = Float32Array.from({ length: count }, uniform);
-    for (let at = 0; at + 16 <= count; at += 16) boxMuller(noise.subarray(at, at + 16));
+    const noise = new Float32Array(count);
+    for (let i = 0; i < count; i++) noise[i] = uniform();
+    for (let at = 0; at + 16 <= count; at += 16) boxMuller(noise, at);
     if (count % 16 !== 0) {
-      const tail = noise.subarray(count - 16);
-      for (let i = 0; i < 16; i++) tail[i] = uniform();
-      boxMuller(tail);
+      for (let i = count - 16; i < count; i++) noise[i] = uniform();
+      boxMuller(noise, count - 16);
     }
     return noise;
   };
@@ -46,9 +46,9 @@ export function uniformNumbers(seed: number): () => number {
   return () => (random() & 0xffffff) / 2 ** 24;
 }
 
-/** Converts 16 uniform numbers to normal ones. The first eight give the radii, the last eight the angles. */
-function boxMuller(x: Float32Array): void {
-  for (let i = 0; i < 8; i++) {
+/** Converts 16 uniform numbers from `at` on to normal ones. The first eight give the radii, the last eight the angles. */
+function boxMuller(x: Float32Array, at: number): void {
+  for (let i = at; i < at + 8; i++) {
     const radius = Math.sqrt(-2 * Math.log(1 - x[i]!)), angle = 2 * Math.PI * x[i + 8]!;
     x[i] = radius * Math.cos(angle);
     x[i + 8] = radius * Math.sin(angle);
