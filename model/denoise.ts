@@ -10,7 +10,8 @@ import { product } from "./attention/grid.ts";
 import type { PreparedAttention, SelfAttention } from "./attention/method.ts";
 import { CountedCache } from "./cache/counted_cache.ts";
 import type { Conditioning, FamilyModel, ForwardPass, VideoTransformer } from "./family.ts";
-import type { GuidedPass } from "./guidance.ts";
+import { type GuidedPass, weightAt } from "./guidance.ts";
+import { withFirstFrames } from "./known_frames.ts";
 import { normalNumbers } from "./noise.ts";
 import type { GenerateOptions } from "./pipeline.ts";
 import type { Scheduler } from "./schedulers/scheduler.ts";
@@ -110,7 +111,8 @@ export async function denoise(task: DenoisingTask, options: GenerateOptions): Pr
   options.onAttention?.(attention.report((step, pass, layer) => run.ran.has(`${step} ${pass} ${layer}`)));
   if (counted) options.onCache?.(counted.report);
   signal?.throwIfAborted();
-  return owned.disown(latents);
+  const known = passes[0]!.conditioning.frames;
+  return known ? withFirstFrames(gpu, latents, known) : owned.disown(latents);
 }
 
 /** The parts that compute the steps of a clip. */
@@ -156,7 +158,7 @@ async function stepVelocity(
     gpu.scope(() => hooks[pass]?.predicted?.(latents, velocity));
   }
   if (passes.length === 1) return owned.disown(velocities[0]!);
-  return combine(gpu, passes.map(({ weight }, pass) => [weight, velocities[pass]!]));
+  return combine(gpu, passes.map((pass, i) => [weightAt(pass, timesteps[0]!), velocities[i]!]));
 }
 
 /** Noise on the GPU. */

@@ -25,7 +25,9 @@ import type { ScheduledClip, SchedulerConfig } from "./schedulers/config.ts";
 import type { Preset } from "./schedulers/presets.ts";
 import type { SigmaGrid } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
+import type { ClipPictures, ImageNeeds } from "./pictures_of_clip.ts";
 import type { LatentRgb } from "./vae/latent_rgb.ts";
+import type { StillClip } from "./vae/still_clip.ts";
 import type { ClipMultiples, ClipSize } from "./video_size.ts";
 import type { WeightOptions, WeightOptionsOf } from "./weights/weight_options.ts";
 
@@ -52,13 +54,14 @@ export interface Family {
   /** The noise levels that VORTA's authors ran their routers with, where these are not the family's own. */
   readonly routersSigmas?: SigmaGrid;
   /**
-   * Recognises kinds of this family that are not supported.
+   * The family as a kind of its models has it: with other parts, defaults, or another way to open them. Default: there is
+   * one kind, whose pipelines are {@link pipelineClass} and those of {@link distilled}.
    *
    * @param index the contents of `model_index.json`
    * @param folder the model's folder
-   * @returns the name of the kind; undefined where it is no such kind
+   * @returns undefined where it is of no such kind
    */
-  unsupportedKind(index: Config, folder: FileStore): Promise<string | undefined>;
+  kindOf?(index: Config, folder: FileStore): Promise<Family | undefined>;
   /**
    * Reads a model's configurations and opens its weights. Nothing is uploaded.
    *
@@ -152,8 +155,28 @@ export interface FamilyModel extends Disposable {
   denoisingBytes(gpu: Gpu, clip: ClipSize): number;
   /** What should be said of a clip's schedule where the model's own settings decide it, in clauses. */
   scheduleNotes(clip: ScheduledClip): readonly string[];
-  /** The forward passes of each denoising step. */
-  passes(guidance: number): readonly GuidedPass[];
+  /** Which pictures a clip is made of. Default: none */
+  readonly images?: ImageNeeds | undefined;
+  /**
+   * The forward passes of each denoising step.
+   *
+   * @param low the scale of guidance at low noise, where the model has another one there. Default: `guidance`
+   */
+  passes(guidance: number, low?: number): readonly GuidedPass[];
+  /**
+   * What all passes are conditioned on where a clip is made of pictures, which must be those that the model takes. What
+   * encodes them is on the GPU only while it does.
+   *
+   * @returns tensors of the caller's
+   * @throws {TilereelError} if an encoder is missing, damaged or for another model, or memory runs out
+   * @throws the signal's reason, if it is aborted
+   */
+  conditionOn?(
+    gpu: Gpu,
+    pictures: ClipPictures,
+    clip: ClipSize,
+    options?: ConditionOptions,
+  ): Promise<Omit<Conditioning, "text">>;
   /**
    * Uploads the transformer's weights, or only those outside its layers if these are streamed. The model must stay open
    * as long as the transformer.
@@ -171,8 +194,18 @@ export interface FamilyModel extends Disposable {
   promptEncoder(gpu: Gpu, options?: PromptEncoderOptions): PromptEncoder;
 }
 
+/** Options of {@link FamilyModel.conditionOn}. */
+export interface ConditionOptions extends CodingOptions {
+  /** How the weights of its encoders are loaded. */
+  readonly weightOptions?: WeightOptionsOf | undefined;
+}
+
 /** Options of {@link FamilyModel.loadTransformer}. */
 export interface TransformerOptions extends WeightOptions {
+  /** Of the transformer for low noise, where there is one. Default: as the other */
+  readonly lowNoise?: WeightOptions | undefined;
+  /** Whether its layers are only loaded when they are needed. Default: no */
+  readonly deferred?: boolean | undefined;
   /** Where its layers are kept. Default: "resident" */
   readonly place?: WeightsPlace | undefined;
   /** Told "load transformer", in bytes. */
@@ -299,11 +332,14 @@ export interface VideoVae extends Disposable {
   /**
    * Encodes a clip.
    *
-   * @param clip [1, 3, frames, height, width], f32
+   * @param clip [1, 3, frames, height, width], f32, or one that is grey but for a few pictures
    * @returns mean and log variance of the latents, [1, channels, latent frames, height, width]; not normalized
    * @throws as {@link decodeRgb8} does
    */
-  encode(clip: Tensor, options?: CodingOptions): Promise<{ readonly mean: Tensor; readonly logvar: Tensor }>;
+  encode(
+    clip: Tensor | StillClip,
+    options?: CodingOptions,
+  ): Promise<{ readonly mean: Tensor; readonly logvar: Tensor }>;
 }
 
 /** Embeds prompts. */

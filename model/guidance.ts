@@ -8,6 +8,8 @@ export interface GuidedPass {
   readonly name: PassName;
   /** Multiplies its prediction. A step's velocity is the sum; the weights of all passes sum to 1. */
   readonly weight: number;
+  /** Its weight below a timestep, where another transformer with another scale takes over. */
+  readonly low?: { readonly below: number; readonly weight: number };
   /** What its conditioning holds beside the prompt: the scale, where a model was trained to be told it. */
   readonly embedded?: { readonly guidance: number };
 }
@@ -21,6 +23,23 @@ export function conditionedBy<Prompt extends object>(pass: GuidedPass, prompt: P
 export function classifierFreeGuidance(scale: number): readonly GuidedPass[] {
   if (scale <= 1) return [{ name: "prompt", weight: 1 }];
   return [{ name: "prompt", weight: scale }, { name: "negative prompt", weight: 1 - scale }];
+}
+
+/**
+ * Classifier-free guidance with another scale at low noise. There is a second pass at all steps or at none, as the scale
+ * at high noise says.
+ *
+ * @param below the timestep at which noise becomes low
+ */
+export function guidanceOfTwo(scale: number, low: number, below: number): readonly GuidedPass[] {
+  const passes = classifierFreeGuidance(scale);
+  if (passes.length === 1) return passes;
+  return passes.map((pass, i) => ({ ...pass, low: { below, weight: i === 0 ? low : 1 - low } }));
+}
+
+/** The weight of a pass at a timestep. */
+export function weightAt({ weight, low }: GuidedPass, timestep: number): number {
+  return low && timestep < low.below ? low.weight : weight;
 }
 
 /** Guidance that a model was distilled from: it is told the scale, and needs no second pass. */

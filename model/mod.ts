@@ -61,6 +61,8 @@ export {
 } from "./pipeline.ts";
 export { type ClipStage, type OnProgress, overall, type Progress, type Stage } from "./progress.ts";
 export type { HostConditioning, HostTensor } from "./conditioning.ts";
+export type { Picture } from "./picture/picture.ts";
+export type { ClipPictures, ImageNeeds, Need } from "./pictures_of_clip.ts";
 export type { PromptEmbeddings } from "./prompt_encoder.ts";
 export {
   readSchedulerConfig,

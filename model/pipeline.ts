@@ -17,6 +17,8 @@ import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
 import type { Conditioning, FamilyModel, PromptEncoder, VideoTransformer, VideoVae } from "./family.ts";
 import type { FileStore } from "./files/store.ts";
 import { conditionedBy, type GuidedPass } from "./guidance.ts";
+import type { Picture } from "./picture/picture.ts";
+import { checkPictures, pictureNotes } from "./pictures_of_clip.ts";
 import { ENCODE_PROMPTS_KINDS, GENERATE_KINDS, LOAD_KINDS } from "./pipeline_options.ts";
 import type { OnProgress } from "./progress.ts";
 import { type PromptEmbeddings, tensorsOf, uploadEmbeddings } from "./prompt_encoder.ts";
@@ -27,7 +29,7 @@ import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
 import { latentVideo } from "./vae/latent_rgb.ts";
 import type { Video } from "./video/video.ts";
 import { checkClip, type ClipSize } from "./video_size.ts";
-import { openWeightOptions, type WeightChoices } from "./weights/weight_options.ts";
+import { openWeightOptions, type WeightChoices, type WeightOptionsOf } from "./weights/weight_options.ts";
 
 /** Numbers with a shape, in this machine's memory. */
 export interface Array5D {
@@ -98,8 +100,14 @@ export interface GenerateOptions {
   readonly steps?: number;
   /** Tokens that a prompt is padded or cut to. */
   readonly textTokens?: number;
+  /** What the clip begins with, for models that are told so: scaled and cropped to the clip's size. */
+  readonly image?: Picture;
+  /** So too what it ends with. */
+  readonly lastImage?: Picture;
   /** The scale of guidance. At 1 and below, models that guide by a second pass run none, which is half the work. */
   readonly guidance?: number;
+  /** That at low noise, with models that have another transformer there. Default: `guidance`, or the model's */
+  readonly guidanceLow?: number;
   /** Of the start noise: torch's, on the CPU. Default 0. */
   readonly seed?: number;
   /** In place of the model's own. */
@@ -155,6 +163,7 @@ interface Parts {
   readonly transformer: VideoTransformer;
   readonly vae: VideoVae;
   readonly placement: WeightsPlacement;
+  readonly weightOptions: WeightOptionsOf;
   /** Files that add to the weights of text encoders. */
   readonly textDeltas: readonly string[];
 }
@@ -222,12 +231,14 @@ export class VideoPipeline {
     const placement = placeWeights(gpu, model, Math.max(...work), weights, loading);
     const { place } = placement;
     signal?.throwIfAborted();
-    const transformer = loaded.use(await model.loadTransformer(gpu, { place, onProgress, ...loading }));
+    const lowNoise = weightOptions("transformer_2");
+    const transformer = loaded.use(await model.loadTransformer(gpu, { place, onProgress, ...loading, lowNoise }));
     signal?.throwIfAborted();
     const textDeltas = Object.entries(model.family.parts)
       .filter(([, { replacedBy }]) => replacedBy?.includes("embeddings"))
       .map(([part]) => weightOptions(part).adjust?.path).filter((path) => path !== undefined);
-    return new VideoPipeline(gpu, { model, prompts, transformer, vae, placement, textDeltas }, loaded.move());
+    const parts = { model, prompts, transformer, vae, placement, weightOptions, textDeltas };
+    return new VideoPipeline(gpu, parts, loaded.move());
   }
 
   /** Where the transformer's blocks lie, why there, and in which formats. */
@@ -336,6 +347,8 @@ export class VideoPipeline {
     const { width = defaults.width, height = defaults.height, frames = defaults.frames } = options;
     const clip = { width, height, frames };
     checkClip(parts.model.family.multiples, clip);
+    checkPictures(parts.model, options);
+    for (const note of pictureNotes(options, clip)) options.onNote?.(note);
     const note = sizeNote(defaults.trained, clip);
     if (note !== undefined) options.onNote?.(note);
     const scheduler = createScheduler(parts.model.scheduler, {
@@ -348,19 +361,37 @@ export class VideoPipeline {
     const shape = this.#latentShape(clip, options.latents);
     gpu.countsClamps = true;
     using owned = new TensorOwner(gpu);
-    const passes = await gpu.labelled("encode prompt", () => this.#conditionedPasses(options));
-    for (const { conditioning } of passes) owned.adopt(tensorsOf(conditioning));
+    const prompted = await gpu.labelled("encode prompt", () => this.#conditionedPasses(options));
+    for (const { conditioning } of prompted) owned.adopt(tensorsOf(conditioning));
+    const passes = options.image === undefined ? prompted : await this.#withPictures(owned, prompted, clip, options);
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
     const { model, transformer } = parts;
     return await gpu.labelled("denoise", () => denoise({ gpu, model, transformer, shape, passes, scheduler }, options));
   }
 
+  /** The passes with what the pictures of a clip add to each of them. */
+  async #withPictures(
+    owned: TensorOwner,
+    passes: readonly ConditionedPass[],
+    clip: ClipSize,
+    options: GenerateOptions,
+  ): Promise<ConditionedPass[]> {
+    const { gpu, parts: { model, weightOptions } } = this, { onProgress, signal } = options;
+    const seen = await gpu.labelled(
+      "encode image",
+      () => model.conditionOn!(gpu, options, clip, { onProgress, signal, weightOptions }),
+    );
+    for (const tensor of Object.values(seen)) if (typeof tensor === "object") owned.adopt(tensor);
+    return passes.map((pass) => ({ ...pass, conditioning: { ...pass.conditioning, ...seen } }));
+  }
+
   /** The passes of each step, with their prompts embedded; the tensors are the caller's. */
   async #conditionedPasses(options: GenerateOptions): Promise<ConditionedPass[]> {
     const { gpu, parts: { model, prompts, textDeltas }, defaults } = this;
     const { prompt, negativePrompt = "", embeddings, textTokens = defaults.textTokens } = options;
-    const passes = model.passes(options.guidance ?? defaults.guidance);
+    const { guidance = defaults.guidance, guidanceLow = options.guidance ?? defaults.guidanceLow } = options;
+    const passes = model.passes(guidance, guidanceLow);
     const texts = { prompt, "negative prompt": negativePrompt };
     if (negativePrompt !== "" && !passes.some(({ name }) => name === "negative prompt")) {
       options.onNote?.("the negative prompt has no effect, because this model runs no pass for it at this guidance");

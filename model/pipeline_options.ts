@@ -18,6 +18,7 @@ import {
 import { Gpu } from "../gpu/gpu.ts";
 import { LARGEST_SEED } from "./noise.ts";
 import type { EncodePromptsOptions, GenerateOptions, LoadOptions } from "./pipeline.ts";
+import type { Picture } from "./picture/picture.ts";
 import { SCHEDULER_KINDS } from "./schedulers/config.ts";
 import { SIGMA_GRID_NAMES } from "./schedulers/sigmas.ts";
 import { WEIGHT_DTYPE_CHOICES } from "./weights/weight_dtype.ts";
@@ -33,6 +34,12 @@ export const anAttention = objectWith("a kind of attention, as routedAttention o
 const aCache = objectWith("a step cache", { prepare: aFunction, tensors: aFunction });
 
 const conditioning = either(floats, objectWith("a conditioning", { text: objectWith("a tensor", { data: floats }) }));
+
+const aPicture = {
+  expected: "a picture with width, height and rgb as Uint8Array of width · height · 3 samples",
+  fits: (value: Partial<Picture> | undefined) =>
+    value?.rgb instanceof Uint8Array && value.rgb.length > 0 && value.rgb.length === value.width! * value.height! * 3,
+};
 
 const sides = { width: wholeNumber(1), height: wholeNumber(1), frames: wholeNumber(1) };
 
@@ -85,6 +92,9 @@ export const GENERATE_KINDS: Kinds<GenerateOptions> = {
   steps: wholeNumber(1),
   textTokens: wholeNumber(1),
   guidance: aNumber(0),
+  guidanceLow: aNumber(0),
+  image: aPicture,
+  lastImage: aPicture,
   seed: wholeNumber(0, LARGEST_SEED),
   scheduler: oneOf(SCHEDULER_KINDS),
   flowShift: aboveZero,

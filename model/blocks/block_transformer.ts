@@ -29,12 +29,12 @@ export async function loadWeights<Outer, Block>(
   source: TensorSource,
   stored: Omit<StoredBlocks<Block>, "weights">,
   loadOuter: (weights: Weights) => Promise<Outer>,
-  { place = "resident", onProgress = () => {}, ...options }: TransformerOptions = {},
+  { place = "resident", deferred = false, onProgress = () => {}, ...options }: TransformerOptions = {},
 ): Promise<LoadedWeights<Outer, Block>> {
   const { prefixes } = stored;
   checkDeltas(source, options.adjust);
   const ofBlocks = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
-  const total = source.names().filter((name) => place === "resident" || !ofBlocks(name))
+  const total = source.names().filter((name) => place === "resident" && !deferred || !ofBlocks(name))
     .reduce((sum, name) => sum + source.info(name).bytes, 0);
   const stage = "load transformer";
   let done = 0;
@@ -49,7 +49,7 @@ export async function loadWeights<Outer, Block>(
   weights.settle();
   const all = { ...stored, weights };
   const blocks = place === "resident" ? new ResidentBlocks(all) : new StreamedBlocks(gpu, all);
-  await blocks.ready();
+  if (!deferred) await blocks.ready();
   loading = false;
   onProgress({ stage, done: total, total });
   held.move();

@@ -14,13 +14,15 @@ export interface GenerationDefaults extends ClipSize {
   readonly steps: number;
   /** Guidance scale; 1 means none. */
   readonly guidance: number;
+  /** That at low noise, where the model has another transformer there. */
+  readonly guidanceLow?: number;
   /** The number of tokens that a prompt is padded or cut to. */
   readonly textTokens: number;
   /** The sizes of clips that the model was trained on, if the folder says so. */
   readonly trained?: readonly ClipSize[];
 }
 
-const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "text_tokens", "trained"];
+const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "guidance_low", "text_tokens", "trained"];
 
 /**
  * Reads `generation.json`. Absent keys have the family's defaults, and so have all keys if there is no such file.
@@ -51,6 +53,7 @@ export async function readGenerationDefaults(
     fps: config.number("fps", usual.fps, { positive: true }),
     steps: config.integer("steps", usual.steps),
     guidance: config.number("guidance", usual.guidance, { min: 0 }),
+    ...usual.guidanceLow !== undefined && { guidanceLow: config.number("guidance_low", usual.guidanceLow, { min: 0 }) },
     textTokens: config.integer("text_tokens", usual.textTokens),
     ...trained && { trained },
   };

@@ -109,12 +109,12 @@ function fewSteps({ preset: { sigmas, guidance } }: Distilled): Pick<GenerationD
 
 /** @throws {TilereelError} if the model is of no family, of a kind that is not supported, or has parts of other kinds */
 async function checkedFamily(index: Config, store: FileStore, given: GivenParts): Promise<Family> {
-  const name = index.value("_class_name"), family = familyOf(componentClass(index, "transformer"), name);
-  const kind = await family?.unsupportedKind(index, store) ??
-    (family && (family.pipelineClass === name || distilledKind(family, index)) ? undefined : foreignKind(name));
-  if (!family || kind !== undefined) {
+  const name = index.value("_class_name"), found = familyOf(componentClass(index, "transformer"), name);
+  const isUsual = found && (found.pipelineClass === name || distilledKind(found, index));
+  const family = found?.kindOf ? await found.kindOf(index, store) : isUsual ? found : undefined;
+  if (!family) {
     throw new TilereelError(
-      `${index.path}: this model is ${kind}, but only text to video with ${familyNames()} is supported; ${getModel()}`,
+      `${index.path}: this model is ${foreignKind(name)}, but only ${familyNames()} is supported; ${getModel()}`,
     );
   }
   const { path } = store,

@@ -51,7 +51,6 @@ export const HUNYUAN: Family = {
       coefficients: [7.33226126e+02, -4.01131952e+02, 6.75869174e+01, -3.14987800e+00, 9.61237896e-02],
     }],
   },
-  unsupportedKind: () => Promise.resolve(undefined),
   async open(folder) {
     const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
     const config = transformerConfig(await partConfig(transformerDir, TRANSFORMER_WEIGHTS));

@@ -86,6 +86,10 @@ export const PIPELINE_BOUNDS = {
     latents: { f32: [1.1e-5, 5e-5], f16: [7e-3, 2.4e-2] },
     video: { f32: [71, 57], f16: [41, 29] },
   },
+  tinyWanImages: {
+    latents: { f32: [1e-5, 2.1e-5], f16: [4e-3, 7.5e-3] },
+    video: { f32: [69, 54], f16: [45, 35] },
+  },
   tinyHunyuan: {
     latents: { f32: [1e-5, 2.1e-5], f16: [4e-4, 7.5e-4] },
     video: { f32: [69, 54], f16: [49, 45] },

@@ -11,6 +11,7 @@ import { demoTextEncoder, tinyUmt5 } from "./wan/text_encoder.ts";
 import { fastWan } from "./wan/fastwan.ts";
 import { tokens } from "./tokens.ts";
 import { tinyClipVision } from "./wan/clip_vision.ts";
+import { imagePipelines } from "./wan/image_pipelines.ts";
 import { loras } from "./wan/loras.ts";
 import { stepCaches } from "./wan/step_caches.ts";
 import { transformer } from "./wan/transformer.ts";
@@ -38,6 +39,7 @@ const CASES: readonly ParityCase[] = [
   hunyuanVae,
   demoPipeline,
   hunyuanPipeline,
+  imagePipelines,
   vortaAttention,
   vortaHunyuan,
   vortaHunyuanTrain,

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../gpu/gpu.ts";
-import { VideoPipeline } from "../pipeline.ts";
+import { type GenerateOptions, VideoPipeline } from "../pipeline.ts";
 import { meanSquaredError, psnr, psnrOfError } from "../video/quality.ts";
 import { latentsBounds, PIPELINE_BOUNDS } from "./bounds.ts";
 import { type Check, Checks, type ParityCase, References } from "./case.ts";
@@ -28,6 +28,7 @@ export async function* wholeRun(
   references: References,
   check: Checks,
   bounds: keyof typeof PIPELINE_BOUNDS,
+  more: Pick<GenerateOptions, "image" | "lastImage" | "embeddings" | "guidanceLow"> = {},
 ): AsyncIterable<Check> {
   const start = references.source.info("latents.init");
   const [frames, height, width] = references.source.info("video").shape as [number, number, number];
@@ -43,6 +44,7 @@ export async function* wholeRun(
       frames,
       height,
       width,
+      ...more,
       onStep: async (latents, step) => {
         checks.push(...await Array.fromAsync(check.rows(`latents.${step}`, latentsBounds(bounds, step), latents)));
       },

@@ -11,6 +11,7 @@ import type { CodingOptions, PartWeights, VaePart, VideoVae } from "../family.ts
 import type { OnProgress } from "../progress.ts";
 import { type Chunk, chunksOf, eachChunk, isBlended, mostChunkFrames, type Place } from "./chunks.ts";
 import type { Before, Pass } from "./feature_cache.ts";
+import { cutStill, type StillClip } from "./still_clip.ts";
 import { tilePixels, type TilePlan, tilePlan, wholePicture } from "./tiling.ts";
 import { VaeWeights } from "./weights.ts";
 
@@ -306,11 +307,12 @@ export class CausalAutoencoder implements VideoVae {
   /**
    * Encodes a clip. As in the reference, frames behind the last whole group of `temporalScale` are left out.
    *
-   * @param clip [1, 3, frames, height, width], f32, within −1…1; height and width multiples of `spatialScale`
+   * @param clip [1, 3, frames, height, width], f32, within −1…1, or one that is grey but for a few pictures; height and
+   * width multiples of `spatialScale`
    * @throws {TilereelError} if the picture has another size, or the work does not fit into memory
    * @throws the signal's reason, if it is aborted
    */
-  async encode(clip: Tensor, options: TiledCodingOptions = {}): Promise<LatentDistribution> {
+  async encode(clip: Tensor | StillClip, options: TiledCodingOptions = {}): Promise<LatentDistribution> {
     const { gpu } = this;
     const { encoder } = this.parts;
     if (!encoder) throw new Error("the encoder was not loaded");
@@ -322,8 +324,13 @@ export class CausalAutoencoder implements VideoVae {
       );
     }
     const latentFrames = 1 + Math.floor((frames - 1) / temporalScale);
+<<<<<<< HEAD
     const { plan, chunks, pieceBytes } = this.#cut([latentFrames, height / scale, width / scale], encoder, options);
     const video = clip.reshape(clip.shape.slice(1));
+=======
+    const { plan, chunks } = this.#cut([latentFrames, height / scale, width / scale], encoder, options);
+    const video = "pictures" in clip ? clip : clip.reshape(clip.shape.slice(1));
+>>>>>>> 9eec6b9 (Pictures are conditions of Wan's image to video, with one or two transformers and with known frames: whole clips agree with diffusers)
     const moments = gpu.tensor([2 * zDim, latentFrames, height / scale, width / scale]);
     try {
       if (isBlended(plan, chunks)) fill(gpu, moments, 0);
@@ -335,7 +342,8 @@ export class CausalAutoencoder implements VideoVae {
         pieceBytes,
         options,
         record: (pass, { start, count, latentStart, tile }, place) => {
-          const window = cutWindow(gpu, video, { frame: start, frames: count, ...pixelsOf(place, scale) });
+          const part = { frame: start, frames: count, ...pixelsOf(place, scale) };
+          const window = "pictures" in video ? cutStill(gpu, video, part) : cutWindow(gpu, video, part);
           const { weights } = place, { skip = 0 } = tile ?? {};
           const at = { frame: latentStart + skip, ...pixelsOf(place, 1) };
           pasteWindow(gpu, encoder.forward(pass, window), moments, at, { skip, ...weights && { weights } });

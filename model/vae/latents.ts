@@ -14,16 +14,18 @@ export function latentShapeOf(
  * Checks that a transformer takes and gives the autoencoder's latents.
  *
  * @param path the model's
+ * @param others channels that it takes beside those of the latents
  * @throws {TilereelError} if it does not
  */
 export function checkLatentChannels(
   path: string,
   { inChannels, outChannels }: { readonly inChannels: number; readonly outChannels: number },
   { zDim }: LatentSpace,
+  others = 0,
 ): void {
-  if (inChannels === zDim && outChannels === zDim) return;
+  if (inChannels === zDim + others && outChannels === zDim) return;
   throw new TilereelError(
-    `${path}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}; ` +
-      `they belong to different models, or to one that does not make video from text alone`,
+    `${path}: the transformer takes ${inChannels} and gives ${outChannels} latent channels, but the VAE has ${zDim}` +
+      `${others > 0 ? `, and ${others} more are those of a picture` : ""}; they belong to different models`,
   );
 }

@@ -1,12 +1,15 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
-import type { FileStore } from "../files/store.ts";
-import { Config } from "../checkpoint/json.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import { openPart, partConfig } from "../checkpoint/open_part.ts";
-import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import type { Family, FamilyModel } from "../family.ts";
-import { classifierFreeGuidance } from "../guidance.ts";
+import type { TensorInfo, TensorSource } from "../checkpoint/tensor_source.ts";
+import { openClipVisionEncoder } from "../clip/vision/encoder.ts";
+import type { Conditioning, ConditionOptions, Family, FamilyModel, TransformerOptions } from "../family.ts";
+import { classifierFreeGuidance, guidanceOfTwo } from "../guidance.ts";
+import type { ClipPictures } from "../pictures_of_clip.ts";
 import { TextPromptEncoder } from "../prompt_encoder.ts";
 import { distilledScheduler, readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.ts";
 import { PRESETS } from "../schedulers/presets.ts";
@@ -14,7 +17,11 @@ import { UMT5_WEIGHTS } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
 import { checkLatentChannels, latentShapeOf } from "../vae/latents.ts";
 import type { ClipSize } from "../video_size.ts";
-import { type TransformerConfig, transformerConfig } from "./config.ts";
+import { weightsOnGpu } from "../weights/weight_dtype.ts";
+import { type ImageTokens, type TransformerConfig, transformerConfig } from "./config.ts";
+import { Experts } from "./experts.ts";
+import { firstFrame, imageChannels, imageTokens } from "./image_conditions.ts";
+import { kindOf, TEXT_TO_VIDEO, type WanKind } from "./kinds.ts";
 import { cleanPrompt } from "./prompt.ts";
 import { scheduleNotes } from "./schedule_notes.ts";
 import { WanTransformer3DModel } from "./transformer.ts";
@@ -22,7 +29,7 @@ import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
 import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "./weights.ts";
 
-/** Wan 2.1's text to video. */
+/** Wan: 2.1's text to video, and its other kinds. */
 export const WAN: Family = {
   name: "Wan 2.1",
   transformerClass: "WanTransformer3DModel",
@@ -62,27 +69,55 @@ export const WAN: Family = {
   },
   // They used diffusers 0.33, whose timesteps differ from today's, and routes depend on the timesteps.
   routersSigmas: "wan",
-  unsupportedKind,
-  async open(folder) {
-    const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
-    const config = transformerConfig(await partConfig(transformerDir, TRANSFORMER_WEIGHTS));
-    const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
-    const stored = await readSchedulerConfig(
-      (await folder.component("scheduler")).file("scheduler_config.json"),
-      // That of the diffusers that tilereel is compared with.
-      "diffusers",
-      folder.className("scheduler"),
-    );
-    const scheduler = folder.distilled ? distilledScheduler(stored, folder.distilled.preset) : stored;
-    checkLatents(folder.path, config, vaeConfig);
-    using opened = new DisposableStack();
-    const weights = opened.use(await openPart(transformerDir, TRANSFORMER_WEIGHTS));
-    const vae = opened.use(await openPart(vaeDir, VAE_WEIGHTS));
-    opened.move();
-    const gated = weights.has(GATE);
-    return wanModel({ folder, scheduler, config: { ...config, gated }, weights, vaeConfig, vae });
+  async kindOf(index, folder) {
+    const name = index.value("_class_name"), isText = name === WAN.pipelineClass;
+    if (Object.hasOwn(WAN.distilled!, String(name))) return index.value("expand_timesteps") === true ? undefined : WAN;
+    if (!isText && name !== IMAGE_TO_VIDEO) return undefined;
+    const kind = await kindOf(isText, index, folder), { defaults, parts, multiples = WAN.multiples } = kind;
+    return {
+      ...{ ...WAN, name: kind.name, multiples },
+      defaults: { ...WAN.defaults, ...defaults },
+      parts: { ...WAN.parts, ...parts },
+      open: (folder) => openWan(folder, kind),
+    };
   },
+  open: (folder) => openWan(folder, TEXT_TO_VIDEO),
 };
+
+const IMAGE_TO_VIDEO = "WanImageToVideoPipeline";
+
+async function openWan(folder: ModelFolder, kind: WanKind): Promise<FamilyModel> {
+  const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");
+  const config = transformerConfig(await partConfig(transformerDir, TRANSFORMER_WEIGHTS));
+  const vaeConfig = await readVaeConfig(vaeDir.file("config.json"));
+  const stored = await readSchedulerConfig(
+    (await folder.component("scheduler")).file("scheduler_config.json"),
+    // That of the diffusers that tilereel is compared with.
+    "diffusers",
+    folder.className("scheduler"),
+  );
+  const scheduler = folder.distilled ? distilledScheduler(stored, folder.distilled.preset) : stored;
+  checkLatents(folder, config, vaeConfig, kind);
+  using opened = new DisposableStack();
+  const weights = opened.use(await openPart(transformerDir, TRANSFORMER_WEIGHTS));
+  const vae = opened.use(await openPart(vaeDir, VAE_WEIGHTS));
+  const lowNoise = kind.boundary === undefined ? undefined : opened.use(await openLowNoise(folder, config));
+  opened.move();
+  const gated = weights.has(GATE);
+  return wanModel({ folder, kind, scheduler, config: { ...config, gated }, weights, lowNoise, vaeConfig, vae });
+}
+
+/** The weights of the transformer for low noise, which is as the other. */
+async function openLowNoise(folder: ModelFolder, config: TransformerConfig): Promise<TensorSource> {
+  const place = await folder.component("transformer_2");
+  const other = transformerConfig(await partConfig(place, TRANSFORMER_WEIGHTS));
+  if (JSON.stringify(other) !== JSON.stringify(config)) {
+    throw new TilereelError(
+      `${place.path} is a transformer of another size or kind than ${folder.path} has for high noise; use two of one model`,
+    );
+  }
+  return await openPart(place, TRANSFORMER_WEIGHTS);
+}
 
 /** In models that have gates, each block has one. */
 const GATE = "blocks.0.attn1.to_gate_compress.weight";
@@ -90,9 +125,13 @@ const GATE = "blocks.0.attn1.to_gate_compress.weight";
 /** The parts of an opened model. */
 export interface WanFiles {
   readonly folder: ModelFolder;
+  /** Default: text to video */
+  readonly kind?: WanKind;
   readonly scheduler: SchedulerConfig;
   readonly config: TransformerConfig;
   readonly weights: TensorSource;
+  /** Of the transformer for low noise. */
+  readonly lowNoise?: TensorSource | undefined;
   readonly vaeConfig: VaeConfig;
   readonly vae: TensorSource;
 }
@@ -104,22 +143,40 @@ export interface WanFiles {
  */
 const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
 
-/** An opened model of Wan 2.1, which takes the files over. */
-export function wanModel({ folder, scheduler, config, weights, vaeConfig, vae }: WanFiles): FamilyModel {
+/** An opened model of Wan, which takes the files over. */
+export function wanModel(files: WanFiles): FamilyModel {
+  const { folder, kind = TEXT_TO_VIDEO, scheduler, config, weights, lowNoise, vaeConfig, vae } = files;
   const { textDim } = config, latentShape = (clip: ClipSize) => latentShapeOf(vaeConfig, clip);
   const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), config.patchSize), kept: 0 });
+  const boundary = (kind.boundary ?? 0) * scheduler.numTrainTimesteps;
   return {
-    family: WAN,
+    family: folder.family,
     defaults: folder.generation,
     distilled: folder.distilled,
-    ...{ scheduler, shape: config, textDim, weights, latentShape, layout },
+    ...{ scheduler, shape: config, textDim, weights, latentShape, layout, images: kind.images },
     denoisingBytes(gpu, clip) {
-      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision] + (config.gated ? 1 : 0);
-      return live * 4 * config.dim * product(layout(clip).grid);
+      // A gate is one more, and so is attention to image tokens, or a feed-forward before the gates of frames.
+      const more = [config.gated, config.images, kind.knownFrames].filter((one) => one).length;
+      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision] + more;
+      // What the other transformer has outside its blocks is there, too.
+      const other = lowNoise ? weightsOnGpu(gpu, outsideBlocks(lowNoise), {}).bytes : 0;
+      return other + live * 4 * config.dim * product(layout(clip).grid);
     },
-    scheduleNotes: (clip) => scheduleNotes(scheduler, clip),
-    passes: classifierFreeGuidance,
-    loadTransformer: (gpu, options) => WanTransformer3DModel.load(gpu, weights, config, options),
+    scheduleNotes: (clip) => scheduleNotes(scheduler, clip, kind.ownShift),
+    passes: (guidance, low = guidance) =>
+      lowNoise ? guidanceOfTwo(guidance, low, boundary) : classifierFreeGuidance(guidance),
+    async conditionOn(gpu, pictures, clip, options = {}) {
+      return await conditions(gpu, files, pictures, clip, options);
+    },
+    async loadTransformer(gpu, options) {
+      using loading = new DisposableStack();
+      const load = async (source: TensorSource, options?: TransformerOptions) =>
+        loading.use(await WanTransformer3DModel.load(gpu, source, config, options));
+      const high = await load(weights, options), { lowNoise: own } = options ?? {};
+      const low = lowNoise && await load(lowNoise, { ...options, ...own, deferred: true });
+      loading.move();
+      return low ? new Experts(gpu, high, low, boundary) : high;
+    },
     loadVae: (gpu, part, onProgress) => AutoencoderKLWan.load(gpu, vae, vaeConfig, onProgress, [part]),
     promptEncoder: (gpu, options) =>
       new TextPromptEncoder(gpu, {
@@ -130,50 +187,62 @@ export function wanModel({ folder, scheduler, config, weights, vaeConfig, vae }:
         }],
       }),
     [Symbol.dispose]() {
-      weights.close();
-      vae.close();
+      for (const source of [weights, vae, lowNoise]) source?.close();
     },
   };
 }
 
+function outsideBlocks(source: TensorSource): TensorInfo[] {
+  return source.names().filter((name) => !TRANSFORMER_WEIGHTS.block!.test(name)).map((name) => source.info(name));
+}
+
+/** What the pictures of a clip add to the conditioning of each pass. */
+async function conditions(
+  gpu: Gpu,
+  { folder, kind, config: { images }, vaeConfig, vae: source }: WanFiles,
+  pictures: ClipPictures,
+  clip: ClipSize,
+  { weightOptions, ...options }: ConditionOptions,
+): Promise<Omit<Conditioning, "text">> {
+  using owned = new TensorOwner(gpu);
+  let image: Tensor | undefined;
+  if (images) {
+    const part = "image_encoder", place = await folder.component(part);
+    using encoder = await openClipVisionEncoder(gpu, place, images.dim, weightOptions?.(part));
+    image = owned.adopt(await imageTokens(gpu, encoder, pictures, options));
+    checkImageTokens(place.path, image.dim(1), images, encoder.config.tokens);
+  }
+  using vae = await AutoencoderKLWan.load(gpu, source, vaeConfig, options.onProgress, ["encoder"]);
+  const made = kind?.knownFrames
+    ? { frames: await firstFrame(gpu, vae, pictures.image!, clip, options) }
+    : { channels: await imageChannels(gpu, vae, pictures, clip, vaeConfig, options) };
+  return { ...made, ...image && { image: owned.disown(image) } };
+}
+
+/** @throws {TilereelError} if the transformer has no positions for so many tokens */
+function checkImageTokens(path: string, tokens: number, { positions = tokens }: ImageTokens, ofOne: number): void {
+  if (tokens === positions) return;
+  throw new TilereelError(
+    `${path} makes ${ofOne} tokens of a picture, but the transformer has ${positions} positions; use the image encoder ` +
+      `that the transformer was trained with`,
+  );
+}
+
 /** The transformer must match the VAE, and every accepted size must divide into its patches. */
-function checkLatents(dir: string, transformer: TransformerConfig, vae: VaeConfig): void {
-  checkLatentChannels(dir, transformer, vae);
-  const { patchSize: [patchFrames, ...patch] } = transformer, { spatialScale, temporalScale } = vae;
-  const { side, frames } = WAN.multiples, cuts = patch.map((length) => length * spatialScale);
+function checkLatents(
+  { path, family }: ModelFolder,
+  transformer: TransformerConfig,
+  vae: VaeConfig,
+  { images, knownFrames }: WanKind,
+): void {
+  const { patchSize: [patchFrames, ...patch] } = transformer, { spatialScale, temporalScale, zDim } = vae;
+  checkLatentChannels(path, transformer, vae, images && !knownFrames ? temporalScale + zDim : 0);
+  const { side, frames } = family.multiples, cuts = patch.map((length) => length * spatialScale);
   if (patchFrames !== 1 || frames % temporalScale !== 0 || cuts.some((cut) => side % cut !== 0)) {
     throw new TilereelError(
-      `${dir}: patch_size ${JSON.stringify(transformer.patchSize)} with a VAE that packs ${temporalScale} frames of ` +
-        `${spatialScale}x${spatialScale} pixels is not supported; Wan 2.1 has [1,2,2] with 4 frames of 8x8`,
+      `${path}: patch_size ${JSON.stringify(transformer.patchSize)} with a VAE that packs ${temporalScale} frames of ` +
+        `${spatialScale}x${spatialScale} pixels is not supported; ${family.name} has [1,2,2] with 4 frames of ` +
+        `${side / 2}x${side / 2}`,
     );
   }
-}
-
-async function unsupportedKind(index: Config, folder: FileStore): Promise<string | undefined> {
-  const name = index.value("_class_name");
-  const twoTransformers = isPart(index.value("transformer_2"));
-  // Wan 2.2's 5B has one timestep per token.
-  const expands = index.value("expand_timesteps") === true;
-  if (name === WAN.pipelineClass || Object.hasOwn(WAN.distilled!, String(name))) {
-    if (twoTransformers || !index.isNull("boundary_ratio")) return "Wan 2.2 T2V A14B, which has two transformers";
-    return expands ? "Wan 2.2 TI2V 5B" : undefined;
-  }
-  if (name === "WanImageToVideoPipeline") {
-    if (twoTransformers) return "Wan 2.2 I2V A14B (image to video), which has two transformers";
-    if (expands) return "Wan 2.2 TI2V 5B";
-    return await takesTwoImages(folder)
-      ? "Wan 2.1 FLF2V 14B (first and last frame to video)"
-      : "Wan 2.1 I2V (image to video)";
-  }
-}
-
-/** Two images have 514 positions; a transformer for one image has no positions of its own. */
-async function takesTwoImages(folder: FileStore): Promise<boolean> {
-  const file = folder.file("transformer/config.json");
-  return await file.kind() !== undefined && !(await Config.read(file)).isNull("pos_embed_seq_len");
-}
-
-/** Parts are [library, class]; [null, null] if the model has no such part. */
-function isPart(entry: unknown): boolean {
-  return Array.isArray(entry) ? entry[1] !== null : entry !== undefined && entry !== null;
 }

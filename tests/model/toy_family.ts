@@ -184,7 +184,7 @@ function identityVae(gpu: Gpu): VideoVae {
       gpu.release(packed);
       return bytes;
     },
-    encode: (clip) => Promise.resolve({ mean: same(clip), logvar: same(clip) }),
+    encode: (clip) => Promise.resolve({ mean: same(clip as Tensor), logvar: same(clip as Tensor) }),
     [Symbol.dispose]() {},
   };
 }
@@ -215,7 +215,6 @@ export const TOY: Family = {
   defaults: { width: 48, height: 32, frames: 4, fps: 8, steps: 3, guidance: 2, textTokens: TEXT_TOKENS },
   // The number of a clip's tokens is even, so that the text's rows begin where a buffer can be bound.
   multiples: { side: 8, frames: 1 },
-  unsupportedKind: () => Promise.resolve(undefined),
   async open(folder): Promise<FamilyModel> {
     const latentShape = ({ width, height, frames }: ClipSize) => [1, CHANNELS, frames, height, width];
     const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), PATCH), kept: TEXT_TOKENS });
