@@ -49,6 +49,8 @@ export interface Family {
   readonly defaults: GenerationDefaults;
   /** The sizes of clips that all models of the family can make. */
   readonly multiples: ClipMultiples;
+  /** Which pictures a clip is made of. Default: none */
+  readonly images?: ImageNeeds;
   /** What the authors of step caches measured with its models. Default: nothing, and TeaCache needs coefficients */
   readonly cacheNumbers?: CacheNumbers;
   /** The noise levels that VORTA's authors ran their routers with, where these are not the family's own. */
@@ -155,8 +157,6 @@ export interface FamilyModel extends Disposable {
   denoisingBytes(gpu: Gpu, clip: ClipSize): number;
   /** What should be said of a clip's schedule where the model's own settings decide it, in clauses. */
   scheduleNotes(clip: ScheduledClip): readonly string[];
-  /** Which pictures a clip is made of. Default: none */
-  readonly images?: ImageNeeds | undefined;
   /**
    * The forward passes of each denoising step.
    *

@@ -30,16 +30,18 @@ const WORDS = {
 /**
  * Checks that a model takes the pictures that are given, and has those that it needs.
  *
+ * @param remedy what to do where one is missing, which has this option
  * @throws {TilereelError} with the `option`, if not
  */
 export function checkPictures(
-  { family: { name }, images }: Pick<FamilyModel, "family" | "images">,
+  { family: { name, images } }: Pick<FamilyModel, "family">,
   given: Readonly<Partial<Record<keyof ClipPictures, unknown>>>,
+  remedy = (_option: string) => "give it one",
 ): void {
   for (const key of ["image", "lastImage"] as const) {
     const { option, what } = WORDS[key], need = images?.[key] ?? "none", isGiven = given[key] !== undefined;
     if (need === "required" && !isGiven) {
-      throw new TilereelError(`a model of ${name} needs ${what}: give it one`, { option });
+      throw new TilereelError(`a model of ${name} needs ${what}: ${remedy(option)}`, { option });
     }
     if (need === "none" && isGiven) {
       throw new TilereelError(
@@ -51,7 +53,9 @@ export function checkPictures(
     }
   }
   if (given.lastImage !== undefined && given.image === undefined) {
-    throw new TilereelError("a clip that ends with a picture begins with one, too: give it both", { option: "image" });
+    throw new TilereelError(`a clip that ends with a picture begins with one, too: ${remedy("image")}`, {
+      option: "image",
+    });
   }
 }
 

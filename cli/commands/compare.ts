@@ -5,6 +5,7 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { planComparison } from "../compare/plan.ts";
 import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
+import { imageOptions } from "../../tools/program/clip/image_options.ts";
 import { methodOptions } from "../../tools/program/clip/method_options.ts";
 import { setting } from "../../tools/program/clip/setting.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
@@ -43,6 +44,7 @@ const options = {
     help: 'Compare on many prompts: a file as for generate, whose "out" has no effect here.',
   }),
   ...clipOptions,
+  ...imageOptions,
   seed: { ...clipOptions.seed, help: "Seed of the noise, the same for all settings.", default: "0" },
 };
 

@@ -10,6 +10,7 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { precisionOption } from "../../tools/program/gpu_options.ts";
 import { kernelsText } from "../info/kernels_text.ts";
 import { type ComponentDescription, describeModel, type ModelDescription } from "../info/model_description.ts";
+import type { ImageNeeds } from "../../model/pictures_of_clip.ts";
 import { flag, inGroup, type OptionValues, text } from "../../tools/program/options.ts";
 import { weightDtypeOption } from "../../tools/program/model_options.ts";
 import { textTable } from "../../tools/program/text_table.ts";
@@ -138,17 +139,24 @@ function modelText(model: ModelDescription): string {
       onGpuText(name, onGpu),
     ]),
   ];
-  const { width, height, frames, fps, steps, guidance, textTokens } = model.defaults;
+  const { width, height, frames, fps, steps, guidance, guidanceLow, textTokens } = model.defaults;
   return [
-    `Model: ${model.path}`,
+    `Model: ${model.path} (${model.kind})`,
     textTable(parts),
     `  without weights: ${model.withoutWeights.join(", ") || "nothing"}${
       model.missing.length > 0 ? `; missing: ${model.missing.join(", ")}` : ""
     }`,
-    `  defaults: ${width}x${height}, ${frames} frames at ${fps} fps, ${steps} steps, guidance ${guidance}, ` +
+    `  defaults: ${width}x${height}, ${frames} frames at ${fps} fps, ${steps} steps, guidance ${guidance}` +
+    `${guidanceLow === undefined ? "" : ` and ${guidanceLow} at low noise`}, ` +
     `${textTokens} text tokens`,
+    ...model.images ? [`  pictures: ${imagesText(model.images)}`] : [],
     ...model.distilled ? [`  distilled: ${distilledText(model.distilled)}`] : [],
   ].join("\n");
+}
+
+function imagesText({ image, lastImage }: ImageNeeds): string {
+  const all = [["--image", image], ["--last-image", lastImage]].filter(([, need]) => need !== "none");
+  return all.map(([option, need]) => `${option} is ${need}`).join(", ");
 }
 
 function distilledText({ name, preset: { scheduler, sigmas, flowShift }, sparsity }: Distilled): string {

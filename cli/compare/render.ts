@@ -1,3 +1,4 @@
+import type { ReadyImages } from "../../tools/program/clip/image_options.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
 import { partOf } from "../../model/progress.ts";
@@ -15,6 +16,7 @@ import type { Figures } from "./comparison.ts";
  */
 export async function render(
   clip: ClipSettings,
+  images: ReadyImages,
   { name, methods }: Pick<ReadySetting, "name" | "methods">,
   pipeline: VideoPipeline,
   { onProgress, note: onNote, signal }: Pick<LongRun, "onProgress" | "note" | "signal">,
@@ -31,7 +33,7 @@ export async function render(
   };
   const { video, report: { density, routes }, spared } = await renderVideo(
     pipeline,
-    { settings: clip, methods: { options: { ...methods.options, attention } } },
+    { settings: clip, images, methods: { options: { ...methods.options, attention } } },
     {
       onNote,
       onProgress: (progress) => {

@@ -1,3 +1,4 @@
+import { type ImageValues, type ReadyImages, readyImages } from "../../tools/program/clip/image_options.ts";
 import config from "../../deno.json" with { type: "json" };
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
@@ -27,6 +28,7 @@ import { warmUp } from "./warm_up.ts";
 interface Wanted {
   readonly setting: ReadySetting;
   readonly clip: ClipSettings;
+  readonly images: ReadyImages;
   readonly identity: Identity;
 }
 
@@ -41,7 +43,7 @@ interface Wanted {
 export async function runComparison(
   plan: { readonly folder: string; readonly prompts: readonly PlannedPrompt[] },
   settings: readonly ReadySetting[],
-  values: ModelValues,
+  values: ModelValues & ImageValues,
   work: LongRun,
   onClip: (done: number) => void,
 ): Promise<Comparison> {
@@ -51,11 +53,12 @@ export async function runComparison(
   const identity = await modelIdentity(folder, await variantOf(values));
   const made = { model: values.model, identity, opened };
   for (const { methods } of settings) methods.check(opened);
+  const images = await readyImages(values, opened);
   const wanted = plan.prompts.map(({ prompt, seed, values }) =>
     settings.map((setting): Wanted => {
-      const clip = clipSettings({ prompt, seed, values: overlay(values, setting.values) }, folder.generation);
-      const record = plannedRecord({ ...made, settings: clip, methods: setting.methods });
-      return { setting, clip, identity: { ...record, ...{ precision, adapter, source, prompt, seed } } };
+      const clip = clipSettings({ prompt, seed, values: overlay(values, setting.values) }, images.defaults);
+      const record = plannedRecord({ ...made, settings: clip, methods: setting.methods, images: images.record });
+      return { setting, clip, images, identity: { ...record, ...{ precision, adapter, source, prompt, seed } } };
     })
   );
   const store = await ClipStore.open(plan.folder), all = wanted.flat();
@@ -129,8 +132,8 @@ async function comparePrompt(
 }
 
 /** A clip with its methods, as `VideoPipeline.generate` takes it. */
-function toRender({ clip, setting: { methods } }: Wanted): GenerateOptions {
-  return { ...clip, ...methods.options };
+function toRender({ clip, images, setting: { methods } }: Wanted): GenerateOptions {
+  return { ...clip, ...methods.options, ...images.options };
 }
 
 /** A pipeline that is loaded and warmed up when the first clip is rendered. */
@@ -150,12 +153,12 @@ class Renderer implements Disposable {
   ) {}
 
   async add(
-    { clip, setting, identity }: Wanted,
+    { clip, images, setting, identity }: Wanted,
     onProgress: OnProgress,
   ): Promise<{ readonly clip: StoredClip; readonly video: Video }> {
     this.work.signal.throwIfAborted();
     const pipeline = this.#pipeline ??= await this.#load();
-    const { video, figures } = await render(clip, setting, pipeline, { ...this.work, onProgress });
+    const { video, figures } = await render(clip, images, setting, pipeline, { ...this.work, onProgress });
     return { video, clip: await this.store.add(setting.name, video, { ...figures, identity }, onProgress) };
   }
 

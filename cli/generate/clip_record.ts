@@ -45,6 +45,8 @@ export const FILE_KEYS = [
   "lora",
   "embeddings",
   "latents",
+  "image",
+  "lastImage",
 ] as const;
 
 /** One of {@linkcode FILE_KEYS}. */

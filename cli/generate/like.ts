@@ -71,9 +71,12 @@ export async function readLike(file: string, { model, given, without }: LikeOpti
     const found = await Promise.all(names.map(find));
     files[option] = Array.isArray(record[key]) ? found : found[0]!;
   }
-  const { router, tiles, lora = [], ...others } = files, strengths = [record.loraStrength].flat();
+  const { lora = [], ...single } = files, strengths = [record.loraStrength].flat();
+  // Some are those of a clip, and others hold for all clips of a run.
+  const entries = Object.entries(single), ofClip = entries.filter(([option]) => Object.hasOwn(batchOptions, option));
+  const others = Object.fromEntries(entries.filter(([option]) => !Object.hasOwn(batchOptions, option)));
   const loras = [lora].flat().map((file, i) => ({ file, strength: Number(strengths[i] ?? 1) }));
-  const all = { ...values, ...typeof router === "string" && { router }, ...typeof tiles === "string" && { tiles } };
+  const all: BatchValues = { ...values, ...Object.fromEntries(ofClip) };
   return {
     ...{ file, record, prompt: record.prompt, model: folder },
     values: overlaid(all, given),

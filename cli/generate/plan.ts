@@ -7,6 +7,7 @@ import {
   type ReadyMethods,
   readyMethods,
 } from "../../tools/program/clip/method_options.ts";
+import { type ReadyImages, readyImages } from "../../tools/program/clip/image_options.ts";
 import { createScheduler } from "../../model/schedulers/scheduler.ts";
 import { stepsOf } from "../../model/schedulers/sigmas.ts";
 import { batchOptions, type BatchValues } from "../../tools/program/clip/batch_options.ts";
@@ -34,6 +35,7 @@ import type { WorkshopValues } from "./workshop.ts";
 export interface ReadyClip extends PlannedClip {
   readonly settings: ClipSettings;
   readonly methods: ReadyMethods;
+  readonly images: ReadyImages;
   readonly quality: number | undefined;
 }
 
@@ -120,13 +122,14 @@ export class PlanningModel implements Disposable {
   async ready(clip: Clip): Promise<ReadyClip> {
     try {
       const methods = await this.#readyMethods(valuesOf(clip.values, methodOptions));
-      const { defaults, family, scheduler } = this.parts.opened, settings = clipSettings(clip, defaults);
+      const { family, scheduler } = this.parts.opened, images = await readyImages(clip.values, this.parts.opened);
+      const settings = clipSettings(clip, images.defaults);
       checkClip(family.multiples, settings);
       methods.check(this.parts.opened);
       createScheduler(scheduler, { ...settings, kind: settings.scheduler });
       const quality = formatOf(clip.out) === "mp4" ? clip.values.quality ?? DEFAULT_QUALITY : undefined;
-      const record = plannedRecord({ ...this.parts, settings, methods, quality });
-      return { ...clip, settings, methods, quality, record };
+      const record = plannedRecord({ ...this.parts, settings, methods, quality, images: images.record });
+      return { ...clip, settings, methods, images, quality, record };
     } catch (error) {
       if (!(error instanceof TilereelError) || clip.where === undefined) throw error;
       throw new TilereelError(`${clip.where}: ${error.message}`, { cause: error, option: error.option });

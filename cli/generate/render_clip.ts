@@ -6,6 +6,7 @@ import type { ClipRecord } from "../../model/video/record_text.ts";
 import type { Video } from "../../model/video/video.ts";
 import { formatOf, writeVideo } from "../../model/video/write_video.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
+import type { ReadyImages } from "../../tools/program/clip/image_options.ts";
 import type { ReadyMethods } from "../../tools/program/clip/method_options.ts";
 import type { ReadyClip } from "./plan.ts";
 import { removeFrames } from "./replace.ts";
@@ -52,13 +53,18 @@ export interface RenderedClip extends Omit<RenderedVideo, "video"> {
  */
 export async function renderVideo(
   pipeline: VideoPipeline,
-  clip: { readonly settings: ClipSettings; readonly methods: Pick<ReadyMethods, "options"> },
+  clip: {
+    readonly settings: ClipSettings;
+    readonly methods: Pick<ReadyMethods, "options">;
+    readonly images: Pick<ReadyImages, "options">;
+  },
   options: RenderOptions,
 ): Promise<RenderedVideo> {
   let report: AttentionReport = { density: 1 }, clamped: readonly ClampCount[] = [], spared: SparedShares | undefined;
   const video = await pipeline.generate({
     ...clip.settings,
     ...clip.methods.options,
+    ...clip.images.options,
     onAttention: (told) => report = told,
     onClamped: (counts) => clamped = counts,
     onCache: (cached) => {

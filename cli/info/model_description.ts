@@ -9,6 +9,7 @@ import { f32 } from "../../gpu/formats/f32.ts";
 import { bytesOf } from "../../gpu/tensor.ts";
 import type { Distilled, PartWeights } from "../../model/family.ts";
 import type { TensorInfo } from "../../model/checkpoint/tensor_source.ts";
+import type { ImageNeeds } from "../../model/pictures_of_clip.ts";
 import { largestBlock, type WeightDtypeChoice, weightsOnGpu } from "../../model/weights/weight_dtype.ts";
 
 /** A part that has weights. */
@@ -40,6 +41,10 @@ export interface WeightsHeld {
 /** What a model folder holds, from its configs and the headers of its weights. */
 export interface ModelDescription {
   readonly path: string;
+  /** Its family and kind: "Wan 2.1 I2V". */
+  readonly kind: string;
+  /** The pictures that it takes. */
+  readonly images?: ImageNeeds;
   readonly components: readonly ComponentDescription[];
   /** Parts that are only configuration. */
   readonly withoutWeights: readonly string[];
@@ -68,8 +73,9 @@ export async function describeModel(path: string, held: WeightsHeld): Promise<Mo
     else if (weights) components.push(await describeComponent(name, part, weights, held));
     else withoutWeights.push(name);
   }
-  const { generation: defaults, distilled } = folder;
-  return { path, components, withoutWeights, missing, defaults, ...distilled && { distilled } };
+  const { generation: defaults, distilled, family: { name: kind, images } } = folder;
+  const optional = { ...images && { images }, ...distilled && { distilled } };
+  return { path, kind, components, withoutWeights, missing, defaults, ...optional };
 }
 
 async function describeComponent(

@@ -114,7 +114,9 @@ async function checkedFamily(index: Config, store: FileStore, given: GivenParts)
   const family = found?.kindOf ? await found.kindOf(index, store) : isUsual ? found : undefined;
   if (!family) {
     throw new TilereelError(
-      `${index.path}: this model is ${foreignKind(name)}, but only ${familyNames()} is supported; ${getModel()}`,
+      `${index.path}: this model is ${
+        foreignKind(name)
+      }, but only text or pictures to video with ${familyNames()} is supported; ${getModel()}`,
     );
   }
   const { path } = store,

@@ -8,10 +8,12 @@ import { holdsWeights, openCheckpoint } from "./sharded.ts";
 import { whatTensorsAre } from "./tensor_names.ts";
 import { unfinishedIn } from "./unfinished.ts";
 
-const EXPECTED = "the folder of a text-to-video model in the diffusers layout";
+const EXPECTED = "the folder of a video model in the diffusers layout";
 /** Marks in the names of models on Hugging Face that tilereel cannot use, unless a family has such a name. */
 const OTHERS =
-  /hunyuanvideo[-_.]1[-_.]5|hunyuan|ltx|cogvideo|mochi|comfy|[iv]2v|vace|wan[-_.]?2[-_.]2|flf2v|stable-diffusion|flux/g;
+  /hunyuanvideo[-_.](1[-_.]5|i2v)|hunyuan|ltx|cogvideo|mochi|comfy|vace|animate|s2v|stable-diffusion|flux/g;
+/** The kinds of Wan's own models that run. */
+const OURS = /^Wan2\.(1-(T2V|I2V|FLF2V)|2-(T2V|I2V|TI2V))-/;
 const INDEX = "model_index.json";
 
 /** The command that downloads a model from Hugging Face. */
@@ -37,9 +39,11 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
   const known = families().map(({ name }) => name), ours = known.join().toLowerCase();
   const mark = /hunyuan/i.test(id) ? "HunyuanVideo" : "";
   const foreign = id.toLowerCase().match(OTHERS)?.some((mark) => !ours.includes(mark));
-  if (foreign || id.startsWith("Wan-AI/") && !/^Wan2\.1-T2V-/.test(name)) {
+  if (foreign || id.startsWith("Wan-AI/") && !OURS.test(name)) {
     return new TilereelError(
-      `${what}, and only ${known.join(" and ")}'s text-to-video models (T2V) are supported; ${getModel(mark)}`,
+      `${what}, and only models of ${known.join(" and ")} that make video of text or pictures are supported; ${
+        getModel(mark)
+      }`,
     );
   }
   if (id === "tencent/HunyuanVideo") {
@@ -51,7 +55,7 @@ export async function noSuchModel(store: FileStore): Promise<TilereelError> {
         `"${downloadLine(id)}" and name that folder`,
     );
   }
-  const diffusers = /-Diffusers$/.test(id) ? id : `${id}-Diffusers`;
+  const diffusers = /-Diffusers$/i.test(id) ? id : `${id}-Diffusers`;
   return new TilereelError(
     `${what}; download it with "${downloadLine(diffusers)}" and name the folder ${baseName(diffusers)}`,
   );
@@ -145,14 +149,22 @@ async function originalLayout(folder: FileStore, names: ReadonlySet<string>): Pr
   }
   const type = config?.value("model_type"), large = config?.value("dim") === 5120;
   const layout = `${folder.path} is a model in Wan's original layout`;
-  const supported = type === undefined || type === "t2v";
-  if (names.has("high_noise_model") || names.has("Wan2.2_VAE.pth") || !supported) {
-    const what = supported ? "Wan 2.2" : quoted(String(type));
-    return new TilereelError(`${layout}, and of a kind (${what}) that is not supported; ${getModel()}`);
+  const supported = type === undefined || ["t2v", "i2v", "flf2v", "ti2v"].includes(String(type));
+  if (!supported) {
+    return new TilereelError(`${layout}, and of a kind (${quoted(String(type))}) that is not supported; ${getModel()}`);
   }
+  const mark = originalMark(names, type, large);
   return new TilereelError(
-    `${layout}, but the diffusers layout was expected; ${getModel(large ? "14B" : "")}`,
+    `${layout}, but the diffusers layout was expected; ${getModel(mark)}`,
   );
+}
+
+/** The mark of the model that Wan's original files are of. */
+function originalMark(names: ReadonlySet<string>, type: unknown, large: boolean): string {
+  if (names.has("high_noise_model")) return type === "i2v" ? "I2V-A14B" : "T2V-A14B";
+  if (names.has("Wan2.2_VAE.pth") || type === "ti2v") return "TI2V-5B";
+  if (type === "i2v" || type === "flf2v") return `-${type.toUpperCase()}-14B`;
+  return large ? "T2V-14B" : "";
 }
 
 /** Finds a model one folder deeper. */

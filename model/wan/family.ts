@@ -31,7 +31,7 @@ import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "./weights.ts";
 
 /** Wan: 2.1's text to video, and its other kinds. */
 export const WAN: Family = {
-  name: "Wan 2.1",
+  name: "Wan",
   transformerClass: "WanTransformer3DModel",
   pipelineClass: "WanPipeline",
   // FastVideo's settings for its models: scripts/inference/inference_wan_VSA_DMD_*.yaml at 2f3d407.
@@ -50,7 +50,16 @@ export const WAN: Family = {
       weights: UMT5_WEIGHTS,
     },
   },
-  models: ["Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "Wan-AI/Wan2.1-T2V-14B-Diffusers"],
+  models: [
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+    "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
+    "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers",
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    "Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+    "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
+  ],
   defaults: { width: 832, height: 480, frames: 81, fps: 16, steps: 50, guidance: 5, textTokens: 512 },
   // The VAE packs 8x8 pixels and, after the first frame, 4 frames into one latent; a token has 2x2 latents.
   multiples: { side: 16, frames: 4 },
@@ -73,9 +82,10 @@ export const WAN: Family = {
     const name = index.value("_class_name"), isText = name === WAN.pipelineClass;
     if (Object.hasOwn(WAN.distilled!, String(name))) return index.value("expand_timesteps") === true ? undefined : WAN;
     if (!isText && name !== IMAGE_TO_VIDEO) return undefined;
-    const kind = await kindOf(isText, index, folder), { defaults, parts, multiples = WAN.multiples } = kind;
+    const kind = await kindOf(isText, index, folder);
+    const { defaults, parts, images, multiples = WAN.multiples } = kind;
     return {
-      ...{ ...WAN, name: kind.name, multiples },
+      ...{ ...WAN, name: kind.name, multiples, ...images && { images } },
       defaults: { ...WAN.defaults, ...defaults },
       parts: { ...WAN.parts, ...parts },
       open: (folder) => openWan(folder, kind),
@@ -153,7 +163,7 @@ export function wanModel(files: WanFiles): FamilyModel {
     family: folder.family,
     defaults: folder.generation,
     distilled: folder.distilled,
-    ...{ scheduler, shape: config, textDim, weights, latentShape, layout, images: kind.images },
+    ...{ scheduler, shape: config, textDim, weights, latentShape, layout },
     denoisingBytes(gpu, clip) {
       // A gate is one more, and so is attention to image tokens, or a feed-forward before the gates of frames.
       const more = [config.gated, config.images, kind.knownFrames].filter((one) => one).length;

@@ -91,8 +91,8 @@ Deno.test("model folders that cannot be used", async (t) => {
     ],
     [
       "another pipeline",
-      "this model is Wan 2.1 I2V (image to video), but only text to video",
-      (m) => m.set("model_index.json", { _class_name: "WanImageToVideoPipeline" }),
+      "this model is Wan VACE (WanVACEPipeline), but only text or pictures to video",
+      (m) => m.set("model_index.json", { _class_name: "WanVACEPipeline" }),
     ],
     [
       "an unsupported head size",

@@ -27,7 +27,7 @@ Deno.test("a family is unknown until it is registered", async () => {
   await assertRejects(
     () => openModel(toyModel()),
     TilereelError,
-    'this model is a "ToyPipeline", but only text to video with Wan 2.1 or HunyuanVideo is supported',
+    'this model is a "ToyPipeline", but only text or pictures to video with Wan or HunyuanVideo is supported',
   );
   registerFamily(TOY);
   using model = await openModel(toyModel());

@@ -18,9 +18,10 @@ export async function* readWithFfmpeg(
   path: string,
   { frames, fps }: { frames: number; fps: number },
   obstacle: string,
+  instead = "make the clip a GIF, an MP4 with H.264 Baseline, or a folder of PNG or JPEG frames",
 ): Pictures & AsyncGenerator {
   // Ended, if need be, and waited for when the loop over the pictures is left.
-  await using ffmpeg = start(path, frames, fps, obstacle);
+  await using ffmpeg = start(path, frames, fps, obstacle, instead);
   const errors = new Response(ffmpeg.stderr).text();
   const output = new ByteReader(ffmpeg.stdout);
   try {
@@ -41,7 +42,7 @@ export async function* readWithFfmpeg(
   }
 }
 
-function start(path: string, frames: number, fps: number, obstacle: string): Deno.ChildProcess {
+function start(path: string, frames: number, fps: number, obstacle: string, instead: string): Deno.ChildProcess {
   // Each frame of the clip goes to the first slot that begins at or after it, and the last that comes there stays. In
   // microseconds: the clip's own unit of time may be as long as a frame.
   const pick = `settb=1/1000000,setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`;
@@ -57,8 +58,8 @@ function start(path: string, frames: number, fps: number, obstacle: string): Den
   } catch (error) {
     if (!isNotFound(error)) throw error;
     throw new TilereelError(
-      `${path} cannot be read: ${obstacle}, and the program ffmpeg, which reads other clips, is not installed; ` +
-        `install it, or make the clip a GIF, an MP4 with H.264 Baseline, or a folder of PNG or JPEG frames`,
+      `${path} cannot be read: ${obstacle}, and the program ffmpeg, which reads other files, is not installed; ` +
+        `install it, or ${instead}`,
       { cause: error },
     );
   }

@@ -1,13 +1,8 @@
 import { convertIndexedToRgb, decode as decodePng, type DecodedPng } from "fast-png";
 import jpeg from "jpeg-js";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-
-/** A picture of 8-bit samples [height, width, 3]. */
-export interface Still {
-  readonly width: number;
-  readonly height: number;
-  readonly rgb: Uint8Array;
-}
+import type { Picture } from "../../picture/picture.ts";
+import { orientationOf, turned } from "./orientation.ts";
 
 /** Whether a file of that name is read by {@link readStill}. */
 export function isStill(name: string): boolean {
@@ -15,29 +10,48 @@ export function isStill(name: string): boolean {
 }
 
 /**
- * Reads a PNG or JPEG. Parts that are transparent are black; 16 bits a channel are rounded to 8.
+ * Reads a PNG or JPEG. Parts that are transparent are black; 16 bits a channel are rounded to 8; a JPEG is turned as its
+ * camera was held.
  *
  * @throws {TilereelError} when it cannot be read or is damaged
  */
-export async function readStill(path: string): Promise<Still> {
+export async function readStill(path: string): Promise<Picture> {
   const bytes = await Deno.readFile(path).catch((error) => {
     throw new TilereelError(`${path} cannot be read: ${error.message}`, { cause: error });
   });
+  return decodeWhole(path, bytes, /\.png$/i.test(path));
+}
+
+/**
+ * As {@link readStill}, of a file whose first bytes are known; undefined if it is neither.
+ *
+ * @param start its first eight bytes
+ */
+export function decodeStill(
+  path: string,
+  start: Uint8Array,
+  read: () => Promise<Uint8Array>,
+): Promise<Picture> | undefined {
+  const isPng = start[0] === 0x89 && start[1] === 0x50, isJpeg = start[0] === 0xff && start[1] === 0xd8;
+  return isPng || isJpeg ? read().then((bytes) => decodeWhole(path, bytes, isPng)) : undefined;
+}
+
+function decodeWhole(path: string, bytes: Uint8Array, isPng: boolean): Picture {
   try {
-    return /\.png$/i.test(path) ? fromPng(decodePng(bytes, { checkCrc: true })) : fromJpeg(bytes);
+    return isPng ? fromPng(decodePng(bytes, { checkCrc: true })) : fromJpeg(bytes);
   } catch (error) {
-    throw new TilereelError(`${path} is not a whole ${/\.png$/i.test(path) ? "PNG" : "JPEG"}: ${reason(error)}`, {
-      cause: error,
-    });
+    throw new TilereelError(`${path} is not a whole ${isPng ? "PNG" : "JPEG"}: ${reason(error)}`, { cause: error });
   }
 }
 
-function fromJpeg(bytes: Uint8Array): Still {
-  const { width, height, data } = jpeg.decode(bytes, { useTArray: true, formatAsRGBA: false, tolerantDecoding: false });
-  return { width, height, rgb: data };
+function fromJpeg(bytes: Uint8Array): Picture {
+  const { width, height, data, exifBuffer } = jpeg.decode(bytes, {
+    ...{ useTArray: true, formatAsRGBA: false, tolerantDecoding: false },
+  }) as jpeg.UintArrRet & { readonly exifBuffer?: ArrayBuffer | Uint8Array };
+  return turned({ width, height, rgb: data }, orientationOf(exifBuffer && new Uint8Array(exifBuffer)));
 }
 
-function fromPng(png: DecodedPng): Still {
+function fromPng(png: DecodedPng): Picture {
   const { width, height, depth } = png;
   if (png.palette || depth < 8) {
     // Greys of few bits are packed as indices are.

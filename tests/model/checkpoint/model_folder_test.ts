@@ -88,7 +88,7 @@ Deno.test("a generation.json that is wrong is refused", () =>
 Deno.test("what is no folder or holds no model is refused", async () => {
   await assertRejects(() => openModelFolder("/nowhere/at/all"), TilereelError, "/nowhere/at/all does not exist");
   const file = await Deno.makeTempFile();
-  await assertRejects(() => openModelFolder(file), TilereelError, "is empty, but the folder of a text-to-video model");
+  await assertRejects(() => openModelFolder(file), TilereelError, "is empty, but the folder of a video model");
   await Deno.remove(file);
   const folder = await Deno.makeTempDir();
   await assertRejects(() => openModelFolder(folder), TilereelError, "holds no model: a folder in the diffusers layout");

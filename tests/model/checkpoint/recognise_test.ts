@@ -219,7 +219,7 @@ Deno.test("what is named in the place of a model's folder", () =>
       await Deno.writeFile(at(name), typeof content === "string" ? bytes(content) : content);
     };
     const is = (name: string, ...parts: string[]) => refuses(openModelFolder, at(name), ...parts);
-    const diffusers = "the folder of a text-to-video model in the diffusers layout";
+    const diffusers = "the folder of a video model in the diffusers layout";
 
     for (
       const [name, ...parts] of [
@@ -232,20 +232,18 @@ Deno.test("what is named in the place of a model's folder", () =>
           '"tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers',
         ],
         ["Wan2.1-T2V-14B", '"tilereel download Wan-AI/Wan2.1-T2V-14B-Diffusers"'],
-        [
-          "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
-          "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
-          DOWNLOAD,
-        ],
+        ["Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", '"tilereel download Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"'],
+        ["Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", '"tilereel download Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"'],
+        ["Wan-AI/Wan2.2-S2V-14B", "only models of Wan and HunyuanVideo that make video of text or pictures", DOWNLOAD],
         ...["-I2V", "-1.5-Diffusers-480p_t2v"].map((kind) =>
           [
             `hunyuanvideo-community/HunyuanVideo${kind}`,
-            "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)",
+            "only models of Wan and HunyuanVideo that make video of text or pictures are supported",
             DOWNLOAD_HUNYUAN,
           ] as const
         ),
         ["tencent/HunyuanVideo", "is in its original layout", DOWNLOAD_HUNYUAN],
-        ["Wan-AI/Wan2.2-T2V-A14B-Diffusers", "only Wan 2.1 and HunyuanVideo's text-to-video models (T2V)", DOWNLOAD],
+        ["Wan2.2-T2V-A14B", '"tilereel download Wan-AI/Wan2.2-T2V-A14B-Diffusers"'],
         [
           "hunyuanvideo-community/HunyuanVideo",
           '"tilereel download hunyuanvideo-community/HunyuanVideo"',
@@ -322,9 +320,11 @@ Deno.test("what is named in the place of a model's folder", () =>
     await write("large/config.json", '{"_class_name": "WanModel", "model_type": "t2v", "dim": 5120}');
     await is("large", "original layout, but the diffusers layout", DOWNLOAD_14B);
     await write("i2v/config.json", '{"_class_name": "WanModel", "model_type": "i2v"}');
-    await is("i2v", 'original layout, and of a kind ("i2v") that is not supported', DOWNLOAD);
+    await is("i2v", "original layout, but the diffusers layout", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers");
+    await write("vace/config.json", '{"_class_name": "WanModel", "model_type": "vace"}');
+    await is("vace", 'original layout, and of a kind ("vace") that is not supported', DOWNLOAD);
     await write("5b/Wan2.2_VAE.pth", "");
-    await is("5b", "original layout, and of a kind (Wan 2.2) that is not supported");
+    await is("5b", "original layout, but the diffusers layout", "Wan-AI/Wan2.2-TI2V-5B-Diffusers");
     await write("tencent/hunyuan-video-t2v-720p/transformers/x.pt", "");
     await is("tencent", "is a model in HunyuanVideo's original layout, but", DOWNLOAD_HUNYUAN);
     await write("comfy/diffusion_models/x", "");
@@ -343,16 +343,9 @@ Deno.test("what is named in the place of a model's folder", () =>
 
 Deno.test("models of other kinds", () =>
   inTempDir(async (dir) => {
-    const transformer2 = ["diffusers", "WanTransformer3DModel"];
-    const i2v = { _class_name: "WanImageToVideoPipeline" };
     for (
       const [keys, what] of [
-        [{ transformer_2: transformer2, boundary_ratio: 0.875 }, "Wan 2.2 T2V A14B, which has two transformers, but"],
-        [{ boundary_ratio: 0.875 }, "Wan 2.2 T2V A14B"],
-        [{ expand_timesteps: true }, "Wan 2.2 TI2V 5B, but"],
-        [{ ...i2v }, "Wan 2.1 I2V (image to video), but"],
-        [{ ...i2v, transformer_2: transformer2 }, "Wan 2.2 I2V A14B (image to video), which has two transformers, but"],
-        [{ ...i2v, expand_timesteps: true }, "Wan 2.2 TI2V 5B, but"],
+        [{ _class_name: "WanDMDPipeline", expand_timesteps: true }, 'a "WanDMDPipeline", but'],
         [{ _class_name: "WanVACEPipeline" }, "Wan VACE (WanVACEPipeline), but"],
         ...[{}, { transformer: ["diffusers", "HunyuanVideoTransformer3DModel"] }].map((part) =>
           [
@@ -370,14 +363,10 @@ Deno.test("models of other kinds", () =>
         openModelFolder,
         model.path,
         `model_index.json: this model is ${what}`,
-        "only text to video",
+        "only text or pictures to video",
         DOWNLOAD,
       );
     }
-    const model = await BrokenModel.make(join(dir, "flf2v"));
-    await model.set("model_index.json", i2v);
-    await model.set("transformer/config.json", { pos_embed_seq_len: 514 });
-    await refuses(openModelFolder, model.path, "this model is Wan 2.1 FLF2V 14B (first and last frame to video), but");
   }));
 
 Deno.test("the command line answers so wherever a file or model is named", async (t) => {

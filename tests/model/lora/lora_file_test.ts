@@ -81,7 +81,7 @@ Deno.test("a LoRA changes the parts that its keys name; what is for one weight a
         "encoder.layers.2.mlp.fc1.weight": [of(8)],
       },
     });
-    const message = "changes text_encoder_2, which models of Wan 2.1 do not have; use a LoRA that was made for them";
+    const message = "changes text_encoder_2, which models of Wan do not have; use a LoRA that was made for them";
     await assertRejects(() => readLora(file, WAN), TilereelError, message);
   }));
 

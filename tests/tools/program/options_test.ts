@@ -45,7 +45,7 @@ Deno.test("an option is data: what a form shows is what its parser takes", async
 });
 
 Deno.test("options of a remote caller name no files; an error about one carries its name", async () => {
-  const { router: _, tiles: __, count: ___, ...others } = batchOptions;
+  const { router: _, tiles: __, count: ___, image: ____, "last-image": _____, ...others } = batchOptions;
   assertEquals(Object.keys(requestOptions), ["prompt", ...Object.keys(others)]);
   const optionOf = async (work: () => unknown) => {
     try {

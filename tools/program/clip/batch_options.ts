@@ -1,5 +1,6 @@
 import { clipOptions } from "./clip_options.ts";
 import { overlay, RANDOM_SEED } from "./clip_settings.ts";
+import { imageOptions } from "./image_options.ts";
 import { methodOptions, stillMeant } from "./method_options.ts";
 import { integer, number, ofClip, type OptionValues, text, withoutPaths } from "../options.ts";
 import { DEFAULT_QUALITY } from "../../../model/video/mp4.ts";
@@ -10,6 +11,7 @@ const MOST_CLIPS = 10_000;
 /** The options that describe one clip of `generate`: on the command line, and as keys of a line in a prompts file. */
 export const batchOptions = ofClip({
   ...clipOptions,
+  ...imageOptions,
   seed: integer({
     ...clipOptions.seed,
     help: "Seed of the noise, or -1 for a random seed. The same seed on the same adapter gives the same bytes.",

@@ -90,6 +90,12 @@ export const samplingOptions = ofClip(inGroup("Sampling", {
     default: "the model's",
     min: 0,
   }),
+  "guidance-low": number({
+    help: "That at low noise, for models that have another transformer there, such as Wan 2.2 A14B.",
+    elsewhere: ["guidance-scale-2", "low-noise-guidance"],
+    default: "as --guidance where that is given, or the model's",
+    min: 0,
+  }),
   scheduler: choice({
     choices: SCHEDULER_KINDS,
     help:

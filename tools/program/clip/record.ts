@@ -29,13 +29,15 @@ export interface RecordParts {
   readonly opened: Pick<FamilyModel, "scheduler" | "layout">;
   /** Of an MP4. */
   readonly quality?: number | undefined;
+  /** Pictures that it is made of. */
+  readonly images?: Readonly<Record<string, string>> | undefined;
   /** Start noise in place of the seed's. */
   readonly latents?: { readonly latents?: string; readonly latentsDigest?: string };
 }
 
 /** What is known before anything is loaded: all but precision, adapter and density. */
 export function plannedRecord(
-  { settings, methods, model, identity, opened, quality, latents = {} }: RecordParts,
+  { settings, methods, model, identity, opened, quality, images, latents = {} }: RecordParts,
 ): ClipRecord {
   const { scheduler } = opened;
   const { prompt, negativePrompt, scheduler: kind = scheduler.kind, flowShift = scheduler.flowShift, ...more } =
@@ -50,6 +52,7 @@ export function plannedRecord(
     ...{ scheduler: kind, sigmas, flowShift },
     // Given noise does not come from the seed.
     ...latents.latents !== undefined && { ...latents, seed: null },
+    ...images,
     ...methods.record(opened.layout(settings).grid),
     model: model === undefined ? EMBEDDED : sharedName(model),
     ...identity,
