@@ -324,13 +324,8 @@ export class CausalAutoencoder implements VideoVae {
       );
     }
     const latentFrames = 1 + Math.floor((frames - 1) / temporalScale);
-<<<<<<< HEAD
     const { plan, chunks, pieceBytes } = this.#cut([latentFrames, height / scale, width / scale], encoder, options);
-    const video = clip.reshape(clip.shape.slice(1));
-=======
-    const { plan, chunks } = this.#cut([latentFrames, height / scale, width / scale], encoder, options);
     const video = "pictures" in clip ? clip : clip.reshape(clip.shape.slice(1));
->>>>>>> 9eec6b9 (Pictures are conditions of Wan's image to video, with one or two transformers and with known frames: whole clips agree with diffusers)
     const moments = gpu.tensor([2 * zDim, latentFrames, height / scale, width / scale]);
     try {
       if (isBlended(plan, chunks)) fill(gpu, moments, 0);
