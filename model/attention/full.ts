@@ -5,6 +5,7 @@ import { blockRows } from "../../gpu/ops/attention_family.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { product } from "./grid.ts";
+import { everyHead, groupHeads, headsAtOnce } from "./head_groups.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "./layout.ts";
 import type { AttentionMethod } from "./method.ts";
 import { attentionOutput } from "./output.ts";
@@ -16,13 +17,20 @@ export class FullAttention implements Disposable {
   readonly #owner: TensorOwner;
   /** For what dense attention cannot do: gradients, and batches. Undefined where no token is padding. */
   readonly plan: AttentionPlan | undefined;
+  /** The heads that are computed at once: for each part, [heads], u32. */
+  readonly parts: readonly Tensor[];
 
+  /** @param atOnce the number of heads that are computed at once. Default: that of {@link headsAtOnce} */
   constructor(
     private readonly gpu: Gpu,
     private readonly shape: Omit<HeadShape, "layers">,
     private readonly layout: TokenLayout,
+    atOnce = headsAtOnce(gpu, shape, validTokens(layout)),
   ) {
     this.#owner = new TensorOwner(gpu);
+    const parts = gpu.collect(() => groupHeads(gpu, everyHead({ layers: 1, heads: shape.heads }), () => 0, atOnce)[0]!);
+    this.#owner.adopt(parts.tensors);
+    this.parts = parts.result.map(({ only }) => only);
     const count = validTokens(layout), all = { first: 0, count };
     if (count === product(layout.grid) + layout.kept) return;
     const { result, tensors } = gpu.collect(() => {
@@ -47,6 +55,11 @@ export class FullAttention implements Disposable {
     { into, lse, only }: { readonly lse?: Tensor; readonly only?: Tensor | undefined; readonly into?: Tensor } = {},
   ): Tensor {
     const { gpu, plan, layout, shape: { heads } } = this;
+    if (!only && !gpu.tape && this.parts.length > 1) {
+      const y = into ?? attentionOutput(gpu, q, layout);
+      for (const only of this.parts) this.attend(q, k, v, { into: y, only, ...lse && { lse } });
+      return y;
+    }
     if (!plan) return attention(gpu, q, k, v, { heads, only, ...into && { into }, ...lse && { lse } });
     if (gpu.tape) throw new Error("full attention with padding has no backward pass: train with VortaAttention");
     const y = into ?? attentionOutput(gpu, q, layout), count = validTokens(layout);

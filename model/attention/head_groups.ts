@@ -44,6 +44,33 @@ export interface PreparedSomeHeads extends Disposable {
   pairs(step: number, pass: number, layer: number, head: number): number;
 }
 
+/** The most bytes that keys and values in f16 should take at once. */
+const PACKED_BYTES = 512 * 2 ** 20;
+
+/**
+ * How many heads are computed at once. Attention packs keys and values of so many; of all of them, they could take as
+ * much memory as a tensor of the tokens.
+ */
+export function headsAtOnce(
+  { f16 }: Pick<Gpu, "f16">,
+  { heads, headDim }: Pick<HeadShape, "heads" | "headDim">,
+  tokens: number,
+  bytes = PACKED_BYTES,
+): number {
+  if (!f16) return heads;
+  const most = Math.max(1, Math.floor(bytes / (4 * tokens * headDim)));
+  return Math.ceil(heads / Math.ceil(heads / most));
+}
+
+/** The bytes of keys and values that {@link headsAtOnce} lets attention pack. */
+export function packedKeysBytes(gpu: Pick<Gpu, "f16">, shape: HeadShape, tokens: number): number {
+  return gpu.f16 ? headsAtOnce(gpu, shape, tokens) * 4 * tokens * shape.headDim : 0;
+}
+
+/** A list in parts of at most so many. */
+const inParts = (list: readonly number[], most: number): (readonly number[])[] =>
+  Array.from({ length: Math.ceil(list.length / most) }, (_, i) => list.slice(i * most, (i + 1) * most));
+
 /** Heads of a layer that are computed alike. */
 export interface HeadGroup<T> {
   /** Their common value. */
@@ -58,13 +85,18 @@ export interface HeadGroup<T> {
  * Groups the heads of each layer, and uploads the groups. Their tensors belong to the enclosing scope.
  *
  * @param heads the heads of each layer, in ascending order
+ * @param most groups of more heads become several
  */
 export function groupHeads<T>(
   gpu: Gpu,
   heads: readonly (readonly number[])[],
   kindOf: (layer: number, head: number) => T,
+  most = Infinity,
 ): HeadGroup<T>[][] {
-  const layers = heads.map((list, layer) => [...Map.groupBy(list, (head) => kindOf(layer, head))]);
+  const layers = heads.map((list, layer) =>
+    [...Map.groupBy(list, (head) => kindOf(layer, head))]
+      .flatMap(([kind, heads]) => inParts(heads, Math.min(most, heads.length)).map((part) => [kind, part] as const))
+  );
   const lists = layers.flatMap((groups) => groups.map(([, list]) => list));
   // Each list starts at an offset that can be bound.
   const width = Math.ceil(Math.max(1, ...lists.map((list) => list.length)) / 64) * 64;

@@ -1,3 +1,5 @@
+import { liveTensors } from "../blocks/live_tensors.ts";
+import { packedKeysBytes } from "../attention/head_groups.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
@@ -79,13 +81,6 @@ export interface HunyuanFiles {
   readonly vae: TensorSource;
 }
 
-/**
- * The number of tensors of the tokens' size that a denoising step holds at once: five in a block (see `runSingleBlock`),
- * and more for sparse attention, the angles of RoPE, and latents. In f16, attention packs keys and values, and matrix
- * units need all operands packed.
- */
-const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
-
 /** An opened model of HunyuanVideo, which takes the files over. */
 export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, vae }: HunyuanFiles): FamilyModel {
   const { dim, ffnDim, textDim, pooledDim, guidanceEmbeds } = config, { textTokens } = folder.generation;
@@ -96,10 +91,9 @@ export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, va
     defaults: folder.generation,
     ...{ scheduler, shape: config, textDim, pooledDim, weights, latentShape, layout },
     denoisingBytes(gpu, clip) {
-      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision];
-      const { grid, kept } = layout(clip);
+      const { grid, kept } = layout(clip), tokens = product(grid) + kept;
       // A single-stream block copies the two parts of the weight of its output, and matrix units need matrices packed.
-      return 4 * dim * (live * (product(grid) + kept) + dim + 2 * ffnDim);
+      return 4 * dim * (liveTensors(gpu) * tokens + dim + 2 * ffnDim) + packedKeysBytes(gpu, config, tokens);
     },
     scheduleNotes: () => [],
     passes: guidanceEmbeds ? embeddedGuidance : classifierFreeGuidance,

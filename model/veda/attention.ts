@@ -1,6 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { groupHeads, type SomeHeads } from "../attention/head_groups.ts";
+import { groupHeads, headsAtOnce, type SomeHeads } from "../attention/head_groups.ts";
 import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
@@ -27,7 +27,7 @@ export class VedaAttention implements Disposable {
 
   constructor(
     private readonly gpu: Gpu,
-    config: Omit<HeadShape, "layers">,
+    private readonly config: Omit<HeadShape, "layers">,
     private readonly layout: TokenLayout,
     private readonly options: VedaAttentionOptions,
   ) {
@@ -54,8 +54,9 @@ export class VedaAttention implements Disposable {
    * @param dense whether all layers use full attention
    */
   some(heads: readonly (readonly number[])[], dense = false): SomeHeads {
-    const { gpu, options: { projections } } = this;
-    const groups = groupHeads(gpu, heads, (layer, head) => dense ? undefined : this.#patternOf(layer, head));
+    const { gpu, config, layout, options: { projections } } = this,
+      most = headsAtOnce(gpu, config, validTokens(layout));
+    const groups = groupHeads(gpu, heads, (layer, head) => dense ? undefined : this.#patternOf(layer, head), most);
     return (q, k, v, layer, into) => {
       for (const { kind: pattern, only } of groups[layer]!) {
         gpu.scope(() => {

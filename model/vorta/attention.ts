@@ -13,7 +13,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { FullAttention } from "../attention/full.ts";
 import { product } from "../attention/grid.ts";
-import { groupHeads, type SomeHeads } from "../attention/head_groups.ts";
+import { groupHeads, headsAtOnce, type SomeHeads } from "../attention/head_groups.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import type { SelfAttention } from "../attention/method.ts";
 import { attentionOutput } from "../attention/output.ts";
@@ -98,7 +98,14 @@ export class VortaAttention implements Disposable {
 
   /** Computes all heads through one branch. */
   single(branch: Branch): SelfAttention {
-    return (q, k, v) => this.gpu.scope(() => this.#branch(branch, q, k, v).y);
+    const { gpu, layout } = this, { parts } = this.#full;
+    return (q, k, v) =>
+      gpu.scope(() => {
+        if (gpu.tape || parts.length === 1) return this.#branch(branch, q, k, v).y;
+        const into = attentionOutput(gpu, q, layout);
+        for (const only of parts) this.#branch(branch, q, k, v, { only, into });
+        return into;
+      });
   }
 
   /**
@@ -113,14 +120,14 @@ export class VortaAttention implements Disposable {
       gpu,
       routes.map((route) => [...route.keys()]),
       (layer, head) => BRANCHES[routes[layer]![head]!]!,
+      headsAtOnce(gpu, this.shape, validTokens(this.layout)),
     );
     return (q, k, v, layer) =>
       gpu.scope(() => {
         const into = attentionOutput(gpu, q, this.layout);
-        for (const { kind: branch, only } of groups[layer]!) {
-          if (branch === "full" && full) full(q, k, v, layer, into);
-          else this.#branch(branch, q, k, v, { only, into });
-        }
+        const others = groups[layer]!.filter(({ kind }) => !(kind === "full" && full));
+        for (const { kind, only } of others) this.#branch(kind, q, k, v, { only, into });
+        if (full && others.length < groups[layer]!.length) full(q, k, v, layer, into);
         return into;
       });
   }

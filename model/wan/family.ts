@@ -1,3 +1,5 @@
+import { liveTensors } from "../blocks/live_tensors.ts";
+import { packedKeysBytes } from "../attention/head_groups.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
@@ -146,13 +148,6 @@ export interface WanFiles {
   readonly vae: TensorSource;
 }
 
-/**
- * The number of tensors of the tokens' size that a denoising step holds at once: five in a block (see `runBlock`), and
- * more for sparse attention, the angles of RoPE, and latents. In f16, attention packs keys and values, and matrix units
- * need all operands packed.
- */
-const LIVE_TENSORS = { f32: 6.5, f16: 7, matrixUnits: 7.5 };
-
 /** An opened model of Wan, which takes the files over. */
 export function wanModel(files: WanFiles): FamilyModel {
   const { folder, kind = TEXT_TO_VIDEO, scheduler, config, weights, lowNoise, vaeConfig, vae } = files;
@@ -167,10 +162,10 @@ export function wanModel(files: WanFiles): FamilyModel {
     denoisingBytes(gpu, clip) {
       // A gate is one more, and so is attention to image tokens, or a feed-forward before the gates of frames.
       const more = [config.gated, config.images, kind.knownFrames].filter((one) => one).length;
-      const live = LIVE_TENSORS[gpu.matrixUnits ? "matrixUnits" : gpu.settings.precision] + more;
+      const tokens = product(layout(clip).grid), live = (liveTensors(gpu) + more) * 4 * config.dim * tokens;
       // What the other transformer has outside its blocks is there, too.
       const other = lowNoise ? weightsOnGpu(gpu, outsideBlocks(lowNoise), {}).bytes : 0;
-      return other + live * 4 * config.dim * product(layout(clip).grid);
+      return other + live + packedKeysBytes(gpu, config, tokens);
     },
     scheduleNotes: (clip) => scheduleNotes(scheduler, clip, kind.ownShift),
     passes: (guidance, low = guidance) =>

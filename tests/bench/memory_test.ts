@@ -84,6 +84,19 @@ Deno.test("memory: 14B renders 1280x720, 81 frames on a card of 24 GB, by stream
   await fits({ ...one, weights: "stream", device: { ...MATRIX, memoryLimit: 24e9 } }, 24e9);
 });
 
+Deno.test("memory: 14B in int8 renders 1280x720, 81 frames on a card of 24 GB, without streaming", async () => {
+  const veda = { attention: vedaAttention({ keep: 0.1 }), device: { precision: "f16" } } as const;
+  for (const { device, ...one } of [{ device: MATRIX }, veda]) {
+    const { place, peaks } = await countMemory({
+      ...LARGE,
+      ...one,
+      device: { ...device, int8: true, memoryLimit: 24e9 },
+    });
+    assertEquals(place, "resident");
+    for (const stage of STAGES) assert(peaks[stage].held <= 24e9, `${stage}: ${peaks[stage].held}`);
+  }
+});
+
 Deno.test("memory: denoising takes no more than the choice of weights counts on, and not far less", async () => {
   const model = SHAPES["1.3b"].model(drySource);
   const devices = { f32: {}, f16: { precision: "f16" }, "matrix units": MATRIX } as const;
