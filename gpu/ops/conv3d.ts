@@ -2,7 +2,13 @@ import type { Gpu } from "../gpu.ts";
 import { conv3dPlain, PLAIN, type PlainWidth } from "../kernels/conv3d/plain.ts";
 import { padding } from "../kernels/conv3d/shape.ts";
 import { conv3dPositions } from "../kernels/conv3d/tiled.ts";
-import { conv3dLaunch, conv3dVariantFor, conv3dVariants, type ConvVariant } from "../kernels/conv3d/variants.ts";
+import {
+  conv3dLaunch,
+  conv3dVariantFor,
+  conv3dVariants,
+  type ConvVariant,
+  type WeightUse,
+} from "../kernels/conv3d/variants.ts";
 import { conv3dWindow, fewerPixels, type WindowBy, windowWorkgroups } from "../kernels/conv3d/window.ts";
 import { POSITIONS, SQUARE, WINOGRAD_OUTPUT, winogradInput } from "../kernels/conv3d/winograd.ts";
 import { runPerElement } from "../kernels/per_element.ts";
@@ -45,7 +51,7 @@ export const CONV3D: KernelFamily<ConvVariant> = {
   trial(gpu) {
     const x = noise(gpu, [4, 240, 416, 96]), weight = noise(gpu, [96, 3, 3, 3, 96]), bias = noise(gpu, [96]);
     const input = gpu.f16 ? packHalves(gpu, x) : x;
-    const weights = new Map([...conv3dVariants(gpu).values()].map((way) => [way, ConvWeight.of(gpu, weight, 1, way)]));
+    const weights = new Map([...conv3dVariants(gpu).values()].map((way) => [way, ConvWeight.of(gpu, weight, {}, way)]));
     return (variant) => gpu.scope(() => void conv3d(gpu, input, weights.get(variant) ?? weight, bias, { variant }));
   },
   sample(gpu, variant) {
@@ -57,9 +63,9 @@ export const CONV3D: KernelFamily<ConvVariant> = {
 /** The format in which convolutions read their input. They convert f32 before, where it is f16. */
 export const convInputFormat = (gpu: Gpu): "f32" | "f16" => gpu.f16 ? "f16" : "f32";
 
-/** Converts weights to the layout that the device's convolutions of that stride in height and width read. */
-export function convWeight(gpu: Gpu, weight: Tensor, stride = 1): ConvWeight {
-  return ConvWeight.of(gpu, weight, stride, gpu.kernels.pick(CONV3D));
+/** Converts weights to the layout that the device's convolutions with these options read. */
+export function convWeight(gpu: Gpu, weight: Tensor, use: WeightUse = {}): ConvWeight {
+  return ConvWeight.of(gpu, weight, use, gpu.kernels.pick(CONV3D));
 }
 
 /** Fewer workgroups than this leave a GPU idle. */
@@ -102,18 +108,23 @@ export function conv3d(
   bias: Tensor,
   options: Conv3dOptions = {},
 ): Tensor {
-  const { stride = 1, up = 1, residual, interleave = 1 } = options, replicate = options.border === "replicate";
+  const { stride = 1, up = 1, upTime = 1, residual, interleave = 1 } = options,
+    replicate = options.border === "replicate";
+  const { use } = weight instanceof ConvWeight ? weight : { use: options };
+  if ((use.stride ?? 1) !== stride || (use.up ?? 1) !== up || (use.upTime ?? 1) !== upTime) {
+    throw new Error(`conv3d: weight [${weight.shape}] was converted for other options`);
+  }
   const params = paramsOf(x, weight, options);
   const y = gpu.tensor([params.frames * interleave, params.height, params.width, params.frame_channels]);
   gpu.scope(() => {
     const converted = weight instanceof ConvWeight
       ? weight
-      : ConvWeight.of(gpu, weight, stride, options.variant ?? gpu.kernels.pick(CONV3D));
+      : ConvWeight.of(gpu, weight, options, options.variant ?? gpu.kernels.pick(CONV3D));
     const input = gpu.f16 && x.format.name === "f32" ? packHalves(gpu, x) : x;
     const framesIn = options.ring?.frames ?? x.dim(0);
     const task = { params, framesIn, x: input, weight: converted.tensor, bias, residual, y, up, replicate };
     const { layout } = converted;
-    if (layout.by === "windows") return runWindows(gpu, task, { tile: layout.tile, units: gpu.matrixUnits! });
+    if (layout.by === "windows") return runWindows(gpu, task, layout);
     if (layout.by === "squares") return runSquares(gpu, task, layout);
     runRows(gpu, task, stride, options.variant);
   });
@@ -174,10 +185,11 @@ function runRows(
 }
 
 /** Computes outputs by matrix units from windows of the input. */
-function runWindows(gpu: Gpu, { params, x, weight, bias, residual, y, up, replicate }: Task, by: WindowBy): void {
+function runWindows(gpu: Gpu, task: Task, { tile, units, up, upTime }: WindowBy): void {
+  const { params, x, weight, bias, residual, y, replicate } = task, by = { tile, units, up, upTime };
   const groups = windowWorkgroups(by, params);
   const few = groups.reduce((a, b) => a * b) < ENOUGH_GROUPS, fitting = few ? fewerPixels(by) : by;
-  gpu.run(conv3dWindow({ up, replicate, ...fitting }), {
+  gpu.run(conv3dWindow({ replicate, ...fitting }), {
     buffers: { x, weight, bias, residual: residual ?? gpu.placeholder, y },
     params,
     workgroups: windowWorkgroups(fitting, params),

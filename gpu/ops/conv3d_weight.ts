@@ -1,5 +1,5 @@
 import type { Gpu } from "../gpu.ts";
-import { type ConvVariant, type WeightLayout, weightLayout } from "../kernels/conv3d/variants.ts";
+import { type ConvVariant, type WeightLayout, weightLayout, type WeightUse } from "../kernels/conv3d/variants.ts";
 import { packWindowWeights, windowWeightsShape } from "../kernels/conv3d/window_weights.ts";
 import { POSITIONS, WINOGRAD_WEIGHTS } from "../kernels/conv3d/winograd.ts";
 import { runPerElement } from "../kernels/per_element.ts";
@@ -12,6 +12,7 @@ export class ConvWeight {
     /** [out, kernel frames, kernel height, kernel width, in] */
     readonly shape: readonly number[],
     readonly layout: WeightLayout,
+    readonly use: WeightUse,
     readonly tensor: Tensor,
   ) {}
 
@@ -19,24 +20,23 @@ export class ConvWeight {
    * Converts weights. The result has a tensor of its own, except where kernels read the weights as they are.
    *
    * @param weight [out, kernel frames, kernel height, kernel width, in], f32
-   * @param stride of the convolution in height and width
+   * @param use the options of the convolution that the layout depends on
    * @param variant of the device, or by which the convolution is to be computed
    */
-  static of(gpu: Gpu, weight: Tensor, stride: number, variant: ConvVariant): ConvWeight {
+  static of(gpu: Gpu, weight: Tensor, use: WeightUse, variant: ConvVariant): ConvWeight {
     const { shape } = weight, [out, frames, , , cin] = shape as [number, number, number, number, number];
-    if (!gpu.f16) return new ConvWeight(shape, { by: "rows" }, weight);
-    const layout = weightLayout(gpu, shape, stride, variant);
+    if (!gpu.f16) return new ConvWeight(shape, { by: "rows" }, use, weight);
+    const layout = weightLayout(gpu, shape, use, variant);
     if (layout.by === "windows") {
-      const by = { tile: layout.tile, units: gpu.matrixUnits! };
-      const y = gpu.tensor(windowWeightsShape(by, shape), "f16");
+      const { by: _, ...by } = layout, y = gpu.tensor(windowWeightsShape(by, shape), "f16");
       runPerElement(gpu, packWindowWeights(by), { x: weight, y }, { out, frames, eights: cin / 8 });
-      return new ConvWeight(shape, layout, y);
+      return new ConvWeight(shape, layout, use, y);
     }
     if (layout.by === "squares") {
       const y = gpu.tensor([POSITIONS, out, frames, cin], "f16");
       runPerElement(gpu, WINOGRAD_WEIGHTS, { x: weight, y }, { c4: cin / 4 }, out * frames * cin / 4);
-      return new ConvWeight(shape, layout, y);
+      return new ConvWeight(shape, layout, use, y);
     }
-    return new ConvWeight(shape, layout, packHalves(gpu, weight));
+    return new ConvWeight(shape, layout, use, packHalves(gpu, weight));
   }
 }

@@ -1,3 +1,5 @@
+import { clampedBuffer } from "../clamps.ts";
+import { countedHalves } from "../formats/halves.ts";
 import type { Gpu } from "../gpu.ts";
 import { type KernelSource, read, u32s, write } from "../kernel.ts";
 import { memo } from "../kernels/memo.ts";
@@ -68,18 +70,24 @@ const join = memo((plain: boolean): KernelSource =>
   })
 );
 
-const apply = memo((inPlace: boolean): KernelSource =>
+/** Where the result goes: to another tensor, f32 or f16, or over x. */
+type Into = "f32" | "f16" | "x";
+
+const apply = memo((into: Into): KernelSource =>
   perElement({
-    name: `group_norm_apply${inPlace ? "_in_place" : ""}`,
+    name: `group_norm_apply_${into}`,
     buffers: {
-      ...inPlace ? {} : { x: read("vec4f") },
-      ...{ mean: read("vec4f"), scale: read("vec4f"), beta: read("vec4f"), y: write("vec4f") },
+      ...into === "x" ? {} : { x: read("vec4f") },
+      ...{ mean: read("vec4f"), scale: read("vec4f"), beta: read("vec4f") },
+      y: write(into === "f16" ? "vec2u" : "vec4f"),
+      ...into === "f16" && clampedBuffer,
     },
     params: u32s("c4", "silu"),
+    declarations: into === "f16" ? countedHalves("inputs of convolutions") : "",
     body: `  let c = i % p.c4;
-  var v = (${inPlace ? "y" : "x"}[i] - mean[c]) * scale[c] + beta[c];
+  var v = (${into === "x" ? "y" : "x"}[i] - mean[c]) * scale[c] + beta[c];
   if (p.silu != 0u) { v = v / (1.0 + exp(-v)); }
-  y[i] = v;`,
+  y[i] = ${into === "f16" ? "four_halves(v)" : "v"};`,
   })
 );
 
@@ -93,8 +101,8 @@ export interface GroupNormOptions {
   readonly eps?: number;
   /** Whether SiLU is applied to the result. */
   readonly silu?: boolean;
-  /** Whether the result is written over x. */
-  readonly inPlace?: boolean;
+  /** Where the result goes: to a new tensor of that format, or over x. Default: "f32" */
+  readonly into?: Into;
 }
 
 /**
@@ -106,11 +114,11 @@ export interface GroupNormOptions {
  */
 export function groupNorm(gpu: Gpu, x: Tensor, gamma: Tensor, beta: Tensor, options: GroupNormOptions): Tensor {
   const channels = x.dim(-1), pixels = x.size / channels, c4 = channels / 4;
-  const { groups, dim = channels, eps = 1e-6, silu = false, inPlace = false } = options;
+  const { groups, dim = channels, eps = 1e-6, silu = false, into = "f32" } = options;
   if (gamma.size !== channels || beta.size !== channels || channels % 4 !== 0 || dim > channels || dim % groups !== 0) {
     throw new Error(`groupNorm: x [${x.shape}], gamma [${gamma.shape}], beta [${beta.shape}] in ${groups} groups`);
   }
-  const y = inPlace ? x : gpu.tensor(x.shape);
+  const y = into === "x" ? x : gpu.tensor(x.shape, into);
   gpu.scope(() => {
     const blocks = Math.ceil(pixels / BLOCK);
     const means = gpu.tensor([blocks, channels]), squares = gpu.tensor([blocks, channels]);
@@ -118,7 +126,8 @@ export function groupNorm(gpu: Gpu, x: Tensor, gamma: Tensor, beta: Tensor, opti
     runPerElement(gpu, BLOCKS, { x, means, y: squares }, { rows: pixels, c4 });
     const params = { rows: groups, pixels, blocks, channels, group: dim / groups, eps };
     runPerRow(gpu, join(gpu.kernels.plain), { means, squares, gamma, mean, scale }, params);
-    runPerElement(gpu, apply(inPlace), { ...inPlace ? {} : { x }, mean, scale, beta, y }, { c4, silu: silu ? 1 : 0 });
+    const buffers = { ...into === "x" ? {} : { x }, mean, scale, beta, y };
+    runPerElement(gpu, apply(into), buffers, { c4, silu: silu ? 1 : 0 }, x.size / 4);
   });
   return y;
 }

@@ -1,5 +1,6 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import { convWeight } from "../../gpu/ops/conv3d.ts";
+import type { WeightUse } from "../../gpu/kernels/conv3d/variants.ts";
 import type { ConvWeight } from "../../gpu/ops/conv3d_weight.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
@@ -64,12 +65,12 @@ export class VaeWeights implements Disposable {
    * A convolution's `.weight` and `.bias`.
    *
    * @param kernel [frames, height, width]; two lengths for a 2D convolution
-   * @param stride in height and width
+   * @param use the options of the convolution that the layout of weights depends on
    */
-  async conv(name: string, cin: number, cout: number, kernel: readonly number[], stride = 1): Promise<Conv> {
+  async conv(name: string, cin: number, cout: number, kernel: readonly number[], use: WeightUse = {}): Promise<Conv> {
     const values = await this.#kernel(name, cin, cout, kernel), { gpu } = this;
     const shape = [padChannels(cout), ...kernel.length === 2 ? [1, ...kernel] : kernel, padChannels(cin)];
-    const given = gpu.upload(values, shape), weight = convWeight(gpu, given, stride);
+    const given = gpu.upload(values, shape), weight = convWeight(gpu, given, use);
     this.#owned.adopt(weight.tensor);
     if (weight.tensor !== given) gpu.release(given);
     return { weight, bias: this.#vector(await this.#read(`${name}.bias`, [cout])) };

@@ -1,4 +1,5 @@
 import type { Gpu } from "../../gpu.ts";
+import type { MatrixUnits } from "../../matrix_units.ts";
 import {
   fittingWidth,
   type Launch,
@@ -56,8 +57,8 @@ const REPERTOIRE: Repertoire = {
 };
 
 const WINDOWS: readonly WindowTile[] = [
-  { across: 1, subgroups: [2, 2], units: [4, 3], depth: 1, taps: 3, ahead: true },
-  { across: 1, subgroups: [2, 2], units: [4, 3], depth: 2, taps: 1, ahead: true },
+  { across: 1, subgroups: [2, 2], units: [4, 3], depth: 1, taps: "row", ahead: true },
+  { across: 1, subgroups: [2, 2], units: [4, 3], depth: 2, taps: "one", ahead: true },
 ];
 
 /** The first is the most exact, for where there is no trial. */
@@ -73,7 +74,7 @@ export function conv3dVariants(gpu: Gpu): ReadonlyMap<string, ConvVariant> {
   if (units) {
     const most = gpu.device.limits.maxComputeWorkgroupStorageSize;
     for (const tile of WINDOWS) {
-      const by = { tile, units };
+      const by = { tile, units, up: 1, upTime: 1 } as const;
       if (windowSizes(by).threads > gpu.maxThreads || windowBytes(by) > most) continue;
       named.set(windowName(tile), { by: "windows", tile });
     }
@@ -87,23 +88,29 @@ export function conv3dVariants(gpu: Gpu): ReadonlyMap<string, ConvVariant> {
 /** The layout that weights have for a variant: in rows, or as one of the two ways for 3×3 kernels reads them. */
 export type WeightLayout =
   | { readonly by: "rows" }
-  | { readonly by: "windows"; readonly tile: WindowTile }
+  | { readonly by: "windows" } & WindowBy
   | { readonly by: "squares" } & TiledBy;
 
-/** The layout of weights [out, kernel frames, kernel height, kernel width, in] for a convolution of that stride. */
+/** What the layout of weights depends on: as `conv3d` has them. */
+export interface WeightUse {
+  readonly stride?: 1 | 2;
+  readonly up?: 1 | 2;
+  readonly upTime?: 1 | 2;
+}
+
+/** The layout of weights [out, kernel frames, kernel height, kernel width, in]. */
 export function weightLayout(
   gpu: Gpu,
-  [channels, , height, width, channelsIn]: readonly number[],
-  stride: number,
+  [channels, frames, height, width, channelsIn]: readonly number[],
+  { stride = 1, up = 1, upTime = 1 }: WeightUse,
   variant: ConvVariant,
 ): WeightLayout {
   const isWindow = stride === 1 && height === 3 && width === 3;
   if (!isWindow || variant.by === "threads" || variant.by === "matrix units") return { by: "rows" };
-  if (variant.by === "squares") {
-    return { ...variant, tile: narrowedTile(variant.tile, channels!) };
-  }
-  if (channelsIn! % 8 !== 0) return { by: "rows" };
-  return { by: "windows", tile: narrowedWindow({ tile: variant.tile, units: gpu.matrixUnits! }, channels!) };
+  if (variant.by === "squares") return { ...variant, tile: narrowedTile(variant.tile, channels!) };
+  if (channelsIn! % 8 !== 0 || upTime === 2 && frames !== 3) return { by: "rows" };
+  const units = gpu.matrixUnits!;
+  return { by: "windows", tile: narrowedWindow(variant.tile, units, channels!), units, up, upTime };
 }
 
 export interface Conv3dProblem extends Conv3dShape {
@@ -151,7 +158,7 @@ function narrowedTile(tile: TiledBy["tile"], channels: number): TiledBy["tile"] 
 }
 
 /** Where a single product along the channels is enough, all subgroups share the pixels. */
-function narrowedWindow({ tile, units: { n } }: WindowBy, channels: number): WindowTile {
+function narrowedWindow(tile: WindowTile, { n }: MatrixUnits, channels: number): WindowTile {
   const { subgroups: [down, side], units: [rows, columns], across } = tile;
   if (channels <= n && rows % (side * across) === 0) {
     return { ...tile, subgroups: [down * side, 1], units: [rows / side, 1] };

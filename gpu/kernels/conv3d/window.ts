@@ -3,8 +3,12 @@
  * window of the input that all nine taps of the rectangle see, so each number is read once for nine taps. A row of the
  * matrix units' left operand is a pixel, and the operand of another tap begins a pixel or a row of pixels later.
  *
- * The inner axis runs over the frames of the kernel, over groups of channels, and over the taps. A step is a row of three
- * taps. The window is staged anew every third step, the weights every step.
+ * The inner axis runs over the frames of the kernel, over groups of channels, and over the taps. A step is a row of taps,
+ * or one. The window is staged anew for each group of channels, the weights every step.
+ *
+ * Where the input is enlarged, two of three neighbouring taps see the same number. Which two depends on whether the
+ * output's position is even: its _phase_. Each phase is a convolution of two taps along that axis, one of whose weights
+ * is a sum of two. A workgroup computes one phase: every second pixel of every second row.
  *
  * @module
  */
@@ -25,8 +29,8 @@ export interface WindowTile {
   readonly units: readonly [pixels: number, channels: number];
   /** The number of products along the input channels that are staged at once. */
   readonly depth: number;
-  /** The number of taps whose weights are staged at once: 1 or 3. */
-  readonly taps: 1 | 3;
+  /** Whether the weights of one tap are staged at once, or those of a row of taps. */
+  readonly taps: "one" | "row";
   /** Whether a step's operands are read while those of the previous one are multiplied, at the cost of registers. */
   readonly ahead: boolean;
 }
@@ -35,18 +39,25 @@ export interface WindowTile {
 export interface WindowBy {
   readonly tile: WindowTile;
   readonly units: MatrixUnits;
+  /** The factors by which the input is enlarged in height and width, and in time. */
+  readonly up: 1 | 2;
+  readonly upTime: 1 | 2;
 }
 
 /** The sizes that follow from a tile. */
-export function windowSizes({ tile, units: unit }: WindowBy) {
-  const { across, subgroups, units, depth, taps } = tile;
+export function windowSizes({ tile, units: unit, up, upTime }: WindowBy) {
+  const { across, subgroups, units, depth } = tile;
   const columns = across * unit.m, rows = subgroups[0] * units[0] / across, channels = subgroups[1] * units[1] * unit.n;
-  const eights = depth * unit.k / 8;
+  const eights = depth * unit.k / 8, side = up === 2 ? 2 : 3, taps = tile.taps === "row" ? side : 1;
   return {
     /** The rectangle of pixels, and the output channels. */
     ...{ rows, columns, channels },
-    /** The pixels of the window. */
-    window: (rows + 2) * (columns + 2),
+    /** The edge of the kernel, the taps that are staged at once, and how often that makes all taps. */
+    ...{ side, taps, groups: side * side / taps },
+    /** The phases of a pixel and of a frame. */
+    ...{ phases: up ** 2, framePhases: upTime },
+    /** The row length of the window, and its pixels. */
+    ...{ wide: columns + side - 1, window: (rows + side - 1) * (columns + side - 1) },
     /** Groups of eight channels that are staged at once. */
     eights,
     /** The distance between staged rows, in units of 16 bytes; padded, so that neighbours lie in different banks. */
@@ -64,8 +75,8 @@ export function windowBytes(by: WindowBy): number {
 }
 
 /** The same with as few pixels to a workgroup as it can have. It reads the same weights. */
-export function fewerPixels({ tile, units }: WindowBy): WindowBy {
-  return { tile: { ...tile, units: [tile.across, tile.units[1]] }, units };
+export function fewerPixels({ tile, ...by }: WindowBy): WindowBy {
+  return { tile: { ...tile, units: [tile.across, tile.units[1]] }, ...by };
 }
 
 /** A short name of a tile, for the names of kernels and variants. */
@@ -79,8 +90,8 @@ export function windowWorkgroups(
   { frames, height, width, channels }: Readonly<Record<"frames" | "height" | "width" | "channels", number>>,
 ): readonly [number, number, number] {
   const sizes = windowSizes(by);
-  const rectangles = Math.ceil(height / sizes.rows) * Math.ceil(width / sizes.columns);
-  return [frames, Math.ceil(channels / sizes.channels), rectangles];
+  const rectangles = Math.ceil(height / by.up / sizes.rows) * Math.ceil(width / by.up / sizes.columns);
+  return [frames, sizes.phases * Math.ceil(channels / sizes.channels), rectangles];
 }
 
 /**
@@ -88,10 +99,15 @@ export function windowWorkgroups(
  * `window_weights.ts` writes.
  */
 export const conv3dWindow = memo(
-  ({ up, replicate, ...by }: Pick<Conv3dShape, "up" | "replicate"> & WindowBy): KernelSource => {
-    const { tile, units: unit } = by, { across, subgroups, units, depth, taps, ahead } = tile;
-    const { rows, columns, channels, window, eights, stride, weights, threads } = windowSizes(by);
-    const wide = columns + 2, groups = 3 / taps * 3;
+  ({ replicate, ...by }: Pick<Conv3dShape, "replicate"> & WindowBy): KernelSource => {
+    const { tile, units: unit, up, upTime } = by, { across, subgroups, units, depth, ahead } = tile;
+    const { rows, columns, channels, side, taps, groups, wide, window, eights, stride, weights, threads } = windowSizes(
+      by,
+    );
+    const kernelFrames = upTime === 2 ? "2u" : "p.kernel_t";
+    // Of the phase of an even frame, the first tap is the last frame before; of an odd one, the frame before the next.
+    const frameAt = (dt: string) =>
+      upTime === 2 ? `max((frame + 1u) / 2u + ${dt}, 1u) - 1u` : inputFrame(replicate, `(frame * p.stride_t + ${dt})`);
     const xCount = window * eights;
     const wCount = weights * eights, wEach = Math.ceil(wCount / threads);
     const guard = (i: number, count: number, code: string) =>
@@ -100,11 +116,10 @@ export const conv3dWindow = memo(
     const guardX = (i: number, code: string) =>
       (i + 1) * threads > xCount || window % 8 !== 0 ? `if (row${i} < ${window}u) { ${code} }` : code;
     const xSlots = Math.ceil(Math.ceil(window / 8) * 8 * eights / threads);
-    const shift = up - 1;
     const locate = (i: number) => {
       const [row, place] = stagedPosition(eights, `(li + ${i * threads}u)`);
-      const u = `(i32(left + row${i} % ${wide}u) - 1) >> ${shift}u`,
-        v = `(i32(top + row${i} / ${wide}u) - 1) >> ${shift}u`;
+      const u = `i32(left + phase % ${up}u + row${i} % ${wide}u) - 1`;
+      const v = `i32(top + phase / ${up}u + row${i} / ${wide}u) - 1`;
       return `  let row${i} = ${row};
   let eight${i} = ${place};
   let slot${i} = row${i} * ${stride}u + eight${i};
@@ -160,7 +175,7 @@ ${
 ${each((i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});`)}
     }`));
     return {
-      name: `conv3d_${windowName(tile)}_${shapeName({ stride: 1, up, replicate })}`,
+      name: `conv3d_${windowName(tile)}_${shapeName({ stride: 1, up, replicate })}${upTime === 2 ? "_doubled" : ""}`,
       matrix: true,
       buffers: { ...CONV3D_BUFFERS, x: read("vec4u"), weight: read("vec4u") },
       params: CONV3D_PARAMS,
@@ -168,8 +183,10 @@ ${each((i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${
       declarations: `${STORE}
 var<workgroup> staged: array<vec4u, ${windowBytes(by) / 16}>;`,
       body: `  let frame = wid.x;
-  let n0 = wid.y * ${channels}u;
-  let tiles_x = (p.width + ${columns - 1}u) / ${columns}u;
+  let tiles_n = nwg.y / ${up ** 2}u;
+  let phase = wid.y / tiles_n;
+  let n0 = wid.y % tiles_n * ${channels}u;
+  let tiles_x = (p.width / ${up}u + ${columns - 1}u) / ${columns}u;
   let top = wid.z / tiles_x * ${rows}u;
   let left = wid.z % tiles_x * ${columns}u;
   let subgroup = li / ${unit.subgroup}u;
@@ -184,12 +201,12 @@ ${unroll(xSlots, (i) => `  var x${i}: vec4u;`)}
 ${unroll(wEach, (i) => `  var w${i}: vec4u;`)}
 ${unroll(xSlots, locate)}
   let blocks = (c8 + ${eights - 1}u) / ${eights}u;
-  let steps = p.kernel_t * blocks * ${groups}u;
+  let steps = ${kernelFrames} * blocks * ${groups}u;
   var first = 0u;
   var dt = 0u;
   var group = 0u;
-  var frame_at = ${inputFrame(replicate, "(frame * p.stride_t)")} * plane;
-  var w_at = wid.y * steps * ${wCount}u + li;
+  var frame_at = (${frameAt("0u")}) * plane;
+  var w_at = (frame % ${upTime}u * nwg.y + wid.y) * steps * ${wCount}u + li;
 ${ahead ? `${readX}\n${readW}` : ""}
   for (var done = 0u; done < steps; done++) {
 ${ahead ? "" : `    if (group == 0u) {\n${readX}\n    }\n${readW}`}
@@ -200,7 +217,7 @@ ${stageX}
 ${stageW}
     workgroupBarrier();
     let x_tap = x_staged + ${
-        taps === 3 ? `group * ${wide * stride}u` : `(group / 3u * ${wide}u + group % 3u) * ${stride}u`
+        taps > 1 ? `group * ${wide * stride}u` : `(group / ${side}u * ${wide}u + group % ${side}u) * ${stride}u`
       };
     group++;
     if (done + 1u < steps) { w_at += ${wCount}u; }
@@ -209,8 +226,8 @@ ${stageW}
       first += ${eights}u;
       if (first >= c8) {
         first = 0u;
-        dt = min(dt + 1u, p.kernel_t - 1u);
-        frame_at = ${inputFrame(replicate, "(frame * p.stride_t + dt)")} * plane;
+        dt = min(dt + 1u, ${kernelFrames} - 1u);
+        frame_at = (${frameAt("dt")}) * plane;
       }
 ${ahead ? readX : ""}
     }
@@ -227,7 +244,7 @@ ${storeSums(by)}`,
  * area, in strips of products, each as wide as fits.
  */
 function storeSums(by: WindowBy): string {
-  const { tile, units: unit } = by, { across, subgroups, units } = tile, area = windowBytes(by) / 16;
+  const { tile, units: unit, up } = by, { across, subgroups, units } = tile, area = windowBytes(by) / 16;
   const count = subgroups[0] * subgroups[1];
   const strip = Array.from({ length: units[1] }, (_, i) => units[1] - i).find((wide) =>
     units[1] % wide === 0 && (count * unit.m + 1) * wide * unit.n / 4 <= area
@@ -244,8 +261,8 @@ ${
     }
   workgroupBarrier();
   for (var at = li % ${unit.subgroup}u; at < ${vectors}u; at += ${unit.subgroup}u) {
-    let row = top + subgroup_m * ${units[0] / across}u + ${Math.floor(i / across)}u;
-    let column = left + ${i % across * unit.m}u + at / ${wide}u;
+    let row = (top + subgroup_m * ${units[0] / across}u + ${Math.floor(i / across)}u) * ${up}u + phase / ${up}u;
+    let column = (left + ${i % across * unit.m}u + at / ${wide}u) * ${up}u + phase % ${up}u;
     if (row < p.height && column < p.width) {
       store((frame * p.height + row) * p.width + column, n0 + subgroup_n * ${units[1] * unit.n}u + ${
       s * strip * unit.n

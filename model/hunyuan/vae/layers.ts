@@ -1,5 +1,5 @@
 import type { Gpu } from "../../../gpu/gpu.ts";
-import { conv3d, type Conv3dOptions } from "../../../gpu/ops/conv3d.ts";
+import { conv3d, type Conv3dOptions, convInputFormat } from "../../../gpu/ops/conv3d.ts";
 import { groupNorm, type GroupNormOptions } from "../../../gpu/ops/group_norm.ts";
 import type { Tensor } from "../../../gpu/tensor.ts";
 import { pointwise } from "../../vae/layers.ts";
@@ -24,7 +24,7 @@ export class CausalConv implements ChunkLayer {
     cout: number,
     options: Conv3dOptions = {},
   ): Promise<CausalConv> {
-    return new CausalConv(await weights.conv(`${name}.conv`, cin, cout, [3, 3, 3], options.stride), options);
+    return new CausalConv(await weights.conv(`${name}.conv`, cin, cout, [3, 3, 3], options), options);
   }
 
   forward(gpu: Gpu, x: Tensor, residual?: Tensor): Tensor {
@@ -49,8 +49,16 @@ export class GroupNorm {
   }
 
   /** The shape of x. */
-  apply(gpu: Gpu, x: Tensor, options: Pick<GroupNormOptions, "silu" | "inPlace"> = {}): Tensor {
-    return groupNorm(gpu, x, this.gamma, this.beta, { ...this.groups, ...options });
+  apply(gpu: Gpu, x: Tensor): Tensor {
+    return groupNorm(gpu, x, this.gamma, this.beta, this.groups);
+  }
+
+  /** With SiLU, as the input of a convolution. x stays the caller's if `kept`, and else it is taken over. */
+  activate(gpu: Gpu, x: Tensor, kept = false): Tensor {
+    const format = convInputFormat(gpu), into = format === "f32" && !kept ? "x" : format;
+    const y = groupNorm(gpu, x, this.gamma, this.beta, { ...this.groups, silu: true, into });
+    if (y !== x && !kept) gpu.release(x);
+    return y;
   }
 }
 
@@ -66,7 +74,7 @@ export class Head implements ChunkLayer {
   }
 
   forward(gpu: Gpu, x: Tensor): Tensor {
-    return this.conv.forward(gpu, this.norm.apply(gpu, x, { silu: true, inPlace: true }));
+    return this.conv.forward(gpu, this.norm.activate(gpu, x));
   }
 }
 
@@ -99,9 +107,8 @@ export class ResnetBlock implements ChunkLayer {
   forward(gpu: Gpu, x: Tensor): Tensor {
     // At the highest resolution these are the largest tensors there are: x is overwritten where it is not added later.
     const residual = this.shortcut ? pointwise({ gpu }, x, this.shortcut) : x;
-    const normed = this.norm1.apply(gpu, x, { silu: true, inPlace: residual !== x });
-    const hidden = this.conv1.forward(gpu, normed);
-    const y = this.conv2.forward(gpu, this.norm2.apply(gpu, hidden, { silu: true, inPlace: true }), residual);
+    const hidden = this.conv1.forward(gpu, this.norm1.activate(gpu, x, residual === x));
+    const y = this.conv2.forward(gpu, this.norm2.activate(gpu, hidden), residual);
     gpu.release(residual);
     return y;
   }

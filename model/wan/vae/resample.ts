@@ -14,7 +14,7 @@ export class Upsample {
     { time, cout }: { readonly time: boolean; readonly cout: number },
   ): Promise<Upsample> {
     return new Upsample(
-      await weights.conv(`${name}.resample.1`, dim, cout, [3, 3]),
+      await weights.conv(`${name}.resample.1`, dim, cout, [3, 3], { up: 2 }),
       time ? await weights.conv(`${name}.time_conv`, dim, 2 * dim, [3, 1, 1]) : undefined,
     );
   }
@@ -37,7 +37,7 @@ export class DownsampleSpace {
   private constructor(private readonly conv: Conv) {}
 
   static async load(weights: VaeWeights, name: string, dim: number): Promise<DownsampleSpace> {
-    return new DownsampleSpace(await weights.conv(`${name}.resample.1`, dim, dim, [3, 3], 2));
+    return new DownsampleSpace(await weights.conv(`${name}.resample.1`, dim, dim, [3, 3], { stride: 2 }));
   }
 
   /** [frames, height, width, channels] to [frames, ⌊height / 2⌋, ⌊width / 2⌋, channels] */

@@ -187,8 +187,8 @@ function convVariants(variant: Variant): ReadonlyMap<string, ConvVariant> {
   const others: Readonly<Record<string, readonly ConvVariant[]>> = {
     "tiled f16": [{ by: "squares", tile, format: { stretch: 16 } }],
     "matrix f16": [
-      { by: "windows", tile: { across: 1, subgroups: [2, 1], units: [2, 1], depth: 1, taps: 3, ahead: true } },
-      { by: "windows", tile: { across: 2, subgroups: [1, 2], units: [2, 1], depth: 2, taps: 1, ahead: false } },
+      { by: "windows", tile: { across: 1, subgroups: [2, 1], units: [2, 1], depth: 1, taps: "row", ahead: true } },
+      { by: "windows", tile: { across: 2, subgroups: [1, 2], units: [2, 1], depth: 2, taps: "one", ahead: false } },
     ],
   };
   const named = (others[variant.name] ?? []).map((way): [string, ConvVariant] => [JSON.stringify(way), way]);
