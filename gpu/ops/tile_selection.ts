@@ -13,17 +13,22 @@ const SHARED = {
     runs: write("vec2u"),
   },
   // There are `count` query tiles, and `runs_each` runs of one head. `kept_…` are the slots that are always kept.
-  params: { n: "u32", ...HEAD_PARAMS, ...u32s("runs_each", "count", "kept_first", "kept_count", "keeps_own") },
+  params: {
+    n: "u32",
+    ...HEAD_PARAMS,
+    ...u32s("runs_each", "count", "kept_first", "kept_count", "keeps_own", "always"),
+  },
 } as const;
 
 /**
  * Scores are compared by {@link SORT_KEY}, but NaN is less than all numbers. The row's own tile is above all others
- * where it is always kept, an empty tile below.
+ * where it is always kept, then those that all rows keep; an empty tile is below.
  */
 const KEY = `${SORT_KEY}
 fn key_of(row_at: u32, own: u32, j: u32) -> u32 {
   if (tiles[j].y == 0u) { return 0u; }
   if (j == own && p.keeps_own != 0u) { return 0xffffffffu; }
+  if (j < p.always) { return 0xfffffffeu; }
   let bits = scores[row_at + j];
   if ((bits & 0x7fffffffu) > 0x7f800000u) { return 1u; }
   return sort_key(bits);
@@ -173,7 +178,7 @@ ${STORE_KEPT}`,
 
 /**
  * Selects the best key tiles of each query tile, as runs for an attention plan. A tile's own key tile is always
- * selected and counts, unless `ownTile` is false; the others follow by score, and ties go to the lower index. An empty
+ * selected and counts, unless `ownTile` is false; so are the first tiles, as many as `always` says; others follow by score, and ties go to the lower index. An empty
  * tile is selected only if nothing else is left, and its run is empty. The runs of a row are sorted, so that neighbouring
  * tiles are read one after the other. The same scores give the same runs. Where slots are always kept, a row ends with a
  * run of them, and the last run of a list is what they attend to: all slots.
@@ -186,7 +191,7 @@ export function selectTiles(
   scores: Tensor,
   { tiles }: Pick<TileLayout, "tiles">,
   budget: Pick<TileBudget, "rows" | "runs" | "kept">,
-  { ownTile = true, ...heads }: Heads & { readonly ownTile?: boolean },
+  { ownTile = true, always = 0, ...heads }: Heads & { readonly ownTile?: boolean; readonly always?: number },
 ): Tensor {
   const [matrices, n] = scores.shape as [number, number, number];
   if (n > MAX_TILES) throw new Error(`selectTiles: ${n} tiles, but at most ${MAX_TILES} fit`);
@@ -198,7 +203,7 @@ export function selectTiles(
     params: {
       ...{ ...params, n, runs_each: budget.runs, count },
       ...{ kept_first: budget.kept?.first ?? 0, kept_count: budget.kept?.count ?? 0 },
-      keeps_own: ownTile ? 1 : 0,
+      ...{ keeps_own: ownTile ? 1 : 0, always },
     },
     workgroups: gpu.kernels.plain ? groups1d(count) : folded(count),
   });

@@ -28,6 +28,8 @@ export interface TokenLayout {
   readonly grid: Grid;
   /** The number of tokens that are always kept: text beside the video, image tokens. */
   readonly kept: number;
+  /** The number of first frames that are given, such as a picture: no sparse pattern drops them. Default: 0 */
+  readonly known?: number;
   /** The number of valid kept tokens. The rest is padding: no token attends to it, and its output is 0. Default: all. */
   readonly length?: number;
 }

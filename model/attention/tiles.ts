@@ -30,3 +30,8 @@ export function tileGrid(grid: Grid, shape: Grid): TiledGrid {
   }
   return { shape, tokens: order.length, capacity: product(shape), counts, order, tiles };
 }
+
+/** How many tiles have tokens of the first frames: these are the first tiles. */
+export function tilesOfFirst([, rows, columns]: Grid, [length]: Grid, frames = 0): number {
+  return Math.ceil(frames / length) * rows * columns;
+}

@@ -12,7 +12,7 @@ import { type HeadShape, type TokenLayout, validTokens, withKept } from "../atte
 import { attentionOutput } from "../attention/output.ts";
 import { budget, keptPairs } from "./budget.ts";
 import type { Projections } from "./scorer.ts";
-import { type TiledGrid, tileGrid } from "../attention/tiles.ts";
+import { type TiledGrid, tileGrid, tilesOfFirst } from "../attention/tiles.ts";
 import type { TileShape } from "./tile_shapes.ts";
 
 /** What is selected for each query tile. */
@@ -31,10 +31,19 @@ function vedaRule(share: number, tiled: TiledGrid): TileRule {
   return { keep, ownTile: true, pairs: keptPairs(keep, tiled) };
 }
 
+/** A rule with tiles that are always selected, beside those that it selects, or in place of the last ones. */
+function withAlways(rule: TileRule, { tiles }: TiledGrid, always: number): TileRule {
+  if (always === 0) return rule;
+  const keep = rule.keep.map((count) => Math.min(tiles.length, count + always));
+  const size = tiles.slice(0, always).reduce((sum, { count }) => sum + count, 0) / always;
+  const more = tiles.reduce((sum, { count }, row) => sum + count * size * (keep[row]! - rule.keep[row]!), 0);
+  return { ...rule, keep, pairs: rule.pairs + more };
+}
+
 /**
  * Attention over selected tiles of one layout, whose grid is cut into tiles of one shape: pooling → scores → selection →
- * attention, as in Veda. The tensors are on the GPU until this is disposed of. Kept tokens are always selected, and
- * attend to all.
+ * attention, as in Veda. The tensors are on the GPU until this is disposed of. Kept tokens and tiles
+ * with known frames are always selected, and kept tokens attend to all.
  */
 export class TilePattern implements Disposable {
   readonly #owner: TensorOwner;
@@ -42,6 +51,8 @@ export class TilePattern implements Disposable {
   /** The number of key tiles of each query tile. */
   readonly keep: readonly number[];
   readonly #ownTile: boolean;
+  /** The number of first tiles that are always selected. */
+  readonly #always: number;
   readonly layout: TileLayout;
   readonly budget: TileBudget;
   /** The pairs of queries and keys that one head multiplies, kept tokens included. */
@@ -67,7 +78,9 @@ export class TilePattern implements Disposable {
           `supported; use larger tiles`,
       );
     }
-    const { keep, ownTile, pairs } = typeof choice === "number" ? vedaRule(choice, this.tiled) : choice(this.tiled);
+    const rule = typeof choice === "number" ? vedaRule(choice, this.tiled) : choice(this.tiled);
+    this.#always = tilesOfFirst(this.tiled.counts, shape, tokens.known);
+    const { keep, ownTile, pairs } = withAlways(rule, this.tiled, this.#always);
     this.keep = keep;
     this.#ownTile = ownTile;
     this.pairs = pairs + kept * (2 * order.length + kept);
@@ -105,6 +118,7 @@ export class TilePattern implements Disposable {
     return selectTiles(this.gpu, scores, this.layout, this.budget, {
       ...{ heads: this.config.heads, only },
       ownTile: this.#ownTile,
+      always: this.#always,
     });
   }
 

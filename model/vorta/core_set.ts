@@ -12,7 +12,7 @@ export interface CoreSet {
   readonly centre: number;
   /** How many tokens of a bucket are kept beside the centre. */
   readonly keep: number;
-  /** Tokens in no bucket, which always take part: those at the grid's far borders, and the valid kept ones. */
+  /** Tokens in no bucket, which always take part: of known frames, at the grid's far borders, and the valid kept ones. */
   readonly rest: Uint32Array<ArrayBuffer>;
   /** The number of tokens that take part. */
   readonly slots: number;
@@ -20,15 +20,15 @@ export interface CoreSet {
 
 /** Bucketed core-set selection (VORTA §3.2): a grid is cut into buckets, and only representatives of each take part. */
 export function coreSet(layout: TokenLayout, { bucket, rate }: VortaSettings): CoreSet {
-  const { grid } = layout;
-  const counts = perAxis((axis) => Math.floor(grid[axis] / bucket[axis]));
+  const { grid, known = 0 } = layout, first = [known, 0, 0] as const;
+  const counts = perAxis((axis) => Math.floor((grid[axis] - first[axis]) / bucket[axis]));
   const size = product(bucket), buckets = product(counts);
   const members = new Uint32Array(buckets * size), rest: number[] = [];
   for (const [token, place] of raster(grid).entries()) {
-    const own = perAxis((axis) => Math.floor(place[axis] / bucket[axis]));
-    if (own.some((at, axis) => at >= counts[axis]!)) rest.push(token);
+    const own = perAxis((axis) => Math.floor((place[axis] - first[axis]) / bucket[axis]));
+    if (own.some((at, axis) => at < 0 || at >= counts[axis]!)) rest.push(token);
     else {
-      const within = perAxis((axis) => place[axis] % bucket[axis]);
+      const within = perAxis((axis) => (place[axis] - first[axis]) % bucket[axis]);
       members[rasterIndex(counts, own) * size + rasterIndex(bucket, within)] = token;
     }
   }

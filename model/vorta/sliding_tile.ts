@@ -1,7 +1,7 @@
 import { cutBlocks, type Run, type SlotBlock } from "../../gpu/attention_plan.ts";
 import { type Grid, perAxis, raster, rasterIndex } from "../attention/grid.ts";
 import { type TokenLayout, withKept } from "../attention/layout.ts";
-import { tileGrid } from "../attention/tiles.ts";
+import { tileGrid, tilesOfFirst } from "../attention/tiles.ts";
 import type { VortaSettings } from "./settings.ts";
 
 /** Blocks and the runs that they attend to. */
@@ -24,15 +24,18 @@ export interface SlidingTiles {
 /**
  * Sliding-tile attention (Zhang et al. 2025, and VORTA §3.1). A layout's grid is cut into tiles, and a query attends to
  * the tiles in a window around its own. Tiles at the far borders are cut off by the grid. At the border, the window's
- * centre is clamped so that the window stays whole. Every token attends to the kept tokens, and they attend to every
- * token.
+ * centre is clamped so that the window stays whole. Every token attends to the kept tokens and to tiles with frames that
+ * are known, and kept tokens attend to every token.
  *
  * @param rows the largest number of slots of a block
  */
 export function slidingTiles(layout: TokenLayout, { tile, window }: VortaSettings, rows: number): SlidingTiles {
   const { counts, order: tokens, tiles } = tileGrid(layout.grid, tile);
   const ordered = withKept(tokens, layout), kept = ordered.length - tokens.length;
-  const seen = tilesSeen(counts, window);
+  const always = tilesOfFirst(counts, tile, layout.known);
+  const seen = tilesSeen(counts, window).map((
+    tiles,
+  ) => [...Array(always).keys(), ...tiles.filter((at) => at >= always)]);
   // The kept tokens are one more tile.
   if (kept > 0) {
     for (const keys of seen) keys.push(tiles.length);

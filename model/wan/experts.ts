@@ -2,7 +2,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
-import type { EmbeddedPass, ForwardPass, VideoTransformer } from "../family.ts";
+import type { Conditioning, EmbeddedPass, ForwardPass, VideoTransformer } from "../family.ts";
 import type { WanTransformer3DModel } from "./transformer.ts";
 
 /**
@@ -24,8 +24,8 @@ export class Experts implements VideoTransformer {
     return this.high.shape;
   }
 
-  layout(latents: readonly number[]): TokenLayout {
-    return this.high.layout(latents);
+  layout(latents: readonly number[], conditioning: Conditioning): TokenLayout {
+    return this.high.layout(latents, conditioning);
   }
 
   async predict(passes: readonly ForwardPass[]): Promise<Tensor[]> {

@@ -78,8 +78,8 @@ export class WanTransformer3DModel extends BlockTransformer<OuterWeights, BlockW
     return this.config;
   }
 
-  layout(latents: readonly number[]): TokenLayout {
-    return { grid: gridOf(latents, this.config.patchSize), kept: 0 };
+  layout(latents: readonly number[], { frames }: Omit<Conditioning, "text"> = {}): TokenLayout {
+    return { grid: gridOf(latents, this.config.patchSize), kept: 0, ...frames && { known: frames.dim(2) } };
   }
 
   embed({ latents, timesteps, conditioning, selfAttention, cache }: ForwardPass): WanPass {

@@ -371,15 +371,20 @@ testVariants("tile selection: thousands of tiles, equal scores, with subgroups a
     const scores = randn(n * n, n).map((x) => Math.round(x * levels) / levels);
     const tiles = Array.from({ length: n }, (_, i) => ({ first: i, count: 1 }));
     const keep = Array.from({ length: n }, (_, row) => row === 1 ? n : 1 + (row * 7) % 90 % n);
-    const expected = (ownTile: boolean) =>
-      keep.flatMap((count, row) =>
-        bestTiles(scores.subarray(row * n, (row + 1) * n), ownTile ? row : -1, count, []).flatMap((tile) => [tile, 1])
-      );
-    for (const [on, ownTile] of [[gpu, true], [without, true], [gpu, false]] as const) {
+    const expected = (ownTile: boolean, always: number) =>
+      keep.flatMap((count, row) => {
+        const line = scores.slice(row * n, (row + 1) * n).fill(Infinity, 0, always);
+        return bestTiles(line, ownTile ? row : -1, count, []).flatMap((tile) => [tile, 1]);
+      });
+    for (
+      const [on, ownTile, always] of [[gpu, true, 0], [without, true, 5], [gpu, false, 3], [gpu, true, 3]] as const
+    ) {
       const layout = uploadTileLayout(on, Uint32Array.from({ length: n }, (_, i) => i), tiles);
       const rows = uploadTileBudget(on, tiles, keep, 64), gs = on.upload(scores, [1, n, n]);
-      const found = new Uint32Array(await on.readBytes(selectTiles(on, gs, layout, rows, { heads: 1, ownTile })));
-      const wanted = expected(ownTile);
+      const found = new Uint32Array(
+        await on.readBytes(selectTiles(on, gs, layout, rows, { heads: 1, ownTile, always })),
+      );
+      const wanted = expected(ownTile, always);
       assert(found.length === wanted.length && found.every((x, i) => x === wanted[i]), `${n} tiles, own ${ownTile}`);
     }
   }

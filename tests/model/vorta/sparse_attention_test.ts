@@ -29,6 +29,7 @@ const CASES: readonly (readonly [Grid, Settings, Omit<TokenLayout, "grid">?])[] 
   [[3, 5, 7], { tile: [1, 2, 3], window: [1, 3, 2], bucket: [1, 2, 3], rate: 0.3 }],
   [[1, 1, 1], { tile: [2, 2, 2], window: [3, 3, 3], bucket: [2, 2, 2], rate: 0.5 }],
   [[2, 9, 8], { tile: [5, 9, 8], window: [3, 3, 3], bucket: [2, 3, 2], rate: 0.9 }],
+  [[5, 4, 6], { tile: [2, 2, 2], window: [1, 3, 1], bucket: [2, 2, 2], rate: 0.5 }, { kept: 0, known: 1 }],
   [[1, 2, 11], { tile: [1, 1, 2], window: [1, 1, 3], bucket: [1, 1, 1], rate: 0 }],
   [[4, 4, 6], { tile: [2, 2, 2], window: [3, 1, 1], bucket: [2, 2, 2], rate: 0.5, ownKeys: true }, {
     kept: 7,
@@ -58,8 +59,18 @@ function slides(grid: Grid, { tile, window }: VortaSettings, i: number, j: numbe
   });
 }
 
+/** The first tokens, which all see: those of tiles with a known frame. */
+function tokensSeen({ grid, known = 0 }: TokenLayout, { tile }: VortaSettings): number {
+  return Math.ceil(known / tile[0]) * tile[0] * grid[1] * grid[2];
+}
+
 /** The token whose output each token takes, by definition: [batch, heads, tokens]. */
-function sources(q: Float32Array, { grid, kept }: TokenLayout, settings: VortaSettings, headDim: number): number[][][] {
+function sources(
+  q: Float32Array,
+  { grid, kept, known = 0 }: TokenLayout,
+  settings: VortaSettings,
+  headDim: number,
+): number[][][] {
   const [frames, rows, columns] = grid, tokens = product(grid) + kept;
   const { bucket: [f, h, w], rate } = settings;
   const vector = (b: number, head: number, token: number) =>
@@ -72,7 +83,7 @@ function sources(q: Float32Array, { grid, kept }: TokenLayout, settings: VortaSe
   return Array.from({ length: BATCH }, (_, b) =>
     Array.from({ length: HEADS }, (_, head) => {
       const source = Array.from({ length: tokens }, (_, token) => token);
-      for (let i = 0; i + f <= frames; i += f) {
+      for (let i = known; i + f <= frames; i += f) {
         for (let j = 0; j + h <= rows; j += h) {
           for (let k = 0; k + w <= columns; k += w) {
             const members: number[] = [];
@@ -109,7 +120,8 @@ function reference(
   const source = own(q!), keySource = settings.ownKeys ? own(k!) : source;
   const sees = (b: number, h: number, i: number, j: number) =>
     j < valid && keySource[b]![h]![j] === j &&
-    (branch !== "sliding" || Math.max(i, j) >= inGrid || slides(grid, settings, i, j));
+    (branch !== "sliding" || Math.max(i, j) >= inGrid || j < tokensSeen(layout, settings) ||
+      slides(grid, settings, i, j));
   const r: Reference = { batch: BATCH, queries: tokens, keys: tokens, heads: HEADS, headDim, sees };
   const y = attend(q!, k!, v!, r), collected = new Float64Array(dy!.length);
   for (let b = 0; b < BATCH; b++) {
@@ -268,7 +280,9 @@ Deno.test("a sliding-tile pattern lists each pair once, both ways, and counts th
       const { order, queries, keys, pairs } = slidingTiles(layout, settings, rows);
       assertEquals([...order].sort((a, b) => a - b), [...Array(validTokens(layout)).keys()]);
       const expected = new Set<string>();
-      const sees = (i: number, j: number) => Math.max(i, j) >= product(grid) || slides(grid, settings, i, j);
+      const always = tokensSeen(layout, settings);
+      const sees = (i: number, j: number) =>
+        Math.max(i, j) >= product(grid) || j < always || slides(grid, settings, i, j);
       for (const i of order) for (const j of order) if (sees(i, j)) expected.add(`${i},${j}`);
       assertEquals(pairs, expected.size);
       for (const [list, both] of [[queries, false], [keys, true]] as const) {
