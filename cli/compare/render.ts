@@ -1,4 +1,4 @@
-import type { ReadyImages } from "../../tools/program/clip/image_options.ts";
+import type { ReadyImages } from "../../tools/program/ready_images.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
 import { partOf } from "../../model/progress.ts";

@@ -1,4 +1,5 @@
-import { type ImageValues, type ReadyImages, readyImages } from "../../tools/program/clip/image_options.ts";
+import type { ImageValues } from "../../tools/program/clip/image_options.ts";
+import { type ReadyImages, readyImages } from "../../tools/program/ready_images.ts";
 import config from "../../deno.json" with { type: "json" };
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";

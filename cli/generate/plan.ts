@@ -7,7 +7,7 @@ import {
   type ReadyMethods,
   readyMethods,
 } from "../../tools/program/clip/method_options.ts";
-import { type ReadyImages, readyImages } from "../../tools/program/clip/image_options.ts";
+import { type ReadyImages, readyImages } from "../../tools/program/ready_images.ts";
 import { createScheduler } from "../../model/schedulers/scheduler.ts";
 import { stepsOf } from "../../model/schedulers/sigmas.ts";
 import { batchOptions, type BatchValues } from "../../tools/program/clip/batch_options.ts";

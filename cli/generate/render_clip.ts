@@ -6,7 +6,7 @@ import type { ClipRecord } from "../../model/video/record_text.ts";
 import type { Video } from "../../model/video/video.ts";
 import { formatOf, writeVideo } from "../../model/video/write_video.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
-import type { ReadyImages } from "../../tools/program/clip/image_options.ts";
+import type { ReadyImages } from "../../tools/program/ready_images.ts";
 import type { ReadyMethods } from "../../tools/program/clip/method_options.ts";
 import type { ReadyClip } from "./plan.ts";
 import { removeFrames } from "./replace.ts";

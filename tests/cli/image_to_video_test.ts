@@ -98,7 +98,14 @@ Deno.test("a model of text to video takes no picture", () =>
   inTempDir(async (dir) => {
     const picture = join(FIXTURES, "tiny_wan_i2v_pipeline/first.png");
     for (const command of ["generate", "compare"]) {
-      const { code, err } = await tilereel([command, "a circle", "--image", picture, "--out", join(dir, command)]);
+      const { code, err } = await tilereel([
+        command,
+        "a circle",
+        "--image",
+        picture,
+        "--out",
+        `${join(dir, command)}/`,
+      ]);
       assertEquals(code, 1);
       assertStringIncludes(err, "a model of Wan 2.1 takes no picture: leave it out");
     }
