@@ -1,4 +1,5 @@
 import type { TorchRun } from "../targets/measured.ts";
+import type { CountedMemory } from "./estimates.ts";
 import type { Figure, FiguresRun } from "./sections.ts";
 
 /** What docs/figures.json has: the results that the tables and plots of the docs are made from. */
@@ -7,6 +8,8 @@ export interface Stored {
   readonly commit: string;
   readonly runs: readonly FiguresRun[];
   readonly torch: readonly TorchRun[];
+  /** The memory of the settings of README's table; counted, not measured. */
+  readonly memory?: readonly CountedMemory[];
 }
 
 export type Source = "dawn" | "deno";

@@ -1,0 +1,29 @@
+/** What was measured on the GPU that estimates start from, with one source of devices at one precision. */
+export interface Rates {
+  /** FLOP/s of a step without self-attention, by the products that it consists of. */
+  readonly linear: number;
+  /** FLOP/s of full self-attention. */
+  readonly dense: number;
+  /** FLOP/s of what Veda keeps at 0.1, with its selection. */
+  readonly sparse: number;
+  /** Seconds of decoding 81 frames of 832×480. */
+  readonly decode: number;
+}
+
+/**
+ * Rates by the path to the GPU: by its matrix units, as Dawn reaches them, or by its threads, as on native Deno.
+ * `deno task figures` writes them from docs/figures.json.
+ */
+export const RATES: Readonly<Record<"matrix" | "threads", Readonly<Record<"f16" | "int8", Rates>>>> =
+  // figures: rates
+  {
+    matrix: {
+      f16: { linear: 2.2e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.6 },
+      int8: { linear: 2.2e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.6 },
+    },
+    threads: {
+      f16: { linear: 4.8e13, dense: 3.89e13, sparse: 3.5e13, decode: 9.8 },
+      int8: { linear: 4.8e13, dense: 3.89e13, sparse: 3.5e13, decode: 9.8 },
+    },
+  };
+// end
