@@ -7,7 +7,7 @@ import { NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import { product } from "../../model/attention/grid.ts";
 import { clipSeconds, type ClipShape, clipWork } from "../../model/estimate/clip_time.ts";
 import { type GpuModel, GPUS, MEASURED_GPU } from "../../model/estimate/gpus.ts";
-import type { Rates } from "../../model/estimate/rates.ts";
+import { type AllRates, RATES, type Rates } from "../../model/estimate/rates.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import { countMemory, type MemoryCase } from "../memory/count.ts";
 import { SHAPES } from "../shapes.ts";
@@ -94,7 +94,8 @@ async function count({ model, size, precision, guidance }: Setting, { memory, ma
 }
 
 /** The table in Markdown: for each GPU and setting the time of a clip and the memory that it takes. */
-export function estimatesTable({ stored: { memory = [] } }: Results): string {
+export function estimatesTable(results: Results): string {
+  const { memory = [] } = results.stored, rates = ratesOf(results);
   const cell = (gpu: GpuModel, setting: Setting) => {
     const { peak, streamed } = memory.find((one) => one.gpu === gpu.name && one.heading === setting.heading) ?? {};
     if (peak === undefined) return "does not fit";
@@ -102,6 +103,7 @@ export function estimatesTable({ stored: { memory = [] } }: Results): string {
       gpu,
       clipWork(clipShapeOf(setting), setting.passes, setting.density),
       setting.precision,
+      rates,
     );
     const shown = `${timeText(steps + decode)}, ${(peak / 1e9).toFixed(1)} GB${streamed ? ", streamed" : ""}`;
     return gpu === MEASURED_GPU ? `**${shown}**` : shown;
@@ -155,16 +157,21 @@ export function measuredRates(results: Results, source: Source, precision: Preci
   return undefined;
 }
 
-/** The text of the rates for model/estimate/rates.ts. What was not measured keeps its value. */
-export function ratesText(results: Results, known: Readonly<Record<string, Readonly<Record<string, Rates>>>>): string {
-  const number = (value: number) => value > 1e6 ? value.toExponential(2).replace("+", "") : value.toPrecision(3);
-  const entries = ([["matrix", "dawn"], ["threads", "deno"]] as const).map(([path, source]) => {
-    const rows = (["f16", "int8"] as const).map((precision) => {
-      const rates = measuredRates(results, source, precision) ?? known[path]![precision]!;
-      const fields = Object.entries(rates).map(([name, value]) => `${name}: ${number(value)}`).join(", ");
-      return `${precision}: { ${fields} },`;
-    });
-    return `${path}: {\n${rows.join("\n")}\n},`;
+/** All rates that estimates start from. What was not measured is as it was. */
+export function ratesOf(results: Results): AllRates {
+  const of = (path: keyof AllRates, source: Source) => ({
+    f16: measuredRates(results, source, "f16") ?? RATES[path].f16,
+    int8: measuredRates(results, source, "int8") ?? RATES[path].int8,
   });
-  return `{\n${entries.join("\n")}\n};`;
+  return { matrix: of("matrix", "dawn"), threads: of("threads", "deno") };
+}
+
+/** The rates as the text that model/estimate/rates.ts has. */
+export function ratesText(rates: AllRates): string {
+  const number = (value: number) => value > 1e6 ? value.toExponential(2).replace("+", "") : value.toPrecision(3);
+  const fields = (one: Rates) => Object.entries(one).map(([name, value]) => `${name}: ${number(value)}`).join(", ");
+  const paths = Object.entries(rates).map(([path, { f16, int8 }]) =>
+    `${path}: {\nf16: { ${fields(f16)} },\nint8: { ${fields(int8)} },\n},`
+  );
+  return `{\n${paths.join("\n")}\n};`;
 }

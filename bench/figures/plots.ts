@@ -101,6 +101,7 @@ const OURS = ([["dawn", "f16"], ["dawn", "int8"], ["deno", "f16"], ["deno", "int
 
 /** The smallest ticks of 1, 2 and 5 times powers of ten that hold all numbers. */
 export function ticksFor(numbers: readonly number[], steps: readonly number[] = [1, 2, 5]): number[] {
+  if (numbers.length === 0) return [1, 10];
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)], ticks: number[] = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
     ticks.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(1))));

@@ -6,8 +6,10 @@
  */
 import { join } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { flag } from "../../tools/program/options.ts";
 import { runAsProgram } from "../../tools/program/run_command.ts";
 import { readMeasured } from "../targets/measured.ts";
+import { countSettings, estimatesTable, ratesOf, ratesText } from "./estimates.ts";
 import { Results, type Stored } from "./measured.ts";
 import { type Plot, stepPlot, svgOf, tokensPlot } from "./plots.ts";
 import { clipsTable, figuresTable } from "./rows.ts";
@@ -20,6 +22,7 @@ const PARTS: Readonly<Record<string, (results: Results) => string>> = {
   about: ({ about: { adapter, date, commit } }) => `One ${adapter}, ${date}, commit ${commit}.`,
   table: figuresTable,
   clips: clipsTable,
+  estimates: estimatesTable,
 };
 
 /** The plots by their files. */
@@ -28,24 +31,28 @@ const PLOTS: Readonly<Record<string, (results: Results) => Plot>> = {
   "docs/attention_over_tokens.svg": tokensPlot,
 };
 
-const DOCUMENTS = ["docs/performance.md"];
+const DOCUMENTS = ["docs/performance.md", "README.md"];
+/** In it, the rates stand between `// figures: rates` and `// end`. */
+const RATES_FILE = "model/estimate/rates.ts";
+
+const options = {
+  "count-memory": flag({ help: "Count the memory of README's table anew, which takes minutes." }),
+};
 
 if (import.meta.main) {
   await runAsProgram({
     name: "deno task figures",
-    options: {},
+    options,
     positional: "[DIR...]",
-    run: async (_, folders) => {
-      if (folders.length > 0) {
-        await Deno.writeTextFile(join(ROOT, STORED), `${JSON.stringify(await stored(folders))}\n`);
-      }
-      const results = new Results(readStored());
-      for (const [path, text] of Object.entries(await generated(results))) {
-        await Deno.writeTextFile(join(ROOT, path), text);
-      }
-      const formatted = await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", ...DOCUMENTS], cwd: ROOT })
-        .output();
-      if (!formatted.success) throw new TilereelError("deno fmt could not format the documents that were written");
+    run: async ({ "count-memory": counting = false }, folders) => {
+      const before = readStored(), memory = counting ? await countSettings() : before.memory;
+      const now: Stored = { ...folders.length > 0 ? await stored(folders) : before, ...memory && { memory } };
+      await Deno.writeTextFile(join(ROOT, STORED), `${JSON.stringify(now)}\n`);
+      const texts = await generated(new Results(now));
+      for (const [path, text] of Object.entries(texts)) await Deno.writeTextFile(join(ROOT, path), text);
+      const args = ["fmt", "--quiet", ...DOCUMENTS, RATES_FILE, STORED];
+      const { success } = await new Deno.Command(Deno.execPath(), { args, cwd: ROOT }).output();
+      if (!success) throw new TilereelError("deno fmt could not format the documents that were written");
     },
   });
 }
@@ -72,6 +79,8 @@ export async function generated(results: Results): Promise<Record<string, string
   const texts: Record<string, string> = {};
   for (const path of DOCUMENTS) texts[path] = filled(await Deno.readTextFile(join(ROOT, path)), results);
   for (const [path, plot] of Object.entries(PLOTS)) texts[path] = svgOf(plot(results));
+  const rates = await Deno.readTextFile(join(ROOT, RATES_FILE));
+  texts[RATES_FILE] = rates.replace(/(\/\/ figures: rates\n)[^]*?(\/\/ end)/, `$1${ratesText(ratesOf(results))}\n$2`);
   return texts;
 }
 

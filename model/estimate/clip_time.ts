@@ -66,8 +66,9 @@ export function clipSeconds(
   gpu: GpuModel,
   { linear, attention, density, bytes, pixels }: ClipWork,
   precision: "f16" | "int8",
+  all = RATES,
 ): { readonly steps: number; readonly decode: number } {
-  const measured = RATES[gpu.matrix ? "matrix" : "threads"], rates = measured[precision];
+  const measured = all[gpu.matrix ? "matrix" : "threads"], rates = measured[precision];
   const time = (flops: number, rate: Exclude<keyof Rates, "decode">, operands = precision) =>
     flops / rateOn(gpu, measured[operands][rate], operands);
   const moved = bytes / 1e9 * (1 / gpu.bandwidth - 1 / MEASURED_GPU.bandwidth);

@@ -10,20 +10,23 @@ export interface Rates {
   readonly decode: number;
 }
 
+/** Rates by the path to the GPU and the precision. */
+export type AllRates = Readonly<Record<"matrix" | "threads", Readonly<Record<"f16" | "int8", Rates>>>>;
+
 /**
  * Rates by the path to the GPU: by its matrix units, as Dawn reaches them, or by its threads, as on native Deno.
  * `deno task figures` writes them from docs/figures.json.
  */
-export const RATES: Readonly<Record<"matrix" | "threads", Readonly<Record<"f16" | "int8", Rates>>>> =
+export const RATES: AllRates =
   // figures: rates
   {
     matrix: {
-      f16: { linear: 2.2e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.6 },
-      int8: { linear: 2.2e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.6 },
+      f16: { linear: 2.20e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.60 },
+      int8: { linear: 2.20e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.60 },
     },
     threads: {
-      f16: { linear: 4.8e13, dense: 3.89e13, sparse: 3.5e13, decode: 9.8 },
-      int8: { linear: 4.8e13, dense: 3.89e13, sparse: 3.5e13, decode: 9.8 },
+      f16: { linear: 4.80e13, dense: 3.89e13, sparse: 3.50e13, decode: 9.80 },
+      int8: { linear: 4.80e13, dense: 3.89e13, sparse: 3.50e13, decode: 9.80 },
     },
   };
 // end

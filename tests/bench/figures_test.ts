@@ -1,0 +1,156 @@
+/** The figures of the docs: how they are measured, and the tables, plots and estimates that are made from them. */
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { join } from "node:path";
+import { clipShapeOf, measuredRates, ratesOf } from "../../bench/figures/estimates.ts";
+import { Results, type Stored } from "../../bench/figures/measured.ts";
+import { stepPlot, svgOf, ticksFor, tokensPlot } from "../../bench/figures/plots.ts";
+import { clipsTable, figuresTable } from "../../bench/figures/rows.ts";
+import type { Figure } from "../../bench/figures/sections.ts";
+import { filled, generated, readStored } from "../../bench/figures/write_docs.ts";
+import { clipSeconds, clipWork } from "../../model/estimate/clip_time.ts";
+import { GPUS, MEASURED_GPU } from "../../model/estimate/gpus.ts";
+import { RATES } from "../../model/estimate/rates.ts";
+import { inTempDir, ROOT } from "../process.ts";
+
+/** A run of made-up figures: full attention takes 3 s a step, and half of the time in int8. */
+function made(source: string): Stored["runs"][number] {
+  const of = (id: string, value: number, more: Partial<Figure> = {}) =>
+    ["f16", "int8"].map((precision): Figure => ({
+      ...{ id, unit: "s", precision, ...more },
+      value: id.endsWith("rate") || id.startsWith("gemm") || precision === "f16" ? value : value / 2,
+    }));
+  return {
+    ...{
+      adapter: "H200",
+      source,
+      date: "2026-11-30T01:02:03Z",
+      size: "large",
+      features: [],
+      failures: [],
+      seconds: {},
+    },
+    figures: [
+      ...of("gemm/narrow", 500),
+      ...of("step/1.3b/full", 3, { density: 1 }),
+      ...of("step/1.3b/veda 0.1", .9, { density: .09 }),
+      ...of("step/1.3b/vorta 0.3", 2),
+      ...of("step/1.3b/no attention", .7),
+      ...of("attention/32760/dense", 40, { tokens: 32760 }),
+      ...of("attention/32760/veda 0.1", 4, { tokens: 32760 }),
+      ...of("waver/veda 0.05", 200, { note: "Waver, 189 frames" }),
+      ...of("decode/480p", 4),
+      ...of("hunyuan/50 steps", 3000),
+      ...of("hunyuan/6 steps", 300),
+    ],
+  };
+}
+
+const TORCH = {
+  results: [
+    { shape: "1.3b", what: "forward, compiled, one block x 30", ms: 600 },
+    { shape: "1.3b", what: "forward, flex 0.1, one block x 30", ms: 200, density: .1 },
+    { shape: "tokens", what: "attention, SDPA default", ms: 12, tflops: 560, tokens: 32760 },
+  ],
+};
+const RESULTS = new Results({ commit: "c0ffee", runs: [made("dawn"), made("deno")], torch: [TORCH] });
+/** The cells of a row of a Markdown table whose first cell is this. */
+const rowOf = (table: string, first: string) =>
+  table.split("\n").map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim())).find(([cell]) =>
+    cell === first
+  );
+
+Deno.test("the table has each figure beside its goal and PyTorch's, and what reached its goal is bold", () => {
+  const table = figuresTable(RESULTS);
+  assertEquals(rowOf(table, "GEMM 32760×1536×8960, T(FL)OP/s")!.slice(1, 7), [
+    ...["≥ 430 / 800, Deno ≥ – / 95", "**500**", "500", "500", "**500**", ""],
+  ]);
+  const step = rowOf(table, "a step of 1.3B 480p×81, full attention, s")!;
+  assertEquals(step.slice(1), [
+    ...["Deno ≤ 9", "3.00", "1.50", "**3.00**", "**1.50**", "1.20"],
+    "outside attention, f16: 0.700 s on Dawn, 0.700 s on Deno",
+  ]);
+  assertEquals(rowOf(table, "…, speed-up of VORTA")!.slice(2, 4), ["1.50", "1.50"]);
+  // The goal is for more frames than were measured.
+  assertEquals(rowOf(table, "…, Veda at keep 0.05, ms")!.slice(2, 4), ["200", "100"]);
+  assertEquals(rowOf(table, "its efficiency, 32,760 tokens"), undefined);
+  assertEquals(rowOf(clipsTable(RESULTS), "6 steps"), ["6 steps", "300", "10.00"]);
+});
+
+Deno.test("plots are SVG with a line for each program, with the points where they belong", () => {
+  const step = svgOf(stepPlot(RESULTS)), tokens = svgOf(tokensPlot(RESULTS));
+  assertEquals(step.match(/<circle/g)!.length, 4 * 2 + 2);
+  for (const name of ["Dawn, f16", "Deno, int8", "PyTorch, bf16, flex"]) assertStringIncludes(step, `>${name}</text>`);
+  assertStringIncludes(step, "prefers-color-scheme: dark");
+  assertEquals(tokens.match(/<circle/g)!.length, 4 * 2 + 1);
+  const svg = svgOf({
+    ...{ title: `a < "b" & c`, x: { label: "x", ticks: [1, 10, 100] }, y: { label: "y", ticks: [1, 100] } },
+    series: [{ name: "s", colour: "red", points: [[10, 10], [1000, 10], [1, 1]] }],
+  });
+  assertStringIncludes(svg, 'aria-label="a &lt; &quot;b&quot; &amp; c"');
+  // In the middle of both axes; then in the corner. What is beyond the ticks is left out.
+  assertStringIncludes(svg, `d="M70.0 404.0L330.0 224.0"`);
+  assertEquals(svg.match(/<circle/g)!.length, 2);
+  assertEquals(ticksFor([.3, 7]), [.2, .5, 1, 2, 5, 10]);
+});
+
+Deno.test("the generated parts of the docs are made from docs/figures.json", async () => {
+  const plain = (text: string) => text.replaceAll(/[ \n]+/g, " ").replaceAll(/-{2,}/g, "-").replaceAll(/ *\| */g, "|");
+  for (const [path, text] of Object.entries(await generated(new Results(readStored())))) {
+    const found = await Deno.readTextFile(join(ROOT, path));
+    assertEquals(
+      plain(found).replaceAll(",}", "}"),
+      plain(text).replaceAll(",}", "}"),
+      `${path}: run deno task figures`,
+    );
+  }
+  assertEquals(
+    filled("a <!-- figures: about --> old <!-- end --> b", RESULTS),
+    "a <!-- figures: about -->\n\nOne H200, 2026-11-30, commit c0ffee.\n\n<!-- end --> b",
+  );
+});
+
+Deno.test("estimates give back what was measured, and change with what is published", () => {
+  const rates = ratesOf(RESULTS), size = { width: 832, height: 480, frames: 81 };
+  const shape = clipShapeOf({ model: "1.3B", size }), step = (density: number) => clipWork(shape, 2, density);
+  assertEquals(rates.matrix.f16, measuredRates(RESULTS, "dawn", "f16"));
+  assertEquals(measuredRates(new Results({ commit: "", runs: [], torch: [] }), "dawn", "f16"), undefined);
+  const seconds = (work: ReturnType<typeof step>, gpu = MEASURED_GPU, precision: "f16" | "int8" = "f16") =>
+    clipSeconds(gpu, work, precision, rates);
+  assertAlmostEquals(seconds(step(1)).steps, 3, 1e-6);
+  assertAlmostEquals(seconds(step(.09)).steps, .9, 1e-6);
+  assertAlmostEquals(seconds(step(1), MEASURED_GPU, "int8").steps, 1.5, 1e-6);
+  assertAlmostEquals(seconds(step(1)).decode, 4, 1e-6);
+  // The transformer of 1.3B has 1.4·10⁹ weights, of which each token meets nearly all.
+  assert(Math.abs(shape.layers * shape.layerWeights / 1.3e9 - 1) < .1);
+  const hunyuan = clipShapeOf({ model: "HunyuanVideo", size: { width: 1280, height: 720, frames: 117 } });
+  assertEquals([hunyuan.tokens, hunyuan.layers, hunyuan.textTokens], [30 * 45 * 80 + 256, 60, 0]);
+  for (const gpu of GPUS.slice(1)) {
+    const here = seconds(step(1), gpu), sparse = seconds(step(.09), gpu);
+    assert(here.steps >= 3 && here.decode > 0, gpu.name);
+    assert(sparse.steps < here.steps && seconds(step(1), gpu, "int8").steps < here.steps, gpu.name);
+    assert(GPUS.filter(({ matches }) => matches.test(`NVIDIA GeForce ${gpu.name}`)).length <= 1, gpu.name);
+  }
+  const order = ["H100 SXM", "RTX 4090", "RTX 4070", "RTX 3060 12 GB"].map((name) =>
+    seconds(step(1), GPUS.find((gpu) => gpu.name === name)).steps
+  );
+  assertEquals(order, order.toSorted((a, b) => a - b));
+  for (const of of Object.values(RATES).flatMap((path) => Object.values(path))) {
+    assert(of.linear > 1e12 && of.dense > 1e12 && of.sparse > 1e12 && of.decode > 0);
+  }
+});
+
+Deno.test("bench/figures.ts saves each figure, and begins nothing after its time", () =>
+  inTempDir(async (dir) => {
+    const save = join(dir, "figures-deno.json");
+    const args = ["run", "-A", "--no-check", "bench/figures.ts", "--gpu", "software", "--size", "small"];
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [...args, "--only", "gemm,step", "--seconds", "1", "--save", save],
+      cwd: ROOT,
+    }).output();
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    const run: Stored["runs"][number] = JSON.parse(await Deno.readTextFile(save));
+    assertEquals(run.source, "deno");
+    assert(run.figures.every(({ value, unit }) => value > 0 && unit === "TFLOP/s"));
+    assertEquals(new Set(run.figures.map(({ id }) => id)), new Set(["gemm/narrow", "gemm/wide"]));
+    assertEquals(run.failures.at(-1), { what: "step, int8", why: "no time was left" });
+  }));
