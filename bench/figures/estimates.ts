@@ -7,7 +7,7 @@ import { NVIDIA_MATRIX_UNITS } from "../../gpu/device/dry.ts";
 import { product } from "../../model/attention/grid.ts";
 import { clipSeconds, type ClipShape, clipWork } from "../../model/estimate/clip_time.ts";
 import { type GpuModel, GPUS, MEASURED_GPU } from "../../model/estimate/gpus.ts";
-import { type AllRates, RATES, type Rates } from "../../model/estimate/rates.ts";
+import { type AllRates, RATES, type Rates, type RatesByWidth } from "../../model/estimate/rates.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import { countMemory, type MemoryCase } from "../memory/count.ts";
 import { SHAPES } from "../shapes.ts";
@@ -135,43 +135,54 @@ function timeText(seconds: number): string {
 
 const significantTwo = (value: number) => value < 10 ? value.toFixed(1) : value.toFixed(0);
 
-/**
- * The rates that estimates start from: those of the steps of 14B, or where they were not measured, of 1.3B.
- *
- * @returns undefined where nothing was measured with a source and a precision
- */
-export function measuredRates(results: Results, source: Source, precision: Precision): Rates | undefined {
-  for (const [name, model, size] of [["14b", "14B", P720], ["1.3b", "1.3B", P480]] as const) {
-    const figure = (what: string) => results.figure(source, precision, `step/${name}/${what}`);
-    const [full, veda, rest] = [figure("full"), figure("veda 0.1"), figure("no attention")];
-    const decode = results.figure(source, precision, "decode/480p") ?? results.figure(source, "f16", "decode/480p");
-    if (!full || !veda || !rest || !decode) continue;
-    const work = clipWork(clipShapeOf({ model, size }), 2, 1), density = veda.density ?? VEDA;
-    return {
-      linear: work.linear / rest.value,
-      dense: work.attention / (full.value - rest.value),
-      sparse: density * work.attention / (veda.value - rest.value),
-      decode: decode.value,
-    };
-  }
-  return undefined;
+/** The models whose steps are measured. */
+const MEASURED = {
+  narrow: { name: "1.3b", model: "1.3B", size: P480 },
+  wide: { name: "14b", model: "14B", size: P720 },
+} as const;
+
+/** The rates of the steps of a model; undefined where they were not measured with that source and precision. */
+export function measuredRates(
+  results: Results,
+  source: Source,
+  precision: Precision,
+  width: keyof typeof MEASURED,
+): Rates | undefined {
+  const { name, ...model } = MEASURED[width];
+  const figure = (id: string) => results.figure(source, precision, id);
+  const [full, veda, rest] = ["full", "veda 0.1", "no attention"].map((what) => figure(`step/${name}/${what}`));
+  const decode = figure("decode/480p") ?? results.figure(source, "f16", "decode/480p");
+  if (!full || !veda || !rest || !decode) return undefined;
+  const work = clipWork(clipShapeOf(model), 2, 1), density = veda.density ?? VEDA;
+  return {
+    linear: work.linear / rest.value,
+    dense: work.attention / (full.value - rest.value),
+    sparse: density * work.attention / (veda.value - rest.value),
+    decode: decode.value,
+  };
 }
 
-/** All rates that estimates start from. What was not measured is as it was. */
+/** All rates that estimates start from. What was not measured is as in f16, or as it was. */
 export function ratesOf(results: Results): AllRates {
-  const of = (path: keyof AllRates, source: Source) => ({
-    f16: measuredRates(results, source, "f16") ?? RATES[path].f16,
-    int8: measuredRates(results, source, "int8") ?? RATES[path].int8,
-  });
-  return { matrix: of("matrix", "dawn"), threads: of("threads", "deno") };
+  const of = (path: keyof AllRates, source: Source, precision: Precision): RatesByWidth => {
+    const find = (width: keyof RatesByWidth) =>
+      measuredRates(results, source, precision, width) ?? measuredRates(results, source, "f16", width) ??
+        RATES[path][precision][width];
+    return { narrow: find("narrow"), wide: find("wide") };
+  };
+  return {
+    matrix: { f16: of("matrix", "dawn", "f16"), int8: of("matrix", "dawn", "int8") },
+    threads: { f16: of("threads", "deno", "f16"), int8: of("threads", "deno", "int8") },
+  };
 }
 
 /** The rates as the text that model/estimate/rates.ts has. */
 export function ratesText(rates: AllRates): string {
   const number = (value: number) => value > 1e6 ? value.toExponential(2).replace("+", "") : value.toPrecision(3);
   const fields = (one: Rates) => Object.entries(one).map(([name, value]) => `${name}: ${number(value)}`).join(", ");
+  const widths = ({ narrow, wide }: RatesByWidth) => `narrow: { ${fields(narrow)} },\nwide: { ${fields(wide)} },`;
   const paths = Object.entries(rates).map(([path, { f16, int8 }]) =>
-    `${path}: {\nf16: { ${fields(f16)} },\nint8: { ${fields(int8)} },\n},`
+    `${path}: {\nf16: {\n${widths(f16)}\n},\nint8: {\n${widths(int8)}\n},\n},`
   );
   return `{\n${paths.join("\n")}\n};`;
 }

@@ -70,6 +70,11 @@ async function stored(folders: readonly string[]): Promise<Stored> {
       `no figures-*.json is in ${folders.join(" or ")}: name a folder that run.sh figures filled`,
     );
   }
+  if (figures.some(({ size }) => size === "small")) {
+    throw new TilereelError(
+      "the figures are of small sizes, which are for rehearsals: run run.sh figures without SIZE=small",
+    );
+  }
   const { stdout } = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"], cwd: ROOT }).output();
   return { commit: new TextDecoder().decode(stdout).trim(), runs: figures, torch };
 }

@@ -18,6 +18,8 @@ export interface ClipWork {
   readonly bytes: number;
   /** Pixels of all frames that are decoded. */
   readonly pixels: number;
+  /** Whether tokens are as wide as those of large models. */
+  readonly width: "narrow" | "wide";
 }
 
 /** The sizes of a transformer and of its clip. */
@@ -35,6 +37,8 @@ export interface ClipShape {
   readonly pixels: number;
 }
 
+/** The channels of a token up to which a model is narrow. */
+const NARROW = 2048;
 /** Tensors of the width of the tokens that a layer reads and writes outside its products, and their bytes a number. */
 const TENSORS = 24, NUMBER_BYTES = 4;
 
@@ -51,6 +55,7 @@ export function clipWork(shape: ClipShape, passes: number, density: number): Cli
     density,
     bytes: all * NUMBER_BYTES * (TENSORS * dim + 2 * ffnDim),
     pixels,
+    width: dim > NARROW ? "wide" : "narrow",
   };
 }
 
@@ -64,15 +69,14 @@ const DECODED = 81 * 832 * 480;
  */
 export function clipSeconds(
   gpu: GpuModel,
-  { linear, attention, density, bytes, pixels }: ClipWork,
+  { linear, attention, density, bytes, pixels, width }: ClipWork,
   precision: "f16" | "int8",
   all = RATES,
 ): { readonly steps: number; readonly decode: number } {
-  const measured = all[gpu.matrix ? "matrix" : "threads"], rates = measured[precision];
-  const time = (flops: number, rate: Exclude<keyof Rates, "decode">, operands = precision) =>
-    flops / rateOn(gpu, measured[operands][rate], operands);
+  const measured = all[gpu.matrix ? "matrix" : "threads"], rates = measured[precision][width];
+  const time = (flops: number, rate: Exclude<keyof Rates, "decode">) => flops / rateOn(gpu, rates[rate], precision);
   const moved = bytes / 1e9 * (1 / gpu.bandwidth - 1 / MEASURED_GPU.bandwidth);
-  const slower = measured.f16.linear / rateOn(gpu, measured.f16.linear, "f16");
+  const { linear: usual } = measured.f16[width], slower = usual / rateOn(gpu, usual, "f16");
   return {
     steps: time(linear, "linear") + time(attention * density, density === 1 ? "dense" : "sparse") + Math.max(0, moved),
     decode: rates.decode * pixels / DECODED * slower,

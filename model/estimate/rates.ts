@@ -10,8 +10,11 @@ export interface Rates {
   readonly decode: number;
 }
 
+/** Rates by the width of the tokens: that of Wan 1.3B, whose products are less efficient, or that of Wan 14B. */
+export type RatesByWidth = Readonly<Record<"narrow" | "wide", Rates>>;
+
 /** Rates by the path to the GPU and the precision. */
-export type AllRates = Readonly<Record<"matrix" | "threads", Readonly<Record<"f16" | "int8", Rates>>>>;
+export type AllRates = Readonly<Record<"matrix" | "threads", Readonly<Record<"f16" | "int8", RatesByWidth>>>>;
 
 /**
  * Rates by the path to the GPU: by its matrix units, as Dawn reaches them, or by its threads, as on native Deno.
@@ -21,12 +24,24 @@ export const RATES: AllRates =
   // figures: rates
   {
     matrix: {
-      f16: { linear: 2.20e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.60 },
-      int8: { linear: 2.20e14, dense: 1.59e14, sparse: 1.41e14, decode: 4.60 },
+      f16: {
+        narrow: { linear: 2.34e14, dense: 1.56e14, sparse: 1.42e14, decode: 4.60 },
+        wide: { linear: 2.94e14, dense: 1.61e14, sparse: 2.11e14, decode: 4.60 },
+      },
+      int8: {
+        narrow: { linear: 2.34e14, dense: 1.56e14, sparse: 1.42e14, decode: 4.60 },
+        wide: { linear: 2.94e14, dense: 1.61e14, sparse: 2.11e14, decode: 4.60 },
+      },
     },
     threads: {
-      f16: { linear: 4.80e13, dense: 3.89e13, sparse: 3.50e13, decode: 9.80 },
-      int8: { linear: 4.80e13, dense: 3.89e13, sparse: 3.50e13, decode: 9.80 },
+      f16: {
+        narrow: { linear: 4.89e13, dense: 3.94e13, sparse: 3.87e13, decode: 9.80 },
+        wide: { linear: 5.21e13, dense: 3.82e13, sparse: 4.65e13, decode: 9.80 },
+      },
+      int8: {
+        narrow: { linear: 4.89e13, dense: 3.94e13, sparse: 3.87e13, decode: 9.80 },
+        wide: { linear: 5.21e13, dense: 3.82e13, sparse: 4.65e13, decode: 9.80 },
+      },
     },
   };
 // end

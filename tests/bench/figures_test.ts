@@ -112,8 +112,8 @@ Deno.test("the generated parts of the docs are made from docs/figures.json", asy
 Deno.test("estimates give back what was measured, and change with what is published", () => {
   const rates = ratesOf(RESULTS), size = { width: 832, height: 480, frames: 81 };
   const shape = clipShapeOf({ model: "1.3B", size }), step = (density: number) => clipWork(shape, 2, density);
-  assertEquals(rates.matrix.f16, measuredRates(RESULTS, "dawn", "f16"));
-  assertEquals(measuredRates(new Results({ commit: "", runs: [], torch: [] }), "dawn", "f16"), undefined);
+  assertEquals(rates.matrix.f16.narrow, measuredRates(RESULTS, "dawn", "f16", "narrow"));
+  assertEquals(measuredRates(RESULTS, "dawn", "f16", "wide"), undefined);
   const seconds = (work: ReturnType<typeof step>, gpu = MEASURED_GPU, precision: "f16" | "int8" = "f16") =>
     clipSeconds(gpu, work, precision, rates);
   assertAlmostEquals(seconds(step(1)).steps, 3, 1e-6);
@@ -134,7 +134,7 @@ Deno.test("estimates give back what was measured, and change with what is publis
     seconds(step(1), GPUS.find((gpu) => gpu.name === name)).steps
   );
   assertEquals(order, order.toSorted((a, b) => a - b));
-  for (const of of Object.values(RATES).flatMap((path) => Object.values(path))) {
+  for (const of of Object.values(RATES).flatMap((path) => Object.values(path)).flatMap((both) => Object.values(both))) {
     assert(of.linear > 1e12 && of.dense > 1e12 && of.sparse > 1e12 && of.decode > 0);
   }
 });
