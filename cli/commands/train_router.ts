@@ -1,3 +1,4 @@
+import { checkTrainable } from "../../model/training/trainable.ts";
 import { loadedAs } from "../../model/model_variant.ts";
 import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
@@ -37,6 +38,7 @@ export const command = defineCommand({
 async function run(values: RouterValues): Promise<number> {
   checkData(values);
   const folder = await openNamedFolder(values);
+  checkTrainable(folder.family);
   using model = await folder.family.open(folder);
   const layout = model.layout(clipShape(values, folder.generation)), { grid } = layout;
   const settings = vortaSettings(values, defaultSettings(grid));

@@ -11,7 +11,7 @@ import { openSafetensors } from "../checkpoint/safetensors.ts";
 import { otherUpdate } from "../checkpoint/tensor_names.ts";
 import { readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
 import type { Family } from "../family.ts";
-import type { StoredFile } from "../files/store.ts";
+import { baseName, type StoredFile } from "../files/store.ts";
 
 /** The factors of an update: α/r · up · down. */
 export interface LowRank {
@@ -69,6 +69,17 @@ function partOf(stored: string): readonly [part: string, key: string] {
   return [`text_encoder${number === "1" ? "" : `_${number}`}`, stored.slice(prefix.length)];
 }
 
+/**
+ * The transformers that a LoRA is for. Where a model has one for high and one for low noise, files come in pairs, whose
+ * names say which they are for. One whose name does not say it is for both.
+ */
+function expertsOf(path: string, { parts }: Pick<Family, "parts">): readonly string[] {
+  if (!parts.transformer_2) return ["transformer"];
+  const name = baseName(path), [high, low] = [/high[-_ ]?noise/i, /low[-_ ]?noise/i].map((mark) => mark.test(name));
+  if (high === low) return ["transformer", "transformer_2"];
+  return [high ? "transformer" : "transformer_2"];
+}
+
 /** Updates by the family's names of weights: `blocks.0.attn1.to_q.weight`. What one weight has several times adds up. */
 export type LoraUpdates = ReadonlyMap<string, readonly LoraUpdate[]>;
 
@@ -119,6 +130,9 @@ export async function readLora(
     if (stray !== undefined) throw damaged(source, stray, "not both factors of that layer");
   }
   if (updates.size === 0) throw new TilereelError(`${source.path} is empty, but a LoRA was expected`);
+  const ofTransformer = updates.get("transformer"), experts = expertsOf(source.path, family);
+  if (ofTransformer && !experts.includes("transformer")) updates.delete("transformer");
+  if (ofTransformer) { for (const part of experts) updates.set(part, ofTransformer); }
   return updates;
 }
 

@@ -1,3 +1,4 @@
+import { checkTrainable } from "../../model/training/trainable.ts";
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
@@ -92,6 +93,7 @@ export async function planSampling(values: SamplingValues): Promise<SamplingPlan
     );
   }
   const folder = await openNamedFolder(values);
+  checkTrainable(folder.family);
   const clips = await clipsOfPrompts(prompts, {
     generation: folder.generation,
     values: sampledClipValues(values),

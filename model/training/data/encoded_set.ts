@@ -1,3 +1,4 @@
+import { checkTrainable } from "../trainable.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { precisionName } from "../../../gpu/precision.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
@@ -32,6 +33,7 @@ export interface CaptionedClip {
 export async function encodedSet(clips: readonly CaptionedClip[], options: SetOptions): Promise<TrainingSet> {
   const { gpu, model, variant = {}, onProgress, signal } = options;
   const folder = await openModelFolder(model, variant.parts), key = await modelKey(folder, variant);
+  checkTrainable(folder.family);
   const { textTokens } = folder.generation;
   const recipe = ({ caption, origin }: CaptionedClip): Recipe => ({
     ...origin,

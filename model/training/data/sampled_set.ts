@@ -1,3 +1,4 @@
+import { checkTrainable } from "../trainable.ts";
 import { createHash } from "node:crypto";
 import { precisionName } from "../../../gpu/precision.ts";
 import { TensorOwner } from "../../../gpu/tensor_owner.ts";
@@ -29,6 +30,7 @@ export function sampleSeed(trainingSeed: number, prompt: string, occurrence: num
 export async function sampledSet(clips: readonly SampledClip[], options: SetOptions): Promise<TrainingSet> {
   const { gpu, model, variant = {}, onProgress, signal } = options;
   const folder = await openModelFolder(model, variant.parts);
+  checkTrainable(folder.family);
   const key = await modelKey(folder, variant);
   const recipe = (clip: SampledClip): Recipe => ({
     source: "sampled",

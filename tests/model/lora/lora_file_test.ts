@@ -85,6 +85,23 @@ Deno.test("a LoRA changes the parts that its keys name; what is for one weight a
     await assertRejects(() => readLora(file, WAN), TilereelError, message);
   }));
 
+Deno.test("a LoRA of two transformers is for the one that its name says, or for both", () =>
+  inTempDir(async (dir) => {
+    const family = { ...WAN, parts: { ...WAN.parts, transformer_2: WAN.parts.transformer! } };
+    const update = { "blocks.0.attn1.to_q.weight": [[[1, 1], [2], [1], 1]] };
+    for (
+      const [name, parts] of [
+        ["style", ["transformer", "transformer_2"]],
+        ["x_high_noise_4steps", ["transformer"]],
+        ["Wan-LowNoise", ["transformer_2"]],
+      ] as const
+    ) {
+      const file = `${dir}/${name}.safetensors`;
+      await writeSafetensors(file, factors("diffusion_model.blocks.0.self_attn.q", 2));
+      assertEquals(await plainUpdates(file, family), Object.fromEntries(parts.map((part) => [part, update])));
+    }
+  }));
+
 Deno.test("a LoRA of Wan's tables and of UMT5, in other programs' names", () =>
   inTempDir(async (dir) => {
     const file = `${dir}/wan.safetensors`;
