@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { KNOWN_MODELS } from "../../cli/download/known_models.ts";
+import { families } from "../../model/families.ts";
 import { assertRefused, inTempDir, listFiles, start, tilereel } from "../process.ts";
 
 const ID = "Owner/Small-Diffusers";
@@ -157,6 +159,12 @@ Deno.test(
     assert(!listFiles(dir).some((name) => name.includes("vae/diffusion")));
   }),
 );
+
+Deno.test("the models that have short names are those that families know, and FastVideo's", () => {
+  const known = families().flatMap(({ models = [] }) => models);
+  const ids = Object.values(KNOWN_MODELS).filter((id) => !id.startsWith("FastVideo/"));
+  assertEquals(ids.toSorted(), known.toSorted());
+});
 
 /** The sizes were printed before. */
 function assertRefusedAfterPlan(outcome: Awaited<ReturnType<Run>>, message: string): void {
