@@ -10,6 +10,8 @@
 import { TilereelError } from "../gpu/common/errors.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { attention } from "../gpu/ops/attention.ts";
+import type { Tensor } from "../gpu/tensor.ts";
 import { product } from "../model/attention/grid.ts";
 import { fullAttention } from "../model/attention/full.ts";
 import type { AttentionMethod } from "../model/attention/method.ts";
@@ -22,9 +24,18 @@ import { integer, memory, notation, number, type OptionValues } from "../tools/p
 import { runAsProgram } from "../tools/program/run_command.ts";
 import { cachedSteps } from "./headline/cached_steps.ts";
 import { timeDecode, WARM_UP } from "./headline/decoding.ts";
-import { type HeadlineModel, headlineModels, MODEL_NAMES, modelOf } from "./headline/models.ts";
+import {
+  type HeadlineModel,
+  headlineModels,
+  MODEL_NAMES,
+  modelOf,
+  partOfFrames,
+  partOfHeads,
+  partsOf,
+} from "./headline/models.ts";
 import { type PartTime, PassTimes } from "./headline/pass_times.ts";
 import { measure } from "./measure.ts";
+import { normalTensor } from "./random.ts";
 import { benchOptions, handOver, type MeasuredOn, onGpu, saveResult, sizeOption } from "./program.ts";
 import type { ModelShape } from "./shapes.ts";
 import { full, type TimedMethod, veda, vorta } from "./steps/methods.ts";
@@ -145,7 +156,7 @@ export async function measureHeadline(gpu: Gpu, on: MeasuredOn, values: Values):
   };
   for (const name of values.models ?? MODEL_NAMES) {
     const context: Context = { gpu, values, name, run, save, attempt };
-    if (name === "waver") await attempt("Waver's layers", () => timeLayers(context, waver(gpu.maxTensorBytes)));
+    if (name === "waver") await attempt("Waver's layers", () => timeLayers(context, waver));
     else if (name === "1.3b") await timeWhole(context, clips[name], fastWan);
     else await timeByBlocks(context, clips[name]);
     run.peak[name] = gpu.memory.peak;
@@ -313,18 +324,43 @@ export async function renderClip(
   }
 }
 
-/** Waver's layers with full attention and with Veda. */
+/**
+ * Waver's layers with full attention and with Veda. Where a tensor of all tokens cannot be bound, attention is timed with
+ * one part of the heads, and the rest with one part of the frames.
+ */
 async function timeLayers(context: Context, shape: ModelShape): Promise<void> {
   const { gpu, run, save } = context, count = shape.blocks.reduce((a, b) => a + b);
-  run.layersOf = shape.clip;
-  using transformer = await openTransformer(gpu, shape, shape.blocks.map(() => 1));
-  const times = passTimes(context, transformer, shape.blocks);
-  const restMs = await times.inBlocks((kind) => times.rest(kind)) / count;
+  const parts = partsOf(shape, gpu.maxTensorBytes), part = partOfFrames(shape, parts);
+  run.layersOf = shape.clip + (parts === 1 ? "" : `, in ${parts} parts`);
+  using transformer = await openTransformer(gpu, part, part.blocks.map(() => 1));
+  const times = passTimes(context, transformer, part.blocks);
+  const restMs = parts * await times.inBlocks((kind) => times.rest(kind)) / count;
   for (const make of [full, (gpu: Gpu, shape: ModelShape) => veda(gpu, shape, WAVER_KEEP)]) {
-    using method = make(gpu, shape);
-    const layerMs = await times.inBlocks((kind) => times.block(kind, method)) / count;
-    run.layers.push({ attention: method.name, layerMs, restMs, passMs: await times.pass(method) });
+    using method = make(gpu, partOfHeads(shape, parts));
+    const layerMs = parts === 1
+      ? await times.inBlocks((kind) => times.block(kind, method)) / count
+      : restMs + parts * await attentionMs(context, partOfHeads(shape, parts), method);
+    const passMs = parts * await times.outer() + count * layerMs;
+    run.layers.push({ attention: method.name, layerMs, restMs, passMs });
     save();
+  }
+}
+/** The milliseconds of self-attention alone, with random queries, keys and values. */
+async function attentionMs(
+  { gpu, values: { samples = 3 }, name, run }: Context,
+  { config: { dim, heads }, grid, kept, blocks }: ModelShape,
+  method: TimedMethod,
+): Promise<number> {
+  const shape = [1, product(grid) + kept, dim];
+  const [q, k, v] = [0, 1, 2].map((which) => normalTensor(gpu, shape, 1, "f32", which)) as [Tensor, Tensor, Tensor];
+  try {
+    const work = () => gpu.scope(() => void (method.attend?.(q, k, v, 0) ?? attention(gpu, q, k, v, { heads })));
+    const { ms, spread } = await measure(gpu, work, { least: Math.min(2, samples), most: samples });
+    const times = blocks.reduce((a, b) => a + b);
+    run.parts.push({ model: name, part: `attention of ${heads} heads, ${method.name}`, ms, spread, times });
+    return ms;
+  } finally {
+    for (const tensor of [q, k, v]) gpu.release(tensor);
   }
 }
 

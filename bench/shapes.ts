@@ -97,7 +97,7 @@ export function wan(
 }
 
 /** What of Waver's configuration is not HunyuanVideo's. */
-export const WAVER = { num_layers: 16 };
+const WAVER = { num_layers: 16 };
 
 /** A text-to-video model of HunyuanVideo; `json` is what of `config.json` is not that of HunyuanVideo. */
 export function hunyuan(name: string, size: ClipSize, json: Readonly<Record<string, unknown>> = {}): ModelShape {

@@ -12,7 +12,7 @@ import { hunyuanVaeTensors } from "../full_size/hunyuan_vae_tensors.ts";
 import { randomSource } from "../full_size/made_source.ts";
 import { vaeTensors } from "../full_size/tensor_spec.ts";
 import type { Size } from "../program.ts";
-import { hunyuan, type ModelShape, SHAPES, wan, WAN_14B, WAVER } from "../shapes.ts";
+import { hunyuan, type ModelShape, SHAPES, wan, WAN_14B } from "../shapes.ts";
 
 /** A model whose clips are timed. */
 export interface HeadlineModel {
@@ -42,12 +42,8 @@ export function headlineModels(size: Size): {
   readonly clips: Readonly<Record<Exclude<typeof MODEL_NAMES[number], "waver">, HeadlineModel>>;
   /** Wan 1.3B as it was distilled for few steps. */
   readonly fastWan: ModelShape;
-  /**
-   * The model whose layers alone are measured.
-   *
-   * @param maxTensorBytes if the tokens of the clip do not fit a tensor, it is shortened
-   */
-  readonly waver: (maxTensorBytes: number) => ModelShape;
+  /** The model whose layers alone are measured. */
+  readonly waver: ModelShape;
 } {
   const small = size === "small", ofWan = small ? { smallVae: smallWanVae } : {};
   return {
@@ -67,7 +63,7 @@ export function headlineModels(size: Size): {
       },
     },
     fastWan: small ? smallFastWan() : SHAPES.fastwan,
-    waver: (maxTensorBytes) => small ? SHAPES["hunyuan-small"] : fitting(SHAPES.waver, maxTensorBytes),
+    waver: small ? smallWaver() : SHAPES.waver,
   };
 }
 
@@ -77,14 +73,35 @@ function smallFastWan(): ModelShape {
   return wan("a small model of FastWan's kind", size, json, textTokens, WAN.distilled!.WanDMDPipeline);
 }
 
-/** Waver with its clip, or the longest that fits. */
-function fitting(usual: ModelShape, maxTensorBytes: number): ModelShape {
-  let shape = usual;
-  while (4 * shape.config.dim * (product(shape.grid) + shape.kept) > maxTensorBytes) {
-    const { size } = shape;
-    shape = hunyuan("Waver", { ...size, frames: size.frames - HUNYUAN.multiples.frames }, WAVER);
-  }
-  return shape;
+/** It has more tokens than text. */
+function smallWaver(): ModelShape {
+  const size = { width: 256, height: 256, frames: 13 };
+  return hunyuan("a small model of Waver's kind", size, SHAPES["hunyuan-small"].json);
+}
+
+/**
+ * The number of parts in which layers are timed, because a tensor of all tokens is larger than what can be bound: the
+ * least that divides heads and latent frames.
+ */
+export function partsOf({ config: { dim, heads }, grid, kept }: ModelShape, maxTensorBytes: number): number {
+  let parts = 1;
+  while (4 * dim * (product(grid) + kept) / parts > maxTensorBytes || heads % parts > 0 || grid[0] % parts > 0) parts++;
+  return parts;
+}
+
+/** The clip with one of so many parts of the latent frames. */
+export function partOfFrames(shape: ModelShape, parts: number): ModelShape {
+  const { size, grid: [frames, ...sides] } = shape, some = frames / parts;
+  return {
+    ...shape,
+    size: { ...size, frames: (some - 1) * HUNYUAN.multiples.frames + 1 },
+    grid: [some, ...sides],
+  };
+}
+
+/** The attention with one of so many parts of the heads. */
+export function partOfHeads({ config, ...shape }: ModelShape, parts: number): ModelShape {
+  return { ...shape, config: { ...config, heads: config.heads / parts, dim: config.dim / parts } };
 }
 
 const smallWanVae: FamilyModel["loadVae"] = (gpu, part) => {

@@ -98,3 +98,17 @@ Deno.test("bench: the headline's rows are HunyuanVideo with each and with all th
     await Deno.remove(dir, { recursive: true });
   }
 });
+
+Deno.test("bench: layers whose tensors cannot be bound are timed in parts", async () => {
+  // A tensor of all tokens has 1280 × 64 numbers.
+  for (const [limit, parts] of [[327_680, 1], [327_676, 2]] as const) {
+    const gpu = dryGpu({ limits: { maxStorageBufferBindingSize: limit } });
+    const run = await measureHeadline(gpu, measuredOn(gpu), { size: "small", models: ["waver"], samples: 1 });
+    assertEquals(run.failures, []);
+    assertEquals(run.layersOf!.endsWith(", in 2 parts"), parts === 2);
+    assertEquals(run.layers.length, 2);
+    assertEquals(run.parts.filter(({ part }) => part.startsWith("attention of 1 heads")).length, parts === 2 ? 2 : 0);
+    const { layerMs, restMs, passMs } = run.layers[0]!;
+    assert(layerMs > 0 && restMs > 0 && passMs > 3 * layerMs);
+  }
+});
