@@ -10,7 +10,8 @@ import type { ClipSize } from "../model/video_size.ts";
 import { defaultSettings, PAPER_SETTINGS, type VortaSettings } from "../model/vorta/settings.ts";
 import type { HeadShape } from "../model/attention/layout.ts";
 import { transformerConfig } from "../model/wan/config.ts";
-import { WAN, wanModel } from "../model/wan/family.ts";
+import { familyOfKind, WAN, wanModel } from "../model/wan/family.ts";
+import { I2V_A14B, TEXT_TO_VIDEO, TI2V_5B } from "../model/wan/kinds.ts";
 import { vaeConfig } from "../model/wan/vae/config.ts";
 import { vaeConfig as hunyuanVaeConfig } from "../model/hunyuan/vae/config.ts";
 import { hunyuanTransformerTensors } from "./full_size/hunyuan_tensors.ts";
@@ -56,19 +57,27 @@ export interface ModelShape {
 export const WAN_VAE = { _class_name: "AutoencoderKLWan" };
 export const HUNYUAN_VAE = { _class_name: "AutoencoderKLHunyuanVideo" };
 
+/** `config.json` of Wan 2.2's autoencoder of 16×16 pixels; means and deviations do not matter here. */
+export const WAN22_VAE = {
+  ...{ _class_name: "AutoencoderKLWan", base_dim: 160, decoder_base_dim: 256, z_dim: 48, is_residual: true },
+  ...{ in_channels: 12, out_channels: 12, patch_size: 2, scale_factor_spatial: 16 },
+  ...{ latents_mean: Array(48).fill(0), latents_std: Array(48).fill(1) },
+};
+
 /** What of the 14B transformer's `config.json` is not that of all of Wan's. */
 export const WAN_14B = { num_attention_heads: 40, ffn_dim: 13824, num_layers: 40 };
 
-/** A text-to-video model of Wan; `json` is what of `config.json` is not that of all its transformers. */
+/** A model of Wan; `json` is what of `config.json` is not that of all its transformers. */
 export function wan(
   name: string,
   size: ClipSize,
   json: Readonly<Record<string, number>>,
   textTokens = WAN.defaults.textTokens,
   distilled?: Distilled,
+  kind = TEXT_TO_VIDEO,
 ): ModelShape {
   const { guidance } = distilled?.preset ?? WAN.defaults, gated = distilled?.sparsity !== undefined;
-  const grid = gridOfClip(WAN, size);
+  const family = familyOfKind(kind), grid = gridOfClip(family, size);
   const file = { _class_name: "WanTransformer3DModel", ...json }, all = transformerConfig(new Config(name, file));
   return {
     clip: clipText(name, size),
@@ -80,15 +89,17 @@ export function wan(
       vorta: measuredSettings(grid),
     },
     model: (make, { stored = "BF16", blocks: [layers] = [all.layers] } = {}) => {
-      const config = { ...all, layers: layers!, gated }, vae = vaeConfig(new Config(name, WAN_VAE));
+      const config = { ...all, layers: layers!, gated };
+      const vae = vaeConfig(new Config(name, kind.knownFrames ? WAN22_VAE : WAN_VAE));
       return wanModel({
-        folder: folderOf(name, WAN),
+        ...{ folder: folderOf(name, family), kind },
         scheduler: {
           ...{ kind: "unipc", solverOrder: 2, solverType: "bh2", disableCorrector: [] },
           ...{ numTrainTimesteps: 1000, flowShift: 3, sigmas: "diffusers" },
         },
         config,
         weights: make(transformerTensors(config), stored),
+        ...kind.boundary !== undefined && { lowNoise: make(transformerTensors(config), stored) },
         vaeConfig: vae,
         vae: make(vaeTensors(vae), "F32"),
       });
@@ -152,6 +163,8 @@ export const SHAPE_NAMES = [
   "1.3b",
   "fastwan",
   "14b",
+  "ti2v-5b",
+  "i2v-a14b",
   "hunyuan-small",
   "hunyuan",
   "hunyuan-129",
@@ -185,6 +198,18 @@ export const SHAPES: Readonly<Record<typeof SHAPE_NAMES[number], ModelShape>> = 
     "Wan 14B",
     { width: 1280, height: 720, frames: 81 },
     WAN_14B,
+  ),
+  "ti2v-5b": wan(
+    "Wan 2.2 TI2V 5B",
+    { width: 1280, height: 704, frames: 121 },
+    { num_attention_heads: 24, ffn_dim: 14336, num_layers: 30, in_channels: 48, out_channels: 48 },
+    ...[WAN.defaults.textTokens, undefined, TI2V_5B] as const,
+  ),
+  "i2v-a14b": wan(
+    "Wan 2.2 I2V A14B",
+    { width: 832, height: 480, frames: 81 },
+    { ...WAN_14B, in_channels: 36, out_channels: 16 },
+    ...[WAN.defaults.textTokens, undefined, I2V_A14B] as const,
   ),
   "hunyuan-small": hunyuan("a small model of HunyuanVideo's kind", { width: 128, height: 128, frames: 13 }, {
     ...{ num_attention_heads: 2, attention_head_dim: 32, rope_axes_dim: [8, 12, 12], num_layers: 1 },

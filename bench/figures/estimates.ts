@@ -9,7 +9,7 @@ import { clipSeconds, type ClipShape, clipWork } from "../../model/estimate/clip
 import { type GpuModel, GPUS, MEASURED_GPU } from "../../model/estimate/gpus.ts";
 import { type AllRates, RATES, type Rates, type RatesByWidth } from "../../model/estimate/rates.ts";
 import type { ClipSize } from "../../model/video_size.ts";
-import { countMemory, type MemoryCase } from "../memory/count.ts";
+import { countMemory, DRY_MODELS, type MemoryCase } from "../memory/count.ts";
 import { SHAPES } from "../shapes.ts";
 import { markdownTable } from "../table.ts";
 import type { Precision, Results, Source } from "./measured.ts";
@@ -116,7 +116,7 @@ export function estimatesTable(results: Results): string {
 
 /** The sizes of a setting's model and clip. */
 export function clipShapeOf({ model, size }: Pick<Setting, "model" | "size">): ClipShape {
-  const shape = SHAPES[({ "1.3B": "1.3b", "14B": "14b", HunyuanVideo: "hunyuan" } as const)[model]];
+  const shape = SHAPES[DRY_MODELS[model]];
   const { config: { layers, dim, ffnDim }, kept } = shape, hunyuan = kept > 0;
   const tokens = product([(size.frames - 1) / 4 + 1, size.height / 16, size.width / 16]) + kept;
   return {

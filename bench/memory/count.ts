@@ -1,6 +1,7 @@
 import { dryGpu, type DryGpuOptions } from "../../gpu/device/dry.ts";
 import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { FamilyModel } from "../../model/family.ts";
+import type { Picture } from "../../model/picture/picture.ts";
 import type { ClipSize } from "../../model/video_size.ts";
 import type { WeightsPlace } from "../../model/blocks/weights_place.ts";
 import { drySource } from "../full_size/made_source.ts";
@@ -17,7 +18,13 @@ export interface ModelCase
 }
 
 /** The names of models, and those of their shapes. */
-export const DRY_MODELS = { "1.3B": "1.3b", "14B": "14b", HunyuanVideo: "hunyuan" } as const;
+export const DRY_MODELS = {
+  "1.3B": "1.3b",
+  "14B": "14b",
+  HunyuanVideo: "hunyuan",
+  "TI2V 5B": "ti2v-5b",
+  "I2V A14B": "i2v-a14b",
+} as const;
 
 /** The same with one of these models. */
 export interface MemoryCase extends ModelCase {
@@ -77,6 +84,7 @@ export async function countModel(
     prompt: "",
     latents: zeros(...shape),
     steps: STEPS,
+    ...model.family.images && { image: blank(clip) },
     embeddings: { ...embeddings, ...model.passes(clip.guidance).length > 1 && { negative: embeddings.positive } },
     onProgress: (progress) => {
       if (progress.stage === "denoise" && progress.done === 0) books.begin("denoise");
@@ -87,6 +95,11 @@ export async function countModel(
   const { place } = pipeline.weights;
   pipeline.close();
   return { place, peaks: books.peaks(), tiles: total / shape[2]! };
+}
+
+/** A picture of a clip's size. */
+function blank({ width, height }: ClipSize): Picture {
+  return { width, height, rgb: new Uint8Array(width * height * 3) };
 }
 
 /** Keeps account of the buffers that are held. */

@@ -87,8 +87,8 @@ export const PIPELINE_BOUNDS = {
     video: { f32: [71, 57], f16: [41, 29] },
   },
   tinyWanImages: {
-    latents: { f32: [2e-6, 4.5e-6], f16: [4e-3, 7.5e-3] },
-    video: { f32: [73, 56], f16: [45, 35] },
+    latents: { f32: [2e-6, 4.5e-6], f16: [1.5e-3, 3.6e-3] },
+    video: { f32: [73, 56], f16: [43, 40] },
   },
   tinyHunyuan: {
     latents: { f32: [1e-5, 2.1e-5], f16: [4e-4, 7.5e-4] },

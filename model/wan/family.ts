@@ -84,17 +84,21 @@ export const WAN: Family = {
     const name = index.value("_class_name"), isText = name === WAN.pipelineClass;
     if (Object.hasOwn(WAN.distilled!, String(name))) return index.value("expand_timesteps") === true ? undefined : WAN;
     if (!isText && name !== IMAGE_TO_VIDEO) return undefined;
-    const kind = await kindOf(isText, index, folder);
-    const { defaults, parts, images, multiples = WAN.multiples } = kind;
-    return {
-      ...{ ...WAN, name: kind.name, multiples, ...images && { images } },
-      defaults: { ...WAN.defaults, ...defaults },
-      parts: { ...WAN.parts, ...parts },
-      open: (folder) => openWan(folder, kind),
-    };
+    return familyOfKind(await kindOf(isText, index, folder));
   },
   open: (folder) => openWan(folder, TEXT_TO_VIDEO),
 };
+
+/** The family as a kind of its models has it. */
+export function familyOfKind(kind: WanKind): Family {
+  const { name, defaults, parts, images, multiples = WAN.multiples } = kind;
+  return {
+    ...{ ...WAN, name, multiples, ...images && { images } },
+    defaults: { ...WAN.defaults, ...defaults },
+    parts: { ...WAN.parts, ...parts },
+    open: (folder) => openWan(folder, kind),
+  };
+}
 
 const IMAGE_TO_VIDEO = "WanImageToVideoPipeline";
 

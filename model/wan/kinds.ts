@@ -30,6 +30,27 @@ const LARGE = { width: 1280, height: 720 };
 /** Wan 2.1's text to video. */
 export const TEXT_TO_VIDEO: WanKind = { name: "Wan 2.1" };
 
+/** Wan 2.2's small model, which takes a picture or does without. */
+export const TI2V_5B: WanKind = {
+  name: "Wan 2.2 TI2V 5B",
+  defaults: { width: 1280, height: 704, frames: 121, fps: 24 },
+  // Its VAE packs 16x16 pixels.
+  multiples: { side: 32, frames: 4 },
+  images: { image: "optional", lastImage: "none" },
+  knownFrames: true,
+};
+
+/** Wan 2.2's large models. */
+export const T2V_A14B: WanKind = {
+  ...{ name: "Wan 2.2 T2V A14B", boundary: 0.875, parts: { transformer_2 }, ownShift: 12 },
+  defaults: { steps: 40, guidance: 4, guidanceLow: 3 },
+};
+export const I2V_A14B: WanKind = {
+  ...{ name: "Wan 2.2 I2V A14B", boundary: 0.9, parts: { transformer_2 } },
+  defaults: { steps: 40, guidance: 3.5, guidanceLow: 3.5 },
+  images: { image: "required", lastImage: "optional" },
+};
+
 /**
  * The kind of a model.
  *
@@ -39,27 +60,10 @@ export const TEXT_TO_VIDEO: WanKind = { name: "Wan 2.1" };
  */
 export async function kindOf(isText: boolean, index: Config, folder: FileStore): Promise<WanKind> {
   if (index.value("expand_timesteps") === true) {
-    return {
-      name: "Wan 2.2 TI2V 5B",
-      defaults: { width: 1280, height: 704, frames: 121, fps: 24 },
-      // Its VAE packs 16x16 pixels.
-      multiples: { side: 32, frames: 4 },
-      images: { image: isText ? "optional" : "required", lastImage: "none" },
-      knownFrames: true,
-    };
+    return isText ? TI2V_5B : { ...TI2V_5B, images: { image: "required", lastImage: "none" } };
   }
   if (!index.isNull("boundary_ratio")) {
-    const boundary = index.number("boundary_ratio", 0, { positive: true }), parts = { transformer_2 };
-    return isText
-      ? {
-        ...{ name: "Wan 2.2 T2V A14B", boundary, parts, ownShift: 12 },
-        defaults: { steps: 40, guidance: 4, guidanceLow: 3 },
-      }
-      : {
-        ...{ name: "Wan 2.2 I2V A14B", boundary, parts },
-        defaults: { steps: 40, guidance: 3.5, guidanceLow: 3.5 },
-        images: { image: "required", lastImage: "optional" },
-      };
+    return { ...isText ? T2V_A14B : I2V_A14B, boundary: index.number("boundary_ratio", 0, { positive: true }) };
   }
   if (isText) return TEXT_TO_VIDEO;
   return await takesTwoImages(folder)
