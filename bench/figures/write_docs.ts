@@ -46,7 +46,8 @@ if (import.meta.main) {
     positional: "[DIR...]",
     run: async ({ "count-memory": counting = false }, folders) => {
       const before = readStored(), memory = counting ? await countSettings() : before.memory;
-      const now: Stored = { ...folders.length > 0 ? await stored(folders) : before, ...memory && { memory } };
+      const measured = folders.length > 0 ? await stored(folders, before.torch) : before;
+      const now: Stored = { ...measured, ...memory && { memory } };
       await Deno.writeTextFile(join(ROOT, STORED), `${JSON.stringify(now)}\n`);
       const texts = await generated(new Results(now));
       for (const [path, text] of Object.entries(texts)) await Deno.writeTextFile(join(ROOT, path), text);
@@ -62,8 +63,12 @@ export function readStored(): Stored {
   return JSON.parse(Deno.readTextFileSync(join(ROOT, STORED)));
 }
 
-/** The content of docs/figures.json from folders of results. */
-async function stored(folders: readonly string[]): Promise<Stored> {
+/**
+ * The content of docs/figures.json from folders of results.
+ *
+ * @param known earlier results of PyTorch: what was not measured again stays, because tilereel does not change it
+ */
+async function stored(folders: readonly string[], known: Stored["torch"]): Promise<Stored> {
   const { figures, torch } = readMeasured(folders);
   if (figures.length === 0) {
     throw new TilereelError(
@@ -76,7 +81,17 @@ async function stored(folders: readonly string[]): Promise<Stored> {
     );
   }
   const { stdout } = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"], cwd: ROOT }).output();
-  return { commit: new TextDecoder().decode(stdout).trim(), runs: figures, torch };
+  return { commit: new TextDecoder().decode(stdout).trim(), runs: figures, torch: [newestOf([...known, ...torch])] };
+}
+
+/** All results of PyTorch in one run; of those of the same name, the last. */
+export function newestOf(runs: Stored["torch"]): Stored["torch"][number] {
+  const all = runs.flatMap(({ results }) => results);
+  return {
+    results: [
+      ...new Map(all.map((result) => [JSON.stringify([result.shape, result.what, result.tokens]), result])).values(),
+    ],
+  };
 }
 
 /** The texts of documents and plots, by their paths, as they should be. */

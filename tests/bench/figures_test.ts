@@ -6,7 +6,7 @@ import { Results, type Stored } from "../../bench/figures/measured.ts";
 import { stepPlot, svgOf, ticksFor, tokensPlot } from "../../bench/figures/plots.ts";
 import { clipsTable, figuresTable } from "../../bench/figures/rows.ts";
 import type { Figure } from "../../bench/figures/sections.ts";
-import { filled, generated, readStored } from "../../bench/figures/write_docs.ts";
+import { filled, generated, newestOf, readStored } from "../../bench/figures/write_docs.ts";
 import { clipSeconds, clipWork } from "../../model/estimate/clip_time.ts";
 import { GPUS, MEASURED_GPU } from "../../model/estimate/gpus.ts";
 import { RATES } from "../../model/estimate/rates.ts";
@@ -107,6 +107,11 @@ Deno.test("the generated parts of the docs are made from docs/figures.json", asy
     filled("a <!-- figures: about --> old <!-- end --> b", RESULTS),
     "a <!-- figures: about -->\n\nOne H200, 2026-11-30, commit c0ffee.\n\n<!-- end --> b",
   );
+});
+
+Deno.test("PyTorch's results that were not measured again stay", () => {
+  const [first, ...others] = TORCH.results, again = { ...first!, ms: 500 };
+  assertEquals(newestOf([TORCH, { results: [again] }]), { results: [again, ...others] });
 });
 
 Deno.test("estimates give back what was measured, and change with what is published", () => {
