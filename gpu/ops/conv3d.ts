@@ -70,8 +70,8 @@ export function convWeight(gpu: Gpu, weight: Tensor, use: WeightUse = {}): ConvW
 
 /** Fewer workgroups than this leave a GPU idle. */
 const ENOUGH_GROUPS = 128;
-/** The bytes of a band in Winograd's domain: what is transformed stays in a GPU's cache. */
-const BAND_BYTES = 2 ** 25;
+/** The bytes of a band in Winograd's domain: enough workgroups to keep a GPU busy. */
+const BAND_BYTES = 2 ** 28;
 
 /** A convolution whose operands and output exist. */
 interface Task {

@@ -4,7 +4,10 @@ import type { Tensor } from "../tensor.ts";
 
 const LANES = 128;
 
-const SHARED = { buffers: { x: write("f32") }, params: u32s("rows", "columns", "stride") };
+const SHARED = {
+  buffers: { x: write("f32") },
+  params: { ...u32s("rows", "columns", "stride"), factor: "f32" },
+} as const;
 
 /** One thread for each row. */
 const ALONE: KernelSource = {
@@ -17,7 +20,7 @@ const ALONE: KernelSource = {
   for (var i = 1u; i < p.columns; i++) { top = max(top, x[at + i]); }
   var sum = 0.0;
   for (var i = 0u; i < p.columns; i++) { let e = exp(x[at + i] - top); x[at + i] = e; sum += e; }
-  for (var i = 0u; i < p.columns; i++) { x[at + i] /= sum; }
+  for (var i = 0u; i < p.columns; i++) { x[at + i] = x[at + i] * p.factor / sum; }
   for (var i = p.columns; i < p.stride; i++) { x[at + i] = 0.0; }`,
 };
 
@@ -47,7 +50,7 @@ const TOGETHER: KernelSource = {
     workgroupBarrier();
   }
   sum = partial[0];
-  for (var i = li; i < p.stride; i += ${LANES}u) { x[at + i] = select(0.0, x[at + i] / sum, i < p.columns); }`,
+  for (var i = li; i < p.stride; i += ${LANES}u) { x[at + i] = select(0.0, x[at + i] * p.factor / sum, i < p.columns); }`,
 };
 
 /**
@@ -55,12 +58,13 @@ const TOGETHER: KernelSource = {
  *
  * @param x [rows, width], f32; at most 65535 rows
  * @param columns how many elements of a row take part; the others become 0
+ * @param factor what a row then adds up to
  */
-export function softmaxInPlace(gpu: Gpu, x: Tensor, columns: number): void {
+export function softmaxInPlace(gpu: Gpu, x: Tensor, columns: number, factor = 1): void {
   const stride = x.dim(-1), rows = x.size / stride;
   gpu.run(gpu.kernels.plain ? ALONE : TOGETHER, {
     buffers: { x },
-    params: { rows, columns, stride },
+    params: { rows, columns, stride, factor },
     workgroups: [gpu.kernels.plain ? Math.ceil(rows / 8) : rows, 1, 1],
   });
 }

@@ -1,5 +1,6 @@
 import type { Gpu } from "../gpu.ts";
 import type { Tensor } from "../tensor.ts";
+import { fill } from "./elementwise.ts";
 import { linear } from "./linear.ts";
 import { softmaxInPlace } from "./softmax.ts";
 
@@ -7,6 +8,12 @@ import { softmaxInPlace } from "./softmax.ts";
 const SCORE_BYTES = 2 ** 26;
 /** Queries are taken in multiples of this, so that every part starts where a buffer can be bound. */
 const QUERY_GRAIN = 64;
+
+/**
+ * What the weights of a query add up to where f16 holds them. Of many pixels each weighs less than f16's least normal
+ * number, below which a GPU may take it for 0. With this factor, sums stay below 65504 if no value exceeds 1000.
+ */
+const F16_FACTOR = 64;
 
 /** The operands of {@link wideAttention}. */
 export interface WideAttentionInput {
@@ -27,13 +34,17 @@ export interface WideAttentionInput {
 /** Attention with a single head that is too wide for the attention kernels: softmax(q·kᵀ)·v, through scores in memory. */
 export function wideAttention(gpu: Gpu, { q, k, v, bias, keys, into }: WideAttentionInput): void {
   const queries = q.dim(0), width = k.dim(0);
+  const factor = gpu.f16 ? F16_FACTOR : 1;
   const step = Math.max(1, Math.floor(SCORE_BYTES / (width * 4) / QUERY_GRAIN)) * QUERY_GRAIN;
   for (let start = 0; start < queries; start += step) {
     const count = Math.min(step, queries - start);
     const scores = linear(gpu, q.rows(start, count), k);
-    softmaxInPlace(gpu, scores, keys);
-    // Of many pixels each weighs less than f16's least normal number, below which a GPU may take it for 0.
-    linear(gpu, scores, v, { bias, into: into.rows(start, count), precision: "f32" });
+    softmaxInPlace(gpu, scores, keys, factor);
+    gpu.scope(() => {
+      let scale: Tensor | undefined;
+      if (factor !== 1) fill(gpu, scale = gpu.tensor([v.dim(0)]), 1 / factor);
+      linear(gpu, scores, v, { bias, scale, into: into.rows(start, count) });
+    });
     gpu.release(scores);
   }
 }

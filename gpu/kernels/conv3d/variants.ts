@@ -126,9 +126,8 @@ export function conv3dVariantFor(gpu: Gpu, problem: Conv3dProblem, best: () => C
   const tiles = (variant: ProductVariant) => workgroupsOf(gpu, narrowed(gpu, problem, variant), pixels, channels);
   const inRows = () => {
     const variant = best();
-    return variant.by === "threads" || variant.by === "matrix units"
-      ? variant
-      : variantsOf(gpu, REPERTOIRE).values().next().value!;
+    if (variant.by === "squares") return { ...variant, by: "threads" } as const;
+    return variant.by === "windows" ? variantsOf(gpu, REPERTOIRE).values().next().value! : variant;
   };
   return variantFor(gpu, REPERTOIRE, { f16: gpu.f16, matrix: channelsIn % 8 === 0, tiles }, inRows);
 }
