@@ -60,14 +60,17 @@ fn watched_${n}(i: u32${several ? ", count: u32" : ""}) -> u32 {
     return out + code.slice(done);
   };
 
-  // A matrix in memory is a set of rows (or columns) that lie a stride apart. All matrices that are stored are results,
-  // of one type.
-  const result = `${declarations}\n${body}`.match(/subgroup_matrix_result<.*?>/)?.[0];
+  // A matrix in memory is a set of rows (or columns) that lie a stride apart. All matrices that are stored are results:
+  // variables that are declared with their type, or of the only type that there is.
+  const all = `${declarations}\n${body}`, result = all.match(/subgroup_matrix_result<.*?>/)?.[0];
+  const declared = new Map(
+    [...all.matchAll(/\bvar (\w+) = (subgroup_matrix_result<.*?>)/g)].map(([, name, type]) => [name, type]),
+  );
   const watchMatrices = (code: string): string =>
     code.replace(
-      /(subgroupMatrix(?:Load<(\w+<.*?>), |Store<)(\w+)>\(&(\w+), )(.*?)(, (?:\w+, )?(\w+)\);)/g,
-      (_, head, loaded, order, array, offset, tail, stride) => {
-        const [, component, columns, rows] = (loaded ?? result).match(/<(\w+), (\d+), (\d+)>/)!;
+      /(subgroupMatrix(?:Load<(\w+<.*?>), |Store<)(\w+)>\(&(\w+), )(.*?)(, (?:(\w+), )?(\w+)\);)/g,
+      (_, head, loaded, order, array, offset, tail, stored, stride) => {
+        const [, component, columns, rows] = (loaded ?? declared.get(stored) ?? result).match(/<(\w+), (\d+), (\d+)>/)!;
         const [lines, wide] = order === "row_major" ? [+rows, +columns] : [+columns, +rows];
         const elements = wide * bytesOf(component) / bytesOf(types.get(array)!.match(/^array<(\w+)/)![1]!);
         return `${head}${check(array, 0, true)}(${offset}, ${lines - 1}u * ${stride} + ${elements}u)${tail}`;
@@ -104,10 +107,10 @@ function lengthsOf(type: string): readonly (number | undefined)[] {
   return array ? [array[2] === undefined ? undefined : Number(array[2]), ...lengthsOf(array[1]!)] : [];
 }
 
-/** The number of components of a scalar or a vector. */
+/** The bytes of a scalar or a vector. */
 function bytesOf(type: string): number {
   const [, count, scalar] = type.match(/^(?:vec(\d))?(\w+)$/)!;
-  return Number(count ?? 1) * (scalar === "f16" || scalar === "h" ? 2 : 4);
+  return Number(count ?? 1) * ({ i8: 1, u8: 1, f16: 2, h: 2 }[scalar!] ?? 4);
 }
 
 /** The position of the bracket that closes the one at `open`. */

@@ -28,8 +28,8 @@ export interface AttentionOptions extends AttentionPattern {
 }
 
 /**
- * softmax(scale · q·kᵀ + bias)·v for each head. On a device of precision int8, queries and keys of long sequences and of
- * plans are rounded to int8, and without matrix units, values and weights, too.
+ * softmax(scale · q·kᵀ + bias)·v for each head. On a device of precision int8, long sequences and plans use less exact
+ * kernels (see `int8Variants`).
  *
  * @param q [batch, queries, heads · head dim], f32; head dim a multiple of 4, on GPUs 16, 32, 64 or 128
  * @param k [batch, keys, heads · head dim], f32

@@ -20,7 +20,7 @@ export interface ForwardUse {
   readonly headDim: number;
   /** With a plan, the positions of the next keys must be looked up. Some kernels hide that better than others. */
   readonly plan: boolean;
-  /** Queries and keys are in int8. */
+  /** The kernels of precision int8. */
   readonly int8?: boolean;
 }
 

@@ -48,12 +48,14 @@ export function runForward(
   // Packed operands are freed after recording, even while a tape is open.
   gpu.untaped(() =>
     gpu.scope(() => {
-      if (variant.kernel === "tiled" || variant.kernel === "matrix" && variant.tile.operands === "f16") {
-        return launch({ q, k: packedHalves(gpu, pattern, tensors.k), v: packedHalves(gpu, pattern, tensors.v) });
+      // Shifting all keys by their mean adds the same number to all scores of a query, so their softmax is the same. Scores
+      // that are rounded are then smaller.
+      const exact = variant.kernel === "tiled" || variant.kernel === "matrix" && variant.tile.sums === "f32";
+      const shift = exact || lse ? undefined : sumRows(gpu, tensors.k);
+      if (exact || variant.kernel === "matrix" && variant.tile.sums === "f16") {
+        return launch({ q, k: packedHalves(gpu, pattern, tensors.k, shift), v: packedHalves(gpu, pattern, tensors.v) });
       }
       const { scale = 1 / Math.sqrt(headDim) } = pattern;
-      // Shifting all keys by their mean adds the same number to all scores of a query, so their softmax is the same.
-      const shift = lse ? undefined : sumRows(gpu, tensors.k);
       const values = variant.kernel === "dot"
         ? packedValues(gpu, pattern, tensors.v)
         : { y: packedHalves(gpu, pattern, tensors.v), scales: undefined };

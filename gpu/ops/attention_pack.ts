@@ -35,13 +35,17 @@ function keyRows({ plan }: AttentionPattern, k: Tensor): number {
  * Keys or values in f16. Numbers that f16 cannot hold are clamped.
  *
  * @param x [batch, keys, heads · head dim], f32
+ * @param shift [batch, heads · head dim], f32: the sums over all tokens, whose mean is subtracted first
  * @returns [batch, chosen heads, keys or slots of keys, head dim]
  */
-export function packedHalves(gpu: Gpu, pattern: AttentionPattern, x: Tensor): Tensor {
+export function packedHalves(gpu: Gpu, pattern: AttentionPattern, x: Tensor, shift?: Tensor): Tensor {
   const rows = keyRows(pattern, x);
   const { kernel, batch, chosen, headDim, buffers, ...rest } = packing(gpu, pattern, x, rows, 8);
   const y = gpu.tensor([batch, chosen, rows, headDim], "f16");
-  gpu.run(packHalves(kernel), { buffers: { ...buffers, y }, ...rest });
+  gpu.run(packHalves({ ...kernel, shifted: shift !== undefined }), {
+    buffers: { ...buffers, ...shift && { sums: shift }, y },
+    ...rest,
+  });
   return y;
 }
 

@@ -6,6 +6,7 @@ import { matrixLayout, matrixName, type MatrixTile } from "./matrix_layout.ts";
 import {
   beginThread,
   declareAreas,
+  declareGrowth,
   declareWeights,
   epilogue,
   loadQueries,
@@ -22,20 +23,20 @@ import {
 } from "./matrix_stages.ts";
 
 /**
- * Makes the attention kernel for matrix units: operands in f16, those of scores perhaps in i8, and f32 sums. A subgroup
- * owns some queries. It holds their operands and outputs in registers, and its own threads compute their softmax. WGSL
- * cannot access single elements of a matrix in registers, so scores pass through workgroup memory and come back as
- * weights. Outputs do so only at the end, and where they must be rescaled. `matrix_layout.ts` has the numbers that the
- * stages share.
+ * Makes the attention kernel for matrix units: operands in f16, those of scores perhaps in i8, and f32 sums. A group of
+ * subgroups owns some queries. It holds their operands and outputs in registers. WGSL cannot access single elements of a
+ * matrix in registers, so scores pass through workgroup memory and come back as weights. Outputs do so only at the end,
+ * and where they must be rescaled. `matrix_layout.ts` has the numbers that the stages share.
  *
  * Keys and values must be in the layout that `pack.ts` writes, and queries, too, if they are i8. Outer rows are queries,
  * inner rows are keys.
  */
 export const attentionMatrix = memo(({ tile, ...call }: ForwardCall & { readonly tile: MatrixTile }): KernelSource => {
-  const layout = matrixLayout(tile, call.headDim), { rows, keys, threads, turns, apart, i8, unitType } = layout;
+  const layout = matrixLayout(tile, call.headDim),
+    { rows, keys, threads, turns, apart, delayed, i8, unitType } = layout;
   const loop = lookaheadLoop({ plan: call.plan, rows, step: keys, threads, sorted: true });
   const k = staging(layout, "k"), v = staging(layout, "v"), scales = scaleStaging(layout);
-  const barrier = "    workgroupBarrier();";
+  const barrier = "    workgroupBarrier();", weighted = weightedSum(layout), declared = declareWeights(layout);
   const weigh = `${readScales(layout)}
 ${
     unroll(turns, (t) =>
@@ -46,44 +47,53 @@ ${
           ? `${barrier}\n${loadWeights(layout, t)}`
           : ""
       }`)
-  }
-    // There are barriers in it: from here on, the last weights can be loaded.
-    let rescales = workgroupUniformLoad(&grown);
-${loadWeights(layout, turns - 1)}
-${rescale(layout)}
-${weightedSum(layout)}`;
-  const { buffers, ...pieces } = {
-    buffers: forwardBuffers(call, "vec4u", loop.buffers),
-    // Keys are read one step ahead, and values while scores are computed. Both wait in registers.
+  }`;
+  const stageKeys = `${k.complete}\n${k.stage}\n${scales.stageNext}`;
+  // There are barriers in it: then the last weights can be loaded.
+  const join = `    let rescales = workgroupUniformLoad(&grown);\n${loadWeights(layout, turns - 1)}`;
+  // Keys are read one step ahead, and values before the softmax. Both wait in registers.
+  const steps = {
     first: `${k.declare}
 ${scales.declare}
 ${k.read(loop.inner)}
 ${scales.read(loop.inner)}
 ${k.stage}
 ${scales.stage}
+${delayed ? declared : ""}
 ${barrier}`,
     body: `${v.declare}
-${v.read(loop.inner)}
-${declareWeights(layout)}
+${delayed ? "" : declared}
+${declareGrowth(layout)}
 ${multiplyKeys(layout)}
-${v.complete}
-${storeScores(layout, 0)}
-${apart ? v.stage : ""}`,
+${v.read(loop.inner)}
+${storeScores(layout, 0)}`,
     rest: `${barrier}
 ${k.read(loop.next)}
 ${scales.read(loop.next)}
-${apart ? "" : v.stage}
+${
+      delayed
+        ? `${weighted}
 ${weigh}
-${k.complete}
+${stageKeys}
+${v.complete}
+${join}
+${v.stage}
+${rescale(layout)}`
+        : `${weigh}
+${v.complete}
+${v.stage}
+${join}
+${rescale(layout)}
+${weighted}
 ${apart ? "" : barrier}
-${k.stage}
-${scales.stageNext}`,
+${stageKeys}`
+    }`,
   };
   return {
     name: `attention_matrix_${callName(call)}_${matrixName(tile).replaceAll(" ", "_")}`,
     matrix: true,
     buffers: {
-      ...buffers,
+      ...forwardBuffers(call, "vec4u", loop.buffers),
       ...i8 && { q: read(unitType), k: read(unitType), q_scales: read("f32"), k_scales: read("f32") },
     },
     params: { ...loop.params, ...i8 && { query_rows: "u32" } },
@@ -93,7 +103,7 @@ ${scales.stageNext}`,
 ${beginThread(layout)}
 ${loadQueries(layout, loop)}
 ${startSums(layout)}
-${loop.steps(pieces)}
+${loop.steps(steps)}${delayed ? `\n${weighted}` : ""}
 ${epilogue(layout, loop, call)}`,
   };
 });

@@ -22,11 +22,11 @@ const SLACK = 8;
 
 /** Declares the areas, a factor for each query, and whether any query's outputs must be rescaled. */
 export function declareAreas(layout: MatrixLayout): string {
-  const { unit, unitType, stagedBytes, valueBytes, apart, subgroups, passed, scoresWide, rows, keys, i8 } = layout;
+  const { unit, unitType, stagedBytes, valueBytes, apart, beside, passed, scoresWide, rows, keys, i8 } = layout;
   return `${PACKED}
 var<workgroup> staged: array<${unitType}, ${stagedBytes / unit}>;
 ${apart ? `var<workgroup> staged_values: array<vec4u, ${valueBytes / 16}>;` : ""}
-var<workgroup> scores: array<vec4u, ${subgroups * passed * scoresWide}>;
+var<workgroup> scores: array<vec4u, ${beside * passed * scoresWide}>;
 var<workgroup> factors: array<f32, ${rows}>;
 var<workgroup> grown: u32;${
     i8
@@ -37,14 +37,18 @@ var<workgroup> key_scales: array<vec4f, ${keys / 2}>;`
   }`;
 }
 
-/** Defines a thread's share of the work: the first query that its subgroup owns, and the first row of its scores. */
-export function beginThread({ subgroup, owned, passed }: MatrixLayout): string {
+/**
+ * Defines a thread's share of the work: the first query that its group of subgroups owns, the first row of their scores,
+ * and the subgroup's part of the work.
+ */
+export function beginThread({ subgroup, sharing, owned, passed, scoreBytes }: MatrixLayout): string {
   return `  let lane = li % ${subgroup}u;
-  // Rows that are read at once lie in different banks if half of the threads start with the second half of their
-  // eights.
-  let turned = lane / 4u % 2u;
-  let own = li / ${subgroup}u * ${owned}u;
-  let passing = li / ${subgroup}u * ${passed}u;
+  // Rows of four-byte scores that are read at once lie in different banks if half of the threads start with the second
+  // half of their eights.
+  let turned = ${scoreBytes === 4 ? "lane / 4u % 2u" : "0u"};
+  let own = li / ${sharing * subgroup}u * ${owned}u;
+  let passing = li / ${sharing * subgroup}u * ${passed}u;
+  let part = ${sharing > 1 ? `li / ${subgroup}u % ${sharing}u` : "0u"};
   // Subgroups without a query only help to stage operands.
   let busy = first + own <= last;`;
 }
@@ -132,8 +136,8 @@ const roundsOf = ({ rounds }: MatrixLayout) => repeat(rounds);
 
 /** Declares the sums: a subgroup's outputs, and each query's maximum and sum of weights. */
 export function startSums(layout: MatrixLayout): string {
-  const { bands, headDim, n, result } = layout;
-  return `${bands((b) => unroll(headDim / n, (c) => `  var o${b}_${c} = ${result}();`))}
+  const { bands, channels, n, result } = layout;
+  return `${bands((b) => unroll(channels / n, (c) => `  var o${b}_${c} = ${result}();`))}
 ${turnsOf(layout)((t) => roundsOf(layout)((s) => `  var m${t}_${s} = ${MASKED}; var l${t}_${s} = 0.0;`))}`;
 }
 
@@ -194,10 +198,10 @@ export function scaleStaging({ i8, keys }: MatrixLayout): Omit<Staging, "complet
 
 /** Scores: queries by keys. They are independent of one another, so that none waits for another's sum. */
 export function multiplyKeys(layout: MatrixLayout): string {
-  const { headDim, keys, n, depth, unit, keyWide, bands, key, score } = layout, side = repeat(keys / n);
+  const { headDim, ownKeys, n, depth, unit, keyWide, bands, key, score } = layout, side = repeat(ownKeys / n);
   const multiply = (d: number, i: number) =>
     `      {
-        let t = subgroupMatrixLoad<${key}, col_major>(&staged, ${
+        let t = subgroupMatrixLoad<${key}, col_major>(&staged, part * ${ownKeys * keyWide}u + ${
       i * n * keyWide + d * depth * keyBytes(layout) / unit
     }u, ${keyWide}u);
 ${bands((b) => `        s${b}_${i} = subgroupMatrixMultiplyAccumulate(q${b}_${d}, t, s${b}_${i});`)}
@@ -213,22 +217,22 @@ const keyBytes = ({ i8 }: MatrixLayout) => i8 ? 1 : 2;
 
 /** Stores the scores of a turn. */
 export function storeScores(layout: MatrixLayout, turn: number): string {
-  const { keys, m, n, bandsOf, scoresWide } = layout;
+  const { ownKeys, m, n, bandsOf, scoreBytes, scoresWide } = layout, eachScore = scoreBytes / 16;
   return unroll(
     bandsOf,
     (b) =>
       unroll(
-        keys / n,
+        ownKeys / n,
         (i) =>
-          `    subgroupMatrixStore<row_major>(&scores, (passing + ${b * m}u) * ${scoresWide}u + ${i * n / 4}u, s${
-            turn * bandsOf + b
-          }_${i}, ${scoresWide}u);`,
+          `    subgroupMatrixStore<row_major>(&scores, (passing + ${b * m}u) * ${scoresWide}u + part * ${
+            ownKeys * eachScore
+          }u + ${i * n * eachScore}u, s${turn * bandsOf + b}_${i}, ${scoresWide}u);`,
       ),
   );
 }
 
 /** The row of a thread's query in a round of a turn, among those of a turn. Neighbouring threads have neighbouring rows. */
-const rowIn = ({ atOnce }: MatrixLayout, s: number) => `${s * atOnce}u + lane % ${atOnce}u`;
+const rowIn = ({ share, atOnce }: MatrixLayout, s: number) => `part * ${share}u + ${s * atOnce}u + lane % ${atOnce}u`;
 /** The same among the queries of the workgroup. */
 const queryRow = (layout: MatrixLayout, t: number, s: number) => `own + ${t * layout.passed}u + ${rowIn(layout, s)}`;
 
@@ -256,8 +260,9 @@ export function readScales({ i8, keys, atOnce }: MatrixLayout): string {
  * earlier outputs must be rescaled. A thread writes its weights over its own scores.
  */
 export function softmax(layout: MatrixLayout, call: ForwardCall, t: number): string {
-  const { keys, scoresWide, i8, atOnce } = layout, rounds = roundsOf(layout), four = repeat(4);
-  const at = (s: number) => `(passing + ${rowIn(layout, s)}) * ${scoresWide}u + lane / ${atOnce}u * 4u`;
+  const { keys, scoreBytes, scoresWide, i8, atOnce } = layout, rounds = roundsOf(layout), four = repeat(4);
+  const halves = scoreBytes === 2;
+  const at = (s: number) => `(passing + ${rowIn(layout, s)}) * ${scoresWide}u + lane / ${atOnce}u * ${scoreBytes}u`;
   const biasOf = (s: number, h: number) =>
     `vec4f(${
       [0, 1, 2, 3].map((i) =>
@@ -267,9 +272,16 @@ export function softmax(layout: MatrixLayout, call: ForwardCall, t: number): str
       )
     })`;
   const load = (s: number, h: number) => {
-    const found = `scores[${at(s)} + (${h}u ^ turned)]`;
-    const score = i8 ? `vec4f(bitcast<vec4i>(${found})) * (scale${h} * query_scale${s})` : `bitcast<vec4f>(${found})`;
-    return `      var x${s}_${h} = ${call.bias ? `${score} + ${Math.LOG2E} * ${biasOf(s, h)}` : score};`;
+    const found = halves ? `found${s}_${h >> 1}` : `scores[${at(s)} + (${h}u ^ turned)]`;
+    const [a, b] = h % 2 === 0 ? "xy" : "zw";
+    const score = halves
+      ? `vec4f(unpack2x16float(${found}.${a}), unpack2x16float(${found}.${b}))`
+      : i8
+      ? `vec4f(bitcast<vec4i>(${found})) * (scale${h} * query_scale${s})`
+      : `bitcast<vec4f>(${found})`;
+    return `${
+      halves && h % 2 === 0 ? `      let ${found} = scores[${at(s)} + ${h / 2}u];\n` : ""
+    }      var x${s}_${h} = ${call.bias ? `${score} + ${Math.LOG2E} * ${biasOf(s, h)}` : score};`;
   };
   const mask = (s: number, h: number) =>
     `        x${s}_${h} = select(vec4f(${MASKED}), x${s}_${h}, vec4u(at + ${
@@ -316,18 +328,19 @@ ${rounds((s) => unroll(2, (g) => weigh(s, g)))}
     }`;
 }
 
-/** Declares the weights of a step, and whether any query's outputs must be rescaled. */
-export function declareWeights(layout: MatrixLayout): string {
-  const { bands, keys, k, left } = layout;
-  return `${bands((b) => unroll(keys / k, (j) => `    var e${b}_${j}: ${left};`))}
-${turnsOf(layout)((t) => `    var grew${t} = false;`)}`;
+/** Declares the weights of a step. They are zero at first. */
+export function declareWeights({ bands, keys, k, left }: MatrixLayout): string {
+  return bands((b) => unroll(keys / k, (j) => `    var e${b}_${j} = ${left}();`));
 }
+
+/** Declares whether any query's outputs must be rescaled. */
+export const declareGrowth = (layout: MatrixLayout): string => turnsOf(layout)((t) => `    var grew${t} = false;`);
 
 /** Loads the weights of a turn. */
 export function loadWeights(layout: MatrixLayout, turn: number): string {
-  const { bandsOf, keys, k, m, left, scoresWide } = layout;
-  // A thread's sixteen weights begin where its scores began, which took twice the space.
-  const at = (j: number) => Math.floor(j * k / 16) * 4 + j * k % 16 / 8;
+  const { bandsOf, keys, k, m, left, scoreBytes, scoresWide } = layout;
+  // A thread's sixteen weights begin where its scores began.
+  const at = (j: number) => Math.floor(j * k / 16) * scoreBytes + j * k % 16 / 8;
   return unroll(
     bandsOf,
     (b) =>
@@ -342,45 +355,58 @@ export function loadWeights(layout: MatrixLayout, turn: number): string {
 }
 
 /**
- * Passes the outputs of a turn's queries through the area of the scores, as many channels at a time as fit.
+ * Passes the outputs of a turn's queries through the area of the scores, as many channels at a time as fit. Subgroups
+ * that share queries do so one after the other.
  *
  * @param use WGSL that does something with them there, given the first channel
+ * @param back WGSL that follows, after a barrier
  */
-function throughScores(layout: MatrixLayout, turn: number, use: (from: number) => string): string {
-  const { headDim, together, m, n, bandsOf, scoresWide } = layout;
-  return unroll(
-    headDim / together,
-    (piece) =>
-      `${
-        unroll(bandsOf, (b) =>
-          unroll(together / n, (c) =>
-            `      subgroupMatrixStore<row_major>(&scores, (passing + ${b * m}u) * ${scoresWide}u + ${c * n / 4}u, o${
-              turn * bandsOf + b
-            }_${piece * together / n + c}, ${scoresWide}u);`))
-      }
+function throughScores(
+  layout: MatrixLayout,
+  turn: number,
+  use: (from: number) => string,
+  back: (from: number, matrix: (b: number, c: number) => string) => string = () => "",
+): string {
+  const { channels, together, sharing, m, n, bandsOf, scoresWide } = layout;
+  const own = (part: number, code: string) => sharing > 1 ? `      if (part == ${part}u) {\n${code}\n      }` : code;
+  const at = (b: number, c: number) => `(passing + ${b * m}u) * ${scoresWide}u + ${c * n / 4}u`;
+  const store = (first: number) =>
+    unroll(
+      bandsOf,
+      (b) =>
+        unroll(together / n, (c) =>
+          `      subgroupMatrixStore<row_major>(&scores, ${at(b, c)}, o${turn * bandsOf + b}_${
+            first / n + c
+          }, ${scoresWide}u);`),
+    );
+  return repeat(sharing)((part) =>
+    unroll(channels / together, (piece) =>
+      `${own(part, store(piece * together))}
       workgroupBarrier();
-${use(piece * together)}
-      workgroupBarrier();`,
+${own(part, use(piece * together))}
+      workgroupBarrier();
+${own(part, back(piece * together, at))}`)
   );
 }
 
 /** Rescales the outputs where a query's maximum has grown. */
 export function rescale(layout: MatrixLayout): string {
-  const { passed, together, m, n, subgroup, bandsOf, scoresWide, result } = layout;
-  const scaled = (t: number, from: number) =>
+  const { passed, together, n, subgroup, bandsOf, scoresWide, result } = layout;
+  const scale = (t: number) =>
     `      for (var i = lane; i < ${passed * together / 4}u; i += ${subgroup}u) {
         let row = i / ${together / 4}u;
         let at_output = (passing + row) * ${scoresWide}u + i % ${together / 4}u;
         scores[at_output] = bitcast<vec4u>(bitcast<vec4f>(scores[at_output]) * factors[own + ${t * passed}u + row]);
-      }
-      workgroupBarrier();
-${
-      unroll(bandsOf, (b) =>
+      }`;
+  const load = (t: number, from: number, at: (b: number, c: number) => string) =>
+    unroll(
+      bandsOf,
+      (b) =>
         unroll(together / n, (c) =>
-          `      o${t * bandsOf + b}_${from / n + c} = subgroupMatrixLoad<${result}, row_major>(&scores, (passing + ${
-            b * m
-          }u) * ${scoresWide}u + ${c * n / 4}u, ${scoresWide}u);`))
-    }`;
+          `      o${t * bandsOf + b}_${from / n + c} = subgroupMatrixLoad<${result}, row_major>(&scores, ${
+            at(b, c)
+          }, ${scoresWide}u);`),
+    );
   return `    if (rescales != 0u) {
       grown = 0u;
 ${
@@ -391,19 +417,24 @@ ${roundsOf(layout)((s) => `        factors[${queryRow(layout, t, s)}] = 1.0;`)}
     )
   }
       workgroupBarrier();
-${turnsOf(layout)((t) => throughScores(layout, t, (from) => scaled(t, from)))}
+${
+    turnsOf(layout)((t) =>
+      `${throughScores(layout, t, () => scale(t), (from, at) => load(t, from, at))}
+      workgroupBarrier();`
+    )
+  }
     }`;
 }
 
 /** Adds the values, weighted, to the outputs. */
 export function weightedSum(layout: MatrixLayout): string {
-  const { keys, headDim, n, k, valueWide, bands, right } = layout;
+  const { keys, channels, n, k, valueWide, bands, right } = layout;
   return `    if (busy) {
 ${
     unroll(keys / k, (j) =>
-      unroll(headDim / n, (c) =>
+      unroll(channels / n, (c) =>
         `      {
-        let t = subgroupMatrixLoad<${right}, row_major>(&${valuesIn(layout)}, ${
+        let t = subgroupMatrixLoad<${right}, row_major>(&${valuesIn(layout)}, part * ${channels / 8}u + ${
           j * k * valueWide + c * n / 8
         }u, ${valueWide}u);
 ${bands((b) => `        o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}_${j}, t, o${b}_${c});`)}
@@ -414,7 +445,7 @@ ${bands((b) => `        o${b}_${c} = subgroupMatrixMultiplyAccumulate(e${b}_${j}
 
 /** Divides the outputs by the sums of weights and writes them, and each query's log-sum-exp where it is wanted. */
 export function epilogue(layout: MatrixLayout, { outer }: LookaheadLoop, { lse }: ForwardCall): string {
-  const { passed, together, subgroup, atOnce } = layout;
+  const { passed, together, channels, subgroup, atOnce } = layout;
   const normalize = (t: number, s: number) => {
     const row = queryRow(layout, t, s);
     return `  {
@@ -435,7 +466,7 @@ ${
         let c = i % ${together / 4}u;
         let query = own + ${t * passed}u + row;
         if (first + query <= last) {
-          y[${outer("first + query")} * p.dim4 + head + ${
+          y[${outer("first + query")} * p.dim4 + head + part * ${channels / 4}u + ${
       from / 4
     }u + c] = bitcast<vec4f>(scores[(passing + row) * ${layout.scoresWide}u + c]) * factors[query];
         }

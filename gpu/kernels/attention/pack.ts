@@ -30,16 +30,29 @@ const place = ({ headDim, plan }: Packing, row: string, room: string) =>
 
 const PARAMS = u32s("tokens", "rows", "heads", "has_heads", "order_stride");
 
+/** WGSL: a thread's i-th vec4 of sums or of largest magnitudes by channel, given the first vec4 of its channels. */
+const ofChannels = ({ headDim }: Packing, array: string, first: string, i: number) =>
+  `${array}[(wid.z * p.heads + h) * ${headDim / 4}u + ${first} + ${i}u]`;
+
+/** WGSL that subtracts the mean of all tokens, given their sums. */
+const lessMean = (packing: Packing, first: string, i: number) =>
+  ` - ${ofChannels(packing, "sums", first, i)} / f32(p.tokens)`;
+
 /**
  * Packs keys or values to f16, for kernels that hold operands in f16. Each is packed once and then read many times.
+ *
+ * @param shifted whether the mean of all tokens is subtracted first
  */
-export const packHalves = memo((packing: Packing): KernelSource => {
+export const packHalves = memo(({ shifted, ...packing }: Packing & { readonly shifted: boolean }): KernelSource => {
   const { headDim, plan } = packing;
+  const number = (i: number) => `x[source + 2u * eight + ${i}u]${shifted ? lessMean(packing, "2u * eight", i) : ""}`;
   return {
-    name: `attention_pack_${headDim}${plan ? "_plan" : ""}`,
+    name: `attention_pack_${headDim}${plan ? "_plan" : ""}${shifted ? "_shifted" : ""}`,
     buffers: {
       ...{ x: read("vec4f"), head_ids: read("u32") },
       ...plan && { order: read("u32") },
+      /** [batch, heads · head dim]: the sums of all tokens */
+      ...shifted && { sums: read("vec4f") },
       /** [batch, chosen heads, rows, head dim] */
       y: write("vec4u"),
       ...clampedBuffer,
@@ -51,7 +64,7 @@ export const packHalves = memo((packing: Packing): KernelSource => {
   if (row >= p.rows) { return; }
   let eight = gid.x % ${headDim / 8}u;
 ${place(packing, "row", "p.rows")}
-  y[packed_row * ${headDim / 8}u + eight] = packed(x[source + 2u * eight], x[source + 2u * eight + 1u]);`,
+  y[packed_row * ${headDim / 8}u + eight] = packed(${number(0)}, ${number(1)});`,
   };
 });
 
@@ -67,14 +80,13 @@ export type ScaledBy = "row" | "channel";
 export const packInt8 = memo(
   ({ by, shifted, ...packing }: Packing & { readonly by: ScaledBy; readonly shifted: boolean }): KernelSource => {
     const { headDim, plan } = packing, threads = headDim / 16;
-    const own = (array: string, i: number) => `${array}[(wid.z * p.heads + h) * ${headDim / 4}u + 4u * part + ${i}u]`;
     const byRow = `  let high = max(max(abs(x0), abs(x1)), max(abs(x2), abs(x3)));
   var top = max(max(high.x, high.y), max(high.z, high.w));
 ${unroll(Math.log2(threads), (bit) => `  top = max(top, subgroupShuffleXor(top, ${1 << bit}u));`)}
   let inverse = i8_inverse(top);`;
     const rounded = (i: number) => {
       if (by === "row") return `four_i8(x${i} * inverse)`;
-      const top = own("tops", i);
+      const top = ofChannels(packing, "tops", "4u * part", i);
       return `four_i8(x${i} * vec4f(${[0, 1, 2, 3].map((c) => `i8_inverse(${top}[${c}])`).join(", ")}))`;
     };
     return {
@@ -96,10 +108,7 @@ ${unroll(Math.log2(threads), (bit) => `  top = max(top, subgroupShuffleXor(top, 
   let part = gid.x % ${threads}u;
   let inside = min(row, p.rows - 1u);
 ${place(packing, "inside", "p.room")}
-${
-        unroll(4, (i) =>
-          `  let x${i} = x[source + 4u * part + ${i}u]${shifted ? ` - ${own("sums", i)} / f32(p.tokens)` : ""};`)
-      }
+${unroll(4, (i) => `  let x${i} = x[source + 4u * part + ${i}u]${shifted ? lessMean(packing, "4u * part", i) : ""};`)}
 ${by === "row" ? byRow : ""}
   if (row >= p.rows) { return; }
   y[packed_row * ${threads}u + part] = vec4u(${[0, 1, 2, 3].map(rounded).join(", ")});

@@ -42,9 +42,10 @@ const WITH_F16: readonly Format[] = [
 
 /** Again, the best guess comes first, and the last one needs the least memory. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
-  { subgroups: 4, rows: 16, keys: 32, operands: "f16", turns: 1, apart: false },
-  { subgroups: 4, rows: 32, keys: 32, operands: "f16", turns: 2, apart: false },
-  { subgroups: 4, rows: 16, keys: 32, operands: "i8", turns: 1, apart: true },
+  { subgroups: [2, 2], rows: 32, keys: 32, sums: "f32", turns: 1, apart: false },
+  { subgroups: [4, 1], rows: 16, keys: 32, sums: "f32", turns: 1, apart: false },
+  { subgroups: [2, 2], rows: 32, keys: 32, sums: "f16", turns: 1, apart: false },
+  { subgroups: [4, 1], rows: 32, keys: 32, sums: "i32", turns: 2, apart: true, delayed: true },
 ];
 
 /** Tiles for operands in int8, without matrix units. The last ones are for small head dimensions and small subgroups. */
@@ -55,11 +56,11 @@ const DOT_TILES: readonly DotTile[] = [
 ];
 
 /**
- * The variants for queries and keys in int8; without matrix units, values are in int8, too. There are none where the
- * device lacks what they need.
+ * The variants of precision int8: scores are summed in f16, or their operands are in int8. Without matrix units, values
+ * are in int8, too. There are none where the device lacks what they need.
  */
 export function int8Variants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
-  const found = matrixVariants(gpu, headDim, "i8"), room = gpu.device.limits.maxComputeWorkgroupStorageSize;
+  const found = matrixVariants(gpu, headDim, ["f16", "i32"]), room = gpu.device.limits.maxComputeWorkgroupStorageSize;
   for (const tile of found.size > 0 ? [] : DOT_TILES) {
     if (!dotFits(tile, headDim) || dotBytes(tile, headDim) > room || !haveSubgroups(gpu, 2 * tile.across)) continue;
     found.set(`int8 ${tile.rows}x${tile.keys} by ${tile.threads}`, { kernel: "dot", tile });
@@ -67,12 +68,14 @@ export function int8Variants(gpu: Gpu, headDim: number): Map<string, ForwardVari
   return found;
 }
 
-function matrixVariants(gpu: Gpu, headDim: number, operands: MatrixTile["operands"]): Map<string, ForwardVariant> {
+function matrixVariants(gpu: Gpu, headDim: number, wanted: readonly MatrixTile["sums"][]): Map<string, ForwardVariant> {
   const { matrixUnits: units, device: { limits: { maxComputeWorkgroupStorageSize: room } } } = gpu;
   const found = new Map<string, ForwardVariant>();
   for (const shape of units ? MATRIX_TILES : []) {
     const tile = { ...shape, units: units! };
-    if (shape.operands !== operands || shape.subgroups * units!.subgroup > gpu.maxThreads) continue;
+    if (!wanted.includes(shape.sums) || shape.subgroups[0] * shape.subgroups[1] * units!.subgroup > gpu.maxThreads) {
+      continue;
+    }
     if (!matrixFits(tile, headDim) || matrixLayout(tile, headDim).bytes > room) continue;
     found.set(`matrix ${matrixName(shape)}`, { kernel: "matrix", tile });
   }
@@ -81,7 +84,7 @@ function matrixVariants(gpu: Gpu, headDim: number, operands: MatrixTile["operand
 
 /** Matrix units come before ordinary arithmetic, where operands are held in f16. Then the order is by likely speed. */
 export function forwardVariants(gpu: Gpu, headDim: number): Map<string, ForwardVariant> {
-  const room = gpu.device.limits.maxComputeWorkgroupStorageSize, found = matrixVariants(gpu, headDim, "f16");
+  const room = gpu.device.limits.maxComputeWorkgroupStorageSize, found = matrixVariants(gpu, headDim, ["f32"]);
   // Beside matrix units, one tile is enough, for devices whose matrix units are slow.
   const some = found.size > 0 ? TILES.slice(1, 2) : TILES;
   for (const { format, f16, stretch, most } of gpu.f16 ? WITH_F16 : [F32]) {
