@@ -1,7 +1,7 @@
 """tiny_fastwan: a small FastWan with random weights, by FastVideo's own transformer with video sparse attention (VSA).
 
 Tiles, gates and everything around them are FastVideo's code. Its kernels want CUDA: what `video_sparse_attn` computes
-is written here in PyTorch, by its definition. Wants FASTVIDEO_SRC, the folder that holds the package `fastvideo`.
+is written here in PyTorch, by its definition; `fastwan_kernels.py` compares it with the kernels. Wants FASTVIDEO_SRC, the folder that holds the package `fastvideo`.
 """
 import importlib
 import json
