@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type KernelSource, unroll } from "../../kernel.ts";
+import { type KernelSource, read, unroll, write } from "../../kernel.ts";
 import { memo } from "../memo.ts";
 import { TILE_ORDER } from "../product/product.ts";
 import { GEMM_PARAMS, gemmBuffers, type HalfOutput, outputOf, scaledRows } from "./epilogue.ts";
@@ -22,13 +22,12 @@ const SUMS = { f16: "f32", i8: "i32" } as const;
 export const gemmPanels = memo((by: PanelGemm): KernelSource => {
   const { tile, units, numbers, into } = by, layout = panelLayout(by)!, { unit, threads, element } = layout;
   const sums = SUMS[numbers], [tileM, tileN] = layout.tile, { subgroups } = tile;
-  const { read, stage, declare } = staging(layout), multiplied = multiply(by, layout);
-  const output = outputOf(into);
-  const other = tile.buffers === 2 ? `(${layout.staged}u - now)` : "now";
+  const output = outputOf(into), operand = tile.writable ? write(element) : read(element);
   return {
     name: `gemm_${panelTileName(tile, numbers)}${output.name}`,
     buffers: {
-      ...gemmBuffers(`${element}`, `${element}`, "vec4f", output.y),
+      ...gemmBuffers(element, element, "vec4f", output.y),
+      ...{ x: operand, w: operand },
       ...numbers === "i8" && scaledRows.buffers,
       ...output.buffers,
     },
@@ -49,43 +48,95 @@ var<workgroup> staged: array<${element}, ${layout.elements}>;`,
   let x_first = wid_m * steps * ${tileM * layout.panelRow}u + li;
   let w_first = wid_n * steps * ${tileN * layout.panelRow}u + li;
 ${each(tile, (i, j) => `  var c${i}_${j}: subgroup_matrix_result<${sums}, ${unit.n}, ${unit.m}>;`)}
-${declare}
-  var step = 0u;
-  var now = 0u;
-${read}
-${
-      tile.buffers === 2
-        ? `${stage("now")}
-  step = min(1u, steps - 1u);
-${read}
-  workgroupBarrier();
-  for (var done = 0u; done < steps; done++) {
-${stage(other)}
-    step = min(done + 2u, steps - 1u);
-${read}
-${multiplied}
-    workgroupBarrier();
-    now = ${other};
-  }`
-        : `  for (var done = 0u; done < steps; done++) {
-    workgroupBarrier();
-${stage("now")}
-    workgroupBarrier();
-    step = min(done + 1u, steps - 1u);
-${read}
-${multiplied}
-  }`
-    }
+${LOOPS[tile.buffers](by, layout)}
 ${storeSums(by, layout)}`,
   };
 });
+
+type Loop = (by: PanelBy, layout: PanelLayout) => string;
+
+/** WGSL that sums all products, by the number of buffers. It ends with nothing in workgroup memory that is needed. */
+const LOOPS: Readonly<Record<PanelTile["buffers"], Loop>> = {
+  1: (by, layout) => {
+    const { declare, read, stage, complete } = staging(by, layout);
+    return `${declare}
+${read("0u")}
+  for (var done = 0u; done < steps; done++) {
+    workgroupBarrier();
+${stage("0u")}
+    workgroupBarrier();
+${read("min(done + 1u, steps - 1u)")}
+${multiply(by, layout, "0u")}
+${complete}
+  }`;
+  },
+  2: (by, layout) => {
+    const { declare, read, stage, complete } = staging(by, layout);
+    return `${declare}
+${read("0u")}
+${stage("0u")}
+  workgroupBarrier();
+  var now = 0u;
+  for (var done = 0u; done < steps; done++) {
+    let next = ${layout.staged}u - now;
+${read("min(done + 1u, steps - 1u)")}
+${multiply(by, layout, "now")}
+${complete}
+${stage("next")}
+    workgroupBarrier();
+    now = next;
+  }`;
+  },
+  // The first matrices of a step are loaded during the step before, so that no subgroup waits for them after a barrier.
+  3: (by, layout) => {
+    const { declare, read, stage, complete } = staging(by, layout), { tile: { units, depth } } = by;
+    const { left, right } = loads(by, layout);
+    const product = (k: number) => {
+      const [buffer, then] = k < depth - 1 ? ["now", k + 1] : ["next", 0];
+      return unroll(
+        units[1],
+        (j) =>
+          `${
+            unroll(units[0], (i) =>
+              `    c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});${
+                j === units[1] - 1 ? `\n    l${i} = ${left(buffer!, i, then as number)};` : ""
+              }`)
+          }
+    r${j} = ${right(buffer!, j, then as number)};`,
+      );
+    };
+    return `${declare}
+${read("0u")}
+${stage("0u")}
+${read("min(1u, steps - 1u)")}
+${stage(`${layout.staged}u`)}
+  workgroupBarrier();
+${unroll(units[0], (i) => `  var l${i} = ${left("0u", i, 0)};`)}
+${unroll(units[1], (j) => `  var r${j} = ${right("0u", j, 0)};`)}
+  var now = 0u;
+  var next = ${layout.staged}u;
+  for (var done = 0u; done < steps; done++) {
+    let later = ${3 * layout.staged}u - now - next;
+${read("min(done + 2u, steps - 1u)")}
+${unroll(depth, product)}
+${complete}
+${stage("later")}
+    workgroupBarrier();
+    now = next;
+    next = later;
+  }`;
+  },
+};
 
 /** Repeats WGSL for each product of a subgroup. */
 const each = ({ units }: PanelTile, visit: (i: number, j: number) => string) =>
   unroll(units[0], (i) => unroll(units[1], (j) => visit(i, j)));
 
 /** How a step's panels get into workgroup memory. A thread takes the element of its index, and later ones. */
-function staging({ threads, element, panelRow, strides, wFirst, tile: rows }: PanelLayout) {
+function staging(
+  { tile: { complete } }: PanelBy,
+  { threads, element, panelRow, strides, wFirst, tile: rows }: PanelLayout,
+) {
   const side = (name: "x" | "w", axis: 0 | 1, first: number) => {
     const count = rows[axis] * panelRow, line = strides[axis] - 1, share = Math.ceil(count / threads);
     const all = (visit: (i: number) => string) =>
@@ -100,50 +151,57 @@ function staging({ threads, element, panelRow, strides, wFirst, tile: rows }: Pa
         : `li + (li + ${i * threads}u) / ${line}u + ${first + i * threads}u`;
     return {
       declare: unroll(share, (i) => `  var ${name}${i}: ${element};`),
-      read: all((i) => `${name}${i} = ${name}[${name}_first + step * ${count}u + ${i * threads}u];`),
+      read: (step: string) =>
+        all((i) => `${name}${i} = ${name}[${name}_first + ${step} * ${count}u + ${i * threads}u];`),
       stage: (buffer: string) => all((i) => `staged[${buffer} + ${to(i)}] = ${name}${i};`),
+      parts: Array.from({ length: share }, (_, i) => `${name}${i}.x`),
     };
   };
   const x = side("x", 0, 0), w = side("w", 1, wFirst);
   return {
     declare: `${x.declare}\n${w.declare}`,
-    read: `${x.read}\n${w.read}`,
+    read: (step: string) => `${x.read(step)}\n${w.read(step)}`,
     stage: (buffer: string) => `${x.stage(buffer)}\n${w.stage(buffer)}`,
+    // If the branch is taken, it adds 0.
+    complete: complete
+      ? `    if ((${[...x.parts, ...w.parts].join(" ^ ")}) == 0x7ff17ff1u) { x0.x = x0.x + p.k4 / 0x7fffffffu; }`
+      : "",
   };
 }
 
-/** Multiplies the operands that are staged at `now`. */
-function multiply({ tile, numbers }: PanelBy, { unit, strides, panelRow, matrixRow }: PanelLayout): string {
+/** WGSL that loads the i-th matrix of x, or the j-th of w, at the k-th place of the inner axis of what is staged. */
+function loads({ numbers }: PanelBy, { unit, strides, panelRow, matrixRow }: PanelLayout) {
   const left = `subgroup_matrix_left<${numbers}, ${unit.k}, ${unit.m}>, row_major`;
   const right = `subgroup_matrix_right<${numbers}, ${unit.n}, ${unit.k}>, col_major`;
-  const load = (name: string, type: string, mine: string, at: number, stride: number) =>
-    `      let ${name} = subgroupMatrixLoad<${type}>(&staged, now + ${mine} + ${at}u, ${stride}u);`;
+  const load = (type: string, mine: string, stride: number) => (buffer: string, at: number, k: number) =>
+    `subgroupMatrixLoad<${type}>(&staged, ${buffer} + ${mine} + ${at * panelRow + k * matrixRow}u, ${stride}u)`;
+  return { left: load(left, "x_mine", strides[0]), right: load(right, "w_mine", strides[1]) };
+}
+
+/** Multiplies the operands of a buffer. */
+function multiply(by: PanelBy, layout: PanelLayout, buffer: string): string {
+  const { tile } = by, { left, right } = loads(by, layout);
   return unroll(tile.depth, (k) =>
     `    {
-${unroll(tile.units[0], (i) => load(`l${i}`, left, "x_mine", i * panelRow + k * matrixRow, strides[0]))}
-${unroll(tile.units[1], (j) => load(`r${j}`, right, "w_mine", j * panelRow + k * matrixRow, strides[1]))}
+${unroll(tile.units[0], (i) => `      let l${i} = ${left(buffer, i, k)};`)}
+${unroll(tile.units[1], (j) => `      let r${j} = ${right(buffer, j, k)};`)}
 ${each(tile, (i, j) => `      c${i}_${j} = subgroupMatrixMultiplyAccumulate(l${i}, r${j}, c${i}_${j});`)}
     }`);
 }
 
 /**
  * Hands the sums to the epilogue. WGSL cannot read single numbers of a matrix, so a subgroup's sums pass through the
- * staging area, in strips of products. A thread has the same columns in all rows of a strip. It reads all that it
- * needs before it writes, because a compiler must assume that a later read sees what was written.
+ * staging area, in strips of products. A thread has the same columns in all rows of a strip.
  */
 function storeSums({ tile, units, numbers }: PanelBy, layout: PanelLayout): string {
-  const { unit, strip, stripStride, perGroup } = layout, wide = strip * unit.n / 4, rows = units.subgroup / wide;
-  const each = (visit: (k: number) => string) => unroll(unit.m / rows, visit);
+  const { unit, strip, stripStride, perGroup } = layout, wide = strip * unit.n / 4;
   const at = (j: number) => `${perGroup}u * (mine + ${j * unit.n / 4}u)`;
-  const four = (k: number) => {
-    const found = `from_mine + ${k * rows * stripStride}u`;
-    return perGroup === 1 ? `staged[${found}]` : `vec4u(staged[2u * (${found})], staged[2u * (${found}) + 1u])`;
-  };
-  const row = (i: number, k: number) => `row + ${i * unit.m + k * rows}u`;
-  const sums = (i: number, k: number) =>
-    numbers === "f16"
-      ? `bitcast<vec4f>(${four(k)})`
-      : `x_scale[min(${row(i, k)}, p.m - 1u)] * vec4f(bitcast<vec4i>(${four(k)}))`;
+  const found = `mine + at * ${stripStride}u + lane % ${wide}u`;
+  const four = perGroup === 1 ? `staged[${found}]` : `vec4u(staged[2u * (${found})], staged[2u * (${found}) + 1u])`;
+  const sums = numbers === "f16"
+    ? `bitcast<vec4f>(${four})`
+    : `x_scale[min(row, p.m - 1u)] * vec4f(bitcast<vec4i>(${four}))`;
+  // A loop, because the epilogue is long: unrolled, it takes compilers ten times as long.
   const storeStrip = (i: number, s: number) =>
     `  workgroupBarrier();
 ${
@@ -154,14 +212,12 @@ ${
       )
     }
   workgroupBarrier();
-  {
-${each((k) => `    let sums${k} = ${sums(i, k)};`)}
-${each((k) => `    store_in(${row(i, k)}, columns, sums${k});`)}
+  for (var at = lane / ${wide}u; at < ${unit.m}u; at += ${units.subgroup / wide}u) {
+    let row = m0 + (subgroup_m + ${i}u) * ${unit.m}u + at;
+    store_in(row, columns, ${sums});
   }`;
   return `  let lane = li % ${units.subgroup}u;
   let mine = subgroup * ${unit.m * stripStride}u;
-  let from_mine = mine + lane / ${wide}u * ${stripStride}u + lane % ${wide}u;
-  let row = m0 + subgroup_m * ${unit.m}u + lane / ${wide}u;
 ${
     unroll(tile.units[1] / strip, (s) =>
       `  {

@@ -17,9 +17,13 @@ export interface PanelTile {
   readonly depth: number;
   /**
    * With 2, one step's operands are staged while those of the one before are multiplied, so that a step has one barrier
-   * instead of two.
+   * instead of two. With 3, the first matrices of a step are loaded before the step begins, too.
    */
-  readonly buffers: 1 | 2;
+  readonly buffers: 1 | 2 | 3;
+  /** A fake use makes the reads of a step complete before the barrier that follows them. */
+  readonly complete?: true;
+  /** Operands are bound as if they were written, so that no compiler moves their reads behind a barrier. */
+  readonly writable?: true;
 }
 
 /** How a kernel multiplies panels. */
@@ -90,6 +94,8 @@ export function panelShapes(layout: PanelLayout): Readonly<Record<"x" | "w", Pan
 }
 
 /** A short name of a tile, for the names of kernels and variants. */
-export function panelTileName({ subgroups, units, depth, buffers }: PanelTile, numbers: PanelNumbers): string {
-  return `panels_${numbers}_${subgroups.join("x")}_${units.join("x")}_${depth}x${buffers}`;
+export function panelTileName(tile: PanelTile, numbers: PanelNumbers): string {
+  const { subgroups, units, depth, buffers, complete, writable } = tile;
+  const options = `${complete ? "_complete" : ""}${writable ? "_writable" : ""}`;
+  return `panels_${numbers}_${subgroups.join("x")}_${units.join("x")}_${depth}x${buffers}${options}`;
 }
