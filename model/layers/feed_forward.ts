@@ -3,6 +3,7 @@ import { activationSlope } from "../../gpu/ops/activation.ts";
 import type { Activation } from "../../gpu/kernels/gemm/epilogue.ts";
 import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
 import { gated } from "../../gpu/ops/gated.ts";
+import { sharedForms } from "../../gpu/ops/gemm.ts";
 import { type ModulationVector, rowGates } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
 import type { Linear } from "./linear.ts";
@@ -52,7 +53,9 @@ export function feedForward(
   gpu.untaped(() =>
     gpu.scope(() => {
       const up = w.up.shared(gpu, rows), down = w.down.shared(gpu, rows);
-      for (const piece of piecesOf(gpu, x, widened * (down.weight instanceof PackedOperand ? 2 : 4), widenedBytes)) {
+      // What is packed next is written in 16 bits, except by plain kernels.
+      const each = sharedForms(gpu, rows, down.weight).x && !gpu.kernels.plain ? 2 : 4;
+      for (const piece of piecesOf(gpu, x, widened * each, widenedBytes)) {
         gpu.scope(() => {
           const wide = up.applyInto(gpu, piece.input(x), down, { activation });
           down.apply(gpu, wide, {

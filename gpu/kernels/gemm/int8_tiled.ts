@@ -9,13 +9,14 @@
  */
 import { type KernelSource, unroll } from "../../kernel.ts";
 import { memo } from "../memo.ts";
-import { TILE_ORDER } from "../product/product.ts";
+import { type OperandLoader, TILE_ORDER } from "../product/product.ts";
 import { GEMM_PARAMS, gemmBuffers, type HalfOutput, outputOf, scaledRows } from "./epilogue.ts";
 import { gemmLoader } from "./loader.ts";
+import type { PanelShape } from "./pack.ts";
 
 /** How a workgroup shares a tile of outputs. */
 export interface Int8Tile {
-  /** The number of threads along m, a multiple of 4, and along n, a multiple of 8. */
+  /** The number of threads along m, a multiple of 8, and along n, a multiple of 4. */
   readonly threads: readonly [m: number, n: number];
   /** The number of outputs of a thread along m and n; multiples of 4. */
   readonly outputs: readonly [m: number, n: number];
@@ -23,6 +24,11 @@ export interface Int8Tile {
   readonly depth: number;
   /** Whether a step's operands are read while those of the previous one are multiplied, at the cost of registers. */
   readonly ahead: boolean;
+  /**
+   * The operands are in panels (see `pack.ts`) of the size of the tile, whose rows follow one another. What a workgroup
+   * reads at once is then contiguous.
+   */
+  readonly packed?: true;
 }
 
 /** The outputs of a workgroup along m and n. */
@@ -45,7 +51,14 @@ export function int8TileBytes({ threads, outputs, depth }: Int8Tile): number {
 
 /** A short name of a tile, for the names of kernels and variants. */
 export function int8TileName(tile: Int8Tile): string {
-  return `int8_${int8TileSize(tile).join("x")}_${tile.outputs.join("x")}_${tile.depth}${tile.ahead ? "_ahead" : ""}`;
+  const options = `${tile.ahead ? "_ahead" : ""}${tile.packed ? "_packed" : ""}`;
+  return `int8_${int8TileSize(tile).join("x")}_${tile.outputs.join("x")}_${tile.depth}${options}`;
+}
+
+/** The panels that a packed tile reads. */
+export function int8Panels(tile: Int8Tile): Readonly<Record<"x" | "w", PanelShape>> {
+  const [x, w] = int8TileSize(tile), depth = tile.depth / 16;
+  return { x: { rows: x, height: x, depth }, w: { rows: w, height: w, depth } };
 }
 
 /** A variant of {@link int8Tiled}. */
@@ -58,13 +71,7 @@ export interface Int8Gemm {
 /** Makes the kernel. k is a multiple of 16, n of 4. */
 export const int8Tiled = memo(({ tile, into }: Int8Gemm): KernelSource => {
   const { threads, outputs, depth, ahead } = tile, [tileM, tileN] = int8TileSize(tile), count = int8TileThreads(tile);
-  const loader = gemmLoader({
-    depth: depth / 16,
-    length: "(p.k4 / 4u)",
-    x: (at) => `x[${at}]`,
-    w: (at) => `w[${at}]`,
-    transposed: false,
-  });
+  const loader = loaderOf(tile);
   const { x, w, read, stage } = staging(tile, loader), output = outputOf(into);
   return {
     name: `gemm_${int8TileName(tile)}${output.name}`,
@@ -76,13 +83,13 @@ export const int8Tiled = memo(({ tile, into }: Int8Gemm): KernelSource => {
     declarations: `${output.epilogue}${scaledRows.store("vec4f")}
 var<workgroup> xs: array<array<vec4u, ${strideOf(outputs[0], depth)}>, ${threads[0]}>;
 var<workgroup> ws: array<array<vec4u, ${strideOf(outputs[1], depth)}>, ${threads[1]}>;`,
-    // 32 neighbouring threads hold 4×8 squares of outputs: that arrangement reads the fewest numbers.
+    // 32 neighbouring threads hold 8×4 squares of outputs, so that each eight, which read together, hold 2×4.
     body: `${TILE_ORDER}
   let m0 = wid_m * ${tileM}u;
   let n0 = wid_n * ${tileN}u;
   let square = li / 32u;
-  let thread_n = square % ${threads[1] / 8}u * 8u + li % 8u;
-  let thread_m = square / ${threads[1] / 8}u * 4u + li % 32u / 8u;
+  let thread_n = square % ${threads[1] / 4}u * 4u + li % 4u;
+  let thread_m = square / ${threads[1] / 4}u * 8u + li % 32u / 4u;
 ${eachSum(tile, (i, j) => `  var c${i}_${j} = 0;`)}
 ${unroll(x.each, (i) => `  var x${i}: vec4u;`)}
 ${unroll(w.each, (i) => `  var w${i}: vec4u;`)}
@@ -118,8 +125,31 @@ const rowOf = (i: number, threads: number, thread: string) => `${(i >> 2) * 4 * 
 const eachSum = ({ outputs }: Int8Tile, visit: (i: number, j: number) => string) =>
   unroll(outputs[0], (i) => unroll(outputs[1], (j) => visit(i, j)));
 
+/** How the operands are read: w's elements from the last one down. */
+function loaderOf(tile: Int8Tile): OperandLoader {
+  const [tileM, tileN] = int8TileSize(tile), depth = tile.depth / 16, count = int8TileThreads(tile);
+  if (!tile.packed) {
+    const [x, w] = [(at: string) => `x[${at}]`, (at: string) => `w[${at}]`];
+    return gemmLoader({ depth, length: "(p.k4 / 4u)", x, w, transposed: false });
+  }
+  const steps = `((p.k4 / 4u + ${depth - 1}u) / ${depth}u)`;
+  const side = (name: "x" | "w", rows: number, thread: string) => ({
+    begin: `  let ${name}_first = wid_${name === "x" ? "m" : "n"} * ${steps} * ${rows * depth}u + ${thread};`,
+    element: (i: number) => `${name}[${name}_first + place * ${rows * depth}u + ${i * count}u]`,
+  });
+  const x = side("x", tileM, "li"), w = side("w", tileN, "from_last");
+  return {
+    begin: () => `  var place = 0u;\n${x.begin}\n${w.begin}`,
+    steps,
+    next: () => `    place = min(place + 1u, ${steps} - 1u);`,
+    x: x.element,
+    inside: () => "true",
+    w: w.element,
+  };
+}
+
 /** How a step's operands get into workgroup memory. */
-function staging({ threads, outputs, depth }: Int8Tile, loader: ReturnType<typeof gemmLoader>) {
+function staging({ threads, outputs, depth }: Int8Tile, loader: OperandLoader) {
   const count = threads[0] * threads[1], perRow = depth / 16;
   // Threads take elements of x from the first one up, and of w from the last one down. Where there are fewer elements
   // than threads, most threads still have work.
@@ -144,7 +174,9 @@ function staging({ threads, outputs, depth }: Int8Tile, loader: ReturnType<typeo
     };
     return { rows, each, read: guarded((i) => `    ${name}${i} = ${load(i)};`), stage: guarded(stage) };
   };
-  const x = side("x", 0, "li", (i) => `select(vec4u(), ${loader.x(i)}, ${loader.inside(i)})`);
+  const inside = (i: number) =>
+    loader.inside(i) === "true" ? loader.x(i) : `select(vec4u(), ${loader.x(i)}, ${loader.inside(i)})`;
+  const x = side("x", 0, "li", inside);
   const w = side("w", 1, "from_last", loader.w);
   return { x, w, read: `${x.read}\n${w.read}`, stage: `${x.stage}\n${w.stage}` };
 }

@@ -6,7 +6,15 @@
 import type { Gpu } from "../../gpu.ts";
 import type { Launch } from "../product/variants.ts";
 import { INT8_PLAIN, int8Plain } from "./int8_plain.ts";
-import { type Int8Tile, int8TileBytes, int8Tiled, int8TileName, int8TileSize, int8TileThreads } from "./int8_tiled.ts";
+import {
+  int8Panels,
+  type Int8Tile,
+  int8TileBytes,
+  int8Tiled,
+  int8TileName,
+  int8TileSize,
+  int8TileThreads,
+} from "./int8_tiled.ts";
 import type { HalfOutput } from "./epilogue.ts";
 import type { OperandForms } from "./operand_form.ts";
 import { panelForms, panelGroups, type PanelVariant, panelVariants, smallPanels } from "./panel_variants.ts";
@@ -23,6 +31,7 @@ export type Int8Variant = DotVariant | PanelVariant;
 /** It starts with the best guess for a large GPU. */
 const TILES: readonly Int8Tile[] = [
   { threads: [16, 16], outputs: [8, 8], depth: 32, ahead: true },
+  { threads: [16, 16], outputs: [8, 8], depth: 32, ahead: true, packed: true },
   { threads: [16, 16], outputs: [8, 8], depth: 32, ahead: false },
 ];
 
@@ -77,7 +86,10 @@ export function int8VariantFor(gpu: Gpu, { m, n, k }: Int8Problem, best: () => I
 
 /** The forms in which a variant reads its operands. */
 export function int8Forms(gpu: Gpu, variant: Int8Variant): OperandForms {
-  return variant.by === "panels" ? panelForms(gpu, variant) : { x: { numbers: "i8" } };
+  if (variant.by === "panels") return panelForms(gpu, variant);
+  if (!variant.tile?.packed) return { x: { numbers: "i8" } };
+  const { x, w } = int8Panels(variant.tile);
+  return { x: { numbers: "i8", panel: x }, w: { numbers: "i8", panel: w } };
 }
 
 /** The kernel for a product by `variant`. */

@@ -16,9 +16,11 @@ const INT8 = { numbers: "i8" } as const;
 
 /** Tiles that a software renderer compiles in seconds, with all that tiles do. */
 const SMALL_TILES: readonly Int8Tile[] = [
-  { threads: [4, 8], outputs: [4, 4], depth: 16, ahead: true },
+  { threads: [8, 4], outputs: [4, 4], depth: 16, ahead: true },
   { threads: [8, 8], outputs: [4, 8], depth: 32, ahead: false },
-  { threads: [4, 16], outputs: [8, 4], depth: 64, ahead: true },
+  { threads: [16, 4], outputs: [8, 4], depth: 64, ahead: true },
+  { threads: [8, 8], outputs: [4, 8], depth: 32, ahead: true, packed: true },
+  { threads: [8, 4], outputs: [4, 4], depth: 64, ahead: false, packed: true },
 ];
 
 const opened = new Map<Variant["name"], Gpu>();
