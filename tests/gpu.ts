@@ -131,6 +131,14 @@ export function assertClose(out: ArrayLike<number>, ref: ArrayLike<number>, boun
   assert(error <= bound, `${what} relative error ${error} exceeds ${bound}`);
 }
 
+/** What `i8` stands for, of its integers, and the other way round: fours are turned, as `TURNED` says. */
+export function turned(values: ArrayLike<number>): Float64Array {
+  return Float64Array.from(values, (_, i) => {
+    const [a, b, c, d] = [0, 1, 2, 3].map((j) => values[i - i % 4 + j]!) as [number, number, number, number];
+    return [a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d][i % 4]! / 2;
+  });
+}
+
 /** The upper halves of f32s, packed, and the numbers they stand for. */
 export function toBf16(values: Float32Array): { packed: Uint8Array; values: Float32Array } {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);

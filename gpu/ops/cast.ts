@@ -88,7 +88,7 @@ type CastToInt8 = Omit<Cast, "to"> & { readonly plain: boolean };
 const int8Kernel = memo(({ from, scales, adds, plain }: CastToInt8) => {
   const { four } = from.read, lanes = lanesOf(plain);
   const each = (body: string) =>
-    `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = number(at + i, held);
+    `  for (var i = lane; i < p.dim4; i += ${lanes}u) { let v = turned(number(at + i, held));
     ${body}
   }`;
   return perRow(plain, {

@@ -62,11 +62,11 @@ ${
           )
         }`
         : `  var most = vec4u();
-${vectors.each((v, i) => `most = max(most, magnitudes(${normalised(v, i)}));`)}
+${vectors.each((v, i) => `most = max(most, magnitudes(turned(${normalised(v, i)})));`)}
   let top = row_top(most, lane);
   if (row >= p.rows) { return; }
 ${STORE_SCALE}
-${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(${normalised(v, i)} * inverse);`)}`
+${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(turned(${normalised(v, i)}) * inverse);`)}`
     }`,
   });
 });

@@ -28,11 +28,11 @@ const kernel = memo(({ plain, held, format, panel }: Quantising) => {
     body: `  let at = min(row, p.rows - 1u) * p.dim4;
 ${vectors.load}
   var most = vec4u();
-${vectors.each((v) => `most = max(most, magnitudes(unpack4(${v})));`)}
+${vectors.each((v) => `most = max(most, magnitudes(turned(unpack4(${v}))));`)}
   let top = row_top(most, lane);
   if (row >= p.rows) { return; }
 ${STORE_SCALE}
-${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(unpack4(${v}) * inverse);`)}`,
+${vectors.each((v, i) => `y[${wordOfRow(i, panel)}] = four_i8(turned(unpack4(${v})) * inverse);`)}`,
   });
 });
 

@@ -3,7 +3,7 @@ import type { Gpu } from "../../../gpu/gpu.ts";
 import { castInto, castToInt8 } from "../../../gpu/ops/cast.ts";
 import { linear } from "../../../gpu/ops/linear.ts";
 import { matmul } from "../../../gpu/ops/matmul.ts";
-import { assertClose, randn, testVariants, toBf16 } from "../../gpu.ts";
+import { assertClose, randn, testVariants, toBf16, turned } from "../../gpu.ts";
 import { gradientsOnGpu, linearRow } from "../../gradients.ts";
 
 /** Casts a matrix, and reads what was written. */
@@ -17,10 +17,11 @@ async function cast(
 }
 
 /**
- * Fails unless each number is the nearest multiple of its row's scale, which is the largest magnitude over 127; what lies
- * between two multiples may become either.
+ * Fails unless each number, turned, is the nearest multiple of its row's scale, which is the largest magnitude over 127;
+ * what lies between two multiples may become either.
  */
-function assertQuantised(integers: Int8Array, factors: Float32Array, values: ArrayLike<number>, k: number, what = "") {
+function assertQuantised(integers: Int8Array, factors: Float32Array, of: ArrayLike<number>, k: number, what = "") {
+  const values = turned(of);
   assertEquals(integers.length, values.length);
   for (const [row, factor] of factors.entries()) {
     const part = Array.from({ length: k }, (_, i) => values[row * k + i]!);
@@ -61,7 +62,7 @@ for (const [n, k] of [[1, 4], [5, 20], [9, 516], [131, 1040]] as const) {
 testVariants("rows of zeros, tiny numbers, ties and NaN are cast to int8", async ({ gpu }) => {
   const ties = [127, -0.5, 1.5, 2.5, -3.5, 126.5, 0, -127];
   const rows = [ties, ties.map(() => 0), ties.map(() => 1e-38), ties.map((v, i) => i === 2 ? NaN : v)];
-  const { integers, factors } = await cast(gpu, gpu.upload(Float32Array.from(rows.flat()), [4, 8]));
+  const { integers, factors } = await cast(gpu, gpu.upload(Float32Array.from(turned(rows.flat())), [4, 8]));
   assertEquals([...integers.slice(0, 8)], [127, 0, 2, 2, -4, 126, 0, -127]);
   assertEquals([...integers.slice(8, 24)], Array(16).fill(0));
   assertEquals([factors[0], factors[1]], [1, 0]);
@@ -86,7 +87,7 @@ testVariants("parts of rows are cast to int8 where they belong", async ({ gpu })
 
 testVariants("all bytes are decoded and multiplied by, forwards, backwards and by matmul", async ({ gpu, bound }) => {
   const [m, n, k] = [5, 16, 16], bytes = Uint8Array.from({ length: n * k }, (_, i) => i);
-  const integers = Float32Array.from(new Int8Array(bytes.buffer)), w = gpu.upload(bytes, [n, k], "i8");
+  const integers = Float32Array.from(turned(new Int8Array(bytes.buffer))), w = gpu.upload(bytes, [n, k], "i8");
   const decoded = gpu.tensor([n, k]);
   castInto(gpu, w, decoded, gpu.clampCounter("i8"));
   assertEquals(await gpu.read(decoded), integers);

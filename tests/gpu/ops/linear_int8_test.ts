@@ -8,7 +8,7 @@ import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
 import { linear, linearInto } from "../../../gpu/ops/linear.ts";
 import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { sharedInput, sharedWeight } from "../../../gpu/ops/shared_operands.ts";
-import { assertClose, randn, testVariants, type Variant } from "../../gpu.ts";
+import { assertClose, randn, testVariants, turned, type Variant } from "../../gpu.ts";
 import { smallPanels } from "../../product_variants.ts";
 import { gelu } from "../../gradients.ts";
 
@@ -90,7 +90,7 @@ testVariants("a layer in int8 does all that a layer does, up to rounding to 8 bi
   const scale = w.packed.scale!, bias = gpu.upload(b, [n]), residual = gpu.upload(r, [m, n]);
   const gate = { tensor: gpu.upload(g, [1, 2, n]), index: 1 };
   const options = { scale, bias, residual, gate, activation: "gelu_tanh" } as const;
-  const expected = floats(data, w.integers, k).map((sum, at) =>
+  const expected = floats(turned(data), w.integers, k).map((sum, at) =>
     r[at]! + g[n + at % n]! * gelu(sum * w.scales[at % n]! + b[at % n]!)
   );
   const y = await gpu.read(linear(gpu, x, w.packed.tensor, options));
@@ -115,10 +115,10 @@ testVariants("inputs of products in int8 are handed on quantised", async (varian
   const data = randn(m * k, 8), x = gpu.upload(data, [1, m, k]);
   const up = await operand(gpu, n, k, 9), down = await operand(gpu, 20, n, 10);
   const weight = down.packed.tensor, options = { scale: up.packed.scale! };
-  const wide = floats(data, up.integers, k).map((v, at) => v * up.scales[at % n]!);
+  const wide = floats(turned(data), up.integers, k).map((v, at) => v * up.scales[at % n]!);
   const handed = linearInto(gpu, x, up.packed.tensor, weight, options);
   assert(handed instanceof PackedOperand && handed.source === undefined);
-  assertClose(await gpu.read(linear(gpu, handed, weight)), floats(wide, down.integers, n), 1e-2);
+  assertClose(await gpu.read(linear(gpu, handed, weight)), floats(turned(wide), down.integers, n), 1e-2);
   const norm = layerNormInto(gpu, x, 1e-6, undefined, up.packed.tensor);
   assert(norm instanceof PackedOperand);
   const normed = linear(gpu, layerNorm(gpu, x, 1e-6), up.packed.tensor);
@@ -136,7 +136,7 @@ testVariants("inputs of products in int8 are handed on quantised", async (varian
 testVariants("few rows, and devices without int8, multiply by the decoded weights", async (variant) => {
   const [m, n, k] = [66, 20, 48], int8 = withInt8(variant), { bound } = variant;
   const data = randn(m * k, 12), w = await operand(int8, n, k, 13);
-  const expected = floats(data, w.integers, k).map((sum, at) => sum * w.scales[at % n]!);
+  const expected = floats(turned(data), w.integers, k).map((sum, at) => sum * w.scales[at % n]!);
   for (const [gpu, rows, exact] of [[int8, 3, true], [int8, m, false], [variant.gpu, m, true]] as const) {
     const x = gpu.upload(data.subarray(0, rows * k), [rows, k]);
     const y = await gpu.read(linear(gpu, x, w.packed.tensor, { scale: w.packed.scale! }));

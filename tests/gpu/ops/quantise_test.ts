@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { PackedOperand } from "../../../gpu/ops/packed_operand.ts";
 import { Gpu } from "../../../gpu/gpu.ts";
 import { layerNorm, layerNormInto } from "../../../gpu/ops/layer_norm.ts";
-import { assertClose, randn, testVariants, toBf16 } from "../../gpu.ts";
+import { assertClose, randn, testVariants, toBf16, turned } from "../../gpu.ts";
 
 // Fewer vec4s than threads, more, and more than threads hold.
 for (const k of [4, 20, 640, 6404]) {
@@ -13,7 +13,8 @@ for (const k of [4, 20, 640, 6404]) {
       const numbers = new Int8Array(await gpu.readBytes(tensor)), scales = await gpu.read(scale!);
       assertEquals([numbers.length, scales.length], [rows * k, rows]);
       for (let row = 0; row < rows; row++) {
-        const of = values.subarray(row * k, (row + 1) * k), most = of.reduce((a, v) => Math.max(a, Math.abs(v)), 0);
+        const of = turned(values.subarray(row * k, (row + 1) * k)),
+          most = of.reduce((a, v) => Math.max(a, Math.abs(v)), 0);
         assert(Math.abs(scales[row]! / (most / 127) - 1) < 2e-7);
         of.forEach((v, i) => assert(Math.abs(numbers[row * k + i]! - 127 * v / most) <= 0.50001, `${row} ${i}`));
       }
@@ -62,7 +63,7 @@ testVariants("rows of zeros, of tiny numbers, and with numbers that are not fini
   assertEquals(scales[0], 0);
   for (const row of [0, 3]) assert(numbers.subarray(row * k, (row + 1) * k).every((q) => q === 0));
   for (const row of [4, 5, 6]) {
-    x.subarray(row * k, (row + 1) * k).forEach((v, i) =>
+    turned(x.subarray(row * k, (row + 1) * k)).forEach((v, i) =>
       assert(Math.abs(numbers[row * k + i]! - v / scales[row]!) <= 0.501)
     );
   }
