@@ -7,9 +7,6 @@ import { finer, isTiled, planWeights, type Span, type TilePlan, tileSpans, timeW
 /** A GPU is kept busy by so many latent pixels at once; a software adapter by those of any frame. */
 const CHUNK_PIXELS = 8192;
 
-/** The share of the memory that may be held while buffers lie idle: to allocate takes long. */
-const IDLE_SHARE = 0.05;
-
 /** Latent frames that go through the network together, and the clip's frames that they stand for. */
 export interface Chunk {
   readonly latentStart: number;
@@ -166,8 +163,7 @@ export async function eachChunk(gpu: Gpu, work: ChunkWork): Promise<void> {
         await before;
         before = reported;
         // Where sizes change, buffers would lie idle beside the next ones. A clip's first chunk has fewer frames.
-        const changes = chunk.tile ? next && !isAlike(tile, next) : pass.first;
-        if (changes && gpu.memory.held > gpu.memoryBudget * IDLE_SHARE) gpu.trim();
+        if (chunk.tile ? next && !isAlike(tile, next) : pass.first) gpu.trim();
       }
     } finally {
       cache.release();
