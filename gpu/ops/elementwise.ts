@@ -27,6 +27,44 @@ const CLAMP = perElement({
   body: "  y[i] = clamp(y[i], p.low, p.high);",
 });
 
+const RELU = perElement({
+  name: "relu",
+  buffers: { y: write("f32") },
+  params: {},
+  // A number that is none stays so.
+  body: "  y[i] = select(y[i], 0.0, y[i] < 0.0);",
+});
+
+/** Sets the negative numbers of an f32 tensor to 0, in place. */
+export function reluInPlace(gpu: Gpu, y: Tensor): void {
+  runPerElement(gpu, RELU, { y }, {});
+}
+
+const AFFINE = perElement({
+  name: "affine",
+  buffers: { y: write("f32") },
+  params: { scale: "f32", shift: "f32" },
+  body: "  y[i] = y[i] * p.scale + p.shift;",
+});
+
+/** y · scale + shift, f32, in place. */
+export function affineInPlace(gpu: Gpu, y: Tensor, scale: number, shift: number): void {
+  runPerElement(gpu, AFFINE, { y }, { scale, shift });
+}
+
+const SOFT_CLAMP = perElement({
+  name: "soft_clamp",
+  buffers: { x: read("f32"), y: write("f32") },
+  params: { limit: "f32" },
+  // Past 10, tanh is 1, and some GPUs give no number.
+  body: "  y[i] = tanh(clamp(x[i] / p.limit, -10.0, 10.0)) * p.limit;",
+});
+
+/** limit · tanh(x / limit), elementwise, f32. */
+export function softClamp(gpu: Gpu, x: Tensor, limit: number): Tensor {
+  return runPerElement(gpu, SOFT_CLAMP, { x, y: gpu.tensor(x.shape) }, { limit });
+}
+
 /** Clamps an f32 tensor to low…high, in place. */
 export function clampInPlace(gpu: Gpu, y: Tensor, low: number, high: number): void {
   runPerElement(gpu, CLAMP, { y }, { low, high });

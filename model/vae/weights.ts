@@ -67,19 +67,63 @@ export class VaeWeights implements Disposable {
    * @param kernel [frames, height, width]; two lengths for a 2D convolution
    * @param use the options of the convolution that the layout of weights depends on
    */
-  async conv(name: string, cin: number, cout: number, kernel: readonly number[], use: WeightUse = {}): Promise<Conv> {
-    const values = await this.#kernel(name, cin, cout, kernel), { gpu } = this;
-    const shape = [padChannels(cout), ...kernel.length === 2 ? [1, ...kernel] : kernel, padChannels(cin)];
-    const given = gpu.upload(values, shape), weight = convWeight(gpu, given, use);
+  async conv(
+    name: string,
+    cin: number,
+    cout: number,
+    kernel: readonly number[],
+    use: WeightUse = {},
+    { bias = true, rowOf }: { readonly bias?: boolean; readonly rowOf?: (channel: number) => number } = {},
+  ): Promise<Conv> {
+    const values = await this.#read(`${name}.weight`, [cout, cin, ...kernel]),
+      full = kernel.length === 2 ? [1, ...kernel] : kernel;
+    return await this.#conv(ordered(values, cout, rowOf), cin, cout, full, use, bias && name, rowOf);
+  }
+
+  /** A 3×3 convolution of a frame's channels and those of the frame before it, side by side, as one of two frames. */
+  async pairConv(name: string, cin: number, cout: number): Promise<Conv> {
+    const values = await this.#read(`${name}.weight`, [cout, 2 * cin, 3, 3]), pairs = new Float32Array(values.length);
+    for (let n = 0; n < cout; n++) {
+      for (let c = 0; c < cin; c++) {
+        // [out, (frame, before), in, 9] to [out, in, (before, frame), 9]
+        for (const frame of [0, 1]) {
+          const from = 9 * ((n * 2 + 1 - frame) * cin + c);
+          pairs.set(values.subarray(from, from + 9), 9 * ((n * cin + c) * 2 + frame));
+        }
+      }
+    }
+    return await this.#conv(pairs, cin, cout, [2, 3, 3], {}, name);
+  }
+
+  /** A 1×1 convolution without a bias, of which the last `cout` output channels are used. */
+  async lastRows(name: string, cin: number, cout: number): Promise<Conv> {
+    const { shape: [rows = 0] } = this.source.info(`${name}.weight`), whole = `${name}.weight`;
+    const values = await this.#read(whole, [Math.max(rows, cout), cin, 1, 1]);
+    return await this.#conv(values.subarray(values.length - cout * cin), cin, cout, [1, 1, 1], {}, false);
+  }
+
+  /** @param biasOf the layer whose bias it has, if it has one */
+  async #conv(
+    values: Float32Array,
+    cin: number,
+    cout: number,
+    kernel: readonly number[],
+    use: WeightUse,
+    biasOf: string | false,
+    rowOf?: (channel: number) => number,
+  ): Promise<Conv> {
+    const { gpu } = this, shape = [padChannels(cout), ...kernel, padChannels(cin)];
+    const given = gpu.upload(channelsLast(values, cin, cout, kernel), shape), weight = convWeight(gpu, given, use);
     this.#owned.adopt(weight.tensor);
     if (weight.tensor !== given) gpu.release(given);
-    return { weight, bias: this.#vector(await this.#read(`${name}.bias`, [cout])) };
+    const bias = biasOf === false ? new Float32Array(cout) : await this.#read(`${biasOf}.bias`, [cout]);
+    return { weight, bias: this.#vector(ordered(bias, cout, rowOf)) };
   }
 
   /** A 1×1×1 convolution's `.weight` and `.bias`. */
   async pointwise(name: string, cin: number, cout: number): Promise<Pointwise> {
-    const values = await this.#kernel(name, cin, cout, [1, 1, 1]);
-    const weight = this.#upload(values, [padChannels(cout), padChannels(cin)]);
+    const values = await this.#read(`${name}.weight`, [cout, cin, 1, 1, 1]);
+    const weight = this.#upload(channelsLast(values, cin, cout, [1]), [padChannels(cout), padChannels(cin)]);
     return { weight, bias: this.#vector(await this.#read(`${name}.bias`, [cout])) };
   }
 
@@ -129,22 +173,6 @@ export class VaeWeights implements Disposable {
     return values;
   }
 
-  /** A convolution's weight as [out, taps, in], both channel counts filled up. */
-  async #kernel(name: string, cin: number, cout: number, kernel: readonly number[]): Promise<Float32Array> {
-    const values = await this.#read(`${name}.weight`, [cout, cin, ...kernel]);
-    const taps = kernel.reduce((a, b) => a * b);
-    const columns = padChannels(cin);
-    const weight = new Float32Array(padChannels(cout) * taps * columns);
-    // A tap at a time, so that what is written lies side by side: half the time of the other way round.
-    for (let n = 0; n < cout; n++) {
-      for (let k = 0; k < taps; k++) {
-        const from = n * cin * taps + k, to = (n * taps + k) * columns;
-        for (let c = 0; c < cin; c++) weight[to + c] = values[from + c * taps]!;
-      }
-    }
-    return weight;
-  }
-
   #vector(values: Float32Array): Tensor {
     const padded = new Float32Array(padChannels(values.length));
     padded.set(values);
@@ -154,4 +182,26 @@ export class VaeWeights implements Disposable {
   #upload(values: Float32Array, shape: readonly number[]): Tensor {
     return this.#owned.adopt(this.#owned.gpu.upload(values, shape));
   }
+}
+
+/** A convolution's weight [out, in, kernel] as [out, taps, in], both channel counts filled up. */
+function channelsLast(values: Float32Array, cin: number, cout: number, kernel: readonly number[]): Float32Array {
+  const taps = kernel.reduce((a, b) => a * b), columns = padChannels(cin);
+  const weight = new Float32Array(padChannels(cout) * taps * columns);
+  // A tap at a time, so that what is written lies side by side: half the time of the other way round.
+  for (let n = 0; n < cout; n++) {
+    for (let k = 0; k < taps; k++) {
+      const from = n * cin * taps + k, to = (n * taps + k) * columns;
+      for (let c = 0; c < cin; c++) weight[to + c] = values[from + c * taps]!;
+    }
+  }
+  return weight;
+}
+
+/** Rows in another order: each output channel is the row of its number, by `rowOf`. */
+function ordered(values: Float32Array, rows: number, rowOf?: (channel: number) => number): Float32Array {
+  if (!rowOf) return values;
+  const width = values.length / rows, made = new Float32Array(values.length);
+  for (let n = 0; n < rows; n++) made.set(values.subarray(rowOf(n) * width, (rowOf(n) + 1) * width), n * width);
+  return made;
 }

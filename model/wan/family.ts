@@ -17,6 +17,8 @@ import { distilledScheduler, readSchedulerConfig, type SchedulerConfig } from ".
 import { PRESETS } from "../schedulers/presets.ts";
 import { UMT5_WEIGHTS } from "../umt5/block.ts";
 import { openUmt5Encoder } from "../umt5/encoder.ts";
+import { TinyAutoencoder } from "../taehv/autoencoder.ts";
+import { isTiny } from "../taehv/decoder.ts";
 import { checkLatentChannels, latentShapeOf } from "../vae/latents.ts";
 import type { ClipSize } from "../video_size.ts";
 import { weightsOnGpu } from "../weights/weight_dtype.ts";
@@ -186,7 +188,8 @@ export function wanModel(files: WanFiles): FamilyModel {
       loading.move();
       return low ? new Experts(gpu, high, low, boundary) : high;
     },
-    loadVae: (gpu, part, onProgress) => AutoencoderKLWan.load(gpu, vae, vaeConfig, onProgress, [part]),
+    loadVae: (gpu, part, onProgress) =>
+      (isTiny(vae) ? TinyAutoencoder : AutoencoderKLWan).load(gpu, vae, vaeConfig, onProgress, [part]),
     promptEncoder: (gpu, options) =>
       new TextPromptEncoder(gpu, {
         ...{ folder, textDim, ...options },
@@ -221,7 +224,8 @@ async function conditions(
     image = owned.adopt(await imageTokens(gpu, encoder, pictures, options));
     checkImageTokens(place.path, image.dim(1), images, encoder.config.tokens);
   }
-  using vae = await AutoencoderKLWan.load(gpu, source, vaeConfig, options.onProgress, ["encoder"]);
+  const Autoencoder = isTiny(source) ? TinyAutoencoder : AutoencoderKLWan;
+  using vae = await Autoencoder.load(gpu, source, vaeConfig, options.onProgress, ["encoder"]);
   const made = kind?.knownFrames
     ? { frames: await firstFrame(gpu, vae, pictures.image!, clip, options) }
     : { channels: await imageChannels(gpu, vae, pictures, clip, vaeConfig, options) };

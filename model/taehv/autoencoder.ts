@@ -1,0 +1,48 @@
+import { TilereelError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { TensorSource } from "../checkpoint/tensor_source.ts";
+import type { VaePart } from "../family.ts";
+import type { OnProgress } from "../progress.ts";
+import { CausalAutoencoder, type LatentSpace, loadParts } from "../vae/autoencoder.ts";
+import { TinyDecoder, tinySizes } from "./decoder.ts";
+
+/** Pixels along the edge of what one channel of the last convolution stands for. */
+const SCALE = 8;
+
+/** A tiny autoencoder in place of a model's own. It only decodes. */
+export class TinyAutoencoder extends CausalAutoencoder {
+  /**
+   * Loads its weights to the GPU.
+   *
+   * @param source stays open, and the caller's
+   * @param large the latents of the model's own autoencoder
+   * @throws {TilereelError} if it is for other latents, a weight is missing or has another shape, or the encoder is wanted
+   */
+  static async load(
+    gpu: Gpu,
+    source: TensorSource,
+    large: LatentSpace,
+    onProgress: OnProgress | undefined,
+    parts: readonly VaePart[],
+  ): Promise<TinyAutoencoder> {
+    const sizes = tinySizes(source), { zDim, patch } = sizes, spatialScale = SCALE * patch;
+    if (parts.includes("encoder")) {
+      throw new TilereelError(
+        `${source.path} is a tiny autoencoder, with which tilereel only decodes; use the model's own VAE to encode pictures`,
+      );
+    }
+    if (zDim !== large.zDim || spatialScale !== large.spatialScale) {
+      throw new TilereelError(
+        `${source.path} decodes latents of ${zDim} channels to ${spatialScale} times their size, but the model's have ` +
+          `${large.zDim} channels and ${large.spatialScale} times; use the tiny autoencoder for this model`,
+      );
+    }
+    const load = {
+      encoder: () => Promise.reject(new Error("a tiny autoencoder has no encoder here")),
+      decoder: (weights: Parameters<typeof TinyDecoder.load>[0]) => TinyDecoder.load(weights, sizes),
+    };
+    // It takes latents as the transformer has them.
+    const plain = { ...large, latentsMean: Array(zDim).fill(0), latentsStd: Array(zDim).fill(1) };
+    return new TinyAutoencoder(gpu, plain, await loadParts(gpu, source, load, onProgress, parts));
+  }
+}
