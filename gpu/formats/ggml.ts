@@ -142,8 +142,8 @@ ${half("scale", "at")}${half("least", "at + 2u")}
   let second = ${byte("at + 8u + group % 4u")};
   let third = ${byte("at + 12u + group % 4u")};
   let late = group >= 4u;
-  let d = scale * f32(select(first & 63u, (third & 15u) | (first >> 6u << 4u), late));
-  let m = least * f32(select(second & 63u, (third >> 4u) | (second >> 6u << 4u), late));
+  let d = scale * f32(select(first & 63u, (third & 15u) | ((first >> 6u) << 4u), late));
+  let m = least * f32(select(second & 63u, (third >> 4u) | ((second >> 6u) << 4u), late));
 `;
 
 const q4_k: MatrixFormat = ggml(
