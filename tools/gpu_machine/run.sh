@@ -202,8 +202,9 @@ run() {
       figures core dawn 150 "gemm,sparse,step,clip"
       job torch 105 bash -c 'py torch_baseline.py "$@" --save "$results/torch.json"' torch $torch
       figures core deno 110 "gemm,step,sparse,clip"
-      figures more dawn 130 "tune,step14,waver,tokens,hunyuan"
+      figures more dawn 150 "tune,step14,waver,tokens"
       figures more deno 90 "tune,step14,tokens"
+      figures clips dawn 100 "hunyuan"
       ;;
     all) for part in kernels steps memory; do run $part; done ;;
     kernels) for part in info check bench sparse parity; do run $part; done ;;
