@@ -2,7 +2,7 @@ import type { CommandTable } from "../tools/program/command.ts";
 
 /** The commands of the command line, by the word that names them, in the order of the help. */
 export const COMMANDS: CommandTable = {
-  generate: { summary: "render videos from text", load: () => import("./commands/generate.ts") },
+  generate: { summary: "render videos from text and pictures", load: () => import("./commands/generate.ts") },
   compare: {
     summary: "render the same prompts with several settings, and compare the clips",
     load: () => import("./commands/compare.ts"),

@@ -78,7 +78,7 @@ export type GenerateValues = OptionValues<typeof options>;
 /** `tilereel generate`: renders videos from prompts. */
 export const command = defineCommand({
   name: "tilereel generate",
-  description: "Renders a video from a text prompt.",
+  description: "Renders a video from a text prompt and, with models of image to video, from a picture.",
   positional: "PROMPT",
   options,
   examples: {
@@ -87,6 +87,8 @@ export const command = defineCommand({
       "Writes a GIF; the seed makes it repeatable.",
     'tilereel generate "a cat on a beach" --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 --frames 33':
       "Renders a shorter clip with real Wan weights.",
+    'tilereel generate "the fox turns its head" --model Wan2.2-TI2V-5B-Diffusers --image fox.jpg':
+      "Makes video of a picture.",
     'tilereel generate "a yellow ring" --attention vorta --tau 0.5': "Uses sparse attention with the model's router.",
     'tilereel generate "a yellow ring" --attention veda --keep 0.2 --dense-layers 0,1': "Keeps a fifth of the tiles.",
     'tilereel generate "a yellow ring" --count 4 --seed 7 --out rings --format gif':

@@ -41,7 +41,7 @@ export function groupHelp(name: string, { description, commands, examples }: Com
 /** The help of tilereel itself. */
 export function mainHelp(commands: CommandTable, examples: Examples): string {
   return [
-    `tilereel makes short videos from text with checkpoints of ${familyNames()}, on WebGPU.`,
+    `tilereel makes short videos from text and pictures with checkpoints of ${familyNames()}, on WebGPU.`,
     "Usage: tilereel <command> [options]",
     ["Commands:", ...commandLines(commands)].join("\n"),
     'Every command has its own help: "tilereel generate --help". "tilereel --version" prints the version.',

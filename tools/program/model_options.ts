@@ -41,7 +41,7 @@ export const trainedModelOptions = inGroup("Model", {
   model: path({
     short: "m",
     value: "DIR",
-    help: `Folder of a text-to-video model of ${familyNames()} in the diffusers layout.`,
+    help: `Folder of a model of ${familyNames()} in the diffusers layout.`,
     elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
     default: "the embedded demo model",
   }),

@@ -6,16 +6,12 @@ function refuse(names: string, sentence: string): void {
 }
 
 refuse(
-  "image init-img init-image input-image first-frame start-image end-image end-img i",
-  "is not supported yet: tilereel renders from text only",
-);
-refuse(
   "clip clip-l",
   "is not supported: only a model's first text encoder can be replaced, with --text-encoder",
 );
 refuse(
   "clip-vision high-noise-diffusion-model",
-  "is not supported: the text-to-video models that tilereel runs have no such part",
+  "is not needed: a model's folder has its image encoder and both of its transformers",
 );
 refuse(
   "offload-model offload-to-cpu cpu-offload lowvram t5-cpu",

@@ -7,7 +7,7 @@ export const imageOptions = ofClip(inGroup("Clip", {
     help:
       "The picture that the clip begins with, for models of image to video: a PNG, JPEG or WebP. It is scaled and " +
       "cropped to the clip's size.",
-    elsewhere: ["i", "image-path", "init-img", "init-image", "first-frame"],
+    elsewhere: ["i", "image-path", "init-img", "init-image", "input-image", "first-frame", "start-image"],
   }),
   "last-image": path({
     value: "FILE",
