@@ -57,6 +57,7 @@ export {
   type TileTraining,
   type TileTrainingStep,
 } from "./model/veda/training_options.ts";
+export { readPicture } from "./model/video/read/picture.ts";
 export { readRecord } from "./model/video/record.ts";
 export { VIDEO_FORMATS, type VideoFormat, writeVideo } from "./model/video/write_video.ts";
 export { AUTHORS_RECIPE, type LossWeights, type TrainingRecipe } from "./model/vorta/recipe.ts";
