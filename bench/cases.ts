@@ -1,7 +1,8 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import { attention as attentionOp } from "../gpu/ops/attention.ts";
 import { castToInt8 } from "../gpu/ops/cast.ts";
-import { CONV3D, conv3d as conv3dOp } from "../gpu/ops/conv3d.ts";
+import { CONV3D, conv3d as conv3dOp, convWeight } from "../gpu/ops/conv3d.ts";
+import { packHalves } from "../gpu/ops/pack_halves.ts";
 import { linear } from "../gpu/ops/linear.ts";
 import { sharedInput, sharedWeight } from "../gpu/ops/shared_operands.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -154,7 +155,9 @@ function conv3d(channels: number, [frames, height, width]: Grid, chosen = false)
       // Before the frames that are computed, two more are read.
       const x = normalTensor(gpu, [frames + 2, height, width, channels]), bias = normalTensor(gpu, [channels]);
       const weight = normalTensor(gpu, [channels, 3, 3, 3, channels], 1 / Math.sqrt(27 * channels));
-      return { work: () => conv3dOp(gpu, x, weight, bias, chosen ? { variant: gpu.kernels.pick(CONV3D) } : {}) };
+      // As a VAE has them.
+      const input = gpu.f16 ? packHalves(gpu, x) : x, converted = convWeight(gpu, weight);
+      return { work: () => conv3dOp(gpu, input, converted, bias, chosen ? { variant: gpu.kernels.pick(CONV3D) } : {}) };
     },
   };
 }
