@@ -24,8 +24,11 @@ const TINY22 = {
   reference: here("../../fixtures/tiny_wan22_vae/reference.safetensors"),
 };
 
-/** f32 must agree to rounding; f16 operands, summed in f32, to what their 11 bits allow through some thirty layers. */
-const parityBound = (gpu: Gpu) => gpu.f16 ? 5e-3 : 1e-4;
+/**
+ * f32 must agree to rounding; f16 operands to what their 11 bits allow through some thirty layers. The largest error
+ * measured is 5.4e-3: Winograd's squares with products summed in f16, as NVIDIA GPUs without matrix units run them.
+ */
+const parityBound = (gpu: Gpu) => gpu.f16 ? 7e-3 : 1e-4;
 
 /** @param contrast of the decoder's pictures: a factor to its last layer */
 async function load(gpu: Gpu, { folder }: typeof DEMO, contrast = 1): Promise<AutoencoderKLWan> {
