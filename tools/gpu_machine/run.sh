@@ -13,6 +13,7 @@
 #   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
 #   headline  info, headline: whole clips with sparse attention, a step cache and few steps   10 minutes
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
+#   int8      the same of f16 and int8 beside f32, at CLIP=128x128
 #   few       the same at 128x128 of step caches, and of the LoRA for 4 steps alone and with sparse attention and caches
 #
 # Results are in $OUT: table.md, log.txt (all output) and results.tar.gz (JSON, logs and profiles), written anew after
@@ -166,6 +167,11 @@ quality() {
     --setting "vorta" --setting "vorta full-branch=veda" && judged
 }
 
+int8() {
+  rm -rf /tmp/clips
+  rendered int8 "$1" "${CLIP:-128x128}" --precision f32 --also f16 --also int8 && judged
+}
+
 few() {
   rm -rf /tmp/clips
   rendered few "$1" 128x128 --lora "$program/demo/few_steps.safetensors" --setting "few: preset=demo" \
@@ -182,7 +188,7 @@ demo() {
       --out "$results/demo.mp4" "$@" || return
   done
 }
-export -f info rendered judged quality few demo
+export -f info rendered judged quality int8 few demo
 
 if [ "$SIZE" = small ]; then
   memory="" size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
@@ -231,7 +237,7 @@ run() {
           --gpu "${!gpu}" --precision "${!precision}" --save "$results/headline-$source.json"
       done
       ;;
-    quality | few) run info && ! lacks "$1" demo && job "$1" 560 bash -c '"$@"' "$1" "$1" "$GPU_deno" ;;
+    quality | int8 | few) run info && ! lacks "$1" demo && job "$1" 560 bash -c '"$@"' "$1" "$1" "$GPU_deno" ;;
 
     info) job info 60 bash -c 'info "$@"' info $(for source in $SOURCES; do gpu=GPU_$source && echo "${!gpu}"; done) ;;
     check)
