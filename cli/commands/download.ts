@@ -1,5 +1,6 @@
 import { statfs } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { variable } from "../../gpu/common/environment.ts";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { didYouMean } from "../../gpu/common/nearest.ts";
@@ -43,14 +44,13 @@ export const command = defineCommand({
   },
   notes: `Short names: ${
     Object.entries(KNOWN_MODELS).map(([name, id]) => `${name} (${id})`).join(", ")
-  }. The environment variable HF_TOKEN is the token for models that are not public, and HF_ENDPOINT the hub's address. ` +
-    "Every file is checked by the digest that the hub states before it gets its name.",
+  }. Every file is checked by the digest that the hub states before it gets its name.`,
   run,
 });
 
 async function run(values: OptionValues<typeof options>, [name]: readonly string[]): Promise<void> {
   const model = { id: modelId(name), revision: values.revision ?? "main" };
-  const hub = new Hub(Deno.env.get("HF_ENDPOINT") || undefined, Deno.env.get("HF_TOKEN") || undefined);
+  const hub = new Hub(variable("HF_ENDPOINT") || undefined, variable("HF_TOKEN") || undefined);
   const folder = values["local-dir"] ?? basename(model.id);
   using output = openOutput(values);
   const files = wantedFiles(model.id, await hub.files(model)), bytes = sum(files);

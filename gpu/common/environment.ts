@@ -16,6 +16,8 @@ export const ENVIRONMENT = {
     help: "File dawn.node of the npm package webgpu, for --gpu dawn (default: where deno task dawn puts it).",
     option: "gpu",
   },
+  HF_TOKEN: { help: "Token of Hugging Face, to download models that are not public.", option: "local-dir" },
+  HF_ENDPOINT: { help: "Address of the hub to download from (default: https://huggingface.co).", option: "local-dir" },
   TILEREEL_TRACE: { help: "1 shows errors with a stack trace, for bug reports." },
   TILEREEL_CWD: { help: "Folder to run in (default: the current one); deno task tilereel sets it." },
   NO_COLOR: { help: "Anything: no colours in stack traces (Deno reads it)." },
