@@ -37,12 +37,11 @@ const SMALL: Readonly<Record<Variant["name"], readonly ProductVariant[]>> = {
   ],
 };
 
-/** One buffer and two, several strips of sums, fewer elements than threads and a share that not all threads have. */
+/** Several strips of sums, fewer elements than threads and a share that not all threads have. */
 const SMALL_PANELS: readonly PanelTile[] = [
-  { subgroups: [2, 1], units: [1, 2], depth: 2, buffers: 1, complete: true },
-  { subgroups: [1, 2], units: [3, 1], depth: 2, buffers: 2, writable: true },
-  { subgroups: [1, 3], units: [2, 2], depth: 4, buffers: 2 },
-  { subgroups: [1, 2], units: [2, 2], depth: 2, buffers: 3 },
+  { subgroups: [2, 1], units: [1, 2], depth: 2 },
+  { subgroups: [1, 2], units: [3, 1], depth: 2 },
+  { subgroups: [1, 3], units: [2, 2], depth: 4 },
 ];
 
 /** Those of a family on a real GPU; on a software renderer smaller ones with the same code. */

@@ -15,15 +15,6 @@ export interface PanelTile {
   readonly units: readonly [m: number, n: number];
   /** The length of the inner axis that is staged at once. */
   readonly depth: number;
-  /**
-   * With 2, one step's operands are staged while those of the one before are multiplied, so that a step has one barrier
-   * instead of two. With 3, the first matrices of a step are loaded before the step begins, too.
-   */
-  readonly buffers: 1 | 2 | 3;
-  /** A fake use makes the reads of a step complete before the barrier that follows them. */
-  readonly complete?: true;
-  /** Operands are bound as if they were written, so that no compiler moves their reads behind a barrier. */
-  readonly writable?: true;
 }
 
 /** How a kernel multiplies panels. */
@@ -65,21 +56,21 @@ const STRIP_GAP = 2;
 export function panelLayout({ tile, units, numbers }: PanelBy): PanelLayout | undefined {
   const unit = shapeOf(units, numbers);
   if (!unit) return undefined;
-  const { subgroups: [alongM, alongN], units: [unitsM, unitsN], depth, buffers } = tile;
+  const { subgroups: [alongM, alongN], units: [unitsM, unitsN], depth } = tile;
   const rowBytes = unit.k * (numbers === "f16" ? 2 : 1), element = rowBytes % 16 === 0 ? "vec4u" : "vec2u";
   if (depth * rowBytes % 16 !== 0) return undefined;
   const bytes = element === "vec4u" ? 16 : 8, matrixRow = rowBytes / bytes, panelRow = depth * matrixRow;
   // A gap of one element between the rows of a matrix puts neighbours in different banks.
   const strides = [alongM * unitsM * panelRow + 1, alongN * unitsN * panelRow + 1] as const;
   const wFirst = unit.m * strides[0], staged = Math.ceil((wFirst + unit.n * strides[1] - 1) / 2) * 2;
-  const inBuffers = buffers * staged, subgroups = alongM * alongN, perGroup = 16 / bytes;
+  const subgroups = alongM * alongN, perGroup = 16 / bytes;
   const strideOf = (strip: number) => strip * unit.n / 4 + STRIP_GAP;
   const stripElements = (strip: number) => subgroups * unit.m * strideOf(strip) * perGroup;
   // So that a thread has the same columns in all rows of a strip.
   const covers = (strip: number) => unitsN % strip === 0 && units.subgroup % (strip * unit.n / 4) === 0;
   const strips = Array.from({ length: unitsN }, (_, i) => unitsN - i).filter(covers);
-  const strip = strips.find((strip) => stripElements(strip) <= inBuffers) ?? 1;
-  const elements = Math.max(inBuffers, stripElements(strip));
+  const strip = strips.find((strip) => stripElements(strip) <= staged) ?? 1;
+  const elements = Math.max(staged, stripElements(strip));
   return {
     ...{ unit, threads: subgroups * units.subgroup, element, perGroup, matrixRow, panelRow, strides, wFirst, staged },
     ...{ tile: [alongM * unitsM * unit.m, alongN * unitsN * unit.n], strip, stripStride: strideOf(strip) },
@@ -95,7 +86,6 @@ export function panelShapes(layout: PanelLayout): Readonly<Record<"x" | "w", Pan
 
 /** A short name of a tile, for the names of kernels and variants. */
 export function panelTileName(tile: PanelTile, numbers: PanelNumbers): string {
-  const { subgroups, units, depth, buffers, complete, writable } = tile;
-  const options = `${complete ? "_complete" : ""}${writable ? "_writable" : ""}`;
-  return `panels_${numbers}_${subgroups.join("x")}_${units.join("x")}_${depth}x${buffers}${options}`;
+  const { subgroups, units, depth } = tile;
+  return `panels_${numbers}_${subgroups.join("x")}_${units.join("x")}_${depth}`;
 }

@@ -20,11 +20,11 @@ export interface PanelVariant {
 
 /** For large products. They start with the best guess for a large GPU. */
 const TILES: readonly PanelTile[] = [
-  { subgroups: [2, 2], units: [4, 4], depth: 2, buffers: 1 },
+  { subgroups: [2, 2], units: [4, 4], depth: 2 },
 ];
 
 /** For small products: a large tile reads less, but too few tiles leave a GPU idle. */
-const SMALL: PanelTile = { subgroups: [2, 2], units: [2, 2], depth: 2, buffers: 1 };
+const SMALL: PanelTile = { subgroups: [2, 2], units: [2, 2], depth: 2 };
 
 /** The variants for large products that fit the device, by name; none where it has no matrix units for these numbers. */
 export function panelVariants(gpu: Gpu, numbers: PanelNumbers): ReadonlyMap<string, PanelVariant> {
