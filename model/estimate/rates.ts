@@ -25,21 +25,21 @@ export const RATES: AllRates =
   {
     matrix: {
       f16: {
-        narrow: { linear: 2.34e14, dense: 1.56e14, sparse: 1.42e14, decode: 4.60 },
-        wide: { linear: 2.94e14, dense: 1.61e14, sparse: 2.11e14, decode: 4.60 },
+        narrow: { linear: 2.31e14, dense: 1.81e14, sparse: 1.54e14, decode: 1.29 },
+        wide: { linear: 2.92e14, dense: 1.84e14, sparse: 2.08e14, decode: 1.29 },
       },
       int8: {
-        narrow: { linear: 2.34e14, dense: 1.56e14, sparse: 1.42e14, decode: 4.60 },
-        wide: { linear: 2.94e14, dense: 1.61e14, sparse: 2.11e14, decode: 4.60 },
+        narrow: { linear: 3.22e14, dense: 1.93e14, sparse: 1.60e14, decode: 1.28 },
+        wide: { linear: 5.05e14, dense: 1.94e14, sparse: 1.99e14, decode: 1.28 },
       },
     },
     threads: {
       f16: {
-        narrow: { linear: 4.89e13, dense: 3.94e13, sparse: 3.87e13, decode: 9.80 },
+        narrow: { linear: 4.93e13, dense: 4.01e13, sparse: 3.68e13, decode: 4.25 },
         wide: { linear: 5.21e13, dense: 3.82e13, sparse: 4.65e13, decode: 9.80 },
       },
       int8: {
-        narrow: { linear: 4.89e13, dense: 3.94e13, sparse: 3.87e13, decode: 9.80 },
+        narrow: { linear: 8.55e13, dense: 7.15e13, sparse: 5.79e13, decode: 4.28 },
         wide: { linear: 5.21e13, dense: 3.82e13, sparse: 4.65e13, decode: 9.80 },
       },
     },
