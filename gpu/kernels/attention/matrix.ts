@@ -33,7 +33,7 @@ import {
  */
 export const attentionMatrix = memo(({ tile, ...call }: ForwardCall & { readonly tile: MatrixTile }): KernelSource => {
   const layout = matrixLayout(tile, call.headDim),
-    { rows, keys, threads, turns, apart, delayed, i8, unitType } = layout;
+    { rows, keys, threads, turns, apart, delayed, sharing, i8, unitType } = layout;
   const loop = lookaheadLoop({ plan: call.plan, rows, step: keys, threads, sorted: true });
   const k = staging(layout, "k"), v = staging(layout, "v"), scales = scaleStaging(layout);
   const barrier = "    workgroupBarrier();", weighted = weightedSum(layout), declared = declareWeights(layout);
@@ -51,7 +51,8 @@ ${
   const stageKeys = `${k.complete}\n${k.stage}\n${scales.stageNext}`;
   // There are barriers in it: then the last weights can be loaded.
   const join = `    let rescales = workgroupUniformLoad(&grown);\n${loadWeights(layout, turns - 1)}`;
-  // Keys are read one step ahead, and values before the softmax. Both wait in registers.
+  // Keys are read one step ahead. Values are read while scores are computed or, where registers are few, after that.
+  const early = sharing === 1 && !apart, completeValues = `${v.complete}\n${v.stage}`;
   const steps = {
     first: `${k.declare}
 ${scales.declare}
@@ -64,12 +65,14 @@ ${barrier}`,
     body: `${v.declare}
 ${delayed ? "" : declared}
 ${declareGrowth(layout)}
+${early ? v.read(loop.inner) : ""}
 ${multiplyKeys(layout)}
-${v.read(loop.inner)}
+${early ? v.complete : v.read(loop.inner)}
 ${storeScores(layout, 0)}`,
     rest: `${barrier}
 ${k.read(loop.next)}
 ${scales.read(loop.next)}
+${early ? v.stage : ""}
 ${
       delayed
         ? `${weighted}
@@ -80,8 +83,7 @@ ${join}
 ${v.stage}
 ${rescale(layout)}`
         : `${weigh}
-${v.complete}
-${v.stage}
+${early ? "" : completeValues}
 ${join}
 ${rescale(layout)}
 ${weighted}

@@ -42,8 +42,8 @@ const WITH_F16: readonly Format[] = [
 
 /** Again, the best guess comes first, and the last one needs the least memory. */
 const MATRIX_TILES: readonly Omit<MatrixTile, "units">[] = [
-  { subgroups: [2, 2], rows: 32, keys: 32, sums: "f32", turns: 1, apart: false },
   { subgroups: [4, 1], rows: 16, keys: 32, sums: "f32", turns: 1, apart: false },
+  { subgroups: [2, 2], rows: 32, keys: 32, sums: "f32", turns: 1, apart: false },
   { subgroups: [2, 2], rows: 32, keys: 32, sums: "f16", turns: 1, apart: false },
   { subgroups: [4, 1], rows: 32, keys: 32, sums: "i32", turns: 2, apart: true, delayed: true },
 ];
