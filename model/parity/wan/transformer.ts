@@ -47,18 +47,20 @@ export async function passOf(
 ): Promise<ForwardPass> {
   const { gpu } = owned, upload = async (name: string) => owned.adopt(await references.upload(gpu, name));
   const hidden = await upload("hidden_states"), times = [...await references.read("timestep")];
-  const [, channels, ...size] = hidden.shape as [number, number, ...number[]], own = config.outChannels;
+  const [batch, channels, ...size] = hidden.shape as [number, number, ...number[]], own = config.outChannels;
   // Behind the latents stand the channels of a picture.
-  const latents = owned.adopt(cut(gpu, hidden, 0, own, size));
+  const latents = channels > own ? owned.adopt(cut(gpu, hidden, 0, own, size)) : hidden;
+  // One time for each pass of the batch, or one for each token.
+  const ofTokens = times.length > batch;
   const pictures = config.images && await upload("encoder_hidden_states_image");
   return {
     latents,
-    timesteps: [times.at(-1)!],
+    timesteps: ofTokens ? [times.at(-1)!] : times,
     conditioning: {
       text: await upload("encoder_hidden_states"),
       ...channels > own && { channels: owned.adopt(cut(gpu, hidden, own, channels - own, size)) },
       ...pictures && { image: pictures.reshape([1, pictures.size / pictures.dim(-1), pictures.dim(-1)]) },
-      ...times.length > 1 && { frames: owned.adopt(knownFrames(gpu, latents, times)) },
+      ...ofTokens && { frames: owned.adopt(knownFrames(gpu, latents, times)) },
     },
   };
 }
