@@ -162,12 +162,12 @@ export function measuredRates(
   };
 }
 
-/** All rates that estimates start from. What was not measured is as in f16, or as it was. */
+/** All rates that estimates start from. What was not measured is as of 1.3B, as in f16, or as it was. */
 export function ratesOf(results: Results): AllRates {
   const of = (path: keyof AllRates, source: Source, precision: Precision): RatesByWidth => {
     const find = (width: keyof RatesByWidth) =>
-      measuredRates(results, source, precision, width) ?? measuredRates(results, source, "f16", width) ??
-        RATES[path][precision][width];
+      measuredRates(results, source, precision, width) ?? measuredRates(results, source, precision, "narrow") ??
+        measuredRates(results, source, "f16", width) ?? RATES[path][precision][width];
     return { narrow: find("narrow"), wide: find("wide") };
   };
   return {

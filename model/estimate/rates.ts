@@ -36,11 +36,11 @@ export const RATES: AllRates =
     threads: {
       f16: {
         narrow: { linear: 4.93e13, dense: 4.01e13, sparse: 3.68e13, decode: 4.25 },
-        wide: { linear: 5.21e13, dense: 3.82e13, sparse: 4.65e13, decode: 9.80 },
+        wide: { linear: 4.93e13, dense: 4.01e13, sparse: 3.68e13, decode: 4.25 },
       },
       int8: {
         narrow: { linear: 8.55e13, dense: 7.15e13, sparse: 5.79e13, decode: 4.28 },
-        wide: { linear: 5.21e13, dense: 3.82e13, sparse: 4.65e13, decode: 9.80 },
+        wide: { linear: 8.55e13, dense: 7.15e13, sparse: 5.79e13, decode: 4.28 },
       },
     },
   };
