@@ -12,7 +12,7 @@ import { flag, integer, type OptionValues } from "../tools/program/options.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { formatBytes } from "../gpu/common/format_bytes.ts";
-import { leastCommonMultiple } from "../model/divisors.ts";
+import { leastCommonMultiple } from "../gpu/common/divisors.ts";
 import { measure } from "./measure.ts";
 import { type Profiled, profiled } from "./profiled.ts";
 import {

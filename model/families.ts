@@ -1,4 +1,4 @@
-import { greatestCommonDivisor } from "./divisors.ts";
+import { greatestCommonDivisor } from "../gpu/common/divisors.ts";
 import type { Family } from "./family.ts";
 import { HUNYUAN } from "./hunyuan/family.ts";
 import type { ClipMultiples } from "./video_size.ts";

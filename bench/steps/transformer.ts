@@ -1,7 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { SelfAttention } from "../../model/attention/method.ts";
 import type { CacheHooks } from "../../model/cache/step_cache.ts";
-import { greatestCommonDivisor } from "../../model/divisors.ts";
+import { greatestCommonDivisor } from "../../gpu/common/divisors.ts";
 import type { ForwardPass } from "../../model/family.ts";
 import { conditionedBy } from "../../model/guidance.ts";
 import { randomSource } from "../full_size/made_source.ts";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { leastCommonMultiple } from "../common/divisors.ts";
 import { i8 } from "../formats/i8.ts";
 import type { Gpu } from "../gpu.ts";
 import { isSameForm, type OperandForm } from "../kernels/gemm/operand_form.ts";
@@ -13,9 +14,6 @@ import { quantiseInto } from "./quantise.ts";
 
 /** Scales can be bound from multiples of this on, which are 256 bytes apart. */
 const SCALES_STEP = 64;
-
-const commonDivisor = (a: number, b: number): number => b === 0 ? a : commonDivisor(b, a % b);
-const leastCommonMultiple = (a: number, b: number) => a / commonDivisor(a, b) * b;
 
 /** An operand in another form than a plain tensor (see `kernels/gemm/operand_form.ts`). */
 export class PackedOperand {

@@ -7,7 +7,7 @@ import { sharedForms } from "../../gpu/ops/gemm.ts";
 import { type ModulationVector, rowGates } from "../../gpu/ops/modulation.ts";
 import { sizeOf, type Tensor } from "../../gpu/tensor.ts";
 import type { Linear } from "./linear.ts";
-import { leastCommonMultiple } from "../divisors.ts";
+import { leastCommonMultiple } from "../../gpu/common/divisors.ts";
 
 /** Weights of a feed-forward. */
 export interface FeedForwardWeights {
