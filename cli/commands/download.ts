@@ -135,11 +135,9 @@ async function downloadAll(
   let done = 0;
   for (const [i, file] of missing.entries()) {
     const detail = `MB, file ${i + 1} of ${missing.length}: ${file.path}`;
-    await downloadTo(join(folder, file.path), hub, model, file, {
-      onBytes: (more) => {
-        done += more;
-        if (done < bytes) onProgress({ stage: "download", done: Math.floor(Math.max(0, done) / MB), total, detail });
-      },
+    await downloadTo(join(folder, file.path), hub, model, file, (more) => {
+      done += more;
+      if (done < bytes) onProgress({ stage: "download", done: Math.floor(done / MB), total, detail });
     });
   }
   if (missing.length > 0) onProgress({ stage: "download", done: total, total });

@@ -10,32 +10,26 @@ const STALLED = 60_000;
 /** Milliseconds before the first new try; each further one waits twice as long. */
 const WAIT = 1000;
 
-/** What is told while a file is downloaded. */
-export interface DownloadWatcher {
-  /** `bytes` more are there, or fewer if they had to be thrown away. */
-  readonly onBytes: (bytes: number) => void;
-  readonly signal?: AbortSignal;
-}
-
 /** The name of a file while it is not complete. What is there is kept, and a later run goes on from its end. */
 export const unfinishedName = (path: string) => `${path}.part`;
 
 /**
  * Downloads a file to `target`. Its contents are checked by their digest before it gets that name.
  *
- * @throws {TilereelError} if the connection stays broken, the contents are wrong twice, or the signal aborts it
+ * @param onBytes told how many more bytes are there, or fewer if they had to be thrown away
+ * @throws {TilereelError} if the connection stays broken, or the contents are wrong twice
  */
 export async function downloadTo(
   target: string,
   hub: Hub,
   model: HubModel,
   file: HubFile,
-  { onBytes, signal }: DownloadWatcher,
+  onBytes: (bytes: number) => void,
 ): Promise<void> {
   const part = unfinishedName(target);
   await Deno.mkdir(dirname(target), { recursive: true });
   for (let attempt = 1;; attempt++) {
-    const digest = await complete(part, hub, model, file, { onBytes, ...signal && { signal } });
+    const digest = await complete(part, hub, model, file, onBytes);
     if (digest === file.digest.hex) break;
     await Deno.remove(part);
     onBytes(-file.bytes);
@@ -46,8 +40,6 @@ export async function downloadTo(
       );
     }
   }
-  using written = await Deno.open(part, { write: true });
-  await written.sync();
   await Deno.rename(part, target);
 }
 
@@ -64,13 +56,13 @@ function startHash(algorithm: HubFile["digest"]["algorithm"], bytes: number): Ha
   return algorithm === "git" ? createHash("sha1").update(`blob ${bytes}\0`) : createHash("sha256");
 }
 
-/** Adds to the file what it lacks, whatever breaks on the way, and returns the digest of the whole. */
+/** Adds to the file what it lacks, whatever breaks on the way. Returns the digest of the whole, which is on the disk. */
 async function complete(
   part: string,
   hub: Hub,
   model: HubModel,
   file: HubFile,
-  { onBytes, signal }: DownloadWatcher,
+  onBytes: (bytes: number) => void,
 ): Promise<string> {
   const hash = startHash(file.digest.algorithm, file.bytes);
   using out = await Deno.open(part, { create: true, read: true, write: true });
@@ -84,12 +76,11 @@ async function complete(
     onBytes(chunk.length);
   }
   for (let failures = 0; there < file.bytes;) {
-    signal?.throwIfAborted();
     try {
       const reader = (await hub.read(model, file, there)).getReader();
       try {
         while (there < file.bytes) {
-          const { value, done } = await orStalled(reader.read(), signal);
+          const { value, done } = await orStalled(reader.read());
           if (done) throw new Error("it ended too early");
           const chunk = value.subarray(0, file.bytes - there);
           await writeAll(out, chunk);
@@ -102,7 +93,6 @@ async function complete(
         await reader.cancel().catch(() => {});
       }
     } catch (error) {
-      signal?.throwIfAborted();
       if (error instanceof TilereelError || isLocal(error)) throw error;
       if (++failures === TRIES) {
         const why = error instanceof Error ? error.message : String(error);
@@ -114,6 +104,7 @@ async function complete(
       await new Promise((resolve) => setTimeout(resolve, WAIT * 2 ** (failures - 1)));
     }
   }
+  await out.sync();
   return hash.digest("hex");
 }
 
@@ -138,16 +129,13 @@ async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
-/** The result, unless it takes too long or the signal comes first. */
-async function orStalled<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+/** The result, unless it takes too long. */
+async function orStalled<T>(work: Promise<T>): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error("no byte came for a minute")), STALLED);
-  const abort = () => reject(signal!.reason);
-  signal?.addEventListener("abort", abort);
   try {
     return await Promise.race([work, promise]);
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener("abort", abort);
   }
 }
