@@ -58,7 +58,7 @@ export const WAN_VAE = { _class_name: "AutoencoderKLWan" };
 export const HUNYUAN_VAE = { _class_name: "AutoencoderKLHunyuanVideo" };
 
 /** `config.json` of Wan 2.2's autoencoder of 16×16 pixels; means and deviations do not matter here. */
-export const WAN22_VAE = {
+const WAN22_VAE = {
   ...{ _class_name: "AutoencoderKLWan", base_dim: 160, decoder_base_dim: 256, z_dim: 48, is_residual: true },
   ...{ in_channels: 12, out_channels: 12, patch_size: 2, scale_factor_spatial: 16 },
   ...{ latents_mean: Array(48).fill(0), latents_std: Array(48).fill(1) },

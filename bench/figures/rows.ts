@@ -233,7 +233,7 @@ function goalText({ goals = {} }: Row): string {
 }
 
 /** A number with three significant digits. */
-export function significant(value: number): string {
+function significant(value: number): string {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 

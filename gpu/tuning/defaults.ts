@@ -1,5 +1,4 @@
-import type { Vendor } from "../device/vendor.ts";
-import { vendorOf } from "../device/vendor.ts";
+import { type Vendor, vendorOf } from "../device/vendor.ts";
 import type { GpuSettings } from "../gpu.ts";
 import type { KernelKind } from "../kernel_picker.ts";
 import type { Operands } from "../precision.ts";

@@ -97,8 +97,8 @@ export class VaeWeights implements Disposable {
 
   /** A 1×1 convolution without a bias, of which the last `cout` output channels are used. */
   async lastRows(name: string, cin: number, cout: number): Promise<Conv> {
-    const { shape: [rows = 0] } = this.source.info(`${name}.weight`), whole = `${name}.weight`;
-    const values = await this.#read(whole, [Math.max(rows, cout), cin, 1, 1]);
+    const weight = `${name}.weight`, rows = this.source.info(weight).shape[0]!;
+    const values = await this.#read(weight, [Math.max(rows, cout), cin, 1, 1]);
     return await this.#conv(values.subarray(values.length - cout * cin), cin, cout, [1, 1, 1], {}, false);
   }
 

@@ -41,7 +41,7 @@ export const TI2V_5B: WanKind = {
 };
 
 /** Wan 2.2's large models. */
-export const T2V_A14B: WanKind = {
+const T2V_A14B: WanKind = {
   ...{ name: "Wan 2.2 T2V A14B", boundary: 0.875, parts: { transformer_2 }, ownShift: 12 },
   defaults: { steps: 40, guidance: 4, guidanceLow: 3 },
 };

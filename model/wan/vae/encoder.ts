@@ -33,7 +33,7 @@ function frameNumbers({ cin, cout }: Stage, index: number, pixels: number): numb
 const LIVE_TENSORS = 4;
 
 /** What encoding holds. */
-export function encoderMemory(gpu: Gpu, config: VaeConfig, { latentPixels, frames, pieceBytes }: HalfWork): HalfMemory {
+function encoderMemory(gpu: Gpu, config: VaeConfig, { latentPixels, frames, pieceBytes }: HalfWork): HalfMemory {
   const pixels = latentPixels * (config.spatialScale / config.patch) ** 2;
   let largest = 0, past = 0, live = 0, waiting = 0, given = frames * config.temporalScale;
   for (const [i, stage] of stagesOf(config).entries()) {
