@@ -6,8 +6,8 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { ChunkDecoder, HalfMemory, HalfWork } from "../vae/autoencoder.ts";
 import type { Pass } from "../vae/feature_cache.ts";
-import { type Layer, runLayers } from "../vae/layers.ts";
-import { eachPiece, inputBytes, OUTPUT_BYTES, pieceFrames } from "../vae/pieces.ts";
+import { type DecoderStage, decodingMemory, runStages } from "../vae/decoder_stages.ts";
+import type { Layer } from "../vae/layers.ts";
 import type { Conv, VaeWeights } from "../vae/weights.ts";
 
 /** The number of a stage's first layer in the file, the layers of a stage, and the last convolution's number. */
@@ -93,14 +93,13 @@ class Grow implements Layer {
   }
 }
 
-/** Numbers of the largest tensor that one frame of a stage makes. */
-function frameNumbers({ widths }: TinySizes, stage: number, latentPixels: number): number {
-  const pixels = latentPixels * 4 ** stage, time = TIMES[stage]!;
-  return pixels * Math.max(widths[stage]! * time, 4 * time * widths[stage + 1]!);
+/** The sizes of the stages. */
+function stagesOf({ widths }: TinySizes): DecoderStage[] {
+  return TIMES.map((time, i) => {
+    const width = widths[i]!, up = { time, channels: widths[i + 1]! };
+    return { up, past: { frames: 1, channels: 3 * width }, channels: time * Math.max(width, 4 * up.channels) };
+  });
 }
-
-/** A stage's largest tensors that lie in memory at once, with buffers kept for reuse. */
-const LIVE_TENSORS = 4;
 
 /**
  * The decoder of TAEHV (madebyollin/taehv): a small autoencoder, which was trained to decode the latents of a large one in
@@ -111,18 +110,18 @@ export class TinyDecoder implements ChunkDecoder {
     private readonly gpu: Gpu,
     private readonly sizes: TinySizes,
     private readonly convIn: Conv,
-    private readonly stages: readonly (readonly Layer[])[],
+    private readonly stages: readonly (DecoderStage & { readonly layers: readonly Layer[] })[],
     private readonly convOut: Conv,
   ) {}
 
   static async load(weights: VaeWeights, sizes: TinySizes): Promise<TinyDecoder> {
     const { zDim, widths, patch } = sizes, convIn = await weights.conv("decoder.1", zDim, widths[0]!, [3, 3]);
     const stages = [];
-    for (const [i, time] of TIMES.entries()) {
-      const at = FIRST + STAGE * i, layers: Layer[] = [], width = widths[i]!;
+    for (const [i, stage] of stagesOf(sizes).entries()) {
+      const at = FIRST + STAGE * i, layers: Layer[] = [], width = widths[i]!, { time, channels } = stage.up!;
       for (let j = 0; j < 3; j++) layers.push(await MemoryBlock.load(weights, `decoder.${at + j}`, width));
-      layers.push(await Grow.load(weights, at + 4, width, widths[i + 1]!, time));
-      stages.push(layers);
+      layers.push(await Grow.load(weights, at + 4, width, channels, time));
+      stages.push({ ...stage, layers });
     }
     // A square's pixels are row by row in the file, and column by column where they are unpacked.
     const rowOf = (n: number) => n - n % patch ** 2 + n % patch * patch + Math.floor(n % patch ** 2 / patch);
@@ -130,19 +129,8 @@ export class TinyDecoder implements ChunkDecoder {
     return new TinyDecoder(weights.gpu, sizes, convIn, stages, convOut);
   }
 
-  memory({ latentPixels, frames, pieceBytes }: HalfWork): HalfMemory {
-    const { gpu, sizes } = this;
-    let largest = 0, past = 0, live = 0, waiting = 0, given = frames;
-    for (const [i, time] of TIMES.entries()) {
-      const numbers = frameNumbers(sizes, i, latentPixels),
-        most = Math.min(given, pieceFrames(gpu, pieceBytes, numbers));
-      largest = Math.max(largest, most * numbers * OUTPUT_BYTES, (1 + most) * numbers * inputBytes(gpu));
-      past += 3 * (1 + most) * inputBytes(gpu) * latentPixels * 4 ** i * sizes.widths[i]!;
-      live = Math.max(live, LIVE_TENSORS * most * numbers * OUTPUT_BYTES);
-      given = most * time;
-      waiting += 4 * latentPixels * 4 ** i * sizes.widths[i + 1]! * given * OUTPUT_BYTES;
-    }
-    return { largest, held: past + live + waiting };
+  memory(work: HalfWork): HalfMemory {
+    return decodingMemory(this.gpu, this.stages, work);
   }
 
   forward(pass: Pass, latents: Tensor, emit: (frames: Tensor) => void): void {
@@ -151,7 +139,7 @@ export class TinyDecoder implements ChunkDecoder {
     gpu.release(squeezed);
     reluInPlace(gpu, x);
     let left = pass.first ? FRAMES - 1 : 0;
-    this.#run(pass, 0, latents.dim(1) * latents.dim(2), x, (frames) => {
+    const show = (frames: Tensor) => {
       const skipped = Math.min(left, frames.dim(0));
       left -= skipped;
       if (skipped === 0) return emit(frames);
@@ -160,22 +148,13 @@ export class TinyDecoder implements ChunkDecoder {
       gpu.copy(frames.slice(skipped, shown.dim(0)), shown);
       emit(shown);
       gpu.release(shown);
-    });
-  }
-
-  #run(pass: Pass, stage: number, latentPixels: number, x: Tensor, emit: (frames: Tensor) => void): void {
-    const { gpu } = pass, layers = this.stages[stage];
-    if (!layers) return this.#finish(pass, x, emit);
-    const pieces = pieceFrames(gpu, pass.pieceBytes, frameNumbers(this.sizes, stage, latentPixels));
-    const most = Math.min(pass.most, pieces);
-    eachPiece(gpu, x, most, (piece) => {
-      const y = runLayers({ ...pass, most }, layers, piece);
-      this.#run({ ...pass, most: most * TIMES[stage]! }, stage + 1, latentPixels, y, emit);
-    });
+    };
+    runStages(pass, this.stages, latents.dim(1) * latents.dim(2), x, (_, frames) => this.#finish(frames, show));
   }
 
   /** From the last stage to colours, which TAEHV has in 0…1. */
-  #finish({ gpu }: Pass, x: Tensor, emit: (frames: Tensor) => void): void {
+  #finish(x: Tensor, emit: (frames: Tensor) => void): void {
+    const { gpu } = this;
     reluInPlace(gpu, x);
     const { weight, bias } = this.convOut, { patch } = this.sizes, packed = conv3d(gpu, x, weight, bias);
     gpu.release(x);
