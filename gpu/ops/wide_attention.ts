@@ -34,17 +34,15 @@ export interface WideAttentionInput {
 /** Attention with a single head that is too wide for the attention kernels: softmax(q·kᵀ)·v, through scores in memory. */
 export function wideAttention(gpu: Gpu, { q, k, v, bias, keys, into }: WideAttentionInput): void {
   const queries = q.dim(0), width = k.dim(0);
-  const factor = gpu.f16 ? F16_FACTOR : 1;
+  const factor = gpu.f16 ? F16_FACTOR : 1, scale = factor === 1 ? undefined : gpu.tensor([v.dim(0)]);
+  if (scale) fill(gpu, scale, 1 / factor);
   const step = Math.max(1, Math.floor(SCORE_BYTES / (width * 4) / QUERY_GRAIN)) * QUERY_GRAIN;
   for (let start = 0; start < queries; start += step) {
     const count = Math.min(step, queries - start);
     const scores = linear(gpu, q.rows(start, count), k);
     softmaxInPlace(gpu, scores, keys, factor);
-    gpu.scope(() => {
-      let scale: Tensor | undefined;
-      if (factor !== 1) fill(gpu, scale = gpu.tensor([v.dim(0)]), 1 / factor);
-      linear(gpu, scores, v, { bias, scale, into: into.rows(start, count) });
-    });
+    linear(gpu, scores, v, { bias, scale, into: into.rows(start, count) });
     gpu.release(scores);
   }
+  if (scale) gpu.release(scale);
 }
