@@ -1,4 +1,4 @@
-import { TilereelError } from "./common/errors.ts";
+import { DeviceLostError, OutOfMemoryError, TilereelError } from "./common/errors.ts";
 
 /**
  * The first error of a device. WebGPU reports errors late, and not where they were caused, so the error is kept here
@@ -12,7 +12,7 @@ export class Failure {
     device.lost.then(({ reason, message }) => {
       this.#final = true;
       this.note(
-        new TilereelError(
+        new DeviceLostError(
           `the GPU was lost while working (${message || reason}): another program may have used up its memory, ` +
             `or its driver restarted; run the command again, with a smaller size if it happens again`,
         ),
@@ -24,7 +24,7 @@ export class Failure {
       // Compared by name, because each source of devices has its own error class.
       this.note(
         error.constructor.name === "GPUOutOfMemoryError"
-          ? new TilereelError(
+          ? new OutOfMemoryError(
             `too little memory: the GPU refused an allocation (${error.message}); use a smaller size or fewer frames`,
           )
           : new Error(`WebGPU: ${error.message}`),

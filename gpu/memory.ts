@@ -1,4 +1,4 @@
-import { TilereelError } from "./common/errors.ts";
+import { OutOfMemoryError } from "./common/errors.ts";
 import { formatBytes } from "./common/format_bytes.ts";
 
 /** Sizes are rounded up to a multiple of this many bytes, so that nearly equal sizes can share buffers. */
@@ -41,7 +41,7 @@ export class Memory {
   constructor(
     private readonly device: GPUDevice,
     private readonly limit: number,
-    private readonly hooks: { onFailure(error: TilereelError): void; beforeDestroying(): void },
+    private readonly hooks: { onFailure(error: OutOfMemoryError): void; beforeDestroying(): void },
   ) {}
 
   get use(): MemoryUse {
@@ -52,14 +52,14 @@ export class Memory {
    * Hands out a buffer of at least `bytes`, for storage, copies and uploads. Its contents are undefined.
    *
    * @param bound "in parts": it may be larger than what a kernel can bind
-   * @throws {TilereelError} when the adapter or the limit forbids it. The message says what was requested and available
+   * @throws {OutOfMemoryError} when the adapter or the limit forbids it. The message says what was requested and available
    */
   allocate(bytes: number, what: string, bound: "whole" | "in parts"): GPUBuffer {
     const size = Math.max(Math.ceil(bytes / GRAIN) * GRAIN, GRAIN);
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
     const most = bound === "whole" ? Math.min(maxStorageBufferBindingSize, maxBufferSize) : maxBufferSize;
     if (size > most) {
-      throw new TilereelError(
+      throw new OutOfMemoryError(
         `too little memory: ${what} needs one buffer of ${formatBytes(bytes)}, this adapter allows ` +
           `${formatBytes(most)}; use a smaller size, fewer frames, or another adapter`,
       );
@@ -100,7 +100,7 @@ export class Memory {
   #create(size: number, what: string): GPUBuffer {
     if (this.#held + size > this.limit) this.trim();
     if (this.#held + size > this.limit) {
-      throw new TilereelError(
+      throw new OutOfMemoryError(
         `too little memory: ${what} needs ${formatBytes(size)} in addition to the ${formatBytes(this.#held)} in use, ` +
           `but the limit is ${formatBytes(this.limit)}; raise it, or use a smaller size or fewer frames`,
       );
@@ -116,7 +116,7 @@ export class Memory {
       if (!error) return;
       this.#refused.add(buffer);
       this.hooks.onFailure(
-        new TilereelError(
+        new OutOfMemoryError(
           `too little memory: the GPU has no ${formatBytes(size)} for ${what} beside the ${formatBytes(before)} ` +
             `in use; use a smaller size, fewer frames, or another adapter`,
         ),

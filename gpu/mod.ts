@@ -14,7 +14,7 @@
  * @module
  */
 export type { ClampCount } from "./clamps.ts";
-export { NotFiniteError, TilereelError } from "./common/errors.ts";
+export { DeviceLostError, NotFiniteError, OutOfMemoryError, TilereelError } from "./common/errors.ts";
 export type { AdapterDescription } from "./device/adapter.ts";
 export { browser } from "./device/browser.ts";
 export type { DeviceSource, WantedFeature } from "./device/source.ts";

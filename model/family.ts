@@ -312,6 +312,18 @@ export interface CodingOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/**
+ * How less memory is taken for decoding, the least last: frames go through the network one by one, which changes nothing
+ * in them; pictures are cut into overlapping tiles; or into tiles of half the edge.
+ */
+export const FRUGAL = ["frames", "tiles", "small tiles"] as const;
+
+/** Options of {@link VideoVae.decodeRgb8}. */
+export interface DecodingOptions extends CodingOptions {
+  /** Default: what fits */
+  readonly frugal?: (typeof FRUGAL)[number];
+}
+
 /** Half of an autoencoder, loaded. Clips are [1, 3, frames, height, width] in −1…1. */
 export interface VideoVae extends Disposable {
   /** From the transformer's latents [1, channels, …] to the autoencoder's. */
@@ -328,7 +340,7 @@ export interface VideoVae extends Disposable {
    * @throws {TilereelError} if the work does not fit into memory
    * @throws the signal's reason, if it is aborted
    */
-  decodeRgb8(latents: Tensor, options?: CodingOptions): Promise<Uint8Array>;
+  decodeRgb8(latents: Tensor, options?: DecodingOptions): Promise<Uint8Array>;
   /**
    * Encodes a clip.
    *

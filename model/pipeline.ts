@@ -1,5 +1,5 @@
 import { aPath, aText, check, checkOptions, listOf } from "../gpu/common/check_options.ts";
-import { TilereelError } from "../gpu/common/errors.ts";
+import { OutOfMemoryError, TilereelError } from "../gpu/common/errors.ts";
 import type { ClampCount } from "../gpu/clamps.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -14,7 +14,8 @@ import { openModel } from "./checkpoint/model_folder.ts";
 import type { GivenParts } from "./checkpoint/part_place.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
-import type { Conditioning, FamilyModel, PromptEncoder, VideoTransformer, VideoVae } from "./family.ts";
+import { type Conditioning, type FamilyModel, FRUGAL, type PromptEncoder, type VideoVae } from "./family.ts";
+import { PlacedTransformer } from "./blocks/placed_transformer.ts";
 import type { FileStore } from "./files/store.ts";
 import { conditionedBy, type GuidedPass } from "./guidance.ts";
 import type { Picture } from "./picture/picture.ts";
@@ -58,7 +59,8 @@ export interface LoadOptions extends WeightChoices {
   readonly textEncoder?: OpenTextEncoder | undefined;
   /**
    * Where the transformer's blocks are kept: on the GPU, or on disk, from where each is uploaded when it is needed.
-   * "auto", the default, keeps them on the GPU if they fit beside the work on the largest of `clips`.
+   * "auto", the default, keeps them on the GPU if they fit beside the work on the largest of `clips`, and moves them to
+   * disk when memory runs out all the same.
    */
   readonly weights?: WeightsChoice | undefined;
   /**
@@ -160,13 +162,21 @@ export interface GenerateOptions {
 interface Parts {
   readonly model: FamilyModel;
   readonly prompts: PromptEncoder;
-  readonly transformer: VideoTransformer;
+  readonly transformer: PlacedTransformer;
   readonly vae: VideoVae;
-  readonly placement: WeightsPlacement;
   readonly weightOptions: WeightOptionsOf;
   /** Files that add to the weights of text encoders. */
   readonly textDeltas: readonly string[];
 }
+
+const OUT_OF_MEMORY = "GPU memory ran out";
+
+/** How a clip is decoded with less memory, as a note says it. */
+const FRUGAL_TEXT = {
+  frames: "frame by frame",
+  tiles: "in tiles, whose seams are blended",
+  "small tiles": "in small tiles, whose seams are blended",
+} as const;
 
 /** Kinds that a note names, the most clamped first. */
 const NAMED_CLAMPS = 5;
@@ -228,22 +238,26 @@ export class VideoPipeline {
     const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, weightOptions }));
     const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));
     const loading = weightOptions("transformer");
-    const placement = placeWeights(gpu, model, Math.max(...work), weights, loading);
-    const { place } = placement;
-    signal?.throwIfAborted();
     const lowNoise = weightOptions("transformer_2");
-    const transformer = loaded.use(await model.loadTransformer(gpu, { place, onProgress, ...loading, lowNoise }));
+    signal?.throwIfAborted();
+    const transformer = loaded.use(
+      await PlacedTransformer.load(gpu, {
+        choice: weights,
+        placed: (choice) => placeWeights(gpu, model, Math.max(...work), choice, loading),
+        load: (place) => model.loadTransformer(gpu, { place, onProgress, ...loading, lowNoise }),
+      }),
+    );
     signal?.throwIfAborted();
     const textDeltas = Object.entries(model.family.parts)
       .filter(([, { replacedBy }]) => replacedBy?.includes("embeddings"))
       .map(([part]) => weightOptions(part).adjust?.path).filter((path) => path !== undefined);
-    const parts = { model, prompts, transformer, vae, placement, weightOptions, textDeltas };
+    const parts = { model, prompts, transformer, vae, weightOptions, textDeltas };
     return new VideoPipeline(gpu, parts, loaded.move());
   }
 
   /** Where the transformer's blocks lie, why there, and in which formats. */
   get weights(): WeightsPlacement {
-    return this.parts.placement;
+    return this.parts.transformer.placement;
   }
 
   /** The defaults for {@link GenerateOptions}. */
@@ -303,7 +317,8 @@ export class VideoPipeline {
   }
 
   /**
-   * Renders a clip.
+   * Renders a clip. Where memory runs out on the way, it goes on with less: weights are read from disk block by block,
+   * frames are decoded one by one, and then in tiles. A note says so.
    *
    * @throws {TilereelError} if the settings do not fit the model, memory runs out, the GPU is lost, or this pipeline is
    * closed or at work on another clip
@@ -315,20 +330,38 @@ export class VideoPipeline {
   }
 
   async #generate(options: GenerateOptions): Promise<Video> {
-    const { gpu, parts: { transformer, vae }, defaults } = this, { onProgress, signal } = options;
+    const { gpu, parts: { vae }, defaults } = this, { signal } = options;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames, fps = defaults.fps } = options;
     using owned = new TensorOwner(gpu);
     const sampled = owned.adopt(await this.#sampleLatents(options));
     await checkFinite(gpu, sampled);
     const latents = owned.adopt(vae.denormalize(sampled));
     owned.free(sampled);
-    // Rather read weights anew for the next clip than cut this one into tiles.
-    if (!vae.fitsWhole(latents)) transformer.dropBlocks();
-    gpu.trim();
-    const data = await gpu.labelled("decode", () => vae.decodeRgb8(latents, { onProgress, signal }));
+    const data = await gpu.labelled("decode", () => this.#decode(latents, options));
     await this.#tellClamped(options);
     signal?.throwIfAborted();
     return { width, height, frames, fps, data };
+  }
+
+  /** Decodes latents, with as little memory as it needs to. */
+  async #decode(latents: Tensor, { onProgress, signal, onNote }: GenerateOptions): Promise<Uint8Array> {
+    const { gpu, parts: { transformer: { transformer }, vae } } = this;
+    // Rather read weights anew for the next clip than cut this one into tiles.
+    if (!vae.fitsWhole(latents)) transformer.dropBlocks();
+    gpu.trim();
+    for (const [i, frugal] of [undefined, ...FRUGAL].entries()) {
+      try {
+        return await vae.decodeRgb8(latents, { onProgress, signal, ...frugal && { frugal } });
+      } catch (error) {
+        const next = FRUGAL[i];
+        if (!(error instanceof OutOfMemoryError) || next === undefined) throw error;
+        transformer.dropBlocks();
+        if (!await gpu.recover()) throw error;
+        gpu.trim();
+        onNote?.(`GPU memory ran out while the clip was decoded, which begins again ${FRUGAL_TEXT[next]}`);
+      }
+    }
+    throw new Error("there is no other way to decode");
   }
 
   /**
@@ -342,7 +375,29 @@ export class VideoPipeline {
     return await this.#alone(options.signal, () => this.#sampleLatents(options));
   }
 
+  /** Samples, and once more with weights from disk where memory runs out. */
   async #sampleLatents(options: GenerateOptions): Promise<Tensor> {
+    const noted = new Set<string>();
+    const onNote = (note: string) => {
+      if (!noted.has(note)) options.onNote?.(note);
+      noted.add(note);
+    };
+    try {
+      return await this.#sampleOnce({ ...options, onNote });
+    } catch (error) {
+      // Whoever follows the steps would count some of them twice.
+      if (!(error instanceof OutOfMemoryError) || options.onStep) throw error;
+      if (!await this.parts.transformer.stream(OUT_OF_MEMORY)) throw error;
+      options.signal?.throwIfAborted();
+      onNote(
+        `${OUT_OF_MEMORY}, so the weights are read from disk in each step from now on, and the clip begins again; ` +
+          `a memory limit, a smaller size or fewer frames avoid that`,
+      );
+      return await this.#sampleOnce({ ...options, onNote });
+    }
+  }
+
+  async #sampleOnce(options: GenerateOptions): Promise<Tensor> {
     const { gpu, parts, defaults } = this;
     const { width = defaults.width, height = defaults.height, frames = defaults.frames } = options;
     const clip = { width, height, frames };
@@ -366,7 +421,7 @@ export class VideoPipeline {
     const passes = options.image === undefined ? prompted : await this.#withPictures(owned, prompted, clip, options);
     // Each stage wants buffers of other sizes: those of the one before would lie idle beside them.
     gpu.trim();
-    const { model, transformer } = parts;
+    const { model, transformer: { transformer } } = parts;
     return await gpu.labelled("denoise", () => denoise({ gpu, model, transformer, shape, passes, scheduler }, options));
   }
 

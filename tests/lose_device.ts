@@ -1,19 +1,23 @@
 /**
- * The command line on a device that is lost after its Nth batch of work: `lose_device.ts N generate ...`.
+ * The command line on devices that are lost after their Nth batch of work: `lose_device.ts N generate ...`. With `Nx1`,
+ * only the first one that comes so far is lost.
  *
  * @module
  */
 import { main } from "../cli/main.ts";
 
-const [submissions, ...args] = Deno.args;
-let left = Number(submissions);
+const [given, ...args] = Deno.args;
+const [submissions, losses = Infinity] = given!.split("x").map(Number) as [number, number?];
+let lost = 0;
 const { requestDevice } = GPUAdapter.prototype;
 GPUAdapter.prototype.requestDevice = async function (descriptor) {
-  const device = await requestDevice.call(this, descriptor);
-  const { submit } = GPUQueue.prototype;
-  GPUQueue.prototype.submit = function (commands) {
-    submit.call(this, commands);
-    if (--left === 0) device.destroy();
+  const device = await requestDevice.call(this, descriptor), { queue } = device, submit = queue.submit.bind(queue);
+  let left = submissions;
+  queue.submit = (commands) => {
+    submit(commands);
+    if (--left > 0 || lost >= losses || left < 0) return;
+    lost++;
+    device.destroy();
   };
   return device;
 };

@@ -1,4 +1,4 @@
-import { printable, TilereelError } from "../../gpu/common/errors.ts";
+import { DeviceLostError, printable, TilereelError } from "../../gpu/common/errors.ts";
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { LastingPipeline, type OpenOptions } from "../../model/lasting_pipeline.ts";
@@ -68,6 +68,8 @@ class Run implements Disposable {
   readonly output: Output;
   readonly #workshop = new LastingPipeline((options) => this.#openWorkshop(options));
   #hasLoaded = false;
+  /** A GPU was lost, perhaps because there was no memory to upload to: then no error comes before the loss. */
+  #lost = false;
 
   constructor(private readonly plan: Plan, private readonly todo: readonly TodoClip[]) {
     this.output = openOutput(plan.values);
@@ -89,8 +91,30 @@ class Run implements Disposable {
     for (const clip of different) if (clip.instead === undefined) print(clip, { different: clip.why });
   }
 
-  /** @throws {TilereelError} if the clip cannot be made */
+  /**
+   * Renders a clip; if the GPU is lost, once more on one that is opened anew.
+   *
+   * @throws {TilereelError} if the clip cannot be made
+   */
   async render(clip: TodoClip, index: number): Promise<void> {
+    try {
+      return await this.#render(clip, index);
+    } catch (error) {
+      // With its pipeline, the profile is lost.
+      if (!(error instanceof DeviceLostError) || this.#workshop.current?.profile) throw error;
+    }
+    const isStreaming = (this.plan.values.weights ?? "auto") === "auto";
+    this.output.note(
+      `the GPU was lost while working, so it is opened again${
+        isStreaming ? ", with weights that are read from disk in each step," : ""
+      } and the clip begins again`,
+    );
+    await this.#workshop.recover();
+    this.#lost = true;
+    await this.#render(clip, index);
+  }
+
+  async #render(clip: TodoClip, index: number): Promise<void> {
     const { plan: { tensors, like }, todo: { length }, output: { onProgress: all, ...output } } = this;
     const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
@@ -131,7 +155,9 @@ class Run implements Disposable {
 
   async #openWorkshop(options: OpenOptions): Promise<Workshop> {
     const clips = this.todo.map(({ settings, methods }) => ({ ...settings, ...methods.options }));
-    const workshop = await openWorkshop(this.plan.values, clips, options);
+    const { values } = this.plan, weights = values.weights ?? "auto";
+    const less = this.#lost && weights === "auto" ? { ...values, weights: "stream" as const } : values;
+    const workshop = await openWorkshop(less, clips, options);
     this.#hasLoaded = true;
     const streamed = weightsLine(workshop.pipeline.weights);
     if (streamed !== undefined) this.output.say(streamed);

@@ -17,6 +17,12 @@ export class TilereelError extends Error {
 /** A computation gave numbers that are not finite, so there is no clip. Other prompts or settings may work. */
 export class NotFiniteError extends TilereelError {}
 
+/** There is too little memory for what is to be held at once. Less may fit. */
+export class OutOfMemoryError extends TilereelError {}
+
+/** The device is lost, and all that was on it. Another one may be opened. */
+export class DeviceLostError extends TilereelError {}
+
 /** Quotes foreign text for a message: without control characters, and cut to `most` characters. */
 export function quoted(text: string, most = 60): string {
   const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;

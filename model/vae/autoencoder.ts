@@ -7,7 +7,7 @@ import { rgb8 } from "../../gpu/ops/rgb8.ts";
 import { readTogether } from "../../gpu/read_together.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import type { CodingOptions, PartWeights, VaePart, VideoVae } from "../family.ts";
+import type { DecodingOptions, PartWeights, VaePart, VideoVae } from "../family.ts";
 import type { OnProgress } from "../progress.ts";
 import { type Chunk, chunksOf, eachChunk, isBlended, mostChunkFrames, type Place } from "./chunks.ts";
 import type { Before, Pass } from "./feature_cache.ts";
@@ -27,7 +27,7 @@ const MOST_PIXELS = 2 ** 21;
 const LEAST_TILE = 4;
 
 /** How a clip is cut up on its way through. */
-export interface TiledCodingOptions extends CodingOptions {
+export interface TiledCodingOptions extends DecodingOptions {
   /**
    * Whether large pictures are worked on in overlapping tiles, whose seams are blended. "auto", the default: where they
    * would not fit the memory otherwise. Where the network has `chunks`, false sends all frames through it at once.
@@ -243,8 +243,8 @@ export class CausalAutoencoder implements VideoVae {
    * @throws {TilereelError} if the work does not fit into memory
    * @throws the signal's reason, if it is aborted
    */
-  async decodeRgb8(latents: Tensor, options: TiledCodingOptions = {}): Promise<Uint8Array> {
-    const { gpu } = this;
+  async decodeRgb8(latents: Tensor, given: TiledCodingOptions = {}): Promise<Uint8Array> {
+    const { gpu } = this, options = { ...given, ...this.#frugal(given) };
     const [channels, frames, height, width] = this.#clipShape(latents);
     const frameSamples = height * width * channels;
     const cut = this.#cut(latents.shape.slice(2), this.#decoder, options, 4 * frameSamples);
@@ -290,6 +290,15 @@ export class CausalAutoencoder implements VideoVae {
     } finally {
       for (const tensor of [...canvases.values(), ...counts]) gpu.release(tensor);
     }
+  }
+
+  /** What less memory means here. */
+  #frugal({ frugal }: TiledCodingOptions): TiledCodingOptions {
+    if (frugal === undefined) return {};
+    const { size, stride } = this.config.tiles ?? TILES, pieceBytes = 0;
+    if (frugal === "frames") return { pieceBytes };
+    const share = frugal === "small tiles" ? 0.5 : 1;
+    return { pieceBytes, tiling: true, tileSize: share * size, tileStride: share * stride };
   }
 
   /**

@@ -50,10 +50,27 @@ Deno.test("a batch with other settings leaves the clips that are there, says wha
     ]);
   }));
 
-Deno.test("a GPU that is lost ends its clip; the next one of the batch gets another", () =>
+Deno.test("a GPU that is lost is opened again for its clip, which is the same then", () =>
+  inTempDir(async (dir) => {
+    const args = ["generate", "a", "--seed", "1", ...QUICK, "--steps", "20", "--format", "gif", "--out"];
+    const usual = await tilereel([...args, "usual.gif"], { cwd: dir });
+    const lost = await execute(
+      Deno.execPath(),
+      program("tests/lose_device.ts", ["100x1", ...args, "lost.gif"]),
+      { cwd: dir, env: { NO_COLOR: "1" } },
+    );
+    assertEquals([usual.code, lost.code], [0, 0], lost.err);
+    const note =
+      "Note: the GPU was lost while working, so it is opened again, with weights that are read from disk in " +
+      "each step, and the clip begins again";
+    assertEquals(lost.err.replaceAll(/\s+/g, " ").split(note).length, 2, lost.err);
+    assertEquals(await Deno.readFile(join(dir, "lost.gif")), await Deno.readFile(join(dir, "usual.gif")));
+  }));
+
+Deno.test("a GPU that is lost twice ends its clip; the next one of the batch gets another", () =>
   inTempDir(async (dir) => {
     await Deno.writeTextFile(join(dir, "p.jsonl"), '{"prompt": "a", "steps": 200}\n{"prompt": "b"}\n');
-    const args = ["500", "generate", "--prompts", "p.jsonl", "--out", "clips", "--seed", "1", ...QUICK];
+    const args = ["500x2", "generate", "--prompts", "p.jsonl", "--out", "clips", "--seed", "1", ...QUICK];
     const { code, out } = await execute(Deno.execPath(), program("tests/lose_device.ts", args), { cwd: dir });
     assertEquals(code, 1);
     assertStringIncludes(out, "1 clip rendered, 1 failed:\n  clips/0001-a-1.mp4: the GPU was lost while working");

@@ -1,0 +1,144 @@
+/** Memory that runs out in the middle: the clip goes on with less, and is the same. */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { OutOfMemoryError } from "../../gpu/common/errors.ts";
+import type { Gpu } from "../../gpu/gpu.ts";
+import { openModel } from "../../model/checkpoint/model_folder.ts";
+import { embeddedModelDir } from "../../model/embedded.ts";
+import { type GenerateOptions, type LoadOptions, VideoPipeline } from "../../model/pipeline.ts";
+import { testOnGpu } from "../gpu.ts";
+import { execute, inTempDir, program, tilereel } from "../process.ts";
+import { limitMemory, refuseTensors } from "../refuse_memory.ts";
+
+const CLIP = { prompt: "a red circle", width: 64, height: 64, frames: 9, steps: 2, seed: 1 };
+/** Bytes in which all weights of the demo model do not fit, and in which a clip of this size does not fit beside them. */
+const FEW = 20e6, TIGHT = 27.2e6;
+
+const load = (gpu: Gpu, options: Omit<LoadOptions, "gpu"> = {}) =>
+  VideoPipeline.load(embeddedModelDir(), { gpu, ...options });
+
+/** The latents of the clip. */
+async function latentsOf(gpu: Gpu, pipeline: VideoPipeline, options: Partial<GenerateOptions> = {}) {
+  const latents = await pipeline.sampleLatents({ ...CLIP, ...options }), numbers = [...await gpu.read(latents)];
+  gpu.release(latents);
+  return numbers;
+}
+
+/** Those that are made without a limit. */
+async function made(gpu: Gpu): Promise<number[]> {
+  using pipeline = closing(await load(gpu));
+  return await latentsOf(gpu, pipeline);
+}
+
+function closing(pipeline: VideoPipeline): VideoPipeline & Disposable {
+  return Object.assign(pipeline, { [Symbol.dispose]: () => pipeline.close() });
+}
+
+testOnGpu("weights that the GPU has no memory for are streamed", async (gpu) => {
+  gpu.poison = false;
+  const expected = await made(gpu);
+  limitMemory(gpu.device, FEW);
+  await assertRejects(() => load(gpu, { weights: "resident" }), OutOfMemoryError, "the GPU has no");
+  assert(await gpu.recover());
+  using pipeline = closing(await load(gpu));
+  const { place, why } = pipeline.weights;
+  assertEquals({ place, why }, { place: "stream", why: "they did not fit the GPU's memory" });
+  assertEquals(await latentsOf(gpu, pipeline), expected);
+});
+
+testOnGpu("memory that runs out while a clip is denoised: it begins again with streamed weights", async (gpu) => {
+  gpu.poison = false;
+  const expected = await made(gpu), notes: string[] = [];
+  limitMemory(gpu.device, TIGHT);
+  {
+    using resident = closing(await load(gpu, { weights: "resident" }));
+    await assertRejects(() => latentsOf(gpu, resident), OutOfMemoryError, "the GPU has no");
+  }
+  assert(await gpu.recover());
+  using pipeline = closing(await load(gpu));
+  assertEquals(pipeline.weights.place, "resident");
+  const { used } = gpu.memory;
+  const steps: number[] = [];
+  const onNote = (note: string) => void (note.startsWith("GPU memory ran out") && notes.push(note));
+  const latents = await latentsOf(gpu, pipeline, {
+    onNote,
+    onProgress: ({ stage, done }) => stage === "denoise" && steps.push(done),
+  });
+  assertEquals(latents, expected);
+  assertEquals(steps.slice(-3), [0, 1, 2]);
+  assertEquals(pipeline.weights.place, "stream");
+  assert(gpu.memory.used < used);
+  assertEquals(notes.length, 1);
+  assertStringIncludes(notes[0]!, "GPU memory ran out, so the weights are read from disk in each step from now on");
+  // So is the next clip, without a note.
+  assertEquals(await latentsOf(gpu, pipeline, { onNote }), expected);
+  assertEquals(notes.length, 1);
+});
+
+testOnGpu("where somebody follows the steps, no step is taken twice", async (gpu) => {
+  gpu.poison = false;
+  using pipeline = closing(await load(gpu));
+  limitMemory(gpu.device, 1e5);
+  await assertRejects(() => pipeline.generate({ ...CLIP, onStep: () => {} }), OutOfMemoryError);
+  assertEquals(pipeline.weights.place, "resident");
+});
+
+testOnGpu("memory that runs out while a clip is decoded: frame by frame, in tiles, in small tiles", async (gpu) => {
+  gpu.poison = false;
+  const clip = { ...CLIP, width: 288, height: 16, frames: 5, steps: 1, guidance: 1 };
+  using pipeline = closing(await load(gpu));
+  let refusals = 0, armed = false;
+  refuseTensors(gpu.device, () => {
+    const refuse = armed && refusals > 0;
+    if (refuse) [refusals, armed] = [refusals - 1, false];
+    return refuse;
+  });
+  const generate = async (times: number) => {
+    const notes: string[] = [], tiles: number[] = [];
+    [refusals, armed] = [times, false];
+    const { data } = await pipeline.generate({
+      ...clip,
+      onNote: (note) => note.startsWith("GPU memory ran out") && notes.push(note),
+      onProgress: ({ stage, done, total }) => {
+        if (stage !== "decode" || done > 0) return;
+        armed = true;
+        tiles.push(total / 2);
+      },
+    });
+    assertEquals(refusals, 0);
+    return { data, tiles, how: notes.map((note) => /begins again (.*)$/.exec(note)?.[1]) };
+  };
+  const whole = await generate(0);
+  assertEquals([whole.tiles, whole.how], [[1], []]);
+  const frames = await generate(1);
+  assertEquals([frames.tiles, frames.how], [[1, 1], ["frame by frame"]]);
+  assertEquals(frames.data, whole.data);
+  const small = await generate(3);
+  assertEquals(small.tiles, [1, 1, 2, 3]);
+  assertEquals(small.how, [
+    "frame by frame",
+    "in tiles, whose seams are blended",
+    "in small tiles, whose seams are blended",
+  ]);
+  using model = await openModel(embeddedModelDir());
+  using vae = await model.loadVae(gpu, "decoder");
+  const sampled = await pipeline.sampleLatents(clip), latents = vae.denormalize(sampled);
+  assertEquals(small.data, await vae.decodeRgb8(latents, { frugal: "small tiles" }));
+  for (const tensor of [sampled, latents]) gpu.release(tensor);
+  await assertRejects(() => generate(4), OutOfMemoryError);
+});
+
+Deno.test("on the command line, a clip on a GPU with too little memory is the same file, with a note", () =>
+  inTempDir(async (dir) => {
+    const args = (out: string) => {
+      const { width, height, frames, steps, seed } = CLIP;
+      const options = { size: `${width}x${height}`, frames, steps, seed, out: `${dir}/${out}.gif` };
+      return ["generate", CLIP.prompt, ...Object.entries(options).map(([name, value]) => `--${name}=${value}`)];
+    };
+    const usual = await tilereel(args("usual"));
+    assertEquals(usual.code, 0, usual.err);
+    const scarce = await execute(Deno.execPath(), program("tests/refuse_memory.ts", [String(4e7), ...args("scarce")]));
+    assertEquals(scarce.code, 0, scarce.err);
+    assertEquals(scarce.err.match(/GPU memory ran out/g)?.length, 1, scarce.err);
+    assertStringIncludes(scarce.err, "frame by frame");
+    assertEquals(await Deno.readFile(`${dir}/scarce.gif`), await Deno.readFile(`${dir}/usual.gif`));
+  }));
