@@ -14,6 +14,7 @@ import type { Gpu } from "../gpu/gpu.ts";
 import { attention } from "../gpu/ops/attention.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
+import { MASS_TERMS } from "../model/veda/scorer.ts";
 import { TilePattern } from "../model/veda/tile_pattern.ts";
 import { defaultCapacity, defaultShape } from "../model/veda/tile_shapes.ts";
 import { VortaAttention } from "../model/vorta/attention.ts";
@@ -134,7 +135,7 @@ async function timeVeda(gpu: Gpu, shape: ModelShape, qkv: Operands, time: Time, 
   const { config, grid, kept } = shape, tile = values["tile-shape"] ?? defaultShape(grid, defaultCapacity(grid));
   using pattern = new TilePattern(gpu, config, { grid, kept }, tile, keep);
   const projections = randomProjections(gpu, config), [q, k] = qkv;
-  const choose = () => gpu.scope(() => pattern.select(pattern.scores(q, k, projections)));
+  const choose = () => gpu.scope(() => pattern.select(pattern.scores(q, k, { projections, terms: MASS_TERMS })));
   const name = `veda, keep ${keep}, tiles of ${sizes(tile)}`, runs = choose();
   // Tiles have different sizes and are not selected evenly, so the computed pairs are counted.
   const density = await keptShare(gpu, pattern, runs, shape);

@@ -25,9 +25,10 @@ import type { Tensor } from "../gpu/tensor.ts";
 import { TensorOwner } from "../gpu/tensor_owner.ts";
 import { sparseError, squaredNorm } from "../model/veda/oracle_error.ts";
 import type { AttentionState } from "../model/veda/sampling_states.ts";
-import { type Projections, uploadScorer } from "../model/veda/scorer.ts";
+import { MASS_TERMS, NO_TERMS, uploadScorer } from "../model/veda/scorer.ts";
+import type { VedaScores } from "../model/veda/attention.ts";
+import { randomBits } from "../model/training/random.ts";
 import { headsByShape, TilePatterns } from "../model/veda/tile_groups.ts";
-import { TileParameters } from "../model/veda/tile_parameters.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "../model/veda/tile_shapes.ts";
 import { spread } from "../model/veda/tile_search.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
@@ -58,8 +59,8 @@ interface Picker {
   /** The shapes of its tiles in words. */
   readonly shapes: string;
   readonly plan: TileShapes;
-  /** "oracle": by the teacher's heat; "means": without projections; or by a scorer's projections for each layer. */
-  readonly by: "oracle max" | "oracle sum" | "means" | readonly Projections<Tensor>[];
+  /** By the teacher's heat, or by scores. */
+  readonly by: "oracle max" | "oracle sum" | VedaScores;
 }
 
 /** Means over layers, heads and states. */
@@ -92,12 +93,11 @@ async function bench(values: OptionValues<typeof options>): Promise<void> {
 async function openPickers(
   gpu: Gpu,
   { runs }: OpenRuns,
-  { tiles, seed = 0 }: OptionValues<typeof options>,
+  { tiles }: OptionValues<typeof options>,
   grid: Grid,
 ): Promise<Picker[]> {
   if (tiles === undefined) throw new TilereelError('--tiles is missing; give a file that "tilereel train tiles" made');
   const pickers = new Map<string, Picker>();
-  const untrained = TileParameters.random(gpu, runs, seed + 1);
   for (const path of tiles.split(",")) {
     const { scorer, shapes: planned, tileTokens, target = "max" } = await loadVeda(path);
     const plan = planned ?? uniformShapes(defaultShape(grid, tileTokens), runs);
@@ -105,9 +105,14 @@ async function openPickers(
     const add = (name: string, by: Picker["by"]) => pickers.set(`${name} ${shapes}`, { name, shapes, plan, by });
     add("oracle, max", "oracle max");
     add("oracle, sum", "oracle sum");
-    if (scorer) add(`trained to ${target}, ${path}`, uploadScorer(new TensorOwner(gpu), scorer));
-    add("means", "means");
-    add("untrained", Array.from({ length: runs.layers }, (_, layer) => untrained.projections(layer)));
+    if (scorer) {
+      const projections = uploadScorer(new TensorOwner(gpu), scorer);
+      add(`trained to ${target}, ${path}`, { projections, terms: scorer.terms ?? NO_TERMS });
+    }
+    add("second order", { terms: MASS_TERMS });
+    add("means and counts", { terms: { count: true, second: false } });
+    add("means", { terms: NO_TERMS });
+    add("random", "random");
   }
   return [...pickers.values()];
 }
@@ -147,7 +152,9 @@ async function measure(
                 ? heat.max
                 : by === "oracle sum"
                 ? heat.sum
-                : pattern.scores(state.q, state.k, by === "means" ? undefined : by[state.layer], only);
+                : by === "random"
+                ? pattern.randomScores(1, randomBits(state.step, state.layer))
+                : pattern.scores(state.q, state.k, { ...by, projections: by.projections?.[state.layer] }, only);
               const picked = pattern.select(scores, only);
               const agree = (target: Tensor) =>
                 tileAgreement(gpu, picked, pattern.select(target, only), heat.sum, layout, pattern.budget, only);

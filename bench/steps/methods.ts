@@ -4,7 +4,7 @@ import { FullAttention } from "../../model/attention/full.ts";
 import { everyHead, wholeAttention } from "../../model/attention/head_groups.ts";
 import { type TokenLayout, validTokens } from "../../model/attention/layout.ts";
 import { VedaAttention } from "../../model/veda/attention.ts";
-import type { Projections } from "../../model/veda/scorer.ts";
+import { MASS_TERMS, type Projections } from "../../model/veda/scorer.ts";
 import { defaultCapacity, defaultShape, uniformShapes } from "../../model/veda/tile_shapes.ts";
 import { VsaAttention } from "../../model/vsa/attention.ts";
 import { DEFAULT_SPARSITY } from "../../model/vsa/methods.ts";
@@ -69,7 +69,7 @@ export function veda(gpu: Gpu, { config, grid, ...model }: ModelShape, keep: num
   const attention = new VedaAttention(gpu, one, layout, {
     shapes: uniformShapes(shape, one),
     keep,
-    projections: [projections],
+    scores: { projections: [projections], terms: MASS_TERMS },
   });
   const attend = wholeAttention(gpu, layout, attention.some(everyHead(one)));
   return {

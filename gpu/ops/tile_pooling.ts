@@ -1,22 +1,35 @@
 import type { Gpu } from "../gpu.ts";
-import { read, u32s, write } from "../kernel.ts";
+import { type KernelSource, read, u32s, write } from "../kernel.ts";
 import { chosenHead, chosenHeads, HEAD_PARAMS } from "../kernels/chosen_heads.ts";
 import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
-/** What a tile's features are made of, in this order. */
-type Features = readonly ["mean"] | readonly ["mean", "top", "low"];
+/**
+ * Statistics of a channel over a tile's tokens. `square` is half the mean of the squares, and `variance` the variance
+ * over √(head dim): a query tile's squares times a key tile's variances, over √(head dim), are the second order of the
+ * logarithm of the attention mass between them.
+ */
+export type TileFeature = keyof typeof FEATURES;
+
+/** What a feature is computed from. Variances are of differences to the first token, so that little cancels. */
+const FEATURES = {
+  mean: "mean",
+  top: "top",
+  low: "low",
+  square: "squares * (0.5 / f32(slots.y))",
+  variance: "max(vec4f(), moved_squares - moved * (moved / f32(slots.y))) / f32(slots.y) * p.variance_scale",
+} as const;
 
 /** Neighbouring threads read neighbouring vec4s of one token, so a head's row takes one load per thread. */
-const KERNEL = memo((features: Features) => {
-  const store = (value: (feature: string) => string) =>
+const KERNEL = memo((features: readonly TileFeature[]): KernelSource => {
+  const store = (value: (feature: TileFeature) => string) =>
     features.map((feature, i) => `  y[at + ${i}u * p.head_dim4] = ${value(feature)};`).join("\n");
   return perElement({
-    name: features.length === 1 ? "tile_means" : "tile_pooling",
+    name: `tile_pooling_${features.join("_")}`,
     buffers: { x: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32"), y: write("vec4f") },
-    params: { tokens: "u32", ...HEAD_PARAMS, ...u32s("head_dim4", "tile_count") },
+    params: { tokens: "u32", ...HEAD_PARAMS, ...u32s("head_dim4", "tile_count"), variance_scale: "f32" },
     body: `  let c = i % p.head_dim4;
   let tile = (i / p.head_dim4) % p.tile_count;
   let batch = i / (p.head_dim4 * p.tile_count * p.chosen);
@@ -29,17 +42,25 @@ ${chosenHead("head", "(i / (p.head_dim4 * p.tile_count)) % p.chosen")}
 ${store(() => "vec4f()")}
     return;
   }
-  var mean = x[base + order[slots.x] * row];
-  var top = mean;
-  var low = mean;
+  let first = x[base + order[slots.x] * row];
+  var mean = first;
+  var top = first;
+  var low = first;
+  var squares = first * first;
+  var moved = vec4f();
+  var moved_squares = vec4f();
   for (var s = slots.x + 1u; s < slots.x + slots.y; s++) {
     let v = x[base + order[s] * row];
     mean += v;
     top = max(top, v);
     low = min(low, v);
+    squares += v * v;
+    let by = v - first;
+    moved += by;
+    moved_squares += by * by;
   }
   mean /= f32(slots.y);
-${store((feature) => feature)}`,
+${store((feature) => FEATURES[feature])}`,
   });
 });
 
@@ -58,13 +79,19 @@ export function poolTiles(
   heads: number,
   { order, tiles }: TileLayout,
   only?: Tensor,
-  features: Features = ["mean", "top", "low"],
+  features: readonly TileFeature[] = ["mean", "top", "low"],
 ): Tensor {
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
   const tileCount = tiles.dim(0), headDim = dim / heads;
   if (headDim % 4 !== 0) throw new Error(`poolTiles: ${heads} heads of ${headDim}`);
   const y = gpu.tensor([batch * heads, tileCount, features.length * headDim]);
-  const sizes = { ...params, tokens, head_dim4: headDim / 4, tile_count: tileCount }, kernel = KERNEL(features);
-  return runPerElement(gpu, kernel, { x, order, tiles, head_ids, y }, sizes, batch * chosen * tileCount * headDim / 4);
+  const sizes = { ...params, tokens, head_dim4: headDim / 4, tile_count: tileCount };
+  return runPerElement(
+    gpu,
+    KERNEL(features),
+    { x, order, tiles, head_ids, y },
+    { ...sizes, variance_scale: 1 / Math.sqrt(headDim) },
+    batch * chosen * tileCount * headDim / 4,
+  );
 }

@@ -6,7 +6,7 @@ import { memo } from "../kernels/memo.ts";
 import type { Tensor } from "../tensor.ts";
 import type { TileLayout } from "../tile_layout.ts";
 import { poolTiles } from "./tile_pooling.ts";
-import { projectTiles } from "./tile_scores.ts";
+import { joinTileVectors, projectTiles } from "./tile_scores.ts";
 
 export interface Sides<T> {
   readonly q: T;
@@ -20,46 +20,60 @@ export interface TileVectorOptions extends Heads {
    * the mean of its tokens.
    */
   readonly projections?: Sides<Tensor> | undefined;
+  /**
+   * Whether a vector is followed by the second order of the logarithm of attention mass: a query tile's `square`, a key
+   * tile's `variance` (see `TileFeature`). Default: false
+   */
+  readonly second?: boolean | undefined;
 }
+
+/** The feature that follows the vectors of a side. */
+type Second = "square" | "variance" | undefined;
 
 /**
  * Vectors of the tiles of q and of k, for `tileScores`: features·P + mean. See `poolTiles` and `projectTiles`.
  *
  * @param q [batch, tokens, heads · head dim], f32; head dim a multiple of 4; the same holds for k
- * @returns two tensors of [batch · heads, tiles, head dim], f32
+ * @returns two tensors of [batch · heads, tiles, head dim], f32; twice as wide with `second`
  */
 export function tileVectors(
   gpu: Gpu,
   { q, k }: Sides<Tensor>,
-  { projections, ...options }: TileVectorOptions,
+  { projections, second = false, ...options }: TileVectorOptions,
 ): Sides<Tensor> {
-  const [vq, vk] = gpu.scope(() =>
-    [[q, projections?.q], [k, projections?.k]].map(([x, projection]) => vectorsOf(gpu, x!, projection, options))
-  );
+  const [vq, vk] = gpu.scope(() => [
+    vectorsOf(gpu, q, projections?.q, second ? "square" : undefined, options),
+    vectorsOf(gpu, k, projections?.k, second ? "variance" : undefined, options),
+  ]);
   return { q: vq!, k: vk! };
 }
 
 /** The means of tiles, of x [batch, tokens, heads · head dim], f32: [batch · heads, tiles, head dim], f32. */
-export function tileMeans(gpu: Gpu, x: Tensor, options: Omit<TileVectorOptions, "projections">): Tensor {
-  return vectorsOf(gpu, x, undefined, options);
+export function tileMeans(gpu: Gpu, x: Tensor, options: Omit<TileVectorOptions, "projections" | "second">): Tensor {
+  return vectorsOf(gpu, x, undefined, undefined, options);
 }
 
 function vectorsOf(
   gpu: Gpu,
   x: Tensor,
   projection: Tensor | undefined,
-  { heads, layout, only }: Omit<TileVectorOptions, "projections">,
+  second: Second,
+  { heads, layout, only }: Omit<TileVectorOptions, "projections" | "second">,
 ): Tensor {
   const [batch, tokens, dim] = x.shape as [number, number, number];
   const headDim4 = dim / heads / 4, tileCount = layout.tiles.dim(0);
   if (gpu.kernels.plain || headDim4 > MOST_VECTORS) {
-    if (!projection) return poolTiles(gpu, x, heads, layout, only, ["mean"]);
-    return gpu.scope(() => projectTiles(gpu, poolTiles(gpu, x, heads, layout, only), projection, heads, only));
+    if (!projection) return poolTiles(gpu, x, heads, layout, only, second ? ["mean", second] : ["mean"]);
+    return gpu.scope(() => {
+      const vectors = projectTiles(gpu, poolTiles(gpu, x, heads, layout, only), projection, heads, only);
+      if (!second) return vectors;
+      return joinTileVectors(gpu, vectors, poolTiles(gpu, x, heads, layout, only, [second]), { heads, only });
+    });
   }
   if (!Number.isInteger(headDim4)) throw new Error(`tileVectors: ${heads} heads of ${dim / heads}`);
-  const y = gpu.tensor([batch * heads, tileCount, dim / heads]);
+  const y = gpu.tensor([batch * heads, tileCount, (second ? 2 : 1) * dim / heads]);
   const { chosen, head_ids, params } = chosenHeads(gpu, { heads, only });
-  gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat }), {
+  gpu.run(KERNEL({ headDim4, format: projection?.matrixFormat, second }), {
     buffers: { ...{ x, order: layout.order, tiles: layout.tiles, head_ids, y }, ...projection && { projection } },
     params: { ...params, tokens, tile_count: tileCount },
     workgroups: [Math.ceil(tileCount / tilesAtOnce(headDim4)), chosen, batch],
@@ -77,16 +91,27 @@ function tilesAtOnce(headDim4: number): number {
   return Math.floor(256 / headDim4 / PARTS) * PARTS;
 }
 
+interface Variant {
+  readonly headDim4: number;
+  readonly format: MatrixFormat | undefined;
+  readonly second: Second;
+}
+
 /**
  * For GPUs. A row of threads pools a tile. Neighbouring threads read neighbouring vec4s of a token, and eight tokens are
  * loaded at once. The features stay in workgroup memory. A thread projects four tiles, so that each number of P is used
  * for four products. Each thread does so over a part of the features, and finally the parts are added.
  */
-const KERNEL = memo(({ headDim4, format }: { headDim4: number; format: MatrixFormat | undefined }): KernelSource => {
+const KERNEL = memo(({ headDim4, format, second }: Variant): KernelSource => {
   const tiles = tilesAtOnce(headDim4), features = 3 * headDim4;
+  const width = (second ? 2 : 1) * headDim4;
+  /** The second order's sum over tokens, and what it adds up for the token `v`; differences to the first cancel little. */
+  const sums = second === "square"
+    ? (v: string) => `squares += ${v} * ${v};`
+    : (v: string) => `let by = ${v} - first; moved += by; squares += by * by;`;
   const projected = format?.read.four;
   return {
-    name: `tile_vectors_${4 * headDim4}_${format ?? "none"}`,
+    name: `tile_vectors_${4 * headDim4}_${format ?? "none"}${second ? `_${second}` : ""}`,
     buffers: {
       ...{ x: read("vec4f"), order: read("u32"), tiles: read("vec2u"), head_ids: read("u32") },
       ...projected && { projection: read(projected.element) },
@@ -95,7 +120,7 @@ const KERNEL = memo(({ headDim4, format }: { headDim4: number; format: MatrixFor
     params: u32s("tokens", "heads", "has_heads", "tile_count"),
     workgroupSize: [headDim4, tiles, 1],
     declarations: `
-struct Features { mean: vec4f, top: vec4f, low: vec4f }
+struct Features { mean: vec4f, top: vec4f, low: vec4f${second ? ", second: vec4f" : ""} }
 fn pool(at: u32, slots: vec2u) -> Features {
   if (slots.y == 0u) { return Features(); }
   let row = p.heads * ${headDim4}u;
@@ -103,14 +128,25 @@ fn pool(at: u32, slots: vec2u) -> Features {
   var sum = vec4f();
   var top = x[at + order[slots.x] * row];
   var low = top;
+${second ? "  let first = top;\n  var squares = vec4f();" : ""}
+${second === "variance" ? "  var moved = vec4f();" : ""}
   for (var s = slots.x; s <= last; s += 8u) {
 ${unroll(8, (i) => `    let v${i} = x[at + order[min(s + ${i}u, last)] * row];`)}
 ${
       unroll(8, (i) =>
-        `    sum += select(vec4f(), v${i}, s + ${i}u <= last); top = max(top, v${i}); low = min(low, v${i});`)
+        `    sum += select(vec4f(), v${i}, s + ${i}u <= last); top = max(top, v${i}); low = min(low, v${i});${
+          second ? `\n    if (s + ${i}u <= last) { ${sums(`v${i}`)} }` : ""
+        }`)
     }
   }
-  return Features(sum / f32(slots.y), top, low);
+  let n = f32(slots.y);
+  return Features(sum / n, top, low${
+      second === "square"
+        ? ", squares * (0.5 / n)"
+        : second === "variance"
+        ? `, max(vec4f(), squares - moved * (moved / n)) * (${1 / Math.sqrt(4 * headDim4)} / n)`
+        : ""
+    });
 }${projected ? projected.declare("projection") + projected.unpack4 : ""}
 // First the features, tile by tile; then the parts of the products.
 var<workgroup> shared_area: array<vec4f, ${PARTS * tiles * headDim4}>;`,
@@ -118,7 +154,7 @@ var<workgroup> shared_area: array<vec4f, ${PARTS * tiles * headDim4}>;`,
   let tile = wid.x * ${tiles}u + lid.y;
   let slots = select(vec2u(), tiles[min(tile, p.tile_count - 1u)], tile < p.tile_count);
   let at = (wid.z * p.tokens * p.heads + head) * ${headDim4}u + lid.x;
-  let y_at = ((wid.z * p.heads + head) * p.tile_count + tile) * ${headDim4}u + lid.x;
+  let y_at = ((wid.z * p.heads + head) * p.tile_count + tile) * ${width}u + lid.x;
   let features = pool(at, slots);
   var v = features.mean;
 ${
@@ -152,6 +188,6 @@ ${unroll(PARTS, (i) => `  v += shared_area[(${i * tiles}u + lid.y) * ${headDim4}
         : ""
     }
   if (tile >= p.tile_count) { return; }
-  y[y_at] = v;`,
+  y[y_at] = v;${second ? `\n  y[y_at + ${headDim4}u] = features.second;` : ""}`,
   };
 });

@@ -4,6 +4,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TiledGrid } from "../attention/tiles.ts";
+import { NO_TERMS } from "../veda/scorer.ts";
 import type { TileShape } from "../veda/tile_shapes.ts";
 import type { Grid } from "../attention/grid.ts";
 import { BOUNDS } from "./bounds.ts";
@@ -49,7 +50,7 @@ export const vedaInference: ParityCase = {
         const features = owned.adopt(poolTiles(gpu, x, heads, layout));
         yield* check.rows(name, BOUNDS.vedaFeatures, features);
       }
-      const scores = owned.adopt(pattern.scores(q, k, projections));
+      const scores = owned.adopt(pattern.scores(q, k, { projections, terms: NO_TERMS }));
       const heat = owned.adopt(await references.upload(gpu, "heat.max"));
       yield* check.rows("scores", BOUNDS.vedaScores, scores);
       for (const [mask, by, name] of [["predicted", scores, "scores"], ["oracle", heat, "heat.max"]] as const) {

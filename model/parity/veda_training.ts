@@ -3,6 +3,7 @@ import { attention } from "../../gpu/ops/attention.ts";
 import { tileHeat } from "../../gpu/ops/tile_heat.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { oracleError, squaredNorm } from "../veda/oracle_error.ts";
+import { NO_TERMS } from "../veda/scorer.ts";
 import { tileGradients } from "../veda/tile_gradients.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TileShape } from "../veda/tile_shapes.ts";
@@ -44,16 +45,8 @@ export const vedaTeacher: ParityCase = {
       for (const target of ["max", "sum"] satisfies Target[]) {
         const gradients = { q: gpu.tensor(projections.q.shape), k: gpu.tensor(projections.k.shape) };
         const state = { q, k, lse };
-        const { divergence, agreement } = tileGradients(
-          gpu,
-          state,
-          size,
-          pattern,
-          group,
-          projections,
-          target,
-          gradients,
-        );
+        const scores = { projections, terms: NO_TERMS, target };
+        const { divergence, agreement } = tileGradients(gpu, state, size, pattern, group, scores, gradients);
         owned.adopt([gradients.q, gradients.k, divergence, agreement]);
         const loss = (await gpu.read(divergence)).reduce((a, b) => a + b) / (pattern.tiled.tiles.length * heads);
         yield await check.relative(`KL, ${target}`, SCALAR_BOUNDS.divergence, [loss], `kl.${target}`);

@@ -5,17 +5,37 @@ import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
 import type { TileShapes } from "./tile_shapes.ts";
-import type { Projections } from "./scorer.ts";
+import { randomBits } from "../training/random.ts";
+import { MASS_TERMS, type Projections, type ScoreTerms } from "./scorer.ts";
+
+/** What the tiles of all layers are scored by; "random" is for comparison. */
+export type VedaScores = "random" | {
+  /** By layer; owned by the caller. Without them, tiles' vectors are their means. */
+  readonly projections?: readonly Projections<Tensor>[] | undefined;
+  readonly terms: ScoreTerms;
+};
 
 /** The settings of {@link VedaAttention}. */
 export interface VedaAttentionOptions {
   readonly shapes: TileShapes;
   /** ρ, the share of tiles to keep. */
   readonly keep: number;
-  /** By layer; owned by the caller. Without them, tiles are scored by their means. */
-  readonly projections?: readonly Projections<Tensor>[];
+  /** What tiles are scored by. Default: {@link MASS_TERMS} */
+  readonly scores?: VedaScores;
   /** The layers that use full attention. */
   readonly denseLayers?: ReadonlySet<number>;
+  /** Called with each selection. Its tensors are valid only during the call, which may record work of its own. */
+  readonly onSelect?: ((selection: TileSelection) => void) | undefined;
+}
+
+/** Selected tiles of some heads of a layer. */
+export interface TileSelection {
+  readonly layer: number;
+  readonly pattern: TilePattern;
+  /** As {@link TilePattern.select} gives them. */
+  readonly runs: Tensor;
+  /** [n], u32: the heads. Default: all */
+  readonly only: Tensor | undefined;
 }
 
 /** Veda's self-attention of all layers over one layout. Its patterns are on the GPU until it is disposed of. */
@@ -52,9 +72,10 @@ export class VedaAttention implements Disposable {
    *
    * @param heads the heads for each layer
    * @param dense whether all layers use full attention
+   * @param step the denoising step: random tiles differ from step to step
    */
-  some(heads: readonly (readonly number[])[], dense = false): SomeHeads {
-    const { gpu, config, layout, options: { projections } } = this,
+  some(heads: readonly (readonly number[])[], dense = false, step = 0): SomeHeads {
+    const { gpu, config, layout, options: { scores = { terms: MASS_TERMS }, onSelect } } = this,
       most = headsAtOnce(gpu, config, validTokens(layout));
     const groups = groupHeads(gpu, heads, (layer, head) => dense ? undefined : this.#patternOf(layer, head), most);
     return (q, k, v, layer, into) => {
@@ -62,7 +83,13 @@ export class VedaAttention implements Disposable {
         gpu.scope(() => {
           if (!pattern) this.#full.attend(q, k, v, { only, into });
           else {
-            const runs = gpu.scope(() => pattern.select(pattern.scores(q, k, projections?.[layer], only), only));
+            const runs = gpu.scope(() => {
+              const scored = scores === "random"
+                ? pattern.randomScores(q.dim(0), randomBits(step, layer))
+                : pattern.scores(q, k, { ...scores, projections: scores.projections?.[layer] }, only);
+              return pattern.select(scored, only);
+            });
+            onSelect?.({ layer, pattern, runs, only });
             pattern.attend(q, k, v, runs, { only, into });
           }
         });

@@ -7,6 +7,7 @@ import {
   type Kinds,
   listOf,
   objectWith,
+  oneOf,
   wholeNumber,
 } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
@@ -18,9 +19,9 @@ import { type HeadShape, prefixesOf } from "../attention/layout.ts";
 import { Passes } from "../attention/passes.ts";
 import { densityOf } from "../attention/report.ts";
 import { inOrder } from "../checkpoint/stored_layers.ts";
-import { VedaAttention } from "./attention.ts";
+import { VedaAttention, type VedaScores } from "./attention.ts";
 import { DEFAULT_KEEP, defaultKeep, LEAST_TILES } from "./budget.ts";
-import { type TileScorer, uploadScorer } from "./scorer.ts";
+import { MASS_TERMS, NO_TERMS, TILE_SCORES, type TileScorer, type TileScores, uploadScorer } from "./scorer.ts";
 import { defaultCapacity, defaultShape, type TileShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
 
 /** The default number of steps with full attention: the first step sets the composition. */
@@ -39,8 +40,9 @@ export interface VedaOptions {
   readonly denseSteps?: number;
   /** The layers with full attention. Default: none */
   readonly denseLayers?: readonly number[];
-  /** Default: none; tiles are scored by their means. */
   readonly scorer?: TileScorer;
+  /** What tiles are scored by. Default: the scorer; without one, an estimate of mass that needs no training */
+  readonly scores?: TileScores;
   /** A shape for every layer and head, or one for all. Default: one that suits the grid */
   readonly shapes?: TileShapes | TileShape;
   /** The number of tokens of a tile if there are no shapes. Default: one that suits the grid */
@@ -59,6 +61,7 @@ const VEDA_KINDS: Kinds<VedaOptions> = {
   usualKeep: aShare,
   denseSteps: wholeNumber(0),
   denseLayers: listOf(wholeNumber(0), "a list of layers, counted from 0,"),
+  scores: oneOf(TILE_SCORES),
   scorer: objectWith("a scorer, as loadVeda gives it,", { heads: wholeNumber(1), headDim: wholeNumber(1) }),
   shapes: either(
     {
@@ -121,7 +124,12 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   const { denseSteps = DEFAULT_DENSE_STEPS } = options;
   return {
     check(shape) {
-      const { scorer, shapes, name = NAME } = options;
+      const { scorer, scores, shapes, name = NAME } = options;
+      if (scores === "trained" && !scorer) {
+        throw new TilereelError(
+          `trained scores of tiles were asked for, but there are none; train some with "tilereel train tiles"`,
+        );
+      }
       if (scorer) scorerFor(scorer, shape, name);
       if (shapes && "choices" in shapes) shapesFor(options, shape, [1, 1, 1]);
       denseLayersFor(options, shape);
@@ -132,12 +140,12 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
       const shapes = shapesFor(options, shape, grid), keep = keepOn(grid, options);
       const denseLayers = denseLayersFor(options, shape);
       using cleanUp = new DisposableStack();
-      const projections = scorer && uploadScorer(cleanUp.use(new TensorOwner(gpu)), scorer);
-      const settings = { shapes, keep, denseLayers, ...projections && { projections } };
+      const scores = scoresOf(options.scores, scorer, cleanUp.use(new TensorOwner(gpu)));
+      const settings = { shapes, keep, denseLayers, scores };
       const passes = cleanUp.use(new Passes(task, (layout) => new VedaAttention(gpu, shape, layout, settings)));
       const held = cleanUp.move();
       return Promise.resolve({
-        at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps),
+        at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps, step),
         pairs: (step, pass, layer, head) => passes.of(pass).pairs(layer, head, step < denseSteps),
         [Symbol.dispose]: () => held.dispose(),
       });
@@ -145,15 +153,29 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
   };
 }
 
+/** What tiles are scored by; a scorer is uploaded where it is used. */
+function scoresOf(kind: TileScores | undefined, scorer: TileScorer | undefined, owner: TensorOwner): VedaScores {
+  if (kind === "random") return kind;
+  if (kind === "mean") return { terms: NO_TERMS };
+  if (!scorer || kind === "second-order") return { terms: MASS_TERMS };
+  return { projections: uploadScorer(owner, scorer), terms: scorer.terms ?? NO_TERMS };
+}
+
 /**
  * The scorer with its layers in the model's order.
  *
  * @throws {TilereelError} if it belongs to another model
  */
-function scorerFor({ layers, layerPrefixes, heads, headDim }: TileScorer, model: HeadShape, name: string): TileScorer {
+function scorerFor(
+  { layers, layerPrefixes, heads, headDim, terms }: TileScorer,
+  model: HeadShape,
+  name: string,
+): TileScorer {
   const own = { layers: layers.length, layerPrefixes };
   const ordered = inOrder(layers, prefixesOf(own), prefixesOf(model));
-  if (ordered && heads === model.heads && headDim === model.headDim) return { heads, headDim, layers: ordered };
+  if (ordered && heads === model.heads && headDim === model.headDim) {
+    return { heads, headDim, layers: ordered, terms };
+  }
   throw new TilereelError(
     `${name}: its scorer is for ${own.layers} layers with ${heads} heads of ${headDim}, but this model has ` +
       `${model.layers} with ${model.heads} of ${model.headDim}; train one for it with "tilereel train tiles"`,

@@ -1,5 +1,6 @@
 import { prefixesOf } from "../attention/layout.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
+import { NO_TERMS } from "./scorer.ts";
 import { projectionName, VEDA_KEY, type VedaFile } from "./veda_file.ts";
 
 /**
@@ -33,6 +34,13 @@ export async function saveVeda(
       data: Uint8Array.from(choices.flatMap((choice) => [...choice])),
     };
   }
-  const known = { tile_tokens: tileTokens, ...target && { target }, ...keep !== undefined && { keep } };
+  const { count, second } = scorer?.terms ?? NO_TERMS;
+  const known = {
+    tile_tokens: tileTokens,
+    ...target && { target },
+    ...count && { count },
+    ...second && { second_order: second },
+    ...keep !== undefined && { keep },
+  };
   await writeSafetensors(path, tensors, { ...metadata, [VEDA_KEY]: JSON.stringify(known) });
 }

@@ -6,6 +6,7 @@ import { NonFiniteError } from "../training/non_finite_error.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import type { AttentionState } from "./sampling_states.ts";
 import { type TileFigures, tileGradients } from "./tile_gradients.ts";
+import { termsOf } from "./scorer.ts";
 import { headsByShape, TilePatterns } from "./tile_groups.ts";
 import type { TileParameters, UpdateOptions } from "./tile_parameters.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
@@ -66,10 +67,12 @@ export class ScorerUpdates implements Disposable {
     const { gpu, shape, recipe } = this.options, { layer, layout } = state;
     const groups = this.#groupsOf(layout.grid)[layer]!;
     gpu.scope(() => {
+      const { target } = recipe;
+      const scores = { projections: this.parameters.projections(layer), terms: termsOf(target), target };
       const gradients = { q: this.parameters.gradient(), k: this.parameters.gradient() };
       this.#recorded[layer] = groups.map((group) => {
-        const pattern = this.#patterns.of(layout, group.kind), projections = this.parameters.projections(layer);
-        const figures = tileGradients(gpu, state, shape, pattern, group, projections, recipe.target, gradients);
+        const pattern = this.#patterns.of(layout, group.kind);
+        const figures = tileGradients(gpu, state, shape, pattern, group, scores, gradients);
         this.#owner.adopt(Object.values(figures));
         return { ...figures, tiles: pattern.tiled.tiles.length, tokens: product(layout.grid) };
       });

@@ -4,11 +4,11 @@ import { tileAgreement } from "../../gpu/ops/tile_agreement.ts";
 import { tileHeat } from "../../gpu/ops/tile_heat.ts";
 import { projectionGradients, tileLoss } from "../../gpu/ops/tile_loss.ts";
 import { poolTiles } from "../../gpu/ops/tile_pooling.ts";
-import { projectTiles, tileScores } from "../../gpu/ops/tile_scores.ts";
+import { joinTileVectors, projectTiles, tileScores } from "../../gpu/ops/tile_scores.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape } from "../attention/layout.ts";
 import type { AttentionState } from "./sampling_states.ts";
-import type { Projections } from "./scorer.ts";
+import type { Projections, ScoreTerms } from "./scorer.ts";
 import type { TilePattern } from "./tile_pattern.ts";
 import type { Target } from "./veda_file.ts";
 
@@ -18,6 +18,13 @@ export interface TileFigures {
   readonly divergence: Tensor;
   /** [heads of the group, 4], f32: see `tileAgreement`; the teacher is the oracle */
   readonly agreement: Tensor;
+}
+
+/** The scores in training. */
+export interface TrainedScores {
+  readonly projections: Projections<Tensor>;
+  readonly terms: ScoreTerms;
+  readonly target: Target;
 }
 
 /**
@@ -36,16 +43,24 @@ export function tileGradients(
   { heads, headDim }: HeadShape,
   pattern: TilePattern,
   { only }: { readonly only: Tensor | undefined },
-  projections: Projections<Tensor>,
-  target: Target,
+  { projections, terms, target }: TrainedScores,
   gradients: Projections<Tensor>,
 ): TileFigures {
-  const { layout, budget } = pattern;
+  const { layout, budget } = pattern, by = { heads, headDim, only };
+  // The terms that are added are constants, so that gradients are those of the products of vectors.
+  const scoresOf = (vectorsQ: Tensor, vectorsK: Tensor) => {
+    const rowsOf = terms.count ? layout.tiles : undefined;
+    if (!terms.second) return tileScores(gpu, vectorsQ, vectorsK, { ...by, rowsOf });
+    const squares = poolTiles(gpu, q, heads, layout, only, ["square"]);
+    const variances = poolTiles(gpu, k, heads, layout, only, ["variance"]);
+    const wideQ = joinTileVectors(gpu, vectorsQ, squares, by), wideK = joinTileVectors(gpu, vectorsK, variances, by);
+    return tileScores(gpu, wideQ, wideK, { ...by, width: 2 * headDim, rowsOf });
+  };
   const [divergence, agreement] = gpu.scope(() => {
     const featuresQ = poolTiles(gpu, q, heads, layout, only), featuresK = poolTiles(gpu, k, heads, layout, only);
     const predictedQ = projectTiles(gpu, featuresQ, projections.q, heads, only);
     const predictedK = projectTiles(gpu, featuresK, projections.k, heads, only);
-    const scores = tileScores(gpu, predictedQ, predictedK, { heads, headDim, only });
+    const scores = gpu.scope(() => scoresOf(predictedQ, predictedK));
     const heat = tileHeat(gpu, q, k, lse, { heads, layout, only });
     const { rows, gradient } = tileLoss(gpu, scores, heat[target], 1 / scores.dim(1), only);
     const scored = { featuresQ, featuresK, predictedQ, predictedK };

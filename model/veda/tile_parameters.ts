@@ -12,8 +12,8 @@ import type { AdamWOptions } from "../training/adamw.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { randomBits } from "../training/random.ts";
 import { type HeadShape, prefixesOf } from "../attention/layout.ts";
-import { bothSides, type Projections, type StoredProjection, type TileScorer } from "./scorer.ts";
-import { projectionName, type VedaFile } from "./veda_file.ts";
+import { bothSides, NO_TERMS, type Projections, type StoredProjection, termsOf, type TileScorer } from "./scorer.ts";
+import { projectionName, type Target, type VedaFile } from "./veda_file.ts";
 import { saveVeda } from "./save_veda.ts";
 
 /** The standard deviation of the initial projections. */
@@ -124,15 +124,16 @@ export class TileParameters implements Disposable {
         }
       }
     }
-    await saveVeda(path, { ...file, scorer: await this.scorer() }, metadata, more);
+    await saveVeda(path, { ...file, scorer: await this.scorer(file.target) }, metadata, more);
   }
 
   /**
    * The averages.
    *
+   * @param target what they have learned
    * @throws {NonFiniteError} if a number is not finite
    */
-  async scorer(): Promise<TileScorer> {
+  async scorer(target: Target = "max"): Promise<TileScorer> {
     const { heads, headDim, layerPrefixes } = this.shape;
     const layers: Projections<StoredProjection>[] = [];
     for (const [layer, parameters] of this.layers.entries()) {
@@ -142,7 +143,8 @@ export class TileParameters implements Disposable {
       });
       layers.push(await bothSides(stored));
     }
-    return { heads, headDim, layers, layerPrefixes };
+    const terms = termsOf(target);
+    return { heads, headDim, layers, layerPrefixes, ...terms !== NO_TERMS && { terms } };
   }
 
   [Symbol.dispose](): void {

@@ -2,7 +2,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { blockRows } from "../../gpu/ops/attention_family.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { attention } from "../../gpu/ops/attention.ts";
-import { tileScores } from "../../gpu/ops/tile_scores.ts";
+import { randomScores, tileScores } from "../../gpu/ops/tile_scores.ts";
 import { MAX_TILES, selectTiles } from "../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../gpu/ops/tile_vectors.ts";
 import { type TileBudget, type TileLayout, uploadTileBudget, uploadTileLayout } from "../../gpu/tile_layout.ts";
@@ -11,7 +11,7 @@ import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type HeadShape, type TokenLayout, validTokens, withKept } from "../attention/layout.ts";
 import { attentionOutput } from "../attention/output.ts";
 import { budget, keptPairs } from "./budget.ts";
-import type { Projections } from "./scorer.ts";
+import type { LayerScores } from "./scorer.ts";
 import { type TiledGrid, tileGrid, tilesOfFirst } from "../attention/tiles.ts";
 import type { TileShape } from "./tile_shapes.ts";
 
@@ -101,16 +101,28 @@ export class TilePattern implements Disposable {
    * Predicts the scores of pairs of tiles.
    *
    * @param q [batch, tokens, heads · head dim], f32, after norm and RoPE; the same holds for k
-   * @param projections P of the layer; without it, tiles are scored by their means
    * @param only [n], u32: the heads to compute; the results of other heads are undefined. Default: all
    * @returns [batch · heads, tiles, tiles], f32
    */
-  scores(q: Tensor, k: Tensor, projections: Projections<Tensor> | undefined, only?: Tensor): Tensor {
+  scores(q: Tensor, k: Tensor, { projections, terms: { count, second } }: LayerScores, only?: Tensor): Tensor {
     const { gpu, layout, config: { heads, headDim } } = this;
     return gpu.scope(() => {
-      const vectors = tileVectors(gpu, { q, k }, { heads, layout, projections, only });
-      return tileScores(gpu, vectors.q, vectors.k, { heads, headDim, only });
+      const vectors = tileVectors(gpu, { q, k }, { heads, layout, projections, second, only });
+      const width = second ? 2 * headDim : headDim;
+      return tileScores(gpu, vectors.q, vectors.k, {
+        heads,
+        headDim,
+        width,
+        rowsOf: count ? layout.tiles : undefined,
+        only,
+      });
     });
+  }
+
+  /** Scores that say nothing: random numbers, the same for the same seed. [batch · heads, tiles, tiles], f32 */
+  randomScores(batch: number, seed: number): Tensor {
+    const n = this.tiled.tiles.length;
+    return randomScores(this.gpu, [batch * this.config.heads, n, n], seed);
   }
 
   /** Selects tiles by such scores; see `selectTiles`: [batch · heads, runs, 2], u32. */

@@ -6,6 +6,7 @@ import { randomBits, shuffledRounds } from "../training/random.ts";
 import { DEFAULT_KEEP } from "./budget.ts";
 import type { AttentionState } from "./sampling_states.ts";
 import { ScorerUpdates } from "./scorer_updates.ts";
+import { termsOf } from "./scorer.ts";
 import { TileParameters } from "./tile_parameters.ts";
 import { TILE_RECIPE, TILE_TRAINING_KINDS, type TileTraining, type TileTrainingStep } from "./training_options.ts";
 import type { VedaFile } from "./veda_file.ts";
@@ -46,7 +47,7 @@ export async function trainTiles(training: TileTraining): Promise<number> {
 
 /** The settings that affect the result. */
 function identityOf({ runs, recipe, shapes, tileTokens, seed }: CompleteTraining): TrainingIdentity {
-  const { target, lr, weightDecay, average } = recipe;
+  const { target, lr, weightDecay, average } = recipe, terms = termsOf(target);
   const lengths = Array.from({ length: runs.count }, (_, run) => `${runs.steps(run)}x${runs.passes(run)}`);
   const digest = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 16);
   return {
@@ -55,6 +56,7 @@ function identityOf({ runs, recipe, shapes, tileTokens, seed }: CompleteTraining
     "digest of the sampling steps": digest(lengths.join()),
     seed,
     target,
+    ...terms.second && { "second order": "added" },
     "tile-tokens": tileTokens,
     plan: shapes ? digest(JSON.stringify([shapes.shapes, shapes.choices.map((choice) => [...choice])])) : "none",
     lr,
@@ -103,7 +105,7 @@ function trainingState(training: CompleteTraining, parameters: TileParameters): 
     },
     saveCheckpoint: (path, metadata) => parameters.save(path, file, metadata),
     saveResult: async (path, metadata) =>
-      await saveVeda(path, { ...file, scorer: await parameters.scorer() }, metadata),
+      await saveVeda(path, { ...file, scorer: await parameters.scorer(recipe.target) }, metadata),
     [Symbol.dispose]() {
       updates[Symbol.dispose]();
       parameters[Symbol.dispose]();

@@ -16,7 +16,7 @@ export interface TileRecipe extends UpdateOptions {
 }
 
 /** Defaults that worked for models of all sizes that were tried. */
-export const TILE_RECIPE: TileRecipe = { target: "max", lr: 1e-3, weightDecay: 0, average: 0.99 };
+export const TILE_RECIPE: TileRecipe = { target: "sum", lr: 1e-3, weightDecay: 0, average: 0.99 };
 
 /** The model to train, the data, and the place of the results. */
 export interface TileTraining extends TrainingOptions<TileTrainingStep> {

@@ -5,7 +5,8 @@
  *   `tiles.project_k`: [heads, 3 · head dim, head dim]
  * - `tiles.shapes`: [shapes, 3], I32: tokens along frames, rows and columns
  * - `tiles.choices`: [layers, heads], U8: the index of each head's shape
- * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`
+ * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`; `count` and
+ *   `second_order` are true where these terms are added to the products of vectors, see `ScoreTerms`
  *
  * Scorer and shapes belong to one model and one number of tokens per tile, not to a size of clips. They are used on any
  * grid, whose far tiles may be partial.
@@ -19,7 +20,7 @@ import { openSafetensors, type TensorSource, toFloat32, toNumbers } from "../che
 import { LAYER, storedLayers } from "../checkpoint/stored_layers.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
-import { bothSides, type Projections, type StoredProjection, type TileScorer } from "./scorer.ts";
+import { bothSides, type Projections, type ScoreTerms, type StoredProjection, type TileScorer } from "./scorer.ts";
 import { checkCapacity, type TileShape, type TileShapes } from "./tile_shapes.ts";
 
 /** Projections are multiplied as they are stored, and converted to check them. */
@@ -56,10 +57,10 @@ export function projectionName(prefix: string, of: "q" | "k"): string {
 export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
   using source = await openSafetensors(file, "a safetensors file with tiles");
   const { path } = source, text = source.metadata[VEDA_KEY];
-  const scorer = await readScorer(source), shapes = await readShapes(source);
-  if (text === undefined || !scorer && !shapes) {
+  const stored = await readScorer(source), shapes = await readShapes(source);
+  if (text === undefined || !stored && !shapes) {
     throw new TilereelError(
-      `${path} holds no tiles${scorer || shapes ? "" : `, but ${whatTensorsAre(source)}`}; a file made by ` +
+      `${path} holds no tiles${stored || shapes ? "" : `, but ${whatTensorsAre(source)}`}; a file made by ` +
         `"tilereel train tiles" or "tilereel search tiles" was expected`,
     );
   }
@@ -67,6 +68,7 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
   const tileTokens = config.integer("tile_tokens", 128);
   for (const shape of shapes?.shapes ?? []) checkCapacity(shape, tileTokens, path);
   if (!config.isNull("target")) config.require("target", ["max", "sum"], "max");
+  const terms = readTerms(config), scorer = stored && { ...stored, ...terms && { terms } };
   return {
     tileTokens,
     ...scorer && { scorer },
@@ -74,6 +76,11 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
     ...!config.isNull("target") && { target: config.string("target", "max") as Target },
     ...!config.isNull("keep") && { keep: config.number("keep", 1, { positive: true }) },
   };
+}
+
+function readTerms(config: Config): ScoreTerms | undefined {
+  const terms = { count: config.boolean("count", false), second: config.boolean("second_order", false) };
+  return terms.count || terms.second ? terms : undefined;
 }
 
 async function readScorer(source: TensorSource): Promise<TileScorer | undefined> {

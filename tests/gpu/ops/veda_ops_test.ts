@@ -1,7 +1,7 @@
 import { attention } from "../../../gpu/ops/attention.ts";
 import { matmul } from "../../../gpu/ops/matmul.ts";
 import { poolTiles } from "../../../gpu/ops/tile_pooling.ts";
-import { projectTiles, tileScores } from "../../../gpu/ops/tile_scores.ts";
+import { projectTiles, randomScores, tileScores } from "../../../gpu/ops/tile_scores.ts";
 import { selectTiles } from "../../../gpu/ops/tile_selection.ts";
 import { tileVectors } from "../../../gpu/ops/tile_vectors.ts";
 import { blockRows } from "../../../gpu/ops/attention_family.ts";
@@ -142,6 +142,56 @@ testVariants("tile pooling: mean, maximum, minimum of each tile's tokens", async
   }
 });
 
+/** By definition: half the mean square of each channel of a tile, or its variance over √(head dim). */
+function secondOrder(
+  x: Float32Array,
+  [grid, shape, headDim]: (typeof CASES)[number],
+  feature: "square" | "variance",
+): Float64Array {
+  const { order, tiles, tokens } = tileGrid(grid, shape), dim = HEADS * headDim;
+  const y = new Float64Array(BATCH * HEADS * tiles.length * headDim);
+  for (let at = 0; at < y.length; at++) {
+    const d = at % headDim, { first, count } = tiles[Math.floor(at / headDim) % tiles.length]!;
+    const list = Math.floor(at / headDim / tiles.length), b = Math.floor(list / HEADS), h = list % HEADS;
+    const column = [...order.subarray(first, first + count)]
+      .map((token) => x[(b * tokens + token) * dim + h * headDim + d]!);
+    const about = feature === "square" ? 0 : column.reduce((a, c) => a + c) / count;
+    const sum = column.reduce((sum, v) => sum + (v - about) ** 2, 0) / count;
+    y[at] = feature === "square" ? sum / 2 : sum / Math.sqrt(headDim);
+  }
+  return y;
+}
+
+/** Within 1e-5; of tiles of one token, variances are 0. */
+function assertMoments(actual: ArrayLike<number>, expected: ArrayLike<number>, message: string): void {
+  if (Array.from(expected).some((x) => x !== 0)) assertClose(actual, expected, 1e-5, message);
+  else assert(Array.from(actual).every((x) => x === 0), message);
+}
+
+testVariants(
+  "tiles' squares and variances, of channels whose mean is a thousand times their deviation",
+  async ({ gpu }) => {
+    for (const each of CASES) {
+      const [grid, shape, headDim] = each, tokens = grid[0] * grid[1] * grid[2];
+      const x = randn(BATCH * tokens * HEADS * headDim, 1).map((v, i) => i % 3 === 0 ? Math.fround(1000 + v) : v);
+      const layout = upload(gpu, grid, shape), n = layout.tiles.dim(0);
+      const gx = gpu.upload(x, [BATCH, tokens, HEADS * headDim]), only = gpu.upload(Uint32Array.of(2, 0), [2], "u32");
+      const { q, k } = tileVectors(gpu, { q: gx, k: gx }, { heads: HEADS, layout, second: true, only });
+      for (const [feature, made] of [["square", q], ["variance", k]] as const) {
+        const expected = ofHeads(secondOrder(x, each, feature), [2, 0], n * headDim), rows = await gpu.read(made);
+        const halves = Array.from(
+          { length: rows.length / 2 / headDim },
+          (_, row) => [...rows.subarray((2 * row + 1) * headDim, (2 * row + 2) * headDim)],
+        ).flat();
+        assertMoments(ofHeads(halves, [2, 0], n * headDim), expected, `${feature}, ${grid} by ${shape}`);
+        const pooled = await gpu.read(poolTiles(gpu, gx, HEADS, layout, undefined, [feature]));
+        assertMoments(ofHeads(pooled, [2, 0], n * headDim), expected, `${feature} alone`);
+      }
+      layout.release();
+    }
+  },
+);
+
 testVariants("tile pooling: a tile without tokens is 0", async ({ gpu }) => {
   const layout = uploadTileLayout(gpu, Uint32Array.of(1, 0), [{ first: 0, count: 2 }, { first: 2, count: 0 }]);
   const y = await gpu.read(poolTiles(gpu, gpu.upload(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), [1, 2, 4]), 1, layout));
@@ -234,6 +284,35 @@ testVariants("tile scores: (features·P + mean) of queries times that of keys", 
       assertClose(ofHeads(await run(only), [0, 2], n * n), ofHeads(reference, [0, 2], n * n), 2e-6, `${dtype} only`);
     }
   }
+});
+
+testVariants("tile scores: wider vectors and the logarithms of rows", async ({ gpu }) => {
+  for (const [n, headDim] of [[1, 4], [5, 16], [67, 32]] as const) {
+    const counts = Array.from({ length: n }, (_, j) => j % 3 === 2 ? 0 : 1 + j % 7), width = 2 * headDim;
+    const [fq, fk] = [1, 2].map((seed) => randn(BATCH * HEADS * n * width, seed)) as [Float32Array, Float32Array];
+    const rowsOf = gpu.upload(Uint32Array.from(counts.flatMap((count, j) => [8 * j, count])), [n, 2], "u32");
+    const [q, k] = [fq, fk].map((x) => gpu.upload(x, [BATCH * HEADS, n, width]));
+    const expected = Float64Array.from({ length: BATCH * HEADS * n * n }, (_, at) => {
+      const column = at % n, row = Math.floor(at / n), list = Math.floor(row / n);
+      let sum = 0;
+      for (let c = 0; c < width; c++) sum += fq[row * width + c]! * fk[(list * n + column) * width + c]!;
+      return sum / Math.sqrt(headDim) + Math.log(Math.max(1, counts[column]!));
+    });
+    for (const heads of [[0, 1, 2], [2, 0]]) {
+      const only = heads.length === HEADS ? undefined : gpu.upload(Uint32Array.from(heads), [heads.length], "u32");
+      const y = await gpu.read(tileScores(gpu, q!, k!, { heads: HEADS, headDim, width, rowsOf, only }));
+      assertClose(ofHeads(y, heads, n * n), ofHeads(expected, heads, n * n), 2e-6, `${n} of ${headDim}`);
+    }
+  }
+});
+
+testVariants("random scores are spread evenly, and repeat with their seed alone", async ({ gpu }) => {
+  const of = async (seed: number) => await gpu.read(randomScores(gpu, [2, 50, 50], seed));
+  const [one, again, other] = [await of(7), await of(7), await of(8)];
+  assertEquals(one, again);
+  assert(one.filter((x, i) => x === other[i]).length < 5);
+  const mean = one.reduce((a, b) => a + b) / one.length / 2 ** 24;
+  assert(Math.abs(mean - 0.5) < 0.02 && one.every((x) => x >= 0 && x < 2 ** 24), `${mean}`);
 });
 
 testVariants("tile vectors: pooled and projected, of queries and keys at once", async ({ gpu }) => {

@@ -11,7 +11,7 @@ import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/
 import { VedaAttention } from "../../../model/veda/attention.ts";
 import { budget, defaultKeep } from "../../../model/veda/budget.ts";
 import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
-import { type TileScorer, uploadScorer } from "../../../model/veda/scorer.ts";
+import { MASS_TERMS, NO_TERMS, type ScoreTerms, type TileScorer, uploadScorer } from "../../../model/veda/scorer.ts";
 import { tileGrid } from "../../../model/attention/tiles.ts";
 import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { loadVeda, projectionName, type VedaFile } from "../../../model/veda/veda_file.ts";
@@ -60,6 +60,7 @@ function reference(
   layer: number,
   numbers?: readonly Float32Array[],
   layout: TokenLayout = LAYOUT,
+  terms: ScoreTerms = numbers ? NO_TERMS : MASS_TERMS,
 ): Float64Array {
   const all = TOKENS + layout.kept, valid = validTokens(layout);
   const sees = Array.from({ length: BATCH * HEADS }, (_, list) => {
@@ -81,12 +82,30 @@ function reference(
         );
       });
     const [qs, ks] = [vectors(q!, numbers?.[0]), vectors(k!, numbers?.[1])];
+    const moment = (x: Float32Array, about: readonly number[] | undefined, tile: number, d: number) => {
+      const { first, count } = tiles[tile]!;
+      return order.subarray(first, first + count).reduce((sum, token) => {
+        const value = x[((b * all + token) * HEADS + h) * HEAD_DIM + d]!;
+        return sum + (value - (about?.[d] ?? 0)) ** 2 / count;
+      }, 0);
+    };
+    const means = vectors(k!, undefined);
+    const added = (i: number, j: number) => {
+      const channels = Array.from(
+        { length: HEAD_DIM },
+        (_, d) => moment(q!, undefined, i, d) * moment(k!, means[j], j, d),
+      );
+      return (terms.count ? Math.log(tiles[j]!.count) : 0) +
+        (terms.second ? channels.reduce((sum, x) => sum + x) / (2 * HEAD_DIM) : 0);
+    };
     const tileOf = new Map<number, number>();
     for (const [tile, { first, count }] of tiles.entries()) {
       for (const token of order.subarray(first, first + count)) tileOf.set(token, tile);
     }
     const kept = qs.map((query, row) => {
-      const scores = ks.map((key, j) => j === row ? Infinity : key.reduce((sum, x, d) => sum + x * query[d]!, 0));
+      const scores = ks.map((key, j) =>
+        j === row ? Infinity : key.reduce((sum, x, d) => sum + x * query[d]!, 0) / Math.sqrt(HEAD_DIM) + added(row, j)
+      );
       return new Set([...scores.keys()].sort((a, c) => scores[c]! - scores[a]!).slice(0, keep[row]!));
     });
     return (i: number, j: number) =>
@@ -119,7 +138,14 @@ function ofHead(y: ArrayLike<number>, head: number): number[] {
 
 testVariants("Veda's attention: each head over tiles of its own shape, by definition", async ({ gpu, bound }) => {
   const { numbers, tensors } = operands(gpu);
-  for (const [scored, format] of [[false, "F32"], [true, "F32"], [true, "BF16"]] as const) {
+  for (
+    const [scored, format, terms] of [
+      [false, "F32", MASS_TERMS],
+      [false, "F32", NO_TERMS],
+      [true, "F32", NO_TERMS],
+      [true, "BF16", { count: true, second: true }],
+    ] as const
+  ) {
     void gpu.placeholder; // made on first use, and kept
     const before = gpu.memory.used;
     const { scorer, numbers: p } = randomScorer(format);
@@ -128,12 +154,12 @@ testVariants("Veda's attention: each head over tiles of its own shape, by defini
     const veda = new VedaAttention(gpu, CONFIG, LAYOUT, {
       shapes: SHAPES,
       keep: KEEP,
-      ...projections && { projections },
+      ...terms !== MASS_TERMS && { scores: { projections, terms } },
     });
     for (let layer = 0; layer < LAYERS; layer++) {
       const y = gpu.scope(() => wholeAttention(gpu, LAYOUT, veda.some(everyHead(CONFIG)))(...tensors, layer));
-      const expected = reference(numbers, layer, scored ? p[layer] : undefined);
-      assertClose(await gpu.read(y), expected, bound, `layer ${layer}, ${scored ? format : "means"}`);
+      const expected = reference(numbers, layer, scored ? p[layer] : undefined, LAYOUT, terms);
+      assertClose(await gpu.read(y), expected, bound, `layer ${layer}, ${scored ? format : "untrained"}`);
       gpu.release(y);
     }
     veda[Symbol.dispose]();
@@ -148,7 +174,10 @@ testVariants("Veda's attention always selects kept tokens, and they attend to al
   const projections = uploadScorer(owner, scorer);
   for (const kept of [{ kept: 7, length: 5 }, { kept: 4, length: 0 }, { kept: 70, length: 69 }, { kept: 1 }]) {
     const layout = { grid: GRID, ...kept }, { numbers, tensors } = operands(gpu, layout);
-    using veda = new VedaAttention(gpu, CONFIG, layout, { shapes: SHAPES, keep: KEEP, projections });
+    using veda = new VedaAttention(gpu, CONFIG, layout, {
+      ...{ shapes: SHAPES, keep: KEEP },
+      scores: { projections, terms: NO_TERMS },
+    });
     const attend = wholeAttention(gpu, layout, veda.some(everyHead(CONFIG)));
     for (let layer = 0; layer < LAYERS; layer++) {
       const y = gpu.scope(() => attend(...tensors, layer));
@@ -306,7 +335,9 @@ Deno.test("tiles go through a file and come back as they were", () =>
     for (const format of ["F32", "BF16"] as const) {
       const { scorer } = randomScorer(format);
       const whole: VedaFile = { tileTokens: 16, scorer, shapes: SHAPES, target: "sum", keep: 0.25 };
-      for (const file of [whole, { tileTokens: 16, scorer }, { tileTokens: 16, shapes: SHAPES }]) {
+      const terms = { count: true, second: false };
+      const termed = { tileTokens: 16, scorer: { ...scorer, terms } };
+      for (const file of [whole, termed, { tileTokens: 16, scorer }, { tileTokens: 16, shapes: SHAPES }]) {
         await saveVeda(path, file, { note: "of a test" });
         assertEquals(await loadVeda(path), file);
       }

@@ -13,6 +13,7 @@ import { TILE_RECIPE, type TileTraining, type TileTrainingStep } from "../../../
 import { bestSingle, choosePlan, meanError } from "../../../model/veda/plan_choice.ts";
 import { candidateShapes, searchTiles } from "../../../model/veda/tile_search.ts";
 import { trainingFiles } from "../../../model/training/training_folder.ts";
+import { MASS_TERMS } from "../../../model/veda/scorer.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { randn, variants } from "../../gpu.ts";
@@ -183,24 +184,26 @@ gpuTest("it learns, and a training that is broken off and gone on with ends as o
 
   // A checkpoint and a result are both tiles.
   const { tileTokens, target, keep, scorer } = await loadVeda(trainingFiles(whole, TILES_FILE).result);
-  assertEquals([tileTokens, target, keep], [4, "max", 0.3]);
+  assertEquals([tileTokens, target, keep, scorer!.terms], [4, "sum", 0.3, MASS_TERMS]);
   assertEquals((await loadVeda(trainingFiles(whole, TILES_FILE).checkpoint)).scorer, scorer);
 });
 
-gpuTest("heads of several shapes, the sum as the target", async (gpu, dir) => {
+gpuTest("heads of several shapes, the maximum and the sum as the target", async (gpu, dir) => {
   const plan: TileShapes = {
     shapes: [[1, 2, 2], [2, 1, 2]],
     choices: [Uint8Array.of(0, 1, 0), Uint8Array.of(1, 1, 1)],
   };
-  const recipe = { ...TILE_RECIPE, lr: 0.02, target: "sum" as const };
-  const steps: TileTrainingStep[] = [];
-  const more = { shapes: plan, recipe, steps: 9, onStep: (step: TileTrainingStep) => steps.push(step) };
-  await trainTiles(training(gpu, join(dir, "plan"), more));
-  assert(steps.every(({ loss, recall }) => Number.isFinite(loss) && recall <= 1));
-  // The sum's own oracle keeps the most attention that can be kept.
-  for (const { kept, oracle } of steps) assert(kept <= oracle + 1e-6, `${kept} ${oracle}`);
-  const loaded = await loadVeda(trainingFiles(join(dir, "plan"), TILES_FILE).result);
-  assertEquals([loaded.shapes, loaded.target], [plan, "sum"]);
+  for (const target of ["max", "sum"] as const) {
+    const recipe = { ...TILE_RECIPE, lr: 0.02, target }, steps: TileTrainingStep[] = [];
+    const more = { shapes: plan, recipe, steps: 9, onStep: (step: TileTrainingStep) => steps.push(step) };
+    await trainTiles(training(gpu, join(dir, target), more));
+    assert(steps.every(({ loss, recall }) => Number.isFinite(loss) && recall <= 1));
+    // The sum's own oracle keeps the most attention that can be kept.
+    if (target === "sum") { for (const { kept, oracle } of steps) assert(kept <= oracle + 1e-6, `${kept} ${oracle}`); }
+    const loaded = await loadVeda(trainingFiles(join(dir, target), TILES_FILE).result);
+    const terms = target === "sum" ? MASS_TERMS : undefined;
+    assertEquals([loaded.shapes, loaded.target, loaded.scorer!.terms], [plan, target, terms]);
+  }
 });
 
 gpuTest("trainings that cannot go on", async (gpu, dir) => {

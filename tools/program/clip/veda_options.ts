@@ -1,12 +1,13 @@
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/veda/methods.ts";
 import { checkCapacity } from "../../../model/veda/tile_shapes.ts";
+import { TILE_SCORES } from "../../../model/veda/scorer.ts";
 import { loadVeda } from "../../../model/veda/veda_file.ts";
 import type { Grid } from "../../../model/attention/grid.ts";
 import { fileAt } from "../../../model/files/disk.ts";
 import type { FileStore } from "../../../model/files/store.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
-import { inGroup, integer, notation, number, ofOption, type OptionValues, path } from "../options.ts";
+import { choice, inGroup, integer, notation, number, ofOption, type OptionValues, path } from "../options.ts";
 import { ownFile } from "../../../model/own_files.ts";
 import { sizes, sizesText } from "./vorta_options.ts";
 
@@ -15,7 +16,7 @@ export const vedaOptions = inGroup("Attention", {
   tiles: path({
     value: "FILE",
     help: 'For veda: trained scores of tiles and a tile shape for every head, made by "tilereel train tiles" and ' +
-      '"tilereel search tiles". Without them, tiles are scored by the means of their tokens.',
+      '"tilereel search tiles". Without them, tiles are scored by the means and variances of their tokens.',
     elsewhere: ["tile-plan", "predictor"],
     default: "tiles.safetensors in the model's folder, if there is one",
   }),
@@ -51,10 +52,19 @@ export const vedaOptions = inGroup("Attention", {
       return list;
     },
   ),
+  "tile-scores": choice({
+    choices: TILE_SCORES,
+    help:
+      "For veda, for study: what tiles are scored by. trained: the scores of --tiles; second-order: an estimate of " +
+      "the attention between two tiles by the means and variances of their tokens, which needs no training; mean: " +
+      "the means alone; random: nothing.",
+    elsewhere: ["scorer", "predictor-type"],
+    default: "trained where there are such scores, otherwise second-order",
+  }),
   "tile-shape": sizes({
     value: "TxHxW",
     help: "For veda, for study: one tile shape for all heads, along frames, rows and columns. Tiles are then " +
-      "scored by the means of their tokens, or with --tiles by the scores in that file.",
+      "scored without training, or with --tiles by the scores in that file.",
     default: "the file's, or one of up to 128 tokens that suits the grid",
   }),
 });
@@ -79,7 +89,7 @@ export async function readyVeda(
   values: OptionValues<typeof vedaOptions>,
   model: string | FileStore,
 ): Promise<ReadyVeda> {
-  const shape = values["tile-shape"];
+  const { "tile-shape": shape, "tile-scores": scores } = values;
   const file = values.tiles === undefined
     ? shape === undefined ? await ownFile(model, "tiles") : undefined
     : fileAt(values.tiles);
@@ -99,9 +109,15 @@ export async function readyVeda(
     ...values["dense-layers"] !== undefined && { denseLayers: values["dense-layers"] },
     ...loaded && { tileTokens: loaded.tileTokens, name: file!.path },
     ...loaded?.scorer && { scorer: loaded.scorer },
+    ...scores !== undefined && { scores },
     ...shapes && { shapes },
   };
   const tiles = await fileIdentity("tiles", file), { denseSteps = DEFAULT_DENSE_STEPS, denseLayers } = options;
-  const given = { denseSteps, ...denseLayers && { denseLayers }, ...shape && { tileShape: sizesText(shape) } };
+  const given = {
+    denseSteps,
+    ...scores !== undefined && { tileScores: scores },
+    ...denseLayers && { denseLayers },
+    ...shape && { tileShape: sizesText(shape) },
+  };
   return { options, record: (grid) => ({ ...tiles, keep: keepOn(grid, options), ...given }) };
 }
