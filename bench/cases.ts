@@ -10,6 +10,7 @@ import { type Grid, product } from "../model/attention/grid.ts";
 import { openModel } from "../model/checkpoint/model_folder.ts";
 import { embeddedModelDir } from "../model/embedded.ts";
 import { exists } from "../model/files/file_error.ts";
+import { MASS_TERMS } from "../model/veda/scorer.ts";
 import { TilePattern } from "../model/veda/tile_pattern.ts";
 import { defaultCapacity, defaultShape } from "../model/veda/tile_shapes.ts";
 import type { Size } from "./program.ts";
@@ -133,7 +134,8 @@ function veda(heads: number, headDim: number, grid: Grid, keep: number): Case {
       const [q, k, v] = operands(gpu, heads * headDim, tokens, tokens);
       const pattern = new TilePattern(gpu, { heads, headDim }, { grid, kept: 0 }, tile, keep);
       const projection = normalTensor(gpu, [heads, 3 * headDim, headDim], 1e-2);
-      const runs = gpu.scope(() => pattern.select(pattern.scores(q, k, { q: projection, k: projection })));
+      const scored = { projections: { q: projection, k: projection }, terms: MASS_TERMS };
+      const runs = gpu.scope(() => pattern.select(pattern.scores(q, k, scored)));
       return {
         flops: 4 * heads * headDim * pattern.pairs,
         work: () => pattern.attend(q, k, v, runs),
