@@ -1,6 +1,6 @@
 import type { HostConditioning } from "../../model/conditioning.ts";
 import type { FamilyModel } from "../../model/family.ts";
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { openSafetensors, readFloat32, type TensorSource } from "../../model/checkpoint/safetensors.ts";
 import { readNumbers } from "../../model/checkpoint/tensor_source.ts";
 import type { Array5D } from "../../model/pipeline.ts";
@@ -78,14 +78,16 @@ async function readPrompt(
   const vector = `${prefix}pooled_prompt_embeds`, mask = `${prefix}prompt_attention_mask`;
   if (!source.has(vector)) {
     throw new TilereelError(
-      `--embeddings ${file} has no tensor "${vector}", but this model takes a prompt as one vector, too: add it, with ` +
-        `[${pooledDim}] numbers`,
+      `--embeddings ${file} has no tensor ${quoted(vector)}, but this model takes a prompt as one vector, too: ` +
+        `add it, with [${pooledDim}] numbers`,
     );
   }
   const pooled = await rowsOf(file, source, vector, "channels");
   if (pooled.shape[1] !== pooledDim) {
     throw new TilereelError(
-      `--embeddings ${file}: "${vector}" has ${pooled.shape[1]} channels, but the transformer takes ${pooledDim}: ` +
+      `--embeddings ${file}: ${quoted(vector)} has ${
+        pooled.shape[1]
+      } channels, but the transformer takes ${pooledDim}: ` +
         `use that of the text encoder that it was trained with`,
     );
   }
@@ -98,7 +100,8 @@ async function rowsOf(file: string, source: TensorSource, name: string, axes: st
   const own = shape.length === count + 1 && shape[0] === 1 ? shape.slice(1) : shape;
   if (own.length !== count || own.includes(0)) {
     throw new TilereelError(
-      `--embeddings ${file}: "${name}" has the shape [${shape.join(", ")}], but [${axes}] or [1, ${axes}] was expected`,
+      `--embeddings ${file}: ${quoted(name)} has the shape [${shape.join(", ")}], ` +
+        `but [${axes}] or [1, ${axes}] was expected`,
     );
   }
   return { data, shape: [1, ...own] };
@@ -110,8 +113,8 @@ async function lengthOf(file: string, source: TensorSource, name: string, tokens
   const length = mask.lastIndexOf(1) + 1;
   if (mask.length !== tokens || length === 0 || mask.some((valid, i) => valid !== (i < length ? 1 : 0))) {
     throw new TilereelError(
-      `--embeddings ${file}: "${name}" is no mask of ${tokens} tokens: ones for the prompt's tokens and then zeros were ` +
-        `expected`,
+      `--embeddings ${file}: ${quoted(name)} is no mask of ${tokens} tokens: ` +
+        `ones for the prompt's tokens and then zeros were expected`,
     );
   }
   return length;
@@ -121,7 +124,8 @@ async function readArray(source: TensorSource, name: string): Promise<Array5D> {
   const data = await readFloat32(source, name);
   if (!data.every(Number.isFinite)) {
     throw new TilereelError(
-      `${source.path}: "${name}" has numbers that are not finite, which would make an empty clip: write the file again`,
+      `${source.path}: ${quoted(name)} has numbers that are not finite, which would make an empty clip: ` +
+        `write the file again`,
     );
   }
   return { data, shape: [...source.info(name).shape] };

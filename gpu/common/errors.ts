@@ -1,3 +1,6 @@
+/** The most characters of a message. Only foreign text that was not quoted makes a longer one. */
+const LONGEST_MESSAGE = 1200;
+
 /**
  * An error that a user can cause or must act on. The message is one sentence: what was wrong, what was expected, and
  * what to do. Anything else that is thrown is a bug in tilereel.
@@ -7,9 +10,9 @@ export class TilereelError extends Error {
   /** The name of the option whose value was refused, if it was one: "flow-shift", without dashes before it. */
   readonly option: string | undefined;
 
-  /** Control characters in the message, which may come from file names, are escaped. */
+  /** Control characters in the message, which may come from file names, are escaped. What is too long is cut. */
   constructor(message: string, options?: ErrorOptions & { readonly option?: string | undefined }) {
-    super(printable(message), options);
+    super(printable(cut(message, LONGEST_MESSAGE)), options);
     this.option = options?.option;
   }
 }
@@ -25,8 +28,18 @@ export class DeviceLostError extends TilereelError {}
 
 /** Quotes foreign text for a message: without control characters, and cut to `most` characters. */
 export function quoted(text: string, most = 60): string {
-  const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
-  return printable(JSON.stringify(cut.toWellFormed()));
+  return printable(JSON.stringify(cut(text, most).toWellFormed()));
+}
+
+/** A value of foreign JSON in a message: as JSON, cut to `most` characters. Texts are {@link quoted}. */
+export function quotedValue(value: unknown, most = 60): string {
+  if (typeof value === "string") return quoted(value, most);
+  return printable(cut(JSON.stringify(value) ?? String(value), most).toWellFormed());
+}
+
+/** The text, cut to `most` characters. */
+export function cut(text: string, most = 60): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
 /** Escapes the characters that would move a terminal's cursor, colour its text or turn the direction of writing. */

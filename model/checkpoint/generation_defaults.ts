@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { StoredFile } from "../files/store.ts";
 import type { Family } from "../family.ts";
@@ -22,6 +22,9 @@ export interface GenerationDefaults extends ClipSize {
   readonly trained?: readonly ClipSize[];
 }
 
+/** Limits above what models are trained for: the encoders' longest texts have some thousand tokens. */
+const MOST_STEPS = 10_000, MOST_TEXT_TOKENS = 2 ** 14;
+
 const KEYS = ["width", "height", "frames", "fps", "steps", "guidance", "guidance_low", "text_tokens", "trained"];
 
 /**
@@ -43,7 +46,7 @@ export async function readGenerationDefaults(
   }
   const unknown = config.keys().find((key) => !KEYS.includes(key));
   if (unknown !== undefined) {
-    throw new TilereelError(`${path}: ${JSON.stringify(unknown)} is not known; the keys are ${KEYS.join(", ")}`);
+    throw new TilereelError(`${path}: ${quotedValue(unknown)} is not known; the keys are ${KEYS.join(", ")}`);
   }
   const trained = readTrainedSizes(config.value("trained"), path, multiples);
   const defaults: GenerationDefaults = {
@@ -51,10 +54,10 @@ export async function readGenerationDefaults(
     height: config.integer("height", usual.height),
     frames: config.integer("frames", usual.frames),
     fps: config.number("fps", usual.fps, { positive: true }),
-    steps: config.integer("steps", usual.steps),
+    steps: config.integer("steps", usual.steps, 1, MOST_STEPS),
     guidance: config.number("guidance", usual.guidance, { min: 0 }),
     ...usual.guidanceLow !== undefined && { guidanceLow: config.number("guidance_low", usual.guidanceLow, { min: 0 }) },
-    textTokens: config.integer("text_tokens", usual.textTokens),
+    textTokens: config.integer("text_tokens", usual.textTokens, 1, MOST_TEXT_TOKENS),
     ...trained && { trained },
   };
   checkClip(multiples, defaults, `${path}: `);

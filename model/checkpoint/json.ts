@@ -1,18 +1,26 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import { readBytes, type StoredFile } from "../files/store.ts";
+import { parseJson } from "./parse_json.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "./recognise.ts";
+
+/** A limit far above what files of settings and indices have. */
+const LARGEST_JSON = 2 ** 22;
 
 /**
  * Reads a JSON file that holds an object.
  *
- * @throws {TilereelError} if there is no such file, it is not JSON, or not an object.
+ * @param largest the most bytes that such a file has. Default: 4 MiB
+ * @throws {TilereelError} if there is no such file, it is too large, it is not JSON, or not an object.
  */
-export async function readJsonObject(file: string | StoredFile): Promise<Record<string, unknown>> {
-  const stored = fileAt(file), { path } = stored, bytes = await readBytes(stored, "a JSON file");
+export async function readJsonObject(
+  file: string | StoredFile,
+  largest = LARGEST_JSON,
+): Promise<Record<string, unknown>> {
+  const stored = fileAt(file), { path } = stored, bytes = await readBytes(stored, "a JSON file", largest);
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder().decode(bytes));
+    value = parseJson(new TextDecoder().decode(bytes));
   } catch (error) {
     expectKind(path, recogniseBytes(bytes.subarray(0, LOOK_AT)), ["json", "text", "unknown"], "a JSON file");
     throw new TilereelError(`${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
@@ -29,7 +37,7 @@ export function isJsonObject(value: unknown): value is Record<string, unknown> {
 /** The object that JSON says; undefined if the text is no JSON, or says something else. */
 export function parseJsonObject(text: string): Record<string, unknown> | undefined {
   try {
-    const value: unknown = JSON.parse(text);
+    const value = parseJson(text);
     return isJsonObject(value) ? value : undefined;
   } catch {
     return undefined;
@@ -41,6 +49,9 @@ export interface NumberRange {
   readonly min?: number;
   readonly positive?: boolean;
 }
+
+/** A limit above every count and size in models' configurations; vocabularies and positions come nearest. */
+const LARGEST_INTEGER = 2 ** 24;
 
 /**
  * A config file whose values are read by key and type. An absent key has the given default, which is that of diffusers
@@ -57,12 +68,12 @@ export class Config {
   static under(key: string, value: unknown, path: string): Config {
     let object = value;
     try {
-      if (typeof value === "string") object = JSON.parse(value);
+      if (typeof value === "string") object = parseJson(value);
     } catch {
       // Said below.
     }
     if (isJsonObject(object)) return new Config(`${path}: ${key}`, object);
-    throw new TilereelError(`${path}: ${key} is ${JSON.stringify(object)}, but a JSON object was expected`);
+    throw new TilereelError(`${path}: ${key} is ${quotedValue(object)}, but a JSON object was expected`);
   }
 
   /** All keys of the file. */
@@ -88,9 +99,9 @@ export class Config {
     return this.#typed(key, absent, isString, "a string");
   }
 
-  /** An integer of at least `min` (default 1). */
-  integer(key: string, absent: number, min = 1): number {
-    return this.#typed(key, absent, isInteger(min), `a whole number of at least ${min}`);
+  /** An integer from `min` (default 1) to `max`. */
+  integer(key: string, absent: number, min = 1, max = LARGEST_INTEGER): number {
+    return this.#typed(key, absent, isInteger(min, max), wholeNumbers(min, max, "a whole number"));
   }
 
   /** A length that four divides, as kernels read the inner axis of a matrix product four elements at a time. */
@@ -113,7 +124,8 @@ export class Config {
 
   /** Integers of at least `min` (default 1). */
   integers(key: string, absent: readonly number[], length?: number, min = 1): readonly number[] {
-    return this.#list(key, absent, isInteger(min), `whole numbers of at least ${min}`, length);
+    const expected = wholeNumbers(min, LARGEST_INTEGER, "whole numbers");
+    return this.#list(key, absent, isInteger(min, LARGEST_INTEGER), expected, length);
   }
 
   numbers(key: string, absent: readonly number[], length?: number): readonly number[] {
@@ -133,8 +145,8 @@ export class Config {
   /** The error for a value of `key` that tilereel does not support. */
   unsupported(key: string, supported: readonly unknown[]): TilereelError {
     const value = this.value(key);
-    const actual = value === undefined ? "is absent, which" : `${JSON.stringify(value)}`;
-    const expected = supported.map((value) => JSON.stringify(value)).join(" or ");
+    const actual = value === undefined ? "is absent, which" : quotedValue(value);
+    const expected = supported.map((value) => quotedValue(value)).join(" or ");
     return new TilereelError(`${this.path}: ${key} ${actual} is not supported; ${expected} was expected`);
   }
 
@@ -142,7 +154,7 @@ export class Config {
     const value = this.value(key);
     if (value === undefined) return absent;
     if (!is(value)) {
-      throw new TilereelError(`${this.path}: ${key} is ${JSON.stringify(value)}, but ${kind} was expected`);
+      throw new TilereelError(`${this.path}: ${key} is ${quotedValue(value)}, but ${kind} was expected`);
     }
     return value;
   }
@@ -179,6 +191,11 @@ function isFinite(value: unknown): value is number {
   return typeof value === "number" && Number.isFinite(value);
 }
 
-function isInteger(min: number): (value: unknown) => value is number {
-  return (value): value is number => Number.isSafeInteger(value) && (value as number) >= min;
+function isInteger(min: number, max: number): (value: unknown) => value is number {
+  return (value): value is number => Number.isInteger(value) && (value as number) >= min && (value as number) <= max;
+}
+
+/** In words. The largest number of all is not named, because nobody means to come near it. */
+function wholeNumbers(min: number, max: number, noun: string): string {
+  return max === LARGEST_INTEGER ? `${noun} of at least ${min}` : `${noun} from ${min} to ${max}`;
 }

@@ -1,4 +1,4 @@
-import { quoted, TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { familyNames, familyOf } from "../families.ts";
 import type { Distilled, Family, FamilyModel } from "../family.ts";
 import { folderAt } from "../files/disk.ts";
@@ -147,7 +147,7 @@ function componentClass(index: Config, name: string): string | null | undefined 
   const [library, className] = Array.isArray(entry) ? entry : [];
   if (library === null && className === null) return null;
   if (typeof className !== "string") {
-    throw new TilereelError(`${index.path}: ${name} is ${JSON.stringify(entry)}, but [library, class] was expected`);
+    throw new TilereelError(`${index.path}: ${name} is ${quotedValue(entry)}, but [library, class] was expected`);
   }
   return className;
 }

@@ -1,3 +1,5 @@
+import { quoted } from "../../gpu/common/errors.ts";
+
 /** A tuple. */
 export class PickledTuple {
   constructor(readonly items: readonly PickledValue[]) {}
@@ -158,7 +160,7 @@ class PickleReader<T extends object> {
 
   #name(name: string): void {
     if (name !== ORDERED_DICT && !this.format.names.has(name)) {
-      throw new PickleError(`it asks for ${JSON.stringify(name)}, which no tensors need and which could run anything`);
+      throw new PickleError(`it asks for ${quoted(name)}, which no tensors need and which could run anything`);
     }
     this.#push(new PickledName(name));
   }
@@ -176,7 +178,13 @@ class PickleReader<T extends object> {
   #set(items: readonly PickledValue[]): void {
     const dict = this.#top();
     if (!(dict instanceof PickledDict) || items.length % 2 !== 0) throw new PickleError("it sets items of no dict");
-    for (let i = 0; i < items.length; i += 2) dict.entries.set(items[i]!, items[i + 1]!);
+    for (let i = 0; i < items.length; i += 2) {
+      const key = items[i]!;
+      if (dict.entries.has(key)) {
+        throw new PickleError(`it has ${typeof key === "string" ? quoted(key) : "a key"} twice`);
+      }
+      dict.entries.set(key, items[i + 1]!);
+    }
   }
 
   #remember(index: number): void {

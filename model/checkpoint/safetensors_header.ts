@@ -1,12 +1,18 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { anyOf, elementCount, isSafetensorsDtype, MATRIX_DTYPES, storedBytes } from "./dtype.ts";
 import { type ByteSource, readPart } from "../files/store.ts";
 import { isJsonObject } from "./json.ts";
+import { parseJson } from "./parse_json.ts";
 import type { StoredTensor, TensorHeader } from "./tensor_file.ts";
 
-/** The limit of the reference implementation. Larger headers are treated as damage. */
-const MAX_HEADER_BYTES = 100_000_000;
+/**
+ * Larger headers are treated as damage. Those of the largest models have some 200 KiB, those of LoRAs with what their
+ * trainer wrote down a few MiB. (The reference implementation has a limit of 100 MB.)
+ */
+const LARGEST_HEADER = 2 ** 24;
+/** Real tensors have at most five axes. */
+const MOST_AXES = 8;
 
 /**
  * Reads and checks a header: eight bytes with its length, then JSON with the position of each tensor. Every dtype must
@@ -19,7 +25,7 @@ export async function readSafetensorsHeader(file: ByteSource): Promise<TensorHea
   const { path } = file;
   if (file.size < 8) throw truncated(path, 8, file.size);
   const headerLength = new DataView((await readPart(file, 0, 8)).buffer).getBigUint64(0, true);
-  if (headerLength > MAX_HEADER_BYTES) {
+  if (headerLength > LARGEST_HEADER) {
     throw corrupt(
       path,
       `its header would be ${formatBytes(Number(headerLength))} long, which no safetensors file's is`,
@@ -38,8 +44,8 @@ export async function readSafetensorsHeader(file: ByteSource): Promise<TensorHea
 
   let end = dataStart;
   for (const { name, offset, bytes } of tensors) {
-    if (offset < end) throw corrupt(path, `tensor "${name}" overlaps the one before it`);
-    if (offset > end) throw corrupt(path, `there is a gap before tensor "${name}"`);
+    if (offset < end) throw corrupt(path, `tensor ${quoted(name)} overlaps the one before it`);
+    if (offset > end) throw corrupt(path, `there is a gap before tensor ${quoted(name)}`);
     end = offset + bytes;
   }
   if (file.size < end) throw truncated(path, end, file.size);
@@ -50,9 +56,9 @@ export async function readSafetensorsHeader(file: ByteSource): Promise<TensorHea
 function parseHeader(path: string, bytes: Uint8Array): Record<string, unknown> {
   let header: unknown;
   try {
-    header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    throw corrupt(path, "its header is not JSON");
+    header = parseJson(new TextDecoder("utf-8", { fatal: true }).decode(bytes), { unique: true });
+  } catch (error) {
+    throw corrupt(path, `its header is not JSON in UTF-8: ${quoted((error as Error).message)}`);
   }
   if (!isJsonObject(header)) throw corrupt(path, "its header is not a JSON object");
   return header;
@@ -67,24 +73,26 @@ function parseMetadata(path: string, metadata: unknown): Record<string, string> 
 }
 
 function parseTensor(path: string, name: string, entry: unknown, dataStart: number): StoredTensor {
-  if (!isJsonObject(entry)) throw corrupt(path, `its entry of tensor "${name}" is not a JSON object`);
+  if (!isJsonObject(entry)) throw corrupt(path, `its entry of tensor ${quoted(name)} is not a JSON object`);
   const { dtype, shape, data_offsets: offsets } = entry;
   if (!isSafetensorsDtype(dtype)) {
     throw new TilereelError(
-      `${path}: tensor "${name}" has the dtype ${JSON.stringify(dtype)}, which tilereel does not know; ` +
+      `${path}: tensor ${quoted(name)} has the dtype ${quotedValue(dtype)}, which tilereel does not know; ` +
         `${anyOf(MATRIX_DTYPES)} was expected`,
     );
   }
-  if (!isSizes(shape)) throw corrupt(path, `the shape of tensor "${name}" is not a list of whole numbers`);
+  if (!isSizes(shape) || shape.length > MOST_AXES) {
+    throw corrupt(path, `the shape of tensor ${quoted(name)} is not a list of up to ${MOST_AXES} whole numbers`);
+  }
   if (!isSizes(offsets) || offsets.length !== 2) {
-    throw corrupt(path, `the data_offsets of tensor "${name}" are not two whole numbers`);
+    throw corrupt(path, `the data_offsets of tensor ${quoted(name)} are not two whole numbers`);
   }
   const [begin, end] = offsets as [number, number];
   const bytes = storedBytes(dtype, elementCount(shape));
   if (end - begin !== bytes) {
     throw corrupt(
       path,
-      `tensor "${name}" has ${formatBytes(Math.abs(end - begin - bytes))} too ${
+      `tensor ${quoted(name)} has ${formatBytes(Math.abs(end - begin - bytes))} too ${
         end - begin < bytes ? "few" : "many"
       } ` +
         `for ${dtype} [${shape.join(", ")}], which takes ${formatBytes(bytes)}`,

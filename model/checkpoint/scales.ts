@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { elementCount } from "./dtype.ts";
 import type { NamedTensors } from "./tensor_names.ts";
 
@@ -28,7 +28,7 @@ export function pairScales(source: NamedTensors) {
     const { shape, file } = source.info(matrix), scale = source.info(name);
     if (shape.length < 2 || ![1, shape[0]].includes(elementCount(scale.shape))) {
       throw new TilereelError(
-        `the scale "${name}" in ${file} has the shape [${
+        `the scale ${quoted(name)} in ${file} has the shape [${
           scale.shape.join(", ")
         }], but one number or one for each row ` +
           `of [${shape.join(", ")}] was expected; use a version of the model that has such scales or none`,

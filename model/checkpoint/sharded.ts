@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { fileOf, folderAt } from "../files/disk.ts";
 import { isNotFound } from "../files/file_error.ts";
 import type { FileStore, StoredFile } from "../files/store.ts";
@@ -13,6 +13,9 @@ import { getIt } from "./unfinished.ts";
 
 /** Endings of weight files. The message for missing weights names such a file. */
 const WEIGHT_FILES = /\.(bin|pth?|ckpt|gguf|msgpack|h5|onnx)$/;
+
+/** Of a file, on all common systems. */
+const LONGEST_NAME = 255;
 
 /** The kinds of files that weights are read from, the preferred one first. */
 const CONTAINERS: readonly Container[] = [SAFETENSORS, GGUF];
@@ -75,7 +78,7 @@ async function openShards(folder: FileStore, index: StoredFile): Promise<TensorS
       const source = shards.get(shard)!;
       if (!source.has(name)) {
         throw new TilereelError(
-          `${path} says that ${shard} holds the tensor "${name}", but it does not; copy or download both again`,
+          `${path} says that ${shard} holds the tensor ${quoted(name)}, but it does not; copy or download both again`,
         );
       }
       tensors.set(name, { source, name });
@@ -93,9 +96,12 @@ function readWeightMap(path: string, value: unknown): Map<string, string> {
   }
   const weightMap = new Map<string, string>();
   for (const [name, shard] of Object.entries(value)) {
-    if (typeof shard !== "string" || shard === "" || shard === "." || shard === ".." || /[/\\\0]/.test(shard)) {
+    if (
+      typeof shard !== "string" || shard === "" || shard === "." || shard === ".." || shard.length > LONGEST_NAME ||
+      /[/\\\0]/.test(shard)
+    ) {
       throw new TilereelError(
-        `${path} places the tensor "${name}" in ${JSON.stringify(shard)}; the name of a file beside it was expected`,
+        `${path} places the tensor ${quoted(name)} in ${quotedValue(shard)}; the name of a file beside it was expected`,
       );
     }
     weightMap.set(name, shard);

@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import type { ByteSource } from "../files/store.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
@@ -56,7 +56,7 @@ export class TensorFile implements TensorSource {
   ): Promise<Uint8Array<ArrayBuffer>> {
     const { offset, bytes } = this.#stored(name);
     if (byteStart < 0 || byteLength < 0 || byteStart + byteLength > bytes) {
-      throw new RangeError(`bytes ${byteStart} to ${byteStart + byteLength} of "${name}", which has ${bytes}`);
+      throw new RangeError(`bytes ${byteStart} to ${byteStart + byteLength} of ${quoted(name)}, which has ${bytes}`);
     }
     const part = into.subarray(0, byteLength);
     await this.file.read(offset + byteStart, part);
@@ -69,7 +69,7 @@ export class TensorFile implements TensorSource {
     const wanted = [...rows];
     const bad = wanted.find((row) => !(Number.isInteger(row) && row >= 0 && row < count));
     if (bad !== undefined) {
-      throw new TilereelError(`tensor "${name}" in ${this.path} has ${count} rows, but row ${bad} was requested`);
+      throw new TilereelError(`tensor ${quoted(name)} in ${this.path} has ${count} rows, but row ${bad} was requested`);
     }
     const rowBytes = count === 0 ? 0 : bytes / count;
     const into = allocate(name, wanted.length * rowBytes);
@@ -99,7 +99,7 @@ export class TensorFile implements TensorSource {
 
   #stored(name: string): StoredTensor {
     const tensor = this.header.tensors.get(name);
-    if (!tensor) throw new TilereelError(`${this.path} holds no tensor "${name}", which this model needs`);
+    if (!tensor) throw new TilereelError(`${this.path} holds no tensor ${quoted(name)}, which this model needs`);
     return tensor;
   }
 }
@@ -120,7 +120,7 @@ function allocate(name: string, byteLength: number): Uint8Array<ArrayBuffer> {
     return new Uint8Array(byteLength);
   } catch {
     throw new TilereelError(
-      `there is too little memory to read tensor "${name}", which needs ${formatBytes(byteLength)}`,
+      `there is too little memory to read tensor ${quoted(name)}, which needs ${formatBytes(byteLength)}`,
     );
   }
 }

@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { anyOf, type Dtype, elementCount, FLOAT_DTYPES, toFloat32, toNumbers } from "./dtype.ts";
 
 /** The description of a stored tensor, which is known before it is read. */
@@ -72,13 +72,15 @@ export function expectTensor(
   const info = source.info(name);
   if (info.shape.length !== shape.length || info.shape.some((size, axis) => size !== shape[axis])) {
     throw new TilereelError(
-      `tensor "${name}" in ${info.file} has the shape [${info.shape.join(", ")}], but [${shape.join(", ")}] was ` +
+      `tensor ${quoted(name)} in ${info.file} has the shape [${info.shape.join(", ")}], but [${
+        shape.join(", ")
+      }] was ` +
         `expected; config.json and the weights must belong to the same model`,
     );
   }
   if (!dtypes.includes(info.dtype)) {
     throw new TilereelError(
-      `tensor "${name}" in ${info.file} is stored as ${info.dtype}, but ${anyOf(dtypes)} was expected; ` +
+      `tensor ${quoted(name)} in ${info.file} is stored as ${info.dtype}, but ${anyOf(dtypes)} was expected; ` +
         "use another version of the model",
     );
   }
@@ -98,7 +100,9 @@ export async function readFloat32(
 ): Promise<Float32Array<ArrayBuffer>> {
   const info = source.info(name), { dtype, shape } = info;
   if (!FLOAT_DTYPES.includes(dtype)) {
-    throw new TilereelError(`${source.path}: "${name}" holds ${dtype} values, but ${anyOf(FLOAT_DTYPES)} was expected`);
+    throw new TilereelError(
+      `${source.path}: ${quoted(name)} holds ${dtype} values, but ${anyOf(FLOAT_DTYPES)} was expected`,
+    );
   }
   const values = toFloat32(await (rows ? source.readRows(name, rows) : source.read(name)), dtype);
   const scale = await readScale(source, info), width = elementCount(shape.slice(1));

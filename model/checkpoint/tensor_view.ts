@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { elementCount } from "./dtype.ts";
 import type { Rows } from "./named_rows.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
@@ -66,7 +66,7 @@ export class TensorView implements TensorSource {
     if (!rows) return await source.readRange(stored, byteStart, byteLength, into);
     const { bytes } = this.info(name);
     if (byteStart < 0 || byteStart + byteLength > bytes) {
-      throw new RangeError(`bytes ${byteStart} to ${byteStart + byteLength} of "${name}", which has ${bytes}`);
+      throw new RangeError(`bytes ${byteStart} to ${byteStart + byteLength} of ${quoted(name)}, which has ${bytes}`);
     }
     return await source.readRange(stored, rows.start * rowBytes(source.info(stored)) + byteStart, byteLength, into);
   }
@@ -76,7 +76,7 @@ export class TensorView implements TensorSource {
     if (!rows) return await source.readRows(stored, wanted);
     const { start, count } = rows, list = [...wanted], bad = list.find((row) => row < 0 || row >= count);
     if (bad !== undefined) {
-      throw new TilereelError(`tensor "${name}" in ${this.path} has ${count} rows, but row ${bad} was requested`);
+      throw new TilereelError(`tensor ${quoted(name)} in ${this.path} has ${count} rows, but row ${bad} was requested`);
     }
     return await source.readRows(stored, list.map((row) => start + row));
   }
@@ -93,7 +93,7 @@ export class TensorView implements TensorSource {
     const stored = this.tensors.get(name) ?? this.#scales.get(name);
     if (!stored) {
       const does = this.path.endsWith(".json") ? "lists" : "holds";
-      throw new TilereelError(`${this.path} ${does} no tensor "${name}", which this model needs`);
+      throw new TilereelError(`${this.path} ${does} no tensor ${quoted(name)}, which this model needs`);
     }
     return stored;
   }

@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { elementCount, storedBytes, toFloat32 } from "./dtype.ts";
 import { PickledDict, PickledName, PickledTuple, type PickledValue, PickleError, readPickle } from "./pickle.ts";
@@ -23,8 +23,8 @@ type StorageName = keyof typeof STORAGE_DTYPES;
 
 const REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2";
 
-/** The largest pickle. The names and sizes of a few thousand tensors take a hundredth of this. */
-const LARGEST_PICKLE = 2 ** 24;
+/** The largest pickle. A tensor takes some 150 bytes, and the largest models have 2,000. */
+const LARGEST_PICKLE = 2 ** 21;
 const MOST_DIMENSIONS = 8;
 
 /** A storage of numbers in the archive, as the pickle describes it. */
@@ -79,7 +79,9 @@ export async function readTorchStateDict(
   if (pickle.length !== 1) throw refused(path, 'it has no "data.pkl", so torch.save did not write it');
   const root = pickle[0]!.name.slice(0, -"data.pkl".length);
   await checkByteOrder(file, entries.get(`${root}byteorder`));
-  if (pickle[0]!.length > LARGEST_PICKLE) throw refused(path, `its pickle is ${formatBytes(pickle[0]!.length)} long`);
+  if (pickle[0]!.length > LARGEST_PICKLE) {
+    throw refused(path, `its pickle is ${formatBytes(pickle[0]!.length)} long`);
+  }
 
   const views = readViews(path, await readPart(file, pickle[0]!.offset, pickle[0]!.length));
   checkSizes(path, views, (key) => entries.get(`${root}data/${key}`));
@@ -112,7 +114,7 @@ function readViews(path: string, pickle: Uint8Array): Map<string, View> {
   const views = new Map<string, View>();
   for (const [name, view] of value.entries) {
     if (typeof name !== "string") throw refused(path, "one of its tensors has no name");
-    if (!(view instanceof View)) throw refused(path, `${JSON.stringify(name)} in it is not a tensor`);
+    if (!(view instanceof View)) throw refused(path, `${quoted(name)} in it is not a tensor`);
     views.set(name, view);
   }
   return views;
@@ -146,7 +148,7 @@ function checkSizes(path: string, views: ReadonlyMap<string, View>, entryOf: (ke
   let taken = 0, stored = 0;
   const seen = new Map<string, Storage>();
   for (const [name, { storage, offset, shape, strides }] of views) {
-    const what = `tensor ${JSON.stringify(name)}`;
+    const what = `tensor ${quoted(name)}`;
     const earlier = seen.get(storage.key);
     if (earlier && earlier.dtype !== storage.dtype) {
       throw refused(path, `${what} reads another's numbers as another type`);
@@ -194,7 +196,7 @@ async function checkByteOrder(file: ByteSource, entry: ZipEntry | undefined): Pr
   if (!entry) return;
   const order = entry.length <= 16 ? new TextDecoder().decode(await readPart(file, entry.offset, entry.length)) : "";
   if (order !== "little") {
-    throw refused(file.path, `its byte order is ${JSON.stringify(order)}, but only "little" is read`);
+    throw refused(file.path, `its byte order is ${quotedValue(order)}, but only "little" is read`);
   }
 }
 

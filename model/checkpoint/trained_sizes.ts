@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { checkClip, type ClipMultiples, type ClipSize } from "../video_size.ts";
 import { Config, isJsonObject } from "./json.ts";
 
@@ -15,14 +15,14 @@ export function readTrainedSizes(value: unknown, path: string, multiples: ClipMu
   if (value === undefined) return undefined;
   const expected = `a list such as [{"width": 832, "height": 480, "frames": 81}] was expected`;
   if (!Array.isArray(value) || value.length === 0) {
-    throw new TilereelError(`${path}: trained is ${JSON.stringify(value)}, but ${expected}`);
+    throw new TilereelError(`${path}: trained is ${quotedValue(value)}, but ${expected}`);
   }
   return value.map((entry: unknown, i): ClipSize => {
     const where = `${path}: trained[${i}]`;
     if (
       !isJsonObject(entry) || KEYS.some((key) => !Object.hasOwn(entry, key)) || Object.keys(entry).length > KEYS.length
     ) {
-      throw new TilereelError(`${where} is ${JSON.stringify(entry)}, but ${expected}`);
+      throw new TilereelError(`${where} is ${quotedValue(entry)}, but ${expected}`);
     }
     const config = new Config(where, entry);
     const [width, height, frames] = KEYS.map((key) => config.integer(key, 0)) as [number, number, number];

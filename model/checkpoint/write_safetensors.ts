@@ -1,4 +1,5 @@
 import { writeAtomically } from "../files/output.ts";
+import { byName, CHECKSUM, checksumOf } from "./checksum.ts";
 import { type Dtype, elementCount, storedBytes } from "./dtype.ts";
 
 /** A tensor to be stored; `data` holds its elements in row-major order, encoded as `dtype` says. */
@@ -10,6 +11,7 @@ export interface TensorToWrite {
 
 /**
  * Writes `tensors` and `metadata` to `path`. The file appears only when it is complete. Equal input gives equal bytes.
+ * If the metadata have the key `checksum`, its value is the checksum of all else (see `checkWhole`), whatever is given.
  *
  * @throws {TilereelError} if the file cannot be written.
  * @throws {RangeError} if a tensor's data is not as long as its shape and dtype say.
@@ -24,6 +26,12 @@ export async function writeSafetensors(
     storedBytes(b.dtype, 1) - storedBytes(a.dtype, 1) || (nameA < nameB ? -1 : 1)
   );
   const header: Record<string, unknown> = Object.create(null);
+  if (Object.hasOwn(metadata, CHECKSUM)) {
+    const summed = entries.toSorted(byName).map(([name, { dtype, shape, data }]) => ({
+      ...{ name, dtype, shape, bytes: bytesOf(data) },
+    }));
+    metadata = { ...metadata, [CHECKSUM]: await checksumOf(metadata, summed) };
+  }
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   let offset = 0;
   for (const [name, { dtype, shape, data }] of entries) {
@@ -39,11 +47,10 @@ export async function writeSafetensors(
   new DataView(start.buffer).setBigUint64(0, BigInt(headerLength), true);
   start.set(json, 8);
 
-  const pieces = [
-    start,
-    ...entries.map(([, { data: { buffer, byteOffset, byteLength } }]) =>
-      new Uint8Array(buffer, byteOffset, byteLength)
-    ),
-  ];
+  const pieces = [start, ...entries.map(([, { data }]) => bytesOf(data))];
   await writeAtomically(path, (temporary) => Deno.writeFile(temporary, ReadableStream.from(pieces)));
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }

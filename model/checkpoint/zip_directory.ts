@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { type ByteSource, readPart } from "../files/store.ts";
 
@@ -16,8 +16,8 @@ const CENTRAL_LENGTH = 46;
 const LOCAL = 0x04034b50;
 const LOCAL_LENGTH = 30;
 const LONGEST_COMMENT = 0xffff;
-/** A limit above any state dict's: a name, its fields and padding for each tensor of the largest models. */
-const LARGEST_DIRECTORY = 2 ** 24;
+/** Limits above any state dict's: the largest models have some 2,000 tensors, each an entry of a hundred bytes. */
+const MOST_ENTRIES = 10_000, LARGEST_DIRECTORY = 2 ** 22;
 
 /** Whether a file that starts with these bytes is a zip archive. */
 export function isZip(start: Uint8Array): boolean {
@@ -45,15 +45,15 @@ export async function readZipDirectory(file: ByteSource): Promise<Map<string, Zi
     const [flags, method] = [view.getUint16(at + 8, true), view.getUint16(at + 10, true)];
     if (method !== 0 || (flags & 1) !== 0) {
       throw new TilereelError(
-        `${file.path}: its entry ${JSON.stringify(name)} is ${flags & 1 ? "encrypted" : "compressed"}, but ` +
+        `${file.path}: its entry ${quoted(name)} is ${flags & 1 ? "encrypted" : "compressed"}, but ` +
           `torch.save stores entries as they are; save the file again with torch.save`,
       );
     }
     const field = (offset: number) => view.getUint32(at + offset, true);
     const stored = field(20), size = field(24), local = field(42);
     if ([stored, size, local].includes(0xffffffff)) throw tooLarge(file);
-    if (stored !== size) throw damaged(file, `its entry ${JSON.stringify(name)} has two sizes, ${stored} and ${size}`);
-    entries.push({ name, start: local, offset: await dataOffset(file, name, local, start), length: size });
+    if (stored !== size) throw damaged(file, `its entry ${quoted(name)} has two sizes, ${stored} and ${size}`);
+    entries.push({ name, start: local, offset: await dataOffset(file, name, nameLength!, local, start), length: size });
     at = end + extraLength! + commentLength!;
   }
   const byName = new Map(entries.map(({ name, offset, length }) => [name, { name, offset, length }]));
@@ -61,9 +61,9 @@ export async function readZipDirectory(file: ByteSource): Promise<Map<string, Zi
   entries.sort((a, b) => a.start - b.start);
   let end = 0;
   for (const entry of entries) {
-    if (entry.start < end) throw damaged(file, `its entry ${JSON.stringify(entry.name)} overlaps another`);
+    if (entry.start < end) throw damaged(file, `its entry ${quoted(entry.name)} overlaps another`);
     end = entry.offset + entry.length;
-    if (end > start) throw damaged(file, `its entry ${JSON.stringify(entry.name)} reaches past the data`);
+    if (end > start) throw damaged(file, `its entry ${quoted(entry.name)} reaches past the data`);
   }
   return byName;
 }
@@ -83,20 +83,26 @@ async function findDirectory(file: ByteSource): Promise<{ start: number; length:
   const [length, start] = [view.getUint32(at + 12, true), view.getUint32(at + 16, true)];
   if (count === 0xffff || length === 0xffffffff || start === 0xffffffff) throw tooLarge(file);
   if (length > LARGEST_DIRECTORY) throw damaged(file, `its directory would be ${formatBytes(length)} long`);
+  if (count > MOST_ENTRIES) throw damaged(file, `it would have ${count} entries, which no state dict has`);
   if (start + length > tailStart + at) throw damaged(file, "its directory reaches past its end");
   return { start, length, count };
 }
 
 /** The position of an entry's data, which follow its own header. That header repeats the name and may be padded. */
-async function dataOffset(file: ByteSource, name: string, local: number, limit: number): Promise<number> {
-  if (local + LOCAL_LENGTH > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
-  const view = new DataView((await readPart(file, local, LOCAL_LENGTH)).buffer);
-  if (view.getUint32(0, true) !== LOCAL) throw damaged(file, `its entry ${JSON.stringify(name)} has no header`);
-  const nameLength = view.getUint16(26, true);
-  const offset = local + LOCAL_LENGTH + nameLength + view.getUint16(28, true);
-  if (offset > limit) throw damaged(file, `its entry ${JSON.stringify(name)} lies outside the data`);
-  if (decodeName(file, await readPart(file, local + LOCAL_LENGTH, nameLength)) !== name) {
-    throw damaged(file, `its entry ${JSON.stringify(name)} is called something else in its own header`);
+async function dataOffset(
+  file: ByteSource,
+  name: string,
+  nameLength: number,
+  local: number,
+  limit: number,
+): Promise<number> {
+  if (local + LOCAL_LENGTH + nameLength > limit) throw damaged(file, `its entry ${quoted(name)} lies outside the data`);
+  const header = await readPart(file, local, LOCAL_LENGTH + nameLength), view = new DataView(header.buffer);
+  if (view.getUint32(0, true) !== LOCAL) throw damaged(file, `its entry ${quoted(name)} has no header`);
+  const ownLength = view.getUint16(26, true), offset = local + LOCAL_LENGTH + ownLength + view.getUint16(28, true);
+  if (offset > limit) throw damaged(file, `its entry ${quoted(name)} lies outside the data`);
+  if (ownLength !== nameLength || decodeName(file, header.subarray(LOCAL_LENGTH)) !== name) {
+    throw damaged(file, `its entry ${quoted(name)} is called something else in its own header`);
   }
   return offset;
 }

@@ -67,14 +67,15 @@ class DiskPath implements FileStore, StoredFile {
     const { path } = this;
     let file: Deno.FsFile | undefined;
     try {
-      file = await host(path).open(path, { read: true });
-      const stat = await file.stat();
+      // Opening a pipe would wait until something writes to it.
+      const stat = await host(path).stat(path);
       if (!stat.isFile) {
         throw new TilereelError(
           `${path} is ${stat.isDirectory ? "a folder" : "a device or a pipe"}, but ${wanted} was expected`,
         );
       }
-      return new OpenFile(path, stat.size, file);
+      file = await host(path).open(path, { read: true });
+      return new OpenFile(path, (await file.stat()).size, file);
     } catch (error) {
       file?.close();
       throw isNotFound(error) ? notFound(path, wanted, error) : fileError(path, "read", error);

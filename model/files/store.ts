@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { formatBytes } from "../../gpu/common/format_bytes.ts";
 
 /** Bytes of which any range can be read. Reads may overlap in time. */
 export interface ByteSource extends Disposable {
@@ -70,11 +72,25 @@ export interface FileStore extends StoredPath {
 /**
  * The bytes of a whole file.
  *
- * @throws {TilereelError} as {@link StoredFile.open} does
+ * @param wanted what is expected there, for messages. Default: "a file"
+ * @param largest the most bytes that such a file has
+ * @throws {TilereelError} as {@link StoredFile.open} does, or if it is larger
  */
-export async function readBytes(file: StoredFile, wanted?: string): Promise<Uint8Array<ArrayBuffer>> {
+export async function readBytes(
+  file: StoredFile,
+  wanted = "a file",
+  largest = Infinity,
+): Promise<Uint8Array<ArrayBuffer>> {
   using source = await file.open(wanted);
-  return await readPart(source, 0, source.size);
+  const { path, size } = source;
+  if (size > largest) {
+    throw new TilereelError(
+      `${path} has ${formatBytes(size)}, but ${wanted} of at most ${
+        formatBytes(largest)
+      } was expected; name another file`,
+    );
+  }
+  return await readPart(source, 0, size);
 }
 
 /** `length` bytes from `start` on, or as many as there are. */

@@ -1,6 +1,6 @@
 import { liveTensors } from "../blocks/live_tensors.ts";
 import { packedKeysBytes } from "../attention/head_groups.ts";
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
 import type { ModelFolder } from "../checkpoint/model_folder.ts";
 import { openPart, partConfig } from "../checkpoint/open_part.ts";
@@ -114,7 +114,7 @@ function checkLatents(path: string, transformer: TransformerConfig, vae: VaeConf
   const { patchSize } = transformer, [frames, ...sides] = patchSize;
   if (frames !== 1 || sides.some((side) => HUNYUAN.multiples.side % (side * vae.spatialScale) !== 0)) {
     throw new TilereelError(
-      `${path}: patches of ${JSON.stringify(patchSize)} latents are not supported; HunyuanVideo has [1,2,2]`,
+      `${path}: patches of ${quotedValue(patchSize)} latents are not supported; HunyuanVideo has [1,2,2]`,
     );
   }
 }

@@ -7,6 +7,7 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { elementCount } from "../checkpoint/dtype.ts";
 import { namedRows, type Rows } from "../checkpoint/named_rows.ts";
+import { parseJsonObject } from "../checkpoint/json.ts";
 import { openSafetensors } from "../checkpoint/safetensors.ts";
 import { otherUpdate } from "../checkpoint/tensor_names.ts";
 import { readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
@@ -183,13 +184,9 @@ async function readFactors(
 
 /** α/r as PEFT's metadata have them, if diffusers wrote any. */
 function alphaOfMetadata({ metadata }: TensorSource, part: string): number | undefined {
-  try {
-    const said = JSON.parse(metadata["lora_adapter_metadata"] ?? "null");
-    const { [`${part}.lora_alpha`]: alpha, [`${part}.r`]: rank } = said ?? {};
-    return typeof alpha === "number" && typeof rank === "number" && rank > 0 ? alpha / rank : undefined;
-  } catch {
-    return undefined;
-  }
+  const said = parseJsonObject(metadata["lora_adapter_metadata"] ?? "") ?? {};
+  const { [`${part}.lora_alpha`]: alpha, [`${part}.r`]: rank } = said;
+  return typeof alpha === "number" && typeof rank === "number" && rank > 0 ? alpha / rank : undefined;
 }
 
 function noUpdate({ path }: TensorSource, stored: string): never {

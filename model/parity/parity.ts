@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import type { Check, ParityCase, ParityContext } from "./case.ts";
 import { hunyuanPipeline } from "./hunyuan/pipeline.ts";
 import { hunyuanTransformer } from "./hunyuan/transformer.ts";
@@ -76,7 +76,7 @@ export async function planParity(folder: string, skip: readonly string[] = []): 
   const caseOf = (name: string) => name.replace(/\.\w+$/, "");
   for (const name of skip) {
     if (!known.some((file) => caseOf(file) === name)) {
-      throw new TilereelError(`there is no case ${JSON.stringify(name)} to skip in ${folder}`);
+      throw new TilereelError(`there is no case ${quoted(name)} to skip in ${folder}`);
     }
   }
   const runs = CASES.flatMap((entry) =>

@@ -49,6 +49,9 @@ export interface ScheduledClip {
   readonly flowShift?: number | undefined;
 }
 
+/** A limit above what models are trained with, which is 1000. */
+const MOST_TIMESTEPS = 100_000;
+
 const UNIPC = "UniPCMultistepScheduler";
 const EULER = "FlowMatchEulerDiscreteScheduler";
 
@@ -103,7 +106,7 @@ export async function readSchedulerConfig(
   }
   return {
     kind: isEuler ? "euler" : "unipc",
-    numTrainTimesteps: config.integer("num_train_timesteps", 1000),
+    numTrainTimesteps: config.integer("num_train_timesteps", 1000, 1, MOST_TIMESTEPS),
     flowShift: config.number(isEuler ? "shift" : "flow_shift", 1, { positive: true }),
     sigmas,
     solverOrder: isEuler ? 2 : config.integer("solver_order", 2) as 1 | 2,

@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { ownSigmas, SCHEDULER_KINDS, type SchedulerConfig, type SchedulerKind } from "./config.ts";
 import { createFlowMatchEuler } from "./flow_match_euler.ts";
 import { createDmd, createLcm } from "./lcm.ts";
@@ -77,7 +77,7 @@ export function createScheduler(config: SchedulerConfig, options: SchedulerOptio
     });
   }
   if (kind !== undefined && !SCHEDULER_KINDS.includes(kind)) {
-    throw new TilereelError(`scheduler is ${JSON.stringify(kind)}, but ${SCHEDULER_KINDS.join(" or ")} was expected`, {
+    throw new TilereelError(`scheduler is ${quotedValue(kind)}, but ${SCHEDULER_KINDS.join(" or ")} was expected`, {
       option: "scheduler",
     });
   }

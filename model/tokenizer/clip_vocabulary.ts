@@ -2,6 +2,9 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { readBytes, type StoredFile } from "../files/store.ts";
 
+/** CLIP's have half a MiB. */
+const LARGEST_MERGES = 2 ** 22;
+
 const START = "<|startoftext|>", END = "<|endoftext|>";
 
 /**
@@ -16,7 +19,9 @@ export async function readClipVocabulary(vocabulary: StoredFile, merges: StoredF
     throw new TilereelError(`${vocabulary.path} has no tokens ${START} and ${END}, but CLIP's vocabulary was expected`);
   }
   // The first line names a version.
-  const [, ...pairs] = new TextDecoder().decode(await readBytes(merges, "CLIP's merges")).trim().split(/\r?\n/);
+  const [, ...pairs] = new TextDecoder().decode(await readBytes(merges, "CLIP's merges", LARGEST_MERGES)).trim().split(
+    /\r?\n/,
+  );
   return {
     added_tokens: [
       { id: start, content: START, special: true },

@@ -11,6 +11,9 @@ interface SentencePieceModel {
   readonly charsmap: Uint8Array;
 }
 
+/** A limit above that of the largest vocabularies, which have 5 MB. */
+const LARGEST_MODEL = 2 ** 25;
+
 /** Types of pieces that stand for themselves in a text, whatever is around them: control and user-defined. */
 const STANDALONE_TYPES: readonly number[] = [3, 4];
 const NORMAL = 1, UNIGRAM = 1;
@@ -26,7 +29,8 @@ const DECODER = new TextDecoder("utf-8", { fatal: true });
  * @throws {TilereelError} if the file is missing, damaged, or of another kind
  */
 export async function readSentencePiece(file: StoredFile, endToken: string): Promise<object> {
-  const { path } = file, { pieces, unknownId, charsmap } = parse(await readBytes(file, "a SentencePiece model"), path);
+  const { path } = file,
+    { pieces, unknownId, charsmap } = parse(await readBytes(file, "a SentencePiece model", LARGEST_MODEL), path);
   const end = pieces.findLastIndex(({ piece }) => piece === endToken);
   if (end < 0) throw new TilereelError(`${path} has no token ${quoted(endToken)} to end a text with`);
   const mapped = charsmap.length > 0 ? [{ type: "Precompiled", precompiled_charsmap: charsmap.toBase64() }] : [];

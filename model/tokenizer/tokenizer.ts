@@ -5,6 +5,7 @@ import type { FileStore } from "../files/store.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
 import { readClipVocabulary } from "./clip_vocabulary.ts";
 import { correct } from "./corrections.ts";
+import { isSafePattern } from "./safe_pattern.ts";
 import { readSentencePiece } from "./spiece.ts";
 
 /** The tokens of one text. */
@@ -45,7 +46,7 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
     ? await readSentencePiece(spiece, specialToken(config.eos_token) ?? "</s>")
     : from === vocab
     ? await readClipVocabulary(vocab, folder.file("merges.txt"))
-    : await readJsonObject(json);
+    : await readJsonObject(json, LARGEST_TOKENIZER);
   const { path } = from, { tokenizer, start, end } = opened(description, path);
   // LLaMA 3's first files leave this to transformers' `LlamaTokenizerFast`, which puts it first unless it is told not to.
   const first = tokenizer.token_to_id(specialToken(config.bos_token) ?? "");
@@ -61,7 +62,7 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
   const padToken = specialToken(config.pad_token) ?? "<pad>", padId = tokenizer.token_to_id(padToken);
   if (padId === undefined) throw new TilereelError(`${path} has no token ${quoted(padToken)} to pad with`);
   const unknownId = tokenizer.model?.unk_token_id;
-  const bodyOf = (text: string) => tokenizer.encode(text, { add_special_tokens: false }).ids;
+  const bodyOf = (text: string) => bodyIds(tokenizer, text, path);
   return {
     padId,
     encode(text, maxLength) {
@@ -83,9 +84,52 @@ export async function loadTokenizer(place: string | FileStore): Promise<Tokenize
   };
 }
 
+/** A limit above those of the largest vocabularies, which have 33 MB. */
+const LARGEST_TOKENIZER = 2 ** 26;
+/** The longest text. Encoders see a few thousand tokens at most. */
+const LONGEST_TEXT = 2 ** 16;
+
+/** The ids of a text without the tokens around it. */
+function bodyIds(tokenizer: HuggingFaceTokenizer, text: string, path: string): number[] {
+  if (text.length > LONGEST_TEXT) {
+    throw new TilereelError(
+      `a text has ${text.length} characters, but at most ${LONGEST_TEXT} were expected; shorten the prompt`,
+    );
+  }
+  let ids: number[];
+  try {
+    ids = tokenizer.encode(text, { add_special_tokens: false }).ids;
+  } catch (cause) {
+    throw damaged(path, cause);
+  }
+  if (ids.every((id) => Number.isInteger(id) && id >= 0)) return ids;
+  throw damaged(path, new RangeError("it has no number for a token"));
+}
+
+function damaged(path: string, cause: unknown): TilereelError {
+  const said = quoted(cause instanceof Error ? cause.message : String(cause));
+  return new TilereelError(
+    `${path} is damaged or holds a tokenizer of a kind that is not supported (${said}); download it again`,
+    { cause },
+  );
+}
+
+/** @throws {RangeError} if a regular expression in a tokenizer's description could match for ever */
+function checkPatterns(description: unknown): void {
+  if (typeof description !== "object" || description === null) return;
+  for (const [key, value] of Object.entries(description)) {
+    if (key === "Regex" && typeof value === "string") {
+      if (!isSafePattern(value)) {
+        throw new RangeError(`the regular expression ${quoted(value, 30)} could take for ever`);
+      }
+    } else if (key !== "model") checkPatterns(value);
+  }
+}
+
 /** The tokenizer that a `tokenizer.json` describes, and the ids that it puts before and after a text. */
 function opened(description: { readonly pre_tokenizer?: unknown }, path: string) {
   try {
+    checkPatterns(description);
     const tokenizer = new HuggingFaceTokenizer(description, {});
     correct(tokenizer, (description.pre_tokenizer as { split?: boolean } | null)?.split !== false);
     const text = "", framed = tokenizer.post_processor?.post_process([text]).tokens ?? [text];
@@ -96,11 +140,7 @@ function opened(description: { readonly pre_tokenizer?: unknown }, path: string)
     }
     throw new RangeError("the post-processor puts no special tokens around one text");
   } catch (cause) {
-    const said = quoted((cause as Error).message);
-    throw new TilereelError(
-      `${path} is damaged or holds a tokenizer of a kind that is not supported (${said}); download it again`,
-      { cause },
-    );
+    throw damaged(path, cause);
   }
 }
 

@@ -1,4 +1,5 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
+import { checkWhole } from "../checkpoint/checksum.ts";
 import { openSafetensors } from "../checkpoint/safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import { checkpointMetadata, checkpointStep, type TrainingIdentity } from "./identity.ts";
@@ -104,7 +105,9 @@ async function openState<Step extends LoggedStep>(
 ): Promise<{ state: TrainingState<Step>; step: number }> {
   if (path === undefined) return { step: 0, state: await kind.open(undefined) };
   using checkpoint = await openSafetensors(path);
-  return { step: checkpointStep(checkpoint, identity), state: await kind.open(checkpoint) };
+  const step = checkpointStep(checkpoint, identity);
+  await checkWhole(checkpoint);
+  return { step, state: await kind.open(checkpoint) };
 }
 
 /** Throws an error again, with the step in words if a number was not finite. */

@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import { adamwInPlace, moveAverage } from "../../gpu/ops/adamw.ts";
 import { zeros } from "../../gpu/ops/elementwise.ts";
@@ -67,7 +67,9 @@ export class TileParameters implements Disposable {
     using owner = new TensorOwner(gpu);
     const read = async (name: string): Promise<Tensor> => {
       if (checkpoint.info(name).shape.join() !== sizes.join()) {
-        throw new TilereelError(`${path} is not a checkpoint: "${name}" does not have the shape [${sizes.join(", ")}]`);
+        throw new TilereelError(
+          `${path} is not a checkpoint: ${quoted(name)} does not have the shape [${sizes.join(", ")}]`,
+        );
       }
       return owner.adopt(gpu.upload(await readFloat32(checkpoint, name), sizes));
     };

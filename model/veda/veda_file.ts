@@ -13,7 +13,7 @@
  *
  * @module
  */
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { anyOf, FLOAT_DTYPES, MATRIX_DTYPES } from "../checkpoint/dtype.ts";
 import { openSafetensors, type TensorSource, toFloat32, toNumbers } from "../checkpoint/safetensors.ts";
@@ -91,7 +91,7 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
     .find((name) => !source.has(name));
   if (missing !== undefined) {
     throw new TilereelError(
-      `${source.path} lacks the tensor "${missing}": the highest layer in it is number ${layers - 1}, so ` +
+      `${source.path} lacks the tensor ${quoted(missing)}: the highest layer in it is number ${layers - 1}, so ` +
         `${2 * layers} projections were expected, but it has ${names.length}`,
     );
   }
@@ -101,14 +101,14 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
     if (heads * headDim === 0 || info.shape.join() !== shape.join() || !PROJECTION_DTYPES.includes(info.dtype)) {
       const wanted = heads * headDim === 0 ? "heads, 3 · head dim, head dim" : shape.join(", ");
       throw new TilereelError(
-        `tensor "${name}" in ${source.path} is ${info.dtype} of the shape [${info.shape.join(", ")}], but ` +
+        `tensor ${quoted(name)} in ${source.path} is ${info.dtype} of the shape [${info.shape.join(", ")}], but ` +
           `${anyOf(PROJECTION_DTYPES)} of [${wanted}] was expected`,
       );
     }
     const data = await source.read(name);
     if (toFloat32(data, info.dtype).some((value) => !Number.isFinite(value))) {
       throw new TilereelError(
-        `tensor "${name}" in ${source.path} holds numbers that are not finite; its training went wrong`,
+        `tensor ${quoted(name)} in ${source.path} holds numbers that are not finite; its training went wrong`,
       );
     }
     return { dtype: info.dtype, data };

@@ -11,6 +11,7 @@
 import { checkPath } from "../../gpu/common/check_options.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { isJsonObject } from "../checkpoint/json.ts";
+import { parseJson } from "../checkpoint/parse_json.ts";
 import { fileAt, folderAt } from "../files/disk.ts";
 import { readPart } from "../files/store.ts";
 import { gifComments } from "./comment/gif.ts";
@@ -66,7 +67,7 @@ function parseRecord(text: string, path: string): ClipRecord | undefined {
   if (!new RegExp(`^\\s*\\{\\s*"${NAME}"\\s*:`).test(text)) return undefined;
   let record: unknown;
   try {
-    record = JSON.parse(text)[NAME];
+    record = (parseJson(text) as Record<string, unknown>)[NAME];
   } catch (error) {
     throw new TilereelError(`${path}: the record of how it was made is damaged: it is not JSON`, { cause: error });
   }

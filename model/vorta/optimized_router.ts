@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { readFloat32 } from "../checkpoint/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
@@ -35,7 +35,9 @@ export class OptimizedRouter {
         const values = await readFloat32(checkpoint, prefix + name);
         if (checkpoint.info(prefix + name).shape.join() !== shape.join()) {
           throw new TilereelError(
-            `${path} is not a checkpoint: "${prefix}${name}" and "${name}" have different shapes; train again into another folder`,
+            `${path} is not a checkpoint: ${quoted(prefix + name)} and ${
+              quoted(name)
+            } have different shapes; train again into another folder`,
           );
         }
         data.set(values);

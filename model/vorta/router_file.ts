@@ -1,4 +1,4 @@
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import type { StoredFile } from "../files/store.ts";
 import { readJsonObject } from "../checkpoint/json.ts";
@@ -57,9 +57,11 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
   const byName = new Map<string, TorchTensor>();
   for (const [name, tensor] of tensors) {
     const bare = bareName(name);
-    if (byName.has(bare)) throw new TilereelError(`${path} holds two tensors for "${bare}"; one was expected`);
+    if (byName.has(bare)) throw new TilereelError(`${path} holds two tensors for ${quoted(bare)}; one was expected`);
     if (tensor.data.some((value) => !Number.isFinite(value))) {
-      throw new TilereelError(`tensor "${name}" in ${path} holds numbers that are not finite; its training went wrong`);
+      throw new TilereelError(
+        `tensor ${quoted(name)} in ${path} holds numbers that are not finite; its training went wrong`,
+      );
     }
     byName.set(bare, tensor);
   }
@@ -76,7 +78,9 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
     const name = parameterName(prefix, kind), tensor = byName.get(name);
     if (!tensor) {
       throw new TilereelError(
-        `${path} lacks the tensor "${name}": it has ${byName.size} router tensors, but the highest layer in it is ` +
+        `${path} lacks the tensor ${
+          quoted(name)
+        }: it has ${byName.size} router tensors, but the highest layer in it is ` +
           `number ${layers - 1}, so ${2 * layers} were expected`,
       );
     }
@@ -84,7 +88,7 @@ function routerOf(path: string, tensors: ReadonlyMap<string, TorchTensor>, holds
     if (heads * dim === 0 || tensor.shape.join() !== expected.join()) {
       const shape = heads * dim === 0 ? "3 · heads, dim" : expected.join(", ");
       throw new TilereelError(
-        `tensor "${name}" in ${path} has the shape [${tensor.shape.join(", ")}], but [${shape}] was expected`,
+        `tensor ${quoted(name)} in ${path} has the shape [${tensor.shape.join(", ")}], but [${shape}] was expected`,
       );
     }
     return tensor.data;

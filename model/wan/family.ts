@@ -1,6 +1,6 @@
 import { liveTensors } from "../blocks/live_tensors.ts";
 import { packedKeysBytes } from "../attention/head_groups.ts";
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { gridOf, product } from "../attention/grid.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -253,7 +253,7 @@ function checkLatents(
   const { side, frames } = family.multiples, cuts = patch.map((length) => length * spatialScale);
   if (patchFrames !== 1 || frames % temporalScale !== 0 || cuts.some((cut) => side % cut !== 0)) {
     throw new TilereelError(
-      `${path}: patch_size ${JSON.stringify(transformer.patchSize)} with a VAE that packs ${temporalScale} frames of ` +
+      `${path}: patch_size ${quotedValue(transformer.patchSize)} with a VAE that packs ${temporalScale} frames of ` +
         `${spatialScale}x${spatialScale} pixels is not supported; ${family.name} has [1,2,2] with 4 frames of ` +
         `${side / 2}x${side / 2}`,
     );

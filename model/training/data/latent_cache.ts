@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fileAt } from "../../files/disk.ts";
 import { fileError } from "../../files/file_error.ts";
+import { parseJsonObject } from "../../checkpoint/json.ts";
 import { openSafetensors, readFloat32 } from "../../checkpoint/safetensors.ts";
 import { writeSafetensors } from "../../checkpoint/write_safetensors.ts";
 import { type HostConditioning, type HostTensor, partsOf } from "../../conditioning.ts";
@@ -68,7 +69,9 @@ export class LatentCache {
     const { data: latents, shape } = await read("latents");
     const tensors: Record<string, HostTensor> = {};
     for (const name of source.names().filter((name) => name !== "latents")) tensors[name] = await read(name);
-    const conditioning = { ...tensors, ...JSON.parse(source.metadata.conditioning ?? "{}") } as HostConditioning;
+    const numbers = parseJsonObject(source.metadata.conditioning ?? "{}");
+    if (!numbers) throw new TilereelError(`${path} is damaged: its conditioning is not JSON; delete it`);
+    const conditioning = { ...tensors, ...numbers } as unknown as HostConditioning;
     const sample = { latents, shape, conditioning };
     if (digest(sample) !== sha256) {
       throw new TilereelError(`${path} is damaged: its checksum does not match; delete it`);

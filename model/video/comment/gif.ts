@@ -1,11 +1,10 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { type ByteSource, readPart } from "../../files/store.ts";
+import { gifBlocks } from "../gif_blocks.ts";
 import { concatenate } from "../mp4_boxes.ts";
 import { checkRecordSize } from "../record_text.ts";
 
-const EXTENSION = 0x21, COMMENT = 0xfe, IMAGE = 0x2c, TRAILER = 0x3b;
-/** Bytes of the header and the description of the screen, where its flags lie, and bytes of an image's description. */
-const HEADER = 13, FLAGS = 10, IMAGE_HEADER = 9;
+const EXTENSION = 0x21, COMMENT = 0xfe, TRAILER = 0x3b;
 const LARGEST_SUB_BLOCK = 255;
 
 /**
@@ -28,42 +27,16 @@ export function withGifComment(gif: Uint8Array, ascii: string): Uint8Array<Array
  * @throws {TilereelError} when the file is damaged, or a comment is larger than a record may be
  */
 export async function gifComments(file: ByteSource): Promise<string[]> {
-  const bytes = await readPart(file, 0, file.size);
-  const damaged = () => new TilereelError(`${file.path} is not a whole GIF: it is damaged or cut short`);
-  let at = FLAGS;
-  const byte = () => {
-    if (at >= bytes.length) throw damaged();
-    return bytes[at++]!;
-  };
-  /** Passes a table of colours, if the flags say that there is one. */
-  const skipColours = (flags: number) => at += flags & 0x80 ? 3 << (flags & 7) + 1 : 0;
-  const subBlocks = () => {
-    const parts: Uint8Array[] = [];
-    for (let size = byte(); size > 0; size = byte()) {
-      parts.push(bytes.subarray(at, at + size));
-      at += size;
+  const bytes = await readPart(file, 0, file.size), comments: string[] = [];
+  try {
+    for (const block of gifBlocks(bytes)) {
+      if (block.kind !== "extension" || block.label !== COMMENT) continue;
+      checkRecordSize(file.path, block.data.reduce((sum, part) => sum + part.length, 0));
+      comments.push(new TextDecoder().decode(concatenate(block.data)));
     }
-    return parts;
-  };
-  const flags = byte();
-  at = HEADER;
-  skipColours(flags);
-  const comments: string[] = [];
-  for (;;) {
-    const kind = byte();
-    if (kind === TRAILER) return comments;
-    if (kind === IMAGE) {
-      at += IMAGE_HEADER - 1;
-      skipColours(byte());
-      // The size of the codes.
-      byte();
-      subBlocks();
-    } else if (kind === EXTENSION) {
-      const label = byte(), parts = subBlocks();
-      if (label !== COMMENT) continue;
-      const comment = concatenate(parts);
-      checkRecordSize(file.path, comment.length);
-      comments.push(new TextDecoder().decode(comment));
-    } else throw damaged();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new TilereelError(`${file.path} is not a whole GIF: it is damaged or cut short`, { cause: error });
   }
+  return comments;
 }

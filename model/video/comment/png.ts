@@ -1,5 +1,6 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { type ByteSource, readPart } from "../../files/store.ts";
+import { crc32 } from "../crc32.ts";
 import { concatenate, u32 } from "../mp4_boxes.ts";
 import { checkRecordSize } from "../record_text.ts";
 
@@ -19,16 +20,6 @@ export function withPngComment(png: Uint8Array, text: string): Uint8Array<ArrayB
   const data = new TextEncoder().encode(`iTXt${PREFIX}${text}`);
   const at = SIGNATURE + FIRST_CHUNK;
   return concatenate([png.subarray(0, at), u32(data.length - 4), data, u32(crc32(data)), png.subarray(at)]);
-}
-
-/** The check of PNG (ISO 3309). */
-function crc32(bytes: Uint8Array): number {
-  let crc = ~0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = crc >>> 1 ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  return ~crc >>> 0;
 }
 
 /**

@@ -1,8 +1,14 @@
-import { convertIndexedToRgb, decode as decodePng, type DecodedPng } from "fast-png";
 import jpeg from "jpeg-js";
-import { TilereelError } from "../../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
+import { fileAt } from "../../files/disk.ts";
+import { readBytes } from "../../files/store.ts";
+import { checkPictureSize } from "../../picture/limits.ts";
 import type { Picture } from "../../picture/picture.ts";
 import { orientationOf, turned } from "./orientation.ts";
+import { decodePng } from "./png.ts";
+
+/** The most memory that the JPEG decoder may count; it takes about twice as much. */
+const MOST_DECODER_MB = 448;
 
 /** Whether a file of that name is read by {@link readStill}. */
 export function isStill(name: string): boolean {
@@ -16,10 +22,8 @@ export function isStill(name: string): boolean {
  * @throws {TilereelError} when it cannot be read or is damaged
  */
 export async function readStill(path: string): Promise<Picture> {
-  const bytes = await Deno.readFile(path).catch((error) => {
-    throw new TilereelError(`${path} cannot be read: ${error.message}`, { cause: error });
-  });
-  return decodeWhole(path, bytes, /\.png$/i.test(path));
+  const bytes = await readBytes(fileAt(path), "a picture");
+  return await decodeWhole(path, bytes, /\.png$/i.test(path));
 }
 
 /**
@@ -36,42 +40,37 @@ export function decodeStill(
   return isPng || isJpeg ? read().then((bytes) => decodeWhole(path, bytes, isPng)) : undefined;
 }
 
-function decodeWhole(path: string, bytes: Uint8Array, isPng: boolean): Picture {
+async function decodeWhole(path: string, bytes: Uint8Array, isPng: boolean): Promise<Picture> {
   try {
-    return isPng ? fromPng(decodePng(bytes, { checkCrc: true })) : fromJpeg(bytes);
+    return isPng ? await decodePng(path, bytes) : fromJpeg(path, bytes);
   } catch (error) {
-    throw new TilereelError(`${path} is not a whole ${isPng ? "PNG" : "JPEG"}: ${reason(error)}`, { cause: error });
+    if (error instanceof TilereelError) throw error;
+    const said = error instanceof RangeError ? error.message : quoted(reason(error));
+    throw new TilereelError(`${path} is not a whole ${isPng ? "PNG" : "JPEG"}: ${said}`, { cause: error });
   }
 }
 
-function fromJpeg(bytes: Uint8Array): Picture {
+function fromJpeg(path: string, bytes: Uint8Array): Picture {
+  const size = jpegSize(bytes);
+  if (size) checkPictureSize(path, size.width, size.height);
   const { width, height, data, exifBuffer } = jpeg.decode(bytes, {
-    ...{ useTArray: true, formatAsRGBA: false, tolerantDecoding: false },
+    ...{ useTArray: true, formatAsRGBA: false, tolerantDecoding: false, maxMemoryUsageInMB: MOST_DECODER_MB },
   }) as jpeg.UintArrRet & { readonly exifBuffer?: ArrayBuffer | Uint8Array };
   return turned({ width, height, rgb: data }, orientationOf(exifBuffer && new Uint8Array(exifBuffer)));
 }
 
-function fromPng(png: DecodedPng): Picture {
-  const { width, height, depth } = png;
-  if (png.palette || depth < 8) {
-    // Greys of few bits are packed as indices are.
-    const levels = 2 ** depth;
-    const palette = png.palette ?? Array.from({ length: levels }, (_, i) => Array(3).fill(i * 255 / (levels - 1)));
-    return { width, height, rgb: opaque(convertIndexedToRgb({ ...png, palette }), palette[0]!.length) };
+/** The size that a JPEG's frame header says, which comes before the picture. */
+function jpegSize(bytes: Uint8Array): { width: number; height: number } | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 2; at + 9 <= bytes.length && bytes[at] === 0xff;) {
+    const marker = bytes[at + 1]!;
+    // Tables share this range with the headers of frames.
+    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+    if (isFrame) return { height: view.getUint16(at + 5), width: view.getUint16(at + 7) };
+    // Bytes between segments are filled up with these.
+    at += marker === 0xff ? 1 : 2 + view.getUint16(at + 2);
   }
-  const samples = depth === 16 ? Uint8Array.from(png.data, (sample) => Math.round(sample / 257)) : png.data;
-  return { width, height, rgb: opaque(samples, png.channels) };
-}
-
-/** RGB of 1 (grey), 2 (grey, alpha), 3 or 4 (with alpha) samples a pixel, over black. */
-export function opaque(samples: ArrayLike<number>, channels: number): Uint8Array {
-  const rgb = new Uint8Array(samples.length / channels * 3);
-  const hasAlpha = channels % 2 === 0, step = channels > 2 ? 1 : 0;
-  for (let from = 0, to = 0; to < rgb.length; from += channels, to += 3) {
-    const alpha = hasAlpha ? samples[from + channels - 1]! / 255 : 1;
-    for (let c = 0; c < 3; c++) rgb[to + c] = Math.round(samples[from + c * step]! * alpha);
-  }
-  return rgb;
+  return undefined;
 }
 
 function reason(error: unknown): string {
