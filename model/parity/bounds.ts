@@ -48,6 +48,7 @@ export const BOUNDS = {
   hunyuanEval: { f32: [8.5e-6, 1.6e-5], f16: [2.8e-2, 0.22] },
   vedaFeatures: always(1.2e-7, 1.8e-7),
   vedaScores: always(3e-6, 5e-6),
+  vedaSecondOrder: always(3e-7, 5e-7),
   vedaAttention: { f32: [3e-6, 1.4e-5], f16: [8e-3, 3e-2] },
   vedaLse: always(3e-7, 2e-6),
   vedaHeat: always(4e-6, 1.5e-5),

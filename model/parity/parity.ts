@@ -16,7 +16,7 @@ import { loras } from "./wan/loras.ts";
 import { stepCaches } from "./wan/step_caches.ts";
 import { transformer } from "./wan/transformer.ts";
 import { vae } from "./wan/vae.ts";
-import { vedaInference } from "./veda.ts";
+import { vedaInference, vedaSecondOrder } from "./veda.ts";
 import { vedaSearch, vedaTeacher } from "./veda_training.ts";
 import { vsa } from "./vsa.ts";
 import { vortaAttention, vortaEval, vortaTrain } from "./vorta.ts";
@@ -46,6 +46,7 @@ const CASES: readonly ParityCase[] = [
   vortaTrain,
   vortaEval,
   vedaInference,
+  vedaSecondOrder,
   vedaTeacher,
   vedaSearch,
   vsa,

@@ -4,7 +4,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { TilePattern } from "../veda/tile_pattern.ts";
 import type { TiledGrid } from "../attention/tiles.ts";
-import { NO_TERMS } from "../veda/scorer.ts";
+import { MASS_TERMS, NO_TERMS } from "../veda/scorer.ts";
 import type { TileShape } from "../veda/tile_shapes.ts";
 import type { Grid } from "../attention/grid.ts";
 import { BOUNDS } from "./bounds.ts";
@@ -19,7 +19,7 @@ const NEAR_THE_CUT = 1e-5;
  * and the oracle's masks.
  */
 export const vedaInference: ParityCase = {
-  matches: /^veda_(?!search).*\.safetensors$/,
+  matches: /^veda_(?!search|second).*\.safetensors$/,
   async *run(path, { gpus }): AsyncIterable<Check> {
     using references = await References.open(path);
     const [heads, , headDim] = references.source.info("q").shape as [number, number, number];
@@ -60,6 +60,35 @@ export const vedaInference: ParityCase = {
         yield check.differing(`mask.${mask}`, wrong);
         const numbers = await references.byToken(`sparse.${mask}`);
         yield* check.rows(`sparse.${mask}`, BOUNDS.vedaAttention, y, { numbers, row: headDim });
+      }
+    }
+  },
+};
+
+/**
+ * `veda_second_order`: scores that estimate the logarithm of mass, untrained and with projections, by definition in
+ * float64 and by the authors' code in float32 (tools/references/veda_second_order.py).
+ */
+export const vedaSecondOrder: ParityCase = {
+  matches: /^veda_second_order\.safetensors$/,
+  async *run(path, { gpus }): AsyncIterable<Check> {
+    using references = await References.open(path);
+    const [heads, tokens, headDim] = references.source.info("q").shape as [number, number, number];
+    const grid = references.setting<Grid>("grid"), shape = references.setting<TileShape>("tile");
+    for (const gpu of gpus) {
+      const check = new Checks(path, gpu, references);
+      using owned = new TensorOwner(gpu);
+      using pattern = new TilePattern(gpu, { heads, headDim }, { grid, kept: 0 }, shape, 1);
+      const side = async (name: string) =>
+        owned.adopt(gpu.upload(await references.byToken(name), [1, tokens, heads * headDim]));
+      const q = await side("q"), k = await side("k");
+      const projections = {
+        q: owned.adopt(await references.upload(gpu, "project.q")),
+        k: owned.adopt(await references.upload(gpu, "project.k")),
+      };
+      for (const [name, given] of [["untrained", {}], ["trained", { projections }]] as const) {
+        const scores = owned.adopt(pattern.scores(q, k, { ...given, terms: MASS_TERMS }));
+        for (const by of ["scores", "authors"]) yield* check.rows(`${by}.${name}`, BOUNDS.vedaSecondOrder, scores);
       }
     }
   },

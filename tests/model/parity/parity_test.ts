@@ -61,6 +61,7 @@ const PARTS = [
   "vorta_partial",
   "veda_a",
   "veda_authors",
+  "veda_second_order",
   "vsa_a",
   "tiny_fastwan output.1",
 ];
