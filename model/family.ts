@@ -64,12 +64,50 @@ export interface Family {
    * @returns undefined where it is of no such kind
    */
   kindOf?(index: Config, folder: FileStore): Promise<Family | undefined>;
+  /** How models are made of loose files, such as ComfyUI's. Default: they are not */
+  readonly loose?: LooseLayout;
   /**
    * Reads a model's configurations and opens its weights. Nothing is uploaded.
    *
    * @throws {TilereelError} if a part is damaged, or the parts do not fit together
    */
   open(folder: ModelFolder): Promise<FamilyModel>;
+}
+
+/** How models of a family are made of loose files. */
+export interface LooseLayout {
+  /** All parts that any kind of its models has. Those with `marks` are found by them. */
+  readonly parts: Readonly<Record<string, ModelPart>>;
+  /**
+   * What the folder of a model with this transformer would say.
+   *
+   * @throws {TilereelError} if there is no such model, or it has two transformers
+   */
+  modelOf(transformer: LooseTransformer): LooseModel;
+}
+
+/** A transformer of which a model is to be made. */
+export interface LooseTransformer {
+  /** Names it in messages. */
+  readonly path: string;
+  /** Under the family's names. */
+  readonly weights: TensorSource;
+  /** What its `config.json` would say. */
+  readonly config: Config;
+  /** Whether there is another for low noise. */
+  readonly two: boolean;
+}
+
+/** What a folder in the diffusers layout would say of a model, but for its parts. */
+export interface LooseModel {
+  /** The contents of `model_index.json`. */
+  readonly index: Readonly<Record<string, unknown>>;
+  /** The contents of `scheduler_config.json`. */
+  readonly scheduler: Readonly<Record<string, unknown>>;
+  /** The model in the diffusers layout on Hugging Face that has the same other parts. */
+  readonly like: string;
+  /** Whether a part belongs to it, by what its `config.json` would say. */
+  fits(part: string, config: Config): boolean;
 }
 
 /** Models of a family that were distilled to few steps, and what they were trained for. */
@@ -113,11 +151,13 @@ export interface PartWeights {
    * as one, it gives all of them, in the order of their rows.
    */
   readonly names?: (stored: string) => string | readonly FusedTensor[];
+  /** The family's names of tensors that only files of this part have, by which it is found. */
+  readonly marks?: readonly string[];
   /**
    * What `config.json` would say of weights that come as a single file: all that their shapes and names show.
    *
    * @param weights under the family's names
-   * @param config of the part that they replace, which says what shapes do not show; it may be empty
+   * @param config says what shapes do not show: that of the part that they replace, or a file's own. It may be empty
    * @throws {TilereelError} if they are no such weights
    */
   readonly configFromShapes?: (weights: TensorSource, config: Config) => Readonly<Record<string, unknown>>;

@@ -5,7 +5,7 @@ import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { didYouMean } from "../../gpu/common/nearest.ts";
 import { defineCommand } from "../../tools/program/command.ts";
-import { flag, inGroup, type OptionValues, path, text } from "../../tools/program/options.ts";
+import { flag, inGroup, notation, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { openOutput, type Output } from "../../tools/program/output.ts";
 import { digestOf, downloadTo, unfinishedName } from "../download/download_file.ts";
 import { Hub, type HubFile, type HubModel } from "../download/hub.ts";
@@ -23,6 +23,15 @@ const options = inGroup("Download", {
     default: "the model's name, in the current folder",
   }),
   revision: text({ value: "NAME", help: "A branch, tag or commit of the model.", default: "main" }),
+  only: notation<readonly string[]>(
+    {
+      value: "PARTS",
+      help: "Download only these parts of the model, if you have files of the others.",
+      default: "all parts",
+    },
+    "names of parts with commas between them, as in vae,text_encoder,tokenizer",
+    (text) => /^\w+(\s*,\s*\w+)*$/.test(text) ? text.split(/\s*,\s*/) : undefined,
+  ),
   verify: flag({ help: "Also check the contents of files that are there already." }),
   "dry-run": flag({ help: "Only list the files and their sizes." }),
   quiet: flag({ short: "q", help: "Print nothing but errors." }),
@@ -39,6 +48,8 @@ export const command = defineCommand({
   examples: {
     "tilereel download wan-1.3b": "Downloads Wan 2.1 T2V 1.3B.",
     "tilereel download hunyuan --local-dir models/hunyuan": "Downloads HunyuanVideo into that folder.",
+    "tilereel download wan-1.3b --only vae,text_encoder,tokenizer --local-dir models":
+      "Downloads what belongs to a transformer's file in that folder.",
     "tilereel download someone/their-wan-finetune": "Downloads any other model by its name on Hugging Face.",
     "HF_ENDPOINT=https://hf-mirror.com tilereel download wan-1.3b": "Downloads from a mirror.",
   },
@@ -53,7 +64,7 @@ async function run(values: OptionValues<typeof options>, [name]: readonly string
   const hub = new Hub(variable("HF_ENDPOINT") || undefined, variable("HF_TOKEN") || undefined);
   const folder = values["local-dir"] ?? basename(model.id);
   using output = openOutput(values);
-  const files = wantedFiles(model.id, await hub.files(model)), bytes = sum(files);
+  const files = wantedFiles(model.id, await hub.files(model), values.only), bytes = sum(files);
   output.say(`${model.id}: ${count(files)}, ${formatBytes(bytes)}, to ${folder}`);
   if (values["dry-run"]) {
     for (const file of files) output.say(`  ${formatBytes(file.bytes).padStart(10)}  ${file.path}`);
@@ -64,7 +75,7 @@ async function run(values: OptionValues<typeof options>, [name]: readonly string
   await downloadAll(folder, hub, model, missing, output);
   const others = missing.length < files.length ? "; the others were there" : "";
   output.say(missing.length === 0 ? "Everything is there already." : `Downloaded ${count(missing)}${others}.`);
-  output.say(`Next: tilereel generate "a cat on a skateboard" --model ${folder}`);
+  if (!values.only) output.say(`Next: tilereel generate "a cat on a skateboard" --model ${folder}`);
 }
 
 /** The name of a model on the hub. */

@@ -12,10 +12,20 @@ const OTHERS = /^(assets|examples|images|feature_extractor|safety_checker|onnx|f
 /**
  * The files of a model that tilereel reads, in the order in which they are downloaded.
  *
- * @throws {TilereelError} if there are none, or a path leaves the folder
+ * @param only the folders of some parts alone. Default: all files
+ * @throws {TilereelError} if there are none, there is no such part, or a path leaves the folder
  */
-export function wantedFiles(id: string, files: readonly HubFile[]): HubFile[] {
-  const wanted = files.filter(({ path }) => WANTED.test(path) && !OTHERS.test(path));
+export function wantedFiles(id: string, files: readonly HubFile[], only?: readonly string[]): HubFile[] {
+  const all = files.filter(({ path }) => WANTED.test(path) && !OTHERS.test(path));
+  const partOf = ({ path }: HubFile) => path.split("/")[0]!,
+    wanted = only ? all.filter((file) => only.includes(partOf(file))) : all;
+  const parts = [...new Set(all.filter(({ path }) => path.includes("/")).map(partOf))];
+  const missing = only?.find((part) => !parts.includes(part));
+  if (missing !== undefined) {
+    throw new TilereelError(`${id} has no part ${quoted(missing)}; name some of ${parts.sort().join(", ")}`, {
+      option: "only",
+    });
+  }
   for (const { path } of wanted) {
     const names = path.split("/");
     if (/[\\:]|\p{Cc}/u.test(path) || names.some((name) => name === "" || name.startsWith("."))) {
@@ -24,7 +34,7 @@ export function wantedFiles(id: string, files: readonly HubFile[]): HubFile[] {
       );
     }
   }
-  if (!wanted.some(({ path }) => path.endsWith(".safetensors") || path.endsWith(".gguf"))) {
+  if (!only && !wanted.some(({ path }) => path.endsWith(".safetensors") || path.endsWith(".gguf"))) {
     throw new TilereelError(`${id} has no safetensors or GGUF files; name a model in the diffusers layout`);
   }
   return wanted.sort((a, b) =>

@@ -5,12 +5,18 @@ import { folderAt } from "../files/disk.ts";
 import type { FileStore } from "../files/store.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
+import { looseModel, LooseStore } from "./loose/loose_model.ts";
 import { foreignKind } from "./known_models.ts";
 import { fileForModel, folderWithoutModel, getModel, noSuchModel } from "./not_a_model.ts";
 import { givenPart, type GivenParts } from "./part_place.ts";
 import { getIt } from "./unfinished.ts";
 
-/** A folder in the diffusers layout that tilereel can render from: `model_index.json` and a folder for each part. */
+const INDEX = "model_index.json";
+
+/**
+ * A model that tilereel can render from: a folder in the diffusers layout, which has `model_index.json` and a folder for
+ * each part, or loose files.
+ */
 export interface ModelFolder {
   readonly path: string;
   readonly family: Family;
@@ -37,18 +43,16 @@ export interface ModelFolder {
  * @throws {TilereelError} if there is no such folder, or it holds no model or one of another kind, or a part is not there
  */
 export async function openModelFolder(place: string | FileStore, given: GivenParts = {}): Promise<ModelFolder> {
-  const store = folderAt(place), { path } = store, kind = await store.kind();
-  if (kind === undefined) throw await noSuchModel(store);
-  if (kind === "file") throw await fileForModel(store);
-  const indexFile = store.file("model_index.json");
-  if (!await indexFile.kind()) throw await folderWithoutModel(store);
-  const index = await Config.read(indexFile);
+  const store = await modelStore(folderAt(place), given), { path } = store;
+  const index = await Config.read(store.file(INDEX));
   const family = await checkedFamily(index, store, given);
 
   const component = async (name: string): Promise<FileStore> => {
     const folder = store.folder(name), other = given[name];
     if (other !== undefined) return await givenPart(other, folder, name, family.parts[name]!.weights !== undefined);
-    if (componentClass(index, name) === null || await folder.kind() !== "folder") {
+    const kind = await folder.kind(), isLoose = store instanceof LooseStore;
+    if (isLoose && kind === undefined) throw store.missing(name, Object.keys(family.parts));
+    if (componentClass(index, name) === null || kind !== "folder" && !isLoose) {
       const todo = await getIt(store, "copy or download it");
       throw new TilereelError(`${path} has no folder ${name}, which a model of ${family.name} needs here; ${todo}`);
     }
@@ -74,11 +78,33 @@ export async function openModel(place: string | FileStore, given?: GivenParts): 
 
 /** What the index of a folder says of a distilled model; undefined where it is none, or no model. */
 export async function distilledIn(place: string | FileStore): Promise<Distilled | undefined> {
-  const file = folderAt(place).file("model_index.json");
-  if (!await file.kind()) return undefined;
-  const index = await Config.read(file);
+  const folder = folderAt(place), store = await folder.file(INDEX).kind() ? folder : await looseModel(folder);
+  if (!store) return undefined;
+  const index = await Config.read(store.file(INDEX));
   const family = familyOf(componentClass(index, "transformer"), index.value("_class_name"));
-  return await distilledOf(family, index, folderAt(place));
+  return await distilledOf(family, index, store);
+}
+
+/**
+ * The folder of a model in the diffusers layout, which may be made of loose files.
+ *
+ * @throws {TilereelError} if there is no model
+ */
+async function modelStore(place: FileStore, given: GivenParts): Promise<FileStore> {
+  const kind = await place.kind();
+  if (kind === undefined) throw await noSuchModel(place);
+  if (kind === "folder" && await place.file(INDEX).kind()) return place;
+  const loose = await isPart(place) ? undefined : await looseModel(place, given);
+  if (loose) return loose;
+  throw await (kind === "file" ? fileForModel(place) : folderWithoutModel(place));
+}
+
+/** Whether it is a folder of a model in the diffusers layout, or a file in one. */
+async function isPart({ parent }: FileStore): Promise<boolean> {
+  for (const folder of [parent, parent?.parent]) {
+    if (await folder?.file(INDEX).kind().catch(() => undefined)) return true;
+  }
+  return false;
 }
 
 /** What holds for a distilled model of this size; undefined where it is none. */

@@ -1,5 +1,5 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { families } from "../families.ts";
+import { families, familyNames } from "../families.ts";
 import { fileOf } from "../files/disk.ts";
 import { baseName, type FileStore } from "../files/store.ts";
 import { Config } from "./json.ts";
@@ -96,7 +96,7 @@ export async function folderWithoutModel(folder: FileStore): Promise<TilereelErr
   const inside = await modelInside(folder, names);
   if (inside !== undefined) return be("holds no model itself", `name the one in it, ${inside}`);
   if (["diffusion_models", "unet", "checkpoints"].some((name) => names.has(name)) && names.has("vae")) {
-    return be(`is a folder of ComfyUI's models, but ${EXPECTED} was expected`, getModel());
+    return be(`is a folder of ComfyUI's models without a transformer of ${familyNames()}`, getModel());
   }
   if (names.has("transformer") && names.has("vae")) {
     return be(`lacks ${INDEX}, which says what model it is`, "copy or download it again, whole");

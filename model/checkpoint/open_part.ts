@@ -40,11 +40,12 @@ export async function partConfig(place: FileStore, part: PartWeights): Promise<C
  * @throws {TilereelError} if there are none, a shard is missing, a file is truncated or corrupt, a scale does
  * not fit its matrix, or a tensor does not divide into the family's
  */
-export async function openPart(
-  place: string | FileStore,
-  { stem, names = (name) => name }: PartWeights,
-): Promise<TensorSource> {
-  const source = await openCheckpoint(place, stem);
+export async function openPart(place: string | FileStore, part: PartWeights): Promise<TensorSource> {
+  return asPart(await openCheckpoint(place, part.stem), part);
+}
+
+/** As {@link openPart}, of a checkpoint that is open already, which it takes over. */
+export function asPart(source: TensorSource, { names = (name) => name }: PartWeights): TensorSource {
   try {
     const { names: stored, scales } = pairScales(source);
     if (stored.length === source.names().length && stored.every((name) => names(name) === name)) return source;

@@ -30,9 +30,11 @@ const WANTED = "a safetensors or GGUF file";
  *
  * @throws {TilereelError} if there are none, a shard is missing, or a file is truncated or corrupt.
  */
-export async function openCheckpoint(place: string | FileStore, stem: string): Promise<TensorSource> {
-  const folder = folderAt(place), { path } = folder;
-  if (await folder.kind() === "file") return await openContainer(fileOf(folder), WANTED, CONTAINERS);
+export async function openCheckpoint(place: string | FileStore | StoredFile, stem: string): Promise<TensorSource> {
+  const folder = typeof place === "string" ? folderAt(place) : place, { path } = folder;
+  if (!("list" in folder) || await folder.kind() === "file") {
+    return await openContainer(fileOf(folder), WANTED, CONTAINERS);
+  }
   for (const { ending, hasIndex } of CONTAINERS) {
     for (const variant of ["", ".bf16", ".fp16"]) {
       const single = folder.file(`${stem}${variant}.${ending}`);

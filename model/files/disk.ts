@@ -58,7 +58,8 @@ class DiskPath implements FileStore, StoredFile {
     try {
       return (await host(this.path).stat(this.path)).isDirectory ? "folder" : "file";
     } catch (error) {
-      if (isNotFound(error)) return undefined;
+      // Below a file there is nothing, either.
+      if (isNotFound(error) || (error as { code?: unknown }).code === "ENOTDIR") return undefined;
       throw fileError(this.path, "read", error);
     }
   }

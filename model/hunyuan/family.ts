@@ -14,6 +14,7 @@ import { readSchedulerConfig, type SchedulerConfig } from "../schedulers/config.
 import { checkLatentChannels, latentShapeOf } from "../vae/latents.ts";
 import type { ClipSize } from "../video_size.ts";
 import { type TransformerConfig, transformerConfig } from "./config.ts";
+import { modelOf } from "./loose.ts";
 import { hunyuanEncoders } from "./prompt.ts";
 import { HunyuanVideoTransformer3DModel } from "./transformer.ts";
 import { AutoencoderKLHunyuanVideo } from "./vae/autoencoder.ts";
@@ -52,6 +53,12 @@ export const HUNYUAN: Family = {
       ...{ layers: 60, heads: 24, threshold: 0.1 },
       coefficients: [7.33226126e+02, -4.01131952e+02, 6.75869174e+01, -3.14987800e+00, 9.61237896e-02],
     }],
+  },
+  loose: {
+    get parts() {
+      return HUNYUAN.parts;
+    },
+    modelOf,
   },
   async open(folder) {
     const transformerDir = await folder.component("transformer"), vaeDir = await folder.component("vae");

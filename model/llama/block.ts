@@ -9,6 +9,7 @@ import type { PartWeights } from "../family.ts";
 import { Linear } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { LlamaConfig } from "./config.ts";
+import { configFromShapes, MARKS } from "./shapes.ts";
 
 /** The weights of one block on the GPU. */
 export interface LlamaBlock {
@@ -43,6 +44,8 @@ export const LLAMA_WEIGHTS: PartWeights = {
     [{ blocks: ["layers", "layers"], layers: LAYERS }, { layers: {} }],
     /^(language_model[._])?model[._]/,
   ),
+  marks: MARKS,
+  configFromShapes,
   block: BLOCK,
   used: (name) => BLOCK.test(name),
 };

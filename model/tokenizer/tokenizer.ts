@@ -39,9 +39,11 @@ export interface Tokenizer {
  * that puts no token around a text
  */
 export async function loadTokenizer(place: string | FileStore): Promise<Tokenizer> {
-  const folder = folderAt(place), config = await readJsonObject(folder.file("tokenizer_config.json"));
+  const folder = folderAt(place), about = folder.file("tokenizer_config.json");
   const json = folder.file("tokenizer.json"), spiece = folder.file("spiece.model"), vocab = folder.file("vocab.json");
   const from = await json.kind() ? json : await spiece.kind() ? spiece : await vocab.kind() ? vocab : json;
+  // Loose files have none.
+  const config = from === spiece && !await about.kind() ? {} : await readJsonObject(about);
   const description = from === spiece
     ? await readSentencePiece(spiece, specialToken(config.eos_token) ?? "</s>")
     : from === vocab

@@ -9,6 +9,7 @@ import type { Weights } from "../weights/weights.ts";
 import type { PartWeights } from "../family.ts";
 import type { Umt5Config } from "./config.ts";
 import { transformersName } from "./original_names.ts";
+import { configFromShapes, MARKS } from "./shapes.ts";
 
 /** The weights of one block on the GPU: self-attention and a gated feed-forward, each behind a norm. */
 export interface Umt5Block {
@@ -33,6 +34,8 @@ const BLOCK = /^encoder\.block\.\d+\./;
 export const UMT5_WEIGHTS: PartWeights = {
   stem: "model",
   names: transformersName,
+  marks: MARKS,
+  configFromShapes,
   block: BLOCK,
   used: (name) => BLOCK.test(name),
   // See `runUmt5Block`: what is multiplied in f32 always.

@@ -1,4 +1,5 @@
 import type { Config } from "../checkpoint/json.ts";
+import { countOf } from "../checkpoint/shapes.ts";
 import { otherTensors } from "../checkpoint/tensor_names.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
 import type { StoredFile } from "../files/store.ts";
@@ -51,6 +52,9 @@ export async function readTransformerConfig(file: string | StoredFile): Promise<
   return transformerConfig(await readPartConfig(file));
 }
 
+/** A tensor that only Wan's transformers have. */
+export const MARK = "condition_embedder.time_proj.weight";
+
 /**
  * What the shapes of a transformer's weights say, by the keys of its `config.json`.
  *
@@ -61,11 +65,16 @@ export function configFromShapes(weights: TensorSource, config: Config): Record<
   if (!weights.has("patch_embedding.weight")) throw otherTensors(weights, "a transformer of Wan 2.1");
   const shape = (name: string) => weights.info(`${name}.weight`).shape;
   const [dim = 0, inChannels, ...patch] = shape("patch_embedding"), [outputs = 0] = shape("proj_out");
-  const names = weights.names(), numbers = names.map((name) => Number(/^blocks\.(\d+)\./.exec(name)?.[1] ?? -1));
+  // Wan's own config.json has other keys.
+  const heads = config.isNull("num_heads")
+    ? dim / config.integer("attention_head_dim", 128)
+    : config.integer("num_heads", 0);
   return {
+    _class_name: "WanTransformer3DModel",
     patch_size: patch,
-    num_attention_heads: dim / config.integer("attention_head_dim", 128),
-    num_layers: 1 + Math.max(...numbers),
+    num_attention_heads: heads,
+    attention_head_dim: dim / heads,
+    num_layers: countOf(weights, /^blocks\.(\d+)\./),
     in_channels: inChannels,
     out_channels: outputs / patch.reduce((a, b) => a * b, 1),
     ffn_dim: shape("blocks.0.ffn.net.0.proj")[0],

@@ -26,6 +26,7 @@ import { type ImageTokens, type TransformerConfig, transformerConfig } from "./c
 import { Experts } from "./experts.ts";
 import { firstFrame, imageChannels, imageTokens } from "./image_conditions.ts";
 import { kindOf, TEXT_TO_VIDEO, type WanKind } from "./kinds.ts";
+import { GATE, looseParts, modelOf } from "./loose.ts";
 import { cleanPrompt } from "./prompt.ts";
 import { scheduleNotes } from "./schedule_notes.ts";
 import { WanTransformer3DModel } from "./transformer.ts";
@@ -88,6 +89,12 @@ export const WAN: Family = {
     if (!isText && name !== IMAGE_TO_VIDEO) return undefined;
     return familyOfKind(await kindOf(isText, index, folder));
   },
+  loose: {
+    get parts() {
+      return looseParts(WAN.parts);
+    },
+    modelOf,
+  },
   open: (folder) => openWan(folder, TEXT_TO_VIDEO),
 };
 
@@ -136,9 +143,6 @@ async function openLowNoise(folder: ModelFolder, config: TransformerConfig): Pro
   }
   return await openPart(place, TRANSFORMER_WEIGHTS);
 }
-
-/** In models that have gates, each block has one. */
-const GATE = "blocks.0.attn1.to_gate_compress.weight";
 
 /** The parts of an opened model. */
 export interface WanFiles {

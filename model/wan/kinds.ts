@@ -21,8 +21,8 @@ export interface WanKind {
   readonly ownShift?: number;
 }
 
-const transformer_2: ModelPart = { classes: ["WanTransformer3DModel"], weights: TRANSFORMER_WEIGHTS };
-const CLIP_PARTS: Readonly<Record<string, ModelPart>> = {
+export const transformer_2: ModelPart = { classes: ["WanTransformer3DModel"], weights: TRANSFORMER_WEIGHTS };
+export const CLIP_PARTS: Readonly<Record<string, ModelPart>> = {
   image_encoder: { classes: ["CLIPVisionModel", "CLIPVisionModelWithProjection"], weights: CLIP_VISION_WEIGHTS },
 };
 const LARGE = { width: 1280, height: 720 };
@@ -41,7 +41,7 @@ export const TI2V_5B: WanKind = {
 };
 
 /** Wan 2.2's large models. */
-const T2V_A14B: WanKind = {
+export const T2V_A14B: WanKind = {
   ...{ name: "Wan 2.2 T2V A14B", boundary: 0.875, parts: { transformer_2 }, ownShift: 12 },
   defaults: { steps: 40, guidance: 4, guidanceLow: 3 },
 };

@@ -197,6 +197,12 @@ Deno.test(
     hub.listed = [];
     assertEquals(listFiles(dir), ["Small-Diffusers/"]);
 
+    const one = await run([ID, "--dry-run", "--only", "vae", "--local-dir", "other"]);
+    assertStringIncludes(one.out, `${ID}: 1 file, 2.86 MiB, to other`);
+    assertRefused(
+      await run([ID, "--only", "vae,t5"]),
+      `${ID} has no part "t5"; name some of transformer, vae`,
+    );
     const { out, code } = await run([ID, "--dry-run", "--local-dir", "other"]);
     assertEquals(code, 0);
     assertStringIncludes(out, `2.86 MiB  ${VAE}`);

@@ -1,6 +1,7 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { folderAt } from "../../model/files/disk.ts";
+import { MissingPartsError } from "../../model/checkpoint/loose/loose_model.ts";
 import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { holdsWeights } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
@@ -40,8 +41,10 @@ export const weightDtypeOption = choice({
 export const trainedModelOptions = inGroup("Model", {
   model: path({
     short: "m",
-    value: "DIR",
-    help: `Folder of a model of ${familyNames()} in the diffusers layout.`,
+    value: "PATH",
+    help:
+      `A model of ${familyNames()}: a folder in the diffusers layout, a transformer's file (safetensors or GGUF), or ` +
+      "a folder of such files, as ComfyUI has them. What belongs to a file is looked for beside it and in ComfyUI's folders.",
     elsewhere: ["model-path", "ckpt-dir", "M", "pretrained-model-path"],
     default: "the embedded demo model",
   }),
@@ -49,6 +52,11 @@ export const trainedModelOptions = inGroup("Model", {
     value: "FILE",
     help: "Use this transformer instead of the model's own: a safetensors file, also of ComfyUI, or a part's folder.",
     elsewhere: ["diffusion-model", "unet", "dit"],
+  }),
+  "transformer-2": path({
+    value: "FILE",
+    help: "Use this transformer for low noise, which Wan 2.2 A14B has, instead of the model's own.",
+    elsewhere: ["low-noise", "low-noise-diffusion-model"],
   }),
   vae: path({
     value: "FILE",
@@ -65,6 +73,20 @@ export const trainedModelOptions = inGroup("Model", {
     help: "Use this second text encoder, HunyuanVideo's CLIP, instead of the model's own: a safetensors file, or a " +
       "part's folder.",
     elsewhere: ["clip-l"],
+  }),
+  "image-encoder": path({
+    value: "FILE",
+    help: "Use this CLIP image encoder, which Wan 2.1's image to video has, instead of the model's own.",
+    elsewhere: ["clip-vision", "clip_vision"],
+  }),
+  tokenizer: path({
+    value: "DIR",
+    help: "Use the tokenizer in this folder instead of the model's own.",
+    elsewhere: ["tokenizer-path"],
+  }),
+  "tokenizer-2": path({
+    value: "DIR",
+    help: "Use the tokenizer in this folder for the second text encoder.",
   }),
   lora: many(notation<{ readonly file: string; readonly strength: number }>(
     {
@@ -104,12 +126,13 @@ export type ModelValues = OptionValues<typeof trainedModelOptions & { readonly w
  * @throws {TilereelError} with the `option`, if a preset is for a LoRA that the model does not have
  */
 export async function variantOf(values: ModelValues): Promise<ModelVariant> {
-  const { transformer, vae, "text-encoder": encoder, "weight-dtype": weightDtype } = values;
+  const { transformer, vae, tokenizer, "text-encoder": encoder, "weight-dtype": weightDtype } = values;
   const loras = values.lora ?? await ownLora(values);
   const ofWeights = encoder !== undefined && await holdsWeights(folderAt(encoder));
   const parts = Object.entries({
-    ...{ transformer, vae, text_encoder: ofWeights ? encoder : undefined },
-    text_encoder_2: values["text-encoder-2"],
+    ...{ transformer, transformer_2: values["transformer-2"], vae, image_encoder: values["image-encoder"] },
+    ...{ text_encoder: ofWeights ? encoder : undefined, text_encoder_2: values["text-encoder-2"] },
+    ...{ tokenizer, tokenizer_2: values["tokenizer-2"] },
   });
   return {
     parts: Object.fromEntries(parts.flatMap(([part, place]) => place === undefined ? [] : [[part, place]])),
@@ -138,6 +161,10 @@ export async function openNamedFolder(values: ModelValues): Promise<ModelFolder>
   try {
     return await openModelFolder(model, (await variantOf(values)).parts);
   } catch (error) {
+    if (error instanceof MissingPartsError) {
+      const options = error.parts.map((part) => `--${part.replaceAll("_", "-")}`);
+      throw new TilereelError(`${error.message}, or give it with ${options.join(" and ")}`, { cause: error });
+    }
     if (
       !(error instanceof TilereelError) || await folderAt(model).kind() !== "file" ||
       !await holdsWeights(folderAt(model))

@@ -329,14 +329,16 @@ Deno.test("what is named in the place of a model's folder", () =>
     await is("tencent", "is a model in HunyuanVideo's original layout, but", DOWNLOAD_HUNYUAN);
     await write("comfy/diffusion_models/x", "");
     await write("comfy/vae/x", "");
-    await is("comfy", "is a folder of ComfyUI's models, but", DOWNLOAD);
+    await is("comfy", "is a folder of ComfyUI's models without a transformer of Wan or HunyuanVideo; get", DOWNLOAD);
     await write("bare/transformer/x", "");
     await write("bare/vae/x", "");
     await is("bare", "lacks model_index.json, which says what model it is; copy or download it again, whole");
     await write("part/config.json", '{"_class_name": "AutoencoderKLWan"}');
     await is("part", 'holds a part of a model ("AutoencoderKLWan") alone, but', DOWNLOAD);
     await write("weights/wan.gguf", "");
-    await is("weights", 'holds "wan.gguf" but no model_index.json', DOWNLOAD);
+    await is("weights", "weights/wan.gguf is empty, but a safetensors or GGUF file was expected; copy or download it");
+    await write("others/wan.pth", "");
+    await is("others", 'holds "wan.pth" but no model_index.json', DOWNLOAD);
     await Deno.mkdir(at("empty"));
     await is("empty", "holds no model: a folder in the diffusers layout was expected", DOWNLOAD);
   }));

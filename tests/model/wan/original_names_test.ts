@@ -5,6 +5,7 @@ import { transformersName } from "../../../model/umt5/original_names.ts";
 import { diffusersName, diffusersVaeName } from "../../../model/wan/original_names.ts";
 import { VAE_WEIGHTS } from "../../../model/wan/weights.ts";
 import { MODEL } from "../../process.ts";
+import { originalTextName, originalVaeName } from "../checkpoint/original_name.ts";
 
 Deno.test("tensors and LoRA's keys have diffusers' names, whatever program wrote them", () => {
   const same: Record<string, string[]> = {
@@ -43,18 +44,8 @@ Deno.test("tensors and LoRA's keys have diffusers' names, whatever program wrote
 });
 
 Deno.test("a VAE's tensors have diffusers' names", async () => {
-  const block = (name: string) =>
-    name.replace("norm1", "residual.0").replace("conv1", "residual.2").replace("norm2", "residual.3")
-      .replace("conv2", "residual.6").replace("conv_shortcut", "shortcut");
-  const original = (name: string) =>
-    block(name).replace("post_quant_conv", "conv2").replace("quant_conv", "conv1").replace("conv_in", "conv1")
-      .replace("mid_block.resnets.0", "middle.0").replace("mid_block.resnets.1", "middle.2")
-      .replace("mid_block.attentions.0", "middle.1").replace("norm_out", "head.0").replace("conv_out", "head.2")
-      .replace("down_blocks", "downsamples")
-      .replace(/up_blocks\.(\d)\.resnets\.(\d)/, (_, stage, at) => `upsamples.${4 * stage + Number(at)}`)
-      .replace(/up_blocks\.(\d)\.upsamplers\.0/, (_, stage) => `upsamples.${4 * stage + 3}`);
   using vae = await openPart(`${MODEL}/vae`, VAE_WEIGHTS);
-  const names = vae.names(), others = names.map(original);
+  const names = vae.names(), others = names.map(originalVaeName);
   for (const known of ["decoder.middle.0.residual.0.gamma", "decoder.upsamples.4.shortcut.weight", "conv2.bias"]) {
     assert(others.includes(known), known);
   }
@@ -75,17 +66,8 @@ Deno.test("the tensors of Wan 2.2's VAE have diffusers' names", () => {
 });
 
 Deno.test("a text encoder's tensors have transformers' names", async () => {
-  const original = (name: string) =>
-    name.replace("encoder.block", "blocks").replace(
-      "layer.0.SelfAttention.relative_attention_bias",
-      "pos_embedding.embedding",
-    )
-      .replace("layer.0.SelfAttention", "attn").replace("layer.0.layer_norm", "norm1")
-      .replace("layer.1.layer_norm", "norm2").replace("layer.1.DenseReluDense.wi_0", "ffn.gate.0")
-      .replace("layer.1.DenseReluDense.wi_1", "ffn.fc1").replace("layer.1.DenseReluDense.wo", "ffn.fc2")
-      .replace("encoder.final_layer_norm", "norm").replace("shared", "token_embedding");
   using encoder = await openPart(`${MODEL}/text_encoder`, UMT5_WEIGHTS);
-  const names = encoder.names(), others = names.map(original);
+  const names = encoder.names(), others = names.map(originalTextName);
   assert(others.every((name, i) => name !== names[i]));
   assertEquals([names.map(transformersName), others.map(transformersName)], [names, names]);
 });
