@@ -1,0 +1,24 @@
+import { existsSync } from "node:fs";
+import { type Browser, chromium } from "playwright-core";
+
+/** Where Debian and others install Chromium. `CHROMIUM` names another. */
+const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+/** The installed Chromium, if there is one. */
+export const CHROMIUM = [Deno.env.get("CHROMIUM"), ...PLACES].find((path) => path && existsSync(path));
+
+/** WebGPU by SwiftShader, which runs on every machine. It has 10 storage buffers a stage and no f16. */
+const WEBGPU = [
+  "--enable-unsafe-webgpu",
+  "--enable-features=Vulkan",
+  "--use-vulkan=swiftshader",
+  "--use-webgpu-adapter=swiftshader",
+];
+
+/** Starts Chromium without a window. */
+export async function openBrowser({ webgpu = true } = {}): Promise<Browser> {
+  return await chromium.launch({
+    executablePath: CHROMIUM!,
+    args: ["--no-sandbox", ...webgpu ? WEBGPU : ["--disable-features=WebGPU", "--disable-gpu"]],
+  });
+}
