@@ -1,11 +1,13 @@
 /**
- * Builds the page into a folder of static files: `deno task web [FOLDER]`.
+ * Builds the page into a folder of static files, and serves it on request: `deno task web --help`.
  *
  * @module
  */
-import { join, relative, resolve } from "node:path";
-import { TilereelError } from "../../gpu/common/errors.ts";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { bundle, ROOT, stageDemoModel } from "../stage_program.ts";
+import { serveFolder } from "./serve_folder.ts";
 
 /** Files that are copied as they are. */
 const STATIC = ["index.html", "style.css"];
@@ -40,15 +42,48 @@ async function filesIn(folder: string): Promise<string[]> {
   return found.sort();
 }
 
+const HELP = `Builds the page that renders clips in a browser, as static files.
+
+usage: deno task web [FOLDER] [--serve] [--port N]
+
+FOLDER is dist/web by default. --serve also serves it on this machine, at port 8000 or N.`;
+
+/** Builds the page as the command line says, and serves it if it says so. */
+async function main(args: readonly string[]): Promise<void> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      serve: { type: "boolean" },
+      port: { type: "string", default: "8000" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) return console.log(HELP);
+  const port = Number(values.port);
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new TilereelError(`--port is ${quoted(values.port)}, but a number from 0 to 65535 was expected`);
+  }
+  const folder = resolve(positionals[0] ?? join(ROOT, "dist", "web"));
+  await buildPage(folder);
+  console.log(folder);
+  if (!values.serve) {
+    console.log("Any server of static files can serve it, over https or from localhost. Next: deno task web --serve");
+    return;
+  }
+  const { addr } = serveFolder(folder, port);
+  console.log(`Open http://localhost:${addr.port}/ in a browser with WebGPU. Ctrl-C ends the server.`);
+}
+
 if (import.meta.main) {
-  const folder = resolve(Deno.args[0] ?? join(ROOT, "dist", "web"));
   try {
-    await buildPage(folder);
-    console.log(`${folder}`);
-    console.log(`Serve it from localhost or over https: npx --yes http-server ${relative(Deno.cwd(), folder) || "."}`);
+    await main(Deno.args);
   } catch (error) {
-    if (!(error instanceof TilereelError)) throw error;
-    console.error(`tilereel: ${error.message}`);
+    const { code } = error as { code?: string };
+    const own = error instanceof TilereelError || error instanceof Deno.errors.AddrInUse ||
+      code?.startsWith("ERR_PARSE_ARGS");
+    if (!own) throw error;
+    console.error(`tilereel: ${(error as Error).message}`);
     Deno.exit(1);
   }
 }
