@@ -1,6 +1,5 @@
-import { join, resolve } from "node:path";
-import { TilereelError } from "../../gpu/common/errors.ts";
-import { exists } from "../../model/files/file_error.ts";
+import { isAbsolute, join, relative, resolve } from "node:path";
+import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { sampleSeed } from "../../model/training/data/sampled_set.ts";
 import { LARGEST_SEED } from "../../model/noise.ts";
 import { batchOptions, type BatchValues, overlaid } from "../../tools/program/clip/batch_options.ts";
@@ -100,7 +99,7 @@ async function planBatch(path: string, { prompt, out, format = "mp4", values }: 
       prompt: entry.prompt,
       seed,
       values: merged,
-      out: placeInBatch(entry, index, { folder, format, seed, alone: all.length === 1 }),
+      out: placeInBatch(entry, index, { folder, format, seed, alone: all.length === 1, where }),
       taken: "keep",
       where,
     }));
@@ -133,12 +132,25 @@ async function batchFolder(out: string | undefined, why: string): Promise<string
 function placeInBatch(
   { prompt, out }: PromptEntry<typeof batchOptions>,
   index: number,
-  { folder, format, seed, alone }: { folder: string; format: VideoFormat; seed: number; alone: boolean },
+  { folder, format, seed, alone, where }: {
+    folder: string;
+    format: VideoFormat;
+    seed: number;
+    alone: boolean;
+    where: string;
+  },
 ): string {
   if (out === undefined) {
     return join(folder, withFormat(`${String(index + 1).padStart(4, "0")}-${slug(prompt)}-${seed}`, format));
   }
-  const named = resolve(out) === out ? out : join(folder, out);
+  const named = resolve(out) === out ? out : join(folder, out), inside = relative(resolve(folder), resolve(named));
+  // A prompts file may come from others.
+  if (inside === "" || isAbsolute(inside) || /^\.\.($|[\\/])/.test(inside)) {
+    throw new TilereelError(
+      `${where}: "out" is ${quoted(out)}, which does not lie in ${folder}; name a place in that folder, or another ` +
+        `folder with --out`,
+    );
+  }
   const [, stem, ending] = /^(.*?)(\.[^.\\/]*|[\\/])?$/s.exec(named)!;
   formatOf(named);
   return alone ? named : `${stem}-${seed}${ending}`;
@@ -160,10 +172,14 @@ export async function checkPlace(out: string): Promise<void> {
 }
 
 /**
- * Whether there is a file, or a folder that is not empty. If that cannot be determined, writing will show it.
+ * Whether there is a file or a folder that is not empty. If that cannot be determined, writing will show it.
  */
 export async function isMade(out: string): Promise<boolean> {
-  if (!await isFolder(out)) return formatOf(out) !== "frames" && await exists(out).catch(() => false);
+  if (!await isFolder(out)) {
+    // A file without a byte is what is left where a machine lost its power.
+    return formatOf(out) !== "frames" &&
+      await Deno.stat(out).then(({ size, isFile }) => size > 0 || !isFile, () => false);
+  }
   for await (const _ of Deno.readDir(out)) return true;
   return false;
 }

@@ -1,6 +1,7 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { TilereelError } from "../../gpu/common/errors.ts";
-import { replaceFile } from "../../gpu/native/replace_file.ts";
+import { removeAbandoned, replaceFile } from "../../gpu/native/replace_file.ts";
+import { temporaryName } from "../../gpu/native/temporary_name.ts";
 import { exists, isDiskFull, isNotFound, systemReason } from "./file_error.ts";
 
 /**
@@ -26,6 +27,7 @@ function underFinalName(error: unknown, temporary: string, path: string): unknow
 
 /**
  * Checks that `path` could be made, without making it or the folders that lead there: before hours of work, not after.
+ * Removes what killed runs left unfinished beside it.
  *
  * @param asFile a folder of that name is in the way
  * @throws {TilereelError} when it could not
@@ -46,7 +48,8 @@ export async function checkWritable(path: string, { asFile = false } = {}): Prom
       // Asking after the name shows whether it is one that can be.
       await exists(join(folder, basename(target)));
     }
-    const probe = join(folder, `.tilereel-${crypto.randomUUID().slice(0, 8)}.part`);
+    removeAbandoned(folder);
+    const probe = join(folder, temporaryName("tilereel"));
     // Not asynchronous: Ctrl-C cannot come between.
     Deno.writeFileSync(probe, new Uint8Array(0), { createNew: true });
     Deno.removeSync(probe);

@@ -1,10 +1,20 @@
-import { TilereelError } from "../../../gpu/common/errors.ts";
+import { quoted, TilereelError } from "../../../gpu/common/errors.ts";
 import { isNotFound } from "../../files/file_error.ts";
 import { concatenate } from "../mp4_boxes.ts";
 import { type Pictures, samplingTime } from "./timed_picture.ts";
 
 /** A picture's header as ffmpeg writes it: the magic number, width and height, and the largest sample. */
 const HEADER = /^P6\n(\d+) (\d+)\n255\n/;
+/**
+ * The formats that ffmpeg may read. Not among them are playlists (HLS, DASH, concat), which name other files, and
+ * those that are scripts or devices.
+ */
+const FORMATS = [
+  ...["mov", "matroska", "avi", "asf", "flv", "mpeg", "mpegts", "mpegvideo", "ogg", "mxf", "nut", "ivf", "dv", "rm"],
+  ...["gif", "apng", "h264", "hevc", "m4v", "av1", "obu", "vc1", "yuv4mpegpipe", "mjpeg", "rawvideo"],
+  ...["webp_pipe", "png_pipe", "jpeg_pipe", "bmp_pipe", "tiff_pipe", "jpegxl_pipe", "j2k_pipe", "qoi_pipe"],
+  ...["ppm_pipe", "pgm_pipe", "pam_pipe", "tga_pipe", "exr_pipe", "hdr_pipe", "dds_pipe", "psd_pipe", "image2"],
+];
 /** Bytes that hold a header with room to spare. */
 const HEADER_BYTES = 32;
 /** What ffmpeg puts before a message: the part that says it, and where it lies in memory. */
@@ -35,7 +45,7 @@ export async function* readWithFfmpeg(
     }
     if ((await ffmpeg.status).success) return;
     const [message] = (await errors).trim().split("\n") as [string];
-    throw new TilereelError(`${path} cannot be read: ffmpeg says "${message.replace(ADDRESSED, "")}"`);
+    throw new TilereelError(`${path} cannot be read: ffmpeg says ${quoted(message.replace(ADDRESSED, ""), 200)}`);
   } finally {
     await output.cancel();
     await errors.catch(() => {});
@@ -46,7 +56,8 @@ function start(path: string, frames: number, fps: number, obstacle: string, inst
   // Each frame of the clip goes to the first slot that begins at or after it, and the last that comes there stays. In
   // microseconds: the clip's own unit of time may be as long as a frame.
   const pick = `settb=1/1000000,setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`;
-  const input = ["-nostdin", "-v", "error", "-i", `file:${path}`, "-map", "0:V:0", "-vf", pick];
+  const trusted = ["-protocol_whitelist", "file", "-format_whitelist", FORMATS.join(",")];
+  const input = ["-nostdin", "-v", "error", ...trusted, "-i", `file:${path}`, "-map", "0:V:0", "-vf", pick];
   const output = ["-frames:v", `${frames}`, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"];
   try {
     return new Deno.Command("ffmpeg", {

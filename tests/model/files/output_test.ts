@@ -149,3 +149,44 @@ Deno.test("a folder in a file's place, and what fails in a folder under way, are
     );
     assertEquals(names(dir), ["a.json"]);
   }));
+
+/** Starts a process that writes to a file and never finishes; gives it once it has begun. */
+async function startWriting(path: string): Promise<Deno.ChildProcess> {
+  const output = new URL("../../../model/files/output.ts", import.meta.url);
+  const code = `const { writeAtomically } = await import("${output}");
+    setInterval(() => {}, 1000);
+    await writeAtomically(${JSON.stringify(path)}, async (temporary) => {
+      await Deno.writeTextFile(temporary, "half");
+      console.log("begun");
+      await new Promise(() => {});
+    });`;
+  const child = new Deno.Command(Deno.execPath(), { args: ["eval", code], stdout: "piped" }).spawn();
+  const reader = child.stdout.getReader();
+  assertEquals(new TextDecoder().decode((await reader.read()).value), "begun\n");
+  await reader.cancel();
+  return child;
+}
+
+Deno.test("the next run removes what a killed one left, and nothing of one that still runs", () =>
+  inTempDir(async (dir) => {
+    const [killed, alive] = await Promise.all([startWriting(`${dir}/a.txt`), startWriting(`${dir}/b.txt`)]);
+    killed.kill("SIGKILL");
+    await killed.status;
+    const left = names(dir);
+    // One of another machine that was begun just now, and one of yesterday.
+    const foreign = left[0]!.replace(/\.[0-9a-f]{8}-(?=\d+-\d+\.)/, ".00000000-");
+    await Deno.writeTextFile(`${dir}/${foreign}`, "half");
+    const old = foreign.replace("00000000", "00000001");
+    await Deno.writeTextFile(`${dir}/${old}`, "half");
+    await Deno.utime(`${dir}/${old}`, new Date(), Date.now() / 1000 - 2 * 24 * 3600);
+    try {
+      assertEquals(names(dir).length, 4);
+      await writeAtomically(`${dir}/a.txt`, (temporary) => Deno.writeTextFile(temporary, "whole"));
+      assertEquals(names(dir).length, 3);
+      assert(names(dir).includes(foreign) && names(dir).some((name) => name.startsWith(".b.txt.")), `${names(dir)}`);
+    } finally {
+      alive.kill("SIGKILL");
+      await alive.status;
+    }
+    assertEquals(await Deno.readTextFile(`${dir}/a.txt`), "whole");
+  }));

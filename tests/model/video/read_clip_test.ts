@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { BT601, BT709 } from "../../../model/video/colours.ts";
 import { cover } from "../../../model/video/read/cover.ts";
 import { ClipTooShort, readClip } from "../../../model/video/read/read_clip.ts";
+import { readPicture } from "../../../model/video/read/picture.ts";
 import { readStill } from "../../../model/video/read/still.ts";
 import { yuv420ToRgb } from "../../../model/video/read/yuv.ts";
 import { frameOf } from "../../../model/video/frames.ts";
@@ -235,6 +236,15 @@ Deno.test(
       const broken = join(dir, "broken.mkv");
       await Deno.writeTextFile(broken, "no video at all");
       await assertRejects(() => readClip(broken, shape), TilereelError, `${broken} cannot be read: ffmpeg says "`);
+      // A playlist would have ffmpeg read other files.
+      const playlist = join(dir, "playlist.mkv"),
+        lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "part.ts"];
+      await ffmpeg("-i", gif, "-c:v", "mpeg2video", "-r", "25", join(dir, "part.ts"));
+      await Deno.writeTextFile(playlist, [...lines, "#EXT-X-ENDLIST", ""].join("\n"));
+      await assertRejects(() => readClip(playlist, shape), TilereelError, `${playlist} cannot be read: ffmpeg says "`);
+      // A picture by its ending is not a pattern of names.
+      await ffmpeg("-i", gif, "-frames:v", "1", join(dir, "one.webp"));
+      assertEquals((await readPicture(join(dir, "one.webp"))).width, 32);
 
       // In a process of its own, which finds no programs.
       const { out, err } = await execute(

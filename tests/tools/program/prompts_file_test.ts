@@ -214,6 +214,10 @@ Deno.test("a plan that cannot work is refused before anything is loaded", () =>
     await refused({ prompt: "a", out: `${prompts}/a.mp4` }, "is a file, not a folder");
     await Deno.writeTextFile(prompts, '{"prompt": "a", "out": "x.webm"}\n');
     await refused({ prompts, out: dir }, "does not say what to write");
+    for (const out of ["../x.gif", "a/../../x.gif", "/tmp/x.gif", "."]) {
+      await Deno.writeTextFile(prompts, `{"prompt": "a", "out": "${out}"}\n`);
+      await refused({ prompts, out: dir }, `line 1: "out" is ${JSON.stringify(out)}, which does not lie in ${dir}`);
+    }
   }));
 
 Deno.test("one prompt: the seed is in the default name", async () => {
