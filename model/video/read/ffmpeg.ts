@@ -21,12 +21,12 @@ const HEADER_BYTES = 32;
 const ADDRESSED = /^\[.* @ 0x[0-9a-f]+\] /;
 
 /**
- * The first `frames` frames of a clip in another format, at `fps` frames a second, picked as {@link samplingTime} says,
- * by the program ffmpeg, if it is installed.
+ * The first `frames` frames of a clip in another format, by the program ffmpeg, if it is installed. With `fps`, there are
+ * so many a second, picked as {@link samplingTime} says; without, they are the file's own.
  */
 export async function* readWithFfmpeg(
   path: string,
-  { frames, fps }: { frames: number; fps: number },
+  { frames, fps }: { frames: number; fps?: number },
   obstacle: string,
   instead = "make the clip a GIF, an MP4 with H.264 Baseline, or a folder of PNG or JPEG frames",
 ): Pictures & AsyncGenerator {
@@ -41,23 +41,33 @@ export async function* readWithFfmpeg(
       output.skip(header[0].length);
       const width = Number(header[1]), height = Number(header[2]);
       const rgb = await output.take(width * height * 3);
-      yield { end: (i + 1) / fps, width, height, rgb: () => rgb };
+      yield { end: (i + 1) / (fps ?? 1), width, height, rgb: () => rgb };
     }
     if ((await ffmpeg.status).success) return;
     const [message] = (await errors).trim().split("\n") as [string];
-    throw new TilereelError(`${path} cannot be read: ffmpeg says ${quoted(message.replace(ADDRESSED, ""), 200)}`);
+    throw new TilereelError(
+      `${path} cannot be read: ${obstacle}, and ffmpeg says ${quoted(message.replace(ADDRESSED, ""), 200)}`,
+    );
   } finally {
     await output.cancel();
     await errors.catch(() => {});
   }
 }
 
-function start(path: string, frames: number, fps: number, obstacle: string, instead: string): Deno.ChildProcess {
+function start(
+  path: string,
+  frames: number,
+  fps: number | undefined,
+  obstacle: string,
+  instead: string,
+): Deno.ChildProcess {
   // Each frame of the clip goes to the first slot that begins at or after it, and the last that comes there stays. In
   // microseconds: the clip's own unit of time may be as long as a frame.
-  const pick = `settb=1/1000000,setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`;
+  const pick = fps === undefined
+    ? []
+    : ["-vf", `settb=1/1000000,setpts=PTS-STARTPTS-${samplingTime(0, fps)}/TB,fps=${fps}:round=up`];
   const trusted = ["-protocol_whitelist", "file", "-format_whitelist", FORMATS.join(",")];
-  const input = ["-nostdin", "-v", "error", ...trusted, "-i", `file:${path}`, "-map", "0:V:0", "-vf", pick];
+  const input = ["-nostdin", "-v", "error", ...trusted, "-i", `file:${path}`, "-map", "0:V:0", ...pick];
   const output = ["-frames:v", `${frames}`, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"];
   try {
     return new Deno.Command("ffmpeg", {

@@ -23,7 +23,7 @@ export async function readPicture(path: string): Promise<Picture> {
   const first = await firstOf(
     isGif
       ? readGif(path, await readBytes(stored))
-      : readWithFfmpeg(path, { frames: 1, fps: 1 }, "it is neither a PNG nor a JPEG", "make it a PNG or a JPEG"),
+      : readWithFfmpeg(path, { frames: 1 }, "it is neither a PNG nor a JPEG", "make it a PNG or a JPEG"),
   );
   if (!first) throw new TilereelError(`${path} has no picture in it; name another file`);
   return first;

@@ -235,13 +235,17 @@ Deno.test(
       }
       const broken = join(dir, "broken.mkv");
       await Deno.writeTextFile(broken, "no video at all");
-      await assertRejects(() => readClip(broken, shape), TilereelError, `${broken} cannot be read: ffmpeg says "`);
+      await assertRejects(
+        () => readClip(broken, shape),
+        TilereelError,
+        `${broken} cannot be read: it is neither a GIF nor an MP4, and ffmpeg says "`,
+      );
       // A playlist would have ffmpeg read other files.
       const playlist = join(dir, "playlist.mkv"),
         lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "part.ts"];
       await ffmpeg("-i", gif, "-c:v", "mpeg2video", "-r", "25", join(dir, "part.ts"));
       await Deno.writeTextFile(playlist, [...lines, "#EXT-X-ENDLIST", ""].join("\n"));
-      await assertRejects(() => readClip(playlist, shape), TilereelError, `${playlist} cannot be read: ffmpeg says "`);
+      await assertRejects(() => readClip(playlist, shape), TilereelError, "Format not on whitelist");
       // A picture by its ending is not a pattern of names.
       await ffmpeg("-i", gif, "-frames:v", "1", join(dir, "one.webp"));
       assertEquals((await readPicture(join(dir, "one.webp"))).width, 32);
@@ -293,7 +297,8 @@ Deno.test("damaged and foreign files are refused by name", () =>
     // The description comes first: cut short within it, or after it, and with a byte of its tables changed.
     for (const length of [40, media - 20, media + 10, whole.length - 1]) {
       await Deno.writeFile(mp4, whole.subarray(0, length));
-      await refused(mp4, " cannot be read: it is ");
+      // ffmpeg reads the frames before the one that is cut short.
+      await refused(mp4, FFMPEG && length === whole.length - 1 ? " is too short" : " cannot be read: it is ");
     }
     const tables = new TextDecoder("latin1").decode(whole).indexOf("stbl");
     await Deno.writeFile(mp4, whole.map((byte, i) => i === tables + 1 ? byte ^ 32 : byte));
