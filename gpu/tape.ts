@@ -1,6 +1,7 @@
 import type { Gpu } from "./gpu.ts";
 import { combine } from "./ops/combine.ts";
 import { fill } from "./ops/elementwise.ts";
+import type { Operands } from "./precision.ts";
 import type { Backward } from "./scopes.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -29,8 +30,12 @@ export class Tape {
   readonly #watched = new Map<GPUBuffer, Range>();
   readonly #steps: Step[] = [];
 
-  /** @param watched the tensors whose gradients will be requested */
-  constructor(watched: readonly Tensor[]) {
+  /**
+   * @param watched the tensors whose gradients will be requested
+   * @param products the operands of the backward pass's matrix products. With "f16", gradients must be scaled so that f16
+   * holds them; where the device multiplies in f32 only, it changes nothing
+   */
+  constructor(watched: readonly Tensor[], readonly products: Operands = "f32") {
     for (const tensor of watched) this.#watch(tensor);
   }
 

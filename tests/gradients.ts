@@ -4,6 +4,7 @@
  * @module
  */
 import type { Gpu } from "../gpu/gpu.ts";
+import type { Operands } from "../gpu/precision.ts";
 import { Tape } from "../gpu/tape.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { Variant } from "./gpu.ts";
@@ -13,15 +14,16 @@ export function gradientBound({ bound }: Variant): number {
   return Math.max(bound, 1e-5);
 }
 
-/** Gradients of Σ dy·y by `inputs`, where `forward` makes y; read back. */
+/** Gradients of Σ dy·y by `inputs`, where `forward` makes y; read back. `products` is as for `Tape`. */
 export async function gradientsOnGpu(
   gpu: Gpu,
   inputs: readonly Tensor[],
   dy: Float32Array,
   forward: () => Tensor,
+  products?: Operands,
 ): Promise<Float32Array[]> {
   const gradients = gpu.scope(() => {
-    const tape = new Tape(inputs);
+    const tape = new Tape(inputs, products);
     const y = gpu.taping(tape, forward);
     return tape.gradients(gpu, y, gpu.upload(dy, y.shape), inputs).map((gradient, i) => {
       if (!gradient) throw new Error(`no gradient for [${inputs[i]!.shape}]`);

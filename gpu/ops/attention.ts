@@ -1,10 +1,12 @@
 import type { Gpu } from "../gpu.ts";
 import { attentionBackwardPlain, attentionBackwardTiled, PLAIN_BACKWARD_ROWS } from "../kernels/attention/backward.ts";
 import { TILE } from "../kernels/attention/tiles.ts";
+import type { Operands } from "../precision.ts";
 import type { Tensor } from "../tensor.ts";
 import { blockRows, forwardVariant } from "./attention_family.ts";
 import { runForward } from "./attention_forward.ts";
 import { type AttentionPattern, headDimOf, launchAttention } from "./attention_launch.ts";
+import { backwardByMatrixUnits, type BackwardOperands, backwardTiles } from "./attention_backward.ts";
 import { zeros } from "./elementwise.ts";
 import { headDots } from "./head_dots.ts";
 
@@ -48,17 +50,26 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
   runForward(gpu, forwardVariant(gpu, { headDim, plan: plan !== undefined, int8 }), options, tensors);
   if (gpu.tape && !options.into) {
     if (bias || keyLengths) throw new Error("attention has no gradient where there is a bias or key lengths");
+    const { products } = gpu.tape;
     gpu.tape.record(y, [q, k, v], (dy, wanted) => {
       const gradient = (of: Tensor, needed: boolean | undefined) => needed ? zeros(gpu, of.shape) : undefined;
       const dq = gradient(q, wanted[0]);
       const both = wanted[1] || wanted[2];
       const dk = gradient(k, both), dv = gradient(v, both);
       const dotY = headDots(gpu, dy, y, heads);
-      attentionBackward(gpu, { q, k, v, dy, lse: lse!, dotY }, { dq, dk, dv }, options);
+      attentionBackward(gpu, { q, k, v, dy, lse: lse!, dotY }, { dq, dk, dv }, options, { products });
       return [dq, dk, dv];
     });
   }
   return y;
+}
+
+/** Options of {@link attentionBackward}. */
+export interface AttentionBackwardOptions {
+  /** [batch, heads], f32: a factor for the gradients of each head. Default: 1 */
+  readonly headScale?: Tensor | undefined;
+  /** With "f16", matrix units are used where the device has them. `dy` must be scaled so that f16 holds it. Default: f32 */
+  readonly products?: Operands;
 }
 
 /**
@@ -67,17 +78,22 @@ export function attention(gpu: Gpu, q: Tensor, k: Tensor, v: Tensor, options: At
  * @param input the operands and the `lse` of the forward pass; the gradient `dy` of the output, of the same shape; and
  * [batch, queries, heads], f32: Σ dy·y over a head's channels, see `headDots`
  * @param into gradients, each of the shape of its operand; dk and dv must be given together
- * @param headScale [batch, heads], f32: a factor for the gradients of each head. Default: 1.
  */
 export function attentionBackward(
   gpu: Gpu,
-  { q, k, v, dy, lse, dotY }: Readonly<Record<"q" | "k" | "v" | "dy" | "lse" | "dotY", Tensor>>,
-  { dq, dk, dv }: Readonly<Record<"dq" | "dk" | "dv", Tensor | undefined>>,
+  operands: BackwardOperands,
+  into: Readonly<Record<"dq" | "dk" | "dv", Tensor | undefined>>,
   pattern: AttentionPattern,
-  headScale?: Tensor,
+  { headScale, products = "f32" }: AttentionBackwardOptions = {},
 ): void {
+  const { q, k, v, dy, lse, dotY } = operands, { dq, dk, dv } = into;
   const { heads, plan } = pattern;
   const headDim = headDimOf(gpu, q, heads);
+  const tiles = products === "f16" ? backwardTiles(gpu, headDim) : undefined;
+  if (tiles) {
+    backwardByMatrixUnits(gpu, operands, into, pattern, tiles, blockRows(gpu, headDim), headScale);
+    return;
+  }
   const variant = { headDim, plan: plan !== undefined };
   const kernel = gpu.kernels.plain ? attentionBackwardPlain : attentionBackwardTiled;
   const rows = gpu.kernels.plain ? PLAIN_BACKWARD_ROWS(headDim) : TILE;

@@ -23,6 +23,7 @@ import {
   gemmVariants,
 } from "../kernels/gemm/variants.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
+import type { Operands } from "../precision.ts";
 import type { KernelFamily } from "../tuning/family.ts";
 import { noise } from "../tuning/noise.ts";
 import type { ModulationVector } from "./modulation.ts";
@@ -41,12 +42,12 @@ export interface GemmOptions {
   readonly gate?: ModulationVector;
   /**
    * "f32" keeps the operands in f32, whatever the device's precision is. It is for operands that exceed 65504, the
-   * range of f16.
+   * range of f16. Default: the device's, and f32 where w is transposed
    */
-  readonly precision?: "f32";
+  readonly precision?: Operands;
   /**
    * y = … x·w …, with w [in, out] and `out` a multiple of 4: the backward pass of a layer. Operands are f32 whatever
-   * the device's precision is, because gradients may be too small for f16.
+   * the device's precision is, because gradients may be too small for f16, unless `precision` is "f16".
    */
   readonly transposed?: boolean;
   /** Computes the product by this variant, whatever its size and the device's fastest one. For trials and tests. */

@@ -5,6 +5,7 @@ import { writesHalves } from "../kernels/gemm/variants.ts";
 import { combine } from "./combine.ts";
 import { gated } from "./gated.ts";
 import { type GemmOptions, planGemm, recordGemm, sharedForms } from "./gemm.ts";
+import { transposeHalves } from "./transpose_halves.ts";
 import { type Operand, packedAway, PackedOperand } from "./packed_operand.ts";
 
 /** Options of a linear layer. */
@@ -33,6 +34,9 @@ export function linear(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions 
     return gpu.scope(() => linear(gpu, scaled(), w, { ...rest, transposed }));
   }
   if (gpu.tape) return taped(gpu, x, w, options);
+  if (transposed && options.precision === "f16" && gpu.f16 && w instanceof Tensor && w.dim(0) % 8 === 0) {
+    return gpu.scope(() => linear(gpu, x, transposeHalves(gpu, w), rest));
+  }
   const plan = planGemm(gpu, x, w, options);
   const y = options.into ?? gpu.tensor([...x.shape.slice(0, -1), plan.problem.n]);
   recordGemm(gpu, plan, x, w, options, y);
@@ -74,10 +78,11 @@ function taped(gpu: Gpu, x: Operand, w: Operand, options: LinearOptions): Tensor
     if (gate) return gated(gpu, y, gate, residual);
     return residual ? combine(gpu, [[1, y], [1, residual]]) : y;
   }
+  const back = { scale, transposed: !transposed, precision: options.precision ?? gpu.tape!.products };
   const y = gpu.untaped(() => linear(gpu, x, w, options));
   // Weight, gate and scale count as constants. They are named here so that a tape that watches them reports an error.
   gpu.tape!.record(y, [x, residual, w, gate?.tensor, scale], (dy, wanted) => [
-    wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, { scale, transposed: !transposed }) : undefined,
+    wanted[0] ? linear(gpu, gate ? gated(gpu, dy, gate) : dy, w, back) : undefined,
     wanted[1] ? dy : undefined,
   ]);
   return y;

@@ -1,6 +1,6 @@
 import { type AttentionPlan, cutBlocks, type Run, uploadBlockList } from "../../gpu/attention_plan.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
-import { attention, attentionBackward } from "../../gpu/ops/attention.ts";
+import { attention, attentionBackward, type AttentionBackwardOptions } from "../../gpu/ops/attention.ts";
 import type { AttentionPattern } from "../../gpu/ops/attention_launch.ts";
 import { blockRows } from "../../gpu/ops/attention_family.ts";
 import { type Buckets, bucketSelect, type Selection } from "../../gpu/ops/bucket_select.ts";
@@ -146,12 +146,13 @@ export class VortaAttention implements Disposable {
         return { ...this.#branch(branch, q, k, v, { lse }), lse };
       });
       const y = mixHeads(gpu, taken.map(({ y }, i) => [weights[i]!, y]));
+      const products = gpu.tape?.products;
       gpu.tape?.record(y, [q, k, v, ...weights], (dy, wanted) => {
         const gradients = wanted[0]
           ? { dq: zeros(gpu, q.shape), dk: zeros(gpu, k.shape), dv: zeros(gpu, v.shape) }
           : undefined;
         const dWeights = taken.map((branch, i) =>
-          gpu.scope(() => this.#back(branch, dy, { q, k, v }, gradients, weights[i]!))
+          gpu.scope(() => this.#back(branch, dy, { q, k, v }, gradients, { headScale: weights[i]!, products: products! }))
         );
         return [gradients?.dq, gradients?.dk, gradients?.dv, ...dWeights];
       });
@@ -165,7 +166,7 @@ export class VortaAttention implements Disposable {
     dy: Tensor,
     qkv: { q: Tensor; k: Tensor; v: Tensor },
     gradients: { dq: Tensor; dk: Tensor; dv: Tensor } | undefined,
-    weights: Tensor,
+    options: AttentionBackwardOptions,
   ): Tensor {
     const { gpu, shape: { heads } } = this;
     if (selection) {
@@ -175,7 +176,7 @@ export class VortaAttention implements Disposable {
       dy = collected;
     }
     const dotY = headDots(gpu, dy, y, heads);
-    if (gradients) attentionBackward(gpu, { ...qkv, dy, lse, dotY }, gradients, pattern, weights);
+    if (gradients) attentionBackward(gpu, { ...qkv, dy, lse, dotY }, gradients, pattern, options);
     return sumRows(gpu, dotY);
   }
 

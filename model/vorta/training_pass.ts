@@ -95,6 +95,11 @@ class Pass implements Disposable {
   readonly #layers: number;
   /** The number of the grid's tokens. */
   readonly #tokens: number;
+  /**
+   * A power of two by which all gradients are multiplied until they are read, so that f16 holds them: a mean divides them
+   * by the number of elements.
+   */
+  readonly #lossScale: number;
 
   constructor(
     private readonly gpu: Gpu,
@@ -110,6 +115,8 @@ class Pass implements Disposable {
     this.#tokens = product(layout.grid);
     this.#vorta = new VortaAttention(gpu, shape, layout, input.settings);
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
+    const { diffusion, distillation } = input.weights;
+    this.#lossScale = gpu.f16 ? 2 ** Math.round(Math.log2(input.noisy.size / (2 * (diffusion + distillation || 1)))) : 1;
     this.#owner.adopt(this.#scores.flat());
   }
 
@@ -119,15 +126,15 @@ class Pass implements Disposable {
     const sums: Tensor[] = [];
     const { x, reference } = await this.#forward(embedded, sums);
 
-    const tape = new Tape([x]);
+    const tape = new Tape([x], gpu.settings.precision);
     const gradient = gpu.scope(() => {
       const project = (x: Tensor) => transformer.project(x, embedded);
       const teacher = reference && project(reference);
       const y = gpu.taping(tape, () => project(x));
       sums.push(this.#owner.adopt(squaredErrorSums(gpu, y, target)));
       if (teacher) sums.push(this.#owner.adopt(squaredErrorSums(gpu, y, teacher)));
-      const toTarget = meanSquaredErrorGradient(gpu, y, target, weights.diffusion);
-      const toTeacher = teacher && meanSquaredErrorGradient(gpu, y, teacher, weights.distillation);
+      const toTarget = meanSquaredErrorGradient(gpu, y, target, weights.diffusion * this.#lossScale);
+      const toTeacher = teacher && meanSquaredErrorGradient(gpu, y, teacher, weights.distillation * this.#lossScale);
       const dy = toTeacher ? combine(gpu, [[1, toTarget], [1, toTeacher]]) : toTarget;
       return tape.gradients(gpu, y, dy, [x])[0]!;
     });
@@ -183,7 +190,7 @@ class Pass implements Disposable {
   #hiddenGradient(y: Tensor, reference: Tensor): Tensor {
     const { gpu, input: { weights } } = this;
     return gpu.scope(() => {
-      const ofGrid = meanSquaredErrorGradient(gpu, this.#ofGrid(y), this.#ofGrid(reference), weights.hidden);
+      const ofGrid = meanSquaredErrorGradient(gpu, this.#ofGrid(y), this.#ofGrid(reference), weights.hidden * this.#lossScale);
       if (ofGrid.size === y.size) return ofGrid;
       const all = zeros(gpu, y.shape);
       gpu.copy(ofGrid, this.#ofGrid(all));
@@ -206,7 +213,7 @@ class Pass implements Disposable {
       const watched = layer > 0 ? [...scores, x] : scores;
       const gradients = gpu.scope(() => {
         const dy = extra ? combine(gpu, [[1, gradient], [1, extra]]) : gradient;
-        const tape = new Tape(watched);
+        const tape = new Tape(watched, gpu.settings.precision);
         const y = gpu.taping(tape, () => transformer.runBlock(layer, x, embedded));
         return tape.gradients(gpu, y, dy, watched).map((g) => g!);
       });
@@ -236,7 +243,9 @@ class Pass implements Disposable {
     const scoreGradients = new Float32Array(this.#layers * heads * BRANCHES.length);
     for (const [i, part] of numbers.slice(sums.length).entries()) {
       const layer = Math.floor(i / BRANCHES.length), branch = i % BRANCHES.length;
-      for (const [head, g] of part.entries()) scoreGradients[(layer * heads + head) * BRANCHES.length + branch] = g;
+      for (const [head, g] of part.entries()) {
+        scoreGradients[(layer * heads + head) * BRANCHES.length + branch] = g / this.#lossScale;
+      }
     }
     if (!Object.values(losses).every(Number.isFinite)) throw new NonFiniteError(await this.#firstNonFinite());
     // In the backward pass, the last block comes first.

@@ -60,6 +60,19 @@ testVariants("linear with bf16 and f16 weights, backwards; small gradients under
   }
 });
 
+testVariants("linear, backwards, with products in f16 where the tape asks for them", async ({ gpu, bound }) => {
+  // Enough rows for large tiles, and a number of outputs that is no multiple of 8, which stays in f32.
+  for (const size of [[331, 48, 76], [331, 44, 76]] as const) {
+    const [m, n, k] = size, x = randn(m * k, 1), dy = randn(m * n, 3);
+    for (const dtype of ["f32", "bf16"] as const) {
+      const bf16 = toBf16(randn(n * k, 2)), w = bf16.values;
+      const input = gpu.upload(x, [m, k]), weight = gpu.upload(dtype === "f32" ? w : bf16.packed, [n, k], dtype);
+      const [dx] = await gradientsOnGpu(gpu, [input], dy, () => linear(gpu, input, weight), "f16");
+      assertClose(dx!, productBack(dy, w, size), n % 8 === 0 ? bound : 2e-6, `${size} ${dtype}`);
+    }
+  }
+});
+
 testVariants("a transposed linear is w·x, and its gradient is a linear's", async ({ gpu, bound }) => {
   const [batch, tokens, k, n] = [2, 5, 12, 20], m = batch * tokens;
   const x = randn(m * k, 1), w = randn(k * n, 2), b = randn(n, 3), r = randn(m * n, 4), dy = randn(m * n, 5);

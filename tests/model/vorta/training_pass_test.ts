@@ -1,10 +1,10 @@
 import { openCheckpoint } from "../../../model/checkpoint/sharded.ts";
 import { NonFiniteError } from "../../../model/training/non_finite_error.ts";
-import { trainingPass, type TrainingPassInput } from "../../../model/vorta/training_pass.ts";
+import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "../../../model/vorta/training_pass.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
 import { assert, assertEquals } from "@std/assert";
-import { plainOnly, randn, testVariants, type Variant } from "../../gpu.ts";
+import { assertClose, plainOnly, randn, testVariants, type Variant, variants } from "../../gpu.ts";
 import { MODEL } from "../../process.ts";
 
 const LATENTS = [1, 16, 2, 8, 8] as const, SIZE = 16 * 2 * 8 * 8, HEADS = 8;
@@ -44,6 +44,20 @@ testVariants(
     transformer[Symbol.dispose]();
   },
 );
+
+testVariants("a training pass in f16 has the losses and gradients of f32", async (variant) => {
+  const plain = (await variants())[0]!;
+  const [found, expected] = await Promise.all([variant, plain].map(async (variant) => {
+    const transformer = await model(variant, 3);
+    const result = await trainingPass(variant.gpu, transformer, inputs(variant, 3));
+    transformer[Symbol.dispose]();
+    return result;
+  })) as [TrainingPassResult, TrainingPassResult];
+  for (const loss of ["diffusion", "distillation", "hidden"] as const) {
+    assertClose([found.losses[loss]], [expected.losses[loss]], 1e-2, loss);
+  }
+  assertClose(found.scoreGradients, expected.scoreGradients, 1e-2);
+}, ({ gpu }) => gpu.f16);
 
 testVariants("a training pass takes no more GPU memory for more blocks, but their weights", async (variant) => {
   const { gpu } = variant;
