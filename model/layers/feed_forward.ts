@@ -2,6 +2,7 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { activationSlope } from "../../gpu/ops/activation.ts";
 import type { Activation } from "../../gpu/kernels/gemm/epilogue.ts";
 import { type Operand, PackedOperand } from "../../gpu/ops/packed_operand.ts";
+import type { Operands } from "../../gpu/precision.ts";
 import { gated } from "../../gpu/ops/gated.ts";
 import { sharedForms } from "../../gpu/ops/gemm.ts";
 import { type ModulationVector, rowGates } from "../../gpu/ops/modulation.ts";
@@ -69,11 +70,19 @@ export function feedForward(
   );
   // While a tape is open, no operand is packed.
   if (x instanceof PackedOperand) return y;
+  const precision = gpu.tape?.products ?? "f32";
   gpu.tape?.record(y, [x, residual, gate?.tensor], (dy, wanted) => {
     if (!wanted[0]) return [undefined, dy];
     const dx = gpu.tensor(x.shape);
     for (const piece of piecesOf(gpu, x, 4 * widened, widenedBytes)) {
-      backward(gpu, { ...w, activation }, piece.rows(x), gate && piece.gate(gate), piece.rows(dy), piece.rows(dx));
+      backward(
+        gpu,
+        { ...w, activation, precision },
+        piece.rows(x),
+        gate && piece.gate(gate),
+        piece.rows(dy),
+        piece.rows(dx),
+      );
     }
     return [dx, dy];
   });
@@ -83,16 +92,19 @@ export function feedForward(
 /** dx = ((gate · dy)·W_down · act′(up(x)))·W_up, for one part. */
 function backward(
   gpu: Gpu,
-  w: FeedForwardWeights & { readonly activation: Activation },
+  { up, down, activation, precision }: FeedForwardWeights & {
+    readonly activation: Activation;
+    readonly precision: Operands;
+  },
   x: Tensor,
   gate: ModulationVector | undefined,
   dy: Tensor,
   dx: Tensor,
 ): void {
   gpu.scope(() => {
-    const slope = gpu.scope(() => activationSlope(gpu, w.up.apply(gpu, x), w.activation));
-    const widened = w.down.backward(gpu, gate ? gated(gpu, dy, gate) : dy, { gate: rowGates(slope) });
-    w.up.backward(gpu, widened, { into: dx });
+    const slope = gpu.scope(() => activationSlope(gpu, up.apply(gpu, x), activation));
+    const widened = down.backward(gpu, gate ? gated(gpu, dy, gate) : dy, { gate: rowGates(slope), precision });
+    up.backward(gpu, widened, { into: dx, precision });
   });
 }
 

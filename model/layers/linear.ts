@@ -79,10 +79,12 @@ export class Linear {
    * gate · (scale · dy)·W: the gradient of the input from that of the output.
    *
    * @param dy [..., out], f32
+   * @param options `precision` is as `products` of a `Tape`
    * @returns [..., in], f32
    */
-  backward(gpu: Gpu, dy: Tensor, options?: Pick<LinearApplyOptions, "gate" | "into">): Tensor {
-    return linear(gpu, dy, this.weight, { ...options, scale: this.scale, transposed: true });
+  backward(gpu: Gpu, dy: Tensor, options?: Pick<LinearOptions, "gate" | "into" | "precision">): Tensor {
+    const exact = this.exact && { precision: "f32" } as const;
+    return linear(gpu, dy, this.weight, { ...options, ...exact, scale: this.scale, transposed: true });
   }
 
   /** Returns x in the form that layers of this size read fastest, so that several of them can share it. */

@@ -152,7 +152,9 @@ export class VortaAttention implements Disposable {
           ? { dq: zeros(gpu, q.shape), dk: zeros(gpu, k.shape), dv: zeros(gpu, v.shape) }
           : undefined;
         const dWeights = taken.map((branch, i) =>
-          gpu.scope(() => this.#back(branch, dy, { q, k, v }, gradients, { headScale: weights[i]!, products: products! }))
+          gpu.scope(() =>
+            this.#back(branch, dy, { q, k, v }, gradients, { headScale: weights[i]!, products: products! })
+          )
         );
         return [gradients?.dq, gradients?.dk, gradients?.dv, ...dWeights];
       });

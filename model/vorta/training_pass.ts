@@ -116,7 +116,9 @@ class Pass implements Disposable {
     this.#vorta = new VortaAttention(gpu, shape, layout, input.settings);
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
     const { diffusion, distillation } = input.weights;
-    this.#lossScale = gpu.f16 ? 2 ** Math.round(Math.log2(input.noisy.size / (2 * (diffusion + distillation || 1)))) : 1;
+    this.#lossScale = gpu.f16
+      ? 2 ** Math.round(Math.log2(input.noisy.size / (2 * (diffusion + distillation || 1))))
+      : 1;
     this.#owner.adopt(this.#scores.flat());
   }
 
@@ -190,7 +192,12 @@ class Pass implements Disposable {
   #hiddenGradient(y: Tensor, reference: Tensor): Tensor {
     const { gpu, input: { weights } } = this;
     return gpu.scope(() => {
-      const ofGrid = meanSquaredErrorGradient(gpu, this.#ofGrid(y), this.#ofGrid(reference), weights.hidden * this.#lossScale);
+      const ofGrid = meanSquaredErrorGradient(
+        gpu,
+        this.#ofGrid(y),
+        this.#ofGrid(reference),
+        weights.hidden * this.#lossScale,
+      );
       if (ofGrid.size === y.size) return ofGrid;
       const all = zeros(gpu, y.shape);
       gpu.copy(ofGrid, this.#ofGrid(all));

@@ -218,7 +218,8 @@ function stagingOf({ step, headDim, wide, threads }: Layout, of: "q" | "kv") {
     read: (rowOf: (row: string) => string) =>
       all((side, i, row, part) => `next${side}_${i} = b${side}[${rowOf(row)} * ${per}u + ${part}];`) +
       (of === "kv" ? `\n    if (li < ${step}u) { next_column = figures[${rowOf("li")}]; }` : ""),
-    stage: all((side, i, row, part) => `staged[${side * step * wide}u + ${row} * ${wide}u + ${part}] = next${side}_${i};`) +
+    stage:
+      all((side, i, row, part) => `staged[${side * step * wide}u + ${row} * ${wide}u + ${part}] = next${side}_${i};`) +
       (of === "kv" ? `\n    if (li < ${step}u) { columns[li] = next_column; }` : ""),
   };
 }
@@ -239,7 +240,8 @@ ${
 ${
             unroll(
               bands,
-              (b) => `        s${side}${b}_${i} = subgroupMatrixMultiplyAccumulate(x${side}${b}_${d}, t, s${side}${b}_${i});`,
+              (b) =>
+                `        s${side}${b}_${i} = subgroupMatrixMultiplyAccumulate(x${side}${b}_${d}, t, s${side}${b}_${i});`,
             )
           }
       }`))
@@ -268,7 +270,9 @@ function weigh(layout: Layout, of: "q" | "kv"): string {
     const { row, chunk } = placeOf(layout, r);
     const numbers = (i: number) => `vec4u(at + first_column + ${4 * i}u) + vec4u(0u, 1u, 2u, 3u) < vec4u(end)`;
     const columns = (i: number, c: "x" | "y") =>
-      of === "q" ? `figures${r}.${c}` : `vec4f(${[0, 1, 2, 3].map((j) => `columns[first_column + ${4 * i + j}u].${c}`)})`;
+      of === "q"
+        ? `figures${r}.${c}`
+        : `vec4f(${[0, 1, 2, 3].map((j) => `columns[first_column + ${4 * i + j}u].${c}`)})`;
     const code = `      {
       let place = (own + ${row}) * ${scoreWide}u + ${chunk} * 4u + pair * 2u;
       let first_column = ${chunk} * 16u + pair * 8u;
@@ -276,7 +280,9 @@ function weigh(layout: Layout, of: "q" | "kv"): string {
       let t0 = bitcast<vec4f>(scores[place + ${rows * scoreWide}u]); let t1 = bitcast<vec4f>(scores[place + ${
       rows * scoreWide + 1
     }u]);
-      var p0 = exp2(s0 - (${columns(0, "x")} - ${WEIGHT_BITS}.0)); var p1 = exp2(s1 - (${columns(1, "x")} - ${WEIGHT_BITS}.0));
+      var p0 = exp2(s0 - (${columns(0, "x")} - ${WEIGHT_BITS}.0)); var p1 = exp2(s1 - (${
+      columns(1, "x")
+    } - ${WEIGHT_BITS}.0));
       if (at + ${layout.step}u > end) {
         p0 = select(vec4f(), p0, ${numbers(0)}); p1 = select(vec4f(), p1, ${numbers(1)});
       }
@@ -326,12 +332,15 @@ ${
 ${
             unroll(
               bands,
-              (b) => `        ${name}${b}_${c} = subgroupMatrixMultiplyAccumulate(e${side}${b}_${j}, t, ${name}${b}_${c});`,
+              (b) =>
+                `        ${name}${b}_${c} = subgroupMatrixMultiplyAccumulate(e${side}${b}_${j}, t, ${name}${b}_${c});`,
             )
           }
       }`)
       }`);
-  const products = of === "q" ? add("", "0u", "o") : sides.map(([side, index], i) => add(side, index, names[i]!)).join("\n");
+  const products = of === "q"
+    ? add("", "0u", "o")
+    : sides.map(([side, index], i) => add(side, index, names[i]!)).join("\n");
   return `    if (busy) {
 ${products}
     }`;
@@ -343,14 +352,16 @@ function store(layout: Layout, of: "q" | "kv", sharing: number, outer: (row: str
   const across = of === "q" ? headDim / sharing : headDim;
   /** One after the other, unless two subgroups have an area of their own. */
   const write = (name: string, area: string, to: (at: string, value: string) => string, first: string) =>
-    unroll(across / step, (piece) =>
-      `${
-        unroll(bands, (b) =>
-          unroll(step / n, (c) =>
-            `  subgroupMatrixStore<row_major>(&scores, (${area} * ${rows}u + own + ${b * m}u) * ${scoreWide}u + ${
-              c * n / 4
-            }u, ${name}${b}_${piece * step / n + c}, ${scoreWide}u);`))
-      }
+    unroll(
+      across / step,
+      (piece) =>
+        `${
+          unroll(bands, (b) =>
+            unroll(step / n, (c) =>
+              `  subgroupMatrixStore<row_major>(&scores, (${area} * ${rows}u + own + ${b * m}u) * ${scoreWide}u + ${
+                c * n / 4
+              }u, ${name}${b}_${piece * step / n + c}, ${scoreWide}u);`))
+        }
   workgroupBarrier();
   for (var i = lane; i < ${owned * step / 4}u; i += ${subgroup}u) {
     let row = own + i / ${step / 4}u;
@@ -360,7 +371,8 @@ function store(layout: Layout, of: "q" | "kv", sharing: number, outer: (row: str
       ${to("at_row", "sum")}
     }
   }
-  workgroupBarrier();`);
+  workgroupBarrier();`,
+    );
   const dq = (at: string, sum: string) => `dq[${at}] += ${sum} * (p.scale * factor);`;
   // Queries were packed times scale · log₂ e.
   const dk = (at: string, sum: string) => `dk[${at}] += ${sum} * (${Math.LN2} * factor);`;

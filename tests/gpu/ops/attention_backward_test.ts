@@ -28,7 +28,9 @@ function plan(gpu: Gpu): AttentionPattern["plan"] {
   });
   /** The slots that are seen by one, in runs. */
   const seers = (slot: number) =>
-    SEEN.filter(([, seen]) => seen.some(({ first, count }) => slot >= first && slot < first + count)).map(([who]) => who);
+    SEEN.filter(([, seen]) => seen.some(({ first, count }) => slot >= first && slot < first + count)).map(([who]) =>
+      who
+    );
   const list = (entries: readonly (readonly [Run, readonly Run[]])[]) => {
     const runs: Run[] = [];
     const blocks = entries.flatMap(([who, seen]) => {
@@ -62,7 +64,12 @@ testVariants(
       await exact.finish();
       attentionBackward(gpu, operands, found, pattern, { headScale, products: "f16" });
       for (const name of ["dq", "dk", "dv"] as const) {
-        assertClose(await gpu.read(found[name]), await exact.read(expected[name]), BOUND, `${name}, planned: ${planned}`);
+        assertClose(
+          await gpu.read(found[name]),
+          await exact.read(expected[name]),
+          BOUND,
+          `${name}, planned: ${planned}`,
+        );
       }
       // Gradients are added to what is there.
       const twice = into(gpu);
