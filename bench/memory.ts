@@ -14,7 +14,8 @@ import type { AttentionMethod } from "../model/attention/method.ts";
 import { vedaAttention } from "../model/veda/methods.ts";
 import { singleBranch } from "../model/vorta/methods.ts";
 import { defaultSettings } from "../model/vorta/settings.ts";
-import { countMemory, DRY_MODELS, type MemoryCase, type MemoryCount, STAGES } from "./memory/count.ts";
+import { countMemory, DRY_MODELS, type MemoryCase } from "./memory/count.ts";
+import { type MemoryCount, STAGES } from "../model/estimate/clip_memory.ts";
 import { benchOptions, storedOption } from "./program.ts";
 import { tableOf } from "./table.ts";
 

@@ -31,6 +31,8 @@ export interface GpuSettings {
   readonly memoryLimit: number;
   /** Where the choices of kernels are remembered. Without it, they are not. */
   readonly tuningStore?: TuningStore | undefined;
+  /** Nothing is computed and stored: all that is read is zero; see `dryGpu`. */
+  readonly dry?: boolean;
   /** Kernels are compiled with checks of their indices. {@link Gpu.finish} throws if an index was out of bounds. */
   readonly checkBounds?: boolean;
 }

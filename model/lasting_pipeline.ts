@@ -11,8 +11,10 @@ export interface OpenPipeline extends Disposable {
 /** Options of opening an {@link OpenPipeline}. */
 export interface OpenOptions {
   readonly onProgress: OnProgress;
+  /** Told in a clause what may disappoint. */
+  readonly onNote?: ((note: string) => void) | undefined;
   /** Ends loading. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A pipeline for many clips. It is opened for the first clip, and opened again for the first clip after a lost GPU. */

@@ -40,7 +40,10 @@ export interface Array5D {
 }
 
 /** The settings on which a clip's memory depends. */
-export type ClipToCome = Pick<GenerateOptions, "width" | "height" | "frames" | "guidance" | "cache">;
+export type ClipToCome = Pick<
+  GenerateOptions,
+  "width" | "height" | "frames" | "guidance" | "cache" | "attention" | "image"
+>;
 
 /** Options of {@link VideoPipeline.load}. */
 export interface LoadOptions extends WeightChoices {

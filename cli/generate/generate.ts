@@ -118,7 +118,8 @@ class Run implements Disposable {
     const { plan: { tensors, like }, todo: { length }, output: { onProgress: all, ...output } } = this;
     const onProgress = length > 1 ? partOf(`clip ${index + 1} of ${length}`, all) : all;
     // Loading is not part of a clip's time, because it serves all clips.
-    const workshop = await this.#workshop.open({ onProgress: all }), { gpu: { settings: gpu }, pipeline } = workshop;
+    const workshop = await this.#workshop.open({ onProgress: all, onNote: output.note }),
+      { gpu: { settings: gpu }, pipeline } = workshop;
     const made = await renderClip(workshop, clip, { ...tensors, onNote: output.note, onProgress });
     const { record, bytes, seconds, clamped } = made;
     for (const note of like ? likeNotes(like, record) : []) output.note(note);
@@ -154,7 +155,11 @@ class Run implements Disposable {
   }
 
   async #openWorkshop(options: OpenOptions): Promise<Workshop> {
-    const clips = this.todo.map(({ settings, methods }) => ({ ...settings, ...methods.options }));
+    const clips = this.todo.map(({ settings, methods, images }) => ({
+      ...settings,
+      ...methods.options,
+      ...images.options,
+    }));
     const { values } = this.plan, weights = values.weights ?? "auto";
     const less = this.#lost && weights === "auto" ? { ...values, weights: "stream" as const } : values;
     const workshop = await openWorkshop(less, clips, options);

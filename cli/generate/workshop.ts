@@ -27,13 +27,13 @@ export interface Workshop extends OpenPipeline {
 export async function openWorkshop(
   values: WorkshopValues,
   clips: LoadOptions["clips"],
-  { onProgress, signal }: OpenOptions,
+  { onProgress, onNote, signal }: OpenOptions,
 ): Promise<Workshop> {
   using cleanUp = new DisposableStack();
   const gpu = await openGpuAsAsked(values);
   cleanUp.defer(() => gpu.close());
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
-  const pipeline = await loadPipeline(values, { gpu, clips, onProgress, signal });
+  const pipeline = await loadPipeline(values, { gpu, clips, onProgress, onNote, signal });
   cleanUp.defer(() => pipeline.close());
   const held = cleanUp.move();
   return { gpu, pipeline, profile, [Symbol.dispose]: () => held.dispose() };

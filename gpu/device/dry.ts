@@ -1,8 +1,8 @@
 import { Gpu } from "../gpu.ts";
 import type { WgslDialect } from "../kernel.ts";
 import { type KernelKind, kernelKind } from "../kernel_picker.ts";
+import { choosePrecision, type Operands, type Precision } from "../precision.ts";
 import type { MatrixUnits } from "../matrix_units.ts";
-import type { Operands } from "../precision.ts";
 import type { AdapterDescription } from "./adapter.ts";
 
 /** The device that {@link dryGpu} should imitate. */
@@ -67,17 +67,47 @@ export function dryGpu(options: DryGpuOptions = {}): Gpu {
     int8: options.int8 ?? false,
     precisionReason: "as asked",
     memoryLimit,
+    dry: true,
+  });
+}
+
+/** What is to be other than on the device that {@link dryTwin} imitates. */
+export interface TwinOptions extends Pick<DryGpuOptions, "memoryLimit" | "onBuffer"> {
+  /** Default: that of the device */
+  readonly precision?: Precision | undefined;
+}
+
+/**
+ * Opens a dry device with the adapter, the limits and the kernels of an open one, to count what work would take there.
+ *
+ * @throws {TilereelError} if the adapter cannot have that precision
+ */
+export function dryTwin({ device, settings, precision: own }: Gpu, options: TwinOptions = {}): Gpu {
+  const { precision = own, memoryLimit = settings.memoryLimit, onBuffer } = options, { description } = settings;
+  const change = () => {
+    const { why, ...chosen } = choosePrecision(precision, description);
+    return { int8: false, ...chosen, kernels: kernelKind(description, chosen.precision), precisionReason: why };
+  };
+  const { limits, features, adapterInfo } = device;
+  return new Gpu(dryDevice(limits, { ...onBuffer && { onBuffer } }, { features, adapterInfo }), {
+    ...{ ...settings, ...precision !== own && change(), memoryLimit },
+    ...{ dry: true, checkBounds: false, tuningStore: undefined },
   });
 }
 
 /** The part of `GPUDevice` that `Gpu` and its memory use. */
-function dryDevice(limits: typeof LIMITS, { subgroup, onBuffer = () => {}, onModule }: DryGpuOptions): GPUDevice {
+function dryDevice(
+  limits: Partial<GPUSupportedLimits>,
+  { subgroup, onBuffer = () => {}, onModule }: DryGpuOptions,
+  like?: Pick<GPUDevice, "features" | "adapterInfo">,
+): GPUDevice {
   const nothing = () => {};
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing };
   const device = {
     limits,
     features: new Set(subgroup === undefined ? [] : ["subgroups"]),
     adapterInfo: { subgroupMinSize: subgroup, subgroupMaxSize: subgroup },
+    ...like,
     lost: new Promise<never>(nothing),
     queue: { writeBuffer: nothing, submit: nothing, onSubmittedWorkDone: () => Promise.resolve() },
     createBuffer: ({ label = "", size, usage }: GPUBufferDescriptor) => {

@@ -4,7 +4,7 @@ import type { WeightUse } from "../../gpu/kernels/conv3d/variants.ts";
 import type { ConvWeight } from "../../gpu/ops/conv3d_weight.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
-import { expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
+import { blankSource, expectTensor, readFloat32, type TensorSource } from "../checkpoint/tensor_source.ts";
 import { Linear } from "../layers/linear.ts";
 import type { OnProgress } from "../progress.ts";
 
@@ -58,7 +58,8 @@ export class VaeWeights implements Disposable {
     const total = source.names().filter((name) => prefixes.some((prefix) => name.startsWith(prefix))).length;
     let done = 0;
     onProgress?.({ stage: "load vae", done, total });
-    return new VaeWeights(gpu, source, () => onProgress?.({ stage: "load vae", done: ++done, total }));
+    const read = gpu.settings.dry ? blankSource(source) : source;
+    return new VaeWeights(gpu, read, () => onProgress?.({ stage: "load vae", done: ++done, total }));
   }
 
   /**

@@ -6,7 +6,13 @@ import { canCastTo, castInto, castToInt8 } from "../../gpu/ops/cast.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type Dtype, FLOAT_DTYPES, MATRIX_DTYPES, toFloat32, WEIGHT_FORMATS } from "../checkpoint/dtype.ts";
-import { expectTensor, readScale, type TensorInfo, type TensorSource } from "../checkpoint/tensor_source.ts";
+import {
+  blankSource,
+  expectTensor,
+  readScale,
+  type TensorInfo,
+  type TensorSource,
+} from "../checkpoint/tensor_source.ts";
 import { CastRoom } from "./cast_room.ts";
 import { adjustedFormat, hasScales, matrixFormat } from "./weight_dtype.ts";
 import type { WeightOptions } from "./weight_options.ts";
@@ -55,13 +61,15 @@ export class Weights implements Disposable {
   readonly #ownCastRoom: CastRoom;
   readonly #owned: TensorOwner;
   readonly #scopes = new Set<Weights>();
+  readonly #source: TensorSource;
   #parent: Weights | undefined;
 
   constructor(
     private readonly gpu: Gpu,
-    private readonly source: TensorSource,
+    source: TensorSource,
     private readonly options: WeightsOptions = {},
   ) {
+    this.#source = gpu.settings.dry ? blankSource(source) : source;
     this.#owned = new TensorOwner(gpu);
     this.#castRoom = this.#ownCastRoom = new CastRoom(gpu);
   }
@@ -89,7 +97,7 @@ export class Weights implements Disposable {
    * @throws {TilereelError} if it is missing, or has another shape or format
    */
   expect(name: string, shape: readonly number[], dtypes: readonly Dtype[] = LOADED_DTYPES): TensorInfo {
-    return expectTensor(this.source, this.#prefix + name, shape, dtypes);
+    return expectTensor(this.#source, this.#prefix + name, shape, dtypes);
   }
 
   /**
@@ -130,7 +138,7 @@ export class Weights implements Disposable {
   }
 
   #named(prefix: string): Weights {
-    const scope = new Weights(this.gpu, this.source, this.options);
+    const scope = new Weights(this.gpu, this.#source, this.options);
     scope.#prefix = this.#prefix + prefix;
     scope.#slot = this.#slot;
     scope.#castRoom = this.#castRoom;
@@ -147,7 +155,7 @@ export class Weights implements Disposable {
   async #load(name: string, info: TensorInfo, from: MatrixFormat, to: MatrixFormat, exact = false): Promise<Matrix> {
     const { gpu, options: { adjust } } = this, delta = adjust?.of(info.name, info.shape);
     const held = delta ? adjustedFormat(to, exact) : to, tensor = this.#tensor(name, info.shape, held);
-    const scale = await readScale(this.source, info), cast = canCastTo(held) || held === i8;
+    const scale = await readScale(this.#source, info), cast = canCastTo(held) || held === i8;
     const beside = hasScales(held, scale !== undefined) && this.#tensor(name + SCALE, [info.shape[0]!], f32);
     const numbers = (piece: Uint8Array<ArrayBuffer>) =>
       from === WEIGHT_FORMATS[info.dtype] ? piece : toFloat32(piece, info.dtype);
@@ -178,7 +186,7 @@ export class Weights implements Disposable {
     { name, shape, bytes }: TensorInfo,
     take: (piece: Uint8Array<ArrayBuffer>, row: number, rows: number) => void,
   ): Promise<void> {
-    const { source, options: { onUpload } } = this, slot = this.#slot?.slot;
+    const { options: { onUpload } } = this, source = this.#source, slot = this.#slot?.slot;
     const rows = shape[0] ?? 1, rowBytes = bytes / rows;
     const step = Math.max(1, Math.floor(PIECE_BYTES / rowBytes / PIECE_ROWS)) * PIECE_ROWS;
     for (let row = 0; row < rows; row += step) {

@@ -1,5 +1,6 @@
 import { writeRandomCheckpoint } from "../../bench/full_size/checkpoint.ts";
-import { countMemory, type MemoryCase, STAGES } from "../../bench/memory/count.ts";
+import { countMemory, type MemoryCase } from "../../bench/memory/count.ts";
+import { STAGES } from "../../model/estimate/clip_memory.ts";
 import { drySource } from "../../bench/full_size/made_source.ts";
 import { SHAPES } from "../../bench/shapes.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";

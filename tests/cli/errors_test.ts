@@ -276,20 +276,23 @@ Deno.test("embeddings files that cannot be used", () =>
 
 Deno.test("too little memory: what was asked, and what there is", async (t) => {
   await t.step("a limit that the model does not fit", async () => {
-    await refused("but the limit is 10.0 MiB; raise it, or use a smaller size or fewer frames", [
+    await refused("does not fit a limit of 10.0 MiB of GPU memory while it is loaded: it fits with a limit of", [
       "--memory",
       "10MiB",
       ...QUICK,
     ]);
   });
   await t.step("a limit that the model fits and the clip does not", async () => {
-    await refused("but the limit is 40.0 MiB; raise it, or use a smaller size or fewer frames", [
-      "--memory",
-      "40MiB",
-      ...QUICK,
-      "--size",
-      "256x256",
-    ]);
+    await refused(
+      "256x256 with 5 frames does not fit a limit of 40.0 MiB of GPU memory while it is decoded: it fits at",
+      [
+        "--memory",
+        "40MiB",
+        ...QUICK,
+        "--size",
+        "256x256",
+      ],
+    );
   });
   await t.step("noise beyond what the adapter allows", async () => {
     await refused("too little memory: the start noise needs one buffer of 596 GiB, this adapter allows", [
@@ -307,7 +310,12 @@ Deno.test("too little memory: what was asked, and what there is", async (t) => {
     name: "activations beyond what the adapter allows",
     ignore: side > 16 * 1024, // Beyond this, positions run out before memory does.
     fn: () =>
-      refused("use a smaller size, fewer frames, or another adapter", ["--size", `${side}x${side}`, "--frames", "1"]),
+      refused("does not fit this adapter while it is denoised: it fits", [
+        "--size",
+        `${side}x${side}`,
+        "--frames",
+        "1",
+      ]),
   });
 });
 

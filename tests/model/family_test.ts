@@ -1,4 +1,5 @@
-import { countModel, STAGES } from "../../bench/memory/count.ts";
+import { countModel } from "../../bench/memory/count.ts";
+import { STAGES } from "../../model/estimate/clip_memory.ts";
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { dryGpu } from "../../gpu/device/dry.ts";
 import type { Gpu } from "../../gpu/gpu.ts";

@@ -2,9 +2,10 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
 import { folderAt } from "../../model/files/disk.ts";
 import { MissingPartsError } from "../../model/checkpoint/loose/loose_model.ts";
-import { type ModelFolder, openModelFolder } from "../../model/checkpoint/model_folder.ts";
+import { type ModelFolder, openModel, openModelFolder } from "../../model/checkpoint/model_folder.ts";
 import { holdsWeights } from "../../model/checkpoint/sharded.ts";
 import { embeddedModelDir } from "../../model/embedded.ts";
+import { checkFits } from "../../model/estimate/what_fits.ts";
 import { familyNames } from "../../model/families.ts";
 import { loadedAs, type ModelVariant } from "../../model/model_variant.ts";
 import { ownFile } from "../../model/own_files.ts";
@@ -181,14 +182,26 @@ export async function openNamedFolder(values: ModelValues): Promise<ModelFolder>
 /**
  * Loads the model that the options name.
  *
- * @throws {TilereelError} if it cannot be loaded
+ * @param options `onNote` is told in a clause of memory that the GPU may not have
+ * @throws {TilereelError} if it cannot be loaded, or a clip does not fit the limit of memory
  */
 export async function loadPipeline(
   values: ModelValues,
-  options: Pick<LoadOptions, "gpu" | "clips" | "onProgress" | "signal">,
+  { onNote, ...options }: Pick<LoadOptions, "gpu" | "clips" | "onProgress" | "signal"> & {
+    readonly onNote?: ((note: string) => void) | undefined;
+  },
 ): Promise<VideoPipeline> {
   const { model = embeddedModelDir(), weights } = values;
-  return await VideoPipeline.load(model, { ...options, weights, ...loadedAs(await variantOf(values)) });
+  const { parts, ...how } = loadedAs(await variantOf(values)), all = { ...options, weights, ...how };
+  const opened = await openModel(model, parts);
+  try {
+    const note = await checkFits(options.gpu, opened, all);
+    if (note !== undefined) onNote?.(note);
+  } catch (error) {
+    opened[Symbol.dispose]();
+    throw error;
+  }
+  return await VideoPipeline.of(opened, all);
 }
 
 /** The line that says that weights are streamed, with the reason, or cast; undefined in the usual case. */

@@ -1,5 +1,6 @@
 import { drySource } from "../../../bench/full_size/made_source.ts";
-import { countModel, type ModelCase, STAGES } from "../../../bench/memory/count.ts";
+import { countModel, type ModelCase } from "../../../bench/memory/count.ts";
+import { STAGES } from "../../../model/estimate/clip_memory.ts";
 import { SHAPES } from "../../../bench/shapes.ts";
 import { dryGpu, NVIDIA_MATRIX_UNITS } from "../../../gpu/device/dry.ts";
 import type { Gpu } from "../../../gpu/gpu.ts";
