@@ -317,6 +317,9 @@ export interface EmbeddedPass {
   readonly cache?: CacheHooks | undefined;
 }
 
+/** Runs one layer. It takes and returns [batch, tokens, dim]. */
+export type RunLayer = (x: Tensor, pass: EmbeddedPass) => Tensor;
+
 /** A loaded transformer. It predicts the velocity of a noisy latent video. */
 export interface VideoTransformer extends Disposable {
   readonly shape: HeadShape;
@@ -340,6 +343,14 @@ export interface VideoTransformer extends Disposable {
   embed(pass: ForwardPass): EmbeddedPass;
   /** Runs one layer, whose weights must be resident. It takes and returns [batch, tokens, dim]. */
   runBlock(layer: number, x: Tensor, pass: EmbeddedPass): Tensor;
+  /**
+   * Makes one layer ready to run: where weights are streamed, it reads them.
+   *
+   * @param next the layer that will be asked for next, and is read meanwhile. Default: the one that follows
+   * @returns runs the layer, as {@link runBlock} does, until another layer is asked for
+   * @throws {TilereelError} if weights cannot be read, memory runs out, or the GPU is lost
+   */
+  layer(layer: number, next?: number): Promise<RunLayer>;
   /** Computes what comes after the layers: the velocity, in the shape of the latents, f32. */
   project(x: Tensor, pass: EmbeddedPass): Tensor;
 }

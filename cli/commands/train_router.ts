@@ -46,7 +46,7 @@ async function run(values: RouterValues): Promise<number> {
   return await runTrainingCommand<RouterTrainingStep>(values, {
     defaults: DEFAULTS,
     kind: "router",
-    stopping: "Stopping after this sample; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
+    stopping: "Stopping after this layer; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
     open: async (work, cleanUp) => {
       const { gpu, onProgress } = work, data = await openData(values, work, folder);
       const weights = cleanUp.use(await openWeightOptions(gpu, folder.family, loadedAs(await variantOf(values))));
@@ -54,12 +54,12 @@ async function run(values: RouterValues): Promise<number> {
       const transformer = cleanUp.use(await model.loadTransformer(gpu, loading));
       const note = coarseNote(grid, settings);
       if (note !== undefined) work.note(note);
-      const identity = await dataIdentity(values, folder, data);
+      const identity = { ...await dataIdentity(values, folder, data), precision: gpu.precision };
       let router!: Router;
       return {
         figures: stepText,
         train: async (shared) => {
-          const routed = routedModel(gpu, model, transformer);
+          using routed = routedModel(gpu, model, transformer);
           const trained = await trainRouter({ ...shared, model: routed, data, recipe, settings, tau, identity });
           router = trained.router;
           return trained.step;

@@ -35,7 +35,7 @@ async function run(values: TilesValues): Promise<number> {
     kind: "tiles",
     stopping: "Stopping after this step; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
     open: async (work, cleanUp) => {
-      const { gpu, onProgress } = work, identity = await samplingIdentity(sampling);
+      const { gpu, onProgress } = work, identity = { ...await samplingIdentity(sampling), precision: gpu.precision };
       const { runs } = cleanUp.use(await openSamplingRuns(work, sampling));
       return {
         figures: stepText,

@@ -1,4 +1,4 @@
-import { flag, inGroup, integer, number, path } from "../../tools/program/options.ts";
+import { choice, flag, inGroup, integer, number, path } from "../../tools/program/options.ts";
 
 /** The defaults of a training. */
 export interface TrainingDefaults {
@@ -25,6 +25,17 @@ export const optimizerOptions = (
     lr: number({ help: "Learning rate.", elsewhere: ["learning-rate"], default: recipe.lr, above: 0 }),
     "weight-decay": number({ help: "AdamW's weight decay.", default: recipe.weightDecay, min: 0 }),
   });
+
+/** --precision. */
+export const precisionOption = choice({
+  group: "Model",
+  choices: ["auto", "f32", "f16"],
+  help:
+    "Number format of the operands of matrix products, forward and backward; sums are f32. auto: f16 on GPUs that " +
+    "support it, f32 on software adapters.",
+  elsewhere: ["dtype", "mixed-precision"],
+  default: "auto",
+});
 
 /** --out, --resume and --checkpoint-every. */
 export const outputOptions = ({ out, result, checkpointEvery }: TrainingDefaults) =>

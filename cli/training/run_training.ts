@@ -1,3 +1,4 @@
+import type { Operands } from "../../gpu/precision.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import type { TrainingOptions } from "../../model/training/training_options.ts";
 import type { LoggedStep } from "../../model/training/step_log.ts";
@@ -51,15 +52,19 @@ export interface TrainingResult<Step> {
  * @throws {TilereelError} if the folder does not fit, or as the training does
  */
 export async function runTrainingCommand<Step extends LoggedStep>(
-  values: TrainingValues & LongRunOptions["values"] & { readonly seed?: number },
+  values: TrainingValues & LongRunOptions["values"] & {
+    readonly seed?: number;
+    readonly precision?: "auto" | Operands;
+  },
   { defaults, kind, stopping, open }: TrainingCommand<Step>,
 ): Promise<number> {
   const { out = defaults.out, steps = defaults.steps, seed = 0, resume = false, json = false, quiet = false } = values;
+  const { precision = "auto" } = values;
   const { "checkpoint-every": checkpointEvery = defaults.checkpointEvery } = values;
   const files = trainingFiles(out, defaults.result);
   await checkTrainingFolder(out, resume);
   for (const file of Object.values(files)) await checkWritable(file, { asFile: true });
-  using work = await openLongRun({ quiet: quiet || json, values, stopping });
+  using work = await openLongRun({ quiet: quiet || json, values, precision, stopping });
   const { onProgress, say, signal } = work;
   const stopped = (step: number, sentence: string, resume: boolean): number => {
     const next = [commandLine(resume)];

@@ -27,9 +27,10 @@ export interface BlockSource<Block> {
    * after the last comes the first: that one is read ahead. Any other may be requested, too, as after blocks that a step
    * cache skips: then the one block that was read ahead was read in vain.
    *
+   * @param next the block to read ahead, where that is another one
    * @throws {TilereelError} as in {@link ready}, or if the GPU is lost
    */
-  at(layer: number): Promise<Block>;
+  at(layer: number, next?: number): Promise<Block>;
   /** Frees the GPU's memory until the blocks are made ready again. Recorded work can still use them. */
   drop(): void;
 }
@@ -104,7 +105,7 @@ export class StreamedBlocks<Block> implements BlockSource<Block> {
     }
   }
 
-  async at(layer: number): Promise<Block> {
+  async at(layer: number, next = (layer + 1) % this.stored.prefixes.length): Promise<Block> {
     let loading = this.#loading;
     this.#loading = undefined;
     if (loading?.layer !== layer) {
@@ -117,7 +118,7 @@ export class StreamedBlocks<Block> implements BlockSource<Block> {
     // The previous block was computed while this one was read and uploaded. Waiting for it here frees its slot for the
     // next block, and keeps the device's upload buffers from accumulating.
     await this.gpu.finish();
-    this.#load((layer + 1) % this.stored.prefixes.length);
+    this.#load(next);
     return block;
   }
 

@@ -3,7 +3,14 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
 import type { TensorSource } from "../checkpoint/tensor_source.ts";
-import type { Conditioning, EmbeddedPass, ForwardPass, TransformerOptions, VideoTransformer } from "../family.ts";
+import type {
+  Conditioning,
+  EmbeddedPass,
+  ForwardPass,
+  RunLayer,
+  TransformerOptions,
+  VideoTransformer,
+} from "../family.ts";
 import { checkDeltas } from "../weights/weight_options.ts";
 import { Weights } from "../weights/weights.ts";
 import { type BlockSource, ResidentBlocks, type StoredBlocks, StreamedBlocks } from "./block_source.ts";
@@ -121,6 +128,13 @@ export abstract class BlockTransformer<Outer, Block, Pass extends EmbeddedPass> 
     const { resident } = this.loaded.blocks;
     if (!resident) throw new Error("blocks that are streamed run in predict only");
     return this.#labelledBlock(resident[layer]!, x, pass, layer);
+  }
+
+  async layer(layer: number, next?: number): Promise<RunLayer> {
+    const { blocks } = this.loaded;
+    await blocks.ready();
+    const block = await blocks.at(layer, next);
+    return (x, pass) => this.#labelledBlock(block, x, pass as Pass, layer);
   }
 
   async timeEmbedding(timesteps: readonly number[]): Promise<Float32Array> {

@@ -2,14 +2,17 @@ import type { Gpu } from "../../gpu/gpu.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { type HostConditioning, type HostTensor, uploadConditioning } from "../conditioning.ts";
 import { tensorsOf } from "../prompt_encoder.ts";
+import type { TokenLayout } from "../attention/layout.ts";
 import type { FamilyModel, VideoTransformer } from "../family.ts";
 import { conditionedBy } from "../guidance.ts";
+import { VortaAttention } from "./attention.ts";
 import { TRAINING_GUIDANCE } from "./recipe.ts";
 import { type RouterShape, routerShape } from "./router.ts";
+import type { VortaSettings } from "./settings.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
 
 /** As {@linkcode TrainingPassInput}, before it is uploaded. */
-export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning"> {
+export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning" | "attention"> {
   readonly noisy: HostTensor;
   readonly target: HostTensor;
   readonly conditioning: HostConditioning;
@@ -24,7 +27,8 @@ export interface RoutedModel extends RouterShape {
 }
 
 /**
- * Wraps a transformer on its GPU.
+ * Wraps a transformer on its GPU. The plans of attention for the sizes that it has seen stay there until it is disposed
+ * of.
  *
  * @param model whose transformer it is
  */
@@ -32,8 +36,16 @@ export function routedModel(
   gpu: Gpu,
   model: Pick<FamilyModel, "passes">,
   transformer: VideoTransformer,
-): RoutedModel {
+): RoutedModel & Disposable {
   const [guided] = model.passes(TRAINING_GUIDANCE);
+  /** By the tokens' layout and the settings. */
+  const plans = new Map<string, VortaAttention>();
+  const planOf = (layout: TokenLayout, settings: VortaSettings) => {
+    const key = JSON.stringify([layout, settings]);
+    let plan = plans.get(key);
+    if (!plan) plans.set(key, plan = new VortaAttention(gpu, transformer.shape, layout, settings));
+    return plan;
+  };
   return {
     ...routerShape(transformer.shape),
     timeEmbedding: (timestep) => transformer.timeEmbedding([timestep]),
@@ -42,9 +54,14 @@ export function routedModel(
       const upload = ({ data, shape }: HostTensor) => owner.adopt(gpu.upload(data, shape));
       const uploaded = uploadConditioning(gpu, conditionedBy(guided!, conditioning));
       owner.adopt(tensorsOf(uploaded));
+      const attention = planOf(transformer.layout(noisy.shape, uploaded), rest.settings);
       return await trainingPass(gpu, transformer, {
-        ...{ ...rest, noisy: upload(noisy), target: upload(target), conditioning: uploaded },
+        ...{ ...rest, attention, noisy: upload(noisy), target: upload(target), conditioning: uploaded },
       });
+    },
+    [Symbol.dispose]() {
+      for (const plan of plans.values()) plan[Symbol.dispose]();
+      plans.clear();
     },
   };
 }

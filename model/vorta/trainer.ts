@@ -24,7 +24,7 @@ export const ROUTER_FILE = "router.safetensors";
 
 /**
  * Trains a router on a frozen model (VORTA §3.3), and writes it with its log and checkpoints. `signal` ends it within
- * one sample. All random choices are functions of seed, step and sample. So a training that resumes from a checkpoint
+ * one block. All random choices are functions of seed, step and sample. So a training that resumes from a checkpoint
  * ends with the same bytes as an uninterrupted one.
  *
  * @returns the router and the number of finished steps, smaller than requested if the training was ended early
@@ -109,7 +109,7 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     const gradient = optimized.router.zeros(), samples: SampleFigures[] = [];
     const interval = drawInterval(seed, step, recipe.intervals);
     for (let batch = 0; batch < recipe.accumulate; batch++) {
-      samples.push(await this.#addGradient(gradient, step, batch, interval));
+      samples.push(await this.#addGradient(gradient, step, batch, interval, signal));
       signal.throwIfAborted();
     }
     const gradNorm = clipGradients(parametersOf(gradient), recipe.clip);
@@ -120,7 +120,13 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
   }
 
   /** Adds one sample's gradient to `gradient`, weighted by its share of the step. */
-  async #addGradient(gradient: Router, step: number, batch: number, interval: number): Promise<SampleFigures> {
+  async #addGradient(
+    gradient: Router,
+    step: number,
+    batch: number,
+    interval: number,
+    signal: AbortSignal,
+  ): Promise<SampleFigures> {
     const { optimized: { router }, training: { model, data, recipe, settings, seed } } = this;
     const index = this.#sampleOf((step - 1) * recipe.accumulate + batch);
     const timestep = drawTimestep(seed, step, batch, interval, recipe.intervals);
@@ -129,7 +135,7 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     const weights = lossWeights(recipe.weights, timestep, recipe.intervals);
     const { losses, scoreGradients } = await model.pass({
       ...noised(sample, timestep, noiseSeed(seed, step, batch)),
-      ...{ conditioning: sample.conditioning, timestep, scores, settings, weights },
+      ...{ conditioning: sample.conditioning, timestep, scores, settings, weights, signal },
     });
     const { loss: regular, gradients } = regularization(scores, model.heads);
     const share = scoreGradients.map((g, i) => (g + weights.regularization * gradients[i]!) / recipe.accumulate);

@@ -9,7 +9,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import { product } from "../attention/grid.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
-import type { Conditioning, EmbeddedPass, VideoTransformer } from "../family.ts";
+import type { Conditioning, EmbeddedPass, RunLayer, VideoTransformer } from "../family.ts";
 import { ActivationStack } from "./activation_stack.ts";
 import { VortaAttention } from "./attention.ts";
 import { BRANCHES } from "./branch.ts";
@@ -35,6 +35,10 @@ export interface TrainingPassInput {
   readonly weights: PassLosses;
   /** The bytes of blocks' inputs that may stay on the GPU. Default: 1 GiB. */
   readonly keepBytes?: number;
+  /** The attention for these tokens and settings, where it was made before; it stays the caller's. */
+  readonly attention?: VortaAttention | undefined;
+  /** Ends the pass before the next block. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The results of a pass. */
@@ -56,10 +60,13 @@ const KEEP_BYTES = 2 ** 30;
  * and its gradient with respect to the scores.
  *
  * Blocks are run again in the backward pass, so that only one block's activations are alive at a time. Only the input
- * of each block is kept: on the GPU up to a limit, beyond that in this machine's memory.
+ * of each block is kept: on the GPU up to a limit, beyond that in this machine's memory. Weights may be streamed.
+ *
+ * On a device that multiplies in f16, the products of the backward pass have operands in f16, too.
  *
  * @throws {NonFiniteError} if a loss or a gradient is not finite
- * @throws {TilereelError} if memory runs out or the GPU is lost
+ * @throws {TilereelError} if memory runs out, weights cannot be read, or the GPU is lost
+ * @throws the signal's reason, if it is aborted
  */
 export async function trainingPass(
   gpu: Gpu,
@@ -113,7 +120,7 @@ class Pass implements Disposable {
     this.#hidden = new ActivationStack(gpu, 0);
     const layout = transformer.layout(input.noisy.shape, input.conditioning);
     this.#tokens = product(layout.grid);
-    this.#vorta = new VortaAttention(gpu, shape, layout, input.settings);
+    this.#vorta = input.attention ?? new VortaAttention(gpu, shape, layout, input.settings);
     this.#scores = scoreTensors(gpu, input.scores, layers, heads);
     const { diffusion, distillation } = input.weights;
     this.#lossScale = gpu.f16
@@ -126,7 +133,7 @@ class Pass implements Disposable {
     const { gpu, transformer, input: { target, weights } } = this;
     const embedded = this.#embed();
     const sums: Tensor[] = [];
-    const { x, reference } = await this.#forward(embedded, sums);
+    const { x, reference, run } = await this.#forward(embedded, sums);
 
     const tape = new Tape([x], gpu.settings.precision);
     const gradient = gpu.scope(() => {
@@ -141,7 +148,7 @@ class Pass implements Disposable {
       return tape.gradients(gpu, y, dy, [x])[0]!;
     });
     this.#owner.free(x, ...reference ? [reference] : []);
-    const scoreGradients = this.#backward(embedded, this.#owner.adopt(gradient));
+    const scoreGradients = await this.#backward(embedded, this.#owner.adopt(gradient), run);
     return await this.#result(sums, scoreGradients, reference !== undefined, this.#ofGrid(x).size);
   }
 
@@ -157,17 +164,27 @@ class Pass implements Disposable {
     return embedded;
   }
 
-  /** Runs both streams through all blocks. Keeps each block's input, and puts the hidden losses in `sums`. */
-  async #forward(embedded: EmbeddedPass, sums: Tensor[]): Promise<{ x: Tensor; reference: Tensor | undefined }> {
-    const { gpu, transformer, input: { weights } } = this;
+  /**
+   * Runs both streams through all blocks. Keeps each block's input, and puts the hidden losses in `sums`.
+   *
+   * @returns the outputs of the last block, and `run`, which runs it again
+   */
+  async #forward(
+    embedded: EmbeddedPass,
+    sums: Tensor[],
+  ): Promise<{ x: Tensor; reference: Tensor | undefined; run: RunLayer }> {
+    const { gpu, transformer, input: { weights, signal } } = this, last = this.#layers - 1;
     const dense = { ...embedded, selfAttention: this.#vorta.single("full") };
     const teach = weights.distillation > 0 || weights.hidden > 0;
     let { x } = embedded;
     let reference = teach ? x : undefined;
-    for (let layer = 0; layer < this.#layers; layer++) {
-      const y = this.#owner.adopt(transformer.runBlock(layer, x, embedded));
+    let run!: RunLayer;
+    for (let layer = 0; layer <= last; layer++) {
+      signal?.throwIfAborted();
+      run = await transformer.layer(layer, layer < last ? layer + 1 : Math.max(0, last - 1));
+      const y = this.#owner.adopt(run(x, embedded));
       if (reference) {
-        const next = this.#owner.adopt(transformer.runBlock(layer, reference, dense));
+        const next = this.#owner.adopt(run(reference, dense));
         if (reference !== x) this.#owner.free(reference);
         reference = next;
       }
@@ -178,7 +195,7 @@ class Pass implements Disposable {
       }
       x = y;
     }
-    return { x, reference };
+    return { x, reference, run };
   }
 
   /** The grid's tokens: as in the authors' code, kept ones have no part in the hidden loss. */
@@ -206,28 +223,37 @@ class Pass implements Disposable {
   }
 
   /**
-   * @returns for each layer the gradients of the three branches' scores; takes the gradient of the last block's
-   * output
+   * @param gradient of the last block's output; taken over
+   * @param run runs the last block
+   * @returns for each layer the gradients of the three branches' scores
    */
-  #backward(embedded: EmbeddedPass, gradient: Tensor): Tensor[] {
-    const { gpu, transformer, input: { weights } } = this;
+  async #backward(embedded: EmbeddedPass, gradient: Tensor, run: RunLayer): Promise<Tensor[]> {
+    const { gpu, transformer, input: { weights, signal } } = this, last = this.#layers - 1;
     const all: Tensor[][] = [];
-    for (let layer = this.#layers - 1; layer >= 0; layer--) {
-      const x = this.#owner.adopt(this.#inputs.pop());
-      const extra = weights.hidden > 0 ? this.#owner.adopt(this.#hidden.pop()) : undefined;
+    // One block is computed while the next is recorded. With more, what is uploaded for them would pile up.
+    let underWay: Promise<void> | undefined;
+    for (let layer = last; layer >= 0; layer--) {
+      signal?.throwIfAborted();
+      if (layer < last) run = await transformer.layer(layer, Math.max(0, layer - 1));
+      const x = this.#owner.adopt(await this.#inputs.pop());
+      const extra = weights.hidden > 0 ? this.#owner.adopt(await this.#hidden.pop()) : undefined;
       const scores = this.#scores[layer]!;
       // Nothing before the first block is trained.
       const watched = layer > 0 ? [...scores, x] : scores;
       const gradients = gpu.scope(() => {
         const dy = extra ? combine(gpu, [[1, gradient], [1, extra]]) : gradient;
         const tape = new Tape(watched, gpu.settings.precision);
-        const y = gpu.taping(tape, () => transformer.runBlock(layer, x, embedded));
+        const y = gpu.taping(tape, () => run(x, embedded));
         return tape.gradients(gpu, y, dy, watched).map((g) => g!);
       });
       this.#owner.adopt(gradients);
       all.unshift(gradients.slice(0, BRANCHES.length));
       this.#owner.free(x, gradient, ...extra ? [extra] : []);
       gradient = gradients[BRANCHES.length]!;
+      const recorded = gpu.finish();
+      recorded.catch(() => {/* told where it is waited for, or by what came before */});
+      await underWay;
+      underWay = recorded;
     }
     return all.flat();
   }
@@ -269,7 +295,7 @@ class Pass implements Disposable {
     const isBad = async (tensor: Tensor) => await nonFiniteIn(gpu, tensor) > 0;
     if (await isBad(x)) return undefined;
     for (let layer = 0; layer < this.#layers; layer++) {
-      const y = this.#owner.adopt(transformer.runBlock(layer, x, embedded));
+      const run = await transformer.layer(layer), y = this.#owner.adopt(run(x, embedded));
       if (await isBad(y)) return layer;
       this.#owner.free(x);
       x = y;
@@ -281,6 +307,6 @@ class Pass implements Disposable {
     this.#owner[Symbol.dispose]();
     this.#inputs[Symbol.dispose]();
     this.#hidden[Symbol.dispose]();
-    this.#vorta[Symbol.dispose]();
+    if (!this.input.attention) this.#vorta[Symbol.dispose]();
   }
 }

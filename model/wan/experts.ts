@@ -2,7 +2,7 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "../attention/layout.ts";
-import type { Conditioning, EmbeddedPass, ForwardPass, VideoTransformer } from "../family.ts";
+import type { Conditioning, EmbeddedPass, ForwardPass, RunLayer, VideoTransformer } from "../family.ts";
 import type { WanTransformer3DModel } from "./transformer.ts";
 
 /**
@@ -60,6 +60,10 @@ export class Experts implements VideoTransformer {
 
   runBlock(): Tensor {
     return this.embed().x;
+  }
+
+  layer(): Promise<RunLayer> {
+    return Promise.resolve(() => this.runBlock());
   }
 
   project(): Tensor {

@@ -10,7 +10,7 @@ export interface LongRunOptions {
   readonly quiet: boolean;
   /** The options of the GPU and the model. */
   readonly values: Omit<GpuValues, "precision">;
-  /** Default: f32. Gradients may be too small for f16, and measurements for training must match. */
+  /** Default: f32, so that measurements match on all adapters. */
   readonly precision?: Precision | "auto";
   /** Printed when the first signal comes. */
   readonly stopping: string;

@@ -7,7 +7,14 @@ import { vortaOptions } from "../../../tools/program/clip/vorta_options.ts";
 import { inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
-import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults, withDefaults } from "../options.ts";
+import {
+  optimizerOptions,
+  outputOptions,
+  precisionOption,
+  reportOptions,
+  type TrainingDefaults,
+  withDefaults,
+} from "../options.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/router", result: ROUTER_FILE, steps: 100, checkpointEvery: 10 };
@@ -105,6 +112,7 @@ export const options = {
   }),
   ...reportOptions,
   ...trainedModelOptions,
+  precision: precisionOption,
 };
 
 /** The values that were given. */

@@ -5,7 +5,14 @@ import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_optio
 import { choice, inGroup, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
-import { optimizerOptions, outputOptions, reportOptions, type TrainingDefaults, withDefaults } from "../options.ts";
+import {
+  optimizerOptions,
+  outputOptions,
+  precisionOption,
+  reportOptions,
+  type TrainingDefaults,
+  withDefaults,
+} from "../options.ts";
 import { loadTiles, tileOptions } from "../tile_options.ts";
 
 /** Defaults of the command. */
@@ -43,6 +50,7 @@ export const options = {
     max: 1,
   }),
   ...trainedModelOptions,
+  precision: precisionOption,
   ...outputOptions(DEFAULTS),
   ...reportOptions,
 };

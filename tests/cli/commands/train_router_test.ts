@@ -93,7 +93,7 @@ Deno.test({
         process.kill(signal);
         const { code, out: said, err } = await output;
         assertEquals(code, status, err);
-        assertStringIncludes(err, "Stopping after this sample; Ctrl-C again stops at once");
+        assertStringIncludes(err, "Stopping after this layer; Ctrl-C again stops at once");
         const steps = (await logged(out)).length;
         assertStringIncludes(
           said,

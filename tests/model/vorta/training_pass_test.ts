@@ -3,16 +3,17 @@ import { NonFiniteError } from "../../../model/training/non_finite_error.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "../../../model/vorta/training_pass.ts";
 import { readTransformerConfig } from "../../../model/wan/config.ts";
 import { WanTransformer3DModel } from "../../../model/wan/transformer.ts";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { assertClose, plainOnly, randn, testVariants, type Variant, variants } from "../../gpu.ts";
 import { MODEL } from "../../process.ts";
 
+const CONFIG = `${MODEL}/transformer/config.json`;
 const LATENTS = [1, 16, 2, 8, 8] as const, SIZE = 16 * 2 * 8 * 8, HEADS = 8;
 
 /** The demo model's first blocks. */
 async function model({ gpu }: Variant, layers: number): Promise<WanTransformer3DModel> {
   using source = await openCheckpoint(`${MODEL}/transformer`, "diffusion_pytorch_model");
-  const config = await readTransformerConfig(`${MODEL}/transformer/config.json`);
+  const config = await readTransformerConfig(CONFIG);
   return await WanTransformer3DModel.load(gpu, source, { ...config, layers });
 }
 
@@ -44,6 +45,19 @@ testVariants(
     transformer[Symbol.dispose]();
   },
 );
+
+testVariants("a training pass streams weights, and ends between blocks when it is told to", async (variant) => {
+  const { gpu } = variant, input = inputs(variant, 3), config = await readTransformerConfig(CONFIG);
+  const resident = await model(variant, 3), expected = await trainingPass(gpu, resident, input);
+  using source = await openCheckpoint(`${MODEL}/transformer`, "diffusion_pytorch_model");
+  using streamed = await WanTransformer3DModel.load(gpu, source, { ...config, layers: 3 }, { place: "stream" });
+  // A second pass begins with the block that the first one ended with.
+  for (let i = 0; i < 2; i++) assertEquals(await trainingPass(gpu, streamed, input), expected);
+  const used = gpu.memory.used, signal = AbortSignal.abort(new Error("enough"));
+  await assertRejects(() => trainingPass(gpu, streamed, { ...input, signal }), Error, "enough");
+  assertEquals(gpu.memory.used, used);
+  resident[Symbol.dispose]();
+}, plainOnly);
 
 testVariants("a training pass in f16 has the losses and gradients of f32", async (variant) => {
   const plain = (await variants())[0]!;
