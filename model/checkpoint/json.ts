@@ -50,6 +50,8 @@ export interface NumberRange {
   readonly positive?: boolean;
 }
 
+/** A limit above the largest models' layers. Each takes memory before its weights are looked for. */
+const MOST_LAYERS = 1000;
 /** A limit above every count and size in models' configurations; vocabularies and positions come nearest. */
 const LARGEST_INTEGER = 2 ** 24;
 
@@ -102,6 +104,11 @@ export class Config {
   /** An integer from `min` (default 1) to `max`. */
   integer(key: string, absent: number, min = 1, max = LARGEST_INTEGER): number {
     return this.#typed(key, absent, isInteger(min, max), wholeNumbers(min, max, "a whole number"));
+  }
+
+  /** A number of layers, or of anything else that is made for each. */
+  count(key: string, absent: number): number {
+    return this.integer(key, absent, 1, MOST_LAYERS);
   }
 
   /** A length that four divides, as kernels read the inner axis of a matrix product four elements at a time. */

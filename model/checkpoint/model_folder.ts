@@ -1,4 +1,4 @@
-import { quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
+import { cut, quoted, quotedValue, TilereelError } from "../../gpu/common/errors.ts";
 import { familyNames, familyOf } from "../families.ts";
 import type { Distilled, Family, FamilyModel } from "../family.ts";
 import { folderAt } from "../files/disk.ts";
@@ -158,7 +158,7 @@ async function checkedFamily(index: Config, store: FileStore, given: GivenParts)
     const actual = componentClass(index, name);
     if (classes && typeof actual === "string" && !classes.includes(actual)) {
       throw new TilereelError(
-        `${index.path}: the ${name} is a ${actual}, which is not supported; ${classes.join(" or ")} was expected`,
+        `${index.path}: the ${name} is a ${cut(actual)}, which is not supported; ${classes.join(" or ")} was expected`,
       );
     }
   }

@@ -75,6 +75,7 @@ function parseMetadata(path: string, metadata: unknown): Record<string, string> 
 function parseTensor(path: string, name: string, entry: unknown, dataStart: number): StoredTensor {
   if (!isJsonObject(entry)) throw corrupt(path, `its entry of tensor ${quoted(name)} is not a JSON object`);
   const { dtype, shape, data_offsets: offsets } = entry;
+  if (dtype === undefined) throw corrupt(path, `tensor ${quoted(name)} has no dtype`);
   if (!isSafetensorsDtype(dtype)) {
     throw new TilereelError(
       `${path}: tensor ${quoted(name)} has the dtype ${quotedValue(dtype)}, which tilereel does not know; ` +

@@ -17,7 +17,7 @@ export function clipShape(config: Config, usual: Omit<ClipShape, "eps">): ClipSh
   if (dim % heads !== 0 || dim / heads > 128) throw config.unsupported("num_attention_heads", [dim / 64]);
   return {
     ...{ dim, heads, ffnDim: config.lengthOfFours("intermediate_size", usual.ffnDim) },
-    layers: config.integer("num_hidden_layers", usual.layers),
+    layers: config.count("num_hidden_layers", usual.layers),
     eps: config.number("layer_norm_eps", 1e-5, { positive: true }),
     activation: ACTIVATIONS[config.string("hidden_act", usual.activation) as keyof typeof ACTIVATIONS],
   };

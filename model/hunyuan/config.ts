@@ -59,7 +59,7 @@ export function transformerConfig(config: Config): TransformerConfig {
   // See `lengthOfFours`.
   if (ffnDim % 4 !== 0) throw config.unsupported("mlp_ratio", [4]);
   if (inChannels * patchSize.reduce((a, b) => a * b) % 4 !== 0) throw config.unsupported("patch_size", [2]);
-  const dualLayers = config.integer("num_layers", 20), singleLayers = config.integer("num_single_layers", 40);
+  const dualLayers = config.count("num_layers", 20), singleLayers = config.count("num_single_layers", 40);
   return {
     heads,
     headDim,
@@ -74,7 +74,7 @@ export function transformerConfig(config: Config): TransformerConfig {
     textDim,
     pooledDim,
     ffnDim,
-    refinerLayers: config.integer("num_refiner_layers", 2),
+    refinerLayers: config.count("num_refiner_layers", 2),
     guidanceEmbeds: config.boolean("guidance_embeds", true),
     ropeDims,
     ropeTheta: config.number("rope_theta", 256, { positive: true }),

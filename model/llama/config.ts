@@ -45,7 +45,7 @@ export async function readLlamaConfig(file: string | StoredFile): Promise<LlamaC
     vocabSize: config.integer("vocab_size", 32000),
     ...{ dim, heads, keyHeads, headDim },
     ffnDim: config.lengthOfFours("intermediate_size", 11008),
-    layers: config.integer("num_hidden_layers", 32),
+    layers: config.count("num_hidden_layers", 32),
     theta: rope.number("rope_theta", 10000, { positive: true }),
     eps: config.number("rms_norm_eps", 1e-6, { positive: true }),
   };

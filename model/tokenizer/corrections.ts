@@ -53,7 +53,7 @@ function correctUnigram(model: Unigram, splits: boolean): void {
   const { vocab, scores, tokens_to_ids: ids, unk_token_id } = model,
     { byte_fallback } = model.config as { byte_fallback?: boolean };
   if (!vocab.every((piece) => typeof piece === "string") || !scores.every(Number.isFinite) || !vocab[unk_token_id!]) {
-    throw new TypeError("the vocabulary is not a list of pieces with scores");
+    throw new RangeError("the vocabulary is not a list of pieces with scores");
   }
   const bytesOf = (piece: string) => {
     const bytes = Array.from(

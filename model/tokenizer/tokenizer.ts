@@ -109,9 +109,13 @@ function bodyIds(tokenizer: HuggingFaceTokenizer, text: string, path: string): n
 }
 
 function damaged(path: string, cause: unknown): TilereelError {
-  const said = quoted(cause instanceof Error ? cause.message : String(cause));
+  const { message } = cause as Error;
+  // What the library and the engine say of other values that they did not expect helps nobody.
+  const isClear = cause instanceof RangeError || cause instanceof SyntaxError ||
+    /^Unknown \w+ type: (?!undefined)\w+$/.test(message);
+  const said = isClear ? ` (${quoted(message)})` : "";
   return new TilereelError(
-    `${path} is damaged or holds a tokenizer of a kind that is not supported (${said}); download it again`,
+    `${path} is damaged or holds a tokenizer of a kind that is not supported${said}; download it again`,
     { cause },
   );
 }

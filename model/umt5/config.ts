@@ -40,7 +40,7 @@ export async function readUmt5Config(file: string | StoredFile): Promise<Umt5Con
     vocabSize: config.integer("vocab_size", 250112),
     ...{ dModel, dFf },
     dKv: config.integer("d_kv", 64),
-    layers: config.integer("num_layers", 8),
+    layers: config.count("num_layers", 8),
     heads: config.integer("num_heads", 6),
     relativeBuckets,
     relativeMaxDistance,

@@ -108,7 +108,7 @@ export function transformerConfig(config: Config): TransformerConfig {
     ...imageTokens(config, heads * headDim),
     freqDim: config.lengthOfFours("freq_dim", 256),
     ffnDim: config.lengthOfFours("ffn_dim", 13824),
-    layers: config.integer("num_layers", 40),
+    layers: config.count("num_layers", 40),
     crossAttention: true,
     crossAttnNorm: config.boolean("cross_attn_norm", true),
     eps: config.number("eps", 1e-6, { positive: true }),

@@ -55,7 +55,7 @@ export function vaeConfig(config: Config): VaeConfig {
   return {
     channels,
     groups,
-    layersPerBlock: config.integer("layers_per_block", 2),
+    layersPerBlock: config.count("layers_per_block", 2),
     zDim,
     latentsMean: Array(zDim).fill(0),
     latentsStd: Array(zDim).fill(1 / scalingFactor),

@@ -7,8 +7,8 @@ import type { Picture } from "../../picture/picture.ts";
 import { orientationOf, turned } from "./orientation.ts";
 import { decodePng } from "./png.ts";
 
-/** The most memory that the JPEG decoder may count; it takes about twice as much. */
-const MOST_DECODER_MB = 448;
+/** The most memory that the JPEG decoder may count; it takes about twice as much. Enough for 8K with chroma at half size. */
+const MOST_DECODER_MB = 384;
 
 /** Whether a file of that name is read by {@link readStill}. */
 export function isStill(name: string): boolean {
@@ -45,7 +45,15 @@ async function decodeWhole(path: string, bytes: Uint8Array, isPng: boolean): Pro
     return isPng ? await decodePng(path, bytes) : fromJpeg(path, bytes);
   } catch (error) {
     if (error instanceof TilereelError) throw error;
-    const said = error instanceof RangeError ? error.message : quoted(reason(error));
+    if (error instanceof Error && /^maxMemoryUsage/.test(error.message)) {
+      throw new TilereelError(`${path} is too large to decode; make it smaller, or a PNG`, { cause: error });
+    }
+    // The JPEG decoder throws errors of its own, and stumbles over values that it did not expect.
+    const said = error instanceof RangeError
+      ? error.message
+      : error instanceof TypeError
+      ? "its data make no sense"
+      : quoted(reason(error));
     throw new TilereelError(`${path} is not a whole ${isPng ? "PNG" : "JPEG"}: ${said}`, { cause: error });
   }
 }

@@ -71,7 +71,7 @@ export function vaeConfig(config: Config): VaeConfig {
     decoderBaseDim: config.isNull("decoder_base_dim") ? baseDim : config.integer("decoder_base_dim", baseDim),
     zDim,
     dimMult,
-    numResBlocks: config.integer("num_res_blocks", 2),
+    numResBlocks: config.count("num_res_blocks", 2),
     temporalDownsample,
     latentsMean: config.numbers("latents_mean", WAN_LATENTS_MEAN, zDim),
     latentsStd,

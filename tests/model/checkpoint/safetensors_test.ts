@@ -128,7 +128,7 @@ const HOSTILE: [string, Uint8Array, string][] = [
   ["an entry that is a number", fileBytes({ a: 3 }, 0), 'its entry of tensor "a" is not a JSON object'],
   ["an unknown dtype", fileBytes({ a: { ...f32(0, 4, 1), dtype: "F4" } }, 4), 'tensor "a" has the dtype "F4"'],
   ["a dtype of Object's", fileBytes({ a: { ...f32(0, 4, 1), dtype: "toString" } }, 4), 'the dtype "toString"'],
-  ["no dtype", fileBytes({ a: { ...f32(0, 4, 1), dtype: undefined } }, 4), 'tensor "a" has the dtype'],
+  ["no dtype", fileBytes({ a: { ...f32(0, 4, 1), dtype: undefined } }, 4), 'tensor "a" has no dtype'],
   ["a negative size", fileBytes({ a: f32(0, 4, -1, -1) }, 4), 'the shape of tensor "a"'],
   ["a fractional size", fileBytes({ a: f32(0, 4, 0.5, 2) }, 4), 'the shape of tensor "a"'],
   ["a huge shape", fileBytes({ a: f32(0, 4, 2 ** 50, 2 ** 50) }, 4), "too few for F32"],

@@ -1,0 +1,13 @@
+import type { FuzzTarget } from "./target.ts";
+import { gguf, index, lora, safetensors } from "./targets/checkpoints.ts";
+import { configs } from "./targets/models.ts";
+import { clips, pictures } from "./targets/pictures.ts";
+import { commands, prompts, spiece, tokenizer } from "./targets/texts.ts";
+import { torch } from "./targets/torch.ts";
+import { embeddings, latents, router, tiles, training } from "./targets/trained.ts";
+
+/** Everything that is read from outside, by the names that `deno task fuzz` takes. */
+export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
+  ...{ safetensors, index, torch, gguf, lora, configs, tokenizer, spiece, pictures, clips, prompts, commands },
+  ...{ latents, embeddings, router, tiles, training },
+};
