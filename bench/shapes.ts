@@ -154,6 +154,9 @@ function folderOf(name: string, family: Family): ModelFolder {
     ...{ given: [], family, path: name, generation: family.defaults },
     component: (part) => Promise.reject(new Error(`${name} has no ${part} here`)),
     className: () => undefined,
+    file: (file) => {
+      throw new Error(`${name} has no ${file}`);
+    },
   };
 }
 

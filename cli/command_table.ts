@@ -42,6 +42,10 @@ export const COMMANDS: CommandTable = {
     summary: "fetch a model from Hugging Face",
     load: () => import("./commands/download.ts"),
   },
+  convert: {
+    summary: "write a model as a folder that loads fast, or in a smaller format",
+    load: () => import("./commands/convert.ts"),
+  },
   info: {
     summary: "show GPU adapters, and what a model folder holds",
     load: () => import("./commands/info.ts"),

@@ -165,6 +165,8 @@ export interface PartWeights {
   readonly block?: RegExp;
   /** Whether a tensor is uploaded at all. Default: all are */
   readonly used?: (name: string) => boolean;
+  /** Whether a tensor of several axes is loaded as vectors are, in f32. */
+  readonly vector?: (name: string) => boolean;
   /** Whether a matrix keeps its stored format, because its products hold their operands in f32. */
   readonly exact?: (name: string) => boolean;
   /** Whether a matrix may be held in int8: it is a large layer, and clips stay as good. Default: none is */

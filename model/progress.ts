@@ -26,6 +26,7 @@ export type Stage =
   | "sample again"
   | "search"
   | "download"
+  | "convert"
   | "verify"
   | "look";
 

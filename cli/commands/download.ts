@@ -1,4 +1,3 @@
-import { statfs } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { variable } from "../../gpu/common/environment.ts";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
@@ -8,6 +7,7 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { flag, inGroup, notation, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { openOutput, type Output } from "../../tools/program/output.ts";
 import { digestOf, downloadTo, unfinishedName } from "../download/download_file.ts";
+import { checkRoom } from "../disk_room.ts";
 import { Hub, type HubFile, type HubModel } from "../download/hub.ts";
 import { KNOWN_MODELS } from "../download/known_models.ts";
 import { wantedFiles } from "../download/wanted_files.ts";
@@ -71,7 +71,8 @@ async function run(values: OptionValues<typeof options>, [name]: readonly string
     return;
   }
   const missing = await missingFiles(folder, files, values.verify ?? false, output);
-  await checkRoom(folder, missing);
+  await Deno.mkdir(folder, { recursive: true });
+  await checkRoomFor(folder, missing);
   await downloadAll(folder, hub, model, missing, output);
   const others = missing.length < files.length ? "; the others were there" : "";
   output.say(missing.length === 0 ? "Everything is there already." : `Downloaded ${count(missing)}${others}.`);
@@ -121,18 +122,11 @@ async function missingFiles(
 }
 
 /** @throws {TilereelError} if the disk has too little room for what is missing */
-async function checkRoom(folder: string, missing: readonly HubFile[]): Promise<void> {
-  await Deno.mkdir(folder, { recursive: true });
+async function checkRoomFor(folder: string, missing: readonly HubFile[]): Promise<void> {
   const begun = await Promise.all(
     missing.map(({ path }) => Deno.stat(unfinishedName(join(folder, path))).then(({ size }) => size, () => 0)),
   );
-  const { bavail, bsize } = await statfs(folder), room = bavail * bsize;
-  const needed = sum(missing) - begun.reduce((a, b) => a + b, 0);
-  if (needed <= room) return;
-  throw new TilereelError(
-    `the disk of ${folder} has ${formatBytes(room)} left, and ${formatBytes(needed)} are missing; ` +
-      "make room, or name a folder on another disk with --local-dir",
-  );
+  await checkRoom(folder, sum(missing) - begun.reduce((a, b) => a + b, 0), " with --local-dir");
 }
 
 async function downloadAll(

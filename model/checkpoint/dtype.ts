@@ -53,6 +53,16 @@ const ggml = (format: MatrixFormat): StoredDtype => held(format, { decode: ggmlD
 const integer = <N extends number | bigint>(Numbers: View<Iterable<N>> & { readonly BYTES_PER_ELEMENT: number }) =>
   plain(Numbers.BYTES_PER_ELEMENT, { integers: (bytes) => Array.from(view(Numbers, bytes), exactly) });
 
+/** The numbers of {@link FORMATS.i8} before they are multiplied by the scales of their rows. */
+function turnedRows(bytes: Uint8Array): Float32Array<ArrayBuffer> {
+  const values = Float32Array.from(new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length));
+  for (let i = 0; i + 3 < values.length; i += 4) {
+    const [x, y, z, w] = values.subarray(i, i + 4) as unknown as [number, number, number, number];
+    values.set([(x + y + z + w) / 2, (x - y + z - w) / 2, (x + y - z - w) / 2, (x - y - z + w) / 2], i);
+  }
+  return values;
+}
+
 /**
  * All dtypes, by their names in safetensors if it has them. The casts give each the same type, so that `Dtype` does not
  * depend on the functions.
@@ -80,6 +90,8 @@ const DTYPES = {
     // A float8_e5m2 is the upper half of the float16 of the same value.
     decode: (bytes) => Float32Array.from(new Float16Array(Uint16Array.from(bytes, (code) => code << 8).buffer)),
   }) as StoredDtype,
+  // As the GPU holds rows that it quantised: turned by fours. In files they are I8, and their scales' names tell them apart.
+  I8_ROWS: held(FORMATS.i8, { decode: turnedRows, inSafetensors: false }) as StoredDtype,
   Q8_0: ggml(GGML_DTYPES.Q8_0) as StoredDtype,
   Q6_K: ggml(GGML_DTYPES.Q6_K) as StoredDtype,
   Q5_K: ggml(GGML_DTYPES.Q5_K) as StoredDtype,

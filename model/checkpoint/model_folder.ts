@@ -2,7 +2,7 @@ import { cut, quoted, quotedValue, TilereelError } from "../../gpu/common/errors
 import { familyNames, familyOf } from "../families.ts";
 import type { Distilled, Family, FamilyModel } from "../family.ts";
 import { folderAt } from "../files/disk.ts";
-import type { FileStore } from "../files/store.ts";
+import type { FileStore, StoredFile } from "../files/store.ts";
 import { type GenerationDefaults, readGenerationDefaults } from "./generation_defaults.ts";
 import { Config } from "./json.ts";
 import { looseModel, LooseStore } from "./loose/loose_model.ts";
@@ -33,6 +33,8 @@ export interface ModelFolder {
   component(name: string): Promise<FileStore>;
   /** The class that `model_index.json` gives for a part; undefined where it gives none. */
   className(name: string): string | undefined;
+  /** The files of the model itself: `model_index.json`, and others beside its parts. */
+  file(name: string): StoredFile;
 }
 
 /**
@@ -63,7 +65,16 @@ export async function openModelFolder(place: string | FileStore, given: GivenPar
   const distilled = await distilledOf(family, index, store), { multiples } = family;
   const defaults = { ...family.defaults, ...distilled && fewSteps(distilled) };
   const generation = await readGenerationDefaults(store.file("generation.json"), { defaults, multiples });
-  return { path, family, distilled, generation, given: Object.keys(given), component, className };
+  return {
+    path,
+    family,
+    distilled,
+    generation,
+    given: Object.keys(given),
+    component,
+    className,
+    file: (name) => store.file(name),
+  };
 }
 
 /**

@@ -4,6 +4,8 @@ import type { NamedTensors } from "./tensor_names.ts";
 
 /** What a scale's name has in place of the matrix's `.weight`: in ComfyUI's scaled fp8, and in most others. */
 const SCALE_SUFFIXES = [".scale_weight", ".weight_scale"];
+/** That of matrices in int8 as `tilereel convert` writes them. Those of other programs have other numbers. */
+export const TURNED_SUFFIX = ".turned_scale";
 
 /** Marks and the scales of activations, which are beside such matrices and not needed. */
 const UNUSED = /(^|\.)(scaled_fp8|scale_input|input_scale|comfy_quant)$/;
@@ -15,17 +17,24 @@ export const SCALE_METHODS: readonly unknown[] = ["compressed-tensors", "fbgemm_
  * Finds the scales of matrices by their names in the file. A scale is one number for the whole matrix or one for each
  * of its rows, by which the numbers of the matrix are multiplied.
  *
- * @returns the names of scales by those of their matrices, and the names of the tensors that are left
+ * @returns the names of scales by those of their matrices, those matrices that are in tilereel's int8, and the names of
+ * the tensors that are left
  * @throws {TilereelError} if a scale does not fit its matrix
  */
 export function pairScales(source: NamedTensors) {
-  const scales = new Map<string, string>();
+  const scales = new Map<string, string>(), turned = new Set<string>();
   const names = source.names().filter((name) => {
     if (UNUSED.test(name)) return false;
-    const suffix = SCALE_SUFFIXES.find((suffix) => name.endsWith(suffix));
+    const suffix = [...SCALE_SUFFIXES, TURNED_SUFFIX].find((suffix) => name.endsWith(suffix));
     const matrix = suffix && `${name.slice(0, -suffix.length)}.weight`;
     if (!matrix || !source.has(matrix)) return true;
-    const { shape, file } = source.info(matrix), scale = source.info(name);
+    const { shape, file, dtype } = source.info(matrix), scale = source.info(name), isTurned = suffix === TURNED_SUFFIX;
+    if ((dtype === "I8") !== isTurned) {
+      throw new TilereelError(
+        `"${matrix}" in ${file} is stored as ${dtype} with the scale "${name}", which is not read; use a version of the ` +
+          "model in another format",
+      );
+    }
     if (shape.length < 2 || ![1, shape[0]].includes(elementCount(scale.shape))) {
       throw new TilereelError(
         `the scale ${quoted(name)} in ${file} has the shape [${
@@ -35,7 +44,8 @@ export function pairScales(source: NamedTensors) {
       );
     }
     scales.set(matrix, name);
+    if (isTurned) turned.add(matrix);
     return false;
   });
-  return { names, scales };
+  return { names, scales, turned };
 }

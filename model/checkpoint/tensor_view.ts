@@ -1,5 +1,5 @@
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
-import { elementCount } from "./dtype.ts";
+import { type Dtype, elementCount } from "./dtype.ts";
 import type { Rows } from "./named_rows.ts";
 import type { TensorInfo, TensorSource } from "./tensor_source.ts";
 
@@ -11,6 +11,8 @@ export interface StoredAs {
   readonly scale?: string | undefined;
   /** Default: all */
   readonly rows?: Rows | undefined;
+  /** What its numbers are, where the file's own dtype does not say it. It takes as many bytes. */
+  readonly dtype?: Dtype | undefined;
 }
 
 /** Tensors of other sources, which it owns, by other names: several files as one, or another layout. */
@@ -42,10 +44,11 @@ export class TensorView implements TensorSource {
   }
 
   info(name: string): TensorInfo {
-    const { source, name: stored, scale, rows } = this.#stored(name), whole = source.info(stored);
+    const { source, name: stored, scale, rows, dtype } = this.#stored(name), whole = source.info(stored);
     return {
       ...whole,
       name,
+      ...dtype && { dtype },
       ...rows && { shape: [rows.count, ...whole.shape.slice(1)], bytes: rows.count * rowBytes(whole) },
       ...scale !== undefined && { scale: scaleName(name, scale, rows) },
     };

@@ -1,6 +1,7 @@
 import { writeAtomically } from "../files/output.ts";
 import { byName, CHECKSUM, checksumOf } from "./checksum.ts";
-import { type Dtype, elementCount, storedBytes } from "./dtype.ts";
+import type { Dtype } from "./dtype.ts";
+import { inFileOrder, plannedBytes, safetensorsHeader } from "./safetensors_writer.ts";
 
 /** A tensor to be stored; `data` holds its elements in row-major order, encoded as `dtype` says. */
 export interface TensorToWrite {
@@ -21,33 +22,23 @@ export async function writeSafetensors(
   tensors: Readonly<Record<string, TensorToWrite>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  // The widest elements come first, so that every tensor is aligned, as in the reference implementation.
-  const entries = Object.entries(tensors).sort(([nameA, a], [nameB, b]) =>
-    storedBytes(b.dtype, 1) - storedBytes(a.dtype, 1) || (nameA < nameB ? -1 : 1)
-  );
-  const header: Record<string, unknown> = Object.create(null);
+  const entries = inFileOrder(Object.entries(tensors).map(([name, tensor]) => ({ name, ...tensor })));
   if (Object.hasOwn(metadata, CHECKSUM)) {
-    const summed = entries.toSorted(byName).map(([name, { dtype, shape, data }]) => ({
-      ...{ name, dtype, shape, bytes: bytesOf(data) },
-    }));
-    metadata = { ...metadata, [CHECKSUM]: await checksumOf(metadata, summed) };
+    const summed = entries.map(({ name, dtype, shape, data }) =>
+      [name, { name, dtype, shape, bytes: bytesOf(data) }] as const
+    );
+    metadata = {
+      ...metadata,
+      [CHECKSUM]: await checksumOf(metadata, summed.toSorted(byName).map(([, tensor]) => tensor)),
+    };
   }
-  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
-  let offset = 0;
-  for (const [name, { dtype, shape, data }] of entries) {
-    const bytes = storedBytes(dtype, elementCount(shape));
+  for (const { name, dtype, shape, data } of entries) {
+    const bytes = plannedBytes({ name, dtype, shape });
     if (data.byteLength !== bytes) {
       throw new RangeError(`"${name}": ${dtype} [${shape.join(", ")}] takes ${bytes} bytes, got ${data.byteLength}`);
     }
-    header[name] = { dtype, shape, data_offsets: [offset, offset += bytes] };
   }
-  const json = new TextEncoder().encode(JSON.stringify(header));
-  const headerLength = Math.ceil(json.length / 8) * 8;
-  const start = new Uint8Array(8 + headerLength).fill(0x20);
-  new DataView(start.buffer).setBigUint64(0, BigInt(headerLength), true);
-  start.set(json, 8);
-
-  const pieces = [start, ...entries.map(([, { data }]) => bytesOf(data))];
+  const pieces = [safetensorsHeader(entries, metadata), ...entries.map(({ data }) => bytesOf(data))];
   await writeAtomically(path, (temporary) => Deno.writeFile(temporary, ReadableStream.from(pieces)));
 }
 

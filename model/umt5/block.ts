@@ -38,6 +38,7 @@ export const UMT5_WEIGHTS: PartWeights = {
   configFromShapes,
   block: BLOCK,
   used: (name) => BLOCK.test(name),
+  vector: (name) => name.endsWith("relative_attention_bias.weight"),
   // See `runUmt5Block`: what is multiplied in f32 always.
   exact: (name) => name.endsWith(".layer.1.DenseReluDense.wo.weight"),
 };

@@ -155,11 +155,11 @@ export class Weights implements Disposable {
   async #load(name: string, info: TensorInfo, from: MatrixFormat, to: MatrixFormat, exact = false): Promise<Matrix> {
     const { gpu, options: { adjust } } = this, delta = adjust?.of(info.name, info.shape);
     const held = delta ? adjustedFormat(to, exact) : to, tensor = this.#tensor(name, info.shape, held);
-    const scale = await readScale(this.#source, info), cast = canCastTo(held) || held === i8;
+    const scale = await readScale(this.#source, info), isStored = from === held && !delta;
     const beside = hasScales(held, scale !== undefined) && this.#tensor(name + SCALE, [info.shape[0]!], f32);
     const numbers = (piece: Uint8Array<ArrayBuffer>) =>
       from === WEIGHT_FORMATS[info.dtype] ? piece : toFloat32(piece, info.dtype);
-    if (from === held && !delta && !(scale && cast)) {
+    if (isStored && !(scale && canCastTo(held))) {
       await this.#upload(info, (piece, row) => gpu.write(tensor, numbers(piece), held.bytes(row * tensor.rowSize)));
     } else {
       const place = gpu.clampCounter(`the weight "${info.name}"`);
@@ -177,7 +177,8 @@ export class Weights implements Disposable {
       });
     }
     if (!beside) return { weight: tensor };
-    if (scale && !cast) gpu.write(beside, scale, 0);
+    // Numbers that were cast to int8 have scales of their own.
+    if (scale && (isStored || held !== i8)) gpu.write(beside, scale, 0);
     return { weight: tensor, scale: beside };
   }
 

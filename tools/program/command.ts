@@ -9,7 +9,7 @@ export interface Command<T extends OptionTable = OptionTable> {
   readonly name: string;
   /** A sentence or more under the usage line. */
   readonly description?: string;
-  /** The positional argument as the usage line shows it: `[DIR]`, or `FILE...` for several. Default: it takes none. */
+  /** The positional argument as the usage line shows it: `[DIR]`, `IN OUT` for two, or `FILE...` for several. Default: it takes none. */
   readonly positional?: string;
   /** How the positional argument can be completed, if at all. */
   readonly completion?: Completion;

@@ -16,7 +16,8 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
     console.log(commandHelp(command));
     return 0;
   }
-  const { positional } = command, most = positional === undefined ? 0 : positional.endsWith("...") ? Infinity : 1;
+  const { positional } = command,
+    most = positional === undefined ? 0 : positional.endsWith("...") ? Infinity : positional.split(" ").length;
   if (positionals.length > most) {
     throw new TilereelError(
       `unexpected argument ${quoted(positionals[most]!)}: the usage is ${usage(command)}; ` +

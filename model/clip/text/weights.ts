@@ -11,5 +11,6 @@ export const CLIP_TEXT_WEIGHTS: PartWeights = {
   marks: TEXT_MARKS,
   configFromShapes: textConfigFromShapes,
   block: CLIP_BLOCK,
+  vector: (name) => name === POSITIONS,
   used: (name) => CLIP_BLOCK.test(name) || name === POSITIONS || name.startsWith(FINAL_NORM),
 };

@@ -9,5 +9,6 @@ export const CLIP_VISION_WEIGHTS: PartWeights = {
   marks: VISION_MARKS,
   configFromShapes: visionConfigFromShapes,
   block: CLIP_BLOCK,
+  vector: (name) => name === "embeddings.position_embedding.weight",
   used: (name) => CLIP_BLOCK.test(name) || /^(embeddings|pre_layrnorm)\./.test(name),
 };
