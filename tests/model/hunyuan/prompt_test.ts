@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetensors.ts";
 import { writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
-import { folderAt } from "../../../model/files/disk.ts";
+import { fileAt, folderAt } from "../../../model/files/disk.ts";
 import { HUNYUAN } from "../../../model/hunyuan/family.ts";
 import { hunyuanEncoders, promptInTemplate } from "../../../model/hunyuan/prompt.ts";
 import { openLlamaEncoder } from "../../../model/llama/encoder.ts";
@@ -75,6 +75,7 @@ testVariants("prompts become text with a length, and one vector", ({ gpu }) =>
     const folder = {
       ...{ given: [], path, family: HUNYUAN, generation: HUNYUAN.defaults, className: () => undefined },
       component: (name: string) => Promise.resolve(folderAt(join(path, name))),
+      file: (name: string) => fileAt(join(path, name)),
     };
     // In bytes, the template has more than 95 tokens.
     const textTokens = 560, prompts = ["a cat walks", "A \u201cred\u201d circle"], notes: string[] = [];

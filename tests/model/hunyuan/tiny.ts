@@ -1,3 +1,4 @@
+import { memoryFile } from "../../../model/files/memory.ts";
 import { join } from "node:path";
 import type { Gpu } from "../../../gpu/gpu.ts";
 import { openPart } from "../../../model/checkpoint/open_part.ts";
@@ -27,6 +28,7 @@ export async function tinyModel(): Promise<FamilyModel> {
       ...{ given: [], path: TINY, family: HUNYUAN, className: () => undefined },
       generation: { ...HUNYUAN.defaults, ...CLIP, steps: 3, textTokens: TEXT_TOKENS },
       component: () => Promise.reject(new Error("no other part")),
+      file: (name) => memoryFile(name, new Uint8Array()),
     },
     scheduler: {
       ...{ kind: "euler", solverOrder: 2, solverType: "bh2", disableCorrector: [] },
