@@ -12,7 +12,7 @@ const KERNEL = perElement({
     ...{ picked: read("vec2u"), oracle: read("vec2u"), mass: read("f32") },
     ...{ tiles: read("vec2u"), rows: read("vec2u"), ids: read("u32"), y: write("vec4f") },
   },
-  params: u32s("n", "runs_each", "has_ids"),
+  params: u32s("n", "runs_each", "has_ids", "has_mass"),
   body: `  let own = i % p.n;
   var list = i / p.n;
   if (p.has_ids != 0u) { list = ids[list]; }
@@ -24,7 +24,8 @@ const KERNEL = perElement({
     let first = tiles[j].x;
     let in_a = picked[min(a, last)].x == first && a <= last;
     let in_b = oracle[min(b, last)].x == first && b <= last;
-    let m = mass[(list * p.n + own) * p.n + j];
+    var m = 0.0;
+    if (p.has_mass != 0u) { m = mass[(list * p.n + own) * p.n + j]; }
     if (j != own) { found += vec4f(select(0.0, 1.0, in_a && in_b), select(0.0, 1.0, in_b), 0.0, 0.0); }
     found += vec4f(0.0, 0.0, select(0.0, m, in_a), select(0.0, m, in_b));
     a += select(0u, 1u, in_a);
@@ -39,7 +40,7 @@ const KERNEL = perElement({
  *
  * @param picked [lists, runs, 2], u32: the selection, as `selectTiles` returns it
  * @param oracle likewise, the teacher's
- * @param mass [lists, tiles, tiles], f32: sums of attention probabilities, see `tileHeat`
+ * @param mass [lists, tiles, tiles], f32: sums of attention probabilities, see `tileHeat`. Default: 0
  * @param only [n], u32: the lists to compare. Default all
  * @returns [chosen lists, 4], f32, summed over a list's rows: tiles in both selections, and tiles of the oracle,
  * without the row's own tile; mass of the picked tiles, and of the oracle's
@@ -48,16 +49,16 @@ export function tileAgreement(
   gpu: Gpu,
   picked: Tensor,
   oracle: Tensor,
-  mass: Tensor,
+  mass: Tensor | undefined,
   { tiles }: Pick<TileLayout, "tiles">,
   { rows, runs }: Pick<TileBudget, "rows" | "runs">,
   only?: Tensor,
 ): Tensor {
-  const [all, n] = mass.shape as [number, number, number];
-  const lists = only?.dim(0) ?? all;
+  const n = tiles.dim(0), lists = only?.dim(0) ?? picked.dim(0);
   return gpu.scope(() => {
     const y = gpu.tensor([lists, n, 4]);
-    const buffers = { picked, oracle, mass, tiles, rows, ids: only ?? gpu.placeholder, y };
-    return sumRows(gpu, runPerElement(gpu, KERNEL, buffers, { n, runs_each: runs, has_ids: only ? 1 : 0 }));
+    const buffers = { picked, oracle, mass: mass ?? gpu.placeholder, tiles, rows, ids: only ?? gpu.placeholder, y };
+    const params = { n, runs_each: runs, has_ids: only ? 1 : 0, has_mass: mass ? 1 : 0 };
+    return sumRows(gpu, runPerElement(gpu, KERNEL, buffers, params));
   });
 }

@@ -1,6 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Family } from "../family.ts";
 import type { Sigmas } from "../schedulers/sigmas.ts";
+import type { TileBudget, TileLayout } from "../../gpu/tile_layout.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadShape, TokenLayout } from "./layout.ts";
 import type { AttentionReport, RanAttention } from "./report.ts";
@@ -35,6 +36,22 @@ export interface AttentionTask {
   readonly sigmas?: Sigmas | undefined;
   /** Called with a clause that the user should know about this clip's attention. */
   readonly onNote?: ((note: string) => void) | undefined;
+  /** Called with each selection of tiles (Veda) while a pass is recorded. It may record work of its own, but not wait. */
+  readonly onTiles?: ((selection: SelectedTiles) => void) | undefined;
+}
+
+/** The key tiles that a method selected for some heads of a layer. */
+export interface SelectedTiles {
+  readonly step: number;
+  readonly pass: number;
+  readonly layer: number;
+  readonly heads: readonly number[];
+  /** [heads], u32: the same heads */
+  readonly only: Tensor;
+  /** [all heads, runs, 2], u32, as `selectTiles` gives them. They are freed after the call, unless they are kept. */
+  readonly runs: Tensor;
+  readonly layout: TileLayout;
+  readonly budget: TileBudget;
 }
 
 /** A kind of attention with its settings: the interface between the pipeline and sparse attention. */

@@ -1,6 +1,7 @@
 import type { Gpu } from "../../gpu/gpu.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { groupHeads, headsAtOnce, type SomeHeads } from "../attention/head_groups.ts";
+import type { AttentionTask } from "../attention/method.ts";
 import { FullAttention } from "../attention/full.ts";
 import { type HeadShape, type TokenLayout, validTokens } from "../attention/layout.ts";
 import { TilePattern } from "./tile_pattern.ts";
@@ -24,18 +25,14 @@ export interface VedaAttentionOptions {
   readonly scores?: VedaScores;
   /** The layers that use full attention. */
   readonly denseLayers?: ReadonlySet<number>;
-  /** Called with each selection. Its tensors are valid only during the call, which may record work of its own. */
-  readonly onSelect?: ((selection: TileSelection) => void) | undefined;
 }
 
-/** Selected tiles of some heads of a layer. */
-export interface TileSelection {
-  readonly layer: number;
-  readonly pattern: TilePattern;
-  /** As {@link TilePattern.select} gives them. */
-  readonly runs: Tensor;
-  /** [n], u32: the heads. Default: all */
-  readonly only: Tensor | undefined;
+/** The step and the pass that attention is recorded for. */
+export interface PassOfStep {
+  readonly step: number;
+  readonly pass: number;
+  /** As in `AttentionTask`. */
+  readonly onTiles?: AttentionTask["onTiles"];
 }
 
 /** Veda's self-attention of all layers over one layout. Its patterns are on the GPU until it is disposed of. */
@@ -72,24 +69,24 @@ export class VedaAttention implements Disposable {
    *
    * @param heads the heads for each layer
    * @param dense whether all layers use full attention
-   * @param step the denoising step: random tiles differ from step to step
+   * @param at random tiles differ from step to step
    */
-  some(heads: readonly (readonly number[])[], dense = false, step = 0): SomeHeads {
-    const { gpu, config, layout, options: { scores = { terms: MASS_TERMS }, onSelect } } = this,
+  some(heads: readonly (readonly number[])[], dense = false, at: PassOfStep = { step: 0, pass: 0 }): SomeHeads {
+    const { gpu, config, layout, options: { scores = { terms: MASS_TERMS } } } = this,
       most = headsAtOnce(gpu, config, validTokens(layout));
     const groups = groupHeads(gpu, heads, (layer, head) => dense ? undefined : this.#patternOf(layer, head), most);
     return (q, k, v, layer, into) => {
-      for (const { kind: pattern, only } of groups[layer]!) {
+      for (const { kind: pattern, heads, only } of groups[layer]!) {
         gpu.scope(() => {
           if (!pattern) this.#full.attend(q, k, v, { only, into });
           else {
             const runs = gpu.scope(() => {
               const scored = scores === "random"
-                ? pattern.randomScores(q.dim(0), randomBits(step, layer))
+                ? pattern.randomScores(q.dim(0), randomBits(at.step, layer))
                 : pattern.scores(q, k, { ...scores, projections: scores.projections?.[layer] }, only);
               return pattern.select(scored, only);
             });
-            onSelect?.({ layer, pattern, runs, only });
+            at.onTiles?.({ ...at, layer, heads, only, runs, layout: pattern.layout, budget: pattern.budget });
             pattern.attend(q, k, v, runs, { only, into });
           }
         });

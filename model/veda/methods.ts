@@ -135,7 +135,7 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
       denseLayersFor(options, shape);
     },
     prepare(task): Promise<PreparedSomeHeads> {
-      const { gpu, shape, layout: { grid } } = task;
+      const { gpu, shape, layout: { grid }, onTiles } = task;
       const scorer = options.scorer && scorerFor(options.scorer, shape, options.name ?? NAME);
       const shapes = shapesFor(options, shape, grid), keep = keepOn(grid, options);
       const denseLayers = denseLayersFor(options, shape);
@@ -145,7 +145,7 @@ export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
       const passes = cleanUp.use(new Passes(task, (layout) => new VedaAttention(gpu, shape, layout, settings)));
       const held = cleanUp.move();
       return Promise.resolve({
-        at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps, step),
+        at: (step, pass, heads) => passes.of(pass).some(heads, step < denseSteps, { step, pass, onTiles }),
         pairs: (step, pass, layer, head) => passes.of(pass).pairs(layer, head, step < denseSteps),
         [Symbol.dispose]: () => held.dispose(),
       });

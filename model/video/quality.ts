@@ -34,6 +34,14 @@ export function psnr(out: Uint8Array, ref: Uint8Array): number {
   return psnrOfError(meanSquaredError(out, ref));
 }
 
+/** The mean absolute change of a sample from one frame to the next; 0 for a single frame. */
+export function meanChange({ data, frames }: Video): number {
+  const frame = data.length / frames;
+  let sum = 0;
+  for (let at = frame; at < data.length; at++) sum += Math.abs(data[at]! - data[at - frame]!);
+  return frames > 1 ? sum / (data.length - frame) : 0;
+}
+
 /**
  * Structural similarity of two clips of the same size (Wang, Bovik, Sheikh and Simoncelli 2004, equation 13), at most
  * 1. On luma (0.299 R + 0.587 G + 0.114 B, not rounded, from 0 to 255), in a Gaussian window of 11×11 samples with σ =

@@ -1,4 +1,5 @@
 import {
+  aFlag,
   aFunction,
   aNumber,
   aText,
@@ -15,6 +16,7 @@ import type { Grid } from "../attention/grid.ts";
 import { Passes } from "../attention/passes.ts";
 import { densityOf } from "../attention/report.ts";
 import { VortaAttention } from "./attention.ts";
+import { shuffledRounds } from "../training/random.ts";
 import { type Branch, BRANCHES } from "./branch.ts";
 import { Router, routerFor, routerShape, routes } from "./router.ts";
 import type { VortaSettings } from "./settings.ts";
@@ -50,6 +52,8 @@ export interface RoutedAttentionOptions {
   readonly tau?: number;
   /** Computes the heads that the router sends through full attention. */
   readonly full?: SomeHeadsMethod;
+  /** Whether the routes are shuffled over steps, layers and heads: as many heads on each branch, for comparison. */
+  readonly shuffled?: boolean;
   /** The name of the router in messages. */
   readonly name?: string;
   /** Returns notes on a clip, as clauses. */
@@ -67,6 +71,7 @@ const ROUTED_KINDS: Kinds<RoutedAttentionOptions> = {
   settings: { ...aFunction, expected: "a function from a grid to settings" },
   tau: aNumber(0, 1),
   full: objectWith("a kind of attention for some heads, as vedaHeads gives it,", { prepare: aFunction }),
+  shuffled: aFlag,
   name: aText,
   notes: aFunction,
 };
@@ -86,7 +91,9 @@ export function routedAttention(options: RoutedAttentionOptions): AttentionMetho
       for (const note of options.notes?.(task) ?? []) task.onNote?.(note);
       const { heads, layers } = shape;
       // Scores depend only on the timestep, so the routes of the whole schedule are known before its first step.
-      const all = routes(router.scores(await task.timeEmbedding(timesteps)), tau);
+      const routed = routes(router.scores(await task.timeEmbedding(timesteps)), tau);
+      const draw = shuffledRounds(routed.length, 1);
+      const all = options.shuffled ? routed.map((_, i) => routed[draw(i)]!) : routed;
       const byStep = timesteps.map((_, step) =>
         Array.from({ length: layers }, (_, layer) => {
           const at = (layer * timesteps.length + step) * heads;

@@ -49,6 +49,12 @@ export const attentionOptions = ofClip(inGroup("Attention", {
     help: "For vorta: how the heads with full attention are computed. With veda, its options apply, too.",
     default: "full",
   }),
+  routes: choice({
+    choices: ["router", "random"],
+    help: "For vorta, for study: random sends as many heads to each branch as the router does, but others.",
+    elsewhere: ["routing"],
+    default: "router",
+  }),
   ...vortaOptions,
   ...vedaOptions,
   sparsity: number({
@@ -66,7 +72,7 @@ export type AttentionValues = OptionValues<typeof attentionOptions>;
 /** The options of each kind of attention. */
 const TAKES: Readonly<Record<string, readonly (keyof typeof attentionOptions)[]>> = {
   full: [],
-  vorta: ["router", "tau", "full-branch", "tile", "window", "bucket", "rate"],
+  vorta: ["router", "tau", "full-branch", "routes", "tile", "window", "bucket", "rate"],
   veda: VEDA_KEYS,
   vsa: ["sparsity"],
   sliding: ["tile", "window"],
@@ -147,6 +153,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
     );
   }
   const router = await fileIdentity("router", file), tau = values.tau ?? DEFAULT_TAU;
+  const shuffled = values.routes === "random";
   const byAuthors = await isTorchZip(file), { path } = file;
   return {
     kind,
@@ -155,6 +162,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       settings,
       ...both && { full: vedaHeads(veda!.options) },
       tau,
+      shuffled,
       name: path,
       notes: ({ layout: { grid }, sigmas, family }) => [
         ...loaded.settings === undefined && SIZES.some((size) => values[size] === undefined)
@@ -166,7 +174,7 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
       ],
     }),
     settings: (grid) => ({
-      ...{ ...router, tau, ...sizes(grid) },
+      ...{ ...router, tau, ...shuffled && { routes: "random" }, ...sizes(grid) },
       ...both && { fullBranch: "veda", ...veda!.record(grid) },
     }),
   };

@@ -1,0 +1,125 @@
+import { join } from "node:path";
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { VideoPipeline } from "../../model/pipeline.ts";
+import type { Video } from "../../model/video/video.ts";
+import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
+import { clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
+import type { ReadyMethods } from "../../tools/program/clip/method_options.ts";
+import { slug } from "../../tools/program/clip/slug.ts";
+import { type ClipFigures, likenessOf, renderMeasured } from "./clip_figures.ts";
+import { merged, type QualityRun, type SettingResult } from "./results.ts";
+
+/** A setting that every prompt is rendered with. */
+export interface Contender {
+  readonly setting: string;
+  readonly options: ReadyMethods["options"];
+  /** The sampling options of the setting. It takes precedence over the options of the bench. */
+  readonly values: ClipValues;
+}
+
+/** What holds for all clips of a study. */
+export interface StudyOptions {
+  /** The options of a clip that settings do not say. */
+  readonly values: ClipValues;
+  /** Prompt i starts from the noise of this seed + i. */
+  readonly seed: number;
+  /** The folder for clips. */
+  readonly out?: string | undefined;
+  /** No prompt is started that is likely to end later than after so many seconds. */
+  readonly seconds: number;
+  /** What is gone on with. */
+  readonly before: QualityRun;
+  /** The setting that others are compared with. */
+  readonly reference: string;
+  /** Whether settings that are rendered later need the reference's clips. */
+  readonly keepsReferences: boolean;
+  /** Called with all that has been measured, after each prompt. */
+  readonly onPrompt: (run: QualityRun) => void;
+}
+
+/** What is rendered, prompt by prompt, and what was measured of it. */
+export class Study {
+  readonly #begun = performance.now();
+  readonly #clips = new Map<string, ClipFigures[]>();
+  readonly #routes = new Map<string, SettingResult["routes"]>();
+  /** Full attention's clips by prompt. */
+  readonly #references = new Map<number, Video>();
+
+  constructor(private readonly options: StudyOptions) {}
+
+  get run(): QualityRun {
+    const results = [...this.#clips].map(([setting, clips]): SettingResult => {
+      const routes = this.#routes.get(setting);
+      return { setting, clips, ...routes && { routes } };
+    });
+    return merged([this.options.before, { results }]);
+  }
+
+  /** Renders prompts with each of some settings, as long as there is time. */
+  async render(
+    gpu: Gpu,
+    pipeline: VideoPipeline,
+    contenders: readonly Contender[],
+    prompts: readonly { readonly prompt: string; readonly number: number }[],
+  ): Promise<void> {
+    const { seconds, keepsReferences, onPrompt } = this.options,
+      elapsed = () => (performance.now() - this.#begun) / 1000;
+    let longest = 0;
+    for (const { prompt, number } of prompts) {
+      const start = elapsed();
+      if (start + longest > seconds) {
+        console.error(`no time for prompt ${number} and those after it`);
+        break;
+      }
+      for (const contender of contenders) await this.#clip(gpu, pipeline, contender, prompt, number);
+      if (!keepsReferences) this.#references.clear();
+      longest = Math.max(longest, elapsed() - start);
+      onPrompt(this.run);
+    }
+  }
+
+  async #clip(
+    gpu: Gpu,
+    pipeline: VideoPipeline,
+    { setting, options, values: own }: Contender,
+    prompt: string,
+    number: number,
+  ): Promise<void> {
+    const { values, seed, out, reference } = this.options;
+    const settings = clipSettings({ prompt, seed: seed + number, values: overlay(values, own) }, pipeline.defaults);
+    const { video, figures, report } = await renderMeasured(gpu, pipeline, number, { ...settings, ...options });
+    if (out !== undefined) {
+      const folder = join(out, slug(setting));
+      await Deno.mkdir(folder, { recursive: true });
+      const file = join(folder, `${String(number).padStart(3, "0")}.npy`);
+      // A judge that waits for clips sees none that is half written.
+      await Deno.writeFile(`${file}.part`, npyOfFrames(video));
+      await Deno.rename(`${file}.part`, file);
+    }
+    const full = this.#references.get(number);
+    if (setting === reference) this.#references.set(number, video);
+    const clips = this.#clips.get(setting) ?? [];
+    clips.push({ ...figures, ...full && setting !== reference && likenessOf(video, full) });
+    this.#clips.set(setting, clips);
+    const routes = report.routes?.map((layers) => layers.map((heads) => [...heads]));
+    if (routes) this.#routes.set(setting, routes);
+    const { denoise, decode } = figures.seconds;
+    console.error(
+      `prompt ${number}, ${setting}: ${(100 * figures.density).toFixed(1)} %, ${denoise.toFixed(2)} s and ` +
+        `${decode.toFixed(2)} s to decode`,
+    );
+  }
+}
+
+/** A clip as NumPy's file format, version 1.0: uint8 [frames, height, width, 3]. */
+function npyOfFrames({ frames, height, width, data }: Video): Uint8Array {
+  const text = `{'descr': '|u1', 'fortran_order': False, 'shape': (${frames}, ${height}, ${width}, 3), }`;
+  // Magic, version and length take ten bytes; the header ends on a multiple of 64 with a line feed.
+  const length = Math.ceil((10 + text.length + 1) / 64) * 64 - 10;
+  const header = new TextEncoder().encode(text.padEnd(length - 1) + "\n");
+  const file = new Uint8Array(10 + length + data.length);
+  file.set([0x93, ...new TextEncoder().encode("NUMPY"), 1, 0, length & 255, length >> 8]);
+  file.set(header, 10);
+  file.set(data, 10 + length);
+  return file;
+}
