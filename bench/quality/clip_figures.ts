@@ -3,7 +3,7 @@ import type { AttentionReport } from "../../model/attention/report.ts";
 import { fullAttention } from "../../model/attention/full.ts";
 import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { MaskChurn } from "../../model/veda/mask_churn.ts";
-import { meanChange, psnr, ssim } from "../../model/video/quality.ts";
+import { flicker, psnr, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 
 /** How a clip was made, and how much it is like that of full attention from the same noise. */
@@ -57,6 +57,6 @@ export function likenessOf(video: Video, full: Video): Likeness {
   return {
     psnr: Number.isFinite(decibels) ? decibels : null,
     ssim: ssim(video, full),
-    flicker: meanChange(video) / meanChange(full),
+    flicker: flicker(video, full),
   };
 }

@@ -7,7 +7,8 @@ import { readySettings } from "../compare/ready_setting.ts";
 import { runComparison } from "../compare/run_comparison.ts";
 import { imageOptions } from "../../tools/program/clip/image_options.ts";
 import { methodOptions } from "../../tools/program/clip/method_options.ts";
-import { setting } from "../../tools/program/clip/setting.ts";
+import { parseSetting, type Setting, setting } from "../../tools/program/clip/setting.ts";
+import { studySettings } from "../../tools/program/clip/study.ts";
 import { printedTable, tableOf } from "../compare/table.ts";
 import { flag, many, type OptionValues, path } from "../../tools/program/options.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
@@ -27,6 +28,11 @@ const options = {
     elsewhere: ["settings", "attention", "router", "tau"],
     default: "full and vorta; if the model has no router, full, sliding and coreset; for FastWan full and vsa",
   })),
+  study: flag({
+    group: "Settings",
+    help: "Also compare the settings of the study in docs/quality.md, after full attention: methods at several " +
+      "densities, what is as sparse at random or without training, and each branch alone.",
+  }),
   out: path({
     group: "Output",
     short: "o",
@@ -53,8 +59,8 @@ type Values = OptionValues<typeof options>;
 /** `tilereel compare`: renders the same prompts and seeds under several settings. */
 export const command = defineCommand({
   name: "tilereel compare",
-  description: "Renders the same prompts and seeds with several settings. Writes a table of seconds, density, PSNR " +
-    "and SSIM, the clips side by side, and one page with all of it.",
+  description: "Renders the same prompts and seeds with several settings. Writes a table of seconds, density, PSNR, " +
+    "SSIM and flicker, the clips side by side, and one page with all of it.",
   positional: "PROMPT",
   options,
   notes: "Beside each clip, NAME.rgb.gz holds its frames without loss (3 bytes per pixel before compression), " +
@@ -70,10 +76,15 @@ export const command = defineCommand({
   run,
 });
 
+/** The settings that were asked for, if any. */
+function settingsOf({ setting: given, study = false }: Values): readonly Setting[] | undefined {
+  return study ? [...given ?? [parseSetting("full", "--study")], ...studySettings()] : given;
+}
+
 async function run(values: Values, [prompt]: readonly string[]): Promise<number> {
   const { quiet = false } = values;
   const plan = await planComparison(prompt, values, clipValuesOf(values));
-  const settings = await readySettings(values.setting, values.model ?? embeddedModelDir());
+  const settings = await readySettings(settingsOf(values), values.model ?? embeddedModelDir());
   using work = await openLongRun({
     ...{ quiet, values, precision: values.precision ?? "auto" },
     stopping: "Stopping soon; Ctrl-C again stops at once. Finished clips are kept.",

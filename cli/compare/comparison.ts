@@ -15,6 +15,8 @@ export interface Figures {
   readonly density: number;
   /** The share of the transformer's blocks that were run. Default: 1, without a step cache */
   readonly blocks?: number;
+  /** Where tiles are selected: the share of them that were not selected in the step before, see `MaskChurn`. */
+  readonly churn?: number;
   /** For routed attention: [steps][layers], one digit per head: an index into `BRANCHES` of model/vorta. */
   readonly routes?: readonly (readonly string[])[];
   /** Of all steps, from 1000 at pure noise to 0. */
@@ -25,6 +27,8 @@ export interface Figures {
 export interface Likeness {
   readonly meanSquaredError: number;
   readonly ssim: number;
+  /** The change from frame to frame, over that of the other clip; 1 where that has one frame or does not change. */
+  readonly flicker: number;
 }
 
 /** One prompt with one setting. File names are relative to the prompt's folder. */

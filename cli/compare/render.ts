@@ -1,6 +1,7 @@
 import type { ReadyImages } from "../../tools/program/ready_images.ts";
 import type { AttentionMethod } from "../../model/attention/method.ts";
 import type { VideoPipeline } from "../../model/pipeline.ts";
+import { MaskChurn } from "../../model/veda/mask_churn.ts";
 import { partOf } from "../../model/progress.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { ClipSettings } from "../../tools/program/clip/clip_settings.ts";
@@ -19,16 +20,17 @@ export async function render(
   images: ReadyImages,
   { name, methods }: Pick<ReadySetting, "name" | "methods">,
   pipeline: VideoPipeline,
-  { onProgress, note: onNote, signal }: Pick<LongRun, "onProgress" | "note" | "signal">,
+  { gpu, onProgress, note: onNote, signal }: Pick<LongRun, "gpu" | "onProgress" | "note" | "signal">,
 ): Promise<{ readonly video: Video; readonly figures: Figures }> {
   let timesteps: readonly number[] = [];
   let begun = 0, denoised = 0;
   const tell = partOf(name, onProgress);
   const start = performance.now();
+  using churn = new MaskChurn(gpu, pipeline.headShape.layers);
   const attention: AttentionMethod = {
     prepare(task) {
       timesteps = task.timesteps;
-      return methods.options.attention.prepare(task);
+      return methods.options.attention.prepare({ ...task, onTiles: churn.observe });
     },
   };
   const { video, report: { density, routes }, spared } = await renderVideo(
@@ -47,6 +49,7 @@ export async function render(
     },
   );
   const seconds = { denoise: (denoised - begun) / 1000, total: (performance.now() - start) / 1000 };
+  const changed = await churn.read();
   return {
     video,
     figures: {
@@ -55,6 +58,7 @@ export async function render(
       seconds,
       density,
       ...spared && { blocks: 1 - spared.blocks },
+      ...changed !== undefined && { churn: changed },
       timesteps,
       ...routes && { routes: routes.map((layers) => layers.map((heads) => heads.join(""))) },
     },

@@ -5,7 +5,7 @@ import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import { modelIdentity } from "../../model/identity/model_identity.ts";
 import { plannedRecord } from "../../tools/program/clip/record.ts";
 import { type OnProgress, partOf } from "../../model/progress.ts";
-import { meanSquaredError, ssim } from "../../model/video/quality.ts";
+import { flicker, meanSquaredError, ssim } from "../../model/video/quality.ts";
 import type { Video } from "../../model/video/video.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
 import type { LongRun } from "../../tools/program/long_run.ts";
@@ -113,9 +113,14 @@ async function comparePrompt(
     return videos[i]!;
   };
   for (let i = 0; i < clips.length; i++) {
-    if (clips[i]!.recorded.likeness?.to === clips[0]!.digest) continue;
+    const { likeness } = clips[i]!.recorded;
+    if (likeness?.to === clips[0]!.digest && likeness.flicker !== undefined) continue;
     const reference = await videoOf(0), video = await videoOf(i);
-    const measured = { meanSquaredError: meanSquaredError(video.data, reference.data), ssim: ssim(video, reference) };
+    const measured = {
+      meanSquaredError: meanSquaredError(video.data, reference.data),
+      ssim: ssim(video, reference),
+      flicker: flicker(video, reference),
+    };
     clips[i] = await store.note(clips[i]!, measured, clips[0]!);
   }
   const all = async () => sideBySide(await Array.fromAsync(wanted.keys(), videoOf));
@@ -126,8 +131,8 @@ async function comparePrompt(
     sideBySide: await store.together(clips, all, onProgress),
     clips: clips.map((clip, i) => {
       const { identity: _, shape: __, likeness, ...figures } = clip.recorded;
-      const { meanSquaredError, ssim } = likeness!;
-      return { setting: wanted[i]!.setting.name, ...filesOf(clip), ...figures, meanSquaredError, ssim };
+      const { meanSquaredError, ssim, flicker } = likeness!;
+      return { setting: wanted[i]!.setting.name, ...filesOf(clip), ...figures, meanSquaredError, ssim, flicker };
     }),
   };
 }

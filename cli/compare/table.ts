@@ -17,10 +17,24 @@ export interface Row {
   readonly psnr: number;
   /** The mean over the clips, compared with those of the first setting. */
   readonly ssim: number;
+  /** Mean over the clips of the change from frame to frame, over that of the clips of the first setting. */
+  readonly flicker: number;
+  /** Mean over the clips; undefined where no tiles are selected. */
+  readonly churn?: number;
 }
 
 /** The titles of the columns after the name of the setting. */
-export const COLUMNS = ["denoising", "total", "speed", "density", "blocks", "PSNR", "SSIM"] as const;
+export const COLUMNS = [
+  "denoising",
+  "total",
+  "speed",
+  "density",
+  "blocks",
+  "PSNR",
+  "SSIM",
+  "flicker",
+  "churn",
+] as const;
 
 /** One row per setting, in the order of the settings. */
 export function tableOf(records: readonly ComparedPrompt[]): Row[] {
@@ -35,6 +49,8 @@ export function tableOf(records: readonly ComparedPrompt[]): Row[] {
       blocks: mean(clips.map(({ blocks = 1 }) => blocks)),
       psnr: psnrOfError(mean(clips.map((clip) => clip.meanSquaredError))),
       ssim: mean(clips.map((clip) => clip.ssim)),
+      flicker: mean(clips.map((clip) => clip.flicker)),
+      ...clips.every(({ churn }) => churn !== undefined) && { churn: mean(clips.map(({ churn }) => churn!)) },
     };
   });
 }
@@ -46,7 +62,8 @@ export function cells(row: Row, isReference: boolean): string[] {
     formatSeconds(row.seconds.total),
     `${row.speedup.toFixed(2)}×`,
     ...[row.density, row.blocks].map((share) => `${(100 * share).toFixed(1)} %`),
-    ...isReference ? ["–", "–"] : [formatPsnr(row.psnr), row.ssim.toFixed(4)],
+    ...isReference ? ["–", "–", "–"] : [formatPsnr(row.psnr), row.ssim.toFixed(4), row.flicker.toFixed(3)],
+    row.churn === undefined ? "–" : `${(100 * row.churn).toFixed(1)} %`,
   ];
 }
 

@@ -34,12 +34,18 @@ export function psnr(out: Uint8Array, ref: Uint8Array): number {
   return psnrOfError(meanSquaredError(out, ref));
 }
 
-/** The mean absolute change of a sample from one frame to the next; 0 for a single frame. */
-export function meanChange({ data, frames }: Video): number {
+/** The change from frame to frame over that of another clip of the same size; 1 where that does not change. */
+export function flicker(out: Video, ref: Video): number {
+  const change = changeOf(ref);
+  return change === 0 ? 1 : changeOf(out) / change;
+}
+
+/** The sum of absolute changes of samples from one frame to the next. */
+function changeOf({ data, frames }: Video): number {
   const frame = data.length / frames;
   let sum = 0;
   for (let at = frame; at < data.length; at++) sum += Math.abs(data[at]! - data[at - frame]!);
-  return frames > 1 ? sum / (data.length - frame) : 0;
+  return sum;
 }
 
 /**

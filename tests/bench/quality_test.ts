@@ -1,23 +1,33 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
-import { execute, MODEL, program, ROOT } from "../process.ts";
+import { type Judged, judgedScore } from "../../bench/quality/judged.ts";
+import type { SettingResult } from "../../bench/quality/results.ts";
+import { slug } from "../../tools/program/clip/slug.ts";
+import { execute, inTempDir, MODEL, program, ROOT } from "../process.ts";
 
-/** The results of one prompt in one step at 32x32. */
-async function quality(...options: string[]): Promise<{ setting: string; clips: { ssim: number }[] }[]> {
-  const args = ["--count", "1", "--size", "32x32", "--steps", "1", "--json", ...options];
+/** Runs the benchmark. */
+async function run(...args: string[]): Promise<{ out: string; err: string }> {
   const env = { NO_COLOR: "1" };
   const { code, out, err } = await execute(Deno.execPath(), program("bench/quality.ts", args), { cwd: ROOT, env });
   assertEquals(code, 0, err);
-  return JSON.parse(out).results;
+  return { out, err };
+}
+
+const SMALL = ["--count", "1", "--size", "32x32", "--steps", "1"];
+
+/** The results of one prompt in one step at 32x32. */
+async function quality(...options: string[]): Promise<SettingResult[]> {
+  return JSON.parse((await run(...SMALL, "--json", ...options)).out).results;
 }
 
 Deno.test("bench:quality renders a setting with its own steps and guidance", async () => {
   const settings = ["same: full scheduler=unipc", "steps: full steps=2", "unguided: full guidance=1"];
   const [full, ...others] = await quality(...settings.flatMap((s) => ["--setting", s]));
-  assertEquals([full!.setting, full!.clips], ["full", []]);
+  assertEquals([full!.setting, full!.clips.length, full!.clips[0]!.density], ["full", 1, 1]);
+  assertEquals([full!.clips[0]!.ssim, full!.clips[0]!.churn], [undefined, undefined]);
   assertEquals(others.map(({ setting }) => setting), ["same", "steps", "unguided"]);
   const likeness = others.map(({ clips }) => clips[0]!.ssim);
-  assert(likeness[0]! === 1 && likeness[1]! < 0.999 && likeness[2]! < 0.999, `SSIM against full: ${likeness}`);
+  assert(likeness[0] === 1 && likeness[1]! < 0.999 && likeness[2]! < 0.999, `SSIM against full: ${likeness}`);
 });
 
 Deno.test("bench:quality renders in other precisions, too, and compares them with the first", async () => {
@@ -38,5 +48,45 @@ Deno.test("bench:quality renders in other precisions, too, and compares them wit
 Deno.test("bench:quality adds a LoRA for settings, but not for full attention", async () => {
   const lora = join(MODEL, "few_steps.safetensors"), setting = "same: full scheduler=unipc";
   const [, same] = await quality("--setting", setting, "--lora", lora);
-  assert(same!.clips[0]!.ssim < 0.999, `SSIM against full: ${same!.clips[0]!.ssim}`);
+  assert(same!.clips[0]!.ssim! < 0.999, `SSIM against full: ${same!.clips[0]!.ssim}`);
+});
+
+Deno.test("bench:quality goes on with what it saved, and makes one table of parts and of what the judge saw", () =>
+  inTempDir(async (dir) => {
+    const saved = join(dir, "part.json"), setting = "unguided: full guidance=1";
+    const options = ["--size", "32x32", "--steps", "1", "--setting", setting, "--save", saved];
+    await run(...options, "--count", "1", "--out", join(dir, "clips"));
+    const { err } = await run(...options, "--count", "2", "--resume", "--out", join(dir, "clips"));
+    assert(!err.includes("prompt 0") && err.includes("prompt 1, unguided"), err);
+    const { results } = JSON.parse(await Deno.readTextFile(saved)) as { results: SettingResult[] };
+    assertEquals(results.map(({ clips }) => clips.map(({ prompt }) => prompt)), [[0, 1], [0, 1]]);
+    assert(results[1]!.clips.every(({ ssim, seconds }) => ssim! < 1 && seconds.denoise > 0 && seconds.decode > 0));
+    const files = async (name: string) =>
+      (await Array.fromAsync(Deno.readDir(join(dir, "clips", name)))).map((f) => f.name);
+    assertEquals((await files(slug("unguided"))).sort(), ["000.npy", "001.npy"]);
+
+    const judged = join(dir, "judged.json");
+    const seen: Judged = {
+      full: { 0: { count: [true] }, 1: { count: [true] } },
+      unguided: { 0: { count: [true] }, 1: { count: [false] } },
+    };
+    await Deno.writeTextFile(judged, JSON.stringify(seen));
+    const { out } = await run("--parts", `${saved},${saved}`, "--judged", judged);
+    assert(out.includes("50.0% (-100.0 to 0.0)"), out);
+  }));
+
+Deno.test("the judge's intervals come from pairs: what both settings miss does not widen them", () => {
+  const marks = (of: (prompt: number) => boolean[]) =>
+    Object.fromEntries(Array.from({ length: 40 }, (_, prompt) => [prompt, { shape: of(prompt) }]));
+  const full = marks((prompt) => [prompt % 2 === 0, true]);
+  const same = judgedScore(full, full, "shape")!;
+  assertEquals([same.share, same.difference, same.low, same.high], [0.75, 0, 0, 0]);
+  // A quarter of the prompts lose one of their two marks: an eighth of all, and 40 prompts say it within about 7 points.
+  const worse = judgedScore(marks((prompt) => [prompt % 2 === 0, prompt % 4 !== 1]), full, "shape")!;
+  assertEquals([worse.share, worse.difference], [0.625, -0.125]);
+  assert(worse.low > -0.21 && worse.low < -0.16 && worse.high < -0.05 && worse.high > -0.09, JSON.stringify(worse));
+  // Prompts that only one of them has do not count, and neither do scores that a prompt has not.
+  const some = judgedScore({ 1: { shape: [false] }, 99: { shape: [true] }, 2: { shape: [] } }, full, "shape")!;
+  assertEquals([some.share, some.difference], [0, -0.5]);
+  assertEquals(judgedScore({ 99: { shape: [true] } }, full, "shape"), undefined);
 });

@@ -25,7 +25,7 @@ function clip(setting: string, figures: Partial<ClipRecord> = {}): ClipRecord {
       guidance: 4,
       timesteps: [1000, 900.4, 600, 250],
     },
-    ...{ seconds: { denoise: 2, total: 3 }, density: 1, meanSquaredError: 0, ssim: 1 },
+    ...{ seconds: { denoise: 2, total: 3 }, density: 1, meanSquaredError: 0, ssim: 1, flicker: 1 },
     ...figures,
   };
 }
@@ -47,23 +47,41 @@ Deno.test("the table: means over prompts, errors before they become PSNR", () =>
   const { prompts } = comparison(["a", "b"], [
     () => clip("full"),
     (i) =>
-      clip("fast", { seconds: { denoise: 0.5 + i, total: 2 }, density: 0.25, blocks: 0.5 + i / 5, ssim: 0.9 - i / 2 }),
+      clip("fast", {
+        seconds: { denoise: 0.5 + i, total: 2 },
+        density: 0.25,
+        blocks: 0.5 + i / 5,
+        ssim: 0.9 - i / 2,
+        churn: i / 4,
+      }),
     // PSNR of clips that are equal is infinite, and so would be any mean with it.
-    (i) => clip("near", { meanSquaredError: i * 2 }),
+    (i) => clip("near", { meanSquaredError: i * 2, flicker: 1 + i, ...i === 0 && { churn: 0.5 } }),
     (i) => clip("far", { meanSquaredError: 100 + 200 * i }),
   ]);
   const rows = tableOf(prompts);
   const [full, fast, near, far] = rows;
   assertEquals(full, {
     ...{ setting: "full", seconds: { denoise: 2, total: 3 }, speedup: 1, density: 1, blocks: 1 },
-    ...{ psnr: Infinity, ssim: 1 },
+    ...{ psnr: Infinity, ssim: 1, flicker: 1 },
   });
   assertEquals([fast!.seconds, fast!.speedup, fast!.density], [{ denoise: 1, total: 2 }, 2, 0.25]);
   assertAlmostEquals(fast!.ssim, 0.65);
   assertAlmostEquals(near!.psnr, 20 * Math.log10(255));
   assertAlmostEquals(far!.psnr, 20 * Math.log10(255) - 10 * Math.log10(200));
-  assertEquals(cells(full!, true), ["2.0 s", "3.0 s", "1.00×", "100.0 %", "100.0 %", "–", "–"]);
-  assertEquals(cells(fast!, false), ["1.0 s", "2.0 s", "2.00×", "25.0 %", "60.0 %", "equal", "0.6500"]);
+  assertEquals(cells(full!, true), ["2.0 s", "3.0 s", "1.00×", "100.0 %", "100.0 %", "–", "–", "–", "–"]);
+  assertEquals(cells(fast!, false), [
+    "1.0 s",
+    "2.0 s",
+    "2.00×",
+    "25.0 %",
+    "60.0 %",
+    "equal",
+    "0.6500",
+    "1.000",
+    "12.5 %",
+  ]);
+  // A setting whose clips do not all select tiles has no churn.
+  assertEquals([near!.flicker, near!.churn], [1.5, undefined]);
   const lines = printedTable(rows).split("\n");
   assertEquals(lines.length, 5);
   assertEquals(new Set(lines.map((line) => line.length)).size, 1, lines.join("\n"));

@@ -49,7 +49,7 @@ pack_program() {
   mkdir -p "$work/program" "$dest/program"
   (cd "$root" && deno run -A tools/gpu_machine/stage.ts "$work/program")
   mkdir -p "$work/program/py"
-  (cd "$root/tools" && cp gpu_machine/torch_baseline.py demo/judge.py demo/clips.py demo/prompts64.txt "$work/program/py/")
+  (cd "$root/tools" && cp gpu_machine/torch_baseline.py demo/judge.py demo/judge_settings.py demo/clips.py demo/prompts64.txt "$work/program/py/")
   archive "$work/program" >"$dest/program/program.tar.xz"
   cp "$here/run.sh" "$dest/program/"
 }

@@ -13,6 +13,7 @@
 #   sweep     every variant of every kernel, at the sizes that count, beside what an adapter's arithmetic makes
 #   headline  info, headline: whole clips with sparse attention, a step cache and few steps   10 minutes
 #   quality   the judge's scores of the 64 prompts at 256x256, PSNR and SSIM
+#   study     the settings of docs/quality.md's study at 512x512, 61 frames, on as many prompts as STUDY_SECONDS=400 has time for
 #   int8      the same of f16 and int8 beside f32, at CLIP=128x128
 #   few       the same at 128x128 of step caches, and of the LoRA for 4 steps alone and with sparse attention and caches
 #
@@ -167,6 +168,24 @@ quality() {
     --setting "vorta" --setting "vorta full-branch=veda" && judged
 }
 
+# One process, so that times are true; the judge looks at clips while others are rendered, and removes them.
+study() {
+  local size=${CLIP:-512x512} frames=${FRAMES:-61} status=0
+  if [ "$SIZE" = small ]; then size=64x64 frames=5; fi
+  rm -rf /tmp/clips /tmp/rendered
+  run_js quality.js --gpu "$1" --prompts "$program/py/prompts64.txt" --study --size "$size" --frames "$frames" \
+    $([ "$SIZE" = small ] && echo "--steps 2 --count 1") --seconds "${STUDY_SECONDS:-400}" --resume --out /tmp/clips \
+    --save "$results/study.json" >"$results/study.log" 2>&1 || status=1 &
+  local rendering=$!
+  [ "$SIZE" = small ] || py judge_settings.py /tmp/clips "$program/py/prompts64.txt" --until /tmp/rendered --delete \
+    --json "$results/study-judged.json" >"$results/study-judge.log" 2>&1 &
+  wait $rendering || status=1
+  touch /tmp/rendered
+  wait
+  [ "$SIZE" = small ] || run_js quality.js --parts "$results/study.json" --judged "$results/study-judged.json"
+  return $status
+}
+
 int8() {
   rm -rf /tmp/clips
   rendered int8 "$1" "${CLIP:-128x128}" --precision f32 --also f16 --also int8 && judged
@@ -188,7 +207,7 @@ demo() {
       --out "$results/demo.mp4" "$@" || return
   done
 }
-export -f info rendered judged quality int8 few demo
+export -f info rendered judged quality study int8 few demo
 
 if [ "$SIZE" = small ]; then
   memory="" size="--size small" shape="--shape small" shape14="--shape small" torch="--shape small --no-compile"
@@ -237,7 +256,7 @@ run() {
           --gpu "${!gpu}" --precision "${!precision}" --save "$results/headline-$source.json"
       done
       ;;
-    quality | int8 | few) run info && ! lacks "$1" demo && job "$1" 560 bash -c '"$@"' "$1" "$1" "$GPU_deno" ;;
+    quality | study | int8 | few) run info && ! lacks "$1" demo && job "$1" 560 bash -c '"$@"' "$1" "$1" "$GPU_deno" ;;
 
     info) job info 60 bash -c 'info "$@"' info $(for source in $SOURCES; do gpu=GPU_$source && echo "${!gpu}"; done) ;;
     check)

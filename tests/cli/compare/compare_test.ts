@@ -195,10 +195,10 @@ Deno.test("one prompt under several settings: true figures, clips that others ca
     await t.step("what is printed", () => {
       const lines = said.split("\n");
       assertEquals(lines[0]!.trim().split(/ {2,}/), [
-        ...["setting", "denoising", "total", "speed", "density", "blocks", "PSNR", "SSIM"],
+        ...["setting", "denoising", "total", "speed", "density", "blocks", "PSNR", "SSIM", "flicker", "churn"],
       ]);
-      assertEquals(lines[1]!.trim().split(/ {2,}/).slice(-3), ["100.0 %", "–", "–"]);
-      assertEquals(lines[2]!.trim().split(/ {2,}/).slice(-2), ["equal", "1.0000"]);
+      assertEquals(lines[1]!.trim().split(/ {2,}/).slice(-5), ["100.0 %", "–", "–", "–", "–"]);
+      assertEquals(lines[2]!.trim().split(/ {2,}/).slice(-4), ["equal", "1.0000", "1.000", "–"]);
       assertStringIncludes(said, join(out, "report.html"));
     });
     await t.step("each clip, and all side by side in their order", async () => {
