@@ -65,7 +65,7 @@ function quality({ quality, judge }: Measured): string {
   const runs = Map.groupBy(quality.flatMap(({ results }) => results), ({ setting }) => setting);
   const settings = [...runs].map(([setting, runs]) => ({
     setting,
-    density: runs[0]!.report.density,
+    density: runs[0]!.clips[0]!.density,
     clips: runs.flatMap(({ clips }) => clips),
     shares: judge.find((run) => run.setting === slug(setting))?.shares ?? {},
   }));
@@ -75,9 +75,9 @@ function quality({ quality, judge }: Measured): string {
     "attention": ({ setting }) => setting,
     "clips": ({ clips }) => clips.length === 0 ? "" : String(clips.length),
     "density": ({ density }) => percent(density),
-    "PSNR, dB": ({ clips }) => mean(clips.map(({ psnr }) => psnr), 2),
-    "SSIM": ({ clips }) => mean(clips.map(({ ssim }) => ssim), 4),
-    "flicker": ({ clips }) => mean(clips.map(({ flicker }) => flicker), 3),
+    "PSNR, dB": ({ clips }) => mean(clips.map(({ psnr }) => psnr).filter((x) => typeof x === "number"), 2),
+    "SSIM": ({ clips }) => mean(clips.map(({ ssim }) => ssim).filter((x) => x !== undefined), 4),
+    "flicker": ({ clips }) => mean(clips.map(({ flicker }) => flicker).filter((x) => x !== undefined), 3),
     ...Object.fromEntries(
       attributes.map((name) => [name, ({ shares }: Setting) => shares[name] ? percent(shares[name][0]) : ""]),
     ),

@@ -3,7 +3,7 @@ import type { FullSizeRun } from "../full_size.ts";
 import type { FiguresRun } from "../figures/sections.ts";
 import type { HeadlineRun } from "../headline.ts";
 import type { KernelRun } from "../main.ts";
-import type { QualityRun } from "../quality.ts";
+import type { QualityRun } from "../quality/results.ts";
 import type { SparseRun } from "../sparse.ts";
 import type { StepsRun } from "../steps.ts";
 
