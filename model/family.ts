@@ -151,6 +151,14 @@ export interface PartWeights {
    * as one, it gives all of them, in the order of their rows.
    */
   readonly names?: (stored: string) => string | readonly FusedTensor[];
+  /**
+   * In files where the rows of a head come in pairs, one of each half, as llama.cpp writes queries and keys for its RoPE:
+   * the number of a head's rows. Undefined where they are in the family's order.
+   *
+   * @param name the family's
+   * @param metadata the file's
+   */
+  readonly pairedRows?: (name: string, metadata: Readonly<Record<string, string>>) => number | undefined;
   /** The family's names of tensors that only files of this part have, by which it is found. */
   readonly marks?: readonly string[];
   /**

@@ -1,7 +1,7 @@
 import { GGMLQuantizationType, gguf, type GGUFParseOutput, type MetadataValue } from "@huggingface/gguf";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { formatBytes } from "../../gpu/common/format_bytes.ts";
-import { type ByteSource, readPart } from "../files/store.ts";
+import { type ByteSource, readPart, type StoredFile } from "../files/store.ts";
 import type { Container } from "./container.ts";
 import { elementCount, GGUF_DTYPES, storedBytes } from "./dtype.ts";
 import { type StoredTensor, TensorFile, type TensorHeader } from "./tensor_file.ts";
@@ -13,7 +13,7 @@ const MOST_TENSORS = 100_000, MOST_VALUES = 10_000;
 
 /**
  * GGUF files, as ComfyUI-GGUF and stable-diffusion.cpp write them for diffusion models. Their tensors stay quantised on
- * the GPU. Metadata other than texts is left out.
+ * the GPU. Of the metadata, lists are left out, and numbers become texts.
  */
 export const GGUF: Container = {
   kinds: ["gguf"],
@@ -59,8 +59,18 @@ async function readHeader(file: ByteSource): Promise<TensorHeader> {
       throw damaged(path, `tensor ${quoted(name)} overlaps the one before it`);
     }
   }
-  const texts = Object.entries(metadata).filter((entry): entry is [string, string] => typeof entry[1] === "string");
-  return { metadata: Object.fromEntries(texts), tensors: byName };
+  const single = Object.entries(metadata).filter(([, value]) => typeof value !== "object" && value !== undefined);
+  return { metadata: Object.fromEntries(single.map(([key, value]) => [key, String(value)])), tensors: byName };
+}
+
+/**
+ * All metadata of a GGUF file, lists included.
+ *
+ * @throws {TilereelError} if it is no such file, or it is damaged
+ */
+export async function readGgufMetadata(file: StoredFile): Promise<Readonly<Record<string, unknown>>> {
+  using source = await file.open("a GGUF file");
+  return (await parse(source)).metadata;
 }
 
 async function parse(file: ByteSource): Promise<GGUFParseOutput<{ strict: false }>> {

@@ -45,14 +45,24 @@ export async function openPart(place: string | FileStore, part: PartWeights): Pr
 }
 
 /** As {@link openPart}, of a checkpoint that is open already, which it takes over. */
-export function asPart(source: TensorSource, { names = (name) => name }: PartWeights): TensorSource {
+export function asPart(
+  source: TensorSource,
+  { names = (name) => name, pairedRows = () => undefined }: PartWeights,
+): TensorSource {
   try {
     const { names: stored, scales, turned } = pairScales(source);
     if (stored.length === source.names().length && stored.every((name) => names(name) === name)) return source;
     const named = stored.flatMap((name) =>
       namedRows(names, source.info(name)).map(({ name: as, rows }): [string, StoredAs] => [
         as,
-        { source, name, scale: scales.get(name), rows, dtype: turned.has(name) ? "I8_ROWS" : undefined },
+        {
+          source,
+          name,
+          scale: scales.get(name),
+          rows,
+          dtype: turned.has(name) ? "I8_ROWS" : undefined,
+          pairs: pairedRows(as, source.metadata),
+        },
       ])
     );
     return new TensorView(source.path, new Map(named), [source], source.metadata);

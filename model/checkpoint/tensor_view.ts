@@ -13,6 +13,8 @@ export interface StoredAs {
   readonly rows?: Rows | undefined;
   /** What its numbers are, where the file's own dtype does not say it. It takes as many bytes. */
   readonly dtype?: Dtype | undefined;
+  /** Where its rows come in pairs: the number of rows of a head; see `PartWeights.pairedRows`. It is a matrix as a whole. */
+  readonly pairs?: number | undefined;
 }
 
 /** Tensors of other sources, which it owns, by other names: several files as one, or another layout. */
@@ -55,8 +57,8 @@ export class TensorView implements TensorSource {
   }
 
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const { source, name: stored, rows } = this.#stored(name);
-    return rows ? await this.readRange(name, 0, this.info(name).bytes) : await source.read(stored);
+    const { source, name: stored, rows, pairs } = this.#stored(name);
+    return rows || pairs ? await this.readRange(name, 0, this.info(name).bytes) : await source.read(stored);
   }
 
   async readRange(
@@ -65,7 +67,8 @@ export class TensorView implements TensorSource {
     byteLength: number,
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    const { source, name: stored, rows } = this.#stored(name);
+    const { source, name: stored, rows, pairs } = this.#stored(name);
+    if (pairs) return await readUnpaired(source, stored, pairs, { byteStart, byteLength, into });
     if (!rows) return await source.readRange(stored, byteStart, byteLength, into);
     const { bytes } = this.info(name);
     if (byteStart < 0 || byteStart + byteLength > bytes) {
@@ -75,7 +78,8 @@ export class TensorView implements TensorSource {
   }
 
   async readRows(name: string, wanted: Iterable<number>): Promise<Uint8Array<ArrayBuffer>> {
-    const { source, name: stored, rows } = this.#stored(name);
+    const { source, name: stored, rows, pairs } = this.#stored(name);
+    if (pairs) return await source.readRows(stored, Array.from(wanted, (row) => pairedRow(row, pairs)));
     if (!rows) return await source.readRows(stored, wanted);
     const { start, count } = rows, list = [...wanted], bad = list.find((row) => row < 0 || row >= count);
     if (bad !== undefined) {
@@ -105,6 +109,36 @@ export class TensorView implements TensorSource {
 /** Parts of a tensor have parts of its scale. */
 function scaleName(of: string, scale: string, rows: Rows | undefined): string {
   return rows ? `${scale} of ${of}` : scale;
+}
+
+/** Where a row is among rows in pairs. */
+function pairedRow(row: number, ofHead: number): number {
+  const within = row % ofHead, half = ofHead / 2;
+  return row - within + 2 * (within % half) + Math.floor(within / half);
+}
+
+/** Bytes of a matrix whose rows are stored in pairs, in the order without: of whole heads, which are read once. */
+async function readUnpaired(
+  source: TensorSource,
+  name: string,
+  ofHead: number,
+  { byteStart, byteLength, into = new Uint8Array(byteLength) }: {
+    readonly byteStart: number;
+    readonly byteLength: number;
+    readonly into?: Uint8Array<ArrayBuffer> | undefined;
+  },
+): Promise<Uint8Array<ArrayBuffer>> {
+  const info = source.info(name), row = rowBytes(info), head = ofHead * row;
+  const first = Math.floor(byteStart / head) * head,
+    end = Math.min(info.bytes, Math.ceil((byteStart + byteLength) / head) * head);
+  const stored = await source.readRange(name, first, end - first), part = into.subarray(0, byteLength);
+  for (let at = byteStart; at < byteStart + byteLength;) {
+    const from = pairedRow(Math.floor(at / row), ofHead) * row + at % row;
+    const length = Math.min(row - at % row, byteStart + byteLength - at);
+    part.set(stored.subarray(from - first, from - first + length), at - byteStart);
+    at += length;
+  }
+  return part;
 }
 
 function rowBytes({ bytes, shape }: TensorInfo): number {

@@ -9,7 +9,7 @@ import type { PartWeights } from "../family.ts";
 import { Linear } from "../layers/linear.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { LlamaConfig } from "./config.ts";
-import { configFromShapes, MARKS } from "./shapes.ts";
+import { configFromShapes, HEAD_DIM, MARKS } from "./shapes.ts";
 
 /** The weights of one block on the GPU. */
 export interface LlamaBlock {
@@ -34,6 +34,19 @@ const LAYERS = sameNames(
   ...["gate", "up", "down"].map((name) => `mlp.${name}_proj`),
 );
 
+/** llama.cpp's names. */
+const GGUF_LAYERS = {
+  attn_norm: "input_layernorm",
+  attn_q: "self_attn.q_proj",
+  attn_k: "self_attn.k_proj",
+  attn_v: "self_attn.v_proj",
+  attn_output: "self_attn.o_proj",
+  ffn_norm: "post_attention_layernorm",
+  ffn_gate: "mlp.gate_proj",
+  ffn_up: "mlp.up_proj",
+  ffn_down: "mlp.down_proj",
+};
+
 /**
  * How the files of its weights are read. `LlamaForCausalLM` and LLaVA have prefixes before the names. Of the embedding
  * table only rows are uploaded.
@@ -41,9 +54,15 @@ const LAYERS = sameNames(
 export const LLAMA_WEIGHTS: PartWeights = {
   stem: "model",
   names: layoutNames(
-    [{ blocks: ["layers", "layers"], layers: LAYERS }, { layers: {} }],
+    [{ blocks: ["layers", "layers"], layers: LAYERS }, { blocks: ["blk", "layers"], layers: GGUF_LAYERS }, {
+      layers: { token_embd: "embed_tokens", output_norm: "norm", output: "lm_head" },
+    }],
     /^(language_model[._])?model[._]/,
   ),
+  pairedRows: (name, metadata) => {
+    const isRotated = /\.self_attn\.[qk]_proj\.weight$/.test(name) && metadata["general.architecture"] === "llama";
+    return isRotated ? Number(metadata[HEAD_DIM] ?? 128) : undefined;
+  },
   marks: MARKS,
   configFromShapes,
   block: BLOCK,

@@ -2,21 +2,28 @@ import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { expectKind, LOOK_AT, recogniseBytes } from "../checkpoint/recognise.ts";
 import { readBytes, type StoredFile } from "../files/store.ts";
 
-/** The parts of a model that encoding needs. */
-interface SentencePieceModel {
+/** The parts of a Unigram model that encoding needs. */
+export interface UnigramModel {
   readonly pieces: readonly { readonly piece: string; readonly score: number; readonly type: number }[];
-  readonly kind: number;
   readonly unknownId: number;
   /** See `charsmapNormalizer`; empty if there is none. */
   readonly charsmap: Uint8Array;
 }
 
+/** What a file holds. */
+interface SentencePieceModel extends UnigramModel {
+  readonly kind: number;
+}
+
+/** Types of pieces, in SentencePiece's files and in GGUF. */
+export const UNIGRAM_TYPES = { normal: 1, unknown: 2, control: 3, userDefined: 4 } as const;
+
 /** A limit above that of the largest vocabularies, which have 5 MB. */
 const LARGEST_MODEL = 2 ** 25;
 
 /** Types of pieces that stand for themselves in a text, whatever is around them: control and user-defined. */
-const STANDALONE_TYPES: readonly number[] = [3, 4];
-const NORMAL = 1, UNIGRAM = 1;
+const STANDALONE_TYPES: readonly number[] = [UNIGRAM_TYPES.control, UNIGRAM_TYPES.userDefined];
+const UNIGRAM = 1;
 
 const DECODER = new TextDecoder("utf-8", { fatal: true });
 
@@ -29,10 +36,15 @@ const DECODER = new TextDecoder("utf-8", { fatal: true });
  * @throws {TilereelError} if the file is missing, damaged, or of another kind
  */
 export async function readSentencePiece(file: StoredFile, endToken: string): Promise<object> {
-  const { path } = file,
-    { pieces, unknownId, charsmap } = parse(await readBytes(file, "a SentencePiece model", LARGEST_MODEL), path);
-  const end = pieces.findLastIndex(({ piece }) => piece === endToken);
-  if (end < 0) throw new TilereelError(`${path} has no token ${quoted(endToken)} to end a text with`);
+  const { path } = file, model = parse(await readBytes(file, "a SentencePiece model", LARGEST_MODEL), path);
+  if (!model.pieces.some(({ piece }) => piece === endToken)) {
+    throw new TilereelError(`${path} has no token ${quoted(endToken)} to end a text with`);
+  }
+  return unigramTokenizer(model, endToken);
+}
+
+/** The `tokenizer.json` of a model. */
+export function unigramTokenizer({ pieces, unknownId, charsmap }: UnigramModel, endToken: string): object {
   const mapped = charsmap.length > 0 ? [{ type: "Precompiled", precompiled_charsmap: charsmap.toBase64() }] : [];
   return {
     added_tokens: pieces.map(({ piece, type }, id) => ({ id, content: piece, special: true, type })).filter(
@@ -75,7 +87,7 @@ function read(bytes: Uint8Array): SentencePieceModel {
   let kind = UNIGRAM, unknownId = 0, charsmap: Uint8Array = new Uint8Array();
   eachField(bytes, 0, bytes.length, (part, from, to) => {
     if (part === 1) {
-      let piece = "", score = 0, type = NORMAL;
+      let piece = "", score = 0, type: number = UNIGRAM_TYPES.normal;
       eachField(bytes, from, to, (field, start, end) => {
         if (field === 1) piece = DECODER.decode(bytes.subarray(start, end));
         if (field === 2) score = view.getFloat32(start, true);

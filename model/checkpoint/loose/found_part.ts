@@ -4,6 +4,7 @@ import { fileOf } from "../../files/disk.ts";
 import { memoryFile } from "../../files/memory.ts";
 import { baseName, type ByteSource, type FileStore, type StoredFile } from "../../files/store.ts";
 import { Config, isJsonObject, parseJsonObject, readJsonObject } from "../json.ts";
+import { GGUF_TOKENIZER } from "../../tokenizer/gguf_tokenizer.ts";
 import { asPart } from "../open_part.ts";
 import { openCheckpoint } from "../sharded.ts";
 import type { TensorSource } from "../tensor_source.ts";
@@ -19,8 +20,8 @@ export interface FoundPart {
   readonly config: Config;
   /** The description of its tensors, under the family's names. It is closed. */
   readonly weights: TensorSource;
-  /** Whether the file holds a SentencePiece model as a tensor, as ComfyUI's text encoders do. */
-  readonly hasTokenizer: boolean;
+  /** How the file holds a tokenizer: a SentencePiece model as a tensor, as ComfyUI's do, or as GGUF's metadata. */
+  readonly tokenizer: "spiece" | "gguf" | undefined;
 }
 
 /** The tensor in which ComfyUI's text encoders hold the SentencePiece model of their tokenizer. */
@@ -41,7 +42,7 @@ export async function findPart(
   only?: string,
 ): Promise<FoundPart | undefined> {
   using source = await openCheckpoint(place, stem);
-  const hasTokenizer = source.has(SPIECE);
+  const tokenizer = source.has(SPIECE) ? "spiece" : source.metadata[GGUF_TOKENIZER] !== undefined ? "gguf" : undefined;
   for (const family of families()) {
     for (const [part, { weights: description }] of Object.entries(family.loose?.parts ?? {})) {
       if (!description?.configFromShapes || only !== undefined && only !== part || !isMarked(source, description)) {
@@ -49,7 +50,7 @@ export async function findPart(
       }
       const weights = asPart(source, description), hints = await hintsFor(place, source, part);
       const config = new Config(place.path, { ...description.configFromShapes(weights, hints) });
-      return { family, part, place: new LoosePart(place, config.values), config, weights, hasTokenizer };
+      return { family, part, place: new LoosePart(place, config.values), config, weights, tokenizer };
     }
   }
   return undefined;

@@ -1,5 +1,6 @@
 import { fileOf } from "../../files/disk.ts";
-import { folderOf } from "../../files/memory.ts";
+import { folderOf, memoryFile } from "../../files/memory.ts";
+import { readGgufTokenizer, type TokenizerFiles } from "../../tokenizer/gguf_tokenizer.ts";
 import type { ByteSource, FileStore, StoredFile } from "../../files/store.ts";
 import { openCheckpoint } from "../sharded.ts";
 import { type FoundPart, SPIECE } from "./found_part.ts";
@@ -23,12 +24,24 @@ export async function tokenizerPlace(
     const folder = root?.folder(name);
     for (const file of folder ? FILES : []) if (await folder!.file(file).kind()) return folder;
   }
-  return encoder?.hasTokenizer ? inside(encoder.place) : undefined;
+  if (encoder?.tokenizer === "spiece") return inside(encoder.place);
+  return encoder?.tokenizer === "gguf" ? inMetadata(encoder.place) : undefined;
 }
 
 /** The SentencePiece model that a text encoder's file holds. */
 function inside(place: FileStore): FileStore {
   return folderOf(new Map([["spiece.model", () => tensorBytes(fileOf(place))]]), place.path);
+}
+
+/** The tokenizer that a GGUF file's metadata describe, which are read once. */
+function inMetadata(place: FileStore): FileStore {
+  let files: Promise<TokenizerFiles> | undefined;
+  const open = (part: keyof TokenizerFiles) => async () => {
+    const value = (await (files ??= readGgufTokenizer(fileOf(place))))[part];
+    return await memoryFile(place.path, new TextEncoder().encode(JSON.stringify(value))).open();
+  };
+  const names = { "tokenizer.json": open("tokenizer"), "tokenizer_config.json": open("config") };
+  return folderOf(new Map(Object.entries(names)), place.path);
 }
 
 /** The bytes of the tensor as a file. */

@@ -9,8 +9,10 @@ export interface GgufTensor {
 /** The bytes of a GGUF file, version 3. */
 export function ggufBytes(
   tensors: Readonly<Record<string, GgufTensor>>,
-  { texts = { "general.architecture": "wan" }, version = 3, count = Object.keys(tensors).length }: {
+  { texts = { "general.architecture": "wan" }, values = {}, version = 3, count = Object.keys(tensors).length }: {
     readonly texts?: Readonly<Record<string, string>>;
+    /** Numbers, and lists of texts or of numbers. */
+    readonly values?: Readonly<Record<string, number | readonly string[] | Uint8Array | Int32Array | Float32Array>>;
     readonly version?: number;
     readonly count?: number;
   } = {},
@@ -27,11 +29,26 @@ export function ggufBytes(
   parts.push(new TextEncoder().encode("GGUF"));
   u32(version);
   u64(count);
-  u64(Object.keys(texts).length);
+  u64(Object.keys(texts).length + Object.keys(values).length);
   for (const [key, value] of Object.entries(texts)) {
     text(key);
     u32(8);
     text(value);
+  }
+  for (const [key, value] of Object.entries(values)) {
+    text(key);
+    if (typeof value === "number") {
+      u32(6);
+      parts.push(new Uint8Array(Float32Array.of(value).buffer));
+      continue;
+    }
+    u32(9);
+    u32(value instanceof Uint8Array ? 0 : value instanceof Int32Array ? 5 : value instanceof Float32Array ? 6 : 8);
+    u64(value.length);
+    if (value instanceof Uint8Array) parts.push(value);
+    else if (value instanceof Int32Array || value instanceof Float32Array) {
+      parts.push(new Uint8Array(value.slice().buffer));
+    } else for (const one of value) text(one);
   }
   let offset = 0;
   for (const [name, { shape, type, data }] of Object.entries(tensors)) {
