@@ -38,6 +38,10 @@ export const COMMANDS: CommandTable = {
       "tilereel search tiles --prompts prompts.txt": "Finds tile shapes for the embedded demo model.",
     },
   },
+  serve: {
+    summary: "render clips that other programs ask for over HTTP",
+    load: () => import("./commands/serve.ts"),
+  },
   download: {
     summary: "fetch a model from Hugging Face",
     load: () => import("./commands/download.ts"),

@@ -8,7 +8,7 @@ import { TilereelError } from "../gpu/common/errors.ts";
 export const ROOT = join(import.meta.dirname!, "..");
 
 /** The program, and its workers, which `workerUrl` finds by their sources. */
-export const ENTRY_POINTS: EntryPoints = { main: "cli/main.ts", workers: [] };
+export const ENTRY_POINTS: EntryPoints = { main: "cli/main.ts", workers: ["cli/serve/worker.ts"] };
 
 /** Sources of bundles. The names of workers' files differ. */
 interface EntryPoints {

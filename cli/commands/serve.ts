@@ -1,0 +1,118 @@
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { removeUnfinishedIn } from "../../gpu/native/replace_file.ts";
+import { folderAt } from "../../model/files/disk.ts";
+import { batchOptions } from "../../tools/program/clip/batch_options.ts";
+import { sceneOptions } from "../../tools/program/clip/clip_options.ts";
+import { methodOptions } from "../../tools/program/clip/method_options.ts";
+import { EMBEDDED } from "../../tools/program/clip/record.ts";
+import { defineCommand } from "../../tools/program/command.ts";
+import { modelOptions } from "../../tools/program/model_options.ts";
+import { inGroup, integer, type OptionValues, path, text } from "../../tools/program/options.ts";
+import { Farewell } from "../../tools/program/signals.ts";
+import { PlanningModel } from "../generate/plan.ts";
+import { serveApp } from "../serve/app.ts";
+import { LOOPBACK } from "../serve/guard.ts";
+import { JobStore } from "../serve/job_store.ts";
+import { Queue } from "../serve/queue.ts";
+
+/** A secret that can be guessed is none. */
+const SHORTEST_TOKEN = 16;
+
+const options = {
+  ...inGroup("Server", {
+    out: path({ short: "o", value: "DIR", help: "Folder of the jobs and their clips.", default: "out/served" }),
+    port: integer({ help: "The port. 0 takes one that is free.", default: 8642, min: 0, max: 65535 }),
+    host: text({
+      value: "HOST",
+      help: "The name or address to listen at. Other machines can reach all but loopback ones, so these need --token.",
+      default: "localhost",
+    }),
+    token: text({
+      value: "SECRET",
+      help: `A secret of at least ${SHORTEST_TOKEN} characters that every request must send, as a bearer token.`,
+      default: "none",
+    }),
+  }),
+  ...modelOptions,
+  ...inGroup("Largest clip", { size: sceneOptions.size, frames: sceneOptions.frames }),
+  ...methodOptions,
+};
+
+type ServeValues = OptionValues<typeof options>;
+
+/** `tilereel serve`: renders clips for programs and pages on this machine. */
+export const command = defineCommand({
+  name: "tilereel serve",
+  description:
+    "Renders clips that other programs ask for over HTTP, as OpenAI's Videos API does: POST /v1/videos, and so on. " +
+    "/openapi.json describes all of it.",
+  options,
+  notes: "Jobs and clips are kept in one folder. If the server ends, it goes on with them when it is started again. " +
+    "--size and --frames are the largest clip that may be asked for; by default it is the model's own. Attention and " +
+    "cache options are the defaults of clips.",
+  examples: {
+    "tilereel serve": "Serves the embedded demo model at http://localhost:8642.",
+    "tilereel serve --model wan-1.3b --gpu dawn --memory 12GB --size 832x480 --frames 81": "Serves Wan.",
+  },
+  run,
+});
+
+async function run(values: ServeValues): Promise<number> {
+  const { port = 8642, host = "localhost", token, out = "out/served", size, frames, ...rest } = values;
+  const isLoopback = LOOPBACK.includes(host) || host === "::1";
+  if (!isLoopback && token === undefined) {
+    throw new TilereelError(`--host ${host} lets other machines in, so --token SECRET is needed`, { option: "token" });
+  }
+  if (token !== undefined && token.length < SHORTEST_TOKEN) {
+    throw new TilereelError(`--token must have at least ${SHORTEST_TOKEN} characters`, { option: "token" });
+  }
+  using planning = await PlanningModel.open(rest);
+  const { defaults: own, family: { multiples } } = planning.model;
+  const largest = { ...own, ...size, ...frames !== undefined && { frames } };
+  const defaults = { ...own, ...size, ...frames !== undefined && { frames } };
+  const clipValues = Object.fromEntries(
+    Object.entries(rest).filter(([name]) => Object.hasOwn(methodOptions, name) && Object.hasOwn(batchOptions, name)),
+  );
+  const served = {
+    model: values.model === undefined ? EMBEDDED : folderAt(values.model).name,
+    ...{ defaults, multiples, values: { ...clipValues, ...size && { size }, ...frames !== undefined && { frames } } },
+  };
+  const checkSize = ({ width, height, frames }: { width: number; height: number; frames: number }) => {
+    if (width * height * frames <= largest.width * largest.height * largest.frames) return;
+    throw new TilereelError(
+      `the clip has ${width}x${height} pixels and ${frames} frames, but this server makes clips up to ` +
+        `${largest.width}x${largest.height} and ${largest.frames}: ask for less, or start it with --size and --frames`,
+      { option: "size" },
+    );
+  };
+  const onBug = (error: unknown) => console.error(`tilereel: this is a bug: ${(error as Error)?.stack ?? error}`);
+  using store = await JobStore.open(out);
+  using queue = new Queue(store, { open: rest, largest }, onBug);
+  const app = serveApp({ hosts: [...LOOPBACK, host], token }, { store, queue, planning, served, checkSize }, onBug);
+  const server = listen({ hostname: host, port }, app.fetch);
+  const waiting = store.all.filter(({ status }) => status === "queued" || status === "in_progress").length;
+  console.log(
+    `Serving ${served.model} at http://${host.includes(":") ? `[${host}]` : host}:${server.addr.port}/v1/videos`,
+  );
+  console.log(`Jobs and clips are in ${out}${waiting > 0 ? `; ${waiting} go on` : ""}. Ctrl-C ends the server.`);
+  using _ = new Farewell(() => {
+    queue[Symbol.dispose]();
+    removeUnfinishedIn(out);
+  });
+  await server.finished;
+  return 0;
+}
+
+function listen(
+  where: { hostname: string; port: number },
+  handler: (request: Request) => Response | Promise<Response>,
+) {
+  try {
+    return Deno.serve({ ...where, onListen: () => {} }, handler);
+  } catch (error) {
+    const why = error instanceof Deno.errors.AddrInUse
+      ? `port ${where.port} is in use: end what uses it, or choose another with --port`
+      : `${where.hostname}:${where.port} cannot be listened at: ${(error as Error).message}`;
+    throw new TilereelError(why, { cause: error, option: "port" });
+  }
+}

@@ -1,0 +1,39 @@
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import config from "../../deno.json" with { type: "json" };
+import { type Door, guard } from "./guard.ts";
+import { openApi } from "./openapi.ts";
+import { errorAnswer, RequestError } from "./request_error.ts";
+import { type VideoRoutes, videoRoutes } from "./videos.ts";
+
+/** The longest request: a prompt and its settings. */
+const LONGEST_BODY = 1 << 20;
+
+/** All routes of the server. */
+export function serveApp(door: Door, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {
+  const app = new Hono(), { served } = routes, created = Math.floor(Date.now() / 1000);
+  app.use(guard(door));
+  app.use(bodyLimit({
+    maxSize: LONGEST_BODY,
+    onError: () => {
+      throw new RequestError(413, `a request may have ${LONGEST_BODY} bytes at most`, "too_large");
+    },
+  }));
+  app.route("/v1/videos", videoRoutes(routes));
+  const model = { id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults };
+  app.get("/v1/models", (context) => context.json({ object: "list", data: [model] }));
+  app.get("/health", (context) => context.json({ status: "ok", version: config.version }));
+  app.get("/openapi.json", (context) => context.json(openApi(served)));
+  app.notFound((context) => {
+    const { status, body } = errorAnswer(
+      new RequestError(404, "there is nothing at this address: /openapi.json describes what is", "not_found"),
+    );
+    return context.json(body, status as 404);
+  });
+  app.onError((error, context) => {
+    const { status, body } = errorAnswer(error);
+    if (status === 500) onBug(error);
+    return context.json(body, status);
+  });
+  return app;
+}

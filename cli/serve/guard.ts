@@ -1,0 +1,48 @@
+import type { MiddlewareHandler } from "hono";
+import { timingSafeEqual } from "node:crypto";
+import { quoted } from "../../gpu/common/errors.ts";
+import { RequestError } from "./request_error.ts";
+
+/** Names of this machine that only programs on it can reach. */
+export const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
+
+/** What a server lets in. */
+export interface Door {
+  /** The names that requests may call the server by. A page of another site that resolves to this machine has another. */
+  readonly hosts: readonly string[];
+  /** A secret that every request must have, if there is one: as a bearer token, or as `token` of the address. */
+  readonly token?: string | undefined;
+}
+
+/** Refuses requests for other hosts, from pages of other sites, and without the token. */
+export function guard({ hosts, token }: Door): MiddlewareHandler {
+  return async (context, next) => {
+    const url = new URL(context.req.url), { host = url.host, origin, authorization } = context.req.header();
+    const name = host.replace(/:\d+$/, "");
+    if (!hosts.includes(name)) {
+      throw new RequestError(
+        403,
+        `this server does not answer for the host ${quoted(name)}: use ${hosts.join(" or ")}`,
+      );
+    }
+    if (origin !== undefined && origin !== `${url.protocol}//${host}`) {
+      throw new RequestError(403, `this server does not answer pages of ${quoted(origin)}: use its own page`);
+    }
+    if (token !== undefined) {
+      const given = authorization?.replace(/^Bearer /i, "") ?? url.searchParams.get("token") ?? "";
+      if (!equal(given, token)) {
+        throw new RequestError(
+          401,
+          "this request has not the server's token: send it as a bearer token, or add ?token=",
+        );
+      }
+    }
+    await next();
+  };
+}
+
+/** Compares in a time that does not tell how much is equal. */
+function equal(a: string, b: string): boolean {
+  const [left, right] = [a, b].map((text) => new TextEncoder().encode(text)) as [Uint8Array, Uint8Array];
+  return left.length === right.length && timingSafeEqual(left, right);
+}

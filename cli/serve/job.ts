@@ -1,0 +1,39 @@
+import type { Clip } from "../generate/clip_plan.ts";
+
+/** OpenAI's states of a video. A cancelled one is a failed one. */
+export type JobStatus = "queued" | "in_progress" | "completed" | "failed";
+
+/** A clip that was asked for, and what became of it. Times are seconds since 1970. */
+export interface Job {
+  readonly id: string;
+  readonly created: number;
+  readonly clip: Clip;
+  readonly width: number;
+  readonly height: number;
+  readonly frames: number;
+  readonly fps: number;
+  readonly status: JobStatus;
+  readonly started?: number;
+  readonly completed?: number;
+  /** Why it failed. */
+  readonly error?: { readonly code: "cancelled" | "failed"; readonly message: string };
+  /** What made the clip, as its file has it. */
+  readonly record?: Readonly<Record<string, unknown>>;
+  readonly bytes?: number;
+  /** The time that the clip took, without loading the model. */
+  readonly seconds?: number;
+  readonly notes?: readonly string[];
+}
+
+/** Whether nothing more will happen to it. */
+export function hasEnded({ status }: Job): boolean {
+  return status === "completed" || status === "failed";
+}
+
+/** Such as `video_3f2a…`: it is also the name of its files. */
+export function newId(): string {
+  return `video_${crypto.randomUUID().replaceAll("-", "")}`;
+}
+
+/** What {@link newId} gives. Nothing else is used as a name of a file. */
+export const ID = /^video_[0-9a-f]{32}$/;

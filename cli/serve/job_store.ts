@@ -1,0 +1,114 @@
+import { join } from "node:path";
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { removeUnfinishedIn } from "../../gpu/native/replace_file.ts";
+import { parseJson } from "../../model/checkpoint/parse_json.ts";
+import { isNotFound } from "../../model/files/file_error.ts";
+import { writeAtomically } from "../../model/files/output.ts";
+import { hasEnded, ID, type Job } from "./job.ts";
+
+/** The file that a server holds a lock on, so that no second one uses its folder. */
+const LOCK = ".tilereel-serve.lock";
+
+/** The jobs of a folder, each in a file beside its clip: they outlive the server. The oldest is first. */
+export class JobStore implements Disposable {
+  readonly #jobs = new Map<string, Job>();
+  /** What was written last for each job: writes of one job keep their order. */
+  readonly #writes = new Map<string, Promise<void>>();
+
+  private constructor(readonly folder: string, private readonly lock: Deno.FsFile) {}
+
+  /**
+   * Reads the jobs of a folder, which is made if there is none. What was begun begins again.
+   *
+   * @throws {TilereelError} if another server uses it, or it cannot be used
+   */
+  static async open(folder: string): Promise<JobStore> {
+    await Deno.mkdir(folder, { recursive: true });
+    const lock = await Deno.open(join(folder, LOCK), { create: true, write: true });
+    if (!await lock.tryLock(true)) {
+      lock.close();
+      throw new TilereelError(`another server uses the folder ${folder}: end it, or name another folder with --out`);
+    }
+    removeUnfinishedIn(folder);
+    const store = new JobStore(folder, lock), found: Job[] = [];
+    for await (const { name } of Deno.readDir(folder)) {
+      const id = name.replace(/\.json$/, "");
+      if (ID.test(id) && name.endsWith(".json")) found.push(await readJob(join(folder, name)));
+    }
+    for (const job of found.sort((a, b) => a.created - b.created || (a.id < b.id ? -1 : 1))) {
+      const clip = { ...job.clip, out: store.clipPath(job.id) };
+      store.#jobs.set(job.id, hasEnded(job) ? { ...job, clip } : { ...job, clip, status: "queued" });
+    }
+    return store;
+  }
+
+  get all(): readonly Job[] {
+    return [...this.#jobs.values()];
+  }
+
+  get(id: string): Job | undefined {
+    return this.#jobs.get(id);
+  }
+
+  /** Where the clip of a job is written. */
+  clipPath(id: string): string {
+    return join(this.folder, `${id}.mp4`);
+  }
+
+  /** Keeps a job, new or changed. It resolves when the job is on the disk. */
+  async put(job: Job): Promise<void> {
+    this.#jobs.set(job.id, job);
+    await this.#inOrder(job.id, async () => {
+      if (this.#jobs.get(job.id) !== job) return;
+      const text = JSON.stringify(job, undefined, 1);
+      await writeAtomically(this.#path(job.id), (temporary) => Deno.writeTextFile(temporary, text));
+    });
+  }
+
+  /** Forgets a job and removes its files. */
+  async remove(id: string): Promise<void> {
+    this.#jobs.delete(id);
+    await this.#inOrder(id, async () => {
+      // The job's file last: without it, nobody would find the others.
+      for await (const { name } of Deno.readDir(this.folder)) {
+        if (name.startsWith(`${id}.`) && name !== `${id}.json`) await removeFile(join(this.folder, name));
+      }
+      await removeFile(this.#path(id));
+    });
+    this.#writes.delete(id);
+  }
+
+  [Symbol.dispose](): void {
+    this.lock.close();
+  }
+
+  async #inOrder(id: string, work: () => Promise<void>): Promise<void> {
+    const done = (this.#writes.get(id) ?? Promise.resolve()).then(work);
+    this.#writes.set(id, done.catch(() => {}));
+    await done;
+  }
+
+  #path(id: string): string {
+    return join(this.folder, `${id}.json`);
+  }
+}
+
+async function removeFile(path: string): Promise<void> {
+  await Deno.remove(path).catch((error) => {
+    if (!isNotFound(error)) throw error;
+  });
+}
+
+async function readJob(path: string): Promise<Job> {
+  let job: Partial<Job> | null = null;
+  try {
+    job = parseJson(await Deno.readTextFile(path)) as Partial<Job> | null;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  const complete = job && typeof job === "object" && typeof job.created === "number" && job.clip && job.status;
+  if (!complete) {
+    throw new TilereelError(`${path} is not a job of tilereel's server: remove it, or name another folder`);
+  }
+  return job as Job;
+}

@@ -1,0 +1,29 @@
+import type { Progress } from "../../model/progress.ts";
+import type { Clip } from "../generate/clip_plan.ts";
+import type { WorkshopValues } from "../generate/workshop.ts";
+import type { ClipToCome } from "../../model/pipeline.ts";
+
+/** What the server sends to its worker. The first message opens it. */
+export type ToWorker =
+  | { readonly open: WorkshopValues; readonly largest: ClipToCome }
+  | { readonly job: string; readonly clip: Clip }
+  | { readonly cancel: string };
+
+/** What the worker posts, about a job. */
+export type FromWorker =
+  & { readonly job: string }
+  & (
+    | { readonly progress: Progress; readonly overall: number }
+    | { readonly note: string }
+    /** A contact sheet of the clip so far: a PNG. */
+    | { readonly preview: Uint8Array<ArrayBuffer> }
+    | {
+      readonly made: {
+        readonly record: Readonly<Record<string, unknown>>;
+        readonly bytes: number;
+        readonly seconds: number;
+        readonly routes?: readonly (readonly string[])[];
+      };
+    }
+    | { readonly error: string; readonly bug: boolean; readonly cancelled: boolean }
+  );

@@ -1,0 +1,195 @@
+import config from "../../deno.json" with { type: "json" };
+import { requestOptions } from "../../tools/program/clip/batch_options.ts";
+import { withKeys } from "../../tools/program/clip/read_values.ts";
+import type { Option } from "../../tools/program/options.ts";
+import type { Served } from "./read_request.ts";
+
+type Schema = Readonly<Record<string, unknown>>;
+
+const TEXT = { type: "string" } as const,
+  NUMBER = { type: "number" } as const,
+  COUNT = { type: "integer", minimum: 0 } as const;
+const NOTHING = { type: "null" } as const;
+const ref = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
+const either = (...anyOf: readonly Schema[]): Schema => ({ anyOf });
+const object = (
+  properties: Readonly<Record<string, Schema>>,
+  optional: Readonly<Record<string, Schema>> = {},
+): Schema => ({
+  type: "object",
+  required: Object.keys(properties),
+  properties: { ...properties, ...optional },
+});
+
+/** The description of the server in OpenAPI 3.1. What a request may say is the table of options that `generate` has. */
+export function openApi({ model, defaults }: Served): Schema {
+  const id = { name: "id", in: "path", required: true, schema: TEXT };
+  const json = (schema: Schema): Schema => ({ "application/json": { schema } });
+  const answers = (description: string, content: Schema): Schema => ({
+    200: { description, content },
+    default: { description: "What was wrong, in one sentence.", content: json(ref("Error")) },
+  });
+  const query = (name: string, schema: Schema): Schema => ({ name, in: "query", schema });
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "tilereel",
+      version: config.version,
+      description: "Renders video from text, as OpenAI's Videos API does, on the GPU of this machine.",
+    },
+    paths: {
+      "/v1/videos": {
+        post: {
+          operationId: "createVideo",
+          summary: "Asks for a clip. It is made when those before it are done.",
+          requestBody: {
+            required: true,
+            content: {
+              "application/json": { schema: ref("CreateVideo") },
+              "multipart/form-data": { schema: ref("CreateVideo") },
+            },
+          },
+          responses: answers("The job.", json(ref("Video"))),
+        },
+        get: {
+          operationId: "listVideos",
+          summary: "Lists the jobs, the newest first.",
+          parameters: [
+            query("limit", { type: "integer", minimum: 1, maximum: 100, default: 20 }),
+            query("after", TEXT),
+            query("order", { enum: ["asc", "desc"], default: "desc" }),
+          ],
+          responses: answers("A page of jobs.", json(ref("VideoList"))),
+        },
+      },
+      "/v1/videos/{id}": {
+        parameters: [id],
+        get: { operationId: "retrieveVideo", summary: "A job.", responses: answers("The job.", json(ref("Video"))) },
+        delete: {
+          operationId: "deleteVideo",
+          summary: "Cancels a job that has not ended, and removes it with its clip.",
+          responses: answers("It is gone.", json(ref("DeletedVideo"))),
+        },
+      },
+      "/v1/videos/{id}/cancel": {
+        parameters: [id],
+        post: {
+          operationId: "cancelVideo",
+          summary: "Cancels a job and keeps it, as failed. One that runs ends within a step.",
+          responses: answers("The job.", json(ref("Video"))),
+        },
+      },
+      "/v1/videos/{id}/content": {
+        parameters: [id, query("variant", { enum: ["video"], default: "video" })],
+        get: {
+          operationId: "downloadVideo",
+          summary: "The clip. Its file says how it was made.",
+          responses: answers("An MP4; also by ranges.", { "video/mp4": {} }),
+        },
+      },
+      "/v1/videos/{id}/preview": {
+        parameters: [id],
+        get: {
+          operationId: "previewVideo",
+          summary: "The clip so far, as a contact sheet, while it is denoised.",
+          responses: answers("A picture.", { "image/png": {} }),
+        },
+      },
+      "/v1/videos/{id}/events": {
+        parameters: [id],
+        get: {
+          operationId: "watchVideo",
+          summary: "Server-sent events: `video` with the job at every change until it has ended, or `deleted`.",
+          responses: answers("Events.", { "text/event-stream": {} }),
+        },
+      },
+      "/v1/models": {
+        get: {
+          operationId: "listModels",
+          summary: "The one model that this server has.",
+          responses: answers("A list.", json(ref("ModelList"))),
+        },
+      },
+      "/health": {
+        get: {
+          operationId: "health",
+          summary: "Whether it answers.",
+          responses: answers("It does.", json(ref("Health"))),
+        },
+      },
+    },
+    components: {
+      schemas: {
+        CreateVideo: createVideo(model),
+        Video: object({
+          id: TEXT,
+          object: { const: "video" },
+          created_at: COUNT,
+          completed_at: either(COUNT, NOTHING),
+          expires_at: NOTHING,
+          status: { enum: ["queued", "in_progress", "completed", "failed"] },
+          model: { const: model },
+          progress: { type: "integer", minimum: 0, maximum: 100 },
+          size: { type: "string", pattern: "^\\d+x\\d+$" },
+          seconds: TEXT,
+          prompt: TEXT,
+          error: either(object({ code: { enum: ["cancelled", "failed"] }, message: TEXT }), NOTHING),
+          remixed_from_video_id: NOTHING,
+          tilereel: object({ frames: COUNT, fps: NUMBER, seed: COUNT, values: { type: "object" } }, {
+            ...{ stage: TEXT, done: NUMBER, total: NUMBER, preview: TEXT },
+            ...{ record: { type: "object" }, bytes: COUNT, took: NUMBER, notes: { type: "array", items: TEXT } },
+          }),
+        }),
+        VideoList: object({
+          object: { const: "list" },
+          data: { type: "array", items: ref("Video") },
+          first_id: either(TEXT, NOTHING),
+          last_id: either(TEXT, NOTHING),
+          has_more: { type: "boolean" },
+        }),
+        DeletedVideo: object({ id: TEXT, object: { const: "video.deleted" }, deleted: { const: true } }),
+        ModelList: object({ object: { const: "list" }, data: { type: "array", items: ref("Model") } }),
+        Model: object({
+          ...{ id: { const: model }, object: { const: "model" }, created: COUNT, owned_by: { const: "tilereel" } },
+          defaults: { type: "object", default: defaults },
+        }),
+        Health: object({ status: { const: "ok" }, version: TEXT }),
+        Error: object({
+          error: object({ message: TEXT, type: TEXT, code: either(TEXT, NOTHING), param: either(TEXT, NOTHING) }),
+        }),
+      },
+    },
+  };
+}
+
+/** The keys of a request. Numbers may also be given as texts, as forms have them. */
+function createVideo(model: string): Schema {
+  const options = Object.entries(requestOptions).map(([name, option]) => [name, schemaOf(option)]);
+  return {
+    type: "object",
+    required: ["prompt"],
+    additionalProperties: false,
+    properties: {
+      ...Object.fromEntries(options),
+      model: { const: model },
+      seconds: { description: "The length, in place of frames.", ...either(TEXT, NUMBER) },
+    },
+  };
+}
+
+function schemaOf({ kind, help, choices, min, above, max, default: usual }: Option<unknown>): Schema {
+  const about = { description: withKeys(help, requestOptions), ...typeof usual === "number" && { default: usual } };
+  if (kind === "choice") return { ...about, enum: [...choices!, null] };
+  if (kind !== "number" && kind !== "integer") {
+    return {
+      ...about,
+      ...either(TEXT, NOTHING, ...kind === "notation" ? [NUMBER, { type: "array", items: NUMBER }] : []),
+    };
+  }
+  const range = {
+    ...min !== undefined && { minimum: min },
+    ...above !== undefined && { exclusiveMinimum: above },
+    ...max !== undefined && { maximum: max },
+  };
+  return { ...about, ...either({ type: kind, ...range }, TEXT, NOTHING) };
+}

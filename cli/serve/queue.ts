@@ -1,0 +1,133 @@
+import { workerUrl } from "../../model/embedded.ts";
+import type { Progress } from "../../model/progress.ts";
+import { hasEnded, type Job } from "./job.ts";
+import type { JobStore } from "./job_store.ts";
+import type { FromWorker, ToWorker } from "./messages.ts";
+
+/** What is known of a running job beside its state. */
+export interface Running {
+  /** From 0 to 1. */
+  readonly overall: number;
+  readonly progress?: Progress;
+  /** A contact sheet of the clip so far: a PNG. */
+  readonly preview?: Uint8Array<ArrayBuffer>;
+}
+
+/** Told of every change of a job; undefined when it is deleted. */
+export type Listener = (job: Job | undefined, running: Running | undefined) => void;
+
+const NOT_BEGUN: Running = { overall: 0 };
+
+/** Makes the clips of the queue, one after the other, with one worker. */
+export class Queue implements Disposable {
+  readonly #worker = new Worker(workerUrl("cli/serve/worker.ts"), { type: "module" });
+  readonly #listeners = new Map<string, Set<Listener>>();
+  #current: { readonly id: string; running: Running; notes: string[] } | undefined;
+
+  /** @param opening what the worker opens the GPU and the model with */
+  constructor(
+    private readonly store: JobStore,
+    opening: Extract<ToWorker, { readonly open: unknown }>,
+    private readonly onBug: (message: string) => void,
+  ) {
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#told(data);
+    this.#post(opening);
+    this.#next();
+  }
+
+  /** Adds a job at the end. It resolves when the job is on the disk. */
+  async add(job: Job): Promise<void> {
+    await this.store.put(job);
+    this.#next();
+  }
+
+  running(id: string): Running | undefined {
+    return this.#current?.id === id ? this.#current.running : undefined;
+  }
+
+  /** Ends a job that has not ended yet, as failed. A running one ends within a step. */
+  async cancel(id: string): Promise<void> {
+    const job = this.store.get(id);
+    if (!job || hasEnded(job)) return;
+    if (this.#current?.id === id) return this.#post({ cancel: id });
+    await this.#end(job, { error: { code: "cancelled", message: "the job was cancelled before it began" } });
+  }
+
+  /** Cancels a job if it has not ended, and removes it with its files. */
+  async remove(id: string): Promise<void> {
+    if (this.#current?.id === id) this.#post({ cancel: id });
+    await this.store.remove(id);
+    this.#tell(id);
+  }
+
+  /** Calls `listener` at every change of a job, until the signal is aborted. */
+  listen(id: string, listener: Listener, signal: AbortSignal): void {
+    const of = this.#listeners.get(id) ?? new Set();
+    this.#listeners.set(id, of.add(listener));
+    signal.addEventListener("abort", () => {
+      of.delete(listener);
+      if (of.size === 0) this.#listeners.delete(id);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#worker.terminate();
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  /** Begins the next job, if none is running. */
+  #next(): void {
+    if (this.#current) return;
+    const job = this.store.all.find(({ status }) => status === "queued");
+    if (!job) return;
+    this.#current = { id: job.id, running: NOT_BEGUN, notes: [] };
+    this.#change({ ...job, status: "in_progress", started: now() });
+    this.#post({ job: job.id, clip: job.clip });
+  }
+
+  #told(told: FromWorker): void {
+    const { job: id } = told, current = this.#current;
+    if (current?.id !== id) return;
+    if ("progress" in told) {
+      current.running = { ...current.running, progress: told.progress, overall: told.overall };
+      return this.#tell(id);
+    }
+    if ("preview" in told) {
+      current.running = { ...current.running, preview: told.preview };
+      return this.#tell(id);
+    }
+    if ("note" in told) return void current.notes.push(told.note);
+    const job = this.store.get(id), notes = current.notes.length > 0 ? { notes: current.notes } : {};
+    this.#current = undefined;
+    if ("error" in told && told.bug) this.onBug(`${id}: ${told.error}`);
+    // A job that was deleted while it ran leaves no clip.
+    if (!job) this.store.remove(id).catch((error) => this.onBug(String(error)));
+    else if ("made" in told) this.#end(job, { ...told.made, ...notes, status: "completed" });
+    else {
+      const code = told.cancelled ? "cancelled" : "failed";
+      this.#end(job, { ...notes, error: { code, message: told.cancelled ? "the job was cancelled" : told.error } });
+    }
+    this.#next();
+  }
+
+  #end(job: Job, end: Partial<Job>): Promise<void> {
+    return this.#change({ ...job, status: "failed", ...end, completed: now() });
+  }
+
+  async #change(job: Job): Promise<void> {
+    const written = this.store.put(job);
+    this.#tell(job.id);
+    await written.catch((error) => this.onBug(`${job.id} could not be kept: ${(error as Error).message}`));
+  }
+
+  #tell(id: string): void {
+    for (const listener of this.#listeners.get(id) ?? []) listener(this.store.get(id), this.running(id));
+  }
+}
+
+function now(): number {
+  return Math.floor(Date.now() / 1000);
+}

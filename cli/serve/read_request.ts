@@ -1,0 +1,97 @@
+import { isJsonObject } from "../../model/checkpoint/json.ts";
+import { parseJson } from "../../model/checkpoint/parse_json.ts";
+import { cut, printable, quoted, TilereelError } from "../../gpu/common/errors.ts";
+import type { GenerationDefaults } from "../../model/checkpoint/generation_defaults.ts";
+import type { ClipMultiples } from "../../model/video_size.ts";
+import { type BatchValues, overlaid, requestOptions } from "../../tools/program/clip/batch_options.ts";
+import { checkPrompt, seedOf } from "../../tools/program/clip/clip_settings.ts";
+import { readValues } from "../../tools/program/clip/read_values.ts";
+import type { Clip } from "../generate/clip_plan.ts";
+import { RequestError } from "./request_error.ts";
+
+/** What a request is read for. */
+export interface Served {
+  /** The name of the model. */
+  readonly model: string;
+  readonly defaults: GenerationDefaults;
+  readonly multiples: ClipMultiples;
+  /** The values of the server's own command line, which those of a request take precedence over. */
+  readonly values: BatchValues;
+}
+
+/** Keys of OpenAI's API that are no options of a clip. */
+const OPENAI_KEYS = ["model", "seconds", "input_reference"] as const;
+
+/**
+ * The body of a request as an object: of JSON, or of a form whose values are texts.
+ *
+ * @throws {RequestError} if it is neither
+ */
+export async function readBody(request: Request): Promise<Readonly<Record<string, unknown>>> {
+  const type = request.headers.get("content-type") ?? "";
+  if (/^application\/json\b/i.test(type)) {
+    const body = asJson(await request.text());
+    if (!isJsonObject(body)) throw new RequestError(400, 'the request must be a JSON object, with the key "prompt"');
+    return body;
+  }
+  if (/^(multipart\/form-data|application\/x-www-form-urlencoded)\b/i.test(type)) {
+    const form = await request.formData().catch(() => {
+      throw new RequestError(400, "the request is not a complete form: send it again");
+    });
+    return Object.fromEntries(form);
+  }
+  throw new RequestError(415, `the request has the type ${quoted(type)}, but application/json was expected`);
+}
+
+function asJson(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch (error) {
+    throw new RequestError(400, `the request is not JSON: ${printable(cut((error as Error).message, 120))}`);
+  }
+}
+
+/**
+ * The clip that a request asks for.
+ *
+ * @param out where it is written
+ * @throws {RequestError} or {TilereelError} if a key or value is not one that a clip has
+ */
+export function readClip(
+  body: Readonly<Record<string, unknown>>,
+  { model, defaults, multiples, values: own }: Served,
+  out: string,
+): Clip {
+  const openAi = Object.fromEntries(OPENAI_KEYS.map((key) => [key, body[key] ?? undefined]));
+  if (openAi.model !== undefined && openAi.model !== model) {
+    const name = typeof openAi.model === "string" ? quoted(openAi.model) : "another";
+    throw new RequestError(404, `this server has the model ${quoted(model)}, not ${name}`, "model_not_found", "model");
+  }
+  if (openAi.input_reference !== undefined) {
+    throw new RequestError(
+      400,
+      "this server takes no pictures yet: leave input_reference out",
+      null,
+      "input_reference",
+    );
+  }
+  const asked = Object.fromEntries(Object.entries(body).filter(([key]) => !OPENAI_KEYS.includes(key as "model")));
+  const { prompt, ...values } = readValues(asked, requestOptions, "the request");
+  if (openAi.seconds !== undefined) {
+    if (values.frames !== undefined) {
+      throw new RequestError(400, 'give either "seconds" or "frames", not both', null, "seconds");
+    }
+    values.frames = framesOf(openAi.seconds, values.fps ?? own.fps ?? defaults.fps, multiples.frames);
+  }
+  const all = overlaid(own, values);
+  return { prompt: checkPrompt(prompt), seed: seedOf(all), values: all, out, taken: "replace" };
+}
+
+/** The number of frames that is closest to a time, of those that the model makes. */
+function framesOf(seconds: unknown, fps: number, multiple: number): number {
+  const number = typeof seconds === "string" && seconds.trim() !== "" ? Number(seconds) : seconds;
+  if (typeof number !== "number" || !(number > 0 && number <= 3600)) {
+    throw new TilereelError('the request: "seconds" must be a number above 0 and at most 3600', { option: "seconds" });
+  }
+  return Math.round((number * fps - 1) / multiple) * multiple + 1;
+}

@@ -1,0 +1,21 @@
+import { type Job } from "./job.ts";
+import type { Running } from "./queue.ts";
+
+/** A video as OpenAI's API has it; `tilereel` has what only this server knows. */
+export function videoObject(job: Job, model: string, running?: Running) {
+  const { id, status, created, completed = null, error = null, width, height, frames, fps, clip } = job;
+  const { overall = status === "completed" ? 1 : 0, progress } = running ?? {};
+  return {
+    ...{ id, object: "video", created_at: created, completed_at: completed, expires_at: null, status, model },
+    progress: Math.floor(100 * overall),
+    ...{ size: `${width}x${height}`, seconds: String(Number((frames / fps).toFixed(2))), prompt: clip.prompt },
+    ...{ error, remixed_from_video_id: null },
+    tilereel: {
+      ...{ frames, fps, seed: clip.seed, values: clip.values },
+      ...progress && { stage: progress.stage, done: progress.done, total: progress.total },
+      ...running?.preview && { preview: `/v1/videos/${id}/preview` },
+      ...job.record && { record: job.record, bytes: job.bytes, took: job.seconds },
+      ...job.notes && { notes: job.notes },
+    },
+  };
+}

@@ -1,0 +1,120 @@
+import { type Context, Hono } from "hono";
+import { streamSSE } from "hono/streaming";
+import { quoted } from "../../gpu/common/errors.ts";
+import type { PlanningModel } from "../generate/plan.ts";
+import { hasEnded, ID, type Job, newId } from "./job.ts";
+import type { JobStore } from "./job_store.ts";
+import type { Queue } from "./queue.ts";
+import { readBody, readClip, type Served } from "./read_request.ts";
+import { RequestError } from "./request_error.ts";
+import { sendFile } from "./send_file.ts";
+import { videoObject } from "./video_object.ts";
+
+/** The most jobs of a page of the list. */
+const LONGEST_PAGE = 100;
+/** What a page has if the request does not say. */
+const USUAL_PAGE = 20;
+/** The most jobs that may wait. */
+const LONGEST_QUEUE = 1000;
+
+/** What the routes work with. */
+export interface VideoRoutes {
+  readonly store: JobStore;
+  readonly queue: Queue;
+  readonly planning: PlanningModel;
+  readonly served: Served;
+  /** Refuses a clip that is too large for the server. */
+  readonly checkSize: (clip: { readonly width: number; readonly height: number; readonly frames: number }) => void;
+}
+
+/** OpenAI's Videos API, and beside it progress as server-sent events, previews, and cancelling without deleting. */
+export function videoRoutes({ store, queue, planning, served, checkSize }: VideoRoutes): Hono {
+  const app = new Hono(), object = (job: Job) => videoObject(job, served.model, queue.running(job.id));
+  const jobOf = (context: Context): Job => {
+    const id = context.req.param("id") ?? "", job = ID.test(id) ? store.get(id) : undefined;
+    if (!job) throw new RequestError(404, `there is no video ${quoted(id)}`, "not_found", "id");
+    return job;
+  };
+
+  app.post("/", async (context) => {
+    if (store.all.filter((job) => !hasEnded(job)).length >= LONGEST_QUEUE) {
+      throw new RequestError(409, `${LONGEST_QUEUE} videos are waiting: ask again when some are done`, "queue_full");
+    }
+    const id = newId(), clip = readClip(await readBody(context.req.raw), served, store.clipPath(id));
+    const { settings: { width, height, frames, fps } } = await planning.ready(clip);
+    checkSize({ width, height, frames });
+    const created = Math.floor(Date.now() / 1000);
+    const job: Job = { id, created, clip, width, height, frames, fps, status: "queued" };
+    await queue.add(job);
+    return context.json(object(store.get(id) ?? job));
+  });
+
+  app.get("/", (context) => {
+    const { limit: asked, after, order = "desc" } = context.req.query();
+    const limit = asked === undefined ? USUAL_PAGE : Number(asked);
+    if (!Number.isInteger(limit) || limit < 1 || limit > LONGEST_PAGE) {
+      throw new RequestError(400, `"limit" must be a whole number from 1 to ${LONGEST_PAGE}`, null, "limit");
+    }
+    if (order !== "asc" && order !== "desc") throw new RequestError(400, '"order" must be asc or desc', null, "order");
+    const all = order === "asc" ? store.all : store.all.toReversed();
+    const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
+    if (after !== undefined && from === 0) {
+      throw new RequestError(404, `there is no video ${quoted(after)}`, null, "after");
+    }
+    const data = all.slice(from, from + limit).map(object);
+    return context.json({
+      ...{ object: "list", data, first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null },
+      has_more: from + limit < all.length,
+    });
+  });
+
+  app.get("/:id", (context) => context.json(object(jobOf(context))));
+
+  app.delete("/:id", async (context) => {
+    const { id } = jobOf(context);
+    await queue.remove(id);
+    return context.json({ id, object: "video.deleted", deleted: true });
+  });
+
+  app.post("/:id/cancel", async (context) => {
+    const { id } = jobOf(context);
+    await queue.cancel(id);
+    return context.json(object(jobOf(context)));
+  });
+
+  app.get("/:id/content", async (context) => {
+    const job = jobOf(context), variant = context.req.query("variant") ?? "video";
+    if (variant !== "video") {
+      throw new RequestError(400, `there is no variant ${quoted(variant)}: use video`, null, "variant");
+    }
+    if (job.status !== "completed") {
+      throw new RequestError(409, `the video is ${job.status.replace("_", " ")}: it has no content`, "not_ready");
+    }
+    return await sendFile(context, store.clipPath(job.id), "video/mp4");
+  });
+
+  app.get("/:id/preview", (context) => {
+    const { preview } = queue.running(jobOf(context).id) ?? {};
+    if (!preview) throw new RequestError(404, "there is no preview of this video now", "no_preview");
+    return context.body(preview, 200, { "content-type": "image/png", "cache-control": "no-store" });
+  });
+
+  app.get("/:id/events", (context) => {
+    const { id } = jobOf(context);
+    return streamSSE(context, async (stream) => {
+      const end = Promise.withResolvers<void>(), gone = new AbortController();
+      stream.onAbort(() => end.resolve());
+      const send = (job: Job | undefined) => {
+        const data = job ? object(job) : { id, object: "video.deleted", deleted: true };
+        stream.writeSSE({ event: job ? "video" : "deleted", data: JSON.stringify(data) }).catch(() => end.resolve());
+        if (!job || hasEnded(job)) end.resolve();
+      };
+      queue.listen(id, send, gone.signal);
+      send(store.get(id));
+      await end.promise;
+      gone.abort();
+    });
+  });
+
+  return app;
+}

@@ -1,0 +1,59 @@
+/**
+ * The server's worker: it owns the GPU and makes one clip after the other, so that the server answers meanwhile.
+ *
+ * @module
+ */
+/// <reference lib="webworker" />
+import { TilereelError } from "../../gpu/common/errors.ts";
+import { LastingPipeline } from "../../model/lasting_pipeline.ts";
+import { overall, type Progress } from "../../model/progress.ts";
+import { encodeVideo } from "../../model/video/encode_video.ts";
+import type { Clip } from "../generate/clip_plan.ts";
+import { PlanningModel } from "../generate/plan.ts";
+import { renderClip } from "../generate/render_clip.ts";
+import { openWorkshop, type Workshop } from "../generate/workshop.ts";
+import type { FromWorker, ToWorker } from "./messages.ts";
+
+/** Why a job ends that was cancelled. */
+class Cancelled extends Error {
+  override message = "cancelled";
+}
+
+const post = (answer: FromWorker) => self.postMessage(answer);
+
+let opening: Extract<ToWorker, { readonly open: unknown }> | undefined, planning: PlanningModel | undefined;
+let current: { readonly job: string; readonly controller: AbortController } | undefined;
+/** The clip is never of another job. */
+const workshop = new LastingPipeline<Workshop>((options) => openWorkshop(opening!.open, [opening!.largest], options));
+
+self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
+  if ("open" in data) opening = data;
+  else if ("clip" in data) make(data.job, data.clip);
+  else if (data.cancel === current?.job) current.controller.abort(new Cancelled());
+};
+
+async function make(job: string, clip: Clip): Promise<void> {
+  const controller = new AbortController(), { signal } = controller;
+  current = { job, controller };
+  const onProgress = (progress: Progress) => post({ job, progress, overall: overall(progress) ?? 0 });
+  try {
+    planning ??= await PlanningModel.open(opening!.open);
+    const ready = await planning.ready(clip), open = await workshop.open({ signal, onProgress });
+    const { record, bytes, seconds, report } = await renderClip(open, ready, {
+      ...{ signal, onProgress },
+      onNote: (note) => post({ job, note }),
+      onPreview: async (clean) => {
+        const preview = await open.pipeline.preview(clean);
+        if (preview) post({ job, preview: await encodeVideo(preview, "png") });
+      },
+    });
+    const routes = report.routes?.map((step) => step.map((heads) => heads.join("")));
+    post({ job, made: { record, bytes, seconds, ...routes && { routes } } });
+  } catch (error) {
+    await workshop.recover();
+    const { message } = error as Error, cancelled = error instanceof Cancelled;
+    post({ job, error: message, bug: !cancelled && !(error instanceof TilereelError), cancelled });
+  } finally {
+    current = undefined;
+  }
+}
