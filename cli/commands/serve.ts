@@ -88,7 +88,7 @@ async function run(values: ServeValues): Promise<number> {
   const onBug = (error: unknown) => console.error(`tilereel: this is a bug: ${(error as Error)?.stack ?? error}`);
   using store = await JobStore.open(out);
   using queue = new Queue(store, { open: rest, largest }, onBug);
-  const app = serveApp({ hosts: [...LOOPBACK, host], token }, { store, queue, planning, served, checkSize }, onBug);
+  const app = serveApp({ hosts: [host, ...LOOPBACK], token }, { store, queue, planning, served, checkSize }, onBug);
   const server = listen({ hostname: host, port }, app.fetch);
   const waiting = store.all.filter(({ status }) => status === "queued" || status === "in_progress").length;
   console.log(

@@ -22,7 +22,7 @@ export function guard({ hosts, token }: Door): MiddlewareHandler {
     if (!hosts.includes(name)) {
       throw new RequestError(
         403,
-        `this server does not answer for the host ${quoted(name)}: use ${hosts.join(" or ")}`,
+        `this server does not answer for the host ${quoted(name)}: use ${hosts[0]}`,
       );
     }
     if (origin !== undefined && origin !== `${url.protocol}//${host}`) {

@@ -6,7 +6,15 @@ export function videoObject(job: Job, model: string, running?: Running) {
   const { id, status, created, completed = null, error = null, width, height, frames, fps, clip } = job;
   const { overall = status === "completed" ? 1 : 0, progress } = running ?? {};
   return {
-    ...{ id, object: "video", created_at: created, completed_at: completed, expires_at: null, status, model },
+    ...{
+      id,
+      object: "video",
+      created_at: Math.floor(created),
+      completed_at: completed,
+      expires_at: null,
+      status,
+      model,
+    },
     progress: Math.floor(100 * overall),
     ...{ size: `${width}x${height}`, seconds: String(Number((frames / fps).toFixed(2))), prompt: clip.prompt },
     ...{ error, remixed_from_video_id: null },

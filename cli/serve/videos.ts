@@ -1,7 +1,7 @@
 import { type Context, Hono } from "hono";
-import { streamSSE } from "hono/streaming";
 import { quoted } from "../../gpu/common/errors.ts";
 import type { PlanningModel } from "../generate/plan.ts";
+import { eventStream } from "./event_stream.ts";
 import { hasEnded, ID, type Job, newId } from "./job.ts";
 import type { JobStore } from "./job_store.ts";
 import type { Queue } from "./queue.ts";
@@ -43,7 +43,7 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
     const id = newId(), clip = readClip(await readBody(context.req.raw), served, store.clipPath(id));
     const { settings: { width, height, frames, fps } } = await planning.ready(clip);
     checkSize({ width, height, frames });
-    const created = Math.floor(Date.now() / 1000);
+    const created = Date.now() / 1000;
     const job: Job = { id, created, clip, width, height, frames, fps, status: "queued" };
     await queue.add(job);
     return context.json(object(store.get(id) ?? job));
@@ -101,18 +101,13 @@ export function videoRoutes({ store, queue, planning, served, checkSize }: Video
 
   app.get("/:id/events", (context) => {
     const { id } = jobOf(context);
-    return streamSSE(context, async (stream) => {
-      const end = Promise.withResolvers<void>(), gone = new AbortController();
-      stream.onAbort(() => end.resolve());
-      const send = (job: Job | undefined) => {
-        const data = job ? object(job) : { id, object: "video.deleted", deleted: true };
-        stream.writeSSE({ event: job ? "video" : "deleted", data: JSON.stringify(data) }).catch(() => end.resolve());
-        if (!job || hasEnded(job)) end.resolve();
+    return eventStream((send, end, gone) => {
+      const tell = (job: Job | undefined) => {
+        send(job ? "video" : "deleted", job ? object(job) : { id, object: "video.deleted", deleted: true });
+        if (!job || hasEnded(job)) end();
       };
-      queue.listen(id, send, gone.signal);
-      send(store.get(id));
-      await end.promise;
-      gone.abort();
+      queue.listen(id, tell, gone);
+      tell(store.get(id));
     });
   });
 

@@ -1,0 +1,27 @@
+/**
+ * An answer of server-sent events.
+ *
+ * @param run sends events by their name and data, and ends the stream. The signal is aborted when it has ended, or its
+ * reader has gone
+ */
+export function eventStream(
+  run: (send: (event: string, data: unknown) => void, end: () => void, gone: AbortSignal) => void,
+): Response {
+  const gone = new AbortController(), encoder = new TextEncoder();
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      const send = (event: string, data: unknown) => {
+        if (gone.signal.aborted) return;
+        controller.enqueue(encoder.encode(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`));
+      };
+      const end = () => {
+        if (gone.signal.aborted) return;
+        gone.abort();
+        controller.close();
+      };
+      run(send, end, gone.signal);
+    },
+    cancel: () => gone.abort(),
+  });
+  return new Response(body, { headers: { "content-type": "text/event-stream", "cache-control": "no-store" } });
+}
