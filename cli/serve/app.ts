@@ -1,24 +1,14 @@
 import { Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import config from "../../deno.json" with { type: "json" };
 import { type Door, guard } from "./guard.ts";
 import { openApi } from "./openapi.ts";
 import { errorAnswer, RequestError } from "./request_error.ts";
 import { type VideoRoutes, videoRoutes } from "./videos.ts";
 
-/** The longest request: a prompt and its settings. */
-const LONGEST_BODY = 1 << 20;
-
 /** All routes of the server. */
 export function serveApp(door: Door, routes: VideoRoutes, onBug: (error: unknown) => void): Hono {
   const app = new Hono(), { served } = routes, created = Math.floor(Date.now() / 1000);
   app.use(guard(door));
-  app.use(bodyLimit({
-    maxSize: LONGEST_BODY,
-    onError: () => {
-      throw new RequestError(413, `a request may have ${LONGEST_BODY} bytes at most`, "too_large");
-    },
-  }));
   app.route("/v1/videos", videoRoutes(routes));
   const model = { id: served.model, object: "model", created, owned_by: "tilereel", defaults: served.defaults };
   app.get("/v1/models", (context) => context.json({ object: "list", data: [model] }));

@@ -19,6 +19,9 @@ export interface Served {
   readonly values: BatchValues;
 }
 
+/** The longest request: a prompt and its settings. */
+const LONGEST_BODY = 1 << 20;
+
 /** Keys of OpenAI's API that are no options of a clip. */
 const OPENAI_KEYS = ["model", "seconds", "input_reference"] as const;
 
@@ -30,17 +33,39 @@ const OPENAI_KEYS = ["model", "seconds", "input_reference"] as const;
 export async function readBody(request: Request): Promise<Readonly<Record<string, unknown>>> {
   const type = request.headers.get("content-type") ?? "";
   if (/^application\/json\b/i.test(type)) {
-    const body = asJson(await request.text());
+    const body = asJson(new TextDecoder().decode(await bytesOf(request)));
     if (!isJsonObject(body)) throw new RequestError(400, 'the request must be a JSON object, with the key "prompt"');
     return body;
   }
   if (/^(multipart\/form-data|application\/x-www-form-urlencoded)\b/i.test(type)) {
-    const form = await request.formData().catch(() => {
-      throw new RequestError(400, "the request is not a complete form: send it again");
-    });
+    const form = await new Response(await bytesOf(request), { headers: { "content-type": type } }).formData().catch(
+      () => {
+        throw new RequestError(400, "the request is not a complete form: send it again");
+      },
+    );
     return Object.fromEntries(form);
   }
   throw new RequestError(415, `the request has the type ${quoted(type)}, but application/json was expected`);
+}
+
+/** @throws {RequestError} if there are too many */
+async function bytesOf(request: Request): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request.body ?? []) {
+    length += chunk.length;
+    if (length > LONGEST_BODY) {
+      throw new RequestError(413, `a request may have ${LONGEST_BODY} bytes at most`, "too_large");
+    }
+    chunks.push(chunk);
+  }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
 }
 
 function asJson(text: string): unknown {
