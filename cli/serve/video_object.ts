@@ -1,4 +1,4 @@
-import { type Job } from "./job.ts";
+import type { Job } from "./job.ts";
 import type { Running } from "./queue.ts";
 
 /** A video as OpenAI's API has it; `tilereel` has what only this server knows. */
