@@ -10,5 +10,6 @@ export const KNOWN_MODELS: Readonly<Record<string, string>> = {
   "wan2.2-i2v": "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
   "fastwan-1.3b": "FastVideo/FastWan2.1-T2V-1.3B-Diffusers",
   "fastwan-14b": "FastVideo/FastWan2.1-T2V-14B-480P-Diffusers",
+  "fastwan2.2-5b": "FastVideo/FastWan2.2-TI2V-5B-FullAttn-Diffusers",
   hunyuan: "hunyuanvideo-community/HunyuanVideo",
 };

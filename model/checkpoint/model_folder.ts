@@ -92,8 +92,8 @@ export async function distilledIn(place: string | FileStore): Promise<Distilled 
   const folder = folderAt(place), store = await folder.file(INDEX).kind() ? folder : await looseModel(folder);
   if (!store) return undefined;
   const index = await Config.read(store.file(INDEX));
-  const family = familyOf(componentClass(index, "transformer"), index.value("_class_name"));
-  return await distilledOf(family, index, store);
+  const found = familyOf(componentClass(index, "transformer"), index.value("_class_name"));
+  return await distilledOf(found?.kindOf ? await found.kindOf(index, store) : found, index, store);
 }
 
 /**

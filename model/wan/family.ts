@@ -25,7 +25,7 @@ import { weightsOnGpu } from "../weights/weight_dtype.ts";
 import { type ImageTokens, type TransformerConfig, transformerConfig } from "./config.ts";
 import { Experts } from "./experts.ts";
 import { firstFrame, imageChannels, imageTokens } from "./image_conditions.ts";
-import { kindOf, TEXT_TO_VIDEO, type WanKind } from "./kinds.ts";
+import { FAST_TI2V_5B, kindOf, TEXT_TO_VIDEO, type WanKind } from "./kinds.ts";
 import { GATE, looseParts, modelOf } from "./loose.ts";
 import { cleanPrompt } from "./prompt.ts";
 import { scheduleNotes } from "./schedule_notes.ts";
@@ -85,7 +85,9 @@ export const WAN: Family = {
   routersSigmas: "wan",
   async kindOf(index, folder) {
     const name = index.value("_class_name"), isText = name === WAN.pipelineClass;
-    if (Object.hasOwn(WAN.distilled!, String(name))) return index.value("expand_timesteps") === true ? undefined : WAN;
+    if (Object.hasOwn(WAN.distilled!, String(name))) {
+      return index.value("expand_timesteps") === true ? familyOfKind(FAST_TI2V_5B) : WAN;
+    }
     if (!isText && name !== IMAGE_TO_VIDEO) return undefined;
     return familyOfKind(await kindOf(isText, index, folder));
   },
@@ -100,9 +102,9 @@ export const WAN: Family = {
 
 /** The family as a kind of its models has it. */
 export function familyOfKind(kind: WanKind): Family {
-  const { name, defaults, parts, images, multiples = WAN.multiples } = kind;
+  const { name, defaults, parts, images, multiples = WAN.multiples, distilled = WAN.distilled! } = kind;
   return {
-    ...{ ...WAN, name, multiples, ...images && { images } },
+    ...{ ...WAN, name, multiples, distilled, ...images && { images } },
     defaults: { ...WAN.defaults, ...defaults },
     parts: { ...WAN.parts, ...parts },
     open: (folder) => openWan(folder, kind),

@@ -4,6 +4,7 @@ import { CLIP_VISION_WEIGHTS } from "../clip/vision/weights.ts";
 import type { Family, ModelPart } from "../family.ts";
 import type { FileStore } from "../files/store.ts";
 import type { ImageNeeds } from "../pictures_of_clip.ts";
+import { PRESETS } from "../schedulers/presets.ts";
 import { TRANSFORMER_WEIGHTS } from "./weights.ts";
 
 /** What is its own of a kind of Wan's models. What is absent is as with Wan 2.1's text to video. */
@@ -19,6 +20,8 @@ export interface WanKind {
   readonly boundary?: number;
   /** The flow shift that Wan's own program uses. Default: 5 */
   readonly ownShift?: number;
+  /** Its distilled models, where they are others than those of Wan 2.1. */
+  readonly distilled?: Family["distilled"];
 }
 
 export const transformer_2: ModelPart = { classes: ["WanTransformer3DModel"], weights: TRANSFORMER_WEIGHTS };
@@ -38,6 +41,12 @@ export const TI2V_5B: WanKind = {
   multiples: { side: 32, frames: 4 },
   images: { image: "optional", lastImage: "none" },
   knownFrames: true,
+};
+
+/** FastVideo's models of that size. They were distilled with full attention, for text to video alone. */
+export const FAST_TI2V_5B: WanKind = {
+  ...{ name: "FastWan 2.2 5B", defaults: TI2V_5B.defaults!, multiples: TI2V_5B.multiples!, knownFrames: true },
+  distilled: { WanDMDPipeline: { name: "FastWan 2.2", preset: PRESETS.fastwan } },
 };
 
 /** Wan 2.2's large models. */

@@ -44,7 +44,8 @@ function saidOf({ path, config, weights, two }: LooseTransformer): Said {
   const takes = config.value("in_channels"), gives = config.value("out_channels"), name = baseName(path);
   const isPlain = !weights.names().some((name) => /^(vace_|control_|ref_conv|audio_|face_|motion_)/.test(name));
   if (isPlain && takes === LATENTS_22 && gives === LATENTS_22) {
-    const index = { _class_name: pipelineOf(weights.has(GATE)), expand_timesteps: true };
+    // Distilled with full attention, only the name tells.
+    const index = { _class_name: pipelineOf(weights.has(GATE) || /fast-?wan/i.test(name)), expand_timesteps: true };
     return { index, flowShift: 5, like: "Wan-AI/Wan2.2-TI2V-5B-Diffusers" };
   }
   if (isPlain && takes === LATENTS && gives === LATENTS) {

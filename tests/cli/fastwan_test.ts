@@ -3,6 +3,7 @@ import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert
 import { decode as decodePng } from "fast-png";
 import { join } from "node:path";
 import { distilledIn } from "../../model/checkpoint/model_folder.ts";
+import { openSafetensors } from "../../model/checkpoint/safetensors.ts";
 import { openCheckpoint } from "../../model/checkpoint/sharded.ts";
 import { type TensorToWrite, writeSafetensors } from "../../model/checkpoint/write_safetensors.ts";
 import { readRecord } from "../../model/video/record.ts";
@@ -100,4 +101,36 @@ Deno.test("FastWan's sparsity is that of its size", () =>
       await Deno.writeTextFile(join(dir, "transformer/config.json"), JSON.stringify({ num_layers: layers }));
       assertEquals((await distilledIn(dir))!.sparsity, sparsity);
     }
+  }));
+
+Deno.test("FastWan 2.2 5B: three steps of text to video with full attention, without pictures", () =>
+  inTempDir(async (dir) => {
+    const fixture = new URL("../fixtures/tiny_wan_ti2v_pipeline/", import.meta.url).pathname,
+      folder = join(dir, "model");
+    await Deno.mkdir(folder);
+    for (const part of ["transformer", "vae", "scheduler"]) await Deno.symlink(join(fixture, part), join(folder, part));
+    const index = JSON.parse(await Deno.readTextFile(join(fixture, "model_index.json")));
+    await Deno.writeTextFile(
+      join(folder, "model_index.json"),
+      JSON.stringify({ ...index, _class_name: "WanDMDPipeline" }),
+    );
+    using source = await openSafetensors(join(fixture, "reference.safetensors"));
+    const { dtype, shape } = source.info("prompt_embeds"), data = await source.read("prompt_embeds");
+    await writeSafetensors(join(dir, "embeddings.safetensors"), { prompt_embeds: { dtype, shape, data } });
+    const clip = [
+      "generate",
+      "a cat",
+      "--model",
+      folder,
+      "--embeddings",
+      join(dir, "embeddings.safetensors"),
+      "--json",
+    ];
+    const size = ["--size", "64x32", "--frames", "5", "--seed", "3", "--out", join(dir, "a.png")];
+    const made = await tilereel([...clip, ...size]);
+    assertEquals(made.code, 0, made.err);
+    const { steps, guidance, scheduler, sigmas, attention } = JSON.parse(made.out);
+    assertEquals([steps, guidance, scheduler, sigmas, attention], [3, 1, "dmd", [1, 0.28, 0.12], "full"]);
+    const pictured = await tilereel([...clip, ...size, "--image", join(fixture, "first.png")]);
+    assertStringIncludes(pictured.err, "a model of FastWan 2.2 5B takes no picture");
   }));

@@ -42,6 +42,7 @@ Deno.test("kinds of Wan by their index", () =>
         [{}, "Wan 2.1", undefined],
         [low, "Wan 2.2 T2V A14B", undefined],
         [{ expand_timesteps: true }, "Wan 2.2 TI2V 5B", { image: "optional", lastImage: "none" }],
+        [{ expand_timesteps: true, _class_name: "WanDMDPipeline" }, "FastWan 2.2 5B", undefined],
         [{ ...i2v, image_encoder: ["transformers", "CLIPVisionModel"] }, "Wan 2.1 I2V", {
           image: "required",
           lastImage: "none",
