@@ -1,9 +1,12 @@
+import type { Gpu } from "../../gpu/gpu.ts";
+import type { TransformerOptions } from "../../model/family.ts";
 import { checkTrainable } from "../../model/training/trainable.ts";
 import { loadedAs } from "../../model/model_variant.ts";
 import { DEFAULT_TAU } from "../../model/vorta/methods.ts";
 import { routedModel } from "../../model/vorta/routed_model.ts";
 import type { Router } from "../../model/vorta/router.ts";
 import { defaultSettings } from "../../model/vorta/settings.ts";
+import { trainingMemory } from "../../model/vorta/training_memory.ts";
 import { trainRouter } from "../../model/vorta/trainer.ts";
 import type { RouterTrainingStep } from "../../model/vorta/training_figures.ts";
 import { openWeightOptions } from "../../model/weights/weight_options.ts";
@@ -14,6 +17,7 @@ import { openNamedFolder, variantOf } from "../../tools/program/model_options.ts
 import { nextClips } from "../training/next_commands.ts";
 import { checkData, dataIdentity, firstPrompt, openData } from "../training/router/data.ts";
 import { DEFAULTS, options, recipeOf, type RouterValues } from "../training/router/options.ts";
+import { routerPlan } from "../training/router/plan.ts";
 import { coarseNote, routerSummary, stepText } from "../training/router/summary.ts";
 import { runTrainingCommand } from "../training/run_training.ts";
 
@@ -40,27 +44,45 @@ async function run(values: RouterValues): Promise<number> {
   const folder = await openNamedFolder(values);
   checkTrainable(folder.family);
   using model = await folder.family.open(folder);
-  const layout = model.layout(clipShape(values, folder.generation)), { grid } = layout;
+  const size = clipShape(values, folder.generation), layout = model.layout(size), { grid } = layout;
   const settings = vortaSettings(values, defaultSettings(grid));
   const { tau = DEFAULT_TAU } = values, recipe = recipeOf(values);
+  const memoryOf = (gpu: Gpu, loading: TransformerOptions) =>
+    trainingMemory(gpu, model, loading, {
+      ...{ size, settings, hidden: recipe.weights.hidden > 0, weights: values.weights ?? "auto" },
+    });
   return await runTrainingCommand<RouterTrainingStep>(values, {
     defaults: DEFAULTS,
     kind: "router",
     stopping: "Stopping after this layer; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
+    plan: async (gpu) => {
+      using weights = await openWeightOptions(gpu, folder.family, loadedAs(await variantOf(values)));
+      const memory = await memoryOf(gpu, weights.of("transformer"));
+      return await routerPlan({ gpu, model, values, size, settings, recipe, memory });
+    },
     open: async (work, cleanUp) => {
       const { gpu, onProgress } = work, data = await openData(values, work, folder);
       const weights = cleanUp.use(await openWeightOptions(gpu, folder.family, loadedAs(await variantOf(values))));
-      const loading = { ...weights.of("transformer"), onProgress };
-      const transformer = cleanUp.use(await model.loadTransformer(gpu, loading));
+      const loading = weights.of("transformer"), { place, keepBytes } = await memoryOf(gpu, loading);
+      const transformer = cleanUp.use(await model.loadTransformer(gpu, { ...loading, place, onProgress }));
       const note = coarseNote(grid, settings);
       if (note !== undefined) work.note(note);
       const identity = { ...await dataIdentity(values, folder, data), precision: gpu.precision };
       let router!: Router;
       return {
         figures: stepText,
-        train: async (shared) => {
-          using routed = routedModel(gpu, model, transformer);
-          const trained = await trainRouter({ ...shared, model: routed, data, recipe, settings, tau, identity });
+        train: async (shared, onSample) => {
+          using routed = routedModel(gpu, model, transformer, { keepBytes });
+          const trained = await trainRouter({
+            ...shared,
+            model: routed,
+            data,
+            recipe,
+            settings,
+            tau,
+            identity,
+            onSample,
+          });
           router = trained.router;
           return trained.step;
         },

@@ -7,6 +7,7 @@ import { openSamplingRuns, planSampling, samplingIdentity } from "../../tools/pr
 import { nextClips } from "../training/next_commands.ts";
 import { runTrainingCommand } from "../training/run_training.ts";
 import { DEFAULTS, options, planOf, recipeOf, type TilesValues } from "../training/tiles/options.ts";
+import { tilesPlan } from "../training/tiles/plan.ts";
 import { stepText, tilesSummary } from "../training/tiles/summary.ts";
 
 /** `tilereel train tiles`: trains Veda's tile scores on a frozen model. */
@@ -34,6 +35,7 @@ async function run(values: TilesValues): Promise<number> {
     defaults: DEFAULTS,
     kind: "tiles",
     stopping: "Stopping after this step; Ctrl-C again stops at once and loses the steps since the last checkpoint.",
+    plan: (gpu) => tilesPlan(gpu, sampling, tileTokens),
     open: async (work, cleanUp) => {
       const { gpu, onProgress } = work, identity = { ...await samplingIdentity(sampling), precision: gpu.precision };
       const { runs } = cleanUp.use(await openSamplingRuns(work, sampling));

@@ -59,8 +59,11 @@ export const outputOptions = ({ out, result, checkpointEvery }: TrainingDefaults
     }),
   });
 
-/** --json and --quiet. */
+/** --dry-run, --json and --quiet. */
 export const reportOptions = inGroup("Output", {
+  "dry-run": flag({
+    help: "Only say what would be trained, how much memory it takes, and about how long. Nothing is loaded or written.",
+  }),
   json: flag({ help: "Print one JSON object at the end, with the verdict, and nothing else." }),
   quiet: flag({ short: "q", help: "Print nothing but errors." }),
 });

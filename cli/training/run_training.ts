@@ -1,3 +1,4 @@
+import type { Gpu } from "../../gpu/gpu.ts";
 import type { Operands } from "../../gpu/precision.ts";
 import { checkWritable } from "../../model/files/output.ts";
 import type { TrainingOptions } from "../../model/training/training_options.ts";
@@ -9,6 +10,7 @@ import type { OptionValues } from "../../tools/program/options.ts";
 import { formatDuration } from "../../tools/program/progress.ts";
 import { TrainingLog } from "./log_summary.ts";
 import type { optimizerOptions, outputOptions, reportOptions, TrainingDefaults } from "./options.ts";
+import { printPlan, type TrainingPlan } from "./plan.ts";
 import { printSummary, type Summary, withCommands } from "./summary.ts";
 
 /** The values that both trainings have. */
@@ -23,14 +25,16 @@ export interface TrainingCommand<Step extends LoggedStep> {
   readonly kind: string;
   /** Said when the first Ctrl-C comes. */
   readonly stopping: string;
+  /** Plans the training: what --dry-run prints. Nothing is loaded. */
+  plan(gpu: Gpu): Promise<TrainingPlan>;
   /** Opens data and model. What it opens belongs to `cleanUp`. */
   open(work: LongRun, cleanUp: DisposableStack): Promise<OpenTraining<Step>>;
 }
 
 /** A training whose data and model are open. */
 export interface OpenTraining<Step extends LoggedStep> {
-  /** Trains, and returns the number of finished steps. */
-  train(options: TrainingOptions<Step>): Promise<number>;
+  /** Trains, and returns the number of finished steps. `onPart` may be told of parts of a step, as a fraction. */
+  train(options: TrainingOptions<Step>, onPart: (steps: number) => void): Promise<number>;
   /** The figures of a step, for the line of progress. */
   figures(step: Step): string;
   summarize(result: TrainingResult<Step>): Promise<Omit<Summary, "invitation">>;
@@ -56,7 +60,7 @@ export async function runTrainingCommand<Step extends LoggedStep>(
     readonly seed?: number;
     readonly precision?: "auto" | Operands;
   },
-  { defaults, kind, stopping, open }: TrainingCommand<Step>,
+  { defaults, kind, stopping, plan, open }: TrainingCommand<Step>,
 ): Promise<number> {
   const { out = defaults.out, steps = defaults.steps, seed = 0, resume = false, json = false, quiet = false } = values;
   const { precision = "auto" } = values;
@@ -72,15 +76,24 @@ export async function runTrainingCommand<Step extends LoggedStep>(
     if (json) console.log(JSON.stringify({ out, stopped: true, step, steps, next }));
     return work.status ?? 1;
   };
+  if (values["dry-run"]) {
+    printPlan(await plan(work.gpu), { steps, out, json, say });
+    return 0;
+  }
   using cleanUp = new DisposableStack();
   const training = await work.unlessStopped(open(work, cleanUp));
   if (!training) return stopped(0, "Stopped while samples were made; the finished ones are kept.", resume);
   const start = performance.now();
+  let detail: string | undefined;
+  const progress = (done: number) => onProgress({ stage: "train", done, total: steps, ...detail && { detail } });
   const done = await training.train({
     ...{ seed, steps, folder: out, checkpointEvery, resume, signal },
-    onStart: (step) => onProgress({ stage: "train", done: step, total: steps }),
-    onStep: (step) => onProgress({ stage: "train", done: step.step, total: steps, detail: training.figures(step) }),
-  });
+    onStart: progress,
+    onStep: (step) => {
+      detail = training.figures(step);
+      progress(step.step);
+    },
+  }, progress);
   if (done < steps) {
     return stopped(done, `Stopped after ${done} of ${steps} steps, which are saved in ${files.checkpoint}.`, true);
   }

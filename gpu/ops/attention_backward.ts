@@ -18,11 +18,11 @@ import { runPerElement } from "../kernels/per_element.ts";
 import type { Tensor } from "../tensor.ts";
 import { type AttentionPattern, launchAttention, orderStride } from "./attention_launch.ts";
 
-/** The tiles for the gradients of queries and of keys and values, best first. */
-const TILES: Readonly<Record<"q" | "kv", readonly Omit<BackwardTile, "units">[]>> = {
-  q: [{ subgroups: [4, 1], rows: 16, step: 16 }],
-  kv: [{ subgroups: [4, 1], rows: 16, step: 16 }],
-};
+/** The tiles for the gradients of queries, and of keys and values, best first. */
+const TILES: readonly Omit<BackwardTile, "units">[] = [
+  { subgroups: [2, 2], rows: 32, step: 16 },
+  { subgroups: [4, 1], rows: 16, step: 16 },
+];
 
 /** The operands of the backward pass; see `attentionBackward`. */
 export type BackwardOperands = Readonly<Record<"q" | "k" | "v" | "dy" | "lse" | "dotY", Tensor>>;
@@ -34,13 +34,11 @@ export type BackwardTiles = Readonly<Record<"q" | "kv", BackwardTile>>;
 export function backwardTiles(gpu: Gpu, headDim: number): BackwardTiles | undefined {
   const { matrixUnits: units, device: { limits: { maxComputeWorkgroupStorageSize: room } } } = gpu;
   if (!units || !gpu.f16 || headDim % 8 !== 0) return undefined;
-  const [q, kv] = (["q", "kv"] as const).map((of) =>
-    TILES[of].map((tile) => ({ ...tile, units })).find((tile) =>
-      tile.subgroups[0] * tile.subgroups[1] * units.subgroup <= gpu.maxThreads && backwardFits(tile, headDim) &&
-      backwardTileBytes(tile, headDim) <= room
-    )
+  const tile = TILES.map((tile) => ({ ...tile, units })).find((tile) =>
+    tile.subgroups[0] * tile.subgroups[1] * units.subgroup <= gpu.maxThreads && backwardFits(tile, headDim) &&
+    backwardTileBytes(tile, headDim) <= room
   );
-  return q && kv && { q, kv };
+  return tile && { q: tile, kv: tile };
 }
 
 /**

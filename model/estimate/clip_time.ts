@@ -84,7 +84,7 @@ export function clipSeconds(
 }
 
 /** A rate that was measured, in FLOP/s, as it should be on another GPU. */
-function rateOn({ matrix, f32 }: GpuModel, measured: number, precision: "f16" | "int8"): number {
+export function rateOn({ matrix, f32 }: GpuModel, measured: number, precision: "f16" | "int8"): number {
   if (!matrix) return measured * f32 / MEASURED_GPU.f32;
   const { matrix: of } = MEASURED_GPU as Required<GpuModel>;
   // A step in int8 has products in f16, too, so that its rate is never beyond its own.

@@ -12,7 +12,8 @@ import type { VortaSettings } from "./settings.ts";
 import { trainingPass, type TrainingPassInput, type TrainingPassResult } from "./training_pass.ts";
 
 /** As {@linkcode TrainingPassInput}, before it is uploaded. */
-export interface RoutedPassInput extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning" | "attention"> {
+export interface RoutedPassInput
+  extends Omit<TrainingPassInput, "noisy" | "target" | "conditioning" | "attention" | "keepBytes"> {
   readonly noisy: HostTensor;
   readonly target: HostTensor;
   readonly conditioning: HostConditioning;
@@ -31,11 +32,13 @@ export interface RoutedModel extends RouterShape {
  * of.
  *
  * @param model whose transformer it is
+ * @param options as in {@link TrainingPassInput}
  */
 export function routedModel(
   gpu: Gpu,
   model: Pick<FamilyModel, "passes">,
   transformer: VideoTransformer,
+  options: Pick<TrainingPassInput, "keepBytes"> = {},
 ): RoutedModel & Disposable {
   const [guided] = model.passes(TRAINING_GUIDANCE);
   /** By the tokens' layout and the settings. */
@@ -56,7 +59,7 @@ export function routedModel(
       owner.adopt(tensorsOf(uploaded));
       const attention = planOf(transformer.layout(noisy.shape, uploaded), rest.settings);
       return await trainingPass(gpu, transformer, {
-        ...{ ...rest, attention, noisy: upload(noisy), target: upload(target), conditioning: uploaded },
+        ...{ ...options, ...rest, attention, noisy: upload(noisy), target: upload(target), conditioning: uploaded },
       });
     },
     [Symbol.dispose]() {

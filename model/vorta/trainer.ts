@@ -111,6 +111,7 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     for (let batch = 0; batch < recipe.accumulate; batch++) {
       samples.push(await this.#addGradient(gradient, step, batch, interval, signal));
       signal.throwIfAborted();
+      if (batch + 1 < recipe.accumulate) this.training.onSample?.(step - 1 + (batch + 1) / recipe.accumulate);
     }
     const gradNorm = clipGradients(parametersOf(gradient), recipe.clip);
     optimized.update(gradient, step, recipe);

@@ -18,6 +18,8 @@ export interface RouterTraining extends TrainingOptions<RouterTrainingStep> {
   readonly recipe?: TrainingRecipe;
   /** The threshold at which `shares` are counted. It does not affect the training. Default: 0.3 */
   readonly tau?: number;
+  /** Called after each sample of a step but the last, with the number of steps that are done, a fraction. */
+  readonly onSample?: (steps: number) => void;
 }
 
 const WEIGHT_KINDS: Kinds<LossWeights> = {
@@ -45,4 +47,5 @@ export const ROUTER_TRAINING_KINDS: Kinds<RouterTraining> = {
   }),
   recipe: objectWith("a recipe with all that AUTHORS_RECIPE has, each in its range,", RECIPE_KINDS),
   tau: aNumber(0, 1),
+  onSample: aFunction,
 };

@@ -65,6 +65,8 @@ class Stage {
   /** Units that were done before; they do not count for the speed. */
   readonly #before: number;
   readonly #timer: ReturnType<typeof setTimeout> | undefined;
+  /** The first unit, which often takes longer than others: kernels are compiled. Once there are two, it does not count. */
+  #first: { readonly done: number; readonly seconds: number } | undefined;
   #bar: SingleBar | undefined;
   /** When the last line was written, in milliseconds from the start. */
   #shown: number | undefined;
@@ -82,6 +84,8 @@ class Stage {
 
   update(progress: Progress): void {
     this.progress = progress;
+    const { done } = progress;
+    if (done > this.#before) this.#first ??= { done, seconds: this.#seconds() };
     this.#bar?.update(progress.done);
     if (this.#timer !== undefined) return;
     const elapsed = this.now() - this.#start, isEnd = progress.done >= progress.total;
@@ -99,10 +103,16 @@ class Stage {
   #line(bar = ""): string {
     const { done, total, detail } = this.progress;
     const percent = total > 0 ? Math.floor(100 * done / total) : 100;
-    const seconds = (this.now() - this.#start) / 1000, since = done - this.#before;
-    const left = since > 0 && done < total ? `, ${formatDuration(seconds / since * (total - done))} left` : "";
+    const seconds = this.#seconds(), first = this.#first;
+    const since = first && done > first.done ? first : { done: this.#before, seconds: 0 };
+    const each = (seconds - since.seconds) / (done - since.done);
+    const left = first && done < total ? `, ${formatDuration(each * (total - done))} left` : "";
     const more = detail === undefined ? "" : `  ${detail}`;
-    return `${this.name}${bar}  ${done}/${total}  ${percent}%  ${formatDuration(seconds)}${left}${more}`;
+    return `${this.name}${bar}  ${Math.floor(done)}/${total}  ${percent}%  ${formatDuration(seconds)}${left}${more}`;
+  }
+
+  #seconds(): number {
+    return (this.now() - this.#start) / 1000;
   }
 
   #showBar(): void {

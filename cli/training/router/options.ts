@@ -6,7 +6,7 @@ import { clipOptions } from "../../../tools/program/clip/clip_options.ts";
 import { vortaOptions } from "../../../tools/program/clip/vorta_options.ts";
 import { inGroup, integer, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { sampledClipOptions } from "../../../tools/program/sampling_options.ts";
-import { trainedModelOptions } from "../../../tools/program/model_options.ts";
+import { trainedModelOptions, weightsOption } from "../../../tools/program/model_options.ts";
 import {
   optimizerOptions,
   outputOptions,
@@ -112,6 +112,7 @@ export const options = {
   }),
   ...reportOptions,
   ...trainedModelOptions,
+  weights: weightsOption,
   precision: precisionOption,
 };
 

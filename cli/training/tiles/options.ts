@@ -4,7 +4,7 @@ import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
 import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
 import { choice, inGroup, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
-import { trainedModelOptions } from "../../../tools/program/model_options.ts";
+import { trainedModelOptions, weightsOption } from "../../../tools/program/model_options.ts";
 import {
   optimizerOptions,
   outputOptions,
@@ -50,6 +50,7 @@ export const options = {
     max: 1,
   }),
   ...trainedModelOptions,
+  weights: weightsOption,
   precision: precisionOption,
   ...outputOptions(DEFAULTS),
   ...reportOptions,

@@ -34,6 +34,35 @@ Deno.test("tilereel train shows what can be trained", async () => {
   }
 });
 
+Deno.test("--dry-run says what both trainings would take, and loads and writes nothing", () =>
+  inTempDir(async (dir) => {
+    await Deno.writeTextFile(join(dir, "p.txt"), "a red circle\na blue square\n");
+    const plan = async (kind: string, ...args: string[]) => {
+      const { code, out, err } = await tilereel(["train", kind, "--prompts", "p.txt", "--dry-run", ...args], {
+        cwd: dir,
+      });
+      assertEquals([code, err], [0, ""]);
+      return out;
+    };
+    const { memory, ...planned } = JSON.parse(await plan("router", "--json", "--steps", "7", "--out", "x"));
+    assertEquals(planned, {
+      ...{ out: "x", steps: 7, clips: 2, tokens: 512, samples: 28, weights: "resident", unit: "sample" },
+      densities: { coreset: 0.25, sliding: 27 / 64 },
+    });
+    assert(memory.gpu > 30e6 && memory.gpu < 60e6 && memory.host === 0, JSON.stringify(memory));
+    // With little memory, weights are streamed, and inputs of blocks go to this machine's memory.
+    const little = JSON.parse(await plan("router", "--json", "--memory", "26MB"));
+    assertEquals([little.weights, little.memory.host > 0], ["stream", true]);
+    assertRefused(
+      await tilereel(["train", "router", "--prompts", "p.txt", "--dry-run", "--memory", "20MB"], { cwd: dir }),
+      "of GPU memory at this size, but the limit is 19.1 MiB; raise the limit, or train on smaller clips",
+    );
+    const tiles = await plan("tiles", "--size", "256x256");
+    assertStringIncludes(tiles, "Scores for 8 layers of 8 heads, tiles of 128 tokens");
+    assertStringIncludes(tiles, "8x16x16 = 2048 tokens");
+    assertEquals(listFiles(dir), ["p.txt"]);
+  }));
+
 Deno.test("mistyped trainings: one sentence, exit 1, and nothing written", () =>
   inTempDir(async (dir) => {
     await Deno.writeTextFile(join(dir, "p.txt"), "a red circle\n");
