@@ -66,7 +66,7 @@ Deno.test("a clip of a picture has its proportions and is repeated by --like; ot
     await refused([], "a model of Wan 2.1 I2V needs a picture to begin with: name it with --image FILE");
     await refused(["--image", square, "--last-image", square], "a model of Wan 2.1 I2V takes no picture to end with");
     await refused(["--image", join(dir, "no.png")], "no.png");
-    await refused(["--image", options[3]!], "embeddings.safetensors cannot be read: it is neither a PNG nor a JPEG");
+    await refused(["--image", options[3]!], "embeddings.safetensors cannot be read: it is no PNG, JPEG, GIF or WebP");
     const info = await tilereel(["info", options[1]!]);
     assertStringIncludes(info.out, "model (Wan 2.1 I2V)");
     assertStringIncludes(info.out, "pictures: --image is required");

@@ -5,25 +5,27 @@ import type { Picture } from "../../picture/picture.ts";
 import { readWithFfmpeg } from "./ffmpeg.ts";
 import { readGif } from "./gif.ts";
 import { decodeStill } from "./still.ts";
+import { decodeWebp, isWebp } from "./webp.ts";
 import type { Pictures } from "./timed_picture.ts";
 
 /**
- * Reads a picture: a PNG, a JPEG, the first of a GIF, or through ffmpeg, where it is installed, a WebP and whatever else
- * that reads. A JPEG is turned as its camera was held.
+ * Reads a picture: a PNG, a JPEG, the first of a GIF or a WebP, or through ffmpeg, where it is installed, whatever else
+ * that reads. JPEG and WebP are turned as their camera was held.
  *
  * @throws {TilereelError} when it cannot be read; the message says what to do
  */
 export async function readPicture(path: string): Promise<Picture> {
   const stored = fileAt(path), wanted = "a picture";
   using file = await stored.open(wanted);
-  const start = await readPart(file, 0, 8);
+  const start = await readPart(file, 0, 12);
   const still = decodeStill(path, start, async () => await readBytes(stored));
   if (still) return await still;
+  if (isWebp(start)) return await decodeWebp(path, await readBytes(stored));
   const isGif = String.fromCharCode(...start.subarray(0, 4)) === "GIF8";
   const first = await firstOf(
     isGif
       ? readGif(path, await readBytes(stored))
-      : readWithFfmpeg(path, { frames: 1 }, "it is neither a PNG nor a JPEG", "make it a PNG or a JPEG"),
+      : readWithFfmpeg(path, { frames: 1 }, "it is no PNG, JPEG, GIF or WebP", "make it a PNG or a JPEG"),
   );
   if (!first) throw new TilereelError(`${path} has no picture in it; name another file`);
   return first;
