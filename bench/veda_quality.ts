@@ -30,7 +30,7 @@ import type { VedaScores } from "../model/veda/attention.ts";
 import { randomBits } from "../model/training/random.ts";
 import { headsByShape, TilePatterns } from "../model/veda/tile_groups.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "../model/veda/tile_shapes.ts";
-import { spread } from "../model/veda/tile_search.ts";
+import { spread } from "../model/veda/examine.ts";
 import { loadVeda } from "../model/veda/veda_file.ts";
 import { type Grid, product } from "../model/attention/grid.ts";
 import { runAsProgram } from "../tools/program/run_command.ts";

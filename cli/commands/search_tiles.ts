@@ -1,9 +1,10 @@
 import { TilereelError } from "../../gpu/common/errors.ts";
 import { checkWritable, writeAtomically } from "../../model/files/output.ts";
 import { DEFAULT_KEEP } from "../../model/veda/budget.ts";
-import { choosePlan } from "../../model/veda/plan_choice.ts";
+import { BUDGETS, type BudgetSearch, searchBudgets } from "../../model/veda/budget_search.ts";
+import { chooseBudgets, choosePlan } from "../../model/veda/plan_choice.ts";
 import { candidateShapes, searchTiles } from "../../model/veda/tile_search.ts";
-import { defaultCapacity } from "../../model/veda/tile_shapes.ts";
+import { defaultCapacity, type TileShapes } from "../../model/veda/tile_shapes.ts";
 import type { VedaFile } from "../../model/veda/veda_file.ts";
 import { saveVeda } from "../../model/veda/save_veda.ts";
 import { sizesText } from "../../tools/program/clip/vorta_options.ts";
@@ -14,8 +15,8 @@ import { samplingOptionsGiven } from "../training/next_commands.ts";
 import { commandLine, lineOf } from "../../tools/program/command_line.ts";
 import { DEFAULTS, options, type SearchValues } from "../training/search/options.ts";
 import { searchSummary } from "../training/search/summary.ts";
-import { printSummary, withCommands } from "../training/summary.ts";
-import { loadTiles } from "../training/tile_options.ts";
+import { percent, printSummary, withCommands } from "../training/summary.ts";
+import { loadOthers, loadTiles, withOthers } from "../training/tile_options.ts";
 
 /** `tilereel search tiles`: finds a tile shape for each head, for Veda. */
 export const command = defineCommand({
@@ -43,6 +44,7 @@ async function run(values: SearchValues): Promise<number> {
     );
   }
   const { tileTokens, scores } = await scoresOf(values, defaultCapacity(sampling.grid));
+  const others = await loadOthers(values["add-to"]);
   const shapes = candidateShapes(sampling.grid, tileTokens);
   const trying = `${shapes.length} ${shapes.length === 1 ? "shape" : "shapes"}`;
   await checkWritable(out, { asFile: true });
@@ -56,19 +58,48 @@ async function run(values: SearchValues): Promise<number> {
   say(`Trying ${trying}: ${shapes.map(sizesText).join(", ")}.`);
   const onLook = (done: number, total: number) =>
     onProgress({ stage: "search", done, total, detail: `${trying} on every head` });
-  const searching = searchTiles({ gpu, runs: open.runs, shapes, keep, looks, onLook, signal });
+  const onBudgets = (done: number, total: number) =>
+    onProgress({ stage: "search", done, total, detail: `${BUDGETS.length} budgets on every head` });
+  const search = { gpu, runs: open.runs, keep, looks, signal };
+  const searching = searchTiles({ ...search, shapes, onLook });
+  const stopped = "Stopped before all was tried; nothing was written. Start again with";
   const table = await work.unlessStopped(searching);
   if (!table) {
-    const sentence = "Stopped before all shapes were tried; nothing was written. Start again with";
-    say(withCommands(sentence, [commandLine()]));
+    say(withCommands(stopped, [commandLine()]));
     return work.status!;
   }
-  const plan = choosePlan(table, mostShapes);
-  await writeAtomically(out, (temporary) => saveVeda(temporary, { tileTokens, keep, shapes: plan, ...scores }));
+  const shared = choosePlan(table, mostShapes);
+  const budgeted = values.budgets
+    ? await work.unlessStopped(withBudgets({ ...search, shapes: shared, onLook: onBudgets }))
+    : { shapes: shared };
+  if (!budgeted) {
+    say(withCommands(stopped, [commandLine()]));
+    return work.status!;
+  }
+  const { shapes: plan, line } = budgeted;
+  const file: VedaFile = { tileTokens, keep, grid: sampling.grid, shapes: plan, ...scores };
+  await writeAtomically(out, (temporary) => saveVeda(temporary, withOthers(file, others)));
   const next = [lineOf("train", "tiles", ...samplingOptionsGiven(options), "--plan", out)];
-  const summary = searchSummary({ table, plan, out, keep, tileTokens });
+  const summary = searchSummary({ table, plan, out, keep, tileTokens, ...line !== undefined && { line } });
   printSummary({ ...summary, invitation: "Train scores for these shapes", next }, json, say);
   return 0;
+}
+
+/** A plan with a budget for each head, and a line on what it gains. */
+async function withBudgets(search: BudgetSearch): Promise<{ shapes: TileShapes; line?: string }> {
+  const { errors } = await searchBudgets(search), budgets = chooseBudgets(errors, BUDGETS);
+  const meanOf = (pick: (layer: number, head: number) => number) => {
+    const all = errors.flatMap((byHead, layer) => byHead.map((byBudget, head) => byBudget[pick(layer, head)]!));
+    return all.reduce((a, b) => a + b) / all.length;
+  };
+  const own = meanOf((layer, head) => BUDGETS.findIndex((budget) => budget === budgets[layer]![head]));
+  const equal = meanOf(() => BUDGETS.indexOf(1));
+  return {
+    shapes: { ...search.shapes, budgets },
+    line:
+      `With a budget for each head, the error of attention with the tiles of the most mass is ${percent(own)}, and ` +
+      `${percent(equal)} with the same for all.`,
+  };
 }
 
 /**

@@ -6,6 +6,7 @@ import { defineCommand } from "../../tools/program/command.ts";
 import { openSamplingRuns, planSampling, samplingIdentity } from "../../tools/program/sampling_options.ts";
 import { nextClips } from "../training/next_commands.ts";
 import { runTrainingCommand } from "../training/run_training.ts";
+import { loadOthers, withOthers } from "../training/tile_options.ts";
 import { DEFAULTS, options, planOf, recipeOf, type TilesValues } from "../training/tiles/options.ts";
 import { tilesPlan } from "../training/tiles/plan.ts";
 import { stepText, tilesSummary } from "../training/tiles/summary.ts";
@@ -31,6 +32,8 @@ async function run(values: TilesValues): Promise<number> {
   const { keep = DEFAULT_KEEP } = values, recipe = recipeOf(values);
   const sampling = await planSampling(values);
   const { shapes, tileTokens = values["tile-tokens"] ?? defaultCapacity(sampling.grid) } = await planOf(values);
+  const others = await loadOthers(values["add-to"]), { grid } = sampling;
+  const file = sampling.oneGrid ? withOthers({ tileTokens, grid }, others) : { others };
   return await runTrainingCommand<TileTrainingStep>(values, {
     defaults: DEFAULTS,
     kind: "tiles",
@@ -43,7 +46,7 @@ async function run(values: TilesValues): Promise<number> {
         figures: stepText,
         train: (shared) =>
           trainTiles({
-            ...{ ...shared, gpu, runs, recipe, tileTokens, ...shapes && { shapes }, keep, identity },
+            ...{ ...shared, gpu, runs, recipe, tileTokens, ...shapes && { shapes }, keep, identity, ...file },
             onReplay: (done, total) => onProgress({ stage: "sample again", done, total }),
           }),
         summarize: (result) => {

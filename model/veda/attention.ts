@@ -39,8 +39,8 @@ export interface PassOfStep {
 export class VedaAttention implements Disposable {
   readonly #held: DisposableStack;
   readonly #full: FullAttention;
-  /** The patterns by shape, for those shapes that a head has. */
-  readonly #patterns: ReadonlyMap<number, TilePattern>;
+  /** The pattern of each head, [layers][heads]; heads of one shape and budget share one. */
+  readonly #patterns: readonly (readonly TilePattern[])[];
 
   constructor(
     private readonly gpu: Gpu,
@@ -48,12 +48,18 @@ export class VedaAttention implements Disposable {
     private readonly layout: TokenLayout,
     private readonly options: VedaAttentionOptions,
   ) {
-    const { shapes: { shapes, choices }, keep } = options;
+    const { shapes: { shapes, choices, budgets }, keep } = options;
     using building = new DisposableStack();
     this.#full = building.use(new FullAttention(gpu, config, layout));
-    const used = new Set(choices.flatMap((choice) => [...choice]));
-    const pattern = (i: number) => building.use(new TilePattern(gpu, config, layout, shapes[i]!, keep));
-    this.#patterns = new Map([...used].map((i) => [i, pattern(i)]));
+    const made = new Map<string, TilePattern>();
+    const pattern = (shape: number, share: number) => {
+      const id = `${shape} ${share}`;
+      if (!made.has(id)) made.set(id, building.use(new TilePattern(gpu, config, layout, shapes[shape]!, share)));
+      return made.get(id)!;
+    };
+    this.#patterns = choices.map((choice, layer) =>
+      Array.from(choice, (shape, head) => pattern(shape, Math.min(1, keep * (budgets?.[layer]?.[head] ?? 1))))
+    );
     this.#held = building.move();
   }
 
@@ -96,8 +102,7 @@ export class VedaAttention implements Disposable {
 
   /** Undefined where the layer uses full attention. */
   #patternOf(layer: number, head: number): TilePattern | undefined {
-    const { shapes: { choices }, denseLayers } = this.options;
-    return denseLayers?.has(layer) ? undefined : this.#patterns.get(choices[layer]![head]!)!;
+    return this.options.denseLayers?.has(layer) ? undefined : this.#patterns[layer]![head]!;
   }
 
   [Symbol.dispose](): void {

@@ -49,6 +49,14 @@ export interface VedaOptions {
   readonly tileTokens?: number;
   /** The name of scorer and shapes in messages. */
   readonly name?: string;
+  /** Tiles for clips of several sizes, in place of the options that they have: those for the nearest size are used. */
+  readonly sizes?: readonly VedaSize[];
+}
+
+/** Tiles that were made for clips of one size. */
+export interface VedaSize extends Pick<VedaOptions, "usualKeep" | "scorer" | "shapes" | "tileTokens"> {
+  /** The clips' tokens along frames, rows and columns. */
+  readonly grid: Grid;
 }
 
 const aShare: Kind = {
@@ -72,6 +80,7 @@ const VEDA_KINDS: Kinds<VedaOptions> = {
   ),
   tileTokens: wholeNumber(1),
   name: aText,
+  sizes: { expected: "a list of tiles for clips of one size each", fits: Array.isArray },
 };
 
 /** Each query tile attends to the key tiles with the best scores (Veda). */
@@ -95,14 +104,37 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
 }
 
 /** ρ, the share of tiles that is kept on a grid: as given, or the default. */
-export function keepOn(grid: Grid, { keep, usualKeep = DEFAULT_KEEP, shapes, tileTokens }: VedaOptions): number {
+export function keepOn(grid: Grid, options: VedaOptions): number {
+  const { keep, usualKeep = DEFAULT_KEEP, shapes, tileTokens } = optionsOn(grid, options);
   if (keep !== undefined) return keep;
   const shape = shapes && ("choices" in shapes ? shapes.shapes[0]! : shapes);
   return defaultKeep(usualKeep, product(grid), shape ? product(shape) : tileTokens ?? defaultCapacity(grid));
 }
 
+/** The options for a grid: of tiles for several sizes those whose grid is the nearest, by the ratios along its axes. */
+function optionsOn(grid: Grid, options: VedaOptions): VedaOptions {
+  const { sizes, ...others } = options, nearest = sizes && nearestSize(grid, sizes);
+  if (!nearest) return options;
+  const { grid: _, ...made } = nearest;
+  return { ...others, ...made };
+}
+
+function nearestSize(grid: Grid, sizes: readonly VedaSize[]): VedaSize | undefined {
+  const distance = (size: VedaSize) => size.grid.reduce((sum, n, axis) => sum + Math.log(n / grid[axis]!) ** 2, 0);
+  return [...sizes].sort((a, b) => distance(a) - distance(b))[0];
+}
+
+/** Clauses that say for which size the tiles were made, where that is another one. */
+function sizeNotes(grid: Grid, { sizes = [], scores, name = NAME }: VedaOptions): string[] {
+  const nearest = nearestSize(grid, sizes)?.grid;
+  if (!nearest || String(nearest) === String(grid) || scores === "random") return [];
+  const all = sizes.length === 1 ? "were made" : `were made for ${sizes.length} sizes, of which the nearest is used:`;
+  return [`the tiles of ${name} ${all} for clips of ${nearest.join("x")} tokens, and this one has ${grid.join("x")}`];
+}
+
 /** The reason why every tile attends to all others. */
-function whyFull(options: VedaOptions, steps: number, config: HeadShape, grid: Grid): string {
+function whyFull(given: VedaOptions, steps: number, config: HeadShape, grid: Grid): string {
+  const options = optionsOn(grid, given);
   const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [], keep } = options;
   if (denseSteps >= steps) {
     const first = denseSteps === 1 ? "step is" : `${denseSteps} steps are`;
@@ -119,23 +151,27 @@ function whyFull(options: VedaOptions, steps: number, config: HeadShape, grid: G
 }
 
 /** As {@link vedaAttention}, for those heads of a layer that another method delegates. */
-export function vedaHeads(options: VedaOptions = {}): SomeHeadsMethod {
-  checkOptions("vedaAttention", options, VEDA_KINDS);
-  const { denseSteps = DEFAULT_DENSE_STEPS } = options;
+export function vedaHeads(given: VedaOptions = {}): SomeHeadsMethod {
+  checkOptions("vedaAttention", given, VEDA_KINDS);
+  const { denseSteps = DEFAULT_DENSE_STEPS } = given;
   return {
     check(shape) {
-      const { scorer, scores, shapes, name = NAME } = options;
-      if (scores === "trained" && !scorer) {
-        throw new TilereelError(
-          `trained scores of tiles were asked for, but there are none; train some with "tilereel train tiles"`,
-        );
+      const { scores, name = NAME } = given;
+      for (const grid of given.sizes?.map(({ grid }) => grid) ?? [[1, 1, 1] as const]) {
+        const { scorer, shapes } = optionsOn(grid, given);
+        if (scores === "trained" && !scorer) {
+          throw new TilereelError(
+            `trained scores of tiles were asked for, but there are none; train some with "tilereel train tiles"`,
+          );
+        }
+        if (scorer) scorerFor(scorer, shape, name);
+        if (shapes && "choices" in shapes) shapesFor({ ...given, shapes }, shape, grid);
       }
-      if (scorer) scorerFor(scorer, shape, name);
-      if (shapes && "choices" in shapes) shapesFor(options, shape, [1, 1, 1]);
-      denseLayersFor(options, shape);
+      denseLayersFor(given, shape);
     },
     prepare(task): Promise<PreparedSomeHeads> {
-      const { gpu, shape, layout: { grid }, onTiles } = task;
+      const { gpu, shape, layout: { grid }, onTiles } = task, options = optionsOn(grid, given);
+      for (const note of sizeNotes(grid, given)) task.onNote?.(note);
       const scorer = options.scorer && scorerFor(options.scorer, shape, options.name ?? NAME);
       const shapes = shapesFor(options, shape, grid), keep = keepOn(grid, options);
       const denseLayers = denseLayersFor(options, shape);

@@ -35,6 +35,36 @@ export function choosePlan({ shapes, errors, votes }: SearchTable, most: number)
   };
 }
 
+/**
+ * Each head's budget by the errors that a search measured, so that the mean error is the least and the mean budget at
+ * most 1: every head has the budget that is the best at one price for more of it.
+ *
+ * @param errors [layers][heads][budgets]
+ * @param budgets the possible budgets, in rising order, one of them at most 1
+ * @returns [layers][heads]
+ */
+export function chooseBudgets(
+  errors: readonly (readonly ArrayLike<number>[])[],
+  budgets: readonly number[],
+): Float32Array[] {
+  const all = errors.flat(),
+    mean = (picks: readonly number[]) => picks.reduce((sum, pick) => sum + budgets[pick]!, 0) / picks.length;
+  const at = (price: number) => all.map((own) => leastOf(budgets.map((budget, i) => own[i]! + price * budget)));
+  let [low, high] = [0, 1];
+  while (mean(at(high)) > 1) high *= 2;
+  // At a price of 0 each head has what is best for it alone.
+  if (mean(at(low)) <= 1) high = low;
+  for (let round = 0; round < 60 && high > low; round++) {
+    const middle = (low + high) / 2;
+    if (mean(at(middle)) > 1) low = middle;
+    else high = middle;
+  }
+  const picks = at(high), heads = errors[0]!.length;
+  return errors.map((_, layer) =>
+    Float32Array.from({ length: heads }, (_, head) => budgets[picks[layer * heads + head]!]!)
+  );
+}
+
 /** The mean error over layers and heads, for a plan of the table's shapes. */
 export function meanError({ shapes, errors }: SearchTable, plan: TileShapes): number {
   const places = plan.shapes.map((shape) => shapes.findIndex((other) => String(other) === String(shape)));

@@ -5,9 +5,10 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { TensorOwner } from "../../gpu/tensor_owner.ts";
 import type { Grid } from "../attention/grid.ts";
 import { oracleError, squaredNorm } from "./oracle_error.ts";
-import type { AttentionState, SamplingRuns } from "./sampling_states.ts";
+import type { AttentionState } from "./sampling_states.ts";
 import { TilePatterns } from "./tile_groups.ts";
-import { leastOf, type SearchTable } from "./plan_choice.ts";
+import { examine, type Looks, type Trial } from "./examine.ts";
+import type { SearchTable } from "./plan_choice.ts";
 import { MAX_PADDING, padding, possibleShapes, type TileShape } from "./tile_shapes.ts";
 
 /**
@@ -25,18 +26,12 @@ export function candidateShapes(grid: Grid, capacity: number): TileShape[] {
 }
 
 /** Options of {@link searchTiles}. */
-export interface TileSearch {
+export interface TileSearch extends Looks {
   readonly gpu: Gpu;
-  readonly runs: SamplingRuns;
   /** The shapes to try; all have the same number of tokens. */
   readonly shapes: readonly TileShape[];
   /** The share of the pairs of tiles that the oracle keeps. */
   readonly keep: number;
-  /** The number of denoising steps of each run that are examined, spread evenly. */
-  readonly looks: number;
-  /** Called with the number of finished steps and of all steps. */
-  readonly onLook?: (done: number, total: number) => void;
-  readonly signal?: AbortSignal;
 }
 
 /**
@@ -47,46 +42,12 @@ export interface TileSearch {
  * @throws {TilereelError} if a number is not finite
  */
 export async function searchTiles(search: TileSearch): Promise<SearchTable> {
-  const { runs, shapes, looks, onLook = () => {}, signal } = search;
-  const { layers, heads } = runs;
-  const table = <T>(make: () => T) => Array.from({ length: layers }, () => Array.from({ length: heads }, make));
-  const errors = table(() => new Float64Array(shapes.length)), votes = table(() => new Uint32Array(shapes.length));
-  const looked = Array.from({ length: runs.count }, (_, run) => spread(runs.steps(run), looks));
-  const total = looked.flat().length;
   using trial = new ShapeTrial(search);
-  let done = 0;
-  onLook(done, total);
-  for (const [run, steps] of looked.entries()) {
-    const ended = new AbortController(), stop = AbortSignal.any([ended.signal, ...signal ? [signal] : []]);
-    const onState = (state: AttentionState) => {
-      if (state.pass === 0 && steps.includes(state.step)) trial.record(state);
-    };
-    const onStep = async (step: number) => {
-      if (!steps.includes(step)) return;
-      for (const [layer, byHead] of (await trial.errors()).entries()) {
-        for (const [head, byShape] of byHead.entries()) {
-          if (!byShape.every(Number.isFinite)) {
-            throw new TilereelError(
-              `layer ${layer}, head ${head}: attention at step ${step + 1} of the sampling run of prompt ${run + 1} ` +
-                `is not finite; look at the clip that "tilereel generate" makes of it`,
-            );
-          }
-          for (const [shape, error] of byShape.entries()) errors[layer]![head]![shape]! += error / total;
-          votes[layer]![head]![leastOf(byShape)]!++;
-        }
-      }
-      onLook(++done, total);
-      if (step === steps.at(-1)) ended.abort();
-    };
-    await runs.sample(run, { onState, onStep, signal: stop }).catch((error) => {
-      if (error !== ended.signal.reason || signal?.aborted) throw error;
-    });
-  }
-  return { shapes, errors, votes };
+  return { shapes: search.shapes, ...await examine(search, trial, search.shapes.length) };
 }
 
 /** Tries all shapes on the layers of one state after the other. It holds GPU memory until it is disposed of. */
-class ShapeTrial implements Disposable {
+class ShapeTrial implements Trial, Disposable {
   readonly #patterns: TilePatterns;
   readonly #owner: TensorOwner;
   /** For each layer ‖y‖², then the error for each shape; [1, heads] each. */
@@ -98,7 +59,6 @@ class ShapeTrial implements Disposable {
     this.#owner = new TensorOwner(gpu);
   }
 
-  /** Records the work on the next layer. */
   record(state: AttentionState): void {
     const { gpu, runs: { heads }, shapes } = this.search;
     const patterns = shapes.map((shape) => this.#patterns.of(state.layout, shape));
@@ -106,7 +66,6 @@ class ShapeTrial implements Disposable {
     this.#recorded.push(...this.#owner.adopt([squaredNorm(gpu, state.y, heads), ...errors]));
   }
 
-  /** The relative errors of all layers, [layers][heads][shapes]. */
   async errors(): Promise<number[][][]> {
     const { gpu, runs: { layers, heads }, shapes } = this.search, recorded = this.#recorded;
     if (recorded.length !== layers * (1 + shapes.length)) throw new Error(`a step did not show all ${layers} layers`);
@@ -123,10 +82,4 @@ class ShapeTrial implements Disposable {
     this.#owner[Symbol.dispose]();
     this.#patterns[Symbol.dispose]();
   }
-}
-
-/** Picks `wanted` of the numbers below `count`, from the middle of equal parts; all if there are no more than that. */
-export function spread(count: number, wanted: number): number[] {
-  const some = Math.min(count, wanted);
-  return Array.from({ length: some }, (_, i) => Math.floor((i + 0.5) * count / some));
 }

@@ -11,6 +11,8 @@ export interface TileShapes {
   readonly shapes: readonly TileShape[];
   /** For each layer the shape of each head, as an index into `shapes`. */
   readonly choices: readonly Uint8Array[];
+  /** For each layer the budget of each head, as a multiple of the share to keep. Default: 1 */
+  readonly budgets?: readonly Float32Array[];
 }
 
 /** One shape for all. */

@@ -67,9 +67,9 @@ function identityOf({ runs, recipe, shapes, tileTokens, seed }: CompleteTraining
 
 /** A scorer in training, with the runs that it learns from. It takes the parameters over. */
 function trainingState(training: CompleteTraining, parameters: TileParameters): TrainingState<TileTrainingStep> {
-  const { runs, recipe, seed, tileTokens, keep, shapes, onReplay } = training;
+  const { runs, recipe, seed, tileTokens, keep, shapes, grid, others, onReplay } = training;
   const updates = new ScorerUpdates({ ...training, shape: runs }, parameters);
-  const file: VedaFile = { tileTokens, target: recipe.target, keep, ...shapes && { shapes } };
+  const file: VedaFile = { tileTokens, target: recipe.target, keep, ...shapes && { shapes }, ...grid && { grid } };
   return {
     // Some layers are ahead of others when a step fails.
     failsWhole: false,
@@ -105,7 +105,11 @@ function trainingState(training: CompleteTraining, parameters: TileParameters): 
     },
     saveCheckpoint: (path, metadata) => parameters.save(path, file, metadata),
     saveResult: async (path, metadata) =>
-      await saveVeda(path, { ...file, scorer: await parameters.scorer(recipe.target) }, metadata),
+      await saveVeda(
+        path,
+        { ...file, scorer: await parameters.scorer(recipe.target), ...others && { others } },
+        metadata,
+      ),
     [Symbol.dispose]() {
       updates[Symbol.dispose]();
       parameters[Symbol.dispose]();

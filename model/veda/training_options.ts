@@ -7,7 +7,8 @@ import type { SamplingRuns } from "./sampling_states.ts";
 import type { ScorerFigures } from "./scorer_updates.ts";
 import type { UpdateOptions } from "./tile_parameters.ts";
 import type { TileShapes } from "./tile_shapes.ts";
-import type { Target } from "./veda_file.ts";
+import type { Grid } from "../attention/grid.ts";
+import type { Target, VedaFile } from "./veda_file.ts";
 
 /** Options of the optimizer. */
 export interface TileRecipe extends UpdateOptions {
@@ -26,6 +27,10 @@ export interface TileTraining extends TrainingOptions<TileTrainingStep> {
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
   readonly shapes?: TileShapes;
+  /** The tokens of the clips, if all are of one size: the result says so. */
+  readonly grid?: Grid;
+  /** Tiles for clips of other sizes, which are put into the result, too. */
+  readonly others?: readonly VedaFile[];
   /** Default: `TILE_RECIPE` */
   readonly recipe?: TileRecipe;
   /** The share of tiles at which agreement with the oracle is measured. It does not affect the training. Default: 0.1 */
@@ -53,6 +58,8 @@ export const TILE_TRAINING_KINDS: Kinds<TileTraining> = {
   runs: objectWith("sampling runs, as samplingRuns gives them,", { count: wholeNumber(1), sample: aFunction }),
   tileTokens: wholeNumber(1),
   shapes: objectWith("shapes of tiles, as loadVeda gives them,", { shapes: { expected: "", fits: Array.isArray } }),
+  grid: { expected: "a grid of three whole numbers", fits: Array.isArray },
+  others: { expected: "a list of tiles, as loadVeda gives them,", fits: Array.isArray },
   recipe: objectWith("a recipe with all that TILE_RECIPE has, each in its range,", RECIPE_KINDS),
   keep: aNumber(0, 1),
   onReplay: aFunction,

@@ -5,8 +5,12 @@
  *   `tiles.project_k`: [heads, 3 · head dim, head dim]
  * - `tiles.shapes`: [shapes, 3], I32: tokens along frames, rows and columns
  * - `tiles.choices`: [layers, heads], U8: the index of each head's shape
+ * - `tiles.budgets`: [layers, heads], F32: the budget of each head, as a multiple of the share to keep
  * - in the metadata, under `tiles`, JSON: `tile_tokens`, and where they are known `target` and `keep`; `count` and
  *   `second_order` are true where these terms are added to the products of vectors, see `ScoreTerms`
+ *
+ * A file may hold such data for clips of several sizes: then the metadata has a `grid`, the tokens along frames, rows and
+ * columns, and `others`, a list with the metadata of each further size, whose tensors are named so behind `others.N.`.
  *
  * Scorer and shapes belong to one model and one number of tokens per tile, not to a size of clips. They are used on any
  * grid, whose far tiles may be partial.
@@ -20,6 +24,7 @@ import { openSafetensors, type TensorSource, toFloat32, toNumbers } from "../che
 import { LAYER, storedLayers } from "../checkpoint/stored_layers.ts";
 import { whatTensorsAre } from "../checkpoint/tensor_names.ts";
 import type { StoredFile } from "../files/store.ts";
+import type { Grid } from "../attention/grid.ts";
 import { bothSides, type Projections, type ScoreTerms, type StoredProjection, type TileScorer } from "./scorer.ts";
 import { checkCapacity, type TileShape, type TileShapes } from "./tile_shapes.ts";
 
@@ -38,7 +43,17 @@ export interface VedaFile {
   readonly target?: Target;
   /** The share of tiles that it was trained or searched for. */
   readonly keep?: number;
+  /** The tokens of the clips that it was made on, if those are of one size. */
+  readonly grid?: Grid;
+  /** The same for clips of other sizes; these have no others. */
+  readonly others?: readonly VedaFile[];
 }
+
+/** What is read from an open file, or from a part of its names. */
+type Named = Pick<TensorSource, "path" | "names" | "has" | "info" | "read">;
+
+/** The prefix of the tensors for another size of clips, by its number. */
+export const othersPrefix = (number: number): string => `others.${number}.`;
 
 /** The key in the metadata. */
 export const VEDA_KEY = "tiles";
@@ -57,16 +72,46 @@ export function projectionName(prefix: string, of: "q" | "k"): string {
 export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
   using source = await openSafetensors(file, "a safetensors file with tiles");
   const { path } = source, text = source.metadata[VEDA_KEY];
-  const stored = await readScorer(source), shapes = await readShapes(source);
-  if (text === undefined || !stored && !shapes) {
+  if (text === undefined || !hasTiles(source)) {
     throw new TilereelError(
-      `${path} holds no tiles${stored || shapes ? "" : `, but ${whatTensorsAre(source)}`}; a file made by ` +
+      `${path} holds no tiles${hasTiles(source) ? "" : `, but ${whatTensorsAre(source)}`}; a file made by ` +
         `"tilereel train tiles" or "tilereel search tiles" was expected`,
     );
   }
-  const config = Config.under(VEDA_KEY, text, path);
+  const config = Config.under(VEDA_KEY, text, path), first = await readTiles(source, config);
+  const others = config.isNull("others") ? [] : config.value("others");
+  if (!Array.isArray(others)) {
+    throw new TilereelError(`${config.path}: others is no list; a list of objects was expected`);
+  }
+  const more: VedaFile[] = [];
+  for (const [i, value] of others.entries()) {
+    const part = behind(source, othersPrefix(i));
+    if (!hasTiles(part)) throw new TilereelError(`${path} lacks the tensors "${othersPrefix(i)}…" that it names`);
+    more.push(await readTiles(part, Config.under(`${VEDA_KEY}: others ${i}`, value, path)));
+  }
+  return { ...first, ...more.length > 0 && { others: more } };
+}
+
+/** The tensors behind a prefix, named without it. */
+function behind(source: TensorSource, prefix: string): Named {
+  return {
+    path: source.path,
+    names: () => source.names().filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
+    has: (name) => source.has(prefix + name),
+    info: (name) => source.info(prefix + name),
+    read: (name) => source.read(prefix + name),
+  };
+}
+
+function hasTiles(source: Named): boolean {
+  return source.names().some((name) => PROJECTION.test(name) || name === "tiles.shapes" || name === "tiles.choices");
+}
+
+/** The tiles for one size of clips. */
+async function readTiles(source: Named, config: Config): Promise<VedaFile> {
+  const stored = await readScorer(source), shapes = await readShapes(source);
   const tileTokens = config.integer("tile_tokens", 128);
-  for (const shape of shapes?.shapes ?? []) checkCapacity(shape, tileTokens, path);
+  for (const shape of shapes?.shapes ?? []) checkCapacity(shape, tileTokens, source.path);
   if (!config.isNull("target")) config.require("target", ["max", "sum"], "max");
   const terms = readTerms(config), scorer = stored && { ...stored, ...terms && { terms } };
   return {
@@ -75,6 +120,7 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
     ...shapes && { shapes },
     ...!config.isNull("target") && { target: config.string("target", "max") as Target },
     ...!config.isNull("keep") && { keep: config.number("keep", 1, { positive: true }) },
+    ...!config.isNull("grid") && { grid: config.integers("grid", [], 3) as unknown as Grid },
   };
 }
 
@@ -83,7 +129,7 @@ function readTerms(config: Config): ScoreTerms | undefined {
   return terms.count || terms.second ? terms : undefined;
 }
 
-async function readScorer(source: TensorSource): Promise<TileScorer | undefined> {
+async function readScorer(source: Named): Promise<TileScorer | undefined> {
   const names = source.names().filter((name) => PROJECTION.test(name));
   if (names.length === 0) return undefined;
   const prefixes = storedLayers(names), layers = prefixes.length;
@@ -118,7 +164,7 @@ async function readScorer(source: TensorSource): Promise<TileScorer | undefined>
   return { heads, headDim, layers: all, layerPrefixes: prefixes };
 }
 
-async function readShapes(source: TensorSource): Promise<TileShapes | undefined> {
+async function readShapes(source: Named): Promise<TileShapes | undefined> {
   const names = ["tiles.shapes", "tiles.choices"] as const;
   if (!names.some((name) => source.has(name))) return undefined;
   const [shapes, choices] = names.map((name) => source.info(name));
@@ -135,8 +181,27 @@ async function readShapes(source: TensorSource): Promise<TileShapes | undefined>
         `each the number of a shape`,
     );
   }
+  const budgets = await readBudgets(source, layers, heads);
   return {
+    ...budgets && { budgets },
     shapes: Array.from({ length: count }, (_, i) => sizes.slice(3 * i, 3 * i + 3) as unknown as TileShape),
     choices: Array.from({ length: layers }, (_, i) => Uint8Array.from(picks.slice(i * heads, (i + 1) * heads))),
   };
+}
+
+/** @throws {TilereelError} if they are not numbers above 0, one for each head */
+async function readBudgets(source: Named, layers: number, heads: number): Promise<Float32Array[] | undefined> {
+  const name = "tiles.budgets";
+  if (!source.has(name)) return undefined;
+  const { shape, dtype } = source.info(name);
+  const numbers = dtype === "F32" ? toFloat32(await source.read(name), dtype) : new Float32Array();
+  if (shape.join() !== `${layers},${heads}` || !numbers.every((x) => x > 0 && x < Infinity) || numbers.length === 0) {
+    throw new TilereelError(
+      `${source.path}: "${name}" must be F32 of [${layers}, ${heads}], numbers above 0, as "tiles.choices" has heads`,
+    );
+  }
+  return Array.from(
+    { length: layers },
+    (_, layer) => Float32Array.from(numbers.slice(layer * heads, (layer + 1) * heads)),
+  );
 }

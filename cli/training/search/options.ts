@@ -2,7 +2,7 @@ import { flag, inGroup, integer, type OptionValues, path } from "../../../tools/
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions } from "../../../tools/program/model_options.ts";
 import { reportOptions } from "../options.ts";
-import { tileOptions } from "../tile_options.ts";
+import { addToOption, tileOptions } from "../tile_options.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS = { out: "out/plan.safetensors", looks: 3, mostShapes: 3 };
@@ -23,6 +23,9 @@ export const options = {
       min: 1,
       max: 256,
     }),
+    budgets: flag({
+      help: "Also find how many tiles each head keeps, so that the mean stays at --keep and the error becomes least.",
+    }),
   }),
   ...trainedModelOptions,
   ...inGroup("Output", {
@@ -33,6 +36,7 @@ export const options = {
         'Copy the scores of this file into the result. Scores that "train tiles --plan" trains for the new shapes are better.',
       default: "none",
     }),
+    "add-to": addToOption,
     json: flag({ help: "Print the whole table as JSON." }),
     quiet: reportOptions.quiet,
   }),

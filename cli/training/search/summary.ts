@@ -11,12 +11,14 @@ const LEAST_GAIN = 0.05;
 
 /** Sums up a search whose plan was written to the file `out`. */
 export function searchSummary(
-  { table, plan, out, keep, tileTokens }: {
+  { table, plan, out, keep, tileTokens, line }: {
     table: SearchTable;
     plan: TileShapes;
     out: string;
     keep: number;
     tileTokens: number;
+    /** On budgets. */
+    line?: string;
   },
 ): Omit<Summary, "invitation" | "next"> {
   const { shapes, errors, votes } = table, single = bestSingle(table);
@@ -28,13 +30,18 @@ export function searchSummary(
   return {
     facts: {
       ...{ out, keep, tileTokens, shapes, errors: lists(errors), votes: lists(votes) },
-      plan: { shapes: plan.shapes, choices: plan.choices.map((choice) => [...choice]) },
+      plan: {
+        shapes: plan.shapes,
+        choices: plan.choices.map((choice) => [...choice]),
+        ...plan.budgets && { budgets: plan.budgets.map((budgets) => [...budgets]) },
+      },
       ...{ single, ours, theirs },
     },
     lines: [
       layerTable(plan),
       `${out}: at keep ${keep} the error of attention is ${percent(ours)} with each head's own shape${less}, and ` +
       `${percent(theirs)} with the best single shape, ${sizesText(single)}.`,
+      ...line === undefined ? [] : [line],
     ],
     verdict: searchVerdict({ ours, theirs, keep, single: sizesText(single) }),
   };

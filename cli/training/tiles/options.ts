@@ -13,7 +13,7 @@ import {
   type TrainingDefaults,
   withDefaults,
 } from "../options.ts";
-import { loadTiles, tileOptions } from "../tile_options.ts";
+import { addToOption, loadTiles, tileOptions } from "../tile_options.ts";
 
 /** Defaults of the command. */
 export const DEFAULTS: TrainingDefaults = { out: "out/tiles", result: TILES_FILE, steps: 500, checkpointEvery: 100 };
@@ -53,6 +53,7 @@ export const options = {
   weights: weightsOption,
   precision: precisionOption,
   ...outputOptions(DEFAULTS),
+  "add-to": addToOption,
   ...reportOptions,
 };
 

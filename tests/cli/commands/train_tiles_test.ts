@@ -52,16 +52,38 @@ Deno.test("a plan is searched for, scores are trained for it, and clips are made
       "1",
       "--keep",
       "0.4",
+      "--budgets",
       "--out",
       "plan",
+    );
+    assertStringIncludes(
+      said,
+      "With a budget for each head, the error of attention with the tiles of the most mass is ",
     );
     assertStringIncludes(said, "Trying 3 shapes: 1x1x2, 1x2x1, 2x1x1.");
     assertStringIncludes(said, "plan: at keep 0.4 the error of attention is ");
     assertStringIncludes(said, "\nVerdict: ");
     const next = "train tiles --prompts p.txt --size 64x32 --frames 5 --guidance 1 --sampling-steps 2 --plan plan";
     assertStringIncludes(said, `\n  tilereel ${next}\n`);
-    const { shapes: plan, tileTokens, keep, scorer } = await loadVeda(join(dir, "plan"));
+    const { shapes: plan, tileTokens, keep, scorer, grid } = await loadVeda(join(dir, "plan"));
+    assertEquals([grid, plan!.budgets!.length, plan!.budgets![0]!.length], [[2, 2, 4], 8, 8]);
     assertEquals([tileTokens, keep, scorer, plan!.choices.length, plan!.choices[0]!.length], [2, 0.4, undefined, 8, 8]);
+    const larger = ["--prompts", "p.txt", "--size", "64x64", "--frames", "5", "--sampling-steps", "1", "--looks", "1"];
+    await ran(
+      "search",
+      "tiles",
+      ...larger,
+      "--guidance",
+      "1",
+      "--tile-tokens",
+      "2",
+      "--add-to",
+      "plan",
+      "--out",
+      "both",
+    );
+    const both = await loadVeda(join(dir, "both"));
+    assertEquals([both.grid, both.others!.map(({ grid, shapes }) => [grid, shapes])], [[2, 4, 4], [[[2, 2, 4], plan]]]);
     const train = ["train", "tiles", ...CLIPS.slice(0, -2), "--plan", "plan", "--out", "t"];
     const trained = await ran(...train, "--steps", "2");
     const [, generate] = trained.split("\n").filter((line) => line.startsWith("  tilereel "));

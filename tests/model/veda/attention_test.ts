@@ -10,7 +10,7 @@ import type { AttentionTask } from "../../../model/attention/method.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../model/checkpoint/write_safetensors.ts";
 import { VedaAttention } from "../../../model/veda/attention.ts";
 import { budget, defaultKeep } from "../../../model/veda/budget.ts";
-import { vedaAttention, vedaHeads } from "../../../model/veda/methods.ts";
+import { vedaAttention, vedaHeads, type VedaOptions } from "../../../model/veda/methods.ts";
 import { MASS_TERMS, NO_TERMS, type ScoreTerms, type TileScorer, uploadScorer } from "../../../model/veda/scorer.ts";
 import { tileGrid } from "../../../model/attention/tiles.ts";
 import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
@@ -61,12 +61,13 @@ function reference(
   numbers?: readonly Float32Array[],
   layout: TokenLayout = LAYOUT,
   terms: ScoreTerms = numbers ? NO_TERMS : MASS_TERMS,
+  share = KEEP,
 ): Float64Array {
   const all = TOKENS + layout.kept, valid = validTokens(layout);
   const sees = Array.from({ length: BATCH * HEADS }, (_, list) => {
     const b = Math.floor(list / HEADS), h = list % HEADS;
     const { tiles, order, capacity, tokens } = tileGrid(GRID, SHAPES.shapes[SHAPES.choices[layer]![h]!]!);
-    const keep = budget(KEEP, { tiles, capacity, tokens });
+    const keep = budget(share, { tiles, capacity, tokens });
     const vectors = (x: Float32Array, p: Float32Array | undefined) =>
       tiles.map(({ first, count }) => {
         const rows = [...order.subarray(first, first + count)].map((token) =>
@@ -220,6 +221,24 @@ testVariants(
   },
 );
 
+testVariants("heads of one shape may have budgets of their own", async ({ gpu, bound }) => {
+  const { numbers, tensors } = operands(gpu);
+  const budgets = [Float32Array.of(2, 1, 9), Float32Array.of(0.5, 1, 0.5)];
+  using veda = new VedaAttention(gpu, CONFIG, LAYOUT, { shapes: { ...SHAPES, budgets }, keep: KEEP });
+  for (let layer = 0; layer < LAYERS; layer++) {
+    const y = await gpu.read(
+      gpu.scope(() => wholeAttention(gpu, LAYOUT, veda.some(everyHead(CONFIG)))(...tensors, layer)),
+    );
+    for (let head = 0; head < HEADS; head++) {
+      const share = Math.min(1, KEEP * budgets[layer]![head]!);
+      const expected = reference(numbers, layer, undefined, LAYOUT, MASS_TERMS, share);
+      assertClose(ofHead(y, head), ofHead(expected, head), bound, `head ${head} of layer ${layer}`);
+    }
+  }
+  assertEquals(veda.pairs(0, 2), TOKENS ** 2);
+  assert(veda.pairs(1, 0) < veda.pairs(1, 1) && veda.pairs(1, 0) === veda.pairs(1, 2));
+});
+
 testVariants("heads that VORTA leaves full run through Veda, the others as before", async ({ gpu }) => {
   const { tensors } = operands(gpu);
   using vorta = new VortaAttention(gpu, CONFIG, LAYOUT, defaultSettings(GRID));
@@ -304,6 +323,44 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
   assert(twelve < 0.5 && await densityOf({}) === twelve && await densityOf({ usualKeep: 0.9 }) > twelve);
 });
 
+gpuTest("of tiles for several sizes, those for the nearest are used, and a note says so", async () => {
+  const sizes: NonNullable<VedaOptions["sizes"]> = [
+    { grid: [3, 10, 12], tileTokens: 4, usualKeep: 0.9 },
+    { grid: [3, 5, 5], tileTokens: 4, usualKeep: 0.5, shapes: [1, 2, 2] },
+    { grid: [30, 5, 6], shapes: [2, 2, 2] },
+  ];
+  const prepared = async (options: VedaOptions, grid: Grid = GRID) => {
+    const notes: string[] = [], clip = await task(2);
+    const layout = { grid, kept: 0 }, onNote = (note: string) => notes.push(note);
+    using made = await vedaAttention({ denseSteps: 0, name: "t.safetensors", ...options }).prepare({
+      ...clip,
+      layout,
+      onNote,
+    });
+    return { density: made.report().density, notes };
+  };
+  const near = await prepared({ sizes });
+  assertEquals(near.density, (await prepared({ tileTokens: 4, usualKeep: 0.5, shapes: [1, 2, 2] })).density);
+  assertEquals(near.notes, [
+    "the tiles of t.safetensors were made for 3 sizes, of which the nearest is used: for clips of 3x5x5 tokens, and " +
+    "this one has 3x5x6",
+  ]);
+  assertEquals((await prepared({ sizes }, [3, 5, 5])).notes, []);
+  assertEquals((await prepared({ sizes: sizes.slice(2) })).notes, [
+    "the tiles of t.safetensors were made for clips of 30x5x6 tokens, and this one has 3x5x6",
+  ]);
+  // A share that is asked for is that of every size.
+  assertEquals((await prepared({ sizes, keep: 1 })).density, 1);
+  const other: VedaOptions = {
+    sizes: [sizes[0]!, { grid: [9, 9, 9], scorer: { ...randomScorer().scorer, heads: 4 } }],
+  };
+  await assertRejects(
+    async () => await vedaHeads(other).check!(CONFIG),
+    TilereelError,
+    "its scorer is for 2 layers with 4",
+  );
+});
+
 Deno.test("where no share is asked for, small grids keep twelve tiles a row, and all where they have no more", () => {
   assertEquals(defaultKeep(0.5, 512, 32), 0.75);
   assertEquals(defaultKeep(0.5, 2048, 32), 0.5);
@@ -337,7 +394,13 @@ Deno.test("tiles go through a file and come back as they were", () =>
       const whole: VedaFile = { tileTokens: 16, scorer, shapes: SHAPES, target: "sum", keep: 0.25 };
       const terms = { count: true, second: false };
       const termed = { tileTokens: 16, scorer: { ...scorer, terms } };
-      for (const file of [whole, termed, { tileTokens: 16, scorer }, { tileTokens: 16, shapes: SHAPES }]) {
+      const other: VedaFile = { ...termed, grid: [4, 8, 8], keep: 0.5 };
+      const budgets = SHAPES.choices.map((choice) => Float32Array.from(choice, (_, head) => 0.5 + head));
+      const several: VedaFile = {
+        ...{ tileTokens: 16, scorer, grid: [4, 4, 4], shapes: { ...SHAPES, budgets } },
+        others: [other, { tileTokens: 16, shapes: SHAPES, grid: [8, 16, 16], target: "max" }],
+      };
+      for (const file of [whole, several, termed, { tileTokens: 16, scorer }, { tileTokens: 16, shapes: SHAPES }]) {
         await saveVeda(path, file, { note: "of a test" });
         assertEquals(await loadVeda(path), file);
       }
@@ -377,6 +440,12 @@ Deno.test("files of tiles that lack something are refused by name", () =>
     await refused(() => {}, "holds no tiles", {});
     await refused((t) => Object.keys(t).forEach((name) => delete t[name]), "holds no tiles");
     await refused(() => {}, "a JSON object was expected", { tiles: "16" });
+    await refused(
+      (t) => t["tiles.budgets"] = { dtype: "F32", shape: [2, 3], data: Float32Array.of(1, 1, 0, 1, 1, 1) },
+      `"tiles.budgets" must be F32 of [2, 3], numbers above 0`,
+    );
+    await refused(() => {}, 'lacks the tensors "others.0.…"', { tiles: '{"tile_tokens":16,"others":[{}]}' });
+    await refused(() => {}, "others is no list", { tiles: '{"tile_tokens":16,"others":3}' });
     await refused(() => {}, "target", { tiles: '{"tile_tokens":16,"target":"mean"}' });
     await refused(() => {}, "a tile of 1x4x4 has 16 tokens, but 32 were expected", { tiles: '{"tile_tokens":32}' });
     await refused((t) => delete t[key], `lacks the tensor "${key}": the highest layer in it is number 1`);

@@ -10,7 +10,8 @@ import { type SamplingObserver, type SamplingRuns, samplingRuns } from "../../..
 import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { TILES_FILE, trainTiles } from "../../../model/veda/tile_trainer.ts";
 import { TILE_RECIPE, type TileTraining, type TileTrainingStep } from "../../../model/veda/training_options.ts";
-import { bestSingle, choosePlan, meanError } from "../../../model/veda/plan_choice.ts";
+import { BUDGETS, searchBudgets } from "../../../model/veda/budget_search.ts";
+import { bestSingle, chooseBudgets, choosePlan, meanError } from "../../../model/veda/plan_choice.ts";
 import { candidateShapes, searchTiles } from "../../../model/veda/tile_search.ts";
 import { trainingFiles } from "../../../model/training/training_folder.ts";
 import { MASS_TERMS } from "../../../model/veda/scorer.ts";
@@ -264,6 +265,34 @@ gpuTest("a search finds the shape that lies along the axis a head looks along", 
   await assertRejects(() =>
     searchTiles({ gpu, runs: someRuns(gpu), shapes, keep: 0.25, looks: 1, signal: controller.signal })
   );
+});
+
+gpuTest("budgets: more tiles for a head have less error, and the best budgets have least", async (gpu) => {
+  const shapes: TileShapes = {
+    shapes: [[1, 1, 4], [1, 5, 1]],
+    choices: [Uint8Array.of(0, 1, 0), Uint8Array.of(1, 1, 1)],
+  };
+  const { errors } = await searchBudgets({ gpu, runs: someRuns(gpu), shapes, keep: 0.3, looks: 1 });
+  assertEquals(errors.map((heads) => heads.map((byBudget) => byBudget.length)), [[5, 5, 5], [5, 5, 5]]);
+  for (const byBudget of errors.flat()) {
+    assert(byBudget.every((error, i) => i === 0 || error <= byBudget[i - 1]! + 1e-6), String(byBudget));
+  }
+  const budgets = chooseBudgets(errors, BUDGETS);
+  const meanOf = (pick: (head: number) => number) =>
+    errors.flat().reduce((sum, byBudget, head) => sum + byBudget[pick(head)]!, 0);
+  const own = meanOf((head) => BUDGETS.indexOf(budgets[Math.floor(head / 3)]![head % 3]! as 1));
+  assert(own <= meanOf(() => BUDGETS.indexOf(1)) + 1e-9);
+});
+
+Deno.test("budgets go where they take off most error, and are 1 on average at most", () => {
+  const levels = [0.5, 1, 2];
+  // The first head gains much by more, the second and third lose little by less.
+  const errors = [[[8, 4, 1], [1, 0.9, 0.8]], [[1, 0.8, 0.7], [2, 1, 0.9]]].map((heads) =>
+    heads.map((x) => Float64Array.from(x))
+  );
+  assertEquals(chooseBudgets(errors, levels), [Float32Array.of(2, 0.5), Float32Array.of(0.5, 1)]);
+  // Where more helps nobody, all stay at the least.
+  assertEquals(chooseBudgets([[[1, 1, 1], [2, 2, 2]]], levels), [Float32Array.of(0.5, 0.5)]);
 });
 
 Deno.test("plans by vote: ties by error, and no more shapes a layer than asked for", () => {

@@ -2,8 +2,8 @@ import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/veda/methods.ts";
 import { checkCapacity } from "../../../model/veda/tile_shapes.ts";
 import { TILE_SCORES } from "../../../model/veda/scorer.ts";
-import { loadVeda } from "../../../model/veda/veda_file.ts";
-import type { Grid } from "../../../model/attention/grid.ts";
+import { loadVeda, type VedaFile } from "../../../model/veda/veda_file.ts";
+import { type Grid, product } from "../../../model/attention/grid.ts";
 import { fileAt } from "../../../model/files/disk.ts";
 import type { FileStore } from "../../../model/files/store.ts";
 import { fileIdentity } from "../../../model/identity/file_identity.ts";
@@ -96,21 +96,30 @@ export async function readyVeda(
   const loaded = file && await loadVeda(file).catch((error) => {
     throw ofOption(values.tiles && "tiles", error);
   });
+  const { others = [], ...first } = loaded ?? { tileTokens: 0 }, all = loaded ? [first, ...others] : [];
   try {
-    if (shape && loaded) checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file!.path}`);
+    if (shape && loaded && !all.some(({ tileTokens }) => tileTokens === product(shape))) {
+      checkCapacity(shape, loaded.tileTokens, `--tile-shape with ${file!.path}`);
+    }
   } catch (error) {
     throw ofOption("tile-shape", error);
   }
-  const shapes = shape ?? loaded?.shapes;
+  const sizes = all.filter(({ tileTokens }) => !shape || tileTokens === product(shape));
+  const sizeOf = ({ tileTokens, scorer, keep, shapes }: VedaFile) => ({
+    tileTokens,
+    ...scorer && { scorer },
+    ...keep !== undefined && { usualKeep: keep },
+    ...(shape ?? shapes) && { shapes: shape ?? shapes! },
+  });
+  const withGrids = sizes.flatMap((file) => file.grid ? [{ ...sizeOf(file), grid: file.grid }] : []);
   const options: VedaOptions = {
     ...values.keep !== undefined && { keep: values.keep },
-    ...loaded?.keep !== undefined && { usualKeep: loaded.keep },
     ...values["dense-steps"] !== undefined && { denseSteps: values["dense-steps"] },
     ...values["dense-layers"] !== undefined && { denseLayers: values["dense-layers"] },
-    ...loaded && { tileTokens: loaded.tileTokens, name: file!.path },
-    ...loaded?.scorer && { scorer: loaded.scorer },
+    ...shape && { shapes: shape },
+    ...loaded && { ...sizeOf(sizes[0]!), name: file!.path },
+    ...withGrids.length > 0 && { sizes: withGrids },
     ...scores !== undefined && { scores },
-    ...shapes && { shapes },
   };
   const tiles = await fileIdentity("tiles", file), { denseSteps = DEFAULT_DENSE_STEPS, denseLayers } = options;
   const given = {
