@@ -120,7 +120,7 @@ function damaged(path: string, cause: unknown): TilereelError {
   );
 }
 
-/** @throws {RangeError} if a regular expression in a tokenizer's description could match for ever */
+/** @throws {RangeError} if a pattern in a tokenizer's description is none, or could match for ever */
 function checkPatterns(description: unknown): void {
   if (typeof description !== "object" || description === null) return;
   for (const [key, value] of Object.entries(description)) {
@@ -128,7 +128,12 @@ function checkPatterns(description: unknown): void {
       if (!isSafePattern(value)) {
         throw new RangeError(`the regular expression ${quoted(value, 30)} could take for ever`);
       }
-    } else if (key !== "model") checkPatterns(value);
+    } else if (key !== "model") {
+      const { Regex, String } = (value ?? {}) as Readonly<Record<string, unknown>>;
+      // The library would print a warning.
+      if (key === "pattern" && typeof (Regex ?? String) !== "string") throw new RangeError("a pattern is not a text");
+      checkPatterns(value);
+    }
   }
 }
 

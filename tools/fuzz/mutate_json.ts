@@ -130,7 +130,7 @@ function anything(dice: Dice): unknown {
     case 8:
       return new Array(dice.of([10, 1000, 20_000])).fill(dice.of([0, "a", null, 1e9]));
     default:
-      return nested(dice.of([10, 70, 3000]), dice.once(2));
+      return nested(dice.of([10, 70, 500]), dice.once(2));
   }
 }
 
