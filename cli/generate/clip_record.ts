@@ -1,3 +1,4 @@
+import { quotedValue } from "../../gpu/common/errors.ts";
 import { METHODS } from "../../tools/program/clip/method_options.ts";
 import { optionName } from "../../tools/program/clip/clip_settings.ts";
 import type { ClipRecord } from "../../model/video/record_text.ts";
@@ -30,8 +31,7 @@ export function differences(before: ClipRecord, now: ClipRecord): string | undef
 
 function shown(value: unknown): string {
   if (value === undefined || value === null) return "none";
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}…"` : text;
+  return quotedValue(value);
 }
 
 /** Keys that name a file or a folder, or a list of files. Their contents are not in the record, but their digests are. */
@@ -63,12 +63,18 @@ const RUN_KEYS = ["precision", "weightDtype"] as const;
 export function optionsOf(record: ClipRecord): [name: string, text: string][] {
   const { width, height } = record;
   const options: [string, string][] = [];
-  if (width !== undefined) options.push(["size", `${width}x${height}`]);
+  if (width !== undefined) options.push(["size", `${textOf(width)}x${textOf(height)}`]);
   for (const [key, value] of Object.entries(record)) {
     const name = optionName(key);
     if (value === null || (FILE_KEYS as readonly string[]).includes(key)) continue;
-    if (Object.hasOwn(batchOptions, name)) options.push([name, String(value)]);
+    if (Object.hasOwn(batchOptions, name)) options.push([name, textOf(value)]);
   }
-  for (const key of RUN_KEYS) if (record[key] !== undefined) options.push([optionName(key), String(record[key])]);
+  for (const key of RUN_KEYS) if (record[key] !== undefined) options.push([optionName(key), textOf(record[key])]);
   return options;
+}
+
+/** A value as it is written on the command line. One that no option has, from a record that was changed, is JSON. */
+function textOf(value: unknown): string {
+  const isPlain = typeof value !== "object" || Array.isArray(value) && value.every((item) => typeof item !== "object");
+  return isPlain ? String(value) : JSON.stringify(value);
 }

@@ -18,8 +18,8 @@ Deno.test({
         const { counts, found } = await fuzz(name, { cases: CASES, seed: 22 }, cases);
         assertEquals(found, []);
         assertEquals(counts.read + counts.refused, CASES);
-        // Mutations that are too wild, or too tame, find nothing.
-        assertEquals([counts.read > 0, counts.refused > 0], [true, true], JSON.stringify(counts));
+        // Mutations that are too wild find nothing.
+        assertEquals(counts.read > 0, true, JSON.stringify(counts));
       });
     }
   },

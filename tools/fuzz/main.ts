@@ -26,7 +26,7 @@ if (import.meta.main) {
   await runAsProgram({
     name: "deno task fuzz",
     description: "Feeds mutated inputs to everything that reads what comes from outside.",
-    positional: "[TARGET...]",
+    positional: "TARGET...",
     options,
     notes: `Targets: ${Object.keys(TARGETS).join(", ")}.`,
     run,

@@ -34,9 +34,9 @@ async function withFile(name: string, change: (value: Record<string, unknown>) =
 export const configs: FuzzTarget = {
   reads: "models' settings, up to a clip on a device that computes nothing",
   open: async () => {
-    const models = [await tinyModel()];
+    const tiny = await tinyModel(), demo = await fixtureFolder("model/demo");
     return async (dice) => {
-      const files = { ...dice.of(models) };
+      const files = dice.once(4) ? demo : tiny;
       const name = dice.of(Object.keys(files).filter((name) => /\.json$/.test(name) && !/tokenizer\.json$/.test(name)));
       const text = mutateJson(JSON.parse(new TextDecoder().decode(files[name])), dice);
       await make({ ...files, [name]: new TextEncoder().encode(text) });

@@ -13,7 +13,7 @@ import type { FuzzTarget } from "../target.ts";
 const RECORD = { prompt: "a cat", seed: 7, width: 32, height: 16 };
 
 /** A clip of noise. */
-function noise(width: number, height: number, frames: number): Video {
+export function noise(width: number, height: number, frames: number): Video {
   const data = Uint8Array.from({ length: width * height * 3 * frames }, (_, i) => i * 2654435761 >>> 11 & 255);
   return { width, height, frames, fps: 16, data };
 }
