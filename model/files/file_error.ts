@@ -3,6 +3,9 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 /** Reasons by the name of the error. */
 export const TOO_LONG = "that name is too long";
 
+/** The most characters of a path in a message. */
+const LONGEST_SHOWN = 400;
+
 const NOT_FOUND = "ENOENT";
 
 /** Reasons by the system's error code. */
@@ -35,7 +38,12 @@ export function isNotFound(error: unknown): boolean {
 
 /** The error for a file or folder that is missing. */
 export function notFound(path: string, wanted?: string, cause: unknown = { code: NOT_FOUND }): TilereelError {
-  return new TilereelError(`${path} does not exist${wanted ? `; ${wanted} was expected` : ""}`, { cause });
+  return new TilereelError(`${shortPath(path)} does not exist${wanted ? `; ${wanted} was expected` : ""}`, { cause });
+}
+
+/** A path in a message, which may come from a foreign file. */
+export function shortPath(path: string): string {
+  return path.length > LONGEST_SHOWN ? `${path.slice(0, LONGEST_SHOWN / 2)}…${path.slice(-LONGEST_SHOWN / 2)}` : path;
 }
 
 /** Whether the disk was full. */
@@ -49,7 +57,7 @@ export function fileError(path: string, doing: "read" | "written", error: unknow
   if (isNotFound(error)) return notFound(path, undefined, error);
   const reason = systemReason(error) ?? (error instanceof Error ? error.message : String(error));
   const remedy = isDiskFull(error) ? "; free some space" : "";
-  return new TilereelError(`${path} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
+  return new TilereelError(`${shortPath(path)} cannot be ${doing}: ${reason}${remedy}`, { cause: error });
 }
 
 /** Whether there is a file or folder of that name. Throws the system's error if that cannot be determined. */

@@ -13,13 +13,17 @@ export function classify(error: unknown): { readonly ending: Ending; readonly sa
     const stack = error instanceof Error ? `${error.stack}`.slice(0, 1500) : String(error).slice(0, 300);
     return { ending: "bug", says: stack };
   }
-  const { message } = error;
-  const why = message.length > LONGEST_SENTENCE
+  const { message } = error, why = whyUnclear(message);
+  return why === undefined ? { ending: "refused", says: message } : { ending: "bug", says: `${why}: ${message}` };
+}
+
+/** Why a message is not one clear sentence; undefined if it is. */
+export function whyUnclear(message: string): string | undefined {
+  return message.length > LONGEST_SENTENCE
     ? "its message is too long"
     : /[\p{Cc}\u2028\u2029\u202a-\u202e]/u.test(message)
     ? "its message has control characters"
     : /\bundefined\b|\[object |^\S*$/.test(message)
     ? "its message is no sentence"
     : undefined;
-  return why === undefined ? { ending: "refused", says: message } : { ending: "bug", says: `${why}: ${message}` };
 }

@@ -3,6 +3,7 @@ import { gguf, index, lora, safetensors } from "./targets/checkpoints.ts";
 import { comparisons, dataset, info, records } from "./targets/folders.ts";
 import { configs } from "./targets/models.ts";
 import { clips, pictures } from "./targets/pictures.ts";
+import { requests } from "./targets/requests.ts";
 import { commands, prompts, spiece, tokenizer } from "./targets/texts.ts";
 import { torch } from "./targets/torch.ts";
 import { embeddings, latents, router, tiles, training } from "./targets/trained.ts";
@@ -10,5 +11,5 @@ import { embeddings, latents, router, tiles, training } from "./targets/trained.
 /** Everything that is read from outside, by the names that `deno task fuzz` takes. */
 export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   ...{ safetensors, index, torch, gguf, lora, configs, tokenizer, spiece, pictures, clips, prompts, commands },
-  ...{ latents, embeddings, router, tiles, training, records, comparisons, dataset, info },
+  ...{ latents, embeddings, router, tiles, training, records, comparisons, dataset, info, requests },
 };

@@ -2,7 +2,7 @@ import { basename, dirname, isAbsolute, join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { parseJsonObject } from "../../checkpoint/json.ts";
 import { fileAt } from "../../files/disk.ts";
-import { fileError, isNotFound } from "../../files/file_error.ts";
+import { fileError, isNotFound, shortPath } from "../../files/file_error.ts";
 import { frameNames } from "../../video/read/frame_folder.ts";
 
 /** A clip and what it shows. */
@@ -88,7 +88,7 @@ async function fromMetadata(folder: string): Promise<ClipOnDisk[]> {
     const file = textAt(entry, FILE_KEYS, where), caption = textAt(entry, CAPTION_KEYS, where);
     const clip = isAbsolute(file) ? file : join(folder, file);
     await Deno.stat(clip).catch((error) => {
-      if (isNotFound(error)) throw new TilereelError(`${where}: there is no clip ${clip}`);
+      if (isNotFound(error)) throw new TilereelError(`${where}: there is no clip ${shortPath(clip)}`);
       throw fileError(clip, "read", error);
     });
     clips.push({ path: clip, caption });

@@ -70,7 +70,9 @@ export class LatentCache {
     const tensors: Record<string, HostTensor> = {};
     for (const name of source.names().filter((name) => name !== "latents")) tensors[name] = await read(name);
     const numbers = parseJsonObject(source.metadata.conditioning ?? "{}");
-    if (!numbers) throw new TilereelError(`${path} is damaged: its conditioning is not JSON; delete it`);
+    if (!numbers || !tensors.text || Object.values(numbers).some((value) => !Number.isFinite(value))) {
+      throw new TilereelError(`${path} is damaged: it has no conditioning; delete it`);
+    }
     const conditioning = { ...tensors, ...numbers } as unknown as HostConditioning;
     const sample = { latents, shape, conditioning };
     if (digest(sample) !== sha256) {
