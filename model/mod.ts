@@ -52,6 +52,7 @@ export type { GuidedPass, PassName } from "./guidance.ts";
 export { type ModelIdentity, modelIdentity } from "./identity/model_identity.ts";
 export { LastingPipeline, type OpenOptions, type OpenPipeline } from "./lasting_pipeline.ts";
 export { randn } from "./noise.ts";
+export { type PreviewOptions, Previews } from "./previews.ts";
 export {
   type Array5D,
   type EncodePromptsOptions,

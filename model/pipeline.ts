@@ -11,7 +11,7 @@ import { placeWeights, type WeightsChoice, type WeightsPlacement } from "./block
 import { cacheBytes, type CacheReport, type StepCache } from "./cache/step_cache.ts";
 import type { GenerationDefaults } from "./checkpoint/generation_defaults.ts";
 import { openModel } from "./checkpoint/model_folder.ts";
-import type { GivenParts } from "./checkpoint/part_place.ts";
+import type { GivenParts, PartPlace } from "./checkpoint/part_place.ts";
 import { sizeNote } from "./checkpoint/trained_sizes.ts";
 import { checkFinite, type ConditionedPass, denoise } from "./denoise.ts";
 import { type Conditioning, type FamilyModel, FRUGAL, type PromptEncoder, type VideoVae } from "./family.ts";
@@ -27,6 +27,7 @@ import type { SchedulerConfig, SchedulerKind } from "./schedulers/config.ts";
 import { createScheduler } from "./schedulers/scheduler.ts";
 import { type Sigmas, stepsOf } from "./schedulers/sigmas.ts";
 import type { OpenTextEncoder, TextEncodeOptions } from "./text_encoder.ts";
+import { TinyAutoencoder } from "./taehv/autoencoder.ts";
 import { latentVideo } from "./vae/latent_rgb.ts";
 import type { Video } from "./video/video.ts";
 import { checkClip, type ClipSize } from "./video_size.ts";
@@ -71,6 +72,11 @@ export interface LoadOptions extends WeightChoices {
    * be rendered, too, if memory suffices.
    */
   readonly clips?: readonly ClipToCome[] | undefined;
+  /**
+   * A tiny autoencoder (TAEHV) that decodes previews, where it fits beside the work. Default: the model's own, if it is
+   * one; otherwise latents are shown by a linear map, if the family knows one.
+   */
+  readonly previewVae?: PartPlace | undefined;
   /** Told "load vae" in tensors, "load transformer" in bytes. */
   readonly onProgress?: OnProgress | undefined;
   /** Ends loading before the autoencoder, or before or after the transformer; the promise rejects with its reason. */
@@ -167,6 +173,8 @@ interface Parts {
   readonly prompts: PromptEncoder;
   readonly transformer: PlacedTransformer;
   readonly vae: VideoVae;
+  /** Decodes previews. */
+  readonly tiny: TinyAutoencoder | undefined;
   readonly weightOptions: WeightOptionsOf;
   /** Files that add to the weights of text encoders. */
   readonly textDeltas: readonly string[];
@@ -240,6 +248,9 @@ export class VideoPipeline {
     const { of: weightOptions } = loaded.use(await openWeightOptions(gpu, model.family, options));
     const prompts = loaded.use(model.promptEncoder(gpu, { openEncoder, weightOptions }));
     const vae = loaded.use(await model.loadVae(gpu, "decoder", onProgress));
+    const tiny = options.previewVae === undefined
+      ? vae instanceof TinyAutoencoder ? vae : undefined
+      : loaded.use(await TinyAutoencoder.open(gpu, options.previewVae, model, onProgress));
     const loading = weightOptions("transformer");
     const lowNoise = weightOptions("transformer_2");
     signal?.throwIfAborted();
@@ -254,7 +265,7 @@ export class VideoPipeline {
     const textDeltas = Object.entries(model.family.parts)
       .filter(([, { replacedBy }]) => replacedBy?.includes("embeddings"))
       .map(([part]) => weightOptions(part).adjust?.path).filter((path) => path !== undefined);
-    const parts = { model, prompts, transformer, vae, weightOptions, textDeltas };
+    const parts = { model, prompts, transformer, vae, tiny, weightOptions, textDeltas };
     return new VideoPipeline(gpu, parts, loaded.move());
   }
 
@@ -298,17 +309,26 @@ export class VideoPipeline {
     return this.parts.model.layout(clip);
   }
 
+  /** Whether previews are decoded on the GPU, and not by a linear map. */
+  get decodesPreviews(): boolean {
+    return this.parts.tiny !== undefined;
+  }
+
   /**
-   * A small clip of latents, with a pixel for each: see {@link latentVideo}.
+   * What latents show: decoded by a tiny autoencoder, if there is one and it fits beside the work, or a small clip with a
+   * pixel for each latent; see {@link latentVideo}. The latents may be freed before the promise resolves, if no tiny
+   * autoencoder is there.
    *
    * @param latents [1, channels, latent frames, height, width], as {@link GenerateOptions.onPreview} has them
+   * @param fps frames a second of the clip
    * @returns undefined if the model does not say which colours its latents have
    */
-  async preview(latents: Tensor): Promise<Video | undefined> {
-    const { latentRgb, family, defaults } = this.parts.model;
+  async preview(latents: Tensor, fps = this.defaults.fps): Promise<Video | undefined> {
+    const { tiny, model: { latentRgb, family } } = this.parts;
+    if (tiny?.fitsWhole(latents)) return { ...await tiny.decodeClip(latents), fps };
     if (latentRgb === undefined) return undefined;
     const data = await this.gpu.read(latents);
-    return latentVideo({ data, shape: latents.shape }, latentRgb, defaults.fps / family.multiples.frames);
+    return latentVideo({ data, shape: latents.shape }, latentRgb, fps / family.multiples.frames);
   }
 
   /** Frees the GPU memory of the model, which cannot be used afterwards. The `Gpu` stays open. */

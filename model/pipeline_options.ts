@@ -52,6 +52,7 @@ export const LOAD_KINDS: Kinds<LoadOptions> = {
     expected: "an object that names a folder or a file for each part",
     fits: (value) => typeof value === "object" && value !== null && Object.values(value).every(isPlace),
   },
+  previewVae: { expected: "a path, a file or a folder", fits: isPlace },
   textEncoder: { ...aFunction, expected: "a function that opens one, as onnxTextEncoder gives it," },
   weights: oneOf(WEIGHTS_CHOICES),
   weightDtype: oneOf(WEIGHT_DTYPE_CHOICES),

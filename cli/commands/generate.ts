@@ -2,7 +2,8 @@ import { TilereelError } from "../../gpu/common/errors.ts";
 import { batchOptions } from "../../tools/program/clip/batch_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { generate } from "../generate/generate.ts";
-import { choice, flag, inGroup, type OptionValues, path, text } from "../../tools/program/options.ts";
+import { PREVIEW_FILE } from "../generate/preview.ts";
+import { alone, choice, flag, inGroup, type OptionValues, path, text } from "../../tools/program/options.ts";
 import { profileOption } from "../../tools/program/profile.ts";
 import { VIDEO_FORMATS } from "../../model/video/write_video.ts";
 import { modelOptions } from "../../tools/program/model_options.ts";
@@ -32,10 +33,30 @@ const options = {
       help: "Print one JSON object per clip on the standard output, and nothing else: its record, file and size, " +
         "or why it could not be made.",
     }),
+    preview: alone(
+      path({
+        value: "FILE",
+        help:
+          "Show the clip while it forms, in a file that image viewers load again: FILE.gif, or FILE.png (a sheet of " +
+          "eight frames) or FILE.mp4, which is kept. Without FILE, it lies beside the clip, and is removed when that is " +
+          "done. It is decoded by --preview-vae, or by a tiny --vae, and without them roughly and without any cost.",
+        elsewhere: ["preview-path", "preview-method", "preview-interval"],
+        default: "none; without FILE, CLIP.preview.gif",
+      }),
+      PREVIEW_FILE,
+    ),
     profile: profileOption,
     quiet: flag({ short: "q", help: "Print nothing but errors (and what --json asks for)." }),
   }),
   ...modelOptions,
+  "preview-vae": path({
+    group: "Model",
+    value: "FILE",
+    help:
+      "Decode previews by this tiny autoencoder (TAEHV), such as taew2_1.safetensors, where it fits the memory beside " +
+      "the work.",
+    elsewhere: ["taesd", "tae"],
+  }),
   embeddings: path({
     group: "Model",
     value: "FILE",
@@ -93,6 +114,7 @@ export const command = defineCommand({
     'tilereel generate "a yellow ring" --attention veda --keep 0.2 --dense-layers 0,1': "Keeps a fifth of the tiles.",
     'tilereel generate "a yellow ring" --count 4 --seed 7 --out rings --format gif':
       "Writes four GIFs with the seeds 7 to 10.",
+    'tilereel generate "a red circle spinning" --preview': "Shows the clip while it forms, in a file beside it.",
     "tilereel generate --prompts prompts.txt --out clips": "Renders many clips; run it again to resume.",
     "tilereel generate --like clips/0001-a-red-circle-7.mp4 --steps 40 --out better.mp4":
       "Renders the same clip with more steps.",
@@ -122,6 +144,9 @@ function checkTogether(values: GenerateValues): void {
     throw new TilereelError(
       `--${other} cannot be used with --embeddings, which are one encoded prompt: leave one of them out`,
     );
+  }
+  if (values["preview-vae"] !== undefined && values.preview === undefined) {
+    throw new TilereelError("--preview-vae decodes previews, but none are asked for: add --preview");
   }
   if (latents !== undefined && count > 1) {
     throw new TilereelError(

@@ -2,6 +2,7 @@ import { DeviceLostError, printable, TilereelError } from "../../gpu/common/erro
 import { openGpu } from "../../gpu/native/open.ts";
 import type { Precision } from "../../gpu/precision.ts";
 import { LastingPipeline, type OpenOptions } from "../../model/lasting_pipeline.ts";
+import type { VideoPipeline } from "../../model/pipeline.ts";
 import { partOf } from "../../model/progress.ts";
 import type { GenerateValues } from "../commands/generate.ts";
 import { commandLine } from "../../tools/program/command_line.ts";
@@ -14,7 +15,8 @@ import { weightsLine } from "../../tools/program/model_options.ts";
 import { likeNotes } from "./like.ts";
 import { type KeptClip, sortClips, type SortedClips } from "./made_already.ts";
 import { type Plan, planRun, type ReadyClip } from "./plan.ts";
-import { renderClip } from "./render_clip.ts";
+import { checkPreview, PreviewFile } from "./preview.ts";
+import { renderClip, type RenderOptions } from "./render_clip.ts";
 import { RANDOM_SEED } from "../../tools/program/clip/clip_settings.ts";
 import { brokenOff, clipLines, differentNotes, type FailedClip, summaryLines } from "./summary.ts";
 import { openWorkshop, type Workshop } from "./workshop.ts";
@@ -33,6 +35,7 @@ export async function generate(given: GenerateValues, prompt: string | undefined
   const sorted = await sortClips(clips, values.overwrite ?? false, precisionOf(values));
   const todo = sorted.todo as readonly TodoClip[], isBatch = clips.length > 1;
   if (values.profile !== undefined) await checkProfile(values.profile, todo.map(({ out }) => out));
+  await checkPreview(values.preview, todo.map(({ out }) => out));
   using run = new Run(plan, todo);
   run.tellKept(sorted);
   const failed: FailedClip[] = [];
@@ -120,7 +123,11 @@ class Run implements Disposable {
     // Loading is not part of a clip's time, because it serves all clips.
     const workshop = await this.#workshop.open({ onProgress: all, onNote: output.note }),
       { gpu: { settings: gpu }, pipeline } = workshop;
-    const made = await renderClip(workshop, clip, { ...tensors, onNote: output.note, onProgress });
+    const made = await this.#previewed(
+      pipeline,
+      clip,
+      (preview) => renderClip(workshop, clip, { ...tensors, onNote: output.note, onProgress, ...preview }),
+    );
     const { record, bytes, seconds, clamped } = made;
     for (const note of like ? likeNotes(like, record) : []) output.note(note);
     output.say(clipLines(clip, made, gpu));
@@ -131,6 +138,25 @@ class Run implements Disposable {
       weights: pipeline.weights,
       clamped,
     });
+  }
+
+  /** Renders a clip, and shows it while it forms if that was asked for. */
+  async #previewed<T>(
+    pipeline: VideoPipeline,
+    { out, settings: { fps = pipeline.defaults.fps } }: TodoClip,
+    render: (preview: Pick<RenderOptions, "onPreview">) => Promise<T>,
+  ): Promise<T> {
+    const { preview } = this.plan.values;
+    if (preview === undefined) return await render({});
+    const file = new PreviewFile(pipeline, preview, { out, fps, onNote: this.output.note });
+    let done = false;
+    try {
+      const made = await render({ onPreview: file.onPreview });
+      done = true;
+      return made;
+    } finally {
+      await file.end(done);
+    }
   }
 
   /** Reports that a clip failed, and makes sure that the next one has a working GPU. */

@@ -9,6 +9,8 @@ import { type RunningProfile, startProfile } from "../../tools/program/profile.t
 export interface WorkshopValues extends OptionValues<typeof modelOptions> {
   readonly embeddings?: string;
   readonly latents?: string;
+  /** --preview-vae */
+  readonly "preview-vae"?: string;
   readonly profile?: string;
 }
 
@@ -33,7 +35,14 @@ export async function openWorkshop(
   const gpu = await openGpuAsAsked(values);
   cleanUp.defer(() => gpu.close());
   const profile = values.profile === undefined ? undefined : cleanUp.use(await startProfile(gpu, values.profile));
-  const pipeline = await loadPipeline(values, { gpu, clips, onProgress, onNote, signal });
+  const pipeline = await loadPipeline(values, {
+    gpu,
+    clips,
+    onProgress,
+    onNote,
+    signal,
+    previewVae: values["preview-vae"],
+  });
   cleanUp.defer(() => pipeline.close());
   const held = cleanUp.move();
   return { gpu, pipeline, profile, [Symbol.dispose]: () => held.dispose() };

@@ -19,6 +19,7 @@ import { hunyuanEncoders } from "./prompt.ts";
 import { HunyuanVideoTransformer3DModel } from "./transformer.ts";
 import { AutoencoderKLHunyuanVideo } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
+import { HUNYUAN_RGB } from "./vae/latent_rgb.ts";
 import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "./weights.ts";
 
 const TEXT = { optional: true, replacedBy: ["textEncoder", "embeddings"] } as const;
@@ -97,6 +98,7 @@ export function hunyuanModel({ folder, scheduler, config, weights, vaeConfig, va
     family: HUNYUAN,
     defaults: folder.generation,
     ...{ scheduler, shape: config, textDim, pooledDim, weights, latentShape, layout },
+    ...vaeConfig.zDim === HUNYUAN_RGB.factors.length && { latentRgb: HUNYUAN_RGB },
     denoisingBytes(gpu, clip) {
       const { grid, kept } = layout(clip), tokens = product(grid) + kept;
       // A single-stream block copies the two parts of the weight of its output, and matrix units need matrices packed.

@@ -32,6 +32,7 @@ import { scheduleNotes } from "./schedule_notes.ts";
 import { WanTransformer3DModel } from "./transformer.ts";
 import { AutoencoderKLWan } from "./vae/autoencoder.ts";
 import { readVaeConfig, type VaeConfig } from "./vae/config.ts";
+import { latentRgbOf } from "./vae/latent_rgb.ts";
 import { TRANSFORMER_WEIGHTS, VAE_WEIGHTS } from "./weights.ts";
 
 /** Wan: 2.1's text to video, and its other kinds. */
@@ -165,12 +166,13 @@ export function wanModel(files: WanFiles): FamilyModel {
   const { folder, kind = TEXT_TO_VIDEO, scheduler, config, weights, lowNoise, vaeConfig, vae } = files;
   const { textDim } = config, latentShape = (clip: ClipSize) => latentShapeOf(vaeConfig, clip);
   const layout = (clip: ClipSize) => ({ grid: gridOf(latentShape(clip), config.patchSize), kept: 0 });
-  const boundary = (kind.boundary ?? 0) * scheduler.numTrainTimesteps;
+  const boundary = (kind.boundary ?? 0) * scheduler.numTrainTimesteps, latentRgb = latentRgbOf(vaeConfig);
   return {
     family: folder.family,
     defaults: folder.generation,
     distilled: folder.distilled,
     ...{ scheduler, shape: config, textDim, weights, latentShape, layout },
+    ...latentRgb && { latentRgb },
     denoisingBytes(gpu, clip) {
       // A gate is one more, and so is attention to image tokens, or a feed-forward before the gates of frames.
       const more = [config.gated, config.images, kind.knownFrames].filter((one) => one).length;

@@ -63,7 +63,7 @@ function environmentHelp(variables: typeof VARIABLES): string {
 
 function optionHelp(name: string, option: Option<unknown>): string {
   const short = option.short ? `-${option.short}, ` : "";
-  const head = `  ${short}--${name}${option.value ? ` ${option.value}` : ""}`;
+  const head = `  ${short}--${name}${option.alone ? ` [${option.value}]` : option.value ? ` ${option.value}` : ""}`;
   const text = option.help + (option.default === undefined ? "" : ` (default: ${option.default})`);
   return entry(head, text);
 }

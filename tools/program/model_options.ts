@@ -187,7 +187,7 @@ export async function openNamedFolder(values: ModelValues): Promise<ModelFolder>
  */
 export async function loadPipeline(
   values: ModelValues,
-  { onNote, ...options }: Pick<LoadOptions, "gpu" | "clips" | "onProgress" | "signal"> & {
+  { onNote, ...options }: Pick<LoadOptions, "gpu" | "clips" | "onProgress" | "signal" | "previewVae"> & {
     readonly onNote?: ((note: string) => void) | undefined;
   },
 ): Promise<VideoPipeline> {

@@ -21,10 +21,6 @@ refuse(
   "vae-tiling vae-tile-size",
   "is not needed: the picture is decoded in tiles where --memory is too little for the whole",
 );
-refuse(
-  "preview preview-method preview-path preview-interval",
-  "is not supported yet: progress is shown in steps; --steps 8 with a small --size gives a quick first look",
-);
 
 /** What to say after the name of an option of other programs, with the alternative; undefined for any other name. */
 export function notSupported(name: string): string | undefined {

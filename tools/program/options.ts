@@ -39,6 +39,8 @@ export interface Option<T> {
   readonly short?: string;
   /** Names of the option in other programs. They are refused with a hint at this option. */
   readonly elsewhere?: readonly string[];
+  /** It may be given without a value, which is then true, and what follows is its value only if it is such a text. */
+  readonly alone?: RegExp;
   /** Whether it may be given several times: then T is an array, and each text is parsed to a part of it. */
   readonly many?: true;
   /** Checks the text and turns it into a value. Throws a {@linkcode TilereelError} that starts with `name`. */
@@ -137,6 +139,15 @@ export function path(about: AboutValue): Option<string> {
       return text;
     },
   };
+}
+
+/**
+ * An option that may be given without a value.
+ *
+ * @param takes the texts that are its value where they stand behind it; behind "=", any text is
+ */
+export function alone<T>(option: Option<T>, takes: RegExp): Option<T | true> {
+  return { ...option, alone: takes };
 }
 
 /** An option that may be given several times: the values, in order. */

@@ -46,8 +46,9 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
       if (token.value !== undefined) refused.push(name);
       flags.set(name, !isNo);
     } else {
-      const isValue = next?.kind === "positional" ||
-        next?.kind === "option" && next.index > token.index && /^-\.?\d/.test(args[next.index]!);
+      const { alone } = table[name]!;
+      const isValue = next?.kind === "positional" && (!alone || alone.test(args[next.index]!)) ||
+        next?.kind === "option" && next.index > token.index && !alone && /^-\.?\d/.test(args[next.index]!);
       if (token.value === undefined && isValue) taken = next.index;
       texts.set(name, [...texts.get(name) ?? [], token.value ?? (isValue ? args[next.index] : undefined)]);
     }
@@ -59,9 +60,10 @@ export function parseCommand<T extends OptionTable>(args: readonly string[], tab
   const values: Record<string, unknown> = {};
   for (const [name, isOn] of flags) if (isOn) values[name] = true;
   for (const [name, given] of texts) {
-    const { many, value } = table[name]!;
+    const { many, value, alone } = table[name]!;
     const parts = (many ? given : given.slice(-1)).map((text) => {
       if (text !== undefined) return parseValue(table, name, text, `--${name}`);
+      if (alone) return true;
       throw new TilereelError(
         `--${name} needs a value: --${name} ${value} (or --${name}=${value} if it starts with a dash)`,
       );

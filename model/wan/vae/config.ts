@@ -25,7 +25,7 @@ export interface VaeConfig extends LatentSpace {
 export const CLIP_CHANNELS = 3;
 
 /** The values of Wan 2.1's VAE, which are diffusers' defaults. */
-const WAN_LATENTS_MEAN: readonly number[] = [
+export const WAN_LATENTS_MEAN: readonly number[] = [
   ...[-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508],
   ...[0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921],
 ];

@@ -88,7 +88,6 @@ Deno.test("options as other programs call them are answered with ours", () => {
 
 Deno.test("options that there are none of yet say what there is instead", () => {
   refuses("--clip_vision is not needed: a model's folder has its image encoder", "--clip_vision=clip.safetensors");
-  refuses("--preview is not supported yet", "--preview");
   refuses("--vae-tiling is not needed: the picture is decoded in tiles", "--vae-tiling");
   refuses("--offload_model is not needed: weights that do not fit", "--offload_model");
 });

@@ -91,7 +91,7 @@ Deno.test("wrong lines are named", () => {
   refuses('{"prompt": "a", "seed": -1}', 'line 1: "seed" must be a whole number');
   refuses('{"prompt": "a", "frames": 30}', 'line 1: "frames" 30 does not fit');
   refuses('{"prompt": "a", "notes": "x"}', 'line 1: unknown key "notes"');
-  refuses('{"prompt": "a", "preview": true}', '"preview" is not supported yet: progress is shown in steps');
+  refuses('{"prompt": "a", "preview": true}', 'unknown key "preview"');
   refuses('{"prompt": ["a"]}', '"prompt" must be text in quotes');
   refuses("\n# only this\n", "has no prompts");
 });
