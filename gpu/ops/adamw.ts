@@ -4,16 +4,15 @@ import type { Tensor } from "../tensor.ts";
 import { perElement, runPerElement } from "../kernels/per_element.ts";
 
 const BETA1 = 0.9;
-const BETA2 = 0.999;
 const EPSILON = 1e-8;
 
 const ADAMW = perElement({
   name: "adamw",
   buffers: { gradient: read("f32"), y: write("f32"), mean: write("f32"), square: write("f32") },
-  params: { decay: "f32", rate: "f32", correction: "f32" },
+  params: { decay: "f32", rate: "f32", correction: "f32", beta2: "f32" },
   body: `  let g = gradient[i];
   let m = ${BETA1} * mean[i] + ${1 - BETA1} * g;
-  let s = ${BETA2} * square[i] + ${1 - BETA2} * g * g;
+  let s = p.beta2 * square[i] + (1.0 - p.beta2) * g * g;
   mean[i] = m;
   square[i] = s;
   y[i] = p.decay * y[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
@@ -25,14 +24,14 @@ const ADAMW = perElement({
  * @param tensors a parameter, its gradient, and the running means of gradients and of their squares, which are zeros
  * before the first step: f32 tensors of one size
  * @param step counts from 1
- * @param options the learning rate, and the weight decay: the part of each parameter, times the learning rate, that a
- * step subtracts
+ * @param options the learning rate; the weight decay: the part of each parameter, times the learning rate, that a step
+ * subtracts; and β₂
  */
 export function adamwInPlace(
   gpu: Gpu,
   { x, gradient, mean, square }: Readonly<Record<"x" | "gradient" | "mean" | "square", Tensor>>,
   step: number,
-  { lr, weightDecay }: { readonly lr: number; readonly weightDecay: number },
+  { lr, weightDecay, beta2 = 0.999 }: { readonly lr: number; readonly weightDecay: number; readonly beta2?: number },
 ): void {
   if ([gradient, mean, square].some(({ size }) => size !== x.size)) {
     throw new Error(`adamw: a gradient of [${x.shape}]`);
@@ -40,7 +39,8 @@ export function adamwInPlace(
   runPerElement(gpu, ADAMW, { gradient, y: x, mean, square }, {
     decay: 1 - lr * weightDecay,
     rate: lr / (1 - BETA1 ** step),
-    correction: Math.sqrt(1 - BETA2 ** step),
+    correction: Math.sqrt(1 - beta2 ** step),
+    beta2,
   });
 }
 

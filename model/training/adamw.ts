@@ -4,6 +4,15 @@ export interface AdamWOptions {
   readonly lr: number;
   /** The weight decay: the part of each parameter, times the learning rate, that a step subtracts. */
   readonly weightDecay: number;
+  /** The number of steps in which the learning rate rises to its value, in equal parts. Default: 0 */
+  readonly warmup?: number;
+  /** The factor by which a step keeps the running mean of the squared gradients. Default: 0.999 */
+  readonly beta2?: number;
+}
+
+/** The learning rate of a step, which counts from 1. */
+export function learningRate(step: number, { lr, warmup = 0 }: Pick<AdamWOptions, "lr" | "warmup">): number {
+  return lr * Math.min(1, step / (warmup || 1));
 }
 
 /** A parameter and the state of its optimizer. The arrays have the same length. */
@@ -17,7 +26,6 @@ export interface AdamWParameter {
 }
 
 const BETA1 = 0.9;
-const BETA2 = 0.999;
 const EPSILON = 1e-8;
 
 /**
@@ -26,15 +34,16 @@ const EPSILON = 1e-8;
  *
  * @param step counts from 1
  */
-export function adamwStep(parameter: AdamWParameter, step: number, { lr, weightDecay }: AdamWOptions): void {
-  const { data, gradient, mean, square } = parameter;
+export function adamwStep(parameter: AdamWParameter, step: number, options: AdamWOptions): void {
+  const { data, gradient, mean, square } = parameter, { weightDecay, beta2 = 0.999 } = options;
+  const lr = learningRate(step, options);
   const decay = 1 - lr * weightDecay;
   const rate = lr / (1 - BETA1 ** step);
-  const correction = Math.sqrt(1 - BETA2 ** step);
+  const correction = Math.sqrt(1 - beta2 ** step);
   for (let i = 0; i < data.length; i++) {
     const g = gradient[i]!;
     mean[i] = BETA1 * mean[i]! + (1 - BETA1) * g;
-    square[i] = BETA2 * square[i]! + (1 - BETA2) * g * g;
+    square[i] = beta2 * square[i]! + (1 - beta2) * g * g;
     data[i] = decay * data[i]! - rate * mean[i]! / (Math.sqrt(square[i]!) / correction + EPSILON);
   }
 }

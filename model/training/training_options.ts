@@ -6,6 +6,7 @@ import {
   aNumber,
   aPath,
   type Kinds,
+  optional,
   wholeNumber,
 } from "../../gpu/common/check_options.ts";
 import { LARGEST_SEED } from "../noise.ts";
@@ -49,4 +50,9 @@ export const TRAINING_KINDS: Kinds<TrainingOptions<LoggedStep>> = {
 };
 
 /** Of AdamW's options in a recipe. */
-export const ADAMW_KINDS: Kinds<AdamWOptions> = { lr: aboveZero, weightDecay: aNumber(0) };
+export const ADAMW_KINDS: Kinds<AdamWOptions> = {
+  lr: aboveZero,
+  weightDecay: aNumber(0),
+  warmup: optional(wholeNumber(0)),
+  beta2: optional(aNumber(0, 1)),
+};

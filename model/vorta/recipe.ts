@@ -22,6 +22,13 @@ export interface TrainingRecipe extends AdamWOptions {
   /** The number of equal parts of the noise levels. All samples of a step are in one of them. */
   readonly intervals: number;
   readonly weights: LossWeights;
+  /** The factor by which a step keeps the moving averages of the parameters, which are then the result. Default: 0 */
+  readonly average?: number;
+  /**
+   * The share of pairs of queries and keys that is aimed at. The weight of regularization is then only where the search for
+   * the right one starts; see `density_control.ts`. Default: the weight stays as it is
+   */
+  readonly density?: number;
 }
 
 /** The authors' recipe, the same for Wan 2.1 and HunyuanVideo. */

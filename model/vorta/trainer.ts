@@ -2,12 +2,13 @@ import { createHash } from "node:crypto";
 import { checkOptions } from "../../gpu/common/check_options.ts";
 import { partsOf } from "../conditioning.ts";
 import { randn } from "../noise.ts";
-import { clipGradients } from "../training/adamw.ts";
+import { clipGradients, learningRate } from "../training/adamw.ts";
 import type { TrainingIdentity } from "../training/identity.ts";
 import { runTraining, type TrainingState } from "../training/loop.ts";
 import { NonFiniteError } from "../training/non_finite_error.ts";
 import { shuffledRounds } from "../training/random.ts";
 import type { TrainingSample } from "../training/data/training_set.ts";
+import { DensityControl, type DensityMeter, meter } from "./density_control.ts";
 import { OptimizedRouter, parametersOf } from "./optimized_router.ts";
 import { DEFAULT_TAU } from "./methods.ts";
 import { AUTHORS_RECIPE, drawInterval, drawTimestep, lossWeights, noiseSeed, TIMESTEPS } from "./recipe.ts";
@@ -44,15 +45,18 @@ export async function trainRouter(
       optimized = checkpoint
         ? await OptimizedRouter.load(checkpoint, model)
         : OptimizedRouter.start(Router.random(model, seed));
-      return new RouterTrainingState(complete, optimized);
+      const { density, weights } = recipe;
+      const control = density === undefined ? undefined : new DensityControl(density, weights.regularization);
+      if (checkpoint) await control?.load(checkpoint);
+      return new RouterTrainingState(complete, optimized, control, await meter(model));
     },
   }, training);
-  return { router: optimized.router, step };
+  return { router: optimized.average, step };
 }
 
 /** The settings that affect the result. */
 async function identityOf({ model, data, recipe, settings, seed }: CompleteTraining): Promise<TrainingIdentity> {
-  const { weights, lr, weightDecay, accumulate, clip, intervals } = recipe;
+  const { weights, lr, weightDecay, accumulate, clip, intervals, warmup = 0, beta2, average = 0, density } = recipe;
   const size = (sizes: readonly number[]) => sizes.join("x");
   const hash = createHash("sha256");
   for (const index of [0, data.size - 1]) {
@@ -72,6 +76,9 @@ async function identityOf({ model, data, recipe, settings, seed }: CompleteTrain
     accumulate,
     clip,
     intervals,
+    // What is off was no option in earlier versions, whose trainings can be resumed.
+    ...{ ...warmup > 0 && { warmup }, ...beta2 !== undefined && { beta2 }, ...average > 0 && { average } },
+    ...density !== undefined && { density },
     "diffusion-weight": weights.diffusion,
     "regularization-weight": weights.regularization,
     "distillation-weight": weights.distillation,
@@ -89,7 +96,12 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
   /** From the number of a draw to the index of the sample. */
   readonly #sampleOf: (draw: number) => number;
 
-  constructor(private readonly training: CompleteTraining, private readonly optimized: OptimizedRouter) {
+  constructor(
+    private readonly training: CompleteTraining,
+    private readonly optimized: OptimizedRouter,
+    private readonly control: DensityControl | undefined,
+    private readonly densityOf: DensityMeter,
+  ) {
     this.#sampleOf = shuffledRounds(training.data.size, training.seed);
   }
 
@@ -116,8 +128,10 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     const gradNorm = clipGradients(parametersOf(gradient), recipe.clip);
     optimized.update(gradient, step, recipe);
     checkFinite(Number.isFinite(gradNorm) ? optimized.router : gradient);
-    const seconds = Math.round(performance.now() - start) / 1000;
-    return { step, ...stepFigures(samples, tau), gradNorm, lr: recipe.lr, interval, seconds };
+    const density = this.densityOf(optimized.router, tau, samples[0]!.densities);
+    this.control?.observe(density);
+    const seconds = Math.round(performance.now() - start) / 1000, lr = learningRate(step, recipe);
+    return { step, ...stepFigures(samples, tau), density, gradNorm, lr, interval, seconds };
   }
 
   /** Adds one sample's gradient to `gradient`, weighted by its share of the step. */
@@ -133,23 +147,27 @@ class RouterTrainingState implements TrainingState<RouterTrainingStep> {
     const timestep = drawTimestep(seed, step, batch, interval, recipe.intervals);
     const sample = await data.sample(index), temb = await model.timeEmbedding(timestep);
     const scores = router.scores(temb);
-    const weights = lossWeights(recipe.weights, timestep, recipe.intervals);
-    const { losses, scoreGradients } = await model.pass({
+    const weights = lossWeights(
+      { ...recipe.weights, ...this.control && { regularization: this.control.weight } },
+      timestep,
+      recipe.intervals,
+    );
+    const { losses, scoreGradients, densities } = await model.pass({
       ...noised(sample, timestep, noiseSeed(seed, step, batch)),
       ...{ conditioning: sample.conditioning, timestep, scores, settings, weights, signal },
     });
     const { loss: regular, gradients } = regularization(scores, model.heads);
     const share = scoreGradients.map((g, i) => (g + weights.regularization * gradients[i]!) / recipe.accumulate);
     router.backward(temb, scores, share, gradient);
-    return { losses: { ...losses, regularization: regular }, weights, scores, timestep, sample: index };
+    return { losses: { ...losses, regularization: regular }, weights, scores, timestep, densities, sample: index };
   }
 
   saveCheckpoint(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    return this.optimized.save(path, this.training.settings, metadata);
+    return this.optimized.save(path, this.training.settings, metadata, this.control?.tensors());
   }
 
   saveResult(path: string, metadata: Readonly<Record<string, string>>): Promise<void> {
-    return saveRouter(path, this.optimized.router, this.training.settings, metadata);
+    return saveRouter(path, this.optimized.average, this.training.settings, metadata);
   }
 
   /** All of it is in this machine's memory. */

@@ -13,6 +13,8 @@ export interface RouterTrainingStep extends LoggedStep {
   /** The norm of the gradient before clipping. */
   readonly gradNorm: number;
   readonly lr: number;
+  /** The share of pairs of queries and keys that the router keeps after the step, over all noise levels. */
+  readonly density: number;
   /** The share of heads on each branch. */
   readonly shares: Readonly<Record<Branch, number>>;
   /** The interval of the noise levels, from 0, the noisiest. */
@@ -30,6 +32,8 @@ export interface SampleFigures {
   /** [layers, heads, 3] */
   readonly scores: Float32Array;
   readonly timestep: number;
+  /** The share of the pairs of each branch, for its size. */
+  readonly densities: Readonly<Record<Branch, number>>;
   /** Its index in the training set. */
   readonly sample: number;
 }

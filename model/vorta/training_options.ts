@@ -1,4 +1,12 @@
-import { aboveZero, aFunction, aNumber, type Kinds, objectWith, wholeNumber } from "../../gpu/common/check_options.ts";
+import {
+  aboveZero,
+  aFunction,
+  aNumber,
+  type Kinds,
+  objectWith,
+  optional,
+  wholeNumber,
+} from "../../gpu/common/check_options.ts";
 import type { TrainingSet } from "../training/data/training_set.ts";
 import { ADAMW_KINDS, TRAINING_KINDS, type TrainingOptions } from "../training/training_options.ts";
 import { type LossWeights, TIMESTEPS, type TrainingRecipe } from "./recipe.ts";
@@ -35,6 +43,8 @@ const RECIPE_KINDS: Kinds<TrainingRecipe> = {
   clip: aboveZero,
   intervals: wholeNumber(1, TIMESTEPS),
   weights: objectWith("the weight of each loss", WEIGHT_KINDS),
+  average: optional(aNumber(0, 1)),
+  density: optional(aNumber(0, 1)),
 };
 
 /** Of {@link RouterTraining}. */

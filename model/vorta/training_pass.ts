@@ -12,7 +12,7 @@ import { NonFiniteError } from "../training/non_finite_error.ts";
 import type { Conditioning, EmbeddedPass, RunLayer, VideoTransformer } from "../family.ts";
 import { ActivationStack } from "./activation_stack.ts";
 import { VortaAttention } from "./attention.ts";
-import { BRANCHES } from "./branch.ts";
+import { type Branch, BRANCHES } from "./branch.ts";
 import type { LossWeights } from "./recipe.ts";
 import type { VortaSettings } from "./settings.ts";
 
@@ -50,6 +50,8 @@ export interface TrainingPassResult {
   readonly losses: PassLosses;
   /** [layers, heads, 3]: the gradient of the weighted sum of the losses with respect to the scores */
   readonly scoreGradients: Float32Array;
+  /** The share of the pairs of queries and keys that each branch multiplies. */
+  readonly densities: Readonly<Record<Branch, number>>;
 }
 
 const KEEP_BYTES = 2 ** 30;
@@ -284,7 +286,9 @@ class Pass implements Disposable {
     // In the backward pass, the last block comes first.
     const bad = scoreGradients.findLastIndex((g) => !Number.isFinite(g));
     if (bad >= 0) throw new NonFiniteError(Math.floor(bad / (heads * BRANCHES.length)));
-    return { losses, scoreGradients };
+    const { pairs } = this.#vorta;
+    const densities = Object.fromEntries(BRANCHES.map((branch) => [branch, pairs[branch] / pairs.full]));
+    return { losses, scoreGradients, densities: densities as Record<Branch, number> };
   }
 
   /** Runs the blocks again to find the first one whose output is not finite. */

@@ -66,6 +66,20 @@ export const options = {
       default: AUTHORS_RECIPE.clip,
       above: 0,
     }),
+    warmup: integer({
+      help: "Number of steps in which the learning rate rises to --lr.",
+      elsewhere: ["lr-warmup-steps", "warmup-steps"],
+      default: 0,
+      min: 0,
+    }),
+    beta2: number({ help: "AdamW's β₂.", elsewhere: ["adam-beta2"], default: 0.999, min: 0, max: 1 }),
+    average: number({
+      help: "Share of the moving averages of the weights that a step keeps. The averages are the result; 0 for none.",
+      elsewhere: ["ema", "ema-decay"],
+      default: 0,
+      min: 0,
+      max: 1,
+    }),
     intervals: integer({
       help:
         "Number of equal intervals of the noise levels. All samples of a step come from one of them. The last one has " +
@@ -89,6 +103,15 @@ export const options = {
       "reg-loss-weight",
       "Weight of the squared scores of full attention. A higher weight makes more heads sparse.",
     ),
+    density: number({
+      help:
+        "Share of the pairs of queries and keys that is aimed at: finds the regularization weight while it trains. " +
+        "--regularization-weight is where it starts.",
+      elsewhere: ["target-density", "keep"],
+      default: "none: the weight stays",
+      above: 0,
+      max: 1,
+    }),
     "distillation-weight": weight(
       "distillation",
       "last-layer-distill-loss-weight",
@@ -121,11 +144,11 @@ export type RouterValues = OptionValues<typeof options>;
 
 /** The recipe: the authors', where nothing else was asked for. */
 export function recipeOf(values: RouterValues): TrainingRecipe {
-  const { lr, accumulate, clip, intervals, "weight-decay": weightDecay } = values;
+  const { lr, accumulate, clip, intervals, "weight-decay": weightDecay, warmup, beta2, average, density } = values;
   const { "diffusion-weight": diffusion, "regularization-weight": regularization } = values;
   const { "distillation-weight": distillation, "hidden-weight": hidden } = values;
   return {
-    ...withDefaults({ lr, weightDecay, accumulate, clip, intervals }, AUTHORS_RECIPE),
+    ...withDefaults({ lr, weightDecay, accumulate, clip, intervals, warmup, beta2, average, density }, AUTHORS_RECIPE),
     weights: withDefaults({ diffusion, regularization, distillation, hidden }, weights),
   };
 }

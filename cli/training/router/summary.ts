@@ -25,10 +25,12 @@ const DENSE = 0.9;
 /** Timesteps that routes are counted over, evenly spread as those of the training are. */
 const NOISE_LEVELS = Array.from({ length: 25 }, (_, i) => 980 - 40 * i);
 
-/** `loss 3.797 (diffusion 0.412, distillation 0.168)  full 31%, core-set 40%, sliding 29%` */
-export function stepText({ loss, losses: { diffusion, distillation }, shares }: RouterTrainingStep): string {
+/** `loss 3.797 (diffusion 0.412, distillation 0.168)  full 31%, core-set 40%, sliding 29%  density 0.52` */
+export function stepText({ loss, losses: { diffusion, distillation }, shares, density }: RouterTrainingStep): string {
   const [all, toTarget, toTeacher] = [loss, diffusion, distillation].map((value) => value.toPrecision(3));
-  return `loss ${all} (diffusion ${toTarget}, distillation ${toTeacher})  ${sharesText(shares)}`;
+  return `loss ${all} (diffusion ${toTarget}, distillation ${toTeacher})  ${sharesText(shares)}  density ${
+    density.toFixed(2)
+  }`;
 }
 
 /** What to note where a branch is no sparser than full attention; undefined where both are. */

@@ -1,9 +1,10 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { TilereelError } from "../../../gpu/common/errors.ts";
-import { openSafetensors } from "../../../model/checkpoint/safetensors.ts";
+import { openSafetensors, readFloat32 } from "../../../model/checkpoint/safetensors.ts";
 import { randn as torchRandn } from "../../../model/noise.ts";
 import type { TrainingSet } from "../../../model/training/data/training_set.ts";
+import { DensityControl } from "../../../model/vorta/density_control.ts";
 import { AUTHORS_RECIPE, lossWeights, noiseSeed } from "../../../model/vorta/recipe.ts";
 import type { RoutedModel, RoutedPassInput } from "../../../model/vorta/routed_model.ts";
 import { Router } from "../../../model/vorta/router.ts";
@@ -44,6 +45,8 @@ function lossOf(input: RoutedPassInput, scores: ArrayLike<number>): { diffusion:
   return loss;
 }
 
+const DENSITIES = { full: 1, coreset: 0.3, sliding: 0.2 };
+
 const model: RoutedModel = {
   ...SHAPE,
   timeEmbedding: (timestep) => Promise.resolve(timeEmbedding(timestep)),
@@ -53,7 +56,7 @@ const model: RoutedModel = {
       2 * weights.diffusion * (score - 3 * input.noisy.data[i]! * input.target.data[i + 1]!) +
       2 * weights.distillation * (score - input.conditioning.text.data[i % 8]!)
     );
-    return Promise.resolve({ losses: { ...lossOf(input, scores), hidden: 0 }, scoreGradients });
+    return Promise.resolve({ losses: { ...lossOf(input, scores), hidden: 0 }, scoreGradients, densities: DENSITIES });
   },
 };
 
@@ -296,8 +299,8 @@ Deno.test("numbers that are not finite stop training with the step and the block
     await stops({ model: at(1, () => Promise.reject(new NonFiniteError(undefined))) }, "step 1: a number outside the");
     // Gradients that only overflow on the way to the router's weights.
     const large: RoutedModel["pass"] = async (input) => {
-      const { losses, scoreGradients } = await model.pass(input);
-      return { losses, scoreGradients: scoreGradients.map((g, i) => i < 12 ? g : 1e38 * (i % 3 - 1)) };
+      const { scoreGradients, ...rest } = await model.pass(input);
+      return { ...rest, scoreGradients: scoreGradients.map((g, i) => i < 12 ? g : 1e38 * (i % 3 - 1)) };
     };
     const far: RoutedModel = {
       ...model,
@@ -316,6 +319,44 @@ Deno.test("numbers that are not finite stop training with the step and the block
     assertEquals(source.metadata.step, "2");
     assertEquals(listFiles(join(dir, "1")), ["checkpoint.safetensors", "metrics.jsonl"]);
   }));
+
+Deno.test("a density is aimed at; warm-up and averages; bit for bit the same when it is gone on with", () =>
+  inTempDir(async (dir) => {
+    const recipe = { ...AUTHORS_RECIPE, density: 0.35, warmup: 4, beta2: 0.95, average: 0.5 };
+    const whole = join(dir, "whole"), ended = join(dir, "ended");
+    await trainRouter(training(whole, { recipe }));
+    await trainRouter(training(ended, { recipe, steps: 5 }));
+    await trainRouter(training(ended, { recipe, resume: true }));
+    const expected = await results(whole), log = expected.log as RouterTrainingStep[];
+    assertEquals(await results(ended), expected);
+    assertEquals(log.slice(0, 5).map(({ lr }) => lr), [0.0025, 0.005, 0.0075, 0.01, 0.01]);
+    // The weight answers the density of the step before, and all errors so far.
+    let sum = 0, weight = 0.02;
+    for (const { density, weights } of log) {
+      assertAlmostEquals(weights.regularization, weight, 1e-6);
+      sum += density - 0.35;
+      weight = 0.02 * Math.exp(4 * (density - 0.35) + 0.4 * sum);
+    }
+    // The result is the average.
+    const { checkpoint, result } = trainingFiles(whole, ROUTER_FILE);
+    using stored = await openSafetensors(checkpoint);
+    const { router } = await loadRouter(result), [name, { data }] = [...router.parameters()][0]!;
+    assertEquals(await readFloat32(stored, `average.${name}`), data);
+    assert((await readFloat32(stored, name)).some((x, i) => x !== data[i]));
+  }));
+
+Deno.test("a search for a density raises the weight while too much is kept, and lowers it again", () => {
+  const control = new DensityControl(0.5, 0.02), weights: number[] = [];
+  // A router that answers late: its density follows the weight.
+  let density = 0.9;
+  for (let step = 0; step < 100; step++) {
+    weights.push(control.weight);
+    density += 0.1 * (0.2 + 0.7 * Math.exp(-control.weight / 0.05) - density);
+    control.observe(density);
+  }
+  assert(Math.abs(density - 0.5) < 0.02, `${density}`);
+  assert(Math.max(...weights) > 0.04 && weights.at(-1)! < Math.max(...weights));
+});
 
 Deno.test("options are checked, and have defaults", () =>
   inTempDir(async (dir) => {
