@@ -3,7 +3,8 @@
 A clip is fully described by its caption, so a generated clip can be judged against its prompt (judge.py). One
 renderer serves NumPy (judging, tests) and PyTorch (training, in batches on the GPU): the formulas are shared.
 
-Coordinates: x to the right and y downwards, both from -1 to 1 across the frame; time from 0 to 1 across the clip.
+Coordinates: x to the right and y downwards, both from -1 to 1 across the frame; time from 0 to 1 across the clip, or
+across an object's scene where one scene follows another.
 """
 import math
 import random
@@ -26,14 +27,25 @@ MOTIONS = [
     "moving left", "moving right", "moving up", "moving down", "bouncing", "circling", "growing", "shrinking",
     "spinning", "standing still",
 ]
-FRAMES = 29
+#: Motions that leave the frame and come back: what is drawn at the end has to agree with what left.
+RETURNS = ["moving left then right", "moving right then left", "moving up then down", "moving down then up"]
+#: Motions of clips of two scenes, which are twice as fast: those that the autoencoder can still follow then.
+SCENE_MOTIONS = [m for m in MOTIONS if m not in ("bouncing", "circling")]
+#: Frames of a clip by its side.
+FRAMES = {128: 29, 256: 29, 512: 61}
 
 
-def sample_object(rng, color=None):
+def scene_change(frames):
+    """The first frame of the second of two scenes: where a latent frame begins, each of which holds 4 frames."""
+    latent_frames = (frames - 1) // 4 + 1
+    return 4 * (latent_frames // 2) - 3
+
+
+def sample_object(rng, color=None, motions=MOTIONS):
     """One object: what the caption says of it, and the place, phase and speed that it leaves open."""
     return dict(
         shape=rng.choice(SHAPES), color=color or rng.choice(list(COLORS)), size=rng.choice(list(SIZES)),
-        motion=rng.choice(MOTIONS), a=rng.uniform(-0.45, 0.45), b=rng.uniform(-0.45, 0.45),
+        motion=rng.choice(motions), a=rng.uniform(-0.45, 0.45), b=rng.uniform(-0.45, 0.45),
         phase=rng.uniform(0, 2 * math.pi), speed=rng.uniform(0.9, 1.1),
     )
 
@@ -45,13 +57,26 @@ def _apart(first, second):
     return np.mean(np.hypot(ax - bx, ay - by) > 1.05 * (ar + br)) >= 0.6
 
 
-def sample_clip(rng, two=0.35):
-    """A clip with one object, or with probability `two` with two of different colours that mostly stay apart."""
-    objects = [sample_object(rng)]
-    if rng.random() < two:
-        color = rng.choice([c for c in COLORS if c != objects[0]["color"]])
+def _other_color(rng, first):
+    return rng.choice([c for c in COLORS if c != first["color"]])
+
+
+def sample_clip(rng, two=0.35, far=0.0):
+    """A clip with one object, or with probability `two` with two of different colours that mostly stay apart.
+
+    With probability `far`, it needs a long range: an object leaves the frame and comes back, or there are two scenes,
+    one with each object.
+    """
+    kind = ("return" if rng.random() < 0.6 else "scenes") if far and rng.random() < far else ""
+    scenes = kind == "scenes"
+    objects = [sample_object(rng, motions=RETURNS if kind == "return" else SCENE_MOTIONS if scenes else MOTIONS)]
+    if scenes:
+        objects.append(sample_object(rng, _other_color(rng, objects[0]), SCENE_MOTIONS))
+    elif rng.random() < two:
+        color = _other_color(rng, objects[0])
+        motions = MOTIONS + RETURNS if kind else MOTIONS
         for _ in range(24):
-            pair = [objects[0], sample_object(rng, color)]
+            pair = [objects[0], sample_object(rng, color, motions)]
             if _apart(*pair):
                 break
             # Only the open variables are drawn again, so that captions stay equally likely.
@@ -61,14 +86,14 @@ def sample_clip(rng, two=0.35):
                 break
         objects = pair
     pattern = rng.choices(PATTERNS, [0.6, 0.2, 0.2])[0]
-    return dict(objects=objects, background=rng.choice(list(BACKGROUNDS)), pattern=pattern)
+    return dict(objects=objects, background=rng.choice(list(BACKGROUNDS)), pattern=pattern, scenes=scenes)
 
 
 def caption(clip):
     """The sentence that describes a clip."""
     parts = [f"a {o['size'] + ' ' if o['size'] else ''}{o['color']} {o['shape']} {o['motion']}" for o in clip["objects"]]
     plain = clip["pattern"] == "plain"
-    return " and ".join(parts) + f" on a {'' if plain else clip['pattern'] + ' '}{clip['background']} background"
+    return (" then " if clip["scenes"] else " and ").join(parts) + f" on a {'' if plain else clip['pattern'] + ' '}{clip['background']} background"
 
 
 def parse(text):
@@ -76,11 +101,12 @@ def parse(text):
     body, _, ground = text.removesuffix(" background").rpartition(" on a ")
     words = ground.split()
     objects = []
-    for part in body.split(" and "):
-        w = part.removeprefix("a ").split()
+    scenes = " then a " in body
+    for part in body.removeprefix("a ").split(" then a " if scenes else " and a "):
+        w = part.split()
         size = w.pop(0) if w[0] in SIZES else ""
         objects.append(dict(size=size, color=w[0], shape=w[1], motion=" ".join(w[2:])))
-    return dict(objects=objects, background=words[-1], pattern=words[0] if len(words) > 1 else "plain")
+    return dict(objects=objects, background=words[-1], pattern=words[0] if len(words) > 1 else "plain", scenes=scenes)
 
 
 def path(o, t):
@@ -106,6 +132,14 @@ def path(o, t):
         r = r0 * (0.35 + 1.15 * t)
     elif m == "shrinking":
         r = r0 * (1.5 - 1.15 * t)
+    elif m in RETURNS:
+        # Out and back at one speed; the farthest place is outside the frame even for what is big.
+        out = 1.95 * s * (1 - abs(2 * t - 1)) - 0.3
+        way = m.split()[1]
+        if way in ("left", "right"):
+            cx = out if way == "right" else -out
+        else:
+            cy = out if way == "down" else -out
     elif m == "spinning":
         th = 2 * math.pi * 0.75 * s * t + o["phase"]
     return cx, cy, r, th
@@ -143,13 +177,18 @@ def pattern_light(xp, pattern, x, y, size):
 
 
 def paths(clips, frames):
-    """float32 [B, 2, 4, T]: x, y, radius and angle of both objects; a missing one has radius 0 far outside."""
-    t = np.linspace(0, 1, frames)
+    """float32 [B, 2, 4, T]: x, y, radius and angle of both objects; while missing one has radius 0 far outside."""
+    t, change = np.linspace(0, 1, frames), scene_change(frames)
+    spans = slice(0, change), slice(change, frames)
+    halves = [np.linspace(0, 1, s.stop - s.start) for s in spans]
     out = np.zeros((len(clips), 2, 4, frames), np.float32)
     out[:, :, 0] = 9.0
     for i, c in enumerate(clips):
         for k, o in enumerate(c["objects"]):
-            out[i, k] = path(o, t)
+            if c["scenes"]:
+                out[i, k, :, spans[k]] = path(o, halves[k])
+            else:
+                out[i, k] = path(o, t)
     return out
 
 
@@ -213,7 +252,7 @@ def render(clips, frames, size, device, crop=None):
         return out * 2 - 1
 
 
-def prompts(count, seed):
-    """`count` captions, half of them with two objects, that a seed fixes."""
+def prompts(count, seed, far=0.0):
+    """`count` captions, half of them with two objects, that a seed fixes. `far`: the share that needs a long range."""
     rng = random.Random(seed)
-    return [caption(sample_clip(rng, 1.0 if i % 2 else 0.0)) for i in range(count)]
+    return [caption(sample_clip(rng, 1.0 if i % 2 else 0.0, far)) for i in range(count)]

@@ -23,9 +23,9 @@ import torch
 import common
 import judge
 from clips import BACKGROUNDS, COLORS, FRAMES, PATTERNS, caption, sample_object
-from common import DEVICE, Trainer, compiled, cosine, log
+from common import DEVICE, Trainer, cosine, log
 from sample import contact_sheet
-from train_transformer import SHIFT, TOKENS, Velocity, _block
+from train_transformer import SHIFT, TOKENS, Velocity
 
 #: Steps of the student, and the teacher's within each.
 STEPS, WITHIN = 4, 5
@@ -113,7 +113,7 @@ class Walkers:
     """Clips of one size on their way from noise, and the pool of what the teacher made of them."""
 
     def __init__(self, size, count, capacity, texts):
-        shape = (16, 1 + (FRAMES - 1) // 4, size // 8, size // 8)
+        shape = (16, 1 + (FRAMES[size] - 1) // 4, size // 8, size // 8)
         self.size, self.texts = size, texts
         self.x = torch.randn(count, *shape, device=DEVICE)
         self.step = torch.zeros(count, dtype=torch.long, device=DEVICE)
@@ -192,7 +192,6 @@ def main():
     trainer = Trainer(lora, lambda name, q: False, betas=(0.9, 0.99), weight_decay=0.0, ema=0.995)
     log("factors", trainer.flat.numel())
     velocity = Velocity(dit)
-    velocity.block = compiled(_block, dynamic=False)
     velocity.weights_of = lora.weights_of
 
     rng = random.Random(args.seed)
@@ -255,7 +254,7 @@ def main():
     asked, frames, results = embed(prompts), {}, {}
 
     def noise(size):
-        shape = (1, 16, 1 + (FRAMES - 1) // 4, size // 8, size // 8)
+        shape = (1, 16, 1 + (FRAMES[size] - 1) // 4, size // 8, size // 8)
         return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(args.noise + i)) for i in range(len(prompts))]).to(DEVICE)
 
     @torch.no_grad()

@@ -2,9 +2,10 @@
 
 Needs NumPy only. Classical: the background is the palette's image that most pixels agree with, an object is what has
 another palette colour, its shape the mask template that overlaps best (still, or turning at the renderer's speed),
-its motion the renderer's path that lies closest to its centres.
+its motion the renderer's path that lies closest to its centres. It also sees whether an object is drawn twice at once,
+whether it stays itself (its shape, and there in every frame where its path does not hide it), and flicker.
 
-usage: judge.py --selftest [COUNT]                    accuracy on rendered clips at 128 and 256
+usage: judge.py --selftest [COUNT] [--sizes 128 256 512]    accuracy on rendered clips
        judge.py CLIPS.npy PROMPTS.txt [--json OUT]    clips uint8 [N, T, H, W, 3] against their prompts
        judge.py FOLDER PROMPTS.txt [--json OUT]       FOLDER/000.npy, ... or FOLDER/000/*.png (needs Pillow), one a prompt
        judge.py --see CLIP                            what one clip (.npy or folder of frames) shows
@@ -22,9 +23,16 @@ import numpy as np
 import clips as C
 
 SIDE = 128
-#: An attribute's pass mark in the project's issue for the demo model.
-GOALS = {"color": 0.97, "background": 0.97, "motion": 0.90, "shape": 0.85, "both": 0.85}
+#: What is asked of the demo model.
+GOALS = {"color": 0.97, "background": 0.97, "motion": 0.97, "count": 0.97, "shape": 0.93}
 CELLS = 28  # side of the grid on which masks meet templates
+#: A second piece of an object counts from this share of the largest; an object may be so often in two or missing.
+PIECE, SELDOM = 0.15, 0.08
+#: By how much another shape may overlap better in a part of a clip.
+SHAPE_MARGIN = 0.06
+#: Most change of the background from frame to frame that is not steady (mean second difference, of 1), and of an object's
+#: area (of itself).
+BACKGROUND_FLICKER, AREA_FLICKER = 0.012, 0.12
 REACH = 2.1  # that grid's half side, in square roots of the mask's area over pi
 
 
@@ -171,6 +179,11 @@ def _motion(t, x, y, area):
         sweep = (t - 0.5) * 1.3 * s
         for name, px, py in (("moving left", -sweep, my), ("moving right", sweep, my), ("moving up", mx, -sweep), ("moving down", mx, sweep)):
             costs[name] = min(costs.get(name, 9), error(px, py))
+    for s in np.linspace(0.88, 1.12, 7):
+        out = 1.95 * s * (1 - abs(2 * t - 1)) - 0.3
+        for name, px, py in (("left then right", -out, my), ("right then left", out, my), ("up then down", mx, -out), ("down then up", mx, out)):
+            name = "moving " + name
+            costs[name] = min(costs.get(name, 9), error(px, py))
     for s in np.linspace(0.85, 1.15, 7):
         for phase in np.linspace(0, math.pi, 24, endpoint=False):
             hop = np.abs(np.sin(t * 1.5 * math.pi * s + phase))
@@ -187,18 +200,79 @@ def _motion(t, x, y, area):
     return motion
 
 
+def _pieces(mask):
+    """Per frame the areas of a mask's largest and second connected piece, at half the resolution, [T, 2]."""
+    t, h, w = mask.shape
+    m = mask.reshape(t, h // 2, 2, w // 2, 2).any((2, 4))
+    ids = np.where(m, np.arange(1, m[0].size + 1, dtype=np.int32).reshape(m[0].shape), 0)
+    while True:
+        new = ids
+        for axis in (1, 2):
+            p = np.pad(new, [(1, 1) if a == axis else (0, 0) for a in range(3)])
+            n = new.shape[axis]
+            new = np.maximum(new, np.maximum(p.take(range(n), axis), p.take(range(2, n + 2), axis)))
+        new = np.where(m, new, 0)
+        if (new == ids).all():
+            break
+        ids = new
+    return np.asarray([np.sort(np.append(np.bincount(f[f > 0])[1:] if f.any() else [], [0, 0]))[:-3:-1] for f in ids])
+
+
+def _stays(masks, areas, xs, ys, shape, turning):
+    """Whether an object has its shape in each quarter of its clean frames."""
+    parts = [p[np.linspace(0, len(p) - 1, 3).round().astype(int)] for p in np.array_split(np.arange(len(areas)), 4) if len(p) >= 3]
+    own = {"square", "diamond"} if turning and shape in ("square", "diamond") else {shape}
+    for part in parts:
+        part = [i for i in part if areas[i] > 120]
+        if len(part) < 2:
+            continue
+        rows = [_overlaps(_canon(masks[i], areas[i], xs[i], ys[i])) for i in part]
+        score = {s: float(np.mean([r[s].max() if turning else r[s][0] for r in rows])) for s in C.SHAPES}
+        if max(score.values()) > max(score[s] for s in own) + SHAPE_MARGIN:
+            return False
+    return True
+
+
+def _missing(there, touching, returning):
+    """The share of frames in which an object is missing that neither another object nor its way out of the frame hides."""
+    lost, i, n = 0, 0, len(there)
+    while i < n:
+        if there[i]:
+            i += 1
+            continue
+        j = i
+        while j < n and not there[j]:
+            j += 1
+        hidden = (i > 0 and touching[i - 1]) or (j < n and touching[j])
+        if not hidden and not (returning and i > 0 and j < n and i <= n // 2 <= j):
+            lost += j - i
+        i = j
+    return lost / n
+
+
+def _second_difference(v):
+    return np.abs(v[2:] - 2 * v[1:-1] + v[:-2])
+
+
+def _flicker(v, ground, labels):
+    """Mean second difference in time of what is background in three frames on end."""
+    still = ~_grow(labels >= 0, 6)
+    some = still[2:] & still[1:-1] & still[:-2]
+    return float(_second_difference(v).mean(-1)[some].mean()) if some.any() else 0.0
+
+
 def see(video):
-    """What a clip (uint8 [T, H, W, 3]) shows: background, pattern, and objects from the largest on."""
+    """What a clip (uint8 [T, H, W, 3]) shows: background, pattern, flicker, and objects from the largest on."""
     v = _shrink(video)
     frames = len(v)
     name, pattern = _background(v)
     ground = GROUNDS[name, pattern]
     labels = _labels(v, ground)
-    t = np.linspace(0, 1, frames)
+    change = C.scene_change(frames)
     found = []
     for k, color in enumerate(NAMES):
         core = _erode(labels == k).sum((1, 2))
-        if (core >= 8).mean() >= 0.4 and core.sum() >= 14 * frames:
+        if (core >= 8).mean() >= 0.36 and core.sum() >= 14 * frames:
             found.append((float(core.sum()), k))
     found.sort(reverse=True)
     # An edge's mixture can look like a third colour; it has little core beside the object that it borders.
@@ -221,6 +295,15 @@ def see(video):
         area, x, y = _centres(mask)
         border = (own[:, 0].any(1) | own[:, -1].any(1) | own[:, :, 0].any(1) | own[:, :, -1].any(1))
         seen = area > 20
+        # Of two scenes, each object has its own, with a time of its own.
+        first, second = seen[:change].mean(), seen[change:].mean()
+        scene = 0 if first > 0.7 and second < 0.1 else 1 if second > 0.7 and first < 0.1 else None
+        span = slice(0, frames) if scene is None else (slice(0, change), slice(change, frames))[scene]
+        t = np.zeros(frames)
+        t[span] = np.linspace(0, 1, span.stop - span.start)
+        inside = np.zeros(frames, bool)
+        inside[span] = True
+        seen &= inside
         clean = seen & ~border & ~touching
         for fallback in (seen & ~border, seen & ~touching, seen):
             if clean.sum() < 5:
@@ -230,8 +313,20 @@ def see(video):
         shape, spins, score = _shape(mask[i], t[i], area[i], x[i], y[i], motion == "still")
         if motion == "still":
             motion = "spinning" if spins else "standing still"
-        objects.append(dict(color=NAMES[k], shape=shape, motion=motion, fit=round(score, 3)))
-    return dict(background=name, pattern=pattern, objects=objects)
+        # Frames next to those where objects meet count as such, since there one begins to hide the other.
+        meets = touching | np.append(touching[1:], False) | np.append(False, touching[:-1])
+        pieces = _pieces(own)
+        twice = ((pieces[:, 1] > np.maximum(PIECE * pieces[:, 0], 4)) & ~meets)[span].mean()
+        lost = _missing(own[span].any((1, 2)), meets[span], motion in C.RETURNS)
+        # Areas only where in three frames on end all of it is seen.
+        whole = seen & ~border & ~meets
+        three = whole[2:] & whole[1:-1] & whole[:-2]
+        unsteady = float((_second_difference(area) / np.maximum(area[1:-1], 1))[three].mean()) if three.any() else 0.0
+        objects.append(dict(
+            color=NAMES[k], shape=shape, motion=motion, scene=scene, fit=round(score, 3), twice=round(float(twice), 3),
+            lost=round(lost, 3), stays=_stays(mask[i], area[i], x[i], y[i], shape, spins), flicker=round(unsteady, 4),
+        ))
+    return dict(background=name, pattern=pattern, flicker=round(_flicker(v, ground, labels), 4), objects=objects)
 
 
 def _same_motion(shape, wanted, got):
@@ -246,8 +341,12 @@ def _same_shape(motion, wanted, got):
 
 
 def compare(wanted, seen):
-    """Marks of one clip: lists of booleans for color, shape, motion (one an object wanted), background, count, both."""
-    marks = {k: [] for k in ("color", "shape", "motion", "background", "pattern", "count", "both")}
+    """Marks of one clip: lists of booleans, one a clip or one for each object that is wanted.
+
+    `once`: it is not drawn twice; `same`: it keeps its shape and is never lost; `order`: it is in its scene;
+    `steady`: nothing flickers.
+    """
+    marks = {k: [] for k in ("color", "shape", "motion", "background", "pattern", "count", "both", "once", "same", "order", "steady")}
     marks["background"].append(wanted["background"] == seen["background"])
     marks["pattern"].append(wanted["pattern"] == seen["pattern"])
     marks["count"].append(len(wanted["objects"]) == len(seen["objects"]))
@@ -258,6 +357,11 @@ def compare(wanted, seen):
         # An object that is not there has no shape or motion either.
         marks["shape"].append(got is not None and _same_shape(o["motion"], o["shape"], got["shape"]))
         marks["motion"].append(got is not None and _same_motion(o["shape"], o["motion"], got["motion"]))
+        marks["once"].append(got is not None and got["twice"] <= SELDOM)
+        marks["same"].append(got is not None and got["stays"] and got["lost"] <= SELDOM)
+    if wanted["scenes"]:
+        marks["order"] += [o["color"] in by_color and by_color[o["color"]]["scene"] == k for k, o in enumerate(wanted["objects"])]
+    marks["steady"].append(seen["flicker"] <= BACKGROUND_FLICKER and all(o["flicker"] <= AREA_FLICKER for o in seen["objects"]))
     if len(wanted["objects"]) == 2:
         marks["both"].append(all(o["color"] in by_color for o in wanted["objects"]))
     return marks
@@ -317,20 +421,20 @@ def judge_all(videos, prompts, title, out=None):
     return shares
 
 
-def selftest(count, sizes=(128, 256), seed=5, verbose=False):
-    """Accuracy on rendered clips; True when every attribute reaches 97 %."""
+def selftest(count, sizes=tuple(C.FRAMES), seed=5, verbose=False, far=0.4):
+    """Accuracy on rendered clips; True when every attribute reaches 99 %."""
     good = True
     for size in sizes:
         rng, marks = random.Random(seed), []
-        clips = [C.sample_clip(rng, 0.5) for _ in range(count)]
-        for clip, seen in zip(clips, _see_all(C.render_numpy(c, C.FRAMES, size) for c in clips)):
+        clips = [C.sample_clip(rng, 0.5, far) for _ in range(count)]
+        for clip, seen in zip(clips, _see_all(C.render_numpy(c, C.FRAMES[size], size) for c in clips)):
             m = compare(clip, seen)
             marks.append(m)
             if verbose and not all(all(v) for v in m.values()):
-                print("MISS", C.caption(clip), "->", seen)
+                print("MISS", [k for k, v in m.items() if not all(v)], C.caption(clip), "->", seen)
         shares = table(marks)
         show(f"judge on {count} rendered clips at {size}", shares)
-        good &= all(s >= 0.97 for s, _ in shares.values())
+        good &= all(s >= 0.99 for s, n in shares.values() if n)
     return good
 
 
@@ -341,10 +445,11 @@ def main():
     p.add_argument("--json")
     p.add_argument("--see")
     p.add_argument("--selftest", nargs="?", const=200, type=int)
+    p.add_argument("--sizes", type=int, nargs="+", default=list(C.FRAMES), help="of the self-test")
     p.add_argument("--verbose", action="store_true")
     args = p.parse_args()
     if args.selftest:
-        sys.exit(0 if selftest(args.selftest, verbose=args.verbose) else 1)
+        sys.exit(0 if selftest(args.selftest, args.sizes, verbose=args.verbose) else 1)
     if args.see:
         print(json.dumps(see(_load(args.see)), indent=1))
         return

@@ -1,12 +1,16 @@
-"""Trains the demo model's transformer together with its text encoder, on latents of the autoencoder at both sizes.
+"""Trains the demo model's transformer together with its text encoder, on latents of the autoencoder at several sizes.
 
-usage: train_transformer.py --vae DIR --tokenizer DIR --init DIR|none --seconds S --out DIR [--tiny]
+usage: train_transformer.py --vae DIR --tokenizer DIR --init MODEL|none --seconds S --out DIR [--tiny]
 
-OUT/model is the whole pipeline in diffusers' layout with the averaged weights; OUT/state-*.safetensors what --init
-takes (with OUT/model/vae as the next piece's --vae).
+OUT/model is the whole pipeline in diffusers' layout with the averaged weights, written every 100 s; --init takes such a
+folder. Clips of several kinds (side x frames) are trained in turn, each for its share of the time.
 """
 import argparse
+import collections
 import copy
+import glob
+import math
+import os
 import random
 import shutil
 import time
@@ -14,13 +18,18 @@ import traceback
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import common
-from clips import FRAMES, caption, render, sample_clip
-from common import DEVICE, Captured, Trainer, compiled, cosine, log
+import judge
+from clips import caption, render, sample_clip
+from common import DEVICE, Trainer, compiled, cosine, log
+from sample import contact_sheet, generate
 from train_vae import Forward
 
 TOKENS = 32
+#: The share of clips that need a long range.
+FAR = 0.3
 TEXT = dict(
     d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4, relative_attention_num_buckets=32,
     relative_attention_max_distance=128, dropout_rate=0.0, feed_forward_proj="gated-gelu", is_encoder_decoder=False,
@@ -33,6 +42,7 @@ TRANSFORMER = dict(
 )
 SHIFT = 3.0
 DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+FAST_ATTENTION = None
 
 
 def encode_text(m, ids, mask, buckets):
@@ -73,20 +83,27 @@ def _turn(x, cos, sin):
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
 
-def _block(x, e, mod, cos, sin, heads, w):
-    """One block. x float32 [B, S, D] (the residual stream), e [B, L, D], mod [B, 6, D], w: its weights by name."""
+def _before_attention(x, mod, cos, sin, heads, w, dtype):
+    """A block's queries, keys and values [B, S, H, D] of self-attention. x float32 [B, S, D], mod [B, 6, D]."""
+    split = lambda v: v.unflatten(-1, (heads, -1))
+    c = lambda n: w[n].to(dtype)
+    b1, s1 = (w["scale_shift_table"] + mod)[:, :2].chunk(2, 1)
+    h = (F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + s1) + b1).to(dtype)
+    qkv = F.linear(h, torch.cat([c(f"attn1.to_{n}.weight") for n in "qkv"]), torch.cat([c(f"attn1.to_{n}.bias") for n in "qkv"]))
+    q, k, v = qkv.chunk(3, -1)
+    q = _turn(split(_rms(q, w["attn1.norm_q.weight"])), cos, sin).to(dtype)
+    k = _turn(split(_rms(k, w["attn1.norm_k.weight"])), cos, sin).to(dtype)
+    return q, k, split(v)
+
+
+def _behind_attention(x, a, e, mod, heads, w):
+    """The rest of a block behind self-attention's output a [B, S, D]: the new residual stream."""
     c = lambda n: w[n].to(e.dtype)
     lin = lambda v, n: F.linear(v, c(n + ".weight"), c(n + ".bias"))
     split = lambda v: v.unflatten(-1, (heads, -1))
-    b1, s1, g1, b2, s2, g2 = (w["scale_shift_table"] + mod).chunk(6, 1)
+    g1, b2, s2, g2 = (w["scale_shift_table"] + mod)[:, 2:].chunk(4, 1)
     d = x.shape[-1]
-    h = (F.layer_norm(x, (d,), eps=1e-6) * (1 + s1) + b1).to(e.dtype)
-    qkv = F.linear(h, torch.cat([c(f"attn1.to_{n}.weight") for n in "qkv"]), torch.cat([c(f"attn1.to_{n}.bias") for n in "qkv"]))
-    q, k, v = qkv.chunk(3, -1)
-    q = _turn(split(_rms(q, w["attn1.norm_q.weight"])), cos, sin).to(e.dtype)
-    k = _turn(split(_rms(k, w["attn1.norm_k.weight"])), cos, sin).to(e.dtype)
-    a = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), split(v).transpose(1, 2))
-    x = x + lin(a.transpose(1, 2).flatten(2), "attn1.to_out.0").float() * g1
+    x = x + lin(a, "attn1.to_out.0").float() * g1
     h = F.layer_norm(x, (d,), w["norm2.weight"], w["norm2.bias"], 1e-6).to(e.dtype)
     q = split(_rms(lin(h, "attn2.to_q"), w["attn2.norm_q.weight"]).to(e.dtype))
     k = split(_rms(lin(e, "attn2.to_k"), w["attn2.norm_k.weight"]).to(e.dtype))
@@ -97,11 +114,70 @@ def _block(x, e, mod, cos, sin, heads, w):
     return x + h.float() * g2
 
 
+def _attention(q, k, v):
+    """Self-attention over [B, S, H, D], by the kernel that `choose_attention` found fastest."""
+    heads_first = (t.transpose(1, 2) for t in (q, k, v))
+    if FAST_ATTENTION is None:
+        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
+    with sdpa_kernel([FAST_ATTENTION, SDPBackend.EFFICIENT_ATTENTION], set_priority=True):
+        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
+
+
+def choose_attention(tokens=16384, heads=8, dim=32):
+    """Times the GPU's kernels of attention forward and backward, and uses the fastest from then on."""
+    global FAST_ATTENTION
+    if DEVICE == "cpu":
+        return
+    times = {}
+    q, k, v = (torch.randn(2, tokens, heads, dim, device=DEVICE, dtype=DTYPE, requires_grad=True) for _ in range(3))
+    for kernel in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION):
+        try:
+            FAST_ATTENTION = kernel
+            for n in (2, 5):
+                torch.cuda.synchronize()
+                t = time.time()
+                for _ in range(n):
+                    _attention(q, k, v).sum().backward()
+                torch.cuda.synchronize()
+            times[kernel] = (time.time() - t) / n / 2
+            if not all(torch.isfinite(g.grad).all() for g in (q, k, v)):
+                del times[kernel]
+        except RuntimeError as e:
+            log(kernel, "failed:", str(e)[:200])
+    # What is usual, unless the other one gains enough.
+    flash = times.get(SDPBackend.FLASH_ATTENTION, math.inf)
+    FAST_ATTENTION = min(times, key=times.get) if times and min(times.values()) < 0.9 * flash else SDPBackend.FLASH_ATTENTION
+    log("attention by", FAST_ATTENTION, {k.name: f"{v * 1e3:.2f} ms a clip and layer" for k, v in times.items()})
+
+
+def _block(x, e, mod, cos, sin, heads, w, before=_before_attention, behind=_behind_attention):
+    """One block. x float32 [B, S, D] (the residual stream), e [B, L, D], mod [B, 6, D], w: its weights by name."""
+    return behind(x, _attention(*before(x, mod, cos, sin, heads, w, e.dtype)), e, mod, heads, w)
+
+
+def compiled_block():
+    """`_block` with all but attention compiled, once for all batches and lengths."""
+    before, behind = compiled(_before_attention, dynamic=None), compiled(_behind_attention, dynamic=None)
+    def block(x, e, mod, cos, sin, heads, w):
+        if x.is_cuda:
+            # Other numbers stay fixed, such as the channels.
+            for t in (x, e, mod):
+                torch._dynamo.maybe_mark_dynamic(t, 0)
+            for t in (x, cos, sin):
+                torch._dynamo.maybe_mark_dynamic(t, 1)
+        a = _attention(*before(x, mod, cos, sin, heads, w, e.dtype))
+        if x.is_cuda:
+            for n in (0, 1):
+                torch._dynamo.maybe_mark_dynamic(a, n)
+        return behind(x, a, e, mod, heads, w)
+    return block
+
+
 class Velocity:
     """WanTransformer3DModel's function from its weights: fused projections, one compiled block for all layers."""
 
     def __init__(self, dit, dtype=DTYPE):
-        self.dit, self.dtype, self.block = dit, dtype, compiled(_block)
+        self.dit, self.dtype, self.block = dit, dtype, compiled_block()
         self.rope = {}
         self.weights_of = lambda block: dict(block.named_parameters())
 
@@ -127,78 +203,105 @@ class Velocity:
 
 
 class Bank:
-    """Latents of random clips at one size with their captions' tokens, on the device; parts are replaced as it goes."""
+    """Latents of random clips of one kind with their captions' tokens, on the device; parts are replaced as it goes."""
 
-    def __init__(self, size, capacity, batch, forward, tokenize, seed):
-        self.size, self.batch, self.forward, self.tokenize = size, batch, forward, tokenize
+    def __init__(self, kind, capacity, count, batch, forward, tokenize, seed):
+        self.side, self.frames = kind
+        self.name, self.count, self.batch, self.forward, self.tokenize = f"{self.side}x{self.frames}", count, batch, forward, tokenize
         self.rng = random.Random(seed)
-        shape = (16, 1 + (FRAMES - 1) // 4, size // 8, size // 8)
+        shape = (16, 1 + (self.frames - 1) // 4, self.side // 8, self.side // 8)
         self.latents = torch.zeros(capacity, *shape, dtype=DTYPE, device=DEVICE)
         self.ids = torch.zeros(capacity, TOKENS, dtype=torch.long, device=DEVICE)
         self.mask = torch.zeros(capacity, TOKENS, dtype=torch.long, device=DEVICE)
-        self.filled = self.at = 0
+        self.filled = self.at = self.added = 0
+        #: Seconds of a step and of `add`, and of all steps so far.
+        self.step_seconds = self.add_seconds = self.spent = 0.0
+        self.loss, self.steps = None, 0
 
     def add(self):
         """Encodes one batch of fresh clips into the next place."""
-        clips = [sample_clip(self.rng, 0.5) for _ in range(self.batch)]
+        clips = [sample_clip(self.rng, 0.5, FAR) for _ in range(self.batch)]
         with torch.no_grad():
-            z = self.forward.encode(render(clips, FRAMES, self.size, DEVICE))[0]
+            z = self.forward.encode(render(clips, self.frames, self.side, DEVICE))[0]
             ids, mask = self.tokenize([caption(c) for c in clips])
             if self.at + self.batch > len(self.latents):
                 self.at = 0
             place = slice(self.at, self.at + self.batch)
             self.latents[place], self.ids[place], self.mask[place] = z.to(DTYPE), ids, mask
         self.at += self.batch
+        self.added += self.batch
         self.filled = max(self.filled, self.at)
 
-    def fill(self, seconds):
-        """Adds until full or out of time; the bank then is what was filled."""
-        t = time.time()
-        while self.filled + self.batch <= len(self.latents) and time.time() - t < seconds:
+    def fill(self, count, until):
+        """Adds `count` clips, or as many as there is time for until a second of the program."""
+        self.add()
+        synchronize()
+        t, before = time.time(), self.added
+        while self.filled + self.batch <= min(count, len(self.latents)) and time.time() - common.START < until:
             self.add()
-            if DEVICE == "cuda" and self.at % (8 * self.batch) == 0:
-                torch.cuda.synchronize()
-        for n in ("latents", "ids", "mask"):
-            setattr(self, n, getattr(self, n)[:self.filled])
-        log(f"bank at {self.size}: {self.filled} clips in {time.time() - t:.1f} s")
+            if self.at % (4 * self.batch) == 0:
+                synchronize()
+        synchronize()
+        self.add_seconds = (time.time() - t) / max(1, (self.added - before) // self.batch)
+        log(f"bank of {self.name}: {self.filled} clips, {self.add_seconds / self.batch * 1e3:.1f} ms a clip")
+
+
+def synchronize():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--vae", required=True)
     p.add_argument("--tokenizer", required=True)
-    p.add_argument("--init", default="none")
+    p.add_argument("--init", default="none", help="a model's folder to go on from")
     p.add_argument("--seconds", type=float, required=True, help="training time, set-up and banks not counted")
     p.add_argument("--deadline", type=float, default=1e9, help="seconds since the start by which training stops")
     p.add_argument("--out", required=True)
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--muon-scale", type=float, default=3.0)
     p.add_argument("--optimizer", default="muon", choices=["muon", "adam"])
-    p.add_argument("--batch", type=int, nargs=2, default=[160, 40], help="clips a step at 128 and at 256")
-    p.add_argument("--small-share", type=float, default=0.5, help="share of the time that is 128 only; then sizes mix")
-    p.add_argument("--bank", type=int, nargs=2, default=[24576, 6144])
-    p.add_argument("--bank-seconds", type=float, nargs=2, default=[25, 25])
+    p.add_argument("--clips", nargs="+", default=["128x29", "256x29", "256x61", "512x61"], help="side x frames of the kinds")
+    p.add_argument("--batch", type=int, nargs="+", default=[160, 40, 16, 4], help="clips a step of each kind")
+    p.add_argument("--share", type=float, nargs="+", default=[0.1, 0.12, 0.18, 0.6], help="of the time, for each kind")
+    p.add_argument("--last-from", type=float, default=0.15, help="the fraction of the time from which the last kind is trained")
+    p.add_argument("--bank", type=int, nargs="+", default=[16384, 4096, 2048, 2048], help="most clips of each kind at once")
+    p.add_argument("--first", type=int, nargs="+", default=[4096, 1024, 384, 128], help="clips of each kind before training")
+    p.add_argument("--fresh", type=float, default=0.25, help="time of a kind that goes into new clips, relative to its steps")
+    p.add_argument("--bank-until", type=float, default=1e9, help="the second by which banks are left as they are")
+    p.add_argument("--shift", type=float, nargs="+", default=[3.0, 3.0, 4.0, 6.0], help="of the noise levels trained, by kind")
     p.add_argument("--seed", type=int, default=2)
+    p.add_argument("--judge", nargs="+", default=[], help="at the end, SIDExFRAMES:COUNT:PROMPTS... in 20 steps: OUT/judge-*.json and *.jpg")
+    p.add_argument("--judge-until", type=float, default=1e9, help="the second by which that ends")
     p.add_argument("--tiny", action="store_true")
     args = p.parse_args()
     common.setup(args.seed)
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+    from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+    kinds = [tuple(int(n) for n in k.split("x")) for k in args.clips]
     if args.tiny:
-        args.batch, args.bank, args.bank_seconds = [2, 1], [4, 2], [60, 60]
+        kinds = [(64, 29), (64, 61), (128, 29), (128, 61)][:len(kinds)]
+        args.batch, args.bank, args.first = [2, 2, 1, 1], [4] * 4, [2] * 4
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.tokenizer)
     def tokenize(texts):
         t = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
         return t.input_ids.to(DEVICE), t.attention_mask.to(DEVICE)
     vae = AutoencoderKLWan.from_pretrained(args.vae, torch_dtype=torch.float32).to(DEVICE).eval().requires_grad_(False)
-    text = UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), **TEXT)).to(DEVICE)
-    dit = WanTransformer3DModel(**TRANSFORMER).to(DEVICE)
+    if args.init == "none":
+        text, dit = UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), **TEXT)).to(DEVICE), WanTransformer3DModel(**TRANSFORMER).to(DEVICE)
+    else:
+        text = UMT5EncoderModel.from_pretrained(f"{args.init}/text_encoder").float().to(DEVICE)
+        dit = WanTransformer3DModel(**TRANSFORMER).to(DEVICE)
+        dit.load_state_dict({n: t for file in glob.glob(f"{args.init}/transformer/*.safetensors") for n, t in load_file(file).items()})
+    text.train().requires_grad_(True)
+    dit.train().requires_grad_(True)
     both = torch.nn.ModuleDict(dict(text=text, dit=dit))
     inner = lambda n, q: args.optimizer == "muon" and n.startswith("dit.blocks") and q.ndim == 2
     trainer = Trainer(both, inner, weight_decay=0.01, ema=0.9993, muon_scale=args.muon_scale)
-    info = trainer.load(args.init) if args.init != "none" else {"step": 0, "seconds": 0.0, "clips": 0}
-    log("transformer", sum(q.numel() for q in dit.parameters()), "text encoder", sum(q.numel() for q in text.parameters()), "by Muon", trainer.adam_from, "from", args.init, {k: v for k, v in info.items() if k not in ("mean", "std")})
+    log("transformer", sum(q.numel() for q in dit.parameters()), "text encoder", sum(q.numel() for q in text.parameters()), "by Muon", trainer.adam_from, "from", args.init)
 
     # Both functions written out above have to be the library's.
     velocity, buckets = Velocity(dit), relative_buckets(text)
@@ -213,92 +316,139 @@ def main():
         e2 = ((a - b).norm() / b.norm()).item()
     log(f"against the libraries: text encoder {e1:.1e}, transformer {e2:.1e}")
     assert e1 < 2e-3 and e2 < 5e-3, "the written-out forward differs from the library's"
+    choose_attention()
 
     fast = Forward(vae, DTYPE)
-    banks = [Bank(s, n, 64 if s == 128 else 16, fast, tokenize, args.seed * 7919 + s + info["step"]) for s, n in zip((128, 256), args.bank)]
-    if args.tiny:
-        for b in banks:
-            b.batch = 1
-    for bank, seconds in zip(banks, args.bank_seconds):
-        bank.fill(seconds)
-    if "mean" not in info:
-        per = lambda f: sum(f(b.latents[:1024].float()) for b in banks) / 2
-        info["mean"] = [round(v, 5) for v in per(lambda z: z.mean((0, 2, 3, 4))).tolist()]
-        info["std"] = [round(v, 5) for v in per(lambda z: z.std((0, 2, 3, 4))).tolist()]
-    vae.register_to_config(latents_mean=info["mean"], latents_std=info["std"])
-    log("latents' mean", info["mean"], "std", info["std"])
-    mean, std = (torch.tensor(info[k], device=DEVICE).view(1, -1, 1, 1, 1) for k in ("mean", "std"))
+    banks = [Bank(kind, capacity, count, max(1, (1 << 20) // (kind[0] ** 2)), fast, tokenize, args.seed * 7919 + sum(kind))
+             for kind, capacity, count in zip(kinds, args.bank, args.batch)]
+    for bank, first in zip(banks, args.first):
+        if args.tiny:
+            bank.batch = 1
+        bank.fill(first, args.bank_until)
+    if vae.config.latents_mean == AutoencoderKLWan().config.latents_mean:
+        # A new autoencoder's, which has the library's numbers. One that was trained on keeps its own.
+        per = lambda f: [round(v, 5) for v in (sum(f(b.latents[:b.filled][:1024].float()) for b in banks) / len(banks)).tolist()]
+        vae.register_to_config(latents_mean=per(lambda z: z.mean((0, 2, 3, 4))), latents_std=per(lambda z: z.std((0, 2, 3, 4))))
+    log("latents' mean", vae.config.latents_mean, "std", vae.config.latents_std)
+    mean, std = (torch.tensor(v, device=DEVICE).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
+    for b in banks:
+        z = (b.latents[:min(b.filled, 64)].float() - mean) / std
+        log(f"latents of {b.name} as trained on: mean {z.mean().item():.3f}, std {z.std().item():.3f}")
     empty_ids, empty_mask = tokenize([""])
 
-    def step_for(k):
-        bank, count = banks[k], args.batch[k]
-        def run():
-            i = torch.randint(0, len(bank.latents), (count,), device=DEVICE)
-            x0 = (bank.latents[i].float() - mean) / std
-            drop = torch.rand(count, 1, device=DEVICE) < 0.1
-            ids, mask = torch.where(drop, empty_ids, bank.ids[i]), torch.where(drop, empty_mask, bank.mask[i])
-            # Stratified over the batch: every step sees all noise levels.
-            u = (torch.arange(count, device=DEVICE) + torch.rand(count, device=DEVICE)) / count
-            sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-            noise = torch.randn_like(x0)
-            s = sigma.view(-1, 1, 1, 1, 1)
-            v = velocity((1 - s) * x0 + s * noise, sigma * 1000, encode_text(text, ids, mask, buckets))
-            loss = F.mse_loss(v, noise - x0)
-            trainer.step(loss)
-            return loss.detach()
-        return run
+    def train(bank, shift):
+        count = bank.count
+        i = torch.randint(0, bank.filled, (count,), device=DEVICE)
+        x0 = (bank.latents[i].float() - mean) / std
+        drop = torch.rand(count, 1, device=DEVICE) < 0.1
+        ids, mask = torch.where(drop, empty_ids, bank.ids[i]), torch.where(drop, empty_mask, bank.mask[i])
+        # Stratified over the batch: every step sees all noise levels.
+        u = (torch.arange(count, device=DEVICE) + torch.rand(count, device=DEVICE)) / count
+        sigma = shift * u / (1 + (shift - 1) * u)
+        noise = torch.randn_like(x0)
+        s = sigma.view(-1, 1, 1, 1, 1)
+        v = velocity((1 - s) * x0 + s * noise, sigma * 1000, encode_text(text, ids, mask, buckets))
+        loss = F.mse_loss(v, noise - x0)
+        trainer.step(loss)
+        return loss.detach()
 
     def export():
         """The pipeline with averaged weights; the transformer bfloat16 in shards below 9 MB, the autoencoder float16."""
         root = f"{args.out}/model"
-        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(root + ".part", ignore_errors=True)
         averaged = torch.nn.ModuleDict(dict(text=UMT5EncoderModel(text.config), dit=WanTransformer3DModel(**TRANSFORMER))).to(DEVICE)
         trainer.copy_ema(averaged)
-        averaged["dit"].to(torch.bfloat16).save_pretrained(f"{root}/transformer", max_shard_size="9MB")
-        averaged["text"].save_pretrained(f"{root}/text_encoder")
-        shutil.copytree(args.tokenizer, f"{root}/tokenizer")
+        averaged["dit"].to(torch.bfloat16).save_pretrained(f"{root}.part/transformer", max_shard_size="9MB")
+        averaged["text"].save_pretrained(f"{root}.part/text_encoder")
+        shutil.copytree(args.tokenizer, f"{root}.part/tokenizer")
         scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=SHIFT)
         pipe = WanPipeline(tokenizer=tokenizer, text_encoder=averaged["text"], vae=vae, scheduler=scheduler, transformer=averaged["dit"])
-        scheduler.save_pretrained(f"{root}/scheduler")
-        pipe.save_config(root)
-        copy.deepcopy(vae).half().save_pretrained(f"{root}/vae")
+        scheduler.save_pretrained(f"{root}.part/scheduler")
+        pipe.save_config(f"{root}.part")
+        copy.deepcopy(vae).half().save_pretrained(f"{root}.part/vae")
+        shutil.rmtree(root, ignore_errors=True)
+        os.replace(root + ".part", root)
 
-    compiled_steps = {}
-    step, saved, training, begin = 0, time.time(), 0.0, None
-    losses, history = [None, None], []
-    def state():
-        return {**info, "step": info["step"] + step, "seconds": info["seconds"] + training, "losses": losses, "history": history}
-    small = args.small_share if args.init == "none" else min(args.small_share, 0.1)
+    step, saved, begin, pending, all_kinds = 0, time.time(), None, collections.deque(), False
+
+    def settle(all_of_it=False):
+        """Reads losses of steps that the device has done, so that the host never is far ahead of it."""
+        while len(pending) > (0 if all_of_it else 2):
+            bank, value = pending.popleft()
+            v = value.item()
+            bank.loss = v if bank.loss is None else 0.95 * bank.loss + 0.05 * v
+
     try:
-        while training < args.seconds and time.time() - common.START < args.deadline:
+        for bank, shift in zip(banks, args.shift):
+            t = time.time()
+            trainer.lr.fill_(0)
+            for n in range(2):
+                t2 = time.time()
+                try:
+                    train(bank, shift)
+                except Exception:
+                    if velocity.block is _block:
+                        raise
+                    traceback.print_exc()
+                    log("goes on without compiled blocks")
+                    velocity.block = _block
+                    train(bank, shift)
+                synchronize()
+            bank.step_seconds = time.time() - t2
+            log(f"step of {bank.count} at {bank.name} ready in {time.time() - t:.1f} s, takes {bank.step_seconds * 1e3:.0f} ms")
+        begin = time.time()
+        while (training := time.time() - begin) < args.seconds and time.time() - common.START < args.deadline:
             fraction = training / args.seconds
-            k = 0 if fraction < small else step % 2
-            if k not in compiled_steps:
-                t = time.time()
-                compiled_steps[k] = Captured(step_for(k), trainer)
-                log("step at", banks[k].size, f"ready in {time.time() - t:.1f} s")
-                begin = time.time() - training
-            trainer.lr.fill_(cosine(fraction, step, args.lr, 300 if args.init == "none" else 150))
-            loss = compiled_steps[k]()
-            if step % 16 < 2:
-                banks[k].add()
-            if step % 25 < 2:
-                # Reading the loss also keeps the host near the device, which the clock relies on.
-                v = loss.item()
-                losses[k] = v if losses[k] is None else 0.9 * losses[k] + 0.1 * v
-                if step % (2 if args.tiny else 250) == 0:
-                    history.append([step, round(training, 1), losses[0], losses[1]])
-                    log(f"step {step} losses {[l and round(l, 4) for l in losses]} gradient {trainer.norm.item():.2f} lr {trainer.lr.item():.1e}")
+            if args.deadline < 1e9:
+                fraction = training / min(args.seconds, args.deadline - (begin - common.START))
+            if fraction < args.last_from:
+                some = range(len(banks) - 1)
+            else:
+                some = range(len(banks))
+                if not all_kinds:
+                    # What the others have had counts no more.
+                    all_kinds = True
+                    for b in banks:
+                        b.spent = 0.0
+            k = min(some, key=lambda k: banks[k].spent / args.share[k])
+            bank = banks[k]
+            trainer.lr.fill_(cosine(fraction, step, args.lr, 300 if args.init == "none" else 100))
+            pending.append((bank, train(bank, args.shift[k])))
+            bank.steps += 1
+            bank.spent += bank.step_seconds
+            if bank.added * bank.add_seconds / bank.batch < args.fresh * bank.steps * bank.step_seconds + bank.add_seconds * args.first[k] / bank.batch:
+                bank.add()
+            settle()
+            if step % (2 if args.tiny else 100) == 0:
+                log(f"step {step}, {training:.0f} s, losses", {b.name: b.loss and round(b.loss, 4) for b in banks}, "steps", [b.steps for b in banks],
+                    "clips", [b.added for b in banks], f"gradient {trainer.norm.item():.2f} lr {trainer.lr.item():.1e}")
             step += 1
-            training = time.time() - begin
-            if time.time() - saved > 75:
-                trainer.save(args.out, state(), ema=False)
+            if time.time() - saved > 100:
+                export()
                 saved = time.time()
     except Exception:
         traceback.print_exc()
-    trainer.save(args.out, state(), ema=False)
+    settle(True)
     export()
-    log("trained", step, "steps,", f"{training:.0f} s, losses", losses)
+    log("trained", step, "steps,", f"{time.time() - (begin or time.time()):.0f} s, losses", {b.name: b.loss for b in banks}, "steps", [b.steps for b in banks], "clips", [b.added for b in banks])
+    with torch.no_grad():
+        trainer.flat.copy_(trainer.ema)
+    embed = lambda texts: (lambda ids, mask: encode_text(text, ids, mask, buckets))(*tokenize(texts))
+    for spec in args.judge:
+        kind, count, file = spec.split(":")
+        (side, frames), t = (int(n) for n in kind.split("x")), time.time()
+        with open(file) as f:
+            prompts = [line.strip() for line in f if line.strip()][:int(count)]
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=SHIFT)
+        videos = generate(velocity, embed, fast, scheduler, prompts, side, frames, 1 if args.tiny else 20, batch=max(2, (1 << 20) // side ** 2), until=args.judge_until)
+        if not len(videos):
+            log("no time to judge", spec)
+            continue
+        log(f"{len(videos)} clips at {kind} in {time.time() - t:.1f} s")
+        name = f"{args.out}/judge-{kind}-{os.path.basename(file).removesuffix('.txt')}"
+        judge.judge_all(list(videos), prompts, f"{kind}, {os.path.basename(file)}, 20 steps", name + ".json")
+        contact_sheet(videos[:32]).save(name + ".jpg", quality=80)
+        log("judged")
 
 
 if __name__ == "__main__":

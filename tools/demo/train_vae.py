@@ -1,12 +1,14 @@
 """Trains the demo model's autoencoder (diffusers' AutoencoderKLWan).
 
-usage: train_vae.py --init DIR|none --seconds S --out DIR [--tiny]
+usage: train_vae.py --init VAE|none --seconds S --out DIR [--tiny]
 
-OUT/vae holds the averaged weights in diffusers' layout (float16); OUT/state-*.safetensors what --init takes.
+OUT/vae holds the averaged weights in diffusers' layout (float16), written every 60 s; --init takes such a folder.
 """
 import argparse
 import math
+import os
 import random
+import shutil
 import threading
 import time
 import queue
@@ -158,24 +160,26 @@ class Feed:
     """Training crops: clips are drawn ahead on a thread, their pixels on the device when asked for."""
 
     def __init__(self, seed, plans):
-        self.rng, self.plans, self.ready = random.Random(seed), plans, queue.Queue(64)
-        self.plan = 0
+        self.rng, self.plans, self.ready = random.Random(seed), plans, [queue.Queue(8) for _ in plans]
+        self.wanted = set()
         threading.Thread(target=self._draw, daemon=True).start()
 
     def _draw(self):
         while True:
-            batch, frames, side, sizes = self.plans[self.plan]
-            size = self.rng.choice(sizes)
-            crop = (self.rng.randrange(0, FRAMES - frames + 1), frames, self.rng.randrange(0, size - side + 1), self.rng.randrange(0, size - side + 1), side)
-            self.ready.put((self.plan, [sample_clip(self.rng, 0.6) for _ in range(batch)], size, crop))
+            some = [k for k in sorted(self.wanted) if not self.ready[k].full()]
+            for k in some:
+                batch, frames, side, sizes, of = self.plans[k]
+                size = self.rng.choice(sizes)
+                crop = (self.rng.randrange(0, of - frames + 1), frames, self.rng.randrange(0, size - side + 1), self.rng.randrange(0, size - side + 1), side)
+                self.ready[k].put(([sample_clip(self.rng, 0.6, 0.4) for _ in range(batch)], size, crop, of))
+            if not some:
+                time.sleep(0.002)
 
     def next(self, plan):
         """A batch of the plan asked for, float32 on the device."""
-        self.plan = plan
-        while True:
-            of, clips, size, crop = self.ready.get()
-            if of == plan:
-                return render(clips, FRAMES, size, DEVICE, crop)
+        self.wanted.add(plan)
+        clips, size, crop, of = self.ready[plan].get()
+        return render(clips, of, size, DEVICE, crop)
 
 
 def held_out(vae, size, count, batch, forward=None):
@@ -183,18 +187,21 @@ def held_out(vae, size, count, batch, forward=None):
     rng, error, n = random.Random(HELD_OUT_SEED), 0.0, 0
     with torch.no_grad():
         for _ in range(0, count, batch):
-            x = render([sample_clip(rng) for _ in range(batch)], FRAMES, size, DEVICE)
+            x = render([sample_clip(rng, far=0.3) for _ in range(batch)], FRAMES[size], size, DEVICE)
             y = forward.decode(forward.encode(x)[0]).clamp(-1, 1) if forward else vae.decode(vae.encode(x).latent_dist.mean).sample
             error, n = error + ((y - x) ** 2).mean().item(), n + 1
     return 10 * math.log10(4 * n / error)
 
 
-def export(trainer, out):
-    """Saves the averaged autoencoder in diffusers' layout, float16. Returns it in float32."""
+def export(trainer, out, statistics):
+    """Saves the averaged autoencoder in diffusers' layout, float16, with the latents' statistics. Returns it in float32."""
     from diffusers import AutoencoderKLWan
     vae = trainer.copy_ema(AutoencoderKLWan(**CONFIG).to(DEVICE))
     half = trainer.copy_ema(AutoencoderKLWan(**CONFIG).to(DEVICE)).half()
-    half.save_pretrained(f"{out}/vae")
+    half.register_to_config(**statistics)
+    half.save_pretrained(f"{out}/vae.part")
+    shutil.rmtree(f"{out}/vae", ignore_errors=True)
+    os.replace(f"{out}/vae.part", f"{out}/vae")
     return vae.eval()
 
 
@@ -214,19 +221,23 @@ def main():
     common.setup(args.seed)
     from diffusers import AutoencoderKLWan
 
-    vae = AutoencoderKLWan(**CONFIG).to(DEVICE)
+    tuned = args.init != "none"
+    vae = AutoencoderKLWan.from_pretrained(args.init, torch_dtype=torch.float32).to(DEVICE) if tuned else AutoencoderKLWan(**CONFIG).to(DEVICE)
+    vae.train().requires_grad_(True)
+    # A transformer that is trained on after this one's tuning goes on from the same scale.
+    statistics = {k: list(vae.config[k]) for k in ("latents_mean", "latents_std")} if tuned else {}
     inner = lambda n, q: args.optimizer == "muon" and q.ndim >= 4 and min(q.shape[:2]) >= 16 and "conv_in" not in n and "conv_out" not in n and "quant" not in n
     trainer = Trainer(vae, inner, weight_decay=0.0, ema=0.998)
-    info = trainer.load(args.init) if args.init != "none" else {"step": 0, "seconds": 0}
-    log("parameters", trainer.flat.numel(), "by Muon", trainer.adam_from, "from", args.init, info)
+    log("parameters", trainer.flat.numel(), "by Muon", trainer.adam_from, "from", args.init)
     dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
-    # (clips, frames, crop, sizes of the clips cropped); the first plans are for speed, the last is the real thing.
-    plans = [(32, 9, 96, [128, 256]), (16, 17, 128, [128, 128, 256]), (8, 29, 128, [128, 128, 256])]
-    share = [0.35, 0.75, 1.0]
+    # (clips, frames, crop, sizes of the clips cropped, their frames); the first plans are for speed, the last two are
+    # the real thing. What a clip's later frames hold has to be learned at their length.
+    plans = [(32, 9, 96, [128, 256], 29), (16, 17, 128, [128, 128, 256], 29), (8, 29, 128, [128, 128, 256], 29), (6, 61, 96, [256, 512], 61)]
+    # Up to each fraction of the time, the plans in turn.
+    stages = [(1.0, [2, 3, 3])] if tuned else [(0.3, [0]), (0.6, [1]), (1.0, [2, 3, 3])]
     if args.tiny:
-        plans = [(4, 9, 48, [128]), (2, 13, 64, [128])]
-        share = [0.5, 1.0]
-    feed = Feed(args.seed * 1000 + info["step"], plans)
+        plans = [(4, 9, 48, [128], 29), (2, 13, 64, [128], 29), (2, 29, 48, [128], 29), (1, 61, 48, [128], 61)]
+    feed = Feed(args.seed * 1000 + tuned, plans)
 
     # The same function as diffusers' chunked one, or nothing below means anything.
     with torch.no_grad():
@@ -239,7 +250,6 @@ def main():
     assert e1 < 2e-3 and e2 < 2e-3, "the clip-at-once forward differs from diffusers'"
 
     def step_for(forward, plan):
-        batch, frames, side, _ = plans[plan]
         x = feed.next(plan).clone()
         def run():
             mean, logvar = forward.encode(x)
@@ -254,7 +264,7 @@ def main():
         times = {}
         for k in ("conv2d", "conv3d") if DEVICE == "cuda" else ():
             try:
-                _, run = step_for(Forward(vae, dtype, k), 1)
+                _, run = step_for(Forward(vae, dtype, k), 3 if tuned else 1)
                 run()
                 run()
                 torch.cuda.synchronize()
@@ -272,40 +282,46 @@ def main():
         log("kernel", kernel, {k: f"{v * 1e3:.1f} ms" for k, v in times.items()})
     forward = Forward(vae, dtype, kernel)
 
-    begin, step, saved, plan = None, 0, time.time(), -1
+    captured = {}
+
+    def ready(plan):
+        if plan not in captured:
+            x, run = step_for(forward, plan)
+            captured[plan] = x, Captured(run, trainer)
+            log("plan", plan, plans[plan], "ready")
+        return captured[plan]
+
+    begin, step, saved, stage = None, 0, time.time(), None
     training = 0.0
     while training < args.seconds and time.time() - common.START < args.deadline:
-        fraction = training / args.seconds
-        wanted = next(i for i, s in enumerate(share) if fraction < s or i == len(share) - 1)
-        if wanted != plan:
+        fraction = training / min(args.seconds, args.deadline - ((begin or time.time()) - common.START))
+        now = next(of for end, of in stages if fraction < end or end == 1.0)
+        if now is not stage:
             # Capturing takes seconds that do not count as training.
-            plan = wanted
-            x, run = step_for(forward, plan)
-            train = Captured(run, trainer)
-            log("plan", plan, plans[plan], "ready")
+            stage = now
+            for plan in stage:
+                ready(plan)
             begin = time.time() - training
+        plan = stage[step % len(stage)]
+        x, train = ready(plan)
         x.copy_(feed.next(plan))
-        trainer.lr.fill_(cosine(fraction, step, args.lr, 200))
+        trainer.lr.fill_(cosine(fraction, step, args.lr, 100 if tuned else 200))
         mse, kl = train()
-        if step % (5 if args.tiny else 50) == 0:
+        if step % (3 if args.tiny else 50) < 3:
             # Also keeps the host from running far ahead of the device, which would spoil the clock.
             m = mse.item()
-            if step % (5 if args.tiny else 400) == 0:
-                log(f"vae {step} psnr {10 * math.log10(4 / m):.2f} kl {kl.item():.3f} gradient {trainer.norm.item():.2f} lr {trainer.lr.item():.1e}")
+            if step % (3 if args.tiny else 200) < 3:
+                log(f"vae {step} plan {plan} psnr {10 * math.log10(4 / m):.2f} kl {kl.item():.3f} gradient {trainer.norm.item():.2f} lr {trainer.lr.item():.1e}")
         step += 1
         training = time.time() - begin
         if time.time() - saved > 60:
-            trainer.save(args.out, {"step": info["step"] + step, "seconds": info["seconds"] + training})
+            export(trainer, args.out, statistics)
             saved = time.time()
-    info = {"step": info["step"] + step, "seconds": info["seconds"] + training}
-    trainer.save(args.out, info)
-    log("trained", info)
-    vae = export(trainer, args.out)
-    if not args.tiny:
-        averaged = Forward(vae, dtype, kernel)
-        info["psnr_128"], info["psnr_256"] = held_out(vae, 128, 64, 16), held_out(vae, 256, 32, 4)
-        log(f"held-out psnr, diffusers float32: {info['psnr_128']:.2f} at 128, {info['psnr_256']:.2f} at 256; bfloat16: {held_out(vae, 128, 32, 16, averaged):.2f}")
-        trainer.save(args.out, info)
+    log("trained", step, "steps", f"{training:.0f} s")
+    vae = export(trainer, args.out, statistics)
+    averaged = Forward(vae, dtype, kernel)
+    for size, count, batch in [] if args.tiny else [(128, 64, 16), (256, 16, 4), (512, 6, 1)]:
+        log(f"held-out psnr at {size}, {FRAMES[size]} frames, {dtype}: {held_out(vae, size, count, batch, averaged):.2f} dB")
 
 
 if __name__ == "__main__":
