@@ -438,6 +438,49 @@ def selftest(count, sizes=tuple(C.FRAMES), seed=5, verbose=False, far=0.4):
     return good
 
 
+def _spoil(fault, clip, size, rng):
+    """A rendered clip of one object with a fault that the judge has to notice."""
+    frames, o = C.FRAMES[size], clip["objects"][0]
+    render = lambda objects: C.render_numpy({**clip, "objects": objects}, frames, size)
+    v, middle = render([o]), frames // 2
+    if fault == "once":
+        # Another one in a corner that the first stays away from.
+        t = np.linspace(0, 1, frames)
+        x, y, r, _ = C.path(o, t)
+        corner = max(((a, b) for a in (-0.7, 0.7) for b in (-0.7, 0.7)), key=lambda c: np.mean(np.hypot(x - c[0], y - c[1]) > r + 0.35))
+        return render([o, {**o, "motion": "standing still", "size": "small", "a": corner[0], "b": corner[1]}])
+    if fault == "shape":
+        others = [s for s in C.SHAPES if s != o["shape"] and {s, o["shape"]} != {"square", "diamond"}]
+        return np.concatenate([v[:middle], render([{**o, "shape": rng.choice(others)}])[middle:]])
+    if fault == "lost":
+        gone = slice(int(frames * 0.1), int(frames * 0.25))
+        return np.concatenate([v[:gone.start], render([])[gone], v[gone.stop:]])
+    # Every second frame is a little lighter.
+    return np.clip(v.astype(np.int16) + 6 * (np.arange(frames) % 2)[:, None, None, None], 0, 255).astype(np.uint8)
+
+
+#: Which mark each fault takes away.
+FAULTS = {"once": "once", "shape": "same", "lost": "same", "steady": "steady"}
+
+
+def notices(count, size, seed=6, verbose=False):
+    """The share of clips with each fault in which it is noticed; True when each is in 95 %."""
+    rng, good = random.Random(seed), True
+    for fault, mark in FAULTS.items():
+        clips = [C.sample_clip(rng, 0.0) for _ in range(count)]
+        if fault == "shape":
+            # What turns or shrinks away shows its shape less than what the others show.
+            clips = [{**c, "objects": [{**c["objects"][0], "motion": rng.choice(C.MOTIONS[:6])}]} for c in clips]
+        noticed = []
+        for clip, seen in zip(clips, _see_all(_spoil(fault, c, size, rng) for c in clips)):
+            noticed.append(not all(compare(clip, seen)[mark]))
+            if verbose and not noticed[-1]:
+                print("NOT NOTICED", fault, C.caption(clip), "->", seen)
+        print(f"  fault '{fault}' at {size}: noticed in {np.mean(noticed):.1%} of {count}")
+        good &= np.mean(noticed) >= 0.95
+    return good
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("clips", nargs="?")
@@ -449,7 +492,9 @@ def main():
     p.add_argument("--verbose", action="store_true")
     args = p.parse_args()
     if args.selftest:
-        sys.exit(0 if selftest(args.selftest, args.sizes, verbose=args.verbose) else 1)
+        good = selftest(args.selftest, args.sizes, verbose=args.verbose)
+        good &= all([notices(max(1, args.selftest // 4), s, verbose=args.verbose) for s in args.sizes])
+        sys.exit(0 if good else 1)
     if args.see:
         print(json.dumps(see(_load(args.see)), indent=1))
         return

@@ -232,12 +232,12 @@ class Bank:
         self.added += self.batch
         self.filled = max(self.filled, self.at)
 
-    def fill(self, count, until):
-        """Adds `count` clips, or as many as there is time for until a second of the program."""
+    def fill(self, count):
+        """Adds clips until there are `count`."""
         self.add()
         synchronize()
         t, before = time.time(), self.added
-        while self.filled + self.batch <= min(count, len(self.latents)) and time.time() - common.START < until:
+        while self.filled + self.batch <= min(count, len(self.latents)):
             self.add()
             if self.at % (4 * self.batch) == 0:
                 synchronize()
@@ -254,6 +254,7 @@ def synchronize():
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--vae", required=True)
+    p.add_argument("--wait", help="a file to wait for before --vae is read; all else is made ready with --init's autoencoder")
     p.add_argument("--tokenizer", required=True)
     p.add_argument("--init", default="none", help="a model's folder to go on from")
     p.add_argument("--seconds", type=float, required=True, help="training time, set-up and banks not counted")
@@ -269,7 +270,6 @@ def main():
     p.add_argument("--bank", type=int, nargs="+", default=[16384, 4096, 2048, 2048], help="most clips of each kind at once")
     p.add_argument("--first", type=int, nargs="+", default=[4096, 1024, 384, 128], help="clips of each kind before training")
     p.add_argument("--fresh", type=float, default=0.25, help="time of a kind that goes into new clips, relative to its steps")
-    p.add_argument("--bank-until", type=float, default=1e9, help="the second by which banks are left as they are")
     p.add_argument("--shift", type=float, nargs="+", default=[3.0, 3.0, 4.0, 6.0], help="of the noise levels trained, by kind")
     p.add_argument("--seed", type=int, default=2)
     p.add_argument("--judge", nargs="+", default=[], help="at the end, SIDExFRAMES:COUNT:PROMPTS... in 20 steps: OUT/judge-*.json and *.jpg")
@@ -289,7 +289,8 @@ def main():
     def tokenize(texts):
         t = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
         return t.input_ids.to(DEVICE), t.attention_mask.to(DEVICE)
-    vae = AutoencoderKLWan.from_pretrained(args.vae, torch_dtype=torch.float32).to(DEVICE).eval().requires_grad_(False)
+    first_vae = f"{args.init}/vae" if args.wait else args.vae
+    vae = AutoencoderKLWan.from_pretrained(first_vae, torch_dtype=torch.float32).to(DEVICE).eval().requires_grad_(False)
     if args.init == "none":
         text, dit = UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), **TEXT)).to(DEVICE), WanTransformer3DModel(**TRANSFORMER).to(DEVICE)
     else:
@@ -321,19 +322,18 @@ def main():
     fast = Forward(vae, DTYPE)
     banks = [Bank(kind, capacity, count, max(1, (1 << 20) // (kind[0] ** 2)), fast, tokenize, args.seed * 7919 + sum(kind))
              for kind, capacity, count in zip(kinds, args.bank, args.batch)]
-    for bank, first in zip(banks, args.first):
+    for bank in banks:
         if args.tiny:
             bank.batch = 1
-        bank.fill(first, args.bank_until)
+        bank.fill(bank.batch)
     if vae.config.latents_mean == AutoencoderKLWan().config.latents_mean:
         # A new autoencoder's, which has the library's numbers. One that was trained on keeps its own.
+        for bank, first in zip(banks, args.first):
+            bank.fill(first)
         per = lambda f: [round(v, 5) for v in (sum(f(b.latents[:b.filled][:1024].float()) for b in banks) / len(banks)).tolist()]
         vae.register_to_config(latents_mean=per(lambda z: z.mean((0, 2, 3, 4))), latents_std=per(lambda z: z.std((0, 2, 3, 4))))
     log("latents' mean", vae.config.latents_mean, "std", vae.config.latents_std)
     mean, std = (torch.tensor(v, device=DEVICE).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
-    for b in banks:
-        z = (b.latents[:min(b.filled, 64)].float() - mean) / std
-        log(f"latents of {b.name} as trained on: mean {z.mean().item():.3f}, std {z.std().item():.3f}")
     empty_ids, empty_mask = tokenize([""])
 
     def train(bank, shift):
@@ -396,6 +396,23 @@ def main():
                 synchronize()
             bank.step_seconds = time.time() - t2
             log(f"step of {bank.count} at {bank.name} ready in {time.time() - t:.1f} s, takes {bank.step_seconds * 1e3:.0f} ms")
+        if args.wait:
+            while not os.path.exists(args.wait):
+                time.sleep(0.2)
+            tuned = AutoencoderKLWan.from_pretrained(args.vae, torch_dtype=torch.float32)
+            vae.load_state_dict(tuned.state_dict())
+            log("autoencoder read")
+        for bank, first in zip(banks, args.first):
+            if args.wait:
+                bank.filled = bank.at = bank.added = 0
+            bank.fill(first)
+            z = (bank.latents[:min(bank.filled, 64)].float() - mean) / std
+            log(f"latents of {bank.name} as trained on: mean {z.mean().item():.3f}, std {z.std().item():.3f}")
+        # What the steps above left there came from other latents.
+        trainer.first.zero_()
+        trainer.second.zero_()
+        trainer.count.zero_()
+        trainer.ema.copy_(trainer.flat)
         begin = time.time()
         while (training := time.time() - begin) < args.seconds and time.time() - common.START < args.deadline:
             fraction = training / args.seconds
@@ -416,6 +433,13 @@ def main():
             pending.append((bank, train(bank, args.shift[k])))
             bank.steps += 1
             bank.spent += bank.step_seconds
+            if bank.steps in (5, 20):
+                synchronize()
+                t = time.time()
+                pending.append((bank, train(bank, args.shift[k])))
+                synchronize()
+                bank.step_seconds, bank.steps = time.time() - t, bank.steps + 1
+                log(f"step of {bank.count} at {bank.name} takes {bank.step_seconds * 1e3:.0f} ms")
             if bank.added * bank.add_seconds / bank.batch < args.fresh * bank.steps * bank.step_seconds + bank.add_seconds * args.first[k] / bank.batch:
                 bank.add()
             settle()
