@@ -55,10 +55,16 @@ const options = {
     above: 0,
   }),
   resume: flag({ help: "Leave out the prompts that the file of --save has complete." }),
+  timing: integer({
+    help: "Only time: render the first prompt N times with each setting, after a clip that is not counted.",
+    default: "each prompt once, compared with full attention",
+    min: 1,
+  }),
   parts: path({
     value: "FILE,FILE",
     help: "Render nothing: print one table of what several runs saved.",
   }),
+  times: path({ value: "FILE", help: "With --parts: what --timing saved, for the seconds." }),
   judged: path({ value: "FILE", help: "With --parts: what tools/demo/judge_settings.py saw, for its scores." }),
   frames: clipOptions.frames,
   out: path({
@@ -73,11 +79,13 @@ type Values = OptionValues<typeof options>;
 if (import.meta.main) await runAsProgram({ name: "deno task bench:quality", options, run: bench });
 
 async function bench(values: Values): Promise<void> {
-  const { from = 0, count = Infinity, model = embeddedModelDir(), parts, judged, save, resume = false } = values;
+  const { from = 0, count = Infinity, model = embeddedModelDir(), parts, times, judged, save, timing, resume = false } =
+    values;
   if (parts !== undefined) {
     const run = merged(await Promise.all(parts.split(",").map(readRun)));
+    const timed = times === undefined ? undefined : await readRun(times);
     const seen: Judged = judged === undefined ? {} : JSON.parse(await Deno.readTextFile(judged));
-    return handOver(values, run, tables(run, seen));
+    return handOver(values, run, tables(run, seen, timed));
   }
   if (resume && save === undefined) throw new TilereelError("--resume goes on with the file of --save: name one");
   const contenders = await contendersOf(values, model), { precision, also = [], lora } = values;
@@ -106,7 +114,8 @@ async function bench(values: Values): Promise<void> {
   for (const group of runs) {
     await onGpu({ ...values, ...group.precision && { precision: group.precision } }, async (gpu) => {
       const pipeline = await VideoPipeline.load(model, { gpu, adjust: loraDeltas(group.loras) });
-      await study.render(gpu, pipeline, group.contenders, prompts);
+      if (timing === undefined) await study.render(gpu, pipeline, group.contenders, prompts);
+      else await study.time(gpu, pipeline, group.contenders, prompts[0]!, timing);
       pipeline.close();
     });
   }

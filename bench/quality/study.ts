@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Gpu } from "../../gpu/gpu.ts";
-import type { VideoPipeline } from "../../model/pipeline.ts";
+import type { GenerateOptions, VideoPipeline } from "../../model/pipeline.ts";
 import type { Video } from "../../model/video/video.ts";
 import type { ClipValues } from "../../tools/program/clip/clip_options.ts";
 import { clipSettings, overlay } from "../../tools/program/clip/clip_settings.ts";
@@ -78,16 +78,49 @@ export class Study {
     }
   }
 
+  /** Times one prompt with each of some settings: the median of `count` clips after one that is not counted. */
+  async time(
+    gpu: Gpu,
+    pipeline: VideoPipeline,
+    contenders: readonly Contender[],
+    { prompt, number }: { readonly prompt: string; readonly number: number },
+    count: number,
+  ): Promise<void> {
+    const median = (numbers: readonly number[]) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
+    for (const contender of contenders) {
+      const made: ClipFigures[] = [];
+      for (let i = 0; i <= count; i++) {
+        const options = this.#optionsOf(pipeline, contender, prompt, number);
+        made.push((await renderMeasured(gpu, pipeline, number, options)).figures);
+      }
+      const counted = made.slice(1),
+        of = (what: "denoise" | "decode") => median(counted.map(({ seconds }) => seconds[what]));
+      this.#clips.set(contender.setting, [{ ...made[0]!, seconds: { denoise: of("denoise"), decode: of("decode") } }]);
+      this.options.onPrompt(this.run);
+    }
+  }
+
+  #optionsOf(
+    pipeline: VideoPipeline,
+    { options, values: own }: Contender,
+    prompt: string,
+    number: number,
+  ): GenerateOptions {
+    const { values, seed } = this.options;
+    const settings = clipSettings({ prompt, seed: seed + number, values: overlay(values, own) }, pipeline.defaults);
+    return { ...settings, ...options };
+  }
+
   async #clip(
     gpu: Gpu,
     pipeline: VideoPipeline,
-    { setting, options, values: own }: Contender,
+    contender: Contender,
     prompt: string,
     number: number,
   ): Promise<void> {
-    const { values, seed, out, reference } = this.options;
-    const settings = clipSettings({ prompt, seed: seed + number, values: overlay(values, own) }, pipeline.defaults);
-    const { video, figures, report } = await renderMeasured(gpu, pipeline, number, { ...settings, ...options });
+    const { out, reference } = this.options, { setting } = contender;
+    const options = this.#optionsOf(pipeline, contender, prompt, number);
+    const { video, figures, report } = await renderMeasured(gpu, pipeline, number, options);
     if (out !== undefined) {
       const folder = join(out, slug(setting));
       await Deno.mkdir(folder, { recursive: true });

@@ -5,9 +5,14 @@ import type { ClipFigures } from "./clip_figures.ts";
 import { type Judged, judgedScore, scoresOf } from "./judged.ts";
 import type { QualityRun, SettingResult } from "./results.ts";
 
-/** The tables of a run, in Markdown; with what the judge saw, if it has looked at the clips. */
-export function tables({ results }: QualityRun, judged: Judged = {}): string {
-  const parts = [figuresTable(results)];
+/**
+ * The tables of a run, in Markdown.
+ *
+ * @param judged what the judge saw, if it has looked at the clips
+ * @param timed a run whose seconds are shown. Default: the run itself
+ */
+export function tables({ results }: QualityRun, judged: Judged = {}, timed: QualityRun = { results }): string {
+  const parts = [figuresTable(results, timed)];
   if (Object.keys(judged).length > 0) parts.push(judgedTable(results, judged));
   for (const { setting, routes } of results) {
     if (!routes) continue;
@@ -22,15 +27,20 @@ export function tables({ results }: QualityRun, judged: Judged = {}): string {
   return parts.join("\n\n");
 }
 
-function figuresTable(results: readonly SettingResult[]): string {
+function figuresTable(results: readonly SettingResult[], timed: QualityRun): string {
   const over = (of: (clip: ClipFigures) => number | null | undefined, decimals: number) => ({ clips }: SettingResult) =>
     mean(clips.map(of).filter((x) => typeof x === "number"), decimals);
   const shareOn = (branch: number) => ({ routes }: SettingResult) => {
     const all = routes?.flat(2);
     return all ? percent(all.filter((route) => route === branch).length / all.length) : "";
   };
-  const denoising = ({ clips }: SettingResult) =>
-    clips.reduce((sum, { seconds }) => sum + seconds.denoise, 0) / clips.length;
+  const timesOf = ({ setting }: SettingResult) => timed.results.find((result) => result.setting === setting);
+  const seconds = (result: SettingResult, of: (clip: ClipFigures) => number) => {
+    const clips = timesOf(result)?.clips ?? [];
+    return clips.reduce((sum, clip) => sum + of(clip), 0) / clips.length;
+  };
+  const denoising = (result: SettingResult) => seconds(result, ({ seconds }) => seconds.denoise);
+  const text = (x: number, unit = "") => Number.isFinite(x) ? `${x.toFixed(2)}${unit}` : "";
   const share = (of: (clip: ClipFigures) => number | undefined) => (result: SettingResult) => {
     const text = over(of, 5)(result);
     return text === "" ? "" : percent(Number(text));
@@ -44,9 +54,9 @@ function figuresTable(results: readonly SettingResult[]): string {
       "core-set": shareOn(BRANCHES.indexOf("coreset")),
       "sliding": shareOn(BRANCHES.indexOf("sliding")),
     },
-    "denoising, s": over(({ seconds }) => seconds.denoise, 2),
-    "speed": (r) => `${(denoising(results[0]!) / denoising(r)).toFixed(2)}×`,
-    "with decoding, s": over(({ seconds }) => seconds.denoise + seconds.decode, 2),
+    "denoising, s": (r) => text(denoising(r)),
+    "speed": (r) => text(denoising(results[0]!) / denoising(r), "×"),
+    "with decoding, s": (r) => text(seconds(r, ({ seconds: { denoise, decode } }) => denoise + decode)),
     "PSNR, dB": over(({ psnr }) => psnr, 2),
     "SSIM": over(({ ssim }) => ssim, 4),
     "flicker": over(({ flicker }) => flicker, 3),

@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { type Judged, judgedScore } from "../../bench/quality/judged.ts";
 import type { SettingResult } from "../../bench/quality/results.ts";
@@ -65,13 +65,21 @@ Deno.test("bench:quality goes on with what it saved, and makes one table of part
       (await Array.fromAsync(Deno.readDir(join(dir, "clips", name)))).map((f) => f.name);
     assertEquals((await files(slug("unguided"))).sort(), ["000.npy", "001.npy"]);
 
+    const times = join(dir, "times.json");
+    await run("--size", "32x32", "--steps", "1", "--setting", setting, "--save", times, "--timing", "2");
+    const timed = JSON.parse(await Deno.readTextFile(times)).results as SettingResult[];
+    assertEquals(timed.map(({ clips }) => clips.map(({ prompt, ssim }) => [prompt, ssim])), [[[0, undefined]], [[
+      0,
+      undefined,
+    ]]]);
     const judged = join(dir, "judged.json");
     const seen: Judged = {
       full: { 0: { count: [true] }, 1: { count: [true] } },
       unguided: { 0: { count: [true] }, 1: { count: [false] } },
     };
     await Deno.writeTextFile(judged, JSON.stringify(seen));
-    const { out } = await run("--parts", `${saved},${saved}`, "--judged", judged);
+    const { out } = await run("--parts", `${saved},${saved}`, "--judged", judged, "--times", times);
+    assertStringIncludes(out, timed[1]!.clips[0]!.seconds.denoise.toFixed(2));
     assert(out.includes("50.0% (-100.0 to 0.0)"), out);
   }));
 
