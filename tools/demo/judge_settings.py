@@ -22,7 +22,7 @@ def look(task):
     path, setting, number, text, delete = task
     try:
         marks = judge.compare(C.parse(text), judge.see(np.load(path)))
-    except Exception as error:  # One bad clip does not lose the others.
+    except (Exception, SystemExit) as error:  # One bad clip does not lose the others.
         return setting, number, f"{type(error).__name__}: {error}"
     if delete:
         os.remove(path)
