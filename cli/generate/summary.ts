@@ -89,8 +89,10 @@ function cacheLine(kind: string, { passes, blocks, attentions }: SparedShares): 
   return `  cache: ${kind}, skipped ${spared.join(" and ") || "nothing"}`;
 }
 
-function attentionLine(kind: string, { density, whyFull }: AttentionReport): string {
-  const why = whyFull === undefined ? "" : `: ${whyFull}`;
+function attentionLine(kind: string, { density, dense, whyFull }: AttentionReport): string {
+  const counted = (count: number, what: string) => `${count} dense ${what}${count === 1 ? "" : "s"}`;
+  const included = dense ? `, ${counted(dense.steps, "step")} and ${counted(dense.layers, "layer")} included` : "";
+  const why = whyFull === undefined ? included : `: ${whyFull}`;
   return `  attention: ${kind}, ${(100 * density).toFixed(1)} % of the pairs of full attention${why}`;
 }
 

@@ -9,6 +9,8 @@ export interface AttentionReport {
    * which tiles are kept, so they count with the mean size.
    */
   readonly density: number;
+  /** For Veda: how many steps and layers had full attention, which `density` counts; also where there are none. */
+  readonly dense?: { readonly steps: number; readonly layers: number };
   /** A clause that says why nothing was left out, where a sparse method has a density of 1. */
   readonly whyFull?: string;
   /** For routed attention: each head's branch, an index into `BRANCHES` (vorta/branch.ts), [steps][layers][heads]. */

@@ -91,11 +91,17 @@ export function vedaAttention(options: VedaOptions = {}): AttentionMethod {
     async prepare(task) {
       const veda = await method.prepare(task);
       const { gpu, shape, timesteps, layout } = task, all = everyHead(shape);
+      const { denseSteps = DEFAULT_DENSE_STEPS, denseLayers = [] } = options;
+      const dense = { steps: Math.min(denseSteps, timesteps.length), layers: new Set(denseLayers).size };
       return {
         at: (step, pass) => wholeAttention(gpu, { ...layout, length: task.lengths[pass]! }, veda.at(step, pass, all)),
         report: (ran) => {
           const density = densityOf(task, veda.pairs, ran);
-          return { density, ...density === 1 && { whyFull: whyFull(options, timesteps.length, shape, layout.grid) } };
+          return {
+            density,
+            dense,
+            ...density === 1 && { whyFull: whyFull(options, timesteps.length, shape, layout.grid) },
+          };
         },
         [Symbol.dispose]: () => veda[Symbol.dispose](),
       };

@@ -311,7 +311,10 @@ gpuTest("Veda's method: first steps and chosen layers are dense, and the density
   assertEquals((await density({ keep: 1, denseSteps: 0 }, "all tiles were requested"))[1], 1);
   // Nothing given: a shape that suits the grid, which has so few tiles of it that all are kept; of smaller ones twelve.
   const alone = await vedaAttention({}).prepare(await task(2));
-  assertEquals(alone.report().density, 1);
+  assertEquals([alone.report().density, alone.report().dense], [1, { steps: 1, layers: 0 }]);
+  const many = await vedaAttention({ denseSteps: 9, denseLayers: [1, 1] }).prepare(await task(2));
+  assertEquals(many.report().dense, { steps: 2, layers: 1 });
+  many[Symbol.dispose]();
   assertStringIncludes(alone.report().whyFull ?? "", "and at least 12 are kept unless a share is given");
   alone[Symbol.dispose]();
   const clip = await task(2);
