@@ -10,7 +10,7 @@ import { saveVeda } from "../../model/veda/save_veda.ts";
 import { sizesText } from "../../tools/program/clip/vorta_options.ts";
 import { defineCommand } from "../../tools/program/command.ts";
 import { openLongRun } from "../../tools/program/long_run.ts";
-import { openSamplingRuns, planSampling } from "../../tools/program/sampling_options.ts";
+import { openSamplingRuns, planSampling, samplingIdentity } from "../../tools/program/sampling_options.ts";
 import { samplingOptionsGiven } from "../training/next_commands.ts";
 import { commandLine, lineOf } from "../../tools/program/command_line.ts";
 import { DEFAULTS, options, type SearchValues } from "../training/search/options.ts";
@@ -78,7 +78,8 @@ async function run(values: SearchValues): Promise<number> {
   }
   const { shapes: plan, line } = budgeted;
   const file: VedaFile = { tileTokens, keep, grid: sampling.grid, shapes: plan, ...scores };
-  await writeAtomically(out, (temporary) => saveVeda(temporary, withOthers(file, others)));
+  const identity = JSON.stringify(await samplingIdentity(sampling));
+  await writeAtomically(out, (temporary) => saveVeda(temporary, withOthers(file, others), { options: identity }));
   const next = [lineOf("train", "tiles", ...samplingOptionsGiven(options), "--plan", out)];
   const summary = searchSummary({ table, plan, out, keep, tileTokens, ...line !== undefined && { line } });
   printSummary({ ...summary, invitation: "Train scores for these shapes", next }, json, say);

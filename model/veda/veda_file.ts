@@ -17,6 +17,7 @@
  *
  * @module
  */
+import { madeForIn } from "../attention/made_for.ts";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { Config } from "../checkpoint/json.ts";
 import { anyOf, FLOAT_DTYPES, MATRIX_DTYPES } from "../checkpoint/dtype.ts";
@@ -47,6 +48,8 @@ export interface VedaFile {
   readonly grid?: Grid;
   /** The same for clips of other sizes; these have no others. */
   readonly others?: readonly VedaFile[];
+  /** The kind of model that it was made for, if the file says it. */
+  readonly madeFor?: string;
 }
 
 /** What is read from an open file, or from a part of its names. */
@@ -89,7 +92,8 @@ export async function loadVeda(file: string | StoredFile): Promise<VedaFile> {
     if (!hasTiles(part)) throw new TilereelError(`${path} lacks the tensors "${othersPrefix(i)}…" that it names`);
     more.push(await readTiles(part, Config.under(`${VEDA_KEY}: others ${i}`, value, path)));
   }
-  return { ...first, ...more.length > 0 && { others: more } };
+  const kind = madeForIn(source.metadata);
+  return { ...first, ...more.length > 0 && { others: more }, ...kind !== undefined && { madeFor: kind } };
 }
 
 /** The tensors behind a prefix, named without it. */

@@ -1,3 +1,4 @@
+import { madeForIn } from "../attention/made_for.ts";
 import { quoted, TilereelError } from "../../gpu/common/errors.ts";
 import { fileAt } from "../files/disk.ts";
 import type { StoredFile } from "../files/store.ts";
@@ -15,6 +16,8 @@ export interface LoadedRouter {
   readonly router: Router;
   /** Undefined if no file has them; `defaultSettings` has sizes that fit a grid. */
   readonly settings: VortaSettings | undefined;
+  /** The kind of model that it was trained for, if the file says it. */
+  readonly madeFor?: string | undefined;
 }
 
 /** The names that wrappers of PyTorch modules put before, and between, the names of the modules. */
@@ -44,7 +47,8 @@ export async function loadRouter(place: string | StoredFile): Promise<LoadedRout
     tensors.set(name, { shape: source.info(name).shape, data: await readFloat32(source, name) });
   }
   const router = routerOf(path, tensors, whatTensorsAre(source)), kwargs = source.metadata[SETTINGS_KEY];
-  return { router, settings: kwargs === undefined ? await settingsNear(file) : settingsFromKwargs(kwargs, path) };
+  const settings = kwargs === undefined ? await settingsNear(file) : settingsFromKwargs(kwargs, path);
+  return { router, settings, madeFor: madeForIn(source.metadata) };
 }
 
 /** A tensor's name without the additions of wrappers. */

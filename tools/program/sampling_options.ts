@@ -1,3 +1,4 @@
+import { madeFor } from "../../model/attention/made_for.ts";
 import { checkTrainable } from "../../model/training/trainable.ts";
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../gpu/common/errors.ts";
@@ -127,8 +128,10 @@ export async function openSamplingRuns(
 export async function samplingIdentity({ values, clips }: SamplingPlan): Promise<TrainingIdentity> {
   const same = <T>(of: (clip: SampledClip) => T) =>
     clips.every((clip) => of(clip) === of(clips[0]!)) ? String(of(clips[0]!)) : "several";
+  const folder = await openNamedFolder(values);
   return {
-    model: await modelKey(await openNamedFolder(values), await variantOf(values)),
+    model: await modelKey(folder, await variantOf(values)),
+    ...madeFor(folder.family),
     size: same(({ width, height }) => `${width}x${height}`),
     frames: same(({ frames }) => frames),
     "sampling-steps": same(({ steps }) => steps),

@@ -1,3 +1,4 @@
+import { madeFor } from "../../../model/attention/made_for.ts";
 import { createHash } from "node:crypto";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { ModelFolder } from "../../../model/checkpoint/model_folder.ts";
@@ -77,6 +78,7 @@ export async function dataIdentity(
   const { width, height } = values.size ?? generation;
   return {
     model: await modelKey(folder, await variantOf(values)),
+    ...madeFor(folder.family),
     ...values.prompts === undefined
       ? { source: "clips", "digest of the clips": data.digest.slice(0, 16) }
       : { source: "prompts", "digest of the prompts": digest(await Deno.readTextFile(values.prompts)) },

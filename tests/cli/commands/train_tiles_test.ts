@@ -60,6 +60,7 @@ Deno.test("a plan is searched for, scores are trained for it, and clips are made
       said,
       "With a budget for each head, the error of attention with the tiles of the most mass is ",
     );
+    assertEquals((await loadVeda(join(dir, "plan"))).madeFor, "Wan 2.1");
     assertStringIncludes(said, "Trying 3 shapes: 1x1x2, 1x2x1, 2x1x1.");
     assertStringIncludes(said, "plan: at keep 0.4 the error of attention is ");
     assertStringIncludes(said, "\nVerdict: ");

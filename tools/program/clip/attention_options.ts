@@ -1,3 +1,5 @@
+import { checkMadeFor } from "../../../model/attention/made_for.ts";
+import type { FamilyModel } from "../../../model/family.ts";
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import { fullAttention } from "../../../model/attention/full.ts";
 import type { AttentionMethod } from "../../../model/attention/method.ts";
@@ -103,6 +105,12 @@ export function attentionStillMeant<T extends AttentionValues>(under: T, over: A
 export interface ReadyAttention {
   readonly kind: string;
   readonly method: AttentionMethod;
+  /**
+   * Checks what the method itself cannot: whether its files are for the model's kind.
+   *
+   * @throws {TilereelError} if one was made for another
+   */
+  check?(model: Pick<FamilyModel, "family">): void;
   /** Its complete settings on a grid, as the record of a clip has them. */
   settings(grid: Grid): Readonly<Record<string, unknown>>;
 }
@@ -128,7 +136,9 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
     return { kind, method, settings: () => ({ sparsity }) };
   }
   const veda = kind === "veda" || both ? await readyVeda(values, model) : undefined;
-  if (kind === "veda") return { kind, method: vedaAttention(veda!.options), settings: veda!.record };
+  if (kind === "veda") {
+    return { kind, method: vedaAttention(veda!.options), check: veda!.check, settings: veda!.record };
+  }
   const file = values.router === undefined ? await ownFile(model, "router") : fileAt(values.router);
   const loaded = file && await loadRouter(file).catch((error) => {
     throw ofOption(values.router && "router", error);
@@ -157,6 +167,10 @@ export async function readyAttention(values: AttentionValues, model: string | Fi
   const byAuthors = await isTorchZip(file), { path } = file;
   return {
     kind,
+    check: (model) => {
+      checkMadeFor(path, loaded.madeFor, model.family);
+      veda?.check(model);
+    },
     method: routedAttention({
       router: loaded.router,
       settings,

@@ -48,10 +48,13 @@ export interface ReadyMethods {
  */
 export async function readyMethods(values: MethodValues, model: string | FileStore): Promise<ReadyMethods> {
   const cached = readyCache(values);
-  const { kind, method, settings } = await readyAttention(values, model);
+  const { kind, method, check, settings } = await readyAttention(values, model);
   return {
     check: (model) => {
-      about("attention", () => method.check?.(model.shape));
+      about("attention", () => {
+        check?.(model);
+        method.check?.(model.shape);
+      });
       about("cache", () => cached.cache?.check?.(model));
     },
     options: { attention: method, ...cached.cache && { cache: cached.cache } },

@@ -1,3 +1,5 @@
+import { checkMadeFor } from "../../../model/attention/made_for.ts";
+import type { FamilyModel } from "../../../model/family.ts";
 import { DEFAULT_KEEP } from "../../../model/veda/budget.ts";
 import { DEFAULT_DENSE_STEPS, keepOn, type VedaOptions } from "../../../model/veda/methods.ts";
 import { checkCapacity } from "../../../model/veda/tile_shapes.ts";
@@ -75,6 +77,8 @@ export const VEDA_KEYS = Object.keys(vedaOptions) as (keyof typeof vedaOptions)[
 /** What the options of Veda describe. */
 export interface ReadyVeda {
   readonly options: VedaOptions;
+  /** @throws {TilereelError} if the file was made for another kind of model */
+  check(model: Pick<FamilyModel, "family">): void;
   /** The settings on a grid as the record of a clip has them, by the names of their options. */
   record(grid: Grid): Readonly<Record<string, unknown>>;
 }
@@ -128,5 +132,8 @@ export async function readyVeda(
     ...denseLayers && { denseLayers },
     ...shape && { tileShape: sizesText(shape) },
   };
-  return { options, record: (grid) => ({ ...tiles, keep: keepOn(grid, options), ...given }) };
+  const check = ({ family }: Pick<FamilyModel, "family">) => {
+    if (loaded) checkMadeFor(file!.path, loaded.madeFor, family);
+  };
+  return { options, check, record: (grid) => ({ ...tiles, keep: keepOn(grid, options), ...given }) };
 }
