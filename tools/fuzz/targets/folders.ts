@@ -16,7 +16,7 @@ import { noise } from "./pictures.ts";
 
 const RECORD = {
   ...{ version: "0.1.0", prompt: "a cat", width: 32, height: 32, frames: 5, fps: 16, steps: 2, guidance: 3, seed: 7 },
-  ...{ scheduler: "unipc", sigmas: "spaced", flowShift: 3, attention: "veda", keep: 0.3, denseLayers: [0, 1] },
+  ...{ scheduler: "unipc", sigmas: "wan", flowShift: 3, attention: "veda", keep: 0.3, denseLayers: [0, 1] },
   ...{ model: "embedded", lora: ["a.safetensors"], loraStrength: [1], quality: 80 },
 };
 
@@ -66,7 +66,8 @@ export const dataset: FuzzTarget = {
       await Deno.writeFile(cache.pathOf(recipe), mutateSafetensors(sample, dice));
       await cache.has(recipe);
       const text = dice.once(2) ? mutateJson(JSON.parse(line), dice) : line + line;
-      await Deno.writeFile(listed, mutateBytes(new TextEncoder().encode(text), dice));
+      const bytes = new TextEncoder().encode(text);
+      await Deno.writeFile(listed, dice.once(4) ? mutateBytes(bytes, dice) : bytes);
       await captionedClips(folder, shape, WAN, () => {});
     };
   },

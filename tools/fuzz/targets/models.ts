@@ -37,9 +37,13 @@ export const configs: FuzzTarget = {
     const tiny = await tinyModel(), demo = await fixtureFolder("model/demo");
     return async (dice) => {
       const files = dice.once(4) ? demo : tiny;
-      const name = dice.of(Object.keys(files).filter((name) => /\.json$/.test(name) && !/tokenizer\.json$/.test(name)));
-      const text = mutateJson(JSON.parse(new TextDecoder().decode(files[name])), dice);
-      await make({ ...files, [name]: new TextEncoder().encode(text) });
+      const names = Object.keys(files).filter((name) => name.endsWith(".json") && !name.endsWith("tokenizer.json"));
+      const changed = { ...files };
+      for (let left = dice.once(4) ? 2 : 1; left > 0; left--) {
+        const name = dice.of(names), text = mutateJson(JSON.parse(new TextDecoder().decode(files[name])), dice);
+        changed[name] = new TextEncoder().encode(text);
+      }
+      await make(changed);
     };
   },
   extremes: {

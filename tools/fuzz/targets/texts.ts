@@ -93,8 +93,9 @@ export const prompts: FuzzTarget = {
   open: () => {
     const line = { prompt: "a cat", seed: 7, size: "832x480", frames: 81, attention: "veda", keep: 0.3, out: "a.mp4" };
     return Promise.resolve((dice) => {
-      const lines = [dice.of(TEXTS), dice.once(3) ? mutatedText(JSON.stringify(line), dice) : mutateJson(line, dice)];
-      for (const { prompt } of parsePrompts(lines.join("\n"), dice.of(["a.txt", "a.jsonl"]), batchOptions)) {
+      const name = dice.of(["a.txt", "a.jsonl"]), first = name === "a.txt" ? [dice.of(TEXTS)] : [];
+      const lines = [...first, dice.once(3) ? mutatedText(JSON.stringify(line), dice) : mutateJson(line, dice)];
+      for (const { prompt } of parsePrompts(lines.join("\n"), name, batchOptions)) {
         cleanPrompt(prompt);
       }
       fixText(mutatedText(dice.of(TEXTS), dice));
