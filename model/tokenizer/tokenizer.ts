@@ -123,18 +123,21 @@ function damaged(path: string, cause: unknown): TilereelError {
 /** @throws {RangeError} if a pattern in a tokenizer's description is none, or could match for ever */
 function checkPatterns(description: unknown): void {
   if (typeof description !== "object" || description === null) return;
+  const { type, pattern } = description as Readonly<Record<string, unknown>>;
+  // The library would print a warning.
+  if ((type === "Split" || type === "Replace") && !isPattern(pattern)) throw new RangeError("a pattern is not a text");
   for (const [key, value] of Object.entries(description)) {
     if (key === "Regex" && typeof value === "string") {
       if (!isSafePattern(value)) {
         throw new RangeError(`the regular expression ${quoted(value, 30)} could take for ever`);
       }
-    } else if (key !== "model") {
-      const { Regex, String } = (value ?? {}) as Readonly<Record<string, unknown>>;
-      // The library would print a warning.
-      if (key === "pattern" && typeof (Regex ?? String) !== "string") throw new RangeError("a pattern is not a text");
-      checkPatterns(value);
-    }
+    } else if (key !== "model") checkPatterns(value);
   }
+}
+
+function isPattern(value: unknown): boolean {
+  const { Regex, String } = (value ?? {}) as Readonly<Record<string, unknown>>;
+  return typeof (Regex ?? String) === "string";
 }
 
 /** The tokenizer that a `tokenizer.json` describes, and the ids that it puts before and after a text. */

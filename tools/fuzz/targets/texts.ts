@@ -57,6 +57,9 @@ export const tokenizer: FuzzTarget = {
       described((of) => of.normalizer = { type: "Replace", pattern: { Regex: "(a+)+$" }, content: "" }),
     "a regular expression of alternatives that matches for ever": () =>
       described((of) => of.pre_tokenizer = { type: "Split", pattern: { Regex: "(a|a)*$" }, behavior: "Isolated" }),
+    "a pattern that is missing": () => described((of) => of.pre_tokenizer = { type: "Split", behavior: "Isolated" }),
+    "a pattern of a number": () =>
+      described((of) => of.normalizer = { type: "Replace", pattern: { Regex: 2 }, content: "" }),
     "a prompt of a million characters": () => described(() => {}, "a ".repeat(5e5)),
     "a tokenizer.json of 400 MB": () =>
       loadTokenizer(
