@@ -8,6 +8,8 @@ export interface TileLayout {
   readonly order: Tensor;
   /** [tiles, 2], u32: the first slot of each tile, and its number of slots */
   readonly tiles: Tensor;
+  /** The largest number of slots of a tile. */
+  readonly largest: number;
 }
 
 /** How many key tiles each query tile attends to. */
@@ -23,7 +25,8 @@ export interface TileBudget {
 }
 
 export function uploadTileLayout(gpu: Gpu, order: Uint32Array, tiles: readonly Run[]): TileLayout {
-  return { order: gpu.upload(order, [1, order.length], "u32"), tiles: uploadRuns(gpu, tiles) };
+  const largest = tiles.reduce((most, { count }) => Math.max(most, count), 0);
+  return { order: gpu.upload(order, [1, order.length], "u32"), tiles: uploadRuns(gpu, tiles), largest };
 }
 
 /**

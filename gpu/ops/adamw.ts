@@ -9,10 +9,10 @@ const EPSILON = 1e-8;
 const ADAMW = perElement({
   name: "adamw",
   buffers: { gradient: read("f32"), y: write("f32"), mean: write("f32"), square: write("f32") },
-  params: { decay: "f32", rate: "f32", correction: "f32", beta2: "f32" },
+  params: { decay: "f32", rate: "f32", correction: "f32", beta2: "f32", rest: "f32" },
   body: `  let g = gradient[i];
   let m = ${BETA1} * mean[i] + ${1 - BETA1} * g;
-  let s = p.beta2 * square[i] + (1.0 - p.beta2) * g * g;
+  let s = p.beta2 * square[i] + p.rest * g * g;
   mean[i] = m;
   square[i] = s;
   y[i] = p.decay * y[i] - p.rate * m / (sqrt(s) / p.correction + ${EPSILON});`,
@@ -41,6 +41,7 @@ export function adamwInPlace(
     rate: lr / (1 - BETA1 ** step),
     correction: Math.sqrt(1 - beta2 ** step),
     beta2,
+    rest: 1 - beta2,
   });
 }
 
