@@ -26,9 +26,12 @@ export class OutOfMemoryError extends TilereelError {}
 /** The device is lost, and all that was on it. Another one may be opened. */
 export class DeviceLostError extends TilereelError {}
 
-/** Quotes foreign text for a message: without control characters, and cut to `most` characters. */
+/** Quotes foreign text for a message: without control characters, and cut to `most` characters or twice that with escapes. */
 export function quoted(text: string, most = 60): string {
-  return printable(JSON.stringify(cut(text, most).toWellFormed()));
+  const escaped = printable(JSON.stringify(cut(text, most).toWellFormed()));
+  if (escaped.length <= 2 * most + 2) return escaped;
+  // No escape is cut in its middle.
+  return `${escaped.slice(0, 2 * most).replace(/\\(u[0-9a-f]{0,3})?$/, "")}…"`;
 }
 
 /** A value of foreign JSON in a message: as JSON, cut to `most` characters. Texts are {@link quoted}. */

@@ -50,6 +50,7 @@ export const requests: FuzzTarget = {
     "a key that moves the cursor": () => read("application/json", '{"prompt":"a","\\u001b[2J\\u0007":1}'),
     "a key of 900 kB": () => read("application/json", `{"prompt":"a","${"x".repeat(9e5)}":1}`),
     "a size of 900 kB": () => read("application/json", `{"prompt":"a","size":"${"9".repeat(9e5)}"}`),
+    "a key of control characters": () => read("application/json", `{"prompt":"a","${"\\u0017".repeat(100)}":1}`),
     "a type of 10 kB": () => read("x".repeat(1e4), "a"),
   },
 };
