@@ -273,7 +273,9 @@ const gpuTest = (name: string, fn: () => Promise<void>) =>
 
 gpuTest("Veda's method: first steps and chosen layers are dense, and the density says so", async () => {
   const density = async (options: Parameters<typeof vedaAttention>[0], reason?: string) => {
-    const steps = 4, clip = await task(steps), before = clip.gpu.memory.used;
+    const steps = 4, clip = await task(steps);
+    void clip.gpu.placeholder; // made on first use, and kept
+    const before = clip.gpu.memory.used;
     const prepared = await vedaAttention({ shapes: SHAPES, keep: KEEP, scorer: randomScorer().scorer, ...options })
       .prepare(
         clip,
