@@ -45,8 +45,8 @@ export const vedaTeacher: ParityCase = {
       for (const target of ["max", "sum"] satisfies Target[]) {
         const gradients = { q: gpu.tensor(projections.q.shape), k: gpu.tensor(projections.k.shape) };
         const state = { q, k, lse };
-        const scores = { projections, terms: NO_TERMS, target };
-        const { divergence, agreement } = tileGradients(gpu, state, size, pattern, group, scores, gradients);
+        const scores = { projections, terms: NO_TERMS, target, loss: "kl" as const };
+        const { loss: divergence, agreement } = tileGradients(gpu, state, size, pattern, group, scores, gradients);
         owned.adopt([gradients.q, gradients.k, divergence, agreement]);
         const loss = (await gpu.read(divergence)).reduce((a, b) => a + b) / (pattern.tiled.tiles.length * heads);
         yield await check.relative(`KL, ${target}`, SCALAR_BOUNDS.divergence, [loss], `kl.${target}`);

@@ -10,13 +10,14 @@ import { termsOf } from "./scorer.ts";
 import { headsByShape, TilePatterns } from "./tile_groups.ts";
 import type { TileParameters, UpdateOptions } from "./tile_parameters.ts";
 import { defaultShape, type TileShapes, uniformShapes } from "./tile_shapes.ts";
+import type { TileLoss } from "./training_options.ts";
 import type { Target } from "./veda_file.ts";
 
 /** How scorers are updated, and on which tiles. */
 export interface ScorerUpdateOptions {
   readonly gpu: Gpu;
   readonly shape: HeadShape;
-  readonly recipe: UpdateOptions & { readonly target: Target };
+  readonly recipe: UpdateOptions & { readonly target: Target; readonly loss: TileLoss };
   readonly tileTokens: number;
   /** The shapes, which have that number of tokens. Default: one that suits the grid */
   readonly shapes?: TileShapes | undefined;
@@ -26,7 +27,7 @@ export interface ScorerUpdateOptions {
 
 /** The figures of one step, of the scores before it. */
 export interface ScorerFigures {
-  /** KL(teacher ‖ student): mean over query tiles, then heads, then layers. */
+  /** The loss: mean over query tiles, then heads, then layers. */
   readonly loss: number;
   /** The share of the oracle's tiles, without each row's own, that the scores keep, too. */
   readonly recall: number;
@@ -67,8 +68,8 @@ export class ScorerUpdates implements Disposable {
     const { gpu, shape, recipe } = this.options, { layer, layout } = state;
     const groups = this.#groupsOf(layout.grid)[layer]!;
     gpu.scope(() => {
-      const { target } = recipe;
-      const scores = { projections: this.parameters.projections(layer), terms: termsOf(target), target };
+      const { target, loss } = recipe;
+      const scores = { projections: this.parameters.projections(layer), terms: termsOf(target), target, loss };
       const gradients = { q: this.parameters.gradient(), k: this.parameters.gradient() };
       this.#recorded[layer] = groups.map((group) => {
         const pattern = this.#patterns.of(layout, group.kind);
@@ -89,7 +90,7 @@ export class ScorerUpdates implements Disposable {
     const { gpu, shape: { heads, layers } } = this.options, recorded = this.#recorded;
     if (Object.keys(recorded).length !== layers) throw new Error(`a step did not show all ${layers} layers`);
     this.#recorded = [];
-    const tensors = recorded.flat().flatMap(({ divergence, agreement }) => [divergence, agreement]);
+    const tensors = recorded.flat().flatMap(({ loss, agreement }) => [loss, agreement]);
     const numbers = await readTogether(gpu, tensors);
     this.#owner.free(...tensors);
     const losses: number[] = [], recalls: number[] = [];
@@ -97,8 +98,8 @@ export class ScorerUpdates implements Disposable {
     for (const [layer, groups] of recorded.entries()) {
       let loss = 0, both = 0, wanted = 0;
       for (const { tiles, tokens } of groups) {
-        const [divergence, agreement] = numbers.splice(0, 2) as [Float32Array, Float32Array];
-        loss += divergence.reduce((sum, x) => sum + x / (tiles * heads), 0);
+        const [sums, agreement] = numbers.splice(0, 2) as [Float32Array, Float32Array];
+        loss += sums.reduce((sum, x) => sum + x / (tiles * heads), 0);
         for (let at = 0; at < agreement.length; at += 4) {
           both += agreement[at]!;
           wanted += agreement[at + 1]!;

@@ -46,8 +46,8 @@ export async function trainTiles(training: TileTraining): Promise<number> {
 }
 
 /** The settings that affect the result. */
-function identityOf({ runs, recipe, shapes, tileTokens, seed }: CompleteTraining): TrainingIdentity {
-  const { target, lr, weightDecay, average } = recipe, terms = termsOf(target);
+function identityOf({ runs, recipe, shapes, tileTokens, seed, keep }: CompleteTraining): TrainingIdentity {
+  const { target, loss, lr, weightDecay, average } = recipe, terms = termsOf(target);
   const lengths = Array.from({ length: runs.count }, (_, run) => `${runs.steps(run)}x${runs.passes(run)}`);
   const digest = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 16);
   return {
@@ -56,6 +56,8 @@ function identityOf({ runs, recipe, shapes, tileTokens, seed }: CompleteTraining
     "digest of the sampling steps": digest(lengths.join()),
     seed,
     target,
+    ...loss !== "kl" && { loss },
+    ...loss === "retained" && { keep },
     ...terms.second && { "second order": "added" },
     "tile-tokens": tileTokens,
     plan: shapes ? digest(JSON.stringify([shapes.shapes, shapes.choices.map((choice) => [...choice])])) : "none",

@@ -10,14 +10,22 @@ import type { TileShapes } from "./tile_shapes.ts";
 import type { Grid } from "../attention/grid.ts";
 import type { Target, VedaFile } from "./veda_file.ts";
 
+/**
+ * "kl": the divergence of the scores from the teacher's heat, as in the paper. "retained": the share of the attainable
+ * heat that a choice by the scores loses, see `retainedLoss`.
+ */
+export const TILE_LOSSES = ["kl", "retained"] as const;
+export type TileLoss = typeof TILE_LOSSES[number];
+
 /** Options of the optimizer. */
 export interface TileRecipe extends UpdateOptions {
   /** The part of full attention that the scores are to predict. */
   readonly target: Target;
+  readonly loss: TileLoss;
 }
 
 /** Defaults that worked for models of all sizes that were tried. */
-export const TILE_RECIPE: TileRecipe = { target: "sum", lr: 1e-3, weightDecay: 0, average: 0.99 };
+export const TILE_RECIPE: TileRecipe = { target: "sum", loss: "kl", lr: 1e-3, weightDecay: 0, average: 0.99 };
 
 /** The model to train, the data, and the place of the results. */
 export interface TileTraining extends TrainingOptions<TileTrainingStep> {
@@ -33,7 +41,7 @@ export interface TileTraining extends TrainingOptions<TileTrainingStep> {
   readonly others?: readonly VedaFile[];
   /** Default: `TILE_RECIPE` */
   readonly recipe?: TileRecipe;
-  /** The share of tiles at which agreement with the oracle is measured. It does not affect the training. Default: 0.1 */
+  /** The share of tiles at which agreement with the oracle is measured, and of the loss "retained". Default: 0.1 */
   readonly keep?: number;
   /** Called with the number of denoising steps that are sampled again before training resumes, done and in all. */
   readonly onReplay?: (done: number, total: number) => void;
@@ -49,7 +57,12 @@ export interface TileTrainingStep extends LoggedStep, ScorerFigures {
   readonly seconds: number;
 }
 
-const RECIPE_KINDS: Kinds<TileRecipe> = { ...ADAMW_KINDS, target: oneOf(["max", "sum"]), average: aNumber(0, 1) };
+const RECIPE_KINDS: Kinds<TileRecipe> = {
+  ...ADAMW_KINDS,
+  target: oneOf(["max", "sum"]),
+  loss: oneOf(TILE_LOSSES),
+  average: aNumber(0, 1),
+};
 
 /** Of {@link TileTraining}. */
 export const TILE_TRAINING_KINDS: Kinds<TileTraining> = {

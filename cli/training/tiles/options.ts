@@ -1,7 +1,7 @@
 import { TilereelError } from "../../../gpu/common/errors.ts";
 import type { TileShapes } from "../../../model/veda/tile_shapes.ts";
 import { TILES_FILE } from "../../../model/veda/tile_trainer.ts";
-import { TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
+import { TILE_LOSSES, TILE_RECIPE, type TileRecipe } from "../../../model/veda/training_options.ts";
 import { choice, inGroup, number, type OptionValues, path } from "../../../tools/program/options.ts";
 import { samplingRunOptions } from "../../../tools/program/sampling_options.ts";
 import { trainedModelOptions, weightsOption } from "../../../tools/program/model_options.ts";
@@ -29,6 +29,14 @@ export const options = {
       elsewhere: ["teacher"],
       default: TILE_RECIPE.target,
     }),
+    loss: choice({
+      choices: TILE_LOSSES,
+      help:
+        "How far scores are from it. kl: the divergence of their distribution; retained: the share of the attention " +
+        "in the best --keep of the tiles that a choice by the scores loses.",
+      elsewhere: ["objective"],
+      default: TILE_RECIPE.loss,
+    }),
     plan: path({
       value: "FILE",
       help: 'A shape for every head, as "tilereel search tiles" makes it. It is copied into the result.',
@@ -37,7 +45,7 @@ export const options = {
     }),
     ...tileOptions(
       "the plan's, or ",
-      "Share of tiles at which recall and kept attention are shown. It does not change the training.",
+      "Share of tiles at which recall and kept attention are shown, and of --loss retained.",
     ),
   }),
   ...optimizerOptions(DEFAULTS, TILE_RECIPE, ", one for each denoising step that the model takes"),
@@ -61,8 +69,8 @@ export const options = {
 export type TilesValues = OptionValues<typeof options>;
 
 /** The recipe: the default, where nothing else was asked for. */
-export function recipeOf({ target, lr, "weight-decay": weightDecay, average }: TilesValues): TileRecipe {
-  return withDefaults({ target, lr, weightDecay, average }, TILE_RECIPE);
+export function recipeOf({ target, loss, lr, "weight-decay": weightDecay, average }: TilesValues): TileRecipe {
+  return withDefaults({ target, loss, lr, weightDecay, average }, TILE_RECIPE);
 }
 
 /**

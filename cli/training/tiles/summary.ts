@@ -13,10 +13,10 @@ const GOOD_GAIN = 0.5, POOLING_GAIN = 0.3;
 /** On the demo model, 256x256, its tiles, keep 0.5 and 0.25: attention in picked tiles, PSNR to full attention. */
 const GOOD = { kept: 0.8, psnr: "25 to 27 dB" }, FAIR = { kept: 0.6, psnr: "21 to 22 dB" };
 
-/** `KL 0.512  recall 61 %  kept 83 % of attention, the oracle 88 %` */
+/** `loss 0.512  recall 61 %  kept 83 % of attention, the oracle 88 %` */
 export function stepText({ loss, recall, kept, oracle }: TileTrainingStep): string {
   const [found, held, most] = [recall, kept, oracle].map(percent);
-  return `KL ${loss.toPrecision(3)}  recall ${found}  kept ${held} of attention, the oracle ${most}`;
+  return `loss ${loss.toPrecision(3)}  recall ${found}  kept ${held} of attention, the oracle ${most}`;
 }
 
 /**
@@ -34,7 +34,7 @@ export function tilesSummary(
   return {
     facts: { keep, loss, recall, kept, oracle },
     lines: [
-      `KL ${trendText(loss)}, recall ${shareTrendText(recall)}, attention in the picked tiles ${
+      `Loss ${trendText(loss)}, recall ${shareTrendText(recall)}, attention in the picked tiles ${
         shareTrendText(kept)
       } ` +
       `(${percent(oracle.last)} in the oracle's) at keep ${keep}: ${means}.`,

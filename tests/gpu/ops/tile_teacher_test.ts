@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { adamwInPlace, moveAverage } from "../../../gpu/ops/adamw.ts";
 import { attention } from "../../../gpu/ops/attention.ts";
+import { retainedLoss } from "../../../gpu/ops/tile_retained.ts";
 import { tileAgreement } from "../../../gpu/ops/tile_agreement.ts";
 import { tileHeat } from "../../../gpu/ops/tile_heat.ts";
 import { projectionGradients, tileLoss } from "../../../gpu/ops/tile_loss.ts";
@@ -253,4 +254,53 @@ testVariants("agreement of picked tiles with the oracle's", async ({ gpu }) => {
   // The oracle agrees with itself.
   const [both, wanted, mine, its] = await gpu.read(tileAgreement(gpu, b, b, m, layout, budget));
   assertEquals([both, mine], [wanted, its]);
+});
+
+/** 1 − Σ π·mass / Σ best·mass of a row by definition, its own tile left out. */
+function lostMass(scores: readonly number[], mass: readonly number[], own: number, keep: number): number {
+  const others = [...scores.keys()].filter((j) => j !== own), kept = keep - 1;
+  if (kept === 0 || kept === others.length) return 0;
+  const s = others.map((j) => scores[j]!), a = others.map((j) => mass[j]!);
+  const mean = s.reduce((x, y) => x + y) / s.length;
+  const deviation = Math.sqrt(s.reduce((sum, x) => sum + (x - mean) ** 2, 0) / s.length);
+  const z = s.map((x) => (x - mean) / deviation), sorted = z.toSorted((x, y) => y - x);
+  const cut = (sorted[kept - 1]! + sorted[kept]!) / 2;
+  const soft = z.map((x) => 1 / (1 + Math.exp(-(x - cut) / 0.15))), total = soft.reduce((x, y) => x + y);
+  const held = soft.reduce((sum, x, i) => sum + kept * x / total * a[i]!, 0);
+  return 1 - held / a.toSorted((x, y) => y - x).slice(0, kept).reduce((x, y) => x + y);
+}
+
+testVariants("the share of mass that a choice loses, and its gradient", async ({ gpu }) => {
+  const n = 7, lists = 3, keep = [1, 2, 3, 4, 5, 6, 7];
+  const { tiles } = layoutOf(Array.from({ length: n }, () => 4)), budget = uploadTileBudget(gpu, tiles, keep, 4);
+  const scores = randn(lists * n * n, 1, 3), mass = randn(lists * n * n, 2).map((x) => x * x);
+  const loss = (at: Float64Array | Float32Array, list: number, row: number) => {
+    const of = (x: ArrayLike<number>) => Array.from({ length: n }, (_, j) => x[(list * n + row) * n + j]!);
+    return lostMass(of(at), of(mass), row, keep[row]!);
+  };
+  const [gs, gm] = [scores, mass].map((x) => gpu.upload(x, [lists, n, n]));
+  for (const chosen of [[0, 1, 2], [2]]) {
+    const only = chosen.length === lists ? undefined : gpu.upload(Uint32Array.from(chosen), [chosen.length], "u32");
+    const { rows, gradient } = retainedLoss(gpu, gs!, gm!, budget, 0.5, only);
+    const expected = chosen.flatMap((list) => Array.from({ length: n }, (_, row) => loss(scores, list, row)));
+    assertClose(await gpu.read(rows), expected, 2e-6, "loss");
+    const slopes = chosen.flatMap((list) =>
+      Array.from({ length: n * n }, (_, i) => {
+        const moved = (by: number) =>
+          loss(Float64Array.from(scores, (x, at) => at === list * n * n + i ? x + by : x), list, Math.floor(i / n));
+        return 0.5 * (moved(1e-6) - moved(-1e-6)) / 2e-6;
+      })
+    );
+    const found = await gpu.read(gradient);
+    assertClose(
+      chosen.flatMap((list) => [...found.subarray(list * n * n, (list + 1) * n * n)]),
+      slopes,
+      1e-5,
+      "gradient",
+    );
+  }
+  // What a choice does not see moves nothing: a row's shift and scale.
+  const scaled = gpu.upload(scores.map((x, i) => 5 * x + 100 * Math.floor(i / n)), [lists, n, n]);
+  const { rows } = retainedLoss(gpu, scaled, gm!, budget, 1), { rows: before } = retainedLoss(gpu, gs!, gm!, budget, 1);
+  assertClose(await gpu.read(rows), await gpu.read(before), 1e-4, "shifted and scaled");
 });

@@ -83,9 +83,9 @@ testVariants("scorers learn the tiles of the grid, whatever is kept behind it", 
       const lse = gpu.tensor([1, all, 1]), gradients = { q: gpu.tensor(p.shape), k: gpu.tensor(p.shape) };
       attention.attend(q, k, q, { lse });
       const shape = { layers: 1, heads: 1, headDim: DIM };
-      const scores = { projections: { q: p, k: r }, terms, target: "sum" as const };
+      const scores = { projections: { q: p, k: r }, terms, target: "sum" as const, loss: "kl" as const };
       const found = tileGradients(gpu, { q, k, lse }, shape, pattern, { only: undefined }, scores, gradients);
-      return [found.divergence, found.agreement, gradients.q, gradients.k];
+      return [found.loss, found.agreement, gradients.q, gradients.k];
     });
     const [sum, , ...gradients] = await Promise.all(figures.map((tensor) => gpu.read(tensor)));
     assertClose(sum!, [divergence(numbers, layout, terms)], 10 * bound, JSON.stringify([kept, terms]));

@@ -194,14 +194,23 @@ gpuTest("heads of several shapes, the maximum and the sum as the target", async 
     shapes: [[1, 2, 2], [2, 1, 2]],
     choices: [Uint8Array.of(0, 1, 0), Uint8Array.of(1, 1, 1)],
   };
-  for (const target of ["max", "sum"] as const) {
-    const recipe = { ...TILE_RECIPE, lr: 0.02, target }, steps: TileTrainingStep[] = [];
+  for (const [target, loss] of [["max", "kl"], ["sum", "kl"], ["sum", "retained"]] as const) {
+    const recipe = { ...TILE_RECIPE, lr: 0.02, target, loss }, steps: TileTrainingStep[] = [];
     const more = { shapes: plan, recipe, steps: 9, onStep: (step: TileTrainingStep) => steps.push(step) };
-    await trainTiles(training(gpu, join(dir, target), more));
+    const folder = join(dir, target + loss);
+    await trainTiles(training(gpu, folder, more));
+    if (loss === "retained") {
+      assert(steps.every(({ loss }) => loss > -1 && loss < 1));
+      await assertRejects(
+        () => trainTiles(training(gpu, folder, { ...more, keep: 0.4, resume: true, steps: 12 })),
+        TilereelError,
+        "keep",
+      );
+    }
     assert(steps.every(({ loss, recall }) => Number.isFinite(loss) && recall <= 1));
     // The sum's own oracle keeps the most attention that can be kept.
     if (target === "sum") { for (const { kept, oracle } of steps) assert(kept <= oracle + 1e-6, `${kept} ${oracle}`); }
-    const loaded = await loadVeda(trainingFiles(join(dir, target), TILES_FILE).result);
+    const loaded = await loadVeda(trainingFiles(folder, TILES_FILE).result);
     const terms = target === "sum" ? MASS_TERMS : undefined;
     assertEquals([loaded.shapes, loaded.target, loaded.scorer!.terms], [plan, target, terms]);
   }
